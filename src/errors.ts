@@ -1,0 +1,183 @@
+/**
+ * Every error a caller may want to catch. Each carries its facts as fields, so
+ * that nobody has to parse a message; each message says what to do next.
+ *
+ * A bad option value is the built-in {@linkcode RangeError} or
+ * {@linkcode TypeError}; a missing Deno permission is Deno's own
+ * `NotCapable`, with the flag to add.
+ *
+ * @module
+ */
+
+/** The machine cannot run the kernel layer: not Linux, or no libc found. */
+export class UnsupportedPlatformError extends Error {
+  override readonly name = "UnsupportedPlatformError";
+}
+
+/** A libc call that must not fail did fail; its output was not used. */
+export class KernelCallError extends Error {
+  override readonly name = "KernelCallError";
+  /** The call, for example `"ioctl(SIOCOUTQ)"`. */
+  readonly call: string;
+
+  /**
+   * @param call The libc call that failed.
+   * @param message What it means and what to do.
+   */
+  constructor(call: string, message: string) {
+    super(message);
+    this.call = call;
+  }
+}
+
+/** The kernel refused a socket option. */
+export class SocketOptionError extends Error {
+  override readonly name = "SocketOptionError";
+  /** The option as named in `SocketOptions`, for example `"congestion"`. */
+  readonly option: string;
+  /** The value that was refused. */
+  readonly value: unknown;
+
+  /**
+   * @param option The option's name in `SocketOptions`.
+   * @param value The value refused.
+   * @param advice What to do about it.
+   */
+  constructor(option: string, value: unknown, advice: string) {
+    super(`The kernel refused socket option ${option} = ${String(value)}: ${advice}`);
+    this.option = option;
+    this.value = value;
+  }
+}
+
+/** Why a connection attempt or a connection failed, by the kernel's own name. */
+export class WireError extends Error {
+  override readonly name = "WireError";
+  /** `"ECONNRESET"`, `"ETIMEDOUT"`, …; `"UNKNOWN"` when Deno did not say. */
+  readonly code: string;
+
+  /**
+   * @param code The errno's name.
+   * @param message The failure in words.
+   * @param options `cause`: the error underneath.
+   */
+  constructor(code: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
+
+/** The queue is at one of its limits and `overflow` is `"reject"`. */
+export class QueueFullError extends Error {
+  override readonly name = "QueueFullError";
+  /** The limit that was met. */
+  readonly limit: "maxPackets" | "maxBytes";
+  /** That limit's value. */
+  readonly limitValue: number;
+
+  /**
+   * @param limit The limit that was met.
+   * @param limitValue Its value.
+   */
+  constructor(limit: "maxPackets" | "maxBytes", limitValue: number) {
+    super(
+      `The queue is full: ${limit} = ${limitValue}. Nothing was stored. ` +
+        `Wait until the remote has confirmed some packets, raise ${limit}, ` +
+        `or choose overflow "wait" or "drop-oldest".`,
+    );
+    this.limit = limit;
+    this.limitValue = limitValue;
+  }
+}
+
+/** A packet is empty or larger than `maxPacketBytes`. */
+export class PacketSizeError extends RangeError {
+  override readonly name = "PacketSizeError";
+  /** The packet's size. */
+  readonly packetBytes: number;
+  /** The limit it was held against. */
+  readonly maxPacketBytes: number;
+
+  /**
+   * @param packetBytes The packet's size.
+   * @param maxPacketBytes The limit.
+   */
+  constructor(packetBytes: number, maxPacketBytes: number) {
+    super(
+      packetBytes === 0
+        ? "A packet must hold at least 1 byte: an empty one leaves no trace on the wire that could be confirmed."
+        : `The packet has ${packetBytes} bytes, maxPacketBytes is ${maxPacketBytes}. ` +
+          `Nothing was stored. Split the packet or raise maxPacketBytes.`,
+    );
+    this.packetBytes = packetBytes;
+    this.maxPacketBytes = maxPacketBytes;
+  }
+}
+
+/** Another sender holds this queue. */
+export class QueueLockedError extends Error {
+  override readonly name = "QueueLockedError";
+  /** The queue's path. */
+  readonly path: string;
+  /** The process that holds it, where its lock file says so. */
+  readonly holderPid: number | undefined;
+
+  /**
+   * @param path The queue's path.
+   * @param holderPid The other process.
+   */
+  constructor(path: string, holderPid: number | undefined) {
+    super(
+      `Queue ${path} already has a sender` +
+        `${holderPid === undefined ? "" : ` (process ${holderPid})`}. ` +
+        `One queue has one sender; stop the other one, or enqueue into it without sending.`,
+    );
+    this.path = path;
+    this.holderPid = holderPid;
+  }
+}
+
+/** The queue's file cannot be used; it was left as it is. */
+export class QueueFileError extends Error {
+  override readonly name = "QueueFileError";
+  /**
+   * What is wrong:
+   * - `"not-a-queue"`: some other file, or another program's database
+   * - `"newer-version"`: written by a newer sendq
+   * - `"corrupt"`: a page cannot be read
+   * - `"disk-full"`: no room; the queue works again once there is
+   * - `"read-only"`: file or directory cannot be written
+   * - `"busy"`: another process kept the file locked too long
+   * - `"io"`: the disk reported an error
+   */
+  readonly reason: QueueFileReason;
+  /** The queue's path. */
+  readonly path: string;
+
+  /**
+   * @param reason What is wrong.
+   * @param path The queue's path.
+   * @param message The reason in words, and what to do next.
+   * @param options `cause`: SQLite's error.
+   */
+  constructor(reason: QueueFileReason, path: string, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.reason = reason;
+    this.path = path;
+  }
+}
+
+/** What is wrong with a queue's file; see {@linkcode QueueFileError.reason}. */
+export type QueueFileReason =
+  | "not-a-queue"
+  | "newer-version"
+  | "corrupt"
+  | "disk-full"
+  | "read-only"
+  | "busy"
+  | "io";
+
+/** The queue or sender was closed before the operation could be done. */
+export class ClosedError extends Error {
+  override readonly name = "ClosedError";
+}

@@ -1,0 +1,191 @@
+/**
+ * What the delivery code needs from the outside world: time, chance, a dialer,
+ * a wire, a queue, a logger. It never reaches past these, which is why the same
+ * code runs on a real kernel and in a simulation.
+ *
+ * @module
+ */
+
+/** Time. Decisions use {@linkcode Clock.nowMs} only. */
+export interface Clock {
+  /** Monotonic milliseconds; the origin means nothing. */
+  nowMs(): number;
+  /** Wall clock in milliseconds since 1970: for people, never for decisions. */
+  wallMs(): number;
+  /**
+   * Calls back once, at least `delayMs` later.
+   *
+   * @returns Cancels the call; harmless after it.
+   */
+  setTimer(delayMs: number, callback: () => void): () => void;
+  /** Calls back once the events that are already due have been handled. */
+  defer(callback: () => void): void;
+}
+
+/** Chance: uniform in [0, 1). */
+export type Random = () => number;
+
+/** Where log lines go: `console`, an `@std/log` logger and LogTape all fit. */
+export interface Logger {
+  /** Steps of interest to a developer. */
+  debug(message: string, ...data: unknown[]): unknown;
+  /** The normal course of things. */
+  info(message: string, ...data: unknown[]): unknown;
+  /** Something that sendq will handle, but a person may want to know. */
+  warn(message: string, ...data: unknown[]): unknown;
+  /** Something that needs a person. */
+  error(message: string, ...data: unknown[]): unknown;
+}
+
+/** A packet as it lies in the queue. Its bytes are the bytes on the wire. */
+export interface StoredPacket {
+  /** Position in the queue; increases for ever, is never reused. */
+  readonly id: number;
+  /** The bytes; nobody may change them. */
+  readonly payload: Uint8Array;
+}
+
+/** The queue, as the supervisor sees it. */
+export interface PacketSource {
+  /** The highest id known to be on disk; 0 when there never was one. */
+  readonly lastId: number;
+  /**
+   * Reads the packets that follow `afterId`, in order.
+   *
+   * @param afterId Ids greater than this one.
+   * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
+   *   least one packet when there is one.
+   */
+  read(afterId: number, maxBytes: number): Promise<readonly StoredPacket[]>;
+  /** Removes every packet up to and including `id`; resolves once that is on disk. */
+  removeThrough(id: number): Promise<void>;
+  /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
+  noteSent(id: number): void;
+  /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
+  subscribe(onPackets: () => void): () => void;
+}
+
+/**
+ * One reading of a connected socket, taken in one go. Names and units follow
+ * `struct tcp_info`; see kernel_facts, section 10, for offsets and first kernels.
+ */
+export interface SocketSample {
+  /** `tcpi_state`: 1 ESTABLISHED … 7 CLOSE, 8 CLOSE_WAIT; see `TcpState`. */
+  readonly state: number;
+  /** `ioctl(SIOCOUTQ)`: bytes written and not acknowledged, plus 1 for our own unacknowledged FIN. */
+  readonly sendQueueBytes: number;
+  /** `tcpi_notsent_bytes`: the part of Send-Q that was never put on the wire. */
+  readonly notSentBytes: number;
+  /** `tcpi_bytes_acked`, raw: counts our SYN, and our FIN once acknowledged. */
+  readonly bytesAcked: number;
+  /** `tcpi_unacked`: segments in flight; 0 after death, so never proof of delivery. */
+  readonly unackedSegments: number;
+  /** `tcpi_snd_mss`. */
+  readonly sendMssBytes: number;
+  /** `tcpi_snd_wnd`; undefined before Linux 5.4. */
+  readonly sendWindowBytes: number | undefined;
+  /** `tcpi_rwnd_limited`: time spent limited by the peer's window. */
+  readonly windowLimitedUs: number;
+  /** `tcpi_rtt`, smoothed. */
+  readonly rttUs: number;
+  /** `tcpi_last_ack_recv`: since any acknowledgement arrived, by the kernel's clock. */
+  readonly lastAckMs: number;
+  /** `tcpi_probes`: unanswered zero-window or keepalive probes. */
+  readonly probes: number;
+  /** `tcpi_retransmits`: of the oldest segment, since the last progress. */
+  readonly retransmits: number;
+  /** `tcpi_total_retrans`: segments retransmitted in this connection's life. */
+  readonly totalRetransmits: number;
+  /** `POLLHUP`: with {@linkcode SocketSample.state} 7 the durable mark of death. */
+  readonly hangup: boolean;
+}
+
+/** `tcpi_state` by name; include/net/tcp_states.h. */
+export const TcpState = {
+  ESTABLISHED: 1,
+  SYN_SENT: 2,
+  SYN_RECV: 3,
+  FIN_WAIT1: 4,
+  FIN_WAIT2: 5,
+  TIME_WAIT: 6,
+  CLOSE: 7,
+  CLOSE_WAIT: 8,
+  LAST_ACK: 9,
+  LISTEN: 10,
+  CLOSING: 11,
+} as const;
+
+/** A cause on this host, found by asking the kernel for its route and link. */
+export interface LocalFault {
+  /**
+   * - `"no-route"`: no route, or one of type unreachable, prohibit or blackhole
+   * - `"address-gone"`: the connection's local address was removed
+   * - `"link-down"`: the interface is administratively down
+   * - `"carrier-lost"`: no cable, or the other end is off
+   */
+  readonly kind: "no-route" | "address-gone" | "link-down" | "carrier-lost";
+  /** The interface, where known. */
+  readonly device: string | undefined;
+  /** The fault in words, for example `"eth0 has lost its carrier"`. */
+  readonly words: string;
+}
+
+/** One established connection. Every method but read and write is synchronous. */
+export interface Wire {
+  /** `"192.0.2.1:50123"`. */
+  readonly localAddress: string;
+  /** `"192.0.2.7:4000"`. */
+  readonly remoteAddress: string;
+  /**
+   * Hands bytes to the kernel; may take only a part.
+   *
+   * @returns How many were taken.
+   * @throws {WireError}
+   */
+  write(bytes: Uint8Array): Promise<number>;
+  /**
+   * Reads what the peer sent.
+   *
+   * @returns How many bytes, or `null` when there will be no more: the peer's
+   *   FIN, or a death whose error somebody else was told.
+   * @throws {WireError}
+   */
+  read(buffer: Uint8Array): Promise<number | null>;
+  /**
+   * Reads the kernel's counters. Valid until {@linkcode abort} or
+   * {@linkcode close}, also after the connection has died.
+   *
+   * @throws {KernelCallError} A reading failed; nothing may be concluded.
+   */
+  sample(): SocketSample;
+  /**
+   * `getsockopt(SO_ERROR)`: the pending error's name, or `undefined`. Reading
+   * takes the error away from everybody else (kernel_facts, section 3).
+   */
+  takeSocketError(): string | undefined;
+  /** Asks this host's own routes, addresses and links; `undefined`: no fault found. */
+  localFault(): LocalFault | undefined;
+  /** Sends our FIN behind what is queued. Harmless on a dead connection. */
+  shutdownWrite(): void;
+  /**
+   * Ends the connection at once by SO_LINGER {1, 0}: the kernel drops its
+   * queue, so nothing old can arrive beside the replay. Idempotent.
+   */
+  abort(): void;
+  /** Gives the descriptors back after an orderly end. Idempotent. */
+  close(): void;
+}
+
+/** Makes connections. */
+export interface Dialer {
+  /** Where it dials, for people: `"tcp://legacy:4000"`. */
+  readonly remote: string;
+  /**
+   * Makes one attempt and tunes the socket.
+   *
+   * @param signal Ends the attempt; nothing of it is left behind.
+   * @throws {WireError} The attempt failed.
+   * @throws {SocketOptionError} The kernel refused an option; trying again will not help.
+   */
+  dial(signal: AbortSignal): Promise<Wire>;
+}
