@@ -49,6 +49,8 @@ export interface StoredPacket {
 export interface PacketSource {
   /** The highest id known to be on disk; 0 when there never was one. */
   readonly lastId: number;
+  /** Every id up to this one has left the disk; 0 when none ever did. */
+  readonly removedThroughId: number;
   /**
    * Reads the packets that follow `afterId`, in order.
    *

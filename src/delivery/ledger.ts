@@ -1,0 +1,172 @@
+/**
+ * The ledger of one connection: which packet ends at which byte offset, how far
+ * the kernel has taken the bytes, and how far the peer's TCP has acknowledged
+ * them. Pure bookkeeping; time comes in as an argument.
+ *
+ * Invariants:
+ * 1. acked ≤ written ≤ assigned, and none of the three ever shrinks.
+ * 2. A packet is drained when its last byte is acked, never earlier.
+ * 3. Packets drain in the order in which they were assigned.
+ *
+ * @module
+ */
+
+/** Byte offsets of one connection, mapped to packet ids. */
+export class Ledger {
+  /** (end offset, id) of every packet that is assigned and not drained. */
+  readonly #packetEnds = new PairFifo();
+  /** (end offset, time) of what the kernel took and the peer has not acked. */
+  readonly #writes = new PairFifo();
+  #assignedBytes = 0;
+  #writtenBytes = 0;
+  #ackedBytes = 0;
+  #drainedThroughId: number;
+  #drainedPackets = 0;
+
+  /** @param afterId The id before the first packet of this connection. */
+  constructor(afterId: number) {
+    this.#drainedThroughId = afterId;
+  }
+
+  /** Bytes of all packets given to this connection. */
+  get assignedBytes(): number {
+    return this.#assignedBytes;
+  }
+
+  /** Bytes the kernel has taken: the sum of what `write` returned. */
+  get writtenBytes(): number {
+    return this.#writtenBytes;
+  }
+
+  /** Bytes the peer's TCP has acknowledged. */
+  get ackedBytes(): number {
+    return this.#ackedBytes;
+  }
+
+  /** Assigned and not acknowledged. */
+  get inFlightBytes(): number {
+    return this.#assignedBytes - this.#ackedBytes;
+  }
+
+  /** Assigned and not drained. */
+  get inFlightPackets(): number {
+    return this.#packetEnds.length;
+  }
+
+  /** Every packet up to and including this id is drained. */
+  get drainedThroughId(): number {
+    return this.#drainedThroughId;
+  }
+
+  /** How many packets this connection has drained. */
+  get drainedPackets(): number {
+    return this.#drainedPackets;
+  }
+
+  /** When the kernel took the oldest byte that is not acked; undefined when all are. */
+  get oldestUnackedAtMs(): number | undefined {
+    return this.#writes.length === 0 ? undefined : this.#writes.firstValue;
+  }
+
+  /** Gives a packet its place in the stream, behind all earlier ones. */
+  assign(id: number, packetBytes: number): void {
+    this.#assignedBytes += packetBytes;
+    this.#packetEnds.push(this.#assignedBytes, id);
+  }
+
+  /** The kernel took `takenBytes` more. */
+  wrote(takenBytes: number, nowMs: number): void {
+    if (takenBytes === 0) return;
+    this.#writtenBytes += takenBytes;
+    if (this.#writtenBytes > this.#assignedBytes) {
+      throw new RangeError(
+        `The kernel took ${this.#writtenBytes} bytes of ${this.#assignedBytes} assigned.`,
+      );
+    }
+    // Writes of the same moment share an entry: the age needs no finer grain.
+    if (this.#writes.length > 0 && nowMs - this.#writes.lastValue < 1) {
+      this.#writes.extendLast(this.#writtenBytes);
+    } else {
+      this.#writes.push(this.#writtenBytes, nowMs);
+    }
+  }
+
+  /**
+   * Takes a reading of how many bytes of this stream were acknowledged.
+   *
+   * @param ackedBytes Clamped to what was written: our FIN counts in the
+   *   kernel's figure, and a write may be taken before we are told.
+   * @returns Whether it brought anything new.
+   */
+  acknowledge(ackedBytes: number): boolean {
+    const acked = Math.min(ackedBytes, this.#writtenBytes);
+    if (acked <= this.#ackedBytes) return false;
+    this.#ackedBytes = acked;
+    while (this.#packetEnds.length > 0 && this.#packetEnds.firstKey <= acked) {
+      this.#drainedThroughId = this.#packetEnds.firstValue;
+      this.#drainedPackets++;
+      this.#packetEnds.shift();
+    }
+    while (this.#writes.length > 0 && this.#writes.firstKey <= acked) this.#writes.shift();
+    return true;
+  }
+}
+
+/** First in, first out, of number pairs; typed arrays, so that a packet costs 16 bytes. */
+class PairFifo {
+  #keys = new Float64Array(64);
+  #values = new Float64Array(64);
+  #head = 0;
+  #length = 0;
+
+  get length(): number {
+    return this.#length;
+  }
+
+  get firstKey(): number {
+    return this.#keys[this.#head] ?? NaN;
+  }
+
+  get firstValue(): number {
+    return this.#values[this.#head] ?? NaN;
+  }
+
+  get lastValue(): number {
+    return this.#values[this.#at(this.#length - 1)] ?? NaN;
+  }
+
+  extendLast(key: number): void {
+    this.#keys[this.#at(this.#length - 1)] = key;
+  }
+
+  push(key: number, value: number): void {
+    if (this.#length === this.#keys.length) this.#grow();
+    const slot = this.#at(this.#length);
+    this.#keys[slot] = key;
+    this.#values[slot] = value;
+    this.#length++;
+  }
+
+  shift(): void {
+    this.#head = this.#at(1);
+    this.#length--;
+  }
+
+  #at(index: number): number {
+    return (this.#head + index) & (this.#keys.length - 1);
+  }
+
+  #grow(): void {
+    const capacity = this.#keys.length * 2;
+    const keys = new Float64Array(capacity);
+    const values = new Float64Array(capacity);
+    for (let index = 0; index < this.#length; index++) {
+      const slot = this.#at(index);
+      keys[index] = this.#keys[slot] ?? NaN;
+      values[index] = this.#values[slot] ?? NaN;
+    }
+    this.#keys = keys;
+    this.#values = values;
+    this.#head = 0;
+  }
+}

@@ -1,0 +1,255 @@
+/**
+ * Is the other end still there? A pure function from readings to a verdict.
+ *
+ * The rule (kernel_facts, sections 7 and 12): bytes_acked standing still is not
+ * death, and neither is a closed window; *no acknowledgement of any kind* while
+ * bytes are outstanding is. Silence is the smallest of
+ *
+ * - the kernel's `last_ack_recv` (large after an idle spell),
+ * - the age of the oldest unacknowledged byte (large behind a long queue), and
+ * - the time that we really watched, in which one gap between two readings
+ *   counts for at most {@linkcode MAX_COUNTED_GAP_MS}: a process that was
+ *   stopped, or whose loop was blocked, must not take its own pause for the
+ *   peer's, and a clock that jumps must not kill a connection.
+ *
+ * @module
+ */
+
+import { type LocalFault, type SocketSample, TcpState } from "../ports.ts";
+
+/** One gap between two readings counts for at most this much silence or stall. */
+export const MAX_COUNTED_GAP_MS = 250;
+
+/** From this much silence on, the cause is looked for. */
+export const EVIDENCE_AFTER_MS = 250;
+
+/** Unanswered zero-window probes in a row that prove a dead path (kernel_facts, section 12.6). */
+const DEAD_AFTER_WINDOW_PROBES = 3;
+
+/** The oldest unacknowledged byte is called slow from this age on. */
+const SLOW_AFTER_MS = 1000;
+
+/** What the readings say about a connection. */
+export type Verdict =
+  /** Acknowledgements arrive, or nothing is outstanding. */
+  | { readonly kind: "healthy" }
+  /** The oldest byte has waited long, and silence is not yet long enough for a decision. */
+  | { readonly kind: "slow"; readonly oldestUnackedMs: number; readonly silenceMs: number }
+  /** The peer's TCP answers, but its program does not read: the window is closed. */
+  | { readonly kind: "peer-stalled"; readonly stalledMs: number }
+  /** Bytes are outstanding and nothing at all came back; `hint` is what the network reported. */
+  | {
+    readonly kind: "path-dead";
+    readonly silenceMs: number;
+    readonly hint: string | undefined;
+  }
+  /** As path-dead, or about to be, and the cause is on this host. */
+  | { readonly kind: "local-fault"; readonly fault: LocalFault; readonly silenceMs: number }
+  /** The peer sent its FIN. */
+  | { readonly kind: "peer-closed" }
+  /** The connection was reset; `code` is the errno's name. */
+  | { readonly kind: "reset"; readonly code: string }
+  /** A timer of the kernel ended the connection. */
+  | { readonly kind: "timed-out"; readonly code: string };
+
+/** The name of a {@linkcode Verdict}. */
+export type VerdictKind = Verdict["kind"];
+
+/** Limits of {@linkcode judge}. */
+export interface LivenessLimits {
+  /** Silence that is death, unless twice the round-trip time is longer. */
+  readonly stallTimeoutMs: number;
+  /** How long a peer may keep its window closed. */
+  readonly peerStallTimeoutMs: number;
+  /** Silence of an idle connection that is death; undefined: keepalive is off. */
+  readonly keepAlive:
+    | { readonly timeoutMs: number; readonly probes: number }
+    | undefined;
+}
+
+/** What is remembered between two readings. */
+export interface LivenessMemory {
+  readonly atMs: number;
+  /** Watched time since the last sign of the peer while bytes were outstanding. */
+  readonly watchedSilenceMs: number;
+  /** Watched time of closed window since bytes_acked last grew. */
+  readonly stalledMs: number;
+  readonly windowLimitedUs: number;
+  readonly silenceMs: number;
+  readonly windowClosed: boolean;
+}
+
+/** One reading, with what our own books add to the kernel's. */
+export interface Observation {
+  readonly nowMs: number;
+  readonly sample: SocketSample;
+  /** Bytes written and not acknowledged. */
+  readonly unackedBytes: number;
+  /** Age of the oldest of them. */
+  readonly oldestUnackedMs: number;
+  /** Whether bytes_acked grew since the last reading. */
+  readonly progressed: boolean;
+}
+
+/** What else is known about the cause; gathered from {@linkcode EVIDENCE_AFTER_MS} on. */
+export interface Evidence {
+  /** The last error that ICMP or routing reported, by its errno's name. */
+  readonly softError: string | undefined;
+  /** A fault of this host. */
+  readonly localFault: LocalFault | undefined;
+}
+
+/** The verdict, and whether the connection is to be given up for it. */
+export interface Judgement {
+  readonly verdict: Verdict;
+  readonly giveUp: boolean;
+}
+
+/** The memory of a connection just made. */
+export function freshMemory(nowMs: number): LivenessMemory {
+  return {
+    atMs: nowMs,
+    watchedSilenceMs: 0,
+    stalledMs: 0,
+    windowLimitedUs: 0,
+    silenceMs: 0,
+    windowClosed: false,
+  };
+}
+
+/** Takes a reading into memory. */
+export function observe(memory: LivenessMemory, observation: Observation): LivenessMemory {
+  const { nowMs, sample, unackedBytes, oldestUnackedMs, progressed } = observation;
+  const gapMs = nowMs - memory.atMs;
+  const countedMs = Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
+  const heardSince = progressed || unackedBytes === 0 || sample.lastAckMs < gapMs;
+  const watchedSilenceMs = heardSince
+    ? Math.min(countedMs, sample.lastAckMs)
+    : memory.watchedSilenceMs + countedMs;
+  const windowClosed = isWindowClosed(sample, memory.windowLimitedUs);
+  return {
+    atMs: nowMs,
+    watchedSilenceMs,
+    stalledMs: windowClosed && !progressed ? memory.stalledMs + countedMs : 0,
+    windowLimitedUs: sample.windowLimitedUs,
+    silenceMs: unackedBytes === 0
+      ? 0
+      : Math.max(0, Math.min(sample.lastAckMs, oldestUnackedMs, watchedSilenceMs)),
+    windowClosed,
+  };
+}
+
+/** Judges a connection that is not in state CLOSE. */
+export function judge(
+  memory: LivenessMemory,
+  observation: Observation,
+  evidence: Evidence,
+  limits: LivenessLimits,
+): Judgement {
+  const { sample, unackedBytes, oldestUnackedMs } = observation;
+  const { silenceMs } = memory;
+  const silenceLimitMs = Math.max(limits.stallTimeoutMs, 2 * sample.rttUs / 1000);
+
+  if (memory.windowClosed) {
+    // An answered probe makes last_ack_recv fall back and resets `probes`.
+    if (sample.probes >= DEAD_AFTER_WINDOW_PROBES && silenceMs > limits.stallTimeoutMs) {
+      return { verdict: silent(silenceMs, evidence), giveUp: true };
+    }
+    return {
+      verdict: { kind: "peer-stalled", stalledMs: memory.stalledMs },
+      giveUp: memory.stalledMs > limits.peerStallTimeoutMs,
+    };
+  }
+  if (unackedBytes > 0 && silenceMs > silenceLimitMs) {
+    return { verdict: silent(silenceMs, evidence), giveUp: true };
+  }
+  if (unackedBytes > 0 && silenceMs > EVIDENCE_AFTER_MS && evidence.localFault !== undefined) {
+    // Named early, given up no earlier than any other silence: links flap.
+    return {
+      verdict: { kind: "local-fault", fault: evidence.localFault, silenceMs },
+      giveUp: false,
+    };
+  }
+  if (
+    unackedBytes === 0 && limits.keepAlive !== undefined &&
+    sample.probes >= limits.keepAlive.probes && sample.lastAckMs > limits.keepAlive.timeoutMs
+  ) {
+    return { verdict: silent(sample.lastAckMs, evidence), giveUp: true };
+  }
+  if (sample.state === TcpState.CLOSE_WAIT) {
+    return { verdict: { kind: "peer-closed" }, giveUp: false };
+  }
+  if (unackedBytes > 0 && oldestUnackedMs > SLOW_AFTER_MS) {
+    return { verdict: { kind: "slow", oldestUnackedMs, silenceMs }, giveUp: false };
+  }
+  return { verdict: { kind: "healthy" }, giveUp: false };
+}
+
+/** The verdict on a connection in state CLOSE, from the errno that ended it. */
+export function judgeDeath(code: string | undefined, silenceMs: number): Verdict {
+  switch (code) {
+    case undefined:
+      return { kind: "peer-closed" };
+    case "ETIMEDOUT":
+      return { kind: "timed-out", code };
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+    case "EHOSTDOWN":
+    case "ENETDOWN":
+    case "EACCES":
+    case "ENOPROTOOPT":
+    case "EPROTO":
+      return { kind: "path-dead", silenceMs, hint: code };
+    default:
+      return { kind: "reset", code };
+  }
+}
+
+/** Says a verdict in words, for a person. */
+export function describeVerdict(verdict: Verdict): string {
+  switch (verdict.kind) {
+    case "healthy":
+      return "healthy";
+    case "slow":
+      return `slow: the oldest unacknowledged byte has waited ${seconds(verdict.oldestUnackedMs)}`;
+    case "peer-stalled":
+      return `peer stalled: its TCP answers, its program has not read for ${
+        seconds(verdict.stalledMs)
+      }`;
+    case "path-dead":
+      return `path dead: not a sign of the peer for ${seconds(verdict.silenceMs)}` +
+        (verdict.hint === undefined ? "" : ` (the network reported ${verdict.hint})`);
+    case "local-fault":
+      return `local fault: ${verdict.fault.words}`;
+    case "peer-closed":
+      return "peer closed the connection";
+    case "reset":
+      return `reset by the peer or the network (${verdict.code})`;
+    case "timed-out":
+      return `timed out by the kernel (${verdict.code})`;
+    default:
+      throw new TypeError(`Unknown verdict ${JSON.stringify(verdict satisfies never)}`);
+  }
+}
+
+function silent(silenceMs: number, evidence: Evidence): Verdict {
+  return evidence.localFault === undefined
+    ? { kind: "path-dead", silenceMs, hint: evidence.softError }
+    : { kind: "local-fault", fault: evidence.localFault, silenceMs };
+}
+
+/**
+ * kernel_facts, section 4: nothing in flight, everything queued, and a window
+ * too small for a segment. Without snd_wnd (before Linux 5.4) the time spent
+ * limited by the window grows instead.
+ */
+function isWindowClosed(sample: SocketSample, windowLimitedUsBefore: number): boolean {
+  if (sample.unackedSegments > 0 || sample.notSentBytes === 0) return false;
+  return sample.sendWindowBytes === undefined
+    ? sample.windowLimitedUs > windowLimitedUsBefore
+    : sample.sendWindowBytes < sample.sendMssBytes;
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}

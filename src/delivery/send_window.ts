@@ -1,0 +1,273 @@
+/**
+ * The way of the packets through a sender: read ahead from the queue, assigned
+ * to a connection, drained, held, confirmed, removed from disk.
+ *
+ * Four marks walk through the ids, and their order is the promise:
+ *
+ *     removed ≤ confirmed ≤ drained ≤ assigned ≤ last id on disk
+ *
+ * - assigned: given to the present connection
+ * - drained: the peer's TCP has acknowledged its last byte
+ * - confirmed: drained, and then the connection lived on for `holdMs`, or ended orderly
+ * - removed: no longer on disk
+ *
+ * Invariants:
+ * 1. Only a confirmed id is removed.
+ * 2. A rewind puts assigned and drained back to confirmed, so the next
+ *    connection starts with the first packet that is not confirmed.
+ * 3. Ids are assigned in order, whole packets only, without gaps but for
+ *    packets that somebody else removed.
+ * 4. In flight never exceeds `maxInFlightBytes`, or one packet if that is larger.
+ *
+ * @module
+ */
+
+import type { Clock, PacketSource, StoredPacket } from "../ports.ts";
+import type { Connection } from "./connection.ts";
+
+/** A queue that failed to read or remove is asked again after this. */
+const QUEUE_RETRY_MS = 1000;
+/** The queue is read once there is this much room, or half the window. */
+const REFILL_BYTES = 64 * 1024;
+/** What drains within this fraction of `holdMs` shares one entry, and one removal. */
+const HOLD_STEPS = 20;
+
+/** The bounds of a {@linkcode SendWindow}. */
+export interface SendWindowLimits {
+  readonly holdMs: number;
+  readonly maxInFlightBytes: number;
+}
+
+/** What a {@linkcode SendWindow} is told at its start. */
+export interface SendWindowOptions {
+  readonly queue: PacketSource;
+  readonly clock: Clock;
+  readonly limits: SendWindowLimits;
+  /** Ids up to here may have been on a wire in an earlier life. */
+  readonly sentThroughId: number;
+  /** Called when a read or a removal has finished. */
+  readonly onActivity: () => void;
+  /** Called when the queue failed; it will be asked again. */
+  readonly onQueueFault: (words: string, error: unknown) => void;
+}
+
+interface Held {
+  throughId: number;
+  packets: number;
+  readonly firstAtMs: number;
+  lastAtMs: number;
+}
+
+/** The packets between the queue's file and one connection. */
+export class SendWindow {
+  readonly #options: SendWindowOptions;
+  readonly #queue: PacketSource;
+
+  #removedId: number;
+  #confirmedId: number;
+  #drainedId: number;
+  #assignedId: number;
+  /** Nothing above it is sent: set once, when the sender closes. */
+  #lastIdToSend = Infinity;
+
+  #highestSentId: number;
+  #redeliveredPackets = 0;
+
+  /** Read and not yet assigned, from `#aheadHead` on. */
+  #ahead: readonly StoredPacket[] = [];
+  #aheadHead = 0;
+  #reading = false;
+  #readRetryAtMs = -Infinity;
+
+  #held: Held[] = [];
+  #heldPackets = 0;
+  #countedDrained = 0;
+
+  #removal: Promise<void> | undefined;
+  #removeRetryAtMs = -Infinity;
+
+  /** @param options The queue and its bounds. */
+  constructor(options: SendWindowOptions) {
+    this.#options = options;
+    this.#queue = options.queue;
+    this.#removedId = options.queue.removedThroughId;
+    this.#confirmedId = this.#removedId;
+    this.#drainedId = this.#removedId;
+    this.#assignedId = this.#removedId;
+    this.#highestSentId = options.sentThroughId;
+  }
+
+  /** The id before the first packet of the next connection. */
+  get assignedId(): number {
+    return this.#assignedId;
+  }
+
+  /** Drained and not yet confirmed. */
+  get heldPackets(): number {
+    return this.#heldPackets;
+  }
+
+  /** Packets assigned again after a rewind or a restart, each time they were. */
+  get redeliveredPackets(): number {
+    return this.#redeliveredPackets;
+  }
+
+  /** Whether the queue has packets that the present connection was not given. */
+  get hasMore(): boolean {
+    const lastId = Math.min(this.#queue.lastId, this.#lastIdToSend);
+    return Math.max(this.#assignedId, this.#queue.removedThroughId) < lastId;
+  }
+
+  /** Nothing above this id will be sent any more. */
+  stopAfter(id: number): void {
+    this.#lastIdToSend = id;
+  }
+
+  /** Whether every packet up to `id` has drained on the present connection, or is gone. */
+  hasDrained(id: number, connection: Connection | undefined): boolean {
+    return id <= this.#drainedId ||
+      ((connection?.inFlightPackets ?? 0) === 0 &&
+        id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
+  }
+
+  /** Assigns what fits into the window, and reads ahead. */
+  topUp(connection: Connection, nowMs: number): void {
+    const { maxInFlightBytes } = this.#options.limits;
+    const batch: StoredPacket[] = [];
+    let inFlightBytes = connection.inFlightBytes;
+    for (; this.#aheadHead < this.#ahead.length; this.#aheadHead++) {
+      const packet = this.#ahead[this.#aheadHead];
+      if (packet === undefined || packet.id > this.#lastIdToSend) break;
+      const filledBytes = inFlightBytes + packet.payload.length;
+      if (filledBytes > maxInFlightBytes && inFlightBytes > 0) break;
+      inFlightBytes = filledBytes;
+      batch.push(packet);
+    }
+    if (batch.length > 0) this.#assign(connection, batch);
+    const roomBytes = maxInFlightBytes - inFlightBytes;
+    const worthReading = inFlightBytes === 0 ||
+      roomBytes >= Math.min(REFILL_BYTES, maxInFlightBytes / 2);
+    if (this.#aheadHead === this.#ahead.length && worthReading && this.hasMore) {
+      this.#readAhead(Math.max(1, roomBytes), nowMs);
+    }
+  }
+
+  /** Takes over what a poll found drained. */
+  noteDrained(connection: Connection, nowMs: number): void {
+    const packets = connection.drainedPackets - this.#countedDrained;
+    if (packets === 0) return;
+    this.#countedDrained = connection.drainedPackets;
+    this.#drainedId = connection.drainedThroughId;
+    this.#heldPackets += packets;
+    const last = this.#held.at(-1);
+    if (last !== undefined && nowMs - last.firstAtMs < this.#options.limits.holdMs / HOLD_STEPS) {
+      last.throughId = this.#drainedId;
+      last.packets += packets;
+      last.lastAtMs = nowMs;
+    } else {
+      this.#held.push({ throughId: this.#drainedId, packets, firstAtMs: nowMs, lastAtMs: nowMs });
+    }
+  }
+
+  /** Confirms what was held long enough. Only after a poll found the connection alive. */
+  confirmHeld(nowMs: number): void {
+    let confirmed = 0;
+    for (const { throughId, packets, lastAtMs } of this.#held) {
+      if (nowMs - lastAtMs < this.#options.limits.holdMs) break;
+      this.#confirmedId = throughId;
+      this.#heldPackets -= packets;
+      confirmed++;
+    }
+    if (confirmed > 0) this.#held.splice(0, confirmed);
+  }
+
+  /** An orderly end confirms whatever has drained. */
+  confirmDrained(): void {
+    this.#confirmedId = this.#drainedId;
+  }
+
+  /** The connection is gone: what is not confirmed will be assigned again. */
+  rewind(): void {
+    this.#held = [];
+    this.#heldPackets = 0;
+    this.#countedDrained = 0;
+    this.#ahead = [];
+    this.#aheadHead = 0;
+    this.#drainedId = this.#confirmedId;
+    this.#assignedId = this.#confirmedId;
+  }
+
+  /** Takes confirmed packets off the disk, one removal at a time. */
+  removeConfirmed(nowMs: number): void {
+    if (this.#removal !== undefined || this.#confirmedId <= this.#removedId) return;
+    if (nowMs < this.#removeRetryAtMs) return;
+    const throughId = this.#confirmedId;
+    this.#removal = this.#queue.removeThrough(throughId).then(
+      () => {
+        this.#removedId = throughId;
+      },
+      (error) => {
+        this.#removeRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
+        this.#options.onQueueFault("cannot remove confirmed packets from the queue", error);
+      },
+    ).finally(() => {
+      this.#removal = undefined;
+      this.#options.onActivity();
+    });
+  }
+
+  /** Lets a removal under way end, and tries a last one. */
+  async settle(): Promise<void> {
+    await this.#removal;
+    this.removeConfirmed(Infinity);
+    await this.#removal;
+  }
+
+  /** When {@linkcode confirmHeld} or {@linkcode removeConfirmed} have something to do. */
+  dueInMs(nowMs: number): number {
+    const first = this.#held[0];
+    const heldInMs = first === undefined
+      ? Infinity
+      : first.lastAtMs + this.#options.limits.holdMs - nowMs;
+    const waiting = this.#confirmedId > this.#removedId && this.#removal === undefined;
+    const removeInMs = waiting ? this.#removeRetryAtMs - nowMs : Infinity;
+    const readInMs = this.hasMore && !this.#reading && this.#readRetryAtMs > nowMs
+      ? this.#readRetryAtMs - nowMs
+      : Infinity;
+    return Math.max(0, Math.min(heldInMs, removeInMs, readInMs));
+  }
+
+  #assign(connection: Connection, batch: readonly StoredPacket[]): void {
+    for (const { id } of batch) {
+      if (id <= this.#highestSentId) this.#redeliveredPackets++;
+      else this.#highestSentId = id;
+      this.#assignedId = id;
+    }
+    this.#queue.noteSent(this.#highestSentId);
+    connection.send(batch);
+  }
+
+  #readAhead(maxBytes: number, nowMs: number): void {
+    if (this.#reading || nowMs < this.#readRetryAtMs) return;
+    this.#reading = true;
+    const afterId = this.#assignedId;
+    const knownId = this.#queue.lastId;
+    this.#queue.read(afterId, maxBytes).then(
+      (packets) => {
+        // A rewind came in between: these are not the next ones any more.
+        if (this.#assignedId !== afterId) return;
+        this.#ahead = packets;
+        this.#aheadHead = 0;
+        // Somebody else has removed them.
+        if (packets.length === 0) this.#assignedId = Math.max(afterId, knownId);
+      },
+      (error) => {
+        this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
+        this.#options.onQueueFault("cannot read the queue", error);
+      },
+    ).finally(() => {
+      this.#reading = false;
+      this.#options.onActivity();
+    });
+  }
+}

@@ -1,0 +1,81 @@
+/** At most this many statuses wait for one slow listener; then the oldest is dropped. */
+const MAX_WAITING = 256;
+
+/**
+ * Hands each status to every listener. A listener that does not keep up loses
+ * its oldest ones and never holds anybody else up.
+ */
+export class StatusHub<Status> {
+  readonly #listeners = new Set<Listener<Status>>();
+  #closed = false;
+
+  /** Tells every listener. */
+  publish(status: Status): void {
+    for (const listener of this.#listeners) listener.offer(status);
+  }
+
+  /** Ends every iteration, after what is waiting. */
+  close(): void {
+    this.#closed = true;
+    for (const listener of this.#listeners) listener.end();
+  }
+
+  /**
+   * Listens from now on.
+   *
+   * @param first Handed out first.
+   */
+  listen(first: Status): AsyncIterableIterator<Status> {
+    const listener = new Listener<Status>(() => this.#listeners.delete(listener));
+    this.#listeners.add(listener);
+    listener.offer(first);
+    if (this.#closed) listener.end();
+    return listener;
+  }
+}
+
+class Listener<Status> implements AsyncIterableIterator<Status> {
+  readonly #onReturn: () => void;
+  readonly #waiting: Status[] = [];
+  readonly #wakes: (() => void)[] = [];
+  #ended = false;
+
+  constructor(onReturn: () => void) {
+    this.#onReturn = onReturn;
+  }
+
+  offer(status: Status): void {
+    if (this.#waiting.length === MAX_WAITING) this.#waiting.shift();
+    this.#waiting.push(status);
+    this.#wakeAll();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wakeAll();
+  }
+
+  async next(): Promise<IteratorResult<Status>> {
+    for (;;) {
+      const value = this.#waiting.shift();
+      if (value !== undefined) return { done: false, value };
+      if (this.#ended) return { done: true, value: undefined };
+      await new Promise<void>((resolve) => this.#wakes.push(resolve));
+    }
+  }
+
+  return(): Promise<IteratorResult<Status>> {
+    this.end();
+    this.#waiting.length = 0;
+    this.#onReturn();
+    return Promise.resolve({ done: true, value: undefined });
+  }
+
+  [Symbol.asyncIterator](): AsyncIterableIterator<Status> {
+    return this;
+  }
+
+  #wakeAll(): void {
+    for (const wake of this.#wakes.splice(0)) wake();
+  }
+}
