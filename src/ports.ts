@@ -170,8 +170,9 @@ export interface Wire {
   /** Sends our FIN behind what is queued. Harmless on a dead connection. */
   shutdownWrite(): void;
   /**
-   * Ends the connection at once by SO_LINGER {1, 0}: the kernel drops its
-   * queue, so nothing old can arrive beside the replay. Idempotent.
+   * Ends the connection at once by a reset, never by a FIN: the kernel drops
+   * its queue, so nothing old can arrive beside the replay, and the peer cannot
+   * take it for an orderly end. Idempotent.
    */
   abort(): void;
   /** Gives the descriptors back after an orderly end. Idempotent. */

@@ -6,9 +6,11 @@
  */
 
 import { systemClock } from "./clock.ts";
+import type { Verdict } from "./delivery/liveness.ts";
 import {
   type DeliveryStats,
   type DeliveryStatus,
+  type SenderState,
   Supervisor,
   type SupervisorLimits,
 } from "./delivery/supervisor.ts";
@@ -370,6 +372,16 @@ export class Sender implements AsyncDisposable {
       queue: this.queue.stats(),
       receivedBytesDiscarded: this.#received.discardedBytes,
     };
+  }
+
+  /** The last verdict on the path; it stays when the connection is gone. */
+  get verdict(): Verdict {
+    return this.#supervisor.verdict;
+  }
+
+  /** What the sender is doing. */
+  get state(): SenderState {
+    return this.#supervisor.state;
   }
 
   /**

@@ -3,14 +3,14 @@
  *
  * The rule (kernel_facts, sections 7 and 12): bytes_acked standing still is not
  * death, and neither is a closed window; *no acknowledgement of any kind* while
- * bytes are outstanding is. Silence is the smallest of
+ * bytes are outstanding is. Silence is the smaller of
  *
- * - the kernel's `last_ack_recv` (large after an idle spell),
- * - the age of the oldest unacknowledged byte (large behind a long queue), and
- * - the time that we really watched, in which one gap between two readings
- *   counts for at most {@linkcode MAX_COUNTED_GAP_MS}: a process that was
- *   stopped, or whose loop was blocked, must not take its own pause for the
- *   peer's, and a clock that jumps must not kill a connection.
+ * - the kernel's `last_ack_recv`, which is large after an idle spell, and
+ * - the time that we watched bytes being outstanding without any sign of the
+ *   peer. One gap between two readings counts for at most
+ *   {@linkcode MAX_COUNTED_GAP_MS}: a process that was stopped, or whose loop
+ *   was blocked, must not take its own pause for the peer's, and a clock that
+ *   jumps must not kill a connection.
  *
  * @module
  */
@@ -76,6 +76,7 @@ export interface LivenessMemory {
   readonly stalledMs: number;
   readonly windowLimitedUs: number;
   readonly silenceMs: number;
+  readonly outstanding: boolean;
   readonly windowClosed: boolean;
 }
 
@@ -113,28 +114,29 @@ export function freshMemory(nowMs: number): LivenessMemory {
     stalledMs: 0,
     windowLimitedUs: 0,
     silenceMs: 0,
+    outstanding: false,
     windowClosed: false,
   };
 }
 
 /** Takes a reading into memory. */
 export function observe(memory: LivenessMemory, observation: Observation): LivenessMemory {
-  const { nowMs, sample, unackedBytes, oldestUnackedMs, progressed } = observation;
+  const { nowMs, sample, unackedBytes, progressed } = observation;
   const gapMs = nowMs - memory.atMs;
   const countedMs = Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
-  const heardSince = progressed || unackedBytes === 0 || sample.lastAckMs < gapMs;
-  const watchedSilenceMs = heardSince
-    ? Math.min(countedMs, sample.lastAckMs)
-    : memory.watchedSilenceMs + countedMs;
+  const heard = progressed || sample.lastAckMs < gapMs;
+  const outstanding = unackedBytes > 0;
+  const watchedSilenceMs = outstanding && memory.outstanding && !heard
+    ? memory.watchedSilenceMs + countedMs
+    : 0;
   const windowClosed = isWindowClosed(sample, memory.windowLimitedUs);
   return {
     atMs: nowMs,
     watchedSilenceMs,
     stalledMs: windowClosed && !progressed ? memory.stalledMs + countedMs : 0,
     windowLimitedUs: sample.windowLimitedUs,
-    silenceMs: unackedBytes === 0
-      ? 0
-      : Math.max(0, Math.min(sample.lastAckMs, oldestUnackedMs, watchedSilenceMs)),
+    silenceMs: Math.min(sample.lastAckMs, watchedSilenceMs),
+    outstanding,
     windowClosed,
   };
 }
@@ -160,10 +162,10 @@ export function judge(
       giveUp: memory.stalledMs > limits.peerStallTimeoutMs,
     };
   }
-  if (unackedBytes > 0 && silenceMs > silenceLimitMs) {
+  if (silenceMs > silenceLimitMs) {
     return { verdict: silent(silenceMs, evidence), giveUp: true };
   }
-  if (unackedBytes > 0 && silenceMs > EVIDENCE_AFTER_MS && evidence.localFault !== undefined) {
+  if (silenceMs > EVIDENCE_AFTER_MS && evidence.localFault !== undefined) {
     // Named early, given up no earlier than any other silence: links flap.
     return {
       verdict: { kind: "local-fault", fault: evidence.localFault, silenceMs },

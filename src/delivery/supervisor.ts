@@ -233,6 +233,8 @@ export class Supervisor {
 
   async #run(): Promise<void> {
     const unsubscribe = this.#ports.queue.subscribe(() => this.#bell.ring());
+    // Whoever made us holds us by the time the first status comes.
+    await undefined;
     try {
       while (this.#state.kind !== "closed") {
         const waitMs = this.#step();

@@ -1,0 +1,129 @@
+/**
+ * `@db/sqlite` as a driver, by injection: this module imports nothing from JSR,
+ * the user does.
+ *
+ * @module
+ */
+
+import {
+  codeFromText,
+  type SqliteDatabase,
+  type SqliteDriver,
+  SqliteError,
+  type SqliteStatement,
+  type SqliteValue,
+} from "./driver.ts";
+
+/** The part of `@db/sqlite`'s `Statement` that is used. */
+export interface DbSqliteStatement {
+  /** Runs it; the number returned is stale for anything but INSERT, UPDATE, DELETE. */
+  run(...params: SqliteValue[]): number;
+  /** Runs it and returns rows as arrays. */
+  values(...params: SqliteValue[]): unknown[][];
+}
+
+/** The part of `@db/sqlite`'s `Database` that is used. */
+export interface DbSqliteDatabase {
+  /** Compiles one statement. */
+  prepare(sql: string): DbSqliteStatement;
+  /** Finalizes every statement and closes. */
+  close(): void;
+}
+
+/** `@db/sqlite`'s class `Database`, as far as it is used. */
+export interface DbSqliteConstructor {
+  /** Opens a database. */
+  new (
+    path: string,
+    options: { readonly readonly: boolean; readonly create: boolean; readonly int64: boolean },
+  ): DbSqliteDatabase;
+}
+
+/**
+ * Makes a driver of the class `Database` of `jsr:@db/sqlite` (0.13 or newer).
+ *
+ * What it costs: `@db/sqlite` downloads a shared library at its first import
+ * and needs unrestricted `--allow-ffi`, which undoes every other permission.
+ *
+ * @example Hand in the class
+ * ```ts ignore
+ * import { Database } from "jsr:@db/sqlite@0.13";
+ * import { dbSqlite, OutboundQueue } from "jsr:@sendq/sendq";
+ *
+ * await using queue = await OutboundQueue.open("outbox.db", { driver: dbSqlite(Database) });
+ * ```
+ *
+ * @param Database The class imported from `jsr:@db/sqlite`.
+ */
+export function dbSqlite(Database: DbSqliteConstructor): SqliteDriver {
+  return {
+    name: "@db/sqlite",
+    open(path, { readOnly, busyTimeoutMs }) {
+      return guard(() => {
+        // Without int64 it would cut every integer to 32 bits.
+        const database = new Database(path, { readonly: readOnly, create: !readOnly, int64: true });
+        const wrapped = new DbDatabase(database);
+        wrapped.prepare(`PRAGMA busy_timeout = ${busyTimeoutMs}`).all([]);
+        return wrapped;
+      });
+    },
+  };
+}
+
+class DbDatabase implements SqliteDatabase {
+  readonly #database: DbSqliteDatabase;
+
+  constructor(database: DbSqliteDatabase) {
+    this.#database = database;
+  }
+
+  prepare(sql: string): SqliteStatement {
+    return guard(() => new DbStatement(this.#database.prepare(sql)));
+  }
+
+  close(): void {
+    guard(() => this.#database.close());
+  }
+}
+
+class DbStatement implements SqliteStatement {
+  readonly #statement: DbSqliteStatement;
+
+  constructor(statement: DbSqliteStatement) {
+    this.#statement = statement;
+  }
+
+  run(params: readonly SqliteValue[]): void {
+    guard(() => this.#statement.run(...params));
+  }
+
+  all(params: readonly SqliteValue[]): SqliteValue[][] {
+    return guard(() => this.#statement.values(...params).map((row) => row.map(valueOf)));
+  }
+}
+
+function valueOf(column: unknown): SqliteValue {
+  if (
+    column === null || typeof column === "number" || typeof column === "bigint" ||
+    typeof column === "string" || column instanceof Uint8Array
+  ) return column;
+  throw new TypeError(`@db/sqlite returned a column of type ${typeof column}`);
+}
+
+function guard<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw normalised(error);
+  }
+}
+
+/** Errors of opening carry `code`; those of statements only SQLite's text. */
+function normalised(error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof SqliteError) return error;
+  if (error instanceof Deno.errors.NotCapable || error instanceof TypeError) return error;
+  const code = "code" in error && typeof error.code === "number"
+    ? error.code
+    : codeFromText(error.message);
+  return new SqliteError(code, error.message, { cause: error });
+}

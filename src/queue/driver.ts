@@ -1,0 +1,139 @@
+/**
+ * The part of SQLite that the queue needs, and nothing else. Two libraries fit
+ * behind it (`node_sqlite.ts`, `db_sqlite.ts`), and a test can wrap one to make
+ * a commit fail.
+ *
+ * Three things are left out on purpose: `exec`, whose errors carry no code in
+ * `node:sqlite`; `lastInsertRowId`, which `@db/sqlite` cuts to 32 bits; and row
+ * iterators, which block checkpoints while they are held.
+ *
+ * @module
+ */
+
+/** What can be bound to a statement and what comes back. */
+export type SqliteValue = null | number | bigint | string | Uint8Array;
+
+/** A prepared statement. */
+export interface SqliteStatement {
+  /**
+   * Runs the statement and ignores its rows.
+   *
+   * @throws {SqliteError}
+   */
+  run(params: readonly SqliteValue[]): void;
+  /**
+   * Runs the statement and returns every row as an array of columns. BLOBs are
+   * fresh copies.
+   *
+   * @throws {SqliteError}
+   */
+  all(params: readonly SqliteValue[]): SqliteValue[][];
+}
+
+/** An open database. */
+export interface SqliteDatabase {
+  /**
+   * Compiles one statement. Beware: some pragmas take effect here and do
+   * nothing when run.
+   *
+   * @throws {SqliteError}
+   */
+  prepare(sql: string): SqliteStatement;
+  /** Closes it; its statements are of no use afterwards. */
+  close(): void;
+}
+
+/** How to open a database. */
+export interface SqliteOpenOptions {
+  /** Open without the right to write. */
+  readonly readOnly: boolean;
+  /** `sqlite3_busy_timeout`; blocks the event loop, so keep it tiny. */
+  readonly busyTimeoutMs: number;
+}
+
+/** A library that gives access to SQLite; synchronous. */
+export interface SqliteDriver {
+  /** For people: `"node:sqlite"`. */
+  readonly name: string;
+  /**
+   * Opens the database at `path`, which must be a plain path and no URI.
+   *
+   * @throws {SqliteError}
+   * @throws {Deno.errors.NotCapable} A Deno permission is missing.
+   */
+  open(path: string, options: SqliteOpenOptions): SqliteDatabase;
+}
+
+/** An error of SQLite with its result code, whichever library it came through. */
+export class SqliteError extends Error {
+  /** Always `"SqliteError"`. */
+  override readonly name = "SqliteError";
+  /** The extended result code where the library gives it, else the primary one. */
+  readonly code: number;
+
+  /**
+   * Makes the error.
+   *
+   * @param code The result code; https://www.sqlite.org/rescode.html
+   * @param message SQLite's words.
+   * @param options `cause`: the library's own error.
+   */
+  constructor(code: number, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+
+  /** The primary result code: the low 8 bits. */
+  get primaryCode(): number {
+    return this.code & 0xff;
+  }
+}
+
+/** Result codes that the queue tells apart; https://www.sqlite.org/rescode.html */
+export const SqliteCode = {
+  ERROR: 1,
+  BUSY: 5,
+  LOCKED: 6,
+  READONLY: 8,
+  IOERR: 10,
+  CORRUPT: 11,
+  FULL: 13,
+  CANTOPEN: 14,
+  PROTOCOL: 15,
+  CONSTRAINT: 19,
+  NOTADB: 26,
+  /** A hot rollback journal that a read-only connection may not roll back. */
+  READONLY_ROLLBACK: 776,
+  /** The shared-memory file cannot grow: in practice no room on the disk. */
+  IOERR_SHMSIZE: 4874,
+} as const;
+
+/**
+ * `sqlite3_errstr` backwards, for the paths on which a library drops the code:
+ * opening in `node:sqlite`, every statement in `@db/sqlite`. SQLite's texts are
+ * fixed (`sqlite3ErrStr` in main.c).
+ */
+const CODE_BY_TEXT: readonly (readonly [string, number])[] = [
+  ["database is locked", SqliteCode.BUSY],
+  ["database table is locked", SqliteCode.LOCKED],
+  ["attempt to write a readonly database", SqliteCode.READONLY],
+  ["disk I/O error", SqliteCode.IOERR],
+  ["database disk image is malformed", SqliteCode.CORRUPT],
+  ["database or disk is full", SqliteCode.FULL],
+  ["unable to open database file", SqliteCode.CANTOPEN],
+  ["locking protocol", SqliteCode.PROTOCOL],
+  ["constraint failed", SqliteCode.CONSTRAINT],
+  ["file is not a database", SqliteCode.NOTADB],
+];
+
+/**
+ * Finds the primary result code in one of SQLite's messages.
+ *
+ * @returns `SqliteCode.ERROR` when the text is none of those known.
+ */
+export function codeFromText(message: string): number {
+  for (const [text, code] of CODE_BY_TEXT) {
+    if (message.includes(text)) return code;
+  }
+  return SqliteCode.ERROR;
+}

@@ -1,0 +1,109 @@
+/**
+ * `node:sqlite`, the SQLite in Deno's own runtime: no download, no FFI grant,
+ * only read and write permission for the file.
+ *
+ * @module
+ */
+
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import {
+  codeFromText,
+  type SqliteDatabase,
+  type SqliteDriver,
+  SqliteError,
+  type SqliteStatement,
+  type SqliteValue,
+} from "./driver.ts";
+
+/** The default driver. */
+export const nodeSqlite: SqliteDriver = {
+  name: "node:sqlite",
+  open(path, { readOnly, busyTimeoutMs }) {
+    return guard(() => {
+      const database = new DatabaseSync(path, { readOnly, timeout: busyTimeoutMs });
+      return new NodeDatabase(database);
+    });
+  },
+};
+
+class NodeDatabase implements SqliteDatabase {
+  readonly #database: DatabaseSync;
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+  }
+
+  prepare(sql: string): SqliteStatement {
+    return guard(() => new NodeStatement(this.#database.prepare(sql)));
+  }
+
+  close(): void {
+    guard(() => this.#database.close());
+  }
+}
+
+class NodeStatement implements SqliteStatement {
+  readonly #statement: StatementSync;
+
+  constructor(statement: StatementSync) {
+    // In the runtime, but not yet in Deno's types.
+    if (!hasReturnArrays(statement)) {
+      throw new TypeError("This runtime's node:sqlite is too old: setReturnArrays is missing");
+    }
+    statement.setReturnArrays(true);
+    this.#statement = statement;
+  }
+
+  run(params: readonly SqliteValue[]): void {
+    try {
+      this.#statement.run(...params);
+    } catch (error) {
+      throw normalised(error);
+    }
+  }
+
+  all(params: readonly SqliteValue[]): SqliteValue[][] {
+    try {
+      return this.#statement.all(...params).map(rowOf);
+    } catch (error) {
+      throw normalised(error);
+    }
+  }
+}
+
+function hasReturnArrays(
+  statement: StatementSync,
+): statement is StatementSync & { setReturnArrays(enabled: boolean): void } {
+  return "setReturnArrays" in statement;
+}
+
+function rowOf(row: unknown): SqliteValue[] {
+  if (!Array.isArray(row)) throw new TypeError("node:sqlite did not return rows as arrays");
+  return row;
+}
+
+function guard<T>(call: () => T): T {
+  try {
+    return call();
+  } catch (error) {
+    throw normalised(error);
+  }
+}
+
+/**
+ * Errors of statements carry `errcode`; those of opening carry only a text, and
+ * a missing permission is an `Error` that merely has the name `NotCapable`.
+ */
+function normalised(error: unknown): unknown {
+  if (!(error instanceof Error)) return error;
+  if (error.name === "NotCapable") {
+    return new Deno.errors.NotCapable(error.message, { cause: error });
+  }
+  if ("errcode" in error && typeof error.errcode === "number") {
+    return new SqliteError(error.errcode, error.message, { cause: error });
+  }
+  if ("code" in error && error.code === "ERR_SQLITE_ERROR") {
+    return new SqliteError(codeFromText(error.message), error.message, { cause: error });
+  }
+  return error;
+}

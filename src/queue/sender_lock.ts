@@ -1,0 +1,217 @@
+/**
+ * One sender per queue, and a bell for it: both are the file `<queue>.lock`.
+ *
+ * The lock is the operating system's (`flock`), so it dies with its process. It
+ * is a file of its own because opening the database beside SQLite would drop
+ * SQLite's locks. A process that has enqueued rings by touching the file's
+ * times; the sender watches it.
+ *
+ * @module
+ */
+
+import { systemClock } from "../clock.ts";
+import { QueueLockedError } from "../errors.ts";
+import type { Clock } from "../ports.ts";
+import { toFileError } from "./file_error.ts";
+
+/** The lock file of a queue. */
+export function lockPathOf(queuePath: string): string {
+  let path = queuePath;
+  try {
+    // The same file under two names must have one lock.
+    path = Deno.realPathSync(queuePath);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return `${path}.lock`;
+}
+
+/** A sender looks at the file this often even when nobody has rung. */
+const POLL_MS = 1000;
+/** A loser reads the holder's pid until two readings agree, this far apart. */
+const PID_READ_MS = 5;
+const PID_READS = 20;
+
+/** How a sender hears of packets that other processes have stored. */
+export interface Doorbell {
+  /** `"watch"`: at once; `"poll"`: within a second. */
+  readonly mode: "watch" | "poll";
+  /** Why it only polls. */
+  readonly pollReason: string | undefined;
+  /** Stops listening. */
+  stop(): Promise<void>;
+}
+
+/** The exclusive right to send from a queue, held until {@linkcode release}. */
+export class SenderLock {
+  /** The lock file. */
+  readonly path: string;
+  readonly #file: Deno.FsFile;
+  #held = true;
+
+  private constructor(path: string, file: Deno.FsFile) {
+    this.path = path;
+    this.#file = file;
+  }
+
+  /**
+   * Takes the lock of the queue at `queuePath`.
+   *
+   * @param queuePath The queue's own path, not the lock file's.
+   * @param clock Time.
+   * @throws {QueueLockedError} Another sender holds it, in this process or another.
+   * @throws {QueueFileError} The lock file cannot be made.
+   * @throws {Deno.errors.NotCapable} With the flags to add.
+   */
+  static async acquire(queuePath: string, clock: Clock = systemClock): Promise<SenderLock> {
+    let file: Deno.FsFile | undefined;
+    try {
+      const path = lockPathOf(queuePath);
+      file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
+      if (file.tryLockSync(true)) {
+        file.truncateSync(0);
+        file.writeSync(new TextEncoder().encode(`${Deno.pid}\n`));
+        const lock = new SenderLock(path, file);
+        file = undefined;
+        return lock;
+      }
+      throw new QueueLockedError(queuePath, await readPid(file, clock));
+    } catch (error) {
+      throw toFileError(error, queuePath);
+    } finally {
+      file?.close();
+    }
+  }
+
+  /**
+   * Calls back when another process has rung, and once a second besides: a
+   * process without the right to touch the lock file cannot ring.
+   */
+  listen(onRing: () => void, clock: Clock = systemClock): Doorbell {
+    let stopTimer = clock.setTimer(POLL_MS, tick);
+    function tick(): void {
+      stopTimer = clock.setTimer(POLL_MS, tick);
+      onRing();
+    }
+    let watcher: Deno.FsWatcher;
+    try {
+      watcher = Deno.watchFs(this.path);
+    } catch (error) {
+      // Typically no inotify instances are left (fs.inotify.max_user_instances).
+      const pollReason = error instanceof Error ? error.message : String(error);
+      return {
+        mode: "poll",
+        pollReason,
+        stop() {
+          stopTimer();
+          return Promise.resolve();
+        },
+      };
+    }
+    const watching = watch(watcher, onRing);
+    let stopped = false;
+    return {
+      mode: "watch",
+      pollReason: undefined,
+      stop() {
+        stopTimer();
+        if (!stopped) watcher.close();
+        stopped = true;
+        return watching;
+      },
+    };
+  }
+
+  /** Gives the lock back. Idempotent. The file stays: removing it would race with others. */
+  release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.#file.close();
+  }
+
+  /** Same as {@linkcode release}. */
+  [Symbol.dispose](): void {
+    this.release();
+  }
+}
+
+async function watch(watcher: Deno.FsWatcher, onRing: () => void): Promise<void> {
+  for await (const event of watcher) {
+    if (event.kind !== "access") onRing();
+  }
+}
+
+/**
+ * Reads who holds the lock. Between taking it and writing its pid a holder
+ * leaves the old text, or none, for a moment: only two equal readings count.
+ */
+async function readPid(file: Deno.FsFile, clock: Clock): Promise<number | undefined> {
+  const buffer = new Uint8Array(32);
+  let previous: number | undefined;
+  for (let i = 0; i < PID_READS; i++) {
+    file.seekSync(0, Deno.SeekMode.Start);
+    const length = file.readSync(buffer) ?? 0;
+    const text = new TextDecoder().decode(buffer.subarray(0, length));
+    const pid = /^[1-9][0-9]*\n$/.test(text) ? Number(text) : undefined;
+    if (pid !== undefined && pid === previous) return pid;
+    previous = pid;
+    await new Promise<void>((resolve) => clock.setTimer(PID_READ_MS, resolve));
+  }
+  return undefined;
+}
+
+/** Rings at most this often; the last ring of a burst comes late, never not at all. */
+const RING_INTERVAL_MS = 5;
+
+/** Tells the sender, in another process, that there are packets. */
+export class DoorbellRinger {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #mayRing: boolean;
+  #lastRingMs = -Infinity;
+  #cancelTrailing: (() => void) | undefined;
+
+  /**
+   * Makes a ringer.
+   *
+   * @param queuePath The queue's path.
+   * @param clock Time.
+   */
+  constructor(queuePath: string, clock: Clock) {
+    this.#path = lockPathOf(queuePath);
+    this.#clock = clock;
+    // Asked beforehand, so that nothing prompts.
+    this.#mayRing = Deno.permissions.querySync({ name: "write", path: this.#path }).state ===
+      "granted";
+  }
+
+  /** Rings, now or a few milliseconds later. */
+  ring(): void {
+    if (!this.#mayRing || this.#cancelTrailing !== undefined) return;
+    const waitMs = this.#lastRingMs + RING_INTERVAL_MS - this.#clock.nowMs();
+    if (waitMs <= 0) return this.#touch();
+    this.#cancelTrailing = this.#clock.setTimer(waitMs, () => {
+      this.#cancelTrailing = undefined;
+      this.#touch();
+    });
+  }
+
+  /** Does at once what was put off. */
+  flush(): void {
+    if (this.#cancelTrailing === undefined) return;
+    this.#cancelTrailing();
+    this.#cancelTrailing = undefined;
+    this.#touch();
+  }
+
+  #touch(): void {
+    this.#lastRingMs = this.#clock.nowMs();
+    const seconds = this.#clock.wallMs() / 1000;
+    try {
+      Deno.utimeSync(this.#path, seconds, seconds);
+    } catch {
+      // No sender has ever been here, or it is another user's: the sender looks
+      // once a second by itself.
+    }
+  }
+}

@@ -1,0 +1,310 @@
+import assert from "node:assert/strict";
+import {
+  describeVerdict,
+  freshMemory,
+  judge,
+  judgeDeath,
+  type Judgement,
+  type LivenessLimits,
+  type LivenessMemory,
+  observe,
+  type Verdict,
+} from "../../src/delivery/liveness.ts";
+import type { LocalFault, SocketSample } from "../../src/ports.ts";
+
+const LIMITS: LivenessLimits = {
+  stallTimeoutMs: 3000,
+  peerStallTimeoutMs: 60_000,
+  keepAlive: { timeoutMs: 19_000, probes: 3 },
+};
+
+const HEALTHY: SocketSample = {
+  state: 1,
+  sendQueueBytes: 0,
+  notSentBytes: 0,
+  bytesAcked: 1,
+  unackedSegments: 0,
+  sendMssBytes: 1448,
+  sendWindowBytes: 64_000,
+  windowLimitedUs: 0,
+  rttUs: 100,
+  lastAckMs: 0,
+  probes: 0,
+  retransmits: 0,
+  totalRetransmits: 0,
+  hangup: false,
+};
+
+/** What one reading looks like; what is left out is healthy and idle. */
+interface Reading extends Partial<SocketSample> {
+  readonly nowMs: number;
+  readonly unackedBytes?: number;
+  readonly oldestUnackedMs?: number;
+  readonly progressed?: boolean;
+  readonly localFault?: LocalFault;
+  readonly softError?: string;
+}
+
+/** Feeds readings to liveness and keeps the last judgement. */
+class Watch {
+  memory: LivenessMemory = freshMemory(0);
+  limits = LIMITS;
+
+  read(reading: Reading): Judgement {
+    const { nowMs, unackedBytes = 0, oldestUnackedMs = 0, progressed = false } = reading;
+    const { localFault, softError, ...sample } = reading;
+    const observation = {
+      nowMs,
+      unackedBytes,
+      oldestUnackedMs,
+      progressed,
+      sample: { ...HEALTHY, ...sample },
+    };
+    this.memory = observe(this.memory, observation);
+    return judge(this.memory, observation, { localFault, softError }, this.limits);
+  }
+
+  /** Reads every 50 ms until something is given up; answers when. */
+  until(endMs: number, at: (nowMs: number) => Omit<Reading, "nowMs">): [number, Judgement] {
+    let judgement = this.read({ nowMs: this.memory.atMs, ...at(this.memory.atMs) });
+    for (let nowMs = this.memory.atMs + 50; nowMs <= endMs; nowMs += 50) {
+      judgement = this.read({ nowMs, ...at(nowMs) });
+      if (judgement.giveUp) return [nowMs, judgement];
+    }
+    return [Infinity, judgement];
+  }
+}
+
+/** The path has been dead since 0; a byte was written then. */
+const deadSinceZero = (nowMs: number) => ({
+  unackedBytes: 100,
+  oldestUnackedMs: nowMs,
+  lastAckMs: nowMs,
+  unackedSegments: 1,
+});
+
+Deno.test("nothing outstanding is healthy, however long nothing came", () => {
+  const [gaveUpAtMs, { verdict }] = new Watch().until(15_000, (nowMs) => ({ lastAckMs: nowMs }));
+  assert.equal(gaveUpAtMs, Infinity);
+  assert.equal(verdict.kind, "healthy");
+});
+
+Deno.test("silence with bytes outstanding is death just after the stall timeout", () => {
+  const [gaveUpAtMs, { verdict }] = new Watch().until(10_000, deadSinceZero);
+  assert.ok(gaveUpAtMs > 3000 && gaveUpAtMs <= 3100, String(gaveUpAtMs));
+  assert.equal(verdict.kind, "path-dead");
+});
+
+Deno.test("an idle spell before the write does not count as silence", () => {
+  const watch = new Watch();
+  watch.until(60_000, (nowMs) => ({ lastAckMs: nowMs }));
+  const [gaveUpAtMs] = watch.until(70_000, (nowMs) => ({
+    ...deadSinceZero(nowMs),
+    oldestUnackedMs: nowMs - 60_000,
+  }));
+  assert.ok(gaveUpAtMs > 63_000 && gaveUpAtMs <= 63_100, String(gaveUpAtMs));
+});
+
+Deno.test("a long queue behind a slow link is slow, not dead: acknowledgements keep coming", () => {
+  const [gaveUpAtMs, { verdict }] = new Watch().until(30_000, (nowMs) => ({
+    ...deadSinceZero(nowMs),
+    lastAckMs: 90,
+    rttUs: 2_000_000,
+  }));
+  assert.equal(gaveUpAtMs, Infinity);
+  assert.equal(verdict.kind, "slow");
+});
+
+Deno.test("the limit is twice the round trip where that is longer", () => {
+  const [gaveUpAtMs] = new Watch().until(30_000, (nowMs) => ({
+    ...deadSinceZero(nowMs),
+    rttUs: 5_000_000,
+  }));
+  assert.ok(gaveUpAtMs > 10_000 && gaveUpAtMs <= 10_100, String(gaveUpAtMs));
+});
+
+Deno.test("our own pause is not the peer's silence: a stopped process, then a late write", () => {
+  // The last acknowledgement is old because of an idle spell, the byte's age
+  // because we were stopped between noting the time and the write itself.
+  const watch = new Watch();
+  watch.until(60_000, (nowMs) => ({ lastAckMs: nowMs }));
+  const { giveUp, verdict } = watch.read({
+    nowMs: 80_000,
+    unackedBytes: 100,
+    oldestUnackedMs: 20_000,
+    lastAckMs: 80_000,
+    unackedSegments: 1,
+  });
+  assert.equal(giveUp, false);
+  assert.notEqual(verdict.kind, "path-dead");
+});
+
+Deno.test("a clock that jumps forth or back kills nothing, and does not stop the watch", () => {
+  for (const jumpMs of [3_600_000, -3_600_000]) {
+    const watch = new Watch();
+    watch.read({ nowMs: 0, unackedBytes: 100, lastAckMs: 0, unackedSegments: 1 });
+    watch.read({ nowMs: 50, unackedBytes: 100, oldestUnackedMs: 50, lastAckMs: 50 });
+    const jumped = watch.read({
+      nowMs: 50 + jumpMs,
+      unackedBytes: 100,
+      oldestUnackedMs: 50 + jumpMs,
+      lastAckMs: 100,
+    });
+    assert.equal(jumped.giveUp, false);
+    const [gaveUpAtMs] = watch.until(jumpMs + 10_000, (nowMs) => deadSinceZero(nowMs - jumpMs));
+    assert.ok(gaveUpAtMs <= jumpMs + 3300, String(gaveUpAtMs));
+  }
+});
+
+Deno.test("a loop blocked again and again still finds out, later", () => {
+  const watch = new Watch();
+  let gaveUpAtMs = Infinity;
+  for (let nowMs = 0; nowMs < 60_000 && gaveUpAtMs === Infinity; nowMs += 800) {
+    if (watch.read({ nowMs, ...deadSinceZero(nowMs) }).giveUp) gaveUpAtMs = nowMs;
+  }
+  assert.ok(gaveUpAtMs > 3000 && gaveUpAtMs < 15_000, String(gaveUpAtMs));
+});
+
+const CLOSED_WINDOW = {
+  unackedBytes: 5000,
+  unackedSegments: 0,
+  notSentBytes: 5000,
+  sendQueueBytes: 5000,
+  sendWindowBytes: 0,
+};
+
+Deno.test("a closed window is a stalled peer, and has a limit of its own", () => {
+  const [gaveUpAtMs, { verdict }] = new Watch().until(100_000, (nowMs) => ({
+    ...CLOSED_WINDOW,
+    oldestUnackedMs: nowMs,
+    lastAckMs: nowMs % 1000, // every probe is answered
+  }));
+  assert.ok(gaveUpAtMs > 60_000 && gaveUpAtMs <= 60_200, String(gaveUpAtMs));
+  assert.equal(verdict.kind, "peer-stalled");
+});
+
+Deno.test("a remnant of a window smaller than a segment is a closed window", () => {
+  const { verdict } = new Watch().read({ nowMs: 50, ...CLOSED_WINDOW, sendWindowBytes: 384 });
+  assert.equal(verdict.kind, "peer-stalled");
+});
+
+Deno.test("without snd_wnd, the time limited by the window tells", () => {
+  const watch = new Watch();
+  const before54 = { ...CLOSED_WINDOW, sendWindowBytes: undefined } as const;
+  watch.read({ nowMs: 50, ...before54, windowLimitedUs: 10_000 });
+  assert.equal(
+    watch.read({ nowMs: 100, ...before54, windowLimitedUs: 60_000 }).verdict.kind,
+    "peer-stalled",
+  );
+  assert.equal(
+    watch.read({ nowMs: 150, ...before54, windowLimitedUs: 60_000 }).verdict.kind,
+    "healthy",
+  );
+});
+
+Deno.test("a closed window whose probes stay unanswered is a dead path", () => {
+  const [gaveUpAtMs, { verdict }] = new Watch().until(60_000, (nowMs) => ({
+    ...CLOSED_WINDOW,
+    oldestUnackedMs: nowMs,
+    lastAckMs: nowMs,
+    probes: Math.floor(nowMs / 1000) + 1,
+  }));
+  assert.ok(gaveUpAtMs > 3000 && gaveUpAtMs <= 3100, String(gaveUpAtMs));
+  assert.equal(verdict.kind, "path-dead");
+});
+
+Deno.test("a slow reader's progress starts the stall anew", () => {
+  const watch = new Watch();
+  const [gaveUpAtMs] = watch.until(300_000, (nowMs) => ({
+    ...CLOSED_WINDOW,
+    oldestUnackedMs: 5000,
+    lastAckMs: nowMs % 1000,
+    progressed: nowMs % 12_700 < 50,
+  }));
+  assert.equal(gaveUpAtMs, Infinity);
+});
+
+Deno.test("this host's fault is named early and given up no earlier", () => {
+  const localFault: LocalFault = { kind: "link-down", device: "eth0", words: "eth0 is down" };
+  const watch = new Watch();
+  let namedAtMs = Infinity;
+  const [gaveUpAtMs, { verdict }] = watch.until(10_000, (nowMs) => {
+    if (watch.memory.silenceMs >= 250) return { ...deadSinceZero(nowMs), localFault };
+    return deadSinceZero(nowMs);
+  });
+  const second = new Watch();
+  for (let nowMs = 0; namedAtMs === Infinity; nowMs += 50) {
+    const { verdict } = second.read({ nowMs, ...deadSinceZero(nowMs), localFault });
+    if (verdict.kind === "local-fault") namedAtMs = nowMs;
+  }
+  assert.ok(namedAtMs <= 500, String(namedAtMs));
+  assert.ok(gaveUpAtMs > 3000 && gaveUpAtMs <= 3100, String(gaveUpAtMs));
+  assert.equal(verdict.kind, "local-fault");
+});
+
+Deno.test("an idle connection dies by unanswered keepalive probes, not by quiet", () => {
+  const quiet = new Watch().until(60_000, (nowMs) => ({ lastAckMs: nowMs % 10_000 }));
+  assert.equal(quiet[0], Infinity);
+  const [gaveUpAtMs] = new Watch().until(60_000, (nowMs) => ({
+    lastAckMs: nowMs,
+    probes: Math.max(0, Math.floor((nowMs - 7000) / 3000)),
+  }));
+  assert.ok(gaveUpAtMs > 19_000 && gaveUpAtMs <= 19_100, String(gaveUpAtMs));
+});
+
+Deno.test("what the network reported is a hint, never a verdict", () => {
+  const watch = new Watch();
+  const { giveUp } = watch.read({
+    nowMs: 50,
+    ...deadSinceZero(50),
+    softError: "EHOSTUNREACH",
+  });
+  assert.equal(giveUp, false);
+  const [, { verdict }] = watch.until(10_000, (nowMs) => ({
+    ...deadSinceZero(nowMs),
+    softError: "EHOSTUNREACH",
+  }));
+  assert.deepEqual({ ...verdict, silenceMs: 0 }, {
+    kind: "path-dead",
+    silenceMs: 0,
+    hint: "EHOSTUNREACH",
+  });
+});
+
+Deno.test("CLOSE_WAIT is told as the peer's close", () => {
+  assert.equal(new Watch().read({ nowMs: 50, state: 8 }).verdict.kind, "peer-closed");
+});
+
+Deno.test("an errno names the death", () => {
+  const kinds = ["ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", undefined]
+    .map((code) => judgeDeath(code, 1000).kind);
+  assert.deepEqual(kinds, [
+    "reset",
+    "reset",
+    "timed-out",
+    "path-dead",
+    "path-dead",
+    "peer-closed",
+  ]);
+});
+
+Deno.test("every verdict has words, with a unit where there is a time", () => {
+  const verdicts: Verdict[] = [
+    { kind: "healthy" },
+    { kind: "slow", oldestUnackedMs: 1500, silenceMs: 0 },
+    { kind: "peer-stalled", stalledMs: 2000 },
+    { kind: "path-dead", silenceMs: 3100, hint: "EHOSTUNREACH" },
+    {
+      kind: "local-fault",
+      silenceMs: 300,
+      fault: { kind: "carrier-lost", device: "eth0", words: "eth0 has lost its carrier" },
+    },
+    { kind: "peer-closed" },
+    { kind: "reset", code: "ECONNRESET" },
+    { kind: "timed-out", code: "ETIMEDOUT" },
+  ];
+  const words = verdicts.map(describeVerdict);
+  assert.equal(new Set(words).size, verdicts.length);
+  assert.match(words[3] ?? "", /3\.1 s .*EHOSTUNREACH/);
+  assert.match(words[4] ?? "", /eth0 has lost its carrier/);
+});

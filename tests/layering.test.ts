@@ -1,0 +1,142 @@
+/**
+ * Holds the code against the table in ARCHITECTURE.md: imports run one way,
+ * and each capability has one home.
+ */
+import assert from "node:assert/strict";
+
+const root = new URL("..", import.meta.url);
+
+interface Row {
+  readonly files: string;
+  readonly mayImport: readonly string[];
+}
+
+/** The rows of the table, in order. */
+function readTable(): Row[] {
+  const text = Deno.readTextFileSync(new URL("ARCHITECTURE.md", root));
+  const rows: Row[] = [];
+  for (const line of text.split("\n")) {
+    const cells = /^\| `([^`]+)`\s*\|([^|]*)\|/.exec(line);
+    if (cells === null) continue;
+    const [, files = "", allowed = ""] = cells;
+    const words = allowed.trim();
+    const mayImport = words === "everything above"
+      ? rows.map((row) => row.files)
+      : words.split(",").map((word) => word.trim()).filter(Boolean)
+        .map((word) => `src/${word}.ts`);
+    rows.push({ files, mayImport });
+  }
+  return rows;
+}
+
+function* sources(directory: string): Generator<string> {
+  for (const entry of Deno.readDirSync(new URL(directory, root))) {
+    const path = `${directory}${entry.name}`;
+    if (entry.isDirectory) yield* sources(`${path}/`);
+    else if (path.endsWith(".ts")) yield path;
+  }
+}
+
+/** Every specifier that a file imports or exports from. */
+function importsOf(path: string): string[] {
+  const text = Deno.readTextFileSync(new URL(path, root));
+  const code = text.replaceAll(/\/\*[\s\S]*?\*\//g, "");
+  return [...code.matchAll(/(?:^|\n)\s*(?:import|export)\s[^;]*?from\s*"([^"]+)"/g)]
+    .concat([...code.matchAll(/(?:^|[^\w])import\(?\s*"([^"]+)"/g)])
+    .map(([, specifier = ""]) => specifier);
+}
+
+const rows = readTable();
+const code = ["mod.ts", ...sources("src/")];
+const rowOf = (path: string) =>
+  rows.find(({ files }) => files === path || (files.endsWith("/") && path.startsWith(files)));
+const pathOf = (importer: string, specifier: string) =>
+  new URL(specifier, new URL(importer, root)).href.slice(root.href.length);
+
+Deno.test("every file has its row in ARCHITECTURE.md", () => {
+  assert.ok(rows.length >= 10, "the table was not found");
+  assert.deepEqual(code.filter((path) => rowOf(path) === undefined), []);
+});
+
+Deno.test("every import is one that the table allows", () => {
+  let checked = 0;
+  const broken: string[] = [];
+  for (const path of code) {
+    const row = rowOf(path);
+    for (const specifier of importsOf(path)) {
+      if (!specifier.startsWith(".")) continue;
+      checked++;
+      const target = rowOf(pathOf(path, specifier));
+      const allowed = target !== undefined && row !== undefined &&
+        (target === row || row.mayImport.includes(target.files));
+      if (!allowed) broken.push(`${path} imports ${specifier}`);
+    }
+  }
+  assert.ok(checked > 50, `only ${checked} imports were found`);
+  assert.deepEqual(broken, []);
+});
+
+Deno.test("no two files import each other, however far around", () => {
+  const done = new Set<string>();
+  const visit = (path: string, trail: readonly string[]): void => {
+    assert.ok(!trail.includes(path), `circle: ${[...trail, path].join(" → ")}`);
+    if (done.has(path)) return;
+    for (const specifier of importsOf(path)) {
+      if (specifier.startsWith(".")) visit(pathOf(path, specifier), [...trail, path]);
+    }
+    done.add(path);
+  };
+  for (const path of code) visit(path, []);
+  assert.ok(done.size >= code.length);
+});
+
+Deno.test("each capability has one home", () => {
+  const homes: [RegExp, RegExp][] = [
+    [/Deno\.dlopen/, /^src\/kernel\/libc\.ts$/],
+    [/Deno\.connect/, /^src\/kernel\//],
+    [/\b(SELECT|INSERT INTO|DELETE FROM|PRAGMA|CREATE TABLE)\b/, /^src\/queue\//],
+    [/node:sqlite/, /^src\/queue\/node_sqlite\.ts$/],
+    [/\bconsole\.|Deno\.std(out|err|in)|Deno\.exit/, /^src\/cli\//],
+    [
+      /\b(performance\.now|Date\.now|setTimeout|setInterval|setImmediate)\(/,
+      /^src\/(clock\.ts$|cli\/)/,
+    ],
+    [/Math\.random/, /^src\/(sender\.ts$|cli\/)/],
+    [/from "commander"/, /^src\/cli\//],
+    [/\bDeno\./, /^src\/(kernel|queue|cli)\//],
+  ];
+  for (const [pattern, home] of homes) {
+    const users = code.filter((path) => {
+      const text = Deno.readTextFileSync(new URL(path, root))
+        .replaceAll(/\/\*[\s\S]*?\*\//g, "").replaceAll(/\/\/.*/g, "");
+      return pattern.test(text);
+    });
+    assert.ok(users.length > 0, `${pattern} is used nowhere: the check checks nothing`);
+    assert.deepEqual(users.filter((path) => !home.test(path)), [], String(pattern));
+  }
+});
+
+Deno.test("nothing imports from JSR, which not every machine can reach", () => {
+  const everything = [
+    ...code,
+    ...["tests/", "lab/", "examples/", "bench/"].flatMap((directory) => {
+      try {
+        return [...sources(directory)];
+      } catch {
+        return [];
+      }
+    }),
+  ];
+  const offenders = everything.filter((path) =>
+    importsOf(path).some((specifier) => specifier.startsWith("jsr:"))
+  );
+  assert.deepEqual(offenders, []);
+});
+
+Deno.test("a file can be read in one sitting", () => {
+  const long = code.map((path) => ({
+    path,
+    lines: Deno.readTextFileSync(new URL(path, root)).split("\n").length,
+  })).filter(({ lines }) => lines > 600);
+  assert.deepEqual(long, []);
+});

@@ -1,0 +1,317 @@
+import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
+import { dbSqlite, type DbSqliteConstructor } from "../../src/queue/db_sqlite.ts";
+import { codeFromText, type SqliteDriver, SqliteError } from "../../src/queue/driver.ts";
+import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { bytes, TempDir, text, unless } from "./helpers.ts";
+
+/** `@db/sqlite`, or why it cannot be had. The specifier is computed: nothing may depend on JSR. */
+async function loadDbSqlite(): Promise<SqliteDriver | string> {
+  try {
+    const module = await import(["jsr:", "@db/sqlite@0.13"].join(""));
+    const Database: DbSqliteConstructor = module.Database;
+    return dbSqlite(Database);
+  } catch (error) {
+    const [first = "unknown"] = (error instanceof Error ? error.message : String(error)).split(
+      "\n",
+    );
+    return `@db/sqlite cannot be loaded from JSR: ${first}`;
+  }
+}
+
+const second = await loadDbSqlite();
+const DRIVERS: readonly { name: string; driver: SqliteDriver; why: string | undefined }[] = [
+  { name: "node:sqlite", driver: nodeSqlite, why: undefined },
+  typeof second === "string"
+    ? { name: "@db/sqlite", driver: nodeSqlite, why: second }
+    : { name: "@db/sqlite", driver: second, why: undefined },
+];
+
+const WRITABLE = { readOnly: false, busyTimeoutMs: 1 };
+
+for (const { name, driver, why } of DRIVERS) {
+  const conformance = (what: string, run: () => void | Promise<void>) =>
+    Deno.test({ ...unless(why, `${name}: ${what}`), fn: run });
+
+  conformance("values survive unchanged, integers in full", () => {
+    using dir = new TempDir();
+    const database = driver.open(dir.file(), WRITABLE);
+    database.prepare("CREATE TABLE t (a INTEGER, b BLOB, c TEXT)").run([]);
+    const insert = database.prepare("INSERT INTO t VALUES (?, ?, ?)");
+    const whole = new Uint8Array([9, 0, 255, 7]);
+    insert.run([2 ** 53 - 1, whole.subarray(1, 3), "text"]);
+    insert.run([2 ** 31, new Uint8Array(70_000).fill(5), null]);
+    insert.run([-1, new Uint8Array([0]), ""]);
+    const rows = database.prepare("SELECT a, b, c FROM t ORDER BY rowid").all([]);
+    assert.deepEqual(rows[0], [2 ** 53 - 1, new Uint8Array([0, 255]), "text"]);
+    assert.deepEqual(rows[1], [2 ** 31, new Uint8Array(70_000).fill(5), null]);
+    assert.deepEqual(rows[2], [-1, new Uint8Array([0]), ""]);
+    database.close();
+  });
+
+  conformance("a numbered parameter can be used many times", () => {
+    using dir = new TempDir();
+    const database = driver.open(dir.file(), WRITABLE);
+    const statement = database.prepare("SELECT ?1 + 0, ?1 + 1, ?2, ?3");
+    assert.deepEqual(statement.all([40, 7, "x"]), [[40, 41, 7, "x"]]);
+    database.close();
+  });
+
+  conformance("blobs that come back are copies", () => {
+    using dir = new TempDir();
+    const database = driver.open(dir.file(), WRITABLE);
+    const select = database.prepare("SELECT x'0102'");
+    const [first] = select.all([]);
+    const blob = first?.[0];
+    assert(blob instanceof Uint8Array);
+    blob[0] = 99;
+    assert.deepEqual(select.all([]), [[new Uint8Array([1, 2])]]);
+    assert.equal(blob[0], 99);
+    database.close();
+  });
+
+  conformance("errors carry SQLite's code", () => {
+    using dir = new TempDir();
+    const database = driver.open(dir.file(), WRITABLE);
+    database.prepare("CREATE TABLE t (a INTEGER PRIMARY KEY)").run([]);
+    const insert = database.prepare("INSERT INTO t VALUES (?)");
+    insert.run([1]);
+    assert.throws(() => insert.run([1]), hasCode(19));
+    insert.run([2]); // Usable after an error.
+    database.prepare("BEGIN IMMEDIATE").run([]);
+    const other = driver.open(dir.file(), WRITABLE);
+    assert.throws(() => other.prepare("BEGIN IMMEDIATE").run([]), hasCode(5));
+    database.prepare("ROLLBACK").run([]);
+    other.close();
+    const reader = driver.open(dir.file(), { readOnly: true, busyTimeoutMs: 1 });
+    assert.throws(() => reader.prepare("DELETE FROM t").run([]), hasCode(8));
+    reader.close();
+    database.close();
+    Deno.writeTextFileSync(dir.file("junk.db"), "no database at all ".repeat(400));
+    assert.throws(() => {
+      const junk = driver.open(dir.file("junk.db"), WRITABLE);
+      try {
+        junk.prepare("SELECT count(*) FROM sqlite_schema").all([]);
+      } finally {
+        junk.close();
+      }
+    }, hasCode(26));
+    assert.throws(() => driver.open(dir.path, WRITABLE), hasCode(14));
+    assert.throws(() => driver.open(dir.file("none/x.db"), WRITABLE), hasCode(14));
+  });
+
+  conformance("incremental_vacuum(N) through all() frees N pages", () => {
+    using dir = new TempDir();
+    const database = driver.open(dir.file(), WRITABLE);
+    database.prepare("PRAGMA auto_vacuum = incremental").all([]);
+    database.prepare("CREATE TABLE t (b BLOB)").run([]);
+    for (let i = 0; i < 40; i++) {
+      database.prepare("INSERT INTO t VALUES (?)").run([new Uint8Array(8000)]);
+    }
+    database.prepare("DELETE FROM t").run([]);
+    const free = () => Number(database.prepare("PRAGMA freelist_count").all([])[0]?.[0]);
+    const before = free();
+    database.prepare("PRAGMA incremental_vacuum(20)").all([]);
+    assert.equal(free(), before - 20);
+    database.close();
+  });
+
+  conformance("a queue works from end to end, over reopening", async () => {
+    using dir = new TempDir();
+    const options = { driver };
+    const first = await OutboundQueue.open(dir.file(), options);
+    assert.equal(await first.enqueue(bytes("one")), 1);
+    const many = Array.from({ length: 200 }, (_, i) => bytes(`packet ${i}`));
+    assert.deepEqual(await first.enqueueMany(many), { firstId: 2, lastId: 201 });
+    await first.removeThrough(150);
+    await first.close();
+    const again = await OutboundQueue.open(dir.file(), options);
+    assert.equal(again.stats().packets, 51);
+    assert.equal(again.removedThroughId, 150);
+    const packets = await again.read(0, 1e6);
+    assert.deepEqual(packets.map(({ id }) => id), Array.from({ length: 51 }, (_, i) => 151 + i));
+    assert.equal(text(packets[0]?.payload), "packet 149");
+    await again.removeThrough(201);
+    assert.equal(await again.enqueue(bytes("next")), 202);
+    await again.close();
+  });
+}
+
+Deno.test("dbSqlite finds the code in the text where the library drops it", () => {
+  class Fake {
+    prepare() {
+      return {
+        run(): number {
+          throw new Error("database or disk is full");
+        },
+        values: () => [[1]],
+      };
+    }
+    close() {}
+  }
+  const database = dbSqlite(Fake).open("x", WRITABLE);
+  assert.throws(() => database.prepare("COMMIT").run([]), hasCode(13));
+  assert.equal(codeFromText("something new"), 1);
+});
+
+Deno.test("dbSqlite asks for 64-bit integers and never for lastInsertRowId", () => {
+  const seen: unknown[] = [];
+  class Fake {
+    constructor(path: string, options: unknown) {
+      seen.push(path, options);
+    }
+    get lastInsertRowId(): number {
+      throw new Error("32 bits only");
+    }
+    prepare(sql: string) {
+      seen.push(sql);
+      return { run: () => 0, values: () => [] };
+    }
+    close() {}
+  }
+  dbSqlite(Fake).open("q.db", { readOnly: false, busyTimeoutMs: 7 });
+  assert.deepEqual(seen, [
+    "q.db",
+    { readonly: false, create: true, int64: true },
+    "PRAGMA busy_timeout = 7",
+  ]);
+});
+
+// The traps of node:sqlite. Where the runtime itself errs, the test pins that it
+// still does, so that a mended runtime is noticed, and what we do about it.
+
+Deno.test("trap: exec errors carry no code, so BEGIN and COMMIT are prepared", () => {
+  using dir = new TempDir();
+  const one = new DatabaseSync(dir.file()), two = new DatabaseSync(dir.file());
+  one.prepare("BEGIN IMMEDIATE").run();
+  const byExec = thrown(() => two.exec("BEGIN IMMEDIATE"));
+  assert(!(byExec instanceof Error && "errcode" in byExec && byExec.errcode === 5));
+  const byStatement = thrown(() => two.prepare("BEGIN IMMEDIATE").run());
+  assert(byStatement instanceof Error && "errcode" in byStatement && byStatement.errcode === 5);
+  one.close();
+  two.close();
+});
+
+Deno.test("trap: exec of incremental_vacuum(N) frees one page only", () => {
+  using dir = new TempDir();
+  const database = new DatabaseSync(dir.file());
+  database.exec("PRAGMA auto_vacuum = incremental");
+  database.exec("CREATE TABLE t (b BLOB)");
+  for (let i = 0; i < 40; i++) database.prepare("INSERT INTO t VALUES (zeroblob(8000))").run();
+  database.exec("DELETE FROM t");
+  const free = () =>
+    Number(Object.values(database.prepare("PRAGMA freelist_count").get() ?? {})[0]);
+  const before = free();
+  database.exec("PRAGMA incremental_vacuum(20)");
+  assert.equal(free(), before - 1);
+  database.close();
+});
+
+Deno.test("trap: preparing a pragma with a value applies it", () => {
+  using dir = new TempDir();
+  const database = nodeSqlite.open(dir.file(), WRITABLE);
+  database.prepare("PRAGMA synchronous = normal"); // never run
+  assert.deepEqual(database.prepare("PRAGMA synchronous").all([]), [[1]]);
+  database.close();
+});
+
+Deno.test("trap: the busy timeout is 0 unless set, and the driver sets it", () => {
+  using dir = new TempDir();
+  const database = nodeSqlite.open(dir.file(), { readOnly: false, busyTimeoutMs: 13 });
+  assert.deepEqual(database.prepare("PRAGMA busy_timeout").all([]), [[13]]);
+  database.close();
+});
+
+Deno.test("trap: an ArrayBuffer would bind NULL, so enqueue refuses it", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  const buffer: unknown = new ArrayBuffer(3);
+  // @ts-expect-error The types forbid it; JavaScript callers do it all the same.
+  await assert.rejects(queue.enqueue(buffer), TypeError);
+  assert.equal(queue.stats().packets, 0);
+});
+
+Deno.test("trap: TEXT stops at NUL, so payloads are BLOBs", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  await queue.enqueue(new Uint8Array([65, 0, 66, 0]));
+  await queue.close();
+  await using again = await OutboundQueue.open(dir.file());
+  assert.deepEqual((await again.read(0, 100))[0]?.payload, new Uint8Array([65, 0, 66, 0]));
+});
+
+Deno.test("trap: integers above 2^53 throw instead of being cut", () => {
+  using dir = new TempDir();
+  const database = nodeSqlite.open(dir.file(), WRITABLE);
+  assert.throws(() => database.prepare("SELECT 9007199254740993").all([]));
+  database.close();
+});
+
+Deno.test("trap: VACUUM is refused under narrow permissions, so it is never used", async () => {
+  using dir = new TempDir();
+  const script = `import { DatabaseSync } from "node:sqlite";
+    try { new DatabaseSync(Deno.args[0]).prepare("VACUUM").run(); console.log("vacuumed"); }
+    catch { console.log("refused"); }`;
+  Deno.writeTextFileSync(dir.file("v.ts"), script);
+  const path = dir.file("v.db");
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--no-lock", `--allow-read=${path}`, `--allow-write=${path}`]
+      .concat(dir.file("v.ts"), path),
+  }).output();
+  assert.equal(new TextDecoder().decode(stdout).trim(), "refused");
+});
+
+Deno.test("trap: a held iterator would block checkpoints; the queue's reads hold none", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  await queue.enqueueMany(Array.from({ length: 500 }, () => new Uint8Array(1000)));
+  await queue.close();
+  await using again = await OutboundQueue.open(dir.file());
+  await again.enqueueMany(Array.from({ length: 500 }, () => new Uint8Array(1000)));
+  await again.read(0, 5000);
+  const other = nodeSqlite.open(dir.file(), WRITABLE);
+  // busy = 0, and everything in the log was moved.
+  const [row] = other.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]);
+  assert.deepEqual(row, [0, 0, 0]);
+  other.close();
+});
+
+Deno.test("trap: another descriptor of the file would drop SQLite's locks; we open none", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  const opened: string[] = [];
+  const { openSync, open } = Deno;
+  Deno.openSync = (path, options) => {
+    opened.push(String(path));
+    return openSync(path, options);
+  };
+  Deno.open = (path, options) => {
+    opened.push(String(path));
+    return open(path, options);
+  };
+  try {
+    await using second = await OutboundQueue.open(dir.file());
+    await second.enqueue(bytes("x"));
+    await queue.enqueue(bytes("y"));
+  } finally {
+    Deno.openSync = openSync;
+    Deno.open = open;
+  }
+  // One attempt to create it, which fails because it exists and so opens nothing.
+  assert.deepEqual(opened, [dir.file()]);
+  assert.throws(() => Deno.openSync(dir.file(), { write: true, createNew: true }));
+});
+
+function hasCode(primary: number): (error: unknown) => boolean {
+  return (error) => error instanceof SqliteError && error.primaryCode === primary;
+}
+
+function thrown(call: () => unknown): unknown {
+  try {
+    call();
+  } catch (error) {
+    return error;
+  }
+  assert.fail("nothing was thrown");
+}

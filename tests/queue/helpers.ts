@@ -1,0 +1,165 @@
+import assert from "node:assert/strict";
+import {
+  type SqliteDatabase,
+  type SqliteDriver,
+  SqliteError,
+  type SqliteStatement,
+  type SqliteValue,
+} from "../../src/queue/driver.ts";
+import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+
+/** A directory that goes away with the test. */
+export class TempDir {
+  readonly path = Deno.makeTempDirSync({ prefix: "sendq-queue-" });
+
+  file(name = "outbox.db"): string {
+    return `${this.path}/${name}`;
+  }
+
+  [Symbol.dispose](): void {
+    Deno.removeSync(this.path, { recursive: true });
+  }
+}
+
+export function bytes(text: string): Uint8Array {
+  return new TextEncoder().encode(text);
+}
+
+export function text(payload: Uint8Array | undefined): string {
+  assert(payload !== undefined);
+  return new TextDecoder().decode(payload);
+}
+
+/** node:sqlite with a log of what was run and faults on demand. */
+export class FaultDriver implements SqliteDriver {
+  readonly name = "node:sqlite with faults";
+  readonly log: string[] = [];
+  /** Asked before each statement; what it returns is thrown instead. */
+  fault: (sql: string, largestBytes: number) => SqliteError | undefined = () => undefined;
+
+  open(path: string, options: { readOnly: boolean; busyTimeoutMs: number }): SqliteDatabase {
+    const database = nodeSqlite.open(path, options);
+    return {
+      prepare: (sql) => this.#wrap(sql, database.prepare(sql)),
+      close: () => database.close(),
+    };
+  }
+
+  /** Fails the next `times` statements that begin with `start`. */
+  failNext(start: string, code: number, times = 1): void {
+    let left = times;
+    this.fault = (sql) => {
+      if (left === 0 || !sql.startsWith(start)) return undefined;
+      left--;
+      return new SqliteError(code, `injected ${code}`);
+    };
+  }
+
+  heal(): void {
+    this.fault = () => undefined;
+  }
+
+  #wrap(sql: string, statement: SqliteStatement): SqliteStatement {
+    const word = sql.split(/\s/, 1)[0] ?? "";
+    return {
+      run: (params) => {
+        const error = this.fault(sql, largestBlob(params));
+        if (error !== undefined) throw error;
+        statement.run(params);
+        this.log.push(word);
+      },
+      all: (params) => {
+        const error = this.fault(sql, 0);
+        if (error !== undefined) throw error;
+        return statement.all(params);
+      },
+    };
+  }
+}
+
+function largestBlob(params: readonly SqliteValue[]): number {
+  return params.reduce<number>((m, p) => p instanceof Uint8Array ? Math.max(m, p.length) : m, 0);
+}
+
+/** A child script of these tests, with the flags that it needs and no others. */
+export function child(script: string, database: string, ...args: string[]): Deno.ChildProcess {
+  const files = `${database},${database}.lock`;
+  return new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--no-prompt",
+      "--no-lock",
+      `--allow-read=${files}`,
+      `--allow-write=${files}`,
+      new URL(`./children/${script}`, import.meta.url).pathname,
+      database,
+      ...args,
+    ],
+    stdout: "piped",
+    stderr: "inherit",
+    stdin: "null",
+  }).spawn();
+}
+
+/** The lines of a stream as they come. */
+export function lines(stream: ReadableStream<Uint8Array>): AsyncIterableIterator<string> {
+  async function* generate(): AsyncGenerator<string> {
+    let rest = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of stream) {
+      const parts = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = parts.pop() ?? "";
+      yield* parts;
+    }
+  }
+  return generate();
+}
+
+export async function sha256(path: string): Promise<string> {
+  const digest = await crypto.subtle.digest("SHA-256", Deno.readFileSync(path));
+  return Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Mounts a tmpfs where this process may; else says why not. */
+export function mountTmpfs(path: string, options: string): { unmount(): void } | string {
+  try {
+    if (Deno.uid() !== 0) return "mounting a tmpfs needs root";
+    Deno.mkdirSync(path, { recursive: true });
+    const mount = new Deno.Command("mount", {
+      args: ["-t", "tmpfs", "-o", options, "tmpfs", path],
+      stderr: "piped",
+    }).outputSync();
+    if (!mount.success) return `mount: ${new TextDecoder().decode(mount.stderr).trim()}`;
+    return {
+      unmount() {
+        assert(new Deno.Command("umount", { args: [path] }).outputSync().success);
+      },
+    };
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+/** Remounts read-only. */
+export function remountReadOnly(path: string): void {
+  assert(new Deno.Command("mount", { args: ["-o", "remount,ro", path] }).outputSync().success);
+}
+
+/** Whether a tmpfs can be mounted here: why not, if not. */
+export const NO_TMPFS: string | undefined = (() => {
+  using dir = new TempDir();
+  const mounted = mountTmpfs(`${dir.path}/probe`, "size=64k");
+  if (typeof mounted === "string") return mounted;
+  mounted.unmount();
+  return undefined;
+})();
+
+/** `ignore` with its reason in the name, so that the report shows it. */
+export function unless(
+  reason: string | undefined,
+  name: string,
+): { name: string; ignore: boolean } {
+  return reason === undefined
+    ? { name, ignore: false }
+    : { name: `${name} (ignored: ${reason})`, ignore: true };
+}

@@ -1,0 +1,208 @@
+import assert from "node:assert/strict";
+import { systemClock } from "../../src/clock.ts";
+import { QueueLockedError } from "../../src/errors.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { bytes, child, lines, TempDir, text } from "./helpers.ts";
+
+Deno.test("killed -9 at random moments: what was acknowledged is there, ids are not reused", async () => {
+  using dir = new TempDir();
+  const path = dir.file();
+  const acknowledged = new Map<number, string>();
+  let removedThrough = 0;
+  for (let round = 0; round < 20; round++) {
+    const process = child("enqueuer.ts", path, `r${round}`);
+    const killAfter = 1 + Math.floor(Math.random() * 400);
+    let seen = 0;
+    for await (const line of lines(process.stdout)) {
+      const [id = "", content = ""] = line.split(" ");
+      assert(!acknowledged.has(Number(id)), `id ${id} was given twice`);
+      assert(Number(id) > removedThrough, `id ${id} was given again`);
+      acknowledged.set(Number(id), content);
+      if (++seen === killAfter) process.kill("SIGKILL");
+    }
+    const { signal } = await process.status;
+    assert.equal(signal, "SIGKILL");
+
+    await using queue = await OutboundQueue.open(path);
+    const stored = new Map<number, string>();
+    let after = removedThrough;
+    for (;;) {
+      const packets = await queue.read(after, 100_000);
+      if (packets.length === 0) break;
+      for (const { id, payload } of packets) {
+        assert.equal(id, after + 1, "no gaps");
+        stored.set(id, text(payload));
+        after = id;
+      }
+    }
+    assert.equal(queue.stats().packets, stored.size);
+    for (const [id, content] of acknowledged) {
+      if (id > removedThrough) {
+        assert.equal(stored.get(id), content, `packet ${id} of round ${round}`);
+      }
+    }
+    // Every third round the file is emptied: ids must go on all the same.
+    if (round % 3 === 2) {
+      await queue.removeThrough(queue.lastId);
+      removedThrough = queue.lastId;
+    }
+  }
+});
+
+Deno.test("several processes enqueue while one removes: nothing lost, counts exact", async () => {
+  using dir = new TempDir();
+  const path = dir.file();
+  await using queue = await OutboundQueue.open(path);
+  const each = 1500;
+  const processes = ["a", "b", "c"].map((tag) => child("enqueuer.ts", path, tag, String(each)));
+  const printed = Promise.all(processes.map(async ({ stdout }) => {
+    const ids: number[] = [];
+    for await (const line of lines(stdout)) ids.push(Number(line.split(" ")[0]));
+    return ids;
+  }));
+  const got = new Map<string, number>();
+  let enqueuedHere = 0;
+  const deadline = Date.now() + 60_000;
+  let after = 0;
+  while (got.size < 3 * each + 200) {
+    assert(Date.now() < deadline, `only ${got.size} packets came`);
+    if (got.size % 5 === 0 && queue.lastId > 0) {
+      for (let i = 0; i < 20 && enqueuedHere < 200; i++, enqueuedHere++) {
+        await queue.enqueue(bytes(`here:${enqueuedHere}`));
+      }
+    }
+    await queue.pollOtherProcesses();
+    const packets = await queue.read(after, 10_000);
+    for (const { id, payload } of packets) {
+      assert.equal(id, after + 1, "no gaps");
+      assert(!got.has(text(payload)), text(payload));
+      got.set(text(payload), id);
+      after = id;
+    }
+    if (packets.length > 0) await queue.removeThrough(after);
+    else await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
+  }
+  const ids = (await printed).flat();
+  assert.deepEqual((await Promise.all(processes.map((p) => p.status))).map((s) => s.code), [
+    0,
+    0,
+    0,
+  ]);
+  assert.equal(new Set(ids).size, 3 * each);
+  for (const tag of ["a", "b", "c"]) {
+    const order = Array.from({ length: each }, (_, i) => got.get(`${tag}:${i}`) ?? assert.fail());
+    assert.deepEqual(order, order.toSorted((x, y) => x - y), "each process's order is kept");
+  }
+  await queue.pollOtherProcesses();
+  assert.deepEqual([queue.stats().packets, queue.stats().bytes], [0, 0]);
+});
+
+Deno.test("one sender per queue: in this process", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  const lock = await SenderLock.acquire(queue.path);
+  assert.equal((Deno.statSync(lock.path).mode ?? 0) & 0o777, 0o600);
+  await assert.rejects(
+    SenderLock.acquire(queue.path),
+    (error) => error instanceof QueueLockedError && error.holderPid === Deno.pid,
+  );
+  // The same file under another name.
+  // By `ln`, because Deno.symlink wants unscoped permissions.
+  const ln = new Deno.Command("ln", { args: ["-s", dir.file(), dir.file("alias.db")] });
+  assert(ln.outputSync().success);
+  await assert.rejects(SenderLock.acquire(dir.file("alias.db")), QueueLockedError);
+  lock.release();
+  lock.release();
+  using _again = await SenderLock.acquire(queue.path);
+});
+
+Deno.test("one sender per queue: another process, whose death frees it", async () => {
+  using dir = new TempDir();
+  const path = dir.file();
+  await (await OutboundQueue.open(path)).close();
+  const holder = child("holder.ts", path);
+  const said = lines(holder.stdout);
+  assert.equal((await said.next()).value, `held ${holder.pid}`);
+  await assert.rejects(
+    SenderLock.acquire(path),
+    (error) =>
+      error instanceof QueueLockedError && error.holderPid === holder.pid &&
+      error.message.includes(String(holder.pid)),
+  );
+  holder.kill("SIGKILL");
+  await holder.status;
+  await said.return?.();
+  using lock = await SenderLock.acquire(path);
+  assert.equal(Deno.readTextFileSync(lock.path), `${Deno.pid}\n`);
+});
+
+Deno.test("the doorbell wakes the sender when another process has enqueued", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  using lock = await SenderLock.acquire(queue.path);
+  // A clock whose timers never fire: only the bell can wake it.
+  const bell = Promise.withResolvers<void>();
+  const doorbell = lock.listen(() => bell.resolve(), { ...systemClock, setTimer: () => () => {} });
+  assert.equal(doorbell.mode, "watch", doorbell.pollReason);
+  const process = child("enqueuer.ts", dir.file(), "a", "3");
+  await bell.promise;
+  await doorbell.stop();
+  await process.stdout.cancel();
+  await process.status;
+});
+
+Deno.test("a queue that answers the doorbell learns of packets and does not ring itself", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  using lock = await SenderLock.acquire(queue.path);
+  assert.equal(queue.answerDoorbell(lock), queue.answerDoorbell(lock));
+  const before = Deno.statSync(lock.path).mtime;
+  await queue.enqueue(bytes("own"));
+  assert.deepEqual(Deno.statSync(lock.path).mtime, before);
+  const told = Promise.withResolvers<void>();
+  queue.subscribe(() => told.resolve());
+  await using other = await OutboundQueue.open(dir.file());
+  // A burst within the ringing interval: the last ring comes late, but comes.
+  await other.enqueue(bytes("1"));
+  await other.enqueue(bytes("2"));
+  await told.promise;
+  const deadline = Date.now() + 20_000;
+  while (queue.lastId < 3) {
+    assert(Date.now() < deadline);
+    await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
+  }
+});
+
+Deno.test("without inotify the doorbell polls and says so", async () => {
+  using dir = new TempDir();
+  using lock = await SenderLock.acquire(dir.file());
+  const { watchFs } = Deno;
+  Deno.watchFs = () => {
+    throw new Error("Too many open files (os error 24)");
+  };
+  let fire: (() => void) | undefined;
+  const clock = {
+    ...systemClock,
+    setTimer(delayMs: number, callback: () => void) {
+      assert.equal(delayMs, 1000);
+      fire = callback;
+      return () => fire = undefined;
+    },
+  };
+  let rings = 0;
+  try {
+    const doorbell = lock.listen(() => rings++, clock);
+    assert.deepEqual([doorbell.mode, doorbell.pollReason], [
+      "poll",
+      "Too many open files (os error 24)",
+    ]);
+    fire?.();
+    fire?.();
+    assert.equal(rings, 2);
+    await doorbell.stop();
+    assert.equal(fire, undefined);
+  } finally {
+    Deno.watchFs = watchFs;
+  }
+});

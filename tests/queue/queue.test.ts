@@ -1,0 +1,444 @@
+import assert from "node:assert/strict";
+import { systemClock } from "../../src/clock.ts";
+import { ClosedError, PacketSizeError, QueueFileError, QueueFullError } from "../../src/errors.ts";
+import { SqliteError } from "../../src/queue/driver.ts";
+import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { bytes, FaultDriver, TempDir, text } from "./helpers.ts";
+
+const FULL = 13, BUSY = 5, IOERR = 10;
+
+Deno.test("ids follow the order of the calls; the bytes may be reused at once", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  const buffer = bytes("a");
+  const stored = [];
+  for (const letter of ["a", "b", "c"]) {
+    buffer.set(bytes(letter));
+    stored.push(queue.enqueue(buffer));
+  }
+  buffer.set(bytes("z"));
+  assert.deepEqual(await Promise.all(stored), [1, 2, 3]);
+  assert.deepEqual((await queue.read(0, 100)).map((p) => text(p.payload)), ["a", "b", "c"]);
+  await queue.close();
+  await using again = await OutboundQueue.open(dir.file());
+  assert.deepEqual((await again.read(0, 100)).map((p) => text(p.payload)), ["a", "b", "c"]);
+});
+
+Deno.test("nothing resolves before the COMMIT that covers it has returned", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  driver.log.length = 0;
+  const note = (name: string) => () => void driver.log.push(name);
+  const first = [
+    queue.enqueue(bytes("1")).then(note("one")),
+    queue.enqueue(bytes("2")).then(note("two")),
+  ];
+  await Promise.all(first);
+  const removed = queue.removeThrough(1).then(note("removed"));
+  const third = queue.enqueue(bytes("3")).then(note("three"));
+  await Promise.all([removed, third]);
+  assert.deepEqual(driver.log, [
+    ...["BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT", "one", "two"],
+    // The removal went along with the next packet.
+    ...["BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"],
+    ...driver.log.slice(-2),
+  ]);
+  assert.deepEqual(driver.log.slice(-2).sort(), ["removed", "three"]);
+});
+
+Deno.test("packets of one tick share a commit; a removal alone has its own", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  driver.log.length = 0;
+  await Promise.all(Array.from({ length: 1000 }, () => queue.enqueue(bytes("x"))));
+  assert.equal(count(driver, "COMMIT"), 1);
+  await queue.removeThrough(500);
+  assert.equal(count(driver, "COMMIT"), 2);
+  await queue.removeThrough(400); // Gone already: costs nothing.
+  assert.equal(count(driver, "COMMIT"), 2);
+  assert.equal(queue.stats().packets, 500);
+  assert.equal(queue.removedThroughId, 500);
+});
+
+Deno.test("a transaction is bounded by packets and by bytes", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  driver.log.length = 0;
+  const ids = await Promise.all(Array.from({ length: 25_000 }, () => queue.enqueue(bytes("x"))));
+  assert.deepEqual(ids, Array.from({ length: 25_000 }, (_, i) => i + 1));
+  assert.equal(count(driver, "COMMIT"), 3);
+  driver.log.length = 0;
+  await Promise.all(Array.from({ length: 5 }, () => queue.enqueue(new Uint8Array(3 * 1024 ** 2))));
+  assert.equal(count(driver, "COMMIT"), 3);
+});
+
+Deno.test("enqueueMany is all or nothing", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver, maxPackets: 10 });
+  await assert.rejects(queue.enqueueMany([]), RangeError);
+  await assert.rejects(queue.enqueueMany([bytes("x"), new Uint8Array(0)]), PacketSizeError);
+  await assert.rejects(queue.enqueueMany(Array(11).fill(bytes("x"))), QueueFullError);
+  driver.failNext("COMMIT", IOERR);
+  await assert.rejects(queue.enqueueMany(Array(4).fill(bytes("x"))), fileError("io"));
+  assert.equal(queue.stats().packets, 0);
+  assert.deepEqual(await queue.enqueueMany(Array(4).fill(bytes("x"))), { firstId: 1, lastId: 4 });
+});
+
+Deno.test("a failed commit rejects what it covered, and only that", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await queue.enqueueMany([bytes("a"), bytes("b")]);
+  for (const statement of ["BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"]) {
+    driver.failNext(statement, IOERR);
+    const outcomes = await Promise.allSettled([
+      queue.enqueue(bytes("lost")),
+      queue.removeThrough(1),
+    ]);
+    assert(outcomes.every(({ status }) => status === "rejected"), statement);
+    assert.equal(queue.stats().packets, 2);
+  }
+  driver.heal();
+  assert.equal(await queue.enqueue(bytes("c")), 3);
+  await queue.removeThrough(1);
+  assert.deepEqual((await queue.read(0, 100)).map((p) => text(p.payload)), ["b", "c"]);
+  assert.deepEqual(queue.stats().waitingPackets, 0);
+  assert.deepEqual(queue.stats().waitingBytes, 0);
+});
+
+Deno.test("disk full: one huge packet does not harm the others", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await queue.enqueue(bytes("first"));
+  // Full as soon as a transaction holds the 100 kB packet.
+  let large = false;
+  driver.fault = (sql, largestBytes) => {
+    if (sql === "BEGIN IMMEDIATE") large = false;
+    if (largestBytes === 100_000) large = true;
+    return sql === "COMMIT" && large ? new SqliteError(FULL, "injected") : undefined;
+  };
+  const sizes = [...Array(40).fill(10), 100_000, ...Array(40).fill(10)];
+  const outcomes = await Promise.allSettled([
+    ...sizes.map((size) => queue.enqueue(new Uint8Array(size).fill(1))),
+    queue.removeThrough(1),
+  ]);
+  assert.deepEqual(
+    outcomes.flatMap(({ status }, i) => status === "rejected" ? [i] : []),
+    [40],
+  );
+  assert.equal(queue.stats().packets, 80);
+  assert.deepEqual(
+    outcomes.flatMap((o) =>
+      o.status === "fulfilled" && typeof o.value === "number" ? [o.value] : []
+    ),
+    Array.from({ length: 80 }, (_, i) => i + 2),
+  );
+});
+
+Deno.test("disk full for everything: few attempts, all rejected, then it works again", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  let begun = 0;
+  driver.fault = (sql) => {
+    if (sql === "BEGIN IMMEDIATE") begun++;
+    return sql === "COMMIT" ? new SqliteError(FULL, "injected") : undefined;
+  };
+  const outcomes = await Promise.allSettled(
+    Array.from({ length: 5000 }, () => queue.enqueue(bytes("x"))),
+  );
+  assert(outcomes.every((o) => o.status === "rejected" && fileError("disk-full")(o.reason)));
+  assert(begun < 30, `${begun} attempts`);
+  driver.heal();
+  assert.equal(await queue.enqueue(bytes("x")), 1);
+});
+
+Deno.test("busy: tried again without blocking, given up after busyTimeoutMs", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file(), { busyTimeoutMs: 60 });
+  const other = nodeSqlite.open(dir.file(), { readOnly: false, busyTimeoutMs: 0 });
+  other.prepare("BEGIN IMMEDIATE").run([]);
+  await assert.rejects(queue.enqueue(bytes("x")), fileError("busy"));
+  const waiting = queue.enqueue(bytes("y"));
+  await new Promise((resolve) => systemClock.defer(() => resolve(undefined)));
+  other.prepare("ROLLBACK").run([]);
+  assert.equal(await waiting, 1);
+  other.close();
+});
+
+Deno.test("busy: a signal ends the wait and nothing is stored", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  const controller = new AbortController();
+  driver.fault = (sql) => {
+    if (sql !== "BEGIN IMMEDIATE") return undefined;
+    queueMicrotask(() => controller.abort(new Error("enough")));
+    return new SqliteError(BUSY, "injected");
+  };
+  await assert.rejects(queue.enqueue(bytes("x"), { signal: controller.signal }), /enough/);
+  driver.heal();
+  assert.equal(await queue.enqueue(bytes("y")), 1);
+});
+
+Deno.test("limits: reject says which, and there is room again after a removal", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file(), {
+    maxPackets: 3,
+    maxBytes: 10,
+    maxPacketBytes: 12,
+  });
+  await assert.rejects(queue.enqueue(new Uint8Array(0)), PacketSizeError);
+  await assert.rejects(queue.enqueue(new Uint8Array(13)), PacketSizeError);
+  await assert.rejects(queue.enqueue(new Uint8Array(11)), limit("maxBytes"));
+  await queue.enqueue(new Uint8Array(8));
+  await assert.rejects(queue.enqueue(new Uint8Array(3)), limit("maxBytes"));
+  await queue.enqueueMany([new Uint8Array(1), new Uint8Array(1)]);
+  await assert.rejects(queue.enqueue(new Uint8Array(1)), limit("maxPackets"));
+  await queue.removeThrough(1);
+  assert.equal(await queue.enqueue(new Uint8Array(1)), 4);
+});
+
+Deno.test("overflow wait: first come, first served, and a signal leaves the line", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file(), { maxPackets: 2, overflow: "wait" });
+  await queue.enqueueMany([bytes("1"), bytes("2")]);
+  const order: string[] = [];
+  const controller = new AbortController();
+  const signal = controller.signal;
+  const both = queue.enqueueMany([bytes("3"), bytes("4")], { signal }).catch(() =>
+    order.push("withdrawn")
+  );
+  const five = queue.enqueue(bytes("5")).then((id) => order.push(`five ${id}`));
+  await queue.removeThrough(1); // Room for one, but two are first in line.
+  assert.deepEqual(order, []);
+  controller.abort();
+  await Promise.all([both, five]);
+  assert.deepEqual(order, ["withdrawn", "five 3"]);
+  assert.equal(queue.stats().waitingPackets, 0);
+  await assert.rejects(queue.enqueue(bytes("x"), { signal }), { name: "AbortError" });
+});
+
+Deno.test("overflow wait: another process's removal makes room", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file(), { maxPackets: 1, overflow: "wait" });
+  await queue.enqueue(bytes("1"));
+  const waiting = queue.enqueue(bytes("2"));
+  await using other = await OutboundQueue.open(dir.file());
+  await other.removeThrough(1);
+  assert.equal(await waiting, 2);
+});
+
+Deno.test("overflow wait: close rejects those in line", async () => {
+  using dir = new TempDir();
+  const queue = await OutboundQueue.open(dir.file(), { maxPackets: 1, overflow: "wait" });
+  await queue.enqueue(bytes("1"));
+  const waiting = assert.rejects(queue.enqueue(bytes("2")), ClosedError);
+  await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
+  await queue.close();
+  await waiting;
+});
+
+Deno.test("overflow drop-oldest: counted, reported, over reopening", async () => {
+  using dir = new TempDir();
+  const options = { maxPackets: 5, maxBytes: 50, overflow: "drop-oldest" } as const;
+  const queue = await OutboundQueue.open(dir.file(), options);
+  const reports: unknown[] = [];
+  queue.subscribeDropped((dropped) => reports.push(dropped));
+  for (let i = 1; i <= 7; i++) await queue.enqueue(new Uint8Array(i));
+  await queue.enqueue(new Uint8Array(40));
+  assert.deepEqual(
+    reports,
+    [
+      { packets: 1, bytes: 1, throughId: 1 },
+      { packets: 1, bytes: 2, throughId: 2 },
+      { packets: 4, bytes: 18, throughId: 6 },
+    ],
+  );
+  assert.deepEqual((await queue.read(0, 1000)).map(({ id }) => id), [7, 8]);
+  await queue.close();
+  await using again = await OutboundQueue.open(dir.file(), options);
+  assert.equal(again.stats().droppedPackets, 6);
+  assert.equal(again.stats().droppedBytes, 21);
+  assert.equal(again.stats().bytes, 47);
+});
+
+Deno.test("read keeps to maxBytes from memory and from the file alike", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  await queue.read(0, 1); // From here on what is stored is kept in memory.
+  await queue.enqueueMany([1, 2, 3, 4].map((size) => new Uint8Array(size)));
+  await using cold = await OutboundQueue.open(dir.file());
+  for (
+    const [after, max] of [[0, 1], [0, 3], [0, 5], [0, 6], [0, 100], [2, 1], [3, 4], [
+      4,
+      9,
+    ]] as const
+  ) {
+    const ids = (await queue.read(after, max)).map(({ id }) => id);
+    assert.deepEqual((await cold.read(after, max)).map(({ id }) => id), ids, `${after} ${max}`);
+    let expected = 0, sum = 0;
+    for (let id = after + 1; id <= 4 && (expected === 0 || sum + id <= max); id++, expected++) {
+      sum += id;
+    }
+    assert.equal(ids.length, expected, `${after} ${max}`);
+  }
+});
+
+Deno.test("what this process has stored is read from memory, the rest from the file", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  queue.subscribe(() => {});
+  let selects = 0;
+  driver.fault = (sql) => {
+    if (sql.includes("payload FROM packets WHERE id >")) selects++;
+    return undefined;
+  };
+  await queue.enqueue(bytes("mine"));
+  assert.equal((await queue.read(0, 100)).length, 1);
+  assert.equal(selects, 0);
+  await using other = await OutboundQueue.open(dir.file());
+  await other.enqueue(bytes("theirs"));
+  await queue.enqueue(bytes("mine again"));
+  assert.deepEqual((await queue.read(0, 100)).map((p) => text(p.payload)), [
+    "mine",
+    "theirs",
+    "mine again",
+  ]);
+  assert(selects > 0);
+  // More than memory holds: still complete.
+  const many = await queue.enqueueMany(Array.from({ length: 20 }, () => new Uint8Array(1024 ** 2)));
+  let after = 3;
+  while (after < many.lastId) {
+    const packets = await queue.read(after, 3 * 1024 ** 2);
+    assert.deepEqual(packets[0]?.id, after + 1);
+    after = packets.at(-1)?.id ?? 0;
+  }
+});
+
+Deno.test("counts and lastId follow other processes", async () => {
+  using dir = new TempDir();
+  await using one = await OutboundQueue.open(dir.file());
+  await using two = await OutboundQueue.open(dir.file());
+  let rings = 0;
+  const unsubscribe = one.subscribe(() => rings++);
+  await two.enqueueMany([bytes("a"), bytes("bc")]);
+  assert.equal(one.lastId, 0);
+  await one.pollOtherProcesses();
+  assert.deepEqual([one.lastId, one.stats().packets, one.stats().bytes, rings], [2, 2, 3, 1]);
+  await one.pollOtherProcesses();
+  assert.equal(rings, 1);
+  await two.removeThrough(1);
+  assert.equal(await one.enqueue(bytes("d")), 3);
+  assert.deepEqual([one.stats().packets, one.stats().bytes, rings], [2, 3, 2]);
+  unsubscribe();
+  await two.enqueue(bytes("e"));
+  await one.pollOtherProcesses();
+  assert.equal(rings, 2);
+});
+
+Deno.test("noteSent is written with the next commit and on close", async () => {
+  using dir = new TempDir();
+  const queue = await OutboundQueue.open(dir.file());
+  await queue.enqueueMany([bytes("a"), bytes("b"), bytes("c")]);
+  queue.noteSent(1);
+  await queue.removeThrough(1);
+  await using peek = await OutboundQueue.open(dir.file());
+  assert.equal(peek.sentThroughAtOpen, 1);
+  queue.noteSent(3);
+  queue.noteSent(2);
+  await queue.close();
+  await using again = await OutboundQueue.open(dir.file());
+  assert.equal(again.sentThroughAtOpen, 3);
+});
+
+Deno.test("close stores what is waiting, is idempotent and ends everything", async () => {
+  using dir = new TempDir();
+  const queue = await OutboundQueue.open(dir.file());
+  const last = queue.enqueue(bytes("last"));
+  const closing = queue.close();
+  assert.equal(queue.close(), closing);
+  await assert.rejects(queue.enqueue(bytes("late")), ClosedError);
+  await assert.rejects(queue.enqueueMany([bytes("late")]), ClosedError);
+  await assert.rejects(queue.read(0, 1), ClosedError);
+  await assert.rejects(queue.removeThrough(1), ClosedError);
+  await closing;
+  await queue.close();
+  await queue.pollOtherProcesses();
+  assert.equal(await last, 1);
+  assert.equal(queue.stats().packets, 1);
+});
+
+Deno.test("options out of range are refused by name", async () => {
+  using dir = new TempDir();
+  for (
+    const [options, message] of [
+      [{ maxPackets: 0 }, /maxPackets/],
+      [{ maxBytes: 1.5 }, /maxBytes/],
+      [{ maxPacketBytes: 2 ** 30 }, /maxPacketBytes/],
+      [{ busyTimeoutMs: -1 }, /busyTimeoutMs/],
+    ] as const
+  ) {
+    await assert.rejects(
+      OutboundQueue.open(dir.file(), options),
+      (error) => error instanceof RangeError && message.test(error.message),
+    );
+  }
+  await assert.rejects(OutboundQueue.open(":memory:"), RangeError);
+  await using queue = await OutboundQueue.open(dir.file());
+  await assert.rejects(queue.removeThrough(1.5), RangeError);
+  await assert.rejects(queue.removeThrough(-1), RangeError);
+});
+
+Deno.test("stats need no table scan", async () => {
+  using dir = new TempDir();
+  let wallMs = 1_000;
+  const clock = { ...systemClock, wallMs: () => wallMs };
+  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
+  await queue.enqueue(bytes("a"));
+  wallMs = 2_000;
+  await queue.enqueue(bytes("b"));
+  assert.equal(queue.stats().oldestEnqueuedAtMs, 1_000);
+  await queue.removeThrough(1);
+  assert.equal(queue.stats().oldestEnqueuedAtMs, 2_000);
+  await queue.removeThrough(2);
+  assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
+});
+
+Deno.test("the file shrinks again after a backlog has drained", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  for (let i = 0; i < 4; i++) {
+    await queue.enqueueMany(Array.from({ length: 60 }, () => new Uint8Array(100_000)));
+  }
+  const fullBytes = Deno.statSync(dir.file()).size;
+  assert(fullBytes > 10e6, `${fullBytes}`);
+  await queue.removeThrough(queue.lastId);
+  const deadline = Date.now() + 30_000;
+  // Free pages below 4 MiB stay for the next packets.
+  while (Deno.statSync(dir.file()).size > 5e6) {
+    assert(Date.now() < deadline, `still ${Deno.statSync(dir.file()).size} bytes`);
+    await new Promise((resolve) => systemClock.setTimer(10, () => resolve(undefined)));
+  }
+  assert.equal(await queue.enqueue(bytes("x")), 241);
+});
+
+function count(driver: FaultDriver, word: string): number {
+  return driver.log.filter((entry) => entry === word).length;
+}
+
+function fileError(reason: string): (error: unknown) => boolean {
+  return (error) => error instanceof QueueFileError && error.reason === reason;
+}
+
+function limit(name: string): (error: unknown) => boolean {
+  return (error) => error instanceof QueueFullError && error.limit === name;
+}

@@ -1,0 +1,78 @@
+import assert from "node:assert/strict";
+import { LineChild } from "../../lab/child.ts";
+import { compare } from "../../lab/compare.ts";
+import { networkAvailable, TestNetwork } from "../../lab/network.ts";
+import { readRecord } from "../../lab/record.ts";
+import { RecorderProcess } from "../../lab/recorder_process.ts";
+import { libcCandidates } from "../../src/kernel/libc.ts";
+import type { SenderStatus } from "../../src/sender.ts";
+
+const PACKETS = 600;
+const INTERVAL_MS = 10;
+const STALL_TIMEOUT_MS = 3000;
+
+const available = await networkAvailable();
+// deno-lint-ignore no-console -- an ignored test has to say why
+if (!available.ok) console.warn(`cable tests ignored: ${available.reason}`);
+
+Deno.test({
+  name: "the cable is pulled under load and leads to a new server when it is back: nothing is lost",
+  ignore: !available.ok,
+  async fn() {
+    const directory = await Deno.makeTempDir();
+    await using network = await TestNetwork.create();
+    const server = {
+      address: network.serverAddress,
+      spawn: network.spawnerIn("server"),
+    };
+    const old = await RecorderProcess.start({ ...server, record: `${directory}/old.record` });
+    await using sender = new LineChild(network.spawnerIn("sender"), Deno.execPath(), [
+      ...["run", "--no-prompt", `--allow-net=${network.serverAddress}`],
+      `--allow-read=${directory}`,
+      `--allow-write=${directory}`,
+      `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
+      new URL("cable_child.ts", import.meta.url).pathname,
+      `${directory}/outbox.db`,
+      `tcp://${network.serverAddress}:${old.port}`,
+      ...[String(PACKETS), String(INTERVAL_MS)],
+    ]);
+    const hear = async (fits: (status: SenderStatus) => boolean) => {
+      for (;;) {
+        const status: SenderStatus = JSON.parse(await sender.hear());
+        if (fits(status)) return status;
+      }
+    };
+
+    await hear(({ state }) => state === "connected");
+    const heal = await network.silentDrop({ direction: "both" });
+    const cutAtMs = performance.now();
+    const { verdict } = await hear(({ verdict }) => verdict.kind === "path-dead");
+    const noticedAfterMs = performance.now() - cutAtMs;
+    // The packet that meets the cut path is written up to one interval after it.
+    const latestMs = STALL_TIMEOUT_MS + 250 + INTERVAL_MS;
+    assert.ok(noticedAfterMs <= latestMs, `noticed after ${noticedAfterMs} ms`);
+    assert.ok(verdict.kind === "path-dead" && verdict.silenceMs > STALL_TIMEOUT_MS);
+
+    await old[Symbol.asyncDispose]();
+    await using _new = await RecorderProcess.start({
+      ...server,
+      port: old.port,
+      record: `${directory}/new.record`,
+    });
+    await heal();
+    let closed: { redeliveredPackets: number; queue: { packets: number } } | undefined;
+    while (closed === undefined) closed = JSON.parse(await sender.hear()).closed;
+
+    const sent = Array.from({ length: PACKETS }, (_, index) => `${index + 1}\n`);
+    const record = readRecord(`${directory}/old.record`, `${directory}/new.record`);
+    const comparison = compare(sent, record);
+    assert.deepEqual(comparison.lost, []);
+    assert.equal(comparison.unknown, 0);
+    assert.equal(comparison.outOfOrderWithinConnection, 0);
+    assert.equal(comparison.gapsWithinConnection, 0);
+    assert.ok(comparison.duplicated <= closed.redeliveredPackets);
+    assert.ok(closed.redeliveredPackets > 0, "packets had been written into the dead connection");
+    assert.equal(closed.queue.packets, 0);
+    await Deno.remove(directory, { recursive: true });
+  },
+});
