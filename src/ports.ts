@@ -154,7 +154,8 @@ export interface Wire {
    */
   read(buffer: Uint8Array): Promise<number | null>;
   /**
-   * Reads the kernel's counters. Valid until {@linkcode abort} or
+   * Reads the kernel's counters, Send-Q last: an acknowledgement that comes in
+   * between can only make Send-Q the smaller one. Valid until {@linkcode abort} or
    * {@linkcode close}, also after the connection has died.
    *
    * @throws {KernelCallError} A reading failed; nothing may be concluded.

@@ -17,14 +17,9 @@ import {
 import { tcpDialer } from "./kernel/dialer.ts";
 import { type SocketOptions, validateSocketOptions } from "./kernel/socket_options.ts";
 import type { Clock, Dialer, Logger, Random } from "./ports.ts";
-import {
-  type EnqueueOptions,
-  type IdRange,
-  OutboundQueue,
-  type QueueStats,
-} from "./queue/queue.ts";
-import type { QueueOptions } from "./queue/options.ts";
-import { SenderLock } from "./queue/sender_lock.ts";
+import type { EnqueueOptions, IdRange, QueueOptions, QueueStats } from "./queue/options.ts";
+import { OutboundQueue } from "./queue/queue.ts";
+import { type Doorbell, SenderLock } from "./queue/sender_lock.ts";
 import { parseRemote, type Remote } from "./remote.ts";
 import { StatusHub } from "./status_hub.ts";
 
@@ -188,6 +183,7 @@ export class Sender implements AsyncDisposable {
   readonly queue: OutboundQueue;
   readonly #ownsQueue: boolean;
   readonly #lock: SenderLock;
+  readonly #doorbell: Doorbell;
   readonly #supervisor: Supervisor;
   readonly #hub = new StatusHub<SenderStatus>();
   readonly #received: Inbox;
@@ -211,8 +207,8 @@ export class Sender implements AsyncDisposable {
       onStatus: (status) => this.#publish(status),
       onReceived: (chunk) => this.#received.offer(chunk),
     }, queue.sentThroughAtOpen);
-    const { mode } = queue.answerDoorbell(parts.lock);
-    logger.debug(`other processes' packets are noticed by ${mode}`);
+    this.#doorbell = queue.answerDoorbell(parts.lock);
+    logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
     this.#forgetDropped = queue.subscribeDropped(({ packets, bytes }) => {
       const words = `the queue is full: dropped the ${packets} oldest packets (${bytes} bytes)`;
       logger.warn(words);
@@ -395,8 +391,8 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Delivers what it can until the deadline, half-closes, and waits for the
-   * server's FIN, which proves that everything was read. What is not confirmed
-   * stays on disk for the next start. Idempotent; a second call may shorten the
+   * server's FIN: a server that closes has read everything, or its kernel would
+   * send a reset. What is not confirmed stays on disk for the next start. Idempotent; a second call may shorten the
    * deadline.
    *
    * @param options The deadline.
@@ -418,6 +414,7 @@ export class Sender implements AsyncDisposable {
   #release(): Promise<void> {
     this.#releasing ??= (async () => {
       this.#forgetDropped();
+      await this.#doorbell.stop();
       this.#hub.close();
       this.#received.close();
       if (this.#ownsQueue) await this.queue.close();

@@ -70,8 +70,9 @@ export interface ConnectionReading {
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
   /**
-   * Set when the connection is over: `"orderly"` proves that the peer took
-   * every byte and closed of its own accord, `"unclean"` proves nothing.
+   * Set when the connection is over. `"orderly"`: both FINs and every byte were
+   * acknowledged, which a peer that closes with unread bytes answers with a
+   * reset instead. `"unclean"` proves nothing.
    */
   readonly end: "orderly" | "unclean" | undefined;
   /** When to poll again at the latest. */

@@ -201,6 +201,7 @@ export function judgeDeath(code: string | undefined, silenceMs: number): Verdict
     case "EACCES":
     case "ENOPROTOOPT":
     case "EPROTO":
+    case "ECONNREFUSED": // ICMP port unreachable: an RST would read ECONNRESET
       return { kind: "path-dead", silenceMs, hint: code };
     default:
       return { kind: "reset", code };

@@ -220,8 +220,8 @@ export class Supervisor {
 
   /**
    * Delivers what is on disk now, for `drainMs` at most; then half-closes and
-   * gives the peer up to a second for its FIN, which proves that it read
-   * everything. What is not confirmed stays on disk.
+   * gives the peer up to a second for its FIN: a program that closes has read
+   * everything, or its kernel would send a reset. What is not confirmed stays on disk.
    */
   close(drainMs: number): Promise<void> {
     const closeAtMs = this.#clock.nowMs() + drainMs;

@@ -377,17 +377,24 @@ export class OutboundQueue implements PacketSource {
 
   /**
    * Makes this queue the sender's: it listens for other processes' packets on
-   * the lock's doorbell and does not ring it itself. Ends with `close()`.
+   * the lock's doorbell and does not ring it itself. Ends with `stop()` or `close()`.
    *
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
   answerDoorbell(lock: SenderLock): Doorbell {
-    this.#doorbell ??= lock.listen(() => {
+    const doorbell = lock.listen(() => {
       // What is wrong with the file will meet the next read or commit, which
       // has somebody to tell.
       this.pollOtherProcesses().catch(() => {});
     }, this.#clock);
-    return this.#doorbell;
+    this.#doorbell = doorbell;
+    return {
+      ...doorbell,
+      stop: () => {
+        if (this.#doorbell === doorbell) this.#doorbell = undefined;
+        return doorbell.stop();
+      },
+    };
   }
 
   /**
@@ -437,7 +444,7 @@ export class OutboundQueue implements PacketSource {
     this.#cancelRoomPoll = undefined;
     this.#phase = "scheduled";
     // Not a microtask, which would starve timers, and not a timer, which would
-    // cost a single enqueuer a millisecond a packet (deno_facts, group commit).
+    // cost a single enqueuer two milliseconds a packet (deno_facts, group commit).
     this.#clock.defer(() => void this.#run());
   }
 

@@ -1,0 +1,89 @@
+/**
+ * Gets bytes safely to a TCP server that cannot acknowledge.
+ *
+ * Once {@linkcode Sender.enqueue} resolves, the packet is on disk, and it stays
+ * there until the peer's kernel has acknowledged every byte of it, through lost
+ * paths, server restarts, crashes and power cuts of the sender. In order, at
+ * least once.
+ *
+ * Runs on Linux, x86_64 and aarch64. Needs `--allow-net` for the server,
+ * `--allow-read` and `--allow-write` for the queue's file and its `.lock` file,
+ * and `--allow-ffi` for the C library.
+ *
+ * @example Send a packet, and wait until it has arrived
+ * ```ts
+ * import { Sender } from "@sendq/sendq";
+ * import assert from "node:assert/strict";
+ *
+ * // A server, for this example.
+ * const server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const served = server.accept().then((connection) => new Response(connection.readable).text());
+ *
+ * const sender = await Sender.open({
+ *   queue: `${await Deno.makeTempDir()}/outbox.db`,
+ *   remote: `tcp://127.0.0.1:${server.addr.port}`,
+ * });
+ * await sender.enqueue(new TextEncoder().encode("temperature 21.5\n"));
+ * // Here the packet is on disk, whatever happens to the server.
+ * await sender.drained();
+ * // Here the server's kernel has it.
+ * await sender.close();
+ *
+ * assert.equal(await served, "temperature 21.5\n");
+ * server.close();
+ * ```
+ *
+ * @example Enqueue from a process of its own, while another one sends
+ * ```ts
+ * import { OutboundQueue } from "@sendq/sendq";
+ *
+ * const path = `${await Deno.makeTempDir()}/outbox.db`;
+ * await using queue = await OutboundQueue.open(path, { overflow: "wait" });
+ * await queue.enqueue(new TextEncoder().encode("pressure 1013\n"));
+ * ```
+ *
+ * @module
+ */
+
+export {
+  type CloseOptions,
+  Sender,
+  type SenderOptions,
+  type SenderStats,
+  type SenderStatus,
+} from "./src/sender.ts";
+export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/supervisor.ts";
+export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
+export { OutboundQueue } from "./src/queue/queue.ts";
+export type { EnqueueOptions, IdRange, QueueOptions, QueueStats } from "./src/queue/options.ts";
+export { formatRemote, parseRemote, type Remote } from "./src/remote.ts";
+export type { KeepAliveOptions, SocketOptions } from "./src/kernel/socket_options.ts";
+export {
+  dbSqlite,
+  type DbSqliteConstructor,
+  type DbSqliteDatabase,
+  type DbSqliteStatement,
+} from "./src/queue/db_sqlite.ts";
+export { nodeSqlite } from "./src/queue/node_sqlite.ts";
+export type { Durability } from "./src/queue/schema.ts";
+export type { DroppedPackets, Overflow } from "./src/queue/store.ts";
+export type { Doorbell, SenderLock } from "./src/queue/sender_lock.ts";
+export type {
+  SqliteDatabase,
+  SqliteDriver,
+  SqliteOpenOptions,
+  SqliteStatement,
+  SqliteValue,
+} from "./src/queue/driver.ts";
+export type {
+  Clock,
+  Dialer,
+  LocalFault,
+  Logger,
+  PacketSource,
+  Random,
+  SocketSample,
+  StoredPacket,
+  Wire,
+} from "./src/ports.ts";
+export * from "./src/errors.ts";

@@ -1,0 +1,155 @@
+/**
+ * Makes TCP connections with `Deno.connect`, so that `--allow-net`, DNS and
+ * Happy Eyeballs hold, and tunes their sockets.
+ *
+ * @module
+ */
+
+import { WireError } from "../errors.ts";
+import type { Dialer } from "../ports.ts";
+import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
+import { formatHostPort } from "./ip_address.ts";
+import { closeDescriptor, libc } from "./libc.ts";
+import { captureLocalPath } from "./local_fault.ts";
+import {
+  applySocketOptions,
+  type ResolvedSocketOptions,
+  type SocketOptions,
+  validateSocketOptions,
+} from "./socket_options.ts";
+import { TcpWire, toWireError } from "./tcp_wire.ts";
+
+/** Where to and how {@linkcode tcpDialer} dials. */
+export interface TcpDialerOptions {
+  /** A name, an IPv4 address, or an IPv6 address with or without brackets. */
+  readonly hostname: string;
+  /** 1 to 65,535. */
+  readonly port: number;
+  /** How each connection's socket is tuned. */
+  readonly socket?: SocketOptions;
+}
+
+/** A {@linkcode Dialer} whose wires are {@linkcode TcpWire}s. */
+export interface TcpDialer extends Dialer {
+  /** Makes one attempt and tunes the socket; see {@linkcode Dialer.dial}. */
+  dial(signal: AbortSignal): Promise<TcpWire>;
+}
+
+/**
+ * A dialer for one TCP server. Loads the C library, so that what is missing is
+ * said before anything is connected.
+ *
+ * @throws {RangeError} Port or socket option out of range.
+ * @throws {TypeError} A value is of the wrong type.
+ * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
+ * @throws {Deno.errors.NotCapable} `--allow-ffi` lacks the C library's path.
+ *
+ * @example
+ * ```ts
+ * import { tcpDialer } from "./dialer.ts";
+ *
+ * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const accepted = listener.accept();
+ * const { hostname, port } = listener.addr;
+ * const dialer = tcpDialer({ hostname, port, socket: { noDelay: false } });
+ * const wire = await dialer.dial(AbortSignal.timeout(1000));
+ * using server = await accepted;
+ * await wire.write(new TextEncoder().encode("hello"));
+ * await server.read(new Uint8Array(5));
+ * wire.sample().bytesAcked; // 6 once all is acknowledged: the SYN counts
+ * wire.shutdownWrite();
+ * wire.close();
+ * ```
+ */
+export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): TcpDialer {
+  if (typeof hostname !== "string" || hostname === "") {
+    throw new TypeError(`hostname must be a name or an address: ${JSON.stringify(hostname)}.`);
+  }
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new RangeError(`port must be a whole number from 1 to 65535: ${String(port)}.`);
+  }
+  const options = validateSocketOptions(socket);
+  libc();
+  const address = formatHostPort(hostname, port);
+  return {
+    remote: `tcp://${address}`,
+    async dial(signal) {
+      signal.throwIfAborted();
+      const hint = nextDescriptorHint();
+      const conn = await connect(hostname, port, signal);
+      try {
+        return adopt(conn, hint, options);
+      } catch (error) {
+        conn.close(); // Nothing was written, so nothing can arrive late.
+        throw error;
+      }
+    },
+  };
+}
+
+/**
+ * `Deno.connect`, but ends with the signal's reason as soon as it is aborted;
+ * a connection that is made all the same is closed.
+ */
+function connect(hostname: string, port: number, signal: AbortSignal): Promise<Deno.TcpConn> {
+  return new Promise((resolve, reject) => {
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    Deno.connect({ hostname, port, signal }).then((conn) => {
+      signal.removeEventListener("abort", onAbort);
+      if (signal.aborted) conn.close();
+      else resolve(conn);
+    }, (error) => {
+      signal.removeEventListener("abort", onAbort);
+      reject(describeFailure(error, hostname));
+    });
+  });
+}
+
+/** What trying again cannot cure is passed on as it is. */
+function describeFailure(error: unknown, hostname: string): unknown {
+  const lasting = error instanceof Deno.errors.NotCapable || error instanceof RangeError ||
+    error instanceof TypeError || error instanceof URIError;
+  if (lasting) return error;
+  // For a failed look-up Deno has no class and no code, only these words.
+  if (error instanceof Error && error.message.startsWith("failed to lookup address")) {
+    return new WireError("ENOTFOUND", `${hostname} could not be looked up: ${error.message}`, {
+      cause: error,
+    });
+  }
+  return toWireError(error);
+}
+
+function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions): TcpWire {
+  const found = duplicateDescriptor(conn, hint);
+  const remote = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
+  if (found.kind === "dead") {
+    throw new WireError(
+      found.errorName ?? "ECONNRESET",
+      `${remote} accepted the connection and ended it at once.`,
+    );
+  }
+  try {
+    const effective = applySocketOptions(found.fd, options);
+    const path = captureLocalPath({
+      local: found.local,
+      remote: found.remote,
+      localHostname: conn.localAddr.hostname,
+      remoteHostname: conn.remoteAddr.hostname,
+      bindToDevice: options.bindToDevice,
+      mark: options.mark ?? 0,
+    });
+    const { bindToDevice } = options;
+    if (bindToDevice !== undefined && path.device && path.device.name !== bindToDevice) {
+      throw new WireError(
+        "ENETUNREACH",
+        `The route to ${remote} leads over ${path.device.name}, bindToDevice is ${bindToDevice}. ` +
+          `Add a route over ${bindToDevice}, or leave bindToDevice out.`,
+      );
+    }
+    return new TcpWire(conn, found.fd, path, effective);
+  } catch (error) {
+    closeDescriptor(found.fd);
+    throw error;
+  }
+}

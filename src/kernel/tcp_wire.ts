@@ -1,0 +1,261 @@
+/**
+ * One established TCP connection: bytes go through Deno, readings through a
+ * duplicate of its descriptor, which stays readable after Deno closed its own.
+ *
+ * @module
+ */
+
+import { KernelCallError, WireError } from "../errors.ts";
+import { type LocalFault, type SocketSample, TcpState, type Wire } from "../ports.ts";
+import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
+import { formatHostPort } from "./ip_address.ts";
+import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
+import { findLocalFault, type LocalPath } from "./local_fault.ts";
+import type { EffectiveSocketOptions } from "./socket_options.ts";
+import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
+
+const SIOCOUTQ = 0x5411n;
+const POLLHUP = 0x10;
+const POLLNVAL = 0x20;
+const SHUT_WR = 1;
+const SO_LINGER = 13;
+
+/** poll is asked again this often if a signal cut it short, which only errno could tell. */
+const POLL_ATTEMPTS = 3;
+
+/** Reads a socket's counters, with buffers that are used again and again. */
+export class SocketSampler {
+  readonly #sendQueue = new Int32Array(1);
+  readonly #info = new Uint8Array(TCP_INFO_BYTES);
+  readonly #infoLength = new Uint32Array(1);
+  readonly #pollfd = new DataView(new ArrayBuffer(8));
+  readonly #pollBytes = new Uint8Array(this.#pollfd.buffer);
+
+  /**
+   * One reading. TCP_INFO is read before Send-Q, so an acknowledgement that comes
+   * in between makes `written - sendQueueBytes` the larger count, never the
+   * smaller: bytes_acked beyond it is a contradiction, not a race.
+   *
+   * @throws {KernelCallError} A call failed. Its output is not looked at: an
+   *   untouched buffer would read as "everything delivered".
+   */
+  sample(fd: number): SocketSample {
+    const info = this.#readInfo(fd);
+    const sendQueueBytes = this.#readSendQueue(fd);
+    return { ...info, sendQueueBytes, hangup: this.#readHangup(fd) };
+  }
+
+  #readSendQueue(fd: number): number {
+    this.#sendQueue[0] = -1;
+    const code = libc().ioctl(fd, SIOCOUTQ, this.#sendQueue);
+    const bytes = this.#sendQueue[0];
+    if (code !== 0 || bytes < 0) throw failed("ioctl(SIOCOUTQ)", fd);
+    return bytes;
+  }
+
+  #readInfo(fd: number): ReturnType<typeof decodeTcpInfo> {
+    this.#infoLength[0] = TCP_INFO_BYTES;
+    const code = libc().getsockopt(fd, IPPROTO_TCP, TCP_INFO, this.#info, this.#infoLength);
+    if (code !== 0) throw failed("getsockopt(TCP_INFO)", fd);
+    return decodeTcpInfo(this.#info, this.#infoLength[0]);
+  }
+
+  #readHangup(fd: number): boolean {
+    for (let attempt = 1; attempt <= POLL_ATTEMPTS; attempt++) {
+      this.#pollfd.setInt32(0, fd, true);
+      this.#pollfd.setInt32(4, 0, true); // No events asked for: POLLHUP comes unasked.
+      const ready = libc().poll(this.#pollBytes, 1n, 0);
+      const events = this.#pollfd.getInt16(6, true);
+      if (ready >= 0 && (events & POLLNVAL) === 0) return (events & POLLHUP) !== 0;
+    }
+    throw failed("poll", fd);
+  }
+}
+
+/**
+ * Ends a connection at once: its send queue is dropped and a reset leaves. Its
+ * counters are worthless afterwards (kernel_facts, section 1).
+ *
+ * SO_LINGER {1, 0} alone is not enough. It acts when the last descriptor is
+ * closed, but `Deno.TcpConn.close()` calls shutdown() before that: a peer that
+ * has received everything written so far would see an orderly end, perhaps in
+ * the middle of a packet. Disconnecting, connect(2) with AF_UNSPEC, resets now.
+ * The lingering stays as the second line.
+ *
+ * @returns Whether the kernel did it.
+ */
+export function resetConnection(fd: number): boolean {
+  const onZero = new Int32Array([1, 0]); // struct linger { l_onoff, l_linger }
+  const lingers = libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, onZero, onZero.byteLength);
+  const unspecified = new Uint8Array(16); // struct sockaddr with sa_family AF_UNSPEC
+  return libc().connect(fd, unspecified, unspecified.byteLength) === 0 && lingers === 0;
+}
+
+function failed(call: string, fd: number): KernelCallError {
+  return new KernelCallError(
+    call,
+    fd < 0
+      ? `${call} on a connection that was already given back. Please report this.`
+      : `${call} failed on descriptor ${fd}. Nothing was concluded from it.`,
+  );
+}
+
+/** An established connection; made by `tcpDialer`. */
+export class TcpWire implements Wire {
+  /** `"192.0.2.1:50123"`. */
+  readonly localAddress: string;
+  /** `"192.0.2.7:4000"`. */
+  readonly remoteAddress: string;
+  /** What the kernel took of the socket options. */
+  readonly effectiveOptions: EffectiveSocketOptions;
+  /** The interface that the connection left by when it was made, where known. */
+  readonly device: string | undefined;
+  readonly #conn: Deno.TcpConn;
+  readonly #path: LocalPath;
+  readonly #sampler = new SocketSampler();
+  /** -1 once given back: the number may be somebody else's by then. */
+  #fd: number;
+
+  /**
+   * Takes over connection and descriptor; gives both back at the end.
+   *
+   * @param conn The connection.
+   * @param fd A duplicate of its descriptor.
+   * @param path Its way out of this host.
+   * @param effectiveOptions What the kernel took.
+   */
+  constructor(
+    conn: Deno.TcpConn,
+    fd: number,
+    path: LocalPath,
+    effectiveOptions: EffectiveSocketOptions,
+  ) {
+    this.#conn = conn;
+    this.#fd = fd;
+    this.#path = path;
+    this.effectiveOptions = effectiveOptions;
+    this.device = path.device?.name;
+    this.localAddress = formatHostPort(conn.localAddr.hostname, conn.localAddr.port);
+    this.remoteAddress = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
+  }
+
+  /**
+   * Hands bytes to the kernel, maybe a part of them; see {@linkcode Wire.write}.
+   *
+   * @throws {WireError}
+   */
+  write(bytes: Uint8Array): Promise<number> {
+    return this.#settle(() => this.#conn.write(bytes), "written to");
+  }
+
+  /**
+   * Reads what the peer sent, `null` at its end; see {@linkcode Wire.read}.
+   *
+   * @throws {WireError}
+   */
+  read(buffer: Uint8Array): Promise<number | null> {
+    return this.#settle(() => this.#conn.read(buffer), "read from");
+  }
+
+  /**
+   * Reads the counters; see {@linkcode Wire.sample}.
+   *
+   * @throws {KernelCallError}
+   */
+  sample(): SocketSample {
+    return this.#sampler.sample(this.#fd);
+  }
+
+  /**
+   * Takes the pending error; see {@linkcode Wire.takeSocketError}.
+   *
+   * @throws {KernelCallError}
+   */
+  takeSocketError(): string | undefined {
+    const errno = getSocketInt(this.#fd, SOL_SOCKET, SO_ERROR);
+    if (errno === undefined) throw failed("getsockopt(SO_ERROR)", this.#fd);
+    return errno === 0 ? undefined : errnoName(errno);
+  }
+
+  /**
+   * Asks this host for a fault of its own; see {@linkcode Wire.localFault}.
+   */
+  localFault(): LocalFault | undefined {
+    return findLocalFault(this.#path);
+  }
+
+  /**
+   * Sends our FIN; see {@linkcode Wire.shutdownWrite}.
+   *
+   * @throws {KernelCallError}
+   */
+  shutdownWrite(): void {
+    if (libc().shutdown(this.#fd, SHUT_WR) === 0) return;
+    // A dead connection refuses (ENOTCONN), and nothing else does.
+    if (this.sample().state !== TcpState.CLOSE) throw failed("shutdown(SHUT_WR)", this.#fd);
+  }
+
+  /**
+   * Ends the connection by a reset; see {@linkcode Wire.abort}.
+   *
+   * @throws {KernelCallError}
+   */
+  abort(): void {
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    const reset = resetConnection(fd);
+    this.close();
+    if (!reset) throw failed("connect(AF_UNSPEC)", fd);
+  }
+
+  /**
+   * Gives both descriptors back; see {@linkcode Wire.close}.
+   *
+   * @throws {KernelCallError}
+   */
+  close(): void {
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    this.#fd = -1;
+    this.#conn.close();
+    closeDescriptor(fd);
+  }
+
+  /**
+   * Runs an operation of Deno and gives its failure the kernel's name. The
+   * result is marked as handled: ending a connection rejects what is pending,
+   * and an owner that has moved on must not end the process by that.
+   */
+  #settle<T>(operation: () => Promise<T>, verb: string): Promise<T> {
+    const result = (async () => {
+      try {
+        return await operation();
+      } catch (error) {
+        if (this.#fd < 0) {
+          throw new WireError("ECANCELED", "The connection was given up here.", { cause: error });
+        }
+        throw toWireError(error, `${this.remoteAddress} could not be ${verb}`);
+      }
+    })();
+    result.catch(() => {});
+    return result;
+  }
+}
+
+/**
+ * Gives a failure of Deno the kernel's name, from its `code` property.
+ *
+ * @param error What Deno threw.
+ * @param what What could not be done, where that needs saying.
+ * @returns A `WireError` such as "connection refused (ECONNREFUSED)"; its code
+ *   is `"UNKNOWN"` where Deno has none.
+ */
+export function toWireError(error: unknown, what?: string): WireError {
+  const code = error instanceof Error && "code" in error && typeof error.code === "string"
+    ? error.code
+    : "UNKNOWN";
+  const words = error instanceof Error ? error.message : String(error);
+  const plain = words.replace(/ \(os error \d+\)$/, "").replace(/^[A-Z]/, (c) => c.toLowerCase());
+  const message = `${what === undefined ? "" : `${what}: `}${plain} (${code})`;
+  return new WireError(code, message, { cause: error });
+}

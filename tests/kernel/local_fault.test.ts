@@ -1,0 +1,277 @@
+/**
+ * Faults of the own host, made for real in two network namespaces that are
+ * joined by a veth pair: client c0 10.231.0.1 and fd31::1, server s0 10.231.0.2
+ * and fd31::2, behind it 192.0.2.7 and fd32::7.
+ */
+
+import assert from "node:assert/strict";
+import type { LocalFault } from "../../src/ports.ts";
+import { grantedLibc, noChildren, testUnless } from "./helpers.ts";
+import type { Answer, Request } from "./netns_child.ts";
+
+const CLIENT = `sendq-c-${Deno.pid}`;
+const SERVER = `sendq-s-${Deno.pid}`;
+const PORT = 4000;
+const SILENT_PORT = 4001;
+
+const obstacle = await namespaceObstacle();
+
+/** Why no namespaces can be made; `undefined`: they can. */
+async function namespaceObstacle(): Promise<string | undefined> {
+  const children = noChildren();
+  if (children !== undefined) return children;
+  if (Deno.permissions.querySync({ name: "run", command: "ip" }).state !== "granted") {
+    return "needs --allow-run=ip,nft";
+  }
+  const probe = `sendq-probe-${Deno.pid}`;
+  try {
+    await run("ip", "netns", "add", probe);
+    await run("ip", "netns", "del", probe);
+    await run("nft", "--version");
+    return undefined;
+  } catch (error) {
+    return `no network namespaces here: ${error instanceof Error ? error.message : error}`
+      .replaceAll("\n", " ");
+  }
+}
+
+async function run(command: string, ...args: string[]): Promise<void> {
+  const { success, stderr } = await new Deno.Command(command, { args, stdin: "null" }).output();
+  if (!success) {
+    throw new Error(`${command} ${args.join(" ")}: ${new TextDecoder().decode(stderr).trim()}`);
+  }
+}
+
+/** `ip` with arguments as one string, in a namespace. */
+function ip(namespace: string, line: string): Promise<void> {
+  return run("ip", "-n", namespace, ...line.split(" "));
+}
+
+/** A child inside a namespace. */
+class Host implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
+  readonly #output: ReadableStreamDefaultReader<string>;
+  #pending = "";
+
+  constructor(namespace: string) {
+    const script = new URL("./netns_child.ts", import.meta.url).href;
+    const flags = ["--no-prompt", "--no-lock", "--allow-net", `--allow-ffi=${grantedLibc()}`];
+    this.#child = new Deno.Command("ip", {
+      args: ["netns", "exec", namespace, Deno.execPath(), "run", ...flags, script],
+      stdin: "piped",
+      stdout: "piped",
+    }).spawn();
+    this.#input = this.#child.stdin.getWriter();
+    this.#output = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  }
+
+  async ask(request: Request): Promise<Answer> {
+    await this.#input.write(new TextEncoder().encode(JSON.stringify(request) + "\n"));
+    while (!this.#pending.includes("\n")) {
+      const { value, done } = await this.#output.read();
+      if (done) throw new Error(`the child ended during ${JSON.stringify(request)}`);
+      this.#pending += value;
+    }
+    const end = this.#pending.indexOf("\n");
+    const answer: Answer = JSON.parse(this.#pending.slice(0, end));
+    this.#pending = this.#pending.slice(end + 1);
+    return answer;
+  }
+
+  async fault(wire: string): Promise<LocalFault | null | undefined> {
+    const { fault, error } = await this.ask({ do: "fault", wire });
+    assert.equal(error, undefined);
+    return fault;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#input.close();
+    await this.#output.cancel();
+    await this.#child.status;
+  }
+}
+
+async function inNamespaces(test: (client: Host, server: Host) => Promise<void>): Promise<void> {
+  await run("ip", "netns", "add", CLIENT);
+  try {
+    await run("ip", "netns", "add", SERVER);
+    await ip(CLIENT, `link add c0 type veth peer name s0 netns ${SERVER}`);
+    await ip(CLIENT, "link set lo up");
+    await ip(SERVER, "link set lo up");
+    await restoreClient();
+    await ip(SERVER, "addr add 10.231.0.2/24 dev s0");
+    await ip(SERVER, "addr add fd31::2/64 dev s0 nodad");
+    await ip(SERVER, "addr add 192.0.2.7/32 dev lo");
+    await ip(SERVER, "addr add fd32::7/128 dev lo nodad");
+    await ip(SERVER, "link set s0 up");
+    await using client = new Host(CLIENT);
+    await using server = new Host(SERVER);
+    await server.ask({ do: "listen", hostname: "0.0.0.0", port: PORT });
+    await server.ask({ do: "listen", hostname: "fd32::7", port: PORT });
+    await client.ask({ do: "listen", hostname: "127.0.0.1", port: PORT });
+    await test(client, server);
+  } finally {
+    await run("ip", "netns", "del", CLIENT).catch(() => {});
+    await run("ip", "netns", "del", SERVER).catch(() => {});
+  }
+}
+
+/** Sets the client's link, addresses and routes to how they should be, whatever they are. */
+async function restoreClient(): Promise<void> {
+  await ip(CLIENT, "link set c0 up");
+  await ip(CLIENT, "addr replace 10.231.0.1/24 dev c0");
+  await ip(CLIENT, "addr replace fd31::1/64 dev c0 nodad");
+  await ip(CLIENT, "route replace 192.0.2.7 via 10.231.0.2");
+  await ip(CLIENT, "-6 route replace fd32::7 via fd31::2");
+}
+
+async function dial(client: Host, wire: string, hostname: string, device?: string): Promise<void> {
+  const request = { do: "dial", wire, hostname, port: PORT } as const;
+  const answer = await client.ask(
+    device === undefined ? request : { ...request, bindToDevice: device },
+  );
+  assert.deepEqual(answer, { device: wire === "loopback" ? "lo" : "c0" });
+}
+
+testUnless(obstacle, "local fault: route, address, link and carrier are told apart", async () => {
+  await inNamespaces(async (client) => {
+    await dial(client, "v4", "192.0.2.7");
+    await dial(client, "v6", "fd32::7");
+    await dial(client, "bound", "192.0.2.7", "c0");
+    await dial(client, "loopback", "127.0.0.1");
+    const all = ["v4", "v6", "bound", "loopback"];
+    const healthy = async () => {
+      for (const wire of all) assert.equal(await client.fault(wire), null, wire);
+    };
+    await healthy();
+
+    await ip(CLIENT, "route del 192.0.2.7");
+    await ip(CLIENT, "-6 route del fd32::7");
+    for (const [wire, hostname] of [["v4", "192.0.2.7"], ["v6", "fd32::7"]] as const) {
+      assert.deepEqual(await client.fault(wire), {
+        kind: "no-route",
+        device: "c0",
+        words: `there is no route to ${hostname}`,
+      });
+    }
+    // A connection bound to a device may take its peer for a neighbour on that
+    // device, as the kernel does: no route is needed, and none is missed.
+    assert.equal(await client.fault("bound"), null);
+    assert.equal(await client.fault("loopback"), null);
+    await restoreClient();
+    await healthy();
+
+    for (const type of ["unreachable", "prohibit", "blackhole"]) {
+      await ip(CLIENT, `route replace ${type} 192.0.2.7`);
+      await ip(CLIENT, "-6 route del fd32::7");
+      await ip(CLIENT, `-6 route add ${type} fd32::7`);
+      for (const [wire, hostname] of [["v4", "192.0.2.7"], ["v6", "fd32::7"]] as const) {
+        assert.deepEqual(await client.fault(wire), {
+          kind: "no-route",
+          device: "c0",
+          words: `the route to ${hostname} is of type ${type}`,
+        });
+      }
+      const { fault } = await client.ask({
+        do: "probe",
+        local: "10.231.0.1",
+        remote: "192.0.2.7",
+      });
+      assert.equal(fault?.kind, "no-route", "without netlink");
+      await ip(CLIENT, `route del ${type} 192.0.2.7`);
+      await ip(CLIENT, `-6 route del ${type} fd32::7`);
+      await restoreClient();
+    }
+    await healthy();
+
+    await ip(CLIENT, "addr add 10.231.9.1/24 dev c0"); // Another address does not help.
+    await ip(CLIENT, "addr del 10.231.0.1/24 dev c0");
+    await ip(CLIENT, "addr del fd31::1/64 dev c0");
+    for (const [wire, address] of [["v4", "10.231.0.1"], ["v6", "fd31::1"]] as const) {
+      assert.deepEqual(await client.fault(wire), {
+        kind: "address-gone",
+        device: "c0",
+        words: `the local address ${address} was removed from c0`,
+      });
+    }
+    await restoreClient();
+    await healthy();
+
+    await ip(SERVER, "link set s0 down");
+    for (const wire of ["v4", "v6", "bound"]) {
+      assert.deepEqual(await client.fault(wire), {
+        kind: "carrier-lost",
+        device: "c0",
+        words: "c0 has lost its carrier",
+      });
+    }
+    assert.equal(await client.fault("loopback"), null);
+    await ip(SERVER, "link set s0 up");
+    await healthy();
+
+    await ip(CLIENT, "link set c0 down"); // Takes the routes away too; the link is named.
+    for (const wire of ["v4", "v6", "bound"]) {
+      assert.deepEqual(await client.fault(wire), {
+        kind: "link-down",
+        device: "c0",
+        words: "c0 is down",
+      });
+    }
+    assert.equal(await client.fault("loopback"), null);
+    await restoreClient();
+    await healthy();
+
+    await ip(CLIENT, "link set lo down");
+    assert.deepEqual(await client.fault("loopback"), {
+      kind: "link-down",
+      device: "lo",
+      words: "lo is down",
+    });
+    await ip(CLIENT, "link set lo up");
+    await healthy();
+
+    await ip(CLIENT, "link del c0");
+    assert.deepEqual(await client.fault("v4"), {
+      kind: "link-down",
+      device: "c0",
+      words: "c0 no longer exists",
+    });
+  });
+});
+
+testUnless(obstacle, "dialer: bindToDevice holds against a route over another device", async () => {
+  await inNamespaces(async (client) => {
+    await ip(CLIENT, "link add d0 type veth peer name d1");
+    await ip(CLIENT, "link set d0 up");
+    const answer = await client.ask({
+      do: "dial",
+      wire: "wrong",
+      hostname: "192.0.2.7",
+      port: PORT,
+      bindToDevice: "d0",
+    });
+    assert.deepEqual(answer, { error: "ENETUNREACH" });
+  });
+});
+
+testUnless(
+  obstacle,
+  "dialer: attempts given up on a blackhole leave no descriptor behind",
+  async () => {
+    await inNamespaces(async (client) => {
+      const rules = `table inet t {\nchain c {\ntype filter hook input priority 0\n` +
+        `tcp dport ${SILENT_PORT} drop\n}\n}\n`;
+      await run("ip", "netns", "exec", SERVER, "nft", rules);
+      for (const hostname of ["192.0.2.7", "fd32::7"]) {
+        const answer = await client.ask({
+          do: "blackhole",
+          hostname,
+          port: SILENT_PORT,
+          attempts: 10,
+        });
+        assert.deepEqual(answer, { leaked: 0 });
+      }
+    });
+  },
+);

@@ -1,0 +1,122 @@
+/**
+ * One side of local_fault.test.ts, inside a network namespace: `server` listens,
+ * `client` does what its standard input says, one JSON request a line, one JSON
+ * answer a line.
+ */
+
+import { WireError } from "../../src/errors.ts";
+import { tcpDialer } from "../../src/kernel/dialer.ts";
+import { parseIpAddress } from "../../src/kernel/ip_address.ts";
+import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
+import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
+import type { LocalFault } from "../../src/ports.ts";
+import { openSockets, until } from "./helpers.ts";
+
+/** What the test asks for. */
+export type Request =
+  | { readonly do: "listen"; readonly hostname: string; readonly port: number }
+  | {
+    readonly do: "dial";
+    readonly wire: string;
+    readonly hostname: string;
+    readonly port: number;
+    readonly bindToDevice?: string;
+  }
+  | { readonly do: "fault"; readonly wire: string }
+  | { readonly do: "probe"; readonly local: string; readonly remote: string }
+  | {
+    readonly do: "blackhole";
+    readonly hostname: string;
+    readonly port: number;
+    readonly attempts: number;
+  };
+
+/** What it gets. */
+export interface Answer {
+  readonly device?: string | null;
+  readonly fault?: LocalFault | null;
+  readonly error?: string;
+  readonly leaked?: number;
+}
+
+const wires = new Map<string, TcpWire>();
+
+async function dial(hostname: string, port: number, bindToDevice?: string): Promise<TcpWire> {
+  const socket = bindToDevice === undefined ? {} : { bindToDevice };
+  return await tcpDialer({ hostname, port, socket }).dial(AbortSignal.timeout(20_000));
+}
+
+/** Keeps every accepted connection open and reads nothing. */
+async function serve(hostname: string, port: number): Promise<void> {
+  const accepted: Deno.TcpConn[] = [];
+  for await (const conn of Deno.listen({ hostname, port })) accepted.push(conn);
+}
+
+/** Gives up attempts whose SYN nobody answers, and counts what they leave behind. */
+async function giveUp(hostname: string, port: number, attempts: number): Promise<Answer> {
+  const dialer = tcpDialer({ hostname, port });
+  const before = openSockets();
+  let duringMax = 0;
+  let asExpected = 0;
+  for (let attempt = 0; attempt < attempts; attempt++) {
+    const controller = new AbortController();
+    const reason = new Error("given up");
+    const dialing = dialer.dial(controller.signal);
+    // The attempt holds a descriptor as soon as its SYN is on its way.
+    await until("attempt under way", () => openSockets() > before);
+    duringMax = Math.max(duringMax, openSockets());
+    controller.abort(reason);
+    await dialing.catch((error) => asExpected += Number(error === reason));
+    await until("socket given back", () => openSockets() === before);
+  }
+  if (asExpected !== attempts || duringMax <= before) return { error: "not given up as expected" };
+  return { leaked: openSockets() - before };
+}
+
+async function handle(request: Request): Promise<Answer> {
+  switch (request.do) {
+    case "listen":
+      void serve(request.hostname, request.port);
+      return {};
+    case "dial": {
+      const wire = await dial(request.hostname, request.port, request.bindToDevice);
+      wires.set(request.wire, wire);
+      return { device: wire.device ?? null };
+    }
+    case "fault":
+      return { fault: wires.get(request.wire)?.localFault() ?? null };
+    case "probe": {
+      const endpoint = (text: string) => {
+        const address = parseIpAddress(text);
+        if (address === undefined) throw new TypeError(text);
+        return { address, port: 9, scopeId: 0 };
+      };
+      const path = captureLocalPath({
+        local: endpoint(request.local),
+        remote: endpoint(request.remote),
+        localHostname: request.local,
+        remoteHostname: request.remote,
+        bindToDevice: undefined,
+        mark: 0,
+      });
+      return { fault: probeRouteByConnect(path) ?? null };
+    }
+    case "blackhole":
+      return await giveUp(request.hostname, request.port, request.attempts);
+  }
+}
+
+if (import.meta.main) {
+  let pending = "";
+  for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+    const lines = (pending + text).split("\n");
+    pending = lines.pop() ?? "";
+    for (const line of lines) {
+      const answer = await handle(JSON.parse(line)).catch((error: unknown): Answer => ({
+        error: error instanceof WireError ? error.code : String(error),
+      }));
+      Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(answer) + "\n"));
+    }
+  }
+  Deno.exit();
+}
