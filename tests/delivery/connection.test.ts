@@ -1,0 +1,346 @@
+import assert from "node:assert/strict";
+import { Connection, type ConnectionReading } from "../../src/delivery/connection.ts";
+import { KernelCallError, WireError } from "../../src/errors.ts";
+import type { Clock, LocalFault, SocketSample, StoredPacket, Wire } from "../../src/ports.ts";
+
+/** A wire whose kernel says what the test wants; writes and reads wait for the test. */
+class FakeWire implements Wire {
+  readonly localAddress = "192.0.2.1:50000";
+  readonly remoteAddress = "192.0.2.2:4000";
+  /** The next samples; ESTABLISHED with our SYN counted, as after connect. */
+  state = 1;
+  bytesAcked = 1;
+  sendQueueBytes = 0;
+  lastAckMs = 0;
+  sampleError: Error | undefined;
+  socketError: string | undefined;
+  fault: LocalFault | undefined;
+  /** How many bytes each write takes at most. */
+  takesBytes = Infinity;
+  readonly written: string[] = [];
+  readonly log: string[] = [];
+  #write: PromiseWithResolvers<number> | undefined;
+  #read: PromiseWithResolvers<number | null> | undefined;
+  holdsWrites = false;
+
+  write(bytes: Uint8Array): Promise<number> {
+    const taken = Math.min(bytes.length, this.takesBytes);
+    this.written.push(new TextDecoder().decode(bytes.subarray(0, taken)));
+    if (!this.holdsWrites) return Promise.resolve(taken);
+    this.#write = Promise.withResolvers();
+    return this.#write.promise;
+  }
+
+  read(): Promise<number | null> {
+    this.#read = Promise.withResolvers();
+    return this.#read.promise;
+  }
+
+  failWrite(code: string): void {
+    this.#write?.reject(new WireError(code, code));
+  }
+
+  failRead(code: string): void {
+    this.#read?.reject(new WireError(code, code));
+  }
+
+  peerFin(): void {
+    this.#read?.resolve(null);
+  }
+
+  sample(): SocketSample {
+    if (this.sampleError !== undefined) throw this.sampleError;
+    return {
+      state: this.state,
+      sendQueueBytes: this.sendQueueBytes,
+      notSentBytes: 0,
+      bytesAcked: this.bytesAcked,
+      unackedSegments: 0,
+      sendMssBytes: 1448,
+      sendWindowBytes: 65535,
+      windowLimitedUs: 0,
+      rttUs: 100,
+      lastAckMs: this.lastAckMs,
+      probes: 0,
+      retransmits: 0,
+      totalRetransmits: 0,
+      hangup: this.state === 7,
+    };
+  }
+
+  takeSocketError(): string | undefined {
+    this.log.push("SO_ERROR");
+    const code = this.socketError;
+    this.socketError = undefined;
+    return code;
+  }
+
+  localFault(): LocalFault | undefined {
+    return this.fault;
+  }
+
+  shutdownWrite(): void {
+    this.log.push("FIN");
+  }
+
+  abort(): void {
+    this.log.push("abort");
+  }
+
+  close(): void {
+    this.log.push("close");
+  }
+}
+
+class Bench {
+  readonly wire = new FakeWire();
+  nowMs = 0;
+  readonly #clock: Clock = {
+    nowMs: () => this.nowMs,
+    wallMs: () => 0,
+    setTimer: () => () => {},
+    defer: () => {},
+  };
+  readonly connection: Connection;
+  #nextId = 1;
+
+  constructor(prepare: (wire: FakeWire) => void = () => {}) {
+    prepare(this.wire);
+    this.connection = new Connection({
+      wire: this.wire,
+      clock: this.#clock,
+      limits: { stallTimeoutMs: 3000, peerStallTimeoutMs: 60_000, keepAlive: undefined },
+      afterId: 0,
+      onActivity: () => {},
+      onReceived: () => {},
+    });
+  }
+
+  /** Hands over packets and lets the writes be told. */
+  async send(...texts: string[]): Promise<void> {
+    this.connection.send(texts.map((text): StoredPacket => ({
+      id: this.#nextId++,
+      payload: new TextEncoder().encode(text),
+    })));
+    await this.settle();
+  }
+
+  /** Lets every promise that is due be told. */
+  async settle(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+
+  /** Polls every 50 ms for a while, or until the end. */
+  watch(forMs: number): ConnectionReading {
+    const untilMs = this.nowMs + forMs;
+    for (;;) {
+      this.nowMs += 50;
+      this.wire.lastAckMs += 50;
+      const reading = this.connection.poll();
+      if (reading.end !== undefined || this.nowMs >= untilMs) return reading;
+    }
+  }
+}
+
+Deno.test("our SYN is no acknowledged byte", async () => {
+  const bench = new Bench();
+  await bench.send("a");
+  bench.wire.sendQueueBytes = 1;
+  bench.connection.poll();
+  assert.equal(bench.connection.drainedThroughId, 0);
+  bench.wire.bytesAcked = 2;
+  bench.wire.sendQueueBytes = 0;
+  bench.connection.poll();
+  assert.equal(bench.connection.drainedThroughId, 1);
+});
+
+Deno.test("small packets share a write, a large one goes as it is", async () => {
+  const bench = new Bench();
+  bench.wire.holdsWrites = true;
+  const large = "x".repeat(100_000);
+  await bench.send("a", "b", large, "c");
+  assert.deepEqual(bench.wire.written, ["ab"]);
+  bench.wire.holdsWrites = false;
+});
+
+Deno.test("a write that takes a part is continued where it ended", async () => {
+  const bench = new Bench((wire) => wire.takesBytes = 3);
+  await bench.send("abcdefgh");
+  assert.deepEqual(bench.wire.written, ["abc", "def", "gh"]);
+});
+
+Deno.test("bytes the kernel acknowledged before we were told of the write wait for it", async () => {
+  const bench = new Bench();
+  bench.wire.holdsWrites = true;
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4;
+  assert.equal(bench.connection.poll().end, undefined);
+  assert.equal(bench.connection.drainedThroughId, 0);
+});
+
+Deno.test("bytes_acked beyond written − Send-Q confirms nothing and ends the connection", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4;
+  bench.wire.sendQueueBytes = 3;
+  const { end } = bench.connection.poll();
+  assert.equal(end, "unclean");
+  assert.equal(bench.connection.drainedThroughId, 0);
+});
+
+Deno.test("an acknowledgement between the two readings is no contradiction", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.bytesAcked = 1;
+  bench.wire.sendQueueBytes = 0;
+  assert.equal(bench.connection.poll().end, undefined);
+  assert.equal(bench.connection.drainedThroughId, 0);
+});
+
+Deno.test("a reading that fails confirms nothing and ends the connection", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4;
+  bench.wire.sampleError = new KernelCallError("ioctl(SIOCOUTQ)", "failed");
+  const { end, verdict } = bench.connection.poll();
+  assert.equal(end, "unclean");
+  assert.deepEqual(verdict, { kind: "reset", code: "ioctl(SIOCOUTQ)" });
+  assert.equal(bench.connection.drainedThroughId, 0);
+});
+
+Deno.test("the last reading after a death counts, and what it leaves is aborted", async () => {
+  const bench = new Bench();
+  await bench.send("abc", "def");
+  bench.wire.state = 7;
+  bench.wire.bytesAcked = 4;
+  bench.wire.sendQueueBytes = 3;
+  bench.wire.failRead("ECONNRESET");
+  await bench.settle();
+  const { end, verdict } = bench.connection.poll();
+  assert.equal(end, "unclean");
+  assert.deepEqual(verdict, { kind: "reset", code: "ECONNRESET" });
+  assert.equal(bench.connection.drainedThroughId, 1);
+  bench.connection.dispose();
+  assert.ok(bench.wire.log.includes("abort") && !bench.wire.log.includes("close"));
+});
+
+Deno.test("state CLOSE waits for a read whose error is on its way", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.state = 7;
+  bench.wire.bytesAcked = 4;
+  assert.equal(bench.connection.poll().end, undefined);
+  bench.wire.failRead("ETIMEDOUT");
+  await bench.settle();
+  assert.deepEqual(bench.connection.poll().verdict, { kind: "timed-out", code: "ETIMEDOUT" });
+});
+
+Deno.test("a pending operation that never tells does not hold up the verdict for ever", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.state = 7;
+  const { end } = bench.watch(2000);
+  assert.equal(end, "unclean");
+});
+
+/** Both FINs exchanged, everything acknowledged; then what the test changes. */
+async function afterBothFins(change: (wire: FakeWire) => void = () => {}): Promise<Bench> {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.connection.finish();
+  bench.wire.bytesAcked = 5; // SYN, 3 bytes, FIN
+  bench.wire.state = 7;
+  bench.wire.peerFin();
+  change(bench.wire);
+  await bench.settle();
+  return bench;
+}
+
+Deno.test("both FINs acknowledged and no error anywhere: an orderly end", async () => {
+  const bench = await afterBothFins();
+  assert.equal(bench.connection.poll().end, "orderly");
+  assert.equal(bench.connection.drainedThroughId, 1);
+  bench.connection.dispose();
+  assert.ok(bench.wire.log.includes("close") && !bench.wire.log.includes("abort"));
+});
+
+Deno.test("an error that nobody was told yet makes the end unclean", async () => {
+  const bench = await afterBothFins((wire) => wire.socketError = "ECONNRESET");
+  assert.equal(bench.connection.poll().end, "unclean");
+});
+
+Deno.test("our FIN not acknowledged makes the end unclean", async () => {
+  const bench = await afterBothFins((wire) => wire.bytesAcked = 4);
+  assert.equal(bench.connection.poll().end, "unclean");
+});
+
+Deno.test("a read of nothing without our FIN is not an orderly end", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4;
+  bench.wire.state = 7;
+  bench.wire.peerFin();
+  await bench.settle();
+  const { end, verdict } = bench.connection.poll();
+  assert.equal(end, "unclean");
+  assert.equal(verdict.kind, "reset");
+});
+
+Deno.test("a failed write names the death", async () => {
+  const bench = new Bench();
+  bench.wire.holdsWrites = true;
+  await bench.send("abc");
+  bench.wire.state = 7;
+  bench.wire.failWrite("EPIPE");
+  await bench.settle();
+  assert.deepEqual(bench.connection.poll().verdict, { kind: "reset", code: "EPIPE" });
+});
+
+Deno.test("our FIN goes out behind the last byte, not before", async () => {
+  const bench = new Bench();
+  bench.wire.holdsWrites = true;
+  await bench.send("abc");
+  bench.connection.finish();
+  assert.ok(!bench.wire.log.includes("FIN"));
+  assert.throws(() => bench.connection.send([]), TypeError);
+});
+
+Deno.test("a soft error is remembered as a hint, and asked for no more than four times a second", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.sendQueueBytes = 3;
+  bench.wire.socketError = "EHOSTUNREACH";
+  const { verdict, end } = bench.watch(10_000);
+  assert.equal(end, "unclean");
+  assert.ok(verdict.kind === "path-dead" && verdict.hint === "EHOSTUNREACH");
+  const asked = bench.wire.log.filter((entry) => entry === "SO_ERROR").length;
+  assert.ok(asked >= 5 && asked <= 13, String(asked));
+});
+
+Deno.test("nobody is asked for a cause while acknowledgements come", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4;
+  bench.watch(10_000);
+  assert.deepEqual(bench.wire.log, []);
+});
+
+Deno.test("a fault of this host is named within half a second", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.sendQueueBytes = 3;
+  bench.wire.fault = { kind: "link-down", device: "eth0", words: "eth0 is down" };
+  const { verdict } = bench.watch(500);
+  assert.equal(verdict.kind, "local-fault");
+});
+
+Deno.test("polls: once a second when nothing is in flight, soon when something is", async () => {
+  const bench = new Bench();
+  assert.equal(bench.connection.poll().pollInMs, 1000);
+  await bench.send("abc");
+  bench.wire.sendQueueBytes = 3;
+  const { pollInMs } = bench.connection.poll();
+  assert.ok(pollInMs <= 1, String(pollInMs));
+  bench.nowMs += 10_000;
+  assert.equal(bench.connection.poll().pollInMs, 50);
+});
