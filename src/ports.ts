@@ -45,6 +45,19 @@ export interface StoredPacket {
   readonly payload: Uint8Array;
 }
 
+/**
+ * Packets with ids that follow each other, their bytes one behind the other:
+ * the bytes on the wire. Nobody may change them.
+ */
+export interface PacketRun {
+  /** The id of the first packet; the others count on from it. */
+  readonly firstId: number;
+  /** The bytes of all packets. */
+  readonly bytes: Uint8Array;
+  /** Where in them each packet ends: one entry a packet, at least one. */
+  readonly ends: Uint32Array;
+}
+
 /** The queue, as the supervisor sees it. */
 export interface PacketSource {
   /** The highest id known to be on disk; 0 when there never was one. */
@@ -58,7 +71,7 @@ export interface PacketSource {
    * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
    *   least one packet when there is one.
    */
-  read(afterId: number, maxBytes: number): Promise<readonly StoredPacket[]>;
+  readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]>;
   /** Removes every packet up to and including `id`; resolves once that is on disk. */
   removeThrough(id: number): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
@@ -124,8 +137,9 @@ export interface LocalFault {
    * - `"address-gone"`: the connection's local address was removed
    * - `"link-down"`: the interface is administratively down
    * - `"carrier-lost"`: no cable, or the other end is off
+   * - `"unreadable"`: the kernel's counters cannot be read or contradict each other
    */
-  readonly kind: "no-route" | "address-gone" | "link-down" | "carrier-lost";
+  readonly kind: "no-route" | "address-gone" | "link-down" | "carrier-lost" | "unreadable";
   /** The interface, where known. */
   readonly device: string | undefined;
   /** The fault in words, for example `"eth0 has lost its carrier"`. */

@@ -21,8 +21,8 @@ import { KernelCallError, WireError } from "../errors.ts";
 import {
   type Clock,
   type LocalFault,
+  type PacketRun,
   type SocketSample,
-  type StoredPacket,
   TcpState,
   type Wire,
 } from "../ports.ts";
@@ -38,7 +38,7 @@ import {
   type Verdict,
 } from "./liveness.ts";
 
-/** Packets are coalesced into writes of at most this size; larger ones go alone. */
+/** Runs are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;
 const READ_BYTES = 16 * 1024;
 /** SO_ERROR, routes and links are asked this often once silence has begun. */
@@ -69,6 +69,8 @@ export interface ConnectionReading {
   readonly progressed: boolean;
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
+  /** Not in state CLOSE: what has drained may be confirmed. */
+  readonly alive: boolean;
   /**
    * Set when the connection is over. `"orderly"`: both FINs and every byte were
    * acknowledged, which a peer that closes with unread bytes answers with a
@@ -89,8 +91,8 @@ export class Connection {
   readonly #ledger: Ledger;
   readonly #baseBytes: number;
 
-  /** Packets assigned and not yet handed to `write`, from `#outgoingHead` on. */
-  #outgoing: StoredPacket[] = [];
+  /** Assigned and not yet handed to `write`, from `#outgoingHead` on. */
+  #outgoing: PacketRun[] = [];
   #outgoingHead = 0;
   #writeBuffer: Uint8Array | undefined;
   #writing = false;
@@ -161,11 +163,11 @@ export class Connection {
   }
 
   /** Takes packets over; they go out in order behind all earlier ones. */
-  send(packets: readonly StoredPacket[]): void {
+  send(runs: readonly PacketRun[]): void {
     if (this.#finishing) throw new TypeError("send() after finish()");
-    for (const packet of packets) {
-      this.#ledger.assign(packet.id, packet.payload.length);
-      this.#outgoing.push(packet);
+    for (const run of runs) {
+      this.#ledger.assignRun(run.firstId, run.ends);
+      this.#outgoing.push(run);
     }
     if (!this.#writing) void this.#pump();
   }
@@ -185,7 +187,9 @@ export class Connection {
       this.#assertAccounts(sample);
     } catch (error) {
       if (!(error instanceof KernelCallError)) throw error;
-      return this.#over({ kind: "reset", code: error.call }, "unclean", false);
+      const fault = { kind: "unreadable", device: undefined, words: error.message } as const;
+      const { silenceMs } = this.#memory;
+      return this.#over({ kind: "local-fault", fault, silenceMs }, "unclean", false);
     }
     const progressed = this.#ledger.acknowledge(sample.bytesAcked - this.#baseBytes);
     const observation = {
@@ -211,6 +215,7 @@ export class Connection {
       verdict,
       progressed,
       peerClosed: this.#peerClosed,
+      alive: true,
       end: undefined,
       pollInMs: this.#pollInMs(sample, nowMs),
     };
@@ -236,7 +241,10 @@ export class Connection {
         if (chunk === undefined) break;
         for (let offset = 0; offset < chunk.length;) {
           const takenBytes = await this.#wire.write(chunk.subarray(offset));
+          const wasIdle = this.#ledger.oldestUnackedAtMs === undefined;
           this.#ledger.wrote(takenBytes, this.#clock.nowMs());
+          // The next write may wait for room: until then somebody must watch for answers.
+          if (wasIdle) this.#onActivity();
           offset += takenBytes;
         }
       }
@@ -248,7 +256,7 @@ export class Connection {
     this.#onActivity();
   }
 
-  /** The next bytes to write: one large packet as it is, or small ones coalesced. */
+  /** The next bytes to write: one large run as it is, or small ones coalesced. */
   #nextChunk(): Uint8Array | undefined {
     const first = this.#outgoing[this.#outgoingHead];
     if (first === undefined) {
@@ -256,17 +264,17 @@ export class Connection {
       this.#outgoingHead = 0;
       return undefined;
     }
-    if (first.payload.length >= WRITE_BYTES) {
+    if (first.bytes.length >= WRITE_BYTES) {
       this.#outgoingHead++;
-      return first.payload;
+      return first.bytes;
     }
     this.#writeBuffer ??= new Uint8Array(WRITE_BYTES);
     let filledBytes = 0;
     for (;;) {
-      const packet = this.#outgoing[this.#outgoingHead];
-      if (packet === undefined || filledBytes + packet.payload.length > WRITE_BYTES) break;
-      this.#writeBuffer.set(packet.payload, filledBytes);
-      filledBytes += packet.payload.length;
+      const run = this.#outgoing[this.#outgoingHead];
+      if (run === undefined || filledBytes + run.bytes.length > WRITE_BYTES) break;
+      this.#writeBuffer.set(run.bytes, filledBytes);
+      filledBytes += run.bytes.length;
       this.#outgoingHead++;
     }
     if (this.#outgoingHead * 2 > this.#outgoing.length) {
@@ -352,6 +360,7 @@ export class Connection {
         verdict: this.#verdict,
         progressed,
         peerClosed: this.#peerClosed,
+        alive: false,
         end: undefined,
         pollInMs: MIN_POLL_MS,
       };
@@ -371,7 +380,7 @@ export class Connection {
     end: "orderly" | "unclean",
     progressed: boolean,
   ): ConnectionReading {
-    return { verdict, progressed, peerClosed: this.#peerClosed, end, pollInMs: 0 };
+    return { verdict, progressed, peerClosed: this.#peerClosed, alive: false, end, pollInMs: 0 };
   }
 
   /**

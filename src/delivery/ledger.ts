@@ -74,6 +74,13 @@ export class Ledger {
     this.#packetEnds.push(this.#assignedBytes, id);
   }
 
+  /** Gives packets with ids that follow each other their places, each ending at one of `ends`. */
+  assignRun(firstId: number, ends: Uint32Array): void {
+    const startBytes = this.#assignedBytes;
+    let id = firstId;
+    for (const end of ends) this.#packetEnds.push(this.#assignedBytes = startBytes + end, id++);
+  }
+
   /** The kernel took `takenBytes` more. */
   wrote(takenBytes: number, nowMs: number): void {
     if (takenBytes === 0) return;

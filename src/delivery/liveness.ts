@@ -188,10 +188,8 @@ export function judge(
 }
 
 /** The verdict on a connection in state CLOSE, from the errno that ended it. */
-export function judgeDeath(code: string | undefined, silenceMs: number): Verdict {
+export function judgeDeath(code: string, silenceMs: number): Verdict {
   switch (code) {
-    case undefined:
-      return { kind: "peer-closed" };
     case "ETIMEDOUT":
       return { kind: "timed-out", code };
     case "EHOSTUNREACH":

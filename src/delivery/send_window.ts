@@ -22,7 +22,8 @@
  * @module
  */
 
-import type { Clock, PacketSource, StoredPacket } from "../ports.ts";
+import { packetsWithin, sliceRun } from "../packet_run.ts";
+import type { Clock, PacketRun, PacketSource } from "../ports.ts";
 import type { Connection } from "./connection.ts";
 
 /** A queue that failed to read or remove is asked again after this. */
@@ -73,9 +74,8 @@ export class SendWindow {
   #highestSentId: number;
   #redeliveredPackets = 0;
 
-  /** Read and not yet assigned, from `#aheadHead` on. */
-  #ahead: readonly StoredPacket[] = [];
-  #aheadHead = 0;
+  /** Read and not yet assigned. */
+  #ahead: PacketRun[] = [];
   #reading = false;
   #readRetryAtMs = -Infinity;
 
@@ -133,21 +133,31 @@ export class SendWindow {
   /** Assigns what fits into the window, and reads ahead. */
   topUp(connection: Connection, nowMs: number): void {
     const { maxInFlightBytes } = this.#options.limits;
-    const batch: StoredPacket[] = [];
+    const batch: PacketRun[] = [];
     let inFlightBytes = connection.inFlightBytes;
-    for (; this.#aheadHead < this.#ahead.length; this.#aheadHead++) {
-      const packet = this.#ahead[this.#aheadHead];
-      if (packet === undefined || packet.id > this.#lastIdToSend) break;
-      const filledBytes = inFlightBytes + packet.payload.length;
-      if (filledBytes > maxInFlightBytes && inFlightBytes > 0) break;
-      inFlightBytes = filledBytes;
-      batch.push(packet);
+    let next = 0;
+    for (; next < this.#ahead.length; next++) {
+      const run = this.#ahead[next];
+      if (run === undefined) break;
+      const packets = this.#packetsToSend(
+        run,
+        maxInFlightBytes - inFlightBytes,
+        inFlightBytes === 0,
+      );
+      if (packets === 0) break;
+      const part = sliceRun(run, 0, packets);
+      inFlightBytes += part.bytes.length;
+      batch.push(part);
+      if (packets === run.ends.length) continue;
+      this.#ahead[next] = sliceRun(run, packets, run.ends.length);
+      break;
     }
+    this.#ahead.splice(0, next);
     if (batch.length > 0) this.#assign(connection, batch);
     const roomBytes = maxInFlightBytes - inFlightBytes;
     const worthReading = inFlightBytes === 0 ||
       roomBytes >= Math.min(REFILL_BYTES, maxInFlightBytes / 2);
-    if (this.#aheadHead === this.#ahead.length && worthReading && this.hasMore) {
+    if (this.#ahead.length === 0 && worthReading && this.hasMore) {
       this.#readAhead(Math.max(1, roomBytes), nowMs);
     }
   }
@@ -192,7 +202,6 @@ export class SendWindow {
     this.#heldPackets = 0;
     this.#countedDrained = 0;
     this.#ahead = [];
-    this.#aheadHead = 0;
     this.#drainedId = this.#confirmedId;
     this.#assignedId = this.#confirmedId;
   }
@@ -237,11 +246,20 @@ export class SendWindow {
     return Math.max(0, Math.min(heldInMs, removeInMs, readInMs));
   }
 
-  #assign(connection: Connection, batch: readonly StoredPacket[]): void {
-    for (const { id } of batch) {
-      if (id <= this.#highestSentId) this.#redeliveredPackets++;
-      else this.#highestSentId = id;
-      this.#assignedId = id;
+  /** How many of a run's packets may be sent now; a packet larger than the window goes alone. */
+  #packetsToSend(run: PacketRun, roomBytes: number, alone: boolean): number {
+    const allowed = Math.min(run.ends.length, this.#lastIdToSend + 1 - run.firstId);
+    if (allowed <= 0) return 0;
+    return Math.min(allowed, Math.max(packetsWithin(run, roomBytes), alone ? 1 : 0));
+  }
+
+  #assign(connection: Connection, batch: readonly PacketRun[]): void {
+    for (const { firstId, ends } of batch) {
+      const lastId = firstId + ends.length - 1;
+      const again = Math.min(lastId, this.#highestSentId) + 1 - firstId;
+      this.#redeliveredPackets += Math.max(0, again);
+      this.#highestSentId = Math.max(this.#highestSentId, lastId);
+      this.#assignedId = lastId;
     }
     this.#queue.noteSent(this.#highestSentId);
     connection.send(batch);
@@ -252,14 +270,13 @@ export class SendWindow {
     this.#reading = true;
     const afterId = this.#assignedId;
     const knownId = this.#queue.lastId;
-    this.#queue.read(afterId, maxBytes).then(
-      (packets) => {
+    this.#queue.readRuns(afterId, maxBytes).then(
+      (runs) => {
         // A rewind came in between: these are not the next ones any more.
         if (this.#assignedId !== afterId) return;
-        this.#ahead = packets;
-        this.#aheadHead = 0;
+        this.#ahead = [...runs];
         // Somebody else has removed them.
-        if (packets.length === 0) this.#assignedId = Math.max(afterId, knownId);
+        if (runs.length === 0) this.#assignedId = Math.max(afterId, knownId);
       },
       (error) => {
         this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;

@@ -381,6 +381,8 @@ export class Supervisor {
   #connected(connection: Connection, nowMs: number): number {
     const reading = this.#poll(connection, nowMs);
     if (reading.end !== undefined) return this.#ended(connection, reading.end, nowMs);
+    // Dead, and its errno still on the way: what it held must not be confirmed any more.
+    if (!reading.alive) return reading.pollInMs;
     this.#window.confirmHeld(nowMs);
     if (reading.peerClosed && this.#limits.onPeerFin === "reconnect") {
       connection.finish();
@@ -410,11 +412,17 @@ export class Supervisor {
     const { connection, why } = state;
     const reading = this.#poll(connection, nowMs);
     if (reading.end !== undefined) return this.#ended(connection, reading.end, nowMs);
+    // Dead, and its errno still on the way: what it held must not be confirmed any more.
+    if (!reading.alive) return reading.pollInMs;
     this.#window.confirmHeld(nowMs);
     const bytesLeft = connection.inFlightBytes > 0;
     if (why === "closing") {
       const done = !bytesLeft && this.#window.heldPackets === 0;
       if (!done && nowMs < state.untilMs) return Math.min(reading.pollInMs, state.untilMs - nowMs);
+      this.#letGo(connection);
+      return this.#close();
+    }
+    if (bytesLeft && this.#mustClose(nowMs)) {
       this.#letGo(connection);
       return this.#close();
     }

@@ -276,7 +276,7 @@ Deno.test("CLOSE_WAIT is told as the peer's close", () => {
 });
 
 Deno.test("an errno names the death", () => {
-  const kinds = ["ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", undefined]
+  const kinds = ["ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENETUNREACH", "ECONNREFUSED"]
     .map((code) => judgeDeath(code, 1000).kind);
   assert.deepEqual(kinds, [
     "reset",
@@ -284,7 +284,7 @@ Deno.test("an errno names the death", () => {
     "timed-out",
     "path-dead",
     "path-dead",
-    "peer-closed",
+    "path-dead",
   ]);
 });
 
