@@ -11,16 +11,20 @@
 
 /** The machine cannot run the kernel layer: not Linux, or no libc found. */
 export class UnsupportedPlatformError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "UnsupportedPlatformError";
 }
 
 /** A libc call that must not fail did fail; its output was not used. */
 export class KernelCallError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "KernelCallError";
   /** The call, for example `"ioctl(SIOCOUTQ)"`. */
   readonly call: string;
 
   /**
+   * Makes the error.
+   *
    * @param call The libc call that failed.
    * @param message What it means and what to do.
    */
@@ -32,6 +36,7 @@ export class KernelCallError extends Error {
 
 /** The kernel refused a socket option. */
 export class SocketOptionError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "SocketOptionError";
   /** The option as named in `SocketOptions`, for example `"congestion"`. */
   readonly option: string;
@@ -39,6 +44,8 @@ export class SocketOptionError extends Error {
   readonly value: unknown;
 
   /**
+   * Makes the error.
+   *
    * @param option The option's name in `SocketOptions`.
    * @param value The value refused.
    * @param advice What to do about it.
@@ -52,11 +59,14 @@ export class SocketOptionError extends Error {
 
 /** Why a connection attempt or a connection failed, by the kernel's own name. */
 export class WireError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "WireError";
   /** `"ECONNRESET"`, `"ETIMEDOUT"`, …; `"UNKNOWN"` when Deno did not say. */
   readonly code: string;
 
   /**
+   * Makes the error.
+   *
    * @param code The errno's name.
    * @param message The failure in words.
    * @param options `cause`: the error underneath.
@@ -69,6 +79,7 @@ export class WireError extends Error {
 
 /** The queue is at one of its limits and `overflow` is `"reject"`. */
 export class QueueFullError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "QueueFullError";
   /** The limit that was met. */
   readonly limit: "maxPackets" | "maxBytes";
@@ -76,6 +87,8 @@ export class QueueFullError extends Error {
   readonly limitValue: number;
 
   /**
+   * Makes the error.
+   *
    * @param limit The limit that was met.
    * @param limitValue Its value.
    */
@@ -92,6 +105,7 @@ export class QueueFullError extends Error {
 
 /** A packet is empty or larger than `maxPacketBytes`. */
 export class PacketSizeError extends RangeError {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "PacketSizeError";
   /** The packet's size. */
   readonly packetBytes: number;
@@ -99,6 +113,8 @@ export class PacketSizeError extends RangeError {
   readonly maxPacketBytes: number;
 
   /**
+   * Makes the error.
+   *
    * @param packetBytes The packet's size.
    * @param maxPacketBytes The limit.
    */
@@ -116,6 +132,7 @@ export class PacketSizeError extends RangeError {
 
 /** Another sender holds this queue. */
 export class QueueLockedError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "QueueLockedError";
   /** The queue's path. */
   readonly path: string;
@@ -123,6 +140,8 @@ export class QueueLockedError extends Error {
   readonly holderPid: number | undefined;
 
   /**
+   * Makes the error.
+   *
    * @param path The queue's path.
    * @param holderPid The other process.
    */
@@ -139,6 +158,7 @@ export class QueueLockedError extends Error {
 
 /** The queue's file cannot be used; it was left as it is. */
 export class QueueFileError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "QueueFileError";
   /**
    * What is wrong:
@@ -155,6 +175,8 @@ export class QueueFileError extends Error {
   readonly path: string;
 
   /**
+   * Makes the error.
+   *
    * @param reason What is wrong.
    * @param path The queue's path.
    * @param message The reason in words, and what to do next.
@@ -179,5 +201,6 @@ export type QueueFileReason =
 
 /** The queue or sender was closed before the operation could be done. */
 export class ClosedError extends Error {
+  /** The class by name, which survives a structured clone. */
   override readonly name = "ClosedError";
 }

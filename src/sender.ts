@@ -167,7 +167,7 @@ export interface CloseOptions {
  * queue's file and its `.lock` file, and `--allow-ffi` for libc.
  *
  * @example
- * ```ts no-eval
+ * ```ts ignore
  * import { Sender } from "@sendq/sendq";
  *
  * await using sender = await Sender.open({
@@ -181,6 +181,8 @@ export interface CloseOptions {
 export class Sender implements AsyncDisposable {
   /** The queue it sends from. */
   readonly queue: OutboundQueue;
+  /** Where it delivers to: `"tcp://legacy:4000"`. */
+  readonly remote: string;
   readonly #ownsQueue: boolean;
   readonly #lock: SenderLock;
   readonly #doorbell: Doorbell;
@@ -194,6 +196,7 @@ export class Sender implements AsyncDisposable {
   private constructor(parts: SenderParts) {
     const { queue, clock, logger } = parts;
     this.queue = queue;
+    this.remote = parts.dialer.remote;
     this.#ownsQueue = parts.ownsQueue;
     this.#lock = parts.lock;
     this.#clock = clock;
@@ -295,32 +298,33 @@ export class Sender implements AsyncDisposable {
    * disk. A chunk that cannot be stored errors the stream.
    */
   get writable(): WritableStream<Uint8Array> {
+    let waitingPackets = 0;
     let waitingBytes = 0;
-    const waiting = new Set<Promise<unknown>>();
-    let failure: unknown;
-    let failed = false;
-    const throwIfFailed = () => {
-      if (failed) throw failure;
+    let failure: { readonly error: unknown } | undefined;
+    let wake = () => {};
+    const settled = (bytes: number) => {
+      waitingPackets--;
+      waitingBytes -= bytes;
+      wake();
+    };
+    const until = async (enough: () => boolean) => {
+      while (!enough() && failure === undefined) {
+        await new Promise<void>((resolve) => wake = resolve);
+      }
+      if (failure !== undefined) throw failure.error;
     };
     return new WritableStream<Uint8Array>({
-      write: async (packet) => {
-        throwIfFailed();
-        waitingBytes += packet.length;
-        const stored = this.queue.enqueue(packet).catch((error) => {
-          failure = error;
-          failed = true;
-        }).finally(() => {
-          waitingBytes -= packet.length;
-          waiting.delete(stored);
+      write: (packet) => {
+        const bytes = packet.length;
+        waitingPackets++;
+        waitingBytes += bytes;
+        this.queue.enqueue(packet).then(() => settled(bytes), (error) => {
+          failure ??= { error };
+          settled(bytes);
         });
-        waiting.add(stored);
-        while (waitingBytes > WRITABLE_WINDOW_BYTES) await Promise.race(waiting);
-        throwIfFailed();
+        return until(() => waitingBytes <= WRITABLE_WINDOW_BYTES);
       },
-      close: async () => {
-        await Promise.all(waiting);
-        throwIfFailed();
-      },
+      close: () => until(() => waitingPackets === 0),
     });
   }
 

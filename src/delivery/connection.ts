@@ -81,6 +81,26 @@ export interface ConnectionReading {
   readonly pollInMs: number;
 }
 
+/** What the kernel last said about a connection; at most a second old. */
+export interface PathStats {
+  /** `"192.0.2.1:50123"`. */
+  readonly localAddress: string;
+  /** `"192.0.2.7:4000"`. */
+  readonly remoteAddress: string;
+  /** `tcpi_rtt`: the smoothed round-trip time. */
+  readonly rttMs: number;
+  /** Send-Q: bytes written and not acknowledged. */
+  readonly sendQueueBytes: number;
+  /** The part of Send-Q that was never put on the wire. */
+  readonly notSentBytes: number;
+  /** How much the peer is ready to take; undefined before Linux 5.4. */
+  readonly sendWindowBytes: number | undefined;
+  /** Segments retransmitted in this connection's life. */
+  readonly retransmittedSegments: number;
+  /** How long bytes have been outstanding without any sign of the peer. */
+  readonly silenceMs: number;
+}
+
 /** One established connection. */
 export class Connection {
   readonly #wire: Wire;
@@ -105,6 +125,7 @@ export class Connection {
 
   #verdict: Verdict = { kind: "healthy" };
   #memory: LivenessMemory;
+  #sample: SocketSample;
   #softError: string | undefined;
   #localFault: LocalFault | undefined;
   #evidenceAtMs = -Infinity;
@@ -123,7 +144,8 @@ export class Connection {
     this.#ledger = new Ledger(options.afterId);
     this.#memory = freshMemory(options.clock.nowMs());
     // Nothing was written yet: what stands here is our SYN (section 1).
-    this.#baseBytes = options.wire.sample().bytesAcked;
+    this.#sample = options.wire.sample();
+    this.#baseBytes = this.#sample.bytesAcked;
     void this.#listen();
   }
 
@@ -162,6 +184,21 @@ export class Connection {
     return this.#wire.remoteAddress;
   }
 
+  /** The last reading, for people. */
+  get path(): PathStats {
+    const sample = this.#sample;
+    return {
+      localAddress: this.#wire.localAddress,
+      remoteAddress: this.#wire.remoteAddress,
+      rttMs: sample.rttUs / 1000,
+      sendQueueBytes: sample.sendQueueBytes,
+      notSentBytes: sample.notSentBytes,
+      sendWindowBytes: sample.sendWindowBytes,
+      retransmittedSegments: sample.totalRetransmits,
+      silenceMs: this.#memory.silenceMs,
+    };
+  }
+
   /** Takes packets over; they go out in order behind all earlier ones. */
   send(runs: readonly PacketRun[]): void {
     if (this.#finishing) throw new TypeError("send() after finish()");
@@ -191,6 +228,7 @@ export class Connection {
       const { silenceMs } = this.#memory;
       return this.#over({ kind: "local-fault", fault, silenceMs }, "unclean", false);
     }
+    this.#sample = sample;
     const progressed = this.#ledger.acknowledge(sample.bytesAcked - this.#baseBytes);
     const observation = {
       nowMs,
@@ -392,6 +430,6 @@ export class Connection {
     if (waitingSinceMs === undefined) return IDLE_POLL_MS;
     const rttMs = sample.rttUs / 1000;
     const overdueMs = nowMs - waitingSinceMs - rttMs;
-    return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, rttMs / 8, overdueMs / 8));
+    return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, rttMs / 32, overdueMs / 8));
   }
 }

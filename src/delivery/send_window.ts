@@ -28,8 +28,6 @@ import type { Connection } from "./connection.ts";
 
 /** A queue that failed to read or remove is asked again after this. */
 const QUEUE_RETRY_MS = 1000;
-/** The queue is read once there is this much room, or half the window. */
-const REFILL_BYTES = 64 * 1024;
 /** What drains within this fraction of `holdMs` shares one entry, and one removal. */
 const HOLD_STEPS = 20;
 
@@ -154,11 +152,10 @@ export class SendWindow {
     }
     this.#ahead.splice(0, next);
     if (batch.length > 0) this.#assign(connection, batch);
-    const roomBytes = maxInFlightBytes - inFlightBytes;
-    const worthReading = inFlightBytes === 0 ||
-      roomBytes >= Math.min(REFILL_BYTES, maxInFlightBytes / 2);
-    if (this.#ahead.length === 0 && worthReading && this.hasMore) {
-      this.#readAhead(Math.max(1, roomBytes), nowMs);
+    // A whole window is read at once, so that what is acknowledged makes room
+    // for packets that are there already.
+    if (this.#ahead.length === 0 && inFlightBytes < maxInFlightBytes && this.hasMore) {
+      this.#readAhead(maxInFlightBytes, nowMs);
     }
   }
 

@@ -16,7 +16,7 @@
 import { ClosedError, KernelCallError, WireError } from "../errors.ts";
 import type { Clock, Dialer, Logger, PacketSource, Random, Wire } from "../ports.ts";
 import { Backoff } from "./backoff.ts";
-import { Connection, type ConnectionReading } from "./connection.ts";
+import { Connection, type ConnectionReading, type PathStats } from "./connection.ts";
 import { describeVerdict, type LivenessLimits, type Verdict } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 
@@ -69,6 +69,8 @@ export interface DeliveryStats {
   readonly failedAttempts: number;
   /** Bytes received from the peer. */
   readonly receivedBytes: number;
+  /** The present connection as the kernel sees it; undefined while there is none. */
+  readonly path: PathStats | undefined;
 }
 
 /** Published at each change. */
@@ -202,6 +204,7 @@ export class Supervisor {
       connections: this.#connections,
       failedAttempts: this.#failedAttempts,
       receivedBytes: this.#receivedBytes,
+      path: connection?.path,
     };
   }
 

@@ -7,22 +7,7 @@
 
 import { QueueFileError } from "../errors.ts";
 import type { Clock } from "../ports.ts";
-
-/** Packets that wait to be stored together. */
-export interface Unit {
-  /** Copies, in order. */
-  readonly payloads: readonly Uint8Array[];
-  /** Their bytes in all. */
-  readonly bytes: number;
-  /** Stored, from this id on. */
-  readonly resolve: (firstId: number) => void;
-  /** Not stored. */
-  readonly reject: (reason: unknown) => void;
-  /** `"withdrawn"`: its signal was aborted before the disk had it. */
-  phase: "waiting" | "committing" | "withdrawn";
-  /** Takes the listener off the signal. */
-  release: (() => void) | undefined;
-}
+import type { Unit } from "./line.ts";
 
 /** Everybody who waits for a removal; one range covers them all. */
 export interface Removal {

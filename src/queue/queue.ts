@@ -24,7 +24,7 @@
  */
 
 import { ClosedError, PacketSizeError, QueueFullError } from "../errors.ts";
-import type { Clock, PacketSource, StoredPacket } from "../ports.ts";
+import type { Clock, PacketRun, PacketSource, StoredPacket } from "../ports.ts";
 import {
   commitInParts,
   type CommitInPartsOptions,
@@ -32,8 +32,8 @@ import {
   type Job,
   Patience,
   type Removal,
-  type Unit,
 } from "./group_commit.ts";
+import { Line, Unit } from "./line.ts";
 import { Listeners } from "./listeners.ts";
 import { Maintenance } from "./maintenance.ts";
 import {
@@ -43,6 +43,7 @@ import {
   type QueueStats,
   resolveOptions,
 } from "./options.ts";
+import { Arena } from "./runs.ts";
 import { type Doorbell, DoorbellRinger, type SenderLock } from "./sender_lock.ts";
 import {
   type CommitRequest,
@@ -52,7 +53,7 @@ import {
   type Store,
   type StoreState,
 } from "./store.ts";
-import { MemoryTail, PayloadCopier } from "./tail.ts";
+import { MemoryTail } from "./tail.ts";
 
 /**
  * - `"idle"`: nothing to do
@@ -63,9 +64,9 @@ import { MemoryTail, PayloadCopier } from "./tail.ts";
  */
 type Phase = "idle" | "scheduled" | "committing" | "no-room" | "closed";
 
-/** A transaction's bound: about 10 to 15 ms of work. A larger `enqueueMany` goes alone. */
-const MAX_COMMIT_PACKETS = 10_000;
-const MAX_COMMIT_BYTES = 8 * 1024 * 1024;
+/** A transaction's bound: a few milliseconds of work. A larger `enqueueMany` goes alone. */
+const MAX_COMMIT_PACKETS = 4096;
+const MAX_COMMIT_BYTES = 2 * 1024 * 1024;
 /** Memory for packets just stored, for the sender to read. */
 const TAIL_BYTES = 8 * 1024 * 1024;
 /** While packets wait for room, another process's removals are looked for this often. */
@@ -96,7 +97,7 @@ export class OutboundQueue implements PacketSource {
   readonly #store: Store;
   readonly #options: Required<QueueOptions>;
   readonly #clock: Clock;
-  readonly #copier = new PayloadCopier();
+  readonly #arena = new Arena();
   readonly #tail = new MemoryTail(TAIL_BYTES);
   readonly #ringer: DoorbellRinger;
   readonly #maintenance: Maintenance;
@@ -112,11 +113,7 @@ export class OutboundQueue implements PacketSource {
   #phase: Phase = "idle";
   #state: StoreState;
   #dataVersion: number;
-  /** Units in the order of their calls; those before `#head` are gone. */
-  #waiting: Unit[] = [];
-  #head = 0;
-  #waitingPackets = 0;
-  #waitingBytes = 0;
+  readonly #line = new Line();
   #removal: Removal | undefined;
   #sentThrough: number;
   /** The tail is kept from the first reader on: without one it would only cost memory. */
@@ -197,7 +194,17 @@ export class OutboundQueue implements PacketSource {
    * @throws {ClosedError} The queue is closed.
    */
   enqueue(payload: Uint8Array, options?: EnqueueOptions): Promise<number> {
-    return this.#enqueue([payload], options?.signal);
+    try {
+      this.#checkOpen(options?.signal);
+      const bytes = this.#checkSize(payload);
+      this.#checkRoom(1, bytes);
+      const start = this.#arena.reserve(bytes);
+      const { block } = this.#arena;
+      block.set(payload, start);
+      return this.#await(block, start, bytes, 1, undefined, options?.signal);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   /**
@@ -218,31 +225,51 @@ export class OutboundQueue implements PacketSource {
     payloads: readonly Uint8Array[],
     options?: EnqueueOptions,
   ): Promise<IdRange> {
-    const count = payloads.length;
-    if (count === 0) throw new RangeError("enqueueMany needs at least one packet");
-    const firstId = await this.#enqueue([...payloads], options?.signal);
-    return { firstId, lastId: firstId + count - 1 };
+    const packets = payloads.length;
+    if (packets === 0) throw new RangeError("enqueueMany needs at least one packet");
+    this.#checkOpen(options?.signal);
+    const sizes = Uint32Array.from(payloads, (payload) => this.#checkSize(payload));
+    let bytes = 0;
+    for (const size of sizes) bytes += size;
+    this.#checkRoom(packets, bytes);
+    const start = this.#arena.reserve(bytes);
+    const { block } = this.#arena;
+    let end = start;
+    for (const payload of payloads) {
+      block.set(payload, end);
+      end += payload.length;
+    }
+    const firstId = await this.#await(block, start, bytes, packets, sizes, options?.signal);
+    return { firstId, lastId: firstId + packets - 1 };
   }
 
-  /** @param payloads An array of our own; its items are replaced by copies. */
-  #enqueue(payloads: Uint8Array[], signal: AbortSignal | undefined): Promise<number> {
-    return new Promise((resolve, reject) => {
-      if (this.#closing !== undefined) throw new ClosedError("The queue is closed.");
-      signal?.throwIfAborted();
-      let bytes = 0;
-      for (const payload of payloads) bytes += this.#checkSize(payload);
-      this.#checkRoom(payloads.length, bytes);
-      this.#copier.replaceByCopies(payloads);
+  #checkOpen(signal: AbortSignal | undefined): void {
+    if (this.#closing !== undefined) throw new ClosedError("The queue is closed.");
+    signal?.throwIfAborted();
+  }
 
-      const unit: Unit = { payloads, bytes, resolve, reject, phase: "waiting", release: undefined };
-      if (signal !== undefined) {
-        unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
-      }
-      this.#waiting.push(unit);
-      this.#waitingPackets += payloads.length;
-      this.#waitingBytes += bytes;
-      if (this.#phase === "idle") this.#schedule();
-    });
+  /**
+   * Puts packets at the end of the line; see {@linkcode PacketSpan}.
+   *
+   * @returns The first one's id, once they are on disk.
+   */
+  #await(
+    block: Uint8Array,
+    start: number,
+    bytes: number,
+    packets: number,
+    sizes: Uint32Array | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<number> {
+    // Faster than `new Promise`: no closure of ours for each packet.
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    const unit = new Unit(block, start, bytes, packets, sizes, resolve, reject);
+    if (signal !== undefined) {
+      unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
+    }
+    this.#line.push(unit);
+    if (this.#phase === "idle") this.#schedule();
+    return promise;
   }
 
   #checkSize(payload: Uint8Array): number {
@@ -262,8 +289,8 @@ export class OutboundQueue implements PacketSource {
    */
   #checkRoom(packets: number, bytes: number): void {
     const { maxPackets, maxBytes, overflow } = this.#options;
-    const aheadPackets = overflow === "wait" ? 0 : this.#waitingPackets;
-    const aheadBytes = overflow === "wait" ? 0 : this.#waitingBytes;
+    const aheadPackets = overflow === "wait" ? 0 : this.#line.packets;
+    const aheadBytes = overflow === "wait" ? 0 : this.#line.bytes;
     if (aheadPackets + packets > maxPackets) throw new QueueFullError("maxPackets", maxPackets);
     if (aheadBytes + bytes > maxBytes) throw new QueueFullError("maxBytes", maxBytes);
   }
@@ -271,7 +298,7 @@ export class OutboundQueue implements PacketSource {
   #withdraw(unit: Unit, reason: unknown): void {
     if (unit.phase !== "waiting") return;
     unit.phase = "withdrawn";
-    this.#uncount(unit);
+    this.#line.uncount(unit);
     unit.reject(reason);
     // A smaller one behind it may fit.
     if (this.#phase === "no-room") this.#schedule();
@@ -288,13 +315,32 @@ export class OutboundQueue implements PacketSource {
    * @throws {ClosedError} The queue is closed.
    */
   async read(afterId: number, maxBytes: number): Promise<readonly StoredPacket[]> {
+    const packets: StoredPacket[] = [];
+    for (const { firstId, bytes, ends } of await this.readRuns(afterId, maxBytes)) {
+      let start = 0;
+      let id = firstId;
+      for (const end of ends) {
+        packets.push({ id: id++, payload: bytes.subarray(start, end) });
+        start = end;
+      }
+    }
+    return packets;
+  }
+
+  /**
+   * The same as {@linkcode read}, in runs: many packets in a few objects.
+   *
+   * @param afterId As for `read`.
+   * @param maxBytes As for `read`.
+   * @throws {QueueFileError} As for `read`.
+   * @throws {ClosedError} As for `read`.
+   */
+  async readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
     if (this.#closing !== undefined) throw new ClosedError("The queue is closed.");
     this.#hasReader = true;
     if (afterId >= this.#state.lastId) return [];
-    const recent = this.#tail.read(afterId, maxBytes);
-    if (recent !== undefined) return recent;
-    const { packets, bytes } = this.#state;
-    return await this.#store.read(afterId, maxBytes, packets === 0 ? 1 : bytes / packets);
+    return this.#tail.read(Math.max(afterId, this.removedThroughId), maxBytes) ??
+      await this.#store.read(afterId, maxBytes);
   }
 
   /**
@@ -353,8 +399,8 @@ export class OutboundQueue implements PacketSource {
       oldestEnqueuedAtMs,
       droppedPackets,
       droppedBytes,
-      waitingPackets: this.#waitingPackets,
-      waitingBytes: this.#waitingBytes,
+      waitingPackets: this.#line.packets,
+      waitingBytes: this.#line.bytes,
     };
   }
 
@@ -419,7 +465,7 @@ export class OutboundQueue implements PacketSource {
     }
     this.#cancelRoomPoll?.();
     const error = new ClosedError("The queue was closed before there was room for the packet.");
-    while (this.#head < this.#waiting.length) {
+    while (!this.#line.isEmpty) {
       this.#fail({ units: this.#take(), removal: undefined }, error);
     }
     if (this.#sentThrough > this.#state.sentThrough) await this.#saveSentThrough();
@@ -454,13 +500,13 @@ export class OutboundQueue implements PacketSource {
     const removal = this.#removal;
     this.#removal = undefined;
     const unplaced = await commitInParts({ units: this.#take(), removal }, this.#parts);
-    if (unplaced.length > 0) this.#putBack(unplaced);
+    if (unplaced.length > 0) this.#line.putBack(unplaced);
 
     // Who stood first may have left the line meanwhile.
     const left = unplaced.some(({ phase }) => phase === "withdrawn");
     if (this.#removal !== undefined || left) this.#schedule();
     else if (unplaced.length > 0) this.#awaitRoom();
-    else if (this.#head < this.#waiting.length) this.#schedule();
+    else if (!this.#line.isEmpty) this.#schedule();
     else this.#phase = "idle";
     if (this.#phase === "idle" && removal !== undefined && this.#closing === undefined) {
       this.#maintenance.wake();
@@ -470,28 +516,11 @@ export class OutboundQueue implements PacketSource {
 
   /** Takes units for one transaction from the line. */
   #take(): Unit[] {
-    const maxPackets = Math.min(MAX_COMMIT_PACKETS, this.#options.maxPackets);
-    const maxBytes = Math.min(MAX_COMMIT_BYTES, this.#options.maxBytes);
-    const units: Unit[] = [];
-    let packets = 0, bytes = 0;
-    for (; this.#head < this.#waiting.length; this.#head++) {
-      const unit = this.#waiting[this.#head];
-      if (unit === undefined || unit.phase === "withdrawn") continue;
-      packets += unit.payloads.length;
-      bytes += unit.bytes;
-      if (units.length > 0 && (packets > maxPackets || bytes > maxBytes)) break;
-      units.push(unit);
-    }
-    if (this.#head === this.#waiting.length) {
-      this.#waiting = [];
-      this.#head = 0;
-    }
-    return units;
-  }
-
-  #putBack(units: readonly Unit[]): void {
-    this.#waiting = [...units, ...this.#waiting.slice(this.#head)];
-    this.#head = 0;
+    const { maxPackets, maxBytes } = this.#options;
+    return this.#line.take(
+      Math.min(MAX_COMMIT_PACKETS, maxPackets),
+      Math.min(MAX_COMMIT_BYTES, maxBytes),
+    );
   }
 
   #awaitRoom(): void {
@@ -534,20 +563,21 @@ export class OutboundQueue implements PacketSource {
   }
 
   /** After a COMMIT: tells everybody. Returns the units that have to wait for room. */
-  #settle(job: Job, { state, firstIds, refused, dropped }: CommitResult): Unit[] {
+  #settle(job: Job, { state, runs, refused, dropped }: CommitResult): Unit[] {
     const unplaced: Unit[] = [];
     const { units, removal } = job;
     const lastIdBefore = this.#state.lastId;
     this.#state = state;
+    if (this.#hasReader) this.#tail.append(runs);
+    let nextId = runs[0]?.firstId ?? 0;
     for (let i = 0; i < units.length; i++) {
       const unit = units[i];
-      const firstId = firstIds[i];
-      if (unit === undefined || firstId === undefined) throw new Error("a unit has no answer");
+      if (unit === undefined) break;
       const limit = refused.size === 0 ? undefined : refused.get(i);
       if (limit === undefined) {
-        if (this.#hasReader) this.#tail.append(firstId, unit.payloads);
         this.#finish(unit);
-        unit.resolve(firstId);
+        unit.resolve(nextId);
+        nextId += unit.packets;
       } else if (this.#options.overflow === "wait") {
         unit.phase = "waiting";
         unplaced.push(unit);
@@ -585,14 +615,9 @@ export class OutboundQueue implements PacketSource {
   }
 
   #finish(unit: Unit): void {
-    this.#uncount(unit);
+    this.#line.uncount(unit);
     unit.phase = "committing";
     unit.release?.();
-  }
-
-  #uncount(unit: Unit): void {
-    this.#waitingPackets -= unit.payloads.length;
-    this.#waitingBytes -= unit.bytes;
   }
 
   #isClosed(): boolean {

@@ -3,11 +3,16 @@
  *
  * On disk, `user_version` 1:
  *
- * - `packets(id INTEGER PRIMARY KEY, enqueued_at_ms, payload)`: one row a
- *   packet. Ids are given by us, from `state.last_id`, in the transaction that
- *   stores the packet: they grow for ever and are never reused, without the
- *   second table that AUTOINCREMENT would write in every commit.
+ * - `packets`: one row a run of packets that were stored in one transaction
+ *   (`runs.ts`). `last_id` is the id of the run's last packet, `payload` the
+ *   bytes of all of them one behind the other, `ends` where each ends in it, as
+ *   little-endian uint32, or NULL for a single packet. Ids are given by us, from
+ *   `state.last_id`, in the transaction that stores the packets: they grow for
+ *   ever and are never reused, without the second table that AUTOINCREMENT
+ *   would write in every commit.
  * - `state`: one row. Exact counts, so that nobody has to scan the table.
+ *   Packets up to `removed_through` are gone, even where the row that held them
+ *   is still there for the sake of later ones.
  *
  * @module
  */
@@ -53,8 +58,9 @@ const SQLITE_BUSY_TIMEOUT_MS = 10;
 
 const CREATE: readonly string[] = [
   `CREATE TABLE packets (
-     id INTEGER PRIMARY KEY,
+     last_id INTEGER PRIMARY KEY,
      enqueued_at_ms INTEGER NOT NULL,
+     ends BLOB,
      payload BLOB NOT NULL
    )`,
   `CREATE TABLE state (
@@ -62,11 +68,12 @@ const CREATE: readonly string[] = [
      packets INTEGER NOT NULL,
      bytes INTEGER NOT NULL,
      last_id INTEGER NOT NULL,
+     removed_through INTEGER NOT NULL,
      sent_through INTEGER NOT NULL,
      dropped_packets INTEGER NOT NULL,
      dropped_bytes INTEGER NOT NULL
    )`,
-  `INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0)`,
+  `INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0, 0)`,
 ];
 
 /**

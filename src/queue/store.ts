@@ -9,7 +9,8 @@
  * @module
  */
 
-import type { StoredPacket } from "../ports.ts";
+import { cutRuns } from "../packet_run.ts";
+import type { PacketRun } from "../ports.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -18,18 +19,11 @@ import {
   type SqliteValue,
 } from "./driver.ts";
 import { toFileError } from "./file_error.ts";
+import { type PacketSpan, RunPacker } from "./runs.ts";
 import { type OpenFileOptions, openQueueFile } from "./schema.ts";
 
 /** What to do with a packet for which there is no room. */
 export type Overflow = "reject" | "wait" | "drop-oldest";
-
-/** Packets that are stored together or not at all. */
-export interface CommitUnit {
-  /** The packets, in order. */
-  readonly payloads: readonly Uint8Array[];
-  /** Their bytes in all. */
-  readonly bytes: number;
-}
 
 /** One transaction. */
 export interface CommitRequest {
@@ -37,9 +31,9 @@ export interface CommitRequest {
   readonly removeThrough: number;
   /** Ids up to this one have been on a wire; never lowers what the file says. */
   readonly sentThrough: number;
-  /** What to store, in order. */
-  readonly units: readonly CommitUnit[];
-  /** Wall clock of this commit, stored with each packet. */
+  /** What to store, in order; the packets of a unit are stored together or not at all. */
+  readonly units: readonly PacketSpan[];
+  /** Wall clock of this commit, stored with each run. */
   readonly enqueuedAtMs: number;
   /** The most packets that the file may hold. */
   readonly maxPackets: number;
@@ -76,8 +70,8 @@ export type Limit = "maxPackets" | "maxBytes";
 export interface CommitResult {
   /** The file's counts after it. */
   readonly state: StoreState;
-  /** The first id of each unit; 0 for one that was not stored. */
-  readonly firstIds: readonly number[];
+  /** What was stored: the packets of every unit that was not refused, in order. */
+  readonly runs: readonly PacketRun[];
   /** By index, the units for which there was no room, and the limit they met. */
   readonly refused: ReadonlyMap<number, Limit>;
   /** The packets that had to go, with `"drop-oldest"`. */
@@ -109,11 +103,7 @@ export interface Store {
   /** See {@linkcode PacketStore.commit}. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult>;
   /** See {@linkcode PacketStore.read}. */
-  read(
-    afterId: number,
-    maxBytes: number,
-    typicalBytes: number,
-  ): StoredPacket[] | Promise<StoredPacket[]>;
+  read(afterId: number, maxBytes: number): PacketRun[] | Promise<PacketRun[]>;
   /** See {@linkcode PacketStore.state}. */
   state(): StoreState | Promise<StoreState>;
   /** See {@linkcode PacketStore.dataVersion}. */
@@ -130,8 +120,13 @@ export interface Store {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-/** Rows in one INSERT; measured: wider is no faster, narrower is slower. */
-const INSERT_WIDTHS = [64, 8, 1] as const;
+/**
+ * How many rows a read looks at: enough for most, and then, where rows are
+ * small, for the rest.
+ */
+const READ_ROWS = [32, 1024] as const;
+/** How many rows a search for the oldest packets looks at. */
+const DROP_ROWS = 64;
 
 /** The queue's file, open. */
 export class PacketStore implements Store {
@@ -143,14 +138,13 @@ export class PacketStore implements Store {
   readonly #rollback: SqliteStatement;
   readonly #selectState: SqliteStatement;
   readonly #updateState: SqliteStatement;
-  readonly #inserts: readonly { readonly rows: number; readonly statement: SqliteStatement }[];
+  readonly #insertRun: SqliteStatement;
   readonly #measureThrough: SqliteStatement;
   readonly #deleteThrough: SqliteStatement;
   readonly #selectOldest: SqliteStatement;
-  readonly #selectOldestSizes: SqliteStatement;
-  readonly #findCut: SqliteStatement;
-  readonly #selectRange: SqliteStatement;
-  readonly #selectNext: SqliteStatement;
+  readonly #selectEnds: SqliteStatement;
+  readonly #selectSizes: SqliteStatement;
+  readonly #selectRuns: SqliteStatement;
   readonly #dataVersion: SqliteStatement;
 
   private constructor(database: SqliteDatabase, path: string) {
@@ -161,35 +155,33 @@ export class PacketStore implements Store {
     this.#commit = prepare("COMMIT");
     this.#rollback = prepare("ROLLBACK");
     this.#selectState = prepare(
-      "SELECT packets, bytes, last_id, sent_through, dropped_packets, dropped_bytes FROM state",
+      "SELECT packets, bytes, last_id, removed_through, sent_through, " +
+        "dropped_packets, dropped_bytes FROM state",
     );
     this.#updateState = prepare(
-      "UPDATE state SET packets = ?, bytes = ?, last_id = ?, sent_through = ?, " +
-        "dropped_packets = ?, dropped_bytes = ?",
+      "UPDATE state SET packets = ?, bytes = ?, last_id = ?, removed_through = ?, " +
+        "sent_through = ?, dropped_packets = ?, dropped_bytes = ?",
     );
-    this.#inserts = INSERT_WIDTHS.map((rows) => {
-      const values = Array.from({ length: rows }, (_, i) => `(?1 + ${i}, ?2, ?${i + 3})`);
-      return { rows, statement: prepare(`INSERT INTO packets VALUES ${values.join(", ")}`) };
-    });
-    this.#measureThrough = prepare(
-      "SELECT count(*), coalesce(sum(length(payload)), 0) FROM packets WHERE id <= ?",
-    );
-    this.#deleteThrough = prepare("DELETE FROM packets WHERE id <= ?");
-    this.#selectOldest = prepare("SELECT id, enqueued_at_ms FROM packets ORDER BY id LIMIT 1");
-    this.#selectOldestSizes = prepare(
-      "SELECT id, length(payload) FROM packets ORDER BY id LIMIT ?",
-    );
+    this.#insertRun = prepare("INSERT INTO packets VALUES (?, ?, ?, ?)");
     // length() of a BLOB reads the row's header only, never its overflow pages.
-    this.#findCut = prepare(
-      "SELECT max(id) FROM (" +
-        "SELECT id, sum(size) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) AS total FROM (" +
-        "SELECT id, length(payload) AS size FROM packets WHERE id > ?1 ORDER BY id LIMIT ?2)" +
-        ") WHERE total <= ?3",
+    this.#measureThrough = prepare(
+      "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
+        "coalesce(sum(length(payload)), 0) FROM packets WHERE last_id <= ?",
     );
-    this.#selectRange = prepare(
-      "SELECT id, payload FROM packets WHERE id > ? AND id <= ? ORDER BY id",
+    this.#deleteThrough = prepare("DELETE FROM packets WHERE last_id <= ?");
+    this.#selectOldest = prepare(
+      "SELECT enqueued_at_ms FROM packets ORDER BY last_id LIMIT 1",
     );
-    this.#selectNext = prepare("SELECT id, payload FROM packets WHERE id > ? ORDER BY id LIMIT 1");
+    this.#selectEnds = prepare(
+      "SELECT last_id, ends, length(payload) FROM packets WHERE last_id > ? " +
+        "ORDER BY last_id LIMIT ?",
+    );
+    this.#selectSizes = prepare(
+      "SELECT length(payload) FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
+    );
+    this.#selectRuns = prepare(
+      "SELECT last_id, ends, payload FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
+    );
     this.#dataVersion = prepare("PRAGMA data_version");
   }
 
@@ -234,7 +226,7 @@ export class PacketStore implements Store {
   #transact(request: CommitRequest): CommitResult {
     const before = this.#readState();
     const state: Mutable<StoreState> = { ...before };
-    if (request.removeThrough > 0 && state.packets > 0) this.#remove(state, request.removeThrough);
+    this.#remove(state, request.removeThrough);
     state.sentThrough = Math.max(state.sentThrough, Math.min(request.sentThrough, state.lastId));
 
     const refused = new Map<number, Limit>();
@@ -242,11 +234,11 @@ export class PacketStore implements Store {
     const dropped = request.overflow === "drop-oldest"
       ? this.#makeRoom(state, request, admitted)
       : undefined;
-    const firstIds = this.#insert(state, request, refused);
+    const runs = this.#insert(state, request, refused);
 
-    Object.assign(state, this.#oldest(state.lastId));
+    state.oldestEnqueuedAtMs = this.#oldestAtMs();
     if (
-      firstIds.length === refused.size && state.packets === before.packets &&
+      runs.length === 0 && state.removedThrough === before.removedThrough &&
       state.sentThrough === before.sentThrough
     ) {
       this.#rollBack(); // Nothing to write: spare the disk a sync.
@@ -254,7 +246,7 @@ export class PacketStore implements Store {
       this.#writeState(state);
       this.#commit.run([]);
     }
-    return { state, firstIds, refused, dropped };
+    return { state, runs, refused, dropped };
   }
 
   /** Which units fit; the rest goes into `refused`. Returns what was admitted. */
@@ -268,15 +260,15 @@ export class PacketStore implements Store {
     const base = overflow === "drop-oldest" ? { packets: 0, bytes: 0 } : state;
     let waiting: Limit | undefined;
     for (let i = 0; i < units.length; i++) {
-      const { payloads, bytes } = at(units, i);
+      const { packets, bytes } = at(units, i);
       const limit = waiting ??
-        (base.packets + admitted.packets + payloads.length > maxPackets
+        (base.packets + admitted.packets + packets > maxPackets
           ? "maxPackets"
           : base.bytes + admitted.bytes + bytes > maxBytes
           ? "maxBytes"
           : undefined);
       if (limit === undefined) {
-        admitted.packets += payloads.length;
+        admitted.packets += packets;
         admitted.bytes += bytes;
       } else {
         refused.set(i, limit);
@@ -297,7 +289,7 @@ export class PacketStore implements Store {
       const packetsOver = state.packets + admitted.packets - maxPackets;
       const bytesOver = state.bytes + admitted.bytes - maxBytes;
       if (state.packets === 0 || (packetsOver <= 0 && bytesOver <= 0)) break;
-      const throughId = this.#idToDrop(packetsOver, bytesOver);
+      const throughId = this.#idToDrop(state, packetsOver, bytesOver);
       const { packets, bytes } = this.#remove(state, throughId);
       if (packets === 0) break; // The counts promised a packet that is not there.
       total.packets += packets;
@@ -310,86 +302,112 @@ export class PacketStore implements Store {
   }
 
   /** The id through which to drop towards getting rid of both excesses. */
-  #idToDrop(packetsOver: number, bytesOver: number): number {
-    const limit = Math.min(4096, Math.max(16, packetsOver));
-    const sizes = this.#selectOldestSizes.all([limit]);
-    let packets = 0, bytes = 0, id = 0;
-    for (const row of sizes) {
-      if (packets >= packetsOver && bytes >= bytesOver) break;
-      id = Number(row[0]);
-      packets++;
-      bytes += Number(row[1]);
+  #idToDrop({ removedThrough }: StoreState, packetsOver: number, bytesOver: number): number {
+    let packets = 0, bytes = 0, id = removedThrough;
+    for (const row of this.#selectEnds.all([removedThrough, DROP_ROWS])) {
+      const { firstId, ends } = shapeOf(row);
+      let startByte = 0;
+      for (let i = 0; i < ends.length; i++) {
+        const endByte = ends[i] ?? startByte;
+        if (firstId + i > removedThrough) {
+          if (packets >= packetsOver && bytes >= bytesOver) return id;
+          id = firstId + i;
+          packets++;
+          bytes += endByte - startByte;
+        }
+        startByte = endByte;
+      }
     }
     return id;
   }
 
+  /** Removes packets up to and including `throughId`; their row only with its last packet. */
   #remove(state: Mutable<StoreState>, throughId: number): { packets: number; bytes: number } {
-    const row = this.#measureThrough.all([throughId])[0];
-    const packets = Number(row?.[0]), bytes = Number(row?.[1]);
-    if (packets > 0) {
-      this.#deleteThrough.run([throughId]);
-      state.packets -= packets;
-      state.bytes -= bytes;
-    }
+    const through = Math.min(throughId, state.lastId);
+    if (through <= state.removedThrough) return { packets: 0, bytes: 0 };
+    const before = this.#partThrough(state.removedThrough);
+    const after = this.#partThrough(through);
+    const whole = this.#measureThrough.all([through])[0];
+    const packets = Number(whole?.[0]) + after.packets - before.packets;
+    const bytes = Number(whole?.[1]) + after.bytes - before.bytes;
+    this.#deleteThrough.run([through]);
+    state.removedThrough = through;
+    state.packets -= packets;
+    state.bytes -= bytes;
     return { packets, bytes };
+  }
+
+  /** Of the run that `id` lies in, unless as its last packet: the packets up to `id`. */
+  #partThrough(id: number): { packets: number; bytes: number } {
+    const row = this.#selectEnds.all([id, 1])[0];
+    if (row === undefined) return { packets: 0, bytes: 0 };
+    const { firstId, ends } = shapeOf(row);
+    const packets = Math.max(0, id + 1 - firstId);
+    return { packets, bytes: packets === 0 ? 0 : ends[packets - 1] ?? 0 };
   }
 
   #insert(
     state: Mutable<StoreState>,
     { units, enqueuedAtMs }: CommitRequest,
     refused: ReadonlyMap<number, Limit>,
-  ): number[] {
-    const firstIds: number[] = [];
-    const payloads: Uint8Array[] = [];
-    const firstId = state.lastId + 1;
+  ): PacketRun[] {
+    const packer = new RunPacker(state.lastId + 1);
     for (let i = 0; i < units.length; i++) {
-      if (refused.size > 0 && refused.has(i)) {
-        firstIds.push(0);
-        continue;
-      }
+      if (refused.size > 0 && refused.has(i)) continue;
       const unit = at(units, i);
-      firstIds.push(firstId + payloads.length);
-      for (const payload of unit.payloads) payloads.push(payload);
+      packer.add(unit);
+      state.packets += unit.packets;
       state.bytes += unit.bytes;
+      state.lastId += unit.packets;
     }
-    let next = 0;
-    for (const { rows, statement } of this.#inserts) {
-      while (payloads.length - next >= rows) {
-        const params: SqliteValue[] = [firstId + next, enqueuedAtMs];
-        for (let i = next; i < next + rows; i++) params.push(at(payloads, i));
-        statement.run(params);
-        next += rows;
-      }
+    const runs = packer.finish();
+    for (const { firstId, bytes, ends } of runs) {
+      const endsBlob = ends.length === 1
+        ? null
+        : new Uint8Array(ends.buffer, ends.byteOffset, ends.byteLength);
+      this.#insertRun.run([firstId + ends.length - 1, enqueuedAtMs, endsBlob, bytes]);
     }
-    state.packets += payloads.length;
-    state.lastId += payloads.length;
-    return firstIds;
+    return runs;
   }
 
   /**
    * The packets that follow `afterId`, in order, up to `maxBytes` in all; at
    * least one when there is one. When a page in that range cannot be read, the
-   * packets before it still come, one at a time.
+   * runs before it still come, one at a time.
    *
-   * @param typicalBytes How large a packet usually is: bounds the search.
    * @throws {QueueFileError}
    */
-  read(afterId: number, maxBytes: number, typicalBytes: number): StoredPacket[] {
+  read(afterId: number, maxBytes: number): PacketRun[] {
     try {
+      const after = Math.max(afterId, this.#readState().removedThrough);
+      let rows: SqliteValue[][];
       try {
-        const rows = Math.ceil(2 * maxBytes / Math.max(1, typicalBytes));
-        const limit = Math.min(8192, Math.max(16, rows));
-        const cut = this.#findCut.all([afterId, limit, maxBytes])[0]?.[0] ?? null;
-        if (cut !== null) return this.#selectRange.all([afterId, cut]).map(packetOf);
+        rows = this.#selectRuns.all([after, this.#rowsToRead(after, maxBytes)]);
       } catch (error) {
         if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) {
           throw error;
         }
+        rows = this.#selectRuns.all([after, 1]);
       }
-      return this.#selectNext.all([afterId]).map(packetOf);
+      return cutRuns(rows.map(runOf), after, maxBytes);
     } catch (error) {
       throw toFileError(error, this.path);
     }
+  }
+
+  /** How many rows from `afterId` on hold `maxBytes`, roughly: at least 1. */
+  #rowsToRead(afterId: number, maxBytes: number): number {
+    let rows = 0;
+    for (const limit of READ_ROWS) {
+      const sizes = this.#selectSizes.all([afterId, limit]);
+      rows = 0;
+      // What the first row holds before `afterId` does not count.
+      for (let bytes = 0; rows < sizes.length && bytes < maxBytes; rows++) {
+        if (rows > 0) bytes += Number(sizes[rows]?.[0]);
+      }
+      if (rows < limit) break;
+    }
+    return Math.max(1, rows);
   }
 
   /**
@@ -399,8 +417,7 @@ export class PacketStore implements Store {
    */
   state(): StoreState {
     try {
-      const state = this.#readState();
-      return { ...state, ...this.#oldest(state.lastId) };
+      return { ...this.#readState(), oldestEnqueuedAtMs: this.#oldestAtMs() };
     } catch (error) {
       throw toFileError(error, this.path);
     }
@@ -478,15 +495,16 @@ export class PacketStore implements Store {
     const row = this.#selectState.all([])[0];
     // The schema is there, its one row is not: somebody else's hand.
     if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
-    const [packets, bytes, lastId, sentThrough, droppedPackets, droppedBytes] = row.map(Number);
+    const [packets, bytes, lastId, removedThrough, sentThrough, droppedPackets, droppedBytes] = row
+      .map(Number);
     return {
       packets: packets ?? 0,
       bytes: bytes ?? 0,
       lastId: lastId ?? 0,
+      removedThrough: removedThrough ?? 0,
       sentThrough: sentThrough ?? 0,
       droppedPackets: droppedPackets ?? 0,
       droppedBytes: droppedBytes ?? 0,
-      removedThrough: 0,
       oldestEnqueuedAtMs: undefined,
     };
   }
@@ -496,17 +514,16 @@ export class PacketStore implements Store {
       state.packets,
       state.bytes,
       state.lastId,
+      state.removedThrough,
       state.sentThrough,
       state.droppedPackets,
       state.droppedBytes,
     ]);
   }
 
-  #oldest(lastId: number): Pick<StoreState, "removedThrough" | "oldestEnqueuedAtMs"> {
+  #oldestAtMs(): number | undefined {
     const row = this.#selectOldest.all([])[0];
-    return row === undefined
-      ? { removedThrough: lastId, oldestEnqueuedAtMs: undefined }
-      : { removedThrough: Number(row[0]) - 1, oldestEnqueuedAtMs: Number(row[1]) };
+    return row === undefined ? undefined : Number(row[0]);
   }
 
   #rollBack(): void {
@@ -518,12 +535,39 @@ export class PacketStore implements Store {
   }
 }
 
-function packetOf(row: readonly SqliteValue[]): StoredPacket {
-  const [id, payload] = row;
-  if (!(payload instanceof Uint8Array)) {
-    throw new SqliteError(SqliteCode.CORRUPT, `packet ${String(id)} holds no bytes`);
+/** Ids and ends of a row of `last_id, ends, …, payload or its length`. */
+function shapeOf([last, blob, payload]: readonly SqliteValue[]): Omit<PacketRun, "bytes"> {
+  const lastId = Number(last);
+  const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
+  let ends: Uint32Array;
+  if (blob === null) {
+    ends = Uint32Array.of(bytes);
+  } else if (blob instanceof Uint8Array) {
+    ends = new Uint32Array(blob.slice().buffer, 0, blob.length >> 2);
+  } else {
+    throw new SqliteError(SqliteCode.CORRUPT, `run ${lastId} does not say where its packets end`);
   }
-  return { id: Number(id), payload };
+  if (ends.at(-1) !== bytes || !ascends(ends)) {
+    throw new SqliteError(SqliteCode.CORRUPT, `run ${lastId} contradicts itself`);
+  }
+  return { firstId: lastId + 1 - ends.length, ends };
+}
+
+function ascends(ends: Uint32Array): boolean {
+  let before = 0;
+  for (const end of ends) {
+    if (end <= before) return false;
+    before = end;
+  }
+  return true;
+}
+
+function runOf(row: readonly SqliteValue[]): PacketRun {
+  const payload = row[2];
+  if (!(payload instanceof Uint8Array)) {
+    throw new SqliteError(SqliteCode.CORRUPT, `run ${String(row[0])} holds no bytes`);
+  }
+  return { ...shapeOf(row), bytes: payload };
 }
 
 function at<T>(list: readonly T[], index: number): T {

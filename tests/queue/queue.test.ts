@@ -40,7 +40,7 @@ Deno.test("nothing resolves before the COMMIT that covers it has returned", asyn
   const third = queue.enqueue(bytes("3")).then(note("three"));
   await Promise.all([removed, third]);
   assert.deepEqual(driver.log, [
-    ...["BEGIN", "INSERT", "INSERT", "UPDATE", "COMMIT", "one", "two"],
+    ...["BEGIN", "INSERT", "UPDATE", "COMMIT", "one", "two"],
     // The removal went along with the next packet.
     ...["BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"],
     ...driver.log.slice(-2),
@@ -70,9 +70,9 @@ Deno.test("a transaction is bounded by packets and by bytes", async () => {
   driver.log.length = 0;
   const ids = await Promise.all(Array.from({ length: 25_000 }, () => queue.enqueue(bytes("x"))));
   assert.deepEqual(ids, Array.from({ length: 25_000 }, (_, i) => i + 1));
-  assert.equal(count(driver, "COMMIT"), 3);
+  assert.equal(count(driver, "COMMIT"), 7);
   driver.log.length = 0;
-  await Promise.all(Array.from({ length: 5 }, () => queue.enqueue(new Uint8Array(3 * 1024 ** 2))));
+  await Promise.all(Array.from({ length: 5 }, () => queue.enqueue(new Uint8Array(900 * 1024))));
   assert.equal(count(driver, "COMMIT"), 3);
 });
 
@@ -298,7 +298,7 @@ Deno.test("what this process has stored is read from memory, the rest from the f
   queue.subscribe(() => {});
   let selects = 0;
   driver.fault = (sql) => {
-    if (sql.includes("payload FROM packets WHERE id >")) selects++;
+    if (sql.includes("payload FROM packets")) selects++;
     return undefined;
   };
   await queue.enqueue(bytes("mine"));

@@ -1,0 +1,113 @@
+/**
+ * The command `sendq`. Run it with the permissions that the sub-command's help
+ * names:
+ *
+ * ```sh
+ * producer | deno run --allow-net=192.0.2.7:4000 \
+ *   --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \
+ *   --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \
+ *   jsr:@sendq/sendq/cli send tcp://192.0.2.7:4000 --queue outbox.db
+ * ```
+ *
+ * @module
+ */
+
+import { Command, CommanderError } from "commander";
+import denoJson from "../../deno.json" with { type: "json" };
+import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./exit_code.ts";
+import { colorsWelcome } from "./output.ts";
+import { relayCommand } from "./relay.ts";
+import { sendCommand } from "./send.ts";
+
+const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
+
+const HELP = `
+Example:
+  producer | sendq send tcp://192.0.2.7:4000 --queue outbox.db
+
+${EXIT_CODE_HELP}
+`;
+
+/** Each makes one sub-command and is told where its exit code goes. */
+const COMMANDS: readonly ((finish: (code: ExitCode) => void) => Command)[] = [
+  sendCommand,
+  relayCommand,
+];
+
+/**
+ * Runs the command.
+ *
+ * @param args The arguments, without the program's name.
+ * @returns The exit code.
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  let code: ExitCode = ExitCode.DONE;
+  const program = buildProgram((finished) => code = finished);
+  try {
+    // Without a command, help is an answer and not a complaint.
+    await program.parseAsync(args.length === 0 ? ["help"] : [...args], { from: "user" });
+    return code;
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
+    }
+    write(Deno.stderr, `sendq: ${explain(error)}\n`);
+    if (error instanceof UsageError) write(Deno.stderr, `${hintFor(args[0])}\n`);
+    else if (args.includes("--verbose") && error instanceof Error) {
+      write(Deno.stderr, `${error.stack}\n`);
+    }
+    return exitCodeOf(error);
+  }
+}
+
+function buildProgram(finish: (code: ExitCode) => void): Command {
+  const program = configure(new Command("sendq"), hintFor(undefined))
+    .description(DESCRIPTION)
+    .version(denoJson.version, "-V, --version", "print the version")
+    .helpCommand("help [command]", "print the help of a command")
+    .addHelpText("after", HELP);
+  for (const make of COMMANDS) {
+    const command = make(finish);
+    program.addCommand(configure(command, hintFor(command.name())));
+  }
+  return program;
+}
+
+/** What all commands share. Every setting that commander would ask the environment for is given. */
+function configure(command: Command, hint: string): Command {
+  return command
+    .exitOverride()
+    .helpOption("-h, --help", "print this help")
+    .showHelpAfterError(hint)
+    .configureOutput({
+      writeOut: (text) => write(Deno.stdout, text),
+      writeErr: (text) => write(Deno.stderr, text),
+      outputError: (text, writeErr) => {
+        writeErr(`${text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ")}\n`);
+      },
+      getOutHelpWidth: () => 88,
+      getErrHelpWidth: () => 88,
+      getOutHasColors: () => false,
+      getErrHasColors: colorsWelcome,
+    });
+}
+
+function hintFor(name: string | undefined): string {
+  const command = COMMANDS.map((make) => make(() => {})).find((made) => made.name() === name);
+  return command === undefined
+    ? "Usage: sendq <command> [options]; see sendq help"
+    : `Usage: sendq ${name} ${command.usage()}; see sendq ${name} --help`;
+}
+
+function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
+  } catch (error) {
+    // Nobody reads it: `sendq help | head -1`.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
+// The exit is explicit because a read of stdin under way would hold the process.
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,271 @@
+/**
+ * The figures that are published about a sender: one table, from which both the
+ * OpenTelemetry instruments and `/metrics` are made, and which `docs/METRICS.md`
+ * repeats for people.
+ *
+ * Names and units follow the OpenTelemetry semantic conventions: lower case,
+ * dots between namespaces, no unit in a name, units in UCUM.
+ *
+ * @module
+ */
+
+import type { VerdictKind } from "../delivery/liveness.ts";
+import type { Sender, SenderStats } from "../sender.ts";
+import type { SenderState } from "../delivery/supervisor.ts";
+
+/** What a figure is read from. */
+export interface Reading {
+  /** How things stand. */
+  readonly stats: SenderStats;
+  /** What the sender is doing. */
+  readonly state: SenderState;
+  /** The last verdict on the path. */
+  readonly verdict: VerdictKind;
+  /** The wall clock, in milliseconds since 1970. */
+  readonly wallMs: number;
+  /** The size of the queue's file; undefined where it may not be looked at. */
+  readonly fileBytes: number | undefined;
+}
+
+/** One value of a figure. */
+export interface Point {
+  readonly value: number;
+  /** What tells it apart from the figure's other points. */
+  readonly attributes?: Readonly<Record<string, string>>;
+}
+
+/** One figure. */
+export interface Figure {
+  /** OpenTelemetry's name, for example `"sendq.queue.size"`. */
+  readonly name: string;
+  /** UCUM: `"By"`, `"s"`, `"1"`, or what is counted, in braces. */
+  readonly unit: string;
+  /** `"counter"` only grows; `"updowncounter"` can be added up over senders; `"gauge"` cannot. */
+  readonly kind: "counter" | "updowncounter" | "gauge";
+  /** One sentence. */
+  readonly description: string;
+  /** Its points at this moment; none where there is nothing to say. */
+  readonly points: (reading: Reading) => readonly Point[];
+}
+
+const STATES: Record<SenderState, true> = {
+  "idle": true,
+  "connecting": true,
+  "connected": true,
+  "draining": true,
+  "backing-off": true,
+  "closed": true,
+};
+
+const VERDICTS: Record<VerdictKind, true> = {
+  "healthy": true,
+  "slow": true,
+  "peer-stalled": true,
+  "path-dead": true,
+  "local-fault": true,
+  "peer-closed": true,
+  "reset": true,
+  "timed-out": true,
+};
+
+/** Every figure, in the order in which they are published. */
+export const FIGURES: readonly Figure[] = [
+  {
+    name: "sendq.queue.packets",
+    unit: "{packet}",
+    kind: "updowncounter",
+    description: "Packets on disk, those in flight and held among them.",
+    points: ({ stats }) => one(stats.queue.packets),
+  },
+  {
+    name: "sendq.queue.size",
+    unit: "By",
+    kind: "updowncounter",
+    description: "Payload bytes of the packets on disk.",
+    points: ({ stats }) => one(stats.queue.bytes),
+  },
+  {
+    name: "sendq.queue.file.size",
+    unit: "By",
+    kind: "updowncounter",
+    description: "Size of the queue's file, without its write-ahead log.",
+    points: ({ fileBytes }) => one(fileBytes),
+  },
+  {
+    name: "sendq.queue.oldest_packet.age",
+    unit: "s",
+    kind: "gauge",
+    description: "Time since the oldest packet on disk was stored; 0 when there is none.",
+    points: ({ stats, wallMs }) => {
+      const { oldestEnqueuedAtMs } = stats.queue;
+      if (oldestEnqueuedAtMs === undefined) return one(0);
+      return one(Math.max(0, wallMs - oldestEnqueuedAtMs) / 1000);
+    },
+  },
+  {
+    name: "sendq.queue.waiting.packets",
+    unit: "{packet}",
+    kind: "updowncounter",
+    description: "Packets of this process that wait to be stored.",
+    points: ({ stats }) => one(stats.queue.waitingPackets),
+  },
+  {
+    name: "sendq.queue.stored.packets",
+    unit: "{packet}",
+    kind: "counter",
+    description: "Packets stored by any process, since the queue's file was made.",
+    points: ({ stats }) => one(stats.queue.lastId),
+  },
+  {
+    name: "sendq.queue.dropped.packets",
+    unit: "{packet}",
+    kind: "counter",
+    description: "Packets that a full queue removed unsent, since its file was made.",
+    points: ({ stats }) => one(stats.queue.droppedPackets),
+  },
+  {
+    name: "sendq.delivery.in_flight.packets",
+    unit: "{packet}",
+    kind: "updowncounter",
+    description: "Packets given to the present connection and not acknowledged in full.",
+    points: ({ stats }) => one(stats.inFlightPackets),
+  },
+  {
+    name: "sendq.delivery.in_flight.size",
+    unit: "By",
+    kind: "updowncounter",
+    description: "Bytes given to the present connection and not acknowledged.",
+    points: ({ stats }) => one(stats.inFlightBytes),
+  },
+  {
+    name: "sendq.delivery.held.packets",
+    unit: "{packet}",
+    kind: "updowncounter",
+    description: "Packets acknowledged in full that are kept until holdMs has passed.",
+    points: ({ stats }) => one(stats.heldPackets),
+  },
+  {
+    name: "sendq.delivery.drained.packets",
+    unit: "{packet}",
+    kind: "counter",
+    description: "Packets acknowledged in full; one that was sent twice may count twice.",
+    points: ({ stats }) => one(stats.drainedPackets),
+  },
+  {
+    name: "sendq.delivery.redelivered.packets",
+    unit: "{packet}",
+    kind: "counter",
+    description: "Packets sent again after an unclean end or a restart.",
+    points: ({ stats }) => one(stats.redeliveredPackets),
+  },
+  {
+    name: "sendq.delivery.io",
+    unit: "By",
+    kind: "counter",
+    description:
+      "Bytes acknowledged by the server's TCP (transmit), and received from it (receive).",
+    points: ({ stats }) => [
+      { value: stats.ackedBytes, attributes: { "network.io.direction": "transmit" } },
+      { value: stats.receivedBytes, attributes: { "network.io.direction": "receive" } },
+    ],
+  },
+  {
+    name: "sendq.connection.established",
+    unit: "{connection}",
+    kind: "counter",
+    description: "Connections made.",
+    points: ({ stats }) => one(stats.connections),
+  },
+  {
+    name: "sendq.connection.failed_attempts",
+    unit: "{attempt}",
+    kind: "counter",
+    description: "Connection attempts that failed.",
+    points: ({ stats }) => one(stats.failedAttempts),
+  },
+  {
+    name: "sendq.path.rtt",
+    unit: "s",
+    kind: "gauge",
+    description: "Smoothed round-trip time of the present connection, by the kernel.",
+    points: ({ stats: { path } }) => one(path && path.rttMs / 1000),
+  },
+  {
+    name: "sendq.path.silence",
+    unit: "s",
+    kind: "gauge",
+    description: "How long bytes have been outstanding without any sign of the server.",
+    points: ({ stats: { path } }) => one(path && path.silenceMs / 1000),
+  },
+  {
+    name: "sendq.path.send_queue.size",
+    unit: "By",
+    kind: "updowncounter",
+    description: "The kernel's Send-Q: bytes written to the connection and not acknowledged.",
+    points: ({ stats: { path } }) => one(path?.sendQueueBytes ?? 0),
+  },
+  {
+    name: "sendq.path.not_sent.size",
+    unit: "By",
+    kind: "updowncounter",
+    description: "The part of Send-Q that was never put on the wire.",
+    points: ({ stats: { path } }) => one(path?.notSentBytes ?? 0),
+  },
+  {
+    name: "sendq.path.retransmitted.segments",
+    unit: "{segment}",
+    kind: "gauge",
+    description: "Segments retransmitted in the present connection's life.",
+    points: ({ stats: { path } }) => one(path?.retransmittedSegments),
+  },
+  {
+    name: "sendq.state",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 for what the sender is doing, 0 for what it is not.",
+    points: ({ state }) => oneHot("sendq.state.name", STATES, state),
+  },
+  {
+    name: "sendq.verdict",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 for the last verdict on the path, 0 for the others.",
+    points: ({ verdict }) => oneHot("sendq.verdict.name", VERDICTS, verdict),
+  },
+];
+
+/**
+ * Reads a sender. Costs microseconds; the queue's table is not touched.
+ *
+ * @param sender Whom to read.
+ * @param wallMs The wall clock.
+ */
+export function readSender(sender: Sender, wallMs: number): Reading {
+  return {
+    stats: sender.stats(),
+    state: sender.state,
+    verdict: sender.verdict.kind,
+    wallMs,
+    fileBytes: fileBytesOf(sender.queue.path),
+  };
+}
+
+/** Looks, and never opens: closing a descriptor of the file would drop SQLite's locks. */
+function fileBytesOf(path: string): number | undefined {
+  try {
+    return Deno.statSync(path).size;
+  } catch {
+    return undefined; // Not permitted, or gone: no reason to publish nothing else.
+  }
+}
+
+function one(value: number | undefined): readonly Point[] {
+  return value === undefined ? [] : [{ value }];
+}
+
+function oneHot(key: string, names: Record<string, true>, present: string): readonly Point[] {
+  return Object.keys(names).map((name) => ({
+    value: name === present ? 1 : 0,
+    attributes: { [key]: name },
+  }));
+}

@@ -1,0 +1,317 @@
+/**
+ * A sender's status over HTTP: figures for Prometheus, health for whoever
+ * restarts it, JSON and a live stream for programs, and one page for people.
+ *
+ * Everything that the page needs is served from here; it asks nobody else.
+ *
+ * @module
+ */
+
+import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
+import uplotScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
+import { systemClock } from "../clock.ts";
+import type { Clock } from "../ports.ts";
+import type { Sender } from "../sender.ts";
+import { Access, SECURITY_HEADERS } from "./access.ts";
+import { readSender } from "./figures.ts";
+import { Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
+import pageScript from "./page/page.js" with { type: "text" };
+import pageHtml from "./page/page.html" with { type: "text" };
+import loginHtml from "./page/login.html" with { type: "text" };
+import pageStyle from "./page/page.css" with { type: "text" };
+import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
+
+export type { Condition } from "./condition.ts";
+export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
+
+/** Streams that may be open at once; further ones are refused. */
+const MAX_STREAMS = 32;
+/** A stream whose reader is this many messages behind is ended; browsers connect again. */
+const MAX_BEHIND_MESSAGES = 64;
+const MAX_HEAD_BYTES = 1024;
+
+/** How to serve a sender's status. */
+export interface StatusServerOptions {
+  /**
+   * Where to listen. Anything but a loopback address needs a
+   * {@linkcode StatusServerOptions.token}.
+   *
+   * @default {"127.0.0.1"}
+   */
+  readonly hostname?: string;
+  /**
+   * The port; 0 picks a free one.
+   *
+   * @default {9465}
+   */
+  readonly port?: number;
+  /**
+   * What requests have to bring, as `Authorization: Bearer TOKEN` or through
+   * the page's form; at least 16 characters. It travels in clear text: beyond
+   * a trusted network put a proxy with TLS before it.
+   */
+  readonly token?: string | undefined;
+  /**
+   * `/healthz` says 503 while packets have waited longer than this without a
+   * byte being acknowledged.
+   *
+   * @default {60000}
+   */
+  readonly undeliverableLimitMs?: number;
+  /**
+   * Whether the first bytes of the oldest packet are shown.
+   *
+   * @default {false}
+   */
+  readonly showPayloads?: boolean;
+  /** Time, for tests. */
+  readonly clock?: Clock;
+}
+
+/** Serves until it is disposed of. */
+export interface StatusServer extends AsyncDisposable {
+  /** Where the page is, for example `"http://127.0.0.1:9465/"`. */
+  readonly url: string;
+  /** Where it listens. */
+  readonly addr: Deno.NetAddr;
+  /** Ends open streams, answers what is under way, and stops listening. Idempotent. */
+  close(): Promise<void>;
+}
+
+/**
+ * Serves a sender's status:
+ *
+ * | path       | what                                                               |
+ * | ---------- | ------------------------------------------------------------------ |
+ * | `/`        | a page for people, live                                            |
+ * | `/metrics` | figures in Prometheus' text format                                 |
+ * | `/healthz` | 200, or 503 with the reason: closed, or undeliverable for too long |
+ * | `/status`  | {@linkcode StatusReport} as JSON                                   |
+ * | `/events`  | server-sent events: `hello`, then `event` and `sample`             |
+ *
+ * Needs `--allow-net` for the address that it listens on. Payloads are never
+ * shown unless asked for. Dispose of it with the sender.
+ *
+ * @param sender Whose status.
+ * @param options Where, and for whom.
+ * @throws {RangeError} An option is out of range, or the address is not a
+ *   loopback one and there is no token.
+ * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {Deno.errors.NotCapable} The permission is missing.
+ *
+ * @example
+ * ```ts
+ * import { Sender } from "@sendq/sendq";
+ * import { serveStatus } from "@sendq/sendq/http";
+ * import assert from "node:assert/strict";
+ *
+ * await using sender = await Sender.open({
+ *   queue: `${await Deno.makeTempDir()}/outbox.db`,
+ *   remote: "tcp://127.0.0.1:4000",
+ * });
+ * await using status = serveStatus(sender, { port: 0 });
+ * const answer = await fetch(new URL("healthz", status.url));
+ * assert.equal(answer.status, 200);
+ * await answer.body?.cancel();
+ * ```
+ */
+export function serveStatus(sender: Sender, options: StatusServerOptions = {}): StatusServer {
+  const {
+    hostname = "127.0.0.1",
+    port = 9465,
+    token,
+    undeliverableLimitMs = 60_000,
+    showPayloads = false,
+    clock = systemClock,
+  } = options;
+  if (!(undeliverableLimitMs >= 0)) {
+    throw new RangeError(`undeliverableLimitMs must be 0 or more, got ${undeliverableLimitMs}`);
+  }
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
+  }
+  const access = new Access(hostname, token);
+  const service = new StatusService(sender, access, clock, undeliverableLimitMs, showPayloads);
+  let server: Deno.HttpServer<Deno.NetAddr>;
+  try {
+    server = Deno.serve(
+      { hostname, port, onListen: () => {}, onError: () => text(500, "internal error") },
+      (request) => service.answer(request),
+    );
+  } catch (error) {
+    service.stop();
+    throw error;
+  }
+  const { addr } = server;
+  access.port = addr.port;
+  const host = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    service.stop();
+    closing ??= server.shutdown();
+    return closing;
+  };
+  return { url: `http://${host}:${addr.port}/`, addr, close, [Symbol.asyncDispose]: close };
+}
+
+const ASSETS: ReadonlyMap<string, readonly [type: string, body: string]> = new Map([
+  ["/page.css", ["text/css; charset=utf-8", pageStyle]],
+  ["/page.js", ["text/javascript; charset=utf-8", pageScript]],
+  ["/uplot.css", ["text/css; charset=utf-8", uplotStyle]],
+  ["/uplot.js", ["text/javascript; charset=utf-8", uplotScript]],
+]);
+
+/** Answers requests about one sender. */
+class StatusService {
+  readonly #sender: Sender;
+  readonly #access: Access;
+  readonly #clock: Clock;
+  readonly #showPayloads: boolean;
+  readonly #monitor: Monitor;
+  #streams = 0;
+
+  constructor(
+    sender: Sender,
+    access: Access,
+    clock: Clock,
+    undeliverableLimitMs: number,
+    showPayloads: boolean,
+  ) {
+    this.#sender = sender;
+    this.#access = access;
+    this.#clock = clock;
+    this.#showPayloads = showPayloads;
+    this.#monitor = new Monitor(sender, clock, undeliverableLimitMs);
+  }
+
+  stop(): void {
+    this.#monitor.stop();
+  }
+
+  async answer(request: Request): Promise<Response> {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/login" && request.method === "POST") return await this.#logIn(request);
+    if (request.method !== "GET" && request.method !== "HEAD") {
+      return text(405, "only GET is served here", { allow: "GET, HEAD" });
+    }
+    const refusal = this.#access.refuse(request);
+    if (refusal?.status === 403) return text(403, refusal.reason);
+    // The login form needs its style.
+    if (refusal !== undefined && pathname !== "/page.css") {
+      return pathname === "/"
+        ? html(401, loginHtml)
+        : text(401, refusal.reason, { "www-authenticate": "Bearer" });
+    }
+    switch (pathname) {
+      case "/":
+        return html(200, pageHtml);
+      case "/metrics":
+        return respond(
+          200,
+          PROMETHEUS_CONTENT_TYPE,
+          await prometheusText(readSender(this.#sender, this.#clock.wallMs()), {
+            remote: this.#sender.remote,
+          }),
+        );
+      case "/healthz": {
+        const { ok, reason } = this.#monitor.health();
+        return text(ok ? 200 : 503, reason);
+      }
+      case "/status":
+        return respond(200, "application/json", JSON.stringify(await this.#report(), null, 2));
+      case "/events":
+        return request.method === "HEAD" ? text(200, "") : await this.#events();
+      default: {
+        const asset = ASSETS.get(pathname);
+        return asset === undefined ? text(404, "not found") : respond(200, ...asset);
+      }
+    }
+  }
+
+  async #logIn(request: Request): Promise<Response> {
+    const cookie = await this.#access.logIn(request);
+    if (cookie === undefined) return html(401, loginHtml);
+    return text(303, "", { "location": "./", "set-cookie": cookie });
+  }
+
+  async #events(): Promise<Response> {
+    if (this.#streams >= MAX_STREAMS) return text(503, "too many streams are open already");
+    const hello = {
+      report: await this.#report(),
+      events: this.#monitor.events,
+      samples: this.#monitor.samples,
+    };
+    let unsubscribe = () => {};
+    let ended = false;
+    const end = () => {
+      if (!ended) this.#streams--;
+      ended = true;
+      unsubscribe();
+    };
+    const body = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#streams++;
+        const send = (name: string, data: unknown) =>
+          controller.enqueue(
+            new TextEncoder().encode(`event: ${name}\ndata: ${JSON.stringify(data)}\n\n`),
+          );
+        send("hello", hello);
+        unsubscribe = this.#monitor.subscribe(async (message) => {
+          const behind = 1 - (controller.desiredSize ?? 0);
+          if (message.kind === "end" || behind > MAX_BEHIND_MESSAGES) {
+            end();
+            controller.close();
+            return;
+          }
+          const report = await this.#report();
+          if (ended) return;
+          send(
+            message.kind,
+            message.kind === "event" ? { event: message.event, report } : { report },
+          );
+        });
+      },
+      cancel: end,
+    });
+    return respond(200, "text/event-stream", body);
+  }
+
+  async #report(): Promise<StatusReport> {
+    const report = this.#monitor.report();
+    if (!this.#showPayloads || report.oldestPacket === null) return report;
+    return { ...report, oldestPacket: await this.#withHead(report.oldestPacket) };
+  }
+
+  async #withHead(oldest: OldestPacket): Promise<OldestPacket> {
+    try {
+      const [run] = await this.#sender.queue.readRuns(oldest.id - 1, 1);
+      if (run === undefined) return oldest;
+      const bytes = run.ends[0] ?? 0;
+      const head = run.bytes.subarray(0, Math.min(bytes, MAX_HEAD_BYTES)).toBase64();
+      return { ...oldest, id: run.firstId, bytes, head };
+    } catch {
+      return oldest; // The queue is closed: a report without it is better than none.
+    }
+  }
+}
+
+function text(status: number, words: string, headers: Record<string, string> = {}): Response {
+  const body = words === "" ? null : `${words}\n`;
+  return respond(status, "text/plain; charset=utf-8", body, headers);
+}
+
+function html(status: number, page: string): Response {
+  return respond(status, "text/html; charset=utf-8", page);
+}
+
+function respond(
+  status: number,
+  type: string,
+  body: BodyInit | null,
+  headers: Record<string, string> = {},
+): Response {
+  return new Response(body, {
+    status,
+    headers: { ...SECURITY_HEADERS, "content-type": type, ...headers },
+  });
+}

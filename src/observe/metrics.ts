@@ -1,0 +1,204 @@
+/**
+ * OpenTelemetry metrics and spans of a sender.
+ *
+ * Deno exports what is recorded here by itself when it runs with
+ * `OTEL_DENO=true`; anywhere else an SDK can be registered. Without either the
+ * API does nothing: no figure is ever read. `docs/METRICS.md` lists the names.
+ *
+ * @module
+ */
+
+import {
+  type Attributes,
+  type BatchObservableResult,
+  type MeterProvider,
+  metrics,
+  type Observable,
+  ROOT_CONTEXT,
+  type Span,
+  SpanKind,
+  SpanStatusCode,
+  trace,
+  type TracerProvider,
+} from "@opentelemetry/api";
+import denoJson from "../../deno.json" with { type: "json" };
+import { systemClock } from "../clock.ts";
+import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
+import { parseRemote } from "../remote.ts";
+import type { Sender, SenderStatus } from "../sender.ts";
+import { FIGURES, readSender } from "./figures.ts";
+
+/** How to instrument a sender. */
+export interface InstrumentOptions {
+  /**
+   * Put on every figure and span, beside `server.address`, `server.port` and
+   * `network.transport`; what tells several senders of one process apart.
+   *
+   * @default {{}}
+   */
+  readonly attributes?: Attributes;
+  /**
+   * Where figures go.
+   *
+   * @default {metrics.getMeterProvider()}
+   */
+  readonly meterProvider?: MeterProvider;
+  /**
+   * Where spans go.
+   *
+   * @default {trace.getTracerProvider()}
+   */
+  readonly tracerProvider?: TracerProvider;
+}
+
+/**
+ * Publishes a sender's figures, and a span for each of its connections. The
+ * span carries the verdict that ended the connection, and each change of
+ * verdict before that as an event; packets have no spans.
+ *
+ * @param sender Whom to publish.
+ * @param options Attributes and, if they are not the global ones, providers.
+ * @returns Ends it: figures are no longer read, and an open span is ended.
+ *
+ * @example
+ * ```ts
+ * import { Sender } from "@sendq/sendq";
+ * import { instrument } from "@sendq/sendq/metrics";
+ *
+ * const sender = await Sender.open({
+ *   queue: `${await Deno.makeTempDir()}/outbox.db`,
+ *   remote: "tcp://127.0.0.1:4000",
+ * });
+ * using _instrumented = instrument(sender, { attributes: { "service.instance.id": "weather" } });
+ * await sender.close();
+ * ```
+ */
+export function instrument(sender: Sender, options: InstrumentOptions = {}): Disposable {
+  const { meterProvider = metrics.getMeterProvider() } = options;
+  const { tracerProvider = trace.getTracerProvider() } = options;
+  const attributes = { ...serverAttributes(sender.remote), ...options.attributes };
+
+  const meter = meterProvider.getMeter(denoJson.name, denoJson.version);
+  const instruments = FIGURES.map((figure): [typeof figure, Observable] => {
+    const { name, unit, description } = figure;
+    switch (figure.kind) {
+      case "counter":
+        return [figure, meter.createObservableCounter(name, { unit, description })];
+      case "updowncounter":
+        return [figure, meter.createObservableUpDownCounter(name, { unit, description })];
+      case "gauge":
+        return [figure, meter.createObservableGauge(name, { unit, description })];
+      default:
+        throw new TypeError(`Unknown kind ${JSON.stringify(figure.kind satisfies never)}`);
+    }
+  });
+  const observables = instruments.map(([, observable]) => observable);
+  const observe = (result: BatchObservableResult) => {
+    const reading = readSender(sender, systemClock.wallMs());
+    for (const [figure, observable] of instruments) {
+      for (const { value, attributes: own } of figure.points(reading)) {
+        result.observe(observable, value, { ...attributes, ...own });
+      }
+    }
+  };
+  meter.addBatchObservableCallback(observe, observables);
+
+  const statuses = sender.status();
+  const tracer = tracerProvider.getTracer(denoJson.name, denoJson.version);
+  const spans = new ConnectionSpans((startTime, own) =>
+    tracer.startSpan("sendq.connection", {
+      kind: SpanKind.CLIENT,
+      startTime,
+      attributes: { ...attributes, ...own },
+    }, ROOT_CONTEXT)
+  );
+  void (async () => {
+    for await (const status of statuses) spans.take(status);
+  })();
+  return {
+    [Symbol.dispose]() {
+      meter.removeBatchObservableCallback(observe, observables);
+      void statuses.return?.();
+      spans.end(systemClock.wallMs());
+    },
+  };
+}
+
+/** Verdicts that an ended connection should not have. */
+const FAILURES: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
+  "peer-stalled",
+  "path-dead",
+  "local-fault",
+  "reset",
+  "timed-out",
+]);
+
+/** Makes spans of statuses: one from each connect to the end of that connection. */
+class ConnectionSpans {
+  readonly #start: (startTime: number, attributes: Attributes) => Span;
+  #open: { readonly span: Span; readonly first: SenderStatus; latest: SenderStatus } | undefined;
+
+  constructor(start: (startTime: number, attributes: Attributes) => Span) {
+    this.#start = start;
+  }
+
+  take(status: SenderStatus): void {
+    const up = status.state === "connected" || status.state === "draining";
+    // A listener that lagged behind may have missed the end of one connection.
+    const same = this.#open?.first.stats.connections === status.stats.connections;
+    if (this.#open !== undefined && same) {
+      const before = this.#open.latest.verdict.kind;
+      this.#open.latest = status;
+      if (up && status.verdict.kind !== before) {
+        this.#open.span.addEvent("sendq.verdict.change", {
+          "sendq.verdict.name": status.verdict.kind,
+          "sendq.verdict.words": describeVerdict(status.verdict),
+        }, status.atMs);
+      }
+    }
+    if (this.#open !== undefined && !(up && same)) this.end(status.atMs);
+    if (up && this.#open === undefined) {
+      const { path, connections } = status.stats;
+      const span = this.#start(status.atMs, {
+        "sendq.connection.number": connections,
+        ...(path && endpoint("network.local", path.localAddress)),
+        ...(path && endpoint("network.peer", path.remoteAddress)),
+      });
+      this.#open = { span, first: status, latest: status };
+    }
+  }
+
+  end(atMs: number): void {
+    if (this.#open === undefined) return;
+    const { span, first, latest: { stats, verdict } } = this.#open;
+    this.#open = undefined;
+    span.setAttributes({
+      "sendq.verdict.name": verdict.kind,
+      "sendq.drained.packets": stats.drainedPackets - first.stats.drainedPackets,
+      "sendq.acked.bytes": stats.ackedBytes - first.stats.ackedBytes,
+    });
+    if (FAILURES.has(verdict.kind)) {
+      span.setAttribute("error.type", verdict.kind);
+      span.setStatus({ code: SpanStatusCode.ERROR, message: describeVerdict(verdict) });
+    }
+    span.end(atMs);
+  }
+}
+
+function serverAttributes(remote: string): Attributes {
+  try {
+    const { hostname, port } = parseRemote(remote);
+    return { "server.address": hostname, "server.port": port, "network.transport": "tcp" };
+  } catch {
+    return { "server.address": remote }; // A dialer of the user's own, with a name of its own.
+  }
+}
+
+/** `"[::1]:4000"` as `PREFIX.address` and `PREFIX.port`. */
+function endpoint(prefix: string, text: string): Attributes {
+  const colon = text.lastIndexOf(":");
+  return {
+    [`${prefix}.address`]: text.slice(0, colon).replace(/^\[(.*)\]$/, "$1"),
+    [`${prefix}.port`]: Number(text.slice(colon + 1)),
+  };
+}

@@ -1,0 +1,116 @@
+/**
+ * Runs: packets with ids that follow each other, whose bytes lie one behind the
+ * other. A run is a row of the file, an entry of the memory tail and a piece of
+ * the wire, so that small packets share the cost of each.
+ *
+ * @module
+ */
+
+import type { PacketRun } from "../ports.ts";
+
+/**
+ * The most bytes in a run of several packets. Measured: 4 KiB costs a quarter
+ * of the throughput, 64 KiB gains 15 %; what is damaged or read in vain is one
+ * run.
+ */
+const RUN_BYTES = 16 * 1024;
+/** The most packets in a run. */
+const RUN_PACKETS = 4096;
+
+/** Packets that somebody has handed over together, where they lie in memory. */
+export interface PacketSpan {
+  /** A buffer of our own. */
+  readonly block: Uint8Array;
+  /** Where in it the first packet begins. */
+  readonly start: number;
+  /** Bytes of all packets, which follow each other without a gap. */
+  readonly bytes: number;
+  /** How many packets. */
+  readonly packets: number;
+  /** How large each is; `undefined` for a single one. */
+  readonly sizes: Uint32Array | undefined;
+}
+
+/** Cuts packets into runs; those that lie behind each other in memory share one. */
+export class RunPacker {
+  readonly #runs: PacketRun[] = [];
+  /** Ends of the run being made. */
+  #ends = new Uint32Array(512);
+  #packets = 0;
+  #bytes = 0;
+  #block: Uint8Array | undefined;
+  #start = 0;
+  #firstId: number;
+
+  /** @param firstId The id of the first packet. */
+  constructor(firstId: number) {
+    this.#firstId = firstId;
+  }
+
+  /** Adds packets behind all earlier ones. */
+  add(span: PacketSpan): void {
+    if (span.block !== this.#block || span.start !== this.#start + this.#bytes) {
+      this.#flush();
+      this.#block = span.block;
+      this.#start = span.start;
+    }
+    if (span.sizes === undefined) this.#addPacket(span.bytes);
+    else for (const size of span.sizes) this.#addPacket(size);
+  }
+
+  /** The runs. */
+  finish(): PacketRun[] {
+    this.#flush();
+    return this.#runs;
+  }
+
+  #addPacket(size: number): void {
+    if (this.#bytes + size > RUN_BYTES || this.#packets === RUN_PACKETS) this.#flush();
+    if (this.#packets === this.#ends.length) {
+      const wider = new Uint32Array(2 * this.#packets);
+      wider.set(this.#ends);
+      this.#ends = wider;
+    }
+    this.#bytes += size;
+    this.#ends[this.#packets++] = this.#bytes;
+  }
+
+  #flush(): void {
+    if (this.#packets === 0 || this.#block === undefined) return;
+    const endByte = this.#start + this.#bytes;
+    this.#runs.push({
+      firstId: this.#firstId,
+      bytes: this.#block.subarray(this.#start, endByte),
+      ends: this.#ends.slice(0, this.#packets),
+    });
+    this.#firstId += this.#packets;
+    this.#start = endByte;
+    this.#packets = this.#bytes = 0;
+  }
+}
+
+/** Small packets share a block: one allocation for many. */
+const BLOCK_BYTES = 64 * 1024;
+const SHARED_MAX_BYTES = 16 * 1024;
+
+/** Where packets are copied to, one behind the other, so that callers may reuse their buffers. */
+export class Arena {
+  /** What {@linkcode reserve} has reserved in. */
+  block: Uint8Array = new Uint8Array(0);
+  #used = 0;
+
+  /**
+   * Reserves room in {@linkcode block}.
+   *
+   * @returns Where it begins.
+   */
+  reserve(bytes: number): number {
+    if (this.#used + bytes > this.block.length) {
+      this.block = new Uint8Array(bytes > SHARED_MAX_BYTES ? bytes : BLOCK_BYTES);
+      this.#used = 0;
+    }
+    const start = this.#used;
+    this.#used += bytes;
+    return start;
+  }
+}

@@ -1,0 +1,226 @@
+/**
+ * Runs the command as its help says: with the permissions named there and no others.
+ */
+import { libcCandidates } from "../../src/kernel/libc.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { until } from "../support/until.ts";
+
+const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+
+/** The C library of this machine. */
+export const LIBC = libcCandidates().map(({ path }) => path).find((path) => {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}) ?? "";
+
+/** A directory that goes away with the test. */
+export class TempDir {
+  readonly path: string = Deno.makeTempDirSync({ prefix: "sendq-cli-" });
+  readonly queue = `${this.path}/outbox.db`;
+
+  [Symbol.dispose](): void {
+    Deno.removeSync(this.path, { recursive: true });
+  }
+}
+
+/** The permissions that the help of `send` names. */
+export function sendPermissions(remote: string, queue: string): string[] {
+  const files = `${queue},${queue}.lock`;
+  return [
+    `--allow-net=${remote.replace("tcp://", "")}`,
+    `--allow-read=${files}`,
+    `--allow-write=${files}`,
+    `--allow-ffi=${LIBC}`,
+  ];
+}
+
+/** The permissions that the help of `relay` names; `listen` as it is granted. */
+export function relayPermissions(listen: string, remote: string, queue: string): string[] {
+  const socket = listen.startsWith("unix:") ? `,${listen.slice("unix:".length)}` : "";
+  return sendPermissions(remote, queue).map((flag) => {
+    if (flag.startsWith("--allow-net=")) return `${flag},${listen.replace("tcp://", "")}`;
+    return flag.startsWith("--allow-ffi=") ? flag : flag + socket;
+  });
+}
+
+/** The permissions of a command that works on a queue and does not deliver. */
+export function queuePermissions(queue: string): string[] {
+  return sendPermissions("", queue).filter((flag) => /^--allow-(read|write)=/.test(flag));
+}
+
+/** A command that runs. */
+export class Sendq implements AsyncDisposable {
+  readonly child: Deno.ChildProcess;
+  stdout = "";
+  stderr = "";
+  #input: WritableStreamDefaultWriter<Uint8Array>;
+  #outputs: Promise<unknown>;
+
+  /**
+   * @param permissions Deno's flags.
+   * @param args The command's own arguments.
+   */
+  constructor(permissions: readonly string[], args: readonly string[]) {
+    this.child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", ...permissions, MAIN, ...args],
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    this.#input = this.child.stdin.getWriter();
+    this.#outputs = Promise.all([
+      collect(this.child.stdout, (text) => this.stdout += text),
+      collect(this.child.stderr, (text) => this.stderr += text),
+    ]);
+  }
+
+  /** `send` with the documented permissions. */
+  static send(remote: string, queue: string, ...args: string[]): Sendq {
+    const command = ["send", remote, "--queue", queue, ...args];
+    return new Sendq(sendPermissions(remote, queue), command);
+  }
+
+  /** `relay` with the documented permissions. */
+  static relay(listen: string, remote: string, queue: string, ...args: string[]): Sendq {
+    const command = ["relay", "--listen", listen, "--to", remote, "--queue", queue, ...args];
+    return new Sendq(relayPermissions(listen, remote, queue), command);
+  }
+
+  /** A command that works on a queue, with the documented permissions. */
+  static onQueue(command: string, queue: string, ...args: string[]): Sendq {
+    return new Sendq(queuePermissions(queue), [command, "--queue", queue, ...args]);
+  }
+
+  /** Writes to its stdin; resolves once the pipe has taken it. */
+  async write(data: string | Uint8Array): Promise<void> {
+    await this.#input.write(typeof data === "string" ? new TextEncoder().encode(data) : data);
+  }
+
+  /** Ends its stdin. */
+  async endInput(): Promise<void> {
+    await this.#input.close();
+  }
+
+  /** Waits until stderr holds this. */
+  async says(pattern: RegExp): Promise<void> {
+    await until(`${pattern} in ${this.stderr}`, () => pattern.test(this.stderr));
+  }
+
+  /** Waits for the end. Returns the exit code. */
+  async ended(): Promise<number> {
+    const { code } = await this.child.status;
+    await this.#outputs;
+    return code;
+  }
+
+  /** Gives it an input, and waits for the end. */
+  async runWith(input: string | Uint8Array): Promise<number> {
+    // Where it exits without reading, the pipe is broken.
+    await this.write(input).then(() => this.endInput()).catch(() => {});
+    return await this.ended();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    try {
+      this.child.kill("SIGKILL");
+    } catch {
+      // It has ended by itself.
+    }
+    await this.child.status;
+    await this.#outputs;
+    await this.#input.abort().catch(() => {});
+  }
+}
+
+/** The packets in a queue's file. */
+export async function packetsIn(queue: string): Promise<number> {
+  await using opened = await OutboundQueue.open(queue);
+  return opened.stats().packets;
+}
+
+async function collect(stream: ReadableStream<Uint8Array>, take: (text: string) => void) {
+  try {
+    for await (const text of stream.pipeThrough(new TextDecoderStream())) take(text);
+  } catch (error) {
+    // The test has cancelled it, to break the pipe.
+    if (!(error instanceof TypeError)) throw error;
+  }
+}
+
+/** A server on loopback that reads everything, and closes when the sender does. */
+export class Server implements AsyncDisposable {
+  readonly #listener: Deno.TcpListener;
+  readonly #connections = new Set<Deno.TcpConn>();
+  readonly #greeting: string;
+  readonly #done: Promise<void>;
+  /** What was read, over all connections. */
+  bytes: number[] = [];
+
+  constructor(options: { port?: number; greeting?: string } = {}) {
+    this.#greeting = options.greeting ?? "";
+    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: options.port ?? 0 });
+    this.#done = this.#serve();
+  }
+
+  /** A port that refuses connections, for now. */
+  static freePort(): number {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    return listener.addr.port;
+  }
+
+  /** Connections open now. */
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Says something to whoever is connected. */
+  async say(text: string): Promise<void> {
+    for (const connection of this.#connections) {
+      await connection.write(new TextEncoder().encode(text));
+    }
+  }
+
+  get remote(): string {
+    return `tcp://127.0.0.1:${this.#listener.addr.port}`;
+  }
+
+  get text(): string {
+    return new TextDecoder().decode(new Uint8Array(this.bytes));
+  }
+
+  async #serve(): Promise<void> {
+    const served: Promise<void>[] = [];
+    for await (const connection of this.#listener) served.push(this.#read(connection));
+    await Promise.all(served);
+  }
+
+  async #read(connection: Deno.TcpConn): Promise<void> {
+    this.#connections.add(connection);
+    const buffer = new Uint8Array(65536);
+    try {
+      await connection.write(new TextEncoder().encode(this.#greeting));
+      for (let n = await connection.read(buffer); n !== null; n = await connection.read(buffer)) {
+        for (let i = 0; i < n; i++) this.bytes.push(buffer[i] ?? 0);
+      }
+    } catch {
+      // Reset, or the test is over.
+    }
+    this.#connections.delete(connection);
+    connection.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    for (const connection of this.#connections) {
+      try {
+        connection.close();
+      } catch {
+        // It was closed just now.
+      }
+    }
+    await this.#done.catch(() => {});
+  }
+}

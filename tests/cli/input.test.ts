@@ -1,0 +1,224 @@
+import assert from "node:assert/strict";
+import { InputPump, type InputPumpOptions } from "../../src/input_pump.ts";
+import { BackgroundWriter } from "../../src/background_writer.ts";
+import { ClosedError, QueueFileError, type QueueFileReason } from "../../src/errors.ts";
+import { FramingError, PacketSplitter } from "../../src/framing.ts";
+import type { Clock } from "../../src/ports.ts";
+
+/** Time that passes when somebody waits for it. */
+class TestClock implements Clock {
+  #nowMs = 0;
+  readonly #timers = new Set<{ atMs: number; callback: () => void }>();
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+  wallMs(): number {
+    return this.#nowMs;
+  }
+  defer(callback: () => void): void {
+    callback();
+  }
+  setTimer(delayMs: number, callback: () => void): () => void {
+    const timer = { atMs: this.#nowMs + delayMs, callback };
+    this.#timers.add(timer);
+    return () => this.#timers.delete(timer);
+  }
+
+  /** Moves on to the next timer, once whoever sets it has had the time to. */
+  async advance(): Promise<void> {
+    await settle();
+    const [next] = [...this.#timers].sort((a, b) => a.atMs - b.atMs);
+    assert(next !== undefined, "nobody waits for anything");
+    this.#nowMs = next.atMs;
+    this.#timers.delete(next);
+    next.callback();
+    await settle();
+  }
+
+  get waiting(): number {
+    return this.#timers.size;
+  }
+}
+
+/** Lets everything happen that needs no timer. */
+function settle(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+function sourceOf(...chunks: (string | Promise<string>)[]): InputPumpOptions["source"] {
+  return {
+    async read(buffer) {
+      const chunk = await chunks.shift();
+      return chunk === undefined ? null : new TextEncoder().encodeInto(chunk, buffer).written;
+    },
+  };
+}
+
+function fileError(reason: QueueFileReason): QueueFileError {
+  return new QueueFileError(reason, "outbox.db", `Queue outbox.db: ${reason}.`);
+}
+
+function setUp(
+  source: InputPumpOptions["source"],
+  fault: (attempt: number) => Error | Promise<void> | undefined = () => undefined,
+  limits: Partial<InputPumpOptions> = {},
+) {
+  const stored: string[][] = [];
+  const troubles: string[] = [];
+  const clock = new TestClock();
+  let attempts = 0;
+  const pump = new InputPump({
+    source,
+    splitter: new PacketSplitter({ input: "lines", maxPacketBytes: 100 }),
+    store: async (packets) => {
+      const outcome = fault(++attempts);
+      if (outcome instanceof Error) throw outcome;
+      await outcome;
+      stored.push(packets.map((packet) => new TextDecoder().decode(packet)));
+    },
+    maxBatchPackets: 1000,
+    maxBatchBytes: 1000,
+    clock,
+    onTrouble: (words) => troubles.push(words),
+    ...limits,
+  });
+  return { pump, stored, troubles, clock };
+}
+
+Deno.test("what one read brings is one transaction", async () => {
+  const { pump, stored, clock } = setUp(sourceOf("a\nb\nc", "\nd"));
+  await pump.run();
+  assert.deepEqual(stored, [["a\n", "b\n"], ["c\n"], ["d\n"]]);
+  assert.deepEqual([pump.storedPackets, pump.unstoredPackets, pump.unfinishedBytes], [4, 0, 0]);
+  assert.equal(clock.waiting, 0, "a timer was left behind");
+});
+
+Deno.test("a transaction has its bounds; a large packet goes alone", async () => {
+  const lines = "a\nb\nc\nd\ne\n";
+  const few = setUp(sourceOf(lines), undefined, { maxBatchPackets: 2 });
+  await few.pump.run();
+  assert.deepEqual(few.stored.map((batch) => batch.length), [2, 2, 1]);
+  const small = setUp(sourceOf("a\nlonger than four\nb\nc\n"), undefined, { maxBatchBytes: 4 });
+  await small.pump.run();
+  assert.deepEqual(small.stored, [["a\n"], ["longer than four\n"], ["b\n", "c\n"]]);
+});
+
+Deno.test("nothing is read before the packets of the read before are on disk", async () => {
+  const gate = Promise.withResolvers<void>();
+  let reads = 0;
+  const { pump } = setUp({
+    read(buffer) {
+      buffer[0] = 10;
+      return Promise.resolve(++reads > 3 ? null : 1);
+    },
+  }, (attempt) => attempt === 2 ? gate.promise : undefined);
+  const running = pump.run();
+  await settle();
+  assert.deepEqual([reads, pump.storedPackets, pump.unstoredPackets], [2, 1, 1]);
+  gate.resolve();
+  await running;
+  assert.deepEqual([reads, pump.storedPackets], [4, 3]);
+});
+
+Deno.test("a full disk is waited out, and said once", async () => {
+  const { pump, stored, troubles, clock } = setUp(
+    sourceOf("a\n", "b\n"),
+    (attempt) => attempt <= 3 ? fileError("disk-full") : undefined,
+  );
+  const running = pump.run();
+  for (let i = 0; i < 3; i++) {
+    await clock.advance();
+    assert.equal(pump.unstoredPackets, i < 2 ? 1 : 0);
+  }
+  await running;
+  assert.deepEqual(stored, [["a\n"], ["b\n"]]);
+  assert.deepEqual(troubles, [
+    "Queue outbox.db: disk-full. Trying again every second; the producer has to wait.",
+    "the queue takes packets again",
+  ]);
+});
+
+Deno.test("a lasting fault ends the input, and what was not stored is counted", async () => {
+  const { pump, stored } = setUp(
+    sourceOf("a\n", "b\nc\n"),
+    (attempt) => attempt === 2 ? fileError("corrupt") : undefined,
+  );
+  await assert.rejects(pump.run(), { name: "QueueFileError", reason: "corrupt" });
+  assert.deepEqual(stored, [["a\n"]]);
+  assert.equal(pump.unstoredPackets, 2);
+});
+
+Deno.test("packets before a fault of the framing are stored first", async () => {
+  const { pump, stored } = setUp(sourceOf(`a\n${"x".repeat(200)}`));
+  await assert.rejects(pump.run(), FramingError);
+  assert.deepEqual(stored, [["a\n"]]);
+});
+
+Deno.test("a wait for room in the queue is said after two seconds", async () => {
+  const gate = Promise.withResolvers<void>();
+  const { pump, troubles, clock } = setUp(sourceOf("a\n"), () => gate.promise);
+  const running = pump.run();
+  await clock.advance();
+  assert.equal(clock.nowMs(), 2000);
+  assert.deepEqual(troubles, [
+    "the queue takes no more packets for now; the producer has to wait",
+  ]);
+  gate.resolve();
+  await running;
+});
+
+Deno.test("after stop, a read under way is still stored and no other is begun", async () => {
+  const late = Promise.withResolvers<string>();
+  const { pump, stored } = setUp(sourceOf("a\n", late.promise, "never read\n"));
+  const running = pump.run();
+  await settle();
+  pump.stop();
+  await pump.settled();
+  late.resolve("b\nunfinished");
+  await running;
+  assert.deepEqual(stored, [["a\n"], ["b\n"]]);
+  assert.equal(pump.unfinishedBytes, 10);
+});
+
+Deno.test("a queue that is closed meanwhile leaves a count of what it did not take", async () => {
+  const { pump, clock } = setUp(
+    sourceOf("a\n"),
+    (attempt) => attempt === 1 ? fileError("disk-full") : new ClosedError("closed"),
+  );
+  const running = pump.run();
+  running.catch(() => {});
+  await settle();
+  pump.stop();
+  const settled = pump.settled();
+  await clock.advance();
+  await settled;
+  await assert.rejects(running, ClosedError);
+  assert.equal(pump.unstoredPackets, 1);
+});
+
+Deno.test("a reader that has gone swallows the rest; one that is slow costs bounded memory", async () => {
+  const broken = new BackgroundWriter({
+    write: () => Promise.reject(new Deno.errors.BrokenPipe("gone")),
+  });
+  broken.write("a");
+  await broken.flushed();
+  assert.equal(broken.broken, true);
+  broken.write("b");
+  await broken.flushed();
+
+  const gate = Promise.withResolvers<void>();
+  let written = 0;
+  const slow = new BackgroundWriter({
+    async write(bytes) {
+      await gate.promise;
+      written += bytes.length;
+      return bytes.length;
+    },
+  });
+  for (let i = 0; i < 1000; i++) slow.write("x".repeat(1024));
+  assert.equal(slow.droppedWrites, 1000 - 256);
+  gate.resolve();
+  await slow.flushed();
+  assert.equal(written, 256 * 1024);
+});

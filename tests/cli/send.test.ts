@@ -1,0 +1,318 @@
+import assert from "node:assert/strict";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { until } from "../support/until.ts";
+import { packetsIn, sendPermissions, Sendq, Server, TempDir } from "./helpers.ts";
+
+const utf8 = new TextEncoder();
+
+function bytes(...parts: (string | number[])[]): Uint8Array {
+  return new Uint8Array(
+    parts.flatMap((part) => typeof part === "string" ? [...utf8.encode(part)] : part),
+  );
+}
+
+Deno.test("each framing arrives as it should", async (t) => {
+  const same: [string, Uint8Array][] = [
+    ["lines", bytes("one\r\ntwo\n\nthree\n")],
+    ["length16", bytes([0, 3], "a\nb", [0, 0], [0, 1], "c")],
+    ["length32", bytes([0, 0, 0, 3], "a\nb", [0, 0, 0, 1], "c")],
+    ["chunks", bytes("any\n", [0, 255, 10], "bytes")],
+  ];
+  const converted: [string, string, Uint8Array, Uint8Array][] = [
+    ["lines", "length16", bytes("one\ntwo"), bytes([0, 3], "one", [0, 3], "two")],
+    ["lines", "chunks", bytes("one\ntwo\n"), bytes("onetwo")],
+    ["length16", "lines", bytes([0, 1], "a", [0, 1], "b"), bytes("a\nb\n")],
+    ["length32", "length16", bytes([0, 0, 0, 1], "a"), bytes([0, 1], "a")],
+  ];
+  const cases: [string[], Uint8Array, Uint8Array][] = [
+    [[], bytes("the default: lines\nunterminated"), bytes("the default: lines\nunterminated\n")],
+    ...same.map(([framing, data]): [string[], Uint8Array, Uint8Array] => [
+      ["--input", framing],
+      data,
+      data,
+    ]),
+    ...converted.map(([input, output, data, wire]): [string[], Uint8Array, Uint8Array] => [
+      ["--input", input, "--output", output],
+      data,
+      wire,
+    ]),
+  ];
+  for (const [options, input, wire] of cases) {
+    await t.step(options.join(" ") || "default", async () => {
+      using dir = new TempDir();
+      await using server = new Server();
+      await using send = Sendq.send(server.remote, dir.queue, ...options);
+      assert.equal(await send.runWith(input), 0, send.stderr);
+      assert.deepEqual(new Uint8Array(server.bytes), wire);
+      assert.equal(send.stdout, "");
+      assert.equal(await packetsIn(dir.queue), 0);
+    });
+  }
+});
+
+Deno.test("20,000 lines through a pipe arrive in order", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using send = Sendq.send(server.remote, dir.queue);
+  const lines = Array.from({ length: 20_000 }, (_, i) => `packet ${i}\n`).join("");
+  assert.equal(await send.runWith(lines), 0, send.stderr);
+  assert.equal(server.text, lines);
+  assert.match(send.stderr, /done: 20,000 packets delivered/);
+});
+
+Deno.test("no input and an empty queue: done, without a connection", async () => {
+  using dir = new TempDir();
+  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  await using send = Sendq.send(remote, dir.queue);
+  assert.equal(await send.runWith(""), 0, send.stderr);
+});
+
+Deno.test("a fault of the framing: what came before is delivered, then exit 1", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using send = Sendq.send(server.remote, dir.queue, "--input", "length16");
+  assert.equal(await send.runWith(bytes([0, 2], "ok", [0, 9], "short")), 1);
+  assert.deepEqual(new Uint8Array(server.bytes), bytes([0, 2], "ok"));
+  const last = send.stderr.trimEnd().split("\n").at(-1) ?? "";
+  assert.match(
+    last,
+    / error Input byte 4: the input ended inside this packet, after 7 of 11 bytes/,
+  );
+  assert.doesNotMatch(send.stderr, /\n {4}at /, "a stack trace");
+});
+
+Deno.test("SIGTERM with the server out of reach: exit 75; the next start delivers", async () => {
+  using dir = new TempDir();
+  const port = Server.freePort();
+  const remote = `tcp://127.0.0.1:${port}`;
+  await using send = Sendq.send(remote, dir.queue, "--drain-timeout", "100ms", "--follow");
+  await send.write("one\ntwo\nthree\nunfini");
+  await send.says(/cannot connect to/);
+  await until("three packets on disk", async () => await packetsIn(dir.queue) === 3);
+  send.child.kill("SIGTERM");
+  assert.equal(await send.ended(), 75, send.stderr);
+  assert.match(send.stderr, /stopped: 3 packets kept in .*; the next start delivers them/);
+  assert.match(send.stderr, /6 B of an unfinished packet were read and are dropped/);
+
+  await using server = new Server({ port });
+  await using next = Sendq.send(remote, dir.queue);
+  assert.equal(await next.runWith("four\n"), 0, next.stderr);
+  assert.equal(server.text, "one\ntwo\nthree\nfour\n");
+});
+
+Deno.test("SIGINT while waiting for the server at the end of input: exit 75", async () => {
+  using dir = new TempDir();
+  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  await using send = Sendq.send(remote, dir.queue, "--drain-timeout", "1ms", "--verbose");
+  await send.write("one\n");
+  await send.endInput();
+  await send.says(/end of input after 1 packet/);
+  send.child.kill("SIGINT");
+  assert.equal(await send.ended(), 75, send.stderr);
+  assert.match(send.stderr, /stopped: 1 packet kept/);
+});
+
+Deno.test("SIGTERM with everything delivered: exit 0", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using send = Sendq.send(server.remote, dir.queue);
+  await send.write("one\n");
+  await until("one packet delivered", () => server.text === "one\n");
+  send.child.kill("SIGTERM");
+  assert.equal(await send.ended(), 0, send.stderr);
+});
+
+Deno.test("a second SIGINT does not wait for the drain timeout", async () => {
+  using dir = new TempDir();
+  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  await using send = Sendq.send(remote, dir.queue, "--drain-timeout", "never");
+  await send.write("one\n");
+  await send.says(/cannot connect/);
+  send.child.kill("SIGINT");
+  await send.says(/SIGINT: stopping/);
+  send.child.kill("SIGINT");
+  assert.equal(await send.ended(), 75, send.stderr);
+  assert.equal(await packetsIn(dir.queue), 1);
+});
+
+Deno.test("a full queue holds the producer back, and everything arrives in the end", async () => {
+  using dir = new TempDir();
+  const port = Server.freePort();
+  const remote = `tcp://127.0.0.1:${port}`;
+  await using send = Sendq.send(remote, dir.queue, "--max-packets", "20");
+  const lines = Array.from({ length: 50_000 }, (_, i) => `packet ${i} `.padEnd(30, "x") + "\n");
+  let written = false;
+  // The kill below breaks the pipe.
+  const writing = send.write(lines.join("")).then(() => written = true, () => {});
+  await send.says(/the queue takes no more packets for now; the producer has to wait/);
+  assert.equal(written, false, "1.5 MB went into a pipe that nobody should read");
+  assert.equal(await packetsIn(dir.queue), 20);
+  // From here on it moves 20 packets at a time; hold would make each wait a second.
+  send.child.kill("SIGKILL");
+  await send.ended();
+  await writing;
+
+  await using server = new Server({ port });
+  await using next = Sendq.send(remote, dir.queue, "--max-packets", "20", "--hold", "0s");
+  const rest = lines.slice(20, 2000).join("");
+  assert.equal(await next.runWith(rest), 0, next.stderr);
+  assert.equal(server.text, lines.slice(0, 2000).join(""));
+});
+
+Deno.test("--overflow reject: exit 1 with the count of what the queue did not take", async () => {
+  using dir = new TempDir();
+  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  await using send = Sendq.send(
+    remote,
+    dir.queue,
+    ...["--overflow", "reject", "--max-packets", "2", "--drain-timeout", "1ms"],
+  );
+  assert.equal(await send.runWith("1\n2\n3\n4\n5\n"), 1);
+  assert.match(send.stderr, /stopped: 2 packets kept/);
+  assert.match(send.stderr, /3 packets read from the pipe could not be stored: lost, unless/);
+  assert.match(send.stderr, / error The queue is full: --max-packets = 2\./);
+});
+
+Deno.test("--follow goes on after the end of input, for what other processes enqueue", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using send = Sendq.send(server.remote, dir.queue, "--follow", "--verbose");
+  await send.write("from the pipe\n");
+  await send.endInput();
+  await send.says(/end of input/);
+  await using other = await OutboundQueue.open(dir.queue);
+  await other.enqueue(bytes("from elsewhere\n"));
+  await until("both packets", () => server.text === "from the pipe\nfrom elsewhere\n");
+  send.child.kill("SIGTERM");
+  assert.equal(await send.ended(), 0, send.stderr);
+});
+
+Deno.test("--input none delivers what other processes enqueue, and leaves stdin alone", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using send = Sendq.send(server.remote, dir.queue, "--input", "none");
+  await send.write("not a packet\n");
+  await using other = await OutboundQueue.open(dir.queue);
+  await other.enqueue(bytes("no newline"));
+  await until("the packet", () => server.text === "no newline");
+  send.child.kill("SIGINT");
+  assert.equal(await send.ended(), 0, send.stderr);
+  assert.equal(server.text, "no newline");
+});
+
+Deno.test("--log-format json: every line is an object; the last has the figures", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using send = Sendq.send(
+    server.remote,
+    dir.queue,
+    ...["--log-format", "json", "--status-interval", "10ms", "--verbose"],
+  );
+  await send.write("one\ntwo\n");
+  await send.says(/"drainedPackets":2/);
+  await send.endInput();
+  assert.equal(await send.ended(), 0, send.stderr);
+  const lines = send.stderr.trimEnd().split("\n").map((line) => JSON.parse(line));
+  for (const { time, level, message } of lines) {
+    assert.equal(new Date(time).toISOString(), time);
+    assert(["debug", "info", "warn", "error"].includes(level));
+    assert.equal(typeof message, "string");
+  }
+  const { message, state, drainedPackets, queuedPackets, connections } = lines.at(-1);
+  assert.deepEqual(
+    { message, state, drainedPackets, queuedPackets, connections },
+    {
+      message: "done: 2 packets delivered",
+      state: "closed",
+      drainedPackets: 2,
+      queuedPackets: 0,
+      connections: 1,
+    },
+  );
+});
+
+Deno.test("--quiet says nothing when all is well; text lines have no colours in a pipe", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using quiet = Sendq.send(server.remote, dir.queue, "--quiet");
+  assert.equal(await quiet.runWith("one\n"), 0);
+  assert.equal(quiet.stderr, "");
+  await using text = Sendq.send(server.remote, dir.queue, "--verbose");
+  assert.equal(await text.runWith("two\n"), 0);
+  for (const line of text.stderr.trimEnd().split("\n")) {
+    assert.match(line, /^\d{4}-\d\d-\d\dT[\d:.]+Z (debug|info |warn |error) \P{Cc}+$/u);
+  }
+});
+
+Deno.test("--received stdout passes on what the server sends; discard does not", async (t) => {
+  for (const [where, expected] of [["stdout", "hello\n"], ["discard", ""]]) {
+    await t.step(`${where}`, async () => {
+      using dir = new TempDir();
+      await using server = new Server({ greeting: "hello\n" });
+      await using send = Sendq.send(server.remote, dir.queue, "--received", `${where}`);
+      await send.write("one\n");
+      await until("the packet", () => server.text === "one\n");
+      await until("the greeting", () => send.stdout === expected);
+      await send.endInput();
+      assert.equal(await send.ended(), 0, send.stderr);
+      assert.equal(send.stdout, expected);
+    });
+  }
+});
+
+Deno.test("broken pipes behind stdout and stderr cost no packet", async () => {
+  using dir = new TempDir();
+  await using server = new Server({ greeting: "x".repeat(1000) });
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "--quiet", ...sendPermissions(server.remote, dir.queue)],
+      new URL("../../src/cli/main.ts", import.meta.url).pathname,
+      ...["send", server.remote, "-q", dir.queue, "--received", "stdout", "--verbose"],
+    ],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  await child.stdout.cancel();
+  await child.stderr.cancel();
+  const input = child.stdin.getWriter();
+  await input.write(bytes("one\n"));
+  await until("the first packet", () => server.text === "one\n");
+  await input.write(bytes("two\n"));
+  await input.close();
+  const { code } = await child.status;
+  assert.equal(code, 0);
+  assert.equal(server.text, "one\ntwo\n");
+});
+
+Deno.test("a queue that another sender has: exit 1 naming the process", async () => {
+  using dir = new TempDir();
+  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  await using first = Sendq.send(remote, dir.queue);
+  await first.write("one\n");
+  await first.says(/cannot connect/);
+  await using second = Sendq.send(remote, dir.queue);
+  assert.equal(await second.runWith("two\n"), 1);
+  assert.match(second.stderr, new RegExp(`already has a sender \\(process ${first.child.pid}\\)`));
+});
+
+Deno.test("a file that is no queue: exit 1, and it stays as it is", async () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(dir.queue, "a letter to my aunt, long enough to look like something else");
+  const before = Deno.readTextFileSync(dir.queue);
+  await using send = Sendq.send("tcp://127.0.0.1:4000", dir.queue);
+  assert.equal(await send.runWith("one\n"), 1);
+  assert.match(send.stderr, / error Queue .*outbox\.db: .* Choose another path/);
+  assert.equal(send.stderr.trimEnd().split("\n").length, 1);
+  assert.equal(Deno.readTextFileSync(dir.queue), before);
+});
+
+Deno.test("a socket option that the kernel refuses: exit 1, and the packets are kept", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  await using send = Sendq.send(server.remote, dir.queue, "--congestion", "nonesuch");
+  assert.equal(await send.runWith("one\n"), 1, send.stderr);
+  assert.match(send.stderr, /The kernel refused socket option --congestion = nonesuch/);
+  assert.match(send.stderr, /1 packet kept/);
+  assert.equal(await packetsIn(dir.queue), 1);
+});

@@ -1,0 +1,92 @@
+import assert from "node:assert/strict";
+import { stripVTControlCharacters } from "node:util";
+import { until } from "../support/until.ts";
+import { sendPermissions, Server, TempDir } from "./helpers.ts";
+
+const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+const CTRL_C = "\x03";
+const CTRL_D = "\x04";
+const COLOR = "\x1b[32m";
+
+/** util-linux's `script` gives the command a terminal of its own. */
+const missing = await new Deno.Command("script", { args: ["--version"] }).output()
+  .then(({ success }) => success ? "" : "failed", () => "is not installed");
+const ignored = missing === "" ? "" : ` (left out: the program "script" ${missing})`;
+
+interface Terminal {
+  readonly server: Server;
+  screen(): string;
+  type(text: string): Promise<void>;
+}
+
+async function onTerminal(
+  options: { readonly env?: Record<string, string>; readonly args?: readonly string[] },
+  use: (terminal: Terminal) => Promise<void>,
+): Promise<{ readonly screen: string; readonly code: number }> {
+  using dir = new TempDir();
+  await using server = new Server();
+  const command = [
+    ...[Deno.execPath(), "run", "--quiet", ...sendPermissions(server.remote, dir.queue), MAIN],
+    ...["send", server.remote, "-q", dir.queue, ...options.args ?? []],
+  ].map((word) => `'${word}'`).join(" ");
+  await using process = new Deno.Command("script", {
+    args: ["-qefc", `stty cols 150; exec ${command}`, "/dev/null"],
+    env: { TERM: "xterm", SHELL: "/bin/sh", ...options.env },
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  let screen = "";
+  const read = (async () => {
+    for await (const text of process.stdout.pipeThrough(new TextDecoderStream())) screen += text;
+  })();
+  const keyboard = process.stdin.getWriter();
+  const type = (text: string) => keyboard.write(new TextEncoder().encode(text));
+  await use({ server, screen: () => screen, type });
+  const { code } = await process.status;
+  await read;
+  await keyboard.close().catch(() => {});
+  return { screen, code };
+}
+
+Deno.test({
+  name: `on a terminal there is a live line, in colours, that goes away at the end${ignored}`,
+  ignore: ignored !== "",
+  fn: async () => {
+    const { screen, code } = await onTerminal({}, async ({ server, screen, type }) => {
+      await type("one\n");
+      await until("the packet", () => server.text === "one\n");
+      await until(
+        "the live line",
+        () =>
+          /connected · queued 1 packet, 4 B \(0 in flight, 1 held\) · drained 1 · \d+\/s/
+            .test(stripVTControlCharacters(screen())),
+      );
+      await until("an empty queue", () => /queued 0 packets/.test(screen()));
+      await type(CTRL_D);
+    });
+    assert.equal(code, 0, screen);
+    assert(screen.includes(COLOR));
+    const last = screen.slice(screen.lastIndexOf("\x1b[2K"));
+    assert.doesNotMatch(last, /queued/);
+    assert.match(last, /done: 1 packet delivered/);
+  },
+});
+
+Deno.test({
+  name: `NO_COLOR takes the colours away; Ctrl-C stops${ignored}`,
+  ignore: ignored !== "",
+  fn: async () => {
+    const { screen, code } = await onTerminal(
+      { env: { NO_COLOR: "1" }, args: ["--follow"] },
+      async ({ server, screen, type }) => {
+        await type("one\n");
+        await until("the packet", () => server.text === "one\n");
+        await until("the live line", () => /drained 1 /.test(screen()));
+        await type(CTRL_C);
+      },
+    );
+    assert.equal(code, 0, screen);
+    assert.match(screen, /SIGINT: stopping/);
+    assert.equal(screen.replaceAll("\x1b[2K", "").includes("\x1b["), false, "a colour");
+  },
+});

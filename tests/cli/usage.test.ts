@@ -1,0 +1,135 @@
+import assert from "node:assert/strict";
+import denoJson from "../../deno.json" with { type: "json" };
+import { LIBC, sendPermissions, Sendq, Server, TempDir } from "./helpers.ts";
+
+const REMOTE = "tcp://127.0.0.1:4000";
+
+async function run(args: string[], permissions: string[] = []) {
+  await using command = new Sendq(permissions, args);
+  const code = await command.runWith("");
+  return { code, out: command.stdout, err: command.stderr };
+}
+
+Deno.test("what is wrong on the command line is one line, a hint, and exit 2", async (t) => {
+  const send = ["send", REMOTE, "--queue", "q.db"];
+  const cases: [string[], RegExp][] = [
+    [["sendd"], /^unknown command 'sendd' \(Did you mean send\?\)$/],
+    [["--bogus"], /^unknown option '--bogus'/],
+    [["send"], /^required option '-q, --queue <file>' not specified$/],
+    [["send", "--queue", "q.db"], /^missing required argument 'remote'$/],
+    [["send", "legacy:4000", "-q", "q.db"], /"legacy:4000" .*expected tcp:\/\/HOST:PORT/],
+    [["send", "tcp://legacy", "-q", "q.db"], /"tcp:\/\/legacy" has no usable port/],
+    [["send", "http://legacy:80", "-q", "q.db"], /has scheme http, sendq speaks tcp only/],
+    [[...send, "more"], /^too many arguments/],
+    [[...send, "--holdd", "1s"], /^unknown option '--holdd' \(Did you mean --hold\?\)$/],
+    [[...send, "--hold"], /^option '--hold <time>' argument missing$/],
+    [[...send, "--hold", "3"], /'--hold <time>' argument '3' is invalid\. Expected a duration/],
+    [[...send, "--max-in-flight", "lots"], /argument 'lots' is invalid\. Expected a size/],
+    [[...send, "--max-packets", "-1"], /Expected a whole number|argument missing/],
+    [[...send, "--input", "xml"], /argument 'xml' is invalid\. Allowed choices are lines,/],
+    [[...send, "--input", "none", "--output", "lines"], /^--output needs an input/],
+    [[...send, "--no-keepalive", "--keepalive-idle", "1s"], /^--no-keepalive cannot be combined/],
+    [[...send, "--verbose", "--quiet"], /^--verbose and --quiet cannot be combined$/],
+  ];
+  for (const [args, expected] of cases) {
+    await t.step(args.join(" "), async () => {
+      const { code, out, err } = await run(args);
+      const [message = "", usage = "", ...rest] = err.split("\n");
+      assert.equal(code, 2, err);
+      assert.equal(out, "");
+      assert.match(message, /^sendq: /);
+      assert.match(message.slice("sendq: ".length), expected);
+      assert.match(usage, /^Usage: sendq .*; see sendq .*help$/);
+      assert.deepEqual(rest, [""]);
+    });
+  }
+});
+
+Deno.test("values that the library finds out of range are named by their flags", async (t) => {
+  using dir = new TempDir();
+  const cases: [string[], RegExp][] = [
+    [
+      ["--stall-timeout", "1ms"],
+      /^sendq: --stall-timeout in milliseconds must be 100 or more, got 1\n/,
+    ],
+    [["--max-packets", "0"], /^sendq: --max-packets must be an integer from 1/],
+    [["--rto-max", "1ms"], /^sendq: --rto-max in milliseconds must be a whole number from 1000/],
+    [["--tos", "3"], /^sendq: --tos must be a multiple of 4/],
+    [["--congestion", "no good"], /^sendq: --congestion must be a name/],
+    [["--max-packet-bytes", "1"], /^sendq: --max-packet-bytes must be more than the 1 bytes/],
+  ];
+  for (const [args, expected] of cases) {
+    await t.step(args.join(" "), async () => {
+      const { code, err } = await run(
+        ["send", REMOTE, "-q", dir.queue, ...args],
+        sendPermissions(REMOTE, dir.queue),
+      );
+      assert.match(err, expected);
+      assert.equal(code, 2);
+      assert.equal(err.split("\n").length, 3);
+    });
+  }
+});
+
+Deno.test("help goes to stdout, needs no permission, and has an example", async () => {
+  const general = await run([]);
+  assert.deepEqual([general.code, general.err], [0, ""]);
+  assert.match(general.out, /^Usage: sendq \[options\] \[command\]\n/);
+  assert.match(general.out, /\n {2}send \[options\] <remote> {2}deliver packets/);
+  assert.match(general.out, /producer \| sendq send tcp:\/\//);
+  assert.deepEqual(await run(["help"]), general);
+  assert.deepEqual(await run(["--help"]), general);
+
+  const send = await run(["send", "--help"]);
+  assert.deepEqual([send.code, send.err], [0, ""]);
+  assert.deepEqual(await run(["help", "send"]), send);
+  const groups = [...send.out.matchAll(/^(\w+):$/gm)].map(([, name]) => name);
+  assert.deepEqual(groups, [
+    ...["Arguments", "Packets", "Queue", "Delivery", "Socket", "Output", "Other", "Examples"],
+  ]);
+  assert.match(
+    send.out,
+    /\n {4}producer \| sendq send tcp:\/\/192\.0\.2\.7:4000 --queue outbox\.db\n/,
+  );
+  for (const code of [0, 1, 2, 75, 77]) assert.match(send.out, new RegExp(`\n  ${code} +\\w`));
+  assert.deepEqual(send.out.split("\n").filter((line) => line.length > 92), []);
+});
+
+Deno.test("--version prints the version", async () => {
+  assert.deepEqual(await run(["--version"]), { code: 0, out: `${denoJson.version}\n`, err: "" });
+});
+
+Deno.test("missing permissions are named all at once; with them it runs", async () => {
+  using dir = new TempDir();
+  await using server = new Server();
+  const args = ["send", server.remote, "--queue", dir.queue];
+  const { code, out, err } = await run(args);
+  assert.equal(code, 77);
+  assert.equal(out, "");
+  assert.match(err, /^sendq: not permitted here; add to "deno run" what is missing: --allow-\S+/);
+  assert.equal(err.split("\n").length, 2, "more than one line");
+  const flags = err.trim().split(" ").filter((word) => word.startsWith("--allow-"))
+    // Without the right to look, Debian's path is proposed.
+    .map((flag) => flag.startsWith("--allow-ffi=") ? `--allow-ffi=${LIBC}` : flag);
+  assert.deepEqual(flags, sendPermissions(server.remote, dir.queue));
+
+  await using again = new Sendq(flags, args);
+  assert.equal(await again.runWith("now it runs\n"), 0, again.stderr);
+  assert.equal(server.text, "now it runs\n");
+});
+
+Deno.test("each permission that is missing is named alone", async (t) => {
+  using dir = new TempDir();
+  const all = sendPermissions(REMOTE, dir.queue);
+  for (const missing of all) {
+    await t.step(missing, async () => {
+      const { code, err } = await run(
+        ["send", REMOTE, "--queue", dir.queue],
+        all.filter((flag) => flag !== missing),
+      );
+      assert.equal(code, 77);
+      const named = err.trim().split(" ").filter((word) => word.startsWith("--allow-"));
+      assert.deepEqual(named.map((flag) => flag.split("=")[0]), [missing.split("=")[0]]);
+    });
+  }
+});

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { InvalidArgumentError } from "commander";
+import { inFlags } from "../../src/cli/exit_code.ts";
+import {
+  formatBytes,
+  formatPackets,
+  parseCount,
+  parseDuration,
+  parseDurationOrNever,
+  parseRemoteArgument,
+  parseSize,
+} from "../../src/cli/values.ts";
+
+Deno.test("durations carry a unit", () => {
+  const read = ["500ms", "3s", "1.5s", "2m", "1h", "1d", "0s"].map(parseDuration);
+  assert.deepEqual(read, [500, 3000, 1500, 120_000, 3_600_000, 86_400_000, 0]);
+  for (const text of ["3", "", "s", "3 s", "-3s", "3S", "3sec", "1e3s", "never", "3s4", ".5s"]) {
+    assert.throws(() => parseDuration(text), InvalidArgumentError, text);
+  }
+  assert.equal(parseDurationOrNever("never"), Infinity);
+  assert.equal(parseDurationOrNever("1s"), 1000);
+});
+
+Deno.test("sizes may carry a unit", () => {
+  const read = ["4096", "1B", "64kB", "64KB", "64KiB", "1.5MiB", "1GiB", "2MB"].map(parseSize);
+  assert.deepEqual(read, [4096, 1, 64_000, 64_000, 65_536, 1_572_864, 2 ** 30, 2_000_000]);
+  for (const text of ["", "k", "64k", "64 KiB", "-1", "1.5", "0.3KiB", "1TiBB", "Infinity"]) {
+    assert.throws(() => parseSize(text), InvalidArgumentError, text);
+  }
+});
+
+Deno.test("counts are whole numbers", () => {
+  assert.deepEqual(["0", "10", "10_000_000", "0x20"].map(parseCount), [0, 10, 10_000_000, 32]);
+  for (const text of ["", "-1", "1.5", "1e3", "_1", "1__0", "0x", "9".repeat(20)]) {
+    assert.throws(() => parseCount(text), InvalidArgumentError, text);
+  }
+});
+
+Deno.test("remotes are tcp URLs", () => {
+  assert.deepEqual(parseRemoteArgument("tcp://[::1]:4000"), { hostname: "::1", port: 4000 });
+  for (const text of ["legacy:4000", "http://legacy:80", "tcp://legacy", "tcp://legacy:4000/x"]) {
+    assert.throws(() => parseRemoteArgument(text), InvalidArgumentError, text);
+  }
+});
+
+Deno.test("figures for people", () => {
+  assert.deepEqual([0, 1023, 1024, 1_572_864, 2 ** 41].map(formatBytes), [
+    ...["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "2048.0 GiB"],
+  ]);
+  assert.deepEqual([0, 1, 1234].map(formatPackets), ["0 packets", "1 packet", "1,234 packets"]);
+});
+
+Deno.test("messages of the library name the flags of the command", () => {
+  assert.equal(
+    inFlags("stallTimeoutMs must be 100 or more, got 1"),
+    "--stall-timeout in milliseconds must be 100 or more, got 1",
+  );
+  assert.equal(
+    inFlags("Socket option keepAlive.idleMs must be a whole number from 1 to 9: 0."),
+    "--keepalive-idle in milliseconds must be a whole number from 1 to 9: 0.",
+  );
+  assert.equal(
+    inFlags("The kernel refused socket option congestion = x: it is not loaded."),
+    "The kernel refused socket option --congestion = x: it is not loaded.",
+  );
+  assert.equal(
+    inFlags(`raise maxPackets, or choose overflow "wait"`),
+    `raise --max-packets, or choose --overflow "wait"`,
+  );
+});
