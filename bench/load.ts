@@ -1,0 +1,201 @@
+// deno-lint-ignore-file no-console
+/**
+ * One load on one Sender, in a process of its own: enqueuers that each await
+ * every packet, or packets at a steady rate. Prints one line of JSON.
+ *
+ * ```sh
+ * deno run -A bench/load.ts '{"port":4000,"enqueuers":100,"packetBytes":100}'
+ * ```
+ *
+ * @module
+ */
+
+import { cpuUsage } from "node:process";
+import { OutboundQueue } from "../src/queue/queue.ts";
+import type { SqliteDatabase, SqliteDriver } from "../src/queue/driver.ts";
+import { nodeSqlite } from "../src/queue/node_sqlite.ts";
+import type { QueueOptions } from "../src/queue/options.ts";
+import { Sender } from "../src/sender.ts";
+import { monotonicMs } from "./clock.ts";
+import { PacketMaker } from "./packet.ts";
+import { type Quantiles, quantiles } from "./statistics.ts";
+
+/** What to do. */
+export interface LoadOptions {
+  readonly port: number;
+  readonly hostname?: string;
+  readonly packetBytes: number;
+  /** How many await each of their packets; 0 with a rate. */
+  readonly enqueuers: number;
+  /** Packets a second, whether they are stored yet or not. */
+  readonly packetsPerSecond?: number;
+  readonly queueOptions?: Pick<QueueOptions, "durability">;
+  readonly maxInFlightBytes?: number;
+  /** Above the hold time, so that removals have begun. @default {1500} */
+  readonly warmUpMs?: number;
+  /** @default {2000} */
+  readonly measureMs?: number;
+  /** Packets that are in the file before the sender starts. */
+  readonly backlog?: number;
+}
+
+/** What came of it. */
+export interface LoadReport {
+  /** Packets a second that were stored, received and confirmed, and taken off the disk: the least. */
+  readonly packetsPerSecond: number;
+  readonly enqueuedPerSecond: number;
+  readonly drainedPerSecond: number;
+  readonly removedPerSecond: number;
+  /** From the call of enqueue to its answer, in milliseconds. */
+  readonly storedMs: Quantiles | undefined;
+  /** How late a timer of 1 ms fired meanwhile. */
+  readonly timerLateMs: Quantiles;
+  readonly rssBytes: number;
+  /** CPU seconds of this process for a million packets. */
+  readonly cpuSecondsPerMillion: number;
+  readonly commitsPerPacket: number;
+  readonly packetsPerCommit: number;
+  /** Enqueued in all, for the comparison with what the sink received. */
+  readonly enqueued: number;
+  readonly redelivered: number;
+}
+
+/** Of every so many enqueuers, one notes when the answers come. */
+const SAMPLE_EVERY = 16;
+
+/** node:sqlite, with its commits counted. */
+class CountingDriver implements SqliteDriver {
+  readonly name = nodeSqlite.name;
+  commits = 0;
+
+  open(path: string, options: Parameters<SqliteDriver["open"]>[1]): SqliteDatabase {
+    const database = nodeSqlite.open(path, options);
+    return {
+      prepare: (sql: string) => {
+        const statement = database.prepare(sql);
+        if (sql !== "COMMIT") return statement;
+        return {
+          run: (params: Parameters<typeof statement.run>[0]) => {
+            this.commits++;
+            statement.run(params);
+          },
+          all: statement.all.bind(statement),
+        };
+      },
+      close: () => database.close(),
+    };
+  }
+}
+
+/** Runs the load. */
+export async function run(options: LoadOptions): Promise<LoadReport> {
+  const { port, hostname = "127.0.0.1", warmUpMs = 1500, measureMs = 2000 } = options;
+  const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
+  const driver = new CountingDriver();
+  const queue = await OutboundQueue.open(`${directory}/outbox.db`, {
+    driver,
+    ...options.queueOptions,
+  });
+  const maker = new PacketMaker(options.packetBytes);
+  try {
+    const sender = await Sender.open({
+      queue,
+      remote: { hostname, port },
+      ...(options.maxInFlightBytes === undefined
+        ? {}
+        : { maxInFlightBytes: options.maxInFlightBytes }),
+    });
+    const stored: number[] = [];
+    let going = true;
+    let enqueued = 0;
+    const sampled = async (): Promise<void> => {
+      const atMs = monotonicMs();
+      await sender.enqueue(maker.next(atMs));
+      enqueued++;
+      stored.push(monotonicMs() - atMs);
+    };
+    const producers = Array.from({ length: options.enqueuers }, async (_, i) => {
+      if (i % SAMPLE_EVERY === 0) { while (going) await sampled(); }
+      else {while (going) {
+          await sender.enqueue(maker.next());
+          enqueued++;
+        }}
+    });
+    const { packetsPerSecond } = options;
+    const paced = new Set<Promise<void>>();
+    const startMs = performance.now();
+    const pacer = packetsPerSecond === undefined ? undefined : setInterval(() => {
+      const due = Math.floor((performance.now() - startMs) * packetsPerSecond / 1000);
+      while (maker.made < due) {
+        const promise: Promise<void> = sampled().finally(() => paced.delete(promise));
+        paced.add(promise);
+      }
+    }, 1);
+
+    const late: number[] = [];
+    let watching = false;
+    const watch = (dueMs: number) => {
+      const nowMs = performance.now();
+      if (watching) late.push(Math.max(0, nowMs - dueMs));
+      if (going) setTimeout(watch, 1, nowMs + 1);
+    };
+    watch(performance.now());
+
+    const marks = () => ({
+      enqueued,
+      drained: sender.stats().drainedPackets,
+      removed: queue.removedThroughId,
+    });
+    await sleep(warmUpMs);
+    stored.length = 0;
+    watching = true;
+    const before = {
+      atMs: performance.now(),
+      ...marks(),
+      cpu: cpuUsage(),
+      commits: driver.commits,
+    };
+    await sleep(measureMs);
+    const after = { atMs: performance.now(), ...marks(), commits: driver.commits };
+    const cpu = cpuUsage(before.cpu);
+    const rssBytes = Deno.memoryUsage().rss;
+    watching = going = false;
+    clearInterval(pacer);
+    await Promise.all([...producers, ...paced]);
+    await sender.close({ drainMs: 30_000 });
+    const left = queue.stats().packets;
+    if (left > 0) throw new Error(`${left} packets were not delivered`);
+
+    const seconds = (after.atMs - before.atMs) / 1000;
+    const rate = (what: "enqueued" | "drained" | "removed") =>
+      (after[what] - before[what]) / seconds;
+    const packets = after.enqueued - before.enqueued;
+    const commits = after.commits - before.commits;
+    return {
+      packetsPerSecond: Math.min(rate("enqueued"), rate("drained"), rate("removed")),
+      enqueuedPerSecond: rate("enqueued"),
+      drainedPerSecond: rate("drained"),
+      removedPerSecond: rate("removed"),
+      storedMs: stored.length === 0 ? undefined : quantiles(stored),
+      timerLateMs: quantiles(late),
+      rssBytes,
+      cpuSecondsPerMillion: (cpu.user + cpu.system) / packets,
+      commitsPerPacket: commits / packets,
+      packetsPerCommit: packets / commits,
+      enqueued: maker.made,
+      redelivered: sender.stats().redeliveredPackets,
+    };
+  } finally {
+    await queue.close();
+    Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+if (import.meta.main) {
+  const report = await run(JSON.parse(Deno.args[0] ?? "{}"));
+  console.log(JSON.stringify(report));
+}

@@ -1,0 +1,404 @@
+// deno-lint-ignore-file no-console
+/**
+ * The benchmark: `deno task bench [--json] [--quick] [SECTION…]`.
+ *
+ * Every figure stands beside one that was measured in the same round, in turn
+ * with it, so that a slow or a busy machine slows both. What counts is the
+ * ratio: median of the rounds, with the least and the largest.
+ *
+ * Sections: throughput, latency, backlog, path, many. Each program runs in a
+ * process of its own, with everything on as users get it.
+ *
+ * @module
+ */
+
+import { networkAvailable, TestNetwork } from "../lab/network.ts";
+import type { BacklogOptions, BacklogReport } from "./backlog.ts";
+import type { FloorOptions, FloorReport } from "./floor.ts";
+import type { LoadOptions, LoadReport } from "./load.ts";
+import type { ManyOptions, ManyReport } from "./many.ts";
+import { runProgram, Sink } from "./programs.ts";
+import { type Spread, spread } from "./statistics.ts";
+
+/** One line of the table. */
+interface Figure {
+  readonly section: string;
+  readonly name: string;
+  readonly unit: string;
+  readonly value: Spread;
+  /** What it is held against, measured in the same round. */
+  readonly against?: string;
+  readonly ratio?: Spread;
+  readonly target?: string;
+}
+
+/** One reading in one round. */
+interface Reading {
+  readonly name: string;
+  readonly unit: string;
+  readonly value: number;
+  readonly against?: { readonly name: string; readonly value: number };
+  readonly target?: string;
+}
+
+type Section = (quick: boolean) => AsyncGenerator<Reading>;
+
+/** Sections by name; each yields the readings of one round. */
+const SECTIONS: Record<string, Section> = { throughput, latency, backlog, path, many };
+
+const floor = async (options: FloorOptions): Promise<number> =>
+  (await runProgram<FloorReport>("floor.ts", options)).value;
+
+/** A load beside a sink, with what the sink received checked against it. */
+async function load(
+  options: Omit<LoadOptions, "port">,
+  latency = false,
+): Promise<LoadReport & { received: { p50: number; p99: number; p999: number } | undefined }> {
+  await using sink = await Sink.start({ packetBytes: options.packetBytes, latency });
+  const report = await runProgram<LoadReport>("load.ts", { ...options, port: sink.port });
+  const { packets, missing, repeated, latencyMs } = await sink.report();
+  if (packets !== report.enqueued || missing > 0 || repeated > report.redelivered) {
+    throw new Error(
+      `${report.enqueued} packets were enqueued, ${packets} received, ${missing} missing, ` +
+        `${repeated} repeated: this is no benchmark result but a bug`,
+    );
+  }
+  return { ...report, received: latencyMs };
+}
+
+const KIB = 1024;
+
+async function* throughput(quick: boolean): AsyncGenerator<Reading> {
+  const sizes = quick ? [100] : [100, KIB, 16 * KIB, 256 * KIB];
+  const crowds = quick ? [100, 10_000] : [1, 100, 10_000];
+  const syncMs = await floor({ what: "sync" });
+  yield { name: "fdatasync of 4 KiB", unit: "ms", value: syncMs };
+  if (!quick) {
+    await using sink = await Sink.start({ packetBytes: 64 * KIB });
+    yield {
+      name: "loopback TCP, 64 KiB writes",
+      unit: "MB/s",
+      value: await floor({ what: "tcp", port: sink.port }) / 1e6,
+    };
+  }
+  for (
+    const durability of quick ? ["power-loss" as const] : ["power-loss", "process-crash"] as const
+  ) {
+    for (const packetBytes of sizes) {
+      for (const enqueuers of crowds) {
+        // 10,000 large packets under way are a gigabyte of memory and no news.
+        if (packetBytes * enqueuers > 200e6) continue;
+        const ours = await load({ packetBytes, enqueuers, queueOptions: { durability } });
+        const rows = await floor({
+          what: "rows",
+          batch: Math.max(1, Math.round(ours.packetsPerCommit)),
+          packetBytes,
+          durability,
+        });
+        const name = `${durability}, ${sizeName(packetBytes)}, ${enqueuers} enqueuers`;
+        const goal = packetBytes > 100 || enqueuers === 1
+          ? ""
+          : enqueuers === 100
+          ? " and ≥ 250,000/s"
+          : " and ≥ 500,000/s";
+        yield {
+          name,
+          unit: "packets/s",
+          value: ours.packetsPerSecond,
+          against: { name: "raw SQLite rows", value: rows },
+          ...(durability === "power-loss" ? { target: `≥ 0.8${goal}` } : {}),
+        };
+        if (ours.storedMs !== undefined && durability === "power-loss") {
+          yield {
+            name: `${name}: enqueue→durable p50`,
+            unit: "ms",
+            value: ours.storedMs.p50,
+            against: { name: "fdatasync", value: syncMs },
+            ...(enqueuers === 1 && packetBytes === 100 ? { target: "≤ 1.5" } : {}),
+          };
+        }
+        if (packetBytes !== 100) continue;
+        yield {
+          name: `${name}: 1-ms timer late p99`,
+          unit: "ms",
+          value: ours.timerLateMs.p99,
+          ...(enqueuers === 100 ? { target: "≤ 5 ms" } : {}),
+        };
+        yield { name: `${name}: memory`, unit: "MB", value: ours.rssBytes / 1e6 };
+        yield { name: `${name}: CPU per million`, unit: "s", value: ours.cpuSecondsPerMillion };
+        yield { name: `${name}: commits per packet`, unit: "", value: ours.commitsPerPacket };
+      }
+    }
+  }
+}
+
+async function* latency(): AsyncGenerator<Reading> {
+  for (const packetsPerSecond of [1000, 10_000]) {
+    const syncMs = await floor({ what: "sync" });
+    const ours = await load({
+      packetBytes: 100,
+      enqueuers: 0,
+      packetsPerSecond,
+      measureMs: 4000,
+    }, true);
+    const against = { name: "fdatasync p50", value: syncMs };
+    for (
+      const [what, quantiles] of [["durable", ours.storedMs], ["received", ours.received]] as const
+    ) {
+      if (quantiles === undefined) throw new Error(`no latency of enqueue→${what} was noted`);
+      for (const part of ["p50", "p99", "p999"] as const) {
+        const goal = what === "received" && part === "p99" && packetsPerSecond === 10_000;
+        yield {
+          name: `${packetsPerSecond}/s: enqueue→${what} ${part}`,
+          unit: "ms",
+          value: quantiles[part],
+          against,
+          ...(goal ? { target: "≤ 5 ms" } : {}),
+        };
+      }
+    }
+  }
+}
+
+async function* backlog(): AsyncGenerator<Reading> {
+  const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
+  const packetBytes = 100;
+  const step = (options: Omit<BacklogOptions, "packetBytes" | "packets"> & { packets?: number }) =>
+    runProgram<BacklogReport>("backlog.ts", { packetBytes, packets: 0, ...options });
+  try {
+    const path = `${directory}/million.db`;
+    for (const enqueuers of [0, 100]) {
+      const filled = await step({ what: "fill", path, packets: 1e6 });
+      const rows = await floor({ what: "rows", batch: 1000, packetBytes });
+      await using sink = await Sink.start({ packetBytes });
+      const drained = await step({ what: "drain", path, port: sink.port, enqueuers });
+      const { missing } = await sink.report();
+      if (missing > 0) throw new Error(`${missing} packets of the backlog are missing`);
+      const name = enqueuers === 0 ? "a million drained" : "the same, 100 enqueuers meanwhile";
+      const against = { name: "raw SQLite rows, 1000 a batch", value: rows };
+      yield {
+        name,
+        unit: "packets/s",
+        value: drained.packetsPerSecond,
+        against,
+        ...(enqueuers === 0 ? { target: "≥ 500,000/s" } : {}),
+      };
+      if (enqueuers > 0) {
+        yield {
+          name: `${name}: enqueued`,
+          unit: "packets/s",
+          value: drained.enqueuedPerSecond,
+          against,
+        };
+        continue;
+      }
+      yield {
+        name: "a million stored by enqueueMany",
+        unit: "packets/s",
+        value: filled.packetsPerSecond,
+        against,
+      };
+      yield {
+        name: "bytes on disk for 100 bytes",
+        unit: "B",
+        value: filled.fileBytes / 1e6,
+        target: "≤ 130",
+      };
+      yield {
+        name: "file after the drain",
+        unit: "MB",
+        value: drained.fileBytes / 1e6,
+        target: "small",
+      };
+    }
+    const large = `${directory}/ten-million.db`;
+    await step({ what: "fill", path: large, packets: 1e7 });
+    const opened = await step({ what: "open", path: large });
+    yield { name: "10 million on disk: open", unit: "ms", value: opened.ms, target: "≤ 100 ms" };
+    await using sink = await Sink.start({ packetBytes });
+    const drained = await step({ what: "drain", path: large, port: sink.port });
+    yield {
+      name: "10 million on disk: memory while draining",
+      unit: "MB",
+      value: drained.rssBytes / 1e6,
+      target: "≤ 150",
+    };
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+async function* path(): AsyncGenerator<Reading> {
+  const available = await networkAvailable();
+  if (!available.ok) {
+    console.error(`path: skipped, ${available.reason}`);
+    return;
+  }
+  const packetBytes = KIB;
+  const windowBytes = 256 * KIB;
+  for (
+    const line of [{ roundTripMs: 1 }, { roundTripMs: 40 }, { roundTripMs: 100 }, {
+      kbitPerSecond: 20_000,
+    }]
+  ) {
+    await using network = await TestNetwork.create();
+    let capacityBytes: number;
+    let words: string;
+    if (line.kbitPerSecond === undefined) {
+      await network.delay({ roundTripMs: line.roundTripMs });
+      capacityBytes = windowBytes / line.roundTripMs * 1000;
+      words = `RTT ${line.roundTripMs} ms`;
+    } else {
+      await network.slowLink({ kbitPerSecond: line.kbitPerSecond, queueBytes: 100_000 });
+      capacityBytes = line.kbitPerSecond * 1000 / 8;
+      words = `${line.kbitPerSecond / 1000} Mbit/s`;
+    }
+    const hostname = network.serverAddress;
+    const at = { hostname, spawn: network.spawnerIn("sender") };
+    const sinkOptions = { packetBytes, hostname };
+    await using rawSink = await Sink.start(sinkOptions, network.spawnerIn("server"));
+    const raw = await runProgram<FloorReport>(
+      "floor.ts",
+      { what: "tcp", hostname, port: rawSink.port, measureMs: 3000 },
+      at.spawn,
+    );
+    await using sink = await Sink.start(sinkOptions, network.spawnerIn("server"));
+    const wanted = Math.min(1.1 * capacityBytes, raw.value, 60e6);
+    const ours = await runProgram<LoadReport>("load.ts", {
+      ...{ port: sink.port, hostname, packetBytes, enqueuers: 0 },
+      ...{ packetsPerSecond: wanted / packetBytes, warmUpMs: 2500, measureMs: 4000 },
+    }, at.spawn);
+    const limit = Math.min(capacityBytes, raw.value, 60e6);
+    yield {
+      name: words,
+      unit: "MB/s",
+      value: ours.drainedPerSecond * packetBytes / 1e6,
+      against: {
+        name: limit === raw.value
+          ? "raw TCP on the same path"
+          : line.kbitPerSecond === undefined && limit === capacityBytes
+          ? "maxInFlightBytes / RTT"
+          : limit === capacityBytes
+          ? "the line's rate"
+          : "what was offered",
+        value: limit / 1e6,
+      },
+      ...(line.roundTripMs === 100 ? { target: "≥ 0.9" } : {}),
+    };
+  }
+}
+
+async function* many(): AsyncGenerator<Reading> {
+  await using sink = await Sink.start({ packetBytes: 100 });
+  const options: ManyOptions = {
+    port: sink.port,
+    senders: 100,
+    packetBytes: 100,
+    packetsPerSecond: 10,
+    measureMs: 4000,
+  };
+  const ours = await runProgram<ManyReport>("many.ts", options);
+  yield {
+    name: "100 senders, 10 packets/s each",
+    unit: "packets/s",
+    value: ours.packetsPerSecond,
+    against: { name: "what was offered", value: 1000 },
+  };
+  yield { name: "100 senders: CPU", unit: "cores", value: ours.busyCpu };
+  yield { name: "100 senders: memory", unit: "MB", value: ours.rssBytes / 1e6 };
+  yield {
+    name: "an idle, connected sender",
+    unit: "% of a core",
+    value: 100 * ours.idleCpuPerSender,
+    target: "≤ 0.2 %",
+  };
+}
+
+/** Runs sections in rounds and joins the readings of the same name. */
+export async function benchmark(
+  names: readonly string[],
+  { rounds, quick }: { readonly rounds: number; readonly quick: boolean },
+): Promise<Figure[]> {
+  const readings = new Map<string, { section: string; all: Reading[] }>();
+  for (let round = 1; round <= rounds; round++) {
+    for (const section of names) {
+      const run = SECTIONS[section];
+      if (run === undefined) {
+        throw new RangeError(`no section ${section}: ${Object.keys(SECTIONS).join(", ")}`);
+      }
+      for await (const reading of run(quick)) {
+        console.error(
+          `round ${round}/${rounds}  ${section}: ${reading.name}  ${
+            round3(reading.value)
+          } ${reading.unit}`,
+        );
+        const key = `${section}\n${reading.name}`;
+        const known = readings.get(key) ?? { section, all: [] };
+        readings.set(key, known);
+        known.all.push(reading);
+      }
+    }
+  }
+  return [...readings.values()].map(({ section, all }) => figureOf(section, all));
+}
+
+function figureOf(section: string, all: readonly Reading[]): Figure {
+  const last = all.at(-1);
+  if (last === undefined) throw new RangeError("a figure without a reading");
+  const ratios = all.flatMap(({ value, against }) =>
+    against === undefined ? [] : [value / against.value]
+  );
+  return {
+    section,
+    name: last.name,
+    unit: last.unit,
+    value: spread(all.map(({ value }) => value)),
+    ...(last.against === undefined ? {} : { against: last.against.name, ratio: spread(ratios) }),
+    ...(last.target === undefined ? {} : { target: last.target }),
+  };
+}
+
+function printTable(figures: readonly Figure[]): void {
+  const show = ({ median, min, max }: Spread) =>
+    min === max ? round3(median) : `${round3(median)} (${round3(min)}–${round3(max)})`;
+  const rows = figures.map((figure) => [
+    figure.section,
+    figure.name,
+    `${show(figure.value)} ${figure.unit}`.trim(),
+    figure.ratio === undefined ? "" : `${show(figure.ratio)} × ${figure.against}`,
+    figure.target ?? "",
+  ]);
+  rows.unshift(["section", "what", "median (min–max)", "ratio", "target"]);
+  const widths = [0, 1, 2, 3, 4].map((i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
+  rows.splice(1, 0, widths.map((width) => "-".repeat(width)));
+  for (const row of rows) {
+    console.log(`| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(" | ")} |`);
+  }
+}
+
+function round3(value: number): string {
+  if (!Number.isFinite(value)) return "?";
+  if (value >= 1000) return Math.round(value).toLocaleString("en");
+  return String(Number(value.toPrecision(3)));
+}
+
+function sizeName(bytes: number): string {
+  return bytes < KIB ? `${bytes} B` : `${bytes / KIB} KiB`;
+}
+
+if (import.meta.main) {
+  const flags = Deno.args.filter((argument) => argument.startsWith("--"));
+  const unknown = flags.find((flag) => !/^--(json|quick|rounds=[1-9]\d*)$/.test(flag));
+  if (unknown !== undefined) {
+    console.error(`unknown option ${unknown}: --json, --quick, --rounds=N`);
+    Deno.exit(2);
+  }
+  const quick = flags.includes("--quick");
+  const named = Deno.args.filter((argument) => !argument.startsWith("--"));
+  const given = flags.find((flag) => flag.startsWith("--rounds="))?.slice("--rounds=".length);
+  const rounds = Number(given ?? (quick ? 3 : 5));
+  const sections = named.length > 0 ? named : quick ? ["throughput"] : Object.keys(SECTIONS);
+  const figures = await benchmark(sections, { rounds, quick });
+  if (flags.includes("--json")) console.log(JSON.stringify(figures, undefined, 2));
+  else printTable(figures);
+}

@@ -1,0 +1,94 @@
+// deno-lint-ignore-file no-console
+/**
+ * A server that reads as fast as it can and checks every packet's place in the
+ * order. Prints `{"port":N}`, then answers each line on its standard input with
+ * one line of JSON: what it has received since the line before.
+ *
+ * ```sh
+ * deno run -A bench/sink.ts '{"packetBytes":100,"latency":true}'
+ * ```
+ *
+ * @module
+ */
+
+import { monotonicMs } from "./clock.ts";
+import { PacketChecker } from "./packet.ts";
+import { quantiles } from "./statistics.ts";
+
+/** How to start the sink. */
+export interface SinkOptions {
+  readonly packetBytes: number;
+  /** Note how long each packet took. */
+  readonly latency?: boolean;
+  readonly hostname?: string;
+}
+
+/** What the sink answers. */
+export interface SinkReport {
+  /** Packets in their right place. */
+  readonly packets: number;
+  /** Packets that had been there before. */
+  readonly repeated: number;
+  /** Packets that never came before a later one: must be 0. */
+  readonly missing: number;
+  readonly connections: number;
+  /** From the call of enqueue to being read here, in milliseconds. */
+  readonly latencyMs: ReturnType<typeof quantiles> | undefined;
+}
+
+const READ_BYTES = 512 * 1024;
+
+async function serve(options: SinkOptions): Promise<void> {
+  const expected: number[] = [];
+  let latencies: number[] = [];
+  const count = { packets: 0, repeated: 0, missing: 0, connections: 0 };
+  const listener = Deno.listen({ hostname: options.hostname ?? "127.0.0.1", port: 0 });
+
+  const read = async (connection: Deno.TcpConn): Promise<void> => {
+    let nowMs = 0;
+    const checker = new PacketChecker(options.packetBytes, (number, sender, atMs) => {
+      const due = expected[sender] ?? 0;
+      if (number < due) {
+        count.repeated++;
+        return;
+      }
+      count.missing += number - due;
+      count.packets++;
+      expected[sender] = number + 1;
+      if (atMs !== 0 && options.latency === true) latencies.push(nowMs - atMs);
+    });
+    const buffer = new Uint8Array(READ_BYTES);
+    try {
+      for (;;) {
+        const readBytes = await connection.read(buffer);
+        if (readBytes === null) break;
+        if (options.latency === true) nowMs = monotonicMs();
+        checker.take(buffer.subarray(0, readBytes));
+      }
+      connection.close();
+    } catch {
+      // Reset: whoever sent it will come again.
+    }
+  };
+
+  (async () => {
+    for await (const connection of listener) {
+      count.connections++;
+      void read(connection);
+    }
+  })();
+  console.log(JSON.stringify({ port: listener.addr.port }));
+  for await (const _line of Deno.stdin.readable) {
+    const report: SinkReport = {
+      ...count,
+      latencyMs: latencies.length === 0 ? undefined : quantiles(latencies),
+    };
+    latencies = [];
+    console.log(JSON.stringify(report));
+  }
+}
+
+if (import.meta.main) {
+  await serve(JSON.parse(Deno.args[0] ?? "{}"));
+  Deno.exit();
+}

@@ -1,0 +1,595 @@
+/**
+ * What must always hold, seen from outside: the checker knows what the disk
+ * committed, what the kernels took and acknowledged, and what the server's
+ * program read. It asks the code under test for nothing but its published state.
+ *
+ * @module
+ */
+
+import type { DeliveryStatus, Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
+import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
+import { TcpState } from "../src/ports.ts";
+import type { DiskWatcher, SimDisk } from "./disk.ts";
+import { StreamReader, tagOf } from "./packet.ts";
+import type { Scheduler, SimProcess } from "./scheduler.ts";
+import type { ServerWatcher } from "./server.ts";
+import type { SimWire, WireWatcher } from "./wire.ts";
+
+/** A packet's life. */
+interface Packet {
+  readonly tag: number;
+  readonly size: number;
+  id: number;
+  onDisk: boolean;
+  written: boolean;
+  delivered: number;
+  /** Received by a server's kernel whose program died before reading it. */
+  lostUnread: boolean;
+  acks: { readonly connection: Connection; readonly hostMs: number; readonly atMs: number }[];
+}
+
+/** A connection's life, as its host's kernel saw it. */
+interface Connection {
+  readonly wire: SimWire;
+  readonly reader: StreamReader;
+  readonly packets: { readonly packet: Packet; readonly end: number }[];
+  drained: number;
+  /** (end offset, when) of writes that are not acknowledged. */
+  writes: { readonly end: number; readonly atMs: number }[];
+  lastId: number;
+  diedAtMs: number | undefined;
+  diedHostMs: number;
+  releasedHostMs: number;
+  releasedAtMs: number;
+  progressedAtMs: number;
+}
+
+/** What the checker needs to know of the run. */
+export interface CheckerOptions {
+  readonly scheduler: Scheduler;
+  readonly hostNowMs: () => number;
+  readonly limits: SupervisorLimits;
+  readonly rtoMaxMs: number;
+  readonly timerLateMs: number;
+  readonly trace: (line: () => string) => void;
+}
+
+/** How late anything may be beside its own limit: a poll, a late timer, jiffies. */
+const SLACK_MS = 120;
+const TICK_MS = 500;
+/** Grain of the kernel's clock. */
+const JIFFY_MS = 4;
+/** So many timers one process may have set; more would be a leak. */
+const MAX_TIMERS = 12;
+/** A connection's death is told within its settling second and an idle poll. */
+const DEATH_NOTICE_MS = 2000;
+
+/** Watches one run. */
+export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
+  readonly #options: CheckerOptions;
+  readonly #scheduler: Scheduler;
+  readonly #packets = new Map<number, Packet>();
+  readonly #byId = new Map<number, Packet>();
+  readonly #connections = new Map<SimWire, Connection>();
+  readonly #byNumber = new Map<number, Connection>();
+  readonly #appReaders = new Map<number, { reader: StreamReader; lastId: number }>();
+  #largestPacketBytes = 0;
+  #disk: SimDisk | undefined;
+
+  #process: SimProcess | undefined;
+  #supervisor: Supervisor | undefined;
+  /** Since when the process has neither been stopped nor lost its sense of time. */
+  #resumedAtMs = 0;
+  /** When it was stopped, and until when. */
+  #stops: { readonly fromMs: number; untilMs: number }[] = [];
+  #stopped = false;
+  #clockJumps = 0;
+  #status: { readonly state: DeliveryStatus["state"]; readonly sinceMs: number } | undefined;
+  /** The last connection that was given back, at that moment. */
+  #atRelease: {
+    readonly state: number;
+    readonly idle: boolean;
+    readonly rttMs: number;
+    readonly silenceMs: number;
+    readonly stalledMs: number;
+  } | undefined;
+  #fruitful = false;
+  #accepted = 0;
+  #deliveries = 0;
+
+  /** What was violated first. */
+  violation: string | undefined;
+  /** Counters for the end of a run. */
+  readonly totals = { connections: 0, duplicates: 0, lostUnread: 0 };
+
+  /** Starts watching. */
+  constructor(options: CheckerOptions) {
+    this.#options = options;
+    this.#scheduler = options.scheduler;
+    const tick = (): void => {
+      this.#tick();
+      this.#scheduler.after(TICK_MS, tick);
+    };
+    this.#scheduler.after(TICK_MS, tick);
+  }
+
+  /** The disk whose ids are the truth. */
+  watch(disk: SimDisk): void {
+    this.#disk = disk;
+  }
+
+  /** Packets whose enqueue resolved. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  /** Packets that the server's program has read, each once. */
+  get delivered(): number {
+    return this.#deliveries;
+  }
+
+  // --- what the producer sees ---
+
+  /** A packet is about to be enqueued. */
+  producing(tag: number, size: number): void {
+    this.#largestPacketBytes = Math.max(this.#largestPacketBytes, size);
+    this.#packets.set(tag, {
+      tag,
+      size,
+      id: 0,
+      onDisk: false,
+      written: false,
+      delivered: 0,
+      lostUnread: false,
+      acks: [],
+    });
+  }
+
+  /** Its enqueue resolved. */
+  enqueued(tag: number, id: number): void {
+    const packet = this.#packets.get(tag);
+    this.#accepted++;
+    if (packet === undefined || packet.id !== id) {
+      return this.fail(`enqueue of packet ${tag} resolved with id ${id}, which it has not`);
+    }
+    if (!packet.onDisk && packet.acks.length === 0) {
+      this.fail(`enqueue resolved, but packet ${id} is neither on disk nor acknowledged`);
+    }
+  }
+
+  /** Its enqueue rejected. */
+  refused(tag: number): void {
+    const packet = this.#packets.get(tag);
+    if (packet !== undefined && packet.id !== 0) {
+      this.fail(`enqueue rejected, but packet ${packet.id} was stored`);
+    }
+  }
+
+  // --- the disk ---
+
+  stored(id: number, payload: Uint8Array): void {
+    const packet = this.#packets.get(tagOf(payload));
+    if (packet === undefined) return this.fail(`packet ${id} on disk is nobody's`);
+    packet.id = id;
+    packet.onDisk = true;
+    this.#byId.set(id, packet);
+  }
+
+  removed(id: number): void {
+    const packet = this.#byId.get(id);
+    if (packet === undefined) return this.fail(`packet ${id} was removed and never stored`);
+    packet.onDisk = false;
+    if (!this.#mayBeConfirmed(packet)) {
+      const { holdMs } = this.#options.limits;
+      const best = packet.acks.at(-1);
+      this.fail(
+        `packet ${id} was removed from disk, ` +
+          (best === undefined
+            ? "and no kernel ever acknowledged it"
+            : `but no living connection had held it for ${holdMs} ms: ` +
+              `acknowledged ${(this.#options.hostNowMs() - best.hostMs).toFixed(1)} ms ago`),
+      );
+    }
+  }
+
+  // --- the sender's process ---
+
+  /** A new life begins. */
+  started(process: SimProcess, supervisor: Supervisor): void {
+    this.#process = process;
+    this.#supervisor = supervisor;
+    this.#resumedAtMs = this.#scheduler.nowMs;
+    this.#fruitful = false;
+  }
+
+  /** It ended, one way or another. */
+  ended(): void {
+    for (const connection of this.#connections.values()) {
+      if (connection.releasedHostMs === Infinity) connection.wire.kill();
+    }
+    this.#supervisor = undefined;
+    this.#status = undefined;
+  }
+
+  /** It is stopped, or continues. */
+  stopped(stopped: boolean): void {
+    this.#stopped = stopped;
+    const { nowMs } = this.#scheduler;
+    this.#resumedAtMs = nowMs;
+    const last = this.#stops.at(-1);
+    if (last?.untilMs === Infinity) last.untilMs = nowMs;
+    if (stopped) this.#stops.push({ fromMs: nowMs, untilMs: Infinity });
+  }
+
+  /** Its clock jumps, as that of a virtual machine may. */
+  clockJumped(): void {
+    this.#clockJumps++;
+    this.#resumedAtMs = this.#scheduler.nowMs;
+  }
+
+  /** The supervisor has published a change. */
+  status({ state, verdict, words }: DeliveryStatus): void {
+    this.#options.trace(() => `sender: ${state}: ${words}`);
+    const nowMs = this.#scheduler.nowMs;
+    if (this.#status?.state !== state) this.#status = { state, sinceMs: nowMs };
+    if (!words.startsWith("connection given up")) return;
+    this.#judgeGivingUp(verdict.kind);
+  }
+
+  /** Given up by decision: was there reason to? */
+  #judgeGivingUp(verdict: string): void {
+    const seen = this.#atRelease;
+    if (seen === undefined || seen.state === TcpState.CLOSE) return;
+    const { stallTimeoutMs, keepAlive, peerStallTimeoutMs } = this.#options.limits;
+    const silent = verdict === "path-dead" || verdict === "local-fault";
+    if (!silent && verdict !== "peer-stalled") return;
+    const limitMs = !silent
+      ? peerStallTimeoutMs
+      : seen.idle
+      ? keepAlive?.timeoutMs ?? Infinity
+      : Math.max(stallTimeoutMs, 2 * seen.rttMs);
+    const waitedMs = silent ? seen.silenceMs : seen.stalledMs;
+    // A jump of the process's clock counts for as much as one gap between two readings.
+    const jumpedMs = this.#clockJumps * MAX_COUNTED_GAP_MS;
+    if (waitedMs < limitMs - JIFFY_MS - 1 - jumpedMs) {
+      this.fail(`false alarm: ${verdict} after only ${waitedMs.toFixed(0)} ms`);
+    }
+  }
+
+  // --- the sender's sockets ---
+
+  dialed(): void {
+    const nowMs = this.#scheduler.nowMs;
+    const status = this.#status;
+    if (status?.state === "backing-off" && this.#resumedAtMs < status.sinceMs) {
+      const { backoffFirstMs, backoffCapMs } = this.#options.limits;
+      const waitedMs = nowMs - status.sinceMs;
+      const ceilingMs = this.#fruitful ? Math.min(backoffFirstMs, backoffCapMs) : backoffCapMs;
+      if (waitedMs > ceilingMs + SLACK_MS) {
+        this.fail(
+          `backed off for ${waitedMs.toFixed(0)} ms, the ceiling ` +
+            `${this.#fruitful ? "after progress " : ""}is ${ceilingMs} ms`,
+        );
+      }
+    }
+    this.#fruitful = false;
+  }
+
+  opened(wire: SimWire): void {
+    this.totals.connections++;
+    const connection: Connection = {
+      wire,
+      reader: new StreamReader(this.#sizeOf, false),
+      packets: [],
+      drained: 0,
+      writes: [],
+      lastId: -1,
+      diedAtMs: undefined,
+      diedHostMs: Infinity,
+      releasedHostMs: Infinity,
+      releasedAtMs: Infinity,
+      progressedAtMs: this.#scheduler.nowMs,
+    };
+    this.#connections.set(wire, connection);
+    this.#byNumber.set(wire.end.connection, connection);
+    if (wire.end.state === TcpState.CLOSE) this.died(wire);
+  }
+
+  written(wire: SimWire, bytes: Uint8Array): void {
+    const connection = this.#connections.get(wire);
+    if (connection === undefined) return;
+    for (const other of this.#connections.values()) {
+      if (other !== connection && other.wire.process === wire.process) this.#mustBeOver(other);
+    }
+    const wrong = connection.reader.feed(bytes, (tag, end) => {
+      const packet = this.#packets.get(tag);
+      if (packet !== undefined) this.#packetGoes(connection, packet, end);
+    }, () => {});
+    if (wrong !== undefined) this.fail(`the sender's stream is not whole packets: ${wrong}`);
+    connection.writes.push({ end: connection.reader.offset, atMs: this.#scheduler.nowMs });
+  }
+
+  acked(wire: SimWire): void {
+    const connection = this.#connections.get(wire);
+    if (connection === undefined || connection.releasedHostMs !== Infinity) return;
+    const { sendUna } = wire.end;
+    connection.progressedAtMs = this.#scheduler.nowMs;
+    const hostMs = this.#options.hostNowMs();
+    for (;;) {
+      const next = connection.packets[connection.drained];
+      if (next === undefined || next.end > sendUna) break;
+      next.packet.acks.push({ connection, hostMs, atMs: this.#scheduler.nowMs });
+      connection.drained++;
+    }
+    while (connection.writes[0] !== undefined && connection.writes[0].end <= sendUna) {
+      connection.writes.shift();
+    }
+  }
+
+  died(wire: SimWire): void {
+    const connection = this.#connections.get(wire);
+    if (connection === undefined || connection.diedAtMs !== undefined) return;
+    connection.diedAtMs = this.#scheduler.nowMs;
+    connection.diedHostMs = this.#options.hostNowMs();
+    this.#options.trace(() =>
+      `kernel: connection ${wire.end.connection} ${wire.end.orderly ? "ended in order" : "died"}`
+    );
+  }
+
+  released(wire: SimWire, how: "abort" | "close" | "killed"): void {
+    const connection = this.#connections.get(wire);
+    if (connection === undefined) return;
+    const { end } = wire;
+    this.#options.trace(() =>
+      `sender: ${how} of connection ${end.connection} with ${end.unackedBytes} unacknowledged bytes`
+    );
+    connection.releasedHostMs = this.#options.hostNowMs();
+    connection.releasedAtMs = this.#scheduler.nowMs;
+    if (how !== "killed") {
+      if (how === "close" && end.unackedBytes > 0 && end.state !== TcpState.CLOSE) {
+        this.fail(
+          `closed a connection with ${end.unackedBytes} unacknowledged bytes: ` +
+            `the kernel goes on delivering them`,
+        );
+      }
+      this.#checkSilence(connection);
+      const idle = connection.writes.length === 0;
+      const { nowMs } = this.#scheduler;
+      // What passed while the process was stopped is nobody's silence.
+      const sinceMs = idle ? end.lastReceivedAtMs : this.#silenceBegan(connection);
+      this.#atRelease = {
+        state: end.state,
+        idle,
+        rttMs: end.srttMs,
+        silenceMs: nowMs - sinceMs - (idle ? 0 : this.#asleepMs(sinceMs)),
+        stalledMs: nowMs - connection.progressedAtMs,
+      };
+      this.#fruitful = connection.drained > 0 && !this.#stopped;
+    }
+    this.#connections.delete(wire);
+  }
+
+  // --- the server's program ---
+
+  read(number: number, bytes: Uint8Array): void {
+    let app = this.#appReaders.get(number);
+    if (app === undefined) {
+      app = { reader: new StreamReader(this.#sizeOf, true), lastId: -1 };
+      this.#appReaders.set(number, app);
+    }
+    const state = app;
+    const wrong = state.reader.feed(bytes, () => {}, (tag) => {
+      const packet = this.#packets.get(tag);
+      if (packet === undefined) return;
+      if (state.lastId !== -1 && packet.id !== state.lastId + 1) {
+        this.fail(`server: packet ${packet.id} follows ${state.lastId} on one connection`);
+      }
+      state.lastId = packet.id;
+      if (packet.delivered++ === 0) this.#deliveries++;
+      else this.totals.duplicates++;
+    });
+    if (wrong !== undefined) this.fail(`server: ${wrong} on connection ${number}`);
+  }
+
+  lostUnread(number: number, fromOffset: number, toOffset: number): void {
+    this.#options.trace(() =>
+      `server: ${toOffset - fromOffset} received bytes of connection ${number} die unread`
+    );
+    for (const { packet, end } of this.#byNumber.get(number)?.packets ?? []) {
+      if (end > fromOffset && end <= toOffset && packet.delivered === 0) packet.lostUnread = true;
+    }
+  }
+
+  // --- invariants ---
+
+  /** Notes the first violation. */
+  fail(words: string): void {
+    if (this.violation !== undefined) return;
+    this.violation = words;
+    this.#options.trace(() => `VIOLATION: ${words}`);
+  }
+
+  /** After each step of the process. */
+  afterStep(): void {
+    const supervisor = this.#supervisor;
+    if (supervisor === undefined) return;
+    const { inFlightBytes, inFlightPackets, heldPackets } = supervisor.stats;
+    if (heldPackets < 0 || inFlightPackets < 0 || inFlightPackets + heldPackets > this.#byId.size) {
+      this.fail(`${inFlightPackets} packets are in flight and ${heldPackets} held`);
+    }
+    const { maxInFlightBytes } = this.#options.limits;
+    if (inFlightBytes > maxInFlightBytes && inFlightPackets > 1) {
+      this.fail(
+        `${inFlightPackets} packets of ${inFlightBytes} bytes are in flight, ` +
+          `the bound is ${maxInFlightBytes}`,
+      );
+    }
+    const timers = this.#process?.timers ?? 0;
+    if (timers > MAX_TIMERS) this.fail(`${timers} timers are set`);
+  }
+
+  /** Whether nothing more can be asked for. */
+  get everythingArrived(): boolean {
+    for (const packet of this.#byId.values()) {
+      if (packet.delivered === 0 && (packet.onDisk || !packet.lostUnread)) return false;
+    }
+    return true;
+  }
+
+  /** The packets that are neither with the server nor on disk nor excused. */
+  missing(): string {
+    const missing = [...this.#byId.values()].filter((packet) =>
+      packet.delivered === 0 && (packet.onDisk || !packet.lostUnread)
+    );
+    return `${missing.length} packets, first ${missing[0]?.id}` +
+      `${missing[0]?.onDisk ? " (on disk)" : ""}`;
+  }
+
+  /** `drained()` resolved, which was called when `lastId` was the last one on disk. */
+  drained(lastId: number): void {
+    for (const id of this.#disk?.ids ?? []) {
+      if (id > lastId) break;
+      const packet = this.#byId.get(id);
+      if (packet === undefined || this.#mayBeConfirmed(packet)) continue;
+      const alive = packet.acks.some(({ connection }) => connection.releasedHostMs === Infinity);
+      if (!alive) this.fail(`drained() resolved, but packet ${id} has not drained`);
+    }
+  }
+
+  /** At the end: counts what a server took with it. */
+  finish(): void {
+    for (const packet of this.#byId.values()) {
+      if (packet.delivered === 0 && packet.lostUnread) this.totals.lostUnread++;
+    }
+    if (this.#disk?.mirrorIsTrue() === false) this.fail("the mirror of the disk is wrong");
+  }
+
+  readonly #sizeOf = (tag: number): number | undefined => this.#packets.get(tag)?.size;
+
+  #packetGoes(connection: Connection, packet: Packet, end: number): void {
+    if (!packet.onDisk) {
+      return this.fail(`packet ${packet.id} goes out although it is not on disk`);
+    }
+    if (connection.lastId === -1) this.#firstPacket(connection, packet);
+    else if (packet.id !== connection.lastId + 1) {
+      this.fail(`packet ${packet.id} follows ${connection.lastId} on one connection`);
+    }
+    if (packet.written) this.#mustNeedRepeating(connection, packet);
+    packet.written = true;
+    connection.lastId = packet.id;
+    connection.packets.push({ packet, end });
+  }
+
+  /** Everything before the first packet of a connection must be confirmed. */
+  #firstPacket(connection: Connection, first: Packet): void {
+    for (const id of this.#disk?.ids ?? []) {
+      if (id >= first.id) break;
+      const packet = this.#byId.get(id);
+      if (packet !== undefined && !this.#mayBeConfirmed(packet)) {
+        return this.fail(
+          `connection ${connection.wire.end.connection} begins with packet ${first.id}, ` +
+            `but ${id} was never confirmed`,
+        );
+      }
+    }
+  }
+
+  /** What a living process has surely confirmed is not sent again. */
+  #mustNeedRepeating(connection: Connection, packet: Packet): void {
+    const { holdMs } = this.#options.limits;
+    const surelyMs = holdMs * 1.05 + SLACK_MS + 4 * this.#options.timerLateMs;
+    for (const ack of packet.acks) {
+      const before = ack.connection;
+      if (before === connection) {
+        return this.fail(`packet ${packet.id} goes out twice on one connection`);
+      }
+      if (before.wire.process !== connection.wire.process) continue;
+      if (this.#stops.some(({ untilMs }) => untilMs > ack.atMs)) continue;
+      const heldMs = Math.min(before.diedAtMs ?? Infinity, before.releasedAtMs) - ack.atMs;
+      if (heldMs > surelyMs) {
+        return this.fail(
+          `packet ${packet.id} is sent again although it was held for ${heldMs.toFixed(0)} ms`,
+        );
+      }
+    }
+  }
+
+  #mayBeConfirmed(packet: Packet): boolean {
+    const nowMs = this.#options.hostNowMs();
+    return packet.acks.some(({ connection, hostMs }) => {
+      if (connection.wire.process !== this.#process) return false;
+      if (connection.wire.end.orderly && connection.diedAtMs !== undefined) return true;
+      const endMs = Math.min(connection.diedHostMs, connection.releasedHostMs, nowMs);
+      return endMs - hostMs >= this.#options.limits.holdMs - 0.001;
+    });
+  }
+
+  #mustBeOver(other: Connection): void {
+    if (other.diedAtMs === undefined) {
+      this.fail(`two connections at once: ${other.wire.end.connection} still lives`);
+    }
+  }
+
+  #silenceBegan(connection: Connection): number {
+    const oldest = connection.writes[0];
+    if (oldest === undefined) return this.#scheduler.nowMs;
+    return Math.max(connection.wire.end.lastReceivedAtMs, oldest.atMs);
+  }
+
+  /** What of the time since `sinceMs` the process has slept, beyond what it may count. */
+  #asleepMs(sinceMs: number): number {
+    let asleepMs = 0;
+    for (const { fromMs, untilMs } of this.#stops) {
+      const sleptMs = untilMs - Math.max(fromMs, sinceMs);
+      asleepMs += Math.max(0, sleptMs - MAX_COUNTED_GAP_MS);
+    }
+    return asleepMs;
+  }
+
+  #checkSilence(connection: Connection): void {
+    const { end } = connection.wire;
+    if (this.#stopped || end.state === TcpState.CLOSE || connection.writes.length === 0) return;
+    const { stallTimeoutMs } = this.#options.limits;
+    const beganMs = Math.max(this.#silenceBegan(connection), this.#resumedAtMs);
+    const silenceMs = this.#scheduler.nowMs - beganMs;
+    const limitMs = end.windowClosed
+      ? this.#options.rtoMaxMs > 1000 ? Infinity : Math.max(stallTimeoutMs, 4500) + 1300
+      : Math.max(stallTimeoutMs, 2 * end.srttMs) + 250;
+    if (silenceMs > limitMs) {
+      this.fail(
+        `connection ${end.connection} was silent for ${silenceMs.toFixed(0)} ms ` +
+          `and not given up, the limit is ${limitMs.toFixed(0)} ms`,
+      );
+    }
+  }
+
+  #tick(): void {
+    if (this.#stopped || this.#process?.alive !== true) return;
+    const nowMs = this.#scheduler.nowMs;
+    for (const connection of this.#connections.values()) {
+      if (connection.releasedHostMs !== Infinity) continue;
+      this.#checkSilence(connection);
+      const { diedAtMs } = connection;
+      if (diedAtMs === undefined) continue;
+      if (nowMs - Math.max(diedAtMs, this.#resumedAtMs) > DEATH_NOTICE_MS + SLACK_MS) {
+        this.fail(`connection ${connection.wire.end.connection} is dead and nobody noticed`);
+      }
+    }
+    this.#checkWaits(nowMs);
+  }
+
+  #checkWaits(nowMs: number): void {
+    if (this.#status === undefined) return;
+    const { state, sinceMs } = this.#status;
+    const { slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs } = this.#options.limits;
+    const limitMs = state === "connecting"
+      ? Math.max(slowConnectTimeoutMs, connectTimeoutMs)
+      : state === "backing-off"
+      ? backoffCapMs
+      : Infinity;
+    const waitedMs = nowMs - Math.max(sinceMs, this.#resumedAtMs);
+    if (waitedMs > limitMs + SLACK_MS) {
+      this.fail(`${state} for ${waitedMs.toFixed(0)} ms, the bound is ${limitMs} ms`);
+    }
+  }
+}

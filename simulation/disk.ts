@@ -1,0 +1,174 @@
+/**
+ * The disk: SQLite in memory, which survives the simulated process, refuses
+ * commits or reads on demand, and keeps a mirror of what is committed, so that
+ * the checker need not ask the code under test what lies on disk.
+ *
+ * @module
+ */
+
+import {
+  SqliteCode,
+  type SqliteDatabase,
+  type SqliteDriver,
+  SqliteError,
+  type SqliteStatement,
+  type SqliteValue,
+} from "../src/queue/driver.ts";
+import { nodeSqlite } from "../src/queue/node_sqlite.ts";
+import { splitPackets } from "./packet.ts";
+
+/** What a commit did to the packets. */
+export interface DiskWatcher {
+  /** Packets that are on disk from now on. */
+  stored(id: number, payload: Uint8Array): void;
+  /** Packets that are not any more. */
+  removed(id: number): void;
+}
+
+type Kind = "begin" | "commit" | "rollback" | "insert" | "delete" | "read" | "other";
+
+/** One disk with one database. */
+export class SimDisk {
+  readonly #database: SqliteDatabase = nodeSqlite.open(":memory:", {
+    readOnly: false,
+    busyTimeoutMs: 0,
+  });
+  readonly #statements = new Map<string, SqliteStatement>();
+  readonly #watcher: DiskWatcher;
+  #inTransaction = false;
+  #inserting: Stored[] = [];
+  #deletingThrough = 0;
+  /** Ids on disk: all committed. */
+  readonly ids: Set<number> = new Set();
+  /** Why commits fail now. */
+  commitFault: "full" | "io" | undefined;
+  /** Whether reading packets fails now. */
+  readFault = false;
+
+  /** @param watcher Told of each commit. */
+  constructor(watcher: DiskWatcher) {
+    this.#watcher = watcher;
+  }
+
+  /** What the queue opens. */
+  get driver(): SqliteDriver {
+    return { name: "simulated disk", open: () => this.#open() };
+  }
+
+  /** Compares the mirror with the file: its counts, and what a reader of its rows would find. */
+  mirrorIsTrue(): boolean {
+    const database = this.#database;
+    const state = database.prepare("SELECT packets, removed_through FROM state").all([])[0];
+    const removedThrough = Number(state?.[1]);
+    const rows = database.prepare("SELECT * FROM packets ORDER BY last_id").all([]);
+    const found = rows.flatMap(packetsOf).filter(({ id }) => id > removedThrough);
+    return Number(state?.[0]) === this.ids.size && found.length === this.ids.size &&
+      found.every(({ id }) => this.ids.has(id));
+  }
+
+  /** Frees the memory. */
+  dispose(): void {
+    this.#database.close();
+  }
+
+  #open(): SqliteDatabase {
+    return {
+      prepare: (sql) => this.#prepare(sql),
+      // The file stays; a handle is nothing but a name for it.
+      close: () => {},
+    };
+  }
+
+  #prepare(sql: string): SqliteStatement {
+    // A database in memory has no log; everything else is as on a disk.
+    if (/^PRAGMA journal_mode/i.test(sql)) return { run: () => {}, all: () => [["wal"]] };
+    const kind = kindOf(sql);
+    // Preparing some pragmas applies them, so they are not kept.
+    if (sql.startsWith("PRAGMA")) return this.#database.prepare(sql);
+    let inner = this.#statements.get(sql);
+    if (inner === undefined) {
+      inner = this.#database.prepare(sql);
+      this.#statements.set(sql, inner);
+    }
+    const statement = inner;
+    return {
+      run: (params) => this.#run(kind, statement, params),
+      all: (params) => {
+        if (kind === "read" && this.readFault) {
+          throw new SqliteError(SqliteCode.IOERR, "disk I/O error (simulated)");
+        }
+        return statement.all(params);
+      },
+    };
+  }
+
+  #run(kind: Kind, statement: SqliteStatement, params: readonly SqliteValue[]): void {
+    switch (kind) {
+      case "begin":
+        this.#inTransaction = true;
+        this.#inserting = [];
+        this.#deletingThrough = 0;
+        break;
+      case "insert":
+        this.#inserting.push(...packetsOf(params));
+        break;
+      case "delete":
+        this.#deletingThrough = Math.max(this.#deletingThrough, Number(params[0]));
+        break;
+      case "commit":
+        this.#failIfFaulty();
+        statement.run(params);
+        this.#committed();
+        return;
+      case "rollback":
+        if (!this.#inTransaction) throw new SqliteError(SqliteCode.ERROR, "no transaction");
+        this.#inTransaction = false;
+        break;
+    }
+    statement.run(params);
+  }
+
+  #failIfFaulty(): void {
+    if (this.commitFault === undefined) return;
+    const code = this.commitFault === "full" ? SqliteCode.FULL : SqliteCode.IOERR;
+    throw new SqliteError(code, `simulated: ${this.commitFault}`);
+  }
+
+  #committed(): void {
+    this.#inTransaction = false;
+    for (const id of this.ids) {
+      if (id > this.#deletingThrough) break; // In the order of their storing: by id.
+      this.ids.delete(id);
+      this.#watcher.removed(id);
+    }
+    for (const { id, payload } of this.#inserting) {
+      this.ids.add(id);
+      this.#watcher.stored(id, payload);
+    }
+  }
+}
+
+/** A packet in a row. */
+interface Stored {
+  readonly id: number;
+  readonly payload: Uint8Array;
+}
+
+/** The packets in a row `(last_id, enqueued_at_ms, ends, payload)`, by their own headers. */
+function packetsOf(row: readonly SqliteValue[]): Stored[] {
+  const [lastId, , , bytes] = row;
+  if (!(bytes instanceof Uint8Array)) throw new TypeError("a row of packets without bytes");
+  const payloads = splitPackets(bytes);
+  const firstId = Number(lastId) + 1 - payloads.length;
+  return payloads.map((payload, i) => ({ id: firstId + i, payload }));
+}
+
+function kindOf(sql: string): Kind {
+  if (sql.startsWith("BEGIN")) return "begin";
+  if (sql.startsWith("COMMIT")) return "commit";
+  if (sql.startsWith("ROLLBACK")) return "rollback";
+  if (sql.startsWith("INSERT INTO packets")) return "insert";
+  if (sql.startsWith("DELETE FROM packets WHERE last_id <= ?")) return "delete";
+  if (sql.startsWith("SELECT last_id, ends, payload FROM packets")) return "read";
+  return "other";
+}

@@ -1,0 +1,182 @@
+/**
+ * The simulation's command: `main.ts --seeds 10000`, `main.ts --seed 7`,
+ * `main.ts --planted`.
+ *
+ * @module
+ */
+
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { type Catch, hunt, PLANTED } from "./planted.ts";
+import { runSeeds } from "./pool.ts";
+import { run, type RunResult } from "./run.ts";
+
+/** What one types to see a run again. */
+const REPLAY = "deno task simulate --seed";
+const EXIT = { ok: 0, violated: 1, usage: 2 } as const;
+const PLANTED_MAX_SEEDS = 2000;
+/** Failing seeds that are printed one by one. */
+const MAX_SHOWN = 10;
+
+interface Options {
+  readonly seeds: number;
+  readonly from: number;
+  readonly seed?: number;
+  readonly planted?: boolean;
+  readonly json?: boolean;
+  readonly workers: number;
+}
+
+/** Sums over runs. */
+interface Totals {
+  readonly seeds: number;
+  readonly simulatedHours: number;
+  readonly seconds: number;
+  readonly accepted: number;
+  readonly delivered: number;
+  readonly duplicates: number;
+  readonly lostUnread: number;
+  readonly connections: number;
+  readonly failures: readonly { readonly seed: number; readonly violation: string }[];
+}
+
+/** Runs the command; returns the exit code. */
+export async function main(args: readonly string[]): Promise<number> {
+  const command = new Command("simulate")
+    .description("Runs the sender's unchanged code through faults in a simulated world.")
+    .option("--seeds <count>", "how many worlds to draw", wholeNumber, 1000)
+    .option("--from <seed>", "the first seed", wholeNumber, 1)
+    .option("--seed <seed>", "run this one seed and print what happens", wholeNumber)
+    .option("--planted", "plant faults into copies of the code and look for each")
+    .option(
+      "--workers <count>",
+      "how many run side by side",
+      wholeNumber,
+      navigator.hardwareConcurrency,
+    )
+    .option("--json", "print JSON")
+    .exitOverride()
+    .configureOutput({
+      writeOut: print,
+      writeErr: complain,
+      getOutHelpWidth: () => 88,
+      getErrHelpWidth: () => 88,
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+    });
+  try {
+    command.parse([...args], { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
+    throw error;
+  }
+  const options = command.opts<Options>();
+  if (options.seed !== undefined) return await replay(options.seed, options.json === true);
+  if (options.planted === true) return await huntAll(options);
+  return await search(options);
+}
+
+async function replay(seed: number, json: boolean): Promise<number> {
+  const queuePath = await Deno.makeTempFile({ prefix: "sendq-simulation-" });
+  try {
+    const result = await run(seed, {
+      queuePath,
+      ...(json ? {} : { trace: (line: string) => print(`${line}\n`) }),
+    });
+    print(json ? `${JSON.stringify(result, null, 2)}\n` : `\n${sentence(result)}\n`);
+    return result.violation === undefined ? EXIT.ok : EXIT.violated;
+  } finally {
+    await Deno.remove(queuePath);
+  }
+}
+
+async function search({ seeds, from, workers, json }: Options): Promise<number> {
+  const startMs = performance.now();
+  const results: RunResult[] = [];
+  let shown = 0;
+  await runSeeds({
+    workerUrl: new URL("./worker.ts", import.meta.url),
+    fromSeed: from,
+    count: seeds,
+    workers,
+    onResult: (result) => {
+      results.push(result);
+      if (result.violation !== undefined && !json && shown++ < MAX_SHOWN) {
+        print(`${sentence(result)}\n  again: ${REPLAY} ${result.seed}\n`);
+      }
+      return true;
+    },
+  });
+  const totals = sum(results, (performance.now() - startMs) / 1000);
+  print(json ? `${JSON.stringify(totals, null, 2)}\n` : summary(totals));
+  return totals.failures.length === 0 ? EXIT.ok : EXIT.violated;
+}
+
+async function huntAll({ from, workers, json }: Options): Promise<number> {
+  const catches: Catch[] = [];
+  if (!json) print(row("planted fault", "seeds", "found by"));
+  for (const planted of PLANTED) {
+    const found = await hunt(planted, { fromSeed: from, maxSeeds: PLANTED_MAX_SEEDS, workers });
+    catches.push(found);
+    const seeds = found.seeds === undefined ? `> ${PLANTED_MAX_SEEDS}` : String(found.seeds);
+    if (!json) print(row(found.name, seeds, found.violation?.split("\n")[0] ?? "NOT FOUND"));
+  }
+  if (json) print(`${JSON.stringify(catches, null, 2)}\n`);
+  return catches.every(({ seeds }) => seeds !== undefined) ? EXIT.ok : EXIT.violated;
+}
+
+function row(name: string, seeds: string, violation: string): string {
+  return `${name.padEnd(40)} ${seeds.padStart(6)}  ${violation}\n`;
+}
+
+function sentence({ seed, violation, accepted, simulatedMs }: RunResult): string {
+  return violation === undefined
+    ? `seed ${seed}: ${accepted} packets, ${(simulatedMs / 1000).toFixed(0)} s: all is well`
+    : `seed ${seed}, t=${(simulatedMs / 1000).toFixed(3)}s: ${violation}`;
+}
+
+function sum(results: readonly RunResult[], seconds: number): Totals {
+  const total = (value: (result: RunResult) => number): number =>
+    results.reduce((sum, result) => sum + value(result), 0);
+  return {
+    seeds: results.length,
+    simulatedHours: total(({ simulatedMs }) => simulatedMs) / 3_600_000,
+    seconds,
+    accepted: total(({ accepted }) => accepted),
+    delivered: total(({ delivered }) => delivered),
+    duplicates: total(({ duplicates }) => duplicates),
+    lostUnread: total(({ lostUnread }) => lostUnread),
+    connections: total(({ connections }) => connections),
+    failures: results.flatMap(({ seed, violation }) =>
+      violation === undefined ? [] : [{ seed, violation }]
+    ),
+  };
+}
+
+function summary(totals: Totals): string {
+  const { seeds, simulatedHours, seconds, accepted, duplicates, lostUnread, connections } = totals;
+  return `${seeds} seeds, ${simulatedHours.toFixed(0)} simulated hours in ${
+    seconds.toFixed(0)
+  } s: ` +
+    `${accepted} packets over ${connections} connections, ${duplicates} delivered again, ` +
+    `${lostUnread} died unread with their server, ${totals.failures.length} seeds failed\n`;
+}
+
+function wholeNumber(text: string): number {
+  if (!/^[0-9]{1,10}$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
+  return Number(text);
+}
+
+function print(text: string): void {
+  write(Deno.stdout, text);
+}
+
+function complain(text: string): void {
+  write(Deno.stderr, text);
+}
+
+function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
+}
+
+if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -1,0 +1,262 @@
+/**
+ * Faults planted into copies of the delivery code, to see whether the
+ * simulation finds them. Each is a patch of its text: the shipped code carries
+ * no switches, and a patch that no longer applies is an error.
+ *
+ * @module
+ */
+
+import { runSeeds } from "./pool.ts";
+
+/** A fault to plant. */
+export interface Planted {
+  readonly name: string;
+  readonly file: string;
+  /** Pairs of what stands there, exactly once, and what to put in its place. */
+  readonly patches: readonly (readonly [string, string])[];
+}
+
+const CONNECTION = "src/delivery/connection.ts";
+const LEDGER = "src/delivery/ledger.ts";
+const LIVENESS = "src/delivery/liveness.ts";
+const WINDOW = "src/delivery/send_window.ts";
+const SUPERVISOR = "src/delivery/supervisor.ts";
+const BACKOFF = "src/delivery/backoff.ts";
+
+/** All of them. */
+export const PLANTED: readonly Planted[] = [
+  {
+    name: "delete when written",
+    file: LEDGER,
+    patches: [[
+      "const acked = Math.min(ackedBytes, this.#writtenBytes);",
+      "void ackedBytes;\n    const acked = this.#writtenBytes;",
+    ]],
+  },
+  {
+    name: "forget the SYN in the base",
+    file: CONNECTION,
+    patches: [
+      ["this.#baseBytes = this.#sample.bytesAcked;", "this.#baseBytes = 0;"],
+      ["if (!comparable) return;", "if (comparable) return;"],
+    ],
+  },
+  {
+    name: "trust recv = 0",
+    file: CONNECTION,
+    patches: [[
+      "const orderly = settled && this.#failure === undefined && this.#peerClosed && finAcked &&",
+      "const orderly = this.#peerClosed && (finAcked || true) &&",
+    ]],
+  },
+  {
+    name: "trust SO_ERROR twice",
+    file: CONNECTION,
+    patches: [
+      [
+        "this.#failure ??= this.#wire.takeSocketError();",
+        "this.#failure = this.#wire.takeSocketError();",
+      ],
+      [
+        "const orderly = settled && this.#failure === undefined && this.#peerClosed && finAcked &&",
+        "const orderly = this.#failure === undefined && (finAcked || true) &&",
+      ],
+    ],
+  },
+  {
+    name: "treat zero window as death",
+    file: LIVENESS,
+    patches: [[
+      "memory.stalledMs > limits.peerStallTimeoutMs",
+      "memory.stalledMs > limits.stallTimeoutMs",
+    ]],
+  },
+  {
+    name: "forget the round trip in the limit",
+    file: LIVENESS,
+    patches: [[
+      "Math.max(limits.stallTimeoutMs, 2 * sample.rttUs / 1000)",
+      "limits.stallTimeoutMs",
+    ]],
+  },
+  {
+    name: "count our own pause as silence",
+    file: LIVENESS,
+    patches: [["Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS)", "Math.max(gapMs, 0)"]],
+  },
+  {
+    name: "never reset offsets on reconnect",
+    file: CONNECTION,
+    patches: [
+      [
+        "this.#ledger = new Ledger(options.afterId);",
+        "this.#ledger = ledgers.get(options.clock) ?? new Ledger(options.afterId);\n" +
+        "    ledgers.set(options.clock, this.#ledger);",
+      ],
+      [
+        "/** One established connection. */\n",
+        "const ledgers = new WeakMap<Clock, Ledger>();\n/** One established connection. */\n",
+      ],
+    ],
+  },
+  {
+    name: "never reset counts on reconnect",
+    file: WINDOW,
+    patches: [["    this.#countedDrained = 0;\n", ""]],
+  },
+  {
+    name: "keep what was read ahead on reconnect",
+    file: WINDOW,
+    patches: [["    this.#ahead = [];\n", ""]],
+  },
+  {
+    name: "resend from what was drained",
+    file: WINDOW,
+    patches: [[
+      "    this.#drainedId = this.#confirmedId;\n    this.#assignedId = this.#confirmedId;\n",
+      "    this.#assignedId = this.#drainedId;\n    this.#drainedId = this.#confirmedId;\n",
+    ]],
+  },
+  {
+    name: "resend one packet too late",
+    file: WINDOW,
+    patches: [[
+      "    this.#assignedId = this.#confirmedId;\n  }",
+      "    this.#assignedId = Math.min(this.#assignedId, this.#confirmedId + 1);\n  }",
+    ]],
+  },
+  {
+    name: "delete without holding",
+    file: WINDOW,
+    patches: [[
+      "if (nowMs - lastAtMs < this.#options.limits.holdMs) break;",
+      "void nowMs, lastAtMs;",
+    ]],
+  },
+  {
+    name: "hold from the first of a group",
+    file: WINDOW,
+    patches: [["      last.lastAtMs = nowMs;\n", ""]],
+  },
+  {
+    name: "partial write ignored",
+    file: CONNECTION,
+    patches: [["offset += takenBytes;", "offset = chunk.length;"]],
+  },
+  {
+    name: "ack past a partial packet",
+    file: LEDGER,
+    patches: [["this.#packetEnds.firstKey <= acked)", "this.#packetEnds.firstKey < acked + 8)"]],
+  },
+  {
+    name: "close instead of abort",
+    file: CONNECTION,
+    patches: [["else this.#wire.abort();", "else this.#wire.close();"]],
+  },
+  {
+    name: "confirm while dead",
+    file: SUPERVISOR,
+    patches: [[
+      "    if (!reading.alive) return reading.pollInMs;\n    this.#window.confirmHeld(nowMs);\n    if (reading.peerClosed",
+      "    this.#window.confirmHeld(nowMs);\n    if (reading.peerClosed",
+    ]],
+  },
+  {
+    name: "nobody watches a write that waits",
+    file: CONNECTION,
+    patches: [["if (wasIdle) this.#onActivity();", "void wasIdle;"]],
+  },
+  {
+    name: "lost wake-up by new packets",
+    file: SUPERVISOR,
+    patches: [[
+      "this.#ports.queue.subscribe(() => this.#bell.ring());",
+      "this.#ports.queue.subscribe(() => {});",
+    ]],
+  },
+  {
+    name: "lost wake-up by a new connection",
+    file: SUPERVISOR,
+    patches: [["    }).finally(() => this.#bell.ring());\n", "    });\n"]],
+  },
+  {
+    name: "backoff never reset",
+    file: BACKOFF,
+    patches: [["  reset(): void {\n    this.#failures = 0;\n", "  reset(): void {\n"]],
+  },
+];
+
+/** What became of a planted fault. */
+export interface Catch {
+  readonly name: string;
+  /** How many seeds it took; undefined: not found. */
+  readonly seeds: number | undefined;
+  readonly seed: number | undefined;
+  readonly violation: string | undefined;
+}
+
+/** Plants one fault into a copy of the tree and looks for it. */
+export async function hunt(
+  planted: Planted,
+  options: { readonly fromSeed: number; readonly maxSeeds: number; readonly workers: number },
+): Promise<Catch> {
+  const root = new URL("../", import.meta.url);
+  const copy = await Deno.makeTempDir({ prefix: "sendq-planted-" });
+  try {
+    await copyTree(root, "src", copy);
+    await copyTree(root, "simulation", copy);
+    await plant(planted, copy);
+    let seeds = 0;
+    let found: { readonly seed: number; readonly violation: string } | undefined;
+    await runSeeds({
+      workerUrl: new URL(`file://${copy}/simulation/worker.ts`),
+      fromSeed: options.fromSeed,
+      count: options.maxSeeds,
+      workers: options.workers,
+      onResult: ({ seed, violation }) => {
+        seeds++;
+        if (violation !== undefined) found ??= { seed, violation };
+        return violation === undefined;
+      },
+    });
+    return {
+      name: planted.name,
+      seeds: found === undefined ? undefined : seeds,
+      seed: found?.seed,
+      violation: found?.violation,
+    };
+  } finally {
+    await Deno.remove(copy, { recursive: true });
+  }
+}
+
+/**
+ * Applies a fault's patches in the tree at `directory`.
+ *
+ * @throws {Error} A patch does not fit any more.
+ */
+export async function plant({ name, file, patches }: Planted, directory: string): Promise<void> {
+  const path = `${directory}/${file}`;
+  let text = await Deno.readTextFile(path);
+  for (const [before, after] of patches) {
+    const times = text.split(before).length - 1;
+    if (times !== 1) {
+      throw new Error(
+        `Planted fault "${name}" does not fit ${file} any more: its text stands there ${times} ` +
+          `times, not once. Write the patch anew.`,
+      );
+    }
+    text = text.replace(before, () => after);
+  }
+  await Deno.writeTextFile(path, text);
+}
+
+async function copyTree(root: URL, folder: string, target: string): Promise<void> {
+  await Deno.mkdir(`${target}/${folder}`, { recursive: true });
+  for await (const { name, isFile, isDirectory } of Deno.readDir(new URL(`${folder}/`, root))) {
+    if (isDirectory) await copyTree(root, `${folder}/${name}`, target);
+    else if (isFile) {
+      await Deno.copyFile(new URL(`${folder}/${name}`, root), `${target}/${folder}/${name}`);
+    }
+  }
+}

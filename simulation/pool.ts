@@ -1,0 +1,116 @@
+/**
+ * Spreads seeds over the cores, and survives code that never returns.
+ *
+ * @module
+ */
+
+import type { RunResult } from "./run.ts";
+import type { WorkOrder, WorkReport } from "./worker.ts";
+
+/** What to run. */
+export interface PoolOptions {
+  /** `worker.ts`, of this tree or of a copy. */
+  readonly workerUrl: URL;
+  readonly fromSeed: number;
+  readonly count: number;
+  readonly workers: number;
+  /** Whether to go on after this result. */
+  readonly onResult: (result: RunResult) => boolean;
+}
+
+/** Seeds a worker is given at once. */
+const CHUNK = 20;
+/** A seed takes milliseconds; one that takes this long will never end. */
+const HUNG_AFTER_MS = 30_000;
+
+/** Runs seeds until all are done or `onResult` has had enough. */
+export async function runSeeds(options: PoolOptions): Promise<void> {
+  const { workerUrl, fromSeed, count, workers, onResult } = options;
+  const directory = await Deno.makeTempDir({ prefix: "sendq-simulation-" });
+  let nextSeed = fromSeed;
+  let goOn = true;
+  const work = async (index: number): Promise<void> => {
+    const queuePath = `${directory}/${index}.db`;
+    // Only its name is used; the database itself is in memory.
+    await Deno.writeFile(queuePath, new Uint8Array());
+    while (goOn && nextSeed < fromSeed + count) {
+      const worker = new Worker(workerUrl, { type: "module" });
+      try {
+        await drive(worker, queuePath);
+      } finally {
+        worker.terminate();
+      }
+    }
+  };
+  /** One worker, until there is nothing left to do or it has hung. */
+  const drive = async (worker: Worker, queuePath: string): Promise<void> => {
+    while (goOn && nextSeed < fromSeed + count) {
+      const from = nextSeed;
+      const size = Math.min(CHUNK, fromSeed + count - nextSeed);
+      nextSeed += size;
+      const hungAt = await oneChunk(
+        worker,
+        { queuePath, fromSeed: from, count: size },
+        (result) => {
+          if (goOn && !onResult(result)) goOn = false;
+        },
+      );
+      if (hungAt !== undefined) {
+        if (goOn && !onResult(hungAt)) goOn = false;
+        return;
+      }
+    }
+  };
+  try {
+    await Promise.all(Array.from({ length: workers }, (_, index) => work(index)));
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+}
+
+/** @returns What to report of the seed that never came back; its chunk's rest is left out. */
+function oneChunk(
+  worker: Worker,
+  order: WorkOrder,
+  onResult: (result: RunResult) => void,
+): Promise<RunResult | undefined> {
+  return new Promise((resolve) => {
+    let seed = order.fromSeed;
+    let watchdog: ReturnType<typeof setTimeout> | undefined;
+    const over = (result: RunResult | undefined): void => {
+      clearTimeout(watchdog);
+      worker.onmessage = worker.onerror = null;
+      resolve(result);
+    };
+    const expect = (): void => {
+      clearTimeout(watchdog);
+      watchdog = setTimeout(() => over(broken(seed, "the run does not end")), HUNG_AFTER_MS);
+    };
+    worker.onmessage = ({ data }: MessageEvent<WorkReport>) => {
+      if (data.kind === "free") return over(undefined);
+      expect();
+      seed = data.result.seed + 1;
+      onResult(data.result);
+    };
+    worker.onerror = (event) => {
+      event.preventDefault();
+      over(broken(seed, `the run broke off: ${event.message}`));
+    };
+    expect();
+    worker.postMessage(order);
+  });
+}
+
+function broken(seed: number, violation: string): RunResult {
+  return {
+    seed,
+    violation,
+    simulatedMs: 0,
+    events: 0,
+    accepted: 0,
+    delivered: 0,
+    duplicates: 0,
+    lostUnread: 0,
+    connections: 0,
+  };
+}

@@ -1,0 +1,551 @@
+/**
+ * One run: the sender's unchanged code in a world drawn from a seed.
+ *
+ * @module
+ */
+
+import { Supervisor } from "../src/delivery/supervisor.ts";
+import type { Logger } from "../src/ports.ts";
+import { OutboundQueue } from "../src/queue/queue.ts";
+import { Checker } from "./checker.ts";
+import { SimDisk } from "./disk.ts";
+import { Network } from "./network.ts";
+import { makePacket } from "./packet.ts";
+import { SeededRandom } from "./random.ts";
+import { type Burst, drawScenario, type Fault, type Scenario } from "./scenario.ts";
+import { Scheduler, settled, SimProcess } from "./scheduler.ts";
+import { SimServer } from "./server.ts";
+import { SimDialer } from "./wire.ts";
+
+/** What came out. */
+export interface RunResult {
+  readonly seed: number;
+  /** What was violated; undefined: nothing. */
+  readonly violation: string | undefined;
+  readonly simulatedMs: number;
+  readonly events: number;
+  readonly accepted: number;
+  readonly delivered: number;
+  readonly duplicates: number;
+  readonly lostUnread: number;
+  readonly connections: number;
+}
+
+/** How to run. */
+export interface RunOptions {
+  /** A file that exists; nothing is written into it. */
+  readonly queuePath: string;
+  /** Takes the trace, line by line. */
+  readonly trace?: (line: string) => void;
+}
+
+const LAST_PACKETS = 3;
+const CLOSE_DRAIN_MS = 5000;
+/** What close may take beyond its `drainMs`. */
+const CLOSE_SLACK_MS = 1500;
+const START_RETRY_MS = 500;
+
+/** Runs one seed. Never throws for what the sender did wrong. */
+export async function run(seed: number, options: RunOptions): Promise<RunResult> {
+  const world = new World(drawScenario(seed), options);
+  try {
+    await world.live();
+  } catch (error) {
+    world.checker.fail(error instanceof Error ? error.stack ?? error.message : String(error));
+  }
+  world.dispose();
+  return world.result();
+}
+
+class World {
+  readonly checker: Checker;
+  readonly #scenario: Scenario;
+  readonly #queuePath: string;
+  readonly #scheduler = new Scheduler();
+  readonly #random: SeededRandom;
+  readonly #network: Network;
+  readonly #server: SimServer;
+  readonly #disk: SimDisk;
+  readonly #trace: (line: () => string) => void;
+  readonly #faults = new Map<string, number>();
+
+  #clockJumpMs = 0;
+  #wallJumpMs = 0;
+  #process: SimProcess | undefined;
+  #queue: OutboundQueue | undefined;
+  #supervisor: Supervisor | undefined;
+  #closing = false;
+  #nextTag = 1;
+  #enqueuedBytes = 0;
+
+  constructor(scenario: Scenario, { queuePath, trace }: RunOptions) {
+    this.#scenario = scenario;
+    this.#queuePath = queuePath;
+    this.#random = new SeededRandom(scenario.seed ^ 0x5eed);
+    const scheduler = this.#scheduler;
+    this.#trace = trace === undefined
+      ? () => {}
+      : (line) => trace(`t=${(scheduler.nowMs / 1000).toFixed(3)}s  ${line()}`);
+    this.checker = new Checker({
+      scheduler,
+      hostNowMs: this.#hostNowMs,
+      limits: scenario.limits,
+      rtoMaxMs: scenario.clientTcp.rtoMaxMs,
+      timerLateMs: scenario.timerLateMs + scenario.ioLagMs,
+      trace: this.#trace,
+    });
+    this.#disk = new SimDisk(this.checker);
+    this.checker.watch(this.#disk);
+    this.#server = new SimServer(scheduler, this.checker);
+    this.#network = new Network(
+      scheduler,
+      this.#random.fork(),
+      scenario.path,
+      scenario.clientTcp,
+      scenario.serverTcp,
+      this.#server,
+    );
+  }
+
+  async live(): Promise<void> {
+    const { durationMs, bursts, faults, drainedCalls } = this.#scenario;
+    this.#trace(() => JSON.stringify(describe(this.#scenario)));
+    this.#start();
+    for (const burst of bursts) this.#at(burst.atMs, () => this.#produce(burst));
+    for (const fault of faults) this.#at(fault.atMs, () => this.#breakIt(fault));
+    for (const atMs of drainedCalls) this.#at(atMs, () => this.#callDrained());
+    await this.#runUntil(durationMs, () => false);
+    await this.#healAndFinish();
+    this.checker.finish();
+  }
+
+  dispose(): void {
+    this.#process?.kill();
+    this.#disk.dispose();
+  }
+
+  result(): RunResult {
+    const { checker } = this;
+    return {
+      seed: this.#scenario.seed,
+      violation: checker.violation,
+      simulatedMs: this.#scheduler.nowMs,
+      events: this.#scheduler.events,
+      accepted: checker.accepted,
+      delivered: checker.delivered,
+      ...checker.totals,
+    };
+  }
+
+  readonly #hostNowMs = (): number => this.#scheduler.nowMs + this.#clockJumpMs;
+
+  #at(atMs: number, action: () => void): void {
+    this.#scheduler.after(Math.max(0, atMs - this.#scheduler.nowMs), action);
+  }
+
+  /** Runs event after event; after each that has touched the process, lets its promises settle. */
+  async #runUntil(endMs: number, done: () => boolean): Promise<void> {
+    const scheduler = this.#scheduler;
+    while (this.checker.violation === undefined && !done()) {
+      if (!scheduler.step(endMs)) {
+        scheduler.advanceTo(endMs);
+        return;
+      }
+      if (!scheduler.touched) continue;
+      scheduler.touched = false;
+      await settled();
+      this.checker.afterStep();
+    }
+  }
+
+  /** Faults are over: everything must arrive, and the sender must come to rest. */
+  async #healAndFinish(): Promise<void> {
+    this.#trace(() => "--- faults are over");
+    this.#heal();
+    const scheduler = this.#scheduler;
+    const { checker } = this;
+    const recoveryMs = this.#recoveryMs();
+    const arriveByMs = scheduler.nowMs + recoveryMs;
+    await this.#runUntil(
+      arriveByMs,
+      () =>
+        this.#supervisor !== undefined && this.#pendingEnqueues === 0 && checker.everythingArrived,
+    );
+    if (checker.violation !== undefined) return;
+    if (!checker.everythingArrived || this.#pendingEnqueues > 0) {
+      return checker.fail(
+        `${
+          (this.#recoveryMs() / 1000).toFixed(0)
+        } s after the last fault the server has not read ` +
+          checker.missing(),
+      );
+    }
+    // A pause, so that nothing but the new packets can wake the sender.
+    await this.#runUntil(scheduler.nowMs + 5000 + this.#scenario.limits.holdMs, () => false);
+    for (let i = 0; i < LAST_PACKETS; i++) {
+      this.#produce({ atMs: scheduler.nowMs, sizes: [100], together: false });
+    }
+    scheduler.touched = true;
+    const wanted = (): boolean => this.#pendingEnqueues === 0 && checker.everythingArrived;
+    await this.#runUntil(scheduler.nowMs + this.#quietMs(), wanted);
+    if (checker.violation !== undefined) return;
+    if (!wanted()) {
+      return checker.fail(`packets enqueued in quiet times do not arrive: ${checker.missing()}`);
+    }
+    await this.#drainAndClose();
+  }
+
+  async #drainAndClose(): Promise<void> {
+    const { checker } = this;
+    const scheduler = this.#scheduler;
+    const { limits } = this.#scenario;
+    const supervisor = this.#supervisor;
+    if (supervisor === undefined) return checker.fail("the sender does not run");
+    let drained = false;
+    this.#process?.enter(() => void supervisor.drained().then(() => (drained = true)));
+    await this.#runUntil(scheduler.nowMs + 2000 + 4 * this.#scenario.path.delayMs, () => drained);
+    if (checker.violation !== undefined) return;
+    if (!drained) return checker.fail("drained() does not resolve although everything arrived");
+    // Held packets are confirmed, then removed, and the file is empty.
+    await this.#runUntil(
+      scheduler.nowMs + 2.1 * limits.holdMs + 3000,
+      () => this.#disk.ids.size === 0,
+    );
+    if (checker.violation !== undefined) return;
+    if (this.#disk.ids.size > 0) {
+      return checker.fail(`${this.#disk.ids.size} confirmed packets are not removed from disk`);
+    }
+    if (supervisor.state !== "idle" && supervisor.state !== "connected") {
+      return checker.fail(`the sender has nothing to do and is ${supervisor.state}`);
+    }
+    this.#close(CLOSE_DRAIN_MS, () => {});
+    await this.#runUntil(
+      scheduler.nowMs + CLOSE_DRAIN_MS + CLOSE_SLACK_MS,
+      () => this.#supervisor === undefined,
+    );
+    if (checker.violation !== undefined) return;
+    if (this.#supervisor !== undefined) return checker.fail("close() does not end");
+    const timers = this.#process?.timers ?? 0;
+    if (timers > 0) checker.fail(`${timers} timers are left after close()`);
+  }
+
+  /** How long recovery may take once nothing is broken any more. */
+  #recoveryMs(): number {
+    const { limits, clientTcp, path } = this.#scenario;
+    const slowestProbeMs = clientTcp.rtoMaxMs > 1000 ? 130_000 : 5000;
+    const roundTripMs = 2 * path.delayMs + 5;
+    // Each window takes a round trip, or a receive buffer if that is smaller.
+    const stepBytes = Math.min(
+      limits.maxInFlightBytes,
+      clientTcp.sendBufferBytes,
+      this.#scenario.serverTcp.receiveBufferBytes / 2,
+      10 * clientTcp.mssBytes,
+    );
+    const transferMs = (this.#enqueuedBytes / stepBytes + 100) * 2 * roundTripMs;
+    // Whoever waits for room waits until as many packets as there is room for were held.
+    const turns = this.#pendingEnqueues / this.#scenario.queue.maxPackets + 1;
+    const roomMs = turns * (1.1 * limits.holdMs + 1000 + 2 * roundTripMs);
+    return 20_000 + slowestProbeMs + 2 * limits.backoffCapMs + limits.stallTimeoutMs +
+      roomMs + transferMs;
+  }
+
+  /** The same for a few packets in quiet times, over a connection that may have to be replaced. */
+  #quietMs(): number {
+    const { limits } = this.#scenario;
+    return 15_000 + 4 * limits.holdMs + 2 * limits.backoffCapMs;
+  }
+
+  #pendingEnqueues = 0;
+
+  #produce({ sizes, together }: Burst): void {
+    const queue = this.#queue;
+    const process = this.#process;
+    if (queue === undefined || process === undefined || this.#closing) return;
+    process.enter(() => {
+      const packets = sizes.map((size) => {
+        const tag = this.#nextTag++;
+        this.#enqueuedBytes += size;
+        this.checker.producing(tag, size);
+        return { tag, payload: makePacket(tag, size) };
+      });
+      this.#trace(() => `producer: ${packets.length} packets, tags from ${packets[0]?.tag}`);
+      if (together) {
+        this.#enqueue(
+          process,
+          packets.map(({ tag }) => tag),
+          queue.enqueueMany(packets.map(({ payload }) => payload)).then(({ firstId }) => firstId),
+        );
+      } else {
+        for (const { tag, payload } of packets) {
+          this.#enqueue(process, [tag], queue.enqueue(payload));
+        }
+      }
+    });
+  }
+
+  #enqueue(process: SimProcess, tags: readonly number[], stored: Promise<number>): void {
+    this.#pendingEnqueues++;
+    const over = (): void => {
+      if (process === this.#process) this.#pendingEnqueues--;
+    };
+    stored.then((firstId) => {
+      over();
+      tags.forEach((tag, i) => this.checker.enqueued(tag, firstId + i));
+    }, (error) => {
+      over();
+      this.#trace(() => `producer: refused: ${error.message}`);
+      for (const tag of tags) this.checker.refused(tag);
+    });
+  }
+
+  #callDrained(): void {
+    const supervisor = this.#supervisor;
+    const lastId = this.#queue?.lastId ?? 0;
+    if (supervisor === undefined) return;
+    this.#process?.enter(() => {
+      // A sender that closes first says so by rejecting.
+      supervisor.drained().then(() => this.checker.drained(lastId), () => {});
+    });
+  }
+
+  // --- the sender's process ---
+
+  #start(): void {
+    const scheduler = this.#scheduler;
+    const { timerLateMs, ioLagMs, partialWrites, limits, queue: queueOptions } = this.#scenario;
+    const random = this.#random.fork();
+    const process = new SimProcess(scheduler, {
+      hostNowMs: this.#hostNowMs,
+      wallMs: () => 1_700_000_000_000 + scheduler.nowMs + this.#wallJumpMs,
+      timerLateMs: () => timerLateMs === 0 ? 0 : random.between(0, timerLateMs),
+    }, random.between(0, 1e6));
+    this.#process = process;
+    // Whoever was stopped is gone; a new life begins awake.
+    this.#faults.delete("sender-stopped");
+    this.checker.stopped(false);
+    this.#pendingEnqueues = 0;
+    this.#closing = false;
+    const chance = {
+      takes: (bytes: number) =>
+        partialWrites > 0 && bytes > 1 && random.chance(partialWrites)
+          ? random.int(1, bytes)
+          : bytes,
+      lagMs: () => ioLagMs > 0 && random.chance(0.3) ? random.between(0, ioLagMs) : 0,
+    };
+    scheduler.touched = true;
+    OutboundQueue.open(this.#queuePath, {
+      driver: this.#disk.driver,
+      clock: process,
+      ...queueOptions,
+    }).then((queue) => {
+      if (!process.alive) return;
+      const supervisor = new Supervisor(limits, {
+        queue,
+        dialer: new SimDialer(this.#network, process, this.checker, chance),
+        clock: process,
+        random: () => random.next(),
+        logger: silent,
+        onStatus: (status) => this.checker.status(status),
+        onReceived: () => {},
+      }, queue.sentThroughAtOpen);
+      this.#queue = queue;
+      this.#supervisor = supervisor;
+      this.checker.started(process, supervisor);
+      supervisor.closed.catch((error) => {
+        this.checker.fail(`the sender stopped by itself: ${error.stack ?? error}`);
+      });
+    }, (error) => {
+      this.#trace(() => `sender: cannot open its queue: ${error.message}`);
+      process.kill();
+      scheduler.after(START_RETRY_MS, () => this.#start());
+    });
+  }
+
+  /** Ends the process; its kernel closes what it had open, or vanishes with it. */
+  #kill(powerCut: boolean): void {
+    const process = this.#process;
+    if (process === undefined) return;
+    process.kill();
+    if (powerCut) this.#network.clientVanishes();
+    this.checker.ended();
+    for (const end of [...this.#network.clientEnds]) end.close();
+    this.#queue = undefined;
+    this.#supervisor = undefined;
+    this.#process = undefined;
+  }
+
+  #close(drainMs: number, then: () => void): void {
+    const supervisor = this.#supervisor;
+    const queue = this.#queue;
+    const process = this.#process;
+    if (supervisor === undefined || queue === undefined || process === undefined) return;
+    this.#closing = true;
+    process.enter(() => {
+      const deadlineMs = process.nowMs() + drainMs + CLOSE_SLACK_MS;
+      const stoppedBefore = this.#stops;
+      supervisor.close(drainMs).then(async () => {
+        if (process.nowMs() > deadlineMs && this.#stops === stoppedBefore) {
+          this.checker.fail(`close(${drainMs.toFixed(0)}) took too long`);
+        }
+        await queue.close();
+        if (this.#process !== process) return;
+        this.checker.ended();
+        this.#queue = undefined;
+        this.#supervisor = undefined;
+        then();
+      }, () => {});
+    });
+  }
+
+  /** Times at which the process lost its sense of time. */
+  #stops = 0;
+
+  // --- faults ---
+
+  #breakIt(fault: Fault): void {
+    this.#trace(() => `fault: ${JSON.stringify(fault)}`);
+    const server = this.#server;
+    const { toServer, toClient } = this.#network;
+    switch (fault.kind) {
+      case "partition":
+        this.#network.icmpCode = fault.icmpCode;
+        if (fault.lanes !== "to-client") {
+          this.#spell("to-server", fault, (on) => (toServer.blocked = on));
+        }
+        if (fault.lanes !== "to-server") {
+          this.#spell("to-client", fault, (on) => (toClient.blocked = on));
+        }
+        return;
+      case "loss":
+        return this.#spell("loss", fault, (on) => {
+          toServer.loss = toClient.loss = on ? fault.loss : 0;
+        });
+      case "slow-link":
+        return this.#spell("slow-link", fault, (on) => {
+          toServer.bandwidth = on ? fault.bandwidth : Infinity;
+        });
+      case "local-fault":
+        return this.#spell("local-fault", fault, (on) => {
+          this.#network.localFault = on ? fault.fault : undefined;
+        });
+      case "reset":
+        return this.#network.injectReset(fault.toClient, fault.toServer);
+      case "server-close":
+        return server.closeConnections();
+      case "server-half-close":
+        return server.halfCloseConnections();
+      case "server-stalls":
+        return this.#spell("server-stalls", fault, (on) => (server.stalled = on));
+      case "server-reads-slowly":
+        return this.#spell("server-reads-slowly", fault, (on) => {
+          server.readRate = on ? fault.bytesPerMs : Infinity;
+        });
+      case "server-accepts-late":
+        return this.#spell("server-accepts-late", fault, (on) => {
+          server.acceptDelayMs = on ? fault.delayMs : 0;
+        });
+      case "server-crash":
+        return this.#spell("server-down", fault, (on) => {
+          if (on) server.crash();
+          else if (server.up) server.restart();
+        });
+      case "server-reboot":
+        return this.#spell("server-off", fault, (on) => {
+          if (on) server.powerOff();
+          else server.powerOn();
+        });
+      case "server-refuses":
+        return this.#spell("server-down", fault, (on) => {
+          server.listening = !on && server.up;
+        });
+      case "server-speaks":
+        return server.chatter(new Uint8Array(fault.bytes));
+      case "sender-killed":
+      case "sender-power-cut":
+        return this.#crash(fault);
+      case "sender-restart":
+        return this.#restart(fault.drainMs, fault.durationMs);
+      case "sender-stopped":
+        return this.#stop(fault);
+      case "clock-jump":
+        this.#clockJumpMs += fault.jumpMs;
+        this.checker.clockJumped();
+        this.#stops++;
+        return;
+      case "wall-clock-jump":
+        this.#wallJumpMs += fault.jumpMs;
+        return;
+      case "commit-fails":
+        return this.#spell("commit-fails", fault, (on) => {
+          this.#disk.commitFault = on ? fault.why : undefined;
+        });
+      case "read-fails":
+        return this.#spell("read-fails", fault, (on) => (this.#disk.readFault = on));
+      default:
+        throw new TypeError(`Unknown fault ${JSON.stringify(fault satisfies never)}`);
+    }
+  }
+
+  /** Faults of one kind may overlap: the last one to end ends it. */
+  #spell(name: string, { durationMs }: Fault, set: (on: boolean) => void): void {
+    const untilMs = this.#scheduler.nowMs + durationMs;
+    this.#faults.set(name, Math.max(untilMs, this.#faults.get(name) ?? 0));
+    set(true);
+    this.#scheduler.after(durationMs, () => {
+      const lastMs = this.#faults.get(name);
+      if (lastMs === undefined || lastMs > this.#scheduler.nowMs) return;
+      this.#faults.delete(name);
+      this.#trace(() => `over: ${name}`);
+      set(false);
+    });
+    this.#healers.set(name, () => set(false));
+  }
+
+  readonly #healers = new Map<string, () => void>();
+
+  #crash({ kind, durationMs }: Fault): void {
+    if (this.#process === undefined) return;
+    this.#kill(kind === "sender-power-cut");
+    this.#scheduler.after(durationMs, () => {
+      if (this.#process === undefined) this.#start();
+    });
+  }
+
+  #restart(drainMs: number, pauseMs: number): void {
+    if (this.#closing) return;
+    this.#close(drainMs, () => {
+      const process = this.#process;
+      this.#scheduler.after(pauseMs, () => {
+        // It may have been killed meanwhile, and started again by that.
+        if (this.#process !== process || process === undefined) return;
+        process.kill();
+        this.#start();
+      });
+    });
+  }
+
+  #stop(fault: Fault): void {
+    if (this.#process === undefined) return;
+    this.#stops++;
+    this.#spell("sender-stopped", fault, (on) => {
+      this.checker.stopped(on);
+      if (on) this.#process?.stop();
+      else this.#process?.resume();
+    });
+  }
+
+  #heal(): void {
+    for (const name of [...this.#faults.keys()]) this.#healers.get(name)?.();
+    this.#faults.clear();
+    this.#server.powerOn();
+    if (this.#process === undefined) this.#start();
+  }
+}
+
+const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** The scenario without its long lists. */
+function describe({ bursts, faults, ...rest }: Scenario): unknown {
+  const packets = bursts.reduce((sum, { sizes }) => sum + sizes.length, 0);
+  return { ...rest, packets, faults: faults.length };
+}

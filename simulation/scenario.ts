@@ -1,0 +1,265 @@
+/**
+ * What happens in a run: everything is drawn from the seed before it starts, so
+ * that a scenario can be read and a part of it left out.
+ *
+ * @module
+ */
+
+import type { SupervisorLimits } from "../src/delivery/supervisor.ts";
+import type { LocalFault } from "../src/ports.ts";
+import type { PathOptions } from "./network.ts";
+import { MIN_PACKET_BYTES } from "./packet.ts";
+import { SeededRandom } from "./random.ts";
+import type { TcpOptions } from "./segment.ts";
+
+/** Packets enqueued at one moment. */
+export interface Burst {
+  readonly atMs: number;
+  readonly sizes: readonly number[];
+  /** In one transaction. */
+  readonly together: boolean;
+}
+
+/** Something that goes wrong, from `atMs` until `atMs + durationMs`. */
+export type Fault = { readonly atMs: number; readonly durationMs: number } & FaultKind;
+
+type FaultKind =
+  | {
+    readonly kind: "partition";
+    readonly lanes: "both" | "to-server" | "to-client";
+    readonly icmpCode: string | undefined;
+  }
+  | { readonly kind: "loss"; readonly loss: number }
+  | { readonly kind: "slow-link"; readonly bandwidth: number }
+  | { readonly kind: "local-fault"; readonly fault: LocalFault }
+  | { readonly kind: "reset"; readonly toClient: boolean; readonly toServer: boolean }
+  | { readonly kind: "server-close" }
+  | { readonly kind: "server-half-close" }
+  | { readonly kind: "server-stalls" }
+  | { readonly kind: "server-reads-slowly"; readonly bytesPerMs: number }
+  | { readonly kind: "server-accepts-late"; readonly delayMs: number }
+  | { readonly kind: "server-crash" }
+  | { readonly kind: "server-reboot" }
+  | { readonly kind: "server-refuses" }
+  | { readonly kind: "server-speaks"; readonly bytes: number }
+  | { readonly kind: "sender-killed" }
+  | { readonly kind: "sender-power-cut" }
+  | { readonly kind: "sender-restart"; readonly drainMs: number }
+  | { readonly kind: "sender-stopped" }
+  | { readonly kind: "clock-jump"; readonly jumpMs: number }
+  | { readonly kind: "wall-clock-jump"; readonly jumpMs: number }
+  | { readonly kind: "commit-fails"; readonly why: "full" | "io" }
+  | { readonly kind: "read-fails" };
+
+/** A whole run. */
+export interface Scenario {
+  readonly seed: number;
+  /** Faults end here; afterwards everything has to arrive. */
+  readonly durationMs: number;
+  readonly limits: SupervisorLimits;
+  readonly path: PathOptions;
+  readonly clientTcp: TcpOptions;
+  readonly serverTcp: TcpOptions;
+  readonly queue: { readonly maxPackets: number; readonly overflow: "reject" | "wait" };
+  readonly bursts: readonly Burst[];
+  readonly faults: readonly Fault[];
+  /** When somebody calls `drained()`. */
+  readonly drainedCalls: readonly number[];
+  /** Timers are late by up to this. */
+  readonly timerLateMs: number;
+  /** The runtime reports finished calls late by up to this. */
+  readonly ioLagMs: number;
+  /** Chance of a write to take only a part although there is room. */
+  readonly partialWrites: number;
+}
+
+/** Draws the run of a seed. */
+export function drawScenario(seed: number): Scenario {
+  const random = new SeededRandom(seed);
+  const durationMs = random.chance(0.05) ? 3_600_000 : random.logBetween(3_000, 600_000);
+  const delayMs = random.pick([0.05, 0.05, 0.5, 5, 20, 50, 150]);
+  const holdMs = random.pick([0, 100, 1000, 1000, 2000]);
+  const maxInFlightBytes = random.pick([1024, 8192, 65_536, 262_144, 262_144]);
+  const bursts = drawBursts(random, durationMs);
+  return {
+    seed,
+    durationMs,
+    limits: drawLimits(random, holdMs, maxInFlightBytes),
+    path: { delayMs, queueBytes: random.pick([20_000, 64_000, 300_000]) },
+    clientTcp: {
+      mssBytes: random.pick([536, 1448, 1448, 65_483]),
+      sendBufferBytes: random.pick([2500, 8000, 80_000, 2_400_000]),
+      receiveBufferBytes: 65_536,
+      rtoMaxMs: random.pick([1000, 1000, 1000, 120_000]),
+      userTimeoutMs: random.pick([0, 330_000]),
+      keepAlive: random.chance(0.8) ? { idleMs: 5000, intervalMs: 1000, count: 3 } : undefined,
+    },
+    serverTcp: {
+      mssBytes: 1448,
+      sendBufferBytes: 80_000,
+      receiveBufferBytes: random.pick([4096, 16_384, 65_536, 400_000]),
+      rtoMaxMs: 2000,
+      userTimeoutMs: 0,
+      keepAlive: undefined,
+    },
+    queue: {
+      maxPackets: random.chance(0.2) ? random.int(1, 40) : 1_000_000,
+      overflow: random.pick(["reject", "wait"]),
+    },
+    bursts,
+    faults: drawFaults(random, durationMs, bursts),
+    drainedCalls: random.chance(0.5) ? [random.between(0, durationMs)] : [],
+    timerLateMs: random.pick([0, 0, 2, 8]),
+    ioLagMs: random.pick([0, 0, 0, 1, 5]),
+    partialWrites: random.pick([0, 0, 0.2, 0.7]),
+  };
+}
+
+function drawLimits(
+  random: SeededRandom,
+  holdMs: number,
+  maxInFlightBytes: number,
+): SupervisorLimits {
+  return {
+    holdMs,
+    maxInFlightBytes,
+    stallTimeoutMs: random.pick([2000, 3000, 3000, 5000]),
+    peerStallTimeoutMs: random.pick([10_000, 60_000, 300_000]),
+    keepAlive: random.chance(0.8) ? { timeoutMs: 8000, probes: 2 } : undefined,
+    connectTimeoutMs: 1000,
+    slowConnectTimeoutMs: 5000,
+    slowConnectEvery: 4,
+    backoffFirstMs: random.pick([50, 100, 250]),
+    backoffCapMs: random.pick([1000, 1000, 1000, 10_000, 30_000]),
+    connect: random.pick(["on-demand", "on-demand", "always"]),
+    onPeerFin: random.pick(["reconnect", "reconnect", "keep-sending"]),
+  };
+}
+
+function drawBursts(random: SeededRandom, durationMs: number): Burst[] {
+  const bursts: Burst[] = [];
+  const drawSize = random.pick<(() => number)>([
+    () => random.int(MIN_PACKET_BYTES, 40),
+    () => random.int(50, 300),
+    () => Math.floor(random.logBetween(MIN_PACKET_BYTES, 5000)),
+    () => Math.floor(random.logBetween(MIN_PACKET_BYTES, 100_000)),
+  ]);
+  let bytesLeft = random.logBetween(2_000, 600_000);
+  const draw = (atMs: number, packets: number): void => {
+    const sizes: number[] = [];
+    for (let i = 0; i < packets && bytesLeft > 0; i++) {
+      const size = drawSize();
+      bytesLeft -= size;
+      sizes.push(size);
+    }
+    if (sizes.length > 0) bursts.push({ atMs, sizes, together: random.chance(0.3) });
+  };
+  const spells = random.int(1, 4);
+  for (let spell = 0; spell < spells; spell++) {
+    const fromMs = spell === 0 ? random.between(0, 500) : random.between(0, durationMs);
+    if (random.chance(0.3)) {
+      draw(fromMs, Math.ceil(random.logBetween(1, 400)));
+      continue;
+    }
+    const everyMs = random.logBetween(2, 2000);
+    const count = Math.ceil(random.logBetween(2, 120));
+    for (let i = 0; i < count; i++) {
+      const atMs = fromMs + i * everyMs;
+      if (atMs < durationMs) draw(atMs, random.chance(0.8) ? 1 : random.int(2, 10));
+    }
+  }
+  // A packet larger than any window, and larger than one write.
+  if (random.chance(0.1)) {
+    bursts.push({ atMs: random.between(0, durationMs), sizes: [300_000], together: false });
+  }
+  return bursts.sort((a, b) => a.atMs - b.atMs);
+}
+
+const ICMP_CODES = ["EHOSTUNREACH", "ENETUNREACH", "ECONNREFUSED", "ENOPROTOOPT"] as const;
+const LOCAL_FAULTS: readonly LocalFault[] = [
+  { kind: "link-down", device: "eth0", words: "eth0 is down" },
+  { kind: "no-route", device: undefined, words: "there is no route" },
+];
+
+function drawFaults(
+  random: SeededRandom,
+  durationMs: number,
+  bursts: readonly Burst[],
+): Fault[] {
+  const faults: Fault[] = [];
+  const count = random.chance(0.05) ? 0 : Math.ceil(random.logBetween(1, 12));
+  for (let i = 0; i < count; i++) {
+    // Most faults meet packets under way: nothing breaks in a quiet network.
+    const burst = random.pick(bursts);
+    const atMs = random.chance(0.75)
+      ? burst.atMs + random.pick([0, 1, 50, 500, 3000]) * random.next()
+      : random.between(0, durationMs);
+    const fault = { atMs: Math.min(atMs, durationMs), ...drawFault(random) };
+    faults.push(fault);
+    // Misfortunes seldom come singly: the next one while this one lasts.
+    if (random.chance(0.4)) {
+      const withinMs = Math.min(fault.durationMs + 300, 1500) * random.next();
+      faults.push({ ...drawFault(random), atMs: Math.min(fault.atMs + withinMs, durationMs) });
+    }
+  }
+  return faults.sort((a, b) => a.atMs - b.atMs);
+}
+
+function drawFault(random: SeededRandom): FaultKind & { readonly durationMs: number } {
+  const span = (low: number, high: number): number => random.logBetween(low, high);
+  const draws: readonly (() => FaultKind & { readonly durationMs: number })[] = [
+    () => ({
+      kind: "partition",
+      lanes: random.pick(["both", "to-server", "to-client"]),
+      icmpCode: random.chance(0.3) ? random.pick(ICMP_CODES) : undefined,
+      durationMs: random.chance(0.1) ? span(10_000, 120_000) : span(20, 15_000),
+    }),
+    () => ({ kind: "loss", loss: span(0.01, 0.3), durationMs: span(500, 60_000) }),
+    () => ({ kind: "slow-link", bandwidth: span(4, 500), durationMs: span(500, 60_000) }),
+    () => ({
+      kind: "local-fault",
+      fault: random.pick(LOCAL_FAULTS),
+      durationMs: span(100, 10_000),
+    }),
+    () => ({
+      kind: "reset",
+      toClient: random.chance(0.8),
+      toServer: random.chance(0.7),
+      durationMs: 0,
+    }),
+    () => ({ kind: "server-close", durationMs: 0 }),
+    () => ({ kind: "server-half-close", durationMs: 0 }),
+    () => ({ kind: "server-stalls", durationMs: span(50, 60_000) }),
+    () => ({
+      kind: "server-reads-slowly",
+      bytesPerMs: span(0.5, 100),
+      durationMs: span(500, 30_000),
+    }),
+    () => ({
+      kind: "server-accepts-late",
+      delayMs: span(10, 20_000),
+      durationMs: span(500, 20_000),
+    }),
+    () => ({ kind: "server-crash", durationMs: span(1, 10_000) }),
+    () => ({ kind: "server-reboot", durationMs: span(100, 20_000) }),
+    () => ({ kind: "server-refuses", durationMs: span(100, 10_000) }),
+    () => ({ kind: "server-speaks", bytes: random.int(1, 20_000), durationMs: 0 }),
+    () => ({ kind: "sender-killed", durationMs: span(1, 5_000) }),
+    () => ({ kind: "sender-power-cut", durationMs: span(1, 20_000) }),
+    () => ({ kind: "sender-restart", drainMs: span(1, 5_000), durationMs: span(1, 1_000) }),
+    () => ({ kind: "sender-stopped", durationMs: span(10, 30_000) }),
+    () => ({ kind: "clock-jump", jumpMs: span(100, 100_000), durationMs: 0 }),
+    () => ({
+      kind: "wall-clock-jump",
+      jumpMs: random.pick([-3_600_000, 3_600_000]),
+      durationMs: 0,
+    }),
+    () => ({
+      kind: "commit-fails",
+      why: random.pick(["full", "io"]),
+      durationMs: span(10, 10_000),
+    }),
+    () => ({ kind: "read-fails", durationMs: span(100, 10_000) }),
+  ];
+  return random.pick(draws)();
+}

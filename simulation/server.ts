@@ -1,0 +1,163 @@
+/**
+ * The legacy server: a machine, its kernel, and a program that reads packets
+ * and cannot acknowledge them. It does everything that such programs do.
+ *
+ * @module
+ */
+
+import { TcpState } from "../src/ports.ts";
+import type { ServerSide, SynAnswer } from "./network.ts";
+import { cancel, type Scheduler, type SimEvent } from "./scheduler.ts";
+import type { TcpEnd } from "./tcp.ts";
+
+/** Who writes down what the program has read. */
+export interface ServerWatcher {
+  read(connection: number, bytes: Uint8Array): void;
+  /** Bytes that the kernel had received, and nobody will ever read: `(from, to]`. */
+  lostUnread(connection: number, fromOffset: number, toOffset: number): void;
+}
+
+/** The program reads at most this much at once. */
+const READ_BYTES = 64 * 1024;
+
+interface Served {
+  readonly end: TcpEnd;
+  readBytes: number;
+  accepted: boolean;
+  reading: SimEvent | undefined;
+}
+
+/** The machine with its program. */
+export class SimServer implements ServerSide {
+  readonly #scheduler: Scheduler;
+  readonly #watcher: ServerWatcher;
+  readonly #served = new Map<number, Served>();
+  /** Power. */
+  up = true;
+  /** Whether the program runs and listens. */
+  listening = true;
+  /** How full its kernel lets the queue of connections become that nobody accepts. */
+  backlog = 8;
+  /** How long the program takes to accept. */
+  acceptDelayMs = 0;
+  /** Bytes a millisecond. */
+  readRate = Infinity;
+  /** SIGSTOP, or a program that is stuck. */
+  #stalled = false;
+
+  /** A server in good health. */
+  constructor(scheduler: Scheduler, watcher: ServerWatcher) {
+    this.#scheduler = scheduler;
+    this.#watcher = watcher;
+  }
+
+  /** Whether the program reads nothing at the moment. */
+  get stalled(): boolean {
+    return this.#stalled;
+  }
+
+  set stalled(stalled: boolean) {
+    this.#stalled = stalled;
+    if (!stalled) { for (const served of this.#served.values()) this.#read(served); }
+  }
+
+  /** What its kernel says to a new connection. */
+  answerSyn(): SynAnswer {
+    if (!this.listening) return "refuse";
+    let waiting = 0;
+    for (const { accepted } of this.#served.values()) if (!accepted) waiting++;
+    // A full queue ignores; the other side tries again.
+    return waiting > this.backlog ? "ignore" : "accept";
+  }
+
+  /** A connection for the program. */
+  established(end: TcpEnd): void {
+    const served: Served = { end, readBytes: 0, accepted: false, reading: undefined };
+    this.#served.set(end.connection, served);
+    end.events = {
+      readable: () => this.#read(served),
+      writable() {},
+      acked() {},
+      dead() {},
+    };
+    this.#scheduler.after(this.acceptDelayMs, () => {
+      served.accepted = true;
+      this.#read(served);
+    });
+  }
+
+  /** The program ends every connection; its kernel resets those with unread data. */
+  closeConnections(): void {
+    for (const served of [...this.#served.values()]) this.#drop(served, () => served.end.close());
+  }
+
+  /** The program says that it will send nothing more, and goes on reading. */
+  halfCloseConnections(): void {
+    for (const { end } of this.#served.values()) end.shutdownWrite();
+  }
+
+  /** SIGKILL. */
+  crash(): void {
+    this.listening = false;
+    this.closeConnections();
+    this.stalled = false;
+  }
+
+  /** The program starts again. */
+  restart(): void {
+    this.listening = true;
+  }
+
+  /** The plug is pulled: not a packet more. */
+  powerOff(): void {
+    this.up = false;
+    this.listening = false;
+    for (const served of [...this.#served.values()]) this.#drop(served, () => served.end.vanish());
+    this.stalled = false;
+  }
+
+  /** The machine is back, and knows nothing. */
+  powerOn(): void {
+    this.up = true;
+    this.listening = true;
+  }
+
+  /** The program says something to everybody. */
+  chatter(bytes: Uint8Array): void {
+    for (const { end } of this.#served.values()) {
+      if (!end.writeShut && end.sendRoomBytes >= bytes.length) end.write(bytes);
+    }
+  }
+
+  #drop(served: Served, end: () => void): void {
+    const { connection, receivedDataBytes } = served.end;
+    cancel(served.reading);
+    this.#served.delete(connection);
+    served.end.events = { readable() {}, writable() {}, acked() {}, dead() {} };
+    if (receivedDataBytes > served.readBytes) {
+      this.#watcher.lostUnread(connection, served.readBytes, receivedDataBytes);
+    }
+    end();
+  }
+
+  #read(served: Served): void {
+    if (!served.accepted || served.reading !== undefined) return;
+    const { end } = served;
+    while (!this.#stalled && this.#served.has(end.connection)) {
+      const maxBytes = this.readRate === Infinity ? READ_BYTES : Math.max(1, this.readRate * 20);
+      const bytes = end.read(Math.min(READ_BYTES, Math.ceil(maxBytes)));
+      if (bytes === undefined) {
+        if (end.finReceived || end.state === TcpState.CLOSE) this.#drop(served, () => end.close());
+        return;
+      }
+      served.readBytes += bytes.length;
+      this.#watcher.read(end.connection, bytes);
+      if (this.readRate === Infinity) continue;
+      served.reading = this.#scheduler.after(bytes.length / this.readRate, () => {
+        served.reading = undefined;
+        this.#read(served);
+      });
+      return;
+    }
+  }
+}

@@ -1,0 +1,265 @@
+/**
+ * The sender's sockets: `Dialer` and `Wire` over the simulated kernel.
+ *
+ * @module
+ */
+
+import { WireError } from "../src/errors.ts";
+import type { Dialer, LocalFault, SocketSample, Wire } from "../src/ports.ts";
+import { TcpState } from "../src/ports.ts";
+import { attemptError, type Network } from "./network.ts";
+import type { SimProcess } from "./scheduler.ts";
+import type { TcpEnd } from "./tcp.ts";
+
+/** Who watches what a process does with its sockets; every method is optional work. */
+export interface WireWatcher {
+  dialed(): void;
+  opened(wire: SimWire): void;
+  /** The kernel has taken these bytes. */
+  written(wire: SimWire, bytes: Uint8Array): void;
+  acked(wire: SimWire): void;
+  died(wire: SimWire): void;
+  /** The process has given its descriptor back. */
+  released(wire: SimWire, how: "abort" | "close" | "killed"): void;
+}
+
+/** What chance does to a process's system calls. */
+export interface SyscallChance {
+  /** How many of `bytes` a write takes: at least 1. */
+  takes(bytes: number): number;
+  /** How long the process's runtime takes to report a finished call; 0: at once. */
+  lagMs(): number;
+}
+
+interface Pending<T> {
+  readonly resolve: (value: T) => void;
+  readonly reject: (error: WireError) => void;
+}
+
+/** A dialer for one process. */
+export class SimDialer implements Dialer {
+  readonly remote = "tcp://server.example:4000";
+  readonly #network: Network;
+  readonly #process: SimProcess;
+  readonly #watcher: WireWatcher;
+  readonly #chance: SyscallChance;
+
+  /** Dials over `network` on behalf of `process`. */
+  constructor(
+    network: Network,
+    process: SimProcess,
+    watcher: WireWatcher,
+    chance: SyscallChance,
+  ) {
+    this.#network = network;
+    this.#process = process;
+    this.#watcher = watcher;
+    this.#chance = chance;
+  }
+
+  /** One attempt. */
+  dial(signal: AbortSignal): Promise<SimWire> {
+    this.#watcher.dialed();
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const forget = this.#network.connect((outcome) => {
+        if ("end" in outcome) {
+          const wire = new SimWire(
+            this.#network,
+            this.#process,
+            outcome.end,
+            this.#watcher,
+            this.#chance,
+          );
+          if (!this.#process.alive) return wire.kill();
+          this.#process.enter(() => {
+            signal.removeEventListener("abort", onAbort);
+            // Aborted while the answer was on its way through the runtime.
+            if (signal.aborted) wire.abort();
+            else {
+              this.#watcher.opened(wire);
+              resolve(wire);
+            }
+          });
+        } else {
+          const { code } = outcome;
+          this.#process.enter(() => {
+            signal.removeEventListener("abort", onAbort);
+            reject(attemptError(code));
+          });
+        }
+      });
+      const onAbort = (): void => {
+        forget();
+        reject(signal.reason);
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+    });
+  }
+}
+
+/** One connection of one process. */
+export class SimWire implements Wire {
+  readonly localAddress: string;
+  readonly remoteAddress = "192.0.2.7:4000";
+  /** The kernel's end. */
+  readonly end: TcpEnd;
+  /** Whose descriptor it is. */
+  readonly process: SimProcess;
+  readonly #network: Network;
+  readonly #watcher: WireWatcher;
+  readonly #chance: SyscallChance;
+  #released = false;
+  #write: (Pending<number> & { readonly bytes: Uint8Array }) | undefined;
+  #read: (Pending<number | null> & { readonly buffer: Uint8Array }) | undefined;
+
+  /** Takes over an established end. */
+  constructor(
+    network: Network,
+    process: SimProcess,
+    end: TcpEnd,
+    watcher: WireWatcher,
+    chance: SyscallChance,
+  ) {
+    this.#network = network;
+    this.#chance = chance;
+    this.process = process;
+    this.end = end;
+    this.#watcher = watcher;
+    this.localAddress = `192.0.2.1:${50_000 + end.connection}`;
+    end.events = {
+      readable: () => this.#wake(() => this.#tryRead()),
+      writable: () => this.#wake(() => this.#tryWrite()),
+      acked: () => watcher.acked(this),
+      dead: () => watcher.died(this),
+    };
+  }
+
+  /** Takes what fits into the send buffer, or waits until something does. */
+  write(bytes: Uint8Array): Promise<number> {
+    return handled((resolve, reject) => {
+      this.#write = { bytes, resolve, reject };
+      this.#tryWrite();
+    });
+  }
+
+  /** Takes what has arrived, or waits until something does. */
+  read(buffer: Uint8Array): Promise<number | null> {
+    return handled((resolve, reject) => {
+      this.#read = { buffer, resolve, reject };
+      this.#tryRead();
+    });
+  }
+
+  /** The kernel's counters. */
+  sample(): SocketSample {
+    if (this.#released) throw new TypeError("sample() after abort() or close()");
+    return this.end.sample();
+  }
+
+  /** The pending error. */
+  takeSocketError(): string | undefined {
+    return this.end.takeSocketError();
+  }
+
+  /** The fault of the sender's own host. */
+  localFault(): LocalFault | undefined {
+    return this.#network.localFault;
+  }
+
+  /** Our FIN. */
+  shutdownWrite(): void {
+    this.end.shutdownWrite();
+  }
+
+  /** Reset. */
+  abort(): void {
+    this.#release("abort", () => this.end.abort());
+  }
+
+  /** FIN, or what the kernel makes of it. */
+  close(): void {
+    this.#release("close", () => this.end.close());
+  }
+
+  /** The process was killed: its kernel closes for it. */
+  kill(): void {
+    this.#release("killed", () => this.end.close());
+  }
+
+  #release(how: "abort" | "close" | "killed", end: () => void): void {
+    if (this.#released) return;
+    this.#released = true;
+    this.#watcher.released(this, how);
+    this.end.events = { readable() {}, writable() {}, acked() {}, dead() {} };
+    end();
+    if (how === "killed") return;
+    const error = new WireError("ECANCELED", "The connection was given up here.");
+    this.#write?.reject(error);
+    this.#read?.reject(error);
+    this.#write = undefined;
+    this.#read = undefined;
+  }
+
+  #tryWrite(): void {
+    const pending = this.#write;
+    if (pending === undefined) return;
+    const code = this.end.takeHardError() ?? (this.end.writeShut ? "EPIPE" : undefined);
+    if (code !== undefined) {
+      this.#write = undefined;
+      return pending.reject(new WireError(code, `could not be written to: ${code}`));
+    }
+    const room = this.end.sendRoomBytes;
+    if (room <= 0) return;
+    const taken = this.#chance.takes(Math.min(room, pending.bytes.length));
+    const bytes = pending.bytes.slice(0, taken);
+    this.#write = undefined;
+    this.#watcher.written(this, bytes);
+    this.end.write(bytes);
+    this.#report(() => pending.resolve(taken));
+  }
+
+  #tryRead(): void {
+    const pending = this.#read;
+    if (pending === undefined) return;
+    const bytes = this.end.read(pending.buffer.length);
+    if (bytes !== undefined) {
+      this.#read = undefined;
+      pending.buffer.set(bytes);
+      return this.#report(() => pending.resolve(bytes.length));
+    }
+    // A FIN that was seen hides a later error from readers (section 3).
+    const code = this.end.finReceived ? undefined : this.end.takeHardError();
+    if (code !== undefined) {
+      this.#read = undefined;
+      return this.#report(() =>
+        pending.reject(new WireError(code, `could not be read from: ${code}`))
+      );
+    }
+    if (!this.end.finReceived && this.end.state !== TcpState.CLOSE) return;
+    this.#read = undefined;
+    this.#report(() => pending.resolve(null));
+  }
+
+  /** The runtime hears of the kernel's news, and only then does its call. */
+  #wake(call: () => void): void {
+    const lagMs = this.#chance.lagMs();
+    if (lagMs === 0) this.process.enter(call);
+    else this.#network.scheduler.after(lagMs, () => this.process.enter(call));
+  }
+
+  #report(tell: () => void): void {
+    const lagMs = this.#chance.lagMs();
+    if (lagMs === 0) tell();
+    else this.#network.scheduler.after(lagMs, () => this.process.enter(tell));
+  }
+}
+
+/** Like a real socket's operations: whoever has moved on is not ended by a rejection. */
+function handled<T>(
+  start: (resolve: (value: T) => void, reject: (error: WireError) => void) => void,
+): Promise<T> {
+  const promise = new Promise<T>(start);
+  promise.catch(() => {});
+  return promise;
+}

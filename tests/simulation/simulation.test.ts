@@ -1,0 +1,81 @@
+import assert from "node:assert/strict";
+import { plant, PLANTED } from "../../simulation/planted.ts";
+import { runSeeds } from "../../simulation/pool.ts";
+import { run, type RunResult } from "../../simulation/run.ts";
+
+const FIXED_SEEDS = 500;
+const FRESH_SEEDS = 100;
+
+/** Runs seeds on all cores; fails with the command that shows the first failure again. */
+async function mustHold(fromSeed: number, count: number): Promise<RunResult[]> {
+  const results: RunResult[] = [];
+  await runSeeds({
+    workerUrl: new URL("../../simulation/worker.ts", import.meta.url),
+    fromSeed,
+    count,
+    workers: navigator.hardwareConcurrency,
+    onResult: (result) => {
+      results.push(result);
+      return result.violation === undefined;
+    },
+  });
+  const failed = results.find(({ violation }) => violation !== undefined);
+  assert.equal(
+    failed,
+    undefined,
+    `seed ${failed?.seed}: ${failed?.violation}\nagain: deno task simulate --seed ${failed?.seed}`,
+  );
+  assert.equal(results.length, count);
+  return results;
+}
+
+Deno.test(`simulation: ${FIXED_SEEDS} fixed seeds hold, and do see faults`, async () => {
+  const results = await mustHold(1, FIXED_SEEDS);
+  const sum = (value: (result: RunResult) => number): number =>
+    results.reduce((total, result) => total + value(result), 0);
+  // Worlds without trouble would prove nothing.
+  assert.ok(sum(({ accepted }) => accepted) > 20 * FIXED_SEEDS);
+  assert.ok(sum(({ connections }) => connections) > FIXED_SEEDS);
+  assert.ok(sum(({ duplicates }) => duplicates) > FIXED_SEEDS);
+  assert.ok(sum(({ lostUnread }) => lostUnread) > 0);
+});
+
+{
+  const from = 1_000_000 + Math.floor(Math.random() * 1e9);
+  Deno.test(`simulation: ${FRESH_SEEDS} fresh seeds hold, from ${from}`, async () => {
+    await mustHold(from, FRESH_SEEDS);
+  });
+}
+
+Deno.test("simulation: the same seed is the same run, event by event", async () => {
+  const queuePath = await Deno.makeTempFile();
+  try {
+    const traces: string[][] = [[], []];
+    for (const trace of traces) {
+      await run(7, { queuePath, trace: (line) => void trace.push(line) });
+    }
+    assert.ok((traces[0]?.length ?? 0) > 20);
+    assert.deepEqual(traces[0], traces[1]);
+  } finally {
+    await Deno.remove(queuePath);
+  }
+});
+
+Deno.test("simulation: every planted fault still fits the code", async (t) => {
+  const source = new URL("../../src/delivery/", import.meta.url);
+  for (const planted of PLANTED) {
+    await t.step(planted.name, async () => {
+      const directory = await Deno.makeTempDir();
+      try {
+        await Deno.mkdir(`${directory}/src/delivery`, { recursive: true });
+        const name = planted.file.slice("src/delivery/".length);
+        await Deno.copyFile(new URL(name, source), `${directory}/${planted.file}`);
+        const before = await Deno.readTextFile(`${directory}/${planted.file}`);
+        await plant(planted, directory);
+        assert.notEqual(await Deno.readTextFile(`${directory}/${planted.file}`), before);
+      } finally {
+        await Deno.remove(directory, { recursive: true });
+      }
+    });
+  }
+});

@@ -1,0 +1,170 @@
+/**
+ * A connection with a hand on its other end: once over the real kernel, once
+ * over the simulated one.
+ */
+
+import type { Wire } from "../../src/ports.ts";
+import { tcpDialer } from "../../src/kernel/dialer.ts";
+import { Network } from "../../simulation/network.ts";
+import { SeededRandom } from "../../simulation/random.ts";
+import { Scheduler, settled, SimProcess } from "../../simulation/scheduler.ts";
+import type { TcpOptions } from "../../simulation/segment.ts";
+import type { TcpEnd } from "../../simulation/tcp.ts";
+import { SimDialer } from "../../simulation/wire.ts";
+import { listen, patience, resetBy, until } from "../kernel/helpers.ts";
+
+/** The other end. Its program reads only when told to. */
+export interface PairPeer {
+  /** Reads exactly so many bytes. */
+  read(bytes: number): Promise<void>;
+  write(bytes: number): Promise<void>;
+  /** `shutdown(SHUT_WR)`. */
+  halfClose(): void;
+  /** `close()`, everything having been read. */
+  close(): void;
+  /** What a kernel does for a program that dies with unread bytes. */
+  reset(): void;
+  /** What happens to a read there: `"reset"`, or `"end"` for a FIN. */
+  end(): Promise<"reset" | "end">;
+}
+
+/** Both ends. */
+export interface WirePair {
+  readonly wire: Wire;
+  readonly peer: PairPeer;
+  /** Lets time pass until the condition holds. */
+  until(what: string, condition: () => boolean): Promise<void>;
+  /** Lets time pass until the promise is settled. */
+  outcome<T>(promise: Promise<T>): Promise<T>;
+  [Symbol.dispose](): void;
+}
+
+/** Loopback. */
+export async function realPair(): Promise<WirePair> {
+  using listener = listen();
+  const accepted = listener.accept();
+  const dialer = tcpDialer({ hostname: "127.0.0.1", port: listener.port });
+  const wire = await dialer.dial(patience());
+  const conn = await accepted;
+  let open = true;
+  const once = (end: () => void): void => {
+    if (open) end();
+    open = false;
+  };
+  return {
+    wire,
+    peer: {
+      async read(bytes) {
+        for (let left = bytes; left > 0;) {
+          const count = await conn.read(new Uint8Array(Math.min(left, 65_536)));
+          if (count === null) throw new Error("the stream ended too early");
+          left -= count;
+        }
+      },
+      async write(bytes) {
+        await conn.write(new Uint8Array(bytes));
+      },
+      halfClose: () => void conn.closeWrite(),
+      close: () => once(() => conn.close()),
+      reset: () => once(() => resetBy(conn)),
+      async end() {
+        try {
+          if (await conn.read(new Uint8Array(1)) === null) return "end";
+        } catch (error) {
+          if (error instanceof Deno.errors.ConnectionReset) return "reset";
+          throw error;
+        }
+        throw new Error("there was more to read");
+      },
+    },
+    until,
+    outcome: (promise) => promise,
+    [Symbol.dispose]() {
+      wire.abort();
+      once(() => conn.close());
+    },
+  };
+}
+
+const TCP: TcpOptions = {
+  mssBytes: 32_768,
+  sendBufferBytes: 300_000,
+  receiveBufferBytes: 65_536,
+  rtoMaxMs: 1000,
+  userTimeoutMs: 0,
+  keepAlive: undefined,
+};
+
+/** The same in the simulation. */
+export async function simulatedPair(): Promise<WirePair> {
+  const scheduler = new Scheduler();
+  const process = new SimProcess(scheduler, {
+    hostNowMs: () => scheduler.nowMs,
+    wallMs: () => scheduler.nowMs,
+    timerLateMs: () => 0,
+  }, 0);
+  let established: TcpEnd | undefined;
+  const network = new Network(
+    scheduler,
+    new SeededRandom(1),
+    { delayMs: 0.05, queueBytes: Infinity },
+    TCP,
+    TCP,
+    {
+      up: true,
+      answerSyn: () => "accept",
+      established: (end) => (established = end),
+    },
+  );
+  const pass = async (what: string, condition: () => boolean): Promise<void> => {
+    await settled();
+    const endMs = scheduler.nowMs + 20_000;
+    while (!condition()) {
+      if (!scheduler.step(endMs)) throw new Error(`not within 20 s: ${what}`);
+      await settled();
+    }
+  };
+  const outcome = async <T>(promise: Promise<T>): Promise<T> => {
+    let over = false;
+    const done = (): void => void (over = true);
+    promise.then(done, done);
+    await pass("the promise settles", () => over);
+    return await promise;
+  };
+  const nobody = { dialed() {}, opened() {}, written() {}, acked() {}, died() {}, released() {} };
+  const chance = { takes: (bytes: number) => bytes, lagMs: () => 0 };
+  const dialer = new SimDialer(network, process, nobody, chance);
+  const wire = await outcome(dialer.dial(new AbortController().signal));
+  const end = established;
+  if (end === undefined) throw new Error("no end was made");
+  return {
+    wire,
+    peer: {
+      async read(bytes) {
+        let left = bytes;
+        await pass("the peer has read", () => {
+          while (left > 0) {
+            const part = end.read(left);
+            if (part === undefined) return false;
+            left -= part.length;
+          }
+          return true;
+        });
+      },
+      write(bytes) {
+        end.write(new Uint8Array(bytes));
+        return Promise.resolve();
+      },
+      halfClose: () => end.shutdownWrite(),
+      close: () => end.close(),
+      reset: () => end.abort(),
+      async end() {
+        await pass("the peer's stream ends", () => end.finReceived || end.state === 7);
+        return end.takeHardError() === undefined ? "end" : "reset";
+      },
+    },
+    until: pass,
+    outcome,
+    [Symbol.dispose]: () => wire.abort(),
+  };
+}
