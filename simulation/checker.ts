@@ -42,6 +42,10 @@ interface Connection {
   releasedHostMs: number;
   releasedAtMs: number;
   progressedAtMs: number;
+  /** Progress that may have come too late to be read, behind the last that was read for sure. */
+  recentProgressMs: number[];
+  /** Up to when the peer surely vouched for what it had acknowledged. */
+  vouchedUntilMs: number;
 }
 
 /** What the checker needs to know of the run. */
@@ -289,6 +293,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       releasedHostMs: Infinity,
       releasedAtMs: Infinity,
       progressedAtMs: this.#scheduler.nowMs,
+      recentProgressMs: [this.#scheduler.nowMs],
+      vouchedUntilMs: Infinity,
     };
     this.#connections.set(wire, connection);
     this.#byNumber.set(wire.end.connection, connection);
@@ -314,6 +320,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (connection === undefined || connection.releasedHostMs !== Infinity) return;
     const { sendUna } = wire.end;
     connection.progressedAtMs = this.#scheduler.nowMs;
+    connection.recentProgressMs.push(connection.progressedAtMs);
+    this.#lastReadProgress(connection);
     const hostMs = this.#options.hostNowMs();
     for (;;) {
       const next = connection.packets[connection.drained];
@@ -330,10 +338,28 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const connection = this.#connections.get(wire);
     if (connection === undefined || connection.diedAtMs !== undefined) return;
     connection.diedAtMs = this.#scheduler.nowMs;
+    this.#endHold(connection);
     connection.diedHostMs = this.#options.hostNowMs();
     this.#options.trace(() =>
       `kernel: connection ${wire.end.connection} ${wire.end.orderly ? "ended in order" : "died"}`
     );
+  }
+
+  #lastReadProgress({ recentProgressMs }: Connection): number {
+    const readMs = this.#scheduler.nowMs - SLACK_MS;
+    while ((recentProgressMs[1] ?? Infinity) <= readMs) recentProgressMs.shift();
+    return recentProgressMs[0] ?? 0;
+  }
+
+  /** With bytes outstanding, a peer that is silent or does not read vouches for nothing. */
+  #endHold(connection: Connection): void {
+    const { nowMs } = this.#scheduler;
+    const { progressedAtMs, wire } = connection;
+    const quietMs = wire.end.unackedBytes > 0 ? progressedAtMs : nowMs;
+    const vouchedUntilMs = nowMs - progressedAtMs > SLACK_MS
+      ? quietMs
+      : this.#lastReadProgress(connection);
+    connection.vouchedUntilMs = Math.min(connection.vouchedUntilMs, vouchedUntilMs);
   }
 
   released(wire: SimWire, how: "abort" | "close" | "killed"): void {
@@ -345,6 +371,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     );
     connection.releasedHostMs = this.#options.hostNowMs();
     connection.releasedAtMs = this.#scheduler.nowMs;
+    this.#endHold(connection);
     if (how !== "killed") {
       if (how === "close" && end.unackedBytes > 0 && end.state !== TcpState.CLOSE) {
         this.fail(
@@ -505,7 +532,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       }
       if (before.wire.process !== connection.wire.process) continue;
       if (this.#stops.some(({ untilMs }) => untilMs > ack.atMs)) continue;
-      const heldMs = Math.min(before.diedAtMs ?? Infinity, before.releasedAtMs) - ack.atMs;
+      const heldMs = before.vouchedUntilMs - ack.atMs;
       if (heldMs > surelyMs) {
         return this.fail(
           `packet ${packet.id} is sent again although it was held for ${heldMs.toFixed(0)} ms`,
@@ -520,8 +547,17 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (connection.wire.process !== this.#process) return false;
       if (connection.wire.end.orderly && connection.diedAtMs !== undefined) return true;
       const endMs = Math.min(connection.diedHostMs, connection.releasedHostMs, nowMs);
-      return endMs - hostMs >= this.#options.limits.holdMs - 0.001;
+      return endMs - this.#doubtMs(connection) - hostMs >= this.#options.limits.holdMs - 0.001;
     });
+  }
+
+  /** How long the silence of a living peer has surely been noticed. */
+  #doubtMs(connection: Connection): number {
+    if (connection.writes.length === 0 || connection.diedAtMs !== undefined) return 0;
+    const beganMs = Math.max(this.#silenceBegan(connection), this.#resumedAtMs);
+    const noticedMs = 2 * MAX_COUNTED_GAP_MS + 4 * this.#options.timerLateMs;
+    const untilMs = Math.min(this.#scheduler.nowMs, connection.releasedAtMs);
+    return Math.max(0, untilMs - beganMs - noticedMs);
   }
 
   #mustBeOver(other: Connection): void {

@@ -129,8 +129,8 @@ export const PLANTED: readonly Planted[] = [
     name: "delete without holding",
     file: WINDOW,
     patches: [[
-      "if (nowMs - lastAtMs < this.#options.limits.holdMs) break;",
-      "void nowMs, lastAtMs;",
+      "if (vouchedAtMs - lastAtMs < this.#options.limits.holdMs) break;",
+      "void vouchedAtMs, lastAtMs;",
     ]],
   },
   {
@@ -154,11 +154,19 @@ export const PLANTED: readonly Planted[] = [
     patches: [["else this.#wire.abort();", "else this.#wire.close();"]],
   },
   {
-    name: "confirm while dead",
-    file: SUPERVISOR,
+    name: "hold runs out in silence",
+    file: CONNECTION,
     patches: [[
-      "    if (!reading.alive) return reading.pollInMs;\n    this.#window.confirmHeld(nowMs);\n    if (reading.peerClosed",
-      "    this.#window.confirmHeld(nowMs);\n    if (reading.peerClosed",
+      "doubtMs: Math.max(this.#memory.silenceMs, this.#memory.stalledMs),",
+      "doubtMs: 0,",
+    ]],
+  },
+  {
+    name: "confirm while dead",
+    file: CONNECTION,
+    patches: [[
+      "        alive: false,\n        doubtMs: Infinity,",
+      "        alive: true,\n        doubtMs: 0,",
     ]],
   },
   {

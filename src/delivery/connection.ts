@@ -69,6 +69,11 @@ export interface ConnectionReading {
   readonly progressed: boolean;
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
+  /**
+   * How long the peer has been silent or not reading: for that time nothing
+   * vouches for what it acknowledged before.
+   */
+  readonly doubtMs: number;
   /** Not in state CLOSE: what has drained may be confirmed. */
   readonly alive: boolean;
   /**
@@ -120,6 +125,8 @@ export class Connection {
   #finishing = false;
   #finSentAtMs: number | undefined;
   #peerClosed = false;
+  /** When bytes were first written that no byte of the peer has followed. */
+  #unansweredSinceMs: number | undefined;
   /** The errno that somebody was told: read, write or SO_ERROR, whoever came first. */
   #failure: string | undefined;
 
@@ -248,12 +255,17 @@ export class Connection {
       this.#limits,
     );
     if (giveUp) return this.#over(verdict, "unclean", progressed);
+    const unansweredMs = nowMs - (this.#unansweredSinceMs ?? nowMs);
+    if (unansweredMs > (this.#limits.responseTimeoutMs ?? Infinity)) {
+      return this.#over({ kind: "no-response", unansweredMs }, "unclean", progressed);
+    }
     this.#verdict = verdict;
     return {
       verdict,
       progressed,
       peerClosed: this.#peerClosed,
       alive: true,
+      doubtMs: Math.max(this.#memory.silenceMs, this.#memory.stalledMs),
       end: undefined,
       pollInMs: this.#pollInMs(sample, nowMs),
     };
@@ -281,6 +293,7 @@ export class Connection {
           const takenBytes = await this.#wire.write(chunk.subarray(offset));
           const wasIdle = this.#ledger.oldestUnackedAtMs === undefined;
           this.#ledger.wrote(takenBytes, this.#clock.nowMs());
+          this.#unansweredSinceMs ??= this.#clock.nowMs();
           // The next write may wait for room: until then somebody must watch for answers.
           if (wasIdle) this.#onActivity();
           offset += takenBytes;
@@ -338,6 +351,7 @@ export class Connection {
           this.#peerClosed = true;
           break;
         }
+        this.#unansweredSinceMs = undefined;
         this.#onReceived(buffer.slice(0, readBytes));
       }
     } catch (error) {
@@ -399,6 +413,7 @@ export class Connection {
         progressed,
         peerClosed: this.#peerClosed,
         alive: false,
+        doubtMs: Infinity,
         end: undefined,
         pollInMs: MIN_POLL_MS,
       };
@@ -418,7 +433,8 @@ export class Connection {
     end: "orderly" | "unclean",
     progressed: boolean,
   ): ConnectionReading {
-    return { verdict, progressed, peerClosed: this.#peerClosed, alive: false, end, pollInMs: 0 };
+    const peerClosed = this.#peerClosed;
+    return { verdict, progressed, peerClosed, alive: false, doubtMs: Infinity, end, pollInMs: 0 };
   }
 
   /**

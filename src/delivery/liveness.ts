@@ -45,6 +45,8 @@ export type Verdict =
   }
   /** As path-dead, or about to be, and the cause is on this host. */
   | { readonly kind: "local-fault"; readonly fault: LocalFault; readonly silenceMs: number }
+  /** The peer's TCP answers, but its program owes a response for too long. */
+  | { readonly kind: "no-response"; readonly unansweredMs: number }
   /** The peer sent its FIN. */
   | { readonly kind: "peer-closed" }
   /** The connection was reset; `code` is the errno's name. */
@@ -65,6 +67,8 @@ export interface LivenessLimits {
   readonly keepAlive:
     | { readonly timeoutMs: number; readonly probes: number }
     | undefined;
+  /** How long bytes may stay without any byte of response; undefined: for ever. */
+  readonly responseTimeoutMs?: number | undefined;
 }
 
 /** What is remembered between two readings. */
@@ -222,6 +226,8 @@ export function describeVerdict(verdict: Verdict): string {
         (verdict.hint === undefined ? "" : ` (the network reported ${verdict.hint})`);
     case "local-fault":
       return `local fault: ${verdict.fault.words}`;
+    case "no-response":
+      return `no response: not a byte from the server for ${seconds(verdict.unansweredMs)}`;
     case "peer-closed":
       return "peer closed the connection";
     case "reset":

@@ -8,7 +8,8 @@
  *
  * - assigned: given to the present connection
  * - drained: the peer's TCP has acknowledged its last byte
- * - confirmed: drained, and then the connection lived on for `holdMs`, or ended orderly
+ * - confirmed: drained, and then the peer was seen alive and reading for `holdMs`
+ *   more, or the connection ended orderly
  * - removed: no longer on disk
  *
  * Invariants:
@@ -46,8 +47,8 @@ export interface SendWindowOptions {
   readonly sentThroughId: number;
   /** Called when a read or a removal has finished. */
   readonly onActivity: () => void;
-  /** Called when the queue failed; it will be asked again. */
-  readonly onQueueFault: (words: string, error: unknown) => void;
+  /** Called when the queue failed, or failed `again`; it will be asked once more. */
+  readonly onQueueFault: (words: string, error: unknown, again: boolean) => void;
 }
 
 interface Held {
@@ -176,11 +177,16 @@ export class SendWindow {
     }
   }
 
-  /** Confirms what was held long enough. Only after a poll found the connection alive. */
-  confirmHeld(nowMs: number): void {
+  /**
+   * Confirms what was held long enough.
+   *
+   * @param vouchedAtMs Until when the peer is known to have been alive and
+   *   reading: a hold that ran out in silence would wait for nothing.
+   */
+  confirmHeld(vouchedAtMs: number): void {
     let confirmed = 0;
     for (const { throughId, packets, lastAtMs } of this.#held) {
-      if (nowMs - lastAtMs < this.#options.limits.holdMs) break;
+      if (vouchedAtMs - lastAtMs < this.#options.limits.holdMs) break;
       this.#confirmedId = throughId;
       this.#heldPackets -= packets;
       confirmed++;
@@ -211,10 +217,12 @@ export class SendWindow {
     this.#removal = this.#queue.removeThrough(throughId).then(
       () => {
         this.#removedId = throughId;
+        this.#removeRetryAtMs = -Infinity;
       },
       (error) => {
+        const again = this.#removeRetryAtMs > -Infinity;
         this.#removeRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
-        this.#options.onQueueFault("cannot remove confirmed packets from the queue", error);
+        this.#options.onQueueFault("cannot remove confirmed packets from the queue", error, again);
       },
     ).finally(() => {
       this.#removal = undefined;
@@ -232,9 +240,9 @@ export class SendWindow {
   /** When {@linkcode confirmHeld} or {@linkcode removeConfirmed} have something to do. */
   dueInMs(nowMs: number): number {
     const first = this.#held[0];
-    const heldInMs = first === undefined
-      ? Infinity
-      : first.lastAtMs + this.#options.limits.holdMs - nowMs;
+    const holdEndsInMs = (first?.lastAtMs ?? Infinity) + this.#options.limits.holdMs - nowMs;
+    // One that is overdue waits for the peer, not for the time.
+    const heldInMs = holdEndsInMs > 0 ? holdEndsInMs : Infinity;
     const waiting = this.#confirmedId > this.#removedId && this.#removal === undefined;
     const removeInMs = waiting ? this.#removeRetryAtMs - nowMs : Infinity;
     const readInMs = this.hasMore && !this.#reading && this.#readRetryAtMs > nowMs
@@ -269,6 +277,7 @@ export class SendWindow {
     const knownId = this.#queue.lastId;
     this.#queue.readRuns(afterId, maxBytes).then(
       (runs) => {
+        this.#readRetryAtMs = -Infinity;
         // A rewind came in between: these are not the next ones any more.
         if (this.#assignedId !== afterId) return;
         this.#ahead = [...runs];
@@ -276,8 +285,9 @@ export class SendWindow {
         if (runs.length === 0) this.#assignedId = Math.max(afterId, knownId);
       },
       (error) => {
+        const again = this.#readRetryAtMs > -Infinity;
         this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
-        this.#options.onQueueFault("cannot read the queue", error);
+        this.#options.onQueueFault("cannot read the queue", error, again);
       },
     ).finally(() => {
       this.#reading = false;

@@ -5,8 +5,8 @@
  *
  * Invariants:
  * 1. There is at most one connection, and at most one attempt to make one.
- * 2. A packet is confirmed only after a poll found its connection alive for
- *    `holdMs`, or by an orderly end ({@link SendWindow}).
+ * 2. A packet is confirmed only after polls have found its peer alive and
+ *    reading for `holdMs`, or by an orderly end ({@link SendWindow}).
  * 3. Progress resets the backoff; a mere connect does not.
  * 4. Every wait has an end: a deadline, a timer, or an event that must come.
  *
@@ -81,6 +81,8 @@ export interface DeliveryStatus {
   readonly verdict: Verdict;
   /** The change in one sentence. */
   readonly words: string;
+  /** How serious it is; the same as in the log. */
+  readonly level: keyof Logger;
   /** What went wrong, where something did. */
   readonly error: Error | undefined;
 }
@@ -168,8 +170,9 @@ export class Supervisor {
       limits,
       sentThroughId,
       onActivity: () => this.#bell.ring(),
-      onQueueFault: (words, error) =>
-        this.#publish("error", `${words}: ${messageOf(error)}`, error),
+      // One line an outage of the disk is news, one line a second is noise.
+      onQueueFault: (words, error, again) =>
+        this.#publish(again ? "debug" : "error", `${words}: ${messageOf(error)}`, error),
     });
     // Whoever waits for the end is told; nobody has to.
     this.#closed.promise.catch(() => {});
@@ -386,7 +389,7 @@ export class Supervisor {
     if (reading.end !== undefined) return this.#ended(connection, reading.end, nowMs);
     // Dead, and its errno still on the way: what it held must not be confirmed any more.
     if (!reading.alive) return reading.pollInMs;
-    this.#window.confirmHeld(nowMs);
+    this.#window.confirmHeld(nowMs - reading.doubtMs);
     if (reading.peerClosed && this.#limits.onPeerFin === "reconnect") {
       connection.finish();
       const untilMs = nowMs + FIN_WAIT_MS;
@@ -417,7 +420,7 @@ export class Supervisor {
     if (reading.end !== undefined) return this.#ended(connection, reading.end, nowMs);
     // Dead, and its errno still on the way: what it held must not be confirmed any more.
     if (!reading.alive) return reading.pollInMs;
-    this.#window.confirmHeld(nowMs);
+    this.#window.confirmHeld(nowMs - reading.doubtMs);
     const bytesLeft = connection.inFlightBytes > 0;
     if (why === "closing") {
       const done = !bytesLeft && this.#window.heldPackets === 0;
@@ -525,6 +528,7 @@ export class Supervisor {
       state: this.#state.kind,
       verdict: this.#verdict,
       words,
+      level,
       error: error instanceof Error ? error : undefined,
     });
   }
