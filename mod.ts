@@ -52,6 +52,18 @@ export {
   type SenderStats,
   type SenderStatus,
 } from "./src/sender.ts";
+export {
+  Relay,
+  type RelayConnection,
+  type RelayListener,
+  type RelayOptions,
+  type RelayStats,
+  type Replies,
+} from "./src/relay.ts";
+export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender_report.ts";
+export { type Framing, FramingError, type FramingFault } from "./src/framing.ts";
+export type { BatchLimits } from "./src/input_pump.ts";
+export type { PathStats } from "./src/delivery/connection.ts";
 export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/supervisor.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";
@@ -80,6 +92,7 @@ export type {
   Dialer,
   LocalFault,
   Logger,
+  PacketRun,
   PacketSource,
   Random,
   SocketSample,

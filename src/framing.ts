@@ -248,48 +248,13 @@ export class PacketSplitter {
 
   /** From the input's framing to the output's; without a copy where they are the same. */
   #reframe(packet: Uint8Array, payloadStart: number, payloadEnd: number): Uint8Array {
-    const framed = this.#output === this.#input
-      ? packet
-      : this.#frame(packet.subarray(payloadStart, payloadEnd));
+    const framed = this.#output === this.#input ? packet : frame(
+      packet.subarray(payloadStart, payloadEnd),
+      this.#output,
+      (reason, message) => this.#fail(reason, message),
+    );
     this.#packetOffset += packet.length;
     return framed;
-  }
-
-  #frame(payload: Uint8Array): Uint8Array {
-    switch (this.#output) {
-      case "chunks":
-        if (payload.length > 0) return payload;
-        return this.#fail(
-          "empty",
-          "this packet is empty, and an empty packet leaves no trace in an unframed output. " +
-            "Choose another output framing.",
-        );
-      case "lines": {
-        if (payload.includes(NEWLINE)) {
-          this.#fail(
-            "newline-inside",
-            "this packet has a newline inside and would become several lines. " +
-              "Choose another output framing.",
-          );
-        }
-        const line = new Uint8Array(payload.length + 1);
-        line.set(payload);
-        line[payload.length] = NEWLINE;
-        return line;
-      }
-      case "length16":
-      case "length32": {
-        const headerBytes = LENGTH_BYTES[this.#output];
-        const packet = new Uint8Array(headerBytes + payload.length);
-        const header = new DataView(packet.buffer);
-        if (headerBytes === 2) header.setUint16(0, payload.length);
-        else header.setUint32(0, payload.length);
-        packet.set(payload, headerBytes);
-        return packet;
-      }
-      default:
-        throw new TypeError(`Unknown framing ${JSON.stringify(this.#output satisfies never)}`);
-    }
   }
 
   #failTooLarge(what: string): never {
@@ -305,6 +270,69 @@ export class PacketSplitter {
 
   #fail(reason: FramingFault, message: string): never {
     throw new FramingError(reason, this.#packetOffset, message);
+  }
+}
+
+/**
+ * Makes one packet of some bytes.
+ *
+ * @param payload The bytes.
+ * @param output How the packet is told apart on the wire.
+ * @throws {FramingError} The framing cannot carry them.
+ */
+export function framePacket(payload: Uint8Array, output: Framing): Uint8Array {
+  const fail = (reason: FramingFault, message: string): never => {
+    throw new FramingError(reason, 0, message);
+  };
+  if (payload.length > CAPACITY_BYTES[output]) {
+    fail(
+      "too-large",
+      `this packet of ${payload.length} bytes exceeds ${CAPACITY_BYTES[output]} bytes that ` +
+        `${output} framing can carry. Choose length32.`,
+    );
+  }
+  return frame(payload, output, fail);
+}
+
+/** Puts bytes into a framing that can carry them. */
+function frame(
+  payload: Uint8Array,
+  output: Framing,
+  fail: (reason: FramingFault, message: string) => never,
+): Uint8Array {
+  switch (output) {
+    case "chunks":
+      if (payload.length > 0) return payload;
+      return fail(
+        "empty",
+        "this packet is empty, and an empty packet leaves no trace in an unframed output. " +
+          "Choose another output framing.",
+      );
+    case "lines": {
+      if (payload.includes(NEWLINE)) {
+        fail(
+          "newline-inside",
+          "this packet has a newline inside and would become several lines. " +
+            "Choose another output framing.",
+        );
+      }
+      const line = new Uint8Array(payload.length + 1);
+      line.set(payload);
+      line[payload.length] = NEWLINE;
+      return line;
+    }
+    case "length16":
+    case "length32": {
+      const headerBytes = LENGTH_BYTES[output];
+      const packet = new Uint8Array(headerBytes + payload.length);
+      const header = new DataView(packet.buffer);
+      if (headerBytes === 2) header.setUint16(0, payload.length);
+      else header.setUint32(0, payload.length);
+      packet.set(payload, headerBytes);
+      return packet;
+    }
+    default:
+      throw new TypeError(`Unknown framing ${JSON.stringify(output satisfies never)}`);
   }
 }
 

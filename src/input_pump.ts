@@ -28,16 +28,20 @@ export interface ByteSource {
   read(buffer: Uint8Array): Promise<number | null>;
 }
 
+/** How much goes into one transaction. */
+export interface BatchLimits {
+  /** The most packets. */
+  readonly maxBatchPackets: number;
+  /** The most bytes; a larger packet goes alone. */
+  readonly maxBatchBytes: number;
+}
+
 /** What {@linkcode InputPump} works with. */
-export interface InputPumpOptions {
+export interface InputPumpOptions extends BatchLimits {
   readonly source: ByteSource;
   readonly splitter: PacketSplitter;
   /** Stores packets in one transaction; resolves once they are on disk. */
   readonly store: (packets: readonly Uint8Array[]) => Promise<unknown>;
-  /** The most packets in one transaction. */
-  readonly maxBatchPackets: number;
-  /** The most bytes in one transaction; a larger packet goes alone. */
-  readonly maxBatchBytes: number;
   /**
    * Whether the end of the source ends its last packet. If not, a packet that
    * is not whole by then is not stored: it stays in
@@ -50,9 +54,6 @@ export interface InputPumpOptions {
   /** Told what a person may want to know. */
   readonly onTrouble: (words: string) => void;
 }
-
-/** How much goes into one transaction. */
-export type BatchLimits = Pick<InputPumpOptions, "maxBatchPackets" | "maxBatchBytes">;
 
 /**
  * What one transaction may hold for a queue of this size.

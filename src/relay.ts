@@ -80,7 +80,7 @@ export interface RelayOptions {
   readonly maxPacketBytes?: number;
   /**
    * The most clients at a time. Further ones wait in the listener's backlog
-   * until one leaves.
+   * until one leaves. With several listeners each may take one more.
    *
    * @default {256}
    */
@@ -122,21 +122,34 @@ export interface RelayStats {
  * A client that ends its side in order is closed in turn once all its packets
  * are on disk.
  *
- * @example Lines from local programs, delivered to a server
- * ```ts no-eval
+ * @example Lines from a local program, delivered to a server
+ * ```ts
  * import { Relay, Sender } from "@sendq/sendq";
+ * import assert from "node:assert/strict";
  *
- * await using sender = await Sender.open({
- *   queue: "outbox.db",
+ * // A server, for this example.
+ * const server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const served = server.accept().then((connection) => new Response(connection.readable).text());
+ *
+ * const sender = await Sender.open({
+ *   queue: `${await Deno.makeTempDir()}/outbox.db`,
  *   queueOptions: { overflow: "wait" },
- *   remote: "tcp://192.0.2.7:4000",
+ *   remote: `tcp://127.0.0.1:${server.addr.port}`,
  * });
- * await using relay = new Relay({
- *   sender,
- *   listeners: [Deno.listen({ hostname: "127.0.0.1", port: 4001 })],
- *   input: "lines",
- * });
- * await sender.closed;
+ * const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+ * const relay = new Relay({ sender, listeners: [listener], input: "lines" });
+ *
+ * // A program that believes it speaks to its server.
+ * const client = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
+ * await client.write(new TextEncoder().encode("one\ntwo\n"));
+ * await client.closeWrite();
+ * await client.read(new Uint8Array(1)); // its end: everything is on disk
+ * client.close();
+ *
+ * await relay.stop();
+ * await sender.close();
+ * assert.equal(await served, "one\ntwo\n");
+ * server.close();
  * ```
  */
 export class Relay implements AsyncDisposable {
@@ -314,6 +327,8 @@ export class Relay implements AsyncDisposable {
       this.#logger.warn(
         `${name} ${how} inside a packet: ${unfinishedBytes} bytes of it are dropped, ${before}`,
       );
+    } else if (error !== undefined && !this.#isStopping()) {
+      this.#logger.warn(`${name} broke off, ${storedPackets} packets stored: ${messageOf(error)}`);
     } else {
       this.#logger.debug(`${name} ended, ${storedPackets} packets stored`);
     }

@@ -21,6 +21,7 @@ import type { EnqueueOptions, IdRange, QueueOptions, QueueStats } from "./queue/
 import { OutboundQueue } from "./queue/queue.ts";
 import { type Doorbell, SenderLock } from "./queue/sender_lock.ts";
 import { parseRemote, type Remote } from "./remote.ts";
+import { ReportPublisher } from "./sender_report.ts";
 import { StatusHub } from "./status_hub.ts";
 
 /** TCP_USER_TIMEOUT stands this far above every limit of our own: a back-stop must not race. */
@@ -46,7 +47,7 @@ export interface SenderOptions {
    * ends uncleanly within that time, it is sent again. Longer: more duplicates
    * after a reset. Shorter: more loss when a server dies with unread bytes.
    *
-   * @default {1000}
+   * @default {1000} or a second more than `responseTimeoutMs`
    */
   readonly holdMs?: number;
   /**
@@ -64,6 +65,16 @@ export interface SenderOptions {
    * @default {300000}
    */
   readonly peerStallTimeoutMs?: number;
+  /**
+   * For a server that always responds to what it gets, sooner or later: this
+   * long after bytes were sent without a single byte of response, the connection
+   * is given up, and what is not confirmed is sent again. Which packet a response
+   * belongs to is not looked at. {@linkcode SenderOptions.holdMs} must be longer,
+   * for a packet is confirmed by then.
+   *
+   * @default {Infinity}
+   */
+  readonly responseTimeoutMs?: number;
   /**
    * Bytes that may be sent and not acknowledged; also the bound on duplicates
    * after a dead path, beside what is held. A larger packet travels alone.
@@ -191,6 +202,7 @@ export class Sender implements AsyncDisposable {
   readonly #received: Inbox;
   readonly #clock: Clock;
   readonly #forgetDropped: () => void;
+  readonly #reports: ReportPublisher;
   #closing: Promise<void> | undefined;
 
   private constructor(parts: SenderParts) {
@@ -216,7 +228,13 @@ export class Sender implements AsyncDisposable {
       const words = `the queue is full: dropped the ${packets} oldest packets (${bytes} bytes)`;
       logger.warn(words);
       const { state, verdict } = this.#supervisor;
-      this.#publish({ state, verdict, words, error: undefined });
+      this.#publish({ state, verdict, words, level: "warn", error: undefined });
+    });
+    this.#reports = new ReportPublisher({
+      remote: this.remote,
+      clock,
+      read: () => ({ state: this.state, verdict: this.verdict, stats: this.#supervisor.stats }),
+      publish: (text) => parts.lock.publish(text),
     });
     // However the loop ends, the lock and the listeners go with it.
     this.#supervisor.closed.finally(() => this.#release()).catch(() => {});
@@ -362,7 +380,9 @@ export class Sender implements AsyncDisposable {
    */
   status(): AsyncIterableIterator<SenderStatus> {
     const { state, verdict } = this.#supervisor;
-    return this.#hub.listen(this.#statusOf({ state, verdict, words: state, error: undefined }));
+    return this.#hub.listen(
+      this.#statusOf({ state, verdict, words: state, level: "debug", error: undefined }),
+    );
   }
 
   /** How things stand, without a table scan. */
@@ -418,6 +438,7 @@ export class Sender implements AsyncDisposable {
   #release(): Promise<void> {
     this.#releasing ??= (async () => {
       this.#forgetDropped();
+      this.#reports.stop();
       await this.#doorbell.stop();
       this.#hub.close();
       this.#received.close();
@@ -428,6 +449,7 @@ export class Sender implements AsyncDisposable {
   }
 
   #publish(status: DeliveryStatus): void {
+    this.#reports.note(status);
     this.#hub.publish(this.#statusOf(status));
   }
 
@@ -485,7 +507,8 @@ const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 function limitsOf(options: SenderOptions): SupervisorLimits {
   const {
-    holdMs = 1000,
+    responseTimeoutMs = Infinity,
+    holdMs = responseTimeoutMs === Infinity ? 1000 : responseTimeoutMs + 1000,
     stallTimeoutMs = 3000,
     peerStallTimeoutMs = 300_000,
     maxInFlightBytes = 256 * 1024,
@@ -508,11 +531,18 @@ function limitsOf(options: SenderOptions): SupervisorLimits {
   atLeast(0, { holdMs, backoffFirstMs, backoffCapMs, receivedBufferBytes });
   atLeast(100, { stallTimeoutMs, peerStallTimeoutMs, connectTimeoutMs, slowConnectTimeoutMs });
   atLeast(1, { maxInFlightBytes });
+  atLeast(1, { responseTimeoutMs });
+  if (responseTimeoutMs !== Infinity && holdMs <= responseTimeoutMs) {
+    throw new RangeError(
+      `holdMs must be more than responseTimeoutMs = ${responseTimeoutMs}, got ${holdMs}`,
+    );
+  }
   oneOf("connect", connect, ["on-demand", "always"]);
   oneOf("onPeerFin", onPeerFin, ["reconnect", "keep-sending"]);
   const { keepAlive } = validateSocketOptions(socket);
   return {
     holdMs,
+    responseTimeoutMs,
     stallTimeoutMs,
     peerStallTimeoutMs,
     maxInFlightBytes,

@@ -103,7 +103,9 @@ Deno.test("each capability has one home", () => {
     ],
     [/Math\.random/, /^src\/(sender\.ts$|cli\/)/],
     [/from "commander"/, /^src\/cli\//],
-    [/\bDeno\./, /^src\/(kernel|queue|cli)\//],
+    [/\bDeno\./, /^src\/(kernel|queue|observe|cli)\//],
+    [/Deno\.serve\(/, /^src\/observe\/http\.ts$/],
+    [/from "@opentelemetry/, /^src\/observe\/metrics\.ts$/],
   ];
   for (const [pattern, home] of homes) {
     const users = code.filter((path) => {

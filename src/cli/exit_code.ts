@@ -51,6 +51,7 @@ export class UsageError extends Error {
 
 const EXPECTED_ERRORS = [
   ClosedError,
+  Deno.errors.AddrInUse,
   Deno.errors.NotCapable,
   FramingError,
   KernelCallError,
@@ -96,6 +97,7 @@ const FLAGS: readonly (readonly [RegExp, string])[] = [
   [/\bstallTimeoutMs\b/g, "--stall-timeout"],
   [/\bpeerStallTimeoutMs\b/g, "--peer-stall-timeout"],
   [/\bholdMs\b/g, "--hold"],
+  [/\bresponseTimeoutMs\b/g, "--response-timeout"],
   [/\bmaxInFlightBytes\b/g, "--max-in-flight"],
   [/\bconnectTimeoutMs\b/g, "--connect-timeout"],
   [/\bslowConnectTimeoutMs\b/g, "--slow-connect-timeout"],

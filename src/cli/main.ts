@@ -16,14 +16,20 @@ import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./exit_code.ts";
 import { colorsWelcome } from "./output.ts";
+import { enqueueCommand } from "./enqueue.ts";
+import { probeCommand } from "./probe.ts";
 import { relayCommand } from "./relay.ts";
 import { sendCommand } from "./send.ts";
+import { statusCommand } from "./status.ts";
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
 
 const HELP = `
 Example:
   producer | sendq send tcp://192.0.2.7:4000 --queue outbox.db
+
+Completions, for an installed sendq; also zsh and fish:
+  source <(sendq complete bash)
 
 ${EXIT_CODE_HELP}
 `;
@@ -32,6 +38,9 @@ ${EXIT_CODE_HELP}
 const COMMANDS: readonly ((finish: (code: ExitCode) => void) => Command)[] = [
   sendCommand,
   relayCommand,
+  enqueueCommand,
+  statusCommand,
+  probeCommand,
 ];
 
 /**
@@ -44,6 +53,7 @@ export async function main(args: readonly string[]): Promise<number> {
   let code: ExitCode = ExitCode.DONE;
   const program = buildProgram((finished) => code = finished);
   try {
+    if (args[0] === "complete") await addCompletions(program);
     // Without a command, help is an answer and not a complaint.
     await program.parseAsync(args.length === 0 ? ["help"] : [...args], { from: "user" });
     return code;
@@ -73,6 +83,15 @@ function buildProgram(finish: (code: ExitCode) => void): Command {
   return program;
 }
 
+/**
+ * `sendq complete <shell>` prints a script for a shell, which then asks
+ * `sendq complete -- <words>`. Loaded only then: it is no part of any other command.
+ */
+async function addCompletions(program: Command): Promise<void> {
+  const { default: addCompleteCommand } = await import("@bomb.sh/tab/commander");
+  addCompleteCommand(program);
+}
+
 /** What all commands share. Every setting that commander would ask the environment for is given. */
 function configure(command: Command, hint: string): Command {
   return command
@@ -88,7 +107,7 @@ function configure(command: Command, hint: string): Command {
       getOutHelpWidth: () => 88,
       getErrHelpWidth: () => 88,
       getOutHasColors: () => false,
-      getErrHasColors: colorsWelcome,
+      getErrHasColors: () => colorsWelcome(),
     });
 }
 

@@ -10,10 +10,17 @@ import { PacketSizeError } from "../errors.ts";
 import { type Framing, PacketSplitter } from "../framing.ts";
 import type { KeepAliveOptions, SocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
+import type { Remote } from "../remote.ts";
 import type { SenderOptions } from "../sender.ts";
 import type { LogLevel } from "./output.ts";
 import { UsageError } from "./exit_code.ts";
-import { parseCount, parseDuration, parseDurationOrNever, parseSize } from "./values.ts";
+import {
+  parseCount,
+  parseDuration,
+  parseDurationOrNever,
+  parseHttpAddress,
+  parseSize,
+} from "./values.ts";
 
 /** How packets are told apart, parsed. */
 export interface FramingOptions {
@@ -51,6 +58,8 @@ export interface DeliveryCommandOptions extends QueueCommandOptions {
   readonly stallTimeout?: number;
   /** See `SenderOptions`. */
   readonly peerStallTimeout?: number;
+  /** See `SenderOptions`. */
+  readonly responseTimeout?: number;
   /** See `SenderOptions`. */
   readonly maxInFlight?: number;
   /** See `SenderOptions`. */
@@ -93,6 +102,14 @@ export interface DeliveryCommandOptions extends QueueCommandOptions {
   readonly priority?: number;
   /** See `SocketOptions`. */
   readonly tos?: number;
+  /** Where the status page is served. */
+  readonly http?: Remote;
+  /** The file that holds its token. */
+  readonly httpTokenFile?: string;
+  /** Whether it shows the oldest packet's first bytes. */
+  readonly httpPayloads?: boolean;
+  /** See `StatusServerOptions.undeliverableLimitMs`. */
+  readonly unhealthyAfter: number;
   /** Log lines as text or as JSON. */
   readonly logFormat: "text" | "json";
   /** Time between two status lines in the log; 0: none. */
@@ -139,10 +156,10 @@ export class OptionAdder {
   value<T>(
     flags: string,
     description: string,
-    parse: (text: string) => T,
+    parse: (text: string, earlier?: T) => T,
     fallback?: readonly [value: T, words: string],
   ): this {
-    const option = new Option(flags, description).argParser(parse);
+    const option = new Option(flags, description).argParser<T>(parse);
     this.#command.addOption(fallback === undefined ? option : option.default(...fallback));
     return this;
   }
@@ -208,6 +225,11 @@ export function addDeliveryOptions(options: OptionAdder): void {
       "patience with a server that lives and does not read (default: 5m)",
       parseDurationOrNever,
     )
+    .value(
+      "--response-timeout <time>",
+      "for a server that always responds: this long without a byte of it (default: never)",
+      parseDurationOrNever,
+    )
     .value("--max-in-flight <size>", "most bytes unacknowledged (default: 256KiB)", parseSize)
     .value(
       "--drain-timeout <time>",
@@ -244,6 +266,24 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .value("--priority <number>", "SO_PRIORITY", parseCount)
     .value("--tos <number>", "IP_TOS or IPV6_TCLASS, in steps of 4, such as 0x20", parseCount);
 
+  options.group("Status page")
+    .value(
+      "--http <address>",
+      "serve it there, with /metrics and /healthz: 127.0.0.1:9465",
+      parseHttpAddress,
+    )
+    .flag(
+      "--http-token-file <file>",
+      "what readers have to know; needed beyond 127.0.0.1 and [::1]",
+    )
+    .flag("--http-payloads", "show the first bytes of the oldest packet")
+    .value(
+      "--unhealthy-after <time>",
+      "/healthz says 503 when nothing was acknowledged for so long",
+      parseDuration,
+      [60_000, "1m"],
+    );
+
   options.group("Output")
     .choice("--log-format <format>", "log lines on stderr", ["text", "json"], "text")
     .value("--status-interval <time>", "status in the log this often; 0s: never", parseDuration, [
@@ -267,6 +307,9 @@ export function checkDeliveryOptions(options: DeliveryCommandOptions): void {
         throw new UsageError("--no-keepalive cannot be combined with --keepalive-… options");
       }
     }
+  }
+  if (options.http === undefined && (options.httpTokenFile !== undefined || options.httpPayloads)) {
+    throw new UsageError("--http-token-file and --http-payloads need --http");
   }
   if (options.verbose && options.quiet) {
     throw new UsageError("--verbose and --quiet cannot be combined");
@@ -298,6 +341,7 @@ export function deliveryOptionsOf(
     holdMs: options.hold,
     stallTimeoutMs: options.stallTimeout,
     peerStallTimeoutMs: options.peerStallTimeout,
+    responseTimeoutMs: options.responseTimeout,
     maxInFlightBytes: options.maxInFlight,
     connect: options.connect,
     onPeerFin: options.onPeerFin,

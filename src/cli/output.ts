@@ -12,6 +12,24 @@ import type { Logger } from "../ports.ts";
 /** How serious a log line is. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
+/**
+ * Writes a line of data to standard output. Waits for the reader; one that has
+ * gone away has had what it wanted: `sendq status | head -1`.
+ */
+export async function printLine(line: string): Promise<void> {
+  await printText(`${line}\n`);
+}
+
+/** The same, without the newline. */
+export async function printText(text: string): Promise<void> {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
+}
+
 /** How a {@linkcode LogConsole} writes. */
 export interface LogConsoleOptions {
   /** `json`: one object a line. */
@@ -120,8 +138,10 @@ export class LogConsole implements Logger {
 }
 
 /** Whether colours are welcome: a terminal, and no NO_COLOR. Needs no permission. */
-export function colorsWelcome(): boolean {
-  return Deno.stderr.isTerminal() && !Deno.noColor;
+export function colorsWelcome(
+  where: { isTerminal(): boolean } = Deno.stderr,
+): boolean {
+  return where.isTerminal() && !Deno.noColor;
 }
 
 function fieldsOf(data: readonly unknown[]): Record<string, unknown> {
@@ -130,7 +150,8 @@ function fieldsOf(data: readonly unknown[]): Record<string, unknown> {
   return { data: printable };
 }
 
-function columns(): number {
+/** How wide the terminal is. */
+export function columns(): number {
   try {
     // A terminal that does not know its size says 0.
     return Deno.consoleSize().columns || 80;

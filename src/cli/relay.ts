@@ -23,6 +23,7 @@ import {
 } from "./options.ts";
 import { checkPermissions } from "./permissions.ts";
 import { type Intake, runSession } from "./session.ts";
+import { statusPageNeeds } from "./status_page.ts";
 import { type Listen, parseCount, parseListen, parseRemoteArgument } from "./values.ts";
 
 const HELP = `
@@ -99,9 +100,11 @@ export function relayCommand(finish: (code: ExitCode) => void): Command {
 async function relay(options: RelayCommandOptions): Promise<ExitCode> {
   checkDeliveryOptions(options);
   if (options.maxClients < 1) throw new UsageError("--max-clients must be 1 or more");
+  const page = statusPageNeeds(options);
   checkPermissions({
     remotes: [options.to],
-    listens: options.listen,
+    listens: [...options.listen, ...page.listens],
+    files: page.files,
     queues: [options.queue],
     kernel: true,
   });

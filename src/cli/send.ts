@@ -24,6 +24,7 @@ import {
 import type { LogConsole } from "./output.ts";
 import { checkPermissions } from "./permissions.ts";
 import { type Intake, runSession } from "./session.ts";
+import { statusPageNeeds } from "./status_page.ts";
 import { formatPackets, parseRemoteArgument } from "./values.ts";
 
 const HELP = `
@@ -46,6 +47,9 @@ Examples:
 
   Deliver what other processes enqueue, as a service:
     sendq send tcp://legacy:4000 -q outbox.db --input none --log-format json
+
+  The same with a status page, metrics and health (needs --allow-net=127.0.0.1:9465 too):
+    sendq send tcp://legacy:4000 -q outbox.db --input none --http 127.0.0.1:9465
 
 Permissions, for the first example on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 \\
@@ -99,7 +103,12 @@ async function send(remote: Remote, options: SendOptions): Promise<ExitCode> {
     );
   }
   checkDeliveryOptions(options);
-  checkPermissions({ remotes: [remote], queues: [options.queue], kernel: true });
+  checkPermissions({
+    remotes: [remote],
+    ...statusPageNeeds(options),
+    queues: [options.queue],
+    kernel: true,
+  });
   const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
   return await runSession({
     remote,

@@ -19,6 +19,7 @@ import {
 import { colorsWelcome, LogConsole } from "./output.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
+import { openStatusPage } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
 import { formatBytes, formatPackets } from "./values.ts";
 
@@ -73,6 +74,7 @@ export async function runSession(plan: SessionPlan): Promise<ExitCode> {
   let code: ExitCode;
   try {
     const sender = await openSender(plan, log);
+    await using _page = await openStatusPage(sender, options, log);
     code = await new Session(plan, sender, log, signals).run();
   } catch (error) {
     if (error instanceof UsageError) throw error;

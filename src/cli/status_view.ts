@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { VerdictKind } from "../delivery/liveness.ts";
+import type { SenderState } from "../delivery/supervisor.ts";
 import type { Sender, SenderStats, SenderStatus } from "../sender.ts";
 import { formatBytes, formatCount, formatPackets } from "./values.ts";
 
@@ -32,9 +34,8 @@ export class StatusView {
    */
   line(nowMs: number): string {
     const stats = this.#sender.stats();
-    const { words, color } = this.#condition();
     const parts = [
-      `\x1b[${COLOR[color]}m${words}\x1b[0m`,
+      painted(this.#condition()),
       this.#queueWords(stats),
       `drained ${formatCount(stats.drainedPackets)}`,
       `${formatCount(this.#ratePerSecond(stats, nowMs))}/s`,
@@ -76,29 +77,9 @@ export class StatusView {
     for await (const status of this.#sender.status()) this.#latest = status;
   }
 
-  /** The state and verdict in words. */
-  #condition(): { words: string; color: keyof typeof COLOR } {
+  #condition(): Condition {
     const { state, verdict, words } = this.#latest ?? {};
-    switch (state) {
-      case undefined:
-        return { words: "starting", color: "dim" };
-      case "idle":
-        return { words: "nothing to send", color: "dim" };
-      case "connecting":
-        return { words: "connecting", color: "yellow" };
-      case "backing-off":
-        return { words: `${words}; trying again`, color: "red" };
-      case "closed":
-        return { words: "closed", color: "dim" };
-      case "connected":
-        return verdict?.kind === "healthy" || verdict === undefined
-          ? { words: "connected", color: "green" }
-          : { words: words ?? verdict.kind, color: "yellow" };
-      case "draining":
-        return { words: "finishing the connection", color: "green" };
-      default:
-        throw new TypeError(`Unknown state ${JSON.stringify(state satisfies never)}`);
-    }
+    return conditionOf(state, verdict?.kind, words);
   }
 
   #queueWords({ queue, inFlightPackets, heldPackets }: SenderStats): string {
@@ -120,4 +101,51 @@ export class StatusView {
     if (oldest === undefined || nowMs <= oldest.atMs) return 0;
     return Math.round(1000 * (drainedPackets - oldest.drained) / (nowMs - oldest.atMs));
   }
+}
+
+/** A state for people. */
+export interface Condition {
+  /** In words. */
+  readonly words: string;
+  /** How good it is. */
+  readonly color: keyof typeof COLOR;
+}
+
+/**
+ * The state and verdict in words.
+ *
+ * @param state What the sender is doing; `undefined`: it has not said.
+ * @param verdict The last verdict on the path.
+ * @param words The last change in one sentence.
+ */
+export function conditionOf(
+  state: SenderState | undefined,
+  verdict: VerdictKind | undefined,
+  words: string | undefined,
+): Condition {
+  switch (state) {
+    case undefined:
+      return { words: "starting", color: "dim" };
+    case "idle":
+      return { words: "nothing to send", color: "dim" };
+    case "connecting":
+      return { words: "connecting", color: "yellow" };
+    case "backing-off":
+      return { words: `${words}; trying again`, color: "red" };
+    case "closed":
+      return { words: "closed", color: "dim" };
+    case "connected":
+      return verdict === "healthy" || verdict === undefined
+        ? { words: "connected", color: "green" }
+        : { words: words ?? verdict, color: "yellow" };
+    case "draining":
+      return { words: "finishing the connection", color: "green" };
+    default:
+      throw new TypeError(`Unknown state ${JSON.stringify(state satisfies never)}`);
+  }
+}
+
+/** Puts words into a colour. */
+export function painted({ words, color }: Condition): string {
+  return `\x1b[${COLOR[color]}m${words}\x1b[0m`;
 }

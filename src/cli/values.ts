@@ -94,6 +94,21 @@ export function parseRemoteArgument(text: string): Remote {
   }
 }
 
+/**
+ * Reads where to serve HTTP.
+ *
+ * @param text `127.0.0.1:9465`, `[::1]:9465`.
+ * @throws {InvalidArgumentError} It is no such address; says what is expected.
+ */
+export function parseHttpAddress(text: string): Remote {
+  try {
+    return parseRemote(`tcp://${text}`);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new InvalidArgumentError("Expected HOST:PORT, such as 127.0.0.1:9465 or [::1]:9465.");
+  }
+}
+
 /** Where clients connect. */
 export type Listen =
   | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }

@@ -74,6 +74,21 @@ function parseGroups(text: string, mayEndInIpv4: boolean): number[] | undefined 
   return bytes;
 }
 
+/**
+ * Writes an address as text.
+ *
+ * @param address 4 bytes, or 16.
+ */
+export function formatIpAddress(address: Uint8Array): string {
+  if (address.length === 4) return address.join(".");
+  const groups = Array.from(
+    { length: 8 },
+    (_, i) => ((address[2 * i] ?? 0) << 8 | (address[2 * i + 1] ?? 0)).toString(16),
+  );
+  // URL knows how to shorten it (RFC 5952).
+  return new URL(`tcp://[${groups.join(":")}]`).hostname.slice(1, -1);
+}
+
 /** Writes `"192.0.2.1:4000"` or `"[2001:db8::1]:4000"`. */
 export function formatHostPort(hostname: string, port: number): string {
   const bare = hostname.replace(/^\[|\]$/g, "");

@@ -26,7 +26,13 @@ import {
   SOCK_NONBLOCK,
   SOL_SOCKET,
 } from "./constants.ts";
-import { encodeSockaddr, type Endpoint, isIpv4 } from "./ip_address.ts";
+import {
+  encodeSockaddr,
+  type Endpoint,
+  formatIpAddress,
+  isIpv4,
+  parseIpAddress,
+} from "./ip_address.ts";
 import { closeDescriptor, libc, setSocketInt } from "./libc.ts";
 
 /** The way of a connection out of this host, as it was when the connection was made. */
@@ -72,6 +78,49 @@ export function findLocalFault(path: LocalPath): LocalFault | undefined {
   const answer = withNetlink((netlink) => askNetlink(netlink, path) ?? "none");
   if (answer === "none") return undefined;
   return answer ?? probeRouteByConnect(path);
+}
+
+/** Which way packets to an address leave this host. */
+export type RouteDescription =
+  | {
+    /** There is a route. */
+    readonly kind: "route";
+    /** The interface. */
+    readonly device: string;
+    /** Whether it is administratively up. */
+    readonly up: boolean;
+    /** Whether it has a carrier; `undefined`: the kernel does not say. */
+    readonly carrier: boolean | undefined;
+    /** The next hop; `undefined`: the address is on the link, or on this host. */
+    readonly gateway: string | undefined;
+  }
+  | {
+    /** There is none. */
+    readonly kind: "no-route";
+    /** Why not, in words. */
+    readonly words: string;
+  };
+
+/**
+ * Asks the kernel which way packets to an address leave this host. Sends nothing.
+ *
+ * @param hostname The address as text.
+ * @returns `undefined`: it is a name, or netlink is not permitted here.
+ */
+export function lookUpRoute(hostname: string): RouteDescription | undefined {
+  const address = parseIpAddress(hostname.replace(/^\[|\]$/g, ""));
+  if (address === undefined) return undefined;
+  return withNetlink((netlink) => {
+    const route = netlink.route({ address, port: 0, scopeId: 0 }, {});
+    if (route.kind === "refused") {
+      return { kind: "no-route", words: routeWords(route.errno, hostname) } as const;
+    }
+    if (route.kind !== "route" || route.deviceIndex === 0) return undefined;
+    const link = netlink.link(route.deviceIndex);
+    if (link.kind !== "link") return undefined;
+    const { name: device, up, carrier } = link;
+    return { kind: "route", device, up, carrier, gateway: route.gateway } as const;
+  });
 }
 
 function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
@@ -180,6 +229,7 @@ const ATTRIBUTE_TYPE_MASK = 0x3fff;
 const RTA_DST = 1;
 const RTA_SRC = 2;
 const RTA_OIF = 4;
+const RTA_GATEWAY = 5;
 const RTA_MARK = 16;
 const RTN_LOCAL = 2;
 const IFLA_IFNAME = 3;
@@ -203,7 +253,12 @@ type NoAnswer = {
   readonly kind: "no-answer";
 };
 type RouteAnswer =
-  | { readonly kind: "route"; readonly type: number; readonly deviceIndex: number }
+  | {
+    readonly kind: "route";
+    readonly type: number;
+    readonly deviceIndex: number;
+    readonly gateway: string | undefined;
+  }
   | Refused
   | NoAnswer;
 type LinkAnswer =
@@ -268,10 +323,14 @@ class Netlink {
     const received = this.#ask(RTM_GETROUTE, RTM_NEWROUTE);
     if (typeof received !== "number") return received;
     const device = findAttribute(RTA_OIF, RTMSG_BYTES, received, 4);
+    const gateway = findAttribute(RTA_GATEWAY, RTMSG_BYTES, received, v4 ? 4 : 16);
     return {
       kind: "route",
       type: answer.getUint8(NLMSG_HEADER_BYTES + 7),
       deviceIndex: device === undefined ? 0 : answer.getUint32(device, true),
+      gateway: gateway === undefined
+        ? undefined
+        : formatIpAddress(new Uint8Array(answer.buffer, gateway, v4 ? 4 : 16)),
     };
   }
 

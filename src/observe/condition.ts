@@ -26,6 +26,7 @@ export interface Condition {
 /** Verdicts that say why a connection is gone; they stay when it is. */
 const CAUSES: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "peer-stalled",
+  "no-response",
   "path-dead",
   "local-fault",
   "reset",

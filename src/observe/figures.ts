@@ -61,6 +61,7 @@ const VERDICTS: Record<VerdictKind, true> = {
   "healthy": true,
   "slow": true,
   "peer-stalled": true,
+  "no-response": true,
   "path-dead": true,
   "local-fault": true,
   "peer-closed": true,

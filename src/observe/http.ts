@@ -29,6 +29,8 @@ const MAX_STREAMS = 32;
 /** A stream whose reader is this many messages behind is ended; browsers connect again. */
 const MAX_BEHIND_MESSAGES = 64;
 const MAX_HEAD_BYTES = 1024;
+/** How long answers that are under way may take once the server is closed. */
+const CLOSE_GRACE_MS = 1000;
 
 /** How to serve a sender's status. */
 export interface StatusServerOptions {
@@ -132,10 +134,12 @@ export function serveStatus(sender: Sender, options: StatusServerOptions = {}): 
   }
   const access = new Access(hostname, token);
   const service = new StatusService(sender, access, clock, undeliverableLimitMs, showPayloads);
+  const abort = new AbortController();
+  const { signal } = abort;
   let server: Deno.HttpServer<Deno.NetAddr>;
   try {
     server = Deno.serve(
-      { hostname, port, onListen: () => {}, onError: () => text(500, "internal error") },
+      { hostname, port, signal, onListen: () => {}, onError: () => text(500, "internal error") },
       (request) => service.answer(request),
     );
   } catch (error) {
@@ -148,8 +152,14 @@ export function serveStatus(sender: Sender, options: StatusServerOptions = {}): 
   let closing: Promise<void> | undefined;
   const close = () => {
     service.stop();
-    closing ??= server.shutdown();
+    closing ??= shutDown();
     return closing;
+  };
+  const shutDown = async () => {
+    // A reader that takes nothing must not keep the program from ending.
+    const cancel = systemClock.setTimer(CLOSE_GRACE_MS, () => abort.abort());
+    await Promise.race([server.shutdown(), server.finished]);
+    cancel();
   };
   return { url: `http://${host}:${addr.port}/`, addr, close, [Symbol.asyncDispose]: close };
 }

@@ -11,7 +11,6 @@
 import {
   type Attributes,
   type BatchObservableResult,
-  type MeterProvider,
   metrics,
   type Observable,
   ROOT_CONTEXT,
@@ -19,7 +18,6 @@ import {
   SpanKind,
   SpanStatusCode,
   trace,
-  type TracerProvider,
 } from "@opentelemetry/api";
 import denoJson from "../../deno.json" with { type: "json" };
 import { systemClock } from "../clock.ts";
@@ -36,19 +34,7 @@ export interface InstrumentOptions {
    *
    * @default {{}}
    */
-  readonly attributes?: Attributes;
-  /**
-   * Where figures go.
-   *
-   * @default {metrics.getMeterProvider()}
-   */
-  readonly meterProvider?: MeterProvider;
-  /**
-   * Where spans go.
-   *
-   * @default {trace.getTracerProvider()}
-   */
-  readonly tracerProvider?: TracerProvider;
+  readonly attributes?: Readonly<Record<string, string | number | boolean>>;
 }
 
 /**
@@ -57,7 +43,7 @@ export interface InstrumentOptions {
  * verdict before that as an event; packets have no spans.
  *
  * @param sender Whom to publish.
- * @param options Attributes and, if they are not the global ones, providers.
+ * @param options Attributes.
  * @returns Ends it: figures are no longer read, and an open span is ended.
  *
  * @example
@@ -74,11 +60,9 @@ export interface InstrumentOptions {
  * ```
  */
 export function instrument(sender: Sender, options: InstrumentOptions = {}): Disposable {
-  const { meterProvider = metrics.getMeterProvider() } = options;
-  const { tracerProvider = trace.getTracerProvider() } = options;
   const attributes = { ...serverAttributes(sender.remote), ...options.attributes };
 
-  const meter = meterProvider.getMeter(denoJson.name, denoJson.version);
+  const meter = metrics.getMeter(denoJson.name, denoJson.version);
   const instruments = FIGURES.map((figure): [typeof figure, Observable] => {
     const { name, unit, description } = figure;
     switch (figure.kind) {
@@ -104,7 +88,7 @@ export function instrument(sender: Sender, options: InstrumentOptions = {}): Dis
   meter.addBatchObservableCallback(observe, observables);
 
   const statuses = sender.status();
-  const tracer = tracerProvider.getTracer(denoJson.name, denoJson.version);
+  const tracer = trace.getTracer(denoJson.name, denoJson.version);
   const spans = new ConnectionSpans((startTime, own) =>
     tracer.startSpan("sendq.connection", {
       kind: SpanKind.CLIENT,
@@ -127,6 +111,7 @@ export function instrument(sender: Sender, options: InstrumentOptions = {}): Dis
 /** Verdicts that an ended connection should not have. */
 const FAILURES: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "peer-stalled",
+  "no-response",
   "path-dead",
   "local-fault",
   "reset",

@@ -8,29 +8,38 @@ import type { PacketSpan } from "./runs.ts";
 
 /** Packets that wait to be stored together. */
 export class Unit implements PacketSpan {
+  readonly block: Uint8Array;
+  readonly start: number;
+  readonly bytes: number;
+  readonly packets: number;
+  readonly sizes: Uint32Array | undefined;
+  /** Stored, from this id on. */
+  readonly resolve: (firstId: number) => void;
+  /** Not stored. */
+  readonly reject: (reason: unknown) => void;
   /** `"withdrawn"`: its signal was aborted before the disk had it. */
   phase: "waiting" | "committing" | "withdrawn" = "waiting";
   /** Takes the listener off the signal. */
   release: (() => void) | undefined = undefined;
 
   /**
-   * @param block See {@linkcode PacketSpan}.
-   * @param start See {@linkcode PacketSpan}.
-   * @param bytes See {@linkcode PacketSpan}.
-   * @param packets See {@linkcode PacketSpan}.
-   * @param sizes See {@linkcode PacketSpan}.
-   * @param resolve Stored, from this id on.
-   * @param reject Not stored.
+   * @param span Where the packets lie.
+   * @param resolve Called once they are stored.
+   * @param reject Called if they are not.
    */
   constructor(
-    readonly block: Uint8Array,
-    readonly start: number,
-    readonly bytes: number,
-    readonly packets: number,
-    readonly sizes: Uint32Array | undefined,
-    readonly resolve: (firstId: number) => void,
-    readonly reject: (reason: unknown) => void,
-  ) {}
+    span: PacketSpan,
+    resolve: (firstId: number) => void,
+    reject: (reason: unknown) => void,
+  ) {
+    this.block = span.block;
+    this.start = span.start;
+    this.bytes = span.bytes;
+    this.packets = span.packets;
+    this.sizes = span.sizes;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
 }
 
 /** The line of those who wait. What was taken out still counts until it is stored or refused. */
@@ -94,4 +103,10 @@ export class Line {
     this.#packets -= unit.packets;
     this.#bytes -= unit.bytes;
   }
+}
+
+/** Calls back once, when the signal is aborted. Returns the removal of the listener. */
+export function onAbort(signal: AbortSignal, callback: () => void): () => void {
+  signal.addEventListener("abort", callback, { once: true });
+  return () => signal.removeEventListener("abort", callback);
 }

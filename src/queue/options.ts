@@ -24,8 +24,9 @@ export interface QueueOptions {
    */
   readonly maxPackets?: number;
   /**
-   * The most payload bytes in the file. The file itself is about 20 bytes a
-   * packet larger, and has a log of a few MiB beside it.
+   * The most payload bytes in the file. The file itself is larger by about
+   * 6 bytes a packet where many are stored at a time, 20 where each is stored
+   * alone, and has a log of a few MiB beside it.
    *
    * @default {1_073_741_824} 1 GiB
    */

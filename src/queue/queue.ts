@@ -33,7 +33,7 @@ import {
   Patience,
   type Removal,
 } from "./group_commit.ts";
-import { Line, Unit } from "./line.ts";
+import { Line, onAbort, Unit } from "./line.ts";
 import { Listeners } from "./listeners.ts";
 import { Maintenance } from "./maintenance.ts";
 import {
@@ -43,7 +43,7 @@ import {
   type QueueStats,
   resolveOptions,
 } from "./options.ts";
-import { Arena } from "./runs.ts";
+import { Arena, packetsOf, type PacketSpan } from "./runs.ts";
 import { type Doorbell, DoorbellRinger, type SenderLock } from "./sender_lock.ts";
 import {
   type CommitRequest,
@@ -198,10 +198,7 @@ export class OutboundQueue implements PacketSource {
       this.#checkOpen(options?.signal);
       const bytes = this.#checkSize(payload);
       this.#checkRoom(1, bytes);
-      const start = this.#arena.reserve(bytes);
-      const { block } = this.#arena;
-      block.set(payload, start);
-      return this.#await(block, start, bytes, 1, undefined, options?.signal);
+      return this.#await(this.#arena.copy(payload), options?.signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -232,14 +229,8 @@ export class OutboundQueue implements PacketSource {
     let bytes = 0;
     for (const size of sizes) bytes += size;
     this.#checkRoom(packets, bytes);
-    const start = this.#arena.reserve(bytes);
-    const { block } = this.#arena;
-    let end = start;
-    for (const payload of payloads) {
-      block.set(payload, end);
-      end += payload.length;
-    }
-    const firstId = await this.#await(block, start, bytes, packets, sizes, options?.signal);
+    const span = this.#arena.copyAll(payloads, sizes, bytes);
+    const firstId = await this.#await(span, options?.signal);
     return { firstId, lastId: firstId + packets - 1 };
   }
 
@@ -248,22 +239,11 @@ export class OutboundQueue implements PacketSource {
     signal?.throwIfAborted();
   }
 
-  /**
-   * Puts packets at the end of the line; see {@linkcode PacketSpan}.
-   *
-   * @returns The first one's id, once they are on disk.
-   */
-  #await(
-    block: Uint8Array,
-    start: number,
-    bytes: number,
-    packets: number,
-    sizes: Uint32Array | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<number> {
+  /** Puts packets at the end of the line. Returns the first one's id, once they are on disk. */
+  #await(span: PacketSpan, signal: AbortSignal | undefined): Promise<number> {
     // Faster than `new Promise`: no closure of ours for each packet.
     const { promise, resolve, reject } = Promise.withResolvers<number>();
-    const unit = new Unit(block, start, bytes, packets, sizes, resolve, reject);
+    const unit = new Unit(span, resolve, reject);
     if (signal !== undefined) {
       unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
     }
@@ -315,16 +295,7 @@ export class OutboundQueue implements PacketSource {
    * @throws {ClosedError} The queue is closed.
    */
   async read(afterId: number, maxBytes: number): Promise<readonly StoredPacket[]> {
-    const packets: StoredPacket[] = [];
-    for (const { firstId, bytes, ends } of await this.readRuns(afterId, maxBytes)) {
-      let start = 0;
-      let id = firstId;
-      for (const end of ends) {
-        packets.push({ id: id++, payload: bytes.subarray(start, end) });
-        start = end;
-      }
-    }
-    return packets;
+    return packetsOf(await this.readRuns(afterId, maxBytes));
   }
 
   /**
@@ -623,9 +594,4 @@ export class OutboundQueue implements PacketSource {
   #isClosed(): boolean {
     return this.#phase === "closed";
   }
-}
-
-function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  signal.addEventListener("abort", callback, { once: true });
-  return () => signal.removeEventListener("abort", callback);
 }

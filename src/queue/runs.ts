@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { PacketRun } from "../ports.ts";
+import type { PacketRun, StoredPacket } from "../ports.ts";
 
 /**
  * The most bytes in a run of several packets. Measured: 4 KiB costs a quarter
@@ -95,22 +95,50 @@ const SHARED_MAX_BYTES = 16 * 1024;
 
 /** Where packets are copied to, one behind the other, so that callers may reuse their buffers. */
 export class Arena {
-  /** What {@linkcode reserve} has reserved in. */
-  block: Uint8Array = new Uint8Array(0);
+  #block: Uint8Array = new Uint8Array(0);
   #used = 0;
 
-  /**
-   * Reserves room in {@linkcode block}.
-   *
-   * @returns Where it begins.
-   */
-  reserve(bytes: number): number {
-    if (this.#used + bytes > this.block.length) {
-      this.block = new Uint8Array(bytes > SHARED_MAX_BYTES ? bytes : BLOCK_BYTES);
+  /** Copies one packet. */
+  copy(payload: Uint8Array): PacketSpan {
+    const bytes = payload.length;
+    const start = this.#reserve(bytes);
+    this.#block.set(payload, start);
+    return { block: this.#block, start, bytes, packets: 1, sizes: undefined };
+  }
+
+  /** Copies packets of these sizes, and of `bytes` in all. */
+  copyAll(payloads: readonly Uint8Array[], sizes: Uint32Array, bytes: number): PacketSpan {
+    const start = this.#reserve(bytes);
+    let end = start;
+    for (const payload of payloads) {
+      this.#block.set(payload, end);
+      end += payload.length;
+    }
+    return { block: this.#block, start, bytes, packets: payloads.length, sizes };
+  }
+
+  /** Reserves room in the block. Returns where it begins. */
+  #reserve(bytes: number): number {
+    if (this.#used + bytes > this.#block.length) {
+      this.#block = new Uint8Array(bytes > SHARED_MAX_BYTES ? bytes : BLOCK_BYTES);
       this.#used = 0;
     }
     const start = this.#used;
     this.#used += bytes;
     return start;
   }
+}
+
+/** The packets of runs, one by one. */
+export function packetsOf(runs: readonly PacketRun[]): StoredPacket[] {
+  const packets: StoredPacket[] = [];
+  for (const { firstId, bytes, ends } of runs) {
+    let start = 0;
+    let id = firstId;
+    for (const end of ends) {
+      packets.push({ id: id++, payload: bytes.subarray(start, end) });
+      start = end;
+    }
+  }
+  return packets;
 }

@@ -4,7 +4,8 @@
  * The lock is the operating system's (`flock`), so it dies with its process. It
  * is a file of its own because opening the database beside SQLite would drop
  * SQLite's locks. A process that has enqueued rings by touching the file's
- * times; the sender watches it.
+ * times; the sender watches it. Its first line is the sender's process id; what
+ * the sender publishes about itself, for other processes, stands behind it.
  *
  * @module
  */
@@ -31,6 +32,13 @@ const POLL_MS = 1000;
 /** A loser reads the holder's pid until two readings agree, this far apart. */
 const PID_READ_MS = 5;
 const PID_READS = 20;
+const PID_LINE_BYTES = 32;
+
+/** Whoever looks whether a sender is there holds the lock for a moment: ask again. */
+const LOCK_ATTEMPTS = 5;
+const LOCK_RETRY_MS = 5;
+/** More than any sender publishes. */
+const MAX_NOTICE_BYTES = 64 * 1024;
 
 /** How a sender hears of packets that other processes have stored. */
 export interface Doorbell {
@@ -68,7 +76,7 @@ export class SenderLock {
     try {
       const path = lockPathOf(queuePath);
       file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
-      if (file.tryLockSync(true)) {
+      if (await tryLockSeveralTimes(file, clock)) {
         file.truncateSync(0);
         file.writeSync(new TextEncoder().encode(`${Deno.pid}\n`));
         const lock = new SenderLock(path, file);
@@ -122,6 +130,19 @@ export class SenderLock {
     };
   }
 
+  /**
+   * Lets other processes read a text about this sender; see {@linkcode readSenderNotice}.
+   *
+   * @param text Takes the place of the last one; a few KiB at most.
+   */
+  publish(text: string): void {
+    if (!this.#held) return;
+    const bytes = new TextEncoder().encode(`${Deno.pid}\n${text}`);
+    this.#file.seekSync(0, Deno.SeekMode.Start);
+    for (let at = 0; at < bytes.length;) at += this.#file.writeSync(bytes.subarray(at));
+    this.#file.truncateSync(bytes.length);
+  }
+
   /** Gives the lock back. Idempotent. The file stays: removing it would race with others. */
   release(): void {
     if (!this.#held) return;
@@ -141,20 +162,85 @@ async function watch(watcher: Deno.FsWatcher, onRing: () => void): Promise<void>
   }
 }
 
+async function tryLockSeveralTimes(file: Deno.FsFile, clock: Clock): Promise<boolean> {
+  for (let attempt = 1; !file.tryLockSync(true); attempt++) {
+    if (attempt === LOCK_ATTEMPTS) return false;
+    await new Promise<void>((resolve) => clock.setTimer(LOCK_RETRY_MS, resolve));
+  }
+  return true;
+}
+
+/** What a running sender says about itself. */
+export interface SenderNotice {
+  /** Its process. */
+  readonly pid: number;
+  /** What it published last; empty when nothing yet. */
+  readonly text: string;
+}
+
+/**
+ * Asks whether a sender runs on a queue, in whichever process, and reads what
+ * it has published. Needs the right to read the lock file, nothing else.
+ *
+ * @param queuePath The queue's own path.
+ * @param clock Time.
+ * @returns `undefined`: no sender has the queue.
+ * @throws {QueueFileError} The lock file cannot be read.
+ * @throws {Deno.errors.NotCapable} With the flags to add.
+ */
+export async function readSenderNotice(
+  queuePath: string,
+  clock: Clock = systemClock,
+): Promise<SenderNotice | undefined> {
+  let file: Deno.FsFile | undefined;
+  try {
+    file = Deno.openSync(lockPathOf(queuePath), { read: true });
+    if (file.tryLockSync(false)) {
+      file.unlockSync();
+      return undefined;
+    }
+    const text = await readTwice(
+      file,
+      MAX_NOTICE_BYTES,
+      clock,
+      (text) => /^[1-9][0-9]*\n/.test(text),
+    );
+    if (text === undefined) return undefined;
+    const line = text.indexOf("\n");
+    return { pid: Number(text.slice(0, line)), text: text.slice(line + 1) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw toFileError(error, queuePath);
+  } finally {
+    file?.close();
+  }
+}
+
 /**
  * Reads who holds the lock. Between taking it and writing its pid a holder
  * leaves the old text, or none, for a moment: only two equal readings count.
  */
 async function readPid(file: Deno.FsFile, clock: Clock): Promise<number | undefined> {
-  const buffer = new Uint8Array(32);
-  let previous: number | undefined;
+  const pidOf = (text: string) => /^([1-9][0-9]*)\n/.exec(text)?.[1];
+  const text = await readTwice(file, PID_LINE_BYTES, clock, (text) => pidOf(text) !== undefined);
+  return text === undefined ? undefined : Number(pidOf(text));
+}
+
+/** Reads the file's beginning until two readings agree: one alone may be half written. */
+async function readTwice(
+  file: Deno.FsFile,
+  maxBytes: number,
+  clock: Clock,
+  isWhole: (text: string) => boolean,
+): Promise<string | undefined> {
+  const buffer = new Uint8Array(maxBytes);
+  let previous: string | undefined;
   for (let i = 0; i < PID_READS; i++) {
     file.seekSync(0, Deno.SeekMode.Start);
     const length = file.readSync(buffer) ?? 0;
     const text = new TextDecoder().decode(buffer.subarray(0, length));
-    const pid = /^[1-9][0-9]*\n$/.test(text) ? Number(text) : undefined;
-    if (pid !== undefined && pid === previous) return pid;
-    previous = pid;
+    if (isWhole(text) && text === previous) return text;
+    previous = text;
     await new Promise<void>((resolve) => clock.setTimer(PID_READ_MS, resolve));
   }
   return undefined;

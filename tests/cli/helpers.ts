@@ -16,6 +16,19 @@ export const LIBC = libcCandidates().map(({ path }) => path).find((path) => {
   }
 }) ?? "";
 
+/**
+ * Why a program that a test needs cannot be used, for the test's name; empty
+ * where it can.
+ */
+export async function leftOutWithout(program: string, ...args: string[]): Promise<string> {
+  try {
+    const { success } = await new Deno.Command(program, { args }).output();
+    return success ? "" : ` (left out: the program "${program}" failed)`;
+  } catch {
+    return ` (left out: the program "${program}" is not installed)`;
+  }
+}
+
 /** A directory that goes away with the test. */
 export class TempDir {
   readonly path: string = Deno.makeTempDirSync({ prefix: "sendq-cli-" });

@@ -7,19 +7,15 @@ const utf8 = new TextEncoder();
 /** A program that believes it speaks to its server. */
 class Client implements Disposable {
   heard = "";
-  readonly #connection: Deno.Conn;
+  readonly #connection: Deno.TcpConn;
   readonly #reading: Promise<string>;
 
-  constructor(connection: Deno.Conn) {
+  constructor(connection: Deno.TcpConn) {
     this.#connection = connection;
     this.#reading = this.#listen();
   }
 
   static async connect(address: string): Promise<Client> {
-    if (address.startsWith("unix:")) {
-      const path = address.slice("unix:".length);
-      return new Client(await Deno.connect({ transport: "unix", path }));
-    }
     const { hostname, port } = new URL(address);
     return new Client(await Deno.connect({ hostname, port: Number(port) }));
   }
@@ -55,6 +51,22 @@ class Client implements Disposable {
       // It was closed by the test.
     }
   }
+}
+
+/**
+ * A client on a Unix socket: sends a text, ends its side, and waits until it is
+ * closed in turn. A process of its own, since paths cannot be granted to the
+ * tests beforehand.
+ */
+async function sendByUnix(address: string, text: string): Promise<void> {
+  const program = `const path = ${JSON.stringify(address.slice("unix:".length))};
+    const connection = await Deno.connect({ transport: "unix", path });
+    await connection.write(new TextEncoder().encode(${JSON.stringify(text)}));
+    await connection.closeWrite();
+    if (await connection.read(new Uint8Array(1)) !== null) Deno.exit(1);`;
+  const { code, stderr } = await new Deno.Command(Deno.execPath(), { args: ["eval", program] })
+    .output();
+  assert.equal(code, 0, new TextDecoder().decode(stderr));
 }
 
 /** Where a relay of the tests listens, once it does. */
@@ -156,9 +168,7 @@ Deno.test("relay: a client whose framing is wrong is cut off, the others are not
   await good.send("good\n");
   using bad = await Client.connect(address);
   await bad.send("fine\nmuch too long a line\n");
-  await relay.says(
-    /client \d \S+ is cut off, 1 packets before it are stored: Input byte 5: this line exceeds --max-packet-bytes|client \d \S+ is cut off, 1 packets before it are stored: Input byte 5/,
-  );
+  await relay.says(/client \d \S+ is cut off, 1 packets before it are stored: Input byte 5: this/);
   await good.send("better\n");
   assert.equal(await good.finish(), "closed");
   await until("three packets", () => server.bytes.length === "good\nfine\nbetter\n".length);
@@ -251,9 +261,7 @@ Deno.test("relay: a Unix socket, killed and started again on it", async () => {
   {
     await using relay = Sendq.relay(address, remote, dir.queue);
     assert.equal(await addressOf(relay), address);
-    using client = await Client.connect(address);
-    await client.send("one\n");
-    assert.equal(await client.finish(), "closed");
+    await sendByUnix(address, "one\n");
 
     await using second = Sendq.relay(address, remote, `${dir.path}/other.db`);
     assert.equal(await second.ended(), 1);
@@ -265,9 +273,7 @@ Deno.test("relay: a Unix socket, killed and started again on it", async () => {
   await using server = new Server({ port });
   await using relay = Sendq.relay(address, remote, dir.queue);
   await addressOf(relay);
-  using client = await Client.connect(address);
-  await client.send("two\n");
-  assert.equal(await client.finish(), "closed");
+  await sendByUnix(address, "two\n");
   await until("both packets", () => server.text === "one\ntwo\n");
   relay.child.kill("SIGTERM");
   assert.equal(await relay.ended(), 0, relay.stderr);

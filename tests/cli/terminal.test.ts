@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { stripVTControlCharacters } from "node:util";
 import { until } from "../support/until.ts";
-import { sendPermissions, Server, TempDir } from "./helpers.ts";
+import { leftOutWithout, sendPermissions, Server, TempDir } from "./helpers.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 const CTRL_C = "\x03";
@@ -9,9 +9,7 @@ const CTRL_D = "\x04";
 const COLOR = "\x1b[32m";
 
 /** util-linux's `script` gives the command a terminal of its own. */
-const missing = await new Deno.Command("script", { args: ["--version"] }).output()
-  .then(({ success }) => success ? "" : "failed", () => "is not installed");
-const ignored = missing === "" ? "" : ` (left out: the program "script" ${missing})`;
+const ignored = await leftOutWithout("script", "--version");
 
 interface Terminal {
   readonly server: Server;

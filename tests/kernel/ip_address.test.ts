@@ -3,6 +3,7 @@ import {
   decodeSockaddr,
   encodeSockaddr,
   formatHostPort,
+  formatIpAddress,
   isIpv4,
   parseIpAddress,
 } from "../../src/kernel/ip_address.ts";
@@ -63,4 +64,12 @@ Deno.test("addresses: host and port as text", () => {
   assert.equal(formatHostPort("legacy", 4000), "legacy:4000");
   assert.equal(formatHostPort("::1", 4000), "[::1]:4000");
   assert.equal(formatHostPort("[::1]", 4000), "[::1]:4000");
+});
+
+Deno.test("addresses: text, there and back", () => {
+  for (const text of ["192.0.2.7", "2001:db8::1", "::1", "fe80::1:0:0:1"]) {
+    const address = parseIpAddress(text);
+    assert.ok(address);
+    assert.equal(formatIpAddress(isIpv4(address) ? address.subarray(12) : address), text);
+  }
 });

@@ -156,7 +156,7 @@ Deno.test("a queue that answers the doorbell learns of packets and does not ring
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.file());
   using lock = await SenderLock.acquire(queue.path);
-  assert.equal(queue.answerDoorbell(lock), queue.answerDoorbell(lock));
+  const doorbell = queue.answerDoorbell(lock);
   const before = Deno.statSync(lock.path).mtime;
   await queue.enqueue(bytes("own"));
   assert.deepEqual(Deno.statSync(lock.path).mtime, before);
@@ -172,6 +172,13 @@ Deno.test("a queue that answers the doorbell learns of packets and does not ring
     assert(Date.now() < deadline);
     await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
   }
+  // From here on it is a process like any other, and rings.
+  await doorbell.stop();
+  const rung = Promise.withResolvers<void>();
+  const next = lock.listen(() => rung.resolve(), { ...systemClock, setTimer: () => () => {} });
+  await queue.enqueue(bytes("rings"));
+  await rung.promise;
+  await next.stop();
 });
 
 Deno.test("without inotify the doorbell polls and says so", async () => {

@@ -130,7 +130,7 @@ function makeChart(chart) {
     {
       width: box.clientWidth,
       height: box.clientHeight,
-      padding: [6, 10, 0, 0],
+      padding: [6, 18, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { size: 6 }, drag: { x: false, y: false }, sync: { key: "s" } },
       scales: {
@@ -173,9 +173,9 @@ function makeChart(chart) {
 }
 
 function range() {
-  const end = (samples.at(-1)?.atMs ?? Date.now()) / 1000;
   const start = (samples[0]?.atMs ?? Date.now()) / 1000;
-  return [Math.max(end - SPAN_S, Math.min(start, end - FIRST_SPAN_S)), end];
+  const end = (samples.at(-1)?.atMs ?? Date.now()) / 1000;
+  return [Math.max(start, end - SPAN_S), Math.max(end, start + FIRST_SPAN_S)];
 }
 
 function columnsOf(chart) {
@@ -293,7 +293,7 @@ function showEvent(event) {
   const id = `event-${event.number}`;
   const item = document.createElement("li");
   item.id = id;
-  item.className = event.failure ? "failure" : event.state;
+  item.className = classOf(event);
   const when = document.createElement("time");
   when.dateTime = new Date(event.atMs).toISOString();
   when.title = dateFormat.format(event.atMs);
@@ -309,6 +309,13 @@ function showEvent(event) {
   if (old !== null) old.replaceWith(item);
   else list.prepend(item);
   while (list.children.length > MAX_EVENTS) list.lastElementChild.remove();
+}
+
+function classOf({ failure, state, verdict }) {
+  if (failure) return "failure";
+  if (verdict === "slow" || verdict === "peer-stalled") return "warning";
+  if (verdict === "local-fault" && state === "connected") return "failure";
+  return state === "connected" && verdict === "healthy" ? "connected" : "";
 }
 
 // The stream

@@ -1,0 +1,35 @@
+#!/bin/sh
+# An existing program that only knows how to connect and write lines. It is not
+# changed: it is told the relay's address in the place of its server's.
+#
+#   examples/relay_for_a_program.sh tcp://legacy:4000 outbox.db /run/user/1000/out.sock \
+#     logger --socket /run/user/1000/out.sock ...
+#
+# The variables DENO and LIBC name another deno, and another C library.
+set -eu
+to=$1 queue=$2 socket=$3
+shift 3
+
+sendq="$(dirname "$0")/../src/cli/main.ts"
+libc=${LIBC:-/lib/$(uname -m)-linux-gnu/libc.so.6}
+
+"${DENO:-deno}" run --no-prompt \
+  --allow-net="${to#tcp://},unix:$socket" \
+  --allow-read="$queue,$queue.lock,$socket" --allow-write="$queue,$queue.lock,$socket" \
+  --allow-ffi="$libc" \
+  "$sendq" relay --listen "unix:$socket" --to "$to" --queue "$queue" &
+relay=$!
+trap 'kill $relay 2>/dev/null || true' INT TERM
+
+while [ ! -S "$socket" ]; do
+  kill -0 $relay 2>/dev/null || { wait $relay; exit 1; }
+  sleep 0.05
+done
+
+status=0
+"$@" || status=$?
+
+# Delivers what it can; 75 says that packets are kept for the next time.
+kill -TERM $relay
+wait $relay || { relayed=$?; [ $status -ne 0 ] || status=$relayed; }
+exit $status

@@ -1,0 +1,266 @@
+/**
+ * `sendq status`: a queue at a glance, and its sender where one runs, in
+ * whichever process.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { systemClock } from "../clock.ts";
+import type { QueueStats } from "../queue/options.ts";
+import { OutboundQueue } from "../queue/queue.ts";
+import { readRunningSender, type RunningSender, type SenderReport } from "../sender_report.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "./exit_code.ts";
+import { History } from "./history.ts";
+import { addQueueFileOption, OptionAdder } from "./options.ts";
+import { colorsWelcome, printLine, printText } from "./output.ts";
+import { checkPermissions } from "./permissions.ts";
+import { StopSignals } from "./signals.ts";
+import { conditionOf, painted } from "./status_view.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPackets,
+  parseDuration,
+  parseDurationOrNever,
+} from "./values.ts";
+
+/** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
+const WAIT_POLL_MS = 50;
+/** One bar a look. */
+const HISTORY_VALUES = 60;
+
+const HELP = `
+What the file says is exact; what the sender says about itself is up to a second
+old. With --wait-empty the command ends once the queue is empty, or with exit
+code 75 when --timeout has passed.
+
+Examples:
+  sendq status -q outbox.db
+  sendq status -q outbox.db --watch
+  sendq status -q outbox.db --json | jq .sender.verdict
+  sendq status -q outbox.db --wait-empty --timeout 30s && reboot
+
+Permissions:
+  deno run --allow-read=outbox.db,outbox.db.lock \\
+    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts status -q outbox.db
+
+${EXIT_CODE_HELP}
+`;
+
+interface StatusOptions {
+  readonly queue: string;
+  readonly watch?: boolean;
+  readonly interval: number;
+  readonly json?: boolean;
+  readonly waitEmpty?: boolean;
+  readonly timeout?: number;
+}
+
+/** One look. */
+interface Look {
+  readonly atMs: number;
+  readonly path: string;
+  readonly queue: QueueStats;
+  readonly fileBytes: number;
+  readonly sender: RunningSender | undefined;
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function statusCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("status")
+    .summary("show a queue and its sender")
+    .description("Show a queue at a glance, and its sender where one runs.");
+  const options = new OptionAdder(command).group("Queue");
+  addQueueFileOption(options, "the queue's file");
+  options
+    .group("Output")
+    .flag("--json", "print an object; with --watch one a line, at each look")
+    .flag("-w, --watch", "go on looking, until Ctrl-C")
+    .value("--interval <time>", "between two looks of --watch", parseDuration, [1000, "1s"])
+    .group("Waiting")
+    .flag("--wait-empty", "first wait until the queue is empty")
+    .value("--timeout <time>", "wait no longer than this (default: never)", parseDurationOrNever);
+  return command
+    .addHelpText("after", HELP)
+    .action(async (options: StatusOptions) => finish(await status(options)));
+}
+
+async function status(options: StatusOptions): Promise<ExitCode> {
+  const { queue: path, watch = false, waitEmpty = false, timeout } = options;
+  if (timeout !== undefined && !waitEmpty) throw new UsageError("--timeout needs --wait-empty");
+  if (watch && waitEmpty) throw new UsageError("--watch and --wait-empty cannot be combined");
+  if (options.interval < 100) throw new UsageError("--interval must be 100ms or more");
+  checkPermissions({ queues: [path] });
+  if (!exists(path)) throw new UsageError(`there is no queue at ${path}`);
+  await using queue = await OutboundQueue.open(path);
+  if (watch) await watchQueue(queue, options);
+  else {
+    const empty = waitEmpty ? await waitUntilEmpty(queue, timeout ?? Infinity) : true;
+    await printLine(
+      options.json ? asJson(await look(queue)) : asText(await look(queue)).join("\n"),
+    );
+    if (!empty) return ExitCode.PACKETS_KEPT;
+  }
+  return ExitCode.DONE;
+}
+
+/** Looks, and never opens: SQLite alone does that. */
+function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+async function look(queue: OutboundQueue): Promise<Look> {
+  await queue.pollOtherProcesses();
+  return {
+    atMs: systemClock.wallMs(),
+    path: queue.path,
+    queue: queue.stats(),
+    fileBytes: Deno.statSync(queue.path).size,
+    sender: await readRunningSender(queue.path),
+  };
+}
+
+/** @returns Whether it became empty in time. */
+async function waitUntilEmpty(queue: OutboundQueue, timeoutMs: number): Promise<boolean> {
+  const deadlineMs = systemClock.nowMs() + timeoutMs;
+  for (;;) {
+    await queue.pollOtherProcesses();
+    if (queue.stats().packets === 0) return true;
+    const leftMs = deadlineMs - systemClock.nowMs();
+    if (leftMs <= 0) return false;
+    await wait(Math.min(WAIT_POLL_MS, leftMs));
+  }
+}
+
+async function watchQueue(
+  queue: OutboundQueue,
+  { interval, json = false }: StatusOptions,
+): Promise<void> {
+  using signals = new StopSignals();
+  const stopped = signals.first.then(() => "stop" as const);
+  const depth = new History(HISTORY_VALUES);
+  const sendQueue = new History(HISTORY_VALUES);
+  const live = Deno.stdout.isTerminal();
+  for (let shown = 0;;) {
+    const seen = await look(queue);
+    depth.add(seen.queue.packets);
+    sendQueue.add(seen.sender?.report?.path?.sendQueueBytes ?? 0);
+    if (json) await printLine(asJson(seen));
+    else {
+      const lines = [
+        ...asText(seen),
+        row("packets", `${depth.bars()} up to ${formatCount(depth.highest)}`),
+        row("Send-Q", `${sendQueue.bars()} up to ${formatBytes(sendQueue.highest)}`),
+      ];
+      // On a terminal in the place of the last; elsewhere one below the other.
+      const before = live ? (shown > 0 ? `\x1b[${shown}A` : "") + "\x1b[J" : "";
+      await printText(`${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
+      shown = lines.length;
+    }
+    if (await Promise.race([stopped, wait(interval)]) === "stop") return;
+  }
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => systemClock.setTimer(ms, resolve));
+}
+
+function asJson({ atMs, path, queue, fileBytes, sender }: Look): string {
+  const { waitingPackets: _packets, waitingBytes: _bytes, ...stored } = queue;
+  return JSON.stringify({
+    atMs,
+    queue: { path, ...stored, oldestAgeMs: ageOf(queue, atMs), fileBytes },
+    sender: sender === undefined ? null : { pid: sender.pid, ...sender.report },
+  });
+}
+
+function ageOf({ oldestEnqueuedAtMs }: QueueStats, atMs: number): number | undefined {
+  return oldestEnqueuedAtMs === undefined ? undefined : Math.max(0, atMs - oldestEnqueuedAtMs);
+}
+
+/** The lines for people. */
+function asText({ atMs, path, queue, fileBytes, sender }: Look): string[] {
+  const ageMs = ageOf(queue, atMs);
+  const oldest = ageMs === undefined ? "" : `, the oldest ${formatDuration(ageMs)} old`;
+  const dropped = queue.droppedPackets === 0
+    ? []
+    : [row("dropped", `${formatPackets(queue.droppedPackets)} for want of room`)];
+  return [
+    row("queue", path),
+    row("packets", `${formatCount(queue.packets)}, ${formatBytes(queue.bytes)}${oldest}`),
+    row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}`),
+    ...dropped,
+    ...senderRows(sender, atMs),
+  ];
+}
+
+function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
+  if (sender === undefined) return [row("sender", "none runs")];
+  const { pid, report } = sender;
+  if (report === undefined) return [row("sender", `process ${pid}, which says nothing more`)];
+  const condition = conditionOf(report.state, report.verdict, report.words);
+  const words = colorsWelcome(Deno.stdout) ? painted(condition) : condition.words;
+  const sinceMs = Math.max(0, atMs - report.startedAtMs);
+  return [
+    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
+    row("state", words),
+    row("verdict", report.verdictWords),
+    row(
+      "in flight",
+      `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +
+        `${formatCount(report.heldPackets)} held`,
+    ),
+    row(
+      "delivered",
+      `${formatPackets(report.drainedPackets)}, ${formatBytes(report.ackedBytes)}; ` +
+        `${formatCount(report.packetsPerSecond)}/s, ${formatBytes(report.bytesPerSecond)}/s; ` +
+        `${formatCount(report.redeliveredPackets)} sent again`,
+    ),
+    row(
+      "connected",
+      `${formatTimes(report.connections)}, ${formatCount(report.failedAttempts)} attempts failed`,
+    ),
+    ...pathRows(report),
+    ...report.troubles.map((trouble, i) =>
+      row(i === 0 ? "trouble" : "", `${new Date(trouble.atMs).toISOString()} ${trouble.words}`)
+    ),
+  ];
+}
+
+function pathRows({ path }: SenderReport): string[] {
+  if (path === undefined) return [];
+  return [
+    row("path", `${path.localAddress} to ${path.remoteAddress}`),
+    row("", pathWords(path)),
+  ];
+}
+
+/** What the kernel says about a connection. */
+export function pathWords(path: NonNullable<SenderReport["path"]>): string {
+  const window = path.sendWindowBytes === undefined
+    ? ""
+    : `, window ${formatBytes(path.sendWindowBytes)}`;
+  return `Send-Q ${formatBytes(path.sendQueueBytes)} ` +
+    `(${formatBytes(path.notSentBytes)} not sent yet), RTT ${path.rttMs.toFixed(1)}ms${window}, ` +
+    `${formatCount(path.retransmittedSegments)} retransmitted`;
+}
+
+function formatTimes(count: number): string {
+  return count === 1 ? "once" : `${formatCount(count)} times`;
+}
+
+function row(name: string, words: string): string {
+  return `${name.padEnd(10)} ${words}`;
+}

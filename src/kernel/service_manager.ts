@@ -1,0 +1,45 @@
+/**
+ * `sd_notify(3)`: tells the service manager that started this process how it
+ * is doing, by a datagram to the socket that the manager named.
+ *
+ * @module
+ */
+
+import { SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK } from "./constants.ts";
+import { closeDescriptor, libc } from "./libc.ts";
+
+/** `AF_UNIX`. */
+const AF_UNIX = 1;
+/** `struct sockaddr_un`: the family, then 108 bytes of path. */
+const FAMILY_BYTES = 2;
+const PATH_BYTES = 108;
+const MSG_NOSIGNAL = 0x4000;
+
+/**
+ * Sends one datagram to a Unix socket.
+ *
+ * @param path The socket's path; an `@` in front: an abstract name.
+ * @param message What to send.
+ * @returns Whether the kernel took it. It does not when nobody listens there, or
+ *   when the listener's queue is full.
+ */
+export function sendUnixDatagram(path: string, message: string): boolean {
+  const name = new TextEncoder().encode(path);
+  if (name.length === 0 || name.length >= PATH_BYTES) return false;
+  // An abstract name begins with a zero byte and is not terminated by one.
+  const abstract = path.startsWith("@");
+  if (abstract) name[0] = 0;
+  const address = new Uint8Array(FAMILY_BYTES + name.length + (abstract ? 0 : 1));
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  address.set(name, FAMILY_BYTES);
+
+  const fd = libc().socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) return false;
+  try {
+    if (libc().connect(fd, address, address.byteLength) !== 0) return false;
+    const bytes = new TextEncoder().encode(message);
+    return Number(libc().send(fd, bytes, BigInt(bytes.length), MSG_NOSIGNAL)) === bytes.length;
+  } finally {
+    closeDescriptor(fd);
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * Listening on a Unix socket whose last owner may have died without removing it.
+ *
+ * @module
+ */
+
+/**
+ * Listens on a path. A socket that nobody listens on any more, left there by a
+ * process that was killed, is replaced; anything else there is left alone.
+ *
+ * @param path Where. The directory's and the umask's permissions say who may connect.
+ * @throws {Deno.errors.AddrInUse} Somebody listens there, or it is no socket.
+ */
+export async function listenUnix(path: string): Promise<Deno.UnixListener> {
+  const listen = () => Deno.listen({ transport: "unix", path });
+  try {
+    return listen();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    if (!Deno.lstatSync(path).isSocket || await isAnswered(path)) {
+      throw new Deno.errors.AddrInUse(
+        `${path} is in use: another process listens there, or it is no socket. ` +
+          `Stop the other one, or choose another path.`,
+        { cause: error },
+      );
+    }
+    Deno.removeSync(path);
+    return listen();
+  }
+}
+
+async function isAnswered(path: string): Promise<boolean> {
+  try {
+    (await Deno.connect({ transport: "unix", path })).close();
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.ConnectionRefused) return false;
+    throw error;
+  }
+}

@@ -1,0 +1,180 @@
+import assert from "node:assert/strict";
+import { History } from "../../src/cli/history.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { readRunningSender } from "../../src/sender_report.ts";
+import { until } from "../support/until.ts";
+import { Sendq, Server, TempDir } from "./helpers.ts";
+
+/** What `status --json` prints, as far as it is looked at here. */
+interface Printed {
+  readonly queue: {
+    readonly packets: number;
+    readonly bytes: number;
+    readonly lastId: number;
+    readonly oldestAgeMs?: number;
+    readonly fileBytes: number;
+  };
+  readonly sender: null | {
+    readonly pid: number;
+    readonly state: string;
+    readonly verdict: string;
+    readonly remote: string;
+    readonly drainedPackets: number;
+    readonly failedAttempts: number;
+    readonly troubles: readonly { readonly words: string }[];
+    readonly path?: { readonly sendQueueBytes: number };
+  };
+}
+
+async function statusOf(queue: string): Promise<Printed> {
+  await using status = Sendq.onQueue("status", queue, "--json");
+  assert.equal(await status.ended(), 0, status.stderr);
+  return JSON.parse(status.stdout);
+}
+
+async function fill(path: string, count: number): Promise<void> {
+  await using queue = await OutboundQueue.open(path);
+  await queue.enqueueMany(Array.from({ length: count }, () => new Uint8Array(10)));
+}
+
+Deno.test("status: a queue without a sender", async () => {
+  using dir = new TempDir();
+  await using missing = Sendq.onQueue("status", dir.queue);
+  assert.equal(await missing.ended(), 2);
+  assert.match(missing.stderr, /^sendq: there is no queue at /);
+  assert.deepEqual([...Deno.readDirSync(dir.path)], [], "looking has made something");
+
+  await fill(dir.queue, 3);
+  await using status = Sendq.onQueue("status", dir.queue);
+  assert.equal(await status.ended(), 0, status.stderr);
+  assert.match(status.stdout, /^packets +3, 30 B, the oldest \d+(\.\d+)?m?s old$/m);
+  assert.match(status.stdout, /^sender +none runs$/m);
+  const { queue, sender } = await statusOf(dir.queue);
+  assert.deepEqual([queue.packets, queue.bytes, queue.lastId, sender], [3, 30, 3, null]);
+  assert(queue.fileBytes > 0 && (queue.oldestAgeMs ?? -1) >= 0);
+});
+
+Deno.test("status: what the sender of another process says, and that it is gone when killed", async () => {
+  using dir = new TempDir();
+  const port = Server.freePort();
+  const remote = `tcp://127.0.0.1:${port}`;
+  await using send = Sendq.send(remote, dir.queue, "--input", "none");
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue(new Uint8Array(10));
+  await until("the trouble", async () => {
+    const { sender } = await statusOf(dir.queue);
+    return sender !== null && sender.failedAttempts > 0 && sender.troubles.length > 0;
+  });
+  const down = await statusOf(dir.queue);
+  assert.deepEqual([down.sender?.pid, down.sender?.remote], [send.child.pid, remote]);
+  assert(["backing-off", "connecting"].includes(down.sender?.state ?? ""));
+  assert.match(down.sender?.troubles[0]?.words ?? "", /^cannot connect to .* \(ECONNREFUSED\)$/);
+  assert.equal(down.queue.packets, 1);
+
+  await using _server = new Server({ port });
+  await until("the delivery", async () => {
+    const { queue, sender } = await statusOf(dir.queue);
+    return queue.packets === 0 && sender?.drainedPackets === 1 && sender.state === "connected";
+  });
+  const up = await statusOf(dir.queue);
+  assert.deepEqual([up.sender?.verdict, up.sender?.path?.sendQueueBytes], ["healthy", 0]);
+  await using text = Sendq.onQueue("status", dir.queue);
+  assert.equal(await text.ended(), 0);
+  for (
+    const line of [
+      new RegExp(`^sender +process ${send.child.pid}, for \\d.*, to ${remote}$`, "m"),
+      /^state +connected$/m,
+      /^verdict +healthy$/m,
+      /^delivered +1 packet, 10 B; \d+\/s, \d+ B\/s; 0 sent again$/m,
+      /^connected +once, \d+ attempts failed$/m,
+      /^ +Send-Q 0 B \(0 B not sent yet\), RTT \d+\.\dms, window [\d.]+ KiB, 0 retransmitted$/m,
+      /^trouble +\d{4}-\S+Z cannot connect to /m,
+    ]
+  ) assert.match(text.stdout, line);
+  assert.equal(text.stdout.includes("\x1b"), false, "a colour in a pipe");
+
+  send.child.kill("SIGKILL");
+  await send.ended();
+  assert.equal((await statusOf(dir.queue)).sender, null);
+});
+
+Deno.test("status: --wait-empty ends when the queue is empty, or exits 75 in time", async () => {
+  using dir = new TempDir();
+  await fill(dir.queue, 2);
+  await using late = Sendq.onQueue("status", dir.queue, "--wait-empty", "--timeout", "10ms");
+  assert.equal(await late.ended(), 75);
+  assert.match(late.stdout, /^packets +2,/m);
+
+  await using waiting = Sendq.onQueue("status", dir.queue, "--wait-empty", "--json");
+  await using server = new Server();
+  await using send = Sendq.send(server.remote, dir.queue, "--hold", "0s");
+  await send.endInput();
+  assert.equal(await waiting.ended(), 0, waiting.stderr);
+  assert.equal(JSON.parse(waiting.stdout).queue.packets, 0);
+  assert.equal(await send.ended(), 0);
+});
+
+Deno.test("status: --watch goes on until it is stopped, with histories", async () => {
+  using dir = new TempDir();
+  await fill(dir.queue, 2);
+  const args = ["--watch", "--interval", "100ms"];
+  await using text = Sendq.onQueue("status", dir.queue, ...args);
+  await until("two looks", () => /packets +██ up to 2\nSend-Q +▁▁ up to 0 B\n/.test(text.stdout));
+  await using json = Sendq.onQueue("status", dir.queue, ...args, "--json");
+  await until("two looks", () => json.stdout.split("\n").length > 2);
+  await fill(dir.queue, 1);
+  await until("the third packet", () => /"packets":3/.test(json.stdout));
+  for (const command of [text, json]) {
+    command.child.kill("SIGINT");
+    assert.equal(await command.ended(), 0, command.stderr);
+  }
+  for (const line of json.stdout.trimEnd().split("\n")) JSON.parse(line);
+});
+
+Deno.test("status: what contradicts itself is wrong usage", async (t) => {
+  for (
+    const [args, message] of [
+      [["--timeout", "1s"], /--timeout needs --wait-empty/],
+      [["--watch", "--wait-empty"], /cannot be combined/],
+      [["--watch", "--interval", "1ms"], /--interval must be 100ms or more/],
+    ] as const
+  ) {
+    await t.step(args.join(" "), async () => {
+      await using status = Sendq.onQueue("status", "/nowhere/q.db", ...args);
+      assert.equal(await status.ended(), 2);
+      assert.match(status.stderr, message);
+    });
+  }
+});
+
+Deno.test("a sender that starts while somebody asks for it is not turned away", async () => {
+  using dir = new TempDir();
+  await fill(dir.queue, 1);
+  for (let i = 0; i < 50; i++) {
+    using lock = await SenderLock.acquire(dir.queue);
+    lock.publish("not a report");
+    assert.deepEqual(await readRunningSender(dir.queue), { pid: Deno.pid, report: undefined });
+    lock.release();
+    const [, taken] = await Promise.all([
+      readRunningSender(dir.queue),
+      SenderLock.acquire(dir.queue),
+    ]);
+    taken.release();
+  }
+  // Somebody looks at the very moment.
+  using file = Deno.openSync(`${dir.queue}.lock`, { read: true });
+  assert(file.tryLockSync(false));
+  const acquiring = SenderLock.acquire(dir.queue);
+  file.unlockSync();
+  (await acquiring).release();
+});
+
+Deno.test("histories: the highest is the tallest, only nothing is flat, old ones go", () => {
+  const history = new History(4);
+  assert.deepEqual([history.bars(), history.highest], ["", 0]);
+  for (const value of [0, 0]) history.add(value);
+  assert.equal(history.bars(), "▁▁");
+  for (const value of [1, 1000, 500]) history.add(value);
+  assert.deepEqual([history.bars(), history.highest], ["▁▂█▅", 1000]);
+});

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { sendPermissions, Sendq, Server, TempDir } from "../cli/helpers.ts";
+import { answerOf } from "./helpers.ts";
+
+/** What `send` needs anyway, with more to listen on and to read. */
+function permissions(
+  remote: string,
+  { queue }: TempDir,
+  more: { readonly net: string; readonly read?: string },
+): string[] {
+  return sendPermissions(remote, queue).map((flag) => {
+    if (flag.startsWith("--allow-net=")) return `${flag},${more.net}`;
+    if (flag.startsWith("--allow-read=") && more.read !== undefined) return `${flag},${more.read}`;
+    return flag;
+  });
+}
+
+Deno.test("send --http serves the status page, and takes it away at the end", async () => {
+  using directory = new TempDir();
+  await using server = new Server();
+  const port = Server.freePort();
+  await using sendq = new Sendq(
+    permissions(server.remote, directory, { net: `127.0.0.1:${port}` }),
+    ["send", server.remote, "--queue", directory.queue, "--http", `127.0.0.1:${port}`],
+  );
+  await sendq.write("one\n");
+  await sendq.says(/status page: http:\/\/127\.0\.0\.1:\d+\//);
+  const get = (path: string) => answerOf(fetch(`http://127.0.0.1:${port}${path}`));
+  assert.equal((await get("/healthz")).status, 200);
+  assert.match((await get("/")).text, /<title>sendq<\/title>/);
+  assert.match((await get("/metrics")).text, /^sendq_queue_packets\{/m);
+  await sendq.endInput();
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+  assert.equal(server.text, "one\n");
+  await assert.rejects(get("/healthz"));
+});
+
+Deno.test("send --http says which permission is missing", async () => {
+  using directory = new TempDir();
+  const remote = "tcp://127.0.0.1:4000";
+  await using sendq = new Sendq(sendPermissions(remote, directory.queue), [
+    ...["send", remote, "--queue", directory.queue, "--http", "127.0.0.1:9465"],
+  ]);
+  assert.equal(await sendq.runWith(""), 77);
+  assert.match(sendq.stderr, /--allow-net=127\.0\.0\.1:9465/);
+});
+
+Deno.test("send --http needs a usable address, a token beyond loopback, and a free port", async () => {
+  using directory = new TempDir();
+  const remote = "tcp://127.0.0.1:4000";
+  const cases: [args: string[], code: number, words: RegExp][] = [
+    [["--http", "9465"], 2, /Expected HOST:PORT/],
+    [["--http-payloads"], 2, /need --http/],
+    [["--http", "0.0.0.0:9465"], 2, /not a loopback address/],
+    [["--http", "0.0.0.0:9465", "--http-token-file", `${directory.path}/none`], 2, /no file/],
+  ];
+  for (const [args, code, words] of cases) {
+    await using sendq = new Sendq(
+      permissions(remote, directory, { net: "0.0.0.0:9465", read: directory.path }),
+      ["send", remote, "--queue", directory.queue, ...args],
+    );
+    assert.equal(await sendq.runWith(""), code, sendq.stderr);
+    assert.match(sendq.stderr, words);
+  }
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const address = `127.0.0.1:${taken.addr.port}`;
+  await using sendq = new Sendq(
+    permissions(remote, directory, { net: address }),
+    ["send", remote, "--queue", directory.queue, "--http", address],
+  );
+  assert.equal(await sendq.runWith(""), 1);
+  assert.match(sendq.stderr, /--http: 127\.0\.0\.1:\d+ is in use already/);
+});
+
+Deno.test("send --http-token-file: the token is the file's text", async () => {
+  using directory = new TempDir();
+  const token = "a token of some length".replaceAll(" ", "-");
+  const file = `${directory.path}/token`;
+  await Deno.writeTextFile(file, `${token}\n`);
+  await using server = new Server();
+  const port = Server.freePort();
+  await using sendq = new Sendq(
+    permissions(server.remote, directory, { net: `127.0.0.1:${port}`, read: file }),
+    [
+      ...["send", server.remote, "--queue", directory.queue, "--input", "none"],
+      ...["--http", `127.0.0.1:${port}`, "--http-token-file", file],
+    ],
+  );
+  await sendq.says(/status page:/);
+  const get = (headers: Record<string, string>) =>
+    answerOf(fetch(`http://127.0.0.1:${port}/status`, { headers }));
+  assert.equal((await get({})).status, 401);
+  assert.equal((await get({ authorization: `Bearer ${token}` })).status, 200);
+});

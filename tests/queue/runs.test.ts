@@ -1,0 +1,87 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { cutRuns, lastIdOf } from "../../src/packet_run.ts";
+import { Line, Unit } from "../../src/queue/line.ts";
+import { Arena, packetsOf, RunPacker } from "../../src/queue/runs.ts";
+
+const sizes = fc.array(
+  fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 40_000 })),
+  { minLength: 1, maxLength: 60 },
+);
+
+/** A packet whose bytes tell its id. */
+const packet = (id: number, size: number) => new Uint8Array(size).fill(id & 0xff);
+
+Deno.test("packets go into runs and come out as they were, wherever they are cut", () => {
+  fc.assert(fc.property(
+    fc.array(sizes, { minLength: 1, maxLength: 6 }),
+    fc.nat(),
+    fc.integer({ min: 1, max: 100_000 }),
+    fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
+    (groups, seed, maxBytes, withdrawn) => {
+      const arena = new Arena();
+      const packer = new RunPacker(101);
+      const stored: { id: number; payload: Uint8Array }[] = [];
+      for (const [g, group] of groups.entries()) {
+        const payloads = group.map((size, i) => packet(101 + stored.length + i, size));
+        const [first] = payloads;
+        assert(first);
+        const span = payloads.length === 1 ? arena.copy(first) : arena.copyAll(
+          payloads,
+          Uint32Array.from(group),
+          group.reduce((sum, size) => sum + size, 0),
+        );
+        if (withdrawn[g]) continue; // A hole in the block.
+        packer.add(span);
+        for (const payload of payloads) stored.push({ id: 101 + stored.length, payload });
+      }
+      const runs = packer.finish();
+      assert.deepEqual(packetsOf(runs), stored);
+      for (const [i, run] of runs.entries()) {
+        assert(run.bytes.length <= 16_384 || run.ends.length === 1);
+        assert.equal(run.ends.at(-1), run.bytes.length);
+        const next = runs[i + 1];
+        if (next !== undefined) assert.equal(next.firstId, lastIdOf(run) + 1);
+      }
+      if (stored.length === 0) return;
+      const afterId = 100 + seed % stored.length;
+      const from = runs.findIndex((run) => lastIdOf(run) > afterId);
+      const expected: typeof stored = [];
+      let bytes = 0;
+      for (const one of stored.slice(afterId - 100)) {
+        bytes += one.payload.length;
+        if (expected.length > 0 && bytes > maxBytes) break;
+        expected.push(one);
+      }
+      assert.deepEqual(packetsOf(cutRuns(runs.slice(from), afterId, maxBytes)), expected);
+    },
+  ));
+});
+
+Deno.test("a line that is never empty keeps its order and its counts", () => {
+  const arena = new Arena();
+  const line = new Line();
+  const units: Unit[] = [];
+  const push = (size: number) => {
+    const unit = new Unit(arena.copy(new Uint8Array(size)), () => {}, () => {});
+    units.push(unit);
+    line.push(unit);
+  };
+  for (let i = 0; i < 10; i++) push(3);
+  const taken: Unit[] = [];
+  for (let round = 0; round < 100; round++) {
+    push(3);
+    push(5);
+    const some = line.take(2, 1000);
+    assert.equal(some.length, 2);
+    for (const unit of some) line.uncount(unit);
+    taken.push(...some);
+    assert(!line.isEmpty);
+    assert.equal(line.packets, units.length - taken.length);
+  }
+  line.putBack(taken.splice(-1));
+  taken.push(...line.take(Infinity, Infinity));
+  assert(line.isEmpty);
+  assert.deepEqual(taken, units);
+  assert.equal(line.bytes, units.slice(-10).reduce((sum, { bytes }) => sum + bytes, 0));
+});
