@@ -21,7 +21,7 @@ import { runProgram, Sink } from "./programs.ts";
 import { type Spread, spread } from "./statistics.ts";
 
 /** One line of the table. */
-interface Figure {
+export interface Figure {
   readonly section: string;
   readonly name: string;
   readonly unit: string;

@@ -234,8 +234,11 @@ if (import.meta.main) {
     Deno.exit(77);
   }
   const directory = await Deno.makeTempDir({ prefix: "sendq-power-loss-" });
-  const findings = await examine(await traceSender(directory, 60), directory);
-  await Deno.remove(directory, { recursive: true });
-  Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(findings, null, 2) + "\n"));
-  Deno.exit(findings.violations.length === 0 ? 0 : 1);
+  try {
+    const findings = await examine(await traceSender(directory, 60), directory);
+    Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(findings, null, 2) + "\n"));
+    Deno.exitCode = findings.violations.length === 0 ? 0 : 1;
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
 }
