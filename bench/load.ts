@@ -29,15 +29,21 @@ export interface LoadOptions {
   readonly enqueuers: number;
   /** Packets a second, whether they are stored yet or not. */
   readonly packetsPerSecond?: number;
-  readonly queueOptions?: Pick<QueueOptions, "durability">;
+  readonly queueOptions?: Pick<QueueOptions, "durability" | "commitIn">;
   readonly maxInFlightBytes?: number;
   /** Above the hold time, so that removals have begun. @default {1500} */
   readonly warmUpMs?: number;
   /** @default {2000} */
   readonly measureMs?: number;
-  /** Packets that are in the file before the sender starts. */
-  readonly backlog?: number;
+  /** Makes it slower on purpose, to see whether the gate notices. */
+  readonly planted?: Planted;
 }
+
+/**
+ * - `"second-sync"`: every commit syncs to the disk twice
+ * - `"slow-enqueue"`: every enqueue burns a few microseconds
+ */
+export type Planted = "second-sync" | "slow-enqueue";
 
 /** What came of it. */
 export interface LoadReport {
@@ -63,10 +69,18 @@ export interface LoadReport {
 /** Of every so many enqueuers, one notes when the answers come. */
 const SAMPLE_EVERY = 16;
 
+/** What a planted `"slow-enqueue"` burns. */
+const SLOW_ENQUEUE_MS = 0.01;
+
 /** node:sqlite, with its commits counted. */
 class CountingDriver implements SqliteDriver {
   readonly name = nodeSqlite.name;
+  readonly #afterCommit: () => void;
   commits = 0;
+
+  constructor(afterCommit: () => void) {
+    this.#afterCommit = afterCommit;
+  }
 
   open(path: string, options: Parameters<SqliteDriver["open"]>[1]): SqliteDatabase {
     const database = nodeSqlite.open(path, options);
@@ -78,6 +92,7 @@ class CountingDriver implements SqliteDriver {
           run: (params: Parameters<typeof statement.run>[0]) => {
             this.commits++;
             statement.run(params);
+            this.#afterCommit();
           },
           all: statement.all.bind(statement),
         };
@@ -91,11 +106,16 @@ class CountingDriver implements SqliteDriver {
 export async function run(options: LoadOptions): Promise<LoadReport> {
   const { port, hostname = "127.0.0.1", warmUpMs = 1500, measureMs = 2000 } = options;
   const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
-  const driver = new CountingDriver();
+  using planted = plant(options.planted, directory);
+  const driver = new CountingDriver(planted.afterCommit);
   const queue = await OutboundQueue.open(`${directory}/outbox.db`, {
-    driver,
+    // A Worker has its own.
+    ...(options.queueOptions?.commitIn === "worker" ? {} : { driver }),
     ...options.queueOptions,
   });
+  let batches = 0;
+  queue.subscribe(() => batches++);
+  const countCommits = () => options.queueOptions?.commitIn === "worker" ? batches : driver.commits;
   const maker = new PacketMaker(options.packetBytes);
   try {
     const sender = await Sender.open({
@@ -110,6 +130,7 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
     let enqueued = 0;
     const sampled = async (): Promise<void> => {
       const atMs = monotonicMs();
+      planted.beforeEnqueue();
       await sender.enqueue(maker.next(atMs));
       enqueued++;
       stored.push(monotonicMs() - atMs);
@@ -117,6 +138,7 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
     const producers = Array.from({ length: options.enqueuers }, async (_, i) => {
       if (i % SAMPLE_EVERY === 0) { while (going) await sampled(); }
       else {while (going) {
+          planted.beforeEnqueue();
           await sender.enqueue(maker.next());
           enqueued++;
         }}
@@ -153,10 +175,10 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
       atMs: performance.now(),
       ...marks(),
       cpu: cpuUsage(),
-      commits: driver.commits,
+      commits: countCommits(),
     };
     await sleep(measureMs);
-    const after = { atMs: performance.now(), ...marks(), commits: driver.commits };
+    const after = { atMs: performance.now(), ...marks(), commits: countCommits() };
     const cpu = cpuUsage(before.cpu);
     const rssBytes = Deno.memoryUsage().rss;
     watching = going = false;
@@ -188,6 +210,35 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
   } finally {
     await queue.close();
     Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+/** What makes a load slower on purpose. */
+function plant(
+  what: Planted | undefined,
+  directory: string,
+): Disposable & { readonly afterCommit: () => void; readonly beforeEnqueue: () => void } {
+  const nothing = () => {};
+  const planted = { afterCommit: nothing, beforeEnqueue: nothing, [Symbol.dispose]: nothing };
+  switch (what) {
+    case undefined:
+      return planted;
+    case "slow-enqueue": {
+      const beforeEnqueue = () => {
+        const untilMs = performance.now() + SLOW_ENQUEUE_MS;
+        while (performance.now() < untilMs);
+      };
+      return { ...planted, beforeEnqueue };
+    }
+    case "second-sync": {
+      const file = Deno.openSync(`${directory}/planted`, { create: true, write: true });
+      const block = new Uint8Array(4096);
+      const afterCommit = () => {
+        file.writeSync(block);
+        file.syncDataSync();
+      };
+      return { ...planted, afterCommit, [Symbol.dispose]: () => file.close() };
+    }
   }
 }
 

@@ -1,12 +1,12 @@
 // deno-lint-ignore-file no-console
 /**
- * The benchmark: `deno task bench [--json] [--quick] [SECTION…]`.
+ * The benchmark: `deno task bench [--json] [--quick] [--rounds=N] [--peers=DIR] [SECTION…]`.
  *
  * Every figure stands beside one that was measured in the same round, in turn
  * with it, so that a slow or a busy machine slows both. What counts is the
  * ratio: median of the rounds, with the least and the largest.
  *
- * Sections: throughput, latency, backlog, path, many. Each program runs in a
+ * Sections: throughput, threads, latency, backlog, path, many, peers. Each program runs in a
  * process of its own, with everything on as users get it.
  *
  * @module
@@ -14,11 +14,14 @@
 
 import { networkAvailable, TestNetwork } from "../lab/network.ts";
 import type { BacklogOptions, BacklogReport } from "./backlog.ts";
-import type { FloorOptions, FloorReport } from "./floor.ts";
-import type { LoadOptions, LoadReport } from "./load.ts";
+import type { FloorReport } from "./floor.ts";
+import type { LoadReport } from "./load.ts";
 import type { ManyOptions, ManyReport } from "./many.ts";
 import { runProgram, Sink } from "./programs.ts";
+import { floor, load, type Reading, type Section } from "./readings.ts";
 import { type Spread, spread } from "./statistics.ts";
+import { threads } from "./threads.ts";
+import { peers, throughput } from "./throughput.ts";
 
 /** One line of the table. */
 export interface Figure {
@@ -29,108 +32,23 @@ export interface Figure {
   /** What it is held against, measured in the same round. */
   readonly against?: string;
   readonly ratio?: Spread;
+  /** The median of a rate of packets, in bytes. */
+  readonly megabytesPerSecond?: number;
   readonly target?: string;
 }
-
-/** One reading in one round. */
-interface Reading {
-  readonly name: string;
-  readonly unit: string;
-  readonly value: number;
-  readonly against?: { readonly name: string; readonly value: number };
-  readonly target?: string;
-}
-
-type Section = (quick: boolean) => AsyncGenerator<Reading>;
 
 /** Sections by name; each yields the readings of one round. */
-const SECTIONS: Record<string, Section> = { throughput, latency, backlog, path, many };
-
-const floor = async (options: FloorOptions): Promise<number> =>
-  (await runProgram<FloorReport>("floor.ts", options)).value;
-
-/** A load beside a sink, with what the sink received checked against it. */
-async function load(
-  options: Omit<LoadOptions, "port">,
-  latency = false,
-): Promise<LoadReport & { received: { p50: number; p99: number; p999: number } | undefined }> {
-  await using sink = await Sink.start({ packetBytes: options.packetBytes, latency });
-  const report = await runProgram<LoadReport>("load.ts", { ...options, port: sink.port });
-  const { packets, missing, repeated, latencyMs } = await sink.report();
-  if (packets !== report.enqueued || missing > 0 || repeated > report.redelivered) {
-    throw new Error(
-      `${report.enqueued} packets were enqueued, ${packets} received, ${missing} missing, ` +
-        `${repeated} repeated: this is no benchmark result but a bug`,
-    );
-  }
-  return { ...report, received: latencyMs };
-}
+const SECTIONS: Record<string, Section> = {
+  throughput,
+  threads,
+  latency,
+  backlog,
+  path,
+  many,
+  peers,
+};
 
 const KIB = 1024;
-
-async function* throughput(quick: boolean): AsyncGenerator<Reading> {
-  const sizes = quick ? [100] : [100, KIB, 16 * KIB, 256 * KIB];
-  const crowds = quick ? [100, 10_000] : [1, 100, 10_000];
-  const syncMs = await floor({ what: "sync" });
-  yield { name: "fdatasync of 4 KiB", unit: "ms", value: syncMs };
-  if (!quick) {
-    await using sink = await Sink.start({ packetBytes: 64 * KIB });
-    yield {
-      name: "loopback TCP, 64 KiB writes",
-      unit: "MB/s",
-      value: await floor({ what: "tcp", port: sink.port }) / 1e6,
-    };
-  }
-  for (
-    const durability of quick ? ["power-loss" as const] : ["power-loss", "process-crash"] as const
-  ) {
-    for (const packetBytes of sizes) {
-      for (const enqueuers of crowds) {
-        // 10,000 large packets under way are a gigabyte of memory and no news.
-        if (packetBytes * enqueuers > 200e6) continue;
-        const ours = await load({ packetBytes, enqueuers, queueOptions: { durability } });
-        const rows = await floor({
-          what: "rows",
-          batch: Math.max(1, Math.round(ours.packetsPerCommit)),
-          packetBytes,
-          durability,
-        });
-        const name = `${durability}, ${sizeName(packetBytes)}, ${enqueuers} enqueuers`;
-        const goal = packetBytes > 100 || enqueuers === 1
-          ? ""
-          : enqueuers === 100
-          ? " and ≥ 250,000/s"
-          : " and ≥ 500,000/s";
-        yield {
-          name,
-          unit: "packets/s",
-          value: ours.packetsPerSecond,
-          against: { name: "raw SQLite rows", value: rows },
-          ...(durability === "power-loss" ? { target: `≥ 0.8${goal}` } : {}),
-        };
-        if (ours.storedMs !== undefined && durability === "power-loss") {
-          yield {
-            name: `${name}: enqueue→durable p50`,
-            unit: "ms",
-            value: ours.storedMs.p50,
-            against: { name: "fdatasync", value: syncMs },
-            ...(enqueuers === 1 && packetBytes === 100 ? { target: "≤ 1.5" } : {}),
-          };
-        }
-        if (packetBytes !== 100) continue;
-        yield {
-          name: `${name}: 1-ms timer late p99`,
-          unit: "ms",
-          value: ours.timerLateMs.p99,
-          ...(enqueuers === 100 ? { target: "≤ 5 ms" } : {}),
-        };
-        yield { name: `${name}: memory`, unit: "MB", value: ours.rssBytes / 1e6 };
-        yield { name: `${name}: CPU per million`, unit: "s", value: ours.cpuSecondsPerMillion };
-        yield { name: `${name}: commits per packet`, unit: "", value: ours.commitsPerPacket };
-      }
-    }
-  }
-}
 
 async function* latency(): AsyncGenerator<Reading> {
   for (const packetsPerSecond of [1000, 10_000]) {
@@ -139,7 +57,7 @@ async function* latency(): AsyncGenerator<Reading> {
       packetBytes: 100,
       enqueuers: 0,
       packetsPerSecond,
-      measureMs: 4000,
+      measureMs: 3000,
     }, true);
     const against = { name: "fdatasync p50", value: syncMs };
     for (
@@ -259,14 +177,14 @@ async function* path(): AsyncGenerator<Reading> {
     await using rawSink = await Sink.start(sinkOptions, network.spawnerIn("server"));
     const raw = await runProgram<FloorReport>(
       "floor.ts",
-      { what: "tcp", hostname, port: rawSink.port, measureMs: 3000 },
+      { what: "tcp", hostname, port: rawSink.port, measureMs: 1500 },
       at.spawn,
     );
     await using sink = await Sink.start(sinkOptions, network.spawnerIn("server"));
     const wanted = Math.min(1.1 * capacityBytes, raw.value, 60e6);
     const ours = await runProgram<LoadReport>("load.ts", {
       ...{ port: sink.port, hostname, packetBytes, enqueuers: 0 },
-      ...{ packetsPerSecond: wanted / packetBytes, warmUpMs: 2500, measureMs: 4000 },
+      ...{ packetsPerSecond: wanted / packetBytes, warmUpMs: 2500, measureMs: 2500 },
     }, at.spawn);
     const limit = Math.min(capacityBytes, raw.value, 60e6);
     yield {
@@ -295,7 +213,7 @@ async function* many(): AsyncGenerator<Reading> {
     senders: 100,
     packetBytes: 100,
     packetsPerSecond: 10,
-    measureMs: 4000,
+    measureMs: 3000,
   };
   const ours = await runProgram<ManyReport>("many.ts", options);
   yield {
@@ -317,8 +235,14 @@ async function* many(): AsyncGenerator<Reading> {
 /** Runs sections in rounds and joins the readings of the same name. */
 export async function benchmark(
   names: readonly string[],
-  { rounds, quick }: { readonly rounds: number; readonly quick: boolean },
+  { rounds, quick, peers: directory }: {
+    readonly rounds: number;
+    readonly quick: boolean;
+    /** Where the peers were unpacked, if they are not installed. */
+    readonly peers?: string | undefined;
+  },
 ): Promise<Figure[]> {
+  const remembered = new Map<string, number>();
   const readings = new Map<string, { section: string; all: Reading[] }>();
   for (let round = 1; round <= rounds; round++) {
     for (const section of names) {
@@ -326,7 +250,8 @@ export async function benchmark(
       if (run === undefined) {
         throw new RangeError(`no section ${section}: ${Object.keys(SECTIONS).join(", ")}`);
       }
-      for await (const reading of run(quick)) {
+      const context = { number: round, quick, peers: directory, remembered };
+      for await (const reading of run(context)) {
         console.error(
           `round ${round}/${rounds}  ${section}: ${reading.name}  ${
             round3(reading.value)
@@ -348,11 +273,11 @@ function figureOf(section: string, all: readonly Reading[]): Figure {
   const ratios = all.flatMap(({ value, against }) =>
     against === undefined ? [] : [value / against.value]
   );
+  const value = spread(all.map((reading) => reading.value));
+  const megabytesPerSecond = value.median * (last.packetBytes ?? 0) / 1e6;
   return {
-    section,
-    name: last.name,
-    unit: last.unit,
-    value: spread(all.map(({ value }) => value)),
+    ...{ section, name: last.name, unit: last.unit, value },
+    ...(last.packetBytes === undefined ? {} : { megabytesPerSecond }),
     ...(last.against === undefined ? {} : { against: last.against.name, ratio: spread(ratios) }),
     ...(last.target === undefined ? {} : { target: last.target }),
   };
@@ -364,7 +289,8 @@ function printTable(figures: readonly Figure[]): void {
   const rows = figures.map((figure) => [
     figure.section,
     figure.name,
-    `${show(figure.value)} ${figure.unit}`.trim(),
+    `${show(figure.value)} ${figure.unit}`.trim() +
+    (figure.megabytesPerSecond === undefined ? "" : `, ${round3(figure.megabytesPerSecond)} MB/s`),
     figure.ratio === undefined ? "" : `${show(figure.ratio)} × ${figure.against}`,
     figure.target ?? "",
   ]);
@@ -382,23 +308,20 @@ function round3(value: number): string {
   return String(Number(value.toPrecision(3)));
 }
 
-function sizeName(bytes: number): string {
-  return bytes < KIB ? `${bytes} B` : `${bytes / KIB} KiB`;
-}
-
 if (import.meta.main) {
   const flags = Deno.args.filter((argument) => argument.startsWith("--"));
-  const unknown = flags.find((flag) => !/^--(json|quick|rounds=[1-9]\d*)$/.test(flag));
+  const unknown = flags.find((flag) => !/^--(json|quick|rounds=[1-9]\d*|peers=.+)$/.test(flag));
   if (unknown !== undefined) {
-    console.error(`unknown option ${unknown}: --json, --quick, --rounds=N`);
+    console.error(`unknown option ${unknown}: --json, --quick, --rounds=N, --peers=DIR`);
     Deno.exit(2);
   }
   const quick = flags.includes("--quick");
   const named = Deno.args.filter((argument) => !argument.startsWith("--"));
-  const given = flags.find((flag) => flag.startsWith("--rounds="))?.slice("--rounds=".length);
-  const rounds = Number(given ?? (quick ? 3 : 5));
+  const valueOf = (flag: string) =>
+    flags.find((given) => given.startsWith(`--${flag}=`))?.slice(`--${flag}=`.length);
+  const rounds = Number(valueOf("rounds") ?? (quick ? 3 : 5));
   const sections = named.length > 0 ? named : quick ? ["throughput"] : Object.keys(SECTIONS);
-  const figures = await benchmark(sections, { rounds, quick });
+  const figures = await benchmark(sections, { rounds, quick, peers: valueOf("peers") });
   if (flags.includes("--json")) console.log(JSON.stringify(figures, undefined, 2));
   else printTable(figures);
 }

@@ -67,7 +67,7 @@ async function run(options: ManyOptions): Promise<ManyReport> {
     await sleep(2500); // Holding, removing and giving space back come to their end.
     const idleFrom = cpuUsage();
     const idleFromMs = performance.now();
-    await sleep(5000);
+    await sleep(3000);
     const idle = cpuUsage(idleFrom);
     const idleMicroseconds = (performance.now() - idleFromMs) * 1000;
     await Promise.all(all.map(({ sender }) => sender.close()));

@@ -6,6 +6,8 @@
  *     offset 4  uint32  number of the sender
  *     offset 8  float64 CLOCK_MONOTONIC at the call of enqueue, in milliseconds
  *
+ * Peers that take nothing but lines get the number in ten digits.
+ *
  * @module
  */
 
@@ -38,21 +40,59 @@ export class PacketMaker {
   }
 }
 
+/** Digits of a line's number. */
+const NUMBER_DIGITS = 10;
+const [ZERO, NEWLINE] = [0x30, 0x0a];
+
+/** Makes printable lines, for peers that know nothing else: ten digits, filler, a newline. */
+export class LineMaker {
+  readonly #packetBytes: number;
+  readonly #lines: Uint8Array;
+  #number = 0;
+
+  /**
+   * @param packetBytes Of each line, its newline included.
+   * @param packets Lines in one piece.
+   */
+  constructor(packetBytes: number, packets: number) {
+    this.#packetBytes = packetBytes;
+    this.#lines = new Uint8Array(packetBytes * packets).fill(0x2e);
+    for (let i = packetBytes - 1; i < this.#lines.length; i += packetBytes) {
+      this.#lines[i] = NEWLINE;
+    }
+  }
+
+  /** The next lines, in one buffer that is used again. */
+  next(): Uint8Array {
+    for (let start = 0; start < this.#lines.length; start += this.#packetBytes) {
+      let rest = this.#number++;
+      for (let at = start + NUMBER_DIGITS - 1; at >= start; at--) {
+        this.#lines[at] = ZERO + rest % 10;
+        rest = Math.floor(rest / 10);
+      }
+    }
+    return this.#lines;
+  }
+}
+
 /** Reads the stream back: every packet is looked at, whatever the reads cut it into. */
 export class PacketChecker {
   readonly #packetBytes: number;
   readonly #onPacket: (number: number, sender: number, atMs: number) => void;
   readonly #header = new Uint8Array(HEADER_BYTES);
   readonly #headerView = new DataView(this.#header.buffer);
+  readonly #lines: boolean;
   /** How much of the present packet has been read. */
   #offset = 0;
 
   constructor(
     packetBytes: number,
     onPacket: (number: number, sender: number, atMs: number) => void,
+    lines = false,
   ) {
     this.#packetBytes = packetBytes;
     this.#onPacket = onPacket;
+    this.#lines = lines;
   }
 
   /** Takes what was read. */
@@ -80,6 +120,12 @@ export class PacketChecker {
   }
 
   #report(view: DataView, at: number): void {
+    if (this.#lines) {
+      let number = 0;
+      for (let i = at; i < at + NUMBER_DIGITS; i++) number = 10 * number + view.getUint8(i) - ZERO;
+      this.#onPacket(number, 0, 0);
+      return;
+    }
     this.#onPacket(
       view.getUint32(at, true),
       view.getUint32(at + 4, true),

@@ -20,6 +20,8 @@ export interface SinkOptions {
   readonly packetBytes: number;
   /** Note how long each packet took. */
   readonly latency?: boolean;
+  /** The packets are lines of a `LineMaker`. */
+  readonly lines?: boolean;
   readonly hostname?: string;
 }
 
@@ -56,7 +58,7 @@ async function serve(options: SinkOptions): Promise<void> {
       count.packets++;
       expected[sender] = number + 1;
       if (atMs !== 0 && options.latency === true) latencies.push(nowMs - atMs);
-    });
+    }, options.lines);
     const buffer = new Uint8Array(READ_BYTES);
     try {
       for (;;) {

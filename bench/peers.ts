@@ -1,0 +1,293 @@
+/**
+ * rsyslog and syslog-ng as they are set up to lose as little as they can:
+ * lines of 100 bytes come in over TCP, go through the queue on disk, and leave
+ * over TCP to the same sink that the sender is measured with.
+ *
+ * Each is a process of its own in a temporary directory, on ports of loopback,
+ * with none of the system's configuration, and is killed at the end; should
+ * this process be killed first, the kernel kills it as well.
+ *
+ * @module
+ */
+
+import { LineMaker } from "./packet.ts";
+import { Sink } from "./programs.ts";
+import type { SinkReport } from "./sink.ts";
+
+/** A peer that can be measured. */
+export interface Peer {
+  /** `"syslog-ng, reliable disk buffer, no sync"`. */
+  readonly name: string;
+  /** The program's name in `/usr/sbin`. */
+  readonly program: string;
+  /** What the sender's rate is to be, in multiples of the peer's. */
+  readonly target: string;
+  /** The contents of its configuration file. */
+  readonly configuration: (place: Place) => string;
+  /** Runs it in the foreground. */
+  readonly args: (place: Place) => readonly string[];
+  /** Where its modules lie below the directory that it was unpacked in. */
+  readonly modules: (root: string) => string;
+  /** Files of its queue: proof that the queue on disk is the one in use. */
+  readonly queueFile: RegExp;
+}
+
+/** Where a peer runs. */
+interface Place {
+  readonly directory: string;
+  readonly inputPort: number;
+  readonly sinkPort: number;
+  /** Its modules, where they are not in the system's own place. */
+  readonly modules: string | undefined;
+}
+
+const LIBRARIES = `usr/lib/${Deno.build.arch}-linux-gnu`;
+
+/** Those that the sender is held against. */
+export const PEERS: readonly Peer[] = [
+  {
+    name: "rsyslog, disk queue with sync",
+    program: "rsyslogd",
+    target: "≥ 300",
+    // The only one of its queues that survives a power cut. `Direct` takes the
+    // memory queue out of the way in front of it, and an endless timeout makes
+    // the input wait where the default is to throw messages away.
+    configuration: ({ directory, inputPort, sinkPort }) =>
+      `global(workDirectory="${directory}" net.enableDNS="off")
+main_queue(queue.type="Direct")
+module(load="imptcp" threads="1")
+template(name="line" type="string" string="%rawmsg%\\n")
+input(type="imptcp" address="127.0.0.1" port="${inputPort}" ruleset="forward"
+  supportOctetCountedFraming="off")
+ruleset(name="forward" queue.type="Direct") {
+  action(type="omfwd" target="127.0.0.1" port="${sinkPort}" protocol="tcp" template="line"
+    action.resumeRetryCount="-1"
+    queue.type="Disk" queue.filename="outbox" queue.spoolDirectory="${directory}"
+    queue.size="1000000" queue.maxDiskSpace="1g" queue.workerThreads="1"
+    queue.syncQueueFiles="on" queue.checkpointInterval="1" queue.timeoutEnqueue="600000")
+}
+`,
+    args: ({ directory, modules }) => [
+      ...["-n", "-f", `${directory}/peer.conf`, "-i", `${directory}/peer.pid`],
+      ...(modules === undefined ? [] : ["-M", modules]),
+    ],
+    modules: (root) => `${root}/${LIBRARIES}/rsyslog`,
+    queueFile: /^outbox\.(qi|\d+)$/,
+  },
+  {
+    name: "syslog-ng, reliable disk buffer, no sync",
+    program: "syslog-ng",
+    target: "≥ 4",
+    // It never syncs. Flow control makes the input wait for room in the buffer.
+    configuration: ({ directory, inputPort, sinkPort }) =>
+      `@version: 3.35
+options { stats-freq(0); use-dns(no); keep-hostname(yes); };
+source s_in {
+  network(ip("127.0.0.1") port(${inputPort}) transport("tcp") flags(no-parse)
+    log-msg-size(8192) log-iw-size(100000) log-fetch-limit(1000));
+};
+destination d_out {
+  network("127.0.0.1" port(${sinkPort}) transport("tcp") template("$MSG\\n")
+    disk-buffer(reliable(yes) dir("${directory}") disk-buf-size(1073741824)
+      mem-buf-size(67108864)));
+};
+log { source(s_in); destination(d_out); flags(flow-control); };
+`,
+    args: ({ directory, modules }) => [
+      ...["--foreground", "--no-caps", "--cfgfile", `${directory}/peer.conf`],
+      ...["--persist-file", `${directory}/peer.persist`, "--pidfile", `${directory}/peer.pid`],
+      ...["--control", `${directory}/peer.ctl`],
+      ...(modules === undefined ? [] : [`--module-path=${modules}`]),
+    ],
+    modules: (root) => `${root}/usr/lib/syslog-ng/3.38`,
+    queueFile: /\.rqf$/,
+  },
+];
+
+const PACKET_BYTES = 100;
+/** Messages a write. */
+const CHUNK_PACKETS = 640;
+const START_MS = 10_000;
+const WARM_UP_MS = 2000;
+const MEASURE_MS = 3000;
+/**
+ * Messages that may be under way. Without a bound both take them in faster than
+ * they pass them on, and the longer their queues the slower they get.
+ */
+const WINDOW_PACKETS = 20_000;
+const WINDOW_POLL_MS = 2;
+
+/**
+ * Why a peer cannot be measured here, if it cannot.
+ *
+ * @param root Where its package was unpacked; without it, it has to be installed.
+ */
+export async function peerMissing({ program }: Peer, root?: string): Promise<string | undefined> {
+  for (const [command, args] of [[pathOf(program, root), ["--version"]], ["setpriv", ["-V"]]]) {
+    // rsyslogd knows no long options; that it answers at all is what counts.
+    const problem = await tryRun(String(command), [...args ?? []], root);
+    if (problem !== undefined) return problem;
+  }
+  return undefined;
+}
+
+async function tryRun(
+  command: string,
+  args: readonly string[],
+  root: string | undefined,
+): Promise<string | undefined> {
+  try {
+    const { code, stderr } = await new Deno.Command(command, {
+      ...{ args: [...args], env: environment(root) },
+      ...{ stdin: "null", stdout: "null", stderr: "piped" },
+    }).output();
+    // 127: the dynamic linker misses a library.
+    return code === 127 ? new TextDecoder().decode(stderr).trim() : undefined;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return `there is no ${command}`;
+    throw error;
+  }
+}
+
+function pathOf(program: string, root: string | undefined): string {
+  return `${root ?? ""}/usr/sbin/${program}`;
+}
+
+/** Where the libraries lie that were unpacked. */
+function environment(root: string | undefined): Record<string, string> {
+  if (root === undefined) return {};
+  const directories = [LIBRARIES, `lib/${Deno.build.arch}-linux-gnu`, "usr/lib/syslog-ng"];
+  return { LD_LIBRARY_PATH: directories.map((directory) => `${root}/${directory}`).join(":") };
+}
+
+/**
+ * Feeds a peer as fast as it passes messages on. What is under way is bounded,
+ * so what comes out has been stored.
+ *
+ * @param peer Which one.
+ * @param root Where its package was unpacked; without it, it has to be installed.
+ * @returns Messages a second that the sink received.
+ * @throws {Error} It did not start, lost a message, or did not use its queue on disk.
+ */
+export async function measurePeer(peer: Peer, root?: string): Promise<number> {
+  const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
+  try {
+    await using sink = await Sink.start({ packetBytes: PACKET_BYTES, lines: true });
+    const place: Place = {
+      directory,
+      inputPort: freePort(),
+      sinkPort: sink.port,
+      modules: root === undefined ? undefined : peer.modules(root),
+    };
+    await using running = start(peer, place, root);
+    const connection = await connect(place.inputPort, running.ended);
+    const feeder = new Feeder(connection, () => sink.report());
+    try {
+      const before = await feeder.feed(WARM_UP_MS);
+      const after = await feeder.feed(MEASURE_MS);
+      const seconds = (after.atMs - before.atMs) / 1000;
+      if (after.missing > 0 || after.repeated > 0 || after.packets === before.packets) {
+        throw new Error(
+          `${peer.name}: ${after.packets} messages came, ${after.missing} are missing, ` +
+            `${after.repeated} were repeated: it is not set up as it should be`,
+        );
+      }
+      if (![...Deno.readDirSync(directory)].some(({ name }) => peer.queueFile.test(name))) {
+        throw new Error(`${peer.name}: there is no queue on disk in ${directory}`);
+      }
+      return (after.packets - before.packets) / seconds;
+    } finally {
+      connection.close();
+    }
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+/** Starts a peer; killed on dispose. */
+function start(
+  peer: Peer,
+  place: Place,
+  root: string | undefined,
+): AsyncDisposable & { readonly ended: Promise<string> } {
+  Deno.writeTextFileSync(`${place.directory}/peer.conf`, peer.configuration(place));
+  const process = new Deno.Command("setpriv", {
+    args: ["--pdeathsig", "KILL", pathOf(peer.program, root), ...peer.args(place)],
+    env: environment(root),
+    ...{ cwd: place.directory, stdin: "null", stdout: "null", stderr: "piped" },
+  }).spawn();
+  const words = new Response(process.stderr).text();
+  const ended = process.status.then(async ({ code }) =>
+    `${peer.name} ended with ${code}: ${await words}`
+  );
+  return {
+    ended,
+    async [Symbol.asyncDispose]() {
+      try {
+        process.kill("SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+      await ended;
+    },
+  };
+}
+
+/** Connects as soon as the peer listens. */
+async function connect(port: number, ended: Promise<string>): Promise<Deno.TcpConn> {
+  let over: string | undefined;
+  void ended.then((words) => over = words);
+  const deadlineMs = performance.now() + START_MS;
+  for (;;) {
+    try {
+      return await Deno.connect({ hostname: "127.0.0.1", port });
+    } catch (error) {
+      if (over !== undefined) throw new Error(over);
+      if (performance.now() > deadlineMs) throw error;
+      await sleep(20);
+    }
+  }
+}
+
+/** Writes lines; the peer's reading and the sink's receiving set the pace. */
+class Feeder {
+  readonly #connection: Deno.TcpConn;
+  readonly #report: () => Promise<SinkReport>;
+  readonly #maker = new LineMaker(PACKET_BYTES, CHUNK_PACKETS);
+  #packets = 0;
+
+  constructor(connection: Deno.TcpConn, report: () => Promise<SinkReport>) {
+    this.#connection = connection;
+    this.#report = report;
+  }
+
+  /** Goes on for a time. Returns what the sink had received at its end. */
+  async feed(ms: number): Promise<SinkReport & { readonly atMs: number }> {
+    const untilMs = performance.now() + ms;
+    for (;;) {
+      const report = await this.#report();
+      const atMs = performance.now();
+      if (atMs >= untilMs) return { ...report, atMs };
+      const room = report.packets + WINDOW_PACKETS - this.#packets;
+      for (let left = room; left >= CHUNK_PACKETS; left -= CHUNK_PACKETS) await this.#write();
+      await sleep(WINDOW_POLL_MS);
+    }
+  }
+
+  async #write(): Promise<void> {
+    const lines = this.#maker.next();
+    for (let offset = 0; offset < lines.length;) {
+      offset += await this.#connection.write(lines.subarray(offset));
+    }
+    this.#packets += CHUNK_PACKETS;
+  }
+}
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

@@ -1,0 +1,75 @@
+/**
+ * What the sections of the benchmark share: a reading, and the two programs
+ * that most readings come from.
+ *
+ * @module
+ */
+
+import { type Spawn, spawnHere } from "../lab/child.ts";
+import type { FloorOptions, FloorReport } from "./floor.ts";
+import type { LoadOptions, LoadReport } from "./load.ts";
+import { runProgram, Sink } from "./programs.ts";
+
+/** One reading in one round. */
+export interface Reading {
+  readonly name: string;
+  readonly unit: string;
+  readonly value: number;
+  /** What it is held against, measured in the same round. */
+  readonly against?: { readonly name: string; readonly value: number };
+  readonly target?: string;
+  /** For a rate of large packets: how many bytes each has. */
+  readonly packetBytes?: number;
+}
+
+/** One round of a run. */
+export interface Round {
+  /** From 1. */
+  readonly number: number;
+  /** Only the main figures. */
+  readonly quick: boolean;
+  /** Where the peers were unpacked, if they are not installed. */
+  readonly peers: string | undefined;
+  /** What a section wants to know again in the next round. */
+  readonly remembered: Map<string, number>;
+}
+
+/** A section yields the readings of one round. */
+export type Section = (round: Round) => AsyncGenerator<Reading>;
+
+/** What the machine can do; see `floor.ts`. */
+export async function floor(options: FloorOptions): Promise<number> {
+  return (await runProgram<FloorReport>("floor.ts", options)).value;
+}
+
+/** What `load.ts` and the sink say. */
+export type Load = LoadReport & {
+  readonly received:
+    | { readonly p50: number; readonly p99: number; readonly p999: number }
+    | undefined;
+};
+
+/**
+ * A load beside a sink, with what the sink received checked against it.
+ *
+ * @param options What to do.
+ * @param latency Whether the sink notes how long each packet took.
+ * @param spawn How to start the load.
+ * @throws {Error} A packet was lost or came twice.
+ */
+export async function load(
+  options: Omit<LoadOptions, "port">,
+  latency = false,
+  spawn: Spawn = spawnHere,
+): Promise<Load> {
+  await using sink = await Sink.start({ packetBytes: options.packetBytes, latency });
+  const report = await runProgram<LoadReport>("load.ts", { ...options, port: sink.port }, spawn);
+  const { packets, missing, repeated, latencyMs } = await sink.report();
+  if (packets !== report.enqueued || missing > 0 || repeated > report.redelivered) {
+    throw new Error(
+      `${report.enqueued} packets were enqueued, ${packets} received, ${missing} missing, ` +
+        `${repeated} repeated: this is no benchmark result but a bug`,
+    );
+  }
+  return { ...report, received: latencyMs };
+}
