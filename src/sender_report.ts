@@ -5,6 +5,7 @@
  * @module
  */
 
+import { type Condition, ConditionTracker } from "./condition.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "./delivery/liveness.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./delivery/supervisor.ts";
 import type { Clock } from "./ports.ts";
@@ -14,7 +15,7 @@ const INTERVAL_MS = 1000;
 /** The last troubles that are kept. */
 const MAX_TROUBLES = 5;
 /** Says which shape the text has; a reader that does not know it says so. */
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** How a sender stands, as it has published it. */
 export interface SenderReport extends DeliveryStats {
@@ -30,8 +31,8 @@ export interface SenderReport extends DeliveryStats {
   readonly verdict: VerdictKind;
   /** The verdict in words. */
   readonly verdictWords: string;
-  /** The last change in one sentence. */
-  readonly words: string;
+  /** State and verdict in words. */
+  readonly condition: Condition;
   /** The last changes that were warnings or errors, oldest first. */
   readonly troubles: readonly {
     /** When, in milliseconds since 1970. */
@@ -64,6 +65,7 @@ export interface ReportPublisherOptions {
     readonly state: SenderState;
     readonly verdict: Verdict;
     readonly stats: DeliveryStats;
+    readonly queuedPackets: number;
   };
   /** Writes a text to where other processes read it. */
   readonly publish: (text: string) => void;
@@ -74,7 +76,7 @@ export class ReportPublisher {
   readonly #options: ReportPublisherOptions;
   readonly #startedAtMs: number;
   readonly #troubles: { readonly atMs: number; readonly words: string }[] = [];
-  #words = "idle";
+  readonly #condition = new ConditionTracker();
   #cancelTimer: () => void;
   #stopped = false;
   #writtenAtMs = -Infinity;
@@ -92,8 +94,9 @@ export class ReportPublisher {
   }
 
   /** Takes in a change; it is published within a second. */
-  note({ level, words }: DeliveryStatus): void {
-    this.#words = words;
+  note(status: DeliveryStatus): void {
+    const { level, words } = status;
+    this.#condition.take(status);
     const { clock } = this.#options;
     if (level === "warn" || level === "error") {
       this.#troubles.push({ atMs: clock.wallMs(), words });
@@ -132,7 +135,7 @@ export class ReportPublisher {
   #write(): void {
     if (this.#stopped) return;
     const { clock, remote, read, publish } = this.#options;
-    const { state, verdict, stats } = read();
+    const { state, verdict, stats, queuedPackets } = read();
     const { packetsPerSecond, bytesPerSecond } = this.#rates;
     const content = {
       format: FORMAT,
@@ -141,7 +144,7 @@ export class ReportPublisher {
       state,
       verdict: verdict.kind,
       verdictWords: describeVerdict(verdict),
-      words: this.#words,
+      condition: this.#condition.condition(queuedPackets, packetsPerSecond > 0),
       troubles: this.#troubles,
       packetsPerSecond,
       bytesPerSecond,

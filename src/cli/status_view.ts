@@ -4,21 +4,27 @@
  * @module
  */
 
-import type { VerdictKind } from "../delivery/liveness.ts";
-import type { SenderState } from "../delivery/supervisor.ts";
-import type { Sender, SenderStats, SenderStatus } from "../sender.ts";
+import { type Condition, ConditionTracker, inOneLine } from "../condition.ts";
+import type { Sender, SenderStats } from "../sender.ts";
 import { formatBytes, formatCount, formatPackets } from "./values.ts";
 
 /** The rate is that of this long. */
 const RATE_WINDOW_MS = 3000;
 
-const COLOR = { green: 32, yellow: 33, red: 31, dim: 90 } as const;
+/** Green, grey, cyan, yellow, red: ANSI codes. */
+const COLORS: Record<Condition["tone"], number> = {
+  good: 32,
+  idle: 90,
+  busy: 36,
+  warning: 33,
+  bad: 31,
+};
 
 /** Watches a sender. */
 export class StatusView {
   readonly #sender: Sender;
   readonly #history: { readonly atMs: number; readonly drained: number }[] = [];
-  #latest: SenderStatus | undefined;
+  readonly #condition = new ConditionTracker();
   #lastReported = "";
 
   /** @param sender Whom to watch; it is watched until it is closed. */
@@ -34,11 +40,12 @@ export class StatusView {
    */
   line(nowMs: number): string {
     const stats = this.#sender.stats();
+    const rate = this.#ratePerSecond(stats, nowMs);
     const parts = [
-      painted(this.#condition()),
+      painted(this.#condition.condition(stats.queue.packets, rate > 0)),
       this.#queueWords(stats),
       `drained ${formatCount(stats.drainedPackets)}`,
-      `${formatCount(this.#ratePerSecond(stats, nowMs))}/s`,
+      `${formatCount(rate)}/s`,
     ];
     return parts.join(" · ");
   }
@@ -51,7 +58,8 @@ export class StatusView {
   report(nowMs: number): string | undefined {
     const stats = this.#sender.stats();
     const rate = this.#ratePerSecond(stats, nowMs);
-    const state = `${this.#condition().words}; ${this.#queueWords(stats)}; ` +
+    const condition = this.#condition.condition(stats.queue.packets, rate > 0);
+    const state = `${inOneLine(condition)}; ${this.#queueWords(stats)}; ` +
       `${formatCount(stats.drainedPackets)} drained`;
     if (state === this.#lastReported) return undefined;
     this.#lastReported = state;
@@ -62,24 +70,20 @@ export class StatusView {
   fields(): Record<string, unknown> {
     const { queue, ...delivery } = this.#sender.stats();
     return {
-      state: this.#latest?.state,
-      verdict: this.#latest?.verdict.kind,
+      state: this.#sender.state,
+      verdict: this.#sender.verdict.kind,
       ...delivery,
       lastPacketId: queue.lastId,
       queuedPackets: queue.packets,
       queuedBytes: queue.bytes,
       oldestEnqueuedAtMs: queue.oldestEnqueuedAtMs,
       droppedPackets: queue.droppedPackets,
+      deadPackets: queue.deadPackets,
     };
   }
 
   async #follow(): Promise<void> {
-    for await (const status of this.#sender.status()) this.#latest = status;
-  }
-
-  #condition(): Condition {
-    const { state, verdict, words } = this.#latest ?? {};
-    return conditionOf(state, verdict?.kind, words);
+    for await (const status of this.#sender.status()) this.#condition.take(status);
   }
 
   #queueWords({ queue, inFlightPackets, heldPackets }: SenderStats): string {
@@ -87,8 +91,11 @@ export class StatusView {
     const dropped = queue.droppedPackets === 0
       ? ""
       : `, ${formatCount(queue.droppedPackets)} dropped`;
+    const dead = queue.deadPackets === 0 ? "" : `, ${formatCount(queue.deadPackets)} dead letters`;
     return `queued ${formatPackets(queue.packets)}${size} ` +
-      `(${formatCount(inFlightPackets)} in flight, ${formatCount(heldPackets)} held${dropped})`;
+      `(${formatCount(inFlightPackets)} in flight, ${
+        formatCount(heldPackets)
+      } held${dropped}${dead})`;
   }
 
   #ratePerSecond({ drainedPackets }: SenderStats, nowMs: number): number {
@@ -103,49 +110,7 @@ export class StatusView {
   }
 }
 
-/** A state for people. */
-export interface Condition {
-  /** In words. */
-  readonly words: string;
-  /** How good it is. */
-  readonly color: keyof typeof COLOR;
-}
-
-/**
- * The state and verdict in words.
- *
- * @param state What the sender is doing; `undefined`: it has not said.
- * @param verdict The last verdict on the path.
- * @param words The last change in one sentence.
- */
-export function conditionOf(
-  state: SenderState | undefined,
-  verdict: VerdictKind | undefined,
-  words: string | undefined,
-): Condition {
-  switch (state) {
-    case undefined:
-      return { words: "starting", color: "dim" };
-    case "idle":
-      return { words: "nothing to send", color: "dim" };
-    case "connecting":
-      return { words: "connecting", color: "yellow" };
-    case "backing-off":
-      return { words: `${words}; trying again`, color: "red" };
-    case "closed":
-      return { words: "closed", color: "dim" };
-    case "connected":
-      return verdict === "healthy" || verdict === undefined
-        ? { words: "connected", color: "green" }
-        : { words: words ?? verdict, color: "yellow" };
-    case "draining":
-      return { words: "finishing the connection", color: "green" };
-    default:
-      throw new TypeError(`Unknown state ${JSON.stringify(state satisfies never)}`);
-  }
-}
-
-/** Puts words into a colour. */
-export function painted({ words, color }: Condition): string {
-  return `\x1b[${COLOR[color]}m${words}\x1b[0m`;
+/** A condition in one line, with colours. */
+export function painted(condition: Condition): string {
+  return `\x1b[${COLORS[condition.tone]}m${inOneLine(condition)}\x1b[0m`;
 }

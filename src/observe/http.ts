@@ -21,7 +21,7 @@ import loginHtml from "./page/login.html" with { type: "text" };
 import pageStyle from "./page/page.css" with { type: "text" };
 import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
-export type { Condition } from "./condition.ts";
+export type { Condition } from "../condition.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 
 /** Streams that may be open at once; further ones are refused. */
@@ -294,11 +294,11 @@ class StatusService {
 
   async #withHead(oldest: OldestPacket): Promise<OldestPacket> {
     try {
-      const [run] = await this.#sender.queue.readRuns(oldest.id - 1, 1);
-      if (run === undefined) return oldest;
-      const bytes = run.ends[0] ?? 0;
-      const head = run.bytes.subarray(0, Math.min(bytes, MAX_HEAD_BYTES)).toBase64();
-      return { ...oldest, id: run.firstId, bytes, head };
+      // Not readRuns, which is the sender's.
+      const [packet] = await this.#sender.queue.read(oldest.id - 1, 1);
+      if (packet === undefined) return oldest;
+      const head = packet.payload.subarray(0, MAX_HEAD_BYTES).toBase64();
+      return { ...oldest, id: packet.id, bytes: packet.payload.length, head };
     } catch {
       return oldest; // The queue is closed: a report without it is better than none.
     }

@@ -11,7 +11,7 @@ import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/supervisor.ts";
 import type { Clock } from "../ports.ts";
 import type { Sender, SenderStats, SenderStatus } from "../sender.ts";
-import { type Condition, ConditionTracker } from "./condition.ts";
+import { type Condition, ConditionTracker } from "../condition.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;
@@ -131,7 +131,7 @@ export class Monitor {
   readonly #events: StatusEvent[] = [];
   readonly #samples: Sample[] = [];
   readonly #recent: { readonly atMs: number; readonly stats: SenderStats }[] = [];
-  #condition: ConditionTracker | undefined;
+  readonly #condition = new ConditionTracker();
   #eventCount = 0;
   #lastFailure: StatusEvent | null = null;
   #ackedBytes: number;
@@ -221,7 +221,6 @@ export class Monitor {
 
   async #follow(): Promise<void> {
     for await (const status of this.#statuses) {
-      this.#condition ??= new ConditionTracker(status);
       const failure = this.#condition.take(status);
       const { atMs, state, verdict, words } = status;
       const at = this.#indexOfSame(status);
@@ -301,8 +300,7 @@ export class Monitor {
 
   #conditionOf(stats: SenderStats): Condition {
     const before = this.#recent[0]?.stats.drainedPackets ?? stats.drainedPackets;
-    return this.#condition?.condition(stats, stats.drainedPackets > before) ??
-      { tone: "busy", headline: "Starting", detail: "The sender was opened just now." };
+    return this.#condition.condition(stats.queue.packets, stats.drainedPackets > before);
   }
 
   #oldestPacket(stats: SenderStats): OldestPacket | null {

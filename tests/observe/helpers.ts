@@ -1,5 +1,6 @@
 import type { Clock } from "../../src/ports.ts";
-import { Sender, type SenderOptions } from "../../src/sender.ts";
+import { Sender } from "../../src/sender.ts";
+import type { SenderOptions } from "../../src/sender_options.ts";
 import {
   serveStatus,
   type StatusServer,

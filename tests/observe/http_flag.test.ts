@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { sendPermissions, Sendq, Server, TempDir } from "../cli/helpers.ts";
+import { relayPermissions, sendPermissions, Sendq, Server, TempDir } from "../cli/helpers.ts";
+import { until } from "../support/until.ts";
 import { answerOf } from "./helpers.ts";
 
 /** What `send` needs anyway, with more to listen on and to read. */
@@ -91,4 +92,25 @@ Deno.test("send --http-token-file: the token is the file's text", async () => {
     answerOf(fetch(`http://127.0.0.1:${port}/status`, { headers }));
   assert.equal((await get({})).status, 401);
   assert.equal((await get({ authorization: `Bearer ${token}` })).status, 200);
+});
+
+Deno.test("relay --http serves the same page, about what its clients sent", async () => {
+  using directory = new TempDir();
+  await using server = new Server();
+  const listen = `tcp://127.0.0.1:${Server.freePort()}`;
+  const http = `127.0.0.1:${Server.freePort()}`;
+  const grants = relayPermissions(listen, server.remote, directory.queue)
+    .map((flag) => flag.startsWith("--allow-net=") ? `${flag},${http}` : flag);
+  await using relay = new Sendq(grants, [
+    ...["relay", "--listen", listen, "--to", server.remote, "--queue", directory.queue],
+    ...["--http", http],
+  ]);
+  await relay.says(/status page: /);
+  const { hostname, port } = new URL(listen.replace("tcp:", "http:"));
+  using client = await Deno.connect({ hostname, port: Number(port) });
+  await client.write(new TextEncoder().encode("one\ntwo\n"));
+  await until("both are delivered", () => server.text === "one\ntwo\n");
+  const metrics = await answerOf(fetch(`http://${http}/metrics`));
+  assert.match(metrics.text, /^sendq_queue_stored_packets_total\{.*\} 2$/m);
+  assert.equal((await answerOf(fetch(`http://${http}/healthz`))).status, 200);
 });

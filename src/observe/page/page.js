@@ -237,7 +237,8 @@ function showReport(report) {
     path === undefined ? "no connection" : `${path.localAddress} → ${path.remoteAddress}`,
   );
   show("queued", count(queue.packets));
-  show("queued-sub", bytes(queue.bytes));
+  const dead = queue.deadPackets > 0 ? ` · ${plural(queue.deadPackets, "dead letter")}` : "";
+  show("queued-sub", `${bytes(queue.bytes)}${dead}`);
   const oldest = report.oldestPacket;
   show("age", oldest === null ? "–" : duration(oldest.ageMs));
   show("age-sub", oldest === null ? "queue is empty" : `id ${oldest.id}`);

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
-import type { SenderStats, SenderStatus } from "../sender.ts";
+import { describeVerdict, type VerdictKind } from "./delivery/liveness.ts";
+import type { DeliveryStatus } from "./delivery/supervisor.ts";
 
 /** State and verdict in words. */
 export interface Condition {
@@ -23,6 +23,9 @@ export interface Condition {
   readonly detail: string;
 }
 
+/** What a change of status says about the condition. */
+type Change = Pick<DeliveryStatus, "state" | "verdict" | "error">;
+
 /** Verdicts that say why a connection is gone; they stay when it is. */
 const CAUSES: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "peer-stalled",
@@ -35,23 +38,17 @@ const CAUSES: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
 
 /** Follows a sender's statuses and says where it stands. */
 export class ConditionTracker {
-  #latest: SenderStatus;
+  #latest: Change | undefined;
   /** Why there is no connection: set by a failure, until the next connect or idleness. */
   #trouble: { readonly cause: string; attempt: string | undefined } | undefined;
-
-  /** @param first The present status. */
-  constructor(first: SenderStatus) {
-    this.#latest = first;
-    this.take(first);
-  }
 
   /**
    * Takes the next status.
    *
    * @returns Whether it tells of a failure.
    */
-  take(status: SenderStatus): boolean {
-    const before = this.#latest.state;
+  take(status: Change): boolean {
+    const before = this.#latest?.state;
     this.#latest = status;
     const { state, verdict, error } = status;
     const up = state === "connected" || state === "draining";
@@ -69,16 +66,19 @@ export class ConditionTracker {
   /**
    * Says where the sender stands.
    *
-   * @param stats How things stand now.
+   * @param queuedPackets What lies on disk now.
    * @param moving Whether packets were acknowledged in the last seconds.
    */
-  condition(stats: SenderStats, moving: boolean): Condition {
+  condition(queuedPackets: number, moving: boolean): Condition {
+    if (this.#latest === undefined) {
+      return { tone: "busy", headline: "Starting", detail: "The sender was opened just now." };
+    }
     const { state, verdict } = this.#latest;
     switch (state) {
       case "idle":
         return { tone: "idle", headline: "Idle", detail: "Nothing to send, no connection needed." };
       case "closed":
-        return stats.queue.packets === 0
+        return queuedPackets === 0
           ? {
             tone: "idle",
             headline: "Closed",
@@ -141,6 +141,11 @@ function connected(
     default:
       return { tone: "bad", headline: "Not delivering", detail: words };
   }
+}
+
+/** In one line: the reason only where something is wrong. */
+export function inOneLine({ tone, headline, detail }: Condition): string {
+  return tone === "warning" || tone === "bad" ? `${headline}: ${detail}` : headline;
 }
 
 function sentence(words: string): string {
