@@ -45,13 +45,8 @@
  * @module
  */
 
-export {
-  type CloseOptions,
-  Sender,
-  type SenderOptions,
-  type SenderStats,
-  type SenderStatus,
-} from "./src/sender.ts";
+export { type CloseOptions, Sender, type SenderStats, type SenderStatus } from "./src/sender.ts";
+export type { SenderOptions } from "./src/sender_options.ts";
 export {
   Relay,
   type RelayConnection,
@@ -67,7 +62,28 @@ export type { PathStats } from "./src/delivery/connection.ts";
 export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/supervisor.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";
-export type { EnqueueOptions, IdRange, QueueOptions, QueueStats } from "./src/queue/options.ts";
+export type {
+  CommitIn,
+  DeadPackets,
+  EnqueueOptions,
+  IdRange,
+  PacketCount,
+  QueueOptions,
+  QueueStats,
+  RequeuedPackets,
+  RequeueOptions,
+} from "./src/queue/options.ts";
+export type { Condition } from "./src/condition.ts";
+export { QueueInspector } from "./src/queue/inspector.ts";
+export type {
+  InspectedDeadLetter,
+  InspectedPacket,
+  InspectOptions,
+  InspectQuery,
+  InspectRange,
+  QueueCounts,
+} from "./src/queue/inspection.ts";
+export type { QueueProblem } from "./src/queue/integrity.ts";
 export { formatRemote, parseRemote, type Remote } from "./src/remote.ts";
 export type { KeepAliveOptions, SocketOptions } from "./src/kernel/socket_options.ts";
 export {
@@ -78,7 +94,8 @@ export {
 } from "./src/queue/db_sqlite.ts";
 export { nodeSqlite } from "./src/queue/node_sqlite.ts";
 export type { Durability } from "./src/queue/schema.ts";
-export type { DroppedPackets, Overflow } from "./src/queue/store.ts";
+export type { DeadLetter, DeathReason } from "./src/queue/dead_letters.ts";
+export type { DroppedPackets, Overflow } from "./src/queue/store_contract.ts";
 export type { Doorbell, SenderLock } from "./src/queue/sender_lock.ts";
 export type {
   SqliteDatabase,

@@ -10,12 +10,13 @@
  *    TCP_INFO that came before.
  *
  * ```sh
- * deno run -A lab/power_loss.ts
+ * deno run -A lab/power_loss.ts [main|worker]
  * ```
  *
  * @module
  */
 
+import type { CommitIn } from "../src/queue/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
 import { RecorderProcess } from "./recorder_process.ts";
 import { numbersOf, pathOf, straceMissing, stringsOf, type SystemCall, trace } from "./strace.ts";
@@ -48,13 +49,22 @@ export interface TracedSender {
   readonly calls: readonly SystemCall[];
 }
 
-/** Runs a sender under strace until it has delivered `packets`. */
-export async function traceSender(directory: string, packets: number): Promise<TracedSender> {
+/**
+ * Runs a sender under strace until it has delivered `packets`.
+ *
+ * @param commitIn The thread that writes its queue.
+ */
+export async function traceSender(
+  directory: string,
+  packets: number,
+  commitIn: CommitIn = "main",
+): Promise<TracedSender> {
   const queue = `${directory}/outbox.db`;
   await using server = await RecorderProcess.start({ record: `${directory}/server.record` });
   const command = [
     ...[Deno.execPath(), "run", "--quiet", "--allow-all", CHILD],
     ...[queue, `tcp://127.0.0.1:${server.port}`, String(packets), String(PACKET_BYTES)],
+    commitIn,
   ];
   return { queue, calls: await trace(command, directory) };
 }
@@ -235,7 +245,8 @@ if (import.meta.main) {
   }
   const directory = await Deno.makeTempDir({ prefix: "sendq-power-loss-" });
   try {
-    const findings = await examine(await traceSender(directory, 60), directory);
+    const commitIn = Deno.args[0] === "worker" ? "worker" : "main";
+    const findings = await examine(await traceSender(directory, 60, commitIn), directory);
     Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(findings, null, 2) + "\n"));
     Deno.exitCode = findings.violations.length === 0 ? 0 : 1;
   } finally {

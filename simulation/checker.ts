@@ -23,6 +23,12 @@ interface Packet {
   onDisk: boolean;
   written: boolean;
   delivered: number;
+  /** When it is not worth sending any more, by the wall clock. */
+  expiresAtMs: number;
+  /** It became a dead letter, and was not put back. */
+  dead: boolean;
+  /** Connections in which it was sent. */
+  sentIn: Connection[];
   /** Received by a server's kernel whose program died before reading it. */
   lostUnread: boolean;
   acks: { readonly connection: Connection; readonly hostMs: number; readonly atMs: number }[];
@@ -31,9 +37,12 @@ interface Packet {
 /** A connection's life, as its host's kernel saw it. */
 interface Connection {
   readonly wire: SimWire;
+  readonly openedWallMs: number;
   readonly reader: StreamReader;
   readonly packets: { readonly packet: Packet; readonly end: number }[];
   drained: number;
+  /** When the first of them was. */
+  drainedAtMs: number;
   /** (end offset, when) of writes that are not acknowledged. */
   writes: { readonly end: number; readonly atMs: number }[];
   lastId: number;
@@ -52,6 +61,9 @@ interface Connection {
 export interface CheckerOptions {
   readonly scheduler: Scheduler;
   readonly hostNowMs: () => number;
+  readonly wallMs: () => number;
+  /** Packets that the server's program dies of, by their tags. */
+  readonly poison: ReadonlySet<number>;
   readonly limits: SupervisorLimits;
   readonly rtoMaxMs: number;
   readonly timerLateMs: number;
@@ -74,6 +86,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   readonly #scheduler: Scheduler;
   readonly #packets = new Map<number, Packet>();
   readonly #byId = new Map<number, Packet>();
+  /** Ids that became dead letters, whatever became of those. */
+  readonly #buriedIds = new Set<number>();
   readonly #connections = new Map<SimWire, Connection>();
   readonly #byNumber = new Map<number, Connection>();
   readonly #appReaders = new Map<number, { reader: StreamReader; lastId: number }>();
@@ -104,7 +118,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   /** What was violated first. */
   violation: string | undefined;
   /** Counters for the end of a run. */
-  readonly totals = { connections: 0, duplicates: 0, lostUnread: 0 };
+  readonly totals = { connections: 0, duplicates: 0, lostUnread: 0, dead: 0 };
 
   /** Starts watching. */
   constructor(options: CheckerOptions) {
@@ -135,7 +149,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   // --- what the producer sees ---
 
   /** A packet is about to be enqueued. */
-  producing(tag: number, size: number): void {
+  producing(tag: number, size: number, expiresAtMs: number): void {
     this.#largestPacketBytes = Math.max(this.#largestPacketBytes, size);
     this.#packets.set(tag, {
       tag,
@@ -144,6 +158,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       onDisk: false,
       written: false,
       delivered: 0,
+      expiresAtMs,
+      dead: false,
+      sentIn: [],
       lostUnread: false,
       acks: [],
     });
@@ -174,6 +191,12 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   stored(id: number, payload: Uint8Array): void {
     const packet = this.#packets.get(tagOf(payload));
     if (packet === undefined) return this.fail(`packet ${id} on disk is nobody's`);
+    if (packet.dead) {
+      // Put back: a new life under a new id.
+      Object.assign(packet, { dead: false, written: false, expiresAtMs: Infinity });
+      packet.sentIn = [];
+      packet.acks = [];
+    }
     packet.id = id;
     packet.onDisk = true;
     this.#byId.set(id, packet);
@@ -193,6 +216,34 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
             : `but no living connection had held it for ${holdMs} ms: ` +
               `acknowledged ${(this.#options.hostNowMs() - best.hostMs).toFixed(1)} ms ago`),
       );
+    }
+  }
+
+  /** A packet became a dead letter. */
+  buried(id: number, reason: "expired" | "gave-up", attempts: number): void {
+    const packet = this.#byId.get(id);
+    if (packet === undefined) return this.fail(`packet ${id} was buried and never stored`);
+    packet.dead = true;
+    packet.onDisk = false;
+    this.#buriedIds.add(id);
+    this.totals.dead++;
+    const { limits } = this.#options;
+    const wallMs = this.#options.wallMs();
+    const underWay = packet.sentIn.some(({ releasedHostMs }) => releasedHostMs === Infinity);
+    const sent = packet.sentIn.length;
+    if (underWay) this.fail(`packet ${id} was buried while it was under way`);
+    // The file keeps whole milliseconds.
+    if (reason === "expired" && packet.expiresAtMs - 1 > wallMs) {
+      this.fail(`packet ${id} expired ${packet.expiresAtMs - wallMs} ms too early`);
+    }
+    if (reason === "gave-up" && (attempts < limits.maxAttempts || sent === 0)) {
+      this.fail(`packet ${id} was given up after ${attempts} attempts, and sent ${sent} times`);
+    }
+    const company = packet.sentIn.at(-1)?.packets.find(({ packet: other }) =>
+      other !== packet && other.onDisk && !this.#mayBeConfirmed(other)
+    );
+    if (reason === "gave-up" && company !== undefined) {
+      this.fail(`packet ${id} was given up, but ${company.packet.id} was under way beside it`);
     }
   }
 
@@ -283,9 +334,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     this.totals.connections++;
     const connection: Connection = {
       wire,
+      openedWallMs: this.#options.wallMs(),
       reader: new StreamReader(this.#sizeOf, false),
       packets: [],
       drained: 0,
+      drainedAtMs: Infinity,
       writes: [],
       lastId: -1,
       diedAtMs: undefined,
@@ -328,6 +381,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (next === undefined || next.end > sendUna) break;
       next.packet.acks.push({ connection, hostMs, atMs: this.#scheduler.nowMs });
       connection.drained++;
+      connection.drainedAtMs = Math.min(connection.drainedAtMs, this.#scheduler.nowMs);
     }
     while (connection.writes[0] !== undefined && connection.writes[0].end <= sendUna) {
       connection.writes.shift();
@@ -391,24 +445,29 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         silenceMs: nowMs - sinceMs - (idle ? 0 : this.#asleepMs(sinceMs)),
         stalledMs: nowMs - connection.progressedAtMs,
       };
-      this.#fruitful = connection.drained > 0 && !this.#stopped;
+      // A runtime that tells of a write only when its connection is dead tells of no progress.
+      const known = nowMs - connection.drainedAtMs > 2 * this.#options.timerLateMs;
+      this.#fruitful = known && !this.#stopped;
     }
     this.#connections.delete(wire);
   }
 
   // --- the server's program ---
 
-  read(number: number, bytes: Uint8Array): void {
+  read(number: number, bytes: Uint8Array): number | undefined {
     let app = this.#appReaders.get(number);
     if (app === undefined) {
       app = { reader: new StreamReader(this.#sizeOf, true), lastId: -1 };
       this.#appReaders.set(number, app);
     }
     const state = app;
-    const wrong = state.reader.feed(bytes, () => {}, (tag) => {
+    let diesAt: number | undefined;
+    const wrong = state.reader.feed(bytes, (tag, end) => {
+      if (this.#options.poison.has(tag)) diesAt ??= end - (this.#sizeOf(tag) ?? 0);
+    }, (tag) => {
       const packet = this.#packets.get(tag);
-      if (packet === undefined) return;
-      if (state.lastId !== -1 && packet.id !== state.lastId + 1) {
+      if (packet === undefined || diesAt !== undefined) return;
+      if (state.lastId !== -1 && !this.#follows(packet, state.lastId)) {
         this.fail(`server: packet ${packet.id} follows ${state.lastId} on one connection`);
       }
       state.lastId = packet.id;
@@ -416,6 +475,15 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       else this.totals.duplicates++;
     });
     if (wrong !== undefined) this.fail(`server: ${wrong} on connection ${number}`);
+    return diesAt;
+  }
+
+  /** Whether nothing but dead letters lies between two packets. */
+  #follows(packet: Packet, lastId: number): boolean {
+    for (let id = lastId + 1; id < packet.id; id++) {
+      if (!this.#buriedIds.has(id)) return false;
+    }
+    return packet.id > lastId;
   }
 
   lostUnread(number: number, fromOffset: number, toOffset: number): void {
@@ -458,16 +526,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   /** Whether nothing more can be asked for. */
   get everythingArrived(): boolean {
     for (const packet of this.#byId.values()) {
-      if (packet.delivered === 0 && (packet.onDisk || !packet.lostUnread)) return false;
+      if (isMissing(packet)) return false;
     }
     return true;
   }
 
   /** The packets that are neither with the server nor on disk nor excused. */
   missing(): string {
-    const missing = [...this.#byId.values()].filter((packet) =>
-      packet.delivered === 0 && (packet.onDisk || !packet.lostUnread)
-    );
+    const missing = [...this.#byId.values()].filter(isMissing);
     return `${missing.length} packets, first ${missing[0]?.id}` +
       `${missing[0]?.onDisk ? " (on disk)" : ""}`;
   }
@@ -497,12 +563,17 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (!packet.onDisk) {
       return this.fail(`packet ${packet.id} goes out although it is not on disk`);
     }
+    // The wall clock may have been put back meanwhile.
+    if (packet.expiresAtMs <= Math.min(connection.openedWallMs, this.#options.wallMs())) {
+      return this.fail(`packet ${packet.id} goes out on a connection made after it expired`);
+    }
     if (connection.lastId === -1) this.#firstPacket(connection, packet);
-    else if (packet.id !== connection.lastId + 1) {
+    else if (!this.#follows(packet, connection.lastId)) {
       this.fail(`packet ${packet.id} follows ${connection.lastId} on one connection`);
     }
     if (packet.written) this.#mustNeedRepeating(connection, packet);
     packet.written = true;
+    packet.sentIn.push(connection);
     connection.lastId = packet.id;
     connection.packets.push({ packet, end });
   }
@@ -628,4 +699,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       this.fail(`${state} for ${waitedMs.toFixed(0)} ms, the bound is ${limitMs} ms`);
     }
   }
+}
+
+/** Neither with the server nor excused. */
+function isMissing({ delivered, dead, onDisk, lostUnread }: Packet): boolean {
+  return delivered === 0 && !dead && (onDisk || !lostUnread);
 }

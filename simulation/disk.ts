@@ -23,9 +23,11 @@ export interface DiskWatcher {
   stored(id: number, payload: Uint8Array): void;
   /** Packets that are not any more. */
   removed(id: number): void;
+  /** Packets that are dead letters from now on. */
+  buried(id: number, reason: "expired" | "gave-up", attempts: number): void;
 }
 
-type Kind = "begin" | "commit" | "rollback" | "insert" | "delete" | "read" | "other";
+type Kind = "begin" | "commit" | "rollback" | "insert" | "delete" | "edit" | "read" | "other";
 
 /** One disk with one database. */
 export class SimDisk {
@@ -38,7 +40,9 @@ export class SimDisk {
   #inTransaction = false;
   #inserting: Stored[] = [];
   #deletingThrough = 0;
-  /** Ids on disk: all committed. */
+  /** Whether the transaction changes something in the middle. */
+  #editing = false;
+  /** Ids in the queue: all committed. */
   readonly ids: Set<number> = new Set();
   /** Why commits fail now. */
   commitFault: "full" | "io" | undefined;
@@ -58,12 +62,22 @@ export class SimDisk {
   /** Compares the mirror with the file: its counts, and what a reader of its rows would find. */
   mirrorIsTrue(): boolean {
     const database = this.#database;
-    const state = database.prepare("SELECT packets, removed_through FROM state").all([])[0];
-    const removedThrough = Number(state?.[1]);
+    const state = database.prepare("SELECT packets, dead_packets FROM state").all([])[0];
+    const dead = database.prepare("SELECT count(*) FROM dead_letters").all([])[0];
+    const found = this.#rows();
+    return Number(state?.[0]) === this.ids.size && found.size === this.ids.size &&
+      [...found.keys()].every((id) => this.ids.has(id)) && Number(state?.[1]) === Number(dead?.[0]);
+  }
+
+  /** What a reader of the rows finds. */
+  #rows(): Map<number, Uint8Array> {
+    const database = this.#database;
+    const removedThrough = Number(
+      database.prepare("SELECT removed_through FROM state").all([])[0]?.[0],
+    );
     const rows = database.prepare("SELECT * FROM packets ORDER BY last_id").all([]);
     const found = rows.flatMap(packetsOf).filter(({ id }) => id > removedThrough);
-    return Number(state?.[0]) === this.ids.size && found.length === this.ids.size &&
-      found.every(({ id }) => this.ids.has(id));
+    return new Map(found.map(({ id, payload }) => [id, payload]));
   }
 
   /** Frees the memory. */
@@ -108,12 +122,16 @@ export class SimDisk {
         this.#inTransaction = true;
         this.#inserting = [];
         this.#deletingThrough = 0;
+        this.#editing = false;
         break;
       case "insert":
         this.#inserting.push(...packetsOf(params));
         break;
       case "delete":
         this.#deletingThrough = Math.max(this.#deletingThrough, Number(params[0]));
+        break;
+      case "edit":
+        this.#editing = true;
         break;
       case "commit":
         this.#failIfFaulty();
@@ -136,12 +154,31 @@ export class SimDisk {
 
   #committed(): void {
     this.#inTransaction = false;
+    if (this.#editing) return this.#edited();
     for (const id of this.ids) {
       if (id > this.#deletingThrough) break; // In the order of their storing: by id.
       this.ids.delete(id);
       this.#watcher.removed(id);
     }
     for (const { id, payload } of this.#inserting) {
+      this.ids.add(id);
+      this.#watcher.stored(id, payload);
+    }
+  }
+
+  /** After a change in the middle the rows themselves are compared: it is rare. */
+  #edited(): void {
+    const found = this.#rows();
+    const select = this.#database.prepare("SELECT reason, attempts FROM dead_letters WHERE id = ?");
+    for (const id of this.ids) {
+      if (found.has(id)) continue;
+      this.ids.delete(id);
+      const [reason, attempts] = select.all([id])[0] ?? [];
+      if (reason === undefined) this.#watcher.removed(id);
+      else this.#watcher.buried(id, reason === "expired" ? "expired" : "gave-up", Number(attempts));
+    }
+    for (const [id, payload] of found) {
+      if (this.ids.has(id)) continue;
       this.ids.add(id);
       this.#watcher.stored(id, payload);
     }
@@ -169,6 +206,10 @@ function kindOf(sql: string): Kind {
   if (sql.startsWith("ROLLBACK")) return "rollback";
   if (sql.startsWith("INSERT INTO packets")) return "insert";
   if (sql.startsWith("DELETE FROM packets WHERE last_id <= ?")) return "delete";
-  if (sql.startsWith("SELECT last_id, ends, payload FROM packets")) return "read";
+  if (
+    /^UPDATE packets|^DELETE FROM packets WHERE last_id BETWEEN|^(INSERT INTO|DELETE FROM) dead_letters/
+      .test(sql)
+  ) return "edit";
+  if (/^SELECT packets\.last_id, ends, payload\b/.test(sql)) return "read";
   return "other";
 }

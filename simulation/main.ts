@@ -13,7 +13,7 @@ import { run, type RunResult } from "./run.ts";
 /** What one types to see a run again. */
 const REPLAY = "deno task simulate --seed";
 const EXIT = { ok: 0, violated: 1, usage: 2 } as const;
-const PLANTED_MAX_SEEDS = 2000;
+const PLANTED_MAX_SEEDS = 10_000;
 /** Failing seeds that are printed one by one. */
 const MAX_SHOWN = 10;
 
@@ -35,6 +35,7 @@ interface Totals {
   readonly delivered: number;
   readonly duplicates: number;
   readonly lostUnread: number;
+  readonly dead: number;
   readonly connections: number;
   readonly failures: readonly { readonly seed: number; readonly violation: string }[];
 }
@@ -145,6 +146,7 @@ function sum(results: readonly RunResult[], seconds: number): Totals {
     delivered: total(({ delivered }) => delivered),
     duplicates: total(({ duplicates }) => duplicates),
     lostUnread: total(({ lostUnread }) => lostUnread),
+    dead: total(({ dead }) => dead),
     connections: total(({ connections }) => connections),
     failures: results.flatMap(({ seed, violation }) =>
       violation === undefined ? [] : [{ seed, violation }]
@@ -158,7 +160,8 @@ function summary(totals: Totals): string {
     seconds.toFixed(0)
   } s: ` +
     `${accepted} packets over ${connections} connections, ${duplicates} delivered again, ` +
-    `${lostUnread} died unread with their server, ${totals.failures.length} seeds failed\n`;
+    `${lostUnread} died unread with their server, ${totals.dead} became dead letters, ` +
+    `${totals.failures.length} seeds failed\n`;
 }
 
 function wholeNumber(text: string): number {

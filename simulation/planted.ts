@@ -20,6 +20,7 @@ const CONNECTION = "src/delivery/connection.ts";
 const LEDGER = "src/delivery/ledger.ts";
 const LIVENESS = "src/delivery/liveness.ts";
 const WINDOW = "src/delivery/send_window.ts";
+const SUSPECTS = "src/delivery/suspects.ts";
 const SUPERVISOR = "src/delivery/supervisor.ts";
 const BACKOFF = "src/delivery/backoff.ts";
 
@@ -107,7 +108,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "keep what was read ahead on reconnect",
     file: WINDOW,
-    patches: [["    this.#ahead = [];\n", ""]],
+    patches: [["    this.#ahead = [];\n    this.#drainedId", "    this.#drainedId"]],
   },
   {
     name: "resend from what was drained",
@@ -137,6 +138,29 @@ export const PLANTED: readonly Planted[] = [
     name: "hold from the first of a group",
     file: WINDOW,
     patches: [["      last.lastAtMs = nowMs;\n", ""]],
+  },
+  {
+    name: "send what has expired",
+    file: WINDOW,
+    patches: [["if (this.#isExpired(run)) {", "if (this.#isExpired(run) && false) {"]],
+  },
+  {
+    name: "give up whoever was last",
+    file: SUSPECTS,
+    patches: [["if (packets === 1 && attempts >= needed) {", "if (attempts >= needed) {"]],
+  },
+  {
+    name: "never halve the suspects",
+    file: WINDOW,
+    patches: [["Math.max(onTrial, unconfirmed === 0 ? 1 : 0),", "Math.max(onTrial, Infinity),"]],
+  },
+  {
+    name: "wait for a pace that nobody wakes",
+    file: WINDOW,
+    patches: [[
+      "const paceInMs = this.#paceReadyAtMs > nowMs ? this.#paceReadyAtMs - nowMs : Infinity;",
+      "const paceInMs = Infinity;",
+    ]],
   },
   {
     name: "partial write ignored",
@@ -172,13 +196,13 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "nobody watches a write that waits",
     file: CONNECTION,
-    patches: [["if (wasIdle) this.#onActivity();", "void wasIdle;"]],
+    patches: [["if (wasIdle) this.#onWritten();", "void wasIdle;"]],
   },
   {
     name: "lost wake-up by new packets",
     file: SUPERVISOR,
     patches: [[
-      "this.#ports.queue.subscribe(() => this.#bell.ring());",
+      "this.#ports.queue.subscribe(() => this.#bell.ringSoon());",
       "this.#ports.queue.subscribe(() => {});",
     ]],
   },

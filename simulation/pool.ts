@@ -111,6 +111,7 @@ function broken(seed: number, violation: string): RunResult {
     delivered: 0,
     duplicates: 0,
     lostUnread: 0,
+    dead: 0,
     connections: 0,
   };
 }

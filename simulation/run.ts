@@ -28,6 +28,7 @@ export interface RunResult {
   readonly delivered: number;
   readonly duplicates: number;
   readonly lostUnread: number;
+  readonly dead: number;
   readonly connections: number;
 }
 
@@ -40,6 +41,8 @@ export interface RunOptions {
 }
 
 const LAST_PACKETS = 3;
+/** The wall clock's time when a run begins. */
+const WALL_MS = 1_700_000_000_000;
 const CLOSE_DRAIN_MS = 5000;
 /** What close may take beyond its `drainMs`. */
 const CLOSE_SLACK_MS = 1500;
@@ -89,7 +92,9 @@ class World {
     this.checker = new Checker({
       scheduler,
       hostNowMs: this.#hostNowMs,
+      wallMs: this.#wallMs,
       limits: scenario.limits,
+      poison: scenario.poison,
       rtoMaxMs: scenario.clientTcp.rtoMaxMs,
       timerLateMs: scenario.timerLateMs + scenario.ioLagMs,
       trace: this.#trace,
@@ -108,12 +113,13 @@ class World {
   }
 
   async live(): Promise<void> {
-    const { durationMs, bursts, faults, drainedCalls } = this.#scenario;
+    const { durationMs, bursts, faults, drainedCalls, visits } = this.#scenario;
     this.#trace(() => JSON.stringify(describe(this.#scenario)));
     this.#start();
     for (const burst of bursts) this.#at(burst.atMs, () => this.#produce(burst));
     for (const fault of faults) this.#at(fault.atMs, () => this.#breakIt(fault));
     for (const atMs of drainedCalls) this.#at(atMs, () => this.#callDrained());
+    for (const visit of visits) this.#at(visit.atMs, () => this.#visit(visit.what));
     await this.#runUntil(durationMs, () => false);
     await this.#healAndFinish();
     this.checker.finish();
@@ -136,6 +142,8 @@ class World {
       ...checker.totals,
     };
   }
+
+  readonly #wallMs = (): number => WALL_MS + this.#scheduler.nowMs + this.#wallJumpMs;
 
   readonly #hostNowMs = (): number => this.#scheduler.nowMs + this.#clockJumpMs;
 
@@ -162,6 +170,7 @@ class World {
   async #healAndFinish(): Promise<void> {
     this.#trace(() => "--- faults are over");
     this.#heal();
+    this.#makeRoom();
     const scheduler = this.#scheduler;
     const { checker } = this;
     const recoveryMs = this.#recoveryMs();
@@ -183,7 +192,8 @@ class World {
     // A pause, so that nothing but the new packets can wake the sender.
     await this.#runUntil(scheduler.nowMs + 5000 + this.#scenario.limits.holdMs, () => false);
     for (let i = 0; i < LAST_PACKETS; i++) {
-      this.#produce({ atMs: scheduler.nowMs, sizes: [100], together: false });
+      while (this.#scenario.poison.has(this.#nextTag)) this.#nextTag++;
+      this.#produce({ atMs: scheduler.nowMs, sizes: [100], together: false, ttlMs: Infinity });
     }
     scheduler.touched = true;
     const wanted = (): boolean => this.#pendingEnqueues === 0 && checker.everythingArrived;
@@ -246,18 +256,35 @@ class World {
     const turns = this.#pendingEnqueues / this.#scenario.queue.maxPackets + 1;
     const roomMs = turns * (1.1 * limits.holdMs + 1000 + 2 * roundTripMs);
     return 20_000 + slowestProbeMs + 2 * limits.backoffCapMs + limits.stallTimeoutMs +
-      roomMs + transferMs;
+      roomMs + transferMs + this.#paceMs() + this.#trialMs();
+  }
+
+  /** How long everything takes at the pace that is allowed. */
+  #paceMs(): number {
+    const { backlogPace, maxPacketsPerSecond, maxBytesPerSecond } = this.#scenario.limits;
+    const packetRate = Math.min(maxPacketsPerSecond, backlogPace.maxPacketsPerSecond);
+    const byteRate = Math.min(maxBytesPerSecond, backlogPace.maxBytesPerSecond);
+    return 1000 * (this.#nextTag / packetRate + this.#enqueuedBytes / byteRate);
+  }
+
+  /** How long packets are on trial: each round waits for its hold, or a reconnect. */
+  #trialMs(): number {
+    const { maxAttempts, holdMs, backoffCapMs } = this.#scenario.limits;
+    if (maxAttempts === Infinity) return 0;
+    const rounds = 2 * Math.ceil(Math.log2(this.#nextTag + 2)) + maxAttempts;
+    const trials = this.#scenario.poison.size + 1;
+    return trials * rounds * (1.1 * holdMs + backoffCapMs + 1000);
   }
 
   /** The same for a few packets in quiet times, over a connection that may have to be replaced. */
   #quietMs(): number {
     const { limits } = this.#scenario;
-    return 15_000 + 4 * limits.holdMs + 2 * limits.backoffCapMs;
+    return 15_000 + 4 * limits.holdMs + 2 * limits.backoffCapMs + this.#paceMs() + this.#trialMs();
   }
 
   #pendingEnqueues = 0;
 
-  #produce({ sizes, together }: Burst): void {
+  #produce({ sizes, together, ttlMs }: Burst): void {
     const queue = this.#queue;
     const process = this.#process;
     if (queue === undefined || process === undefined || this.#closing) return;
@@ -265,7 +292,7 @@ class World {
       const packets = sizes.map((size) => {
         const tag = this.#nextTag++;
         this.#enqueuedBytes += size;
-        this.checker.producing(tag, size);
+        this.checker.producing(tag, size, process.wallMs() + ttlMs);
         return { tag, payload: makePacket(tag, size) };
       });
       this.#trace(() => `producer: ${packets.length} packets, tags from ${packets[0]?.tag}`);
@@ -273,11 +300,12 @@ class World {
         this.#enqueue(
           process,
           packets.map(({ tag }) => tag),
-          queue.enqueueMany(packets.map(({ payload }) => payload)).then(({ firstId }) => firstId),
+          queue.enqueueMany(packets.map(({ payload }) => payload), { ttlMs })
+            .then(({ firstId }) => firstId),
         );
       } else {
         for (const { tag, payload } of packets) {
-          this.#enqueue(process, [tag], queue.enqueue(payload));
+          this.#enqueue(process, [tag], queue.enqueue(payload, { ttlMs }));
         }
       }
     });
@@ -298,6 +326,27 @@ class World {
     });
   }
 
+  /** An operator looks after the dead letters. */
+  #visit(what: "requeue" | "remove"): void {
+    const queue = this.#queue;
+    if (queue === undefined || this.#closing) return;
+    const { lastId, deadPackets } = queue.stats();
+    if (deadPackets === 0) return;
+    this.#trace(() => `operator: ${what} ${deadPackets} dead letters`);
+    const all = { firstId: 1, lastId };
+    this.#process?.enter(() => {
+      const done = what === "requeue" ? queue.requeue(all) : queue.removeDeadLetters(all);
+      // Refused while the disk fails, or the sender closes.
+      done.catch((error) => this.#trace(() => `operator: refused: ${error.message}`));
+    });
+  }
+
+  /** Dead letters count: where producers wait for room, somebody has to clear them away. */
+  #makeRoom(): void {
+    if (this.#pendingEnqueues > 0) this.#visit("remove");
+    this.#scheduler.after(1000, () => this.#makeRoom());
+  }
+
   #callDrained(): void {
     const supervisor = this.#supervisor;
     const lastId = this.#queue?.lastId ?? 0;
@@ -316,7 +365,7 @@ class World {
     const random = this.#random.fork();
     const process = new SimProcess(scheduler, {
       hostNowMs: this.#hostNowMs,
-      wallMs: () => 1_700_000_000_000 + scheduler.nowMs + this.#wallJumpMs,
+      wallMs: this.#wallMs,
       timerLateMs: () => timerLateMs === 0 ? 0 : random.between(0, timerLateMs),
     }, random.between(0, 1e6));
     this.#process = process;
@@ -348,6 +397,7 @@ class World {
         onStatus: (status) => this.checker.status(status),
         onReceived: () => {},
       }, queue.sentThroughAtOpen);
+      queue.sweepExpired();
       this.#queue = queue;
       this.#supervisor = supervisor;
       this.checker.started(process, supervisor);

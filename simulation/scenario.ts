@@ -18,6 +18,8 @@ export interface Burst {
   readonly sizes: readonly number[];
   /** In one transaction. */
   readonly together: boolean;
+  /** How long they are worth sending. */
+  readonly ttlMs: number;
 }
 
 /** Something that goes wrong, from `atMs` until `atMs + durationMs`. */
@@ -51,6 +53,12 @@ type FaultKind =
   | { readonly kind: "commit-fails"; readonly why: "full" | "io" }
   | { readonly kind: "read-fails" };
 
+/** An operator puts dead letters back, or throws them away. */
+export interface Visit {
+  readonly atMs: number;
+  readonly what: "requeue" | "remove";
+}
+
 /** A whole run. */
 export interface Scenario {
   readonly seed: number;
@@ -63,6 +71,10 @@ export interface Scenario {
   readonly queue: { readonly maxPackets: number; readonly overflow: "reject" | "wait" };
   readonly bursts: readonly Burst[];
   readonly faults: readonly Fault[];
+  /** Somebody looks after the dead letters. */
+  readonly visits: readonly Visit[];
+  /** Packets, by their tags, that kill the server's program each time. */
+  readonly poison: ReadonlySet<number>;
   /** When somebody calls `drained()`. */
   readonly drainedCalls: readonly number[];
   /** Timers are late by up to this. */
@@ -80,11 +92,16 @@ export function drawScenario(seed: number): Scenario {
   const delayMs = random.pick([0.05, 0.05, 0.5, 5, 20, 50, 150]);
   const holdMs = random.pick([0, 100, 1000, 1000, 2000]);
   const maxInFlightBytes = random.pick([1024, 8192, 65_536, 262_144, 262_144]);
-  const bursts = drawBursts(random, durationMs);
+  const plain = drawBursts(random, durationMs);
+  // Drawn apart, so that the worlds of earlier seeds stay what they were.
+  const extras = drawExtras(new SeededRandom(seed ^ 0xe47a), plain, durationMs);
+  const { bursts } = extras;
   return {
     seed,
     durationMs,
-    limits: drawLimits(random, holdMs, maxInFlightBytes),
+    limits: { ...drawLimits(random, holdMs, maxInFlightBytes), ...extras.limits },
+    poison: extras.poison,
+    visits: extras.visits,
     path: { delayMs, queueBytes: random.pick([20_000, 64_000, 300_000]) },
     clientTcp: {
       mssBytes: random.pick([536, 1448, 1448, 65_483]),
@@ -115,11 +132,59 @@ export function drawScenario(seed: number): Scenario {
   };
 }
 
+type ExtraLimits = Pick<
+  SupervisorLimits,
+  "maxPacketsPerSecond" | "maxBytesPerSecond" | "backlogPace" | "maxAttempts"
+>;
+
+/** What is off unless asked for: expiry, poisonous packets, a pace. */
+function drawExtras(
+  random: SeededRandom,
+  plain: readonly Burst[],
+  durationMs: number,
+): Pick<Scenario, "bursts" | "poison" | "visits"> & { readonly limits: ExtraLimits } {
+  const packets = plain.reduce((sum, { sizes }) => sum + sizes.length, 0);
+  const bytes = plain.reduce((sum, { sizes }) => sum + sizes.reduce((all, size) => all + size), 0);
+  const expires = random.chance(0.25);
+  const bursts = !expires
+    ? plain
+    : plain.map((burst) =>
+      random.chance(0.5) ? { ...burst, ttlMs: Math.ceil(random.logBetween(5, 60_000)) } : burst
+    );
+  const poison = new Set<number>();
+  const poisonous = random.chance(0.2);
+  if (poisonous) {
+    for (let i = random.int(0, 3); i > 0; i--) poison.add(random.int(1, packets));
+  }
+  // So fast that everything could go out within a minute, twice.
+  const rate = (all: number): number =>
+    random.chance(0.5) ? Infinity : Math.max(1, all) / random.logBetween(0.05, 30);
+  const paced = random.chance(0.2);
+  const visits = Array.from({ length: expires || poisonous ? random.int(0, 3) : 0 }, () => ({
+    atMs: random.between(0, durationMs),
+    what: random.pick(["requeue", "remove"] as const),
+  }));
+  return {
+    bursts,
+    poison,
+    visits,
+    limits: {
+      maxAttempts: poisonous ? random.int(2, 5) : Infinity,
+      maxPacketsPerSecond: paced ? rate(packets) : Infinity,
+      maxBytesPerSecond: paced ? rate(bytes) : Infinity,
+      backlogPace: {
+        maxPacketsPerSecond: paced ? rate(packets) : Infinity,
+        maxBytesPerSecond: paced ? rate(bytes) : Infinity,
+      },
+    },
+  };
+}
+
 function drawLimits(
   random: SeededRandom,
   holdMs: number,
   maxInFlightBytes: number,
-): SupervisorLimits {
+): Omit<SupervisorLimits, keyof ExtraLimits> {
   return {
     holdMs,
     maxInFlightBytes,
@@ -152,7 +217,9 @@ function drawBursts(random: SeededRandom, durationMs: number): Burst[] {
       bytesLeft -= size;
       sizes.push(size);
     }
-    if (sizes.length > 0) bursts.push({ atMs, sizes, together: random.chance(0.3) });
+    if (sizes.length > 0) {
+      bursts.push({ atMs, sizes, together: random.chance(0.3), ttlMs: Infinity });
+    }
   };
   const spells = random.int(1, 4);
   for (let spell = 0; spell < spells; spell++) {
@@ -170,7 +237,8 @@ function drawBursts(random: SeededRandom, durationMs: number): Burst[] {
   }
   // A packet larger than any window, and larger than one write.
   if (random.chance(0.1)) {
-    bursts.push({ atMs: random.between(0, durationMs), sizes: [300_000], together: false });
+    const atMs = random.between(0, durationMs);
+    bursts.push({ atMs, sizes: [300_000], together: false, ttlMs: Infinity });
   }
   return bursts.sort((a, b) => a.atMs - b.atMs);
 }

@@ -12,7 +12,11 @@ import type { TcpEnd } from "./tcp.ts";
 
 /** Who writes down what the program has read. */
 export interface ServerWatcher {
-  read(connection: number, bytes: Uint8Array): void;
+  /**
+   * @returns At which offset of the connection's bytes the program dies of what
+   *   it reads; undefined: it lives.
+   */
+  read(connection: number, bytes: Uint8Array): number | undefined;
   /** Bytes that the kernel had received, and nobody will ever read: `(from, to]`. */
   lostUnread(connection: number, fromOffset: number, toOffset: number): void;
 }
@@ -150,8 +154,9 @@ export class SimServer implements ServerSide {
         if (end.finReceived || end.state === TcpState.CLOSE) this.#drop(served, () => end.close());
         return;
       }
-      served.readBytes += bytes.length;
-      this.#watcher.read(end.connection, bytes);
+      const diesAt = this.#watcher.read(end.connection, bytes);
+      served.readBytes = diesAt ?? served.readBytes + bytes.length;
+      if (diesAt !== undefined) return this.#drop(served, () => end.abort());
       if (this.readRate === Infinity) continue;
       served.reading = this.#scheduler.after(bytes.length / this.readRate, () => {
         served.reading = undefined;

@@ -21,6 +21,7 @@ export function sliceRun(run: PacketRun, from: number, to: number): PacketRun {
     firstId: run.firstId + from,
     bytes: run.bytes.subarray(startByte, startByte + (ends.at(-1) ?? 0)),
     ends,
+    expiresAtMs: run.expiresAtMs,
   };
 }
 
@@ -28,7 +29,8 @@ export function sliceRun(run: PacketRun, from: number, to: number): PacketRun {
  * The packets of `runs` that follow `afterId`, up to `maxBytes` in all; at least
  * one when there is one.
  *
- * @param runs In order; the first holds the packet after `afterId` or begins with it.
+ * @param runs In order, perhaps with holes between them; the first holds the packet that
+ *   follows `afterId`.
  */
 export function cutRuns(
   runs: readonly PacketRun[],

@@ -56,6 +56,8 @@ export interface PacketRun {
   readonly bytes: Uint8Array;
   /** Where in them each packet ends: one entry a packet, at least one. */
   readonly ends: Uint32Array;
+  /** From when on, by the wall clock, they are not worth sending; `Infinity`: never. */
+  readonly expiresAtMs: number;
 }
 
 /** The queue, as the supervisor sees it. */
@@ -65,15 +67,24 @@ export interface PacketSource {
   /** Every id up to this one has left the disk; 0 when none ever did. */
   readonly removedThroughId: number;
   /**
-   * Reads the packets that follow `afterId`, in order.
+   * Reads the packets that follow `afterId`, in order. Those that have expired
+   * are not among them: they become dead letters instead.
    *
-   * @param afterId Ids greater than this one.
+   * @param afterId Ids greater than this one; nothing above it is in flight.
    * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
    *   least one packet when there is one.
    */
   readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]>;
   /** Removes every packet up to and including `id`; resolves once that is on disk. */
   removeThrough(id: number): Promise<void>;
+  /**
+   * Makes packet `id` a dead letter: nobody sends it any more, an operator finds
+   * it in the file. Resolves once that is on disk; harmless when it is gone.
+   *
+   * @param id Not in flight.
+   * @param attempts In how many connections it was tried.
+   */
+  giveUp(id: number, attempts: number): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   noteSent(id: number): void;
   /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */

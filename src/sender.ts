@@ -15,12 +15,13 @@ import {
   type SupervisorLimits,
 } from "./delivery/supervisor.ts";
 import { tcpDialer } from "./kernel/dialer.ts";
-import { type SocketOptions, validateSocketOptions } from "./kernel/socket_options.ts";
+import type { SocketOptions } from "./kernel/socket_options.ts";
 import type { Clock, Dialer, Logger, Random } from "./ports.ts";
-import type { EnqueueOptions, IdRange, QueueOptions, QueueStats } from "./queue/options.ts";
+import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "./queue/options.ts";
 import { OutboundQueue } from "./queue/queue.ts";
 import { type Doorbell, SenderLock } from "./queue/sender_lock.ts";
 import { parseRemote, type Remote } from "./remote.ts";
+import { limitsOf, type SenderOptions } from "./sender_options.ts";
 import { ReportPublisher } from "./sender_report.ts";
 import { StatusHub } from "./status_hub.ts";
 
@@ -28,119 +29,6 @@ import { StatusHub } from "./status_hub.ts";
 const USER_TIMEOUT_MARGIN_MS = 30_000;
 /** What `writable` lets wait for its commit before it holds the producer back. */
 const WRITABLE_WINDOW_BYTES = 1024 * 1024;
-
-/** How to open a {@linkcode Sender}. */
-export interface SenderOptions {
-  /**
-   * The queue: a path, or one that is open already. A path is opened with
-   * {@linkcode SenderOptions.queueOptions} and closed with the sender.
-   */
-  readonly queue: string | OutboundQueue;
-  /** Options for a queue given as a path. */
-  readonly queueOptions?: QueueOptions;
-  /** The server: `"tcp://host:port"` or its parts. */
-  readonly remote: string | Remote;
-  /** Socket options; each has its documented default. */
-  readonly socket?: SocketOptions;
-  /**
-   * How long a drained packet stays on disk, in milliseconds. If the connection
-   * ends uncleanly within that time, it is sent again. Longer: more duplicates
-   * after a reset. Shorter: more loss when a server dies with unread bytes.
-   *
-   * @default {1000} or a second more than `responseTimeoutMs`
-   */
-  readonly holdMs?: number;
-  /**
-   * With bytes outstanding, this long without any acknowledgement means that
-   * the path is dead (or twice the round-trip time, if that is longer). Below
-   * 2000 lossy paths give false alarms, which cost a reconnect and duplicates.
-   *
-   * @default {3000}
-   */
-  readonly stallTimeoutMs?: number;
-  /**
-   * How long a peer that is alive may keep its window closed before the
-   * connection is given up.
-   *
-   * @default {300000}
-   */
-  readonly peerStallTimeoutMs?: number;
-  /**
-   * For a server that always responds to what it gets, sooner or later: this
-   * long after bytes were sent without a single byte of response, the connection
-   * is given up, and what is not confirmed is sent again. Which packet a response
-   * belongs to is not looked at. {@linkcode SenderOptions.holdMs} must be longer,
-   * for a packet is confirmed by then.
-   *
-   * @default {Infinity}
-   */
-  readonly responseTimeoutMs?: number;
-  /**
-   * Bytes that may be sent and not acknowledged; also the bound on duplicates
-   * after a dead path, beside what is held. A larger packet travels alone.
-   * Limits the rate to this many bytes per round trip.
-   *
-   * @default {262144}
-   */
-  readonly maxInFlightBytes?: number;
-  /**
-   * How long one connection attempt may take.
-   *
-   * @default {1000}
-   */
-  readonly connectTimeoutMs?: number;
-  /**
-   * How long every fourth attempt in a row may take, so that a slow path
-   * connects too.
-   *
-   * @default {5000}
-   */
-  readonly slowConnectTimeoutMs?: number;
-  /**
-   * The first ceiling of the backoff between attempts; it doubles up to
-   * {@linkcode SenderOptions.backoffCapMs}, and chance picks below it.
-   *
-   * @default {100}
-   */
-  readonly backoffFirstMs?: number;
-  /**
-   * The highest ceiling of the backoff. Delivery resumes about this long after
-   * a heal; a fleet of senders to one server raises it.
-   *
-   * @default {1000}
-   */
-  readonly backoffCapMs?: number;
-  /**
-   * `"on-demand"` connects when there is something to send, `"always"` keeps
-   * a connection up, for servers that speak unasked.
-   *
-   * @default {"on-demand"}
-   */
-  readonly connect?: "on-demand" | "always";
-  /**
-   * What to do when the server closes its side: finish the connection in
-   * order and make a new one when needed, or go on sending to a server that
-   * is known to half-close.
-   *
-   * @default {"reconnect"}
-   */
-  readonly onPeerFin?: "reconnect" | "keep-sending";
-  /**
-   * What the server sent and nobody read yet; beyond this the newest bytes are
-   * discarded and counted, so that they never fill the window.
-   *
-   * @default {1048576}
-   */
-  readonly receivedBufferBytes?: number;
-  /** Takes log lines: `console`, an `@std/log` logger, LogTape. Silent by default. */
-  readonly logger?: Logger;
-  /** Time, for tests. */
-  readonly clock?: Clock;
-  /** Chance, for tests. */
-  readonly random?: Random;
-  /** Another way to connect; replaces remote's dialing and `socket`. */
-  readonly dialer?: Dialer;
-}
 
 /** Where a sender stands; counters run since it was opened. */
 export interface SenderStats extends DeliveryStats {
@@ -201,7 +89,7 @@ export class Sender implements AsyncDisposable {
   readonly #hub = new StatusHub<SenderStatus>();
   readonly #received: Inbox;
   readonly #clock: Clock;
-  readonly #forgetDropped: () => void;
+  readonly #forgetLosses: () => void;
   readonly #reports: ReportPublisher;
   #closing: Promise<void> | undefined;
 
@@ -224,16 +112,28 @@ export class Sender implements AsyncDisposable {
     }, queue.sentThroughAtOpen);
     this.#doorbell = queue.answerDoorbell(parts.lock);
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
-    this.#forgetDropped = queue.subscribeDropped(({ packets, bytes }) => {
-      const words = `the queue is full: dropped the ${packets} oldest packets (${bytes} bytes)`;
+    const warn = (words: string) => {
       logger.warn(words);
       const { state, verdict } = this.#supervisor;
       this.#publish({ state, verdict, words, level: "warn", error: undefined });
+    };
+    const forgetDropped = queue.subscribeDropped(({ packets, bytes }) => {
+      warn(`the queue is full: dropped the ${packets} oldest packets (${bytes} bytes)`);
     });
+    const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
+    this.#forgetLosses = () => {
+      forgetDropped();
+      forgetDead();
+    };
     this.#reports = new ReportPublisher({
       remote: this.remote,
       clock,
-      read: () => ({ state: this.state, verdict: this.verdict, stats: this.#supervisor.stats }),
+      read: () => ({
+        state: this.state,
+        verdict: this.verdict,
+        stats: this.#supervisor.stats,
+        queuedPackets: queue.stats().packets,
+      }),
       publish: (text) => parts.lock.publish(text),
     });
     // However the loop ends, the lock and the listeners go with it.
@@ -437,7 +337,7 @@ export class Sender implements AsyncDisposable {
   #releasing: Promise<void> | undefined;
   #release(): Promise<void> {
     this.#releasing ??= (async () => {
-      this.#forgetDropped();
+      this.#forgetLosses();
       this.#reports.stop();
       await this.#doorbell.stop();
       this.#hub.close();
@@ -503,68 +403,15 @@ class Inbox {
   }
 }
 
+/** `"3 packets expired and became dead letters (1200 bytes)"` */
+function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
+  const which = packets === 1 ? `packet ${ids.firstId}` : `${packets} packets`;
+  const what = reason === "expired" ? "expired" : packets === 1 ? "was given up" : "were given up";
+  const became = packets === 1 ? "became a dead letter" : "became dead letters";
+  return `${which} ${what} and ${became} (${bytes} bytes)`;
+}
+
 const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
-
-function limitsOf(options: SenderOptions): SupervisorLimits {
-  const {
-    responseTimeoutMs = Infinity,
-    holdMs = responseTimeoutMs === Infinity ? 1000 : responseTimeoutMs + 1000,
-    stallTimeoutMs = 3000,
-    peerStallTimeoutMs = 300_000,
-    maxInFlightBytes = 256 * 1024,
-    connectTimeoutMs = 1000,
-    slowConnectTimeoutMs = 5000,
-    backoffFirstMs = 100,
-    backoffCapMs = 1000,
-    connect = "on-demand",
-    onPeerFin = "reconnect",
-    receivedBufferBytes = 1024 * 1024,
-    socket = {},
-  } = options;
-  const atLeast = (minimum: number, values: Record<string, number>) => {
-    for (const [name, value] of Object.entries(values)) {
-      if (!(value >= minimum)) {
-        throw new RangeError(`${name} must be ${minimum} or more, got ${value}`);
-      }
-    }
-  };
-  atLeast(0, { holdMs, backoffFirstMs, backoffCapMs, receivedBufferBytes });
-  atLeast(100, { stallTimeoutMs, peerStallTimeoutMs, connectTimeoutMs, slowConnectTimeoutMs });
-  atLeast(1, { maxInFlightBytes });
-  atLeast(1, { responseTimeoutMs });
-  if (responseTimeoutMs !== Infinity && holdMs <= responseTimeoutMs) {
-    throw new RangeError(
-      `holdMs must be more than responseTimeoutMs = ${responseTimeoutMs}, got ${holdMs}`,
-    );
-  }
-  oneOf("connect", connect, ["on-demand", "always"]);
-  oneOf("onPeerFin", onPeerFin, ["reconnect", "keep-sending"]);
-  const { keepAlive } = validateSocketOptions(socket);
-  return {
-    holdMs,
-    responseTimeoutMs,
-    stallTimeoutMs,
-    peerStallTimeoutMs,
-    maxInFlightBytes,
-    connectTimeoutMs,
-    slowConnectTimeoutMs: Math.max(connectTimeoutMs, slowConnectTimeoutMs),
-    slowConnectEvery: 4,
-    backoffFirstMs,
-    backoffCapMs,
-    connect,
-    onPeerFin,
-    keepAlive: keepAlive === false ? undefined : {
-      timeoutMs: keepAlive.idleMs + keepAlive.count * keepAlive.intervalMs,
-      probes: keepAlive.count,
-    },
-  };
-}
-
-function oneOf(name: string, value: string, values: readonly string[]): void {
-  if (!values.includes(value)) {
-    throw new RangeError(`${name} must be one of ${values.join(", ")}; got "${value}"`);
-  }
-}
 
 /** The kernel's own dialer, checked before anything is opened. */
 function realDialer(remote: Remote, socket: SocketOptions, limits: SupervisorLimits): Dialer {

@@ -11,7 +11,7 @@ import { type Framing, PacketSplitter } from "../framing.ts";
 import type { KeepAliveOptions, SocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
 import type { Remote } from "../remote.ts";
-import type { SenderOptions } from "../sender.ts";
+import type { SenderOptions } from "../sender_options.ts";
 import type { LogLevel } from "./output.ts";
 import { UsageError } from "./exit_code.ts";
 import {
@@ -45,6 +45,10 @@ export interface QueueCommandOptions {
   /** See `QueueOptions`. */
   readonly durability?: "power-loss" | "process-crash";
   /** See `QueueOptions`. */
+  readonly commitIn?: "main" | "worker";
+  /** See `QueueOptions`. */
+  readonly ttl?: number;
+  /** See `QueueOptions`. */
   readonly busyTimeout?: number;
 }
 
@@ -62,6 +66,16 @@ export interface DeliveryCommandOptions extends QueueCommandOptions {
   readonly responseTimeout?: number;
   /** See `SenderOptions`. */
   readonly maxInFlight?: number;
+  /** See `SenderOptions`. */
+  readonly maxPacketsPerSecond?: number;
+  /** See `SenderOptions`. */
+  readonly maxBytesPerSecond?: number;
+  /** See `SenderOptions`. */
+  readonly backlogPacketsPerSecond?: number;
+  /** See `SenderOptions`. */
+  readonly backlogBytesPerSecond?: number;
+  /** See `SenderOptions`. */
+  readonly maxAttempts?: number;
   /** See `SenderOptions`. */
   readonly connect?: "on-demand" | "always";
   /** See `SenderOptions`. */
@@ -195,9 +209,18 @@ export function addQueueOptions(options: OptionAdder): void {
       ["wait", "reject", "drop-oldest"],
       "wait",
     )
+    .value(
+      "--ttl <time>",
+      "packets not sent by then become dead letters (default: never)",
+      parseDurationOrNever,
+    )
     .choice("--durability <what>", "what stored packets survive (default: power-loss)", [
       "power-loss",
       "process-crash",
+    ])
+    .choice("--commit-in <thread>", "the thread that waits for the disk (default: main)", [
+      "main",
+      "worker",
     ])
     .value(
       "--busy-timeout <time>",
@@ -232,6 +255,11 @@ export function addDeliveryOptions(options: OptionAdder): void {
     )
     .value("--max-in-flight <size>", "most bytes unacknowledged (default: 256KiB)", parseSize)
     .value(
+      "--max-attempts <count>",
+      "broken connections after which a packet becomes a dead letter (default: no limit)",
+      parseCount,
+    )
+    .value(
       "--drain-timeout <time>",
       "go on delivering after SIGTERM or SIGINT",
       parseDurationOrNever,
@@ -249,6 +277,16 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .value("--slow-connect-timeout <time>", "for every fourth attempt (default: 5s)", parseDuration)
     .value("--backoff-first <time>", "first pause between attempts (default: 100ms)", parseDuration)
     .value("--backoff-cap <time>", "longest pause between attempts (default: 1s)", parseDuration);
+
+  options.group("Pace (default: no limits)")
+    .value("--max-packets-per-second <count>", "most packets that go out", parseCount)
+    .value("--max-bytes-per-second <size>", "most bytes that go out", parseSize)
+    .value(
+      "--backlog-packets-per-second <count>",
+      "the same for what waited when a connection was made",
+      parseCount,
+    )
+    .value("--backlog-bytes-per-second <size>", "the same in bytes", parseSize);
 
   options.group("Socket")
     .flag("--no-nodelay", "leave Nagle's algorithm on (TCP_NODELAY off)")
@@ -328,7 +366,9 @@ export function queueOptionsOf(options: QueueCommandOptions): QueueOptions {
     maxBytes: options.maxBytes,
     maxPacketBytes: options.maxPacketBytes,
     overflow: options.overflow,
+    ttlMs: options.ttl,
     durability: options.durability,
+    commitIn: options.commitIn,
     busyTimeoutMs: options.busyTimeout,
   });
 }
@@ -343,6 +383,11 @@ export function deliveryOptionsOf(
     peerStallTimeoutMs: options.peerStallTimeout,
     responseTimeoutMs: options.responseTimeout,
     maxInFlightBytes: options.maxInFlight,
+    maxPacketsPerSecond: options.maxPacketsPerSecond,
+    maxBytesPerSecond: options.maxBytesPerSecond,
+    backlogPacketsPerSecond: options.backlogPacketsPerSecond,
+    backlogBytesPerSecond: options.backlogBytesPerSecond,
+    maxAttempts: options.maxAttempts,
     connect: options.connect,
     onPeerFin: options.onPeerFin,
     connectTimeoutMs: options.connectTimeout,

@@ -124,7 +124,8 @@ async function watch(
     clock: systemClock,
     limits: LIMITS,
     afterId: 0,
-    onActivity: () => {},
+    onEnd: () => {},
+    onWritten: () => {},
     onReceived: (chunk) => report.receivedBytes += chunk.length,
   });
   try {

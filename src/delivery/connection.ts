@@ -56,8 +56,10 @@ export interface ConnectionOptions {
   readonly limits: LivenessLimits;
   /** The id before the first packet that will be sent here. */
   readonly afterId: number;
-  /** Called when a write or read has finished: time for {@linkcode Connection.poll}. */
-  readonly onActivity: () => void;
+  /** Called when a write or the reading has failed, or the peer's FIN is here: time to poll. */
+  readonly onEnd: () => void;
+  /** Called when the kernel has begun to take bytes, and when it has taken all: poll soon. */
+  readonly onWritten: () => void;
   /** Takes what the peer sent; the chunk is the callee's. */
   readonly onReceived: (chunk: Uint8Array) => void;
 }
@@ -111,7 +113,8 @@ export class Connection {
   readonly #wire: Wire;
   readonly #clock: Clock;
   readonly #limits: LivenessLimits;
-  readonly #onActivity: () => void;
+  readonly #onEnd: () => void;
+  readonly #onWritten: () => void;
   readonly #onReceived: (chunk: Uint8Array) => void;
   readonly #ledger: Ledger;
   readonly #baseBytes: number;
@@ -146,7 +149,8 @@ export class Connection {
     this.#wire = options.wire;
     this.#clock = options.clock;
     this.#limits = options.limits;
-    this.#onActivity = options.onActivity;
+    this.#onEnd = options.onEnd;
+    this.#onWritten = options.onWritten;
     this.#onReceived = options.onReceived;
     this.#ledger = new Ledger(options.afterId);
     this.#memory = freshMemory(options.clock.nowMs());
@@ -159,6 +163,11 @@ export class Connection {
   /** Assigned and not acknowledged. */
   get inFlightBytes(): number {
     return this.#ledger.inFlightBytes;
+  }
+
+  /** Taken by the kernel and not acknowledged. */
+  get unackedBytes(): number {
+    return this.#ledger.writtenBytes - this.#ledger.ackedBytes;
   }
 
   /** Assigned and not drained. */
@@ -240,7 +249,7 @@ export class Connection {
     const observation = {
       nowMs,
       sample,
-      unackedBytes: this.#ledger.writtenBytes - this.#ledger.ackedBytes,
+      unackedBytes: this.unackedBytes,
       oldestUnackedMs: nowMs - (this.#ledger.oldestUnackedAtMs ?? nowMs),
       progressed,
     };
@@ -295,7 +304,7 @@ export class Connection {
           this.#ledger.wrote(takenBytes, this.#clock.nowMs());
           this.#unansweredSinceMs ??= this.#clock.nowMs();
           // The next write may wait for room: until then somebody must watch for answers.
-          if (wasIdle) this.#onActivity();
+          if (wasIdle) this.#onWritten();
           offset += takenBytes;
         }
       }
@@ -304,7 +313,8 @@ export class Connection {
     }
     this.#writing = false;
     this.#sendFin();
-    this.#onActivity();
+    if (this.#failure === undefined) this.#onWritten();
+    else this.#onEnd();
   }
 
   /** The next bytes to write: one large run as it is, or small ones coalesced. */
@@ -358,7 +368,7 @@ export class Connection {
       this.#failed(error);
     }
     this.#reading = false;
-    this.#onActivity();
+    this.#onEnd();
   }
 
   #failed(error: unknown): void {

@@ -19,6 +19,10 @@
  * 3. Ids are assigned in order, whole packets only, without gaps but for
  *    packets that somebody else removed.
  * 4. In flight never exceeds `maxInFlightBytes`, or one packet if that is larger.
+ * 5. Nothing is assigned faster than its {@link Pace}, the backlog of an outage
+ *    not faster than its own.
+ * 6. An expired packet is not assigned. One that has ended `maxAttempts`
+ *    connections is given up; see {@link Suspects}.
  *
  * @module
  */
@@ -26,6 +30,8 @@
 import { packetsWithin, sliceRun } from "../packet_run.ts";
 import type { Clock, PacketRun, PacketSource } from "../ports.ts";
 import type { Connection } from "./connection.ts";
+import { Pace, type PaceLimits } from "./pace.ts";
+import { Suspects } from "./suspects.ts";
 
 /** A queue that failed to read or remove is asked again after this. */
 const QUEUE_RETRY_MS = 1000;
@@ -33,9 +39,13 @@ const QUEUE_RETRY_MS = 1000;
 const HOLD_STEPS = 20;
 
 /** The bounds of a {@linkcode SendWindow}. */
-export interface SendWindowLimits {
+export interface SendWindowLimits extends PaceLimits {
   readonly holdMs: number;
   readonly maxInFlightBytes: number;
+  /** For packets that waited when the connection was made; slower than the others, or the same. */
+  readonly backlogPace: PaceLimits;
+  /** In so many connections that broke a packet may have been under way. */
+  readonly maxAttempts: number;
 }
 
 /** What a {@linkcode SendWindow} is told at its start. */
@@ -51,6 +61,13 @@ export interface SendWindowOptions {
   readonly onQueueFault: (words: string, error: unknown, again: boolean) => void;
 }
 
+/** What stands between a packet and the wire. */
+interface Room {
+  readonly roomBytes: number;
+  readonly inFlightBytes: number;
+  readonly unconfirmed: number;
+}
+
 interface Held {
   throughId: number;
   packets: number;
@@ -62,6 +79,9 @@ interface Held {
 export class SendWindow {
   readonly #options: SendWindowOptions;
   readonly #queue: PacketSource;
+  readonly #pace: Pace;
+  readonly #backlogPace: Pace;
+  readonly #suspects: Suspects;
 
   #removedId: number;
   #confirmedId: number;
@@ -69,7 +89,13 @@ export class SendWindow {
   #assignedId: number;
   /** Nothing above it is sent: set once, when the sender closes. */
   #lastIdToSend = Infinity;
+  /** What was stored when the connection was made. */
+  #backlogThroughId = 0;
+  #paceReadyAtMs = Infinity;
+  #givingUp: Promise<void> | undefined;
 
+  /** The last packet assigned to the present connection. */
+  #lastSentId = 0;
   #highestSentId: number;
   #redeliveredPackets = 0;
 
@@ -89,6 +115,9 @@ export class SendWindow {
   constructor(options: SendWindowOptions) {
     this.#options = options;
     this.#queue = options.queue;
+    this.#pace = new Pace(options.limits);
+    this.#backlogPace = new Pace(options.limits.backlogPace);
+    this.#suspects = new Suspects(options.limits.maxAttempts);
     this.#removedId = options.queue.removedThroughId;
     this.#confirmedId = this.#removedId;
     this.#drainedId = this.#removedId;
@@ -129,23 +158,39 @@ export class SendWindow {
         id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
   }
 
-  /** Assigns what fits into the window, and reads ahead. */
+  /** A connection was made: what is stored by now is its backlog. */
+  connected(): void {
+    this.#backlogThroughId = this.#queue.lastId;
+  }
+
+  /** Assigns what fits into the window and its pace, and reads ahead. */
   topUp(connection: Connection, nowMs: number): void {
+    this.#paceReadyAtMs = Infinity;
+    if (this.#givingUp !== undefined) return;
     const { maxInFlightBytes } = this.#options.limits;
     const batch: PacketRun[] = [];
     let inFlightBytes = connection.inFlightBytes;
+    let unconfirmed = connection.inFlightPackets + this.#heldPackets;
     let next = 0;
     for (; next < this.#ahead.length; next++) {
       const run = this.#ahead[next];
       if (run === undefined) break;
-      const packets = this.#packetsToSend(
-        run,
-        maxInFlightBytes - inFlightBytes,
-        inFlightBytes === 0,
-      );
+      if (this.#isExpired(run)) {
+        // To be read again without it.
+        this.#ahead = [];
+        next = 0;
+        break;
+      }
+      const allowed = this.#packetsToSend(run, {
+        roomBytes: maxInFlightBytes - inFlightBytes,
+        inFlightBytes,
+        unconfirmed,
+      });
+      const packets = allowed === 0 ? 0 : this.#packetsInPace(run, allowed, nowMs);
       if (packets === 0) break;
       const part = sliceRun(run, 0, packets);
       inFlightBytes += part.bytes.length;
+      unconfirmed += packets;
       batch.push(part);
       if (packets === run.ends.length) continue;
       this.#ahead[next] = sliceRun(run, packets, run.ends.length);
@@ -199,6 +244,24 @@ export class SendWindow {
     this.#confirmedId = this.#drainedId;
   }
 
+  /** The connection broke through no fault of this host: what was under way may be why. */
+  suspect(connection: Connection): void {
+    const packets = connection.inFlightPackets + this.#heldPackets;
+    // What the kernel was never given has harmed nobody.
+    if (connection.unackedBytes === 0 && this.#heldPackets === 0) return;
+    const id = this.#lastSentId;
+    const standing = { confirmedId: this.#confirmedId, throughId: id, packets };
+    const attempts = this.#suspects.broke(standing);
+    if (attempts === undefined) return;
+    this.#givingUp = this.#queue.giveUp(id, attempts).catch((error) => {
+      // It will be sent again, and counted from one.
+      this.#options.onQueueFault(`cannot give packet ${id} up`, error, false);
+    }).finally(() => {
+      this.#givingUp = undefined;
+      this.#options.onActivity();
+    });
+  }
+
   /** The connection is gone: what is not confirmed will be assigned again. */
   rewind(): void {
     this.#held = [];
@@ -232,12 +295,13 @@ export class SendWindow {
 
   /** Lets a removal under way end, and tries a last one. */
   async settle(): Promise<void> {
+    await this.#givingUp;
     await this.#removal;
     this.removeConfirmed(Infinity);
     await this.#removal;
   }
 
-  /** When {@linkcode confirmHeld} or {@linkcode removeConfirmed} have something to do. */
+  /** When {@linkcode topUp}, {@linkcode confirmHeld} or {@linkcode removeConfirmed} have something to do. */
   dueInMs(nowMs: number): number {
     const first = this.#held[0];
     const holdEndsInMs = (first?.lastAtMs ?? Infinity) + this.#options.limits.holdMs - nowMs;
@@ -248,14 +312,42 @@ export class SendWindow {
     const readInMs = this.hasMore && !this.#reading && this.#readRetryAtMs > nowMs
       ? this.#readRetryAtMs - nowMs
       : Infinity;
-    return Math.max(0, Math.min(heldInMs, removeInMs, readInMs));
+    // One that has passed was for a connection that takes no more.
+    const paceInMs = this.#paceReadyAtMs > nowMs ? this.#paceReadyAtMs - nowMs : Infinity;
+    return Math.max(0, Math.min(heldInMs, removeInMs, readInMs, paceInMs));
   }
 
-  /** How many of a run's packets may be sent now; a packet larger than the window goes alone. */
-  #packetsToSend(run: PacketRun, roomBytes: number, alone: boolean): number {
-    const allowed = Math.min(run.ends.length, this.#lastIdToSend + 1 - run.firstId);
-    if (allowed <= 0) return 0;
-    return Math.min(allowed, Math.max(packetsWithin(run, roomBytes), alone ? 1 : 0));
+  #isExpired({ expiresAtMs }: PacketRun): boolean {
+    return expiresAtMs !== Infinity && expiresAtMs <= this.#options.clock.wallMs();
+  }
+
+  /** How many of a run's packets may be under way; one larger than the window goes alone. */
+  #packetsToSend(run: PacketRun, { roomBytes, inFlightBytes, unconfirmed }: Room): number {
+    const toSend = Math.min(run.ends.length, this.#lastIdToSend + 1 - run.firstId);
+    if (toSend <= 0) return 0;
+    // Ids may be missing, so that the first packet lies beyond the trial.
+    const onTrial = this.#suspects.trialThroughId(this.#confirmedId) + 1 - run.firstId;
+    return Math.min(
+      toSend,
+      Math.max(packetsWithin(run, roomBytes), inFlightBytes === 0 ? 1 : 0),
+      Math.max(onTrial, unconfirmed === 0 ? 1 : 0),
+    );
+  }
+
+  /** How many of a run's first `allowed` packets may go now, which then counts as done. */
+  #packetsInPace(run: PacketRun, allowed: number, nowMs: number): number {
+    const paces = run.firstId <= this.#backlogThroughId
+      ? [this.#pace, this.#backlogPace]
+      : [this.#pace];
+    const packets = Math.min(allowed, ...paces.map((pace) => pace.packetsNow(run, nowMs)));
+    const bytes = run.ends[packets - 1] ?? 0;
+    for (const pace of paces) pace.spend(packets, bytes, nowMs);
+    if (packets < allowed) {
+      const nextBytes = (run.ends[packets] ?? bytes) - bytes;
+      this.#paceReadyAtMs = nowMs +
+        Math.max(...paces.map((pace) => pace.readyInMs(nextBytes, nowMs)));
+    }
+    return packets;
   }
 
   #assign(connection: Connection, batch: readonly PacketRun[]): void {
@@ -265,6 +357,7 @@ export class SendWindow {
       this.#redeliveredPackets += Math.max(0, again);
       this.#highestSentId = Math.max(this.#highestSentId, lastId);
       this.#assignedId = lastId;
+      this.#lastSentId = lastId;
     }
     this.#queue.noteSent(this.#highestSentId);
     connection.send(batch);

@@ -20,6 +20,12 @@ import { Connection, type ConnectionReading, type PathStats } from "./connection
 import { describeVerdict, type LivenessLimits, type Verdict } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 
+/**
+ * News that need not be acted upon at once share a step: each costs readings of
+ * the kernel, a write and a timer, and many small packets come one by one. The
+ * first after a pause waits for nothing.
+ */
+const STEP_INTERVAL_MS = 1;
 /** How long the last steps of an orderly end may take: our FIN acked, the peer's here. */
 const FIN_WAIT_MS = 1000;
 
@@ -238,7 +244,7 @@ export class Supervisor {
   }
 
   async #run(): Promise<void> {
-    const unsubscribe = this.#ports.queue.subscribe(() => this.#bell.ring());
+    const unsubscribe = this.#ports.queue.subscribe(() => this.#bell.ringSoon());
     // Whoever made us holds us by the time the first status comes.
     await undefined;
     try {
@@ -351,7 +357,9 @@ export class Supervisor {
         clock: this.#clock,
         limits: this.#limits,
         afterId: this.#window.assignedId,
-        onActivity: () => this.#bell.ring(),
+        onEnd: () => this.#bell.ring(),
+        // With more to send, what was acknowledged meanwhile makes room for it.
+        onWritten: () => this.#window.hasMore ? this.#bell.ring() : this.#bell.ringSoon(),
         onReceived: (chunk) => {
           this.#receivedBytes += chunk.length;
           this.#ports.onReceived(chunk);
@@ -364,6 +372,7 @@ export class Supervisor {
     this.#connections++;
     this.#lastFailure = undefined;
     this.#verdict = { kind: "healthy" };
+    this.#window.connected();
     this.#window.topUp(connection, nowMs);
     return this.#enter(
       { kind: "connected", connection },
@@ -459,6 +468,7 @@ export class Supervisor {
     const again = connection.inFlightPackets + this.#window.heldPackets;
     const fruitful = end === "orderly" && connection.drainedPackets > 0;
     if (end === "orderly") this.#window.confirmDrained();
+    else if (this.#verdict.kind !== "local-fault") this.#window.suspect(connection);
     this.#letGo(connection);
     const words = end === "orderly"
       ? "the connection ended in order"
@@ -539,6 +549,8 @@ class Bell {
   readonly #clock: Clock;
   #rung = false;
   #wake: (() => void) | undefined;
+  #wokenAtMs = -Infinity;
+  #cancelSoon: (() => void) | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -547,6 +559,14 @@ class Bell {
   ring(): void {
     this.#rung = true;
     this.#wake?.();
+  }
+
+  /** Rings {@linkcode STEP_INTERVAL_MS} after the loop was last woken, or now if that has passed. */
+  ringSoon(): void {
+    if (this.#rung || this.#cancelSoon !== undefined) return;
+    const inMs = this.#wokenAtMs + STEP_INTERVAL_MS - this.#clock.nowMs();
+    if (inMs <= 0) this.ring();
+    else this.#cancelSoon = this.#clock.setTimer(inMs, () => this.ring());
   }
 
   async wait(timeoutMs: number): Promise<void> {
@@ -561,6 +581,9 @@ class Bell {
       cancel?.();
     }
     this.#rung = false;
+    this.#wokenAtMs = this.#clock.nowMs();
+    this.#cancelSoon?.();
+    this.#cancelSoon = undefined;
   }
 }
 

@@ -11,7 +11,8 @@ import { SqliteCode, SqliteError } from "./driver.ts";
 const ADVICE: { readonly [reason in QueueFileReason]: string } = {
   "not-a-queue": "It was left as it is. Choose another path for the queue.",
   "newer-version": "It was left as it is. Open it with a newer sendq.",
-  "corrupt": "Nothing was changed. Keep a copy, then save what can still be read into a new queue.",
+  "corrupt": "Nothing was changed. Keep a copy, then save what can still be read " +
+    "into a new queue: sendq repair.",
   "disk-full": "Nothing was stored. Make room; the queue works again at once.",
   "read-only": "Nothing was stored. The file, its directory (SQLite keeps -wal and -shm files " +
     "there) and its filesystem must be writable for this user.",

@@ -13,12 +13,15 @@ export class Unit implements PacketSpan {
   readonly bytes: number;
   readonly packets: number;
   readonly sizes: Uint32Array | undefined;
+  readonly expiresAtMs: number;
   /** Stored, from this id on. */
   readonly resolve: (firstId: number) => void;
   /** Not stored. */
   readonly reject: (reason: unknown) => void;
   /** `"withdrawn"`: its signal was aborted before the disk had it. */
   phase: "waiting" | "committing" | "withdrawn" = "waiting";
+  /** Gives up as long as the disk does not have it. */
+  signal: AbortSignal | undefined = undefined;
   /** Takes the listener off the signal. */
   release: (() => void) | undefined = undefined;
 
@@ -37,6 +40,7 @@ export class Unit implements PacketSpan {
     this.bytes = span.bytes;
     this.packets = span.packets;
     this.sizes = span.sizes;
+    this.expiresAtMs = span.expiresAtMs;
     this.resolve = resolve;
     this.reject = reject;
   }

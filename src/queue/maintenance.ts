@@ -1,5 +1,5 @@
 import type { Clock } from "../ports.ts";
-import type { FileSpace } from "./store.ts";
+import type { FileSpace } from "./store_contract.ts";
 
 /** What giving space back needs of the store. */
 export interface SpaceStore {

@@ -1,9 +1,16 @@
 import { systemClock } from "../clock.ts";
 import type { Clock } from "../ports.ts";
+import type { DeathReason } from "./dead_letters.ts";
 import type { SqliteDriver } from "./driver.ts";
 import { nodeSqlite } from "./node_sqlite.ts";
+import type { IdRange, PacketCount } from "./runs.ts";
 import type { Durability } from "./schema.ts";
-import type { Overflow } from "./store.ts";
+import type { Overflow } from "./store_contract.ts";
+
+export type { IdRange, PacketCount } from "./runs.ts";
+
+/** The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}. */
+export type CommitIn = "main" | "worker";
 
 /** How a queue behaves; every field has a default. */
 export interface QueueOptions {
@@ -18,13 +25,31 @@ export interface QueueOptions {
    */
   readonly durability?: Durability;
   /**
-   * The most packets in the file.
+   * The thread that writes the file and waits for the disk.
+   *
+   * - `"main"`: the caller's; its event loop stands still during each commit
+   * - `"worker"`: a Worker of this queue's own; the event loop stays free however
+   *   slow the disk is, and large packets are written while others are being sent.
+   *   Each commit takes about 0.1 ms longer, which an enqueuer that awaits each
+   *   packet feels on a fast disk.
+   *
+   * A Worker needs `"node:sqlite"` as the driver, and the right to load its code:
+   * nothing where the module comes from jsr.io, `--allow-import` for another host,
+   * `--allow-read` for the module's `src` directory where it lies on this machine,
+   * `--include` of `src/queue/store_worker.ts` for `deno compile`. It has the
+   * permissions of the process: Deno can restrict a Worker by an unstable flag only.
+   *
+   * @default {"main"}
+   */
+  readonly commitIn?: CommitIn;
+  /**
+   * The most packets in the file, dead letters included.
    *
    * @default {10_000_000}
    */
   readonly maxPackets?: number;
   /**
-   * The most payload bytes in the file. The file itself is larger by about
+   * The most payload bytes in the file, dead letters included. The file itself is larger by about
    * 6 bytes a packet where many are stored at a time, 20 where each is stored
    * alone, and has a log of a few MiB beside it.
    *
@@ -42,12 +67,24 @@ export interface QueueOptions {
    *
    * - `"reject"`: `enqueue` rejects with `QueueFullError`
    * - `"wait"`: `enqueue` waits until there is room, first come, first served
-   * - `"drop-oldest"`: the oldest packets are removed *unsent*, counted in
-   *   `droppedPackets` and reported through `subscribeDropped`
+   * - `"drop-oldest"`: dead letters are removed, then the oldest packets *unsent*,
+   *   counted in `droppedPackets` and reported through `subscribeDropped`
    *
    * @default {"reject"}
    */
   readonly overflow?: Overflow;
+  /**
+   * How long a packet is worth sending, in milliseconds from the call that
+   * enqueues it, where that call does not say otherwise; at least 1. A packet
+   * that was not given to a connection by then becomes a dead letter: it is not
+   * sent, and it stays in the file until somebody puts it back or removes it.
+   *
+   * Goes by the wall clock, also across restarts. A clock that is set ahead makes
+   * dead letters too early; nothing vanishes by that.
+   *
+   * @default {Infinity}
+   */
+  readonly ttlMs?: number;
   /**
    * How long to go on trying while another process holds the file's write lock.
    *
@@ -55,7 +92,8 @@ export interface QueueOptions {
    */
   readonly busyTimeoutMs?: number;
   /**
-   * The library that gives access to SQLite.
+   * The library that gives access to SQLite. Only with `commitIn: "main"`: a
+   * driver cannot travel to a Worker.
    *
    * @default {nodeSqlite}
    */
@@ -79,26 +117,38 @@ const LARGEST_PACKET_BYTES = 512 * 1024 * 1024;
 export function resolveOptions(options: QueueOptions): Required<QueueOptions> {
   const {
     durability = "power-loss",
+    commitIn = "main",
     maxPackets = 10_000_000,
     maxBytes = 1024 ** 3,
     maxPacketBytes = 16 * 1024 ** 2,
     overflow = "reject",
+    ttlMs = Infinity,
     busyTimeoutMs = 10_000,
     driver = nodeSqlite,
     clock = systemClock,
   } = options;
   checkChoice("durability", durability, ["power-loss", "process-crash"]);
+  checkChoice("commitIn", commitIn, ["main", "worker"]);
+  if (commitIn === "worker" && driver !== nodeSqlite) {
+    throw new RangeError(
+      `commitIn "worker" works with ${nodeSqlite.name} only: leave the driver ${driver.name} out, ` +
+        'or use commitIn "main"',
+    );
+  }
   checkChoice("overflow", overflow, ["reject", "wait", "drop-oldest"]);
   checkInteger("maxPackets", maxPackets, 1, Number.MAX_SAFE_INTEGER);
   checkInteger("maxBytes", maxBytes, 1, Number.MAX_SAFE_INTEGER);
   checkInteger("maxPacketBytes", maxPacketBytes, 1, LARGEST_PACKET_BYTES);
+  checkTtlMs(ttlMs);
   checkInteger("busyTimeoutMs", busyTimeoutMs, 0, 2 ** 31 - 1);
   return {
     durability,
+    commitIn,
     maxPackets,
     maxBytes,
     maxPacketBytes,
     overflow,
+    ttlMs,
     busyTimeoutMs,
     driver,
     clock,
@@ -111,6 +161,25 @@ function checkChoice(name: string, value: string, choices: readonly string[]): v
   }
 }
 
+/**
+ * Checks a time to live: an integer from 1, or `Infinity`.
+ *
+ * @throws {RangeError} It is something else.
+ */
+export function checkTtlMs(ttlMs: number): void {
+  if (ttlMs !== Infinity) checkInteger("ttlMs", ttlMs, 1, Number.MAX_SAFE_INTEGER);
+}
+
+/**
+ * Checks a range of ids.
+ *
+ * @throws {RangeError} It is none.
+ */
+export function checkIdRange({ firstId, lastId }: IdRange): void {
+  checkInteger("firstId", firstId, 0, Number.MAX_SAFE_INTEGER);
+  checkInteger("lastId", lastId, firstId, Number.MAX_SAFE_INTEGER);
+}
+
 function checkInteger(name: string, value: number, min: number, max: number): void {
   if (!Number.isInteger(value) || value < min || value > max) {
     throw new RangeError(`${name} must be an integer from ${min} to ${max}, got ${String(value)}`);
@@ -119,7 +188,7 @@ function checkInteger(name: string, value: number, min: number, max: number): vo
 
 /** A queue in figures; see {@linkcode OutboundQueue.stats}. */
 export interface QueueStats {
-  /** Packets in the file. */
+  /** Packets to be sent. */
   readonly packets: number;
   /** Their payload bytes. */
   readonly bytes: number;
@@ -127,10 +196,21 @@ export interface QueueStats {
   readonly lastId: number;
   /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
   readonly oldestEnqueuedAtMs: number | undefined;
-  /** Packets that overflow `"drop-oldest"` removed unsent, since the file was made. */
+  /**
+   * Packets that overflow `"drop-oldest"` removed unsent, and dead letters that it
+   * removed, since the file was made.
+   */
   readonly droppedPackets: number;
   /** Their payload bytes. */
   readonly droppedBytes: number;
+  /** Dead letters in the file. */
+  readonly deadPackets: number;
+  /** Their payload bytes. */
+  readonly deadBytes: number;
+  /** Packets that expired, since the file was made. */
+  readonly expiredPackets: number;
+  /** Packets that the sender gave up, since the file was made. */
+  readonly gaveUpPackets: number;
   /** Packets of this process that are not stored yet. */
   readonly waitingPackets: number;
   /** Their payload bytes. */
@@ -144,12 +224,37 @@ export interface EnqueueOptions {
    * rejects with the signal's reason and nothing is stored.
    */
   readonly signal?: AbortSignal | undefined;
+  /**
+   * How long these packets are worth sending, in milliseconds from this call.
+   *
+   * @default {QueueOptions.ttlMs}
+   */
+  readonly ttlMs?: number | undefined;
 }
 
-/** The ids of packets stored together. */
-export interface IdRange {
-  /** The first packet's id. */
-  readonly firstId: number;
-  /** The last packet's id. */
-  readonly lastId: number;
+/** How dead letters are put back. */
+export interface RequeueOptions {
+  /**
+   * How long they are worth sending, in milliseconds from this call.
+   *
+   * @default {Infinity}
+   */
+  readonly ttlMs?: number | undefined;
+}
+
+/** Dead letters that were put back. */
+export interface RequeuedPackets extends PacketCount {
+  /**
+   * The first and the last of their new ids; `undefined` when there were none.
+   * With more than 4096, other packets may have been stored in between.
+   */
+  readonly ids: IdRange | undefined;
+}
+
+/** Packets that became dead letters together. */
+export interface DeadPackets extends PacketCount {
+  /** Why. */
+  readonly reason: DeathReason;
+  /** The first and the last of them; there may be others in between. */
+  readonly ids: IdRange;
 }

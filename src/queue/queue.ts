@@ -8,69 +8,58 @@
  *    returned; when it rejects, nothing of it is stored.
  * 2. Ids grow by one with each packet stored, in the order of the calls within
  *    a process, and are never reused, not even after the file was emptied.
- * 3. A packet leaves the file only by `removeThrough`, or by overflow
- *    `"drop-oldest"`, which is counted and reported. `removeThrough` resolves
- *    only after its COMMIT has returned.
+ * 3. A packet leaves the queue only by `removeThrough` or `removePackets`, by
+ *    overflow `"drop-oldest"`, which is counted and reported, or as a dead letter:
+ *    when it has expired, or by `giveUp`. A dead letter stays in the file, counted
+ *    and reported, until `requeue`, `removeDeadLetters` or `"drop-oldest"`. Each
+ *    of these resolves only after its COMMIT has returned, and leaves a packet in
+ *    one place or the other, never in both or in none.
  * 4. `enqueueMany` is one transaction: all of it or nothing.
  * 5. One transaction at a time. Packets that arrive meanwhile share the next
- *    one, up to a bound that keeps the event loop responsive.
+ *    one, up to a bound that keeps the event loop responsive. Changes in the
+ *    middle have transactions of their own, with the same bound where there is
+ *    much to move.
  * 6. A transaction that fails rejects what it covered and nothing else; the
  *    next one starts from a clean file.
  * 7. Counts and `lastId` are what some COMMIT has written, never a guess; other
  *    processes' commits show after `pollOtherProcesses` or our next commit.
  * 8. Nothing but SQLite opens the database file.
+ * 9. What `readRuns` has given out and not been asked for again does not expire;
+ *    what has expired, `readRuns` does not give out. Ids may be missing in the
+ *    middle.
  *
  * @module
  */
 
 import { ClosedError, PacketSizeError, QueueFullError } from "../errors.ts";
 import type { Clock, PacketRun, PacketSource, StoredPacket } from "../ports.ts";
-import {
-  commitInParts,
-  type CommitInPartsOptions,
-  dropWithdrawn,
-  type Job,
-  Patience,
-  type Removal,
-} from "./group_commit.ts";
-import { Line, onAbort, Unit } from "./line.ts";
+import { Committer, type CommitterEvents } from "./committer.ts";
+import type { DeadLetter } from "./dead_letters.ts";
+import { Expiry } from "./expiry.ts";
+import { Patience } from "./group_commit.ts";
 import { Listeners } from "./listeners.ts";
-import { Maintenance } from "./maintenance.ts";
+import { openStore } from "./open_store.ts";
 import {
+  checkIdRange,
+  checkTtlMs,
+  type DeadPackets,
   type EnqueueOptions,
   type IdRange,
+  type PacketCount,
   type QueueOptions,
   type QueueStats,
+  type RequeuedPackets,
+  type RequeueOptions,
   resolveOptions,
 } from "./options.ts";
-import { Arena, packetsOf, type PacketSpan } from "./runs.ts";
+import { Arena, packetsOf } from "./runs.ts";
 import { type Doorbell, DoorbellRinger, type SenderLock } from "./sender_lock.ts";
-import {
-  type CommitRequest,
-  type CommitResult,
-  type DroppedPackets,
-  PacketStore,
-  type Store,
-  type StoreState,
-} from "./store.ts";
+import type { DroppedPackets, Edit, EditResult, Store, StoreState } from "./store_contract.ts";
 import { MemoryTail } from "./tail.ts";
 
-/**
- * - `"idle"`: nothing to do
- * - `"scheduled"`: a transaction starts once the events already due are handled
- * - `"committing"`: one is under way
- * - `"no-room"`: overflow is `"wait"` and the first in line does not fit
- * - `"closed"`: for good
- */
-type Phase = "idle" | "scheduled" | "committing" | "no-room" | "closed";
-
-/** A transaction's bound: a few milliseconds of work. A larger `enqueueMany` goes alone. */
-const MAX_COMMIT_PACKETS = 4096;
-const MAX_COMMIT_BYTES = 2 * 1024 * 1024;
 /** Memory for packets just stored, for the sender to read. */
 const TAIL_BYTES = 8 * 1024 * 1024;
-/** While packets wait for room, another process's removals are looked for this often. */
-const ROOM_POLL_MS = 250;
+
 /**
  * A durable first-in first-out queue of packets in one SQLite file. Several
  * processes may enqueue into the same file; one of them sends from it.
@@ -97,30 +86,18 @@ export class OutboundQueue implements PacketSource {
   readonly #store: Store;
   readonly #options: Required<QueueOptions>;
   readonly #clock: Clock;
+  readonly #committer: Committer;
+  readonly #expiry: Expiry;
   readonly #arena = new Arena();
   readonly #tail = new MemoryTail(TAIL_BYTES);
   readonly #ringer: DoorbellRinger;
-  readonly #maintenance: Maintenance;
   readonly #packetListeners = new Listeners<[]>();
   readonly #dropListeners = new Listeners<[DroppedPackets]>();
+  readonly #deadListeners = new Listeners<[DeadPackets]>();
 
-  readonly #parts: CommitInPartsOptions = {
-    attempt: (job) => this.#commitJob(job),
-    fail: (job, error) => this.#fail(job, error),
-    nextTick: () => new Promise((resolve) => this.#clock.defer(resolve)),
-  };
-
-  #phase: Phase = "idle";
-  #state: StoreState;
-  #dataVersion: number;
-  readonly #line = new Line();
-  #removal: Removal | undefined;
-  #sentThrough: number;
   /** The tail is kept from the first reader on: without one it would only cost memory. */
   #hasReader = false;
   #doorbell: Doorbell | undefined;
-  #cancelRoomPoll: (() => void) | undefined;
-  #settled: (() => void)[] = [];
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -130,22 +107,26 @@ export class OutboundQueue implements PacketSource {
     dataVersion: number,
   ) {
     this.path = store.path;
+    this.sentThroughAtOpen = state.sentThrough;
     this.#store = store;
     this.#options = options;
     this.#clock = options.clock;
-    this.#state = state;
-    this.#dataVersion = dataVersion;
-    this.#sentThrough = state.sentThrough;
-    this.sentThroughAtOpen = state.sentThrough;
     this.#ringer = new DoorbellRinger(store.path, options.clock);
-    this.#maintenance = new Maintenance(store, options.clock, () => this.#phase === "idle");
+    this.#committer = new Committer(store, options, { state, dataVersion }, this.#events());
+    this.#expiry = new Expiry({
+      due: (afterId, nowMs, order) => store.due(afterId, nowMs, order),
+      bury: async (ranges) => {
+        await this.#committer.edit({ kind: "bury", ranges, reason: "expired", attempts: 0 });
+      },
+    }, options.clock);
   }
 
   /**
    * Opens the queue at `path`; makes it (mode 0600) where there is no file or an
    * empty one.
    *
-   * Needs `--allow-read` and `--allow-write` for `path` and `path.lock`.
+   * Needs `--allow-read` and `--allow-write` for `path` and `path.lock`; for
+   * `commitIn: "worker"` see there.
    *
    * @param path The file, on a local filesystem.
    * @param options See {@linkcode QueueOptions}.
@@ -162,22 +143,32 @@ export class OutboundQueue implements PacketSource {
     const patience = new Patience(resolved.clock, resolved.busyTimeoutMs);
     for (;;) {
       try {
-        const store = PacketStore.open(path, resolved);
-        return new OutboundQueue(store, resolved, store.state(), store.dataVersion());
+        return await OutboundQueue.#of(await openStore(path, resolved), resolved);
       } catch (error) {
         await patience.waitOrThrow(error);
       }
     }
   }
 
-  /** The highest id known to be on disk; 0 when there never was one. */
-  get lastId(): number {
-    return this.#state.lastId;
+  static async #of(store: Store, options: Required<QueueOptions>): Promise<OutboundQueue> {
+    try {
+      // The version first: what another process commits in between is then noticed.
+      const dataVersion = await store.dataVersion();
+      return new OutboundQueue(store, options, await store.state(), dataVersion);
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
   }
 
-  /** Every id up to this one has left the disk; 0 when none ever did. */
+  /** The highest id known to be on disk; 0 when there never was one. */
+  get lastId(): number {
+    return this.#committer.state.lastId;
+  }
+
+  /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */
   get removedThroughId(): number {
-    return this.#state.removedThrough;
+    return this.#committer.state.removedThrough;
   }
 
   /**
@@ -185,8 +176,10 @@ export class OutboundQueue implements PacketSource {
    * buffer as soon as this has returned its promise.
    *
    * @param payload The packet: at least 1 byte.
-   * @param options `signal`: gives up while the packet is not stored yet.
+   * @param options `signal`: gives up while the packet is not stored yet. `ttlMs`:
+   *   how long it is worth sending.
    * @returns The packet's id, once the packet is on disk.
+   * @throws {RangeError} `ttlMs` is out of range.
    * @throws {PacketSizeError} It is empty or larger than `maxPacketBytes`.
    * @throws {QueueFullError} There is no room and `overflow` is `"reject"`, or
    *   the packet is larger than the whole queue may be.
@@ -198,7 +191,8 @@ export class OutboundQueue implements PacketSource {
       this.#checkOpen(options?.signal);
       const bytes = this.#checkSize(payload);
       this.#checkRoom(1, bytes);
-      return this.#await(this.#arena.copy(payload), options?.signal);
+      const expiresAtMs = this.#expiryOf(options?.ttlMs ?? this.#options.ttlMs);
+      return this.#committer.store(this.#arena.copy(payload, expiresAtMs), options?.signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -210,9 +204,10 @@ export class OutboundQueue implements PacketSource {
    * writing takes (roughly 1 to 2 ms per 1000 small packets).
    *
    * @param payloads The packets, in order; at least one.
-   * @param options `signal`: gives up while the packets are not stored yet.
+   * @param options `signal`: gives up while the packets are not stored yet. `ttlMs`:
+   *   how long they are worth sending.
    * @returns Their ids, which follow each other, once all are on disk.
-   * @throws {RangeError} No packet was given.
+   * @throws {RangeError} No packet was given, or `ttlMs` is out of range.
    * @throws {PacketSizeError} One is empty or larger than `maxPacketBytes`.
    * @throws {QueueFullError} There is no room for all of them together.
    * @throws {QueueFileError} The file could not be written; nothing was stored.
@@ -229,8 +224,9 @@ export class OutboundQueue implements PacketSource {
     let bytes = 0;
     for (const size of sizes) bytes += size;
     this.#checkRoom(packets, bytes);
-    const span = this.#arena.copyAll(payloads, sizes, bytes);
-    const firstId = await this.#await(span, options?.signal);
+    const expiresAtMs = this.#expiryOf(options?.ttlMs ?? this.#options.ttlMs);
+    const span = this.#arena.copyAll(payloads, sizes, bytes, expiresAtMs);
+    const firstId = await this.#committer.store(span, options?.signal);
     return { firstId, lastId: firstId + packets - 1 };
   }
 
@@ -239,17 +235,11 @@ export class OutboundQueue implements PacketSource {
     signal?.throwIfAborted();
   }
 
-  /** Puts packets at the end of the line. Returns the first one's id, once they are on disk. */
-  #await(span: PacketSpan, signal: AbortSignal | undefined): Promise<number> {
-    // Faster than `new Promise`: no closure of ours for each packet.
-    const { promise, resolve, reject } = Promise.withResolvers<number>();
-    const unit = new Unit(span, resolve, reject);
-    if (signal !== undefined) {
-      unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
-    }
-    this.#line.push(unit);
-    if (this.#phase === "idle") this.#schedule();
-    return promise;
+  /** When a packet of now expires, by the wall clock. */
+  #expiryOf(ttlMs: number): number {
+    if (ttlMs === Infinity) return Infinity;
+    checkTtlMs(ttlMs);
+    return Math.min(Math.floor(this.#clock.wallMs()) + ttlMs, Number.MAX_SAFE_INTEGER);
   }
 
   #checkSize(payload: Uint8Array): number {
@@ -269,24 +259,17 @@ export class OutboundQueue implements PacketSource {
    */
   #checkRoom(packets: number, bytes: number): void {
     const { maxPackets, maxBytes, overflow } = this.#options;
-    const aheadPackets = overflow === "wait" ? 0 : this.#line.packets;
-    const aheadBytes = overflow === "wait" ? 0 : this.#line.bytes;
+    const aheadPackets = overflow === "wait" ? 0 : this.#committer.waitingPackets;
+    const aheadBytes = overflow === "wait" ? 0 : this.#committer.waitingBytes;
     if (aheadPackets + packets > maxPackets) throw new QueueFullError("maxPackets", maxPackets);
     if (aheadBytes + bytes > maxBytes) throw new QueueFullError("maxBytes", maxBytes);
   }
 
-  #withdraw(unit: Unit, reason: unknown): void {
-    if (unit.phase !== "waiting") return;
-    unit.phase = "withdrawn";
-    this.#line.uncount(unit);
-    unit.reject(reason);
-    // A smaller one behind it may fit.
-    if (this.#phase === "no-room") this.#schedule();
-  }
-
   /**
    * Reads the packets that follow `afterId`, in order: from memory where this
-   * process has just stored them, else from the file.
+   * process has just stored them, else from the file. Anybody may look, also
+   * while a sender runs; packets that have expired are among them until the
+   * sender makes dead letters of them.
    *
    * @param afterId Ids greater than this one.
    * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
@@ -295,21 +278,27 @@ export class OutboundQueue implements PacketSource {
    * @throws {ClosedError} The queue is closed.
    */
   async read(afterId: number, maxBytes: number): Promise<readonly StoredPacket[]> {
-    return packetsOf(await this.readRuns(afterId, maxBytes));
+    return packetsOf(await this.#readRuns(afterId, maxBytes));
   }
 
   /**
-   * The same as {@linkcode read}, in runs: many packets in a few objects.
+   * Reads for the one who sends, in runs: many packets in a few objects. Packets
+   * that have expired become dead letters when they are next, and are not given
+   * out. Only for the process that holds the sender lock.
    *
-   * @param afterId As for `read`.
+   * @param afterId Ids greater than this one; nothing above it is in flight.
    * @param maxBytes As for `read`.
-   * @throws {QueueFileError} As for `read`.
+   * @throws {QueueFileError} As for `read`; or what has expired cannot be moved.
    * @throws {ClosedError} As for `read`.
    */
-  async readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
-    if (this.#closing !== undefined) throw new ClosedError("The queue is closed.");
+  readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
+    return this.#expiry.handOut(afterId, () => this.#readRuns(afterId, maxBytes));
+  }
+
+  async #readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
+    this.#checkOpen(undefined);
     this.#hasReader = true;
-    if (afterId >= this.#state.lastId) return [];
+    if (afterId >= this.lastId) return [];
     return this.#tail.read(Math.max(afterId, this.removedThroughId), maxBytes) ??
       await this.#store.read(afterId, maxBytes);
   }
@@ -327,14 +316,106 @@ export class OutboundQueue implements PacketSource {
     if (!Number.isSafeInteger(id) || id < 0) {
       throw new RangeError(`id must be a non-negative integer, got ${id}`);
     }
-    if (this.#closing !== undefined) throw new ClosedError("The queue is closed.");
+    this.#checkOpen(undefined);
     if (id <= this.removedThroughId) return;
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    this.#removal ??= { throughId: 0, waiters: [] };
-    this.#removal.throughId = Math.max(this.#removal.throughId, Math.min(id, this.lastId));
-    this.#removal.waiters.push({ resolve, reject });
-    if (this.#phase === "idle" || this.#phase === "no-room") this.#schedule();
-    await promise;
+    await this.#committer.removeThrough(id);
+  }
+
+  /**
+   * Removes packets from anywhere in the queue, in one transaction. Not for what
+   * may be in flight: hold the sender lock, or know that no sender runs.
+   *
+   * @param range Their ids; those that are not there are passed over.
+   * @returns What was removed, once that is on disk.
+   * @throws {RangeError} `range` is none.
+   * @throws {QueueFileError} It failed; the packets are still there.
+   * @throws {ClosedError} The queue is closed.
+   */
+  async removePackets(range: IdRange): Promise<PacketCount> {
+    checkIdRange(range);
+    const { packets, bytes } = await this.#exciseExclusively({ kind: "remove-packets", range });
+    return { packets, bytes };
+  }
+
+  /**
+   * Makes a packet a dead letter: nobody sends it any more. Harmless when it is
+   * gone. Resolves once that is on disk.
+   *
+   * @param id Not in flight.
+   * @param attempts In how many connections it was tried.
+   * @throws {RangeError} `id` is not an id.
+   * @throws {QueueFileError} It failed; the packet is still there.
+   * @throws {ClosedError} The queue is closed.
+   */
+  async giveUp(id: number, attempts: number): Promise<void> {
+    const range = { firstId: id, lastId: id };
+    checkIdRange(range);
+    await this.#exciseExclusively({ kind: "bury", ranges: [range], reason: "gave-up", attempts });
+  }
+
+  #exciseExclusively(edit: Edit): Promise<EditResult> {
+    return this.#expiry.exclusively(() => this.#committer.edit(edit));
+  }
+
+  /**
+   * Reads dead letters, in the order of their ids.
+   *
+   * @param afterId Ids greater than this one.
+   * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
+   *   least one letter when there is one.
+   * @throws {QueueFileError}
+   * @throws {ClosedError} The queue is closed.
+   */
+  async deadLetters(afterId: number, maxBytes: number): Promise<readonly DeadLetter[]> {
+    this.#checkOpen(undefined);
+    return await this.#store.deadLetters(afterId, maxBytes);
+  }
+
+  /**
+   * Puts dead letters back: to the end of the queue, under new ids. Many of them
+   * in several transactions, each of which leaves every packet in one place. May
+   * be called while a sender runs, which is woken.
+   *
+   * @param range Their ids; those that are not there are passed over.
+   * @param options `ttlMs`: they expire again.
+   * @returns What was put back, once that is on disk.
+   * @throws {RangeError} `range` is none, or `ttlMs` is out of range.
+   * @throws {QueueFileError} It failed; what was not put back is still there.
+   * @throws {ClosedError} The queue is closed.
+   */
+  async requeue(range: IdRange, options: RequeueOptions = {}): Promise<RequeuedPackets> {
+    checkIdRange(range);
+    const expiresAtMs = this.#expiryOf(options.ttlMs ?? Infinity);
+    let packets = 0, bytes = 0;
+    let ids: IdRange | undefined;
+    for (;;) {
+      const edit: Edit = { kind: "requeue", range, expiresAtMs };
+      const moved = await this.#committer.edit(edit);
+      if (moved.ids === undefined) return { packets, bytes, ids };
+      // Those that expire again meanwhile have higher ids than any of now.
+      if (ids === undefined) {
+        const lastId = Math.min(range.lastId, moved.ids.firstId - 1);
+        range = { firstId: range.firstId, lastId };
+      }
+      ids = { firstId: ids?.firstId ?? moved.ids.firstId, lastId: moved.ids.lastId };
+      packets += moved.packets;
+      bytes += moved.bytes;
+    }
+  }
+
+  /**
+   * Removes dead letters for good, in one transaction.
+   *
+   * @param range Their ids; those that are not there are passed over.
+   * @returns What was removed, once that is on disk.
+   * @throws {RangeError} `range` is none.
+   * @throws {QueueFileError} It failed; they are still there.
+   * @throws {ClosedError} The queue is closed.
+   */
+  async removeDeadLetters(range: IdRange): Promise<PacketCount> {
+    checkIdRange(range);
+    const { packets, bytes } = await this.#committer.edit({ kind: "remove-dead", range });
+    return { packets, bytes };
   }
 
   /**
@@ -342,7 +423,7 @@ export class OutboundQueue implements PacketSource {
    * commit that happens anyway, and on close.
    */
   noteSent(id: number): void {
-    this.#sentThrough = Math.max(this.#sentThrough, id);
+    this.#committer.noteSent(id);
   }
 
   /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
@@ -352,27 +433,26 @@ export class OutboundQueue implements PacketSource {
   }
 
   /**
-   * Calls back whenever this process has dropped packets for want of room
-   * (overflow `"drop-oldest"`). Returns the unsubscription.
+   * Calls back whenever this process has dropped packets or dead letters for want
+   * of room (overflow `"drop-oldest"`). Returns the unsubscription.
    */
   subscribeDropped(onDropped: (dropped: DroppedPackets) => void): () => void {
     return this.#dropListeners.add(onDropped);
   }
 
+  /**
+   * Calls back whenever this process has made dead letters of packets. Returns
+   * the unsubscription.
+   */
+  subscribeDead(onDead: (dead: DeadPackets) => void): () => void {
+    return this.#deadListeners.add(onDead);
+  }
+
   /** The queue in figures, without looking at its packets. */
   stats(): QueueStats {
-    const { packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes } =
-      this.#state;
-    return {
-      packets,
-      bytes,
-      lastId,
-      oldestEnqueuedAtMs,
-      droppedPackets,
-      droppedBytes,
-      waitingPackets: this.#line.packets,
-      waitingBytes: this.#line.bytes,
-    };
+    const { removedThrough: _, sentThrough: __, ...counts } = this.#committer.state;
+    const { waitingPackets, waitingBytes } = this.#committer;
+    return { ...counts, waitingPackets, waitingBytes };
   }
 
   /**
@@ -381,20 +461,14 @@ export class OutboundQueue implements PacketSource {
    *
    * @throws {QueueFileError}
    */
-  async pollOtherProcesses(): Promise<void> {
-    if (this.#phase === "closed") return;
-    const dataVersion = await this.#store.dataVersion();
-    if (dataVersion === this.#dataVersion || this.#isClosed()) return;
-    const state = await this.#store.state();
-    if (this.#isClosed()) return;
-    this.#dataVersion = dataVersion;
-    this.#adopt(state);
-    if (this.#phase === "no-room") this.#schedule();
+  pollOtherProcesses(): Promise<void> {
+    return this.#committer.poll();
   }
 
   /**
    * Makes this queue the sender's: it listens for other processes' packets on
-   * the lock's doorbell and does not ring it itself. Ends with `stop()` or `close()`.
+   * the lock's doorbell and does not ring it itself, and makes dead letters of
+   * what expires (see {@linkcode sweepExpired}). Ends with `stop()` or `close()`.
    *
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
@@ -404,14 +478,27 @@ export class OutboundQueue implements PacketSource {
       // has somebody to tell.
       this.pollOtherProcesses().catch(() => {});
     }, this.#clock);
+    const endSweeping = this.sweepExpired();
     this.#doorbell = doorbell;
     return {
       ...doorbell,
       stop: () => {
+        endSweeping();
         if (this.#doorbell === doorbell) this.#doorbell = undefined;
         return doorbell.stop();
       },
     };
+  }
+
+  /**
+   * From now on makes dead letters of packets soon after they have expired, at
+   * most once a second, except for those that `readRuns` has given out. Only for
+   * the process that sends; {@linkcode answerDoorbell} does it by itself.
+   *
+   * @returns Ends it.
+   */
+  sweepExpired(): () => void {
+    return this.#expiry.sweep();
   }
 
   /**
@@ -429,169 +516,60 @@ export class OutboundQueue implements PacketSource {
   }
 
   async #close(): Promise<void> {
-    this.#maintenance.stop();
+    this.#expiry.stop();
     const bell = this.#doorbell?.stop();
-    while (this.#phase === "scheduled" || this.#phase === "committing") {
-      await new Promise<void>((resolve) => this.#settled.push(resolve));
-    }
-    this.#cancelRoomPoll?.();
-    const error = new ClosedError("The queue was closed before there was room for the packet.");
-    while (!this.#line.isEmpty) {
-      this.#fail({ units: this.#take(), removal: undefined }, error);
-    }
-    if (this.#sentThrough > this.#state.sentThrough) await this.#saveSentThrough();
-    this.#phase = "closed";
+    await this.#committer.close();
     this.#ringer.flush();
     this.#tail.clear();
     await bell;
     await this.#store.close();
   }
 
-  async #saveSentThrough(): Promise<void> {
-    try {
-      this.#state = (await this.#store.commit(this.#request({ units: [], removal: undefined })))
-        .state;
-    } catch {
-      // A note for the next start; without it a few packets count as sent anew.
-    }
-  }
-
-  #schedule(): void {
-    this.#cancelRoomPoll?.();
-    this.#cancelRoomPoll = undefined;
-    this.#phase = "scheduled";
-    // Not a microtask, which would starve timers, and not a timer, which would
-    // cost a single enqueuer two milliseconds a packet (deno_facts, group commit).
-    this.#clock.defer(() => void this.#run());
-  }
-
-  /** One round: everything that waits now, in as few transactions as possible. */
-  async #run(): Promise<void> {
-    this.#phase = "committing";
-    const removal = this.#removal;
-    this.#removal = undefined;
-    const unplaced = await commitInParts({ units: this.#take(), removal }, this.#parts);
-    if (unplaced.length > 0) this.#line.putBack(unplaced);
-
-    // Who stood first may have left the line meanwhile.
-    const left = unplaced.some(({ phase }) => phase === "withdrawn");
-    if (this.#removal !== undefined || left) this.#schedule();
-    else if (unplaced.length > 0) this.#awaitRoom();
-    else if (!this.#line.isEmpty) this.#schedule();
-    else this.#phase = "idle";
-    if (this.#phase === "idle" && removal !== undefined && this.#closing === undefined) {
-      this.#maintenance.wake();
-    }
-    for (const resolve of this.#settled.splice(0)) resolve();
-  }
-
-  /** Takes units for one transaction from the line. */
-  #take(): Unit[] {
-    const { maxPackets, maxBytes } = this.#options;
-    return this.#line.take(
-      Math.min(MAX_COMMIT_PACKETS, maxPackets),
-      Math.min(MAX_COMMIT_BYTES, maxBytes),
-    );
-  }
-
-  #awaitRoom(): void {
-    this.#phase = "no-room";
-    this.#cancelRoomPoll = this.#clock.setTimer(ROOM_POLL_MS, () => {
-      this.#cancelRoomPoll = undefined;
-      // Asking is a transaction that is rolled back when there is still no room.
-      if (this.#phase === "no-room") this.#schedule();
-    });
-  }
-
-  /** One transaction, tried again while another process holds the file. */
-  async #commitJob(job: Job): Promise<Unit[]> {
-    const patience = new Patience(this.#clock, this.#options.busyTimeoutMs);
-    for (;;) {
-      dropWithdrawn(job);
-      if (job.units.length === 0 && job.removal === undefined) return [];
-      for (const unit of job.units) unit.phase = "committing";
-      try {
-        const result = await this.#store.commit(this.#request(job));
-        return this.#settle(job, result);
-      } catch (error) {
-        for (const unit of job.units) unit.phase = "waiting";
-        await patience.waitOrThrow(error);
-      }
-    }
-  }
-
-  #request(job: Job): CommitRequest {
-    const { maxPackets, maxBytes, overflow } = this.#options;
+  /** What follows from a transaction, before those who wait for it hear of it. */
+  #events(): CommitterEvents {
     return {
-      removeThrough: job.removal?.throughId ?? 0,
-      sentThrough: this.#sentThrough,
-      units: job.units,
-      enqueuedAtMs: this.#clock.wallMs(),
-      maxPackets,
-      maxBytes,
-      overflow,
+      committed: ({ runs, dropped }, removedThroughId) => {
+        if (this.#hasReader) this.#tail.append(runs);
+        this.#tail.removeThrough(removedThroughId);
+        if (dropped !== undefined) {
+          this.#tail.removeThrough(dropped.throughId);
+          this.#dropListeners.call(dropped);
+        }
+        this.#expiry.noteStored(runs);
+        if (runs.length > 0) this.#ring();
+      },
+      edited: (edit, result) => this.#edited(edit, result),
+      adopted: () => this.#expiry.noteOthers(),
+      grown: () => this.#packetListeners.call(),
     };
   }
 
-  /** After a COMMIT: tells everybody. Returns the units that have to wait for room. */
-  #settle(job: Job, { state, runs, refused, dropped }: CommitResult): Unit[] {
-    const unplaced: Unit[] = [];
-    const { units, removal } = job;
-    const lastIdBefore = this.#state.lastId;
-    this.#state = state;
-    if (this.#hasReader) this.#tail.append(runs);
-    let nextId = runs[0]?.firstId ?? 0;
-    for (let i = 0; i < units.length; i++) {
-      const unit = units[i];
-      if (unit === undefined) break;
-      const limit = refused.size === 0 ? undefined : refused.get(i);
-      if (limit === undefined) {
-        this.#finish(unit);
-        unit.resolve(nextId);
-        nextId += unit.packets;
-      } else if (this.#options.overflow === "wait") {
-        unit.phase = "waiting";
-        unplaced.push(unit);
-      } else {
-        this.#finish(unit);
-        unit.reject(new QueueFullError(limit, this.#options[limit]));
+  #edited(edit: Edit, { packets, bytes, ids }: EditResult): void {
+    switch (edit.kind) {
+      case "bury": {
+        for (const range of edit.ranges) this.#tail.excise(range);
+        if (packets === 0) return;
+        const firstId = Math.min(...edit.ranges.map((range) => range.firstId));
+        const lastId = Math.max(...edit.ranges.map((range) => range.lastId));
+        const { reason } = edit;
+        this.#deadListeners.call({ packets, bytes, reason, ids: { firstId, lastId } });
+        return;
       }
+      case "remove-packets":
+        this.#tail.excise(edit.range);
+        return;
+      case "requeue":
+        if (ids === undefined) return;
+        this.#expiry.noteOthers();
+        this.#ring();
+        return;
+      case "remove-dead":
+        return;
     }
-    if (removal !== undefined) {
-      this.#tail.removeThrough(removal.throughId);
-      for (const waiter of removal.waiters) waiter.resolve();
-    }
-    if (dropped !== undefined) {
-      this.#tail.removeThrough(dropped.throughId);
-      this.#dropListeners.call(dropped);
-    }
-    if (state.lastId > lastIdBefore) this.#packetListeners.call();
-    if (refused.size < units.length && this.#doorbell === undefined) this.#ringer.ring();
-    return unplaced;
   }
 
-  #adopt(state: StoreState): void {
-    const grown = state.lastId > this.#state.lastId;
-    this.#state = state;
-    if (grown) this.#packetListeners.call();
-  }
-
-  #fail(job: Job, error: unknown): void {
-    for (const unit of job.units) {
-      if (unit.phase === "withdrawn") continue;
-      this.#finish(unit);
-      unit.reject(error);
-    }
-    for (const waiter of job.removal?.waiters ?? []) waiter.reject(error);
-  }
-
-  #finish(unit: Unit): void {
-    this.#line.uncount(unit);
-    unit.phase = "committing";
-    unit.release?.();
-  }
-
-  #isClosed(): boolean {
-    return this.#phase === "closed";
+  /** The sender may be another process. */
+  #ring(): void {
+    if (this.#doorbell === undefined) this.#ringer.ring();
   }
 }

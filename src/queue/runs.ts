@@ -29,9 +29,30 @@ export interface PacketSpan {
   readonly packets: number;
   /** How large each is; `undefined` for a single one. */
   readonly sizes: Uint32Array | undefined;
+  /** From when on, by the wall clock, they are not worth sending; `Infinity`: never. */
+  readonly expiresAtMs: number;
 }
 
-/** Cuts packets into runs; those that lie behind each other in memory share one. */
+/** Ids from the first to the last, both included; packets may be missing in between. */
+export interface IdRange {
+  /** The first id. */
+  readonly firstId: number;
+  /** The last id. */
+  readonly lastId: number;
+}
+
+/** Packets and their bytes. */
+export interface PacketCount {
+  /** How many packets. */
+  readonly packets: number;
+  /** Their payload bytes. */
+  readonly bytes: number;
+}
+
+/**
+ * Cuts packets into runs; those that lie behind each other in memory and expire
+ * together share one.
+ */
 export class RunPacker {
   readonly #runs: PacketRun[] = [];
   /** Ends of the run being made. */
@@ -40,6 +61,7 @@ export class RunPacker {
   #bytes = 0;
   #block: Uint8Array | undefined;
   #start = 0;
+  #expiresAtMs = Infinity;
   #firstId: number;
 
   /** @param firstId The id of the first packet. */
@@ -49,10 +71,14 @@ export class RunPacker {
 
   /** Adds packets behind all earlier ones. */
   add(span: PacketSpan): void {
-    if (span.block !== this.#block || span.start !== this.#start + this.#bytes) {
+    if (
+      span.block !== this.#block || span.start !== this.#start + this.#bytes ||
+      span.expiresAtMs !== this.#expiresAtMs
+    ) {
       this.#flush();
       this.#block = span.block;
       this.#start = span.start;
+      this.#expiresAtMs = span.expiresAtMs;
     }
     if (span.sizes === undefined) this.#addPacket(span.bytes);
     else for (const size of span.sizes) this.#addPacket(size);
@@ -82,6 +108,7 @@ export class RunPacker {
       firstId: this.#firstId,
       bytes: this.#block.subarray(this.#start, endByte),
       ends: this.#ends.slice(0, this.#packets),
+      expiresAtMs: this.#expiresAtMs,
     });
     this.#firstId += this.#packets;
     this.#start = endByte;
@@ -99,22 +126,27 @@ export class Arena {
   #used = 0;
 
   /** Copies one packet. */
-  copy(payload: Uint8Array): PacketSpan {
+  copy(payload: Uint8Array, expiresAtMs: number): PacketSpan {
     const bytes = payload.length;
     const start = this.#reserve(bytes);
     this.#block.set(payload, start);
-    return { block: this.#block, start, bytes, packets: 1, sizes: undefined };
+    return { block: this.#block, start, bytes, packets: 1, sizes: undefined, expiresAtMs };
   }
 
   /** Copies packets of these sizes, and of `bytes` in all. */
-  copyAll(payloads: readonly Uint8Array[], sizes: Uint32Array, bytes: number): PacketSpan {
+  copyAll(
+    payloads: readonly Uint8Array[],
+    sizes: Uint32Array,
+    bytes: number,
+    expiresAtMs: number,
+  ): PacketSpan {
     const start = this.#reserve(bytes);
     let end = start;
     for (const payload of payloads) {
       this.#block.set(payload, end);
       end += payload.length;
     }
-    return { block: this.#block, start, bytes, packets: payloads.length, sizes };
+    return { block: this.#block, start, bytes, packets: payloads.length, sizes, expiresAtMs };
   }
 
   /** Reserves room in the block. Returns where it begins. */

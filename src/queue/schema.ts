@@ -1,7 +1,7 @@
 /**
  * Opening the file: makes it, recognises it, or refuses it untouched.
  *
- * On disk, `user_version` 1:
+ * On disk, `user_version` 2:
  *
  * - `packets`: one row a run of packets that were stored in one transaction
  *   (`runs.ts`). `last_id` is the id of the run's last packet, `payload` the
@@ -10,9 +10,22 @@
  *   `state.last_id`, in the transaction that stores the packets: they grow for
  *   ever and are never reused, without the second table that AUTOINCREMENT
  *   would write in every commit.
- * - `state`: one row. Exact counts, so that nobody has to scan the table.
- *   Packets up to `removed_through` are gone, even where the row that held them
- *   is still there for the sake of later ones.
+ *   Ids may be missing between two rows: their packets were taken out.
+ * - `expiry`: one row a run that expires, by its `last_id`. Not a column of
+ *   `packets`: there it would lie behind the payload's overflow pages. Empty, and
+ *   so free, where no packet has a time to live. A row whose run is gone means
+ *   nothing.
+ * - `dead_letters`: one row a packet that expired or was given up, under its old
+ *   id. `sent` is 1 where it was on a wire, so that the peer may have it.
+ * - `state`: one row. Exact counts, so that nobody has to scan a table. Packets
+ *   up to `removed_through` are gone, even where the row that held them is still
+ *   there for the sake of later ones. `dead_packets` and `dead_bytes` are what
+ *   `dead_letters` holds now, `expired_packets` and `gave_up_packets` what ever
+ *   went there.
+ *
+ * Version 1 had neither `expiry` nor `dead_letters`. Such a file is brought to
+ * version 2 when it is opened, in one transaction that leaves `packets` alone:
+ * it takes no longer for a large file than for a small one.
  *
  * @module
  */
@@ -24,7 +37,7 @@ import { queueFileError, toFileError } from "./file_error.ts";
 /** `PRAGMA application_id` of a queue: "Snq1". */
 export const APPLICATION_ID = 0x536e7131;
 /** `PRAGMA user_version` that this code writes and understands. */
-export const SCHEMA_VERSION = 1;
+export const SCHEMA_VERSION = 2;
 
 /**
  * What a resolved enqueue survives.
@@ -56,6 +69,7 @@ export interface OpenedFile {
 /** SQLite waits this long by itself; it blocks the loop, so longer waits are ours. */
 const SQLITE_BUSY_TIMEOUT_MS = 10;
 
+/** Version 1. */
 const CREATE: readonly string[] = [
   `CREATE TABLE packets (
      last_id INTEGER PRIMARY KEY,
@@ -74,6 +88,30 @@ const CREATE: readonly string[] = [
      dropped_bytes INTEGER NOT NULL
    )`,
   `INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0, 0)`,
+];
+
+/** From each version to the next: the first entry from version 1 to version 2. */
+const UPGRADES: readonly (readonly string[])[] = [
+  [
+    `CREATE TABLE expiry (
+       last_id INTEGER PRIMARY KEY,
+       expires_at_ms INTEGER NOT NULL
+     )`,
+    `CREATE INDEX expiry_by_time ON expiry (expires_at_ms)`,
+    `CREATE TABLE dead_letters (
+       id INTEGER PRIMARY KEY,
+       enqueued_at_ms INTEGER NOT NULL,
+       died_at_ms INTEGER NOT NULL,
+       reason TEXT NOT NULL,
+       sent INTEGER NOT NULL,
+       attempts INTEGER NOT NULL,
+       payload BLOB NOT NULL
+     )`,
+    `ALTER TABLE state ADD COLUMN dead_packets INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE state ADD COLUMN dead_bytes INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE state ADD COLUMN expired_packets INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE state ADD COLUMN gave_up_packets INTEGER NOT NULL DEFAULT 0`,
+  ],
 ];
 
 /**
@@ -140,12 +178,12 @@ function refuseForeignFile(path: string, driver: SqliteDriver): void {
   }
 }
 
-/** @returns Whether the file is still without a schema. */
-function recognise(database: SqliteDatabase, path: string): "fresh" | "queue" {
+/** @returns The version of its schema; 0: the file is still without one. */
+function recognise(database: SqliteDatabase, path: string): number {
   const applicationId = readNumber(database, "PRAGMA application_id");
   const version = readNumber(database, "PRAGMA user_version");
   const objects = readNumber(database, "SELECT count(*) FROM sqlite_schema");
-  if (applicationId === 0 && version === 0 && objects === 0) return "fresh";
+  if (applicationId === 0 && version === 0 && objects === 0) return 0;
   if (applicationId !== APPLICATION_ID) {
     throw queueFileError("not-a-queue", path, "the file is another program's database");
   }
@@ -156,15 +194,15 @@ function recognise(database: SqliteDatabase, path: string): "fresh" | "queue" {
       `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
     );
   }
-  if (version !== SCHEMA_VERSION) {
+  if (version < 1) {
     throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
   }
-  return "queue";
+  return version;
 }
 
 function setUp(database: SqliteDatabase, path: string, durability: Durability): void {
-  const fresh = recognise(database, path) === "fresh";
-  if (fresh) {
+  const version = recognise(database, path);
+  if (version === 0) {
     // Both only count before the first table; auto_vacuum would be written anew each time.
     pragma(database, "page_size = 4096");
     pragma(database, "auto_vacuum = incremental");
@@ -178,15 +216,18 @@ function setUp(database: SqliteDatabase, path: string, durability: Durability): 
   pragma(database, "wal_autocheckpoint = 1000");
   pragma(database, `journal_size_limit = ${4 * 1024 * 1024}`);
   pragma(database, "temp_store = memory");
-  if (fresh) createSchema(database, path);
+  if (version < SCHEMA_VERSION) bringUpToDate(database, path);
 }
 
-function createSchema(database: SqliteDatabase, path: string): void {
+/** Makes the schema, or brings an older one to this version: all of it or nothing. */
+function bringUpToDate(database: SqliteDatabase, path: string): void {
   database.prepare("BEGIN IMMEDIATE").run([]);
   try {
     // Another process may have been quicker.
-    if (recognise(database, path) === "fresh") {
-      for (const sql of CREATE) database.prepare(sql).run([]);
+    const version = recognise(database, path);
+    if (version < SCHEMA_VERSION) {
+      const steps = [version === 0 ? CREATE : [], ...UPGRADES.slice(Math.max(0, version - 1))];
+      for (const sql of steps.flat()) database.prepare(sql).run([]);
       // Prepared inside the transaction, because preparing may already apply it.
       database.prepare(`PRAGMA application_id = ${APPLICATION_ID}`).run([]);
       database.prepare(`PRAGMA user_version = ${SCHEMA_VERSION}`).run([]);

@@ -5,14 +5,18 @@
  * @module
  */
 
-import { cutRuns, lastIdOf } from "../packet_run.ts";
+import { cutRuns, lastIdOf, sliceRun } from "../packet_run.ts";
 import type { PacketRun } from "../ports.ts";
+import type { IdRange } from "./runs.ts";
 
 /** What a run costs beside its bytes: objects, and an entry a packet. */
 const RUN_OVERHEAD_BYTES = 300;
 const PACKET_OVERHEAD_BYTES = 4;
 
-/** The newest packets of a queue, with ids that follow each other without a gap. */
+/**
+ * The newest packets of a queue: all from the first on, without a gap but for
+ * those that were taken out of the file as well.
+ */
 export class MemoryTail {
   readonly #maxBytes: number;
   #runs: PacketRun[] = [];
@@ -49,6 +53,26 @@ export class MemoryTail {
       oldest = this.#runs[this.#head];
     }
     this.#compact();
+  }
+
+  /** Forgets packets from the middle. */
+  excise({ firstId, lastId }: IdRange): void {
+    const newest = this.#runs.at(-1);
+    if (newest === undefined || lastIdOf(newest) < firstId) return;
+    const runs: PacketRun[] = [];
+    for (const run of this.#runs.slice(this.#head)) {
+      if (lastIdOf(run) < firstId || run.firstId > lastId) {
+        runs.push(run);
+        continue;
+      }
+      if (run.firstId < firstId) runs.push(sliceRun(run, 0, firstId - run.firstId));
+      if (lastIdOf(run) > lastId) {
+        runs.push(sliceRun(run, lastId + 1 - run.firstId, run.ends.length));
+      }
+    }
+    this.#runs = runs;
+    this.#head = 0;
+    this.#bytes = runs.reduce((sum, run) => sum + sizeOf(run), 0);
   }
 
   /**

@@ -111,7 +111,8 @@ class Bench {
       clock: this.#clock,
       limits: { stallTimeoutMs: 3000, peerStallTimeoutMs: 60_000, keepAlive: undefined },
       afterId: 0,
-      onActivity: () => {},
+      onEnd: () => {},
+      onWritten: () => {},
       onReceived: () => {},
     });
   }
@@ -121,7 +122,12 @@ class Bench {
     let endBytes = 0;
     const ends = texts.map((text) => endBytes += text.length);
     const bytes = new TextEncoder().encode(texts.join(""));
-    this.connection.send([{ firstId: this.#nextId, bytes, ends: Uint32Array.from(ends) }]);
+    this.connection.send([{
+      firstId: this.#nextId,
+      bytes,
+      ends: Uint32Array.from(ends),
+      expiresAtMs: Infinity,
+    }]);
     this.#nextId += texts.length;
     await this.settle();
   }

@@ -8,31 +8,33 @@ const missing = await straceMissing();
 // deno-lint-ignore no-console -- an ignored test has to say why
 if (missing !== undefined) console.warn(`power-loss tests ignored: ${missing}`);
 
-Deno.test({
-  name:
-    "no power cut takes a packet whose enqueue resolved, and none is deleted before it was acked",
-  ignore: missing !== undefined,
-  async fn(t) {
-    const directory = await Deno.makeTempDir();
-    const traced = await traceSender(directory, PACKETS);
+for (const commitIn of ["main", "worker"] as const) {
+  Deno.test({
+    name:
+      `no power cut takes a packet whose enqueue resolved, and none is deleted before it was acked (commitIn ${commitIn})`,
+    ignore: missing !== undefined,
+    async fn(t) {
+      const directory = await Deno.makeTempDir();
+      const traced = await traceSender(directory, PACKETS, commitIn);
 
-    await t.step("every disk that a power cut could have left keeps the promise", async () => {
-      const findings = await examine(traced, directory);
-      assert.deepEqual(findings.violations, []);
-      assert.equal(findings.stored, PACKETS);
-      assert.equal(findings.removed, PACKETS);
-      assert.ok(findings.disks > 2 * PACKETS);
-    });
+      await t.step("every disk that a power cut could have left keeps the promise", async () => {
+        const findings = await examine(traced, directory);
+        assert.deepEqual(findings.violations, []);
+        assert.equal(findings.stored, PACKETS);
+        assert.equal(findings.removed, PACKETS);
+        assert.ok(findings.disks > 2 * PACKETS);
+      });
 
-    await t.step("the check finds a sender that does not wait for its syncs", async () => {
-      const calls = traced.calls.filter(({ name }) => name !== "fsync" && name !== "fdatasync");
-      assert.notDeepEqual((await examine({ ...traced, calls }, directory)).violations, []);
-    });
+      await t.step("the check finds a sender that does not wait for its syncs", async () => {
+        const calls = traced.calls.filter(({ name }) => name !== "fsync" && name !== "fdatasync");
+        assert.notDeepEqual((await examine({ ...traced, calls }, directory)).violations, []);
+      });
 
-    await t.step("the check finds a sender that deletes what was not acknowledged", async () => {
-      const calls = traced.calls.filter(({ args }) => !args.includes("TCP_INFO"));
-      assert.notDeepEqual((await examine({ ...traced, calls }, directory)).violations, []);
-    });
-    await Deno.remove(directory, { recursive: true });
-  },
-});
+      await t.step("the check finds a sender that deletes what was not acknowledged", async () => {
+        const calls = traced.calls.filter(({ args }) => !args.includes("TCP_INFO"));
+        assert.notDeepEqual((await examine({ ...traced, calls }, directory)).violations, []);
+      });
+      await Deno.remove(directory, { recursive: true });
+    },
+  });
+}

@@ -132,8 +132,15 @@ for (const { name, driver, why } of DRIVERS) {
     const packets = await again.read(0, 1e6);
     assert.deepEqual(packets.map(({ id }) => id), Array.from({ length: 51 }, (_, i) => 151 + i));
     assert.equal(text(packets[0]?.payload), "packet 149");
-    await again.removeThrough(201);
-    assert.equal(await again.enqueue(bytes("next")), 202);
+    await again.giveUp(160, 2);
+    assert.equal((await again.readRuns(150, 1e6))[0]?.ends.length, 9);
+    await again.requeue({ firstId: 160, lastId: 160 });
+    assert.equal(text((await again.read(201, 100))[0]?.payload), "packet 158");
+    await again.removeThrough(202);
+    assert.equal(await again.enqueue(bytes("next"), { ttlMs: 1 }), 203);
+    while ((await again.readRuns(202, 100)).length > 0);
+    const [letter] = await again.deadLetters(0, 100);
+    assert.deepEqual([letter?.id, letter?.reason, letter?.sent], [203, "expired", false]);
     await again.close();
   });
 }

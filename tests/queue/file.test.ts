@@ -2,55 +2,47 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/errors.ts";
 import { APPLICATION_ID } from "../../src/queue/schema.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
-import {
-  bytes,
-  mountTmpfs,
-  NO_TMPFS,
-  remountReadOnly,
-  sha256,
-  TempDir,
-  text,
-  unless,
-} from "./helpers.ts";
+import type { OutboundQueue } from "../../src/queue/queue.ts";
+import { bytes, mountTmpfs, NO_TMPFS, remountReadOnly, sha256, TempDir, text } from "./helpers.ts";
+import { inEachThread, type Open } from "./threads.ts";
 
-Deno.test("the file, its log and its lock belong to their owner alone", async () => {
+inEachThread("the file, its log and its lock belong to their owner alone", async (open) => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await open(dir.file());
   await queue.enqueue(bytes("x"));
   for (const suffix of ["", "-wal", "-shm"]) {
     assert.equal((Deno.statSync(dir.file() + suffix).mode ?? 0) & 0o777, 0o600, suffix);
   }
 });
 
-Deno.test("what the file says of itself", async () => {
+inEachThread("what the file says of itself", async (open) => {
   using dir = new TempDir();
-  await (await OutboundQueue.open(dir.file())).close();
+  await (await open(dir.file())).close();
   const database = new DatabaseSync(dir.file(), { readOnly: true });
   const pragma = (name: string) => Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
   assert.deepEqual(
     ["application_id", "user_version", "auto_vacuum", "page_size", "journal_mode"].map(pragma),
-    [APPLICATION_ID, 1, 2, 4096, "wal"],
+    [APPLICATION_ID, 2, 2, 4096, "wal"],
   );
   database.close();
 });
 
-Deno.test("an empty file is a fresh queue", async () => {
+inEachThread("an empty file is a fresh queue", async (open) => {
   using dir = new TempDir();
   Deno.writeFileSync(dir.file(), new Uint8Array(0));
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await open(dir.file());
   assert.equal(await queue.enqueue(bytes("x")), 1);
 });
 
-Deno.test("a file that is no database is refused untouched", async () => {
+inEachThread("a file that is no database is refused untouched", async (open) => {
   using dir = new TempDir();
   Deno.writeTextFileSync(dir.file(), "dear diary, ".repeat(1000));
-  await refused(dir.file(), "not-a-queue");
+  await refused(open, dir.file(), "not-a-queue");
   Deno.writeTextFileSync(dir.file("tiny"), "x");
-  await refused(dir.file("tiny"), "not-a-queue");
+  await refused(open, dir.file("tiny"), "not-a-queue");
 });
 
-Deno.test("another program's database is refused untouched, its log too", async () => {
+inEachThread("another program's database is refused untouched, its log too", async (open) => {
   using dir = new TempDir();
   for (const mode of ["delete", "wal"]) {
     const path = dir.file(mode);
@@ -59,7 +51,7 @@ Deno.test("another program's database is refused untouched, its log too", async 
     database.prepare("CREATE TABLE theirs (x)").run();
     database.prepare("INSERT INTO theirs VALUES (1)").run();
     database.close();
-    await refused(path, "not-a-queue");
+    await refused(open, path, "not-a-queue");
   }
   // A log that its writer's death has left behind must not be moved into the file.
   const live = new DatabaseSync(dir.file("wal"));
@@ -68,73 +60,79 @@ Deno.test("another program's database is refused untouched, its log too", async 
   Deno.copyFileSync(dir.file("wal-wal"), dir.file("left-wal"));
   live.close();
   const log = await sha256(dir.file("left-wal"));
-  await refused(dir.file("left"), "not-a-queue");
+  await refused(open, dir.file("left"), "not-a-queue");
   assert.equal(await sha256(dir.file("left-wal")), log);
 });
 
-Deno.test("a newer version is refused untouched", async () => {
+inEachThread("a newer version is refused untouched", async (open) => {
   using dir = new TempDir();
-  await (await OutboundQueue.open(dir.file())).close();
+  await (await open(dir.file())).close();
   const database = new DatabaseSync(dir.file());
-  database.prepare("PRAGMA user_version = 2").all();
+  database.prepare("PRAGMA user_version = 3").all();
   database.close();
-  await refused(dir.file(), "newer-version");
+  await refused(open, dir.file(), "newer-version");
 });
 
-Deno.test("a corrupt page: named on read, and the packets before it still come", async () => {
-  using dir = new TempDir();
-  const queue = await OutboundQueue.open(dir.file());
-  const payloads = Array.from({ length: 300 }, (_, i) => bytes(`${i} `.padEnd(1000, ".")));
-  await queue.enqueueMany(payloads);
-  await queue.close();
-  const file = Deno.readFileSync(dir.file());
-  // The leaf that holds the row of packets 145 to 160: its header becomes nonsense.
-  const needle = new TextDecoder("latin1").decode(file).indexOf("144 ....");
-  const page = Math.floor(needle / 4096) * 4096;
-  file.fill(0xff, page, page + 100);
-  Deno.writeFileSync(dir.file(), file);
-  const hash = await sha256(dir.file());
+inEachThread(
+  "a corrupt page: named on read, and the packets before it still come",
+  async (open) => {
+    using dir = new TempDir();
+    const queue = await open(dir.file());
+    const payloads = Array.from({ length: 300 }, (_, i) => bytes(`${i} `.padEnd(1000, ".")));
+    await queue.enqueueMany(payloads);
+    await queue.close();
+    const file = Deno.readFileSync(dir.file());
+    // The leaf that holds the row of packets 145 to 160: its header becomes nonsense.
+    const needle = new TextDecoder("latin1").decode(file).indexOf("144 ....");
+    const page = Math.floor(needle / 4096) * 4096;
+    file.fill(0xff, page, page + 100);
+    Deno.writeFileSync(dir.file(), file);
+    const hash = await sha256(dir.file());
 
-  const damaged = await OutboundQueue.open(dir.file());
-  const read: string[] = [];
-  let after = 0;
-  const error = await (async () => {
-    for (;;) {
-      const packets = await damaged.read(after, 20_000);
-      if (packets.length === 0) return undefined;
-      read.push(...packets.map(({ payload }) => text(payload)));
-      after = packets.at(-1)?.id ?? after;
-    }
-  })().catch((error: unknown) => error);
-  assert(error instanceof QueueFileError && error.reason === "corrupt", String(error));
-  assert(read.length >= 96 && read.length <= 144, `${read.length}`);
-  assert.deepEqual(read, payloads.slice(0, read.length).map(text));
-  // A removal that meets the page fails and removes nothing.
-  await assert.rejects(damaged.removeThrough(200), { reason: "corrupt" });
-  await damaged.close();
-  assert.equal(await sha256(dir.file()), hash);
-});
+    const damaged = await open(dir.file());
+    const read: string[] = [];
+    let after = 0;
+    const error = await (async () => {
+      for (;;) {
+        const packets = await damaged.read(after, 20_000);
+        if (packets.length === 0) return undefined;
+        read.push(...packets.map(({ payload }) => text(payload)));
+        after = packets.at(-1)?.id ?? after;
+      }
+    })().catch((error: unknown) => error);
+    assert(error instanceof QueueFileError && error.reason === "corrupt", String(error));
+    assert(read.length >= 96 && read.length <= 144, `${read.length}`);
+    assert.deepEqual(read, payloads.slice(0, read.length).map(text));
+    // A removal that meets the page fails and removes nothing.
+    await assert.rejects(damaged.removeThrough(200), { reason: "corrupt" });
+    await damaged.close();
+    assert.equal(await sha256(dir.file()), hash);
+  },
+);
 
-Deno.test("a file cut short, or whose first page is damaged, is refused untouched", async () => {
-  using dir = new TempDir();
-  const queue = await OutboundQueue.open(dir.file());
-  await queue.enqueueMany(Array.from({ length: 300 }, () => new Uint8Array(1000)));
-  await queue.close();
-  const whole = Deno.readFileSync(dir.file());
-  Deno.writeFileSync(dir.file("cut"), whole.subarray(0, 4096 * 2));
-  await refused(dir.file("cut"), "corrupt");
-  const scratched = whole.slice();
-  scratched.fill(0xff, 100, 400); // The schema's page, behind the file's header.
-  Deno.writeFileSync(dir.file("scratched"), scratched);
-  await refused(dir.file("scratched"), "corrupt");
-});
+inEachThread(
+  "a file cut short, or whose first page is damaged, is refused untouched",
+  async (open) => {
+    using dir = new TempDir();
+    const queue = await open(dir.file());
+    await queue.enqueueMany(Array.from({ length: 300 }, () => new Uint8Array(1000)));
+    await queue.close();
+    const whole = Deno.readFileSync(dir.file());
+    Deno.writeFileSync(dir.file("cut"), whole.subarray(0, 4096 * 2));
+    await refused(open, dir.file("cut"), "corrupt");
+    const scratched = whole.slice();
+    scratched.fill(0xff, 100, 400); // The schema's page, behind the file's header.
+    Deno.writeFileSync(dir.file("scratched"), scratched);
+    await refused(open, dir.file("scratched"), "corrupt");
+  },
+);
 
-Deno.test("a directory, a missing directory, a file as directory", async () => {
+inEachThread("a directory, a missing directory, a file as directory", async (open) => {
   using dir = new TempDir();
-  await assert.rejects(OutboundQueue.open(dir.path), { reason: "not-a-queue" });
-  await assert.rejects(OutboundQueue.open(dir.file("no/such.db")), { reason: "io" });
+  await assert.rejects(open(dir.path), { reason: "not-a-queue" });
+  await assert.rejects(open(dir.file("no/such.db")), { reason: "io" });
   Deno.writeTextFileSync(dir.file("plain"), "");
-  await assert.rejects(OutboundQueue.open(dir.file("plain/x.db")), { reason: "not-a-queue" });
+  await assert.rejects(open(dir.file("plain/x.db")), { reason: "not-a-queue" });
 });
 
 Deno.test("a missing permission says which flags to add", async () => {
@@ -158,68 +156,62 @@ Deno.test("a missing permission says which flags to add", async () => {
   }
 });
 
-Deno.test({
-  ...unless(NO_TMPFS, "a read-only filesystem: refused, and the packets are unharmed"),
-  fn: async () => {
-    using dir = new TempDir();
-    const mounted = mountTmpfs(`${dir.path}/ro`, "size=4m");
-    assert(typeof mounted !== "string");
-    try {
-      const path = `${dir.path}/ro/outbox.db`;
-      const queue = await OutboundQueue.open(path);
-      await queue.enqueue(bytes("kept"));
-      await queue.close();
-      const hash = await sha256(path);
-      remountReadOnly(`${dir.path}/ro`);
-      await assert.rejects(OutboundQueue.open(path), { reason: "read-only" });
-      await assert.rejects(OutboundQueue.open(`${dir.path}/ro/new.db`), { reason: "read-only" });
-      assert.equal(await sha256(path), hash);
-    } finally {
-      mounted.unmount();
-    }
-  },
-});
+inEachThread("a read-only filesystem: refused, and the packets are unharmed", async (open) => {
+  using dir = new TempDir();
+  const mounted = mountTmpfs(`${dir.path}/ro`, "size=4m");
+  assert(typeof mounted !== "string");
+  try {
+    const path = `${dir.path}/ro/outbox.db`;
+    const queue = await open(path);
+    await queue.enqueue(bytes("kept"));
+    await queue.close();
+    const hash = await sha256(path);
+    remountReadOnly(`${dir.path}/ro`);
+    await assert.rejects(open(path), { reason: "read-only" });
+    await assert.rejects(open(`${dir.path}/ro/new.db`), { reason: "read-only" });
+    assert.equal(await sha256(path), hash);
+  } finally {
+    mounted.unmount();
+  }
+}, NO_TMPFS);
 
-Deno.test({
-  ...unless(NO_TMPFS, "a full disk: rejects, keeps what it has, works again with room"),
-  fn: async () => {
-    using dir = new TempDir();
-    const mounted = mountTmpfs(`${dir.path}/small`, "size=2m");
-    assert(typeof mounted !== "string");
-    try {
-      const path = `${dir.path}/small/outbox.db`;
-      const ballast = `${dir.path}/small/ballast`;
-      Deno.writeFileSync(ballast, new Uint8Array(1_000_000));
-      const queue = await OutboundQueue.open(path);
-      const stored: number[] = [];
-      const reasons = new Set<string>();
-      let failed = 0;
-      for (let i = 0; i < 2000 && failed < 50; i++) {
-        try {
-          stored.push(await queue.enqueue(bytes(`packet ${i} `.padEnd(2000, "."))));
-        } catch (error) {
-          assert(error instanceof QueueFileError, String(error));
-          reasons.add(error.reason);
-          failed++;
-        }
+inEachThread("a full disk: rejects, keeps what it has, works again with room", async (open) => {
+  using dir = new TempDir();
+  const mounted = mountTmpfs(`${dir.path}/small`, "size=2m");
+  assert(typeof mounted !== "string");
+  try {
+    const path = `${dir.path}/small/outbox.db`;
+    const ballast = `${dir.path}/small/ballast`;
+    Deno.writeFileSync(ballast, new Uint8Array(1_000_000));
+    const queue = await open(path);
+    const stored: number[] = [];
+    const reasons = new Set<string>();
+    let failed = 0;
+    for (let i = 0; i < 2000 && failed < 50; i++) {
+      try {
+        stored.push(await queue.enqueue(bytes(`packet ${i} `.padEnd(2000, "."))));
+      } catch (error) {
+        assert(error instanceof QueueFileError, String(error));
+        reasons.add(error.reason);
+        failed++;
       }
-      assert.equal(failed, 50);
-      assert.deepEqual([...reasons], ["disk-full"]);
-      assert.equal(queue.stats().packets, stored.length);
-      const kept = await readIds(queue);
-      assert.deepEqual(kept, stored);
-      Deno.removeSync(ballast);
-      const next = await queue.enqueue(bytes("there is room"));
-      assert.equal(next, (stored.at(-1) ?? 0) + 1);
-      await queue.close();
-      const again = await OutboundQueue.open(path);
-      assert.deepEqual(await readIds(again), [...stored, next]);
-      await again.close();
-    } finally {
-      mounted.unmount();
     }
-  },
-});
+    assert.equal(failed, 50);
+    assert.deepEqual([...reasons], ["disk-full"]);
+    assert.equal(queue.stats().packets, stored.length);
+    const kept = await readIds(queue);
+    assert.deepEqual(kept, stored);
+    Deno.removeSync(ballast);
+    const next = await queue.enqueue(bytes("there is room"));
+    assert.equal(next, (stored.at(-1) ?? 0) + 1);
+    await queue.close();
+    const again = await open(path);
+    assert.deepEqual(await readIds(again), [...stored, next]);
+    await again.close();
+  } finally {
+    mounted.unmount();
+  }
+}, NO_TMPFS);
 
 async function readIds(queue: OutboundQueue): Promise<number[]> {
   const ids: number[] = [];
@@ -231,10 +223,10 @@ async function readIds(queue: OutboundQueue): Promise<number[]> {
 }
 
 /** Opening fails for this reason and leaves every byte. */
-async function refused(path: string, reason: string): Promise<void> {
+async function refused(open: Open, path: string, reason: string): Promise<void> {
   const hash = await sha256(path);
   await assert.rejects(
-    OutboundQueue.open(path),
+    open(path),
     (error) => error instanceof QueueFileError && error.reason === reason && error.path !== "",
   );
   assert.equal(await sha256(path), hash);

@@ -7,6 +7,7 @@ import {
   type SqliteValue,
 } from "../../src/queue/driver.ts";
 import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+import type { Clock } from "../../src/ports.ts";
 
 /** A directory that goes away with the test. */
 export class TempDir {
@@ -28,6 +29,59 @@ export function bytes(text: string): Uint8Array {
 export function text(payload: Uint8Array | undefined): string {
   assert(payload !== undefined);
   return new TextDecoder().decode(payload);
+}
+
+/** Time that stands still unless told; what is due now happens in real time. */
+export class ManualClock implements Clock {
+  #nowMs = 0;
+  /** The wall clock, by itself: it may be set. */
+  wall = Date.UTC(2026, 0, 1);
+  readonly timers: Set<{ readonly dueMs: number; readonly callback: () => void }> = new Set();
+
+  nowMs(): number {
+    return this.#nowMs;
+  }
+
+  wallMs(): number {
+    return this.wall;
+  }
+
+  setTimer(delayMs: number, callback: () => void): () => void {
+    const timer = { dueMs: this.#nowMs + delayMs, callback };
+    this.timers.add(timer);
+    return () => void this.timers.delete(timer);
+  }
+
+  defer(callback: () => void): void {
+    setImmediate(callback);
+  }
+
+  /** When the next timer goes off, from now on; `undefined`: there is none. */
+  get nextInMs(): number | undefined {
+    const due = [...this.timers].map(({ dueMs }) => dueMs - this.#nowMs);
+    return due.length === 0 ? undefined : Math.min(...due);
+  }
+
+  /** Lets time pass, for both clocks; timers go off in their order. */
+  advance(ms: number): void {
+    const untilMs = this.#nowMs + ms;
+    for (;;) {
+      const next = [...this.timers].filter(({ dueMs }) => dueMs <= untilMs)
+        .sort((a, b) => a.dueMs - b.dueMs)[0];
+      if (next === undefined) break;
+      this.timers.delete(next);
+      this.wall += next.dueMs - this.#nowMs;
+      this.#nowMs = next.dueMs;
+      next.callback();
+    }
+    this.wall += untilMs - this.#nowMs;
+    this.#nowMs = untilMs;
+  }
+}
+
+/** Events that are due, and what follows from them: transactions, for example. */
+export async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** node:sqlite with a log of what was run and faults on demand. */
@@ -81,6 +135,9 @@ function largestBlob(params: readonly SqliteValue[]): number {
   return params.reduce<number>((m, p) => p instanceof Uint8Array ? Math.max(m, p.length) : m, 0);
 }
 
+/** Where the library lies. */
+export const SOURCES: string = decodeURIComponent(new URL("../../src", import.meta.url).pathname);
+
 /** A child script of these tests, with the flags that it needs and no others. */
 export function child(script: string, database: string, ...args: string[]): Deno.ChildProcess {
   const files = `${database},${database}.lock`;
@@ -89,7 +146,8 @@ export function child(script: string, database: string, ...args: string[]): Deno
       "run",
       "--no-prompt",
       "--no-lock",
-      `--allow-read=${files}`,
+      // A Worker's code is read with the permissions of the process.
+      `--allow-read=${args.includes("worker") ? `${files},${SOURCES}` : files}`,
       `--allow-write=${files}`,
       new URL(`./children/${script}`, import.meta.url).pathname,
       database,

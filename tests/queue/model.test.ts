@@ -1,17 +1,34 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { QueueFileError, QueueFullError } from "../../src/errors.ts";
-import { SqliteError } from "../../src/queue/driver.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import type { Overflow } from "../../src/queue/store.ts";
-import { FaultDriver, TempDir } from "./helpers.ts";
+import type { Overflow } from "../../src/queue/store_contract.ts";
+import type { IdRange } from "../../src/queue/options.ts";
+import type { DeadLetter, DeathReason } from "../../src/queue/dead_letters.ts";
+import { ManualClock, settle, TempDir } from "./helpers.ts";
+import { type Faults, faultsHere, THREADS, WorkerFaults } from "./threads.ts";
 
-/** The queue as an array. */
+interface Packet {
+  readonly id: number;
+  readonly payload: Uint8Array;
+  readonly enqueuedAtMs: number;
+  readonly expiresAtMs: number;
+}
+
+/** The queue as arrays. Every packet ever stored is in one of them, or counted as gone. */
 interface Model {
-  packets: { id: number; payload: Uint8Array }[];
+  packets: Packet[];
+  dead: DeadLetter[];
   lastId: number;
+  sentThrough: number;
+  /** Nothing above it is in flight. */
+  handedOut: number;
+  storedPackets: number;
+  removedPackets: number;
   droppedPackets: number;
   droppedBytes: number;
+  expiredPackets: number;
+  gaveUpPackets: number;
 }
 
 interface Limits {
@@ -21,22 +38,39 @@ interface Limits {
 }
 
 type Step =
-  | { do: "enqueue"; sizes: number[] }
-  | { do: "enqueueMany"; sizes: number[] }
-  | { do: "enqueueAndRemove"; sizes: number[]; part: number }
+  | { do: "enqueue"; sizes: number[]; ttlMs: number }
+  | { do: "enqueueMany"; sizes: number[]; ttlMs: number }
+  | { do: "enqueueAndRemove"; sizes: number[]; ttlMs: number; part: number }
   | { do: "remove"; part: number }
+  | { do: "removePackets" | "removeDead"; part: number; length: number }
+  | { do: "requeue"; part: number; length: number; ttlMs: number }
+  | { do: "giveUp"; part: number; attempts: number }
+  | { do: "noteSent"; part: number }
+  | { do: "handOut"; part: number; maxBytes: number }
+  | { do: "sweep" }
+  | { do: "wall"; byMs: number }
   | { do: "read"; part: number; maxBytes: number }
   | { do: "reopen" }
   | { do: "fail"; statement: string; code: number; step: Step };
 
 const sizes = fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 90 });
 const part = fc.double({ min: 0, max: 1.2, noNaN: true });
+const ttlMs = fc.constantFrom(Infinity, Infinity, 1, 50, 1000);
+const length = fc.integer({ min: 1, max: 60 });
+const maxBytes = fc.integer({ min: 1, max: 900 });
 const plainStep: fc.Arbitrary<Step> = fc.oneof(
-  fc.record({ do: fc.constant("enqueue" as const), sizes }),
-  fc.record({ do: fc.constant("enqueueMany" as const), sizes }),
-  fc.record({ do: fc.constant("enqueueAndRemove" as const), sizes, part }),
+  fc.record({ do: fc.constant("enqueue" as const), sizes, ttlMs }),
+  fc.record({ do: fc.constant("enqueueMany" as const), sizes, ttlMs }),
+  fc.record({ do: fc.constant("enqueueAndRemove" as const), sizes, ttlMs, part }),
   fc.record({ do: fc.constant("remove" as const), part }),
-  fc.record({ do: fc.constant("read" as const), part, maxBytes: fc.integer({ min: 1, max: 900 }) }),
+  fc.record({ do: fc.constantFrom("removePackets" as const, "removeDead" as const), part, length }),
+  fc.record({ do: fc.constant("requeue" as const), part, length, ttlMs }),
+  fc.record({ do: fc.constant("giveUp" as const), part, attempts: fc.integer({ min: 0, max: 9 }) }),
+  fc.record({ do: fc.constant("noteSent" as const), part }),
+  fc.record({ do: fc.constant("handOut" as const), part, maxBytes }),
+  fc.record({ do: fc.constant("sweep" as const) }),
+  fc.record({ do: fc.constant("wall" as const), byMs: fc.constantFrom(1, 60, 1500, -400) }),
+  fc.record({ do: fc.constant("read" as const), part, maxBytes }),
   fc.record({ do: fc.constant("reopen" as const) }),
 );
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -63,44 +97,61 @@ function payloadOf(size: number): Uint8Array {
   return Uint8Array.from({ length: size }, (_, i) => (payloadSeed * 31 + i * 7) & 0xff);
 }
 
-Deno.test("any sequence of operations agrees with an array", async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      limits,
-      fc.array(step, { minLength: 1, maxLength: 25 }),
-      async (limits, steps) => {
-        using dir = new TempDir();
-        const driver = new FaultDriver();
-        const run = await Run.open(dir.file(), driver, limits);
-        try {
-          for (const one of steps) {
-            await run.step(one);
-            await run.compare();
+for (const commitIn of THREADS) {
+  Deno.test(`any sequence of operations agrees with an array (commitIn ${commitIn})`, async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        limits,
+        fc.array(step, { minLength: 1, maxLength: 30 }),
+        async (limits, steps) => {
+          using dir = new TempDir();
+          using workerFaults = commitIn === "worker" ? new WorkerFaults(dir.file()) : undefined;
+          const faults = workerFaults ?? faultsHere();
+          const run = await Run.open(dir.file(), faults, limits);
+          try {
+            for (const one of steps) {
+              await run.step(one);
+              await run.compare();
+            }
+          } finally {
+            faults.heal();
+            await run.queue.close();
           }
-        } finally {
-          driver.heal();
-          await run.queue.close();
-        }
-      },
-    ),
-    { numRuns: 60 },
-  );
-});
+        },
+      ),
+      { numRuns: commitIn === "worker" ? 40 : 100 },
+    );
+  });
+}
 
 class Run {
-  readonly model: Model = { packets: [], lastId: 0, droppedPackets: 0, droppedBytes: 0 };
+  readonly model: Model = {
+    packets: [],
+    dead: [],
+    lastId: 0,
+    sentThrough: 0,
+    handedOut: 0,
+    storedPackets: 0,
+    removedPackets: 0,
+    droppedPackets: 0,
+    droppedBytes: 0,
+    expiredPackets: 0,
+    gaveUpPackets: 0,
+  };
   faulty = false;
 
   private constructor(
     readonly path: string,
-    readonly driver: FaultDriver,
+    readonly faults: Faults,
     readonly limits: Limits,
+    readonly clock: ManualClock,
     public queue: OutboundQueue,
   ) {}
 
-  static async open(path: string, driver: FaultDriver, limits: Limits): Promise<Run> {
-    const queue = await OutboundQueue.open(path, { ...limits, driver });
-    return new Run(path, driver, limits, queue);
+  static async open(path: string, faults: Faults, limits: Limits): Promise<Run> {
+    const clock = new ManualClock();
+    const queue = await OutboundQueue.open(path, { ...limits, ...faults.options, clock });
+    return new Run(path, faults, limits, clock, queue);
   }
 
   idAt(part: number): number {
@@ -109,15 +160,22 @@ class Run {
     return Math.max(0, first - 1 + Math.floor(part * (lastId - first + 1)));
   }
 
+  /** Anywhere, also where nothing is any more. */
+  rangeAt(part: number, length: number): IdRange {
+    const firstId = Math.floor(part * this.model.lastId);
+    return { firstId, lastId: firstId + length };
+  }
+
   async step(step: Step): Promise<void> {
     switch (step.do) {
       case "enqueue":
-        return await this.enqueueEach(step.sizes);
+        return await this.enqueueEach(step.sizes, step.ttlMs);
       case "enqueueMany": {
+        const { ttlMs } = step;
         const payloads = step.sizes.map(payloadOf);
         const before = this.model.lastId;
-        const [outcome] = await Promise.allSettled([this.queue.enqueueMany(payloads)]);
-        this.judge([payloads], [
+        const [outcome] = await Promise.allSettled([this.queue.enqueueMany(payloads, { ttlMs })]);
+        this.judge([payloads], ttlMs, [
           outcome?.status === "fulfilled" ? { ...outcome, value: outcome.value.firstId } : outcome,
         ]);
         if (outcome?.status === "fulfilled") {
@@ -131,17 +189,79 @@ class Run {
       case "enqueueAndRemove": {
         const id = Math.min(this.idAt(step.part), this.model.lastId);
         const removal = this.queue.removeThrough(id).then(() => true, refusedByFile);
-        const enqueues = this.enqueueEach(step.sizes, async () => {
-          if (await removal) this.forget(id);
+        const enqueues = this.enqueueEach(step.sizes, step.ttlMs, async () => {
+          if (await removal) this.forget((packet) => packet.id <= id);
         });
         await Promise.all([removal, enqueues]);
         return;
       }
       case "remove": {
         const id = this.idAt(step.part);
-        if (await this.queue.removeThrough(id).then(() => true, refusedByFile)) this.forget(id);
+        if (await this.queue.removeThrough(id).then(() => true, refusedByFile)) {
+          this.forget((packet) => packet.id <= id);
+        }
         return;
       }
+      case "removePackets": {
+        const range = this.rangeAt(step.part, step.length);
+        const removed = await this.queue.removePackets(range).catch(refusedByFile);
+        if (removed === false) return;
+        const gone = this.model.packets.filter(within(range));
+        assert.deepEqual(removed, { packets: gone.length, bytes: bytesOf(gone) });
+        this.forget(within(range));
+        return;
+      }
+      case "removeDead": {
+        const range = this.rangeAt(step.part, step.length);
+        const removed = await this.queue.removeDeadLetters(range).catch(refusedByFile);
+        if (removed === false) return;
+        const gone = this.model.dead.filter(within(range));
+        assert.deepEqual(removed, { packets: gone.length, bytes: bytesOf(gone) });
+        this.model.dead = this.model.dead.filter((letter) => !within(range)(letter));
+        this.model.removedPackets += gone.length;
+        return;
+      }
+      case "requeue": {
+        const range = this.rangeAt(step.part, step.length);
+        const firstId = this.model.lastId + 1;
+        const back = this.model.dead.filter(within(range));
+        const done = await this.queue.requeue(range, { ttlMs: step.ttlMs }).catch(refusedByFile);
+        // So few are one transaction; a failure may also have met the next, which finds none.
+        if (done === false && this.queue.lastId < firstId) return;
+        for (const { payload } of back) this.place(payload, step.ttlMs);
+        this.model.dead = this.model.dead.filter((letter) => !within(range)(letter));
+        if (done === false) return;
+        const ids = back.length === 0 ? undefined : { firstId, lastId: this.model.lastId };
+        assert.deepEqual(done, { packets: back.length, bytes: bytesOf(back), ids });
+        return;
+      }
+      case "giveUp": {
+        const id = this.idAt(step.part);
+        if (await this.queue.giveUp(id, step.attempts).then(() => true, refusedByFile)) {
+          this.die((packet) => packet.id === id, "gave-up", step.attempts);
+        }
+        return;
+      }
+      case "noteSent": {
+        const id = Math.min(this.idAt(step.part), this.model.lastId);
+        this.queue.noteSent(id);
+        this.model.sentThrough = Math.max(this.model.sentThrough, id);
+        return;
+      }
+      case "handOut":
+        return await this.handOut(this.idAt(step.part), step.maxBytes);
+      case "sweep": {
+        const end = this.queue.sweepExpired();
+        await this.quiet();
+        end();
+        const due = (packet: Packet) => packet.id > this.model.handedOut && this.isOver(packet);
+        await this.adoptDead(due);
+        if (!this.faulty) assert.deepEqual(this.model.packets.filter(due), []);
+        return;
+      }
+      case "wall":
+        this.clock.wall += step.byMs;
+        return;
       case "read": {
         const after = this.idAt(step.part);
         const expected: number[] = [];
@@ -164,35 +284,111 @@ class Run {
         await this.queue.close();
         this.queue = await OutboundQueue.open(this.path, {
           ...this.limits,
-          driver: this.driver,
+          ...this.faults.options,
+          clock: this.clock,
         });
+        this.model.handedOut = 0;
         return;
       case "fail": {
-        let failures = 0;
         this.faulty = true;
-        this.driver.fault = (sql) => {
-          if (!sql.startsWith(step.statement) || failures === 3) return undefined;
-          failures++;
-          return new SqliteError(step.code, "injected");
-        };
+        this.faults.fail(step.statement, step.code, 3);
         if (step.step.do !== "reopen") await this.step(step.step);
-        this.driver.heal();
+        this.faults.heal();
         this.faulty = false;
         return;
       }
     }
   }
 
-  async enqueueEach(sizes: readonly number[], first?: () => Promise<void>): Promise<void> {
+  /** What a sweep does, each step behind a question to the file that is answered in order. */
+  async quiet(): Promise<void> {
+    for (let i = 0; i < 8; i++) {
+      await this.queue.deadLetters(0, 1);
+      await settle();
+    }
+  }
+
+  /** As the sender asks: what has expired and is next dies, what is given out does not. */
+  async handOut(afterId: number, maxBytes: number): Promise<void> {
+    const runs = await this.queue.readRuns(afterId, maxBytes).catch(refusedByFile);
+    this.model.handedOut = afterId;
+    const isAhead = (packet: Packet) => packet.id > afterId;
+    // More may die than had to: what is due behind shares the transaction.
+    await this.adoptDead((packet) => isAhead(packet) && this.isOver(packet));
+    if (runs === false) return;
+    const ahead = this.model.packets.filter(isAhead);
+    const over = ahead.findIndex((packet) => this.isOver(packet));
+    const fresh = over === -1 ? ahead : ahead.slice(0, over);
+    assert.notEqual(over, 0, "what is next has not expired");
+    const given = runs.flatMap(({ firstId, ends, expiresAtMs }) =>
+      Array.from(ends, (_, i) => ({ id: firstId + i, expiresAtMs }))
+    );
+    assert.deepEqual(
+      given,
+      fresh.slice(0, given.length).map(({ id, expiresAtMs }) => ({ id, expiresAtMs })),
+    );
+    const bytes = bytesOf(fresh.slice(0, given.length));
+    assert(given.length === 1 || bytes <= maxBytes, `${bytes} of ${maxBytes} bytes`);
+    assert(given.length > 0 || fresh.length === 0);
+    this.model.handedOut = given.at(-1)?.id ?? afterId;
+  }
+
+  isOver({ expiresAtMs }: Packet): boolean {
+    return expiresAtMs <= this.clock.wallMs();
+  }
+
+  /** Takes over which packets have expired, of those that may. */
+  async adoptDead(mayExpire: (packet: Packet) => boolean): Promise<void> {
+    const letters = new Set((await this.queue.deadLetters(0, Infinity)).map(({ id }) => id));
+    this.die(
+      (packet) => {
+        if (!letters.has(packet.id)) return false;
+        assert(mayExpire(packet), `packet ${packet.id} has not expired, or is in flight`);
+        return true;
+      },
+      "expired",
+      0,
+    );
+  }
+
+  die(dies: (packet: Packet) => boolean, reason: DeathReason, attempts: number): void {
+    const { model } = this;
+    const dead = model.packets.filter(dies);
+    model.packets = model.packets.filter((packet) => !dead.includes(packet));
+    for (const { id, payload, enqueuedAtMs } of dead) {
+      const sent = id <= model.sentThrough;
+      const diedAtMs = this.clock.wallMs();
+      model.dead.push({ id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload });
+    }
+    model.dead.sort((a, b) => a.id - b.id);
+    if (reason === "expired") model.expiredPackets += dead.length;
+    else model.gaveUpPackets += dead.length;
+  }
+
+  async enqueueEach(
+    sizes: readonly number[],
+    ttlMs: number,
+    first?: () => Promise<void>,
+  ): Promise<void> {
     const payloads = sizes.map(payloadOf);
-    const outcomes = await Promise.allSettled(payloads.map((p) => this.queue.enqueue(p)));
+    const outcomes = await Promise.allSettled(
+      payloads.map((p) => this.queue.enqueue(p, { ttlMs })),
+    );
     await first?.();
-    this.judge(payloads.map((p) => [p]), outcomes);
+    this.judge(payloads.map((p) => [p]), ttlMs, outcomes);
+  }
+
+  /** At the end of the queue. */
+  place(payload: Uint8Array, ttlMs: number): void {
+    const enqueuedAtMs = this.clock.wallMs();
+    const id = ++this.model.lastId;
+    this.model.packets.push({ id, payload, enqueuedAtMs, expiresAtMs: enqueuedAtMs + ttlMs });
   }
 
   /** What was stored goes into the model; what was refused must have been refused rightly. */
   judge(
     units: readonly (readonly Uint8Array[])[],
+    ttlMs: number,
     outcomes: readonly (PromiseSettledResult<number> | undefined)[],
   ): void {
     if (!this.faulty) {
@@ -210,7 +406,8 @@ class Run {
         continue;
       }
       assert.equal(outcome.value, this.model.lastId + 1, "ids follow each other");
-      for (const payload of payloads) this.model.packets.push({ id: ++this.model.lastId, payload });
+      for (const payload of payloads) this.place(payload, ttlMs);
+      this.model.storedPackets += payloads.length;
     }
     if (this.limits.overflow === "drop-oldest") this.drop();
   }
@@ -223,8 +420,9 @@ class Run {
     const { maxPackets, maxBytes, overflow } = this.limits;
     const fits = (packets: number, bytes: number) => packets <= maxPackets && bytes <= maxBytes;
     let waitingPackets = 0, waitingBytes = 0;
-    let heldPackets = this.model.packets.length;
-    let heldBytes = sum(this.model.packets.map((p) => p.payload));
+    const held = [...this.model.packets, ...this.model.dead];
+    let heldPackets = held.length;
+    let heldBytes = bytesOf(held);
     return units.map((payloads) => {
       const packets = payloads.length, bytes = sum(payloads);
       if (!fits(waitingPackets + packets, waitingBytes + bytes)) return true;
@@ -238,11 +436,13 @@ class Run {
     });
   }
 
+  /** The oldest dead letters go first. */
   drop(): void {
     const { maxPackets, maxBytes } = this.limits;
-    let bytes = sum(this.model.packets.map((p) => p.payload));
-    while (this.model.packets.length > maxPackets || bytes > maxBytes) {
-      const oldest = this.model.packets.shift();
+    const { packets, dead } = this.model;
+    let bytes = bytesOf(packets) + bytesOf(dead);
+    while (packets.length + dead.length > maxPackets || bytes > maxBytes) {
+      const oldest = dead.shift() ?? packets.shift();
       assert(oldest);
       bytes -= oldest.payload.length;
       this.model.droppedPackets++;
@@ -250,21 +450,34 @@ class Run {
     }
   }
 
-  forget(id: number): void {
-    this.model.packets = this.model.packets.filter((p) => p.id > id);
+  forget(goes: (packet: Packet) => boolean): void {
+    const before = this.model.packets.length;
+    this.model.packets = this.model.packets.filter((packet) => !goes(packet));
+    this.model.removedPackets += before - this.model.packets.length;
   }
 
   async compare(): Promise<void> {
-    const { packets, lastId } = this.model;
+    const { model } = this;
+    const { packets, dead, lastId } = model;
     const stats = this.queue.stats();
     assert.equal(this.queue.lastId, lastId);
     assert.equal(this.queue.removedThroughId, (packets[0]?.id ?? lastId + 1) - 1);
     assert.equal(stats.packets, packets.length);
-    assert.equal(stats.bytes, sum(packets.map((p) => p.payload)));
+    assert.equal(stats.bytes, bytesOf(packets));
+    assert.equal(stats.oldestEnqueuedAtMs, packets[0]?.enqueuedAtMs);
+    assert.equal(stats.deadPackets, dead.length);
+    assert.equal(stats.deadBytes, bytesOf(dead));
+    assert.equal(stats.expiredPackets, model.expiredPackets);
+    assert.equal(stats.gaveUpPackets, model.gaveUpPackets);
+    assert.equal(
+      packets.length + dead.length + model.removedPackets + model.droppedPackets,
+      model.storedPackets,
+      "every packet is in one place, or was removed or dropped",
+    );
     assert.equal(stats.waitingPackets, 0);
     assert.equal(stats.waitingBytes, 0);
-    assert.equal(stats.droppedPackets, this.model.droppedPackets);
-    assert.equal(stats.droppedBytes, this.model.droppedBytes);
+    assert.equal(stats.droppedPackets, model.droppedPackets);
+    assert.equal(stats.droppedBytes, model.droppedBytes);
     const read = [];
     for (let after = 0;;) {
       const some = await this.queue.read(after, 1000);
@@ -276,12 +489,21 @@ class Run {
     for (const [i, { payload }] of read.entries()) {
       assert(equal(payload, packets[i]?.payload), `payload of ${read[i]?.id}`);
     }
+    assert.deepEqual(await this.queue.deadLetters(0, Infinity), dead);
   }
 }
 
-function refusedByFile(error: unknown): boolean {
+function refusedByFile(error: unknown): false {
   assert(error instanceof QueueFileError, String(error));
   return false;
+}
+
+function within({ firstId, lastId }: IdRange): (packet: { readonly id: number }) => boolean {
+  return ({ id }) => id >= firstId && id <= lastId;
+}
+
+function bytesOf(packets: readonly { readonly payload: Uint8Array }[]): number {
+  return sum(packets.map(({ payload }) => payload));
 }
 
 function sum(payloads: readonly Uint8Array[]): number {

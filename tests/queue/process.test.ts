@@ -4,99 +4,107 @@ import { QueueLockedError } from "../../src/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, child, lines, TempDir, text } from "./helpers.ts";
+import { inEachThread, THREADS } from "./threads.ts";
 
-Deno.test("killed -9 at random moments: what was acknowledged is there, ids are not reused", async () => {
-  using dir = new TempDir();
-  const path = dir.file();
-  const acknowledged = new Map<number, string>();
-  let removedThrough = 0;
-  for (let round = 0; round < 20; round++) {
-    const process = child("enqueuer.ts", path, `r${round}`);
-    const killAfter = 1 + Math.floor(Math.random() * 400);
-    let seen = 0;
-    for await (const line of lines(process.stdout)) {
-      const [id = "", content = ""] = line.split(" ");
-      assert(!acknowledged.has(Number(id)), `id ${id} was given twice`);
-      assert(Number(id) > removedThrough, `id ${id} was given again`);
-      acknowledged.set(Number(id), content);
-      if (++seen === killAfter) process.kill("SIGKILL");
+for (const commitIn of THREADS) {
+  Deno.test(`killed -9 at random moments: what was acknowledged is there, ids are not reused (commitIn ${commitIn})`, async () => {
+    using dir = new TempDir();
+    const path = dir.file();
+    const acknowledged = new Map<number, string>();
+    let removedThrough = 0;
+    for (let round = 0; round < 20; round++) {
+      const process = child("enqueuer.ts", path, `r${round}`, "Infinity", "7", commitIn);
+      const killAfter = 1 + Math.floor(Math.random() * 400);
+      let seen = 0;
+      for await (const line of lines(process.stdout)) {
+        const [id = "", content = ""] = line.split(" ");
+        assert(!acknowledged.has(Number(id)), `id ${id} was given twice`);
+        assert(Number(id) > removedThrough, `id ${id} was given again`);
+        acknowledged.set(Number(id), content);
+        if (++seen === killAfter) process.kill("SIGKILL");
+      }
+      const { signal } = await process.status;
+      assert.equal(signal, "SIGKILL");
+
+      await using queue = await OutboundQueue.open(path);
+      const stored = new Map<number, string>();
+      let after = removedThrough;
+      for (;;) {
+        const packets = await queue.read(after, 100_000);
+        if (packets.length === 0) break;
+        for (const { id, payload } of packets) {
+          assert.equal(id, after + 1, "no gaps");
+          stored.set(id, text(payload));
+          after = id;
+        }
+      }
+      assert.equal(queue.stats().packets, stored.size);
+      for (const [id, content] of acknowledged) {
+        if (id > removedThrough) {
+          assert.equal(stored.get(id), content, `packet ${id} of round ${round}`);
+        }
+      }
+      // Every third round the file is emptied: ids must go on all the same.
+      if (round % 3 === 2) {
+        await queue.removeThrough(queue.lastId);
+        removedThrough = queue.lastId;
+      }
     }
-    const { signal } = await process.status;
-    assert.equal(signal, "SIGKILL");
+  });
+}
 
-    await using queue = await OutboundQueue.open(path);
-    const stored = new Map<number, string>();
-    let after = removedThrough;
-    for (;;) {
-      const packets = await queue.read(after, 100_000);
-      if (packets.length === 0) break;
+inEachThread(
+  "several processes enqueue while one removes: nothing lost, counts exact",
+  async (open) => {
+    using dir = new TempDir();
+    const path = dir.file();
+    await using queue = await open(path);
+    const each = 1500;
+    const processes = ["a", "b", "c"].map((tag) =>
+      child("enqueuer.ts", path, tag, String(each), "7", tag === "c" ? "worker" : "main")
+    );
+    const printed = Promise.all(processes.map(async ({ stdout }) => {
+      const ids: number[] = [];
+      for await (const line of lines(stdout)) ids.push(Number(line.split(" ")[0]));
+      return ids;
+    }));
+    const got = new Map<string, number>();
+    let enqueuedHere = 0;
+    const deadline = Date.now() + 60_000;
+    let after = 0;
+    while (got.size < 3 * each + 200) {
+      assert(Date.now() < deadline, `only ${got.size} packets came`);
+      if (got.size % 5 === 0 && queue.lastId > 0) {
+        for (let i = 0; i < 20 && enqueuedHere < 200; i++, enqueuedHere++) {
+          await queue.enqueue(bytes(`here:${enqueuedHere}`));
+        }
+      }
+      await queue.pollOtherProcesses();
+      const packets = await queue.read(after, 10_000);
       for (const { id, payload } of packets) {
         assert.equal(id, after + 1, "no gaps");
-        stored.set(id, text(payload));
+        assert(!got.has(text(payload)), text(payload));
+        got.set(text(payload), id);
         after = id;
       }
+      if (packets.length > 0) await queue.removeThrough(after);
+      else await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
     }
-    assert.equal(queue.stats().packets, stored.size);
-    for (const [id, content] of acknowledged) {
-      if (id > removedThrough) {
-        assert.equal(stored.get(id), content, `packet ${id} of round ${round}`);
-      }
-    }
-    // Every third round the file is emptied: ids must go on all the same.
-    if (round % 3 === 2) {
-      await queue.removeThrough(queue.lastId);
-      removedThrough = queue.lastId;
-    }
-  }
-});
-
-Deno.test("several processes enqueue while one removes: nothing lost, counts exact", async () => {
-  using dir = new TempDir();
-  const path = dir.file();
-  await using queue = await OutboundQueue.open(path);
-  const each = 1500;
-  const processes = ["a", "b", "c"].map((tag) => child("enqueuer.ts", path, tag, String(each)));
-  const printed = Promise.all(processes.map(async ({ stdout }) => {
-    const ids: number[] = [];
-    for await (const line of lines(stdout)) ids.push(Number(line.split(" ")[0]));
-    return ids;
-  }));
-  const got = new Map<string, number>();
-  let enqueuedHere = 0;
-  const deadline = Date.now() + 60_000;
-  let after = 0;
-  while (got.size < 3 * each + 200) {
-    assert(Date.now() < deadline, `only ${got.size} packets came`);
-    if (got.size % 5 === 0 && queue.lastId > 0) {
-      for (let i = 0; i < 20 && enqueuedHere < 200; i++, enqueuedHere++) {
-        await queue.enqueue(bytes(`here:${enqueuedHere}`));
-      }
+    const ids = (await printed).flat();
+    assert.deepEqual((await Promise.all(processes.map((p) => p.status))).map((s) => s.code), [
+      0,
+      0,
+      0,
+    ]);
+    assert.equal(new Set(ids).size, 3 * each);
+    for (const tag of ["a", "b", "c"]) {
+      const order = Array.from({ length: each }, (_, i) => got.get(`${tag}:${i}`) ?? assert.fail());
+      assert.deepEqual(order, order.toSorted((x, y) => x - y), "each process's order is kept");
     }
     await queue.pollOtherProcesses();
-    const packets = await queue.read(after, 10_000);
-    for (const { id, payload } of packets) {
-      assert.equal(id, after + 1, "no gaps");
-      assert(!got.has(text(payload)), text(payload));
-      got.set(text(payload), id);
-      after = id;
-    }
-    if (packets.length > 0) await queue.removeThrough(after);
-    else await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
-  }
-  const ids = (await printed).flat();
-  assert.deepEqual((await Promise.all(processes.map((p) => p.status))).map((s) => s.code), [
-    0,
-    0,
-    0,
-  ]);
-  assert.equal(new Set(ids).size, 3 * each);
-  for (const tag of ["a", "b", "c"]) {
-    const order = Array.from({ length: each }, (_, i) => got.get(`${tag}:${i}`) ?? assert.fail());
-    assert.deepEqual(order, order.toSorted((x, y) => x - y), "each process's order is kept");
-  }
-  await queue.pollOtherProcesses();
-  assert.deepEqual([queue.stats().packets, queue.stats().bytes], [0, 0]);
-});
+    assert.deepEqual([queue.stats().packets, queue.stats().bytes], [0, 0]);
+  },
+);
 
 Deno.test("one sender per queue: in this process", async () => {
   using dir = new TempDir();

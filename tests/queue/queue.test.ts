@@ -5,12 +5,13 @@ import { SqliteError } from "../../src/queue/driver.ts";
 import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes, FaultDriver, TempDir, text } from "./helpers.ts";
+import { inEachThread } from "./threads.ts";
 
 const FULL = 13, BUSY = 5, IOERR = 10;
 
-Deno.test("ids follow the order of the calls; the bytes may be reused at once", async () => {
+inEachThread("ids follow the order of the calls; the bytes may be reused at once", async (open) => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await open(dir.file());
   const buffer = bytes("a");
   const stored = [];
   for (const letter of ["a", "b", "c"]) {
@@ -21,7 +22,7 @@ Deno.test("ids follow the order of the calls; the bytes may be reused at once", 
   assert.deepEqual(await Promise.all(stored), [1, 2, 3]);
   assert.deepEqual((await queue.read(0, 100)).map((p) => text(p.payload)), ["a", "b", "c"]);
   await queue.close();
-  await using again = await OutboundQueue.open(dir.file());
+  await using again = await open(dir.file());
   assert.deepEqual((await again.read(0, 100)).map((p) => text(p.payload)), ["a", "b", "c"]);
 });
 
@@ -42,7 +43,7 @@ Deno.test("nothing resolves before the COMMIT that covers it has returned", asyn
   assert.deepEqual(driver.log, [
     ...["BEGIN", "INSERT", "UPDATE", "COMMIT", "one", "two"],
     // The removal went along with the next packet.
-    ...["BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"],
+    ...["BEGIN", "DELETE", "DELETE", "INSERT", "UPDATE", "COMMIT"],
     ...driver.log.slice(-2),
   ]);
   assert.deepEqual(driver.log.slice(-2).sort(), ["removed", "three"]);
@@ -159,9 +160,9 @@ Deno.test("disk full for everything: few attempts, all rejected, then it works a
   assert.equal(await queue.enqueue(bytes("x")), 1);
 });
 
-Deno.test("busy: tried again without blocking, given up after busyTimeoutMs", async () => {
+inEachThread("busy: tried again without blocking, given up after busyTimeoutMs", async (open) => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), { busyTimeoutMs: 60 });
+  await using queue = await open(dir.file(), { busyTimeoutMs: 60 });
   const other = nodeSqlite.open(dir.file(), { readOnly: false, busyTimeoutMs: 0 });
   other.prepare("BEGIN IMMEDIATE").run([]);
   await assert.rejects(queue.enqueue(bytes("x")), fileError("busy"));
@@ -187,9 +188,9 @@ Deno.test("busy: a signal ends the wait and nothing is stored", async () => {
   assert.equal(await queue.enqueue(bytes("y")), 1);
 });
 
-Deno.test("limits: reject says which, and there is room again after a removal", async () => {
+inEachThread("limits: reject says which, and there is room again after a removal", async (open) => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), {
+  await using queue = await open(dir.file(), {
     maxPackets: 3,
     maxBytes: 10,
     maxPacketBytes: 12,
@@ -205,39 +206,42 @@ Deno.test("limits: reject says which, and there is room again after a removal", 
   assert.equal(await queue.enqueue(new Uint8Array(1)), 4);
 });
 
-Deno.test("overflow wait: first come, first served, and a signal leaves the line", async () => {
-  using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), { maxPackets: 2, overflow: "wait" });
-  await queue.enqueueMany([bytes("1"), bytes("2")]);
-  const order: string[] = [];
-  const controller = new AbortController();
-  const signal = controller.signal;
-  const both = queue.enqueueMany([bytes("3"), bytes("4")], { signal }).catch(() =>
-    order.push("withdrawn")
-  );
-  const five = queue.enqueue(bytes("5")).then((id) => order.push(`five ${id}`));
-  await queue.removeThrough(1); // Room for one, but two are first in line.
-  assert.deepEqual(order, []);
-  controller.abort();
-  await Promise.all([both, five]);
-  assert.deepEqual(order, ["withdrawn", "five 3"]);
-  assert.equal(queue.stats().waitingPackets, 0);
-  await assert.rejects(queue.enqueue(bytes("x"), { signal }), { name: "AbortError" });
-});
+inEachThread(
+  "overflow wait: first come, first served, and a signal leaves the line",
+  async (open) => {
+    using dir = new TempDir();
+    await using queue = await open(dir.file(), { maxPackets: 2, overflow: "wait" });
+    await queue.enqueueMany([bytes("1"), bytes("2")]);
+    const order: string[] = [];
+    const controller = new AbortController();
+    const signal = controller.signal;
+    const both = queue.enqueueMany([bytes("3"), bytes("4")], { signal }).catch(() =>
+      order.push("withdrawn")
+    );
+    const five = queue.enqueue(bytes("5")).then((id) => order.push(`five ${id}`));
+    await queue.removeThrough(1); // Room for one, but two are first in line.
+    assert.deepEqual(order, []);
+    controller.abort();
+    await Promise.all([both, five]);
+    assert.deepEqual(order, ["withdrawn", "five 3"]);
+    assert.equal(queue.stats().waitingPackets, 0);
+    await assert.rejects(queue.enqueue(bytes("x"), { signal }), { name: "AbortError" });
+  },
+);
 
-Deno.test("overflow wait: another process's removal makes room", async () => {
+inEachThread("overflow wait: another process's removal makes room", async (open) => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), { maxPackets: 1, overflow: "wait" });
+  await using queue = await open(dir.file(), { maxPackets: 1, overflow: "wait" });
   await queue.enqueue(bytes("1"));
   const waiting = queue.enqueue(bytes("2"));
-  await using other = await OutboundQueue.open(dir.file());
+  await using other = await open(dir.file());
   await other.removeThrough(1);
   assert.equal(await waiting, 2);
 });
 
-Deno.test("overflow wait: close rejects those in line", async () => {
+inEachThread("overflow wait: close rejects those in line", async (open) => {
   using dir = new TempDir();
-  const queue = await OutboundQueue.open(dir.file(), { maxPackets: 1, overflow: "wait" });
+  const queue = await open(dir.file(), { maxPackets: 1, overflow: "wait" });
   await queue.enqueue(bytes("1"));
   const waiting = assert.rejects(queue.enqueue(bytes("2")), ClosedError);
   await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
@@ -245,10 +249,10 @@ Deno.test("overflow wait: close rejects those in line", async () => {
   await waiting;
 });
 
-Deno.test("overflow drop-oldest: counted, reported, over reopening", async () => {
+inEachThread("overflow drop-oldest: counted, reported, over reopening", async (open) => {
   using dir = new TempDir();
   const options = { maxPackets: 5, maxBytes: 50, overflow: "drop-oldest" } as const;
-  const queue = await OutboundQueue.open(dir.file(), options);
+  const queue = await open(dir.file(), options);
   const reports: unknown[] = [];
   queue.subscribeDropped((dropped) => reports.push(dropped));
   for (let i = 1; i <= 7; i++) await queue.enqueue(new Uint8Array(i));
@@ -263,18 +267,18 @@ Deno.test("overflow drop-oldest: counted, reported, over reopening", async () =>
   );
   assert.deepEqual((await queue.read(0, 1000)).map(({ id }) => id), [7, 8]);
   await queue.close();
-  await using again = await OutboundQueue.open(dir.file(), options);
+  await using again = await open(dir.file(), options);
   assert.equal(again.stats().droppedPackets, 6);
   assert.equal(again.stats().droppedBytes, 21);
   assert.equal(again.stats().bytes, 47);
 });
 
-Deno.test("read keeps to maxBytes from memory and from the file alike", async () => {
+inEachThread("read keeps to maxBytes from memory and from the file alike", async (open) => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await open(dir.file());
   await queue.read(0, 1); // From here on what is stored is kept in memory.
   await queue.enqueueMany([1, 2, 3, 4].map((size) => new Uint8Array(size)));
-  await using cold = await OutboundQueue.open(dir.file());
+  await using cold = await open(dir.file());
   for (
     const [after, max] of [[0, 1], [0, 3], [0, 5], [0, 6], [0, 100], [2, 1], [3, 4], [
       4,
@@ -298,7 +302,7 @@ Deno.test("what this process has stored is read from memory, the rest from the f
   queue.subscribe(() => {});
   let selects = 0;
   driver.fault = (sql) => {
-    if (sql.includes("payload FROM packets")) selects++;
+    if (sql.startsWith("SELECT packets.last_id, ends, payload,")) selects++;
     return undefined;
   };
   await queue.enqueue(bytes("mine"));
@@ -323,10 +327,10 @@ Deno.test("what this process has stored is read from memory, the rest from the f
   }
 });
 
-Deno.test("counts and lastId follow other processes", async () => {
+inEachThread("counts and lastId follow other processes", async (open) => {
   using dir = new TempDir();
-  await using one = await OutboundQueue.open(dir.file());
-  await using two = await OutboundQueue.open(dir.file());
+  await using one = await open(dir.file());
+  await using two = await open(dir.file());
   let rings = 0;
   const unsubscribe = one.subscribe(() => rings++);
   await two.enqueueMany([bytes("a"), bytes("bc")]);
@@ -344,24 +348,24 @@ Deno.test("counts and lastId follow other processes", async () => {
   assert.equal(rings, 2);
 });
 
-Deno.test("noteSent is written with the next commit and on close", async () => {
+inEachThread("noteSent is written with the next commit and on close", async (open) => {
   using dir = new TempDir();
-  const queue = await OutboundQueue.open(dir.file());
+  const queue = await open(dir.file());
   await queue.enqueueMany([bytes("a"), bytes("b"), bytes("c")]);
   queue.noteSent(1);
   await queue.removeThrough(1);
-  await using peek = await OutboundQueue.open(dir.file());
+  await using peek = await open(dir.file());
   assert.equal(peek.sentThroughAtOpen, 1);
   queue.noteSent(3);
   queue.noteSent(2);
   await queue.close();
-  await using again = await OutboundQueue.open(dir.file());
+  await using again = await open(dir.file());
   assert.equal(again.sentThroughAtOpen, 3);
 });
 
-Deno.test("close stores what is waiting, is idempotent and ends everything", async () => {
+inEachThread("close stores what is waiting, is idempotent and ends everything", async (open) => {
   using dir = new TempDir();
-  const queue = await OutboundQueue.open(dir.file());
+  const queue = await open(dir.file());
   const last = queue.enqueue(bytes("last"));
   const closing = queue.close();
   assert.equal(queue.close(), closing);
@@ -376,7 +380,7 @@ Deno.test("close stores what is waiting, is idempotent and ends everything", asy
   assert.equal(queue.stats().packets, 1);
 });
 
-Deno.test("options out of range are refused by name", async () => {
+inEachThread("options out of range are refused by name", async (open) => {
   using dir = new TempDir();
   for (
     const [options, message] of [
@@ -387,21 +391,21 @@ Deno.test("options out of range are refused by name", async () => {
     ] as const
   ) {
     await assert.rejects(
-      OutboundQueue.open(dir.file(), options),
+      open(dir.file(), options),
       (error) => error instanceof RangeError && message.test(error.message),
     );
   }
-  await assert.rejects(OutboundQueue.open(":memory:"), RangeError);
-  await using queue = await OutboundQueue.open(dir.file());
+  await assert.rejects(open(":memory:"), RangeError);
+  await using queue = await open(dir.file());
   await assert.rejects(queue.removeThrough(1.5), RangeError);
   await assert.rejects(queue.removeThrough(-1), RangeError);
 });
 
-Deno.test("stats need no table scan", async () => {
+inEachThread("stats need no table scan", async (open) => {
   using dir = new TempDir();
   let wallMs = 1_000;
   const clock = { ...systemClock, wallMs: () => wallMs };
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await open(dir.file(), { clock });
   assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
   await queue.enqueue(bytes("a"));
   wallMs = 2_000;
@@ -413,9 +417,9 @@ Deno.test("stats need no table scan", async () => {
   assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
 });
 
-Deno.test("the file shrinks again after a backlog has drained", async () => {
+inEachThread("the file shrinks again after a backlog has drained", async (open) => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await open(dir.file());
   for (let i = 0; i < 4; i++) {
     await queue.enqueueMany(Array.from({ length: 60 }, () => new Uint8Array(100_000)));
   }

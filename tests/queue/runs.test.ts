@@ -26,10 +26,11 @@ Deno.test("packets go into runs and come out as they were, wherever they are cut
         const payloads = group.map((size, i) => packet(101 + stored.length + i, size));
         const [first] = payloads;
         assert(first);
-        const span = payloads.length === 1 ? arena.copy(first) : arena.copyAll(
+        const span = payloads.length === 1 ? arena.copy(first, Infinity) : arena.copyAll(
           payloads,
           Uint32Array.from(group),
           group.reduce((sum, size) => sum + size, 0),
+          Infinity,
         );
         if (withdrawn[g]) continue; // A hole in the block.
         packer.add(span);
@@ -63,7 +64,7 @@ Deno.test("a line that is never empty keeps its order and its counts", () => {
   const line = new Line();
   const units: Unit[] = [];
   const push = (size: number) => {
-    const unit = new Unit(arena.copy(new Uint8Array(size)), () => {}, () => {});
+    const unit = new Unit(arena.copy(new Uint8Array(size), Infinity), () => {}, () => {});
     units.push(unit);
     line.push(unit);
   };

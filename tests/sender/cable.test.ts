@@ -4,6 +4,7 @@ import { compare } from "../../lab/compare.ts";
 import { networkAvailable, TestNetwork } from "../../lab/network.ts";
 import { readRecord } from "../../lab/record.ts";
 import { RecorderProcess } from "../../lab/recorder_process.ts";
+import { MAX_COUNTED_GAP_MS } from "../../src/delivery/liveness.ts";
 import { libcCandidates } from "../../src/kernel/libc.ts";
 import type { SenderStatus } from "../../src/sender.ts";
 
@@ -45,13 +46,11 @@ Deno.test({
 
     await hear(({ state }) => state === "connected");
     const heal = await network.silentDrop({ direction: "both" });
-    const cutAtMs = performance.now();
     const { verdict } = await hear(({ verdict }) => verdict.kind === "path-dead");
-    const noticedAfterMs = performance.now() - cutAtMs;
-    // The packet that meets the cut path is written up to one interval after it.
-    const latestMs = STALL_TIMEOUT_MS + 250 + INTERVAL_MS;
-    assert.ok(noticedAfterMs <= latestMs, `noticed after ${noticedAfterMs} ms`);
-    assert.ok(verdict.kind === "path-dead" && verdict.silenceMs > STALL_TIMEOUT_MS);
+    // Silence as the sender has counted it: what this machine held it up for is not in it.
+    assert.ok(verdict.kind === "path-dead");
+    assert.ok(verdict.silenceMs > STALL_TIMEOUT_MS, `${verdict.silenceMs}`);
+    assert.ok(verdict.silenceMs <= STALL_TIMEOUT_MS + MAX_COUNTED_GAP_MS, `${verdict.silenceMs}`);
 
     await old[Symbol.asyncDispose]();
     await using _new = await RecorderProcess.start({

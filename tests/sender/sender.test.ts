@@ -6,7 +6,8 @@ import {
   SocketOptionError,
 } from "../../src/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { Sender, type SenderOptions, type SenderStatus } from "../../src/sender.ts";
+import { Sender, type SenderStatus } from "../../src/sender.ts";
+import type { SenderOptions } from "../../src/sender_options.ts";
 import { ScriptedServer } from "./scripted_server.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);

@@ -38,6 +38,7 @@ Deno.test(`simulation: ${FIXED_SEEDS} fixed seeds hold, and do see faults`, asyn
   assert.ok(sum(({ connections }) => connections) > FIXED_SEEDS);
   assert.ok(sum(({ duplicates }) => duplicates) > FIXED_SEEDS);
   assert.ok(sum(({ lostUnread }) => lostUnread) > 0);
+  assert.ok(sum(({ dead }) => dead) > FIXED_SEEDS / 10);
 });
 
 {

@@ -1,8 +1,10 @@
 // Enqueues without end (or `count` packets) and prints each id once it is on disk.
 import { OutboundQueue } from "../../../src/queue/queue.ts";
 
-const [path = "", tag = "x", count = "Infinity", width = "7"] = Deno.args;
-const queue = await OutboundQueue.open(path);
+const [path = "", tag = "x", count = "Infinity", width = "7", commitIn] = Deno.args;
+const queue = await OutboundQueue.open(path, {
+  commitIn: commitIn === "worker" ? "worker" : "main",
+});
 let next = 0;
 
 async function work(): Promise<void> {

@@ -1,0 +1,78 @@
+/**
+ * Finds the packet that ends every connection in which it is sent. A connection
+ * breaks with many packets under way, and any of them may be the one; so fewer
+ * are sent each time, half of those that are left, until one is alone.
+ *
+ * Nothing is suspected at the first break, which is mostly the network's. And
+ * a server that ends every connection, whatever is sent, must not cost packet
+ * after packet: without one that is confirmed in between, each conviction needs
+ * twice as many breaks as the last.
+ *
+ * Kept in memory only: a sender that starts anew begins anew.
+ *
+ * @module
+ */
+
+/** How a connection stood when it broke. */
+export interface Break {
+  /** Every packet up to this id is confirmed. */
+  readonly confirmedId: number;
+  /** The last packet that was sent and not confirmed. */
+  readonly throughId: number;
+  /** How many were sent and not confirmed: at least 1. */
+  readonly packets: number;
+}
+
+/** More than it takes to halve the largest window down to one packet. */
+const BREAKS_KEPT = 32;
+/** After so many convictions in a row the next one takes about a thousand times as many breaks. */
+const MAX_DOUBLINGS = 10;
+
+/** Counts in how many broken connections a packet was under way. */
+export class Suspects {
+  readonly #maxAttempts: number;
+  /** The last packet under way in each of the last breaks; all began at what was confirmed then. */
+  #breaks: number[] = [];
+  /** Convictions since a packet was confirmed, and what was confirmed then. */
+  #convictions = 0;
+  #convictedAfterId = -1;
+
+  /** @param maxAttempts As many breaks convict a first packet; `Infinity`: none is ever suspected. */
+  constructor(maxAttempts: number) {
+    this.#maxAttempts = maxAttempts;
+  }
+
+  /**
+   * A connection broke through no fault of this host.
+   *
+   * @returns In how many connections the only packet under way was tried, if
+   *   these are enough to give it up.
+   */
+  broke({ confirmedId, throughId, packets }: Break): number | undefined {
+    if (this.#maxAttempts === Infinity) return undefined;
+    if (confirmedId > this.#convictedAfterId) this.#convictions = 0;
+    this.#breaks = this.#breaks.filter((id) => id > confirmedId);
+    this.#breaks.push(throughId);
+    const attempts = this.#breaks.filter((id) => id >= throughId).length;
+    const needed = this.#maxAttempts * 2 ** Math.min(this.#convictions, MAX_DOUBLINGS);
+    if (packets === 1 && attempts >= needed) {
+      this.#breaks = [];
+      this.#convictions++;
+      this.#convictedAfterId = confirmedId;
+      return attempts;
+    }
+    // The widest ones say least.
+    if (this.#breaks.length > Math.max(needed, BREAKS_KEPT)) {
+      this.#breaks.sort((a, b) => a - b).pop();
+    }
+    return undefined;
+  }
+
+  /** Nothing above this id may be sent until more is confirmed, but for one packet. */
+  trialThroughId(confirmedId: number): number {
+    const suspected = this.#breaks.filter((id) => id > confirmedId);
+    if (suspected.length < 2) return Infinity;
+    // The packets that were under way in each of these breaks: the culprit is among them.
+    return confirmedId + Math.ceil((Math.min(...suspected) - confirmedId) / 2);
+  }
+}

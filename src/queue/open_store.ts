@@ -1,0 +1,19 @@
+import type { QueueOptions } from "./options.ts";
+import { PacketStore } from "./store.ts";
+import type { Store } from "./store_contract.ts";
+import { WorkerStore } from "./worker_store.ts";
+
+/**
+ * Opens a queue's file, in this thread or in a Worker.
+ *
+ * @throws {QueueFileError}
+ * @throws {Deno.errors.NotCapable} With the flags to add.
+ */
+export function openStore(
+  path: string,
+  { commitIn, durability, driver }: Required<QueueOptions>,
+): Store | Promise<Store> {
+  return commitIn === "worker"
+    ? WorkerStore.open(path, durability)
+    : PacketStore.open(path, { durability, driver });
+}

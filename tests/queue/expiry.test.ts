@@ -1,0 +1,297 @@
+import assert from "node:assert/strict";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { bytes, FaultDriver, ManualClock, settle, TempDir } from "./helpers.ts";
+
+const FULL = 13;
+
+function packets(count: number): Uint8Array[] {
+  return Array.from({ length: count }, (_, i) => bytes(`${i}`));
+}
+
+async function handedOut(queue: OutboundQueue, afterId: number, maxBytes = 1e6): Promise<number[]> {
+  const ids: number[] = [];
+  for (const { firstId, ends } of await queue.readRuns(afterId, maxBytes)) {
+    for (let i = 0; i < ends.length; i++) ids.push(firstId + i);
+  }
+  return ids;
+}
+
+async function deadIds(queue: OutboundQueue): Promise<number[]> {
+  return (await queue.deadLetters(0, Infinity)).map(({ id }) => id);
+}
+
+/** Lets time pass, and what it sets off happen. */
+async function pass(clock: ManualClock, ms: number): Promise<void> {
+  clock.advance(ms);
+  await settle();
+}
+
+Deno.test("ttlMs: an integer from 1 or Infinity, for the queue and for each call", async () => {
+  using dir = new TempDir();
+  for (const ttlMs of [0, -1, 1.5, NaN, -Infinity, 2 ** 53]) {
+    await assert.rejects(OutboundQueue.open(dir.file(), { ttlMs }), RangeError);
+    await using queue = await OutboundQueue.open(dir.file());
+    await assert.rejects(queue.enqueue(bytes("x"), { ttlMs }), RangeError);
+    await assert.rejects(queue.enqueueMany([bytes("x")], { ttlMs }), RangeError);
+    assert.equal(queue.stats().packets, 0);
+  }
+});
+
+for (const source of ["memory", "the file", "the file, reopened"]) {
+  Deno.test(`each packet expires when it should, read from ${source}`, async () => {
+    using dir = new TempDir();
+    const clock = new ManualClock();
+    let queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 100 });
+    if (source === "memory") queue.subscribe(() => {});
+    await queue.enqueueMany(packets(2)); // 1, 2: at 100
+    await queue.enqueue(bytes("x"), { ttlMs: 50 }); // 3
+    await queue.enqueue(bytes("x"), { ttlMs: Infinity }); // 4
+    clock.wall += 10;
+    await Promise.all([queue.enqueue(bytes("y")), queue.enqueue(bytes("z"), { ttlMs: 1 })]); // 5: 110, 6: 11
+    if (source === "the file, reopened") {
+      await queue.close();
+      queue = await OutboundQueue.open(dir.file(), { clock });
+    }
+    assert.deepEqual(await handedOut(queue, 0), [1, 2, 3, 4, 5, 6]);
+    const runs = await queue.readRuns(0, 1e6);
+    const expiries = runs.map(({ expiresAtMs }) => expiresAtMs - clock.wallMs());
+    assert.deepEqual(expiries, [90, 40, Infinity, 100, 1]);
+
+    clock.wall += 1; // 6 is over, but not next.
+    assert.deepEqual(await handedOut(queue, 0), [1, 2, 3, 4, 5]);
+    assert.deepEqual(await deadIds(queue), []);
+    assert.deepEqual(await handedOut(queue, 5), []);
+    assert.deepEqual(await deadIds(queue), [6]);
+    clock.wall += 39; // 3 as well.
+    assert.deepEqual(await handedOut(queue, 0), [1, 2]);
+    assert.deepEqual(await handedOut(queue, 2), [4, 5]);
+    assert.deepEqual(await deadIds(queue), [3, 6]);
+    clock.wall += 49;
+    assert.deepEqual(await handedOut(queue, 1), [2, 4, 5], "one millisecond is left");
+    clock.wall += 1;
+    assert.deepEqual(await handedOut(queue, 1), [4, 5], "1 was in flight and stays");
+    assert.deepEqual(await deadIds(queue), [2, 3, 6]);
+    assert.deepEqual(await handedOut(queue, 0), [4, 5], "not any more");
+    assert.deepEqual(await deadIds(queue), [1, 2, 3, 6]);
+    const stats = queue.stats();
+    assert.deepEqual([stats.packets, stats.deadPackets, stats.expiredPackets], [2, 4, 4]);
+    assert.equal(queue.removedThroughId, 3);
+    await queue.close();
+  });
+}
+
+Deno.test("a look at the queue moves nothing", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 1 });
+  await queue.enqueueMany(packets(3));
+  clock.wall += 10;
+  assert.equal((await queue.read(0, 100)).length, 3);
+  assert.equal(queue.stats().packets, 3);
+  assert.equal(clock.timers.size, 0, "without a sender there is no sweep");
+});
+
+Deno.test("many expired packets before a live one: moved in bounded transactions, tiny reads or not", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { clock, driver });
+  for (let i = 0; i < 6; i++) {
+    // Some that do not expire lie between those that do.
+    await queue.enqueueMany(Array.from({ length: 1000 }, () => new Uint8Array(1000)), { ttlMs: 5 });
+    if (i > 2) await queue.enqueue(bytes("live"));
+  }
+  clock.wall += 5;
+  driver.log.length = 0;
+  assert.deepEqual(await handedOut(queue, 0, 1), [4001]);
+  const commits = driver.log.filter((word) => word === "COMMIT").length;
+  assert(commits >= 2 && commits <= 5, `${commits} transactions for 4 MB`);
+  assert.deepEqual(await handedOut(queue, 4001, 1), [5002]);
+  assert.deepEqual(await handedOut(queue, 5002, 1), [6003]);
+  assert.deepEqual(await handedOut(queue, 6003, 1), []);
+  assert.equal(queue.stats().expiredPackets, 6000);
+});
+
+Deno.test("what has expired and cannot be moved is not given out", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { clock, driver, ttlMs: 1 });
+  await queue.enqueue(bytes("late"));
+  await queue.enqueue(bytes("live"), { ttlMs: Infinity });
+  clock.wall += 1;
+  driver.failNext("COMMIT", FULL);
+  await assert.rejects(queue.readRuns(0, 100), { reason: "disk-full" });
+  assert.deepEqual(await deadIds(queue), []);
+  assert.deepEqual(await handedOut(queue, 0), [2]);
+});
+
+Deno.test("a sweep moves what expires soon after it does, and sleeps until the next", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  const end = queue.sweepExpired();
+  await queue.enqueue(bytes("never"));
+  await pass(clock, 1000);
+  assert.equal(clock.timers.size, 0, "nothing expires: no timer");
+  await queue.enqueue(bytes("at 5000"), { ttlMs: 5000 });
+  await queue.enqueue(bytes("at 3000"), { ttlMs: 3000 });
+  await pass(clock, 1000);
+  assert.equal(clock.nextInMs, 2000);
+  await pass(clock, 1999);
+  assert.deepEqual(await deadIds(queue), []);
+  await pass(clock, 1);
+  assert.deepEqual(await deadIds(queue), [3]);
+  // Not more often than once a second, however soon the next one is over.
+  await queue.enqueue(bytes("at 3001"), { ttlMs: 1 });
+  await pass(clock, 999);
+  assert.deepEqual(await deadIds(queue), [3]);
+  await pass(clock, 1);
+  assert.deepEqual(await deadIds(queue), [3, 4]);
+  await pass(clock, 1000);
+  assert.deepEqual(await deadIds(queue), [2, 3, 4]);
+  await pass(clock, 1000);
+  assert.equal(clock.timers.size, 0, "nothing is left that expires");
+  await queue.enqueue(bytes("later"), { ttlMs: 100_000 });
+  await pass(clock, 1000);
+  assert.equal(clock.nextInMs, 59_000, "the wall clock may be set meanwhile");
+  end();
+  end();
+  assert.equal(clock.timers.size, 0);
+  await queue.enqueue(bytes("soon"), { ttlMs: 1 });
+  await pass(clock, 1000);
+  assert.equal(clock.timers.size, 0, "nobody sweeps");
+  assert.equal(queue.stats().packets, 3);
+});
+
+Deno.test("a sweep starts with what has expired before, and notices a clock that was set", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await queue.enqueueMany(packets(3), { ttlMs: 10 });
+  await queue.enqueueMany(packets(2), { ttlMs: 1e9 });
+  clock.wall += 10;
+  const heard: unknown[] = [];
+  queue.subscribeDead((dead) => heard.push(dead));
+  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  await settle();
+  assert.deepEqual(heard, [
+    { packets: 3, bytes: 3, reason: "expired", ids: { firstId: 1, lastId: 3 } },
+  ]);
+  clock.wall += 2e9;
+  await pass(clock, 60_000);
+  assert.deepEqual(await deadIds(queue), [1, 2, 3, 4, 5]);
+  // Set back: nothing more happens, and it can all be put back.
+  clock.wall -= 2e9;
+  await queue.requeue({ firstId: 4, lastId: 5 });
+  assert.deepEqual(await handedOut(queue, 0), [6, 7]);
+});
+
+Deno.test("a sweep leaves what was given out, until it is asked for again", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 2000 });
+  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  await queue.enqueueMany(packets(10));
+  assert.deepEqual(await handedOut(queue, 0, 4), [1, 2, 3, 4]);
+  await pass(clock, 2000);
+  assert.deepEqual(await deadIds(queue), [5, 6, 7, 8, 9, 10], "the run was cut");
+  assert.equal(queue.stats().packets, 4);
+  await pass(clock, 60_000);
+  assert.equal(queue.stats().packets, 4, "still in flight");
+  await queue.removeThrough(2);
+  // The connection is gone: what follows 2 is asked for anew.
+  assert.deepEqual(await handedOut(queue, 2), []);
+  assert.deepEqual(await deadIds(queue), [3, 4, 5, 6, 7, 8, 9, 10]);
+  assert.deepEqual([queue.stats().packets, queue.removedThroughId], [0, 10]);
+});
+
+Deno.test("after a rewind the sweep also takes what was given out before and is not again", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 5000 });
+  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  await queue.enqueueMany(packets(10));
+  await queue.enqueue(bytes("x"), { ttlMs: 1000 });
+  assert.equal((await handedOut(queue, 0, 10)).length, 10);
+  await pass(clock, 1000);
+  assert.deepEqual(await deadIds(queue), [11]);
+  await pass(clock, 1000);
+  assert.equal(clock.timers.size, 0, "what is in flight does not expire");
+  assert.deepEqual(await handedOut(queue, 0, 3), [1, 2, 3]);
+  await pass(clock, 2999);
+  assert.deepEqual(await deadIds(queue), [11]);
+  await pass(clock, 1000);
+  assert.deepEqual(await deadIds(queue), [4, 5, 6, 7, 8, 9, 10, 11]);
+});
+
+Deno.test("a sweep that fails is tried again, and tells nobody", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.file(), { clock, driver });
+  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  await queue.enqueue(bytes("x"), { ttlMs: 1000 });
+  await settle();
+  driver.failNext("COMMIT", FULL);
+  await pass(clock, 1000);
+  assert.deepEqual(await deadIds(queue), []);
+  await pass(clock, 9999);
+  assert.deepEqual(await deadIds(queue), []);
+  await pass(clock, 1);
+  assert.deepEqual(await deadIds(queue), [1]);
+});
+
+Deno.test("other processes' packets expire too", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  await settle();
+  await using other = await OutboundQueue.open(dir.file(), { clock, ttlMs: 3000 });
+  await other.enqueueMany(packets(3));
+  await pass(clock, 1000);
+  await queue.pollOtherProcesses();
+  await pass(clock, 0);
+  await pass(clock, 1999);
+  assert.deepEqual(await deadIds(queue), []);
+  await pass(clock, 1);
+  assert.deepEqual(await deadIds(queue), [1, 2, 3]);
+  assert.equal(other.stats().packets, 3);
+  await other.pollOtherProcesses();
+  assert.deepEqual([other.stats().packets, other.stats().expiredPackets], [0, 3]);
+});
+
+Deno.test("a read that comes while a sweep moves packets waits for it, even if the clock is set back", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  queue.subscribe(() => {});
+  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  await settle();
+  await queue.enqueueMany(packets(3), { ttlMs: 1000 });
+  clock.advance(1000); // The sweep has begun.
+  await Promise.resolve();
+  clock.wall -= 1000;
+  const reading = handedOut(queue, 0);
+  assert.deepEqual(await reading, []);
+  assert.deepEqual(await deadIds(queue), [1, 2, 3]);
+});
+
+Deno.test("close ends a sweep and a read under way", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  const queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 1000 });
+  queue.sweepExpired();
+  await queue.enqueueMany(packets(5000));
+  clock.advance(1000);
+  const reading = queue.readRuns(0, 1).catch((error: Error) => error.name);
+  await queue.close();
+  const outcome = await reading;
+  assert(outcome === "ClosedError" || Array.isArray(outcome), String(outcome));
+  await settle();
+  assert.equal(clock.timers.size, 0);
+  await using again = await OutboundQueue.open(dir.file(), { clock });
+  const { packets: left, deadPackets } = again.stats();
+  assert.equal(left + deadPackets, 5000);
+});

@@ -1,0 +1,339 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { QueueFileError } from "../../src/errors.ts";
+import { QueueInspector } from "../../src/queue/inspector.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { repairQueue } from "../../src/queue/repair.ts";
+import { bytes, sha256, TempDir } from "./helpers.ts";
+import {
+  asVersion1,
+  type Content,
+  contentOf,
+  copyQueue,
+  makeQueue,
+  overwrite,
+  pageUses,
+  randomOf,
+  randomPackets,
+  removeQueue,
+  tamper,
+} from "./inspector_helpers.ts";
+
+const PAGE_BYTES = 4096;
+
+/** Repairs, and holds what must always hold: the old file as it was, the new one sound. */
+async function repaired(from: string, to: string) {
+  removeQueue(to);
+  const before = await sha256(from);
+  const report = repairQueue(from, to);
+  assert.equal(await sha256(from), before, "the old file has changed");
+  {
+    using inspector = await QueueInspector.open(to);
+    assert.deepEqual(await inspector.check(), []);
+  }
+  const content = await contentOf(to);
+  assert.equal(report.packets, content.packets.size);
+  assert.equal(report.deadPackets, content.letters.size);
+  return { report, content };
+}
+
+/** Everything that is there is right, and nothing was made up. */
+function assertTrue(content: Content, whole: Content, what: string): void {
+  for (const [id, packet] of content.packets) assert.equal(packet, whole.packets.get(id), what);
+  for (const [id, letter] of content.letters) assert.equal(letter, whole.letters.get(id), what);
+}
+
+/** Ids that are in one and not in the other. */
+function missing(content: Content, whole: Content): number[] {
+  return [...whole.packets.keys()].filter((id) => !content.packets.has(id));
+}
+
+Deno.test("repair: of a sound queue it is the identity, its log in the file or beside it", async () => {
+  type Step =
+    | { do: "store"; sizes: number[]; ttlMs: number | undefined }
+    | { do: "remove" | "excise" | "giveUp" | "requeue"; part: number };
+  const part = fc.double({ min: 0, max: 1, noNaN: true });
+  const size = fc.oneof(
+    { weight: 20, arbitrary: fc.integer({ min: 1, max: 100 }) },
+    { weight: 1, arbitrary: fc.integer({ min: 3000, max: 40_000 }) },
+  );
+  const steps = fc.array(
+    fc.oneof<fc.Arbitrary<Step>[]>(
+      fc.record({
+        do: fc.constant("store" as const),
+        sizes: fc.array(size, { minLength: 1, maxLength: 400 }),
+        ttlMs: fc.constantFrom(undefined, undefined, 1_000_000),
+      }),
+      fc.record({ do: fc.constantFrom("remove", "excise", "giveUp", "requeue"), part }),
+    ),
+    { minLength: 1, maxLength: 25 },
+  );
+  await fc.assert(
+    fc.asyncProperty(steps, fc.boolean(), async (steps, closed) => {
+      using dir = new TempDir();
+      const random = randomOf(7);
+      await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+      for (const step of steps) {
+        const id = "part" in step ? 1 + Math.floor(step.part * queue.lastId) : 0;
+        if (step.do === "store") {
+          await queue.enqueueMany(randomPackets(random, step.sizes), { ttlMs: step.ttlMs });
+        } else if (step.do === "remove") await queue.removeThrough(Math.min(id, queue.lastId));
+        else if (step.do === "excise") await queue.removePackets({ firstId: id, lastId: id + 30 });
+        else if (step.do === "giveUp") await queue.giveUp(id, 2);
+        else await queue.requeue({ firstId: id, lastId: id + 5 });
+      }
+      queue.noteSent(Math.floor(queue.lastId / 2));
+      if (closed) await queue.close();
+      // Opened by nobody: for SQLite, and for the repair.
+      copyQueue(dir.file(), dir.file("copy"));
+      copyQueue(dir.file(), dir.file("copy for SQLite"));
+      const whole = await contentOf(dir.file("copy for SQLite"));
+      const { report, content } = await repaired(dir.file("copy"), dir.file("new"));
+      assert.deepEqual(content, whole);
+      assert.deepEqual([report.lostPackets, report.lostDeadPackets], [0, 0]);
+      assert.deepEqual([report.lostIds, report.lostDeadIds, report.notes], [[], [], []]);
+    }),
+    { numRuns: 40 },
+  );
+});
+
+Deno.test("repair: whichever page is noise, all outside of it is saved", async () => {
+  using dir = new TempDir();
+  await makeQueue(dir.file(), 4);
+  const whole = await contentOf(dir.file());
+  const uses = pageUses(dir.file());
+  const random = randomOf(5);
+  const path = dir.file("damaged");
+  const pageCount = Deno.statSync(dir.file()).size / PAGE_BYTES;
+  let lostInAll = 0;
+  for (let page = 1; page <= pageCount; page++) {
+    removeQueue(path);
+    copyQueue(dir.file(), path);
+    overwrite(path, random, (page - 1) * PAGE_BYTES, PAGE_BYTES);
+    const { report, content } = await repaired(path, dir.file("new"));
+    const { table = "none", kind = "none" } = uses.get(page) ?? {};
+    const what = `page ${page}: ${kind} of ${table}`;
+    const lost = missing(content, whole);
+    lostInAll += lost.length;
+    const noExpiry = table === "expiry";
+    if (!noExpiry && table !== "state") assertTrue(content, whole, what);
+    if (table === "state") {
+      // Without the counts those come back that were removed from a row that is still there.
+      assert.equal(report.lostPackets, undefined);
+      assert.deepEqual(lost, [], what);
+      assert(report.notes.some((note) => /counts are lost/.test(note)));
+      continue;
+    }
+    assert.equal(report.lostPackets, lost.length, what);
+    // Every one of them is in a range that was named.
+    const named = (id: number) =>
+      report.lostIds.some(({ firstId, lastId }) => id >= firstId && id <= lastId);
+    assert(lost.every(named), what);
+    if (table === "packets" && kind === "overflow") {
+      // Packets of 20 bytes or more, in part on a page of 4092; or where 1023 of them end.
+      assert(lost.length > 0 && lost.length <= 206, `${what}: ${lost.length} lost`);
+    } else if (table === "packets" && kind === "leaf") {
+      assert(lost.length > 0, what);
+    } else {
+      assert.deepEqual(lost, [], what);
+    }
+    if (table !== "dead_letters") {
+      assert.equal(content.letters.size, whole.letters.size, what);
+      assert.equal(report.lostDeadPackets, 0);
+    } else if (kind === "leaf") assert(Number(report.lostDeadPackets) > 0, what);
+    if (noExpiry) assert(report.notes.some((note) => /times of expiry/.test(note)), what);
+  }
+  assert(lostInAll > whole.packets.size, "each packet lies on some page");
+});
+
+Deno.test("repair: of a run with a damaged page, what lies before and behind it is saved", async () => {
+  using dir = new TempDir();
+  const random = randomOf(12);
+  {
+    await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+    for (let i = 0; i < 6; i++) {
+      await queue.enqueueMany(randomPackets(random, Array.from({ length: 160 }, () => 100)));
+    }
+  }
+  const whole = await contentOf(dir.file());
+  const path = dir.file("damaged");
+  let overflowPages = 0;
+  for (const [page, { kind }] of pageUses(dir.file())) {
+    if (kind !== "overflow") continue;
+    overflowPages++;
+    removeQueue(path);
+    copyQueue(dir.file(), path);
+    overwrite(path, random, (page - 1) * PAGE_BYTES, PAGE_BYTES);
+    const { report, content } = await repaired(path, dir.file("new"));
+    assertTrue(content, whole, `page ${page}`);
+    // 41 packets and two parts; the first page also says where some 40 of them end.
+    const lost = missing(content, whole).length;
+    assert(lost <= 85, `page ${page}: ${lost} lost`);
+    assert.equal(report.lostPackets, lost);
+  }
+  assert(overflowPages >= 18, `${overflowPages} overflow pages`);
+});
+
+Deno.test("repair: noise at any place and of any length: never a wrong id, never a crash", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.integer({ min: 1, max: 1_000_000 }),
+      fc.array(
+        fc.record({
+          at: fc.double({ min: 0, max: 1, noNaN: true }),
+          length: fc.constantFrom(1, 7, 512, 4096, 20_000),
+          log: fc.boolean(),
+        }),
+        { minLength: 1, maxLength: 6 },
+      ),
+      fc.double({ min: 0.3, max: 1, noNaN: true }),
+      async (seed, holes, cut) => {
+        using dir = new TempDir();
+        const random = randomOf(seed);
+        const path = dir.file("copy");
+        const ids = new Set<number>();
+        {
+          await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+          for (let i = 0; i < 12; i++) {
+            const sizes = i % 5 === 4 ? [9000] : Array.from({ length: 60 }, () => 50);
+            const { firstId, lastId } = await queue.enqueueMany(randomPackets(random, sizes));
+            for (let id = firstId; id <= lastId; id++) ids.add(id);
+            if (i === 6) await (await OutboundQueue.open(dir.file())).close();
+          }
+          await queue.giveUp(30, 1);
+          copyQueue(dir.file(), path);
+        }
+        for (const { at, length, log } of holes) {
+          const file = log ? `${path}-wal` : path;
+          overwrite(file, random, Math.floor(at * Deno.statSync(file).size), length);
+        }
+        if (cut < 0.9) Deno.truncateSync(path, Math.floor(cut * Deno.statSync(path).size));
+        try {
+          const { content } = await repaired(path, dir.file("new"));
+          for (const id of content.packets.keys()) assert(ids.has(id), `id ${id}`);
+        } catch (error) {
+          assert(error instanceof QueueFileError, String(error));
+          assert(["not-a-queue", "newer-version"].includes(error.reason), error.message);
+          assert.throws(() => Deno.statSync(dir.file("new")), Deno.errors.NotFound);
+        }
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+Deno.test("repair: of the log it takes what SQLite takes", async () => {
+  using dir = new TempDir();
+  const random = randomOf(11);
+  await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+  for (let i = 0; i < 8; i++) {
+    await queue.enqueueMany(randomPackets(random, Array.from({ length: 30 }, () => 200)));
+    await queue.removeThrough(10 * i);
+  }
+  const logBytes = Deno.statSync(`${dir.file()}-wal`).size;
+  const seen = new Set<number>();
+  for (let i = 0; i < 40; i++) {
+    const paths = [dir.file("a"), dir.file("b")] as const;
+    const at = 32 + Math.floor(random() * (logBytes - 32));
+    for (const path of paths) {
+      removeQueue(path);
+      copyQueue(dir.file(), path);
+      if (i % 2 === 0) Deno.truncateSync(`${path}-wal`, at);
+      else overwrite(`${path}-wal`, randomOf(i), at, 8);
+    }
+    let bySqlite: Content | undefined;
+    try {
+      bySqlite = await contentOf(paths[0]);
+    } catch (error) {
+      // Before the first commit there is no queue yet.
+      assert(error instanceof QueueFileError, String(error));
+    }
+    if (bySqlite === undefined || bySqlite.counts.lastId === 0) continue;
+    const { content } = await repaired(paths[1], dir.file("new"));
+    assert.deepEqual(content, bySqlite, `attempt ${i}, byte ${at}`);
+    seen.add(content.packets.size);
+  }
+  assert(seen.size >= 4, `only ${seen.size} different states of the log`);
+});
+
+Deno.test("repair: a log that is not there is named when something is missing", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file());
+  await queue.enqueueMany(randomPackets(randomOf(1), Array.from({ length: 300 }, () => 100)));
+  await (await OutboundQueue.open(dir.file())).close();
+  copyQueue(dir.file(), dir.file("copy"));
+  const first = await repaired(dir.file("copy"), dir.file("new"));
+  assert.deepEqual([first.content.packets.size, first.report.notes], [300, []]);
+  tamper(dir.file("copy"), "UPDATE state SET packets = 400, last_id = 400");
+  const { report } = await repaired(dir.file("copy"), dir.file("new"));
+  assert.deepEqual([report.packets, report.lostPackets], [300, 100]);
+  assert.match(
+    report.notes.join(),
+    /there is no log beside it: if .*copy.* is a copy, copy .*-wal/,
+  );
+});
+
+Deno.test("repair: without the counts, or from version 1", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.file());
+    for (let i = 0; i < 3; i++) {
+      await queue.enqueueMany(["one", "two", "three"].map(bytes));
+    }
+    await queue.removeThrough(3);
+  }
+  const whole = await contentOf(dir.file());
+  asVersion1(dir.file());
+  assert.deepEqual((await repaired(dir.file(), dir.file("new"))).content, whole);
+
+  tamper(dir.file(), "DELETE FROM state");
+  const { report, content } = await repaired(dir.file(), dir.file("new"));
+  assert.deepEqual(content.packets, whole.packets);
+  const { packets, bytes: size, lastId, removedThroughId, sentThroughId } = content.counts;
+  assert.deepEqual([packets, size, lastId, removedThroughId], [6, 22, 9, 3]);
+  assert.equal(sentThroughId, 9, "the server may have any of them");
+  assert.equal(report.lostPackets, undefined);
+  await using queue = await OutboundQueue.open(dir.file("new"));
+  assert.equal(await queue.enqueue(bytes("next")), 10);
+});
+
+Deno.test("repair: a queue goes on where it was", async () => {
+  using dir = new TempDir();
+  await makeQueue(dir.file(), 6);
+  await repaired(dir.file(), dir.file("new"));
+  await using queue = await OutboundQueue.open(dir.file("new"));
+  const { lastId } = queue;
+  assert.equal(await queue.enqueue(bytes("next")), lastId + 1);
+  await queue.removeThrough(lastId);
+  assert.equal((await queue.read(0, 100)).length, 1);
+});
+
+Deno.test("repair: what is refused leaves no file behind, and touches none", async (t) => {
+  using dir = new TempDir();
+  await makeQueue(dir.file(), 8);
+  Deno.writeTextFileSync(dir.file("there"), "precious");
+  Deno.writeTextFileSync(dir.file("text"), "no database ".repeat(1000));
+  tamper(dir.file("other"), "CREATE TABLE theirs (x)", "INSERT INTO theirs VALUES (1)");
+  copyQueue(dir.file(), dir.file("newer"));
+  tamper(dir.file("newer"), "PRAGMA user_version = 77");
+  const cases: [string, string, QueueFileError["reason"], RegExp][] = [
+    ["outbox.db", "there", "io", /there is such a file already/],
+    ["missing", "new", "io", /there is no such file/],
+    ["text", "new", "not-a-queue", /nothing of a queue was found/],
+    ["other", "new", "not-a-queue", /another program's database/],
+    ["newer", "new", "newer-version", /has version 77/],
+    [".", "new", "not-a-queue", /it is no file/],
+    ["outbox.db", "nowhere/new", "io", /directory does not exist/],
+  ];
+  for (const [from, to, reason, message] of cases) {
+    await t.step(`${from} to ${to}`, () => {
+      assert.throws(() => repairQueue(dir.file(from), dir.file(to)), (error) => {
+        assert(error instanceof QueueFileError, String(error));
+        assert.match(error.message, message);
+        return error.reason === reason;
+      });
+      assert.throws(() => Deno.statSync(dir.file("new")), Deno.errors.NotFound);
+    });
+  }
+  assert.equal(Deno.readTextFileSync(dir.file("there")), "precious");
+});
