@@ -49,8 +49,15 @@ export class UsageError extends Error {
   override readonly name = "UsageError";
 }
 
+/** What was asked for cannot be done; the message says why. */
+export class CommandError extends Error {
+  /** The class by name. */
+  override readonly name = "CommandError";
+}
+
 const EXPECTED_ERRORS = [
   ClosedError,
+  CommandError,
   Deno.errors.AddrInUse,
   Deno.errors.NotCapable,
   FramingError,
@@ -107,6 +114,8 @@ const FLAGS: readonly (readonly [RegExp, string])[] = [
   [/\bmaxBytes\b/g, "--max-bytes"],
   [/\bmaxPacketBytes\b/g, "--max-packet-bytes"],
   [/\bbusyTimeoutMs\b/g, "--busy-timeout"],
+  [/\bcommitIn "(main|worker)"/g, "--commit-in $1"],
+  [/\bttlMs\b/g, "--ttl"],
   [/\boverflow (?=")/g, "--overflow "],
   [
     /\bSocket option (?=keepAlive|userTimeout|sendBuffer|notSent|rtoMax|tos|mark|prio|con|bind)/g,

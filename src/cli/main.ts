@@ -16,10 +16,17 @@ import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./exit_code.ts";
 import { colorsWelcome } from "./output.ts";
+import { checkCommand } from "./check.ts";
 import { enqueueCommand } from "./enqueue.ts";
+import { exportCommand } from "./export.ts";
+import { importCommand } from "./import.ts";
+import { listCommand } from "./list.ts";
 import { probeCommand } from "./probe.ts";
 import { relayCommand } from "./relay.ts";
+import { repairCommand } from "./repair.ts";
+import { removeCommand, requeueCommand } from "./remove.ts";
 import { sendCommand } from "./send.ts";
+import { showCommand } from "./show.ts";
 import { statusCommand } from "./status.ts";
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
@@ -41,6 +48,14 @@ const COMMANDS: readonly ((finish: (code: ExitCode) => void) => Command)[] = [
   enqueueCommand,
   statusCommand,
   probeCommand,
+  listCommand,
+  showCommand,
+  exportCommand,
+  importCommand,
+  removeCommand,
+  requeueCommand,
+  checkCommand,
+  repairCommand,
 ];
 
 /**

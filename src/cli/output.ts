@@ -22,11 +22,60 @@ export async function printLine(line: string): Promise<void> {
 
 /** The same, without the newline. */
 export async function printText(text: string): Promise<void> {
-  const bytes = new TextEncoder().encode(text);
+  await printBytes(new TextEncoder().encode(text));
+}
+
+/**
+ * Writes data to standard output as it is.
+ *
+ * @returns Whether somebody still reads.
+ */
+export async function printBytes(bytes: Uint8Array): Promise<boolean> {
   try {
     for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+    return true;
   } catch (error) {
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    return false;
+  }
+}
+
+const PRINT_BYTES = 64 * 1024;
+
+/** Much data in large pieces: to standard output, or wherever `write` puts it. */
+export class Printer {
+  readonly #write: (bytes: Uint8Array) => Promise<boolean>;
+  #buffer = new Uint8Array(PRINT_BYTES);
+  #used = 0;
+  #isRead = true;
+
+  /** @param write Writes all of it; returns whether there is any use in more. */
+  constructor(write: (bytes: Uint8Array) => Promise<boolean> = printBytes) {
+    this.#write = write;
+  }
+
+  /** Writes a line. Returns whether somebody still reads. */
+  line(line: string): Promise<boolean> {
+    return this.bytes(new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** Writes bytes. Returns whether somebody still reads. */
+  async bytes(bytes: Uint8Array): Promise<boolean> {
+    if (this.#used + bytes.length > PRINT_BYTES) await this.flush();
+    if (bytes.length > PRINT_BYTES) {
+      this.#isRead = this.#isRead && await this.#write(bytes);
+    } else {
+      this.#buffer.set(bytes, this.#used);
+      this.#used += bytes.length;
+    }
+    return this.#isRead;
+  }
+
+  /** Writes what is left. */
+  async flush(): Promise<void> {
+    if (this.#used === 0) return;
+    this.#isRead = this.#isRead && await this.#write(this.#buffer.subarray(0, this.#used));
+    this.#used = 0;
   }
 }
 

@@ -19,6 +19,8 @@ export interface Needs {
   readonly listens?: readonly Listen[];
   /** Files to read. */
   readonly files?: readonly string[];
+  /** Files to write. */
+  readonly outputs?: readonly string[];
   /** Queues to open. */
   readonly queues?: readonly string[];
   /** Whether it reads the kernel's counters. */
@@ -45,14 +47,15 @@ export function checkPermissions(needs: Needs): void {
  * @param needs What is going to be used.
  */
 export function missingFlags(needs: Needs): string[] {
-  const { remotes = [], listens = [], files = [], queues = [], kernel = false } = needs;
+  const { remotes = [], listens = [], files = [], outputs = [], queues = [], kernel = false } =
+    needs;
   const sockets = listens.flatMap((listen) => listen.transport === "unix" ? [listen.path] : []);
   const hosts = [...listens, ...remotes]
     .map((end) => "path" in end ? `unix:${end.path}` : hostOf(end))
     .filter((host) => !granted({ name: "net", host }));
   const flags = hosts.length === 0 ? [] : [`--allow-net=${hosts.join(",")}`];
   for (const name of ["read", "write"] as const) {
-    const paths = [...queues.flatMap(filesOf), ...sockets, ...(name === "read" ? files : [])]
+    const paths = [...queues.flatMap(filesOf), ...sockets, ...(name === "read" ? files : outputs)]
       .filter((path) => !granted({ name, path }));
     if (paths.length > 0) flags.push(`--allow-${name}=${paths.join(",")}`);
   }

@@ -7,6 +7,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../clock.ts";
+import { inOneLine } from "../condition.ts";
 import type { QueueStats } from "../queue/options.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import { readRunningSender, type RunningSender, type SenderReport } from "../sender_report.ts";
@@ -16,7 +17,7 @@ import { addQueueFileOption, OptionAdder } from "./options.ts";
 import { colorsWelcome, printLine, printText } from "./output.ts";
 import { checkPermissions } from "./permissions.ts";
 import { StopSignals } from "./signals.ts";
-import { conditionOf, painted } from "./status_view.ts";
+import { painted } from "./status_view.ts";
 import {
   formatBytes,
   formatCount,
@@ -45,6 +46,7 @@ Examples:
 Permissions:
   deno run --allow-read=outbox.db,outbox.db.lock \\
     --allow-write=outbox.db,outbox.db.lock src/cli/main.ts status -q outbox.db
+With --allow-read=outbox.db-wal it knows how large SQLite's log is, too.
 
 ${EXIT_CODE_HELP}
 `;
@@ -64,6 +66,8 @@ interface Look {
   readonly path: string;
   readonly queue: QueueStats;
   readonly fileBytes: number;
+  /** The write-ahead log beside it; `undefined` without the permission to look. */
+  readonly logBytes: number | undefined;
   readonly sender: RunningSender | undefined;
 }
 
@@ -128,8 +132,20 @@ async function look(queue: OutboundQueue): Promise<Look> {
     path: queue.path,
     queue: queue.stats(),
     fileBytes: Deno.statSync(queue.path).size,
+    logBytes: logBytesOf(queue.path),
     sender: await readRunningSender(queue.path),
   };
+}
+
+function logBytesOf(path: string): number | undefined {
+  const log = `${path}-wal`;
+  if (Deno.permissions.querySync({ name: "read", path: log }).state !== "granted") return undefined;
+  try {
+    return Deno.statSync(log).size;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return 0;
+    throw error;
+  }
 }
 
 /** @returns Whether it became empty in time. */
@@ -177,11 +193,11 @@ function wait(ms: number): Promise<void> {
   return new Promise((resolve) => systemClock.setTimer(ms, resolve));
 }
 
-function asJson({ atMs, path, queue, fileBytes, sender }: Look): string {
+function asJson({ atMs, path, queue, fileBytes, logBytes, sender }: Look): string {
   const { waitingPackets: _packets, waitingBytes: _bytes, ...stored } = queue;
   return JSON.stringify({
     atMs,
-    queue: { path, ...stored, oldestAgeMs: ageOf(queue, atMs), fileBytes },
+    queue: { path, ...stored, oldestAgeMs: ageOf(queue, atMs), fileBytes, logBytes },
     sender: sender === undefined ? null : { pid: sender.pid, ...sender.report },
   });
 }
@@ -191,27 +207,37 @@ function ageOf({ oldestEnqueuedAtMs }: QueueStats, atMs: number): number | undef
 }
 
 /** The lines for people. */
-function asText({ atMs, path, queue, fileBytes, sender }: Look): string[] {
+function asText({ atMs, path, queue, fileBytes, logBytes, sender }: Look): string[] {
   const ageMs = ageOf(queue, atMs);
   const oldest = ageMs === undefined ? "" : `, the oldest ${formatDuration(ageMs)} old`;
+  const log = logBytes === undefined ? "" : ` and log ${formatBytes(logBytes)}`;
+  const dead = queue.deadPackets === 0 ? [] : [row("dead", deadWords(queue))];
   const dropped = queue.droppedPackets === 0
     ? []
     : [row("dropped", `${formatPackets(queue.droppedPackets)} for want of room`)];
   return [
     row("queue", path),
     row("packets", `${formatCount(queue.packets)}, ${formatBytes(queue.bytes)}${oldest}`),
-    row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}`),
+    row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}${log}`),
+    ...dead,
     ...dropped,
     ...senderRows(sender, atMs),
   ];
+}
+
+function deadWords(queue: QueueStats): string {
+  const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = queue;
+  return `${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
+    `${formatBytes(deadBytes)}; ever ${formatCount(expiredPackets)} expired, ` +
+    `${formatCount(gaveUpPackets)} given up (sendq list --dead)`;
 }
 
 function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
   if (sender === undefined) return [row("sender", "none runs")];
   const { pid, report } = sender;
   if (report === undefined) return [row("sender", `process ${pid}, which says nothing more`)];
-  const condition = conditionOf(report.state, report.verdict, report.words);
-  const words = colorsWelcome(Deno.stdout) ? painted(condition) : condition.words;
+  const { condition } = report;
+  const words = colorsWelcome(Deno.stdout) ? painted(condition) : inOneLine(condition);
   const sinceMs = Math.max(0, atMs - report.startedAtMs);
   return [
     row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),

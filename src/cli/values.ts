@@ -5,6 +5,7 @@
  */
 
 import { InvalidArgumentError } from "commander";
+import type { IdRange } from "../queue/options.ts";
 import { parseRemote, type Remote } from "../remote.ts";
 
 const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
@@ -129,6 +130,34 @@ export function parseListen(text: string): Listen {
   return { transport: "tcp", ...remote, ...(anyPort ? { port: 0 } : {}) };
 }
 
+/**
+ * Reads an id of a packet.
+ *
+ * @throws {InvalidArgumentError} It is none.
+ */
+export function parseId(text: string): number {
+  const id = /^[1-9]\d*$/.test(text) ? Number(text) : NaN;
+  if (!Number.isSafeInteger(id)) {
+    throw new InvalidArgumentError("Expected a packet's id, such as 12.");
+  }
+  return id;
+}
+
+/**
+ * Reads an id or a range of them; for an argument that may be given several times.
+ *
+ * @param text `12`, `12-20`.
+ * @throws {InvalidArgumentError} It is neither.
+ */
+export function parseIdRanges(text: string, earlier: readonly IdRange[] = []): IdRange[] {
+  const [first = "", last = first, ...more] = text.split("-");
+  const range = more.length > 0 ? undefined : { firstId: parseId(first), lastId: parseId(last) };
+  if (range === undefined || range.lastId < range.firstId) {
+    throw new InvalidArgumentError("Expected an id or a range of ids, such as 12 or 12-20.");
+  }
+  return [...earlier, range];
+}
+
 /** `1,234`. */
 export function formatCount(count: number): string {
   return count.toLocaleString("en-US");
@@ -146,9 +175,18 @@ export function formatBytes(bytes: number): string {
   return `${(bytes / 2 ** (10 * steps)).toFixed(1)} ${["B", "KiB", "MiB", "GiB"][steps]}`;
 }
 
-/** `250ms`, `3s`, `2.5m`: as {@linkcode parseDuration} reads it. */
+/** `250ms`, `3s`, `2.5m`, `3h`, `2.5d`: as {@linkcode parseDuration} reads it. */
 export function formatDuration(ms: number): string {
   if (ms === Infinity) return "never";
-  const unit = ms >= 60_000 ? "m" : ms >= 1000 ? "s" : "ms";
+  // From two of them on, an hour and a day say more.
+  const unit = ms >= 2 * DURATION_UNITS_MS.d
+    ? "d"
+    : ms >= 2 * DURATION_UNITS_MS.h
+    ? "h"
+    : ms >= 60_000
+    ? "m"
+    : ms >= 1000
+    ? "s"
+    : "ms";
   return `${Math.round(10 * ms / DURATION_UNITS_MS[unit]) / 10}${unit}`;
 }

@@ -10,10 +10,16 @@ async function complete(...words: string[]): Promise<string[]> {
 
 Deno.test("complete: commands, options and the words that an option takes", async () => {
   const commands = await complete("");
-  for (const name of ["send", "relay", "enqueue", "status", "probe", "help"]) {
+  for (
+    const name of [
+      ...["send", "relay", "enqueue", "status", "probe", "list", "show", "export", "import"],
+      ...["remove", "requeue", "check", "repair", "help"],
+    ]
+  ) {
     assert(commands.includes(name), name);
   }
   assert.deepEqual(await complete("rel"), ["relay"]);
+  assert.deepEqual(await complete("export", "--format", "r"), ["raw"]);
   assert.deepEqual(await complete("status", "-q", "outbox.db", "--w"), ["--watch", "--wait-empty"]);
   assert.deepEqual(await complete("relay", "--replies", "l"), ["last-client"]);
   assert.deepEqual(await complete("send", "--input", "length"), ["length16", "length32"]);

@@ -104,3 +104,19 @@ Deno.test("enqueue: wakes the sender of another process at once", async () => {
   await enqueue.endInput();
   assert.equal(await enqueue.ended(), 0);
 });
+
+Deno.test("enqueue: --commit-in worker stores the same, and names the grant that it needs", async () => {
+  using dir = new TempDir();
+  const args = ["enqueue", "-q", dir.queue, "one", "--commit-in", "worker"];
+  await using refused = new Sendq(queuePermissions(dir.queue), args);
+  assert.equal(await refused.ended(), 77);
+  const sources = decodeURIComponent(new URL("../../src", import.meta.url).pathname);
+  assert(refused.stderr.includes(`--commit-in worker needs --allow-read=${sources}:`));
+
+  const permissions = queuePermissions(dir.queue).map((flag) =>
+    flag.startsWith("--allow-read=") ? `${flag},${sources}` : flag
+  );
+  await using enqueue = new Sendq(permissions, args);
+  assert.equal(await enqueue.ended(), 0, enqueue.stderr);
+  assert.deepEqual(await contentOf(dir.queue), ["one\n"]);
+});

@@ -3,13 +3,46 @@ import { InvalidArgumentError } from "commander";
 import { inFlags } from "../../src/cli/exit_code.ts";
 import {
   formatBytes,
+  formatDuration,
   formatPackets,
   parseCount,
   parseDuration,
   parseDurationOrNever,
+  parseId,
+  parseIdRanges,
   parseRemoteArgument,
   parseSize,
 } from "../../src/cli/values.ts";
+
+Deno.test("durations are written in the unit that says most", () => {
+  const cases: [number, string][] = [
+    [0, "0ms"],
+    [999, "999ms"],
+    [1500, "1.5s"],
+    [60_000, "1m"],
+    [7_199_000, "120m"],
+    [7_200_000, "2h"],
+    [172_799_000, "48h"],
+    [172_800_000, "2d"],
+    [Infinity, "never"],
+  ];
+  for (const [ms, text] of cases) assert.equal(formatDuration(ms), text);
+});
+
+Deno.test("ids, and ranges of them", () => {
+  assert.equal(parseId("12"), 12);
+  assert.deepEqual(parseIdRanges("12"), [{ firstId: 12, lastId: 12 }]);
+  assert.deepEqual(parseIdRanges("15-20", parseIdRanges("12")), [
+    { firstId: 12, lastId: 12 },
+    { firstId: 15, lastId: 20 },
+  ]);
+  for (const text of ["", "0", "-1", "01", "1.5", "x", "1e3", "99999999999999999"]) {
+    assert.throws(() => parseId(text), InvalidArgumentError, text);
+  }
+  for (const text of ["", "-", "1-", "-2", "2-1", "1-2-3", "a-b", "0-3"]) {
+    assert.throws(() => parseIdRanges(text), InvalidArgumentError, text);
+  }
+});
 
 Deno.test("durations carry a unit", () => {
   const read = ["500ms", "3s", "1.5s", "2m", "1h", "1d", "0s"].map(parseDuration);
