@@ -42,8 +42,11 @@ const READ_ROWS = [32, 1024] as const;
 const DROP_ROWS = 64;
 /** How much one transaction moves at most, unless a single run is larger. */
 export const MOVE_PACKETS = 4096;
-/** The same in bytes. */
-export const MOVE_BYTES = 2 * 1024 * 1024;
+/**
+ * The same in bytes. Measured: 2 MiB store large packets no faster, and block
+ * the event loop, and with it delivery, four times as long.
+ */
+export const MOVE_BYTES = 512 * 1024;
 /** How many rows a search for expired ones finds and, in the order of ids, looks at. */
 const DUE_ROWS = 256;
 const DUE_SEARCH_ROWS = 1024;
