@@ -91,10 +91,13 @@ export class QueueFullError extends Error {
    *
    * @param limit The limit that was met.
    * @param limitValue Its value.
+   * @param deadPackets How many dead letters the file holds: they count, too.
    */
-  constructor(limit: "maxPackets" | "maxBytes", limitValue: number) {
+  constructor(limit: "maxPackets" | "maxBytes", limitValue: number, deadPackets = 0) {
+    const dead = deadPackets === 1 ? "1 dead letter" : `${deadPackets} dead letters`;
     super(
       `The queue is full: ${limit} = ${limitValue}. Nothing was stored. ` +
+        (deadPackets === 0 ? "" : `It holds ${dead}: requeue or remove what is not needed. `) +
         `Wait until the remote has confirmed some packets, raise ${limit}, ` +
         `or choose overflow "wait" or "drop-oldest".`,
     );

@@ -16,16 +16,11 @@
 import { ClosedError, KernelCallError, WireError } from "../errors.ts";
 import type { Clock, Dialer, Logger, PacketSource, Random, Wire } from "../ports.ts";
 import { Backoff } from "./backoff.ts";
+import { Bell } from "./bell.ts";
 import { Connection, type ConnectionReading, type PathStats } from "./connection.ts";
 import { describeVerdict, type LivenessLimits, type Verdict } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 
-/**
- * News that need not be acted upon at once share a step: each costs readings of
- * the kernel, a write and a timer, and many small packets come one by one. The
- * first after a pause waits for nothing.
- */
-const STEP_INTERVAL_MS = 1;
 /** How long the last steps of an orderly end may take: our FIN acked, the peer's here. */
 const FIN_WAIT_MS = 1000;
 
@@ -541,49 +536,6 @@ export class Supervisor {
       level,
       error: error instanceof Error ? error : undefined,
     });
-  }
-}
-
-/** Wakes the loop: at a ring, or at the latest when the time is up. */
-class Bell {
-  readonly #clock: Clock;
-  #rung = false;
-  #wake: (() => void) | undefined;
-  #wokenAtMs = -Infinity;
-  #cancelSoon: (() => void) | undefined;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-  }
-
-  ring(): void {
-    this.#rung = true;
-    this.#wake?.();
-  }
-
-  /** Rings {@linkcode STEP_INTERVAL_MS} after the loop was last woken, or now if that has passed. */
-  ringSoon(): void {
-    if (this.#rung || this.#cancelSoon !== undefined) return;
-    const inMs = this.#wokenAtMs + STEP_INTERVAL_MS - this.#clock.nowMs();
-    if (inMs <= 0) this.ring();
-    else this.#cancelSoon = this.#clock.setTimer(inMs, () => this.ring());
-  }
-
-  async wait(timeoutMs: number): Promise<void> {
-    if (!this.#rung) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const cancel = timeoutMs === Infinity
-        ? undefined
-        : this.#clock.setTimer(Math.ceil(timeoutMs), resolve);
-      this.#wake = resolve;
-      await promise;
-      this.#wake = undefined;
-      cancel?.();
-    }
-    this.#rung = false;
-    this.#wokenAtMs = this.#clock.nowMs();
-    this.#cancelSoon?.();
-    this.#cancelSoon = undefined;
   }
 }
 

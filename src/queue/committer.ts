@@ -359,7 +359,7 @@ export class Committer {
         unplaced.push(unit);
       } else {
         this.#finish(unit);
-        unit.reject(new QueueFullError(limit, this.#options[limit]));
+        unit.reject(new QueueFullError(limit, this.#options[limit], state.deadPackets));
       }
     }
     for (const waiter of removal?.waiters ?? []) waiter.resolve();

@@ -32,6 +32,7 @@
  */
 
 import { ClosedError, PacketSizeError, QueueFullError } from "../errors.ts";
+import { lastIdOf } from "../packet_run.ts";
 import type { Clock, PacketRun, PacketSource, StoredPacket } from "../ports.ts";
 import { Committer, type CommitterEvents } from "./committer.ts";
 import type { DeadLetter } from "./dead_letters.ts";
@@ -57,8 +58,8 @@ import { type Doorbell, DoorbellRinger, type SenderLock } from "./sender_lock.ts
 import type { DroppedPackets, Edit, EditResult, Store, StoreState } from "./store_contract.ts";
 import { MemoryTail } from "./tail.ts";
 
-/** Memory for packets just stored, for the sender to read. */
-const TAIL_BYTES = 8 * 1024 * 1024;
+/** Memory for packets just stored, until the sender has read them. */
+const TAIL_BYTES = 16 * 1024 * 1024;
 
 /**
  * A durable first-in first-out queue of packets in one SQLite file. Several
@@ -291,8 +292,12 @@ export class OutboundQueue implements PacketSource {
    * @throws {QueueFileError} As for `read`; or what has expired cannot be moved.
    * @throws {ClosedError} As for `read`.
    */
-  readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
-    return this.#expiry.handOut(afterId, () => this.#readRuns(afterId, maxBytes));
+  async readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
+    const runs = await this.#expiry.handOut(afterId, () => this.#readRuns(afterId, maxBytes));
+    const last = runs.at(-1);
+    // From here on the sender has them; to send them again it reads the file.
+    if (last !== undefined) this.#tail.removeThrough(lastIdOf(last));
+    return runs;
   }
 
   async #readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {

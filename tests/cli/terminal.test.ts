@@ -56,7 +56,7 @@ Deno.test({
       await until(
         "the live line",
         () =>
-          /connected · queued 1 packet, 4 B \(0 in flight, 1 held\) · drained 1 · \d+\/s/
+          /(Connected|Delivering) · queued 1 packet, 4 B \(0 in flight, 1 held\) · drained 1 · \d+\/s/
             .test(stripVTControlCharacters(screen())),
       );
       await until("an empty queue", () => /queued 0 packets/.test(screen()));

@@ -266,7 +266,8 @@ Deno.test("dead letters count within the limits until they are removed", async (
   await queue.enqueueMany(numbered(3));
   await queue.giveUp(2, 1);
   const limit = (name: string) => (error: unknown) =>
-    error instanceof QueueFullError && error.limit === name;
+    error instanceof QueueFullError && error.limit === name &&
+    /holds 1 dead letter:/.test(error.message);
   await assert.rejects(queue.enqueue(bytes("4")), limit("maxPackets"));
   await queue.removeDeadLetters({ firstId: 2, lastId: 2 });
   assert.equal(await queue.enqueue(new Uint8Array(8)), 4);

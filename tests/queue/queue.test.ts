@@ -73,7 +73,7 @@ Deno.test("a transaction is bounded by packets and by bytes", async () => {
   assert.deepEqual(ids, Array.from({ length: 25_000 }, (_, i) => i + 1));
   assert.equal(count(driver, "COMMIT"), 7);
   driver.log.length = 0;
-  await Promise.all(Array.from({ length: 5 }, () => queue.enqueue(new Uint8Array(900 * 1024))));
+  await Promise.all(Array.from({ length: 5 }, () => queue.enqueue(new Uint8Array(200 * 1024))));
   assert.equal(count(driver, "COMMIT"), 3);
 });
 

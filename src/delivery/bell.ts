@@ -1,0 +1,72 @@
+import type { Clock } from "../ports.ts";
+
+/**
+ * News that need not be acted upon at once share a step, for each step costs
+ * readings of the kernel, a write and a timer: while they come turn after turn of
+ * the event loop, they wait up to this long. The first after a pause does not.
+ */
+const STEP_INTERVAL_MS = 1;
+/** So many turns without news end the wait. */
+const QUIET_TURNS = 2;
+/** Wakes a loop: at a ring, or at the latest when the time is up. */
+export class Bell {
+  readonly #clock: Clock;
+  #rung = false;
+  #wake: (() => void) | undefined;
+  #rungAtMs = -Infinity;
+  #listening = false;
+  #quietTurns = 0;
+
+  /** @param clock Time. */
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Wakes the loop at once, or, while it runs, as soon as it waits. */
+  ring(): void {
+    this.#rung = true;
+    this.#rungAtMs = this.#clock.nowMs();
+    this.#wake?.();
+  }
+
+  /** Rings once no more news come, or {@linkcode STEP_INTERVAL_MS} after the last ring. */
+  ringSoon(): void {
+    this.#quietTurns = 0;
+    if (this.#rung || this.#listening) return;
+    if (this.#isLate()) this.ring();
+    else this.#listen();
+  }
+
+  #listen(): void {
+    this.#listening = true;
+    this.#clock.defer(() => {
+      this.#listening = false;
+      if (this.#rung) return;
+      if (this.#quietTurns++ >= QUIET_TURNS || this.#isLate()) this.ring();
+      else this.#listen();
+    });
+  }
+
+  #isLate(): boolean {
+    return this.#clock.nowMs() - this.#rungAtMs >= STEP_INTERVAL_MS;
+  }
+
+  /**
+   * Waits for a ring; one that came since the last wait counts.
+   *
+   * @param timeoutMs The longest wait.
+   */
+  async wait(timeoutMs: number): Promise<void> {
+    if (!this.#rung) {
+      const { promise, resolve } = Promise.withResolvers<void>();
+      const cancel = timeoutMs === Infinity
+        ? undefined
+        : this.#clock.setTimer(Math.ceil(timeoutMs), resolve);
+      this.#wake = resolve;
+      await promise;
+      this.#wake = undefined;
+      cancel?.();
+    }
+    this.#rung = false;
+  }
+}
