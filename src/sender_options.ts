@@ -60,7 +60,8 @@ export interface SenderOptions {
   /**
    * Bytes that may be sent and not acknowledged; also the bound on duplicates
    * after a dead path, beside what is held. A larger packet travels alone.
-   * Limits the rate to this many bytes per round trip.
+   * Limits the rate to this many bytes per round trip: give it room for two
+   * packets or more where packets are large.
    *
    * @default {262144}
    */
@@ -98,8 +99,10 @@ export interface SenderOptions {
    * it becomes a dead letter, so that one which kills the server each time does
    * not block the others for ever; 2 or more. From the second break in a row on,
    * fewer packets are sent at a time, half as many after each break, and only a
-   * packet that was alone is given up. What breaks through a fault of this host
-   * does not count. Many packets in flight and a bad path make recovery slower.
+   * packet that was alone is given up. While nothing is confirmed in between, each
+   * next packet takes twice as many, so that a server that ends every connection
+   * does not cost the whole queue. What breaks through a fault of this host does
+   * not count. Many packets in flight and a bad path make recovery slower.
    *
    * @default {Infinity}
    */

@@ -23,6 +23,8 @@ export interface Needs {
   readonly outputs?: readonly string[];
   /** Queues to open. */
   readonly queues?: readonly string[];
+  /** Queues to look into, and their senders' reports. */
+  readonly queuesToLookInto?: readonly string[];
   /** Whether it reads the kernel's counters. */
   readonly kernel?: boolean;
 }
@@ -47,8 +49,8 @@ export function checkPermissions(needs: Needs): void {
  * @param needs What is going to be used.
  */
 export function missingFlags(needs: Needs): string[] {
-  const { remotes = [], listens = [], files = [], outputs = [], queues = [], kernel = false } =
-    needs;
+  const { remotes = [], listens = [], outputs = [], queues = [], kernel = false } = needs;
+  const files = [...needs.files ?? [], ...(needs.queuesToLookInto ?? []).flatMap(filesOf)];
   const sockets = listens.flatMap((listen) => listen.transport === "unix" ? [listen.path] : []);
   const hosts = [...listens, ...remotes]
     .map((end) => "path" in end ? `unix:${end.path}` : hostOf(end))

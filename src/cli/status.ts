@@ -8,14 +8,15 @@
 import { Command } from "commander";
 import { systemClock } from "../clock.ts";
 import { inOneLine } from "../condition.ts";
-import type { QueueStats } from "../queue/options.ts";
-import { OutboundQueue } from "../queue/queue.ts";
+import type { QueueCounts } from "../queue/inspection.ts";
+import { QueueInspector } from "../queue/inspector.ts";
 import { readRunningSender, type RunningSender, type SenderReport } from "../sender_report.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "./exit_code.ts";
 import { History } from "./history.ts";
 import { addQueueFileOption, OptionAdder } from "./options.ts";
 import { colorsWelcome, printLine, printText } from "./output.ts";
 import { checkPermissions } from "./permissions.ts";
+import { requireQueue } from "./queue_view.ts";
 import { StopSignals } from "./signals.ts";
 import { painted } from "./status_view.ts";
 import {
@@ -44,8 +45,7 @@ Examples:
   sendq status -q outbox.db --wait-empty --timeout 30s && reboot
 
 Permissions:
-  deno run --allow-read=outbox.db,outbox.db.lock \\
-    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts status -q outbox.db
+  deno run --allow-read=outbox.db,outbox.db.lock src/cli/main.ts status -q outbox.db
 With --allow-read=outbox.db-wal it knows how large SQLite's log is, too.
 
 ${EXIT_CODE_HELP}
@@ -64,7 +64,9 @@ interface StatusOptions {
 interface Look {
   readonly atMs: number;
   readonly path: string;
-  readonly queue: QueueStats;
+  readonly queue: QueueCounts;
+  /** When the oldest packet was stored; `undefined` when there is none. */
+  readonly oldestEnqueuedAtMs: number | undefined;
   readonly fileBytes: number;
   /** The write-ahead log beside it; `undefined` without the permission to look. */
   readonly logBytes: number | undefined;
@@ -100,9 +102,9 @@ async function status(options: StatusOptions): Promise<ExitCode> {
   if (timeout !== undefined && !waitEmpty) throw new UsageError("--timeout needs --wait-empty");
   if (watch && waitEmpty) throw new UsageError("--watch and --wait-empty cannot be combined");
   if (options.interval < 100) throw new UsageError("--interval must be 100ms or more");
-  checkPermissions({ queues: [path] });
-  if (!exists(path)) throw new UsageError(`there is no queue at ${path}`);
-  await using queue = await OutboundQueue.open(path);
+  checkPermissions({ queuesToLookInto: [path] });
+  requireQueue(path);
+  using queue = await QueueInspector.open(path);
   if (watch) await watchQueue(queue, options);
   else {
     const empty = waitEmpty ? await waitUntilEmpty(queue, timeout ?? Infinity) : true;
@@ -114,27 +116,28 @@ async function status(options: StatusOptions): Promise<ExitCode> {
   return ExitCode.DONE;
 }
 
-/** Looks, and never opens: SQLite alone does that. */
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-async function look(queue: OutboundQueue): Promise<Look> {
-  await queue.pollOtherProcesses();
+async function look(queue: QueueInspector): Promise<Look> {
+  const counts = await queue.counts();
   return {
     atMs: systemClock.wallMs(),
     path: queue.path,
-    queue: queue.stats(),
+    queue: counts,
+    oldestEnqueuedAtMs: await oldestAtMs(queue, counts),
     fileBytes: Deno.statSync(queue.path).size,
     logBytes: logBytesOf(queue.path),
     sender: await readRunningSender(queue.path),
   };
+}
+
+/** The oldest packet is the first that has not left the queue. */
+async function oldestAtMs(
+  queue: QueueInspector,
+  { packets, removedThroughId }: QueueCounts,
+): Promise<number | undefined> {
+  if (packets === 0) return undefined;
+  const fromId = removedThroughId + 1;
+  for await (const { enqueuedAtMs } of queue.packets({ fromId, toId: fromId })) return enqueuedAtMs;
+  return undefined;
 }
 
 function logBytesOf(path: string): number | undefined {
@@ -149,11 +152,10 @@ function logBytesOf(path: string): number | undefined {
 }
 
 /** @returns Whether it became empty in time. */
-async function waitUntilEmpty(queue: OutboundQueue, timeoutMs: number): Promise<boolean> {
+async function waitUntilEmpty(queue: QueueInspector, timeoutMs: number): Promise<boolean> {
   const deadlineMs = systemClock.nowMs() + timeoutMs;
   for (;;) {
-    await queue.pollOtherProcesses();
-    if (queue.stats().packets === 0) return true;
+    if ((await queue.counts()).packets === 0) return true;
     const leftMs = deadlineMs - systemClock.nowMs();
     if (leftMs <= 0) return false;
     await wait(Math.min(WAIT_POLL_MS, leftMs));
@@ -161,7 +163,7 @@ async function waitUntilEmpty(queue: OutboundQueue, timeoutMs: number): Promise<
 }
 
 async function watchQueue(
-  queue: OutboundQueue,
+  queue: QueueInspector,
   { interval, json = false }: StatusOptions,
 ): Promise<void> {
   using signals = new StopSignals();
@@ -193,22 +195,24 @@ function wait(ms: number): Promise<void> {
   return new Promise((resolve) => systemClock.setTimer(ms, resolve));
 }
 
-function asJson({ atMs, path, queue, fileBytes, logBytes, sender }: Look): string {
-  const { waitingPackets: _packets, waitingBytes: _bytes, ...stored } = queue;
+function asJson(seen: Look): string {
+  const { atMs, path, queue, oldestEnqueuedAtMs, fileBytes, logBytes, sender } = seen;
+  const oldestAgeMs = ageOf(seen);
   return JSON.stringify({
     atMs,
-    queue: { path, ...stored, oldestAgeMs: ageOf(queue, atMs), fileBytes, logBytes },
+    queue: { path, ...queue, oldestEnqueuedAtMs, oldestAgeMs, fileBytes, logBytes },
     sender: sender === undefined ? null : { pid: sender.pid, ...sender.report },
   });
 }
 
-function ageOf({ oldestEnqueuedAtMs }: QueueStats, atMs: number): number | undefined {
+function ageOf({ oldestEnqueuedAtMs, atMs }: Look): number | undefined {
   return oldestEnqueuedAtMs === undefined ? undefined : Math.max(0, atMs - oldestEnqueuedAtMs);
 }
 
 /** The lines for people. */
-function asText({ atMs, path, queue, fileBytes, logBytes, sender }: Look): string[] {
-  const ageMs = ageOf(queue, atMs);
+function asText(seen: Look): string[] {
+  const { atMs, path, queue, fileBytes, logBytes, sender } = seen;
+  const ageMs = ageOf(seen);
   const oldest = ageMs === undefined ? "" : `, the oldest ${formatDuration(ageMs)} old`;
   const log = logBytes === undefined ? "" : ` and log ${formatBytes(logBytes)}`;
   const dead = queue.deadPackets === 0 ? [] : [row("dead", deadWords(queue))];
@@ -225,7 +229,7 @@ function asText({ atMs, path, queue, fileBytes, logBytes, sender }: Look): strin
   ];
 }
 
-function deadWords(queue: QueueStats): string {
+function deadWords(queue: QueueCounts): string {
   const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = queue;
   return `${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
     `${formatBytes(deadBytes)}; ever ${formatCount(expiredPackets)} expired, ` +

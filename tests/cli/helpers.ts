@@ -104,7 +104,9 @@ export class Sendq implements AsyncDisposable {
 
   /** A command that works on a queue, with the documented permissions. */
   static onQueue(command: string, queue: string, ...args: string[]): Sendq {
-    return new Sendq(queuePermissions(queue), [command, "--queue", queue, ...args]);
+    const permissions = queuePermissions(queue)
+      .filter((flag) => command !== "status" || flag.startsWith("--allow-read="));
+    return new Sendq(permissions, [command, "--queue", queue, ...args]);
   }
 
   /** Writes to its stdin; resolves once the pipe has taken it. */
