@@ -64,11 +64,31 @@ Deno.test("those and only those that end each connection are given up", () => {
         assert.ok(attempts >= maxAttempts, `${id} was given up after ${attempts}`);
         assert.ok(attempts <= (sends.get(id) ?? 0));
       }
-      // Halving, and then as often as it takes.
-      const perCulprit = 2 + Math.ceil(Math.log2(Math.max(2, windowPackets))) * 2 + maxAttempts;
-      assert.ok(connections <= 1 + culprits.size * perCulprit, `${connections} connections`);
+      // Halving, and then as often as it takes: twice as often behind another culprit.
+      const halvings = 2 + 2 * Math.ceil(Math.log2(Math.max(2, windowPackets)));
+      let allowed = 1;
+      for (let n = 0; n < culprits.size; n++) allowed += halvings + maxAttempts * 2 ** n;
+      assert.ok(connections <= allowed, `${connections} connections`);
     },
   ));
+});
+
+Deno.test("a server that ends every connection costs few packets, however long it does", () => {
+  const suspects = new Suspects(3);
+  const gaveUp: number[] = [];
+  let head = 1;
+  for (let connection = 1; connection <= 3 * (2 ** 6 - 1); connection++) {
+    const attempts = suspects.broke({ confirmedId: 0, throughId: head, packets: 1 });
+    if (attempts === undefined) continue;
+    gaveUp.push(attempts);
+    head++;
+  }
+  assert.deepEqual(gaveUp, [3, 6, 12, 24, 48, 96]);
+  // A packet that gets through proves that it was not the server.
+  for (let i = 1; i < 3; i++) {
+    assert.equal(suspects.broke({ confirmedId: head, throughId: head + 1, packets: 1 }), undefined);
+  }
+  assert.equal(suspects.broke({ confirmedId: head, throughId: head + 1, packets: 1 }), 3);
 });
 
 Deno.test("a bad path alone gives nothing up while packets get through in between", () => {
