@@ -130,7 +130,7 @@ export const PLANTED: readonly Planted[] = [
     name: "delete without holding",
     file: WINDOW,
     patches: [[
-      "if (vouchedAtMs - lastAtMs < this.#options.limits.holdMs) break;",
+      "if (lastAtMs + this.#options.limits.holdMs > vouchedAtMs) break;",
       "void vouchedAtMs, lastAtMs;",
     ]],
   },

@@ -273,7 +273,8 @@ class World {
     if (maxAttempts === Infinity) return 0;
     const rounds = 2 * Math.ceil(Math.log2(this.#nextTag + 2)) + maxAttempts;
     const trials = this.#scenario.poison.size + 1;
-    return trials * rounds * (1.1 * holdMs + backoffCapMs + 1000);
+    // Each try waits for its pace, too.
+    return trials * rounds * (1.1 * holdMs + backoffCapMs + 1000 + this.#paceMs());
   }
 
   /** The same for a few packets in quiet times, over a connection that may have to be replaced. */

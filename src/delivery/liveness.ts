@@ -158,7 +158,7 @@ export function judge(
 
   if (memory.windowClosed) {
     // An answered probe makes last_ack_recv fall back and resets `probes`.
-    if (sample.probes >= DEAD_AFTER_WINDOW_PROBES && silenceMs > limits.stallTimeoutMs) {
+    if (sample.probes >= DEAD_AFTER_WINDOW_PROBES && silenceMs > silenceLimitMs) {
       return { verdict: silent(silenceMs, evidence), giveUp: true };
     }
     return {

@@ -231,7 +231,8 @@ export class SendWindow {
   confirmHeld(vouchedAtMs: number): void {
     let confirmed = 0;
     for (const { throughId, packets, lastAtMs } of this.#held) {
-      if (vouchedAtMs - lastAtMs < this.#options.limits.holdMs) break;
+      // The same sum as in dueInMs: a rounding between them would cost a second.
+      if (lastAtMs + this.#options.limits.holdMs > vouchedAtMs) break;
       this.#confirmedId = throughId;
       this.#heldPackets -= packets;
       confirmed++;
