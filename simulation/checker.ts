@@ -39,6 +39,8 @@ interface Packet {
 interface Connection {
   readonly wire: SimWire;
   readonly openedAtMs: number;
+  /** Since when everything written is acknowledged. */
+  emptySinceMs: number;
   readonly openedWallMs: number;
   readonly reader: StreamReader;
   readonly packets: { readonly packet: Packet; readonly end: number }[];
@@ -100,6 +102,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #supervisor: Supervisor | undefined;
   /** Since when the process has neither been stopped nor lost its sense of time. */
   #resumedAtMs = 0;
+  #wallJumpedAtMs = -Infinity;
   /** When it was stopped, and until when. */
   #stops: { readonly fromMs: number; untilMs: number }[] = [];
   #stopped = false;
@@ -285,6 +288,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     this.#resumedAtMs = this.#scheduler.nowMs;
   }
 
+  /** The wall clock was set. */
+  wallClockJumped(): void {
+    this.#wallJumpedAtMs = this.#scheduler.nowMs;
+  }
+
   /** The supervisor has published a change. */
   status({ state, verdict, words }: DeliveryStatus): void {
     this.#options.trace(() => `sender: ${state}: ${words}`);
@@ -338,6 +346,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const connection: Connection = {
       wire,
       openedAtMs: this.#scheduler.nowMs,
+      emptySinceMs: this.#scheduler.nowMs,
       openedWallMs: this.#options.wallMs(),
       reader: new StreamReader(this.#sizeOf, false),
       packets: [],
@@ -389,6 +398,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
     while (connection.writes[0] !== undefined && connection.writes[0].end <= sendUna) {
       connection.writes.shift();
+      connection.emptySinceMs = this.#scheduler.nowMs;
     }
   }
 
@@ -574,6 +584,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       packet.expiresAtMs <= Math.min(connection.openedWallMs, this.#options.wallMs())
     ) {
       return this.fail(`packet ${packet.id} goes out on a connection made after it expired`);
+    }
+    // On a connection with nothing to acknowledge, what goes out was given to it just now.
+    const { nowMs } = this.#scheduler;
+    const sinceMs = Math.max(connection.emptySinceMs, this.#resumedAtMs, this.#wallJumpedAtMs);
+    const expiredMs = this.#options.wallMs() - packet.expiresAtMs;
+    if (connection.writes.length === 0 && nowMs - sinceMs > SLACK_MS && expiredMs > SLACK_MS) {
+      return this.fail(`packet ${packet.id} goes out ${expiredMs.toFixed(0)} ms after it expired`);
     }
     if (connection.lastId === -1) this.#firstPacket(connection, packet);
     else if (!this.#follows(packet, connection.lastId)) {

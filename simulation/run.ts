@@ -525,6 +525,7 @@ class World {
         return;
       case "wall-clock-jump":
         this.#wallJumpMs += fault.jumpMs;
+        this.checker.wallClockJumped();
         return;
       case "commit-fails":
         return this.#spell("commit-fails", fault, (on) => {

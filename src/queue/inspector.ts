@@ -282,7 +282,7 @@ export class QueueInspector implements Disposable {
   /**
    * Looks for damage: SQLite's own check of every page, then whether the rows
    * agree with each other and with the counts. One transaction, and it blocks
-   * the event loop: about 1 s a GiB from a warm cache, longer from the disk. A
+   * the event loop: about half a second a GiB from a warm cache, longer from the disk. A
    * writer's log cannot shrink meanwhile.
    *
    * @param maxProblems Stops after so many.
