@@ -45,8 +45,13 @@
  * @module
  */
 
-export { type CloseOptions, Sender, type SenderStats, type SenderStatus } from "./src/sender.ts";
-export type { SenderOptions } from "./src/sender_options.ts";
+export {
+  type CloseOptions,
+  Sender,
+  type SenderStats,
+  type SenderStatus,
+} from "./src/sender/sender.ts";
+export type { SenderOptions } from "./src/sender/options.ts";
 export {
   Relay,
   type RelayConnection,
@@ -54,10 +59,10 @@ export {
   type RelayOptions,
   type RelayStats,
   type Replies,
-} from "./src/relay.ts";
-export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender_report.ts";
-export { type Framing, FramingError, type FramingFault } from "./src/framing.ts";
-export type { BatchLimits } from "./src/input_pump.ts";
+} from "./src/relay/relay.ts";
+export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender/report.ts";
+export { type Framing, FramingError, type FramingFault } from "./src/framing/framing.ts";
+export type { BatchLimits } from "./src/framing/input_pump.ts";
 export type { PathStats } from "./src/delivery/connection.ts";
 export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/supervisor.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
@@ -73,8 +78,8 @@ export type {
   RequeuedPackets,
   RequeueOptions,
 } from "./src/queue/options.ts";
-export type { Condition } from "./src/condition.ts";
-export { QueueInspector } from "./src/queue/inspector.ts";
+export type { Condition } from "./src/sender/condition.ts";
+export { QueueInspector } from "./src/queue/inspect/inspector.ts";
 export type {
   InspectedDeadLetter,
   InspectedPacket,
@@ -82,20 +87,20 @@ export type {
   InspectQuery,
   InspectRange,
   QueueCounts,
-} from "./src/queue/inspection.ts";
-export type { QueueProblem } from "./src/queue/integrity.ts";
-export { formatRemote, parseRemote, type Remote } from "./src/remote.ts";
+} from "./src/queue/inspect/inspection.ts";
+export type { QueueProblem } from "./src/queue/inspect/integrity.ts";
+export { formatRemote, parseRemote, type Remote } from "./src/base/remote.ts";
 export type { KeepAliveOptions, SocketOptions } from "./src/kernel/socket_options.ts";
 export {
   dbSqlite,
   type DbSqliteConstructor,
   type DbSqliteDatabase,
   type DbSqliteStatement,
-} from "./src/queue/db_sqlite.ts";
-export { nodeSqlite } from "./src/queue/node_sqlite.ts";
-export type { Durability } from "./src/queue/schema.ts";
-export type { DeadLetter, DeathReason } from "./src/queue/dead_letters.ts";
-export type { DroppedPackets, Overflow } from "./src/queue/store_contract.ts";
+} from "./src/queue/sqlite/db_sqlite.ts";
+export { nodeSqlite } from "./src/queue/sqlite/node_sqlite.ts";
+export type { Durability } from "./src/queue/store/schema.ts";
+export type { DeadLetter, DeathReason } from "./src/queue/store/dead_letter_table.ts";
+export type { DroppedPackets, Overflow } from "./src/queue/store/contract.ts";
 export type { Doorbell, SenderLock } from "./src/queue/sender_lock.ts";
 export type {
   SqliteDatabase,
@@ -103,7 +108,7 @@ export type {
   SqliteOpenOptions,
   SqliteStatement,
   SqliteValue,
-} from "./src/queue/driver.ts";
+} from "./src/queue/sqlite/driver.ts";
 export type {
   Clock,
   Dialer,
@@ -115,5 +120,5 @@ export type {
   SocketSample,
   StoredPacket,
   Wire,
-} from "./src/ports.ts";
-export * from "./src/errors.ts";
+} from "./src/base/ports.ts";
+export * from "./src/base/errors.ts";

@@ -7,7 +7,7 @@
  */
 
 import { OutboundQueue } from "../src/queue/queue.ts";
-import { Sender } from "../src/sender.ts";
+import { Sender } from "../src/sender/sender.ts";
 import { PacketMaker } from "./packet.ts";
 
 /** What to do with the queue at `path`. */

@@ -12,10 +12,10 @@
 
 import { cpuUsage } from "node:process";
 import { OutboundQueue } from "../src/queue/queue.ts";
-import type { SqliteDatabase, SqliteDriver } from "../src/queue/driver.ts";
-import { nodeSqlite } from "../src/queue/node_sqlite.ts";
+import type { SqliteDatabase, SqliteDriver } from "../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
 import type { QueueOptions } from "../src/queue/options.ts";
-import { Sender } from "../src/sender.ts";
+import { Sender } from "../src/sender/sender.ts";
 import { monotonicMs } from "./clock.ts";
 import { PacketMaker } from "./packet.ts";
 import { type Quantiles, quantiles } from "./statistics.ts";

@@ -6,7 +6,7 @@
  */
 
 import { cpuUsage } from "node:process";
-import { Sender } from "../src/sender.ts";
+import { Sender } from "../src/sender/sender.ts";
 import { PacketMaker } from "./packet.ts";
 
 /** What to do. */

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { Sender } from "../src/sender.ts";
+import { Sender } from "../src/sender/sender.ts";
 import { packetOf } from "./packets.ts";
 
 if (import.meta.main) {

@@ -8,7 +8,7 @@
 
 import type { DeliveryStatus, Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
 import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
-import { TcpState } from "../src/ports.ts";
+import { TcpState } from "../src/base/ports.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
 import { StreamReader, tagOf } from "./packet.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";

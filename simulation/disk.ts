@@ -13,8 +13,8 @@ import {
   SqliteError,
   type SqliteStatement,
   type SqliteValue,
-} from "../src/queue/driver.ts";
-import { nodeSqlite } from "../src/queue/node_sqlite.ts";
+} from "../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
 import { splitPackets } from "./packet.ts";
 
 /** What a commit did to the packets. */

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { WireError } from "../src/errors.ts";
-import type { LocalFault } from "../src/ports.ts";
+import { WireError } from "../src/base/errors.ts";
+import type { LocalFault } from "../src/base/ports.ts";
 import type { SeededRandom } from "./random.ts";
 import { cancel, type Scheduler, type SimEvent } from "./scheduler.ts";
 import type { Segment, TcpOptions } from "./segment.ts";

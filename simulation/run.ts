@@ -5,7 +5,7 @@
  */
 
 import { Supervisor } from "../src/delivery/supervisor.ts";
-import type { Logger } from "../src/ports.ts";
+import type { Logger } from "../src/base/ports.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
 import { Checker } from "./checker.ts";
 import { SimDisk } from "./disk.ts";

@@ -6,7 +6,7 @@
  */
 
 import type { SupervisorLimits } from "../src/delivery/supervisor.ts";
-import type { LocalFault } from "../src/ports.ts";
+import type { LocalFault } from "../src/base/ports.ts";
 import type { PathOptions } from "./network.ts";
 import { MIN_PACKET_BYTES } from "./packet.ts";
 import { SeededRandom } from "./random.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Clock } from "../src/ports.ts";
+import type { Clock } from "../src/base/ports.ts";
 
 /** Something that will happen; cleared by `cancel`. */
 export interface SimEvent {

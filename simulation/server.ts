@@ -5,7 +5,7 @@
  * @module
  */
 
-import { TcpState } from "../src/ports.ts";
+import { TcpState } from "../src/base/ports.ts";
 import type { ServerSide, SynAnswer } from "./network.ts";
 import { cancel, type Scheduler, type SimEvent } from "./scheduler.ts";
 import type { TcpEnd } from "./tcp.ts";

@@ -10,7 +10,7 @@
  * @module
  */
 
-import { type SocketSample, TcpState } from "../src/ports.ts";
+import { type SocketSample, TcpState } from "../src/base/ports.ts";
 import { cancel, type Scheduler, type SimEvent } from "./scheduler.ts";
 import type { Segment, TcpEvents, TcpOptions, Transmit } from "./segment.ts";
 import { ReceiveSide } from "./tcp_receiver.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { WireError } from "../src/errors.ts";
-import type { Dialer, LocalFault, SocketSample, Wire } from "../src/ports.ts";
-import { TcpState } from "../src/ports.ts";
+import { WireError } from "../src/base/errors.ts";
+import type { Dialer, LocalFault, SocketSample, Wire } from "../src/base/ports.ts";
+import { TcpState } from "../src/base/ports.ts";
 import { attemptError, type Network } from "./network.ts";
 import type { SimProcess } from "./scheduler.ts";
 import type { TcpEnd } from "./tcp.ts";

@@ -14,20 +14,20 @@
 
 import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
-import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./exit_code.ts";
-import { colorsWelcome } from "./output.ts";
-import { checkCommand } from "./check.ts";
-import { enqueueCommand } from "./enqueue.ts";
-import { exportCommand } from "./export.ts";
-import { importCommand } from "./import.ts";
-import { listCommand } from "./list.ts";
-import { probeCommand } from "./probe.ts";
-import { relayCommand } from "./relay.ts";
-import { repairCommand } from "./repair.ts";
-import { removeCommand, requeueCommand } from "./remove.ts";
-import { sendCommand } from "./send.ts";
-import { showCommand } from "./show.ts";
-import { statusCommand } from "./status.ts";
+import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
+import { colorsWelcome } from "./terminal/output.ts";
+import { checkCommand } from "./commands/check.ts";
+import { enqueueCommand } from "./commands/enqueue.ts";
+import { exportCommand } from "./commands/export.ts";
+import { importCommand } from "./commands/import.ts";
+import { listCommand } from "./commands/list.ts";
+import { probeCommand } from "./commands/probe.ts";
+import { relayCommand } from "./commands/relay.ts";
+import { repairCommand } from "./commands/repair.ts";
+import { removeCommand, requeueCommand } from "./commands/remove.ts";
+import { sendCommand } from "./commands/send.ts";
+import { showCommand } from "./commands/show.ts";
+import { statusCommand } from "./commands/status.ts";
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
 

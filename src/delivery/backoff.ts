@@ -1,4 +1,4 @@
-import type { Random } from "../ports.ts";
+import type { Random } from "../base/ports.ts";
 
 /**
  * Exponential backoff with full jitter: each delay is uniform between 0 and a

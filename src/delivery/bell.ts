@@ -1,4 +1,4 @@
-import type { Clock } from "../ports.ts";
+import type { Clock } from "../base/ports.ts";
 
 /**
  * News that need not be acted upon at once share a step, for each step costs

@@ -17,7 +17,7 @@
  * @module
  */
 
-import { KernelCallError, WireError } from "../errors.ts";
+import { KernelCallError, WireError } from "../base/errors.ts";
 import {
   type Clock,
   type LocalFault,
@@ -25,7 +25,7 @@ import {
   type SocketSample,
   TcpState,
   type Wire,
-} from "../ports.ts";
+} from "../base/ports.ts";
 import { Ledger } from "./ledger.ts";
 import {
   EVIDENCE_AFTER_MS,

@@ -15,7 +15,7 @@
  * @module
  */
 
-import { type LocalFault, type SocketSample, TcpState } from "../ports.ts";
+import { type LocalFault, type SocketSample, TcpState } from "../base/ports.ts";
 
 /** One gap between two readings counts for at most this much silence or stall. */
 export const MAX_COUNTED_GAP_MS = 250;

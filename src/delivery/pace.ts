@@ -6,8 +6,8 @@
  * @module
  */
 
-import { packetsWithin } from "../packet_run.ts";
-import type { PacketRun } from "../ports.ts";
+import { packetsWithin } from "../base/packet_run.ts";
+import type { PacketRun } from "../base/ports.ts";
 
 /** Rates; `Infinity` where there is no limit. */
 export interface PaceLimits {

@@ -27,8 +27,8 @@
  * @module
  */
 
-import { packetsWithin, sliceRun } from "../packet_run.ts";
-import type { Clock, PacketRun, PacketSource } from "../ports.ts";
+import { packetsWithin, sliceRun } from "../base/packet_run.ts";
+import type { Clock, PacketRun, PacketSource } from "../base/ports.ts";
 import type { Connection } from "./connection.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
 import { Suspects } from "./suspects.ts";

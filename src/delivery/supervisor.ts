@@ -13,8 +13,8 @@
  * @module
  */
 
-import { ClosedError, KernelCallError, WireError } from "../errors.ts";
-import type { Clock, Dialer, Logger, PacketSource, Random, Wire } from "../ports.ts";
+import { ClosedError, KernelCallError, WireError } from "../base/errors.ts";
+import type { Clock, Dialer, Logger, PacketSource, Random, Wire } from "../base/ports.ts";
 import { Backoff } from "./backoff.ts";
 import { Bell } from "./bell.ts";
 import { Connection, type ConnectionReading, type PathStats } from "./connection.ts";

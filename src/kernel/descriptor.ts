@@ -8,7 +8,7 @@
  * @module
  */
 
-import { KernelCallError } from "../errors.ts";
+import { KernelCallError } from "../base/errors.ts";
 import {
   AF_INET,
   errnoName,

@@ -5,8 +5,8 @@
  * @module
  */
 
-import { WireError } from "../errors.ts";
-import type { Dialer } from "../ports.ts";
+import { WireError } from "../base/errors.ts";
+import type { Dialer } from "../base/ports.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
 import { formatHostPort } from "./ip_address.ts";
 import { closeDescriptor, libc } from "./libc.ts";

@@ -12,7 +12,7 @@
  * @module
  */
 
-import { KernelCallError, UnsupportedPlatformError } from "../errors.ts";
+import { KernelCallError, UnsupportedPlatformError } from "../base/errors.ts";
 
 /**
  * The functions used. `ioctl` and `fcntl` are variadic in C; on Linux, x86_64

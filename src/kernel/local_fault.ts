@@ -14,7 +14,7 @@
  * @module
  */
 
-import type { LocalFault } from "../ports.ts";
+import type { LocalFault } from "../base/ports.ts";
 import {
   AF_INET,
   AF_INET6,

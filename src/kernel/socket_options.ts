@@ -9,7 +9,7 @@
  * @module
  */
 
-import { KernelCallError, SocketOptionError } from "../errors.ts";
+import { KernelCallError, SocketOptionError } from "../base/errors.ts";
 import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
 import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
 

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { KernelCallError } from "../errors.ts";
-import type { SocketSample } from "../ports.ts";
+import { KernelCallError } from "../base/errors.ts";
+import type { SocketSample } from "../base/ports.ts";
 
 /** Room for everything that Linux 6.18 returns; a shorter answer is normal. */
 export const TCP_INFO_BYTES = 280;

@@ -9,9 +9,9 @@
 
 import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
 import uplotScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
-import { systemClock } from "../clock.ts";
-import type { Clock } from "../ports.ts";
-import type { Sender } from "../sender.ts";
+import { systemClock } from "../base/clock.ts";
+import type { Clock } from "../base/ports.ts";
+import type { Sender } from "../sender/sender.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
 import { readSender } from "./figures.ts";
 import { Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
@@ -21,7 +21,7 @@ import loginHtml from "./page/login.html" with { type: "text" };
 import pageStyle from "./page/page.css" with { type: "text" };
 import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
-export type { Condition } from "../condition.ts";
+export type { Condition } from "../sender/condition.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 
 /** Streams that may be open at once; further ones are refused. */

@@ -20,10 +20,10 @@ import {
   trace,
 } from "@opentelemetry/api";
 import denoJson from "../../deno.json" with { type: "json" };
-import { systemClock } from "../clock.ts";
+import { systemClock } from "../base/clock.ts";
 import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
-import { parseRemote } from "../remote.ts";
-import type { Sender, SenderStatus } from "../sender.ts";
+import { parseRemote } from "../base/remote.ts";
+import type { Sender, SenderStatus } from "../sender/sender.ts";
 import { FIGURES, readSender } from "./figures.ts";
 
 /** How to instrument a sender. */

@@ -9,9 +9,9 @@
 
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/supervisor.ts";
-import type { Clock } from "../ports.ts";
-import type { Sender, SenderStats, SenderStatus } from "../sender.ts";
-import { type Condition, ConditionTracker } from "../condition.ts";
+import type { Clock } from "../base/ports.ts";
+import type { Sender, SenderStats, SenderStatus } from "../sender/sender.ts";
+import { type Condition, ConditionTracker } from "../sender/condition.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;

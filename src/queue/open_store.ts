@@ -1,7 +1,7 @@
 import type { QueueOptions } from "./options.ts";
-import { PacketStore } from "./store.ts";
-import type { Store } from "./store_contract.ts";
-import { WorkerStore } from "./worker_store.ts";
+import { PacketStore } from "./store/sqlite_store.ts";
+import type { Store } from "./store/contract.ts";
+import { WorkerStore } from "./worker/client.ts";
 
 /**
  * Opens a queue's file, in this thread or in a Worker.

@@ -1,13 +1,13 @@
-import { systemClock } from "../clock.ts";
-import type { Clock } from "../ports.ts";
-import type { DeathReason } from "./dead_letters.ts";
-import type { SqliteDriver } from "./driver.ts";
-import { nodeSqlite } from "./node_sqlite.ts";
-import type { IdRange, PacketCount } from "./runs.ts";
-import type { Durability } from "./schema.ts";
-import type { Overflow } from "./store_contract.ts";
+import { systemClock } from "../base/clock.ts";
+import type { Clock } from "../base/ports.ts";
+import type { DeathReason } from "./store/dead_letter_table.ts";
+import type { SqliteDriver } from "./sqlite/driver.ts";
+import { nodeSqlite } from "./sqlite/node_sqlite.ts";
+import type { IdRange, PacketCount } from "./store/runs.ts";
+import type { Durability } from "./store/schema.ts";
+import type { Overflow } from "./store/contract.ts";
 
-export type { IdRange, PacketCount } from "./runs.ts";
+export type { IdRange, PacketCount } from "./store/runs.ts";
 
 /** The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}. */
 export type CommitIn = "main" | "worker";
@@ -36,7 +36,7 @@ export interface QueueOptions {
    * A Worker needs `"node:sqlite"` as the driver, and the right to load its code:
    * nothing where the module comes from jsr.io, `--allow-import` for another host,
    * `--allow-read` for the module's `src` directory where it lies on this machine,
-   * `--include` of `src/queue/store_worker.ts` for `deno compile`. It has the
+   * `--include` of `src/queue/worker/entry.ts` for `deno compile`. It has the
    * permissions of the process: Deno can restrict a Worker by an unstable flag only.
    *
    * @default {"main"}

@@ -31,13 +31,13 @@
  * @module
  */
 
-import { ClosedError, PacketSizeError, QueueFullError } from "../errors.ts";
-import { lastIdOf } from "../packet_run.ts";
-import type { Clock, PacketRun, PacketSource, StoredPacket } from "../ports.ts";
-import { Committer, type CommitterEvents } from "./committer.ts";
-import type { DeadLetter } from "./dead_letters.ts";
-import { Expiry } from "./expiry.ts";
-import { Patience } from "./group_commit.ts";
+import { ClosedError, PacketSizeError, QueueFullError } from "../base/errors.ts";
+import { lastIdOf } from "../base/packet_run.ts";
+import type { Clock, PacketRun, PacketSource, StoredPacket } from "../base/ports.ts";
+import { Committer, type CommitterEvents } from "./commit/committer.ts";
+import { BusyRetry } from "./sqlite/busy.ts";
+import type { DeadLetter } from "./store/dead_letter_table.ts";
+import { Expiry } from "./read/expiry.ts";
 import { Listeners } from "./listeners.ts";
 import { openStore } from "./open_store.ts";
 import {
@@ -53,10 +53,10 @@ import {
   type RequeueOptions,
   resolveOptions,
 } from "./options.ts";
-import { Arena, packetsOf } from "./runs.ts";
+import { Arena, packetsOf } from "./store/runs.ts";
 import { type Doorbell, DoorbellRinger, type SenderLock } from "./sender_lock.ts";
-import type { DroppedPackets, Edit, EditResult, Store, StoreState } from "./store_contract.ts";
-import { MemoryTail } from "./tail.ts";
+import type { DroppedPackets, Edit, EditResult, Store, StoreState } from "./store/contract.ts";
+import { MemoryTail } from "./read/recent_runs.ts";
 
 /** Memory for packets just stored, until the sender has read them. */
 const TAIL_BYTES = 16 * 1024 * 1024;
@@ -141,12 +141,12 @@ export class OutboundQueue implements PacketSource {
     if (path === "" || path === ":memory:" || path.includes("\0")) {
       throw new RangeError(`path must name a file, got ${JSON.stringify(path)}`);
     }
-    const patience = new Patience(resolved.clock, resolved.busyTimeoutMs);
+    const busyRetry = new BusyRetry(resolved.clock, resolved.busyTimeoutMs);
     for (;;) {
       try {
         return await OutboundQueue.#of(await openStore(path, resolved), resolved);
       } catch (error) {
-        await patience.waitOrThrow(error);
+        await busyRetry.waitOrThrow(error);
       }
     }
   }

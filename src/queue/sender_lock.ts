@@ -10,10 +10,10 @@
  * @module
  */
 
-import { systemClock } from "../clock.ts";
-import { QueueLockedError } from "../errors.ts";
-import type { Clock } from "../ports.ts";
-import { toFileError } from "./file_error.ts";
+import { systemClock } from "../base/clock.ts";
+import { QueueLockedError } from "../base/errors.ts";
+import type { Clock } from "../base/ports.ts";
+import { toFileError } from "./sqlite/file_error.ts";
 
 /** The lock file of a queue. */
 export function lockPathOf(queuePath: string): string {

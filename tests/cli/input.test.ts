@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { InputPump, type InputPumpOptions } from "../../src/input_pump.ts";
-import { BackgroundWriter } from "../../src/background_writer.ts";
-import { ClosedError, QueueFileError, type QueueFileReason } from "../../src/errors.ts";
-import { FramingError, PacketSplitter } from "../../src/framing.ts";
-import type { Clock } from "../../src/ports.ts";
+import { InputPump, type InputPumpOptions } from "../../src/framing/input_pump.ts";
+import { BackgroundWriter } from "../../src/base/background_writer.ts";
+import { ClosedError, QueueFileError, type QueueFileReason } from "../../src/base/errors.ts";
+import { FramingError, PacketSplitter } from "../../src/framing/framing.ts";
+import type { Clock } from "../../src/base/ports.ts";
 
 /** Time that passes when somebody waits for it. */
 class TestClock implements Clock {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
-import { History } from "../../src/cli/history.ts";
+import { History } from "../../src/cli/session/history.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
-import { readRunningSender } from "../../src/sender_report.ts";
+import { readRunningSender } from "../../src/sender/report.ts";
 import { until } from "../support/until.ts";
 import { Sendq, Server, TempDir } from "./helpers.ts";
 

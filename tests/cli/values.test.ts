@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { InvalidArgumentError } from "commander";
-import { inFlags } from "../../src/cli/exit_code.ts";
+import { inFlags } from "../../src/cli/terminal/exit_code.ts";
 import {
   formatBytes,
   formatDuration,
@@ -12,7 +12,7 @@ import {
   parseIdRanges,
   parseRemoteArgument,
   parseSize,
-} from "../../src/cli/values.ts";
+} from "../../src/cli/arguments/values.ts";
 
 Deno.test("durations are written in the unit that says most", () => {
   const cases: [number, string][] = [

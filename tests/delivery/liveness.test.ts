@@ -10,7 +10,7 @@ import {
   observe,
   type Verdict,
 } from "../../src/delivery/liveness.ts";
-import type { LocalFault, SocketSample } from "../../src/ports.ts";
+import type { LocalFault, SocketSample } from "../../src/base/ports.ts";
 
 const LIMITS: LivenessLimits = {
   stallTimeoutMs: 3000,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Pace } from "../../src/delivery/pace.ts";
-import type { PacketRun } from "../../src/ports.ts";
+import type { PacketRun } from "../../src/base/ports.ts";
 
 function runOf(sizes: readonly number[]): PacketRun {
   const ends = new Uint32Array(sizes.length);

@@ -5,7 +5,7 @@
  */
 
 import assert from "node:assert/strict";
-import type { LocalFault } from "../../src/ports.ts";
+import type { LocalFault } from "../../src/base/ports.ts";
 import { grantedLibc, noChildren, testUnless } from "./helpers.ts";
 import type { Answer, Request } from "./netns_child.ts";
 

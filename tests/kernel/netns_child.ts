@@ -4,12 +4,12 @@
  * answer a line.
  */
 
-import { WireError } from "../../src/errors.ts";
+import { WireError } from "../../src/base/errors.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { parseIpAddress } from "../../src/kernel/ip_address.ts";
 import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
 import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
-import type { LocalFault } from "../../src/ports.ts";
+import type { LocalFault } from "../../src/base/ports.ts";
 import { openSockets, until } from "./helpers.ts";
 
 /** What the test asks for. */

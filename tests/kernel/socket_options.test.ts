@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { SocketOptionError } from "../../src/errors.ts";
+import { SocketOptionError } from "../../src/base/errors.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
 import {
   type EffectiveSocketOptions,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { KernelCallError } from "../../src/errors.ts";
+import { KernelCallError } from "../../src/base/errors.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "../../src/kernel/tcp_info.ts";
 
 /** Every byte differs from its neighbours, so that a wrong offset or width shows. */

@@ -1,6 +1,6 @@
-import type { Clock } from "../../src/ports.ts";
-import { Sender } from "../../src/sender.ts";
-import type { SenderOptions } from "../../src/sender_options.ts";
+import type { Clock } from "../../src/base/ports.ts";
+import { Sender } from "../../src/sender/sender.ts";
+import type { SenderOptions } from "../../src/sender/options.ts";
 import {
   serveStatus,
   type StatusServer,

@@ -5,7 +5,7 @@
  * Argument: the queue.
  */
 import { instrument } from "../../src/observe/metrics.ts";
-import { Sender } from "../../src/sender.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../sender/scripted_server.ts";
 
 const [queue = ""] = Deno.args;

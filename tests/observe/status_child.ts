@@ -4,7 +4,7 @@
  * Arguments: queue, remote, port of the page, milliseconds between packets.
  */
 import { serveStatus } from "../../src/observe/http.ts";
-import { Sender } from "../../src/sender.ts";
+import { Sender } from "../../src/sender/sender.ts";
 
 const [queue = "", remote = "", port = "0", intervalMs = "100"] = Deno.args;
 const sender = await Sender.open({ queue, remote });

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import fc from "fast-check";
-import { systemClock } from "../../src/clock.ts";
-import { ClosedError, QueueFileError, QueueFullError } from "../../src/errors.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { ClosedError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import type { DeadPackets } from "../../src/queue/options.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import { dbSqlite, type DbSqliteConstructor } from "../../src/queue/db_sqlite.ts";
-import { codeFromText, type SqliteDriver, SqliteError } from "../../src/queue/driver.ts";
-import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+import { dbSqlite, type DbSqliteConstructor } from "../../src/queue/sqlite/db_sqlite.ts";
+import { codeFromText, type SqliteDriver, SqliteError } from "../../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes, TempDir, text, unless } from "./helpers.ts";
 

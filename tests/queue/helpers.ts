@@ -5,9 +5,9 @@ import {
   SqliteError,
   type SqliteStatement,
   type SqliteValue,
-} from "../../src/queue/driver.ts";
-import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
-import type { Clock } from "../../src/ports.ts";
+} from "../../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
+import type { Clock } from "../../src/base/ports.ts";
 
 /** A directory that goes away with the test. */
 export class TempDir {

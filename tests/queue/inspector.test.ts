@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import { QueueFileError } from "../../src/errors.ts";
-import type { SqliteDriver } from "../../src/queue/driver.ts";
-import { QueueInspector } from "../../src/queue/inspector.ts";
-import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+import { QueueFileError } from "../../src/base/errors.ts";
+import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { repairQueue } from "../../src/queue/repair.ts";
+import { repairQueue } from "../../src/queue/repair/repair.ts";
 import {
   bytes,
   ManualClock,

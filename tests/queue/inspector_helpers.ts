@@ -2,8 +2,8 @@
  * Queues with all there is to look at, and their files damaged.
  */
 import { DatabaseSync } from "node:sqlite";
-import type { QueueCounts } from "../../src/queue/inspection.ts";
-import { QueueInspector } from "../../src/queue/inspector.ts";
+import type { QueueCounts } from "../../src/queue/inspect/inspection.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 
 /** Numbers from 0 to 1, the same for the same seed. */

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import { APPLICATION_ID } from "../../src/queue/schema.ts";
+import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes, FaultDriver, ManualClock, sha256, TempDir, text } from "./helpers.ts";
 

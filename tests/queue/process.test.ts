@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { systemClock } from "../../src/clock.ts";
-import { QueueLockedError } from "../../src/errors.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { QueueLockedError } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, child, lines, TempDir, text } from "./helpers.ts";

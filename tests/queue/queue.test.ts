@@ -1,8 +1,13 @@
 import assert from "node:assert/strict";
-import { systemClock } from "../../src/clock.ts";
-import { ClosedError, PacketSizeError, QueueFileError, QueueFullError } from "../../src/errors.ts";
-import { SqliteError } from "../../src/queue/driver.ts";
-import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import {
+  ClosedError,
+  PacketSizeError,
+  QueueFileError,
+  QueueFullError,
+} from "../../src/base/errors.ts";
+import { SqliteError } from "../../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes, FaultDriver, TempDir, text } from "./helpers.ts";
 import { inEachThread } from "./threads.ts";

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { QueueFileError } from "../../src/errors.ts";
-import { QueueInspector } from "../../src/queue/inspector.ts";
+import { QueueFileError } from "../../src/base/errors.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { repairQueue } from "../../src/queue/repair.ts";
+import { repairQueue } from "../../src/queue/repair/repair.ts";
 import { bytes, sha256, TempDir } from "./helpers.ts";
 import {
   asVersion1,

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { cutRuns, lastIdOf } from "../../src/packet_run.ts";
-import { Line, Unit } from "../../src/queue/line.ts";
-import { Arena, packetsOf, RunPacker } from "../../src/queue/runs.ts";
+import { cutRuns, lastIdOf } from "../../src/base/packet_run.ts";
+import { Line, Unit } from "../../src/queue/commit/pending_enqueues.ts";
+import { Arena, packetsOf, RunPacker } from "../../src/queue/store/runs.ts";
 
 const sizes = fc.array(
   fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 40_000 })),

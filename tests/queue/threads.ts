@@ -1,8 +1,8 @@
 /** A queue's file is written by the caller's thread or by a Worker: what holds for one holds for both. */
-import { SqliteError } from "../../src/queue/driver.ts";
+import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import type { QueueOptions } from "../../src/queue/options.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { WorkerStore } from "../../src/queue/worker_store.ts";
+import { WorkerStore } from "../../src/queue/worker/client.ts";
 import { FaultDriver, unless } from "./helpers.ts";
 
 export const THREADS = ["main", "worker"] as const;

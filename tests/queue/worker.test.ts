@@ -1,20 +1,20 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { systemClock } from "../../src/clock.ts";
-import { ClosedError, QueueFileError } from "../../src/errors.ts";
-import { SqliteError } from "../../src/queue/driver.ts";
-import { nodeSqlite } from "../../src/queue/node_sqlite.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { ClosedError, QueueFileError } from "../../src/base/errors.ts";
+import { SqliteError } from "../../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { Arena, packetsOf, type PacketSpan } from "../../src/queue/runs.ts";
-import { PacketStore } from "../../src/queue/store.ts";
-import type { CommitRequest, Overflow, StoreState } from "../../src/queue/store_contract.ts";
+import { Arena, packetsOf, type PacketSpan } from "../../src/queue/store/runs.ts";
+import { PacketStore } from "../../src/queue/store/sqlite_store.ts";
+import type { CommitRequest, Overflow, StoreState } from "../../src/queue/store/contract.ts";
 import {
   packCommit,
   packError,
   unpackCommit,
   unpackError,
-} from "../../src/queue/store_messages.ts";
-import { WorkerStore } from "../../src/queue/worker_store.ts";
+} from "../../src/queue/worker/messages.ts";
+import { WorkerStore } from "../../src/queue/worker/client.ts";
 import { bytes, FaultDriver, SOURCES, TempDir, text } from "./helpers.ts";
 import { WorkerFaults } from "./threads.ts";
 

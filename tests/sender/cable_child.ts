@@ -4,7 +4,7 @@
  *
  * Arguments: queue, remote, packets, milliseconds between them.
  */
-import { Sender } from "../../src/sender.ts";
+import { Sender } from "../../src/sender/sender.ts";
 
 const [queue = "", remote = "", count = "0", intervalMs = "0"] = Deno.args;
 const encoder = new TextEncoder();

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { Sender } from "../../src/sender.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { until } from "../support/until.ts";
 import { ScriptedServer, type ServedConnection } from "./scripted_server.ts";
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { Sender } from "../../src/sender.ts";
-import type { SenderOptions } from "../../src/sender_options.ts";
+import { Sender } from "../../src/sender/sender.ts";
+import type { SenderOptions } from "../../src/sender/options.ts";
 import { until } from "../support/until.ts";
 import { ScriptedServer } from "./scripted_server.ts";
 

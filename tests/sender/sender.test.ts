@@ -4,10 +4,10 @@ import {
   QueueFullError,
   QueueLockedError,
   SocketOptionError,
-} from "../../src/errors.ts";
+} from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { Sender, type SenderStatus } from "../../src/sender.ts";
-import type { SenderOptions } from "../../src/sender_options.ts";
+import { Sender, type SenderStatus } from "../../src/sender/sender.ts";
+import type { SenderOptions } from "../../src/sender/options.ts";
 import { ScriptedServer } from "./scripted_server.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);

@@ -4,7 +4,7 @@
  *
  * Arguments: queue, remote, first number.
  */
-import { Sender } from "../../src/sender.ts";
+import { Sender } from "../../src/sender/sender.ts";
 
 const [queue = "", remote = "", first = "1"] = Deno.args;
 const sender = await Sender.open({ queue, remote, holdMs: 50 });

@@ -5,8 +5,8 @@
  */
 
 import assert from "node:assert/strict";
-import { WireError } from "../../src/errors.ts";
-import { TcpState } from "../../src/ports.ts";
+import { WireError } from "../../src/base/errors.ts";
+import { TcpState } from "../../src/base/ports.ts";
 import { grantedLibc, testUnless } from "../kernel/helpers.ts";
 import { realPair, simulatedPair, type WirePair } from "./wire_pair.ts";
 

@@ -3,7 +3,7 @@
  * over the simulated one.
  */
 
-import type { Wire } from "../../src/ports.ts";
+import type { Wire } from "../../src/base/ports.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { Network } from "../../simulation/network.ts";
 import { SeededRandom } from "../../simulation/random.ts";

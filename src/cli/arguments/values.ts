@@ -1,0 +1,192 @@
+/**
+ * Values of options: durations, sizes and counts, from text and into text.
+ *
+ * @module
+ */
+
+import { InvalidArgumentError } from "commander";
+import type { IdRange } from "../../queue/options.ts";
+import { parseRemote, type Remote } from "../../base/remote.ts";
+
+const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
+const SIZE_UNITS: { readonly [unit: string]: number } = {
+  "": 1,
+  B: 1,
+  kB: 1e3,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  KiB: 2 ** 10,
+  MiB: 2 ** 20,
+  GiB: 2 ** 30,
+};
+
+/**
+ * Reads a duration.
+ *
+ * @param text `500ms`, `3s`, `1.5m`, `2h`, `1d`.
+ * @returns Milliseconds.
+ * @throws {InvalidArgumentError} It is none; says what is expected.
+ */
+export function parseDuration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
+  const unit = match?.[2];
+  if (match === null || !isDurationUnit(unit)) {
+    throw new InvalidArgumentError("Expected a duration with its unit: 500ms, 3s, 2m, 1h, 1d.");
+  }
+  return Number(match[1]) * DURATION_UNITS_MS[unit];
+}
+
+/**
+ * Reads a duration that may also be without end.
+ *
+ * @param text A duration or `never`.
+ * @returns Milliseconds, or `Infinity`.
+ * @throws {InvalidArgumentError} It is none.
+ */
+export function parseDurationOrNever(text: string): number {
+  return text === "never" ? Infinity : parseDuration(text);
+}
+
+function isDurationUnit(unit: string | undefined): unit is keyof typeof DURATION_UNITS_MS {
+  return unit !== undefined && unit in DURATION_UNITS_MS;
+}
+
+/**
+ * Reads a size.
+ *
+ * @param text `4096`, `256KiB`, `1MiB`, `1.5GB`.
+ * @returns Bytes.
+ * @throws {InvalidArgumentError} It is none, or not a whole number of bytes.
+ */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([A-Za-z]*)$/.exec(text);
+  const factor = SIZE_UNITS[match?.[2] ?? "?"];
+  const bytes = Number(match?.[1]) * (factor ?? NaN);
+  if (!Number.isSafeInteger(bytes)) {
+    throw new InvalidArgumentError("Expected a size: 4096, 256KiB, 16MiB, 1GiB (or kB, MB, GB).");
+  }
+  return bytes;
+}
+
+/**
+ * Reads a count.
+ *
+ * @param text Decimal digits, which `_` may group, or hexadecimal ones behind `0x`.
+ * @throws {InvalidArgumentError} It is none.
+ */
+export function parseCount(text: string): number {
+  const count = /^(\d+(_\d+)*|0x[0-9a-fA-F]+)$/.test(text) ? Number(text.replaceAll("_", "")) : NaN;
+  if (!Number.isSafeInteger(count)) throw new InvalidArgumentError("Expected a whole number.");
+  return count;
+}
+
+/**
+ * Reads a remote; see {@linkcode parseRemote}.
+ *
+ * @throws {InvalidArgumentError} It is none; says what is expected.
+ */
+export function parseRemoteArgument(text: string): Remote {
+  try {
+    return parseRemote(text);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new InvalidArgumentError(`${error.message}.`);
+  }
+}
+
+/**
+ * Reads where to serve HTTP.
+ *
+ * @param text `127.0.0.1:9465`, `[::1]:9465`.
+ * @throws {InvalidArgumentError} It is no such address; says what is expected.
+ */
+export function parseHttpAddress(text: string): Remote {
+  try {
+    return parseRemote(`tcp://${text}`);
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error;
+    throw new InvalidArgumentError("Expected HOST:PORT, such as 127.0.0.1:9465 or [::1]:9465.");
+  }
+}
+
+/** Where clients connect. */
+export type Listen =
+  | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
+  | { readonly transport: "unix"; readonly path: string };
+
+/**
+ * Reads where to listen.
+ *
+ * @param text `tcp://HOST:PORT`, port 0 for any that is free, or `unix:PATH`.
+ * @throws {InvalidArgumentError} It is neither; says what is expected.
+ */
+export function parseListen(text: string): Listen {
+  const path = /^unix:(?:\/\/(?=\/))?(.+)$/.exec(text)?.[1];
+  if (path !== undefined) return { transport: "unix", path };
+  // Port 0 is no port to send to, but one to listen on.
+  const anyPort = /^tcp:\/\/.*[^:]:0$/.test(text);
+  const remote = parseRemoteArgument(anyPort ? text.replace(/0$/, "1") : text);
+  return { transport: "tcp", ...remote, ...(anyPort ? { port: 0 } : {}) };
+}
+
+/**
+ * Reads an id of a packet.
+ *
+ * @throws {InvalidArgumentError} It is none.
+ */
+export function parseId(text: string): number {
+  const id = /^[1-9]\d*$/.test(text) ? Number(text) : NaN;
+  if (!Number.isSafeInteger(id)) {
+    throw new InvalidArgumentError("Expected a packet's id, such as 12.");
+  }
+  return id;
+}
+
+/**
+ * Reads an id or a range of them; for an argument that may be given several times.
+ *
+ * @param text `12`, `12-20`.
+ * @throws {InvalidArgumentError} It is neither.
+ */
+export function parseIdRanges(text: string, earlier: readonly IdRange[] = []): IdRange[] {
+  const [first = "", last = first, ...more] = text.split("-");
+  const range = more.length > 0 ? undefined : { firstId: parseId(first), lastId: parseId(last) };
+  if (range === undefined || range.lastId < range.firstId) {
+    throw new InvalidArgumentError("Expected an id or a range of ids, such as 12 or 12-20.");
+  }
+  return [...earlier, range];
+}
+
+/** `1,234`. */
+export function formatCount(count: number): string {
+  return count.toLocaleString("en-US");
+}
+
+/** `12 packets`, `1 packet`. */
+export function formatPackets(count: number): string {
+  return `${formatCount(count)} packet${count === 1 ? "" : "s"}`;
+}
+
+/** `512 B`, `1.5 KiB`, `3.0 MiB`. */
+export function formatBytes(bytes: number): string {
+  if (bytes < 1024) return `${bytes} B`;
+  const steps = Math.min(3, Math.floor(Math.log2(bytes) / 10));
+  return `${(bytes / 2 ** (10 * steps)).toFixed(1)} ${["B", "KiB", "MiB", "GiB"][steps]}`;
+}
+
+/** `250ms`, `3s`, `2.5m`, `3h`, `2.5d`: as {@linkcode parseDuration} reads it. */
+export function formatDuration(ms: number): string {
+  if (ms === Infinity) return "never";
+  // From two of them on, an hour and a day say more.
+  const unit = ms >= 2 * DURATION_UNITS_MS.d
+    ? "d"
+    : ms >= 2 * DURATION_UNITS_MS.h
+    ? "h"
+    : ms >= 60_000
+    ? "m"
+    : ms >= 1000
+    ? "s"
+    : "ms";
+  return `${Math.round(10 * ms / DURATION_UNITS_MS[unit]) / 10}${unit}`;
+}

@@ -1,0 +1,95 @@
+/**
+ * `sendq check`: whether a queue's file is sound.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { QueueFileError } from "../../base/errors.ts";
+import type { QueueCounts } from "../../queue/inspect/inspection.ts";
+import type { QueueProblem } from "../../queue/inspect/integrity.ts";
+import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { Printer, printLine } from "../terminal/output.ts";
+import { LOOK_PERMISSIONS, openForLooking } from "./queue_view.ts";
+import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
+
+const HELP = `
+SQLite checks every page of the file, then packets, dead letters and counts are
+held against each other. A sender may run meanwhile; its log grows until the check
+is done. The bytes of packets themselves carry no checksum: a bit that has flipped
+in one is not found.
+
+Prints what is wrong, one a line, and exits 1. sendq repair then saves what can be
+read into a new file.
+
+Examples:
+  sendq check -q outbox.db
+  sendq check -q outbox.db --json | jq .problems
+
+Permissions:
+  deno run ${LOOK_PERMISSIONS} src/cli/main.ts check -q outbox.db
+
+${EXIT_CODE_HELP}
+`;
+
+interface CheckOptions {
+  readonly queue: string;
+  readonly json?: boolean;
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function checkCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("check")
+    .summary("look for damage in a queue's file")
+    .description("Look for damage in a queue's file.");
+  const options = new OptionAdder(command).group("Queue");
+  addQueueFileOption(options, "the queue's file");
+  options
+    .group("Output")
+    .flag("--json", "print an object");
+  return command
+    .addHelpText("after", HELP)
+    .action(async (options: CheckOptions) => finish(await check(options)));
+}
+
+async function check({ queue: path, json = false }: CheckOptions): Promise<ExitCode> {
+  const { counts, problems } = await inspect(path);
+  const ok = problems.length === 0;
+  if (json) {
+    await printLine(JSON.stringify({ ok, problems, ...counts }));
+  } else if (ok) {
+    const dead = counts?.deadPackets ?? 0;
+    await printLine(
+      `ok: ${formatPackets(counts?.packets ?? 0)}, ${formatBytes(counts?.bytes ?? 0)}` +
+        (dead === 0 ? "" : `, and ${formatCount(dead)} dead letter${dead === 1 ? "" : "s"}`),
+    );
+  } else {
+    const out = new Printer();
+    for (const { kind, words } of problems) await out.line(`${kind}: ${words}`);
+    await out.line(`damaged; save what can be read: sendq repair ${path} NEW.db`);
+    await out.flush();
+  }
+  return ok ? ExitCode.DONE : ExitCode.FAILED;
+}
+
+async function inspect(
+  path: string,
+): Promise<{ counts: QueueCounts | undefined; problems: QueueProblem[] }> {
+  try {
+    using inspector = await openForLooking(path);
+    const problems = await inspector.check();
+    const counts = problems.length === 0 ? await inspector.counts() : undefined;
+    return { counts, problems };
+  } catch (error) {
+    // So damaged that it cannot even be opened.
+    const damaged = error instanceof QueueFileError &&
+      (error.reason === "corrupt" || error.reason === "not-a-queue");
+    if (!damaged) throw error;
+    return { counts: undefined, problems: [{ kind: "pages", words: error.message }] };
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * `sendq enqueue`: packets from a script into a queue, whether or not a sender
+ * runs on it.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import { framePacket, type Framing, FRAMINGS } from "../../framing/framing.ts";
+import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
+import type { IdRange } from "../../queue/options.ts";
+import { OutboundQueue } from "../../queue/queue.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import {
+  addQueueFileOption,
+  addQueueOptions,
+  asUsageError,
+  type FramingOptions,
+  OptionAdder,
+  type QueueCommandOptions,
+  queueOptionsOf,
+  splitterFor,
+} from "../arguments/options.ts";
+import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { formatPackets } from "../arguments/values.ts";
+
+const HELP = `
+Packets come from the arguments, from --file, or else from stdin. Each is on disk
+when the command ends; the sender on this queue, in another process, is woken at
+once. Without one they wait for it. A full queue makes the command wait, unless
+--overflow says otherwise.
+
+Examples:
+  sendq enqueue -q outbox.db "temperature 21.5"
+  sendq enqueue -q outbox.db --file one.bin --file two.bin
+  producer | sendq enqueue -q outbox.db --json
+
+Permissions:
+  deno run --allow-read=outbox.db,outbox.db.lock \\
+    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts enqueue -q outbox.db ...
+and --allow-read for each --file.
+
+${EXIT_CODE_HELP}
+`;
+
+/** The options of `enqueue`, parsed. */
+interface EnqueueCommandOptions extends QueueCommandOptions, Omit<FramingOptions, "input"> {
+  readonly input?: Framing;
+  readonly file?: readonly string[];
+  readonly json?: boolean;
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function enqueueCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("enqueue")
+    .summary("put packets into a queue for its sender")
+    .description("Put packets into a queue, while a sender runs on it elsewhere or later.")
+    .argument("[packet...]", "packets as text");
+  const options = new OptionAdder(command).group("Packets");
+  addQueueFileOption(options);
+  options
+    .value(
+      "--file <path>",
+      "a file that is one packet; may be given several times",
+      (text, earlier: readonly string[] = []) => [...earlier, text],
+    )
+    .choice("-i, --input <framing>", "packets on stdin (default: lines)", FRAMINGS)
+    .choice(
+      "-o, --output <framing>",
+      "packets on the wire (default: arguments as lines, files as they are, stdin as it came)",
+      FRAMINGS,
+    )
+    .flag("--json", "print an object with its id for each packet");
+  addQueueOptions(options);
+  return command
+    .addHelpText("after", HELP)
+    .action(async (texts: string[], options: EnqueueCommandOptions) =>
+      finish(await enqueue(texts, options))
+    );
+}
+
+async function enqueue(
+  texts: readonly string[],
+  options: EnqueueCommandOptions,
+): Promise<ExitCode> {
+  const { queue: path, input, output, file: files = [], json = false } = options;
+  const given = texts.length + files.length > 0;
+  if (given && input !== undefined) {
+    throw new UsageError("--input is about stdin, which is not read when packets are given");
+  }
+  checkPermissions({ queues: [path], files });
+  const packets = [
+    ...texts.map((text) => framePacket(new TextEncoder().encode(text), output ?? "lines")),
+    ...await Promise.all(
+      files.map(async (file) => framePacket(await readFile(file), output ?? "chunks")),
+    ),
+  ];
+  const splitter = splitterFor({ ...options, input: input ?? "lines" });
+  const log = new LogConsole({
+    format: "text",
+    level: "info",
+    live: false,
+    colors: colorsWelcome(),
+  });
+
+  await using queue = await open(path, options);
+  const stored = new Stored(json);
+  if (given) {
+    await stored.add(await queue.enqueueMany(packets), packets);
+  } else {
+    const pump = new InputPump({
+      source: Deno.stdin,
+      splitter,
+      store: async (packets) => stored.add(await queue.enqueueMany(packets), packets),
+      ...batchLimitsFor(options),
+      clock: systemClock,
+      onTrouble: (words) => log.warn(words),
+    });
+    try {
+      await pump.run();
+    } finally {
+      await stored.end();
+      const { unstoredPackets } = pump;
+      if (unstoredPackets > 0) {
+        log.error(`${formatPackets(unstoredPackets)} read from the pipe could not be stored`);
+      }
+      await log.flushed();
+    }
+    return ExitCode.DONE;
+  }
+  await stored.end();
+  return ExitCode.DONE;
+}
+
+async function open(path: string, options: EnqueueCommandOptions): Promise<OutboundQueue> {
+  try {
+    return await OutboundQueue.open(path, queueOptionsOf(options));
+  } catch (error) {
+    throw asUsageError(error);
+  }
+}
+
+async function readFile(path: string): Promise<Uint8Array> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new UsageError(`--file ${path} cannot be read: ${error.message}`);
+  }
+}
+
+/** Says what was stored, once it is. */
+class Stored {
+  readonly #json: boolean;
+  #packets = 0;
+  #first: number | undefined;
+  #last = 0;
+
+  constructor(json: boolean) {
+    this.#json = json;
+  }
+
+  async add({ firstId, lastId }: IdRange, packets: readonly Uint8Array[]): Promise<void> {
+    this.#packets += packets.length;
+    this.#first ??= firstId;
+    this.#last = lastId;
+    if (!this.#json) return;
+    const lines = packets.map((packet, i) =>
+      JSON.stringify({ id: firstId + i, bytes: packet.length })
+    );
+    await printLine(lines.join("\n"));
+  }
+
+  async end(): Promise<void> {
+    if (this.#json) return;
+    const ids = this.#first === undefined
+      ? ""
+      : this.#first === this.#last
+      ? `, id ${this.#first}`
+      : `, ids ${this.#first} to ${this.#last}`;
+    await printLine(`stored ${formatPackets(this.#packets)}${ids}`);
+  }
+}

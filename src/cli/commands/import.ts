@@ -1,0 +1,305 @@
+/**
+ * `sendq import`: packets that `sendq export` has written, into a queue.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import { OutboundQueue } from "../../queue/queue.ts";
+import {
+  CommandError,
+  EXIT_CODE_HELP,
+  ExitCode,
+  explain,
+  UsageError,
+} from "../terminal/exit_code.ts";
+import {
+  addQueueFileOption,
+  addQueueOptions,
+  asUsageError,
+  OptionAdder,
+  type QueueCommandOptions,
+  queueOptionsOf,
+} from "../arguments/options.ts";
+import { printLine } from "../terminal/output.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { formatBytes, formatPackets } from "../arguments/values.ts";
+
+const HELP = `
+Each line is a JSON object as sendq export writes it: its payload, as base64, is the
+packet; expiresAt, where it is there, goes on to count, so that what has expired
+becomes a dead letter; everything else, also its id and its age, begins anew. The packets go to the end of the queue, in order, and a
+sender in another process is woken at once.
+
+At the first line that is wrong import stops: the message has its number, and how
+many packets before it are stored. --dry-run looks at all lines and stores nothing.
+
+For packets that are not JSON lines there is sendq enqueue with --input.
+
+Examples:
+  sendq import packets.jsonl -q outbox.db
+  sendq export -q old.db | sendq import -q new.db
+  jq -c 'select(.bytes < 1000)' packets.jsonl | sendq import -q outbox.db --dry-run
+
+Permissions:
+  deno run --allow-read=outbox.db,outbox.db.lock \\
+    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts import -q outbox.db ...
+and --allow-read for the file.
+
+${EXIT_CODE_HELP}
+`;
+
+interface ImportOptions extends QueueCommandOptions {
+  /** False by `--no-expiry`. */
+  readonly expiry: boolean;
+  readonly dryRun?: boolean;
+}
+
+/** What is stored at a time. */
+const BATCH_PACKETS = 4096;
+const BATCH_BYTES = 1024 * 1024;
+/** What a line may have besides its payload. */
+const FIELDS_BYTES = 64 * 1024;
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function importCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("import")
+    .summary("store the packets that export has written")
+    .description("Store packets that sendq export has written as JSON lines.")
+    .argument("[file]", "the file (default: stdin)");
+  const options = new OptionAdder(command).group("Packets");
+  addQueueFileOption(options);
+  options
+    .flag("--no-expiry", "leave out the lines' expiresAt")
+    .flag("--dry-run", "look at every line, and store nothing");
+  addQueueOptions(options);
+  return command
+    .addHelpText("after", HELP)
+    .action(async (file: string | undefined, options: ImportOptions) =>
+      finish(await importPackets(file, options))
+    );
+}
+
+async function importPackets(file: string | undefined, options: ImportOptions): Promise<ExitCode> {
+  const { queue: path, dryRun = false, maxPacketBytes, expiry } = options;
+  checkPermissions({ queues: dryRun ? [] : [path], files: file === undefined ? [] : [file] });
+  using source = openSource(file);
+  const lines = linesOf(source.bytes, 2 * maxPacketBytes + FIELDS_BYTES);
+  await using queue = dryRun ? undefined : await open(path, options);
+  const batch = new Batch(queue);
+  for await (const { number, text } of lines) {
+    const packet = packetOf(text, maxPacketBytes);
+    if (typeof packet === "string") {
+      await batch.store();
+      throw new CommandError(`line ${number}: ${packet}. ${batch.remainWords()}`);
+    }
+    await batch.add(expiry ? packet : { ...packet, expiresAtMs: Infinity });
+  }
+  await batch.store();
+  await printLine(dryRun ? `every line is sound: ${batch.sumWords()}` : batch.words());
+  return ExitCode.DONE;
+}
+
+async function open(path: string, options: ImportOptions): Promise<OutboundQueue> {
+  try {
+    return await OutboundQueue.open(path, queueOptionsOf(options));
+  } catch (error) {
+    throw asUsageError(error);
+  }
+}
+
+interface Packet {
+  readonly payload: Uint8Array;
+  readonly expiresAtMs: number;
+}
+
+/** Packets that are stored together. */
+class Batch {
+  readonly #queue: OutboundQueue | undefined;
+  #packets: Packet[] = [];
+  #bytes = 0;
+  #storedPackets = 0;
+  #storedBytes = 0;
+  #firstId: number | undefined;
+  #lastId = 0;
+
+  /** @param queue Where they go; `undefined`: nowhere. */
+  constructor(queue: OutboundQueue | undefined) {
+    this.#queue = queue;
+  }
+
+  async add(packet: Packet): Promise<void> {
+    this.#packets.push(packet);
+    this.#bytes += packet.payload.length;
+    if (this.#packets.length >= BATCH_PACKETS || this.#bytes >= BATCH_BYTES) await this.store();
+  }
+
+  /** @throws {CommandError} The queue has refused them; says how many were stored before. */
+  async store(): Promise<void> {
+    const packets = this.#packets;
+    this.#packets = [];
+    this.#bytes = 0;
+    for (const group of groupsOf(packets)) {
+      try {
+        await this.#store(group);
+      } catch (error) {
+        throw new CommandError(`${explain(error)} ${this.remainWords()}`, { cause: error });
+      }
+    }
+  }
+
+  async #store(group: readonly Packet[]): Promise<void> {
+    const expiresAtMs = group[0]?.expiresAtMs ?? Infinity;
+    // What has expired meanwhile becomes a dead letter, and does not vanish.
+    const ttlMs = expiresAtMs === Infinity
+      ? undefined
+      : Math.max(1, Math.round(expiresAtMs - systemClock.wallMs()));
+    const ids = await this.#queue?.enqueueMany(group.map(({ payload }) => payload), { ttlMs });
+    this.#storedPackets += group.length;
+    for (const { payload } of group) this.#storedBytes += payload.length;
+    if (ids === undefined) return;
+    this.#firstId ??= ids.firstId;
+    this.#lastId = ids.lastId;
+  }
+
+  /** After a failure: what stays stored. */
+  remainWords(): string {
+    return this.#firstId === undefined
+      ? "Nothing was stored."
+      : `Stored before it: ${this.#idWords()}; nothing after it.`;
+  }
+
+  /** `stored 12 packets, 3.4 KiB, ids 5 to 16`. */
+  words(): string {
+    return `stored ${this.#idWords()}`;
+  }
+
+  #idWords(): string {
+    const ids = this.#firstId === undefined
+      ? ""
+      : this.#firstId === this.#lastId
+      ? `, id ${this.#firstId}`
+      : `, ids ${this.#firstId} to ${this.#lastId}`;
+    return `${this.sumWords()}${ids}`;
+  }
+
+  /** `12 packets, 3.4 KiB`. */
+  sumWords(): string {
+    return `${formatPackets(this.#storedPackets)}, ${formatBytes(this.#storedBytes)}`;
+  }
+}
+
+/** Those that follow each other and expire together. */
+function groupsOf(packets: readonly Packet[]): Packet[][] {
+  const groups: Packet[][] = [];
+  for (const packet of packets) {
+    const group = groups.at(-1);
+    if (group?.[0]?.expiresAtMs === packet.expiresAtMs) group.push(packet);
+    else groups.push([packet]);
+  }
+  return groups;
+}
+
+/** The packet of a line, or what is wrong with it. */
+function packetOf(text: string | undefined, maxPacketBytes: number): Packet | string {
+  if (text === undefined) return "it is longer than the line of the largest packet";
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return "it is no JSON";
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return "it is no JSON object";
+  }
+  if (!("payload" in value) || typeof value.payload !== "string") return "it has no payload";
+  let payload: Uint8Array;
+  try {
+    payload = Uint8Array.fromBase64(value.payload);
+  } catch {
+    return "its payload is no base64";
+  }
+  if (payload.length === 0) return "its payload is empty";
+  if (payload.length > maxPacketBytes) {
+    return `its packet has ${payload.length} bytes, --max-packet-bytes is ${maxPacketBytes}`;
+  }
+  if ("bytes" in value && value.bytes !== payload.length) {
+    return `its payload has ${payload.length} bytes, and should have ${String(value.bytes)}`;
+  }
+  let expiresAtMs = Infinity;
+  if ("expiresAt" in value) {
+    expiresAtMs = typeof value.expiresAt === "string" ? Date.parse(value.expiresAt) : NaN;
+    if (Number.isNaN(expiresAtMs)) return "its expiresAt is no time";
+  }
+  return { payload, expiresAtMs };
+}
+
+function openSource(file: string | undefined): Disposable & {
+  readonly bytes: ReadableStream<Uint8Array>;
+} {
+  // The end of stdin's process closes it.
+  if (file === undefined) return { bytes: Deno.stdin.readable, [Symbol.dispose]() {} };
+  try {
+    const opened = Deno.openSync(file, { read: true });
+    if (!opened.statSync().isDirectory) {
+      // Reading to its end closes the file by itself.
+      return {
+        bytes: opened.readable,
+        [Symbol.dispose]() {
+          try {
+            opened.close();
+          } catch (error) {
+            if (!(error instanceof Deno.errors.BadResource)) throw error;
+          }
+        },
+      };
+    }
+    opened.close();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new UsageError(`${file} cannot be read: ${error.message}`);
+  }
+  throw new UsageError(`${file} is a directory`);
+}
+
+/** Lines that are not blank, by their number; one beyond `maxBytes` has no text, and is the last. */
+async function* linesOf(
+  source: ReadableStream<Uint8Array>,
+  maxBytes: number,
+): AsyncGenerator<{ readonly number: number; readonly text: string | undefined }> {
+  const decoder = new TextDecoder();
+  let pieces: Uint8Array[] = [];
+  let bytes = 0, number = 1;
+  const line = () => {
+    if (bytes > maxBytes) return { number, text: undefined };
+    const whole = new Uint8Array(bytes);
+    let at = 0;
+    for (const piece of pieces) {
+      whole.set(piece, at);
+      at += piece.length;
+    }
+    pieces = [];
+    bytes = 0;
+    return { number: number++, text: decoder.decode(whole) };
+  };
+  for await (const chunk of source) {
+    let start = 0;
+    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
+      pieces.push(chunk.subarray(start, end));
+      bytes += end - start;
+      start = end + 1;
+      const next = line();
+      if (next.text?.trim() !== "") yield next;
+    }
+    pieces.push(chunk.subarray(start));
+    bytes += chunk.length - start;
+    if (bytes > maxBytes) break;
+  }
+  const last = line();
+  if (last.text?.trim() !== "") yield last;
+}

@@ -1,0 +1,278 @@
+/**
+ * `sendq probe`: what the kernel says about the path to a server, without
+ * sending it a byte.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import { Connection } from "../../delivery/connection.ts";
+import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
+import { WireError } from "../../base/errors.ts";
+import { tcpDialer } from "../../kernel/dialer.ts";
+import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
+import type { TcpWire } from "../../kernel/tcp_wire.ts";
+import { formatRemote, type Remote } from "../../base/remote.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { OptionAdder } from "../arguments/options.ts";
+import { printLine } from "../terminal/output.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import {
+  formatBytes,
+  formatDuration,
+  parseDuration,
+  parseRemoteArgument,
+} from "../arguments/values.ts";
+
+/** The kernel asks an idle server for a sign of life this often: keepalive, no payload. */
+const KEEPALIVE_MS = 1000;
+/** Two of these unanswered are a dead path. */
+const LIMITS = {
+  stallTimeoutMs: 3000,
+  peerStallTimeoutMs: Infinity,
+  keepAlive: { timeoutMs: 2500, probes: 2 },
+} as const;
+const LOOK_MS = 1000;
+
+const HELP = `
+Connects, prints every second what the kernel says, and closes. No payload byte is
+sent; what answers is the server's kernel. Whether its program reads, nobody can
+tell without sending: sendq status shows that for a queue that is being sent.
+
+Examples:
+  sendq probe tcp://192.0.2.7:4000
+  sendq probe tcp://legacy:4000 --seconds 60 --json
+
+Permissions, on Debian, x86_64:
+  deno run --allow-net=192.0.2.7:4000 --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
+    src/cli/main.ts probe tcp://192.0.2.7:4000
+
+${EXIT_CODE_HELP}
+`;
+
+interface ProbeOptions {
+  readonly seconds: number;
+  readonly connectTimeout: number;
+  readonly json?: boolean;
+}
+
+/** One reading. */
+interface Look {
+  /** Since the connection was made. */
+  readonly atMs: number;
+  readonly rttMs: number;
+  readonly windowBytes: number | undefined;
+  readonly sendQueueBytes: number;
+  readonly retransmittedSegments: number;
+  /** Since anything came from the server's kernel. */
+  readonly lastSignMs: number;
+  readonly unansweredKeepalives: number;
+  readonly verdict: Verdict["kind"];
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function probeCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("probe")
+    .summary("see what the kernel says about the path to a server")
+    .description("See what the kernel says about the path to a server, without sending a byte.")
+    .argument("<remote>", "the server: tcp://HOST:PORT", parseRemoteArgument);
+  new OptionAdder(command)
+    .value("--seconds <count>", "how long to look", parseSeconds, [5, "5"])
+    .value("--connect-timeout <time>", "for the connection", parseDuration, [5000, "5s"])
+    .flag("--json", "print one object at the end");
+  return command
+    .addHelpText("after", HELP)
+    .action(async (remote: Remote, options: ProbeOptions) => finish(await probe(remote, options)));
+}
+
+function parseSeconds(text: string): number {
+  return parseDuration(/^[\d.]+$/.test(text) ? `${text}s` : text) / 1000;
+}
+
+async function probe(remote: Remote, options: ProbeOptions): Promise<ExitCode> {
+  if (options.connectTimeout < 1) throw new UsageError("--connect-timeout must be 1ms or more");
+  checkPermissions({ remotes: [remote], kernel: true });
+  const report = new Report(remote, options.json ?? false);
+  const dialer = tcpDialer({
+    ...remote,
+    socket: { keepAlive: { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 } },
+  });
+  const startedMs = systemClock.nowMs();
+  let wire: TcpWire;
+  try {
+    wire = await dialer.dial(AbortSignal.timeout(options.connectTimeout));
+  } catch (error) {
+    await report.failed(error, options.connectTimeout);
+    return ExitCode.FAILED;
+  }
+  const connectedMs = systemClock.nowMs();
+  await report.connected(wire, connectedMs - startedMs);
+  const verdict = await watch(wire, connectedMs, 1000 * options.seconds, report);
+  await report.end(verdict);
+  return verdict.kind === "healthy" ? ExitCode.DONE : ExitCode.FAILED;
+}
+
+/** Looks every second. Returns the last verdict. */
+async function watch(
+  wire: TcpWire,
+  connectedMs: number,
+  durationMs: number,
+  report: Report,
+): Promise<Verdict> {
+  const connection = new Connection({
+    wire,
+    clock: systemClock,
+    limits: LIMITS,
+    afterId: 0,
+    onEnd: () => {},
+    onWritten: () => {},
+    onReceived: (chunk) => report.receivedBytes += chunk.length,
+  });
+  try {
+    for (let dueMs = 0;;) {
+      dueMs = Math.min(dueMs + LOOK_MS, durationMs);
+      const waitMs = dueMs - (systemClock.nowMs() - connectedMs);
+      await new Promise<void>((resolve) => systemClock.setTimer(Math.max(0, waitMs), resolve));
+      let { verdict, end, pollInMs } = connection.poll();
+      // Dead, and its errno still on the way to whoever asks first.
+      while (end === undefined && wire.sample().hangup) {
+        await new Promise<void>((resolve) => systemClock.setTimer(pollInMs, resolve));
+        ({ verdict, end, pollInMs } = connection.poll());
+      }
+      const fault = end === undefined ? wire.localFault() : undefined;
+      if (fault !== undefined) verdict = { kind: "local-fault", fault, silenceMs: 0 };
+      const sample = wire.sample();
+      await report.look({
+        atMs: Math.round(systemClock.nowMs() - connectedMs),
+        rttMs: sample.rttUs / 1000,
+        windowBytes: sample.sendWindowBytes,
+        sendQueueBytes: sample.sendQueueBytes,
+        retransmittedSegments: sample.totalRetransmits,
+        lastSignMs: sample.lastAckMs,
+        unansweredKeepalives: sample.probes,
+        verdict: verdict.kind,
+      });
+      if (end !== undefined || dueMs >= durationMs) return verdict;
+    }
+  } finally {
+    connection.dispose();
+  }
+}
+
+/** Prints as it goes, or all at the end. */
+class Report {
+  /** What the server said by itself. */
+  receivedBytes = 0;
+  readonly #remote: string;
+  readonly #hostname: string;
+  readonly #json: boolean;
+  readonly #looks: Look[] = [];
+  #facts: Readonly<Record<string, unknown>> = {};
+
+  constructor(remote: Remote, json: boolean) {
+    this.#remote = formatRemote(remote);
+    this.#hostname = remote.hostname;
+    this.#json = json;
+  }
+
+  async failed(error: unknown, timeoutMs: number): Promise<void> {
+    if (!(error instanceof WireError || isTimeout(error))) throw error;
+    const code = error instanceof WireError ? error.code : "ETIMEDOUT";
+    const route = lookUpRoute(this.#hostname);
+    const words = `cannot connect: ${
+      connectWords(code, timeoutMs) ?? (error instanceof Error ? error.message : code)
+    }`;
+    this.#facts = { route, code };
+    await this.#say("route", route && routeWords(route));
+    await this.#finish("unreachable", words);
+  }
+
+  async connected(wire: TcpWire, tookMs: number): Promise<void> {
+    const { localAddress, remoteAddress } = wire;
+    const route = lookUpRoute(remoteAddress.replace(/:\d+$/, ""));
+    this.#facts = { route, localAddress, remoteAddress, connectMs: Math.round(10 * tookMs) / 10 };
+    await this.#say(
+      "connected",
+      `to ${remoteAddress} from ${localAddress} in ${tookMs.toFixed(1)}ms`,
+    );
+    await this.#say("route", route && routeWords(route));
+  }
+
+  async look(look: Look): Promise<void> {
+    this.#looks.push(look);
+    const window = look.windowBytes === undefined
+      ? ""
+      : `window ${formatBytes(look.windowBytes)}, `;
+    await this.#say(
+      `${(look.atMs / 1000).toFixed(1)}s`,
+      `RTT ${look.rttMs.toFixed(1)}ms, ${window}Send-Q ${formatBytes(look.sendQueueBytes)}, ` +
+        `${look.retransmittedSegments} retransmitted, ` +
+        `last sign ${formatDuration(look.lastSignMs)} ago: ${look.verdict}`,
+    );
+  }
+
+  async end(verdict: Verdict): Promise<void> {
+    const words = verdict.kind === "healthy"
+      ? "healthy: the server's kernel answers; its program was asked nothing"
+      : verdict.kind === "peer-closed"
+      ? "peer closed: the server ended the connection by itself"
+      : describeVerdict(verdict);
+    const said = this.receivedBytes === 0
+      ? ""
+      : `; unasked, it sent ${formatBytes(this.receivedBytes)}`;
+    await this.#finish(verdict.kind, words + said);
+  }
+
+  async #finish(verdict: string, words: string): Promise<void> {
+    if (!this.#json) return await this.#say("verdict", words);
+    const { receivedBytes } = this;
+    await printLine(JSON.stringify({
+      remote: this.#remote,
+      ...this.#facts,
+      looks: this.#looks,
+      receivedBytes,
+      verdict,
+      words,
+    }));
+  }
+
+  async #say(name: string, words: string | undefined): Promise<void> {
+    if (!this.#json && words !== undefined) await printLine(`${name.padEnd(10)} ${words}`);
+  }
+}
+
+function routeWords(route: RouteDescription): string {
+  if (route.kind === "no-route") return route.words;
+  const carrier = route.carrier === undefined
+    ? ""
+    : route.carrier
+    ? ", carrier"
+    : ", no carrier: no cable, or the other end is off";
+  const gateway = route.gateway === undefined ? "" : `, through ${route.gateway}`;
+  return `${route.device}${gateway}, ${route.up ? "up" : "down"}${carrier}`;
+}
+
+/** What a failed attempt means, where its name says something. */
+function connectWords(code: string, timeoutMs: number): string | undefined {
+  switch (code) {
+    case "ECONNREFUSED":
+      return "the host answers, and nothing listens on this port (ECONNREFUSED)";
+    case "ETIMEDOUT":
+      return `no answer within ${formatDuration(timeoutMs)}: ` +
+        "the host is off, the path is cut, or a firewall drops the attempt";
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+      return `the network says that there is no way there (${code})`;
+    default:
+      return undefined;
+  }
+}
+
+function isTimeout(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "TimeoutError";
+}

@@ -1,0 +1,162 @@
+/**
+ * Looking into a queue's file: what `list`, `show`, `export` and `check` share,
+ * and how packets look to people and to programs.
+ *
+ * @module
+ */
+
+import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
+import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import { UsageError } from "../terminal/exit_code.ts";
+import type { OptionAdder } from "../arguments/options.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { parseId } from "../arguments/values.ts";
+
+/** What looking into a queue takes, for the help. */
+export const LOOK_PERMISSIONS = "--allow-read=outbox.db";
+
+/** Which packets a command is about. */
+export interface RangeOptions {
+  /** Dead letters in the place of packets. */
+  readonly dead?: boolean;
+  /** The lowest id. */
+  readonly from?: number;
+  /** The highest id. */
+  readonly to?: number;
+}
+
+/** `--dead`, `--from`, `--to`. */
+export function addRangeOptions(options: OptionAdder): void {
+  options
+    .flag("--dead", "dead letters: packets that expired or were given up")
+    .value("--from <id>", "from this id on", parseId)
+    .value("--to <id>", "up to this id", parseId);
+}
+
+/**
+ * What those options say.
+ *
+ * @throws {UsageError} No id can be in that range.
+ */
+export function rangeOf({ from, to }: RangeOptions): { fromId?: number; toId?: number } {
+  if (from !== undefined && to !== undefined && to < from) {
+    throw new UsageError("--to must not be below --from");
+  }
+  return {
+    ...(from === undefined ? {} : { fromId: from }),
+    ...(to === undefined ? {} : { toId: to }),
+  };
+}
+
+/**
+ * Opens a queue for looking, without the right to change it.
+ *
+ * @throws {UsageError} There is none.
+ */
+export async function openForLooking(path: string): Promise<QueueInspector> {
+  checkPermissions({ files: [path] });
+  requireQueue(path);
+  return await QueueInspector.open(path);
+}
+
+/**
+ * Sees to it that a command about a queue does not make one.
+ *
+ * @throws {UsageError} There is none.
+ */
+export function requireQueue(path: string): void {
+  try {
+    // Looks, and never opens: SQLite alone does that.
+    Deno.statSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new UsageError(`there is no queue at ${path}`);
+    throw error;
+  }
+}
+
+/** A packet as a JSON object without its payload. */
+export function packetFields(
+  { id, enqueuedAtMs, expiresAtMs, bytes, state }: InspectedPacket,
+): Record<string, unknown> {
+  return {
+    id,
+    enqueuedAt: timeOf(enqueuedAtMs),
+    ...(expiresAtMs === Infinity ? {} : { expiresAt: timeOf(expiresAtMs) }),
+    bytes,
+    state,
+  };
+}
+
+/** A dead letter as a JSON object without its payload. */
+export function deadLetterFields(
+  { id, enqueuedAtMs, diedAtMs, reason, sent, attempts, bytes }: InspectedDeadLetter,
+): Record<string, unknown> {
+  return {
+    id,
+    enqueuedAt: timeOf(enqueuedAtMs),
+    diedAt: timeOf(diedAtMs),
+    reason,
+    sent,
+    attempts,
+    bytes,
+  };
+}
+
+/** ISO 8601, in UTC. A damaged file may hold any number. */
+export function timeOf(ms: number): string {
+  return Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : "unknown";
+}
+
+const ESCAPES: { readonly [character: string]: string } = {
+  "\n": "\\n",
+  "\r": "\\r",
+  "\t": "\\t",
+  "\\": "\\\\",
+};
+
+/**
+ * Bytes as text that a terminal cannot take for a command.
+ *
+ * @param more Whether there are more of them.
+ */
+export function previewOf(bytes: Uint8Array, more: boolean): string {
+  let text = "";
+  // Not to end inside a character; what is no UTF-8 comes as bytes.
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  try {
+    text = decoder.decode(bytes, { stream: more }).replaceAll(
+      /[\p{C}\p{Z}\\]/gu,
+      (character) => character === " " ? " " : ESCAPES[character] ?? escaped(character),
+    );
+  } catch {
+    for (const byte of bytes) {
+      const character = String.fromCharCode(byte);
+      text += byte >= 0x20 && byte < 0x7f && character !== "\\"
+        ? character
+        : ESCAPES[character] ?? `\\x${hex(byte, 2)}`;
+    }
+  }
+  return more ? `${text}…` : text;
+}
+
+function escaped(character: string): string {
+  const code = character.codePointAt(0) ?? 0;
+  return code < 0x80 ? `\\x${hex(code, 2)}` : `\\u{${code.toString(16)}}`;
+}
+
+const DUMP_BYTES = 16;
+
+/** Bytes as lines of 16: where, in hexadecimal, as text. */
+export function* hexDump(bytes: Uint8Array): Generator<string> {
+  for (let at = 0; at < bytes.length; at += DUMP_BYTES) {
+    const row = [...bytes.subarray(at, at + DUMP_BYTES)];
+    const octets = row.map((byte) => hex(byte, 2));
+    const halves = [octets.slice(0, 8).join(" "), octets.slice(8).join(" ")].join("  ");
+    const text = row.map((byte) => byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : ".");
+    yield `${hex(at, 8)}  ${halves.padEnd(48)}  |${text.join("")}|`;
+  }
+}
+
+function hex(number: number, digits: number): string {
+  return number.toString(16).padStart(digits, "0");
+}

@@ -1,0 +1,170 @@
+/**
+ * `sendq relay`: many local clients, one queue, one server.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { FRAMINGS } from "../../framing/framing.ts";
+import { batchLimitsFor } from "../../framing/input_pump.ts";
+import { listenUnix } from "../../kernel/unix_listener.ts";
+import { Relay, type RelayListener, type Replies } from "../../relay/relay.ts";
+import { formatRemote, type Remote } from "../../base/remote.ts";
+import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
+import {
+  addDeliveryOptions,
+  addQueueFileOption,
+  addQueueOptions,
+  checkDeliveryOptions,
+  type DeliveryCommandOptions,
+  type FramingOptions,
+  OptionAdder,
+  splitterFor,
+} from "../arguments/options.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { type Intake, runSession } from "../session/session.ts";
+import { statusPageNeeds } from "../session/status_page.ts";
+import { type Listen, parseCount, parseListen, parseRemoteArgument } from "../arguments/values.ts";
+
+const HELP = `
+Clients connect, and what they send is cut into packets, stored, and delivered in
+order: that of each client, in one line for all. A full queue holds the clients
+back. A client that dies inside a packet loses that packet and no other; with
+lines, a last one without its newline is such a packet. When a client closes its
+side, it is closed in turn once everything it sent is on disk.
+
+SIGTERM or SIGINT stop reading and deliver for --drain-timeout more.
+
+Examples:
+  For a program that connects to port 4001 instead of its server:
+    sendq relay --listen tcp://127.0.0.1:4001 --to tcp://legacy:4000 -q outbox.db
+
+  On a Unix socket, and the server's answers to everyone:
+    sendq relay --listen unix:/run/app/out.sock --to tcp://legacy:4000 \\
+      -q outbox.db -i length32 --replies all
+
+Permissions, for the first example on Debian, x86_64:
+  deno run --allow-net=127.0.0.1:4001,legacy:4000 \\
+    --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
+    --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
+    src/cli/main.ts relay --listen tcp://127.0.0.1:4001 --to tcp://legacy:4000 ...
+A Unix socket needs --allow-net=unix:PATH, and PATH in --allow-read and
+--allow-write. As a systemd service with Type=notify it needs
+--allow-env=NOTIFY_SOCKET,WATCHDOG_USEC.
+
+${EXIT_CODE_HELP}
+`;
+
+/** The options of `relay`, parsed. */
+interface RelayCommandOptions extends DeliveryCommandOptions, FramingOptions {
+  readonly listen: readonly Listen[];
+  readonly to: Remote;
+  readonly maxClients: number;
+  readonly replies: Replies;
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function relayCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("relay")
+    .summary("take packets from many local clients, and deliver them")
+    .description("Store and forward for programs that cannot be changed.");
+  const options = new OptionAdder(command)
+    .group("Clients")
+    .required(
+      "-l, --listen <address>",
+      "tcp://HOST:PORT or unix:PATH; may be given several times",
+      (text: string, earlier: readonly Listen[] = []) => [...earlier, parseListen(text)],
+    )
+    .required("-t, --to <remote>", "the server: tcp://HOST:PORT", parseRemoteArgument)
+    .choice("-i, --input <framing>", "packets of clients", FRAMINGS, "lines")
+    .choice("-o, --output <framing>", "packets on the wire (default: as of clients)", FRAMINGS)
+    .choice(
+      "--replies <who>",
+      "who gets what the server sends; last-client: whose packet was stored last",
+      ["discard", "last-client", "all"],
+      "discard",
+    )
+    .value("--max-clients <count>", "most clients; further ones wait", parseCount, [256, "256"]);
+  addQueueFileOption(options);
+  addQueueOptions(options);
+  addDeliveryOptions(options);
+  return command
+    .addHelpText("after", HELP)
+    .action(async (options: RelayCommandOptions) => finish(await relay(options)));
+}
+
+async function relay(options: RelayCommandOptions): Promise<ExitCode> {
+  checkDeliveryOptions(options);
+  if (options.maxClients < 1) throw new UsageError("--max-clients must be 1 or more");
+  const page = statusPageNeeds(options);
+  checkPermissions({
+    remotes: [options.to],
+    listens: [...options.listen, ...page.listens],
+    files: page.files,
+    queues: [options.queue],
+    kernel: true,
+  });
+  splitterFor(options); // Says what is wrong before anything is opened.
+  const listeners = await listenOn(options.listen);
+  return await runSession({
+    remote: options.to,
+    options,
+    openIntake: (sender, log) => {
+      const relay = new Relay({
+        ...options,
+        sender,
+        listeners: listeners.map(({ listener }) => listener),
+        batch: batchLimitsFor(options),
+        logger: log,
+      });
+      for (const { address } of listeners) log.info(`listening on ${address}`);
+      return new RelayIntake(relay);
+    },
+    // The relay passes it on.
+    handleReceived: () => Promise.resolve(),
+  });
+}
+
+async function listenOn(
+  listens: readonly Listen[],
+): Promise<{ listener: RelayListener; address: string }[]> {
+  const listeners = [];
+  for (const listen of listens) {
+    if (listen.transport === "unix") {
+      const listener = await listenUnix(listen.path);
+      listeners.push({ listener, address: `unix:${listen.path}` });
+    } else {
+      const listener = Deno.listen(listen);
+      listeners.push({ listener, address: formatRemote(listener.addr) });
+    }
+  }
+  return listeners;
+}
+
+/** Packets from clients. */
+class RelayIntake implements Intake {
+  readonly origin = "clients";
+  /** The relay has said so for each client. */
+  readonly unfinishedBytes = 0;
+  readonly #relay: Relay;
+
+  constructor(relay: Relay) {
+    this.#relay = relay;
+  }
+
+  get unstoredPackets(): number {
+    return this.#relay.stats().unstoredPackets;
+  }
+
+  async run(): Promise<void> {
+    await new Promise<never>(() => {});
+  }
+
+  async stop(): Promise<void> {
+    await this.#relay.stop();
+  }
+}

@@ -1,0 +1,293 @@
+/**
+ * `sendq remove` and `sendq requeue`: packets out of a queue for good, and dead
+ * letters back into it.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import { QueueLockedError } from "../../base/errors.ts";
+import type { InspectRange } from "../../queue/inspect/inspection.ts";
+import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
+import { OutboundQueue } from "../../queue/queue.ts";
+import { SenderLock } from "../../queue/sender_lock.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { addQueueFileOption, asUsageError, OptionAdder } from "../arguments/options.ts";
+import { printLine } from "../terminal/output.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { requireQueue } from "./queue_view.ts";
+import {
+  formatCount,
+  formatPackets,
+  parseDuration,
+  parseDurationOrNever,
+  parseIdRanges,
+} from "../arguments/values.ts";
+
+const PERMISSIONS = `
+Permissions:
+  deno run --allow-read=outbox.db,outbox.db.lock \\
+    --allow-write=outbox.db,outbox.db.lock src/cli/main.ts`;
+
+const REMOVE_HELP = `
+Asks first, unless --yes is given. What is removed is gone: see sendq export.
+
+Packets can only be removed while no sender runs on the queue, so that none is
+pulled from under it; stop it first (systemctl stop, or SIGTERM). Dead letters can
+be removed at any time.
+
+Examples:
+  sendq remove 12 15-20 -q outbox.db
+  sendq remove --older-than 7d --dead -q outbox.db --yes
+  sendq remove --all -q outbox.db
+${PERMISSIONS} remove 12 -q outbox.db
+
+${EXIT_CODE_HELP}
+`;
+
+const REQUEUE_HELP = `
+Dead letters go to the end of the queue, under new ids, in their old order. A
+sender may run, and is woken at once. One that was sent may reach the server a
+second time.
+
+Examples:
+  sendq requeue 12 15-20 -q outbox.db
+  sendq requeue --all -q outbox.db
+${PERMISSIONS} requeue 12 -q outbox.db
+
+${EXIT_CODE_HELP}
+`;
+
+/** How many ids one transaction goes through. */
+const STEP_IDS = 50_000;
+
+interface ChoiceOptions {
+  readonly queue: string;
+  readonly all?: boolean;
+}
+
+interface RemoveOptions extends ChoiceOptions {
+  readonly olderThan?: number;
+  readonly dead?: boolean;
+  readonly yes?: boolean;
+}
+
+interface RequeueOptions extends ChoiceOptions {
+  readonly ttl?: number;
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function removeCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("remove")
+    .summary("remove packets or dead letters for good; asks first")
+    .description("Remove packets from a queue, or dead letters, for good.")
+    .argument("[ids...]", "ids or ranges of them: 12 15-20", parseIdRanges);
+  const options = new OptionAdder(command).group("Packets");
+  addQueueFileOption(options, "the queue's file");
+  options
+    .value("--older-than <time>", "stored (dead letters: died) longer ago", parseDuration)
+    .flag("--all", "all of them")
+    .flag("--dead", "dead letters: packets that expired or were given up")
+    .flag("-y, --yes", "do not ask");
+  return command
+    .addHelpText("after", REMOVE_HELP)
+    .action(async (ids: IdRange[], options: RemoveOptions) => finish(await remove(ids, options)));
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function requeueCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("requeue")
+    .summary("put dead letters back to the end of the queue")
+    .description("Put dead letters back to the end of the queue.")
+    .argument("[ids...]", "ids or ranges of them: 12 15-20", parseIdRanges);
+  const options = new OptionAdder(command).group("Dead letters");
+  addQueueFileOption(options, "the queue's file");
+  options
+    .flag("--all", "all of them")
+    .value(
+      "--ttl <time>",
+      "they become dead letters again when not sent by then (default: never)",
+      parseDurationOrNever,
+    );
+  return command
+    .addHelpText("after", REQUEUE_HELP)
+    .action(async (ids: IdRange[], options: RequeueOptions) => finish(await requeue(ids, options)));
+}
+
+async function remove(ids: readonly IdRange[], options: RemoveOptions): Promise<ExitCode> {
+  const { queue: path, olderThan, dead = false, yes = false } = options;
+  checkChoice(ids, [options.all, olderThan !== undefined], "ids, --older-than or --all");
+  checkPermissions({ queues: [path] });
+  requireQueue(path);
+  // Before anything is counted, so that what was asked about is what is removed.
+  using _lock = dead ? undefined : await lock(path);
+  const { ranges, packets, bytes } = await find(path, ids, { olderThan, dead });
+  if (packets === 0) {
+    await printLine(`nothing to remove: no such ${dead ? "dead letter" : "packet"}`);
+    return ExitCode.DONE;
+  }
+  if (!yes && !await isSure(`remove ${wordsOf(packets, bytes, dead)}?`)) {
+    await printLine("nothing was removed");
+    return ExitCode.FAILED;
+  }
+  await using queue = await OutboundQueue.open(path);
+  let removedPackets = 0, removedBytes = 0;
+  for (const range of stepsOf(ranges)) {
+    const removed = dead ? await queue.removeDeadLetters(range) : await queue.removePackets(range);
+    removedPackets += removed.packets;
+    removedBytes += removed.bytes;
+  }
+  await printLine(`removed ${wordsOf(removedPackets, removedBytes, dead)}`);
+  return ExitCode.DONE;
+}
+
+async function requeue(ids: readonly IdRange[], options: RequeueOptions): Promise<ExitCode> {
+  const { queue: path, ttl } = options;
+  checkChoice(ids, [options.all], "ids or --all");
+  checkPermissions({ queues: [path] });
+  requireQueue(path);
+  const { ranges } = await find(path, ids, { olderThan: undefined, dead: true });
+  await using queue = await OutboundQueue.open(path);
+  let packets = 0, bytes = 0;
+  let firstId: number | undefined, lastId = 0;
+  for (const range of stepsOf(ranges)) {
+    const moved = await putBack(queue, range, ttl);
+    packets += moved.packets;
+    bytes += moved.bytes;
+    if (moved.ids === undefined) continue;
+    firstId ??= moved.ids.firstId;
+    lastId = moved.ids.lastId;
+  }
+  if (firstId === undefined) {
+    await printLine("nothing to requeue: no such dead letter");
+    return ExitCode.DONE;
+  }
+  const now = firstId === lastId ? `now packet ${firstId}` : `now packets ${firstId} to ${lastId}`;
+  await printLine(`requeued ${wordsOf(packets, bytes, true)}, ${now}`);
+  return ExitCode.DONE;
+}
+
+async function putBack(
+  queue: OutboundQueue,
+  range: IdRange,
+  ttlMs: number | undefined,
+): Promise<RequeuedPackets> {
+  try {
+    return await queue.requeue(range, { ttlMs });
+  } catch (error) {
+    throw asUsageError(error);
+  }
+}
+
+/** @throws {UsageError} None of the ways to say which packets was taken, or several. */
+function checkChoice(
+  ids: readonly IdRange[],
+  others: readonly (boolean | undefined)[],
+  ways: string,
+): void {
+  const chosen = [ids.length > 0, ...others].filter((way) => way === true).length;
+  if (chosen === 0) throw new UsageError(`say which: ${ways}`);
+  if (chosen > 1) throw new UsageError(`${ways}: one of them, not several`);
+}
+
+async function lock(path: string): Promise<SenderLock> {
+  try {
+    return await SenderLock.acquire(path);
+  } catch (error) {
+    if (!(error instanceof QueueLockedError)) throw error;
+    const pid = error.holderPid;
+    throw new CommandError(
+      `a sender runs on ${path}${pid === undefined ? "" : ` (process ${pid})`}, ` +
+        `and packets are not pulled from under it. Stop it first` +
+        `${pid === undefined ? "" : `: kill ${pid}`}; start it again afterwards. ` +
+        `Dead letters (--dead) can be removed while it runs.`,
+      { cause: error },
+    );
+  }
+}
+
+/** What was chosen as ranges of ids, up to the last one of this moment. */
+async function find(
+  path: string,
+  ids: readonly IdRange[],
+  { olderThan, dead }: { readonly olderThan: number | undefined; readonly dead: boolean },
+): Promise<{ ranges: IdRange[]; packets: number; bytes: number }> {
+  using inspector = await QueueInspector.open(path);
+  const { lastId } = await inspector.counts();
+  const chosen: IdRange[] = ids.length === 0 ? [{ firstId: 1, lastId }] : disjoint(ids);
+  const beforeMs = olderThan === undefined ? Infinity : systemClock.wallMs() - olderThan;
+  const ranges: IdRange[] = [];
+  let packets = 0, bytes = 0;
+  for (const { firstId: fromId, lastId } of chosen) {
+    const query: InspectRange = { fromId, toId: lastId, beforeMs };
+    if (beforeMs === Infinity) {
+      const count = dead
+        ? await inspector.countDeadLetters(query)
+        : await inspector.countPackets(query);
+      packets += count.packets;
+      bytes += count.bytes;
+      if (count.packets > 0) ranges.push({ firstId: fromId, lastId });
+      continue;
+    }
+    for await (const item of dead ? inspector.deadLetters(query) : inspector.packets(query)) {
+      packets++;
+      bytes += item.bytes;
+      const before = ranges.at(-1);
+      if (before?.lastId === item.id - 1) {
+        ranges[ranges.length - 1] = { firstId: before.firstId, lastId: item.id };
+      } else ranges.push({ firstId: item.id, lastId: item.id });
+    }
+  }
+  return { ranges, packets, bytes };
+}
+
+/** The same ids, none twice, in order. */
+function disjoint(ranges: readonly IdRange[]): IdRange[] {
+  const merged: IdRange[] = [];
+  for (const range of ranges.toSorted((a, b) => a.firstId - b.firstId)) {
+    const before = merged.at(-1);
+    if (before !== undefined && range.firstId <= before.lastId + 1) {
+      const lastId = Math.max(before.lastId, range.lastId);
+      merged[merged.length - 1] = { firstId: before.firstId, lastId };
+    } else merged.push(range);
+  }
+  return merged;
+}
+
+/** Ranges that one transaction each can go through without holding others up. */
+function* stepsOf(ranges: readonly IdRange[]): Generator<IdRange> {
+  for (const { firstId, lastId } of ranges) {
+    for (let first = firstId; first <= lastId; first += STEP_IDS) {
+      yield { firstId: first, lastId: Math.min(lastId, first + STEP_IDS - 1) };
+    }
+  }
+}
+
+/** `12 packets (3,400 bytes)`. */
+function wordsOf(packets: number, bytes: number, dead: boolean): string {
+  const words = dead
+    ? `${formatCount(packets)} dead letter${packets === 1 ? "" : "s"}`
+    : formatPackets(packets);
+  return `${words} (${formatCount(bytes)} byte${bytes === 1 ? "" : "s"})`;
+}
+
+/** @throws {UsageError} There is nobody to ask. */
+async function isSure(question: string): Promise<boolean> {
+  if (!Deno.stdin.isTerminal()) {
+    throw new UsageError(`${question.replace("?", "")}: nobody can be asked here, add --yes`);
+  }
+  await Deno.stderr.write(new TextEncoder().encode(`${question} [y/N] `));
+  const buffer = new Uint8Array(256);
+  const length = await Deno.stdin.read(buffer);
+  return /^y(es)?$/i.test(new TextDecoder().decode(buffer.subarray(0, length ?? 0)).trim());
+}

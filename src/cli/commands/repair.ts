@@ -1,0 +1,116 @@
+/**
+ * `sendq repair`: what can be read of a damaged queue, into a new file.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import type { IdRange } from "../../queue/options.ts";
+import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
+import { readSenderNotice } from "../../queue/sender_lock.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import { OptionAdder } from "../arguments/options.ts";
+import { Printer, printLine } from "../terminal/output.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { requireQueue } from "./queue_view.ts";
+import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
+
+const HELP = `
+The old file is only read, together with its -wal file, where it has one: keep the
+two together when you copy them. Stop every program that uses it first. Packets keep
+their ids, and dead letters and counts come along. Around a damaged page everything
+is saved that is whole.
+
+Exit code 0: all of it was saved. 1: something was lost; the lines say how much, and
+among which ids.
+
+Example, and then the new file in the old one's place:
+  sendq repair outbox.db saved.db
+  mkdir damaged && mv outbox.db* damaged/ && mv saved.db outbox.db
+
+Permissions:
+  deno run --allow-read=outbox.db,outbox.db-wal,outbox.db.lock,saved.db \\
+    --allow-write=saved.db src/cli/main.ts repair outbox.db saved.db
+
+${EXIT_CODE_HELP}
+`;
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function repairCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("repair")
+    .summary("save what can be read of a damaged queue into a new file")
+    .description("Save what can be read of a damaged queue into a new file.")
+    .argument("<from>", "the damaged queue's file")
+    .argument("<to>", "the new file, which must not be there yet");
+  new OptionAdder(command).group("Output")
+    .flag("--json", "print an object");
+  return command
+    .addHelpText("after", HELP)
+    .action(async (from: string, to: string, options: { readonly json?: boolean }) =>
+      finish(await repair(from, to, options.json ?? false))
+    );
+}
+
+async function repair(from: string, to: string, json: boolean): Promise<ExitCode> {
+  checkPermissions({ files: [from, `${from}-wal`, `${from}.lock`, to], outputs: [to] });
+  requireQueue(from);
+  const sender = await readSenderNotice(from);
+  if (sender !== undefined) {
+    throw new CommandError(
+      `a sender runs on ${from} (process ${sender.pid}): stop it first: kill ${sender.pid}`,
+    );
+  }
+  const report = repairQueue(from, to);
+  using inspector = await QueueInspector.open(to);
+  const problems = await inspector.check();
+  if (problems.length > 0) {
+    throw new CommandError(
+      `the new file ${to} is not sound: ${problems.map(({ words }) => words).join("; ")}`,
+    );
+  }
+  const { lostPackets, lostIds, lostDeadPackets, lostDeadIds, notes } = report;
+  const whole = lostPackets === 0 && lostDeadPackets === 0 &&
+    lostIds.length + lostDeadIds.length + notes.length === 0;
+  if (json) await printLine(JSON.stringify({ whole, ...report }));
+  else {
+    const out = new Printer();
+    for (const line of linesOf(report, to, whole)) await out.line(line);
+    await out.flush();
+  }
+  return whole ? ExitCode.DONE : ExitCode.FAILED;
+}
+
+function linesOf(report: RepairReport, to: string, whole: boolean): string[] {
+  const { packets, bytes, deadPackets, deadBytes, notes } = report;
+  const dead = deadPackets + report.lostDeadIds.length + (report.lostDeadPackets ?? 0) === 0
+    ? ""
+    : `, and ${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
+      formatBytes(deadBytes);
+  return [
+    `saved ${formatPackets(packets)}, ${formatBytes(bytes)}${dead}, into ${to}, which is sound`,
+    ...lossOf("packet", report.lostPackets, report.lostIds),
+    ...lossOf("dead letter", report.lostDeadPackets, report.lostDeadIds),
+    ...notes.map((note) => `note: ${note}`),
+    ...(whole ? ["nothing was lost"] : []),
+  ];
+}
+
+function lossOf(name: string, lost: number | undefined, ids: readonly IdRange[]): string[] {
+  if (lost === 0 || (lost === undefined && ids.length === 0)) return [];
+  const known = ids.reduce((sum, { firstId, lastId }) => sum + lastId + 1 - firstId, 0);
+  const count = lost ?? known;
+  const words = `${formatCount(count)} ${name}${count === 1 ? "" : "s"}`;
+  return [
+    lost === undefined ? `lost up to ${words}:` : `lost ${words}${ids.length > 0 ? ":" : ""}`,
+    ...ids.map(({ firstId, lastId }) =>
+      firstId === lastId
+        ? `  id ${firstId}`
+        : `  ${known > count ? "among " : ""}ids ${firstId} to ${lastId}`
+    ),
+  ];
+}

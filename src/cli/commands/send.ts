@@ -1,0 +1,176 @@
+/**
+ * `sendq send`: from a pipe, through the queue, to a server.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import { FRAMINGS, type PacketSplitter } from "../../framing/framing.ts";
+import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
+import type { Remote } from "../../base/remote.ts";
+import type { Sender } from "../../sender/sender.ts";
+import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
+import {
+  addDeliveryOptions,
+  addQueueFileOption,
+  addQueueOptions,
+  checkDeliveryOptions,
+  type DeliveryCommandOptions,
+  type FramingOptions,
+  OptionAdder,
+  splitterFor,
+} from "../arguments/options.ts";
+import type { LogConsole } from "../terminal/output.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { type Intake, runSession } from "../session/session.ts";
+import { statusPageNeeds } from "../session/status_page.ts";
+import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
+
+const HELP = `
+Packets are stored in the queue's file first and removed once the server's kernel
+has acknowledged every byte. At the end of input, send exits 0 once everything is
+confirmed. SIGTERM or SIGINT stop reading and deliver for --drain-timeout more; a
+second one exits at once. What is not confirmed stays in the file.
+
+Times have a unit: 500ms, 3s, 2m, 1h. Sizes may have one: 4096, 256KiB, 1MiB.
+
+Examples:
+  Send each line that a program prints:
+    producer | sendq send tcp://192.0.2.7:4000 --queue outbox.db
+
+  Length-prefixed packets, through restarts of the producer:
+    producer | sendq send tcp://legacy:4000 -q outbox.db -i length32 --follow
+
+  Deliver what is left from the last time, then exit:
+    sendq send tcp://legacy:4000 -q outbox.db < /dev/null
+
+  Deliver what other processes enqueue, as a service:
+    sendq send tcp://legacy:4000 -q outbox.db --input none --log-format json
+
+  The same with a status page, metrics and health (needs --allow-net=127.0.0.1:9465 too):
+    sendq send tcp://legacy:4000 -q outbox.db --input none --http 127.0.0.1:9465
+
+Permissions, for the first example on Debian, x86_64:
+  deno run --allow-net=192.0.2.7:4000 \\
+    --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
+    --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
+    src/cli/main.ts send tcp://192.0.2.7:4000 --queue outbox.db
+What is missing is named by the message, with the flag to add.
+
+${EXIT_CODE_HELP}
+`;
+
+/** The options of `send`, parsed. */
+interface SendOptions extends DeliveryCommandOptions, Omit<FramingOptions, "input"> {
+  /** How packets are told apart on stdin; `none`: stdin is not read. */
+  readonly input: FramingOptions["input"] | "none";
+  /** Whether to go on after the end of input. */
+  readonly follow?: boolean;
+  /** Where the server's bytes go. */
+  readonly received: "discard" | "stdout";
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function sendCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("send")
+    .summary("deliver packets from stdin, or from the queue alone")
+    .description("Deliver packets from stdin to a TCP server, through a queue on disk.")
+    .argument("<remote>", "the server: tcp://HOST:PORT", parseRemoteArgument);
+  const options = new OptionAdder(command).group("Packets");
+  addQueueFileOption(options);
+  options
+    .choice("-i, --input <framing>", "packets on stdin", [...FRAMINGS, "none"], "lines")
+    .choice("-o, --output <framing>", "packets on the wire (default: as on stdin)", FRAMINGS)
+    .flag("-f, --follow", "go on after the end of input, for what other processes enqueue")
+    .choice("--received <where>", "bytes that the server sends", ["discard", "stdout"], "discard");
+  addQueueOptions(options);
+  addDeliveryOptions(options);
+  return command
+    .addHelpText("after", HELP)
+    .action(async (remote: Remote, options: SendOptions) => finish(await send(remote, options)));
+}
+
+async function send(remote: Remote, options: SendOptions): Promise<ExitCode> {
+  const { input, output } = options;
+  if (input === "none" && output !== undefined) {
+    throw new UsageError(
+      "--output needs an input: packets that other processes enqueue are sent as they were stored",
+    );
+  }
+  checkDeliveryOptions(options);
+  checkPermissions({
+    remotes: [remote],
+    ...statusPageNeeds(options),
+    queues: [options.queue],
+    kernel: true,
+  });
+  const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
+  return await runSession({
+    remote,
+    options,
+    openIntake: (sender, log) => splitter && new StdinIntake(splitter, sender, options, log),
+    handleReceived: (sender, log) =>
+      options.received === "discard" ? sender.received.cancel() : passToStdout(sender, log),
+  });
+}
+
+/** Packets from the pipe. */
+class StdinIntake implements Intake {
+  readonly origin = "the pipe";
+  readonly #splitter: PacketSplitter;
+  readonly #pump: InputPump;
+  readonly #options: SendOptions;
+  readonly #log: LogConsole;
+
+  constructor(splitter: PacketSplitter, sender: Sender, options: SendOptions, log: LogConsole) {
+    this.#splitter = splitter;
+    this.#options = options;
+    this.#log = log;
+    this.#pump = new InputPump({
+      source: Deno.stdin,
+      splitter,
+      store: (packets) => sender.enqueueMany(packets),
+      ...batchLimitsFor(options),
+      clock: systemClock,
+      onTrouble: (words) => log.warn(words),
+    });
+  }
+
+  get unstoredPackets(): number {
+    return this.#pump.unstoredPackets;
+  }
+
+  /** A fault of the framing has its own words. */
+  get unfinishedBytes(): number {
+    return this.#splitter.fault === undefined ? this.#pump.unfinishedBytes : 0;
+  }
+
+  async run(): Promise<void> {
+    await this.#pump.run();
+    this.#log.debug(`end of input after ${formatPackets(this.#pump.storedPackets)}`);
+    if (this.#options.follow) await new Promise<never>(() => {});
+  }
+
+  async stop(): Promise<void> {
+    this.#pump.stop();
+    await this.#pump.settled();
+  }
+}
+
+/** A reader that has gone costs no packet. */
+async function passToStdout({ received }: Sender, log: LogConsole): Promise<void> {
+  try {
+    for await (const chunk of received) {
+      for (let at = 0; at < chunk.length;) at += await Deno.stdout.write(chunk.subarray(at));
+    }
+  } catch (error) {
+    log.warn(
+      `nobody reads stdout any more (${explain(error)}); what the server sends is discarded`,
+    );
+  }
+}

@@ -1,0 +1,296 @@
+/**
+ * `sendq status`: a queue at a glance, and its sender where one runs, in
+ * whichever process.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import { inOneLine } from "../../sender/condition.ts";
+import type { QueueCounts } from "../../queue/inspect/inspection.ts";
+import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import { readRunningSender, type RunningSender, type SenderReport } from "../../sender/report.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { History } from "../session/history.ts";
+import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { requireQueue } from "./queue_view.ts";
+import { StopSignals } from "../session/signals.ts";
+import { painted } from "../session/status_view.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPackets,
+  parseDuration,
+  parseDurationOrNever,
+} from "../arguments/values.ts";
+
+/** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
+const WAIT_POLL_MS = 50;
+/** One bar a look. */
+const HISTORY_VALUES = 60;
+
+const HELP = `
+What the file says is exact; what the sender says about itself is up to a second
+old. With --wait-empty the command ends once the queue is empty, or with exit
+code 75 when --timeout has passed.
+
+Examples:
+  sendq status -q outbox.db
+  sendq status -q outbox.db --watch
+  sendq status -q outbox.db --json | jq .sender.verdict
+  sendq status -q outbox.db --wait-empty --timeout 30s && reboot
+
+Permissions:
+  deno run --allow-read=outbox.db,outbox.db.lock src/cli/main.ts status -q outbox.db
+With --allow-read=outbox.db-wal it knows how large SQLite's log is, too.
+
+${EXIT_CODE_HELP}
+`;
+
+interface StatusOptions {
+  readonly queue: string;
+  readonly watch?: boolean;
+  readonly interval: number;
+  readonly json?: boolean;
+  readonly waitEmpty?: boolean;
+  readonly timeout?: number;
+}
+
+/** One look. */
+interface Look {
+  readonly atMs: number;
+  readonly path: string;
+  readonly queue: QueueCounts;
+  /** When the oldest packet was stored; `undefined` when there is none. */
+  readonly oldestEnqueuedAtMs: number | undefined;
+  readonly fileBytes: number;
+  /** The write-ahead log beside it; `undefined` without the permission to look. */
+  readonly logBytes: number | undefined;
+  readonly sender: RunningSender | undefined;
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function statusCommand(finish: (code: ExitCode) => void): Command {
+  const command = new Command("status")
+    .summary("show a queue and its sender")
+    .description("Show a queue at a glance, and its sender where one runs.");
+  const options = new OptionAdder(command).group("Queue");
+  addQueueFileOption(options, "the queue's file");
+  options
+    .group("Output")
+    .flag("--json", "print an object; with --watch one a line, at each look")
+    .flag("-w, --watch", "go on looking, until Ctrl-C")
+    .value("--interval <time>", "between two looks of --watch", parseDuration, [1000, "1s"])
+    .group("Waiting")
+    .flag("--wait-empty", "first wait until the queue is empty")
+    .value("--timeout <time>", "wait no longer than this (default: never)", parseDurationOrNever);
+  return command
+    .addHelpText("after", HELP)
+    .action(async (options: StatusOptions) => finish(await status(options)));
+}
+
+async function status(options: StatusOptions): Promise<ExitCode> {
+  const { queue: path, watch = false, waitEmpty = false, timeout } = options;
+  if (timeout !== undefined && !waitEmpty) throw new UsageError("--timeout needs --wait-empty");
+  if (watch && waitEmpty) throw new UsageError("--watch and --wait-empty cannot be combined");
+  if (options.interval < 100) throw new UsageError("--interval must be 100ms or more");
+  checkPermissions({ queuesToLookInto: [path] });
+  requireQueue(path);
+  using queue = await QueueInspector.open(path);
+  if (watch) await watchQueue(queue, options);
+  else {
+    const empty = waitEmpty ? await waitUntilEmpty(queue, timeout ?? Infinity) : true;
+    await printLine(
+      options.json ? asJson(await look(queue)) : asText(await look(queue)).join("\n"),
+    );
+    if (!empty) return ExitCode.PACKETS_KEPT;
+  }
+  return ExitCode.DONE;
+}
+
+async function look(queue: QueueInspector): Promise<Look> {
+  const counts = await queue.counts();
+  return {
+    atMs: systemClock.wallMs(),
+    path: queue.path,
+    queue: counts,
+    oldestEnqueuedAtMs: await oldestAtMs(queue, counts),
+    fileBytes: Deno.statSync(queue.path).size,
+    logBytes: logBytesOf(queue.path),
+    sender: await readRunningSender(queue.path),
+  };
+}
+
+/** The oldest packet is the first that has not left the queue. */
+async function oldestAtMs(
+  queue: QueueInspector,
+  { packets, removedThroughId }: QueueCounts,
+): Promise<number | undefined> {
+  if (packets === 0) return undefined;
+  const fromId = removedThroughId + 1;
+  for await (const { enqueuedAtMs } of queue.packets({ fromId, toId: fromId })) return enqueuedAtMs;
+  return undefined;
+}
+
+function logBytesOf(path: string): number | undefined {
+  const log = `${path}-wal`;
+  if (Deno.permissions.querySync({ name: "read", path: log }).state !== "granted") return undefined;
+  try {
+    return Deno.statSync(log).size;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return 0;
+    throw error;
+  }
+}
+
+/** @returns Whether it became empty in time. */
+async function waitUntilEmpty(queue: QueueInspector, timeoutMs: number): Promise<boolean> {
+  const deadlineMs = systemClock.nowMs() + timeoutMs;
+  for (;;) {
+    if ((await queue.counts()).packets === 0) return true;
+    const leftMs = deadlineMs - systemClock.nowMs();
+    if (leftMs <= 0) return false;
+    await wait(Math.min(WAIT_POLL_MS, leftMs));
+  }
+}
+
+async function watchQueue(
+  queue: QueueInspector,
+  { interval, json = false }: StatusOptions,
+): Promise<void> {
+  using signals = new StopSignals();
+  const stopped = signals.first.then(() => "stop" as const);
+  const depth = new History(HISTORY_VALUES);
+  const sendQueue = new History(HISTORY_VALUES);
+  const live = Deno.stdout.isTerminal();
+  for (let shown = 0;;) {
+    const seen = await look(queue);
+    depth.add(seen.queue.packets);
+    sendQueue.add(seen.sender?.report?.path?.sendQueueBytes ?? 0);
+    if (json) await printLine(asJson(seen));
+    else {
+      const lines = [
+        ...asText(seen),
+        row("packets", `${depth.bars()} up to ${formatCount(depth.highest)}`),
+        row("Send-Q", `${sendQueue.bars()} up to ${formatBytes(sendQueue.highest)}`),
+      ];
+      // On a terminal in the place of the last; elsewhere one below the other.
+      const before = live ? (shown > 0 ? `\x1b[${shown}A` : "") + "\x1b[J" : "";
+      await printText(`${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
+      shown = lines.length;
+    }
+    if (await Promise.race([stopped, wait(interval)]) === "stop") return;
+  }
+}
+
+function wait(ms: number): Promise<void> {
+  return new Promise((resolve) => systemClock.setTimer(ms, resolve));
+}
+
+function asJson(seen: Look): string {
+  const { atMs, path, queue, oldestEnqueuedAtMs, fileBytes, logBytes, sender } = seen;
+  const oldestAgeMs = ageOf(seen);
+  return JSON.stringify({
+    atMs,
+    queue: { path, ...queue, oldestEnqueuedAtMs, oldestAgeMs, fileBytes, logBytes },
+    sender: sender === undefined ? null : { pid: sender.pid, ...sender.report },
+  });
+}
+
+function ageOf({ oldestEnqueuedAtMs, atMs }: Look): number | undefined {
+  return oldestEnqueuedAtMs === undefined ? undefined : Math.max(0, atMs - oldestEnqueuedAtMs);
+}
+
+/** The lines for people. */
+function asText(seen: Look): string[] {
+  const { atMs, path, queue, fileBytes, logBytes, sender } = seen;
+  const ageMs = ageOf(seen);
+  const oldest = ageMs === undefined ? "" : `, the oldest ${formatDuration(ageMs)} old`;
+  const log = logBytes === undefined ? "" : ` and log ${formatBytes(logBytes)}`;
+  const dead = queue.deadPackets === 0 ? [] : [row("dead", deadWords(queue))];
+  const dropped = queue.droppedPackets === 0
+    ? []
+    : [row("dropped", `${formatPackets(queue.droppedPackets)} for want of room`)];
+  return [
+    row("queue", path),
+    row("packets", `${formatCount(queue.packets)}, ${formatBytes(queue.bytes)}${oldest}`),
+    row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}${log}`),
+    ...dead,
+    ...dropped,
+    ...senderRows(sender, atMs),
+  ];
+}
+
+function deadWords(queue: QueueCounts): string {
+  const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = queue;
+  return `${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
+    `${formatBytes(deadBytes)}; ever ${formatCount(expiredPackets)} expired, ` +
+    `${formatCount(gaveUpPackets)} given up (sendq list --dead)`;
+}
+
+function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
+  if (sender === undefined) return [row("sender", "none runs")];
+  const { pid, report } = sender;
+  if (report === undefined) return [row("sender", `process ${pid}, which says nothing more`)];
+  const { condition } = report;
+  const words = colorsWelcome(Deno.stdout) ? painted(condition) : inOneLine(condition);
+  const sinceMs = Math.max(0, atMs - report.startedAtMs);
+  return [
+    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
+    row("state", words),
+    row("verdict", report.verdictWords),
+    row(
+      "in flight",
+      `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +
+        `${formatCount(report.heldPackets)} held`,
+    ),
+    row(
+      "delivered",
+      `${formatPackets(report.drainedPackets)}, ${formatBytes(report.ackedBytes)}; ` +
+        `${formatCount(report.packetsPerSecond)}/s, ${formatBytes(report.bytesPerSecond)}/s; ` +
+        `${formatCount(report.redeliveredPackets)} sent again`,
+    ),
+    row(
+      "connected",
+      `${formatTimes(report.connections)}, ${formatCount(report.failedAttempts)} attempts failed`,
+    ),
+    ...pathRows(report),
+    ...report.troubles.map((trouble, i) =>
+      row(i === 0 ? "trouble" : "", `${new Date(trouble.atMs).toISOString()} ${trouble.words}`)
+    ),
+  ];
+}
+
+function pathRows({ path }: SenderReport): string[] {
+  if (path === undefined) return [];
+  return [
+    row("path", `${path.localAddress} to ${path.remoteAddress}`),
+    row("", pathWords(path)),
+  ];
+}
+
+/** What the kernel says about a connection. */
+export function pathWords(path: NonNullable<SenderReport["path"]>): string {
+  const window = path.sendWindowBytes === undefined
+    ? ""
+    : `, window ${formatBytes(path.sendWindowBytes)}`;
+  return `Send-Q ${formatBytes(path.sendQueueBytes)} ` +
+    `(${formatBytes(path.notSentBytes)} not sent yet), RTT ${path.rttMs.toFixed(1)}ms${window}, ` +
+    `${formatCount(path.retransmittedSegments)} retransmitted`;
+}
+
+function formatTimes(count: number): string {
+  return count === 1 ? "once" : `${formatCount(count)} times`;
+}
+
+function row(name: string, words: string): string {
+  return `${name.padEnd(10)} ${words}`;
+}

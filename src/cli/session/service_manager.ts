@@ -1,0 +1,63 @@
+/**
+ * The service manager's view of a long-running command: `Type=notify` and
+ * `WatchdogSec=` of systemd.service(5). Without a manager, or without the right
+ * to read the two variables, nothing happens.
+ *
+ * @module
+ */
+
+import { sendUnixDatagram } from "../../kernel/service_manager.ts";
+import type { Clock } from "../../base/ports.ts";
+
+/** Speaks to the manager until disposed of. */
+export class ServiceManager implements Disposable {
+  readonly #socket: string | undefined;
+  readonly #clock: Clock;
+  #cancelPing: () => void = () => {};
+
+  /** @param clock Time. */
+  constructor(clock: Clock) {
+    this.#clock = clock;
+    this.#socket = variable("NOTIFY_SOCKET");
+  }
+
+  /** The service is up: the sender is open, and clients can connect. */
+  ready(): void {
+    this.#notify(`READY=1\nMAINPID=${Deno.pid}`);
+    const timeoutMs = Number(variable("WATCHDOG_USEC")) / 1000;
+    // Twice in the time, as sd_watchdog_enabled(3) advises. It comes from the
+    // event loop: one that hangs is restarted.
+    if (timeoutMs > 0) this.#ping(timeoutMs / 2);
+  }
+
+  /** One line for `systemctl status`. */
+  status(words: string): void {
+    this.#notify(`STATUS=${words}`);
+  }
+
+  /** The service delivers what it can, and ends. */
+  stopping(): void {
+    this.#notify("STOPPING=1");
+  }
+
+  /** Ends the pings. */
+  [Symbol.dispose](): void {
+    this.#cancelPing();
+  }
+
+  #ping(intervalMs: number): void {
+    this.#notify("WATCHDOG=1");
+    this.#cancelPing = this.#clock.setTimer(intervalMs, () => this.#ping(intervalMs));
+  }
+
+  #notify(message: string): void {
+    // A datagram that is lost is not worth a word: the next one comes.
+    if (this.#socket !== undefined) sendUnixDatagram(this.#socket, message);
+  }
+}
+
+/** An environment variable, where it may be read; nothing prompts. */
+function variable(name: string): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
+  return state === "granted" ? Deno.env.get(name) : undefined;
+}

@@ -1,0 +1,258 @@
+/**
+ * What `send` and `relay` share: a sender is opened, packets are taken in, the
+ * state is shown, signals stop it, and the end has its exit code.
+ *
+ * @module
+ */
+
+import { systemClock } from "../../base/clock.ts";
+import type { Remote } from "../../base/remote.ts";
+import { Sender } from "../../sender/sender.ts";
+import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
+import {
+  asUsageError,
+  type DeliveryCommandOptions,
+  deliveryOptionsOf,
+  logLevelOf,
+  queueOptionsOf,
+} from "../arguments/options.ts";
+import { colorsWelcome, LogConsole } from "../terminal/output.ts";
+import { ServiceManager } from "./service_manager.ts";
+import { StopSignals } from "./signals.ts";
+import { openStatusPage } from "./status_page.ts";
+import { StatusView } from "./status_view.ts";
+import { formatBytes, formatPackets } from "../arguments/values.ts";
+
+const LIVE_INTERVAL_MS = 250;
+/** Lines that nobody reads do not keep the command from ending. */
+const LAST_WORDS_MS = 1000;
+
+/** Where a session's packets come from, beside other processes. */
+export interface Intake {
+  /** Who packets are read from, for messages: `"the pipe"`, `"clients"`. */
+  readonly origin: string;
+  /**
+   * Takes packets in. Resolves at a natural end, after which the session
+   * delivers everything and ends.
+   */
+  run(): Promise<void>;
+  /** Takes no more in; resolves once what was taken in is stored, or cannot be. */
+  stop(): Promise<void>;
+  /** Packets that were read and are not on disk. */
+  readonly unstoredPackets: number;
+  /** Bytes that were read of a packet that did not become whole. */
+  readonly unfinishedBytes: number;
+}
+
+/** What a session does. */
+export interface SessionPlan {
+  /** The server. */
+  readonly remote: Remote;
+  /** The command's options. */
+  readonly options: DeliveryCommandOptions;
+  /** Makes what takes packets in; without it only other processes enqueue. */
+  readonly openIntake?: (sender: Sender, log: LogConsole) => Intake | undefined;
+  /** Passes on or discards what the server sends; ends with the sender. */
+  readonly handleReceived: (sender: Sender, log: LogConsole) => Promise<void>;
+}
+
+/**
+ * Runs a session to its end.
+ *
+ * @returns The exit code; every other error is in the log.
+ * @throws {UsageError} An option is out of range.
+ */
+export async function runSession(plan: SessionPlan): Promise<ExitCode> {
+  const { options } = plan;
+  const log = new LogConsole({
+    format: options.logFormat,
+    level: logLevelOf(options),
+    live: Deno.stderr.isTerminal() && options.logFormat === "text",
+    colors: colorsWelcome(),
+  });
+  using signals = new StopSignals();
+  let code: ExitCode;
+  try {
+    const sender = await openSender(plan, log);
+    await using _page = await openStatusPage(sender, options, log);
+    code = await new Session(plan, sender, log, signals).run();
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    reportError(log, error, options);
+    code = exitCodeOf(error);
+  }
+  await within(LAST_WORDS_MS, log.flushed());
+  return code;
+}
+
+async function openSender({ remote, options }: SessionPlan, log: LogConsole): Promise<Sender> {
+  try {
+    return await Sender.open({
+      ...deliveryOptionsOf(options),
+      queue: options.queue,
+      queueOptions: queueOptionsOf(options),
+      remote,
+      logger: log,
+    });
+  } catch (error) {
+    throw asUsageError(error);
+  }
+}
+
+/** One run, once the queue is open. */
+class Session {
+  readonly #plan: SessionPlan;
+  readonly #sender: Sender;
+  readonly #log: LogConsole;
+  readonly #signals: StopSignals;
+  readonly #view: StatusView;
+  readonly #intake: Intake | undefined;
+  readonly #serviceManager = new ServiceManager(systemClock);
+  /** What ended the taking in of packets too soon. */
+  #intakeError: unknown;
+  /** What ended the sender too soon. */
+  #failure: unknown;
+
+  constructor(plan: SessionPlan, sender: Sender, log: LogConsole, signals: StopSignals) {
+    this.#plan = plan;
+    this.#sender = sender;
+    this.#log = log;
+    this.#signals = signals;
+    this.#view = new StatusView(sender);
+    this.#intake = plan.openIntake?.(sender, log);
+  }
+
+  async run(): Promise<ExitCode> {
+    using serviceManager = this.#serviceManager;
+    const stopShowing = this.#show();
+    const received = this.#plan.handleReceived(this.#sender, this.#log);
+    serviceManager.ready();
+    try {
+      await this.#deliver();
+    } catch (error) {
+      this.#failure = error;
+    }
+    stopShowing();
+    await within(LAST_WORDS_MS, received);
+    return this.#summarize();
+  }
+
+  /** Until the sender is closed, or somebody is in a hurry. */
+  async #deliver(): Promise<void> {
+    const { first, second } = this.#signals;
+    const stopped = first.then((signal) => {
+      this.#log.info(`${signal}: stopping; once more to stop at once`);
+      this.#serviceManager.stopping();
+      return "stop" as const;
+    });
+    const why = await Promise.race([
+      this.#takeIn(),
+      stopped,
+      this.#sender.closed.then(() => "closed" as const),
+    ]);
+    if (why === "end") {
+      // It is rejected if a signal has shortened it, and then has nothing to add.
+      const drained = this.#sender.drained().catch(() => {}).then(() => this.#close(Infinity));
+      const shortened = stopped.then(() => this.#close(this.#plan.options.drainTimeout));
+      await Promise.race([drained, shortened, second]);
+    } else {
+      await Promise.race([this.#stop(), second]);
+    }
+  }
+
+  /** Resolves when there is a reason to stop; without an intake there is none. */
+  async #takeIn(): Promise<"end" | "error"> {
+    if (this.#intake === undefined) return await new Promise<never>(() => {});
+    try {
+      await this.#intake.run();
+      return "end";
+    } catch (error) {
+      this.#intakeError = error;
+      return "error";
+    }
+  }
+
+  /** What was read is stored before the sender stops, where there is time. */
+  async #stop(): Promise<void> {
+    const { drainTimeout } = this.#plan.options;
+    const deadlineMs = systemClock.nowMs() + drainTimeout;
+    await within(drainTimeout, this.#intake?.stop() ?? Promise.resolve());
+    await this.#close(Math.max(0, deadlineMs - systemClock.nowMs()));
+  }
+
+  async #close(drainMs: number): Promise<void> {
+    await this.#sender.close({ drainMs });
+  }
+
+  #summarize(): ExitCode {
+    const { queue, drainedPackets, redeliveredPackets } = this.#sender.stats();
+    const { unfinishedBytes = 0, unstoredPackets = 0, origin = "" } = this.#intake ?? {};
+    if (unfinishedBytes > 0) {
+      this.#log.warn(
+        `${formatBytes(unfinishedBytes)} of an unfinished packet were read and are dropped`,
+      );
+    }
+    const fields = this.#view.fields();
+    const again = redeliveredPackets === 0
+      ? ""
+      : `, ${formatPackets(redeliveredPackets)} sent again`;
+    if (queue.packets > 0) {
+      this.#log.line(
+        "warn",
+        `stopped: ${formatPackets(queue.packets)} kept in ${this.#plan.options.queue}` +
+          `${again}; the next start delivers them`,
+        fields,
+      );
+    } else {
+      this.#log.line("info", `done: ${formatPackets(drainedPackets)} delivered${again}`, fields);
+    }
+    if (unstoredPackets > 0) {
+      this.#log.error(
+        `${formatPackets(unstoredPackets)} read from ${origin} could not be stored: ` +
+          `lost, unless they are sent to sendq again`,
+      );
+    }
+    // What the sender failed of is why the intake failed, too.
+    const error = this.#failure ?? this.#intakeError;
+    if (error !== undefined) {
+      reportError(this.#log, error, this.#plan.options);
+      return exitCodeOf(error);
+    }
+    if (unstoredPackets > 0) return ExitCode.FAILED;
+    return queue.packets > 0 ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
+  }
+
+  /** Keeps the live line, or the status in the log, up to date. Returns the end of it. */
+  #show(): () => void {
+    const log = this.#log;
+    const live = setInterval(
+      () => log.showLive(this.#view.line(systemClock.nowMs())),
+      LIVE_INTERVAL_MS,
+    );
+    const { statusInterval } = this.#plan.options;
+    const logged = statusInterval === 0 || log.live ? undefined : setInterval(() => {
+      const words = this.#view.report(systemClock.nowMs());
+      if (words === undefined) return;
+      log.line("info", words, this.#view.fields());
+      this.#serviceManager.status(words);
+    }, statusInterval);
+    return () => {
+      clearInterval(live);
+      clearInterval(logged);
+      log.endLive();
+    };
+  }
+}
+
+function reportError(log: LogConsole, error: unknown, options: DeliveryCommandOptions): void {
+  log.error(explain(error));
+  if (options.verbose && error instanceof Error) log.debug(error.stack ?? "");
+}
+
+/** Waits for `promise`, but no longer than this. */
+async function within(ms: number, promise: Promise<unknown>): Promise<void> {
+  const { promise: timeUp, resolve } = Promise.withResolvers<void>();
+  const cancel = ms === Infinity ? () => {} : systemClock.setTimer(ms, resolve);
+  await Promise.race([promise, timeUp]);
+  cancel();
+}

@@ -1,0 +1,70 @@
+/**
+ * `--http`: the sender's status over HTTP, while a command delivers.
+ *
+ * @module
+ */
+
+import type { StatusServer } from "../../observe/http.ts";
+import type { Sender } from "../../sender/sender.ts";
+import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
+import type { LogConsole } from "../terminal/output.ts";
+import type { Needs } from "../arguments/permissions.ts";
+import { UsageError } from "../terminal/exit_code.ts";
+
+/**
+ * What the status page needs permissions for.
+ *
+ * @param options The command's options.
+ */
+export function statusPageNeeds(
+  { http, httpTokenFile }: DeliveryCommandOptions,
+): Required<Pick<Needs, "listens" | "files">> {
+  return {
+    listens: http === undefined ? [] : [{ transport: "tcp", ...http }],
+    files: httpTokenFile === undefined ? [] : [httpTokenFile],
+  };
+}
+
+/**
+ * Serves the status page, where it was asked for.
+ *
+ * @param sender Whose status; closed if the page cannot be served.
+ * @param options The command's options.
+ * @param log Told where the page is.
+ * @throws {UsageError} Where it may not listen, or no usable token.
+ */
+export async function openStatusPage(
+  sender: Sender,
+  options: DeliveryCommandOptions,
+  log: LogConsole,
+): Promise<StatusServer | undefined> {
+  const { http, httpTokenFile, httpPayloads = false, unhealthyAfter } = options;
+  if (http === undefined) return undefined;
+  try {
+    // Loaded only when asked for: nobody else pays for it at the start.
+    const { serveStatus } = await import("../../observe/http.ts");
+    const status = serveStatus(sender, {
+      ...http,
+      token: httpTokenFile === undefined ? undefined : await tokenIn(httpTokenFile),
+      showPayloads: httpPayloads,
+      undeliverableLimitMs: unhealthyAfter,
+    });
+    log.info(`status page: ${status.url}`);
+    return status;
+  } catch (error) {
+    await sender.close({ drainMs: 0 });
+    if (error instanceof Deno.errors.AddrInUse) {
+      throw new Deno.errors.AddrInUse(`--http: ${http.hostname}:${http.port} is in use already`);
+    }
+    throw asUsageError(error);
+  }
+}
+
+async function tokenIn(path: string): Promise<string> {
+  try {
+    return (await Deno.readTextFile(path)).trim();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new UsageError(`--http-token-file: there is no file ${path}`);
+  }
+}

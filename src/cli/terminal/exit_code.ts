@@ -1,0 +1,143 @@
+/**
+ * The exit codes that every command shares, and the one line that it says
+ * before it exits with anything but 0.
+ *
+ * @module
+ */
+
+import {
+  ClosedError,
+  KernelCallError,
+  PacketSizeError,
+  QueueFileError,
+  QueueFullError,
+  QueueLockedError,
+  SocketOptionError,
+  UnsupportedPlatformError,
+  WireError,
+} from "../../base/errors.ts";
+import { FramingError } from "../../framing/framing.ts";
+
+/** What a command's exit says; 75 and 77 are EX_TEMPFAIL and EX_NOPERM of sysexits.h. */
+export const ExitCode = {
+  /** Everything asked for was done. */
+  DONE: 0,
+  /** It failed; the last line on stderr says why. */
+  FAILED: 1,
+  /** The command line is wrong; nothing was done. */
+  USAGE: 2,
+  /** Stopped with packets in the queue; the next start delivers them. */
+  PACKETS_KEPT: 75,
+  /** A permission of Deno or of the system is missing. */
+  NOT_PERMITTED: 77,
+} as const;
+
+/** One of {@linkcode ExitCode}. */
+export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
+
+/** For the end of each help text. */
+export const EXIT_CODE_HELP = `Exit codes:
+  0   done
+  1   failed
+  2   wrong usage
+  75  stopped with packets kept in the queue; the next start delivers them
+  77  not permitted here; the message names what to grant`;
+
+/** The command line contradicts itself or has a value out of range. */
+export class UsageError extends Error {
+  /** The class by name. */
+  override readonly name = "UsageError";
+}
+
+/** What was asked for cannot be done; the message says why. */
+export class CommandError extends Error {
+  /** The class by name. */
+  override readonly name = "CommandError";
+}
+
+const EXPECTED_ERRORS = [
+  ClosedError,
+  CommandError,
+  Deno.errors.AddrInUse,
+  Deno.errors.NotCapable,
+  FramingError,
+  KernelCallError,
+  PacketSizeError,
+  QueueFileError,
+  QueueFullError,
+  QueueLockedError,
+  SocketOptionError,
+  UnsupportedPlatformError,
+  UsageError,
+  WireError,
+];
+
+/**
+ * Which code an error ends a command with.
+ *
+ * @param error What was thrown.
+ */
+export function exitCodeOf(error: unknown): ExitCode {
+  if (error instanceof Deno.errors.NotCapable) return ExitCode.NOT_PERMITTED;
+  if (error instanceof UsageError) return ExitCode.USAGE;
+  return ExitCode.FAILED;
+}
+
+/**
+ * An error in one line, saying what to do next. An error that nobody expected
+ * is named with its class.
+ *
+ * @param error What was thrown.
+ */
+export function explain(error: unknown): string {
+  if (!(error instanceof Error)) return `unexpected error: ${String(error)}`;
+  const expected = EXPECTED_ERRORS.some((known) => error instanceof known);
+  const message = error.message.replaceAll(/\s*\n\s*/g, " ");
+  return expected
+    ? inFlags(message)
+    : `unexpected ${error.name}: ${message} (add --verbose for where it happened)`;
+}
+
+/** What the library calls an option, and the flag that sets it. */
+const FLAGS: readonly (readonly [RegExp, string])[] = [
+  [/\b(\w+Ms) must be/g, "$1 in milliseconds must be"],
+  [/\bstallTimeoutMs\b/g, "--stall-timeout"],
+  [/\bpeerStallTimeoutMs\b/g, "--peer-stall-timeout"],
+  [/\bholdMs\b/g, "--hold"],
+  [/\bresponseTimeoutMs\b/g, "--response-timeout"],
+  [/\bmaxInFlightBytes\b/g, "--max-in-flight"],
+  [/\bconnectTimeoutMs\b/g, "--connect-timeout"],
+  [/\bslowConnectTimeoutMs\b/g, "--slow-connect-timeout"],
+  [/\bbackoffFirstMs\b/g, "--backoff-first"],
+  [/\bbackoffCapMs\b/g, "--backoff-cap"],
+  [/\bmaxPackets\b/g, "--max-packets"],
+  [/\bmaxBytes\b/g, "--max-bytes"],
+  [/\bmaxPacketBytes\b/g, "--max-packet-bytes"],
+  [/\bbusyTimeoutMs\b/g, "--busy-timeout"],
+  [/\bcommitIn "(main|worker)"/g, "--commit-in $1"],
+  [/\bttlMs\b/g, "--ttl"],
+  [/\boverflow (?=")/g, "--overflow "],
+  [
+    /\bSocket option (?=keepAlive|userTimeout|sendBuffer|notSent|rtoMax|tos|mark|prio|con|bind)/g,
+    "",
+  ],
+  [/\bkeepAlive\.idleMs\b/g, "--keepalive-idle"],
+  [/\bkeepAlive\.intervalMs\b/g, "--keepalive-interval"],
+  [/\bkeepAlive\.count\b/g, "--keepalive-count"],
+  [/\buserTimeoutMs\b/g, "--user-timeout"],
+  [/\bsendBufferBytes\b/g, "--send-buffer"],
+  [/\bnotSentLowWaterBytes\b/g, "--not-sent-low-water"],
+  [/\brtoMaxMs\b/g, "--rto-max"],
+  [/\bbindToDevice\b/g, "--bind-to-device"],
+  [/\bcongestion (?==|must)/g, "--congestion "],
+  [/\b(mark|priority|tos) (?==|must)/g, "--$1 "],
+];
+
+/**
+ * Puts the flags' names in the place of the library's options.
+ *
+ * @param message An error's message.
+ */
+export function inFlags(message: string): string {
+  return FLAGS.reduce((text, [pattern, flag]) => text.replaceAll(pattern, flag), message);
+}

@@ -1,0 +1,216 @@
+/**
+ * What a command writes: log lines and a live line on standard error, data on
+ * standard output. Nobody who reads slowly, or has gone away, holds delivery up.
+ *
+ * @module
+ */
+
+import { stripVTControlCharacters } from "node:util";
+import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";
+import type { Logger } from "../../base/ports.ts";
+
+/** How serious a log line is. */
+export type LogLevel = "debug" | "info" | "warn" | "error";
+
+/**
+ * Writes a line of data to standard output. Waits for the reader; one that has
+ * gone away has had what it wanted: `sendq status | head -1`.
+ */
+export async function printLine(line: string): Promise<void> {
+  await printText(`${line}\n`);
+}
+
+/** The same, without the newline. */
+export async function printText(text: string): Promise<void> {
+  await printBytes(new TextEncoder().encode(text));
+}
+
+/**
+ * Writes data to standard output as it is.
+ *
+ * @returns Whether somebody still reads.
+ */
+export async function printBytes(bytes: Uint8Array): Promise<boolean> {
+  try {
+    for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+    return true;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    return false;
+  }
+}
+
+const PRINT_BYTES = 64 * 1024;
+
+/** Much data in large pieces: to standard output, or wherever `write` puts it. */
+export class Printer {
+  readonly #write: (bytes: Uint8Array) => Promise<boolean>;
+  #buffer = new Uint8Array(PRINT_BYTES);
+  #used = 0;
+  #isRead = true;
+
+  /** @param write Writes all of it; returns whether there is any use in more. */
+  constructor(write: (bytes: Uint8Array) => Promise<boolean> = printBytes) {
+    this.#write = write;
+  }
+
+  /** Writes a line. Returns whether somebody still reads. */
+  line(line: string): Promise<boolean> {
+    return this.bytes(new TextEncoder().encode(`${line}\n`));
+  }
+
+  /** Writes bytes. Returns whether somebody still reads. */
+  async bytes(bytes: Uint8Array): Promise<boolean> {
+    if (this.#used + bytes.length > PRINT_BYTES) await this.flush();
+    if (bytes.length > PRINT_BYTES) {
+      this.#isRead = this.#isRead && await this.#write(bytes);
+    } else {
+      this.#buffer.set(bytes, this.#used);
+      this.#used += bytes.length;
+    }
+    return this.#isRead;
+  }
+
+  /** Writes what is left. */
+  async flush(): Promise<void> {
+    if (this.#used === 0) return;
+    this.#isRead = this.#isRead && await this.#write(this.#buffer.subarray(0, this.#used));
+    this.#used = 0;
+  }
+}
+
+/** How a {@linkcode LogConsole} writes. */
+export interface LogConsoleOptions {
+  /** `json`: one object a line. */
+  readonly format: "text" | "json";
+  /** Lines below this level are left out. */
+  readonly level: LogLevel;
+  /** Whether standard error is a terminal that shows a live line. */
+  readonly live: boolean;
+  /** Whether to use colours. */
+  readonly colors: boolean;
+}
+
+const LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
+const LEVEL_COLORS = { debug: 90, info: 36, warn: 33, error: 31 } as const;
+const CLEAR_LINE = "\r\x1b[2K";
+
+/** Standard error: log lines, and below them at most one live line. */
+export class LogConsole implements Logger {
+  readonly #options: LogConsoleOptions;
+  readonly #writer: BackgroundWriter;
+  readonly #wallMs: () => number;
+  #liveLine = "";
+
+  /**
+   * @param options Format, level, terminal or not.
+   * @param sink Where lines go.
+   * @param wallMs The time that lines carry.
+   */
+  constructor(
+    options: LogConsoleOptions,
+    sink: ByteSink = Deno.stderr,
+    wallMs: () => number = Date.now,
+  ) {
+    this.#options = options;
+    this.#writer = new BackgroundWriter(sink);
+    this.#wallMs = wallMs;
+  }
+
+  /** Whether there is a live line. */
+  get live(): boolean {
+    return this.#options.live;
+  }
+
+  /** See {@linkcode Logger}. */
+  debug(message: string, ...data: unknown[]): void {
+    this.line("debug", message, fieldsOf(data));
+  }
+
+  /** See {@linkcode Logger}. */
+  info(message: string, ...data: unknown[]): void {
+    this.line("info", message, fieldsOf(data));
+  }
+
+  /** See {@linkcode Logger}. */
+  warn(message: string, ...data: unknown[]): void {
+    this.line("warn", message, fieldsOf(data));
+  }
+
+  /** See {@linkcode Logger}. */
+  error(message: string, ...data: unknown[]): void {
+    this.line("error", message, fieldsOf(data));
+  }
+
+  /**
+   * Writes a log line.
+   *
+   * @param fields What a program that reads JSON lines wants to know; text lines leave it out.
+   */
+  line(level: LogLevel, message: string, fields: Readonly<Record<string, unknown>> = {}): void {
+    if (LEVELS.indexOf(level) < LEVELS.indexOf(this.#options.level)) return;
+    const time = new Date(this.#wallMs()).toISOString();
+    const line = this.#options.format === "json"
+      ? JSON.stringify({ time, level, message, ...fields })
+      : `${time} ${this.#paint(level)} ${message}`;
+    this.#writer.write(
+      this.#liveLine === "" ? `${line}\n` : `${CLEAR_LINE}${line}\n${this.#liveLine}`,
+    );
+  }
+
+  /** Puts another live line in the place of the last; cut to the terminal's width. */
+  showLive(line: string): void {
+    if (!this.#options.live) return;
+    this.#liveLine = fit(this.#options.colors ? line : stripVTControlCharacters(line), columns());
+    this.#writer.write(CLEAR_LINE + this.#liveLine);
+  }
+
+  /** Takes the live line away. */
+  endLive(): void {
+    if (this.#liveLine === "") return;
+    this.#liveLine = "";
+    this.#writer.write(CLEAR_LINE);
+  }
+
+  /** Resolves once all lines are written, or nobody reads them any more. */
+  async flushed(): Promise<void> {
+    if (this.#writer.droppedWrites > 0) {
+      this.warn(`${this.#writer.droppedWrites} log lines were dropped: nobody read them in time`);
+    }
+    await this.#writer.flushed();
+  }
+
+  #paint(level: LogLevel): string {
+    const word = level.padEnd(5);
+    return this.#options.colors ? `\x1b[${LEVEL_COLORS[level]}m${word}\x1b[0m` : word;
+  }
+}
+
+/** Whether colours are welcome: a terminal, and no NO_COLOR. Needs no permission. */
+export function colorsWelcome(
+  where: { isTerminal(): boolean } = Deno.stderr,
+): boolean {
+  return where.isTerminal() && !Deno.noColor;
+}
+
+function fieldsOf(data: readonly unknown[]): Record<string, unknown> {
+  if (data.length === 0) return {};
+  const printable = data.map((item) => item instanceof Error ? item.message : item);
+  return { data: printable };
+}
+
+/** How wide the terminal is. */
+export function columns(): number {
+  try {
+    // A terminal that does not know its size says 0.
+    return Deno.consoleSize().columns || 80;
+  } catch {
+    return 80;
+  }
+}
+
+/** Cuts a line to fewer characters than the terminal is wide, colours not counted. */
+function fit(line: string, width: number): string {
+  const plain = stripVTControlCharacters(line);
+  return plain.length < width ? line : plain.slice(0, width - 1);
+}

@@ -1,0 +1,192 @@
+/**
+ * From a pipe or a socket into the queue: reads no faster than the disk stores,
+ * and lets go of nothing that it has read.
+ *
+ * @module
+ */
+
+import { QueueFileError } from "../base/errors.ts";
+import type { PacketSplitter } from "./framing.ts";
+import type { Clock } from "../base/ports.ts";
+
+/** The default capacity of a Linux pipe; what one read brings becomes one transaction. */
+const READ_BYTES = 64 * 1024;
+/** A full or busy disk is asked again after this. */
+const RETRY_MS = 1000;
+/** A wait for room in the queue is worth a line after this. */
+const SLOW_STORE_MS = 2000;
+
+/** One transaction; small ones keep the event loop responsive. */
+const MAX_BATCH_PACKETS = 1000;
+const MAX_BATCH_BYTES = 1024 * 1024;
+/** So that a nearly full queue takes some packets rather than waiting for a large gap. */
+const BATCHES_PER_QUEUE = 4;
+
+/** Where bytes come from: `Deno.stdin`, a connection, a file. */
+export interface ByteSource {
+  /** Reads some bytes; `null` at the end. */
+  read(buffer: Uint8Array): Promise<number | null>;
+}
+
+/** How much goes into one transaction. */
+export interface BatchLimits {
+  /** The most packets. */
+  readonly maxBatchPackets: number;
+  /** The most bytes; a larger packet goes alone. */
+  readonly maxBatchBytes: number;
+}
+
+/** What {@linkcode InputPump} works with. */
+export interface InputPumpOptions extends BatchLimits {
+  readonly source: ByteSource;
+  readonly splitter: PacketSplitter;
+  /** Stores packets in one transaction; resolves once they are on disk. */
+  readonly store: (packets: readonly Uint8Array[]) => Promise<unknown>;
+  /**
+   * Whether the end of the source ends its last packet. If not, a packet that
+   * is not whole by then is not stored: it stays in
+   * {@linkcode InputPump.unfinishedBytes}, also a line without its newline.
+   *
+   * @default {true}
+   */
+  readonly endCompletes?: boolean;
+  readonly clock: Clock;
+  /** Told what a person may want to know. */
+  readonly onTrouble: (words: string) => void;
+}
+
+/**
+ * What one transaction may hold for a queue of this size.
+ *
+ * @param queue The queue's own limits, where it has any.
+ */
+export function batchLimitsFor(
+  queue: { readonly maxPackets?: number; readonly maxBytes?: number },
+): BatchLimits {
+  const { maxPackets = Infinity, maxBytes = Infinity } = queue;
+  return {
+    maxBatchPackets: Math.min(MAX_BATCH_PACKETS, Math.ceil(maxPackets / BATCHES_PER_QUEUE)),
+    maxBatchBytes: Math.min(MAX_BATCH_BYTES, Math.ceil(maxBytes / BATCHES_PER_QUEUE)),
+  };
+}
+
+/** Moves packets from one source into a queue. */
+export class InputPump {
+  readonly #options: InputPumpOptions;
+  #stopped = false;
+  #storing: Promise<void> = Promise.resolve();
+  #storedPackets = 0;
+  #unstoredPackets = 0;
+
+  /** @param options Source, splitter, store. */
+  constructor(options: InputPumpOptions) {
+    this.#options = options;
+  }
+
+  /** Packets stored so far. */
+  get storedPackets(): number {
+    return this.#storedPackets;
+  }
+
+  /** Packets that were read and are not on disk. */
+  get unstoredPackets(): number {
+    return this.#unstoredPackets;
+  }
+
+  /** Bytes read of a packet that is not whole. */
+  get unfinishedBytes(): number {
+    return this.#options.splitter.unfinishedBytes;
+  }
+
+  /**
+   * Begins no further read. A read under way cannot be called back; what it
+   * brings is stored as long as the queue is open.
+   */
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Resolves once what has been read so far is stored, or cannot be. */
+  async settled(): Promise<void> {
+    await this.#storing.catch(() => {});
+  }
+
+  /**
+   * Reads and stores until the input ends or {@linkcode stop} is called.
+   *
+   * @throws {FramingError} The input is not what its framing promises; the
+   *   packets before are stored.
+   * @throws {QueueFileError} The queue cannot be written, and waiting will not help.
+   * @throws {QueueFullError} The queue is full, and is not to wait for room.
+   * @throws {ClosedError} The queue was closed before everything was stored.
+   */
+  async run(): Promise<void> {
+    const { source, splitter, endCompletes = true } = this.#options;
+    const buffer = new Uint8Array(READ_BYTES);
+    while (!this.#stopped) {
+      const length = await source.read(buffer);
+      if (length === null && !endCompletes) return;
+      const packets = length === null ? splitter.end() : splitter.push(buffer.subarray(0, length));
+      this.#storing = this.#store(packets);
+      await this.#storing;
+      if (splitter.fault !== undefined) throw splitter.fault;
+      if (length === null) return;
+    }
+  }
+
+  async #store(packets: readonly Uint8Array[]): Promise<void> {
+    this.#unstoredPackets = packets.length;
+    for (let from = 0; from < packets.length;) {
+      const to = this.#batchEnd(packets, from);
+      await this.#storeBatch(packets.slice(from, to));
+      this.#storedPackets += to - from;
+      this.#unstoredPackets -= to - from;
+      from = to;
+    }
+  }
+
+  #batchEnd(packets: readonly Uint8Array[], from: number): number {
+    const { maxBatchPackets, maxBatchBytes } = this.#options;
+    const last = Math.min(packets.length, from + maxBatchPackets);
+    let bytes = 0;
+    let to = from;
+    for (; to < last; to++) {
+      bytes += packets[to]?.length ?? 0;
+      if (bytes > maxBatchBytes && to > from) break;
+    }
+    return to;
+  }
+
+  /** A full disk is waited out: the producer has no other copy of these bytes. */
+  async #storeBatch(batch: readonly Uint8Array[]): Promise<void> {
+    const { clock, onTrouble } = this.#options;
+    const cancelNotice = clock.setTimer(SLOW_STORE_MS, () => {
+      onTrouble("the queue takes no more packets for now; the producer has to wait");
+    });
+    let trouble: string | undefined;
+    try {
+      for (;;) {
+        try {
+          await this.#options.store(batch);
+          if (trouble !== undefined) onTrouble("the queue takes packets again");
+          return;
+        } catch (error) {
+          if (!isPassing(error)) throw error;
+          cancelNotice();
+          if (trouble !== error.reason) {
+            onTrouble(`${error.message} Trying again every second; the producer has to wait.`);
+          }
+          trouble = error.reason;
+        }
+        await new Promise<void>((resolve) => clock.setTimer(RETRY_MS, resolve));
+      }
+    } finally {
+      cancelNotice();
+    }
+  }
+}
+
+function isPassing(error: unknown): error is QueueFileError {
+  return error instanceof QueueFileError &&
+    (error.reason === "disk-full" || error.reason === "busy");
+}

@@ -1,0 +1,112 @@
+/**
+ * How waiting packets become transactions when something is in the way: another
+ * process's lock, or a full disk.
+ *
+ * @module
+ */
+
+import { QueueFileError } from "../../base/errors.ts";
+import type { Unit } from "./pending_enqueues.ts";
+
+/** Everybody who waits for a removal; one range covers them all. */
+export interface Removal {
+  /** The highest id that anybody wants removed. */
+  throughId: number;
+  /** Whom to tell. */
+  readonly waiters: { readonly resolve: () => void; readonly reject: (reason: unknown) => void }[];
+}
+
+/** A part of what is to be committed. */
+export interface Job {
+  /** To be stored. */
+  readonly units: Unit[];
+  /** To be removed. */
+  readonly removal: Removal | undefined;
+}
+
+/** What {@linkcode commitInParts} is done with. */
+export interface CommitInPartsOptions {
+  /**
+   * Commits a job in one transaction.
+   *
+   * @returns Its units that wait for room.
+   */
+  attempt(job: Job): Promise<Unit[]>;
+  /** Tells everybody in a job that it failed. */
+  fail(job: Job, error: unknown): void;
+  /** Lets other events be handled before the next attempt. */
+  nextTick(): Promise<void>;
+}
+
+/**
+ * Commits a job. When the disk is full, it is halved again and again, so that
+ * a removal and every packet for which there is room still go through, and
+ * only what does not fit is rejected.
+ *
+ * @returns The units that wait for room.
+ */
+export async function commitInParts(
+  whole: Job,
+  { attempt, fail, nextTick }: CommitInPartsOptions,
+): Promise<Unit[]> {
+  const jobs = [whole];
+  const unplaced: Unit[] = [];
+  let tooLargeBytes = Infinity;
+  for (let job = jobs.pop(); job !== undefined; job = jobs.pop()) {
+    if (unplaced.length > 0 && job.removal === undefined) {
+      unplaced.push(...job.units);
+      continue;
+    }
+    try {
+      unplaced.push(...await attempt(job));
+    } catch (error) {
+      const halves = isDiskFull(error) ? split(job) : [];
+      if (halves.length === 0) {
+        fail(job, error);
+        if (isDiskFull(error)) tooLargeBytes = Math.min(tooLargeBytes, bytesOf(job));
+      }
+      jobs.push(...halves.reverse());
+      // One as large as one that has just failed would fail as well.
+      for (const rest of jobs) {
+        fail({ units: takeLarge(rest, tooLargeBytes), removal: undefined }, error);
+      }
+      await nextTick();
+    }
+  }
+  return unplaced;
+}
+
+/** Takes out what would fail as well, as large as it is. */
+function takeLarge(job: Job, tooLargeBytes: number): Unit[] {
+  const large = job.units.filter((unit) => unit.bytes >= tooLargeBytes);
+  if (large.length > 0) {
+    job.units.splice(0, Infinity, ...job.units.filter((unit) => unit.bytes < tooLargeBytes));
+  }
+  return large;
+}
+
+/** The removal by itself first, because it makes room; then each half of the units. */
+function split({ units, removal }: Job): Job[] {
+  const parts: Job[] = removal === undefined ? [] : [{ units: [], removal }];
+  if (units.length === 1 && removal !== undefined) parts.push({ units, removal: undefined });
+  if (units.length > 1) {
+    const middle = units.length >> 1;
+    parts.push({ units: units.slice(0, middle), removal: undefined });
+    parts.push({ units: units.slice(middle), removal: undefined });
+  }
+  return parts.length > 1 ? parts : [];
+}
+
+function bytesOf({ units }: Job): number {
+  return units.length === 0 ? Infinity : units.reduce((sum, unit) => sum + unit.bytes, 0);
+}
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof QueueFileError && error.reason === "disk-full";
+}
+
+/** Takes out those whose signal was aborted meanwhile. */
+export function dropWithdrawn(job: Job): void {
+  if (job.units.every((unit) => unit.phase !== "withdrawn")) return;
+  job.units.splice(0, Infinity, ...job.units.filter((unit) => unit.phase !== "withdrawn"));
+}

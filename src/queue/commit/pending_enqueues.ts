@@ -1,0 +1,116 @@
+/**
+ * Packets of this process that are not stored yet, first come, first served.
+ *
+ * @module
+ */
+
+import type { PacketSpan } from "../store/runs.ts";
+
+/** Packets that wait to be stored together. */
+export class Unit implements PacketSpan {
+  readonly block: Uint8Array;
+  readonly start: number;
+  readonly bytes: number;
+  readonly packets: number;
+  readonly sizes: Uint32Array | undefined;
+  readonly expiresAtMs: number;
+  /** Stored, from this id on. */
+  readonly resolve: (firstId: number) => void;
+  /** Not stored. */
+  readonly reject: (reason: unknown) => void;
+  /** `"withdrawn"`: its signal was aborted before the disk had it. */
+  phase: "waiting" | "committing" | "withdrawn" = "waiting";
+  /** Gives up as long as the disk does not have it. */
+  signal: AbortSignal | undefined = undefined;
+  /** Takes the listener off the signal. */
+  release: (() => void) | undefined = undefined;
+
+  /**
+   * @param span Where the packets lie.
+   * @param resolve Called once they are stored.
+   * @param reject Called if they are not.
+   */
+  constructor(
+    span: PacketSpan,
+    resolve: (firstId: number) => void,
+    reject: (reason: unknown) => void,
+  ) {
+    this.block = span.block;
+    this.start = span.start;
+    this.bytes = span.bytes;
+    this.packets = span.packets;
+    this.sizes = span.sizes;
+    this.expiresAtMs = span.expiresAtMs;
+    this.resolve = resolve;
+    this.reject = reject;
+  }
+}
+
+/** The line of those who wait. What was taken out still counts until it is stored or refused. */
+export class Line {
+  /** In the order of their calls; those before `#head` are gone. */
+  #units: Unit[] = [];
+  #head = 0;
+  #packets = 0;
+  #bytes = 0;
+
+  /** Packets in line and taken out, neither stored nor refused yet. */
+  get packets(): number {
+    return this.#packets;
+  }
+
+  /** Their bytes. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
+  /** Whether nobody is in line. */
+  get isEmpty(): boolean {
+    return this.#head === this.#units.length;
+  }
+
+  /** Puts a unit at the end. */
+  push(unit: Unit): void {
+    this.#units.push(unit);
+    this.#packets += unit.packets;
+    this.#bytes += unit.bytes;
+  }
+
+  /** Takes the first ones, up to these bounds; at least one when there is one. */
+  take(maxPackets: number, maxBytes: number): Unit[] {
+    const units: Unit[] = [];
+    let packets = 0, bytes = 0;
+    for (; this.#head < this.#units.length; this.#head++) {
+      const unit = this.#units[this.#head];
+      if (unit === undefined || unit.phase === "withdrawn") continue;
+      packets += unit.packets;
+      bytes += unit.bytes;
+      if (units.length > 0 && (packets > maxPackets || bytes > maxBytes)) break;
+      units.push(unit);
+    }
+    // Also while the line is never empty: what was taken must not stay in memory.
+    if (2 * this.#head >= this.#units.length) {
+      this.#units = this.#units.slice(this.#head);
+      this.#head = 0;
+    }
+    return units;
+  }
+
+  /** Puts units back to the front. */
+  putBack(units: readonly Unit[]): void {
+    this.#units = [...units, ...this.#units.slice(this.#head)];
+    this.#head = 0;
+  }
+
+  /** A unit is stored, refused or withdrawn. */
+  uncount(unit: Unit): void {
+    this.#packets -= unit.packets;
+    this.#bytes -= unit.bytes;
+  }
+}
+
+/** Calls back once, when the signal is aborted. Returns the removal of the listener. */
+export function onAbort(signal: AbortSignal, callback: () => void): () => void {
+  signal.addEventListener("abort", callback, { once: true });
+  return () => signal.removeEventListener("abort", callback);
+}

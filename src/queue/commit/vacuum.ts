@@ -1,0 +1,81 @@
+import type { Clock } from "../../base/ports.ts";
+import type { FileSpace } from "../store/contract.ts";
+
+/** What giving space back needs of the store. */
+export interface SpaceStore {
+  /** How large the file is. */
+  space(): FileSpace | Promise<FileSpace>;
+  /** Gives some free pages back. */
+  vacuumStep(pages: number): FileSpace | Promise<FileSpace>;
+  /** Moves the log into the file. */
+  checkpoint(): void | Promise<void>;
+}
+
+/** Below 4 MiB of free pages nothing is given back: the next packets will use them. */
+const WORTH_PAGES = 1024;
+/** One step is about 2 ms of work and a sync. */
+const STEP_PAGES = 200;
+/** After the last removal, and between two steps. */
+const REST_MS = 100;
+const BETWEEN_STEPS_MS = 10;
+
+/**
+ * Gives the file's free space back to the disk after a backlog has drained: in
+ * small steps, and only while the queue has nothing else to do.
+ */
+export class Maintenance {
+  readonly #store: SpaceStore;
+  readonly #clock: Clock;
+  readonly #isIdle: () => boolean;
+  #cancel: (() => void) | undefined;
+  #stopped = false;
+
+  /**
+   * Makes it; it does nothing until woken.
+   *
+   * @param store The file.
+   * @param clock Time.
+   * @param isIdle Whether the queue has nothing to commit.
+   */
+  constructor(store: SpaceStore, clock: Clock, isIdle: () => boolean) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#isIdle = isIdle;
+  }
+
+  /** Packets were removed: look soon whether that left much free space. */
+  wake(): void {
+    if (this.#cancel === undefined) this.#after(REST_MS, "look");
+  }
+
+  /** No step starts after this. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancel?.();
+    this.#cancel = undefined;
+  }
+
+  #after(delayMs: number, what: "look" | "step"): void {
+    if (this.#stopped) return;
+    this.#cancel = this.#clock.setTimer(delayMs, () => {
+      this.#cancel = undefined;
+      // When busy, the next removal wakes us again.
+      if (this.#isIdle()) void this.#work(what);
+    });
+  }
+
+  async #work(what: "look" | "step"): Promise<void> {
+    try {
+      const { pages, freePages } = what === "step"
+        ? await this.#store.vacuumStep(STEP_PAGES)
+        : await this.#store.space();
+      if (freePages > WORTH_PAGES && (what === "step" || 2 * freePages > pages)) {
+        this.#after(BETWEEN_STEPS_MS, "step");
+      } else if (what === "step") {
+        await this.#store.checkpoint();
+      }
+    } catch {
+      // A busy file or a full disk: space is given back another time.
+    }
+  }
+}

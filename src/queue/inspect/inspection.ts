@@ -1,0 +1,131 @@
+/**
+ * What an inspector is asked and what it answers.
+ *
+ * @module
+ */
+
+import type { Clock } from "../../base/ports.ts";
+import type { DeathReason } from "../store/dead_letter_table.ts";
+import type { SqliteDriver } from "../sqlite/driver.ts";
+
+/** How to open a queue for looking. */
+export interface InspectOptions {
+  /**
+   * The library that gives access to SQLite.
+   *
+   * @default {nodeSqlite}
+   */
+  readonly driver?: SqliteDriver;
+  /**
+   * How long to go on trying while the file is locked, as for a moment after
+   * its last user has crashed.
+   *
+   * @default {10_000}
+   */
+  readonly busyTimeoutMs?: number;
+  /**
+   * Time.
+   *
+   * @default {systemClock}
+   */
+  readonly clock?: Clock;
+}
+
+/** Which packets or dead letters to look at. */
+export interface InspectRange {
+  /**
+   * The lowest id.
+   *
+   * @default {1}
+   */
+  readonly fromId?: number;
+  /**
+   * The highest id.
+   *
+   * @default {Number.MAX_SAFE_INTEGER}
+   */
+  readonly toId?: number;
+  /**
+   * Only what was stored before this moment, in milliseconds since 1970; of
+   * dead letters, what died before it.
+   *
+   * @default {Infinity}
+   */
+  readonly beforeMs?: number;
+}
+
+/** What to read of them. */
+export interface InspectQuery extends InspectRange {
+  /**
+   * How many of each payload's first bytes to read; `Infinity`: all.
+   *
+   * @default {0}
+   */
+  readonly payloadBytes?: number;
+}
+
+/** A packet in the queue. */
+export interface InspectedPacket {
+  /** Its position in the queue. */
+  readonly id: number;
+  /** When it was stored, by the wall clock, in milliseconds since 1970. */
+  readonly enqueuedAtMs: number;
+  /** From when on it is not sent any more; `Infinity`: never. */
+  readonly expiresAtMs: number;
+  /**
+   * - `"waiting"`: not sent yet
+   * - `"sent"`: has been on a wire, so that the server may have it; not confirmed
+   * - `"expired"`: not sent any more; a sender makes it a dead letter
+   */
+  readonly state: "waiting" | "sent" | "expired";
+  /** The payload's size. */
+  readonly bytes: number;
+  /** As much of the payload as was asked for; a copy. */
+  readonly payload: Uint8Array;
+}
+
+/** A packet that nobody sends any more. */
+export interface InspectedDeadLetter {
+  /** The id that it had in the queue. */
+  readonly id: number;
+  /** When it was stored, by the wall clock, in milliseconds since 1970. */
+  readonly enqueuedAtMs: number;
+  /** When it was taken out of the queue. */
+  readonly diedAtMs: number;
+  /** Why. */
+  readonly reason: DeathReason;
+  /** Whether it was on a wire, so that the server may have it. */
+  readonly sent: boolean;
+  /** In how many connections it was tried, where that was counted; else 0. */
+  readonly attempts: number;
+  /** The payload's size. */
+  readonly bytes: number;
+  /** As much of the payload as was asked for; a copy. */
+  readonly payload: Uint8Array;
+}
+
+/** The counts that a queue's file keeps; each is 0 where its version does not know it. */
+export interface QueueCounts {
+  /** Packets in the queue. */
+  readonly packets: number;
+  /** Their payload bytes. */
+  readonly bytes: number;
+  /** The highest id ever given. */
+  readonly lastId: number;
+  /** Every id up to this one has left the queue. */
+  readonly removedThroughId: number;
+  /** The highest id known to have been on a wire. */
+  readonly sentThroughId: number;
+  /** Packets dropped for want of room since the file was made. */
+  readonly droppedPackets: number;
+  /** Their bytes. */
+  readonly droppedBytes: number;
+  /** Dead letters in the file. */
+  readonly deadPackets: number;
+  /** Their bytes. */
+  readonly deadBytes: number;
+  /** Packets that have expired since the file was made. */
+  readonly expiredPackets: number;
+  /** Packets that were given up since the file was made. */
+  readonly gaveUpPackets: number;
+}

@@ -1,0 +1,561 @@
+/**
+ * Looking into a queue's file without touching it, also while a sender works on
+ * it.
+ *
+ * Invariants:
+ *
+ * 1. The connection cannot write: no lock but a reader's is ever taken, and a
+ *    file of an older version stays one.
+ * 2. A page of packets is one transaction: packets and counts in it are of one
+ *    moment. Between two pages nothing is held, so that writers can give the
+ *    log's space back. Only {@linkcode QueueInspector.check} is one transaction
+ *    as a whole.
+ * 3. Memory is bounded by a page, however large the file.
+ * 4. Nothing but SQLite opens the file.
+ *
+ * @module
+ */
+
+import { systemClock } from "../../base/clock.ts";
+import type { Clock } from "../../base/ports.ts";
+import { BusyRetry } from "../sqlite/busy.ts";
+import {
+  SqliteCode,
+  type SqliteDatabase,
+  type SqliteDriver,
+  SqliteError,
+  type SqliteStatement,
+  type SqliteValue,
+} from "../sqlite/driver.ts";
+import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import type {
+  InspectedDeadLetter,
+  InspectedPacket,
+  InspectOptions,
+  InspectQuery,
+  InspectRange,
+  QueueCounts,
+} from "./inspection.ts";
+import { checkFile, type QueueProblem } from "./integrity.ts";
+import { nodeSqlite } from "../sqlite/node_sqlite.ts";
+import { endsOf } from "../store/row.ts";
+import { APPLICATION_ID, SCHEMA_VERSION } from "../store/schema.ts";
+
+const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
+  packets: "packets",
+  bytes: "bytes",
+  lastId: "last_id",
+  removedThroughId: "removed_through",
+  sentThroughId: "sent_through",
+  droppedPackets: "dropped_packets",
+  droppedBytes: "dropped_bytes",
+  deadPackets: "dead_packets",
+  deadBytes: "dead_bytes",
+  expiredPackets: "expired_packets",
+  gaveUpPackets: "gave_up_packets",
+};
+/** Version 1 has no more. */
+const COUNTS_OF_VERSION_1 = 7;
+
+/** A page is so many rows, or as many as have so many bytes of payload. */
+const PAGE_ROWS = 256;
+const PAGE_BYTES = 4 * 1024 * 1024;
+/** SQLite waits this long by itself; it blocks the loop. */
+const SQLITE_BUSY_TIMEOUT_MS = 10;
+/** Dead letters came with this version. */
+const DEAD_LETTERS_VERSION = 2;
+
+const EMPTY = new Uint8Array(0);
+const NO_COUNTS: QueueCounts = {
+  packets: 0,
+  bytes: 0,
+  lastId: 0,
+  removedThroughId: 0,
+  sentThroughId: 0,
+  droppedPackets: 0,
+  droppedBytes: 0,
+  deadPackets: 0,
+  deadBytes: 0,
+  expiredPackets: 0,
+  gaveUpPackets: 0,
+};
+
+/**
+ * Looks into a queue's file without the right to change it. A sender and
+ * programs that enqueue may go on working beside it, in this process or others.
+ *
+ * Needs `--allow-read` for the file. SQLite puts two files beside it, `-wal`
+ * and `-shm`, where they are not there already: its directory must be writable.
+ *
+ * @example List what waits in a queue
+ * ```ts
+ * import { OutboundQueue, QueueInspector } from "@sendq/sendq";
+ *
+ * const path = `${await Deno.makeTempDir()}/outbox.db`;
+ * await using queue = await OutboundQueue.open(path);
+ * await queue.enqueue(new TextEncoder().encode("hello\n"));
+ *
+ * using inspector = await QueueInspector.open(path);
+ * for await (const { id, bytes, state } of inspector.packets()) {
+ *   console.log(id, bytes, state); // 1 6 "waiting"
+ * }
+ * ```
+ */
+export class QueueInspector implements Disposable {
+  /** The file's path without symbolic links. */
+  readonly path: string;
+  /** The version of the file's layout; 0: there is nothing in it yet. */
+  readonly version: number;
+  readonly #database: SqliteDatabase;
+  readonly #clock: Clock;
+  readonly #busyTimeoutMs: number;
+  readonly #statements = new Map<string, SqliteStatement>();
+
+  private constructor(
+    path: string,
+    version: number,
+    database: SqliteDatabase,
+    { clock = systemClock, busyTimeoutMs = 10_000 }: InspectOptions,
+  ) {
+    this.path = path;
+    this.version = version;
+    this.#database = database;
+    this.#clock = clock;
+    this.#busyTimeoutMs = busyTimeoutMs;
+  }
+
+  /**
+   * Opens the queue at `path` for looking.
+   *
+   * @param path The file.
+   * @param options See {@linkcode InspectOptions}.
+   * @throws {QueueFileError} There is no file, it is not a queue, or a newer
+   *   one, or so damaged that it is not known for one.
+   * @throws {Deno.errors.NotCapable} The permission to read it is missing.
+   */
+  static async open(path: string, options: InspectOptions = {}): Promise<QueueInspector> {
+    const { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 } = options;
+    const busyRetry = new BusyRetry(clock, busyTimeoutMs);
+    for (;;) {
+      try {
+        return QueueInspector.#open(path, driver, options);
+      } catch (error) {
+        await busyRetry.waitOrThrow(error);
+      }
+    }
+  }
+
+  static #open(path: string, driver: SqliteDriver, options: InspectOptions): QueueInspector {
+    let database: SqliteDatabase | undefined;
+    try {
+      const realPath = Deno.realPathSync(path);
+      const { size, isFile } = Deno.statSync(realPath);
+      if (!isFile) throw notAQueue(path, "it is no file");
+      // SQLite takes a file of one byte for an empty one; no database is below 512.
+      if (size > 0 && size < 512) throw notAQueue(path, "the file is not a database");
+      database = driver.open(realPath, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
+      return new QueueInspector(realPath, versionOf(database, path), database, options);
+    } catch (error) {
+      database?.close();
+      throw openError(error, path);
+    }
+  }
+
+  /**
+   * What the file counts, without looking at its packets.
+   *
+   * @throws {QueueFileError}
+   */
+  counts(): Promise<QueueCounts> {
+    return this.#read(() => this.#counts());
+  }
+
+  /**
+   * The queue's packets by ascending id. Those that come or go meanwhile may be
+   * among them or not.
+   *
+   * @param query Which, and how much of each payload; see {@linkcode InspectQuery}.
+   * @throws {QueueFileError} A page cannot be read; the packets before it have come.
+   */
+  async *packets(query: InspectQuery = {}): AsyncGenerator<InspectedPacket> {
+    const { toId, beforeMs } = boundsOf(query);
+    let { after } = boundsOf(query);
+    while (after < toId) {
+      const page = await this.#read(() => this.#packetPage(after, query));
+      for (const run of page.runs) {
+        if (run.enqueuedAtMs >= beforeMs) continue;
+        yield* packetsOf(run, after, toId, query.payloadBytes ?? 0);
+      }
+      if (page.through === undefined) return;
+      after = page.through;
+    }
+  }
+
+  /**
+   * How many packets the queue has in a range, and their bytes.
+   *
+   * @param range Which.
+   * @throws {QueueFileError}
+   */
+  async countPackets(range: InspectRange = {}): Promise<{ packets: number; bytes: number }> {
+    const { toId, beforeMs } = boundsOf(range);
+    let { after } = boundsOf(range);
+    let packets = 0, bytes = 0;
+    while (after < toId) {
+      const page = await this.#read(() => this.#packetPage(after, range));
+      for (const run of page.runs) {
+        if (run.enqueuedAtMs >= beforeMs) continue;
+        const from = Math.max(run.firstId, after + 1) - run.firstId;
+        const to = Math.min(run.firstId + run.ends.length - 1, toId) + 1 - run.firstId;
+        if (to <= from) continue;
+        packets += to - from;
+        bytes += (run.ends[to - 1] ?? 0) - (from === 0 ? 0 : run.ends[from - 1] ?? 0);
+      }
+      if (page.through === undefined) break;
+      after = page.through;
+    }
+    return { packets, bytes };
+  }
+
+  /**
+   * One packet with its whole payload.
+   *
+   * @returns `undefined`: it is not in the queue.
+   * @throws {QueueFileError}
+   */
+  async packet(id: number): Promise<InspectedPacket | undefined> {
+    const query = { fromId: id, toId: id, payloadBytes: Infinity };
+    for await (const packet of this.packets(query)) return packet;
+    return undefined;
+  }
+
+  /**
+   * The dead letters by ascending id.
+   *
+   * @param query Which, and how much of each payload; see {@linkcode InspectQuery}.
+   * @throws {QueueFileError} A page cannot be read; the letters before it have come.
+   */
+  async *deadLetters(query: InspectQuery = {}): AsyncGenerator<InspectedDeadLetter> {
+    const { toId, beforeMs } = boundsOf(query);
+    let { after } = boundsOf(query);
+    if (this.version < DEAD_LETTERS_VERSION) return;
+    for (;;) {
+      const page = await this.#read(() => this.#deadPage(after, toId, query.payloadBytes ?? 0));
+      for (const letter of page) if (letter.diedAtMs < beforeMs) yield letter;
+      const last = page.at(-1);
+      if (last === undefined || last.id >= toId) return;
+      after = last.id;
+    }
+  }
+
+  /**
+   * How many dead letters there are in a range, and their bytes.
+   *
+   * @param range Which.
+   * @throws {QueueFileError}
+   */
+  async countDeadLetters(range: InspectRange = {}): Promise<{ packets: number; bytes: number }> {
+    if (this.version < DEAD_LETTERS_VERSION) return { packets: 0, bytes: 0 };
+    const { after, toId, beforeMs } = boundsOf(range);
+    return await this.#read(() => {
+      const [row] = this.#select(
+        "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters " +
+          "WHERE id > ? AND id <= ? AND died_at_ms < ?",
+        [after, toId, Math.min(beforeMs, Number.MAX_SAFE_INTEGER)],
+      );
+      return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
+    });
+  }
+
+  /**
+   * One dead letter with its whole payload.
+   *
+   * @returns `undefined`: there is none with this id.
+   * @throws {QueueFileError}
+   */
+  async deadLetter(id: number): Promise<InspectedDeadLetter | undefined> {
+    const query = { fromId: id, toId: id, payloadBytes: Infinity };
+    for await (const letter of this.deadLetters(query)) return letter;
+    return undefined;
+  }
+
+  /**
+   * Looks for damage: SQLite's own check of every page, then whether the rows
+   * agree with each other and with the counts. One transaction, and it blocks
+   * the event loop: about half a second a GiB from a warm cache, longer from the disk. A
+   * writer's log cannot shrink meanwhile.
+   *
+   * @param maxProblems Stops after so many.
+   * @returns What is wrong; empty: nothing.
+   * @throws {QueueFileError} The file stayed locked.
+   */
+  check(maxProblems = 1000): Promise<QueueProblem[]> {
+    return this.#read(() =>
+      this.version === 0 ? [] : checkFile((sql, params) => this.#select(sql, params), {
+        version: this.version,
+        maxProblems,
+      })
+    );
+  }
+
+  /** Closes the file. */
+  [Symbol.dispose](): void {
+    this.#database.close();
+  }
+
+  /** Reads in one transaction; waits while the file is locked. */
+  async #read<T>(work: () => T): Promise<T> {
+    const busyRetry = new BusyRetry(this.#clock, this.#busyTimeoutMs);
+    for (;;) {
+      try {
+        this.#select("BEGIN", []);
+        try {
+          return work();
+        } finally {
+          this.#end();
+        }
+      } catch (error) {
+        await busyRetry.waitOrThrow(toFileError(asSqliteError(error), this.path));
+      }
+    }
+  }
+
+  #end(): void {
+    try {
+      this.#select("ROLLBACK", []);
+    } catch {
+      // SQLite has ended it by itself, as it does after some errors.
+    }
+  }
+
+  /** Prepared when first used: on a damaged file not every table can be. */
+  #select(sql: string, params: readonly SqliteValue[]): SqliteValue[][] {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement.all(params);
+  }
+
+  #counts(): QueueCounts {
+    if (this.version === 0) return NO_COUNTS;
+    const columns = Object.values(COUNTS)
+      .slice(0, this.version < DEAD_LETTERS_VERSION ? COUNTS_OF_VERSION_1 : undefined);
+    const [row] = this.#select(`SELECT ${columns.join(", ")} FROM state`, []);
+    if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
+    const names = Object.keys(COUNTS);
+    return {
+      ...NO_COUNTS,
+      ...Object.fromEntries(row.map((value, i) => [names[i], Number(value)])),
+    };
+  }
+
+  /** The rows that follow `after`; `through` is the last one's id, where there may be more. */
+  #packetPage(
+    after: number,
+    { payloadBytes = 0 }: InspectQuery,
+  ): { readonly runs: readonly Run[]; readonly through: number | undefined } {
+    if (this.version === 0) return { runs: [], through: undefined };
+    const { removedThroughId, sentThroughId } = this.#counts();
+    const from = Math.max(after, removedThroughId);
+    const payload = payloadBytes > 0 ? "payload" : "length(payload)";
+    const [expiry, join] = this.version < DEAD_LETTERS_VERSION
+      ? ["NULL", ""]
+      : ["expires_at_ms", "LEFT JOIN expiry ON expiry.last_id = packets.last_id "];
+    const sql = `SELECT packets.last_id, ends, ${payload}, enqueued_at_ms, ${expiry} ` +
+      `FROM packets ${join}WHERE packets.last_id > ? ORDER BY packets.last_id LIMIT ?`;
+    const limit = payloadBytes > 0
+      ? this.#rowsWithin(
+        "SELECT length(payload) FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
+        from,
+      )
+      : PAGE_ROWS;
+    const rows = this.#selectBeforeDamage(sql, from, limit);
+    const nowMs = this.#clock.wallMs();
+    const runs = rows.map((row) => ({ ...runOf(row), removedThroughId, sentThroughId, nowMs }));
+    const last = runs.at(-1);
+    return { runs, through: last === undefined ? undefined : last.firstId + last.ends.length - 1 };
+  }
+
+  #deadPage(after: number, toId: number, payloadBytes: number): InspectedDeadLetter[] {
+    const limit = payloadBytes > 0
+      ? this.#rowsWithin(
+        "SELECT length(payload) FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+        after,
+      )
+      : PAGE_ROWS;
+    const payload = payloadBytes > 0 ? "payload" : "length(payload)";
+    const rows = this.#selectBeforeDamage(
+      `SELECT id, enqueued_at_ms, died_at_ms, reason, sent, attempts, ${payload} ` +
+        "FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+      after,
+      limit,
+    );
+    return rows.map((row) => letterOf(row, payloadBytes)).filter(({ id }) => id <= toId);
+  }
+
+  /** How many of the next rows make a page: at least 1. */
+  #rowsWithin(selectSizes: string, after: number): number {
+    let rows = 0, bytes = 0;
+    for (const [size] of this.#selectBeforeDamage(selectSizes, after, PAGE_ROWS)) {
+      bytes += Number(size);
+      if (rows > 0 && bytes > PAGE_BYTES) break;
+      rows++;
+    }
+    return Math.max(1, rows);
+  }
+
+  /** When a page among them cannot be read, the first row alone: so the rows before it still come. */
+  #selectBeforeDamage(sql: string, after: number, limit: number): SqliteValue[][] {
+    try {
+      return this.#select(sql, [after, limit]);
+    } catch (error) {
+      if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
+      return this.#select(sql, [after, 1]);
+    }
+  }
+}
+
+/** A row of packets and what is needed to judge them. */
+interface Run {
+  readonly firstId: number;
+  readonly ends: Uint32Array;
+  readonly payload: Uint8Array | undefined;
+  readonly enqueuedAtMs: number;
+  readonly expiresAtMs: number;
+  readonly removedThroughId: number;
+  readonly sentThroughId: number;
+  readonly nowMs: number;
+}
+
+function* packetsOf(
+  { firstId, ends, payload, enqueuedAtMs, expiresAtMs, ...when }: Run,
+  after: number,
+  toId: number,
+  payloadBytes: number,
+): Generator<InspectedPacket> {
+  const first = Math.max(after, when.removedThroughId) + 1;
+  let start = 0;
+  for (let i = 0; i < ends.length && firstId + i <= toId; i++) {
+    const end = ends[i] ?? start;
+    const id = firstId + i;
+    if (id >= first) {
+      yield {
+        id,
+        enqueuedAtMs,
+        expiresAtMs,
+        state: expiresAtMs <= when.nowMs
+          ? "expired"
+          : id <= when.sentThroughId
+          ? "sent"
+          : "waiting",
+        bytes: end - start,
+        payload: payload?.slice(start, Math.min(end, start + payloadBytes)) ?? EMPTY,
+      };
+    }
+    start = end;
+  }
+}
+
+/** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms`. */
+function runOf(
+  [last, blob, payload, enqueuedAt, expiresAt]: readonly SqliteValue[],
+): Pick<Run, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
+  const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
+  const ends = endsOf(blob, bytes);
+  if (typeof ends === "string") {
+    throw new SqliteError(SqliteCode.CORRUPT, `run ${String(last)}: ${ends}`);
+  }
+  return {
+    firstId: Number(last) + 1 - ends.length,
+    ends,
+    payload: payload instanceof Uint8Array ? payload : undefined,
+    enqueuedAtMs: Number(enqueuedAt),
+    expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt),
+  };
+}
+
+function letterOf(row: readonly SqliteValue[], payloadBytes: number): InspectedDeadLetter {
+  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = row;
+  if (reason !== "expired" && reason !== "gave-up") {
+    throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
+  }
+  return {
+    id: Number(id),
+    enqueuedAtMs: Number(enqueuedAtMs),
+    diedAtMs: Number(diedAtMs),
+    reason,
+    sent: Number(sent) === 1,
+    attempts: Number(attempts),
+    bytes: payload instanceof Uint8Array ? payload.length : Number(payload),
+    payload: payload instanceof Uint8Array ? payload.slice(0, payloadBytes) : EMPTY,
+  };
+}
+
+function boundsOf(
+  { fromId = 1, toId = Number.MAX_SAFE_INTEGER, beforeMs = Infinity }: InspectRange,
+): { readonly after: number; readonly toId: number; readonly beforeMs: number } {
+  return { after: Math.max(0, fromId - 1), toId, beforeMs };
+}
+
+/** @throws {QueueFileError} It is none that this code can read. */
+function versionOf(database: SqliteDatabase, path: string): number {
+  const number = (sql: string) => Number(database.prepare(sql).all([])[0]?.[0]);
+  const applicationId = number("PRAGMA application_id");
+  const version = number("PRAGMA user_version");
+  if (applicationId === 0 && version === 0) {
+    if (number("SELECT count(*) FROM sqlite_schema") === 0) return 0;
+  }
+  if (applicationId !== APPLICATION_ID) {
+    throw notAQueue(path, "the file is another program's database");
+  }
+  if (version > SCHEMA_VERSION) {
+    throw queueFileError(
+      "newer-version",
+      path,
+      `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
+    );
+  }
+  if (version < 1) {
+    throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
+  }
+  return version;
+}
+
+function notAQueue(path: string, what: string): Error {
+  return queueFileError("not-a-queue", path, what, {
+    advice: "Give the path of a queue. If this was one, its first page is damaged: " +
+      "sendq repair saves what is left of it.",
+  });
+}
+
+/** Here nothing is made where nothing is, and the file need not be writable. */
+function openError(error: unknown, path: string): unknown {
+  if (error instanceof Deno.errors.NotFound) {
+    return queueFileError("io", path, "there is no such file", {
+      cause: error,
+      advice: "Give the path of a queue.",
+    });
+  }
+  if (error instanceof SqliteError && error.primaryCode === SqliteCode.NOTADB) {
+    return notAQueue(path, "the file is not a database");
+  }
+  const codes: readonly number[] = [SqliteCode.READONLY, SqliteCode.CANTOPEN];
+  if (error instanceof SqliteError && codes.includes(error.primaryCode)) {
+    const what = "this user may not read it, or not write in its directory";
+    return queueFileError("read-only", path, what, {
+      cause: error,
+      advice: "SQLite keeps -wal and -shm files there, also for a reader. " +
+        "Look as the user who sends, or at a copy, of its -wal file too.",
+    });
+  }
+  return toFileError(asSqliteError(error), path);
+}
+
+/** A number that no sendq has written comes as a RangeError from `node:sqlite`. */
+function asSqliteError(error: unknown): unknown {
+  return error instanceof RangeError && "code" in error
+    ? new SqliteError(SqliteCode.CORRUPT, error.message, { cause: error })
+    : error;
+}

@@ -1,0 +1,265 @@
+/**
+ * Whether a queue's file is sound: SQLite's own check of its pages, then the
+ * rules that the rows keep among each other. Each check goes on where another
+ * one had to give up.
+ *
+ * @module
+ */
+
+import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
+import { endsOf } from "../store/row.ts";
+
+/** Something that is wrong in a queue's file. */
+export interface QueueProblem {
+  /**
+   * - `"pages"`: SQLite cannot read a page, or pages contradict each other
+   * - `"counts"`: the file's counts disagree with its rows or with each other
+   * - `"packets"`: a row of packets contradicts itself or another
+   * - `"dead-letters"`: a dead letter contradicts itself or the queue
+   */
+  readonly kind: "pages" | "counts" | "packets" | "dead-letters";
+  /** What is wrong, in one sentence without its full stop. */
+  readonly words: string;
+}
+
+/** Runs one SELECT or PRAGMA. */
+export type Select = (sql: string, params: readonly SqliteValue[]) => SqliteValue[][];
+
+/** What was counted by looking. */
+interface Counted {
+  readonly packets: number;
+  readonly bytes: number;
+  /** The highest id. */
+  readonly lastId: number;
+  /** Whether all of it could be read. */
+  readonly complete: boolean;
+}
+
+const ROWS = 256;
+
+/**
+ * Checks a queue's file.
+ *
+ * @param select Reads from it; all in one transaction.
+ * @param options Its version, and after how many problems to stop.
+ */
+export function checkFile(
+  select: Select,
+  { version, maxProblems }: { readonly version: number; readonly maxProblems: number },
+): QueueProblem[] {
+  const check = new Check(select, version, maxProblems);
+  check.run();
+  return check.problems;
+}
+
+class Check {
+  readonly problems: QueueProblem[] = [];
+  readonly #select: Select;
+  readonly #version: number;
+  readonly #maxProblems: number;
+
+  constructor(select: Select, version: number, maxProblems: number) {
+    this.#select = select;
+    this.#version = version;
+    this.#maxProblems = maxProblems;
+  }
+
+  run(): void {
+    this.#try("pages", "the pages cannot be checked", () => this.#checkPages());
+    const state = this.#try("counts", "the counts cannot be read", () => this.#readState());
+    const removedThrough = numberOf(state?.get("removed_through")) ?? 0;
+    const packets = this.#checkPackets(removedThrough);
+    if (state !== undefined) this.#checkCounts(state, packets);
+    if (this.#version < 2) return;
+    this.#try("packets", "times of expiry cannot be read", () => this.#checkExpiry());
+    const letters = this.#checkDeadLetters(removedThrough);
+    if (state !== undefined) this.#checkDeadCounts(state, letters);
+  }
+
+  #say(kind: QueueProblem["kind"], words: string): void {
+    if (this.problems.length < this.#maxProblems) this.problems.push({ kind, words });
+  }
+
+  #try<T>(kind: QueueProblem["kind"], words: string, work: () => T): T | undefined {
+    try {
+      return work();
+    } catch (error) {
+      // A locked file is not a damaged one.
+      if (isBusy(error)) throw error;
+      this.#say(kind, `${words}: ${error instanceof Error ? error.message : String(error)}`);
+      return undefined;
+    }
+  }
+
+  /** All that `quick_check` looks at, and the one index besides. */
+  #checkPages(): void {
+    for (const [words] of this.#select(`PRAGMA integrity_check(${this.#maxProblems})`, [])) {
+      const text = String(words).replaceAll(/\s+/g, " ");
+      if (text !== "ok") this.#say("pages", text);
+    }
+  }
+
+  #readState(): Map<string, SqliteValue> | undefined {
+    const names = this.#select("SELECT name FROM pragma_table_info('state')", []).map(String);
+    const rows = this.#select("SELECT * FROM state", []);
+    const [row] = rows;
+    if (rows.length !== 1 || row === undefined) {
+      this.#say("counts", `there are ${rows.length} rows of counts, and not 1`);
+      return undefined;
+    }
+    const state = new Map(names.map((name, i) => [name, row[i] ?? null]));
+    for (const [name, value] of state) {
+      const number = numberOf(value);
+      if (number === undefined || number < 0) this.#say("counts", `${name} is ${String(value)}`);
+    }
+    return state;
+  }
+
+  #checkPackets(removedThrough: number): Counted {
+    let packets = 0, bytes = 0, before = 0;
+    for (let after = 0;;) {
+      const rows = this.#try(
+        "packets",
+        `packets behind id ${before} cannot be read`,
+        () =>
+          this.#select(
+            "SELECT last_id, ends, length(payload), enqueued_at_ms, typeof(payload) FROM packets " +
+              "WHERE last_id > ? ORDER BY last_id LIMIT ?",
+            [after, ROWS],
+          ),
+      );
+      if (rows === undefined) return { packets, bytes, lastId: before, complete: false };
+      if (rows.length === 0) return { packets, bytes, lastId: before, complete: true };
+      for (const row of rows) {
+        const [last, blob, length, , type] = row;
+        const lastId = Number(last);
+        if (lastId <= after) return { packets, bytes, lastId: before, complete: false };
+        after = lastId;
+        const ends = endsOf(blob ?? null, type === "blob" ? Number(length) : 0);
+        if (typeof ends === "string") {
+          this.#say("packets", `the packets that end with id ${lastId} are damaged: ${ends}`);
+          before = lastId;
+          continue;
+        }
+        const firstId = lastId + 1 - ends.length;
+        if (firstId <= before) {
+          this.#say("packets", `ids ${firstId} to ${Math.min(before, lastId)} are there twice`);
+        }
+        if (lastId <= removedThrough) {
+          this.#say("packets", `ids ${firstId} to ${lastId} were removed and are still there`);
+        }
+        const enqueuedAtMs = numberOf(row[3]);
+        if (enqueuedAtMs === undefined || enqueuedAtMs < 0) {
+          this.#say("packets", `ids ${firstId} to ${lastId} have no time`);
+        }
+        const gone = Math.min(ends.length, Math.max(0, removedThrough + 1 - firstId));
+        packets += ends.length - gone;
+        bytes += Number(length) - (gone === 0 ? 0 : ends[gone - 1] ?? 0);
+        before = lastId;
+      }
+    }
+  }
+
+  #checkCounts(state: ReadonlyMap<string, SqliteValue>, counted: Counted): void {
+    const value = (name: string) => numberOf(state.get(name)) ?? 0;
+    const lastId = value("last_id");
+    for (const name of ["removed_through", "sent_through"]) {
+      if (value(name) > lastId) {
+        this.#say("counts", `${name} is ${value(name)}, and the highest id is ${lastId}`);
+      }
+    }
+    if (counted.lastId > lastId) {
+      this.#say("counts", `there is id ${counted.lastId}, and the highest id is ${lastId}`);
+    }
+    if (!counted.complete) return;
+    this.#compare("packets", value("packets"), counted.packets);
+    this.#compare("bytes of packets", value("bytes"), counted.bytes);
+  }
+
+  #compare(what: string, said: number, found: number): void {
+    if (said !== found) this.#say("counts", `the file counts ${said} ${what}, there are ${found}`);
+  }
+
+  /** A row whose run is gone means nothing; an older sendq leaves such rows behind. */
+  #checkExpiry(): void {
+    const rows = this.#select(
+      "SELECT last_id, expires_at_ms FROM expiry " +
+        "WHERE typeof(expires_at_ms) <> 'integer' OR expires_at_ms < 0 LIMIT ?",
+      [ROWS],
+    );
+    for (const [id, value] of rows) {
+      this.#say("packets", `the packets that end with id ${id} expire at ${String(value)}`);
+    }
+  }
+
+  #checkDeadLetters(removedThrough: number): Counted {
+    let packets = 0, bytes = 0, after = 0;
+    for (;;) {
+      const rows = this.#try(
+        "dead-letters",
+        `dead letters behind id ${after} cannot be read`,
+        () =>
+          this.#select(
+            "SELECT id, length(payload), typeof(payload), reason, sent, attempts, enqueued_at_ms, " +
+              "died_at_ms FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+            [after, ROWS],
+          ),
+      );
+      if (rows === undefined) return { packets, bytes, lastId: after, complete: false };
+      if (rows.length === 0) return { packets, bytes, lastId: after, complete: true };
+      for (const [id, length, type, reason, sent, ...numbers] of rows) {
+        if (Number(id) <= after) return { packets, bytes, lastId: after, complete: false };
+        after = Number(id);
+        packets++;
+        bytes += Number(length);
+        const sound = type === "blob" && Number(length) > 0 &&
+          (reason === "expired" || reason === "gave-up") &&
+          (Number(sent) === 0 || Number(sent) === 1) &&
+          numbers.every((value) => (numberOf(value) ?? -1) >= 0);
+        if (!sound) this.#say("dead-letters", `dead letter ${after} is damaged`);
+        this.#try("dead-letters", `dead letter ${after} cannot be compared with the queue`, () => {
+          if (this.#isInQueue(after, removedThrough)) {
+            this.#say("dead-letters", `id ${after} is in the queue and a dead letter`);
+          }
+        });
+      }
+    }
+  }
+
+  #isInQueue(id: number, removedThrough: number): boolean {
+    if (id <= removedThrough) return false;
+    const [row] = this.#select(
+      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1) FROM packets WHERE last_id >= ? " +
+        "ORDER BY last_id LIMIT 1",
+      [id],
+    );
+    return row !== undefined && Number(row[0]) <= id;
+  }
+
+  #checkDeadCounts(state: ReadonlyMap<string, SqliteValue>, counted: Counted): void {
+    const value = (name: string) => numberOf(state.get(name)) ?? 0;
+    if (counted.lastId > value("last_id")) {
+      this.#say(
+        "counts",
+        `there is dead letter ${counted.lastId}, and the highest id is ${value("last_id")}`,
+      );
+    }
+    if (!counted.complete) return;
+    this.#compare("dead letters", value("dead_packets"), counted.packets);
+    this.#compare("bytes of dead letters", value("dead_bytes"), counted.bytes);
+    const ever = value("expired_packets") + value("gave_up_packets");
+    if (counted.packets > ever) {
+      this.#say("counts", `there are ${counted.packets} dead letters, and ever were ${ever}`);
+    }
+  }
+}
+
+function numberOf(value: SqliteValue | undefined): number | undefined {
+  if (typeof value === "bigint") return Number(value);
+  return typeof value === "number" && Number.isSafeInteger(value) ? value : undefined;
+}
+
+function isBusy(error: unknown): boolean {
+  return error instanceof SqliteError &&
+    (error.primaryCode === SqliteCode.BUSY || error.primaryCode === SqliteCode.LOCKED);
+}

@@ -1,0 +1,201 @@
+/**
+ * Which packets have expired, and when they are moved to the dead letters:
+ *
+ * - when the sender asks for the packets that follow and an expired one is next
+ * - by a sweep, while this process has the sender: it looks when the next one
+ *   expires, and never takes what the sender was given and may have in flight
+ *
+ * Expiry goes by the wall clock, for it must survive a restart. A clock that
+ * jumps ahead makes dead letters of packets that were still good; they can be
+ * put back.
+ *
+ * @module
+ */
+
+import { lastIdOf } from "../../base/packet_run.ts";
+import type { Clock, PacketRun } from "../../base/ports.ts";
+import type { Due } from "../store/packet_table.ts";
+import type { IdRange } from "../store/runs.ts";
+
+/** What expiry needs of the queue. */
+export interface ExpiringQueue {
+  /** Which packets above an id have expired. */
+  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due>;
+  /** Makes dead letters of them. */
+  bury(ranges: readonly IdRange[]): Promise<void>;
+}
+
+/** Between two sweeps. */
+const SWEEP_REST_MS = 1000;
+/** The wall clock may be set meanwhile, so that no sweep is planned further ahead. */
+const SWEEP_AT_LATEST_MS = 60_000;
+/** After a sweep that failed: whoever sends or stores is told of the cause. */
+const SWEEP_RETRY_MS = 10_000;
+
+/** Sees to it that what has expired is not sent. */
+export class Expiry {
+  readonly #queue: ExpiringQueue;
+  readonly #clock: Clock;
+  /** The sender has, or had, nothing above it. */
+  #handedOutId = 0;
+  /** Ends when nobody reads for the sender or takes packets out any more. */
+  #turn: Promise<void> = Promise.resolve();
+  #sweepers = 0;
+  #sweeping = false;
+  #lastSweepAtMs = -Infinity;
+  /** Whether anything was ever seen that expires. */
+  #isUsed = false;
+  #planned: { readonly atMs: number; readonly cancel: () => void } | undefined;
+
+  /**
+   * Makes it; nothing is swept until {@linkcode Expiry.sweep}.
+   *
+   * @param queue Where the packets lie.
+   * @param clock Time.
+   */
+  constructor(queue: ExpiringQueue, clock: Clock) {
+    this.#queue = queue;
+    this.#clock = clock;
+  }
+
+  /**
+   * One at a time: reading for the sender, and taking packets out of the middle.
+   * So no packet is given out while it is on its way to the dead letters.
+   */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    const mine = this.#turn.then(work);
+    const over = () => {};
+    this.#turn = mine.then(over, over);
+    return mine;
+  }
+
+  /**
+   * What the sender gets: the packets that follow, up to the first that has
+   * expired. Expired ones that are next are moved before.
+   *
+   * @param afterId Nothing above it is in flight.
+   * @param read Reads what follows it.
+   */
+  handOut(
+    afterId: number,
+    read: () => Promise<readonly PacketRun[]>,
+  ): Promise<readonly PacketRun[]> {
+    return this.exclusively(async () => {
+      const rewound = afterId < this.#handedOutId;
+      this.#handedOutId = afterId;
+      for (;;) {
+        const runs = await read();
+        const nowMs = this.#clock.wallMs();
+        const expired = runs.findIndex(({ expiresAtMs }) => expiresAtMs <= nowMs);
+        if (expired !== 0) {
+          const handedOut = expired === -1 ? runs : runs.slice(0, expired);
+          const last = handedOut.at(-1);
+          if (last !== undefined) this.#handedOutId = lastIdOf(last);
+          if (rewound && this.#isUsed) this.#plan(nowMs);
+          return handedOut;
+        }
+        await this.#buryNext(afterId, runs[0], nowMs);
+      }
+    });
+  }
+
+  async #buryNext(afterId: number, next: PacketRun | undefined, nowMs: number): Promise<void> {
+    if (next === undefined) return;
+    const { ranges } = await this.#queue.due(afterId, nowMs, "by-id");
+    // What is next goes in any case, even if somebody else was quicker.
+    const known = ranges[0]?.firstId === next.firstId;
+    await this.#queue.bury(
+      known ? ranges : [{ firstId: next.firstId, lastId: lastIdOf(next) }],
+    );
+  }
+
+  /** Packets were stored that expire. */
+  noteStored(runs: readonly PacketRun[]): void {
+    let firstAtMs = Infinity;
+    for (const { expiresAtMs } of runs) firstAtMs = Math.min(firstAtMs, expiresAtMs);
+    if (firstAtMs === Infinity) return;
+    this.#isUsed = true;
+    this.#plan(firstAtMs);
+  }
+
+  /** Somebody else may have stored some that expire. */
+  noteOthers(): void {
+    this.#plan(-Infinity);
+  }
+
+  /**
+   * Sweeps from now on. Only for a process that has the sender, for nobody else
+   * knows what is in flight.
+   *
+   * @returns Ends it.
+   */
+  sweep(): () => void {
+    this.#sweepers++;
+    void this.#sweepNow();
+    let ended = false;
+    return () => {
+      if (ended) return;
+      ended = true;
+      this.#sweepers--;
+      if (this.#sweepers === 0) this.#unplan();
+    };
+  }
+
+  /** No sweep starts after this. */
+  stop(): void {
+    this.#sweepers = -Infinity;
+    this.#unplan();
+  }
+
+  #unplan(): void {
+    this.#planned?.cancel();
+    this.#planned = undefined;
+  }
+
+  /** Plans a sweep for when the wall clock says `dueAtMs`. */
+  #plan(dueAtMs: number): void {
+    // One under way will look for what comes next by itself.
+    if (this.#sweepers <= 0 || this.#sweeping || dueAtMs === Infinity) return;
+    const nowMs = this.#clock.nowMs();
+    const delayMs = Math.max(
+      0,
+      this.#lastSweepAtMs + SWEEP_REST_MS - nowMs,
+      Math.min(dueAtMs - this.#clock.wallMs(), SWEEP_AT_LATEST_MS),
+    );
+    const atMs = nowMs + delayMs;
+    if (this.#planned !== undefined && this.#planned.atMs <= atMs) return;
+    this.#unplan();
+    const cancel = this.#clock.setTimer(delayMs, () => {
+      this.#planned = undefined;
+      void this.#sweepNow();
+    });
+    this.#planned = { atMs, cancel };
+  }
+
+  async #sweepNow(): Promise<void> {
+    if (this.#sweeping || this.#sweepers <= 0) return;
+    this.#sweeping = true;
+    this.#unplan();
+    this.#lastSweepAtMs = this.#clock.nowMs();
+    let nextAtMs = Infinity;
+    try {
+      for (let more = true; more && this.#sweepers > 0;) {
+        ({ more, nextAtMs } = await this.exclusively(() => this.#sweepStep()));
+      }
+    } catch {
+      nextAtMs = this.#clock.wallMs() + SWEEP_RETRY_MS;
+    }
+    this.#sweeping = false;
+    this.#plan(nextAtMs);
+  }
+
+  /** One transaction. */
+  async #sweepStep(): Promise<{ readonly more: boolean; readonly nextAtMs: number }> {
+    const nowMs = this.#clock.wallMs();
+    const { ranges, nextAtMs } = await this.#queue.due(this.#handedOutId, nowMs, "by-time");
+    if (ranges.length > 0 || nextAtMs !== Infinity) this.#isUsed = true;
+    if (ranges.length === 0) return { more: false, nextAtMs };
+    await this.#queue.bury(ranges);
+    return { more: true, nextAtMs };
+  }
+}

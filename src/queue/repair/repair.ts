@@ -1,0 +1,566 @@
+/**
+ * Saves what a damaged queue still holds into a new file.
+ *
+ * Invariants:
+ *
+ * 1. The old file and its log are only read, and not through SQLite, which
+ *    gives up at the first damaged page of a tree and would put files beside it.
+ * 2. Packets keep their ids; so do dead letters.
+ * 3. Only whole packets are saved. Around a damaged page everything is: the
+ *    pages below it are found without it, and of a run of packets those that lie
+ *    before and behind it.
+ * 4. What is lost is told, and what cannot be told is not passed over.
+ *
+ * @module
+ */
+
+import type {
+  SqliteDatabase,
+  SqliteDriver,
+  SqliteStatement,
+  SqliteValue,
+} from "../sqlite/driver.ts";
+import { DatabasePages } from "./sqlite_pages.ts";
+import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
+import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { nodeSqlite } from "../sqlite/node_sqlite.ts";
+import type { IdRange } from "../store/runs.ts";
+import {
+  COUNT_COLUMNS,
+  countsOf,
+  expiryOf,
+  isInGap,
+  letterOf,
+  mergeRanges,
+  packetsOf,
+  type SavedCounts,
+  type SavedLetter,
+  type SavedPackets,
+  type SavedRun,
+} from "./salvage.ts";
+import { APPLICATION_ID, openQueueFile, SCHEMA_VERSION } from "../store/schema.ts";
+
+/** What a repair saved, and what it did not. */
+export interface RepairReport {
+  /** Packets in the new file. */
+  readonly packets: number;
+  /** Their bytes. */
+  readonly bytes: number;
+  /** Dead letters in the new file. */
+  readonly deadPackets: number;
+  /** Their bytes. */
+  readonly deadBytes: number;
+  /** Packets that the old file counted and the new one lacks; `undefined`: its counts are lost. */
+  readonly lostPackets: number | undefined;
+  /** Ids among which they are: those that the damage may have held. */
+  readonly lostIds: readonly IdRange[];
+  /** As `lostPackets`, of dead letters. */
+  readonly lostDeadPackets: number | undefined;
+  /** As `lostIds`, of dead letters. */
+  readonly lostDeadIds: readonly IdRange[];
+  /** What else is not as it was, in sentences. */
+  readonly notes: readonly string[];
+}
+
+/** One transaction of the new file. */
+const COMMIT_ROWS = 4096;
+const COMMIT_BYTES = 16 * 1024 * 1024;
+/** Tables and indexes in the order in which a queue's file gets them. */
+const ROOTS = ["packets", "state", "expiry", "expiry_by_time", "dead_letters"];
+const EVERYTHING: Gap = { after: 0, through: Infinity };
+
+/**
+ * Writes what can be read of the queue at `from` into a new file. Nobody may
+ * have the old one open, in this process least of all: reading it as a plain
+ * file drops the locks that SQLite holds on it in the same process.
+ *
+ * @param from The damaged file; its `-wal` file, where there is one, beside it.
+ * @param to A file that is not there yet.
+ * @param driver SQLite, for the new file.
+ * @throws {QueueFileError} `from` is no queue, `to` is there or cannot be written.
+ */
+export function repairQueue(
+  from: string,
+  to: string,
+  driver: SqliteDriver = nodeSqlite,
+): RepairReport {
+  const before = stampOf(from);
+  using pages = openPages(from);
+  const rows = new DatabaseRows(pages);
+  const listed = rows.roots();
+  refuseOthers(from, pages, listed !== undefined);
+  const roots = listed ?? rows.guessRoots(ROOTS);
+  const file = NewFile.create(to, driver);
+  try {
+    const repair = new Repair(rows, roots, file);
+    repair.run();
+    if (stampOf(from) !== before) {
+      throw queueFileError("busy", from, "somebody has written it meanwhile", {
+        advice: "Stop every program that uses the queue, and try again.",
+      });
+    }
+    const report = repair.finish(logNotes(pages, from));
+    if (listed === undefined && report.packets + report.deadPackets === 0 && !repair.knowsCounts) {
+      throw queueFileError("not-a-queue", from, "nothing of a queue was found in it", {
+        advice: "It was left as it is.",
+      });
+    }
+    file.close();
+    return report;
+  } catch (error) {
+    file.discard();
+    throw toFileError(error, to);
+  }
+}
+
+/** The course of one repair. */
+class Repair {
+  readonly #rows: DatabaseRows;
+  readonly #roots: ReadonlyMap<string, number> | undefined;
+  readonly #file: NewFile;
+  readonly #packetGaps: Gap[] = [];
+  readonly #letterGaps: Gap[] = [];
+  readonly #expiryGaps: Gap[] = [];
+  #stateGaps: Gap[] = [];
+  readonly #lost: IdRange[] = [];
+  readonly #lostLetters: IdRange[] = [];
+  #counts: SavedCounts | undefined;
+  #highestId = 0;
+  /** The lowest id, for where the counts are lost. */
+  #lowestId = Infinity;
+  #partBytes = 0;
+  #partPackets = 0;
+
+  constructor(
+    rows: DatabaseRows,
+    roots: ReadonlyMap<string, number> | undefined,
+    file: NewFile,
+  ) {
+    this.#rows = rows;
+    this.#roots = roots;
+    this.#file = file;
+  }
+
+  get knowsCounts(): boolean {
+    return this.#counts !== undefined;
+  }
+
+  run(): void {
+    this.#walk("state", this.#stateGaps, (row) => this.#saveCounts(row));
+    if (this.#counts === undefined) {
+      this.#stateGaps = [EVERYTHING];
+      for (const row of this.#rows.orphans()) this.#saveCounts(row);
+    }
+    // First, because a run that is cut in pieces gives its expiry to each.
+    this.#walk("expiry", this.#expiryGaps, (row) => this.#saveExpiry(row));
+    if (this.#expiryGaps.length > 0) {
+      for (const row of this.#rows.orphans()) {
+        if (isInGap(this.#expiryGaps, row.key)) this.#saveExpiry(row);
+      }
+    }
+    let before = 0;
+    this.#walk("packets", this.#packetGaps, (row) => {
+      const saved = packetsOf(row);
+      if (saved === undefined || saved.ids.firstId <= before) return false;
+      this.#savePackets(saved);
+      before = saved.ids.lastId;
+      return true;
+    });
+    this.#walk("dead_letters", this.#letterGaps, (row) => this.#saveLetter(row));
+    if (this.#packetGaps.length + this.#letterGaps.length > 0) this.#saveOrphans();
+  }
+
+  /** Goes through a table; `save` says whether a row is sound. */
+  #walk(table: string, gaps: Gap[], save: (row: Row) => boolean): void {
+    if (this.#roots === undefined) {
+      gaps.push(EVERYTHING);
+      return;
+    }
+    const root = this.#roots.get(table);
+    if (root === undefined) return; // Of an older version.
+    let after = 0;
+    for (const item of this.#rows.table(root)) {
+      if (!("key" in item)) gaps.push({ ...item, after: Math.max(0, item.after) });
+      else if (save(item)) after = item.key;
+      else gaps.push({ after, through: item.key });
+    }
+  }
+
+  #saveOrphans(): void {
+    for (const row of this.#rows.orphans()) {
+      const packets = packetsOf(row);
+      if (packets !== undefined && isInGap(this.#packetGaps, row.key)) {
+        const { firstId, lastId } = packets.ids;
+        const known = lastId > (this.#counts?.removed_through ?? 0) &&
+          lastId <= (this.#counts?.last_id ?? Infinity);
+        if (known && !this.#file.overlaps(firstId, lastId)) this.#savePackets(packets);
+      }
+      if (isInGap(this.#letterGaps, row.key) && !this.#file.hasLetter(row.key)) {
+        this.#saveLetter(row);
+      }
+    }
+  }
+
+  #saveCounts(row: Row): boolean {
+    this.#counts ??= countsOf(row);
+    return this.#counts !== undefined;
+  }
+
+  #saveExpiry(row: Row): boolean {
+    const expiresAtMs = expiryOf(row);
+    if (expiresAtMs === undefined) return false;
+    this.#file.addExpiry(row.key, expiresAtMs);
+    return true;
+  }
+
+  #savePackets({ ids, runs, lost }: SavedPackets): void {
+    this.#highestId = Math.max(this.#highestId, ids.lastId);
+    this.#lost.push(...lost);
+    const removedThrough = this.#counts?.removed_through ?? 0;
+    for (const run of runs) {
+      const lastId = run.firstId + run.ends.length - 1;
+      if (lastId <= removedThrough) continue;
+      this.#lowestId = Math.min(this.#lowestId, run.firstId);
+      // What was removed counts no more, even where its bytes are still there.
+      const gone = Math.max(0, removedThrough + 1 - run.firstId);
+      this.#partPackets += gone;
+      this.#partBytes += gone === 0 ? 0 : run.ends[gone - 1] ?? 0;
+      this.#file.addRun(run, ids.lastId);
+    }
+  }
+
+  #saveLetter(row: Row): boolean {
+    const letter = letterOf(row);
+    if (letter === undefined) {
+      // A row of its own kind that is not whole, as opposed to one of another table.
+      if (row.cells.length === 7) this.#lostLetters.push({ firstId: row.key, lastId: row.key });
+      return false;
+    }
+    this.#highestId = Math.max(this.#highestId, row.key);
+    this.#file.addLetter(letter);
+    return true;
+  }
+
+  finish(logNotes: readonly string[]): RepairReport {
+    const { runPackets, runBytes, deadPackets, deadBytes, expired } = this.#file;
+    const packets = runPackets - this.#partPackets;
+    const bytes = runBytes - this.#partBytes;
+    const old = this.#counts;
+    const lastId = Math.max(old?.last_id ?? 0, this.#highestId);
+    const removedThrough = old?.removed_through ??
+      (this.#lowestId === Infinity ? lastId : this.#lowestId - 1);
+    const saved: SavedCounts = {
+      packets,
+      bytes,
+      last_id: lastId,
+      removed_through: removedThrough,
+      // Not known any more: the server may have any of them.
+      sent_through: old?.sent_through ?? lastId,
+      dropped_packets: old?.dropped_packets ?? 0,
+      dropped_bytes: old?.dropped_bytes ?? 0,
+      dead_packets: deadPackets,
+      dead_bytes: deadBytes,
+      expired_packets: Math.max(old?.expired_packets ?? 0, expired),
+      gave_up_packets: Math.max(old?.gave_up_packets ?? 0, deadPackets - expired),
+    };
+    this.#file.writeCounts(saved);
+    const lostPackets = old === undefined ? undefined : Math.max(0, old.packets - packets);
+    const lostDeadPackets = old === undefined
+      ? undefined
+      : Math.max(0, old.dead_packets - deadPackets);
+    const clip = (ranges: readonly IdRange[], above: number) =>
+      mergeRanges(ranges.map(({ firstId, lastId: last }) => ({
+        firstId: Math.max(above + 1, firstId),
+        lastId: Math.min(lastId, last),
+      })));
+    const open = (gaps: readonly Gap[]) =>
+      gaps.map(({ after, through }) => ({ firstId: after + 1, lastId: through }));
+    const lostIds = lostPackets === 0 ? [] : mergeRanges(
+      this.#file.without(clip([...open(this.#packetGaps), ...this.#lost], removedThrough)),
+    );
+    const lostDeadIds = lostDeadPackets === 0 ? [] : mergeRanges(
+      this.#file.withoutLetters(clip(
+        // Where the counts are lost, letters in no gap of ids are not guessed at.
+        old === undefined ? this.#lostLetters : [...open(this.#letterGaps), ...this.#lostLetters],
+        0,
+      )),
+    );
+    const notes = this.#notes(lastId);
+    const harmed = (lostPackets ?? 1) + (lostDeadPackets ?? 1) + notes.length > 0;
+    return {
+      packets,
+      bytes,
+      deadPackets,
+      deadBytes,
+      lostPackets,
+      lostIds,
+      lostDeadPackets,
+      lostDeadIds,
+      notes: harmed ? [...notes, ...logNotes] : notes,
+    };
+  }
+
+  #notes(lastId: number): string[] {
+    const notes: string[] = [];
+    if (this.#counts === undefined) {
+      notes.push(
+        "the counts are lost: how many packets there were is not known; packets before the " +
+          `first one saved count as removed, all of them as sent, and ids go on from ${lastId}`,
+      );
+    }
+    if (this.#expiryGaps.length > 0 && this.#file.hasRuns) {
+      notes.push("times of expiry may be lost: packets without theirs do not expire");
+    }
+    return notes;
+  }
+}
+
+/** The new file, filled row by row. */
+class NewFile {
+  runPackets = 0;
+  runBytes = 0;
+  deadPackets = 0;
+  deadBytes = 0;
+  /** Of the dead letters, those that expired. */
+  expired = 0;
+  readonly #path: string;
+  readonly #database: SqliteDatabase;
+  readonly #statements = new Map<string, SqliteStatement>();
+  #rows = 0;
+  #bytes = 0;
+  #open = true;
+
+  private constructor(path: string, database: SqliteDatabase) {
+    this.#path = path;
+    this.#database = database;
+    this.#run("BEGIN IMMEDIATE", []);
+  }
+
+  /** @throws {QueueFileError} There is such a file, or it cannot be made. */
+  static create(path: string, driver: SqliteDriver): NewFile {
+    try {
+      Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+    } catch (error) {
+      if (error instanceof Deno.errors.AlreadyExists) {
+        throw queueFileError("io", path, "there is such a file already", {
+          cause: error,
+          advice: "It was left as it is. Give the path of a new one.",
+        });
+      }
+      throw toFileError(error, path);
+    }
+    const { database } = openQueueFile(path, { driver, durability: "power-loss" });
+    return new NewFile(path, database);
+  }
+
+  get hasRuns(): boolean {
+    return this.runPackets > 0;
+  }
+
+  /** @param rowId The id under which the old file has their time of expiry. */
+  addRun({ firstId, ends, bytes, enqueuedAtMs }: SavedRun, rowId: number): void {
+    const lastId = firstId + ends.length - 1;
+    const list = ends.length === 1 ? null : new Uint8Array(ends.buffer);
+    this.#run("INSERT INTO packets VALUES (?, ?, ?, ?)", [lastId, enqueuedAtMs, list, bytes]);
+    if (lastId !== rowId) {
+      this.#run(
+        "INSERT OR REPLACE INTO expiry SELECT ?, expires_at_ms FROM expiry WHERE last_id = ?",
+        [lastId, rowId],
+      );
+    }
+    this.runPackets += ends.length;
+    this.runBytes += bytes.length;
+    this.#added(bytes.length);
+  }
+
+  addExpiry(lastId: number, expiresAtMs: number): void {
+    this.#run("INSERT OR REPLACE INTO expiry VALUES (?, ?)", [lastId, expiresAtMs]);
+    this.#added(0);
+  }
+
+  addLetter(letter: SavedLetter): void {
+    this.#run("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)", letter);
+    const [, , , reason, , , payload] = letter;
+    this.deadPackets++;
+    this.deadBytes += payload.length;
+    if (reason === "expired") this.expired++;
+    this.#added(payload.length);
+  }
+
+  writeCounts(counts: SavedCounts): void {
+    // Those whose run is gone; ids may be given again where the counts are lost.
+    this.#run("DELETE FROM expiry WHERE last_id NOT IN (SELECT last_id FROM packets)", []);
+    this.#run(
+      `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")}`,
+      COUNT_COLUMNS.map((column) => counts[column]),
+    );
+    this.#run("COMMIT", []);
+    this.#open = false;
+  }
+
+  hasLetter(id: number): boolean {
+    return this.#all("SELECT 1 FROM dead_letters WHERE id = ?", [id]).length > 0;
+  }
+
+  /** Whether there are packets with such ids. */
+  overlaps(firstId: number, lastId: number): boolean {
+    const [run] = this.#runsFrom(firstId, 1);
+    return run !== undefined && run.firstId <= lastId;
+  }
+
+  /** What is left of ranges without the ids that packets and dead letters have. */
+  without(ranges: readonly IdRange[]): IdRange[] {
+    const left: IdRange[] = [];
+    for (const { firstId, lastId } of ranges) {
+      let next = firstId;
+      while (next <= lastId) {
+        const runs = this.#runsFrom(next, 256).filter((run) => run.firstId <= lastId);
+        for (const run of runs) {
+          if (run.firstId > next) left.push({ firstId: next, lastId: run.firstId - 1 });
+          next = run.lastId + 1;
+        }
+        if (runs.length === 0) {
+          left.push({ firstId: next, lastId });
+          break;
+        }
+      }
+    }
+    return this.withoutLetters(left);
+  }
+
+  /** The same without the ids of dead letters alone. */
+  withoutLetters(ranges: readonly IdRange[]): IdRange[] {
+    const left: IdRange[] = [];
+    for (const { firstId, lastId } of ranges) {
+      let next = firstId;
+      while (next <= lastId) {
+        const letters = this.#all(
+          "SELECT id FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 256",
+          [next, lastId],
+        );
+        for (const [value] of letters) {
+          const id = Number(value);
+          if (id > next) left.push({ firstId: next, lastId: id - 1 });
+          next = id + 1;
+        }
+        if (letters.length === 0) {
+          left.push({ firstId: next, lastId });
+          break;
+        }
+      }
+    }
+    return left;
+  }
+
+  #runsFrom(id: number, limit: number): IdRange[] {
+    return this.#all(
+      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), last_id FROM packets " +
+        "WHERE last_id >= ? ORDER BY last_id LIMIT ?",
+      [id, limit],
+    ).map(([firstId, lastId]) => ({ firstId: Number(firstId), lastId: Number(lastId) }));
+  }
+
+  #added(bytes: number): void {
+    this.#rows++;
+    this.#bytes += bytes;
+    if (this.#rows < COMMIT_ROWS && this.#bytes < COMMIT_BYTES) return;
+    this.#rows = this.#bytes = 0;
+    this.#run("COMMIT", []);
+    this.#run("BEGIN IMMEDIATE", []);
+  }
+
+  close(): void {
+    // Everything into the file itself, so that it can be moved alone.
+    this.#all("PRAGMA wal_checkpoint(TRUNCATE)", []);
+    this.#database.close();
+  }
+
+  /** Takes the file away again. */
+  discard(): void {
+    try {
+      if (this.#open) this.#run("ROLLBACK", []);
+    } catch {
+      // SQLite has rolled back by itself, as it does when the disk is full.
+    }
+    this.#database.close();
+    Deno.removeSync(this.#path);
+  }
+
+  #run(sql: string, params: readonly SqliteValue[]): void {
+    this.#statement(sql).run(params);
+  }
+
+  #all(sql: string, params: readonly SqliteValue[]): SqliteValue[][] {
+    return this.#statement(sql).all(params);
+  }
+
+  #statement(sql: string): SqliteStatement {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+}
+
+function openPages(path: string): DatabasePages {
+  try {
+    const { isFile, size } = Deno.statSync(path);
+    if (!isFile || size < 512) {
+      throw queueFileError("not-a-queue", path, isFile ? "it is no database" : "it is no file");
+    }
+    return DatabasePages.open(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw queueFileError("io", path, "there is no such file", {
+        cause: error,
+        advice: "Give the path of a queue.",
+      });
+    }
+    throw toFileError(error, path);
+  }
+}
+
+/** @throws {QueueFileError} The file is sound enough to know that it is another one. */
+function refuseOthers(path: string, pages: DatabasePages, hasSchema: boolean): void {
+  if (!pages.hasHeader || !hasSchema) return;
+  if (pages.headerNumber(68) !== APPLICATION_ID) {
+    throw queueFileError("not-a-queue", path, "the file is another program's database");
+  }
+  const version = pages.headerNumber(60);
+  if (version > SCHEMA_VERSION) {
+    throw queueFileError(
+      "newer-version",
+      path,
+      `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
+    );
+  }
+}
+
+/** What changes when somebody writes. */
+function stampOf(path: string): string {
+  return [path, `${path}-wal`].map((name) => {
+    try {
+      const { size, mtime } = Deno.statSync(name);
+      return `${size} ${mtime?.getTime()}`;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return "";
+      throw toFileError(error, path);
+    }
+  }).join();
+}
+
+function logNotes(pages: DatabasePages, path: string): string[] {
+  if (!pages.hasLog) {
+    return [
+      `there is no log beside it: if ${path} is a copy, copy ${path}-wal too, or its newest ` +
+      "packets are missing",
+    ];
+  }
+  if (pages.brokenLogFrames === 0) return [];
+  return [
+    `the last ${pages.brokenLogFrames} pages in ${path}-wal belong to no finished commit, ` +
+    "or are damaged",
+  ];
+}

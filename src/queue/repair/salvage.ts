@@ -1,0 +1,194 @@
+/**
+ * What the rows of a damaged queue mean: packets as far as their bytes are
+ * whole, dead letters, times of expiry, counts.
+ *
+ * @module
+ */
+
+import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
+import type { IdRange } from "../store/runs.ts";
+
+/** Packets that follow each other and are whole. */
+export interface SavedRun {
+  /** The first packet's id. */
+  readonly firstId: number;
+  /** Where each packet ends. */
+  readonly ends: Uint32Array;
+  /** Their bytes. */
+  readonly bytes: Uint8Array;
+  /** When they were stored. */
+  readonly enqueuedAtMs: number;
+}
+
+/** What a row of packets still holds. */
+export interface SavedPackets {
+  /** The row's own range of ids. */
+  readonly ids: IdRange;
+  /** What is whole; one run when all of it is. */
+  readonly runs: readonly SavedRun[];
+  /** Ids of packets that are not. */
+  readonly lost: readonly IdRange[];
+}
+
+/** A dead letter's row, as it is stored. */
+export type SavedLetter = readonly [
+  id: number,
+  enqueuedAtMs: number,
+  diedAtMs: number,
+  reason: string,
+  sent: number,
+  attempts: number,
+  payload: Uint8Array,
+];
+
+/** The counts of the file, by their columns. */
+export const COUNT_COLUMNS = [
+  "packets",
+  "bytes",
+  "last_id",
+  "removed_through",
+  "sent_through",
+  "dropped_packets",
+  "dropped_bytes",
+  "dead_packets",
+  "dead_bytes",
+  "expired_packets",
+  "gave_up_packets",
+] as const;
+
+/** A value for each. */
+export type SavedCounts = { readonly [column in (typeof COUNT_COLUMNS)[number]]: number };
+
+/** Version 1 has no more of them, nor has a row that was written before the change. */
+const COUNTS_OF_VERSION_1 = 7;
+
+/** The packets of a row of `packets`; `undefined`: it is none. */
+export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
+  const [first, enqueuedAtMs, ends, payload] = cells;
+  if (cells.length !== 4 || first !== null || !isCount(enqueuedAtMs)) return undefined;
+  if (!isBytes(payload) || payload.bytes.length === 0) return undefined;
+  if (ends !== null && (!isBytes(ends) || ends.bytes.length % 4 !== 0)) return undefined;
+  const count = ends === null ? 1 : (ends?.bytes.length ?? 0) / 4;
+  const firstId = key + 1 - count;
+  if (count < 1 || firstId < 1) return undefined;
+  const endAt = (i: number) => endOf(ends ?? null, payload, i);
+  const runs: SavedRun[] = [];
+  const lost: IdRange[] = [];
+  let from = 0;
+  const flush = (to: number) => {
+    const start = from === 0 ? 0 : endAt(from - 1);
+    if (to > from && start !== undefined) {
+      const list = Uint32Array.from(
+        { length: to - from },
+        (_, i) => (endAt(from + i) ?? 0) - start,
+      );
+      const bytes = payload.bytes.slice(start, start + (list.at(-1) ?? 0));
+      runs.push({ firstId: firstId + from, ends: list, bytes, enqueuedAtMs });
+    }
+  };
+  for (let i = 0; i < count; i++) {
+    const start = i === 0 ? 0 : endAt(i - 1);
+    const end = endAt(i);
+    const whole = start !== undefined && end !== undefined && start < end &&
+      end <= payload.bytes.length && !isDamaged(payload, start, end) &&
+      (i < count - 1 || end === payload.bytes.length);
+    if (whole) continue;
+    flush(i);
+    from = i + 1;
+    addId(lost, firstId + i);
+  }
+  flush(count);
+  return { ids: { firstId, lastId: key }, runs, lost };
+}
+
+/** Where a packet ends; `undefined` where that is not known any more. */
+function endOf(ends: CellBytes | null, payload: CellBytes, i: number): number | undefined {
+  if (ends === null) return payload.bytes.length;
+  if (isDamaged(ends, 4 * i, 4 * i + 4)) return undefined;
+  const { buffer, byteOffset, byteLength } = ends.bytes;
+  return new DataView(buffer, byteOffset, byteLength).getUint32(4 * i, true);
+}
+
+function isDamaged({ damaged }: CellBytes, from: number, to: number): boolean {
+  return damaged.some((interval: Interval) => interval.from < to && interval.to > from);
+}
+
+/** The dead letter of a row of `dead_letters`; `undefined`: it is none, or not whole. */
+export function letterOf({ key, cells }: Row): SavedLetter | undefined {
+  const [first, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = cells;
+  if (cells.length !== 7 || first !== null || key < 1) return undefined;
+  if (!isCount(enqueuedAtMs) || !isCount(diedAtMs) || !isCount(sent) || !isCount(attempts)) {
+    return undefined;
+  }
+  if ((reason !== "expired" && reason !== "gave-up") || sent > 1) return undefined;
+  if (!isBytes(payload) || payload.bytes.length === 0 || payload.damaged.length > 0) {
+    return undefined;
+  }
+  return [key, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload.bytes];
+}
+
+/** When the packets that end with `key` expire, by a row of `expiry`; `undefined`: it is none. */
+export function expiryOf({ cells }: Row): number | undefined {
+  const [first, expiresAtMs] = cells;
+  return cells.length === 2 && first === null && isCount(expiresAtMs) ? expiresAtMs : undefined;
+}
+
+/** The counts of the row of `state`; `undefined`: it is none. */
+export function countsOf({ key, cells }: Row): SavedCounts | undefined {
+  const [first, ...values] = cells;
+  if (key !== 1 || first !== null || values.length < COUNTS_OF_VERSION_1) return undefined;
+  const numbers = COUNT_COLUMNS.map((_, i) => i < values.length ? values[i] : 0);
+  if (!numbers.every(isCount)) return undefined;
+  const [packets = 0, bytes = 0, lastId = 0, removedThrough = 0, sentThrough = 0, ...more] =
+    numbers;
+  if (removedThrough > lastId || sentThrough > lastId || packets > lastId) return undefined;
+  const [droppedPackets = 0, droppedBytes = 0, dead = 0, deadBytes = 0, expired = 0, gaveUp = 0] =
+    more;
+  return {
+    packets,
+    bytes,
+    last_id: lastId,
+    removed_through: removedThrough,
+    sent_through: sentThrough,
+    dropped_packets: droppedPackets,
+    dropped_bytes: droppedBytes,
+    dead_packets: dead,
+    dead_bytes: deadBytes,
+    expired_packets: expired,
+    gave_up_packets: gaveUp,
+  };
+}
+
+function isCount(cell: Cell | undefined): cell is number {
+  return typeof cell === "number" && Number.isSafeInteger(cell) && cell >= 0;
+}
+
+function isBytes(cell: Cell | undefined): cell is CellBytes {
+  return typeof cell === "object" && cell !== null;
+}
+
+/** Adds an id to ranges in ascending order. */
+function addId(ranges: IdRange[], id: number): void {
+  const last = ranges.at(-1);
+  if (last?.lastId === id - 1) ranges[ranges.length - 1] = { firstId: last.firstId, lastId: id };
+  else ranges.push({ firstId: id, lastId: id });
+}
+
+/** Whether a key lies in one of the gaps. */
+export function isInGap(gaps: readonly Gap[], key: number): boolean {
+  return gaps.some(({ after, through }) => key > after && key <= through);
+}
+
+/** Ranges in order, none twice. */
+export function mergeRanges(ranges: readonly IdRange[]): IdRange[] {
+  const merged: IdRange[] = [];
+  for (const range of ranges.toSorted((a, b) => a.firstId - b.firstId)) {
+    if (range.lastId < range.firstId) continue;
+    const before = merged.at(-1);
+    if (before !== undefined && range.firstId <= before.lastId + 1) {
+      const lastId = Math.max(before.lastId, range.lastId);
+      merged[merged.length - 1] = { firstId: before.firstId, lastId };
+    } else merged.push(range);
+  }
+  return merged;
+}

@@ -1,0 +1,42 @@
+/**
+ * Waiting until another process has let go of the file.
+ *
+ * @module
+ */
+
+import { QueueFileError } from "../../base/errors.ts";
+import type { Clock } from "../../base/ports.ts";
+
+/** Steps of waiting for another process's transaction. */
+const BUSY_FIRST_WAIT_MS = 1;
+const BUSY_LONGEST_WAIT_MS = 50;
+
+/** Waiting for another process, in growing steps, up to a limit. */
+export class BusyRetry {
+  readonly #clock: Clock;
+  readonly #limitMs: number;
+  #deadlineMs: number | undefined;
+  #waitMs = BUSY_FIRST_WAIT_MS;
+
+  /**
+   * Makes a new one.
+   *
+   * @param clock Time.
+   * @param limitMs Counted from the first wait.
+   */
+  constructor(clock: Clock, limitMs: number) {
+    this.#clock = clock;
+    this.#limitMs = limitMs;
+  }
+
+  /** Waits if `error` says that the file is busy and there is time left; else throws it. */
+  async waitOrThrow(error: unknown): Promise<void> {
+    if (!(error instanceof QueueFileError) || error.reason !== "busy") throw error;
+    const nowMs = this.#clock.nowMs();
+    this.#deadlineMs ??= nowMs + this.#limitMs;
+    if (nowMs >= this.#deadlineMs) throw error;
+    const waitMs = Math.min(this.#waitMs, this.#deadlineMs - nowMs);
+    this.#waitMs = Math.min(2 * this.#waitMs, BUSY_LONGEST_WAIT_MS);
+    await new Promise<void>((resolve) => this.#clock.setTimer(waitMs, resolve));
+  }
+}

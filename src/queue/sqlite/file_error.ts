@@ -1,0 +1,139 @@
+/**
+ * From what went wrong underneath to the one error that a caller sees, with
+ * what to do next.
+ *
+ * @module
+ */
+
+import { QueueFileError, type QueueFileReason } from "../../base/errors.ts";
+import { SqliteCode, SqliteError } from "./driver.ts";
+
+const ADVICE: { readonly [reason in QueueFileReason]: string } = {
+  "not-a-queue": "It was left as it is. Choose another path for the queue.",
+  "newer-version": "It was left as it is. Open it with a newer sendq.",
+  "corrupt": "Nothing was changed. Keep a copy, then save what can still be read " +
+    "into a new queue: sendq repair.",
+  "disk-full": "Nothing was stored. Make room; the queue works again at once.",
+  "read-only": "Nothing was stored. The file, its directory (SQLite keeps -wal and -shm files " +
+    "there) and its filesystem must be writable for this user.",
+  "busy": "Nothing was stored. Try again, or raise busyTimeoutMs.",
+  "io": "Nothing was stored. Look into the system's log for faults of the disk.",
+};
+
+/** Builds the error: what is wrong, which file, what to do. */
+export function queueFileError(
+  reason: QueueFileReason,
+  path: string,
+  what: string,
+  options?: ErrorOptions & { readonly advice?: string },
+): QueueFileError {
+  const advice = options?.advice ?? ADVICE[reason];
+  const cause = options !== undefined && "cause" in options ? { cause: options.cause } : undefined;
+  return new QueueFileError(reason, path, `Queue ${path}: ${what}. ${advice}`, cause);
+}
+
+/**
+ * Translates an error of SQLite or of Deno's file system. Anything else comes
+ * back as it is.
+ *
+ * @param error What was thrown.
+ * @param path The queue's path.
+ */
+export function toFileError(error: unknown, path: string): unknown {
+  if (error instanceof SqliteError) return fromSqlite(error, path);
+  if (error instanceof Deno.errors.NotCapable) return withFlags(error, path);
+  if (error instanceof Error && isFileSystemError(error)) return fromFileSystem(error, path);
+  return error;
+}
+
+function fromSqlite(error: SqliteError, path: string): QueueFileError {
+  const make = (reason: QueueFileReason, what: string, advice?: string): QueueFileError =>
+    queueFileError(reason, path, what, {
+      cause: error,
+      ...(advice === undefined ? {} : { advice }),
+    });
+  if (error.code === SqliteCode.IOERR_SHMSIZE) return make("disk-full", "the disk is full");
+  switch (error.primaryCode) {
+    case SqliteCode.FULL:
+      return make("disk-full", "the disk is full");
+    case SqliteCode.CORRUPT:
+      return make("corrupt", "a page of the file cannot be read");
+    case SqliteCode.NOTADB:
+      return make("not-a-queue", "the file is not a database");
+    case SqliteCode.READONLY:
+      return make("read-only", "the file cannot be written");
+    case SqliteCode.BUSY:
+    case SqliteCode.LOCKED:
+    case SqliteCode.PROTOCOL:
+      return make("busy", "another process kept the file locked");
+    case SqliteCode.CANTOPEN:
+      return cannotOpen(error, path, make);
+    case SqliteCode.IOERR:
+      return make("io", `the disk reported an error (SQLite code ${error.code})`);
+    default:
+      return make("io", `SQLite failed: ${error.message} (code ${error.code})`);
+  }
+}
+
+/** SQLite says only "unable to open": look at the path, never into the file. */
+function cannotOpen(
+  error: SqliteError,
+  path: string,
+  make: (reason: QueueFileReason, what: string, advice?: string) => QueueFileError,
+): QueueFileError {
+  try {
+    if (Deno.statSync(path).isDirectory) {
+      return make("not-a-queue", "the path is a directory", "Give the path of a file in it.");
+    }
+    return make("read-only", "the file cannot be opened for writing");
+  } catch (statError) {
+    if (statError instanceof Deno.errors.NotFound) return missingDirectory(path, error);
+    return make("io", "the file cannot be opened");
+  }
+}
+
+function isFileSystemError(error: Error): boolean {
+  return "code" in error && typeof error.code === "string" && /^E[A-Z0-9]+$/.test(error.code);
+}
+
+function fromFileSystem(error: Error, path: string): QueueFileError {
+  const code = "code" in error ? error.code : undefined;
+  switch (code) {
+    case "ENOENT":
+      return missingDirectory(path, error);
+    case "ENOTDIR":
+      return queueFileError("not-a-queue", path, "a part of its path is not a directory", {
+        cause: error,
+      });
+    case "EISDIR":
+      return queueFileError("not-a-queue", path, "the path is a directory", {
+        cause: error,
+        advice: "Give the path of a file in it.",
+      });
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return queueFileError("read-only", path, `it cannot be written (${code})`, { cause: error });
+    case "ENOSPC":
+    case "EDQUOT":
+      return queueFileError("disk-full", path, "the disk is full", { cause: error });
+    default:
+      return queueFileError("io", path, `${error.message}`, { cause: error });
+  }
+}
+
+function missingDirectory(path: string, cause: Error): QueueFileError {
+  return queueFileError("io", path, "its directory does not exist", {
+    cause,
+    advice: "Create the directory first.",
+  });
+}
+
+/** Says which flags a queue and its lock file need. */
+function withFlags(error: Error, path: string): Error {
+  const files = `${path},${path}.lock`;
+  return new Deno.errors.NotCapable(
+    `Queue ${path} needs --allow-read=${files} --allow-write=${files} (${error.message})`,
+    { cause: error },
+  );
+}

@@ -1,0 +1,185 @@
+/**
+ * The table `dead_letters`: packets that nobody sends any more, kept for an
+ * operator. Every method is a part of somebody else's transaction.
+ *
+ * @module
+ */
+
+import type { PacketRun } from "../../base/ports.ts";
+import {
+  SqliteCode,
+  type SqliteDatabase,
+  SqliteError,
+  type SqliteStatement,
+  type SqliteValue,
+} from "../sqlite/driver.ts";
+import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
+import { type IdRange, type PacketCount, packetsOf, type PacketSpan } from "./runs.ts";
+
+/**
+ * Why a packet is not sent any more.
+ *
+ * - `"expired"`: its time to live was over before it was given to a connection
+ * - `"gave-up"`: it was tried in as many connections as it may be
+ */
+export type DeathReason = "expired" | "gave-up";
+
+/** A packet that nobody sends any more. */
+export interface DeadLetter {
+  /** The id that it had in the queue. */
+  readonly id: number;
+  /** When it was stored, by the wall clock, in milliseconds since 1970. */
+  readonly enqueuedAtMs: number;
+  /** When it was taken out of the queue. */
+  readonly diedAtMs: number;
+  /** Why. */
+  readonly reason: DeathReason;
+  /** Whether it was on a wire, so that the server may have it, whole or in part. */
+  readonly sent: boolean;
+  /** In how many connections it was tried, where that was counted; else 0. */
+  readonly attempts: number;
+  /** Its bytes. */
+  readonly payload: Uint8Array;
+}
+
+/** What all packets of a run that dies have in common. */
+export interface Death {
+  /** When, by the wall clock. */
+  readonly diedAtMs: number;
+  /** Why. */
+  readonly reason: DeathReason;
+  /** In how many connections each was tried. */
+  readonly attempts: number;
+  /** Ids up to this one were on a wire. */
+  readonly sentThrough: number;
+}
+
+/** How many rows are looked at in one go. */
+const ROWS = 64;
+
+/** The dead letters on disk. */
+export class DeadLetterTable {
+  readonly #insert: SqliteStatement;
+  readonly #select: SqliteStatement;
+  readonly #selectSizes: SqliteStatement;
+  readonly #measure: SqliteStatement;
+  readonly #delete: SqliteStatement;
+
+  /** @param database The open file. */
+  constructor(database: SqliteDatabase) {
+    const prepare = (sql: string): SqliteStatement => database.prepare(sql);
+    this.#insert = prepare("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)");
+    this.#select = prepare(
+      "SELECT id, enqueued_at_ms, died_at_ms, reason, sent, attempts, payload " +
+        "FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+    );
+    this.#selectSizes = prepare(
+      "SELECT id, length(payload) FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+    );
+    this.#measure = prepare(
+      "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters " +
+        "WHERE id BETWEEN ? AND ?",
+    );
+    this.#delete = prepare("DELETE FROM dead_letters WHERE id BETWEEN ? AND ?");
+  }
+
+  /** Adds the packets of a run. */
+  add(run: PacketRun, enqueuedAtMs: number, death: Death): void {
+    const { diedAtMs, reason, attempts, sentThrough } = death;
+    for (const { id, payload } of packetsOf([run])) {
+      const sent = id <= sentThrough ? 1 : 0;
+      this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload]);
+    }
+  }
+
+  /** Those above `afterId`, in the order of their ids; at least one when there is one. */
+  read(afterId: number, maxBytes: number): DeadLetter[] {
+    const { ids } = this.#fitting({ firstId: afterId + 1, lastId: Number.MAX_SAFE_INTEGER }, {
+      packets: Infinity,
+      bytes: maxBytes,
+    });
+    if (ids === undefined) return [];
+    return this.#select.all([ids.firstId, ids.lastId, -1]).map(letterOf);
+  }
+
+  /**
+   * Takes letters out, as many as one transaction should move.
+   *
+   * @returns Their bytes, to be stored anew; `undefined` when there are none.
+   */
+  take(range: IdRange, expiresAtMs: number): PacketSpan | undefined {
+    const { ids, bytes } = this.#fitting(range, { packets: MOVE_PACKETS, bytes: MOVE_BYTES });
+    if (ids === undefined) return undefined;
+    const letters = this.#select.all([ids.firstId, ids.lastId, -1]).map(letterOf);
+    const block = new Uint8Array(bytes);
+    let end = 0;
+    for (const { payload } of letters) {
+      block.set(payload, end);
+      end += payload.length;
+    }
+    this.#delete.run([ids.firstId, ids.lastId]);
+    const sizes = Uint32Array.from(letters, ({ payload }) => payload.length);
+    return { block, start: 0, bytes, packets: letters.length, sizes, expiresAtMs };
+  }
+
+  /** Removes letters for good. */
+  remove({ firstId, lastId }: IdRange): PacketCount {
+    const [packets = 0, bytes = 0] = (this.#measure.all([firstId, lastId])[0] ?? []).map(Number);
+    if (packets > 0) this.#delete.run([firstId, lastId]);
+    return { packets, bytes };
+  }
+
+  /** Removes the oldest, until both excesses are gone or no letter is left. */
+  dropOldest(over: PacketCount): PacketCount {
+    let packets = 0, bytes = 0, through = 0;
+    while (packets < over.packets || bytes < over.bytes) {
+      const rows = this.#selectSizes.all([through + 1, Number.MAX_SAFE_INTEGER, ROWS]);
+      if (rows.length === 0) break;
+      for (const [id, size] of rows) {
+        if (packets >= over.packets && bytes >= over.bytes) break;
+        through = Number(id);
+        packets++;
+        bytes += Number(size);
+      }
+    }
+    if (packets > 0) this.#delete.run([0, through]);
+    return { packets, bytes };
+  }
+
+  /** Which of the first letters in a range fit: at least one when there is one. */
+  #fitting(
+    { firstId, lastId }: IdRange,
+    limit: PacketCount,
+  ): { readonly ids: IdRange | undefined; readonly bytes: number } {
+    let ids: IdRange | undefined;
+    let packets = 0, bytes = 0;
+    for (;;) {
+      const rows = this.#selectSizes.all([(ids?.lastId ?? firstId - 1) + 1, lastId, ROWS]);
+      for (const row of rows) {
+        const size = Number(row[1]);
+        const fits = packets < limit.packets && bytes + size <= limit.bytes;
+        if (ids !== undefined && !fits) return { ids, bytes };
+        ids = { firstId: ids?.firstId ?? Number(row[0]), lastId: Number(row[0]) };
+        packets++;
+        bytes += size;
+      }
+      if (rows.length < ROWS) return { ids, bytes };
+    }
+  }
+}
+
+function letterOf(row: readonly SqliteValue[]): DeadLetter {
+  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = row;
+  if (!(payload instanceof Uint8Array) || (reason !== "expired" && reason !== "gave-up")) {
+    throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
+  }
+  return {
+    id: Number(id),
+    enqueuedAtMs: Number(enqueuedAtMs),
+    diedAtMs: Number(diedAtMs),
+    reason,
+    sent: Number(sent) === 1,
+    attempts: Number(attempts),
+    payload,
+  };
+}

@@ -1,0 +1,342 @@
+/**
+ * The tables `packets` and `expiry`: runs of packets in the order of their ids,
+ * and when they expire. Every method is a part of somebody else's transaction,
+ * and tells how many packets it concerned, so that the counts stay exact.
+ *
+ * @module
+ */
+
+import { cutRuns, sliceRun } from "../../base/packet_run.ts";
+import type { PacketRun } from "../../base/ports.ts";
+import {
+  SqliteCode,
+  type SqliteDatabase,
+  SqliteError,
+  type SqliteStatement,
+  type SqliteValue,
+} from "../sqlite/driver.ts";
+import type { IdRange, PacketCount } from "./runs.ts";
+
+/** What has expired, and what will. */
+export interface Due {
+  /** Packets that have expired: as many as one transaction should move. */
+  readonly ranges: readonly IdRange[];
+  /** When the next packet expires that has not yet; `Infinity`: none does. */
+  readonly nextAtMs: number;
+}
+
+/** The packet that was stored first, of those that are still there. */
+export interface OldestPacket {
+  /** Its id. */
+  readonly id: number;
+  /** When it was stored, by the wall clock. */
+  readonly enqueuedAtMs: number;
+}
+
+/**
+ * How many rows a read looks at: enough for most, and then, where rows are
+ * small, for the rest.
+ */
+const READ_ROWS = [32, 1024] as const;
+/** How many rows a search for the oldest packets looks at. */
+const DROP_ROWS = 64;
+/** How much one transaction moves at most, unless a single run is larger. */
+export const MOVE_PACKETS = 4096;
+/**
+ * The same in bytes. Measured: 2 MiB store large packets no faster, and block
+ * the event loop, and with it delivery, four times as long.
+ */
+export const MOVE_BYTES = 512 * 1024;
+/** How many rows a search for expired ones finds and, in the order of ids, looks at. */
+const DUE_ROWS = 256;
+const DUE_SEARCH_ROWS = 1024;
+
+const NONE: PacketCount = { packets: 0, bytes: 0 };
+
+/** The packets on disk. Ids up to `removedThrough` count as gone, whatever the rows say. */
+export class PacketTable {
+  readonly #insertRun: SqliteStatement;
+  readonly #insertExpiry: SqliteStatement;
+  readonly #updateRun: SqliteStatement;
+  readonly #measureThrough: SqliteStatement;
+  readonly #measureBetween: SqliteStatement;
+  readonly #deleteThrough: SqliteStatement;
+  readonly #deleteExpiryThrough: SqliteStatement;
+  readonly #deleteBetween: SqliteStatement;
+  readonly #deleteExpiryBetween: SqliteStatement;
+  readonly #selectOldest: SqliteStatement;
+  readonly #selectEnds: SqliteStatement;
+  readonly #selectSizes: SqliteStatement;
+  readonly #selectRuns: SqliteStatement;
+  readonly #selectDueById: SqliteStatement;
+  readonly #selectDueByTime: SqliteStatement;
+  readonly #selectNextDue: SqliteStatement;
+
+  /** @param database The open file. */
+  constructor(database: SqliteDatabase) {
+    const prepare = (sql: string): SqliteStatement => database.prepare(sql);
+    this.#insertRun = prepare("INSERT INTO packets VALUES (?, ?, ?, ?)");
+    this.#insertExpiry = prepare("INSERT OR REPLACE INTO expiry VALUES (?, ?)");
+    this.#updateRun = prepare("UPDATE packets SET ends = ?, payload = ? WHERE last_id = ?");
+    // length() of a BLOB reads the row's header only, never its overflow pages.
+    const measure = "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
+      "coalesce(sum(length(payload)), 0) FROM packets";
+    this.#measureThrough = prepare(`${measure} WHERE last_id <= ?`);
+    this.#measureBetween = prepare(`${measure} WHERE last_id BETWEEN ? AND ?`);
+    this.#deleteThrough = prepare("DELETE FROM packets WHERE last_id <= ?");
+    this.#deleteExpiryThrough = prepare("DELETE FROM expiry WHERE last_id <= ?");
+    this.#deleteBetween = prepare("DELETE FROM packets WHERE last_id BETWEEN ? AND ?");
+    this.#deleteExpiryBetween = prepare("DELETE FROM expiry WHERE last_id BETWEEN ? AND ?");
+    this.#selectOldest = prepare(
+      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms " +
+        "FROM packets ORDER BY last_id LIMIT 1",
+    );
+    this.#selectEnds = prepare(
+      "SELECT last_id, ends, length(payload) FROM packets WHERE last_id > ? " +
+        "ORDER BY last_id LIMIT ?",
+    );
+    this.#selectSizes = prepare(
+      "SELECT length(payload) FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
+    );
+    this.#selectRuns = prepare(
+      "SELECT packets.last_id, ends, payload, expires_at_ms, enqueued_at_ms FROM packets " +
+        "LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
+        "WHERE packets.last_id > ? ORDER BY packets.last_id LIMIT ?",
+    );
+    // An older sendq leaves rows of `expiry` behind whose run is gone: hence the joins.
+    const due = "SELECT due.last_id, coalesce(length(ends) / 4, 1), length(payload) FROM ";
+    const join = " AS due CROSS JOIN packets ON packets.last_id = due.last_id ";
+    this.#selectDueById = prepare(
+      `${due} (SELECT * FROM expiry WHERE last_id > ?1 ORDER BY last_id LIMIT ?4)${join}` +
+        "WHERE due.expires_at_ms <= ?2 ORDER BY due.last_id LIMIT ?3",
+    );
+    // The sign keeps SQLite from searching by id: by time it finds at once.
+    this.#selectDueByTime = prepare(
+      `${due} expiry${join}WHERE +due.last_id > ?1 AND due.expires_at_ms <= ?2 ` +
+        "ORDER BY due.expires_at_ms LIMIT ?3",
+    );
+    this.#selectNextDue = prepare(
+      `SELECT due.expires_at_ms FROM expiry${join}` +
+        "WHERE +due.last_id > ?1 AND due.expires_at_ms > ?2 ORDER BY due.expires_at_ms LIMIT 1",
+    );
+  }
+
+  /** Stores runs behind all others. */
+  insert(runs: readonly PacketRun[], enqueuedAtMs: number): void {
+    for (const run of runs) this.#insert(run, enqueuedAtMs);
+  }
+
+  #insert({ firstId, bytes, ends, expiresAtMs }: PacketRun, enqueuedAtMs: number): void {
+    const lastId = firstId + ends.length - 1;
+    this.#insertRun.run([lastId, enqueuedAtMs, endsBlob(ends), bytes]);
+    if (expiresAtMs !== Infinity) this.#insertExpiry.run([lastId, expiresAtMs]);
+  }
+
+  /**
+   * The packets that follow `afterId`, in order, up to `maxBytes` in all; at
+   * least one when there is one. When a page in that range cannot be read, the
+   * runs before it still come, one at a time.
+   *
+   * @param afterId Not below `removedThrough`.
+   */
+  read(afterId: number, maxBytes: number): PacketRun[] {
+    let rows: SqliteValue[][];
+    try {
+      rows = this.#selectRuns.all([afterId, this.#rowsToRead(afterId, maxBytes)]);
+    } catch (error) {
+      if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
+      rows = this.#selectRuns.all([afterId, 1]);
+    }
+    return cutRuns(rows.map(runOf), afterId, maxBytes);
+  }
+
+  /** How many rows from `afterId` on hold `maxBytes`, roughly: at least 1. */
+  #rowsToRead(afterId: number, maxBytes: number): number {
+    let rows = 0;
+    for (const limit of READ_ROWS) {
+      const sizes = this.#selectSizes.all([afterId, limit]);
+      rows = 0;
+      // What the first row holds before `afterId` does not count.
+      for (let bytes = 0; rows < sizes.length && bytes < maxBytes; rows++) {
+        if (rows > 0) bytes += Number(sizes[rows]?.[0]);
+      }
+      if (rows < limit) break;
+    }
+    return Math.max(1, rows);
+  }
+
+  /** The oldest packet; `undefined` when there is none. */
+  oldest(removedThrough: number): OldestPacket | undefined {
+    const row = this.#selectOldest.all([])[0];
+    if (row === undefined) return undefined;
+    return { id: Math.max(removedThrough + 1, Number(row[0])), enqueuedAtMs: Number(row[1]) };
+  }
+
+  /**
+   * Packets that have expired at `nowMs`, above `afterId`.
+   *
+   * @param order `"by-id"`: those next behind `afterId`, and not all of them when
+   *   many that have not expired lie between; `"by-time"`: those that expired first.
+   */
+  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due {
+    const rows = order === "by-id"
+      ? this.#selectDueById.all([afterId, nowMs, DUE_ROWS, DUE_SEARCH_ROWS])
+      : this.#selectDueByTime.all([afterId, nowMs, DUE_ROWS]);
+    const ranges: IdRange[] = [];
+    let packets = 0, bytes = 0;
+    for (const row of rows) {
+      const [lastId = 0, rowPackets = 0, rowBytes = 0] = row.map(Number);
+      const firstId = Math.max(afterId + 1, lastId + 1 - rowPackets);
+      packets += lastId + 1 - firstId;
+      bytes += rowBytes;
+      if (ranges.length > 0 && (packets > MOVE_PACKETS || bytes > MOVE_BYTES)) break;
+      const before = ranges.at(-1);
+      if (before !== undefined && before.lastId + 1 === firstId) {
+        ranges[ranges.length - 1] = { firstId: before.firstId, lastId };
+      } else {
+        ranges.push({ firstId, lastId });
+      }
+    }
+    const next = this.#selectNextDue.all([afterId, nowMs])[0];
+    return { ranges, nextAtMs: next === undefined ? Infinity : Number(next[0]) };
+  }
+
+  /** Removes packets up to and including `through`; their row only with its last packet. */
+  removeThrough(removedThrough: number, through: number): PacketCount {
+    if (through <= removedThrough) return NONE;
+    const before = this.#partThrough(removedThrough);
+    const after = this.#partThrough(through);
+    const whole = countOf(this.#measureThrough.all([through])[0]);
+    this.#deleteThrough.run([through]);
+    this.#deleteExpiryThrough.run([through]);
+    return {
+      packets: whole.packets + after.packets - before.packets,
+      bytes: whole.bytes + after.bytes - before.bytes,
+    };
+  }
+
+  /** Of the run that `id` lies in, unless as its last packet: the packets up to `id`. */
+  #partThrough(id: number): PacketCount {
+    const row = this.#selectEnds.all([id, 1])[0];
+    if (row === undefined) return NONE;
+    const { firstId, ends } = shapeOf(row);
+    const packets = Math.max(0, id + 1 - firstId);
+    return { packets, bytes: packets === 0 ? 0 : ends[packets - 1] ?? 0 };
+  }
+
+  /** The id through which to remove the oldest, towards getting rid of both excesses. */
+  idToDrop(removedThrough: number, over: PacketCount): number {
+    let packets = 0, bytes = 0, id = removedThrough;
+    for (const row of this.#selectEnds.all([removedThrough, DROP_ROWS])) {
+      const { firstId, ends } = shapeOf(row);
+      let startByte = 0;
+      for (let i = 0; i < ends.length; i++) {
+        const endByte = ends[i] ?? startByte;
+        if (firstId + i > removedThrough) {
+          if (packets >= over.packets && bytes >= over.bytes) return id;
+          id = firstId + i;
+          packets++;
+          bytes += endByte - startByte;
+        }
+        startByte = endByte;
+      }
+    }
+    return id;
+  }
+
+  /**
+   * Takes a range out of the middle. The runs at its two ends are cut, so that
+   * what lies before and behind stays as it was.
+   *
+   * @param removedThrough Ids up to this one are not there any more.
+   * @param each Is shown each run before it goes.
+   */
+  excise(
+    { firstId, lastId }: IdRange,
+    removedThrough: number,
+    each?: (run: PacketRun, enqueuedAtMs: number) => void,
+  ): PacketCount {
+    const first = Math.max(firstId, removedThrough + 1);
+    if (lastId < first) return NONE;
+    this.#cutBefore(first, removedThrough);
+    this.#cutBefore(lastId + 1, removedThrough);
+    if (each !== undefined) {
+      // One row at a time: each may be large.
+      for (let after = first - 1;;) {
+        const row = this.#selectRuns.all([after, 1])[0];
+        if (row === undefined || Number(row[0]) > lastId) break;
+        each(runOf(row), Number(row[4]));
+        after = Number(row[0]);
+      }
+    }
+    const count = countOf(this.#measureBetween.all([first, lastId])[0]);
+    if (count.packets > 0) this.#deleteBetween.run([first, lastId]);
+    this.#deleteExpiryBetween.run([first, lastId]);
+    return count;
+  }
+
+  /** Makes `id` the first of its run, where it is not; what lies before gets a row of its own. */
+  #cutBefore(id: number, removedThrough: number): void {
+    const shape = this.#selectEnds.all([id - 1, 1])[0];
+    if (shape === undefined || shapeOf(shape).firstId >= id) return;
+    const row = this.#selectRuns.all([id - 1, 1])[0];
+    if (row === undefined) return;
+    const run = runOf(row);
+    const at = id - run.firstId;
+    const behind = sliceRun(run, at, run.ends.length);
+    this.#updateRun.run([endsBlob(behind.ends), behind.bytes, Number(row[0])]);
+    const from = Math.max(0, removedThrough + 1 - run.firstId);
+    if (from < at) this.#insert(sliceRun(run, from, at), Number(row[4]));
+  }
+}
+
+/** Little-endian uint32 as they lie in memory; a single packet needs none. */
+function endsBlob(ends: Uint32Array): Uint8Array | null {
+  if (ends.length === 1) return null;
+  return new Uint8Array(ends.buffer, ends.byteOffset, ends.byteLength);
+}
+
+function countOf(row: readonly SqliteValue[] | undefined): PacketCount {
+  return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
+}
+
+/** Ids and ends of a row of `last_id, ends, payload or its length`. */
+function shapeOf(
+  [last, blob, payload]: readonly SqliteValue[],
+): Pick<PacketRun, "firstId" | "ends"> {
+  const lastId = Number(last);
+  const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
+  let ends: Uint32Array;
+  if (blob === null) {
+    ends = Uint32Array.of(bytes);
+  } else if (blob instanceof Uint8Array) {
+    ends = new Uint32Array(blob.slice().buffer, 0, blob.length >> 2);
+  } else {
+    throw new SqliteError(SqliteCode.CORRUPT, `run ${lastId} does not say where its packets end`);
+  }
+  if (ends.at(-1) !== bytes || !ascends(ends)) {
+    throw new SqliteError(SqliteCode.CORRUPT, `run ${lastId} contradicts itself`);
+  }
+  return { firstId: lastId + 1 - ends.length, ends };
+}
+
+function ascends(ends: Uint32Array): boolean {
+  let before = 0;
+  for (const end of ends) {
+    if (end <= before) return false;
+    before = end;
+  }
+  return true;
+}
+
+/** A row of `last_id, ends, payload, expires_at_ms, …`. */
+function runOf(row: readonly SqliteValue[]): PacketRun {
+  const [last, , payload, expiry] = row;
+  if (!(payload instanceof Uint8Array)) {
+    throw new SqliteError(SqliteCode.CORRUPT, `run ${String(last)} holds no bytes`);
+  }
+  const expiresAtMs = typeof expiry === "number" || typeof expiry === "bigint"
+    ? Number(expiry)
+    : Infinity;
+  return { ...shapeOf(row), bytes: payload, expiresAtMs };
+}

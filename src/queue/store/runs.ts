@@ -1,0 +1,176 @@
+/**
+ * Runs: packets with ids that follow each other, whose bytes lie one behind the
+ * other. A run is a row of the file, an entry of the memory tail and a piece of
+ * the wire, so that small packets share the cost of each.
+ *
+ * @module
+ */
+
+import type { PacketRun, StoredPacket } from "../../base/ports.ts";
+
+/**
+ * The most bytes in a run of several packets. Measured: 4 KiB costs a quarter
+ * of the throughput, 64 KiB gains 15 %; what is damaged or read in vain is one
+ * run.
+ */
+const RUN_BYTES = 16 * 1024;
+/** The most packets in a run. */
+const RUN_PACKETS = 4096;
+
+/** Packets that somebody has handed over together, where they lie in memory. */
+export interface PacketSpan {
+  /** A buffer of our own. */
+  readonly block: Uint8Array;
+  /** Where in it the first packet begins. */
+  readonly start: number;
+  /** Bytes of all packets, which follow each other without a gap. */
+  readonly bytes: number;
+  /** How many packets. */
+  readonly packets: number;
+  /** How large each is; `undefined` for a single one. */
+  readonly sizes: Uint32Array | undefined;
+  /** From when on, by the wall clock, they are not worth sending; `Infinity`: never. */
+  readonly expiresAtMs: number;
+}
+
+/** Ids from the first to the last, both included; packets may be missing in between. */
+export interface IdRange {
+  /** The first id. */
+  readonly firstId: number;
+  /** The last id. */
+  readonly lastId: number;
+}
+
+/** Packets and their bytes. */
+export interface PacketCount {
+  /** How many packets. */
+  readonly packets: number;
+  /** Their payload bytes. */
+  readonly bytes: number;
+}
+
+/**
+ * Cuts packets into runs; those that lie behind each other in memory and expire
+ * together share one.
+ */
+export class RunPacker {
+  readonly #runs: PacketRun[] = [];
+  /** Ends of the run being made. */
+  #ends = new Uint32Array(512);
+  #packets = 0;
+  #bytes = 0;
+  #block: Uint8Array | undefined;
+  #start = 0;
+  #expiresAtMs = Infinity;
+  #firstId: number;
+
+  /** @param firstId The id of the first packet. */
+  constructor(firstId: number) {
+    this.#firstId = firstId;
+  }
+
+  /** Adds packets behind all earlier ones. */
+  add(span: PacketSpan): void {
+    if (
+      span.block !== this.#block || span.start !== this.#start + this.#bytes ||
+      span.expiresAtMs !== this.#expiresAtMs
+    ) {
+      this.#flush();
+      this.#block = span.block;
+      this.#start = span.start;
+      this.#expiresAtMs = span.expiresAtMs;
+    }
+    if (span.sizes === undefined) this.#addPacket(span.bytes);
+    else for (const size of span.sizes) this.#addPacket(size);
+  }
+
+  /** The runs. */
+  finish(): PacketRun[] {
+    this.#flush();
+    return this.#runs;
+  }
+
+  #addPacket(size: number): void {
+    if (this.#bytes + size > RUN_BYTES || this.#packets === RUN_PACKETS) this.#flush();
+    if (this.#packets === this.#ends.length) {
+      const wider = new Uint32Array(2 * this.#packets);
+      wider.set(this.#ends);
+      this.#ends = wider;
+    }
+    this.#bytes += size;
+    this.#ends[this.#packets++] = this.#bytes;
+  }
+
+  #flush(): void {
+    if (this.#packets === 0 || this.#block === undefined) return;
+    const endByte = this.#start + this.#bytes;
+    this.#runs.push({
+      firstId: this.#firstId,
+      bytes: this.#block.subarray(this.#start, endByte),
+      ends: this.#ends.slice(0, this.#packets),
+      expiresAtMs: this.#expiresAtMs,
+    });
+    this.#firstId += this.#packets;
+    this.#start = endByte;
+    this.#packets = this.#bytes = 0;
+  }
+}
+
+/** Small packets share a block: one allocation for many. */
+const BLOCK_BYTES = 64 * 1024;
+const SHARED_MAX_BYTES = 16 * 1024;
+
+/** Where packets are copied to, one behind the other, so that callers may reuse their buffers. */
+export class Arena {
+  #block: Uint8Array = new Uint8Array(0);
+  #used = 0;
+
+  /** Copies one packet. */
+  copy(payload: Uint8Array, expiresAtMs: number): PacketSpan {
+    const bytes = payload.length;
+    const start = this.#reserve(bytes);
+    this.#block.set(payload, start);
+    return { block: this.#block, start, bytes, packets: 1, sizes: undefined, expiresAtMs };
+  }
+
+  /** Copies packets of these sizes, and of `bytes` in all. */
+  copyAll(
+    payloads: readonly Uint8Array[],
+    sizes: Uint32Array,
+    bytes: number,
+    expiresAtMs: number,
+  ): PacketSpan {
+    const start = this.#reserve(bytes);
+    let end = start;
+    for (const payload of payloads) {
+      this.#block.set(payload, end);
+      end += payload.length;
+    }
+    return { block: this.#block, start, bytes, packets: payloads.length, sizes, expiresAtMs };
+  }
+
+  /** Reserves room in the block. Returns where it begins. */
+  #reserve(bytes: number): number {
+    if (this.#used + bytes > this.#block.length) {
+      this.#block = new Uint8Array(bytes > SHARED_MAX_BYTES ? bytes : BLOCK_BYTES);
+      this.#used = 0;
+    }
+    const start = this.#used;
+    this.#used += bytes;
+    return start;
+  }
+}
+
+/** The packets of runs, one by one. */
+export function packetsOf(runs: readonly PacketRun[]): StoredPacket[] {
+  const packets: StoredPacket[] = [];
+  for (const { firstId, bytes, ends } of runs) {
+    let start = 0;
+    let id = firstId;
+    for (const end of ends) {
+      packets.push({ id: id++, payload: bytes.subarray(start, end) });
+      start = end;
+    }
+  }
+  return packets;
+}

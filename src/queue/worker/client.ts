@@ -1,0 +1,286 @@
+/**
+ * A store whose file is opened, written and synced by a Worker: however long the
+ * disk takes, the event loop stays free.
+ *
+ * @module
+ */
+
+import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { ClosedError } from "../../base/errors.ts";
+import type { PacketRun } from "../../base/ports.ts";
+import type { DeadLetter } from "../store/dead_letter_table.ts";
+import { queueFileError } from "../sqlite/file_error.ts";
+import type { Due } from "../store/packet_table.ts";
+import { RunPacker } from "../store/runs.ts";
+import type { Durability } from "../store/schema.ts";
+import type {
+  CommitRequest,
+  CommitResult,
+  EditRequest,
+  EditResult,
+  FileSpace,
+  Store,
+  StoreState,
+} from "../store/contract.ts";
+import {
+  listen,
+  packCommit,
+  type PackedCommitResult,
+  type StoreAnswer,
+  type StoreCall,
+  type StoreMethod,
+  type StoreWorkerData,
+  unpackError,
+} from "./messages.ts";
+
+/** A larger buffer is not kept for the next commit. */
+const MAX_KEPT_BYTES = 4 * 1024 * 1024;
+
+/** Waits for one answer. */
+interface Pending {
+  readonly take: (answer: StoreAnswer) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * A `PacketStore` in a Worker. Answers come in the order of the calls, and each
+ * promise is settled before the next one: what the file said later is also heard
+ * later.
+ */
+export class WorkerStore implements Store {
+  /** What the Worker runs. A test puts another here, which fails on demand. */
+  static module: URL = new URL("./entry.ts", import.meta.url);
+
+  readonly path: string;
+  readonly #thread: StoreThread;
+
+  private constructor(path: string, thread: StoreThread) {
+    this.path = path;
+    this.#thread = thread;
+  }
+
+  /**
+   * Starts the Worker, which opens the queue's file or makes one.
+   *
+   * @param path The queue's file.
+   * @param durability What a commit survives.
+   * @throws {QueueFileError}
+   * @throws {Deno.errors.NotCapable} With the flags to add.
+   */
+  static async open(path: string, durability: Durability): Promise<WorkerStore> {
+    const { module } = WorkerStore;
+    await checkMayLoad(module);
+    const { port1, port2 } = new MessageChannel();
+    const workerData: StoreWorkerData = { port: port2, path, durability };
+    const worker = new Worker(entryOf(module), { workerData, transferList: [port2] });
+    const thread = new StoreThread(path, worker, port1);
+    try {
+      // The file's real path is the first thing that it says.
+      return new WorkerStore(String(await thread.expect(({ value }) => value)), thread);
+    } catch (error) {
+      await thread.end();
+      throw error;
+    }
+  }
+
+  /** As `PacketStore.commit`; the packets are copied before this returns. */
+  commit(request: CommitRequest): Promise<CommitResult> {
+    const packed = packCommit(request, (bytes) => this.#thread.borrow(bytes));
+    return this.#thread.call(
+      { method: "commit", request: packed },
+      [packed.buffer],
+      // Here, and not behind an await: a later answer must not overtake it.
+      ({ value }) => withRuns(request, value),
+    );
+  }
+
+  /** As `PacketStore.edit`. */
+  edit(request: EditRequest): Promise<EditResult> {
+    return this.#forward("edit", request);
+  }
+
+  /** As `PacketStore.due`. */
+  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Promise<Due> {
+    return this.#forward("due", afterId, nowMs, order);
+  }
+
+  /** As `PacketStore.deadLetters`. */
+  deadLetters(afterId: number, maxBytes: number): Promise<DeadLetter[]> {
+    return this.#forward("deadLetters", afterId, maxBytes);
+  }
+
+  /** As `PacketStore.read`. */
+  read(afterId: number, maxBytes: number): Promise<PacketRun[]> {
+    return this.#forward("read", afterId, maxBytes);
+  }
+
+  /** As `PacketStore.state`. */
+  state(): Promise<StoreState> {
+    return this.#forward("state");
+  }
+
+  /** As `PacketStore.dataVersion`. */
+  dataVersion(): Promise<number> {
+    return this.#forward("dataVersion");
+  }
+
+  /** As `PacketStore.space`. */
+  space(): Promise<FileSpace> {
+    return this.#forward("space");
+  }
+
+  /** As `PacketStore.vacuumStep`. */
+  vacuumStep(pages: number): Promise<FileSpace> {
+    return this.#forward("vacuumStep", pages);
+  }
+
+  /** As `PacketStore.checkpoint`. */
+  checkpoint(): Promise<void> {
+    return this.#forward("checkpoint");
+  }
+
+  /** Answers what was called before, closes the file and ends the Worker. */
+  async close(): Promise<void> {
+    try {
+      if (this.#thread.isAlive) await this.#forward("close");
+    } finally {
+      await this.#thread.end();
+    }
+  }
+
+  #forward<M extends Exclude<StoreMethod, "commit">>(
+    method: M,
+    ...args: Parameters<Store[M]>
+  ): Promise<Awaited<ReturnType<Store[M]>>> {
+    return this.#thread.call({ method, args }, [], ({ value }) => value);
+  }
+}
+
+/** The Worker and the channel to it. */
+class StoreThread {
+  readonly #path: string;
+  readonly #worker: Worker;
+  readonly #port: MessagePort;
+  /** In the order of the calls. */
+  #pending: Pending[] = [];
+  /** Why there will be no more answers. */
+  #over: Error | undefined;
+  /** Was lent with one commit, for the next. */
+  #buffer = new ArrayBuffer(0);
+
+  constructor(path: string, worker: Worker, port: MessagePort) {
+    this.#path = path;
+    this.#worker = worker;
+    this.#port = port;
+    worker.on("error", (error) => this.#die(error));
+    worker.on("exit", (code) => this.#die(new Error(`The Worker ended with code ${code}`)));
+    listen(port, (answer) => this.#take(answer));
+    // A process that has nothing else to do may end; a call under way keeps it. It
+    // is the Worker that counts: a port whose other end has died keeps nothing.
+    worker.unref();
+    port.unref();
+  }
+
+  /** Whether it can still answer. */
+  get isAlive(): boolean {
+    return this.#over === undefined;
+  }
+
+  /** A buffer of at least so many bytes, to be given away with a call. */
+  borrow(bytes: number): ArrayBuffer {
+    const kept = this.#buffer;
+    this.#buffer = new ArrayBuffer(0);
+    return kept.byteLength >= bytes ? kept : new ArrayBuffer(bytes);
+  }
+
+  /** Sends a call. Its answer settles the promise. */
+  call<T>(
+    call: StoreCall,
+    transfer: ArrayBuffer[],
+    convert: (answer: MessageEvent["data"]) => T,
+  ): Promise<T> {
+    if (this.#over !== undefined) return Promise.reject(this.#over);
+    this.#port.postMessage(call, transfer);
+    return this.expect(convert);
+  }
+
+  /** The next answer that nobody else expects. */
+  expect<T>(convert: (answer: MessageEvent["data"]) => T): Promise<T> {
+    const { promise, resolve, reject } = Promise.withResolvers<T>();
+    if (this.#pending.length === 0) this.#worker.ref();
+    this.#pending.push({ take: (answer) => resolve(convert(answer)), reject });
+    return promise;
+  }
+
+  /** Ends the Worker, whatever it is doing. */
+  async end(): Promise<void> {
+    this.#stop(new ClosedError("The queue is closed."));
+    this.#worker.ref();
+    await this.#worker.terminate();
+  }
+
+  #take(answer: StoreAnswer): void {
+    if (answer.buffer !== undefined && answer.buffer.byteLength <= MAX_KEPT_BYTES) {
+      this.#buffer = answer.buffer;
+    }
+    const pending = this.#pending.shift();
+    if (this.#pending.length === 0) this.#worker.unref();
+    if ("error" in answer) pending?.reject(unpackError(answer.error));
+    else pending?.take(answer);
+  }
+
+  #die(cause: unknown): void {
+    const words = cause instanceof Error ? cause.message : String(cause);
+    this.#stop(queueFileError("io", this.#path, `its Worker has ended (${words})`, {
+      cause,
+      advice: "What was under way may be stored or not. Open the queue again.",
+    }));
+  }
+
+  #stop(reason: Error): void {
+    if (this.#over !== undefined) return;
+    this.#over = reason;
+    this.#port.close();
+    for (const { reject } of this.#pending.splice(0)) reject(reason);
+  }
+}
+
+/** The runs that the Worker has stored: it numbers packets as they were handed over. */
+function withRuns({ units }: CommitRequest, result: PackedCommitResult): CommitResult {
+  const { state, refused } = result;
+  let packets = 0;
+  for (let i = 0; i < units.length; i++) if (!refused.has(i)) packets += units[i]?.packets ?? 0;
+  const packer = new RunPacker(state.lastId + 1 - packets);
+  for (let i = 0; i < units.length; i++) {
+    const unit = units[i];
+    if (unit !== undefined && !refused.has(i)) packer.add(unit);
+  }
+  return { ...result, runs: packer.finish() };
+}
+
+/** `Worker` takes local files only; a module from elsewhere is imported by one line of code. */
+function entryOf(module: URL): URL {
+  if (module.protocol === "file:") return module;
+  const code = `import ${JSON.stringify(module.href)};`;
+  return new URL(`data:text/javascript,${encodeURIComponent(code)}`);
+}
+
+/**
+ * A Worker's local modules need a read grant, unlike the program's own.
+ *
+ * @throws {Deno.errors.NotCapable} With the flag to add.
+ */
+async function checkMayLoad(module: URL): Promise<void> {
+  // From elsewhere it is --allow-import, and jsr.io is allowed from the start;
+  // what is compiled in needs no grant.
+  if (module.protocol !== "file:" || Deno.build.standalone) return;
+  const path = new URL("../..", module);
+  const { state } = await Deno.permissions.request({ name: "read", path });
+  if (state !== "granted") {
+    const directory = decodeURIComponent(path.pathname).replace(/\/$/, "");
+    throw new Deno.errors.NotCapable(
+      `commitIn "worker" needs --allow-read=${directory}: ` +
+        'a Worker\'s code is read from there. Or use commitIn "main".',
+    );
+  }
+}

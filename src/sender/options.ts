@@ -1,0 +1,261 @@
+/**
+ * How a sender behaves: its options, their defaults, and what is out of range.
+ *
+ * @module
+ */
+
+import type { SupervisorLimits } from "../delivery/supervisor.ts";
+import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
+import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
+import type { QueueOptions } from "../queue/options.ts";
+import type { OutboundQueue } from "../queue/queue.ts";
+import type { Remote } from "../base/remote.ts";
+
+/** How to open a `Sender`; every field but the first ones has a default. */
+export interface SenderOptions {
+  /**
+   * The queue: a path, or one that is open already. A path is opened with
+   * {@linkcode SenderOptions.queueOptions} and closed with the sender.
+   */
+  readonly queue: string | OutboundQueue;
+  /** Options for a queue given as a path. */
+  readonly queueOptions?: QueueOptions;
+  /** The server: `"tcp://host:port"` or its parts. */
+  readonly remote: string | Remote;
+  /** Socket options; each has its documented default. */
+  readonly socket?: SocketOptions;
+  /**
+   * How long a drained packet stays on disk, in milliseconds. If the connection
+   * ends uncleanly within that time, it is sent again. Longer: more duplicates
+   * after a reset. Shorter: more loss when a server dies with unread bytes.
+   *
+   * @default {1000} or a second more than `responseTimeoutMs`
+   */
+  readonly holdMs?: number;
+  /**
+   * With bytes outstanding, this long without any acknowledgement means that
+   * the path is dead (or twice the round-trip time, if that is longer). Below
+   * 2000 lossy paths give false alarms, which cost a reconnect and duplicates.
+   *
+   * @default {3000}
+   */
+  readonly stallTimeoutMs?: number;
+  /**
+   * How long a peer that is alive may keep its window closed before the
+   * connection is given up.
+   *
+   * @default {300000}
+   */
+  readonly peerStallTimeoutMs?: number;
+  /**
+   * For a server that always responds to what it gets, sooner or later: this
+   * long after bytes were sent without a single byte of response, the connection
+   * is given up, and what is not confirmed is sent again. Which packet a response
+   * belongs to is not looked at. {@linkcode SenderOptions.holdMs} must be longer,
+   * for a packet is confirmed by then.
+   *
+   * @default {Infinity}
+   */
+  readonly responseTimeoutMs?: number;
+  /**
+   * Bytes that may be sent and not acknowledged; also the bound on duplicates
+   * after a dead path, beside what is held. A larger packet travels alone.
+   * Limits the rate to this many bytes per round trip: give it room for two
+   * packets or more where packets are large.
+   *
+   * @default {262144}
+   */
+  readonly maxInFlightBytes?: number;
+  /**
+   * The most packets that go out in a second, repeated ones included, in bursts
+   * of at most 50 ms' worth.
+   *
+   * @default {Infinity}
+   */
+  readonly maxPacketsPerSecond?: number;
+  /**
+   * The most bytes that go out in a second, in bursts of at most 50 ms' worth or
+   * one packet.
+   *
+   * @default {Infinity}
+   */
+  readonly maxBytesPerSecond?: number;
+  /**
+   * The same for packets that were waiting when a connection was made, so that
+   * a recovery does not flatten the server. What is enqueued meanwhile waits
+   * behind them. Beyond `maxPacketsPerSecond` it changes nothing.
+   *
+   * @default {Infinity}
+   */
+  readonly backlogPacketsPerSecond?: number;
+  /**
+   * The same in bytes.
+   *
+   * @default {Infinity}
+   */
+  readonly backlogBytesPerSecond?: number;
+  /**
+   * In how many connections that broke a packet may have been under way before
+   * it becomes a dead letter, so that one which kills the server each time does
+   * not block the others for ever; 2 or more. From the second break in a row on,
+   * fewer packets are sent at a time, half as many after each break, and only a
+   * packet that was alone is given up. While nothing is confirmed in between, each
+   * next packet takes twice as many, so that a server that ends every connection
+   * does not cost the whole queue. What breaks through a fault of this host does
+   * not count. Many packets in flight and a bad path make recovery slower.
+   *
+   * @default {Infinity}
+   */
+  readonly maxAttempts?: number;
+  /**
+   * How long one connection attempt may take.
+   *
+   * @default {1000}
+   */
+  readonly connectTimeoutMs?: number;
+  /**
+   * How long every fourth attempt in a row may take, so that a slow path
+   * connects too.
+   *
+   * @default {5000}
+   */
+  readonly slowConnectTimeoutMs?: number;
+  /**
+   * The first ceiling of the backoff between attempts; it doubles up to
+   * {@linkcode SenderOptions.backoffCapMs}, and chance picks below it.
+   *
+   * @default {100}
+   */
+  readonly backoffFirstMs?: number;
+  /**
+   * The highest ceiling of the backoff. Delivery resumes about this long after
+   * a heal; a fleet of senders to one server raises it.
+   *
+   * @default {1000}
+   */
+  readonly backoffCapMs?: number;
+  /**
+   * `"on-demand"` connects when there is something to send, `"always"` keeps
+   * a connection up, for servers that speak unasked.
+   *
+   * @default {"on-demand"}
+   */
+  readonly connect?: "on-demand" | "always";
+  /**
+   * What to do when the server closes its side: finish the connection in
+   * order and make a new one when needed, or go on sending to a server that
+   * is known to half-close.
+   *
+   * @default {"reconnect"}
+   */
+  readonly onPeerFin?: "reconnect" | "keep-sending";
+  /**
+   * What the server sent and nobody read yet; beyond this the newest bytes are
+   * discarded and counted, so that they never fill the window.
+   *
+   * @default {1048576}
+   */
+  readonly receivedBufferBytes?: number;
+  /** Takes log lines: `console`, an `@std/log` logger, LogTape. Silent by default. */
+  readonly logger?: Logger;
+  /** Time, for tests. */
+  readonly clock?: Clock;
+  /** Chance, for tests. */
+  readonly random?: Random;
+  /** Another way to connect; replaces remote's dialing and `socket`. */
+  readonly dialer?: Dialer;
+}
+
+/**
+ * Fills in the defaults and checks what was given.
+ *
+ * @throws {RangeError} A value is out of range.
+ */
+export function limitsOf(options: SenderOptions): SupervisorLimits {
+  const {
+    responseTimeoutMs = Infinity,
+    holdMs = responseTimeoutMs === Infinity ? 1000 : responseTimeoutMs + 1000,
+    stallTimeoutMs = 3000,
+    peerStallTimeoutMs = 300_000,
+    maxInFlightBytes = 256 * 1024,
+    maxPacketsPerSecond = Infinity,
+    maxBytesPerSecond = Infinity,
+    backlogPacketsPerSecond = Infinity,
+    backlogBytesPerSecond = Infinity,
+    maxAttempts = Infinity,
+    connectTimeoutMs = 1000,
+    slowConnectTimeoutMs = 5000,
+    backoffFirstMs = 100,
+    backoffCapMs = 1000,
+    connect = "on-demand",
+    onPeerFin = "reconnect",
+    receivedBufferBytes = 1024 * 1024,
+    socket = {},
+  } = options;
+  const atLeast = (minimum: number, values: Record<string, number>) => {
+    for (const [name, value] of Object.entries(values)) {
+      if (!(value >= minimum)) {
+        throw new RangeError(`${name} must be ${minimum} or more, got ${value}`);
+      }
+    }
+  };
+  atLeast(0, { holdMs, backoffFirstMs, backoffCapMs, receivedBufferBytes });
+  atLeast(100, { stallTimeoutMs, peerStallTimeoutMs, connectTimeoutMs, slowConnectTimeoutMs });
+  atLeast(1, { maxInFlightBytes });
+  atLeast(1, { responseTimeoutMs });
+  for (
+    const [name, value] of Object.entries({
+      maxPacketsPerSecond,
+      maxBytesPerSecond,
+      backlogPacketsPerSecond,
+      backlogBytesPerSecond,
+    })
+  ) {
+    if (!(value > 0)) throw new RangeError(`${name} must be more than 0, got ${value}`);
+  }
+  if (maxAttempts !== Infinity && !(Number.isInteger(maxAttempts) && maxAttempts >= 2)) {
+    throw new RangeError(
+      `maxAttempts must be an integer of 2 or more, or Infinity, got ${maxAttempts}: ` +
+        "the first break is mostly the network's",
+    );
+  }
+  if (responseTimeoutMs !== Infinity && holdMs <= responseTimeoutMs) {
+    throw new RangeError(
+      `holdMs must be more than responseTimeoutMs = ${responseTimeoutMs}, got ${holdMs}`,
+    );
+  }
+  oneOf("connect", connect, ["on-demand", "always"]);
+  oneOf("onPeerFin", onPeerFin, ["reconnect", "keep-sending"]);
+  const { keepAlive } = validateSocketOptions(socket);
+  return {
+    holdMs,
+    responseTimeoutMs,
+    stallTimeoutMs,
+    peerStallTimeoutMs,
+    maxInFlightBytes,
+    maxPacketsPerSecond,
+    maxBytesPerSecond,
+    backlogPace: {
+      maxPacketsPerSecond: backlogPacketsPerSecond,
+      maxBytesPerSecond: backlogBytesPerSecond,
+    },
+    maxAttempts,
+    connectTimeoutMs,
+    slowConnectTimeoutMs: Math.max(connectTimeoutMs, slowConnectTimeoutMs),
+    slowConnectEvery: 4,
+    backoffFirstMs,
+    backoffCapMs,
+    connect,
+    onPeerFin,
+    keepAlive: keepAlive === false ? undefined : {
+      timeoutMs: keepAlive.idleMs + keepAlive.count * keepAlive.intervalMs,
+      probes: keepAlive.count,
+    },
+  };
+}
+
+function oneOf(name: string, value: string, values: readonly string[]): void {
+  if (!values.includes(value)) {
+    throw new RangeError(`${name} must be one of ${values.join(", ")}; got "${value}"`);
+  }
+}

@@ -1,0 +1,205 @@
+/**
+ * A sender's live state, for other processes: written into the lock file of its
+ * queue, at most once a second and only while something changes.
+ *
+ * @module
+ */
+
+import { type Condition, ConditionTracker } from "./condition.ts";
+import { describeVerdict, type Verdict, type VerdictKind } from "../delivery/liveness.ts";
+import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/supervisor.ts";
+import type { Clock } from "../base/ports.ts";
+import { readSenderNotice } from "../queue/sender_lock.ts";
+
+const INTERVAL_MS = 1000;
+/** The last troubles that are kept. */
+const MAX_TROUBLES = 5;
+/** Says which shape the text has; a reader that does not know it says so. */
+const FORMAT = 2;
+
+/** How a sender stands, as it has published it. */
+export interface SenderReport extends DeliveryStats {
+  /** When it was written, in milliseconds since 1970. */
+  readonly atMs: number;
+  /** When the sender was opened, in milliseconds since 1970. */
+  readonly startedAtMs: number;
+  /** Where it delivers to: `"tcp://legacy:4000"`. */
+  readonly remote: string;
+  /** What it is doing. */
+  readonly state: SenderState;
+  /** The last verdict on the path. */
+  readonly verdict: VerdictKind;
+  /** The verdict in words. */
+  readonly verdictWords: string;
+  /** State and verdict in words. */
+  readonly condition: Condition;
+  /** The last changes that were warnings or errors, oldest first. */
+  readonly troubles: readonly {
+    /** When, in milliseconds since 1970. */
+    readonly atMs: number;
+    /** What. */
+    readonly words: string;
+  }[];
+  /** Packets drained a second, over the last second or longer. */
+  readonly packetsPerSecond: number;
+  /** Bytes acknowledged a second, likewise. */
+  readonly bytesPerSecond: number;
+}
+
+/** A sender in some process, and what it says about itself. */
+export interface RunningSender {
+  /** Its process. */
+  readonly pid: number;
+  /** What it said last; undefined when it said nothing, or nothing that this version knows. */
+  readonly report: SenderReport | undefined;
+}
+
+/** What {@linkcode ReportPublisher} works with. */
+export interface ReportPublisherOptions {
+  /** Where the sender delivers to. */
+  readonly remote: string;
+  /** Time. */
+  readonly clock: Clock;
+  /** How things stand now. */
+  readonly read: () => {
+    readonly state: SenderState;
+    readonly verdict: Verdict;
+    readonly stats: DeliveryStats;
+    readonly queuedPackets: number;
+  };
+  /** Writes a text to where other processes read it. */
+  readonly publish: (text: string) => void;
+}
+
+/** Publishes reports until stopped. */
+export class ReportPublisher {
+  readonly #options: ReportPublisherOptions;
+  readonly #startedAtMs: number;
+  readonly #troubles: { readonly atMs: number; readonly words: string }[] = [];
+  readonly #condition = new ConditionTracker();
+  #cancelTimer: () => void;
+  #stopped = false;
+  #writtenAtMs = -Infinity;
+  #written = "";
+  #rates = { atMs: 0, packets: 0, bytes: 0, packetsPerSecond: 0, bytesPerSecond: 0 };
+
+  /** @param options The sender. */
+  constructor(options: ReportPublisherOptions) {
+    this.#options = options;
+    const { clock } = options;
+    this.#startedAtMs = clock.wallMs();
+    this.#rates.atMs = clock.nowMs();
+    this.#cancelTimer = clock.setTimer(INTERVAL_MS, () => this.#tick());
+    this.#write();
+  }
+
+  /** Takes in a change; it is published within a second. */
+  note(status: DeliveryStatus): void {
+    const { level, words } = status;
+    this.#condition.take(status);
+    const { clock } = this.#options;
+    if (level === "warn" || level === "error") {
+      this.#troubles.push({ atMs: clock.wallMs(), words });
+      if (this.#troubles.length > MAX_TROUBLES) this.#troubles.shift();
+    }
+    if (clock.nowMs() - this.#writtenAtMs >= INTERVAL_MS) this.#write();
+  }
+
+  /** Publishes nothing any more. */
+  stop(): void {
+    this.#stopped = true;
+    this.#cancelTimer();
+  }
+
+  #tick(): void {
+    this.#cancelTimer = this.#options.clock.setTimer(INTERVAL_MS, () => this.#tick());
+    this.#measure();
+    this.#write();
+  }
+
+  #measure(): void {
+    const { clock, read } = this.#options;
+    const { drainedPackets, ackedBytes } = read().stats;
+    const nowMs = clock.nowMs();
+    const { atMs, packets, bytes } = this.#rates;
+    const perSecond = (count: number) => Math.round(1000 * count / Math.max(1, nowMs - atMs));
+    this.#rates = {
+      atMs: nowMs,
+      packets: drainedPackets,
+      bytes: ackedBytes,
+      packetsPerSecond: perSecond(drainedPackets - packets),
+      bytesPerSecond: perSecond(ackedBytes - bytes),
+    };
+  }
+
+  #write(): void {
+    if (this.#stopped) return;
+    const { clock, remote, read, publish } = this.#options;
+    const { state, verdict, stats, queuedPackets } = read();
+    const { packetsPerSecond, bytesPerSecond } = this.#rates;
+    const content = {
+      format: FORMAT,
+      startedAtMs: this.#startedAtMs,
+      remote,
+      state,
+      verdict: verdict.kind,
+      verdictWords: describeVerdict(verdict),
+      condition: this.#condition.condition(queuedPackets, packetsPerSecond > 0),
+      troubles: this.#troubles,
+      packetsPerSecond,
+      bytesPerSecond,
+      ...stats,
+    };
+    const text = JSON.stringify(content);
+    if (text === this.#written) return;
+    try {
+      publish(JSON.stringify({ atMs: clock.wallMs(), ...content }));
+    } catch {
+      return; // The disk is full. Delivery goes on, and so does the next attempt.
+    }
+    this.#written = text;
+    this.#writtenAtMs = clock.nowMs();
+  }
+}
+
+/**
+ * Asks which sender runs on a queue, in whichever process, and how it stands.
+ * The report is at most a second behind what changes.
+ *
+ * Needs `--allow-read` for the queue's `.lock` file.
+ *
+ * @param queuePath The queue's path.
+ * @returns `undefined`: no sender runs.
+ * @throws {QueueFileError} The lock file cannot be read.
+ *
+ * @example
+ * ```ts
+ * import { readRunningSender, Sender } from "@sendq/sendq";
+ * import assert from "node:assert/strict";
+ *
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * assert.equal(await readRunningSender(queue), undefined);
+ * await using _sender = await Sender.open({ queue, remote: "tcp://127.0.0.1:4000" });
+ * const running = await readRunningSender(queue);
+ * assert.deepEqual([running?.pid, running?.report?.state], [Deno.pid, "idle"]);
+ * ```
+ */
+export async function readRunningSender(queuePath: string): Promise<RunningSender | undefined> {
+  const notice = await readSenderNotice(queuePath);
+  return notice && { pid: notice.pid, report: parseReport(notice.text) };
+}
+
+function parseReport(text: string): SenderReport | undefined {
+  try {
+    const report: unknown = JSON.parse(text);
+    return isReport(report) ? report : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Only a sender of this format writes this number, and it writes every field. */
+function isReport(value: unknown): value is SenderReport {
+  return typeof value === "object" && value !== null && "format" in value &&
+    value.format === FORMAT;
+}

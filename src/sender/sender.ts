@@ -1,0 +1,421 @@
+/**
+ * The durable sender: composes queue, kernel layer and supervisor, and is the
+ * face that users see.
+ *
+ * @module
+ */
+
+import { systemClock } from "../base/clock.ts";
+import type { Verdict } from "../delivery/liveness.ts";
+import {
+  type DeliveryStats,
+  type DeliveryStatus,
+  type SenderState,
+  Supervisor,
+  type SupervisorLimits,
+} from "../delivery/supervisor.ts";
+import { tcpDialer } from "../kernel/dialer.ts";
+import type { SocketOptions } from "../kernel/socket_options.ts";
+import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
+import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
+import { OutboundQueue } from "../queue/queue.ts";
+import { type Doorbell, SenderLock } from "../queue/sender_lock.ts";
+import { parseRemote, type Remote } from "../base/remote.ts";
+import { limitsOf, type SenderOptions } from "./options.ts";
+import { ReportPublisher } from "./report.ts";
+import { StatusHub } from "./status_hub.ts";
+
+/** TCP_USER_TIMEOUT stands this far above every limit of our own: a back-stop must not race. */
+const USER_TIMEOUT_MARGIN_MS = 30_000;
+/** What `writable` lets wait for its commit before it holds the producer back. */
+const WRITABLE_WINDOW_BYTES = 1024 * 1024;
+
+/** Where a sender stands; counters run since it was opened. */
+export interface SenderStats extends DeliveryStats {
+  /** What lies on disk. */
+  readonly queue: QueueStats;
+  /** Bytes that the server sent and that nobody read in time. */
+  readonly receivedBytesDiscarded: number;
+}
+
+/** One change in a sender's life. */
+export interface SenderStatus extends DeliveryStatus {
+  /** When, by the wall clock, in milliseconds since 1970. */
+  readonly atMs: number;
+  /** How things stood then. */
+  readonly stats: SenderStats;
+}
+
+/** How to close a {@linkcode Sender}. */
+export interface CloseOptions {
+  /**
+   * How long delivery may go on, in milliseconds; `Infinity` until everything
+   * is delivered. Up to a second more is given to the server for its FIN.
+   *
+   * @default {5000}
+   */
+  readonly drainMs?: number;
+}
+
+/**
+ * Sends packets to a TCP server, in order, at least once: once
+ * {@linkcode Sender.enqueue} resolves, the packet is on disk, and it stays there
+ * until the server's kernel has acknowledged every byte of it.
+ *
+ * Needs `--allow-net` for the server, `--allow-read` and `--allow-write` for the
+ * queue's file and its `.lock` file, and `--allow-ffi` for libc.
+ *
+ * @example
+ * ```ts ignore
+ * import { Sender } from "@sendq/sendq";
+ *
+ * await using sender = await Sender.open({
+ *   queue: "outbox.db",
+ *   remote: "tcp://192.0.2.7:4000",
+ *   logger: console,
+ * });
+ * await sender.enqueue(new TextEncoder().encode("temperature 21.5\n"));
+ * ```
+ */
+export class Sender implements AsyncDisposable {
+  /** The queue it sends from. */
+  readonly queue: OutboundQueue;
+  /** Where it delivers to: `"tcp://legacy:4000"`. */
+  readonly remote: string;
+  readonly #ownsQueue: boolean;
+  readonly #lock: SenderLock;
+  readonly #doorbell: Doorbell;
+  readonly #supervisor: Supervisor;
+  readonly #hub = new StatusHub<SenderStatus>();
+  readonly #received: Inbox;
+  readonly #clock: Clock;
+  readonly #forgetLosses: () => void;
+  readonly #reports: ReportPublisher;
+  #closing: Promise<void> | undefined;
+
+  private constructor(parts: SenderParts) {
+    const { queue, clock, logger } = parts;
+    this.queue = queue;
+    this.remote = parts.dialer.remote;
+    this.#ownsQueue = parts.ownsQueue;
+    this.#lock = parts.lock;
+    this.#clock = clock;
+    this.#received = new Inbox(parts.receivedBufferBytes);
+    this.#supervisor = new Supervisor(parts.limits, {
+      queue,
+      dialer: parts.dialer,
+      clock,
+      random: parts.random,
+      logger,
+      onStatus: (status) => this.#publish(status),
+      onReceived: (chunk) => this.#received.offer(chunk),
+    }, queue.sentThroughAtOpen);
+    this.#doorbell = queue.answerDoorbell(parts.lock);
+    logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
+    const warn = (words: string) => {
+      logger.warn(words);
+      const { state, verdict } = this.#supervisor;
+      this.#publish({ state, verdict, words, level: "warn", error: undefined });
+    };
+    const forgetDropped = queue.subscribeDropped(({ packets, bytes }) => {
+      warn(`the queue is full: dropped the ${packets} oldest packets (${bytes} bytes)`);
+    });
+    const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
+    this.#forgetLosses = () => {
+      forgetDropped();
+      forgetDead();
+    };
+    this.#reports = new ReportPublisher({
+      remote: this.remote,
+      clock,
+      read: () => ({
+        state: this.state,
+        verdict: this.verdict,
+        stats: this.#supervisor.stats,
+        queuedPackets: queue.stats().packets,
+      }),
+      publish: (text) => parts.lock.publish(text),
+    });
+    // However the loop ends, the lock and the listeners go with it.
+    this.#supervisor.closed.finally(() => this.#release()).catch(() => {});
+  }
+
+  /**
+   * Opens the queue, takes its sender lock and starts delivering.
+   *
+   * @param options The queue, the remote, and what differs from the defaults.
+   * @throws {RangeError} An option is out of range.
+   * @throws {TypeError} The remote is not a `tcp://` URL.
+   * @throws {UnsupportedPlatformError} Not Linux, or no libc.
+   * @throws {QueueFileError} The file cannot be used as a queue.
+   * @throws {QueueLockedError} Another sender has it.
+   * @throws {Deno.errors.NotCapable} A permission is missing; the message names the flag.
+   */
+  static async open(options: SenderOptions): Promise<Sender> {
+    const limits = limitsOf(options);
+    const remote = typeof options.remote === "string"
+      ? parseRemote(options.remote)
+      : options.remote;
+    const dialer = options.dialer ?? realDialer(remote, options.socket ?? {}, limits);
+    const clock = options.clock ?? systemClock;
+    const ownsQueue = typeof options.queue === "string";
+    const queue = typeof options.queue === "string"
+      ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
+      : options.queue;
+    try {
+      return new Sender({
+        queue,
+        ownsQueue,
+        lock: await SenderLock.acquire(queue.path, clock),
+        dialer,
+        clock,
+        limits,
+        random: options.random ?? Math.random,
+        logger: options.logger ?? silentLogger,
+        receivedBufferBytes: options.receivedBufferBytes ?? 1024 * 1024,
+      });
+    } catch (error) {
+      if (ownsQueue) await queue.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Stores a packet; it will be sent behind all earlier ones. What is stored is
+   * what goes on the wire, byte for byte.
+   *
+   * @param packet At least 1 byte. It may be changed again after the call.
+   * @param options `signal` ends a wait for room.
+   * @returns Its id, once it is on disk.
+   * @throws {PacketSizeError} Empty, or above `maxPacketBytes`.
+   * @throws {QueueFullError} A limit is met and `overflow` is `"reject"`.
+   * @throws {QueueFileError} The disk is full or failed.
+   * @throws {ClosedError} The sender is closed.
+   */
+  enqueue(packet: Uint8Array, options?: EnqueueOptions): Promise<number> {
+    return this.queue.enqueue(packet, options);
+  }
+
+  /**
+   * Stores packets in one transaction: all of them, or none.
+   *
+   * @param packets Each at least 1 byte.
+   * @param options `signal` ends a wait for room.
+   * @returns The ids of the first and the last; those between are in order.
+   */
+  enqueueMany(
+    packets: readonly Uint8Array[],
+    options?: EnqueueOptions,
+  ): Promise<IdRange> {
+    return this.queue.enqueueMany(packets, options);
+  }
+
+  /**
+   * A stream that stores each chunk as one packet. `ready` holds the producer
+   * back while 1 MiB waits for the disk; `close()` resolves once all is on
+   * disk. A chunk that cannot be stored errors the stream.
+   */
+  get writable(): WritableStream<Uint8Array> {
+    let waitingPackets = 0;
+    let waitingBytes = 0;
+    let failure: { readonly error: unknown } | undefined;
+    let wake = () => {};
+    const settled = (bytes: number) => {
+      waitingPackets--;
+      waitingBytes -= bytes;
+      wake();
+    };
+    const until = async (enough: () => boolean) => {
+      while (!enough() && failure === undefined) {
+        await new Promise<void>((resolve) => wake = resolve);
+      }
+      if (failure !== undefined) throw failure.error;
+    };
+    return new WritableStream<Uint8Array>({
+      write: (packet) => {
+        const bytes = packet.length;
+        waitingPackets++;
+        waitingBytes += bytes;
+        this.queue.enqueue(packet).then(() => settled(bytes), (error) => {
+          failure ??= { error };
+          settled(bytes);
+        });
+        return until(() => waitingBytes <= WRITABLE_WINDOW_BYTES);
+      },
+      close: () => until(() => waitingPackets === 0),
+    });
+  }
+
+  /**
+   * What the server sends, across connections. Read or not, it never holds up
+   * delivery: see `receivedBufferBytes`. Can be taken by one reader.
+   */
+  get received(): ReadableStream<Uint8Array> {
+    return this.#received.stream;
+  }
+
+  /**
+   * Resolves once every packet that is on disk now has drained: its last byte
+   * was acknowledged.
+   *
+   * @param signal Ends the wait.
+   * @throws {ClosedError} The sender was closed before.
+   */
+  async drained(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (signal === undefined) return await this.#supervisor.drained();
+    const { promise, reject } = Promise.withResolvers<never>();
+    const onAbort = () => reject(signal.reason);
+    signal.addEventListener("abort", onAbort, { once: true });
+    try {
+      await Promise.race([this.#supervisor.drained(), promise]);
+    } finally {
+      signal.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /**
+   * Every change of state and verdict from now on, the present one first.
+   * A listener that falls 256 behind loses the oldest.
+   */
+  status(): AsyncIterableIterator<SenderStatus> {
+    const { state, verdict } = this.#supervisor;
+    return this.#hub.listen(
+      this.#statusOf({ state, verdict, words: state, level: "debug", error: undefined }),
+    );
+  }
+
+  /** How things stand, without a table scan. */
+  stats(): SenderStats {
+    return {
+      ...this.#supervisor.stats,
+      queue: this.queue.stats(),
+      receivedBytesDiscarded: this.#received.discardedBytes,
+    };
+  }
+
+  /** The last verdict on the path; it stays when the connection is gone. */
+  get verdict(): Verdict {
+    return this.#supervisor.verdict;
+  }
+
+  /** What the sender is doing. */
+  get state(): SenderState {
+    return this.#supervisor.state;
+  }
+
+  /**
+   * Resolves when the sender has ended, by {@linkcode Sender.close}; rejects if
+   * it cannot go on, for example when the kernel refuses a socket option. What
+   * is stored stays stored.
+   */
+  get closed(): Promise<void> {
+    return this.#supervisor.closed;
+  }
+
+  /**
+   * Delivers what it can until the deadline, half-closes, and waits for the
+   * server's FIN: a server that closes has read everything, or its kernel would
+   * send a reset. What is not confirmed stays on disk for the next start. Idempotent; a second call may shorten the
+   * deadline.
+   *
+   * @param options The deadline.
+   */
+  close(options: CloseOptions = {}): Promise<void> {
+    const { drainMs = 5000 } = options;
+    if (!(drainMs >= 0)) throw new RangeError(`drainMs must be 0 or more, got ${drainMs}`);
+    const ended = this.#supervisor.close(drainMs);
+    this.#closing ??= ended.finally(() => this.#release());
+    return this.#closing;
+  }
+
+  /** The same as {@linkcode Sender.close} with its default. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  #releasing: Promise<void> | undefined;
+  #release(): Promise<void> {
+    this.#releasing ??= (async () => {
+      this.#forgetLosses();
+      this.#reports.stop();
+      await this.#doorbell.stop();
+      this.#hub.close();
+      this.#received.close();
+      if (this.#ownsQueue) await this.queue.close();
+      this.#lock.release();
+    })();
+    return this.#releasing;
+  }
+
+  #publish(status: DeliveryStatus): void {
+    this.#reports.note(status);
+    this.#hub.publish(this.#statusOf(status));
+  }
+
+  #statusOf(status: DeliveryStatus): SenderStatus {
+    return { ...status, atMs: this.#clock.wallMs(), stats: this.stats() };
+  }
+}
+
+interface SenderParts {
+  readonly queue: OutboundQueue;
+  readonly ownsQueue: boolean;
+  readonly lock: SenderLock;
+  readonly dialer: Dialer;
+  readonly clock: Clock;
+  readonly limits: SupervisorLimits;
+  readonly random: Random;
+  readonly logger: Logger;
+  readonly receivedBufferBytes: number;
+}
+
+/** What the server sent, bounded, for one reader who may never come. */
+class Inbox {
+  readonly stream: ReadableStream<Uint8Array>;
+  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+  #discardedBytes = 0;
+
+  constructor(bufferBytes: number) {
+    this.stream = new ReadableStream<Uint8Array>({
+      start: (controller) => {
+        this.#controller = controller;
+      },
+      cancel: () => {
+        this.#controller = undefined;
+      },
+    }, { highWaterMark: bufferBytes, size: (chunk) => chunk.length });
+  }
+
+  get discardedBytes(): number {
+    return this.#discardedBytes;
+  }
+
+  offer(chunk: Uint8Array): void {
+    const room = this.#controller?.desiredSize ?? 0;
+    if (room >= chunk.length) this.#controller?.enqueue(chunk);
+    else this.#discardedBytes += chunk.length;
+  }
+
+  close(): void {
+    this.#controller?.close();
+    this.#controller = undefined;
+  }
+}
+
+/** `"3 packets expired and became dead letters (1200 bytes)"` */
+function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
+  const which = packets === 1 ? `packet ${ids.firstId}` : `${packets} packets`;
+  const what = reason === "expired" ? "expired" : packets === 1 ? "was given up" : "were given up";
+  const became = packets === 1 ? "became a dead letter" : "became dead letters";
+  return `${which} ${what} and ${became} (${bytes} bytes)`;
+}
+
+const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+
+/** The kernel's own dialer, checked before anything is opened. */
+function realDialer(remote: Remote, socket: SocketOptions, limits: SupervisorLimits): Dialer {
+  const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
+  const options = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1), ...socket };
+  return tcpDialer({ ...remote, socket: options });
+}
