@@ -98,10 +98,15 @@ export {
   type DbSqliteStatement,
 } from "./src/queue/sqlite/db_sqlite.ts";
 export { nodeSqlite } from "./src/queue/sqlite/node_sqlite.ts";
-export type { Durability } from "./src/queue/store/schema.ts";
-export type { DeadLetter, DeathReason } from "./src/queue/store/dead_letter_table.ts";
-export type { DroppedPackets, Overflow } from "./src/queue/store/contract.ts";
-export type { Doorbell, SenderLock } from "./src/queue/sender_lock.ts";
+export type {
+  DeadLetter,
+  DeathReason,
+  DroppedPackets,
+  Durability,
+  Overflow,
+} from "./src/queue/store/types.ts";
+export type { SenderLock } from "./src/queue/sender_lock.ts";
+export type { Doorbell } from "./src/queue/doorbell.ts";
 export type {
   SqliteDatabase,
   SqliteDriver,

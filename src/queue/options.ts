@@ -1,13 +1,10 @@
 import { systemClock } from "../base/clock.ts";
 import type { Clock } from "../base/ports.ts";
-import type { DeathReason } from "./store/dead_letter_table.ts";
+import type { DeathReason, Durability, IdRange, Overflow, PacketCount } from "./store/types.ts";
 import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
-import type { IdRange, PacketCount } from "./store/runs.ts";
-import type { Durability } from "./store/schema.ts";
-import type { Overflow } from "./store/contract.ts";
 
-export type { IdRange, PacketCount } from "./store/runs.ts";
+export type { IdRange, PacketCount } from "./store/types.ts";
 
 /** The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}. */
 export type CommitIn = "main" | "worker";

@@ -36,7 +36,7 @@ import { lastIdOf } from "../base/packet_run.ts";
 import type { Clock, PacketRun, PacketSource, StoredPacket } from "../base/ports.ts";
 import { Committer, type CommitterEvents } from "./commit/committer.ts";
 import { BusyRetry } from "./sqlite/busy.ts";
-import type { DeadLetter } from "./store/dead_letter_table.ts";
+import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 import { Expiry } from "./read/expiry.ts";
 import { Listeners } from "./listeners.ts";
 import { openStore } from "./open_store.ts";
@@ -54,8 +54,9 @@ import {
   resolveOptions,
 } from "./options.ts";
 import { Arena, packetsOf } from "./store/runs.ts";
-import { type Doorbell, DoorbellRinger, type SenderLock } from "./sender_lock.ts";
-import type { DroppedPackets, Edit, EditResult, Store, StoreState } from "./store/contract.ts";
+import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
+import type { SenderLock } from "./sender_lock.ts";
+import type { Edit, EditResult, Store, StoreState } from "./store/contract.ts";
 import { MemoryTail } from "./read/recent_runs.ts";
 
 /** Memory for packets just stored, until the sender has read them. */
@@ -478,7 +479,7 @@ export class OutboundQueue implements PacketSource {
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
   answerDoorbell(lock: SenderLock): Doorbell {
-    const doorbell = lock.listen(() => {
+    const doorbell = listenForRings(lock.path, () => {
       // What is wrong with the file will meet the next read or commit, which
       // has somebody to tell.
       this.pollOtherProcesses().catch(() => {});

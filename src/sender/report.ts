@@ -9,7 +9,7 @@ import { type Condition, ConditionTracker } from "./condition.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "../delivery/liveness.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/supervisor.ts";
 import type { Clock } from "../base/ports.ts";
-import { readSenderNotice } from "../queue/sender_lock.ts";
+import { readSenderNotice } from "../queue/lock_file.ts";
 
 const INTERVAL_MS = 1000;
 /** The last troubles that are kept. */

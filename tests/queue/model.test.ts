@@ -2,9 +2,8 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import type { Overflow } from "../../src/queue/store/contract.ts";
+import type { DeadLetter, DeathReason, Overflow } from "../../src/queue/store/types.ts";
 import type { IdRange } from "../../src/queue/options.ts";
-import type { DeadLetter, DeathReason } from "../../src/queue/store/dead_letter_table.ts";
 import { ManualClock, settle, TempDir } from "./helpers.ts";
 import { type Faults, faultsHere, THREADS, WorkerFaults } from "./threads.ts";
 

@@ -5,9 +5,10 @@ import { ClosedError, QueueFileError } from "../../src/base/errors.ts";
 import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { Arena, packetsOf, type PacketSpan } from "../../src/queue/store/runs.ts";
+import { Arena, packetsOf } from "../../src/queue/store/runs.ts";
+import type { Overflow, PacketSpan } from "../../src/queue/store/types.ts";
 import { PacketStore } from "../../src/queue/store/sqlite_store.ts";
-import type { CommitRequest, Overflow, StoreState } from "../../src/queue/store/contract.ts";
+import type { CommitRequest, StoreState } from "../../src/queue/store/contract.ts";
 import {
   packCommit,
   packError,

@@ -7,7 +7,7 @@
  */
 
 import { libcCandidates } from "../../kernel/libc.ts";
-import { lockPathOf } from "../../queue/sender_lock.ts";
+import { lockPathOf } from "../../queue/lock_file.ts";
 import type { Remote } from "../../base/remote.ts";
 import type { Listen } from "./values.ts";
 

@@ -8,7 +8,7 @@ import { Command } from "commander";
 import type { IdRange } from "../../queue/options.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
-import { readSenderNotice } from "../../queue/sender_lock.ts";
+import { readSenderNotice } from "../../queue/lock_file.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { OptionAdder } from "../arguments/options.ts";
 import { Printer, printLine } from "../terminal/output.ts";

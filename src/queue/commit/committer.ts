@@ -19,13 +19,12 @@ import { Line, onAbort, Unit } from "./pending_enqueues.ts";
 import { Maintenance } from "./vacuum.ts";
 import { BusyRetry } from "../sqlite/busy.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "../store/packet_table.ts";
-import type { PacketSpan } from "../store/runs.ts";
+import type { Overflow, PacketSpan } from "../store/types.ts";
 import type {
   CommitRequest,
   CommitResult,
   Edit,
   EditResult,
-  Overflow,
   Store,
   StoreState,
 } from "../store/contract.ts";

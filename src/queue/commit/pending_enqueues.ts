@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { PacketSpan } from "../store/runs.ts";
+import type { PacketSpan } from "../store/types.ts";
 
 /** Packets that wait to be stored together. */
 export class Unit implements PacketSpan {

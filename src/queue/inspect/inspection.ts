@@ -5,7 +5,7 @@
  */
 
 import type { Clock } from "../../base/ports.ts";
-import type { DeathReason } from "../store/dead_letter_table.ts";
+import type { DeathReason } from "../store/types.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 
 /** How to open a queue for looking. */

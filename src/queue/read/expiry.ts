@@ -14,8 +14,7 @@
 
 import { lastIdOf } from "../../base/packet_run.ts";
 import type { Clock, PacketRun } from "../../base/ports.ts";
-import type { Due } from "../store/packet_table.ts";
-import type { IdRange } from "../store/runs.ts";
+import type { Due, IdRange } from "../store/types.ts";
 
 /** What expiry needs of the queue. */
 export interface ExpiringQueue {

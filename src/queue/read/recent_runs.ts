@@ -7,7 +7,7 @@
 
 import { cutRuns, lastIdOf, sliceRun } from "../../base/packet_run.ts";
 import type { PacketRun } from "../../base/ports.ts";
-import type { IdRange } from "../store/runs.ts";
+import type { IdRange } from "../store/types.ts";
 
 /** What a run costs beside its bytes: objects, and an entry a packet. */
 const RUN_OVERHEAD_BYTES = 300;

@@ -24,7 +24,7 @@ import { DatabasePages } from "./sqlite_pages.ts";
 import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import type { IdRange } from "../store/runs.ts";
+import type { IdRange } from "../store/types.ts";
 import {
   COUNT_COLUMNS,
   countsOf,

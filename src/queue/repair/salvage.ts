@@ -6,7 +6,7 @@
  */
 
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
-import type { IdRange } from "../store/runs.ts";
+import type { IdRange } from "../store/types.ts";
 
 /** Packets that follow each other and are whole. */
 export interface SavedRun {

@@ -6,12 +6,16 @@
  */
 
 import type { PacketRun } from "../../base/ports.ts";
-import type { DeadLetter, DeathReason } from "./dead_letter_table.ts";
-import type { Due } from "./packet_table.ts";
-import type { IdRange, PacketCount, PacketSpan } from "./runs.ts";
-
-/** What to do with a packet for which there is no room. */
-export type Overflow = "reject" | "wait" | "drop-oldest";
+import type {
+  DeadLetter,
+  DeathReason,
+  DroppedPackets,
+  Due,
+  IdRange,
+  Overflow,
+  PacketCount,
+  PacketSpan,
+} from "./types.ts";
 
 /** One transaction. */
 export interface CommitRequest {
@@ -72,16 +76,6 @@ export interface CommitResult {
   readonly refused: ReadonlyMap<number, Limit>;
   /** The packets that had to go, with `"drop-oldest"`. */
   readonly dropped: DroppedPackets | undefined;
-}
-
-/** Packets removed unsent, or dead letters removed, to make room. */
-export interface DroppedPackets {
-  /** How many, dead letters included. */
-  readonly packets: number;
-  /** Their bytes. */
-  readonly bytes: number;
-  /** The highest id among those that were in the queue; 0: all were dead letters. */
-  readonly throughId: number;
 }
 
 /**

@@ -14,33 +14,8 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
-import { type IdRange, type PacketCount, packetsOf, type PacketSpan } from "./runs.ts";
-
-/**
- * Why a packet is not sent any more.
- *
- * - `"expired"`: its time to live was over before it was given to a connection
- * - `"gave-up"`: it was tried in as many connections as it may be
- */
-export type DeathReason = "expired" | "gave-up";
-
-/** A packet that nobody sends any more. */
-export interface DeadLetter {
-  /** The id that it had in the queue. */
-  readonly id: number;
-  /** When it was stored, by the wall clock, in milliseconds since 1970. */
-  readonly enqueuedAtMs: number;
-  /** When it was taken out of the queue. */
-  readonly diedAtMs: number;
-  /** Why. */
-  readonly reason: DeathReason;
-  /** Whether it was on a wire, so that the server may have it, whole or in part. */
-  readonly sent: boolean;
-  /** In how many connections it was tried, where that was counted; else 0. */
-  readonly attempts: number;
-  /** Its bytes. */
-  readonly payload: Uint8Array;
-}
+import { packetsOf } from "./runs.ts";
+import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
 
 /** What all packets of a run that dies have in common. */
 export interface Death {

@@ -15,15 +15,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
-import type { IdRange, PacketCount } from "./runs.ts";
-
-/** What has expired, and what will. */
-export interface Due {
-  /** Packets that have expired: as many as one transaction should move. */
-  readonly ranges: readonly IdRange[];
-  /** When the next packet expires that has not yet; `Infinity`: none does. */
-  readonly nextAtMs: number;
-}
+import type { Due, IdRange, PacketCount } from "./types.ts";
 
 /** The packet that was stored first, of those that are still there. */
 export interface OldestPacket {

@@ -7,6 +7,7 @@
  */
 
 import type { PacketRun, StoredPacket } from "../../base/ports.ts";
+import type { PacketSpan } from "./types.ts";
 
 /**
  * The most bytes in a run of several packets. Measured: 4 KiB costs a quarter
@@ -16,38 +17,6 @@ import type { PacketRun, StoredPacket } from "../../base/ports.ts";
 const RUN_BYTES = 16 * 1024;
 /** The most packets in a run. */
 const RUN_PACKETS = 4096;
-
-/** Packets that somebody has handed over together, where they lie in memory. */
-export interface PacketSpan {
-  /** A buffer of our own. */
-  readonly block: Uint8Array;
-  /** Where in it the first packet begins. */
-  readonly start: number;
-  /** Bytes of all packets, which follow each other without a gap. */
-  readonly bytes: number;
-  /** How many packets. */
-  readonly packets: number;
-  /** How large each is; `undefined` for a single one. */
-  readonly sizes: Uint32Array | undefined;
-  /** From when on, by the wall clock, they are not worth sending; `Infinity`: never. */
-  readonly expiresAtMs: number;
-}
-
-/** Ids from the first to the last, both included; packets may be missing in between. */
-export interface IdRange {
-  /** The first id. */
-  readonly firstId: number;
-  /** The last id. */
-  readonly lastId: number;
-}
-
-/** Packets and their bytes. */
-export interface PacketCount {
-  /** How many packets. */
-  readonly packets: number;
-  /** Their payload bytes. */
-  readonly bytes: number;
-}
 
 /**
  * Cuts packets into runs; those that lie behind each other in memory and expire

@@ -33,22 +33,12 @@
 import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
 import { SqliteCode } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import type { Durability } from "./types.ts";
 
 /** `PRAGMA application_id` of a queue: "Snq1". */
 export const APPLICATION_ID = 0x536e7131;
 /** `PRAGMA user_version` that this code writes and understands. */
 export const SCHEMA_VERSION = 2;
-
-/**
- * What a resolved enqueue survives.
- *
- * - `"power-loss"`: everything, because each commit waits until the disk has
- *   synced (`synchronous=FULL`)
- * - `"process-crash"`: the death of the process, but not of the machine: power
- *   loss may take the last commits before it (`synchronous=NORMAL`); the file
- *   stays consistent
- */
-export type Durability = "power-loss" | "process-crash";
 
 /** How to open the file. */
 export interface OpenFileOptions {

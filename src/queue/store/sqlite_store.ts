@@ -9,7 +9,8 @@
  */
 
 import type { PacketRun } from "../../base/ports.ts";
-import { type DeadLetter, DeadLetterTable } from "./dead_letter_table.ts";
+import { DeadLetterTable } from "./dead_letter_table.ts";
+import type { DeadLetter, DroppedPackets, Due, IdRange, PacketCount } from "./types.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -17,13 +18,12 @@ import {
   type SqliteStatement,
 } from "../sqlite/driver.ts";
 import { toFileError } from "../sqlite/file_error.ts";
-import { type Due, PacketTable } from "./packet_table.ts";
-import { type IdRange, type PacketCount, RunPacker } from "./runs.ts";
+import { PacketTable } from "./packet_table.ts";
+import { RunPacker } from "./runs.ts";
 import { type OpenFileOptions, openQueueFile } from "./schema.ts";
 import type {
   CommitRequest,
   CommitResult,
-  DroppedPackets,
   Edit,
   EditRequest,
   EditResult,

@@ -8,11 +8,9 @@
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { ClosedError } from "../../base/errors.ts";
 import type { PacketRun } from "../../base/ports.ts";
-import type { DeadLetter } from "../store/dead_letter_table.ts";
+import type { DeadLetter, Due, Durability } from "../store/types.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
-import type { Due } from "../store/packet_table.ts";
 import { RunPacker } from "../store/runs.ts";
-import type { Durability } from "../store/schema.ts";
 import type {
   CommitRequest,
   CommitResult,

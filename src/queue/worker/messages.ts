@@ -8,8 +8,7 @@
 import type { MessagePort } from "node:worker_threads";
 import { QueueFileError, type QueueFileReason } from "../../base/errors.ts";
 import { SqliteError } from "../sqlite/driver.ts";
-import type { PacketSpan } from "../store/runs.ts";
-import type { Durability } from "../store/schema.ts";
+import type { Durability, PacketSpan } from "../store/types.ts";
 import type { CommitRequest, CommitResult, Store } from "../store/contract.ts";
 
 /** What a store can be asked for. */

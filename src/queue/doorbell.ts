@@ -1,0 +1,128 @@
+/**
+ * How a sender hears at once of packets that other processes have stored: a
+ * process that has enqueued touches the times of the lock file, and the sender
+ * watches that file.
+ *
+ * @module
+ */
+
+import type { Clock } from "../base/ports.ts";
+import { lockPathOf } from "./lock_file.ts";
+
+/** A sender looks at the file this often even when nobody has rung. */
+const POLL_MS = 1000;
+
+/** How a sender hears of packets that other processes have stored. */
+export interface Doorbell {
+  /** `"watch"`: at once; `"poll"`: within a second. */
+  readonly mode: "watch" | "poll";
+  /** Why it only polls. */
+  readonly pollReason: string | undefined;
+  /** Stops listening. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Calls back when another process has rung, and once a second besides: a
+ * process without the right to touch the lock file cannot ring.
+ *
+ * @param lockPath The lock file.
+ * @param onRing Called at each ring.
+ * @param clock Time.
+ */
+export function listenForRings(lockPath: string, onRing: () => void, clock: Clock): Doorbell {
+  let stopTimer = clock.setTimer(POLL_MS, tick);
+  function tick(): void {
+    stopTimer = clock.setTimer(POLL_MS, tick);
+    onRing();
+  }
+  let watcher: Deno.FsWatcher;
+  try {
+    watcher = Deno.watchFs(lockPath);
+  } catch (error) {
+    // Typically no inotify instances are left (fs.inotify.max_user_instances).
+    const pollReason = error instanceof Error ? error.message : String(error);
+    return {
+      mode: "poll",
+      pollReason,
+      stop() {
+        stopTimer();
+        return Promise.resolve();
+      },
+    };
+  }
+  const watching = watch(watcher, onRing);
+  let stopped = false;
+  return {
+    mode: "watch",
+    pollReason: undefined,
+    stop() {
+      stopTimer();
+      if (!stopped) watcher.close();
+      stopped = true;
+      return watching;
+    },
+  };
+}
+
+async function watch(watcher: Deno.FsWatcher, onRing: () => void): Promise<void> {
+  for await (const event of watcher) {
+    if (event.kind !== "access") onRing();
+  }
+}
+
+/** Rings at most this often; the last ring of a burst comes late, never not at all. */
+const RING_INTERVAL_MS = 5;
+
+/** Tells the sender, in another process, that there are packets. */
+export class DoorbellRinger {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #mayRing: boolean;
+  #lastRingMs = -Infinity;
+  #cancelTrailing: (() => void) | undefined;
+
+  /**
+   * Makes a ringer.
+   *
+   * @param queuePath The queue's path.
+   * @param clock Time.
+   */
+  constructor(queuePath: string, clock: Clock) {
+    this.#path = lockPathOf(queuePath);
+    this.#clock = clock;
+    // Asked beforehand, so that nothing prompts.
+    this.#mayRing = Deno.permissions.querySync({ name: "write", path: this.#path }).state ===
+      "granted";
+  }
+
+  /** Rings, now or a few milliseconds later. */
+  ring(): void {
+    if (!this.#mayRing || this.#cancelTrailing !== undefined) return;
+    const waitMs = this.#lastRingMs + RING_INTERVAL_MS - this.#clock.nowMs();
+    if (waitMs <= 0) return this.#touch();
+    this.#cancelTrailing = this.#clock.setTimer(waitMs, () => {
+      this.#cancelTrailing = undefined;
+      this.#touch();
+    });
+  }
+
+  /** Does at once what was put off. */
+  flush(): void {
+    if (this.#cancelTrailing === undefined) return;
+    this.#cancelTrailing();
+    this.#cancelTrailing = undefined;
+    this.#touch();
+  }
+
+  #touch(): void {
+    this.#lastRingMs = this.#clock.nowMs();
+    const seconds = this.#clock.wallMs() / 1000;
+    try {
+      Deno.utimeSync(this.#path, seconds, seconds);
+    } catch {
+      // No sender has ever been here, or it is another user's: the sender looks
+      // once a second by itself.
+    }
+  }
+}
