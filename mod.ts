@@ -116,11 +116,11 @@ export type {
 } from "./src/queue/sqlite/driver.ts";
 export type {
   Clock,
+  DeliveryQueue as DeliveryQueue,
   Dialer,
   LocalFault,
   Logger,
-  PacketRun,
-  PacketSource,
+  PacketBatch as PacketBatch,
   Random,
   SocketSample,
   StoredPacket,

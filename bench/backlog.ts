@@ -1,6 +1,6 @@
 // deno-lint-ignore-file no-console
 /**
- * A backlog: filled while the server is away, opened, drained. One step a
+ * A backlog: filled while the server is away, opened, delivered. One step a
  * process, so that each one's memory is its own. Prints one line of JSON.
  *
  * @module
@@ -12,14 +12,14 @@ import { PacketMaker } from "./packet.ts";
 
 /** What to do with the queue at `path`. */
 export interface BacklogOptions {
-  readonly what: "fill" | "open" | "drain";
+  readonly what: "fill" | "open" | "deliver";
   readonly path: string;
   readonly packetBytes: number;
   /** For `"fill"`. */
   readonly packets: number;
-  /** For `"drain"`. */
+  /** For `"deliver"`. */
   readonly port?: number;
-  /** For `"drain"`: enqueuers that go on meanwhile. */
+  /** For `"deliver"`: enqueuers that go on meanwhile. */
   readonly enqueuers?: number;
 }
 
@@ -29,7 +29,7 @@ export interface BacklogReport {
   readonly packetsPerSecond: number;
   readonly enqueuedPerSecond: number;
   readonly rssBytes: number;
-  /** The file with its log at the end; after `"drain"`, once it has stopped shrinking. */
+  /** The file with its log at the end; after `"deliver"`, once it has stopped shrinking. */
   readonly fileBytes: number;
 }
 
@@ -62,7 +62,7 @@ async function run(options: BacklogOptions): Promise<BacklogReport> {
         }
         return report(performance.now() - startMs, maker.made);
       }
-      case "drain": {
+      case "deliver": {
         const before = queue.stats().packets;
         const maker = new PacketMaker(packetBytes, 1);
         const fromMs = performance.now();
@@ -78,7 +78,7 @@ async function run(options: BacklogOptions): Promise<BacklogReport> {
         going = false;
         const ms = performance.now() - fromMs;
         await Promise.all(producers);
-        await sender.close({ drainMs: 60_000 });
+        await sender.close({ deliverTimeoutMs: 60_000 });
         if (queue.stats().packets > 0) throw new Error("the backlog was not delivered");
         // The space is given back in small steps, and shows at the end of them.
         for (let i = 0; i < 40 && sizeOf(path) > SMALL_BYTES; i++) await sleep(250);

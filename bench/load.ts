@@ -11,10 +11,10 @@
  */
 
 import { cpuUsage } from "node:process";
+import type { QueueOptions } from "../src/queue/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
 import type { SqliteDatabase, SqliteDriver } from "../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
-import type { QueueOptions } from "../src/queue/options.ts";
 import { Sender } from "../src/sender/sender.ts";
 import { monotonicMs } from "./clock.ts";
 import { PacketMaker } from "./packet.ts";
@@ -184,7 +184,7 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
     watching = going = false;
     clearInterval(pacer);
     await Promise.all([...producers, ...paced]);
-    await sender.close({ drainMs: 30_000 });
+    await sender.close({ deliverTimeoutMs: 30_000 });
     const left = queue.stats().packets;
     if (left > 0) throw new Error(`${left} packets were not delivered`);
 

@@ -89,15 +89,15 @@ async function* backlog(): AsyncGenerator<Reading> {
       const filled = await step({ what: "fill", path, packets: 1e6 });
       const rows = await floor({ what: "rows", batch: 1000, packetBytes });
       await using sink = await Sink.start({ packetBytes });
-      const drained = await step({ what: "drain", path, port: sink.port, enqueuers });
+      const delivered = await step({ what: "deliver", path, port: sink.port, enqueuers });
       const { missing } = await sink.report();
       if (missing > 0) throw new Error(`${missing} packets of the backlog are missing`);
-      const name = enqueuers === 0 ? "a million drained" : "the same, 100 enqueuers meanwhile";
+      const name = enqueuers === 0 ? "a million delivered" : "the same, 100 enqueuers meanwhile";
       const against = { name: "raw SQLite rows, 1000 a batch", value: rows };
       yield {
         name,
         unit: "packets/s",
-        value: drained.packetsPerSecond,
+        value: delivered.packetsPerSecond,
         against,
         ...(enqueuers === 0 ? { target: "≥ 500,000/s" } : {}),
       };
@@ -105,7 +105,7 @@ async function* backlog(): AsyncGenerator<Reading> {
         yield {
           name: `${name}: enqueued`,
           unit: "packets/s",
-          value: drained.enqueuedPerSecond,
+          value: delivered.enqueuedPerSecond,
           against,
         };
         continue;
@@ -123,9 +123,9 @@ async function* backlog(): AsyncGenerator<Reading> {
         target: "≤ 130",
       };
       yield {
-        name: "file after the drain",
+        name: "file after the delivery",
         unit: "MB",
-        value: drained.fileBytes / 1e6,
+        value: delivered.fileBytes / 1e6,
         target: "small",
       };
     }
@@ -134,11 +134,11 @@ async function* backlog(): AsyncGenerator<Reading> {
     const opened = await step({ what: "open", path: large });
     yield { name: "10 million on disk: open", unit: "ms", value: opened.ms, target: "≤ 100 ms" };
     await using sink = await Sink.start({ packetBytes });
-    const drained = await step({ what: "drain", path: large, port: sink.port });
+    const delivered = await step({ what: "deliver", path: large, port: sink.port });
     yield {
-      name: "10 million on disk: memory while draining",
+      name: "10 million on disk: memory while delivering",
       unit: "MB",
-      value: drained.rssBytes / 1e6,
+      value: delivered.rssBytes / 1e6,
       target: "≤ 150",
     };
   } finally {

@@ -6,8 +6,8 @@
  */
 
 import { measurePeer, peerMissing, PEERS } from "./peers.ts";
-import { floor, load, type Reading, type Round } from "./readings.ts";
 import { Sink } from "./programs.ts";
+import { floor, load, type Reading, type Round } from "./readings.ts";
 import { countSyncs, syncsMissing } from "./syncs.ts";
 
 const KIB = 1024;

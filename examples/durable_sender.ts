@@ -23,6 +23,6 @@ do {
   await sender.enqueue(new TextEncoder().encode(value)); // on disk from here on
 } while (await Promise.race([stop.promise, second()]) !== "stop");
 
-await sender.close({ drainMs: 5000 });
+await sender.close({ deliverTimeoutMs: 5000 });
 console.log(`${sender.stats().queue.packets} packets are kept for the next start`);
 Deno.exit(0);

@@ -25,5 +25,5 @@ if (import.meta.main) {
       Deno.stdout.writeSync(encoder.encode(`stored ${id}\n`));
     }));
   }
-  await sender.close({ drainMs: Infinity });
+  await sender.close({ deliverTimeoutMs: Infinity });
 }

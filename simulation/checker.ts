@@ -6,9 +6,9 @@
  * @module
  */
 
-import type { DeliveryStatus, Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
-import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
 import { TcpState } from "../src/base/ports.ts";
+import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
+import type { DeliveryStatus, Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
 import { StreamReader, tagOf } from "./packet.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";

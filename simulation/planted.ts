@@ -142,7 +142,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "send what has expired",
     file: WINDOW,
-    patches: [["if (this.#isExpired(run)) {", "if (this.#isExpired(run) && false) {"]],
+    patches: [["if (this.#isExpired(batch)) {", "if (this.#isExpired(batch) && false) {"]],
   },
   {
     name: "give up whoever was last",

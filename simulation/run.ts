@@ -4,8 +4,8 @@
  * @module
  */
 
-import { Supervisor } from "../src/delivery/supervisor.ts";
 import type { Logger } from "../src/base/ports.ts";
+import { Supervisor } from "../src/delivery/supervisor.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
 import { Checker } from "./checker.ts";
 import { SimDisk } from "./disk.ts";
@@ -44,7 +44,7 @@ const LAST_PACKETS = 3;
 /** The wall clock's time when a run begins. */
 const WALL_MS = 1_700_000_000_000;
 const CLOSE_DRAIN_MS = 5000;
-/** What close may take beyond its `drainMs`. */
+/** What close may take beyond its `deliverTimeoutMs`. */
 const CLOSE_SLACK_MS = 1500;
 const START_RETRY_MS = 500;
 
@@ -202,10 +202,10 @@ class World {
     if (!wanted()) {
       return checker.fail(`packets enqueued in quiet times do not arrive: ${checker.missing()}`);
     }
-    await this.#drainAndClose();
+    await this.#deliverAndClose();
   }
 
-  async #drainAndClose(): Promise<void> {
+  async #deliverAndClose(): Promise<void> {
     const { checker } = this;
     const scheduler = this.#scheduler;
     const { limits } = this.#scenario;
@@ -425,18 +425,18 @@ class World {
     this.#process = undefined;
   }
 
-  #close(drainMs: number, then: () => void): void {
+  #close(deliverTimeoutMs: number, then: () => void): void {
     const supervisor = this.#supervisor;
     const queue = this.#queue;
     const process = this.#process;
     if (supervisor === undefined || queue === undefined || process === undefined) return;
     this.#closing = true;
     process.enter(() => {
-      const deadlineMs = process.nowMs() + drainMs + CLOSE_SLACK_MS;
+      const deadlineMs = process.nowMs() + deliverTimeoutMs + CLOSE_SLACK_MS;
       const stoppedBefore = this.#stops;
-      supervisor.close(drainMs).then(async () => {
+      supervisor.close(deliverTimeoutMs).then(async () => {
         if (process.nowMs() > deadlineMs && this.#stops === stoppedBefore) {
-          this.checker.fail(`close(${drainMs.toFixed(0)}) took too long`);
+          this.checker.fail(`close(${deliverTimeoutMs.toFixed(0)}) took too long`);
         }
         await queue.close();
         if (this.#process !== process) return;
@@ -515,7 +515,7 @@ class World {
       case "sender-power-cut":
         return this.#crash(fault);
       case "sender-restart":
-        return this.#restart(fault.drainMs, fault.durationMs);
+        return this.#restart(fault.deliverTimeoutMs, fault.durationMs);
       case "sender-stopped":
         return this.#stop(fault);
       case "clock-jump":
@@ -563,9 +563,9 @@ class World {
     });
   }
 
-  #restart(drainMs: number, pauseMs: number): void {
+  #restart(deliverTimeoutMs: number, pauseMs: number): void {
     if (this.#closing) return;
-    this.#close(drainMs, () => {
+    this.#close(deliverTimeoutMs, () => {
       const process = this.#process;
       this.#scheduler.after(pauseMs, () => {
         // It may have been killed meanwhile, and started again by that.

@@ -5,8 +5,8 @@
  * @module
  */
 
-import type { SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { LocalFault } from "../src/base/ports.ts";
+import type { SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { PathOptions } from "./network.ts";
 import { MIN_PACKET_BYTES } from "./packet.ts";
 import { SeededRandom } from "./random.ts";
@@ -46,7 +46,7 @@ type FaultKind =
   | { readonly kind: "server-speaks"; readonly bytes: number }
   | { readonly kind: "sender-killed" }
   | { readonly kind: "sender-power-cut" }
-  | { readonly kind: "sender-restart"; readonly drainMs: number }
+  | { readonly kind: "sender-restart"; readonly deliverTimeoutMs: number }
   | { readonly kind: "sender-stopped" }
   | { readonly kind: "clock-jump"; readonly jumpMs: number }
   | { readonly kind: "wall-clock-jump"; readonly jumpMs: number }
@@ -314,7 +314,11 @@ function drawFault(random: SeededRandom): FaultKind & { readonly durationMs: num
     () => ({ kind: "server-speaks", bytes: random.int(1, 20_000), durationMs: 0 }),
     () => ({ kind: "sender-killed", durationMs: span(1, 5_000) }),
     () => ({ kind: "sender-power-cut", durationMs: span(1, 20_000) }),
-    () => ({ kind: "sender-restart", drainMs: span(1, 5_000), durationMs: span(1, 1_000) }),
+    () => ({
+      kind: "sender-restart",
+      deliverTimeoutMs: span(1, 5_000),
+      durationMs: span(1, 1_000),
+    }),
     () => ({ kind: "sender-stopped", durationMs: span(10, 30_000) }),
     () => ({ kind: "clock-jump", jumpMs: span(100, 100_000), durationMs: 0 }),
     () => ({

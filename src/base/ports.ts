@@ -49,7 +49,7 @@ export interface StoredPacket {
  * Packets with ids that follow each other, their bytes one behind the other:
  * the bytes on the wire. Nobody may change them.
  */
-export interface PacketRun {
+export interface PacketBatch {
   /** The id of the first packet; the others count on from it. */
   readonly firstId: number;
   /** The bytes of all packets. */
@@ -61,7 +61,7 @@ export interface PacketRun {
 }
 
 /** The queue, as the supervisor sees it. */
-export interface PacketSource {
+export interface DeliveryQueue {
   /** The highest id known to be on disk; 0 when there never was one. */
   readonly lastId: number;
   /** Every id up to this one has left the disk; 0 when none ever did. */
@@ -74,7 +74,7 @@ export interface PacketSource {
    * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
    *   least one packet when there is one.
    */
-  readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]>;
+  readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]>;
   /** Removes every packet up to and including `id`; resolves once that is on disk. */
   removeThrough(id: number): Promise<void>;
   /**
@@ -86,7 +86,7 @@ export interface PacketSource {
    */
   giveUp(id: number, attempts: number): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
-  noteSent(id: number): void;
+  rememberSent(id: number): void;
   /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
   subscribe(onPackets: () => void): () => void;
 }

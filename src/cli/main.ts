@@ -14,8 +14,6 @@
 
 import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
-import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
-import { colorsWelcome } from "./terminal/output.ts";
 import { checkCommand } from "./commands/check.ts";
 import { enqueueCommand } from "./commands/enqueue.ts";
 import { exportCommand } from "./commands/export.ts";
@@ -23,11 +21,13 @@ import { importCommand } from "./commands/import.ts";
 import { listCommand } from "./commands/list.ts";
 import { probeCommand } from "./commands/probe.ts";
 import { relayCommand } from "./commands/relay.ts";
-import { repairCommand } from "./commands/repair.ts";
 import { removeCommand, requeueCommand } from "./commands/remove.ts";
+import { repairCommand } from "./commands/repair.ts";
 import { sendCommand } from "./commands/send.ts";
 import { showCommand } from "./commands/show.ts";
 import { statusCommand } from "./commands/status.ts";
+import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
+import { colorsWelcome } from "./terminal/output.ts";
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
 

@@ -21,7 +21,7 @@ import { KernelCallError, WireError } from "../base/errors.ts";
 import {
   type Clock,
   type LocalFault,
-  type PacketRun,
+  type PacketBatch,
   type SocketSample,
   TcpState,
   type Wire,
@@ -38,13 +38,13 @@ import {
   type Verdict,
 } from "./liveness.ts";
 
-/** Runs are coalesced into writes of at most this size; larger ones go alone. */
+/** Batches are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;
 const READ_BYTES = 16 * 1024;
 /** SO_ERROR, routes and links are asked this often once silence has begun. */
 const EVIDENCE_INTERVAL_MS = 250;
 /** How long a dead connection's pending read and write may take to tell their errors. */
-const SETTLE_MS = 1000;
+const ERRNO_WAIT_MS = 1000;
 const MIN_POLL_MS = 1;
 const MAX_POLL_MS = 50;
 const IDLE_POLL_MS = 1000;
@@ -120,7 +120,7 @@ export class Connection {
   readonly #baseBytes: number;
 
   /** Assigned and not yet handed to `write`, from `#outgoingHead` on. */
-  #outgoing: PacketRun[] = [];
+  #outgoing: PacketBatch[] = [];
   #outgoingHead = 0;
   #writeBuffer: Uint8Array | undefined;
   #writing = false;
@@ -216,11 +216,11 @@ export class Connection {
   }
 
   /** Takes packets over; they go out in order behind all earlier ones. */
-  send(runs: readonly PacketRun[]): void {
+  send(batches: readonly PacketBatch[]): void {
     if (this.#finishing) throw new TypeError("send() after finish()");
-    for (const run of runs) {
-      this.#ledger.assignRun(run.firstId, run.ends);
-      this.#outgoing.push(run);
+    for (const batch of batches) {
+      this.#ledger.assignBatch(batch.firstId, batch.ends);
+      this.#outgoing.push(batch);
     }
     if (!this.#writing) void this.#pump();
   }
@@ -317,7 +317,7 @@ export class Connection {
     else this.#onEnd();
   }
 
-  /** The next bytes to write: one large run as it is, or small ones coalesced. */
+  /** The next bytes to write: one large batch as it is, or small ones coalesced. */
   #nextChunk(): Uint8Array | undefined {
     const first = this.#outgoing[this.#outgoingHead];
     if (first === undefined) {
@@ -332,10 +332,10 @@ export class Connection {
     this.#writeBuffer ??= new Uint8Array(WRITE_BYTES);
     let filledBytes = 0;
     for (;;) {
-      const run = this.#outgoing[this.#outgoingHead];
-      if (run === undefined || filledBytes + run.bytes.length > WRITE_BYTES) break;
-      this.#writeBuffer.set(run.bytes, filledBytes);
-      filledBytes += run.bytes.length;
+      const batch = this.#outgoing[this.#outgoingHead];
+      if (batch === undefined || filledBytes + batch.bytes.length > WRITE_BYTES) break;
+      this.#writeBuffer.set(batch.bytes, filledBytes);
+      filledBytes += batch.bytes.length;
       this.#outgoingHead++;
     }
     if (this.#outgoingHead * 2 > this.#outgoing.length) {
@@ -417,7 +417,7 @@ export class Connection {
     // The errno goes to whoever asks first, and that may be a pending read or
     // write whose rejection is still on its way: only then is silence innocence.
     const settled = !this.#reading && !this.#writing;
-    if (!settled && this.#failure === undefined && nowMs - this.#diedAtMs < SETTLE_MS) {
+    if (!settled && this.#failure === undefined && nowMs - this.#diedAtMs < ERRNO_WAIT_MS) {
       return {
         verdict: this.#verdict,
         progressed,

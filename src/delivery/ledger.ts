@@ -75,7 +75,7 @@ export class Ledger {
   }
 
   /** Gives packets with ids that follow each other their places, each ending at one of `ends`. */
-  assignRun(firstId: number, ends: Uint32Array): void {
+  assignBatch(firstId: number, ends: Uint32Array): void {
     const startBytes = this.#assignedBytes;
     let id = firstId;
     for (const end of ends) this.#packetEnds.push(this.#assignedBytes = startBytes + end, id++);

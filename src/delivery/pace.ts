@@ -6,8 +6,8 @@
  * @module
  */
 
-import { packetsWithin } from "../base/packet_run.ts";
-import type { PacketRun } from "../base/ports.ts";
+import { packetsWithin } from "../base/packet_batch.ts";
+import type { PacketBatch } from "../base/ports.ts";
 
 /** Rates; `Infinity` where there is no limit. */
 export interface PaceLimits {
@@ -31,18 +31,18 @@ export class Pace {
     this.#bytesPerMs = maxBytesPerSecond / 1000;
   }
 
-  /** How many of the first packets of `run` may go now. */
-  packetsNow(run: PacketRun, nowMs: number): number {
+  /** How many of the first packets of `batch` may go now. */
+  packetsNow(batch: PacketBatch, nowMs: number): number {
     const packetLeadMs = Math.max(0, this.#packetDueAtMs - nowMs);
     const byteLeadMs = Math.max(0, this.#byteDueAtMs - nowMs);
     const byPackets = this.#packetMs === 0
       ? Infinity
       : Math.floor((BURST_MS - packetLeadMs) / this.#packetMs);
-    const byBytes = packetsWithin(run, (BURST_MS - byteLeadMs) * this.#bytesPerMs);
+    const byBytes = packetsWithin(batch, (BURST_MS - byteLeadMs) * this.#bytesPerMs);
     // One that costs more than a burst goes when its time has come.
     const packets = packetLeadMs === 0 ? Math.max(1, byPackets) : byPackets;
     const bytes = byteLeadMs === 0 ? Math.max(1, byBytes) : byBytes;
-    return Math.max(0, Math.min(packets, bytes, run.ends.length));
+    return Math.max(0, Math.min(packets, bytes, batch.ends.length));
   }
 
   /** Packets go out. */

@@ -27,8 +27,8 @@
  * @module
  */
 
-import { packetsWithin, sliceRun } from "../base/packet_run.ts";
-import type { Clock, PacketRun, PacketSource } from "../base/ports.ts";
+import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
+import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
 import type { Connection } from "./connection.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
 import { Suspects } from "./suspects.ts";
@@ -50,7 +50,7 @@ export interface SendWindowLimits extends PaceLimits {
 
 /** What a {@linkcode SendWindow} is told at its start. */
 export interface SendWindowOptions {
-  readonly queue: PacketSource;
+  readonly queue: DeliveryQueue;
   readonly clock: Clock;
   readonly limits: SendWindowLimits;
   /** Ids up to here may have been on a wire in an earlier life. */
@@ -78,7 +78,7 @@ interface Held {
 /** The packets between the queue's file and one connection. */
 export class SendWindow {
   readonly #options: SendWindowOptions;
-  readonly #queue: PacketSource;
+  readonly #queue: DeliveryQueue;
   readonly #pace: Pace;
   readonly #backlogPace: Pace;
   readonly #suspects: Suspects;
@@ -100,7 +100,7 @@ export class SendWindow {
   #redeliveredPackets = 0;
 
   /** Read and not yet assigned. */
-  #ahead: PacketRun[] = [];
+  #ahead: PacketBatch[] = [];
   #reading = false;
   #readRetryAtMs = -Infinity;
 
@@ -168,36 +168,36 @@ export class SendWindow {
     this.#paceReadyAtMs = Infinity;
     if (this.#givingUp !== undefined) return;
     const { maxInFlightBytes } = this.#options.limits;
-    const batch: PacketRun[] = [];
+    const taken: PacketBatch[] = [];
     let inFlightBytes = connection.inFlightBytes;
     let unconfirmed = connection.inFlightPackets + this.#heldPackets;
     let next = 0;
     for (; next < this.#ahead.length; next++) {
-      const run = this.#ahead[next];
-      if (run === undefined) break;
-      if (this.#isExpired(run)) {
+      const batch = this.#ahead[next];
+      if (batch === undefined) break;
+      if (this.#isExpired(batch)) {
         // To be read again without it.
         this.#ahead = [];
         next = 0;
         break;
       }
-      const allowed = this.#packetsToSend(run, {
+      const allowed = this.#packetsToSend(batch, {
         roomBytes: maxInFlightBytes - inFlightBytes,
         inFlightBytes,
         unconfirmed,
       });
-      const packets = allowed === 0 ? 0 : this.#packetsInPace(run, allowed, nowMs);
+      const packets = allowed === 0 ? 0 : this.#packetsInPace(batch, allowed, nowMs);
       if (packets === 0) break;
-      const part = sliceRun(run, 0, packets);
+      const part = sliceBatch(batch, 0, packets);
       inFlightBytes += part.bytes.length;
       unconfirmed += packets;
-      batch.push(part);
-      if (packets === run.ends.length) continue;
-      this.#ahead[next] = sliceRun(run, packets, run.ends.length);
+      taken.push(part);
+      if (packets === batch.ends.length) continue;
+      this.#ahead[next] = sliceBatch(batch, packets, batch.ends.length);
       break;
     }
     this.#ahead.splice(0, next);
-    if (batch.length > 0) this.#assign(connection, batch);
+    if (taken.length > 0) this.#assign(connection, taken);
     // A whole window is read at once, so that what is acknowledged makes room
     // for packets that are there already.
     if (this.#ahead.length === 0 && inFlightBytes < maxInFlightBytes && this.hasMore) {
@@ -206,7 +206,7 @@ export class SendWindow {
   }
 
   /** Takes over what a poll found drained. */
-  noteDrained(connection: Connection, nowMs: number): void {
+  holdDrained(connection: Connection, nowMs: number): void {
     const packets = connection.drainedPackets - this.#countedDrained;
     if (packets === 0) return;
     this.#countedDrained = connection.drainedPackets;
@@ -295,7 +295,7 @@ export class SendWindow {
   }
 
   /** Lets a removal under way end, and tries a last one. */
-  async settle(): Promise<void> {
+  async finishRemovals(): Promise<void> {
     await this.#givingUp;
     await this.#removal;
     this.removeConfirmed(Infinity);
@@ -318,41 +318,41 @@ export class SendWindow {
     return Math.max(0, Math.min(heldInMs, removeInMs, readInMs, paceInMs));
   }
 
-  #isExpired({ expiresAtMs }: PacketRun): boolean {
+  #isExpired({ expiresAtMs }: PacketBatch): boolean {
     return expiresAtMs !== Infinity && expiresAtMs <= this.#options.clock.wallMs();
   }
 
-  /** How many of a run's packets may be under way; one larger than the window goes alone. */
-  #packetsToSend(run: PacketRun, { roomBytes, inFlightBytes, unconfirmed }: Room): number {
-    const toSend = Math.min(run.ends.length, this.#lastIdToSend + 1 - run.firstId);
+  /** How many of a batch's packets may be under way; one larger than the window goes alone. */
+  #packetsToSend(batch: PacketBatch, { roomBytes, inFlightBytes, unconfirmed }: Room): number {
+    const toSend = Math.min(batch.ends.length, this.#lastIdToSend + 1 - batch.firstId);
     if (toSend <= 0) return 0;
     // Ids may be missing, so that the first packet lies beyond the trial.
-    const onTrial = this.#suspects.trialThroughId(this.#confirmedId) + 1 - run.firstId;
+    const onTrial = this.#suspects.trialThroughId(this.#confirmedId) + 1 - batch.firstId;
     return Math.min(
       toSend,
-      Math.max(packetsWithin(run, roomBytes), inFlightBytes === 0 ? 1 : 0),
+      Math.max(packetsWithin(batch, roomBytes), inFlightBytes === 0 ? 1 : 0),
       Math.max(onTrial, unconfirmed === 0 ? 1 : 0),
     );
   }
 
-  /** How many of a run's first `allowed` packets may go now, which then counts as done. */
-  #packetsInPace(run: PacketRun, allowed: number, nowMs: number): number {
-    const paces = run.firstId <= this.#backlogThroughId
+  /** How many of a batch's first `allowed` packets may go now, which then counts as done. */
+  #packetsInPace(batch: PacketBatch, allowed: number, nowMs: number): number {
+    const paces = batch.firstId <= this.#backlogThroughId
       ? [this.#pace, this.#backlogPace]
       : [this.#pace];
-    const packets = Math.min(allowed, ...paces.map((pace) => pace.packetsNow(run, nowMs)));
-    const bytes = run.ends[packets - 1] ?? 0;
+    const packets = Math.min(allowed, ...paces.map((pace) => pace.packetsNow(batch, nowMs)));
+    const bytes = batch.ends[packets - 1] ?? 0;
     for (const pace of paces) pace.spend(packets, bytes, nowMs);
     if (packets < allowed) {
-      const nextBytes = (run.ends[packets] ?? bytes) - bytes;
+      const nextBytes = (batch.ends[packets] ?? bytes) - bytes;
       this.#paceReadyAtMs = nowMs +
         Math.max(...paces.map((pace) => pace.readyInMs(nextBytes, nowMs)));
     }
     return packets;
   }
 
-  #assign(connection: Connection, batch: readonly PacketRun[]): void {
-    for (const { firstId, ends } of batch) {
+  #assign(connection: Connection, taken: readonly PacketBatch[]): void {
+    for (const { firstId, ends } of taken) {
       const lastId = firstId + ends.length - 1;
       const again = Math.min(lastId, this.#highestSentId) + 1 - firstId;
       this.#redeliveredPackets += Math.max(0, again);
@@ -360,8 +360,8 @@ export class SendWindow {
       this.#assignedId = lastId;
       this.#lastSentId = lastId;
     }
-    this.#queue.noteSent(this.#highestSentId);
-    connection.send(batch);
+    this.#queue.rememberSent(this.#highestSentId);
+    connection.send(taken);
   }
 
   #readAhead(maxBytes: number, nowMs: number): void {
@@ -369,14 +369,14 @@ export class SendWindow {
     this.#reading = true;
     const afterId = this.#assignedId;
     const knownId = this.#queue.lastId;
-    this.#queue.readRuns(afterId, maxBytes).then(
-      (runs) => {
+    this.#queue.readBatches(afterId, maxBytes).then(
+      (batches) => {
         this.#readRetryAtMs = -Infinity;
         // A rewind came in between: these are not the next ones any more.
         if (this.#assignedId !== afterId) return;
-        this.#ahead = [...runs];
+        this.#ahead = [...batches];
         // Somebody else has removed them.
-        if (runs.length === 0) this.#assignedId = Math.max(afterId, knownId);
+        if (batches.length === 0) this.#assignedId = Math.max(afterId, knownId);
       },
       (error) => {
         const again = this.#readRetryAtMs > -Infinity;

@@ -1,6 +1,6 @@
 /**
  * The one loop that owns every transition: idle, connecting, connected,
- * draining, backing off, closed. Everything else (a finished write, a new
+ * ending, backing off, closed. Everything else (a finished write, a new
  * packet, a timer) only wakes it.
  *
  * Invariants:
@@ -14,12 +14,12 @@
  */
 
 import { ClosedError, KernelCallError, WireError } from "../base/errors.ts";
-import type { Clock, Dialer, Logger, PacketSource, Random, Wire } from "../base/ports.ts";
+import type { Clock, DeliveryQueue, Dialer, Logger, Random, Wire } from "../base/ports.ts";
 import { Backoff } from "./backoff.ts";
-import { Bell } from "./bell.ts";
 import { Connection, type ConnectionReading, type PathStats } from "./connection.ts";
 import { describeVerdict, type LivenessLimits, type Verdict } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
+import { WakeSignal } from "./wake_signal.ts";
 
 /** How long the last steps of an orderly end may take: our FIN acked, the peer's here. */
 const FIN_WAIT_MS = 1000;
@@ -33,7 +33,7 @@ export type SenderState =
   /** A connection is up. */
   | "connected"
   /** A connection takes no more packets and is being finished in order. */
-  | "draining"
+  | "ending"
   /** The last attempt or connection failed; the next attempt comes by itself. */
   | "backing-off"
   /** The end. What was not confirmed is on disk. */
@@ -90,7 +90,7 @@ export interface DeliveryStatus {
 
 /** Everything the supervisor reaches the world through. */
 export interface SupervisorPorts {
-  readonly queue: PacketSource;
+  readonly queue: DeliveryQueue;
   readonly dialer: Dialer;
   readonly clock: Clock;
   readonly random: Random;
@@ -107,8 +107,8 @@ type Connecting = {
   outcome: { readonly wire: Wire } | { readonly error: unknown } | undefined;
 };
 
-type Draining = {
-  readonly kind: "draining";
+type Ending = {
+  readonly kind: "ending";
   readonly connection: Connection;
   readonly why: "peer-closed" | "closing";
   untilMs: number;
@@ -118,11 +118,11 @@ type State =
   | { readonly kind: "idle" }
   | Connecting
   | { readonly kind: "connected"; readonly connection: Connection }
-  | Draining
+  | Ending
   | { readonly kind: "backing-off"; readonly untilMs: number }
   | { readonly kind: "closed" };
 
-interface DrainWaiter {
+interface DrainedWaiter {
   readonly throughId: number;
   readonly resolve: () => void;
   readonly reject: (error: Error) => void;
@@ -138,14 +138,14 @@ export class Supervisor {
   readonly #clock: Clock;
   readonly #window: SendWindow;
   readonly #backoff: Backoff;
-  readonly #bell: Bell;
+  readonly #wakeSignal: WakeSignal;
   readonly #closed = Promise.withResolvers<void>();
 
   #state: State = { kind: "idle" };
   #verdict: Verdict = { kind: "healthy" };
   /** Set by {@linkcode close}. */
   #closeAtMs: number | undefined;
-  #drainWaiters: DrainWaiter[] = [];
+  #drainedWaiters: DrainedWaiter[] = [];
   #lastFailure: string | undefined;
 
   #drainedBefore = 0;
@@ -164,13 +164,13 @@ export class Supervisor {
     this.#ports = ports;
     this.#clock = ports.clock;
     this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, ports.random);
-    this.#bell = new Bell(ports.clock);
+    this.#wakeSignal = new WakeSignal(ports.clock);
     this.#window = new SendWindow({
       queue: ports.queue,
       clock: ports.clock,
       limits,
       sentThroughId,
-      onActivity: () => this.#bell.ring(),
+      onActivity: () => this.#wakeSignal.wake(),
       // One line an outage of the disk is news, one line a second is noise.
       onQueueFault: (words, error, again) =>
         this.#publish(again ? "debug" : "error", `${words}: ${messageOf(error)}`, error),
@@ -220,26 +220,26 @@ export class Supervisor {
   drained(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     if (this.#state.kind === "closed") reject(new ClosedError("The sender is closed."));
-    else this.#drainWaiters.push({ throughId: this.#ports.queue.lastId, resolve, reject });
-    this.#bell.ring();
+    else this.#drainedWaiters.push({ throughId: this.#ports.queue.lastId, resolve, reject });
+    this.#wakeSignal.wake();
     return promise;
   }
 
   /**
-   * Delivers what is on disk now, for `drainMs` at most; then half-closes and
+   * Delivers what is on disk now, for `deliverTimeoutMs` at most; then half-closes and
    * gives the peer up to a second for its FIN: a program that closes has read
    * everything, or its kernel would send a reset. What is not confirmed stays on disk.
    */
-  close(drainMs: number): Promise<void> {
-    const closeAtMs = this.#clock.nowMs() + drainMs;
+  close(deliverTimeoutMs: number): Promise<void> {
+    const closeAtMs = this.#clock.nowMs() + deliverTimeoutMs;
     if (this.#closeAtMs === undefined) this.#window.stopAfter(this.#ports.queue.lastId);
     this.#closeAtMs = Math.min(this.#closeAtMs ?? Infinity, closeAtMs);
-    this.#bell.ring();
+    this.#wakeSignal.wake();
     return this.#closed.promise;
   }
 
   async #run(): Promise<void> {
-    const unsubscribe = this.#ports.queue.subscribe(() => this.#bell.ringSoon());
+    const unsubscribe = this.#ports.queue.subscribe(() => this.#wakeSignal.wakeSoon());
     // Whoever made us holds us by the time the first status comes.
     await undefined;
     try {
@@ -249,11 +249,11 @@ export class Supervisor {
         this.#window.removeConfirmed(nowMs);
         this.#resolveDrained();
         if (waitMs === AT_ONCE) continue;
-        await this.#bell.wait(
+        await this.#wakeSignal.wait(
           Math.min(waitMs, this.#window.dueInMs(nowMs), this.#closeInMs(nowMs)),
         );
       }
-      await this.#window.settle();
+      await this.#window.finishRemovals();
       this.#closed.resolve();
     } catch (error) {
       this.#connection?.dispose();
@@ -262,7 +262,7 @@ export class Supervisor {
       this.#closed.reject(error);
     } finally {
       unsubscribe();
-      for (const { reject } of this.#drainWaiters) {
+      for (const { reject } of this.#drainedWaiters) {
         reject(new ClosedError("The sender was closed before everything had drained."));
       }
     }
@@ -278,8 +278,8 @@ export class Supervisor {
         return this.#connecting(state, nowMs);
       case "connected":
         return this.#connected(state.connection, nowMs);
-      case "draining":
-        return this.#draining(state, nowMs);
+      case "ending":
+        return this.#ending(state, nowMs);
       case "backing-off":
         return this.#backingOff(state.untilMs, nowMs);
       case "closed":
@@ -321,7 +321,7 @@ export class Supervisor {
       else wire.abort();
     }, (error) => {
       state.outcome = { error };
-    }).finally(() => this.#bell.ring());
+    }).finally(() => this.#wakeSignal.wake());
     return this.#enter(state, "debug", `connecting to ${this.#ports.dialer.remote}`);
   }
 
@@ -352,9 +352,10 @@ export class Supervisor {
         clock: this.#clock,
         limits: this.#limits,
         afterId: this.#window.assignedId,
-        onEnd: () => this.#bell.ring(),
+        onEnd: () => this.#wakeSignal.wake(),
         // With more to send, what was acknowledged meanwhile makes room for it.
-        onWritten: () => this.#window.hasMore ? this.#bell.ring() : this.#bell.ringSoon(),
+        onWritten: () =>
+          this.#window.hasMore ? this.#wakeSignal.wake() : this.#wakeSignal.wakeSoon(),
         onReceived: (chunk) => {
           this.#receivedBytes += chunk.length;
           this.#ports.onReceived(chunk);
@@ -398,7 +399,7 @@ export class Supervisor {
       connection.finish();
       const untilMs = nowMs + FIN_WAIT_MS;
       return this.#enter(
-        { kind: "draining", connection, why: "peer-closed", untilMs },
+        { kind: "ending", connection, why: "peer-closed", untilMs },
         "info",
         "the peer closed the connection; finishing it in order",
       );
@@ -410,7 +411,7 @@ export class Supervisor {
       const holdUntilMs = Math.min(this.#closeAtMs, nowMs + this.#limits.holdMs);
       const untilMs = Math.max(nowMs + FIN_WAIT_MS, holdUntilMs);
       return this.#enter(
-        { kind: "draining", connection, why: "closing", untilMs },
+        { kind: "ending", connection, why: "closing", untilMs },
         "debug",
         "half-closed; waiting for the peer to close",
       );
@@ -418,7 +419,7 @@ export class Supervisor {
     return reading.pollInMs;
   }
 
-  #draining(state: Draining, nowMs: number): number {
+  #ending(state: Ending, nowMs: number): number {
     const { connection, why } = state;
     const reading = this.#poll(connection, nowMs);
     if (reading.end !== undefined) return this.#ended(connection, reading.end, nowMs);
@@ -447,7 +448,7 @@ export class Supervisor {
     const before = this.#verdict.kind;
     this.#verdict = reading.verdict;
     if (connection.drainedPackets > 0 && reading.progressed) this.#backoff.reset();
-    this.#window.noteDrained(connection, nowMs);
+    this.#window.holdDrained(connection, nowMs);
     if (reading.end === undefined && reading.verdict.kind !== before) {
       const level =
         reading.verdict.kind === "peer-stalled" || reading.verdict.kind === "local-fault"
@@ -487,7 +488,7 @@ export class Supervisor {
   }
 
   get #connection(): Connection | undefined {
-    return this.#state.kind === "connected" || this.#state.kind === "draining"
+    return this.#state.kind === "connected" || this.#state.kind === "ending"
       ? this.#state.connection
       : undefined;
   }
@@ -513,8 +514,8 @@ export class Supervisor {
   }
 
   #resolveDrained(): void {
-    if (this.#drainWaiters.length === 0) return;
-    this.#drainWaiters = this.#drainWaiters.filter(({ throughId, resolve }) => {
+    if (this.#drainedWaiters.length === 0) return;
+    this.#drainedWaiters = this.#drainedWaiters.filter(({ throughId, resolve }) => {
       if (!this.#window.hasDrained(throughId, this.#connection)) return true;
       resolve();
       return false;

@@ -6,8 +6,8 @@
  */
 
 import { QueueFileError } from "../base/errors.ts";
-import type { PacketSplitter } from "./framing.ts";
 import type { Clock } from "../base/ports.ts";
+import type { PacketSplitter } from "./framing.ts";
 
 /** The default capacity of a Linux pipe; what one read brings becomes one transaction. */
 const READ_BYTES = 64 * 1024;
@@ -107,7 +107,7 @@ export class InputPump {
   }
 
   /** Resolves once what has been read so far is stored, or cannot be. */
-  async settled(): Promise<void> {
+  async stored(): Promise<void> {
     await this.#storing.catch(() => {});
   }
 

@@ -145,7 +145,7 @@ export class TcpWire implements Wire {
    * @throws {WireError}
    */
   write(bytes: Uint8Array): Promise<number> {
-    return this.#settle(() => this.#conn.write(bytes), "written to");
+    return this.#asWireError(() => this.#conn.write(bytes), "written to");
   }
 
   /**
@@ -154,7 +154,7 @@ export class TcpWire implements Wire {
    * @throws {WireError}
    */
   read(buffer: Uint8Array): Promise<number | null> {
-    return this.#settle(() => this.#conn.read(buffer), "read from");
+    return this.#asWireError(() => this.#conn.read(buffer), "read from");
   }
 
   /**
@@ -226,7 +226,7 @@ export class TcpWire implements Wire {
    * result is marked as handled: ending a connection rejects what is pending,
    * and an owner that has moved on must not end the process by that.
    */
-  #settle<T>(operation: () => Promise<T>, verb: string): Promise<T> {
+  #asWireError<T>(operation: () => Promise<T>, verb: string): Promise<T> {
     const result = (async () => {
       try {
         return await operation();

@@ -10,8 +10,8 @@
  */
 
 import type { VerdictKind } from "../delivery/liveness.ts";
-import type { Sender, SenderStats } from "../sender/sender.ts";
 import type { SenderState } from "../delivery/supervisor.ts";
+import type { Sender, SenderStats } from "../sender/sender.ts";
 
 /** What a figure is read from. */
 export interface Reading {
@@ -52,7 +52,7 @@ const STATES: Record<SenderState, true> = {
   "idle": true,
   "connecting": true,
   "connected": true,
-  "draining": true,
+  "ending": true,
   "backing-off": true,
   "closed": true,
 };

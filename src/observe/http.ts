@@ -15,10 +15,10 @@ import type { Sender } from "../sender/sender.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
 import { readSender } from "./figures.ts";
 import { Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
-import pageScript from "./page/page.js" with { type: "text" };
-import pageHtml from "./page/page.html" with { type: "text" };
 import loginHtml from "./page/login.html" with { type: "text" };
 import pageStyle from "./page/page.css" with { type: "text" };
+import pageHtml from "./page/page.html" with { type: "text" };
+import pageScript from "./page/page.js" with { type: "text" };
 import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
 export type { Condition } from "../sender/condition.ts";
@@ -294,7 +294,7 @@ class StatusService {
 
   async #withHead(oldest: OldestPacket): Promise<OldestPacket> {
     try {
-      // Not readRuns, which is the sender's.
+      // Not readBatches, which is the sender's.
       const [packet] = await this.#sender.queue.read(oldest.id - 1, 1);
       if (packet === undefined) return oldest;
       const head = packet.payload.subarray(0, MAX_HEAD_BYTES).toBase64();

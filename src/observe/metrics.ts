@@ -21,8 +21,8 @@ import {
 } from "@opentelemetry/api";
 import denoJson from "../../deno.json" with { type: "json" };
 import { systemClock } from "../base/clock.ts";
-import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
 import { parseRemote } from "../base/remote.ts";
+import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
 import type { Sender, SenderStatus } from "../sender/sender.ts";
 import { FIGURES, readSender } from "./figures.ts";
 
@@ -128,7 +128,7 @@ class ConnectionSpans {
   }
 
   take(status: SenderStatus): void {
-    const up = status.state === "connected" || status.state === "draining";
+    const up = status.state === "connected" || status.state === "ending";
     // A listener that lagged behind may have missed the end of one connection.
     const same = this.#open?.first.stats.connections === status.stats.connections;
     if (this.#open !== undefined && same) {

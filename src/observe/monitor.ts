@@ -7,11 +7,11 @@
  * @module
  */
 
+import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/supervisor.ts";
-import type { Clock } from "../base/ports.ts";
-import type { Sender, SenderStats, SenderStatus } from "../sender/sender.ts";
 import { type Condition, ConditionTracker } from "../sender/condition.ts";
+import type { Sender, SenderStats, SenderStatus } from "../sender/sender.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;
@@ -188,7 +188,7 @@ export class Monitor {
   health(): Health {
     const stats = this.#sender.stats();
     const nowMs = this.#clock.nowMs();
-    this.#noteDelivery(stats, nowMs);
+    this.#measureDelivery(stats, nowMs);
     const undeliverableMs = nowMs - (this.#undeliveredSinceMs ?? nowMs);
     const closed = this.#sender.state === "closed";
     const ok = !closed && undeliverableMs <= this.#limitMs;
@@ -261,7 +261,7 @@ export class Monitor {
     this.#cancelTimer = this.#clock.setTimer(SAMPLE_INTERVAL_MS, () => this.#sample());
     const stats = this.#sender.stats();
     const nowMs = this.#clock.nowMs();
-    this.#noteDelivery(stats, nowMs);
+    this.#measureDelivery(stats, nowMs);
     this.#samples.push(this.#sampleOf(stats));
     if (this.#samples.length > MAX_SAMPLES) this.#samples.shift();
     this.#recent.push({ atMs: nowMs, stats });
@@ -289,7 +289,7 @@ export class Monitor {
   }
 
   /** Undeliverable: packets wait that are not acknowledged, and nothing is being acknowledged. */
-  #noteDelivery(stats: SenderStats, nowMs: number): void {
+  #measureDelivery(stats: SenderStats, nowMs: number): void {
     const waiting = stats.queue.packets > stats.heldPackets;
     const progressed = stats.ackedBytes > this.#ackedBytes;
     this.#ackedBytes = stats.ackedBytes;

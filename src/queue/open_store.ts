@@ -1,7 +1,7 @@
 import type { QueueOptions } from "./options.ts";
-import { PacketStore } from "./store/sqlite_store.ts";
-import type { Store } from "./store/contract.ts";
-import { WorkerStore } from "./worker/client.ts";
+import type { QueueStore } from "./store/contract.ts";
+import { SqliteStore } from "./store/sqlite_store.ts";
+import { WorkerStoreClient } from "./worker/client.ts";
 
 /**
  * Opens a queue's file, in this thread or in a Worker.
@@ -12,8 +12,8 @@ import { WorkerStore } from "./worker/client.ts";
 export function openStore(
   path: string,
   { commitIn, durability, driver }: Required<QueueOptions>,
-): Store | Promise<Store> {
+): QueueStore | Promise<QueueStore> {
   return commitIn === "worker"
-    ? WorkerStore.open(path, durability)
-    : PacketStore.open(path, { durability, driver });
+    ? WorkerStoreClient.open(path, durability)
+    : SqliteStore.open(path, { durability, driver });
 }

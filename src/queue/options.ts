@@ -1,8 +1,8 @@
 import { systemClock } from "../base/clock.ts";
 import type { Clock } from "../base/ports.ts";
-import type { DeathReason, Durability, IdRange, Overflow, PacketCount } from "./store/types.ts";
 import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
+import type { DeathReason, Durability, IdRange, Overflow, PacketCount } from "./store/types.ts";
 
 export type { IdRange, PacketCount } from "./store/types.ts";
 

@@ -24,20 +24,18 @@
  * 7. Counts and `lastId` are what some COMMIT has written, never a guess; other
  *    processes' commits show after `pollOtherProcesses` or our next commit.
  * 8. Nothing but SQLite opens the database file.
- * 9. What `readRuns` has given out and not been asked for again does not expire;
- *    what has expired, `readRuns` does not give out. Ids may be missing in the
+ * 9. What `readBatches` has given out and not been asked for again does not expire;
+ *    what has expired, `readBatches` does not give out. Ids may be missing in the
  *    middle.
  *
  * @module
  */
 
 import { ClosedError, PacketSizeError, QueueFullError } from "../base/errors.ts";
-import { lastIdOf } from "../base/packet_run.ts";
-import type { Clock, PacketRun, PacketSource, StoredPacket } from "../base/ports.ts";
+import { lastIdOf } from "../base/packet_batch.ts";
+import type { Clock, DeliveryQueue, PacketBatch, StoredPacket } from "../base/ports.ts";
 import { Committer, type CommitterEvents } from "./commit/committer.ts";
-import { BusyRetry } from "./sqlite/busy.ts";
-import type { DeadLetter, DroppedPackets } from "./store/types.ts";
-import { Expiry } from "./read/expiry.ts";
+import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
 import { Listeners } from "./listeners.ts";
 import { openStore } from "./open_store.ts";
 import {
@@ -53,14 +51,16 @@ import {
   type RequeueOptions,
   resolveOptions,
 } from "./options.ts";
-import { Arena, packetsOf } from "./store/runs.ts";
-import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
+import { Expiry } from "./read/expiry.ts";
+import { RecentBatches } from "./read/recent_batches.ts";
 import type { SenderLock } from "./sender_lock.ts";
-import type { Edit, EditResult, Store, StoreState } from "./store/contract.ts";
-import { MemoryTail } from "./read/recent_runs.ts";
+import { BusyRetry } from "./sqlite/busy.ts";
+import { Arena, packetsOf } from "./store/batches.ts";
+import type { Edit, EditResult, QueueStore, StoreState } from "./store/contract.ts";
+import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 
 /** Memory for packets just stored, until the sender has read them. */
-const TAIL_BYTES = 16 * 1024 * 1024;
+const RECENT_BYTES = 16 * 1024 * 1024;
 
 /**
  * A durable first-in first-out queue of packets in one SQLite file. Several
@@ -79,19 +79,19 @@ const TAIL_BYTES = 16 * 1024 * 1024;
  * await queue.removeThrough(id);
  * ```
  */
-export class OutboundQueue implements PacketSource {
+export class OutboundQueue implements DeliveryQueue {
   /** The file's path without symbolic links. */
   readonly path: string;
   /** The highest id known, when the queue was opened, to have been on a wire. */
   readonly sentThroughAtOpen: number;
 
-  readonly #store: Store;
+  readonly #store: QueueStore;
   readonly #options: Required<QueueOptions>;
   readonly #clock: Clock;
   readonly #committer: Committer;
   readonly #expiry: Expiry;
   readonly #arena = new Arena();
-  readonly #tail = new MemoryTail(TAIL_BYTES);
+  readonly #recent = new RecentBatches(RECENT_BYTES);
   readonly #ringer: DoorbellRinger;
   readonly #packetListeners = new Listeners<[]>();
   readonly #dropListeners = new Listeners<[DroppedPackets]>();
@@ -103,7 +103,7 @@ export class OutboundQueue implements PacketSource {
   #closing: Promise<void> | undefined;
 
   private constructor(
-    store: Store,
+    store: QueueStore,
     options: Required<QueueOptions>,
     state: StoreState,
     dataVersion: number,
@@ -152,7 +152,7 @@ export class OutboundQueue implements PacketSource {
     }
   }
 
-  static async #of(store: Store, options: Required<QueueOptions>): Promise<OutboundQueue> {
+  static async #of(store: QueueStore, options: Required<QueueOptions>): Promise<OutboundQueue> {
     try {
       // The version first: what another process commits in between is then noticed.
       const dataVersion = await store.dataVersion();
@@ -280,11 +280,11 @@ export class OutboundQueue implements PacketSource {
    * @throws {ClosedError} The queue is closed.
    */
   async read(afterId: number, maxBytes: number): Promise<readonly StoredPacket[]> {
-    return packetsOf(await this.#readRuns(afterId, maxBytes));
+    return packetsOf(await this.#readBatches(afterId, maxBytes));
   }
 
   /**
-   * Reads for the one who sends, in runs: many packets in a few objects. Packets
+   * Reads for the one who sends, in batches: many packets in a few objects. Packets
    * that have expired become dead letters when they are next, and are not given
    * out. Only for the process that holds the sender lock.
    *
@@ -293,19 +293,19 @@ export class OutboundQueue implements PacketSource {
    * @throws {QueueFileError} As for `read`; or what has expired cannot be moved.
    * @throws {ClosedError} As for `read`.
    */
-  async readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
-    const runs = await this.#expiry.handOut(afterId, () => this.#readRuns(afterId, maxBytes));
-    const last = runs.at(-1);
+  async readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
+    const batches = await this.#expiry.handOut(afterId, () => this.#readBatches(afterId, maxBytes));
+    const last = batches.at(-1);
     // From here on the sender has them; to send them again it reads the file.
-    if (last !== undefined) this.#tail.removeThrough(lastIdOf(last));
-    return runs;
+    if (last !== undefined) this.#recent.removeThrough(lastIdOf(last));
+    return batches;
   }
 
-  async #readRuns(afterId: number, maxBytes: number): Promise<readonly PacketRun[]> {
+  async #readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
     this.#checkOpen(undefined);
     this.#hasReader = true;
     if (afterId >= this.lastId) return [];
-    return this.#tail.read(Math.max(afterId, this.removedThroughId), maxBytes) ??
+    return this.#recent.read(Math.max(afterId, this.removedThroughId), maxBytes) ??
       await this.#store.read(afterId, maxBytes);
   }
 
@@ -428,8 +428,8 @@ export class OutboundQueue implements PacketSource {
    * Remembers that ids up to `id` have been on a wire: written with the next
    * commit that happens anyway, and on close.
    */
-  noteSent(id: number): void {
-    this.#committer.noteSent(id);
+  rememberSent(id: number): void {
+    this.#committer.rememberSent(id);
   }
 
   /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
@@ -498,7 +498,7 @@ export class OutboundQueue implements PacketSource {
 
   /**
    * From now on makes dead letters of packets soon after they have expired, at
-   * most once a second, except for those that `readRuns` has given out. Only for
+   * most once a second, except for those that `readBatches` has given out. Only for
    * the process that sends; {@linkcode answerDoorbell} does it by itself.
    *
    * @returns Ends it.
@@ -526,7 +526,7 @@ export class OutboundQueue implements PacketSource {
     const bell = this.#doorbell?.stop();
     await this.#committer.close();
     this.#ringer.flush();
-    this.#tail.clear();
+    this.#recent.clear();
     await bell;
     await this.#store.close();
   }
@@ -534,18 +534,18 @@ export class OutboundQueue implements PacketSource {
   /** What follows from a transaction, before those who wait for it hear of it. */
   #events(): CommitterEvents {
     return {
-      committed: ({ runs, dropped }, removedThroughId) => {
-        if (this.#hasReader) this.#tail.append(runs);
-        this.#tail.removeThrough(removedThroughId);
+      committed: ({ batches, dropped }, removedThroughId) => {
+        if (this.#hasReader) this.#recent.append(batches);
+        this.#recent.removeThrough(removedThroughId);
         if (dropped !== undefined) {
-          this.#tail.removeThrough(dropped.throughId);
+          this.#recent.removeThrough(dropped.throughId);
           this.#dropListeners.call(dropped);
         }
-        this.#expiry.noteStored(runs);
-        if (runs.length > 0) this.#ring();
+        this.#expiry.onStored(batches);
+        if (batches.length > 0) this.#ring();
       },
       edited: (edit, result) => this.#edited(edit, result),
-      adopted: () => this.#expiry.noteOthers(),
+      adopted: () => this.#expiry.onOthersStored(),
       grown: () => this.#packetListeners.call(),
     };
   }
@@ -553,7 +553,7 @@ export class OutboundQueue implements PacketSource {
   #edited(edit: Edit, { packets, bytes, ids }: EditResult): void {
     switch (edit.kind) {
       case "bury": {
-        for (const range of edit.ranges) this.#tail.excise(range);
+        for (const range of edit.ranges) this.#recent.excise(range);
         if (packets === 0) return;
         const firstId = Math.min(...edit.ranges.map((range) => range.firstId));
         const lastId = Math.max(...edit.ranges.map((range) => range.lastId));
@@ -562,11 +562,11 @@ export class OutboundQueue implements PacketSource {
         return;
       }
       case "remove-packets":
-        this.#tail.excise(edit.range);
+        this.#recent.excise(edit.range);
         return;
       case "requeue":
         if (ids === undefined) return;
-        this.#expiry.noteOthers();
+        this.#expiry.onOthersStored();
         this.#ring();
         return;
       case "remove-dead":

@@ -16,9 +16,9 @@
 
 import { BackgroundWriter } from "../base/background_writer.ts";
 import { systemClock } from "../base/clock.ts";
+import type { Clock, Logger } from "../base/ports.ts";
 import { type Framing, FramingError, PacketSplitter } from "../framing/framing.ts";
 import { type BatchLimits, batchLimitsFor, InputPump } from "../framing/input_pump.ts";
-import type { Clock, Logger } from "../base/ports.ts";
 import type { Sender } from "../sender/sender.ts";
 
 /** A refused accept, for want of descriptors, is tried again after this. */
@@ -223,7 +223,7 @@ export class Relay implements AsyncDisposable {
     this.#onRoom?.();
     for (const client of this.#clients) client.pump.stop();
     await Promise.all([...this.#clients].map(async (client) => {
-      await client.pump.settled();
+      await client.pump.stored();
       client.close();
     }));
     await Promise.all(this.#serving);

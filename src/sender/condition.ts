@@ -51,8 +51,8 @@ export class ConditionTracker {
     const before = this.#latest?.state;
     this.#latest = status;
     const { state, verdict, error } = status;
-    const up = state === "connected" || state === "draining";
-    const lost = !up && (before === "connected" || before === "draining");
+    const up = state === "connected" || state === "ending";
+    const lost = !up && (before === "connected" || before === "ending");
     const cause = CAUSES.has(verdict.kind) ? describeVerdict(verdict) : undefined;
     if (up || state === "idle" || state === "closed") this.#trouble = undefined;
     else if (lost && cause !== undefined) this.#trouble = { cause, attempt: undefined };
@@ -93,7 +93,7 @@ export class ConditionTracker {
       case "backing-off":
         return this.#withoutConnection();
       case "connected":
-      case "draining":
+      case "ending":
         return connected(state, verdict.kind, sentence(describeVerdict(verdict)), moving);
       default:
         throw new TypeError(`Unknown state ${JSON.stringify(state satisfies never)}`);
@@ -115,14 +115,14 @@ export class ConditionTracker {
 }
 
 function connected(
-  state: "connected" | "draining",
+  state: "connected" | "ending",
   verdict: VerdictKind,
   words: string,
   moving: boolean,
 ): Condition {
   switch (verdict) {
     case "healthy":
-      if (state === "draining") {
+      if (state === "ending") {
         return { tone: "good", headline: "Finishing", detail: "The connection is ended in order." };
       }
       return moving

@@ -4,12 +4,12 @@
  * @module
  */
 
+import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
+import type { Remote } from "../base/remote.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
-import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import type { QueueOptions } from "../queue/options.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
-import type { Remote } from "../base/remote.ts";
 
 /** How to open a `Sender`; every field but the first ones has a default. */
 export interface SenderOptions {

@@ -5,11 +5,11 @@
  * @module
  */
 
-import { type Condition, ConditionTracker } from "./condition.ts";
+import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "../delivery/liveness.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/supervisor.ts";
-import type { Clock } from "../base/ports.ts";
 import { readSenderNotice } from "../queue/lock_file.ts";
+import { type Condition, ConditionTracker } from "./condition.ts";
 
 const INTERVAL_MS = 1000;
 /** The last troubles that are kept. */
@@ -94,7 +94,7 @@ export class ReportPublisher {
   }
 
   /** Takes in a change; it is published within a second. */
-  note(status: DeliveryStatus): void {
+  take(status: DeliveryStatus): void {
     const { level, words } = status;
     this.#condition.take(status);
     const { clock } = this.#options;

@@ -6,6 +6,8 @@
  */
 
 import { systemClock } from "../base/clock.ts";
+import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
+import { parseRemote, type Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
 import {
   type DeliveryStats,
@@ -16,12 +18,10 @@ import {
 } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
 import type { SocketOptions } from "../kernel/socket_options.ts";
-import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
+import type { Doorbell } from "../queue/doorbell.ts";
 import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
-import type { Doorbell } from "../queue/doorbell.ts";
-import { parseRemote, type Remote } from "../base/remote.ts";
 import { limitsOf, type SenderOptions } from "./options.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
@@ -55,7 +55,7 @@ export interface CloseOptions {
    *
    * @default {5000}
    */
-  readonly drainMs?: number;
+  readonly deliverTimeoutMs?: number;
 }
 
 /**
@@ -323,9 +323,11 @@ export class Sender implements AsyncDisposable {
    * @param options The deadline.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    const { drainMs = 5000 } = options;
-    if (!(drainMs >= 0)) throw new RangeError(`drainMs must be 0 or more, got ${drainMs}`);
-    const ended = this.#supervisor.close(drainMs);
+    const { deliverTimeoutMs: deliverTimeoutMs = 5000 } = options;
+    if (!(deliverTimeoutMs >= 0)) {
+      throw new RangeError(`deliverTimeoutMs must be 0 or more, got ${deliverTimeoutMs}`);
+    }
+    const ended = this.#supervisor.close(deliverTimeoutMs);
     this.#closing ??= ended.finally(() => this.#release());
     return this.#closing;
   }
@@ -350,7 +352,7 @@ export class Sender implements AsyncDisposable {
   }
 
   #publish(status: DeliveryStatus): void {
-    this.#reports.note(status);
+    this.#reports.take(status);
     this.#hub.publish(this.#statusOf(status));
   }
 

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
-import { InputPump, type InputPumpOptions } from "../../src/framing/input_pump.ts";
 import { BackgroundWriter } from "../../src/base/background_writer.ts";
 import { ClosedError, QueueFileError, type QueueFileReason } from "../../src/base/errors.ts";
-import { FramingError, PacketSplitter } from "../../src/framing/framing.ts";
 import type { Clock } from "../../src/base/ports.ts";
+import { FramingError, PacketSplitter } from "../../src/framing/framing.ts";
+import { InputPump, type InputPumpOptions } from "../../src/framing/input_pump.ts";
 
 /** Time that passes when somebody waits for it. */
 class TestClock implements Clock {
@@ -174,7 +174,7 @@ Deno.test("after stop, a read under way is still stored and no other is begun", 
   const running = pump.run();
   await settle();
   pump.stop();
-  await pump.settled();
+  await pump.stored();
   late.resolve("b\nunfinished");
   await running;
   assert.deepEqual(stored, [["a\n"], ["b\n"]]);
@@ -190,7 +190,7 @@ Deno.test("a queue that is closed meanwhile leaves a count of what it did not ta
   running.catch(() => {});
   await settle();
   pump.stop();
-  const settled = pump.settled();
+  const settled = pump.stored();
   await clock.advance();
   await settled;
   await assert.rejects(running, ClosedError);

@@ -13,7 +13,7 @@ interface Result {
   readonly err: string;
 }
 
-/** Runs one command to its end. */
+/** Batches one command to its end. */
 async function run(permissions: string[], args: string[], input = ""): Promise<Result> {
   await using command = new Sendq(permissions, args);
   const code = await command.runWith(input);
@@ -40,7 +40,7 @@ async function makeQueue(path: string): Promise<void> {
   await queue.enqueueMany(["one\n", "two\n", "three\n", "four\n", "ünf\x1b[31m\n"].map(payload));
   await queue.enqueue(payload("six\n"), { ttlMs: 3_600_000 });
   await queue.removeThrough(1);
-  queue.noteSent(2);
+  queue.rememberSent(2);
   await queue.giveUp(4, 3);
 }
 

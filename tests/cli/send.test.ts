@@ -85,7 +85,7 @@ Deno.test("SIGTERM with the server out of reach: exit 75; the next start deliver
   using dir = new TempDir();
   const port = Server.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
-  await using send = Sendq.send(remote, dir.queue, "--drain-timeout", "100ms", "--follow");
+  await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "100ms", "--follow");
   await send.write("one\ntwo\nthree\nunfini");
   await send.says(/cannot connect to/);
   await until("three packets on disk", async () => await packetsIn(dir.queue) === 3);
@@ -103,7 +103,7 @@ Deno.test("SIGTERM with the server out of reach: exit 75; the next start deliver
 Deno.test("SIGINT while waiting for the server at the end of input: exit 75", async () => {
   using dir = new TempDir();
   const remote = `tcp://127.0.0.1:${Server.freePort()}`;
-  await using send = Sendq.send(remote, dir.queue, "--drain-timeout", "1ms", "--verbose");
+  await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "1ms", "--verbose");
   await send.write("one\n");
   await send.endInput();
   await send.says(/end of input after 1 packet/);
@@ -122,10 +122,10 @@ Deno.test("SIGTERM with everything delivered: exit 0", async () => {
   assert.equal(await send.ended(), 0, send.stderr);
 });
 
-Deno.test("a second SIGINT does not wait for the drain timeout", async () => {
+Deno.test("a second SIGINT does not wait for the delivery timeout", async () => {
   using dir = new TempDir();
   const remote = `tcp://127.0.0.1:${Server.freePort()}`;
-  await using send = Sendq.send(remote, dir.queue, "--drain-timeout", "never");
+  await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "never");
   await send.write("one\n");
   await send.says(/cannot connect/);
   send.child.kill("SIGINT");
@@ -165,7 +165,7 @@ Deno.test("--overflow reject: exit 1 with the count of what the queue did not ta
   await using send = Sendq.send(
     remote,
     dir.queue,
-    ...["--overflow", "reject", "--max-packets", "2", "--drain-timeout", "1ms"],
+    ...["--overflow", "reject", "--max-packets", "2", "--deliver-timeout", "1ms"],
   );
   assert.equal(await send.runWith("1\n2\n3\n4\n5\n"), 1);
   assert.match(send.stderr, /stopped: 2 packets kept/);

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { InvalidArgumentError } from "commander";
-import { inFlags } from "../../src/cli/terminal/exit_code.ts";
 import {
   formatBytes,
   formatDuration,
@@ -13,6 +12,7 @@ import {
   parseRemoteArgument,
   parseSize,
 } from "../../src/cli/arguments/values.ts";
+import { inFlags } from "../../src/cli/terminal/exit_code.ts";
 
 Deno.test("durations are written in the unit that says most", () => {
   const cases: [number, string][] = [

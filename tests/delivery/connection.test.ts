@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
-import { Connection, type ConnectionReading } from "../../src/delivery/connection.ts";
 import { KernelCallError, WireError } from "../../src/base/errors.ts";
 import type { Clock, LocalFault, SocketSample, Wire } from "../../src/base/ports.ts";
+import { Connection, type ConnectionReading } from "../../src/delivery/connection.ts";
 
 /** A wire whose kernel says what the test wants; writes and reads wait for the test. */
 class FakeWire implements Wire {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { LocalFault, SocketSample } from "../../src/base/ports.ts";
 import {
   describeVerdict,
   freshMemory,
@@ -10,7 +11,6 @@ import {
   observe,
   type Verdict,
 } from "../../src/delivery/liveness.ts";
-import type { LocalFault, SocketSample } from "../../src/base/ports.ts";
 
 const LIMITS: LivenessLimits = {
   stallTimeoutMs: 3000,

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import type { PacketBatch } from "../../src/base/ports.ts";
 import { Pace } from "../../src/delivery/pace.ts";
-import type { PacketRun } from "../../src/base/ports.ts";
 
-function runOf(sizes: readonly number[]): PacketRun {
+function batchOf(sizes: readonly number[]): PacketBatch {
   const ends = new Uint32Array(sizes.length);
   let end = 0;
   sizes.forEach((size, i) => ends[i] = end += size);
@@ -20,9 +20,9 @@ function play(
   const sent: { atMs: number; bytes: number }[] = [];
   let nowMs = 1000;
   for (let next = 0; next < sizes.length;) {
-    const run = runOf(sizes.slice(next, next + 100));
-    const packets = pace.packetsNow(run, nowMs);
-    pace.spend(packets, run.ends[packets - 1] ?? 0, nowMs);
+    const batch = batchOf(sizes.slice(next, next + 100));
+    const packets = pace.packetsNow(batch, nowMs);
+    pace.spend(packets, batch.ends[packets - 1] ?? 0, nowMs);
     for (const bytes of sizes.slice(next, next + packets)) sent.push({ atMs: nowMs, bytes });
     next += packets;
     if (packets > 0) continue;
@@ -84,16 +84,16 @@ Deno.test("late wake-ups do not lower the rate while they are within a burst", (
 
 Deno.test("idle time is not saved up", () => {
   const pace = new Pace({ maxPacketsPerSecond: 100, maxBytesPerSecond: Infinity });
-  const run = runOf(Array<number>(1000).fill(1));
-  assert.equal(pace.packetsNow(run, 0), 5);
+  const batch = batchOf(Array<number>(1000).fill(1));
+  assert.equal(pace.packetsNow(batch, 0), 5);
   pace.spend(5, 5, 0);
-  assert.equal(pace.packetsNow(run, 3_600_000), 5);
+  assert.equal(pace.packetsNow(batch, 3_600_000), 5);
 });
 
 Deno.test("without limits everything goes at once", () => {
   const pace = new Pace({ maxPacketsPerSecond: Infinity, maxBytesPerSecond: Infinity });
-  const run = runOf(Array<number>(1000).fill(1));
+  const batch = batchOf(Array<number>(1000).fill(1));
   pace.spend(1000, 1000, 5);
-  assert.equal(pace.packetsNow(run, 5), 1000);
+  assert.equal(pace.packetsNow(batch, 5), 1000);
   assert.equal(pace.readyInMs(1, 5), 0);
 });

@@ -5,11 +5,11 @@
  */
 
 import { WireError } from "../../src/base/errors.ts";
+import type { LocalFault } from "../../src/base/ports.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { parseIpAddress } from "../../src/kernel/ip_address.ts";
 import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
 import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
-import type { LocalFault } from "../../src/base/ports.ts";
 import { openSockets, until } from "./helpers.ts";
 
 /** What the test asks for. */

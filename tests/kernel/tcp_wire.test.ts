@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { KernelCallError, WireError } from "../../src/base/errors.ts";
+import { TcpState } from "../../src/base/ports.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "../../src/kernel/descriptor.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { closeDescriptor, getSocketInt, libc } from "../../src/kernel/libc.ts";
 import type { SocketOptions } from "../../src/kernel/socket_options.ts";
 import { SocketSampler, type TcpWire } from "../../src/kernel/tcp_wire.ts";
-import { TcpState } from "../../src/base/ports.ts";
 import { listen, openSockets, patience, resetBy, testUnless, until } from "./helpers.ts";
 
 interface Pair {

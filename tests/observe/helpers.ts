@@ -1,13 +1,13 @@
 import type { Clock } from "../../src/base/ports.ts";
-import { Sender } from "../../src/sender/sender.ts";
-import type { SenderOptions } from "../../src/sender/options.ts";
 import {
   serveStatus,
   type StatusServer,
   type StatusServerOptions,
 } from "../../src/observe/http.ts";
-import { until } from "../support/until.ts";
+import type { SenderOptions } from "../../src/sender/options.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../sender/scripted_server.ts";
+import { until } from "../support/until.ts";
 
 /** Time that stands still unless told. */
 export class ManualClock implements Clock {
@@ -117,7 +117,7 @@ export class StatusBench implements AsyncDisposable {
 }
 
 async function tidy(sender: Sender, server: ScriptedServer): Promise<void> {
-  await sender.close({ drainMs: 0 });
+  await sender.close({ deliverTimeoutMs: 0 });
   await server[Symbol.asyncDispose]();
   await Deno.remove(sender.queue.path.replace(/[^/]*$/, ""), { recursive: true });
 }

@@ -32,7 +32,7 @@ async function dead(queue: OutboundQueue): Promise<string[]> {
   return letters.map(({ id, payload, reason }) => `${id}=${text(payload)} ${reason}`);
 }
 
-Deno.test("a packet that is given up leaves the middle of its run, and the file tells why", async () => {
+Deno.test("a packet that is given up leaves the middle of its batch, and the file tells why", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
   const queue = await OutboundQueue.open(dir.file(), { clock });
@@ -41,7 +41,7 @@ Deno.test("a packet that is given up leaves the middle of its run, and the file 
   clock.wall += 77;
   const heard: DeadPackets[] = [];
   const unsubscribe = queue.subscribeDead((some) => heard.push(some));
-  queue.noteSent(3);
+  queue.rememberSent(3);
   await queue.giveUp(3, 4);
   assert.deepEqual(await contents(queue), ["1=1", "2=2", "4=4", "5=5"]);
   assert.deepEqual(await queue.deadLetters(0, 1), [{
@@ -97,7 +97,7 @@ Deno.test("giving up the oldest moves removedThroughId over the hole", async () 
   assert.deepEqual(await contents(queue), ["5=5"]);
 });
 
-Deno.test("any ranges taken out of any runs leave what is before and behind", async () => {
+Deno.test("any ranges taken out of any batches leave what is before and behind", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.array(fc.integer({ min: 1, max: 12 }), { minLength: 1, maxLength: 5 }),
@@ -111,12 +111,12 @@ Deno.test("any ranges taken out of any runs leave what is before and behind", as
         { minLength: 1, maxLength: 8 },
       ),
       fc.boolean(),
-      async (runs, cuts, fromMemory) => {
+      async (batches, cuts, fromMemory) => {
         using dir = new TempDir();
         const queue = await OutboundQueue.open(dir.file());
         if (fromMemory) queue.subscribe(() => {});
         let there: number[] = [];
-        for (const [i, size] of runs.entries()) {
+        for (const [i, size] of batches.entries()) {
           const range = await queue.enqueueMany(numbered(size, queue.lastId + 1), {
             ttlMs: i % 2 === 0 ? Infinity : 1e9,
           });
@@ -153,7 +153,7 @@ Deno.test("any ranges taken out of any runs leave what is before and behind", as
         const left = file.prepare(
           "SELECT * FROM expiry EXCEPT SELECT e.* FROM expiry e JOIN packets USING (last_id)",
         ).all();
-        assert.deepEqual(left, [], "an expiry goes with its run");
+        assert.deepEqual(left, [], "an expiry goes with its batch");
       },
     ),
     { numRuns: 60 },
@@ -216,7 +216,7 @@ Deno.test("requeue moves a bounded part in each transaction, and neither loses n
   await queue.enqueueMany(numbered(9000), { ttlMs: 1 });
   clock.wall += 1;
   driver.log.length = 0;
-  assert.deepEqual(await queue.readRuns(0, 1), []);
+  assert.deepEqual(await queue.readBatches(0, 1), []);
   const commits = () => driver.log.filter((word) => word === "COMMIT").length;
   assert(commits() >= 3 && commits() <= 5, `${commits()} transactions`);
   assert.deepEqual([queue.stats().deadPackets, queue.stats().expiredPackets], [9000, 9000]);
@@ -237,8 +237,8 @@ Deno.test("requeue with a time to live: what expires again is not taken up once 
   await queue.requeue({ firstId: 1, lastId: 1 });
   await queue.requeue({ firstId: 2, lastId: 3 }, { ttlMs: 20 });
   clock.wall += 20;
-  assert.deepEqual((await queue.readRuns(0, 100)).map(({ firstId }) => firstId), [4]);
-  assert.deepEqual(await queue.readRuns(4, 100), []);
+  assert.deepEqual((await queue.readBatches(0, 100)).map(({ firstId }) => firstId), [4]);
+  assert.deepEqual(await queue.readBatches(4, 100), []);
   assert.deepEqual(await dead(queue), ["5=2 expired", "6=3 expired"]);
 });
 
@@ -248,12 +248,12 @@ Deno.test("requeue ends, even when what it has put back dies at once", async () 
   await using queue = await OutboundQueue.open(dir.file(), { clock });
   await queue.enqueueMany(numbered(5000), { ttlMs: 1 });
   clock.wall += 1;
-  await queue.readRuns(0, 1);
+  await queue.readBatches(0, 1);
   assert.equal(queue.stats().deadPackets, 5000);
   const reads: Promise<unknown>[] = [];
   queue.subscribe(() => {
     clock.wall += 10;
-    if (reads.length < 10) reads.push(queue.readRuns(0, 1));
+    if (reads.length < 10) reads.push(queue.readBatches(0, 1));
   });
   assert.equal((await queue.requeue(ALL, { ttlMs: 1 })).packets, 5000);
   await Promise.all(reads);
@@ -426,7 +426,7 @@ Deno.test("what is no range and no id is refused; so is everything after close",
   await assert.rejects(queue.removeDeadLetters(ALL), ClosedError);
   await assert.rejects(queue.requeue(ALL), ClosedError);
   await assert.rejects(queue.deadLetters(0, 1), ClosedError);
-  await assert.rejects(queue.readRuns(0, 1), ClosedError);
+  await assert.rejects(queue.readBatches(0, 1), ClosedError);
 });
 
 Deno.test("the dead letters are read in parts of the size that was asked for", async () => {

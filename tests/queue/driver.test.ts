@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
+import { OutboundQueue } from "../../src/queue/queue.ts";
 import { dbSqlite, type DbSqliteConstructor } from "../../src/queue/sqlite/db_sqlite.ts";
 import { codeFromText, type SqliteDriver, SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes, TempDir, text, unless } from "./helpers.ts";
 
 /** `@db/sqlite`, or why it cannot be had. The specifier is computed: nothing may depend on JSR. */
@@ -133,12 +133,12 @@ for (const { name, driver, why } of DRIVERS) {
     assert.deepEqual(packets.map(({ id }) => id), Array.from({ length: 51 }, (_, i) => 151 + i));
     assert.equal(text(packets[0]?.payload), "packet 149");
     await again.giveUp(160, 2);
-    assert.equal((await again.readRuns(150, 1e6))[0]?.ends.length, 9);
+    assert.equal((await again.readBatches(150, 1e6))[0]?.ends.length, 9);
     await again.requeue({ firstId: 160, lastId: 160 });
     assert.equal(text((await again.read(201, 100))[0]?.payload), "packet 158");
     await again.removeThrough(202);
     assert.equal(await again.enqueue(bytes("next"), { ttlMs: 1 }), 203);
-    while ((await again.readRuns(202, 100)).length > 0);
+    while ((await again.readBatches(202, 100)).length > 0);
     const [letter] = await again.deadLetters(0, 100);
     assert.deepEqual([letter?.id, letter?.reason, letter?.sent], [203, "expired", false]);
     await again.close();

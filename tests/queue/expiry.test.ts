@@ -10,7 +10,7 @@ function packets(count: number): Uint8Array[] {
 
 async function handedOut(queue: OutboundQueue, afterId: number, maxBytes = 1e6): Promise<number[]> {
   const ids: number[] = [];
-  for (const { firstId, ends } of await queue.readRuns(afterId, maxBytes)) {
+  for (const { firstId, ends } of await queue.readBatches(afterId, maxBytes)) {
     for (let i = 0; i < ends.length; i++) ids.push(firstId + i);
   }
   return ids;
@@ -53,8 +53,8 @@ for (const source of ["memory", "the file", "the file, reopened"]) {
       queue = await OutboundQueue.open(dir.file(), { clock });
     }
     assert.deepEqual(await handedOut(queue, 0), [1, 2, 3, 4, 5, 6]);
-    const runs = await queue.readRuns(0, 1e6);
-    const expiries = runs.map(({ expiresAtMs }) => expiresAtMs - clock.wallMs());
+    const batches = await queue.readBatches(0, 1e6);
+    const expiries = batches.map(({ expiresAtMs }) => expiresAtMs - clock.wallMs());
     assert.deepEqual(expiries, [90, 40, Infinity, 100, 1]);
 
     clock.wall += 1; // 6 is over, but not next.
@@ -121,7 +121,7 @@ Deno.test("what has expired and cannot be moved is not given out", async () => {
   await queue.enqueue(bytes("live"), { ttlMs: Infinity });
   clock.wall += 1;
   driver.failNext("COMMIT", FULL);
-  await assert.rejects(queue.readRuns(0, 100), { reason: "disk-full" });
+  await assert.rejects(queue.readBatches(0, 100), { reason: "disk-full" });
   assert.deepEqual(await deadIds(queue), []);
   assert.deepEqual(await handedOut(queue, 0), [2]);
 });
@@ -195,7 +195,7 @@ Deno.test("a sweep leaves what was given out, until it is asked for again", asyn
   await queue.enqueueMany(packets(10));
   assert.deepEqual(await handedOut(queue, 0, 4), [1, 2, 3, 4]);
   await pass(clock, 2000);
-  assert.deepEqual(await deadIds(queue), [5, 6, 7, 8, 9, 10], "the run was cut");
+  assert.deepEqual(await deadIds(queue), [5, 6, 7, 8, 9, 10], "the batch was cut");
   assert.equal(queue.stats().packets, 4);
   await pass(clock, 60_000);
   assert.equal(queue.stats().packets, 4, "still in flight");
@@ -285,7 +285,7 @@ Deno.test("close ends a sweep and a read under way", async () => {
   queue.sweepExpired();
   await queue.enqueueMany(packets(5000));
   clock.advance(1000);
-  const reading = queue.readRuns(0, 1).catch((error: Error) => error.name);
+  const reading = queue.readBatches(0, 1).catch((error: Error) => error.name);
   await queue.close();
   const outcome = await reading;
   assert(outcome === "ClosedError" || Array.isArray(outcome), String(outcome));

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
-import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
+import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { bytes, mountTmpfs, NO_TMPFS, remountReadOnly, sha256, TempDir, text } from "./helpers.ts";
 import { inEachThread, type Open } from "./threads.ts";
 

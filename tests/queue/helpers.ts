@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Clock } from "../../src/base/ports.ts";
 import {
   type SqliteDatabase,
   type SqliteDriver,
@@ -7,7 +8,6 @@ import {
   type SqliteValue,
 } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import type { Clock } from "../../src/base/ports.ts";
 
 /** A directory that goes away with the test. */
 export class TempDir {

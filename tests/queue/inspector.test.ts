@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
-import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
-import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
+import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import {
   bytes,
   ManualClock,
@@ -42,7 +42,7 @@ Deno.test("inspector: what is in a queue, and in which state", async () => {
   await queue.enqueueMany([bytes("one"), bytes("two"), bytes("three")]);
   await queue.enqueue(bytes("four"), { ttlMs: 1000 });
   await queue.removeThrough(1);
-  queue.noteSent(2);
+  queue.rememberSent(2);
   await queue.enqueue(bytes("five"));
 
   using inspector = await QueueInspector.open(dir.file(), { clock });

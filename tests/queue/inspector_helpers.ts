@@ -56,7 +56,7 @@ export async function makeQueue(path: string, seed: number): Promise<void> {
       ttlMs: i % 5 === 0 ? 1_000_000_000 : undefined,
     });
   }
-  queue.noteSent(900);
+  queue.rememberSent(900);
   await queue.removeThrough(100);
   for (const id of [110, 500, 501, 900, 2000]) await queue.giveUp(id, 3);
   await queue.removePackets({ firstId: 700, lastId: 720 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { bytes, FaultDriver, ManualClock, sha256, TempDir, text } from "./helpers.ts";
 
 /** What the version that wrote version 1 ran, to the letter. */
@@ -42,7 +42,7 @@ class OldProcess implements Disposable {
     for (const sql of VERSION_1) this.#database.prepare(sql).all();
   }
 
-  /** Stores a run, as one row. */
+  /** Stores a batch, as one row. */
   store(...packets: readonly string[]): void {
     const payloads = packets.map(bytes);
     const size = payloads.reduce((sum, { length }) => sum + length, 0);
@@ -131,7 +131,7 @@ Deno.test("a file of version 1 becomes one of version 2: nothing in it changes, 
   assert.equal(await queue.enqueue(bytes("f"), { ttlMs: 1 }), 6);
   await queue.giveUp(3, 1);
   clock.wall += 1;
-  assert.deepEqual(await queue.readRuns(5, 100), []);
+  assert.deepEqual(await queue.readBatches(5, 100), []);
   await queue.requeue({ firstId: 3, lastId: 3 });
   await queue.close();
   await using again = await OutboundQueue.open(dir.file());
@@ -222,7 +222,7 @@ Deno.test("an old process that has the file open goes on, and does no harm", asy
   queue.subscribeDead(() => deaths++);
   const end = queue.sweepExpired();
   await queue.pollOtherProcesses();
-  assert.deepEqual((await queue.readRuns(0, 100)).map(({ firstId }) => firstId), [7]);
+  assert.deepEqual((await queue.readBatches(0, 100)).map(({ firstId }) => firstId), [7]);
   end();
   assert.deepEqual([deaths, queue.stats().packets, queue.removedThroughId], [0, 1, 6]);
   assert.equal(await queue.enqueue(bytes("h")), 8);

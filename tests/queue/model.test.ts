@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { QueueFileError, QueueFullError } from "../../src/base/errors.ts";
+import type { IdRange } from "../../src/queue/options.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import type { DeadLetter, DeathReason, Overflow } from "../../src/queue/store/types.ts";
-import type { IdRange } from "../../src/queue/options.ts";
 import { ManualClock, settle, TempDir } from "./helpers.ts";
 import { type Faults, faultsHere, THREADS, WorkerFaults } from "./threads.ts";
 
@@ -44,7 +44,7 @@ type Step =
   | { do: "removePackets" | "removeDead"; part: number; length: number }
   | { do: "requeue"; part: number; length: number; ttlMs: number }
   | { do: "giveUp"; part: number; attempts: number }
-  | { do: "noteSent"; part: number }
+  | { do: "rememberSent"; part: number }
   | { do: "handOut"; part: number; maxBytes: number }
   | { do: "sweep" }
   | { do: "wall"; byMs: number }
@@ -65,7 +65,7 @@ const plainStep: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constantFrom("removePackets" as const, "removeDead" as const), part, length }),
   fc.record({ do: fc.constant("requeue" as const), part, length, ttlMs }),
   fc.record({ do: fc.constant("giveUp" as const), part, attempts: fc.integer({ min: 0, max: 9 }) }),
-  fc.record({ do: fc.constant("noteSent" as const), part }),
+  fc.record({ do: fc.constant("rememberSent" as const), part }),
   fc.record({ do: fc.constant("handOut" as const), part, maxBytes }),
   fc.record({ do: fc.constant("sweep" as const) }),
   fc.record({ do: fc.constant("wall" as const), byMs: fc.constantFrom(1, 60, 1500, -400) }),
@@ -241,9 +241,9 @@ class Run {
         }
         return;
       }
-      case "noteSent": {
+      case "rememberSent": {
         const id = Math.min(this.idAt(step.part), this.model.lastId);
-        this.queue.noteSent(id);
+        this.queue.rememberSent(id);
         this.model.sentThrough = Math.max(this.model.sentThrough, id);
         return;
       }
@@ -309,17 +309,17 @@ class Run {
 
   /** As the sender asks: what has expired and is next dies, what is given out does not. */
   async handOut(afterId: number, maxBytes: number): Promise<void> {
-    const runs = await this.queue.readRuns(afterId, maxBytes).catch(refusedByFile);
+    const batches = await this.queue.readBatches(afterId, maxBytes).catch(refusedByFile);
     this.model.handedOut = afterId;
     const isAhead = (packet: Packet) => packet.id > afterId;
     // More may die than had to: what is due behind shares the transaction.
     await this.adoptDead((packet) => isAhead(packet) && this.isOver(packet));
-    if (runs === false) return;
+    if (batches === false) return;
     const ahead = this.model.packets.filter(isAhead);
     const over = ahead.findIndex((packet) => this.isOver(packet));
     const fresh = over === -1 ? ahead : ahead.slice(0, over);
     assert.notEqual(over, 0, "what is next has not expired");
-    const given = runs.flatMap(({ firstId, ends, expiresAtMs }) =>
+    const given = batches.flatMap(({ firstId, ends, expiresAtMs }) =>
       Array.from(ends, (_, i) => ({ id: firstId + i, expiresAtMs }))
     );
     assert.deepEqual(

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import { QueueLockedError } from "../../src/base/errors.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
 import { listenForRings } from "../../src/queue/doorbell.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, child, lines, TempDir, text } from "./helpers.ts";
 import { inEachThread, THREADS } from "./threads.ts";
@@ -152,7 +152,10 @@ Deno.test("the doorbell wakes the sender when another process has enqueued", asy
   using lock = await SenderLock.acquire(queue.path);
   // A clock whose timers never fire: only the bell can wake it.
   const bell = Promise.withResolvers<void>();
-  const doorbell = listenForRings(lock.path, () => bell.resolve(), { ...systemClock, setTimer: () => () => {} });
+  const doorbell = listenForRings(lock.path, () => bell.resolve(), {
+    ...systemClock,
+    setTimer: () => () => {},
+  });
   assert.equal(doorbell.mode, "watch", doorbell.pollReason);
   const process = child("enqueuer.ts", dir.file(), "a", "3");
   await bell.promise;
@@ -184,7 +187,10 @@ Deno.test("a queue that answers the doorbell learns of packets and does not ring
   // From here on it is a process like any other, and rings.
   await doorbell.stop();
   const rung = Promise.withResolvers<void>();
-  const next = listenForRings(lock.path, () => rung.resolve(), { ...systemClock, setTimer: () => () => {} });
+  const next = listenForRings(lock.path, () => rung.resolve(), {
+    ...systemClock,
+    setTimer: () => () => {},
+  });
   await queue.enqueue(bytes("rings"));
   await rung.promise;
   await next.stop();

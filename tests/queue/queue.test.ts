@@ -6,9 +6,9 @@ import {
   QueueFileError,
   QueueFullError,
 } from "../../src/base/errors.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes, FaultDriver, TempDir, text } from "./helpers.ts";
 import { inEachThread } from "./threads.ts";
 
@@ -353,16 +353,16 @@ inEachThread("counts and lastId follow other processes", async (open) => {
   assert.equal(rings, 2);
 });
 
-inEachThread("noteSent is written with the next commit and on close", async (open) => {
+inEachThread("rememberSent is written with the next commit and on close", async (open) => {
   using dir = new TempDir();
   const queue = await open(dir.file());
   await queue.enqueueMany([bytes("a"), bytes("b"), bytes("c")]);
-  queue.noteSent(1);
+  queue.rememberSent(1);
   await queue.removeThrough(1);
   await using peek = await open(dir.file());
   assert.equal(peek.sentThroughAtOpen, 1);
-  queue.noteSent(3);
-  queue.noteSent(2);
+  queue.rememberSent(3);
+  queue.rememberSent(2);
   await queue.close();
   await using again = await open(dir.file());
   assert.equal(again.sentThroughAtOpen, 3);

@@ -82,7 +82,7 @@ Deno.test("repair: of a sound queue it is the identity, its log in the file or b
         else if (step.do === "giveUp") await queue.giveUp(id, 2);
         else await queue.requeue({ firstId: id, lastId: id + 5 });
       }
-      queue.noteSent(Math.floor(queue.lastId / 2));
+      queue.rememberSent(Math.floor(queue.lastId / 2));
       if (closed) await queue.close();
       // Opened by nobody: for SQLite, and for the repair.
       copyQueue(dir.file(), dir.file("copy"));
@@ -146,7 +146,7 @@ Deno.test("repair: whichever page is noise, all outside of it is saved", async (
   assert(lostInAll > whole.packets.size, "each packet lies on some page");
 });
 
-Deno.test("repair: of a run with a damaged page, what lies before and behind it is saved", async () => {
+Deno.test("repair: of a batch with a damaged page, what lies before and behind it is saved", async () => {
   using dir = new TempDir();
   const random = randomOf(12);
   {

@@ -1,8 +1,8 @@
 /** A queue's file is written by the caller's thread or by a Worker: what holds for one holds for both. */
-import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import type { QueueOptions } from "../../src/queue/options.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { WorkerStore } from "../../src/queue/worker/client.ts";
+import { SqliteError } from "../../src/queue/sqlite/driver.ts";
+import { WorkerStoreClient } from "../../src/queue/worker/client.ts";
 import { FaultDriver, unless } from "./helpers.ts";
 
 export const THREADS = ["main", "worker"] as const;
@@ -113,12 +113,12 @@ function readOrder(queuePath: string): FaultOrder | undefined {
 export class WorkerFaults implements Faults, Disposable {
   readonly options: QueueOptions = { commitIn: "worker" };
   readonly #path: string;
-  readonly #module = WorkerStore.module;
+  readonly #module = WorkerStoreClient.module;
   #orders = 0;
 
   constructor(path: string) {
     this.#path = path;
-    WorkerStore.module = new URL("./children/fault_worker.ts", import.meta.url);
+    WorkerStoreClient.module = new URL("./children/fault_worker.ts", import.meta.url);
   }
 
   fail(start: string, code: number, times: number): void {
@@ -142,6 +142,6 @@ export class WorkerFaults implements Faults, Disposable {
   }
 
   [Symbol.dispose](): void {
-    WorkerStore.module = this.#module;
+    WorkerStoreClient.module = this.#module;
   }
 }

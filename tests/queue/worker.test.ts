@@ -2,20 +2,20 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { systemClock } from "../../src/base/clock.ts";
 import { ClosedError, QueueFileError } from "../../src/base/errors.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
-import { Arena, packetsOf } from "../../src/queue/store/runs.ts";
-import type { Overflow, PacketSpan } from "../../src/queue/store/types.ts";
-import { PacketStore } from "../../src/queue/store/sqlite_store.ts";
+import { Arena, packetsOf } from "../../src/queue/store/batches.ts";
 import type { CommitRequest, StoreState } from "../../src/queue/store/contract.ts";
+import { SqliteStore } from "../../src/queue/store/sqlite_store.ts";
+import type { Overflow, PacketSpan } from "../../src/queue/store/types.ts";
+import { WorkerStoreClient } from "../../src/queue/worker/client.ts";
 import {
   packCommit,
   packError,
   unpackCommit,
   unpackError,
 } from "../../src/queue/worker/messages.ts";
-import { WorkerStore } from "../../src/queue/worker/client.ts";
 import { bytes, FaultDriver, SOURCES, TempDir, text } from "./helpers.ts";
 import { WorkerFaults } from "./threads.ts";
 
@@ -113,7 +113,7 @@ for (const how of ["throw", "exit"] as const) {
 Deno.test("close waits for the commit under way, then nothing is answered any more", async () => {
   using dir = new TempDir();
   using faults = new WorkerFaults(dir.file());
-  const store = await WorkerStore.open(dir.file(), "power-loss");
+  const store = await WorkerStoreClient.open(dir.file(), "power-loss");
   const arena = new Arena();
   faults.order("COMMIT", "hold");
   const commit = store.commit(request([arena.copy(bytes("x"), Infinity)]));
@@ -128,7 +128,7 @@ Deno.test("close waits for the commit under way, then nothing is answered any mo
   const queue = await OutboundQueue.open(dir.file(), workerQueue);
   faults.order("COMMIT", "hold");
   const stored = queue.enqueue(bytes("y"));
-  queue.noteSent(1);
+  queue.rememberSent(1);
   await turn();
   const closed = queue.close();
   const polled = queue.pollOtherProcesses();
@@ -139,7 +139,7 @@ Deno.test("close waits for the commit under way, then nothing is answered any mo
 
 Deno.test("answers come in the order of the calls", async () => {
   using dir = new TempDir();
-  const store = await WorkerStore.open(dir.file(), "process-crash");
+  const store = await WorkerStoreClient.open(dir.file(), "process-crash");
   const arena = new Arena();
   const settled: number[] = [];
   const states: StoreState[] = [];
@@ -247,11 +247,11 @@ Deno.test("a store in a Worker answers as one in this thread", async () => {
       fc.constantFrom(10, 1e6),
       async (commits, overflow, maxPackets) => {
         const name = `${++files}`;
-        const here = PacketStore.open(dir.file(`${name}.main`), {
+        const here = SqliteStore.open(dir.file(`${name}.main`), {
           driver: nodeSqlite,
           durability: "process-crash",
         });
-        const there = await WorkerStore.open(dir.file(`${name}.worker`), "process-crash");
+        const there = await WorkerStoreClient.open(dir.file(`${name}.worker`), "process-crash");
         const arena = new Arena();
         let lastId = 0;
         for (const { units, part } of commits) {
@@ -260,10 +260,10 @@ Deno.test("a store in a Worker answers as one in this thread", async () => {
             ...{ overflow, maxPackets, maxBytes: 300_000 },
           });
           const expected = here.commit(asked);
-          const { runs, ...rest } = await there.commit(asked);
-          const { runs: expectedRuns, ...expectedRest } = expected;
+          const { batches, ...rest } = await there.commit(asked);
+          const { batches: expectedBatches, ...expectedRest } = expected;
           assert.deepEqual(rest, expectedRest);
-          assert.deepEqual(packetsOf(runs), packetsOf(expectedRuns));
+          assert.deepEqual(packetsOf(batches), packetsOf(expectedBatches));
           lastId = rest.state.lastId;
           for (const maxBytes of [1, 100_000, 1e9]) {
             const after = Math.floor(part * lastId / 2);

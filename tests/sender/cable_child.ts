@@ -21,6 +21,6 @@ for (let number = 1; number <= Number(count); number++) {
   await new Promise((resolve) => setTimeout(resolve, Number(intervalMs)));
 }
 await sender.drained();
-await sender.close({ drainMs: Infinity });
+await sender.close({ deliverTimeoutMs: Infinity });
 await printing;
 print({ closed: sender.stats() });

@@ -92,7 +92,7 @@ Deno.test("without maxAttempts nothing is given up", async () => {
     deadPackets: 0,
     seen: [1],
   });
-  await sender.close({ drainMs: 0 });
+  await sender.close({ deliverTimeoutMs: 0 });
   await Deno.remove(directory, { recursive: true });
 });
 

@@ -56,7 +56,7 @@ Deno.test(`killed -9 while enqueuing and sending, ${ROUNDS} times on one queue: 
 
   const sender = await Sender.open({ queue, remote: server.remote });
   await sender.drained();
-  await sender.close({ drainMs: Infinity });
+  await sender.close({ deliverTimeoutMs: Infinity });
   assert.equal(sender.stats().queue.packets, 0);
 
   const received = new Set<number>();

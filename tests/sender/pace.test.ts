@@ -1,13 +1,13 @@
 import assert from "node:assert/strict";
-import { Sender } from "../../src/sender/sender.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { until } from "../support/until.ts";
 import { ScriptedServer } from "./scripted_server.ts";
 
 const PACKET = new Uint8Array(100).fill(46);
 
 /** How long `packets` take to drain; they wait in the queue before the sender starts, or after. */
-async function timeToDrain(
+async function timeToDeliver(
   packets: number,
   pace: Partial<SenderOptions>,
   when: "before" | "after",
@@ -30,7 +30,7 @@ async function timeToDrain(
     await until("all is read", () => texts.join("").length === packets * PACKET.length);
     return tookMs;
   } finally {
-    await sender.close({ drainMs: 0 });
+    await sender.close({ deliverTimeoutMs: 0 });
     await Deno.remove(directory, { recursive: true });
   }
 }
@@ -38,24 +38,24 @@ async function timeToDrain(
 // Only lower bounds: a slow machine makes nothing arrive earlier. The first
 // burst, 50 ms' worth, goes at once.
 Deno.test("packets go out no faster than allowed", async () => {
-  const tookMs = await timeToDrain(60, { maxPacketsPerSecond: 200 }, "after");
+  const tookMs = await timeToDeliver(60, { maxPacketsPerSecond: 200 }, "after");
   assert(tookMs >= 60 / 200 * 1000 - 55, `${tookMs} ms`);
 });
 
 Deno.test("bytes go out no faster than allowed", async () => {
-  const tookMs = await timeToDrain(60, { maxBytesPerSecond: 20_000 }, "after");
+  const tookMs = await timeToDeliver(60, { maxBytesPerSecond: 20_000 }, "after");
   assert(tookMs >= 60 * 100 / 20_000 * 1000 - 55, `${tookMs} ms`);
 });
 
 Deno.test("a backlog has a pace of its own", async () => {
   const pace = { backlogPacketsPerSecond: 200 };
-  const tookMs = await timeToDrain(60, pace, "before");
+  const tookMs = await timeToDeliver(60, pace, "before");
   assert(tookMs >= 60 / 200 * 1000 - 55, `${tookMs} ms`);
 });
 
 Deno.test("what is enqueued on a connection is no backlog", async () => {
   // At the backlog's pace this would take two weeks.
-  await timeToDrain(60, { backlogPacketsPerSecond: 0.00005 }, "after");
+  await timeToDeliver(60, { backlogPacketsPerSecond: 0.00005 }, "after");
 });
 
 Deno.test("close does not wait for the pace beyond its deadline", async () => {
@@ -66,7 +66,7 @@ Deno.test("close does not wait for the pace beyond its deadline", async () => {
   const sender = await Sender.open({ queue, remote: server.remote, maxPacketsPerSecond: 0.001 });
   await sender.enqueueMany([PACKET, PACKET, PACKET]);
   await until("the first has drained", () => sender.stats().drainedPackets === 1);
-  await sender.close({ drainMs: 20 });
+  await sender.close({ deliverTimeoutMs: 20 });
   assert.equal(sender.stats().queue.packets >= 2, true);
   await Deno.remove(directory, { recursive: true });
 });

@@ -64,7 +64,7 @@ Deno.test("responses in time leave the connection alone", async () => {
   await connection.write("response\n");
   await until("the response", () => sender.stats().receivedBytes === 9);
   await until("the drain", () => sender.stats().heldPackets === 1);
-  const closing = sender.close({ drainMs: 0 });
+  const closing = sender.close({ deliverTimeoutMs: 0 });
   await connection.readToEnd();
   await closing;
   assert.equal(sender.stats().connections, 1);

@@ -6,8 +6,8 @@ import {
   SocketOptionError,
 } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { Sender, type SenderStatus } from "../../src/sender/sender.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
+import { Sender, type SenderStatus } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "./scripted_server.ts";
 
 const encode = (text: string) => new TextEncoder().encode(text);
@@ -30,7 +30,7 @@ class Bench implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled(this.#senders.map((sender) => sender.close({ drainMs: 0 })));
+    await Promise.allSettled(this.#senders.map((sender) => sender.close({ deliverTimeoutMs: 0 })));
     await this.server[Symbol.asyncDispose]();
     await Deno.remove(this.directory, { recursive: true });
   }
@@ -171,7 +171,7 @@ Deno.test("a server that does not read is stalled, not dead, and gets the rest l
   });
   let receivedBytes = 0;
   connection.readToEnd((part) => receivedBytes += part.length);
-  await sender.close({ drainMs: Infinity });
+  await sender.close({ deliverTimeoutMs: Infinity });
   assert.equal(receivedBytes, 16 * 1024 * 1024);
   assert.equal(sender.stats().connections, 1);
 });
@@ -203,7 +203,7 @@ Deno.test("a peer stalled beyond its limit is given up", async () => {
   await seen(sender, ({ words }) => /given up: peer stalled/.test(words));
   let receivedBytes = 0;
   (await second).readToEnd((part) => receivedBytes += part.length);
-  await sender.close({ drainMs: Infinity });
+  await sender.close({ deliverTimeoutMs: Infinity });
   assert.equal(receivedBytes, 16 * 1024 * 1024);
 });
 
@@ -228,7 +228,7 @@ Deno.test("what is not delivered at close stays for the next sender", async () =
   bench.server.stop();
   const first = await bench.open();
   await first.enqueueMany(packets(100));
-  await first.close({ drainMs: 50 });
+  await first.close({ deliverTimeoutMs: 50 });
   assert.equal(first.stats().queue.packets, 100);
   const texts = bench.server.start().readAll();
   const second = await bench.open();
@@ -244,7 +244,7 @@ Deno.test("what was in flight at a close counts as redelivered by the next sende
   await first.enqueueMany(packets(10));
   const connection = await bench.server.accept();
   await first.drained();
-  await first.close({ drainMs: 0 }); // the server has read nothing and does not close
+  await first.close({ deliverTimeoutMs: 0 }); // the server has read nothing and does not close
   assert.equal(first.stats().queue.packets, 10);
   connection.close();
   const second = await bench.open();
@@ -347,9 +347,9 @@ Deno.test("closing shortens a close that is under way", async () => {
   bench.server.stop();
   const sender = await bench.open();
   await sender.enqueue(packet(1));
-  const closing = sender.close({ drainMs: Infinity });
+  const closing = sender.close({ deliverTimeoutMs: Infinity });
   await seen(sender, ({ state }) => state === "backing-off");
-  await sender.close({ drainMs: 0 });
+  await sender.close({ deliverTimeoutMs: 0 });
   await closing;
   assert.equal(sender.stats().queue.packets, 1);
 });
@@ -364,7 +364,7 @@ Deno.test("drained() ends by its signal, and rejects when the sender closes befo
   controller.abort(new Error("enough"));
   await aborted;
   const closed = assert.rejects(sender.drained(), ClosedError);
-  await sender.close({ drainMs: 0 });
+  await sender.close({ deliverTimeoutMs: 0 });
   await closed;
 });
 
@@ -381,7 +381,7 @@ Deno.test("status: the present first, then every change, and an end", async () =
   (await bench.server.accept()).readToEnd();
   await sender.close();
   await listening;
-  assert.deepEqual(states, ["idle", "connecting", "connected", "draining", "idle", "closed"]);
+  assert.deepEqual(states, ["idle", "connecting", "connected", "ending", "idle", "closed"]);
 });
 
 Deno.test("a listener that never reads holds nobody up", async () => {
@@ -391,7 +391,7 @@ Deno.test("a listener that never reads holds nobody up", async () => {
   const lazy = sender.status();
   await sender.enqueue(packet(1));
   await until(() => sender.stats().failedAttempts > 300);
-  await sender.close({ drainMs: 0 });
+  await sender.close({ deliverTimeoutMs: 0 });
   const waiting: SenderStatus[] = [];
   for await (const status of lazy) waiting.push(status);
   assert.equal(waiting.length, 256);

@@ -3,14 +3,14 @@
  * over the simulated one.
  */
 
-import type { Wire } from "../../src/base/ports.ts";
-import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { Network } from "../../simulation/network.ts";
 import { SeededRandom } from "../../simulation/random.ts";
 import { Scheduler, settled, SimProcess } from "../../simulation/scheduler.ts";
 import type { TcpOptions } from "../../simulation/segment.ts";
 import type { TcpEnd } from "../../simulation/tcp.ts";
 import { SimDialer } from "../../simulation/wire.ts";
+import type { Wire } from "../../src/base/ports.ts";
+import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { listen, patience, resetBy, until } from "../kernel/helpers.ts";
 
 /** The other end. Its program reads only when told to. */

@@ -7,13 +7,13 @@
 
 import { type Command, Option } from "commander";
 import { PacketSizeError } from "../../base/errors.ts";
+import type { Remote } from "../../base/remote.ts";
 import { type Framing, PacketSplitter } from "../../framing/framing.ts";
 import type { KeepAliveOptions, SocketOptions } from "../../kernel/socket_options.ts";
 import type { QueueOptions } from "../../queue/options.ts";
-import type { Remote } from "../../base/remote.ts";
 import type { SenderOptions } from "../../sender/options.ts";
-import type { LogLevel } from "../terminal/output.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import type { LogLevel } from "../terminal/output.ts";
 import {
   parseCount,
   parseDuration,
@@ -55,7 +55,7 @@ export interface QueueCommandOptions {
 /** The options of a command that delivers, parsed. */
 export interface DeliveryCommandOptions extends QueueCommandOptions {
   /** How long to deliver after SIGTERM or SIGINT. */
-  readonly drainTimeout: number;
+  readonly deliverTimeout: number;
   /** See `SenderOptions`. */
   readonly hold?: number;
   /** See `SenderOptions`. */
@@ -260,7 +260,7 @@ export function addDeliveryOptions(options: OptionAdder): void {
       parseCount,
     )
     .value(
-      "--drain-timeout <time>",
+      "--deliver-timeout <time>",
       "go on delivering after SIGTERM or SIGINT",
       parseDurationOrNever,
       [

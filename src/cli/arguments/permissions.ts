@@ -6,9 +6,9 @@
  * @module
  */
 
+import type { Remote } from "../../base/remote.ts";
 import { libcCandidates } from "../../kernel/libc.ts";
 import { lockPathOf } from "../../queue/lock_file.ts";
-import type { Remote } from "../../base/remote.ts";
 import type { Listen } from "./values.ts";
 
 /** What a command is going to use. */

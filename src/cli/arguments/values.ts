@@ -5,8 +5,8 @@
  */
 
 import { InvalidArgumentError } from "commander";
-import type { IdRange } from "../../queue/options.ts";
 import { parseRemote, type Remote } from "../../base/remote.ts";
+import type { IdRange } from "../../queue/options.ts";
 
 const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 const SIZE_UNITS: { readonly [unit: string]: number } = {

@@ -8,11 +8,11 @@ import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import type { QueueProblem } from "../../queue/inspect/integrity.ts";
-import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
+import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import { LOOK_PERMISSIONS, openForLooking } from "./queue_view.ts";
-import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 
 const HELP = `
 SQLite checks every page of the file, then packets, dead letters and counts are

@@ -11,7 +11,6 @@ import { framePacket, type Framing, FRAMINGS } from "../../framing/framing.ts";
 import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
-import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import {
   addQueueFileOption,
   addQueueOptions,
@@ -22,9 +21,10 @@ import {
   queueOptionsOf,
   splitterFor,
 } from "../arguments/options.ts";
-import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import { formatPackets } from "../arguments/values.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 
 const HELP = `
 Packets come from the arguments, from --file, or else from stdin. Each is on disk

@@ -7,10 +7,11 @@
 import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
-import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
-import { Printer, printLine } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
+import { formatBytes, formatPackets } from "../arguments/values.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { Printer, printLine } from "../terminal/output.ts";
 import {
   addRangeOptions,
   deadLetterFields,
@@ -20,7 +21,6 @@ import {
   rangeOf,
   type RangeOptions,
 } from "./queue_view.ts";
-import { formatBytes, formatPackets } from "../arguments/values.ts";
 
 const HELP = `
 The packets stay in the queue: see sendq remove. As JSON lines, each has its id,

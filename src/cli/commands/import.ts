@@ -8,13 +8,6 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
 import {
-  CommandError,
-  EXIT_CODE_HELP,
-  ExitCode,
-  explain,
-  UsageError,
-} from "../terminal/exit_code.ts";
-import {
   addQueueFileOption,
   addQueueOptions,
   asUsageError,
@@ -22,9 +15,16 @@ import {
   type QueueCommandOptions,
   queueOptionsOf,
 } from "../arguments/options.ts";
-import { printLine } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
+import {
+  CommandError,
+  EXIT_CODE_HELP,
+  ExitCode,
+  explain,
+  UsageError,
+} from "../terminal/exit_code.ts";
+import { printLine } from "../terminal/output.ts";
 
 const HELP = `
 Each line is a JSON object as sendq export writes it: its payload, as base64, is the

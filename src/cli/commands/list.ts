@@ -12,8 +12,15 @@ import type {
   InspectQuery,
 } from "../../queue/inspect/inspection.ts";
 import type { QueueInspector } from "../../queue/inspect/inspector.ts";
-import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  parseCount,
+  parseDuration,
+} from "../arguments/values.ts";
+import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { colorsWelcome, columns, Printer } from "../terminal/output.ts";
 import {
   addRangeOptions,
@@ -25,13 +32,6 @@ import {
   rangeOf,
   type RangeOptions,
 } from "./queue_view.ts";
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  parseCount,
-  parseDuration,
-} from "../arguments/values.ts";
 
 const HELP = `
 The oldest come first. A packet is waiting, sent (it was on the wire, so that the

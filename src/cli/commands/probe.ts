@@ -7,16 +7,14 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import { WireError } from "../../base/errors.ts";
+import { formatRemote, type Remote } from "../../base/remote.ts";
 import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
-import { WireError } from "../../base/errors.ts";
 import { tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
-import { formatRemote, type Remote } from "../../base/remote.ts";
-import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { OptionAdder } from "../arguments/options.ts";
-import { printLine } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import {
   formatBytes,
@@ -24,6 +22,8 @@ import {
   parseDuration,
   parseRemoteArgument,
 } from "../arguments/values.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { printLine } from "../terminal/output.ts";
 
 /** The kernel asks an idle server for a sign of life this often: keepalive, no payload. */
 const KEEPALIVE_MS = 1000;

@@ -7,10 +7,10 @@
 
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
-import { UsageError } from "../terminal/exit_code.ts";
 import type { OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import { parseId } from "../arguments/values.ts";
+import { UsageError } from "../terminal/exit_code.ts";
 
 /** What looking into a queue takes, for the help. */
 export const LOOK_PERMISSIONS = "--allow-read=outbox.db";

@@ -5,12 +5,11 @@
  */
 
 import { Command } from "commander";
+import { formatRemote, type Remote } from "../../base/remote.ts";
 import { FRAMINGS } from "../../framing/framing.ts";
 import { batchLimitsFor } from "../../framing/input_pump.ts";
 import { listenUnix } from "../../kernel/unix_listener.ts";
 import { Relay, type RelayListener, type Replies } from "../../relay/relay.ts";
-import { formatRemote, type Remote } from "../../base/remote.ts";
-import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import {
   addDeliveryOptions,
   addQueueFileOption,
@@ -22,9 +21,10 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
+import { type Listen, parseCount, parseListen, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
-import { type Listen, parseCount, parseListen, parseRemoteArgument } from "../arguments/values.ts";
+import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 
 const HELP = `
 Clients connect, and what they send is cut into packets, stored, and delivered in
@@ -33,7 +33,7 @@ back. A client that dies inside a packet loses that packet and no other; with
 lines, a last one without its newline is such a packet. When a client closes its
 side, it is closed in turn once everything it sent is on disk.
 
-SIGTERM or SIGINT stop reading and deliver for --drain-timeout more.
+SIGTERM or SIGINT stop reading and deliver for --deliver-timeout more.
 
 Examples:
   For a program that connects to port 4001 instead of its server:

@@ -13,11 +13,8 @@ import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
 import { SenderLock } from "../../queue/sender_lock.ts";
-import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { addQueueFileOption, asUsageError, OptionAdder } from "../arguments/options.ts";
-import { printLine } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
-import { requireQueue } from "./queue_view.ts";
 import {
   formatCount,
   formatPackets,
@@ -25,6 +22,9 @@ import {
   parseDurationOrNever,
   parseIdRanges,
 } from "../arguments/values.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { printLine } from "../terminal/output.ts";
+import { requireQueue } from "./queue_view.ts";
 
 const PERMISSIONS = `
 Permissions:

@@ -5,16 +5,16 @@
  */
 
 import { Command } from "commander";
-import type { IdRange } from "../../queue/options.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
-import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
 import { readSenderNotice } from "../../queue/lock_file.ts";
-import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import type { IdRange } from "../../queue/options.ts";
+import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
 import { OptionAdder } from "../arguments/options.ts";
-import { Printer, printLine } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
-import { requireQueue } from "./queue_view.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import { Printer, printLine } from "../terminal/output.ts";
+import { requireQueue } from "./queue_view.ts";
 
 const HELP = `
 The old file is only read, together with its -wal file, where it has one: keep the

@@ -6,11 +6,10 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import type { Remote } from "../../base/remote.ts";
 import { FRAMINGS, type PacketSplitter } from "../../framing/framing.ts";
 import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
-import type { Remote } from "../../base/remote.ts";
 import type { Sender } from "../../sender/sender.ts";
-import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
 import {
   addDeliveryOptions,
   addQueueFileOption,
@@ -21,16 +20,17 @@ import {
   OptionAdder,
   splitterFor,
 } from "../arguments/options.ts";
-import type { LogConsole } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
+import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
-import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
+import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
+import type { LogConsole } from "../terminal/output.ts";
 
 const HELP = `
 Packets are stored in the queue's file first and removed once the server's kernel
 has acknowledged every byte. At the end of input, send exits 0 once everything is
-confirmed. SIGTERM or SIGINT stop reading and deliver for --drain-timeout more; a
+confirmed. SIGTERM or SIGINT stop reading and deliver for --deliver-timeout more; a
 second one exits at once. What is not confirmed stays in the file.
 
 Times have a unit: 500ms, 3s, 2m, 1h. Sizes may have one: 4096, 256KiB, 1MiB.
@@ -158,7 +158,7 @@ class StdinIntake implements Intake {
 
   async stop(): Promise<void> {
     this.#pump.stop();
-    await this.#pump.settled();
+    await this.#pump.stored();
   }
 }
 

@@ -8,8 +8,9 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import type { QueueInspector } from "../../queue/inspect/inspector.ts";
-import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printBytes, Printer, printLine } from "../terminal/output.ts";
 import {
   deadLetterFields,
@@ -19,7 +20,6 @@ import {
   packetFields,
   timeOf,
 } from "./queue_view.ts";
-import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
 
 const HELP = `
 Examples:

@@ -7,18 +7,12 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { inOneLine } from "../../sender/condition.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import { inOneLine } from "../../sender/condition.ts";
 import { readRunningSender, type RunningSender, type SenderReport } from "../../sender/report.ts";
-import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { History } from "../session/history.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
-import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
-import { requireQueue } from "./queue_view.ts";
-import { StopSignals } from "../session/signals.ts";
-import { painted } from "../session/status_view.ts";
 import {
   formatBytes,
   formatCount,
@@ -27,6 +21,12 @@ import {
   parseDuration,
   parseDurationOrNever,
 } from "../arguments/values.ts";
+import { History } from "../session/history.ts";
+import { StopSignals } from "../session/signals.ts";
+import { painted } from "../session/status_view.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
+import { requireQueue } from "./queue_view.ts";
 
 /** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
 const WAIT_POLL_MS = 50;

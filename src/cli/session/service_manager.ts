@@ -6,8 +6,8 @@
  * @module
  */
 
-import { sendUnixDatagram } from "../../kernel/service_manager.ts";
 import type { Clock } from "../../base/ports.ts";
+import { sendUnixDatagram } from "../../kernel/service_manager.ts";
 
 /** Speaks to the manager until disposed of. */
 export class ServiceManager implements Disposable {

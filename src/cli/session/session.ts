@@ -8,7 +8,6 @@
 import { systemClock } from "../../base/clock.ts";
 import type { Remote } from "../../base/remote.ts";
 import { Sender } from "../../sender/sender.ts";
-import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import {
   asUsageError,
   type DeliveryCommandOptions,
@@ -16,12 +15,13 @@ import {
   logLevelOf,
   queueOptionsOf,
 } from "../arguments/options.ts";
+import { formatBytes, formatPackets } from "../arguments/values.ts";
+import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole } from "../terminal/output.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
 import { openStatusPage } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
-import { formatBytes, formatPackets } from "../arguments/values.ts";
 
 const LIVE_INTERVAL_MS = 250;
 /** Lines that nobody reads do not keep the command from ending. */
@@ -153,7 +153,7 @@ class Session {
     if (why === "end") {
       // It is rejected if a signal has shortened it, and then has nothing to add.
       const drained = this.#sender.drained().catch(() => {}).then(() => this.#close(Infinity));
-      const shortened = stopped.then(() => this.#close(this.#plan.options.drainTimeout));
+      const shortened = stopped.then(() => this.#close(this.#plan.options.deliverTimeout));
       await Promise.race([drained, shortened, second]);
     } else {
       await Promise.race([this.#stop(), second]);
@@ -174,14 +174,14 @@ class Session {
 
   /** What was read is stored before the sender stops, where there is time. */
   async #stop(): Promise<void> {
-    const { drainTimeout } = this.#plan.options;
-    const deadlineMs = systemClock.nowMs() + drainTimeout;
-    await within(drainTimeout, this.#intake?.stop() ?? Promise.resolve());
+    const { deliverTimeout } = this.#plan.options;
+    const deadlineMs = systemClock.nowMs() + deliverTimeout;
+    await within(deliverTimeout, this.#intake?.stop() ?? Promise.resolve());
     await this.#close(Math.max(0, deadlineMs - systemClock.nowMs()));
   }
 
-  async #close(drainMs: number): Promise<void> {
-    await this.#sender.close({ drainMs });
+  async #close(deliverTimeoutMs: number): Promise<void> {
+    await this.#sender.close({ deliverTimeoutMs: deliverTimeoutMs });
   }
 
   #summarize(): ExitCode {
@@ -226,7 +226,7 @@ class Session {
   #show(): () => void {
     const log = this.#log;
     const live = setInterval(
-      () => log.showLive(this.#view.line(systemClock.nowMs())),
+      () => log.showLive(this.#view.inOneLine(systemClock.nowMs())),
       LIVE_INTERVAL_MS,
     );
     const { statusInterval } = this.#plan.options;

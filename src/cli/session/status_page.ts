@@ -7,9 +7,9 @@
 import type { StatusServer } from "../../observe/http.ts";
 import type { Sender } from "../../sender/sender.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
-import type { LogConsole } from "../terminal/output.ts";
 import type { Needs } from "../arguments/permissions.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import type { LogConsole } from "../terminal/output.ts";
 
 /**
  * What the status page needs permissions for.
@@ -52,7 +52,7 @@ export async function openStatusPage(
     log.info(`status page: ${status.url}`);
     return status;
   } catch (error) {
-    await sender.close({ drainMs: 0 });
+    await sender.close({ deliverTimeoutMs: 0 });
     if (error instanceof Deno.errors.AddrInUse) {
       throw new Deno.errors.AddrInUse(`--http: ${http.hostname}:${http.port} is in use already`);
     }

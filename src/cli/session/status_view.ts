@@ -38,7 +38,7 @@ export class StatusView {
    *
    * @param nowMs Monotonic time.
    */
-  line(nowMs: number): string {
+  inOneLine(nowMs: number): string {
     const stats = this.#sender.stats();
     const rate = this.#ratePerSecond(stats, nowMs);
     const parts = [

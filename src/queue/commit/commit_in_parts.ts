@@ -6,7 +6,7 @@
  */
 
 import { QueueFileError } from "../../base/errors.ts";
-import type { Unit } from "./pending_enqueues.ts";
+import type { PendingEnqueue } from "./pending_enqueues.ts";
 
 /** Everybody who waits for a removal; one range covers them all. */
 export interface Removal {
@@ -19,7 +19,7 @@ export interface Removal {
 /** A part of what is to be committed. */
 export interface Job {
   /** To be stored. */
-  readonly units: Unit[];
+  readonly units: PendingEnqueue[];
   /** To be removed. */
   readonly removal: Removal | undefined;
 }
@@ -31,7 +31,7 @@ export interface CommitInPartsOptions {
    *
    * @returns Its units that wait for room.
    */
-  attempt(job: Job): Promise<Unit[]>;
+  attempt(job: Job): Promise<PendingEnqueue[]>;
   /** Tells everybody in a job that it failed. */
   fail(job: Job, error: unknown): void;
   /** Lets other events be handled before the next attempt. */
@@ -48,9 +48,9 @@ export interface CommitInPartsOptions {
 export async function commitInParts(
   whole: Job,
   { attempt, fail, nextTick }: CommitInPartsOptions,
-): Promise<Unit[]> {
+): Promise<PendingEnqueue[]> {
   const jobs = [whole];
-  const unplaced: Unit[] = [];
+  const unplaced: PendingEnqueue[] = [];
   let tooLargeBytes = Infinity;
   for (let job = jobs.pop(); job !== undefined; job = jobs.pop()) {
     if (unplaced.length > 0 && job.removal === undefined) {
@@ -77,7 +77,7 @@ export async function commitInParts(
 }
 
 /** Takes out what would fail as well, as large as it is. */
-function takeLarge(job: Job, tooLargeBytes: number): Unit[] {
+function takeLarge(job: Job, tooLargeBytes: number): PendingEnqueue[] {
   const large = job.units.filter((unit) => unit.bytes >= tooLargeBytes);
   if (large.length > 0) {
     job.units.splice(0, Infinity, ...job.units.filter((unit) => unit.bytes < tooLargeBytes));

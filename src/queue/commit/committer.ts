@@ -8,6 +8,17 @@
 
 import { ClosedError, QueueFullError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
+import { BusyRetry } from "../sqlite/busy.ts";
+import type {
+  CommitRequest,
+  CommitResult,
+  Edit,
+  EditResult,
+  QueueStore,
+  StoreState,
+} from "../store/contract.ts";
+import { MOVE_BYTES, MOVE_PACKETS } from "../store/packet_table.ts";
+import type { Overflow, PacketSpan } from "../store/types.ts";
 import {
   commitInParts,
   type CommitInPartsOptions,
@@ -15,19 +26,8 @@ import {
   type Job,
   type Removal,
 } from "./commit_in_parts.ts";
-import { Line, onAbort, Unit } from "./pending_enqueues.ts";
-import { Maintenance } from "./vacuum.ts";
-import { BusyRetry } from "../sqlite/busy.ts";
-import { MOVE_BYTES, MOVE_PACKETS } from "../store/packet_table.ts";
-import type { Overflow, PacketSpan } from "../store/types.ts";
-import type {
-  CommitRequest,
-  CommitResult,
-  Edit,
-  EditResult,
-  Store,
-  StoreState,
-} from "../store/contract.ts";
+import { onAbort, PendingEnqueue, PendingEnqueues } from "./pending_enqueues.ts";
+import { Vacuum } from "./vacuum.ts";
 
 /**
  * - `"idle"`: nothing to do
@@ -77,11 +77,11 @@ interface PendingEdit {
 
 /** The writing side of an open queue. */
 export class Committer {
-  readonly #store: Store;
+  readonly #store: QueueStore;
   readonly #options: CommitterOptions;
   readonly #clock: Clock;
   readonly #events: CommitterEvents;
-  readonly #maintenance: Maintenance;
+  readonly #vacuum: Vacuum;
 
   readonly #parts: CommitInPartsOptions = {
     attempt: (job) => this.#commitJob(job),
@@ -92,12 +92,12 @@ export class Committer {
   #phase: Phase = "idle";
   #state: StoreState;
   #dataVersion: number;
-  readonly #line = new Line();
+  readonly #pending = new PendingEnqueues();
   #removal: Removal | undefined;
   #edits: PendingEdit[] = [];
   #sentThrough: number;
   #cancelRoomPoll: (() => void) | undefined;
-  #settled: (() => void)[] = [];
+  #roundWaiters: (() => void)[] = [];
   #isClosing = false;
 
   /**
@@ -107,7 +107,7 @@ export class Committer {
    * @param events Who hears.
    */
   constructor(
-    store: Store,
+    store: QueueStore,
     options: CommitterOptions,
     start: { readonly state: StoreState; readonly dataVersion: number },
     events: CommitterEvents,
@@ -119,7 +119,7 @@ export class Committer {
     this.#state = start.state;
     this.#dataVersion = start.dataVersion;
     this.#sentThrough = start.state.sentThrough;
-    this.#maintenance = new Maintenance(store, options.clock, () => this.#phase === "idle");
+    this.#vacuum = new Vacuum(store, options.clock, () => this.#phase === "idle");
   }
 
   /** The counts that the last commit known has left. */
@@ -129,39 +129,39 @@ export class Committer {
 
   /** Packets of this process that are not stored yet. */
   get waitingPackets(): number {
-    return this.#line.packets;
+    return this.#pending.packets;
   }
 
   /** Their bytes. */
   get waitingBytes(): number {
-    return this.#line.bytes;
+    return this.#pending.bytes;
   }
 
   /** Puts packets at the end of the line. Returns the first one's id, once they are on disk. */
   store(span: PacketSpan, signal: AbortSignal | undefined): Promise<number> {
     // Faster than `new Promise`: no closure of ours for each packet.
     const { promise, resolve, reject } = Promise.withResolvers<number>();
-    const unit = new Unit(span, resolve, reject);
+    const unit = new PendingEnqueue(span, resolve, reject);
     if (signal !== undefined) {
       unit.signal = signal;
       unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
     }
-    this.#line.push(unit);
+    this.#pending.push(unit);
     if (this.#phase === "idle") this.#schedule();
     return promise;
   }
 
-  #withdraw(unit: Unit, reason: unknown): void {
+  #withdraw(unit: PendingEnqueue, reason: unknown): void {
     if (unit.phase !== "waiting") return;
     unit.phase = "withdrawn";
-    this.#line.uncount(unit);
+    this.#pending.uncount(unit);
     unit.reject(reason);
     // A smaller one behind it may fit.
     if (this.#phase === "no-room") this.#schedule();
   }
 
   /** A transaction did not store it. Its signal may have been aborted meanwhile. */
-  #waitAgain(unit: Unit): void {
+  #waitAgain(unit: PendingEnqueue): void {
     unit.phase = "waiting";
     if (unit.signal?.aborted) this.#withdraw(unit, unit.signal.reason);
   }
@@ -187,7 +187,7 @@ export class Committer {
   }
 
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
-  noteSent(id: number): void {
+  rememberSent(id: number): void {
     this.#sentThrough = Math.max(this.#sentThrough, id);
   }
 
@@ -214,13 +214,13 @@ export class Committer {
    */
   async close(): Promise<void> {
     this.#isClosing = true;
-    this.#maintenance.stop();
+    this.#vacuum.stop();
     while (this.#phase === "scheduled" || this.#phase === "committing") {
-      await new Promise<void>((resolve) => this.#settled.push(resolve));
+      await new Promise<void>((resolve) => this.#roundWaiters.push(resolve));
     }
     this.#cancelRoomPoll?.();
     const error = new ClosedError("The queue was closed before there was room for the packet.");
-    while (!this.#line.isEmpty) {
+    while (!this.#pending.isEmpty) {
       this.#fail({ units: this.#take(), removal: undefined }, error);
     }
     // Before the note is written: what a poll finds meanwhile must schedule nothing.
@@ -262,23 +262,23 @@ export class Committer {
       for (const pending of edits) await this.#runEdit(pending);
     }
     const unplaced = await commitInParts({ units: this.#take(), removal }, this.#parts);
-    if (unplaced.length > 0) this.#line.putBack(unplaced);
+    if (unplaced.length > 0) this.#pending.putBack(unplaced);
 
     // Who stood first may have left the line meanwhile.
     const left = unplaced.some(({ phase }) => phase === "withdrawn");
     if (this.#removal !== undefined || this.#edits.length > 0 || left) this.#schedule();
     else if (unplaced.length > 0) this.#awaitRoom();
-    else if (!this.#line.isEmpty) this.#schedule();
+    else if (!this.#pending.isEmpty) this.#schedule();
     else this.#phase = "idle";
     const removed = removal !== undefined || edits.length > 0;
-    if (this.#phase === "idle" && removed && !this.#isClosing) this.#maintenance.wake();
-    for (const resolve of this.#settled.splice(0)) resolve();
+    if (this.#phase === "idle" && removed && !this.#isClosing) this.#vacuum.wake();
+    for (const resolve of this.#roundWaiters.splice(0)) resolve();
   }
 
   /** Takes units for one transaction from the line. */
-  #take(): Unit[] {
+  #take(): PendingEnqueue[] {
     const { maxPackets, maxBytes } = this.#options;
-    return this.#line.take(
+    return this.#pending.take(
       Math.min(MAX_COMMIT_PACKETS, maxPackets),
       Math.min(MAX_COMMIT_BYTES, maxBytes),
     );
@@ -294,7 +294,7 @@ export class Committer {
   }
 
   /** One transaction, tried again while another process holds the file. */
-  async #commitJob(job: Job): Promise<Unit[]> {
+  async #commitJob(job: Job): Promise<PendingEnqueue[]> {
     const busyRetry = new BusyRetry(this.#clock, this.#options.busyTimeoutMs);
     for (;;) {
       dropWithdrawn(job);
@@ -302,7 +302,7 @@ export class Committer {
       for (const unit of job.units) unit.phase = "committing";
       try {
         const result = await this.#store.commit(this.#request(job));
-        return this.#settle(job, result);
+        return this.#answer(job, result);
       } catch (error) {
         for (const unit of job.units) this.#waitAgain(unit);
         await busyRetry.waitOrThrow(error);
@@ -347,13 +347,13 @@ export class Committer {
   }
 
   /** After a COMMIT: tells everybody. Returns the units that have to wait for room. */
-  #settle(job: Job, result: CommitResult): Unit[] {
-    const { state, runs, refused } = result;
-    const unplaced: Unit[] = [];
+  #answer(job: Job, result: CommitResult): PendingEnqueue[] {
+    const { state, batches, refused } = result;
+    const unplaced: PendingEnqueue[] = [];
     const { units, removal } = job;
     const grown = state.lastId > this.#state.lastId;
     this.#state = state;
-    let nextId = runs[0]?.firstId ?? 0;
+    let nextId = batches[0]?.firstId ?? 0;
     for (let i = 0; i < units.length; i++) {
       const unit = units[i];
       if (unit === undefined) break;
@@ -391,8 +391,8 @@ export class Committer {
     for (const waiter of job.removal?.waiters ?? []) waiter.reject(error);
   }
 
-  #finish(unit: Unit): void {
-    this.#line.uncount(unit);
+  #finish(unit: PendingEnqueue): void {
+    this.#pending.uncount(unit);
     unit.phase = "committing";
     unit.release?.();
   }

@@ -7,7 +7,7 @@
 import type { PacketSpan } from "../store/types.ts";
 
 /** Packets that wait to be stored together. */
-export class Unit implements PacketSpan {
+export class PendingEnqueue implements PacketSpan {
   readonly block: Uint8Array;
   readonly start: number;
   readonly bytes: number;
@@ -47,9 +47,9 @@ export class Unit implements PacketSpan {
 }
 
 /** The line of those who wait. What was taken out still counts until it is stored or refused. */
-export class Line {
+export class PendingEnqueues {
   /** In the order of their calls; those before `#head` are gone. */
-  #units: Unit[] = [];
+  #units: PendingEnqueue[] = [];
   #head = 0;
   #packets = 0;
   #bytes = 0;
@@ -70,15 +70,15 @@ export class Line {
   }
 
   /** Puts a unit at the end. */
-  push(unit: Unit): void {
+  push(unit: PendingEnqueue): void {
     this.#units.push(unit);
     this.#packets += unit.packets;
     this.#bytes += unit.bytes;
   }
 
   /** Takes the first ones, up to these bounds; at least one when there is one. */
-  take(maxPackets: number, maxBytes: number): Unit[] {
-    const units: Unit[] = [];
+  take(maxPackets: number, maxBytes: number): PendingEnqueue[] {
+    const units: PendingEnqueue[] = [];
     let packets = 0, bytes = 0;
     for (; this.#head < this.#units.length; this.#head++) {
       const unit = this.#units[this.#head];
@@ -97,13 +97,13 @@ export class Line {
   }
 
   /** Puts units back to the front. */
-  putBack(units: readonly Unit[]): void {
+  putBack(units: readonly PendingEnqueue[]): void {
     this.#units = [...units, ...this.#units.slice(this.#head)];
     this.#head = 0;
   }
 
   /** A unit is stored, refused or withdrawn. */
-  uncount(unit: Unit): void {
+  uncount(unit: PendingEnqueue): void {
     this.#packets -= unit.packets;
     this.#bytes -= unit.bytes;
   }

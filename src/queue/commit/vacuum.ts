@@ -20,10 +20,10 @@ const REST_MS = 100;
 const BETWEEN_STEPS_MS = 10;
 
 /**
- * Gives the file's free space back to the disk after a backlog has drained: in
+ * Gives the file's free space back to the disk after a backlog was delivered: in
  * small steps, and only while the queue has nothing else to do.
  */
-export class Maintenance {
+export class Vacuum {
   readonly #store: SpaceStore;
   readonly #clock: Clock;
   readonly #isIdle: () => boolean;

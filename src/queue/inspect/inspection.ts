@@ -5,8 +5,8 @@
  */
 
 import type { Clock } from "../../base/ports.ts";
-import type { DeathReason } from "../store/types.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
+import type { DeathReason } from "../store/types.ts";
 
 /** How to open a queue for looking. */
 export interface InspectOptions {

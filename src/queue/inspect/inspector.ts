@@ -28,6 +28,9 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { nodeSqlite } from "../sqlite/node_sqlite.ts";
+import { endsOf } from "../store/row.ts";
+import { APPLICATION_ID, SCHEMA_VERSION } from "../store/schema.ts";
 import type {
   InspectedDeadLetter,
   InspectedPacket,
@@ -37,9 +40,6 @@ import type {
   QueueCounts,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
-import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { endsOf } from "../store/row.ts";
-import { APPLICATION_ID, SCHEMA_VERSION } from "../store/schema.ts";
 
 const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
   packets: "packets",
@@ -182,9 +182,9 @@ export class QueueInspector implements Disposable {
     let { after } = boundsOf(query);
     while (after < toId) {
       const page = await this.#read(() => this.#packetPage(after, query));
-      for (const run of page.runs) {
-        if (run.enqueuedAtMs >= beforeMs) continue;
-        yield* packetsOf(run, after, toId, query.payloadBytes ?? 0);
+      for (const batch of page.batches) {
+        if (batch.enqueuedAtMs >= beforeMs) continue;
+        yield* packetsOf(batch, after, toId, query.payloadBytes ?? 0);
       }
       if (page.through === undefined) return;
       after = page.through;
@@ -203,13 +203,13 @@ export class QueueInspector implements Disposable {
     let packets = 0, bytes = 0;
     while (after < toId) {
       const page = await this.#read(() => this.#packetPage(after, range));
-      for (const run of page.runs) {
-        if (run.enqueuedAtMs >= beforeMs) continue;
-        const from = Math.max(run.firstId, after + 1) - run.firstId;
-        const to = Math.min(run.firstId + run.ends.length - 1, toId) + 1 - run.firstId;
+      for (const batch of page.batches) {
+        if (batch.enqueuedAtMs >= beforeMs) continue;
+        const from = Math.max(batch.firstId, after + 1) - batch.firstId;
+        const to = Math.min(batch.firstId + batch.ends.length - 1, toId) + 1 - batch.firstId;
         if (to <= from) continue;
         packets += to - from;
-        bytes += (run.ends[to - 1] ?? 0) - (from === 0 ? 0 : run.ends[from - 1] ?? 0);
+        bytes += (batch.ends[to - 1] ?? 0) - (from === 0 ? 0 : batch.ends[from - 1] ?? 0);
       }
       if (page.through === undefined) break;
       after = page.through;
@@ -355,8 +355,8 @@ export class QueueInspector implements Disposable {
   #packetPage(
     after: number,
     { payloadBytes = 0 }: InspectQuery,
-  ): { readonly runs: readonly Run[]; readonly through: number | undefined } {
-    if (this.version === 0) return { runs: [], through: undefined };
+  ): { readonly batches: readonly StoredBatch[]; readonly through: number | undefined } {
+    if (this.version === 0) return { batches: [], through: undefined };
     const { removedThroughId, sentThroughId } = this.#counts();
     const from = Math.max(after, removedThroughId);
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
@@ -373,9 +373,17 @@ export class QueueInspector implements Disposable {
       : PAGE_ROWS;
     const rows = this.#selectBeforeDamage(sql, from, limit);
     const nowMs = this.#clock.wallMs();
-    const runs = rows.map((row) => ({ ...runOf(row), removedThroughId, sentThroughId, nowMs }));
-    const last = runs.at(-1);
-    return { runs, through: last === undefined ? undefined : last.firstId + last.ends.length - 1 };
+    const batches = rows.map((row) => ({
+      ...batchOf(row),
+      removedThroughId,
+      sentThroughId,
+      nowMs,
+    }));
+    const last = batches.at(-1);
+    return {
+      batches,
+      through: last === undefined ? undefined : last.firstId + last.ends.length - 1,
+    };
   }
 
   #deadPage(after: number, toId: number, payloadBytes: number): InspectedDeadLetter[] {
@@ -418,7 +426,7 @@ export class QueueInspector implements Disposable {
 }
 
 /** A row of packets and what is needed to judge them. */
-interface Run {
+interface StoredBatch {
   readonly firstId: number;
   readonly ends: Uint32Array;
   readonly payload: Uint8Array | undefined;
@@ -430,7 +438,7 @@ interface Run {
 }
 
 function* packetsOf(
-  { firstId, ends, payload, enqueuedAtMs, expiresAtMs, ...when }: Run,
+  { firstId, ends, payload, enqueuedAtMs, expiresAtMs, ...when }: StoredBatch,
   after: number,
   toId: number,
   payloadBytes: number,
@@ -459,13 +467,13 @@ function* packetsOf(
 }
 
 /** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms`. */
-function runOf(
+function batchOf(
   [last, blob, payload, enqueuedAt, expiresAt]: readonly SqliteValue[],
-): Pick<Run, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
+): Pick<StoredBatch, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
   const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
   const ends = endsOf(blob, bytes);
   if (typeof ends === "string") {
-    throw new SqliteError(SqliteCode.CORRUPT, `run ${String(last)}: ${ends}`);
+    throw new SqliteError(SqliteCode.CORRUPT, `batch ${String(last)}: ${ends}`);
   }
   return {
     firstId: Number(last) + 1 - ends.length,

@@ -180,7 +180,7 @@ class Check {
     if (said !== found) this.#say("counts", `the file counts ${said} ${what}, there are ${found}`);
   }
 
-  /** A row whose run is gone means nothing; an older sendq leaves such rows behind. */
+  /** A row whose batch is gone means nothing; an older sendq leaves such rows behind. */
   #checkExpiry(): void {
     const rows = this.#select(
       "SELECT last_id, expires_at_ms FROM expiry " +

@@ -12,8 +12,8 @@
  * @module
  */
 
-import { lastIdOf } from "../../base/packet_run.ts";
-import type { Clock, PacketRun } from "../../base/ports.ts";
+import { lastIdOf } from "../../base/packet_batch.ts";
+import type { Clock, PacketBatch } from "../../base/ports.ts";
 import type { Due, IdRange } from "../store/types.ts";
 
 /** What expiry needs of the queue. */
@@ -77,28 +77,28 @@ export class Expiry {
    */
   handOut(
     afterId: number,
-    read: () => Promise<readonly PacketRun[]>,
-  ): Promise<readonly PacketRun[]> {
+    read: () => Promise<readonly PacketBatch[]>,
+  ): Promise<readonly PacketBatch[]> {
     return this.exclusively(async () => {
       const rewound = afterId < this.#handedOutId;
       this.#handedOutId = afterId;
       for (;;) {
-        const runs = await read();
+        const batches = await read();
         const nowMs = this.#clock.wallMs();
-        const expired = runs.findIndex(({ expiresAtMs }) => expiresAtMs <= nowMs);
+        const expired = batches.findIndex(({ expiresAtMs }) => expiresAtMs <= nowMs);
         if (expired !== 0) {
-          const handedOut = expired === -1 ? runs : runs.slice(0, expired);
+          const handedOut = expired === -1 ? batches : batches.slice(0, expired);
           const last = handedOut.at(-1);
           if (last !== undefined) this.#handedOutId = lastIdOf(last);
           if (rewound && this.#isUsed) this.#plan(nowMs);
           return handedOut;
         }
-        await this.#buryNext(afterId, runs[0], nowMs);
+        await this.#buryNext(afterId, batches[0], nowMs);
       }
     });
   }
 
-  async #buryNext(afterId: number, next: PacketRun | undefined, nowMs: number): Promise<void> {
+  async #buryNext(afterId: number, next: PacketBatch | undefined, nowMs: number): Promise<void> {
     if (next === undefined) return;
     const { ranges } = await this.#queue.due(afterId, nowMs, "by-id");
     // What is next goes in any case, even if somebody else was quicker.
@@ -109,16 +109,16 @@ export class Expiry {
   }
 
   /** Packets were stored that expire. */
-  noteStored(runs: readonly PacketRun[]): void {
+  onStored(batches: readonly PacketBatch[]): void {
     let firstAtMs = Infinity;
-    for (const { expiresAtMs } of runs) firstAtMs = Math.min(firstAtMs, expiresAtMs);
+    for (const { expiresAtMs } of batches) firstAtMs = Math.min(firstAtMs, expiresAtMs);
     if (firstAtMs === Infinity) return;
     this.#isUsed = true;
     this.#plan(firstAtMs);
   }
 
   /** Somebody else may have stored some that expire. */
-  noteOthers(): void {
+  onOthersStored(): void {
     this.#plan(-Infinity);
   }
 

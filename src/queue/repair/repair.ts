@@ -7,7 +7,7 @@
  *    gives up at the first damaged page of a tree and would put files beside it.
  * 2. Packets keep their ids; so do dead letters.
  * 3. Only whole packets are saved. Around a damaged page everything is: the
- *    pages below it are found without it, and of a run of packets those that lie
+ *    pages below it are found without it, and of a batch of packets those that lie
  *    before and behind it.
  * 4. What is lost is told, and what cannot be told is not passed over.
  *
@@ -20,10 +20,9 @@ import type {
   SqliteStatement,
   SqliteValue,
 } from "../sqlite/driver.ts";
-import { DatabasePages } from "./sqlite_pages.ts";
-import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
+import { APPLICATION_ID, openQueueFile, SCHEMA_VERSION } from "../store/schema.ts";
 import type { IdRange } from "../store/types.ts";
 import {
   COUNT_COLUMNS,
@@ -33,12 +32,13 @@ import {
   letterOf,
   mergeRanges,
   packetsOf,
+  type SavedBatch,
   type SavedCounts,
   type SavedLetter,
   type SavedPackets,
-  type SavedRun,
 } from "./salvage.ts";
-import { APPLICATION_ID, openQueueFile, SCHEMA_VERSION } from "../store/schema.ts";
+import { DatabasePages } from "./sqlite_pages.ts";
+import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
 
 /** What a repair saved, and what it did not. */
 export interface RepairReport {
@@ -151,7 +151,7 @@ class Repair {
       this.#stateGaps = [EVERYTHING];
       for (const row of this.#rows.orphans()) this.#saveCounts(row);
     }
-    // First, because a run that is cut in pieces gives its expiry to each.
+    // First, because a batch that is cut in pieces gives its expiry to each.
     this.#walk("expiry", this.#expiryGaps, (row) => this.#saveExpiry(row));
     if (this.#expiryGaps.length > 0) {
       for (const row of this.#rows.orphans()) {
@@ -213,19 +213,19 @@ class Repair {
     return true;
   }
 
-  #savePackets({ ids, runs, lost }: SavedPackets): void {
+  #savePackets({ ids, batches, lost }: SavedPackets): void {
     this.#highestId = Math.max(this.#highestId, ids.lastId);
     this.#lost.push(...lost);
     const removedThrough = this.#counts?.removed_through ?? 0;
-    for (const run of runs) {
-      const lastId = run.firstId + run.ends.length - 1;
+    for (const batch of batches) {
+      const lastId = batch.firstId + batch.ends.length - 1;
       if (lastId <= removedThrough) continue;
-      this.#lowestId = Math.min(this.#lowestId, run.firstId);
+      this.#lowestId = Math.min(this.#lowestId, batch.firstId);
       // What was removed counts no more, even where its bytes are still there.
-      const gone = Math.max(0, removedThrough + 1 - run.firstId);
+      const gone = Math.max(0, removedThrough + 1 - batch.firstId);
       this.#partPackets += gone;
-      this.#partBytes += gone === 0 ? 0 : run.ends[gone - 1] ?? 0;
-      this.#file.addRun(run, ids.lastId);
+      this.#partBytes += gone === 0 ? 0 : batch.ends[gone - 1] ?? 0;
+      this.#file.addBatch(batch, ids.lastId);
     }
   }
 
@@ -308,7 +308,7 @@ class Repair {
           `first one saved count as removed, all of them as sent, and ids go on from ${lastId}`,
       );
     }
-    if (this.#expiryGaps.length > 0 && this.#file.hasRuns) {
+    if (this.#expiryGaps.length > 0 && this.#file.hasBatches) {
       notes.push("times of expiry may be lost: packets without theirs do not expire");
     }
     return notes;
@@ -353,12 +353,12 @@ class NewFile {
     return new NewFile(path, database);
   }
 
-  get hasRuns(): boolean {
+  get hasBatches(): boolean {
     return this.runPackets > 0;
   }
 
   /** @param rowId The id under which the old file has their time of expiry. */
-  addRun({ firstId, ends, bytes, enqueuedAtMs }: SavedRun, rowId: number): void {
+  addBatch({ firstId, ends, bytes, enqueuedAtMs }: SavedBatch, rowId: number): void {
     const lastId = firstId + ends.length - 1;
     const list = ends.length === 1 ? null : new Uint8Array(ends.buffer);
     this.#run("INSERT INTO packets VALUES (?, ?, ?, ?)", [lastId, enqueuedAtMs, list, bytes]);
@@ -388,7 +388,7 @@ class NewFile {
   }
 
   writeCounts(counts: SavedCounts): void {
-    // Those whose run is gone; ids may be given again where the counts are lost.
+    // Those whose batch is gone; ids may be given again where the counts are lost.
     this.#run("DELETE FROM expiry WHERE last_id NOT IN (SELECT last_id FROM packets)", []);
     this.#run(
       `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")}`,
@@ -404,8 +404,8 @@ class NewFile {
 
   /** Whether there are packets with such ids. */
   overlaps(firstId: number, lastId: number): boolean {
-    const [run] = this.#runsFrom(firstId, 1);
-    return run !== undefined && run.firstId <= lastId;
+    const [batch] = this.#batchesFrom(firstId, 1);
+    return batch !== undefined && batch.firstId <= lastId;
   }
 
   /** What is left of ranges without the ids that packets and dead letters have. */
@@ -414,12 +414,12 @@ class NewFile {
     for (const { firstId, lastId } of ranges) {
       let next = firstId;
       while (next <= lastId) {
-        const runs = this.#runsFrom(next, 256).filter((run) => run.firstId <= lastId);
-        for (const run of runs) {
-          if (run.firstId > next) left.push({ firstId: next, lastId: run.firstId - 1 });
-          next = run.lastId + 1;
+        const batches = this.#batchesFrom(next, 256).filter((batch) => batch.firstId <= lastId);
+        for (const batch of batches) {
+          if (batch.firstId > next) left.push({ firstId: next, lastId: batch.firstId - 1 });
+          next = batch.lastId + 1;
         }
-        if (runs.length === 0) {
+        if (batches.length === 0) {
           left.push({ firstId: next, lastId });
           break;
         }
@@ -452,7 +452,7 @@ class NewFile {
     return left;
   }
 
-  #runsFrom(id: number, limit: number): IdRange[] {
+  #batchesFrom(id: number, limit: number): IdRange[] {
     return this.#all(
       "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), last_id FROM packets " +
         "WHERE last_id >= ? ORDER BY last_id LIMIT ?",

@@ -5,11 +5,11 @@
  * @module
  */
 
-import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 import type { IdRange } from "../store/types.ts";
+import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
 /** Packets that follow each other and are whole. */
-export interface SavedRun {
+export interface SavedBatch {
   /** The first packet's id. */
   readonly firstId: number;
   /** Where each packet ends. */
@@ -24,8 +24,8 @@ export interface SavedRun {
 export interface SavedPackets {
   /** The row's own range of ids. */
   readonly ids: IdRange;
-  /** What is whole; one run when all of it is. */
-  readonly runs: readonly SavedRun[];
+  /** What is whole; one batch when all of it is. */
+  readonly batches: readonly SavedBatch[];
   /** Ids of packets that are not. */
   readonly lost: readonly IdRange[];
 }
@@ -72,7 +72,7 @@ export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
   const firstId = key + 1 - count;
   if (count < 1 || firstId < 1) return undefined;
   const endAt = (i: number) => endOf(ends ?? null, payload, i);
-  const runs: SavedRun[] = [];
+  const batches: SavedBatch[] = [];
   const lost: IdRange[] = [];
   let from = 0;
   const flush = (to: number) => {
@@ -83,7 +83,7 @@ export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
         (_, i) => (endAt(from + i) ?? 0) - start,
       );
       const bytes = payload.bytes.slice(start, start + (list.at(-1) ?? 0));
-      runs.push({ firstId: firstId + from, ends: list, bytes, enqueuedAtMs });
+      batches.push({ firstId: firstId + from, ends: list, bytes, enqueuedAtMs });
     }
   };
   for (let i = 0; i < count; i++) {
@@ -98,7 +98,7 @@ export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
     addId(lost, firstId + i);
   }
   flush(count);
-  return { ids: { firstId, lastId: key }, runs, lost };
+  return { ids: { firstId, lastId: key }, batches, lost };
 }
 
 /** Where a packet ends; `undefined` where that is not known any more. */

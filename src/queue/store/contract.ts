@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { PacketRun } from "../../base/ports.ts";
+import type { PacketBatch } from "../../base/ports.ts";
 import type {
   DeadLetter,
   DeathReason,
@@ -25,7 +25,7 @@ export interface CommitRequest {
   readonly sentThrough: number;
   /** What to store, in order; the packets of a unit are stored together or not at all. */
   readonly units: readonly PacketSpan[];
-  /** Wall clock of this commit, stored with each run. */
+  /** Wall clock of this commit, stored with each batch. */
   readonly enqueuedAtMs: number;
   /** The most packets that the file may hold, dead letters included. */
   readonly maxPackets: number;
@@ -71,7 +71,7 @@ export interface CommitResult {
   /** The file's counts after it. */
   readonly state: StoreState;
   /** What was stored: the packets of every unit that was not refused, in order. */
-  readonly runs: readonly PacketRun[];
+  readonly batches: readonly PacketBatch[];
   /** By index, the units for which there was no room, and the limit they met. */
   readonly refused: ReadonlyMap<number, Limit>;
   /** The packets that had to go, with `"drop-oldest"`. */
@@ -126,29 +126,29 @@ export interface FileSpace {
 }
 
 /** The store as the queue uses it: an answer may come later, from a Worker. */
-export interface Store {
+export interface QueueStore {
   /** The file's path without symbolic links. */
   readonly path: string;
-  /** See {@linkcode PacketStore.commit}. */
+  /** See {@linkcode SqliteStore.commit}. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult>;
-  /** See {@linkcode PacketStore.edit}. */
+  /** See {@linkcode SqliteStore.edit}. */
   edit(request: EditRequest): EditResult | Promise<EditResult>;
-  /** See {@linkcode PacketStore.due}. */
+  /** See {@linkcode SqliteStore.due}. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due>;
-  /** See {@linkcode PacketStore.deadLetters}. */
+  /** See {@linkcode SqliteStore.deadLetters}. */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]>;
-  /** See {@linkcode PacketStore.read}. */
-  read(afterId: number, maxBytes: number): PacketRun[] | Promise<PacketRun[]>;
-  /** See {@linkcode PacketStore.state}. */
+  /** See {@linkcode SqliteStore.read}. */
+  read(afterId: number, maxBytes: number): PacketBatch[] | Promise<PacketBatch[]>;
+  /** See {@linkcode SqliteStore.state}. */
   state(): StoreState | Promise<StoreState>;
-  /** See {@linkcode PacketStore.dataVersion}. */
+  /** See {@linkcode SqliteStore.dataVersion}. */
   dataVersion(): number | Promise<number>;
-  /** See {@linkcode PacketStore.space}. */
+  /** See {@linkcode SqliteStore.space}. */
   space(): FileSpace | Promise<FileSpace>;
-  /** See {@linkcode PacketStore.vacuumStep}. */
+  /** See {@linkcode SqliteStore.vacuumStep}. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace>;
-  /** See {@linkcode PacketStore.checkpoint}. */
+  /** See {@linkcode SqliteStore.checkpoint}. */
   checkpoint(): void | Promise<void>;
-  /** See {@linkcode PacketStore.close}. */
+  /** See {@linkcode SqliteStore.close}. */
   close(): void | Promise<void>;
 }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { PacketRun } from "../../base/ports.ts";
+import type { PacketBatch } from "../../base/ports.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -13,11 +13,11 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
+import { packetsOf } from "./batches.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
-import { packetsOf } from "./runs.ts";
 import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
 
-/** What all packets of a run that dies have in common. */
+/** What all packets of a batch that dies have in common. */
 export interface Death {
   /** When, by the wall clock. */
   readonly diedAtMs: number;
@@ -58,10 +58,10 @@ export class DeadLetterTable {
     this.#delete = prepare("DELETE FROM dead_letters WHERE id BETWEEN ? AND ?");
   }
 
-  /** Adds the packets of a run. */
-  add(run: PacketRun, enqueuedAtMs: number, death: Death): void {
+  /** Adds the packets of a batch. */
+  add(batch: PacketBatch, enqueuedAtMs: number, death: Death): void {
     const { diedAtMs, reason, attempts, sentThrough } = death;
-    for (const { id, payload } of packetsOf([run])) {
+    for (const { id, payload } of packetsOf([batch])) {
       const sent = id <= sentThrough ? 1 : 0;
       this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload]);
     }

@@ -1,13 +1,13 @@
 /**
- * The tables `packets` and `expiry`: runs of packets in the order of their ids,
+ * The tables `packets` and `expiry`: batches of packets in the order of their ids,
  * and when they expire. Every method is a part of somebody else's transaction,
  * and tells how many packets it concerned, so that the counts stay exact.
  *
  * @module
  */
 
-import { cutRuns, sliceRun } from "../../base/packet_run.ts";
-import type { PacketRun } from "../../base/ports.ts";
+import { cutBatches, sliceBatch } from "../../base/packet_batch.ts";
+import type { PacketBatch } from "../../base/ports.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -32,7 +32,7 @@ export interface OldestPacket {
 const READ_ROWS = [32, 1024] as const;
 /** How many rows a search for the oldest packets looks at. */
 const DROP_ROWS = 64;
-/** How much one transaction moves at most, unless a single run is larger. */
+/** How much one transaction moves at most, unless a single batch is larger. */
 export const MOVE_PACKETS = 4096;
 /**
  * The same in bytes. Measured: 2 MiB store large packets no faster, and block
@@ -47,9 +47,9 @@ const NONE: PacketCount = { packets: 0, bytes: 0 };
 
 /** The packets on disk. Ids up to `removedThrough` count as gone, whatever the rows say. */
 export class PacketTable {
-  readonly #insertRun: SqliteStatement;
+  readonly #insertBatch: SqliteStatement;
   readonly #insertExpiry: SqliteStatement;
-  readonly #updateRun: SqliteStatement;
+  readonly #updateBatch: SqliteStatement;
   readonly #measureThrough: SqliteStatement;
   readonly #measureBetween: SqliteStatement;
   readonly #deleteThrough: SqliteStatement;
@@ -59,7 +59,7 @@ export class PacketTable {
   readonly #selectOldest: SqliteStatement;
   readonly #selectEnds: SqliteStatement;
   readonly #selectSizes: SqliteStatement;
-  readonly #selectRuns: SqliteStatement;
+  readonly #selectBatches: SqliteStatement;
   readonly #selectDueById: SqliteStatement;
   readonly #selectDueByTime: SqliteStatement;
   readonly #selectNextDue: SqliteStatement;
@@ -67,9 +67,9 @@ export class PacketTable {
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     const prepare = (sql: string): SqliteStatement => database.prepare(sql);
-    this.#insertRun = prepare("INSERT INTO packets VALUES (?, ?, ?, ?)");
+    this.#insertBatch = prepare("INSERT INTO packets VALUES (?, ?, ?, ?)");
     this.#insertExpiry = prepare("INSERT OR REPLACE INTO expiry VALUES (?, ?)");
-    this.#updateRun = prepare("UPDATE packets SET ends = ?, payload = ? WHERE last_id = ?");
+    this.#updateBatch = prepare("UPDATE packets SET ends = ?, payload = ? WHERE last_id = ?");
     // length() of a BLOB reads the row's header only, never its overflow pages.
     const measure = "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
       "coalesce(sum(length(payload)), 0) FROM packets";
@@ -90,12 +90,12 @@ export class PacketTable {
     this.#selectSizes = prepare(
       "SELECT length(payload) FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
     );
-    this.#selectRuns = prepare(
+    this.#selectBatches = prepare(
       "SELECT packets.last_id, ends, payload, expires_at_ms, enqueued_at_ms FROM packets " +
         "LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
         "WHERE packets.last_id > ? ORDER BY packets.last_id LIMIT ?",
     );
-    // An older sendq leaves rows of `expiry` behind whose run is gone: hence the joins.
+    // An older sendq leaves rows of `expiry` behind whose batch is gone: hence the joins.
     const due = "SELECT due.last_id, coalesce(length(ends) / 4, 1), length(payload) FROM ";
     const join = " AS due CROSS JOIN packets ON packets.last_id = due.last_id ";
     this.#selectDueById = prepare(
@@ -113,33 +113,33 @@ export class PacketTable {
     );
   }
 
-  /** Stores runs behind all others. */
-  insert(runs: readonly PacketRun[], enqueuedAtMs: number): void {
-    for (const run of runs) this.#insert(run, enqueuedAtMs);
+  /** Stores batches behind all others. */
+  insert(batches: readonly PacketBatch[], enqueuedAtMs: number): void {
+    for (const batch of batches) this.#insert(batch, enqueuedAtMs);
   }
 
-  #insert({ firstId, bytes, ends, expiresAtMs }: PacketRun, enqueuedAtMs: number): void {
+  #insert({ firstId, bytes, ends, expiresAtMs }: PacketBatch, enqueuedAtMs: number): void {
     const lastId = firstId + ends.length - 1;
-    this.#insertRun.run([lastId, enqueuedAtMs, endsBlob(ends), bytes]);
+    this.#insertBatch.run([lastId, enqueuedAtMs, endsBlob(ends), bytes]);
     if (expiresAtMs !== Infinity) this.#insertExpiry.run([lastId, expiresAtMs]);
   }
 
   /**
    * The packets that follow `afterId`, in order, up to `maxBytes` in all; at
    * least one when there is one. When a page in that range cannot be read, the
-   * runs before it still come, one at a time.
+   * batches before it still come, one at a time.
    *
    * @param afterId Not below `removedThrough`.
    */
-  read(afterId: number, maxBytes: number): PacketRun[] {
+  read(afterId: number, maxBytes: number): PacketBatch[] {
     let rows: SqliteValue[][];
     try {
-      rows = this.#selectRuns.all([afterId, this.#rowsToRead(afterId, maxBytes)]);
+      rows = this.#selectBatches.all([afterId, this.#rowsToRead(afterId, maxBytes)]);
     } catch (error) {
       if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
-      rows = this.#selectRuns.all([afterId, 1]);
+      rows = this.#selectBatches.all([afterId, 1]);
     }
-    return cutRuns(rows.map(runOf), afterId, maxBytes);
+    return cutBatches(rows.map(batchOf), afterId, maxBytes);
   }
 
   /** How many rows from `afterId` on hold `maxBytes`, roughly: at least 1. */
@@ -207,7 +207,7 @@ export class PacketTable {
     };
   }
 
-  /** Of the run that `id` lies in, unless as its last packet: the packets up to `id`. */
+  /** Of the batch that `id` lies in, unless as its last packet: the packets up to `id`. */
   #partThrough(id: number): PacketCount {
     const row = this.#selectEnds.all([id, 1])[0];
     if (row === undefined) return NONE;
@@ -237,16 +237,16 @@ export class PacketTable {
   }
 
   /**
-   * Takes a range out of the middle. The runs at its two ends are cut, so that
+   * Takes a range out of the middle. The batches at its two ends are cut, so that
    * what lies before and behind stays as it was.
    *
    * @param removedThrough Ids up to this one are not there any more.
-   * @param each Is shown each run before it goes.
+   * @param each Is shown each batch before it goes.
    */
   excise(
     { firstId, lastId }: IdRange,
     removedThrough: number,
-    each?: (run: PacketRun, enqueuedAtMs: number) => void,
+    each?: (batch: PacketBatch, enqueuedAtMs: number) => void,
   ): PacketCount {
     const first = Math.max(firstId, removedThrough + 1);
     if (lastId < first) return NONE;
@@ -255,9 +255,9 @@ export class PacketTable {
     if (each !== undefined) {
       // One row at a time: each may be large.
       for (let after = first - 1;;) {
-        const row = this.#selectRuns.all([after, 1])[0];
+        const row = this.#selectBatches.all([after, 1])[0];
         if (row === undefined || Number(row[0]) > lastId) break;
-        each(runOf(row), Number(row[4]));
+        each(batchOf(row), Number(row[4]));
         after = Number(row[0]);
       }
     }
@@ -267,18 +267,18 @@ export class PacketTable {
     return count;
   }
 
-  /** Makes `id` the first of its run, where it is not; what lies before gets a row of its own. */
+  /** Makes `id` the first of its batch, where it is not; what lies before gets a row of its own. */
   #cutBefore(id: number, removedThrough: number): void {
     const shape = this.#selectEnds.all([id - 1, 1])[0];
     if (shape === undefined || shapeOf(shape).firstId >= id) return;
-    const row = this.#selectRuns.all([id - 1, 1])[0];
+    const row = this.#selectBatches.all([id - 1, 1])[0];
     if (row === undefined) return;
-    const run = runOf(row);
-    const at = id - run.firstId;
-    const behind = sliceRun(run, at, run.ends.length);
-    this.#updateRun.run([endsBlob(behind.ends), behind.bytes, Number(row[0])]);
-    const from = Math.max(0, removedThrough + 1 - run.firstId);
-    if (from < at) this.#insert(sliceRun(run, from, at), Number(row[4]));
+    const batch = batchOf(row);
+    const at = id - batch.firstId;
+    const behind = sliceBatch(batch, at, batch.ends.length);
+    this.#updateBatch.run([endsBlob(behind.ends), behind.bytes, Number(row[0])]);
+    const from = Math.max(0, removedThrough + 1 - batch.firstId);
+    if (from < at) this.#insert(sliceBatch(batch, from, at), Number(row[4]));
   }
 }
 
@@ -295,7 +295,7 @@ function countOf(row: readonly SqliteValue[] | undefined): PacketCount {
 /** Ids and ends of a row of `last_id, ends, payload or its length`. */
 function shapeOf(
   [last, blob, payload]: readonly SqliteValue[],
-): Pick<PacketRun, "firstId" | "ends"> {
+): Pick<PacketBatch, "firstId" | "ends"> {
   const lastId = Number(last);
   const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
   let ends: Uint32Array;
@@ -304,10 +304,10 @@ function shapeOf(
   } else if (blob instanceof Uint8Array) {
     ends = new Uint32Array(blob.slice().buffer, 0, blob.length >> 2);
   } else {
-    throw new SqliteError(SqliteCode.CORRUPT, `run ${lastId} does not say where its packets end`);
+    throw new SqliteError(SqliteCode.CORRUPT, `batch ${lastId} does not say where its packets end`);
   }
   if (ends.at(-1) !== bytes || !ascends(ends)) {
-    throw new SqliteError(SqliteCode.CORRUPT, `run ${lastId} contradicts itself`);
+    throw new SqliteError(SqliteCode.CORRUPT, `batch ${lastId} contradicts itself`);
   }
   return { firstId: lastId + 1 - ends.length, ends };
 }
@@ -322,10 +322,10 @@ function ascends(ends: Uint32Array): boolean {
 }
 
 /** A row of `last_id, ends, payload, expires_at_ms, …`. */
-function runOf(row: readonly SqliteValue[]): PacketRun {
+function batchOf(row: readonly SqliteValue[]): PacketBatch {
   const [last, , payload, expiry] = row;
   if (!(payload instanceof Uint8Array)) {
-    throw new SqliteError(SqliteCode.CORRUPT, `run ${String(last)} holds no bytes`);
+    throw new SqliteError(SqliteCode.CORRUPT, `batch ${String(last)} holds no bytes`);
   }
   const expiresAtMs = typeof expiry === "number" || typeof expiry === "bigint"
     ? Number(expiry)

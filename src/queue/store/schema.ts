@@ -3,17 +3,17 @@
  *
  * On disk, `user_version` 2:
  *
- * - `packets`: one row a run of packets that were stored in one transaction
- *   (`runs.ts`). `last_id` is the id of the run's last packet, `payload` the
+ * - `packets`: one row a batch of packets that were stored in one transaction
+ *   (`batches.ts`). `last_id` is the id of the batch's last packet, `payload` the
  *   bytes of all of them one behind the other, `ends` where each ends in it, as
  *   little-endian uint32, or NULL for a single packet. Ids are given by us, from
  *   `state.last_id`, in the transaction that stores the packets: they grow for
  *   ever and are never reused, without the second table that AUTOINCREMENT
  *   would write in every commit.
  *   Ids may be missing between two rows: their packets were taken out.
- * - `expiry`: one row a run that expires, by its `last_id`. Not a column of
+ * - `expiry`: one row a batch that expires, by its `last_id`. Not a column of
  *   `packets`: there it would lie behind the payload's overflow pages. Empty, and
- *   so free, where no packet has a time to live. A row whose run is gone means
+ *   so free, where no packet has a time to live. A row whose batch is gone means
  *   nothing.
  * - `dead_letters`: one row a packet that expired or was given up, under its old
  *   id. `sent` is 1 where it was on a wire, so that the peer may have it.

@@ -8,9 +8,7 @@
  * @module
  */
 
-import type { PacketRun } from "../../base/ports.ts";
-import { DeadLetterTable } from "./dead_letter_table.ts";
-import type { DeadLetter, DroppedPackets, Due, IdRange, PacketCount } from "./types.ts";
+import type { PacketBatch } from "../../base/ports.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -18,9 +16,7 @@ import {
   type SqliteStatement,
 } from "../sqlite/driver.ts";
 import { toFileError } from "../sqlite/file_error.ts";
-import { PacketTable } from "./packet_table.ts";
-import { RunPacker } from "./runs.ts";
-import { type OpenFileOptions, openQueueFile } from "./schema.ts";
+import { BatchPacker } from "./batches.ts";
 import type {
   CommitRequest,
   CommitResult,
@@ -29,14 +25,18 @@ import type {
   EditResult,
   FileSpace,
   Limit,
-  Store,
+  QueueStore,
   StoreState,
 } from "./contract.ts";
+import { DeadLetterTable } from "./dead_letter_table.ts";
+import { PacketTable } from "./packet_table.ts";
+import { type OpenFileOptions, openQueueFile } from "./schema.ts";
+import type { DeadLetter, DroppedPackets, Due, IdRange, PacketCount } from "./types.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
 /** The queue's file, open. */
-export class PacketStore implements Store {
+export class SqliteStore implements QueueStore {
   /** The file's path without symbolic links. */
   readonly path: string;
   readonly #database: SqliteDatabase;
@@ -75,10 +75,10 @@ export class PacketStore implements Store {
    * @throws {QueueFileError}
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
-  static open(path: string, options: OpenFileOptions): PacketStore {
+  static open(path: string, options: OpenFileOptions): SqliteStore {
     const { database, path: realPath } = openQueueFile(path, options);
     try {
-      const store = new PacketStore(database, realPath);
+      const store = new SqliteStore(database, realPath);
       store.state();
       return store;
     } catch (error) {
@@ -98,21 +98,21 @@ export class PacketStore implements Store {
       const before = this.#readState();
       const state: Mutable<StoreState> = { ...before };
       this.#remove(state, request.removeThrough);
-      noteSent(state, request.sentThrough);
+      rememberSent(state, request.sentThrough);
 
       const refused = new Map<number, Limit>();
       const admitted = this.#admit(state, request, refused);
       const dropped = request.overflow === "drop-oldest"
         ? this.#makeRoom(state, request, admitted)
         : undefined;
-      const runs = this.#store(state, request, refused);
+      const batches = this.#store(state, request, refused);
 
-      this.#settleOldest(state);
+      this.#updateOldest(state);
       // Nothing to write: spare the disk a sync.
-      const changed = runs.length > 0 || dropped !== undefined ||
+      const changed = batches.length > 0 || dropped !== undefined ||
         state.removedThrough !== before.removedThrough ||
         state.sentThrough !== before.sentThrough;
-      return { changed, state, result: { state, runs, refused, dropped } };
+      return { changed, state, result: { state, batches, refused, dropped } };
     });
   }
 
@@ -125,9 +125,9 @@ export class PacketStore implements Store {
   edit({ edit, atMs, sentThrough }: EditRequest): EditResult {
     return this.#transact(() => {
       const state: Mutable<StoreState> = { ...this.#readState() };
-      noteSent(state, sentThrough);
+      rememberSent(state, sentThrough);
       const { packets, bytes, ids } = this.#apply(state, edit, atMs);
-      this.#settleOldest(state);
+      this.#updateOldest(state);
       return { changed: packets > 0, state, result: { state, packets, bytes, ids } };
     });
   }
@@ -191,7 +191,7 @@ export class PacketStore implements Store {
       const count = this.#packets.excise(
         range,
         state.removedThrough,
-        (run, enqueuedAtMs) => this.#deadLetters.add(run, enqueuedAtMs, death),
+        (batch, enqueuedAtMs) => this.#deadLetters.add(batch, enqueuedAtMs, death),
       );
       packets += count.packets;
       bytes += count.bytes;
@@ -214,7 +214,7 @@ export class PacketStore implements Store {
     if (span === undefined) return { packets: 0, bytes: 0, ids: undefined };
     const { packets, bytes } = span;
     const firstId = state.lastId + 1;
-    const packer = new RunPacker(firstId);
+    const packer = new BatchPacker(firstId);
     packer.add(span);
     this.#packets.insert(packer.finish(), atMs);
     state.lastId += packets;
@@ -305,8 +305,8 @@ export class PacketStore implements Store {
     state: Mutable<StoreState>,
     { units, enqueuedAtMs }: CommitRequest,
     refused: ReadonlyMap<number, Limit>,
-  ): PacketRun[] {
-    const packer = new RunPacker(state.lastId + 1);
+  ): PacketBatch[] {
+    const packer = new BatchPacker(state.lastId + 1);
     for (let i = 0; i < units.length; i++) {
       if (refused.size > 0 && refused.has(i)) continue;
       const unit = at(units, i);
@@ -315,19 +315,19 @@ export class PacketStore implements Store {
       state.bytes += unit.bytes;
       state.lastId += unit.packets;
     }
-    const runs = packer.finish();
-    this.#packets.insert(runs, enqueuedAtMs);
-    return runs;
+    const batches = packer.finish();
+    this.#packets.insert(batches, enqueuedAtMs);
+    return batches;
   }
 
   /**
    * The packets that follow `afterId`, in order, up to `maxBytes` in all; at
    * least one when there is one. When a page in that range cannot be read, the
-   * runs before it still come, one at a time.
+   * batches before it still come, one at a time.
    *
    * @throws {QueueFileError}
    */
-  read(afterId: number, maxBytes: number): PacketRun[] {
+  read(afterId: number, maxBytes: number): PacketBatch[] {
     return this.#read(() => {
       const { removedThrough } = this.#readState();
       return this.#packets.read(Math.max(afterId, removedThrough), maxBytes);
@@ -467,7 +467,7 @@ export class PacketStore implements Store {
   }
 
   /** A hole before the oldest packet counts as removed. */
-  #settleOldest(state: Mutable<StoreState>): void {
+  #updateOldest(state: Mutable<StoreState>): void {
     const oldest = this.#packets.oldest(state.removedThrough);
     state.oldestEnqueuedAtMs = oldest?.enqueuedAtMs;
     state.removedThrough = oldest === undefined ? state.lastId : oldest.id - 1;
@@ -482,7 +482,7 @@ export class PacketStore implements Store {
   }
 }
 
-function noteSent(state: Mutable<StoreState>, sentThrough: number): void {
+function rememberSent(state: Mutable<StoreState>, sentThrough: number): void {
   state.sentThrough = Math.max(state.sentThrough, Math.min(sentThrough, state.lastId));
 }
 

@@ -7,19 +7,19 @@
 
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { ClosedError } from "../../base/errors.ts";
-import type { PacketRun } from "../../base/ports.ts";
-import type { DeadLetter, Due, Durability } from "../store/types.ts";
+import type { PacketBatch } from "../../base/ports.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
-import { RunPacker } from "../store/runs.ts";
+import { BatchPacker } from "../store/batches.ts";
 import type {
   CommitRequest,
   CommitResult,
   EditRequest,
   EditResult,
   FileSpace,
-  Store,
+  QueueStore,
   StoreState,
 } from "../store/contract.ts";
+import type { DeadLetter, Due, Durability } from "../store/types.ts";
 import {
   listen,
   packCommit,
@@ -41,11 +41,11 @@ interface Pending {
 }
 
 /**
- * A `PacketStore` in a Worker. Answers come in the order of the calls, and each
+ * A `SqliteStore` in a Worker. Answers come in the order of the calls, and each
  * promise is settled before the next one: what the file said later is also heard
  * later.
  */
-export class WorkerStore implements Store {
+export class WorkerStoreClient implements QueueStore {
   /** What the Worker runs. A test puts another here, which fails on demand. */
   static module: URL = new URL("./entry.ts", import.meta.url);
 
@@ -65,8 +65,8 @@ export class WorkerStore implements Store {
    * @throws {QueueFileError}
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
-  static async open(path: string, durability: Durability): Promise<WorkerStore> {
-    const { module } = WorkerStore;
+  static async open(path: string, durability: Durability): Promise<WorkerStoreClient> {
+    const { module } = WorkerStoreClient;
     await checkMayLoad(module);
     const { port1, port2 } = new MessageChannel();
     const workerData: StoreWorkerData = { port: port2, path, durability };
@@ -74,14 +74,14 @@ export class WorkerStore implements Store {
     const thread = new StoreThread(path, worker, port1);
     try {
       // The file's real path is the first thing that it says.
-      return new WorkerStore(String(await thread.expect(({ value }) => value)), thread);
+      return new WorkerStoreClient(String(await thread.expect(({ value }) => value)), thread);
     } catch (error) {
       await thread.end();
       throw error;
     }
   }
 
-  /** As `PacketStore.commit`; the packets are copied before this returns. */
+  /** As `SqliteStore.commit`; the packets are copied before this returns. */
   commit(request: CommitRequest): Promise<CommitResult> {
     const packed = packCommit(request, (bytes) => this.#thread.borrow(bytes));
     return this.#thread.call(
@@ -92,47 +92,47 @@ export class WorkerStore implements Store {
     );
   }
 
-  /** As `PacketStore.edit`. */
+  /** As `SqliteStore.edit`. */
   edit(request: EditRequest): Promise<EditResult> {
     return this.#forward("edit", request);
   }
 
-  /** As `PacketStore.due`. */
+  /** As `SqliteStore.due`. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Promise<Due> {
     return this.#forward("due", afterId, nowMs, order);
   }
 
-  /** As `PacketStore.deadLetters`. */
+  /** As `SqliteStore.deadLetters`. */
   deadLetters(afterId: number, maxBytes: number): Promise<DeadLetter[]> {
     return this.#forward("deadLetters", afterId, maxBytes);
   }
 
-  /** As `PacketStore.read`. */
-  read(afterId: number, maxBytes: number): Promise<PacketRun[]> {
+  /** As `SqliteStore.read`. */
+  read(afterId: number, maxBytes: number): Promise<PacketBatch[]> {
     return this.#forward("read", afterId, maxBytes);
   }
 
-  /** As `PacketStore.state`. */
+  /** As `SqliteStore.state`. */
   state(): Promise<StoreState> {
     return this.#forward("state");
   }
 
-  /** As `PacketStore.dataVersion`. */
+  /** As `SqliteStore.dataVersion`. */
   dataVersion(): Promise<number> {
     return this.#forward("dataVersion");
   }
 
-  /** As `PacketStore.space`. */
+  /** As `SqliteStore.space`. */
   space(): Promise<FileSpace> {
     return this.#forward("space");
   }
 
-  /** As `PacketStore.vacuumStep`. */
+  /** As `SqliteStore.vacuumStep`. */
   vacuumStep(pages: number): Promise<FileSpace> {
     return this.#forward("vacuumStep", pages);
   }
 
-  /** As `PacketStore.checkpoint`. */
+  /** As `SqliteStore.checkpoint`. */
   checkpoint(): Promise<void> {
     return this.#forward("checkpoint");
   }
@@ -148,8 +148,8 @@ export class WorkerStore implements Store {
 
   #forward<M extends Exclude<StoreMethod, "commit">>(
     method: M,
-    ...args: Parameters<Store[M]>
-  ): Promise<Awaited<ReturnType<Store[M]>>> {
+    ...args: Parameters<QueueStore[M]>
+  ): Promise<Awaited<ReturnType<QueueStore[M]>>> {
     return this.#thread.call({ method, args }, [], ({ value }) => value);
   }
 }
@@ -243,17 +243,17 @@ class StoreThread {
   }
 }
 
-/** The runs that the Worker has stored: it numbers packets as they were handed over. */
+/** The batches that the Worker has stored: it numbers packets as they were handed over. */
 function withRuns({ units }: CommitRequest, result: PackedCommitResult): CommitResult {
   const { state, refused } = result;
   let packets = 0;
   for (let i = 0; i < units.length; i++) if (!refused.has(i)) packets += units[i]?.packets ?? 0;
-  const packer = new RunPacker(state.lastId + 1 - packets);
+  const packer = new BatchPacker(state.lastId + 1 - packets);
   for (let i = 0; i < units.length; i++) {
     const unit = units[i];
     if (unit !== undefined && !refused.has(i)) packer.add(unit);
   }
-  return { ...result, runs: packer.finish() };
+  return { ...result, batches: packer.finish() };
 }
 
 /** `Worker` takes local files only; a module from elsewhere is imported by one line of code. */

@@ -8,11 +8,11 @@
 import type { MessagePort } from "node:worker_threads";
 import { QueueFileError, type QueueFileReason } from "../../base/errors.ts";
 import { SqliteError } from "../sqlite/driver.ts";
+import type { CommitRequest, CommitResult, QueueStore } from "../store/contract.ts";
 import type { Durability, PacketSpan } from "../store/types.ts";
-import type { CommitRequest, CommitResult, Store } from "../store/contract.ts";
 
 /** What a store can be asked for. */
-export type StoreMethod = Exclude<keyof Store, "path">;
+export type StoreMethod = Exclude<keyof QueueStore, "path">;
 
 /** What the Worker is started with. */
 export interface StoreWorkerData {
@@ -46,8 +46,8 @@ export interface PackedCommit extends Omit<CommitRequest, "units"> {
   readonly unitExpiresAtMs: Float64Array;
 }
 
-/** A commit's result, but for the runs: who sent the packets still has them. */
-export type PackedCommitResult = Omit<CommitResult, "runs">;
+/** A commit's result, but for the batches: who sent the packets still has them. */
+export type PackedCommitResult = Omit<CommitResult, "batches">;
 
 /**
  * Copies a commit's packets into one buffer.

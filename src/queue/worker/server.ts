@@ -5,7 +5,7 @@
  */
 
 import type { SqliteDriver } from "../sqlite/driver.ts";
-import { PacketStore } from "../store/sqlite_store.ts";
+import { SqliteStore } from "../store/sqlite_store.ts";
 import {
   buffersOf,
   listen,
@@ -30,9 +30,9 @@ export function serveStore(
   const answer = (message: StoreAnswer): void => {
     port.postMessage(message, [...buffersOf(message)]);
   };
-  let store: PacketStore;
+  let store: SqliteStore;
   try {
-    store = PacketStore.open(path, { driver, durability });
+    store = SqliteStore.open(path, { driver, durability });
     answer({ value: store.path });
   } catch (error) {
     answer({ error: packError(error) });
@@ -49,12 +49,12 @@ export function serveStore(
   });
 }
 
-function perform(store: PacketStore, call: StoreCall): unknown {
+function perform(store: SqliteStore, call: StoreCall): unknown {
   if (call.method !== "commit") {
     // What can be called and with what is checked where it is sent.
     const method: (...args: never[]) => unknown = store[call.method];
     return Reflect.apply(method, store, call.args);
   }
-  const { runs: _, ...result } = store.commit(unpackCommit(call.request));
+  const { batches: _, ...result } = store.commit(unpackCommit(call.request));
   return result;
 }

@@ -30,7 +30,7 @@ await Promise.all([
   enqueue(),
   enqueue(),
   forEver(() => queue.giveUp(pick(), 2)),
-  forEver(() => queue.readRuns(queue.removedThroughId, 1000)),
+  forEver(() => queue.readBatches(queue.removedThroughId, 1000)),
   forEver(() => {
     const firstId = pick();
     return queue.requeue(Math.random() < 0.1 ? ALL : { firstId, lastId: firstId + 20 });

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { cutRuns, lastIdOf } from "../../src/base/packet_run.ts";
-import { Line, Unit } from "../../src/queue/commit/pending_enqueues.ts";
-import { Arena, packetsOf, RunPacker } from "../../src/queue/store/runs.ts";
+import { cutBatches, lastIdOf } from "../../src/base/packet_batch.ts";
+import { PendingEnqueue, PendingEnqueues } from "../../src/queue/commit/pending_enqueues.ts";
+import { Arena, BatchPacker, packetsOf } from "../../src/queue/store/batches.ts";
 
 const sizes = fc.array(
   fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 40_000 })),
@@ -12,7 +12,7 @@ const sizes = fc.array(
 /** A packet whose bytes tell its id. */
 const packet = (id: number, size: number) => new Uint8Array(size).fill(id & 0xff);
 
-Deno.test("packets go into runs and come out as they were, wherever they are cut", () => {
+Deno.test("packets go into batches and come out as they were, wherever they are cut", () => {
   fc.assert(fc.property(
     fc.array(sizes, { minLength: 1, maxLength: 6 }),
     fc.nat(),
@@ -20,7 +20,7 @@ Deno.test("packets go into runs and come out as they were, wherever they are cut
     fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
     (groups, seed, maxBytes, withdrawn) => {
       const arena = new Arena();
-      const packer = new RunPacker(101);
+      const packer = new BatchPacker(101);
       const stored: { id: number; payload: Uint8Array }[] = [];
       for (const [g, group] of groups.entries()) {
         const payloads = group.map((size, i) => packet(101 + stored.length + i, size));
@@ -36,17 +36,17 @@ Deno.test("packets go into runs and come out as they were, wherever they are cut
         packer.add(span);
         for (const payload of payloads) stored.push({ id: 101 + stored.length, payload });
       }
-      const runs = packer.finish();
-      assert.deepEqual(packetsOf(runs), stored);
-      for (const [i, run] of runs.entries()) {
-        assert(run.bytes.length <= 16_384 || run.ends.length === 1);
-        assert.equal(run.ends.at(-1), run.bytes.length);
-        const next = runs[i + 1];
-        if (next !== undefined) assert.equal(next.firstId, lastIdOf(run) + 1);
+      const batches = packer.finish();
+      assert.deepEqual(packetsOf(batches), stored);
+      for (const [i, batch] of batches.entries()) {
+        assert(batch.bytes.length <= 16_384 || batch.ends.length === 1);
+        assert.equal(batch.ends.at(-1), batch.bytes.length);
+        const next = batches[i + 1];
+        if (next !== undefined) assert.equal(next.firstId, lastIdOf(batch) + 1);
       }
       if (stored.length === 0) return;
       const afterId = 100 + seed % stored.length;
-      const from = runs.findIndex((run) => lastIdOf(run) > afterId);
+      const from = batches.findIndex((batch) => lastIdOf(batch) > afterId);
       const expected: typeof stored = [];
       let bytes = 0;
       for (const one of stored.slice(afterId - 100)) {
@@ -54,22 +54,22 @@ Deno.test("packets go into runs and come out as they were, wherever they are cut
         if (expected.length > 0 && bytes > maxBytes) break;
         expected.push(one);
       }
-      assert.deepEqual(packetsOf(cutRuns(runs.slice(from), afterId, maxBytes)), expected);
+      assert.deepEqual(packetsOf(cutBatches(batches.slice(from), afterId, maxBytes)), expected);
     },
   ));
 });
 
 Deno.test("a line that is never empty keeps its order and its counts", () => {
   const arena = new Arena();
-  const line = new Line();
-  const units: Unit[] = [];
+  const line = new PendingEnqueues();
+  const units: PendingEnqueue[] = [];
   const push = (size: number) => {
-    const unit = new Unit(arena.copy(new Uint8Array(size), Infinity), () => {}, () => {});
+    const unit = new PendingEnqueue(arena.copy(new Uint8Array(size), Infinity), () => {}, () => {});
     units.push(unit);
     line.push(unit);
   };
   for (let i = 0; i < 10; i++) push(3);
-  const taken: Unit[] = [];
+  const taken: PendingEnqueue[] = [];
   for (let round = 0; round < 100; round++) {
     push(3);
     push(5);

@@ -1,30 +1,30 @@
 /**
- * Runs: packets with ids that follow each other, whose bytes lie one behind the
- * other. A run is a row of the file, an entry of the memory tail and a piece of
+ * Batches: packets with ids that follow each other, whose bytes lie one behind the
+ * other. A batch is a row of the file, an entry of the memory tail and a piece of
  * the wire, so that small packets share the cost of each.
  *
  * @module
  */
 
-import type { PacketRun, StoredPacket } from "../../base/ports.ts";
+import type { PacketBatch, StoredPacket } from "../../base/ports.ts";
 import type { PacketSpan } from "./types.ts";
 
 /**
- * The most bytes in a run of several packets. Measured: 4 KiB costs a quarter
+ * The most bytes in a batch of several packets. Measured: 4 KiB costs a quarter
  * of the throughput, 64 KiB gains 15 %; what is damaged or read in vain is one
- * run.
+ * batch.
  */
-const RUN_BYTES = 16 * 1024;
-/** The most packets in a run. */
-const RUN_PACKETS = 4096;
+const BATCH_BYTES = 16 * 1024;
+/** The most packets in a batch. */
+const BATCH_PACKETS = 4096;
 
 /**
- * Cuts packets into runs; those that lie behind each other in memory and expire
+ * Cuts packets into batches; those that lie behind each other in memory and expire
  * together share one.
  */
-export class RunPacker {
-  readonly #runs: PacketRun[] = [];
-  /** Ends of the run being made. */
+export class BatchPacker {
+  readonly #batches: PacketBatch[] = [];
+  /** Ends of the batch being made. */
   #ends = new Uint32Array(512);
   #packets = 0;
   #bytes = 0;
@@ -53,14 +53,14 @@ export class RunPacker {
     else for (const size of span.sizes) this.#addPacket(size);
   }
 
-  /** The runs. */
-  finish(): PacketRun[] {
+  /** The batches. */
+  finish(): PacketBatch[] {
     this.#flush();
-    return this.#runs;
+    return this.#batches;
   }
 
   #addPacket(size: number): void {
-    if (this.#bytes + size > RUN_BYTES || this.#packets === RUN_PACKETS) this.#flush();
+    if (this.#bytes + size > BATCH_BYTES || this.#packets === BATCH_PACKETS) this.#flush();
     if (this.#packets === this.#ends.length) {
       const wider = new Uint32Array(2 * this.#packets);
       wider.set(this.#ends);
@@ -73,7 +73,7 @@ export class RunPacker {
   #flush(): void {
     if (this.#packets === 0 || this.#block === undefined) return;
     const endByte = this.#start + this.#bytes;
-    this.#runs.push({
+    this.#batches.push({
       firstId: this.#firstId,
       bytes: this.#block.subarray(this.#start, endByte),
       ends: this.#ends.slice(0, this.#packets),
@@ -130,10 +130,10 @@ export class Arena {
   }
 }
 
-/** The packets of runs, one by one. */
-export function packetsOf(runs: readonly PacketRun[]): StoredPacket[] {
+/** The packets of batches, one by one. */
+export function packetsOf(batches: readonly PacketBatch[]): StoredPacket[] {
   const packets: StoredPacket[] = [];
-  for (const { firstId, bytes, ends } of runs) {
+  for (const { firstId, bytes, ends } of batches) {
     let start = 0;
     let id = firstId;
     for (const end of ends) {

@@ -9,11 +9,11 @@ const STEP_INTERVAL_MS = 1;
 /** So many turns without news end the wait. */
 const QUIET_TURNS = 2;
 /** Wakes a loop: at a ring, or at the latest when the time is up. */
-export class Bell {
+export class WakeSignal {
   readonly #clock: Clock;
-  #rung = false;
-  #wake: (() => void) | undefined;
-  #rungAtMs = -Infinity;
+  #woken = false;
+  #resolveWait: (() => void) | undefined;
+  #wokenAtMs = -Infinity;
   #listening = false;
   #quietTurns = 0;
 
@@ -23,17 +23,17 @@ export class Bell {
   }
 
   /** Wakes the loop at once, or, while it runs, as soon as it waits. */
-  ring(): void {
-    this.#rung = true;
-    this.#rungAtMs = this.#clock.nowMs();
-    this.#wake?.();
+  wake(): void {
+    this.#woken = true;
+    this.#wokenAtMs = this.#clock.nowMs();
+    this.#resolveWait?.();
   }
 
   /** Rings once no more news come, or {@linkcode STEP_INTERVAL_MS} after the last ring. */
-  ringSoon(): void {
+  wakeSoon(): void {
     this.#quietTurns = 0;
-    if (this.#rung || this.#listening) return;
-    if (this.#isLate()) this.ring();
+    if (this.#woken || this.#listening) return;
+    if (this.#isLate()) this.wake();
     else this.#listen();
   }
 
@@ -41,14 +41,14 @@ export class Bell {
     this.#listening = true;
     this.#clock.defer(() => {
       this.#listening = false;
-      if (this.#rung) return;
-      if (this.#quietTurns++ >= QUIET_TURNS || this.#isLate()) this.ring();
+      if (this.#woken) return;
+      if (this.#quietTurns++ >= QUIET_TURNS || this.#isLate()) this.wake();
       else this.#listen();
     });
   }
 
   #isLate(): boolean {
-    return this.#clock.nowMs() - this.#rungAtMs >= STEP_INTERVAL_MS;
+    return this.#clock.nowMs() - this.#wokenAtMs >= STEP_INTERVAL_MS;
   }
 
   /**
@@ -57,16 +57,16 @@ export class Bell {
    * @param timeoutMs The longest wait.
    */
   async wait(timeoutMs: number): Promise<void> {
-    if (!this.#rung) {
+    if (!this.#woken) {
       const { promise, resolve } = Promise.withResolvers<void>();
       const cancel = timeoutMs === Infinity
         ? undefined
         : this.#clock.setTimer(Math.ceil(timeoutMs), resolve);
-      this.#wake = resolve;
+      this.#resolveWait = resolve;
       await promise;
-      this.#wake = undefined;
+      this.#resolveWait = undefined;
       cancel?.();
     }
-    this.#rung = false;
+    this.#woken = false;
   }
 }
