@@ -202,14 +202,14 @@ export const PLANTED: readonly Planted[] = [
     name: "lost wake-up by new packets",
     file: SUPERVISOR,
     patches: [[
-      "this.#ports.queue.subscribe(() => this.#bell.ringSoon());",
+      "this.#ports.queue.subscribe(() => this.#wakeSignal.wakeSoon());",
       "this.#ports.queue.subscribe(() => {});",
     ]],
   },
   {
     name: "lost wake-up by a new connection",
     file: SUPERVISOR,
-    patches: [["    }).finally(() => this.#bell.ring());\n", "    });\n"]],
+    patches: [["    }).finally(() => this.#wakeSignal.wake());\n", "    });\n"]],
   },
   {
     name: "backoff never reset",
