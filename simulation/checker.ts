@@ -7,6 +7,7 @@
  */
 
 import { TcpState } from "../src/base/ports.ts";
+import { HOLD_GRAIN_MS } from "../src/delivery/hold.ts";
 import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
 import type { DeliveryStatus, Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
@@ -54,11 +55,24 @@ interface Connection {
   diedHostMs: number;
   releasedHostMs: number;
   releasedAtMs: number;
-  progressedAtMs: number;
-  /** Progress that may have come too late to be read, behind the last that was read for sure. */
-  recentProgressMs: number[];
+  /** Signs of life that may have come too late to be read, behind the last that was for sure. */
+  recentSignsMs: number[];
   /** Up to when the peer surely vouched for what it had acknowledged. */
   vouchedUntilMs: number;
+  /** When the last sign of life came before the process gave the connection back. */
+  signAtReleaseMs: number;
+  /** When the server's program last took bytes from its kernel. */
+  takenAtMs: number;
+  /** When it did so after a stall longer than a hold. */
+  resumedReadingAtMs: number;
+  /** How far the peer was ever ready to take, and when that last grew. */
+  edge: number;
+  edgeMovedAtMs: number;
+  /** When the window was last seen shut, and since when it is. */
+  shutAtMs: number;
+  shutSinceMs: number;
+  /** Something of it was confirmed. */
+  fruitful: boolean;
 }
 
 /** What the checker needs to know of the run. */
@@ -81,6 +95,9 @@ const TICK_MS = 500;
 const JIFFY_MS = 4;
 /** So many timers one process may have set; more would be a leak. */
 const MAX_TIMERS = 12;
+/** So many connections in a row without a confirmation are a storm, if they come so fast. */
+const STORM_CONNECTIONS = 30;
+const STORM_MS = 4000;
 /** A connection's death is told within its settling second and an idle poll. */
 const DEATH_NOTICE_MS = 2000;
 
@@ -112,11 +129,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #atRelease: {
     readonly state: number;
     readonly idle: boolean;
+    readonly asking: boolean;
     readonly rttMs: number;
     readonly silenceMs: number;
     readonly stalledMs: number;
   } | undefined;
   #fruitful = false;
+  /** When connections in a row were made of which nothing was confirmed. */
+  #fruitless: number[] = [];
   #accepted = 0;
   #deliveries = 0;
 
@@ -212,6 +232,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const packet = this.#byId.get(id);
     if (packet === undefined) return this.fail(`packet ${id} was removed and never stored`);
     packet.onDisk = false;
+    for (const { connection } of packet.acks) {
+      if (connection.releasedHostMs === Infinity) connection.fruitful = true;
+    }
     if (!this.#mayBeConfirmed(packet)) {
       const { holdMs } = this.#options.limits;
       const best = packet.acks.at(-1);
@@ -299,6 +322,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const nowMs = this.#scheduler.nowMs;
     if (this.#status?.state !== state) this.#status = { state, sinceMs: nowMs };
     if (!words.startsWith("connection given up")) return;
+    // Counters that contradict each other are a reason of their own.
+    if (verdict.kind === "local-fault" && verdict.fault.kind === "unreadable") return;
     this.#judgeGivingUp(verdict.kind);
   }
 
@@ -311,7 +336,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (!silent && verdict !== "peer-stalled") return;
     const limitMs = !silent
       ? peerStallTimeoutMs
-      : seen.idle
+      : seen.idle && !seen.asking
       ? keepAlive?.timeoutMs ?? Infinity
       : Math.max(stallTimeoutMs, 2 * seen.rttMs);
     const waitedMs = silent ? seen.silenceMs : seen.stalledMs;
@@ -334,7 +359,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (waitedMs > ceilingMs + SLACK_MS) {
         this.fail(
           `backed off for ${waitedMs.toFixed(0)} ms, the ceiling ` +
-            `${this.#fruitful ? "after progress " : ""}is ${ceilingMs} ms`,
+            `${this.#fruitful ? "after a confirmation " : ""}is ${ceilingMs} ms`,
         );
       }
     }
@@ -358,10 +383,18 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       diedHostMs: Infinity,
       releasedHostMs: Infinity,
       releasedAtMs: Infinity,
-      progressedAtMs: this.#scheduler.nowMs,
-      recentProgressMs: [this.#scheduler.nowMs],
+      recentSignsMs: [this.#scheduler.nowMs],
       vouchedUntilMs: Infinity,
+      signAtReleaseMs: Infinity,
+      takenAtMs: this.#scheduler.nowMs,
+      resumedReadingAtMs: -Infinity,
+      edge: 0,
+      edgeMovedAtMs: this.#scheduler.nowMs,
+      shutAtMs: -Infinity,
+      shutSinceMs: Infinity,
+      fruitful: false,
     };
+    this.#checkStorm();
     this.#connections.set(wire, connection);
     this.#byNumber.set(wire.end.connection, connection);
     if (wire.end.state === TcpState.CLOSE) this.died(wire);
@@ -385,9 +418,6 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const connection = this.#connections.get(wire);
     if (connection === undefined || connection.releasedHostMs !== Infinity) return;
     const { sendUna } = wire.end;
-    connection.progressedAtMs = this.#scheduler.nowMs;
-    connection.recentProgressMs.push(connection.progressedAtMs);
-    this.#lastReadProgress(connection);
     const hostMs = this.#options.hostNowMs();
     for (;;) {
       const next = connection.packets[connection.drained];
@@ -402,6 +432,23 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
   }
 
+  heard(wire: SimWire): void {
+    const connection = this.#connections.get(wire);
+    if (connection === undefined || connection.releasedHostMs !== Infinity) return;
+    const { nowMs } = this.#scheduler;
+    connection.recentSignsMs.push(nowMs);
+    this.#lastReadSign(connection);
+    const { sendWindowBytes = 0, sendMssBytes } = wire.end.sample();
+    const edge = wire.end.sendUna + sendWindowBytes;
+    if (edge > connection.edge) connection.edgeMovedAtMs = nowMs;
+    connection.edge = Math.max(connection.edge, edge);
+    if (sendWindowBytes >= sendMssBytes) connection.shutSinceMs = Infinity;
+    else {
+      connection.shutAtMs = nowMs;
+      connection.shutSinceMs = Math.min(connection.shutSinceMs, nowMs);
+    }
+  }
+
   died(wire: SimWire): void {
     const connection = this.#connections.get(wire);
     if (connection === undefined || connection.diedAtMs !== undefined) return;
@@ -413,21 +460,18 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     );
   }
 
-  #lastReadProgress({ recentProgressMs }: Connection): number {
+  #lastReadSign({ recentSignsMs }: Connection): number {
     const readMs = this.#scheduler.nowMs - SLACK_MS;
-    while ((recentProgressMs[1] ?? Infinity) <= readMs) recentProgressMs.shift();
-    return recentProgressMs[0] ?? 0;
+    while ((recentSignsMs[1] ?? Infinity) <= readMs) recentSignsMs.shift();
+    return recentSignsMs[0] ?? 0;
   }
 
-  /** With bytes outstanding, a peer that is silent or does not read vouches for nothing. */
+  /** What came within the last moments may not have been read any more. */
   #endHold(connection: Connection): void {
-    const { nowMs } = this.#scheduler;
-    const { progressedAtMs, wire } = connection;
-    const quietMs = wire.end.unackedBytes > 0 ? progressedAtMs : nowMs;
-    const vouchedUntilMs = nowMs - progressedAtMs > SLACK_MS
-      ? quietMs
-      : this.#lastReadProgress(connection);
-    connection.vouchedUntilMs = Math.min(connection.vouchedUntilMs, vouchedUntilMs);
+    connection.vouchedUntilMs = Math.min(
+      connection.vouchedUntilMs,
+      this.#lastReadSign(connection),
+    );
   }
 
   released(wire: SimWire, how: "abort" | "close" | "killed"): void {
@@ -439,6 +483,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     );
     connection.releasedHostMs = this.#options.hostNowMs();
     connection.releasedAtMs = this.#scheduler.nowMs;
+    connection.signAtReleaseMs = this.#lastSignMs(connection);
     this.#endHold(connection);
     if (how !== "killed") {
       if (how === "close" && end.unackedBytes > 0 && end.state !== TcpState.CLOSE) {
@@ -455,18 +500,45 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       this.#atRelease = {
         state: end.state,
         idle,
+        asking: wire.asking,
         rttMs: end.srttMs,
         silenceMs: nowMs - sinceMs - (idle ? 0 : this.#asleepMs(sinceMs)),
-        stalledMs: nowMs - connection.progressedAtMs,
+        stalledMs: nowMs - connection.edgeMovedAtMs,
       };
-      // A runtime that tells of a write only when its connection is dead tells of no progress.
-      const known = nowMs - connection.drainedAtMs > 2 * this.#options.timerLateMs;
-      this.#fruitful = known && !this.#stopped;
+      this.#fruitful = connection.fruitful && !this.#stopped;
     }
+    if (connection.fruitful) this.#fruitless = [];
     this.#connections.delete(wire);
   }
 
+  /** A server that takes everything and confirms nothing must not be stormed. */
+  #checkStorm(): void {
+    const { nowMs } = this.#scheduler;
+    this.#fruitless.push(nowMs);
+    const first = this.#fruitless.at(-STORM_CONNECTIONS);
+    if (first !== undefined && nowMs - first < STORM_MS) {
+      this.fail(
+        `${STORM_CONNECTIONS} connections within ${((nowMs - first) / 1000).toFixed(1)} s, ` +
+          `and nothing was confirmed by any of them`,
+      );
+    }
+  }
+
   // --- the server's program ---
+
+  taken(number: number): void {
+    const connection = this.#byNumber.get(number);
+    if (connection === undefined) return;
+    const { nowMs } = this.#scheduler;
+    const { end } = connection.wire;
+    const stalledMs = nowMs - connection.takenAtMs;
+    const { sendWindowBytes = 0, sendMssBytes } = end.sample();
+    const surelyMs = this.#options.limits.holdMs + SLACK_MS + 4 * this.#options.timerLateMs;
+    if (stalledMs > 2 * surelyMs && sendWindowBytes < sendMssBytes) {
+      connection.resumedReadingAtMs = nowMs;
+    }
+    connection.takenAtMs = nowMs;
+  }
 
   read(number: number, bytes: Uint8Array): number | undefined {
     let app = this.#appReaders.get(number);
@@ -628,6 +700,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       }
       if (before.wire.process !== connection.wire.process) continue;
       if (this.#stops.some(({ untilMs }) => untilMs > ack.atMs)) continue;
+      // Behind a window that was shut the hold stood still; what a kernel hides nobody sees.
+      if (before.shutAtMs >= ack.atMs || before.wire.end.hadHidden) continue;
       const heldMs = before.vouchedUntilMs - ack.atMs;
       if (heldMs > surelyMs) {
         return this.fail(
@@ -637,23 +711,43 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
   }
 
+  /**
+   * Acknowledged, and then a peer that was alive and reading for the whole hold:
+   * by what the kernel received, whatever the code under test has made of it.
+   */
   #mayBeConfirmed(packet: Packet): boolean {
-    const nowMs = this.#options.hostNowMs();
-    return packet.acks.some(({ connection, hostMs }) => {
+    const { holdMs } = this.#options.limits;
+    const needMs = Math.max(0, holdMs - HOLD_GRAIN_MS) - 0.001;
+    return packet.acks.some(({ connection, hostMs, atMs }) => {
       if (connection.wire.process !== this.#process) return false;
-      if (connection.wire.end.orderly && connection.diedAtMs !== undefined) return true;
-      const endMs = Math.min(connection.diedHostMs, connection.releasedHostMs, nowMs);
-      return endMs - this.#doubtMs(connection) - hostMs >= this.#options.limits.holdMs - 0.001;
+      const signMs = this.#lastSignMs(connection);
+      // By the process's clock, which may have jumped meanwhile.
+      const signHostMs = this.#options.hostNowMs() - (this.#scheduler.nowMs - signMs);
+      if (Math.floor(signHostMs) + JIFFY_MS - hostMs < needMs) return false;
+      if (packet.delivered > 0 || needMs <= 0) return true;
+      return !this.#surelyNotReading(connection, atMs);
     });
   }
 
-  /** How long the silence of a living peer has surely been noticed. */
-  #doubtMs(connection: Connection): number {
-    if (connection.writes.length === 0 || connection.diedAtMs !== undefined) return 0;
-    const beganMs = Math.max(this.#silenceBegan(connection), this.#resumedAtMs);
-    const noticedMs = 2 * MAX_COUNTED_GAP_MS + 4 * this.#options.timerLateMs;
-    const untilMs = Math.min(this.#scheduler.nowMs, connection.releasedAtMs);
-    return Math.max(0, untilMs - beganMs - noticedMs);
+  /** When the peer was last heard, as long as that says something about its program. */
+  #lastSignMs(connection: Connection): number {
+    const { end } = connection.wire;
+    if (connection.releasedHostMs !== Infinity) return connection.signAtReleaseMs;
+    return this.#options.limits.onPeerFin === "reconnect"
+      ? end.heardBeforeFinAtMs
+      : end.lastReceivedAtMs;
+  }
+
+  /** Since a packet was acknowledged the program has taken nothing, or only since just now. */
+  #surelyNotReading(connection: Connection, ackedAtMs: number): boolean {
+    const { nowMs } = this.#scheduler;
+    const { holdMs } = this.#options.limits;
+    if (this.#stops.some(({ untilMs }) => untilMs > ackedAtMs)) return false;
+    // While the window was open nobody could have known.
+    const shut = connection.shutSinceMs < ackedAtMs + holdMs - HOLD_GRAIN_MS - SLACK_MS;
+    if (shut && connection.takenAtMs < ackedAtMs) return true;
+    const sinceMs = connection.resumedReadingAtMs;
+    return ackedAtMs < sinceMs && nowMs < sinceMs + holdMs - HOLD_GRAIN_MS - SLACK_MS;
   }
 
   #mustBeOver(other: Connection): void {
@@ -713,9 +807,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #checkWaits(nowMs: number): void {
     if (this.#status === undefined) return;
     const { state, sinceMs } = this.#status;
-    const { slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs } = this.#options.limits;
+    const { lookUpTimeoutMs, slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs } =
+      this.#options.limits;
     const limitMs = state === "connecting"
-      ? Math.max(slowConnectTimeoutMs, connectTimeoutMs)
+      ? lookUpTimeoutMs + Math.max(slowConnectTimeoutMs, connectTimeoutMs)
       : state === "backing-off"
       ? backoffCapMs
       : Infinity;

@@ -72,6 +72,10 @@ export class Network {
   readonly toClient: Lane = new Lane();
   /** A fault of the sender's own host: nothing leaves or comes in. */
   localFault: LocalFault | undefined;
+  /** How long the remote's name takes to be looked up. */
+  lookUpMs = 0;
+  /** Whether this host's kernel leaves bytes_acked at 0, as gVisor does. */
+  hidesAcks = false;
   /** What a router reports about what it cannot forward. */
   icmpCode: string | undefined;
   readonly #path: PathOptions;
@@ -109,6 +113,33 @@ export class Network {
   /** The server's ends, dead ones not included. */
   get serverEnds(): Iterable<TcpEnd> {
     return this.#serverEnds.values();
+  }
+
+  /** Sets {@linkcode hidesAcks}; what was hidden comes back on connections that are there. */
+  hideAcks(hides: boolean): void {
+    this.hidesAcks = hides;
+    if (!hides) { for (const end of this.#clientEnds.values()) end.hidesAcks = false; }
+  }
+
+  /** Looks the name up, then connects; see {@linkcode connect}. */
+  lookUpAndConnect(
+    onLookedUp: () => void,
+    settle: (outcome: { end: TcpEnd } | { code: string }) => void,
+  ): () => void {
+    let forget: (() => void) | undefined;
+    const lookUp = (): void => {
+      onLookedUp();
+      forget = this.connect(settle);
+    };
+    if (this.lookUpMs === 0) {
+      lookUp();
+      return () => forget?.();
+    }
+    const event = this.scheduler.after(this.lookUpMs, lookUp);
+    return () => {
+      cancel(event);
+      forget?.();
+    };
   }
 
   /** Makes one attempt; `settle` is told once, unless the result is cancelled before. */
@@ -247,6 +278,7 @@ export class Network {
       rttMs,
       peerWindowBytes,
     );
+    end.hidesAcks = end.hadHidden = isClient && this.hidesAcks;
     end.onGone = () => ends.delete(connection);
     ends.set(connection, end);
     return end;

@@ -78,6 +78,7 @@ class World {
   #queue: OutboundQueue | undefined;
   #supervisor: Supervisor | undefined;
   #closing = false;
+  #dialer: SimDialer | undefined;
   #nextTag = 1;
   #enqueuedBytes = 0;
 
@@ -391,7 +392,7 @@ class World {
       if (!process.alive) return;
       const supervisor = new Supervisor(limits, {
         queue,
-        dialer: new SimDialer(this.#network, process, this.checker, chance),
+        dialer: this.#dialer = new SimDialer(this.#network, process, this.checker, chance),
         clock: process,
         random: () => random.next(),
         logger: silent,
@@ -485,6 +486,26 @@ class World {
         return server.closeConnections();
       case "server-half-close":
         return server.halfCloseConnections();
+      case "server-shuts-down-and-closes":
+        return server.shutDownAndClose();
+      case "server-works-slowly":
+        return this.#spell("server-works-slowly", fault, (on) => {
+          server.workMs = on ? fault.workMs : 0;
+        });
+      case "server-floods":
+        return this.#flood(fault);
+      case "server-resets-after-reading":
+        return this.#spell("server-resets", fault, (on) => (server.resetsAfterReading = on));
+      case "wire-fails":
+        return this.#dialer?.wire?.failAbove(fault.what);
+      case "look-up-slow":
+        return this.#spell("look-up-slow", fault, (on) => {
+          this.#network.lookUpMs = on ? fault.lookUpMs : 0;
+        });
+      case "server-dies-quietly":
+        return this.#dieQuietly(fault);
+      case "kernel-hides-acks":
+        return this.#spell("kernel-hides-acks", fault, (on) => this.#network.hideAcks(on));
       case "server-stalls":
         return this.#spell("server-stalls", fault, (on) => (server.stalled = on));
       case "server-reads-slowly":
@@ -536,6 +557,38 @@ class World {
       default:
         throw new TypeError(`Unknown fault ${JSON.stringify(fault satisfies never)}`);
     }
+  }
+
+  /** A program that only speaks: it never reads, so that its window closes. */
+  #flood(fault: Fault & { readonly everyMs: number }): void {
+    this.#spell("server-stalls", fault, (on) => (this.#server.stalled = on));
+    const untilMs = this.#scheduler.nowMs + fault.durationMs;
+    const speak = (): void => {
+      if (this.#scheduler.nowMs >= untilMs || !this.#server.stalled) return;
+      this.#server.chatter(new Uint8Array(500));
+      this.#scheduler.after(fault.everyMs, speak);
+    };
+    speak();
+  }
+
+  /**
+   * The path is cut the moment that everything is acknowledged, and the server's
+   * program is killed behind it: not a sign of it reaches the sender.
+   */
+  #dieQuietly(fault: Fault, triesLeft = 1500): void {
+    const acked = this.#dialer?.wire?.end.unackedBytes === 0 &&
+      (this.#supervisor?.stats.heldPackets ?? 0) > 0;
+    if (!acked) {
+      if (triesLeft > 0) this.#scheduler.after(2, () => this.#dieQuietly(fault, triesLeft - 1));
+      return;
+    }
+    const { toServer, toClient } = this.#network;
+    this.#spell("to-server", fault, (on) => (toServer.blocked = on));
+    this.#spell("to-client", fault, (on) => (toClient.blocked = on));
+    this.#spell("server-off", fault, (on) => {
+      if (on) this.#server.powerOff();
+      else this.#server.powerOn();
+    });
   }
 
   /** Faults of one kind may overlap: the last one to end ends it. */

@@ -37,6 +37,14 @@ type FaultKind =
   | { readonly kind: "reset"; readonly toClient: boolean; readonly toServer: boolean }
   | { readonly kind: "server-close" }
   | { readonly kind: "server-half-close" }
+  | { readonly kind: "server-shuts-down-and-closes" }
+  | { readonly kind: "server-works-slowly"; readonly workMs: number }
+  | { readonly kind: "server-floods"; readonly everyMs: number }
+  | { readonly kind: "server-resets-after-reading" }
+  | { readonly kind: "wire-fails"; readonly what: "read" | "write" }
+  | { readonly kind: "look-up-slow"; readonly lookUpMs: number }
+  | { readonly kind: "server-dies-quietly" }
+  | { readonly kind: "kernel-hides-acks" }
   | { readonly kind: "server-stalls" }
   | { readonly kind: "server-reads-slowly"; readonly bytesPerMs: number }
   | { readonly kind: "server-accepts-late"; readonly delayMs: number }
@@ -192,12 +200,13 @@ function drawLimits(
     peerStallTimeoutMs: random.pick([10_000, 60_000, 300_000]),
     keepAlive: random.chance(0.8) ? { timeoutMs: 8000, probes: 2 } : undefined,
     connectTimeoutMs: 1000,
+    lookUpTimeoutMs: 8000,
     slowConnectTimeoutMs: 5000,
     slowConnectEvery: 4,
     backoffFirstMs: random.pick([50, 100, 250]),
     backoffCapMs: random.pick([1000, 1000, 1000, 10_000, 30_000]),
     connect: random.pick(["on-demand", "on-demand", "always"]),
-    onPeerFin: random.pick(["reconnect", "reconnect", "keep-sending"]),
+    onPeerFin: random.pick(["reconnect", "reconnect", "reconnect", "keep-sending", "confirm"]),
   };
 }
 
@@ -297,6 +306,14 @@ function drawFault(random: SeededRandom): FaultKind & { readonly durationMs: num
     }),
     () => ({ kind: "server-close", durationMs: 0 }),
     () => ({ kind: "server-half-close", durationMs: 0 }),
+    () => ({ kind: "server-shuts-down-and-closes", durationMs: 0 }),
+    () => ({ kind: "server-works-slowly", workMs: span(1, 800), durationMs: span(500, 60_000) }),
+    () => ({ kind: "server-floods", everyMs: span(1, 50), durationMs: span(500, 20_000) }),
+    () => ({ kind: "server-resets-after-reading", durationMs: span(100, 40_000) }),
+    () => ({ kind: "wire-fails", what: random.pick(["read", "write"]), durationMs: 0 }),
+    () => ({ kind: "look-up-slow", lookUpMs: span(10, 12_000), durationMs: span(500, 30_000) }),
+    () => ({ kind: "server-dies-quietly", durationMs: span(100, 20_000) }),
+    () => ({ kind: "kernel-hides-acks", durationMs: span(500, 20_000) }),
     () => ({ kind: "server-stalls", durationMs: span(50, 60_000) }),
     () => ({
       kind: "server-reads-slowly",

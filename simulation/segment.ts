@@ -37,6 +37,8 @@ export interface TcpEvents {
   writable(): void;
   /** Bytes were acknowledged. */
   acked(): void;
+  /** A segment of the peer arrived, before its FIN. */
+  heard?(): void;
   /** State CLOSE, by an error or by an exchange of FINs. */
   dead(): void;
 }

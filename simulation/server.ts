@@ -17,6 +17,8 @@ export interface ServerWatcher {
    *   it reads; undefined: it lives.
    */
   read(connection: number, bytes: Uint8Array): number | undefined;
+  /** The program has taken bytes from its kernel. */
+  taken(connection: number): void;
   /** Bytes that the kernel had received, and nobody will ever read: `(from, to]`. */
   lostUnread(connection: number, fromOffset: number, toOffset: number): void;
 }
@@ -26,7 +28,12 @@ const READ_BYTES = 64 * 1024;
 
 interface Served {
   readonly end: TcpEnd;
+  /** Taken from the kernel. */
   readBytes: number;
+  /** Taken from the kernel and not worked on yet: gone when the program dies. */
+  inHand: Uint8Array[];
+  workedBytes: number;
+  working: SimEvent | undefined;
   accepted: boolean;
   reading: SimEvent | undefined;
 }
@@ -46,6 +53,10 @@ export class SimServer implements ServerSide {
   acceptDelayMs = 0;
   /** Bytes a millisecond. */
   readRate = Infinity;
+  /** How long the program has in hand what it has read before it has done its work. */
+  workMs = 0;
+  /** It accepts, reads, and resets: another protocol, a refused login. */
+  resetsAfterReading = false;
   /** SIGSTOP, or a program that is stuck. */
   #stalled = false;
 
@@ -76,7 +87,15 @@ export class SimServer implements ServerSide {
 
   /** A connection for the program. */
   established(end: TcpEnd): void {
-    const served: Served = { end, readBytes: 0, accepted: false, reading: undefined };
+    const served: Served = {
+      end,
+      readBytes: 0,
+      inHand: [],
+      workedBytes: 0,
+      working: undefined,
+      accepted: false,
+      reading: undefined,
+    };
     this.#served.set(end.connection, served);
     end.events = {
       readable: () => this.#read(served),
@@ -92,7 +111,23 @@ export class SimServer implements ServerSide {
 
   /** The program ends every connection; its kernel resets those with unread data. */
   closeConnections(): void {
-    for (const served of [...this.#served.values()]) this.#drop(served, () => served.end.close());
+    for (const served of [...this.#served.values()]) {
+      this.#workAll(served);
+      if (this.#served.has(served.end.connection)) this.#drop(served, () => served.end.close());
+    }
+  }
+
+  /**
+   * As Python's socketserver and many others end: shutdown(), and close() right
+   * behind it, with whatever is unread.
+   */
+  shutDownAndClose(): void {
+    for (const served of [...this.#served.values()]) {
+      this.#workAll(served);
+      if (!this.#served.has(served.end.connection)) continue;
+      served.end.shutdownWrite();
+      this.#drop(served, () => served.end.close());
+    }
   }
 
   /** The program says that it will send nothing more, and goes on reading. */
@@ -103,7 +138,7 @@ export class SimServer implements ServerSide {
   /** SIGKILL. */
   crash(): void {
     this.listening = false;
-    this.closeConnections();
+    for (const served of [...this.#served.values()]) this.#drop(served, () => served.end.close());
     this.stalled = false;
   }
 
@@ -136,12 +171,23 @@ export class SimServer implements ServerSide {
   #drop(served: Served, end: () => void): void {
     const { connection, receivedDataBytes } = served.end;
     cancel(served.reading);
+    cancel(served.working);
     this.#served.delete(connection);
     served.end.events = { readable() {}, writable() {}, acked() {}, dead() {} };
-    if (receivedDataBytes > served.readBytes) {
-      this.#watcher.lostUnread(connection, served.readBytes, receivedDataBytes);
+    if (receivedDataBytes > served.workedBytes) {
+      this.#watcher.lostUnread(connection, served.workedBytes, receivedDataBytes);
     }
     end();
+  }
+
+  /** The program does its work on what it has in hand. */
+  #workAll(served: Served): void {
+    const { end } = served;
+    for (const bytes of served.inHand.splice(0)) {
+      const diesAt = this.#watcher.read(end.connection, bytes);
+      served.workedBytes = diesAt ?? served.workedBytes + bytes.length;
+      if (diesAt !== undefined) return this.#drop(served, () => end.abort());
+    }
   }
 
   #read(served: Served): void {
@@ -151,12 +197,24 @@ export class SimServer implements ServerSide {
       const maxBytes = this.readRate === Infinity ? READ_BYTES : Math.max(1, this.readRate * 20);
       const bytes = end.read(Math.min(READ_BYTES, Math.ceil(maxBytes)));
       if (bytes === undefined) {
-        if (end.finReceived || end.state === TcpState.CLOSE) this.#drop(served, () => end.close());
+        if (end.finReceived || end.state === TcpState.CLOSE) {
+          this.#workAll(served);
+          this.#drop(served, () => end.close());
+        }
         return;
       }
-      const diesAt = this.#watcher.read(end.connection, bytes);
-      served.readBytes = diesAt ?? served.readBytes + bytes.length;
-      if (diesAt !== undefined) return this.#drop(served, () => end.abort());
+      served.readBytes += bytes.length;
+      this.#watcher.taken(end.connection);
+      if (this.resetsAfterReading) return this.#drop(served, () => end.abort());
+      served.inHand.push(bytes);
+      if (this.workMs === 0) this.#workAll(served);
+      else {
+        served.working ??= this.#scheduler.after(this.workMs, () => {
+          served.working = undefined;
+          this.#workAll(served);
+        });
+      }
+      if (!this.#served.has(end.connection)) return;
       if (this.readRate === Infinity) continue;
       served.reading = this.#scheduler.after(bytes.length / this.readRate, () => {
         served.reading = undefined;

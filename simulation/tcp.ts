@@ -54,6 +54,11 @@ export class TcpEnd {
   /** Both FINs were acknowledged and no error came in between. */
   orderly = false;
   lastReceivedAtMs: number;
+  /** The same, without the peer's FIN and what came after it. */
+  heardBeforeFinAtMs: number;
+  /** Added to what `tcpi_bytes_acked` says: a kernel that does not count it. */
+  hidesAcks = false;
+  hadHidden = false;
   srttMs: number;
 
   #sendNext = 0;
@@ -71,6 +76,7 @@ export class TcpEnd {
 
   #retransmitTimer: SimEvent | undefined;
   #keepAliveTimer: SimEvent | undefined;
+  #keepAlive: TcpOptions["keepAlive"];
   #rtoMs = 1000;
   #rttVarMs = 0;
   #backoff = 0;
@@ -101,6 +107,8 @@ export class TcpEnd {
     this.isClient = isClient;
     this.state = TcpState.ESTABLISHED;
     this.lastReceivedAtMs = scheduler.nowMs;
+    this.heardBeforeFinAtMs = scheduler.nowMs;
+    this.#keepAlive = options.keepAlive;
     this.srttMs = rttMs;
     this.#rttVarMs = rttMs / 2;
     this.#receiver = new ReceiveSide(options.receiveBufferBytes, options.mssBytes);
@@ -156,7 +164,7 @@ export class TcpEnd {
       state: this.state,
       sendQueueBytes: this.#limit - this.sendUna,
       notSentBytes: Math.max(0, this.#limit - this.#sendNext),
-      bytesAcked: this.sendUna + (this.isClient ? 1 : 0),
+      bytesAcked: this.hidesAcks ? 0 : this.sendUna + (this.isClient ? 1 : 0),
       unackedSegments: this.#inFlight.length,
       sendMssBytes: this.#mssBytes,
       sendWindowBytes: this.#sendWindow,
@@ -203,6 +211,14 @@ export class TcpEnd {
       this.#sendAck();
     }
     return part;
+  }
+
+  /** SO_KEEPALIVE and its three options, at any time. */
+  setKeepAlive(keepAlive: TcpOptions["keepAlive"]): void {
+    cancel(this.#keepAliveTimer);
+    this.#keepAliveTimer = undefined;
+    this.#keepAlive = keepAlive;
+    if (this.state !== TcpState.CLOSE) this.#armKeepAlive();
   }
 
   /** `shutdown(SHUT_WR)`. */
@@ -254,10 +270,13 @@ export class TcpEnd {
       return;
     }
     this.lastReceivedAtMs = this.#scheduler.nowMs;
+    const beforeFin = !segment.fin && !this.finReceived;
+    if (beforeFin) this.heardBeforeFinAtMs = this.lastReceivedAtMs;
     if (segment.kind !== "data") return;
     this.#takeAck(segment);
     if (this.#isClosed()) return;
     this.#takeData(segment);
+    if (beforeFin) this.events.heard?.();
   }
 
   #isClosed(): boolean {
@@ -477,7 +496,7 @@ export class TcpEnd {
   }
 
   #armKeepAlive(): void {
-    const { keepAlive } = this.options;
+    const keepAlive = this.#keepAlive;
     if (keepAlive === undefined) return;
     const tick = (): void => {
       if (this.#isClosed()) return;
@@ -499,7 +518,8 @@ export class TcpEnd {
       } else if (!busy) nextMs = Math.max(1, keepAlive.idleMs - idleMs);
       this.#keepAliveTimer = this.#scheduler.after(nextMs, tick);
     };
-    this.#keepAliveTimer = this.#scheduler.after(keepAlive.idleMs, tick);
+    const idleMs = this.#scheduler.nowMs - this.lastReceivedAtMs;
+    this.#keepAliveTimer = this.#scheduler.after(Math.max(0, keepAlive.idleMs - idleMs), tick);
   }
 
   #measure(rttMs: number): void {

@@ -18,6 +18,8 @@ export interface WireWatcher {
   /** The kernel has taken these bytes. */
   written(wire: SimWire, bytes: Uint8Array): void;
   acked(wire: SimWire): void;
+  /** A segment of the peer arrived, before its FIN. */
+  heard(wire: SimWire): void;
   died(wire: SimWire): void;
   /** The process has given its descriptor back. */
   released(wire: SimWire, how: "abort" | "close" | "killed"): void;
@@ -43,6 +45,8 @@ export class SimDialer implements Dialer {
   readonly #process: SimProcess;
   readonly #watcher: WireWatcher;
   readonly #chance: SyscallChance;
+  /** The connection made last. */
+  wire: SimWire | undefined;
 
   /** Dials over `network` on behalf of `process`. */
   constructor(
@@ -58,11 +62,13 @@ export class SimDialer implements Dialer {
   }
 
   /** One attempt. */
-  dial(signal: AbortSignal): Promise<SimWire> {
+  dial(signal: AbortSignal, onLookedUp: () => void): Promise<SimWire> {
     this.#watcher.dialed();
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason);
-      const forget = this.#network.connect((outcome) => {
+      const forget = this.#network.lookUpAndConnect(() => {
+        if (this.#process.alive) this.#process.enter(onLookedUp);
+      }, (outcome) => {
         if ("end" in outcome) {
           const wire = new SimWire(
             this.#network,
@@ -77,6 +83,7 @@ export class SimDialer implements Dialer {
             // Aborted while the answer was on its way through the runtime.
             if (signal.aborted) wire.abort();
             else {
+              this.wire = wire;
               this.#watcher.opened(wire);
               resolve(wire);
             }
@@ -109,7 +116,10 @@ export class SimWire implements Wire {
   readonly #network: Network;
   readonly #watcher: WireWatcher;
   readonly #chance: SyscallChance;
+  /** Whether the process has its kernel ask the peer. */
+  asking = false;
   #released = false;
+  readonly #failed: { read?: WireError; write?: WireError } = {};
   #write: (Pending<number> & { readonly bytes: Uint8Array }) | undefined;
   #read: (Pending<number | null> & { readonly buffer: Uint8Array }) | undefined;
 
@@ -131,6 +141,7 @@ export class SimWire implements Wire {
       readable: () => this.#wake(() => this.#tryRead()),
       writable: () => this.#wake(() => this.#tryWrite()),
       acked: () => watcher.acked(this),
+      heard: () => watcher.heard(this),
       dead: () => watcher.died(this),
     };
   }
@@ -138,6 +149,7 @@ export class SimWire implements Wire {
   /** Takes what fits into the send buffer, or waits until something does. */
   write(bytes: Uint8Array): Promise<number> {
     return handled((resolve, reject) => {
+      if (this.#failed.write !== undefined) return reject(this.#failed.write);
       this.#write = { bytes, resolve, reject };
       this.#tryWrite();
     });
@@ -146,6 +158,7 @@ export class SimWire implements Wire {
   /** Takes what has arrived, or waits until something does. */
   read(buffer: Uint8Array): Promise<number | null> {
     return handled((resolve, reject) => {
+      if (this.#failed.read !== undefined) return reject(this.#failed.read);
       this.#read = { buffer, resolve, reject };
       this.#tryRead();
     });
@@ -160,6 +173,26 @@ export class SimWire implements Wire {
   /** The pending error. */
   takeSocketError(): string | undefined {
     return this.end.takeSocketError();
+  }
+
+  /** Keepalive at one second, or as the socket options say. */
+  askPeer(asking: boolean): void {
+    if (this.#released) return;
+    this.asking = asking;
+    const asked = { idleMs: 1000, intervalMs: 1000, count: 9 };
+    this.end.setKeepAlive(asking ? asked : this.end.options.keepAlive);
+  }
+
+  /** The layer above TCP fails, as TLS may; TCP goes on. */
+  failAbove(what: "read" | "write"): void {
+    if (this.#released) return;
+    const error = new WireError("EPROTO", "the layer above TCP has failed");
+    this.#failed[what] = error;
+    const pending = what === "read" ? this.#read : this.#write;
+    if (pending === undefined) return;
+    if (what === "read") this.#read = undefined;
+    else this.#write = undefined;
+    this.process.enter(() => pending.reject(error));
   }
 
   /** The fault of the sender's own host. */

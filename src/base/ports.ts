@@ -164,7 +164,8 @@ export interface Wire {
   /** `"192.0.2.7:4000"`. */
   readonly remoteAddress: string;
   /**
-   * Hands bytes to the kernel; may take only a part.
+   * Hands bytes to the kernel; may take only a part. A failure is final: the
+   * connection will be given up, also where TCP below it still lives.
    *
    * @returns How many were taken.
    * @throws {WireError}
@@ -191,6 +192,12 @@ export interface Wire {
    * takes the error away from everybody else (kernel_facts, section 3).
    */
   takeSocketError(): string | undefined;
+  /**
+   * While on, asks the peer's kernel for a sign of life once a second whenever
+   * nothing is under way; `lastAckMs` and `probes` tell of its answers. Off again:
+   * what the socket options say. Harmless on a dead connection.
+   */
+  askPeer(asking: boolean): void;
   /** Asks this host's own routes, addresses and links; `undefined`: no fault found. */
   localFault(): LocalFault | undefined;
   /** Sends our FIN behind what is queued. Harmless on a dead connection. */
@@ -213,8 +220,11 @@ export interface Dialer {
    * Makes one attempt and tunes the socket.
    *
    * @param signal Ends the attempt; nothing of it is left behind.
+   * @param onLookedUp Called once the remote's address is known. Until then the
+   *   look-up's limit counts, from then on the limit for connecting. A dialer that
+   *   has nothing to look up calls it at once.
    * @throws {WireError} The attempt failed.
    * @throws {SocketOptionError} The kernel refused an option; trying again will not help.
    */
-  dial(signal: AbortSignal): Promise<Wire>;
+  dial(signal: AbortSignal, onLookedUp: () => void): Promise<Wire>;
 }

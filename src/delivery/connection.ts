@@ -8,11 +8,14 @@
  *    write (kernel_facts, section 12.1). Nothing else confirms a byte.
  * 2. A reading that fails, or that disagrees with Send-Q, confirms nothing and
  *    ends the connection.
- * 3. The end is orderly only if both FINs were acknowledged, every byte was
- *    acked and nobody was told of an error. Every other end is unclean, and
- *    what was not confirmed will be sent again elsewhere.
+ * 3. No end confirms anything: what was not confirmed while the peer was alive and
+ *    reading will be sent again elsewhere, however orderly the connection ended.
+ *    From the peer's FIN on nobody vouches for its program any more, unless
+ *    `onPeerFin` says that such a server goes on reading or is known to end so.
  * 4. A connection with unacknowledged bytes is aborted, never closed: a closed
  *    one would deliver old bytes beside the replay (section 6.3).
+ * 5. A read or a write that fails is the end, also while TCP lives: the layer
+ *    above it (TLS, a proxy's protocol) has failed.
  *
  * @module
  */
@@ -35,7 +38,9 @@ import {
   type LivenessLimits,
   type LivenessMemory,
   observe,
+  resumedReading,
   type Verdict,
+  vouchedUntilMs,
 } from "./liveness.ts";
 
 /** Batches are coalesced into writes of at most this size; larger ones go alone. */
@@ -45,15 +50,25 @@ const READ_BYTES = 16 * 1024;
 const EVIDENCE_INTERVAL_MS = 250;
 /** How long a dead connection's pending read and write may take to tell their errors. */
 const ERRNO_WAIT_MS = 1000;
+/** The kernel's two counters may differ for as long as an acknowledgement is between two calls. */
+const CONTRADICTION_AFTER_MS = 1000;
+const CONTRADICTION_READINGS = 3;
 const MIN_POLL_MS = 1;
 const MAX_POLL_MS = 50;
 const IDLE_POLL_MS = 1000;
+
+/** The limits of a {@linkcode Connection}. */
+export interface ConnectionLimits extends LivenessLimits {
+  readonly holdMs: number;
+  /** What the peer's FIN means; see `SenderOptions.onPeerFin`. */
+  readonly onPeerFin: "reconnect" | "keep-sending" | "confirm";
+}
 
 /** What {@linkcode Connection} is told at its start. */
 export interface ConnectionOptions {
   readonly wire: Wire;
   readonly clock: Clock;
-  readonly limits: LivenessLimits;
+  readonly limits: ConnectionLimits;
   /** The id before the first packet that will be sent here. */
   readonly afterId: number;
   /** Called when a write or the reading has failed, or the peer's FIN is here: time to poll. */
@@ -71,19 +86,16 @@ export interface ConnectionReading {
   readonly progressed: boolean;
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
-  /**
-   * How long the peer has been silent or not reading: for that time nothing
-   * vouches for what it acknowledged before.
-   */
-  readonly doubtMs: number;
-  /** Not in state CLOSE: what has drained may be confirmed. */
+  /** Up to when the peer is known to have been alive and reading: nothing else confirms. */
+  readonly vouchedUntilMs: number;
+  /** When the last acknowledgement came: what has drained now is held from here on. */
+  readonly ackedAtMs: number;
+  /** The peer reads again after a stall: what it acknowledged before has to be held anew. */
+  readonly resumedReading: boolean;
+  /** Not dead: what has drained may be confirmed. */
   readonly alive: boolean;
-  /**
-   * Set when the connection is over. `"orderly"`: both FINs and every byte were
-   * acknowledged, which a peer that closes with unread bytes answers with a
-   * reset instead. `"unclean"` proves nothing.
-   */
-  readonly end: "orderly" | "unclean" | undefined;
+  /** The connection is over. */
+  readonly ended: boolean;
   /** When to poll again at the latest. */
   readonly pollInMs: number;
 }
@@ -112,7 +124,7 @@ export interface PathStats {
 export class Connection {
   readonly #wire: Wire;
   readonly #clock: Clock;
-  readonly #limits: LivenessLimits;
+  readonly #limits: ConnectionLimits;
   readonly #onEnd: () => void;
   readonly #onWritten: () => void;
   readonly #onReceived: (chunk: Uint8Array) => void;
@@ -128,6 +140,15 @@ export class Connection {
   #finishing = false;
   #finSentAtMs: number | undefined;
   #peerClosed = false;
+  /** Up to when the peer was vouched for before its FIN came, where the FIN ends that. */
+  #vouchedBeforeFinMs: number | undefined;
+  #asking = false;
+  /** The kernel refuses to ask: nothing held would ever be confirmed. */
+  #refusal: KernelCallError | undefined;
+  /** Since when Send-Q says that more is acknowledged than TCP_INFO, which stands still. */
+  #disagreement:
+    | { readonly ackedBytes: number; readonly sinceMs: number; readings: number }
+    | undefined;
   /** When bytes were first written that no byte of the peer has followed. */
   #unansweredSinceMs: number | undefined;
   /** The errno that somebody was told: read, write or SO_ERROR, whoever came first. */
@@ -225,6 +246,21 @@ export class Connection {
     if (!this.#writing) void this.#pump();
   }
 
+  /**
+   * While packets are held and nothing is under way, nobody says anything: the
+   * peer's kernel is asked for a sign of life.
+   */
+  askPeer(asking: boolean): void {
+    if (asking === this.#asking || this.#sample.state === TcpState.CLOSE) return;
+    this.#asking = asking;
+    try {
+      this.#wire.askPeer(asking);
+    } catch (error) {
+      if (!(error instanceof KernelCallError)) throw error;
+      this.#refusal = error;
+    }
+  }
+
   /** Takes no more packets; our FIN goes out behind the last one. */
   finish(): void {
     this.#finishing = true;
@@ -238,11 +274,12 @@ export class Connection {
     try {
       sample = this.#wire.sample();
       this.#assertAccounts(sample);
+      if (this.#refusal !== undefined) throw this.#refusal;
     } catch (error) {
       if (!(error instanceof KernelCallError)) throw error;
       const fault = { kind: "unreadable", device: undefined, words: error.message } as const;
       const { silenceMs } = this.#memory;
-      return this.#over({ kind: "local-fault", fault, silenceMs }, "unclean", false);
+      return this.#over({ kind: "local-fault", fault, silenceMs }, false);
     }
     this.#sample = sample;
     const progressed = this.#ledger.acknowledge(sample.bytesAcked - this.#baseBytes);
@@ -252,9 +289,19 @@ export class Connection {
       unackedBytes: this.unackedBytes,
       oldestUnackedMs: nowMs - (this.#ledger.oldestUnackedAtMs ?? nowMs),
       progressed,
+      asking: this.#asking,
     };
-    this.#memory = observe(this.#memory, observation);
-    if (sample.state === TcpState.CLOSE) return this.#examineDeath(sample, nowMs, progressed);
+    const before = this.#memory;
+    this.#memory = observe(before, observation);
+    if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
+    if (this.#failure !== undefined) {
+      return this.#over({ kind: "wire-failed", code: this.#failure }, progressed);
+    }
+    // The kernel knows of the FIN before the reader does, in the same reading.
+    const finHere = sample.state === TcpState.CLOSE_WAIT || this.#peerClosed;
+    if (finHere && this.#limits.onPeerFin === "reconnect") {
+      this.#vouchedBeforeFinMs ??= vouchedUntilMs(before);
+    }
 
     this.#gatherEvidence(nowMs);
     const { verdict, giveUp } = judge(
@@ -263,10 +310,10 @@ export class Connection {
       { softError: this.#softError, localFault: this.#localFault },
       this.#limits,
     );
-    if (giveUp) return this.#over(verdict, "unclean", progressed);
+    if (giveUp) return this.#over(verdict, progressed);
     const unansweredMs = nowMs - (this.#unansweredSinceMs ?? nowMs);
     if (unansweredMs > (this.#limits.responseTimeoutMs ?? Infinity)) {
-      return this.#over({ kind: "no-response", unansweredMs }, "unclean", progressed);
+      return this.#over({ kind: "no-response", unansweredMs }, progressed);
     }
     this.#verdict = verdict;
     return {
@@ -274,8 +321,10 @@ export class Connection {
       progressed,
       peerClosed: this.#peerClosed,
       alive: true,
-      doubtMs: Math.max(this.#memory.silenceMs, this.#memory.stalledMs),
-      end: undefined,
+      vouchedUntilMs: this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory),
+      ackedAtMs: this.#memory.aliveAtMs,
+      resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
+      ended: false,
       pollInMs: this.#pollInMs(sample, nowMs),
     };
   }
@@ -377,7 +426,10 @@ export class Connection {
 
   /**
    * The cross-check of invariant 2. TCP_INFO is read before SIOCOUTQ, so an
-   * acknowledgement that arrives in between makes Send-Q the smaller one.
+   * acknowledgement that arrives in between makes Send-Q the smaller one. That is
+   * gone at the next reading: where it lasts, a kernel does not count what it
+   * says it counts (gVisor leaves bytes_acked at 0), and nothing would ever be
+   * confirmed.
    */
   #assertAccounts(sample: SocketSample): void {
     const comparable = !this.#writing && this.#finSentAtMs === undefined &&
@@ -385,7 +437,10 @@ export class Connection {
     if (!comparable) return;
     const ackedBytes = sample.bytesAcked - this.#baseBytes;
     const byQueueBytes = this.#ledger.writtenBytes - sample.sendQueueBytes;
-    if (ackedBytes > byQueueBytes || ackedBytes < this.#ledger.ackedBytes) {
+    if (
+      ackedBytes > byQueueBytes || ackedBytes < this.#ledger.ackedBytes ||
+      (ackedBytes < byQueueBytes && this.#disagrees(ackedBytes))
+    ) {
       throw new KernelCallError(
         "TCP_INFO",
         `tcpi_bytes_acked says that ${ackedBytes} bytes were acknowledged, written − SIOCOUTQ ` +
@@ -393,6 +448,17 @@ export class Connection {
           `your kernel's version.`,
       );
     }
+    if (ackedBytes === byQueueBytes) this.#disagreement = undefined;
+  }
+
+  #disagrees(ackedBytes: number): boolean {
+    const nowMs = this.#clock.nowMs();
+    if (this.#disagreement?.ackedBytes !== ackedBytes) {
+      this.#disagreement = { ackedBytes, sinceMs: nowMs, readings: 0 };
+    }
+    const { sinceMs } = this.#disagreement;
+    return ++this.#disagreement.readings >= CONTRADICTION_READINGS &&
+      nowMs - sinceMs >= CONTRADICTION_AFTER_MS;
   }
 
   /** Looks for the cause of a silence: never proof, only words for a verdict. */
@@ -411,40 +477,42 @@ export class Connection {
     else this.#softError = code;
   }
 
-  /** State CLOSE: certain death, or the end of an orderly exchange of FINs. */
-  #examineDeath(sample: SocketSample, nowMs: number, progressed: boolean): ConnectionReading {
+  /**
+   * State CLOSE: certain death. What remains is to name it, and that may take a
+   * moment: the kernel gives a connection's errno to whoever asks first (section 3),
+   * which may be a read or a write that is still pending, and whose rejection the
+   * runtime has not delivered yet. Example: the server resets while a write waits
+   * for room. SO_ERROR already reads 0, for the write was told; a verdict made now
+   * would not know of the reset. So we wait until both calls have returned, for a
+   * second at most, and only then take "nobody was told of an error" for an answer.
+   */
+  #examineDeath(nowMs: number, progressed: boolean): ConnectionReading {
     this.#diedAtMs ??= nowMs;
-    // The errno goes to whoever asks first, and that may be a pending read or
-    // write whose rejection is still on its way: only then is silence innocence.
-    const settled = !this.#reading && !this.#writing;
-    if (!settled && this.#failure === undefined && nowMs - this.#diedAtMs < ERRNO_WAIT_MS) {
-      return {
-        verdict: this.#verdict,
-        progressed,
-        peerClosed: this.#peerClosed,
-        alive: false,
-        doubtMs: Infinity,
-        end: undefined,
-        pollInMs: MIN_POLL_MS,
-      };
+    const callsReturned = !this.#reading && !this.#writing;
+    if (!callsReturned && this.#failure === undefined && nowMs - this.#diedAtMs < ERRNO_WAIT_MS) {
+      return { ...this.#over(this.#verdict, progressed), ended: false, pollInMs: MIN_POLL_MS };
     }
     this.#failure ??= this.#wire.takeSocketError();
-    const finAcked = this.#finSentAtMs !== undefined &&
-      sample.bytesAcked - this.#baseBytes > this.#ledger.writtenBytes;
-    const orderly = settled && this.#failure === undefined && this.#peerClosed && finAcked &&
-      this.#ledger.inFlightBytes === 0;
-    if (orderly) return this.#over({ kind: "peer-closed" }, "orderly", progressed);
+    const bothClosed = this.#failure === undefined && this.#peerClosed &&
+      this.#finSentAtMs !== undefined;
+    if (bothClosed) return this.#over({ kind: "peer-closed" }, progressed);
     const code = this.#failure ?? this.#softError ?? (this.#peerClosed ? "EPIPE" : "UNKNOWN");
-    return this.#over(judgeDeath(code, this.#memory.silenceMs), "unclean", progressed);
+    return this.#over(judgeDeath(code, this.#memory.silenceMs), progressed);
   }
 
-  #over(
-    verdict: Verdict,
-    end: "orderly" | "unclean",
-    progressed: boolean,
-  ): ConnectionReading {
-    const peerClosed = this.#peerClosed;
-    return { verdict, progressed, peerClosed, alive: false, doubtMs: Infinity, end, pollInMs: 0 };
+  /** Nothing is confirmed by this reading. */
+  #over(verdict: Verdict, progressed: boolean): ConnectionReading {
+    return {
+      verdict,
+      progressed,
+      peerClosed: this.#peerClosed,
+      alive: false,
+      vouchedUntilMs: -Infinity,
+      ackedAtMs: this.#clock.nowMs(),
+      resumedReading: false,
+      ended: true,
+      pollInMs: 0,
+    };
   }
 
   /**

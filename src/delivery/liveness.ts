@@ -12,6 +12,14 @@
  *   was blocked, must not take its own pause for the peer's, and a clock that
  *   jumps must not kill a connection.
  *
+ * And up to when did somebody vouch for the peer? A packet leaves the queue only
+ * once its peer was seen alive and reading for `holdMs` after it had acknowledged
+ * it. *Alive* is any segment of the peer: an acknowledgement, or its answer to a
+ * keepalive where nothing is under way. *Reading* is a window that is open, or
+ * whose right edge (bytes acknowledged + window) moves: a program that does not
+ * read cannot move it, while bytes_acked still creeps up behind a closed window,
+ * for the kernel's persist timer pushes out what little room is left.
+ *
  * @module
  */
 
@@ -25,6 +33,11 @@ export const EVIDENCE_AFTER_MS = 250;
 
 /** Unanswered zero-window probes in a row that prove a dead path (kernel_facts, section 12.6). */
 const DEAD_AFTER_WINDOW_PROBES = 3;
+
+/** While packets are held and nothing is under way, the peer is asked this often. */
+export const ASK_INTERVAL_MS = 1000;
+/** So many unanswered questions in a row make its silence death. */
+const DEAD_AFTER_QUESTIONS = 2;
 
 /** The oldest unacknowledged byte is called slow from this age on. */
 const SLOW_AFTER_MS = 1000;
@@ -49,6 +62,19 @@ export type Verdict =
   | { readonly kind: "no-response"; readonly unansweredMs: number }
   /** The peer sent its FIN. */
   | { readonly kind: "peer-closed" }
+  /**
+   * The server has ended so many connections in a row, in order, before what it
+   * was sent could be confirmed: it refuses, or it is a proxy without a server.
+   */
+  | { readonly kind: "closes-early"; readonly times: number }
+  /** Reading or writing failed although the connection below it lives, as TLS may. */
+  | { readonly kind: "wire-failed"; readonly code: string }
+  /** The kernel connected the socket to itself: nobody listens at the remote's port. */
+  | { readonly kind: "self-connected" }
+  /** The remote's name could not be looked up in time. */
+  | { readonly kind: "lookup-hangs"; readonly waitedMs: number }
+  /** Confirmed packets cannot be removed from the queue's file. */
+  | { readonly kind: "removal-stuck"; readonly stuckMs: number }
   /** The connection was reset; `code` is the errno's name. */
   | { readonly kind: "reset"; readonly code: string }
   /** A timer of the kernel ended the connection. */
@@ -76,8 +102,17 @@ export interface LivenessMemory {
   readonly atMs: number;
   /** Watched time since the last sign of the peer while bytes were outstanding. */
   readonly watchedSilenceMs: number;
-  /** Watched time of closed window since bytes_acked last grew. */
+  /** Watched time of closed window since its right edge last moved. */
   readonly stalledMs: number;
+  /** When the last segment of the peer arrived, as far as known. */
+  readonly aliveAtMs: number;
+  /** When the peer was last seen to be reading. */
+  readonly readingAtMs: number;
+  /** bytes_acked + snd_wnd: how far the peer has ever been ready to take. */
+  readonly windowEdge: number;
+  /** Whether the window has no room for a segment, be there something to send or not. */
+  readonly windowShut: boolean;
+  readonly bytesAcked: number;
   readonly windowLimitedUs: number;
   readonly silenceMs: number;
   readonly outstanding: boolean;
@@ -94,6 +129,8 @@ export interface Observation {
   readonly oldestUnackedMs: number;
   /** Whether bytes_acked grew since the last reading. */
   readonly progressed: boolean;
+  /** Whether the peer is being asked for a sign of life; see `Wire.askPeer`. */
+  readonly asking: boolean;
 }
 
 /** What else is known about the cause; gathered from {@linkcode EVIDENCE_AFTER_MS} on. */
@@ -116,6 +153,11 @@ export function freshMemory(nowMs: number): LivenessMemory {
     atMs: nowMs,
     watchedSilenceMs: 0,
     stalledMs: 0,
+    aliveAtMs: nowMs,
+    readingAtMs: nowMs,
+    windowEdge: 0,
+    windowShut: false,
+    bytesAcked: 0,
     windowLimitedUs: 0,
     silenceMs: 0,
     outstanding: false,
@@ -134,15 +176,44 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
     ? memory.watchedSilenceMs + countedMs
     : 0;
   const windowClosed = isWindowClosed(sample, memory.windowLimitedUs);
+  const windowShut = windowClosed || (sample.sendWindowBytes ?? Infinity) < sample.sendMssBytes;
+  const edge = sample.bytesAcked + (sample.sendWindowBytes ?? 0);
+  // Without snd_wnd: what gets through a closed window is less than a segment.
+  const edgeMoved = sample.sendWindowBytes === undefined
+    ? sample.bytesAcked - memory.bytesAcked >= sample.sendMssBytes
+    : edge > memory.windowEdge;
   return {
     atMs: nowMs,
     watchedSilenceMs,
-    stalledMs: windowClosed && !progressed ? memory.stalledMs + countedMs : 0,
+    stalledMs: windowClosed && !edgeMoved ? memory.stalledMs + countedMs : 0,
+    aliveAtMs: Math.max(memory.aliveAtMs, nowMs - sample.lastAckMs),
+    readingAtMs: windowShut && !edgeMoved ? memory.readingAtMs : nowMs,
+    windowEdge: Math.max(memory.windowEdge, edge),
+    windowShut,
+    bytesAcked: sample.bytesAcked,
     windowLimitedUs: sample.windowLimitedUs,
     silenceMs: Math.min(sample.lastAckMs, watchedSilenceMs),
     outstanding,
     windowClosed,
   };
+}
+
+/** Up to when the peer is known to have been alive and reading. */
+export function vouchedUntilMs({ aliveAtMs, readingAtMs }: LivenessMemory): number {
+  return Math.min(aliveAtMs, readingAtMs);
+}
+
+/**
+ * Whether a peer that had stopped reading for `holdMs` or longer reads again:
+ * what it acknowledged before then has to be held anew.
+ */
+export function resumedReading(
+  before: LivenessMemory,
+  after: LivenessMemory,
+  holdMs: number,
+): boolean {
+  return before.windowShut && after.readingAtMs > before.readingAtMs &&
+    after.readingAtMs - before.readingAtMs > holdMs;
 }
 
 /** Judges a connection that is not in state CLOSE. */
@@ -175,6 +246,12 @@ export function judge(
       verdict: { kind: "local-fault", fault: evidence.localFault, silenceMs },
       giveUp: false,
     };
+  }
+  if (
+    unackedBytes === 0 && observation.asking && sample.probes >= DEAD_AFTER_QUESTIONS &&
+    sample.lastAckMs > Math.max(silenceLimitMs, ASK_INTERVAL_MS + 2 * sample.rttUs / 1000)
+  ) {
+    return { verdict: silent(sample.lastAckMs, evidence), giveUp: true };
   }
   if (
     unackedBytes === 0 && limits.keepAlive !== undefined &&
@@ -230,6 +307,20 @@ export function describeVerdict(verdict: Verdict): string {
       return `no response: not a byte from the server for ${seconds(verdict.unansweredMs)}`;
     case "peer-closed":
       return "peer closed the connection";
+    case "closes-early":
+      return `the server has closed ${verdict.times} connections in a row before what it was sent ` +
+        `could be confirmed: it refuses (a login, another protocol), or it is a proxy without ` +
+        `its server. One that is known to close after each message wants onPeerFin "confirm"`;
+    case "wire-failed":
+      return `the connection failed (${verdict.code})`;
+    case "self-connected":
+      return "connected to itself: nobody listens at the remote's port on this host";
+    case "lookup-hangs":
+      return `the look-up of the remote's name has no answer after ${seconds(verdict.waitedMs)}`;
+    case "removal-stuck":
+      return `confirmed packets could not be removed from the queue for ${
+        seconds(verdict.stuckMs)
+      }`;
     case "reset":
       return `reset by the peer or the network (${verdict.code})`;
     case "timed-out":

@@ -9,11 +9,12 @@
  * - assigned: given to the present connection
  * - drained: the peer's TCP has acknowledged its last byte
  * - confirmed: drained, and then the peer was seen alive and reading for `holdMs`
- *   more, or the connection ended orderly
+ *   more ({@linkcode Hold})
  * - removed: no longer on disk
  *
- * Invariants:
- * 1. Only a confirmed id is removed.
+ * Invariants, the order above being asserted wherever a mark moves:
+ * 1. Only a confirmed id is removed, and no removal takes more packets than were
+ *    confirmed.
  * 2. A rewind puts assigned and drained back to confirmed, so the next
  *    connection starts with the first packet that is not confirmed.
  * 3. Ids are assigned in order, whole packets only, without gaps but for
@@ -29,14 +30,14 @@
 
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
-import type { Connection } from "./connection.ts";
+import { isLasting } from "../base/lasting.ts";
+import type { Connection, ConnectionReading } from "./connection.ts";
+import { Hold } from "./hold.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
 import { Suspects } from "./suspects.ts";
 
 /** A queue that failed to read or remove is asked again after this. */
 const QUEUE_RETRY_MS = 1000;
-/** What drains within this fraction of `holdMs` shares one entry, and one removal. */
-const HOLD_STEPS = 20;
 
 /** The bounds of a {@linkcode SendWindow}. */
 export interface SendWindowLimits extends PaceLimits {
@@ -68,13 +69,6 @@ interface Room {
   readonly unconfirmed: number;
 }
 
-interface Held {
-  throughId: number;
-  packets: number;
-  readonly firstAtMs: number;
-  lastAtMs: number;
-}
-
 /** The packets between the queue's file and one connection. */
 export class SendWindow {
   readonly #options: SendWindowOptions;
@@ -104,12 +98,16 @@ export class SendWindow {
   #reading = false;
   #readRetryAtMs = -Infinity;
 
-  #held: Held[] = [];
-  #heldPackets = 0;
+  readonly #hold: Hold;
   #countedDrained = 0;
+  /** Drained by the present connection, beyond what is confirmed. */
+  #confirmedPackets = 0;
 
   #removal: Promise<void> | undefined;
   #removeRetryAtMs = -Infinity;
+  /** Since when removals have failed. */
+  #stuckSinceMs: number | undefined;
+  #failure: { readonly error: unknown } | undefined;
 
   /** @param options The queue and its bounds. */
   constructor(options: SendWindowOptions) {
@@ -118,6 +116,7 @@ export class SendWindow {
     this.#pace = new Pace(options.limits);
     this.#backlogPace = new Pace(options.limits.backlogPace);
     this.#suspects = new Suspects(options.limits.maxAttempts);
+    this.#hold = new Hold(options.limits.holdMs);
     this.#removedId = options.queue.removedThroughId;
     this.#confirmedId = this.#removedId;
     this.#drainedId = this.#removedId;
@@ -132,7 +131,17 @@ export class SendWindow {
 
   /** Drained and not yet confirmed. */
   get heldPackets(): number {
-    return this.#heldPackets;
+    return this.#hold.packets;
+  }
+
+  /** How long confirmed packets could not be removed; 0: they can be. */
+  stuckMs(nowMs: number): number {
+    return this.#stuckSinceMs === undefined ? 0 : nowMs - this.#stuckSinceMs;
+  }
+
+  /** @throws What the queue failed with, where trying again cannot help. */
+  throwIfBroken(): void {
+    if (this.#failure !== undefined) throw this.#failure.error;
   }
 
   /** Packets assigned again after a rewind or a restart, each time they were. */
@@ -170,7 +179,7 @@ export class SendWindow {
     const { maxInFlightBytes } = this.#options.limits;
     const taken: PacketBatch[] = [];
     let inFlightBytes = connection.inFlightBytes;
-    let unconfirmed = connection.inFlightPackets + this.#heldPackets;
+    let unconfirmed = connection.inFlightPackets + this.#hold.packets;
     let next = 0;
     for (; next < this.#ahead.length; next++) {
       const batch = this.#ahead[next];
@@ -205,58 +214,43 @@ export class SendWindow {
     }
   }
 
-  /** Takes over what a poll found drained. */
-  holdDrained(connection: Connection, nowMs: number): void {
-    const packets = connection.drainedPackets - this.#countedDrained;
-    if (packets === 0) return;
-    this.#countedDrained = connection.drainedPackets;
-    this.#drainedId = connection.drainedThroughId;
-    this.#heldPackets += packets;
-    const last = this.#held.at(-1);
-    if (last !== undefined && nowMs - last.firstAtMs < this.#options.limits.holdMs / HOLD_STEPS) {
-      last.throughId = this.#drainedId;
-      last.packets += packets;
-      last.lastAtMs = nowMs;
-    } else {
-      this.#held.push({ throughId: this.#drainedId, packets, firstAtMs: nowMs, lastAtMs: nowMs });
-    }
-  }
-
   /**
-   * Confirms what was held long enough.
+   * Takes over what a poll found: what has drained is held, and what was held long
+   * enough is confirmed.
    *
-   * @param vouchedAtMs Until when the peer is known to have been alive and
-   *   reading: a hold that ran out in silence would wait for nothing.
+   * @returns Whether anything was confirmed.
    */
-  confirmHeld(vouchedAtMs: number): void {
-    let confirmed = 0;
-    for (const { throughId, packets, lastAtMs } of this.#held) {
-      // The same sum as in dueInMs: a rounding between them would cost a second.
-      if (lastAtMs + this.#options.limits.holdMs > vouchedAtMs) break;
-      this.#confirmedId = throughId;
-      this.#heldPackets -= packets;
-      confirmed++;
+  take(connection: Connection, reading: ConnectionReading): boolean {
+    const packets = connection.drainedPackets - this.#countedDrained;
+    if (packets > 0) {
+      this.#countedDrained = connection.drainedPackets;
+      this.#drainedId = connection.drainedThroughId;
+      this.#hold.add(this.#drainedId, packets, reading.ackedAtMs);
+      this.#assertOrder();
     }
-    if (confirmed > 0) this.#held.splice(0, confirmed);
-  }
-
-  /** An orderly end confirms whatever has drained. */
-  confirmDrained(): void {
-    this.#confirmedId = this.#drainedId;
+    if (!reading.alive) return false;
+    if (reading.resumedReading) this.#hold.restart(reading.vouchedUntilMs);
+    const confirmed = this.#hold.confirm(reading.vouchedUntilMs);
+    connection.askPeer(this.#hold.packets > 0);
+    if (confirmed === undefined) return false;
+    this.#confirmedId = confirmed.throughId;
+    this.#confirmedPackets += confirmed.packets;
+    this.#assertOrder();
+    return true;
   }
 
   /** The connection broke through no fault of this host: what was under way may be why. */
   suspect(connection: Connection): void {
-    const packets = connection.inFlightPackets + this.#heldPackets;
+    const packets = connection.inFlightPackets + this.#hold.packets;
     // What the kernel was never given has harmed nobody.
-    if (connection.unackedBytes === 0 && this.#heldPackets === 0) return;
+    if (connection.unackedBytes === 0 && this.#hold.packets === 0) return;
     const id = this.#lastSentId;
     const standing = { confirmedId: this.#confirmedId, throughId: id, packets };
     const attempts = this.#suspects.broke(standing);
     if (attempts === undefined) return;
     this.#givingUp = this.#queue.giveUp(id, attempts).catch((error) => {
       // It will be sent again, and counted from one.
-      this.#options.onQueueFault(`cannot give packet ${id} up`, error, false);
+      this.#queueFailed(`cannot give packet ${id} up`, error, false);
     }).finally(() => {
       this.#givingUp = undefined;
       this.#options.onActivity();
@@ -265,28 +259,32 @@ export class SendWindow {
 
   /** The connection is gone: what is not confirmed will be assigned again. */
   rewind(): void {
-    this.#held = [];
-    this.#heldPackets = 0;
+    this.#hold.clear();
     this.#countedDrained = 0;
     this.#ahead = [];
     this.#drainedId = this.#confirmedId;
     this.#assignedId = this.#confirmedId;
+    this.#assertOrder();
   }
 
   /** Takes confirmed packets off the disk, one removal at a time. */
   removeConfirmed(nowMs: number): void {
     if (this.#removal !== undefined || this.#confirmedId <= this.#removedId) return;
     if (nowMs < this.#removeRetryAtMs) return;
+    this.#assertOrder();
     const throughId = this.#confirmedId;
     this.#removal = this.#queue.removeThrough(throughId).then(
       () => {
         this.#removedId = throughId;
         this.#removeRetryAtMs = -Infinity;
+        this.#stuckSinceMs = undefined;
       },
       (error) => {
         const again = this.#removeRetryAtMs > -Infinity;
-        this.#removeRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
-        this.#options.onQueueFault("cannot remove confirmed packets from the queue", error, again);
+        const nowMs = this.#options.clock.nowMs();
+        this.#removeRetryAtMs = nowMs + QUEUE_RETRY_MS;
+        this.#stuckSinceMs ??= nowMs;
+        this.#queueFailed("cannot remove confirmed packets from the queue", error, again);
       },
     ).finally(() => {
       this.#removal = undefined;
@@ -302,12 +300,9 @@ export class SendWindow {
     await this.#removal;
   }
 
-  /** When {@linkcode topUp}, {@linkcode confirmHeld} or {@linkcode removeConfirmed} have something to do. */
+  /** When {@linkcode topUp}, {@linkcode take} or {@linkcode removeConfirmed} have something to do. */
   dueInMs(nowMs: number): number {
-    const first = this.#held[0];
-    const holdEndsInMs = (first?.lastAtMs ?? Infinity) + this.#options.limits.holdMs - nowMs;
-    // One that is overdue waits for the peer, not for the time.
-    const heldInMs = holdEndsInMs > 0 ? holdEndsInMs : Infinity;
+    const heldInMs = this.#hold.dueInMs(nowMs);
     const waiting = this.#confirmedId > this.#removedId && this.#removal === undefined;
     const removeInMs = waiting ? this.#removeRetryAtMs - nowMs : Infinity;
     const readInMs = this.hasMore && !this.#reading && this.#readRetryAtMs > nowMs
@@ -316,6 +311,22 @@ export class SendWindow {
     // One that has passed was for a connection that takes no more.
     const paceInMs = this.#paceReadyAtMs > nowMs ? this.#paceReadyAtMs - nowMs : Infinity;
     return Math.max(0, Math.min(heldInMs, removeInMs, readInMs, paceInMs));
+  }
+
+  #queueFailed(words: string, error: unknown, again: boolean): void {
+    if (isLasting(error)) this.#failure ??= { error };
+    this.#options.onQueueFault(words, error, again);
+  }
+
+  /** A wrong order would remove what nobody has confirmed: better no sender than that. */
+  #assertOrder(): void {
+    const ordered = this.#removedId <= this.#confirmedId && this.#confirmedId <= this.#drainedId &&
+      this.#drainedId <= this.#assignedId;
+    if (ordered) return;
+    throw new RangeError(
+      `removed ${this.#removedId} ≤ confirmed ${this.#confirmedId} ≤ drained ${this.#drainedId} ≤ ` +
+        `assigned ${this.#assignedId} does not hold. Nothing more is removed. Please report this.`,
+    );
   }
 
   #isExpired({ expiresAtMs }: PacketBatch): boolean {
@@ -357,9 +368,16 @@ export class SendWindow {
       const again = Math.min(lastId, this.#highestSentId) + 1 - firstId;
       this.#redeliveredPackets += Math.max(0, again);
       this.#highestSentId = Math.max(this.#highestSentId, lastId);
+      if (firstId <= this.#assignedId) {
+        throw new RangeError(
+          `packet ${firstId} is to be sent after ${this.#assignedId}: the queue's file ` +
+            `contradicts itself. Nothing of it was sent. Stop here, and see sendq check.`,
+        );
+      }
       this.#assignedId = lastId;
       this.#lastSentId = lastId;
     }
+    this.#assertOrder();
     this.#queue.rememberSent(this.#highestSentId);
     connection.send(taken);
   }
@@ -381,7 +399,7 @@ export class SendWindow {
       (error) => {
         const again = this.#readRetryAtMs > -Infinity;
         this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
-        this.#options.onQueueFault("cannot read the queue", error, again);
+        this.#queueFailed("cannot read the queue", error, again);
       },
     ).finally(() => {
       this.#reading = false;

@@ -5,24 +5,35 @@
  *
  * Invariants:
  * 1. There is at most one connection, and at most one attempt to make one.
- * 2. A packet is confirmed only after polls have found its peer alive and
- *    reading for `holdMs`, or by an orderly end ({@link SendWindow}).
- * 3. Progress resets the backoff; a mere connect does not.
+ * 2. A packet is confirmed only after its peer was found alive and reading for
+ *    `holdMs` ({@link SendWindow}); no end of a connection confirms anything.
+ * 3. A confirmed packet resets the backoff; neither a connect nor an
+ *    acknowledgement does, for a server may acknowledge and reset for ever.
  * 4. Every wait has an end: a deadline, a timer, or an event that must come.
  *
  * @module
  */
 
-import { ClosedError, KernelCallError, WireError } from "../base/errors.ts";
+import { ClosedError, WireError } from "../base/errors.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random, Wire } from "../base/ports.ts";
 import { Backoff } from "./backoff.ts";
-import { Connection, type ConnectionReading, type PathStats } from "./connection.ts";
-import { describeVerdict, type LivenessLimits, type Verdict } from "./liveness.ts";
+import { isLasting } from "../base/lasting.ts";
+import {
+  Connection,
+  type ConnectionLimits,
+  type ConnectionReading,
+  type PathStats,
+} from "./connection.ts";
+import { describeVerdict, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import { WakeSignal } from "./wake_signal.ts";
 
-/** How long the last steps of an orderly end may take: our FIN acked, the peer's here. */
+/** How long a peer that has sent its FIN, or was sent ours, is waited for. */
 const FIN_WAIT_MS = 1000;
+/** So many connections in a row that the server ended early are a pattern, and named. */
+const EARLY_CLOSES = 3;
+/** Removals that fail for so long are a verdict, and not one line in a log. */
+const REMOVAL_STUCK_MS = 5000;
 
 /** What the sender is doing; see {@linkcode DeliveryStatus}. */
 export type SenderState =
@@ -40,14 +51,14 @@ export type SenderState =
   | "closed";
 
 /** The bounds and times of a {@linkcode Supervisor}, all given. */
-export interface SupervisorLimits extends LivenessLimits, SendWindowLimits {
+export interface SupervisorLimits extends ConnectionLimits, SendWindowLimits {
+  readonly lookUpTimeoutMs: number;
   readonly connectTimeoutMs: number;
   readonly slowConnectTimeoutMs: number;
   readonly slowConnectEvery: number;
   readonly backoffFirstMs: number;
   readonly backoffCapMs: number;
   readonly connect: "on-demand" | "always";
-  readonly onPeerFin: "reconnect" | "keep-sending";
 }
 
 /** Counters since the sender was opened, and what is under way now. */
@@ -102,7 +113,10 @@ export interface SupervisorPorts {
 type Connecting = {
   readonly kind: "connecting";
   readonly startedAtMs: number;
-  readonly deadlineMs: number;
+  /** The look-up's until the name is known, then the connect's. */
+  deadlineMs: number;
+  /** How long the look-up took; undefined while it goes on. */
+  lookedUpAtMs: number | undefined;
   readonly controller: AbortController;
   outcome: { readonly wire: Wire } | { readonly error: unknown } | undefined;
 };
@@ -125,8 +139,22 @@ type State =
 interface DrainedWaiter {
   readonly throughId: number;
   readonly resolve: () => void;
-  readonly reject: (error: Error) => void;
+  readonly reject: (reason: unknown) => void;
 }
+
+/** Verdicts on attempts: the next attempt, or a connection, has something newer to say. */
+const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
+  "self-connected",
+  "lookup-hangs",
+]);
+
+/** How serious a verdict is that a connection goes on with; the others are for developers. */
+const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
+  "peer-stalled": "warn",
+  "local-fault": "warn",
+  "closes-early": "warn",
+  "removal-stuck": "error",
+};
 
 /** A handler has changed the state: call the next one at once. */
 const AT_ONCE = -1;
@@ -145,8 +173,13 @@ export class Supervisor {
   #verdict: Verdict = { kind: "healthy" };
   /** Set by {@linkcode close}. */
   #closeAtMs: number | undefined;
-  #drainedWaiters: DrainedWaiter[] = [];
+  /** In the order of their ids, for the last id on disk only grows. */
+  readonly #drainedWaiters = new Set<DrainedWaiter>();
   #lastFailure: string | undefined;
+  /** Connections in a row that the peer ended in order before everything was confirmed. */
+  #earlyCloses = 0;
+  /** Whether the present connection has confirmed anything. */
+  #confirmedHere = false;
 
   #drainedBefore = 0;
   #ackedBefore = 0;
@@ -215,20 +248,30 @@ export class Supervisor {
   /**
    * Resolves once every packet that is on disk now has drained.
    *
+   * @param signal Ends the wait.
    * @throws {ClosedError} The sender was closed before.
    */
-  drained(): Promise<void> {
+  async drained(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted();
+    if (this.#state.kind === "closed") throw new ClosedError("The sender is closed.");
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    if (this.#state.kind === "closed") reject(new ClosedError("The sender is closed."));
-    else this.#drainedWaiters.push({ throughId: this.#ports.queue.lastId, resolve, reject });
+    const waiter = { throughId: this.#ports.queue.lastId, resolve, reject };
+    const onAbort = () => reject(signal?.reason);
+    this.#drainedWaiters.add(waiter);
+    signal?.addEventListener("abort", onAbort, { once: true });
     this.#wakeSignal.wake();
-    return promise;
+    try {
+      await promise;
+    } finally {
+      this.#drainedWaiters.delete(waiter);
+      signal?.removeEventListener("abort", onAbort);
+    }
   }
 
   /**
-   * Delivers what is on disk now, for `deliverTimeoutMs` at most; then half-closes and
-   * gives the peer up to a second for its FIN: a program that closes has read
-   * everything, or its kernel would send a reset. What is not confirmed stays on disk.
+   * Delivers what is on disk now and waits until it is confirmed, for
+   * `deliverTimeoutMs` at most; then half-closes and gives the peer up to a second
+   * to end its side in order. What is not confirmed stays on disk.
    */
   close(deliverTimeoutMs: number): Promise<void> {
     const closeAtMs = this.#clock.nowMs() + deliverTimeoutMs;
@@ -247,6 +290,8 @@ export class Supervisor {
         const waitMs = this.#step();
         const nowMs = this.#clock.nowMs();
         this.#window.removeConfirmed(nowMs);
+        this.#window.throwIfBroken();
+        this.#judgeRemoval(nowMs);
         this.#resolveDrained();
         if (waitMs === AT_ONCE) continue;
         await this.#wakeSignal.wait(
@@ -311,11 +356,18 @@ export class Supervisor {
     const state: Connecting = {
       kind: "connecting",
       startedAtMs: nowMs,
-      deadlineMs: nowMs + timeoutMs,
+      deadlineMs: nowMs + limits.lookUpTimeoutMs,
+      lookedUpAtMs: undefined,
       controller: new AbortController(),
       outcome: undefined,
     };
-    this.#ports.dialer.dial(state.controller.signal).then((wire) => {
+    const onLookedUp = (): void => {
+      if (state.lookedUpAtMs !== undefined) return;
+      state.lookedUpAtMs = this.#clock.nowMs();
+      state.deadlineMs = state.lookedUpAtMs + timeoutMs;
+      this.#wakeSignal.wake();
+    };
+    this.#ports.dialer.dial(state.controller.signal, onLookedUp).then((wire) => {
       // An answer that came too late belongs to nobody.
       if (this.#state === state) state.outcome = { wire };
       else wire.abort();
@@ -326,21 +378,30 @@ export class Supervisor {
   }
 
   #connecting(state: Connecting, nowMs: number): number {
-    const { outcome, deadlineMs, startedAtMs, controller } = state;
+    const { outcome, deadlineMs, startedAtMs, lookedUpAtMs, controller } = state;
     if (outcome === undefined) {
       if (nowMs < deadlineMs && !this.#mustClose(nowMs)) return deadlineMs - nowMs;
       controller.abort();
-      const seconds = ((nowMs - startedAtMs) / 1000).toFixed(1);
-      const error = new WireError("ETIMEDOUT", `no answer within ${seconds} s`);
-      return this.#attemptFailed(error, startedAtMs, nowMs);
+      const waitedMs = nowMs - (lookedUpAtMs ?? startedAtMs);
+      const seconds = (waitedMs / 1000).toFixed(1);
+      if (lookedUpAtMs !== undefined) {
+        const error = new WireError("ETIMEDOUT", `no answer within ${seconds} s`);
+        return this.#attemptFailed(error, lookedUpAtMs, nowMs);
+      }
+      const words = `its name could not be looked up within ${seconds} s: ` +
+        `the name servers do not answer`;
+      const error = new WireError("EAI_AGAIN", words);
+      return this.#attemptFailed(error, startedAtMs, nowMs, { kind: "lookup-hangs", waitedMs });
     }
     try {
       if ("error" in outcome) throw outcome.error;
       return this.#established(outcome.wire, nowMs);
     } catch (error) {
-      // Anything else, such as a refused option or permission, will not go away by itself.
-      if (!(error instanceof WireError || error instanceof KernelCallError)) throw error;
-      return this.#attemptFailed(error, startedAtMs, nowMs);
+      if (isLasting(error)) throw error;
+      const verdict = error instanceof WireError && error.code === "SELF_CONNECTED"
+        ? { kind: "self-connected" } as const
+        : undefined;
+      return this.#attemptFailed(error, lookedUpAtMs ?? startedAtMs, nowMs, verdict);
     }
   }
 
@@ -367,6 +428,7 @@ export class Supervisor {
     }
     this.#connections++;
     this.#lastFailure = undefined;
+    this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
     this.#window.connected();
     this.#window.topUp(connection, nowMs);
@@ -377,12 +439,19 @@ export class Supervisor {
     );
   }
 
-  #attemptFailed(error: WireError | KernelCallError, startedAtMs: number, nowMs: number): number {
+  #attemptFailed(
+    error: unknown,
+    startedAtMs: number,
+    nowMs: number,
+    verdict?: Verdict,
+  ): number {
     this.#failedAttempts++;
+    if (verdict !== undefined) this.#verdict = verdict;
+    else if (OF_AN_ATTEMPT.has(this.#verdict.kind)) this.#verdict = { kind: "healthy" };
     // Counted from the start of the attempt: one that took its whole second
     // has waited already, and a heal must not find us asleep.
     const untilMs = Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
-    const words = `cannot connect to ${this.#ports.dialer.remote}: ${error.message}`;
+    const words = `cannot connect to ${this.#ports.dialer.remote}: ${messageOf(error)}`;
     // One line an outage is news, one line a second is noise.
     const level = words === this.#lastFailure ? "debug" : "warn";
     this.#lastFailure = words;
@@ -391,89 +460,118 @@ export class Supervisor {
 
   #connected(connection: Connection, nowMs: number): number {
     const reading = this.#poll(connection, nowMs);
-    if (reading.end !== undefined) return this.#ended(connection, reading.end, nowMs);
-    // Dead, and its errno still on the way: what it held must not be confirmed any more.
+    if (reading.ended) return this.#ended(connection, reading.peerClosed, nowMs);
+    // Dead, and its errno still on the way.
     if (!reading.alive) return reading.pollInMs;
-    this.#window.confirmHeld(nowMs - reading.doubtMs);
-    if (reading.peerClosed && this.#limits.onPeerFin === "reconnect") {
-      connection.finish();
+    if (reading.peerClosed && this.#limits.onPeerFin !== "keep-sending") {
       const untilMs = nowMs + FIN_WAIT_MS;
       return this.#enter(
         { kind: "ending", connection, why: "peer-closed", untilMs },
-        "info",
-        "the peer closed the connection; finishing it in order",
+        "debug",
+        "the peer closed the connection",
       );
     }
     this.#window.topUp(connection, nowMs);
-    const allDrained = !this.#window.hasMore && connection.inFlightPackets === 0;
-    if (this.#closeAtMs !== undefined && (allDrained || this.#mustClose(nowMs))) {
-      connection.finish();
-      const holdUntilMs = Math.min(this.#closeAtMs, nowMs + this.#limits.holdMs);
-      const untilMs = Math.max(nowMs + FIN_WAIT_MS, holdUntilMs);
-      return this.#enter(
-        { kind: "ending", connection, why: "closing", untilMs },
-        "debug",
-        "half-closed; waiting for the peer to close",
-      );
+    if (this.#closeAtMs === undefined) return reading.pollInMs;
+    const allConfirmed = !this.#window.hasMore && connection.inFlightPackets === 0 &&
+      this.#window.heldPackets === 0;
+    if (!allConfirmed && !this.#mustClose(nowMs)) return reading.pollInMs;
+    if (connection.inFlightBytes > 0) {
+      this.#letGo(connection);
+      return this.#close();
     }
-    return reading.pollInMs;
+    connection.finish();
+    return this.#enter(
+      { kind: "ending", connection, why: "closing", untilMs: nowMs + FIN_WAIT_MS },
+      "debug",
+      "half-closed; waiting for the peer to close",
+    );
   }
 
   #ending(state: Ending, nowMs: number): number {
     const { connection, why } = state;
     const reading = this.#poll(connection, nowMs);
-    if (reading.end !== undefined) return this.#ended(connection, reading.end, nowMs);
-    // Dead, and its errno still on the way: what it held must not be confirmed any more.
-    if (!reading.alive) return reading.pollInMs;
-    this.#window.confirmHeld(nowMs - reading.doubtMs);
-    const bytesLeft = connection.inFlightBytes > 0;
     if (why === "closing") {
-      const done = !bytesLeft && this.#window.heldPackets === 0;
-      if (!done && nowMs < state.untilMs) return Math.min(reading.pollInMs, state.untilMs - nowMs);
+      if (!reading.ended && !reading.peerClosed && nowMs < state.untilMs) {
+        return Math.min(reading.pollInMs, state.untilMs - nowMs);
+      }
       this.#letGo(connection);
       return this.#close();
     }
-    if (bytesLeft && this.#mustClose(nowMs)) {
+    if (reading.ended) return this.#ended(connection, reading.peerClosed, nowMs);
+    if (!reading.alive) return reading.pollInMs;
+    const underWay = connection.inFlightBytes > 0;
+    if (this.#mustClose(nowMs)) {
       this.#letGo(connection);
       return this.#close();
     }
-    // A half-closed peer may go on acknowledging; `judge` says when it is dead.
-    if (bytesLeft) state.untilMs = nowMs + FIN_WAIT_MS;
-    if (nowMs >= state.untilMs) return this.#ended(connection, "unclean", nowMs);
-    return Math.min(reading.pollInMs, state.untilMs - nowMs);
+    // A peer that has only half-closed goes on acknowledging, and what it has
+    // acknowledged must not be destroyed by our reset.
+    if (underWay && reading.progressed) state.untilMs = nowMs + FIN_WAIT_MS;
+    const held = this.#limits.onPeerFin === "confirm" && this.#window.heldPackets > 0;
+    if (!underWay && !held) return this.#ended(connection, reading.peerClosed, nowMs);
+    if (underWay && nowMs >= state.untilMs) {
+      this.#verdict = { kind: "peer-closed" };
+      return this.#ended(connection, reading.peerClosed, nowMs);
+    }
+    return underWay ? Math.min(reading.pollInMs, state.untilMs - nowMs) : reading.pollInMs;
   }
 
   #poll(connection: Connection, nowMs: number): ConnectionReading {
     const reading = connection.poll();
     const before = this.#verdict.kind;
-    this.#verdict = reading.verdict;
-    if (connection.drainedPackets > 0 && reading.progressed) this.#backoff.reset();
-    this.#window.holdDrained(connection, nowMs);
-    if (reading.end === undefined && reading.verdict.kind !== before) {
-      const level =
-        reading.verdict.kind === "peer-stalled" || reading.verdict.kind === "local-fault"
-          ? "warn"
-          : "debug";
-      this.#publish(level, describeVerdict(reading.verdict));
+    if (this.#window.take(connection, reading)) {
+      this.#confirmedHere = true;
+      this.#backoff.reset();
+    }
+    this.#verdict = this.#overridden(reading.verdict, nowMs);
+    if (!reading.ended && this.#verdict.kind !== before) {
+      this.#publish(LEVELS[this.#verdict.kind] ?? "debug", describeVerdict(this.#verdict));
     }
     return reading;
   }
 
-  /** A connection is over: confirm or rewind, and decide what comes next. */
-  #ended(connection: Connection, end: "orderly" | "unclean", nowMs: number): number {
+  /** What the readings of a connection cannot see, where they see nothing wrong. */
+  #overridden(verdict: Verdict, nowMs: number): Verdict {
+    if (verdict.kind !== "healthy" && verdict.kind !== "peer-closed") return verdict;
+    const stuckMs = this.#window.stuckMs(nowMs);
+    if (stuckMs >= REMOVAL_STUCK_MS) return { kind: "removal-stuck", stuckMs };
+    const early = this.#earlyCloses >= EARLY_CLOSES && !this.#confirmedHere;
+    return early ? { kind: "closes-early", times: this.#earlyCloses } : verdict;
+  }
+
+  /** A connection is over: what it did not confirm is sent again, and then what comes next. */
+  #ended(connection: Connection, peerClosed: boolean, nowMs: number): number {
     const again = connection.inFlightPackets + this.#window.heldPackets;
-    const fruitful = end === "orderly" && connection.drainedPackets > 0;
-    if (end === "orderly") this.#window.confirmDrained();
-    else if (this.#verdict.kind !== "local-fault") this.#window.suspect(connection);
+    // The server's FIN, or its reset of a connection on which nothing was confirmed.
+    const early = again > 0 &&
+      (peerClosed || (this.#verdict.kind === "reset" && !this.#confirmedHere));
+    this.#earlyCloses = early ? this.#earlyCloses + 1 : 0;
+    if (this.#verdict.kind !== "local-fault") this.#window.suspect(connection);
+    if (this.#earlyCloses >= EARLY_CLOSES) {
+      this.#verdict = { kind: "closes-early", times: this.#earlyCloses };
+    }
     this.#letGo(connection);
-    const words = end === "orderly"
-      ? "the connection ended in order"
+    const inOrder = peerClosed && again === 0;
+    const words = inOrder
+      ? "the peer closed the connection; everything was confirmed"
       : `connection given up: ${describeVerdict(this.#verdict)}` +
         (again === 0 ? "" : `; ${again} packets will be sent again`);
-    const level = end === "orderly" ? "info" : "warn";
+    const level = inOrder ? "info" : "warn";
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, level, words);
-    const untilMs = nowMs + (fruitful ? 0 : this.#backoff.nextDelayMs());
+    const untilMs = nowMs + (this.#confirmedHere && peerClosed ? 0 : this.#backoff.nextDelayMs());
     return this.#enter({ kind: "backing-off", untilMs }, level, words);
+  }
+
+  /** A queue that keeps what was confirmed sends it all again after a restart: say so. */
+  #judgeRemoval(nowMs: number): void {
+    if (this.#connection !== undefined) return; // its polls do
+    const before = this.#verdict.kind;
+    const base = before === "removal-stuck" ? { kind: "healthy" } as const : this.#verdict;
+    this.#verdict = this.#overridden(base, nowMs);
+    if (this.#verdict.kind !== before) {
+      this.#publish(LEVELS[this.#verdict.kind] ?? "debug", describeVerdict(this.#verdict));
+    }
   }
 
   #letGo(connection: Connection): void {
@@ -514,12 +612,11 @@ export class Supervisor {
   }
 
   #resolveDrained(): void {
-    if (this.#drainedWaiters.length === 0) return;
-    this.#drainedWaiters = this.#drainedWaiters.filter(({ throughId, resolve }) => {
-      if (!this.#window.hasDrained(throughId, this.#connection)) return true;
-      resolve();
-      return false;
-    });
+    for (const waiter of this.#drainedWaiters) {
+      if (!this.#window.hasDrained(waiter.throughId, this.#connection)) return;
+      this.#drainedWaiters.delete(waiter);
+      waiter.resolve();
+    }
   }
 
   #enter(state: State, level: keyof Logger, words: string, error?: unknown): number {

@@ -1,7 +1,20 @@
 /**
- * Finds the packet that ends every connection in which it is sent. A connection
- * breaks with many packets under way, and any of them may be the one; so fewer
- * are sent each time, half of those that are left, until one is alone.
+ * What follows from connections that break, one after the other, before anything
+ * they carried was confirmed.
+ *
+ * First, less is sent each time. Example: 800 packets are under way when the
+ * server resets, and again when the same 800 are sent anew. From then on half of
+ * them go out, 400, 200, 100, until something is confirmed: a server that ends
+ * every connection costs a packet a second and not the whole window.
+ *
+ * Where no packet is ever given up, the first confirmation ends that: the server
+ * works again.
+ *
+ * Second, and only where `maxAttempts` allows it, the packet that ends every
+ * connection is found. Any of the 800 may be the one that the server dies of. If it
+ * is among the first 400, their connection breaks as well and 200 are tried; if it
+ * is not, the 400 are confirmed and the search goes on behind them. In the end one
+ * packet is alone when its connection breaks, and only such a one is ever given up.
  *
  * Nothing is suspected at the first break, which is mostly the network's. And
  * a server that ends every connection, whatever is sent, must not cost packet
@@ -36,8 +49,10 @@ export class Suspects {
   /** Convictions since a packet was confirmed, and what was confirmed then. */
   #convictions = 0;
   #convictedAfterId = -1;
+  /** What was confirmed when a connection last broke. */
+  #confirmedAtBreak = -1;
 
-  /** @param maxAttempts As many breaks convict a first packet; `Infinity`: none is ever suspected. */
+  /** @param maxAttempts As many breaks convict a first packet; `Infinity`: none is ever given up. */
   constructor(maxAttempts: number) {
     this.#maxAttempts = maxAttempts;
   }
@@ -49,10 +64,10 @@ export class Suspects {
    *   these are enough to give it up.
    */
   broke({ confirmedId, throughId, packets }: Break): number | undefined {
-    if (this.#maxAttempts === Infinity) return undefined;
     if (confirmedId > this.#convictedAfterId) this.#convictions = 0;
     this.#breaks = this.#breaks.filter((id) => id > confirmedId);
     this.#breaks.push(throughId);
+    this.#confirmedAtBreak = confirmedId;
     const attempts = this.#breaks.filter((id) => id >= throughId).length;
     const needed = this.#maxAttempts * 2 ** Math.min(this.#convictions, MAX_DOUBLINGS);
     if (packets === 1 && attempts >= needed) {
@@ -61,8 +76,10 @@ export class Suspects {
       this.#convictedAfterId = confirmedId;
       return attempts;
     }
-    // The widest ones say least.
-    if (this.#breaks.length > Math.max(needed, BREAKS_KEPT)) {
+    // A break with many packets under way accuses each of them a little, one with few
+    // accuses those few a lot: where there are too many, the widest can be spared.
+    const kept = needed === Infinity ? BREAKS_KEPT : Math.max(needed, BREAKS_KEPT);
+    if (this.#breaks.length > kept) {
       this.#breaks.sort((a, b) => a - b).pop();
     }
     return undefined;
@@ -70,6 +87,11 @@ export class Suspects {
 
   /** Nothing above this id may be sent until more is confirmed, but for one packet. */
   trialThroughId(confirmedId: number): number {
+    if (this.#breaks.length === 0) return Infinity;
+    if (this.#maxAttempts === Infinity && confirmedId > this.#confirmedAtBreak) {
+      this.#breaks = [];
+      return Infinity;
+    }
     const suspected = this.#breaks.filter((id) => id > confirmedId);
     if (suspected.length < 2) return Infinity;
     // The packets that were under way in each of these breaks: the culprit is among them.

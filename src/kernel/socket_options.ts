@@ -265,7 +265,12 @@ export function applySocketOptions(
   return readSocketOptions(fd, unsupported);
 }
 
-function applyKeepAlive(fd: number, keepAlive: Required<KeepAliveOptions> | false): void {
+/**
+ * Has the kernel ask an idle peer for a sign of life, or not.
+ *
+ * @throws {SocketOptionError} The kernel refused.
+ */
+export function applyKeepAlive(fd: number, keepAlive: Required<KeepAliveOptions> | false): void {
   if (keepAlive !== false) {
     const { idleMs, intervalMs, count } = keepAlive;
     setInt(fd, "keepAlive.idleMs", idleMs, IPPROTO_TCP, TCP_KEEPIDLE, wholeSeconds(idleMs));

@@ -5,13 +5,13 @@
  * @module
  */
 
-import { KernelCallError, WireError } from "../base/errors.ts";
+import { KernelCallError, SocketOptionError, WireError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
 import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
 import { formatHostPort } from "./ip_address.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 import { findLocalFault, type LocalPath } from "./local_fault.ts";
-import type { EffectiveSocketOptions } from "./socket_options.ts";
+import { applyKeepAlive, type EffectiveSocketOptions } from "./socket_options.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
 
 const SIOCOUTQ = 0x5411n;
@@ -19,6 +19,8 @@ const POLLHUP = 0x10;
 const POLLNVAL = 0x20;
 const SHUT_WR = 1;
 const SO_LINGER = 13;
+/** The kernel counts both in whole seconds. */
+const ASKING = { idleMs: 1000, intervalMs: 1000, count: 9 } as const;
 
 /** poll is asked again this often if a signal cut it short, which only errno could tell. */
 const POLL_ATTEMPTS = 3;
@@ -175,6 +177,26 @@ export class TcpWire implements Wire {
     const errno = getSocketInt(this.#fd, SOL_SOCKET, SO_ERROR);
     if (errno === undefined) throw failed("getsockopt(SO_ERROR)", this.#fd);
     return errno === 0 ? undefined : errnoName(errno);
+  }
+
+  /**
+   * Has keepalive ask once a second, or as the socket options say; see
+   * {@linkcode Wire.askPeer}.
+   *
+   * @throws {KernelCallError}
+   */
+  askPeer(asking: boolean): void {
+    try {
+      applyKeepAlive(this.#fd, asking ? ASKING : this.effectiveOptions.keepAlive);
+    } catch (error) {
+      if (!(error instanceof SocketOptionError)) throw error;
+      throw new KernelCallError(
+        "setsockopt(SO_KEEPALIVE)",
+        "The kernel refuses keepalive, without which nobody can tell whether a quiet peer is " +
+          "still there: what it has acknowledged cannot be confirmed. Let this process set " +
+          "SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.",
+      );
+    }
   }
 
   /**

@@ -65,6 +65,11 @@ const VERDICTS: Record<VerdictKind, true> = {
   "path-dead": true,
   "local-fault": true,
   "peer-closed": true,
+  "closes-early": true,
+  "wire-failed": true,
+  "self-connected": true,
+  "lookup-hangs": true,
+  "removal-stuck": true,
   "reset": true,
   "timed-out": true,
 };

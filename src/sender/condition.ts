@@ -34,6 +34,10 @@ const CAUSES: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "local-fault",
   "reset",
   "timed-out",
+  "closes-early",
+  "wire-failed",
+  "self-connected",
+  "lookup-hangs",
 ]);
 
 /** Follows a sender's statuses and says where it stands. */
@@ -138,6 +142,10 @@ function connected(
       return { tone: "warning", headline: "Server does not read", detail: words };
     case "peer-closed":
       return { tone: "good", headline: "Finishing", detail: words };
+    case "closes-early":
+      return { tone: "warning", headline: "Server closes each connection", detail: words };
+    case "removal-stuck":
+      return { tone: "warning", headline: "Queue cannot shrink", detail: words };
     default:
       return { tone: "bad", headline: "Not delivering", detail: words };
   }

@@ -121,6 +121,13 @@ export interface SenderOptions {
    */
   readonly slowConnectTimeoutMs?: number;
   /**
+   * How long the look-up of the remote's name may take, in milliseconds. A name
+   * server that does not answer costs the C library 5 s before it asks the next.
+   *
+   * @default {20000}
+   */
+  readonly lookUpTimeoutMs?: number;
+  /**
    * The first ceiling of the backoff between attempts; it doubles up to
    * {@linkcode SenderOptions.backoffCapMs}, and chance picks below it.
    *
@@ -142,13 +149,19 @@ export interface SenderOptions {
    */
   readonly connect?: "on-demand" | "always";
   /**
-   * What to do when the server closes its side: finish the connection in
-   * order and make a new one when needed, or go on sending to a server that
-   * is known to half-close.
+   * What the server's FIN means. A program that was killed sends one as well, with
+   * what it had read and not yet worked on gone, and so does a proxy that cannot
+   * reach its server. So by itself it confirms nothing.
+   *
+   * - `"reconnect"`: what was not confirmed before the FIN is sent again over a new
+   *   connection; costs duplicates of up to `holdMs` of traffic each time
+   * - `"confirm"`: for servers that are known to close after each message: what they
+   *   acknowledged is confirmed once `holdMs` has passed without a reset
+   * - `"keep-sending"`: for servers that are known to close their side and read on
    *
    * @default {"reconnect"}
    */
-  readonly onPeerFin?: "reconnect" | "keep-sending";
+  readonly onPeerFin?: "reconnect" | "keep-sending" | "confirm";
   /**
    * What the server sent and nobody read yet; beyond this the newest bytes are
    * discarded and counted, so that they never fill the window.
@@ -185,6 +198,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     maxAttempts = Infinity,
     connectTimeoutMs = 1000,
     slowConnectTimeoutMs = 5000,
+    lookUpTimeoutMs = 20_000,
     backoffFirstMs = 100,
     backoffCapMs = 1000,
     connect = "on-demand",
@@ -200,7 +214,13 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     }
   };
   atLeast(0, { holdMs, backoffFirstMs, backoffCapMs, receivedBufferBytes });
-  atLeast(100, { stallTimeoutMs, peerStallTimeoutMs, connectTimeoutMs, slowConnectTimeoutMs });
+  atLeast(100, {
+    stallTimeoutMs,
+    peerStallTimeoutMs,
+    connectTimeoutMs,
+    slowConnectTimeoutMs,
+    lookUpTimeoutMs,
+  });
   atLeast(1, { maxInFlightBytes });
   atLeast(1, { responseTimeoutMs });
   for (
@@ -225,7 +245,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     );
   }
   oneOf("connect", connect, ["on-demand", "always"]);
-  oneOf("onPeerFin", onPeerFin, ["reconnect", "keep-sending"]);
+  oneOf("onPeerFin", onPeerFin, ["reconnect", "keep-sending", "confirm"]);
   const { keepAlive } = validateSocketOptions(socket);
   return {
     holdMs,
@@ -243,6 +263,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     connectTimeoutMs,
     slowConnectTimeoutMs: Math.max(connectTimeoutMs, slowConnectTimeoutMs),
     slowConnectEvery: 4,
+    lookUpTimeoutMs,
     backoffFirstMs,
     backoffCapMs,
     connect,

@@ -262,17 +262,8 @@ export class Sender implements AsyncDisposable {
    * @param signal Ends the wait.
    * @throws {ClosedError} The sender was closed before.
    */
-  async drained(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
-    if (signal === undefined) return await this.#supervisor.drained();
-    const { promise, reject } = Promise.withResolvers<never>();
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      await Promise.race([this.#supervisor.drained(), promise]);
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+  drained(signal?: AbortSignal): Promise<void> {
+    return this.#supervisor.drained(signal);
   }
 
   /**

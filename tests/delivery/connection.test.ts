@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import { KernelCallError, WireError } from "../../src/base/errors.ts";
 import type { Clock, LocalFault, SocketSample, Wire } from "../../src/base/ports.ts";
-import { Connection, type ConnectionReading } from "../../src/delivery/connection.ts";
+import {
+  Connection,
+  type ConnectionLimits,
+  type ConnectionReading,
+} from "../../src/delivery/connection.ts";
 
 /** A wire whose kernel says what the test wants; writes and reads wait for the test. */
 class FakeWire implements Wire {
@@ -15,6 +19,8 @@ class FakeWire implements Wire {
   sampleError: Error | undefined;
   socketError: string | undefined;
   fault: LocalFault | undefined;
+  askError: Error | undefined;
+  sendWindowBytes = 65535;
   /** How many bytes each write takes at most. */
   takesBytes = Infinity;
   readonly written: string[] = [];
@@ -57,7 +63,7 @@ class FakeWire implements Wire {
       bytesAcked: this.bytesAcked,
       unackedSegments: 0,
       sendMssBytes: 1448,
-      sendWindowBytes: 65535,
+      sendWindowBytes: this.sendWindowBytes,
       windowLimitedUs: 0,
       rttUs: 100,
       lastAckMs: this.lastAckMs,
@@ -73,6 +79,11 @@ class FakeWire implements Wire {
     const code = this.socketError;
     this.socketError = undefined;
     return code;
+  }
+
+  askPeer(asking: boolean): void {
+    this.log.push(asking ? "ask" : "ask no more");
+    if (this.askError !== undefined) throw this.askError;
   }
 
   localFault(): LocalFault | undefined {
@@ -104,12 +115,21 @@ class Bench {
   readonly connection: Connection;
   #nextId = 1;
 
-  constructor(prepare: (wire: FakeWire) => void = () => {}) {
+  constructor(
+    prepare: (wire: FakeWire) => void = () => {},
+    onPeerFin: ConnectionLimits["onPeerFin"] = "reconnect",
+  ) {
     prepare(this.wire);
     this.connection = new Connection({
       wire: this.wire,
       clock: this.#clock,
-      limits: { stallTimeoutMs: 3000, peerStallTimeoutMs: 60_000, keepAlive: undefined },
+      limits: {
+        stallTimeoutMs: 3000,
+        peerStallTimeoutMs: 60_000,
+        keepAlive: undefined,
+        holdMs: 1000,
+        onPeerFin,
+      },
       afterId: 0,
       onEnd: () => {},
       onWritten: () => {},
@@ -144,7 +164,7 @@ class Bench {
       this.nowMs += 50;
       this.wire.lastAckMs += 50;
       const reading = this.connection.poll();
-      if (reading.end !== undefined || this.nowMs >= untilMs) return reading;
+      if (reading.ended || this.nowMs >= untilMs) return reading;
     }
   }
 }
@@ -180,7 +200,7 @@ Deno.test("bytes the kernel acknowledged before we were told of the write wait f
   bench.wire.holdsWrites = true;
   await bench.send("abc");
   bench.wire.bytesAcked = 4;
-  assert.equal(bench.connection.poll().end, undefined);
+  assert.equal(bench.connection.poll().ended, false);
   assert.equal(bench.connection.drainedThroughId, 0);
 });
 
@@ -189,8 +209,8 @@ Deno.test("bytes_acked beyond written − Send-Q confirms nothing and ends the c
   await bench.send("abc");
   bench.wire.bytesAcked = 4;
   bench.wire.sendQueueBytes = 3;
-  const { end } = bench.connection.poll();
-  assert.equal(end, "unclean");
+  const { ended } = bench.connection.poll();
+  assert.equal(ended, true);
   assert.equal(bench.connection.drainedThroughId, 0);
 });
 
@@ -199,7 +219,7 @@ Deno.test("an acknowledgement between the two readings is no contradiction", asy
   await bench.send("abc");
   bench.wire.bytesAcked = 1;
   bench.wire.sendQueueBytes = 0;
-  assert.equal(bench.connection.poll().end, undefined);
+  assert.equal(bench.connection.poll().ended, false);
   assert.equal(bench.connection.drainedThroughId, 0);
 });
 
@@ -208,8 +228,8 @@ Deno.test("a reading that fails confirms nothing and ends the connection", async
   await bench.send("abc");
   bench.wire.bytesAcked = 4;
   bench.wire.sampleError = new KernelCallError("ioctl(SIOCOUTQ)", "failed");
-  const { end, verdict } = bench.connection.poll();
-  assert.equal(end, "unclean");
+  const { ended, verdict } = bench.connection.poll();
+  assert.equal(ended, true);
   assert.ok(verdict.kind === "local-fault" && verdict.fault.kind === "unreadable");
   assert.equal(bench.connection.drainedThroughId, 0);
 });
@@ -222,8 +242,8 @@ Deno.test("the last reading after a death counts, and what it leaves is aborted"
   bench.wire.sendQueueBytes = 3;
   bench.wire.failRead("ECONNRESET");
   await bench.settle();
-  const { end, verdict } = bench.connection.poll();
-  assert.equal(end, "unclean");
+  const { ended, verdict } = bench.connection.poll();
+  assert.equal(ended, true);
   assert.deepEqual(verdict, { kind: "reset", code: "ECONNRESET" });
   assert.equal(bench.connection.drainedThroughId, 1);
   bench.connection.dispose();
@@ -235,7 +255,7 @@ Deno.test("state CLOSE waits for a read whose error is on its way", async () => 
   await bench.send("abc");
   bench.wire.state = 7;
   bench.wire.bytesAcked = 4;
-  assert.equal(bench.connection.poll().end, undefined);
+  assert.equal(bench.connection.poll().ended, false);
   bench.wire.failRead("ETIMEDOUT");
   await bench.settle();
   assert.deepEqual(bench.connection.poll().verdict, { kind: "timed-out", code: "ETIMEDOUT" });
@@ -245,51 +265,147 @@ Deno.test("a pending operation that never tells does not hold up the verdict for
   const bench = new Bench();
   await bench.send("abc");
   bench.wire.state = 7;
-  const { end } = bench.watch(2000);
-  assert.equal(end, "unclean");
+  const { ended } = bench.watch(2000);
+  assert.equal(ended, true);
 });
 
-/** Both FINs exchanged, everything acknowledged; then what the test changes. */
-async function afterBothFins(change: (wire: FakeWire) => void = () => {}): Promise<Bench> {
+/** Everything acknowledged 4 s ago and heard of since then; then the peer's FIN. */
+async function afterFin(
+  onPeerFin?: ConnectionLimits["onPeerFin"],
+): Promise<{ readonly bench: Bench; readonly beforeMs: number }> {
+  const bench = new Bench(() => {}, onPeerFin);
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4;
+  bench.nowMs = 4000;
+  bench.wire.lastAckMs = 100;
+  const { vouchedUntilMs } = bench.connection.poll();
+  bench.nowMs = 9000;
+  bench.wire.lastAckMs = 0;
+  bench.wire.state = 8;
+  bench.wire.peerFin();
+  await bench.settle();
+  return { bench, beforeMs: vouchedUntilMs };
+}
+
+Deno.test("from the peer's FIN on nobody vouches for its program", async () => {
+  const { bench, beforeMs } = await afterFin();
+  assert.equal(beforeMs, 3900);
+  for (const nowMs of [9000, 9500, 20_000]) {
+    bench.nowMs = nowMs;
+    const { vouchedUntilMs, alive, peerClosed } = bench.connection.poll();
+    assert.deepEqual({ vouchedUntilMs, alive, peerClosed }, {
+      vouchedUntilMs: 3900,
+      alive: true,
+      peerClosed: true,
+    });
+  }
+});
+
+Deno.test("the kernel's state says FIN before the read does", async () => {
+  const bench = new Bench();
+  bench.nowMs = 1000;
+  bench.connection.poll();
+  bench.nowMs = 2000;
+  bench.wire.state = 8;
+  assert.equal(bench.connection.poll().vouchedUntilMs, 1000);
+});
+
+Deno.test("a server that is known to half-close, or to close, is vouched for by its signs of life", async () => {
+  for (const onPeerFin of ["keep-sending", "confirm"] as const) {
+    const { bench } = await afterFin(onPeerFin);
+    assert.equal(bench.connection.poll().vouchedUntilMs, 9000);
+  }
+});
+
+Deno.test("nothing is vouched for by a dead connection", async () => {
+  const { bench } = await afterFin("confirm");
+  bench.wire.state = 7;
+  const { alive, vouchedUntilMs } = bench.connection.poll();
+  assert.deepEqual({ alive, vouchedUntilMs }, { alive: false, vouchedUntilMs: -Infinity });
+});
+
+Deno.test("both ends closed without an error: the peer's close, and no proof of anything", async () => {
   const bench = new Bench();
   await bench.send("abc");
   bench.connection.finish();
   bench.wire.bytesAcked = 5; // SYN, 3 bytes, FIN
   bench.wire.state = 7;
   bench.wire.peerFin();
-  change(bench.wire);
   await bench.settle();
-  return bench;
-}
-
-Deno.test("both FINs acknowledged and no error anywhere: an orderly end", async () => {
-  const bench = await afterBothFins();
-  assert.equal(bench.connection.poll().end, "orderly");
-  assert.equal(bench.connection.drainedThroughId, 1);
+  const { ended, alive, verdict } = bench.connection.poll();
+  assert.deepEqual({ ended, alive, verdict }, {
+    ended: true,
+    alive: false,
+    verdict: { kind: "peer-closed" },
+  });
   bench.connection.dispose();
   assert.ok(bench.wire.log.includes("close") && !bench.wire.log.includes("abort"));
 });
 
-Deno.test("an error that nobody was told yet makes the end unclean", async () => {
-  const bench = await afterBothFins((wire) => wire.socketError = "ECONNRESET");
-  assert.equal(bench.connection.poll().end, "unclean");
+Deno.test("an error that nobody was told yet names the end", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.connection.finish();
+  bench.wire.state = 7;
+  bench.wire.peerFin();
+  bench.wire.socketError = "ECONNRESET";
+  await bench.settle();
+  assert.deepEqual(bench.connection.poll().verdict, { kind: "reset", code: "ECONNRESET" });
 });
 
-Deno.test("our FIN not acknowledged makes the end unclean", async () => {
-  const bench = await afterBothFins((wire) => wire.bytesAcked = 4);
-  assert.equal(bench.connection.poll().end, "unclean");
-});
-
-Deno.test("a read of nothing without our FIN is not an orderly end", async () => {
+Deno.test("a read of nothing without our FIN is a reset that somebody else was told of", async () => {
   const bench = new Bench();
   await bench.send("abc");
   bench.wire.bytesAcked = 4;
   bench.wire.state = 7;
   bench.wire.peerFin();
   await bench.settle();
-  const { end, verdict } = bench.connection.poll();
-  assert.equal(end, "unclean");
+  const { ended, verdict } = bench.connection.poll();
+  assert.equal(ended, true);
   assert.equal(verdict.kind, "reset");
+});
+
+Deno.test("a read or a write that fails while TCP lives is the end, and confirms nothing", async () => {
+  for (const what of ["read", "write"] as const) {
+    const bench = new Bench();
+    bench.wire.holdsWrites = true;
+    await bench.send("abc");
+    if (what === "read") bench.wire.failRead("EPROTO");
+    else bench.wire.failWrite("EPROTO");
+    await bench.settle();
+    const { ended, alive, verdict } = bench.connection.poll();
+    assert.deepEqual({ ended, alive, verdict }, {
+      ended: true,
+      alive: false,
+      verdict: { kind: "wire-failed", code: "EPROTO" },
+    });
+  }
+});
+
+Deno.test("a kernel whose bytes_acked never moves is unreadable, in words, after a second", async () => {
+  const bench = new Bench((wire) => wire.bytesAcked = 0);
+  await bench.send("abc");
+  const { ended, verdict } = bench.watch(5000);
+  assert.equal(ended, true);
+  assert.ok(verdict.kind === "local-fault" && verdict.fault.kind === "unreadable");
+  assert.ok(verdict.fault.words.includes("tcpi_bytes_acked says that 0"), verdict.fault.words);
+  assert.ok(bench.nowMs >= 1000 && bench.nowMs <= 1200, String(bench.nowMs));
+});
+
+Deno.test("a kernel that refuses to ask the peer is told of, and confirms nothing", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.askError = new KernelCallError("setsockopt(SO_KEEPALIVE)", "refused");
+  bench.connection.askPeer(true);
+  const { ended, alive, verdict } = bench.connection.poll();
+  assert.deepEqual({ ended, alive }, { ended: true, alive: false });
+  assert.ok(verdict.kind === "local-fault" && verdict.fault.words === "refused");
+});
+
+Deno.test("the peer is asked once for each change", () => {
+  const bench = new Bench();
+  for (const asking of [false, true, true, false, false]) bench.connection.askPeer(asking);
+  assert.deepEqual(bench.wire.log, ["ask", "ask no more"]);
 });
 
 Deno.test("a failed write names the death", async () => {
@@ -316,8 +432,8 @@ Deno.test("a soft error is remembered as a hint, and asked for no more than four
   await bench.send("abc");
   bench.wire.sendQueueBytes = 3;
   bench.wire.socketError = "EHOSTUNREACH";
-  const { verdict, end } = bench.watch(10_000);
-  assert.equal(end, "unclean");
+  const { verdict, ended } = bench.watch(10_000);
+  assert.equal(ended, true);
   assert.ok(verdict.kind === "path-dead" && verdict.hint === "EHOSTUNREACH");
   const asked = bench.wire.log.filter((entry) => entry === "SO_ERROR").length;
   assert.ok(asked >= 5 && asked <= 13, String(asked));

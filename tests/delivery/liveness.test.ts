@@ -9,7 +9,9 @@ import {
   type LivenessLimits,
   type LivenessMemory,
   observe,
+  resumedReading,
   type Verdict,
+  vouchedUntilMs,
 } from "../../src/delivery/liveness.ts";
 
 const LIMITS: LivenessLimits = {
@@ -43,6 +45,7 @@ interface Reading extends Partial<SocketSample> {
   readonly progressed?: boolean;
   readonly localFault?: LocalFault;
   readonly softError?: string;
+  readonly asking?: boolean;
 }
 
 /** Feeds readings to liveness and keeps the last judgement. */
@@ -52,12 +55,13 @@ class Watch {
 
   read(reading: Reading): Judgement {
     const { nowMs, unackedBytes = 0, oldestUnackedMs = 0, progressed = false } = reading;
-    const { localFault, softError, ...sample } = reading;
+    const { localFault, softError, asking = false, ...sample } = reading;
     const observation = {
       nowMs,
       unackedBytes,
       oldestUnackedMs,
       progressed,
+      asking,
       sample: { ...HEALTHY, ...sample },
     };
     this.memory = observe(this.memory, observation);
@@ -219,6 +223,7 @@ Deno.test("a slow reader's progress starts the stall anew", () => {
     ...CLOSED_WINDOW,
     oldestUnackedMs: 5000,
     lastAckMs: nowMs % 1000,
+    bytesAcked: 1 + 1448 * Math.floor(nowMs / 12_700),
     progressed: nowMs % 12_700 < 50,
   }));
   assert.equal(gaveUpAtMs, Infinity);
@@ -307,4 +312,83 @@ Deno.test("every verdict has words, with a unit where there is a time", () => {
   assert.equal(new Set(words).size, verdicts.length);
   assert.match(words[3] ?? "", /3\.1 s .*EHOSTUNREACH/);
   assert.match(words[4] ?? "", /eth0 has lost its carrier/);
+});
+
+Deno.test("quiet vouches for nobody: only what the peer's kernel says does", () => {
+  const watch = new Watch();
+  watch.read({ nowMs: 1000, lastAckMs: 0 });
+  watch.read({ nowMs: 1500, lastAckMs: 500 });
+  assert.equal(vouchedUntilMs(watch.memory), 1000);
+  watch.read({ nowMs: 2020, lastAckMs: 8 });
+  assert.equal(vouchedUntilMs(watch.memory), 2012);
+});
+
+Deno.test("behind a shut window answers are no reading, and neither is what a probe pushes out", () => {
+  const watch = new Watch();
+  watch.read({ nowMs: 1000, bytesAcked: 10_000, sendWindowBytes: 5000 });
+  // The window shrinks to a remnant: its right edge, at 15,000, stands still.
+  watch.read({ nowMs: 1050, bytesAcked: 14_000, sendWindowBytes: 1000, progressed: true });
+  assert.equal(vouchedUntilMs(watch.memory), 1000);
+  // The persist timer pushes out the remnant, and the peer's kernel takes it.
+  watch.read({ nowMs: 1300, bytesAcked: 15_000, sendWindowBytes: 0, progressed: true });
+  watch.read({ nowMs: 9000, bytesAcked: 15_000, sendWindowBytes: 0 });
+  assert.equal(vouchedUntilMs(watch.memory), 1000);
+  const before = watch.memory;
+  watch.read({ nowMs: 9050, bytesAcked: 15_000, sendWindowBytes: 500 });
+  assert.equal(vouchedUntilMs(watch.memory), 9050);
+  assert.equal(resumedReading(before, watch.memory, 1000), true);
+  assert.equal(resumedReading(before, watch.memory, 60_000), false);
+});
+
+Deno.test("a slow reader whose window is always nearly shut is a reader", () => {
+  const watch = new Watch();
+  let before = watch.memory;
+  for (let nowMs = 0; nowMs < 5000; nowMs += 50) {
+    before = watch.memory;
+    const bytesAcked = 1 + nowMs;
+    watch.read({ nowMs, bytesAcked, sendWindowBytes: 700, progressed: true });
+    assert.equal(resumedReading(before, watch.memory, 1000), false);
+  }
+  assert.equal(vouchedUntilMs(watch.memory), 4950);
+});
+
+Deno.test("before Linux 5.4, without the window, a whole segment through a closed one is reading", () => {
+  const watch = new Watch();
+  const closed = { sendWindowBytes: undefined, notSentBytes: 9000, windowLimitedUs: 0 };
+  let limitedUs = 0;
+  const read = (nowMs: number, bytesAcked: number) =>
+    watch.read({ nowMs, bytesAcked, ...closed, windowLimitedUs: limitedUs += 50_000 });
+  read(1000, 1);
+  read(1050, 700);
+  assert.equal(vouchedUntilMs(watch.memory), 0);
+  read(1100, 2300);
+  assert.equal(vouchedUntilMs(watch.memory), 1100);
+});
+
+Deno.test("a stall ends when the window's edge moves, not when a probe is answered", () => {
+  const watch = new Watch();
+  watch.limits = { ...LIMITS, peerStallTimeoutMs: 2000 };
+  const closed = { notSentBytes: 9000, unackedBytes: 9000, oldestUnackedMs: 100 };
+  watch.read({ nowMs: 0, bytesAcked: 14_000, sendWindowBytes: 1000, ...closed });
+  const [atMs, { verdict }] = watch.until(10_000, (nowMs) => ({
+    ...closed,
+    // 10 bytes of the remnant each 50 ms.
+    bytesAcked: 14_000 + nowMs / 5,
+    sendWindowBytes: 1000 - nowMs / 5,
+    progressed: true,
+  }));
+  assert.equal(verdict.kind, "peer-stalled");
+  assert.ok(atMs <= 2150, String(atMs));
+});
+
+Deno.test("a peer that is asked and does not answer is dead after the stall timeout", () => {
+  const watch = new Watch();
+  watch.read({ nowMs: 0, asking: true });
+  const [atMs, { verdict }] = watch.until(20_000, (nowMs) => ({
+    asking: true,
+    lastAckMs: nowMs,
+    probes: Math.floor(nowMs / 1000),
+  }));
+  assert.equal(verdict.kind, "path-dead");
+  assert.ok(atMs > 3000 && atMs <= 3100, String(atMs));
 });

@@ -103,7 +103,7 @@ Deno.test("a bad path alone gives nothing up while packets get through in betwee
   assert.equal(gaveUp.size, 0);
 });
 
-Deno.test("the first break suspects nobody, and without a limit none does", () => {
+Deno.test("the first break suspects nobody, and without a limit nobody is given up", () => {
   const suspects = new Suspects(3);
   assert.equal(suspects.broke({ confirmedId: 0, throughId: 64, packets: 64 }), undefined);
   assert.equal(suspects.trialThroughId(0), Infinity);
@@ -113,8 +113,13 @@ Deno.test("the first break suspects nobody, and without a limit none does", () =
   assert.equal(suspects.trialThroughId(64), Infinity);
 
   const patient = new Suspects(Infinity);
+  for (const throughId of [800, 800, 400, 200]) {
+    assert.equal(patient.broke({ confirmedId: 0, throughId, packets: throughId }), undefined);
+  }
+  assert.equal(patient.trialThroughId(0), 100, "half as much each time");
   for (let i = 0; i < 100; i++) {
     assert.equal(patient.broke({ confirmedId: 0, throughId: 1, packets: 1 }), undefined);
   }
-  assert.equal(patient.trialThroughId(0), Infinity);
+  assert.equal(patient.trialThroughId(0), 1);
+  assert.equal(patient.trialThroughId(1), Infinity, "until something is confirmed");
 });

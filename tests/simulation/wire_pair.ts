@@ -131,10 +131,18 @@ export async function simulatedPair(): Promise<WirePair> {
     await pass("the promise settles", () => over);
     return await promise;
   };
-  const nobody = { dialed() {}, opened() {}, written() {}, acked() {}, died() {}, released() {} };
+  const nobody = {
+    dialed() {},
+    opened() {},
+    written() {},
+    acked() {},
+    heard() {},
+    died() {},
+    released() {},
+  };
   const chance = { takes: (bytes: number) => bytes, lagMs: () => 0 };
   const dialer = new SimDialer(network, process, nobody, chance);
-  const wire = await outcome(dialer.dial(new AbortController().signal));
+  const wire = await outcome(dialer.dial(new AbortController().signal, () => {}));
   const end = established;
   if (end === undefined) throw new Error("no end was made");
   return {

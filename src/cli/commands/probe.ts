@@ -29,6 +29,8 @@ import { printLine } from "../terminal/output.ts";
 const KEEPALIVE_MS = 1000;
 /** Two of these unanswered are a dead path. */
 const LIMITS = {
+  holdMs: 0,
+  onPeerFin: "keep-sending",
   stallTimeoutMs: 3000,
   peerStallTimeoutMs: Infinity,
   keepAlive: { timeoutMs: 2500, probes: 2 },
@@ -138,13 +140,13 @@ async function watch(
       dueMs = Math.min(dueMs + LOOK_MS, durationMs);
       const waitMs = dueMs - (systemClock.nowMs() - connectedMs);
       await new Promise<void>((resolve) => systemClock.setTimer(Math.max(0, waitMs), resolve));
-      let { verdict, end, pollInMs } = connection.poll();
+      let { verdict, ended, pollInMs } = connection.poll();
       // Dead, and its errno still on the way to whoever asks first.
-      while (end === undefined && wire.sample().hangup) {
+      while (!ended && wire.sample().hangup) {
         await new Promise<void>((resolve) => systemClock.setTimer(pollInMs, resolve));
-        ({ verdict, end, pollInMs } = connection.poll());
+        ({ verdict, ended, pollInMs } = connection.poll());
       }
-      const fault = end === undefined ? wire.localFault() : undefined;
+      const fault = ended ? undefined : wire.localFault();
       if (fault !== undefined) verdict = { kind: "local-fault", fault, silenceMs: 0 };
       const sample = wire.sample();
       await report.look({
@@ -157,7 +159,7 @@ async function watch(
         unansweredKeepalives: sample.probes,
         verdict: verdict.kind,
       });
-      if (end !== undefined || dueMs >= durationMs) return verdict;
+      if (ended || dueMs >= durationMs) return verdict;
     }
   } finally {
     connection.dispose();

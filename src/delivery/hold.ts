@@ -1,0 +1,123 @@
+/**
+ * What has drained and is not confirmed yet.
+ *
+ * A packet that the peer's TCP has acknowledged may still lie in its kernel,
+ * unread, and die there with the program or the machine. So it stays in the queue
+ * until its peer has been alive and reading for `holdMs` more. Nothing else
+ * confirms: not the peer's FIN, which a program that was killed sends as well;
+ * not quiet, in which nobody says anything; not a window probe that was answered.
+ *
+ * Example, with a hold of 1 s: a packet is acknowledged at 5.00 s, and then there
+ * is nothing to send. The peer's kernel is asked for a sign of life. It answers at
+ * 6.01 s, so at 6.01 s the packet is confirmed. Had the cable been pulled at 5.01 s,
+ * no answer would have come, and the packet would be sent again.
+ *
+ * @module
+ */
+
+/**
+ * The kernel counts in jiffies of 1 to 10 ms, and each of the two times that a hold
+ * lies between is rounded to one of them.
+ */
+export const HOLD_GRAIN_MS = 20;
+/** What drains within this fraction of `holdMs` shares one entry, and one removal. */
+const HOLD_STEPS = 20;
+/** How often an overdue hold asks whether the sign of life has come. */
+const OVERDUE_LEAST_MS = 2;
+const OVERDUE_MOST_MS = 50;
+
+interface Held {
+  throughId: number;
+  packets: number;
+  /** When the first of them was acknowledged. */
+  readonly firstAtMs: number;
+  /** When the last of them was: from here on it is held. */
+  sinceMs: number;
+}
+
+/** What a hold has let go of. */
+export interface Confirmed {
+  /** Every packet up to this id. */
+  readonly throughId: number;
+  /** How many packets of this connection. */
+  readonly packets: number;
+}
+
+/** The packets of one connection between drained and confirmed. */
+export class Hold {
+  readonly #holdMs: number;
+  #held: Held[] = [];
+  #packets = 0;
+
+  /** @param holdMs How long the peer has to be seen alive and reading. */
+  constructor(holdMs: number) {
+    this.#holdMs = holdMs;
+  }
+
+  /** How many packets are held. */
+  get packets(): number {
+    return this.#packets;
+  }
+
+  /**
+   * Packets have drained.
+   *
+   * @param throughId Up to this one.
+   * @param packets How many.
+   * @param sinceMs When the last acknowledgement came.
+   */
+  add(throughId: number, packets: number, sinceMs: number): void {
+    this.#packets += packets;
+    const last = this.#held.at(-1);
+    if (last !== undefined && sinceMs - last.firstAtMs < this.#holdMs / HOLD_STEPS) {
+      last.throughId = throughId;
+      last.packets += packets;
+      last.sinceMs = Math.max(last.sinceMs, sinceMs);
+    } else {
+      this.#held.push({ throughId, packets, firstAtMs: sinceMs, sinceMs });
+    }
+  }
+
+  /** The peer has begun to read again after a stall: everything is held anew from here on. */
+  restart(sinceMs: number): void {
+    for (const held of this.#held) held.sinceMs = Math.max(held.sinceMs, sinceMs);
+  }
+
+  /**
+   * Lets go of what was held long enough.
+   *
+   * @param vouchedUntilMs Up to when the peer is known to have been alive and reading.
+   */
+  confirm(vouchedUntilMs: number): Confirmed | undefined {
+    let throughId = 0, packets = 0, entries = 0;
+    for (const held of this.#held) {
+      if (this.#endsAtMs(held) > vouchedUntilMs) break;
+      throughId = held.throughId;
+      packets += held.packets;
+      entries++;
+    }
+    if (entries === 0) return undefined;
+    this.#held.splice(0, entries);
+    this.#packets -= packets;
+    return { throughId, packets };
+  }
+
+  /** The connection is gone, and with it every hold. */
+  clear(): void {
+    this.#held = [];
+    this.#packets = 0;
+  }
+
+  /** When to look again. One that is overdue waits for the peer, which tells nobody that it spoke. */
+  dueInMs(nowMs: number): number {
+    const first = this.#held[0];
+    if (first === undefined) return Infinity;
+    const inMs = this.#endsAtMs(first) - nowMs;
+    if (inMs > 0) return inMs;
+    return Math.min(OVERDUE_MOST_MS, Math.max(OVERDUE_LEAST_MS, -inMs / 4));
+  }
+
+  #endsAtMs({ sinceMs }: Held): number {
+    return sinceMs + Math.max(0, this.#holdMs - HOLD_GRAIN_MS);
+  }
+}

@@ -1,0 +1,67 @@
+import assert from "node:assert/strict";
+import * as fc from "fast-check";
+import { Hold, HOLD_GRAIN_MS } from "../../src/delivery/hold.ts";
+
+Deno.test("a packet is confirmed by a sign of life that is a hold younger than its acknowledgement", () => {
+  const hold = new Hold(1000);
+  hold.add(3, 3, 5000);
+  assert.equal(hold.packets, 3);
+  assert.equal(hold.confirm(5000), undefined);
+  assert.equal(hold.confirm(6000 - HOLD_GRAIN_MS - 1), undefined);
+  assert.deepEqual(hold.confirm(6000), { throughId: 3, packets: 3 });
+  assert.equal(hold.packets, 0);
+});
+
+Deno.test("without a hold the acknowledgement itself is the sign of life", () => {
+  const hold = new Hold(0);
+  hold.add(1, 1, 5000);
+  assert.deepEqual(hold.confirm(5000), { throughId: 1, packets: 1 });
+});
+
+Deno.test("after a stall everything is held anew", () => {
+  const hold = new Hold(1000);
+  hold.add(1, 1, 5000);
+  hold.add(2, 1, 5500);
+  hold.restart(65_000);
+  assert.equal(hold.confirm(65_500), undefined);
+  assert.deepEqual(hold.confirm(66_000), { throughId: 2, packets: 2 });
+});
+
+Deno.test("an overdue hold looks again soon, and ever less often", () => {
+  const hold = new Hold(1000);
+  assert.equal(hold.dueInMs(0), Infinity);
+  hold.add(1, 1, 5000);
+  assert.equal(hold.dueInMs(5000), 1000 - HOLD_GRAIN_MS);
+  const waits = [6000, 6040, 6200, 9000].map((nowMs) => hold.dueInMs(nowMs));
+  assert.deepEqual(waits, [5, 15, 50, 50]);
+});
+
+Deno.test("grouping never lets a packet go earlier than by itself", () => {
+  fc.assert(fc.property(
+    fc.integer({ min: 0, max: 3000 }),
+    fc.array(fc.tuple(fc.integer({ min: 0, max: 400 }), fc.integer({ min: 1, max: 50 })), {
+      minLength: 1,
+      maxLength: 60,
+    }),
+    fc.integer({ min: 0, max: 20_000 }),
+    (holdMs, steps, vouchedUntilMs) => {
+      const hold = new Hold(holdMs);
+      const single: { id: number; sinceMs: number }[] = [];
+      let atMs = 0, id = 0;
+      for (const [pauseMs, packets] of steps) {
+        atMs += pauseMs;
+        id += packets;
+        hold.add(id, packets, atMs);
+        single.push({ id, sinceMs: atMs });
+      }
+      const throughId = hold.confirm(vouchedUntilMs)?.throughId ?? 0;
+      const needMs = Math.max(0, holdMs - HOLD_GRAIN_MS);
+      for (const { id, sinceMs } of single) {
+        if (id <= throughId) assert.ok(sinceMs + needMs <= vouchedUntilMs);
+        // A group waits for its last packet: at most a twentieth of the hold longer.
+        else assert.ok(sinceMs + needMs + holdMs / 20 + 1 > vouchedUntilMs);
+      }
+      assert.equal(hold.packets, id - throughId);
+    },
+  ));
+});
