@@ -62,7 +62,6 @@ export {
 } from "./src/relay/relay.ts";
 export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender/report.ts";
 export { type Framing, FramingError, type FramingFault } from "./src/framing/framing.ts";
-export type { BatchLimits } from "./src/framing/input_pump.ts";
 export type { PathStats } from "./src/delivery/connection.ts";
 export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/supervisor.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";

@@ -2,12 +2,39 @@
  * Every error a caller may want to catch. Each carries its facts as fields, so
  * that nobody has to parse a message; each message says what to do next.
  *
- * A bad option value is the built-in {@linkcode RangeError} or
- * {@linkcode TypeError}; a missing Deno permission is Deno's own
- * `NotCapable`, with the flag to add.
+ * A bad option value is an {@linkcode OptionError}, any other bad argument the
+ * built-in {@linkcode RangeError} or {@linkcode TypeError}; a missing Deno
+ * permission is Deno's own `NotCapable`, with the flag to add.
  *
  * @module
  */
+
+/** An option does not take the value that was given. */
+export class OptionError extends RangeError {
+  /** The class by name, which survives a structured clone. */
+  override readonly name = "OptionError";
+  /** The option, for example `"holdMs"` or `"keepAlive.idleMs"`. */
+  readonly option: string;
+  /** The value that it does not take. */
+  readonly value: unknown;
+  /** What it takes, in words, for example `"must be from 0 to 2073600000"`. */
+  readonly rule: string;
+
+  /**
+   * Makes the error.
+   *
+   * @param option The option's name.
+   * @param value The value that it does not take.
+   * @param rule What it takes, in words that follow its name.
+   */
+  constructor(option: string, value: unknown, rule: string) {
+    const shown = typeof value === "string" ? JSON.stringify(value) : String(value);
+    super(`${option} ${rule}${typeof value === "object" ? "" : `, got ${shown}`}`);
+    this.option = option;
+    this.value = value;
+    this.rule = rule;
+  }
+}
 
 /** The machine cannot run the kernel layer: not Linux, or no libc found. */
 export class UnsupportedPlatformError extends Error {

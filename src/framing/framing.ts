@@ -12,6 +12,8 @@
  * @module
  */
 
+import { OptionError } from "../base/errors.ts";
+
 /** How packets are told apart in a stream of bytes. */
 export type Framing = "lines" | "length16" | "length32" | "chunks";
 
@@ -115,7 +117,7 @@ export class PacketSplitter {
    * Makes it.
    *
    * @param options Input, output, limit.
-   * @throws {RangeError} `maxPacketBytes` has no room for the output's framing.
+   * @throws {OptionError} `maxPacketBytes` has no room for the output's framing.
    */
   constructor({ input, output = input, maxPacketBytes }: SplitterOptions) {
     this.#input = input;
@@ -123,9 +125,10 @@ export class PacketSplitter {
     this.#maxPacketBytes = maxPacketBytes;
     const roomBytes = maxPacketBytes - OVERHEAD_BYTES[output];
     if (!(roomBytes >= 1)) {
-      throw new RangeError(
-        `maxPacketBytes must be more than the ${OVERHEAD_BYTES[output]} bytes that ${output} ` +
-          `framing takes, got ${maxPacketBytes}`,
+      throw new OptionError(
+        "maxPacketBytes",
+        maxPacketBytes,
+        `must be more than the ${OVERHEAD_BYTES[output]} bytes that ${output} framing takes`,
       );
     }
     this.#maxPayloadBytes = Math.min(roomBytes, CAPACITY_BYTES[output]);

@@ -29,7 +29,7 @@ export interface ByteSource {
 }
 
 /** How much goes into one transaction. */
-export interface BatchLimits {
+interface BatchLimits {
   /** The most packets. */
   readonly maxBatchPackets: number;
   /** The most bytes; a larger packet goes alone. */
@@ -58,12 +58,11 @@ export interface InputPumpOptions extends BatchLimits {
 /**
  * What one transaction may hold for a queue of this size.
  *
- * @param queue The queue's own limits, where it has any.
+ * @param queue The queue's own limits.
  */
 export function batchLimitsFor(
-  queue: { readonly maxPackets?: number; readonly maxBytes?: number },
+  { maxPackets, maxBytes }: { readonly maxPackets: number; readonly maxBytes: number },
 ): BatchLimits {
-  const { maxPackets = Infinity, maxBytes = Infinity } = queue;
   return {
     maxBatchPackets: Math.min(MAX_BATCH_PACKETS, Math.ceil(maxPackets / BATCHES_PER_QUEUE)),
     maxBatchBytes: Math.min(MAX_BATCH_BYTES, Math.ceil(maxBytes / BATCHES_PER_QUEUE)),

@@ -10,6 +10,8 @@
  */
 
 import { KernelCallError, SocketOptionError } from "../base/errors.ts";
+import { KEEP_ALIVE_OPTIONS, SOCKET_OPTIONS } from "../base/option_table.ts";
+import { type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
 import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
 
@@ -73,12 +75,6 @@ export interface SocketOptions {
    */
   readonly sendBufferBytes?: number;
   /**
-   * TCP_NOTSENT_LOWAT in bytes, 1 to 2,147,483,647: the kernel takes no more
-   * while this much is queued and was never sent. Of little use here, since
-   * sendq bounds what is in flight itself; too small costs throughput.
-   */
-  readonly notSentLowWaterBytes?: number;
-  /**
    * TCP_RTO_MAX_MS, 1000 to 120,000: the longest wait between two
    * retransmissions or zero-window probes. A low one resumes soon after an
    * outage, at the price of more retransmissions; and unless
@@ -106,13 +102,10 @@ export interface SocketOptions {
    * CAP_NET_ADMIN or CAP_NET_RAW. The handshake is not marked.
    */
   readonly mark?: number;
-  /** SO_PRIORITY, 0 to 2,147,483,647; above 6 it needs CAP_NET_ADMIN. */
-  readonly priority?: number;
   /**
    * IP_TOS or IPV6_TCLASS: the byte whose upper six bits are the DSCP, 0 to 252
    * in steps of 4 (the lower two bits are the kernel's, for ECN). Linux sets
-   * the priority from it unless {@linkcode priority} is given. The handshake
-   * does not carry it.
+   * the socket's priority from it. The handshake does not carry it.
    */
   readonly tos?: number;
 }
@@ -127,8 +120,6 @@ export interface EffectiveSocketOptions {
   readonly userTimeoutMs: number;
   /** SO_SNDBUF: twice what was asked for, within the system's limits. */
   readonly sendBufferBytes: number;
-  /** TCP_NOTSENT_LOWAT; 0: the system's `net.ipv4.tcp_notsent_lowat`. */
-  readonly notSentLowWaterBytes: number;
   /** TCP_RTO_MAX_MS; `undefined`: this kernel does not know it. */
   readonly rtoMaxMs: number | undefined;
   /** TCP_CONGESTION. */
@@ -137,8 +128,6 @@ export interface EffectiveSocketOptions {
   readonly bindToDevice: string | undefined;
   /** SO_MARK. */
   readonly mark: number;
-  /** SO_PRIORITY. */
-  readonly priority: number;
   /** IP_TOS or IPV6_TCLASS, whichever the connection uses. */
   readonly tos: number;
   /** Names of the options that this kernel is too old for, and that were skipped. */
@@ -146,15 +135,13 @@ export interface EffectiveSocketOptions {
 }
 
 /** Checked options with their defaults; made by {@linkcode validateSocketOptions}. */
-export type ResolvedSocketOptions =
-  & Pick<Required<SocketOptions>, "noDelay" | "rtoMaxMs">
-  & Omit<SocketOptions, "noDelay" | "rtoMaxMs" | "keepAlive">
-  & { readonly keepAlive: Required<KeepAliveOptions> | false };
+export type ResolvedSocketOptions = ResolvedOptions<typeof SOCKET_OPTIONS> & {
+  readonly keepAlive: ResolvedOptions<typeof KEEP_ALIVE_OPTIONS> | false;
+};
 
 // SOL_SOCKET
 const SO_SNDBUF = 7;
 const SO_KEEPALIVE = 9;
-const SO_PRIORITY = 12;
 const SO_DOMAIN = 39;
 // IPPROTO_IP, IPPROTO_IPV6
 const IPPROTO_IP = 0;
@@ -168,70 +155,20 @@ const TCP_KEEPINTVL = 5;
 const TCP_KEEPCNT = 6;
 const TCP_CONGESTION = 13;
 const TCP_USER_TIMEOUT = 18;
-const TCP_NOTSENT_LOWAT = 25;
 const TCP_RTO_MAX_MS = 44;
-
-const INT_MAX = 2 ** 31 - 1;
-/** IFNAMSIZ and TCP_CA_NAME_MAX are 16, with the closing NUL. */
-const MAX_NAME_BYTES = 15;
-const MAX_KEEPALIVE_MS = 32_767_000;
-const ECN_BITS = 0x3;
 
 /**
  * Checks options and fills in defaults. Makes no system call, so that a mistake
  * is found before anything is connected.
  *
- * @throws {RangeError} A value is out of range; names option and value.
- * @throws {TypeError} A value is of the wrong type.
+ * @throws {OptionError} A value is out of range or of the wrong type.
  */
 export function validateSocketOptions(options: SocketOptions = {}): ResolvedSocketOptions {
-  const { noDelay = true, keepAlive = {}, rtoMaxMs = 1000, ...others } = options;
-  if (typeof noDelay !== "boolean") {
-    throw new TypeError(`Socket option noDelay must be true or false: ${String(noDelay)}.`);
-  }
-  checkInteger("rtoMaxMs", rtoMaxMs, 1000, 120_000);
-  checkInteger("userTimeoutMs", others.userTimeoutMs, 0, INT_MAX);
-  checkInteger("sendBufferBytes", others.sendBufferBytes, 1, (INT_MAX - 1) / 2);
-  checkInteger("notSentLowWaterBytes", others.notSentLowWaterBytes, 1, INT_MAX);
-  checkInteger("mark", others.mark, 0, 2 ** 32 - 1);
-  checkInteger("priority", others.priority, 0, INT_MAX);
-  checkInteger("tos", others.tos, 0, 255);
-  if (others.tos !== undefined && (others.tos & ECN_BITS) !== 0) {
-    throw new RangeError(
-      `Socket option tos must be a multiple of 4, because its lower two bits belong to ECN: ` +
-        `${others.tos}.`,
-    );
-  }
-  checkName("congestion", others.congestion);
-  checkName("bindToDevice", others.bindToDevice);
-  return { ...others, noDelay, rtoMaxMs, keepAlive: keepAlive && resolveKeepAlive(keepAlive) };
-}
-
-function resolveKeepAlive(options: KeepAliveOptions): Required<KeepAliveOptions> {
-  const { idleMs = 10_000, intervalMs = 3_000, count = 3 } = options;
-  checkInteger("keepAlive.idleMs", idleMs, 1, MAX_KEEPALIVE_MS);
-  checkInteger("keepAlive.intervalMs", intervalMs, 1, MAX_KEEPALIVE_MS);
-  checkInteger("keepAlive.count", count, 1, 127);
-  return { idleMs, intervalMs, count };
-}
-
-function checkInteger(option: string, value: number | undefined, min: number, max: number): void {
-  if (value === undefined || (Number.isInteger(value) && value >= min && value <= max)) return;
-  throw new RangeError(
-    `Socket option ${option} must be a whole number from ${min} to ${max}: ${String(value)}.`,
-  );
-}
-
-function checkName(option: string, value: string | undefined): void {
-  if (value === undefined) return;
-  // dev_valid_name() of the kernel; the names of congestion controls are plainer still.
-  if (/^[^\s/:\0]+$/.test(value) && new TextEncoder().encode(value).length <= MAX_NAME_BYTES) {
-    return;
-  }
-  throw new RangeError(
-    `Socket option ${option} must be a name of 1 to ${MAX_NAME_BYTES} bytes ` +
-      `without spaces, "/" and ":": ${JSON.stringify(value)}.`,
-  );
+  const { keepAlive = {} } = options;
+  return {
+    ...resolveOptions(SOCKET_OPTIONS, options),
+    keepAlive: keepAlive && resolveOptions(KEEP_ALIVE_OPTIONS, keepAlive, "keepAlive."),
+  };
 }
 
 /**
@@ -251,15 +188,12 @@ export function applySocketOptions(
   applyKeepAlive(fd, options.keepAlive);
   setInt(fd, "userTimeoutMs", options.userTimeoutMs, IPPROTO_TCP, TCP_USER_TIMEOUT);
   setInt(fd, "sendBufferBytes", options.sendBufferBytes, SOL_SOCKET, SO_SNDBUF);
-  setInt(fd, "notSentLowWaterBytes", options.notSentLowWaterBytes, IPPROTO_TCP, TCP_NOTSENT_LOWAT);
   // A kernel that cannot be asked for it does not know it: no errno is needed.
   if (getSocketInt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS) === undefined) unsupported.push("rtoMaxMs");
   else setInt(fd, "rtoMaxMs", options.rtoMaxMs, IPPROTO_TCP, TCP_RTO_MAX_MS);
   setName(fd, "congestion", options.congestion, IPPROTO_TCP, TCP_CONGESTION);
   setInt(fd, "mark", options.mark, SOL_SOCKET, SO_MARK);
   applyTos(fd, options.tos);
-  // After tos, which sets a priority of its own.
-  setInt(fd, "priority", options.priority, SOL_SOCKET, SO_PRIORITY);
   // Last, because from here on packets of another interface no longer reach the socket.
   setName(fd, "bindToDevice", options.bindToDevice, SOL_SOCKET, SO_BINDTODEVICE);
   return readSocketOptions(fd, unsupported);
@@ -333,8 +267,7 @@ const ADVICE: Readonly<Record<string, string>> = {
     "(CAP_NET_RAW; before Linux 5.7 always needed).",
   congestion: "it is not loaded, or not allowed for this user. Allowed are those in " +
     "sysctl net.ipv4.tcp_allowed_congestion_control; load others with modprobe tcp_NAME.",
-  mark: "it needs CAP_NET_ADMIN or CAP_NET_RAW. Give the process one of them, or leave mark out.",
-  priority: "above 6 it needs CAP_NET_ADMIN or CAP_NET_RAW. Take 0 to 6, or give the process one.",
+  mark: "it needs CAP_NET_ADMIN or CAP_NET_RAW. Give the process one of them, or leave it out.",
 };
 
 function refusal(option: string, value: unknown): SocketOptionError {
@@ -358,12 +291,10 @@ function readSocketOptions(fd: number, unsupported: readonly string[]): Effectiv
     },
     userTimeoutMs: tcp("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT),
     sendBufferBytes: socket("SO_SNDBUF", SO_SNDBUF),
-    notSentLowWaterBytes: tcp("TCP_NOTSENT_LOWAT", TCP_NOTSENT_LOWAT) >>> 0,
     rtoMaxMs: getSocketInt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS),
     congestion: readName(fd, "TCP_CONGESTION", IPPROTO_TCP, TCP_CONGESTION),
     bindToDevice: readName(fd, "SO_BINDTODEVICE", SOL_SOCKET, SO_BINDTODEVICE) || undefined,
     mark: socket("SO_MARK", SO_MARK) >>> 0,
-    priority: socket("SO_PRIORITY", SO_PRIORITY),
     tos: isIpv6Socket(fd)
       ? readInt(fd, "IPV6_TCLASS", IPPROTO_IPV6, IPV6_TCLASS)
       : readInt(fd, "IP_TOS", IPPROTO_IP, IP_TOS),

@@ -10,6 +10,8 @@
 import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
 import uplotScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import { systemClock } from "../base/clock.ts";
+import { STATUS_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Sender } from "../sender/sender.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
@@ -122,13 +124,10 @@ export function serveStatus(sender: Sender, options: StatusServerOptions = {}): 
     hostname = "127.0.0.1",
     port = 9465,
     token,
-    undeliverableLimitMs = 60_000,
     showPayloads = false,
     clock = systemClock,
   } = options;
-  if (!(undeliverableLimitMs >= 0)) {
-    throw new RangeError(`undeliverableLimitMs must be 0 or more, got ${undeliverableLimitMs}`);
-  }
+  const { undeliverableLimitMs } = resolveOptions(STATUS_OPTIONS, options);
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
     throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
   }

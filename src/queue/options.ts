@@ -1,4 +1,7 @@
 import { systemClock } from "../base/clock.ts";
+import { OptionError } from "../base/errors.ts";
+import { QUEUE_OPTIONS } from "../base/option_table.ts";
+import { checkOption, resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
@@ -103,68 +106,32 @@ export interface QueueOptions {
   readonly clock?: Clock;
 }
 
-/** SQLite refuses a BLOB beyond 10^9 bytes (SQLITE_MAX_LENGTH). */
-const LARGEST_PACKET_BYTES = 512 * 1024 * 1024;
-
 /**
  * Fills in the defaults and checks what was given.
  *
- * @throws {RangeError} A value is out of range.
+ * @throws {OptionError} A value is out of range.
  */
-export function resolveOptions(options: QueueOptions): Required<QueueOptions> {
-  const {
-    durability = "power-loss",
-    commitIn = "main",
-    maxPackets = 10_000_000,
-    maxBytes = 1024 ** 3,
-    maxPacketBytes = 16 * 1024 ** 2,
-    overflow = "reject",
-    ttlMs = Infinity,
-    busyTimeoutMs = 10_000,
-    driver = nodeSqlite,
-    clock = systemClock,
-  } = options;
-  checkChoice("durability", durability, ["power-loss", "process-crash"]);
-  checkChoice("commitIn", commitIn, ["main", "worker"]);
-  if (commitIn === "worker" && driver !== nodeSqlite) {
-    throw new RangeError(
-      `commitIn "worker" works with ${nodeSqlite.name} only: leave the driver ${driver.name} out, ` +
+export function resolveQueueOptions(options: QueueOptions): Required<QueueOptions> {
+  const { driver = nodeSqlite, clock = systemClock } = options;
+  const resolved = resolveOptions(QUEUE_OPTIONS, options);
+  if (resolved.commitIn === "worker" && driver !== nodeSqlite) {
+    throw new OptionError(
+      "commitIn",
+      "worker",
+      `works with the driver ${nodeSqlite.name} only: leave the driver ${driver.name} out, ` +
         'or use commitIn "main"',
     );
   }
-  checkChoice("overflow", overflow, ["reject", "wait", "drop-oldest"]);
-  checkInteger("maxPackets", maxPackets, 1, Number.MAX_SAFE_INTEGER);
-  checkInteger("maxBytes", maxBytes, 1, Number.MAX_SAFE_INTEGER);
-  checkInteger("maxPacketBytes", maxPacketBytes, 1, LARGEST_PACKET_BYTES);
-  checkTtlMs(ttlMs);
-  checkInteger("busyTimeoutMs", busyTimeoutMs, 0, 2 ** 31 - 1);
-  return {
-    durability,
-    commitIn,
-    maxPackets,
-    maxBytes,
-    maxPacketBytes,
-    overflow,
-    ttlMs,
-    busyTimeoutMs,
-    driver,
-    clock,
-  };
-}
-
-function checkChoice(name: string, value: string, choices: readonly string[]): void {
-  if (!choices.includes(value)) {
-    throw new RangeError(`${name} must be one of ${choices.join(", ")}, got ${String(value)}`);
-  }
+  return { ...resolved, driver, clock };
 }
 
 /**
  * Checks a time to live: an integer from 1, or `Infinity`.
  *
- * @throws {RangeError} It is something else.
+ * @throws {OptionError} It is something else.
  */
 export function checkTtlMs(ttlMs: number): void {
-  if (ttlMs !== Infinity) checkInteger("ttlMs", ttlMs, 1, Number.MAX_SAFE_INTEGER);
+  checkOption("ttlMs", QUEUE_OPTIONS.ttlMs, ttlMs);
 }
 
 /**
@@ -173,13 +140,10 @@ export function checkTtlMs(ttlMs: number): void {
  * @throws {RangeError} It is none.
  */
 export function checkIdRange({ firstId, lastId }: IdRange): void {
-  checkInteger("firstId", firstId, 0, Number.MAX_SAFE_INTEGER);
-  checkInteger("lastId", lastId, firstId, Number.MAX_SAFE_INTEGER);
-}
-
-function checkInteger(name: string, value: number, min: number, max: number): void {
-  if (!Number.isInteger(value) || value < min || value > max) {
-    throw new RangeError(`${name} must be an integer from ${min} to ${max}, got ${String(value)}`);
+  for (const [name, id, min] of [["firstId", firstId, 0], ["lastId", lastId, firstId]] as const) {
+    if (!Number.isSafeInteger(id) || id < min) {
+      throw new RangeError(`${name} must be an integer of ${min} or more, got ${String(id)}`);
+    }
   }
 }
 

@@ -49,7 +49,7 @@ import {
   type QueueStats,
   type RequeuedPackets,
   type RequeueOptions,
-  resolveOptions,
+  resolveQueueOptions,
 } from "./options.ts";
 import { Expiry } from "./read/expiry.ts";
 import { RecentBatches } from "./read/recent_batches.ts";
@@ -132,13 +132,13 @@ export class OutboundQueue implements DeliveryQueue {
    *
    * @param path The file, on a local filesystem.
    * @param options See {@linkcode QueueOptions}.
-   * @throws {RangeError} An option is out of range.
+   * @throws {OptionError} An option is out of range.
    * @throws {QueueFileError} The file is not a queue, is damaged, cannot be
    *   written or stayed locked; it was left as it is.
    * @throws {Deno.errors.NotCapable} A permission is missing; says which flags to add.
    */
   static async open(path: string, options: QueueOptions = {}): Promise<OutboundQueue> {
-    const resolved = resolveOptions(options);
+    const resolved = resolveQueueOptions(options);
     if (path === "" || path === ":memory:" || path.includes("\0")) {
       throw new RangeError(`path must name a file, got ${JSON.stringify(path)}`);
     }
@@ -161,6 +161,12 @@ export class OutboundQueue implements DeliveryQueue {
       await store.close();
       throw error;
     }
+  }
+
+  /** How full it may get. */
+  get limits(): { readonly maxPackets: number; readonly maxBytes: number } {
+    const { maxPackets, maxBytes } = this.#options;
+    return { maxPackets, maxBytes };
   }
 
   /** The highest id known to be on disk; 0 when there never was one. */

@@ -16,9 +16,11 @@
 
 import { BackgroundWriter } from "../base/background_writer.ts";
 import { systemClock } from "../base/clock.ts";
+import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { type Framing, FramingError, PacketSplitter } from "../framing/framing.ts";
-import { type BatchLimits, batchLimitsFor, InputPump } from "../framing/input_pump.ts";
+import { batchLimitsFor, InputPump } from "../framing/input_pump.ts";
 import type { Sender } from "../sender/sender.ts";
 
 /** A refused accept, for want of descriptors, is tried again after this. */
@@ -92,8 +94,6 @@ export interface RelayOptions {
    * @default {"discard"}
    */
   readonly replies?: Replies;
-  /** What one transaction may hold; see `batchLimitsFor`. */
-  readonly batch?: BatchLimits;
   /** Takes log lines. Silent by default. */
   readonly logger?: Logger;
   /** Time, for tests. */
@@ -156,7 +156,7 @@ export class Relay implements AsyncDisposable {
   readonly #options: RelayOptions;
   readonly #clock: Clock;
   readonly #logger: Logger;
-  readonly #batch: BatchLimits;
+  readonly #batch: ReturnType<typeof batchLimitsFor>;
   readonly #maxClients: number;
   readonly #replies: Replies;
   readonly #clients = new Set<Client>();
@@ -171,15 +171,14 @@ export class Relay implements AsyncDisposable {
    * Begins to accept clients.
    *
    * @param options Sender, listeners, framing.
-   * @throws {RangeError} `maxClients` or `maxPacketBytes` is out of range.
+   * @throws {OptionError} `maxClients` or `maxPacketBytes` is out of range.
    */
   constructor(options: RelayOptions) {
-    const { maxClients = 256, replies = "discard", clock = systemClock } = options;
-    if (!(maxClients >= 1)) throw new RangeError(`maxClients must be 1 or more, got ${maxClients}`);
+    const { maxClients, replies } = resolveOptions(RELAY_OPTIONS, options);
     this.#options = options;
-    this.#clock = clock;
+    this.#clock = options.clock ?? systemClock;
     this.#logger = options.logger ?? { debug() {}, info() {}, warn() {}, error() {} };
-    this.#batch = options.batch ?? batchLimitsFor({});
+    this.#batch = batchLimitsFor(options.sender.queue.limits);
     this.#maxClients = maxClients;
     this.#replies = replies;
     this.#splitter(); // Throws what every client would.
@@ -347,7 +346,8 @@ export class Relay implements AsyncDisposable {
   }
 
   #splitter(): PacketSplitter {
-    const { input, output = input, maxPacketBytes = 16 * 1024 ** 2 } = this.#options;
+    const { input, output = input, maxPacketBytes = QUEUE_OPTIONS.maxPacketBytes.default } =
+      this.#options;
     return new PacketSplitter({ input, output, maxPacketBytes });
   }
 

@@ -4,6 +4,9 @@
  * @module
  */
 
+import { OptionError } from "../base/errors.ts";
+import { DELIVERY_OPTIONS, PACE_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import type { Remote } from "../base/remote.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
@@ -18,7 +21,7 @@ export interface SenderOptions {
    * {@linkcode SenderOptions.queueOptions} and closed with the sender.
    */
   readonly queue: string | OutboundQueue;
-  /** Options for a queue given as a path. */
+  /** Options for a queue given as a path; refused beside one that is open. */
   readonly queueOptions?: QueueOptions;
   /** The server: `"tcp://host:port"` or its parts. */
   readonly remote: string | Remote;
@@ -182,101 +185,43 @@ export interface SenderOptions {
 /**
  * Fills in the defaults and checks what was given.
  *
- * @throws {RangeError} A value is out of range.
+ * @throws {OptionError} A value is out of range.
  */
 export function limitsOf(options: SenderOptions): SupervisorLimits {
-  const {
-    responseTimeoutMs = Infinity,
-    holdMs = responseTimeoutMs === Infinity ? 1000 : responseTimeoutMs + 1000,
-    stallTimeoutMs = 3000,
-    peerStallTimeoutMs = 300_000,
-    maxInFlightBytes = 256 * 1024,
-    maxPacketsPerSecond = Infinity,
-    maxBytesPerSecond = Infinity,
-    backlogPacketsPerSecond = Infinity,
-    backlogBytesPerSecond = Infinity,
-    maxAttempts = Infinity,
-    connectTimeoutMs = 1000,
-    slowConnectTimeoutMs = 5000,
-    lookUpTimeoutMs = 20_000,
-    backoffFirstMs = 100,
-    backoffCapMs = 1000,
-    connect = "on-demand",
-    onPeerFin = "reconnect",
-    receivedBufferBytes = 1024 * 1024,
-    socket = {},
-  } = options;
-  const atLeast = (minimum: number, values: Record<string, number>) => {
-    for (const [name, value] of Object.entries(values)) {
-      if (!(value >= minimum)) {
-        throw new RangeError(`${name} must be ${minimum} or more, got ${value}`);
-      }
-    }
-  };
-  atLeast(0, { holdMs, backoffFirstMs, backoffCapMs, receivedBufferBytes });
-  atLeast(100, {
-    stallTimeoutMs,
-    peerStallTimeoutMs,
-    connectTimeoutMs,
-    slowConnectTimeoutMs,
-    lookUpTimeoutMs,
-  });
-  atLeast(1, { maxInFlightBytes });
-  atLeast(1, { responseTimeoutMs });
-  for (
-    const [name, value] of Object.entries({
-      maxPacketsPerSecond,
-      maxBytesPerSecond,
-      backlogPacketsPerSecond,
-      backlogBytesPerSecond,
-    })
-  ) {
-    if (!(value > 0)) throw new RangeError(`${name} must be more than 0, got ${value}`);
-  }
-  if (maxAttempts !== Infinity && !(Number.isInteger(maxAttempts) && maxAttempts >= 2)) {
-    throw new RangeError(
-      `maxAttempts must be an integer of 2 or more, or Infinity, got ${maxAttempts}: ` +
-        "the first break is mostly the network's",
+  if (typeof options.queue !== "string" && options.queueOptions !== undefined) {
+    throw new OptionError(
+      "queueOptions",
+      options.queueOptions,
+      "is for a queue given as a path; this one is open, and its options are those that it was " +
+        "opened with: give them there, or give the path",
     );
   }
+  const { receivedBufferBytes: _, ...delivery } = resolveOptions(DELIVERY_OPTIONS, options);
+  const { backlogPacketsPerSecond, backlogBytesPerSecond, ...pace } = resolveOptions(
+    PACE_OPTIONS,
+    options,
+  );
+  const { responseTimeoutMs } = delivery;
+  const holdMs = options.holdMs === undefined && responseTimeoutMs !== Infinity
+    ? responseTimeoutMs + 1000
+    : delivery.holdMs;
   if (responseTimeoutMs !== Infinity && holdMs <= responseTimeoutMs) {
-    throw new RangeError(
-      `holdMs must be more than responseTimeoutMs = ${responseTimeoutMs}, got ${holdMs}`,
-    );
+    throw new OptionError("holdMs", holdMs, "must be more than responseTimeoutMs");
   }
-  oneOf("connect", connect, ["on-demand", "always"]);
-  oneOf("onPeerFin", onPeerFin, ["reconnect", "keep-sending", "confirm"]);
-  const { keepAlive } = validateSocketOptions(socket);
+  const { keepAlive } = validateSocketOptions(options.socket);
   return {
+    ...delivery,
+    ...pace,
     holdMs,
-    responseTimeoutMs,
-    stallTimeoutMs,
-    peerStallTimeoutMs,
-    maxInFlightBytes,
-    maxPacketsPerSecond,
-    maxBytesPerSecond,
     backlogPace: {
       maxPacketsPerSecond: backlogPacketsPerSecond,
       maxBytesPerSecond: backlogBytesPerSecond,
     },
-    maxAttempts,
-    connectTimeoutMs,
-    slowConnectTimeoutMs: Math.max(connectTimeoutMs, slowConnectTimeoutMs),
+    slowConnectTimeoutMs: Math.max(delivery.connectTimeoutMs, delivery.slowConnectTimeoutMs),
     slowConnectEvery: 4,
-    lookUpTimeoutMs,
-    backoffFirstMs,
-    backoffCapMs,
-    connect,
-    onPeerFin,
     keepAlive: keepAlive === false ? undefined : {
       timeoutMs: keepAlive.idleMs + keepAlive.count * keepAlive.intervalMs,
       probes: keepAlive.count,
     },
   };
-}
-
-function oneOf(name: string, value: string, values: readonly string[]): void {
-  if (!values.includes(value)) {
-    throw new RangeError(`${name} must be one of ${values.join(", ")}; got "${value}"`);
-  }
 }

@@ -6,6 +6,8 @@
  */
 
 import { systemClock } from "../base/clock.ts";
+import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import { parseRemote, type Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
@@ -145,7 +147,7 @@ export class Sender implements AsyncDisposable {
    * Opens the queue, takes its sender lock and starts delivering.
    *
    * @param options The queue, the remote, and what differs from the defaults.
-   * @throws {RangeError} An option is out of range.
+   * @throws {OptionError} An option is out of range.
    * @throws {TypeError} The remote is not a `tcp://` URL.
    * @throws {UnsupportedPlatformError} Not Linux, or no libc.
    * @throws {QueueFileError} The file cannot be used as a queue.
@@ -173,7 +175,8 @@ export class Sender implements AsyncDisposable {
         limits,
         random: options.random ?? Math.random,
         logger: options.logger ?? silentLogger,
-        receivedBufferBytes: options.receivedBufferBytes ?? 1024 * 1024,
+        receivedBufferBytes: options.receivedBufferBytes ??
+          DELIVERY_OPTIONS.receivedBufferBytes.default,
       });
     } catch (error) {
       if (ownsQueue) await queue.close();
@@ -312,12 +315,10 @@ export class Sender implements AsyncDisposable {
    * deadline.
    *
    * @param options The deadline.
+   * @throws {OptionError} It is out of range.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    const { deliverTimeoutMs: deliverTimeoutMs = 5000 } = options;
-    if (!(deliverTimeoutMs >= 0)) {
-      throw new RangeError(`deliverTimeoutMs must be 0 or more, got ${deliverTimeoutMs}`);
-    }
+    const { deliverTimeoutMs } = resolveOptions(CLOSE_OPTIONS, options);
     const ended = this.#supervisor.close(deliverTimeoutMs);
     this.#closing ??= ended.finally(() => this.#release());
     return this.#closing;

@@ -111,7 +111,7 @@ Deno.test("enqueue: --commit-in worker stores the same, and names the grant that
   await using refused = new Sendq(queuePermissions(dir.queue), args);
   assert.equal(await refused.ended(), 77);
   const sources = decodeURIComponent(new URL("../../src", import.meta.url).pathname);
-  assert(refused.stderr.includes(`--commit-in worker needs --allow-read=${sources}:`));
+  assert(refused.stderr.includes(`--commit-in "worker" needs --allow-read=${sources}:`));
 
   const permissions = queuePermissions(dir.queue).map((flag) =>
     flag.startsWith("--allow-read=") ? `${flag},${sources}` : flag

@@ -341,7 +341,7 @@ Deno.test("--ttl: what is not sent by then becomes a dead letter, and status say
   assert.deepEqual([json.queue.deadPackets, json.queue.expiredPackets], [1, 1]);
   const bad = await change(dir.queue, "enqueue", "x", "--ttl", "0s");
   assert.equal(bad.code, 2);
-  assert.match(bad.err, /^sendq: --ttl in milliseconds must be|^sendq: --ttl must be/);
+  assert.match(bad.err, /^sendq: option '--ttl <time>' .*must be 1ms or more, or never\./);
 });
 
 Deno.test("check and repair: a damaged page, from the message to the new file", async () => {

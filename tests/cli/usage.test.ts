@@ -45,17 +45,27 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
   }
 });
 
-Deno.test("values that the library finds out of range are named by their flags", async (t) => {
+Deno.test("values out of range are named by their flags, in the units that are typed", async (t) => {
   using dir = new TempDir();
   const cases: [string[], RegExp][] = [
     [
       ["--stall-timeout", "1ms"],
-      /^sendq: --stall-timeout in milliseconds must be 100 or more, got 1\n/,
+      /stall-timeout .*'1ms' is invalid\. It must be from 100ms to 24d\./,
     ],
-    [["--max-packets", "0"], /^sendq: --max-packets must be an integer from 1/],
-    [["--rto-max", "1ms"], /^sendq: --rto-max in milliseconds must be a whole number from 1000/],
-    [["--tos", "3"], /^sendq: --tos must be a multiple of 4/],
-    [["--congestion", "no good"], /^sendq: --congestion must be a name/],
+    [["--connect-timeout", "30d"], /'--connect-timeout .*must be from 100ms to 24d\./],
+    [["--status-interval", "30d"], /'--status-interval .*must be from 0ms to 24d\./],
+    [["--peer-stall-timeout", "30d"], /'--peer-stall-timeout .*100ms to 24d, or never\./],
+    [["--max-packets", "0"], /'--max-packets .*must be an integer of 1 or more\./],
+    [["--max-packet-bytes", "1GiB"], /'--max-packet-bytes .*must be from 1 to 512MiB\./],
+    [["--max-bytes-per-second", "0"], /'--max-bytes-per-second .*must be more than 0\./],
+    [["--max-attempts", "1"], /must be an integer of 2 or more, because the first break/],
+    [["--rto-max", "1ms"], /'--rto-max .*must be from 1s to 2m\./],
+    [["--tos", "3"], /'--tos .*must be a multiple of 4 from 0 to 252, because/],
+    [["--congestion", "no good"], /'--congestion .*must be a name/],
+    [
+      ["--hold", "1s", "--response-timeout", "2s"],
+      /^sendq: --hold must be more than --response-timeout, got 1s\n/,
+    ],
     [["--max-packet-bytes", "1"], /^sendq: --max-packet-bytes must be more than the 1 bytes/],
   ];
   for (const [args, expected] of cases) {
@@ -85,7 +95,8 @@ Deno.test("help goes to stdout, needs no permission, and has an example", async 
   assert.deepEqual(await run(["help", "send"]), send);
   const groups = [...send.out.matchAll(/^(\w+):$/gm)].map(([, name]) => name);
   assert.deepEqual(groups, [
-    ...["Arguments", "Packets", "Queue", "Delivery", "Socket", "Output", "Other", "Examples"],
+    ...["Arguments", "Packets", "Queue", "Delivery", "Pace", "Socket", "Output", "Other"],
+    "Examples",
   ]);
   assert.match(
     send.out,

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { InvalidArgumentError } from "commander";
+import { OptionError } from "../../src/base/errors.ts";
+import { asUsageError } from "../../src/cli/arguments/options.ts";
 import {
   formatBytes,
   formatDuration,
@@ -11,8 +13,11 @@ import {
   parseIdRanges,
   parseRemoteArgument,
   parseSize,
+  writeDuration,
+  writeSize,
 } from "../../src/cli/arguments/values.ts";
-import { inFlags } from "../../src/cli/terminal/exit_code.ts";
+import { UsageError } from "../../src/cli/terminal/exit_code.ts";
+import { inFlags } from "../../src/cli/terminal/flags.ts";
 
 Deno.test("durations are written in the unit that says most", () => {
   const cases: [number, string][] = [
@@ -85,12 +90,8 @@ Deno.test("figures for people", () => {
 
 Deno.test("messages of the library name the flags of the command", () => {
   assert.equal(
-    inFlags("stallTimeoutMs must be 100 or more, got 1"),
-    "--stall-timeout in milliseconds must be 100 or more, got 1",
-  );
-  assert.equal(
-    inFlags("Socket option keepAlive.idleMs must be a whole number from 1 to 9: 0."),
-    "--keepalive-idle in milliseconds must be a whole number from 1 to 9: 0.",
+    inFlags("keepAlive.idleMs and maxPackets, but not keepAlive.other"),
+    "--keepalive-idle and --max-packets, but not keepAlive.other",
   );
   assert.equal(
     inFlags("The kernel refused socket option congestion = x: it is not loaded."),
@@ -100,4 +101,32 @@ Deno.test("messages of the library name the flags of the command", () => {
     inFlags(`raise maxPackets, or choose overflow "wait"`),
     `raise --max-packets, or choose --overflow "wait"`,
   );
+  // Words of English, and flags that are flags already.
+  for (const text of ["cannot connect: mark the overflow", 'choose --overflow "wait"']) {
+    assert.equal(inFlags(text), text);
+  }
+});
+
+Deno.test("an option that the library refuses is named by its flag, its value with a unit", () => {
+  const refused = new OptionError("holdMs", 400, "must be more than responseTimeoutMs");
+  const error = asUsageError(refused);
+  assert.ok(error instanceof UsageError);
+  assert.equal(error.message, "--hold must be more than --response-timeout, got 400ms");
+  const outside = asUsageError(new OptionError("ttlMs", 0, "must be an integer of 1 or more"));
+  assert.ok(outside instanceof UsageError);
+  assert.equal(outside.message, "--ttl must be 1ms or more, or never, got 0ms");
+  const other = asUsageError(new OptionError("receivedBufferBytes", -1, "must be 0 or more"));
+  assert.ok(other instanceof UsageError);
+  assert.equal(other.message, "receivedBufferBytes must be 0 or more, got -1");
+});
+
+Deno.test("what an option takes is written so that it can be given", () => {
+  const durations = [0, 400, 1500, 5000, 32_767_000, 86_400_000, 2 ** 31 - 1];
+  assert.deepEqual(durations.map(writeDuration), [
+    ...["0ms", "400ms", "1500ms", "5s", "32767s", "1d", "2147483647ms"],
+  ]);
+  assert.deepEqual(durations.map((ms) => parseDuration(writeDuration(ms))), durations);
+  const sizes = [0, 1, 1023, 1024, 1536, 16 * 2 ** 20, 2 ** 40];
+  assert.deepEqual(sizes.map(writeSize), ["0", "1", "1023", "1KiB", "1536", "16MiB", "1024GiB"]);
+  assert.deepEqual(sizes.map((bytes) => parseSize(writeSize(bytes))), sizes);
 });

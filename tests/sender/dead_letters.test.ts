@@ -127,7 +127,7 @@ Deno.test("maxAttempts is checked", async () => {
   for (const maxAttempts of [0, 1, 2.5, NaN, -3]) {
     await assert.rejects(
       Sender.open({ queue: "q.db", remote: "tcp://127.0.0.1:1", maxAttempts }),
-      { name: "RangeError", message: /maxAttempts must be an integer of 2 or more/ },
+      { name: "OptionError", message: /maxAttempts must be an integer of 2 or more/ },
     );
   }
 });

@@ -83,7 +83,7 @@ Deno.test("a pace is checked", async () => {
     for (const value of [0, -1, NaN]) {
       await assert.rejects(
         Sender.open({ queue: "q.db", remote: "tcp://127.0.0.1:1", [name]: value }),
-        { name: "RangeError", message: new RegExp(`${name} must be more than 0`) },
+        { name: "OptionError", message: new RegExp(`${name} must be more than 0`) },
       );
     }
   }

@@ -75,7 +75,7 @@ Deno.test("responseTimeoutMs must leave time before a packet is confirmed", asyn
   for (const [holdMs, responseTimeoutMs] of [[1000, 1000], [0, 5]] as const) {
     await assert.rejects(
       Sender.open({ queue: "q.db", remote: "tcp://127.0.0.1:1", holdMs, responseTimeoutMs }),
-      { name: "RangeError", message: /holdMs must be more than responseTimeoutMs/ },
+      { name: "OptionError", message: /holdMs must be more than responseTimeoutMs/ },
     );
   }
 });

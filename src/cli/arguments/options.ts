@@ -5,22 +5,57 @@
  * @module
  */
 
-import { type Command, Option } from "commander";
-import { PacketSizeError } from "../../base/errors.ts";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { OptionError, PacketSizeError } from "../../base/errors.ts";
+import {
+  CLOSE_OPTIONS,
+  DELIVERY_OPTIONS,
+  KEEP_ALIVE_OPTIONS,
+  PACE_OPTIONS,
+  QUEUE_OPTIONS,
+  SOCKET_OPTIONS,
+  STATUS_OPTIONS,
+} from "../../base/option_table.ts";
+import {
+  choice,
+  duration,
+  type OptionSpec,
+  type OptionTable,
+  type ResolvedOptions,
+  resolveOptions,
+  ruleOf,
+  takes,
+} from "../../base/options.ts";
 import type { Remote } from "../../base/remote.ts";
 import { type Framing, PacketSplitter } from "../../framing/framing.ts";
-import type { KeepAliveOptions, SocketOptions } from "../../kernel/socket_options.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import {
+  formatCount,
   parseCount,
   parseDuration,
   parseDurationOrNever,
   parseHttpAddress,
   parseSize,
+  writeDuration,
+  writeSize,
 } from "./values.ts";
+
+/** What the log shows: options that only the command has. */
+export const LOG_OPTIONS = {
+  logFormat: choice("--log-format <format>", "log lines on stderr", ["text", "json"], "text"),
+  statusIntervalMs: duration(
+    "--status-interval <time>",
+    "status in the log this often; 0s: never",
+    { default: 10_000 },
+  ),
+} as const satisfies OptionTable;
+
+/** Stands before the names of keepalive's options. */
+const KEEP_ALIVE = "keepAlive.";
 
 /** How packets are told apart, parsed. */
 export interface FramingOptions {
@@ -30,108 +65,47 @@ export interface FramingOptions {
   readonly output?: Framing;
 }
 
-/** The options of a command that stores packets, parsed. */
+/** The options of a command that stores packets, parsed; those of the library by its names. */
 export interface QueueCommandOptions {
   /** The queue's file. */
   readonly queue: string;
   /** See `QueueOptions`. */
-  readonly maxPackets?: number;
-  /** See `QueueOptions`. */
-  readonly maxBytes?: number;
-  /** See `QueueOptions`. */
   readonly maxPacketBytes: number;
-  /** See `QueueOptions`. */
-  readonly overflow: "wait" | "reject" | "drop-oldest";
-  /** See `QueueOptions`. */
-  readonly durability?: "power-loss" | "process-crash";
-  /** See `QueueOptions`. */
-  readonly commitIn?: "main" | "worker";
-  /** See `QueueOptions`. */
-  readonly ttl?: number;
-  /** See `QueueOptions`. */
-  readonly busyTimeout?: number;
 }
 
-/** The options of a command that delivers, parsed. */
-export interface DeliveryCommandOptions extends QueueCommandOptions {
-  /** How long to deliver after SIGTERM or SIGINT. */
-  readonly deliverTimeout: number;
-  /** See `SenderOptions`. */
-  readonly hold?: number;
-  /** See `SenderOptions`. */
-  readonly stallTimeout?: number;
-  /** See `SenderOptions`. */
-  readonly peerStallTimeout?: number;
-  /** See `SenderOptions`. */
-  readonly responseTimeout?: number;
-  /** See `SenderOptions`. */
-  readonly maxInFlight?: number;
-  /** See `SenderOptions`. */
-  readonly maxPacketsPerSecond?: number;
-  /** See `SenderOptions`. */
-  readonly maxBytesPerSecond?: number;
-  /** See `SenderOptions`. */
-  readonly backlogPacketsPerSecond?: number;
-  /** See `SenderOptions`. */
-  readonly backlogBytesPerSecond?: number;
-  /** See `SenderOptions`. */
-  readonly maxAttempts?: number;
-  /** See `SenderOptions`. */
-  readonly connect?: "on-demand" | "always";
-  /** See `SenderOptions`. */
-  readonly onPeerFin?: "reconnect" | "keep-sending";
-  /** See `SenderOptions`. */
-  readonly connectTimeout?: number;
-  /** See `SenderOptions`. */
-  readonly slowConnectTimeout?: number;
-  /** See `SenderOptions`. */
-  readonly backoffFirst?: number;
-  /** See `SenderOptions`. */
-  readonly backoffCap?: number;
-  /** False by `--no-nodelay`. */
-  readonly nodelay: boolean;
+/** The options of a command that delivers, parsed; those of the library by its names. */
+export interface DeliveryCommandOptions
+  extends
+    QueueCommandOptions,
+    ResolvedOptions<typeof CLOSE_OPTIONS>,
+    ResolvedOptions<typeof STATUS_OPTIONS>,
+    ResolvedOptions<typeof LOG_OPTIONS> {
   /** False by `--no-keepalive`. */
   readonly keepalive: boolean;
-  /** See `KeepAliveOptions`. */
-  readonly keepaliveIdle?: number;
-  /** See `KeepAliveOptions`. */
-  readonly keepaliveInterval?: number;
-  /** See `KeepAliveOptions`. */
-  readonly keepaliveCount?: number;
-  /** See `SocketOptions`. */
-  readonly userTimeout?: number;
-  /** See `SocketOptions`. */
-  readonly rtoMax?: number;
-  /** See `SocketOptions`. */
-  readonly sendBuffer?: number;
-  /** See `SocketOptions`. */
-  readonly notSentLowWater?: number;
-  /** See `SocketOptions`. */
-  readonly congestion?: string;
-  /** See `SocketOptions`. */
-  readonly bindToDevice?: string;
-  /** See `SocketOptions`. */
-  readonly mark?: number;
-  /** See `SocketOptions`. */
-  readonly priority?: number;
-  /** See `SocketOptions`. */
-  readonly tos?: number;
   /** Where the status page is served. */
   readonly http?: Remote;
   /** The file that holds its token. */
   readonly httpTokenFile?: string;
   /** Whether it shows the oldest packet's first bytes. */
   readonly httpPayloads?: boolean;
-  /** See `StatusServerOptions.undeliverableLimitMs`. */
-  readonly unhealthyAfter: number;
-  /** Log lines as text or as JSON. */
-  readonly logFormat: "text" | "json";
-  /** Time between two status lines in the log; 0: none. */
-  readonly statusInterval: number;
   /** Also log every step, and where an unexpected error happened. */
   readonly verbose?: boolean;
   /** Log warnings and errors only. */
   readonly quiet?: boolean;
+}
+
+/** An option whose value has the library's name. */
+class LibraryOption extends Option {
+  readonly #name: string;
+
+  constructor(name: string, flags: string, description: string) {
+    super(flags, description);
+    this.#name = name;
+  }
+
+  override attributeName(): string {
+    return this.#name;
+  }
 }
 
 /** Adds options to one command, all in the same manner. */
@@ -146,6 +120,33 @@ export class OptionAdder {
   /** Begins a group of options in the help. */
   group(name: string): this {
     this.#command.optionsGroup(`${name}:`);
+    return this;
+  }
+
+  /**
+   * The options of a table that have flags, read and checked as the table says.
+   *
+   * @param table The options.
+   * @param preset What the command passes on where nothing is given. For the others
+   *   the help names the library's default, and the library fills it in.
+   * @param prefix Stands before their names in what was parsed.
+   */
+  table(
+    table: OptionTable,
+    preset: { readonly [name: string]: number | string } = {},
+    prefix = "",
+  ): this {
+    for (const [name, spec] of Object.entries(table)) {
+      if (spec.flags === undefined) continue;
+      const words = name in preset ? undefined : defaultInWords(spec);
+      const help = words === undefined ? spec.help : `${spec.help} (default: ${words})`;
+      const option = new LibraryOption(prefix + name, spec.flags, help);
+      if (spec.type === "choice") option.choices(spec.choices);
+      else if (spec.type !== "switch") option.argParser((text) => parseValue(spec, text));
+      const fallback = preset[name];
+      if (fallback !== undefined) option.default(fallback, inWords(spec, fallback));
+      this.#command.addOption(option);
+    }
     return this;
   }
 
@@ -196,114 +197,23 @@ export function addQueueFileOption(
 
 /** How full the queue may get, and what stored packets survive. */
 export function addQueueOptions(options: OptionAdder): void {
-  options.group("Queue")
-    .value("--max-packets <count>", "most packets in the queue (default: 10,000,000)", parseCount)
-    .value("--max-bytes <size>", "most bytes in the queue (default: 1GiB)", parseSize)
-    .value("--max-packet-bytes <size>", "largest packet on the wire", parseSize, [
-      16 * 1024 ** 2,
-      "16MiB",
-    ])
-    .choice(
-      "--overflow <what>",
-      "when the queue is full",
-      ["wait", "reject", "drop-oldest"],
-      "wait",
-    )
-    .value(
-      "--ttl <time>",
-      "packets not sent by then become dead letters (default: never)",
-      parseDurationOrNever,
-    )
-    .choice("--durability <what>", "what stored packets survive (default: power-loss)", [
-      "power-loss",
-      "process-crash",
-    ])
-    .choice("--commit-in <thread>", "the thread that waits for the disk (default: main)", [
-      "main",
-      "worker",
-    ])
-    .value(
-      "--busy-timeout <time>",
-      "patience while another process writes the queue (default: 10s)",
-      parseDuration,
-    );
+  options.group("Queue").table(QUEUE_OPTIONS, {
+    maxPacketBytes: QUEUE_OPTIONS.maxPacketBytes.default,
+    // A pipe waits; a program that calls the library may not want to.
+    overflow: "wait",
+  });
 }
 
 /** Delivery, socket and output: what `send` and `relay` share. */
 export function addDeliveryOptions(options: OptionAdder): void {
   options.group("Delivery")
-    .value(
-      "--stall-timeout <time>",
-      "this long without a sign of the server: path dead (default: 3s)",
-      parseDuration,
-    )
-    .value(
-      "--hold <time>",
-      "how long an acknowledged packet stays on disk; sent again if the connection breaks in it " +
-        "(default: 1s)",
-      parseDuration,
-    )
-    .value(
-      "--peer-stall-timeout <time>",
-      "patience with a server that lives and does not read (default: 5m)",
-      parseDurationOrNever,
-    )
-    .value(
-      "--response-timeout <time>",
-      "for a server that always responds: this long without a byte of it (default: never)",
-      parseDurationOrNever,
-    )
-    .value("--max-in-flight <size>", "most bytes unacknowledged (default: 256KiB)", parseSize)
-    .value(
-      "--max-attempts <count>",
-      "broken connections after which a packet becomes a dead letter (default: no limit)",
-      parseCount,
-    )
-    .value(
-      "--deliver-timeout <time>",
-      "go on delivering after SIGTERM or SIGINT",
-      parseDurationOrNever,
-      [
-        5000,
-        "5s",
-      ],
-    )
-    .choice("--connect <when>", "when to connect (default: on-demand)", ["on-demand", "always"])
-    .choice("--on-peer-fin <what>", "when the server closes its side (default: reconnect)", [
-      "reconnect",
-      "keep-sending",
-    ])
-    .value("--connect-timeout <time>", "for one attempt (default: 1s)", parseDuration)
-    .value("--slow-connect-timeout <time>", "for every fourth attempt (default: 5s)", parseDuration)
-    .value("--backoff-first <time>", "first pause between attempts (default: 100ms)", parseDuration)
-    .value("--backoff-cap <time>", "longest pause between attempts (default: 1s)", parseDuration);
-
-  options.group("Pace (default: no limits)")
-    .value("--max-packets-per-second <count>", "most packets that go out", parseCount)
-    .value("--max-bytes-per-second <size>", "most bytes that go out", parseSize)
-    .value(
-      "--backlog-packets-per-second <count>",
-      "the same for what waited when a connection was made",
-      parseCount,
-    )
-    .value("--backlog-bytes-per-second <size>", "the same in bytes", parseSize);
-
+    .table(DELIVERY_OPTIONS)
+    .table(CLOSE_OPTIONS, resolveOptions(CLOSE_OPTIONS, {}));
+  options.group("Pace").table(PACE_OPTIONS);
   options.group("Socket")
-    .flag("--no-nodelay", "leave Nagle's algorithm on (TCP_NODELAY off)")
+    .table(SOCKET_OPTIONS)
     .flag("--no-keepalive", "no probes on an idle connection")
-    .value("--keepalive-idle <time>", "idle time before a probe (default: 10s)", parseDuration)
-    .value("--keepalive-interval <time>", "between probes (default: 3s)", parseDuration)
-    .value("--keepalive-count <count>", "probes unanswered: dead (default: 3)", parseCount)
-    .value("--user-timeout <time>", "TCP_USER_TIMEOUT (default: above all others)", parseDuration)
-    .value("--rto-max <time>", "TCP_RTO_MAX_MS, from Linux 6.15 on (default: 1s)", parseDuration)
-    .value("--send-buffer <size>", "SO_SNDBUF (default: the system's)", parseSize)
-    .value("--not-sent-low-water <size>", "TCP_NOTSENT_LOWAT (default: the system's)", parseSize)
-    .flag("--congestion <name>", "congestion control, such as bbr (default: the system's)")
-    .flag("--bind-to-device <name>", "SO_BINDTODEVICE, such as eth0")
-    .value("--mark <number>", "SO_MARK; needs CAP_NET_ADMIN or CAP_NET_RAW", parseCount)
-    .value("--priority <number>", "SO_PRIORITY", parseCount)
-    .value("--tos <number>", "IP_TOS or IPV6_TCLASS, in steps of 4, such as 0x20", parseCount);
-
+    .table(KEEP_ALIVE_OPTIONS, {}, KEEP_ALIVE);
   options.group("Status page")
     .value(
       "--http <address>",
@@ -315,19 +225,9 @@ export function addDeliveryOptions(options: OptionAdder): void {
       "what readers have to know; needed beyond 127.0.0.1 and [::1]",
     )
     .flag("--http-payloads", "show the first bytes of the oldest packet")
-    .value(
-      "--unhealthy-after <time>",
-      "/healthz says 503 when nothing was acknowledged for so long",
-      parseDuration,
-      [60_000, "1m"],
-    );
-
+    .table(STATUS_OPTIONS, resolveOptions(STATUS_OPTIONS, {}));
   options.group("Output")
-    .choice("--log-format <format>", "log lines on stderr", ["text", "json"], "text")
-    .value("--status-interval <time>", "status in the log this often; 0s: never", parseDuration, [
-      10_000,
-      "10s",
-    ])
+    .table(LOG_OPTIONS, resolveOptions(LOG_OPTIONS, {}))
     .flag("-v, --verbose", "log every step")
     .flag("--quiet", "log warnings and errors only")
     .group("Other");
@@ -339,12 +239,9 @@ export function addDeliveryOptions(options: OptionAdder): void {
  * @throws {UsageError} They contradict each other.
  */
 export function checkDeliveryOptions(options: DeliveryCommandOptions): void {
-  if (!options.keepalive) {
-    for (const name of ["keepaliveIdle", "keepaliveInterval", "keepaliveCount"] as const) {
-      if (options[name] !== undefined) {
-        throw new UsageError("--no-keepalive cannot be combined with --keepalive-… options");
-      }
-    }
+  const keepAlive = givenOf(KEEP_ALIVE_OPTIONS, options, KEEP_ALIVE);
+  if (!options.keepalive && Object.keys(keepAlive).length > 0) {
+    throw new UsageError("--no-keepalive cannot be combined with --keepalive-… options");
   }
   if (options.http === undefined && (options.httpTokenFile !== undefined || options.httpPayloads)) {
     throw new UsageError("--http-token-file and --http-payloads need --http");
@@ -361,69 +258,80 @@ export function logLevelOf({ verbose, quiet }: DeliveryCommandOptions): LogLevel
 
 /** What the queue is opened with. */
 export function queueOptionsOf(options: QueueCommandOptions): QueueOptions {
-  return given({
-    maxPackets: options.maxPackets,
-    maxBytes: options.maxBytes,
-    maxPacketBytes: options.maxPacketBytes,
-    overflow: options.overflow,
-    ttlMs: options.ttl,
-    durability: options.durability,
-    commitIn: options.commitIn,
-    busyTimeoutMs: options.busyTimeout,
-  });
+  return givenOf(QUEUE_OPTIONS, options);
 }
 
 /** What the sender is opened with, besides queue and remote. */
 export function deliveryOptionsOf(
   options: DeliveryCommandOptions,
 ): Omit<SenderOptions, "queue" | "remote" | "logger"> {
-  return given({
-    holdMs: options.hold,
-    stallTimeoutMs: options.stallTimeout,
-    peerStallTimeoutMs: options.peerStallTimeout,
-    responseTimeoutMs: options.responseTimeout,
-    maxInFlightBytes: options.maxInFlight,
-    maxPacketsPerSecond: options.maxPacketsPerSecond,
-    maxBytesPerSecond: options.maxBytesPerSecond,
-    backlogPacketsPerSecond: options.backlogPacketsPerSecond,
-    backlogBytesPerSecond: options.backlogBytesPerSecond,
-    maxAttempts: options.maxAttempts,
-    connect: options.connect,
-    onPeerFin: options.onPeerFin,
-    connectTimeoutMs: options.connectTimeout,
-    slowConnectTimeoutMs: options.slowConnectTimeout,
-    backoffFirstMs: options.backoffFirst,
-    backoffCapMs: options.backoffCap,
-    socket: socketOptionsOf(options),
+  return {
+    ...givenOf(DELIVERY_OPTIONS, options),
+    ...givenOf(PACE_OPTIONS, options),
+    socket: {
+      ...givenOf(SOCKET_OPTIONS, options),
+      keepAlive: options.keepalive && givenOf(KEEP_ALIVE_OPTIONS, options, KEEP_ALIVE),
+    },
+  };
+}
+
+/** What was given of a table's options. */
+function givenOf<T extends OptionTable>(
+  table: T,
+  options: object,
+  prefix?: string,
+): Partial<ResolvedOptions<T>>;
+function givenOf(table: OptionTable, options: object, prefix = ""): Record<string, unknown> {
+  const values = new Map<string, unknown>(Object.entries(options));
+  return Object.fromEntries(
+    Object.keys(table)
+      .map((name) => [name, values.get(prefix + name)] as const)
+      .filter(([, value]) => value !== undefined),
+  );
+}
+
+function parseValue(spec: OptionSpec, text: string): number | string {
+  const value = parserOf(spec)(text);
+  if (takes(spec, value)) return value;
+  throw new InvalidArgumentError(`It ${ruleInWords(spec)}.`);
+}
+
+/** What an option takes, as it is written on the command line. */
+export function ruleInWords(spec: OptionSpec): string {
+  return ruleOf(spec, (value) => {
+    // Only a time has a word for it.
+    return value === Infinity && spec.type !== "duration" ? undefined : inWords(spec, value);
   });
 }
 
-function socketOptionsOf(options: DeliveryCommandOptions): SocketOptions {
-  const keepAlive: KeepAliveOptions | false = options.keepalive && given({
-    idleMs: options.keepaliveIdle,
-    intervalMs: options.keepaliveInterval,
-    count: options.keepaliveCount,
-  });
-  return given({
-    noDelay: options.nodelay,
-    keepAlive,
-    userTimeoutMs: options.userTimeout,
-    rtoMaxMs: options.rtoMax,
-    sendBufferBytes: options.sendBuffer,
-    notSentLowWaterBytes: options.notSentLowWater,
-    congestion: options.congestion,
-    bindToDevice: options.bindToDevice,
-    mark: options.mark,
-    priority: options.priority,
-    tos: options.tos,
-  });
+function parserOf(spec: OptionSpec): (text: string) => number | string {
+  switch (spec.type) {
+    case "duration":
+      return spec.endless ? parseDurationOrNever : parseDuration;
+    case "size":
+      return parseSize;
+    case "count":
+      return parseCount;
+    default:
+      return String;
+  }
 }
 
-/** The options that were given: an absent one and an undefined one are not the same. */
-function given<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
-  const present: { [K in keyof T]?: Exclude<T[K], undefined> } = { ...options };
-  for (const name in present) if (present[name] === undefined) delete present[name];
-  return present;
+/** An option's default as the help says it; `undefined` where there is none to speak of. */
+export function defaultInWords(spec: OptionSpec): string | undefined {
+  if (spec.default === undefined || spec.type === "switch") return spec.otherwise;
+  return inWords(spec, spec.default);
+}
+
+/** A value as it is written on the command line. */
+function inWords({ type }: OptionSpec, value: unknown): string {
+  if (typeof value !== "number") return String(value);
+  if (value === Infinity) return type === "duration" ? "never" : "no limit";
+  return type === "duration"
+    ? writeDuration(value)
+    : type === "size"
+    ? writeSize(value)
+    : formatCount(value);
 }
 
 /**
@@ -443,6 +351,13 @@ export function splitterFor(
 
 /** A value that the library finds out of range is one that the user gave. */
 export function asUsageError(error: unknown): unknown {
+  if (error instanceof OptionError) {
+    const spec = OPTIONS.get(error.option);
+    if (spec === undefined) return new UsageError(error.message);
+    // Where the option does take the value, another one's is in its way.
+    const rule = takes(spec, error.value) ? inFlags(error.rule) : ruleInWords(spec);
+    return new UsageError(`${flagOf(spec)} ${rule}, got ${inWords(spec, error.value)}`);
+  }
   return error instanceof RangeError && !(error instanceof PacketSizeError)
     ? new UsageError(error.message)
     : error;

@@ -25,7 +25,7 @@ const SIZE_UNITS: { readonly [unit: string]: number } = {
  * Reads a duration.
  *
  * @param text `500ms`, `3s`, `1.5m`, `2h`, `1d`.
- * @returns Milliseconds.
+ * @returns Milliseconds, rounded to whole ones.
  * @throws {InvalidArgumentError} It is none; says what is expected.
  */
 export function parseDuration(text: string): number {
@@ -34,7 +34,7 @@ export function parseDuration(text: string): number {
   if (match === null || !isDurationUnit(unit)) {
     throw new InvalidArgumentError("Expected a duration with its unit: 500ms, 3s, 2m, 1h, 1d.");
   }
-  return Number(match[1]) * DURATION_UNITS_MS[unit];
+  return Math.round(Number(match[1]) * DURATION_UNITS_MS[unit]);
 }
 
 /**
@@ -175,7 +175,25 @@ export function formatBytes(bytes: number): string {
   return `${(bytes / 2 ** (10 * steps)).toFixed(1)} ${["B", "KiB", "MiB", "GiB"][steps]}`;
 }
 
-/** `250ms`, `3s`, `2.5m`, `3h`, `2.5d`: as {@linkcode parseDuration} reads it. */
+/** `1500ms`, `3s`, `1d`: as {@linkcode parseDuration} reads it, exactly. */
+export function writeDuration(ms: number): string {
+  return write(ms, DURATION_UNITS_MS);
+}
+
+/** `4000`, `256KiB`, `1GiB`: as {@linkcode parseSize} reads it, exactly. */
+export function writeSize(bytes: number): string {
+  return write(bytes, { "": 1, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30 });
+}
+
+/** In the largest unit that leaves a whole number. */
+function write(value: number, units: { readonly [unit: string]: number }): string {
+  const [smallest = ["", 1] as const, ...others] = Object.entries(units);
+  const fits = others.findLast(([, factor]) => value !== 0 && value % factor === 0);
+  const [unit, factor] = fits ?? smallest;
+  return `${value / factor}${unit}`;
+}
+
+/** `250ms`, `3s`, `2.5m`, `3h`, `2.5d`: to be read, with one decimal. */
 export function formatDuration(ms: number): string {
   if (ms === Infinity) return "never";
   // From two of them on, an hour and a day say more.

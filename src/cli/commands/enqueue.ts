@@ -118,7 +118,7 @@ async function enqueue(
       source: Deno.stdin,
       splitter,
       store: async (packets) => stored.add(await queue.enqueueMany(packets), packets),
-      ...batchLimitsFor(options),
+      ...batchLimitsFor(queue.limits),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),
     });

@@ -8,6 +8,12 @@
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { WireError } from "../../base/errors.ts";
+import {
+  duration,
+  type OptionTable,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
@@ -22,7 +28,7 @@ import {
   parseDuration,
   parseRemoteArgument,
 } from "../arguments/values.ts";
-import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
 
 /** The kernel asks an idle server for a sign of life this often: keepalive, no payload. */
@@ -53,9 +59,15 @@ Permissions, on Debian, x86_64:
 ${EXIT_CODE_HELP}
 `;
 
-interface ProbeOptions {
+const PROBE_OPTIONS = {
+  connectTimeoutMs: duration("--connect-timeout <time>", "for the connection", {
+    min: 1,
+    default: 5000,
+  }),
+} as const satisfies OptionTable;
+
+interface ProbeOptions extends ResolvedOptions<typeof PROBE_OPTIONS> {
   readonly seconds: number;
-  readonly connectTimeout: number;
   readonly json?: boolean;
 }
 
@@ -85,7 +97,7 @@ export function probeCommand(finish: (code: ExitCode) => void): Command {
     .argument("<remote>", "the server: tcp://HOST:PORT", parseRemoteArgument);
   new OptionAdder(command)
     .value("--seconds <count>", "how long to look", parseSeconds, [5, "5"])
-    .value("--connect-timeout <time>", "for the connection", parseDuration, [5000, "5s"])
+    .table(PROBE_OPTIONS, resolveOptions(PROBE_OPTIONS, {}))
     .flag("--json", "print one object at the end");
   return command
     .addHelpText("after", HELP)
@@ -97,7 +109,6 @@ function parseSeconds(text: string): number {
 }
 
 async function probe(remote: Remote, options: ProbeOptions): Promise<ExitCode> {
-  if (options.connectTimeout < 1) throw new UsageError("--connect-timeout must be 1ms or more");
   checkPermissions({ remotes: [remote], kernel: true });
   const report = new Report(remote, options.json ?? false);
   const dialer = tcpDialer({
@@ -107,9 +118,9 @@ async function probe(remote: Remote, options: ProbeOptions): Promise<ExitCode> {
   const startedMs = systemClock.nowMs();
   let wire: TcpWire;
   try {
-    wire = await dialer.dial(AbortSignal.timeout(options.connectTimeout));
+    wire = await dialer.dial(AbortSignal.timeout(options.connectTimeoutMs));
   } catch (error) {
-    await report.failed(error, options.connectTimeout);
+    await report.failed(error, options.connectTimeoutMs);
     return ExitCode.FAILED;
   }
   const connectedMs = systemClock.nowMs();

@@ -5,11 +5,12 @@
  */
 
 import { Command } from "commander";
+import { RELAY_OPTIONS } from "../../base/option_table.ts";
+import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { FRAMINGS } from "../../framing/framing.ts";
-import { batchLimitsFor } from "../../framing/input_pump.ts";
 import { listenUnix } from "../../kernel/unix_listener.ts";
-import { Relay, type RelayListener, type Replies } from "../../relay/relay.ts";
+import { Relay, type RelayListener } from "../../relay/relay.ts";
 import {
   addDeliveryOptions,
   addQueueFileOption,
@@ -21,10 +22,10 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
-import { type Listen, parseCount, parseListen, parseRemoteArgument } from "../arguments/values.ts";
+import { type Listen, parseListen, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
-import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
 
 const HELP = `
 Clients connect, and what they send is cut into packets, stored, and delivered in
@@ -56,11 +57,10 @@ ${EXIT_CODE_HELP}
 `;
 
 /** The options of `relay`, parsed. */
-interface RelayCommandOptions extends DeliveryCommandOptions, FramingOptions {
+interface RelayCommandOptions
+  extends DeliveryCommandOptions, FramingOptions, Partial<ResolvedOptions<typeof RELAY_OPTIONS>> {
   readonly listen: readonly Listen[];
   readonly to: Remote;
-  readonly maxClients: number;
-  readonly replies: Replies;
 }
 
 /**
@@ -82,13 +82,7 @@ export function relayCommand(finish: (code: ExitCode) => void): Command {
     .required("-t, --to <remote>", "the server: tcp://HOST:PORT", parseRemoteArgument)
     .choice("-i, --input <framing>", "packets of clients", FRAMINGS, "lines")
     .choice("-o, --output <framing>", "packets on the wire (default: as of clients)", FRAMINGS)
-    .choice(
-      "--replies <who>",
-      "who gets what the server sends; last-client: whose packet was stored last",
-      ["discard", "last-client", "all"],
-      "discard",
-    )
-    .value("--max-clients <count>", "most clients; further ones wait", parseCount, [256, "256"]);
+    .table(RELAY_OPTIONS);
   addQueueFileOption(options);
   addQueueOptions(options);
   addDeliveryOptions(options);
@@ -99,7 +93,6 @@ export function relayCommand(finish: (code: ExitCode) => void): Command {
 
 async function relay(options: RelayCommandOptions): Promise<ExitCode> {
   checkDeliveryOptions(options);
-  if (options.maxClients < 1) throw new UsageError("--max-clients must be 1 or more");
   const page = statusPageNeeds(options);
   checkPermissions({
     remotes: [options.to],
@@ -118,7 +111,6 @@ async function relay(options: RelayCommandOptions): Promise<ExitCode> {
         ...options,
         sender,
         listeners: listeners.map(({ listener }) => listener),
-        batch: batchLimitsFor(options),
         logger: log,
       });
       for (const { address } of listeners) log.info(`listening on ${address}`);

@@ -135,7 +135,7 @@ class StdinIntake implements Intake {
       source: Deno.stdin,
       splitter,
       store: (packets) => sender.enqueueMany(packets),
-      ...batchLimitsFor(options),
+      ...batchLimitsFor(sender.queue.limits),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),
     });

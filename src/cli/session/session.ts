@@ -153,7 +153,7 @@ class Session {
     if (why === "end") {
       // It is rejected if a signal has shortened it, and then has nothing to add.
       const drained = this.#sender.drained().catch(() => {}).then(() => this.#close(Infinity));
-      const shortened = stopped.then(() => this.#close(this.#plan.options.deliverTimeout));
+      const shortened = stopped.then(() => this.#close(this.#plan.options.deliverTimeoutMs));
       await Promise.race([drained, shortened, second]);
     } else {
       await Promise.race([this.#stop(), second]);
@@ -174,14 +174,14 @@ class Session {
 
   /** What was read is stored before the sender stops, where there is time. */
   async #stop(): Promise<void> {
-    const { deliverTimeout } = this.#plan.options;
-    const deadlineMs = systemClock.nowMs() + deliverTimeout;
-    await within(deliverTimeout, this.#intake?.stop() ?? Promise.resolve());
+    const { deliverTimeoutMs } = this.#plan.options;
+    const deadlineMs = systemClock.nowMs() + deliverTimeoutMs;
+    await within(deliverTimeoutMs, this.#intake?.stop() ?? Promise.resolve());
     await this.#close(Math.max(0, deadlineMs - systemClock.nowMs()));
   }
 
   async #close(deliverTimeoutMs: number): Promise<void> {
-    await this.#sender.close({ deliverTimeoutMs: deliverTimeoutMs });
+    await this.#sender.close({ deliverTimeoutMs });
   }
 
   #summarize(): ExitCode {
@@ -229,13 +229,13 @@ class Session {
       () => log.showLive(this.#view.inOneLine(systemClock.nowMs())),
       LIVE_INTERVAL_MS,
     );
-    const { statusInterval } = this.#plan.options;
-    const logged = statusInterval === 0 || log.live ? undefined : setInterval(() => {
+    const { statusIntervalMs } = this.#plan.options;
+    const logged = statusIntervalMs === 0 || log.live ? undefined : setInterval(() => {
       const words = this.#view.report(systemClock.nowMs());
       if (words === undefined) return;
       log.line("info", words, this.#view.fields());
       this.#serviceManager.status(words);
-    }, statusInterval);
+    }, statusIntervalMs);
     return () => {
       clearInterval(live);
       clearInterval(logged);

@@ -38,7 +38,7 @@ export async function openStatusPage(
   options: DeliveryCommandOptions,
   log: LogConsole,
 ): Promise<StatusServer | undefined> {
-  const { http, httpTokenFile, httpPayloads = false, unhealthyAfter } = options;
+  const { http, httpTokenFile, httpPayloads = false, undeliverableLimitMs } = options;
   if (http === undefined) return undefined;
   try {
     // Loaded only when asked for: nobody else pays for it at the start.
@@ -47,7 +47,7 @@ export async function openStatusPage(
       ...http,
       token: httpTokenFile === undefined ? undefined : await tokenIn(httpTokenFile),
       showPayloads: httpPayloads,
-      undeliverableLimitMs: unhealthyAfter,
+      undeliverableLimitMs,
     });
     log.info(`status page: ${status.url}`);
     return status;

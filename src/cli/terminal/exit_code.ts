@@ -17,6 +17,7 @@ import {
   WireError,
 } from "../../base/errors.ts";
 import { FramingError } from "../../framing/framing.ts";
+import { inFlags } from "./flags.ts";
 
 /** What a command's exit says; 75 and 77 are EX_TEMPFAIL and EX_NOPERM of sysexits.h. */
 export const ExitCode = {
@@ -96,48 +97,4 @@ export function explain(error: unknown): string {
   return expected
     ? inFlags(message)
     : `unexpected ${error.name}: ${message} (add --verbose for where it happened)`;
-}
-
-/** What the library calls an option, and the flag that sets it. */
-const FLAGS: readonly (readonly [RegExp, string])[] = [
-  [/\b(\w+Ms) must be/g, "$1 in milliseconds must be"],
-  [/\bstallTimeoutMs\b/g, "--stall-timeout"],
-  [/\bpeerStallTimeoutMs\b/g, "--peer-stall-timeout"],
-  [/\bholdMs\b/g, "--hold"],
-  [/\bresponseTimeoutMs\b/g, "--response-timeout"],
-  [/\bmaxInFlightBytes\b/g, "--max-in-flight"],
-  [/\bconnectTimeoutMs\b/g, "--connect-timeout"],
-  [/\bslowConnectTimeoutMs\b/g, "--slow-connect-timeout"],
-  [/\bbackoffFirstMs\b/g, "--backoff-first"],
-  [/\bbackoffCapMs\b/g, "--backoff-cap"],
-  [/\bmaxPackets\b/g, "--max-packets"],
-  [/\bmaxBytes\b/g, "--max-bytes"],
-  [/\bmaxPacketBytes\b/g, "--max-packet-bytes"],
-  [/\bbusyTimeoutMs\b/g, "--busy-timeout"],
-  [/\bcommitIn "(main|worker)"/g, "--commit-in $1"],
-  [/\bttlMs\b/g, "--ttl"],
-  [/\boverflow (?=")/g, "--overflow "],
-  [
-    /\bSocket option (?=keepAlive|userTimeout|sendBuffer|notSent|rtoMax|tos|mark|prio|con|bind)/g,
-    "",
-  ],
-  [/\bkeepAlive\.idleMs\b/g, "--keepalive-idle"],
-  [/\bkeepAlive\.intervalMs\b/g, "--keepalive-interval"],
-  [/\bkeepAlive\.count\b/g, "--keepalive-count"],
-  [/\buserTimeoutMs\b/g, "--user-timeout"],
-  [/\bsendBufferBytes\b/g, "--send-buffer"],
-  [/\bnotSentLowWaterBytes\b/g, "--not-sent-low-water"],
-  [/\brtoMaxMs\b/g, "--rto-max"],
-  [/\bbindToDevice\b/g, "--bind-to-device"],
-  [/\bcongestion (?==|must)/g, "--congestion "],
-  [/\b(mark|priority|tos) (?==|must)/g, "--$1 "],
-];
-
-/**
- * Puts the flags' names in the place of the library's options.
- *
- * @param message An error's message.
- */
-export function inFlags(message: string): string {
-  return FLAGS.reduce((text, [pattern, flag]) => text.replaceAll(pattern, flag), message);
 }

@@ -1,0 +1,180 @@
+/**
+ * Writes docs/OPTIONS.md and docs/options.schema.json from the table of options:
+ * `deno task docs:options`.
+ *
+ * @module
+ */
+
+import {
+  CLOSE_OPTIONS,
+  DELIVERY_OPTIONS,
+  KEEP_ALIVE_OPTIONS,
+  PACE_OPTIONS,
+  QUEUE_OPTIONS,
+  RELAY_OPTIONS,
+  SOCKET_OPTIONS,
+  STATUS_OPTIONS,
+} from "../src/base/option_table.ts";
+import type { OptionSpec, OptionTable } from "../src/base/options.ts";
+import { defaultInWords, LOG_OPTIONS, ruleInWords } from "../src/cli/arguments/options.ts";
+
+interface Section {
+  readonly title: string;
+  readonly words: string;
+  readonly table: OptionTable;
+}
+
+const SECTIONS: readonly Section[] = [
+  {
+    title: "Queue",
+    words:
+      "`QueueOptions` of `OutboundQueue.open`, and `queueOptions` of `Sender.open`. The flags " +
+      "are those of\n`send`, `relay`, `enqueue` and `import`, where `--overflow` is `wait` unless given.",
+    table: QUEUE_OPTIONS,
+  },
+  {
+    title: "Delivery",
+    words: "`SenderOptions` of `Sender.open`; the flags are those of `send` and `relay`. With\n" +
+      "`responseTimeoutMs`, `holdMs` has to be more than that, and is a second more unless given.",
+    table: DELIVERY_OPTIONS,
+  },
+  { title: "Pace", words: "`SenderOptions`, too.", table: PACE_OPTIONS },
+  {
+    title: "The end",
+    words: "`CloseOptions` of `Sender.close`; the flag is that of `send` and `relay`.",
+    table: CLOSE_OPTIONS,
+  },
+  {
+    title: "Socket",
+    words: "`socket` of `SenderOptions`. Most senders set none of them. Who does:\n\n" +
+      "- `noDelay`: whoever pays for each packet on a slow radio link, and has time\n" +
+      "- `userTimeoutMs`, `rtoMaxMs`: whoever wants the kernel's own limits back, to retransmit less on a\n" +
+      "  metered link\n" +
+      "- `sendBufferBytes`: hosts with little memory and many connections\n" +
+      "- `congestion`: paths that lose packets without being full, such as radio and satellite\n" +
+      "- `bindToDevice`, `mark`: hosts with two ways out, such as a modem beside Ethernet, or a VPN\n" +
+      "- `tos`: managed networks that treat packets by their DSCP",
+    table: SOCKET_OPTIONS,
+  },
+  {
+    title: "Keepalive",
+    words: "`keepAlive` of `SocketOptions`; `keepAlive: false` and `--no-keepalive` switch it off.",
+    table: KEEP_ALIVE_OPTIONS,
+  },
+  {
+    title: "Relay",
+    words: "`RelayOptions` of `Relay`; the flags are those of `relay`.",
+    table: RELAY_OPTIONS,
+  },
+  {
+    title: "Status page",
+    words: "`StatusServerOptions` of `serveStatus`; the flag is that of `send` and `relay`.",
+    table: STATUS_OPTIONS,
+  },
+  { title: "Log", words: "Of `send` and `relay` alone.", table: LOG_OPTIONS },
+];
+
+const INTRODUCTION = `# Options
+
+Made from the table in \`src/base/option_table.ts\` by \`deno task docs:options\`. What each one means
+and costs, at length, is in the documentation of the interface that is named.
+
+Values are written as on the command line. The library takes the same as numbers: a name that ends
+in \`Ms\` takes milliseconds, one that ends in \`Bytes\` takes bytes, and \`Infinity\` is \`never\` or no
+limit. [options.schema.json](options.schema.json) describes what \`Sender.open\` takes as JSON, for
+editors; JSON has no \`Infinity\`, and leaves the option out.
+`;
+
+/** The text of docs/OPTIONS.md. */
+export function optionsPage(): string {
+  const sections = SECTIONS.map(({ title, words, table }) => {
+    const rows = Object.entries(table).map(([name, spec]) => [
+      table === LOG_OPTIONS ? "" : `\`${name}\``,
+      spec.flags === undefined ? "" : `\`${spec.flags}\``,
+      ruleInWords(spec).replace("must be ", ""),
+      spec.type === "switch" ? "true" : defaultInWords(spec) ?? "",
+      spec.help,
+    ]);
+    return `## ${title}\n\n${words}\n\n${
+      tableOf([
+        ["option", "flag", "takes", "default", "for"],
+        ...rows,
+      ])
+    }`;
+  });
+  return [INTRODUCTION, ...sections].join("\n");
+}
+
+/** Rows as a table of Markdown, its columns aligned as `deno fmt` does. */
+function tableOf([head = [], ...rows]: readonly (readonly string[])[]): string {
+  const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]?.length ?? 0)));
+  const line = (cells: readonly string[]) =>
+    `| ${cells.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(" | ")} |\n`;
+  return line(head) + line(widths.map((width) => "-".repeat(width))) + rows.map(line).join("");
+}
+
+/** A JSON Schema, draft 7, of what `Sender.open` takes as JSON. */
+export function optionsSchema(): Record<string, unknown> {
+  return {
+    $schema: "http://json-schema.org/draft-07/schema#",
+    title: "A sender of sendq",
+    ...objectOf({
+      $schema: { type: "string" },
+      queue: { type: "string", minLength: 1, description: "the queue's file" },
+      remote: { type: "string", pattern: "^tcp://", description: "the server: tcp://HOST:PORT" },
+      queueOptions: objectOf(schemasOf(QUEUE_OPTIONS)),
+      ...schemasOf(DELIVERY_OPTIONS),
+      ...schemasOf(PACE_OPTIONS),
+      socket: objectOf({
+        ...schemasOf(SOCKET_OPTIONS),
+        keepAlive: { anyOf: [{ const: false }, objectOf(schemasOf(KEEP_ALIVE_OPTIONS))] },
+      }),
+    }),
+    required: ["queue", "remote"],
+  };
+}
+
+function objectOf(properties: Record<string, unknown>): Record<string, unknown> {
+  return { type: "object", additionalProperties: false, properties };
+}
+
+function schemasOf(table: OptionTable): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(table).map(([name, spec]) => [name, {
+      ...schemaOf(spec),
+      // JSON has no Infinity.
+      ...(spec.default === undefined || spec.default === Infinity ? {} : { default: spec.default }),
+      description: spec.help,
+    }]),
+  );
+}
+
+function schemaOf(spec: OptionSpec): Record<string, unknown> {
+  switch (spec.type) {
+    case "choice":
+      return { enum: spec.choices };
+    case "switch":
+      return { type: "boolean" };
+    case "name":
+      return { type: "string", pattern: "^[^\\s/:\\u0000]+$", maxLength: 15 };
+    default: {
+      const { min, max, aboveMin, fraction, step } = spec;
+      return {
+        type: fraction ? "number" : "integer",
+        ...(aboveMin ? { exclusiveMinimum: min } : { minimum: min }),
+        maximum: max,
+        ...(step === undefined ? {} : { multipleOf: step }),
+      };
+    }
+  }
+}
+
+/** The text of docs/options.schema.json. */
+export function optionsSchemaText(): string {
+  return `${JSON.stringify(optionsSchema(), null, 2)}\n`;
+}
+
+if (import.meta.main) {
+  Deno.writeTextFileSync(new URL("OPTIONS.md", import.meta.url), optionsPage());
+  Deno.writeTextFileSync(new URL("options.schema.json", import.meta.url), optionsSchemaText());
+}

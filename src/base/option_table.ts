@@ -1,0 +1,231 @@
+/**
+ * Every option of the library, once: its default and its bounds, its flag and the
+ * line that the help and docs/OPTIONS.md have for it. What an option means and
+ * costs, at length, is said where the interfaces are declared.
+ *
+ * @module
+ */
+
+import { choice, count, duration, type OptionTable, size } from "./options.ts";
+
+/** For times that are compared with the clock, and that no timer has to wait for. */
+const NO_TIMER = Number.MAX_SAFE_INTEGER;
+const INT_MAX = 2 ** 31 - 1;
+const KEEP_ALIVE = { min: 1, max: 32_767_000, fraction: false } as const;
+
+/** `QueueOptions` */
+export const QUEUE_OPTIONS = {
+  maxPackets: count("--max-packets <count>", "most packets in the queue", { default: 10_000_000 }),
+  maxBytes: size("--max-bytes <size>", "most bytes in the queue", { default: 1024 ** 3 }),
+  maxPacketBytes: size("--max-packet-bytes <size>", "largest packet on the wire", {
+    // SQLite refuses a BLOB beyond 10^9 bytes (SQLITE_MAX_LENGTH).
+    max: 512 * 1024 ** 2,
+    default: 16 * 1024 ** 2,
+  }),
+  overflow: choice(
+    "--overflow <what>",
+    "when the queue is full",
+    ["wait", "reject", "drop-oldest"],
+    "reject",
+  ),
+  ttlMs: duration("--ttl <time>", "packets not sent by then become dead letters", {
+    min: 1,
+    fraction: false,
+    max: NO_TIMER,
+    endless: true,
+    default: Infinity,
+  }),
+  durability: choice(
+    "--durability <what>",
+    "what stored packets survive",
+    ["power-loss", "process-crash"],
+    "power-loss",
+  ),
+  commitIn: choice(
+    "--commit-in <thread>",
+    "the thread that waits for the disk",
+    ["main", "worker"],
+    "main",
+  ),
+  busyTimeoutMs: duration(
+    "--busy-timeout <time>",
+    "patience while another process writes the queue",
+    { fraction: false, default: 10_000 },
+  ),
+} as const satisfies OptionTable;
+
+/** `SenderOptions`, but for those of pace */
+export const DELIVERY_OPTIONS = {
+  stallTimeoutMs: duration(
+    "--stall-timeout <time>",
+    "this long without a sign of the server: path dead",
+    { min: 100, default: 3000 },
+  ),
+  holdMs: duration(
+    "--hold <time>",
+    "how long an acknowledged packet stays on disk; sent again if the connection breaks in it",
+    { default: 1000 },
+  ),
+  peerStallTimeoutMs: duration(
+    "--peer-stall-timeout <time>",
+    "patience with a server that lives and does not read",
+    { min: 100, endless: true, default: 300_000 },
+  ),
+  responseTimeoutMs: duration(
+    "--response-timeout <time>",
+    "for a server that always responds: this long without a byte of it",
+    { min: 1, endless: true, default: Infinity },
+  ),
+  maxInFlightBytes: size("--max-in-flight <size>", "most bytes unacknowledged", {
+    endless: true,
+    default: 256 * 1024,
+  }),
+  maxAttempts: count(
+    "--max-attempts <count>",
+    "broken connections after which a packet becomes a dead letter",
+    {
+      min: 2,
+      endless: true,
+      default: Infinity,
+      because: "the first break is mostly the network's",
+    },
+  ),
+  connect: choice("--connect <when>", "when to connect", ["on-demand", "always"], "on-demand"),
+  onPeerFin: choice(
+    "--on-peer-fin <what>",
+    "what the server's FIN means: confirm is for one that closes after each message",
+    ["reconnect", "keep-sending", "confirm"],
+    "reconnect",
+  ),
+  connectTimeoutMs: duration("--connect-timeout <time>", "for one attempt", {
+    min: 100,
+    default: 1000,
+  }),
+  slowConnectTimeoutMs: duration("--slow-connect-timeout <time>", "for every fourth attempt", {
+    min: 100,
+    default: 5000,
+  }),
+  lookUpTimeoutMs: duration("--look-up-timeout <time>", "for looking the server's name up", {
+    min: 100,
+    default: 20_000,
+  }),
+  backoffFirstMs: duration("--backoff-first <time>", "first pause between attempts", {
+    default: 100,
+  }),
+  backoffCapMs: duration("--backoff-cap <time>", "longest pause between attempts", {
+    default: 1000,
+  }),
+  receivedBufferBytes: {
+    type: "size",
+    help: "what the server sent and nobody has read; newer bytes are discarded",
+    min: 0,
+    max: Number.MAX_SAFE_INTEGER,
+    endless: true,
+    default: 1024 ** 2,
+  },
+} as const satisfies OptionTable;
+
+const RATE = { min: 0, aboveMin: true, fraction: true, endless: true, default: Infinity } as const;
+
+/** `SenderOptions` of pace */
+export const PACE_OPTIONS = {
+  maxPacketsPerSecond: count("--max-packets-per-second <count>", "most packets that go out", RATE),
+  maxBytesPerSecond: size("--max-bytes-per-second <size>", "most bytes that go out", RATE),
+  backlogPacketsPerSecond: count(
+    "--backlog-packets-per-second <count>",
+    "the same for what waited when a connection was made",
+    RATE,
+  ),
+  backlogBytesPerSecond: size("--backlog-bytes-per-second <size>", "the same in bytes", RATE),
+} as const satisfies OptionTable;
+
+/** `SocketOptions`, but for `keepAlive`; bounds from tcp(7), socket(7) and ip(7) */
+export const SOCKET_OPTIONS = {
+  noDelay: {
+    type: "switch",
+    flags: "--no-nodelay",
+    help: "leave Nagle's algorithm on (TCP_NODELAY off)",
+    default: true,
+  },
+  userTimeoutMs: duration("--user-timeout <time>", "TCP_USER_TIMEOUT", {
+    fraction: false,
+    max: INT_MAX,
+    otherwise: "above all others",
+  }),
+  rtoMaxMs: duration("--rto-max <time>", "TCP_RTO_MAX_MS, from Linux 6.15 on", {
+    min: 1000,
+    max: 120_000,
+    fraction: false,
+    default: 1000,
+  }),
+  sendBufferBytes: size("--send-buffer <size>", "SO_SNDBUF", {
+    max: (INT_MAX - 1) / 2, // The kernel doubles it.
+    otherwise: "the system's",
+  }),
+  congestion: {
+    type: "name",
+    flags: "--congestion <name>",
+    help: "congestion control, such as bbr",
+    otherwise: "the system's",
+  },
+  bindToDevice: {
+    type: "name",
+    flags: "--bind-to-device <name>",
+    help: "SO_BINDTODEVICE, such as eth0",
+  },
+  mark: count("--mark <number>", "SO_MARK; needs CAP_NET_ADMIN or CAP_NET_RAW", {
+    min: 0,
+    max: 2 ** 32 - 1,
+  }),
+  tos: count("--tos <number>", "IP_TOS or IPV6_TCLASS, in steps of 4, such as 0x20", {
+    min: 0,
+    max: 252,
+    step: 4,
+    because: "its lower two bits belong to ECN",
+  }),
+} as const satisfies OptionTable;
+
+/** `KeepAliveOptions`; bounds from tcp(7) */
+export const KEEP_ALIVE_OPTIONS = {
+  idleMs: duration("--keepalive-idle <time>", "idle time before a probe", {
+    ...KEEP_ALIVE,
+    default: 10_000,
+  }),
+  intervalMs: duration("--keepalive-interval <time>", "between probes", {
+    ...KEEP_ALIVE,
+    default: 3000,
+  }),
+  count: count("--keepalive-count <count>", "probes unanswered: dead", { max: 127, default: 3 }),
+} as const satisfies OptionTable;
+
+/** `CloseOptions` of a sender */
+export const CLOSE_OPTIONS = {
+  deliverTimeoutMs: duration(
+    "--deliver-timeout <time>",
+    "go on delivering after SIGTERM or SIGINT",
+    { endless: true, default: 5000 },
+  ),
+} as const satisfies OptionTable;
+
+/** `RelayOptions` */
+export const RELAY_OPTIONS = {
+  replies: choice(
+    "--replies <who>",
+    "who gets what the server sends; last-client: whose packet was stored last",
+    ["discard", "last-client", "all"],
+    "discard",
+  ),
+  maxClients: count("--max-clients <count>", "most clients; further ones wait", {
+    endless: true,
+    default: 256,
+  }),
+} as const satisfies OptionTable;
+
+/** `StatusServerOptions` */
+export const STATUS_OPTIONS = {
+  undeliverableLimitMs: duration(
+    "--unhealthy-after <time>",
+    "/healthz says 503 when nothing was acknowledged for so long",
+    { max: NO_TIMER, endless: true, default: 60_000 },
+  ),
+} as const satisfies OptionTable;

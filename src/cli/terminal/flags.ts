@@ -1,0 +1,53 @@
+/**
+ * The library's options by the names that its messages have for them, and their
+ * flags in the place of those names.
+ *
+ * @module
+ */
+
+import {
+  CLOSE_OPTIONS,
+  DELIVERY_OPTIONS,
+  KEEP_ALIVE_OPTIONS,
+  PACE_OPTIONS,
+  QUEUE_OPTIONS,
+  RELAY_OPTIONS,
+  SOCKET_OPTIONS,
+  STATUS_OPTIONS,
+} from "../../base/option_table.ts";
+import type { OptionSpec } from "../../base/options.ts";
+
+/** Every option that has a flag, by its name in the library's messages. */
+export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
+  Object.entries<OptionSpec>({
+    ...QUEUE_OPTIONS,
+    ...DELIVERY_OPTIONS,
+    ...PACE_OPTIONS,
+    ...SOCKET_OPTIONS,
+    ...CLOSE_OPTIONS,
+    ...RELAY_OPTIONS,
+    ...STATUS_OPTIONS,
+    ...Object.fromEntries(
+      Object.entries(KEEP_ALIVE_OPTIONS).map(([name, spec]) => [`keepAlive.${name}`, spec]),
+    ),
+  }).filter(([, { flags }]) => flags !== undefined),
+);
+
+/** `--hold` of `--hold <time>`. */
+export function flagOf({ flags = "" }: OptionSpec): string {
+  return flags.split(" ", 1)[0] ?? "";
+}
+
+/**
+ * Puts the flags' names in the place of the library's options.
+ *
+ * @param message An error's message.
+ */
+export function inFlags(message: string): string {
+  return message.replaceAll(/(?<![\w-])[a-z]\w*(?:\.\w+)?/g, (word, at: number) => {
+    const spec = OPTIONS.get(word);
+    // "connect" and "mark" are words of English as well, but not before a value.
+    const isName = /[A-Z]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
+    return spec === undefined || !isName ? word : flagOf(spec);
+  });
+}

@@ -1,0 +1,177 @@
+/**
+ * Holds everything that is said of an option against the one table: docstrings,
+ * docs/OPTIONS.md, the JSON Schema, and what the library takes.
+ */
+import { Ajv } from "ajv";
+import fc from "fast-check";
+import assert from "node:assert/strict";
+import { optionsPage, optionsSchema, optionsSchemaText } from "../docs/generate.ts";
+import { OptionError } from "../src/base/errors.ts";
+import {
+  CLOSE_OPTIONS,
+  DELIVERY_OPTIONS,
+  KEEP_ALIVE_OPTIONS,
+  PACE_OPTIONS,
+  QUEUE_OPTIONS,
+  RELAY_OPTIONS,
+  SOCKET_OPTIONS,
+  STATUS_OPTIONS,
+} from "../src/base/option_table.ts";
+import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
+import { OutboundQueue } from "../src/queue/queue.ts";
+import { limitsOf } from "../src/sender/options.ts";
+import { Sender } from "../src/sender/sender.ts";
+
+/** An interface, its table, and the fields that are no plain values. */
+const INTERFACES: readonly [path: string, name: string, OptionTable, others: string][] = [
+  ["queue/options", "QueueOptions", QUEUE_OPTIONS, "driver clock"],
+  [
+    "sender/options",
+    "SenderOptions",
+    { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
+    "queue queueOptions remote socket logger clock random dialer",
+  ],
+  ["sender/sender", "CloseOptions", CLOSE_OPTIONS, ""],
+  ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],
+  ["kernel/socket_options", "KeepAliveOptions", KEEP_ALIVE_OPTIONS, ""],
+  [
+    "relay/relay",
+    "RelayOptions",
+    RELAY_OPTIONS,
+    "sender listeners input output maxPacketBytes logger clock",
+  ],
+  [
+    "observe/http",
+    "StatusServerOptions",
+    STATUS_OPTIONS,
+    "hostname port token showPayloads clock",
+  ],
+];
+
+/** The fields of an interface with their docstrings, from its source. */
+function fieldsOf(path: string, name: string): Map<string, string> {
+  const source = Deno.readTextFileSync(new URL(`../src/${path}.ts`, import.meta.url));
+  const [, body = ""] = new RegExp(`\nexport interface ${name} {\n([^]*?)\n}\n`).exec(source) ?? [];
+  return new Map(
+    [...body.matchAll(/\/\*\*([^]*?)\*\/\s*readonly (\w+)\??:/g)]
+      .map(([, text = "", field = ""]) => [field, text.replaceAll(/\s*\n\s*\* ?/g, " ")]),
+  );
+}
+
+for (const [path, name, table, others] of INTERFACES) {
+  Deno.test(`${name} has the options of the table, and says their defaults and bounds`, () => {
+    const fields = fieldsOf(path, name);
+    const expected = [...Object.keys(table), ...others.split(" ").filter(Boolean)];
+    assert.deepEqual([...fields.keys()].toSorted(), expected.toSorted());
+    for (const [option, spec] of Object.entries(table)) {
+      const text = fields.get(option) ?? "";
+      const [, written] = /@default \{([^}]*)\}/.exec(text) ?? [];
+      const said = written === undefined ? undefined : valueOf(written);
+      assert.equal(said, spec.default, `@default of ${option}`);
+      if (!("min" in spec)) continue;
+      const [, least, most] = /\b([\d,]+)(?: \([^)]*\))? to ([\d,]+)/.exec(text) ?? [];
+      if (least === undefined || most === undefined) continue;
+      const bounds = [least, most].map((figure) => Number(figure.replaceAll(",", "")));
+      assert.deepEqual(bounds, [spec.min, spec.max], `the bounds of ${option}`);
+    }
+  });
+}
+
+function valueOf(text: string): unknown {
+  return text === "Infinity" ? Infinity : JSON.parse(text.replaceAll(/(?<=\d)_/g, ""));
+}
+
+Deno.test("docs/OPTIONS.md and docs/options.schema.json are those of the table", () => {
+  const docs = (name: string) => Deno.readTextFileSync(new URL(`../docs/${name}`, import.meta.url));
+  const advice = "run deno task docs:options";
+  assert.equal(docs("OPTIONS.md"), optionsPage(), advice);
+  assert.equal(docs("options.schema.json"), optionsSchemaText(), advice);
+});
+
+/** Values in JSON that an option may or may not take: its bounds and what is around them. */
+function valuesFor(spec: OptionSpec): fc.Arbitrary<unknown> {
+  const common = [null, true, false, 0, 1, -1, 1.5, "", "x", "a b", "a/b", "x".repeat(16), [], {}];
+  const around = "min" in spec
+    ? [spec.min, spec.max].flatMap((
+      bound,
+    ) => [bound - 1, bound - 0.5, bound, bound + 0.5, bound + 4])
+    : "choices" in spec
+    ? spec.choices
+    : ["eth0", "x".repeat(15)];
+  return fc.constantFrom(...common, ...around);
+}
+
+function objectsFor(table: OptionTable): fc.Arbitrary<Record<string, unknown>> {
+  const values = Object.entries(table).map(([name, spec]) => [name, valuesFor(spec)] as const);
+  // One or two at a time: with more, hardly an object would be sound.
+  return fc.subarray(values, { minLength: 1, maxLength: 2 })
+    .chain((some) => fc.record(Object.fromEntries(some)));
+}
+
+/** Whether the library takes these options. */
+function isTaken(table: OptionTable, options: Record<string, unknown>): boolean {
+  try {
+    resolveOptions(table, options);
+    return true;
+  } catch (error) {
+    assert.ok(error instanceof OptionError, String(error));
+    assert.ok(error.option in table && error.message.startsWith(`${error.option} must be `));
+    assert.deepEqual(error.value, options[error.option]);
+    return false;
+  }
+}
+
+Deno.test("the schema accepts what the library takes, and nothing else", () => {
+  const validate = new Ajv({ strict: true }).compile(optionsSchema());
+  const places: readonly [OptionTable, (options: object) => object][] = [
+    [{ ...DELIVERY_OPTIONS, ...PACE_OPTIONS }, (options) => options],
+    [QUEUE_OPTIONS, (queueOptions) => ({ queueOptions })],
+    [SOCKET_OPTIONS, (socket) => ({ socket })],
+    [KEEP_ALIVE_OPTIONS, (keepAlive) => ({ socket: { keepAlive } })],
+  ];
+  let taken = 0, refused = 0;
+  for (const [table, placed] of places) {
+    fc.assert(
+      fc.property(objectsFor(table), (options) => {
+        const route = { queue: "q.db", remote: "tcp://127.0.0.1:1", ...placed(options) };
+        const accepted = isTaken(table, options);
+        assert.equal(validate(route), accepted, JSON.stringify(validate.errors));
+        accepted ? taken++ : refused++;
+      }),
+      { numRuns: 500 },
+    );
+  }
+  assert.ok(taken > 100 && refused > 100, `${taken} taken, ${refused} refused`);
+  for (
+    const wrong of [
+      {},
+      { queue: "q.db" },
+      { queue: "", remote: "tcp://a:1" },
+      { queue: "q.db", remote: "http://a:1" },
+      { queue: "q.db", remote: "tcp://a:1", holdMS: 1 },
+    ]
+  ) {
+    assert.equal(validate(wrong), false, JSON.stringify(wrong));
+  }
+  const keepAlive = { queue: "q.db", remote: "tcp://a:1", socket: { keepAlive: false } };
+  assert.equal(validate(keepAlive), true);
+});
+
+Deno.test("a hold follows the response timeout unless given", () => {
+  const base = { queue: "q.db", remote: "tcp://127.0.0.1:1" };
+  assert.equal(limitsOf(base).holdMs, 1000);
+  assert.equal(limitsOf({ ...base, responseTimeoutMs: 5000 }).holdMs, 6000);
+  assert.equal(limitsOf({ ...base, responseTimeoutMs: 5000, holdMs: 9000 }).holdMs, 9000);
+});
+
+Deno.test("options for a queue that is open already are refused with words", async () => {
+  const path = Deno.makeTempDirSync();
+  {
+    await using queue = await OutboundQueue.open(`${path}/q.db`);
+    await assert.rejects(
+      Sender.open({ queue, queueOptions: { maxPackets: 5 }, remote: "tcp://127.0.0.1:1" }),
+      { name: "OptionError", option: "queueOptions", message: /is for a queue given as a path/ },
+    );
+  }
+  Deno.removeSync(path, { recursive: true });
+});
