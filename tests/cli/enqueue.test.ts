@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { ReadingServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { packetsIn, queuePermissions, Sendq, Server, TempDir } from "./helpers.ts";
+import { packetsIn, queuePermissions, Sendq } from "./helpers.ts";
 
 async function contentOf(queue: string): Promise<string[]> {
   await using opened = await OutboundQueue.open(queue);
@@ -89,7 +91,7 @@ Deno.test("enqueue: what cannot become a packet stores nothing", async (t) => {
 
 Deno.test("enqueue: wakes the sender of another process at once", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--input", "none", "--verbose");
   await send.says(/other processes' packets are noticed by watch/);
   // Woken by its clock alone, each would take a whole second.

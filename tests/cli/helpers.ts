@@ -29,16 +29,6 @@ export async function leftOutWithout(program: string, ...args: string[]): Promis
   }
 }
 
-/** A directory that goes away with the test. */
-export class TempDir {
-  readonly path: string = Deno.makeTempDirSync({ prefix: "sendq-cli-" });
-  readonly queue = `${this.path}/outbox.db`;
-
-  [Symbol.dispose](): void {
-    Deno.removeSync(this.path, { recursive: true });
-  }
-}
-
 /** The permissions that the help of `send` names. */
 export function sendPermissions(remote: string, queue: string): string[] {
   const files = `${queue},${queue}.lock`;
@@ -162,80 +152,5 @@ async function collect(stream: ReadableStream<Uint8Array>, take: (text: string) 
   } catch (error) {
     // The test has cancelled it, to break the pipe.
     if (!(error instanceof TypeError)) throw error;
-  }
-}
-
-/** A server on loopback that reads everything, and closes when the sender does. */
-export class Server implements AsyncDisposable {
-  readonly #listener: Deno.TcpListener;
-  readonly #connections = new Set<Deno.TcpConn>();
-  readonly #greeting: string;
-  readonly #done: Promise<void>;
-  /** What was read, over all connections. */
-  bytes: number[] = [];
-
-  constructor(options: { port?: number; greeting?: string } = {}) {
-    this.#greeting = options.greeting ?? "";
-    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: options.port ?? 0 });
-    this.#done = this.#serve();
-  }
-
-  /** A port that refuses connections, for now. */
-  static freePort(): number {
-    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    return listener.addr.port;
-  }
-
-  /** Connections open now. */
-  get connections(): number {
-    return this.#connections.size;
-  }
-
-  /** Says something to whoever is connected. */
-  async say(text: string): Promise<void> {
-    for (const connection of this.#connections) {
-      await connection.write(new TextEncoder().encode(text));
-    }
-  }
-
-  get remote(): string {
-    return `tcp://127.0.0.1:${this.#listener.addr.port}`;
-  }
-
-  get text(): string {
-    return new TextDecoder().decode(new Uint8Array(this.bytes));
-  }
-
-  async #serve(): Promise<void> {
-    const served: Promise<void>[] = [];
-    for await (const connection of this.#listener) served.push(this.#read(connection));
-    await Promise.all(served);
-  }
-
-  async #read(connection: Deno.TcpConn): Promise<void> {
-    this.#connections.add(connection);
-    const buffer = new Uint8Array(65536);
-    try {
-      await connection.write(new TextEncoder().encode(this.#greeting));
-      for (let n = await connection.read(buffer); n !== null; n = await connection.read(buffer)) {
-        for (let i = 0; i < n; i++) this.bytes.push(buffer[i] ?? 0);
-      }
-    } catch {
-      // Reset, or the test is over.
-    }
-    this.#connections.delete(connection);
-    connection.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#listener.close();
-    for (const connection of this.#connections) {
-      try {
-        connection.close();
-      } catch {
-        // It was closed just now.
-      }
-    }
-    await this.#done.catch(() => {});
   }
 }

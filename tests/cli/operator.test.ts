@@ -4,8 +4,11 @@
 import assert from "node:assert/strict";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { bytes } from "../support/bytes.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { leftOutWithout, queuePermissions, Sendq, Server, TempDir } from "./helpers.ts";
+import { leftOutWithout, queuePermissions, Sendq } from "./helpers.ts";
 
 interface Result {
   readonly code: number;
@@ -30,15 +33,13 @@ function change(queue: string, ...args: string[]): Promise<Result> {
   return run(queuePermissions(queue), [...args, "-q", queue]);
 }
 
-function payload(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
-}
-
 /** Packets 1 to 6, of which 1 is gone, 2 was sent, 4 is a dead letter and 6 expires. */
 async function makeQueue(path: string): Promise<void> {
   await using queue = await OutboundQueue.open(path);
-  await queue.enqueueMany(["one\n", "two\n", "three\n", "four\n", "ünf\x1b[31m\n"].map(payload));
-  await queue.enqueue(payload("six\n"), { ttlMs: 3_600_000 });
+  await queue.enqueueMany(
+    ["one\n", "two\n", "three\n", "four\n", "ünf\x1b[31m\n"].map((text) => bytes(text)),
+  );
+  await queue.enqueue(bytes("six\n"), { ttlMs: 3_600_000 });
   await queue.removeThrough(1);
   queue.rememberSent(2);
   await queue.giveUp(4, 3);
@@ -104,7 +105,7 @@ Deno.test("show: a packet's bytes, as a dump, as JSON and raw", async () => {
   assert.equal(dump, "00000000  c3 bc 6e 66 1b 5b 33 31  6d 0a                    |..nf.[31m.|\n");
   assert.equal((await look(dir.queue, "show", "5", "--raw")).out, "ünf\x1b[31m\n");
   const [json] = jsonLines((await look(dir.queue, "show", "6", "--json")).out);
-  assert.deepEqual([json?.["payload"], json?.["bytes"]], [payload("six\n").toBase64(), 4]);
+  assert.deepEqual([json?.["payload"], json?.["bytes"]], [bytes("six\n").toBase64(), 4]);
   const dead = await look(dir.queue, "show", "4", "--dead");
   assert.match(dead.out, /\nreason +given up, tried in 3 connections\nsent +no\nsize +5 B\n\n/);
   const cases: [string[], number, RegExp][] = [
@@ -186,7 +187,7 @@ Deno.test("export and import: there and back, times of expiry too", async () => 
 });
 
 Deno.test("import: a bad line has its number, and nothing behind it is stored", async (t) => {
-  const good = `{"payload":"${payload("good").toBase64()}"}\n`;
+  const good = `{"payload":"${bytes("good").toBase64()}"}\n`;
   const cases: [string, string[], RegExp][] = [
     ["not json\n", [], /it is no JSON/],
     ["[]\n", [], /it is no JSON object/],
@@ -290,7 +291,7 @@ for (const [answer, code, left] of [["y", 0, [3, 5, 6]], ["n", 1, [2, 3, 5, 6]]]
       })();
       await until("the question", () => /remove 1 packet \(4 bytes\)\? \[y\/N\] /.test(screen));
       const keyboard = process.stdin.getWriter();
-      await keyboard.write(payload(`${answer}\n`));
+      await keyboard.write(bytes(`${answer}\n`));
       assert.equal((await process.status).code, code, screen);
       await read;
       await keyboard.close().catch(() => {});
@@ -306,7 +307,7 @@ Deno.test("requeue: dead letters go to the end, and a running sender delivers th
   assert.deepEqual([usage.code, usage.out], [2, ""]);
   const none = await change(dir.queue, "requeue", "2");
   assert.deepEqual(none, { code: 0, out: "nothing to requeue: no such dead letter\n", err: "" });
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--input", "none", "--verbose");
   await until("the queue's packets", () => server.text.endsWith("six\n"));
   const requeued = await change(dir.queue, "requeue", "--all");
@@ -322,7 +323,7 @@ Deno.test("requeue: dead letters go to the end, and a running sender delivers th
 
 Deno.test("--ttl: what is not sent by then becomes a dead letter, and status says so", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   await using send = Sendq.send(`tcp://127.0.0.1:${port}`, dir.queue, "--ttl", "1ms", "--follow");
   await send.write("too late\n");
   await using queue = await OutboundQueue.open(dir.queue);
@@ -430,7 +431,7 @@ Deno.test("looking commands: a missing queue, a missing permission, a reader tha
 
 Deno.test("looking commands work beside a sender at work", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--follow");
   await send.write("first\n");
   await until("the queue", () => server.text === "first\n");

@@ -3,8 +3,10 @@ import { LineChild } from "../../lab/child.ts";
 import { networkAvailable, TestNetwork } from "../../lab/network.ts";
 import { RecorderProcess } from "../../lab/recorder_process.ts";
 import { libcCandidates } from "../../src/kernel/libc.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { LIBC, Sendq, Server, TempDir } from "./helpers.ts";
+import { LIBC, Sendq } from "./helpers.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
@@ -14,7 +16,7 @@ function probe(remote: string, ...args: string[]): Sendq {
 }
 
 Deno.test("probe: a server that answers is healthy, and is sent nothing", async () => {
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using text = probe(server.remote, "--seconds", "2");
   await until("the connection", () => server.connections === 1);
   assert.equal(await text.ended(), 0, text.stderr);
@@ -36,7 +38,7 @@ Deno.test("probe: a server that answers is healthy, and is sent nothing", async 
 });
 
 Deno.test("probe: --json prints one object; what the server says is counted", async () => {
-  await using server = new Server({ greeting: "hello\n" });
+  await using server = new ReadingServer({ greeting: "hello\n" });
   await using json = probe(server.remote, "--seconds", "0.1", "--json");
   assert.equal(await json.ended(), 0, json.stderr);
   const printed = JSON.parse(json.stdout);
@@ -49,7 +51,7 @@ Deno.test("probe: --json prints one object; what the server says is counted", as
 });
 
 Deno.test("probe: nobody listens: exit 1, with what that means", async () => {
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using text = probe(remote);
   assert.equal(await text.ended(), 1);
   assert.equal(

@@ -1,15 +1,10 @@
 import assert from "node:assert/strict";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { bytes } from "../support/bytes.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { packetsIn, sendPermissions, Sendq, Server, TempDir } from "./helpers.ts";
-
-const utf8 = new TextEncoder();
-
-function bytes(...parts: (string | number[])[]): Uint8Array {
-  return new Uint8Array(
-    parts.flatMap((part) => typeof part === "string" ? [...utf8.encode(part)] : part),
-  );
-}
+import { packetsIn, sendPermissions, Sendq } from "./helpers.ts";
 
 Deno.test("each framing arrives as it should", async (t) => {
   const same: [string, Uint8Array][] = [
@@ -40,7 +35,7 @@ Deno.test("each framing arrives as it should", async (t) => {
   for (const [options, input, wire] of cases) {
     await t.step(options.join(" ") || "default", async () => {
       using dir = new TempDir();
-      await using server = new Server();
+      await using server = new ReadingServer();
       await using send = Sendq.send(server.remote, dir.queue, ...options);
       assert.equal(await send.runWith(input), 0, send.stderr);
       assert.deepEqual(new Uint8Array(server.bytes), wire);
@@ -52,7 +47,7 @@ Deno.test("each framing arrives as it should", async (t) => {
 
 Deno.test("20,000 lines through a pipe arrive in order", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue);
   const lines = Array.from({ length: 20_000 }, (_, i) => `packet ${i}\n`).join("");
   assert.equal(await send.runWith(lines), 0, send.stderr);
@@ -62,14 +57,14 @@ Deno.test("20,000 lines through a pipe arrive in order", async () => {
 
 Deno.test("no input and an empty queue: done, without a connection", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using send = Sendq.send(remote, dir.queue);
   assert.equal(await send.runWith(""), 0, send.stderr);
 });
 
 Deno.test("a fault of the framing: what came before is delivered, then exit 1", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--input", "length16");
   assert.equal(await send.runWith(bytes([0, 2], "ok", [0, 9], "short")), 1);
   assert.deepEqual(new Uint8Array(server.bytes), bytes([0, 2], "ok"));
@@ -83,7 +78,7 @@ Deno.test("a fault of the framing: what came before is delivered, then exit 1", 
 
 Deno.test("SIGTERM with the server out of reach: exit 75; the next start delivers", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "100ms", "--follow");
   await send.write("one\ntwo\nthree\nunfini");
@@ -94,7 +89,7 @@ Deno.test("SIGTERM with the server out of reach: exit 75; the next start deliver
   assert.match(send.stderr, /stopped: 3 packets kept in .*; the next start delivers them/);
   assert.match(send.stderr, /6 B of an unfinished packet were read and are dropped/);
 
-  await using server = new Server({ port });
+  await using server = new ReadingServer({ port });
   await using next = Sendq.send(remote, dir.queue);
   assert.equal(await next.runWith("four\n"), 0, next.stderr);
   assert.equal(server.text, "one\ntwo\nthree\nfour\n");
@@ -102,7 +97,7 @@ Deno.test("SIGTERM with the server out of reach: exit 75; the next start deliver
 
 Deno.test("SIGINT while waiting for the server at the end of input: exit 75", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "1ms", "--verbose");
   await send.write("one\n");
   await send.endInput();
@@ -114,7 +109,7 @@ Deno.test("SIGINT while waiting for the server at the end of input: exit 75", as
 
 Deno.test("SIGTERM with everything delivered: exit 0", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue);
   await send.write("one\n");
   await until("one packet delivered", () => server.text === "one\n");
@@ -124,7 +119,7 @@ Deno.test("SIGTERM with everything delivered: exit 0", async () => {
 
 Deno.test("a second SIGINT does not wait for the delivery timeout", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "never");
   await send.write("one\n");
   await send.says(/cannot connect/);
@@ -137,7 +132,7 @@ Deno.test("a second SIGINT does not wait for the delivery timeout", async () => 
 
 Deno.test("a full queue holds the producer back, and everything arrives in the end", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   await using send = Sendq.send(remote, dir.queue, "--max-packets", "20");
   const lines = Array.from({ length: 50_000 }, (_, i) => `packet ${i} `.padEnd(30, "x") + "\n");
@@ -152,7 +147,7 @@ Deno.test("a full queue holds the producer back, and everything arrives in the e
   await send.ended();
   await writing;
 
-  await using server = new Server({ port });
+  await using server = new ReadingServer({ port });
   await using next = Sendq.send(remote, dir.queue, "--max-packets", "20", "--hold", "0s");
   const rest = lines.slice(20, 2000).join("");
   assert.equal(await next.runWith(rest), 0, next.stderr);
@@ -161,7 +156,7 @@ Deno.test("a full queue holds the producer back, and everything arrives in the e
 
 Deno.test("--overflow reject: exit 1 with the count of what the queue did not take", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using send = Sendq.send(
     remote,
     dir.queue,
@@ -175,7 +170,7 @@ Deno.test("--overflow reject: exit 1 with the count of what the queue did not ta
 
 Deno.test("--follow goes on after the end of input, for what other processes enqueue", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--follow", "--verbose");
   await send.write("from the pipe\n");
   await send.endInput();
@@ -189,7 +184,7 @@ Deno.test("--follow goes on after the end of input, for what other processes enq
 
 Deno.test("--input none delivers what other processes enqueue, and leaves stdin alone", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--input", "none");
   await send.write("not a packet\n");
   await using other = await OutboundQueue.open(dir.queue);
@@ -202,7 +197,7 @@ Deno.test("--input none delivers what other processes enqueue, and leaves stdin 
 
 Deno.test("--log-format json: every line is an object; the last has the figures", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(
     server.remote,
     dir.queue,
@@ -233,7 +228,7 @@ Deno.test("--log-format json: every line is an object; the last has the figures"
 
 Deno.test("--quiet says nothing when all is well; text lines have no colours in a pipe", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using quiet = Sendq.send(server.remote, dir.queue, "--quiet");
   assert.equal(await quiet.runWith("one\n"), 0);
   assert.equal(quiet.stderr, "");
@@ -248,7 +243,7 @@ Deno.test("--received stdout passes on what the server sends; discard does not",
   for (const [where, expected] of [["stdout", "hello\n"], ["discard", ""]]) {
     await t.step(`${where}`, async () => {
       using dir = new TempDir();
-      await using server = new Server({ greeting: "hello\n" });
+      await using server = new ReadingServer({ greeting: "hello\n" });
       await using send = Sendq.send(server.remote, dir.queue, "--received", `${where}`);
       await send.write("one\n");
       await until("the packet", () => server.text === "one\n");
@@ -262,7 +257,7 @@ Deno.test("--received stdout passes on what the server sends; discard does not",
 
 Deno.test("broken pipes behind stdout and stderr cost no packet", async () => {
   using dir = new TempDir();
-  await using server = new Server({ greeting: "x".repeat(1000) });
+  await using server = new ReadingServer({ greeting: "x".repeat(1000) });
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--quiet", ...sendPermissions(server.remote, dir.queue)],
@@ -287,7 +282,7 @@ Deno.test("broken pipes behind stdout and stderr cost no packet", async () => {
 
 Deno.test("a queue that another sender has: exit 1 naming the process", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using first = Sendq.send(remote, dir.queue);
   await first.write("one\n");
   await first.says(/cannot connect/);
@@ -309,7 +304,7 @@ Deno.test("a file that is no queue: exit 1, and it stays as it is", async () => 
 
 Deno.test("a socket option that the kernel refuses: exit 1, and the packets are kept", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--congestion", "nonesuch");
   assert.equal(await send.runWith("one\n"), 1, send.stderr);
   assert.match(send.stderr, /The kernel refused socket option --congestion = nonesuch/);

@@ -3,8 +3,10 @@ import { History } from "../../src/cli/session/history.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { readRunningSender } from "../../src/sender/report.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { Sendq, Server, TempDir } from "./helpers.ts";
+import { Sendq } from "./helpers.ts";
 
 /** What `status --json` prints, as far as it is looked at here. */
 interface Printed {
@@ -57,7 +59,7 @@ Deno.test("status: a queue without a sender", async () => {
 
 Deno.test("status: what the sender of another process says, and that it is gone when killed", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   await using send = Sendq.send(remote, dir.queue, "--input", "none");
   await using queue = await OutboundQueue.open(dir.queue);
@@ -72,7 +74,7 @@ Deno.test("status: what the sender of another process says, and that it is gone 
   assert.match(down.sender?.troubles[0]?.words ?? "", /^cannot connect to .* \(ECONNREFUSED\)$/);
   assert.equal(down.queue.packets, 1);
 
-  await using _server = new Server({ port });
+  await using _server = new ReadingServer({ port });
   await until("the delivery", async () => {
     const { queue, sender } = await statusOf(dir.queue);
     return queue.packets === 0 && sender?.drainedPackets === 1 && sender.state === "connected";
@@ -107,7 +109,7 @@ Deno.test("status: --wait-empty ends when the queue is empty, or exits 75 in tim
   assert.match(late.stdout, /^packets +2,/m);
 
   await using waiting = Sendq.onQueue("status", dir.queue, "--wait-empty", "--json");
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--hold", "0s");
   await send.endInput();
   assert.equal(await waiting.ended(), 0, waiting.stderr);

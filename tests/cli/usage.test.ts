@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
-import { LIBC, sendPermissions, Sendq, Server, TempDir } from "./helpers.ts";
+import { ReadingServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { LIBC, sendPermissions, Sendq } from "./helpers.ts";
 
 const REMOTE = "tcp://127.0.0.1:4000";
 
@@ -101,7 +103,7 @@ Deno.test("--version prints the version", async () => {
 
 Deno.test("missing permissions are named all at once; with them it runs", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   const args = ["send", server.remote, "--queue", dir.queue];
   const { code, out, err } = await run(args);
   assert.equal(code, 77);
