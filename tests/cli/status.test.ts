@@ -5,8 +5,8 @@ import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { readRunningSender } from "../../src/sender/report.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { until } from "../support/until.ts";
-import { Sendq } from "./helpers.ts";
+import { until, within } from "../support/until.ts";
+import { runHere, Sendq } from "./helpers.ts";
 
 /** What `status --json` prints, as far as it is looked at here. */
 interface Printed {
@@ -30,9 +30,9 @@ interface Printed {
 }
 
 async function statusOf(queue: string): Promise<Printed> {
-  await using status = Sendq.onQueue("status", queue, "--json");
-  assert.equal(await status.ended(), 0, status.stderr);
-  return JSON.parse(status.stdout);
+  const { code, out, err } = await runHere(["status", "-q", queue, "--json"]);
+  assert.equal(code, 0, err);
+  return JSON.parse(out);
 }
 
 async function fill(path: string, count: number): Promise<void> {
@@ -42,16 +42,16 @@ async function fill(path: string, count: number): Promise<void> {
 
 Deno.test("status: a queue without a sender", async () => {
   using dir = new TempDir();
-  await using missing = Sendq.onQueue("status", dir.queue);
-  assert.equal(await missing.ended(), 2);
-  assert.match(missing.stderr, /^sendq: there is no queue at /);
+  const missing = await runHere(["status", "-q", dir.queue]);
+  assert.equal(missing.code, 2);
+  assert.match(missing.err, /^sendq: there is no queue at /);
   assert.deepEqual([...Deno.readDirSync(dir.path)], [], "looking has made something");
 
   await fill(dir.queue, 3);
-  await using status = Sendq.onQueue("status", dir.queue);
-  assert.equal(await status.ended(), 0, status.stderr);
-  assert.match(status.stdout, /^packets +3, 30 B, the oldest \d+(\.\d+)?m?s old$/m);
-  assert.match(status.stdout, /^sender +none runs$/m);
+  const status = await runHere(["status", "-q", dir.queue]);
+  assert.equal(status.code, 0, status.err);
+  assert.match(status.out, /^packets +3, 30 B, the oldest \d+(\.\d+)?m?s old$/m);
+  assert.match(status.out, /^sender +none runs$/m);
   const { queue, sender } = await statusOf(dir.queue);
   assert.deepEqual([queue.packets, queue.bytes, queue.lastId, sender], [3, 30, 3, null]);
   assert(queue.fileBytes > 0 && (queue.oldestAgeMs ?? -1) >= 0);
@@ -81,8 +81,8 @@ Deno.test("status: what the sender of another process says, and that it is gone 
   });
   const up = await statusOf(dir.queue);
   assert.deepEqual([up.sender?.verdict, up.sender?.path?.sendQueueBytes], ["healthy", 0]);
-  await using text = Sendq.onQueue("status", dir.queue);
-  assert.equal(await text.ended(), 0);
+  const text = await runHere(["status", "-q", dir.queue]);
+  assert.equal(text.code, 0);
   for (
     const line of [
       new RegExp(`^sender +process ${send.child.pid}, for \\d.*, to ${remote}$`, "m"),
@@ -93,8 +93,8 @@ Deno.test("status: what the sender of another process says, and that it is gone 
       /^ +Send-Q 0 B \(0 B not sent yet\), RTT \d+\.\dms, window [\d.]+ KiB, 0 retransmitted$/m,
       /^trouble +\d{4}-\S+Z cannot connect to /m,
     ]
-  ) assert.match(text.stdout, line);
-  assert.equal(text.stdout.includes("\x1b"), false, "a colour in a pipe");
+  ) assert.match(text.out, line);
+  assert.equal(text.out.includes("\x1b"), false, "a colour in a pipe");
 
   send.child.kill("SIGKILL");
   await send.ended();
@@ -104,17 +104,18 @@ Deno.test("status: what the sender of another process says, and that it is gone 
 Deno.test("status: --wait-empty ends when the queue is empty, or exits 75 in time", async () => {
   using dir = new TempDir();
   await fill(dir.queue, 2);
-  await using late = Sendq.onQueue("status", dir.queue, "--wait-empty", "--timeout", "10ms");
-  assert.equal(await late.ended(), 75);
-  assert.match(late.stdout, /^packets +2,/m);
+  const wait = ["status", "-q", dir.queue, "--wait-empty"];
+  const late = await runHere([...wait, "--timeout", "10ms"]);
+  assert.equal(late.code, 75);
+  assert.match(late.out, /^packets +2,/m);
 
-  await using waiting = Sendq.onQueue("status", dir.queue, "--wait-empty", "--json");
+  const waiting = runHere([...wait, "--json"]);
   await using server = new ReadingServer();
-  await using send = Sendq.send(server.remote, dir.queue, "--hold", "0s");
-  await send.endInput();
-  assert.equal(await waiting.ended(), 0, waiting.stderr);
-  assert.equal(JSON.parse(waiting.stdout).queue.packets, 0);
-  assert.equal(await send.ended(), 0);
+  const sent = await runHere(["send", server.remote, "-q", dir.queue, "--hold", "0s"]);
+  assert.equal(sent.code, 0, sent.err);
+  const { code, out, err } = await within("the queue is empty", waiting);
+  assert.equal(code, 0, err);
+  assert.equal(JSON.parse(out).queue.packets, 0);
 });
 
 Deno.test("status: --watch goes on until it is stopped, with histories", async () => {
@@ -143,9 +144,9 @@ Deno.test("status: what contradicts itself is wrong usage", async (t) => {
     ] as const
   ) {
     await t.step(args.join(" "), async () => {
-      await using status = Sendq.onQueue("status", "/nowhere/q.db", ...args);
-      assert.equal(await status.ended(), 2);
-      assert.match(status.stderr, message);
+      const { code, err } = await runHere(["status", "-q", "/nowhere/q.db", ...args]);
+      assert.equal(code, 2);
+      assert.match(err, message);
     });
   }
 });

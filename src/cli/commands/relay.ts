@@ -25,6 +25,7 @@ import { type Listen, parseCount, parseListen, parseRemoteArgument } from "../ar
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
 Clients connect, and what they send is cut into packets, stored, and delivered in
@@ -67,8 +68,9 @@ interface RelayCommandOptions extends DeliveryCommandOptions, FramingOptions {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function relayCommand(finish: (code: ExitCode) => void): Command {
+export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("relay")
     .summary("take packets from many local clients, and deliver them")
     .description("Store and forward for programs that cannot be changed.");
@@ -94,10 +96,10 @@ export function relayCommand(finish: (code: ExitCode) => void): Command {
   addDeliveryOptions(options);
   return command
     .addHelpText("after", HELP)
-    .action(async (options: RelayCommandOptions) => finish(await relay(options)));
+    .action(async (options: RelayCommandOptions) => finish(await relay(options, io)));
 }
 
-async function relay(options: RelayCommandOptions): Promise<ExitCode> {
+async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode> {
   checkDeliveryOptions(options);
   if (options.maxClients < 1) throw new UsageError("--max-clients must be 1 or more");
   const page = statusPageNeeds(options);
@@ -113,6 +115,7 @@ async function relay(options: RelayCommandOptions): Promise<ExitCode> {
   return await runSession({
     remote: options.to,
     options,
+    io,
     openIntake: (sender, log) => {
       const relay = new Relay({
         ...options,
