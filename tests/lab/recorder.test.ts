@@ -5,7 +5,7 @@ import { readRecord } from "../../lab/record.ts";
 import { type RecorderOptions, RecorderProcess } from "../../lab/recorder_process.ts";
 import { bytes } from "../support/bytes.ts";
 import { Pinger } from "../support/pinger_process.ts";
-import { until } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 
 /** Runs `body` with a recorder on loopback and the path of its record. */
 async function withRecorder(
@@ -127,6 +127,23 @@ Deno.test("recorder: stop-reading stops at once, resume goes on", async () => {
     assert.equal(server.reader.update().packetCount, 10);
     await server.command("resume");
     await until("20 read", () => server.reader.update().packetCount === 20);
+  });
+});
+
+Deno.test("recorder: await-unread is done once there are unread bytes", async () => {
+  await withRecorder({ commands: ["stop-reading"] }, async (server) => {
+    using connection = await connect(server);
+    let isDone = false;
+    const done = server.command("await-unread").then(() => isDone = true);
+    // Further connections are accepted: it has had time to look at the first one.
+    using _second = await connect(server);
+    await until("second accepted", () => server.reader.update().connections.length === 2);
+    using _third = await connect(server);
+    await until("third accepted", () => server.reader.update().connections.length === 3);
+    assert.equal(isDone, false);
+    await writeLines(connection, 0, 1);
+    await within("it is done", done);
+    assert.equal(server.reader.update().packetCount, 0);
   });
 });
 
