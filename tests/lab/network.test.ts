@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type Heal, type Host, networkAvailable, TestNetwork } from "../../lab/network.ts";
 import { RecorderProcess } from "../../lab/recorder_process.ts";
 import { Pinger } from "../support/pinger_process.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 
 const available = await networkAvailable();
@@ -474,3 +475,25 @@ for (const end of ["SIGINT", "SIGTERM", "SIGHUP", "exception", "exit", "SIGKILL"
     },
   });
 }
+
+Deno.test({
+  name: "network: without nft it says what to install",
+  ignore: !available.ok,
+  async fn() {
+    using dir = new TempDir();
+    for (const program of ["ip", "tc"]) {
+      const { stdout } = await new Deno.Command("which", { args: [program] }).output();
+      Deno.symlinkSync(new TextDecoder().decode(stdout).trim(), dir.file(program));
+    }
+    const network = new URL("../../lab/network.ts", import.meta.url).href;
+    const code = `console.log((await (await import("${network}")).networkAvailable()).reason)`;
+    const { stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", "--quiet", code],
+      env: { PATH: dir.path },
+    }).output();
+    assert.equal(
+      new TextDecoder().decode(stdout),
+      "the program nft is missing; on Debian: apt install nftables\n",
+    );
+  },
+});
