@@ -56,6 +56,12 @@ const TOPOLOGY = {
 const DELAY_DEVICE = "delay0";
 const DELAY_TABLE = 100;
 const DELAY_LINE = new URL("./delay_line.ts", import.meta.url).pathname;
+/** What networks are made with: how each says its version, and who brings it. */
+const PROGRAMS = [
+  ["ip", "-V", "iproute2"],
+  ["tc", "-V", "iproute2"],
+  ["nft", "--version", "nftables"],
+] as const;
 /** Timer ticks a second on the slowest common kernels: the least burst TBF needs. */
 const KERNEL_HZ = 100;
 
@@ -491,11 +497,27 @@ export async function networkAvailable(): Promise<
 > {
   if (Deno.build.os !== "linux") return { ok: false, reason: "network namespaces are Linux's" };
   if (Deno.uid() !== 0) return { ok: false, reason: "network namespaces need root" };
+  for (const [program, version, debianPackage] of PROGRAMS) {
+    if (await starts(program, version)) continue;
+    return {
+      ok: false,
+      reason: `the program ${program} is missing; on Debian: apt install ${debianPackage}`,
+    };
+  }
   try {
     await using _network = await TestNetwork.create();
     return { ok: true };
   } catch (error) {
     return { ok: false, reason: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+async function starts(program: string, version: string): Promise<boolean> {
+  try {
+    return (await new Deno.Command(program, { args: [version] }).output()).success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
   }
 }
 

@@ -20,6 +20,7 @@
  * | `read-rate N` | reads N bytes a second over all connections |
  * | `close` | reads what has arrived, then close() of every connection: FIN |
  * | `close-unread` | stops reading, waits for unread bytes, then close() of every connection: the kernel sends RST; reads what comes after |
+ * | `await-unread` | is done once a connection has bytes that were not read: after `stop-reading` |
  * | `reset` | SO_LINGER {1, 0} and close() of every connection: RST |
  * | `half-close` | shutdown(SHUT_WR) of every connection: FIN, but reads on |
  * | `accept-delay N` | leaves each new connection N ms in the kernel's queue |
@@ -85,7 +86,8 @@ class Recorder {
   #rate = Infinity;
   #allowance = 0;
   #allowanceAtMs = performance.now();
-  #waitsForUnread = false;
+  /** The command that is carried out once there are unread bytes. */
+  #waitsForUnread: "close-unread" | "await-unread" | undefined;
 
   constructor(options: Options) {
     this.#options = options;
@@ -138,7 +140,10 @@ class Recorder {
         return true;
       case "close-unread":
         this.#setRate(0);
-        this.#waitsForUnread = true;
+        this.#waitsForUnread = verb;
+        return false;
+      case "await-unread":
+        this.#waitsForUnread = verb;
         return false;
       case "reset":
         for (const connection of [...this.#connections]) {
@@ -201,7 +206,7 @@ class Recorder {
       reads.slice().forEach((connection, i) => {
         if (left > 0 && ready[1 + accepts.length + i]) left -= this.#read(connection, left);
       });
-      if (this.#waitsForUnread) this.#closeUnread();
+      if (this.#waitsForUnread !== undefined) this.#lookForUnread(this.#waitsForUnread);
     }
   }
 
@@ -229,7 +234,7 @@ class Recorder {
   #waitMs(acceptInMs: number): number {
     let waitMs = IDLE_WAIT_MS;
     if (acceptInMs > 0) waitMs = Math.min(waitMs, acceptInMs);
-    if (this.#waitsForUnread) waitMs = Math.min(waitMs, 2);
+    if (this.#waitsForUnread !== undefined) waitMs = Math.min(waitMs, 2);
     if (this.#rate > 0 && this.#rate !== Infinity && this.#allowance < this.#stepBytes()) {
       waitMs = Math.min(waitMs, (this.#stepBytes() - this.#allowance) / this.#rate * 1000);
     }
@@ -276,13 +281,14 @@ class Recorder {
     return 0;
   }
 
-  #closeUnread(): void {
-    const unread = this.#connections.filter((connection) => this.#unreadBytes(connection) > 0);
-    if (unread.length === 0) return;
-    for (const connection of [...this.#connections]) this.#end(connection, EntryKind.CLOSED);
-    this.#waitsForUnread = false;
-    this.#setRate(Infinity);
-    say({ done: "close-unread" });
+  #lookForUnread(command: "close-unread" | "await-unread"): void {
+    if (!this.#connections.some((connection) => this.#unreadBytes(connection) > 0)) return;
+    this.#waitsForUnread = undefined;
+    if (command === "close-unread") {
+      for (const connection of [...this.#connections]) this.#end(connection, EntryKind.CLOSED);
+      this.#setRate(Infinity);
+    }
+    say({ done: command });
   }
 
   #unreadBytes({ fd }: Connection): number {

@@ -19,10 +19,15 @@ import { type SenderEnd, SenderProcess } from "./sender_process.ts";
 
 const SERVER_PORT = 4000;
 const ENQUEUER = new URL("./enqueuer.ts", import.meta.url).pathname;
+// Deadlines are generous, for they only end a run that fails.
 /** Time for what is left when the steps are done. */
-const FINISH_DEADLINE_MS = 90_000;
+const FINISH_DEADLINE_MS = 300_000;
 /** What the sender's kernel has delivered is read by the server within this. */
-const LAST_READ_DEADLINE_MS = 5_000;
+const LAST_READ_DEADLINE_MS = 60_000;
+/** The sender starts, connects, and its first packet is read, within this. */
+const SERVED_DEADLINE_MS = 120_000;
+/** The expected verdict is named within this, where no step sets a limit. */
+const NOTICED_DEADLINE_SECONDS = 120;
 const DEFAULT_TRAFFIC: Traffic = { perSecond: 200, bytes: 100 };
 const LIBFAKETIME_FOLDER = "/usr/lib";
 
@@ -64,6 +69,8 @@ class ScenarioRun implements AsyncDisposable {
   readonly #enqueuers: { letter: string; packets: number; done: Promise<Deno.CommandStatus> }[] =
     [];
 
+  #trafficStarted = false;
+  #isServed = false;
   #fault: { beginsMs: number; doneMs: number } | undefined;
   #heal: { doneMs: number; given: number } | undefined;
   #onDiskAtDeaths = 0;
@@ -88,9 +95,10 @@ class ScenarioRun implements AsyncDisposable {
     await this.#startServer();
     await this.#startSender(0);
     if (!steps.some((step) => step.do === "start-traffic") || pausesFirst(steps)) {
-      this.#producer.resume();
+      this.#startTraffic();
     }
     for (const step of steps) await this.#take(step);
+    await this.#waitForVerdict();
     const end = await this.#finish();
     return figuresOf(this.#scenario, {
       sent: this.#sent(),
@@ -115,6 +123,8 @@ class ScenarioRun implements AsyncDisposable {
 
   /** Takes a step and notes when the first fault and the last heal were done. */
   async #take(step: Step): Promise<void> {
+    if (!isWaiting(step)) await this.#waitUntilServed();
+    if (heals(step)) await this.#waitForVerdict();
     const beginsMs = nowMs();
     await this.#carryOut(step);
     const doneMs = nowMs();
@@ -129,7 +139,7 @@ class ScenarioRun implements AsyncDisposable {
       case "wait-until-noticed":
         return await this.#waitUntilNoticed(step.deadlineSeconds);
       case "start-traffic":
-        return this.#producer.resume();
+        return this.#startTraffic();
       case "pause-traffic":
         return this.#producer.pause();
       case "cut":
@@ -317,6 +327,27 @@ class ScenarioRun implements AsyncDisposable {
     }
   }
 
+  #startTraffic(): void {
+    this.#trafficStarted = true;
+    this.#producer.resume();
+  }
+
+  /** Once: until the server has read of the traffic, and everything logged before is read here. */
+  async #waitUntilServed(): Promise<void> {
+    if (this.#isServed || !this.#trafficStarted) return;
+    this.#isServed = true;
+    await this.#until(SERVED_DEADLINE_MS, () => {
+      return (this.#recorder?.reader.update().packetCount ?? 0) > 0 &&
+        this.#events.some(({ message }) => message.startsWith("connected to"));
+    });
+  }
+
+  /** What goes wrong is not undone before it has shown, where it is expected to. */
+  async #waitForVerdict(): Promise<void> {
+    if (this.#fault === undefined || this.#scenario.expect.verdict === undefined) return;
+    await this.#waitUntilNoticed(NOTICED_DEADLINE_SECONDS);
+  }
+
   async #waitUntilNoticed(deadlineSeconds: number): Promise<void> {
     const beginsMs = this.#fault?.beginsMs ?? 0;
     await this.#until(deadlineSeconds * 1000, () => {
@@ -388,9 +419,12 @@ function heals(step: Step): boolean {
 }
 
 function isHarmless(step: Step): boolean {
-  if (step.do === "server") return /^(stop-reading|read-rate)/.test(step.command);
-  return step.do === "wait" || step.do === "wait-until-noticed" || step.do === "start-traffic" ||
-    step.do === "pause-traffic" || step.do === "start-enqueuers";
+  if (step.do === "server") return /^(stop-reading|read-rate|await-unread)/.test(step.command);
+  return isWaiting(step) || step.do === "pause-traffic" || step.do === "start-enqueuers";
+}
+
+function isWaiting(step: Step): boolean {
+  return step.do === "wait" || step.do === "wait-until-noticed" || step.do === "start-traffic";
 }
 
 /** Whether "start-traffic" only ends a pause. */

@@ -27,9 +27,14 @@ export type Fault =
 /**
  * One thing that happens, after the one before it is done.
  *
+ * Times to wait are what they are on a machine with nothing else to do. On any
+ * other a step waits longer where it would make no sense yet: the first one that
+ * changes anything, until the server has read something of the traffic so far;
+ * one that heals, until the verdict is named that the scenario expects.
+ *
  * The clock of "noticed" starts when the first step is done that is not waiting,
- * traffic, or the server's `stop-reading` or `read-rate`. The clock of "delivered after the heal" starts when the last step
- * is done that heals: `heal`, `start-server`, `signal-server SIGCONT`,
+ * traffic, or the server's `stop-reading`, `read-rate` or `await-unread`. The clock of
+ * "delivered after the heal" starts when the last step is done that heals: `heal`, `start-server`, `signal-server SIGCONT`,
  * `signal-sender SIGCONT`, `server resume`, `start-sender`.
  */
 export type Step =

@@ -153,6 +153,7 @@ const KERNEL_FACTS: readonly Scenario[] = [
       wait(2),
       server("stop-reading"),
       wait(0.5),
+      server("await-unread"),
       { do: "kill-server" },
       wait(3),
       { do: "start-server" },

@@ -4,6 +4,7 @@
  * @module
  */
 
+import process from "node:process";
 import type { RunResult } from "./run.ts";
 import type { WorkOrder, WorkReport } from "./worker.ts";
 
@@ -14,18 +15,25 @@ export interface PoolOptions {
   readonly fromSeed: number;
   readonly count: number;
   readonly workers: number;
+  /**
+   * How much CPU time a seed may take, in milliseconds; it takes some ten of them,
+   * and one that has had this much will never end.
+   *
+   * @default {10_000}
+   */
+  readonly hungAfterCpuMs?: number;
   /** Whether to go on after this result. */
   readonly onResult: (result: RunResult) => boolean;
 }
 
 /** Seeds a worker is given at once. */
 const CHUNK = 20;
-/** A seed takes milliseconds; one that takes this long will never end. */
-const HUNG_AFTER_MS = 30_000;
+/** How often the CPU time is looked at. */
+const LOOK_MS = 500;
 
 /** Runs seeds until all are done or `onResult` has had enough. */
 export async function runSeeds(options: PoolOptions): Promise<void> {
-  const { workerUrl, fromSeed, count, workers, onResult } = options;
+  const { workerUrl, fromSeed, count, workers, hungAfterCpuMs = 10_000, onResult } = options;
   const directory = await Deno.makeTempDir({ prefix: "sendq-simulation-" });
   let nextSeed = fromSeed;
   let goOn = true;
@@ -51,6 +59,8 @@ export async function runSeeds(options: PoolOptions): Promise<void> {
       const hungAt = await oneChunk(
         worker,
         { queuePath, fromSeed: from, count: size },
+        // The process's time is all that can be read; its threads have equal shares of it.
+        workers * hungAfterCpuMs,
         (result) => {
           if (goOn && !onResult(result)) goOn = false;
         },
@@ -68,27 +78,38 @@ export async function runSeeds(options: PoolOptions): Promise<void> {
   }
 }
 
-/** @returns What to report of the seed that never came back; its chunk's rest is left out. */
+/**
+ * Runs a chunk. A run awaits nothing but its own steps, so that one which never
+ * comes back is computing: it is known by the CPU time that goes by without a
+ * result. The wall clock would blame it for what else the machine has to do.
+ *
+ * @param hungAfterCpuMs CPU time of the process.
+ * @returns What to report of the seed that never came back; its chunk's rest is left out.
+ */
 function oneChunk(
   worker: Worker,
   order: WorkOrder,
+  hungAfterCpuMs: number,
   onResult: (result: RunResult) => void,
 ): Promise<RunResult | undefined> {
   return new Promise((resolve) => {
     let seed = order.fromSeed;
-    let watchdog: ReturnType<typeof setTimeout> | undefined;
+    /** Since the last word of the worker; loading its code may take as much as it needs. */
+    let since: ReturnType<typeof process.cpuUsage> | undefined;
+    const watchdog = setInterval(() => {
+      if (since === undefined) return;
+      const { user, system } = process.cpuUsage(since);
+      if ((user + system) / 1000 > hungAfterCpuMs) over(broken(seed, "the run does not end"));
+    }, LOOK_MS);
     const over = (result: RunResult | undefined): void => {
-      clearTimeout(watchdog);
+      clearInterval(watchdog);
       worker.onmessage = worker.onerror = null;
       resolve(result);
     };
-    const expect = (): void => {
-      clearTimeout(watchdog);
-      watchdog = setTimeout(() => over(broken(seed, "the run does not end")), HUNG_AFTER_MS);
-    };
     worker.onmessage = ({ data }: MessageEvent<WorkReport>) => {
       if (data.kind === "free") return over(undefined);
-      expect();
+      since = process.cpuUsage();
+      if (data.kind === "begun") return;
       seed = data.result.seed + 1;
       onResult(data.result);
     };
@@ -96,7 +117,6 @@ function oneChunk(
       event.preventDefault();
       over(broken(seed, `the run broke off: ${event.message}`));
     };
-    expect();
     worker.postMessage(order);
   });
 }

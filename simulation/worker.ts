@@ -16,8 +16,9 @@ export interface WorkOrder {
   readonly count: number;
 }
 
-/** What a worker says: one result a seed, then that it is free. */
+/** What a worker says: that its code is loaded, one result a seed, then that it is free. */
 export type WorkReport =
+  | { readonly kind: "begun" }
   | { readonly kind: "result"; readonly result: RunResult }
   | { readonly kind: "free" };
 
@@ -31,6 +32,7 @@ self.addEventListener("unhandledrejection", (event) => {
 
 self.addEventListener("message", async (event: MessageEvent<WorkOrder>) => {
   const { queuePath, fromSeed, count } = event.data;
+  post({ kind: "begun" });
   for (let seed = fromSeed; seed < fromSeed + count; seed++) {
     rejected = undefined;
     const result = await run(seed, { queuePath });

@@ -28,6 +28,9 @@ import { showCommand } from "./commands/show.ts";
 import { statusCommand } from "./commands/status.ts";
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
 import { colorsWelcome } from "./terminal/output.ts";
+import type { StandardInput, StandardOutput, Stdio } from "./terminal/stdio.ts";
+
+export type { StandardInput, StandardOutput, Stdio };
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
 
@@ -41,8 +44,8 @@ Completions, for an installed sendq; also zsh and fish:
 ${EXIT_CODE_HELP}
 `;
 
-/** Each makes one sub-command and is told where its exit code goes. */
-const COMMANDS: readonly ((finish: (code: ExitCode) => void) => Command)[] = [
+/** Each makes one sub-command and is told where its exit code goes, and where it prints. */
+const COMMANDS: readonly ((finish: (code: ExitCode) => void, io: Stdio) => Command)[] = [
   sendCommand,
   relayCommand,
   enqueueCommand,
@@ -62,11 +65,12 @@ const COMMANDS: readonly ((finish: (code: ExitCode) => void) => Command)[] = [
  * Runs the command.
  *
  * @param args The arguments, without the program's name.
+ * @param io Where it reads and prints; without it, the process's own streams.
  * @returns The exit code.
  */
-export async function main(args: readonly string[]): Promise<number> {
+export async function main(args: readonly string[], io: Stdio = Deno): Promise<number> {
   let code: ExitCode = ExitCode.DONE;
-  const program = buildProgram((finished) => code = finished);
+  const program = buildProgram((finished) => code = finished, io);
   try {
     if (args[0] === "complete") await addCompletions(program);
     // Without a command, help is an answer and not a complaint.
@@ -76,24 +80,24 @@ export async function main(args: readonly string[]): Promise<number> {
     if (error instanceof CommanderError) {
       return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
     }
-    write(Deno.stderr, `sendq: ${explain(error)}\n`);
-    if (error instanceof UsageError) write(Deno.stderr, `${hintFor(args[0])}\n`);
+    write(io.stderr, `sendq: ${explain(error)}\n`);
+    if (error instanceof UsageError) write(io.stderr, `${hintFor(args[0], io)}\n`);
     else if (args.includes("--verbose") && error instanceof Error) {
-      write(Deno.stderr, `${error.stack}\n`);
+      write(io.stderr, `${error.stack}\n`);
     }
     return exitCodeOf(error);
   }
 }
 
-function buildProgram(finish: (code: ExitCode) => void): Command {
-  const program = configure(new Command("sendq"), hintFor(undefined))
+function buildProgram(finish: (code: ExitCode) => void, io: Stdio): Command {
+  const program = configure(new Command("sendq"), hintFor(undefined, io), io)
     .description(DESCRIPTION)
     .version(denoJson.version, "-V, --version", "print the version")
     .helpCommand("help [command]", "print the help of a command")
     .addHelpText("after", HELP);
   for (const make of COMMANDS) {
-    const command = make(finish);
-    program.addCommand(configure(command, hintFor(command.name())));
+    const command = make(finish, io);
+    program.addCommand(configure(command, hintFor(command.name(), io), io));
   }
   return program;
 }
@@ -108,32 +112,32 @@ async function addCompletions(program: Command): Promise<void> {
 }
 
 /** What all commands share. Every setting that commander would ask the environment for is given. */
-function configure(command: Command, hint: string): Command {
+function configure(command: Command, hint: string, io: Stdio): Command {
   return command
     .exitOverride()
     .helpOption("-h, --help", "print this help")
     .showHelpAfterError(hint)
     .configureOutput({
-      writeOut: (text) => write(Deno.stdout, text),
-      writeErr: (text) => write(Deno.stderr, text),
+      writeOut: (text) => write(io.stdout, text),
+      writeErr: (text) => write(io.stderr, text),
       outputError: (text, writeErr) => {
         writeErr(`${text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ")}\n`);
       },
       getOutHelpWidth: () => 88,
       getErrHelpWidth: () => 88,
       getOutHasColors: () => false,
-      getErrHasColors: () => colorsWelcome(),
+      getErrHasColors: () => colorsWelcome(io.stderr),
     });
 }
 
-function hintFor(name: string | undefined): string {
-  const command = COMMANDS.map((make) => make(() => {})).find((made) => made.name() === name);
+function hintFor(name: string | undefined, io: Stdio): string {
+  const command = COMMANDS.map((make) => make(() => {}, io)).find((made) => made.name() === name);
   return command === undefined
     ? "Usage: sendq <command> [options]; see sendq help"
     : `Usage: sendq ${name} ${command.usage()}; see sendq ${name} --help`;
 }
 
-function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
+function write(sink: StandardOutput, text: string): void {
   const bytes = new TextEncoder().encode(text);
   try {
     for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));

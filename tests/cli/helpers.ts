@@ -1,8 +1,12 @@
 /**
- * Runs the command as its help says: with the permissions named there and no others.
+ * Runs the command: in this process where the point is what it understands and
+ * prints, and as a process with the permissions that its help names, and no
+ * others, where the point is a permission, a signal, a pipe or a terminal.
  */
+import { main } from "../../src/cli/main.ts";
 import { libcCandidates } from "../../src/kernel/libc.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { bytes } from "../support/bytes.ts";
 import { until } from "../support/until.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
@@ -26,16 +30,6 @@ export async function leftOutWithout(program: string, ...args: string[]): Promis
     return success ? "" : ` (left out: the program "${program}" failed)`;
   } catch {
     return ` (left out: the program "${program}" is not installed)`;
-  }
-}
-
-/** A directory that goes away with the test. */
-export class TempDir {
-  readonly path: string = Deno.makeTempDirSync({ prefix: "sendq-cli-" });
-  readonly queue = `${this.path}/outbox.db`;
-
-  [Symbol.dispose](): void {
-    Deno.removeSync(this.path, { recursive: true });
   }
 }
 
@@ -64,7 +58,75 @@ export function queuePermissions(queue: string): string[] {
   return sendPermissions("", queue).filter((flag) => /^--allow-(read|write)=/.test(flag));
 }
 
-/** A command that runs. */
+/** What a command made of its arguments. */
+export interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly err: string;
+}
+
+/**
+ * Runs a command in this process.
+ *
+ * @param input What it reads from standard input.
+ * @param isTerminal Whether it is told that people sit at all three streams.
+ */
+export async function runHere(
+  args: readonly string[],
+  input: string | Uint8Array = "",
+  isTerminal = false,
+): Promise<Outcome> {
+  let given = typeof input === "string" ? bytes(input) : input;
+  const stdin = {
+    read(buffer: Uint8Array): Promise<number | null> {
+      const part = given.subarray(0, buffer.length);
+      given = given.subarray(part.length);
+      buffer.set(part);
+      return Promise.resolve(part.length === 0 ? null : part.length);
+    },
+    readable: ReadableStream.from([given]),
+    isTerminal: () => isTerminal,
+  };
+  const [stdout, stderr] = [new Heard(isTerminal), new Heard(isTerminal)];
+  const code = await main(args, { stdin, stdout, stderr });
+  return { code, out: stdout.text, err: stderr.text };
+}
+
+/** Runs a command as a process, to its end. */
+export async function runWith(
+  permissions: readonly string[],
+  args: readonly string[],
+  input: string | Uint8Array = "",
+): Promise<Outcome> {
+  await using command = new Sendq(permissions, args);
+  const code = await command.runWith(input);
+  return { code, out: command.stdout, err: command.stderr };
+}
+
+/** What is printed, kept. */
+class Heard {
+  readonly isTerminal: () => boolean;
+  readonly #parts: Uint8Array[] = [];
+
+  constructor(isTerminal: boolean) {
+    this.isTerminal = () => isTerminal;
+  }
+
+  get text(): string {
+    return new TextDecoder().decode(new Uint8Array(this.#parts.flatMap((part) => [...part])));
+  }
+
+  write(part: Uint8Array): Promise<number> {
+    return Promise.resolve(this.writeSync(part));
+  }
+
+  writeSync(part: Uint8Array): number {
+    this.#parts.push(part.slice());
+    return part.length;
+  }
+}
+
+/** A command that runs as a process. */
 export class Sendq implements AsyncDisposable {
   readonly child: Deno.ChildProcess;
   stdout = "";
@@ -162,80 +224,5 @@ async function collect(stream: ReadableStream<Uint8Array>, take: (text: string) 
   } catch (error) {
     // The test has cancelled it, to break the pipe.
     if (!(error instanceof TypeError)) throw error;
-  }
-}
-
-/** A server on loopback that reads everything, and closes when the sender does. */
-export class Server implements AsyncDisposable {
-  readonly #listener: Deno.TcpListener;
-  readonly #connections = new Set<Deno.TcpConn>();
-  readonly #greeting: string;
-  readonly #done: Promise<void>;
-  /** What was read, over all connections. */
-  bytes: number[] = [];
-
-  constructor(options: { port?: number; greeting?: string } = {}) {
-    this.#greeting = options.greeting ?? "";
-    this.#listener = Deno.listen({ hostname: "127.0.0.1", port: options.port ?? 0 });
-    this.#done = this.#serve();
-  }
-
-  /** A port that refuses connections, for now. */
-  static freePort(): number {
-    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-    return listener.addr.port;
-  }
-
-  /** Connections open now. */
-  get connections(): number {
-    return this.#connections.size;
-  }
-
-  /** Says something to whoever is connected. */
-  async say(text: string): Promise<void> {
-    for (const connection of this.#connections) {
-      await connection.write(new TextEncoder().encode(text));
-    }
-  }
-
-  get remote(): string {
-    return `tcp://127.0.0.1:${this.#listener.addr.port}`;
-  }
-
-  get text(): string {
-    return new TextDecoder().decode(new Uint8Array(this.bytes));
-  }
-
-  async #serve(): Promise<void> {
-    const served: Promise<void>[] = [];
-    for await (const connection of this.#listener) served.push(this.#read(connection));
-    await Promise.all(served);
-  }
-
-  async #read(connection: Deno.TcpConn): Promise<void> {
-    this.#connections.add(connection);
-    const buffer = new Uint8Array(65536);
-    try {
-      await connection.write(new TextEncoder().encode(this.#greeting));
-      for (let n = await connection.read(buffer); n !== null; n = await connection.read(buffer)) {
-        for (let i = 0; i < n; i++) this.bytes.push(buffer[i] ?? 0);
-      }
-    } catch {
-      // Reset, or the test is over.
-    }
-    this.#connections.delete(connection);
-    connection.close();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#listener.close();
-    for (const connection of this.#connections) {
-      try {
-        connection.close();
-      } catch {
-        // It was closed just now.
-      }
-    }
-    await this.#done.catch(() => {});
   }
 }

@@ -3,22 +3,24 @@ import { LineChild } from "../../lab/child.ts";
 import { networkAvailable, TestNetwork } from "../../lab/network.ts";
 import { RecorderProcess } from "../../lab/recorder_process.ts";
 import { libcCandidates } from "../../src/kernel/libc.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { LIBC, Sendq, Server, TempDir } from "./helpers.ts";
+import { LIBC, type Outcome, runHere, runWith } from "./helpers.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
-function probe(remote: string, ...args: string[]): Sendq {
-  const host = remote.replace("tcp://", "");
-  return new Sendq([`--allow-net=${host}`, `--allow-ffi=${LIBC}`], ["probe", remote, ...args]);
+function probe(remote: string, ...args: string[]): Promise<Outcome> {
+  return runHere(["probe", remote, ...args]);
 }
 
 Deno.test("probe: a server that answers is healthy, and is sent nothing", async () => {
-  await using server = new Server();
-  await using text = probe(server.remote, "--seconds", "2");
+  await using server = new ReadingServer();
+  const probing = probe(server.remote, "--seconds", "2");
   await until("the connection", () => server.connections === 1);
-  assert.equal(await text.ended(), 0, text.stderr);
-  const [connected, route, ...looks] = text.stdout.trimEnd().split("\n");
+  const { code, out, err } = await probing;
+  assert.equal(code, 0, err);
+  const [connected, route, ...looks] = out.trimEnd().split("\n");
   assert.match(
     connected ?? "",
     /^connected +to 127\.0\.0\.1:\d+ from 127\.0\.0\.1:\d+ in [\d.]+ms$/,
@@ -36,10 +38,10 @@ Deno.test("probe: a server that answers is healthy, and is sent nothing", async 
 });
 
 Deno.test("probe: --json prints one object; what the server says is counted", async () => {
-  await using server = new Server({ greeting: "hello\n" });
-  await using json = probe(server.remote, "--seconds", "0.1", "--json");
-  assert.equal(await json.ended(), 0, json.stderr);
-  const printed = JSON.parse(json.stdout);
+  await using server = new ReadingServer({ greeting: "hello\n" });
+  const { code, out, err } = await probe(server.remote, "--seconds", "0.1", "--json");
+  assert.equal(code, 0, err);
+  const printed = JSON.parse(out);
   assert.deepEqual(
     [printed.remote, printed.verdict, printed.receivedBytes, printed.looks.length],
     [server.remote, "healthy", 6, 1],
@@ -49,33 +51,37 @@ Deno.test("probe: --json prints one object; what the server says is counted", as
 });
 
 Deno.test("probe: nobody listens: exit 1, with what that means", async () => {
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
-  await using text = probe(remote);
-  assert.equal(await text.ended(), 1);
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  const text = await probe(remote);
+  assert.equal(text.code, 1);
   assert.equal(
-    text.stdout,
+    text.out,
     "route      lo, up, carrier\n" +
       "verdict    cannot connect: the host answers, and nothing listens on this port (ECONNREFUSED)\n",
   );
-  await using json = probe(remote, "--json");
-  assert.equal(await json.ended(), 1);
-  const printed = JSON.parse(json.stdout);
+  const json = await probe(remote, "--json");
+  assert.equal(json.code, 1);
+  const printed = JSON.parse(json.out);
   assert.deepEqual([printed.verdict, printed.code], ["unreachable", "ECONNREFUSED"]);
 });
 
 Deno.test("probe: a server that closes by itself", async () => {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const served = listener.accept().then((connection) => connection.close());
-  await using text = probe(`tcp://127.0.0.1:${listener.addr.port}`, "--seconds", "0.2");
+  const text = await probe(`tcp://127.0.0.1:${listener.addr.port}`, "--seconds", "0.2");
   await served;
-  assert.equal(await text.ended(), 1);
-  assert.match(text.stdout, /\nverdict +peer closed: the server ended the connection by itself\n$/);
+  assert.equal(text.code, 1);
+  assert.match(text.out, /\nverdict +peer closed: the server ended the connection by itself\n$/);
 });
 
-Deno.test("probe: missing permissions are named", async () => {
-  await using none = new Sendq([], ["probe", "tcp://127.0.0.1:4000"]);
-  assert.equal(await none.ended(), 77);
-  assert.match(none.stderr, /--allow-net=127\.0\.0\.1:4000 --allow-ffi=\S+\n$/);
+Deno.test("probe: missing permissions are named; those of its help are enough", async () => {
+  const none = await runWith([], ["probe", "tcp://127.0.0.1:4000"]);
+  assert.equal(none.code, 77);
+  assert.match(none.err, /--allow-net=127\.0\.0\.1:4000 --allow-ffi=\S+\n$/);
+  await using server = new ReadingServer();
+  const permissions = [`--allow-net=${new URL(server.remote).host}`, `--allow-ffi=${LIBC}`];
+  const text = await runWith(permissions, ["probe", server.remote, "--seconds", "0.1"]);
+  assert.deepEqual([text.code, text.err], [0, ""], text.out);
 });
 
 const available = await networkAvailable();

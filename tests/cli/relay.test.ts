@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { bytes } from "../support/bytes.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { packetsIn, relayPermissions, Sendq, Server, TempDir } from "./helpers.ts";
-
-const utf8 = new TextEncoder();
+import { packetsIn, relayPermissions, Sendq } from "./helpers.ts";
 
 /** A program that believes it speaks to its server. */
 class Client implements Disposable {
@@ -21,8 +22,8 @@ class Client implements Disposable {
   }
 
   async send(text: string | Uint8Array): Promise<void> {
-    const bytes = typeof text === "string" ? utf8.encode(text) : text;
-    for (let at = 0; at < bytes.length;) at += await this.#connection.write(bytes.subarray(at));
+    const sent = typeof text === "string" ? bytes(text) : text;
+    for (let at = 0; at < sent.length;) at += await this.#connection.write(sent.subarray(at));
   }
 
   /** Ends its side, and waits until it is closed in turn. Returns how that was. */
@@ -76,7 +77,7 @@ async function addressOf(relay: Sendq): Promise<string> {
 }
 
 function freeAddress(): string {
-  return `tcp://127.0.0.1:${Server.freePort()}`;
+  return `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
 }
 
 function linesOf(name: string, count: number): string[] {
@@ -89,7 +90,7 @@ function linesFrom(text: string, name: string): string[] {
 
 Deno.test("relay: each client's packets arrive whole and in its order", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using relay = Sendq.relay(freeAddress(), server.remote, dir.queue);
   const address = await addressOf(relay);
   const names = ["a", "b", "c", "d"];
@@ -127,7 +128,7 @@ Deno.test("relay: a client that is closed in turn has all its packets on disk", 
 Deno.test("relay: a client that ends inside a packet loses that one only", async (t) => {
   const header = new Uint8Array([0, 0, 0, 3, 97, 98, 10]);
   const cases: [string, Uint8Array, Uint8Array][] = [
-    ["lines", utf8.encode("one\ntwo\nunfini"), utf8.encode("one\ntwo\n")],
+    ["lines", bytes("one\ntwo\nunfini"), bytes("one\ntwo\n")],
     [
       "length32",
       new Uint8Array([...header, ...header, ...header.slice(0, 6)]),
@@ -137,7 +138,7 @@ Deno.test("relay: a client that ends inside a packet loses that one only", async
   for (const [framing, sent, wire] of cases) {
     await t.step(framing, async () => {
       using dir = new TempDir();
-      await using server = new Server();
+      await using server = new ReadingServer();
       await using relay = Sendq.relay(freeAddress(), server.remote, dir.queue, "-i", framing);
       const address = await addressOf(relay);
       {
@@ -158,7 +159,7 @@ Deno.test("relay: a client that ends inside a packet loses that one only", async
 
 Deno.test("relay: a client whose framing is wrong is cut off, the others are not", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using relay = Sendq.relay(
     ...[freeAddress(), server.remote, dir.queue] as const,
     ...["--max-packet-bytes", "10"],
@@ -177,7 +178,7 @@ Deno.test("relay: a client whose framing is wrong is cut off, the others are not
 
 Deno.test("relay: a full queue holds clients back, and everything arrives in the end", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   await using relay = Sendq.relay(
     ...[freeAddress(), `tcp://127.0.0.1:${port}`, dir.queue] as const,
     ...["--max-packets", "200", "--hold", "0s"],
@@ -193,7 +194,7 @@ Deno.test("relay: a full queue holds clients back, and everything arrives in the
   const stored = await packetsIn(dir.queue);
   assert(stored > 150 && stored <= 200, `${stored} packets: full but for less than a batch`);
   assert.equal(written, false, "10 MB went into a socket that nobody should read");
-  await using server = new Server({ port });
+  await using server = new ReadingServer({ port });
   await other.send("from another client\n");
   await writing;
   assert.equal(await client.finish(), "closed");
@@ -212,7 +213,7 @@ Deno.test("relay: what the server says goes to whom --replies says", async (t) =
   for (const [replies, toFirst, toLast] of cases) {
     await t.step(replies, async () => {
       using dir = new TempDir();
-      await using server = new Server();
+      await using server = new ReadingServer();
       await using relay = Sendq.relay(
         ...[freeAddress(), server.remote, dir.queue] as const,
         ...["--replies", replies],
@@ -235,7 +236,7 @@ Deno.test("relay: what the server says goes to whom --replies says", async (t) =
 
 Deno.test("relay: --max-clients lets further ones wait until one leaves", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using relay = Sendq.relay(
     ...[freeAddress(), server.remote, dir.queue] as const,
     ...["--max-clients", "1"],
@@ -256,7 +257,7 @@ Deno.test("relay: --max-clients lets further ones wait until one leaves", async 
 Deno.test("relay: a Unix socket, killed and started again on it", async () => {
   using dir = new TempDir();
   const address = `unix:${dir.path}/out.sock`;
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   {
     await using relay = Sendq.relay(address, remote, dir.queue);
@@ -270,7 +271,7 @@ Deno.test("relay: a Unix socket, killed and started again on it", async () => {
     await relay.ended();
   }
   assert(Deno.lstatSync(`${dir.path}/out.sock`).isSocket, "the killed one left its socket");
-  await using server = new Server({ port });
+  await using server = new ReadingServer({ port });
   await using relay = Sendq.relay(address, remote, dir.queue);
   await addressOf(relay);
   await sendByUnix(address, "two\n");
@@ -282,7 +283,7 @@ Deno.test("relay: a Unix socket, killed and started again on it", async () => {
 Deno.test("relay: killed while clients send, it loses nothing that was stored", async () => {
   using dir = new TempDir();
   const listen = freeAddress();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   const names = ["a", "b", "c"];
   {
@@ -304,7 +305,7 @@ Deno.test("relay: killed while clients send, it loses nothing that was stored", 
     }
   }
   const stored = await packetsIn(dir.queue);
-  await using server = new Server({ port });
+  await using server = new ReadingServer({ port });
   await using relay = Sendq.relay(listen, remote, dir.queue);
   using client = await Client.connect(await addressOf(relay));
   await client.send("z 0\n");

@@ -1,14 +1,20 @@
 import assert from "node:assert/strict";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { bytes } from "../support/bytes.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { packetsIn, sendPermissions, Sendq, Server, TempDir } from "./helpers.ts";
+import { type Outcome, packetsIn, runHere, sendPermissions, Sendq } from "./helpers.ts";
 
-const utf8 = new TextEncoder();
-
-function bytes(...parts: (string | number[])[]): Uint8Array {
-  return new Uint8Array(
-    parts.flatMap((part) => typeof part === "string" ? [...utf8.encode(part)] : part),
-  );
+/** `send` in this process, with an input that ends. */
+function send(
+  remote: string,
+  queue: string,
+  input: string | Uint8Array,
+  ...options: string[]
+): Promise<Outcome> {
+  return runHere(["send", remote, "-q", queue, ...options], input);
 }
 
 Deno.test("each framing arrives as it should", async (t) => {
@@ -40,11 +46,11 @@ Deno.test("each framing arrives as it should", async (t) => {
   for (const [options, input, wire] of cases) {
     await t.step(options.join(" ") || "default", async () => {
       using dir = new TempDir();
-      await using server = new Server();
-      await using send = Sendq.send(server.remote, dir.queue, ...options);
-      assert.equal(await send.runWith(input), 0, send.stderr);
+      await using server = new ReadingServer();
+      const { code, out, err } = await send(server.remote, dir.queue, input, ...options);
+      assert.equal(code, 0, err);
       assert.deepEqual(new Uint8Array(server.bytes), wire);
-      assert.equal(send.stdout, "");
+      assert.equal(out, "");
       assert.equal(await packetsIn(dir.queue), 0);
     });
   }
@@ -52,7 +58,7 @@ Deno.test("each framing arrives as it should", async (t) => {
 
 Deno.test("20,000 lines through a pipe arrive in order", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue);
   const lines = Array.from({ length: 20_000 }, (_, i) => `packet ${i}\n`).join("");
   assert.equal(await send.runWith(lines), 0, send.stderr);
@@ -62,28 +68,29 @@ Deno.test("20,000 lines through a pipe arrive in order", async () => {
 
 Deno.test("no input and an empty queue: done, without a connection", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
-  await using send = Sendq.send(remote, dir.queue);
-  assert.equal(await send.runWith(""), 0, send.stderr);
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  const { code, err } = await send(remote, dir.queue, "");
+  assert.equal(code, 0, err);
 });
 
 Deno.test("a fault of the framing: what came before is delivered, then exit 1", async () => {
   using dir = new TempDir();
-  await using server = new Server();
-  await using send = Sendq.send(server.remote, dir.queue, "--input", "length16");
-  assert.equal(await send.runWith(bytes([0, 2], "ok", [0, 9], "short")), 1);
+  await using server = new ReadingServer();
+  const input = bytes([0, 2], "ok", [0, 9], "short");
+  const { code, err } = await send(server.remote, dir.queue, input, "--input", "length16");
+  assert.equal(code, 1);
   assert.deepEqual(new Uint8Array(server.bytes), bytes([0, 2], "ok"));
-  const last = send.stderr.trimEnd().split("\n").at(-1) ?? "";
+  const last = err.trimEnd().split("\n").at(-1) ?? "";
   assert.match(
     last,
     / error Input byte 4: the input ended inside this packet, after 7 of 11 bytes/,
   );
-  assert.doesNotMatch(send.stderr, /\n {4}at /, "a stack trace");
+  assert.doesNotMatch(err, /\n {4}at /, "a stack trace");
 });
 
 Deno.test("SIGTERM with the server out of reach: exit 75; the next start delivers", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "100ms", "--follow");
   await send.write("one\ntwo\nthree\nunfini");
@@ -94,7 +101,7 @@ Deno.test("SIGTERM with the server out of reach: exit 75; the next start deliver
   assert.match(send.stderr, /stopped: 3 packets kept in .*; the next start delivers them/);
   assert.match(send.stderr, /6 B of an unfinished packet were read and are dropped/);
 
-  await using server = new Server({ port });
+  await using server = new ReadingServer({ port });
   await using next = Sendq.send(remote, dir.queue);
   assert.equal(await next.runWith("four\n"), 0, next.stderr);
   assert.equal(server.text, "one\ntwo\nthree\nfour\n");
@@ -102,7 +109,7 @@ Deno.test("SIGTERM with the server out of reach: exit 75; the next start deliver
 
 Deno.test("SIGINT while waiting for the server at the end of input: exit 75", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "1ms", "--verbose");
   await send.write("one\n");
   await send.endInput();
@@ -114,7 +121,7 @@ Deno.test("SIGINT while waiting for the server at the end of input: exit 75", as
 
 Deno.test("SIGTERM with everything delivered: exit 0", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue);
   await send.write("one\n");
   await until("one packet delivered", () => server.text === "one\n");
@@ -124,7 +131,7 @@ Deno.test("SIGTERM with everything delivered: exit 0", async () => {
 
 Deno.test("a second SIGINT does not wait for the delivery timeout", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "never");
   await send.write("one\n");
   await send.says(/cannot connect/);
@@ -137,7 +144,7 @@ Deno.test("a second SIGINT does not wait for the delivery timeout", async () => 
 
 Deno.test("a full queue holds the producer back, and everything arrives in the end", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   await using send = Sendq.send(remote, dir.queue, "--max-packets", "20");
   const lines = Array.from({ length: 50_000 }, (_, i) => `packet ${i} `.padEnd(30, "x") + "\n");
@@ -152,7 +159,7 @@ Deno.test("a full queue holds the producer back, and everything arrives in the e
   await send.ended();
   await writing;
 
-  await using server = new Server({ port });
+  await using server = new ReadingServer({ port });
   await using next = Sendq.send(remote, dir.queue, "--max-packets", "20", "--hold", "0s");
   const rest = lines.slice(20, 2000).join("");
   assert.equal(await next.runWith(rest), 0, next.stderr);
@@ -161,21 +168,22 @@ Deno.test("a full queue holds the producer back, and everything arrives in the e
 
 Deno.test("--overflow reject: exit 1 with the count of what the queue did not take", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
-  await using send = Sendq.send(
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  const { code, err } = await send(
     remote,
     dir.queue,
+    "1\n2\n3\n4\n5\n",
     ...["--overflow", "reject", "--max-packets", "2", "--deliver-timeout", "1ms"],
   );
-  assert.equal(await send.runWith("1\n2\n3\n4\n5\n"), 1);
-  assert.match(send.stderr, /stopped: 2 packets kept/);
-  assert.match(send.stderr, /3 packets read from the pipe could not be stored: lost, unless/);
-  assert.match(send.stderr, / error The queue is full: --max-packets = 2\./);
+  assert.equal(code, 1);
+  assert.match(err, /stopped: 2 packets kept/);
+  assert.match(err, /3 packets read from the pipe could not be stored: lost, unless/);
+  assert.match(err, / error The queue is full: --max-packets = 2\./);
 });
 
 Deno.test("--follow goes on after the end of input, for what other processes enqueue", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--follow", "--verbose");
   await send.write("from the pipe\n");
   await send.endInput();
@@ -189,7 +197,7 @@ Deno.test("--follow goes on after the end of input, for what other processes enq
 
 Deno.test("--input none delivers what other processes enqueue, and leaves stdin alone", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(server.remote, dir.queue, "--input", "none");
   await send.write("not a packet\n");
   await using other = await OutboundQueue.open(dir.queue);
@@ -202,7 +210,7 @@ Deno.test("--input none delivers what other processes enqueue, and leaves stdin 
 
 Deno.test("--log-format json: every line is an object; the last has the figures", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   await using send = Sendq.send(
     server.remote,
     dir.queue,
@@ -233,13 +241,14 @@ Deno.test("--log-format json: every line is an object; the last has the figures"
 
 Deno.test("--quiet says nothing when all is well; text lines have no colours in a pipe", async () => {
   using dir = new TempDir();
-  await using server = new Server();
-  await using quiet = Sendq.send(server.remote, dir.queue, "--quiet");
-  assert.equal(await quiet.runWith("one\n"), 0);
-  assert.equal(quiet.stderr, "");
-  await using text = Sendq.send(server.remote, dir.queue, "--verbose");
-  assert.equal(await text.runWith("two\n"), 0);
-  for (const line of text.stderr.trimEnd().split("\n")) {
+  await using server = new ReadingServer();
+  assert.deepEqual(
+    await send(server.remote, dir.queue, "one\n", "--quiet"),
+    { code: 0, out: "", err: "" },
+  );
+  const text = await send(server.remote, dir.queue, "two\n", "--verbose");
+  assert.equal(text.code, 0);
+  for (const line of text.err.trimEnd().split("\n")) {
     assert.match(line, /^\d{4}-\d\d-\d\dT[\d:.]+Z (debug|info |warn |error) \P{Cc}+$/u);
   }
 });
@@ -248,7 +257,7 @@ Deno.test("--received stdout passes on what the server sends; discard does not",
   for (const [where, expected] of [["stdout", "hello\n"], ["discard", ""]]) {
     await t.step(`${where}`, async () => {
       using dir = new TempDir();
-      await using server = new Server({ greeting: "hello\n" });
+      await using server = new ReadingServer({ greeting: "hello\n" });
       await using send = Sendq.send(server.remote, dir.queue, "--received", `${where}`);
       await send.write("one\n");
       await until("the packet", () => server.text === "one\n");
@@ -262,7 +271,7 @@ Deno.test("--received stdout passes on what the server sends; discard does not",
 
 Deno.test("broken pipes behind stdout and stderr cost no packet", async () => {
   using dir = new TempDir();
-  await using server = new Server({ greeting: "x".repeat(1000) });
+  await using server = new ReadingServer({ greeting: "x".repeat(1000) });
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       ...["run", "--quiet", ...sendPermissions(server.remote, dir.queue)],
@@ -287,32 +296,35 @@ Deno.test("broken pipes behind stdout and stderr cost no packet", async () => {
 
 Deno.test("a queue that another sender has: exit 1 naming the process", async () => {
   using dir = new TempDir();
-  const remote = `tcp://127.0.0.1:${Server.freePort()}`;
-  await using first = Sendq.send(remote, dir.queue);
-  await first.write("one\n");
-  await first.says(/cannot connect/);
-  await using second = Sendq.send(remote, dir.queue);
-  assert.equal(await second.runWith("two\n"), 1);
-  assert.match(second.stderr, new RegExp(`already has a sender \\(process ${first.child.pid}\\)`));
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  using _lock = await SenderLock.acquire(dir.queue);
+  const { code, err } = await send(remote, dir.queue, "two\n");
+  assert.equal(code, 1);
+  assert.match(err, new RegExp(`already has a sender \\(process ${Deno.pid}\\)`));
 });
 
 Deno.test("a file that is no queue: exit 1, and it stays as it is", async () => {
   using dir = new TempDir();
   Deno.writeTextFileSync(dir.queue, "a letter to my aunt, long enough to look like something else");
   const before = Deno.readTextFileSync(dir.queue);
-  await using send = Sendq.send("tcp://127.0.0.1:4000", dir.queue);
-  assert.equal(await send.runWith("one\n"), 1);
-  assert.match(send.stderr, / error Queue .*outbox\.db: .* Choose another path/);
-  assert.equal(send.stderr.trimEnd().split("\n").length, 1);
+  const { code, err } = await send("tcp://127.0.0.1:4000", dir.queue, "one\n");
+  assert.equal(code, 1);
+  assert.match(err, / error Queue .*outbox\.db: .* Choose another path/);
+  assert.equal(err.trimEnd().split("\n").length, 1);
   assert.equal(Deno.readTextFileSync(dir.queue), before);
 });
 
 Deno.test("a socket option that the kernel refuses: exit 1, and the packets are kept", async () => {
   using dir = new TempDir();
-  await using server = new Server();
-  await using send = Sendq.send(server.remote, dir.queue, "--congestion", "nonesuch");
-  assert.equal(await send.runWith("one\n"), 1, send.stderr);
-  assert.match(send.stderr, /The kernel refused socket option --congestion = nonesuch/);
-  assert.match(send.stderr, /1 packet kept/);
+  await using server = new ReadingServer();
+  const { code, err } = await send(
+    server.remote,
+    dir.queue,
+    "one\n",
+    ...["--congestion", "nonesuch"],
+  );
+  assert.equal(code, 1, err);
+  assert.match(err, /The kernel refused socket option --congestion = nonesuch/);
+  assert.match(err, /1 packet kept/);
   assert.equal(await packetsIn(dir.queue), 1);
 });

@@ -3,8 +3,10 @@ import { History } from "../../src/cli/session/history.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { readRunningSender } from "../../src/sender/report.ts";
-import { until } from "../support/until.ts";
-import { Sendq, Server, TempDir } from "./helpers.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { until, within } from "../support/until.ts";
+import { runHere, Sendq } from "./helpers.ts";
 
 /** What `status --json` prints, as far as it is looked at here. */
 interface Printed {
@@ -28,9 +30,9 @@ interface Printed {
 }
 
 async function statusOf(queue: string): Promise<Printed> {
-  await using status = Sendq.onQueue("status", queue, "--json");
-  assert.equal(await status.ended(), 0, status.stderr);
-  return JSON.parse(status.stdout);
+  const { code, out, err } = await runHere(["status", "-q", queue, "--json"]);
+  assert.equal(code, 0, err);
+  return JSON.parse(out);
 }
 
 async function fill(path: string, count: number): Promise<void> {
@@ -40,16 +42,16 @@ async function fill(path: string, count: number): Promise<void> {
 
 Deno.test("status: a queue without a sender", async () => {
   using dir = new TempDir();
-  await using missing = Sendq.onQueue("status", dir.queue);
-  assert.equal(await missing.ended(), 2);
-  assert.match(missing.stderr, /^sendq: there is no queue at /);
+  const missing = await runHere(["status", "-q", dir.queue]);
+  assert.equal(missing.code, 2);
+  assert.match(missing.err, /^sendq: there is no queue at /);
   assert.deepEqual([...Deno.readDirSync(dir.path)], [], "looking has made something");
 
   await fill(dir.queue, 3);
-  await using status = Sendq.onQueue("status", dir.queue);
-  assert.equal(await status.ended(), 0, status.stderr);
-  assert.match(status.stdout, /^packets +3, 30 B, the oldest \d+(\.\d+)?m?s old$/m);
-  assert.match(status.stdout, /^sender +none runs$/m);
+  const status = await runHere(["status", "-q", dir.queue]);
+  assert.equal(status.code, 0, status.err);
+  assert.match(status.out, /^packets +3, 30 B, the oldest \d+(\.\d+)?m?s old$/m);
+  assert.match(status.out, /^sender +none runs$/m);
   const { queue, sender } = await statusOf(dir.queue);
   assert.deepEqual([queue.packets, queue.bytes, queue.lastId, sender], [3, 30, 3, null]);
   assert(queue.fileBytes > 0 && (queue.oldestAgeMs ?? -1) >= 0);
@@ -57,7 +59,7 @@ Deno.test("status: a queue without a sender", async () => {
 
 Deno.test("status: what the sender of another process says, and that it is gone when killed", async () => {
   using dir = new TempDir();
-  const port = Server.freePort();
+  const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   await using send = Sendq.send(remote, dir.queue, "--input", "none");
   await using queue = await OutboundQueue.open(dir.queue);
@@ -72,15 +74,15 @@ Deno.test("status: what the sender of another process says, and that it is gone 
   assert.match(down.sender?.troubles[0]?.words ?? "", /^cannot connect to .* \(ECONNREFUSED\)$/);
   assert.equal(down.queue.packets, 1);
 
-  await using _server = new Server({ port });
+  await using _server = new ReadingServer({ port });
   await until("the delivery", async () => {
     const { queue, sender } = await statusOf(dir.queue);
     return queue.packets === 0 && sender?.drainedPackets === 1 && sender.state === "connected";
   });
   const up = await statusOf(dir.queue);
   assert.deepEqual([up.sender?.verdict, up.sender?.path?.sendQueueBytes], ["healthy", 0]);
-  await using text = Sendq.onQueue("status", dir.queue);
-  assert.equal(await text.ended(), 0);
+  const text = await runHere(["status", "-q", dir.queue]);
+  assert.equal(text.code, 0);
   for (
     const line of [
       new RegExp(`^sender +process ${send.child.pid}, for \\d.*, to ${remote}$`, "m"),
@@ -91,8 +93,8 @@ Deno.test("status: what the sender of another process says, and that it is gone 
       /^ +Send-Q 0 B \(0 B not sent yet\), RTT \d+\.\dms, window [\d.]+ KiB, 0 retransmitted$/m,
       /^trouble +\d{4}-\S+Z cannot connect to /m,
     ]
-  ) assert.match(text.stdout, line);
-  assert.equal(text.stdout.includes("\x1b"), false, "a colour in a pipe");
+  ) assert.match(text.out, line);
+  assert.equal(text.out.includes("\x1b"), false, "a colour in a pipe");
 
   send.child.kill("SIGKILL");
   await send.ended();
@@ -102,17 +104,18 @@ Deno.test("status: what the sender of another process says, and that it is gone 
 Deno.test("status: --wait-empty ends when the queue is empty, or exits 75 in time", async () => {
   using dir = new TempDir();
   await fill(dir.queue, 2);
-  await using late = Sendq.onQueue("status", dir.queue, "--wait-empty", "--timeout", "10ms");
-  assert.equal(await late.ended(), 75);
-  assert.match(late.stdout, /^packets +2,/m);
+  const wait = ["status", "-q", dir.queue, "--wait-empty"];
+  const late = await runHere([...wait, "--timeout", "10ms"]);
+  assert.equal(late.code, 75);
+  assert.match(late.out, /^packets +2,/m);
 
-  await using waiting = Sendq.onQueue("status", dir.queue, "--wait-empty", "--json");
-  await using server = new Server();
-  await using send = Sendq.send(server.remote, dir.queue, "--hold", "0s");
-  await send.endInput();
-  assert.equal(await waiting.ended(), 0, waiting.stderr);
-  assert.equal(JSON.parse(waiting.stdout).queue.packets, 0);
-  assert.equal(await send.ended(), 0);
+  const waiting = runHere([...wait, "--json"]);
+  await using server = new ReadingServer();
+  const sent = await runHere(["send", server.remote, "-q", dir.queue, "--hold", "0s"]);
+  assert.equal(sent.code, 0, sent.err);
+  const { code, out, err } = await within("the queue is empty", waiting);
+  assert.equal(code, 0, err);
+  assert.equal(JSON.parse(out).queue.packets, 0);
 });
 
 Deno.test("status: --watch goes on until it is stopped, with histories", async () => {
@@ -141,9 +144,9 @@ Deno.test("status: what contradicts itself is wrong usage", async (t) => {
     ] as const
   ) {
     await t.step(args.join(" "), async () => {
-      await using status = Sendq.onQueue("status", "/nowhere/q.db", ...args);
-      assert.equal(await status.ended(), 2);
-      assert.match(status.stderr, message);
+      const { code, err } = await runHere(["status", "-q", "/nowhere/q.db", ...args]);
+      assert.equal(code, 2);
+      assert.match(err, message);
     });
   }
 });

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { stripVTControlCharacters } from "node:util";
+import { ReadingServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { leftOutWithout, sendPermissions, Server, TempDir } from "./helpers.ts";
+import { leftOutWithout, sendPermissions } from "./helpers.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 const CTRL_C = "\x03";
@@ -12,7 +14,7 @@ const COLOR = "\x1b[32m";
 const ignored = await leftOutWithout("script", "--version");
 
 interface Terminal {
-  readonly server: Server;
+  readonly server: ReadingServer;
   screen(): string;
   type(text: string): Promise<void>;
 }
@@ -22,7 +24,7 @@ async function onTerminal(
   use: (terminal: Terminal) => Promise<void>,
 ): Promise<{ readonly screen: string; readonly code: number }> {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   const command = [
     ...[Deno.execPath(), "run", "--quiet", ...sendPermissions(server.remote, dir.queue), MAIN],
     ...["send", server.remote, "-q", dir.queue, ...options.args ?? []],

@@ -1,14 +1,10 @@
 import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
-import { LIBC, sendPermissions, Sendq, Server, TempDir } from "./helpers.ts";
+import { ReadingServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { LIBC, runHere, runWith, sendPermissions, Sendq } from "./helpers.ts";
 
 const REMOTE = "tcp://127.0.0.1:4000";
-
-async function run(args: string[], permissions: string[] = []) {
-  await using command = new Sendq(permissions, args);
-  const code = await command.runWith("");
-  return { code, out: command.stdout, err: command.stderr };
-}
 
 Deno.test("what is wrong on the command line is one line, a hint, and exit 2", async (t) => {
   const send = ["send", REMOTE, "--queue", "q.db"];
@@ -33,7 +29,7 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
   ];
   for (const [args, expected] of cases) {
     await t.step(args.join(" "), async () => {
-      const { code, out, err } = await run(args);
+      const { code, out, err } = await runHere(args);
       const [message = "", usage = "", ...rest] = err.split("\n");
       assert.equal(code, 2, err);
       assert.equal(out, "");
@@ -70,10 +66,7 @@ Deno.test("values out of range are named by their flags, in the units that are t
   ];
   for (const [args, expected] of cases) {
     await t.step(args.join(" "), async () => {
-      const { code, err } = await run(
-        ["send", REMOTE, "-q", dir.queue, ...args],
-        sendPermissions(REMOTE, dir.queue),
-      );
+      const { code, err } = await runHere(["send", REMOTE, "-q", dir.queue, ...args]);
       assert.match(err, expected);
       assert.equal(code, 2);
       assert.equal(err.split("\n").length, 3);
@@ -82,17 +75,18 @@ Deno.test("values out of range are named by their flags, in the units that are t
 });
 
 Deno.test("help goes to stdout, needs no permission, and has an example", async () => {
-  const general = await run([]);
+  const general = await runWith([], []);
   assert.deepEqual([general.code, general.err], [0, ""]);
   assert.match(general.out, /^Usage: sendq \[options\] \[command\]\n/);
   assert.match(general.out, /\n {2}send \[options\] <remote> +deliver packets/);
   assert.match(general.out, /producer \| sendq send tcp:\/\//);
-  assert.deepEqual(await run(["help"]), general);
-  assert.deepEqual(await run(["--help"]), general);
+  assert.deepEqual(await runHere([]), general);
+  assert.deepEqual(await runHere(["help"]), general);
+  assert.deepEqual(await runHere(["--help"]), general);
 
-  const send = await run(["send", "--help"]);
+  const send = await runHere(["send", "--help"]);
   assert.deepEqual([send.code, send.err], [0, ""]);
-  assert.deepEqual(await run(["help", "send"]), send);
+  assert.deepEqual(await runHere(["help", "send"]), send);
   const groups = [...send.out.matchAll(/^(\w+):$/gm)].map(([, name]) => name);
   assert.deepEqual(groups, [
     ...["Arguments", "Packets", "Queue", "Delivery", "Pace", "Socket", "Output", "Other"],
@@ -107,14 +101,18 @@ Deno.test("help goes to stdout, needs no permission, and has an example", async 
 });
 
 Deno.test("--version prints the version", async () => {
-  assert.deepEqual(await run(["--version"]), { code: 0, out: `${denoJson.version}\n`, err: "" });
+  assert.deepEqual(await runHere(["--version"]), {
+    code: 0,
+    out: `${denoJson.version}\n`,
+    err: "",
+  });
 });
 
 Deno.test("missing permissions are named all at once; with them it runs", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   const args = ["send", server.remote, "--queue", dir.queue];
-  const { code, out, err } = await run(args);
+  const { code, out, err } = await runWith([], args);
   assert.equal(code, 77);
   assert.equal(out, "");
   assert.match(err, /^sendq: not permitted here; add to "deno run" what is missing: --allow-\S+/);
@@ -134,9 +132,9 @@ Deno.test("each permission that is missing is named alone", async (t) => {
   const all = sendPermissions(REMOTE, dir.queue);
   for (const missing of all) {
     await t.step(missing, async () => {
-      const { code, err } = await run(
-        ["send", REMOTE, "--queue", dir.queue],
+      const { code, err } = await runWith(
         all.filter((flag) => flag !== missing),
+        ["send", REMOTE, "--queue", dir.queue],
       );
       assert.equal(code, 77);
       const named = err.trim().split(" ").filter((word) => word.startsWith("--allow-"));

@@ -301,7 +301,7 @@ Deno.test("from the peer's FIN on nobody vouches for its program", async () => {
   }
 });
 
-Deno.test("the kernel's state says FIN before the read does", async () => {
+Deno.test("the kernel's state says FIN before the read does", () => {
   const bench = new Bench();
   bench.nowMs = 1000;
   bench.connection.poll();

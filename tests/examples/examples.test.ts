@@ -4,7 +4,9 @@
  */
 import assert from "node:assert/strict";
 import { LineChild, spawnHere } from "../../lab/child.ts";
-import { LIBC, relayPermissions, sendPermissions, Server, TempDir } from "../cli/helpers.ts";
+import { LIBC, relayPermissions, sendPermissions } from "../cli/helpers.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 
 const root = new URL("../..", import.meta.url).pathname;
@@ -50,7 +52,7 @@ async function succeeds(command: string, ...args: string[]): Promise<string> {
 
 Deno.test("examples/durable_sender.ts delivers what it measures, and stops in order", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   const permissions = sendPermissions(server.remote, dir.queue);
   const child = runExample("durable_sender.ts", permissions, server.remote, dir.queue);
   await until("two values", () => server.text.split("\n").length > 2);
@@ -96,7 +98,7 @@ Deno.test("examples/occasional_responses.ts leaves a server that hangs, and gets
 
 Deno.test("examples/relay_for_a_program.sh: an unchanged program, its lines delivered", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   const socket = `${dir.path}/out.sock`;
   const program = `const c = await Deno.connect({ transport: "unix", path: "${socket}" });
     await c.write(new TextEncoder().encode("one\\ntwo\\n"));
@@ -125,9 +127,9 @@ function execStart(unit: string, changes: readonly [string, string][]): string[]
 
 Deno.test("examples/systemd: its command says READY, feeds the watchdog, and stops", async () => {
   using dir = new TempDir();
-  await using server = new Server();
+  await using server = new ReadingServer();
   const unit = Deno.readTextFileSync(`${root}examples/systemd/sendq-relay.service`);
-  const listen = `127.0.0.1:${Server.freePort()}`;
+  const listen = `127.0.0.1:${ScriptedServer.freePort()}`;
   const [command = "", ...args] = execStart(unit, [
     ["/usr/local/bin/deno", Deno.execPath()],
     ["/opt/sendq/", root],
@@ -214,7 +216,7 @@ Deno.test({
   ignore: noJsr !== "",
   async fn() {
     using dir = new TempDir();
-    await using server = new Server();
+    await using server = new ReadingServer();
     const { code, err } = await finished(
       run(Deno.execPath(), [
         ...["run", "-A", "--config", `${root}examples/jsr_stack/deno.json`],

@@ -1,14 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { type Framing, FramingError, FRAMINGS, PacketSplitter } from "../../src/framing/framing.ts";
-
-const utf8 = new TextEncoder();
-
-function bytes(...parts: (string | number[])[]): Uint8Array {
-  return new Uint8Array(parts.flatMap((part) => [
-    ...(typeof part === "string" ? utf8.encode(part) : part),
-  ]));
-}
+import { bytes } from "../support/bytes.ts";
 
 interface Options {
   readonly input: Framing;

@@ -18,19 +18,6 @@ export function listen(hostname = "127.0.0.1"): Peer {
   };
 }
 
-/** Awaits a condition of the kernel that has no event; fails after a generous deadline. */
-export async function until(
-  what: string,
-  condition: () => boolean,
-  deadlineMs = 20_000,
-): Promise<void> {
-  const end = performance.now() + deadlineMs;
-  while (!condition()) {
-    if (performance.now() > end) throw new Error(`not within ${deadlineMs} ms: ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 2));
-  }
-}
-
 const SOL_SOCKET = 1;
 const SO_DOMAIN = 39;
 /** AF_INET, AF_INET6, AF_NETLINK. */

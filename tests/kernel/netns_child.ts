@@ -10,7 +10,8 @@ import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { parseIpAddress } from "../../src/kernel/ip_address.ts";
 import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
 import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
-import { openSockets, until } from "./helpers.ts";
+import { until } from "../support/until.ts";
+import { openSockets } from "./helpers.ts";
 
 /** What the test asks for. */
 export type Request =

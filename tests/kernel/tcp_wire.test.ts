@@ -6,7 +6,8 @@ import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { closeDescriptor, getSocketInt, libc } from "../../src/kernel/libc.ts";
 import type { SocketOptions } from "../../src/kernel/socket_options.ts";
 import { SocketSampler, type TcpWire } from "../../src/kernel/tcp_wire.ts";
-import { listen, openSockets, patience, resetBy, testUnless, until } from "./helpers.ts";
+import { until } from "../support/until.ts";
+import { listen, openSockets, patience, resetBy, testUnless } from "./helpers.ts";
 
 interface Pair {
   readonly wire: TcpWire;

@@ -11,15 +11,15 @@ import {
   RecordReader,
   writeEntryHeader,
 } from "../../lab/record.ts";
+import { bytes } from "../support/bytes.ts";
 
-const utf8 = new TextEncoder();
 const SENT = ["a\n", "b\n", "c\n", "d\n", "e\n"];
 
 function record(...connections: string[]): Record {
   return connections.map((letters, i) => ({
     number: i + 1,
     peer: "192.0.2.2:1",
-    packets: [...letters].map((letter) => ({ bytes: utf8.encode(`${letter}\n`), readAtMs: 0 })),
+    packets: [...letters].map((letter) => ({ bytes: bytes(`${letter}\n`), readAtMs: 0 })),
     partialBytes: 0,
     end: "open" as ConnectionEnd,
   }));
@@ -113,8 +113,8 @@ for (const framing of ["lines", "length32"] as const) {
           const stream = Uint8Array.from(packets.flatMap((packet) => [...packet]));
           const kept = stream.subarray(0, Math.max(0, stream.length - missing));
           const entries = [
-            entry(EntryKind.START, 0, utf8.encode(framing)),
-            entry(EntryKind.OPEN, 1, utf8.encode("192.0.2.2:1")),
+            entry(EntryKind.START, 0, bytes(framing)),
+            entry(EntryKind.OPEN, 1, bytes("192.0.2.2:1")),
           ];
           for (let at = 0; at < kept.length;) {
             const n = reads.next().value ?? 1;
@@ -154,10 +154,10 @@ for (const framing of ["lines", "length32"] as const) {
 Deno.test("record: an entry cut short by a kill counts as far as it was written", async () => {
   const path = await Deno.makeTempFile();
   try {
-    const data = entry(EntryKind.DATA, 1, utf8.encode("a\nb\nc\n"));
+    const data = entry(EntryKind.DATA, 1, bytes("a\nb\nc\n"));
     const parts = [
-      entry(EntryKind.START, 0, utf8.encode("lines")),
-      entry(EntryKind.OPEN, 1, utf8.encode("192.0.2.2:1")),
+      entry(EntryKind.START, 0, bytes("lines")),
+      entry(EntryKind.OPEN, 1, bytes("192.0.2.2:1")),
       data.subarray(0, data.length - 1),
     ];
     await Deno.writeFile(path, Uint8Array.from(parts.flatMap((bytes) => [...bytes])));
@@ -174,9 +174,9 @@ Deno.test("record: files of several lives are numbered through", async () => {
   try {
     for (const path of paths) {
       const parts = [
-        entry(EntryKind.START, 0, utf8.encode("lines")),
-        entry(EntryKind.OPEN, 1, utf8.encode("192.0.2.2:1")),
-        entry(EntryKind.DATA, 1, utf8.encode("a\n")),
+        entry(EntryKind.START, 0, bytes("lines")),
+        entry(EntryKind.OPEN, 1, bytes("192.0.2.2:1")),
+        entry(EntryKind.DATA, 1, bytes("a\n")),
         entry(EntryKind.FIN, 1, new Uint8Array()),
       ];
       await Deno.writeFile(path, Uint8Array.from(parts.flatMap((bytes) => [...bytes])));

@@ -3,10 +3,9 @@ import { spawnHere } from "../../lab/child.ts";
 import { compare } from "../../lab/compare.ts";
 import { readRecord } from "../../lab/record.ts";
 import { type RecorderOptions, RecorderProcess } from "../../lab/recorder_process.ts";
+import { bytes } from "../support/bytes.ts";
 import { Pinger } from "../support/pinger_process.ts";
-import { until } from "../support/until.ts";
-
-const utf8 = new TextEncoder();
+import { until, within } from "../support/until.ts";
 
 /** Runs `body` with a recorder on loopback and the path of its record. */
 async function withRecorder(
@@ -32,7 +31,7 @@ async function writeAll(connection: Deno.Conn, bytes: Uint8Array): Promise<void>
 }
 
 async function writeLines(connection: Deno.Conn, from: number, to: number): Promise<void> {
-  await writeAll(connection, utf8.encode(lines(from, to).join("")));
+  await writeAll(connection, bytes(lines(from, to).join("")));
 }
 
 function lines(from: number, to: number): string[] {
@@ -56,7 +55,7 @@ Deno.test("recorder: everything read is on record, by connection", async () => {
     await until("100 packets", () => server.reader.update().packetCount === 100);
     using second = await connect(server);
     await writeLines(second, 50, 200);
-    await writeAll(second, utf8.encode("half a pack"));
+    await writeAll(second, bytes("half a pack"));
     await second.closeWrite();
     await until("fin", () => server.reader.update().connections[1]?.end === "fin");
     const found = compare(lines(0, 200), readRecord(record));
@@ -84,7 +83,7 @@ Deno.test("recorder: the record survives kill -9 in the middle of reading", asyn
   await withRecorder({}, async (server, record) => {
     using connection = await connect(server);
     // Written until the kill makes it fail, so that the kill meets a busy server.
-    const block = utf8.encode("x".repeat(99) + "\n");
+    const block = bytes("x".repeat(99) + "\n");
     const flood = new Uint8Array(block.length * 655);
     for (let at = 0; at < flood.length; at += block.length) flood.set(block, at);
     const writing = (async () => {
@@ -128,6 +127,23 @@ Deno.test("recorder: stop-reading stops at once, resume goes on", async () => {
     assert.equal(server.reader.update().packetCount, 10);
     await server.command("resume");
     await until("20 read", () => server.reader.update().packetCount === 20);
+  });
+});
+
+Deno.test("recorder: await-unread is done once there are unread bytes", async () => {
+  await withRecorder({ commands: ["stop-reading"] }, async (server) => {
+    using connection = await connect(server);
+    let isDone = false;
+    const done = server.command("await-unread").then(() => isDone = true);
+    // Further connections are accepted: it has had time to look at the first one.
+    using _second = await connect(server);
+    await until("second accepted", () => server.reader.update().connections.length === 2);
+    using _third = await connect(server);
+    await until("third accepted", () => server.reader.update().connections.length === 3);
+    assert.equal(isDone, false);
+    await writeLines(connection, 0, 1);
+    await within("it is done", done);
+    assert.equal(server.reader.update().packetCount, 0);
   });
 });
 

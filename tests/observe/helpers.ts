@@ -1,4 +1,3 @@
-import type { Clock } from "../../src/base/ports.ts";
 import {
   serveStatus,
   type StatusServer,
@@ -6,46 +5,9 @@ import {
 } from "../../src/observe/http.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { Sender } from "../../src/sender/sender.ts";
-import { ScriptedServer } from "../sender/scripted_server.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 import { until } from "../support/until.ts";
-
-/** Time that stands still unless told. */
-export class ManualClock implements Clock {
-  #nowMs = 0;
-  readonly #timers = new Set<{ readonly dueMs: number; readonly callback: () => void }>();
-
-  nowMs(): number {
-    return this.#nowMs;
-  }
-
-  wallMs(): number {
-    return Date.UTC(2026, 0, 1) + this.#nowMs;
-  }
-
-  setTimer(delayMs: number, callback: () => void): () => void {
-    const timer = { dueMs: this.#nowMs + delayMs, callback };
-    this.#timers.add(timer);
-    return () => void this.#timers.delete(timer);
-  }
-
-  defer(callback: () => void): void {
-    queueMicrotask(callback);
-  }
-
-  /** Lets time pass; timers go off in their order. */
-  advance(ms: number): void {
-    const untilMs = this.#nowMs + ms;
-    for (;;) {
-      const next = [...this.#timers].filter(({ dueMs }) => dueMs <= untilMs)
-        .sort((a, b) => a.dueMs - b.dueMs)[0];
-      if (next === undefined) break;
-      this.#timers.delete(next);
-      this.#nowMs = next.dueMs;
-      next.callback();
-    }
-    this.#nowMs = untilMs;
-  }
-}
 
 /** A sender with its status server, and a server to send to that can be stopped. */
 export class StatusBench implements AsyncDisposable {

@@ -4,11 +4,11 @@ import { FIGURES } from "../../src/observe/figures.ts";
 import { serveStatus } from "../../src/observe/http.ts";
 import type { StatusReport } from "../../src/observe/http.ts";
 import { prometheusName } from "../../src/observe/prometheus.ts";
+import { bytes } from "../support/bytes.ts";
 import { until } from "../support/until.ts";
 import { answerOf, eventsOf, getAs, StatusBench } from "./helpers.ts";
 
 const TOKEN = "0123456789abcdef-token";
-const encode = (text: string) => new TextEncoder().encode(text);
 
 /** A metric as the parser gives it. */
 interface Family {
@@ -162,7 +162,7 @@ Deno.test("health turns bad after the limit and good again with delivery", async
   clock.advance(500_000);
   assert.equal((await bench.get("/healthz")).status, 200, "nothing to deliver is healthy");
 
-  await sender.enqueue(encode("one\n"));
+  await sender.enqueue(bytes("one\n"));
   await until("an attempt has failed", () => sender.stats().failedAttempts > 0);
   assert.equal((await bench.get("/healthz")).status, 200);
   clock.advance(60_000);
@@ -188,11 +188,11 @@ Deno.test("health turns bad after the limit and good again with delivery", async
 Deno.test("a server that acknowledges something now and then is delivered to", async () => {
   await using bench = await StatusBench.open({ undeliverableLimitMs: 10_000 });
   bench.server.readAll();
-  await bench.sender.enqueue(encode("one\n"));
+  await bench.sender.enqueue(bytes("one\n"));
   await bench.sender.drained();
   for (let round = 0; round < 5; round++) {
     bench.clock.advance(9000);
-    await bench.sender.enqueue(encode("more\n"));
+    await bench.sender.enqueue(bytes("more\n"));
     await bench.sender.drained();
     assert.equal((await bench.get("/healthz")).status, 200);
   }
@@ -201,7 +201,7 @@ Deno.test("a server that acknowledges something now and then is delivered to", a
 Deno.test("/metrics is what a parser of Prometheus' format takes", async () => {
   await using bench = await StatusBench.open();
   bench.server.readAll();
-  const ids = await bench.sender.enqueueMany([encode("one\n"), encode("three\n")]);
+  const ids = await bench.sender.enqueueMany([bytes("one\n"), bytes("three\n")]);
   await bench.sender.drained();
   const { headers, text } = await bench.get("/metrics");
   assert.match(headers.get("content-type") ?? "", /^text\/plain; version=0\.0\.4/);
@@ -250,7 +250,7 @@ Deno.test("/status tells how things stand", async () => {
   await using bench = await StatusBench.open();
   const { clock, sender, server } = bench;
   await bench.stopServer();
-  await sender.enqueue(encode("secret\n"));
+  await sender.enqueue(bytes("secret\n"));
   await until("an attempt has failed", () => sender.stats().failedAttempts > 0);
   clock.advance(1000);
   const { text } = await bench.get("/status");
@@ -271,7 +271,7 @@ Deno.test("/status tells how things stand", async () => {
 Deno.test("the oldest packet is shown when asked for", async () => {
   await using bench = await StatusBench.open({ showPayloads: true });
   await bench.stopServer();
-  await bench.sender.enqueueMany([encode("visible\n"), encode("second\n")]);
+  await bench.sender.enqueueMany([bytes("visible\n"), bytes("second\n")]);
   const { text } = await bench.get("/status");
   const { oldestPacket }: StatusReport = JSON.parse(text);
   assert.equal(oldestPacket?.id, 1);
@@ -302,7 +302,7 @@ Deno.test("/events tells everything at once, then each change and each second", 
   assert.equal(sample.data.report.sample.queuedPackets, 0);
 
   server.readAll();
-  await sender.enqueue(encode("one\n"));
+  await sender.enqueue(bytes("one\n"));
   let event = await next();
   for (; event.data.event?.state !== "connected"; event = await next()) {
     assert.equal(event.name, "event");
@@ -322,7 +322,7 @@ Deno.test("attempts that repeat themselves are one event with a count", async ()
   await using bench = await StatusBench.open({}, { backoffCapMs: 5, backoffFirstMs: 1 });
   const { sender } = bench;
   await bench.stopServer();
-  await sender.enqueue(encode("one\n"));
+  await sender.enqueue(bytes("one\n"));
   await until("many attempts", () => sender.stats().failedAttempts > 120);
   const response = await fetch(new URL("/events", bench.status.url));
   const { value } = await eventsOf(response).next();
@@ -340,7 +340,7 @@ Deno.test("no more than fifty events and three hundred samples are kept", async 
       connection.readUntil("x").then(() => connection.close())
     );
     const before = bench.sender.stats().connections;
-    await bench.sender.enqueue(encode("x"));
+    await bench.sender.enqueue(bytes("x"));
     await until("another connection", () => bench.sender.stats().connections > before);
     await bench.sender.drained();
     await until("its end", () => bench.sender.state !== "connected");

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { relayPermissions, sendPermissions, Sendq, Server, TempDir } from "../cli/helpers.ts";
+import { relayPermissions, sendPermissions, Sendq } from "../cli/helpers.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 import { answerOf } from "./helpers.ts";
 
@@ -18,8 +20,8 @@ function permissions(
 
 Deno.test("send --http serves the status page, and takes it away at the end", async () => {
   using directory = new TempDir();
-  await using server = new Server();
-  const port = Server.freePort();
+  await using server = new ReadingServer();
+  const port = ScriptedServer.freePort();
   await using sendq = new Sendq(
     permissions(server.remote, directory, { net: `127.0.0.1:${port}` }),
     ["send", server.remote, "--queue", directory.queue, "--http", `127.0.0.1:${port}`],
@@ -78,8 +80,8 @@ Deno.test("send --http-token-file: the token is the file's text", async () => {
   const token = "a token of some length".replaceAll(" ", "-");
   const file = `${directory.path}/token`;
   await Deno.writeTextFile(file, `${token}\n`);
-  await using server = new Server();
-  const port = Server.freePort();
+  await using server = new ReadingServer();
+  const port = ScriptedServer.freePort();
   await using sendq = new Sendq(
     permissions(server.remote, directory, { net: `127.0.0.1:${port}`, read: file }),
     [
@@ -96,9 +98,9 @@ Deno.test("send --http-token-file: the token is the file's text", async () => {
 
 Deno.test("relay --http serves the same page, about what its clients sent", async () => {
   using directory = new TempDir();
-  await using server = new Server();
-  const listen = `tcp://127.0.0.1:${Server.freePort()}`;
-  const http = `127.0.0.1:${Server.freePort()}`;
+  await using server = new ReadingServer();
+  const listen = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  const http = `127.0.0.1:${ScriptedServer.freePort()}`;
   const grants = relayPermissions(listen, server.remote, directory.queue)
     .map((flag) => flag.startsWith("--allow-net=") ? `${flag},${http}` : flag);
   await using relay = new Sendq(grants, [

@@ -11,7 +11,7 @@ import { instrument } from "../../src/observe/metrics.ts";
 import { prometheusName } from "../../src/observe/prometheus.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { LIBC } from "../cli/helpers.ts";
-import { ScriptedServer } from "../sender/scripted_server.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 import { until } from "../support/until.ts";
 
 /** The parts of OTLP's JSON that are looked at. */

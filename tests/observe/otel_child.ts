@@ -6,15 +6,15 @@
  */
 import { instrument } from "../../src/observe/metrics.ts";
 import { Sender } from "../../src/sender/sender.ts";
-import { ScriptedServer } from "../sender/scripted_server.ts";
+import { bytes } from "../support/bytes.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 
 const [queue = ""] = Deno.args;
-const encode = (text: string) => new TextEncoder().encode(text);
 await using server = new ScriptedServer().start();
 const sender = await Sender.open({ queue, remote: server.remote });
 using _instrumented = instrument(sender, { attributes: { "service.instance.id": "under test" } });
 
-await sender.enqueue(encode("first\n"));
+await sender.enqueue(bytes("first\n"));
 const first = await server.accept();
 // Closed with unread bytes: the kernel sends a reset.
 await first.read(1);

@@ -6,7 +6,10 @@ import { ClosedError, QueueFileError, QueueFullError } from "../../src/base/erro
 import type { DeadPackets } from "../../src/queue/options.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
-import { bytes, FaultDriver, ManualClock, settle, TempDir, text } from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver, settle } from "./helpers.ts";
 
 const BUSY = 5, FULL = 13;
 const ALL = { firstId: 0, lastId: Number.MAX_SAFE_INTEGER };
@@ -35,7 +38,7 @@ async function dead(queue: OutboundQueue): Promise<string[]> {
 Deno.test("a packet that is given up leaves the middle of its batch, and the file tells why", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  const queue = await OutboundQueue.open(dir.file(), { clock });
+  const queue = await OutboundQueue.open(dir.queue, { clock });
   await queue.enqueueMany(numbered(5));
   const enqueuedAtMs = clock.wallMs();
   clock.wall += 77;
@@ -74,7 +77,7 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
     0,
   ]);
   await queue.close();
-  await using again = await OutboundQueue.open(dir.file());
+  await using again = await OutboundQueue.open(dir.queue);
   assert.deepEqual(await contents(again), ["1=1", "2=2", "4=4"]);
   assert.deepEqual(await dead(again), ["3=3 gave-up", "5=5 gave-up"]);
   assert.equal(await again.enqueue(bytes("6")), 6, "an id is not given again");
@@ -82,7 +85,7 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
 
 Deno.test("giving up the oldest moves removedThroughId over the hole", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueueMany(numbered(4));
   await queue.giveUp(2, 1);
   assert.equal(queue.removedThroughId, 0);
@@ -113,7 +116,7 @@ Deno.test("any ranges taken out of any batches leave what is before and behind",
       fc.boolean(),
       async (batches, cuts, fromMemory) => {
         using dir = new TempDir();
-        const queue = await OutboundQueue.open(dir.file());
+        const queue = await OutboundQueue.open(dir.queue);
         if (fromMemory) queue.subscribe(() => {});
         let there: number[] = [];
         for (const [i, size] of batches.entries()) {
@@ -145,11 +148,11 @@ Deno.test("any ranges taken out of any batches leave what is before and behind",
           assert.deepEqual(await contents(queue), there.map((id) => `${id}=${id}`));
         }
         await queue.close();
-        await using again = await OutboundQueue.open(dir.file());
+        await using again = await OutboundQueue.open(dir.queue);
         assert.deepEqual(await contents(again), there.map((id) => `${id}=${id}`));
         letters.sort((a, b) => a - b);
         assert.deepEqual(await dead(again), letters.map((id) => `${id}=${id} gave-up`));
-        using file = new DatabaseSync(dir.file(), { readOnly: true });
+        using file = new DatabaseSync(dir.queue, { readOnly: true });
         const left = file.prepare(
           "SELECT * FROM expiry EXCEPT SELECT e.* FROM expiry e JOIN packets USING (last_id)",
         ).all();
@@ -163,7 +166,7 @@ Deno.test("any ranges taken out of any batches leave what is before and behind",
 Deno.test("what is taken out is not read from memory either, and the rest still is", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   queue.subscribe(() => {});
   await queue.enqueueMany(numbered(6));
   await queue.removePackets({ firstId: 2, lastId: 3 });
@@ -185,7 +188,7 @@ Deno.test("what is taken out is not read from memory either, and the rest still 
 Deno.test("dead letters go back to the end, in order, under new ids, and wake the sender", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   await queue.enqueueMany(numbered(5));
   for (const id of [2, 4, 5]) await queue.giveUp(id, 1);
   let rings = 0;
@@ -212,7 +215,7 @@ Deno.test("requeue moves a bounded part in each transaction, and neither loses n
   using dir = new TempDir();
   const clock = new ManualClock();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, driver });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, driver });
   await queue.enqueueMany(numbered(9000), { ttlMs: 1 });
   clock.wall += 1;
   driver.log.length = 0;
@@ -231,7 +234,7 @@ Deno.test("requeue moves a bounded part in each transaction, and neither loses n
 Deno.test("requeue with a time to live: what expires again is not taken up once more", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 10 });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 10 });
   await queue.enqueueMany(numbered(3), { ttlMs: Infinity });
   for (const id of [1, 2, 3]) await queue.giveUp(id, 1);
   await queue.requeue({ firstId: 1, lastId: 1 });
@@ -245,7 +248,7 @@ Deno.test("requeue with a time to live: what expires again is not taken up once 
 Deno.test("requeue ends, even when what it has put back dies at once", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   await queue.enqueueMany(numbered(5000), { ttlMs: 1 });
   clock.wall += 1;
   await queue.readBatches(0, 1);
@@ -262,7 +265,7 @@ Deno.test("requeue ends, even when what it has put back dies at once", async () 
 
 Deno.test("dead letters count within the limits until they are removed", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), { maxPackets: 3, maxBytes: 10 });
+  await using queue = await OutboundQueue.open(dir.queue, { maxPackets: 3, maxBytes: 10 });
   await queue.enqueueMany(numbered(3));
   await queue.giveUp(2, 1);
   const limit = (name: string) => (error: unknown) =>
@@ -281,7 +284,7 @@ Deno.test("dead letters count within the limits until they are removed", async (
 
 Deno.test("overflow wait: removing dead letters makes room", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), { maxPackets: 1, overflow: "wait" });
+  await using queue = await OutboundQueue.open(dir.queue, { maxPackets: 1, overflow: "wait" });
   await queue.enqueue(bytes("1"));
   await queue.giveUp(1, 1);
   const waiting = queue.enqueue(bytes("2"));
@@ -294,7 +297,7 @@ Deno.test("overflow wait: removing dead letters makes room", async () => {
 Deno.test("overflow drop-oldest: the oldest dead letters go first, then packets", async () => {
   using dir = new TempDir();
   const options = { maxPackets: 4, overflow: "drop-oldest" } as const;
-  await using queue = await OutboundQueue.open(dir.file(), options);
+  await using queue = await OutboundQueue.open(dir.queue, options);
   const heard: unknown[] = [];
   queue.subscribeDropped((dropped) => heard.push(dropped));
   await queue.enqueueMany(numbered(4));
@@ -313,13 +316,13 @@ Deno.test("overflow drop-oldest: the oldest dead letters go first, then packets"
   assert.deepEqual([droppedPackets, droppedBytes, deadPackets, deadBytes], [4, 4, 0, 0]);
   // A removal by a process with smaller limits drops letters, though it stores nothing.
   await queue.giveUp(5, 1);
-  await using tighter = await OutboundQueue.open(dir.file(), { ...options, maxPackets: 2 });
+  await using tighter = await OutboundQueue.open(dir.queue, { ...options, maxPackets: 2 });
   await tighter.removeThrough(6);
   await queue.pollOtherProcesses();
   assert.deepEqual([queue.stats().packets, queue.stats().deadPackets], [2, 0]);
   // Also one that comes too late to remove anything.
   await queue.giveUp(7, 1);
-  await using tightest = await OutboundQueue.open(dir.file(), { ...options, maxPackets: 1 });
+  await using tightest = await OutboundQueue.open(dir.queue, { ...options, maxPackets: 1 });
   await queue.giveUp(8, 1);
   await queue.removeThrough(8);
   await tightest.removeThrough(8);
@@ -331,7 +334,7 @@ Deno.test("overflow drop-oldest: the oldest dead letters go first, then packets"
 Deno.test("a failed transaction moves nothing, and the next attempt does", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   await queue.enqueueMany(numbered(3));
   const full = (error: unknown) => error instanceof QueueFileError && error.reason === "disk-full";
   for (const statement of ["BEGIN", "UPDATE packets", "INSERT INTO dead", "DELETE", "COMMIT"]) {
@@ -357,7 +360,7 @@ Deno.test("a failed transaction moves nothing, and the next attempt does", async
 Deno.test("a change in the middle waits for a busy file, within reason", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver, busyTimeoutMs: 200 });
+  await using queue = await OutboundQueue.open(dir.queue, { driver, busyTimeoutMs: 200 });
   await queue.enqueueMany(numbered(2));
   driver.failNext("BEGIN", BUSY, 3);
   await queue.giveUp(1, 1);
@@ -372,7 +375,7 @@ Deno.test("a change in the middle waits for a busy file, within reason", async (
 
 Deno.test("changes in the middle share the turn with enqueues and removals", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueueMany(numbered(10));
   await Promise.all([
     queue.enqueue(bytes("11")),
@@ -392,13 +395,13 @@ Deno.test("changes in the middle share the turn with enqueues and removals", asy
 
 Deno.test("another process's requeue reaches the process that sends", async () => {
   using dir = new TempDir();
-  await using sending = await OutboundQueue.open(dir.file());
+  await using sending = await OutboundQueue.open(dir.queue);
   using lock = await SenderLock.acquire(sending.path);
   await sending.enqueueMany(numbered(2));
   await sending.giveUp(1, 1);
   const grown = new Promise<void>((resolve) => sending.subscribe(resolve));
   const doorbell = sending.answerDoorbell(lock);
-  await using operator = await OutboundQueue.open(dir.file());
+  await using operator = await OutboundQueue.open(dir.queue);
   assert.deepEqual((await operator.requeue(ALL)).ids, { firstId: 3, lastId: 3 });
   await grown;
   assert.deepEqual([sending.lastId, sending.stats().deadPackets], [3, 0]);
@@ -407,7 +410,7 @@ Deno.test("another process's requeue reaches the process that sends", async () =
 
 Deno.test("what is no range and no id is refused; so is everything after close", async () => {
   using dir = new TempDir();
-  const queue = await OutboundQueue.open(dir.file());
+  const queue = await OutboundQueue.open(dir.queue);
   for (
     const range of [{ firstId: -1, lastId: 1 }, { firstId: 2, lastId: 1 }, {
       firstId: 0,
@@ -431,7 +434,7 @@ Deno.test("what is no range and no id is refused; so is everything after close",
 
 Deno.test("the dead letters are read in parts of the size that was asked for", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), { clock: systemClock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock: systemClock });
   await queue.enqueueMany(Array.from({ length: 300 }, () => new Uint8Array(100)));
   for (let id = 1; id <= 300; id += 2) await queue.giveUp(id, 1);
   const ids: number[] = [];

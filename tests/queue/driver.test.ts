@@ -4,7 +4,9 @@ import { OutboundQueue } from "../../src/queue/queue.ts";
 import { dbSqlite, type DbSqliteConstructor } from "../../src/queue/sqlite/db_sqlite.ts";
 import { codeFromText, type SqliteDriver, SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import { bytes, TempDir, text, unless } from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { unless } from "./helpers.ts";
 
 /** `@db/sqlite`, or why it cannot be had. The specifier is computed: nothing may depend on JSR. */
 async function loadDbSqlite(): Promise<SqliteDriver | string> {
@@ -36,7 +38,7 @@ for (const { name, driver, why } of DRIVERS) {
 
   conformance("values survive unchanged, integers in full", () => {
     using dir = new TempDir();
-    const database = driver.open(dir.file(), WRITABLE);
+    const database = driver.open(dir.queue, WRITABLE);
     database.prepare("CREATE TABLE t (a INTEGER, b BLOB, c TEXT)").run([]);
     const insert = database.prepare("INSERT INTO t VALUES (?, ?, ?)");
     const whole = new Uint8Array([9, 0, 255, 7]);
@@ -52,7 +54,7 @@ for (const { name, driver, why } of DRIVERS) {
 
   conformance("a numbered parameter can be used many times", () => {
     using dir = new TempDir();
-    const database = driver.open(dir.file(), WRITABLE);
+    const database = driver.open(dir.queue, WRITABLE);
     const statement = database.prepare("SELECT ?1 + 0, ?1 + 1, ?2, ?3");
     assert.deepEqual(statement.all([40, 7, "x"]), [[40, 41, 7, "x"]]);
     database.close();
@@ -60,7 +62,7 @@ for (const { name, driver, why } of DRIVERS) {
 
   conformance("blobs that come back are copies", () => {
     using dir = new TempDir();
-    const database = driver.open(dir.file(), WRITABLE);
+    const database = driver.open(dir.queue, WRITABLE);
     const select = database.prepare("SELECT x'0102'");
     const [first] = select.all([]);
     const blob = first?.[0];
@@ -73,18 +75,18 @@ for (const { name, driver, why } of DRIVERS) {
 
   conformance("errors carry SQLite's code", () => {
     using dir = new TempDir();
-    const database = driver.open(dir.file(), WRITABLE);
+    const database = driver.open(dir.queue, WRITABLE);
     database.prepare("CREATE TABLE t (a INTEGER PRIMARY KEY)").run([]);
     const insert = database.prepare("INSERT INTO t VALUES (?)");
     insert.run([1]);
     assert.throws(() => insert.run([1]), hasCode(19));
     insert.run([2]); // Usable after an error.
     database.prepare("BEGIN IMMEDIATE").run([]);
-    const other = driver.open(dir.file(), WRITABLE);
+    const other = driver.open(dir.queue, WRITABLE);
     assert.throws(() => other.prepare("BEGIN IMMEDIATE").run([]), hasCode(5));
     database.prepare("ROLLBACK").run([]);
     other.close();
-    const reader = driver.open(dir.file(), { readOnly: true, busyTimeoutMs: 1 });
+    const reader = driver.open(dir.queue, { readOnly: true, busyTimeoutMs: 1 });
     assert.throws(() => reader.prepare("DELETE FROM t").run([]), hasCode(8));
     reader.close();
     database.close();
@@ -103,7 +105,7 @@ for (const { name, driver, why } of DRIVERS) {
 
   conformance("incremental_vacuum(N) through all() frees N pages", () => {
     using dir = new TempDir();
-    const database = driver.open(dir.file(), WRITABLE);
+    const database = driver.open(dir.queue, WRITABLE);
     database.prepare("PRAGMA auto_vacuum = incremental").all([]);
     database.prepare("CREATE TABLE t (b BLOB)").run([]);
     for (let i = 0; i < 40; i++) {
@@ -120,13 +122,13 @@ for (const { name, driver, why } of DRIVERS) {
   conformance("a queue works from end to end, over reopening", async () => {
     using dir = new TempDir();
     const options = { driver };
-    const first = await OutboundQueue.open(dir.file(), options);
+    const first = await OutboundQueue.open(dir.queue, options);
     assert.equal(await first.enqueue(bytes("one")), 1);
     const many = Array.from({ length: 200 }, (_, i) => bytes(`packet ${i}`));
     assert.deepEqual(await first.enqueueMany(many), { firstId: 2, lastId: 201 });
     await first.removeThrough(150);
     await first.close();
-    const again = await OutboundQueue.open(dir.file(), options);
+    const again = await OutboundQueue.open(dir.queue, options);
     assert.equal(again.stats().packets, 51);
     assert.equal(again.removedThroughId, 150);
     const packets = await again.read(0, 1e6);
@@ -190,7 +192,7 @@ Deno.test("dbSqlite asks for 64-bit integers and never for lastInsertRowId", () 
 
 Deno.test("trap: exec errors carry no code, so BEGIN and COMMIT are prepared", () => {
   using dir = new TempDir();
-  const one = new DatabaseSync(dir.file()), two = new DatabaseSync(dir.file());
+  const one = new DatabaseSync(dir.queue), two = new DatabaseSync(dir.queue);
   one.prepare("BEGIN IMMEDIATE").run();
   const byExec = thrown(() => two.exec("BEGIN IMMEDIATE"));
   assert(!(byExec instanceof Error && "errcode" in byExec && byExec.errcode === 5));
@@ -202,7 +204,7 @@ Deno.test("trap: exec errors carry no code, so BEGIN and COMMIT are prepared", (
 
 Deno.test("trap: exec of incremental_vacuum(N) frees one page only", () => {
   using dir = new TempDir();
-  const database = new DatabaseSync(dir.file());
+  const database = new DatabaseSync(dir.queue);
   database.exec("PRAGMA auto_vacuum = incremental");
   database.exec("CREATE TABLE t (b BLOB)");
   for (let i = 0; i < 40; i++) database.prepare("INSERT INTO t VALUES (zeroblob(8000))").run();
@@ -217,7 +219,7 @@ Deno.test("trap: exec of incremental_vacuum(N) frees one page only", () => {
 
 Deno.test("trap: preparing a pragma with a value applies it", () => {
   using dir = new TempDir();
-  const database = nodeSqlite.open(dir.file(), WRITABLE);
+  const database = nodeSqlite.open(dir.queue, WRITABLE);
   database.prepare("PRAGMA synchronous = normal"); // never run
   assert.deepEqual(database.prepare("PRAGMA synchronous").all([]), [[1]]);
   database.close();
@@ -225,14 +227,14 @@ Deno.test("trap: preparing a pragma with a value applies it", () => {
 
 Deno.test("trap: the busy timeout is 0 unless set, and the driver sets it", () => {
   using dir = new TempDir();
-  const database = nodeSqlite.open(dir.file(), { readOnly: false, busyTimeoutMs: 13 });
+  const database = nodeSqlite.open(dir.queue, { readOnly: false, busyTimeoutMs: 13 });
   assert.deepEqual(database.prepare("PRAGMA busy_timeout").all([]), [[13]]);
   database.close();
 });
 
 Deno.test("trap: an ArrayBuffer would bind NULL, so enqueue refuses it", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   const buffer: unknown = new ArrayBuffer(3);
   // @ts-expect-error The types forbid it; JavaScript callers do it all the same.
   await assert.rejects(queue.enqueue(buffer), TypeError);
@@ -241,16 +243,16 @@ Deno.test("trap: an ArrayBuffer would bind NULL, so enqueue refuses it", async (
 
 Deno.test("trap: TEXT stops at NUL, so payloads are BLOBs", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueue(new Uint8Array([65, 0, 66, 0]));
   await queue.close();
-  await using again = await OutboundQueue.open(dir.file());
+  await using again = await OutboundQueue.open(dir.queue);
   assert.deepEqual((await again.read(0, 100))[0]?.payload, new Uint8Array([65, 0, 66, 0]));
 });
 
 Deno.test("trap: integers above 2^53 throw instead of being cut", () => {
   using dir = new TempDir();
-  const database = nodeSqlite.open(dir.file(), WRITABLE);
+  const database = nodeSqlite.open(dir.queue, WRITABLE);
   assert.throws(() => database.prepare("SELECT 9007199254740993").all([]));
   database.close();
 });
@@ -271,13 +273,13 @@ Deno.test("trap: VACUUM is refused under narrow permissions, so it is never used
 
 Deno.test("trap: a held iterator would block checkpoints; the queue's reads hold none", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueueMany(Array.from({ length: 500 }, () => new Uint8Array(1000)));
   await queue.close();
-  await using again = await OutboundQueue.open(dir.file());
+  await using again = await OutboundQueue.open(dir.queue);
   await again.enqueueMany(Array.from({ length: 500 }, () => new Uint8Array(1000)));
   await again.read(0, 5000);
-  const other = nodeSqlite.open(dir.file(), WRITABLE);
+  const other = nodeSqlite.open(dir.queue, WRITABLE);
   // busy = 0, and everything in the log was moved.
   const [row] = other.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]);
   assert.deepEqual(row, [0, 0, 0]);
@@ -286,7 +288,7 @@ Deno.test("trap: a held iterator would block checkpoints; the queue's reads hold
 
 Deno.test("trap: another descriptor of the file would drop SQLite's locks; we open none", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   const opened: string[] = [];
   const { openSync, open } = Deno;
   Deno.openSync = (path, options) => {
@@ -298,7 +300,7 @@ Deno.test("trap: another descriptor of the file would drop SQLite's locks; we op
     return open(path, options);
   };
   try {
-    await using second = await OutboundQueue.open(dir.file());
+    await using second = await OutboundQueue.open(dir.queue);
     await second.enqueue(bytes("x"));
     await queue.enqueue(bytes("y"));
   } finally {
@@ -306,8 +308,8 @@ Deno.test("trap: another descriptor of the file would drop SQLite's locks; we op
     Deno.open = open;
   }
   // One attempt to create it, which fails because it exists and so opens nothing.
-  assert.deepEqual(opened, [dir.file()]);
-  assert.throws(() => Deno.openSync(dir.file(), { write: true, createNew: true }));
+  assert.deepEqual(opened, [dir.queue]);
+  assert.throws(() => Deno.openSync(dir.queue, { write: true, createNew: true }));
 });
 
 function hasCode(primary: number): (error: unknown) => boolean {

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { bytes, FaultDriver, ManualClock, settle, TempDir } from "./helpers.ts";
+import { bytes } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver, settle } from "./helpers.ts";
 
 const FULL = 13;
 
@@ -29,8 +32,8 @@ async function pass(clock: ManualClock, ms: number): Promise<void> {
 Deno.test("ttlMs: an integer from 1 or Infinity, for the queue and for each call", async () => {
   using dir = new TempDir();
   for (const ttlMs of [0, -1, 1.5, NaN, -Infinity, 2 ** 53]) {
-    await assert.rejects(OutboundQueue.open(dir.file(), { ttlMs }), RangeError);
-    await using queue = await OutboundQueue.open(dir.file());
+    await assert.rejects(OutboundQueue.open(dir.queue, { ttlMs }), RangeError);
+    await using queue = await OutboundQueue.open(dir.queue);
     await assert.rejects(queue.enqueue(bytes("x"), { ttlMs }), RangeError);
     await assert.rejects(queue.enqueueMany([bytes("x")], { ttlMs }), RangeError);
     assert.equal(queue.stats().packets, 0);
@@ -41,7 +44,7 @@ for (const source of ["memory", "the file", "the file, reopened"]) {
   Deno.test(`each packet expires when it should, read from ${source}`, async () => {
     using dir = new TempDir();
     const clock = new ManualClock();
-    let queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 100 });
+    let queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 100 });
     if (source === "memory") queue.subscribe(() => {});
     await queue.enqueueMany(packets(2)); // 1, 2: at 100
     await queue.enqueue(bytes("x"), { ttlMs: 50 }); // 3
@@ -50,7 +53,7 @@ for (const source of ["memory", "the file", "the file, reopened"]) {
     await Promise.all([queue.enqueue(bytes("y")), queue.enqueue(bytes("z"), { ttlMs: 1 })]); // 5: 110, 6: 11
     if (source === "the file, reopened") {
       await queue.close();
-      queue = await OutboundQueue.open(dir.file(), { clock });
+      queue = await OutboundQueue.open(dir.queue, { clock });
     }
     assert.deepEqual(await handedOut(queue, 0), [1, 2, 3, 4, 5, 6]);
     const batches = await queue.readBatches(0, 1e6);
@@ -83,7 +86,7 @@ for (const source of ["memory", "the file", "the file, reopened"]) {
 Deno.test("a look at the queue moves nothing", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 1 });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 1 });
   await queue.enqueueMany(packets(3));
   clock.wall += 10;
   assert.equal((await queue.read(0, 100)).length, 3);
@@ -95,7 +98,7 @@ Deno.test("many expired packets before a live one: moved in bounded transactions
   using dir = new TempDir();
   const clock = new ManualClock();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, driver });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, driver });
   for (let i = 0; i < 6; i++) {
     // Some that do not expire lie between those that do.
     await queue.enqueueMany(Array.from({ length: 1000 }, () => new Uint8Array(1000)), { ttlMs: 5 });
@@ -116,7 +119,7 @@ Deno.test("what has expired and cannot be moved is not given out", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, driver, ttlMs: 1 });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, driver, ttlMs: 1 });
   await queue.enqueue(bytes("late"));
   await queue.enqueue(bytes("live"), { ttlMs: Infinity });
   clock.wall += 1;
@@ -129,7 +132,7 @@ Deno.test("what has expired and cannot be moved is not given out", async () => {
 Deno.test("a sweep moves what expires soon after it does, and sleeps until the next", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   const end = queue.sweepExpired();
   await queue.enqueue(bytes("never"));
   await pass(clock, 1000);
@@ -167,7 +170,7 @@ Deno.test("a sweep moves what expires soon after it does, and sleeps until the n
 Deno.test("a sweep starts with what has expired before, and notices a clock that was set", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   await queue.enqueueMany(packets(3), { ttlMs: 10 });
   await queue.enqueueMany(packets(2), { ttlMs: 1e9 });
   clock.wall += 10;
@@ -190,7 +193,7 @@ Deno.test("a sweep starts with what has expired before, and notices a clock that
 Deno.test("a sweep leaves what was given out, until it is asked for again", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 2000 });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 2000 });
   using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
   await queue.enqueueMany(packets(10));
   assert.deepEqual(await handedOut(queue, 0, 4), [1, 2, 3, 4]);
@@ -209,7 +212,7 @@ Deno.test("a sweep leaves what was given out, until it is asked for again", asyn
 Deno.test("after a rewind the sweep also takes what was given out before and is not again", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 5000 });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 5000 });
   using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
   await queue.enqueueMany(packets(10));
   await queue.enqueue(bytes("x"), { ttlMs: 1000 });
@@ -229,7 +232,7 @@ Deno.test("a sweep that fails is tried again, and tells nobody", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { clock, driver });
+  await using queue = await OutboundQueue.open(dir.queue, { clock, driver });
   using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
   await queue.enqueue(bytes("x"), { ttlMs: 1000 });
   await settle();
@@ -245,10 +248,10 @@ Deno.test("a sweep that fails is tried again, and tells nobody", async () => {
 Deno.test("other processes' packets expire too", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
   await settle();
-  await using other = await OutboundQueue.open(dir.file(), { clock, ttlMs: 3000 });
+  await using other = await OutboundQueue.open(dir.queue, { clock, ttlMs: 3000 });
   await other.enqueueMany(packets(3));
   await pass(clock, 1000);
   await queue.pollOtherProcesses();
@@ -265,7 +268,7 @@ Deno.test("other processes' packets expire too", async () => {
 Deno.test("a read that comes while a sweep moves packets waits for it, even if the clock is set back", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   queue.subscribe(() => {});
   using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
   await settle();
@@ -281,7 +284,7 @@ Deno.test("a read that comes while a sweep moves packets waits for it, even if t
 Deno.test("close ends a sweep and a read under way", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  const queue = await OutboundQueue.open(dir.file(), { clock, ttlMs: 1000 });
+  const queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 1000 });
   queue.sweepExpired();
   await queue.enqueueMany(packets(5000));
   clock.advance(1000);
@@ -291,7 +294,7 @@ Deno.test("close ends a sweep and a read under way", async () => {
   assert(outcome === "ClosedError" || Array.isArray(outcome), String(outcome));
   await settle();
   assert.equal(clock.timers.size, 0);
-  await using again = await OutboundQueue.open(dir.file(), { clock });
+  await using again = await OutboundQueue.open(dir.queue, { clock });
   const { packets: left, deadPackets } = again.stats();
   assert.equal(left + deadPackets, 5000);
 });

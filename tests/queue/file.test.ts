@@ -3,22 +3,24 @@ import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
 import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
-import { bytes, mountTmpfs, NO_TMPFS, remountReadOnly, sha256, TempDir, text } from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { mountTmpfs, NO_TMPFS, remountReadOnly, sha256 } from "./helpers.ts";
 import { inEachThread, type Open } from "./threads.ts";
 
 inEachThread("the file, its log and its lock belong to their owner alone", async (open) => {
   using dir = new TempDir();
-  await using queue = await open(dir.file());
+  await using queue = await open(dir.queue);
   await queue.enqueue(bytes("x"));
   for (const suffix of ["", "-wal", "-shm"]) {
-    assert.equal((Deno.statSync(dir.file() + suffix).mode ?? 0) & 0o777, 0o600, suffix);
+    assert.equal((Deno.statSync(dir.queue + suffix).mode ?? 0) & 0o777, 0o600, suffix);
   }
 });
 
 inEachThread("what the file says of itself", async (open) => {
   using dir = new TempDir();
-  await (await open(dir.file())).close();
-  const database = new DatabaseSync(dir.file(), { readOnly: true });
+  await (await open(dir.queue)).close();
+  const database = new DatabaseSync(dir.queue, { readOnly: true });
   const pragma = (name: string) => Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
   assert.deepEqual(
     ["application_id", "user_version", "auto_vacuum", "page_size", "journal_mode"].map(pragma),
@@ -29,15 +31,15 @@ inEachThread("what the file says of itself", async (open) => {
 
 inEachThread("an empty file is a fresh queue", async (open) => {
   using dir = new TempDir();
-  Deno.writeFileSync(dir.file(), new Uint8Array(0));
-  await using queue = await open(dir.file());
+  Deno.writeFileSync(dir.queue, new Uint8Array(0));
+  await using queue = await open(dir.queue);
   assert.equal(await queue.enqueue(bytes("x")), 1);
 });
 
 inEachThread("a file that is no database is refused untouched", async (open) => {
   using dir = new TempDir();
-  Deno.writeTextFileSync(dir.file(), "dear diary, ".repeat(1000));
-  await refused(open, dir.file(), "not-a-queue");
+  Deno.writeTextFileSync(dir.queue, "dear diary, ".repeat(1000));
+  await refused(open, dir.queue, "not-a-queue");
   Deno.writeTextFileSync(dir.file("tiny"), "x");
   await refused(open, dir.file("tiny"), "not-a-queue");
 });
@@ -66,30 +68,30 @@ inEachThread("another program's database is refused untouched, its log too", asy
 
 inEachThread("a newer version is refused untouched", async (open) => {
   using dir = new TempDir();
-  await (await open(dir.file())).close();
-  const database = new DatabaseSync(dir.file());
+  await (await open(dir.queue)).close();
+  const database = new DatabaseSync(dir.queue);
   database.prepare("PRAGMA user_version = 3").all();
   database.close();
-  await refused(open, dir.file(), "newer-version");
+  await refused(open, dir.queue, "newer-version");
 });
 
 inEachThread(
   "a corrupt page: named on read, and the packets before it still come",
   async (open) => {
     using dir = new TempDir();
-    const queue = await open(dir.file());
+    const queue = await open(dir.queue);
     const payloads = Array.from({ length: 300 }, (_, i) => bytes(`${i} `.padEnd(1000, ".")));
     await queue.enqueueMany(payloads);
     await queue.close();
-    const file = Deno.readFileSync(dir.file());
+    const file = Deno.readFileSync(dir.queue);
     // The leaf that holds the row of packets 145 to 160: its header becomes nonsense.
     const needle = new TextDecoder("latin1").decode(file).indexOf("144 ....");
     const page = Math.floor(needle / 4096) * 4096;
     file.fill(0xff, page, page + 100);
-    Deno.writeFileSync(dir.file(), file);
-    const hash = await sha256(dir.file());
+    Deno.writeFileSync(dir.queue, file);
+    const hash = await sha256(dir.queue);
 
-    const damaged = await open(dir.file());
+    const damaged = await open(dir.queue);
     const read: string[] = [];
     let after = 0;
     const error = await (async () => {
@@ -106,7 +108,7 @@ inEachThread(
     // A removal that meets the page fails and removes nothing.
     await assert.rejects(damaged.removeThrough(200), { reason: "corrupt" });
     await damaged.close();
-    assert.equal(await sha256(dir.file()), hash);
+    assert.equal(await sha256(dir.queue), hash);
   },
 );
 
@@ -114,10 +116,10 @@ inEachThread(
   "a file cut short, or whose first page is damaged, is refused untouched",
   async (open) => {
     using dir = new TempDir();
-    const queue = await open(dir.file());
+    const queue = await open(dir.queue);
     await queue.enqueueMany(Array.from({ length: 300 }, () => new Uint8Array(1000)));
     await queue.close();
-    const whole = Deno.readFileSync(dir.file());
+    const whole = Deno.readFileSync(dir.queue);
     Deno.writeFileSync(dir.file("cut"), whole.subarray(0, 4096 * 2));
     await refused(open, dir.file("cut"), "corrupt");
     const scratched = whole.slice();
@@ -137,7 +139,7 @@ inEachThread("a directory, a missing directory, a file as directory", async (ope
 
 Deno.test("a missing permission says which flags to add", async () => {
   using dir = new TempDir();
-  const path = dir.file();
+  const path = dir.queue;
   const module = new URL("../../src/queue/queue.ts", import.meta.url).href;
   Deno.writeTextFileSync(
     dir.file("open.ts"),

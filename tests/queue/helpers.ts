@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import type { Clock } from "../../src/base/ports.ts";
 import {
   type SqliteDatabase,
   type SqliteDriver,
@@ -8,76 +7,7 @@ import {
   type SqliteValue,
 } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-
-/** A directory that goes away with the test. */
-export class TempDir {
-  readonly path = Deno.makeTempDirSync({ prefix: "sendq-queue-" });
-
-  file(name = "outbox.db"): string {
-    return `${this.path}/${name}`;
-  }
-
-  [Symbol.dispose](): void {
-    Deno.removeSync(this.path, { recursive: true });
-  }
-}
-
-export function bytes(text: string): Uint8Array {
-  return new TextEncoder().encode(text);
-}
-
-export function text(payload: Uint8Array | undefined): string {
-  assert(payload !== undefined);
-  return new TextDecoder().decode(payload);
-}
-
-/** Time that stands still unless told; what is due now happens in real time. */
-export class ManualClock implements Clock {
-  #nowMs = 0;
-  /** The wall clock, by itself: it may be set. */
-  wall = Date.UTC(2026, 0, 1);
-  readonly timers: Set<{ readonly dueMs: number; readonly callback: () => void }> = new Set();
-
-  nowMs(): number {
-    return this.#nowMs;
-  }
-
-  wallMs(): number {
-    return this.wall;
-  }
-
-  setTimer(delayMs: number, callback: () => void): () => void {
-    const timer = { dueMs: this.#nowMs + delayMs, callback };
-    this.timers.add(timer);
-    return () => void this.timers.delete(timer);
-  }
-
-  defer(callback: () => void): void {
-    setImmediate(callback);
-  }
-
-  /** When the next timer goes off, from now on; `undefined`: there is none. */
-  get nextInMs(): number | undefined {
-    const due = [...this.timers].map(({ dueMs }) => dueMs - this.#nowMs);
-    return due.length === 0 ? undefined : Math.min(...due);
-  }
-
-  /** Lets time pass, for both clocks; timers go off in their order. */
-  advance(ms: number): void {
-    const untilMs = this.#nowMs + ms;
-    for (;;) {
-      const next = [...this.timers].filter(({ dueMs }) => dueMs <= untilMs)
-        .sort((a, b) => a.dueMs - b.dueMs)[0];
-      if (next === undefined) break;
-      this.timers.delete(next);
-      this.wall += next.dueMs - this.#nowMs;
-      this.#nowMs = next.dueMs;
-      next.callback();
-    }
-    this.wall += untilMs - this.#nowMs;
-    this.#nowMs = untilMs;
-  }
-}
+import { TempDir } from "../support/temp_dir.ts";
 
 /** Events that are due, and what follows from them: transactions, for example. */
 export async function settle(): Promise<void> {

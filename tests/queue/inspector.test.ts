@@ -6,17 +6,10 @@ import { OutboundQueue } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
 import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import {
-  bytes,
-  ManualClock,
-  mountTmpfs,
-  NO_TMPFS,
-  remountReadOnly,
-  sha256,
-  TempDir,
-  text,
-  unless,
-} from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { mountTmpfs, NO_TMPFS, remountReadOnly, sha256, unless } from "./helpers.ts";
 import {
   asVersion1,
   contentOf,
@@ -37,7 +30,7 @@ async function listed<T>(items: AsyncIterable<T>): Promise<T[]> {
 Deno.test("inspector: what is in a queue, and in which state", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   const storedAtMs = clock.wallMs();
   await queue.enqueueMany([bytes("one"), bytes("two"), bytes("three")]);
   await queue.enqueue(bytes("four"), { ttlMs: 1000 });
@@ -45,7 +38,7 @@ Deno.test("inspector: what is in a queue, and in which state", async () => {
   queue.rememberSent(2);
   await queue.enqueue(bytes("five"));
 
-  using inspector = await QueueInspector.open(dir.file(), { clock });
+  using inspector = await QueueInspector.open(dir.queue, { clock });
   assert.equal(inspector.version, 2);
   const packets = await listed(inspector.packets({ payloadBytes: 4 }));
   assert.deepEqual(
@@ -84,10 +77,10 @@ Deno.test("inspector: what is in a queue, and in which state", async () => {
 Deno.test("inspector: dead letters", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
-  await queue.enqueueMany(["one", "two", "three"].map(bytes));
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
+  await queue.enqueueMany(["one", "two", "three"].map((text) => bytes(text)));
   await queue.giveUp(2, 7);
-  using inspector = await QueueInspector.open(dir.file(), { clock });
+  using inspector = await QueueInspector.open(dir.queue, { clock });
   const nowMs = clock.wallMs();
   const letter = {
     id: 2,
@@ -116,7 +109,7 @@ Deno.test("inspector: ranges and ages, across many pages, agree with what is cou
   const sizes: number[] = [];
   let fourthAtMs = 0;
   {
-    await using queue = await OutboundQueue.open(dir.file(), {
+    await using queue = await OutboundQueue.open(dir.queue, {
       clock,
       durability: "process-crash",
     });
@@ -131,7 +124,7 @@ Deno.test("inspector: ranges and ages, across many pages, agree with what is cou
       clock.advance(10);
     }
   }
-  using inspector = await QueueInspector.open(dir.file(), { clock });
+  using inspector = await QueueInspector.open(dir.queue, { clock });
   const all = sizes.map((bytes, i) => ({ id: i + 1, bytes }));
   const cases: [object, typeof all][] = [
     [{}, all],
@@ -159,31 +152,31 @@ Deno.test("inspector: ranges and ages, across many pages, agree with what is cou
 Deno.test("inspector: an old version is read, and stays one", async () => {
   using dir = new TempDir();
   {
-    await using queue = await OutboundQueue.open(dir.file());
+    await using queue = await OutboundQueue.open(dir.queue);
     await queue.enqueueMany([bytes("one"), bytes("two")]);
   }
-  asVersion1(dir.file());
-  const before = await sha256(dir.file());
-  using inspector = await QueueInspector.open(dir.file());
+  asVersion1(dir.queue);
+  const before = await sha256(dir.queue);
+  using inspector = await QueueInspector.open(dir.queue);
   assert.equal(inspector.version, 1);
   assert.deepEqual((await listed(inspector.packets())).map(({ id }) => id), [1, 2]);
   assert.deepEqual(await listed(inspector.deadLetters()), []);
   assert.deepEqual(await inspector.countDeadLetters(), { packets: 0, bytes: 0 });
   assert.equal((await inspector.counts()).deadPackets, 0);
   assert.deepEqual(await inspector.check(), []);
-  assert.equal(await sha256(dir.file()), before);
+  assert.equal(await sha256(dir.queue), before);
 });
 
 Deno.test("inspector: a writer in the middle of a transaction neither waits nor is waited for", async () => {
   using dir = new TempDir();
   {
-    await using queue = await OutboundQueue.open(dir.file());
+    await using queue = await OutboundQueue.open(dir.queue);
     await queue.enqueue(bytes("one"));
   }
-  const writer = new DatabaseSync(dir.file());
+  const writer = new DatabaseSync(dir.queue);
   writer.prepare("BEGIN IMMEDIATE").run();
   writer.prepare("UPDATE state SET packets = 99").run();
-  using inspector = await QueueInspector.open(dir.file(), { busyTimeoutMs: 0 });
+  using inspector = await QueueInspector.open(dir.queue, { busyTimeoutMs: 0 });
   const packets = inspector.packets();
   assert.equal((await packets.next()).value?.id, 1);
   assert.equal((await inspector.counts()).packets, 1);
@@ -198,7 +191,7 @@ Deno.test("inspector: a writer in the middle of a transaction neither waits nor 
 
 Deno.test("inspector: it has no right to write, and opens no other file", async () => {
   using dir = new TempDir();
-  await (await OutboundQueue.open(dir.file())).close();
+  await (await OutboundQueue.open(dir.queue)).close();
   const opened: [string, boolean][] = [];
   const driver: SqliteDriver = {
     name: "watched",
@@ -207,8 +200,8 @@ Deno.test("inspector: it has no right to write, and opens no other file", async 
       return nodeSqlite.open(path, options);
     },
   };
-  using _inspector = await QueueInspector.open(dir.file(), { driver });
-  assert.deepEqual(opened, [[dir.file(), true]]);
+  using _inspector = await QueueInspector.open(dir.queue, { driver });
+  assert.deepEqual(opened, [[dir.queue, true]]);
 });
 
 Deno.test("inspector: an empty file is an empty queue; what is none is named", async (t) => {
@@ -323,16 +316,16 @@ Deno.test("check: each thing that can be wrong is named", async (t) => {
     ],
   ];
   using dir = new TempDir();
-  await makeQueue(dir.file(), 1);
+  await makeQueue(dir.queue, 1);
   {
-    using inspector = await QueueInspector.open(dir.file());
+    using inspector = await QueueInspector.open(dir.queue);
     assert.deepEqual(await inspector.check(), []);
   }
   for (const [sql, expected] of cases) {
     await t.step(sql, async () => {
       const path = dir.file("tampered");
       removeQueue(path);
-      copyQueue(dir.file(), path);
+      copyQueue(dir.queue, path);
       tamper(path, sql);
       using inspector = await QueueInspector.open(path);
       const problems = (await inspector.check()).map(({ kind, words }) => `${kind}: ${words}`);
@@ -344,17 +337,17 @@ Deno.test("check: each thing that can be wrong is named", async (t) => {
 
 Deno.test("check and reading: a damaged page is found, and nothing else is thrown", async () => {
   using dir = new TempDir();
-  await makeQueue(dir.file(), 2);
-  const uses = pageUses(dir.file());
-  const whole = await contentOf(dir.file());
+  await makeQueue(dir.queue, 2);
+  const uses = pageUses(dir.queue);
+  const whole = await contentOf(dir.queue);
   const random = randomOf(3);
   const path = dir.file("damaged");
-  const pageCount = Deno.statSync(dir.file()).size / 4096;
+  const pageCount = Deno.statSync(dir.queue).size / 4096;
   assert(pageCount > 80, `${pageCount} pages`);
   let found = 0;
   for (let page = 1; page <= pageCount; page++) {
     removeQueue(path);
-    copyQueue(dir.file(), path);
+    copyQueue(dir.queue, path);
     overwrite(path, random, (page - 1) * 4096, 4096);
     // Page 2 is the map of pages; a page without a use is free, and holds nothing of ours.
     const matters = uses.has(page) || page === 2;

@@ -2,7 +2,10 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
-import { bytes, FaultDriver, ManualClock, sha256, TempDir, text } from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver, sha256 } from "./helpers.ts";
 
 /** What the version that wrote version 1 ran, to the letter. */
 const VERSION_1: readonly string[] = [
@@ -44,7 +47,7 @@ class OldProcess implements Disposable {
 
   /** Stores a batch, as one row. */
   store(...packets: readonly string[]): void {
-    const payloads = packets.map(bytes);
+    const payloads = packets.map((text) => bytes(text));
     const size = payloads.reduce((sum, { length }) => sum + length, 0);
     let end = 0;
     const ends = Uint32Array.from(payloads, ({ length }) => end += length);
@@ -117,9 +120,9 @@ async function contents(queue: OutboundQueue): Promise<string[]> {
 
 Deno.test("a file of version 1 becomes one of version 2: nothing in it changes, everything new works", async () => {
   using dir = new TempDir();
-  makeOldFile(dir.file())[Symbol.dispose]();
+  makeOldFile(dir.queue)[Symbol.dispose]();
   const clock = new ManualClock();
-  const queue = await OutboundQueue.open(dir.file(), { clock });
+  const queue = await OutboundQueue.open(dir.queue, { clock });
   const { packets, bytes: size, lastId, oldestEnqueuedAtMs, deadPackets, deadBytes } = queue
     .stats();
   assert.deepEqual(
@@ -134,15 +137,15 @@ Deno.test("a file of version 1 becomes one of version 2: nothing in it changes, 
   assert.deepEqual(await queue.readBatches(5, 100), []);
   await queue.requeue({ firstId: 3, lastId: 3 });
   await queue.close();
-  await using again = await OutboundQueue.open(dir.file());
+  await using again = await OutboundQueue.open(dir.queue);
   assert.deepEqual(await contents(again), ["2=bb", "4=d", "5=e", "7=c"]);
   assert.deepEqual((await again.deadLetters(0, 10)).map(({ id }) => id), [6]);
 });
 
 Deno.test("an upgraded file and a new one have the same schema", async () => {
   using dir = new TempDir();
-  using old = makeOldFile(dir.file());
-  await (await OutboundQueue.open(dir.file())).close();
+  using old = makeOldFile(dir.queue);
+  await (await OutboundQueue.open(dir.queue)).close();
   await (await OutboundQueue.open(dir.file("new"))).close();
   using fresh = new OldProcess(dir.file("new"));
   assert.equal(old.version(), 2);
@@ -151,18 +154,18 @@ Deno.test("an upgraded file and a new one have the same schema", async () => {
 
 Deno.test("several open an old file at the same time: one upgrades it, all can use it", async () => {
   using dir = new TempDir();
-  makeOldFile(dir.file())[Symbol.dispose]();
+  makeOldFile(dir.queue)[Symbol.dispose]();
   // The second comes while the first has seen the old version, and is quicker.
   const driver = new FaultDriver();
   let second: Promise<OutboundQueue> | undefined;
   driver.fault = (sql) => {
-    if (sql === "BEGIN IMMEDIATE") second ??= OutboundQueue.open(dir.file());
+    if (sql === "BEGIN IMMEDIATE") second ??= OutboundQueue.open(dir.queue);
     return undefined;
   };
   const queues = await Promise.all([
-    OutboundQueue.open(dir.file(), { driver }),
-    OutboundQueue.open(dir.file()),
-    OutboundQueue.open(dir.file()),
+    OutboundQueue.open(dir.queue, { driver }),
+    OutboundQueue.open(dir.queue),
+    OutboundQueue.open(dir.queue),
   ]);
   assert(second);
   queues.push(await second);
@@ -176,43 +179,43 @@ Deno.test("several open an old file at the same time: one upgrades it, all can u
 
 Deno.test("an upgrade that fails leaves version 1", async () => {
   using dir = new TempDir();
-  makeOldFile(dir.file())[Symbol.dispose]();
+  makeOldFile(dir.queue)[Symbol.dispose]();
   for (
     const statement of ["CREATE TABLE dead_letters", "ALTER", "PRAGMA user_version =", "COMMIT"]
   ) {
-    const hash = await sha256(dir.file());
+    const hash = await sha256(dir.queue);
     const driver = new FaultDriver();
     driver.failNext(statement, 13);
-    await assert.rejects(OutboundQueue.open(dir.file(), { driver }), { reason: "disk-full" });
-    assert.equal(await sha256(dir.file()), hash, statement);
-    using old = new OldProcess(dir.file());
+    await assert.rejects(OutboundQueue.open(dir.queue, { driver }), { reason: "disk-full" });
+    assert.equal(await sha256(dir.queue), hash, statement);
+    using old = new OldProcess(dir.queue);
     assert.equal(old.version(), 1);
     assert.deepEqual(old.schema().map((row) => Object.values(Object(row))[1]), [
       "packets",
       "state",
     ]);
   }
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   assert.equal(queue.stats().packets, 4);
 });
 
 Deno.test("an upgrade costs the same for a large file: packets are not rewritten", async () => {
   using dir = new TempDir();
-  const old = new OldProcess(dir.file());
+  const old = new OldProcess(dir.queue);
   old.make();
   for (let i = 0; i < 100; i++) old.store("x".repeat(100_000));
   old[Symbol.dispose]();
-  const before = Deno.statSync(dir.file()).size;
-  await using _queue = await OutboundQueue.open(dir.file());
+  const before = Deno.statSync(dir.queue).size;
+  await using _queue = await OutboundQueue.open(dir.queue);
   assert(before > 10_000_000);
-  assert(Deno.statSync(`${dir.file()}-wal`).size < 100_000);
+  assert(Deno.statSync(`${dir.queue}-wal`).size < 100_000);
 });
 
 Deno.test("an old process that has the file open goes on, and does no harm", async () => {
   using dir = new TempDir();
-  using old = makeOldFile(dir.file());
+  using old = makeOldFile(dir.queue);
   const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.file(), { clock });
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
   assert.equal(await queue.enqueue(bytes("f"), { ttlMs: 10 }), 6);
   old.store("g");
   // It does not know of the expiry of 6, and leaves that behind.

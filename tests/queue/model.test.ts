@@ -4,7 +4,9 @@ import { QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import type { IdRange } from "../../src/queue/options.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import type { DeadLetter, DeathReason, Overflow } from "../../src/queue/store/types.ts";
-import { ManualClock, settle, TempDir } from "./helpers.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { settle } from "./helpers.ts";
 import { type Faults, faultsHere, THREADS, WorkerFaults } from "./threads.ts";
 
 interface Packet {
@@ -104,9 +106,9 @@ for (const commitIn of THREADS) {
         fc.array(step, { minLength: 1, maxLength: 30 }),
         async (limits, steps) => {
           using dir = new TempDir();
-          using workerFaults = commitIn === "worker" ? new WorkerFaults(dir.file()) : undefined;
+          using workerFaults = commitIn === "worker" ? new WorkerFaults(dir.queue) : undefined;
           const faults = workerFaults ?? faultsHere();
-          const run = await Run.open(dir.file(), faults, limits);
+          const run = await Run.open(dir.queue, faults, limits);
           try {
             for (const one of steps) {
               await run.step(one);

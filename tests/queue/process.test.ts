@@ -4,13 +4,15 @@ import { QueueLockedError } from "../../src/base/errors.ts";
 import { listenForRings } from "../../src/queue/doorbell.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
-import { bytes, child, lines, TempDir, text } from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { child, lines } from "./helpers.ts";
 import { inEachThread, THREADS } from "./threads.ts";
 
 for (const commitIn of THREADS) {
   Deno.test(`killed -9 at random moments: what was acknowledged is there, ids are not reused (commitIn ${commitIn})`, async () => {
     using dir = new TempDir();
-    const path = dir.file();
+    const path = dir.queue;
     const acknowledged = new Map<number, string>();
     let removedThrough = 0;
     for (let round = 0; round < 20; round++) {
@@ -58,7 +60,7 @@ inEachThread(
   "several processes enqueue while one removes: nothing lost, counts exact",
   async (open) => {
     using dir = new TempDir();
-    const path = dir.file();
+    const path = dir.queue;
     await using queue = await open(path);
     const each = 1500;
     const processes = ["a", "b", "c"].map((tag) =>
@@ -109,7 +111,7 @@ inEachThread(
 
 Deno.test("one sender per queue: in this process", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   const lock = await SenderLock.acquire(queue.path);
   assert.equal((Deno.statSync(lock.path).mode ?? 0) & 0o777, 0o600);
   await assert.rejects(
@@ -118,7 +120,7 @@ Deno.test("one sender per queue: in this process", async () => {
   );
   // The same file under another name.
   // By `ln`, because Deno.symlink wants unscoped permissions.
-  const ln = new Deno.Command("ln", { args: ["-s", dir.file(), dir.file("alias.db")] });
+  const ln = new Deno.Command("ln", { args: ["-s", dir.queue, dir.file("alias.db")] });
   assert(ln.outputSync().success);
   await assert.rejects(SenderLock.acquire(dir.file("alias.db")), QueueLockedError);
   lock.release();
@@ -128,7 +130,7 @@ Deno.test("one sender per queue: in this process", async () => {
 
 Deno.test("one sender per queue: another process, whose death frees it", async () => {
   using dir = new TempDir();
-  const path = dir.file();
+  const path = dir.queue;
   await (await OutboundQueue.open(path)).close();
   const holder = child("holder.ts", path);
   const said = lines(holder.stdout);
@@ -148,7 +150,7 @@ Deno.test("one sender per queue: another process, whose death frees it", async (
 
 Deno.test("the doorbell wakes the sender when another process has enqueued", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   using lock = await SenderLock.acquire(queue.path);
   // A clock whose timers never fire: only the bell can wake it.
   const bell = Promise.withResolvers<void>();
@@ -157,7 +159,7 @@ Deno.test("the doorbell wakes the sender when another process has enqueued", asy
     setTimer: () => () => {},
   });
   assert.equal(doorbell.mode, "watch", doorbell.pollReason);
-  const process = child("enqueuer.ts", dir.file(), "a", "3");
+  const process = child("enqueuer.ts", dir.queue, "a", "3");
   await bell.promise;
   await doorbell.stop();
   await process.stdout.cancel();
@@ -166,7 +168,7 @@ Deno.test("the doorbell wakes the sender when another process has enqueued", asy
 
 Deno.test("a queue that answers the doorbell learns of packets and does not ring itself", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   using lock = await SenderLock.acquire(queue.path);
   const doorbell = queue.answerDoorbell(lock);
   const before = Deno.statSync(lock.path).mtime;
@@ -174,7 +176,7 @@ Deno.test("a queue that answers the doorbell learns of packets and does not ring
   assert.deepEqual(Deno.statSync(lock.path).mtime, before);
   const told = Promise.withResolvers<void>();
   queue.subscribe(() => told.resolve());
-  await using other = await OutboundQueue.open(dir.file());
+  await using other = await OutboundQueue.open(dir.queue);
   // A burst within the ringing interval: the last ring comes late, but comes.
   await other.enqueue(bytes("1"));
   await other.enqueue(bytes("2"));
@@ -198,7 +200,7 @@ Deno.test("a queue that answers the doorbell learns of packets and does not ring
 
 Deno.test("without inotify the doorbell polls and says so", async () => {
   using dir = new TempDir();
-  using lock = await SenderLock.acquire(dir.file());
+  using lock = await SenderLock.acquire(dir.queue);
   const { watchFs } = Deno;
   Deno.watchFs = () => {
     throw new Error("Too many open files (os error 24)");

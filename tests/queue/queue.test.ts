@@ -9,14 +9,16 @@ import {
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import { bytes, FaultDriver, TempDir, text } from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver } from "./helpers.ts";
 import { inEachThread } from "./threads.ts";
 
 const FULL = 13, BUSY = 5, IOERR = 10;
 
 inEachThread("ids follow the order of the calls; the bytes may be reused at once", async (open) => {
   using dir = new TempDir();
-  await using queue = await open(dir.file());
+  await using queue = await open(dir.queue);
   const buffer = bytes("a");
   const stored = [];
   for (const letter of ["a", "b", "c"]) {
@@ -27,14 +29,14 @@ inEachThread("ids follow the order of the calls; the bytes may be reused at once
   assert.deepEqual(await Promise.all(stored), [1, 2, 3]);
   assert.deepEqual((await queue.read(0, 100)).map((p) => text(p.payload)), ["a", "b", "c"]);
   await queue.close();
-  await using again = await open(dir.file());
+  await using again = await open(dir.queue);
   assert.deepEqual((await again.read(0, 100)).map((p) => text(p.payload)), ["a", "b", "c"]);
 });
 
 Deno.test("nothing resolves before the COMMIT that covers it has returned", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   driver.log.length = 0;
   const note = (name: string) => () => void driver.log.push(name);
   const first = [
@@ -57,7 +59,7 @@ Deno.test("nothing resolves before the COMMIT that covers it has returned", asyn
 Deno.test("packets of one tick share a commit; a removal alone has its own", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   driver.log.length = 0;
   await Promise.all(Array.from({ length: 1000 }, () => queue.enqueue(bytes("x"))));
   assert.equal(count(driver, "COMMIT"), 1);
@@ -72,7 +74,7 @@ Deno.test("packets of one tick share a commit; a removal alone has its own", asy
 Deno.test("a transaction is bounded by packets and by bytes", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   driver.log.length = 0;
   const ids = await Promise.all(Array.from({ length: 25_000 }, () => queue.enqueue(bytes("x"))));
   assert.deepEqual(ids, Array.from({ length: 25_000 }, (_, i) => i + 1));
@@ -85,7 +87,7 @@ Deno.test("a transaction is bounded by packets and by bytes", async () => {
 Deno.test("enqueueMany is all or nothing", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver, maxPackets: 10 });
+  await using queue = await OutboundQueue.open(dir.queue, { driver, maxPackets: 10 });
   await assert.rejects(queue.enqueueMany([]), RangeError);
   await assert.rejects(queue.enqueueMany([bytes("x"), new Uint8Array(0)]), PacketSizeError);
   await assert.rejects(queue.enqueueMany(Array(11).fill(bytes("x"))), QueueFullError);
@@ -98,7 +100,7 @@ Deno.test("enqueueMany is all or nothing", async () => {
 Deno.test("a failed commit rejects what it covered, and only that", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   await queue.enqueueMany([bytes("a"), bytes("b")]);
   for (const statement of ["BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"]) {
     driver.failNext(statement, IOERR);
@@ -120,7 +122,7 @@ Deno.test("a failed commit rejects what it covered, and only that", async () => 
 Deno.test("disk full: one huge packet does not harm the others", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   await queue.enqueue(bytes("first"));
   // Full as soon as a transaction holds the 100 kB packet.
   let large = false;
@@ -150,7 +152,7 @@ Deno.test("disk full: one huge packet does not harm the others", async () => {
 Deno.test("disk full for everything: few attempts, all rejected, then it works again", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   let begun = 0;
   driver.fault = (sql) => {
     if (sql === "BEGIN IMMEDIATE") begun++;
@@ -167,8 +169,8 @@ Deno.test("disk full for everything: few attempts, all rejected, then it works a
 
 inEachThread("busy: tried again without blocking, given up after busyTimeoutMs", async (open) => {
   using dir = new TempDir();
-  await using queue = await open(dir.file(), { busyTimeoutMs: 60 });
-  const other = nodeSqlite.open(dir.file(), { readOnly: false, busyTimeoutMs: 0 });
+  await using queue = await open(dir.queue, { busyTimeoutMs: 60 });
+  const other = nodeSqlite.open(dir.queue, { readOnly: false, busyTimeoutMs: 0 });
   other.prepare("BEGIN IMMEDIATE").run([]);
   await assert.rejects(queue.enqueue(bytes("x")), fileError("busy"));
   const waiting = queue.enqueue(bytes("y"));
@@ -181,7 +183,7 @@ inEachThread("busy: tried again without blocking, given up after busyTimeoutMs",
 Deno.test("busy: a signal ends the wait and nothing is stored", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   const controller = new AbortController();
   driver.fault = (sql) => {
     if (sql !== "BEGIN IMMEDIATE") return undefined;
@@ -195,7 +197,7 @@ Deno.test("busy: a signal ends the wait and nothing is stored", async () => {
 
 inEachThread("limits: reject says which, and there is room again after a removal", async (open) => {
   using dir = new TempDir();
-  await using queue = await open(dir.file(), {
+  await using queue = await open(dir.queue, {
     maxPackets: 3,
     maxBytes: 10,
     maxPacketBytes: 12,
@@ -215,7 +217,7 @@ inEachThread(
   "overflow wait: first come, first served, and a signal leaves the line",
   async (open) => {
     using dir = new TempDir();
-    await using queue = await open(dir.file(), { maxPackets: 2, overflow: "wait" });
+    await using queue = await open(dir.queue, { maxPackets: 2, overflow: "wait" });
     await queue.enqueueMany([bytes("1"), bytes("2")]);
     const order: string[] = [];
     const controller = new AbortController();
@@ -236,17 +238,17 @@ inEachThread(
 
 inEachThread("overflow wait: another process's removal makes room", async (open) => {
   using dir = new TempDir();
-  await using queue = await open(dir.file(), { maxPackets: 1, overflow: "wait" });
+  await using queue = await open(dir.queue, { maxPackets: 1, overflow: "wait" });
   await queue.enqueue(bytes("1"));
   const waiting = queue.enqueue(bytes("2"));
-  await using other = await open(dir.file());
+  await using other = await open(dir.queue);
   await other.removeThrough(1);
   assert.equal(await waiting, 2);
 });
 
 inEachThread("overflow wait: close rejects those in line", async (open) => {
   using dir = new TempDir();
-  const queue = await open(dir.file(), { maxPackets: 1, overflow: "wait" });
+  const queue = await open(dir.queue, { maxPackets: 1, overflow: "wait" });
   await queue.enqueue(bytes("1"));
   const waiting = assert.rejects(queue.enqueue(bytes("2")), ClosedError);
   await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
@@ -257,7 +259,7 @@ inEachThread("overflow wait: close rejects those in line", async (open) => {
 inEachThread("overflow drop-oldest: counted, reported, over reopening", async (open) => {
   using dir = new TempDir();
   const options = { maxPackets: 5, maxBytes: 50, overflow: "drop-oldest" } as const;
-  const queue = await open(dir.file(), options);
+  const queue = await open(dir.queue, options);
   const reports: unknown[] = [];
   queue.subscribeDropped((dropped) => reports.push(dropped));
   for (let i = 1; i <= 7; i++) await queue.enqueue(new Uint8Array(i));
@@ -272,7 +274,7 @@ inEachThread("overflow drop-oldest: counted, reported, over reopening", async (o
   );
   assert.deepEqual((await queue.read(0, 1000)).map(({ id }) => id), [7, 8]);
   await queue.close();
-  await using again = await open(dir.file(), options);
+  await using again = await open(dir.queue, options);
   assert.equal(again.stats().droppedPackets, 6);
   assert.equal(again.stats().droppedBytes, 21);
   assert.equal(again.stats().bytes, 47);
@@ -280,10 +282,10 @@ inEachThread("overflow drop-oldest: counted, reported, over reopening", async (o
 
 inEachThread("read keeps to maxBytes from memory and from the file alike", async (open) => {
   using dir = new TempDir();
-  await using queue = await open(dir.file());
+  await using queue = await open(dir.queue);
   await queue.read(0, 1); // From here on what is stored is kept in memory.
   await queue.enqueueMany([1, 2, 3, 4].map((size) => new Uint8Array(size)));
-  await using cold = await open(dir.file());
+  await using cold = await open(dir.queue);
   for (
     const [after, max] of [[0, 1], [0, 3], [0, 5], [0, 6], [0, 100], [2, 1], [3, 4], [
       4,
@@ -303,7 +305,7 @@ inEachThread("read keeps to maxBytes from memory and from the file alike", async
 Deno.test("what this process has stored is read from memory, the rest from the file", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
-  await using queue = await OutboundQueue.open(dir.file(), { driver });
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
   queue.subscribe(() => {});
   let selects = 0;
   driver.fault = (sql) => {
@@ -313,7 +315,7 @@ Deno.test("what this process has stored is read from memory, the rest from the f
   await queue.enqueue(bytes("mine"));
   assert.equal((await queue.read(0, 100)).length, 1);
   assert.equal(selects, 0);
-  await using other = await OutboundQueue.open(dir.file());
+  await using other = await OutboundQueue.open(dir.queue);
   await other.enqueue(bytes("theirs"));
   await queue.enqueue(bytes("mine again"));
   assert.deepEqual((await queue.read(0, 100)).map((p) => text(p.payload)), [
@@ -334,8 +336,8 @@ Deno.test("what this process has stored is read from memory, the rest from the f
 
 inEachThread("counts and lastId follow other processes", async (open) => {
   using dir = new TempDir();
-  await using one = await open(dir.file());
-  await using two = await open(dir.file());
+  await using one = await open(dir.queue);
+  await using two = await open(dir.queue);
   let rings = 0;
   const unsubscribe = one.subscribe(() => rings++);
   await two.enqueueMany([bytes("a"), bytes("bc")]);
@@ -355,22 +357,22 @@ inEachThread("counts and lastId follow other processes", async (open) => {
 
 inEachThread("rememberSent is written with the next commit and on close", async (open) => {
   using dir = new TempDir();
-  const queue = await open(dir.file());
+  const queue = await open(dir.queue);
   await queue.enqueueMany([bytes("a"), bytes("b"), bytes("c")]);
   queue.rememberSent(1);
   await queue.removeThrough(1);
-  await using peek = await open(dir.file());
+  await using peek = await open(dir.queue);
   assert.equal(peek.sentThroughAtOpen, 1);
   queue.rememberSent(3);
   queue.rememberSent(2);
   await queue.close();
-  await using again = await open(dir.file());
+  await using again = await open(dir.queue);
   assert.equal(again.sentThroughAtOpen, 3);
 });
 
 inEachThread("close stores what is waiting, is idempotent and ends everything", async (open) => {
   using dir = new TempDir();
-  const queue = await open(dir.file());
+  const queue = await open(dir.queue);
   const last = queue.enqueue(bytes("last"));
   const closing = queue.close();
   assert.equal(queue.close(), closing);
@@ -396,12 +398,12 @@ inEachThread("options out of range are refused by name", async (open) => {
     ] as const
   ) {
     await assert.rejects(
-      open(dir.file(), options),
+      open(dir.queue, options),
       (error) => error instanceof RangeError && message.test(error.message),
     );
   }
   await assert.rejects(open(":memory:"), RangeError);
-  await using queue = await open(dir.file());
+  await using queue = await open(dir.queue);
   await assert.rejects(queue.removeThrough(1.5), RangeError);
   await assert.rejects(queue.removeThrough(-1), RangeError);
 });
@@ -410,7 +412,7 @@ inEachThread("stats need no table scan", async (open) => {
   using dir = new TempDir();
   let wallMs = 1_000;
   const clock = { ...systemClock, wallMs: () => wallMs };
-  await using queue = await open(dir.file(), { clock });
+  await using queue = await open(dir.queue, { clock });
   assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
   await queue.enqueue(bytes("a"));
   wallMs = 2_000;
@@ -424,17 +426,17 @@ inEachThread("stats need no table scan", async (open) => {
 
 inEachThread("the file shrinks again after a backlog has drained", async (open) => {
   using dir = new TempDir();
-  await using queue = await open(dir.file());
+  await using queue = await open(dir.queue);
   for (let i = 0; i < 4; i++) {
     await queue.enqueueMany(Array.from({ length: 60 }, () => new Uint8Array(100_000)));
   }
-  const fullBytes = Deno.statSync(dir.file()).size;
+  const fullBytes = Deno.statSync(dir.queue).size;
   assert(fullBytes > 10e6, `${fullBytes}`);
   await queue.removeThrough(queue.lastId);
   const deadline = Date.now() + 30_000;
   // Free pages below 4 MiB stay for the next packets.
-  while (Deno.statSync(dir.file()).size > 5e6) {
-    assert(Date.now() < deadline, `still ${Deno.statSync(dir.file()).size} bytes`);
+  while (Deno.statSync(dir.queue).size > 5e6) {
+    assert(Date.now() < deadline, `still ${Deno.statSync(dir.queue).size} bytes`);
     await new Promise((resolve) => systemClock.setTimer(10, () => resolve(undefined)));
   }
   assert.equal(await queue.enqueue(bytes("x")), 241);

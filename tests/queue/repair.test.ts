@@ -4,7 +4,9 @@ import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
-import { bytes, sha256, TempDir } from "./helpers.ts";
+import { bytes } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { sha256 } from "./helpers.ts";
 import {
   asVersion1,
   type Content,
@@ -72,7 +74,7 @@ Deno.test("repair: of a sound queue it is the identity, its log in the file or b
     fc.asyncProperty(steps, fc.boolean(), async (steps, closed) => {
       using dir = new TempDir();
       const random = randomOf(7);
-      await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+      await using queue = await OutboundQueue.open(dir.queue, { durability: "process-crash" });
       for (const step of steps) {
         const id = "part" in step ? 1 + Math.floor(step.part * queue.lastId) : 0;
         if (step.do === "store") {
@@ -85,8 +87,8 @@ Deno.test("repair: of a sound queue it is the identity, its log in the file or b
       queue.rememberSent(Math.floor(queue.lastId / 2));
       if (closed) await queue.close();
       // Opened by nobody: for SQLite, and for the repair.
-      copyQueue(dir.file(), dir.file("copy"));
-      copyQueue(dir.file(), dir.file("copy for SQLite"));
+      copyQueue(dir.queue, dir.file("copy"));
+      copyQueue(dir.queue, dir.file("copy for SQLite"));
       const whole = await contentOf(dir.file("copy for SQLite"));
       const { report, content } = await repaired(dir.file("copy"), dir.file("new"));
       assert.deepEqual(content, whole);
@@ -99,16 +101,16 @@ Deno.test("repair: of a sound queue it is the identity, its log in the file or b
 
 Deno.test("repair: whichever page is noise, all outside of it is saved", async () => {
   using dir = new TempDir();
-  await makeQueue(dir.file(), 4);
-  const whole = await contentOf(dir.file());
-  const uses = pageUses(dir.file());
+  await makeQueue(dir.queue, 4);
+  const whole = await contentOf(dir.queue);
+  const uses = pageUses(dir.queue);
   const random = randomOf(5);
   const path = dir.file("damaged");
-  const pageCount = Deno.statSync(dir.file()).size / PAGE_BYTES;
+  const pageCount = Deno.statSync(dir.queue).size / PAGE_BYTES;
   let lostInAll = 0;
   for (let page = 1; page <= pageCount; page++) {
     removeQueue(path);
-    copyQueue(dir.file(), path);
+    copyQueue(dir.queue, path);
     overwrite(path, random, (page - 1) * PAGE_BYTES, PAGE_BYTES);
     const { report, content } = await repaired(path, dir.file("new"));
     const { table = "none", kind = "none" } = uses.get(page) ?? {};
@@ -150,19 +152,19 @@ Deno.test("repair: of a batch with a damaged page, what lies before and behind i
   using dir = new TempDir();
   const random = randomOf(12);
   {
-    await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+    await using queue = await OutboundQueue.open(dir.queue, { durability: "process-crash" });
     for (let i = 0; i < 6; i++) {
       await queue.enqueueMany(randomPackets(random, Array.from({ length: 160 }, () => 100)));
     }
   }
-  const whole = await contentOf(dir.file());
+  const whole = await contentOf(dir.queue);
   const path = dir.file("damaged");
   let overflowPages = 0;
-  for (const [page, { kind }] of pageUses(dir.file())) {
+  for (const [page, { kind }] of pageUses(dir.queue)) {
     if (kind !== "overflow") continue;
     overflowPages++;
     removeQueue(path);
-    copyQueue(dir.file(), path);
+    copyQueue(dir.queue, path);
     overwrite(path, random, (page - 1) * PAGE_BYTES, PAGE_BYTES);
     const { report, content } = await repaired(path, dir.file("new"));
     assertTrue(content, whole, `page ${page}`);
@@ -193,15 +195,15 @@ Deno.test("repair: noise at any place and of any length: never a wrong id, never
         const path = dir.file("copy");
         const ids = new Set<number>();
         {
-          await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+          await using queue = await OutboundQueue.open(dir.queue, { durability: "process-crash" });
           for (let i = 0; i < 12; i++) {
             const sizes = i % 5 === 4 ? [9000] : Array.from({ length: 60 }, () => 50);
             const { firstId, lastId } = await queue.enqueueMany(randomPackets(random, sizes));
             for (let id = firstId; id <= lastId; id++) ids.add(id);
-            if (i === 6) await (await OutboundQueue.open(dir.file())).close();
+            if (i === 6) await (await OutboundQueue.open(dir.queue)).close();
           }
           await queue.giveUp(30, 1);
-          copyQueue(dir.file(), path);
+          copyQueue(dir.queue, path);
         }
         for (const { at, length, log } of holes) {
           const file = log ? `${path}-wal` : path;
@@ -225,19 +227,19 @@ Deno.test("repair: noise at any place and of any length: never a wrong id, never
 Deno.test("repair: of the log it takes what SQLite takes", async () => {
   using dir = new TempDir();
   const random = randomOf(11);
-  await using queue = await OutboundQueue.open(dir.file(), { durability: "process-crash" });
+  await using queue = await OutboundQueue.open(dir.queue, { durability: "process-crash" });
   for (let i = 0; i < 8; i++) {
     await queue.enqueueMany(randomPackets(random, Array.from({ length: 30 }, () => 200)));
     await queue.removeThrough(10 * i);
   }
-  const logBytes = Deno.statSync(`${dir.file()}-wal`).size;
+  const logBytes = Deno.statSync(`${dir.queue}-wal`).size;
   const seen = new Set<number>();
   for (let i = 0; i < 40; i++) {
     const paths = [dir.file("a"), dir.file("b")] as const;
     const at = 32 + Math.floor(random() * (logBytes - 32));
     for (const path of paths) {
       removeQueue(path);
-      copyQueue(dir.file(), path);
+      copyQueue(dir.queue, path);
       if (i % 2 === 0) Deno.truncateSync(`${path}-wal`, at);
       else overwrite(`${path}-wal`, randomOf(i), at, 8);
     }
@@ -258,10 +260,10 @@ Deno.test("repair: of the log it takes what SQLite takes", async () => {
 
 Deno.test("repair: a log that is not there is named when something is missing", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueueMany(randomPackets(randomOf(1), Array.from({ length: 300 }, () => 100)));
-  await (await OutboundQueue.open(dir.file())).close();
-  copyQueue(dir.file(), dir.file("copy"));
+  await (await OutboundQueue.open(dir.queue)).close();
+  copyQueue(dir.queue, dir.file("copy"));
   const first = await repaired(dir.file("copy"), dir.file("new"));
   assert.deepEqual([first.content.packets.size, first.report.notes], [300, []]);
   tamper(dir.file("copy"), "UPDATE state SET packets = 400, last_id = 400");
@@ -276,18 +278,18 @@ Deno.test("repair: a log that is not there is named when something is missing", 
 Deno.test("repair: without the counts, or from version 1", async () => {
   using dir = new TempDir();
   {
-    await using queue = await OutboundQueue.open(dir.file());
+    await using queue = await OutboundQueue.open(dir.queue);
     for (let i = 0; i < 3; i++) {
-      await queue.enqueueMany(["one", "two", "three"].map(bytes));
+      await queue.enqueueMany(["one", "two", "three"].map((text) => bytes(text)));
     }
     await queue.removeThrough(3);
   }
-  const whole = await contentOf(dir.file());
-  asVersion1(dir.file());
-  assert.deepEqual((await repaired(dir.file(), dir.file("new"))).content, whole);
+  const whole = await contentOf(dir.queue);
+  asVersion1(dir.queue);
+  assert.deepEqual((await repaired(dir.queue, dir.file("new"))).content, whole);
 
-  tamper(dir.file(), "DELETE FROM state");
-  const { report, content } = await repaired(dir.file(), dir.file("new"));
+  tamper(dir.queue, "DELETE FROM state");
+  const { report, content } = await repaired(dir.queue, dir.file("new"));
   assert.deepEqual(content.packets, whole.packets);
   const { packets, bytes: size, lastId, removedThroughId, sentThroughId } = content.counts;
   assert.deepEqual([packets, size, lastId, removedThroughId], [6, 22, 9, 3]);
@@ -299,8 +301,8 @@ Deno.test("repair: without the counts, or from version 1", async () => {
 
 Deno.test("repair: a queue goes on where it was", async () => {
   using dir = new TempDir();
-  await makeQueue(dir.file(), 6);
-  await repaired(dir.file(), dir.file("new"));
+  await makeQueue(dir.queue, 6);
+  await repaired(dir.queue, dir.file("new"));
   await using queue = await OutboundQueue.open(dir.file("new"));
   const { lastId } = queue;
   assert.equal(await queue.enqueue(bytes("next")), lastId + 1);
@@ -310,11 +312,11 @@ Deno.test("repair: a queue goes on where it was", async () => {
 
 Deno.test("repair: what is refused leaves no file behind, and touches none", async (t) => {
   using dir = new TempDir();
-  await makeQueue(dir.file(), 8);
+  await makeQueue(dir.queue, 8);
   Deno.writeTextFileSync(dir.file("there"), "precious");
   Deno.writeTextFileSync(dir.file("text"), "no database ".repeat(1000));
   tamper(dir.file("other"), "CREATE TABLE theirs (x)", "INSERT INTO theirs VALUES (1)");
-  copyQueue(dir.file(), dir.file("newer"));
+  copyQueue(dir.queue, dir.file("newer"));
   tamper(dir.file("newer"), "PRAGMA user_version = 77");
   const cases: [string, string, QueueFileError["reason"], RegExp][] = [
     ["outbox.db", "there", "io", /there is such a file already/],

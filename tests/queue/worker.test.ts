@@ -16,7 +16,9 @@ import {
   unpackCommit,
   unpackError,
 } from "../../src/queue/worker/messages.ts";
-import { bytes, FaultDriver, SOURCES, TempDir, text } from "./helpers.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver, SOURCES } from "./helpers.ts";
 import { WorkerFaults } from "./threads.ts";
 
 const workerQueue = { commitIn: "worker" } as const;
@@ -38,8 +40,8 @@ function request(units: readonly PacketSpan[], more: Partial<CommitRequest> = {}
 
 Deno.test("the event loop goes on while the Worker waits for the disk", async () => {
   using dir = new TempDir();
-  using faults = new WorkerFaults(dir.file());
-  await using queue = await OutboundQueue.open(dir.file(), workerQueue);
+  using faults = new WorkerFaults(dir.queue);
+  await using queue = await OutboundQueue.open(dir.queue, workerQueue);
   const order: string[] = [];
   faults.order("COMMIT", "hold");
   const stored = queue.enqueue(bytes("x")).then((id) => order.push(`stored ${id}`));
@@ -61,9 +63,9 @@ Deno.test("the event loop goes on while the Worker waits for the disk", async ()
 
 Deno.test("a signal that is aborted during a commit still takes its packet out of the line", async () => {
   using dir = new TempDir();
-  using faults = new WorkerFaults(dir.file());
+  using faults = new WorkerFaults(dir.queue);
   const options = { ...workerQueue, maxPackets: 2, overflow: "wait" } as const;
-  await using queue = await OutboundQueue.open(dir.file(), options);
+  await using queue = await OutboundQueue.open(dir.queue, options);
   await queue.enqueue(bytes("1"));
   const controller = new AbortController();
   faults.order("BEGIN", "hold");
@@ -83,11 +85,11 @@ Deno.test("a signal that is aborted during a commit still takes its packet out o
 for (const how of ["throw", "exit"] as const) {
   Deno.test(`a Worker that dies (${how}) rejects what is pending and what follows`, async () => {
     using dir = new TempDir();
-    using faults = new WorkerFaults(dir.file());
-    const queue = await OutboundQueue.open(dir.file(), workerQueue);
+    using faults = new WorkerFaults(dir.queue);
+    const queue = await OutboundQueue.open(dir.queue, workerQueue);
     await queue.enqueueMany([bytes("a"), bytes("b")]);
     const died = (error: unknown) =>
-      error instanceof QueueFileError && error.reason === "io" && error.path === dir.file() &&
+      error instanceof QueueFileError && error.reason === "io" && error.path === dir.queue &&
       /Worker has ended.*may be stored or not/s.test(error.message);
     faults.order("BEGIN", how);
     // Behind a commit that waits for its answer: more packets, a read, a removal.
@@ -105,15 +107,15 @@ for (const how of ["throw", "exit"] as const) {
     assert.equal(queue.stats().waitingPackets, 0);
     await queue.close();
     faults.heal();
-    await using again = await OutboundQueue.open(dir.file());
+    await using again = await OutboundQueue.open(dir.queue);
     assert(again.stats().packets >= 1);
   });
 }
 
 Deno.test("close waits for the commit under way, then nothing is answered any more", async () => {
   using dir = new TempDir();
-  using faults = new WorkerFaults(dir.file());
-  const store = await WorkerStoreClient.open(dir.file(), "power-loss");
+  using faults = new WorkerFaults(dir.queue);
+  const store = await WorkerStoreClient.open(dir.queue, "power-loss");
   const arena = new Arena();
   faults.order("COMMIT", "hold");
   const commit = store.commit(request([arena.copy(bytes("x"), Infinity)]));
@@ -125,7 +127,7 @@ Deno.test("close waits for the commit under way, then nothing is answered any mo
   await assert.rejects(store.commit(request([])), ClosedError);
   await store.close();
 
-  const queue = await OutboundQueue.open(dir.file(), workerQueue);
+  const queue = await OutboundQueue.open(dir.queue, workerQueue);
   faults.order("COMMIT", "hold");
   const stored = queue.enqueue(bytes("y"));
   queue.rememberSent(1);
@@ -139,7 +141,7 @@ Deno.test("close waits for the commit under way, then nothing is answered any mo
 
 Deno.test("answers come in the order of the calls", async () => {
   using dir = new TempDir();
-  const store = await WorkerStoreClient.open(dir.file(), "process-crash");
+  const store = await WorkerStoreClient.open(dir.queue, "process-crash");
   const arena = new Arena();
   const settled: number[] = [];
   const states: StoreState[] = [];
@@ -164,8 +166,8 @@ Deno.test("answers come in the order of the calls", async () => {
 
 Deno.test("counts never go back while polls and commits cross", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.file(), workerQueue);
-  await using other = await OutboundQueue.open(dir.file());
+  await using queue = await OutboundQueue.open(dir.queue, workerQueue);
+  await using other = await OutboundQueue.open(dir.queue);
   const seen: number[] = [];
   queue.subscribe(() => seen.push(queue.lastId));
   const ids: number[] = [];
@@ -340,10 +342,10 @@ Deno.test("errors keep their class and their fields", async () => {
 Deno.test("a driver that was handed in cannot travel to a Worker", async () => {
   using dir = new TempDir();
   await assert.rejects(
-    OutboundQueue.open(dir.file(), { commitIn: "worker", driver: new FaultDriver() }),
+    OutboundQueue.open(dir.queue, { commitIn: "worker", driver: new FaultDriver() }),
     (error) => error instanceof RangeError && /driver node:sqlite with faults/.test(error.message),
   );
-  await (await OutboundQueue.open(dir.file(), { commitIn: "worker", driver: nodeSqlite })).close();
+  await (await OutboundQueue.open(dir.queue, { commitIn: "worker", driver: nodeSqlite })).close();
 });
 
 const script = new URL("./children/unclosed.ts", import.meta.url).pathname;
@@ -362,14 +364,14 @@ async function runUnclosed(path: string, read: readonly string[]): Promise<strin
 
 Deno.test("the least permissions do; a process ends though its queue was not closed", async () => {
   using dir = new TempDir();
-  assert.equal(await runUnclosed(dir.file(), [SOURCES]), "stored 1");
-  await using queue = await OutboundQueue.open(dir.file());
+  assert.equal(await runUnclosed(dir.queue, [SOURCES]), "stored 1");
+  await using queue = await OutboundQueue.open(dir.queue);
   assert.equal(text((await queue.read(0, 10))[0]?.payload), "\0\0\0");
 });
 
 Deno.test("without the right to read the Worker's code the error names the flag", async () => {
   using dir = new TempDir();
-  const said = await runUnclosed(dir.file(), []);
+  const said = await runUnclosed(dir.queue, []);
   assert(said.startsWith("true "), said);
   assert(said.includes(`--allow-read=${SOURCES}:`), said);
 });

@@ -1,16 +1,17 @@
 import assert from "node:assert/strict";
 import { Sender } from "../../src/sender/sender.ts";
+import { bytes } from "../support/bytes.ts";
+import type { ScriptedServer, ServedConnection } from "../support/scripted_server.ts";
+import { SenderBench } from "../support/sender_bench.ts";
 import { until } from "../support/until.ts";
-import { ScriptedServer, type ServedConnection } from "./scripted_server.ts";
 
-const utf8 = new TextEncoder();
 /** What the server reads at a time: one packet of those that do it no harm. */
 const PACKET_BYTES = 8;
 /** Longer, so that a part of it is unread when the program dies: that makes a reset. */
-const POISON = utf8.encode("poison".padEnd(200, "!"));
+const POISON = bytes("poison".padEnd(200, "!"));
 
 function packet(n: number): Uint8Array {
-  return utf8.encode(String(n).padStart(PACKET_BYTES - 1, "0") + "\n");
+  return bytes(String(n).padStart(PACKET_BYTES - 1, "0") + "\n");
 }
 
 /** A server that dies of poison, and is started again at once. Collects what it has understood. */
@@ -31,19 +32,15 @@ function serveUntilPoisoned(
     if (text.startsWith("p")) result.deaths++;
     connection.close();
   };
-  (async () => {
-    for (;;) void serve(await server.accept());
-  })();
+  server.serve(serve);
   return result;
 }
 
 Deno.test("a packet that kills the server each time becomes a dead letter, the others arrive", async () => {
-  const directory = await Deno.makeTempDir();
-  await using server = new ScriptedServer().start();
+  await using bench = new SenderBench();
+  const { server } = bench;
   const served = serveUntilPoisoned(server);
-  const sender = await Sender.open({
-    queue: `${directory}/outbox.db`,
-    remote: server.remote,
+  const sender = await bench.open({
     holdMs: 50,
     maxAttempts: 3,
     backoffFirstMs: 1,
@@ -71,16 +68,13 @@ Deno.test("a packet that kills the server each time becomes a dead letter, the o
   await until("the next one is confirmed", () => sender.stats().queue.packets === 0);
   assert(served.seen.has(41));
   await sender.close();
-  await Deno.remove(directory, { recursive: true });
 });
 
 Deno.test("without maxAttempts nothing is given up", async () => {
-  const directory = await Deno.makeTempDir();
-  await using server = new ScriptedServer().start();
+  await using bench = new SenderBench();
+  const { server } = bench;
   const served = serveUntilPoisoned(server);
-  const sender = await Sender.open({
-    queue: `${directory}/outbox.db`,
-    remote: server.remote,
+  const sender = await bench.open({
     backoffFirstMs: 1,
     backoffCapMs: 5,
   });
@@ -93,24 +87,21 @@ Deno.test("without maxAttempts nothing is given up", async () => {
     seen: [1],
   });
   await sender.close({ deliverTimeoutMs: 0 });
-  await Deno.remove(directory, { recursive: true });
 });
 
 Deno.test("what expires while the server is away is not sent, and not lost", async () => {
-  const directory = await Deno.makeTempDir();
-  await using server = new ScriptedServer().start();
+  await using bench = new SenderBench();
+  const { server } = bench;
   server.stop();
   const warnings: string[] = [];
-  const sender = await Sender.open({
-    queue: `${directory}/outbox.db`,
-    remote: server.remote,
+  const sender = await bench.open({
     backoffFirstMs: 1,
     backoffCapMs: 20,
     logger: { debug() {}, info() {}, error() {}, warn: (words) => warnings.push(words) },
   });
-  await sender.enqueue(utf8.encode("for ever 1\n"));
-  await sender.enqueue(utf8.encode("for a moment\n"), { ttlMs: 1 });
-  await sender.enqueue(utf8.encode("for ever 2\n"));
+  await sender.enqueue(bytes("for ever 1\n"));
+  await sender.enqueue(bytes("for a moment\n"), { ttlMs: 1 });
+  await sender.enqueue(bytes("for ever 2\n"));
   await until("it is a dead letter", () => sender.stats().queue.deadPackets === 1);
   assert(
     warnings.some((words) => /packet 2 expired and became a dead letter/.test(words)),
@@ -120,7 +111,6 @@ Deno.test("what expires while the server is away is not sent, and not lost", asy
   await until("the others are confirmed", () => sender.stats().queue.packets === 0);
   assert.equal(texts.join(""), "for ever 1\nfor ever 2\n");
   await sender.close();
-  await Deno.remove(directory, { recursive: true });
 });
 
 Deno.test("maxAttempts is checked", async () => {

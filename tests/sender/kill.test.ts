@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { libcCandidates } from "../../src/kernel/libc.ts";
 import { Sender } from "../../src/sender/sender.ts";
-import { ScriptedServer } from "./scripted_server.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 
 const ROUNDS = 12;
 

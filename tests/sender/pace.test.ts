@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { Sender } from "../../src/sender/sender.ts";
-import { until } from "../support/until.ts";
-import { ScriptedServer } from "./scripted_server.ts";
+import { SenderBench } from "../support/sender_bench.ts";
+import { until, within } from "../support/until.ts";
 
 const PACKET = new Uint8Array(100).fill(46);
 
@@ -12,27 +12,16 @@ async function timeToDeliver(
   pace: Partial<SenderOptions>,
   when: "before" | "after",
 ): Promise<number> {
-  const directory = await Deno.makeTempDir();
-  await using server = new ScriptedServer().start();
-  const texts = server.readAll();
-  const sender = await Sender.open({
-    queue: `${directory}/outbox.db`,
-    remote: server.remote,
-    ...(when === "after" ? { connect: "always" } : {}),
-    ...pace,
-  });
-  try {
-    if (when === "after") await until("connected", () => sender.state === "connected");
-    const startMs = performance.now();
-    await sender.enqueueMany(Array<Uint8Array>(packets).fill(PACKET));
-    await sender.drained();
-    const tookMs = performance.now() - startMs;
-    await until("all is read", () => texts.join("").length === packets * PACKET.length);
-    return tookMs;
-  } finally {
-    await sender.close({ deliverTimeoutMs: 0 });
-    await Deno.remove(directory, { recursive: true });
-  }
+  await using bench = new SenderBench();
+  const texts = bench.server.readAll();
+  const sender = await bench.open({ ...(when === "after" ? { connect: "always" } : {}), ...pace });
+  if (when === "after") await until("connected", () => sender.state === "connected");
+  const startMs = performance.now();
+  await sender.enqueueMany(Array<Uint8Array>(packets).fill(PACKET));
+  await within("every packet has drained", sender.drained());
+  const tookMs = performance.now() - startMs;
+  await until("all is read", () => texts.join("").length === packets * PACKET.length);
+  return tookMs;
 }
 
 // Only lower bounds: a slow machine makes nothing arrive earlier. The first
@@ -59,16 +48,13 @@ Deno.test("what is enqueued on a connection is no backlog", async () => {
 });
 
 Deno.test("close does not wait for the pace beyond its deadline", async () => {
-  const directory = await Deno.makeTempDir();
-  await using server = new ScriptedServer().start();
-  server.readAll();
-  const queue = `${directory}/outbox.db`;
-  const sender = await Sender.open({ queue, remote: server.remote, maxPacketsPerSecond: 0.001 });
+  await using bench = new SenderBench();
+  bench.server.readAll();
+  const sender = await bench.open({ maxPacketsPerSecond: 0.001 });
   await sender.enqueueMany([PACKET, PACKET, PACKET]);
   await until("the first has drained", () => sender.stats().drainedPackets === 1);
-  await sender.close({ deliverTimeoutMs: 20 });
+  await within("the close", sender.close({ deliverTimeoutMs: 20 }));
   assert.equal(sender.stats().queue.packets >= 2, true);
-  await Deno.remove(directory, { recursive: true });
 });
 
 Deno.test("a pace is checked", async () => {

@@ -1,16 +1,15 @@
 import assert from "node:assert/strict";
 import { Sender } from "../../src/sender/sender.ts";
+import { bytes } from "../support/bytes.ts";
+import { SenderBench } from "../support/sender_bench.ts";
 import { until } from "../support/until.ts";
-import { ScriptedServer } from "./scripted_server.ts";
 
-const REQUEST = new TextEncoder().encode("request\n");
+const REQUEST = bytes("request\n");
 
 Deno.test("a server that owes a response is left, and gets the packet again", async () => {
-  const directory = await Deno.makeTempDir();
-  await using server = new ScriptedServer().start();
-  const sender = await Sender.open({
-    queue: `${directory}/outbox.db`,
-    remote: server.remote,
+  await using bench = new SenderBench();
+  const { server } = bench;
+  const sender = await bench.open({
     responseTimeoutMs: 300,
     backoffFirstMs: 1,
     backoffCapMs: 1,
@@ -27,33 +26,24 @@ Deno.test("a server that owes a response is left, and gets the packet again", as
   assert.equal(sender.stats().queue.packets, 1);
 
   // From here on every connection is answered, however long this test is held up.
-  const serving = (async () => {
-    for (;;) {
-      const connection = await server.accept();
-      (async () => {
-        for (let part = await connection.read(); part !== ""; part = await connection.read()) {
-          await connection.write("response\n").catch(() => {});
-        }
-        connection.close();
-      })();
+  server.serve(async (connection) => {
+    for (let part = await connection.read(); part !== ""; part = await connection.read()) {
+      await connection.write("response\n").catch(() => {});
     }
-  })();
-  serving.catch(() => {});
+    connection.close();
+  });
   await until("the packet is confirmed", () => sender.stats().queue.packets === 0);
   assert(verdicts.includes("no-response"), verdicts.join(" "));
   assert(sender.stats().redeliveredPackets >= 1);
   await sender.close();
   await watching;
   deaf.close();
-  await Deno.remove(directory, { recursive: true });
 });
 
 Deno.test("responses in time leave the connection alone", async () => {
-  const directory = await Deno.makeTempDir();
-  await using server = new ScriptedServer().start();
-  const sender = await Sender.open({
-    queue: `${directory}/outbox.db`,
-    remote: server.remote,
+  await using bench = new SenderBench();
+  const { server } = bench;
+  const sender = await bench.open({
     // Longer than any test machine is held up for.
     responseTimeoutMs: 60_000,
     holdMs: 60_001,
@@ -68,7 +58,6 @@ Deno.test("responses in time leave the connection alone", async () => {
   await connection.readToEnd();
   await closing;
   assert.equal(sender.stats().connections, 1);
-  await Deno.remove(directory, { recursive: true });
 });
 
 Deno.test("responseTimeoutMs must leave time before a packet is confirmed", async () => {

@@ -7,69 +7,49 @@ import {
 } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
-import { Sender, type SenderStatus } from "../../src/sender/sender.ts";
-import { ScriptedServer } from "./scripted_server.ts";
-
-const encode = (text: string) => new TextEncoder().encode(text);
-const packet = (number: number) => encode(`packet ${number}\n`);
-const packets = (count: number) => Array.from({ length: count }, (_, index) => packet(index + 1));
-const text = (count: number, first = 1) =>
-  Array.from({ length: count }, (_, index) => `packet ${index + first}\n`).join("");
-
-/** A sender on a queue of its own, in a directory that goes with the test. */
-class Bench implements AsyncDisposable {
-  readonly directory = Deno.makeTempDirSync();
-  readonly queue = `${this.directory}/outbox.db`;
-  readonly server = new ScriptedServer().start();
-  readonly #senders: Sender[] = [];
-
-  async open(options: Partial<SenderOptions> = {}): Promise<Sender> {
-    const sender = await Sender.open({ queue: this.queue, remote: this.server.remote, ...options });
-    this.#senders.push(sender);
-    return sender;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.allSettled(this.#senders.map((sender) => sender.close({ deliverTimeoutMs: 0 })));
-    await this.server[Symbol.asyncDispose]();
-    await Deno.remove(this.directory, { recursive: true });
-  }
-}
+import type { Sender, SenderStatus } from "../../src/sender/sender.ts";
+import { bytes } from "../support/bytes.ts";
+import { lines, packet, packets } from "../support/packets.ts";
+import { SenderBench } from "../support/sender_bench.ts";
+import { until, within } from "../support/until.ts";
 
 /** Waits for a status that fits. */
-async function seen(
+function seen(
   sender: Sender,
   fits: (status: SenderStatus) => boolean,
 ): Promise<SenderStatus> {
-  for await (const status of sender.status()) if (fits(status)) return status;
-  throw new Error("the sender ended before");
+  const find = async () => {
+    for await (const status of sender.status()) if (fits(status)) return status;
+    throw new Error("the sender ended before");
+  };
+  return within("a status that fits", find());
 }
 
-/** Waits until a figure of the sender's says so; figures change without a status. */
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+/** Waits until every packet has drained. */
+function drained(sender: Sender): Promise<void> {
+  return within("every packet has drained", sender.drained());
 }
 
 Deno.test("packets arrive in order and leave the disk", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const texts = bench.server.readAll();
   const sender = await bench.open();
   for (const bytes of packets(20)) await sender.enqueue(bytes);
   const { firstId, lastId } = await sender.enqueueMany(packets(30));
   assert.deepEqual([firstId, lastId], [21, 50]);
-  await sender.drained();
+  await drained(sender);
   await sender.close();
-  assert.equal(texts[0], text(20) + text(30));
+  assert.equal(texts[0], lines(20) + lines(30));
   assert.equal(sender.stats().redeliveredPackets, 0);
-  await using queue = await OutboundQueue.open(bench.queue);
+  await using queue = await OutboundQueue.open(bench.dir.queue);
   assert.equal(queue.stats().packets, 0);
 });
 
 Deno.test("the caller may reuse its buffer at once", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const texts = bench.server.readAll();
   const sender = await bench.open();
-  const buffer = encode("first\n");
+  const buffer = bytes("first\n");
   const stored = sender.enqueue(buffer);
   buffer.fill(120);
   await stored;
@@ -78,28 +58,28 @@ Deno.test("the caller may reuse its buffer at once", async () => {
 });
 
 Deno.test("a packet larger than the window travels alone", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const texts = bench.server.readAll();
   const sender = await bench.open({ maxInFlightBytes: 1000 });
   const large = "x".repeat(3_000_000) + "\n";
-  await sender.enqueueMany([packet(1), encode(large), packet(2)]);
-  await sender.drained();
+  await sender.enqueueMany([packet(1), bytes(large), packet(2)]);
+  await drained(sender);
   await sender.close();
-  assert.equal(texts[0], text(1) + large + text(1, 2));
+  assert.equal(texts[0], lines(1) + large + lines(1, 2));
 });
 
 Deno.test("a reset with unread bytes: what was held is sent again", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({ holdMs: 60_000 });
   await sender.enqueueMany(packets(10));
   const first = await bench.server.accept();
-  await sender.drained(); // the server's kernel has it all, its program has read nothing
+  await drained(sender); // the server's kernel has it all, its program has read nothing
   assert.equal(sender.stats().heldPackets, 10);
   first.close();
   const status = await seen(sender, ({ verdict }) => verdict.kind === "reset");
   assert.match(status.words, /10 packets will be sent again/);
   const second = await bench.server.accept();
-  assert.equal(await second.readUntil("packet 10\n"), text(10));
+  assert.equal(await second.readUntil("packet 10\n"), lines(10));
   assert.equal(sender.stats().redeliveredPackets, 10);
   second.readToEnd();
   await sender.close();
@@ -107,39 +87,39 @@ Deno.test("a reset with unread bytes: what was held is sent again", async () => 
 });
 
 Deno.test("holdMs 0: drained is confirmed, and a later reset sends nothing again", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({ holdMs: 0 });
   await sender.enqueueMany(packets(10));
   const first = await bench.server.accept();
-  await sender.drained();
-  await until(() => sender.stats().queue.packets === 0);
+  await drained(sender);
+  await until("every packet is confirmed", () => sender.stats().queue.packets === 0);
   first.close();
   await seen(sender, ({ state }) => state === "idle");
   await sender.enqueue(packet(11));
   const second = await bench.server.accept();
-  assert.equal(await second.readUntil("packet 11\n"), text(1, 11));
+  assert.equal(await second.readUntil("packet 11\n"), lines(1, 11));
 });
 
 Deno.test("the server's orderly close loses and repeats nothing", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({ holdMs: 60_000 });
   let next = 1;
   for (let round = 0; round < 5; round++) {
     await sender.enqueueMany(Array.from({ length: 10 }, (_, index) => packet(next + index)));
     const connection = await bench.server.accept();
-    assert.equal(await connection.readUntil(`packet ${next + 9}\n`), text(10, next));
+    assert.equal(await connection.readUntil(`packet ${next + 9}\n`), lines(10, next));
     connection.close();
     await seen(sender, ({ state }) => state === "idle");
     next += 10;
   }
   assert.equal(sender.stats().redeliveredPackets, 0);
   assert.equal(sender.stats().connections, 5);
-  await until(() => sender.stats().queue.packets === 0);
+  await until("every packet is confirmed", () => sender.stats().queue.packets === 0);
 });
 
 Deno.test("a server that half-closes: reconnect, or keep sending", async () => {
   for (const onPeerFin of ["keep-sending", "reconnect"] as const) {
-    await using bench = await new Bench();
+    await using bench = new SenderBench();
     const sender = await bench.open({ onPeerFin });
     await sender.enqueue(packet(1));
     const first = await bench.server.accept();
@@ -148,24 +128,24 @@ Deno.test("a server that half-closes: reconnect, or keep sending", async () => {
     await seen(sender, ({ verdict, state }) => verdict.kind === "peer-closed" || state === "idle");
     await sender.enqueue(packet(2));
     const next = onPeerFin === "keep-sending" ? first : await bench.server.accept();
-    assert.equal(await next.readUntil("\n"), text(1, 2));
+    assert.equal(await next.readUntil("\n"), lines(1, 2));
     assert.equal(sender.stats().connections, onPeerFin === "keep-sending" ? 1 : 2);
   }
 });
 
 Deno.test("a server that does not read is stalled, not dead, and gets the rest later", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({
     stallTimeoutMs: 300,
     maxInFlightBytes: 64 * 1024 * 1024,
     socket: { sendBufferBytes: 64 * 1024 },
   });
-  const megabyte = encode("x".repeat(1024 * 1024 - 1) + "\n");
+  const megabyte = bytes("x".repeat(1024 * 1024 - 1) + "\n");
   for (let count = 0; count < 16; count++) await sender.enqueue(megabyte);
   const connection = await bench.server.accept();
   await seen(sender, ({ verdict }) => verdict.kind === "peer-stalled");
   // Longer than any limit for a dead path: probes are answered all the while.
-  await until(() => {
+  await until("it has been stalled for long", () => {
     const { verdict } = sender;
     return verdict.kind === "peer-stalled" && verdict.stalledMs > 1500;
   });
@@ -177,7 +157,7 @@ Deno.test("a server that does not read is stalled, not dead, and gets the rest l
 });
 
 Deno.test("a server that reads slowly is served on one connection", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({ stallTimeoutMs: 300 });
   await sender.enqueueMany(packets(5000));
   const connection = await bench.server.accept();
@@ -186,12 +166,12 @@ Deno.test("a server that reads slowly is served on one connection", async () => 
     all += await connection.read(2000);
     await new Promise((resolve) => setTimeout(resolve, 5)); // this is how slow it is
   }
-  assert.equal(all, text(5000));
+  assert.equal(all, lines(5000));
   assert.equal(sender.stats().connections, 1);
 });
 
 Deno.test("a peer stalled beyond its limit is given up", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({
     peerStallTimeoutMs: 300,
     maxInFlightBytes: 64 * 1024 * 1024,
@@ -208,7 +188,7 @@ Deno.test("a peer stalled beyond its limit is given up", async () => {
 });
 
 Deno.test("a server that comes late gets everything", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   bench.server.stop();
   const sender = await bench.open({ backoffCapMs: 20 });
   await sender.enqueueMany(packets(100));
@@ -216,15 +196,15 @@ Deno.test("a server that comes late gets everything", async () => {
     sender,
     ({ words }) => /^cannot connect to tcp:\/\/127\.0\.0\.1:\d+: .*refused/i.test(words),
   );
-  await until(() => sender.stats().failedAttempts >= 5);
+  await until("five attempts have failed", () => sender.stats().failedAttempts >= 5);
   const texts = bench.server.start().readAll();
-  await sender.drained();
+  await drained(sender);
   await sender.close();
-  assert.equal(texts[0], text(100));
+  assert.equal(texts[0], lines(100));
 });
 
 Deno.test("what is not delivered at close stays for the next sender", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   bench.server.stop();
   const first = await bench.open();
   await first.enqueueMany(packets(100));
@@ -232,39 +212,39 @@ Deno.test("what is not delivered at close stays for the next sender", async () =
   assert.equal(first.stats().queue.packets, 100);
   const texts = bench.server.start().readAll();
   const second = await bench.open();
-  await second.drained();
+  await drained(second);
   await second.close();
-  assert.equal(texts[0], text(100));
+  assert.equal(texts[0], lines(100));
   assert.equal(second.stats().redeliveredPackets, 0);
 });
 
 Deno.test("what was in flight at a close counts as redelivered by the next sender", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const first = await bench.open({ holdMs: 60_000 });
   await first.enqueueMany(packets(10));
   const connection = await bench.server.accept();
-  await first.drained();
+  await drained(first);
   await first.close({ deliverTimeoutMs: 0 }); // the server has read nothing and does not close
   assert.equal(first.stats().queue.packets, 10);
   connection.close();
   const second = await bench.open();
   const again = await bench.server.accept();
-  assert.equal(await again.readUntil("packet 10\n"), text(10));
+  assert.equal(await again.readUntil("packet 10\n"), lines(10));
   assert.equal(second.stats().redeliveredPackets, 10);
 });
 
 Deno.test("close waits for the server's FIN, which confirms what is held", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const texts = bench.server.readAll();
   const sender = await bench.open({ holdMs: 3_600_000 });
   await sender.enqueueMany(packets(10));
   await sender.close();
-  assert.equal(texts[0], text(10));
+  assert.equal(texts[0], lines(10));
   assert.equal(sender.stats().queue.packets, 0);
 });
 
 Deno.test("what the server sends is received, or discarded, and never stalls delivery", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({ connect: "always", receivedBufferBytes: 1000 });
   const connection = await bench.server.accept();
   await connection.write("hello");
@@ -272,45 +252,45 @@ Deno.test("what the server sends is received, or discarded, and never stalls del
   const { value } = await reader.read();
   assert.equal(new TextDecoder().decode(value), "hello");
   await connection.write(new Uint8Array(8 * 1024 * 1024)); // nobody reads: it would fill any window
-  await until(() => sender.stats().receivedBytes === 5 + 8 * 1024 * 1024);
+  await until("everything is received", () => sender.stats().receivedBytes === 5 + 8 * 1024 * 1024);
   assert.ok(sender.stats().receivedBytesDiscarded >= 8 * 1024 * 1024 - 1000);
   await sender.enqueue(packet(1));
-  assert.equal(await connection.readUntil("\n"), text(1));
+  assert.equal(await connection.readUntil("\n"), lines(1));
 });
 
 Deno.test("connect always: a connection without a packet, and again after a close", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   await bench.open({ connect: "always" });
   (await bench.server.accept()).close();
   await bench.server.accept();
 });
 
 Deno.test("connect on demand: no packet, no connection", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open();
-  await sender.drained();
+  await drained(sender);
   assert.equal(sender.stats().connections, 0);
   await sender.enqueue(packet(1));
   await bench.server.accept();
 });
 
 Deno.test("packets that somebody else stores in the file are delivered", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const texts = bench.server.readAll();
   const sender = await bench.open();
-  const other = await OutboundQueue.open(bench.queue);
+  const other = await OutboundQueue.open(bench.dir.queue);
   await other.enqueueMany(packets(5));
-  await until(() => sender.stats().drainedPackets === 5);
+  await until("the other's packets have drained", () => sender.stats().drainedPackets === 5);
   await sender.enqueue(packet(6));
   await other.enqueue(packet(7));
-  await until(() => sender.stats().drainedPackets === 7);
+  await until("all have drained", () => sender.stats().drainedPackets === 7);
   await other.close();
   await sender.close();
-  assert.equal(texts[0], text(7));
+  assert.equal(texts[0], lines(7));
 });
 
 Deno.test("one queue has one sender", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   await bench.open();
   await assert.rejects(bench.open(), (error) => {
     assert.ok(error instanceof QueueLockedError);
@@ -320,17 +300,17 @@ Deno.test("one queue has one sender", async () => {
 });
 
 Deno.test("an option that the kernel refuses ends the sender, not the packets", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open({ socket: { congestion: "nonesuch" } });
   await sender.enqueue(packet(1));
   await assert.rejects(sender.closed, SocketOptionError);
   await assert.rejects(sender.drained(), ClosedError);
-  await using queue = await OutboundQueue.open(bench.queue);
+  await using queue = await OutboundQueue.open(bench.dir.queue);
   assert.equal(queue.stats().packets, 1);
 });
 
 Deno.test("close is idempotent, disposal after it and during it does nothing more", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const texts = bench.server.readAll();
   const sender = await bench.open();
   await sender.enqueueMany(packets(10));
@@ -338,12 +318,12 @@ Deno.test("close is idempotent, disposal after it and during it does nothing mor
   await Promise.all([closing, sender.close(), sender[Symbol.asyncDispose]()]);
   await sender[Symbol.asyncDispose]();
   await sender.closed;
-  assert.equal(texts[0], text(10));
+  assert.equal(texts[0], lines(10));
   await assert.rejects(sender.enqueue(packet(11)), ClosedError);
 });
 
 Deno.test("closing shortens a close that is under way", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   bench.server.stop();
   const sender = await bench.open();
   await sender.enqueue(packet(1));
@@ -355,7 +335,7 @@ Deno.test("closing shortens a close that is under way", async () => {
 });
 
 Deno.test("drained() ends by its signal, and rejects when the sender closes before", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   bench.server.stop();
   const sender = await bench.open();
   await sender.enqueue(packet(1));
@@ -369,7 +349,7 @@ Deno.test("drained() ends by its signal, and rejects when the sender closes befo
 });
 
 Deno.test("status: the present first, then every change, and an end", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const sender = await bench.open();
   const states: string[] = [];
   const listening = (async () => {
@@ -385,12 +365,15 @@ Deno.test("status: the present first, then every change, and an end", async () =
 });
 
 Deno.test("a listener that never reads holds nobody up", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   bench.server.stop();
   const sender = await bench.open({ backoffFirstMs: 0, backoffCapMs: 0 });
   const lazy = sender.status();
   await sender.enqueue(packet(1));
-  await until(() => sender.stats().failedAttempts > 300);
+  await until(
+    "more attempts have failed than a listener keeps",
+    () => sender.stats().failedAttempts > 300,
+  );
   await sender.close({ deliverTimeoutMs: 0 });
   const waiting: SenderStatus[] = [];
   for await (const status of lazy) waiting.push(status);
@@ -399,7 +382,7 @@ Deno.test("a listener that never reads holds nobody up", async () => {
 });
 
 Deno.test("writable: every chunk is on disk when it closes; a full queue errors it", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   bench.server.stop();
   const sender = await bench.open({ queueOptions: { maxPackets: 100 } });
   const writer = sender.writable.getWriter();
@@ -415,7 +398,7 @@ Deno.test("writable: every chunk is on disk when it closes; a full queue errors 
 });
 
 Deno.test("packets dropped for want of room are told", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   bench.server.stop();
   const sender = await bench.open({ queueOptions: { maxPackets: 10, overflow: "drop-oldest" } });
   const told = seen(sender, ({ words }) => /dropped the 5 oldest packets/.test(words));
@@ -426,14 +409,14 @@ Deno.test("packets dropped for want of room are told", async () => {
 });
 
 Deno.test("the log is words, at the level of their weight", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const lines: string[] = [];
   const log = (level: string) => (message: string) => void lines.push(`${level}: ${message}`);
   const logger = { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
   const sender = await bench.open({ logger, holdMs: 60_000 });
   await sender.enqueue(packet(1));
   const connection = await bench.server.accept();
-  await sender.drained();
+  await drained(sender);
   connection.close();
   await seen(sender, ({ verdict }) => verdict.kind === "reset");
   assert.ok(lines.some((line) => /^info: connected to 127/.test(line)), lines.join("\n"));
@@ -444,7 +427,7 @@ Deno.test("the log is words, at the level of their weight", async () => {
 });
 
 Deno.test("bad options are refused before anything is opened", async () => {
-  await using bench = await new Bench();
+  await using bench = new SenderBench();
   const bad: [Partial<SenderOptions>, RegExp][] = [
     [{ holdMs: -1 }, /holdMs must be from 0 to 2073600000, got -1/],
     [{ holdMs: NaN }, /holdMs/],
@@ -461,5 +444,5 @@ Deno.test("bad options are refused before anything is opened", async () => {
   for (const [options, message] of bad) {
     await assert.rejects(bench.open(options), message);
   }
-  assert.equal([...Deno.readDirSync(bench.directory)].length, 0);
+  assert.equal([...Deno.readDirSync(bench.dir.path)].length, 0);
 });

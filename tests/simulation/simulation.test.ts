@@ -48,6 +48,22 @@ Deno.test(`simulation: ${FIXED_SEEDS} fixed seeds hold, and do see faults`, asyn
   });
 }
 
+Deno.test("simulation: a run that never ends is found by its CPU time, not by the clock", async () => {
+  const results: [seed: number, violation: string | undefined][] = [];
+  await runSeeds({
+    workerUrl: new URL("./obeying_worker.ts", import.meta.url),
+    fromSeed: 1,
+    count: 3,
+    workers: 1,
+    hungAfterCpuMs: 700,
+    onResult: ({ seed, violation }) => {
+      results.push([seed, violation]);
+      return true;
+    },
+  });
+  assert.deepEqual(results, [[1, undefined], [2, undefined], [3, "the run does not end"]]);
+});
+
 Deno.test("simulation: the same seed is the same run, event by event", async () => {
   const queuePath = await Deno.makeTempFile();
   try {

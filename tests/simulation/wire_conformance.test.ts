@@ -12,7 +12,7 @@ import { realPair, simulatedPair, type WirePair } from "./wire_pair.ts";
 
 type Case = readonly [name: string, check: (pair: WirePair) => Promise<void>];
 
-function bytes(count: number): Uint8Array {
+function zeroes(count: number): Uint8Array {
   return new Uint8Array(count);
 }
 
@@ -48,7 +48,7 @@ async function fill({ wire, until }: WirePair): Promise<number> {
       pending = false;
     };
     // How the last one ends is not looked at: whoever calls this ends the connection.
-    wire.write(bytes(65_536)).then(note, () => {});
+    wire.write(zeroes(65_536)).then(note, () => {});
     await until(
       "the write was taken, or the window is shut",
       () => !pending || isShut(wire.sample()),
@@ -79,7 +79,7 @@ const CASES: readonly Case[] = [
     const { wire, peer, outcome } = pair;
     let written = 0;
     for (const size of [1, 100, 5000, 40_000]) {
-      written += await outcome(wire.write(bytes(size)));
+      written += await outcome(wire.write(zeroes(size)));
       const sample = wire.sample();
       // Two readings: an acknowledgement may come in between, and only raises the one taken later.
       assert.ok(sample.bytesAcked - 1 <= written);
@@ -109,26 +109,26 @@ const CASES: readonly Case[] = [
   }],
   ["a FIN is state CLOSE_WAIT and a read of nothing", async (pair) => {
     const { wire, peer, outcome } = pair;
-    const read = wire.read(bytes(10));
+    const read = wire.read(zeroes(10));
     peer.halfClose();
     assert.equal(await outcome(read), null);
     await state(pair, TcpState.CLOSE_WAIT);
     assert.equal(wire.sample().hangup, false);
     assert.equal(wire.takeSocketError(), undefined);
     // A peer that only half-closed goes on acknowledging.
-    await outcome(wire.write(bytes(500)));
+    await outcome(wire.write(zeroes(500)));
     await drained(pair);
     assert.equal(wire.sample().bytesAcked, 501);
-    assert.equal(await outcome(wire.read(bytes(10))), null);
+    assert.equal(await outcome(wire.read(zeroes(10))), null);
   }],
   ["writing to a peer that closed is accepted, then answered by EPIPE", async (pair) => {
     const { wire, peer, outcome } = pair;
-    await outcome(wire.write(bytes(50)));
+    await outcome(wire.write(zeroes(50)));
     await peer.read(50);
     await drained(pair);
     peer.close();
     await state(pair, TcpState.CLOSE_WAIT);
-    assert.equal(await outcome(wire.write(bytes(70))), 70);
+    assert.equal(await outcome(wire.write(zeroes(70))), 70);
     await state(pair, TcpState.CLOSE);
     const sample = wire.sample();
     assert.equal(sample.bytesAcked, 51);
@@ -136,13 +136,13 @@ const CASES: readonly Case[] = [
     assert.equal(sample.unackedSegments, 0);
     assert.equal(sample.hangup, true);
     // The FIN was seen: reading goes on finding the end.
-    assert.equal(await outcome(wire.read(bytes(10))), null);
+    assert.equal(await outcome(wire.read(zeroes(10))), null);
     assert.equal(wire.takeSocketError(), "EPIPE");
     assert.equal(wire.takeSocketError(), undefined);
   }],
   ["a reset is told once: to SO_ERROR", async (pair) => {
     const { wire, peer, outcome } = pair;
-    await outcome(wire.write(bytes(300)));
+    await outcome(wire.write(zeroes(300)));
     await drained(pair);
     peer.reset();
     await state(pair, TcpState.CLOSE);
@@ -150,19 +150,19 @@ const CASES: readonly Case[] = [
     assert.equal(wire.sample().bytesAcked, 301);
     assert.equal(wire.takeSocketError(), "ECONNRESET");
     assert.equal(wire.takeSocketError(), undefined);
-    assert.equal(await outcome(wire.read(bytes(10))), null);
-    assert.equal(await rejection(outcome(wire.write(bytes(10)))), "EPIPE");
+    assert.equal(await outcome(wire.read(zeroes(10))), null);
+    assert.equal(await rejection(outcome(wire.write(zeroes(10)))), "EPIPE");
     // Post-mortem readings stay.
     assert.equal(wire.sample().bytesAcked, 301);
     assert.equal(wire.sample().sendQueueBytes, 0);
   }],
   ["a reset is told once: to a pending read", async (pair) => {
     const { wire, peer, outcome } = pair;
-    const read = wire.read(bytes(10));
+    const read = wire.read(zeroes(10));
     peer.reset();
     assert.equal(await rejection(outcome(read)), "ECONNRESET");
     assert.equal(wire.takeSocketError(), undefined);
-    assert.equal(await outcome(wire.read(bytes(10))), null);
+    assert.equal(await outcome(wire.read(zeroes(10))), null);
   }],
   ["a reset leaves in Send-Q what was never acknowledged", async (pair) => {
     const { wire, peer } = pair;
@@ -178,14 +178,14 @@ const CASES: readonly Case[] = [
   }],
   ["our FIN counts one in bytes_acked; both FINs end in CLOSE without an error", async (pair) => {
     const { wire, peer, outcome } = pair;
-    await outcome(wire.write(bytes(200)));
+    await outcome(wire.write(zeroes(200)));
     await peer.read(200);
-    const read = wire.read(bytes(10));
+    const read = wire.read(zeroes(10));
     wire.shutdownWrite();
     await state(pair, TcpState.FIN_WAIT2);
     assert.equal(wire.sample().bytesAcked, 202);
     assert.equal(wire.sample().sendQueueBytes, 0);
-    assert.equal(await rejection(outcome(wire.write(bytes(1)))), "EPIPE");
+    assert.equal(await rejection(outcome(wire.write(zeroes(1)))), "EPIPE");
     assert.equal(await peer.end(), "end");
     peer.close();
     await state(pair, TcpState.CLOSE);
@@ -196,7 +196,7 @@ const CASES: readonly Case[] = [
   }],
   ["the peer's FIN first ends the same", async (pair) => {
     const { wire, peer, outcome } = pair;
-    await outcome(wire.write(bytes(200)));
+    await outcome(wire.write(zeroes(200)));
     await peer.read(200);
     await drained(pair);
     peer.close();
@@ -212,15 +212,15 @@ const CASES: readonly Case[] = [
     await peer.write(30);
     peer.halfClose();
     await state(pair, TcpState.CLOSE_WAIT);
-    assert.equal(await outcome(wire.read(bytes(20))), 20);
-    assert.equal(await outcome(wire.read(bytes(20))), 10);
-    assert.equal(await outcome(wire.read(bytes(20))), null);
+    assert.equal(await outcome(wire.read(zeroes(20))), 20);
+    assert.equal(await outcome(wire.read(zeroes(20))), 10);
+    assert.equal(await outcome(wire.read(zeroes(20))), null);
   }],
   ["abort resets the peer, rejects what is pending, and may be called again", async (pair) => {
     const { wire, peer, outcome } = pair;
-    await outcome(wire.write(bytes(10)));
+    await outcome(wire.write(zeroes(10)));
     await peer.read(10);
-    const read = wire.read(bytes(10));
+    const read = wire.read(zeroes(10));
     wire.abort();
     wire.abort();
     wire.close();
@@ -229,7 +229,7 @@ const CASES: readonly Case[] = [
   }],
   ["close after an orderly exchange ends the peer's stream, too", async (pair) => {
     const { wire, peer, outcome } = pair;
-    await outcome(wire.write(bytes(10)));
+    await outcome(wire.write(zeroes(10)));
     await peer.read(10);
     await drained(pair);
     wire.close();

@@ -11,7 +11,8 @@ import type { TcpEnd } from "../../simulation/tcp.ts";
 import { SimDialer } from "../../simulation/wire.ts";
 import type { Wire } from "../../src/base/ports.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
-import { listen, patience, resetBy, until } from "../kernel/helpers.ts";
+import { listen, patience, resetBy } from "../kernel/helpers.ts";
+import { until } from "../support/until.ts";
 
 /** The other end. Its program reads only when told to. */
 export interface PairPeer {

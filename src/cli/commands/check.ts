@@ -12,6 +12,7 @@ import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { Printer, printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import { LOOK_PERMISSIONS, openForLooking } from "./queue_view.ts";
 
 const HELP = `
@@ -42,8 +43,9 @@ interface CheckOptions {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function checkCommand(finish: (code: ExitCode) => void): Command {
+export function checkCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("check")
     .summary("look for damage in a queue's file")
     .description("Look for damage in a queue's file.");
@@ -54,22 +56,23 @@ export function checkCommand(finish: (code: ExitCode) => void): Command {
     .flag("--json", "print an object");
   return command
     .addHelpText("after", HELP)
-    .action(async (options: CheckOptions) => finish(await check(options)));
+    .action(async (options: CheckOptions) => finish(await check(options, io)));
 }
 
-async function check({ queue: path, json = false }: CheckOptions): Promise<ExitCode> {
+async function check({ queue: path, json = false }: CheckOptions, io: Stdio): Promise<ExitCode> {
   const { counts, problems } = await inspect(path);
   const ok = problems.length === 0;
   if (json) {
-    await printLine(JSON.stringify({ ok, problems, ...counts }));
+    await printLine(io, JSON.stringify({ ok, problems, ...counts }));
   } else if (ok) {
     const dead = counts?.deadPackets ?? 0;
     await printLine(
+      io,
       `ok: ${formatPackets(counts?.packets ?? 0)}, ${formatBytes(counts?.bytes ?? 0)}` +
         (dead === 0 ? "" : `, and ${formatCount(dead)} dead letter${dead === 1 ? "" : "s"}`),
     );
   } else {
-    const out = new Printer();
+    const out = Printer.on(io);
     for (const { kind, words } of problems) await out.line(`${kind}: ${words}`);
     await out.line(`damaged; save what can be read: sendq repair ${path} NEW.db`);
     await out.flush();

@@ -25,6 +25,7 @@ import { checkPermissions } from "../arguments/permissions.ts";
 import { formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
 Packets come from the arguments, from --file, or else from stdin. Each is on disk
@@ -56,8 +57,9 @@ interface EnqueueCommandOptions extends QueueCommandOptions, Omit<FramingOptions
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function enqueueCommand(finish: (code: ExitCode) => void): Command {
+export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("enqueue")
     .summary("put packets into a queue for its sender")
     .description("Put packets into a queue, while a sender runs on it elsewhere or later.")
@@ -81,13 +83,14 @@ export function enqueueCommand(finish: (code: ExitCode) => void): Command {
   return command
     .addHelpText("after", HELP)
     .action(async (texts: string[], options: EnqueueCommandOptions) =>
-      finish(await enqueue(texts, options))
+      finish(await enqueue(texts, options, io))
     );
 }
 
 async function enqueue(
   texts: readonly string[],
   options: EnqueueCommandOptions,
+  io: Stdio,
 ): Promise<ExitCode> {
   const { queue: path, input, output, file: files = [], json = false } = options;
   const given = texts.length + files.length > 0;
@@ -106,16 +109,16 @@ async function enqueue(
     format: "text",
     level: "info",
     live: false,
-    colors: colorsWelcome(),
-  });
+    colors: colorsWelcome(io.stderr),
+  }, io.stderr);
 
   await using queue = await open(path, options);
-  const stored = new Stored(json);
+  const stored = new Stored(json, io);
   if (given) {
     await stored.add(await queue.enqueueMany(packets), packets);
   } else {
     const pump = new InputPump({
-      source: Deno.stdin,
+      source: io.stdin,
       splitter,
       store: async (packets) => stored.add(await queue.enqueueMany(packets), packets),
       ...batchLimitsFor(queue.limits),
@@ -158,12 +161,14 @@ async function readFile(path: string): Promise<Uint8Array> {
 /** Says what was stored, once it is. */
 class Stored {
   readonly #json: boolean;
+  readonly #io: Stdio;
   #packets = 0;
   #first: number | undefined;
   #last = 0;
 
-  constructor(json: boolean) {
+  constructor(json: boolean, io: Stdio) {
     this.#json = json;
+    this.#io = io;
   }
 
   async add({ firstId, lastId }: IdRange, packets: readonly Uint8Array[]): Promise<void> {
@@ -174,7 +179,7 @@ class Stored {
     const lines = packets.map((packet, i) =>
       JSON.stringify({ id: firstId + i, bytes: packet.length })
     );
-    await printLine(lines.join("\n"));
+    await printLine(this.#io, lines.join("\n"));
   }
 
   async end(): Promise<void> {
@@ -184,6 +189,6 @@ class Stored {
       : this.#first === this.#last
       ? `, id ${this.#first}`
       : `, ids ${this.#first} to ${this.#last}`;
-    await printLine(`stored ${formatPackets(this.#packets)}${ids}`);
+    await printLine(this.#io, `stored ${formatPackets(this.#packets)}${ids}`);
   }
 }

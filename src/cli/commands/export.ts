@@ -12,6 +12,7 @@ import { checkPermissions } from "../arguments/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { Printer, printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import {
   addRangeOptions,
   deadLetterFields,
@@ -51,8 +52,9 @@ interface ExportOptions extends RangeOptions {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function exportCommand(finish: (code: ExitCode) => void): Command {
+export function exportCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("export")
     .summary("write packets to a file or a pipe; the queue keeps them")
     .description("Write packets of a queue to a file or a pipe; the queue keeps them.");
@@ -69,10 +71,10 @@ export function exportCommand(finish: (code: ExitCode) => void): Command {
     .flag("--force", "write over a file that is there");
   return command
     .addHelpText("after", HELP)
-    .action(async (options: ExportOptions) => finish(await exportPackets(options)));
+    .action(async (options: ExportOptions) => finish(await exportPackets(options, io)));
 }
 
-async function exportPackets(options: ExportOptions): Promise<ExitCode> {
+async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCode> {
   const { queue: path, dead = false, output } = options;
   const range = { ...rangeOf(options), payloadBytes: Infinity };
   if (output !== undefined) {
@@ -82,7 +84,7 @@ async function exportPackets(options: ExportOptions): Promise<ExitCode> {
   }
   using inspector = await openForLooking(path);
   using file = output === undefined ? undefined : new OutputFile(output, options.force ?? false);
-  const out = file === undefined ? new Printer() : new Printer((bytes) => file.write(bytes));
+  const out = file === undefined ? Printer.on(io) : new Printer((bytes) => file.write(bytes));
   const items: AsyncIterable<InspectedPacket | InspectedDeadLetter> = dead
     ? inspector.deadLetters(range)
     : inspector.packets(range);
@@ -105,7 +107,10 @@ async function exportPackets(options: ExportOptions): Promise<ExitCode> {
   await out.flush();
   if (file !== undefined) {
     file.keep();
-    await printLine(`exported ${formatPackets(packets)}, ${formatBytes(bytes)} to ${file.path}`);
+    await printLine(
+      io,
+      `exported ${formatPackets(packets)}, ${formatBytes(bytes)} to ${file.path}`,
+    );
   }
   if (damage instanceof QueueFileError) {
     throw new CommandError(

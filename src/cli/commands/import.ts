@@ -25,6 +25,7 @@ import {
   UsageError,
 } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
 Each line is a JSON object as sendq export writes it: its payload, as base64, is the
@@ -66,8 +67,9 @@ const FIELDS_BYTES = 64 * 1024;
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function importCommand(finish: (code: ExitCode) => void): Command {
+export function importCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("import")
     .summary("store the packets that export has written")
     .description("Store packets that sendq export has written as JSON lines.")
@@ -81,14 +83,18 @@ export function importCommand(finish: (code: ExitCode) => void): Command {
   return command
     .addHelpText("after", HELP)
     .action(async (file: string | undefined, options: ImportOptions) =>
-      finish(await importPackets(file, options))
+      finish(await importPackets(file, options, io))
     );
 }
 
-async function importPackets(file: string | undefined, options: ImportOptions): Promise<ExitCode> {
+async function importPackets(
+  file: string | undefined,
+  options: ImportOptions,
+  io: Stdio,
+): Promise<ExitCode> {
   const { queue: path, dryRun = false, maxPacketBytes, expiry } = options;
   checkPermissions({ queues: dryRun ? [] : [path], files: file === undefined ? [] : [file] });
-  using source = openSource(file);
+  using source = openSource(file, io);
   const lines = linesOf(source.bytes, 2 * maxPacketBytes + FIELDS_BYTES);
   await using queue = dryRun ? undefined : await open(path, options);
   const batch = new Batch(queue);
@@ -101,7 +107,7 @@ async function importPackets(file: string | undefined, options: ImportOptions): 
     await batch.add(expiry ? packet : { ...packet, expiresAtMs: Infinity });
   }
   await batch.store();
-  await printLine(dryRun ? `every line is sound: ${batch.sumWords()}` : batch.words());
+  await printLine(io, dryRun ? `every line is sound: ${batch.sumWords()}` : batch.words());
   return ExitCode.DONE;
 }
 
@@ -239,11 +245,11 @@ function packetOf(text: string | undefined, maxPacketBytes: number): Packet | st
   return { payload, expiresAtMs };
 }
 
-function openSource(file: string | undefined): Disposable & {
+function openSource(file: string | undefined, io: Stdio): Disposable & {
   readonly bytes: ReadableStream<Uint8Array>;
 } {
   // The end of stdin's process closes it.
-  if (file === undefined) return { bytes: Deno.stdin.readable, [Symbol.dispose]() {} };
+  if (file === undefined) return { bytes: io.stdin.readable, [Symbol.dispose]() {} };
   try {
     const opened = Deno.openSync(file, { read: true });
     if (!opened.statSync().isDirectory) {

@@ -22,6 +22,7 @@ import {
 } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { colorsWelcome, columns, Printer } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import {
   addRangeOptions,
   deadLetterFields,
@@ -61,8 +62,9 @@ interface ListOptions extends RangeOptions {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function listCommand(finish: (code: ExitCode) => void): Command {
+export function listCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("list")
     .summary("list the packets in a queue, or its dead letters")
     .description("List the packets in a queue, or its dead letters.");
@@ -77,23 +79,23 @@ export function listCommand(finish: (code: ExitCode) => void): Command {
     .flag("--json", "print an object for each, one a line");
   return command
     .addHelpText("after", HELP)
-    .action(async (options: ListOptions) => finish(await list(options)));
+    .action(async (options: ListOptions) => finish(await list(options, io)));
 }
 
-async function list(options: ListOptions): Promise<ExitCode> {
+async function list(options: ListOptions, io: Stdio): Promise<ExitCode> {
   const { queue: path, dead = false, olderThan, preview = false } = options;
   const range = rangeOf(options);
   using inspector = await openForLooking(path);
   const atMs = systemClock.wallMs();
   // Not more than fits into a line.
-  const width = options.json || !Deno.stdout.isTerminal() ? 64 : Math.max(16, columns() - 56);
+  const width = options.json || !io.stdout.isTerminal() ? 64 : Math.max(16, columns() - 56);
   const query = {
     ...range,
     ...(olderThan === undefined ? {} : { beforeMs: atMs - olderThan }),
     payloadBytes: preview ? width : 0,
   };
-  if (dead) await printAll(inspector, query, options, deadTable(atMs));
-  else await printAll(inspector, query, options, packetTable(atMs));
+  if (dead) await printAll(inspector, query, options, deadTable(atMs), io);
+  else await printAll(inspector, query, options, packetTable(atMs), io);
   return ExitCode.DONE;
 }
 
@@ -118,8 +120,9 @@ async function printAll<T extends Item>(
   query: InspectQuery,
   { limit, json = false, preview = false }: ListOptions,
   table: Table<T>,
+  io: Stdio,
 ): Promise<void> {
-  const out = new Printer();
+  const out = Printer.on(io);
   const text = (item: T) => previewOf(item.payload, item.payload.length < item.bytes);
   let shown = 0, last = 0;
   let full = false;
@@ -128,7 +131,7 @@ async function printAll<T extends Item>(
       full = true;
       break;
     }
-    if (shown++ === 0 && !json) await out.line(paintedHead(table.head, preview));
+    if (shown++ === 0 && !json) await out.line(paintedHead(table.head, preview, io));
     last = item.id;
     const line = json
       ? JSON.stringify({ ...table.fields(item), ...(preview ? { preview: text(item) } : {}) })
@@ -186,9 +189,9 @@ function ageOf(enqueuedAtMs: number, atMs: number): string {
   return formatDuration(Math.max(0, atMs - enqueuedAtMs));
 }
 
-function paintedHead(head: readonly string[], preview: boolean): string {
+function paintedHead(head: readonly string[], preview: boolean, io: Stdio): string {
   const line = rowOf([...head, ...(preview ? ["first bytes"] : [])]);
-  return colorsWelcome(Deno.stdout) ? `\x1b[90m${line}\x1b[0m` : line;
+  return colorsWelcome(io.stdout) ? `\x1b[90m${line}\x1b[0m` : line;
 }
 
 /** Numbers to the right, words to the left. */

@@ -30,6 +30,7 @@ import {
 } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 
 /** The kernel asks an idle server for a sign of life this often: keepalive, no payload. */
 const KEEPALIVE_MS = 1000;
@@ -89,8 +90,9 @@ interface Look {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function probeCommand(finish: (code: ExitCode) => void): Command {
+export function probeCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("probe")
     .summary("see what the kernel says about the path to a server")
     .description("See what the kernel says about the path to a server, without sending a byte.")
@@ -101,16 +103,18 @@ export function probeCommand(finish: (code: ExitCode) => void): Command {
     .flag("--json", "print one object at the end");
   return command
     .addHelpText("after", HELP)
-    .action(async (remote: Remote, options: ProbeOptions) => finish(await probe(remote, options)));
+    .action(async (remote: Remote, options: ProbeOptions) =>
+      finish(await probe(remote, options, io))
+    );
 }
 
 function parseSeconds(text: string): number {
   return parseDuration(/^[\d.]+$/.test(text) ? `${text}s` : text) / 1000;
 }
 
-async function probe(remote: Remote, options: ProbeOptions): Promise<ExitCode> {
+async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<ExitCode> {
   checkPermissions({ remotes: [remote], kernel: true });
-  const report = new Report(remote, options.json ?? false);
+  const report = new Report(remote, options.json ?? false, io);
   const dialer = tcpDialer({
     ...remote,
     socket: { keepAlive: { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 } },
@@ -184,10 +188,12 @@ class Report {
   readonly #remote: string;
   readonly #hostname: string;
   readonly #json: boolean;
+  readonly #io: Stdio;
   readonly #looks: Look[] = [];
   #facts: Readonly<Record<string, unknown>> = {};
 
-  constructor(remote: Remote, json: boolean) {
+  constructor(remote: Remote, json: boolean, io: Stdio) {
+    this.#io = io;
     this.#remote = formatRemote(remote);
     this.#hostname = remote.hostname;
     this.#json = json;
@@ -244,18 +250,23 @@ class Report {
   async #finish(verdict: string, words: string): Promise<void> {
     if (!this.#json) return await this.#say("verdict", words);
     const { receivedBytes } = this;
-    await printLine(JSON.stringify({
-      remote: this.#remote,
-      ...this.#facts,
-      looks: this.#looks,
-      receivedBytes,
-      verdict,
-      words,
-    }));
+    await printLine(
+      this.#io,
+      JSON.stringify({
+        remote: this.#remote,
+        ...this.#facts,
+        looks: this.#looks,
+        receivedBytes,
+        verdict,
+        words,
+      }),
+    );
   }
 
   async #say(name: string, words: string | undefined): Promise<void> {
-    if (!this.#json && words !== undefined) await printLine(`${name.padEnd(10)} ${words}`);
+    if (!this.#json && words !== undefined) {
+      await printLine(this.#io, `${name.padEnd(10)} ${words}`);
+    }
   }
 }
 

@@ -26,6 +26,7 @@ import { type Listen, parseListen, parseRemoteArgument } from "../arguments/valu
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
 Clients connect, and what they send is cut into packets, stored, and delivered in
@@ -67,8 +68,9 @@ interface RelayCommandOptions
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function relayCommand(finish: (code: ExitCode) => void): Command {
+export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("relay")
     .summary("take packets from many local clients, and deliver them")
     .description("Store and forward for programs that cannot be changed.");
@@ -88,10 +90,10 @@ export function relayCommand(finish: (code: ExitCode) => void): Command {
   addDeliveryOptions(options);
   return command
     .addHelpText("after", HELP)
-    .action(async (options: RelayCommandOptions) => finish(await relay(options)));
+    .action(async (options: RelayCommandOptions) => finish(await relay(options, io)));
 }
 
-async function relay(options: RelayCommandOptions): Promise<ExitCode> {
+async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode> {
   checkDeliveryOptions(options);
   const page = statusPageNeeds(options);
   checkPermissions({
@@ -106,6 +108,7 @@ async function relay(options: RelayCommandOptions): Promise<ExitCode> {
   return await runSession({
     remote: options.to,
     options,
+    io,
     openIntake: (sender, log) => {
       const relay = new Relay({
         ...options,

@@ -24,6 +24,7 @@ import {
 } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
 
 const PERMISSIONS = `
@@ -82,8 +83,9 @@ interface RequeueOptions extends ChoiceOptions {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function removeCommand(finish: (code: ExitCode) => void): Command {
+export function removeCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("remove")
     .summary("remove packets or dead letters for good; asks first")
     .description("Remove packets from a queue, or dead letters, for good.")
@@ -97,15 +99,18 @@ export function removeCommand(finish: (code: ExitCode) => void): Command {
     .flag("-y, --yes", "do not ask");
   return command
     .addHelpText("after", REMOVE_HELP)
-    .action(async (ids: IdRange[], options: RemoveOptions) => finish(await remove(ids, options)));
+    .action(async (ids: IdRange[], options: RemoveOptions) =>
+      finish(await remove(ids, options, io))
+    );
 }
 
 /**
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function requeueCommand(finish: (code: ExitCode) => void): Command {
+export function requeueCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("requeue")
     .summary("put dead letters back to the end of the queue")
     .description("Put dead letters back to the end of the queue.")
@@ -121,10 +126,16 @@ export function requeueCommand(finish: (code: ExitCode) => void): Command {
     );
   return command
     .addHelpText("after", REQUEUE_HELP)
-    .action(async (ids: IdRange[], options: RequeueOptions) => finish(await requeue(ids, options)));
+    .action(async (ids: IdRange[], options: RequeueOptions) =>
+      finish(await requeue(ids, options, io))
+    );
 }
 
-async function remove(ids: readonly IdRange[], options: RemoveOptions): Promise<ExitCode> {
+async function remove(
+  ids: readonly IdRange[],
+  options: RemoveOptions,
+  io: Stdio,
+): Promise<ExitCode> {
   const { queue: path, olderThan, dead = false, yes = false } = options;
   checkChoice(ids, [options.all, olderThan !== undefined], "ids, --older-than or --all");
   checkPermissions({ queues: [path] });
@@ -133,11 +144,11 @@ async function remove(ids: readonly IdRange[], options: RemoveOptions): Promise<
   using _lock = dead ? undefined : await lock(path);
   const { ranges, packets, bytes } = await find(path, ids, { olderThan, dead });
   if (packets === 0) {
-    await printLine(`nothing to remove: no such ${dead ? "dead letter" : "packet"}`);
+    await printLine(io, `nothing to remove: no such ${dead ? "dead letter" : "packet"}`);
     return ExitCode.DONE;
   }
-  if (!yes && !await isSure(`remove ${wordsOf(packets, bytes, dead)}?`)) {
-    await printLine("nothing was removed");
+  if (!yes && !await isSure(`remove ${wordsOf(packets, bytes, dead)}?`, io)) {
+    await printLine(io, "nothing was removed");
     return ExitCode.FAILED;
   }
   await using queue = await OutboundQueue.open(path);
@@ -147,11 +158,15 @@ async function remove(ids: readonly IdRange[], options: RemoveOptions): Promise<
     removedPackets += removed.packets;
     removedBytes += removed.bytes;
   }
-  await printLine(`removed ${wordsOf(removedPackets, removedBytes, dead)}`);
+  await printLine(io, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   return ExitCode.DONE;
 }
 
-async function requeue(ids: readonly IdRange[], options: RequeueOptions): Promise<ExitCode> {
+async function requeue(
+  ids: readonly IdRange[],
+  options: RequeueOptions,
+  io: Stdio,
+): Promise<ExitCode> {
   const { queue: path, ttl } = options;
   checkChoice(ids, [options.all], "ids or --all");
   checkPermissions({ queues: [path] });
@@ -169,11 +184,11 @@ async function requeue(ids: readonly IdRange[], options: RequeueOptions): Promis
     lastId = moved.ids.lastId;
   }
   if (firstId === undefined) {
-    await printLine("nothing to requeue: no such dead letter");
+    await printLine(io, "nothing to requeue: no such dead letter");
     return ExitCode.DONE;
   }
   const now = firstId === lastId ? `now packet ${firstId}` : `now packets ${firstId} to ${lastId}`;
-  await printLine(`requeued ${wordsOf(packets, bytes, true)}, ${now}`);
+  await printLine(io, `requeued ${wordsOf(packets, bytes, true)}, ${now}`);
   return ExitCode.DONE;
 }
 
@@ -282,12 +297,12 @@ function wordsOf(packets: number, bytes: number, dead: boolean): string {
 }
 
 /** @throws {UsageError} There is nobody to ask. */
-async function isSure(question: string): Promise<boolean> {
-  if (!Deno.stdin.isTerminal()) {
+async function isSure(question: string, io: Stdio): Promise<boolean> {
+  if (!io.stdin.isTerminal()) {
     throw new UsageError(`${question.replace("?", "")}: nobody can be asked here, add --yes`);
   }
-  await Deno.stderr.write(new TextEncoder().encode(`${question} [y/N] `));
+  await io.stderr.write(new TextEncoder().encode(`${question} [y/N] `));
   const buffer = new Uint8Array(256);
-  const length = await Deno.stdin.read(buffer);
+  const length = await io.stdin.read(buffer);
   return /^y(es)?$/i.test(new TextDecoder().decode(buffer.subarray(0, length ?? 0)).trim());
 }

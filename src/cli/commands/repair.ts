@@ -14,6 +14,7 @@ import { checkPermissions } from "../arguments/permissions.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { Printer, printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
 
 const HELP = `
@@ -40,8 +41,9 @@ ${EXIT_CODE_HELP}
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function repairCommand(finish: (code: ExitCode) => void): Command {
+export function repairCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("repair")
     .summary("save what can be read of a damaged queue into a new file")
     .description("Save what can be read of a damaged queue into a new file.")
@@ -52,11 +54,11 @@ export function repairCommand(finish: (code: ExitCode) => void): Command {
   return command
     .addHelpText("after", HELP)
     .action(async (from: string, to: string, options: { readonly json?: boolean }) =>
-      finish(await repair(from, to, options.json ?? false))
+      finish(await repair(from, to, options.json ?? false, io))
     );
 }
 
-async function repair(from: string, to: string, json: boolean): Promise<ExitCode> {
+async function repair(from: string, to: string, json: boolean, io: Stdio): Promise<ExitCode> {
   checkPermissions({ files: [from, `${from}-wal`, `${from}.lock`, to], outputs: [to] });
   requireQueue(from);
   const sender = await readSenderNotice(from);
@@ -76,9 +78,9 @@ async function repair(from: string, to: string, json: boolean): Promise<ExitCode
   const { lostPackets, lostIds, lostDeadPackets, lostDeadIds, notes } = report;
   const whole = lostPackets === 0 && lostDeadPackets === 0 &&
     lostIds.length + lostDeadIds.length + notes.length === 0;
-  if (json) await printLine(JSON.stringify({ whole, ...report }));
+  if (json) await printLine(io, JSON.stringify({ whole, ...report }));
   else {
-    const out = new Printer();
+    const out = Printer.on(io);
     for (const line of linesOf(report, to, whole)) await out.line(line);
     await out.flush();
   }

@@ -26,6 +26,7 @@ import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
 import type { LogConsole } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
 Packets are stored in the queue's file first and removed once the server's kernel
@@ -75,8 +76,9 @@ interface SendOptions extends DeliveryCommandOptions, Omit<FramingOptions, "inpu
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function sendCommand(finish: (code: ExitCode) => void): Command {
+export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("send")
     .summary("deliver packets from stdin, or from the queue alone")
     .description("Deliver packets from stdin to a TCP server, through a queue on disk.")
@@ -92,10 +94,12 @@ export function sendCommand(finish: (code: ExitCode) => void): Command {
   addDeliveryOptions(options);
   return command
     .addHelpText("after", HELP)
-    .action(async (remote: Remote, options: SendOptions) => finish(await send(remote, options)));
+    .action(async (remote: Remote, options: SendOptions) =>
+      finish(await send(remote, options, io))
+    );
 }
 
-async function send(remote: Remote, options: SendOptions): Promise<ExitCode> {
+async function send(remote: Remote, options: SendOptions, io: Stdio): Promise<ExitCode> {
   const { input, output } = options;
   if (input === "none" && output !== undefined) {
     throw new UsageError(
@@ -113,9 +117,10 @@ async function send(remote: Remote, options: SendOptions): Promise<ExitCode> {
   return await runSession({
     remote,
     options,
-    openIntake: (sender, log) => splitter && new StdinIntake(splitter, sender, options, log),
+    io,
+    openIntake: (sender, log) => splitter && new StdinIntake(splitter, sender, options, log, io),
     handleReceived: (sender, log) =>
-      options.received === "discard" ? sender.received.cancel() : passToStdout(sender, log),
+      options.received === "discard" ? sender.received.cancel() : passToStdout(sender, log, io),
   });
 }
 
@@ -127,12 +132,18 @@ class StdinIntake implements Intake {
   readonly #options: SendOptions;
   readonly #log: LogConsole;
 
-  constructor(splitter: PacketSplitter, sender: Sender, options: SendOptions, log: LogConsole) {
+  constructor(
+    splitter: PacketSplitter,
+    sender: Sender,
+    options: SendOptions,
+    log: LogConsole,
+    io: Stdio,
+  ) {
     this.#splitter = splitter;
     this.#options = options;
     this.#log = log;
     this.#pump = new InputPump({
-      source: Deno.stdin,
+      source: io.stdin,
       splitter,
       store: (packets) => sender.enqueueMany(packets),
       ...batchLimitsFor(sender.queue.limits),
@@ -163,10 +174,10 @@ class StdinIntake implements Intake {
 }
 
 /** A reader that has gone costs no packet. */
-async function passToStdout({ received }: Sender, log: LogConsole): Promise<void> {
+async function passToStdout({ received }: Sender, log: LogConsole, io: Stdio): Promise<void> {
   try {
     for await (const chunk of received) {
-      for (let at = 0; at < chunk.length;) at += await Deno.stdout.write(chunk.subarray(at));
+      for (let at = 0; at < chunk.length;) at += await io.stdout.write(chunk.subarray(at));
     }
   } catch (error) {
     log.warn(

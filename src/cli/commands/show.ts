@@ -12,6 +12,7 @@ import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printBytes, Printer, printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import {
   deadLetterFields,
   hexDump,
@@ -44,8 +45,9 @@ interface ShowOptions {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function showCommand(finish: (code: ExitCode) => void): Command {
+export function showCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("show")
     .summary("show one packet, its bytes as hex and text")
     .description("Show one packet of a queue, its bytes in hexadecimal and as text.")
@@ -59,10 +61,10 @@ export function showCommand(finish: (code: ExitCode) => void): Command {
     .flag("--raw", "print the payload's bytes as they are, and nothing else");
   return command
     .addHelpText("after", HELP)
-    .action(async (id: number, options: ShowOptions) => finish(await show(id, options)));
+    .action(async (id: number, options: ShowOptions) => finish(await show(id, options, io)));
 }
 
-async function show(id: number, options: ShowOptions): Promise<ExitCode> {
+async function show(id: number, options: ShowOptions, io: Stdio): Promise<ExitCode> {
   const { queue: path, dead = false, json = false, raw = false } = options;
   if (json && raw) throw new UsageError("--json and --raw cannot be combined");
   using inspector = await openForLooking(path);
@@ -70,13 +72,13 @@ async function show(id: number, options: ShowOptions): Promise<ExitCode> {
   if (found === undefined) throw new CommandError(await whereItIs(inspector, id, dead));
   const { payload } = found;
   if (raw) {
-    await printBytes(payload);
+    await printBytes(io, payload);
   } else if (json) {
     const fields = "state" in found ? packetFields(found) : deadLetterFields(found);
-    await printLine(JSON.stringify({ ...fields, payload: payload.toBase64() }));
+    await printLine(io, JSON.stringify({ ...fields, payload: payload.toBase64() }));
   } else {
     const atMs = systemClock.wallMs();
-    const out = new Printer();
+    const out = Printer.on(io);
     const rows = "state" in found ? packetRows(found, atMs) : deadLetterRows(found, atMs);
     for (const [name, words] of rows) await out.line(`${name.padEnd(10)} ${words}`);
     await out.line("");

@@ -26,6 +26,7 @@ import { StopSignals } from "../session/signals.ts";
 import { painted } from "../session/status_view.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
 
 /** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
@@ -77,8 +78,9 @@ interface Look {
  * Makes the command.
  *
  * @param finish Told the exit code.
+ * @param io Where it reads and prints.
  */
-export function statusCommand(finish: (code: ExitCode) => void): Command {
+export function statusCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("status")
     .summary("show a queue and its sender")
     .description("Show a queue at a glance, and its sender where one runs.");
@@ -94,10 +96,10 @@ export function statusCommand(finish: (code: ExitCode) => void): Command {
     .value("--timeout <time>", "wait no longer than this (default: never)", parseDurationOrNever);
   return command
     .addHelpText("after", HELP)
-    .action(async (options: StatusOptions) => finish(await status(options)));
+    .action(async (options: StatusOptions) => finish(await status(options, io)));
 }
 
-async function status(options: StatusOptions): Promise<ExitCode> {
+async function status(options: StatusOptions, io: Stdio): Promise<ExitCode> {
   const { queue: path, watch = false, waitEmpty = false, timeout } = options;
   if (timeout !== undefined && !waitEmpty) throw new UsageError("--timeout needs --wait-empty");
   if (watch && waitEmpty) throw new UsageError("--watch and --wait-empty cannot be combined");
@@ -105,11 +107,12 @@ async function status(options: StatusOptions): Promise<ExitCode> {
   checkPermissions({ queuesToLookInto: [path] });
   requireQueue(path);
   using queue = await QueueInspector.open(path);
-  if (watch) await watchQueue(queue, options);
+  if (watch) await watchQueue(queue, options, io);
   else {
     const empty = waitEmpty ? await waitUntilEmpty(queue, timeout ?? Infinity) : true;
     await printLine(
-      options.json ? asJson(await look(queue)) : asText(await look(queue)).join("\n"),
+      io,
+      options.json ? asJson(await look(queue)) : asText(await look(queue), io).join("\n"),
     );
     if (!empty) return ExitCode.PACKETS_KEPT;
   }
@@ -165,26 +168,27 @@ async function waitUntilEmpty(queue: QueueInspector, timeoutMs: number): Promise
 async function watchQueue(
   queue: QueueInspector,
   { interval, json = false }: StatusOptions,
+  io: Stdio,
 ): Promise<void> {
   using signals = new StopSignals();
   const stopped = signals.first.then(() => "stop" as const);
   const depth = new History(HISTORY_VALUES);
   const sendQueue = new History(HISTORY_VALUES);
-  const live = Deno.stdout.isTerminal();
+  const live = io.stdout.isTerminal();
   for (let shown = 0;;) {
     const seen = await look(queue);
     depth.add(seen.queue.packets);
     sendQueue.add(seen.sender?.report?.path?.sendQueueBytes ?? 0);
-    if (json) await printLine(asJson(seen));
+    if (json) await printLine(io, asJson(seen));
     else {
       const lines = [
-        ...asText(seen),
+        ...asText(seen, io),
         row("packets", `${depth.bars()} up to ${formatCount(depth.highest)}`),
         row("Send-Q", `${sendQueue.bars()} up to ${formatBytes(sendQueue.highest)}`),
       ];
       // On a terminal in the place of the last; elsewhere one below the other.
       const before = live ? (shown > 0 ? `\x1b[${shown}A` : "") + "\x1b[J" : "";
-      await printText(`${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
+      await printText(io, `${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
       shown = lines.length;
     }
     if (await Promise.race([stopped, wait(interval)]) === "stop") return;
@@ -210,7 +214,7 @@ function ageOf({ oldestEnqueuedAtMs, atMs }: Look): number | undefined {
 }
 
 /** The lines for people. */
-function asText(seen: Look): string[] {
+function asText(seen: Look, io: Stdio): string[] {
   const { atMs, path, queue, fileBytes, logBytes, sender } = seen;
   const ageMs = ageOf(seen);
   const oldest = ageMs === undefined ? "" : `, the oldest ${formatDuration(ageMs)} old`;
@@ -225,7 +229,7 @@ function asText(seen: Look): string[] {
     row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}${log}`),
     ...dead,
     ...dropped,
-    ...senderRows(sender, atMs),
+    ...senderRows(sender, atMs, io),
   ];
 }
 
@@ -236,12 +240,16 @@ function deadWords(queue: QueueCounts): string {
     `${formatCount(gaveUpPackets)} given up (sendq list --dead)`;
 }
 
-function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
+function senderRows(
+  sender: RunningSender | undefined,
+  atMs: number,
+  io: Stdio,
+): string[] {
   if (sender === undefined) return [row("sender", "none runs")];
   const { pid, report } = sender;
   if (report === undefined) return [row("sender", `process ${pid}, which says nothing more`)];
   const { condition } = report;
-  const words = colorsWelcome(Deno.stdout) ? painted(condition) : inOneLine(condition);
+  const words = colorsWelcome(io.stdout) ? painted(condition) : inOneLine(condition);
   const sinceMs = Math.max(0, atMs - report.startedAtMs);
   return [
     row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),

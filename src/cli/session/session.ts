@@ -18,6 +18,7 @@ import {
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
 import { openStatusPage } from "./status_page.ts";
@@ -50,6 +51,8 @@ export interface SessionPlan {
   readonly remote: Remote;
   /** The command's options. */
   readonly options: DeliveryCommandOptions;
+  /** Where it reads and prints. */
+  readonly io: Stdio;
   /** Makes what takes packets in; without it only other processes enqueue. */
   readonly openIntake?: (sender: Sender, log: LogConsole) => Intake | undefined;
   /** Passes on or discards what the server sends; ends with the sender. */
@@ -63,13 +66,13 @@ export interface SessionPlan {
  * @throws {UsageError} An option is out of range.
  */
 export async function runSession(plan: SessionPlan): Promise<ExitCode> {
-  const { options } = plan;
+  const { options, io: { stderr } } = plan;
   const log = new LogConsole({
     format: options.logFormat,
     level: logLevelOf(options),
-    live: Deno.stderr.isTerminal() && options.logFormat === "text",
-    colors: colorsWelcome(),
-  });
+    live: stderr.isTerminal() && options.logFormat === "text",
+    colors: colorsWelcome(stderr),
+  }, stderr);
   using signals = new StopSignals();
   let code: ExitCode;
   try {

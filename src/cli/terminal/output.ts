@@ -8,6 +8,7 @@
 import { stripVTControlCharacters } from "node:util";
 import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";
 import type { Logger } from "../../base/ports.ts";
+import type { Stdio } from "./stdio.ts";
 
 /** How serious a log line is. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -16,13 +17,13 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
  * Writes a line of data to standard output. Waits for the reader; one that has
  * gone away has had what it wanted: `sendq status | head -1`.
  */
-export async function printLine(line: string): Promise<void> {
-  await printText(`${line}\n`);
+export async function printLine(io: Stdio, line: string): Promise<void> {
+  await printText(io, `${line}\n`);
 }
 
 /** The same, without the newline. */
-export async function printText(text: string): Promise<void> {
-  await printBytes(new TextEncoder().encode(text));
+export async function printText(io: Stdio, text: string): Promise<void> {
+  await printBytes(io, new TextEncoder().encode(text));
 }
 
 /**
@@ -30,9 +31,9 @@ export async function printText(text: string): Promise<void> {
  *
  * @returns Whether somebody still reads.
  */
-export async function printBytes(bytes: Uint8Array): Promise<boolean> {
+export async function printBytes({ stdout }: Stdio, bytes: Uint8Array): Promise<boolean> {
   try {
-    for (let at = 0; at < bytes.length;) at += await Deno.stdout.write(bytes.subarray(at));
+    for (let at = 0; at < bytes.length;) at += await stdout.write(bytes.subarray(at));
     return true;
   } catch (error) {
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
@@ -42,7 +43,7 @@ export async function printBytes(bytes: Uint8Array): Promise<boolean> {
 
 const PRINT_BYTES = 64 * 1024;
 
-/** Much data in large pieces: to standard output, or wherever `write` puts it. */
+/** Much data in large pieces. */
 export class Printer {
   readonly #write: (bytes: Uint8Array) => Promise<boolean>;
   #buffer = new Uint8Array(PRINT_BYTES);
@@ -50,8 +51,13 @@ export class Printer {
   #isRead = true;
 
   /** @param write Writes all of it; returns whether there is any use in more. */
-  constructor(write: (bytes: Uint8Array) => Promise<boolean> = printBytes) {
+  constructor(write: (bytes: Uint8Array) => Promise<boolean>) {
     this.#write = write;
+  }
+
+  /** Writes to standard output. */
+  static on(io: Stdio): Printer {
+    return new Printer((bytes) => printBytes(io, bytes));
   }
 
   /** Writes a line. Returns whether somebody still reads. */
@@ -109,7 +115,7 @@ export class LogConsole implements Logger {
    */
   constructor(
     options: LogConsoleOptions,
-    sink: ByteSink = Deno.stderr,
+    sink: ByteSink,
     wallMs: () => number = Date.now,
   ) {
     this.#options = options;
@@ -187,9 +193,7 @@ export class LogConsole implements Logger {
 }
 
 /** Whether colours are welcome: a terminal, and no NO_COLOR. Needs no permission. */
-export function colorsWelcome(
-  where: { isTerminal(): boolean } = Deno.stderr,
-): boolean {
+export function colorsWelcome(where: { isTerminal(): boolean }): boolean {
   return where.isTerminal() && !Deno.noColor;
 }
 
