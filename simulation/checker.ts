@@ -98,6 +98,10 @@ const MAX_TIMERS = 12;
 /** So many connections in a row without a confirmation are a storm, if they come so fast. */
 const STORM_CONNECTIONS = 30;
 const STORM_MS = 4000;
+/** After so many of them one packet goes at a time: 2^20 is more than any window holds. */
+const FRUITLESS_ALONE = 24;
+/** A kernel that hides what was acknowledged is found out by then. */
+const CONTRADICTION_NOTICE_MS = 3500;
 /** A connection's death is told within its settling second and an idle poll. */
 const DEATH_NOTICE_MS = 2000;
 
@@ -140,6 +144,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #accepted = 0;
   #deliveries = 0;
 
+  /** The sender was told to end. */
+  closing = false;
   /** What was violated first. */
   violation: string | undefined;
   /** Counters for the end of a run. */
@@ -284,6 +290,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     this.#supervisor = supervisor;
     this.#resumedAtMs = this.#scheduler.nowMs;
     this.#fruitful = false;
+    this.#fruitless = [];
+    this.closing = false;
   }
 
   /** It ended, one way or another. */
@@ -364,6 +372,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       }
     }
     this.#fruitful = false;
+  }
+
+  lookUpGivenUp(waitedMs: number): void {
+    const { lookUpTimeoutMs } = this.#options.limits;
+    const excused = this.closing || this.#clockJumps > 0 || this.#stops.length > 0;
+    if (waitedMs < lookUpTimeoutMs - 1 && !excused) {
+      this.fail(`the look-up was given up after ${waitedMs.toFixed(0)} ms`);
+    }
   }
 
   opened(wire: SimWire): void {
@@ -673,6 +689,15 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     packet.sentIn.push(connection);
     connection.lastId = packet.id;
     connection.packets.push({ packet, end });
+    // With a bound on attempts the search for the guilty one begins anew after each conviction.
+    const alone = this.#fruitless.length > FRUITLESS_ALONE &&
+      this.#options.limits.maxAttempts === Infinity;
+    if (alone && connection.packets.length > 1 && !connection.fruitful) {
+      this.fail(
+        `after ${this.#fruitless.length - 1} connections without a confirmation, the next one ` +
+          `carries more than one packet`,
+      );
+    }
   }
 
   /** Everything before the first packet of a connection must be confirmed. */
@@ -795,7 +820,15 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     for (const connection of this.#connections.values()) {
       if (connection.releasedHostMs !== Infinity) continue;
       this.#checkSilence(connection);
-      const { diedAtMs } = connection;
+      const { diedAtMs, wire: { end } } = connection;
+      const hidden = end.hidesAcks && end.writeSeq > 0 && end.unackedBytes === 0 &&
+        !end.writeShut && diedAtMs === undefined;
+      const hiddenMs = nowMs - Math.max(connection.emptySinceMs, this.#resumedAtMs);
+      if (hidden && hiddenMs > CONTRADICTION_NOTICE_MS + 4 * this.#options.timerLateMs) {
+        this.fail(
+          `connection ${end.connection}: counters contradict each other, and nobody noticed`,
+        );
+      }
       if (diedAtMs === undefined) continue;
       if (nowMs - Math.max(diedAtMs, this.#resumedAtMs) > DEATH_NOTICE_MS + SLACK_MS) {
         this.fail(`connection ${connection.wire.end.connection} is dead and nobody noticed`);

@@ -21,6 +21,7 @@ const LEDGER = "src/delivery/ledger.ts";
 const LIVENESS = "src/delivery/liveness.ts";
 const WINDOW = "src/delivery/send_window.ts";
 const SUSPECTS = "src/delivery/suspects.ts";
+const HOLD = "src/delivery/hold.ts";
 const SUPERVISOR = "src/delivery/supervisor.ts";
 const BACKOFF = "src/delivery/backoff.ts";
 
@@ -40,28 +41,6 @@ export const PLANTED: readonly Planted[] = [
     patches: [
       ["this.#baseBytes = this.#sample.bytesAcked;", "this.#baseBytes = 0;"],
       ["if (!comparable) return;", "if (comparable) return;"],
-    ],
-  },
-  {
-    name: "trust recv = 0",
-    file: CONNECTION,
-    patches: [[
-      "const orderly = settled && this.#failure === undefined && this.#peerClosed && finAcked &&",
-      "const orderly = this.#peerClosed && (finAcked || true) &&",
-    ]],
-  },
-  {
-    name: "trust SO_ERROR twice",
-    file: CONNECTION,
-    patches: [
-      [
-        "this.#failure ??= this.#wire.takeSocketError();",
-        "this.#failure = this.#wire.takeSocketError();",
-      ],
-      [
-        "const orderly = settled && this.#failure === undefined && this.#peerClosed && finAcked &&",
-        "const orderly = this.#failure === undefined && (finAcked || true) &&",
-      ],
     ],
   },
   {
@@ -122,22 +101,9 @@ export const PLANTED: readonly Planted[] = [
     name: "resend one packet too late",
     file: WINDOW,
     patches: [[
-      "    this.#assignedId = this.#confirmedId;\n  }",
+      "    this.#assignedId = this.#confirmedId;\n    this.#assertOrder();\n  }",
       "    this.#assignedId = Math.min(this.#assignedId, this.#confirmedId + 1);\n  }",
     ]],
-  },
-  {
-    name: "delete without holding",
-    file: WINDOW,
-    patches: [[
-      "if (lastAtMs + this.#options.limits.holdMs > vouchedAtMs) break;",
-      "void vouchedAtMs, lastAtMs;",
-    ]],
-  },
-  {
-    name: "hold from the first of a group",
-    file: WINDOW,
-    patches: [["      last.lastAtMs = nowMs;\n", ""]],
   },
   {
     name: "send what has expired",
@@ -178,22 +144,6 @@ export const PLANTED: readonly Planted[] = [
     patches: [["else this.#wire.abort();", "else this.#wire.close();"]],
   },
   {
-    name: "hold runs out in silence",
-    file: CONNECTION,
-    patches: [[
-      "doubtMs: Math.max(this.#memory.silenceMs, this.#memory.stalledMs),",
-      "doubtMs: 0,",
-    ]],
-  },
-  {
-    name: "confirm while dead",
-    file: CONNECTION,
-    patches: [[
-      "        alive: false,\n        doubtMs: Infinity,",
-      "        alive: true,\n        doubtMs: 0,",
-    ]],
-  },
-  {
     name: "nobody watches a write that waits",
     file: CONNECTION,
     patches: [["if (wasIdle) this.#onWritten();", "void wasIdle;"]],
@@ -215,6 +165,143 @@ export const PLANTED: readonly Planted[] = [
     name: "backoff never reset",
     file: BACKOFF,
     patches: [["  reset(): void {\n    this.#failures = 0;\n", "  reset(): void {\n"]],
+  },
+  {
+    name: "delete without holding",
+    file: HOLD,
+    patches: [["if (this.#endsAtMs(held) > vouchedUntilMs) break;", "void vouchedUntilMs;"]],
+  },
+  {
+    name: "hold from the first of a group",
+    file: HOLD,
+    patches: [["      last.sinceMs = Math.max(last.sinceMs, sinceMs);\n", ""]],
+  },
+  {
+    name: "hold half as long",
+    file: HOLD,
+    patches: [["Math.max(0, this.#holdMs - HOLD_GRAIN_MS)", "this.#holdMs / 2"]],
+  },
+  {
+    name: "a stall does not start the hold anew",
+    file: HOLD,
+    patches: [[
+      "for (const held of this.#held) held.sinceMs = Math.max(held.sinceMs, sinceMs);",
+      "void sinceMs;",
+    ]],
+  },
+  {
+    name: "quiet counts as a sign of life",
+    file: LIVENESS,
+    patches: [[
+      "aliveAtMs: Math.max(memory.aliveAtMs, nowMs - sample.lastAckMs),",
+      "aliveAtMs: outstanding ? Math.max(memory.aliveAtMs, nowMs - sample.lastAckMs) : nowMs,",
+    ]],
+  },
+  {
+    name: "silence counts as a sign of life",
+    file: LIVENESS,
+    patches: [[
+      "aliveAtMs: Math.max(memory.aliveAtMs, nowMs - sample.lastAckMs),",
+      "aliveAtMs: nowMs,",
+    ]],
+  },
+  {
+    name: "what a probe pushes out counts as reading",
+    file: LIVENESS,
+    patches: [[": edge > memory.windowEdge;", ": progressed || edge > memory.windowEdge;"]],
+  },
+  {
+    name: "a shut window with nothing to send is not looked at",
+    file: LIVENESS,
+    patches: [[
+      "const windowShut = windowClosed || (sample.sendWindowBytes ?? Infinity) < sample.sendMssBytes;",
+      "const windowShut = windowClosed;",
+    ]],
+  },
+  {
+    name: "a closed window is not looked at",
+    file: LIVENESS,
+    patches: [[
+      "return Math.min(aliveAtMs, readingAtMs);",
+      "void readingAtMs;\n  return aliveAtMs;",
+    ]],
+  },
+  {
+    name: "nobody asks a quiet peer",
+    file: CONNECTION,
+    patches: [["      this.#wire.askPeer(asking);\n", "      void asking;\n"]],
+  },
+  {
+    name: "the peer is vouched for behind its FIN",
+    file: CONNECTION,
+    patches: [[
+      "this.#vouchedBeforeFinMs ??= vouchedUntilMs(before);",
+      "void finHere;",
+    ]],
+  },
+  {
+    name: "the FIN's own segment is a sign of life",
+    file: CONNECTION,
+    patches: [["??= vouchedUntilMs(before);", "??= vouchedUntilMs(this.#memory);"]],
+  },
+  {
+    name: "an orderly end confirms what has drained",
+    file: WINDOW,
+    patches: [
+      ["    if (!reading.alive) return false;\n", ""],
+      [
+        "this.#hold.confirm(reading.vouchedUntilMs);",
+        "this.#hold.confirm(reading.peerClosed ? Infinity : reading.vouchedUntilMs);",
+      ],
+    ],
+  },
+  {
+    name: "a dead connection confirms",
+    file: CONNECTION,
+    patches: [[
+      "      alive: false,\n      vouchedUntilMs: -Infinity,",
+      "      alive: true,\n      vouchedUntilMs: this.#clock.nowMs(),",
+    ]],
+  },
+  {
+    name: "a wire that fails while TCP lives is kept",
+    file: CONNECTION,
+    patches: [[
+      "    if (this.#failure !== undefined) {\n      return",
+      "    if (false) {\n      return",
+    ]],
+  },
+  {
+    name: "counters that contradict each other are waited for",
+    file: CONNECTION,
+    patches: [["nowMs - sinceMs >= CONTRADICTION_AFTER_MS;", "nowMs - sinceMs >= Infinity;"]],
+  },
+  {
+    name: "an acknowledgement resets the backoff",
+    file: SUPERVISOR,
+    patches: [[
+      "    if (this.#window.take(connection, reading)) {",
+      "    if (reading.progressed) this.#backoff.reset();\n" +
+      "    if (this.#window.take(connection, reading)) {",
+    ]],
+  },
+  {
+    name: "fruitless connections carry the whole window",
+    file: SUSPECTS,
+    patches: [[
+      "const suspected = this.#breaks.filter((id) => id > confirmedId);",
+      "const suspected: number[] = [];",
+    ]],
+  },
+  {
+    name: "the look-up uses up the connect's time",
+    file: SUPERVISOR,
+    patches: [["deadlineMs: nowMs + limits.lookUpTimeoutMs,", "deadlineMs: nowMs + timeoutMs,"]],
+  },
+  {
+    name: "remove one packet too many",
+    file: WINDOW,
+    patches: [["this.#queue.removeThrough(throughId)", "this.#queue.removeThrough(throughId + 1)"]],
   },
 ];
 

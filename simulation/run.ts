@@ -432,6 +432,7 @@ class World {
     const process = this.#process;
     if (supervisor === undefined || queue === undefined || process === undefined) return;
     this.#closing = true;
+    this.checker.closing = true;
     process.enter(() => {
       const deadlineMs = process.nowMs() + deliverTimeoutMs + CLOSE_SLACK_MS;
       const stoppedBefore = this.#stops;

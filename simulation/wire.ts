@@ -14,6 +14,8 @@ import type { TcpEnd } from "./tcp.ts";
 /** Who watches what a process does with its sockets; every method is optional work. */
 export interface WireWatcher {
   dialed(): void;
+  /** The process gave a look-up up that had taken so long. */
+  lookUpGivenUp(waitedMs: number): void;
   opened(wire: SimWire): void;
   /** The kernel has taken these bytes. */
   written(wire: SimWire, bytes: Uint8Array): void;
@@ -64,9 +66,12 @@ export class SimDialer implements Dialer {
   /** One attempt. */
   dial(signal: AbortSignal, onLookedUp: () => void): Promise<SimWire> {
     this.#watcher.dialed();
+    const startedAtMs = this.#network.scheduler.nowMs;
+    let lookedUp = false;
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason);
       const forget = this.#network.lookUpAndConnect(() => {
+        lookedUp = true;
         if (this.#process.alive) this.#process.enter(onLookedUp);
       }, (outcome) => {
         if ("end" in outcome) {
@@ -98,6 +103,8 @@ export class SimDialer implements Dialer {
       });
       const onAbort = (): void => {
         forget();
+        const waitedMs = this.#network.scheduler.nowMs - startedAtMs;
+        if (!lookedUp) this.#watcher.lookUpGivenUp(waitedMs);
         reject(signal.reason);
       };
       signal.addEventListener("abort", onAbort, { once: true });

@@ -134,6 +134,7 @@ export async function simulatedPair(): Promise<WirePair> {
   };
   const nobody = {
     dialed() {},
+    lookUpGivenUp() {},
     opened() {},
     written() {},
     acked() {},
