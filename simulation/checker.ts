@@ -692,7 +692,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     // With a bound on attempts the search for the guilty one begins anew after each conviction.
     const alone = this.#fruitless.length > FRUITLESS_ALONE &&
       this.#options.limits.maxAttempts === Infinity;
-    if (alone && connection.packets.length > 1 && !connection.fruitful) {
+    const confirmed = () => connection.packets.some(({ packet }) => this.#mayBeConfirmed(packet));
+    if (alone && connection.packets.length > 1 && !connection.fruitful && !confirmed()) {
       this.fail(
         `after ${this.#fruitless.length - 1} connections without a confirmation, the next one ` +
           `carries more than one packet`,
@@ -748,7 +749,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       const signMs = this.#lastSignMs(connection);
       // By the process's clock, which may have jumped meanwhile.
       const signHostMs = this.#options.hostNowMs() - (this.#scheduler.nowMs - signMs);
-      if (Math.floor(signHostMs) + JIFFY_MS - hostMs < needMs) return false;
+      // Both times are rounded to the kernel's jiffies.
+      if (signHostMs + 2 * JIFFY_MS - hostMs < needMs) return false;
       if (packet.delivered > 0 || needMs <= 0) return true;
       return !this.#surelyNotReading(connection, atMs);
     });
