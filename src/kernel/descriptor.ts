@@ -24,6 +24,7 @@ import {
   type Endpoint,
   formatHostPort,
   parseIpAddress,
+  sameEndpoint,
   SOCKADDR_BYTES,
 } from "./ip_address.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
@@ -153,11 +154,6 @@ function endpointOf({ hostname, port }: Deno.NetAddr): Endpoint {
     throw new KernelCallError("getpeername", `Deno reports ${hostname}, which is no IP address.`);
   }
   return { address, port, scopeId: 0 };
-}
-
-/** Deno does not report the scope, so it is not compared. */
-function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
-  return a.port === b.port && a.address.every((byte, index) => byte === b.address[index]);
 }
 
 const TCP_LISTEN_STATE = 10;

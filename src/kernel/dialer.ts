@@ -8,7 +8,7 @@
 import { WireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
-import { formatHostPort } from "./ip_address.ts";
+import { formatHostPort, sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, libc } from "./libc.ts";
 import { captureLocalPath } from "./local_fault.ts";
 import {
@@ -17,7 +17,7 @@ import {
   type SocketOptions,
   validateSocketOptions,
 } from "./socket_options.ts";
-import { TcpWire, toWireError } from "./tcp_wire.ts";
+import { resetConnection, TcpWire, toWireError } from "./tcp_wire.ts";
 
 /** Where to and how {@linkcode tcpDialer} dials. */
 export interface TcpDialerOptions {
@@ -130,6 +130,7 @@ function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions)
     );
   }
   try {
+    if (sameEndpoint(found.local, found.remote)) throw selfConnected(found.fd, remote);
     const effective = applySocketOptions(found.fd, options);
     const path = captureLocalPath({
       local: found.local,
@@ -152,4 +153,21 @@ function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions)
     closeDescriptor(found.fd);
     throw error;
   }
+}
+
+/**
+ * TCP's simultaneous open lets a socket connect to itself: while nobody listens
+ * on a port of this host, an attempt may be given that very port as its own.
+ * The kernel would then acknowledge to us what we send to ourselves. The reset
+ * gives the port back at once, which a FIN would keep in TIME_WAIT for a minute
+ * and the server could not bind.
+ */
+function selfConnected(fd: number, remote: string): WireError {
+  resetConnection(fd);
+  return new WireError(
+    "SELF_CONNECTED",
+    `nobody listens on ${remote}: the kernel connected the socket to itself, because the port ` +
+      `lies in its range for outgoing connections; start the server, or give it a port outside ` +
+      `of net.ipv4.ip_local_port_range`,
+  );
 }

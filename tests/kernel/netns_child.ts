@@ -1,7 +1,6 @@
 /**
- * One side of local_fault.test.ts, inside a network namespace: `server` listens,
- * `client` does what its standard input says, one JSON request a line, one JSON
- * answer a line.
+ * A program inside a network namespace, see host.ts: does what its standard
+ * input says, one JSON request a line, one JSON answer a line.
  */
 
 import { WireError } from "../../src/base/errors.ts";
@@ -15,6 +14,7 @@ import { openSockets, until } from "./helpers.ts";
 /** What the test asks for. */
 export type Request =
   | { readonly do: "listen"; readonly hostname: string; readonly port: number }
+  | { readonly do: "bind"; readonly hostname: string; readonly port: number }
   | {
     readonly do: "dial";
     readonly wire: string;
@@ -35,7 +35,9 @@ export type Request =
 export interface Answer {
   readonly device?: string | null;
   readonly fault?: LocalFault | null;
+  /** The failure's code, or its class where it has none. */
   readonly error?: string;
+  readonly message?: string;
   readonly leaked?: number;
 }
 
@@ -47,9 +49,9 @@ async function dial(hostname: string, port: number, bindToDevice?: string): Prom
 }
 
 /** Keeps every accepted connection open and reads nothing. */
-async function serve(hostname: string, port: number): Promise<void> {
+async function serve(listener: Deno.TcpListener): Promise<void> {
   const accepted: Deno.TcpConn[] = [];
-  for await (const conn of Deno.listen({ hostname, port })) accepted.push(conn);
+  for await (const conn of listener) accepted.push(conn);
 }
 
 /** Gives up attempts whose SYN nobody answers, and counts what they leave behind. */
@@ -76,7 +78,10 @@ async function giveUp(hostname: string, port: number, attempts: number): Promise
 async function handle(request: Request): Promise<Answer> {
   switch (request.do) {
     case "listen":
-      void serve(request.hostname, request.port);
+      void serve(Deno.listen({ hostname: request.hostname, port: request.port }));
+      return {};
+    case "bind":
+      Deno.listen({ hostname: request.hostname, port: request.port }).close();
       return {};
     case "dial": {
       const wire = await dial(request.hostname, request.port, request.bindToDevice);
@@ -112,8 +117,9 @@ if (import.meta.main) {
     const lines = (pending + text).split("\n");
     pending = lines.pop() ?? "";
     for (const line of lines) {
-      const answer = await handle(JSON.parse(line)).catch((error: unknown): Answer => ({
-        error: error instanceof WireError ? error.code : String(error),
+      const answer = await handle(JSON.parse(line)).catch((error: Error): Answer => ({
+        error: error instanceof WireError ? error.code : error.name,
+        message: error.message,
       }));
       Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(answer) + "\n"));
     }
