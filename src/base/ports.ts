@@ -214,7 +214,8 @@ export interface Dialer {
    *
    * @param signal Ends the attempt; nothing of it is left behind.
    * @throws {WireError} The attempt failed.
-   * @throws {SocketOptionError} The kernel refused an option; trying again will not help.
+   * @throws {SocketOptionError} The kernel refused an option that it has never taken; trying
+   *   again will not help.
    */
   dial(signal: AbortSignal): Promise<Wire>;
 }

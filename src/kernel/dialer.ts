@@ -5,12 +5,12 @@
  * @module
  */
 
-import { WireError } from "../base/errors.ts";
+import { SocketOptionError, WireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
 import { formatHostPort, sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, libc } from "./libc.ts";
-import { captureLocalPath } from "./local_fault.ts";
+import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
 import {
   applySocketOptions,
   type ResolvedSocketOptions,
@@ -71,6 +71,7 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
   const options = validateSocketOptions(socket);
   libc();
   const address = formatHostPort(hostname, port);
+  let optionsWereTaken = false;
   return {
     remote: `tcp://${address}`,
     async dial(signal) {
@@ -78,9 +79,16 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
       const hint = nextDescriptorHint();
       const conn = await connect(hostname, port, signal);
       try {
-        return adopt(conn, hint, options);
+        const wire = adopt(conn, hint, options);
+        optionsWereTaken = true;
+        return wire;
       } catch (error) {
         conn.close(); // Nothing was written, so nothing can arrive late.
+        // An interface comes and goes (a modem, a tunnel), and what the kernel took
+        // once, it may take again: only what was wrong from the start is a mistake.
+        if (optionsWereTaken && error instanceof SocketOptionError) {
+          throw new WireError("SOCKET_OPTION", error.message, { cause: error });
+        }
         throw error;
       }
     },
@@ -106,19 +114,41 @@ function connect(hostname: string, port: number, signal: AbortSignal): Promise<D
   });
 }
 
-/** What trying again cannot cure is passed on as it is. */
+/**
+ * Says in words why an attempt failed. Only a missing permission stays what it is:
+ * everything else may be gone at the next attempt, whatever class JavaScript has
+ * for it (a blackhole route is a TypeError).
+ */
 function describeFailure(error: unknown, hostname: string): unknown {
-  const lasting = error instanceof Deno.errors.NotCapable || error instanceof RangeError ||
-    error instanceof TypeError || error instanceof URIError;
-  if (lasting) return error;
+  if (error instanceof Deno.errors.NotCapable) return error;
   // For a failed look-up Deno has no class and no code, only these words.
   if (error instanceof Error && error.message.startsWith("failed to lookup address")) {
     return new WireError("ENOTFOUND", `${hostname} could not be looked up: ${error.message}`, {
       cause: error,
     });
   }
-  return toWireError(error);
+  const failure = toWireError(error);
+  const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname) : undefined;
+  if (route?.kind === "no-route") {
+    return new WireError(failure.code, `${route.words} (${failure.code})`, { cause: error });
+  }
+  if (failure.code === "EMFILE" || failure.code === "ENFILE") {
+    return new WireError(
+      failure.code,
+      `${failure.message}: raise the limit of open files (ulimit -n, LimitNOFILE=)`,
+      { cause: error },
+    );
+  }
+  return failure;
 }
+
+/** What `connect` ends with at once where this host's own routes forbid it (kernel_facts, 6.1). */
+const ROUTE_ERRORS: ReadonlySet<string> = new Set([
+  "EACCES",
+  "EHOSTUNREACH",
+  "EINVAL",
+  "ENETUNREACH",
+]);
 
 function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions): TcpWire {
   const found = duplicateDescriptor(conn, hint);

@@ -243,19 +243,23 @@ export class TcpWire implements Wire {
 }
 
 /**
- * Gives a failure of Deno the kernel's name, from its `code` property.
+ * Gives a failure of Deno the kernel's name, from its `code` property or the
+ * number in its words.
  *
  * @param error What Deno threw.
  * @param what What could not be done, where that needs saying.
  * @returns A `WireError` such as "connection refused (ECONNREFUSED)"; its code
- *   is `"UNKNOWN"` where Deno has none.
+ *   is `"UNKNOWN"` where Deno has neither.
  */
 export function toWireError(error: unknown, what?: string): WireError {
+  const words = error instanceof Error ? error.message : String(error);
+  const errno = / \(os error (\d+)\)$/.exec(words);
   const code = error instanceof Error && "code" in error && typeof error.code === "string"
     ? error.code
-    : "UNKNOWN";
-  const words = error instanceof Error ? error.message : String(error);
-  const plain = words.replace(/ \(os error \d+\)$/, "").replace(/^[A-Z]/, (c) => c.toLowerCase());
+    : errno === null
+    ? "UNKNOWN"
+    : errnoName(Number(errno[1]));
+  const plain = words.slice(0, errno?.index).replace(/^[A-Z]/, (c) => c.toLowerCase());
   const message = `${what === undefined ? "" : `${what}: `}${plain} (${code})`;
   return new WireError(code, message, { cause: error });
 }

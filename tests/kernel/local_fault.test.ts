@@ -186,9 +186,35 @@ testUnless(obstacle, "dialer: bindToDevice holds against a route over another de
       port: PORT,
       bindToDevice: "d0",
     });
-    assert.deepEqual(answer, { error: "ENETUNREACH", message: answer.message });
+    assert.deepEqual(answer, { error: "ENETUNREACH", message: answer.message, lasting: false });
   });
 });
+
+testUnless(
+  obstacle,
+  "dialer: a bindToDevice that was there and is gone may come back",
+  async () => {
+    await inNamespaces(async (client) => {
+      const request = { do: "dial", wire: "bound", hostname: "192.0.2.7", port: PORT } as const;
+      const never = await client.ask({ ...request, bindToDevice: "no-such-device" });
+      assert.deepEqual([never.error, never.lasting], ["SocketOptionError", true]);
+      const bound = { ...request, bindToDevice: "c0" } as const;
+      assert.deepEqual(await client.ask(bound), { device: "c0" });
+      const rename = async (from: string, to: string) => {
+        await ip(CLIENT, `link set ${from} down`);
+        await ip(CLIENT, `link set ${from} name ${to}`);
+        await ip(CLIENT, `link set ${to} up`);
+        await ip(CLIENT, `route replace 192.0.2.7 via 10.231.0.2 dev ${to}`);
+      };
+      await rename("c0", "c9");
+      const gone = await client.ask(bound);
+      assert.deepEqual([gone.error, gone.lasting], ["SOCKET_OPTION", false]);
+      assert.match(gone.message ?? "", /bindToDevice = c0: there is no such interface/);
+      await rename("c9", "c0");
+      assert.deepEqual(await client.ask(bound), { device: "c0" });
+    });
+  },
+);
 
 testUnless(
   obstacle,

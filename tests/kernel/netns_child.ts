@@ -4,8 +4,9 @@
  */
 
 import { WireError } from "../../src/base/errors.ts";
+import { isLasting } from "../../src/base/lasting.ts";
 import type { LocalFault } from "../../src/base/ports.ts";
-import { tcpDialer } from "../../src/kernel/dialer.ts";
+import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import { parseIpAddress } from "../../src/kernel/ip_address.ts";
 import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
 import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
@@ -38,14 +39,21 @@ export interface Answer {
   /** The failure's code, or its class where it has none. */
   readonly error?: string;
   readonly message?: string;
+  /** Whether no other attempt is worth while. */
+  readonly lasting?: boolean;
   readonly leaked?: number;
 }
 
 const wires = new Map<string, TcpWire>();
+const dialers = new Map<string, TcpDialer>();
 
-async function dial(hostname: string, port: number, bindToDevice?: string): Promise<TcpWire> {
+/** The same dialer for the same server and device, as a sender has. */
+function dialerFor(hostname: string, port: number, bindToDevice?: string): TcpDialer {
+  const key = JSON.stringify([hostname, port, bindToDevice]);
   const socket = bindToDevice === undefined ? {} : { bindToDevice };
-  return await tcpDialer({ hostname, port, socket }).dial(AbortSignal.timeout(20_000));
+  const dialer = dialers.get(key) ?? tcpDialer({ hostname, port, socket });
+  dialers.set(key, dialer);
+  return dialer;
 }
 
 /** Keeps every accepted connection open and reads nothing. */
@@ -84,7 +92,8 @@ async function handle(request: Request): Promise<Answer> {
       Deno.listen({ hostname: request.hostname, port: request.port }).close();
       return {};
     case "dial": {
-      const wire = await dial(request.hostname, request.port, request.bindToDevice);
+      const dialer = dialerFor(request.hostname, request.port, request.bindToDevice);
+      const wire = await dialer.dial(AbortSignal.timeout(20_000));
       wires.set(request.wire, wire);
       return { device: wire.device ?? null };
     }
@@ -120,6 +129,7 @@ if (import.meta.main) {
       const answer = await handle(JSON.parse(line)).catch((error: Error): Answer => ({
         error: error instanceof WireError ? error.code : error.name,
         message: error.message,
+        lasting: isLasting(error),
       }));
       Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(answer) + "\n"));
     }
