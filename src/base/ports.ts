@@ -213,9 +213,12 @@ export interface Dialer {
    * Makes one attempt and tunes the socket.
    *
    * @param signal Ends the attempt; nothing of it is left behind.
+   * @param onLookedUp Called once, as soon as the name has an address: what comes
+   *   after it is the server's time, what came before the nameserver's. At once
+   *   where there is nothing to look up, never once the attempt has ended.
    * @throws {WireError} The attempt failed.
    * @throws {SocketOptionError} The kernel refused an option that it has never taken; trying
    *   again will not help.
    */
-  dial(signal: AbortSignal): Promise<Wire>;
+  dial(signal: AbortSignal, onLookedUp?: () => void): Promise<Wire>;
 }

@@ -70,10 +70,12 @@ export type DescriptorSearch =
 /**
  * The lowest free descriptor, which the next socket of this process will most
  * likely get. Ask just before connecting.
+ *
+ * @returns `undefined`: the process has as many as it may.
  */
-export function nextDescriptorHint(): number {
+export function nextDescriptorHint(): number | undefined {
   const fd = libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return 0; // Out of descriptors: the connection attempt will say so.
+  if (fd < 0) return undefined;
   closeDescriptor(fd);
   return fd;
 }

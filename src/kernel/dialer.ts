@@ -8,9 +8,10 @@
 import { SocketOptionError, WireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
-import { formatHostPort, sameEndpoint } from "./ip_address.ts";
+import { formatHostPort, parseIpAddress, sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, libc } from "./libc.ts";
 import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
+import { hasAddress } from "./look_up.ts";
 import {
   applySocketOptions,
   type ResolvedSocketOptions,
@@ -32,7 +33,7 @@ export interface TcpDialerOptions {
 /** A {@linkcode Dialer} whose wires are {@linkcode TcpWire}s. */
 export interface TcpDialer extends Dialer {
   /** Makes one attempt and tunes the socket; see {@linkcode Dialer.dial}. */
-  dial(signal: AbortSignal): Promise<TcpWire>;
+  dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire>;
 }
 
 /**
@@ -74,10 +75,10 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
   let optionsWereTaken = false;
   return {
     remote: `tcp://${address}`,
-    async dial(signal) {
+    async dial(signal, onLookedUp) {
       signal.throwIfAborted();
       const hint = nextDescriptorHint();
-      const conn = await connect(hostname, port, signal);
+      const conn = await connect(hostname, port, signal, onLookedUp);
       try {
         const wire = adopt(conn, hint, options);
         optionsWereTaken = true;
@@ -99,19 +100,38 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
  * `Deno.connect`, but ends with the signal's reason as soon as it is aborted;
  * a connection that is made all the same is closed.
  */
-function connect(hostname: string, port: number, signal: AbortSignal): Promise<Deno.TcpConn> {
+function connect(
+  hostname: string,
+  port: number,
+  signal: AbortSignal,
+  onLookedUp: (() => void) | undefined,
+): Promise<Deno.TcpConn> {
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
+    let ended = false;
+    const onAbort = () => {
+      ended = true;
+      reject(signal.reason);
+    };
     signal.addEventListener("abort", onAbort, { once: true });
-    Deno.connect({ hostname, port, signal }).then((conn) => {
+    if (onLookedUp !== undefined) {
+      void whenLookedUp(hostname, () => {
+        if (!ended) onLookedUp();
+      });
+    }
+    Deno.connect({ hostname, port, signal }).finally(() => {
+      ended = true;
       signal.removeEventListener("abort", onAbort);
+    }).then((conn) => {
       if (signal.aborted) conn.close();
       else resolve(conn);
-    }, (error) => {
-      signal.removeEventListener("abort", onAbort);
-      reject(describeFailure(error, hostname));
-    });
+    }, (error) => reject(describeFailure(error, hostname)));
   });
+}
+
+/** A failed look-up is not told here: Deno's own fails with it, and ends the attempt. */
+async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<void> {
+  const literal = parseIpAddress(hostname.replace(/^\[|\]$/g, "")) !== undefined;
+  if (literal || await hasAddress(hostname)) onLookedUp();
 }
 
 /**
@@ -121,26 +141,46 @@ function connect(hostname: string, port: number, signal: AbortSignal): Promise<D
  */
 function describeFailure(error: unknown, hostname: string): unknown {
   if (error instanceof Deno.errors.NotCapable) return error;
-  // For a failed look-up Deno has no class and no code, only these words.
-  if (error instanceof Error && error.message.startsWith("failed to lookup address")) {
-    return new WireError("ENOTFOUND", `${hostname} could not be looked up: ${error.message}`, {
-      cause: error,
-    });
-  }
+  // For a failed look-up Deno has no class and no code, only gai_strerror(3)'s words.
+  const lookUp = error instanceof Error &&
+    /^failed to lookup address[^:]*: (.*)/.exec(error.message);
+  if (lookUp) return lookUpError(hostname, lookUp[1] ?? "", error);
   const failure = toWireError(error);
   const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname) : undefined;
   if (route?.kind === "no-route") {
     return new WireError(failure.code, `${route.words} (${failure.code})`, { cause: error });
   }
-  if (failure.code === "EMFILE" || failure.code === "ENFILE") {
-    return new WireError(
-      failure.code,
-      `${failure.message}: raise the limit of open files (ulimit -n, LimitNOFILE=)`,
-      { cause: error },
-    );
+  if (failure.code === "EMFILE") {
+    return new WireError("EMFILE", OUT_OF_DESCRIPTORS, { cause: error });
   }
   return failure;
 }
+
+/** Words of glibc and of musl for EAI_AGAIN: no nameserver answered, or none of them could. */
+const TRY_AGAIN = /^temporary failure|^try again/i;
+
+function lookUpError(hostname: string, words: string, cause: Error): WireError {
+  if (nextDescriptorHint() === undefined) {
+    return new WireError("EMFILE", `${hostname} could not be looked up: ${OUT_OF_DESCRIPTORS}`, {
+      cause,
+    });
+  }
+  return TRY_AGAIN.test(words)
+    ? new WireError(
+      "EAI_AGAIN",
+      `${hostname} could not be looked up: no nameserver of /etc/resolv.conf could tell ` +
+        `(EAI_AGAIN)`,
+      { cause },
+    )
+    : new WireError(
+      "ENOTFOUND",
+      `${hostname} could not be looked up: there is no such name, or it has no address (ENOTFOUND)`,
+      { cause },
+    );
+}
+
+const OUT_OF_DESCRIPTORS =
+  "too many open files (EMFILE): raise the limit (ulimit -n, LimitNOFILE=)";
 
 /** What `connect` ends with at once where this host's own routes forbid it (kernel_facts, 6.1). */
 const ROUTE_ERRORS: ReadonlySet<string> = new Set([
@@ -150,8 +190,12 @@ const ROUTE_ERRORS: ReadonlySet<string> = new Set([
   "ENETUNREACH",
 ]);
 
-function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions): TcpWire {
-  const found = duplicateDescriptor(conn, hint);
+function adopt(
+  conn: Deno.TcpConn,
+  hint: number | undefined,
+  options: ResolvedSocketOptions,
+): TcpWire {
+  const found = duplicateDescriptor(conn, hint ?? 0);
   const remote = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
   if (found.kind === "dead") {
     throw new WireError(

@@ -3,8 +3,9 @@
  *
  * - Loaded at first use, never at import.
  * - Only `buffer` parameters: a grant of one path forbids `Deno.UnsafePointer`.
- *   Every call is synchronous, so a buffer handed over is held by the call's
- *   own arguments until it has returned.
+ *   Every call with a buffer is synchronous, so the buffer is held by the call's
+ *   own arguments until it has returned. getaddrinfo, which waits for the network,
+ *   runs in a thread of Deno's and is given addresses of the C library's own memory.
  * - `errno` is deliberately not in the table: V8 and Deno make system calls of
  *   their own before JavaScript could read it. Return codes, SO_ERROR, TCP_INFO
  *   and netlink answers carry what is needed.
@@ -124,6 +125,43 @@ const SYMBOLS = {
       "i32", // int flags
     ],
     result: "isize",
+  },
+  getaddrinfo: {
+    parameters: [
+      "u64", // const char *node
+      "u64", // const char *service
+      "u64", // const struct addrinfo *hints
+      "u64", // struct addrinfo **res
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  freeaddrinfo: {
+    parameters: ["u64"], // struct addrinfo *res
+    result: "void",
+  },
+  strdup: {
+    parameters: ["buffer"], // const char *s
+    result: "u64", // char *
+  },
+  calloc: {
+    parameters: [
+      "u64", // size_t n
+      "u64", // size_t size
+    ],
+    result: "u64", // void *
+  },
+  memcpy: {
+    parameters: [
+      "buffer", // void *dest
+      "u64", // const void *src
+      "u64", // size_t n
+    ],
+    result: "u64", // void *
+  },
+  free: {
+    parameters: ["u64"], // void *ptr
+    result: "void",
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 

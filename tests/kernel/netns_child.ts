@@ -10,6 +10,7 @@ import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import { parseIpAddress } from "../../src/kernel/ip_address.ts";
 import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
 import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
+import { type DnsAnswer, serveDns } from "./dns_server.ts";
 import { openSockets, until } from "./helpers.ts";
 
 /** What the test asks for. */
@@ -30,6 +31,14 @@ export type Request =
     readonly hostname: string;
     readonly port: number;
     readonly attempts: number;
+  }
+  | { readonly do: "dns"; readonly hostname: string; readonly answer: DnsAnswer }
+  | {
+    readonly do: "lookUp";
+    readonly hostname: string;
+    readonly port: number;
+    /** When to give the attempt up, if not never. */
+    readonly giveUpWhen?: "asked" | "looked-up";
   };
 
 /** What it gets. */
@@ -42,6 +51,8 @@ export interface Answer {
   /** Whether no other attempt is worth while. */
   readonly lasting?: boolean;
   readonly leaked?: number;
+  /** Of a look-up: what happened, in order. */
+  readonly steps?: readonly string[];
 }
 
 const wires = new Map<string, TcpWire>();
@@ -83,6 +94,33 @@ async function giveUp(hostname: string, port: number, attempts: number): Promise
   return { leaked: openSockets() - before };
 }
 
+const questions: string[] = [];
+
+/** Dials and notes what comes when. */
+async function lookUp(request: Request & { do: "lookUp" }): Promise<Answer> {
+  const { hostname, port, giveUpWhen } = request;
+  const controller = new AbortController();
+  const steps: string[] = [];
+  questions.length = 0;
+  const dialing = tcpDialer({ hostname, port }).dial(controller.signal, () => {
+    steps.push("looked up");
+    if (giveUpWhen === "looked-up") controller.abort(new Error("given up"));
+  });
+  if (giveUpWhen === "asked") {
+    await until("a question", () => questions.length > 0);
+    controller.abort(new Error("given up"));
+  }
+  try {
+    const wire = await dialing;
+    steps.push(`connected to ${wire.remoteAddress}`);
+    wire.abort();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    steps.push(error.message);
+  }
+  return { steps };
+}
+
 async function handle(request: Request): Promise<Answer> {
   switch (request.do) {
     case "listen":
@@ -117,6 +155,11 @@ async function handle(request: Request): Promise<Answer> {
     }
     case "blackhole":
       return await giveUp(request.hostname, request.port, request.attempts);
+    case "dns":
+      await serveDns(request.hostname, request.answer, (name) => questions.push(name));
+      return {};
+    case "lookUp":
+      return await lookUp(request);
   }
 }
 
