@@ -7,6 +7,7 @@
 
 import { SocketOptionError, WireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
+import { normalizeHostname } from "../base/remote.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
 import { formatHostPort, parseIpAddress, sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, libc } from "./libc.ts";
@@ -22,7 +23,10 @@ import { resetConnection, TcpWire, toWireError } from "./tcp_wire.ts";
 
 /** Where to and how {@linkcode tcpDialer} dials. */
 export interface TcpDialerOptions {
-  /** A name, an IPv4 address, or an IPv6 address with or without brackets. */
+  /**
+   * A name, an IPv4 address, or an IPv6 address with or without brackets; a link-local
+   * one with its zone.
+   */
   readonly hostname: string;
   /** 1 to 65,535. */
   readonly port: number;
@@ -69,16 +73,17 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
   if (!Number.isInteger(port) || port < 1 || port > 65_535) {
     throw new RangeError(`port must be a whole number from 1 to 65535: ${String(port)}.`);
   }
+  const host = normalizeHostname(hostname);
   const options = validateSocketOptions(socket);
   libc();
-  const address = formatHostPort(hostname, port);
+  const address = formatHostPort(host, port);
   let optionsWereTaken = false;
   return {
     remote: `tcp://${address}`,
     async dial(signal, onLookedUp) {
       signal.throwIfAborted();
       const hint = nextDescriptorHint();
-      const conn = await connect(hostname, port, signal, onLookedUp);
+      const conn = await connect(host, port, signal, onLookedUp);
       try {
         const wire = adopt(conn, hint, options);
         optionsWereTaken = true;
@@ -130,7 +135,7 @@ function connect(
 
 /** A failed look-up is not told here: Deno's own fails with it, and ends the attempt. */
 async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<void> {
-  const literal = parseIpAddress(hostname.replace(/^\[|\]$/g, "")) !== undefined;
+  const literal = parseIpAddress(hostname) !== undefined;
   if (literal || await hasAddress(hostname)) onLookedUp();
 }
 
@@ -164,6 +169,10 @@ function lookUpError(hostname: string, words: string, cause: Error): WireError {
     return new WireError("EMFILE", `${hostname} could not be looked up: ${OUT_OF_DESCRIPTORS}`, {
       cause,
     });
+  }
+  const [, zone] = hostname.split("%");
+  if (zone !== undefined) {
+    return new WireError("ENODEV", `there is no interface ${zone} (ip link)`, { cause });
   }
   return TRY_AGAIN.test(words)
     ? new WireError(

@@ -136,6 +136,10 @@ const SYMBOLS = {
     result: "i32",
     nonblocking: true,
   },
+  if_nametoindex: {
+    parameters: ["buffer"], // const char *ifname
+    result: "u32",
+  },
   freeaddrinfo: {
     parameters: ["u64"], // struct addrinfo *res
     result: "void",
@@ -323,6 +327,16 @@ export function getSocketName(fd: number, level: number, option: number): string
   if (libc().getsockopt(fd, level, option, name, length) !== 0) return undefined;
   const end = name.indexOf(0);
   return new TextDecoder().decode(name.subarray(0, end < 0 ? name.length : end));
+}
+
+/**
+ * The number of an interface.
+ *
+ * @param zone Its name, or the number itself, as behind the `%` of an address.
+ * @returns 0: there is no such interface.
+ */
+export function interfaceIndex(zone: string): number {
+  return libc().if_nametoindex(new TextEncoder().encode(`${zone}\0`)) || (Number(zone) || 0);
 }
 
 /**

@@ -135,8 +135,11 @@ export class TcpWire implements Wire {
     this.#path = path;
     this.effectiveOptions = effectiveOptions;
     this.device = path.device?.name;
-    this.localAddress = formatHostPort(conn.localAddr.hostname, conn.localAddr.port);
-    this.remoteAddress = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
+    // Deno leaves out the zone, without which a link-local address is nowhere.
+    const zone = path.remote.scopeId === 0 ? "" : `%${this.device ?? path.remote.scopeId}`;
+    const { localAddr, remoteAddr } = conn;
+    this.localAddress = formatHostPort(localAddr.hostname + zone, localAddr.port);
+    this.remoteAddress = formatHostPort(remoteAddr.hostname + zone, remoteAddr.port);
   }
 
   /**

@@ -76,6 +76,20 @@ Deno.test("probe: missing permissions are named", async () => {
   await using none = new Sendq([], ["probe", "tcp://127.0.0.1:4000"]);
   assert.equal(await none.ended(), 77);
   assert.match(none.stderr, /--allow-net=127\.0\.0\.1:4000 --allow-ffi=\S+\n$/);
+  for (
+    const [host, flag] of [
+      ["[fe80::1%25eth0]", "--allow-net=[fe80::1%eth0]:4000"],
+      ["bücher.test", "--allow-net=xn--bcher-kva.test:4000"],
+    ] as const
+  ) {
+    await using lacking = new Sendq([`--allow-ffi=${LIBC}`], ["probe", `tcp://${host}:4000`]);
+    assert.equal(await lacking.ended(), 77);
+    assert.ok(lacking.stderr.endsWith(` ${flag}\n`), lacking.stderr);
+    // Deno takes the flag as it was printed.
+    await using granted = new Sendq([flag], ["probe", `tcp://${host}:4000`]);
+    assert.equal(await granted.ended(), 77);
+    assert.match(granted.stderr, /missing: --allow-ffi=\S+\n$/);
+  }
 });
 
 const available = await networkAvailable();

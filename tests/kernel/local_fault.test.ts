@@ -236,3 +236,32 @@ testUnless(
     });
   },
 );
+
+testUnless(
+  obstacle,
+  "dialer: a link-local address is reached over the interface of its zone",
+  async () => {
+    await inNamespaces(async (client, server) => {
+      await ip(CLIENT, "addr add fe80::c/64 dev c0 nodad");
+      await ip(SERVER, "addr add fe80::5/64 dev s0 nodad");
+      await server.ask({ do: "listen", hostname: "::", port: PORT + 2 });
+      const port = PORT + 2;
+      for (const hostname of ["fe80::5%c0", "[fe80::5%25c0]"]) {
+        const { steps } = await client.ask({ do: "lookUp", hostname, port });
+        assert.deepEqual(steps, ["looked up", `connected to [fe80::5%c0]:${port}`]);
+      }
+      const answer = await client.ask({ do: "dial", wire: "local", hostname: "fe80::5%c0", port });
+      assert.deepEqual(answer, { device: "c0" });
+      assert.equal(await client.fault("local"), null);
+      const wrong = await client.ask({ do: "dial", wire: "x", hostname: "fe80::5%nope0", port });
+      assert.deepEqual([wrong.error, wrong.lasting], ["ENODEV", false]);
+      assert.equal(wrong.message, "there is no interface nope0 (ip link)");
+      await ip(SERVER, "link set s0 down");
+      assert.equal((await client.fault("local"))?.kind, "carrier-lost");
+      await ip(CLIENT, "link set c0 down");
+      assert.equal((await client.fault("local"))?.kind, "link-down");
+      const down = await client.ask({ do: "dial", wire: "x", hostname: "fe80::5%c0", port });
+      assert.deepEqual([down.error, down.lasting], ["ENETUNREACH", false]);
+    });
+  },
+);
