@@ -32,6 +32,8 @@ export interface TcpDialerOptions {
   readonly port: number;
   /** How each connection's socket is tuned. */
   readonly socket?: SocketOptions;
+  /** What to set beside, unless the kernel refuses it. */
+  readonly socketDefaults?: SocketOptions;
 }
 
 /** A {@linkcode Dialer} whose wires are {@linkcode TcpWire}s. */
@@ -66,7 +68,9 @@ export interface TcpDialer extends Dialer {
  * wire.close();
  * ```
  */
-export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): TcpDialer {
+export function tcpDialer(
+  { hostname, port, socket = {}, socketDefaults = {} }: TcpDialerOptions,
+): TcpDialer {
   if (typeof hostname !== "string" || hostname === "") {
     throw new TypeError(`hostname must be a name or an address: ${JSON.stringify(hostname)}.`);
   }
@@ -74,7 +78,7 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
     throw new RangeError(`port must be a whole number from 1 to 65535: ${String(port)}.`);
   }
   const host = normalizeHostname(hostname);
-  const options = validateSocketOptions(socket);
+  const options = validateSocketOptions({ ...socketDefaults, ...socket });
   libc();
   const address = formatHostPort(host, port);
   let optionsWereTaken = false;
@@ -85,7 +89,7 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
       const hint = nextDescriptorHint();
       const conn = await connect(host, port, signal, onLookedUp);
       try {
-        const wire = adopt(conn, hint, options);
+        const wire = adopt(conn, hint, options, socket);
         optionsWereTaken = true;
         return wire;
       } catch (error) {
@@ -203,6 +207,7 @@ function adopt(
   conn: Deno.TcpConn,
   hint: number | undefined,
   options: ResolvedSocketOptions,
+  asked: SocketOptions,
 ): TcpWire {
   const found = duplicateDescriptor(conn, hint ?? 0);
   const remote = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
@@ -214,7 +219,7 @@ function adopt(
   }
   try {
     if (sameEndpoint(found.local, found.remote)) throw selfConnected(found.fd, remote);
-    const effective = applySocketOptions(found.fd, options);
+    const effective = applySocketOptions(found.fd, options, asked);
     const path = captureLocalPath({
       local: found.local,
       remote: found.remote,

@@ -300,10 +300,12 @@ function exists(path: string): boolean | undefined {
  * @returns `undefined`: the kernel refused or gave another size; never 0 in its place.
  */
 export function getSocketInt(fd: number, level: number, option: number): number | undefined {
-  const value = new Int32Array(1);
+  // Room for two, so that the length tells one that was written from a call that
+  // says yes and writes nothing, as a sandbox's filter can make it.
+  const value = new Int32Array(2);
   const length = new Uint32Array([value.byteLength]);
   const code = libc().getsockopt(fd, level, option, value, length);
-  return code === 0 && length[0] === value.byteLength ? value[0] : undefined;
+  return code === 0 && length[0] === value.BYTES_PER_ELEMENT ? value[0] : undefined;
 }
 
 /**
@@ -322,9 +324,10 @@ export function setSocketInt(fd: number, level: number, option: number, value: n
  * @returns `undefined`: the kernel refused.
  */
 export function getSocketName(fd: number, level: number, option: number): string | undefined {
-  const name = new Uint8Array(16); // IFNAMSIZ and TCP_CA_NAME_MAX
+  const name = new Uint8Array(32); // Twice IFNAMSIZ and TCP_CA_NAME_MAX, see getSocketInt.
   const length = new Uint32Array([name.byteLength]);
   if (libc().getsockopt(fd, level, option, name, length) !== 0) return undefined;
+  if (length[0] === name.byteLength) return undefined;
   const end = name.indexOf(0);
   return new TextDecoder().decode(name.subarray(0, end < 0 ? name.length : end));
 }
