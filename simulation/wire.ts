@@ -64,7 +64,7 @@ export class SimDialer implements Dialer {
   }
 
   /** One attempt. */
-  dial(signal: AbortSignal, onLookedUp: () => void): Promise<SimWire> {
+  dial(signal: AbortSignal, onLookedUp: () => void = () => {}): Promise<SimWire> {
     this.#watcher.dialed();
     const startedAtMs = this.#network.scheduler.nowMs;
     let lookedUp = false;

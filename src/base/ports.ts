@@ -220,11 +220,12 @@ export interface Dialer {
    * Makes one attempt and tunes the socket.
    *
    * @param signal Ends the attempt; nothing of it is left behind.
-   * @param onLookedUp Called once the remote's address is known. Until then the
-   *   look-up's limit counts, from then on the limit for connecting. A dialer that
-   *   has nothing to look up calls it at once.
+   * @param onLookedUp Called once, as soon as the name has an address: what comes
+   *   after it is the server's time, what came before the nameserver's. At once
+   *   where there is nothing to look up, never once the attempt has ended.
    * @throws {WireError} The attempt failed.
-   * @throws {SocketOptionError} The kernel refused an option; trying again will not help.
+   * @throws {SocketOptionError} The kernel refused an option that it has never taken; trying
+   *   again will not help.
    */
-  dial(signal: AbortSignal, onLookedUp: () => void): Promise<Wire>;
+  dial(signal: AbortSignal, onLookedUp?: () => void): Promise<Wire>;
 }

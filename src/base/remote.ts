@@ -1,6 +1,9 @@
 /** Where a sender sends. */
 export interface Remote {
-  /** A name or a literal address; IPv6 without brackets. */
+  /**
+   * A name or a literal address; IPv6 without brackets, a link-local address with
+   * its zone: `fe80::1%eth0`.
+   */
   readonly hostname: string;
   /** 1 to 65535. */
   readonly port: number;
@@ -9,7 +12,9 @@ export interface Remote {
 /**
  * Reads a remote from a URL.
  *
- * @param url `tcp://host:port`; IPv6 literals in brackets.
+ * @param url `tcp://host:port`; IPv6 literals in brackets. A zone follows `%` or, as
+ *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
+ *   is what nameservers and permissions know.
  * @returns Its parts.
  * @throws {TypeError} It is not such a URL; the message says what is expected.
  *
@@ -23,7 +28,9 @@ export interface Remote {
  */
 export function parseRemote(url: string): Remote {
   const expected = `expected tcp://HOST:PORT, for example tcp://192.0.2.7:4000 or tcp://[::1]:4000`;
-  const parsed = URL.parse(url);
+  // URLs know no zones: it is taken out before and put back after.
+  const zone = /^[^/]*\/\/\[[^\]%]*(%[^\]]*)\]/.exec(url)?.[1] ?? "";
+  const parsed = URL.parse(zone === "" ? url : url.replace(zone, ""));
   if (parsed === null) throw new TypeError(`"${url}" is not a URL; ${expected}`);
   if (parsed.protocol !== "tcp:") {
     throw new TypeError(
@@ -38,10 +45,58 @@ export function parseRemote(url: string): Remote {
   if (parsed.port === "" || port === 0) {
     throw new TypeError(`"${url}" has no usable port; ${expected}`);
   }
-  return { hostname: parsed.hostname.replace(/^\[(.*)\]$/, "$1"), port };
+  return { hostname: normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`)), port };
 }
 
 /** The URL of a remote. */
 export function formatRemote({ hostname, port }: Remote): string {
   return `tcp://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+/**
+ * The spelling of a host that resolvers, permissions and `Deno.connect` take.
+ *
+ * @param hostname A name or an address, IPv6 with or without brackets.
+ * @returns Without brackets; other letters than ASCII as punycode, the zone behind `%`.
+ * @throws {TypeError} It is none; the message says what is wrong.
+ */
+export function normalizeHostname(hostname: string): string {
+  const bare = hostname.replace(/^\[(.*)\]$/, "$1");
+  return bare.includes(":") ? normalizeIpv6(bare) : normalizeName(bare);
+}
+
+function normalizeName(name: string): string {
+  if (/^[\w.-]+$/.test(name)) return name;
+  // The scheme's own rules: only those of http turn a name into punycode.
+  const ascii = /[\s/?#@\\]/.test(name) ? undefined : URL.parse(`http://${name}`)?.hostname;
+  if (ascii === undefined || !/^[\w.-]+$/.test(ascii)) {
+    throw new TypeError(
+      `"${name}" is neither a name nor an address: letters, digits, "-", "_" and "." make a name`,
+    );
+  }
+  return ascii;
+}
+
+/**
+ * An interface's name of up to 15 characters, or its number. `%25` before a name is
+ * `%` as URLs write it; before a digit it is the beginning of a number.
+ */
+const ZONE = /^%(?:25(?=\D))?([^\s/:%[\]]{1,15})$/;
+
+function normalizeIpv6(text: string): string {
+  const percent = text.indexOf("%");
+  const address = URL.parse(`tcp://[${percent < 0 ? text : text.slice(0, percent)}]`)?.hostname
+    .slice(1, -1);
+  if (address === undefined) throw new TypeError(`"${text}" is not an IPv6 address`);
+  // fe80::/10: the same on every link, so the link has to be named.
+  const linkLocal = /^fe[89ab]/.test(address);
+  if (percent < 0 && !linkLocal) return address;
+  const zone = percent < 0 ? undefined : ZONE.exec(text.slice(percent))?.[1];
+  if (linkLocal && zone !== undefined) return `${address}%${zone}`;
+  throw new TypeError(
+    linkLocal
+      ? `"${text}" is a link-local address and needs the interface that it lies on, ` +
+        `for example ${address}%eth0 (ip link)`
+      : `"${text}" has a zone, which belongs to link-local addresses (fe80::…) only`,
+  );
 }

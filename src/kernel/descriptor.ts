@@ -9,6 +9,7 @@
  */
 
 import { KernelCallError } from "../base/errors.ts";
+import { TcpState } from "../base/ports.ts";
 import {
   AF_INET,
   errnoName,
@@ -24,11 +25,15 @@ import {
   type Endpoint,
   formatHostPort,
   parseIpAddress,
+  sameEndpoint,
   SOCKADDR_BYTES,
 } from "./ip_address.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
+const SO_TYPE = 3;
+const SO_ACCEPTCONN = 30;
+const SOCK_STREAM = 1;
 
 /**
  * Where the scan ends. `/proc/self/fd` would say exactly which descriptors are
@@ -69,10 +74,12 @@ export type DescriptorSearch =
 /**
  * The lowest free descriptor, which the next socket of this process will most
  * likely get. Ask just before connecting.
+ *
+ * @returns `undefined`: the process has as many as it may.
  */
-export function nextDescriptorHint(): number {
+export function nextDescriptorHint(): number | undefined {
   const fd = libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return 0; // Out of descriptors: the connection attempt will say so.
+  if (fd < 0) return undefined;
   closeDescriptor(fd);
   return fd;
 }
@@ -96,11 +103,14 @@ export function duplicateDescriptor(conn: ConnectionAddresses, hint: number): De
     const own = reader.own(fd);
     if (own === undefined || !sameEndpoint(own, local) || !isTcp(fd)) continue;
     const duplicate = libc().fcntl(fd, F_DUPFD_CLOEXEC, 0n);
-    if (duplicate < 0) {
+    const twin = duplicate < 0 ? undefined : reader.peer(duplicate);
+    // A call that says yes and does nothing gives 0, which is somebody else's.
+    if (twin === undefined || !sameEndpoint(twin, remote)) {
       throw new KernelCallError(
         "fcntl(F_DUPFD_CLOEXEC)",
         "The connection's descriptor could not be duplicated, most likely because the process " +
-          "has as many open as it may. Raise the limit of open files (ulimit -n).",
+          "has as many open as it may: raise the limit of open files (ulimit -n). A sandbox that " +
+          "forbids fcntl(F_DUPFD_CLOEXEC) does the same.",
       );
     }
     return { kind: "found", fd: duplicate, remote: peer, local: own };
@@ -110,15 +120,25 @@ export function duplicateDescriptor(conn: ConnectionAddresses, hint: number): De
     const own = reader.own(fd);
     if (own === undefined || !sameEndpoint(own, local)) continue;
     if (!isTcp(fd) || reader.peer(fd) !== undefined || isListening(fd)) continue;
+    if (isAlive(fd)) throw refused("getpeername");
     const errno = getSocketInt(fd, SOL_SOCKET, SO_ERROR);
     return { kind: "dead", errorName: errno ? errnoName(errno) : undefined };
   }
+  if (!reader.works) throw refused("getsockname");
   throw new KernelCallError(
     "getpeername",
     `None of the first ${MAX_DESCRIPTOR} descriptors belongs to the connection from ` +
       `${formatHostPort(conn.localAddr.hostname, conn.localAddr.port)} to ` +
       `${formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port)}, ` +
       `so its Send-Q cannot be read. It was not used.`,
+  );
+}
+
+function refused(call: string): KernelCallError {
+  return new KernelCallError(
+    call,
+    `The kernel refuses ${call}, as a sandbox may (seccomp, gVisor): the connection's descriptor ` +
+      `cannot be found, nor its Send-Q be read. Permit the call.`,
   );
 }
 
@@ -129,8 +149,11 @@ function* searchOrder(hint: number): Generator<number> {
 
 /** getpeername and getsockname with one buffer for all descriptors. */
 class AddressReader {
-  readonly #bytes = new Uint8Array(SOCKADDR_BYTES);
+  /** More than any answer fills: a length that was not touched tells of a call that did nothing. */
+  readonly #bytes = new Uint8Array(2 * SOCKADDR_BYTES);
   readonly #length = new Uint32Array(1);
+  /** Whether getsockname has ever given an address: a socket has one, dead or alive. */
+  works = false;
 
   peer(fd: number): Endpoint | undefined {
     this.#length[0] = this.#bytes.byteLength;
@@ -139,11 +162,16 @@ class AddressReader {
 
   own(fd: number): Endpoint | undefined {
     this.#length[0] = this.#bytes.byteLength;
-    return this.#decode(libc().getsockname(fd, this.#bytes, this.#length));
+    const address = this.#decode(libc().getsockname(fd, this.#bytes, this.#length));
+    this.works ||= address !== undefined;
+    return address;
   }
 
   #decode(code: number): Endpoint | undefined {
-    return code === 0 ? decodeSockaddr(this.#bytes, this.#length[0] ?? 0) : undefined;
+    const length = this.#length[0];
+    return code === 0 && length !== this.#bytes.byteLength
+      ? decodeSockaddr(this.#bytes, length ?? 0)
+      : undefined;
   }
 }
 
@@ -155,25 +183,22 @@ function endpointOf({ hostname, port }: Deno.NetAddr): Endpoint {
   return { address, port, scopeId: 0 };
 }
 
-/** Deno does not report the scope, so it is not compared. */
-function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
-  return a.port === b.port && a.address.every((byte, index) => byte === b.address[index]);
-}
-
-const TCP_LISTEN_STATE = 10;
-
-/** A UDP socket may have the same addresses, but has no TCP_INFO (EOPNOTSUPP). */
+/**
+ * A UDP socket may have the same addresses. Not told by TCP_INFO: where that is
+ * refused, the reading after this says so, and it must be named.
+ */
 function isTcp(fd: number): boolean {
-  return tcpState(fd) !== undefined;
+  const type = getSocketInt(fd, SOL_SOCKET, SO_TYPE);
+  return type === undefined || type === SOCK_STREAM;
 }
 
 function isListening(fd: number): boolean {
-  return tcpState(fd) === TCP_LISTEN_STATE;
+  return getSocketInt(fd, SOL_SOCKET, SO_ACCEPTCONN) === 1;
 }
 
-function tcpState(fd: number): number | undefined {
+function isAlive(fd: number): boolean {
   const state = new Uint8Array(1); // getsockopt copies what fits; the state comes first.
   const length = new Uint32Array([1]);
   const code = libc().getsockopt(fd, IPPROTO_TCP, TCP_INFO, state, length);
-  return code === 0 && length[0] === 1 ? state[0] : undefined;
+  return code === 0 && state[0] !== 0 && state[0] !== TcpState.CLOSE;
 }

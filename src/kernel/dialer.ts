@@ -5,34 +5,41 @@
  * @module
  */
 
-import { WireError } from "../base/errors.ts";
+import { SocketOptionError, WireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
+import { normalizeHostname } from "../base/remote.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
-import { formatHostPort } from "./ip_address.ts";
+import { formatHostPort, parseIpAddress, sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, libc } from "./libc.ts";
-import { captureLocalPath } from "./local_fault.ts";
+import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
+import { hasAddress } from "./look_up.ts";
 import {
   applySocketOptions,
   type ResolvedSocketOptions,
   type SocketOptions,
   validateSocketOptions,
 } from "./socket_options.ts";
-import { TcpWire, toWireError } from "./tcp_wire.ts";
+import { resetConnection, TcpWire, toWireError } from "./tcp_wire.ts";
 
 /** Where to and how {@linkcode tcpDialer} dials. */
 export interface TcpDialerOptions {
-  /** A name, an IPv4 address, or an IPv6 address with or without brackets. */
+  /**
+   * A name, an IPv4 address, or an IPv6 address with or without brackets; a link-local
+   * one with its zone.
+   */
   readonly hostname: string;
   /** 1 to 65,535. */
   readonly port: number;
   /** How each connection's socket is tuned. */
   readonly socket?: SocketOptions;
+  /** What to set beside, unless the kernel refuses it. */
+  readonly socketDefaults?: SocketOptions;
 }
 
 /** A {@linkcode Dialer} whose wires are {@linkcode TcpWire}s. */
 export interface TcpDialer extends Dialer {
   /** Makes one attempt and tunes the socket; see {@linkcode Dialer.dial}. */
-  dial(signal: AbortSignal): Promise<TcpWire>;
+  dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire>;
 }
 
 /**
@@ -61,26 +68,37 @@ export interface TcpDialer extends Dialer {
  * wire.close();
  * ```
  */
-export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): TcpDialer {
+export function tcpDialer(
+  { hostname, port, socket = {}, socketDefaults = {} }: TcpDialerOptions,
+): TcpDialer {
   if (typeof hostname !== "string" || hostname === "") {
     throw new TypeError(`hostname must be a name or an address: ${JSON.stringify(hostname)}.`);
   }
   if (!Number.isInteger(port) || port < 1 || port > 65_535) {
     throw new RangeError(`port must be a whole number from 1 to 65535: ${String(port)}.`);
   }
-  const options = validateSocketOptions(socket);
+  const host = normalizeHostname(hostname);
+  const options = validateSocketOptions({ ...socketDefaults, ...socket });
   libc();
-  const address = formatHostPort(hostname, port);
+  const address = formatHostPort(host, port);
+  let optionsWereTaken = false;
   return {
     remote: `tcp://${address}`,
-    async dial(signal) {
+    async dial(signal, onLookedUp) {
       signal.throwIfAborted();
       const hint = nextDescriptorHint();
-      const conn = await connect(hostname, port, signal);
+      const conn = await connect(host, port, signal, onLookedUp);
       try {
-        return adopt(conn, hint, options);
+        const wire = adopt(conn, hint, options, socket);
+        optionsWereTaken = true;
+        return wire;
       } catch (error) {
         conn.close(); // Nothing was written, so nothing can arrive late.
+        // An interface comes and goes (a modem, a tunnel), and what the kernel took
+        // once, it may take again: only what was wrong from the start is a mistake.
+        if (optionsWereTaken && error instanceof SocketOptionError) {
+          throw new WireError("SOCKET_OPTION", error.message, { cause: error });
+        }
         throw error;
       }
     },
@@ -91,37 +109,107 @@ export function tcpDialer({ hostname, port, socket = {} }: TcpDialerOptions): Tc
  * `Deno.connect`, but ends with the signal's reason as soon as it is aborted;
  * a connection that is made all the same is closed.
  */
-function connect(hostname: string, port: number, signal: AbortSignal): Promise<Deno.TcpConn> {
+function connect(
+  hostname: string,
+  port: number,
+  signal: AbortSignal,
+  onLookedUp: (() => void) | undefined,
+): Promise<Deno.TcpConn> {
   return new Promise((resolve, reject) => {
-    const onAbort = () => reject(signal.reason);
+    let ended = false;
+    const onAbort = () => {
+      ended = true;
+      reject(signal.reason);
+    };
     signal.addEventListener("abort", onAbort, { once: true });
-    Deno.connect({ hostname, port, signal }).then((conn) => {
+    if (onLookedUp !== undefined) {
+      void whenLookedUp(hostname, () => {
+        if (!ended) onLookedUp();
+      });
+    }
+    Deno.connect({ hostname, port, signal }).finally(() => {
+      ended = true;
       signal.removeEventListener("abort", onAbort);
+    }).then((conn) => {
       if (signal.aborted) conn.close();
       else resolve(conn);
-    }, (error) => {
-      signal.removeEventListener("abort", onAbort);
-      reject(describeFailure(error, hostname));
-    });
+    }, (error) => reject(describeFailure(error, hostname)));
   });
 }
 
-/** What trying again cannot cure is passed on as it is. */
-function describeFailure(error: unknown, hostname: string): unknown {
-  const lasting = error instanceof Deno.errors.NotCapable || error instanceof RangeError ||
-    error instanceof TypeError || error instanceof URIError;
-  if (lasting) return error;
-  // For a failed look-up Deno has no class and no code, only these words.
-  if (error instanceof Error && error.message.startsWith("failed to lookup address")) {
-    return new WireError("ENOTFOUND", `${hostname} could not be looked up: ${error.message}`, {
-      cause: error,
-    });
-  }
-  return toWireError(error);
+/** A failed look-up is not told here: Deno's own fails with it, and ends the attempt. */
+async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<void> {
+  const literal = parseIpAddress(hostname) !== undefined;
+  if (literal || await hasAddress(hostname)) onLookedUp();
 }
 
-function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions): TcpWire {
-  const found = duplicateDescriptor(conn, hint);
+/**
+ * Says in words why an attempt failed. Only a missing permission stays what it is:
+ * everything else may be gone at the next attempt, whatever class JavaScript has
+ * for it (a blackhole route is a TypeError).
+ */
+function describeFailure(error: unknown, hostname: string): unknown {
+  if (error instanceof Deno.errors.NotCapable) return error;
+  // For a failed look-up Deno has no class and no code, only gai_strerror(3)'s words.
+  const lookUp = error instanceof Error &&
+    /^failed to lookup address[^:]*: (.*)/.exec(error.message);
+  if (lookUp) return lookUpError(hostname, lookUp[1] ?? "", error);
+  const failure = toWireError(error);
+  const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname) : undefined;
+  if (route?.kind === "no-route") {
+    return new WireError(failure.code, `${route.words} (${failure.code})`, { cause: error });
+  }
+  if (failure.code === "EMFILE") {
+    return new WireError("EMFILE", OUT_OF_DESCRIPTORS, { cause: error });
+  }
+  return failure;
+}
+
+/** Words of glibc and of musl for EAI_AGAIN: no nameserver answered, or none of them could. */
+const TRY_AGAIN = /^temporary failure|^try again/i;
+
+function lookUpError(hostname: string, words: string, cause: Error): WireError {
+  if (nextDescriptorHint() === undefined) {
+    return new WireError("EMFILE", `${hostname} could not be looked up: ${OUT_OF_DESCRIPTORS}`, {
+      cause,
+    });
+  }
+  const [, zone] = hostname.split("%");
+  if (zone !== undefined) {
+    return new WireError("ENODEV", `there is no interface ${zone} (ip link)`, { cause });
+  }
+  return TRY_AGAIN.test(words)
+    ? new WireError(
+      "EAI_AGAIN",
+      `${hostname} could not be looked up: no nameserver of /etc/resolv.conf could tell ` +
+        `(EAI_AGAIN)`,
+      { cause },
+    )
+    : new WireError(
+      "ENOTFOUND",
+      `${hostname} could not be looked up: there is no such name, or it has no address (ENOTFOUND)`,
+      { cause },
+    );
+}
+
+const OUT_OF_DESCRIPTORS =
+  "too many open files (EMFILE): raise the limit (ulimit -n, LimitNOFILE=)";
+
+/** What `connect` ends with at once where this host's own routes forbid it (kernel_facts, 6.1). */
+const ROUTE_ERRORS: ReadonlySet<string> = new Set([
+  "EACCES",
+  "EHOSTUNREACH",
+  "EINVAL",
+  "ENETUNREACH",
+]);
+
+function adopt(
+  conn: Deno.TcpConn,
+  hint: number | undefined,
+  options: ResolvedSocketOptions,
+  asked: SocketOptions,
+): TcpWire {
+  const found = duplicateDescriptor(conn, hint ?? 0);
   const remote = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
   if (found.kind === "dead") {
     throw new WireError(
@@ -130,7 +218,8 @@ function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions)
     );
   }
   try {
-    const effective = applySocketOptions(found.fd, options);
+    if (sameEndpoint(found.local, found.remote)) throw selfConnected(found.fd, remote);
+    const effective = applySocketOptions(found.fd, options, asked);
     const path = captureLocalPath({
       local: found.local,
       remote: found.remote,
@@ -152,4 +241,21 @@ function adopt(conn: Deno.TcpConn, hint: number, options: ResolvedSocketOptions)
     closeDescriptor(found.fd);
     throw error;
   }
+}
+
+/**
+ * TCP's simultaneous open lets a socket connect to itself: while nobody listens
+ * on a port of this host, an attempt may be given that very port as its own.
+ * The kernel would then acknowledge to us what we send to ourselves. The reset
+ * gives the port back at once, which a FIN would keep in TIME_WAIT for a minute
+ * and the server could not bind.
+ */
+function selfConnected(fd: number, remote: string): WireError {
+  resetConnection(fd);
+  return new WireError(
+    "SELF_CONNECTED",
+    `nobody listens on ${remote}: the kernel connected the socket to itself, because the port ` +
+      `lies in its range for outgoing connections; start the server, or give it a port outside ` +
+      `of net.ipv4.ip_local_port_range`,
+  );
 }

@@ -89,6 +89,11 @@ export function formatIpAddress(address: Uint8Array): string {
   return new URL(`tcp://[${groups.join(":")}]`).hostname.slice(1, -1);
 }
 
+/** Whether two ends are one. Deno does not report the scope, so it is not compared. */
+export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
+  return a.port === b.port && a.address.every((byte, index) => byte === b.address[index]);
+}
+
 /** Writes `"192.0.2.1:4000"` or `"[2001:db8::1]:4000"`. */
 export function formatHostPort(hostname: string, port: number): string {
   const bare = hostname.replace(/^\[|\]$/g, "");

@@ -3,8 +3,9 @@
  *
  * - Loaded at first use, never at import.
  * - Only `buffer` parameters: a grant of one path forbids `Deno.UnsafePointer`.
- *   Every call is synchronous, so a buffer handed over is held by the call's
- *   own arguments until it has returned.
+ *   Every call with a buffer is synchronous, so the buffer is held by the call's
+ *   own arguments until it has returned. getaddrinfo, which waits for the network,
+ *   runs in a thread of Deno's and is given addresses of the C library's own memory.
  * - `errno` is deliberately not in the table: V8 and Deno make system calls of
  *   their own before JavaScript could read it. Return codes, SO_ERROR, TCP_INFO
  *   and netlink answers carry what is needed.
@@ -124,6 +125,47 @@ const SYMBOLS = {
       "i32", // int flags
     ],
     result: "isize",
+  },
+  getaddrinfo: {
+    parameters: [
+      "u64", // const char *node
+      "u64", // const char *service
+      "u64", // const struct addrinfo *hints
+      "u64", // struct addrinfo **res
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  if_nametoindex: {
+    parameters: ["buffer"], // const char *ifname
+    result: "u32",
+  },
+  freeaddrinfo: {
+    parameters: ["u64"], // struct addrinfo *res
+    result: "void",
+  },
+  strdup: {
+    parameters: ["buffer"], // const char *s
+    result: "u64", // char *
+  },
+  calloc: {
+    parameters: [
+      "u64", // size_t n
+      "u64", // size_t size
+    ],
+    result: "u64", // void *
+  },
+  memcpy: {
+    parameters: [
+      "buffer", // void *dest
+      "u64", // const void *src
+      "u64", // size_t n
+    ],
+    result: "u64", // void *
+  },
+  free: {
+    parameters: ["u64"], // void *ptr
+    result: "void",
   },
 } as const satisfies Deno.ForeignLibraryInterface;
 
@@ -258,10 +300,12 @@ function exists(path: string): boolean | undefined {
  * @returns `undefined`: the kernel refused or gave another size; never 0 in its place.
  */
 export function getSocketInt(fd: number, level: number, option: number): number | undefined {
-  const value = new Int32Array(1);
+  // Room for two, so that the length tells one that was written from a call that
+  // says yes and writes nothing, as a sandbox's filter can make it.
+  const value = new Int32Array(2);
   const length = new Uint32Array([value.byteLength]);
   const code = libc().getsockopt(fd, level, option, value, length);
-  return code === 0 && length[0] === value.byteLength ? value[0] : undefined;
+  return code === 0 && length[0] === value.BYTES_PER_ELEMENT ? value[0] : undefined;
 }
 
 /**
@@ -280,11 +324,22 @@ export function setSocketInt(fd: number, level: number, option: number, value: n
  * @returns `undefined`: the kernel refused.
  */
 export function getSocketName(fd: number, level: number, option: number): string | undefined {
-  const name = new Uint8Array(16); // IFNAMSIZ and TCP_CA_NAME_MAX
+  const name = new Uint8Array(32); // Twice IFNAMSIZ and TCP_CA_NAME_MAX, see getSocketInt.
   const length = new Uint32Array([name.byteLength]);
   if (libc().getsockopt(fd, level, option, name, length) !== 0) return undefined;
+  if (length[0] === name.byteLength) return undefined;
   const end = name.indexOf(0);
   return new TextDecoder().decode(name.subarray(0, end < 0 ? name.length : end));
+}
+
+/**
+ * The number of an interface.
+ *
+ * @param zone Its name, or the number itself, as behind the `%` of an address.
+ * @returns 0: there is no such interface.
+ */
+export function interfaceIndex(zone: string): number {
+  return libc().if_nametoindex(new TextEncoder().encode(`${zone}\0`)) || (Number(zone) || 0);
 }
 
 /**

@@ -33,7 +33,7 @@ import {
   isIpv4,
   parseIpAddress,
 } from "./ip_address.ts";
-import { closeDescriptor, libc, setSocketInt } from "./libc.ts";
+import { closeDescriptor, interfaceIndex, libc, setSocketInt } from "./libc.ts";
 
 /** The way of a connection out of this host, as it was when the connection was made. */
 export interface LocalPath {
@@ -104,14 +104,17 @@ export type RouteDescription =
 /**
  * Asks the kernel which way packets to an address leave this host. Sends nothing.
  *
- * @param hostname The address as text.
+ * @param hostname The address as text, a link-local one with its zone.
  * @returns `undefined`: it is a name, or netlink is not permitted here.
  */
 export function lookUpRoute(hostname: string): RouteDescription | undefined {
-  const address = parseIpAddress(hostname.replace(/^\[|\]$/g, ""));
+  const bare = hostname.replace(/^\[|\]$/g, "");
+  const address = parseIpAddress(bare);
   if (address === undefined) return undefined;
+  const [, zone] = bare.split("%");
+  const oif = zone === undefined ? 0 : interfaceIndex(zone);
   return withNetlink((netlink) => {
-    const route = netlink.route({ address, port: 0, scopeId: 0 }, {});
+    const route = netlink.route({ address, port: 0, scopeId: oif }, { oif });
     if (route.kind === "refused") {
       return { kind: "no-route", words: routeWords(route.errno, hostname) } as const;
     }

@@ -9,7 +9,7 @@
  * @module
  */
 
-import { KernelCallError, SocketOptionError } from "../base/errors.ts";
+import { SocketOptionError } from "../base/errors.ts";
 import { KEEP_ALIVE_OPTIONS, SOCKET_OPTIONS } from "../base/option_table.ts";
 import { type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
@@ -79,8 +79,8 @@ export interface SocketOptions {
    * retransmissions or zero-window probes. A low one resumes soon after an
    * outage, at the price of more retransmissions; and unless
    * {@linkcode userTimeoutMs} is set, the kernel's limit of 15 retries is
-   * reached sooner (15 s at 1000 ms). Linux older than 6.15 does not know it;
-   * then it is skipped and named in {@linkcode EffectiveSocketOptions.unsupported}.
+   * reached sooner (15 s at 1000 ms). Linux older than 6.15 does not know it: the
+   * default is skipped there, a value that was asked for is a `SocketOptionError`.
    *
    * @default {1000}
    */
@@ -110,27 +110,30 @@ export interface SocketOptions {
   readonly tos?: number;
 }
 
-/** What the kernel actually took, read back from the socket. */
+/**
+ * What the kernel actually took, read back from the socket. `undefined` where it does
+ * not say, as sandboxes and other kernels than Linux may not.
+ */
 export interface EffectiveSocketOptions {
   /** TCP_NODELAY. */
-  readonly noDelay: boolean;
+  readonly noDelay: boolean | undefined;
   /** SO_KEEPALIVE and its times, in whole seconds as milliseconds. */
-  readonly keepAlive: Required<KeepAliveOptions> | false;
+  readonly keepAlive: Required<KeepAliveOptions> | false | undefined;
   /** TCP_USER_TIMEOUT; 0: the kernel's own limits. */
-  readonly userTimeoutMs: number;
+  readonly userTimeoutMs: number | undefined;
   /** SO_SNDBUF: twice what was asked for, within the system's limits. */
-  readonly sendBufferBytes: number;
-  /** TCP_RTO_MAX_MS; `undefined`: this kernel does not know it. */
+  readonly sendBufferBytes: number | undefined;
+  /** TCP_RTO_MAX_MS; `undefined`: this kernel does not know it, either. */
   readonly rtoMaxMs: number | undefined;
   /** TCP_CONGESTION. */
-  readonly congestion: string;
+  readonly congestion: string | undefined;
   /** SO_BINDTODEVICE; `undefined`: none. */
   readonly bindToDevice: string | undefined;
   /** SO_MARK. */
-  readonly mark: number;
+  readonly mark: number | undefined;
   /** IP_TOS or IPV6_TCLASS, whichever the connection uses. */
-  readonly tos: number;
-  /** Names of the options that this kernel is too old for, and that were skipped. */
+  readonly tos: number | undefined;
+  /** Names of the options that nobody asked for and that this kernel refused: they were skipped. */
   readonly unsupported: readonly string[];
 }
 
@@ -171,84 +174,96 @@ export function validateSocketOptions(options: SocketOptions = {}): ResolvedSock
   };
 }
 
+/** A socket under way to its options. */
+interface Target {
+  readonly fd: number;
+  /** What the user gave; everything else is a default of ours. */
+  readonly asked: SocketOptions;
+  /** Defaults that were refused. */
+  readonly unsupported: string[];
+}
+
 /**
  * Sets the options on a socket and reads back what the kernel took.
  *
  * @param fd A TCP socket.
  * @param options From {@linkcode validateSocketOptions}.
- * @throws {SocketOptionError} The kernel refused one; names option and value.
- * @throws {KernelCallError} One could not be read back.
+ * @param asked Those among them that the user gave: where the kernel refuses another one,
+ *   the connection goes without.
+ * @throws {SocketOptionError} The kernel refused one of those; names option and value.
  */
 export function applySocketOptions(
   fd: number,
   options: ResolvedSocketOptions,
+  asked: SocketOptions,
 ): EffectiveSocketOptions {
-  const unsupported: string[] = [];
-  setInt(fd, "noDelay", options.noDelay, IPPROTO_TCP, TCP_NODELAY, Number(options.noDelay));
-  applyKeepAlive(fd, options.keepAlive);
-  setInt(fd, "userTimeoutMs", options.userTimeoutMs, IPPROTO_TCP, TCP_USER_TIMEOUT);
-  setInt(fd, "sendBufferBytes", options.sendBufferBytes, SOL_SOCKET, SO_SNDBUF);
-  // A kernel that cannot be asked for it does not know it: no errno is needed.
-  if (getSocketInt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS) === undefined) unsupported.push("rtoMaxMs");
-  else setInt(fd, "rtoMaxMs", options.rtoMaxMs, IPPROTO_TCP, TCP_RTO_MAX_MS);
-  setName(fd, "congestion", options.congestion, IPPROTO_TCP, TCP_CONGESTION);
-  setInt(fd, "mark", options.mark, SOL_SOCKET, SO_MARK);
-  applyTos(fd, options.tos);
+  const target: Target = { fd, asked, unsupported: [] };
+  setInt(target, "noDelay", options.noDelay, IPPROTO_TCP, TCP_NODELAY, Number(options.noDelay));
+  applyKeepAlive(target, options.keepAlive);
+  setInt(target, "userTimeoutMs", options.userTimeoutMs, IPPROTO_TCP, TCP_USER_TIMEOUT);
+  setInt(target, "sendBufferBytes", options.sendBufferBytes, SOL_SOCKET, SO_SNDBUF);
+  setInt(target, "rtoMaxMs", options.rtoMaxMs, IPPROTO_TCP, TCP_RTO_MAX_MS);
+  setName(target, "congestion", options.congestion, IPPROTO_TCP, TCP_CONGESTION);
+  setInt(target, "mark", options.mark, SOL_SOCKET, SO_MARK);
+  applyTos(target, options.tos);
   // Last, because from here on packets of another interface no longer reach the socket.
-  setName(fd, "bindToDevice", options.bindToDevice, SOL_SOCKET, SO_BINDTODEVICE);
-  return readSocketOptions(fd, unsupported);
+  setName(target, "bindToDevice", options.bindToDevice, SOL_SOCKET, SO_BINDTODEVICE);
+  return readSocketOptions(target);
 }
 
 /**
  * Has the kernel ask an idle peer for a sign of life, or not.
  *
- * @throws {SocketOptionError} The kernel refused.
+ * @returns Whether it took all of it.
  */
-export function applyKeepAlive(fd: number, keepAlive: Required<KeepAliveOptions> | false): void {
+export function setKeepAlive(fd: number, keepAlive: Required<KeepAliveOptions> | false): boolean {
+  const target: Target = { fd, asked: {}, unsupported: [] };
+  applyKeepAlive(target, keepAlive);
+  return target.unsupported.length === 0;
+}
+
+function applyKeepAlive(target: Target, keepAlive: Required<KeepAliveOptions> | false): void {
   if (keepAlive !== false) {
     const { idleMs, intervalMs, count } = keepAlive;
-    setInt(fd, "keepAlive.idleMs", idleMs, IPPROTO_TCP, TCP_KEEPIDLE, wholeSeconds(idleMs));
+    const seconds = (milliseconds: number) => Math.ceil(milliseconds / 1000);
+    setInt(target, "keepAlive.idleMs", idleMs, IPPROTO_TCP, TCP_KEEPIDLE, seconds(idleMs));
     setInt(
-      fd,
+      target,
       "keepAlive.intervalMs",
       intervalMs,
       IPPROTO_TCP,
       TCP_KEEPINTVL,
-      wholeSeconds(intervalMs),
+      seconds(intervalMs),
     );
-    setInt(fd, "keepAlive.count", count, IPPROTO_TCP, TCP_KEEPCNT);
+    setInt(target, "keepAlive.count", count, IPPROTO_TCP, TCP_KEEPCNT);
   }
-  setInt(fd, "keepAlive", keepAlive, SOL_SOCKET, SO_KEEPALIVE, keepAlive === false ? 0 : 1);
-}
-
-function wholeSeconds(milliseconds: number): number {
-  return Math.ceil(milliseconds / 1000);
+  setInt(target, "keepAlive", keepAlive, SOL_SOCKET, SO_KEEPALIVE, keepAlive === false ? 0 : 1);
 }
 
 /** An IPv6 socket may carry IPv4 (v4-mapped), which takes its byte from IP_TOS. */
-function applyTos(fd: number, tos: number | undefined): void {
-  if (isIpv6Socket(fd)) setInt(fd, "tos", tos, IPPROTO_IPV6, IPV6_TCLASS);
-  setInt(fd, "tos", tos, IPPROTO_IP, IP_TOS);
+function applyTos(target: Target, tos: number | undefined): void {
+  if (isIpv6Socket(target.fd)) setInt(target, "tos", tos, IPPROTO_IPV6, IPV6_TCLASS);
+  setInt(target, "tos", tos, IPPROTO_IP, IP_TOS);
 }
 
 function isIpv6Socket(fd: number): boolean {
-  return readInt(fd, "SO_DOMAIN", SOL_SOCKET, SO_DOMAIN) === AF_INET6;
+  return getSocketInt(fd, SOL_SOCKET, SO_DOMAIN) === AF_INET6;
 }
 
 function setInt(
-  fd: number,
+  target: Target,
   option: string,
   value: unknown,
   level: number,
   name: number,
   raw: number | undefined = typeof value === "number" ? value : undefined,
 ): void {
-  if (raw === undefined || setSocketInt(fd, level, name, raw)) return;
-  throw refusal(option, value);
+  if (raw === undefined || setSocketInt(target.fd, level, name, raw)) return;
+  refused(target, option, value);
 }
 
 function setName(
-  fd: number,
+  target: Target,
   option: string,
   value: string | undefined,
   level: number,
@@ -256,9 +271,8 @@ function setName(
 ): void {
   if (value === undefined) return;
   const bytes = new TextEncoder().encode(`${value}\0`);
-  if (libc().setsockopt(fd, level, name, bytes, bytes.byteLength) !== 0) {
-    throw refusal(option, value);
-  }
+  if (libc().setsockopt(target.fd, level, name, bytes, bytes.byteLength) === 0) return;
+  refused(target, option, value);
 }
 
 /** Why a value that passed {@linkcode validateSocketOptions} can still be refused. */
@@ -267,56 +281,65 @@ const ADVICE: Readonly<Record<string, string>> = {
     "(CAP_NET_RAW; before Linux 5.7 always needed).",
   congestion: "it is not loaded, or not allowed for this user. Allowed are those in " +
     "sysctl net.ipv4.tcp_allowed_congestion_control; load others with modprobe tcp_NAME.",
-  mark: "it needs CAP_NET_ADMIN or CAP_NET_RAW. Give the process one of them, or leave it out.",
+  mark: "it needs CAP_NET_ADMIN or CAP_NET_RAW. Give the process one of them, or leave mark out.",
+  rtoMaxMs: "this kernel does not know it, Linux 6.15 or newer does. Leave it out.",
 };
 
-function refusal(option: string, value: unknown): SocketOptionError {
-  return new SocketOptionError(
+/** Without what was asked for, the connection is not the one that was wanted. */
+function refused({ asked, unsupported }: Target, option: string, value: unknown): void {
+  if (!wasAskedFor(asked, option)) {
+    unsupported.push(option);
+    return;
+  }
+  throw new SocketOptionError(
     option,
     value,
-    ADVICE[option] ?? "this kernel does not take that value. Leave the option out or change it.",
+    ADVICE[option] ??
+      "this kernel does not know the option, or does not take that value. " +
+        "Leave the option out or change it.",
   );
 }
 
-/** Reads every option back. */
-function readSocketOptions(fd: number, unsupported: readonly string[]): EffectiveSocketOptions {
-  const tcp = (call: string, option: number) => readInt(fd, call, IPPROTO_TCP, option);
-  const socket = (call: string, option: number) => readInt(fd, call, SOL_SOCKET, option);
+/** @param option For example `"mark"`, or `"keepAlive.idleMs"`. */
+function wasAskedFor(asked: SocketOptions, option: string): boolean {
+  let value: unknown = asked;
+  for (const name of option.split(".")) {
+    value = typeof value === "object" && value !== null && name in value
+      ? Reflect.get(value, name)
+      : undefined;
+  }
+  return value !== undefined;
+}
+
+/** Reads every option back. What cannot be read is not known, and nothing depends on it. */
+function readSocketOptions({ fd, unsupported }: Target): EffectiveSocketOptions {
+  const tcp = (option: number) => getSocketInt(fd, IPPROTO_TCP, option);
+  const socket = (option: number) => getSocketInt(fd, SOL_SOCKET, option);
+  const noDelay = tcp(TCP_NODELAY);
+  const mark = socket(SO_MARK);
   return {
-    noDelay: tcp("TCP_NODELAY", TCP_NODELAY) !== 0,
-    keepAlive: socket("SO_KEEPALIVE", SO_KEEPALIVE) !== 0 && {
-      idleMs: tcp("TCP_KEEPIDLE", TCP_KEEPIDLE) * 1000,
-      intervalMs: tcp("TCP_KEEPINTVL", TCP_KEEPINTVL) * 1000,
-      count: tcp("TCP_KEEPCNT", TCP_KEEPCNT),
-    },
-    userTimeoutMs: tcp("TCP_USER_TIMEOUT", TCP_USER_TIMEOUT),
-    sendBufferBytes: socket("SO_SNDBUF", SO_SNDBUF),
-    rtoMaxMs: getSocketInt(fd, IPPROTO_TCP, TCP_RTO_MAX_MS),
-    congestion: readName(fd, "TCP_CONGESTION", IPPROTO_TCP, TCP_CONGESTION),
-    bindToDevice: readName(fd, "SO_BINDTODEVICE", SOL_SOCKET, SO_BINDTODEVICE) || undefined,
-    mark: socket("SO_MARK", SO_MARK) >>> 0,
+    noDelay: noDelay === undefined ? undefined : noDelay !== 0,
+    keepAlive: readKeepAlive(fd),
+    userTimeoutMs: tcp(TCP_USER_TIMEOUT),
+    sendBufferBytes: socket(SO_SNDBUF),
+    rtoMaxMs: tcp(TCP_RTO_MAX_MS),
+    congestion: getSocketName(fd, IPPROTO_TCP, TCP_CONGESTION),
+    bindToDevice: getSocketName(fd, SOL_SOCKET, SO_BINDTODEVICE) || undefined,
+    mark: mark === undefined ? undefined : mark >>> 0,
     tos: isIpv6Socket(fd)
-      ? readInt(fd, "IPV6_TCLASS", IPPROTO_IPV6, IPV6_TCLASS)
-      : readInt(fd, "IP_TOS", IPPROTO_IP, IP_TOS),
+      ? getSocketInt(fd, IPPROTO_IPV6, IPV6_TCLASS)
+      : getSocketInt(fd, IPPROTO_IP, IP_TOS),
     unsupported,
   };
 }
 
-function readInt(fd: number, call: string, level: number, option: number): number {
-  const value = getSocketInt(fd, level, option);
-  if (value === undefined) throw unreadable(call);
-  return value;
-}
-
-function readName(fd: number, call: string, level: number, option: number): string {
-  const value = getSocketName(fd, level, option);
-  if (value === undefined) throw unreadable(call);
-  return value;
-}
-
-function unreadable(call: string): KernelCallError {
-  return new KernelCallError(
-    `getsockopt(${call})`,
-    `The kernel did not say what it took for ${call}; the connection was not used.`,
-  );
+function readKeepAlive(fd: number): EffectiveSocketOptions["keepAlive"] {
+  const on = getSocketInt(fd, SOL_SOCKET, SO_KEEPALIVE);
+  if (on === undefined) return undefined;
+  if (on === 0) return false;
+  const idle = getSocketInt(fd, IPPROTO_TCP, TCP_KEEPIDLE);
+  const interval = getSocketInt(fd, IPPROTO_TCP, TCP_KEEPINTVL);
+  const count = getSocketInt(fd, IPPROTO_TCP, TCP_KEEPCNT);
+  if (idle === undefined || interval === undefined || count === undefined) return undefined;
+  return { idleMs: idle * 1000, intervalMs: interval * 1000, count };
 }

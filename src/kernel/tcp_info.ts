@@ -7,8 +7,11 @@
 import { KernelCallError } from "../base/errors.ts";
 import type { SocketSample } from "../base/ports.ts";
 
-/** Room for everything that Linux 6.18 returns; a shorter answer is normal. */
-export const TCP_INFO_BYTES = 280;
+/**
+ * Room for twice of what Linux 6.18 returns (280). A shorter answer is normal; one
+ * that fills it means that the length was not touched, so nothing was written.
+ */
+export const TCP_INFO_BYTES = 560;
 
 /** The part of {@linkcode SocketSample} that comes from TCP_INFO. */
 export type TcpInfo = Omit<SocketSample, "sendQueueBytes" | "hangup">;
@@ -37,9 +40,17 @@ const REQUIRED_BYTES = RWND_LIMITED + 8;
  * @param bytes The buffer given to getsockopt.
  * @param length The length that getsockopt returned: nothing beyond it is read,
  *   because what the kernel did not write would read as 0.
- * @throws {KernelCallError} The kernel is older than Linux 4.10 and leaves out a field.
+ * @throws {KernelCallError} Nothing was written, or the kernel is older than Linux 4.10
+ *   and leaves out a field.
  */
 export function decodeTcpInfo(bytes: Uint8Array, length: number): TcpInfo {
+  if (length === TCP_INFO_BYTES) {
+    throw new KernelCallError(
+      "getsockopt(TCP_INFO)",
+      "getsockopt(TCP_INFO) says that it worked and has written nothing: a sandbox pretends. " +
+        "Without it nothing can be confirmed.",
+    );
+  }
   if (length < REQUIRED_BYTES || bytes.byteLength < length) {
     throw new KernelCallError(
       "getsockopt(TCP_INFO)",

@@ -5,13 +5,13 @@
  * @module
  */
 
-import { KernelCallError, SocketOptionError, WireError } from "../base/errors.ts";
+import { KernelCallError, WireError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
 import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
 import { formatHostPort } from "./ip_address.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 import { findLocalFault, type LocalPath } from "./local_fault.ts";
-import { applyKeepAlive, type EffectiveSocketOptions } from "./socket_options.ts";
+import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
 
 const SIOCOUTQ = 0x5411n;
@@ -84,13 +84,14 @@ export class SocketSampler {
  * the middle of a packet. Disconnecting, connect(2) with AF_UNSPEC, resets now.
  * The lingering stays as the second line.
  *
- * @returns Whether the kernel did it.
+ * @returns Whether the kernel did it. gVisor knows the lingering alone: the peer then
+ *   sees an end before the reset, and still nothing old arrives later.
  */
 export function resetConnection(fd: number): boolean {
   const onZero = new Int32Array([1, 0]); // struct linger { l_onoff, l_linger }
   const lingers = libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, onZero, onZero.byteLength);
   const unspecified = new Uint8Array(16); // struct sockaddr with sa_family AF_UNSPEC
-  return libc().connect(fd, unspecified, unspecified.byteLength) === 0 && lingers === 0;
+  return libc().connect(fd, unspecified, unspecified.byteLength) === 0 || lingers === 0;
 }
 
 function failed(call: string, fd: number): KernelCallError {
@@ -98,7 +99,8 @@ function failed(call: string, fd: number): KernelCallError {
     call,
     fd < 0
       ? `${call} on a connection that was already given back. Please report this.`
-      : `${call} failed on descriptor ${fd}. Nothing was concluded from it.`,
+      : `The kernel refuses ${call}, as a sandbox may (seccomp, gVisor). Nothing was concluded ` +
+        `from it, and without it nothing can be confirmed: permit the call.`,
   );
 }
 
@@ -137,8 +139,11 @@ export class TcpWire implements Wire {
     this.#path = path;
     this.effectiveOptions = effectiveOptions;
     this.device = path.device?.name;
-    this.localAddress = formatHostPort(conn.localAddr.hostname, conn.localAddr.port);
-    this.remoteAddress = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
+    // Deno leaves out the zone, without which a link-local address is nowhere.
+    const zone = path.remote.scopeId === 0 ? "" : `%${this.device ?? path.remote.scopeId}`;
+    const { localAddr, remoteAddr } = conn;
+    this.localAddress = formatHostPort(localAddr.hostname + zone, localAddr.port);
+    this.remoteAddress = formatHostPort(remoteAddr.hostname + zone, remoteAddr.port);
   }
 
   /**
@@ -175,7 +180,9 @@ export class TcpWire implements Wire {
    */
   takeSocketError(): string | undefined {
     const errno = getSocketInt(this.#fd, SOL_SOCKET, SO_ERROR);
-    if (errno === undefined) throw failed("getsockopt(SO_ERROR)", this.#fd);
+    if (errno === undefined && this.#fd < 0) throw failed("getsockopt(SO_ERROR)", this.#fd);
+    // Where the kernel does not say, an end that nobody explains is no orderly one.
+    if (errno === undefined) return "UNKNOWN";
     return errno === 0 ? undefined : errnoName(errno);
   }
 
@@ -186,17 +193,14 @@ export class TcpWire implements Wire {
    * @throws {KernelCallError}
    */
   askPeer(asking: boolean): void {
-    try {
-      applyKeepAlive(this.#fd, asking ? ASKING : this.effectiveOptions.keepAlive);
-    } catch (error) {
-      if (!(error instanceof SocketOptionError)) throw error;
-      throw new KernelCallError(
-        "setsockopt(SO_KEEPALIVE)",
-        "The kernel refuses keepalive, without which nobody can tell whether a quiet peer is " +
-          "still there: what it has acknowledged cannot be confirmed. Let this process set " +
-          "SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.",
-      );
-    }
+    const { keepAlive = false } = this.effectiveOptions;
+    if (setKeepAlive(this.#fd, asking ? ASKING : keepAlive)) return;
+    throw new KernelCallError(
+      "setsockopt(SO_KEEPALIVE)",
+      "The kernel refuses keepalive, without which nobody can tell whether a quiet peer is " +
+        "still there: what it has acknowledged cannot be confirmed. Let this process set " +
+        "SO_KEEPALIVE, TCP_KEEPIDLE, TCP_KEEPINTVL and TCP_KEEPCNT.",
+    );
   }
 
   /**
@@ -265,19 +269,23 @@ export class TcpWire implements Wire {
 }
 
 /**
- * Gives a failure of Deno the kernel's name, from its `code` property.
+ * Gives a failure of Deno the kernel's name, from its `code` property or the
+ * number in its words.
  *
  * @param error What Deno threw.
  * @param what What could not be done, where that needs saying.
  * @returns A `WireError` such as "connection refused (ECONNREFUSED)"; its code
- *   is `"UNKNOWN"` where Deno has none.
+ *   is `"UNKNOWN"` where Deno has neither.
  */
 export function toWireError(error: unknown, what?: string): WireError {
+  const words = error instanceof Error ? error.message : String(error);
+  const errno = / \(os error (\d+)\)$/.exec(words);
   const code = error instanceof Error && "code" in error && typeof error.code === "string"
     ? error.code
-    : "UNKNOWN";
-  const words = error instanceof Error ? error.message : String(error);
-  const plain = words.replace(/ \(os error \d+\)$/, "").replace(/^[A-Z]/, (c) => c.toLowerCase());
+    : errno === null
+    ? "UNKNOWN"
+    : errnoName(Number(errno[1]));
+  const plain = words.slice(0, errno?.index).replace(/^[A-Z]/, (c) => c.toLowerCase());
   const message = `${what === undefined ? "" : `${what}: `}${plain} (${code})`;
   return new WireError(code, message, { cause: error });
 }

@@ -411,6 +411,6 @@ const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 /** The kernel's own dialer, checked before anything is opened. */
 function realDialer(remote: Remote, socket: SocketOptions, limits: SupervisorLimits): Dialer {
   const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
-  const options = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1), ...socket };
-  return tcpDialer({ ...remote, socket: options });
+  const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
+  return tcpDialer({ ...remote, socket, socketDefaults });
 }

@@ -82,6 +82,20 @@ Deno.test("probe: missing permissions are named; those of its help are enough", 
   const permissions = [`--allow-net=${new URL(server.remote).host}`, `--allow-ffi=${LIBC}`];
   const text = await runWith(permissions, ["probe", server.remote, "--seconds", "0.1"]);
   assert.deepEqual([text.code, text.err], [0, ""], text.out);
+  for (
+    const [host, flag] of [
+      ["[fe80::1%25eth0]", "--allow-net=[fe80::1%eth0]:4000"],
+      ["bücher.test", "--allow-net=xn--bcher-kva.test:4000"],
+    ] as const
+  ) {
+    const lacking = await runWith([`--allow-ffi=${LIBC}`], ["probe", `tcp://${host}:4000`]);
+    assert.equal(lacking.code, 77);
+    assert.ok(lacking.err.endsWith(` ${flag}\n`), lacking.err);
+    // Deno takes the flag as it was printed.
+    const granted = await runWith([flag], ["probe", `tcp://${host}:4000`]);
+    assert.equal(granted.code, 77);
+    assert.match(granted.err, /missing: --allow-ffi=\S+\n$/);
+  }
 });
 
 const available = await networkAvailable();

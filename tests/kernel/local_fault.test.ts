@@ -5,91 +5,19 @@
  */
 
 import assert from "node:assert/strict";
-import type { LocalFault } from "../../src/base/ports.ts";
-import { grantedLibc, noChildren, testUnless } from "./helpers.ts";
-import type { Answer, Request } from "./netns_child.ts";
+import { testUnless } from "./helpers.ts";
+import { Host, namespaceObstacle, run } from "./host.ts";
 
 const CLIENT = `sendq-c-${Deno.pid}`;
 const SERVER = `sendq-s-${Deno.pid}`;
 const PORT = 4000;
 const SILENT_PORT = 4001;
 
-const obstacle = await namespaceObstacle();
-
-/** Why no namespaces can be made; `undefined`: they can. */
-async function namespaceObstacle(): Promise<string | undefined> {
-  const children = noChildren();
-  if (children !== undefined) return children;
-  if (Deno.permissions.querySync({ name: "run", command: "ip" }).state !== "granted") {
-    return "needs --allow-run=ip,nft";
-  }
-  const probe = `sendq-probe-${Deno.pid}`;
-  try {
-    await run("ip", "netns", "add", probe);
-    await run("ip", "netns", "del", probe);
-    await run("nft", "--version");
-    return undefined;
-  } catch (error) {
-    return `no network namespaces here: ${error instanceof Error ? error.message : error}`
-      .replaceAll("\n", " ");
-  }
-}
-
-async function run(command: string, ...args: string[]): Promise<void> {
-  const { success, stderr } = await new Deno.Command(command, { args, stdin: "null" }).output();
-  if (!success) {
-    throw new Error(`${command} ${args.join(" ")}: ${new TextDecoder().decode(stderr).trim()}`);
-  }
-}
+const obstacle = await namespaceObstacle("nft");
 
 /** `ip` with arguments as one string, in a namespace. */
 function ip(namespace: string, line: string): Promise<void> {
   return run("ip", "-n", namespace, ...line.split(" "));
-}
-
-/** A child inside a namespace. */
-class Host implements AsyncDisposable {
-  readonly #child: Deno.ChildProcess;
-  readonly #input: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>>;
-  readonly #output: ReadableStreamDefaultReader<string>;
-  #pending = "";
-
-  constructor(namespace: string) {
-    const script = new URL("./netns_child.ts", import.meta.url).href;
-    const flags = ["--no-prompt", "--no-lock", "--allow-net", `--allow-ffi=${grantedLibc()}`];
-    this.#child = new Deno.Command("ip", {
-      args: ["netns", "exec", namespace, Deno.execPath(), "run", ...flags, script],
-      stdin: "piped",
-      stdout: "piped",
-    }).spawn();
-    this.#input = this.#child.stdin.getWriter();
-    this.#output = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  }
-
-  async ask(request: Request): Promise<Answer> {
-    await this.#input.write(new TextEncoder().encode(JSON.stringify(request) + "\n"));
-    while (!this.#pending.includes("\n")) {
-      const { value, done } = await this.#output.read();
-      if (done) throw new Error(`the child ended during ${JSON.stringify(request)}`);
-      this.#pending += value;
-    }
-    const end = this.#pending.indexOf("\n");
-    const answer: Answer = JSON.parse(this.#pending.slice(0, end));
-    this.#pending = this.#pending.slice(end + 1);
-    return answer;
-  }
-
-  async fault(wire: string): Promise<LocalFault | null | undefined> {
-    const { fault, error } = await this.ask({ do: "fault", wire });
-    assert.equal(error, undefined);
-    return fault;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#input.close();
-    await this.#output.cancel();
-    await this.#child.status;
-  }
 }
 
 async function inNamespaces(test: (client: Host, server: Host) => Promise<void>): Promise<void> {
@@ -105,8 +33,8 @@ async function inNamespaces(test: (client: Host, server: Host) => Promise<void>)
     await ip(SERVER, "addr add 192.0.2.7/32 dev lo");
     await ip(SERVER, "addr add fd32::7/128 dev lo nodad");
     await ip(SERVER, "link set s0 up");
-    await using client = new Host(CLIENT);
-    await using server = new Host(SERVER);
+    await using client = Host.in(CLIENT);
+    await using server = Host.in(SERVER);
     await server.ask({ do: "listen", hostname: "0.0.0.0", port: PORT });
     await server.ask({ do: "listen", hostname: "fd32::7", port: PORT });
     await client.ask({ do: "listen", hostname: "127.0.0.1", port: PORT });
@@ -124,6 +52,13 @@ async function restoreClient(): Promise<void> {
   await ip(CLIENT, "addr replace fd31::1/64 dev c0 nodad");
   await ip(CLIENT, "route replace 192.0.2.7 via 10.231.0.2");
   await ip(CLIENT, "-6 route replace fd32::7 via fd31::2");
+  // The kernel makes an IPv6 address its own a moment after `ip` has returned.
+  for (let attempt = 1;; attempt++) {
+    const args = ["-n", CLIENT, "-6", "route", "show", "table", "local"];
+    const { stdout } = await new Deno.Command("ip", { args }).output();
+    if (new TextDecoder().decode(stdout).includes("local fd31::1 ")) return;
+    assert.ok(attempt < 1000, "fd31::1 does not become an address of c0");
+  }
 }
 
 async function dial(client: Host, wire: string, hostname: string, device?: string): Promise<void> {
@@ -251,9 +186,35 @@ testUnless(obstacle, "dialer: bindToDevice holds against a route over another de
       port: PORT,
       bindToDevice: "d0",
     });
-    assert.deepEqual(answer, { error: "ENETUNREACH" });
+    assert.deepEqual(answer, { error: "ENETUNREACH", message: answer.message, lasting: false });
   });
 });
+
+testUnless(
+  obstacle,
+  "dialer: a bindToDevice that was there and is gone may come back",
+  async () => {
+    await inNamespaces(async (client) => {
+      const request = { do: "dial", wire: "bound", hostname: "192.0.2.7", port: PORT } as const;
+      const never = await client.ask({ ...request, bindToDevice: "no-such-device" });
+      assert.deepEqual([never.error, never.lasting], ["SocketOptionError", true]);
+      const bound = { ...request, bindToDevice: "c0" } as const;
+      assert.deepEqual(await client.ask(bound), { device: "c0" });
+      const rename = async (from: string, to: string) => {
+        await ip(CLIENT, `link set ${from} down`);
+        await ip(CLIENT, `link set ${from} name ${to}`);
+        await ip(CLIENT, `link set ${to} up`);
+        await ip(CLIENT, `route replace 192.0.2.7 via 10.231.0.2 dev ${to}`);
+      };
+      await rename("c0", "c9");
+      const gone = await client.ask(bound);
+      assert.deepEqual([gone.error, gone.lasting], ["SOCKET_OPTION", false]);
+      assert.match(gone.message ?? "", /bindToDevice = c0: there is no such interface/);
+      await rename("c9", "c0");
+      assert.deepEqual(await client.ask(bound), { device: "c0" });
+    });
+  },
+);
 
 testUnless(
   obstacle,
@@ -272,6 +233,35 @@ testUnless(
         });
         assert.deepEqual(answer, { leaked: 0 });
       }
+    });
+  },
+);
+
+testUnless(
+  obstacle,
+  "dialer: a link-local address is reached over the interface of its zone",
+  async () => {
+    await inNamespaces(async (client, server) => {
+      await ip(CLIENT, "addr add fe80::c/64 dev c0 nodad");
+      await ip(SERVER, "addr add fe80::5/64 dev s0 nodad");
+      await server.ask({ do: "listen", hostname: "::", port: PORT + 2 });
+      const port = PORT + 2;
+      for (const hostname of ["fe80::5%c0", "[fe80::5%25c0]"]) {
+        const { steps } = await client.ask({ do: "lookUp", hostname, port });
+        assert.deepEqual(steps, ["looked up", `connected to [fe80::5%c0]:${port}`]);
+      }
+      const answer = await client.ask({ do: "dial", wire: "local", hostname: "fe80::5%c0", port });
+      assert.deepEqual(answer, { device: "c0" });
+      assert.equal(await client.fault("local"), null);
+      const wrong = await client.ask({ do: "dial", wire: "x", hostname: "fe80::5%nope0", port });
+      assert.deepEqual([wrong.error, wrong.lasting], ["ENODEV", false]);
+      assert.equal(wrong.message, "there is no interface nope0 (ip link)");
+      await ip(SERVER, "link set s0 down");
+      assert.equal((await client.fault("local"))?.kind, "carrier-lost");
+      await ip(CLIENT, "link set c0 down");
+      assert.equal((await client.fault("local"))?.kind, "link-down");
+      const down = await client.ask({ do: "dial", wire: "x", hostname: "fe80::5%c0", port });
+      assert.deepEqual([down.error, down.lasting], ["ENETUNREACH", false]);
     });
   },
 );

@@ -1,21 +1,23 @@
 /**
- * One side of local_fault.test.ts, inside a network namespace: `server` listens,
- * `client` does what its standard input says, one JSON request a line, one JSON
- * answer a line.
+ * A program inside a network namespace, see host.ts: does what its standard
+ * input says, one JSON request a line, one JSON answer a line.
  */
 
 import { WireError } from "../../src/base/errors.ts";
+import { isLasting } from "../../src/base/lasting.ts";
 import type { LocalFault } from "../../src/base/ports.ts";
-import { tcpDialer } from "../../src/kernel/dialer.ts";
+import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import { parseIpAddress } from "../../src/kernel/ip_address.ts";
 import { captureLocalPath, probeRouteByConnect } from "../../src/kernel/local_fault.ts";
 import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
 import { until } from "../support/until.ts";
+import { type DnsAnswer, serveDns } from "./dns_server.ts";
 import { openSockets } from "./helpers.ts";
 
 /** What the test asks for. */
 export type Request =
   | { readonly do: "listen"; readonly hostname: string; readonly port: number }
+  | { readonly do: "bind"; readonly hostname: string; readonly port: number }
   | {
     readonly do: "dial";
     readonly wire: string;
@@ -30,27 +32,46 @@ export type Request =
     readonly hostname: string;
     readonly port: number;
     readonly attempts: number;
+  }
+  | { readonly do: "dns"; readonly hostname: string; readonly answer: DnsAnswer }
+  | {
+    readonly do: "lookUp";
+    readonly hostname: string;
+    readonly port: number;
+    /** When to give the attempt up, if not never. */
+    readonly giveUpWhen?: "asked" | "looked-up";
   };
 
 /** What it gets. */
 export interface Answer {
   readonly device?: string | null;
   readonly fault?: LocalFault | null;
+  /** The failure's code, or its class where it has none. */
   readonly error?: string;
+  readonly message?: string;
+  /** Whether no other attempt is worth while. */
+  readonly lasting?: boolean;
   readonly leaked?: number;
+  /** Of a look-up: what happened, in order. */
+  readonly steps?: readonly string[];
 }
 
 const wires = new Map<string, TcpWire>();
+const dialers = new Map<string, TcpDialer>();
 
-async function dial(hostname: string, port: number, bindToDevice?: string): Promise<TcpWire> {
+/** The same dialer for the same server and device, as a sender has. */
+function dialerFor(hostname: string, port: number, bindToDevice?: string): TcpDialer {
+  const key = JSON.stringify([hostname, port, bindToDevice]);
   const socket = bindToDevice === undefined ? {} : { bindToDevice };
-  return await tcpDialer({ hostname, port, socket }).dial(AbortSignal.timeout(20_000));
+  const dialer = dialers.get(key) ?? tcpDialer({ hostname, port, socket });
+  dialers.set(key, dialer);
+  return dialer;
 }
 
 /** Keeps every accepted connection open and reads nothing. */
-async function serve(hostname: string, port: number): Promise<void> {
+async function serve(listener: Deno.TcpListener): Promise<void> {
   const accepted: Deno.TcpConn[] = [];
-  for await (const conn of Deno.listen({ hostname, port })) accepted.push(conn);
+  for await (const conn of listener) accepted.push(conn);
 }
 
 /** Gives up attempts whose SYN nobody answers, and counts what they leave behind. */
@@ -74,13 +95,44 @@ async function giveUp(hostname: string, port: number, attempts: number): Promise
   return { leaked: openSockets() - before };
 }
 
+const questions: string[] = [];
+
+/** Dials and notes what comes when. */
+async function lookUp(request: Request & { do: "lookUp" }): Promise<Answer> {
+  const { hostname, port, giveUpWhen } = request;
+  const controller = new AbortController();
+  const steps: string[] = [];
+  questions.length = 0;
+  const dialing = tcpDialer({ hostname, port }).dial(controller.signal, () => {
+    steps.push("looked up");
+    if (giveUpWhen === "looked-up") controller.abort(new Error("given up"));
+  });
+  if (giveUpWhen === "asked") {
+    await until("a question", () => questions.length > 0);
+    controller.abort(new Error("given up"));
+  }
+  try {
+    const wire = await dialing;
+    steps.push(`connected to ${wire.remoteAddress}`);
+    wire.abort();
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    steps.push(error.message);
+  }
+  return { steps };
+}
+
 async function handle(request: Request): Promise<Answer> {
   switch (request.do) {
     case "listen":
-      void serve(request.hostname, request.port);
+      void serve(Deno.listen({ hostname: request.hostname, port: request.port }));
+      return {};
+    case "bind":
+      Deno.listen({ hostname: request.hostname, port: request.port }).close();
       return {};
     case "dial": {
-      const wire = await dial(request.hostname, request.port, request.bindToDevice);
+      const dialer = dialerFor(request.hostname, request.port, request.bindToDevice);
+      const wire = await dialer.dial(AbortSignal.timeout(20_000));
       wires.set(request.wire, wire);
       return { device: wire.device ?? null };
     }
@@ -104,6 +156,11 @@ async function handle(request: Request): Promise<Answer> {
     }
     case "blackhole":
       return await giveUp(request.hostname, request.port, request.attempts);
+    case "dns":
+      await serveDns(request.hostname, request.answer, (name) => questions.push(name));
+      return {};
+    case "lookUp":
+      return await lookUp(request);
   }
 }
 
@@ -113,8 +170,10 @@ if (import.meta.main) {
     const lines = (pending + text).split("\n");
     pending = lines.pop() ?? "";
     for (const line of lines) {
-      const answer = await handle(JSON.parse(line)).catch((error: unknown): Answer => ({
-        error: error instanceof WireError ? error.code : String(error),
+      const answer = await handle(JSON.parse(line)).catch((error: Error): Answer => ({
+        error: error instanceof WireError ? error.code : error.name,
+        message: error.message,
+        lasting: isLasting(error),
       }));
       Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(answer) + "\n"));
     }

@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { formatRemote, normalizeHostname, parseRemote } from "../../src/base/remote.ts";
+import { tcpDialer } from "../../src/kernel/dialer.ts";
+import { formatHostPort } from "../../src/kernel/ip_address.ts";
+
+Deno.test("parseRemote: what is read is what is written, and can be granted", () => {
+  const cases: readonly (readonly [string, string, string?])[] = [
+    ["tcp://legacy:4000", "legacy"],
+    ["tcp://LEGACY:4000", "LEGACY"],
+    ["TCP://a_b.test:4000/", "a_b.test", "tcp://a_b.test:4000"],
+    ["tcp://192.0.2.7:4000", "192.0.2.7"],
+    ["tcp://[::1]:4000", "::1"],
+    ["tcp://[2001:DB8:0::1]:4000", "2001:db8::1", "tcp://[2001:db8::1]:4000"],
+    ["tcp://bücher.test:4000", "xn--bcher-kva.test", "tcp://xn--bcher-kva.test:4000"],
+    ["tcp://b%C3%BCcher.test:4000", "xn--bcher-kva.test", "tcp://xn--bcher-kva.test:4000"],
+    ["tcp://[fe80::1%eth0]:4000", "fe80::1%eth0"],
+    ["tcp://[fe80::1%25eth0]:4000", "fe80::1%eth0", "tcp://[fe80::1%eth0]:4000"],
+    ["tcp://[FE80::1%eth0.100]:4000", "fe80::1%eth0.100", "tcp://[fe80::1%eth0.100]:4000"],
+    ["tcp://[fe80::1%2]:4000", "fe80::1%2"],
+    ["tcp://[fe80::1%25]:4000", "fe80::1%25"],
+    ["tcp://[febf::1%eth0]:4000", "febf::1%eth0"],
+  ];
+  for (const [url, hostname, written = url] of cases) {
+    const remote = parseRemote(url);
+    assert.deepEqual(remote, { hostname, port: 4000 }, url);
+    assert.equal(formatRemote(remote), written);
+    assert.deepEqual(parseRemote(written), remote);
+    assert.equal(normalizeHostname(hostname), hostname);
+    // Throws where Deno does not take the host.
+    Deno.permissions.querySync({ name: "net", host: formatHostPort(hostname, 4000) });
+  }
+});
+
+Deno.test("parseRemote: what is none says why", () => {
+  const cases: readonly (readonly [string, RegExp])[] = [
+    ["tcp://my host:4000", /not a URL/],
+    ["tcp://:4000", /not a URL/],
+    ["tcp://x:65536", /not a URL/],
+    ["http://x:1", /scheme http/],
+    ["http://[fe80::1%eth0]:1", /scheme http/],
+    ["tcp://x", /no usable port/],
+    ["tcp://x:0", /no usable port/],
+    ["tcp://x:1/path", /more than host and port/],
+    ["tcp://[::1]:1/%x", /more than host and port/],
+    ["tcp://a%00b:4000", /"a%00b" is neither a name nor an address/],
+    ["tcp://a%2Fb:4000", /neither a name nor an address/],
+    ["tcp://*:4000", /neither a name nor an address/],
+    ["tcp://[fe80::1]:4000", /needs the interface.*fe80::1%eth0/],
+    ["tcp://[fe80::1%]:4000", /needs the interface/],
+    ["tcp://[fe80::1%a/b]:4000", /needs the interface/],
+    ["tcp://[2001:db8::1%eth0]:4000", /zone.* link-local addresses .*only/],
+  ];
+  for (const [url, message] of cases) {
+    assert.throws(() => parseRemote(url), (error: unknown) => {
+      assert.ok(error instanceof TypeError, url);
+      assert.match(error.message, message);
+      return true;
+    });
+  }
+});
+
+Deno.test("dialer: a host is read as in a URL", () => {
+  const remoteOf = (hostname: string) => tcpDialer({ hostname, port: 4000 }).remote;
+  assert.equal(remoteOf("bücher.test"), "tcp://xn--bcher-kva.test:4000");
+  assert.equal(remoteOf("[fe80::1%25eth0]"), "tcp://[fe80::1%eth0]:4000");
+  for (const hostname of ["fe80::1", "a b", "x/y", "user@host", "1::2::3"]) {
+    assert.throws(() => remoteOf(hostname), TypeError, hostname);
+  }
+});
