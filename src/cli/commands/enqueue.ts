@@ -25,6 +25,7 @@ import { checkPermissions } from "../arguments/permissions.ts";
 import { formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
+import { checkInPlace } from "./queue_view.ts";
 
 const HELP = `
 Packets come from the arguments, from --file, or else from stdin. Each is on disk
@@ -111,13 +112,18 @@ async function enqueue(
 
   await using queue = await open(path, options);
   const stored = new Stored(json);
+  const store = async (packets: readonly Uint8Array[]) => {
+    const ids = await queue.enqueueMany(packets);
+    checkInPlace(queue);
+    await stored.add(ids, packets);
+  };
   if (given) {
-    await stored.add(await queue.enqueueMany(packets), packets);
+    await store(packets);
   } else {
     const pump = new InputPump({
       source: Deno.stdin,
       splitter,
-      store: async (packets) => stored.add(await queue.enqueueMany(packets), packets),
+      store,
       ...batchLimitsFor(options),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),

@@ -25,6 +25,7 @@ import {
   UsageError,
 } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
+import { checkInPlace } from "./queue_view.ts";
 
 const HELP = `
 Each line is a JSON object as sendq export writes it: its payload, as base64, is the
@@ -160,6 +161,7 @@ class Batch {
       ? undefined
       : Math.max(1, Math.round(expiresAtMs - systemClock.wallMs()));
     const ids = await this.#queue?.enqueueMany(group.map(({ payload }) => payload), { ttlMs });
+    if (this.#queue !== undefined) checkInPlace(this.#queue);
     this.#storedPackets += group.length;
     for (const { payload } of group) this.#storedBytes += payload.length;
     if (ids === undefined) return;

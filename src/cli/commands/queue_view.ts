@@ -7,6 +7,7 @@
 
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import type { OutboundQueue } from "../../queue/queue.ts";
 import type { OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import { parseId } from "../arguments/values.ts";
@@ -72,6 +73,17 @@ export function requireQueue(path: string): void {
     if (error instanceof Deno.errors.NotFound) throw new UsageError(`there is no queue at ${path}`);
     throw error;
   }
+}
+
+/**
+ * Sees to it that what was stored or removed just now is in the queue that its path
+ * leads to, before anybody is told.
+ *
+ * @throws {QueueFileError} The file was removed or replaced meanwhile.
+ */
+export function checkInPlace(queue: OutboundQueue): void {
+  const error = queue.misplaced();
+  if (error !== undefined) throw error;
 }
 
 /** A packet as a JSON object without its payload. */

@@ -24,7 +24,7 @@ import {
 } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
-import { requireQueue } from "./queue_view.ts";
+import { checkInPlace, requireQueue } from "./queue_view.ts";
 
 const PERMISSIONS = `
 Permissions:
@@ -147,6 +147,7 @@ async function remove(ids: readonly IdRange[], options: RemoveOptions): Promise<
     removedPackets += removed.packets;
     removedBytes += removed.bytes;
   }
+  checkInPlace(queue);
   await printLine(`removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   return ExitCode.DONE;
 }
@@ -168,6 +169,7 @@ async function requeue(ids: readonly IdRange[], options: RequeueOptions): Promis
     firstId ??= moved.ids.firstId;
     lastId = moved.ids.lastId;
   }
+  checkInPlace(queue);
   if (firstId === undefined) {
     await printLine("nothing to requeue: no such dead letter");
     return ExitCode.DONE;

@@ -18,6 +18,8 @@ const ADVICE: { readonly [reason in QueueFileReason]: string } = {
     "there) and its filesystem must be writable for this user.",
   "busy": "Nothing was stored. Try again, or raise busyTimeoutMs.",
   "io": "Nothing was stored. Look into the system's log for faults of the disk.",
+  "misplaced": "What this process stored last may lie where nobody finds it. Put the file back, " +
+    "or start this program again; then store those packets once more.",
 };
 
 /** Builds the error: what is wrong, which file, what to do. */
