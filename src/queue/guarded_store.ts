@@ -22,11 +22,15 @@ import type { DeadLetter, Due } from "./store/types.ts";
 
 /** While packets are stored, the files are looked at this often. */
 const LOOK_MS = 1000;
-/** A reserve that is not whole is seen to this often. */
+/** A reserve that is not whole is seen to this often, and so is a log that cannot grow. */
 const RESTORE_MS = 1000;
-/** What is given back to the disk after a removal in the reserve, at most: 16 MiB. */
-const VACUUM_STEPS = 16;
-const VACUUM_PAGES = 256;
+/**
+ * After a removal in the reserve, up to 16 MiB are given back to the disk, in steps
+ * whose log has room in a small reserve, too.
+ */
+const VACUUM_STEPS = 128;
+const VACUUM_PAGES = 32;
+const STEPS_BETWEEN_CHECKPOINTS = 8;
 
 /** Disk space that can be given up for a removal; see `SenderLock`. */
 export interface SpareSpace {
@@ -48,6 +52,7 @@ export class GuardedStore implements QueueStore {
   /** Whether the reserve was given up and is not whole again. */
   #spareIsOut = false;
   #restoredAtMs = -Infinity;
+  #shortenedAtMs = -Infinity;
   #isClosed = false;
 
   /**
@@ -93,7 +98,7 @@ export class GuardedStore implements QueueStore {
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     if (request.units.length === 0) return this.#inReserve(() => this.#store.commit(request));
     this.#checkIntake();
-    return this.#store.commit(request);
+    return this.#withShortLog(() => this.#store.commit(request));
   }
 
   /** See {@linkcode QueueStore.edit}; what removes goes through on a full disk. */
@@ -119,6 +124,24 @@ export class GuardedStore implements QueueStore {
     }
   }
 
+  /**
+   * Stores. On a full disk the log may be what cannot grow, although the file has room
+   * inside: so it is moved into the file, which does not grow by it then, and begins anew.
+   */
+  async #withShortLog<T>(work: () => T | Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const nowMs = this.#clock.nowMs();
+      if (!isDiskFull(error) || nowMs - this.#shortenedAtMs < RESTORE_MS) throw error;
+      this.#shortenedAtMs = nowMs;
+      await this.#unlessFull(() => this.#store.checkpoint());
+      const result = await work();
+      this.#shortenedAtMs = -Infinity;
+      return result;
+    }
+  }
+
   /** Does something that makes room; on a full disk, in the reserve. */
   async #inReserve<T>(work: () => T | Promise<T>): Promise<T> {
     let result: T;
@@ -130,29 +153,39 @@ export class GuardedStore implements QueueStore {
       result = await work();
     }
     if (this.#spareIsOut) await this.#giveBack();
+    this.#shortenedAtMs = -Infinity;
     return result;
   }
 
-  /** Shrinks the log and the file, until there is room for the reserve. */
+  /**
+   * Shrinks the file, so that there is room for the log and the reserve again. The file
+   * first: what is beyond its new end, a checkpoint need not write any more.
+   */
   async #giveBack(): Promise<void> {
+    for (let step = 1; step <= VACUUM_STEPS; step++) {
+      const space = await this.#unlessFull(() => this.#store.vacuumStep(VACUUM_PAGES));
+      if (space === undefined || space.freePages === 0) break;
+      if (step % STEPS_BETWEEN_CHECKPOINTS !== 0) continue;
+      await this.#unlessFull(() => this.#store.checkpoint());
+      await new Promise<void>((resolve) => this.#clock.defer(resolve));
+    }
+    await this.#unlessFull(() => this.#store.checkpoint());
+    this.#restore();
+  }
+
+  /** Somebody may read, or there is no room even for this: after the next removal, then. */
+  async #unlessFull<T>(work: () => T | Promise<T>): Promise<T | undefined> {
     try {
-      await this.#store.checkpoint();
-      for (let step = 0; step < VACUUM_STEPS && !this.#restore(); step++) {
-        const { freePages } = await this.#store.vacuumStep(VACUUM_PAGES);
-        await this.#store.checkpoint();
-        if (freePages === 0) break;
-      }
+      return await work();
     } catch (error) {
-      // Somebody reads, or there is no room even for this: after the next removal, then.
-      if (!(error instanceof QueueFileError)) throw error;
+      if (error instanceof QueueFileError) return undefined;
+      throw error;
     }
   }
 
-  /** @returns Whether the reserve is whole. */
-  #restore(): boolean {
+  #restore(): void {
     this.#restoredAtMs = this.#clock.nowMs();
     this.#spareIsOut = this.#spare?.restoreReserve() === false;
-    return !this.#spareIsOut;
   }
 
   /** See {@linkcode QueueStore.due}. */

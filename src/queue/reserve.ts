@@ -10,12 +10,8 @@
  * @module
  */
 
-import { statfsSync } from "node:fs";
+import { diskSharesAt } from "./sqlite/disk_space.ts";
 
-/** For the log of a removal of 64 MiB of packets, and what giving space back takes. */
-export const FULL_RESERVE_BYTES: number = 4 * 1024 * 1024;
-/** On a small disk, this part of it. */
-const PART_OF_DISK = 8;
 /** What is written at a time; also what `getRandomValues` makes at most. */
 const BLOCK_BYTES = 64 * 1024;
 
@@ -36,19 +32,16 @@ export class Reserve {
   constructor(file: Deno.FsFile, path: string, start: number) {
     this.#file = file;
     this.#start = start;
-    const diskBytes = diskBytesAt(path);
-    this.#wanted = Math.min(
-      FULL_RESERVE_BYTES,
-      Math.floor((diskBytes ?? Infinity) / PART_OF_DISK / BLOCK_BYTES) * BLOCK_BYTES,
-    );
+    const { reserveBytes, isKnown } = diskSharesAt(path);
+    this.#wanted = inBlocks(reserveBytes);
     const { size, blocks } = file.statSync();
     // A file with holes has promised space that it does not have.
     const whole = blocks !== null && 512 * blocks >= size;
     this.#bytes = whole ? Math.min(this.#wanted, Math.max(0, size - start)) : 0;
     if (size > start + this.#bytes) this.#cut();
-    if (this.restore() || diskBytes !== undefined) return;
+    if (this.restore() || isKnown) return;
     // Perhaps the disk is small, perhaps only full: the queue has one half of what there was.
-    this.#bytes = Math.floor(this.#bytes / 2 / BLOCK_BYTES) * BLOCK_BYTES;
+    this.#bytes = inBlocks(this.#bytes / 2);
     if (this.#bytes > 0) this.#wanted = this.#bytes;
     this.#cut();
   }
@@ -58,7 +51,7 @@ export class Reserve {
     return this.#bytes;
   }
 
-  /** How much there should be: 4 MiB, on a small disk less. */
+  /** How much there should be: 8 MiB, on a small disk less. */
   get wantedBytes(): number {
     return this.#wanted;
   }
@@ -98,15 +91,6 @@ export class Reserve {
   }
 }
 
-/** The size of the disk; `undefined`: this process may not ask (it takes `--allow-sys=statfs`). */
-function diskBytesAt(path: string): number | undefined {
-  try {
-    if (Deno.permissions.querySync({ name: "sys", kind: "statfs" }).state !== "granted") {
-      return undefined;
-    }
-    const { blocks, bsize } = statfsSync(path);
-    return blocks * bsize;
-  } catch {
-    return undefined;
-  }
+function inBlocks(bytes: number): number {
+  return Math.floor(bytes / BLOCK_BYTES) * BLOCK_BYTES;
 }

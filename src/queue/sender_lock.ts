@@ -136,7 +136,7 @@ export class SenderLock {
     return this.#reserve.bytes;
   }
 
-  /** What {@linkcode reserveBytes} should be: 4 MiB, on a small disk less. */
+  /** What {@linkcode reserveBytes} should be: 8 MiB, on a small disk less. */
   get wantedReserveBytes(): number {
     return this.#reserve.wantedBytes;
   }

@@ -22,7 +22,6 @@ import type { SocketOptions } from "../kernel/socket_options.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
 import { OutboundQueue } from "../queue/queue.ts";
-import { FULL_RESERVE_BYTES } from "../queue/reserve.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
 import { limitsOf, type SenderOptions } from "./options.ts";
@@ -120,10 +119,13 @@ export class Sender implements AsyncDisposable {
     }, queue.sentThroughAtOpen);
     this.#doorbell = queue.answerDoorbell(parts.lock);
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
-    if (parts.lock.reserveBytes < FULL_RESERVE_BYTES) {
-      const kibibytes = Math.floor(parts.lock.reserveBytes / 1024);
-      logger.info(`the disk is small or full: ${kibibytes} KiB are kept free for removals`);
-    }
+    const { reserveBytes, wantedReserveBytes } = parts.lock;
+    if (reserveBytes < wantedReserveBytes) {
+      logger.warn(
+        `the disk is full: ${reserveBytes >> 10} KiB are kept free for removals, and ` +
+          `${wantedReserveBytes >> 10} KiB should be`,
+      );
+    } else logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
     this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => this.#onMisplaced(found));
     this.#closed = this.#supervisor.closed.then(() => {
       if (this.#misplaced !== undefined) throw this.#misplaced;

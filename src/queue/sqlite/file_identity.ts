@@ -127,19 +127,20 @@ export function refuseSecondName(path: string, lockPath: string): void {
 
 /** By the kernel's list where Deno lets this process read it; else by the lock file beside it. */
 function isMountPoint(path: string, file: FileIdentity, lockPath: string): boolean {
-  let mounts: string | undefined;
-  if (Deno.build.os === "linux") {
-    try {
-      mounts = Deno.readTextFileSync("/proc/self/mountinfo");
-    } catch {
-      // It wants --allow-all.
-    }
-  }
+  const mounts = Deno.build.os === "linux" && mayReadProc()
+    ? existing(() => Deno.readTextFileSync("/proc/self/mountinfo"))
+    : undefined;
   if (mounts !== undefined) {
     return mounts.split("\n").some((line) => unescaped(line.split(" ")[4] ?? "") === path);
   }
   const lock = mayLookAt(lockPath) ? existing(() => Deno.lstatSync(lockPath)) : undefined;
   return lock !== undefined && lock.dev !== file.dev;
+}
+
+/** What is below /proc/self takes all permissions; on a terminal Deno asks for each that is missing. */
+function mayReadProc(): boolean {
+  const names = ["read", "write", "net", "env", "sys", "run", "ffi", "import"] as const;
+  return names.every((name) => Deno.permissions.querySync({ name }).state === "granted");
 }
 
 /** The kernel writes a blank in a path as `\040`. */
