@@ -15,7 +15,7 @@ import { queueFileError, toFileError } from "./sqlite/file_error.ts";
 import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
 /** Room for the process id and what the sender publishes; more than any sender does. */
-export const NOTICE_BYTES: number = 64 * 1024;
+export const NOTICE_BYTES: number = 32 * 1024;
 
 /** A loser reads the holder's pid until two readings agree, this far apart. */
 const PID_READ_MS = 5;

@@ -2,6 +2,7 @@ import type { Clock } from "../base/ports.ts";
 import { GuardedStore } from "./guarded_store.ts";
 import { lockPathOf, readSenderNotice } from "./lock_file.ts";
 import type { QueueOptions } from "./options.ts";
+import { prepareLockFile } from "./sender_lock.ts";
 import { queueFileError, toFileError } from "./sqlite/file_error.ts";
 import {
   type FileIdentity,
@@ -34,6 +35,7 @@ export async function openStore(
     if (before !== undefined && !isSameFile(before, identityAt(store.path))) {
       throw queueFileError("busy", path, "another file took its place while it was being opened");
     }
+    prepareLockFile(store.path);
     return new GuardedStore(store, files, clock);
   } catch (error) {
     await store.close();

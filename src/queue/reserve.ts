@@ -3,9 +3,9 @@
  * SQLite's log, before it can give any back; a queue that has filled its own disk
  * would never get out of that by itself.
  *
- * The space is the end of the sender's lock file: it is really written, with bytes
- * that no filesystem can compress, given up when a removal meets a full disk, and
- * written again once there is room.
+ * The space is the end of the lock file. Whoever opens a queue first writes it, with
+ * bytes that no filesystem can compress; the sender gives it up when a removal meets a
+ * full disk, and writes it again once there is room.
  *
  * @module
  */
@@ -36,7 +36,7 @@ export class Reserve {
     this.#wanted = inBlocks(reserveBytes);
     const { size, blocks } = file.statSync();
     // A file with holes has promised space that it does not have.
-    const whole = blocks !== null && 512 * blocks >= size;
+    const whole = blocks !== null && 512 * blocks >= size - start;
     this.#bytes = whole ? Math.min(this.#wanted, Math.max(0, size - start)) : 0;
     if (size > start + this.#bytes) this.#cut();
     if (this.restore() || isKnown) return;

@@ -100,12 +100,12 @@ export class SenderLock {
    * Lets other processes read a text about this sender; see {@linkcode readSenderNotice}.
    *
    * @param text Takes the place of the last one; a few KiB at most.
-   * @throws {RangeError} It is longer than 64 KiB.
+   * @throws {RangeError} It is longer than 32 KiB.
    */
   publish(text: string): void {
     if (!this.#held) return;
     const notice = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
-    if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 64 KiB");
+    if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
     // The old one is covered and not cut off: that never needs new room on the disk.
     const bytes = new Uint8Array(Math.max(notice.length, this.#noticeBytes));
     bytes.set(notice);
@@ -169,7 +169,7 @@ function open(queuePath: string, path: string): Deno.FsFile {
   refuseLinkedLock(queuePath, path);
   try {
     const file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
-    giveToOwner(queuePath, path);
+    shareLikeQueue(queuePath, path);
     return file;
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
@@ -177,12 +177,43 @@ function open(queuePath: string, path: string): Deno.FsFile {
   }
 }
 
-/** Where root sends once by hand, the queue's own user must be able to send afterwards. */
-function giveToOwner(queuePath: string, path: string): void {
+/**
+ * Makes the lock file of a queue that has none, with the reserve in it: then there is
+ * one, too, when a queue has filled its disk before its first sender starts. Harmless
+ * where it fails, or where this process may not.
+ *
+ * @param queuePath The queue's path.
+ */
+export function prepareLockFile(queuePath: string): void {
+  const path = lockPathOf(queuePath);
+  const mayTouch = (["read", "write"] as const).every((name) =>
+    Deno.permissions.querySync({ name, path }).state === "granted"
+  );
+  if (!mayTouch || identityOfLinkAt(path) !== undefined) return;
   try {
-    const owner = Deno.statSync(queuePath);
-    if (owner.uid === null || owner.gid === null) return;
-    if (owner.uid !== Deno.lstatSync(path).uid) lchownSync(path, owner.uid, owner.gid);
+    using file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
+    shareLikeQueue(queuePath, path);
+    // Nothing is written before the reserve: a sender may have the lock by now.
+    new Reserve(file, path, NOTICE_BYTES);
+  } catch {
+    // The sender makes it, or says why it cannot.
+  }
+}
+
+/**
+ * Who may use the queue may use its lock file: where root sends or stores once by hand,
+ * the queue's own user must be able to send afterwards.
+ */
+function shareLikeQueue(queuePath: string, path: string): void {
+  try {
+    const { uid, gid, mode } = Deno.statSync(queuePath);
+    const made = Deno.lstatSync(path);
+    if (mode !== null && ((mode ^ (made.mode ?? mode)) & 0o666) !== 0) {
+      Deno.chmodSync(path, mode & 0o666);
+    }
+    if (uid !== null && gid !== null && (uid !== made.uid || gid !== made.gid)) {
+      lchownSync(path, uid, gid);
+    }
   } catch {
     // Only root can give files away; who is not has made one of its own.
   }

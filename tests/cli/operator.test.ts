@@ -185,6 +185,50 @@ Deno.test("export and import: there and back, times of expiry too", async () => 
   assert.deepEqual(expiry(jsonLines((await look(third, "export")).out)), Array(4).fill(undefined));
 });
 
+Deno.test("export: never over a file of the queue, by whatever name", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue(payload("kept\n"));
+  const all = [`--allow-read`, `--allow-write`];
+  Deno.linkSync(`${dir.queue}-shm`, `${dir.path}/hard.link`);
+  const spellings = [
+    `${dir.queue}-wal`,
+    `${dir.path}/../${dir.path.split("/").at(-1)}/outbox.db-wal`,
+    `${dir.path}//./outbox.db`,
+    `${dir.path}/hard.link`,
+    `${dir.queue}.lock`,
+    `${dir.queue}-journal`,
+  ];
+  for (const output of spellings) {
+    for (const more of [["--force"], []]) {
+      const args = ["export", "-q", dir.queue, "-o", output, ...more];
+      const { code, err } = await run(all, args);
+      assert.equal(code, 2, `${output} ${err}`);
+      assert.match(err, /^sendq: --output must not be the queue itself, nor a file of it/);
+    }
+  }
+  const elsewhere = `${dir.path}/elsewhere`;
+  Deno.mkdirSync(elsewhere);
+  const args = ["export", "-q", dir.queue, "-o", `${elsewhere}/outbox.db-wal`];
+  assert.equal((await run(all, args)).code, 0);
+  assert.deepEqual(await idsIn(dir.queue), [1]);
+});
+
+Deno.test("export and import: a large packet goes out in pieces, and comes back whole", async () => {
+  using dir = new TempDir();
+  const large = Uint8Array.from({ length: 200_001 }, (_, i) => i * 7);
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany([payload("x"), large]);
+  }
+  const text = (await look(dir.queue, "export")).out;
+  assert.deepEqual(jsonLines(text).map(({ bytes }) => bytes), [1, 200_001]);
+  const other = `${dir.path}/other.db`;
+  assert.equal((await run(queuePermissions(other), ["import", "-q", other], text)).code, 0);
+  const [shown] = jsonLines((await look(other, "show", "2", "--json")).out);
+  assert.equal(shown?.["payload"], large.toBase64());
+});
+
 Deno.test("import: a bad line has its number, and nothing behind it is stored", async (t) => {
   const good = `{"payload":"${payload("good").toBase64()}"}\n`;
   const cases: [string, string[], RegExp][] = [

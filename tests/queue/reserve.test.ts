@@ -100,7 +100,7 @@ Deno.test("the reserve is really on the disk, and goes with the first call", asy
   lock.publish("notice");
   assert.equal(lock.releaseReserve(), true);
   assert.equal(lock.releaseReserve(), false);
-  assert(Deno.statSync(path).size <= 64 * 1024);
+  assert(Deno.statSync(path).size <= 32 * 1024);
   assert.equal((await readSenderNotice(dir.file()))?.text, "notice");
   assert.equal(lock.restoreReserve(), true);
   assert.equal(Deno.statSync(path).size, held.size);
@@ -112,8 +112,36 @@ Deno.test("a lock file with holes is filled", async () => {
   Deno.truncateSync(`${dir.file()}.lock`, 16 * 1024 * 1024);
   using lock = await SenderLock.acquire(dir.file());
   const { size, blocks } = Deno.statSync(lock.path);
-  assert.equal(size, 64 * 1024 + lock.reserveBytes);
+  assert.equal(size, 32 * 1024 + lock.reserveBytes);
   assert(512 * (blocks ?? 0) >= size);
+});
+
+inEachThread("a disk that was full before the first sender came", async (open) => {
+  using disk = new Disk("size=4m");
+  const enqueuing = await open(disk.queue);
+  const stored = await fill(enqueuing);
+  await enqueuing.close();
+  disk.fillUp();
+  await using queue = await open(disk.queue);
+  using lock = await SenderLock.acquire(queue.path);
+  queue.answerDoorbell(lock);
+  await queue.removeThrough(stored - 10);
+  await queue.removeThrough(stored);
+  assert.equal(queue.stats().packets, 0);
+}, NO_TMPFS);
+
+Deno.test("a lock file may be used by whoever may use the queue", async () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(dir.file(), "");
+  Deno.chmodSync(dir.file(), 0o660);
+  using lock = await SenderLock.acquire(dir.file());
+  assert.equal((Deno.statSync(lock.path).mode ?? 0) & 0o777, 0o660);
+  if (Deno.uid() !== 0) return;
+  Deno.chownSync(dir.file(), 1234, 2345);
+  Deno.removeSync(lock.path);
+  using again = await SenderLock.acquire(dir.file());
+  const { uid, gid } = Deno.statSync(again.path);
+  assert.deepEqual([uid, gid], [1234, 2345]);
 });
 
 /** A small disk of its own. */

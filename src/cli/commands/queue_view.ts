@@ -12,6 +12,7 @@ import type { OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import { parseId } from "../arguments/values.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import type { Printer } from "../terminal/output.ts";
 
 /** What looking into a queue takes, for the help. */
 export const LOOK_PERMISSIONS = "--allow-read=outbox.db";
@@ -112,6 +113,31 @@ export function deadLetterFields(
     attempts,
     bytes,
   };
+}
+
+/** A multiple of 3, so that the pieces' base64 is that of the whole. */
+const BASE64_PIECE_BYTES = 48 * 1024;
+
+/**
+ * Writes a line of JSON with a payload as base64. In pieces: no string holds the base64
+ * of the largest packets.
+ *
+ * @param fields What stands before the payload; at least one.
+ * @returns Whether somebody still reads.
+ */
+export async function printWithPayload(
+  out: Printer,
+  fields: Record<string, unknown>,
+  payload: Uint8Array,
+): Promise<boolean> {
+  const encoder = new TextEncoder();
+  let text = `${JSON.stringify(fields).slice(0, -1)},"payload":"`;
+  for (let at = 0; at < payload.length; at += BASE64_PIECE_BYTES) {
+    text += payload.subarray(at, at + BASE64_PIECE_BYTES).toBase64();
+    if (!await out.bytes(encoder.encode(text))) return false;
+    text = "";
+  }
+  return await out.line(`${text}"}`);
 }
 
 /** ISO 8601, in UTC. A damaged file may hold any number. */

@@ -11,13 +11,14 @@ import type { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { printBytes, Printer, printLine } from "../terminal/output.ts";
+import { printBytes, Printer } from "../terminal/output.ts";
 import {
   deadLetterFields,
   hexDump,
   LOOK_PERMISSIONS,
   openForLooking,
   packetFields,
+  printWithPayload,
   timeOf,
 } from "./queue_view.ts";
 
@@ -73,7 +74,9 @@ async function show(id: number, options: ShowOptions): Promise<ExitCode> {
     await printBytes(payload);
   } else if (json) {
     const fields = "state" in found ? packetFields(found) : deadLetterFields(found);
-    await printLine(JSON.stringify({ ...fields, payload: payload.toBase64() }));
+    const out = new Printer();
+    await printWithPayload(out, fields, payload);
+    await out.flush();
   } else {
     const atMs = systemClock.wallMs();
     const out = new Printer();

@@ -59,7 +59,11 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
     case SqliteCode.FULL:
       return make("disk-full", "the disk is full");
     case SqliteCode.CORRUPT:
-      return make("corrupt", "a page of the file cannot be read");
+      // What SQLite itself has found, or what we have found in a row.
+      return make(
+        "corrupt",
+        error.message.includes("malformed") ? "a page of the file cannot be read" : error.message,
+      );
     case SqliteCode.NOTADB:
       return make("not-a-queue", "the file is not a database");
     case SqliteCode.READONLY:

@@ -8,6 +8,8 @@
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import {
   codeFromText,
+  LARGE_NUMBER_WORDS,
+  SqliteCode,
   type SqliteDatabase,
   type SqliteDriver,
   SqliteError,
@@ -101,6 +103,10 @@ function normalised(error: unknown): unknown {
   }
   if ("errcode" in error && typeof error.errcode === "number") {
     return new SqliteError(error.errcode, error.message, { cause: error });
+  }
+  // No sendq has ever written such a number.
+  if (error instanceof RangeError && "code" in error && error.code === "ERR_OUT_OF_RANGE") {
+    return new SqliteError(SqliteCode.CORRUPT, LARGE_NUMBER_WORDS, { cause: error });
   }
   if ("code" in error && error.code === "ERR_SQLITE_ERROR") {
     return new SqliteError(codeFromText(error.message), error.message, { cause: error });
