@@ -14,6 +14,7 @@
 
 import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
+import { backupCommand } from "./commands/backup.ts";
 import { checkCommand } from "./commands/check.ts";
 import { enqueueCommand } from "./commands/enqueue.ts";
 import { exportCommand } from "./commands/export.ts";
@@ -54,6 +55,7 @@ const COMMANDS: readonly ((finish: (code: ExitCode) => void) => Command)[] = [
   importCommand,
   removeCommand,
   requeueCommand,
+  backupCommand,
   checkCommand,
   repairCommand,
 ];

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
 import {
   codeFromText,
   LARGE_NUMBER_WORDS,
@@ -27,6 +27,34 @@ export const nodeSqlite: SqliteDriver = {
     });
   },
 };
+
+/**
+ * Copies a database as it is at one moment, also while others write it: SQLite's own
+ * backup, in one step. In several, each commit of somebody else would make it begin anew.
+ *
+ * @param from The database.
+ * @param to A file that is empty, or not there yet.
+ * @param busyTimeoutMs How long to wait while the database is locked.
+ * @throws {SqliteError}
+ * @throws {Deno.errors.NotCapable} A Deno permission is missing.
+ */
+export async function copyDatabase(from: string, to: string, busyTimeoutMs: number): Promise<void> {
+  const database = guard(() => new DatabaseSync(from, { readOnly: true, timeout: busyTimeoutMs }));
+  try {
+    await backup(database, to, { rate: -1 });
+  } catch (error) {
+    throw normalised(error);
+  } finally {
+    database.close();
+  }
+  // Without a log of its own the copy is one file, also for those who look into it.
+  const copy = nodeSqlite.open(to, { readOnly: false, busyTimeoutMs });
+  try {
+    copy.prepare("PRAGMA journal_mode = delete").all([]);
+  } finally {
+    copy.close();
+  }
+}
 
 class NodeDatabase implements SqliteDatabase {
   readonly #database: DatabaseSync;
