@@ -229,6 +229,47 @@ Deno.test("export and import: a large packet goes out in pieces, and comes back 
   assert.equal(shown?.["payload"], large.toBase64());
 });
 
+Deno.test("import: packets that each expire at another time share a transaction", async () => {
+  using dir = new TempDir();
+  // While somebody has the queue open, its log stays.
+  await using queue = await OutboundQueue.open(dir.queue);
+  const line = (i: number) => `{"payload":"QQ==","expiresAt":${9e15 - i}}\n`;
+  const input = Array.from({ length: 500 }, (_, i) => line(i)).join("");
+  const { code, out, err } = await run(
+    queuePermissions(dir.queue),
+    ["import", "-q", dir.queue],
+    input,
+  );
+  assert.deepEqual([code, out], [0, "stored 500 packets, 500 B, ids 1 to 500\n"], err);
+  const log = Deno.readFileSync(`${dir.queue}-wal`);
+  const view = new DataView(log.buffer);
+  let commits = 0;
+  for (let at = 32; at + 24 <= log.length; at += 24 + 4096) {
+    if (view.getUint32(at + 4) > 0) commits++;
+  }
+  assert(commits < 20, `${commits} commits`);
+  await queue.pollOtherProcesses();
+  const lines = jsonLines((await look(dir.queue, "export", "--to", "2")).out);
+  // Beyond the calendar a time to live comes and goes as a number.
+  const [first, second] = lines.map(({ expiresAt }) => Number(expiresAt));
+  assert(Math.abs(9e15 - Number(first)) < 10_000 && Number(first) > Number(second), `${first}`);
+});
+
+Deno.test("import: what is stored when there is no room for some is told", async () => {
+  using dir = new TempDir();
+  const line = (size: number, i: number) =>
+    `{"payload":"${new Uint8Array(size).toBase64()}","expiresAt":${9e15 - i}}\n`;
+  const input = [10, 10, 100, 10].map(line).join("");
+  const args = ["import", "-q", dir.queue, "--max-bytes", "105", "--overflow", "reject"];
+  const { code, err } = await run(queuePermissions(dir.queue), args, input);
+  assert.equal(code, 1);
+  assert.match(
+    err,
+    /The queue is full.* Stored before it: 2 packets, 20 B, ids 1 to 2; 1 packet after it\.\n$/,
+  );
+  assert.deepEqual(await idsIn(dir.queue), [1, 2, 3]);
+});
+
 Deno.test("import: a bad line has its number, and nothing behind it is stored", async (t) => {
   const good = `{"payload":"${payload("good").toBase64()}"}\n`;
   const cases: [string, string[], RegExp][] = [

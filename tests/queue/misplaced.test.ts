@@ -1,7 +1,7 @@
 /** A queue is a file and not a name: files that are removed, replaced, moved or have two names. */
 import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
-import { readSenderNotice } from "../../src/queue/lock_file.ts";
+import { readSenderNotice, toLockFileError } from "../../src/queue/lock_file.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { watchFiles } from "../../src/sender/file_watch.ts";
@@ -162,6 +162,22 @@ Deno.test("a lock file that is no file of ours is named", async () => {
   await assert.rejects(
     SenderLock.acquire(dir.file()),
     (error) => error instanceof QueueFileError && error.message.includes(`${dir.file()}.lock is a`),
+  );
+});
+
+Deno.test("an error about the lock file names it and its owner, not the queue", () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(`${dir.file()}.lock`, "");
+  const refused = Object.assign(new Deno.errors.PermissionDenied("no"), { code: "EACCES" });
+  const error = toLockFileError(refused, dir.file(), `${dir.file()}.lock`);
+  assert(error instanceof QueueFileError && error.reason === "read-only");
+  const { uid } = Deno.statSync(`${dir.file()}.lock`);
+  assert(
+    error.message.startsWith(
+      `Queue ${dir.file()}: its lock file ${dir.file()}.lock cannot be opened (EACCES): ` +
+        `it belongs to user ${uid}.`,
+    ),
+    error.message,
   );
 });
 

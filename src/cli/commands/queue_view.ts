@@ -94,7 +94,7 @@ export function packetFields(
   return {
     id,
     enqueuedAt: timeOf(enqueuedAtMs),
-    ...(expiresAtMs === Infinity ? {} : { expiresAt: timeOf(expiresAtMs) }),
+    ...(expiresAtMs === Infinity ? {} : { expiresAt: expiryOf(expiresAtMs) }),
     bytes,
     state,
   };
@@ -142,7 +142,15 @@ export async function printWithPayload(
 
 /** ISO 8601, in UTC. A damaged file may hold any number. */
 export function timeOf(ms: number): string {
-  return Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : "unknown";
+  return Math.abs(ms) <= LAST_TIME_MS ? new Date(ms).toISOString() : "unknown";
+}
+
+/** The latest moment that a calendar has. */
+const LAST_TIME_MS = 8.64e15;
+
+/** A time to live may reach beyond the calendar; then it is milliseconds since 1970. */
+function expiryOf(ms: number): string | number {
+  return Math.abs(ms) <= LAST_TIME_MS ? timeOf(ms) : ms;
 }
 
 const ESCAPES: { readonly [character: string]: string } = {
@@ -175,6 +183,14 @@ export function previewOf(bytes: Uint8Array, more: boolean): string {
     }
   }
   return more ? `${text}…` : text;
+}
+
+/** Text of somebody else's, as a terminal cannot take it for a command. */
+export function printable(text: string): string {
+  return text.replaceAll(
+    /[\p{C}\u2028\u2029]/gu,
+    (character) => ESCAPES[character] ?? escaped(character),
+  );
 }
 
 function escaped(character: string): string {
