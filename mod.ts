@@ -63,7 +63,7 @@ export {
 export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender/report.ts";
 export { type Framing, FramingError, type FramingFault } from "./src/framing/framing.ts";
 export type { PathStats } from "./src/delivery/connection.ts";
-export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/supervisor.ts";
+export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/status.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";
 export type {

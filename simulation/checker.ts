@@ -9,7 +9,8 @@
 import { TcpState } from "../src/base/ports.ts";
 import { HOLD_GRAIN_MS } from "../src/delivery/hold.ts";
 import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
-import type { DeliveryStatus, Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
+import type { DeliveryStatus } from "../src/delivery/status.ts";
+import type { Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
 import { StreamReader, tagOf } from "./packet.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";

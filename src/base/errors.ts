@@ -199,6 +199,8 @@ export class QueueFileError extends Error {
    * - `"read-only"`: file or directory cannot be written
    * - `"busy"`: another process kept the file locked too long
    * - `"io"`: the disk reported an error
+   * - `"misplaced"`: its path leads to another file than the one in use, or to none, or
+   *   the file has a second name
    */
   readonly reason: QueueFileReason;
   /** The queue's path. */
@@ -227,7 +229,8 @@ export type QueueFileReason =
   | "disk-full"
   | "read-only"
   | "busy"
-  | "io";
+  | "io"
+  | "misplaced";
 
 /** The queue or sender was closed before the operation could be done. */
 export class ClosedError extends Error {

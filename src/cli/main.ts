@@ -14,6 +14,7 @@
 
 import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
+import { backupCommand } from "./commands/backup.ts";
 import { checkCommand } from "./commands/check.ts";
 import { enqueueCommand } from "./commands/enqueue.ts";
 import { exportCommand } from "./commands/export.ts";
@@ -57,6 +58,7 @@ const COMMANDS: readonly ((finish: (code: ExitCode) => void, io: Stdio) => Comma
   importCommand,
   removeCommand,
   requeueCommand,
+  backupCommand,
   checkCommand,
   repairCommand,
 ];

@@ -28,9 +28,9 @@
  * @module
  */
 
+import { isLasting } from "../base/lasting.ts";
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
-import { isLasting } from "../base/lasting.ts";
 import type { Connection, ConnectionReading } from "./connection.ts";
 import { Hold } from "./hold.ts";
 import { Pace, type PaceLimits } from "./pace.ts";

@@ -15,17 +15,13 @@
  */
 
 import { ClosedError, WireError } from "../base/errors.ts";
+import { isLasting } from "../base/lasting.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random, Wire } from "../base/ports.ts";
 import { Backoff } from "./backoff.ts";
-import { isLasting } from "../base/lasting.ts";
-import {
-  Connection,
-  type ConnectionLimits,
-  type ConnectionReading,
-  type PathStats,
-} from "./connection.ts";
+import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
+import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
 import { WakeSignal } from "./wake_signal.ts";
 
 /** How long a peer that has sent its FIN, or was sent ours, is waited for. */
@@ -34,21 +30,6 @@ const FIN_WAIT_MS = 1000;
 const EARLY_CLOSES = 3;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
 const REMOVAL_STUCK_MS = 5000;
-
-/** What the sender is doing; see {@linkcode DeliveryStatus}. */
-export type SenderState =
-  /** Nothing to send and no connection. */
-  | "idle"
-  /** An attempt is under way. */
-  | "connecting"
-  /** A connection is up. */
-  | "connected"
-  /** A connection takes no more packets and is being finished in order. */
-  | "ending"
-  /** The last attempt or connection failed; the next attempt comes by itself. */
-  | "backing-off"
-  /** The end. What was not confirmed is on disk. */
-  | "closed";
 
 /** The bounds and times of a {@linkcode Supervisor}, all given. */
 export interface SupervisorLimits extends ConnectionLimits, SendWindowLimits {
@@ -59,44 +40,6 @@ export interface SupervisorLimits extends ConnectionLimits, SendWindowLimits {
   readonly backoffFirstMs: number;
   readonly backoffCapMs: number;
   readonly connect: "on-demand" | "always";
-}
-
-/** Counters since the sender was opened, and what is under way now. */
-export interface DeliveryStats {
-  /** Packets given to the present connection and not drained. */
-  readonly inFlightPackets: number;
-  /** Bytes given to the present connection and not acknowledged. */
-  readonly inFlightBytes: number;
-  /** Packets drained whose `holdMs` has not passed. */
-  readonly heldPackets: number;
-  /** Packets whose last byte was acknowledged; one sent twice may count twice. */
-  readonly drainedPackets: number;
-  /** Bytes acknowledged, over all connections. */
-  readonly ackedBytes: number;
-  /** Packets sent again after an unclean end or a restart, each time they were. */
-  readonly redeliveredPackets: number;
-  /** Connections made. */
-  readonly connections: number;
-  /** Connection attempts that failed. */
-  readonly failedAttempts: number;
-  /** Bytes received from the peer. */
-  readonly receivedBytes: number;
-  /** The present connection as the kernel sees it; undefined while there is none. */
-  readonly path: PathStats | undefined;
-}
-
-/** Published at each change. */
-export interface DeliveryStatus {
-  /** What the sender is doing. */
-  readonly state: SenderState;
-  /** The last verdict on the path. */
-  readonly verdict: Verdict;
-  /** The change in one sentence. */
-  readonly words: string;
-  /** How serious it is; the same as in the log. */
-  readonly level: keyof Logger;
-  /** What went wrong, where something did. */
-  readonly error: Error | undefined;
 }
 
 /** Everything the supervisor reaches the world through. */

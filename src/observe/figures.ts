@@ -10,7 +10,7 @@
  */
 
 import type { VerdictKind } from "../delivery/liveness.ts";
-import type { SenderState } from "../delivery/supervisor.ts";
+import type { SenderState } from "../delivery/status.ts";
 import type { Sender, SenderStats } from "../sender/sender.ts";
 
 /** What a figure is read from. */

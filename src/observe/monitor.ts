@@ -9,7 +9,7 @@
 
 import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
-import type { SenderState } from "../delivery/supervisor.ts";
+import type { SenderState } from "../delivery/status.ts";
 import { type Condition, ConditionTracker } from "../sender/condition.ts";
 import type { Sender, SenderStats, SenderStatus } from "../sender/sender.ts";
 

@@ -8,6 +8,7 @@
 
 import type { Clock } from "../base/ports.ts";
 import { lockPathOf } from "./lock_file.ts";
+import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
 /** A sender looks at the file this often even when nobody has rung. */
 const POLL_MS = 1000;
@@ -119,6 +120,7 @@ export class DoorbellRinger {
     this.#lastRingMs = this.#clock.nowMs();
     const seconds = this.#clock.wallMs() / 1000;
     try {
+      if (isSymbolicLink(this.#path)) return; // Whatever it leads to is none of ours.
       Deno.utimeSync(this.#path, seconds, seconds);
     } catch {
       // No sender has ever been here, or it is another user's: the sender looks

@@ -2,22 +2,25 @@
  * The file `<queue>.lock`: its name, and what stands in it.
  *
  * Its first line is the sender's process id; what the sender publishes about
- * itself, for other processes, stands behind it.
+ * itself, for other processes, stands behind it, up to a NUL. Behind the first
+ * {@linkcode NOTICE_BYTES} lies the sender's reserve of disk space (`sender_lock.ts`).
  *
  * @module
  */
 
 import { systemClock } from "../base/clock.ts";
+import type { QueueFileReason } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import { toFileError } from "./sqlite/file_error.ts";
+import { queueFileError, toFileError } from "./sqlite/file_error.ts";
+import { isSymbolicLink } from "./sqlite/file_identity.ts";
+
+/** Room for the process id and what the sender publishes; more than any sender does. */
+export const NOTICE_BYTES: number = 32 * 1024;
 
 /** A loser reads the holder's pid until two readings agree, this far apart. */
 const PID_READ_MS = 5;
 const PID_READS = 20;
 const PID_LINE_BYTES = 32;
-
-/** More than any sender publishes. */
-const MAX_NOTICE_BYTES = 64 * 1024;
 
 /** The lock file of a queue. */
 export function lockPathOf(queuePath: string): string {
@@ -29,6 +32,54 @@ export function lockPathOf(queuePath: string): string {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   return `${path}.lock`;
+}
+
+/**
+ * Refuses a lock file that is a symbolic link: whoever can make one could have a
+ * sender write into any file of its user.
+ *
+ * @throws {QueueFileError}
+ */
+export function refuseLinkedLock(queuePath: string, lockPath: string): void {
+  if (!isSymbolicLink(lockPath)) return;
+  throw queueFileError("misplaced", queuePath, `its lock file ${lockPath} is a symbolic link`, {
+    advice: "It was not followed. Remove it; sendq makes a file of its own there.",
+  });
+}
+
+/** As `toFileError`, for an error that is about the lock file. */
+export function toLockFileError(error: unknown, queuePath: string, lockPath: string): unknown {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const make = (reason: QueueFileReason, what: string, advice?: string) =>
+    queueFileError(reason, queuePath, `its lock file ${lockPath} ${what}`, {
+      cause: error,
+      ...(advice === undefined ? {} : { advice }),
+    });
+  switch (code) {
+    case "EACCES":
+    case "EPERM":
+      return make(
+        "read-only",
+        `cannot be opened (${code})${ownerWords(lockPath)}`,
+        "The queue itself was not touched. The user who sends must own the lock file: give it " +
+          "to that user (chown), or remove it while no sender runs.",
+      );
+    case "EROFS":
+      return make("read-only", "cannot be written (EROFS)");
+    case "EISDIR":
+      return make("io", "is a directory", "Remove it; sendq makes a file of its own there.");
+    default:
+      return toFileError(error, queuePath);
+  }
+}
+
+function ownerWords(path: string): string {
+  try {
+    const { uid } = Deno.lstatSync(path);
+    return uid === null ? "" : `: it belongs to user ${uid}`;
+  } catch {
+    return "";
+  }
 }
 
 /** What a running sender says about itself. */
@@ -54,15 +105,18 @@ export async function readSenderNotice(
   clock: Clock = systemClock,
 ): Promise<SenderNotice | undefined> {
   let file: Deno.FsFile | undefined;
+  let path = queuePath;
   try {
-    file = Deno.openSync(lockPathOf(queuePath), { read: true });
+    path = lockPathOf(queuePath);
+    refuseLinkedLock(queuePath, path);
+    file = Deno.openSync(path, { read: true });
     if (file.tryLockSync(false)) {
       file.unlockSync();
       return undefined;
     }
     const text = await readTwice(
       file,
-      MAX_NOTICE_BYTES,
+      NOTICE_BYTES,
       clock,
       (text) => /^[1-9][0-9]*\n/.test(text),
     );
@@ -71,7 +125,7 @@ export async function readSenderNotice(
     return { pid: Number(text.slice(0, line)), text: text.slice(line + 1) };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw toFileError(error, queuePath);
+    throw toLockFileError(error, queuePath, path);
   } finally {
     file?.close();
   }
@@ -99,7 +153,9 @@ async function readTwice(
   for (let i = 0; i < PID_READS; i++) {
     file.seekSync(0, Deno.SeekMode.Start);
     const length = file.readSync(buffer) ?? 0;
-    const text = new TextDecoder().decode(buffer.subarray(0, length));
+    const read = buffer.subarray(0, length);
+    const end = read.indexOf(0);
+    const text = new TextDecoder().decode(end === -1 ? read : read.subarray(0, end));
     if (isWhole(text) && text === previous) return text;
     previous = text;
     await new Promise<void>((resolve) => clock.setTimer(PID_READ_MS, resolve));

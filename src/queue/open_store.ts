@@ -1,5 +1,17 @@
+import type { Clock } from "../base/ports.ts";
+import { GuardedStore } from "./guarded_store.ts";
+import { lockPathOf, readSenderNotice } from "./lock_file.ts";
 import type { QueueOptions } from "./options.ts";
-import type { QueueStore } from "./store/contract.ts";
+import { prepareLockFile } from "./sender_lock.ts";
+import { queueFileError, toFileError } from "./sqlite/file_error.ts";
+import {
+  type FileIdentity,
+  identityAt,
+  isSameFile,
+  QueueFiles,
+  refuseOrphanedLog,
+  refuseSecondName,
+} from "./sqlite/file_identity.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { WorkerStoreClient } from "./worker/client.ts";
 
@@ -9,11 +21,56 @@ import { WorkerStoreClient } from "./worker/client.ts";
  * @throws {QueueFileError}
  * @throws {Deno.errors.NotCapable} With the flags to add.
  */
-export function openStore(
+export async function openStore(
   path: string,
-  { commitIn, durability, driver }: Required<QueueOptions>,
-): QueueStore | Promise<QueueStore> {
-  return commitIn === "worker"
-    ? WorkerStoreClient.open(path, durability)
+  { commitIn, durability, driver, clock }: Required<QueueOptions>,
+): Promise<GuardedStore> {
+  const before = await lookAt(path, clock);
+  const store = commitIn === "worker"
+    ? await WorkerStoreClient.open(path, durability)
     : SqliteStore.open(path, { durability, driver });
+  try {
+    const files = new QueueFiles(store.path);
+    // SQLite may have opened the one, and the path leads to the other by now.
+    if (before !== undefined && !isSameFile(before, identityAt(store.path))) {
+      throw queueFileError("busy", path, "another file took its place while it was being opened");
+    }
+    prepareLockFile(store.path);
+    return new GuardedStore(store, files, clock);
+  } catch (error) {
+    await store.close();
+    throw toFileError(error, path);
+  }
+}
+
+/** Which file is there, once nothing speaks against opening it or making a new one. */
+async function lookAt(path: string, clock: Clock): Promise<FileIdentity | undefined> {
+  try {
+    refuseOrphanedLog(path);
+    const identity = identityAt(path);
+    if (identity === undefined) await refuseWhileSending(path, clock);
+    else refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
+    return identity;
+  } catch (error) {
+    throw toFileError(error, path);
+  }
+}
+
+/** A new queue under the name of one that a sender has lost would not be that sender's. */
+async function refuseWhileSending(path: string, clock: Clock): Promise<void> {
+  const lockPath = lockPathOf(path);
+  if (Deno.permissions.querySync({ name: "read", path: lockPath }).state !== "granted") return;
+  const sender = await readSenderNotice(path, clock);
+  // The sender may have made its queue just now.
+  if (sender === undefined || identityAt(path) !== undefined) return;
+  throw queueFileError(
+    "misplaced",
+    path,
+    `a sender runs on it (process ${sender.pid}), but ` +
+      "its file is gone",
+    {
+      advice:
+        "Nothing was made in its place. Put the file back, or stop that sender; then try again.",
+    },
+  );
 }

@@ -31,11 +31,17 @@
  * @module
  */
 
-import { ClosedError, PacketSizeError, QueueFullError } from "../base/errors.ts";
+import {
+  ClosedError,
+  PacketSizeError,
+  type QueueFileError,
+  QueueFullError,
+} from "../base/errors.ts";
 import { lastIdOf } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch, StoredPacket } from "../base/ports.ts";
 import { Committer, type CommitterEvents } from "./commit/committer.ts";
 import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
+import type { GuardedStore } from "./guarded_store.ts";
 import { Listeners } from "./listeners.ts";
 import { openStore } from "./open_store.ts";
 import {
@@ -56,7 +62,7 @@ import { RecentBatches } from "./read/recent_batches.ts";
 import type { SenderLock } from "./sender_lock.ts";
 import { BusyRetry } from "./sqlite/busy.ts";
 import { Arena, packetsOf } from "./store/batches.ts";
-import type { Edit, EditResult, QueueStore, StoreState } from "./store/contract.ts";
+import type { Edit, EditResult, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 
 /** Memory for packets just stored, until the sender has read them. */
@@ -85,7 +91,7 @@ export class OutboundQueue implements DeliveryQueue {
   /** The highest id known, when the queue was opened, to have been on a wire. */
   readonly sentThroughAtOpen: number;
 
-  readonly #store: QueueStore;
+  readonly #store: GuardedStore;
   readonly #options: Required<QueueOptions>;
   readonly #clock: Clock;
   readonly #committer: Committer;
@@ -103,7 +109,7 @@ export class OutboundQueue implements DeliveryQueue {
   #closing: Promise<void> | undefined;
 
   private constructor(
-    store: QueueStore,
+    store: GuardedStore,
     options: Required<QueueOptions>,
     state: StoreState,
     dataVersion: number,
@@ -152,7 +158,7 @@ export class OutboundQueue implements DeliveryQueue {
     }
   }
 
-  static async #of(store: QueueStore, options: Required<QueueOptions>): Promise<OutboundQueue> {
+  static async #of(store: GuardedStore, options: Required<QueueOptions>): Promise<OutboundQueue> {
     try {
       // The version first: what another process commits in between is then noticed.
       const dataVersion = await store.dataVersion();
@@ -460,6 +466,15 @@ export class OutboundQueue implements DeliveryQueue {
     return this.#deadListeners.add(onDead);
   }
 
+  /**
+   * Looks whether the path still leads to this queue's file. Once it does not, nothing
+   * is stored any more, because nobody would find it; what is in it can be read and
+   * removed. Every second enqueues look, too. Returns what is wrong, if anything is.
+   */
+  misplaced(): QueueFileError | undefined {
+    return this.#store.misplaced();
+  }
+
   /** The queue in figures, without looking at its packets. */
   stats(): QueueStats {
     const { removedThrough: _, sentThrough: __, ...counts } = this.#committer.state;
@@ -491,12 +506,14 @@ export class OutboundQueue implements DeliveryQueue {
       this.pollOtherProcesses().catch(() => {});
     }, this.#clock);
     const endSweeping = this.sweepExpired();
+    this.#store.useSpareSpace(lock);
     this.#doorbell = doorbell;
     return {
       ...doorbell,
       stop: () => {
         endSweeping();
         if (this.#doorbell === doorbell) this.#doorbell = undefined;
+        this.#store.useSpareSpace(undefined);
         return doorbell.stop();
       },
     };

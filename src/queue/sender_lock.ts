@@ -3,30 +3,52 @@
  * `<queue>.lock`, which dies with its process.
  *
  * It is a file of its own because opening the database beside SQLite would drop
- * SQLite's locks.
+ * SQLite's locks. Where the queue's file has a second name, with a lock file of its
+ * own, the lock is refused.
  *
  * @module
  */
 
+import { lchownSync } from "node:fs";
 import { systemClock } from "../base/clock.ts";
-import { QueueLockedError } from "../base/errors.ts";
+import { QueueFileError, QueueLockedError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import { lockPathOf, readPid } from "./lock_file.ts";
-import { toFileError } from "./sqlite/file_error.ts";
+import {
+  lockPathOf,
+  NOTICE_BYTES,
+  readPid,
+  refuseLinkedLock,
+  toLockFileError,
+} from "./lock_file.ts";
+import { Reserve } from "./reserve.ts";
+import { queueFileError } from "./sqlite/file_error.ts";
+import { identityOfLinkAt, isSameFile, refuseSecondName } from "./sqlite/file_identity.ts";
 
 /** Whoever looks whether a sender is there holds the lock for a moment: ask again. */
 const LOCK_ATTEMPTS = 5;
 const LOCK_RETRY_MS = 5;
+/** Somebody has removed the file between its opening and its locking: begin again. */
+const OPEN_ATTEMPTS = 5;
+
 /** The exclusive right to send from a queue, held until {@linkcode release}. */
 export class SenderLock {
   /** The lock file. */
   readonly path: string;
   readonly #file: Deno.FsFile;
+  readonly #reserve: Reserve;
+  /** The last notice's length: the next one covers it. */
+  #noticeBytes = NOTICE_BYTES;
   #held = true;
 
   private constructor(path: string, file: Deno.FsFile) {
     this.path = path;
     this.#file = file;
+    try {
+      this.publish("");
+    } catch {
+      // The disk is full; the lock holds all the same, and others do not learn the process.
+    }
+    this.#reserve = new Reserve(file, path, NOTICE_BYTES);
   }
 
   /**
@@ -35,24 +57,40 @@ export class SenderLock {
    * @param queuePath The queue's own path, not the lock file's.
    * @param clock Time.
    * @throws {QueueLockedError} Another sender holds it, in this process or another.
-   * @throws {QueueFileError} The lock file cannot be made.
+   * @throws {QueueFileError} The lock file cannot be made, or is a symbolic link; or the
+   *   queue's file has a second name, under which another sender could run.
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
   static async acquire(queuePath: string, clock: Clock = systemClock): Promise<SenderLock> {
     let file: Deno.FsFile | undefined;
+    let path = queuePath;
     try {
-      const path = lockPathOf(queuePath);
-      file = Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
-      if (await tryLockSeveralTimes(file, clock)) {
-        file.truncateSync(0);
-        file.writeSync(new TextEncoder().encode(`${Deno.pid}\n`));
-        const lock = new SenderLock(path, file);
+      path = lockPathOf(queuePath);
+      for (let attempt = 1; attempt <= OPEN_ATTEMPTS; attempt++) {
+        file = open(queuePath, path);
+        if (!await tryLockSeveralTimes(file, clock)) {
+          throw new QueueLockedError(queuePath, await readPid(file, clock));
+        }
+        if (isSameFile(file.statSync(), identityOfLinkAt(path))) {
+          refuseSecondName(path.slice(0, -".lock".length), path);
+          const lock = new SenderLock(path, file);
+          file = undefined;
+          return lock;
+        }
+        file.close();
         file = undefined;
-        return lock;
       }
-      throw new QueueLockedError(queuePath, await readPid(file, clock));
+      throw queueFileError(
+        "misplaced",
+        queuePath,
+        `its lock file ${path} is removed all the time`,
+        {
+          advice: "Find out which program does that: without the file two senders can run.",
+        },
+      );
     } catch (error) {
-      throw toFileError(error, queuePath);
+      if (error instanceof QueueFileError) throw error;
+      throw toLockFileError(error, queuePath, path);
     } finally {
       file?.close();
     }
@@ -62,13 +100,55 @@ export class SenderLock {
    * Lets other processes read a text about this sender; see {@linkcode readSenderNotice}.
    *
    * @param text Takes the place of the last one; a few KiB at most.
+   * @throws {RangeError} It is longer than 32 KiB.
    */
   publish(text: string): void {
     if (!this.#held) return;
-    const bytes = new TextEncoder().encode(`${Deno.pid}\n${text}`);
+    const notice = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
+    if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
+    // The old one is covered and not cut off: that never needs new room on the disk.
+    const bytes = new Uint8Array(Math.max(notice.length, this.#noticeBytes));
+    bytes.set(notice);
     this.#file.seekSync(0, Deno.SeekMode.Start);
     for (let at = 0; at < bytes.length;) at += this.#file.writeSync(bytes.subarray(at));
-    this.#file.truncateSync(bytes.length);
+    this.#noticeBytes = notice.length;
+  }
+
+  /**
+   * What has become of the lock file, in words, so that another sender may have begun;
+   * `undefined`: it is where it was.
+   */
+  misplaced(): string | undefined {
+    if (!this.#held) return undefined;
+    let present;
+    try {
+      present = identityOfLinkAt(this.path);
+    } catch {
+      return undefined; // Nobody can look at it at the moment.
+    }
+    if (isSameFile(this.#file.statSync(), present)) return undefined;
+    return `its lock file ${this.path} was ${present === undefined ? "removed" : "replaced"} ` +
+      "while its sender ran";
+  }
+
+  /** The disk space that is kept for removals. */
+  get reserveBytes(): number {
+    return this.#reserve.bytes;
+  }
+
+  /** What {@linkcode reserveBytes} should be: 8 MiB, on a small disk less. */
+  get wantedReserveBytes(): number {
+    return this.#reserve.wantedBytes;
+  }
+
+  /** Gives the reserve up, for a removal on a full disk. Returns whether there was any. */
+  releaseReserve(): boolean {
+    return this.#held && this.#reserve.release();
+  }
+
+  /** Puts back what was given up, as far as there is room. Returns whether it is whole. */
+  restoreReserve(): boolean {
+    return this.#held && this.#reserve.restore();
   }
 
   /** Gives the lock back. Idempotent. The file stays: removing it would race with others. */
@@ -81,6 +161,61 @@ export class SenderLock {
   /** Same as {@linkcode release}. */
   [Symbol.dispose](): void {
     this.release();
+  }
+}
+
+/** Opens the lock file, or makes one that belongs to the queue's owner. */
+function open(queuePath: string, path: string): Deno.FsFile {
+  refuseLinkedLock(queuePath, path);
+  try {
+    const file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
+    shareLikeQueue(queuePath, path);
+    return file;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+    return Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
+  }
+}
+
+/**
+ * Makes the lock file of a queue that has none, with the reserve in it: then there is
+ * one, too, when a queue has filled its disk before its first sender starts. Harmless
+ * where it fails, or where this process may not.
+ *
+ * @param queuePath The queue's path.
+ */
+export function prepareLockFile(queuePath: string): void {
+  const path = lockPathOf(queuePath);
+  const mayTouch = (["read", "write"] as const).every((name) =>
+    Deno.permissions.querySync({ name, path }).state === "granted"
+  );
+  if (!mayTouch || identityOfLinkAt(path) !== undefined) return;
+  try {
+    using file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
+    shareLikeQueue(queuePath, path);
+    // Nothing is written before the reserve: a sender may have the lock by now.
+    new Reserve(file, path, NOTICE_BYTES);
+  } catch {
+    // The sender makes it, or says why it cannot.
+  }
+}
+
+/**
+ * Who may use the queue may use its lock file: where root sends or stores once by hand,
+ * the queue's own user must be able to send afterwards.
+ */
+function shareLikeQueue(queuePath: string, path: string): void {
+  try {
+    const { uid, gid, mode } = Deno.statSync(queuePath);
+    const made = Deno.lstatSync(path);
+    if (mode !== null && ((mode ^ (made.mode ?? mode)) & 0o666) !== 0) {
+      Deno.chmodSync(path, mode & 0o666);
+    }
+    if (uid !== null && gid !== null && (uid !== made.uid || gid !== made.gid)) {
+      lchownSync(path, uid, gid);
+    }
+  } catch {
+    // Only root can give files away; who is not has made one of its own.
   }
 }
 

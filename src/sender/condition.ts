@@ -5,7 +5,7 @@
  */
 
 import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
-import type { DeliveryStatus } from "../delivery/supervisor.ts";
+import type { DeliveryStatus } from "../delivery/status.ts";
 
 /** State and verdict in words. */
 export interface Condition {

@@ -7,7 +7,7 @@
 
 import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "../delivery/liveness.ts";
-import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/supervisor.ts";
+import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/status.ts";
 import { readSenderNotice } from "../queue/lock_file.ts";
 import { type Condition, ConditionTracker } from "./condition.ts";
 

@@ -6,24 +6,21 @@
  */
 
 import { systemClock } from "../base/clock.ts";
+import type { QueueFileError } from "../base/errors.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import { parseRemote, type Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
-import {
-  type DeliveryStats,
-  type DeliveryStatus,
-  type SenderState,
-  Supervisor,
-  type SupervisorLimits,
-} from "../delivery/supervisor.ts";
+import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/status.ts";
+import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
 import type { SocketOptions } from "../kernel/socket_options.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
+import { type MisplacedFile, watchFiles } from "./file_watch.ts";
 import { limitsOf, type SenderOptions } from "./options.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
@@ -93,6 +90,10 @@ export class Sender implements AsyncDisposable {
   readonly #received: Inbox;
   readonly #clock: Clock;
   readonly #forgetLosses: () => void;
+  readonly #stopWatching: () => void;
+  /** Why the sender ends, where it is for the sake of its files. */
+  #misplaced: QueueFileError | undefined;
+  readonly #closed: Promise<void>;
   readonly #reports: ReportPublisher;
   #closing: Promise<void> | undefined;
 
@@ -115,6 +116,18 @@ export class Sender implements AsyncDisposable {
     }, queue.sentThroughAtOpen);
     this.#doorbell = queue.answerDoorbell(parts.lock);
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
+    const { reserveBytes, wantedReserveBytes } = parts.lock;
+    if (reserveBytes < wantedReserveBytes) {
+      logger.warn(
+        `the disk is full: ${reserveBytes >> 10} KiB are kept free for removals, and ` +
+          `${wantedReserveBytes >> 10} KiB should be`,
+      );
+    } else logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
+    this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => this.#onMisplaced(found));
+    this.#closed = this.#supervisor.closed.then(() => {
+      if (this.#misplaced !== undefined) throw this.#misplaced;
+    });
+    this.#closed.catch(() => {});
     const warn = (words: string) => {
       logger.warn(words);
       const { state, verdict } = this.#supervisor;
@@ -301,11 +314,12 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Resolves when the sender has ended, by {@linkcode Sender.close}; rejects if
-   * it cannot go on, for example when the kernel refuses a socket option. What
-   * is stored stays stored.
+   * it cannot go on, for example when the kernel refuses a socket option, or when
+   * the queue's file or its lock file was removed or replaced. What is stored stays
+   * stored.
    */
   get closed(): Promise<void> {
-    return this.#supervisor.closed;
+    return this.#closed;
   }
 
   /**
@@ -333,6 +347,7 @@ export class Sender implements AsyncDisposable {
   #release(): Promise<void> {
     this.#releasing ??= (async () => {
       this.#forgetLosses();
+      this.#stopWatching();
       this.#reports.stop();
       await this.#doorbell.stop();
       this.#hub.close();
@@ -341,6 +356,14 @@ export class Sender implements AsyncDisposable {
       this.#lock.release();
     })();
     return this.#releasing;
+  }
+
+  /** Packets in a file without a name are nobody else's to deliver; those of a lost lock are. */
+  #onMisplaced({ error, which }: MisplacedFile): void {
+    this.#misplaced = error;
+    const { state, verdict } = this.#supervisor;
+    this.#publish({ state, verdict, words: error.message, level: "error", error });
+    this.close({ deliverTimeoutMs: which === "queue" ? Infinity : 0 }).catch(() => {});
   }
 
   #publish(status: DeliveryStatus): void {

@@ -13,7 +13,7 @@ Deno.test("complete: commands, options and the words that an option takes", asyn
   for (
     const name of [
       ...["send", "relay", "enqueue", "status", "probe", "list", "show", "export", "import"],
-      ...["remove", "requeue", "check", "repair", "help"],
+      ...["remove", "requeue", "backup", "check", "repair", "help"],
     ]
   ) {
     assert(commands.includes(name), name);

@@ -170,6 +170,91 @@ Deno.test("export and import: there and back, times of expiry too", async () => 
   assert.deepEqual(expiry(jsonLines((await on(third, "export")).out)), Array(4).fill(undefined));
 });
 
+Deno.test("export: never over a file of the queue, by whatever name", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue(bytes("kept\n"));
+  const all = [`--allow-read`, `--allow-write`];
+  Deno.linkSync(`${dir.queue}-shm`, `${dir.path}/hard.link`);
+  const spellings = [
+    `${dir.queue}-wal`,
+    `${dir.path}/../${dir.path.split("/").at(-1)}/outbox.db-wal`,
+    `${dir.path}//./outbox.db`,
+    `${dir.path}/hard.link`,
+    `${dir.queue}.lock`,
+    `${dir.queue}-journal`,
+  ];
+  for (const output of spellings) {
+    for (const more of [["--force"], []]) {
+      const args = ["export", "-q", dir.queue, "-o", output, ...more];
+      const { code, err } = await runWith(all, args);
+      assert.equal(code, 2, `${output} ${err}`);
+      assert.match(err, /^sendq: --output must not be the queue itself, nor a file of it/);
+    }
+  }
+  const elsewhere = `${dir.path}/elsewhere`;
+  Deno.mkdirSync(elsewhere);
+  const args = ["export", "-q", dir.queue, "-o", `${elsewhere}/outbox.db-wal`];
+  assert.equal((await runWith(all, args)).code, 0);
+  assert.deepEqual(await idsIn(dir.queue), [1]);
+});
+
+Deno.test("export and import: a large packet goes out in pieces, and comes back whole", async () => {
+  using dir = new TempDir();
+  const large = Uint8Array.from({ length: 200_001 }, (_, i) => i * 7);
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany([bytes("x"), large]);
+  }
+  const text = (await on(dir.queue, "export")).out;
+  assert.deepEqual(jsonLines(text).map(({ bytes }) => bytes), [1, 200_001]);
+  const other = `${dir.path}/other.db`;
+  assert.equal((await runWith(queuePermissions(other), ["import", "-q", other], text)).code, 0);
+  const [shown] = jsonLines((await on(other, "show", "2", "--json")).out);
+  assert.equal(shown?.["payload"], large.toBase64());
+});
+
+Deno.test("import: packets that each expire at another time share a transaction", async () => {
+  using dir = new TempDir();
+  // While somebody has the queue open, its log stays.
+  await using queue = await OutboundQueue.open(dir.queue);
+  const line = (i: number) => `{"payload":"QQ==","expiresAt":${9e15 - i}}\n`;
+  const input = Array.from({ length: 500 }, (_, i) => line(i)).join("");
+  const { code, out, err } = await runWith(
+    queuePermissions(dir.queue),
+    ["import", "-q", dir.queue],
+    input,
+  );
+  assert.deepEqual([code, out], [0, "stored 500 packets, 500 B, ids 1 to 500\n"], err);
+  const log = Deno.readFileSync(`${dir.queue}-wal`);
+  const view = new DataView(log.buffer);
+  let commits = 0;
+  for (let at = 32; at + 24 <= log.length; at += 24 + 4096) {
+    if (view.getUint32(at + 4) > 0) commits++;
+  }
+  assert(commits < 20, `${commits} commits`);
+  await queue.pollOtherProcesses();
+  const lines = jsonLines((await on(dir.queue, "export", "--to", "2")).out);
+  // Beyond the calendar a time to live comes and goes as a number.
+  const [first, second] = lines.map(({ expiresAt }) => Number(expiresAt));
+  assert(Math.abs(9e15 - Number(first)) < 10_000 && Number(first) > Number(second), `${first}`);
+});
+
+Deno.test("import: what is stored when there is no room for some is told", async () => {
+  using dir = new TempDir();
+  const line = (size: number, i: number) =>
+    `{"payload":"${new Uint8Array(size).toBase64()}","expiresAt":${9e15 - i}}\n`;
+  const input = [10, 10, 100, 10].map(line).join("");
+  const args = ["import", "-q", dir.queue, "--max-bytes", "105", "--overflow", "reject"];
+  const { code, err } = await runWith(queuePermissions(dir.queue), args, input);
+  assert.equal(code, 1);
+  assert.match(
+    err,
+    /The queue is full.* Stored before it: 2 packets, 20 B, ids 1 to 2; 1 packet after it\.\n$/,
+  );
+  assert.deepEqual(await idsIn(dir.queue), [1, 2, 3]);
+});
+
 Deno.test("import: a bad line has its number, and nothing behind it is stored", async (t) => {
   const good = `{"payload":"${bytes("good").toBase64()}"}\n`;
   const cases: [string, string[], RegExp][] = [

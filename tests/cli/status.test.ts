@@ -181,3 +181,39 @@ Deno.test("histories: the highest is the tallest, only nothing is flat, old ones
   for (const value of [1, 1000, 500]) history.add(value);
   assert.deepEqual([history.bars(), history.highest], ["▁▂█▅", 1000]);
 });
+
+Deno.test("status: whatever stands in the lock file, a terminal cannot take it for a command", async () => {
+  using dir = new TempDir();
+  await (await OutboundQueue.open(dir.queue)).close();
+  using lock = await SenderLock.acquire(dir.queue);
+  const evil = "\x1b[2J\x1b]0;title\x07\u009b31m\nqueue      another";
+  const count = {
+    inFlightPackets: 0,
+    inFlightBytes: 0,
+    heldPackets: 0,
+    drainedPackets: 0,
+    ackedBytes: 0,
+    packetsPerSecond: 0,
+    bytesPerSecond: 0,
+    redeliveredPackets: 0,
+    connections: evil,
+    failedAttempts: 0,
+  };
+  lock.publish(JSON.stringify({
+    format: 2,
+    startedAtMs: 0,
+    remote: evil,
+    condition: { tone: "good", headline: evil, detail: evil },
+    verdictWords: evil,
+    troubles: [{ atMs: 0, words: evil }],
+    ...count,
+  }));
+  await using status = new Sendq(
+    [`--allow-read=${dir.queue},${dir.queue}.lock`],
+    ["status", "-q", dir.queue],
+  );
+  assert.equal(await status.ended(), 0, status.stderr);
+  assert.doesNotMatch(status.stdout.replaceAll("\n", ""), /\p{C}/u);
+  assert.doesNotMatch(status.stdout, /^queue +another/m);
+  assert.match(status.stdout, /^trouble .*\\x1b\[2J\\x1b\]0;title\\x07/m);
+});

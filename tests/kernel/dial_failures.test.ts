@@ -40,6 +40,7 @@ Deno.test("isLasting: what a person has to change, and nothing else", () => {
     "read-only": false,
     "busy": false,
     "io": false,
+    "misplaced": false,
   };
   for (const [reason, expected] of Object.entries(files)) {
     const error = new QueueFileError(reason as QueueFileReason, "q.db", "words");

@@ -257,6 +257,20 @@ Deno.test("trap: integers above 2^53 throw instead of being cut", () => {
   database.close();
 });
 
+Deno.test("both drivers: a number above 2^53 is damage", () => {
+  using dir = new TempDir();
+  const database = nodeSqlite.open(dir.queue, WRITABLE);
+  const statement = database.prepare("SELECT 9007199254740993");
+  const isCorrupt = (error: unknown) => error instanceof SqliteError && error.primaryCode === 11;
+  assert.throws(() => statement.all([]), isCorrupt);
+  database.close();
+  class Large {
+    prepare = () => ({ run: () => 0, values: () => [[9007199254740993n]] });
+    close(): void {}
+  }
+  assert.throws(() => dbSqlite(Large).open(dir.queue, WRITABLE), isCorrupt);
+});
+
 Deno.test("trap: VACUUM is refused under narrow permissions, so it is never used", async () => {
   using dir = new TempDir();
   const script = `import { DatabaseSync } from "node:sqlite";

@@ -370,3 +370,74 @@ Deno.test("check and reading: a damaged page is found, and nothing else is throw
   }
   assert(found > pageCount / 2, `only ${found} could be opened and read`);
 });
+
+Deno.test("a tree that leads back to its beginning: what comes before that, and then its end", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    for (let i = 0; i < 200; i++) await queue.enqueue(new Uint8Array(1000).fill(i));
+  }
+  const root =
+    [...pageUses(dir.queue)].find(([, { table, kind }]) =>
+      table === "packets" && kind === "internal"
+    )?.[0] ?? 0;
+  using file = Deno.openSync(dir.queue, { read: true, write: true });
+  const page = new Uint8Array(4096);
+  file.seekSync((root - 1) * 4096, Deno.SeekMode.Start);
+  file.readSync(page);
+  const view = new DataView(page.buffer);
+  const firstCell = view.getUint16(12);
+  // The root's last child is its first one again.
+  view.setUint32(8, view.getUint32(firstCell));
+  file.seekSync((root - 1) * 4096, Deno.SeekMode.Start);
+  file.writeSync(page);
+
+  using inspector = await QueueInspector.open(dir.queue);
+  for (const payloadBytes of [0, Infinity]) {
+    let last = 0;
+    const reading = (async () => {
+      for await (const { id } of inspector.packets({ payloadBytes })) {
+        assert(id > last, `${id} behind ${last}`);
+        last = id;
+      }
+    })();
+    await assert.rejects(
+      reading,
+      (error) =>
+        error instanceof QueueFileError && error.reason === "corrupt" &&
+        /out of order: packet 1 comes behind 19\d/.test(error.message),
+    );
+    assert(last >= 190, `${last}`);
+  }
+  await assert.rejects(inspector.countPackets(), { reason: "corrupt" });
+});
+
+Deno.test("a batch that contradicts itself: the packets of its page before it still come", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    for (let i = 0; i < 9; i++) await queue.enqueueMany([bytes("one"), bytes("two")]);
+  }
+  tamper(dir.queue, "UPDATE packets SET ends = x'0900000001000000' WHERE last_id = 10");
+  using inspector = await QueueInspector.open(dir.queue);
+  const ids: number[] = [];
+  await assert.rejects(
+    (async () => {
+      for await (const { id } of inspector.packets()) ids.push(id);
+    })(),
+    (error) => error instanceof QueueFileError && error.message.includes("batch 10: "),
+  );
+  assert.deepEqual(ids, [1, 2, 3, 4, 5, 6, 7, 8]);
+});
+
+Deno.test("a number that no sendq has written is damage, in words", async () => {
+  using dir = new TempDir();
+  await makeQueue(dir.queue, 3);
+  tamper(dir.queue, "UPDATE state SET bytes = 9223372036854775807");
+  const words = (error: unknown) =>
+    error instanceof QueueFileError && error.reason === "corrupt" &&
+    error.message.includes("a number in the file is larger than any that sendq writes");
+  using inspector = await QueueInspector.open(dir.queue);
+  await assert.rejects(inspector.counts(), words);
+  await assert.rejects(OutboundQueue.open(dir.queue), words);
+});

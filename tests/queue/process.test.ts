@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import { QueueLockedError } from "../../src/base/errors.ts";
 import { listenForRings } from "../../src/queue/doorbell.ts";
+import { readSenderNotice } from "../../src/queue/lock_file.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, text } from "../support/bytes.ts";
@@ -144,8 +145,8 @@ Deno.test("one sender per queue: another process, whose death frees it", async (
   holder.kill("SIGKILL");
   await holder.status;
   await said.return?.();
-  using lock = await SenderLock.acquire(path);
-  assert.equal(Deno.readTextFileSync(lock.path), `${Deno.pid}\n`);
+  using _lock = await SenderLock.acquire(path);
+  assert.equal((await readSenderNotice(path))?.pid, Deno.pid);
 });
 
 Deno.test("the doorbell wakes the sender when another process has enqueued", async () => {

@@ -299,6 +299,68 @@ Deno.test("repair: without the counts, or from version 1", async () => {
   assert.equal(await queue.enqueue(bytes("next")), 10);
 });
 
+Deno.test("repair: a size that claims gigabytes costs one packet, and no memory", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    for (let i = 0; i < 20; i++) await queue.enqueue(new Uint8Array(100_000).fill(i));
+  }
+  const file = Deno.readFileSync(dir.queue);
+  const leaf =
+    [...pageUses(dir.queue)].find(([, { table, kind }]) => table === "packets" && kind === "leaf")
+      ?.[0] ?? 0;
+  const at = (leaf - 1) * PAGE_BYTES;
+  const cell = at + new DataView(file.buffer).getUint16(at + 8);
+  // The size's varint, and the key's with it: about 900 MB.
+  file.set([0x83, 0xad, 0xa4, 0x00], cell);
+  Deno.writeFileSync(dir.queue, file);
+  // The file is large enough for it; there is nothing in the rest.
+  Deno.truncateSync(dir.queue, 1024 ** 3);
+  const before = Deno.memoryUsage().rss;
+  const report = repairQueue(dir.queue, dir.file("new"));
+  assert.deepEqual([report.packets, report.lostPackets], [19, 1]);
+  const grown = Deno.memoryUsage().rss - before;
+  assert(grown < 300 * 1024 ** 2, `${grown >> 20} MiB more`);
+});
+
+Deno.test("repair: a log that claims 2^32 pages is read to its end all the same", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file("live"));
+  for (let i = 0; i < 5; i++) await queue.enqueue(bytes(`packet ${i}`));
+  copyQueue(dir.file("live"), dir.queue);
+  const log = Deno.readFileSync(`${dir.queue}-wal`);
+  claimPages(log, 2 ** 32 - 1);
+  Deno.writeFileSync(`${dir.queue}-wal`, log);
+  const report = repairQueue(dir.queue, dir.file("new"));
+  assert.deepEqual([report.packets, report.lostPackets], [5, 0]);
+});
+
+/** Makes the last commit of a log claim so many pages; its checksums stay right. */
+function claimPages(log: Uint8Array<ArrayBuffer>, pages: number): void {
+  const view = new DataView(log.buffer);
+  const littleEndian = view.getUint32(0) === 0x377f0682;
+  let a = 0, b = 0;
+  const add = (from: number, length: number) => {
+    for (let i = from; i < from + length; i += 8) {
+      a = (a + view.getUint32(i, littleEndian) + b) >>> 0;
+      b = (b + view.getUint32(i + 4, littleEndian) + a) >>> 0;
+    }
+  };
+  add(0, 24);
+  const frames = Math.floor((log.length - 32) / (24 + PAGE_BYTES));
+  const atOf = (frame: number) => 32 + frame * (24 + PAGE_BYTES);
+  const last = Array.from({ length: frames }, (_, i) => i)
+    .findLast((frame) => view.getUint32(atOf(frame) + 4) !== 0) ?? 0;
+  for (let frame = 0; frame <= last; frame++) {
+    const at = atOf(frame);
+    if (frame === last) view.setUint32(at + 4, pages);
+    add(at, 8);
+    add(at + 24, PAGE_BYTES);
+    view.setUint32(at + 16, a);
+    view.setUint32(at + 20, b);
+  }
+}
+
 Deno.test("repair: a queue goes on where it was", async () => {
   using dir = new TempDir();
   await makeQueue(dir.queue, 6);

@@ -26,6 +26,7 @@ import { formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
+import { checkInPlace } from "./queue_view.ts";
 
 const HELP = `
 Packets come from the arguments, from --file, or else from stdin. Each is on disk
@@ -114,13 +115,18 @@ async function enqueue(
 
   await using queue = await open(path, options);
   const stored = new Stored(json, io);
+  const store = async (packets: readonly Uint8Array[]) => {
+    const ids = await queue.enqueueMany(packets);
+    checkInPlace(queue);
+    await stored.add(ids, packets);
+  };
   if (given) {
-    await stored.add(await queue.enqueueMany(packets), packets);
+    await store(packets);
   } else {
     const pump = new InputPump({
       source: io.stdin,
       splitter,
-      store: async (packets) => stored.add(await queue.enqueueMany(packets), packets),
+      store,
       ...batchLimitsFor(queue.limits),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),

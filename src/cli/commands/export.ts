@@ -7,6 +7,7 @@
 import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
+import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
@@ -19,8 +20,10 @@ import {
   LOOK_PERMISSIONS,
   openForLooking,
   packetFields,
+  printWithPayload,
   rangeOf,
   type RangeOptions,
+  requireQueue,
 } from "./queue_view.ts";
 
 const HELP = `
@@ -80,7 +83,10 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
   if (output !== undefined) {
     const files = options.force ? [path, output] : [path];
     checkPermissions({ files, outputs: [output] });
-    if (options.force) refuseQueue(path, output);
+    requireQueue(path);
+    if (belongsToQueue(output, path)) {
+      throw new UsageError("--output must not be the queue itself, nor a file of it");
+    }
   }
   using inspector = await openForLooking(path);
   using file = output === undefined ? undefined : new OutputFile(output, options.force ?? false);
@@ -96,7 +102,7 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
       bytes += item.bytes;
       const isRead = options.format === "raw"
         ? await out.bytes(item.payload)
-        : await out.line(lineOf(item));
+        : await printWithPayload(out, fieldsOf(item), item.payload);
       if (!isRead) return ExitCode.DONE;
     }
   } catch (error) {
@@ -120,26 +126,8 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
   return ExitCode.DONE;
 }
 
-/** @throws {UsageError} The output would take the queue's place. */
-function refuseQueue(queue: string, output: string): void {
-  const of = (path: string) => {
-    try {
-      const { dev, ino } = Deno.statSync(path);
-      return `${dev} ${ino}`;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
-    }
-  };
-  const beside = ["-wal", "-shm", ".lock"].some((end) => output.endsWith(`${queue}${end}`));
-  if (beside || (of(output) !== undefined && of(output) === of(queue))) {
-    throw new UsageError("--output must not be the queue itself, nor a file of it");
-  }
-}
-
-function lineOf(item: InspectedPacket | InspectedDeadLetter): string {
-  const fields = "state" in item ? packetFields(item) : deadLetterFields(item);
-  return JSON.stringify({ ...fields, payload: item.payload.toBase64() });
+function fieldsOf(item: InspectedPacket | InspectedDeadLetter): Record<string, unknown> {
+  return "state" in item ? packetFields(item) : deadLetterFields(item);
 }
 
 /** A file that is there once it is whole, and on the disk. */

@@ -6,6 +6,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import type { IdRange } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
 import {
   addQueueFileOption,
@@ -131,6 +132,8 @@ class Batch {
   #bytes = 0;
   #storedPackets = 0;
   #storedBytes = 0;
+  /** Smaller ones behind one for which there was no room. */
+  #laterPackets = 0;
   #firstId: number | undefined;
   #lastId = 0;
 
@@ -145,27 +148,34 @@ class Batch {
     if (this.#packets.length >= BATCH_PACKETS || this.#bytes >= BATCH_BYTES) await this.store();
   }
 
-  /** @throws {CommandError} The queue has refused them; says how many were stored before. */
+  /** @throws {CommandError} The queue has refused some; says what was stored all the same. */
   async store(): Promise<void> {
-    const packets = this.#packets;
+    const groups = groupsOf(this.#packets);
     this.#packets = [];
     this.#bytes = 0;
-    for (const group of groupsOf(packets)) {
-      try {
-        await this.#store(group);
-      } catch (error) {
-        throw new CommandError(`${explain(error)} ${this.remainWords()}`, { cause: error });
-      }
+    // All at once, so that they share a transaction: each may expire at another time.
+    const results = await Promise.allSettled(groups.map((group) => this.#enqueue(group)));
+    let error: unknown;
+    for (const [i, result] of results.entries()) {
+      if (result.status === "rejected") error ??= result.reason;
+      else if (error === undefined) this.#stored(groups[i] ?? [], result.value);
+      else this.#laterPackets += groups[i]?.length ?? 0;
     }
+    if (this.#queue !== undefined && error === undefined) error = this.#queue.misplaced();
+    if (error === undefined) return;
+    throw new CommandError(`${explain(error)} ${this.remainWords()}`, { cause: error });
   }
 
-  async #store(group: readonly Packet[]): Promise<void> {
+  async #enqueue(group: readonly Packet[]): Promise<IdRange | undefined> {
     const expiresAtMs = group[0]?.expiresAtMs ?? Infinity;
     // What has expired meanwhile becomes a dead letter, and does not vanish.
     const ttlMs = expiresAtMs === Infinity
       ? undefined
       : Math.max(1, Math.round(expiresAtMs - systemClock.wallMs()));
-    const ids = await this.#queue?.enqueueMany(group.map(({ payload }) => payload), { ttlMs });
+    return await this.#queue?.enqueueMany(group.map(({ payload }) => payload), { ttlMs });
+  }
+
+  #stored(group: readonly Packet[], ids: IdRange | undefined): void {
     this.#storedPackets += group.length;
     for (const { payload } of group) this.#storedBytes += payload.length;
     if (ids === undefined) return;
@@ -175,9 +185,10 @@ class Batch {
 
   /** After a failure: what stays stored. */
   remainWords(): string {
-    return this.#firstId === undefined
-      ? "Nothing was stored."
-      : `Stored before it: ${this.#idWords()}; nothing after it.`;
+    const later = this.#laterPackets === 0 ? "nothing" : formatPackets(this.#laterPackets);
+    if (this.#firstId === undefined && this.#laterPackets === 0) return "Nothing was stored.";
+    const before = this.#firstId === undefined ? "nothing" : this.#idWords();
+    return `Stored before it: ${before}; ${later} after it.`;
   }
 
   /** `stored 12 packets, 3.4 KiB, ids 5 to 16`. */
@@ -239,7 +250,10 @@ function packetOf(text: string | undefined, maxPacketBytes: number): Packet | st
   }
   let expiresAtMs = Infinity;
   if ("expiresAt" in value) {
-    expiresAtMs = typeof value.expiresAt === "string" ? Date.parse(value.expiresAt) : NaN;
+    // Beyond the calendar export writes milliseconds since 1970.
+    const { expiresAt } = value;
+    expiresAtMs = typeof expiresAt === "string" ? Date.parse(expiresAt) : Number(expiresAt);
+    if (typeof expiresAt !== "string" && !Number.isSafeInteger(expiresAt)) expiresAtMs = NaN;
     if (Number.isNaN(expiresAtMs)) return "its expiresAt is no time";
   }
   return { payload, expiresAtMs };

@@ -7,10 +7,12 @@
 
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import type { OutboundQueue } from "../../queue/queue.ts";
 import type { OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import { parseId } from "../arguments/values.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import type { Printer } from "../terminal/output.ts";
 
 /** What looking into a queue takes, for the help. */
 export const LOOK_PERMISSIONS = "--allow-read=outbox.db";
@@ -74,6 +76,17 @@ export function requireQueue(path: string): void {
   }
 }
 
+/**
+ * Sees to it that what was stored or removed just now is in the queue that its path
+ * leads to, before anybody is told.
+ *
+ * @throws {QueueFileError} The file was removed or replaced meanwhile.
+ */
+export function checkInPlace(queue: OutboundQueue): void {
+  const error = queue.misplaced();
+  if (error !== undefined) throw error;
+}
+
 /** A packet as a JSON object without its payload. */
 export function packetFields(
   { id, enqueuedAtMs, expiresAtMs, bytes, state }: InspectedPacket,
@@ -81,7 +94,7 @@ export function packetFields(
   return {
     id,
     enqueuedAt: timeOf(enqueuedAtMs),
-    ...(expiresAtMs === Infinity ? {} : { expiresAt: timeOf(expiresAtMs) }),
+    ...(expiresAtMs === Infinity ? {} : { expiresAt: expiryOf(expiresAtMs) }),
     bytes,
     state,
   };
@@ -102,9 +115,42 @@ export function deadLetterFields(
   };
 }
 
+/** A multiple of 3, so that the pieces' base64 is that of the whole. */
+const BASE64_PIECE_BYTES = 48 * 1024;
+
+/**
+ * Writes a line of JSON with a payload as base64. In pieces: no string holds the base64
+ * of the largest packets.
+ *
+ * @param fields What stands before the payload; at least one.
+ * @returns Whether somebody still reads.
+ */
+export async function printWithPayload(
+  out: Printer,
+  fields: Record<string, unknown>,
+  payload: Uint8Array,
+): Promise<boolean> {
+  const encoder = new TextEncoder();
+  let text = `${JSON.stringify(fields).slice(0, -1)},"payload":"`;
+  for (let at = 0; at < payload.length; at += BASE64_PIECE_BYTES) {
+    text += payload.subarray(at, at + BASE64_PIECE_BYTES).toBase64();
+    if (!await out.bytes(encoder.encode(text))) return false;
+    text = "";
+  }
+  return await out.line(`${text}"}`);
+}
+
 /** ISO 8601, in UTC. A damaged file may hold any number. */
 export function timeOf(ms: number): string {
-  return Math.abs(ms) <= 8.64e15 ? new Date(ms).toISOString() : "unknown";
+  return Math.abs(ms) <= LAST_TIME_MS ? new Date(ms).toISOString() : "unknown";
+}
+
+/** The latest moment that a calendar has. */
+const LAST_TIME_MS = 8.64e15;
+
+/** A time to live may reach beyond the calendar; then it is milliseconds since 1970. */
+function expiryOf(ms: number): string | number {
+  return Math.abs(ms) <= LAST_TIME_MS ? timeOf(ms) : ms;
 }
 
 const ESCAPES: { readonly [character: string]: string } = {
@@ -137,6 +183,14 @@ export function previewOf(bytes: Uint8Array, more: boolean): string {
     }
   }
   return more ? `${text}…` : text;
+}
+
+/** Text of somebody else's, as a terminal cannot take it for a command. */
+export function printable(text: string): string {
+  return text.replaceAll(
+    /[\p{C}\u2028\u2029]/gu,
+    (character) => ESCAPES[character] ?? escaped(character),
+  );
 }
 
 function escaped(character: string): string {

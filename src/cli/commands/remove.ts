@@ -7,7 +7,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { QueueLockedError } from "../../base/errors.ts";
+import { QueueFileError, QueueLockedError } from "../../base/errors.ts";
 import type { InspectRange } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
@@ -25,7 +25,7 @@ import {
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { requireQueue } from "./queue_view.ts";
+import { checkInPlace, requireQueue } from "./queue_view.ts";
 
 const PERMISSIONS = `
 Permissions:
@@ -141,7 +141,7 @@ async function remove(
   checkPermissions({ queues: [path] });
   requireQueue(path);
   // Before anything is counted, so that what was asked about is what is removed.
-  using _lock = dead ? undefined : await lock(path);
+  using held = dead ? undefined : await lock(path);
   const { ranges, packets, bytes } = await find(path, ids, { olderThan, dead });
   if (packets === 0) {
     await printLine(io, `nothing to remove: no such ${dead ? "dead letter" : "packet"}`);
@@ -154,12 +154,31 @@ async function remove(
   await using queue = await OutboundQueue.open(path);
   let removedPackets = 0, removedBytes = 0;
   for (const range of stepsOf(ranges)) {
-    const removed = dead ? await queue.removeDeadLetters(range) : await queue.removePackets(range);
+    const removed = await withReserve(
+      held,
+      () => dead ? queue.removeDeadLetters(range) : queue.removePackets(range),
+    );
     removedPackets += removed.packets;
     removedBytes += removed.bytes;
   }
+  checkInPlace(queue);
   await printLine(io, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   return ExitCode.DONE;
+}
+
+/** Removes, on a full disk in the room that the lock file keeps for that. */
+async function withReserve<T>(held: SenderLock | undefined, work: () => Promise<T>): Promise<T> {
+  try {
+    return await work();
+  } catch (error) {
+    const full = error instanceof QueueFileError && error.reason === "disk-full";
+    if (!full || held?.releaseReserve() !== true) throw error;
+  }
+  try {
+    return await work();
+  } finally {
+    held.restoreReserve();
+  }
 }
 
 async function requeue(
@@ -183,6 +202,7 @@ async function requeue(
     firstId ??= moved.ids.firstId;
     lastId = moved.ids.lastId;
   }
+  checkInPlace(queue);
   if (firstId === undefined) {
     await printLine(io, "nothing to requeue: no such dead letter");
     return ExitCode.DONE;

@@ -11,7 +11,7 @@ import type { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { printBytes, Printer, printLine } from "../terminal/output.ts";
+import { printBytes, Printer } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
   deadLetterFields,
@@ -19,6 +19,7 @@ import {
   LOOK_PERMISSIONS,
   openForLooking,
   packetFields,
+  printWithPayload,
   timeOf,
 } from "./queue_view.ts";
 
@@ -75,7 +76,9 @@ async function show(id: number, options: ShowOptions, io: Stdio): Promise<ExitCo
     await printBytes(io, payload);
   } else if (json) {
     const fields = "state" in found ? packetFields(found) : deadLetterFields(found);
-    await printLine(io, JSON.stringify({ ...fields, payload: payload.toBase64() }));
+    const out = Printer.on(io);
+    await printWithPayload(out, fields, payload);
+    await out.flush();
   } else {
     const atMs = systemClock.wallMs();
     const out = Printer.on(io);

@@ -27,7 +27,7 @@ import { painted } from "../session/status_view.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { requireQueue } from "./queue_view.ts";
+import { printable, requireQueue } from "./queue_view.ts";
 
 /** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
 const WAIT_POLL_MS = 50;
@@ -224,7 +224,7 @@ function asText(seen: Look, io: Stdio): string[] {
     ? []
     : [row("dropped", `${formatPackets(queue.droppedPackets)} for want of room`)];
   return [
-    row("queue", path),
+    row("queue", printable(path)),
     row("packets", `${formatCount(queue.packets)}, ${formatBytes(queue.bytes)}${oldest}`),
     row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}${log}`),
     ...dead,
@@ -246,7 +246,9 @@ function senderRows(
   io: Stdio,
 ): string[] {
   if (sender === undefined) return [row("sender", "none runs")];
-  const { pid, report } = sender;
+  const { pid } = sender;
+  // Whoever may write the lock file may write anything into it.
+  const report = printableIn(sender.report);
   if (report === undefined) return [row("sender", `process ${pid}, which says nothing more`)];
   const { condition } = report;
   const words = colorsWelcome(io.stdout) ? painted(condition) : inOneLine(condition);
@@ -275,6 +277,14 @@ function senderRows(
       row(i === 0 ? "trouble" : "", `${new Date(trouble.atMs).toISOString()} ${trouble.words}`)
     ),
   ];
+}
+
+/** The same with every text in it made printable. */
+function printableIn<T>(value: T): T {
+  return value === undefined ? value : JSON.parse(
+    JSON.stringify(value),
+    (_, item) => typeof item === "string" ? printable(item) : item,
+  );
 }
 
 function pathRows({ path }: SenderReport): string[] {

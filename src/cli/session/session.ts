@@ -153,7 +153,8 @@ class Session {
       stopped,
       this.#sender.closed.then(() => "closed" as const),
     ]);
-    if (why === "end") {
+    // Of packets in a file without a name the next start knows nothing.
+    if (why === "end" || (why === "error" && this.#sender.queue.misplaced() !== undefined)) {
       // It is rejected if a signal has shortened it, and then has nothing to add.
       const drained = this.#sender.drained().catch(() => {}).then(() => this.#close(Infinity));
       const shortened = stopped.then(() => this.#close(this.#plan.options.deliverTimeoutMs));
@@ -199,7 +200,13 @@ class Session {
     const again = redeliveredPackets === 0
       ? ""
       : `, ${formatPackets(redeliveredPackets)} sent again`;
-    if (queue.packets > 0) {
+    const misplaced = this.#sender.queue.misplaced();
+    if (queue.packets > 0 && misplaced !== undefined) {
+      this.#failure ??= misplaced;
+      this.#log.error(
+        `${formatPackets(queue.packets)} were not delivered, and the next start may not find them`,
+      );
+    } else if (queue.packets > 0) {
       this.#log.line(
         "warn",
         `stopped: ${formatPackets(queue.packets)} kept in ${this.#plan.options.queue}` +

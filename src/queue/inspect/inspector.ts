@@ -40,6 +40,7 @@ import type {
   QueueCounts,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
+import { notAQueue, openError } from "./open_error.ts";
 
 const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
   packets: "packets",
@@ -186,6 +187,7 @@ export class QueueInspector implements Disposable {
         if (batch.enqueuedAtMs >= beforeMs) continue;
         yield* packetsOf(batch, after, toId, query.payloadBytes ?? 0);
       }
+      if (page.damage !== undefined) throw page.damage;
       if (page.through === undefined) return;
       after = page.through;
     }
@@ -211,6 +213,7 @@ export class QueueInspector implements Disposable {
         packets += to - from;
         bytes += (batch.ends[to - 1] ?? 0) - (from === 0 ? 0 : batch.ends[from - 1] ?? 0);
       }
+      if (page.damage !== undefined) throw page.damage;
       if (page.through === undefined) break;
       after = page.through;
     }
@@ -240,9 +243,12 @@ export class QueueInspector implements Disposable {
     let { after } = boundsOf(query);
     if (this.version < DEAD_LETTERS_VERSION) return;
     for (;;) {
-      const page = await this.#read(() => this.#deadPage(after, toId, query.payloadBytes ?? 0));
-      for (const letter of page) if (letter.diedAtMs < beforeMs) yield letter;
-      const last = page.at(-1);
+      const page = await this.#read(() => this.#deadPage(after, query.payloadBytes ?? 0));
+      for (const letter of page.items) {
+        if (letter.id <= toId && letter.diedAtMs < beforeMs) yield letter;
+      }
+      if (page.damage !== undefined) throw page.damage;
+      const last = page.items.at(-1);
       if (last === undefined || last.id >= toId) return;
       after = last.id;
     }
@@ -315,7 +321,7 @@ export class QueueInspector implements Disposable {
           this.#end();
         }
       } catch (error) {
-        await busyRetry.waitOrThrow(toFileError(asSqliteError(error), this.path));
+        await busyRetry.waitOrThrow(toFileError(error, this.path));
       }
     }
   }
@@ -355,8 +361,12 @@ export class QueueInspector implements Disposable {
   #packetPage(
     after: number,
     { payloadBytes = 0 }: InspectQuery,
-  ): { readonly batches: readonly StoredBatch[]; readonly through: number | undefined } {
-    if (this.version === 0) return { batches: [], through: undefined };
+  ): {
+    readonly batches: readonly StoredBatch[];
+    readonly through: number | undefined;
+    readonly damage: unknown;
+  } {
+    if (this.version === 0) return { batches: [], through: undefined, damage: undefined };
     const { removedThroughId, sentThroughId } = this.#counts();
     const from = Math.max(after, removedThroughId);
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
@@ -373,20 +383,29 @@ export class QueueInspector implements Disposable {
       : PAGE_ROWS;
     const rows = this.#selectBeforeDamage(sql, from, limit);
     const nowMs = this.#clock.wallMs();
-    const batches = rows.map((row) => ({
-      ...batchOf(row),
-      removedThroughId,
-      sentThroughId,
-      nowMs,
-    }));
-    const last = batches.at(-1);
+    const { items, damage } = this.#beforeDamage(rows, from, (row, before) => {
+      const lastId = Number(row[0]);
+      if (lastId <= before) throw outOfOrder(`packet ${lastId} comes behind ${before}`);
+      const batch = batchOf(row);
+      // The first of a page may have begun on the page before.
+      if (before !== from && batch.firstId <= before) {
+        throw outOfOrder(`packets ${batch.firstId} to ${lastId} come behind ${before}`);
+      }
+      const item = { ...batch, removedThroughId, sentThroughId, nowMs };
+      return { item, lastId };
+    });
+    const last = items.at(-1);
     return {
-      batches,
+      batches: items,
       through: last === undefined ? undefined : last.firstId + last.ends.length - 1,
+      damage,
     };
   }
 
-  #deadPage(after: number, toId: number, payloadBytes: number): InspectedDeadLetter[] {
+  #deadPage(
+    after: number,
+    payloadBytes: number,
+  ): { readonly items: readonly InspectedDeadLetter[]; readonly damage: unknown } {
     const limit = payloadBytes > 0
       ? this.#rowsWithin(
         "SELECT length(payload) FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
@@ -400,7 +419,34 @@ export class QueueInspector implements Disposable {
       after,
       limit,
     );
-    return rows.map((row) => letterOf(row, payloadBytes)).filter(({ id }) => id <= toId);
+    return this.#beforeDamage(rows, after, (row, before) => {
+      const item = letterOf(row, payloadBytes);
+      if (item.id <= before) throw outOfOrder(`dead letter ${item.id} comes behind ${before}`);
+      return { item, lastId: item.id };
+    });
+  }
+
+  /**
+   * What the rows of a page mean, up to the first one that is damaged or out of order: a
+   * damaged tree may give the same rows again and again.
+   */
+  #beforeDamage<T>(
+    rows: readonly SqliteValue[][],
+    after: number,
+    read: (row: SqliteValue[], before: number) => { readonly item: T; readonly lastId: number },
+  ): { readonly items: readonly T[]; readonly damage: unknown } {
+    const items: T[] = [];
+    let before = after;
+    for (const row of rows) {
+      try {
+        const { item, lastId } = read(row, before);
+        items.push(item);
+        before = lastId;
+      } catch (error) {
+        return { items, damage: toFileError(error, this.path) };
+      }
+    }
+    return { items, damage: undefined };
   }
 
   /** How many of the next rows make a page: at least 1. */
@@ -459,7 +505,11 @@ function* packetsOf(
           ? "sent"
           : "waiting",
         bytes: end - start,
-        payload: payload?.slice(start, Math.min(end, start + payloadBytes)) ?? EMPTY,
+        payload: payload === undefined
+          ? EMPTY
+          : end - start === payload.length && end - start <= payloadBytes
+          ? payload // A large packet is alone, and need not be there twice.
+          : payload.slice(start, Math.min(end, start + payloadBytes)),
       };
     }
     start = end;
@@ -497,8 +547,16 @@ function letterOf(row: readonly SqliteValue[], payloadBytes: number): InspectedD
     sent: Number(sent) === 1,
     attempts: Number(attempts),
     bytes: payload instanceof Uint8Array ? payload.length : Number(payload),
-    payload: payload instanceof Uint8Array ? payload.slice(0, payloadBytes) : EMPTY,
+    payload: !(payload instanceof Uint8Array)
+      ? EMPTY
+      : payload.length <= payloadBytes
+      ? payload
+      : payload.slice(0, payloadBytes),
   };
+}
+
+function outOfOrder(words: string): SqliteError {
+  return new SqliteError(SqliteCode.CORRUPT, `its rows are out of order: ${words}`);
 }
 
 function boundsOf(
@@ -529,41 +587,4 @@ function versionOf(database: SqliteDatabase, path: string): number {
     throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
   }
   return version;
-}
-
-function notAQueue(path: string, what: string): Error {
-  return queueFileError("not-a-queue", path, what, {
-    advice: "Give the path of a queue. If this was one, its first page is damaged: " +
-      "sendq repair saves what is left of it.",
-  });
-}
-
-/** Here nothing is made where nothing is, and the file need not be writable. */
-function openError(error: unknown, path: string): unknown {
-  if (error instanceof Deno.errors.NotFound) {
-    return queueFileError("io", path, "there is no such file", {
-      cause: error,
-      advice: "Give the path of a queue.",
-    });
-  }
-  if (error instanceof SqliteError && error.primaryCode === SqliteCode.NOTADB) {
-    return notAQueue(path, "the file is not a database");
-  }
-  const codes: readonly number[] = [SqliteCode.READONLY, SqliteCode.CANTOPEN];
-  if (error instanceof SqliteError && codes.includes(error.primaryCode)) {
-    const what = "this user may not read it, or not write in its directory";
-    return queueFileError("read-only", path, what, {
-      cause: error,
-      advice: "SQLite keeps -wal and -shm files there, also for a reader. " +
-        "Look as the user who sends, or at a copy, of its -wal file too.",
-    });
-  }
-  return toFileError(asSqliteError(error), path);
-}
-
-/** A number that no sendq has written comes as a RangeError from `node:sqlite`. */
-function asSqliteError(error: unknown): unknown {
-  return error instanceof RangeError && "code" in error
-    ? new SqliteError(SqliteCode.CORRUPT, error.message, { cause: error })
-    : error;
 }

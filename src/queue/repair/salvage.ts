@@ -66,9 +66,9 @@ const COUNTS_OF_VERSION_1 = 7;
 export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
   const [first, enqueuedAtMs, ends, payload] = cells;
   if (cells.length !== 4 || first !== null || !isCount(enqueuedAtMs)) return undefined;
-  if (!isBytes(payload) || payload.bytes.length === 0) return undefined;
-  if (ends !== null && (!isBytes(ends) || ends.bytes.length % 4 !== 0)) return undefined;
-  const count = ends === null ? 1 : (ends?.bytes.length ?? 0) / 4;
+  if (!isBytes(payload) || payload.length === 0) return undefined;
+  if (ends !== null && (!isBytes(ends) || ends.length % 4 !== 0)) return undefined;
+  const count = ends === null ? 1 : (ends?.length ?? 0) / 4;
   const firstId = key + 1 - count;
   if (count < 1 || firstId < 1) return undefined;
   const endAt = (i: number) => endOf(ends ?? null, payload, i);
@@ -90,8 +90,8 @@ export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
     const start = i === 0 ? 0 : endAt(i - 1);
     const end = endAt(i);
     const whole = start !== undefined && end !== undefined && start < end &&
-      end <= payload.bytes.length && !isDamaged(payload, start, end) &&
-      (i < count - 1 || end === payload.bytes.length);
+      end <= payload.length && !isDamaged(payload, start, end) &&
+      (i < count - 1 || end === payload.length);
     if (whole) continue;
     flush(i);
     from = i + 1;
@@ -103,7 +103,7 @@ export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
 
 /** Where a packet ends; `undefined` where that is not known any more. */
 function endOf(ends: CellBytes | null, payload: CellBytes, i: number): number | undefined {
-  if (ends === null) return payload.bytes.length;
+  if (ends === null) return payload.length;
   if (isDamaged(ends, 4 * i, 4 * i + 4)) return undefined;
   const { buffer, byteOffset, byteLength } = ends.bytes;
   return new DataView(buffer, byteOffset, byteLength).getUint32(4 * i, true);
@@ -121,7 +121,7 @@ export function letterOf({ key, cells }: Row): SavedLetter | undefined {
     return undefined;
   }
   if ((reason !== "expired" && reason !== "gave-up") || sent > 1) return undefined;
-  if (!isBytes(payload) || payload.bytes.length === 0 || payload.damaged.length > 0) {
+  if (!isBytes(payload) || payload.length === 0 || payload.damaged.length > 0) {
     return undefined;
   }
   return [key, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload.bytes];

@@ -18,6 +18,8 @@ const FRAME_HEADER_BYTES = 24;
 /** What is read at a time. */
 const CHUNK_BYTES = 256 * 1024;
 const CACHED_CHUNKS = 32;
+/** Behind the end of the file and its log: 4 GiB that were cut off. */
+const MAX_MISSING_PAGES = 2 ** 20;
 /** SQLite never uses the page that holds this byte. */
 const PENDING_BYTE = 0x40000000;
 
@@ -116,8 +118,6 @@ export class DatabasePages implements Disposable {
   private constructor(file: FileReader, log: FileReader | undefined) {
     this.#file = file;
     this.#log = log;
-    this.#file = file;
-    this.#log = log;
     this.hasLog = log !== undefined && log.size > 0;
     const logPageBytes = log?.read(0, WAL_HEADER_BYTES);
     this.pageBytes = pageBytesIn(file.read(0, FILE_HEADER_BYTES)) ??
@@ -132,7 +132,11 @@ export class DatabasePages implements Disposable {
     this.hasHeader = header !== undefined && pageBytesIn(header) !== undefined;
     this.#hasMaps = !this.hasHeader || header === undefined || uint32(header, 52) > 0;
     const promised = this.hasHeader && header !== undefined ? uint32(header, 28) : 0;
-    this.pageCount = pageCount ?? Math.max(filePages, Math.min(promised, filePages + 2 ** 20));
+    // However many a damaged header or log claims: each page that is there is looked at, and
+    // so are those that are missing, as far as a file can have been cut short.
+    const frames = Math.floor((log?.size ?? 0) / this.pageBytes);
+    const claimed = pageCount ?? Math.max(filePages, promised);
+    this.pageCount = Math.min(claimed, filePages + frames + MAX_MISSING_PAGES);
   }
 
   /**

@@ -12,6 +12,8 @@ import { type DatabasePages, PageKind, uint16, uint32 } from "./sqlite_pages.ts"
 
 const LEAF = 0x0d;
 const INTERIOR = 0x05;
+/** SQLite makes no row larger than this (SQLITE_MAX_LENGTH). */
+const MAX_ROW_BYTES = 1_000_000_000;
 /** No tree is deeper, however large its file. */
 const MAX_DEPTH = 32;
 
@@ -20,7 +22,9 @@ export type Cell = null | number | string | CellBytes;
 
 /** Bytes of a row, and which of them are not to be trusted. */
 export interface CellBytes {
-  /** All of them; the damaged ones are 0. */
+  /** How many there are, or should be. */
+  readonly length: number;
+  /** All of them; the damaged ones are 0, and where the end is damaged it is left out. */
   readonly bytes: Uint8Array;
   /** Where damaged ones begin and end, in order. */
   readonly damaged: readonly Interval[];
@@ -180,45 +184,59 @@ export class DatabaseRows {
     const key = size === undefined ? undefined : varint(page, at + size.length);
     if (size === undefined || key === undefined) return undefined;
     const { pageBytes, pageCount } = this.#pages;
-    if (size.value < 2 || size.value > pageBytes * pageCount) return undefined;
+    if (size.value < 2 || size.value > Math.min(MAX_ROW_BYTES, pageBytes * pageCount)) {
+      return undefined;
+    }
     const body = at + size.length + key.length;
     const local = localBytes(size.value, pageBytes);
     if (body + local + (local < size.value ? 4 : 0) > page.length) return undefined;
+    const start = page.subarray(body, body + local);
+    // Before anything is made room for: one damaged bit of a size may claim all memory.
+    if (!agrees(start, size.value)) return undefined;
     const { bytes, damaged } = local === size.value
-      ? { bytes: page.subarray(body, body + local), damaged: [] }
+      ? { bytes: start, damaged: [] }
       : this.#overflowing(number, page.subarray(body, body + local + 4), size.value);
-    const cells = recordOf(bytes, damaged);
+    const cells = recordOf({ bytes, length: size.value, damaged });
     return cells === undefined ? undefined : { key: key.value, cells };
   }
 
   /** Follows the list of overflow pages; around a damaged one the map of owners leads on. */
-  #overflowing(leaf: number, start: Uint8Array, size: number): CellBytes {
+  #overflowing(leaf: number, start: Uint8Array, size: number): Omit<CellBytes, "length"> {
     const local = start.length - 4;
-    const bytes = new Uint8Array(size);
-    bytes.set(start.subarray(0, local));
     const damaged: Interval[] = [];
     const perPage = this.#pages.pageBytes - 4;
+    const list: number[] = [];
+    const seen = new Set<number>();
     let parent = leaf;
     let next = uint32(start, local);
-    for (let at = local, i = 0; at < size; at += perPage, i++) {
-      const kind = i === 0 ? PageKind.FIRST_OVERFLOW : PageKind.OVERFLOW;
+    for (let at = local; at < size; at += perPage) {
+      const kind = list.length === 0 ? PageKind.FIRST_OVERFLOW : PageKind.OVERFLOW;
       const to = Math.min(size, at + perPage);
-      if (!this.#isNext(next, kind, parent)) {
+      if (seen.has(next) || !this.#isNext(next, kind, parent)) {
         // The page that should have named it is the damaged one, unless that is the leaf.
-        if (i > 0) damage(damaged, at - perPage, at);
-        const found = i === 0 ? undefined : this.#pages.pageOwnedBy(kind, parent);
-        if (found === undefined) {
+        if (list.length > 0) damage(damaged, at - perPage, at);
+        const found = list.length === 0 ? undefined : this.#pages.pageOwnedBy(kind, parent);
+        if (found === undefined || seen.has(found)) {
           damage(damaged, at, size);
           break;
         }
         next = found;
       }
+      seen.add(next);
+      list.push(next);
       const page = this.#pages.page(next);
-      if (page !== undefined) bytes.set(page.subarray(4, 4 + to - at), at);
-      else damage(damaged, at, to);
+      if (page === undefined) damage(damaged, at, to);
       parent = next;
       next = page === undefined ? 0 : uint32(page, 0);
       if (to === size && next !== 0) damage(damaged, at, to);
+    }
+    // No more than the pages that are there.
+    const bytes = new Uint8Array(Math.min(size, local + list.length * perPage));
+    bytes.set(start.subarray(0, local));
+    for (const [i, number] of list.entries()) {
+      const at = local + i * perPage;
+      const page = this.#pages.page(number);
+      if (page !== undefined) bytes.set(page.subarray(4, 4 + Math.min(perPage, size - at)), at);
     }
     for (const { from, to } of damaged) bytes.fill(0, from, to);
     return { bytes, damaged };
@@ -278,8 +296,26 @@ function localBytes(size: number, pageBytes: number): number {
   return wanted <= most ? wanted : least;
 }
 
+/**
+ * Whether the header of a record, as far as it is here, and its size agree. A header
+ * that is longer than its leaf is none of ours.
+ */
+function agrees(start: Uint8Array, size: number): boolean {
+  const header = varint(start, 0);
+  if (header === undefined || header.value > start.length) return false;
+  let sum = header.value;
+  for (let i = header.length; i < header.value;) {
+    const type = varint(start, i);
+    const length = type === undefined ? undefined : lengthOf(type.value);
+    if (type === undefined || length === undefined) return false;
+    i += type.length;
+    sum += length;
+  }
+  return sum === size;
+}
+
 /** The columns of a record; `undefined` when its header is damaged or contradicts its size. */
-function recordOf(bytes: Uint8Array, damaged: readonly Interval[]): Cell[] | undefined {
+function recordOf({ bytes, length: size, damaged }: CellBytes): Cell[] | undefined {
   const header = varint(bytes, 0);
   if (header === undefined || header.value > bytes.length) return undefined;
   if (damaged.some(({ from }) => from < header.value)) return undefined;
@@ -290,13 +326,13 @@ function recordOf(bytes: Uint8Array, damaged: readonly Interval[]): Cell[] | und
     if (type === undefined) return undefined;
     i += type.length;
     const length = lengthOf(type.value);
-    if (length === undefined || at + length > bytes.length) return undefined;
-    const cell = cellOf(type.value, bytes.subarray(at, at + length), at, damaged);
+    if (length === undefined || at + length > size) return undefined;
+    const cell = cellOf(type.value, bytes.subarray(at, at + length), { at, length, damaged });
     if (cell === undefined) return undefined;
     cells.push(cell);
     at += length;
   }
-  return at === bytes.length ? cells : undefined;
+  return at === size ? cells : undefined;
 }
 
 function lengthOf(type: number): number | undefined {
@@ -307,13 +343,16 @@ function lengthOf(type: number): number | undefined {
 function cellOf(
   type: number,
   bytes: Uint8Array,
-  start: number,
-  damaged: readonly Interval[],
+  { at, length, damaged }: {
+    readonly at: number;
+    readonly length: number;
+    readonly damaged: readonly Interval[];
+  },
 ): Cell | undefined {
-  const end = start + bytes.length;
-  const inside = damaged.filter(({ from, to }) => from < end && to > start)
-    .map(({ from, to }) => ({ from: Math.max(0, from - start), to: Math.min(end, to) - start }));
-  if (type >= 12 && type % 2 === 0) return { bytes, damaged: inside };
+  const end = at + length;
+  const inside = damaged.filter(({ from, to }) => from < end && to > at)
+    .map(({ from, to }) => ({ from: Math.max(0, from - at), to: Math.min(end, to) - at }));
+  if (type >= 12 && type % 2 === 0) return { length, bytes, damaged: inside };
   if (inside.length > 0) return undefined;
   if (type >= 13) return new TextDecoder().decode(bytes);
   if (type === 0) return null;

@@ -7,6 +7,8 @@
 
 import {
   codeFromText,
+  LARGE_NUMBER_WORDS,
+  SqliteCode,
   type SqliteDatabase,
   type SqliteDriver,
   SqliteError,
@@ -103,6 +105,9 @@ class DbStatement implements SqliteStatement {
 }
 
 function valueOf(column: unknown): SqliteValue {
+  if (typeof column === "bigint" && !Number.isSafeInteger(Number(column))) {
+    throw new SqliteError(SqliteCode.CORRUPT, LARGE_NUMBER_WORDS);
+  }
   if (
     column === null || typeof column === "number" || typeof column === "bigint" ||
     typeof column === "string" || column instanceof Uint8Array

@@ -108,6 +108,9 @@ export const SqliteCode = {
   IOERR_SHMSIZE: 4874,
 } as const;
 
+/** What is wrong where a number is beyond 2^53, in either library. */
+export const LARGE_NUMBER_WORDS = "a number in the file is larger than any that sendq writes";
+
 /**
  * `sqlite3_errstr` backwards, for the paths on which a library drops the code:
  * opening in `node:sqlite`, every statement in `@db/sqlite`. SQLite's texts are

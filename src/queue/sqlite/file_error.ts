@@ -18,6 +18,8 @@ const ADVICE: { readonly [reason in QueueFileReason]: string } = {
     "there) and its filesystem must be writable for this user.",
   "busy": "Nothing was stored. Try again, or raise busyTimeoutMs.",
   "io": "Nothing was stored. Look into the system's log for faults of the disk.",
+  "misplaced": "What this process stored last may lie where nobody finds it. Put the file back, " +
+    "or start this program again; then store those packets once more.",
 };
 
 /** Builds the error: what is wrong, which file, what to do. */
@@ -57,7 +59,11 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
     case SqliteCode.FULL:
       return make("disk-full", "the disk is full");
     case SqliteCode.CORRUPT:
-      return make("corrupt", "a page of the file cannot be read");
+      // What SQLite itself has found, or what we have found in a row.
+      return make(
+        "corrupt",
+        error.message.includes("malformed") ? "a page of the file cannot be read" : error.message,
+      );
     case SqliteCode.NOTADB:
       return make("not-a-queue", "the file is not a database");
     case SqliteCode.READONLY:

@@ -5,9 +5,11 @@
  * @module
  */
 
-import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
 import {
   codeFromText,
+  LARGE_NUMBER_WORDS,
+  SqliteCode,
   type SqliteDatabase,
   type SqliteDriver,
   SqliteError,
@@ -25,6 +27,34 @@ export const nodeSqlite: SqliteDriver = {
     });
   },
 };
+
+/**
+ * Copies a database as it is at one moment, also while others write it: SQLite's own
+ * backup, in one step. In several, each commit of somebody else would make it begin anew.
+ *
+ * @param from The database.
+ * @param to A file that is empty, or not there yet.
+ * @param busyTimeoutMs How long to wait while the database is locked.
+ * @throws {SqliteError}
+ * @throws {Deno.errors.NotCapable} A Deno permission is missing.
+ */
+export async function copyDatabase(from: string, to: string, busyTimeoutMs: number): Promise<void> {
+  const database = guard(() => new DatabaseSync(from, { readOnly: true, timeout: busyTimeoutMs }));
+  try {
+    await backup(database, to, { rate: -1 });
+  } catch (error) {
+    throw normalised(error);
+  } finally {
+    database.close();
+  }
+  // Without a log of its own the copy is one file, also for those who look into it.
+  const copy = nodeSqlite.open(to, { readOnly: false, busyTimeoutMs });
+  try {
+    copy.prepare("PRAGMA journal_mode = delete").all([]);
+  } finally {
+    copy.close();
+  }
+}
 
 class NodeDatabase implements SqliteDatabase {
   readonly #database: DatabaseSync;
@@ -101,6 +131,10 @@ function normalised(error: unknown): unknown {
   }
   if ("errcode" in error && typeof error.errcode === "number") {
     return new SqliteError(error.errcode, error.message, { cause: error });
+  }
+  // No sendq has ever written such a number.
+  if (error instanceof RangeError && "code" in error && error.code === "ERR_OUT_OF_RANGE") {
+    return new SqliteError(SqliteCode.CORRUPT, LARGE_NUMBER_WORDS, { cause: error });
   }
   if ("code" in error && error.code === "ERR_SQLITE_ERROR") {
     return new SqliteError(codeFromText(error.message), error.message, { cause: error });

@@ -30,6 +30,7 @@
  * @module
  */
 
+import { diskSharesAt } from "../sqlite/disk_space.ts";
 import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
 import { SqliteCode } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
@@ -203,8 +204,9 @@ function setUp(database: SqliteDatabase, path: string, durability: Durability): 
     });
   }
   pragma(database, `synchronous = ${durability === "power-loss" ? "full" : "normal"}`);
-  pragma(database, "wal_autocheckpoint = 1000");
-  pragma(database, `journal_size_limit = ${4 * 1024 * 1024}`);
+  const { logPages } = diskSharesAt(path);
+  pragma(database, `wal_autocheckpoint = ${logPages}`);
+  pragma(database, `journal_size_limit = ${4096 * logPages}`);
   pragma(database, "temp_store = memory");
   if (version < SCHEMA_VERSION) bringUpToDate(database, path);
 }

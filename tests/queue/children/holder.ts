@@ -1,7 +1,7 @@
-// Takes the sender's lock, says so and keeps it until killed.
+// Takes the sender's lock, says so, or why not, and keeps it until killed.
 import { SenderLock } from "../../../src/queue/sender_lock.ts";
 
 const [path = ""] = Deno.args;
-await SenderLock.acquire(path);
-Deno.stdout.writeSync(new TextEncoder().encode(`held ${Deno.pid}\n`));
+const said = await SenderLock.acquire(path).then(() => `held ${Deno.pid}`, String);
+Deno.stdout.writeSync(new TextEncoder().encode(`${said}\n`));
 setInterval(() => {}, 1000);

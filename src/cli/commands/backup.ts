@@ -1,0 +1,87 @@
+/**
+ * `sendq backup`: a copy of a queue, also of one in use.
+ *
+ * @module
+ */
+
+import { Command } from "commander";
+import { backUpQueue } from "../../queue/inspect/backup.ts";
+import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
+import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { checkPermissions } from "../arguments/permissions.ts";
+import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
+import { requireQueue } from "./queue_view.ts";
+
+const HELP = `
+The copy is the queue as it is at one moment, in one file. A sender and programs that
+enqueue may go on meanwhile; SQLite's log grows until the copy is done. (cp of a queue
+in use misses its log, and with it the newest packets.) The copy is then checked, as by
+sendq check.
+
+To go back to a copy, stop every program that uses the queue, remove the queue's -wal
+and -shm files, and put the copy in the queue's place. What was delivered since then is
+sent again, and what was stored since then is gone.
+
+Example:
+  sendq backup -q outbox.db outbox-2026-11-26.db
+
+Permissions:
+  deno run --allow-read=outbox.db,copy.db --allow-write=copy.db \\
+    src/cli/main.ts backup -q outbox.db copy.db
+
+${EXIT_CODE_HELP}
+`;
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ */
+export function backupCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
+  const command = new Command("backup")
+    .summary("copy a queue, also while a sender runs")
+    .description("Copy a queue into a new file, also while a sender runs.")
+    .argument("<to>", "the copy, which must not be there yet");
+  const options = new OptionAdder(command).group("Queue");
+  addQueueFileOption(options, "the queue's file");
+  options
+    .group("Output")
+    .flag("--json", "print an object");
+  return command
+    .addHelpText("after", HELP)
+    .action(async (to: string, options: { readonly queue: string; readonly json?: boolean }) =>
+      finish(await backup(options.queue, to, options.json ?? false, io))
+    );
+}
+
+async function backup(
+  from: string,
+  to: string,
+  json: boolean,
+  io: Stdio,
+): Promise<ExitCode> {
+  checkPermissions({ files: [from, to], outputs: [to] });
+  requireQueue(from);
+  if (belongsToQueue(to, from)) {
+    throw new UsageError("the copy must not be the queue itself, nor a file of it");
+  }
+  const { counts, problems } = await backUpQueue(from, to);
+  const { packets, bytes, deadPackets, lastId } = counts;
+  const dead = deadPackets === 0
+    ? ""
+    : `, and ${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}`;
+  await printLine(
+    io,
+    json
+      ? JSON.stringify({ path: to, packets, bytes, deadPackets, lastId, problems })
+      : `copied ${formatPackets(packets)}, ${formatBytes(bytes)}${dead}, to ${to}`,
+  );
+  const [first] = problems;
+  if (first === undefined) return ExitCode.DONE;
+  throw new CommandError(
+    `the copy is damaged, as ${from} is (${first.words}); sendq check ${from} says more`,
+  );
+}

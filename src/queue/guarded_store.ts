@@ -1,0 +1,241 @@
+/**
+ * A store that looks after its file: it stores nothing in a file that its path no
+ * longer leads to, and it removes on a full disk, too.
+ *
+ * @module
+ */
+
+import { QueueFileError } from "../base/errors.ts";
+import type { Clock, PacketBatch } from "../base/ports.ts";
+import { queueFileError } from "./sqlite/file_error.ts";
+import type { QueueFiles } from "./sqlite/file_identity.ts";
+import type {
+  CommitRequest,
+  CommitResult,
+  EditRequest,
+  EditResult,
+  FileSpace,
+  QueueStore,
+  StoreState,
+} from "./store/contract.ts";
+import type { DeadLetter, Due } from "./store/types.ts";
+
+/** While packets are stored, the files are looked at this often. */
+const LOOK_MS = 1000;
+/** A reserve that is not whole is seen to this often, and so is a log that cannot grow. */
+const RESTORE_MS = 1000;
+/**
+ * After a removal in the reserve, up to 16 MiB are given back to the disk, in steps
+ * whose log has room in a small reserve, too.
+ */
+const VACUUM_STEPS = 128;
+const VACUUM_PAGES = 32;
+const STEPS_BETWEEN_CHECKPOINTS = 8;
+
+/** Disk space that can be given up for a removal; see `SenderLock`. */
+export interface SpareSpace {
+  /** Gives it up. Returns whether there was any. */
+  releaseReserve(): boolean;
+  /** Puts it back, as far as there is room. Returns whether it is whole. */
+  restoreReserve(): boolean;
+}
+
+/** Passes every call on, once it has seen to the file. */
+export class GuardedStore implements QueueStore {
+  readonly path: string;
+  readonly #store: QueueStore;
+  readonly #files: QueueFiles;
+  readonly #clock: Clock;
+  #lookedAtMs: number;
+  #misplaced: QueueFileError | undefined;
+  #spare: SpareSpace | undefined;
+  /** Whether the reserve was given up and is not whole again. */
+  #spareIsOut = false;
+  #restoredAtMs = -Infinity;
+  #shortenedAtMs = -Infinity;
+  #isClosed = false;
+
+  /**
+   * Guards a store.
+   *
+   * @param store The file, open.
+   * @param files Its files, as they were when it was opened.
+   * @param clock Time.
+   */
+  constructor(store: QueueStore, files: QueueFiles, clock: Clock) {
+    this.path = store.path;
+    this.#store = store;
+    this.#files = files;
+    this.#clock = clock;
+    this.#lookedAtMs = clock.nowMs();
+  }
+
+  /**
+   * From now on removals on a full disk use this space.
+   *
+   * @param spare `undefined`: there is none any more.
+   */
+  useSpareSpace(spare: SpareSpace | undefined): void {
+    this.#spare = spare;
+    this.#spareIsOut = false;
+  }
+
+  /**
+   * Looks whether the path still leads to the file.
+   *
+   * @returns What is wrong, once it is: from then on nothing is stored any more.
+   */
+  misplaced(): QueueFileError | undefined {
+    this.#lookedAtMs = this.#clock.nowMs();
+    // Whoever closes a queue last removes SQLite's own files.
+    const known = this.#isClosed || this.#misplaced !== undefined;
+    const words = known ? undefined : this.#files.misplaced();
+    if (words !== undefined) this.#misplaced = queueFileError("misplaced", this.path, words);
+    return this.#misplaced;
+  }
+
+  /** See {@linkcode QueueStore.commit}; a removal alone goes through on a full disk. */
+  commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
+    if (request.units.length === 0) return this.#inReserve(() => this.#store.commit(request));
+    this.#checkIntake();
+    return this.#withShortLog(() => this.#store.commit(request));
+  }
+
+  /** See {@linkcode QueueStore.edit}; what removes goes through on a full disk. */
+  edit(request: EditRequest): EditResult | Promise<EditResult> {
+    if (request.edit.kind !== "requeue") return this.#inReserve(() => this.#store.edit(request));
+    this.#checkIntake();
+    return this.#store.edit(request);
+  }
+
+  /** @throws {QueueFileError} Nothing may be stored now. */
+  #checkIntake(): void {
+    if (this.#misplaced !== undefined) throw this.#misplaced;
+    const nowMs = this.#clock.nowMs();
+    if (nowMs - this.#lookedAtMs >= LOOK_MS) {
+      const error = this.misplaced();
+      if (error !== undefined) throw error;
+    }
+    // Else packets would take the room that the next removal needs.
+    if (!this.#spareIsOut) return;
+    if (nowMs - this.#restoredAtMs >= RESTORE_MS) this.#restore();
+    if (this.#spareIsOut) {
+      throw queueFileError("disk-full", this.path, "the disk is full");
+    }
+  }
+
+  /**
+   * Stores. On a full disk the log may be what cannot grow, although the file has room
+   * inside: so it is moved into the file, which does not grow by it then, and begins anew.
+   */
+  async #withShortLog<T>(work: () => T | Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      const nowMs = this.#clock.nowMs();
+      if (!isDiskFull(error) || nowMs - this.#shortenedAtMs < RESTORE_MS) throw error;
+      this.#shortenedAtMs = nowMs;
+      await this.#unlessFull(() => this.#store.checkpoint());
+      const result = await work();
+      this.#shortenedAtMs = -Infinity;
+      return result;
+    }
+  }
+
+  /** Does something that makes room; on a full disk, in the reserve. */
+  async #inReserve<T>(work: () => T | Promise<T>): Promise<T> {
+    let result: T;
+    try {
+      result = await work();
+    } catch (error) {
+      if (!isDiskFull(error) || this.#spare?.releaseReserve() !== true) throw error;
+      this.#spareIsOut = true;
+      result = await work();
+    }
+    if (this.#spareIsOut) await this.#giveBack();
+    this.#shortenedAtMs = -Infinity;
+    return result;
+  }
+
+  /**
+   * Shrinks the file, so that there is room for the log and the reserve again. The file
+   * first: what is beyond its new end, a checkpoint need not write any more.
+   */
+  async #giveBack(): Promise<void> {
+    for (let step = 1; step <= VACUUM_STEPS; step++) {
+      const space = await this.#unlessFull(() => this.#store.vacuumStep(VACUUM_PAGES));
+      if (space === undefined || space.freePages === 0) break;
+      if (step % STEPS_BETWEEN_CHECKPOINTS !== 0) continue;
+      await this.#unlessFull(() => this.#store.checkpoint());
+      await new Promise<void>((resolve) => this.#clock.defer(resolve));
+    }
+    await this.#unlessFull(() => this.#store.checkpoint());
+    this.#restore();
+  }
+
+  /** Somebody may read, or there is no room even for this: after the next removal, then. */
+  async #unlessFull<T>(work: () => T | Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      if (error instanceof QueueFileError) return undefined;
+      throw error;
+    }
+  }
+
+  #restore(): void {
+    this.#restoredAtMs = this.#clock.nowMs();
+    this.#spareIsOut = this.#spare?.restoreReserve() === false;
+  }
+
+  /** See {@linkcode QueueStore.due}. */
+  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
+    return this.#store.due(afterId, nowMs, order);
+  }
+
+  /** See {@linkcode QueueStore.deadLetters}. */
+  deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
+    return this.#store.deadLetters(afterId, maxBytes);
+  }
+
+  /** See {@linkcode QueueStore.read}. */
+  read(afterId: number, maxBytes: number): PacketBatch[] | Promise<PacketBatch[]> {
+    return this.#store.read(afterId, maxBytes);
+  }
+
+  /** See {@linkcode QueueStore.state}. */
+  state(): StoreState | Promise<StoreState> {
+    return this.#store.state();
+  }
+
+  /** See {@linkcode QueueStore.dataVersion}. */
+  dataVersion(): number | Promise<number> {
+    return this.#store.dataVersion();
+  }
+
+  /** See {@linkcode QueueStore.space}. */
+  space(): FileSpace | Promise<FileSpace> {
+    return this.#store.space();
+  }
+
+  /** See {@linkcode QueueStore.vacuumStep}. */
+  vacuumStep(pages: number): FileSpace | Promise<FileSpace> {
+    return this.#store.vacuumStep(pages);
+  }
+
+  /** See {@linkcode QueueStore.checkpoint}. */
+  checkpoint(): void | Promise<void> {
+    return this.#store.checkpoint();
+  }
+
+  /** See {@linkcode QueueStore.close}; looks at the files for the last time. */
+  close(): void | Promise<void> {
+    this.misplaced();
+    this.#isClosed = true;
+    return this.#store.close();
+  }
+}
+
+function isDiskFull(error: unknown): boolean {
+  return error instanceof QueueFileError && error.reason === "disk-full";
+}

@@ -1,0 +1,58 @@
+/**
+ * A copy of a queue that is in use.
+ *
+ * @module
+ */
+
+import { QueueFileError } from "../../base/errors.ts";
+import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { copyDatabase } from "../sqlite/node_sqlite.ts";
+import type { QueueCounts } from "./inspection.ts";
+import { QueueInspector } from "./inspector.ts";
+import type { QueueProblem } from "./integrity.ts";
+
+/** A checkpoint or a crash's recovery may hold the file for a moment. */
+const BUSY_TIMEOUT_MS = 10_000;
+
+/**
+ * Copies the queue at `from`, as it is at one moment, into a new file that belongs to
+ * this user alone. A sender and programs that enqueue may go on working meanwhile.
+ *
+ * @param from The queue.
+ * @param to A file that is not there yet.
+ * @returns What the copy holds, and what is wrong in it: damage is copied, too.
+ * @throws {QueueFileError} `from` is no queue, or damaged; `to` is there, or cannot be
+ *   written. Nothing is left of it then.
+ */
+export async function backUpQueue(
+  from: string,
+  to: string,
+): Promise<{ readonly counts: QueueCounts; readonly problems: readonly QueueProblem[] }> {
+  // Refuses whatever is no queue.
+  (await QueueInspector.open(from))[Symbol.dispose]();
+  createPrivately(to);
+  try {
+    await copyDatabase(from, to, BUSY_TIMEOUT_MS);
+    using copy = await QueueInspector.open(to);
+    return { counts: await copy.counts(), problems: await copy.check() };
+  } catch (error) {
+    Deno.removeSync(to);
+    // What is wrong with the old file shows when it is read, all else is about the new one.
+    const about = toFileError(error, from);
+    throw about instanceof QueueFileError && about.reason !== "corrupt"
+      ? toFileError(error, to)
+      : about;
+  }
+}
+
+function createPrivately(path: string): void {
+  try {
+    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw toFileError(error, path);
+    throw queueFileError("io", path, "there is such a file already", {
+      cause: error,
+      advice: "It was left as it is. Give the path of a new one.",
+    });
+  }
+}

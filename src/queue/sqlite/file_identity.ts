@@ -1,0 +1,195 @@
+/**
+ * Which files a queue consists of. A program that has a file open goes on with it
+ * when the path is given to another file, or to none; whatever it stores from then
+ * on, nobody finds again. So the files are known here by device and inode, and are
+ * compared with what the path leads to.
+ *
+ * Nothing here opens a database file, because closing it again would drop the locks
+ * that SQLite holds on it in this process: everything is `stat`.
+ *
+ * @module
+ */
+
+import { queueFileError } from "./file_error.ts";
+
+/** A file as its filesystem knows it, whatever its names are. */
+export interface FileIdentity {
+  /** The filesystem. */
+  readonly dev: number;
+  /** The file in it. */
+  readonly ino: number | null;
+}
+
+/** The file that a path leads to; `undefined`: there is none. */
+export function identityAt(path: string): FileIdentity | undefined {
+  return existing(() => Deno.statSync(path));
+}
+
+/** The same for the path itself, where it is a symbolic link. */
+export function identityOfLinkAt(path: string): FileIdentity | undefined {
+  return existing(() => Deno.lstatSync(path));
+}
+
+/** Whether the path itself is a symbolic link. */
+export function isSymbolicLink(path: string): boolean {
+  return existing(() => Deno.lstatSync(path))?.isSymlink ?? false;
+}
+
+/** Whether both are there and are one file. */
+export function isSameFile(a: FileIdentity | undefined, b: FileIdentity | undefined): boolean {
+  return a !== undefined && b !== undefined && a.dev === b.dev && a.ino === b.ino;
+}
+
+/** The files of a queue that is open, as they were when it was opened. */
+export class QueueFiles {
+  readonly #path: string;
+  readonly #known = new Map<string, FileIdentity>();
+
+  /**
+   * Takes note of them. SQLite's `-wal` and `-shm` are among them where this process
+   * has the permission to look at them, which no queue needs.
+   *
+   * @param path The queue's path without symbolic links, open.
+   */
+  constructor(path: string) {
+    this.#path = path;
+    for (const file of [path, `${path}-wal`, `${path}-shm`]) {
+      if (file !== path && !mayLookAt(file)) continue;
+      const identity = identityAt(file);
+      if (identity !== undefined) this.#known.set(file, identity);
+    }
+  }
+
+  /** What has become of the files, in words; `undefined`: they are where they were. */
+  misplaced(): string | undefined {
+    for (const [file, known] of this.#known) {
+      let present: FileIdentity | undefined;
+      try {
+        present = identityAt(file);
+      } catch {
+        continue; // Nobody can look at it at the moment, and nothing says that it is gone.
+      }
+      if (isSameFile(known, present)) continue;
+      const name = file === this.#path ? "its file" : `SQLite's file ${file}`;
+      return present === undefined
+        ? `${name} was removed or moved away while it was in use`
+        : `${name} was replaced by another one while it was in use`;
+    }
+    return undefined;
+  }
+}
+
+/**
+ * Whether a path leads to a queue's file or to one that belongs to it (`-wal`, `-shm`,
+ * `.lock`), or would, were there a file: by whatever spelling, link or hard link. Where
+ * this process may not look, the name decides.
+ *
+ * @param path A path that is about to be written.
+ * @param queuePath The queue's path, which exists.
+ */
+export function belongsToQueue(path: string, queuePath: string): boolean {
+  const queue = Deno.realPathSync(queuePath);
+  const files = [queue, ...["-wal", "-shm", "-journal", ".lock"].map((end) => queue + end)];
+  const present = mayLookAt(path) ? identityAt(path) : undefined;
+  if (present !== undefined) {
+    return files.includes(Deno.realPathSync(path)) ||
+      files.some((file) => mayLookAt(file) && isSameFile(present, identityAt(file)));
+  }
+  const [directory, name] = partsOf(path);
+  const [queueDirectory] = partsOf(queue);
+  if (!files.some((file) => partsOf(file)[1] === name)) return false;
+  if (!mayLookAt(directory) || !mayLookAt(queueDirectory)) return true;
+  return isSameFile(identityAt(directory), identityAt(queueDirectory));
+}
+
+function partsOf(path: string): [directory: string, name: string] {
+  const at = path.lastIndexOf("/");
+  return [at === -1 ? "." : path.slice(0, at) || "/", path.slice(at + 1)];
+}
+
+/**
+ * Refuses to make a new queue beside the log of an old one, which SQLite would delete
+ * with all packets in it. Only where this process may look at the log.
+ *
+ * @param path Where a queue is about to be opened.
+ * @throws {QueueFileError}
+ */
+export function refuseOrphanedLog(path: string): void {
+  const file = existing(() => Deno.statSync(path));
+  if (file !== undefined && file.size > 0) return;
+  const log = `${file === undefined ? path : Deno.realPathSync(path)}-wal`;
+  const bytes = mayLookAt(log) ? existing(() => Deno.statSync(log))?.size ?? 0 : 0;
+  if (bytes === 0) return;
+  const what = file === undefined ? "there is no file" : "the file is empty";
+  throw queueFileError("misplaced", path, `${what}, but there is its log ${log} (${bytes} bytes)`, {
+    advice: "The log holds packets and was left as it is. Put the queue's file back beside it; " +
+      "or move the log away, and a new queue is made.",
+  });
+}
+
+/**
+ * Refuses a file that other processes may know under another name: each name would
+ * have a `-wal` and a `.lock` of its own, so that two senders could run on the file
+ * and each would overwrite what the other one stores.
+ *
+ * @param path The queue's path without symbolic links.
+ * @param lockPath Its lock file, where there is one.
+ * @throws {QueueFileError}
+ */
+export function refuseSecondName(path: string, lockPath: string): void {
+  const file = existing(() => Deno.statSync(path));
+  if (file === undefined || !file.isFile) return;
+  if ((file.nlink ?? 1) > 1) {
+    throw queueFileError("misplaced", path, `its file has ${file.nlink} names (hard links)`, {
+      advice: "SQLite's log belongs to one of them, and packets stored under another name would " +
+        "be lost. Remove the other names; for a copy there is sendq backup.",
+    });
+  }
+  if (isMountPoint(path, file, lockPath)) {
+    throw queueFileError("misplaced", path, "the file is mounted by itself (a bind mount)", {
+      advice: "Its log and its lock stay outside, so that two senders could run on it. " +
+        "Mount the directory that holds the queue.",
+    });
+  }
+}
+
+/** By the kernel's list where Deno lets this process read it; else by the lock file beside it. */
+function isMountPoint(path: string, file: FileIdentity, lockPath: string): boolean {
+  const mounts = Deno.build.os === "linux" && mayReadProc()
+    ? existing(() => Deno.readTextFileSync("/proc/self/mountinfo"))
+    : undefined;
+  if (mounts !== undefined) {
+    return mounts.split("\n").some((line) => unescaped(line.split(" ")[4] ?? "") === path);
+  }
+  const lock = mayLookAt(lockPath) ? existing(() => Deno.lstatSync(lockPath)) : undefined;
+  return lock !== undefined && lock.dev !== file.dev;
+}
+
+/** What is below /proc/self takes all permissions; on a terminal Deno asks for each that is missing. */
+function mayReadProc(): boolean {
+  const names = ["read", "write", "net", "env", "sys", "run", "ffi", "import"] as const;
+  return names.every((name) => Deno.permissions.querySync({ name }).state === "granted");
+}
+
+/** The kernel writes a blank in a path as `\040`. */
+function unescaped(path: string): string {
+  return path.replaceAll(
+    /\\([0-7]{3})/g,
+    (_, octal: string) => String.fromCharCode(parseInt(octal, 8)),
+  );
+}
+
+function mayLookAt(path: string): boolean {
+  return Deno.permissions.querySync({ name: "read", path }).state === "granted";
+}
+
+function existing<T>(look: () => T): T | undefined {
+  try {
+    return look();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotADirectory) {
+      return undefined;
+    }
+    throw error;
+  }
+}

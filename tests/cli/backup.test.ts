@@ -1,0 +1,91 @@
+/** `sendq backup`, with the permissions of its help. */
+import assert from "node:assert/strict";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { queuePermissions, runWith } from "./helpers.ts";
+
+async function backup(queue: string, to: string, ...more: string[]) {
+  return await runWith(
+    [`--allow-read=${queue},${to}`, `--allow-write=${to}`],
+    ["backup", "-q", queue, to, ...more],
+  );
+}
+
+Deno.test("backup: a queue that others write meanwhile, each time as of one moment", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue(new Uint8Array([0]));
+  let stop = false;
+  // Each transaction holds ten: a copy of half of one would show.
+  const writing = (async () => {
+    while (!stop) {
+      await queue.enqueueMany(Array.from({ length: 10 }, (_, i) => new Uint8Array(500).fill(i)));
+      if (queue.stats().packets > 2000) await queue.removeThrough(queue.lastId - 1000);
+    }
+  })();
+  let before = 0;
+  for (let i = 0; i < 3; i++) {
+    const to = `${dir.path}/copy${i}.db`;
+    const { code, out, err } = await backup(dir.queue, to, "--json");
+    assert.deepEqual([code, err], [0, ""]);
+    const { lastId, packets, problems } = JSON.parse(out);
+    assert.equal(lastId % 10, 1, "a transaction was copied in part");
+    assert(lastId > before, "each copy is newer");
+    before = lastId;
+    assert.deepEqual(problems, []);
+    assert.equal((Deno.statSync(to).mode ?? 0) & 0o777, 0o600);
+    using copy = await QueueInspector.open(to);
+    assert.equal((await copy.countPackets()).packets, packets);
+    assert.throws(() => Deno.statSync(`${to}-wal`), Deno.errors.NotFound);
+  }
+  stop = true;
+  await writing;
+  // A copy is a queue.
+  await using copy = await OutboundQueue.open(`${dir.path}/copy2.db`);
+  assert.equal(await copy.enqueue(new Uint8Array([1])), before + 1);
+});
+
+Deno.test("backup: what is no queue, and what is there already, is left alone", async () => {
+  using dir = new TempDir();
+  const to = `${dir.path}/copy.db`;
+  const missing = await backup(dir.queue, to);
+  assert.equal(missing.code, 2);
+  assert.match(missing.err, /^sendq: there is no queue at /);
+  const stored = await runWith(queuePermissions(dir.queue), ["enqueue", "-q", dir.queue, "a"]);
+  assert.equal(stored.code, 0, stored.err);
+  Deno.writeTextFileSync(to, "precious");
+  const there = await backup(dir.queue, to);
+  assert.equal(there.code, 1);
+  assert.match(there.err, /there is such a file already/);
+  assert.equal(Deno.readTextFileSync(to), "precious");
+  for (const own of [dir.queue, `${dir.queue}-wal`, `${dir.queue}.lock`]) {
+    const { code, err } = await backup(dir.queue, own);
+    assert.equal(code, 2);
+    assert.match(err, /^sendq: the copy must not be the queue itself/);
+  }
+  Deno.writeTextFileSync(`${dir.path}/text`, "dear diary, ".repeat(1000));
+  const text = await backup(`${dir.path}/text`, `${dir.path}/new`);
+  assert.equal(text.code, 1);
+  assert.match(text.err, /the file is not a database/);
+  assert.throws(() => Deno.statSync(`${dir.path}/new`), Deno.errors.NotFound);
+});
+
+Deno.test("backup: of a damaged queue it makes a copy, and says that it is damaged", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(Array.from({ length: 30 }, (_, i) => new Uint8Array(6000).fill(i)));
+  }
+  {
+    using file = Deno.openSync(dir.queue, { write: true });
+    file.seekSync(40 * 4096, Deno.SeekMode.Start);
+    file.writeSync(new Uint8Array(4096).fill(0xa5));
+  }
+  const { code, out, err } = await backup(dir.queue, `${dir.path}/copy.db`);
+  assert.equal(code, 1);
+  assert.match(out, /^copied 30 packets, /);
+  assert.match(err, /^sendq: the copy is damaged, as /);
+  const size = (path: string) => Deno.statSync(path).size;
+  assert.equal(size(`${dir.path}/copy.db`), size(dir.queue));
+});

@@ -1,0 +1,236 @@
+/** A queue is a file and not a name: files that are removed, replaced, moved or have two names. */
+import assert from "node:assert/strict";
+import { QueueFileError } from "../../src/base/errors.ts";
+import { readSenderNotice, toLockFileError } from "../../src/queue/lock_file.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { watchFiles } from "../../src/sender/file_watch.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { child, lines, NO_TMPFS, unless } from "./helpers.ts";
+import { inEachThread, type Open } from "./threads.ts";
+
+/** Each takes the file at `path` away from whoever has it open. */
+const MISHAPS: { readonly [name: string]: (path: string, open: Open) => Promise<void> | void } = {
+  "removed": (path) => Deno.removeSync(path),
+  "removed with its log": (path) => {
+    for (const end of ["", "-wal", "-shm"]) Deno.removeSync(path + end);
+  },
+  "moved": (path) => Deno.renameSync(path, `${path}.moved`),
+  "replaced": async (path, open) => {
+    await (await open(`${path}.other`)).close();
+    Deno.renameSync(`${path}.other`, path);
+  },
+  "its log removed": (path) => Deno.removeSync(`${path}-wal`),
+};
+
+for (const [name, mishap] of Object.entries(MISHAPS)) {
+  inEachThread(`a file that is ${name}: nothing is stored in it any more`, async (open) => {
+    using dir = new TempDir();
+    const clock = new ManualClock();
+    await using queue = await open(dir.queue, { clock });
+    await queue.enqueue(bytes("before"));
+    assert.equal(queue.misplaced(), undefined);
+    await mishap(dir.queue, open);
+    // Within the second, nobody has looked.
+    await queue.enqueue(bytes("within the second"));
+    clock.advance(1000);
+    await assert.rejects(queue.enqueue(bytes("after")), isMisplaced);
+    await assert.rejects(queue.enqueueMany([bytes("after")]), isMisplaced);
+    assert(isMisplaced(queue.misplaced()));
+    // What is in it can still be delivered.
+    const packets = await queue.read(0, 1000);
+    assert.deepEqual(packets.map(({ payload }) => text(payload)), ["before", "within the second"]);
+    await queue.removeThrough(2);
+    assert.equal(queue.stats().packets, 0);
+  });
+}
+
+inEachThread("a queue that is closed in order was not misplaced", async (open) => {
+  using dir = new TempDir();
+  const queue = await open(dir.queue);
+  await queue.enqueue(bytes("x"));
+  await queue.close();
+  // SQLite has removed the log by itself.
+  assert.throws(() => Deno.statSync(`${dir.queue}-wal`), Deno.errors.NotFound);
+  assert.equal(queue.misplaced(), undefined);
+});
+
+inEachThread("no new queue is made beside the log of an old one", async (open) => {
+  using dir = new TempDir();
+  const queue = await open(dir.file("live"));
+  await queue.enqueue(bytes("in the log alone"));
+  for (const end of ["", "-wal"]) Deno.copyFileSync(dir.file("live") + end, dir.file("q") + end);
+  await queue.close();
+  const log = Deno.readFileSync(dir.file("q-wal"));
+  const file = Deno.readFileSync(dir.file("q"));
+  for (const what of ["missing", "empty"]) {
+    if (what === "missing") Deno.removeSync(dir.file("q"));
+    else Deno.writeFileSync(dir.file("q"), new Uint8Array(0));
+    await assert.rejects(
+      open(dir.file("q")),
+      (error) => isMisplaced(error) && error.message.includes(dir.file("q-wal")),
+    );
+    assert.deepEqual(Deno.readFileSync(dir.file("q-wal")), log, what);
+  }
+  Deno.writeFileSync(dir.file("q"), file);
+  await using again = await open(dir.file("q"));
+  assert.equal(again.stats().packets, 1);
+});
+
+inEachThread("no new queue is made under the name of one that a sender has", async (open) => {
+  using dir = new TempDir();
+  await using queue = await open(dir.queue);
+  using lock = await SenderLock.acquire(queue.path);
+  for (const end of ["", "-wal", "-shm"]) Deno.removeSync(dir.queue + end);
+  await assert.rejects(
+    open(dir.queue),
+    (error) => isMisplaced(error) && error.message.includes(`process ${Deno.pid}`),
+  );
+  assert.throws(() => Deno.statSync(dir.queue), Deno.errors.NotFound);
+  lock.release();
+  await using fresh = await open(dir.queue);
+  assert.equal(fresh.stats().packets, 0);
+});
+
+inEachThread("a file with two names is refused under both", async (open) => {
+  using dir = new TempDir();
+  await (await open(dir.queue)).close();
+  Deno.linkSync(dir.queue, dir.file("second"));
+  for (const name of ["outbox.db", "second"]) {
+    await assert.rejects(open(dir.file(name)), isMisplaced);
+    await assert.rejects(SenderLock.acquire(dir.file(name)), isMisplaced);
+  }
+  Deno.removeSync(dir.file("second"));
+  await using _queue = await open(dir.queue);
+  using _lock = await SenderLock.acquire(dir.queue);
+});
+
+inEachThread("a file that is mounted by itself is refused", async (open) => {
+  using dir = new TempDir();
+  await (await open(dir.queue)).close();
+  Deno.mkdirSync(dir.file("container"));
+  // The kernel writes the blank in another way.
+  const inside = dir.file("container/outbox 1.db");
+  Deno.writeTextFileSync(inside, "");
+  run("mount", "--bind", dir.queue, inside);
+  try {
+    await assert.rejects(open(inside), isMisplaced);
+    await assert.rejects(SenderLock.acquire(inside), isMisplaced);
+    using _lock = await SenderLock.acquire(dir.queue);
+  } finally {
+    run("umount", inside);
+  }
+}, NO_TMPFS);
+
+Deno.test({
+  ...unless(NO_TMPFS, "a sender without the right to see mounts: refused by the lock beside it"),
+  fn: async () => {
+    using dir = new TempDir();
+    Deno.mkdirSync(dir.file("outside"));
+    run("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", dir.file("outside"));
+    const inside = dir.file("inside.db");
+    Deno.writeTextFileSync(inside, "");
+    Deno.writeTextFileSync(dir.file("outside/outbox.db"), "");
+    run("mount", "--bind", dir.file("outside/outbox.db"), inside);
+    try {
+      const holder = child("holder.ts", inside);
+      const said = lines(holder.stdout);
+      const { value } = await said.next();
+      holder.kill("SIGKILL");
+      await said.return?.();
+      await holder.status;
+      assert.match(String(value), /mounted by itself/);
+    } finally {
+      run("umount", inside);
+      run("umount", dir.file("outside"));
+    }
+  },
+});
+
+Deno.test("a lock file that is a symbolic link is not followed", async () => {
+  using dir = new TempDir();
+  const other = dir.file("precious");
+  Deno.writeTextFileSync(other, "precious");
+  run("ln", "-s", other, `${dir.queue}.lock`);
+  await assert.rejects(SenderLock.acquire(dir.queue), isMisplaced);
+  await assert.rejects(readSenderNotice(dir.queue), isMisplaced);
+  assert.equal(Deno.readTextFileSync(other), "precious");
+});
+
+Deno.test("a lock file that is no file of ours is named", async () => {
+  using dir = new TempDir();
+  Deno.mkdirSync(`${dir.queue}.lock`);
+  await assert.rejects(
+    SenderLock.acquire(dir.queue),
+    (error) => error instanceof QueueFileError && error.message.includes(`${dir.queue}.lock is a`),
+  );
+});
+
+Deno.test("an error about the lock file names it and its owner, not the queue", () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(`${dir.queue}.lock`, "");
+  const refused = Object.assign(new Deno.errors.PermissionDenied("no"), { code: "EACCES" });
+  const error = toLockFileError(refused, dir.queue, `${dir.queue}.lock`);
+  assert(error instanceof QueueFileError && error.reason === "read-only");
+  const { uid } = Deno.statSync(`${dir.queue}.lock`);
+  assert(
+    error.message.startsWith(
+      `Queue ${dir.queue}: its lock file ${dir.queue}.lock cannot be opened (EACCES): ` +
+        `it belongs to user ${uid}.`,
+    ),
+    error.message,
+  );
+});
+
+for (const mishap of ["removed", "replaced"] as const) {
+  Deno.test(`a lock file that is ${mishap} is missed within a second`, async () => {
+    using dir = new TempDir();
+    const clock = new ManualClock();
+    await using queue = await openHere(dir.queue, clock);
+    using lock = await SenderLock.acquire(queue.path);
+    const found: string[] = [];
+    const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
+    clock.advance(5000);
+    assert.deepEqual(found, []);
+    if (mishap === "replaced") {
+      Deno.writeTextFileSync(dir.file("new"), "");
+      Deno.renameSync(dir.file("new"), lock.path);
+    } else Deno.removeSync(lock.path);
+    // A second sender gets the lock of the new file; the first one stops.
+    using _second = await SenderLock.acquire(queue.path);
+    clock.advance(1000);
+    assert.deepEqual(found, ["lock"]);
+    clock.advance(5000);
+    assert.deepEqual(found, ["lock"], "once");
+    stop();
+    assert.equal(clock.timers.size, 0);
+  });
+}
+
+Deno.test("a queue's file that is gone comes before its lock file that is gone", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await openHere(dir.queue, clock);
+  using lock = await SenderLock.acquire(queue.path);
+  const found: string[] = [];
+  const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
+  for (const end of ["", "-wal", "-shm", ".lock"]) Deno.removeSync(dir.queue + end);
+  clock.advance(1000);
+  assert.deepEqual(found, ["queue"]);
+  stop();
+});
+
+function openHere(path: string, clock: ManualClock): Promise<OutboundQueue> {
+  return OutboundQueue.open(path, { clock });
+}
+
+function isMisplaced(error: unknown): error is QueueFileError {
+  return error instanceof QueueFileError && error.reason === "misplaced";
+}
+
+function run(command: string, ...args: string[]): void {
+  const { success, stderr } = new Deno.Command(command, { args, stderr: "piped" }).outputSync();
+  assert(success, new TextDecoder().decode(stderr));
+}

@@ -1,0 +1,196 @@
+/** Disk space that is kept for removals: a queue that has filled its disk gets out of that by itself. */
+import assert from "node:assert/strict";
+import { QueueFileError } from "../../src/base/errors.ts";
+import { readSenderNotice } from "../../src/queue/lock_file.ts";
+import type { OutboundQueue } from "../../src/queue/queue.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { mountTmpfs, NO_TMPFS, unless } from "./helpers.ts";
+import { inEachThread } from "./threads.ts";
+
+for (const megabytes of [2, 6, 20]) {
+  inEachThread(
+    `a disk of ${megabytes} MiB, full of packets: they are removed, and others stored`,
+    async (open) => {
+      using disk = new Disk(`size=${megabytes}m`);
+      const clock = new ManualClock();
+      await using queue = await open(disk.queue, { clock });
+      using lock = await SenderLock.acquire(queue.path);
+      queue.answerDoorbell(lock);
+      assert(lock.reserveBytes > 0 && lock.reserveBytes === lock.wantedReserveBytes);
+      let first = 0;
+      for (let round = 0; round < 4; round++) {
+        const stored = await fill(queue);
+        if (round === 0) first = stored;
+        // Not all that was free at first, but again and again.
+        assert(stored > first / 2, `${stored} packets in round ${round}, ${first} at first`);
+        await queue.removeThrough(queue.lastId - 10);
+        assert.equal(queue.stats().packets, 10);
+        assert.equal(lock.reserveBytes, lock.wantedReserveBytes, "the reserve is whole again");
+        clock.advance(1000);
+      }
+      assert.equal((await queue.read(0, 1e9)).length, 10);
+    },
+    NO_TMPFS,
+  );
+}
+
+inEachThread("a disk that others have filled to the last byte: removals go on", async (open) => {
+  using disk = new Disk("size=8m");
+  const clock = new ManualClock();
+  await using queue = await open(disk.queue, { clock });
+  using lock = await SenderLock.acquire(queue.path);
+  queue.answerDoorbell(lock);
+  for (let i = 0; i < 20; i++) await queue.enqueueMany(packets());
+  disk.fillUp();
+  await fill(queue);
+  for (let id = 100; id <= queue.lastId; id += 100) await queue.removeThrough(id);
+  await queue.removeThrough(queue.lastId);
+  assert.equal(queue.stats().packets, 0);
+  disk.makeRoom();
+  clock.advance(1000);
+  await queue.enqueueMany(packets());
+  assert.equal(lock.reserveBytes, lock.wantedReserveBytes);
+}, NO_TMPFS);
+
+inEachThread(
+  "a sender starts on a full disk, and has the reserve of the last one",
+  async (open) => {
+    using disk = new Disk("size=8m");
+    await using queue = await open(disk.queue);
+    await queue.enqueueMany(packets());
+    const last = await SenderLock.acquire(queue.path);
+    const { reserveBytes } = last;
+    last.publish("a".repeat(1000));
+    last.release();
+    disk.fillUp();
+    using lock = await SenderLock.acquire(queue.path);
+    assert.equal(lock.reserveBytes, reserveBytes);
+    assert.deepEqual(await readSenderNotice(disk.queue), { pid: Deno.pid, text: "" });
+    lock.publish("b");
+    assert.equal((await readSenderNotice(disk.queue))?.text, "b");
+    queue.answerDoorbell(lock);
+    await queue.removeThrough(queue.lastId);
+  },
+  NO_TMPFS,
+);
+
+Deno.test({
+  ...unless(NO_TMPFS, "a sender starts on a full disk without a reserve, and gets one with room"),
+  fn: async () => {
+    using disk = new Disk("size=8m");
+    Deno.writeTextFileSync(disk.queue, "");
+    disk.fillUp();
+    using lock = await SenderLock.acquire(disk.queue);
+    assert.equal(lock.reserveBytes, 0);
+    assert.equal(lock.releaseReserve(), false);
+    assert.equal(lock.restoreReserve(), false);
+    disk.makeRoom();
+    assert.equal(lock.restoreReserve(), true);
+    assert.equal(lock.reserveBytes, 2 * 1024 * 1024);
+  },
+});
+
+Deno.test("the reserve is really on the disk, and goes with the first call", async () => {
+  using dir = new TempDir();
+  using lock = await SenderLock.acquire(dir.queue);
+  const { reserveBytes, path } = lock;
+  assert.equal(reserveBytes, 8 * 1024 * 1024);
+  const held = Deno.statSync(path);
+  assert(512 * (held.blocks ?? 0) >= reserveBytes, `${held.blocks} blocks`);
+  lock.publish("notice");
+  assert.equal(lock.releaseReserve(), true);
+  assert.equal(lock.releaseReserve(), false);
+  assert(Deno.statSync(path).size <= 32 * 1024);
+  assert.equal((await readSenderNotice(dir.queue))?.text, "notice");
+  assert.equal(lock.restoreReserve(), true);
+  assert.equal(Deno.statSync(path).size, held.size);
+});
+
+Deno.test("a lock file with holes is filled", async () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(`${dir.queue}.lock`, "");
+  Deno.truncateSync(`${dir.queue}.lock`, 16 * 1024 * 1024);
+  using lock = await SenderLock.acquire(dir.queue);
+  const { size, blocks } = Deno.statSync(lock.path);
+  assert.equal(size, 32 * 1024 + lock.reserveBytes);
+  assert(512 * (blocks ?? 0) >= size);
+});
+
+inEachThread("a disk that was full before the first sender came", async (open) => {
+  using disk = new Disk("size=4m");
+  const enqueuing = await open(disk.queue);
+  const stored = await fill(enqueuing);
+  await enqueuing.close();
+  disk.fillUp();
+  await using queue = await open(disk.queue);
+  using lock = await SenderLock.acquire(queue.path);
+  queue.answerDoorbell(lock);
+  await queue.removeThrough(stored - 10);
+  await queue.removeThrough(stored);
+  assert.equal(queue.stats().packets, 0);
+}, NO_TMPFS);
+
+Deno.test("a lock file may be used by whoever may use the queue", async () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(dir.queue, "");
+  Deno.chmodSync(dir.queue, 0o660);
+  using lock = await SenderLock.acquire(dir.queue);
+  assert.equal((Deno.statSync(lock.path).mode ?? 0) & 0o777, 0o660);
+  if (Deno.uid() !== 0) return;
+  Deno.chownSync(dir.queue, 1234, 2345);
+  Deno.removeSync(lock.path);
+  using again = await SenderLock.acquire(dir.queue);
+  const { uid, gid } = Deno.statSync(again.path);
+  assert.deepEqual([uid, gid], [1234, 2345]);
+});
+
+/** A small disk of its own. */
+class Disk implements Disposable {
+  readonly queue: string;
+  readonly #dir = new TempDir();
+  readonly #mounted: { unmount(): void };
+
+  constructor(options: string) {
+    const path = `${this.#dir.path}/disk`;
+    const mounted = mountTmpfs(path, options);
+    assert(typeof mounted !== "string", String(mounted));
+    this.#mounted = mounted;
+    this.queue = `${path}/outbox.db`;
+  }
+
+  fillUp(): void {
+    using file = Deno.openSync(`${this.queue}.ballast`, { write: true, create: true });
+    try {
+      for (;;) file.writeSync(new Uint8Array(4096));
+    } catch (error) {
+      assert(error instanceof Error && "code" in error && error.code === "ENOSPC");
+    }
+  }
+
+  makeRoom(): void {
+    Deno.removeSync(`${this.queue}.ballast`);
+  }
+
+  [Symbol.dispose](): void {
+    this.#mounted.unmount();
+    this.#dir[Symbol.dispose]();
+  }
+}
+
+function packets(): Uint8Array[] {
+  return Array.from({ length: 64 }, () => new Uint8Array(1000).fill(7));
+}
+
+/** Stores packets until the disk is full. Returns how many. */
+async function fill(queue: OutboundQueue): Promise<number> {
+  for (let stored = 0;; stored += 64) {
+    try {
+      await queue.enqueueMany(packets());
+    } catch (error) {
+      assert(error instanceof QueueFileError && error.reason === "disk-full", String(error));
+      return stored;
+    }
+  }
+}
