@@ -116,6 +116,8 @@ export interface DeliveryCommandOptions extends QueueCommandOptions {
   readonly priority?: number;
   /** See `SocketOptions`. */
   readonly tos?: number;
+  /** See `SenderOptions`. */
+  readonly libc?: string;
   /** Where the status page is served. */
   readonly http?: Remote;
   /** The file that holds its token. */
@@ -302,7 +304,8 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .flag("--bind-to-device <name>", "SO_BINDTODEVICE, such as eth0")
     .value("--mark <number>", "SO_MARK; needs CAP_NET_ADMIN or CAP_NET_RAW", parseCount)
     .value("--priority <number>", "SO_PRIORITY", parseCount)
-    .value("--tos <number>", "IP_TOS or IPV6_TCLASS, in steps of 4, such as 0x20", parseCount);
+    .value("--tos <number>", "IP_TOS or IPV6_TCLASS, in steps of 4, such as 0x20", parseCount)
+    .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)");
 
   options.group("Status page")
     .value(
@@ -395,6 +398,7 @@ export function deliveryOptionsOf(
     backoffFirstMs: options.backoffFirst,
     backoffCapMs: options.backoffCap,
     socket: socketOptionsOf(options),
+    libc: options.libc,
   });
 }
 

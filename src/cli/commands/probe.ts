@@ -11,10 +11,10 @@ import { WireError } from "../../base/errors.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
-import { tcpDialer } from "../../kernel/dialer.ts";
+import { type TcpDialer, tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
-import { OptionAdder } from "../arguments/options.ts";
+import { asUsageError, OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import {
   formatBytes,
@@ -54,6 +54,7 @@ ${EXIT_CODE_HELP}
 interface ProbeOptions {
   readonly seconds: number;
   readonly connectTimeout: number;
+  readonly libc?: string;
   readonly json?: boolean;
 }
 
@@ -84,6 +85,7 @@ export function probeCommand(finish: (code: ExitCode) => void): Command {
   new OptionAdder(command)
     .value("--seconds <count>", "how long to look", parseSeconds, [5, "5"])
     .value("--connect-timeout <time>", "for the connection", parseDuration, [5000, "5s"])
+    .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)")
     .flag("--json", "print one object at the end");
   return command
     .addHelpText("after", HELP)
@@ -96,12 +98,9 @@ function parseSeconds(text: string): number {
 
 async function probe(remote: Remote, options: ProbeOptions): Promise<ExitCode> {
   if (options.connectTimeout < 1) throw new UsageError("--connect-timeout must be 1ms or more");
-  checkPermissions({ remotes: [remote], kernel: true });
+  checkPermissions({ remotes: [remote], kernel: true, libc: options.libc });
   const report = new Report(remote, options.json ?? false);
-  const dialer = tcpDialer({
-    ...remote,
-    socket: { keepAlive: { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 } },
-  });
+  const dialer = dialerTo(remote, options.libc);
   const startedMs = systemClock.nowMs();
   let wire: TcpWire;
   try {
@@ -115,6 +114,19 @@ async function probe(remote: Remote, options: ProbeOptions): Promise<ExitCode> {
   const verdict = await watch(wire, connectedMs, 1000 * options.seconds, report);
   await report.end(verdict);
   return verdict.kind === "healthy" ? ExitCode.DONE : ExitCode.FAILED;
+}
+
+function dialerTo(remote: Remote, libc: string | undefined): TcpDialer {
+  const keepAlive = { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 };
+  try {
+    return tcpDialer({
+      ...remote,
+      socket: { keepAlive },
+      ...(libc === undefined ? {} : { libc }),
+    });
+  } catch (error) {
+    throw asUsageError(error);
+  }
 }
 
 /** Looks every second. Returns the last verdict. */

@@ -108,6 +108,7 @@ async function send(remote: Remote, options: SendOptions): Promise<ExitCode> {
     ...statusPageNeeds(options),
     queues: [options.queue],
     kernel: true,
+    libc: options.libc,
   });
   const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
   return await runSession({
