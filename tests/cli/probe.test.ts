@@ -92,6 +92,17 @@ Deno.test("probe: missing permissions are named", async () => {
   }
 });
 
+Deno.test("probe: --libc is the path that is asked for, granted and loaded", async () => {
+  const libc = "/nix/store/x/libc.so.6";
+  const args = ["probe", "tcp://127.0.0.1:4000", "--libc", libc];
+  await using lacking = new Sendq(["--allow-net=127.0.0.1:4000", `--allow-ffi=${LIBC}`], args);
+  assert.equal(await lacking.ended(), 77);
+  assert.ok(lacking.stderr.endsWith(` --allow-ffi=${libc}\n`), lacking.stderr);
+  await using absent = new Sendq(["--allow-net=127.0.0.1:4000", `--allow-ffi=${libc}`], args);
+  assert.equal(await absent.ended(), 2);
+  assert.match(absent.stderr, /libc = \/nix\/store\/x\/libc\.so\.6 cannot be used/);
+});
+
 const available = await networkAvailable();
 
 Deno.test({

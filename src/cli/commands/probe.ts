@@ -103,10 +103,14 @@ async function probe(remote: Remote, options: ProbeOptions): Promise<ExitCode> {
   const dialer = dialerTo(remote, options.libc);
   const startedMs = systemClock.nowMs();
   let wire: TcpWire;
+  let lookedUp = false;
   try {
-    wire = await dialer.dial(AbortSignal.timeout(options.connectTimeout));
+    wire = await dialer.dial(
+      AbortSignal.timeout(options.connectTimeout),
+      () => lookedUp = true,
+    );
   } catch (error) {
-    await report.failed(error, options.connectTimeout);
+    await report.failed(error, options.connectTimeout, lookedUp);
     return ExitCode.FAILED;
   }
   const connectedMs = systemClock.nowMs();
@@ -192,12 +196,13 @@ class Report {
     this.#json = json;
   }
 
-  async failed(error: unknown, timeoutMs: number): Promise<void> {
+  async failed(error: unknown, timeoutMs: number, lookedUp: boolean): Promise<void> {
     if (!(error instanceof WireError || isTimeout(error))) throw error;
-    const code = error instanceof WireError ? error.code : "ETIMEDOUT";
+    const code = error instanceof WireError ? error.code : lookedUp ? "ETIMEDOUT" : "EAI_AGAIN";
     const route = lookUpRoute(this.#hostname);
     const words = `cannot connect: ${
-      connectWords(code, timeoutMs) ?? (error instanceof Error ? error.message : code)
+      connectWords(code, timeoutMs) ??
+        (error instanceof WireError ? error.message : lookUpWords(this.#hostname, timeoutMs))
     }`;
     this.#facts = { route, code };
     await this.#say("route", route && routeWords(route));
@@ -283,6 +288,12 @@ function connectWords(code: string, timeoutMs: number): string | undefined {
     default:
       return undefined;
   }
+}
+
+/** The attempt took all its time, and the name was not known by then. */
+function lookUpWords(hostname: string, timeoutMs: number): string {
+  return `${hostname} was not looked up within ${formatDuration(timeoutMs)}: ` +
+    "a nameserver of /etc/resolv.conf does not answer (EAI_AGAIN)";
 }
 
 function isTimeout(error: unknown): boolean {
