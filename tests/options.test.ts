@@ -29,7 +29,7 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender/options",
     "SenderOptions",
     { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
-    "queue queueOptions remote socket logger clock random dialer",
+    "queue queueOptions remote socket libc logger clock random dialer",
   ],
   ["sender/sender", "CloseOptions", CLOSE_OPTIONS, ""],
   ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],

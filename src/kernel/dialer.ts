@@ -10,7 +10,7 @@ import type { Dialer } from "../base/ports.ts";
 import { normalizeHostname } from "../base/remote.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
 import { formatHostPort, parseIpAddress, sameEndpoint } from "./ip_address.ts";
-import { closeDescriptor, libc } from "./libc.ts";
+import { closeDescriptor, libc, loadLibc } from "./libc.ts";
 import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
 import { hasAddress } from "./look_up.ts";
 import {
@@ -32,6 +32,8 @@ export interface TcpDialerOptions {
   readonly port: number;
   /** How each connection's socket is tuned. */
   readonly socket?: SocketOptions;
+  /** The path of the C library, where it is none of the known ones. */
+  readonly libc?: string;
   /** What to set beside, unless the kernel refuses it. */
   readonly socketDefaults?: SocketOptions;
 }
@@ -69,7 +71,7 @@ export interface TcpDialer extends Dialer {
  * ```
  */
 export function tcpDialer(
-  { hostname, port, socket = {}, socketDefaults = {} }: TcpDialerOptions,
+  { hostname, port, socket = {}, socketDefaults = {}, libc: libcPath }: TcpDialerOptions,
 ): TcpDialer {
   if (typeof hostname !== "string" || hostname === "") {
     throw new TypeError(`hostname must be a name or an address: ${JSON.stringify(hostname)}.`);
@@ -79,7 +81,8 @@ export function tcpDialer(
   }
   const host = normalizeHostname(hostname);
   const options = validateSocketOptions({ ...socketDefaults, ...socket });
-  libc();
+  if (libcPath === undefined) libc();
+  else loadLibc(libcPath);
   const address = formatHostPort(host, port);
   let optionsWereTaken = false;
   return {

@@ -167,6 +167,12 @@ const SYMBOLS = {
     parameters: ["u64"], // void *ptr
     result: "void",
   },
+  // Never called: glibc has it, musl does not.
+  gnu_get_libc_version: {
+    parameters: [],
+    result: "pointer",
+    optional: true,
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The C functions that the kernel layer calls. */
@@ -178,6 +184,8 @@ export interface LibcCandidate {
   readonly path: string;
   /** Who keeps it there. */
   readonly distributions: string;
+  /** Whether another path leads to the same file there, so that granting that one is enough. */
+  readonly isAlias?: true;
 }
 
 /** The machine that {@linkcode libcCandidates} answers for; `Deno.build` fits. */
@@ -211,29 +219,51 @@ export interface LibcMachine {
 export function libcCandidates(machine: LibcMachine = Deno.build): readonly LibcCandidate[] {
   const { os, arch, target } = machine;
   if (os !== "linux" || (arch !== "x86_64" && arch !== "aarch64")) return [];
-  if (target.includes("musl")) {
+  if (makeOf(target) === "musl") {
     return [
       { path: `/lib/ld-musl-${arch}.so.1`, distributions: "Alpine and others with musl" },
-      { path: `/lib/libc.musl-${arch}.so.1`, distributions: "Alpine, by its other name" },
-      { path: "/usr/lib/libc.so", distributions: "Void and others with musl" },
+      { path: `/lib/libc.musl-${arch}.so.1`, distributions: "Alpine", isAlias: true },
+      { path: "/usr/lib/libc.so", distributions: "Void and others with musl", isAlias: true },
     ];
   }
+  const debian = `${arch}-linux-gnu/libc.so.6`;
   return [
-    { path: `/lib/${arch}-linux-gnu/libc.so.6`, distributions: "Debian, Ubuntu" },
+    { path: `/lib/${debian}`, distributions: "Debian, Ubuntu" },
     { path: "/lib64/libc.so.6", distributions: "Fedora, RHEL, SUSE, Amazon Linux" },
     { path: "/usr/lib/libc.so.6", distributions: "Arch" },
-    { path: `/usr/lib/${arch}-linux-gnu/libc.so.6`, distributions: "Debian, by its other name" },
-    { path: "/usr/lib64/libc.so.6", distributions: "Fedora, by its other name" },
+    { path: "/usr/local/lib/glibc/libc.so.6", distributions: "the image denoland/deno:alpine" },
+    { path: "/usr/local/lib/libc.so.6", distributions: "the same image, before" },
+    { path: `/usr/lib/${debian}`, distributions: "Debian", isAlias: true },
+    { path: "/usr/lib64/libc.so.6", distributions: "Fedora", isAlias: true },
     { path: "/lib/libc.so.6", distributions: "others" },
-    { path: "/usr/local/lib/libc.so.6", distributions: "the image denoland/deno:alpine" },
   ];
+}
+
+function makeOf(target: string): "glibc" | "musl" {
+  return target.includes("musl") ? "musl" : "glibc";
+}
+
+/**
+ * What the flag `--allow-ffi=` has to be followed by: the path that exists here, where
+ * looking is permitted; else every path that it may have, since one that does not exist
+ * does no harm.
+ *
+ * @returns `""` where looking is permitted and none of the known paths exists.
+ */
+export function libcGrant(): string {
+  const candidates = libcCandidates();
+  const looks = candidates.map(({ path }) => exists(path));
+  const present = candidates.find((_, index) => looks[index] === true);
+  if (present !== undefined) return present.path;
+  return candidates.filter(({ isAlias }, index) => looks[index] === undefined && !isAlias)
+    .map(({ path }) => path).join(",");
 }
 
 let loaded: Libc | undefined;
 
 /**
- * The C library, loaded now if it was not yet. Never prompts: only paths that
- * are already granted are tried, and no read permission is needed.
+ * The C library, loaded now if it was not yet. Never prompts: only what is already
+ * granted is tried, and no read permission is needed.
  *
  * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64, or no C library found.
  * @throws {Deno.errors.NotCapable} No path is granted; the message has the flag to add.
@@ -242,45 +272,102 @@ export function libc(): Libc {
   return loaded ??= load();
 }
 
-function load(): Libc {
-  const candidates = libcCandidates();
-  if (candidates.length === 0) {
-    throw new UnsupportedPlatformError(
-      `sendq reads the Linux kernel's TCP counters and runs on Linux, x86_64 or aarch64; ` +
-        `this is ${Deno.build.target}.`,
+/**
+ * Loads the C library from a path of the user's. A process has one: where it is loaded
+ * already, that one stays.
+ *
+ * @param path As it is granted.
+ * @throws {RangeError} It is the library of another make than Deno's own, or cannot be loaded.
+ * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
+ * @throws {Deno.errors.NotCapable} It is not granted.
+ */
+export function loadLibc(path: string): void {
+  if (loaded !== undefined) return;
+  checkPlatform();
+  if (!isGranted(path)) throw new Deno.errors.NotCapable(needs(`--allow-ffi=${path}`));
+  try {
+    loaded = open(path);
+  } catch (error) {
+    throw new RangeError(
+      `libc = ${path} cannot be used: ${messageOf(error)}. ${HOW_TO_FIND}`,
+      { cause: error },
     );
   }
-  const failures: string[] = [];
-  let refused = false;
-  for (const { path } of candidates) {
-    if (Deno.permissions.querySync({ name: "ffi", path }).state !== "granted") {
-      refused = true;
-      continue;
-    }
-    try {
-      return Deno.dlopen(path, SYMBOLS).symbols;
-    } catch (error) {
-      failures.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
-    }
-  }
-  if (refused) throw new Deno.errors.NotCapable(missingGrant(candidates, failures));
+}
+
+/** The name that the running process knows its own C library by, whatever its path. */
+const OWN_NAME = { glibc: "libc.so.6", musl: "libc.so" } as const;
+
+const HOW_TO_FIND = 'ldd "$(command -v deno)" shows the path of the one that Deno itself uses';
+
+function checkPlatform(): void {
+  if (libcCandidates().length > 0) return;
   throw new UnsupportedPlatformError(
-    `No C library could be loaded. Tried ${failures.join("; ")}.`,
+    `sendq reads the Linux kernel's TCP counters and runs on Linux, x86_64 or aarch64; ` +
+      `this is ${Deno.build.target}.`,
   );
 }
 
-/** Says which flag to add. Without read permission nobody can look which path exists. */
-function missingGrant(candidates: readonly LibcCandidate[], failures: readonly string[]): string {
-  const present = candidates.filter(({ path }) => exists(path) === true);
-  const [likeliest, ...others] = present.length > 0 ? present.slice(0, 1) : candidates;
-  const flag = likeliest === undefined ? "--allow-ffi" : `--allow-ffi=${likeliest.path}`;
-  const elsewhere = others.length === 0
-    ? ""
-    : ` That is the path on ${likeliest?.distributions}; elsewhere: ` +
-      others.map(({ path, distributions }) => `${path} (${distributions})`).join(", ") + ".";
+function load(): Libc {
+  checkPlatform();
+  const granted = libcCandidates().map(({ path }) => path).filter(isGranted);
+  // Granted without a path: what the process has already is right on every distribution
+  // (NixOS and Guix have no path that could be known), and cannot be of the wrong make.
+  const everything = Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+  const names = everything ? [OWN_NAME[makeOf(Deno.build.target)], ...granted] : granted;
+  const failures: string[] = [];
+  for (const name of names) {
+    try {
+      return open(name);
+    } catch (error) {
+      failures.push(`${name}: ${messageOf(error)}`);
+    }
+  }
+  if (everything) {
+    throw new UnsupportedPlatformError(
+      `No C library could be loaded. Tried ${failures.join("; ")}. ${HOW_TO_FIND}: give it as ` +
+        `the option libc.`,
+    );
+  }
+  throw new Deno.errors.NotCapable(missingGrant(failures));
+}
+
+/** @throws {Error} Not loadable, or of another make. */
+function open(path: string): Libc {
+  const make = makeOf(Deno.build.target);
+  const other = make === "glibc" ? "musl" : "glibc";
+  const wrong = `it is ${other}, and this Deno is built for ${make}: two in one process crash it`;
+  // By its name, too, so that it need not be loaded to be refused.
+  if (make === "glibc" && /musl/.test(path)) throw new Error(wrong);
+  const library = Deno.dlopen(path, SYMBOLS);
+  if ((library.symbols.gnu_get_libc_version !== null) === (make === "glibc")) {
+    return library.symbols;
+  }
+  library.close();
+  throw new Error(wrong);
+}
+
+function isGranted(path: string): boolean {
+  return Deno.permissions.querySync({ name: "ffi", path }).state === "granted";
+}
+
+function missingGrant(failures: readonly string[]): string {
   const tried = failures.length === 0 ? "" : ` Granted but not loadable: ${failures.join("; ")}.`;
+  const paths = libcGrant();
+  return paths === ""
+    ? needs("--allow-ffi=PATH") +
+      ` None of the known paths exists here. ${HOW_TO_FIND}; give it as the option libc, too.` +
+      tried
+    : needs(`--allow-ffi=${paths}`) + tried;
+}
+
+function needs(flag: string): string {
   return `Requires ffi access to the C library, to read the kernel's TCP counters: ` +
-    `run again with ${flag}.${elsewhere}${tried}`;
+    `run again with ${flag}.`;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 /** Whether a path exists, where looking is permitted; `undefined` where it is not. */

@@ -28,6 +28,15 @@ export interface SenderOptions {
   /** Socket options; each has its documented default. */
   readonly socket?: SocketOptions;
   /**
+   * The path of the C library, as granted by `--allow-ffi=PATH`. Needed only where it is
+   * none of the paths that distributions have, and where `--allow-ffi` names a path
+   * (NixOS, Guix): `ldd "$(command -v deno)"` shows it. A process has one: the first that
+   * was loaded stays.
+   *
+   * @default {undefined} one of the known paths
+   */
+  readonly libc?: string;
+  /**
    * How long a drained packet stays on disk, in milliseconds. If the connection
    * ends uncleanly within that time, it is sent again. Longer: more duplicates
    * after a reset. Shorter: more loss when a server dies with unread bytes.

@@ -15,7 +15,6 @@ import type { Verdict } from "../delivery/liveness.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/status.ts";
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
-import type { SocketOptions } from "../kernel/socket_options.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
 import { OutboundQueue } from "../queue/queue.ts";
@@ -172,7 +171,7 @@ export class Sender implements AsyncDisposable {
     const remote = typeof options.remote === "string"
       ? parseRemote(options.remote)
       : options.remote;
-    const dialer = options.dialer ?? realDialer(remote, options.socket ?? {}, limits);
+    const dialer = options.dialer ?? realDialer(remote, options, limits);
     const clock = options.clock ?? systemClock;
     const ownsQueue = typeof options.queue === "string";
     const queue = typeof options.queue === "string"
@@ -432,8 +431,12 @@ function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
 const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** The kernel's own dialer, checked before anything is opened. */
-function realDialer(remote: Remote, socket: SocketOptions, limits: SupervisorLimits): Dialer {
+function realDialer(
+  remote: Remote,
+  { socket = {}, libc }: SenderOptions,
+  limits: SupervisorLimits,
+): Dialer {
   const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
   const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
-  return tcpDialer({ ...remote, socket, socketDefaults });
+  return tcpDialer({ ...remote, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) });
 }

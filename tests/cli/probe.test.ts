@@ -98,6 +98,17 @@ Deno.test("probe: missing permissions are named; those of its help are enough", 
   }
 });
 
+Deno.test("probe: --libc is the path that is asked for, granted and loaded", async () => {
+  const libc = "/nix/store/x/libc.so.6";
+  const args = ["probe", "tcp://127.0.0.1:4000", "--libc", libc];
+  const lacking = await runWith(["--allow-net=127.0.0.1:4000", `--allow-ffi=${LIBC}`], args);
+  assert.equal(lacking.code, 77);
+  assert.ok(lacking.err.endsWith(` --allow-ffi=${libc}\n`), lacking.err);
+  const absent = await runWith(["--allow-net=127.0.0.1:4000", `--allow-ffi=${libc}`], args);
+  assert.equal(absent.code, 2);
+  assert.match(absent.err, /libc = \/nix\/store\/x\/libc\.so\.6 cannot be used/);
+});
+
 const available = await networkAvailable();
 
 Deno.test({

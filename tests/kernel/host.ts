@@ -41,6 +41,16 @@ export async function run(command: string, ...args: string[]): Promise<void> {
   }
 }
 
+/**
+ * Arguments of `unshare` for a network and a mount namespace, in front of a command.
+ *
+ * @param setup Lines of shell that fill the namespaces before it starts.
+ */
+export function isolation(setup: readonly string[]): string[] {
+  const script = ["set -e", "ip link set lo up", ...setup, 'exec "$@"'].join("\n");
+  return ["--net", "--mount", "sh", "-c", script, "sh"];
+}
+
 /** A child inside namespaces: takes requests, gives answers. */
 export class Host implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
@@ -72,8 +82,7 @@ export class Host implements AsyncDisposable {
    * @param net The permission flag.
    */
   static isolated(setup: readonly string[], net = "--allow-net"): Host {
-    const script = ["set -e", "ip link set lo up", ...setup, 'exec "$@"'].join("\n");
-    return new Host("unshare", ["--net", "--mount", "sh", "-c", script, "sh"], net);
+    return new Host("unshare", isolation(setup), net);
   }
 
   async ask(request: Request): Promise<Answer> {

@@ -3,8 +3,8 @@
  */
 
 import assert from "node:assert/strict";
-import { testUnless } from "./helpers.ts";
-import { Host, namespaceObstacle } from "./host.ts";
+import { grantedLibc, testUnless } from "./helpers.ts";
+import { Host, isolation, namespaceObstacle } from "./host.ts";
 
 const PORT = 4000;
 const NAME = "legacy.test";
@@ -80,6 +80,21 @@ testUnless(obstacle, "dialer: a dead nameserver is not taken for a dead server",
   assert.deepEqual((await host.ask(request)).steps, [
     `${NAME} could not be looked up: no nameserver of /etc/resolv.conf could tell (EAI_AGAIN)`,
   ]);
+});
+
+testUnless(obstacle, "probe: a look-up that takes all the time is named as that", async () => {
+  const main = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+  const flags = ["--no-prompt", "--no-lock", `--allow-net=${NAME}`, `--allow-ffi=${grantedLibc()}`];
+  const probe = ["probe", `tcp://${NAME}:${PORT}`, "--connect-timeout", "200ms"];
+  // No nameserver, either, where nobody is.
+  const args = [...isolation(setup([DEAD])), Deno.execPath(), "run", ...flags, main, ...probe];
+  const { stdout, code } = await new Deno.Command("unshare", { args, stdin: "null" }).output();
+  assert.equal(code, 1);
+  assert.equal(
+    new TextDecoder().decode(stdout),
+    `verdict    cannot connect: ${NAME} was not looked up within 200ms: ` +
+      "a nameserver of /etc/resolv.conf does not answer (EAI_AGAIN)\n",
+  );
 });
 
 testUnless(obstacle, "dialer: the second nameserver stands in for a dead first one", async () => {

@@ -82,6 +82,8 @@ export interface DeliveryCommandOptions
     ResolvedOptions<typeof LOG_OPTIONS> {
   /** False by `--no-keepalive`. */
   readonly keepalive: boolean;
+  /** See `SenderOptions`. */
+  readonly libc?: string;
   /** Where the status page is served. */
   readonly http?: Remote;
   /** The file that holds its token. */
@@ -213,7 +215,8 @@ export function addDeliveryOptions(options: OptionAdder): void {
   options.group("Socket")
     .table(SOCKET_OPTIONS)
     .flag("--no-keepalive", "no probes on an idle connection")
-    .table(KEEP_ALIVE_OPTIONS, {}, KEEP_ALIVE);
+    .table(KEEP_ALIVE_OPTIONS, {}, KEEP_ALIVE)
+    .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)");
   options.group("Status page")
     .value(
       "--http <address>",
@@ -268,6 +271,7 @@ export function deliveryOptionsOf(
   return {
     ...givenOf(DELIVERY_OPTIONS, options),
     ...givenOf(PACE_OPTIONS, options),
+    ...(options.libc === undefined ? {} : { libc: options.libc }),
     socket: {
       ...givenOf(SOCKET_OPTIONS, options),
       keepAlive: options.keepalive && givenOf(KEEP_ALIVE_OPTIONS, options, KEEP_ALIVE),

@@ -7,7 +7,7 @@
  */
 
 import type { Remote } from "../../base/remote.ts";
-import { libcCandidates } from "../../kernel/libc.ts";
+import { libcCandidates, libcGrant } from "../../kernel/libc.ts";
 import { lockPathOf } from "../../queue/lock_file.ts";
 import type { Listen } from "./values.ts";
 
@@ -27,6 +27,8 @@ export interface Needs {
   readonly queuesToLookInto?: readonly string[];
   /** Whether it reads the kernel's counters. */
   readonly kernel?: boolean;
+  /** The C library's path, where the user gave one. */
+  readonly libc?: string | undefined;
 }
 
 /**
@@ -61,12 +63,11 @@ export function missingFlags(needs: Needs): string[] {
       .filter((path) => !granted({ name, path }));
     if (paths.length > 0) flags.push(`--allow-${name}=${paths.join(",")}`);
   }
-  const candidates = libcCandidates();
-  if (
-    kernel && candidates.length > 0 &&
-    !candidates.some(({ path }) => granted({ name: "ffi", path }))
-  ) {
-    flags.push(`--allow-ffi=${likeliestLibc(candidates.map(({ path }) => path))}`);
+  const { libc } = needs;
+  const known = libcCandidates().map(({ path }) => path);
+  const paths = libc === undefined ? known : [libc];
+  if (kernel && known.length > 0 && !paths.some((path) => granted({ name: "ffi", path }))) {
+    flags.push(`--allow-ffi=${libc ?? (libcGrant() || "PATH --libc=PATH")}`);
   }
   return flags;
 }
@@ -81,20 +82,6 @@ function hostOf({ hostname, port }: Remote): string {
 function filesOf(queue: string): string[] {
   const lock = granted({ name: "read", path: queue }) ? lockPathOf(queue) : `${queue}.lock`;
   return [queue, lock];
-}
-
-/** The path that exists, where looking is permitted; else Debian's. */
-function likeliestLibc(paths: readonly string[]): string {
-  const exists = (path: string) => {
-    if (!granted({ name: "read", path })) return false;
-    try {
-      Deno.statSync(path);
-      return true;
-    } catch {
-      return false;
-    }
-  };
-  return paths.find(exists) ?? paths[0] ?? "";
 }
 
 function granted(descriptor: Deno.PermissionDescriptor): boolean {

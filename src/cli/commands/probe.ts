@@ -17,10 +17,10 @@ import {
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
-import { tcpDialer } from "../../kernel/dialer.ts";
+import { type TcpDialer, tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
-import { OptionAdder } from "../arguments/options.ts";
+import { asUsageError, OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import {
   formatBytes,
@@ -69,6 +69,7 @@ const PROBE_OPTIONS = {
 
 interface ProbeOptions extends ResolvedOptions<typeof PROBE_OPTIONS> {
   readonly seconds: number;
+  readonly libc?: string;
   readonly json?: boolean;
 }
 
@@ -100,6 +101,7 @@ export function probeCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
   new OptionAdder(command)
     .value("--seconds <count>", "how long to look", parseSeconds, [5, "5"])
     .table(PROBE_OPTIONS, resolveOptions(PROBE_OPTIONS, {}))
+    .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)")
     .flag("--json", "print one object at the end");
   return command
     .addHelpText("after", HELP)
@@ -113,18 +115,19 @@ function parseSeconds(text: string): number {
 }
 
 async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<ExitCode> {
-  checkPermissions({ remotes: [remote], kernel: true });
+  checkPermissions({ remotes: [remote], kernel: true, libc: options.libc });
   const report = new Report(remote, options.json ?? false, io);
-  const dialer = tcpDialer({
-    ...remote,
-    socket: { keepAlive: { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 } },
-  });
+  const dialer = dialerTo(remote, options.libc);
   const startedMs = systemClock.nowMs();
   let wire: TcpWire;
+  let lookedUp = false;
   try {
-    wire = await dialer.dial(AbortSignal.timeout(options.connectTimeoutMs));
+    wire = await dialer.dial(
+      AbortSignal.timeout(options.connectTimeoutMs),
+      () => lookedUp = true,
+    );
   } catch (error) {
-    await report.failed(error, options.connectTimeoutMs);
+    await report.failed(error, options.connectTimeoutMs, lookedUp);
     return ExitCode.FAILED;
   }
   const connectedMs = systemClock.nowMs();
@@ -132,6 +135,19 @@ async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<
   const verdict = await watch(wire, connectedMs, 1000 * options.seconds, report);
   await report.end(verdict);
   return verdict.kind === "healthy" ? ExitCode.DONE : ExitCode.FAILED;
+}
+
+function dialerTo(remote: Remote, libc: string | undefined): TcpDialer {
+  const keepAlive = { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 };
+  try {
+    return tcpDialer({
+      ...remote,
+      socket: { keepAlive },
+      ...(libc === undefined ? {} : { libc }),
+    });
+  } catch (error) {
+    throw asUsageError(error);
+  }
 }
 
 /** Looks every second. Returns the last verdict. */
@@ -199,12 +215,13 @@ class Report {
     this.#json = json;
   }
 
-  async failed(error: unknown, timeoutMs: number): Promise<void> {
+  async failed(error: unknown, timeoutMs: number, lookedUp: boolean): Promise<void> {
     if (!(error instanceof WireError || isTimeout(error))) throw error;
-    const code = error instanceof WireError ? error.code : "ETIMEDOUT";
+    const code = error instanceof WireError ? error.code : lookedUp ? "ETIMEDOUT" : "EAI_AGAIN";
     const route = lookUpRoute(this.#hostname);
     const words = `cannot connect: ${
-      connectWords(code, timeoutMs) ?? (error instanceof Error ? error.message : code)
+      connectWords(code, timeoutMs) ??
+        (error instanceof WireError ? error.message : lookUpWords(this.#hostname, timeoutMs))
     }`;
     this.#facts = { route, code };
     await this.#say("route", route && routeWords(route));
@@ -295,6 +312,12 @@ function connectWords(code: string, timeoutMs: number): string | undefined {
     default:
       return undefined;
   }
+}
+
+/** The attempt took all its time, and the name was not known by then. */
+function lookUpWords(hostname: string, timeoutMs: number): string {
+  return `${hostname} was not looked up within ${formatDuration(timeoutMs)}: ` +
+    "a nameserver of /etc/resolv.conf does not answer (EAI_AGAIN)";
 }
 
 function isTimeout(error: unknown): boolean {

@@ -102,6 +102,7 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
     files: page.files,
     queues: [options.queue],
     kernel: true,
+    libc: options.libc,
   });
   splitterFor(options); // Says what is wrong before anything is opened.
   const listeners = await listenOn(options.listen);

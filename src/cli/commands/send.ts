@@ -112,6 +112,7 @@ async function send(remote: Remote, options: SendOptions, io: Stdio): Promise<Ex
     ...statusPageNeeds(options),
     queues: [options.queue],
     kernel: true,
+    libc: options.libc,
   });
   const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
   return await runSession({
