@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { libcCandidates } from "../../src/kernel/libc.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
+import { within } from "../support/until.ts";
 
 const ROUNDS = 12;
 
@@ -55,8 +56,8 @@ Deno.test(`killed -9 while enqueuing and sending, ${ROUNDS} times on one queue: 
   }
 
   const sender = await Sender.open({ queue, remote: server.remote });
-  await sender.drained();
-  await sender.close({ deliverTimeoutMs: Infinity });
+  await within("every packet has drained", sender.drained());
+  await within("the close", sender.close({ deliverTimeoutMs: Infinity }));
   assert.equal(sender.stats().queue.packets, 0);
 
   const received = new Set<number>();

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Sender } from "../../src/sender/sender.ts";
 import { bytes } from "../support/bytes.ts";
 import { SenderBench } from "../support/sender_bench.ts";
-import { until } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 
 const REQUEST = bytes("request\n");
 
@@ -36,7 +36,7 @@ Deno.test("a server that owes a response is left, and gets the packet again", as
   assert(verdicts.includes("no-response"), verdicts.join(" "));
   assert(sender.stats().redeliveredPackets >= 1);
   await sender.close();
-  await watching;
+  await within("the status ends", watching);
   deaf.close();
 });
 

@@ -133,7 +133,7 @@ Deno.test("a server that does not read is stalled, not dead, and gets the rest l
   });
   let receivedBytes = 0;
   connection.readToEnd((part) => receivedBytes += part.length);
-  await sender.close({ deliverTimeoutMs: Infinity });
+  await within("the close", sender.close({ deliverTimeoutMs: Infinity }));
   assert.equal(receivedBytes, 16 * 1024 * 1024);
   assert.equal(sender.stats().connections, 1);
 });
@@ -145,7 +145,7 @@ Deno.test("a server that reads slowly is served on one connection", async () => 
   const connection = await bench.server.accept();
   let all = "";
   while (!all.endsWith("packet 5000\n")) {
-    all += await connection.read(2000);
+    all += await within("more is read", connection.read(2000));
     await new Promise((resolve) => setTimeout(resolve, 5)); // this is how slow it is
   }
   assert.equal(all, lines(5000));
@@ -165,7 +165,7 @@ Deno.test("a peer stalled beyond its limit is given up", async () => {
   await seen(sender, ({ words }) => /given up: peer stalled/.test(words));
   let receivedBytes = 0;
   (await second).readToEnd((part) => receivedBytes += part.length);
-  await sender.close({ deliverTimeoutMs: Infinity });
+  await within("the close", sender.close({ deliverTimeoutMs: Infinity }));
   assert.equal(receivedBytes, 16 * 1024 * 1024);
 });
 
@@ -231,7 +231,7 @@ Deno.test("what the server sends is received, or discarded, and never stalls del
   const connection = await bench.server.accept();
   await connection.write("hello");
   const reader = sender.received.getReader();
-  const { value } = await reader.read();
+  const { value } = await within("something is received", reader.read());
   assert.equal(new TextDecoder().decode(value), "hello");
   await connection.write(new Uint8Array(8 * 1024 * 1024)); // nobody reads: it would fill any window
   await until("everything is received", () => sender.stats().receivedBytes === 5 + 8 * 1024 * 1024);
@@ -285,7 +285,7 @@ Deno.test("an option that the kernel refuses ends the sender, not the packets", 
   await using bench = new SenderBench();
   const sender = await bench.open({ socket: { congestion: "nonesuch" } });
   await sender.enqueue(packet(1));
-  await assert.rejects(sender.closed, SocketOptionError);
+  await within("the sender ends", assert.rejects(sender.closed, SocketOptionError));
   await assert.rejects(sender.drained(), ClosedError);
   await using queue = await OutboundQueue.open(bench.dir.queue);
   assert.equal(queue.stats().packets, 1);
@@ -312,7 +312,7 @@ Deno.test("closing shortens a close that is under way", async () => {
   const closing = sender.close({ deliverTimeoutMs: Infinity });
   await seen(sender, ({ state }) => state === "backing-off");
   await sender.close({ deliverTimeoutMs: 0 });
-  await closing;
+  await within("the first close", closing);
   assert.equal(sender.stats().queue.packets, 1);
 });
 
@@ -342,7 +342,7 @@ Deno.test("status: the present first, then every change, and an end", async () =
   await sender.enqueue(packet(1));
   (await bench.server.accept()).readToEnd();
   await sender.close();
-  await listening;
+  await within("the status ends", listening);
   assert.deepEqual(states, ["idle", "connecting", "connected", "ending", "closed"]);
 });
 

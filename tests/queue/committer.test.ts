@@ -1,0 +1,223 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { ClosedError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
+import { Committer, type CommitterOptions } from "../../src/queue/commit/committer.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
+import { SqliteStore } from "../../src/queue/store/sqlite_store.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { within } from "../support/until.ts";
+import { settle } from "./helpers.ts";
+
+/** A committer on a file whose transactions are seen, and held up where a test wants that. */
+class Bench implements Disposable {
+  readonly clock = new ManualClock();
+  /** What each transaction was asked for: packets to store, and up to which id to remove. */
+  readonly asked: { readonly packets: number[]; readonly removeThrough: number }[] = [];
+  readonly told: string[] = [];
+  readonly committer: Committer;
+  readonly store: SqliteStore;
+  /** What the next transactions fail of. */
+  faults: Error[] = [];
+  /** The next transactions wait for this. */
+  gate: Promise<void> = Promise.resolve();
+  readonly #dir = new TempDir();
+
+  constructor(options: Partial<CommitterOptions> = {}) {
+    const { clock, told } = this;
+    const store = SqliteStore.open(this.#dir.queue, {
+      durability: "process-crash",
+      driver: nodeSqlite,
+    });
+    const commit = store.commit.bind(store);
+    const asynchronous = Object.assign(store, {
+      commit: async (request: Parameters<typeof commit>[0]) => {
+        this.asked.push({
+          packets: request.units.map(({ packets }) => packets),
+          removeThrough: request.removeThrough,
+        });
+        await this.gate;
+        const fault = this.faults.shift();
+        if (fault !== undefined) throw fault;
+        return commit(request);
+      },
+    });
+    this.store = store;
+    this.committer = new Committer(
+      asynchronous,
+      {
+        ...{ maxPackets: 1000, maxBytes: 1e6, overflow: "reject", busyTimeoutMs: 100, clock },
+        ...options,
+      },
+      { state: store.state(), dataVersion: store.dataVersion() },
+      {
+        committed: ({ state }) => told.push(`committed ${state.lastId}`),
+        edited: ({ kind }) => told.push(`edited ${kind}`),
+        adopted: () => told.push("adopted"),
+        grown: () => told.push("grown"),
+      },
+    );
+  }
+
+  /** Stores packets of a byte each. */
+  enqueue(packets: number, signal?: AbortSignal): Promise<number> {
+    const span = {
+      ...{ block: new Uint8Array(packets), start: 0, bytes: packets, packets },
+      ...{ sizes: new Uint32Array(packets).fill(1), expiresAtMs: Infinity },
+    };
+    return this.committer.store(span, signal);
+  }
+
+  [Symbol.dispose](): void {
+    this.store.close();
+    this.#dir[Symbol.dispose]();
+  }
+}
+
+const BUSY = new QueueFileError("busy", "outbox.db", "Somebody else has the file.");
+const BROKEN = new QueueFileError("io", "outbox.db", "The disk is broken.");
+
+Deno.test("whoever comes while a transaction is under way shares the next one", async () => {
+  using bench = new Bench();
+  const { promise, resolve } = Promise.withResolvers<void>();
+  bench.gate = promise;
+  const first = bench.enqueue(1);
+  await settle();
+  const others = [bench.enqueue(2), bench.enqueue(3)];
+  const removed = bench.committer.removeThrough(1);
+  await settle();
+  assert.deepEqual(bench.asked, [{ packets: [1], removeThrough: 0 }]);
+  resolve();
+  assert.deepEqual(await Promise.all([first, ...others]), [1, 2, 4]);
+  await removed;
+  // When the removal was asked for, nobody knew of a first packet.
+  assert.deepEqual(bench.asked[1], { packets: [2, 3], removeThrough: 0 });
+  await bench.committer.removeThrough(3);
+  assert.deepEqual(bench.asked[2], { packets: [], removeThrough: 3 });
+  assert.equal(bench.committer.state.packets, 3);
+  await bench.committer.close();
+});
+
+Deno.test("the queue is told before those who wait", async () => {
+  using bench = new Bench();
+  await bench.enqueue(2).then(() => bench.told.push("resolved"));
+  assert.deepEqual(bench.told, ["committed 2", "grown", "resolved"]);
+  await bench.committer.close();
+});
+
+Deno.test("ids go by the order of the calls, and what is in the file is what was answered", async () => {
+  const step = fc.oneof(
+    fc.record({ do: fc.constant("enqueue" as const), packets: fc.integer({ min: 1, max: 4 }) }),
+    fc.record({ do: fc.constant("remove" as const), percent: fc.integer({ min: 0, max: 100 }) }),
+    fc.record({ do: fc.constant("settle" as const) }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+      using bench = new Bench({ maxPackets: 15 });
+      const answers: Promise<[number, number] | QueueFullError>[] = [];
+      let removedThrough = 0;
+      for (const step of steps) {
+        if (step.do === "settle") await settle();
+        if (step.do === "enqueue") {
+          answers.push(
+            bench.enqueue(step.packets).then(
+              (firstId): [number, number] => [firstId, step.packets],
+              (error) => {
+                assert(error instanceof QueueFullError);
+                return error;
+              },
+            ),
+          );
+        }
+        if (step.do === "remove") {
+          const throughId = Math.floor(step.percent / 100 * bench.committer.state.lastId);
+          removedThrough = Math.max(removedThrough, throughId);
+          bench.committer.removeThrough(throughId);
+        }
+      }
+      await bench.committer.close();
+      let nextId = 1;
+      for (const answer of await within("every answer", Promise.all(answers))) {
+        if (answer instanceof QueueFullError) continue;
+        const [firstId, packets] = answer;
+        assert.equal(firstId, nextId);
+        nextId += packets;
+      }
+      const { lastId, packets } = bench.store.state();
+      assert.deepEqual([lastId, packets], [nextId - 1, nextId - 1 - removedThrough]);
+      assert.deepEqual(bench.committer.state, bench.store.state());
+      assert.deepEqual([bench.committer.waitingPackets, bench.committer.waitingBytes], [0, 0]);
+    }),
+    { numRuns: 30 },
+  );
+});
+
+Deno.test("a busy file is tried again, and so long only; another fault is told at once", async () => {
+  using bench = new Bench();
+  bench.faults = [BUSY, BUSY];
+  const stored = bench.enqueue(1);
+  await settle();
+  while (bench.clock.nextInMs !== undefined) {
+    bench.clock.advance(bench.clock.nextInMs);
+    await settle();
+  }
+  assert.equal(await within("the packet is stored", stored), 1);
+  assert.equal(bench.asked.length, 3);
+
+  bench.faults = Array(1000).fill(BUSY);
+  const refused = assert.rejects(bench.enqueue(1), BUSY);
+  const startMs = bench.clock.nowMs();
+  await settle();
+  while (bench.clock.nextInMs !== undefined) {
+    bench.clock.advance(bench.clock.nextInMs);
+    await settle();
+  }
+  await within("it gives up", refused);
+  assert.equal(bench.clock.nowMs() - startMs, 100);
+
+  bench.faults = [BROKEN];
+  await assert.rejects(bench.enqueue(1), BROKEN);
+  assert.equal(bench.committer.waitingPackets, 0);
+  assert.equal(await bench.enqueue(1), 2, "and goes on");
+  await bench.committer.close();
+});
+
+Deno.test("without room: the first waits and so do those behind it; room and a withdrawal let on", async () => {
+  using bench = new Bench({ maxPackets: 4, overflow: "wait" });
+  await bench.enqueue(3);
+  const controller = new AbortController();
+  const large = assert.rejects(bench.enqueue(3, controller.signal), /enough/);
+  const small = bench.enqueue(1);
+  await settle();
+  assert.deepEqual([bench.store.state().packets, bench.committer.waitingPackets], [3, 4]);
+  controller.abort(new Error("enough"));
+  await large;
+  assert.equal(await within("the small one fits", small), 4);
+  const next = bench.enqueue(2);
+  await settle();
+  await bench.committer.removeThrough(2);
+  assert.equal(await within("there is room", next), 5);
+
+  const never = assert.rejects(bench.enqueue(2), ClosedError);
+  await settle();
+  await bench.committer.close();
+  await within("it is refused", never);
+  assert.equal(bench.store.state().packets, 4);
+  await assert.rejects(
+    bench.committer.edit({ kind: "remove-packets", range: { firstId: 1, lastId: 9 } }),
+    ClosedError,
+  );
+});
+
+Deno.test("what was sent is noted with the next commit, or at the close", async () => {
+  using bench = new Bench();
+  await bench.enqueue(5);
+  bench.committer.rememberSent(3);
+  assert.equal(bench.store.state().sentThrough, 0);
+  await bench.enqueue(1);
+  assert.equal(bench.store.state().sentThrough, 3);
+  bench.committer.rememberSent(5);
+  bench.committer.rememberSent(4);
+  await bench.committer.close();
+  assert.equal(bench.store.state().sentThrough, 5);
+});
