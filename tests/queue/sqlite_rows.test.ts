@@ -166,7 +166,11 @@ Deno.test("a damaged page, or a file cut off: each row is there, whole or marked
               assert(stored instanceof Uint8Array);
               const expected = stored.slice();
               for (const { from, to } of cell.damaged) expected.fill(0, from, to);
-              assert.deepEqual(new Uint8Array(cell.bytes), expected, `damage of ${key} is told`);
+              assert.equal(cell.length, stored.length);
+              // A damaged end is left out, and told as damaged.
+              const bytes = new Uint8Array(stored.length);
+              bytes.set(cell.bytes);
+              assert.deepEqual(bytes, expected, `damage of ${key} is told`);
             }
           }
         }
