@@ -30,8 +30,11 @@ function drained(sender: Sender): Promise<void> {
   return within("every packet has drained", sender.drained());
 }
 
+/** A hold would cost each test a second at its end; tests/sender/hold.test.ts is about it. */
+const NO_HOLD = { holdMs: 0 };
+
 Deno.test("packets arrive in order and leave the disk", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const texts = bench.server.readAll();
   const sender = await bench.open();
   for (const bytes of packets(20)) await sender.enqueue(bytes);
@@ -46,7 +49,7 @@ Deno.test("packets arrive in order and leave the disk", async () => {
 });
 
 Deno.test("the caller may reuse its buffer at once", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const texts = bench.server.readAll();
   const sender = await bench.open();
   const buffer = bytes("first\n");
@@ -58,7 +61,7 @@ Deno.test("the caller may reuse its buffer at once", async () => {
 });
 
 Deno.test("a packet larger than the window travels alone", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const texts = bench.server.readAll();
   const sender = await bench.open({ maxInFlightBytes: 1000 });
   const large = "x".repeat(3_000_000) + "\n";
@@ -69,7 +72,7 @@ Deno.test("a packet larger than the window travels alone", async () => {
 });
 
 Deno.test("a reset with unread bytes: what was held is sent again", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open({ holdMs: 60_000 });
   await sender.enqueueMany(packets(10));
   const first = await bench.server.accept();
@@ -85,7 +88,7 @@ Deno.test("a reset with unread bytes: what was held is sent again", async () => 
 });
 
 Deno.test("holdMs 0: drained is confirmed, and a later reset sends nothing again", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open({ holdMs: 0 });
   await sender.enqueueMany(packets(10));
   const first = await bench.server.accept();
@@ -100,7 +103,7 @@ Deno.test("holdMs 0: drained is confirmed, and a later reset sends nothing again
 
 Deno.test("a server that half-closes: reconnect, or keep sending", async () => {
   for (const onPeerFin of ["keep-sending", "reconnect"] as const) {
-    await using bench = new SenderBench();
+    await using bench = new SenderBench(NO_HOLD);
     const sender = await bench.open({ onPeerFin, holdMs: 0 });
     await sender.enqueue(packet(1));
     const first = await bench.server.accept();
@@ -116,7 +119,7 @@ Deno.test("a server that half-closes: reconnect, or keep sending", async () => {
 });
 
 Deno.test("a server that does not read is stalled, not dead, and gets the rest later", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open({
     stallTimeoutMs: 300,
     maxInFlightBytes: 64 * 1024 * 1024,
@@ -139,7 +142,7 @@ Deno.test("a server that does not read is stalled, not dead, and gets the rest l
 });
 
 Deno.test("a server that reads slowly is served on one connection", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open({ stallTimeoutMs: 300 });
   await sender.enqueueMany(packets(5000));
   const connection = await bench.server.accept();
@@ -153,7 +156,7 @@ Deno.test("a server that reads slowly is served on one connection", async () => 
 });
 
 Deno.test("a peer stalled beyond its limit is given up", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open({
     peerStallTimeoutMs: 300,
     maxInFlightBytes: 64 * 1024 * 1024,
@@ -170,7 +173,7 @@ Deno.test("a peer stalled beyond its limit is given up", async () => {
 });
 
 Deno.test("a server that comes late gets everything", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const sender = await bench.open({ backoffCapMs: 20 });
   await sender.enqueueMany(packets(100));
@@ -186,7 +189,7 @@ Deno.test("a server that comes late gets everything", async () => {
 });
 
 Deno.test("what is not delivered at close stays for the next sender", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const first = await bench.open();
   await first.enqueueMany(packets(100));
@@ -201,7 +204,7 @@ Deno.test("what is not delivered at close stays for the next sender", async () =
 });
 
 Deno.test("what was in flight at a close counts as redelivered by the next sender", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const first = await bench.open({ holdMs: 60_000 });
   await first.enqueueMany(packets(10));
   const connection = await bench.server.accept();
@@ -216,7 +219,7 @@ Deno.test("what was in flight at a close counts as redelivered by the next sende
 });
 
 Deno.test("close waits until what was delivered is confirmed", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const texts = bench.server.readAll();
   const sender = await bench.open({ holdMs: 200 });
   await sender.enqueueMany(packets(10));
@@ -226,7 +229,7 @@ Deno.test("close waits until what was delivered is confirmed", async () => {
 });
 
 Deno.test("what the server sends is received, or discarded, and never stalls delivery", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open({ connect: "always", receivedBufferBytes: 1000 });
   const connection = await bench.server.accept();
   await connection.write("hello");
@@ -241,14 +244,14 @@ Deno.test("what the server sends is received, or discarded, and never stalls del
 });
 
 Deno.test("connect always: a connection without a packet, and again after a close", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   await bench.open({ connect: "always" });
   (await bench.server.accept()).close();
   await bench.server.accept();
 });
 
 Deno.test("connect on demand: no packet, no connection", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open();
   await drained(sender);
   assert.equal(sender.stats().connections, 0);
@@ -257,7 +260,7 @@ Deno.test("connect on demand: no packet, no connection", async () => {
 });
 
 Deno.test("packets that somebody else stores in the file are delivered", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const texts = bench.server.readAll();
   const sender = await bench.open();
   const other = await OutboundQueue.open(bench.dir.queue);
@@ -272,7 +275,7 @@ Deno.test("packets that somebody else stores in the file are delivered", async (
 });
 
 Deno.test("one queue has one sender", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   await bench.open();
   await assert.rejects(bench.open(), (error) => {
     assert.ok(error instanceof QueueLockedError);
@@ -282,7 +285,7 @@ Deno.test("one queue has one sender", async () => {
 });
 
 Deno.test("an option that the kernel refuses ends the sender, not the packets", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open({ socket: { congestion: "nonesuch" } });
   await sender.enqueue(packet(1));
   await within("the sender ends", assert.rejects(sender.closed, SocketOptionError));
@@ -292,7 +295,7 @@ Deno.test("an option that the kernel refuses ends the sender, not the packets", 
 });
 
 Deno.test("close is idempotent, disposal after it and during it does nothing more", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const texts = bench.server.readAll();
   const sender = await bench.open();
   await sender.enqueueMany(packets(10));
@@ -305,7 +308,7 @@ Deno.test("close is idempotent, disposal after it and during it does nothing mor
 });
 
 Deno.test("closing shortens a close that is under way", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const sender = await bench.open();
   await sender.enqueue(packet(1));
@@ -317,7 +320,7 @@ Deno.test("closing shortens a close that is under way", async () => {
 });
 
 Deno.test("drained() ends by its signal, and rejects when the sender closes before", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const sender = await bench.open();
   await sender.enqueue(packet(1));
@@ -331,7 +334,7 @@ Deno.test("drained() ends by its signal, and rejects when the sender closes befo
 });
 
 Deno.test("status: the present first, then every change, and an end", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open();
   const states: string[] = [];
   const listening = (async () => {
@@ -347,7 +350,7 @@ Deno.test("status: the present first, then every change, and an end", async () =
 });
 
 Deno.test("a listener that never reads holds nobody up", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const sender = await bench.open({ backoffFirstMs: 0, backoffCapMs: 0 });
   const lazy = sender.status();
@@ -364,7 +367,7 @@ Deno.test("a listener that never reads holds nobody up", async () => {
 });
 
 Deno.test("writable: every chunk is on disk when it closes; a full queue errors it", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const sender = await bench.open({ queueOptions: { maxPackets: 100 } });
   const writer = sender.writable.getWriter();
@@ -380,7 +383,7 @@ Deno.test("writable: every chunk is on disk when it closes; a full queue errors 
 });
 
 Deno.test("packets dropped for want of room are told", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const sender = await bench.open({ queueOptions: { maxPackets: 10, overflow: "drop-oldest" } });
   const told = seen(sender, ({ words }) => /dropped the 5 oldest packets/.test(words));
@@ -391,7 +394,7 @@ Deno.test("packets dropped for want of room are told", async () => {
 });
 
 Deno.test("the log is words, at the level of their weight", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const lines: string[] = [];
   const log = (level: string) => (message: string) => void lines.push(`${level}: ${message}`);
   const logger = { debug: log("debug"), info: log("info"), warn: log("warn"), error: log("error") };
@@ -409,7 +412,7 @@ Deno.test("the log is words, at the level of their weight", async () => {
 });
 
 Deno.test("bad options are refused before anything is opened", async () => {
-  await using bench = new SenderBench();
+  await using bench = new SenderBench(NO_HOLD);
   const bad: [Partial<SenderOptions>, RegExp][] = [
     [{ holdMs: -1 }, /holdMs must be from 0 to 2073600000, got -1/],
     [{ holdMs: NaN }, /holdMs/],

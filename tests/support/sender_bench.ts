@@ -14,11 +14,17 @@ export class SenderBench implements AsyncDisposable {
   readonly dir: TempDir = new TempDir();
   readonly server: ScriptedServer = new ScriptedServer().start();
   readonly #senders: Sender[] = [];
+  readonly #defaults: Partial<SenderOptions>;
+
+  /** @param defaults Holds for each sender that says nothing else. */
+  constructor(defaults: Partial<SenderOptions> = {}) {
+    this.#defaults = defaults;
+  }
 
   /** Opens a sender, with the defaults where nothing else is asked for. */
   async open(options: Partial<SenderOptions> = {}): Promise<Sender> {
     const { server: { remote }, dir: { queue } } = this;
-    const sender = await Sender.open({ queue, remote, ...options });
+    const sender = await Sender.open({ queue, remote, ...this.#defaults, ...options });
     this.#senders.push(sender);
     return sender;
   }
