@@ -1,6 +1,6 @@
 /**
- * How waiting packets become transactions when something is in the way: another
- * process's lock, or a full disk.
+ * What becomes of a transaction for which the disk has no room: it is split, so
+ * that the parts that fit are still committed.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import { QueueFileError } from "../../base/errors.ts";
 import type { PendingEnqueue } from "./pending_enqueues.ts";
 
-/** Everybody who waits for a removal; one range covers them all. */
+/** Removals that were asked for since the last transaction, as one. */
 export interface Removal {
   /** The highest id that anybody wants removed. */
   throughId: number;
@@ -16,7 +16,7 @@ export interface Removal {
   readonly waiters: { readonly resolve: () => void; readonly reject: (reason: unknown) => void }[];
 }
 
-/** A part of what is to be committed. */
+/** What one transaction does. */
 export interface Job {
   /** To be stored. */
   readonly units: PendingEnqueue[];
@@ -76,7 +76,7 @@ export async function commitInParts(
   return unplaced;
 }
 
-/** Takes out what would fail as well, as large as it is. */
+/** Takes the units of at least this size out of a job: one of that size has just failed. */
 function takeLarge(job: Job, tooLargeBytes: number): PendingEnqueue[] {
   const large = job.units.filter((unit) => unit.bytes >= tooLargeBytes);
   if (large.length > 0) {

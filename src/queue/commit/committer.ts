@@ -53,7 +53,10 @@ export interface CommitterOptions {
   readonly clock: Clock;
 }
 
-/** Who hears what a transaction has done, before those who wait for it do. */
+/**
+ * Callbacks of the queue. They run after a COMMIT and before the promises of that
+ * transaction settle: when an `enqueue` resolves, the queue knows of the packet.
+ */
 export interface CommitterEvents {
   /**
    * Packets were stored, removed or dropped.
@@ -104,7 +107,7 @@ export class Committer {
    * @param store The file.
    * @param options Limits, clock and busyRetry.
    * @param start The file's counts, and the data version they were read at.
-   * @param events Who hears.
+   * @param events Called after each commit.
    */
   constructor(
     store: QueueStore,
@@ -137,7 +140,7 @@ export class Committer {
     return this.#pending.bytes;
   }
 
-  /** Puts packets at the end of the line. Returns the first one's id, once they are on disk. */
+  /** Stores packets behind all earlier ones. Returns the first one's id, once they are on disk. */
   store(span: PacketSpan, signal: AbortSignal | undefined): Promise<number> {
     // Faster than `new Promise`: no closure of ours for each packet.
     const { promise, resolve, reject } = Promise.withResolvers<number>();
@@ -160,7 +163,7 @@ export class Committer {
     if (this.#phase === "no-room") this.#schedule();
   }
 
-  /** A transaction did not store it. Its signal may have been aborted meanwhile. */
+  /** For a unit that a transaction did not store: it waits for the next one, or is withdrawn. */
   #waitAgain(unit: PendingEnqueue): void {
     unit.phase = "waiting";
     if (unit.signal?.aborted) this.#withdraw(unit, unit.signal.reason);
@@ -223,7 +226,7 @@ export class Committer {
     while (!this.#pending.isEmpty) {
       this.#fail({ units: this.#take(), removal: undefined }, error);
     }
-    // Before the note is written: what a poll finds meanwhile must schedule nothing.
+    // Before the last commit below: a poll that ends meanwhile must not start another.
     this.#phase = "closed";
     if (this.#sentThrough > this.#state.sentThrough) await this.#saveSentThrough();
   }
@@ -233,11 +236,11 @@ export class Committer {
       this.#state = (await this.#store.commit(this.#request({ units: [], removal: undefined })))
         .state;
     } catch {
-      // A note for the next start; without it a few packets count as sent anew.
+      // The next start then takes a few packets that were sent for ones that were not.
     }
   }
 
-  /** For what makes room, or does not need any. */
+  /** Starts a round, also while packets wait for room: removals and edits need none. */
   #scheduleAtOnce(): void {
     if (this.#phase === "idle" || this.#phase === "no-room") this.#schedule();
   }
@@ -264,7 +267,7 @@ export class Committer {
     const unplaced = await commitInParts({ units: this.#take(), removal }, this.#parts);
     if (unplaced.length > 0) this.#pending.putBack(unplaced);
 
-    // Who stood first may have left the line meanwhile.
+    // The first one that waits for room may have been withdrawn meanwhile: the next may fit.
     const left = unplaced.some(({ phase }) => phase === "withdrawn");
     if (this.#removal !== undefined || this.#edits.length > 0 || left) this.#schedule();
     else if (unplaced.length > 0) this.#awaitRoom();
@@ -275,7 +278,7 @@ export class Committer {
     for (const resolve of this.#roundWaiters.splice(0)) resolve();
   }
 
-  /** Takes units for one transaction from the line. */
+  /** Takes as many waiting units as one transaction may have. */
   #take(): PendingEnqueue[] {
     const { maxPackets, maxBytes } = this.#options;
     return this.#pending.take(

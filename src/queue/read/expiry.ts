@@ -28,16 +28,16 @@ export interface ExpiringQueue {
 const SWEEP_REST_MS = 1000;
 /** The wall clock may be set meanwhile, so that no sweep is planned further ahead. */
 const SWEEP_AT_LATEST_MS = 60_000;
-/** After a sweep that failed: whoever sends or stores is told of the cause. */
+/** After a sweep that failed. The cause is not lost: reading and storing meet it, too. */
 const SWEEP_RETRY_MS = 10_000;
 
 /** Sees to it that what has expired is not sent. */
 export class Expiry {
   readonly #queue: ExpiringQueue;
   readonly #clock: Clock;
-  /** The sender has, or had, nothing above it. */
+  /** The highest id that the sender has been given: nothing above it can be in flight. */
   #handedOutId = 0;
-  /** Ends when nobody reads for the sender or takes packets out any more. */
+  /** Settles when the last of the `exclusively` calls so far has ended. */
   #turn: Promise<void> = Promise.resolve();
   #sweepers = 0;
   #sweeping = false;
