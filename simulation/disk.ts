@@ -76,7 +76,7 @@ export class SimDisk {
       database.prepare("SELECT removed_through FROM state").all([])[0]?.[0],
     );
     const rows = database.prepare("SELECT * FROM packets ORDER BY last_id").all([]);
-    const found = rows.flatMap(packetsOf).filter(({ id }) => id > removedThrough);
+    const found = rows.flatMap(storedIn).filter(({ id }) => id > removedThrough);
     return new Map(found.map(({ id, payload }) => [id, payload]));
   }
 
@@ -125,7 +125,7 @@ export class SimDisk {
         this.#editing = false;
         break;
       case "insert":
-        this.#inserting.push(...packetsOf(params));
+        this.#inserting.push(...storedIn(params));
         break;
       case "delete":
         this.#deletingThrough = Math.max(this.#deletingThrough, Number(params[0]));
@@ -192,7 +192,7 @@ interface Stored {
 }
 
 /** The packets in a row `(last_id, enqueued_at_ms, ends, payload)`, by their own headers. */
-function packetsOf(row: readonly SqliteValue[]): Stored[] {
+function storedIn(row: readonly SqliteValue[]): Stored[] {
   const [lastId, , , bytes] = row;
   if (!(bytes instanceof Uint8Array)) throw new TypeError("a row of packets without bytes");
   const payloads = splitPackets(bytes);

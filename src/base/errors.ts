@@ -207,3 +207,8 @@ export class ClosedError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "ClosedError";
 }
+
+/** What went wrong, in words: also where something else than an error was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

@@ -13,7 +13,7 @@
  * @module
  */
 
-import { ClosedError, KernelCallError, WireError } from "../base/errors.ts";
+import { ClosedError, KernelCallError, messageOf, WireError } from "../base/errors.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random, Wire } from "../base/ports.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionReading, type PathStats } from "./connection.ts";
@@ -538,8 +538,4 @@ export class Supervisor {
       error: error instanceof Error ? error : undefined,
     });
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

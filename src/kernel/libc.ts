@@ -12,7 +12,7 @@
  * @module
  */
 
-import { KernelCallError, UnsupportedPlatformError } from "../base/errors.ts";
+import { KernelCallError, messageOf, UnsupportedPlatformError } from "../base/errors.ts";
 
 /**
  * The functions used. `ioctl` and `fcntl` are variadic in C; on Linux, x86_64
@@ -218,7 +218,7 @@ function load(): Libc {
     try {
       return Deno.dlopen(path, SYMBOLS).symbols;
     } catch (error) {
-      failures.push(`${path}: ${error instanceof Error ? error.message : String(error)}`);
+      failures.push(`${path}: ${messageOf(error)}`);
     }
   }
   if (refused) throw new Deno.errors.NotCapable(missingGrant(candidates, failures));

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { KernelCallError, WireError } from "../base/errors.ts";
+import { KernelCallError, messageOf, WireError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
 import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
 import { formatHostPort } from "./ip_address.ts";
@@ -254,7 +254,7 @@ export function toWireError(error: unknown, what?: string): WireError {
   const code = error instanceof Error && "code" in error && typeof error.code === "string"
     ? error.code
     : "UNKNOWN";
-  const words = error instanceof Error ? error.message : String(error);
+  const words = messageOf(error);
   const plain = words.replace(/ \(os error \d+\)$/, "").replace(/^[A-Z]/, (c) => c.toLowerCase());
   const message = `${what === undefined ? "" : `${what}: `}${plain} (${code})`;
   return new WireError(code, message, { cause: error });

@@ -24,15 +24,16 @@
  * 7. Counts and `lastId` are what some COMMIT has written, never a guess; other
  *    processes' commits show after `pollOtherProcesses` or our next commit.
  * 8. Nothing but SQLite opens the database file.
- * 9. What `readBatches` has given out and not been asked for again does not expire;
- *    what has expired, `readBatches` does not give out. Ids may be missing in the
- *    middle.
+ * 9. `readBatches(afterId)` gives the sender packets and takes everything above
+ *    `afterId` back: those may be sent again, or expire. Packets that the sender
+ *    has, and has not given back, do not expire. Packets that have expired are not
+ *    given to it. The ids of what it gets ascend, but need not follow each other.
  *
  * @module
  */
 
 import { ClosedError, PacketSizeError, QueueFullError } from "../base/errors.ts";
-import { lastIdOf } from "../base/packet_batch.ts";
+import { lastIdOf, packetsOf } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch, StoredPacket } from "../base/ports.ts";
 import { Committer, type CommitterEvents } from "./commit/committer.ts";
 import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
@@ -55,7 +56,7 @@ import { Expiry } from "./read/expiry.ts";
 import { RecentBatches } from "./read/recent_batches.ts";
 import type { SenderLock } from "./sender_lock.ts";
 import { BusyRetry } from "./sqlite/busy.ts";
-import { Arena, packetsOf } from "./store/batches.ts";
+import { Arena } from "./store/batches.ts";
 import type { Edit, EditResult, QueueStore, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 
@@ -97,7 +98,7 @@ export class OutboundQueue implements DeliveryQueue {
   readonly #dropListeners = new Listeners<[DroppedPackets]>();
   readonly #deadListeners = new Listeners<[DeadPackets]>();
 
-  /** The tail is kept from the first reader on: without one it would only cost memory. */
+  /** Whether anybody reads: only then are packets kept in memory for it. */
   #hasReader = false;
   #doorbell: Doorbell | undefined;
   #closing: Promise<void> | undefined;

@@ -16,6 +16,7 @@
 
 import { BackgroundWriter } from "../base/background_writer.ts";
 import { systemClock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { type Framing, FramingError, PacketSplitter } from "../framing/framing.ts";
 import { type BatchLimits, batchLimitsFor, InputPump } from "../framing/input_pump.ts";
@@ -384,8 +385,4 @@ class Client {
     this.#open = false;
     this.#connection.close();
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -17,6 +17,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { placesOf } from "../../base/packet_batch.ts";
 import type { Clock } from "../../base/ports.ts";
 import { BusyRetry } from "../sqlite/busy.ts";
 import {
@@ -29,8 +30,8 @@ import {
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { endsOf } from "../store/row.ts";
-import { APPLICATION_ID, SCHEMA_VERSION } from "../store/schema.ts";
+import { LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
+import { versionOf } from "../store/schema.ts";
 import type {
   InspectedDeadLetter,
   InspectedPacket,
@@ -64,6 +65,11 @@ const PAGE_BYTES = 4 * 1024 * 1024;
 const SQLITE_BUSY_TIMEOUT_MS = 10;
 /** Dead letters came with this version. */
 const DEAD_LETTERS_VERSION = 2;
+
+/** Here nothing is made where nothing is, so another path would not help. */
+const NOT_A_QUEUE_ADVICE =
+  "Give the path of a queue. If this was one, its first page is damaged: " +
+  "sendq repair saves what is left of it.";
 
 const EMPTY = new Uint8Array(0);
 const NO_COUNTS: QueueCounts = {
@@ -154,7 +160,12 @@ export class QueueInspector implements Disposable {
       // SQLite takes a file of one byte for an empty one; no database is below 512.
       if (size > 0 && size < 512) throw notAQueue(path, "the file is not a database");
       database = driver.open(realPath, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
-      return new QueueInspector(realPath, versionOf(database, path), database, options);
+      return new QueueInspector(
+        realPath,
+        versionOf(database, path, NOT_A_QUEUE_ADVICE),
+        database,
+        options,
+      );
     } catch (error) {
       database?.close();
       throw openError(error, path);
@@ -184,7 +195,7 @@ export class QueueInspector implements Disposable {
       const page = await this.#read(() => this.#packetPage(after, query));
       for (const batch of page.batches) {
         if (batch.enqueuedAtMs >= beforeMs) continue;
-        yield* packetsOf(batch, after, toId, query.payloadBytes ?? 0);
+        yield* inspectedPacketsOf(batch, after, toId, query.payloadBytes ?? 0);
       }
       if (page.through === undefined) return;
       after = page.through;
@@ -395,12 +406,12 @@ export class QueueInspector implements Disposable {
       : PAGE_ROWS;
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
     const rows = this.#selectBeforeDamage(
-      `SELECT id, enqueued_at_ms, died_at_ms, reason, sent, attempts, ${payload} ` +
+      `SELECT ${LETTER_COLUMNS}, ${payload} ` +
         "FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
       after,
       limit,
     );
-    return rows.map((row) => letterOf(row, payloadBytes)).filter(({ id }) => id <= toId);
+    return rows.map((row) => inspectedLetterOf(row, payloadBytes)).filter(({ id }) => id <= toId);
   }
 
   /** How many of the next rows make a page: at least 1. */
@@ -437,65 +448,47 @@ interface StoredBatch {
   readonly nowMs: number;
 }
 
-function* packetsOf(
-  { firstId, ends, payload, enqueuedAtMs, expiresAtMs, ...when }: StoredBatch,
+function* inspectedPacketsOf(
+  batch: StoredBatch,
   after: number,
   toId: number,
   payloadBytes: number,
 ): Generator<InspectedPacket> {
-  const first = Math.max(after, when.removedThroughId) + 1;
-  let start = 0;
-  for (let i = 0; i < ends.length && firstId + i <= toId; i++) {
-    const end = ends[i] ?? start;
-    const id = firstId + i;
-    if (id >= first) {
-      yield {
-        id,
-        enqueuedAtMs,
-        expiresAtMs,
-        state: expiresAtMs <= when.nowMs
-          ? "expired"
-          : id <= when.sentThroughId
-          ? "sent"
-          : "waiting",
-        bytes: end - start,
-        payload: payload?.slice(start, Math.min(end, start + payloadBytes)) ?? EMPTY,
-      };
-    }
-    start = end;
+  const { payload, enqueuedAtMs, expiresAtMs, removedThroughId, sentThroughId, nowMs } = batch;
+  const first = Math.max(after, removedThroughId) + 1;
+  for (const { id, start, end } of placesOf(batch)) {
+    if (id > toId) return;
+    if (id < first) continue;
+    yield {
+      id,
+      enqueuedAtMs,
+      expiresAtMs,
+      state: expiresAtMs <= nowMs ? "expired" : id <= sentThroughId ? "sent" : "waiting",
+      bytes: end - start,
+      payload: payload?.slice(start, Math.min(end, start + payloadBytes)) ?? EMPTY,
+    };
   }
 }
 
 /** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms`. */
 function batchOf(
-  [last, blob, payload, enqueuedAt, expiresAt]: readonly SqliteValue[],
+  [last = null, blob = null, payload = null, enqueuedAt, expiresAt]: readonly SqliteValue[],
 ): Pick<StoredBatch, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
-  const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
-  const ends = endsOf(blob, bytes);
-  if (typeof ends === "string") {
-    throw new SqliteError(SqliteCode.CORRUPT, `batch ${String(last)}: ${ends}`);
-  }
   return {
-    firstId: Number(last) + 1 - ends.length,
-    ends,
+    ...shapeOf([last, blob, payload]),
     payload: payload instanceof Uint8Array ? payload : undefined,
     enqueuedAtMs: Number(enqueuedAt),
     expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt),
   };
 }
 
-function letterOf(row: readonly SqliteValue[], payloadBytes: number): InspectedDeadLetter {
-  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = row;
-  if (reason !== "expired" && reason !== "gave-up") {
-    throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
-  }
+function inspectedLetterOf(
+  row: readonly SqliteValue[],
+  payloadBytes: number,
+): InspectedDeadLetter {
+  const payload = row[6];
   return {
-    id: Number(id),
-    enqueuedAtMs: Number(enqueuedAtMs),
-    diedAtMs: Number(diedAtMs),
-    reason,
-    sent: Number(sent) === 1,
-    attempts: Number(attempts),
+    ...letterOf(row),
     bytes: payload instanceof Uint8Array ? payload.length : Number(payload),
     payload: payload instanceof Uint8Array ? payload.slice(0, payloadBytes) : EMPTY,
   };
@@ -507,35 +500,8 @@ function boundsOf(
   return { after: Math.max(0, fromId - 1), toId, beforeMs };
 }
 
-/** @throws {QueueFileError} It is none that this code can read. */
-function versionOf(database: SqliteDatabase, path: string): number {
-  const number = (sql: string) => Number(database.prepare(sql).all([])[0]?.[0]);
-  const applicationId = number("PRAGMA application_id");
-  const version = number("PRAGMA user_version");
-  if (applicationId === 0 && version === 0) {
-    if (number("SELECT count(*) FROM sqlite_schema") === 0) return 0;
-  }
-  if (applicationId !== APPLICATION_ID) {
-    throw notAQueue(path, "the file is another program's database");
-  }
-  if (version > SCHEMA_VERSION) {
-    throw queueFileError(
-      "newer-version",
-      path,
-      `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
-    );
-  }
-  if (version < 1) {
-    throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
-  }
-  return version;
-}
-
 function notAQueue(path: string, what: string): Error {
-  return queueFileError("not-a-queue", path, what, {
-    advice: "Give the path of a queue. If this was one, its first page is damaged: " +
-      "sendq repair saves what is left of it.",
-  });
+  return queueFileError("not-a-queue", path, what, { advice: NOT_A_QUEUE_ADVICE });
 }
 
 /** Here nothing is made where nothing is, and the file need not be writable. */

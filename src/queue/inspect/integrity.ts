@@ -6,6 +6,7 @@
  * @module
  */
 
+import { messageOf } from "../../base/errors.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
 import { endsOf } from "../store/row.ts";
 
@@ -86,7 +87,7 @@ class Check {
     } catch (error) {
       // A locked file is not a damaged one.
       if (isBusy(error)) throw error;
-      this.#say(kind, `${words}: ${error instanceof Error ? error.message : String(error)}`);
+      this.#say(kind, `${words}: ${messageOf(error)}`);
       return undefined;
     }
   }

@@ -22,20 +22,20 @@ import type {
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { APPLICATION_ID, openQueueFile, SCHEMA_VERSION } from "../store/schema.ts";
+import { mergeRanges } from "../store/id_ranges.ts";
+import { checkVersion, openQueueFile } from "../store/schema.ts";
 import type { IdRange } from "../store/types.ts";
 import {
   COUNT_COLUMNS,
   countsOf,
   expiryOf,
   isInGap,
-  letterOf,
-  mergeRanges,
-  packetsOf,
   type SavedBatch,
   type SavedCounts,
   type SavedLetter,
+  savedLetterOf,
   type SavedPackets,
+  savedPacketsOf,
 } from "./salvage.ts";
 import { DatabasePages } from "./sqlite_pages.ts";
 import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
@@ -160,7 +160,7 @@ class Repair {
     }
     let before = 0;
     this.#walk("packets", this.#packetGaps, (row) => {
-      const saved = packetsOf(row);
+      const saved = savedPacketsOf(row);
       if (saved === undefined || saved.ids.firstId <= before) return false;
       this.#savePackets(saved);
       before = saved.ids.lastId;
@@ -188,7 +188,7 @@ class Repair {
 
   #saveOrphans(): void {
     for (const row of this.#rows.orphans()) {
-      const packets = packetsOf(row);
+      const packets = savedPacketsOf(row);
       if (packets !== undefined && isInGap(this.#packetGaps, row.key)) {
         const { firstId, lastId } = packets.ids;
         const known = lastId > (this.#counts?.removed_through ?? 0) &&
@@ -230,7 +230,7 @@ class Repair {
   }
 
   #saveLetter(row: Row): boolean {
-    const letter = letterOf(row);
+    const letter = savedLetterOf(row);
     if (letter === undefined) {
       // A row of its own kind that is not whole, as opposed to one of another table.
       if (row.cells.length === 7) this.#lostLetters.push({ firstId: row.key, lastId: row.key });
@@ -525,17 +525,7 @@ function openPages(path: string): DatabasePages {
 /** @throws {QueueFileError} The file is sound enough to know that it is another one. */
 function refuseOthers(path: string, pages: DatabasePages, hasSchema: boolean): void {
   if (!pages.hasHeader || !hasSchema) return;
-  if (pages.headerNumber(68) !== APPLICATION_ID) {
-    throw queueFileError("not-a-queue", path, "the file is another program's database");
-  }
-  const version = pages.headerNumber(60);
-  if (version > SCHEMA_VERSION) {
-    throw queueFileError(
-      "newer-version",
-      path,
-      `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
-    );
-  }
+  checkVersion({ applicationId: pages.headerNumber(68), version: pages.headerNumber(60) }, path);
 }
 
 /** What changes when somebody writes. */

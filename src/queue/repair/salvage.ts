@@ -63,7 +63,7 @@ export type SavedCounts = { readonly [column in (typeof COUNT_COLUMNS)[number]]:
 const COUNTS_OF_VERSION_1 = 7;
 
 /** The packets of a row of `packets`; `undefined`: it is none. */
-export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
+export function savedPacketsOf({ key, cells }: Row): SavedPackets | undefined {
   const [first, enqueuedAtMs, ends, payload] = cells;
   if (cells.length !== 4 || first !== null || !isCount(enqueuedAtMs)) return undefined;
   if (!isBytes(payload) || payload.bytes.length === 0) return undefined;
@@ -114,7 +114,7 @@ function isDamaged({ damaged }: CellBytes, from: number, to: number): boolean {
 }
 
 /** The dead letter of a row of `dead_letters`; `undefined`: it is none, or not whole. */
-export function letterOf({ key, cells }: Row): SavedLetter | undefined {
+export function savedLetterOf({ key, cells }: Row): SavedLetter | undefined {
   const [first, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = cells;
   if (cells.length !== 7 || first !== null || key < 1) return undefined;
   if (!isCount(enqueuedAtMs) || !isCount(diedAtMs) || !isCount(sent) || !isCount(attempts)) {
@@ -177,18 +177,4 @@ function addId(ranges: IdRange[], id: number): void {
 /** Whether a key lies in one of the gaps. */
 export function isInGap(gaps: readonly Gap[], key: number): boolean {
   return gaps.some(({ after, through }) => key > after && key <= through);
-}
-
-/** Ranges in order, none twice. */
-export function mergeRanges(ranges: readonly IdRange[]): IdRange[] {
-  const merged: IdRange[] = [];
-  for (const range of ranges.toSorted((a, b) => a.firstId - b.firstId)) {
-    if (range.lastId < range.firstId) continue;
-    const before = merged.at(-1);
-    if (before !== undefined && range.firstId <= before.lastId + 1) {
-      const lastId = Math.max(before.lastId, range.lastId);
-      merged[merged.length - 1] = { firstId: before.firstId, lastId };
-    } else merged.push(range);
-  }
-  return merged;
 }

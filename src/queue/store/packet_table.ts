@@ -1,7 +1,7 @@
 /**
  * The tables `packets` and `expiry`: batches of packets in the order of their ids,
- * and when they expire. Every method is a part of somebody else's transaction,
- * and tells how many packets it concerned, so that the counts stay exact.
+ * and when they expire. The caller has begun a transaction and ends it. Every method
+ * tells how many packets it concerned, so that the counts stay exact.
  *
  * @module
  */
@@ -15,6 +15,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
+import { shapeOf } from "./row.ts";
 import type { Due, IdRange, PacketCount } from "./types.ts";
 
 /** The packet that was stored first, of those that are still there. */
@@ -290,35 +291,6 @@ function endsBlob(ends: Uint32Array): Uint8Array | null {
 
 function countOf(row: readonly SqliteValue[] | undefined): PacketCount {
   return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
-}
-
-/** Ids and ends of a row of `last_id, ends, payload or its length`. */
-function shapeOf(
-  [last, blob, payload]: readonly SqliteValue[],
-): Pick<PacketBatch, "firstId" | "ends"> {
-  const lastId = Number(last);
-  const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
-  let ends: Uint32Array;
-  if (blob === null) {
-    ends = Uint32Array.of(bytes);
-  } else if (blob instanceof Uint8Array) {
-    ends = new Uint32Array(blob.slice().buffer, 0, blob.length >> 2);
-  } else {
-    throw new SqliteError(SqliteCode.CORRUPT, `batch ${lastId} does not say where its packets end`);
-  }
-  if (ends.at(-1) !== bytes || !ascends(ends)) {
-    throw new SqliteError(SqliteCode.CORRUPT, `batch ${lastId} contradicts itself`);
-  }
-  return { firstId: lastId + 1 - ends.length, ends };
-}
-
-function ascends(ends: Uint32Array): boolean {
-  let before = 0;
-  for (const end of ends) {
-    if (end <= before) return false;
-    before = end;
-  }
-  return true;
 }
 
 /** A row of `last_id, ends, payload, expires_at_ms, …`. */

@@ -159,7 +159,7 @@ function refuseForeignFile(path: string, driver: SqliteDriver): void {
   let probe: SqliteDatabase | undefined;
   try {
     probe = driver.open(path, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
-    recognise(probe, path);
+    versionOf(probe, path);
   } catch (error) {
     // A crash while the file was being made: the next writer rolls it back.
     if (!(error instanceof SqliteError) || error.code !== SqliteCode.READONLY_ROLLBACK) throw error;
@@ -168,14 +168,36 @@ function refuseForeignFile(path: string, driver: SqliteDriver): void {
   }
 }
 
-/** @returns The version of its schema; 0: the file is still without one. */
-function recognise(database: SqliteDatabase, path: string): number {
+/**
+ * The version of a file's layout; 0: it is still without one.
+ *
+ * @param database The file, open.
+ * @param path Its path, for the words of an error.
+ * @param advice What to do where the file is no queue.
+ * @throws {QueueFileError} It is none that this code understands.
+ */
+export function versionOf(database: SqliteDatabase, path: string, advice?: string): number {
   const applicationId = readNumber(database, "PRAGMA application_id");
   const version = readNumber(database, "PRAGMA user_version");
   const objects = readNumber(database, "SELECT count(*) FROM sqlite_schema");
   if (applicationId === 0 && version === 0 && objects === 0) return 0;
+  checkVersion({ applicationId, version }, path, advice);
+  return version;
+}
+
+/**
+ * Refuses what the first page of a file says it is.
+ *
+ * @throws {QueueFileError} It is none that this code understands.
+ */
+export function checkVersion(
+  { applicationId, version }: { readonly applicationId: number; readonly version: number },
+  path: string,
+  advice?: string,
+): void {
   if (applicationId !== APPLICATION_ID) {
-    throw queueFileError("not-a-queue", path, "the file is another program's database");
+    const what = "the file is another program's database";
+    throw queueFileError("not-a-queue", path, what, advice === undefined ? {} : { advice });
   }
   if (version > SCHEMA_VERSION) {
     throw queueFileError(
@@ -187,11 +209,10 @@ function recognise(database: SqliteDatabase, path: string): number {
   if (version < 1) {
     throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
   }
-  return version;
 }
 
 function setUp(database: SqliteDatabase, path: string, durability: Durability): void {
-  const version = recognise(database, path);
+  const version = versionOf(database, path);
   if (version === 0) {
     // Both only count before the first table; auto_vacuum would be written anew each time.
     pragma(database, "page_size = 4096");
@@ -214,7 +235,7 @@ function bringUpToDate(database: SqliteDatabase, path: string): void {
   database.prepare("BEGIN IMMEDIATE").run([]);
   try {
     // Another process may have been quicker.
-    const version = recognise(database, path);
+    const version = versionOf(database, path);
     if (version < SCHEMA_VERSION) {
       const steps = [version === 0 ? CREATE : [], ...UPGRADES.slice(Math.max(0, version - 1))];
       for (const sql of steps.flat()) database.prepare(sql).run([]);

@@ -1,7 +1,7 @@
 /**
  * The queue's file as a set of operations, each of them one transaction. The
  * SQL for the packets is in `packet_table.ts`, that for the dead letters in
- * `dead_letters.ts`, the file's making in `schema.ts`.
+ * `dead_letter_table.ts`, the file's making in `schema.ts`.
  *
  * Everything is synchronous.
  *
@@ -432,7 +432,7 @@ export class SqliteStore implements QueueStore {
 
   #readState(): StoreState {
     const row = this.#selectState.all([])[0];
-    // The schema is there, its one row is not: somebody else's hand.
+    // The schema and this row were made in one transaction: sendq never removes it.
     if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
     return {
       packets: Number(row[0]),

@@ -6,7 +6,7 @@
  */
 
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
-import { ClosedError } from "../../base/errors.ts";
+import { ClosedError, messageOf } from "../../base/errors.ts";
 import type { PacketBatch } from "../../base/ports.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
 import { BatchPacker } from "../store/batches.ts";
@@ -228,7 +228,7 @@ class StoreThread {
   }
 
   #die(cause: unknown): void {
-    const words = cause instanceof Error ? cause.message : String(cause);
+    const words = messageOf(cause);
     this.#stop(queueFileError("io", this.#path, `its Worker has ended (${words})`, {
       cause,
       advice: "What was under way may be stored or not. Open the queue again.",
