@@ -30,8 +30,10 @@ import {
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
+import { checkLayout } from "../store/layout.ts";
 import { LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
-import { versionOf } from "../store/schema.ts";
+import { distrust, versionOf } from "../store/schema.ts";
+import { COUNTS_SQL } from "../store/state_table.ts";
 import type {
   InspectedDeadLetter,
   InspectedPacket,
@@ -43,8 +45,8 @@ import type {
 import { checkFile, type QueueProblem } from "./integrity.ts";
 
 const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
-  packets: "packets",
-  bytes: "bytes",
+  packets: "queued_packets",
+  bytes: "queued_bytes",
   lastId: "last_id",
   removedThroughId: "removed_through",
   sentThroughId: "sent_through",
@@ -54,9 +56,10 @@ const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
   deadBytes: "dead_bytes",
   expiredPackets: "expired_packets",
   gaveUpPackets: "gave_up_packets",
+  damagedPackets: "damaged_packets",
 };
-/** Version 1 has no more. */
-const COUNTS_OF_VERSION_1 = 7;
+/** How many of them versions 1 and 2 have. */
+const COUNTS_OF_VERSION = [0, 7, 11] as const;
 
 /** A page is so many rows, or as many as have so many bytes of payload. */
 const PAGE_ROWS = 256;
@@ -65,6 +68,8 @@ const PAGE_BYTES = 4 * 1024 * 1024;
 const SQLITE_BUSY_TIMEOUT_MS = 10;
 /** Dead letters came with this version. */
 const DEAD_LETTERS_VERSION = 2;
+/** Rows of packets with counts and a checksum came with this version. */
+const ROW_COUNTS_VERSION = 3;
 
 /** Here nothing is made where nothing is, so another path would not help. */
 const NOT_A_QUEUE_ADVICE =
@@ -84,6 +89,7 @@ const NO_COUNTS: QueueCounts = {
   deadBytes: 0,
   expiredPackets: 0,
   gaveUpPackets: 0,
+  damagedPackets: 0,
 };
 
 /**
@@ -160,12 +166,10 @@ export class QueueInspector implements Disposable {
       // SQLite takes a file of one byte for an empty one; no database is below 512.
       if (size > 0 && size < 512) throw notAQueue(path, "the file is not a database");
       database = driver.open(realPath, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
-      return new QueueInspector(
-        realPath,
-        versionOf(database, path, NOT_A_QUEUE_ADVICE),
-        database,
-        options,
-      );
+      distrust(database);
+      const version = versionOf(database, path, NOT_A_QUEUE_ADVICE);
+      if (version > 0) checkLayout(database, version, path, { mayLack: true });
+      return new QueueInspector(realPath, version, database, options);
     } catch (error) {
       database?.close();
       throw openError(error, path);
@@ -351,15 +355,22 @@ export class QueueInspector implements Disposable {
 
   #counts(): QueueCounts {
     if (this.version === 0) return NO_COUNTS;
-    const columns = Object.values(COUNTS)
-      .slice(0, this.version < DEAD_LETTERS_VERSION ? COUNTS_OF_VERSION_1 : undefined);
-    const [row] = this.#select(`SELECT ${columns.join(", ")} FROM state`, []);
+    const columns = Object.values(COUNTS).slice(0, COUNTS_OF_VERSION[this.version]);
+    const [row] = this.version < ROW_COUNTS_VERSION
+      ? this.#select(`SELECT ${columns.join(", ").replaceAll("queued_", "")} FROM state`, [])
+      : this.#select(`SELECT ${columns.join(", ")} FROM (${COUNTS_SQL})`, []);
     if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
     const names = Object.keys(COUNTS);
     return {
       ...NO_COUNTS,
       ...Object.fromEntries(row.map((value, i) => [names[i], Number(value)])),
     };
+  }
+
+  /** What the queue's time is ahead of the wall clock; see `queue_time.ts`. */
+  #clockOffsetMs(): number {
+    if (this.version < ROW_COUNTS_VERSION) return 0;
+    return Number(this.#select("SELECT clock_offset_ms FROM state", [])[0]?.[0] ?? 0);
   }
 
   /** The rows that follow `after`; `through` is the last one's id, where there may be more. */
@@ -384,8 +395,9 @@ export class QueueInspector implements Disposable {
       : PAGE_ROWS;
     const rows = this.#selectBeforeDamage(sql, from, limit);
     const nowMs = this.#clock.wallMs();
+    const offsetMs = this.#clockOffsetMs();
     const batches = rows.map((row) => ({
-      ...batchOf(row),
+      ...batchOf(row, offsetMs),
       removedThroughId,
       sentThroughId,
       nowMs,
@@ -473,12 +485,13 @@ function* inspectedPacketsOf(
 /** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms`. */
 function batchOf(
   [last = null, blob = null, payload = null, enqueuedAt, expiresAt]: readonly SqliteValue[],
+  offsetMs: number,
 ): Pick<StoredBatch, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
   return {
     ...shapeOf([last, blob, payload]),
     payload: payload instanceof Uint8Array ? payload : undefined,
     enqueuedAtMs: Number(enqueuedAt),
-    expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt),
+    expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt) - offsetMs,
   };
 }
 

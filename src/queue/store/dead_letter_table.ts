@@ -5,8 +5,7 @@
  * @module
  */
 
-import { packetsOf } from "../../base/packet_batch.ts";
-import type { PacketBatch } from "../../base/ports.ts";
+import type { StoredPacket } from "../../base/ports.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -44,7 +43,10 @@ export class DeadLetterTable {
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     const prepare = (sql: string): SqliteStatement => database.prepare(sql);
-    this.#insert = prepare("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)");
+    // An id that is there already can only come from damage: the older letter stays.
+    this.#insert = prepare(
+      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    );
     this.#select = prepare(
       `SELECT ${LETTER_COLUMNS}, payload ` +
         "FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
@@ -59,13 +61,20 @@ export class DeadLetterTable {
     this.#delete = prepare("DELETE FROM dead_letters WHERE id BETWEEN ? AND ?");
   }
 
-  /** Adds the packets of a batch. */
-  add(batch: PacketBatch, enqueuedAtMs: number, death: Death): void {
+  /** Adds packets. */
+  add(packets: readonly StoredPacket[], enqueuedAtMs: number, death: Death): void {
     const { diedAtMs, reason, attempts, sentThrough } = death;
-    for (const { id, payload } of packetsOf([batch])) {
+    for (const { id, payload } of packets) {
       const sent = id <= sentThrough ? 1 : 0;
       this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload]);
     }
+  }
+
+  /** Counts what is there, letter by letter. */
+  measure(): PacketCount {
+    const [packets = 0, bytes = 0] =
+      (this.#measure.all([Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER])[0] ?? []).map(Number);
+    return { packets, bytes };
   }
 
   /** Those above `afterId`, in the order of their ids; at least one when there is one. */

@@ -7,7 +7,6 @@
 
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { ClosedError, messageOf } from "../../base/errors.ts";
-import type { PacketBatch } from "../../base/ports.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
 import { BatchPacker } from "../store/batches.ts";
 import type {
@@ -17,6 +16,7 @@ import type {
   EditResult,
   FileSpace,
   QueueStore,
+  ReadResult,
   StoreState,
 } from "../store/contract.ts";
 import type { DeadLetter, Due, Durability } from "../store/types.ts";
@@ -88,7 +88,7 @@ export class WorkerStoreClient implements QueueStore {
       { method: "commit", request: packed },
       [packed.buffer],
       // Here, and not behind an await: a later answer must not overtake it.
-      ({ value }) => withRuns(request, value),
+      ({ value }) => withBatches(request, value),
     );
   }
 
@@ -108,7 +108,7 @@ export class WorkerStoreClient implements QueueStore {
   }
 
   /** As `SqliteStore.read`. */
-  read(afterId: number, maxBytes: number): Promise<PacketBatch[]> {
+  read(afterId: number, maxBytes: number): Promise<ReadResult> {
     return this.#forward("read", afterId, maxBytes);
   }
 
@@ -244,7 +244,7 @@ class StoreThread {
 }
 
 /** The batches that the Worker has stored: it numbers packets as they were handed over. */
-function withRuns({ units }: CommitRequest, result: PackedCommitResult): CommitResult {
+function withBatches({ units }: CommitRequest, result: PackedCommitResult): CommitResult {
   const { state, refused } = result;
   let packets = 0;
   for (let i = 0; i < units.length; i++) if (!refused.has(i)) packets += units[i]?.packets ?? 0;
