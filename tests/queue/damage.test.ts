@@ -257,7 +257,7 @@ Deno.test("counts that cannot be true are refused, and the file is left as it is
     ["queued_packets = -1", /queued_packets would be -1/],
     ["queued_packets = 100000000", /counts 100000000 packets/],
     ["queued_bytes = -1", /queued_bytes would be -1/],
-    ["queued_packets = 0, queued_bytes = 0, removed_through = 10", /is still there/],
+    ["queued_packets = 0, queued_bytes = 0, removed_through = 10", /has some/],
     ["sent_through = 99", /up to 99 sent/],
     ["dead_packets = -1", /dead_packets would be -1/],
   ];
@@ -336,4 +336,14 @@ Deno.test("a damaged row stays one through a repair, so that it is not sent afte
   assert.equal(repairQueue(dir.file(), dir.file("new")).packets, 10);
   await using queue = await OutboundQueue.open(dir.file("new"));
   assert.deepEqual(await sendable(queue), [1, 2, 3, 7, 8, 9, 10]);
+});
+
+Deno.test("a file of version 2 that contradicts itself stays one of version 2", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.file());
+  asVersion2(dir.file());
+  tamper(dir.file(), "DELETE FROM packets WHERE last_id <= 6", "UPDATE state SET packets = 11");
+  const before = await sha256(dir.file());
+  await assert.rejects(OutboundQueue.open(dir.file()), isCorrupt(/counts 11 packets/));
+  assert.equal(await sha256(dir.file()), before);
 });

@@ -128,12 +128,9 @@ export const UPGRADES: readonly (readonly string[])[] = [
     `ALTER TABLE dead_letters ADD COLUMN ${DEAD_LETTERS_3_COLUMN}`,
     "ALTER TABLE state RENAME TO state_of_version_2",
     STATE_3,
-    // Ids that were missing before the oldest packet did not always count as removed.
-    "INSERT INTO state SELECT 0, packets, bytes, last_id, coalesce((" +
-    "SELECT max(old.removed_through, packets.last_id - coalesce(length(ends) / 4, 1)) " +
-    "FROM packets ORDER BY packets.last_id LIMIT 1), last_id), sent_through, " +
+    "INSERT INTO state SELECT 0, packets, bytes, last_id, removed_through, sent_through, " +
     "dropped_packets, dropped_bytes, dead_packets, dead_bytes, expired_packets, " +
-    "gave_up_packets, 0, bytes, 0, 0 FROM state_of_version_2 AS old",
+    "gave_up_packets, 0, bytes, 0, 0 FROM state_of_version_2",
     "DROP TABLE state_of_version_2",
   ],
 ];

@@ -48,8 +48,10 @@
 
 import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
 import { SqliteCode } from "../sqlite/driver.ts";
-import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { queueFileError } from "../sqlite/file_error.ts";
 import { checkLayout, CREATE, UPGRADES } from "./layout.ts";
+import { StateTable } from "./state_table.ts";
+import { fileError } from "./transaction.ts";
 import type { Durability } from "./types.ts";
 
 /** `PRAGMA application_id` of a queue: "Snq1". */
@@ -96,7 +98,7 @@ export function openQueueFile(path: string, options: OpenFileOptions): OpenedFil
     return { database, path: realPath };
   } catch (error) {
     database?.close();
-    throw toFileError(error, path);
+    throw fileError(error, path);
   }
 }
 
@@ -226,6 +228,8 @@ function bringUpToDate(database: SqliteDatabase, path: string): void {
     if (version < SCHEMA_VERSION) {
       const steps = version === 0 ? CREATE : UPGRADES.slice(version - 1).flat();
       for (const sql of steps) database.prepare(sql).run([]);
+      // What contradicts itself stays as it is: a repair may find more in the older version.
+      new StateTable(database).read();
       // Prepared inside the transaction, because preparing may already apply it.
       database.prepare(`PRAGMA application_id = ${APPLICATION_ID}`).run([]);
       database.prepare(`PRAGMA user_version = ${SCHEMA_VERSION}`).run([]);

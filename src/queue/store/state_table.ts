@@ -68,13 +68,15 @@ export const COUNTS_SQL: string = `SELECT ${
 /** The counts on disk. */
 export class StateTable {
   readonly #select: SqliteStatement;
-  readonly #selectHighestId: SqliteStatement;
+  readonly #selectIds: SqliteStatement;
   readonly #update: SqliteStatement;
 
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     this.#select = database.prepare(COUNTS_SQL);
-    this.#selectHighestId = database.prepare("SELECT max(last_id) FROM packets");
+    this.#selectIds = database.prepare(
+      "SELECT (SELECT min(last_id) FROM packets), (SELECT max(last_id) FROM packets)",
+    );
     this.#update = database.prepare(
       `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")} ` +
         "WHERE queue = 0",
@@ -92,17 +94,33 @@ export class StateTable {
     if (row === undefined) throw new ContradictionError("its row of counts is missing");
     const counts = { ...NO_COUNTS };
     for (const [i, [column, name]] of COLUMNS.entries()) counts[name] = countOf(column, row[i]);
-    const highestId = Number(this.#selectHighestId.all([])[0]?.[0] ?? 0);
-    if (highestId > counts.lastId) {
-      throw new ContradictionError(`there is id ${highestId}, and the highest is ${counts.lastId}`);
-    }
     checkCounts(counts);
+    checkIds(counts, this.#selectIds.all([])[0] ?? []);
     return counts;
   }
 
   /** Writes them. */
   write(counts: Counts): void {
     this.#update.run(COLUMNS.map(([, name]) => counts[name]));
+  }
+}
+
+/** Whether the rows of packets begin and end where the counts say. */
+function checkIds(counts: Counts, ids: readonly SqliteValue[]): void {
+  const [lowest, highest] = ids;
+  const { packets, lastId, removedThrough } = counts;
+  if ((typeof lowest !== "number" && typeof lowest !== "bigint") || highest === undefined) {
+    if (packets === 0) return;
+    throw new ContradictionError(`it counts ${packets} packets, and has none`);
+  }
+  if (packets === 0) throw new ContradictionError("it counts no packets, and has some");
+  if (Number(highest) > lastId) {
+    throw new ContradictionError(`there is id ${highest}, and the highest is ${lastId}`);
+  }
+  if (Number(lowest) <= removedThrough) {
+    throw new ContradictionError(
+      `ids up to ${removedThrough} were removed, and ${lowest} is still there`,
+    );
   }
 }
 
@@ -148,10 +166,10 @@ export function checkCounts(counts: Counts): void {
         `and the highest is ${lastId}`,
     );
   }
-  // Each packet has a byte, and an id of its own above those that were removed.
+  // Each packet has a byte, and an id of its own above those that were removed. That
+  // an empty queue has removed all its ids is not held: a repair by version 2 left some.
   if (
-    packets > lastId - removedThrough || bytes < packets ||
-    (packets === 0) !== (removedThrough === lastId) || (packets === 0) !== (bytes === 0)
+    packets > lastId - removedThrough || bytes < packets || (packets === 0) !== (bytes === 0)
   ) {
     throw new ContradictionError(
       `it counts ${packets} packets of ${bytes} bytes above id ${removedThrough}, ` +
