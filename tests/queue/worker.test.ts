@@ -84,14 +84,14 @@ Deno.test("a signal that is aborted during a commit still takes its packet out o
 });
 
 for (const how of ["throw", "exit"] as const) {
-  Deno.test(`a Worker that dies (${how}) rejects what is pending and what follows`, async () => {
+  Deno.test(`a Worker that dies (${how}) rejects what is pending; another takes its place`, async () => {
     using dir = new TempDir();
     using faults = new WorkerFaults(dir.file());
     const queue = await OutboundQueue.open(dir.file(), workerQueue);
     await queue.enqueueMany([bytes("a"), bytes("b")]);
     const died = (error: unknown) =>
       error instanceof QueueFileError && error.reason === "io" && error.path === dir.file() &&
-      /Worker has ended.*may be stored or not/s.test(error.message);
+      error.outcome === "unknown" && /Worker has ended.*may be stored or not/s.test(error.message);
     faults.order("BEGIN", how);
     // Behind a commit that waits for its answer: more packets, a read, a removal.
     const outcomes = await Promise.allSettled([
@@ -103,15 +103,53 @@ for (const how of ["throw", "exit"] as const) {
     for (const [i, outcome] of outcomes.slice(how === "exit" ? 0 : 2).entries()) {
       assert(outcome.status === "rejected" && died(outcome.reason), `${i}: ${outcome.status}`);
     }
-    await assert.rejects(queue.enqueue(bytes("e")), died);
-    await assert.rejects(queue.pollOtherProcesses(), died);
     assert.equal(queue.stats().waitingPackets, 0);
-    await queue.close();
     faults.heal();
+    await queue.pollOtherProcesses();
+    const { lastId } = queue;
+    assert.equal(await queue.enqueue(bytes("e")), lastId + 1);
+    await queue.close();
     await using again = await OutboundQueue.open(dir.file());
-    assert(again.stats().packets >= 1);
+    assert.equal(again.lastId, lastId + 1);
   });
 }
+
+Deno.test("a Worker that dies while nothing is under way: the next call says so, then it goes on", async () => {
+  using dir = new TempDir();
+  using faults = new WorkerFaults(dir.file());
+  await using queue = await OutboundQueue.open(dir.file(), workerQueue);
+  faults.order("BEGIN IMMEDIATE", "throw");
+  assert.equal(await queue.enqueue(bytes("a")), 1);
+  await assert.rejects(queue.pollOtherProcesses(), /Worker has ended/);
+  faults.heal();
+  // What others store meanwhile is not overlooked, though the new Worker knows of no change.
+  await using other = await OutboundQueue.open(dir.file());
+  await other.enqueue(bytes("b"));
+  await queue.pollOtherProcesses();
+  assert.equal(queue.lastId, 2);
+  assert.equal(await queue.enqueue(bytes("c")), 3);
+});
+
+Deno.test("a Worker that cannot open the file again: each call says so, until it can", async () => {
+  using dir = new TempDir();
+  using faults = new WorkerFaults(dir.file());
+  await using queue = await OutboundQueue.open(dir.file(), workerQueue);
+  faults.order("BEGIN IMMEDIATE", "throw");
+  await queue.enqueue(bytes("a"));
+  await assert.rejects(queue.pollOtherProcesses(), /Worker has ended/);
+  faults.order("PRAGMA user_version", 10, 1e6);
+  for (let i = 0; i < 2; i++) {
+    await assert.rejects(Promise.all([queue.enqueue(bytes("x")), queue.pollOtherProcesses()]), {
+      reason: "io",
+    });
+  }
+  faults.heal();
+  await assert.doesNotReject(async () => {
+    // The last failure may not have been told yet.
+    await queue.pollOtherProcesses().catch(() => queue.pollOtherProcesses());
+  });
+  assert.equal(await queue.enqueue(bytes("b")), 2);
+});
 
 Deno.test("close waits for the commit under way, then nothing is answered any more", async () => {
   using dir = new TempDir();
