@@ -84,7 +84,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({
       do: fc.constant("fail" as const),
-      statement: fc.constantFrom("BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"),
+      statement: fc.constantFrom("BEGIN IMMEDIATE", "DELETE", "INSERT", "UPDATE", "COMMIT"),
       code: fc.constantFrom(10, 13, 11, 8),
       step: plainStep,
     }),

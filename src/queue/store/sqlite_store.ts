@@ -116,7 +116,7 @@ export class SqliteStore implements QueueStore {
       const admitted = this.#admit(counts, request, refused);
       if (request.overflow === "drop-oldest") this.#makeRoom(draft, request, admitted);
       if (draft.dropped.packets > 0) draft.writesState = true;
-      const batches = this.#store(counts, request, refused);
+      const batches = this.#store(draft, request, refused);
       if (batches.length === 0) draft.writesState = true;
       // Nothing to write: spare the disk a sync.
       const changed = batches.length > 0 || counts.removedThrough !== before.removedThrough ||
@@ -159,7 +159,7 @@ export class SqliteStore implements QueueStore {
         for (const id of damagedIds) this.#setAside(draft, id, at.wallMs);
         const { changed, result } = work(draft);
         this.#boundDead(draft, deadLimits);
-        const oldestEnqueuedAtMs = this.#settleOldest(counts);
+        const oldestEnqueuedAtMs = draft.oldestAtMs ?? this.#settleOldest(counts);
         checkCounts(counts);
         const { dropped, setAside } = draft;
         if (changed || noted || setAside.length > 0 || dropped.packets > 0) {
@@ -184,7 +184,10 @@ export class SqliteStore implements QueueStore {
   #draft(): Draft {
     const counts = this.#counts.read();
     const dropped = { packets: 0, bytes: 0, throughId: 0 };
-    return { counts, sentBefore: counts.sentThrough, writesState: false, dropped, setAside: [] };
+    return {
+      ...{ counts, sentBefore: counts.sentThrough, writesState: false, dropped },
+      ...{ setAside: [], oldestAtMs: undefined },
+    };
   }
 
   #apply(
@@ -369,10 +372,11 @@ export class SqliteStore implements QueueStore {
   }
 
   #store(
-    counts: Counts,
+    draft: Draft,
     { units, at }: CommitRequest,
     refused: ReadonlyMap<number, Limit>,
   ): PacketBatch[] {
+    const { counts } = draft;
     const packer = new BatchPacker(counts.lastId + 1);
     for (let i = 0; i < units.length; i++) {
       if (refused.size > 0 && refused.has(i)) continue;
@@ -380,7 +384,7 @@ export class SqliteStore implements QueueStore {
     }
     const batches = packer.finish();
     // Each row says what the counts are after it.
-    if (batches.length > 0) this.#settleOldest(counts);
+    if (batches.length > 0) draft.oldestAtMs = this.#settleOldest(counts) ?? at.wallMs;
     this.#packets.insert(batches, at.wallMs, counts);
     return batches;
   }

@@ -53,30 +53,28 @@ const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
 /** The names of the counts that {@linkcode COUNTS_SQL} selects, in its order. */
 export const COUNT_COLUMNS: readonly string[] = COLUMNS.map(([column]) => column);
 
-/** The counts that hold: see `schema.ts`. The last row's, where they are newer. */
+/**
+ * The counts that hold: see `schema.ts`. The last row's, where they are newer. Behind them
+ * the first and the last row's ids.
+ */
 export const COUNTS_SQL: string = `SELECT ${
   COUNT_COLUMNS.map((column) => {
     const inRow = ROW_COLUMNS.get(column);
     const value = `state.${column}`;
     return `${inRow === undefined ? value : `coalesce(newer.${inRow}, ${value})`} AS ${column}`;
   }).join(", ")
-} FROM state LEFT JOIN (SELECT ${
-  [...ROW_COLUMNS.values()].join(", ")
-} FROM packets ORDER BY last_id DESC LIMIT 1) AS newer ` +
-  "ON newer.last_id > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = 0";
+}, (SELECT min(last_id) FROM packets), (SELECT max(last_id) FROM packets) FROM state ` +
+  "LEFT JOIN packets AS newer ON newer.last_id = (SELECT max(last_id) FROM packets) " +
+  "AND newer.last_id > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = 0";
 
 /** The counts on disk. */
 export class StateTable {
   readonly #select: SqliteStatement;
-  readonly #selectIds: SqliteStatement;
   readonly #update: SqliteStatement;
 
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     this.#select = database.prepare(COUNTS_SQL);
-    this.#selectIds = database.prepare(
-      "SELECT (SELECT min(last_id) FROM packets), (SELECT max(last_id) FROM packets)",
-    );
     this.#update = database.prepare(
       `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")} ` +
         "WHERE queue = 0",
@@ -95,7 +93,7 @@ export class StateTable {
     const counts = { ...NO_COUNTS };
     for (const [i, [column, name]] of COLUMNS.entries()) counts[name] = countOf(column, row[i]);
     checkCounts(counts);
-    checkIds(counts, this.#selectIds.all([])[0] ?? []);
+    checkIds(counts, row.slice(COLUMNS.length));
     return counts;
   }
 

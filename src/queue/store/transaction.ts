@@ -23,6 +23,8 @@ export interface Draft {
   readonly sentBefore: number;
   /** Whether the row of counts must be written: the rows of packets do not say it all. */
   writesState: boolean;
+  /** Once packets were stored: when the oldest one was. */
+  oldestAtMs: number | undefined;
   /** What had to go to make room. */
   readonly dropped: { packets: number; bytes: number; throughId: number };
   /** Rows that were not as they were stored. */
