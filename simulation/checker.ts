@@ -26,7 +26,7 @@ interface Packet {
   written: boolean;
   delivered: number;
   readonly producedAtMs: number;
-  /** When it is not worth sending any more, by the wall clock. */
+  /** When it is not worth sending any more, in the queue's time. */
   expiresAtMs: number;
   /** It became a dead letter, and was not put back. */
   dead: boolean;
@@ -43,7 +43,7 @@ interface Connection {
   readonly openedAtMs: number;
   /** Since when everything written is acknowledged. */
   emptySinceMs: number;
-  readonly openedWallMs: number;
+  readonly openedQueueMs: number;
   readonly reader: StreamReader;
   readonly packets: { readonly packet: Packet; readonly end: number }[];
   drained: number;
@@ -80,7 +80,7 @@ interface Connection {
 export interface CheckerOptions {
   readonly scheduler: Scheduler;
   readonly hostNowMs: () => number;
-  readonly wallMs: () => number;
+  readonly queueMs: () => number;
   /** Packets that the server's program dies of, by their tags. */
   readonly poison: ReadonlySet<number>;
   readonly limits: SupervisorLimits;
@@ -124,7 +124,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #supervisor: Supervisor | undefined;
   /** Since when the process has neither been stopped nor lost its sense of time. */
   #resumedAtMs = 0;
-  #wallJumpedAtMs = -Infinity;
+  /** Whether a clock has jumped. What was handed out before may then go out late. */
+  #clocksJumped = false;
+  /** Whether a process has begun since: it cannot know how much time has passed. */
+  #timeWasLost = false;
   /** When it was stopped, and until when. */
   #stops: { readonly fromMs: number; untilMs: number }[] = [];
   #stopped = false;
@@ -264,13 +267,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     this.#buriedIds.add(id);
     this.totals.dead++;
     const { limits } = this.#options;
-    const wallMs = this.#options.wallMs();
+    const queueMs = this.#options.queueMs();
     const underWay = packet.sentIn.some(({ releasedHostMs }) => releasedHostMs === Infinity);
     const sent = packet.sentIn.length;
     if (underWay) this.fail(`packet ${id} was buried while it was under way`);
     // The file keeps whole milliseconds.
-    if (reason === "expired" && packet.expiresAtMs - 1 > wallMs) {
-      this.fail(`packet ${id} expired ${packet.expiresAtMs - wallMs} ms too early`);
+    if (reason === "expired" && packet.expiresAtMs - 1 > queueMs && !this.#timeWasLost) {
+      this.fail(`packet ${id} expired ${packet.expiresAtMs - queueMs} ms too early`);
     }
     if (reason === "gave-up" && (attempts < limits.maxAttempts || sent === 0)) {
       this.fail(`packet ${id} was given up after ${attempts} attempts, and sent ${sent} times`);
@@ -289,6 +292,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   started(process: SimProcess, supervisor: Supervisor): void {
     this.#process = process;
     this.#supervisor = supervisor;
+    this.#timeWasLost = this.#clocksJumped;
     this.#resumedAtMs = this.#scheduler.nowMs;
     this.#fruitful = false;
     this.#fruitless = [];
@@ -317,12 +321,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   /** Its clock jumps, as that of a virtual machine may. */
   clockJumped(): void {
     this.#clockJumps++;
+    this.#clocksJumped = true;
     this.#resumedAtMs = this.#scheduler.nowMs;
   }
 
   /** The wall clock was set. */
   wallClockJumped(): void {
-    this.#wallJumpedAtMs = this.#scheduler.nowMs;
+    this.#clocksJumped = true;
   }
 
   /** The supervisor has published a change. */
@@ -389,7 +394,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       wire,
       openedAtMs: this.#scheduler.nowMs,
       emptySinceMs: this.#scheduler.nowMs,
-      openedWallMs: this.#options.wallMs(),
+      openedQueueMs: this.#options.queueMs(),
       reader: new StreamReader(this.#sizeOf, false),
       packets: [],
       drained: 0,
@@ -667,17 +672,16 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (!packet.onDisk) {
       return this.fail(`packet ${packet.id} goes out although it is not on disk`);
     }
-    // The wall clock may have been put back meanwhile, or before it was stored.
     if (
-      packet.producedAtMs < connection.openedAtMs &&
-      packet.expiresAtMs <= Math.min(connection.openedWallMs, this.#options.wallMs())
+      !this.#clocksJumped && packet.producedAtMs < connection.openedAtMs &&
+      packet.expiresAtMs <= connection.openedQueueMs
     ) {
       return this.fail(`packet ${packet.id} goes out on a connection made after it expired`);
     }
     // On a connection with nothing to acknowledge, what goes out was given to it just now.
     const { nowMs } = this.#scheduler;
-    const sinceMs = Math.max(connection.emptySinceMs, this.#resumedAtMs, this.#wallJumpedAtMs);
-    const expiredMs = this.#options.wallMs() - packet.expiresAtMs;
+    const sinceMs = Math.max(connection.emptySinceMs, this.#resumedAtMs);
+    const expiredMs = this.#clocksJumped ? 0 : this.#options.queueMs() - packet.expiresAtMs;
     if (connection.writes.length === 0 && nowMs - sinceMs > SLACK_MS && expiredMs > SLACK_MS) {
       return this.fail(`packet ${packet.id} goes out ${expiredMs.toFixed(0)} ms after it expired`);
     }

@@ -62,21 +62,29 @@ export class SimDisk {
   /** Compares the mirror with the file: its counts, and what a reader of its rows would find. */
   mirrorIsTrue(): boolean {
     const database = this.#database;
-    const state = database.prepare("SELECT packets, dead_packets FROM state").all([])[0];
     const dead = database.prepare("SELECT count(*) FROM dead_letters").all([])[0];
     const found = this.#rows();
-    return Number(state?.[0]) === this.ids.size && found.size === this.ids.size &&
-      [...found.keys()].every((id) => this.ids.has(id)) && Number(state?.[1]) === Number(dead?.[0]);
+    const { packets, deadPackets } = this.#counts();
+    return packets === this.ids.size && found.size === this.ids.size &&
+      [...found.keys()].every((id) => this.ids.has(id)) && deadPackets === Number(dead?.[0]);
+  }
+
+  /** Those of the last row of packets, where it was stored later than the row of `state`. */
+  #counts(): { packets: number; removedThrough: number; deadPackets: number } {
+    const numbers = (sql: string) => this.#database.prepare(sql).all([])[0]?.map(Number);
+    const counts = "last_id, queued_packets, removed_through";
+    const state = numbers(`SELECT ${counts}, dead_packets FROM state`) ?? [];
+    const row = numbers(`SELECT ${counts} FROM packets ORDER BY last_id DESC LIMIT 1`) ?? [];
+    const [, packets = NaN, removedThrough = NaN] = (row[0] ?? 0) > (state[0] ?? 0) ? row : state;
+    return { packets, removedThrough, deadPackets: state[3] ?? NaN };
   }
 
   /** What a reader of the rows finds. */
   #rows(): Map<number, Uint8Array> {
     const database = this.#database;
-    const removedThrough = Number(
-      database.prepare("SELECT removed_through FROM state").all([])[0]?.[0],
-    );
-    const rows = database.prepare("SELECT * FROM packets ORDER BY last_id").all([]);
-    const found = rows.flatMap(packetsOf).filter(({ id }) => id > removedThrough);
+    const { removedThrough } = this.#counts();
+    const rows = database.prepare("SELECT last_id, payload FROM packets ORDER BY last_id").all([]);
+    const found = rows.flatMap(storedIn).filter(({ id }) => id > removedThrough);
     return new Map(found.map(({ id, payload }) => [id, payload]));
   }
 
@@ -125,7 +133,7 @@ export class SimDisk {
         this.#editing = false;
         break;
       case "insert":
-        this.#inserting.push(...packetsOf(params));
+        this.#inserting.push(...storedIn(params));
         break;
       case "delete":
         this.#deletingThrough = Math.max(this.#deletingThrough, Number(params[0]));
@@ -191,9 +199,10 @@ interface Stored {
   readonly payload: Uint8Array;
 }
 
-/** The packets in a row `(last_id, enqueued_at_ms, ends, payload)`, by their own headers. */
-function packetsOf(row: readonly SqliteValue[]): Stored[] {
-  const [lastId, , , bytes] = row;
+/** The packets in a row that begins with `last_id` and ends with `payload`, by their own headers. */
+function storedIn(row: readonly SqliteValue[]): Stored[] {
+  const lastId = row[0];
+  const bytes = row.at(-1);
   if (!(bytes instanceof Uint8Array)) throw new TypeError("a row of packets without bytes");
   const payloads = splitPackets(bytes);
   const firstId = Number(lastId) + 1 - payloads.length;
@@ -207,7 +216,7 @@ function kindOf(sql: string): Kind {
   if (sql.startsWith("INSERT INTO packets")) return "insert";
   if (sql.startsWith("DELETE FROM packets WHERE last_id <= ?")) return "delete";
   if (
-    /^UPDATE packets|^DELETE FROM packets WHERE last_id BETWEEN|^(INSERT INTO|DELETE FROM) dead_letters/
+    /^UPDATE packets|^DELETE FROM packets WHERE last_id BETWEEN|^(INSERT OR IGNORE INTO|DELETE FROM) dead_letters/
       .test(sql)
   ) return "edit";
   if (/^SELECT packets\.last_id, ends, payload\b/.test(sql)) return "read";

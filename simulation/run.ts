@@ -42,7 +42,7 @@ export interface RunOptions {
 
 const LAST_PACKETS = 3;
 /** The wall clock's time when a run begins. */
-const WALL_MS = 1_700_000_000_000;
+const WALL_MS = Date.UTC(2026, 5, 1);
 const CLOSE_DRAIN_MS = 5000;
 /** What close may take beyond its `deliverTimeoutMs`. */
 const CLOSE_SLACK_MS = 1500;
@@ -93,7 +93,7 @@ class World {
     this.checker = new Checker({
       scheduler,
       hostNowMs: this.#hostNowMs,
-      wallMs: this.#wallMs,
+      queueMs: this.#queueMs,
       limits: scenario.limits,
       poison: scenario.poison,
       rtoMaxMs: scenario.clientTcp.rtoMaxMs,
@@ -145,6 +145,9 @@ class World {
   }
 
   readonly #wallMs = (): number => WALL_MS + this.#scheduler.nowMs + this.#wallJumpMs;
+
+  /** The time by which packets expire: it goes on as the monotonic clock does. */
+  readonly #queueMs = (): number => WALL_MS + this.#hostNowMs();
 
   readonly #hostNowMs = (): number => this.#scheduler.nowMs + this.#clockJumpMs;
 
@@ -294,7 +297,7 @@ class World {
       const packets = sizes.map((size) => {
         const tag = this.#nextTag++;
         this.#enqueuedBytes += size;
-        this.checker.producing(tag, size, process.wallMs() + ttlMs);
+        this.checker.producing(tag, size, this.#queueMs() + ttlMs);
         return { tag, payload: makePacket(tag, size) };
       });
       this.#trace(() => `producer: ${packets.length} packets, tags from ${packets[0]?.tag}`);

@@ -118,13 +118,10 @@ export class QueueFullError extends Error {
    *
    * @param limit The limit that was met.
    * @param limitValue Its value.
-   * @param deadPackets How many dead letters the file holds: they count, too.
    */
-  constructor(limit: "maxPackets" | "maxBytes", limitValue: number, deadPackets = 0) {
-    const dead = deadPackets === 1 ? "1 dead letter" : `${deadPackets} dead letters`;
+  constructor(limit: "maxPackets" | "maxBytes", limitValue: number) {
     super(
       `The queue is full: ${limit} = ${limitValue}. Nothing was stored. ` +
-        (deadPackets === 0 ? "" : `It holds ${dead}: requeue or remove what is not needed. `) +
         `Wait until the remote has confirmed some packets, raise ${limit}, ` +
         `or choose overflow "wait" or "drop-oldest".`,
     );
@@ -194,7 +191,8 @@ export class QueueFileError extends Error {
    * What is wrong:
    * - `"not-a-queue"`: some other file, or another program's database
    * - `"newer-version"`: written by a newer sendq
-   * - `"corrupt"`: a page cannot be read
+   * - `"corrupt"`: a page cannot be read, what the file says contradicts itself, or it has
+   *   tables or triggers that sendq has not made; nothing is removed on the strength of it
    * - `"disk-full"`: no room; the queue works again once there is
    * - `"read-only"`: file or directory cannot be written
    * - `"busy"`: another process kept the file locked too long
@@ -205,6 +203,14 @@ export class QueueFileError extends Error {
   readonly reason: QueueFileReason;
   /** The queue's path. */
   readonly path: string;
+  /**
+   * What the file holds of what was to be stored or removed:
+   * - `"nothing-stored"`: nothing; the file is as it was before
+   * - `"unknown"`: the disk reported an error at the very end, or whoever wrote it died.
+   *   Nothing of it shows as long as the machine runs, but after a crash or a power cut
+   *   the file may hold it: who stores the packet again may store it twice.
+   */
+  readonly outcome: CommitOutcome;
 
   /**
    * Makes the error.
@@ -212,14 +218,24 @@ export class QueueFileError extends Error {
    * @param reason What is wrong.
    * @param path The queue's path.
    * @param message The reason in words, and what to do next.
-   * @param options `cause`: SQLite's error.
+   * @param options `cause`: SQLite's error. `outcome`: default `"nothing-stored"`.
    */
-  constructor(reason: QueueFileReason, path: string, message: string, options?: ErrorOptions) {
-    super(message, options);
+  constructor(
+    reason: QueueFileReason,
+    path: string,
+    message: string,
+    options: ErrorOptions & { readonly outcome?: CommitOutcome } = {},
+  ) {
+    const { outcome = "nothing-stored", ...rest } = options;
+    super(message, rest);
     this.reason = reason;
     this.path = path;
+    this.outcome = outcome;
   }
 }
+
+/** What became of a commit that failed; see {@linkcode QueueFileError.outcome}. */
+export type CommitOutcome = "nothing-stored" | "unknown";
 
 /** What is wrong with a queue's file; see {@linkcode QueueFileError.reason}. */
 export type QueueFileReason =
@@ -236,4 +252,9 @@ export type QueueFileReason =
 export class ClosedError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "ClosedError";
+}
+
+/** What went wrong, in words: also where something else than an error was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

@@ -17,6 +17,14 @@ const KEEP_ALIVE = { min: 1, max: 32_767_000, fraction: false } as const;
 export const QUEUE_OPTIONS = {
   maxPackets: count("--max-packets <count>", "most packets in the queue", { default: 10_000_000 }),
   maxBytes: size("--max-bytes <size>", "most bytes in the queue", { default: 1024 ** 3 }),
+  maxDeadPackets: count("--max-dead-packets <count>", "most dead letters kept; the oldest go", {
+    min: 0,
+    default: 100_000,
+  }),
+  maxDeadBytes: size("--max-dead-bytes <size>", "most bytes of dead letters kept", {
+    min: 0,
+    default: 256 * 1024 ** 2,
+  }),
   maxPacketBytes: size("--max-packet-bytes <size>", "largest packet on the wire", {
     // SQLite refuses a BLOB beyond 10^9 bytes (SQLITE_MAX_LENGTH).
     max: 512 * 1024 ** 2,

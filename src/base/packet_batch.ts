@@ -1,14 +1,47 @@
 /**
- * Cutting batches of packets: always between two packets.
+ * Batches of packets taken apart: always between two packets.
  *
  * @module
  */
 
-import type { PacketBatch } from "./ports.ts";
+import type { PacketBatch, StoredPacket } from "./ports.ts";
 
 /** The id of a batch's last packet. */
 export function lastIdOf(batch: PacketBatch): number {
   return batch.firstId + batch.ends.length - 1;
+}
+
+/** Where a packet lies among the bytes of its batch. */
+export interface PacketPlace {
+  /** The packet's id. */
+  readonly id: number;
+  /** Its first byte. */
+  readonly start: number;
+  /** The byte behind its last one. */
+  readonly end: number;
+}
+
+/** Where each packet of a batch lies, in order. */
+export function* placesOf(
+  { firstId, ends }: Pick<PacketBatch, "firstId" | "ends">,
+): Generator<PacketPlace> {
+  let start = 0;
+  let id = firstId;
+  for (const end of ends) {
+    yield { id: id++, start, end };
+    start = end;
+  }
+}
+
+/** The packets of batches, one by one. */
+export function packetsOf(batches: readonly PacketBatch[]): StoredPacket[] {
+  const packets: StoredPacket[] = [];
+  for (const batch of batches) {
+    for (const { id, start, end } of placesOf(batch)) {
+      packets.push({ id, payload: batch.bytes.subarray(start, end) });
+    }
+  }
+  return packets;
 }
 
 /** Packets `from` to `to` (exclusive) of a batch, by index. */

@@ -14,7 +14,7 @@
  * @module
  */
 
-import { ClosedError, WireError } from "../base/errors.ts";
+import { ClosedError, messageOf, WireError } from "../base/errors.ts";
 import { isLasting } from "../base/lasting.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random, Wire } from "../base/ports.ts";
 import { Backoff } from "./backoff.ts";
@@ -578,8 +578,4 @@ export class Supervisor {
       error: error instanceof Error ? error : undefined,
     });
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -13,7 +13,7 @@
  * @module
  */
 
-import { KernelCallError, UnsupportedPlatformError } from "../base/errors.ts";
+import { KernelCallError, messageOf, UnsupportedPlatformError } from "../base/errors.ts";
 
 /**
  * The functions used. `ioctl` and `fcntl` are variadic in C; on Linux, x86_64
@@ -364,10 +364,6 @@ function missingGrant(failures: readonly string[]): string {
 function needs(flag: string): string {
   return `Requires ffi access to the C library, to read the kernel's TCP counters: ` +
     `run again with ${flag}.`;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** Whether a path exists, where looking is permitted; `undefined` where it is not. */

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { lockPathOf } from "./lock_file.ts";
 import { isSymbolicLink } from "./sqlite/file_identity.ts";
@@ -42,7 +43,7 @@ export function listenForRings(lockPath: string, onRing: () => void, clock: Cloc
     watcher = Deno.watchFs(lockPath);
   } catch (error) {
     // Typically no inotify instances are left (fs.inotify.max_user_instances).
-    const pollReason = error instanceof Error ? error.message : String(error);
+    const pollReason = messageOf(error);
     return {
       mode: "poll",
       pollReason,

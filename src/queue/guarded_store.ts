@@ -6,7 +6,7 @@
  */
 
 import { QueueFileError } from "../base/errors.ts";
-import type { Clock, PacketBatch } from "../base/ports.ts";
+import type { Clock } from "../base/ports.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import type { QueueFiles } from "./sqlite/file_identity.ts";
 import type {
@@ -16,6 +16,7 @@ import type {
   EditResult,
   FileSpace,
   QueueStore,
+  ReadResult,
   StoreState,
 } from "./store/contract.ts";
 import type { DeadLetter, Due } from "./store/types.ts";
@@ -199,7 +200,7 @@ export class GuardedStore implements QueueStore {
   }
 
   /** See {@linkcode QueueStore.read}. */
-  read(afterId: number, maxBytes: number): PacketBatch[] | Promise<PacketBatch[]> {
+  read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
     return this.#store.read(afterId, maxBytes);
   }
 

@@ -1,3 +1,16 @@
+/**
+ * Who hears of what a queue does.
+ *
+ * @module
+ */
+
+import type { CommitterEvents } from "./commit/committer.ts";
+import type { DeadPackets } from "./options.ts";
+import type { PacketReader } from "./read/packet_reader.ts";
+import type { QueueTime } from "./read/queue_time.ts";
+import type { Edit, EditResult, TransactionResult } from "./store/contract.ts";
+import type { DroppedPackets } from "./store/types.ts";
+
 /** Callbacks that want to hear of something. */
 export class Listeners<Args extends unknown[]> {
   readonly #callbacks = new Set<(...args: Args) => void>();
@@ -21,4 +34,85 @@ export class Listeners<Args extends unknown[]> {
       }
     }
   }
+}
+
+/** The callbacks of a queue's users. */
+export class QueueListeners {
+  /** There may be packets above the last id that was known. */
+  readonly packets: Listeners<[]> = new Listeners();
+  /** Packets or dead letters had to go. */
+  readonly dropped: Listeners<[DroppedPackets]> = new Listeners();
+  /** Packets became dead letters. */
+  readonly dead: Listeners<[DeadPackets]> = new Listeners();
+  /** The file could not be asked for other processes' packets, or can be again. */
+  readonly polls: Listeners<[failure: unknown]> = new Listeners();
+}
+
+/** What hears of a transaction. */
+interface Parts {
+  readonly reader: PacketReader;
+  readonly time: QueueTime;
+  readonly listeners: QueueListeners;
+  /** Tells the sender, which may be another process, of new packets. */
+  readonly ring: () => void;
+}
+
+/** What follows from a transaction, before those who wait for it hear of it. */
+export function committerEvents({ reader, time, listeners, ring }: Parts): CommitterEvents {
+  const transacted = ({ setAside, dropped }: TransactionResult): void => {
+    for (const { packets, bytes, ids } of setAside) {
+      reader.excised(ids);
+      listeners.dead.call({ packets, bytes, reason: "damaged", ids });
+    }
+    if (dropped === undefined) return;
+    reader.removed(dropped.throughId);
+    listeners.dropped.call(dropped);
+  };
+  const edited = (edit: Edit, { packets, bytes, ids }: EditResult): void => {
+    switch (edit.kind) {
+      case "bury": {
+        for (const range of edit.ranges) reader.excised(range);
+        if (packets === 0) return;
+        const firstId = Math.min(...edit.ranges.map((range) => range.firstId));
+        const lastId = Math.max(...edit.ranges.map((range) => range.lastId));
+        const { reason } = edit;
+        listeners.dead.call({ packets, bytes, reason, ids: { firstId, lastId } });
+        return;
+      }
+      case "remove-packets":
+        reader.excised(edit.range);
+        return;
+      case "requeue":
+        if (ids === undefined) return;
+        reader.othersStored();
+        ring();
+        return;
+      case "set-aside":
+      case "remove-dead":
+      case "note-time":
+        return;
+    }
+  };
+  return {
+    moment: () => time.moment(),
+    isTimeToBeNoted: () => time.isToBeNoted,
+    handedOut: (afterId, throughId) => reader.handedOut(afterId, throughId),
+    knows: (state) => {
+      time.adopt(state);
+      reader.knows(state);
+    },
+    committed: (result, removedThroughId) => {
+      reader.stored(result.batches);
+      reader.removed(removedThroughId);
+      transacted(result);
+      if (result.batches.length > 0) ring();
+    },
+    edited: (edit, result) => {
+      // First what died, then what had to go because of that.
+      edited(edit, result);
+      transacted(result);
+    },
+    adopted: () => reader.othersStored(),
+    grown: () => listeners.packets.call(),
+  };
 }

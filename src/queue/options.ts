@@ -43,19 +43,32 @@ export interface QueueOptions {
    */
   readonly commitIn?: CommitIn;
   /**
-   * The most packets in the file, dead letters included.
+   * The most packets in the queue; dead letters have bounds of their own.
    *
    * @default {10_000_000}
    */
   readonly maxPackets?: number;
   /**
-   * The most payload bytes in the file, dead letters included. The file itself is larger by about
-   * 6 bytes a packet where many are stored at a time, 20 where each is stored
-   * alone, and has a log of a few MiB beside it.
+   * The most payload bytes in the queue; dead letters have bounds of their own. The file
+   * itself is larger by about 6 bytes a packet where many are stored at a time, 50
+   * where each is stored alone, and has a log of a few MiB beside it.
    *
    * @default {1_073_741_824} 1 GiB
    */
   readonly maxBytes?: number;
+  /**
+   * The most dead letters in the file; 0 keeps none. Beyond it the oldest are removed,
+   * counted in `droppedPackets` and reported through `subscribeDropped`.
+   *
+   * @default {100_000}
+   */
+  readonly maxDeadPackets?: number;
+  /**
+   * The most payload bytes of dead letters in the file, as for `maxDeadPackets`.
+   *
+   * @default {268_435_456} 256 MiB
+   */
+  readonly maxDeadBytes?: number;
   /**
    * The largest packet; at most 512 MiB.
    *
@@ -67,8 +80,8 @@ export interface QueueOptions {
    *
    * - `"reject"`: `enqueue` rejects with `QueueFullError`
    * - `"wait"`: `enqueue` waits until there is room, first come, first served
-   * - `"drop-oldest"`: dead letters are removed, then the oldest packets *unsent*,
-   *   counted in `droppedPackets` and reported through `subscribeDropped`
+   * - `"drop-oldest"`: the oldest packets are removed *unsent*, counted in
+   *   `droppedPackets` and reported through `subscribeDropped`
    *
    * @default {"reject"}
    */
@@ -77,10 +90,13 @@ export interface QueueOptions {
    * How long a packet is worth sending, in milliseconds from the call that
    * enqueues it, where that call does not say otherwise; at least 1. A packet
    * that was not given to a connection by then becomes a dead letter: it is not
-   * sent, and it stays in the file until somebody puts it back or removes it.
+   * sent, and it stays in the file until somebody puts it back or removes it, or there
+   * are more than `maxDeadPackets`.
    *
-   * Goes by the wall clock, also across restarts. A clock that is set ahead makes
-   * dead letters too early; nothing vanishes by that.
+   * Counts time that has passed: a clock that is set meanwhile makes nothing expire.
+   * The time between two runs is taken from the wall clock; it does not count where the
+   * clock has gone back, said a date before 2026, or more than 400 days have passed.
+   * Nor does the time for which a machine is suspended.
    *
    * @default {Infinity}
    */
@@ -158,8 +174,8 @@ export interface QueueStats {
   /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
   readonly oldestEnqueuedAtMs: number | undefined;
   /**
-   * Packets that overflow `"drop-oldest"` removed unsent, and dead letters that it
-   * removed, since the file was made.
+   * Packets that overflow `"drop-oldest"` removed unsent, and dead letters that were
+   * too many, since the file was made.
    */
   readonly droppedPackets: number;
   /** Their payload bytes. */
@@ -172,6 +188,8 @@ export interface QueueStats {
   readonly expiredPackets: number;
   /** Packets that the sender gave up, since the file was made. */
   readonly gaveUpPackets: number;
+  /** Packets that were found damaged in the file, since it was made. */
+  readonly damagedPackets: number;
   /** Packets of this process that are not stored yet. */
   readonly waitingPackets: number;
   /** Their payload bytes. */

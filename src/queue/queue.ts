@@ -5,14 +5,15 @@
  * Invariants:
  *
  * 1. An `enqueue` resolves only after the COMMIT that covers its packet has
- *    returned; when it rejects, nothing of it is stored.
+ *    returned; when it rejects, nothing of it is stored, unless the error says that
+ *    this is not known (`QueueFileError.outcome`).
  * 2. Ids grow by one with each packet stored, in the order of the calls within
  *    a process, and are never reused, not even after the file was emptied.
  * 3. A packet leaves the queue only by `removeThrough` or `removePackets`, by
  *    overflow `"drop-oldest"`, which is counted and reported, or as a dead letter:
- *    when it has expired, or by `giveUp`. A dead letter stays in the file, counted
- *    and reported, until `requeue`, `removeDeadLetters` or `"drop-oldest"`. Each
- *    of these resolves only after its COMMIT has returned, and leaves a packet in
+ *    when it has expired, by `giveUp`, or when its bytes in the file are not those that
+ *    were stored. A dead letter stays in the file, counted and reported, until
+ *    `requeue`, `removeDeadLetters`, or until there are too many. Each of these resolves only after its COMMIT has returned, and leaves a packet in
  *    one place or the other, never in both or in none.
  * 4. `enqueueMany` is one transaction: all of it or nothing.
  * 5. One transaction at a time. Packets that arrive meanwhile share the next
@@ -21,12 +22,15 @@
  *    much to move.
  * 6. A transaction that fails rejects what it covered and nothing else; the
  *    next one starts from a clean file.
- * 7. Counts and `lastId` are what some COMMIT has written, never a guess; other
+ * 7. A removal removes what `readBatches` has given out, to the packet and the byte,
+ *    or nothing: what contradicts itself in the file stops it.
+ * 8. Counts and `lastId` are what some COMMIT has written, never a guess; other
  *    processes' commits show after `pollOtherProcesses` or our next commit.
- * 8. Nothing but SQLite opens the database file.
- * 9. What `readBatches` has given out and not been asked for again does not expire;
- *    what has expired, `readBatches` does not give out. Ids may be missing in the
- *    middle.
+ * 9. Nothing but SQLite opens the database file.
+ * 10. `readBatches(afterId)` gives the sender packets and takes everything above
+ *    `afterId` back: those may be sent again, or expire. Packets that the sender
+ *    has, and has not given back, do not expire. Packets that have expired are not
+ *    given to it. The ids of what it gets ascend, but need not follow each other.
  *
  * @module
  */
@@ -37,12 +41,13 @@ import {
   type QueueFileError,
   QueueFullError,
 } from "../base/errors.ts";
-import { lastIdOf } from "../base/packet_batch.ts";
+import { packetsOf } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch, StoredPacket } from "../base/ports.ts";
-import { Committer, type CommitterEvents } from "./commit/committer.ts";
+import { Committer } from "./commit/committer.ts";
+import { requeueInSteps } from "./commit/requeue.ts";
 import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
 import type { GuardedStore } from "./guarded_store.ts";
-import { Listeners } from "./listeners.ts";
+import { committerEvents, QueueListeners } from "./listeners.ts";
 import { openStore } from "./open_store.ts";
 import {
   checkIdRange,
@@ -57,16 +62,15 @@ import {
   type RequeueOptions,
   resolveQueueOptions,
 } from "./options.ts";
-import { Expiry } from "./read/expiry.ts";
-import { RecentBatches } from "./read/recent_batches.ts";
+import type { ExpiringQueue } from "./read/expiry.ts";
+import { PacketReader } from "./read/packet_reader.ts";
+import { QueueTime } from "./read/queue_time.ts";
 import type { SenderLock } from "./sender_lock.ts";
 import { BusyRetry } from "./sqlite/busy.ts";
-import { Arena, packetsOf } from "./store/batches.ts";
-import type { Edit, EditResult, StoreState } from "./store/contract.ts";
+import { queueFileError } from "./sqlite/file_error.ts";
+import { Arena } from "./store/batches.ts";
+import type { Edit, EditResult, QueueStore, ReadResult, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
-
-/** Memory for packets just stored, until the sender has read them. */
-const RECENT_BYTES = 16 * 1024 * 1024;
 
 /**
  * A durable first-in first-out queue of packets in one SQLite file. Several
@@ -95,16 +99,13 @@ export class OutboundQueue implements DeliveryQueue {
   readonly #options: Required<QueueOptions>;
   readonly #clock: Clock;
   readonly #committer: Committer;
-  readonly #expiry: Expiry;
+  readonly #time: QueueTime;
+  readonly #reader: PacketReader;
   readonly #arena = new Arena();
-  readonly #recent = new RecentBatches(RECENT_BYTES);
   readonly #ringer: DoorbellRinger;
-  readonly #packetListeners = new Listeners<[]>();
-  readonly #dropListeners = new Listeners<[DroppedPackets]>();
-  readonly #deadListeners = new Listeners<[DeadPackets]>();
+  readonly #listeners = new QueueListeners();
+  #pollFails = false;
 
-  /** The tail is kept from the first reader on: without one it would only cost memory. */
-  #hasReader = false;
   #doorbell: Doorbell | undefined;
   #closing: Promise<void> | undefined;
 
@@ -119,14 +120,16 @@ export class OutboundQueue implements DeliveryQueue {
     this.#store = store;
     this.#options = options;
     this.#clock = options.clock;
+    this.#time = new QueueTime(options.clock, state);
     this.#ringer = new DoorbellRinger(store.path, options.clock);
-    this.#committer = new Committer(store, options, { state, dataVersion }, this.#events());
-    this.#expiry = new Expiry({
-      due: (afterId, nowMs, order) => store.due(afterId, nowMs, order),
-      bury: async (ranges) => {
-        await this.#committer.edit({ kind: "bury", ranges, reason: "expired", attempts: 0 });
-      },
-    }, options.clock);
+    this.#reader = new PacketReader(store, state, this.#graves(), options.clock, this.#time);
+    const events = committerEvents({
+      reader: this.#reader,
+      time: this.#time,
+      listeners: this.#listeners,
+      ring: () => this.#ring(),
+    });
+    this.#committer = new Committer(store, options, { state, dataVersion }, events);
   }
 
   /**
@@ -197,7 +200,8 @@ export class OutboundQueue implements DeliveryQueue {
    * @throws {PacketSizeError} It is empty or larger than `maxPacketBytes`.
    * @throws {QueueFullError} There is no room and `overflow` is `"reject"`, or
    *   the packet is larger than the whole queue may be.
-   * @throws {QueueFileError} The file could not be written; nothing was stored.
+   * @throws {QueueFileError} The file could not be written; its `outcome` says whether
+   *   anything may be stored.
    * @throws {ClosedError} The queue is closed.
    */
   enqueue(payload: Uint8Array, options?: EnqueueOptions): Promise<number> {
@@ -224,7 +228,8 @@ export class OutboundQueue implements DeliveryQueue {
    * @throws {RangeError} No packet was given, or `ttlMs` is out of range.
    * @throws {PacketSizeError} One is empty or larger than `maxPacketBytes`.
    * @throws {QueueFullError} There is no room for all of them together.
-   * @throws {QueueFileError} The file could not be written; nothing was stored.
+   * @throws {QueueFileError} The file could not be written; its `outcome` says whether
+   *   anything may be stored.
    * @throws {ClosedError} The queue is closed.
    */
   async enqueueMany(
@@ -249,11 +254,11 @@ export class OutboundQueue implements DeliveryQueue {
     signal?.throwIfAborted();
   }
 
-  /** When a packet of now expires, by the wall clock. */
+  /** When a packet of now expires. */
   #expiryOf(ttlMs: number): number {
     if (ttlMs === Infinity) return Infinity;
     checkTtlMs(ttlMs);
-    return Math.min(Math.floor(this.#clock.wallMs()) + ttlMs, Number.MAX_SAFE_INTEGER);
+    return Math.min(Math.floor(this.#time.nowMs()) + ttlMs, Number.MAX_SAFE_INTEGER);
   }
 
   #checkSize(payload: Uint8Array): number {
@@ -268,13 +273,14 @@ export class OutboundQueue implements DeliveryQueue {
   }
 
   /**
-   * What can never fit is refused at once. Those who do not wait for room may
-   * not pile up more in memory than the file may hold, either.
+   * What can never fit is refused at once. With `"reject"` no more may pile up in
+   * memory than the file may hold, either.
    */
   #checkRoom(packets: number, bytes: number): void {
     const { maxPackets, maxBytes, overflow } = this.#options;
-    const aheadPackets = overflow === "wait" ? 0 : this.#committer.waitingPackets;
-    const aheadBytes = overflow === "wait" ? 0 : this.#committer.waitingBytes;
+    const counts = overflow === "reject";
+    const aheadPackets = counts ? this.#committer.waitingPackets : 0;
+    const aheadBytes = counts ? this.#committer.waitingBytes : 0;
     if (aheadPackets + packets > maxPackets) throw new QueueFullError("maxPackets", maxPackets);
     if (aheadBytes + bytes > maxBytes) throw new QueueFullError("maxBytes", maxBytes);
   }
@@ -288,17 +294,25 @@ export class OutboundQueue implements DeliveryQueue {
    * @param afterId Ids greater than this one.
    * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
    *   least one packet when there is one.
-   * @throws {QueueFileError} A page cannot be read; the packets before it can be.
+   * @throws {QueueFileError} A page cannot be read, or packets are damaged; those before
+   *   them can be read.
    * @throws {ClosedError} The queue is closed.
    */
   async read(afterId: number, maxBytes: number): Promise<readonly StoredPacket[]> {
-    return packetsOf(await this.#readBatches(afterId, maxBytes));
+    const { batches, damaged } = await this.#read(afterId, maxBytes);
+    if (batches.length === 0 && damaged !== undefined) {
+      throw queueFileError("corrupt", this.path, damaged.words, {
+        advice: `Read on behind id ${damaged.lastId}. A sender makes dead letters of them.`,
+      });
+    }
+    return packetsOf(batches);
   }
 
   /**
    * Reads for the one who sends, in batches: many packets in a few objects. Packets
-   * that have expired become dead letters when they are next, and are not given
-   * out. Only for the process that holds the sender lock.
+   * that have expired, and those whose bytes in the file are not the ones that were
+   * stored, become dead letters when they are next, and are not given out. Only for the
+   * process that holds the sender lock.
    *
    * @param afterId Ids greater than this one; nothing above it is in flight.
    * @param maxBytes As for `read`.
@@ -306,19 +320,12 @@ export class OutboundQueue implements DeliveryQueue {
    * @throws {ClosedError} As for `read`.
    */
   async readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
-    const batches = await this.#expiry.handOut(afterId, () => this.#readBatches(afterId, maxBytes));
-    const last = batches.at(-1);
-    // From here on the sender has them; to send them again it reads the file.
-    if (last !== undefined) this.#recent.removeThrough(lastIdOf(last));
-    return batches;
+    return await this.#reader.handOut(afterId, () => this.#read(afterId, maxBytes));
   }
 
-  async #readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
+  async #read(afterId: number, maxBytes: number): Promise<ReadResult> {
     this.#checkOpen(undefined);
-    this.#hasReader = true;
-    if (afterId >= this.lastId) return [];
-    return this.#recent.read(Math.max(afterId, this.removedThroughId), maxBytes) ??
-      await this.#store.read(afterId, maxBytes);
+    return await this.#reader.read(afterId, maxBytes);
   }
 
   /**
@@ -372,7 +379,7 @@ export class OutboundQueue implements DeliveryQueue {
   }
 
   #exciseExclusively(edit: Edit): Promise<EditResult> {
-    return this.#expiry.exclusively(() => this.#committer.edit(edit));
+    return this.#reader.exclusively(() => this.#committer.edit(edit));
   }
 
   /**
@@ -404,21 +411,10 @@ export class OutboundQueue implements DeliveryQueue {
   async requeue(range: IdRange, options: RequeueOptions = {}): Promise<RequeuedPackets> {
     checkIdRange(range);
     const expiresAtMs = this.#expiryOf(options.ttlMs ?? Infinity);
-    let packets = 0, bytes = 0;
-    let ids: IdRange | undefined;
-    for (;;) {
-      const edit: Edit = { kind: "requeue", range, expiresAtMs };
-      const moved = await this.#committer.edit(edit);
-      if (moved.ids === undefined) return { packets, bytes, ids };
-      // Those that expire again meanwhile have higher ids than any of now.
-      if (ids === undefined) {
-        const lastId = Math.min(range.lastId, moved.ids.firstId - 1);
-        range = { firstId: range.firstId, lastId };
-      }
-      ids = { firstId: ids?.firstId ?? moved.ids.firstId, lastId: moved.ids.lastId };
-      packets += moved.packets;
-      bytes += moved.bytes;
-    }
+    return await requeueInSteps(
+      range,
+      (some) => this.#committer.edit({ kind: "requeue", range: some, expiresAtMs }),
+    );
   }
 
   /**
@@ -446,16 +442,17 @@ export class OutboundQueue implements DeliveryQueue {
 
   /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
   subscribe(onPackets: () => void): () => void {
-    this.#hasReader = true;
-    return this.#packetListeners.add(onPackets);
+    this.#reader.expectReader();
+    return this.#listeners.packets.add(onPackets);
   }
 
   /**
-   * Calls back whenever this process has dropped packets or dead letters for want
-   * of room (overflow `"drop-oldest"`). Returns the unsubscription.
+   * Calls back whenever this process has dropped packets for want of room (overflow
+   * `"drop-oldest"`), or dead letters because they were too many. Returns the
+   * unsubscription.
    */
   subscribeDropped(onDropped: (dropped: DroppedPackets) => void): () => void {
-    return this.#dropListeners.add(onDropped);
+    return this.#listeners.dropped.add(onDropped);
   }
 
   /**
@@ -463,7 +460,7 @@ export class OutboundQueue implements DeliveryQueue {
    * the unsubscription.
    */
   subscribeDead(onDead: (dead: DeadPackets) => void): () => void {
-    return this.#deadListeners.add(onDead);
+    return this.#listeners.dead.add(onDead);
   }
 
   /**
@@ -477,19 +474,28 @@ export class OutboundQueue implements DeliveryQueue {
 
   /** The queue in figures, without looking at its packets. */
   stats(): QueueStats {
-    const { removedThrough: _, sentThrough: __, ...counts } = this.#committer.state;
-    const { waitingPackets, waitingBytes } = this.#committer;
-    return { ...counts, waitingPackets, waitingBytes };
+    const { waitingPackets, waitingBytes, state } = this.#committer;
+    const { packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes } = state;
+    const { deadPackets, deadBytes, expiredPackets, gaveUpPackets, damagedPackets } = state;
+    return {
+      ...{ packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes },
+      ...{ deadPackets, deadBytes, expiredPackets, gaveUpPackets, damagedPackets },
+      ...{ waitingPackets, waitingBytes },
+    };
   }
 
   /**
    * Looks whether another process has committed, and if so takes over its
-   * counts and notifies the subscribers. Costs a few microseconds.
+   * counts and notifies the subscribers. Costs a few microseconds. Tells the file when
+   * the wall clock was set.
    *
    * @throws {QueueFileError}
    */
-  pollOtherProcesses(): Promise<void> {
-    return this.#committer.poll();
+  async pollOtherProcesses(): Promise<void> {
+    await this.#committer.poll();
+    if (this.#time.isToBeNoted && this.#closing === undefined) {
+      await this.#committer.edit({ kind: "note-time" });
+    }
   }
 
   /**
@@ -500,11 +506,7 @@ export class OutboundQueue implements DeliveryQueue {
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
   answerDoorbell(lock: SenderLock): Doorbell {
-    const doorbell = listenForRings(lock.path, () => {
-      // What is wrong with the file will meet the next read or commit, which
-      // has somebody to tell.
-      this.pollOtherProcesses().catch(() => {});
-    }, this.#clock);
+    const doorbell = listenForRings(lock.path, () => void this.#pollAndTell(), this.#clock);
     const endSweeping = this.sweepExpired();
     this.#store.useSpareSpace(lock);
     this.#doorbell = doorbell;
@@ -519,6 +521,28 @@ export class OutboundQueue implements DeliveryQueue {
     };
   }
 
+  async #pollAndTell(): Promise<void> {
+    let failure: unknown;
+    try {
+      await this.pollOtherProcesses();
+    } catch (error) {
+      failure = error;
+    }
+    const isNews = failure !== undefined || this.#pollFails;
+    this.#pollFails = failure !== undefined;
+    if (isNews && this.#closing === undefined) this.#listeners.polls.call(failure);
+  }
+
+  /**
+   * Calls back with the error whenever the file could not be asked for other
+   * processes' packets, which happens about once a second as long as it lasts, and
+   * with `undefined` once it can be asked again. Only while
+   * {@linkcode answerDoorbell} listens. Returns the unsubscription.
+   */
+  subscribePollFailures(onPoll: (failure: unknown) => void): () => void {
+    return this.#listeners.polls.add(onPoll);
+  }
+
   /**
    * From now on makes dead letters of packets soon after they have expired, at
    * most once a second, except for those that `readBatches` has given out. Only for
@@ -527,7 +551,7 @@ export class OutboundQueue implements DeliveryQueue {
    * @returns Ends it.
    */
   sweepExpired(): () => void {
-    return this.#expiry.sweep();
+    return this.#reader.sweep();
   }
 
   /**
@@ -545,56 +569,28 @@ export class OutboundQueue implements DeliveryQueue {
   }
 
   async #close(): Promise<void> {
-    this.#expiry.stop();
+    this.#reader.stop();
     const bell = this.#doorbell?.stop();
     await this.#committer.close();
     this.#ringer.flush();
-    this.#recent.clear();
+    this.#reader.clear();
     await bell;
     await this.#store.close();
   }
 
-  /** What follows from a transaction, before those who wait for it hear of it. */
-  #events(): CommitterEvents {
+  /** How the reading side makes dead letters. */
+  #graves(): Omit<ExpiringQueue, "due"> {
     return {
-      committed: ({ batches, dropped }, removedThroughId) => {
-        if (this.#hasReader) this.#recent.append(batches);
-        this.#recent.removeThrough(removedThroughId);
-        if (dropped !== undefined) {
-          this.#recent.removeThrough(dropped.throughId);
-          this.#dropListeners.call(dropped);
-        }
-        this.#expiry.onStored(batches);
-        if (batches.length > 0) this.#ring();
+      bury: async (ranges) => {
+        await this.#committer.edit({ kind: "bury", ranges, reason: "expired", attempts: 0 });
       },
-      edited: (edit, result) => this.#edited(edit, result),
-      adopted: () => this.#expiry.onOthersStored(),
-      grown: () => this.#packetListeners.call(),
+      setAside: async (lastId) => {
+        const { setAside, state } = await this.#committer.edit({ kind: "set-aside", lastId });
+        if (setAside.length > 0 || lastId <= state.removedThrough) return;
+        const what = `the packets that end with id ${lastId} are damaged, and are not`;
+        throw queueFileError("corrupt", this.path, what);
+      },
     };
-  }
-
-  #edited(edit: Edit, { packets, bytes, ids }: EditResult): void {
-    switch (edit.kind) {
-      case "bury": {
-        for (const range of edit.ranges) this.#recent.excise(range);
-        if (packets === 0) return;
-        const firstId = Math.min(...edit.ranges.map((range) => range.firstId));
-        const lastId = Math.max(...edit.ranges.map((range) => range.lastId));
-        const { reason } = edit;
-        this.#deadListeners.call({ packets, bytes, reason, ids: { firstId, lastId } });
-        return;
-      }
-      case "remove-packets":
-        this.#recent.excise(edit.range);
-        return;
-      case "requeue":
-        if (ids === undefined) return;
-        this.#expiry.onOthersStored();
-        this.#ring();
-        return;
-      case "remove-dead":
-        return;
-    }
   }
 
   /** The sender may be another process. */

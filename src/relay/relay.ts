@@ -16,6 +16,7 @@
 
 import { BackgroundWriter } from "../base/background_writer.ts";
 import { systemClock } from "../base/clock.ts";
+import { messageOf } from "../base/errors.ts";
 import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
@@ -384,8 +385,4 @@ class Client {
     this.#open = false;
     this.#connection.close();
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

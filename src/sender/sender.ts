@@ -132,8 +132,9 @@ export class Sender implements AsyncDisposable {
       const { state, verdict } = this.#supervisor;
       this.#publish({ state, verdict, words, level: "warn", error: undefined });
     };
-    const forgetDropped = queue.subscribeDropped(({ packets, bytes }) => {
-      warn(`the queue is full: dropped the ${packets} oldest packets (${bytes} bytes)`);
+    const forgetDropped = queue.subscribeDropped(({ packets, bytes, throughId }) => {
+      const what = throughId === 0 ? "dead letters" : "packets";
+      warn(`there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`);
     });
     const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
     this.#forgetLosses = () => {
@@ -423,7 +424,12 @@ class Inbox {
 /** `"3 packets expired and became dead letters (1200 bytes)"` */
 function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
   const which = packets === 1 ? `packet ${ids.firstId}` : `${packets} packets`;
-  const what = reason === "expired" ? "expired" : packets === 1 ? "was given up" : "were given up";
+  const [was, were] = reason === "gave-up"
+    ? ["was given up", "were given up"]
+    : reason === "damaged"
+    ? ["is damaged in the file", "are damaged in the file"]
+    : ["expired", "expired"];
+  const what = packets === 1 ? was : were;
   const became = packets === 1 ? "became a dead letter" : "became dead letters";
   return `${which} ${what} and ${became} (${bytes} bytes)`;
 }

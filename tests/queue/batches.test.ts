@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { cutBatches, lastIdOf } from "../../src/base/packet_batch.ts";
+import { cutBatches, lastIdOf, packetsOf } from "../../src/base/packet_batch.ts";
 import { PendingEnqueue, PendingEnqueues } from "../../src/queue/commit/pending_enqueues.ts";
-import { Arena, BatchPacker, packetsOf } from "../../src/queue/store/batches.ts";
+import { Arena, BatchPacker } from "../../src/queue/store/batches.ts";
 
 const sizes = fc.array(
   fc.oneof(fc.integer({ min: 1, max: 200 }), fc.integer({ min: 1, max: 40_000 })),

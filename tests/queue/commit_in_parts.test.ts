@@ -47,6 +47,8 @@ class Disk {
         this.failed.push(...units.map((unit) => this.#units.indexOf(unit)));
         if (removal !== undefined) this.removals.push("failed");
       },
+      removedThrough: () => 0,
+      makeRoom: () => Promise.resolve(),
       nextTick: () => Promise.resolve(),
     };
   }

@@ -46,11 +46,16 @@ class Bench implements Disposable {
     this.committer = new Committer(
       asynchronous,
       {
-        ...{ maxPackets: 1000, maxBytes: 1e6, overflow: "reject", busyTimeoutMs: 100, clock },
+        ...{ maxPackets: 1000, maxBytes: 1e6, maxDeadPackets: 1000, maxDeadBytes: 1e6 },
+        ...{ overflow: "reject", busyTimeoutMs: 100, clock },
         ...options,
       },
       { state: store.state(), dataVersion: store.dataVersion() },
       {
+        moment: () => ({ wallMs: clock.wallMs(), clockOffsetMs: 0, knownOffsetMs: 0 }),
+        isTimeToBeNoted: () => false,
+        handedOut: () => undefined,
+        knows: () => {},
         committed: ({ state }) => told.push(`committed ${state.lastId}`),
         edited: ({ kind }) => told.push(`edited ${kind}`),
         adopted: () => told.push("adopted"),

@@ -9,7 +9,7 @@ import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { FaultDriver, settle } from "./helpers.ts";
+import { FaultDriver } from "./helpers.ts";
 
 const BUSY = 5, FULL = 13;
 const ALL = { firstId: 0, lastId: Number.MAX_SAFE_INTEGER };
@@ -263,72 +263,66 @@ Deno.test("requeue ends, even when what it has put back dies at once", async () 
   assert.deepEqual([reads.length, queue.stats().expiredPackets], [2, 10_000]);
 });
 
-Deno.test("dead letters count within the limits until they are removed", async () => {
+Deno.test("dead letters take no room from packets", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.queue, { maxPackets: 3, maxBytes: 10 });
-  await queue.enqueueMany(numbered(3));
-  await queue.giveUp(2, 1);
-  const limit = (name: string) => (error: unknown) =>
-    error instanceof QueueFullError && error.limit === name &&
-    /holds 1 dead letter:/.test(error.message);
-  await assert.rejects(queue.enqueue(bytes("4")), limit("maxPackets"));
-  await queue.removeDeadLetters({ firstId: 2, lastId: 2 });
-  assert.equal(await queue.enqueue(new Uint8Array(8)), 4);
-  await queue.giveUp(4, 1);
-  await queue.removeThrough(1);
-  await assert.rejects(queue.enqueue(new Uint8Array(2)), limit("maxBytes"));
+  await using queue = await OutboundQueue.open(dir.queue, { maxPackets: 2, maxBytes: 2 });
+  for (let id = 1; id < 9; id += 2) {
+    await queue.enqueueMany(numbered(2));
+    await assert.rejects(queue.enqueue(bytes("3")), QueueFullError);
+    await queue.giveUp(id, 1);
+    await queue.giveUp(id + 1, 1);
+  }
+  assert.equal(queue.stats().deadPackets, 8);
   // Putting back needs no room: nothing is added.
   await queue.requeue(ALL);
-  assert.equal(queue.stats().packets, 2);
+  assert.equal(queue.stats().packets, 8);
 });
 
-Deno.test("overflow wait: removing dead letters makes room", async () => {
+for (const bound of [{ maxDeadPackets: 3 }, { maxDeadBytes: 3 }]) {
+  Deno.test(`beyond ${Object.keys(bound)} the oldest dead letters go, counted and said`, async () => {
+    using dir = new TempDir();
+    const clock = new ManualClock();
+    await using queue = await OutboundQueue.open(dir.queue, { ...bound, clock });
+    const heard: unknown[] = [];
+    queue.subscribeDropped((dropped) => heard.push(dropped));
+    await queue.enqueueMany(numbered(4));
+    for (const id of [3, 4, 1, 2]) await queue.giveUp(id, 1);
+    // Of these, the one with the lowest id.
+    assert.deepEqual(await dead(queue), ["2=2 gave-up", "3=3 gave-up", "4=4 gave-up"]);
+    assert.deepEqual(heard, [{ packets: 1, bytes: 1, throughId: 0 }]);
+    // Many at once: those that expire together.
+    await queue.enqueueMany(numbered(5, 5), { ttlMs: 10 });
+    clock.advance(10);
+    assert.deepEqual(await queue.readBatches(0, 100), []);
+    assert.deepEqual(await dead(queue), ["7=7 expired", "8=8 expired", "9=9 expired"]);
+    assert.deepEqual(heard.slice(1), [{ packets: 5, bytes: 5, throughId: 0 }]);
+    const { droppedPackets, droppedBytes, deadPackets, deadBytes, expiredPackets } = queue.stats();
+    assert.deepEqual([droppedPackets, droppedBytes, deadPackets, deadBytes], [6, 6, 3, 3]);
+    assert.equal(expiredPackets, 5);
+  });
+}
+
+Deno.test("no dead letters may be kept at all", async () => {
   using dir = new TempDir();
-  await using queue = await OutboundQueue.open(dir.queue, { maxPackets: 1, overflow: "wait" });
-  await queue.enqueue(bytes("1"));
+  await using queue = await OutboundQueue.open(dir.queue, { maxDeadPackets: 0 });
+  await queue.enqueueMany(numbered(2));
   await queue.giveUp(1, 1);
-  const waiting = queue.enqueue(bytes("2"));
-  await settle();
-  assert.equal(queue.stats().waitingPackets, 1);
-  await queue.removeDeadLetters(ALL);
-  assert.equal(await waiting, 2);
+  assert.deepEqual(await dead(queue), []);
+  assert.deepEqual(await contents(queue), ["2=2"]);
+  assert.equal(queue.stats().droppedPackets, 1);
 });
 
-Deno.test("overflow drop-oldest: the oldest dead letters go first, then packets", async () => {
+Deno.test("overflow drop-oldest leaves dead letters alone", async () => {
   using dir = new TempDir();
-  const options = { maxPackets: 4, overflow: "drop-oldest" } as const;
-  await using queue = await OutboundQueue.open(dir.queue, options);
-  const heard: unknown[] = [];
-  queue.subscribeDropped((dropped) => heard.push(dropped));
-  await queue.enqueueMany(numbered(4));
-  await queue.giveUp(3, 1);
-  await queue.giveUp(2, 1);
-  await queue.enqueue(bytes("5"));
-  assert.deepEqual(await dead(queue), ["3=3 gave-up"]);
-  await queue.enqueueMany(numbered(3, 6));
-  assert.deepEqual(await dead(queue), []);
-  assert.deepEqual(await contents(queue), ["5=5", "6=6", "7=7", "8=8"]);
-  assert.deepEqual(heard, [
-    { packets: 1, bytes: 1, throughId: 0 },
-    { packets: 3, bytes: 3, throughId: 4 },
-  ]);
-  const { droppedPackets, droppedBytes, deadPackets, deadBytes } = queue.stats();
-  assert.deepEqual([droppedPackets, droppedBytes, deadPackets, deadBytes], [4, 4, 0, 0]);
-  // A removal by a process with smaller limits drops letters, though it stores nothing.
-  await queue.giveUp(5, 1);
-  await using tighter = await OutboundQueue.open(dir.queue, { ...options, maxPackets: 2 });
-  await tighter.removeThrough(6);
-  await queue.pollOtherProcesses();
-  assert.deepEqual([queue.stats().packets, queue.stats().deadPackets], [2, 0]);
-  // Also one that comes too late to remove anything.
-  await queue.giveUp(7, 1);
-  await using tightest = await OutboundQueue.open(dir.queue, { ...options, maxPackets: 1 });
-  await queue.giveUp(8, 1);
-  await queue.removeThrough(8);
-  await tightest.removeThrough(8);
-  await queue.pollOtherProcesses();
-  assert.deepEqual(await dead(queue), ["8=8 gave-up"]);
-  assert.equal(queue.stats().deadPackets, 1);
+  await using queue = await OutboundQueue.open(dir.queue, {
+    maxPackets: 2,
+    overflow: "drop-oldest",
+  });
+  await queue.enqueueMany(numbered(2));
+  await queue.giveUp(1, 1);
+  await queue.enqueueMany(numbered(2, 3));
+  assert.deepEqual(await dead(queue), ["1=1 gave-up"]);
+  assert.deepEqual(await contents(queue), ["3=3", "4=4"]);
 });
 
 Deno.test("a failed transaction moves nothing, and the next attempt does", async () => {
@@ -337,7 +331,9 @@ Deno.test("a failed transaction moves nothing, and the next attempt does", async
   await using queue = await OutboundQueue.open(dir.queue, { driver });
   await queue.enqueueMany(numbered(3));
   const full = (error: unknown) => error instanceof QueueFileError && error.reason === "disk-full";
-  for (const statement of ["BEGIN", "UPDATE packets", "INSERT INTO dead", "DELETE", "COMMIT"]) {
+  for (
+    const statement of ["BEGIN", "UPDATE packets", "INSERT OR IGNORE INTO dead", "DELETE", "COMMIT"]
+  ) {
     driver.failNext(statement, FULL);
     await assert.rejects(queue.giveUp(2, 1), full, statement);
     assert.deepEqual(await contents(queue), ["1=1", "2=2", "3=3"]);

@@ -24,7 +24,7 @@ inEachThread("what the file says of itself", async (open) => {
   const pragma = (name: string) => Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
   assert.deepEqual(
     ["application_id", "user_version", "auto_vacuum", "page_size", "journal_mode"].map(pragma),
-    [APPLICATION_ID, 2, 2, 4096, "wal"],
+    [APPLICATION_ID, 3, 2, 4096, "wal"],
   );
   database.close();
 });
@@ -70,7 +70,7 @@ inEachThread("a newer version is refused untouched", async (open) => {
   using dir = new TempDir();
   await (await open(dir.queue)).close();
   const database = new DatabaseSync(dir.queue);
-  database.prepare("PRAGMA user_version = 3").all();
+  database.prepare("PRAGMA user_version = 4").all();
   database.close();
   await refused(open, dir.queue, "newer-version");
 });

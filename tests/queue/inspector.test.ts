@@ -39,7 +39,7 @@ Deno.test("inspector: what is in a queue, and in which state", async () => {
   await queue.enqueue(bytes("five"));
 
   using inspector = await QueueInspector.open(dir.queue, { clock });
-  assert.equal(inspector.version, 2);
+  assert.equal(inspector.version, 3);
   const packets = await listed(inspector.packets({ payloadBytes: 4 }));
   assert.deepEqual(
     packets.map(({ id, state, bytes, payload }) => [id, state, bytes, text(payload)]),
@@ -68,6 +68,7 @@ Deno.test("inspector: what is in a queue, and in which state", async () => {
     deadBytes: 0,
     expiredPackets: 0,
     gaveUpPackets: 0,
+    damagedPackets: 0,
   });
   assert.equal(await inspector.packet(1), undefined, "it was removed");
   assert.equal(text((await inspector.packet(3))?.payload), "three");
@@ -175,13 +176,13 @@ Deno.test("inspector: a writer in the middle of a transaction neither waits nor 
   }
   const writer = new DatabaseSync(dir.queue);
   writer.prepare("BEGIN IMMEDIATE").run();
-  writer.prepare("UPDATE state SET packets = 99").run();
+  writer.prepare("UPDATE state SET queued_packets = 99").run();
   using inspector = await QueueInspector.open(dir.queue, { busyTimeoutMs: 0 });
   const packets = inspector.packets();
   assert.equal((await packets.next()).value?.id, 1);
   assert.equal((await inspector.counts()).packets, 1);
   // Between two pages nothing is held: the whole log can go into the file.
-  writer.prepare("UPDATE state SET packets = 1").run();
+  writer.prepare("UPDATE state SET queued_packets = 1").run();
   writer.prepare("COMMIT").run();
   const [row] = writer.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all();
   assert.deepEqual({ ...row }, { busy: 0, log: 0, checkpointed: 0 });
@@ -263,17 +264,23 @@ Deno.test({
 Deno.test("check: each thing that can be wrong is named", async (t) => {
   const cases: [string, RegExp][] = [
     [
-      "UPDATE state SET packets = packets + 1",
+      "UPDATE state SET queued_packets = queued_packets + 1",
       /^counts: the file counts 2775 packets, there are 2774$/,
     ],
-    ["UPDATE state SET bytes = bytes - 1", /^counts: the file counts \d+ bytes of packets/],
+    [
+      "UPDATE state SET queued_bytes = queued_bytes - 1",
+      /^counts: the file counts \d+ bytes of packets/,
+    ],
     ["UPDATE state SET dead_packets = 9", /^counts: the file counts 9 dead letters, there are 5$/],
     ["UPDATE state SET gave_up_packets = 4", /^counts: there are 5 dead letters, and ever were 4$/],
     [
       "UPDATE state SET sent_through = 5000",
       /^counts: sent_through is 5000, and the highest id is/,
     ],
-    ["UPDATE state SET last_id = 2000", /^counts: there is id \d+, and the highest id is 2000$/],
+    [
+      "UPDATE packets SET last_id = 5000, stored_bytes = NULL WHERE last_id = (SELECT max(last_id) FROM packets)",
+      /^counts: there is id 5000, and the highest id is \d+$/,
+    ],
     ["UPDATE state SET dropped_packets = -1", /^counts: dropped_packets is -1$/],
     ["UPDATE state SET dropped_packets = 'x'", /^counts: dropped_packets is x$/],
     ["UPDATE state SET dropped_packets = 9223372036854775807", /^counts: /],
@@ -290,13 +297,18 @@ Deno.test("check: each thing that can be wrong is named", async (t) => {
       /^packets: the packets that end with id \d+ are damaged/,
     ],
     [
-      "INSERT INTO packets SELECT last_id - 1, enqueued_at_ms, ends, payload FROM packets " +
+      "INSERT INTO packets (last_id, enqueued_at_ms, ends, payload) " +
+      "SELECT last_id - 1, enqueued_at_ms, ends, payload FROM packets " +
       "WHERE length(ends) > 200 LIMIT 1",
       /^packets: ids \d+ to \d+ are there twice$/,
     ],
     [
-      "INSERT INTO packets VALUES (50, 1, NULL, x'00')",
+      "INSERT INTO packets (last_id, enqueued_at_ms, ends, payload) VALUES (50, 1, NULL, x'00')",
       /^packets: ids 50 to 50 were removed and are still there$/,
+    ],
+    [
+      "UPDATE packets SET payload = zeroblob(length(payload)) WHERE last_id > 2300",
+      /^packets: the packets that end with id \d+ are damaged: their bytes do not match/,
     ],
     [
       "UPDATE packets SET enqueued_at_ms = 'x' WHERE last_id > 2300",

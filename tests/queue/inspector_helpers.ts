@@ -5,6 +5,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { QueueCounts } from "../../src/queue/inspect/inspection.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { COUNTS_SQL } from "../../src/queue/store/state_table.ts";
 
 /** Numbers from 0 to 1, the same for the same seed. */
 export function randomOf(seed: number): () => number {
@@ -117,8 +118,40 @@ export function tamper(path: string, ...statements: readonly string[]): void {
   database.close();
 }
 
+/** Turns a queue into one that version 2 has made. */
+export function asVersion2(path: string): void {
+  const counts = "queued_packets, queued_bytes, last_id, removed_through, sent_through, " +
+    "dropped_packets, dropped_bytes, dead_packets, dead_bytes, expired_packets, gave_up_packets";
+  tamper(
+    path,
+    "DROP INDEX packets_by_queue",
+    `CREATE TABLE counts AS SELECT ${counts} FROM (${COUNTS_SQL})`,
+    "DROP TABLE state",
+    `CREATE TABLE state (
+     one INTEGER PRIMARY KEY CHECK (one = 1),
+     packets INTEGER NOT NULL,
+     bytes INTEGER NOT NULL,
+     last_id INTEGER NOT NULL,
+     removed_through INTEGER NOT NULL,
+     sent_through INTEGER NOT NULL,
+     dropped_packets INTEGER NOT NULL,
+     dropped_bytes INTEGER NOT NULL
+   )`,
+    ...["dead_packets", "dead_bytes", "expired_packets", "gave_up_packets"]
+      .map((column) => `ALTER TABLE state ADD COLUMN ${column} INTEGER NOT NULL DEFAULT 0`),
+    "INSERT INTO state SELECT 1, * FROM counts",
+    "DROP TABLE counts",
+    ...["queue", "crc", "stored_bytes", "queued_packets", "queued_bytes", "removed_through"]
+      .map((column) => `ALTER TABLE packets DROP COLUMN ${column}`),
+    "ALTER TABLE packets DROP COLUMN sent_through",
+    "ALTER TABLE dead_letters DROP COLUMN queue",
+    "PRAGMA user_version = 2",
+  );
+}
+
 /** Turns a queue into one that the version before dead letters has made. */
 export function asVersion1(path: string): void {
+  asVersion2(path);
   tamper(
     path,
     "DROP TABLE expiry",

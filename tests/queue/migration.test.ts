@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
@@ -33,7 +35,30 @@ const VERSION_1: readonly string[] = [
   "PRAGMA user_version = 1",
 ];
 
-/** A process of the old version: it has the file open and goes on writing. */
+/** What the version that wrote version 2 ran on top of that. */
+const VERSION_2: readonly string[] = [
+  `CREATE TABLE expiry (
+       last_id INTEGER PRIMARY KEY,
+       expires_at_ms INTEGER NOT NULL
+     )`,
+  `CREATE INDEX expiry_by_time ON expiry (expires_at_ms)`,
+  `CREATE TABLE dead_letters (
+       id INTEGER PRIMARY KEY,
+       enqueued_at_ms INTEGER NOT NULL,
+       died_at_ms INTEGER NOT NULL,
+       reason TEXT NOT NULL,
+       sent INTEGER NOT NULL,
+       attempts INTEGER NOT NULL,
+       payload BLOB NOT NULL
+     )`,
+  `ALTER TABLE state ADD COLUMN dead_packets INTEGER NOT NULL DEFAULT 0`,
+  `ALTER TABLE state ADD COLUMN dead_bytes INTEGER NOT NULL DEFAULT 0`,
+  `ALTER TABLE state ADD COLUMN expired_packets INTEGER NOT NULL DEFAULT 0`,
+  `ALTER TABLE state ADD COLUMN gave_up_packets INTEGER NOT NULL DEFAULT 0`,
+  "PRAGMA user_version = 2",
+];
+
+/** A process of an old version: it has the file open and goes on writing. */
 class OldProcess implements Disposable {
   readonly #database: DatabaseSync;
 
@@ -41,8 +66,23 @@ class OldProcess implements Disposable {
     this.#database = new DatabaseSync(path, { timeout: 1000 });
   }
 
-  make(): void {
+  make(version: 1 | 2): void {
     for (const sql of VERSION_1) this.#database.prepare(sql).all();
+    if (version === 2) { for (const sql of VERSION_2) this.#database.prepare(sql).all(); }
+  }
+
+  /** As version 2 did: packet 3 expires, 4 is a dead letter. */
+  expireAndBury(atMs: number): void {
+    this.#transact(() => {
+      this.#database.prepare("INSERT INTO expiry VALUES (3, ?)").run(atMs);
+      this.#database.prepare("INSERT INTO dead_letters VALUES (4, 1004, 2000, 'gave-up', 1, 2, ?)")
+        .run(bytes("d"));
+      this.#database.prepare("DELETE FROM packets WHERE last_id = 4").run();
+      this.#database.prepare(
+        "UPDATE state SET packets = packets - 1, bytes = bytes - 1, dead_packets = 1, " +
+          "dead_bytes = 1, gave_up_packets = 1",
+      ).run();
+    });
   }
 
   /** Stores a batch, as one row. */
@@ -84,6 +124,11 @@ class OldProcess implements Disposable {
     ).run(packets, size, id);
   }
 
+  /** What each of its transactions begins with. */
+  readCounts(): void {
+    this.#database.prepare("SELECT packets, bytes, last_id FROM state").all();
+  }
+
   version(): number {
     return Number(this.#database.prepare("PRAGMA user_version").get()?.["user_version"]);
   }
@@ -94,7 +139,12 @@ class OldProcess implements Disposable {
 
   #transact(work: () => void): void {
     this.#database.prepare("BEGIN IMMEDIATE").run();
-    work();
+    try {
+      work();
+    } catch (error) {
+      this.#database.prepare("ROLLBACK").run();
+      throw error;
+    }
     this.#database.prepare("COMMIT").run();
   }
 
@@ -103,10 +153,12 @@ class OldProcess implements Disposable {
   }
 }
 
-/** A file with packets 2 ("bb") to 5, in two rows, the first of which is partly removed. */
-function makeOldFile(path: string): OldProcess {
+const VERSIONS = [1, 2] as const;
+
+/** A file with packets 2 ("bb") to 5, in three rows, the first of which is partly removed. */
+function makeOldFile(path: string, version: 1 | 2 = 1): OldProcess {
   const old = new OldProcess(path);
-  old.make();
+  old.make(version);
   old.store("a", "bb", "c");
   old.store("d");
   old.store("e");
@@ -118,38 +170,80 @@ async function contents(queue: OutboundQueue): Promise<string[]> {
   return (await queue.read(0, 1000)).map(({ id, payload }) => `${id}=${text(payload)}`);
 }
 
-Deno.test("a file of version 1 becomes one of version 2: nothing in it changes, everything new works", async () => {
+for (const version of VERSIONS) {
+  Deno.test(`a file of version ${version} becomes one of version 3: nothing in it changes, everything new works`, async () => {
+    using dir = new TempDir();
+    makeOldFile(dir.queue, version)[Symbol.dispose]();
+    const clock = new ManualClock();
+    const queue = await OutboundQueue.open(dir.queue, { clock });
+    const { packets, bytes: size, lastId, oldestEnqueuedAtMs, deadPackets, deadBytes } = queue
+      .stats();
+    assert.deepEqual(
+      { packets, size, lastId, oldestEnqueuedAtMs, deadPackets, deadBytes },
+      { packets: 4, size: 5, lastId: 5, oldestEnqueuedAtMs: 1003, deadPackets: 0, deadBytes: 0 },
+    );
+    assert.equal(queue.removedThroughId, 1);
+    assert.deepEqual(await contents(queue), ["2=bb", "3=c", "4=d", "5=e"]);
+    assert.equal(await queue.enqueue(bytes("f"), { ttlMs: 1 }), 6);
+    await queue.giveUp(3, 1);
+    clock.advance(1);
+    assert.deepEqual(await queue.readBatches(5, 100), []);
+    await queue.requeue({ firstId: 3, lastId: 3 });
+    await queue.close();
+    await using again = await OutboundQueue.open(dir.queue);
+    assert.deepEqual(await contents(again), ["2=bb", "4=d", "5=e", "7=c"]);
+    assert.deepEqual((await again.deadLetters(0, 10)).map(({ id }) => id), [6]);
+    // Also one whose last row is as version 3 writes it, and newer than the counts.
+    assert.equal(await again.enqueue(bytes("x".repeat(20_000))), 8);
+    assert.equal(await again.enqueue(bytes("y")), 9);
+    await again.removeThrough(8);
+    assert.deepEqual(await contents(again), ["9=y"]);
+    using inspector = await QueueInspector.open(dir.queue);
+    assert.deepEqual(await inspector.check(), []);
+  });
+}
+
+Deno.test("expiry and dead letters of version 2 stay what they are", async () => {
   using dir = new TempDir();
-  makeOldFile(dir.queue)[Symbol.dispose]();
   const clock = new ManualClock();
-  const queue = await OutboundQueue.open(dir.queue, { clock });
-  const { packets, bytes: size, lastId, oldestEnqueuedAtMs, deadPackets, deadBytes } = queue
-    .stats();
-  assert.deepEqual(
-    { packets, size, lastId, oldestEnqueuedAtMs, deadPackets, deadBytes },
-    { packets: 4, size: 5, lastId: 5, oldestEnqueuedAtMs: 1003, deadPackets: 0, deadBytes: 0 },
-  );
-  assert.equal(queue.removedThroughId, 1);
-  assert.deepEqual(await contents(queue), ["2=bb", "3=c", "4=d", "5=e"]);
-  assert.equal(await queue.enqueue(bytes("f"), { ttlMs: 1 }), 6);
-  await queue.giveUp(3, 1);
-  clock.wall += 1;
-  assert.deepEqual(await queue.readBatches(5, 100), []);
-  await queue.requeue({ firstId: 3, lastId: 3 });
-  await queue.close();
-  await using again = await OutboundQueue.open(dir.queue);
-  assert.deepEqual(await contents(again), ["2=bb", "4=d", "5=e", "7=c"]);
-  assert.deepEqual((await again.deadLetters(0, 10)).map(({ id }) => id), [6]);
+  {
+    using old = makeOldFile(dir.queue, 2);
+    old.expireAndBury(clock.wallMs() + 10);
+  }
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
+  assert.deepEqual(await queue.deadLetters(0, 100), [{
+    ...{ id: 4, enqueuedAtMs: 1004, diedAtMs: 2000, reason: "gave-up", sent: true, attempts: 2 },
+    payload: bytes("d"),
+  }]);
+  const [first] = await queue.readBatches(1, 100);
+  assert.equal(first?.expiresAtMs, clock.wallMs() + 10);
+  clock.advance(10);
+  assert.deepEqual((await queue.readBatches(1, 100)).map(({ firstId }) => firstId), [5]);
+  assert.deepEqual((await queue.deadLetters(0, 100)).map(({ id }) => id), [2, 3, 4]);
+  const { deadPackets, gaveUpPackets, expiredPackets } = queue.stats();
+  assert.deepEqual([deadPackets, gaveUpPackets, expiredPackets], [3, 1, 2]);
 });
 
-Deno.test("an upgraded file and a new one have the same schema", async () => {
-  using dir = new TempDir();
-  using old = makeOldFile(dir.queue);
-  await (await OutboundQueue.open(dir.queue)).close();
-  await (await OutboundQueue.open(dir.file("new"))).close();
-  using fresh = new OldProcess(dir.file("new"));
-  assert.equal(old.version(), 2);
-  assert.deepEqual(old.schema(), fresh.schema());
+Deno.test("an upgraded file has the tables of a new one, with the new columns behind", async () => {
+  const layouts = [];
+  for (const version of VERSIONS) {
+    using dir = new TempDir();
+    using old = makeOldFile(dir.queue, version);
+    await (await OutboundQueue.open(dir.queue)).close();
+    await (await OutboundQueue.open(dir.file("new"))).close();
+    using fresh = new OldProcess(dir.file("new"));
+    assert.equal(old.version(), 3);
+    const layout = (process: OldProcess) =>
+      process.schema().map((row) => Object.values(Object(row)))
+        .filter(([, name]) => name !== "packets" && name !== "dead_letters");
+    assert.deepEqual(layout(old), layout(fresh));
+    layouts.push(old.schema());
+    // Both are opened again, and not taken for somebody else's.
+    for (const path of [dir.queue, dir.file("new")]) {
+      await (await OutboundQueue.open(path)).close();
+    }
+  }
+  assert.deepEqual(layouts[0], layouts[1]);
 });
 
 Deno.test("several open an old file at the same time: one upgrades it, all can use it", async () => {
@@ -177,32 +271,74 @@ Deno.test("several open an old file at the same time: one upgrades it, all can u
   }
 });
 
-Deno.test("an upgrade that fails leaves version 1", async () => {
-  using dir = new TempDir();
-  makeOldFile(dir.queue)[Symbol.dispose]();
-  for (
-    const statement of ["CREATE TABLE dead_letters", "ALTER", "PRAGMA user_version =", "COMMIT"]
-  ) {
+for (const version of VERSIONS) {
+  Deno.test(`an upgrade that fails leaves version ${version}`, async () => {
+    using dir = new TempDir();
+    makeOldFile(dir.queue, version)[Symbol.dispose]();
     const hash = await sha256(dir.queue);
+    let failed = 0;
+    // Each statement of it in turn.
+    for (let at = 0;; at++) {
+      const driver = new FaultDriver();
+      let statements = 0;
+      let isUpgrading = false;
+      driver.fault = (sql) => {
+        isUpgrading ||= sql === "BEGIN IMMEDIATE";
+        const fails = isUpgrading && statements++ === at;
+        if (sql === "COMMIT" || fails) isUpgrading = false;
+        return fails ? new SqliteError(13, "injected") : undefined;
+      };
+      const opened = await OutboundQueue.open(dir.queue, { driver }).catch((error) => error);
+      if (opened instanceof OutboundQueue) {
+        assert.equal(opened.stats().packets, 4);
+        await opened.close();
+        break;
+      }
+      failed++;
+      assert.equal(opened.reason, "disk-full", String(opened));
+      assert.equal(await sha256(dir.queue), hash, `statement ${at}`);
+    }
+    assert(failed > 15, `${failed} statements`);
+  });
+
+  Deno.test(`an upgrade of version ${version} that is killed is not begun, or complete`, async () => {
+    using dir = new TempDir();
+    makeOldFile(dir.queue, version)[Symbol.dispose]();
     const driver = new FaultDriver();
-    driver.failNext(statement, 13);
-    await assert.rejects(OutboundQueue.open(dir.queue, { driver }), { reason: "disk-full" });
-    assert.equal(await sha256(dir.queue), hash, statement);
-    using old = new OldProcess(dir.queue);
-    assert.equal(old.version(), 1);
-    assert.deepEqual(old.schema().map((row) => Object.values(Object(row))[1]), [
-      "packets",
-      "state",
-    ]);
-  }
-  await using queue = await OutboundQueue.open(dir.queue);
-  assert.equal(queue.stats().packets, 4);
-});
+    let moments = 0;
+    // The file and its log as they are before each statement: what a killed process leaves.
+    driver.fault = () => {
+      const copy = dir.file(`copy${moments++}`);
+      for (const end of ["", "-wal"]) {
+        try {
+          Deno.copyFileSync(dir.queue + end, copy + end);
+        } catch (error) {
+          if (!(error instanceof Deno.errors.NotFound)) throw error;
+        }
+      }
+      return undefined;
+    };
+    const queue = await OutboundQueue.open(dir.queue, { driver });
+    driver.heal();
+    await queue.close();
+    const versions = new Set<number>();
+    for (let i = 0; i < moments; i++) {
+      {
+        using old = new OldProcess(dir.file(`copy${i}`));
+        versions.add(old.version());
+      }
+      await using again = await OutboundQueue.open(dir.file(`copy${i}`));
+      assert.deepEqual(await contents(again), ["2=bb", "3=c", "4=d", "5=e"]);
+      assert.equal(await again.enqueue(bytes("f")), 6);
+    }
+    assert.deepEqual([...versions], [version, 3]);
+  });
+}
 
 Deno.test("an upgrade costs the same for a large file: packets are not rewritten", async () => {
   using dir = new TempDir();
   const old = new OldProcess(dir.queue);
-  old.make();
+  old.make(2);
   for (let i = 0; i < 100; i++) old.store("x".repeat(100_000));
   old[Symbol.dispose]();
   const before = Deno.statSync(dir.queue).size;
@@ -211,22 +347,17 @@ Deno.test("an upgrade costs the same for a large file: packets are not rewritten
   assert(Deno.statSync(`${dir.queue}-wal`).size < 100_000);
 });
 
-Deno.test("an old process that has the file open goes on, and does no harm", async () => {
-  using dir = new TempDir();
-  using old = makeOldFile(dir.queue);
-  const clock = new ManualClock();
-  await using queue = await OutboundQueue.open(dir.queue, { clock });
-  assert.equal(await queue.enqueue(bytes("f"), { ttlMs: 10 }), 6);
-  old.store("g");
-  // It does not know of the expiry of 6, and leaves that behind.
-  old.removeThrough(6, 5, 6);
-  clock.wall += 10;
-  let deaths = 0;
-  queue.subscribeDead(() => deaths++);
-  const end = queue.sweepExpired();
-  await queue.pollOtherProcesses();
-  assert.deepEqual((await queue.readBatches(0, 100)).map(({ firstId }) => firstId), [7]);
-  end();
-  assert.deepEqual([deaths, queue.stats().packets, queue.removedThroughId], [0, 1, 6]);
-  assert.equal(await queue.enqueue(bytes("h")), 8);
+Deno.test("an old process that has the file open fails, and does no harm", async () => {
+  for (const version of VERSIONS) {
+    using dir = new TempDir();
+    using old = makeOldFile(dir.queue, version);
+    await using queue = await OutboundQueue.open(dir.queue);
+    assert.equal(await queue.enqueue(bytes("f")), 6);
+    assert.throws(() => old.store("g"), /no such column|has 11 columns/);
+    assert.throws(() => old.removeThrough(6, 5, 6), /no such column/);
+    assert.throws(() => old.readCounts(), /no such column/);
+    await queue.pollOtherProcesses();
+    assert.deepEqual(await contents(queue), ["2=bb", "3=c", "4=d", "5=e", "6=f"]);
+    assert.equal(await queue.enqueue(bytes("h")), 7);
+  }
 });

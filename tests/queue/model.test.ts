@@ -24,6 +24,8 @@ interface Model {
   sentThrough: number;
   /** Nothing above it is in flight. */
   handedOut: number;
+  /** What the wall clock has to be corrected by. */
+  clockOffsetMs: number;
   storedPackets: number;
   removedPackets: number;
   droppedPackets: number;
@@ -35,6 +37,8 @@ interface Model {
 interface Limits {
   maxPackets: number;
   maxBytes: number;
+  maxDeadPackets: number;
+  maxDeadBytes: number;
   overflow: Exclude<Overflow, "wait">;
 }
 
@@ -49,7 +53,8 @@ type Step =
   | { do: "rememberSent"; part: number }
   | { do: "handOut"; part: number; maxBytes: number }
   | { do: "sweep" }
-  | { do: "wall"; byMs: number }
+  | { do: "pass"; byMs: number }
+  | { do: "jump"; byMs: number }
   | { do: "read"; part: number; maxBytes: number }
   | { do: "reopen" }
   | { do: "fail"; statement: string; code: number; step: Step };
@@ -70,7 +75,8 @@ const plainStep: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ do: fc.constant("rememberSent" as const), part }),
   fc.record({ do: fc.constant("handOut" as const), part, maxBytes }),
   fc.record({ do: fc.constant("sweep" as const) }),
-  fc.record({ do: fc.constant("wall" as const), byMs: fc.constantFrom(1, 60, 1500, -400) }),
+  fc.record({ do: fc.constant("pass" as const), byMs: fc.constantFrom(1, 60, 1500) }),
+  fc.record({ do: fc.constant("jump" as const), byMs: fc.constantFrom(1500, 3e9, -1500, -2e11) }),
   fc.record({ do: fc.constant("read" as const), part, maxBytes }),
   fc.record({ do: fc.constant("reopen" as const) }),
 );
@@ -80,7 +86,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
     weight: 1,
     arbitrary: fc.record({
       do: fc.constant("fail" as const),
-      statement: fc.constantFrom("BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"),
+      statement: fc.constantFrom("BEGIN IMMEDIATE", "DELETE", "INSERT", "UPDATE", "COMMIT"),
       code: fc.constantFrom(10, 13, 11, 8),
       step: plainStep,
     }),
@@ -89,6 +95,9 @@ const step: fc.Arbitrary<Step> = fc.oneof(
 const limits: fc.Arbitrary<Limits> = fc.record({
   maxPackets: fc.constantFrom(5, 100, 10_000),
   maxBytes: fc.constantFrom(150, 3000, 10_000_000),
+  // Which ones die is read off the dead letters, so that those must not go at once.
+  maxDeadPackets: fc.constantFrom(200, 10_000),
+  maxDeadBytes: fc.constantFrom(12_000, 10_000_000),
   overflow: fc.constantFrom("reject" as const, "drop-oldest" as const),
 });
 
@@ -132,6 +141,7 @@ class Run {
     lastId: 0,
     sentThrough: 0,
     handedOut: 0,
+    clockOffsetMs: 0,
     storedPackets: 0,
     removedPackets: 0,
     droppedPackets: 0,
@@ -260,8 +270,14 @@ class Run {
         if (!this.faulty) assert.deepEqual(this.model.packets.filter(due), []);
         return;
       }
-      case "wall":
+      case "pass":
+        this.clock.advance(step.byMs);
+        return;
+      case "jump":
+        // Nobody looks at the clock while it is between two readings.
+        await this.queue.pollOtherProcesses().catch(refusedByFile);
         this.clock.wall += step.byMs;
+        this.model.clockOffsetMs -= step.byMs;
         return;
       case "read": {
         const after = this.idAt(step.part);
@@ -326,7 +342,10 @@ class Run {
     );
     assert.deepEqual(
       given,
-      fresh.slice(0, given.length).map(({ id, expiresAtMs }) => ({ id, expiresAtMs })),
+      // The sender is told by the wall clock.
+      fresh.slice(0, given.length).map(({ id, expiresAtMs }) => (
+        { id, expiresAtMs: expiresAtMs - this.model.clockOffsetMs }
+      )),
     );
     const bytes = bytesOf(fresh.slice(0, given.length));
     assert(given.length === 1 || bytes <= maxBytes, `${bytes} of ${maxBytes} bytes`);
@@ -335,7 +354,7 @@ class Run {
   }
 
   isOver({ expiresAtMs }: Packet): boolean {
-    return expiresAtMs <= this.clock.wallMs();
+    return expiresAtMs <= this.clock.wallMs() + this.model.clockOffsetMs;
   }
 
   /** Takes over which packets have expired, of those that may. */
@@ -364,6 +383,7 @@ class Run {
     model.dead.sort((a, b) => a.id - b.id);
     if (reason === "expired") model.expiredPackets += dead.length;
     else model.gaveUpPackets += dead.length;
+    if (dead.length > 0) this.dropDead();
   }
 
   async enqueueEach(
@@ -383,7 +403,8 @@ class Run {
   place(payload: Uint8Array, ttlMs: number): void {
     const enqueuedAtMs = this.clock.wallMs();
     const id = ++this.model.lastId;
-    this.model.packets.push({ id, payload, enqueuedAtMs, expiresAtMs: enqueuedAtMs + ttlMs });
+    const expiresAtMs = enqueuedAtMs + this.model.clockOffsetMs + ttlMs;
+    this.model.packets.push({ id, payload, enqueuedAtMs, expiresAtMs });
   }
 
   /** What was stored goes into the model; what was refused must have been refused rightly. */
@@ -414,22 +435,21 @@ class Run {
   }
 
   /**
-   * Which units are refused when all are handed over in one tick: first by what
-   * already waits in memory, then, in order, by what the file holds.
+   * Which units are refused when all are handed over in one tick. With `"reject"`
+   * first by what already waits in memory, then, in order, by what the file holds.
    */
   predictRefusals(units: readonly (readonly Uint8Array[])[]): boolean[] {
     const { maxPackets, maxBytes, overflow } = this.limits;
     const fits = (packets: number, bytes: number) => packets <= maxPackets && bytes <= maxBytes;
     let waitingPackets = 0, waitingBytes = 0;
-    const held = [...this.model.packets, ...this.model.dead];
-    let heldPackets = held.length;
-    let heldBytes = bytesOf(held);
+    let heldPackets = this.model.packets.length;
+    let heldBytes = bytesOf(this.model.packets);
     return units.map((payloads) => {
       const packets = payloads.length, bytes = sum(payloads);
+      if (overflow === "drop-oldest") return !fits(packets, bytes);
       if (!fits(waitingPackets + packets, waitingBytes + bytes)) return true;
       waitingPackets += packets;
       waitingBytes += bytes;
-      if (overflow === "drop-oldest") return false;
       if (!fits(heldPackets + packets, heldBytes + bytes)) return true;
       heldPackets += packets;
       heldBytes += bytes;
@@ -437,18 +457,30 @@ class Run {
     });
   }
 
-  /** The oldest dead letters go first. */
   drop(): void {
     const { maxPackets, maxBytes } = this.limits;
-    const { packets, dead } = this.model;
-    let bytes = bytesOf(packets) + bytesOf(dead);
-    while (packets.length + dead.length > maxPackets || bytes > maxBytes) {
-      const oldest = dead.shift() ?? packets.shift();
-      assert(oldest);
-      bytes -= oldest.payload.length;
-      this.model.droppedPackets++;
-      this.model.droppedBytes += oldest.payload.length;
+    const { packets } = this.model;
+    let bytes = bytesOf(packets);
+    while (packets.length > maxPackets || bytes > maxBytes) {
+      bytes -= this.dropped(packets.shift());
     }
+  }
+
+  /** The oldest dead letters go. */
+  dropDead(): void {
+    const { maxDeadPackets, maxDeadBytes } = this.limits;
+    const { dead } = this.model;
+    let bytes = bytesOf(dead);
+    while (dead.length > maxDeadPackets || bytes > maxDeadBytes) {
+      bytes -= this.dropped(dead.shift());
+    }
+  }
+
+  dropped(one: { readonly payload: Uint8Array } | undefined): number {
+    assert(one);
+    this.model.droppedPackets++;
+    this.model.droppedBytes += one.payload.length;
+    return one.payload.length;
   }
 
   forget(goes: (packet: Packet) => boolean): void {

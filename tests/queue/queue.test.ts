@@ -7,11 +7,13 @@ import {
   QueueFullError,
 } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
-import { SqliteError } from "../../src/queue/sqlite/driver.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { type SqliteDriver, SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { bytes, text } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { FaultDriver } from "./helpers.ts";
+import { FaultDriver, settle } from "./helpers.ts";
 import { inEachThread } from "./threads.ts";
 
 const FULL = 13, BUSY = 5, IOERR = 10;
@@ -48,9 +50,9 @@ Deno.test("nothing resolves before the COMMIT that covers it has returned", asyn
   const third = queue.enqueue(bytes("3")).then(note("three"));
   await Promise.all([removed, third]);
   assert.deepEqual(driver.log, [
-    ...["BEGIN", "INSERT", "UPDATE", "COMMIT", "one", "two"],
+    ...["BEGIN", "INSERT", "COMMIT", "one", "two"],
     // The removal went along with the next packet.
-    ...["BEGIN", "DELETE", "DELETE", "INSERT", "UPDATE", "COMMIT"],
+    ...["BEGIN", "DELETE", "DELETE", "INSERT", "COMMIT"],
     ...driver.log.slice(-2),
   ]);
   assert.deepEqual(driver.log.slice(-2).sort(), ["removed", "three"]);
@@ -102,7 +104,7 @@ Deno.test("a failed commit rejects what it covered, and only that", async () => 
   const driver = new FaultDriver();
   await using queue = await OutboundQueue.open(dir.queue, { driver });
   await queue.enqueueMany([bytes("a"), bytes("b")]);
-  for (const statement of ["BEGIN", "DELETE", "INSERT", "UPDATE", "COMMIT"]) {
+  for (const statement of ["BEGIN", "DELETE", "INSERT", "COMMIT"]) {
     driver.failNext(statement, IOERR);
     const outcomes = await Promise.allSettled([
       queue.enqueue(bytes("lost")),
@@ -453,3 +455,125 @@ function fileError(reason: string): (error: unknown) => boolean {
 function limit(name: string): (error: unknown) => boolean {
   return (error) => error instanceof QueueFullError && error.limit === name;
 }
+
+Deno.test("a poll of the file that fails is told, again and again, and so is its end", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  const clock = new ManualClock();
+  await using queue = await OutboundQueue.open(dir.queue, { driver, clock });
+  using lock = await SenderLock.acquire(dir.queue);
+  const heard: unknown[] = [];
+  queue.subscribePollFailures((failure) =>
+    heard.push(failure instanceof QueueFileError ? failure.reason : failure)
+  );
+  const bell = queue.answerDoorbell(lock);
+  const poll = async () => {
+    clock.advance(1000);
+    await settle();
+  };
+  await poll();
+  assert.deepEqual(heard, []);
+  driver.failNext("PRAGMA data_version", IOERR, Infinity);
+  await poll();
+  await poll();
+  assert.deepEqual(heard, ["io", "io"]);
+  driver.heal();
+  await poll();
+  await poll();
+  assert.deepEqual(heard, ["io", "io", undefined]);
+  await bell.stop();
+});
+
+Deno.test("an error at COMMIT is not known to have stored nothing, one before it is", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
+  for (
+    const [statement, code, outcome] of [
+      ["INSERT", IOERR, "nothing-stored"],
+      ["COMMIT", IOERR, "unknown"],
+      ["COMMIT", FULL, "nothing-stored"],
+    ] as const
+  ) {
+    driver.failNext(statement, code);
+    await assert.rejects(queue.enqueue(bytes("x")), (error) => {
+      assert(error instanceof QueueFileError);
+      assert.equal(error.outcome, outcome);
+      assert.equal(/Nothing was stored/.test(error.message), outcome === "nothing-stored");
+      return true;
+    });
+  }
+  driver.heal();
+  assert.equal(await queue.enqueue(bytes("x")), 1);
+});
+
+Deno.test("a burst larger than the queue: drop-oldest keeps the newest", async () => {
+  using dir = new TempDir();
+  const options = { overflow: "drop-oldest", maxPackets: 10 } as const;
+  await using queue = await OutboundQueue.open(dir.queue, options);
+  const ids = await Promise.all(
+    Array.from({ length: 25 }, (_, i) => queue.enqueue(bytes(String(i + 1)))),
+  );
+  assert.equal(ids.at(-1), 25);
+  const left = (await queue.read(0, 100)).map(({ payload }) => Number(text(payload)));
+  assert.deepEqual(left, [16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
+  assert.equal(queue.stats().droppedPackets, 15);
+});
+
+Deno.test("a queue that was emptied is small once it is closed", async () => {
+  using dir = new TempDir();
+  const queue = await OutboundQueue.open(dir.queue, { durability: "process-crash" });
+  for (let i = 0; i < 30; i++) await queue.enqueue(new Uint8Array(1e6));
+  await queue.removeThrough(29);
+  await queue.close();
+  const { size } = Deno.statSync(dir.queue);
+  assert(size < 2e6, `${size} bytes for a packet of 1e6`);
+});
+
+Deno.test("disk full: a removal that has room for little is done in parts", async () => {
+  using dir = new TempDir();
+  // How many rows a removal may take at a time.
+  let room = Infinity;
+  let commits = 0;
+  let removed = 0, removing = 0;
+  const driver: SqliteDriver = {
+    name: "a full disk",
+    open(path, options) {
+      const database = nodeSqlite.open(path, options);
+      return {
+        close: () => database.close(),
+        prepare(sql) {
+          const statement = database.prepare(sql);
+          return {
+            all: (params) => statement.all(params),
+            run(params) {
+              if (sql.startsWith("DELETE FROM packets WHERE last_id <= ?")) {
+                removing = Number(params[0]);
+              }
+              if (sql === "COMMIT") {
+                commits++;
+                if (removing - removed > room) throw new SqliteError(FULL, "injected");
+                removed = removing;
+              }
+              statement.run(params);
+            },
+          };
+        },
+      };
+    },
+  };
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
+  for (let i = 0; i < 64; i++) await queue.enqueue(bytes("x"));
+  room = 8;
+  await queue.removeThrough(50);
+  assert.equal(queue.stats().packets, 14);
+  assert.equal(queue.removedThroughId, 50);
+  // Where there is no room at all it fails, and soon.
+  room = commits = 0;
+  await assert.rejects(queue.removeThrough(64), { reason: "disk-full" });
+  assert(commits > 1 && commits <= 6, `${commits} attempts`);
+  assert.equal(queue.stats().packets, 14);
+  room = Infinity;
+  await queue.removeThrough(64);
+  assert.equal(queue.stats().packets, 0);
+});

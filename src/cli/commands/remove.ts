@@ -13,6 +13,7 @@ import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
 import { SenderLock } from "../../queue/sender_lock.ts";
+import { mergeRanges } from "../../queue/store/id_ranges.ts";
 import { addQueueFileOption, asUsageError, OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
 import {
@@ -259,7 +260,7 @@ async function find(
 ): Promise<{ ranges: IdRange[]; packets: number; bytes: number }> {
   using inspector = await QueueInspector.open(path);
   const { lastId } = await inspector.counts();
-  const chosen: IdRange[] = ids.length === 0 ? [{ firstId: 1, lastId }] : disjoint(ids);
+  const chosen: IdRange[] = ids.length === 0 ? [{ firstId: 1, lastId }] : mergeRanges(ids);
   const beforeMs = olderThan === undefined ? Infinity : systemClock.wallMs() - olderThan;
   const ranges: IdRange[] = [];
   let packets = 0, bytes = 0;
@@ -284,19 +285,6 @@ async function find(
     }
   }
   return { ranges, packets, bytes };
-}
-
-/** The same ids, none twice, in order. */
-function disjoint(ranges: readonly IdRange[]): IdRange[] {
-  const merged: IdRange[] = [];
-  for (const range of ranges.toSorted((a, b) => a.firstId - b.firstId)) {
-    const before = merged.at(-1);
-    if (before !== undefined && range.firstId <= before.lastId + 1) {
-      const lastId = Math.max(before.lastId, range.lastId);
-      merged[merged.length - 1] = { firstId: before.firstId, lastId };
-    } else merged.push(range);
-  }
-  return merged;
 }
 
 /** Ranges that one transaction each can go through without holding others up. */

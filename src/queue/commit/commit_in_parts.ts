@@ -1,6 +1,6 @@
 /**
- * How waiting packets become transactions when something is in the way: another
- * process's lock, or a full disk.
+ * What becomes of a transaction for which the disk has no room: it is split, so
+ * that the parts that fit are still committed.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 import { QueueFileError } from "../../base/errors.ts";
 import type { PendingEnqueue } from "./pending_enqueues.ts";
 
-/** Everybody who waits for a removal; one range covers them all. */
+/** Removals that were asked for since the last transaction, as one. */
 export interface Removal {
   /** The highest id that anybody wants removed. */
   throughId: number;
@@ -16,7 +16,7 @@ export interface Removal {
   readonly waiters: { readonly resolve: () => void; readonly reject: (reason: unknown) => void }[];
 }
 
-/** A part of what is to be committed. */
+/** What one transaction does. */
 export interface Job {
   /** To be stored. */
   readonly units: PendingEnqueue[];
@@ -34,37 +34,51 @@ export interface CommitInPartsOptions {
   attempt(job: Job): Promise<PendingEnqueue[]>;
   /** Tells everybody in a job that it failed. */
   fail(job: Job, error: unknown): void;
+  /** Every id up to this one has left the queue. */
+  removedThrough(): number;
+  /** Makes what room there is on a full disk: the log's space can be used again. */
+  makeRoom(): Promise<void>;
   /** Lets other events be handled before the next attempt. */
   nextTick(): Promise<void>;
 }
 
 /**
  * Commits a job. When the disk is full, it is halved again and again, so that
- * a removal and every packet for which there is room still go through, and
- * only what does not fit is rejected.
+ * every packet for which there is room still goes through, and only what does not fit
+ * is rejected. So is a removal, down to single packets: it needs a little room before
+ * it makes some.
  *
  * @returns The units that wait for room.
  */
 export async function commitInParts(
   whole: Job,
-  { attempt, fail, nextTick }: CommitInPartsOptions,
+  { attempt, fail, removedThrough, makeRoom, nextTick }: CommitInPartsOptions,
 ): Promise<PendingEnqueue[]> {
   const jobs = [whole];
   const unplaced: PendingEnqueue[] = [];
   let tooLargeBytes = Infinity;
+  let noRemovalError: unknown;
   for (let job = jobs.pop(); job !== undefined; job = jobs.pop()) {
     if (unplaced.length > 0 && job.removal === undefined) {
       unplaced.push(...job.units);
       continue;
     }
+    if (noRemovalError !== undefined && job.removal !== undefined && job.units.length === 0) {
+      fail(job, noRemovalError);
+      continue;
+    }
     try {
       unplaced.push(...await attempt(job));
     } catch (error) {
-      const halves = isDiskFull(error) ? split(job) : [];
+      const halves = isDiskFull(error) ? split(job, removedThrough()) : [];
       if (halves.length === 0) {
         fail(job, error);
-        if (isDiskFull(error)) tooLargeBytes = Math.min(tooLargeBytes, bytesOf(job));
+        if (isDiskFull(error)) {
+          tooLargeBytes = Math.min(tooLargeBytes, bytesOf(job));
+          if (job.units.length === 0) noRemovalError = error;
+        }
       }
+      if (isDiskFull(error) && job.removal !== undefined) await makeRoom();
       jobs.push(...halves.reverse());
       // One as large as one that has just failed would fail as well.
       for (const rest of jobs) {
@@ -76,7 +90,7 @@ export async function commitInParts(
   return unplaced;
 }
 
-/** Takes out what would fail as well, as large as it is. */
+/** Takes the units of at least this size out of a job: one of that size has just failed. */
 function takeLarge(job: Job, tooLargeBytes: number): PendingEnqueue[] {
   const large = job.units.filter((unit) => unit.bytes >= tooLargeBytes);
   if (large.length > 0) {
@@ -86,7 +100,12 @@ function takeLarge(job: Job, tooLargeBytes: number): PendingEnqueue[] {
 }
 
 /** The removal by itself first, because it makes room; then each half of the units. */
-function split({ units, removal }: Job): Job[] {
+function split({ units, removal }: Job, removedThrough: number): Job[] {
+  if (units.length === 0 && removal !== undefined) {
+    const middle = removedThrough + Math.floor((removal.throughId - removedThrough) / 2);
+    if (middle <= removedThrough) return [];
+    return [{ units, removal: { throughId: middle, waiters: [] } }, { units: [], removal }];
+  }
   const parts: Job[] = removal === undefined ? [] : [{ units: [], removal }];
   if (units.length === 1 && removal !== undefined) parts.push({ units, removal: undefined });
   if (units.length > 1) {

@@ -12,8 +12,11 @@ import { BusyRetry } from "../sqlite/busy.ts";
 import type {
   CommitRequest,
   CommitResult,
+  DeadLimits,
   Edit,
   EditResult,
+  HandedOutCount,
+  Moment,
   QueueStore,
   StoreState,
 } from "../store/contract.ts";
@@ -48,13 +51,27 @@ const ROOM_POLL_MS = 250;
 export interface CommitterOptions {
   readonly maxPackets: number;
   readonly maxBytes: number;
+  readonly maxDeadPackets: number;
+  readonly maxDeadBytes: number;
   readonly overflow: Overflow;
   readonly busyTimeoutMs: number;
   readonly clock: Clock;
 }
 
-/** Who hears what a transaction has done, before those who wait for it do. */
+/**
+ * What the committer asks the queue, and what it tells it. It tells it after a COMMIT
+ * and before the promises of that transaction settle: when an `enqueue` resolves, the
+ * queue knows of the packet.
+ */
 export interface CommitterEvents {
+  /** When a transaction is asked for. */
+  moment(): Moment;
+  /** Whether the file should be told of a clock that was set. */
+  isTimeToBeNoted(): boolean;
+  /** What the sender was given of the packets above one id and up to another. */
+  handedOut(afterId: number, throughId: number): HandedOutCount | undefined;
+  /** These are the file's counts now; before any of the following. */
+  knows(state: StoreState): void;
   /**
    * Packets were stored, removed or dropped.
    *
@@ -86,6 +103,14 @@ export class Committer {
   readonly #parts: CommitInPartsOptions = {
     attempt: (job) => this.#commitJob(job),
     fail: (job, error) => this.#fail(job, error),
+    removedThrough: () => this.#state.removedThrough,
+    makeRoom: async () => {
+      try {
+        await this.#store.checkpoint();
+      } catch {
+        // Then there is no more room than before.
+      }
+    },
     nextTick: () => new Promise((resolve) => this.#clock.defer(resolve)),
   };
 
@@ -99,12 +124,14 @@ export class Committer {
   #cancelRoomPoll: (() => void) | undefined;
   #roundWaiters: (() => void)[] = [];
   #isClosing = false;
+  /** Whether a file that is closed may have become much smaller. */
+  #hasRemoved = false;
 
   /**
    * @param store The file.
    * @param options Limits, clock and busyRetry.
    * @param start The file's counts, and the data version they were read at.
-   * @param events Who hears.
+   * @param events Called after each commit.
    */
   constructor(
     store: QueueStore,
@@ -137,7 +164,7 @@ export class Committer {
     return this.#pending.bytes;
   }
 
-  /** Puts packets at the end of the line. Returns the first one's id, once they are on disk. */
+  /** Stores packets behind all earlier ones. Returns the first one's id, once they are on disk. */
   store(span: PacketSpan, signal: AbortSignal | undefined): Promise<number> {
     // Faster than `new Promise`: no closure of ours for each packet.
     const { promise, resolve, reject } = Promise.withResolvers<number>();
@@ -160,7 +187,7 @@ export class Committer {
     if (this.#phase === "no-room") this.#schedule();
   }
 
-  /** A transaction did not store it. Its signal may have been aborted meanwhile. */
+  /** For a unit that a transaction did not store: it waits for the next one, or is withdrawn. */
   #waitAgain(unit: PendingEnqueue): void {
     unit.phase = "waiting";
     if (unit.signal?.aborted) this.#withdraw(unit, unit.signal.reason);
@@ -221,23 +248,26 @@ export class Committer {
     this.#cancelRoomPoll?.();
     const error = new ClosedError("The queue was closed before there was room for the packet.");
     while (!this.#pending.isEmpty) {
-      this.#fail({ units: this.#take(), removal: undefined }, error);
+      this.#fail({ units: this.#takeUnits(), removal: undefined }, error);
     }
-    // Before the note is written: what a poll finds meanwhile must schedule nothing.
+    // Before the last commit below: a poll that ends meanwhile must not start another.
     this.#phase = "closed";
-    if (this.#sentThrough > this.#state.sentThrough) await this.#saveSentThrough();
+    if (this.#sentThrough > this.#state.sentThrough || this.#events.isTimeToBeNoted()) {
+      await this.#saveNotes();
+    }
+    if (this.#hasRemoved) await this.#vacuum.finish();
   }
 
-  async #saveSentThrough(): Promise<void> {
+  async #saveNotes(): Promise<void> {
     try {
       this.#state = (await this.#store.commit(this.#request({ units: [], removal: undefined })))
         .state;
     } catch {
-      // A note for the next start; without it a few packets count as sent anew.
+      // The next start then takes a few packets that were sent for ones that were not.
     }
   }
 
-  /** For what makes room, or does not need any. */
+  /** Starts a round, also while packets wait for room: removals and edits need none. */
   #scheduleAtOnce(): void {
     if (this.#phase === "idle" || this.#phase === "no-room") this.#schedule();
   }
@@ -261,22 +291,33 @@ export class Committer {
       this.#edits = [];
       for (const pending of edits) await this.#runEdit(pending);
     }
-    const unplaced = await commitInParts({ units: this.#take(), removal }, this.#parts);
+    const unplaced = await commitInParts({ units: this.#takeUnits(), removal }, this.#parts);
     if (unplaced.length > 0) this.#pending.putBack(unplaced);
 
-    // Who stood first may have left the line meanwhile.
+    // The first one that waits for room may have been withdrawn meanwhile: the next may fit.
     const left = unplaced.some(({ phase }) => phase === "withdrawn");
     if (this.#removal !== undefined || this.#edits.length > 0 || left) this.#schedule();
     else if (unplaced.length > 0) this.#awaitRoom();
     else if (!this.#pending.isEmpty) this.#schedule();
     else this.#phase = "idle";
     const removed = removal !== undefined || edits.length > 0;
+    this.#hasRemoved ||= removed;
     if (this.#phase === "idle" && removed && !this.#isClosing) this.#vacuum.wake();
     for (const resolve of this.#roundWaiters.splice(0)) resolve();
   }
 
-  /** Takes units for one transaction from the line. */
-  #take(): PendingEnqueue[] {
+  #take(state: StoreState): void {
+    this.#state = state;
+    this.#events.knows(state);
+  }
+
+  #deadLimits(): DeadLimits {
+    const { maxDeadPackets, maxDeadBytes } = this.#options;
+    return { maxDeadPackets, maxDeadBytes };
+  }
+
+  /** Takes as many waiting units as one transaction may have. */
+  #takeUnits(): PendingEnqueue[] {
     const { maxPackets, maxBytes } = this.#options;
     return this.#pending.take(
       Math.min(MAX_COMMIT_PACKETS, maxPackets),
@@ -316,11 +357,12 @@ export class Committer {
     try {
       for (;;) {
         try {
-          const atMs = this.#clock.wallMs();
-          const request = { edit, atMs, sentThrough: this.#sentThrough };
+          const at = this.#events.moment();
+          const deadLimits = this.#deadLimits();
+          const request = { edit, at, deadLimits, sentThrough: this.#sentThrough };
           const result = await this.#store.edit(request);
           const grown = result.state.lastId > this.#state.lastId;
-          this.#state = result.state;
+          this.#take(result.state);
           this.#events.edited(edit, result);
           if (grown) this.#events.grown();
           return resolve(result);
@@ -335,13 +377,19 @@ export class Committer {
 
   #request(job: Job): CommitRequest {
     const { maxPackets, maxBytes, overflow } = this.#options;
+    const removeThrough = job.removal?.throughId ?? 0;
+    const { removedThrough } = this.#state;
     return {
-      removeThrough: job.removal?.throughId ?? 0,
+      removeThrough,
+      handedOut: removeThrough > removedThrough
+        ? this.#events.handedOut(removedThrough, removeThrough)
+        : undefined,
       sentThrough: this.#sentThrough,
       units: job.units,
-      enqueuedAtMs: this.#clock.wallMs(),
+      at: this.#events.moment(),
       maxPackets,
       maxBytes,
+      deadLimits: this.#deadLimits(),
       overflow,
     };
   }
@@ -352,7 +400,7 @@ export class Committer {
     const unplaced: PendingEnqueue[] = [];
     const { units, removal } = job;
     const grown = state.lastId > this.#state.lastId;
-    this.#state = state;
+    this.#take(state);
     let nextId = batches[0]?.firstId ?? 0;
     for (let i = 0; i < units.length; i++) {
       const unit = units[i];
@@ -367,7 +415,7 @@ export class Committer {
         unplaced.push(unit);
       } else {
         this.#finish(unit);
-        unit.reject(new QueueFullError(limit, this.#options[limit], state.deadPackets));
+        unit.reject(new QueueFullError(limit, this.#options[limit]));
       }
     }
     for (const waiter of removal?.waiters ?? []) waiter.resolve();
@@ -378,7 +426,7 @@ export class Committer {
 
   #adopt(state: StoreState): void {
     const grown = state.lastId > this.#state.lastId;
-    this.#state = state;
+    this.#take(state);
     if (grown) this.#events.grown();
   }
 

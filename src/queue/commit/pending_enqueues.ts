@@ -46,7 +46,10 @@ export class PendingEnqueue implements PacketSpan {
   }
 }
 
-/** The line of those who wait. What was taken out still counts until it is stored or refused. */
+/**
+ * Units in the order of their calls. {@linkcode PendingEnqueues.take} hands some of them to a
+ * transaction; they stay in the counts until it has stored or refused them.
+ */
 export class PendingEnqueues {
   /** In the order of their calls; those before `#head` are gone. */
   #units: PendingEnqueue[] = [];
@@ -54,7 +57,7 @@ export class PendingEnqueues {
   #packets = 0;
   #bytes = 0;
 
-  /** Packets in line and taken out, neither stored nor refused yet. */
+  /** Packets that are neither stored nor refused yet, those in a transaction included. */
   get packets(): number {
     return this.#packets;
   }
@@ -64,7 +67,7 @@ export class PendingEnqueues {
     return this.#bytes;
   }
 
-  /** Whether nobody is in line. */
+  /** Whether no unit waits for a transaction. */
   get isEmpty(): boolean {
     return this.#head === this.#units.length;
   }

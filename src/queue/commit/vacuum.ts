@@ -15,6 +15,10 @@ export interface SpaceStore {
 const WORTH_PAGES = 1024;
 /** One step is about 2 ms of work and a sync. */
 const STEP_PAGES = 200;
+/** The same when the file is closed: nobody waits for the event loop any more. */
+const LAST_STEP_PAGES = 2000;
+/** For how long a close may be held up by it. */
+const LAST_STEPS_MS = 3000;
 /** After the last removal, and between two steps. */
 const REST_MS = 100;
 const BETWEEN_STEPS_MS = 10;
@@ -55,6 +59,24 @@ export class Vacuum {
     this.#cancel = undefined;
   }
 
+  /** Gives everything back that is worth it, before the file is closed. */
+  async finish(): Promise<void> {
+    this.stop();
+    const untilMs = this.#clock.nowMs() + LAST_STEPS_MS;
+    try {
+      const { pages, freePages } = await this.#store.space();
+      if (!isWorthIt(pages, freePages)) return;
+      for (let left = freePages; left > 0 && this.#clock.nowMs() < untilMs;) {
+        const before = left;
+        ({ freePages: left } = await this.#store.vacuumStep(LAST_STEP_PAGES));
+        if (left >= before) break;
+      }
+      await this.#store.checkpoint();
+    } catch {
+      // A busy file or a full disk: space is given back another time.
+    }
+  }
+
   #after(delayMs: number, what: "look" | "step"): void {
     if (this.#stopped) return;
     this.#cancel = this.#clock.setTimer(delayMs, () => {
@@ -69,7 +91,7 @@ export class Vacuum {
       const { pages, freePages } = what === "step"
         ? await this.#store.vacuumStep(STEP_PAGES)
         : await this.#store.space();
-      if (freePages > WORTH_PAGES && (what === "step" || 2 * freePages > pages)) {
+      if (what === "step" ? freePages > WORTH_PAGES : isWorthIt(pages, freePages)) {
         this.#after(BETWEEN_STEPS_MS, "step");
       } else if (what === "step") {
         await this.#store.checkpoint();
@@ -78,4 +100,8 @@ export class Vacuum {
       // A busy file or a full disk: space is given back another time.
     }
   }
+}
+
+function isWorthIt(pages: number, freePages: number): boolean {
+  return freePages > WORTH_PAGES && 2 * freePages > pages;
 }

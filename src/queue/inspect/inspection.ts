@@ -128,4 +128,6 @@ export interface QueueCounts {
   readonly expiredPackets: number;
   /** Packets that were given up since the file was made. */
   readonly gaveUpPackets: number;
+  /** Packets that were found damaged since the file was made. */
+  readonly damagedPackets: number;
 }

@@ -17,6 +17,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { placesOf } from "../../base/packet_batch.ts";
 import type { Clock } from "../../base/ports.ts";
 import { BusyRetry } from "../sqlite/busy.ts";
 import {
@@ -29,8 +30,10 @@ import {
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { endsOf } from "../store/row.ts";
-import { APPLICATION_ID, SCHEMA_VERSION } from "../store/schema.ts";
+import { checkLayout } from "../store/layout.ts";
+import { LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
+import { distrust, versionOf } from "../store/schema.ts";
+import { COUNTS_SQL } from "../store/state_table.ts";
 import type {
   InspectedDeadLetter,
   InspectedPacket,
@@ -43,8 +46,8 @@ import { checkFile, type QueueProblem } from "./integrity.ts";
 import { notAQueue, openError } from "./open_error.ts";
 
 const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
-  packets: "packets",
-  bytes: "bytes",
+  packets: "queued_packets",
+  bytes: "queued_bytes",
   lastId: "last_id",
   removedThroughId: "removed_through",
   sentThroughId: "sent_through",
@@ -54,9 +57,10 @@ const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
   deadBytes: "dead_bytes",
   expiredPackets: "expired_packets",
   gaveUpPackets: "gave_up_packets",
+  damagedPackets: "damaged_packets",
 };
-/** Version 1 has no more. */
-const COUNTS_OF_VERSION_1 = 7;
+/** How many of them versions 1 and 2 have. */
+const COUNTS_OF_VERSION = [0, 7, 11] as const;
 
 /** A page is so many rows, or as many as have so many bytes of payload. */
 const PAGE_ROWS = 256;
@@ -65,6 +69,13 @@ const PAGE_BYTES = 4 * 1024 * 1024;
 const SQLITE_BUSY_TIMEOUT_MS = 10;
 /** Dead letters came with this version. */
 const DEAD_LETTERS_VERSION = 2;
+/** Rows of packets with counts and a checksum came with this version. */
+const ROW_COUNTS_VERSION = 3;
+
+/** Here nothing is made where nothing is, so another path would not help. */
+const NOT_A_QUEUE_ADVICE =
+  "Give the path of a queue. If this was one, its first page is damaged: " +
+  "sendq repair saves what is left of it.";
 
 const EMPTY = new Uint8Array(0);
 const NO_COUNTS: QueueCounts = {
@@ -79,6 +90,7 @@ const NO_COUNTS: QueueCounts = {
   deadBytes: 0,
   expiredPackets: 0,
   gaveUpPackets: 0,
+  damagedPackets: 0,
 };
 
 /**
@@ -155,7 +167,10 @@ export class QueueInspector implements Disposable {
       // SQLite takes a file of one byte for an empty one; no database is below 512.
       if (size > 0 && size < 512) throw notAQueue(path, "the file is not a database");
       database = driver.open(realPath, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
-      return new QueueInspector(realPath, versionOf(database, path), database, options);
+      distrust(database);
+      const version = versionOf(database, path, NOT_A_QUEUE_ADVICE);
+      if (version > 0) checkLayout(database, version, path, { mayLack: true });
+      return new QueueInspector(realPath, version, database, options);
     } catch (error) {
       database?.close();
       throw openError(error, path);
@@ -185,7 +200,7 @@ export class QueueInspector implements Disposable {
       const page = await this.#read(() => this.#packetPage(after, query));
       for (const batch of page.batches) {
         if (batch.enqueuedAtMs >= beforeMs) continue;
-        yield* packetsOf(batch, after, toId, query.payloadBytes ?? 0);
+        yield* inspectedPacketsOf(batch, after, toId, query.payloadBytes ?? 0);
       }
       if (page.damage !== undefined) throw page.damage;
       if (page.through === undefined) return;
@@ -346,15 +361,22 @@ export class QueueInspector implements Disposable {
 
   #counts(): QueueCounts {
     if (this.version === 0) return NO_COUNTS;
-    const columns = Object.values(COUNTS)
-      .slice(0, this.version < DEAD_LETTERS_VERSION ? COUNTS_OF_VERSION_1 : undefined);
-    const [row] = this.#select(`SELECT ${columns.join(", ")} FROM state`, []);
+    const columns = Object.values(COUNTS).slice(0, COUNTS_OF_VERSION[this.version]);
+    const [row] = this.version < ROW_COUNTS_VERSION
+      ? this.#select(`SELECT ${columns.join(", ").replaceAll("queued_", "")} FROM state`, [])
+      : this.#select(`SELECT ${columns.join(", ")} FROM (${COUNTS_SQL})`, []);
     if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
     const names = Object.keys(COUNTS);
     return {
       ...NO_COUNTS,
       ...Object.fromEntries(row.map((value, i) => [names[i], Number(value)])),
     };
+  }
+
+  /** What the queue's time is ahead of the wall clock; see `queue_time.ts`. */
+  #clockOffsetMs(): number {
+    if (this.version < ROW_COUNTS_VERSION) return 0;
+    return Number(this.#select("SELECT clock_offset_ms FROM state", [])[0]?.[0] ?? 0);
   }
 
   /** The rows that follow `after`; `through` is the last one's id, where there may be more. */
@@ -383,10 +405,11 @@ export class QueueInspector implements Disposable {
       : PAGE_ROWS;
     const rows = this.#selectBeforeDamage(sql, from, limit);
     const nowMs = this.#clock.wallMs();
+    const offsetMs = this.#clockOffsetMs();
     const { items, damage } = this.#beforeDamage(rows, from, (row, before) => {
       const lastId = Number(row[0]);
       if (lastId <= before) throw outOfOrder(`packet ${lastId} comes behind ${before}`);
-      const batch = batchOf(row);
+      const batch = batchOf(row, offsetMs);
       // The first of a page may have begun on the page before.
       if (before !== from && batch.firstId <= before) {
         throw outOfOrder(`packets ${batch.firstId} to ${lastId} come behind ${before}`);
@@ -414,13 +437,13 @@ export class QueueInspector implements Disposable {
       : PAGE_ROWS;
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
     const rows = this.#selectBeforeDamage(
-      `SELECT id, enqueued_at_ms, died_at_ms, reason, sent, attempts, ${payload} ` +
+      `SELECT ${LETTER_COLUMNS}, ${payload} ` +
         "FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
       after,
       limit,
     );
     return this.#beforeDamage(rows, after, (row, before) => {
-      const item = letterOf(row, payloadBytes);
+      const item = inspectedLetterOf(row, payloadBytes);
       if (item.id <= before) throw outOfOrder(`dead letter ${item.id} comes behind ${before}`);
       return { item, lastId: item.id };
     });
@@ -483,69 +506,52 @@ interface StoredBatch {
   readonly nowMs: number;
 }
 
-function* packetsOf(
-  { firstId, ends, payload, enqueuedAtMs, expiresAtMs, ...when }: StoredBatch,
+function* inspectedPacketsOf(
+  batch: StoredBatch,
   after: number,
   toId: number,
   payloadBytes: number,
 ): Generator<InspectedPacket> {
-  const first = Math.max(after, when.removedThroughId) + 1;
-  let start = 0;
-  for (let i = 0; i < ends.length && firstId + i <= toId; i++) {
-    const end = ends[i] ?? start;
-    const id = firstId + i;
-    if (id >= first) {
-      yield {
-        id,
-        enqueuedAtMs,
-        expiresAtMs,
-        state: expiresAtMs <= when.nowMs
-          ? "expired"
-          : id <= when.sentThroughId
-          ? "sent"
-          : "waiting",
-        bytes: end - start,
-        payload: payload === undefined
-          ? EMPTY
-          : end - start === payload.length && end - start <= payloadBytes
-          ? payload // A large packet is alone, and need not be there twice.
-          : payload.slice(start, Math.min(end, start + payloadBytes)),
-      };
-    }
-    start = end;
+  const { payload, enqueuedAtMs, expiresAtMs, removedThroughId, sentThroughId, nowMs } = batch;
+  const first = Math.max(after, removedThroughId) + 1;
+  for (const { id, start, end } of placesOf(batch)) {
+    if (id > toId) return;
+    if (id < first) continue;
+    yield {
+      id,
+      enqueuedAtMs,
+      expiresAtMs,
+      state: expiresAtMs <= nowMs ? "expired" : id <= sentThroughId ? "sent" : "waiting",
+      bytes: end - start,
+      payload: payload === undefined
+        ? EMPTY
+        : end - start === payload.length && end - start <= payloadBytes
+        ? payload // A large packet is alone, and need not be there twice.
+        : payload.slice(start, Math.min(end, start + payloadBytes)),
+    };
   }
 }
 
 /** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms`. */
 function batchOf(
-  [last, blob, payload, enqueuedAt, expiresAt]: readonly SqliteValue[],
+  [last = null, blob = null, payload = null, enqueuedAt, expiresAt]: readonly SqliteValue[],
+  offsetMs: number,
 ): Pick<StoredBatch, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
-  const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
-  const ends = endsOf(blob, bytes);
-  if (typeof ends === "string") {
-    throw new SqliteError(SqliteCode.CORRUPT, `batch ${String(last)}: ${ends}`);
-  }
   return {
-    firstId: Number(last) + 1 - ends.length,
-    ends,
+    ...shapeOf([last, blob, payload]),
     payload: payload instanceof Uint8Array ? payload : undefined,
     enqueuedAtMs: Number(enqueuedAt),
-    expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt),
+    expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt) - offsetMs,
   };
 }
 
-function letterOf(row: readonly SqliteValue[], payloadBytes: number): InspectedDeadLetter {
-  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = row;
-  if (reason !== "expired" && reason !== "gave-up") {
-    throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
-  }
+function inspectedLetterOf(
+  row: readonly SqliteValue[],
+  payloadBytes: number,
+): InspectedDeadLetter {
+  const payload = row[6];
   return {
-    id: Number(id),
-    enqueuedAtMs: Number(enqueuedAtMs),
-    diedAtMs: Number(diedAtMs),
-    reason,
-    sent: Number(sent) === 1,
-    attempts: Number(attempts),
+    ...letterOf(row),
     bytes: payload instanceof Uint8Array ? payload.length : Number(payload),
     payload: !(payload instanceof Uint8Array)
       ? EMPTY
@@ -563,28 +569,4 @@ function boundsOf(
   { fromId = 1, toId = Number.MAX_SAFE_INTEGER, beforeMs = Infinity }: InspectRange,
 ): { readonly after: number; readonly toId: number; readonly beforeMs: number } {
   return { after: Math.max(0, fromId - 1), toId, beforeMs };
-}
-
-/** @throws {QueueFileError} It is none that this code can read. */
-function versionOf(database: SqliteDatabase, path: string): number {
-  const number = (sql: string) => Number(database.prepare(sql).all([])[0]?.[0]);
-  const applicationId = number("PRAGMA application_id");
-  const version = number("PRAGMA user_version");
-  if (applicationId === 0 && version === 0) {
-    if (number("SELECT count(*) FROM sqlite_schema") === 0) return 0;
-  }
-  if (applicationId !== APPLICATION_ID) {
-    throw notAQueue(path, "the file is another program's database");
-  }
-  if (version > SCHEMA_VERSION) {
-    throw queueFileError(
-      "newer-version",
-      path,
-      `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
-    );
-  }
-  if (version < 1) {
-    throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
-  }
-  return version;
 }

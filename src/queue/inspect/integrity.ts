@@ -6,8 +6,10 @@
  * @module
  */
 
+import { messageOf } from "../../base/errors.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
-import { endsOf } from "../store/row.ts";
+import { crcOf, endsOf } from "../store/row.ts";
+import { COUNT_COLUMNS, COUNTS_SQL } from "../store/state_table.ts";
 
 /** Something that is wrong in a queue's file. */
 export interface QueueProblem {
@@ -86,7 +88,7 @@ class Check {
     } catch (error) {
       // A locked file is not a damaged one.
       if (isBusy(error)) throw error;
-      this.#say(kind, `${words}: ${error instanceof Error ? error.message : String(error)}`);
+      this.#say(kind, `${words}: ${messageOf(error)}`);
       return undefined;
     }
   }
@@ -100,19 +102,29 @@ class Check {
   }
 
   #readState(): Map<string, SqliteValue> | undefined {
-    const names = this.#select("SELECT name FROM pragma_table_info('state')", []).map(String);
-    const rows = this.#select("SELECT * FROM state", []);
-    const [row] = rows;
-    if (rows.length !== 1 || row === undefined) {
-      this.#say("counts", `there are ${rows.length} rows of counts, and not 1`);
+    const rows = numberOf(this.#select("SELECT count(*) FROM state", [])[0]?.[0]);
+    if (rows !== 1) {
+      this.#say("counts", `there are ${rows} rows of counts, and not 1`);
       return undefined;
     }
-    const state = new Map(names.map((name, i) => [name, row[i] ?? null]));
+    const [names, row] = this.#version < 3
+      ? [this.#columnsOf("state"), this.#select("SELECT * FROM state", [])[0]]
+      : [COUNT_COLUMNS, this.#select(COUNTS_SQL, [])[0]];
+    const state = new Map(names.map((name, i) => [name, row?.[i] ?? null]));
     for (const [name, value] of state) {
       const number = numberOf(value);
-      if (number === undefined || number < 0) this.#say("counts", `${name} is ${String(value)}`);
+      const isOffset = name === "clock_offset_ms";
+      if (number === undefined || (number < 0 && !isOffset)) {
+        this.#say("counts", `${name} is ${String(value)}`);
+      }
     }
     return state;
+  }
+
+  /** What versions 1 and 2 called `packets` and `bytes` is called as in version 3. */
+  #columnsOf(table: string): string[] {
+    return this.#select("SELECT name FROM pragma_table_info(?)", [table])
+      .map((row) => String(row[0]).replace(/^(packets|bytes)$/, "queued_$1"));
   }
 
   #checkPackets(removedThrough: number): Counted {
@@ -145,6 +157,7 @@ class Check {
         if (firstId <= before) {
           this.#say("packets", `ids ${firstId} to ${Math.min(before, lastId)} are there twice`);
         }
+        this.#checkChecksum(lastId);
         if (lastId <= removedThrough) {
           this.#say("packets", `ids ${firstId} to ${lastId} were removed and are still there`);
         }
@@ -160,6 +173,22 @@ class Check {
     }
   }
 
+  /** One row at a time: each may be large. */
+  #checkChecksum(lastId: number): void {
+    if (this.#version < 3) return;
+    this.#try("packets", `the packets that end with id ${lastId} cannot be read`, () => {
+      const [row] = this.#select(
+        "SELECT ends, payload, crc FROM packets WHERE last_id = ? AND crc IS NOT NULL",
+        [lastId],
+      );
+      const [ends, payload, crc] = row ?? [];
+      if (!(payload instanceof Uint8Array)) return;
+      if (Number(crc) === crcOf(lastId, ends instanceof Uint8Array ? ends : null, payload)) return;
+      const words = "their bytes do not match their checksum";
+      this.#say("packets", `the packets that end with id ${lastId} are damaged: ${words}`);
+    });
+  }
+
   #checkCounts(state: ReadonlyMap<string, SqliteValue>, counted: Counted): void {
     const value = (name: string) => numberOf(state.get(name)) ?? 0;
     const lastId = value("last_id");
@@ -172,8 +201,8 @@ class Check {
       this.#say("counts", `there is id ${counted.lastId}, and the highest id is ${lastId}`);
     }
     if (!counted.complete) return;
-    this.#compare("packets", value("packets"), counted.packets);
-    this.#compare("bytes of packets", value("bytes"), counted.bytes);
+    this.#compare("packets", value("queued_packets"), counted.packets);
+    this.#compare("bytes of packets", value("queued_bytes"), counted.bytes);
   }
 
   #compare(what: string, said: number, found: number): void {
@@ -212,8 +241,8 @@ class Check {
         after = Number(id);
         packets++;
         bytes += Number(length);
-        const sound = type === "blob" && Number(length) > 0 &&
-          (reason === "expired" || reason === "gave-up") &&
+        const sound = type === "blob" && (Number(length) > 0 || reason === "damaged") &&
+          (reason === "expired" || reason === "gave-up" || reason === "damaged") &&
           (Number(sent) === 0 || Number(sent) === 1) &&
           numbers.every((value) => (numberOf(value) ?? -1) >= 0);
         if (!sound) this.#say("dead-letters", `dead letter ${after} is damaged`);
@@ -247,7 +276,7 @@ class Check {
     if (!counted.complete) return;
     this.#compare("dead letters", value("dead_packets"), counted.packets);
     this.#compare("bytes of dead letters", value("dead_bytes"), counted.bytes);
-    const ever = value("expired_packets") + value("gave_up_packets");
+    const ever = value("expired_packets") + value("gave_up_packets") + value("damaged_packets");
     if (counted.packets > ever) {
       this.#say("counts", `there are ${counted.packets} dead letters, and ever were ${ever}`);
     }

@@ -5,16 +5,16 @@
  * - by a sweep, while this process has the sender: it looks when the next one
  *   expires, and never takes what the sender was given and may have in flight
  *
- * Expiry goes by the wall clock, for it must survive a restart. A clock that
- * jumps ahead makes dead letters of packets that were still good; they can be
- * put back.
+ * Expiry goes by the time of `queue_time.ts`, which goes on however the clock is set.
  *
  * @module
  */
 
 import { lastIdOf } from "../../base/packet_batch.ts";
 import type { Clock, PacketBatch } from "../../base/ports.ts";
+import type { ReadResult } from "../store/contract.ts";
 import type { Due, IdRange } from "../store/types.ts";
+import type { QueueTime } from "./queue_time.ts";
 
 /** What expiry needs of the queue. */
 export interface ExpiringQueue {
@@ -22,22 +22,25 @@ export interface ExpiringQueue {
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due>;
   /** Makes dead letters of them. */
   bury(ranges: readonly IdRange[]): Promise<void>;
+  /** Makes dead letters of the packets in a damaged row. */
+  setAside(lastId: number): Promise<void>;
 }
 
 /** Between two sweeps. */
 const SWEEP_REST_MS = 1000;
-/** The wall clock may be set meanwhile, so that no sweep is planned further ahead. */
+/** A slewed clock and the timers' may differ, so that no sweep is planned further ahead. */
 const SWEEP_AT_LATEST_MS = 60_000;
-/** After a sweep that failed: whoever sends or stores is told of the cause. */
+/** After a sweep that failed. The cause is not lost: reading and storing meet it, too. */
 const SWEEP_RETRY_MS = 10_000;
 
 /** Sees to it that what has expired is not sent. */
 export class Expiry {
   readonly #queue: ExpiringQueue;
   readonly #clock: Clock;
-  /** The sender has, or had, nothing above it. */
+  readonly #time: QueueTime;
+  /** The highest id that the sender has been given: nothing above it can be in flight. */
   #handedOutId = 0;
-  /** Ends when nobody reads for the sender or takes packets out any more. */
+  /** Settles when the last of the `exclusively` calls so far has ended. */
   #turn: Promise<void> = Promise.resolve();
   #sweepers = 0;
   #sweeping = false;
@@ -50,11 +53,13 @@ export class Expiry {
    * Makes it; nothing is swept until {@linkcode Expiry.sweep}.
    *
    * @param queue Where the packets lie.
-   * @param clock Time.
+   * @param clock Timers.
+   * @param time The time by which packets expire.
    */
-  constructor(queue: ExpiringQueue, clock: Clock) {
+  constructor(queue: ExpiringQueue, clock: Clock, time: QueueTime) {
     this.#queue = queue;
     this.#clock = clock;
+    this.#time = time;
   }
 
   /**
@@ -70,32 +75,42 @@ export class Expiry {
 
   /**
    * What the sender gets: the packets that follow, up to the first that has
-   * expired. Expired ones that are next are moved before.
+   * expired or is damaged. Those that are next are moved before.
    *
    * @param afterId Nothing above it is in flight.
    * @param read Reads what follows it.
    */
   handOut(
     afterId: number,
-    read: () => Promise<readonly PacketBatch[]>,
+    read: () => Promise<ReadResult>,
   ): Promise<readonly PacketBatch[]> {
     return this.exclusively(async () => {
       const rewound = afterId < this.#handedOutId;
       this.#handedOutId = afterId;
       for (;;) {
-        const batches = await read();
-        const nowMs = this.#clock.wallMs();
+        const { batches, damaged } = await read();
+        if (batches.length === 0 && damaged !== undefined) {
+          await this.#queue.setAside(damaged.lastId);
+          continue;
+        }
+        const nowMs = this.#time.nowMs();
         const expired = batches.findIndex(({ expiresAtMs }) => expiresAtMs <= nowMs);
         if (expired !== 0) {
           const handedOut = expired === -1 ? batches : batches.slice(0, expired);
           const last = handedOut.at(-1);
           if (last !== undefined) this.#handedOutId = lastIdOf(last);
           if (rewound && this.#isUsed) this.#plan(nowMs);
-          return handedOut;
+          return handedOut.map((batch) => this.#byWallClock(batch));
         }
         await this.#buryNext(afterId, batches[0], nowMs);
       }
     });
+  }
+
+  /** Who sends compares with the wall clock. */
+  #byWallClock(batch: PacketBatch): PacketBatch {
+    if (batch.expiresAtMs === Infinity) return batch;
+    return { ...batch, expiresAtMs: this.#time.toWallMs(batch.expiresAtMs) };
   }
 
   async #buryNext(afterId: number, next: PacketBatch | undefined, nowMs: number): Promise<void> {
@@ -151,7 +166,7 @@ export class Expiry {
     this.#planned = undefined;
   }
 
-  /** Plans a sweep for when the wall clock says `dueAtMs`. */
+  /** Plans a sweep for when it is `dueAtMs`. */
   #plan(dueAtMs: number): void {
     // One under way will look for what comes next by itself.
     if (this.#sweepers <= 0 || this.#sweeping || dueAtMs === Infinity) return;
@@ -159,7 +174,7 @@ export class Expiry {
     const delayMs = Math.max(
       0,
       this.#lastSweepAtMs + SWEEP_REST_MS - nowMs,
-      Math.min(dueAtMs - this.#clock.wallMs(), SWEEP_AT_LATEST_MS),
+      Math.min(dueAtMs - this.#time.nowMs(), SWEEP_AT_LATEST_MS),
     );
     const atMs = nowMs + delayMs;
     if (this.#planned !== undefined && this.#planned.atMs <= atMs) return;
@@ -182,7 +197,7 @@ export class Expiry {
         ({ more, nextAtMs } = await this.exclusively(() => this.#sweepStep()));
       }
     } catch {
-      nextAtMs = this.#clock.wallMs() + SWEEP_RETRY_MS;
+      nextAtMs = this.#time.nowMs() + SWEEP_RETRY_MS;
     }
     this.#sweeping = false;
     this.#plan(nextAtMs);
@@ -190,7 +205,7 @@ export class Expiry {
 
   /** One transaction. */
   async #sweepStep(): Promise<{ readonly more: boolean; readonly nextAtMs: number }> {
-    const nowMs = this.#clock.wallMs();
+    const nowMs = this.#time.nowMs();
     const { ranges, nextAtMs } = await this.#queue.due(this.#handedOutId, nowMs, "by-time");
     if (ranges.length > 0 || nextAtMs !== Infinity) this.#isUsed = true;
     if (ranges.length === 0) return { more: false, nextAtMs };

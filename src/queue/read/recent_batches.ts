@@ -14,8 +14,9 @@ const BATCH_OVERHEAD_BYTES = 300;
 const PACKET_OVERHEAD_BYTES = 4;
 
 /**
- * The newest packets of a queue: all from the first on, without a gap but for
- * those that were taken out of the file as well.
+ * The newest packets of a queue, up to the last one stored. None is missing between
+ * the oldest one kept here and the newest, except for ids that are not in the file
+ * any more either. So whoever reads from the oldest one on need not ask the file.
  */
 export class RecentBatches {
   readonly #maxBytes: number;
@@ -25,7 +26,7 @@ export class RecentBatches {
   #bytes = 0;
 
   /**
-   * Makes an empty tail.
+   * Makes it, empty.
    *
    * @param maxBytes The most memory it may hold, overhead included.
    */

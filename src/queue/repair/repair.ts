@@ -22,20 +22,24 @@ import type {
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { APPLICATION_ID, openQueueFile, SCHEMA_VERSION } from "../store/schema.ts";
+import { mergeRanges } from "../store/id_ranges.ts";
+import { LETTER_COLUMNS } from "../store/row.ts";
+import { checkVersion, openQueueFile } from "../store/schema.ts";
 import type { IdRange } from "../store/types.ts";
 import {
   COUNT_COLUMNS,
   countsOf,
   expiryOf,
   isInGap,
-  letterOf,
-  mergeRanges,
-  packetsOf,
+  isLetter,
+  lastRowCounts,
+  type RowCounts,
   type SavedBatch,
   type SavedCounts,
   type SavedLetter,
+  savedLetterOf,
   type SavedPackets,
+  savedPacketsOf,
 } from "./salvage.ts";
 import { DatabasePages } from "./sqlite_pages.ts";
 import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
@@ -66,7 +70,14 @@ export interface RepairReport {
 const COMMIT_ROWS = 4096;
 const COMMIT_BYTES = 16 * 1024 * 1024;
 /** Tables and indexes in the order in which a queue's file gets them. */
-const ROOTS = ["packets", "state", "expiry", "expiry_by_time", "dead_letters"];
+const ROOTS = [
+  "packets",
+  "state",
+  "expiry",
+  "expiry_by_time",
+  "dead_letters",
+  "packets_by_queue",
+] as const;
 const EVERYTHING: Gap = { after: 0, through: Infinity };
 
 /**
@@ -92,7 +103,12 @@ export function repairQueue(
   const roots = listed ?? rows.guessRoots(ROOTS);
   const file = NewFile.create(to, driver);
   try {
-    const repair = new Repair(rows, roots, file);
+    const packetsRoot = roots?.get("packets");
+    // Rows of its own: each page is visited once.
+    const lastRow = packetsRoot === undefined
+      ? undefined
+      : lastRowCounts(new DatabaseRows(pages).table(packetsRoot));
+    const repair = new Repair(rows, roots, file, lastRow);
     repair.run();
     if (stampOf(from) !== before) {
       throw queueFileError("busy", from, "somebody has written it meanwhile", {
@@ -118,6 +134,7 @@ class Repair {
   readonly #rows: DatabaseRows;
   readonly #roots: ReadonlyMap<string, number> | undefined;
   readonly #file: NewFile;
+  readonly #lastRow: RowCounts | undefined;
   readonly #packetGaps: Gap[] = [];
   readonly #letterGaps: Gap[] = [];
   readonly #expiryGaps: Gap[] = [];
@@ -135,10 +152,12 @@ class Repair {
     rows: DatabaseRows,
     roots: ReadonlyMap<string, number> | undefined,
     file: NewFile,
+    lastRow: RowCounts | undefined,
   ) {
     this.#rows = rows;
     this.#roots = roots;
     this.#file = file;
+    this.#lastRow = lastRow;
   }
 
   get knowsCounts(): boolean {
@@ -160,7 +179,7 @@ class Repair {
     }
     let before = 0;
     this.#walk("packets", this.#packetGaps, (row) => {
-      const saved = packetsOf(row);
+      const saved = savedPacketsOf(row);
       if (saved === undefined || saved.ids.firstId <= before) return false;
       this.#savePackets(saved);
       before = saved.ids.lastId;
@@ -188,7 +207,7 @@ class Repair {
 
   #saveOrphans(): void {
     for (const row of this.#rows.orphans()) {
-      const packets = packetsOf(row);
+      const packets = savedPacketsOf(row);
       if (packets !== undefined && isInGap(this.#packetGaps, row.key)) {
         const { firstId, lastId } = packets.ids;
         const known = lastId > (this.#counts?.removed_through ?? 0) &&
@@ -202,8 +221,11 @@ class Repair {
   }
 
   #saveCounts(row: Row): boolean {
-    this.#counts ??= countsOf(row);
-    return this.#counts !== undefined;
+    const counts = countsOf(row);
+    if (counts === undefined) return false;
+    const isOlder = this.#lastRow !== undefined && this.#lastRow.last_id > counts.last_id;
+    this.#counts ??= isOlder ? { ...counts, ...this.#lastRow } : counts;
+    return true;
   }
 
   #saveExpiry(row: Row): boolean {
@@ -230,10 +252,10 @@ class Repair {
   }
 
   #saveLetter(row: Row): boolean {
-    const letter = letterOf(row);
+    const letter = savedLetterOf(row);
     if (letter === undefined) {
       // A row of its own kind that is not whole, as opposed to one of another table.
-      if (row.cells.length === 7) this.#lostLetters.push({ firstId: row.key, lastId: row.key });
+      if (isLetter(row.cells)) this.#lostLetters.push({ firstId: row.key, lastId: row.key });
       return false;
     }
     this.#highestId = Math.max(this.#highestId, row.key);
@@ -242,16 +264,19 @@ class Repair {
   }
 
   finish(logNotes: readonly string[]): RepairReport {
-    const { runPackets, runBytes, deadPackets, deadBytes, expired } = this.#file;
+    const { runPackets, runBytes, deadPackets, deadBytes, expired, damaged } = this.#file;
     const packets = runPackets - this.#partPackets;
     const bytes = runBytes - this.#partBytes;
     const old = this.#counts;
     const lastId = Math.max(old?.last_id ?? 0, this.#highestId);
-    const removedThrough = old?.removed_through ??
-      (this.#lowestId === Infinity ? lastId : this.#lowestId - 1);
+    // What is lost before the first packet that is saved has left the queue.
+    const removedThrough = this.#lowestId === Infinity
+      ? lastId
+      : Math.max(old?.removed_through ?? 0, this.#lowestId - 1);
+    const goneThrough = old?.removed_through ?? removedThrough;
     const saved: SavedCounts = {
-      packets,
-      bytes,
+      queued_packets: packets,
+      queued_bytes: bytes,
       last_id: lastId,
       removed_through: removedThrough,
       // Not known any more: the server may have any of them.
@@ -261,10 +286,11 @@ class Repair {
       dead_packets: deadPackets,
       dead_bytes: deadBytes,
       expired_packets: Math.max(old?.expired_packets ?? 0, expired),
-      gave_up_packets: Math.max(old?.gave_up_packets ?? 0, deadPackets - expired),
+      gave_up_packets: Math.max(old?.gave_up_packets ?? 0, deadPackets - expired - damaged),
+      damaged_packets: Math.max(old?.damaged_packets ?? 0, damaged),
     };
     this.#file.writeCounts(saved);
-    const lostPackets = old === undefined ? undefined : Math.max(0, old.packets - packets);
+    const lostPackets = old === undefined ? undefined : Math.max(0, old.queued_packets - packets);
     const lostDeadPackets = old === undefined
       ? undefined
       : Math.max(0, old.dead_packets - deadPackets);
@@ -276,7 +302,7 @@ class Repair {
     const open = (gaps: readonly Gap[]) =>
       gaps.map(({ after, through }) => ({ firstId: after + 1, lastId: through }));
     const lostIds = lostPackets === 0 ? [] : mergeRanges(
-      this.#file.without(clip([...open(this.#packetGaps), ...this.#lost], removedThrough)),
+      this.#file.without(clip([...open(this.#packetGaps), ...this.#lost], goneThrough)),
     );
     const lostDeadIds = lostDeadPackets === 0 ? [] : mergeRanges(
       this.#file.withoutLetters(clip(
@@ -323,6 +349,8 @@ class NewFile {
   deadBytes = 0;
   /** Of the dead letters, those that expired. */
   expired = 0;
+  /** Of the dead letters, those that were found damaged. */
+  damaged = 0;
   readonly #path: string;
   readonly #database: SqliteDatabase;
   readonly #statements = new Map<string, SqliteStatement>();
@@ -358,10 +386,13 @@ class NewFile {
   }
 
   /** @param rowId The id under which the old file has their time of expiry. */
-  addBatch({ firstId, ends, bytes, enqueuedAtMs }: SavedBatch, rowId: number): void {
+  addBatch({ firstId, ends, bytes, enqueuedAtMs, crc }: SavedBatch, rowId: number): void {
     const lastId = firstId + ends.length - 1;
     const list = ends.length === 1 ? null : new Uint8Array(ends.buffer);
-    this.#run("INSERT INTO packets VALUES (?, ?, ?, ?)", [lastId, enqueuedAtMs, list, bytes]);
+    this.#run(
+      "INSERT INTO packets (last_id, enqueued_at_ms, crc, ends, payload) VALUES (?, ?, ?, ?, ?)",
+      [lastId, enqueuedAtMs, crc, list, bytes],
+    );
     if (lastId !== rowId) {
       this.#run(
         "INSERT OR REPLACE INTO expiry SELECT ?, expires_at_ms FROM expiry WHERE last_id = ?",
@@ -379,11 +410,15 @@ class NewFile {
   }
 
   addLetter(letter: SavedLetter): void {
-    this.#run("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)", letter);
+    this.#run(
+      `INSERT INTO dead_letters (${LETTER_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      letter,
+    );
     const [, , , reason, , , payload] = letter;
     this.deadPackets++;
     this.deadBytes += payload.length;
     if (reason === "expired") this.expired++;
+    if (reason === "damaged") this.damaged++;
     this.#added(payload.length);
   }
 
@@ -394,6 +429,7 @@ class NewFile {
       `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")}`,
       COUNT_COLUMNS.map((column) => counts[column]),
     );
+    this.#run("UPDATE state SET stored_bytes = queued_bytes", []);
     this.#run("COMMIT", []);
     this.#open = false;
   }
@@ -525,17 +561,7 @@ function openPages(path: string): DatabasePages {
 /** @throws {QueueFileError} The file is sound enough to know that it is another one. */
 function refuseOthers(path: string, pages: DatabasePages, hasSchema: boolean): void {
   if (!pages.hasHeader || !hasSchema) return;
-  if (pages.headerNumber(68) !== APPLICATION_ID) {
-    throw queueFileError("not-a-queue", path, "the file is another program's database");
-  }
-  const version = pages.headerNumber(60);
-  if (version > SCHEMA_VERSION) {
-    throw queueFileError(
-      "newer-version",
-      path,
-      `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
-    );
-  }
+  checkVersion({ applicationId: pages.headerNumber(68), version: pages.headerNumber(60) }, path);
 }
 
 /** What changes when somebody writes. */

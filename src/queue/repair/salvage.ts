@@ -18,6 +18,11 @@ export interface SavedBatch {
   readonly bytes: Uint8Array;
   /** When they were stored. */
   readonly enqueuedAtMs: number;
+  /**
+   * Its checksum, right or not; `null`: it has none, or is but a part of what the
+   * checksum was made of.
+   */
+  readonly crc: number | null;
 }
 
 /** What a row of packets still holds. */
@@ -43,8 +48,8 @@ export type SavedLetter = readonly [
 
 /** The counts of the file, by their columns. */
 export const COUNT_COLUMNS = [
-  "packets",
-  "bytes",
+  "queued_packets",
+  "queued_bytes",
   "last_id",
   "removed_through",
   "sent_through",
@@ -54,6 +59,7 @@ export const COUNT_COLUMNS = [
   "dead_bytes",
   "expired_packets",
   "gave_up_packets",
+  "damaged_packets",
 ] as const;
 
 /** A value for each. */
@@ -61,11 +67,61 @@ export type SavedCounts = { readonly [column in (typeof COUNT_COLUMNS)[number]]:
 
 /** Version 1 has no more of them, nor has a row that was written before the change. */
 const COUNTS_OF_VERSION_1 = 7;
+/** Version 2 has no more of them. */
+const COUNTS_OF_VERSION_2 = 11;
+
+/** The columns of a row of packets, in whichever order the file has them. */
+function packetColumnsOf(cells: readonly Cell[]): readonly (Cell | undefined)[] | undefined {
+  const [first, enqueuedAtMs, ...more] = cells;
+  if (first !== null) return undefined;
+  // From version 1 or 2; with the columns of version 3 behind it; made as version 3.
+  if (cells.length === 4) return [enqueuedAtMs, ...more, null];
+  if (cells.length !== 11) return undefined;
+  if (isBytes(more[8])) {
+    const [, crc, stored, packets, bytes, removed, sent, ends, payload] = more;
+    return [enqueuedAtMs, ends, payload, crc, stored, packets, bytes, removed, sent];
+  }
+  const [ends, payload, , crc, ...counts] = more;
+  return [enqueuedAtMs, ends, payload, crc, ...counts];
+}
+
+/** The counts that each row of packets has. */
+export type RowCounts = Pick<
+  SavedCounts,
+  "queued_packets" | "queued_bytes" | "last_id" | "removed_through" | "sent_through"
+>;
+
+/** The counts after a row of packets, by its id; `undefined`: it has none. */
+function rowCountsOf(
+  { key, cells }: Row,
+): RowCounts | undefined {
+  const [, , , , stored, packets, bytes, removed, sent] = packetColumnsOf(cells) ?? [];
+  if (
+    !isCount(stored) || !isCount(packets) || !isCount(bytes) || !isCount(removed) ||
+    !isCount(sent) || removed > key || sent > key
+  ) return undefined;
+  return {
+    queued_packets: packets,
+    queued_bytes: bytes,
+    last_id: key,
+    removed_through: removed,
+    sent_through: sent,
+  };
+}
+
+/** The counts after the last row of packets that has any: those of `state` may be older. */
+export function lastRowCounts(rows: Iterable<Row | Gap>): RowCounts | undefined {
+  let last: RowCounts | undefined;
+  for (const row of rows) {
+    if ("key" in row && row.key > (last?.last_id ?? 0)) last = rowCountsOf(row) ?? last;
+  }
+  return last;
+}
 
 /** The packets of a row of `packets`; `undefined`: it is none. */
-export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
-  const [first, enqueuedAtMs, ends, payload] = cells;
-  if (cells.length !== 4 || first !== null || !isCount(enqueuedAtMs)) return undefined;
+export function savedPacketsOf({ key, cells }: Row): SavedPackets | undefined {
+  const [enqueuedAtMs, ends, payload, stored] = packetColumnsOf(cells) ?? [];
+  if (!isCount(enqueuedAtMs)) return undefined;
   if (!isBytes(payload) || payload.length === 0) return undefined;
   if (ends !== null && (!isBytes(ends) || ends.length % 4 !== 0)) return undefined;
   const count = ends === null ? 1 : (ends?.length ?? 0) / 4;
@@ -83,7 +139,8 @@ export function packetsOf({ key, cells }: Row): SavedPackets | undefined {
         (_, i) => (endAt(from + i) ?? 0) - start,
       );
       const bytes = payload.bytes.slice(start, start + (list.at(-1) ?? 0));
-      batches.push({ firstId: firstId + from, ends: list, bytes, enqueuedAtMs });
+      const crc = from === 0 && to === count && isCount(stored) ? stored : null;
+      batches.push({ firstId: firstId + from, ends: list, bytes, enqueuedAtMs, crc });
     }
   };
   for (let i = 0; i < count; i++) {
@@ -114,17 +171,25 @@ function isDamaged({ damaged }: CellBytes, from: number, to: number): boolean {
 }
 
 /** The dead letter of a row of `dead_letters`; `undefined`: it is none, or not whole. */
-export function letterOf({ key, cells }: Row): SavedLetter | undefined {
-  const [first, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = cells;
-  if (cells.length !== 7 || first !== null || key < 1) return undefined;
+export function savedLetterOf({ key, cells }: Row): SavedLetter | undefined {
+  const [first, enqueuedAtMs, diedAtMs, reason, sent, attempts, ...more] = cells;
+  // The number of its queue stands before or behind the payload, or is not there.
+  const payload = more.find((cell) => typeof cell !== "number");
+  if (!isLetter(cells) || first !== null || key < 1) return undefined;
   if (!isCount(enqueuedAtMs) || !isCount(diedAtMs) || !isCount(sent) || !isCount(attempts)) {
     return undefined;
   }
-  if ((reason !== "expired" && reason !== "gave-up") || sent > 1) return undefined;
-  if (!isBytes(payload) || payload.length === 0 || payload.damaged.length > 0) {
+  if ((reason !== "expired" && reason !== "gave-up" && reason !== "damaged") || sent > 1) {
     return undefined;
   }
+  if (!isBytes(payload) || payload.damaged.length > 0) return undefined;
+  if (payload.length === 0 && reason !== "damaged") return undefined;
   return [key, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload.bytes];
+}
+
+/** Whether a row has as many columns as a dead letter. */
+export function isLetter(cells: readonly Cell[]): boolean {
+  return cells.length === 7 || cells.length === 8;
 }
 
 /** When the packets that end with `key` expire, by a row of `expiry`; `undefined`: it is none. */
@@ -136,17 +201,21 @@ export function expiryOf({ cells }: Row): number | undefined {
 /** The counts of the row of `state`; `undefined`: it is none. */
 export function countsOf({ key, cells }: Row): SavedCounts | undefined {
   const [first, ...values] = cells;
-  if (key !== 1 || first !== null || values.length < COUNTS_OF_VERSION_1) return undefined;
+  // Rows of versions 1 and 2 have the key 1, one of version 3 the number of its queue.
+  const isOld = key === 1 && values.length >= COUNTS_OF_VERSION_1 &&
+    values.length <= COUNTS_OF_VERSION_2;
+  const isNew = key === 0 && values.length > COUNTS_OF_VERSION_2;
+  if (first !== null || !(isOld || isNew)) return undefined;
   const numbers = COUNT_COLUMNS.map((_, i) => i < values.length ? values[i] : 0);
   if (!numbers.every(isCount)) return undefined;
   const [packets = 0, bytes = 0, lastId = 0, removedThrough = 0, sentThrough = 0, ...more] =
     numbers;
   if (removedThrough > lastId || sentThrough > lastId || packets > lastId) return undefined;
-  const [droppedPackets = 0, droppedBytes = 0, dead = 0, deadBytes = 0, expired = 0, gaveUp = 0] =
-    more;
+  const [droppedPackets = 0, droppedBytes = 0, dead = 0, deadBytes = 0, ...ever] = more;
+  const [expired = 0, gaveUp = 0, damaged = 0] = ever;
   return {
-    packets,
-    bytes,
+    queued_packets: packets,
+    queued_bytes: bytes,
     last_id: lastId,
     removed_through: removedThrough,
     sent_through: sentThrough,
@@ -156,6 +225,7 @@ export function countsOf({ key, cells }: Row): SavedCounts | undefined {
     dead_bytes: deadBytes,
     expired_packets: expired,
     gave_up_packets: gaveUp,
+    damaged_packets: damaged,
   };
 }
 
@@ -177,18 +247,4 @@ function addId(ranges: IdRange[], id: number): void {
 /** Whether a key lies in one of the gaps. */
 export function isInGap(gaps: readonly Gap[], key: number): boolean {
   return gaps.some(({ after, through }) => key > after && key <= through);
-}
-
-/** Ranges in order, none twice. */
-export function mergeRanges(ranges: readonly IdRange[]): IdRange[] {
-  const merged: IdRange[] = [];
-  for (const range of ranges.toSorted((a, b) => a.firstId - b.firstId)) {
-    if (range.lastId < range.firstId) continue;
-    const before = merged.at(-1);
-    if (before !== undefined && range.firstId <= before.lastId + 1) {
-      const lastId = Math.max(before.lastId, range.lastId);
-      merged[merged.length - 1] = { firstId: before.firstId, lastId };
-    } else merged.push(range);
-  }
-  return merged;
 }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { QueueFileError, type QueueFileReason } from "../../base/errors.ts";
+import { type CommitOutcome, QueueFileError, type QueueFileReason } from "../../base/errors.ts";
 import { SqliteCode, SqliteError } from "./driver.ts";
 
 const ADVICE: { readonly [reason in QueueFileReason]: string } = {
@@ -27,11 +27,10 @@ export function queueFileError(
   reason: QueueFileReason,
   path: string,
   what: string,
-  options?: ErrorOptions & { readonly advice?: string },
+  options: ErrorOptions & { readonly advice?: string; readonly outcome?: CommitOutcome } = {},
 ): QueueFileError {
-  const advice = options?.advice ?? ADVICE[reason];
-  const cause = options !== undefined && "cause" in options ? { cause: options.cause } : undefined;
-  return new QueueFileError(reason, path, `Queue ${path}: ${what}. ${advice}`, cause);
+  const { advice = ADVICE[reason], ...rest } = options;
+  return new QueueFileError(reason, path, `Queue ${path}: ${what}. ${advice}`, rest);
 }
 
 /**

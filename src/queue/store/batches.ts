@@ -6,7 +6,7 @@
  * @module
  */
 
-import type { PacketBatch, StoredPacket } from "../../base/ports.ts";
+import type { PacketBatch } from "../../base/ports.ts";
 import type { PacketSpan } from "./types.ts";
 
 /**
@@ -128,18 +128,4 @@ export class Arena {
     this.#used += bytes;
     return start;
   }
-}
-
-/** The packets of batches, one by one. */
-export function packetsOf(batches: readonly PacketBatch[]): StoredPacket[] {
-  const packets: StoredPacket[] = [];
-  for (const { firstId, bytes, ends } of batches) {
-    let start = 0;
-    let id = firstId;
-    for (const end of ends) {
-      packets.push({ id: id++, payload: bytes.subarray(start, end) });
-      start = end;
-    }
-  }
-  return packets;
 }

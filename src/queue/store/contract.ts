@@ -17,20 +17,52 @@ import type {
   PacketSpan,
 } from "./types.ts";
 
+/** When a transaction is asked for; `queue_time.ts` says what the offsets mean. */
+export interface Moment {
+  /** The wall clock. */
+  readonly wallMs: number;
+  /** What this process adds to the wall clock. */
+  readonly clockOffsetMs: number;
+  /** What the file said when this process last heard of it. */
+  readonly knownOffsetMs: number;
+}
+
+/** How many dead letters the file may hold; beyond it the oldest are removed. */
+export interface DeadLimits {
+  /** The most dead letters. */
+  readonly maxDeadPackets: number;
+  /** The most payload bytes of dead letters. */
+  readonly maxDeadBytes: number;
+}
+
+/** What the sender was given of the packets above `afterId` that it has now removed. */
+export interface HandedOutCount extends PacketCount {
+  /** Up to here everything had left the queue before, as this process knew it. */
+  readonly afterId: number;
+}
+
 /** One transaction. */
 export interface CommitRequest {
   /** Removes packets up to and including this id; 0 removes none. */
   readonly removeThrough: number;
+  /**
+   * What the removal is to concern: when it finds anything else, it fails and nothing
+   * is removed. `undefined`: not known. Not compared when another process has removed
+   * some of them.
+   */
+  readonly handedOut: HandedOutCount | undefined;
   /** Ids up to this one have been on a wire; never lowers what the file says. */
   readonly sentThrough: number;
   /** What to store, in order; the packets of a unit are stored together or not at all. */
   readonly units: readonly PacketSpan[];
-  /** Wall clock of this commit, stored with each batch. */
-  readonly enqueuedAtMs: number;
-  /** The most packets that the file may hold, dead letters included. */
+  /** When it is asked for; the wall clock is stored with each batch. */
+  readonly at: Moment;
+  /** The most packets that the file may hold, dead letters apart. */
   readonly maxPackets: number;
-  /** The most payload bytes that the file may hold, dead letters included. */
+  /** The most payload bytes that the file may hold, dead letters apart. */
   readonly maxBytes: number;
+  /** The bounds of dead letters. */
+  readonly deadLimits: DeadLimits;
   /** What to do with a unit that does not fit. */
   readonly overflow: Overflow;
 }
@@ -59,6 +91,14 @@ export interface StoreState {
   readonly expiredPackets: number;
   /** Packets that were given up, since the file was made. */
   readonly gaveUpPackets: number;
+  /** Packets that were found damaged, since the file was made. */
+  readonly damagedPackets: number;
+  /** Payload bytes ever stored; in a file of an older version, since it became one of version 3. */
+  readonly storedBytes: number;
+  /** The wall clock at the last commit; 0: not known. */
+  readonly writtenAtMs: number;
+  /** What has to be added to the wall clock; see `queue_time.ts`. */
+  readonly clockOffsetMs: number;
   /** When the oldest packet was stored, by the wall clock; `undefined` when empty. */
   readonly oldestEnqueuedAtMs: number | undefined;
 }
@@ -66,55 +106,85 @@ export interface StoreState {
 /** A limit that a unit ran into. */
 export type Limit = "maxPackets" | "maxBytes";
 
-/** What a transaction did. */
-export interface CommitResult {
+/** Packets that were moved together. */
+export interface MovedPackets extends PacketCount {
+  /** The first and the last of them. */
+  readonly ids: IdRange;
+}
+
+/** What every transaction may do besides. */
+export interface TransactionResult {
   /** The file's counts after it. */
   readonly state: StoreState;
+  /** Damaged packets that became dead letters, for each row of them. */
+  readonly setAside: readonly MovedPackets[];
+  /** Packets and dead letters that had to go to make room. */
+  readonly dropped: DroppedPackets | undefined;
+}
+
+/** What a transaction did. */
+export interface CommitResult extends TransactionResult {
   /** What was stored: the packets of every unit that was not refused, in order. */
   readonly batches: readonly PacketBatch[];
   /** By index, the units for which there was no room, and the limit they met. */
   readonly refused: ReadonlyMap<number, Limit>;
-  /** The packets that had to go, with `"drop-oldest"`. */
-  readonly dropped: DroppedPackets | undefined;
 }
 
 /**
  * A change in the middle of the queue, or of its dead letters.
  *
  * - `"bury"`: packets become dead letters; what is not there any more is passed over
+ * - `"set-aside"`: the packets of a damaged row become dead letters; harmless when it is
+ *   sound, or gone
  * - `"remove-packets"`: packets are removed
  * - `"requeue"`: dead letters go to the end of the queue under new ids, as many as
  *   one transaction should move
  * - `"remove-dead"`: dead letters are removed
+ * - `"note-time"`: nothing but the clock's offset is written, if it has changed
  */
 export type Edit =
   | {
     readonly kind: "bury";
     readonly ranges: readonly IdRange[];
-    readonly reason: DeathReason;
+    readonly reason: Exclude<DeathReason, "damaged">;
     /** In how many connections each was tried. */
     readonly attempts: number;
   }
+  | { readonly kind: "set-aside"; readonly lastId: number }
   | { readonly kind: "remove-packets"; readonly range: IdRange }
   | { readonly kind: "requeue"; readonly range: IdRange; readonly expiresAtMs: number }
-  | { readonly kind: "remove-dead"; readonly range: IdRange };
+  | { readonly kind: "remove-dead"; readonly range: IdRange }
+  | { readonly kind: "note-time" };
 
 /** An edit and what it needs to know. */
 export interface EditRequest {
   /** What to do. */
   readonly edit: Edit;
-  /** The wall clock. */
-  readonly atMs: number;
+  /** When it is asked for. */
+  readonly at: Moment;
+  /** The bounds of dead letters. */
+  readonly deadLimits: DeadLimits;
   /** Ids up to this one have been on a wire; never lowers what the file says. */
   readonly sentThrough: number;
 }
 
 /** What an edit did. */
-export interface EditResult extends PacketCount {
-  /** The file's counts after it. */
-  readonly state: StoreState;
+export interface EditResult extends PacketCount, TransactionResult {
   /** After `"requeue"`, the new ids. */
   readonly ids: IdRange | undefined;
+}
+
+/** What a read found. */
+export interface ReadResult {
+  /** Packets that follow, as they were stored. */
+  readonly batches: readonly PacketBatch[];
+  /** The row behind them, where it is not as it was stored. */
+  readonly damaged: {
+    /** Its id, for `"set-aside"`. */
+    readonly lastId: number;
+    /** What is wrong with it. */
+    readonly words: string;
+  } | undefined;
 }
 
 /** What one step of giving space back left behind. */
@@ -138,7 +208,7 @@ export interface QueueStore {
   /** See {@linkcode SqliteStore.deadLetters}. */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]>;
   /** See {@linkcode SqliteStore.read}. */
-  read(afterId: number, maxBytes: number): PacketBatch[] | Promise<PacketBatch[]>;
+  read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult>;
   /** See {@linkcode SqliteStore.state}. */
   state(): StoreState | Promise<StoreState>;
   /** See {@linkcode SqliteStore.dataVersion}. */

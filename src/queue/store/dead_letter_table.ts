@@ -1,11 +1,11 @@
 /**
  * The table `dead_letters`: packets that nobody sends any more, kept for an
- * operator. Every method is a part of somebody else's transaction.
+ * operator. The caller has begun a transaction and ends it.
  *
  * @module
  */
 
-import type { PacketBatch } from "../../base/ports.ts";
+import type { StoredPacket } from "../../base/ports.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -13,8 +13,8 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
-import { packetsOf } from "./batches.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
+import { LETTER_COLUMNS, letterOf } from "./row.ts";
 import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
 
 /** What all packets of a batch that dies have in common. */
@@ -43,9 +43,12 @@ export class DeadLetterTable {
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     const prepare = (sql: string): SqliteStatement => database.prepare(sql);
-    this.#insert = prepare("INSERT INTO dead_letters VALUES (?, ?, ?, ?, ?, ?, ?)");
+    // An id that is there already can only come from damage: the older letter stays.
+    this.#insert = prepare(
+      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+    );
     this.#select = prepare(
-      "SELECT id, enqueued_at_ms, died_at_ms, reason, sent, attempts, payload " +
+      `SELECT ${LETTER_COLUMNS}, payload ` +
         "FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
     );
     this.#selectSizes = prepare(
@@ -58,13 +61,20 @@ export class DeadLetterTable {
     this.#delete = prepare("DELETE FROM dead_letters WHERE id BETWEEN ? AND ?");
   }
 
-  /** Adds the packets of a batch. */
-  add(batch: PacketBatch, enqueuedAtMs: number, death: Death): void {
+  /** Adds packets. */
+  add(packets: readonly StoredPacket[], enqueuedAtMs: number, death: Death): void {
     const { diedAtMs, reason, attempts, sentThrough } = death;
-    for (const { id, payload } of packetsOf([batch])) {
+    for (const { id, payload } of packets) {
       const sent = id <= sentThrough ? 1 : 0;
       this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload]);
     }
+  }
+
+  /** Counts what is there, letter by letter. */
+  measure(): PacketCount {
+    const [packets = 0, bytes = 0] =
+      (this.#measure.all([Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER])[0] ?? []).map(Number);
+    return { packets, bytes };
   }
 
   /** Those above `afterId`, in the order of their ids; at least one when there is one. */
@@ -74,7 +84,7 @@ export class DeadLetterTable {
       bytes: maxBytes,
     });
     if (ids === undefined) return [];
-    return this.#select.all([ids.firstId, ids.lastId, -1]).map(letterOf);
+    return this.#select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
   }
 
   /**
@@ -85,7 +95,7 @@ export class DeadLetterTable {
   take(range: IdRange, expiresAtMs: number): PacketSpan | undefined {
     const { ids, bytes } = this.#fitting(range, { packets: MOVE_PACKETS, bytes: MOVE_BYTES });
     if (ids === undefined) return undefined;
-    const letters = this.#select.all([ids.firstId, ids.lastId, -1]).map(letterOf);
+    const letters = this.#select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
     const block = new Uint8Array(bytes);
     let end = 0;
     for (const { payload } of letters) {
@@ -143,18 +153,11 @@ export class DeadLetterTable {
   }
 }
 
-function letterOf(row: readonly SqliteValue[]): DeadLetter {
-  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload] = row;
-  if (!(payload instanceof Uint8Array) || (reason !== "expired" && reason !== "gave-up")) {
-    throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
+function wholeLetterOf(row: readonly SqliteValue[]): DeadLetter {
+  const letter = letterOf(row);
+  const payload = row[6];
+  if (!(payload instanceof Uint8Array)) {
+    throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${letter.id} holds no bytes`);
   }
-  return {
-    id: Number(id),
-    enqueuedAtMs: Number(enqueuedAtMs),
-    diedAtMs: Number(diedAtMs),
-    reason,
-    sent: Number(sent) === 1,
-    attempts: Number(attempts),
-    payload,
-  };
+  return { ...letter, payload };
 }

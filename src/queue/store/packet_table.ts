@@ -1,13 +1,13 @@
 /**
  * The tables `packets` and `expiry`: batches of packets in the order of their ids,
- * and when they expire. Every method is a part of somebody else's transaction,
- * and tells how many packets it concerned, so that the counts stay exact.
+ * and when they expire. The caller has begun a transaction and ends it. Every method
+ * tells how many packets it concerned, so that the counts stay exact.
  *
  * @module
  */
 
-import { cutBatches, sliceBatch } from "../../base/packet_batch.ts";
-import type { PacketBatch } from "../../base/ports.ts";
+import { cutBatches, lastIdOf, packetsOf, sliceBatch } from "../../base/packet_batch.ts";
+import type { PacketBatch, StoredPacket } from "../../base/ports.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
@@ -15,6 +15,9 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
+import type { ReadResult } from "./contract.ts";
+import { batchOf, crcOf, DamagedRowError, shapeOf } from "./row.ts";
+import { ContradictionError, type Counts } from "./state_table.ts";
 import type { Due, IdRange, PacketCount } from "./types.ts";
 
 /** The packet that was stored first, of those that are still there. */
@@ -60,6 +63,8 @@ export class PacketTable {
   readonly #selectEnds: SqliteStatement;
   readonly #selectSizes: SqliteStatement;
   readonly #selectBatches: SqliteStatement;
+  readonly #selectRow: SqliteStatement;
+  readonly #selectIdBefore: SqliteStatement;
   readonly #selectDueById: SqliteStatement;
   readonly #selectDueByTime: SqliteStatement;
   readonly #selectNextDue: SqliteStatement;
@@ -67,9 +72,17 @@ export class PacketTable {
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     const prepare = (sql: string): SqliteStatement => database.prepare(sql);
-    this.#insertBatch = prepare("INSERT INTO packets VALUES (?, ?, ?, ?)");
-    this.#insertExpiry = prepare("INSERT OR REPLACE INTO expiry VALUES (?, ?)");
-    this.#updateBatch = prepare("UPDATE packets SET ends = ?, payload = ? WHERE last_id = ?");
+    this.#insertBatch = prepare(
+      "INSERT INTO packets (last_id, enqueued_at_ms, crc, stored_bytes, queued_packets, " +
+        "queued_bytes, removed_through, sent_through, ends, payload) " +
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    );
+    this.#insertExpiry = prepare(
+      "INSERT OR REPLACE INTO expiry (last_id, expires_at_ms) VALUES (?, ?)",
+    );
+    this.#updateBatch = prepare(
+      "UPDATE packets SET ends = ?, payload = ?, crc = ? WHERE last_id = ?",
+    );
     // length() of a BLOB reads the row's header only, never its overflow pages.
     const measure = "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
       "coalesce(sum(length(payload)), 0) FROM packets";
@@ -80,7 +93,7 @@ export class PacketTable {
     this.#deleteBetween = prepare("DELETE FROM packets WHERE last_id BETWEEN ? AND ?");
     this.#deleteExpiryBetween = prepare("DELETE FROM expiry WHERE last_id BETWEEN ? AND ?");
     this.#selectOldest = prepare(
-      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms " +
+      "SELECT last_id, coalesce(length(ends) / 4, 1), enqueued_at_ms " +
         "FROM packets ORDER BY last_id LIMIT 1",
     );
     this.#selectEnds = prepare(
@@ -91,9 +104,17 @@ export class PacketTable {
       "SELECT length(payload) FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
     );
     this.#selectBatches = prepare(
-      "SELECT packets.last_id, ends, payload, expires_at_ms, enqueued_at_ms FROM packets " +
+      "SELECT packets.last_id, ends, payload, expires_at_ms, crc, enqueued_at_ms FROM packets " +
         "LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
         "WHERE packets.last_id > ? ORDER BY packets.last_id LIMIT ?",
+    );
+    this.#selectRow = prepare(
+      "SELECT packets.last_id, ends, payload, expires_at_ms, crc, enqueued_at_ms, " +
+        "coalesce(CAST(payload AS BLOB), x'') FROM packets " +
+        "LEFT JOIN expiry ON expiry.last_id = packets.last_id WHERE packets.last_id = ?",
+    );
+    this.#selectIdBefore = prepare(
+      "SELECT last_id FROM packets WHERE last_id < ? ORDER BY last_id DESC LIMIT 1",
     );
     // An older sendq leaves rows of `expiry` behind whose batch is gone: hence the joins.
     const due = "SELECT due.last_id, coalesce(length(ends) / 4, 1), length(payload) FROM ";
@@ -113,25 +134,51 @@ export class PacketTable {
     );
   }
 
-  /** Stores batches behind all others. */
-  insert(batches: readonly PacketBatch[], enqueuedAtMs: number): void {
-    for (const batch of batches) this.#insert(batch, enqueuedAtMs);
+  /**
+   * Stores batches behind all others.
+   *
+   * @param batches Their ids follow those given so far.
+   * @param enqueuedAtMs The wall clock.
+   * @param counts Those before; counts the batches in.
+   */
+  insert(batches: readonly PacketBatch[], enqueuedAtMs: number, counts: Counts): void {
+    for (const batch of batches) {
+      counts.lastId += batch.ends.length;
+      counts.packets += batch.ends.length;
+      counts.bytes += batch.bytes.length;
+      counts.storedBytes += batch.bytes.length;
+      this.#insert(batch, enqueuedAtMs, counts);
+    }
   }
 
-  #insert({ firstId, bytes, ends, expiresAtMs }: PacketBatch, enqueuedAtMs: number): void {
-    const lastId = firstId + ends.length - 1;
-    this.#insertBatch.run([lastId, enqueuedAtMs, endsBlob(ends), bytes]);
+  #insert(batch: PacketBatch, enqueuedAtMs: number, counts: Counts | undefined): void {
+    const { bytes, expiresAtMs } = batch;
+    const lastId = lastIdOf(batch);
+    const ends = endsBlob(batch.ends);
+    this.#insertBatch.run([
+      lastId,
+      enqueuedAtMs,
+      crcOf(lastId, ends, bytes),
+      counts?.storedBytes ?? null,
+      counts?.packets ?? null,
+      counts?.bytes ?? null,
+      counts?.removedThrough ?? null,
+      counts?.sentThrough ?? null,
+      ends,
+      bytes,
+    ]);
     if (expiresAtMs !== Infinity) this.#insertExpiry.run([lastId, expiresAtMs]);
   }
 
   /**
    * The packets that follow `afterId`, in order, up to `maxBytes` in all; at
-   * least one when there is one. When a page in that range cannot be read, the
-   * batches before it still come, one at a time.
+   * least one when there is one that is sound. When a page in that range cannot be
+   * read, the batches before it still come, one at a time.
    *
    * @param afterId Not below `removedThrough`.
+   * @throws {ContradictionError} The rows are not in the order of their ids.
    */
-  read(afterId: number, maxBytes: number): PacketBatch[] {
+  read(afterId: number, maxBytes: number): ReadResult {
     let rows: SqliteValue[][];
     try {
       rows = this.#selectBatches.all([afterId, this.#rowsToRead(afterId, maxBytes)]);
@@ -139,7 +186,88 @@ export class PacketTable {
       if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
       rows = this.#selectBatches.all([afterId, 1]);
     }
-    return cutBatches(rows.map(batchOf), afterId, maxBytes);
+    const batches: PacketBatch[] = [];
+    let before = afterId;
+    let damaged: ReadResult["damaged"];
+    for (const row of rows) {
+      const lastId = Number(row[0]);
+      if (!(lastId > before)) {
+        throw new ContradictionError(`id ${lastId} comes behind id ${before}`);
+      }
+      try {
+        const batch = batchOf(row);
+        this.#refuseOverlap(batch, batches.length === 0 ? undefined : before);
+        batches.push(batch);
+      } catch (error) {
+        if (!(error instanceof DamagedRowError)) throw error;
+        damaged = { lastId, words: error.message };
+        break;
+      }
+      before = lastId;
+    }
+    return { batches: cutBatches(batches, afterId, maxBytes), damaged };
+  }
+
+  /** @param before The id of the row before it; `undefined`: to be looked up. */
+  #refuseOverlap(batch: PacketBatch, before: number | undefined): void {
+    const lastId = lastIdOf(batch);
+    const above = before ?? Number(this.#selectIdBefore.all([lastId])[0]?.[0] ?? 0);
+    if (batch.firstId > above) return;
+    throw new DamagedRowError(lastId, `its ids begin with ${batch.firstId}, like earlier ones`);
+  }
+
+  /**
+   * Takes out a row that is not as it was stored.
+   *
+   * @param lastId Its id.
+   * @param each Is shown its packets: one by one, where it says where they end.
+   * @returns Whether there is such a row, and it was damaged.
+   * @throws {ContradictionError} The row is there and cannot be taken out.
+   */
+  takeDamaged(
+    lastId: number,
+    each: (packet: StoredPacket, enqueuedAtMs: number) => void,
+  ): boolean {
+    const row = this.#selectRow.all([lastId])[0];
+    if (row === undefined) {
+      throw new ContradictionError(`there are packets that end with id ${lastId}, and are not`);
+    }
+    const enqueuedAtMs = Number(row[5]);
+    const time = Number.isSafeInteger(enqueuedAtMs) && enqueuedAtMs >= 0 ? enqueuedAtMs : 0;
+    try {
+      this.#refuseOverlap(batchOf(row), undefined);
+      return false;
+    } catch (error) {
+      if (!(error instanceof DamagedRowError)) throw error;
+    }
+    for (const packet of this.#packetsOfDamaged(row)) each(packet, time);
+    this.#deleteBetween.run([lastId, lastId]);
+    this.#deleteExpiryBetween.run([lastId, lastId]);
+    if (this.#selectRow.all([lastId]).length > 0) {
+      throw new ContradictionError(`the packets that end with id ${lastId} cannot be taken out`);
+    }
+    return true;
+  }
+
+  #packetsOfDamaged(row: readonly SqliteValue[]): StoredPacket[] {
+    const lastId = Number(row[0]);
+    const found = row[6] instanceof Uint8Array ? row[6] : new Uint8Array(0);
+    try {
+      if (!(row[2] instanceof Uint8Array)) return [{ id: lastId, payload: found }];
+      const batch: PacketBatch = { ...shapeOf(row), bytes: found, expiresAtMs: Infinity };
+      this.#refuseOverlap(batch, undefined);
+      return packetsOf([batch]);
+    } catch (error) {
+      if (!(error instanceof DamagedRowError)) throw error;
+      return [{ id: lastId, payload: found }];
+    }
+  }
+
+  /** Counts what is there, row by row. */
+  measure(removedThrough: number): PacketCount {
+    const all = countOf(this.#measureThrough.all([Number.MAX_SAFE_INTEGER])[0]);
+    const part = this.#partThrough(removedThrough);
+    return { packets: all.packets - part.packets, bytes: all.bytes - part.bytes };
   }
 
   /** How many rows from `afterId` on hold `maxBytes`, roughly: at least 1. */
@@ -157,11 +285,21 @@ export class PacketTable {
     return Math.max(1, rows);
   }
 
-  /** The oldest packet; `undefined` when there is none. */
+  /**
+   * The oldest packet; `undefined` when there is none.
+   *
+   * @throws {ContradictionError} It was removed.
+   */
   oldest(removedThrough: number): OldestPacket | undefined {
     const row = this.#selectOldest.all([])[0];
     if (row === undefined) return undefined;
-    return { id: Math.max(removedThrough + 1, Number(row[0])), enqueuedAtMs: Number(row[1]) };
+    const [lastId = 0, packets = 0, enqueuedAtMs = 0] = row.map(Number);
+    if (lastId <= removedThrough) {
+      throw new ContradictionError(
+        `ids up to ${removedThrough} were removed, and ${lastId} is still there`,
+      );
+    }
+    return { id: Math.max(removedThrough + 1, lastId + 1 - packets), enqueuedAtMs };
   }
 
   /**
@@ -257,7 +395,7 @@ export class PacketTable {
       for (let after = first - 1;;) {
         const row = this.#selectBatches.all([after, 1])[0];
         if (row === undefined || Number(row[0]) > lastId) break;
-        each(batchOf(row), Number(row[4]));
+        each(batchOf(row), Number(row[5]));
         after = Number(row[0]);
       }
     }
@@ -276,9 +414,12 @@ export class PacketTable {
     const batch = batchOf(row);
     const at = id - batch.firstId;
     const behind = sliceBatch(batch, at, batch.ends.length);
-    this.#updateBatch.run([endsBlob(behind.ends), behind.bytes, Number(row[0])]);
+    const ends = endsBlob(behind.ends);
+    const lastId = Number(row[0]);
+    this.#updateBatch.run([ends, behind.bytes, crcOf(lastId, ends, behind.bytes), lastId]);
     const from = Math.max(0, removedThrough + 1 - batch.firstId);
-    if (from < at) this.#insert(sliceBatch(batch, from, at), Number(row[4]));
+    // Whoever excises writes the row of counts, so that this one needs none.
+    if (from < at) this.#insert(sliceBatch(batch, from, at), Number(row[5]), undefined);
   }
 }
 
@@ -290,45 +431,4 @@ function endsBlob(ends: Uint32Array): Uint8Array | null {
 
 function countOf(row: readonly SqliteValue[] | undefined): PacketCount {
   return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
-}
-
-/** Ids and ends of a row of `last_id, ends, payload or its length`. */
-function shapeOf(
-  [last, blob, payload]: readonly SqliteValue[],
-): Pick<PacketBatch, "firstId" | "ends"> {
-  const lastId = Number(last);
-  const bytes = payload instanceof Uint8Array ? payload.length : Number(payload);
-  let ends: Uint32Array;
-  if (blob === null) {
-    ends = Uint32Array.of(bytes);
-  } else if (blob instanceof Uint8Array) {
-    ends = new Uint32Array(blob.slice().buffer, 0, blob.length >> 2);
-  } else {
-    throw new SqliteError(SqliteCode.CORRUPT, `batch ${lastId} does not say where its packets end`);
-  }
-  if (ends.at(-1) !== bytes || !ascends(ends)) {
-    throw new SqliteError(SqliteCode.CORRUPT, `batch ${lastId} contradicts itself`);
-  }
-  return { firstId: lastId + 1 - ends.length, ends };
-}
-
-function ascends(ends: Uint32Array): boolean {
-  let before = 0;
-  for (const end of ends) {
-    if (end <= before) return false;
-    before = end;
-  }
-  return true;
-}
-
-/** A row of `last_id, ends, payload, expires_at_ms, …`. */
-function batchOf(row: readonly SqliteValue[]): PacketBatch {
-  const [last, , payload, expiry] = row;
-  if (!(payload instanceof Uint8Array)) {
-    throw new SqliteError(SqliteCode.CORRUPT, `batch ${String(last)} holds no bytes`);
-  }
-  const expiresAtMs = typeof expiry === "number" || typeof expiry === "bigint"
-    ? Number(expiry)
-    : Infinity;
-  return { ...shapeOf(row), bytes: payload, expiresAtMs };
 }

@@ -1,8 +1,14 @@
 /**
- * Where the packets of a row end.
+ * What the columns of a row mean, checked: whoever reads a row of packets or a dead
+ * letter, the queue or an inspector, understands it by these functions.
  *
  * @module
  */
+
+import { crc32 } from "node:zlib";
+import type { PacketBatch } from "../../base/ports.ts";
+import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
+import type { DeadLetter } from "./types.ts";
 
 /**
  * Reads the column `ends` of a row of packets.
@@ -27,4 +33,95 @@ export function endsOf(blob: unknown, payloadBytes: number): Uint32Array | strin
     return `its packets end at byte ${before}, its payload at ${payloadBytes}`;
   }
   return ends;
+}
+
+/** A row of packets that contradicts itself, or is not as it was stored. */
+export class DamagedRowError extends SqliteError {
+  /** Its id. */
+  readonly lastId: number;
+
+  /**
+   * Makes the error.
+   *
+   * @param lastId The row's id.
+   * @param words What is wrong with it.
+   */
+  constructor(lastId: number, words: string) {
+    super(SqliteCode.CORRUPT, `the packets that end with id ${lastId} are damaged: ${words}`);
+    this.lastId = lastId;
+  }
+}
+
+/**
+ * The ids of a row of packets, and where each packet ends.
+ *
+ * @param row Begins with `last_id, ends, payload`; in place of the payload its length.
+ * @throws {DamagedRowError} The row contradicts itself.
+ */
+export function shapeOf(
+  [last, blob, payload]: readonly SqliteValue[],
+): Pick<PacketBatch, "firstId" | "ends"> {
+  const lastId = Number(last);
+  const ends = endsOf(blob, payload instanceof Uint8Array ? payload.length : Number(payload));
+  if (typeof ends === "string") throw new DamagedRowError(lastId, ends);
+  const firstId = lastId + 1 - ends.length;
+  if (firstId < 1) throw new DamagedRowError(lastId, `it has ${ends.length} packets`);
+  return { firstId, ends };
+}
+
+const idBytes = new Uint8Array(8);
+const idView = new DataView(idBytes.buffer);
+
+/** The checksum of a row of packets: column `crc`. */
+export function crcOf(lastId: number, ends: Uint8Array | null, payload: Uint8Array): number {
+  idView.setBigUint64(0, BigInt(lastId), true);
+  const crc = crc32(idBytes);
+  return crc32(payload, ends === null ? crc : crc32(ends, crc));
+}
+
+/**
+ * A row of packets as a batch, if it is as it was stored.
+ *
+ * @param row `last_id, ends, payload, expires_at_ms, crc`.
+ * @throws {DamagedRowError} It is not.
+ */
+export function batchOf(row: readonly SqliteValue[]): PacketBatch {
+  const [last, ends, payload, expiresAt, crc] = row;
+  const lastId = Number(last);
+  if (!(payload instanceof Uint8Array)) throw new DamagedRowError(lastId, "it holds no bytes");
+  const shape = shapeOf(row);
+  // Rows of versions 1 and 2 have no checksum.
+  if (crc !== null && Number(crc) !== crcOf(lastId, bytesOrNull(ends), payload)) {
+    throw new DamagedRowError(lastId, "its bytes do not match their checksum");
+  }
+  const expires = typeof expiresAt === "number" || typeof expiresAt === "bigint";
+  return { ...shape, bytes: payload, expiresAtMs: expires ? Number(expiresAt) : Infinity };
+}
+
+function bytesOrNull(value: SqliteValue | undefined): Uint8Array | null {
+  return value instanceof Uint8Array ? value : null;
+}
+
+/** The columns of a dead letter that {@linkcode letterOf} reads, in its order. */
+export const LETTER_COLUMNS = "id, enqueued_at_ms, died_at_ms, reason, sent, attempts";
+
+/**
+ * A dead letter but for its payload.
+ *
+ * @param row Begins with {@linkcode LETTER_COLUMNS}.
+ * @throws {SqliteError} No sendq has written such a one.
+ */
+export function letterOf(row: readonly SqliteValue[]): Omit<DeadLetter, "payload"> {
+  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts] = row;
+  if (reason !== "expired" && reason !== "gave-up" && reason !== "damaged") {
+    throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
+  }
+  return {
+    id: Number(id),
+    enqueuedAtMs: Number(enqueuedAtMs),
+    diedAtMs: Number(diedAtMs),
+    reason,
+    sent: Number(sent) === 1,
+    attempts: Number(attempts),
+  };
 }

@@ -1,31 +1,47 @@
 /**
  * Opening the file: makes it, recognises it, or refuses it untouched.
  *
- * On disk, `user_version` 2:
+ * On disk, `user_version` 3 (`layout.ts` has the SQL,
+ * `docs/decisions/file-version-3.md` the reasons):
  *
  * - `packets`: one row a batch of packets that were stored in one transaction
  *   (`batches.ts`). `last_id` is the id of the batch's last packet, `payload` the
  *   bytes of all of them one behind the other, `ends` where each ends in it, as
- *   little-endian uint32, or NULL for a single packet. Ids are given by us, from
- *   `state.last_id`, in the transaction that stores the packets: they grow for
- *   ever and are never reused, without the second table that AUTOINCREMENT
- *   would write in every commit.
+ *   little-endian uint32, or NULL for a single packet. Ids are given by us, in the
+ *   transaction that stores the packets: they grow for ever and are never reused,
+ *   without the second table that AUTOINCREMENT would write in every commit.
  *   Ids may be missing between two rows: their packets were taken out.
- * - `expiry`: one row a batch that expires, by its `last_id`. Not a column of
- *   `packets`: there it would lie behind the payload's overflow pages. Empty, and
- *   so free, where no packet has a time to live. A row whose batch is gone means
- *   nothing.
- * - `dead_letters`: one row a packet that expired or was given up, under its old
- *   id. `sent` is 1 where it was on a wire, so that the peer may have it.
- * - `state`: one row. Exact counts, so that nobody has to scan a table. Packets
- *   up to `removed_through` are gone, even where the row that held them is still
- *   there for the sake of later ones. `dead_packets` and `dead_bytes` are what
- *   `dead_letters` holds now, `expired_packets` and `gave_up_packets` what ever
- *   went there.
+ *   `crc` is the CRC-32 of `last_id` (little-endian, 8 bytes), `ends` and `payload`,
+ *   or NULL in a row that version 1 or 2 has written, which is not checked.
+ *   `stored_bytes`, `queued_packets`, `queued_bytes`, `removed_through` and
+ *   `sent_through` are the counts after this row, NULL in a row of an older version
+ *   and in one that was cut off another.
+ * - `expiry`: one row a batch that expires, by its `last_id`; in the time of
+ *   `queue_time.ts`. Not a column of `packets`: there it would lie behind the
+ *   payload's overflow pages in a migrated file. Empty, and so free, where no packet
+ *   has a time to live. A row whose batch is gone means nothing.
+ * - `dead_letters`: one row a packet that expired, was given up or is damaged, under
+ *   its old id. `sent` is 1 where it was on a wire, so that the peer may have it.
+ * - `state`: one row a queue; so far there is queue 0 alone. Exact counts, so that
+ *   nobody has to scan a table. Packets up to `removed_through` are gone, even where
+ *   the row that held them is still there for the sake of later ones.
+ *   `queued_packets` and `queued_bytes` are what is to be sent, `stored_bytes` what
+ *   was ever stored (in a migrated file: from then on), `dead_packets` and
+ *   `dead_bytes` what `dead_letters` holds now, `expired_packets`,
+ *   `gave_up_packets` and `damaged_packets` what ever went there.
+ *   `written_at_ms` is the wall clock when the row was written, `clock_offset_ms` what
+ *   `queue_time.ts` adds to it.
  *
- * Version 1 had neither `expiry` nor `dead_letters`. Such a file is brought to
- * version 2 when it is opened, in one transaction that leaves `packets` alone:
- * it takes no longer for a large file than for a small one.
+ * Which counts hold: a commit that stores packets and changes none of the rarer
+ * counts (dropped, dead, expired, given up, damaged, the clock's offset) writes no row
+ * of `state`. So where the last row of `packets` has a higher id than
+ * `state.last_id`, its counts are the newer ones, else those of `state`. Whatever
+ * writes `state` sets its `last_id` to the highest id there is.
+ *
+ * Versions 1 and 2 become version 3 when they are opened, in one transaction that
+ * writes no row of `packets`. Old processes that still have the file open fail from
+ * then on, with an error and without a change, because `state` has lost the columns
+ * `packets` and `bytes` that each of their transactions begins with.
  *
  * @module
  */
@@ -33,13 +49,16 @@
 import { diskSharesAt } from "../sqlite/disk_space.ts";
 import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
 import { SqliteCode } from "../sqlite/driver.ts";
-import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { queueFileError } from "../sqlite/file_error.ts";
+import { checkLayout, CREATE, UPGRADES } from "./layout.ts";
+import { StateTable } from "./state_table.ts";
+import { fileError } from "./transaction.ts";
 import type { Durability } from "./types.ts";
 
 /** `PRAGMA application_id` of a queue: "Snq1". */
 export const APPLICATION_ID = 0x536e7131;
 /** `PRAGMA user_version` that this code writes and understands. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 3;
 
 /** How to open the file. */
 export interface OpenFileOptions {
@@ -59,51 +78,6 @@ export interface OpenedFile {
 
 /** SQLite waits this long by itself; it blocks the loop, so longer waits are ours. */
 const SQLITE_BUSY_TIMEOUT_MS = 10;
-
-/** Version 1. */
-const CREATE: readonly string[] = [
-  `CREATE TABLE packets (
-     last_id INTEGER PRIMARY KEY,
-     enqueued_at_ms INTEGER NOT NULL,
-     ends BLOB,
-     payload BLOB NOT NULL
-   )`,
-  `CREATE TABLE state (
-     one INTEGER PRIMARY KEY CHECK (one = 1),
-     packets INTEGER NOT NULL,
-     bytes INTEGER NOT NULL,
-     last_id INTEGER NOT NULL,
-     removed_through INTEGER NOT NULL,
-     sent_through INTEGER NOT NULL,
-     dropped_packets INTEGER NOT NULL,
-     dropped_bytes INTEGER NOT NULL
-   )`,
-  `INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, 0, 0)`,
-];
-
-/** From each version to the next: the first entry from version 1 to version 2. */
-const UPGRADES: readonly (readonly string[])[] = [
-  [
-    `CREATE TABLE expiry (
-       last_id INTEGER PRIMARY KEY,
-       expires_at_ms INTEGER NOT NULL
-     )`,
-    `CREATE INDEX expiry_by_time ON expiry (expires_at_ms)`,
-    `CREATE TABLE dead_letters (
-       id INTEGER PRIMARY KEY,
-       enqueued_at_ms INTEGER NOT NULL,
-       died_at_ms INTEGER NOT NULL,
-       reason TEXT NOT NULL,
-       sent INTEGER NOT NULL,
-       attempts INTEGER NOT NULL,
-       payload BLOB NOT NULL
-     )`,
-    `ALTER TABLE state ADD COLUMN dead_packets INTEGER NOT NULL DEFAULT 0`,
-    `ALTER TABLE state ADD COLUMN dead_bytes INTEGER NOT NULL DEFAULT 0`,
-    `ALTER TABLE state ADD COLUMN expired_packets INTEGER NOT NULL DEFAULT 0`,
-    `ALTER TABLE state ADD COLUMN gave_up_packets INTEGER NOT NULL DEFAULT 0`,
-  ],
-];
 
 /**
  * Opens a queue file, or makes one where there is none or an empty one.
@@ -125,7 +99,7 @@ export function openQueueFile(path: string, options: OpenFileOptions): OpenedFil
     return { database, path: realPath };
   } catch (error) {
     database?.close();
-    throw toFileError(error, path);
+    throw fileError(error, path);
   }
 }
 
@@ -160,6 +134,7 @@ function refuseForeignFile(path: string, driver: SqliteDriver): void {
   let probe: SqliteDatabase | undefined;
   try {
     probe = driver.open(path, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
+    distrust(probe);
     recognise(probe, path);
   } catch (error) {
     // A crash while the file was being made: the next writer rolls it back.
@@ -169,14 +144,36 @@ function refuseForeignFile(path: string, driver: SqliteDriver): void {
   }
 }
 
-/** @returns The version of its schema; 0: the file is still without one. */
-function recognise(database: SqliteDatabase, path: string): number {
+/**
+ * The version of a file's layout; 0: it is still without one.
+ *
+ * @param database The file, open.
+ * @param path Its path, for the words of an error.
+ * @param advice What to do where the file is no queue.
+ * @throws {QueueFileError} It is none that this code understands.
+ */
+export function versionOf(database: SqliteDatabase, path: string, advice?: string): number {
   const applicationId = readNumber(database, "PRAGMA application_id");
   const version = readNumber(database, "PRAGMA user_version");
   const objects = readNumber(database, "SELECT count(*) FROM sqlite_schema");
   if (applicationId === 0 && version === 0 && objects === 0) return 0;
+  checkVersion({ applicationId, version }, path, advice);
+  return version;
+}
+
+/**
+ * Refuses what the first page of a file says it is.
+ *
+ * @throws {QueueFileError} It is none that this code understands.
+ */
+export function checkVersion(
+  { applicationId, version }: { readonly applicationId: number; readonly version: number },
+  path: string,
+  advice?: string,
+): void {
   if (applicationId !== APPLICATION_ID) {
-    throw queueFileError("not-a-queue", path, "the file is another program's database");
+    const what = "the file is another program's database";
+    throw queueFileError("not-a-queue", path, what, advice === undefined ? {} : { advice });
   }
   if (version > SCHEMA_VERSION) {
     throw queueFileError(
@@ -188,10 +185,23 @@ function recognise(database: SqliteDatabase, path: string): number {
   if (version < 1) {
     throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
   }
+}
+
+/** Its version, too, but only if the file has nothing else in it than that version has. */
+function recognise(database: SqliteDatabase, path: string): number {
+  const version = versionOf(database, path);
+  if (version > 0) checkLayout(database, version, path);
   return version;
 }
 
+/** Lets SQL that a file brings along call no functions, and damaged pages do less harm. */
+export function distrust(database: SqliteDatabase): void {
+  pragma(database, "trusted_schema = off");
+  pragma(database, "cell_size_check = on");
+}
+
 function setUp(database: SqliteDatabase, path: string, durability: Durability): void {
+  distrust(database);
   const version = recognise(database, path);
   if (version === 0) {
     // Both only count before the first table; auto_vacuum would be written anew each time.
@@ -218,8 +228,10 @@ function bringUpToDate(database: SqliteDatabase, path: string): void {
     // Another process may have been quicker.
     const version = recognise(database, path);
     if (version < SCHEMA_VERSION) {
-      const steps = [version === 0 ? CREATE : [], ...UPGRADES.slice(Math.max(0, version - 1))];
-      for (const sql of steps.flat()) database.prepare(sql).run([]);
+      const steps = version === 0 ? CREATE : UPGRADES.slice(version - 1).flat();
+      for (const sql of steps) database.prepare(sql).run([]);
+      // What contradicts itself stays as it is: a repair may find more in the older version.
+      new StateTable(database).read();
       // Prepared inside the transaction, because preparing may already apply it.
       database.prepare(`PRAGMA application_id = ${APPLICATION_ID}`).run([]);
       database.prepare(`PRAGMA user_version = ${SCHEMA_VERSION}`).run([]);

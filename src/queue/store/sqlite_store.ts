@@ -1,39 +1,56 @@
 /**
  * The queue's file as a set of operations, each of them one transaction. The
  * SQL for the packets is in `packet_table.ts`, that for the dead letters in
- * `dead_letters.ts`, the file's making in `schema.ts`.
+ * `dead_letter_table.ts`, the file's making in `schema.ts`.
  *
  * Everything is synchronous.
  *
  * @module
  */
 
+import { packetsOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
-import {
-  SqliteCode,
-  type SqliteDatabase,
-  SqliteError,
-  type SqliteStatement,
-} from "../sqlite/driver.ts";
-import { toFileError } from "../sqlite/file_error.ts";
+import type { SqliteDatabase, SqliteStatement } from "../sqlite/driver.ts";
 import { BatchPacker } from "./batches.ts";
 import type {
   CommitRequest,
   CommitResult,
+  DeadLimits,
   Edit,
   EditRequest,
   EditResult,
   FileSpace,
   Limit,
+  Moment,
   QueueStore,
+  ReadResult,
   StoreState,
+  TransactionResult,
 } from "./contract.ts";
 import { DeadLetterTable } from "./dead_letter_table.ts";
 import { PacketTable } from "./packet_table.ts";
+import { DamagedRowError } from "./row.ts";
 import { type OpenFileOptions, openQueueFile } from "./schema.ts";
-import type { DeadLetter, DroppedPackets, Due, IdRange, PacketCount } from "./types.ts";
+import { checkCounts, ContradictionError, type Counts, StateTable } from "./state_table.ts";
+import {
+  checkRemoved,
+  commitError,
+  countDropped,
+  type Draft,
+  fileError,
+  noteTime,
+  rememberSent,
+} from "./transaction.ts";
+import type { DeadLetter, Due, IdRange, PacketCount } from "./types.ts";
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+const NONE: PacketCount = { packets: 0, bytes: 0 };
+
+/** What a transaction needs to know, whatever it does. */
+interface Terms {
+  readonly at: Moment;
+  readonly deadLimits: DeadLimits;
+  readonly sentThrough: number;
+}
 
 /** The queue's file, open. */
 export class SqliteStore implements QueueStore {
@@ -42,11 +59,11 @@ export class SqliteStore implements QueueStore {
   readonly #database: SqliteDatabase;
   readonly #packets: PacketTable;
   readonly #deadLetters: DeadLetterTable;
+  readonly #counts: StateTable;
   readonly #begin: SqliteStatement;
+  readonly #beginRead: SqliteStatement;
   readonly #commit: SqliteStatement;
   readonly #rollback: SqliteStatement;
-  readonly #selectState: SqliteStatement;
-  readonly #updateState: SqliteStatement;
   readonly #dataVersion: SqliteStatement;
 
   private constructor(database: SqliteDatabase, path: string) {
@@ -54,18 +71,11 @@ export class SqliteStore implements QueueStore {
     this.#database = database;
     this.#packets = new PacketTable(database);
     this.#deadLetters = new DeadLetterTable(database);
+    this.#counts = new StateTable(database);
     this.#begin = database.prepare("BEGIN IMMEDIATE");
+    this.#beginRead = database.prepare("BEGIN DEFERRED");
     this.#commit = database.prepare("COMMIT");
     this.#rollback = database.prepare("ROLLBACK");
-    this.#selectState = database.prepare(
-      "SELECT packets, bytes, last_id, removed_through, sent_through, dropped_packets, " +
-        "dropped_bytes, dead_packets, dead_bytes, expired_packets, gave_up_packets FROM state",
-    );
-    this.#updateState = database.prepare(
-      "UPDATE state SET packets = ?, bytes = ?, last_id = ?, removed_through = ?, " +
-        "sent_through = ?, dropped_packets = ?, dropped_bytes = ?, dead_packets = ?, " +
-        "dead_bytes = ?, expired_packets = ?, gave_up_packets = ?",
-    );
     this.#dataVersion = database.prepare("PRAGMA data_version");
   }
 
@@ -83,162 +93,220 @@ export class SqliteStore implements QueueStore {
       return store;
     } catch (error) {
       database.close();
-      throw toFileError(error, path);
+      throw fileError(error, path);
     }
   }
 
   /**
    * Removes, stores and counts in one transaction: all of it or, when this
-   * throws, nothing.
+   * throws, nothing; see `QueueFileError.outcome` for the exception.
    *
    * @throws {QueueFileError}
    */
   commit(request: CommitRequest): CommitResult {
-    return this.#transact(() => {
-      const before = this.#readState();
-      const state: Mutable<StoreState> = { ...before };
-      this.#remove(state, request.removeThrough);
-      rememberSent(state, request.sentThrough);
-
+    return this.#transact(request, (draft) => {
+      const { counts } = draft;
+      const before = { ...counts };
+      const removed = this.#remove(counts, request.removeThrough);
+      const { removeThrough, handedOut } = request;
+      // What was set aside just now was perhaps handed out before.
+      const expected = draft.setAside.length === 0 ? handedOut : undefined;
+      checkRemoved(before, removed, { removeThrough, handedOut: expected });
       const refused = new Map<number, Limit>();
-      const admitted = this.#admit(state, request, refused);
-      const dropped = request.overflow === "drop-oldest"
-        ? this.#makeRoom(state, request, admitted)
-        : undefined;
-      const batches = this.#store(state, request, refused);
-
-      this.#updateOldest(state);
+      const admitted = this.#admit(counts, request, refused);
+      if (request.overflow === "drop-oldest") this.#makeRoom(draft, request, admitted);
+      if (draft.dropped.packets > 0) draft.writesState = true;
+      const batches = this.#store(draft, request, refused);
+      if (batches.length === 0) draft.writesState = true;
       // Nothing to write: spare the disk a sync.
-      const changed = batches.length > 0 || dropped !== undefined ||
-        state.removedThrough !== before.removedThrough ||
-        state.sentThrough !== before.sentThrough;
-      return { changed, state, result: { state, batches, refused, dropped } };
+      const changed = batches.length > 0 || counts.removedThrough !== before.removedThrough ||
+        counts.sentThrough !== draft.sentBefore;
+      return { changed, result: { batches, refused } };
     });
   }
 
   /**
    * Makes a change in the middle, in one transaction: all of it or, when this
-   * throws, nothing.
+   * throws, nothing; see `QueueFileError.outcome` for the exception.
    *
    * @throws {QueueFileError}
    */
-  edit({ edit, atMs, sentThrough }: EditRequest): EditResult {
-    return this.#transact(() => {
-      const state: Mutable<StoreState> = { ...this.#readState() };
-      rememberSent(state, sentThrough);
-      const { packets, bytes, ids } = this.#apply(state, edit, atMs);
-      this.#updateOldest(state);
-      return { changed: packets > 0, state, result: { state, packets, bytes, ids } };
+  edit(request: EditRequest): EditResult {
+    return this.#transact(request, (draft) => {
+      draft.writesState = true;
+      const result = this.#apply(draft, request.edit, request.at.wallMs);
+      return { changed: result.packets > 0, result };
     });
   }
 
+  /**
+   * Runs one transaction. A damaged row that is in its way is set aside first, in the
+   * same transaction, and the work begins anew.
+   */
   #transact<T>(
-    work: () => { readonly changed: boolean; readonly state: StoreState; readonly result: T },
-  ): T {
-    try {
-      this.#begin.run([]);
-    } catch (error) {
-      throw toFileError(error, this.path);
-    }
-    try {
-      const { changed, state, result } = work();
-      if (changed) {
-        this.#writeState(state);
-        this.#commit.run([]);
-      } else {
+    { at, deadLimits, sentThrough }: Terms,
+    work: (draft: Draft) => { readonly changed: boolean; readonly result: T },
+  ): T & TransactionResult {
+    const damagedIds: number[] = [];
+    for (;;) {
+      let committing = false;
+      try {
+        this.#begin.run([]);
+        const draft = this.#draft();
+        const { counts } = draft;
+        rememberSent(counts, sentThrough);
+        const noted = noteTime(draft, at);
+        for (const id of damagedIds) this.#setAside(draft, id, at.wallMs);
+        const { changed, result } = work(draft);
+        this.#boundDead(draft, deadLimits);
+        const oldestEnqueuedAtMs = draft.oldestAtMs ?? this.#settleOldest(counts);
+        checkCounts(counts);
+        const { dropped, setAside } = draft;
+        if (changed || noted || setAside.length > 0 || dropped.packets > 0) {
+          if (draft.writesState) this.#counts.write(counts);
+          committing = true;
+          this.#commit.run([]);
+        } else {
+          this.#rollBack();
+        }
+        const state = { ...counts, oldestEnqueuedAtMs };
+        const some = dropped.packets > 0 ? dropped : undefined;
+        return { ...result, state, setAside, dropped: some };
+      } catch (error) {
         this.#rollBack();
+        const isNew = error instanceof DamagedRowError && !damagedIds.includes(error.lastId);
+        if (!isNew) throw committing ? commitError(error, this.path) : fileError(error, this.path);
+        damagedIds.push(error.lastId);
       }
-      return result;
-    } catch (error) {
-      this.#rollBack();
-      throw toFileError(error, this.path);
     }
   }
 
+  #draft(): Draft {
+    const counts = this.#counts.read();
+    const dropped = { packets: 0, bytes: 0, throughId: 0 };
+    return {
+      ...{ counts, sentBefore: counts.sentThrough, writesState: false, dropped },
+      ...{ setAside: [], oldestAtMs: undefined },
+    };
+  }
+
   #apply(
-    state: Mutable<StoreState>,
+    draft: Draft,
     edit: Edit,
-    atMs: number,
+    wallMs: number,
   ): PacketCount & { readonly ids: IdRange | undefined } {
+    const { counts } = draft;
     switch (edit.kind) {
       case "bury":
-        return { ...this.#bury(state, edit, atMs), ids: undefined };
+        return { ...this.#bury(counts, edit, wallMs), ids: undefined };
+      case "set-aside":
+        this.#setAside(draft, edit.lastId, wallMs);
+        return { ...NONE, ids: undefined };
       case "remove-packets": {
-        const count = this.#packets.excise(edit.range, state.removedThrough);
-        state.packets -= count.packets;
-        state.bytes -= count.bytes;
+        const count = this.#packets.excise(edit.range, counts.removedThrough);
+        counts.packets -= count.packets;
+        counts.bytes -= count.bytes;
         return { ...count, ids: undefined };
       }
       case "requeue":
-        return this.#requeue(state, edit, atMs);
+        return this.#requeue(counts, edit, wallMs);
       case "remove-dead": {
         const count = this.#deadLetters.remove(edit.range);
-        state.deadPackets -= count.packets;
-        state.deadBytes -= count.bytes;
+        counts.deadPackets -= count.packets;
+        counts.deadBytes -= count.bytes;
         return { ...count, ids: undefined };
       }
+      case "note-time":
+        return { ...NONE, ids: undefined };
     }
   }
 
   #bury(
-    state: Mutable<StoreState>,
+    counts: Counts,
     { ranges, reason, attempts }: Extract<Edit, { kind: "bury" }>,
-    atMs: number,
+    diedAtMs: number,
   ): PacketCount {
-    const death = { diedAtMs: atMs, reason, attempts, sentThrough: state.sentThrough };
+    const death = { diedAtMs, reason, attempts, sentThrough: counts.sentThrough };
     let packets = 0, bytes = 0;
     for (const range of ranges) {
       const count = this.#packets.excise(
         range,
-        state.removedThrough,
-        (batch, enqueuedAtMs) => this.#deadLetters.add(batch, enqueuedAtMs, death),
+        counts.removedThrough,
+        (batch, enqueuedAtMs) => this.#deadLetters.add(packetsOf([batch]), enqueuedAtMs, death),
       );
       packets += count.packets;
       bytes += count.bytes;
     }
-    state.packets -= packets;
-    state.bytes -= bytes;
-    state.deadPackets += packets;
-    state.deadBytes += bytes;
-    if (reason === "expired") state.expiredPackets += packets;
-    else state.gaveUpPackets += packets;
+    counts.packets -= packets;
+    counts.bytes -= bytes;
+    counts.deadPackets += packets;
+    counts.deadBytes += bytes;
+    if (reason === "expired") counts.expiredPackets += packets;
+    else counts.gaveUpPackets += packets;
     return { packets, bytes };
   }
 
+  /**
+   * Makes dead letters of a row that is not as it was stored. What it says of itself
+   * cannot be trusted, so that everything is counted anew.
+   */
+  #setAside(draft: Draft, lastId: number, diedAtMs: number): void {
+    const { counts } = draft;
+    if (lastId <= counts.removedThrough) return;
+    const { sentThrough, removedThrough } = counts;
+    const death = { diedAtMs, reason: "damaged" as const, attempts: 0, sentThrough };
+    let firstId = lastId;
+    const isDamaged = this.#packets.takeDamaged(lastId, (packet, enqueuedAtMs) => {
+      if (packet.id <= removedThrough) return;
+      firstId = Math.min(firstId, packet.id);
+      this.#deadLetters.add([packet], enqueuedAtMs, death);
+    });
+    if (!isDamaged) return;
+    draft.writesState = true;
+    const letters = this.#deadLetters.measure();
+    const packets = letters.packets - counts.deadPackets;
+    const bytes = letters.bytes - counts.deadBytes;
+    draft.setAside.push({ packets, bytes, ids: { firstId, lastId } });
+    counts.damagedPackets += packets;
+    counts.deadPackets = letters.packets;
+    counts.deadBytes = letters.bytes;
+    const left = this.#packets.measure(removedThrough);
+    counts.packets = left.packets;
+    counts.bytes = left.bytes;
+  }
+
   #requeue(
-    state: Mutable<StoreState>,
+    counts: Counts,
     { range, expiresAtMs }: Extract<Edit, { kind: "requeue" }>,
     atMs: number,
   ): PacketCount & { readonly ids: IdRange | undefined } {
     const span = this.#deadLetters.take(range, expiresAtMs);
-    if (span === undefined) return { packets: 0, bytes: 0, ids: undefined };
+    if (span === undefined) return { ...NONE, ids: undefined };
     const { packets, bytes } = span;
-    const firstId = state.lastId + 1;
+    const firstId = counts.lastId + 1;
     const packer = new BatchPacker(firstId);
     packer.add(span);
-    this.#packets.insert(packer.finish(), atMs);
-    state.lastId += packets;
-    state.packets += packets;
-    state.bytes += bytes;
-    state.deadPackets -= packets;
-    state.deadBytes -= bytes;
-    return { packets, bytes, ids: { firstId, lastId: state.lastId } };
+    this.#settleOldest(counts);
+    this.#packets.insert(packer.finish(), atMs, counts);
+    counts.deadPackets -= packets;
+    counts.deadBytes -= bytes;
+    return { packets, bytes, ids: { firstId, lastId: counts.lastId } };
   }
 
   /** Which units fit; the rest goes into `refused`. Returns what was admitted. */
   #admit(
-    state: StoreState,
+    counts: Counts,
     { units, maxPackets, maxBytes, overflow }: CommitRequest,
     refused: Map<number, Limit>,
   ): PacketCount {
     const admitted = { packets: 0, bytes: 0 };
     // Old packets give way, so that only the admitted ones themselves count.
     const gives = overflow === "drop-oldest";
-    const heldPackets = gives ? 0 : state.packets + state.deadPackets;
-    const heldBytes = gives ? 0 : state.bytes + state.deadBytes;
+    const heldPackets = gives ? 0 : counts.packets;
+    const heldBytes = gives ? 0 : counts.bytes;
     let waiting: Limit | undefined;
     for (let i = 0; i < units.length; i++) {
-      const { packets, bytes } = at(units, i);
+      const { packets, bytes } = itemAt(units, i);
       const limit = waiting ??
         (heldPackets + admitted.packets + packets > maxPackets
           ? "maxPackets"
@@ -257,66 +325,67 @@ export class SqliteStore implements QueueStore {
     return admitted;
   }
 
-  /** Drops what is too much: the oldest dead letters first, then the oldest packets. */
+  /** Drops the oldest packets, as many as are too many. */
   #makeRoom(
-    state: Mutable<StoreState>,
+    { counts, dropped }: Draft,
     { maxPackets, maxBytes }: CommitRequest,
     admitted: PacketCount,
-  ): DroppedPackets | undefined {
-    const over = (): PacketCount => ({
-      packets: state.packets + state.deadPackets + admitted.packets - maxPackets,
-      bytes: state.bytes + state.deadBytes + admitted.bytes - maxBytes,
-    });
-    const total = { packets: 0, bytes: 0, throughId: 0 };
-    const count = ({ packets, bytes }: PacketCount): void => {
-      total.packets += packets;
-      total.bytes += bytes;
-    };
-    if (state.deadPackets > 0) {
-      const letters = this.#deadLetters.dropOldest(over());
-      state.deadPackets -= letters.packets;
-      state.deadBytes -= letters.bytes;
-      count(letters);
-    }
+  ): void {
     for (;;) {
-      const excess = over();
-      if (state.packets === 0 || (excess.packets <= 0 && excess.bytes <= 0)) break;
-      const throughId = this.#packets.idToDrop(state.removedThrough, excess);
-      const removed = this.#remove(state, throughId);
-      if (removed.packets === 0) break; // The counts promised a packet that is not there.
-      count(removed);
-      total.throughId = throughId;
+      const over = {
+        packets: counts.packets + admitted.packets - maxPackets,
+        bytes: counts.bytes + admitted.bytes - maxBytes,
+      };
+      if (counts.packets === 0 || (over.packets <= 0 && over.bytes <= 0)) return;
+      const throughId = this.#packets.idToDrop(counts.removedThrough, over);
+      const removed = this.#remove(counts, throughId);
+      if (removed.packets === 0) {
+        throw new ContradictionError(`it counts ${counts.packets} packets, and none is found`);
+      }
+      dropped.throughId = throughId;
+      countDropped(counts, dropped, removed);
     }
-    state.droppedPackets += total.packets;
-    state.droppedBytes += total.bytes;
-    return total.packets === 0 ? undefined : total;
   }
 
-  #remove(state: Mutable<StoreState>, throughId: number): PacketCount {
-    const through = Math.min(throughId, state.lastId);
-    const count = this.#packets.removeThrough(state.removedThrough, through);
-    state.removedThrough = Math.max(state.removedThrough, through);
-    state.packets -= count.packets;
-    state.bytes -= count.bytes;
+  /** Drops the oldest dead letters, as many as are too many. */
+  #boundDead(draft: Draft, { maxDeadPackets, maxDeadBytes }: DeadLimits): void {
+    const { counts, dropped } = draft;
+    const over = {
+      packets: counts.deadPackets - maxDeadPackets,
+      bytes: counts.deadBytes - maxDeadBytes,
+    };
+    if (over.packets <= 0 && over.bytes <= 0) return;
+    const letters = this.#deadLetters.dropOldest(over);
+    counts.deadPackets -= letters.packets;
+    counts.deadBytes -= letters.bytes;
+    countDropped(counts, dropped, letters);
+    draft.writesState = true;
+  }
+
+  #remove(counts: Counts, throughId: number): PacketCount {
+    const through = Math.min(throughId, counts.lastId);
+    const count = this.#packets.removeThrough(counts.removedThrough, through);
+    counts.removedThrough = Math.max(counts.removedThrough, through);
+    counts.packets -= count.packets;
+    counts.bytes -= count.bytes;
     return count;
   }
 
   #store(
-    state: Mutable<StoreState>,
-    { units, enqueuedAtMs }: CommitRequest,
+    draft: Draft,
+    { units, at }: CommitRequest,
     refused: ReadonlyMap<number, Limit>,
   ): PacketBatch[] {
-    const packer = new BatchPacker(state.lastId + 1);
+    const { counts } = draft;
+    const packer = new BatchPacker(counts.lastId + 1);
     for (let i = 0; i < units.length; i++) {
       if (refused.size > 0 && refused.has(i)) continue;
-      const unit = at(units, i);
-      packer.add(unit);
-      state.packets += unit.packets;
-      state.bytes += unit.bytes;
-      state.lastId += unit.packets;
+      packer.add(itemAt(units, i));
     }
     const batches = packer.finish();
-    this.#packets.insert(batches, enqueuedAtMs);
+    // Each row says what the counts are after it.
+    if (batches.length > 0) draft.oldestAtMs = this.#settleOldest(counts) ?? at.wallMs;
+    this.#packets.insert(batches, at.wallMs, counts);
     return batches;
   }
 
@@ -327,9 +396,9 @@ export class SqliteStore implements QueueStore {
    *
    * @throws {QueueFileError}
    */
-  read(afterId: number, maxBytes: number): PacketBatch[] {
+  read(afterId: number, maxBytes: number): ReadResult {
     return this.#read(() => {
-      const { removedThrough } = this.#readState();
+      const { removedThrough } = this.#counts.read();
       return this.#packets.read(Math.max(afterId, removedThrough), maxBytes);
     });
   }
@@ -341,7 +410,7 @@ export class SqliteStore implements QueueStore {
    */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due {
     return this.#read(() => {
-      const { removedThrough } = this.#readState();
+      const { removedThrough } = this.#counts.read();
       return this.#packets.due(Math.max(afterId, removedThrough), nowMs, order);
     });
   }
@@ -353,7 +422,7 @@ export class SqliteStore implements QueueStore {
    * @throws {QueueFileError}
    */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] {
-    return this.#read(() => this.#deadLetters.read(afterId, maxBytes));
+    return this.#guard(() => this.#deadLetters.read(afterId, maxBytes));
   }
 
   /**
@@ -363,9 +432,9 @@ export class SqliteStore implements QueueStore {
    */
   state(): StoreState {
     return this.#read(() => {
-      const state = this.#readState();
-      const oldest = this.#packets.oldest(state.removedThrough);
-      return { ...state, oldestEnqueuedAtMs: oldest?.enqueuedAtMs };
+      const counts = this.#counts.read();
+      const oldest = this.#packets.oldest(counts.removedThrough);
+      return { ...counts, oldestEnqueuedAtMs: oldest?.enqueuedAtMs };
     });
   }
 
@@ -376,7 +445,7 @@ export class SqliteStore implements QueueStore {
    * @throws {QueueFileError}
    */
   dataVersion(): number {
-    return this.#read(() => Number(this.#dataVersion.all([])[0]?.[0]));
+    return this.#guard(() => Number(this.#dataVersion.all([])[0]?.[0]));
   }
 
   /**
@@ -385,7 +454,7 @@ export class SqliteStore implements QueueStore {
    * @throws {QueueFileError}
    */
   space(): FileSpace {
-    return this.#read(() => ({
+    return this.#guard(() => ({
       pages: this.#pragmaNumber("page_count"),
       freePages: this.#pragmaNumber("freelist_count"),
     }));
@@ -398,7 +467,7 @@ export class SqliteStore implements QueueStore {
    */
   vacuumStep(pages: number): FileSpace {
     // all(), because a single step frees a single page.
-    this.#read(() => this.#database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]));
+    this.#guard(() => this.#database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]));
     return this.space();
   }
 
@@ -409,7 +478,7 @@ export class SqliteStore implements QueueStore {
    * @throws {QueueFileError}
    */
   checkpoint(): void {
-    this.#read(() => this.#database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]));
+    this.#guard(() => this.#database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]));
   }
 
   /** Closes the file. */
@@ -417,12 +486,23 @@ export class SqliteStore implements QueueStore {
     this.#database.close();
   }
 
-  /** Something that is no transaction of ours. */
+  /** Reads one state of the file, whatever other processes commit meanwhile. */
   #read<T>(work: () => T): T {
+    return this.#guard(() => {
+      this.#beginRead.run([]);
+      try {
+        return work();
+      } finally {
+        this.#rollBack();
+      }
+    });
+  }
+
+  #guard<T>(work: () => T): T {
     try {
       return work();
     } catch (error) {
-      throw toFileError(error, this.path);
+      throw fileError(error, this.path);
     }
   }
 
@@ -430,47 +510,15 @@ export class SqliteStore implements QueueStore {
     return Number(this.#database.prepare(`PRAGMA ${name}`).all([])[0]?.[0]);
   }
 
-  #readState(): StoreState {
-    const row = this.#selectState.all([])[0];
-    // The schema is there, its one row is not: somebody else's hand.
-    if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
-    return {
-      packets: Number(row[0]),
-      bytes: Number(row[1]),
-      lastId: Number(row[2]),
-      removedThrough: Number(row[3]),
-      sentThrough: Number(row[4]),
-      droppedPackets: Number(row[5]),
-      droppedBytes: Number(row[6]),
-      deadPackets: Number(row[7]),
-      deadBytes: Number(row[8]),
-      expiredPackets: Number(row[9]),
-      gaveUpPackets: Number(row[10]),
-      oldestEnqueuedAtMs: undefined,
-    };
-  }
-
-  #writeState(state: StoreState): void {
-    this.#updateState.run([
-      state.packets,
-      state.bytes,
-      state.lastId,
-      state.removedThrough,
-      state.sentThrough,
-      state.droppedPackets,
-      state.droppedBytes,
-      state.deadPackets,
-      state.deadBytes,
-      state.expiredPackets,
-      state.gaveUpPackets,
-    ]);
-  }
-
-  /** A hole before the oldest packet counts as removed. */
-  #updateOldest(state: Mutable<StoreState>): void {
-    const oldest = this.#packets.oldest(state.removedThrough);
-    state.oldestEnqueuedAtMs = oldest?.enqueuedAtMs;
-    state.removedThrough = oldest === undefined ? state.lastId : oldest.id - 1;
+  /**
+   * Ids that are missing before the oldest packet count as removed.
+   *
+   * @returns When the oldest packet was stored; `undefined`: there is none.
+   */
+  #settleOldest(counts: Counts): number | undefined {
+    const oldest = this.#packets.oldest(counts.removedThrough);
+    counts.removedThrough = oldest === undefined ? counts.lastId : oldest.id - 1;
+    return oldest?.enqueuedAtMs;
   }
 
   #rollBack(): void {
@@ -482,11 +530,7 @@ export class SqliteStore implements QueueStore {
   }
 }
 
-function rememberSent(state: Mutable<StoreState>, sentThrough: number): void {
-  state.sentThrough = Math.max(state.sentThrough, Math.min(sentThrough, state.lastId));
-}
-
-function at<T>(list: readonly T[], index: number): T {
+function itemAt<T>(list: readonly T[], index: number): T {
   const item = list[index];
   if (item === undefined) throw new RangeError(`no item at ${index}`);
   return item;

@@ -41,8 +41,11 @@ export interface PacketCount {
  *
  * - `"expired"`: its time to live was over before it was given to a connection
  * - `"gave-up"`: it was tried in as many connections as it may be
+ * - `"damaged"`: its bytes in the file are not those that were stored, or the file
+ *   does not say any more where it begins and ends; what is there is kept. Where
+ *   packets cannot be told apart any more, one dead letter stands for all of them.
  */
-export type DeathReason = "expired" | "gave-up";
+export type DeathReason = "expired" | "gave-up" | "damaged";
 
 /** A packet that nobody sends any more. */
 export interface DeadLetter {
@@ -58,7 +61,7 @@ export interface DeadLetter {
   readonly sent: boolean;
   /** In how many connections it was tried, where that was counted; else 0. */
   readonly attempts: number;
-  /** Its bytes. */
+  /** Its bytes; of a damaged one what was found, perhaps none. */
   readonly payload: Uint8Array;
 }
 
@@ -84,7 +87,7 @@ export interface Due {
 /** What to do with a packet for which there is no room. */
 export type Overflow = "reject" | "wait" | "drop-oldest";
 
-/** Packets removed unsent, or dead letters removed, to make room. */
+/** Packets removed unsent, or dead letters removed, because there were too many. */
 export interface DroppedPackets {
   /** How many, dead letters included. */
   readonly packets: number;

@@ -6,8 +6,7 @@
  */
 
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
-import { ClosedError } from "../../base/errors.ts";
-import type { PacketBatch } from "../../base/ports.ts";
+import { ClosedError, messageOf } from "../../base/errors.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
 import { BatchPacker } from "../store/batches.ts";
 import type {
@@ -17,6 +16,7 @@ import type {
   EditResult,
   FileSpace,
   QueueStore,
+  ReadResult,
   StoreState,
 } from "../store/contract.ts";
 import type { DeadLetter, Due, Durability } from "../store/types.ts";
@@ -40,20 +40,30 @@ interface Pending {
   readonly reject: (error: unknown) => void;
 }
 
+/** One Worker's `data_version` says nothing to the next one's. */
+const DATA_VERSIONS = 2 ** 32;
+
 /**
  * A `SqliteStore` in a Worker. Answers come in the order of the calls, and each
  * promise is settled before the next one: what the file said later is also heard
  * later.
+ *
+ * When the Worker dies, what was under way is rejected; where nothing was, the next
+ * call is, so that somebody hears of it. The call after that starts another Worker.
  */
 export class WorkerStoreClient implements QueueStore {
   /** What the Worker runs. A test puts another here, which fails on demand. */
   static module: URL = new URL("./entry.ts", import.meta.url);
 
   readonly path: string;
-  readonly #thread: StoreThread;
+  readonly #durability: Durability;
+  #thread: StoreThread;
+  /** Workers before this one. */
+  #deaths = 0;
 
-  private constructor(path: string, thread: StoreThread) {
+  private constructor(path: string, durability: Durability, thread: StoreThread) {
     this.path = path;
+    this.#durability = durability;
     this.#thread = thread;
   }
 
@@ -66,29 +76,37 @@ export class WorkerStoreClient implements QueueStore {
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
   static async open(path: string, durability: Durability): Promise<WorkerStoreClient> {
-    const { module } = WorkerStoreClient;
-    await checkMayLoad(module);
-    const { port1, port2 } = new MessageChannel();
-    const workerData: StoreWorkerData = { port: port2, path, durability };
-    const worker = new Worker(entryOf(module), { workerData, transferList: [port2] });
-    const thread = new StoreThread(path, worker, port1);
+    await checkMayLoad(WorkerStoreClient.module);
+    const thread = StoreThread.start(path, durability);
     try {
-      // The file's real path is the first thing that it says.
-      return new WorkerStoreClient(String(await thread.expect(({ value }) => value)), thread);
+      return new WorkerStoreClient(await thread.opened, durability, thread);
     } catch (error) {
       await thread.end();
       throw error;
     }
   }
 
+  /** The Worker, or another one where it has died and somebody was told. */
+  #live(): StoreThread {
+    if (this.#thread.mayBeReplaced) {
+      this.#deaths++;
+      const thread = StoreThread.start(this.path, this.#durability);
+      this.#thread = thread;
+      // Calls wait behind this answer; without it they would wait for ever.
+      thread.opened.catch((error) => thread.fail(error));
+    }
+    return this.#thread;
+  }
+
   /** As `SqliteStore.commit`; the packets are copied before this returns. */
   commit(request: CommitRequest): Promise<CommitResult> {
-    const packed = packCommit(request, (bytes) => this.#thread.borrow(bytes));
-    return this.#thread.call(
+    const thread = this.#live();
+    const packed = packCommit(request, (bytes) => thread.borrow(bytes));
+    return thread.call(
       { method: "commit", request: packed },
       [packed.buffer],
       // Here, and not behind an await: a later answer must not overtake it.
-      ({ value }) => withRuns(request, value),
+      ({ value }) => withBatches(request, value),
     );
   }
 
@@ -108,7 +126,7 @@ export class WorkerStoreClient implements QueueStore {
   }
 
   /** As `SqliteStore.read`. */
-  read(afterId: number, maxBytes: number): Promise<PacketBatch[]> {
+  read(afterId: number, maxBytes: number): Promise<ReadResult> {
     return this.#forward("read", afterId, maxBytes);
   }
 
@@ -118,8 +136,10 @@ export class WorkerStoreClient implements QueueStore {
   }
 
   /** As `SqliteStore.dataVersion`. */
-  dataVersion(): Promise<number> {
-    return this.#forward("dataVersion");
+  async dataVersion(): Promise<number> {
+    const thread = this.#live();
+    const before = this.#deaths * DATA_VERSIONS;
+    return before + await thread.call({ method: "dataVersion", args: [] }, [], valueOf);
   }
 
   /** As `SqliteStore.space`. */
@@ -140,7 +160,7 @@ export class WorkerStoreClient implements QueueStore {
   /** Answers what was called before, closes the file and ends the Worker. */
   async close(): Promise<void> {
     try {
-      if (this.#thread.isAlive) await this.#forward("close");
+      if (this.#thread.isAlive) await this.#thread.call({ method: "close", args: [] }, [], valueOf);
     } finally {
       await this.#thread.end();
     }
@@ -150,8 +170,13 @@ export class WorkerStoreClient implements QueueStore {
     method: M,
     ...args: Parameters<QueueStore[M]>
   ): Promise<Awaited<ReturnType<QueueStore[M]>>> {
-    return this.#thread.call({ method, args }, [], ({ value }) => value);
+    return this.#live().call({ method, args }, [], valueOf);
   }
+}
+
+/** What an answer says. */
+function valueOf({ value }: MessageEvent["data"]): MessageEvent["data"] {
+  return value;
 }
 
 /** The Worker and the channel to it. */
@@ -163,10 +188,25 @@ class StoreThread {
   #pending: Pending[] = [];
   /** Why there will be no more answers. */
   #over: Error | undefined;
+  /** Whether it was closed, or a call was rejected because it is over. */
+  #isClosed = false;
+  #isTold = false;
   /** Was lent with one commit, for the next. */
   #buffer = new ArrayBuffer(0);
 
-  constructor(path: string, worker: Worker, port: MessagePort) {
+  /** The file's real path, which is the first thing that it says. */
+  readonly opened: Promise<string>;
+
+  /** Starts a Worker, which opens the file. */
+  static start(path: string, durability: Durability): StoreThread {
+    const { port1, port2 } = new MessageChannel();
+    const workerData: StoreWorkerData = { port: port2, path, durability };
+    const entry = entryOf(WorkerStoreClient.module);
+    const worker = new Worker(entry, { workerData, transferList: [port2] });
+    return new StoreThread(path, worker, port1);
+  }
+
+  private constructor(path: string, worker: Worker, port: MessagePort) {
     this.#path = path;
     this.#worker = worker;
     this.#port = port;
@@ -177,11 +217,17 @@ class StoreThread {
     // is the Worker that counts: a port whose other end has died keeps nothing.
     worker.unref();
     port.unref();
+    this.opened = this.#expect(({ value }) => String(value));
   }
 
   /** Whether it can still answer. */
   get isAlive(): boolean {
     return this.#over === undefined;
+  }
+
+  /** Whether it has died, and somebody has heard of it. */
+  get mayBeReplaced(): boolean {
+    return this.#over !== undefined && this.#isTold && !this.#isClosed;
   }
 
   /** A buffer of at least so many bytes, to be given away with a call. */
@@ -197,13 +243,16 @@ class StoreThread {
     transfer: ArrayBuffer[],
     convert: (answer: MessageEvent["data"]) => T,
   ): Promise<T> {
-    if (this.#over !== undefined) return Promise.reject(this.#over);
+    if (this.#over !== undefined) {
+      this.#isTold = true;
+      return Promise.reject(this.#over);
+    }
     this.#port.postMessage(call, transfer);
-    return this.expect(convert);
+    return this.#expect(convert);
   }
 
   /** The next answer that nobody else expects. */
-  expect<T>(convert: (answer: MessageEvent["data"]) => T): Promise<T> {
+  #expect<T>(convert: (answer: MessageEvent["data"]) => T): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     if (this.#pending.length === 0) this.#worker.ref();
     this.#pending.push({ take: (answer) => resolve(convert(answer)), reject });
@@ -212,9 +261,17 @@ class StoreThread {
 
   /** Ends the Worker, whatever it is doing. */
   async end(): Promise<void> {
+    this.#isClosed = true;
     this.#stop(new ClosedError("The queue is closed."));
     this.#worker.ref();
     await this.#worker.terminate();
+  }
+
+  /** It cannot open the file: nothing will be answered. */
+  fail(error: Error): void {
+    this.#isTold = true;
+    this.#stop(error);
+    void this.#worker.terminate();
   }
 
   #take(answer: StoreAnswer): void {
@@ -228,10 +285,11 @@ class StoreThread {
   }
 
   #die(cause: unknown): void {
-    const words = cause instanceof Error ? cause.message : String(cause);
+    const words = messageOf(cause);
     this.#stop(queueFileError("io", this.#path, `its Worker has ended (${words})`, {
       cause,
-      advice: "What was under way may be stored or not. Open the queue again.",
+      outcome: "unknown",
+      advice: "What was under way may be stored or not. Another Worker is started.",
     }));
   }
 
@@ -239,12 +297,13 @@ class StoreThread {
     if (this.#over !== undefined) return;
     this.#over = reason;
     this.#port.close();
+    this.#isTold ||= this.#pending.length > 0;
     for (const { reject } of this.#pending.splice(0)) reject(reason);
   }
 }
 
 /** The batches that the Worker has stored: it numbers packets as they were handed over. */
-function withRuns({ units }: CommitRequest, result: PackedCommitResult): CommitResult {
+function withBatches({ units }: CommitRequest, result: PackedCommitResult): CommitResult {
   const { state, refused } = result;
   let packets = 0;
   for (let i = 0; i < units.length; i++) if (!refused.has(i)) packets += units[i]?.packets ?? 0;

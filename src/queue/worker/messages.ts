@@ -6,7 +6,7 @@
  */
 
 import type { MessagePort } from "node:worker_threads";
-import { QueueFileError, type QueueFileReason } from "../../base/errors.ts";
+import { type CommitOutcome, QueueFileError, type QueueFileReason } from "../../base/errors.ts";
 import { SqliteError } from "../sqlite/driver.ts";
 import type { CommitRequest, CommitResult, QueueStore } from "../store/contract.ts";
 import type { Durability, PacketSpan } from "../store/types.ts";
@@ -153,6 +153,8 @@ export interface PackedError {
   readonly reason?: QueueFileReason;
   /** Of a `QueueFileError`. */
   readonly path?: string;
+  /** Of a `QueueFileError`. */
+  readonly outcome?: CommitOutcome;
   /** Of a `SqliteError`. */
   readonly code?: number;
   readonly cause?: PackedError;
@@ -166,7 +168,9 @@ export function packError(error: unknown): PackedError {
   const { name, message, stack } = error;
   return {
     ...{ name, message, stack },
-    ...(error instanceof QueueFileError ? { reason: error.reason, path: error.path } : {}),
+    ...(error instanceof QueueFileError
+      ? { reason: error.reason, path: error.path, outcome: error.outcome }
+      : {}),
     ...(error instanceof SqliteError ? { code: error.code } : {}),
     ...(error.cause === undefined ? {} : { cause: packError(error.cause) }),
   };
@@ -179,10 +183,10 @@ export function unpackError(packed: PackedError): Error {
   return error;
 }
 
-function rebuild({ name, message, reason, path, code, cause }: PackedError): Error {
+function rebuild({ name, message, reason, path, outcome, code, cause }: PackedError): Error {
   const options = cause === undefined ? undefined : { cause: unpackError(cause) };
-  if (reason !== undefined && path !== undefined) {
-    return new QueueFileError(reason, path, message, options);
+  if (reason !== undefined && path !== undefined && outcome !== undefined) {
+    return new QueueFileError(reason, path, message, { ...options, outcome });
   }
   if (code !== undefined) return new SqliteError(code, message, options);
   switch (name) {

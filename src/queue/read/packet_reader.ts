@@ -1,0 +1,136 @@
+/**
+ * The reading side of an open queue: packets from memory where this process has just
+ * stored them, else from the file; for the sender, what has neither expired nor been
+ * damaged.
+ *
+ * @module
+ */
+
+import { lastIdOf } from "../../base/packet_batch.ts";
+import type { Clock, PacketBatch } from "../../base/ports.ts";
+import type { HandedOutCount, QueueStore, ReadResult, StoreState } from "../store/contract.ts";
+import type { IdRange } from "../store/types.ts";
+import { type ExpiringQueue, Expiry } from "./expiry.ts";
+import { HandedOut } from "./handed_out.ts";
+import type { QueueTime } from "./queue_time.ts";
+import { RecentBatches } from "./recent_batches.ts";
+
+/** Memory for packets just stored, until the sender has read them. */
+const RECENT_BYTES = 16 * 1024 * 1024;
+
+const NOTHING: ReadResult = { batches: [], damaged: undefined };
+
+/** Reads packets, and remembers what the sender has of them. */
+export class PacketReader {
+  readonly #store: QueueStore;
+  readonly #expiry: Expiry;
+  readonly #handedOut = new HandedOut();
+  readonly #recent = new RecentBatches(RECENT_BYTES);
+  /** Whether anybody reads: only then are packets kept in memory for it. */
+  #hasReader = false;
+  #state: StoreState;
+
+  /**
+   * Makes it.
+   *
+   * @param store The file.
+   * @param state Its counts.
+   * @param graves Makes dead letters.
+   * @param clock Timers.
+   * @param time The time by which packets expire.
+   */
+  constructor(
+    store: QueueStore,
+    state: StoreState,
+    graves: Omit<ExpiringQueue, "due">,
+    clock: Clock,
+    time: QueueTime,
+  ) {
+    this.#store = store;
+    this.#state = state;
+    const due: ExpiringQueue["due"] = (afterId, nowMs, order) => store.due(afterId, nowMs, order);
+    this.#expiry = new Expiry({ due, ...graves }, clock, time);
+  }
+
+  /** Somebody is going to read. */
+  expectReader(): void {
+    this.#hasReader = true;
+  }
+
+  /** What follows `afterId`, for anybody. */
+  async read(afterId: number, maxBytes: number): Promise<ReadResult> {
+    this.#hasReader = true;
+    const { lastId, removedThrough } = this.#state;
+    if (afterId >= lastId) return NOTHING;
+    const recent = this.#recent.read(Math.max(afterId, removedThrough), maxBytes);
+    if (recent !== undefined) return { batches: recent, damaged: undefined };
+    return await this.#store.read(afterId, maxBytes);
+  }
+
+  /** What follows `afterId`, for the sender: what is above is taken back from it before. */
+  async handOut(
+    afterId: number,
+    read: () => Promise<ReadResult>,
+  ): Promise<readonly PacketBatch[]> {
+    this.#handedOut.takeBack(afterId);
+    const batches = await this.#expiry.handOut(afterId, read);
+    this.#handedOut.give(afterId, batches);
+    const last = batches.at(-1);
+    // From here on the sender has them; to send them again it reads the file.
+    if (last !== undefined) this.#recent.removeThrough(lastIdOf(last));
+    return batches;
+  }
+
+  /** What the sender was given above one id and up to another; see `HandedOut`. */
+  handedOut(afterId: number, throughId: number): HandedOutCount | undefined {
+    return this.#handedOut.count(afterId, throughId);
+  }
+
+  /** One at a time: reading for the sender, and taking packets out of the middle. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#expiry.exclusively(work);
+  }
+
+  /** These are the file's counts now. */
+  knows(state: StoreState): void {
+    this.#state = state;
+    this.#handedOut.removeThrough(state.removedThrough);
+  }
+
+  /** This process has stored packets. */
+  stored(batches: readonly PacketBatch[]): void {
+    if (this.#hasReader) this.#recent.append(batches);
+    this.#expiry.onStored(batches);
+  }
+
+  /** Somebody else may have stored packets. */
+  othersStored(): void {
+    this.#expiry.onOthersStored();
+  }
+
+  /** Packets up to an id were removed. */
+  removed(throughId: number): void {
+    this.#recent.removeThrough(throughId);
+  }
+
+  /** Packets were taken out of the middle. */
+  excised(range: IdRange): void {
+    this.#recent.excise(range);
+    this.#handedOut.takeBack(range.firstId - 1);
+  }
+
+  /** From now on makes dead letters of what expires; see `Expiry`. Returns the end of it. */
+  sweep(): () => void {
+    return this.#expiry.sweep();
+  }
+
+  /** No sweep starts after this. */
+  stop(): void {
+    this.#expiry.stop();
+  }
+
+  /** Nothing is read after this. */
+  clear(): void {
+    this.#recent.clear();
+  }
+}

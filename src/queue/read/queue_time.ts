@@ -1,0 +1,111 @@
+/**
+ * The time by which packets expire: it goes on as real time does, however the wall
+ * clock is set meanwhile.
+ *
+ * It is the wall clock plus an offset. The offset is 0 until the wall clock jumps by
+ * more than a second against the monotonic clock; then it moves by as much the other way,
+ * so that the sum goes on. A slewed wall clock is followed. Whoever notices a jump
+ * writes the new offset into the file with its next commit, and other processes
+ * take it over.
+ *
+ * Across a restart nobody has watched the clock. The time that has passed is then the
+ * wall clock's since the last commit, but none at all where that cannot be: where the
+ * clock has gone back, where one of the two moments lies before 2026 (a board
+ * without a battery begins in 1970 or 2000), or where more than 400 days lie between.
+ *
+ * While a machine is suspended its monotonic clock stands still: that time does not
+ * count.
+ *
+ * @module
+ */
+
+import type { Clock } from "../../base/ports.ts";
+import type { Moment } from "../store/contract.ts";
+import { SAME_CLOCK_MS } from "../store/transaction.ts";
+
+/** No clock that is right can say less. */
+const EARLIEST_MS = Date.UTC(2026, 0, 1);
+/** A queue may lie about for so long. */
+const LONGEST_REST_MS = 400 * 24 * 3600 * 1000;
+
+/** What a file says of the time. */
+export interface FileTime {
+  /** Its offset. */
+  readonly clockOffsetMs: number;
+  /** The wall clock at its last commit; 0: not known. */
+  readonly writtenAtMs: number;
+}
+
+/** The time of a queue, as one process knows it. */
+export class QueueTime {
+  readonly #clock: Clock;
+  #offsetMs: number;
+  /** What the file says. */
+  #knownOffsetMs: number;
+  /** Wall clock minus monotonic clock, when last looked at. */
+  #aheadMs: number;
+
+  /**
+   * @param clock The machine's time.
+   * @param file What the file says when it is opened.
+   */
+  constructor(clock: Clock, { clockOffsetMs, writtenAtMs }: FileTime) {
+    this.#clock = clock;
+    const wallMs = clock.wallMs();
+    this.#aheadMs = wallMs - clock.nowMs();
+    this.#knownOffsetMs = clockOffsetMs;
+    this.#offsetMs = isCredible(writtenAtMs, wallMs)
+      ? clockOffsetMs
+      : clockOffsetMs + Math.round(writtenAtMs - wallMs);
+  }
+
+  /** Now, in the time by which packets expire. */
+  nowMs(): number {
+    this.#look();
+    return this.#clock.wallMs() + this.#offsetMs;
+  }
+
+  /** Now, for a transaction. */
+  moment(): Moment {
+    this.#look();
+    return {
+      wallMs: Math.floor(this.#clock.wallMs()),
+      clockOffsetMs: this.#offsetMs,
+      knownOffsetMs: this.#knownOffsetMs,
+    };
+  }
+
+  /** The wall clock's reading, as it goes now, at a moment of this time. */
+  toWallMs(atMs: number): number {
+    return atMs - this.#offsetMs;
+  }
+
+  /** Whether the file should be told of a jump. */
+  get isToBeNoted(): boolean {
+    this.#look();
+    return Math.abs(this.#offsetMs - this.#knownOffsetMs) > SAME_CLOCK_MS;
+  }
+
+  /** Takes over what the file says by now. What this process has seen itself comes first. */
+  adopt({ clockOffsetMs }: FileTime): void {
+    this.#look();
+    const hasSeenNothing = this.#offsetMs === this.#knownOffsetMs;
+    this.#knownOffsetMs = clockOffsetMs;
+    if (hasSeenNothing || Math.abs(clockOffsetMs - this.#offsetMs) <= SAME_CLOCK_MS) {
+      this.#offsetMs = clockOffsetMs;
+    }
+  }
+
+  #look(): void {
+    const aheadMs = this.#clock.wallMs() - this.#clock.nowMs();
+    const jumpMs = aheadMs - this.#aheadMs;
+    this.#aheadMs = aheadMs;
+    if (Math.abs(jumpMs) > SAME_CLOCK_MS) this.#offsetMs -= Math.round(jumpMs);
+  }
+}
+
+/** Whether the wall clock says how much time has passed between two moments. */
+function isCredible(fromMs: number, toMs: number): boolean {
+  if (fromMs === 0) return true; // Nothing is known of the time before.
+  return fromMs <= toMs && fromMs >= EARLIEST_MS && toMs - fromMs <= LONGEST_REST_MS;
+}

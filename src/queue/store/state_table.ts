@@ -1,0 +1,177 @@
+/**
+ * The counts of a queue: which of them hold, and whether they can be true. The caller
+ * has begun a transaction and ends it.
+ *
+ * @module
+ */
+
+import type { SqliteDatabase, SqliteStatement, SqliteValue } from "../sqlite/driver.ts";
+import type { StoreState } from "./contract.ts";
+
+/**
+ * Two things in the file that cannot both be true. Nothing may be removed on the
+ * strength of either.
+ */
+export class ContradictionError extends Error {
+  /** The class by name. */
+  override readonly name = "ContradictionError";
+}
+
+/** The counts without what is looked up in the packets. */
+export type Counts = { -readonly [K in Exclude<keyof StoreState, "oldestEnqueuedAtMs">]: number };
+
+/** The columns of `state` in the order of the SQL, and what each is called here. */
+const COLUMNS: readonly (readonly [string, keyof Counts])[] = [
+  ["queued_packets", "packets"],
+  ["queued_bytes", "bytes"],
+  ["last_id", "lastId"],
+  ["removed_through", "removedThrough"],
+  ["sent_through", "sentThrough"],
+  ["dropped_packets", "droppedPackets"],
+  ["dropped_bytes", "droppedBytes"],
+  ["dead_packets", "deadPackets"],
+  ["dead_bytes", "deadBytes"],
+  ["expired_packets", "expiredPackets"],
+  ["gave_up_packets", "gaveUpPackets"],
+  ["damaged_packets", "damagedPackets"],
+  ["stored_bytes", "storedBytes"],
+  ["written_at_ms", "writtenAtMs"],
+  ["clock_offset_ms", "clockOffsetMs"],
+];
+
+/** The counts that each row of packets has as well, and where they stand in it. */
+const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
+  ["queued_packets", "queued_packets"],
+  ["queued_bytes", "queued_bytes"],
+  ["last_id", "last_id"],
+  ["removed_through", "removed_through"],
+  ["sent_through", "sent_through"],
+  ["stored_bytes", "stored_bytes"],
+  ["written_at_ms", "enqueued_at_ms"],
+]);
+
+/** The names of the counts that {@linkcode COUNTS_SQL} selects, in its order. */
+export const COUNT_COLUMNS: readonly string[] = COLUMNS.map(([column]) => column);
+
+/**
+ * The counts that hold: see `schema.ts`. The last row's, where they are newer. Behind them
+ * the first and the last row's ids.
+ */
+export const COUNTS_SQL: string = `SELECT ${
+  COUNT_COLUMNS.map((column) => {
+    const inRow = ROW_COLUMNS.get(column);
+    const value = `state.${column}`;
+    return `${inRow === undefined ? value : `coalesce(newer.${inRow}, ${value})`} AS ${column}`;
+  }).join(", ")
+}, (SELECT min(last_id) FROM packets), (SELECT max(last_id) FROM packets) FROM state ` +
+  "LEFT JOIN packets AS newer ON newer.last_id = (SELECT max(last_id) FROM packets) " +
+  "AND newer.last_id > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = 0";
+
+/** The counts on disk. */
+export class StateTable {
+  readonly #select: SqliteStatement;
+  readonly #update: SqliteStatement;
+
+  /** @param database The open file. */
+  constructor(database: SqliteDatabase) {
+    this.#select = database.prepare(COUNTS_SQL);
+    this.#update = database.prepare(
+      `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")} ` +
+        "WHERE queue = 0",
+    );
+  }
+
+  /**
+   * The counts that hold now.
+   *
+   * @throws {ContradictionError}
+   */
+  read(): Counts {
+    const row = this.#select.all([])[0];
+    // It was made in the transaction that made the table, and is never removed.
+    if (row === undefined) throw new ContradictionError("its row of counts is missing");
+    const counts = { ...NO_COUNTS };
+    for (const [i, [column, name]] of COLUMNS.entries()) counts[name] = countOf(column, row[i]);
+    checkCounts(counts);
+    checkIds(counts, row.slice(COLUMNS.length));
+    return counts;
+  }
+
+  /** Writes them. */
+  write(counts: Counts): void {
+    this.#update.run(COLUMNS.map(([, name]) => counts[name]));
+  }
+}
+
+/** Whether the rows of packets begin and end where the counts say. */
+function checkIds(counts: Counts, ids: readonly SqliteValue[]): void {
+  const [lowest, highest] = ids;
+  const { packets, lastId, removedThrough } = counts;
+  if ((typeof lowest !== "number" && typeof lowest !== "bigint") || highest === undefined) {
+    if (packets === 0) return;
+    throw new ContradictionError(`it counts ${packets} packets, and has none`);
+  }
+  if (packets === 0) throw new ContradictionError("it counts no packets, and has some");
+  if (Number(highest) > lastId) {
+    throw new ContradictionError(`there is id ${highest}, and the highest is ${lastId}`);
+  }
+  if (Number(lowest) <= removedThrough) {
+    throw new ContradictionError(
+      `ids up to ${removedThrough} were removed, and ${lowest} is still there`,
+    );
+  }
+}
+
+function countOf(column: string, value: SqliteValue | undefined): number {
+  const number = typeof value === "number" || typeof value === "bigint" ? Number(value) : NaN;
+  if (Number.isSafeInteger(number)) return number;
+  throw new ContradictionError(`its count ${column} is ${String(value)}`);
+}
+
+const NO_COUNTS: Counts = {
+  packets: 0,
+  bytes: 0,
+  lastId: 0,
+  removedThrough: 0,
+  sentThrough: 0,
+  droppedPackets: 0,
+  droppedBytes: 0,
+  deadPackets: 0,
+  deadBytes: 0,
+  expiredPackets: 0,
+  gaveUpPackets: 0,
+  damagedPackets: 0,
+  storedBytes: 0,
+  writtenAtMs: 0,
+  clockOffsetMs: 0,
+};
+
+/**
+ * Whether counts can be true.
+ *
+ * @throws {ContradictionError} They cannot.
+ */
+export function checkCounts(counts: Counts): void {
+  const { packets, bytes, lastId, removedThrough, sentThrough } = counts;
+  for (const [column, name] of COLUMNS) {
+    if (counts[name] < 0 && name !== "clockOffsetMs") {
+      throw new ContradictionError(`its count ${column} would be ${counts[name]}`);
+    }
+  }
+  if (removedThrough > lastId || sentThrough > lastId) {
+    throw new ContradictionError(
+      `ids up to ${removedThrough} were removed and up to ${sentThrough} sent, ` +
+        `and the highest is ${lastId}`,
+    );
+  }
+  // Each packet has a byte, and an id of its own above those that were removed. That
+  // an empty queue has removed all its ids is not held: a repair by version 2 left some.
+  if (
+    packets > lastId - removedThrough || bytes < packets || (packets === 0) !== (bytes === 0)
+  ) {
+    throw new ContradictionError(
+      `it counts ${packets} packets of ${bytes} bytes above id ${removedThrough}, ` +
+        `and the highest id is ${lastId}`,
+    );
+  }
+}

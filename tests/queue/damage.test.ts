@@ -1,0 +1,351 @@
+import assert from "node:assert/strict";
+import { QueueFileError } from "../../src/base/errors.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
+import type { DeadPackets } from "../../src/queue/options.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { repairQueue } from "../../src/queue/repair/repair.ts";
+import { bytes, text } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { sha256 } from "./helpers.ts";
+import { asVersion2, copyQueue, removeQueue, tamper } from "./inspector_helpers.ts";
+
+/** Three rows of three packets, ids 1 to 9, and a row of one, id 10. */
+async function makeRows(path: string): Promise<void> {
+  await using queue = await OutboundQueue.open(path);
+  for (let first = 1; first < 10; first += 3) {
+    await queue.enqueueMany([first, first + 1, first + 2].map((id) => bytes(`packet ${id}`)));
+  }
+  await queue.enqueue(bytes("packet 10"));
+}
+
+async function sendable(queue: OutboundQueue): Promise<number[]> {
+  const ids: number[] = [];
+  for (let after = 0;;) {
+    const batches = await queue.readBatches(after, 1000);
+    if (batches.length === 0) return ids;
+    for (const { firstId, ends } of batches) {
+      for (let i = 0; i < ends.length; i++) ids.push(firstId + i);
+    }
+    after = ids.at(-1) ?? Infinity;
+  }
+}
+
+function isCorrupt(words: RegExp): (error: unknown) => boolean {
+  return (error) => {
+    assert(error instanceof QueueFileError, String(error));
+    assert.equal(error.reason, "corrupt");
+    assert.match(error.message, words);
+    return true;
+  };
+}
+
+const MIDDLE = "WHERE last_id = 6";
+/** What is done to the row of packets 4 to 6, and which letters come of it. */
+const DAMAGES: readonly [
+  name: string,
+  sql: string[],
+  letters: string[],
+  onlyByChecksum: boolean,
+][] = [
+  [
+    "another payload",
+    [`UPDATE packets SET payload = CAST('PACKET 4packet 5packet 6' AS BLOB) ${MIDDLE}`],
+    ["4=PACKET 4", "5=packet 5", "6=packet 6"],
+    true,
+  ],
+  [
+    "other ends that are in order",
+    [`UPDATE packets SET ends = x'070000001000000018000000' ${MIDDLE}`],
+    ["4=packet ", "5=4packet 5", "6=packet 6"],
+    true,
+  ],
+  [
+    "ends that descend",
+    [`UPDATE packets SET ends = x'100000000800000018000000' ${MIDDLE}`],
+    ["6=packet 4packet 5packet 6"],
+    false,
+  ],
+  [
+    "ends longer than the payload",
+    [`UPDATE packets SET ends = x'080000001000000000ffffff' ${MIDDLE}`],
+    ["6=packet 4packet 5packet 6"],
+    false,
+  ],
+  [
+    "ends that are a text",
+    [`UPDATE packets SET ends = 'text' ${MIDDLE}`],
+    ["6=packet 4packet 5packet 6"],
+    false,
+  ],
+  [
+    "no ends",
+    [`UPDATE packets SET ends = x'' ${MIDDLE}`],
+    ["6=packet 4packet 5packet 6"],
+    false,
+  ],
+  [
+    "more packets than there are ids",
+    [
+      "UPDATE packets SET ends = " +
+      `x'01000000020000000300000004000000050000000600000007000000' || x'18000000' ${MIDDLE}`,
+    ],
+    ["6=packet 4packet 5packet 6"],
+    false,
+  ],
+  ["a text for a payload", [`UPDATE packets SET payload = 'text' ${MIDDLE}`], ["6=text"], false],
+  ["a number for a payload", [`UPDATE packets SET payload = 123 ${MIDDLE}`], ["6=123"], false],
+  ["an empty payload", [`UPDATE packets SET payload = x'' ${MIDDLE}`], ["6="], false],
+];
+
+for (const version of [2, 3]) {
+  for (const [name, sql, letters, onlyByChecksum] of DAMAGES) {
+    if (version === 2 && onlyByChecksum) continue;
+    Deno.test(`a row with ${name} is set aside, in a file of version ${version}`, async () => {
+      using dir = new TempDir();
+      await makeRows(dir.queue);
+      if (version === 2) asVersion2(dir.queue);
+      tamper(dir.queue, ...sql);
+      await using queue = await OutboundQueue.open(dir.queue);
+      const heard: DeadPackets[] = [];
+      queue.subscribeDead((dead) => heard.push(dead));
+      await assert.rejects(
+        queue.read(3, 1000),
+        isCorrupt(/end with id 6 are damaged: .*behind id 6/s),
+      );
+      assert.deepEqual(await sendable(queue), [1, 2, 3, 7, 8, 9, 10]);
+      const dead = await queue.deadLetters(0, 1000);
+      assert.deepEqual(dead.map(({ id, payload }) => `${id}=${text(payload)}`), letters);
+      assert(dead.every(({ reason, sent }) => reason === "damaged" && !sent));
+      assert.deepEqual(
+        heard.map(({ packets, reason, ids }) => ({ packets, reason, lastId: ids.lastId })),
+        [{ packets: letters.length, reason: "damaged", lastId: 6 }],
+      );
+      const { packets, bytes: size, deadPackets, damagedPackets } = queue.stats();
+      assert.deepEqual([packets, size, deadPackets], [7, 57, letters.length]);
+      assert.equal(damagedPackets, letters.length);
+      await queue.removeThrough(10);
+      assert.equal(queue.stats().packets, 0);
+      using inspector = await QueueInspector.open(dir.queue);
+      assert.deepEqual(await inspector.check(), []);
+    });
+  }
+}
+
+Deno.test("rows whose contents were exchanged are set aside", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  tamper(
+    dir.queue,
+    "UPDATE packets SET last_id = 99 WHERE last_id = 3",
+    "UPDATE packets SET last_id = 3 WHERE last_id = 6",
+    "UPDATE packets SET last_id = 6 WHERE last_id = 99",
+  );
+  await using queue = await OutboundQueue.open(dir.queue);
+  assert.deepEqual(await sendable(queue), [7, 8, 9, 10]);
+  assert.equal(queue.stats().damagedPackets, 6);
+});
+
+Deno.test("a damaged row is set aside where it stands in the way of something else", async (t) => {
+  const ways: [string, (queue: OutboundQueue) => Promise<unknown>, number[]][] = [
+    ["giveUp", (queue) => queue.giveUp(5, 1), [1, 2, 3, 7, 8, 9, 10]],
+    ["removePackets", (queue) => queue.removePackets({ firstId: 3, lastId: 5 }), [
+      1,
+      2,
+      7,
+      8,
+      9,
+      10,
+    ]],
+    ["removeThrough", (queue) => queue.removeThrough(5), [7, 8, 9, 10]],
+  ];
+  for (const [name, way, left] of ways) {
+    await t.step(name, async () => {
+      using dir = new TempDir();
+      await makeRows(dir.queue);
+      tamper(dir.queue, `UPDATE packets SET ends = x'100000000800000018000000' ${MIDDLE}`);
+      await using queue = await OutboundQueue.open(dir.queue);
+      let heard = 0;
+      queue.subscribeDead(({ reason }) => heard += reason === "damaged" ? 1 : 0);
+      await way(queue);
+      assert.equal(heard, 1);
+      assert.deepEqual(await sendable(queue), left);
+      using inspector = await QueueInspector.open(dir.queue);
+      assert.deepEqual(await inspector.check(), []);
+    });
+  }
+});
+
+Deno.test("overflow drop-oldest goes on though the oldest row is damaged", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  tamper(dir.queue, "UPDATE packets SET ends = 'x' WHERE last_id = 3");
+  const options = { maxPackets: 6, overflow: "drop-oldest" } as const;
+  await using queue = await OutboundQueue.open(dir.queue, options);
+  assert.equal(await queue.enqueue(bytes("packet 11")), 11);
+  assert.deepEqual(await sendable(queue), [6, 7, 8, 9, 10, 11]);
+  assert.deepEqual((await queue.deadLetters(0, 1000)).map(({ id }) => id), [3]);
+});
+
+Deno.test("packets that this process has just stored go on from memory, unchecked", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.read(0, 1);
+  await queue.enqueue(bytes("x"));
+  tamper(dir.queue, "UPDATE packets SET payload = x'00'");
+  await queue.pollOtherProcesses();
+  assert.deepEqual(await sendable(queue), [1]);
+  // To be sent again it comes from the file.
+  assert.deepEqual(await sendable(queue), []);
+  assert.equal(queue.stats().damagedPackets, 1);
+});
+
+Deno.test("a removal that finds more or less than was given out removes nothing", async (t) => {
+  const cases: [string, string][] = [
+    ["fewer packets", "DELETE FROM packets WHERE last_id = 6"],
+    ["other sizes", `UPDATE packets SET payload = x'00', ends = NULL ${MIDDLE}`],
+    [
+      "more packets",
+      "INSERT INTO packets (last_id, enqueued_at_ms, payload) VALUES (11, 1, x'00')",
+    ],
+  ];
+  for (const [name, sql] of cases) {
+    await t.step(name, async () => {
+      using dir = new TempDir();
+      await makeRows(dir.queue);
+      tamper(dir.queue, "DELETE FROM packets WHERE last_id = 10", "UPDATE state SET last_id = 11");
+      tamper(dir.queue, "UPDATE state SET queued_packets = 9, queued_bytes = 72");
+      await using queue = await OutboundQueue.open(dir.queue);
+      assert.deepEqual(await sendable(queue), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+      tamper(dir.queue, sql);
+      const removal = queue.removeThrough(name === "more packets" ? 11 : 9);
+      if (name === "more packets") {
+        // Beyond what was given out nothing is compared, but the counts are.
+        await assert.rejects(removal, isCorrupt(/it counts 9 packets/));
+      } else {
+        await assert.rejects(removal, isCorrupt(/9 packets of 72 bytes up to id 9 were given/));
+      }
+      await assert.rejects(removal, isCorrupt(/sendq check.*sendq repair/));
+      assert.equal(queue.stats().packets, 9);
+      using inspector = await QueueInspector.open(dir.queue);
+      assert.equal((await inspector.counts()).removedThroughId, 0);
+    });
+  }
+});
+
+Deno.test("a removal that another process was quicker with is none to compare", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  await using queue = await OutboundQueue.open(dir.queue);
+  await sendable(queue);
+  await using other = await OutboundQueue.open(dir.queue, {
+    maxPackets: 5,
+    overflow: "drop-oldest",
+  });
+  await other.enqueue(bytes("packet 11"));
+  await queue.removeThrough(8);
+  await queue.pollOtherProcesses();
+  assert.deepEqual(await sendable(queue), [9, 10, 11]);
+});
+
+Deno.test("counts that cannot be true are refused, and the file is left as it is", async (t) => {
+  const cases: [string, RegExp][] = [
+    ["removed_through = 4", /counts 10 packets/],
+    ["removed_through = 9007199254740991", /were removed/],
+    ["removed_through = 'abc'", /removed_through is abc/],
+    ["removed_through = -5", /removed_through would be -5/],
+    ["removed_through = 10", /counts 10 packets/],
+    ["last_id = 9007199254740991, removed_through = 9007199254740991", /counts 10 packets/],
+    ["queued_packets = 0", /counts 0 packets/],
+    ["queued_packets = -1", /queued_packets would be -1/],
+    ["queued_packets = 100000000", /counts 100000000 packets/],
+    ["queued_bytes = -1", /queued_bytes would be -1/],
+    ["queued_packets = 0, queued_bytes = 0, removed_through = 10", /has some/],
+    ["sent_through = 99", /up to 99 sent/],
+    ["dead_packets = -1", /dead_packets would be -1/],
+  ];
+  using dir = new TempDir();
+  await makeRows(dir.file("sound"));
+  // So that the row of `state` holds, and not the last packet's.
+  tamper(
+    dir.file("sound"),
+    "UPDATE state SET (last_id, queued_packets, queued_bytes) = (10, 10, 81)",
+  );
+  for (const [sql, words] of cases) {
+    await t.step(sql, async () => {
+      removeQueue(dir.queue);
+      copyQueue(dir.file("sound"), dir.queue);
+      tamper(dir.queue, `UPDATE state SET ${sql}`);
+      const before = await sha256(dir.queue);
+      await assert.rejects(OutboundQueue.open(dir.queue), isCorrupt(words));
+      await assert.rejects(OutboundQueue.open(dir.queue), isCorrupt(/sendq check.*sendq repair/));
+      assert.equal(await sha256(dir.queue), before);
+      using inspector = await QueueInspector.open(dir.queue);
+      assert.notDeepEqual(await inspector.check(), []);
+    });
+  }
+  await t.step("no row of counts", async () => {
+    tamper(dir.file("sound"), "DELETE FROM state");
+    await assert.rejects(OutboundQueue.open(dir.file("sound")), isCorrupt(/counts is missing/));
+  });
+});
+
+Deno.test("a file with more in it than sendq has made is refused untouched, and repaired", async (t) => {
+  const endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c";
+  const cases: [string, string[]][] = [
+    ["trigger", ["CREATE TRIGGER t AFTER INSERT ON packets BEGIN DELETE FROM packets; END"]],
+    ["trigger", [`CREATE TRIGGER t AFTER UPDATE ON state BEGIN ${endless}; END`]],
+    ["table", ["CREATE TABLE evil (a)"]],
+    ["index", ["CREATE INDEX mine ON packets (enqueued_at_ms)"]],
+    ["view", [`CREATE VIEW v AS ${endless}`]],
+    ["view packets is not", ["DROP TABLE packets", `CREATE VIEW packets AS ${endless}`]],
+    [
+      "table packets is not",
+      ["ALTER TABLE packets ADD COLUMN more AS (zeroblob(500000000))"],
+    ],
+    ["index packets_by_queue is not", [
+      "DROP INDEX packets_by_queue",
+      "CREATE INDEX packets_by_queue ON packets (last_id)",
+    ]],
+    ["expiry_by_time is missing", ["DROP INDEX expiry_by_time"]],
+  ];
+  using dir = new TempDir();
+  for (const version of [2, 3]) {
+    await makeRows(dir.file(`sound${version}`));
+    if (version === 2) asVersion2(dir.file("sound2"));
+    for (const [words, sql] of cases) {
+      if (version === 2 && sql.join().includes("packets_by_queue")) continue;
+      await t.step(`version ${version}: ${sql.join("; ").slice(0, 70)}`, async () => {
+        removeQueue(dir.queue);
+        copyQueue(dir.file(`sound${version}`), dir.queue);
+        tamper(dir.queue, ...sql);
+        const before = await sha256(dir.queue);
+        await assert.rejects(OutboundQueue.open(dir.queue), isCorrupt(new RegExp(words)));
+        assert.equal(await sha256(dir.queue), before);
+        if (words.endsWith("missing")) return;
+        await assert.rejects(QueueInspector.open(dir.queue), isCorrupt(new RegExp(words)));
+        if (sql.join().includes("DROP TABLE")) return;
+        removeQueue(dir.file("new"));
+        assert.equal(repairQueue(dir.queue, dir.file("new")).packets, 10);
+      });
+    }
+  }
+});
+
+Deno.test("a damaged row stays one through a repair, so that it is not sent after all", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  tamper(dir.queue, `UPDATE packets SET payload = zeroblob(24) ${MIDDLE}`);
+  assert.equal(repairQueue(dir.queue, dir.file("new")).packets, 10);
+  await using queue = await OutboundQueue.open(dir.file("new"));
+  assert.deepEqual(await sendable(queue), [1, 2, 3, 7, 8, 9, 10]);
+});
+
+Deno.test("a file of version 2 that contradicts itself stays one of version 2", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  asVersion2(dir.queue);
+  tamper(dir.queue, "DELETE FROM packets WHERE last_id <= 6", "UPDATE state SET packets = 11");
+  const before = await sha256(dir.queue);
+  await assert.rejects(OutboundQueue.open(dir.queue), isCorrupt(/counts 11 packets/));
+  assert.equal(await sha256(dir.queue), before);
+});
