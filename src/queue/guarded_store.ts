@@ -98,7 +98,14 @@ export class GuardedStore implements QueueStore {
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     if (request.units.length === 0) return this.#inReserve(() => this.#store.commit(request));
     this.#checkIntake();
-    return this.#withShortLog(() => this.#store.commit(request));
+    try {
+      const result = this.#store.commit(request);
+      return result instanceof Promise
+        ? result.catch((error) => this.#commitAgain(request, error))
+        : result;
+    } catch (error) {
+      return this.#commitAgain(request, error);
+    }
   }
 
   /** See {@linkcode QueueStore.edit}; what removes goes through on a full disk. */
@@ -125,21 +132,17 @@ export class GuardedStore implements QueueStore {
   }
 
   /**
-   * Stores. On a full disk the log may be what cannot grow, although the file has room
-   * inside: so it is moved into the file, which does not grow by it then, and begins anew.
+   * On a full disk the log may be what cannot grow, although the file has room inside: so
+   * it is moved into the file, which does not grow by it then, and begins anew.
    */
-  async #withShortLog<T>(work: () => T | Promise<T>): Promise<T> {
-    try {
-      return await work();
-    } catch (error) {
-      const nowMs = this.#clock.nowMs();
-      if (!isDiskFull(error) || nowMs - this.#shortenedAtMs < RESTORE_MS) throw error;
-      this.#shortenedAtMs = nowMs;
-      await this.#unlessFull(() => this.#store.checkpoint());
-      const result = await work();
-      this.#shortenedAtMs = -Infinity;
-      return result;
-    }
+  async #commitAgain(request: CommitRequest, error: unknown): Promise<CommitResult> {
+    const nowMs = this.#clock.nowMs();
+    if (!isDiskFull(error) || nowMs - this.#shortenedAtMs < RESTORE_MS) throw error;
+    this.#shortenedAtMs = nowMs;
+    await this.#unlessFull(() => this.#store.checkpoint());
+    const result = await this.#store.commit(request);
+    this.#shortenedAtMs = -Infinity;
+    return result;
   }
 
   /** Does something that makes room; on a full disk, in the reserve. */

@@ -46,10 +46,10 @@ export async function openStore(
 /** Which file is there, once nothing speaks against opening it or making a new one. */
 async function lookAt(path: string, clock: Clock): Promise<FileIdentity | undefined> {
   try {
-    refuseOrphanedLog(path);
     const identity = identityAt(path);
     if (identity === undefined) await refuseWhileSending(path, clock);
-    else refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
+    refuseOrphanedLog(path, lockPathOf(path));
+    if (identity !== undefined) refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
     return identity;
   } catch (error) {
     throw toFileError(error, path);

@@ -448,3 +448,15 @@ Deno.test("a number that no sendq has written is damage, in words", async () => 
   await assert.rejects(inspector.counts(), words);
   await assert.rejects(OutboundQueue.open(dir.file()), words);
 });
+
+Deno.test("inspector: of a file that its path no longer leads to, nothing is told", async () => {
+  using dir = new TempDir();
+  await makeQueue(dir.file(), 5);
+  await makeQueue(dir.file("other"), 6);
+  using inspector = await QueueInspector.open(dir.file());
+  await inspector.counts();
+  Deno.renameSync(dir.file("other"), dir.file());
+  await assert.rejects(inspector.counts(), { reason: "misplaced" });
+  Deno.removeSync(dir.file());
+  await assert.rejects(inspector.check(), { reason: "misplaced" });
+});

@@ -28,16 +28,18 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { endsOf } from "../store/row.ts";
 import { APPLICATION_ID, SCHEMA_VERSION } from "../store/schema.ts";
-import type {
-  InspectedDeadLetter,
-  InspectedPacket,
-  InspectOptions,
-  InspectQuery,
-  InspectRange,
-  QueueCounts,
+import {
+  type InspectedDeadLetter,
+  type InspectedPacket,
+  type InspectOptions,
+  type InspectQuery,
+  type InspectRange,
+  NO_COUNTS,
+  type QueueCounts,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
 import { notAQueue, openError } from "./open_error.ts";
@@ -67,19 +69,6 @@ const SQLITE_BUSY_TIMEOUT_MS = 10;
 const DEAD_LETTERS_VERSION = 2;
 
 const EMPTY = new Uint8Array(0);
-const NO_COUNTS: QueueCounts = {
-  packets: 0,
-  bytes: 0,
-  lastId: 0,
-  removedThroughId: 0,
-  sentThroughId: 0,
-  droppedPackets: 0,
-  droppedBytes: 0,
-  deadPackets: 0,
-  deadBytes: 0,
-  expiredPackets: 0,
-  gaveUpPackets: 0,
-};
 
 /**
  * Looks into a queue's file without the right to change it. A sender and
@@ -108,6 +97,7 @@ export class QueueInspector implements Disposable {
   /** The version of the file's layout; 0: there is nothing in it yet. */
   readonly version: number;
   readonly #database: SqliteDatabase;
+  readonly #identity: FileIdentity | undefined;
   readonly #clock: Clock;
   readonly #busyTimeoutMs: number;
   readonly #statements = new Map<string, SqliteStatement>();
@@ -121,6 +111,7 @@ export class QueueInspector implements Disposable {
     this.path = path;
     this.version = version;
     this.#database = database;
+    this.#identity = identityAt(path);
     this.#clock = clock;
     this.#busyTimeoutMs = busyTimeoutMs;
   }
@@ -314,6 +305,7 @@ export class QueueInspector implements Disposable {
     const busyRetry = new BusyRetry(this.#clock, this.#busyTimeoutMs);
     for (;;) {
       try {
+        this.#checkInPlace();
         this.#select("BEGIN", []);
         try {
           return work();
@@ -324,6 +316,14 @@ export class QueueInspector implements Disposable {
         await busyRetry.waitOrThrow(toFileError(error, this.path));
       }
     }
+  }
+
+  /** What is in a file that its path no longer leads to says nothing about the queue. */
+  #checkInPlace(): void {
+    if (isSameFile(this.#identity, identityAt(this.path))) return;
+    throw queueFileError("misplaced", this.path, "its file was removed or replaced meanwhile", {
+      advice: "Look again.",
+    });
   }
 
   #end(): void {
