@@ -39,7 +39,8 @@ export class Reserve {
     const whole = blocks !== null && 512 * blocks >= size - start;
     this.#bytes = whole ? Math.min(this.#wanted, Math.max(0, size - start)) : 0;
     if (size > start + this.#bytes) this.#cut();
-    if (this.restore() || isKnown) return;
+    const found = this.#bytes;
+    if (this.restore() || isKnown || found > 0) return;
     // Perhaps the disk is small, perhaps only full: the queue has one half of what there was.
     this.#bytes = inBlocks(this.#bytes / 2);
     if (this.#bytes > 0) this.#wanted = this.#bytes;

@@ -130,6 +130,22 @@ inEachThread("a disk that was full before the first sender came", async (open) =
   assert.equal(queue.stats().packets, 0);
 }, NO_TMPFS);
 
+inEachThread("a queue is opened, and emptied, on a disk without a free byte", async (open) => {
+  using disk = new Disk("size=8m");
+  const before = await open(disk.queue);
+  for (let i = 0; i < 20; i++) await before.enqueueMany(packets());
+  await before.close();
+  for (let start = 0; start < 3; start++) {
+    disk.fillUp();
+    await using queue = await open(disk.queue);
+    using lock = await SenderLock.acquire(queue.path);
+    queue.answerDoorbell(lock);
+    await queue.removeThrough(queue.removedThroughId + 400);
+  }
+  await using queue = await open(disk.queue);
+  assert.equal(queue.stats().packets, 20 * 64 - 3 * 400);
+}, NO_TMPFS);
+
 Deno.test("a lock file may be used by whoever may use the queue", async () => {
   using dir = new TempDir();
   Deno.writeTextFileSync(dir.file(), "");
