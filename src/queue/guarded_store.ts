@@ -140,9 +140,25 @@ export class GuardedStore implements QueueStore {
     if (!isDiskFull(error) || nowMs - this.#shortenedAtMs < RESTORE_MS) throw error;
     this.#shortenedAtMs = nowMs;
     await this.#unlessFull(() => this.#store.checkpoint());
-    const result = await this.#store.commit(request);
+    let result: CommitResult;
+    try {
+      result = await this.#store.commit(request);
+    } catch (again) {
+      if (!isDiskFull(again)) throw again;
+      result = await this.#commitInShrunk(request, again);
+    }
     this.#shortenedAtMs = -Infinity;
     return result;
+  }
+
+  /** Where most of the file is free, shrinking it takes the reserve; storing does not. */
+  async #commitInShrunk(request: CommitRequest, error: unknown): Promise<CommitResult> {
+    const { freePages } = await this.#store.space();
+    if (freePages === 0 || this.#spare?.releaseReserve() !== true) throw error;
+    this.#spareIsOut = true;
+    await this.#giveBack();
+    if (this.#spareIsOut) throw error;
+    return await this.#store.commit(request);
   }
 
   /** Does something that makes room; on a full disk, in the reserve. */

@@ -18,6 +18,7 @@ import {
   NOTICE_BYTES,
   readPid,
   refuseLinkedLock,
+  RESERVE_START,
   toLockFileError,
 } from "./lock_file.ts";
 import { Reserve } from "./reserve.ts";
@@ -53,7 +54,7 @@ export class SenderLock {
     } catch {
       // The disk is full; the lock holds all the same, and others do not learn the process.
     }
-    this.#reserve = new Reserve(file, path, NOTICE_BYTES);
+    this.#reserve = new Reserve(file, path);
   }
 
   /**
@@ -199,7 +200,7 @@ export function prepareLockFile(queuePath: string): void {
     using file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
     shareLikeQueue(queuePath, path);
     // Nothing is written before the reserve: a sender may have the lock by now.
-    new Reserve(file, path, NOTICE_BYTES);
+    new Reserve(file, path);
   } catch {
     // The sender makes it, or says why it cannot.
   }
@@ -221,8 +222,8 @@ export function makeRoomToOpen(queuePath: string): boolean {
   try {
     using file = Deno.openSync(path, { read: true, write: true });
     const { size } = file.statSync();
-    if (size <= NOTICE_BYTES || !file.tryLockSync(true)) return false;
-    file.truncateSync(Math.max(NOTICE_BYTES, size - ROOM_TO_OPEN_BYTES));
+    if (size <= RESERVE_START || !file.tryLockSync(true)) return false;
+    file.truncateSync(Math.max(RESERVE_START, size - ROOM_TO_OPEN_BYTES));
     return true;
   } catch {
     return false;

@@ -4,7 +4,7 @@ import { QueueFileError } from "../../src/base/errors.ts";
 import { readSenderNotice } from "../../src/queue/lock_file.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
-import { ManualClock, mountTmpfs, NO_TMPFS, TempDir, unless } from "./helpers.ts";
+import { child, lines, ManualClock, mountTmpfs, NO_TMPFS, TempDir, unless } from "./helpers.ts";
 import { inEachThread } from "./threads.ts";
 
 for (const megabytes of [2, 6, 20]) {
@@ -129,6 +129,24 @@ inEachThread("a disk that was full before the first sender came", async (open) =
   await queue.removeThrough(stored);
   assert.equal(queue.stats().packets, 0);
 }, NO_TMPFS);
+
+for (const megabytes of [3, 6, 12]) {
+  Deno.test({
+    ...unless(NO_TMPFS, `${megabytes} MiB, and a process that may not ask how large the disk is`),
+    fn: async () => {
+      using disk = new Disk(`size=${megabytes}m`);
+      // The second process finds the first one's reserve.
+      for (let start = 0; start < 2; start++) {
+        const filler = child("filler.ts", disk.queue);
+        const stored: number[] = [];
+        for await (const line of lines(filler.stdout)) stored.push(Number(line));
+        assert.equal((await filler.status).code, 0);
+        const [first = 0] = stored;
+        assert(stored.length === 4 && stored.every((count) => count > first / 2), `${stored}`);
+      }
+    },
+  });
+}
 
 inEachThread("a queue is opened, and emptied, on a disk without a free byte", async (open) => {
   using disk = new Disk("size=8m");
