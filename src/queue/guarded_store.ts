@@ -169,7 +169,13 @@ export class GuardedStore implements QueueStore {
     } catch (error) {
       if (!isDiskFull(error) || this.#spare?.releaseReserve() !== true) throw error;
       this.#spareIsOut = true;
-      result = await work();
+      try {
+        result = await work();
+      } catch (again) {
+        // The next attempt finds a shorter log, and the reserve.
+        await this.#giveBack();
+        throw again;
+      }
     }
     if (this.#spareIsOut) await this.#giveBack();
     this.#shortenedAtMs = -Infinity;
