@@ -99,7 +99,14 @@ export class GuardedStore implements QueueStore {
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     if (request.units.length === 0) return this.#inReserve(() => this.#store.commit(request));
     this.#checkIntake();
-    return this.#withShortLog(() => this.#store.commit(request));
+    try {
+      const result = this.#store.commit(request);
+      return result instanceof Promise
+        ? result.catch((error) => this.#commitAgain(request, error))
+        : result;
+    } catch (error) {
+      return this.#commitAgain(request, error);
+    }
   }
 
   /** See {@linkcode QueueStore.edit}; what removes goes through on a full disk. */
@@ -126,21 +133,33 @@ export class GuardedStore implements QueueStore {
   }
 
   /**
-   * Stores. On a full disk the log may be what cannot grow, although the file has room
-   * inside: so it is moved into the file, which does not grow by it then, and begins anew.
+   * On a full disk the log may be what cannot grow, although the file has room inside: so
+   * it is moved into the file, which does not grow by it then, and begins anew.
    */
-  async #withShortLog<T>(work: () => T | Promise<T>): Promise<T> {
+  async #commitAgain(request: CommitRequest, error: unknown): Promise<CommitResult> {
+    const nowMs = this.#clock.nowMs();
+    if (!isDiskFull(error) || nowMs - this.#shortenedAtMs < RESTORE_MS) throw error;
+    this.#shortenedAtMs = nowMs;
+    await this.#unlessFull(() => this.#store.checkpoint());
+    let result: CommitResult;
     try {
-      return await work();
-    } catch (error) {
-      const nowMs = this.#clock.nowMs();
-      if (!isDiskFull(error) || nowMs - this.#shortenedAtMs < RESTORE_MS) throw error;
-      this.#shortenedAtMs = nowMs;
-      await this.#unlessFull(() => this.#store.checkpoint());
-      const result = await work();
-      this.#shortenedAtMs = -Infinity;
-      return result;
+      result = await this.#store.commit(request);
+    } catch (again) {
+      if (!isDiskFull(again)) throw again;
+      result = await this.#commitInShrunk(request, again);
     }
+    this.#shortenedAtMs = -Infinity;
+    return result;
+  }
+
+  /** Where most of the file is free, shrinking it takes the reserve; storing does not. */
+  async #commitInShrunk(request: CommitRequest, error: unknown): Promise<CommitResult> {
+    const { freePages } = await this.#store.space();
+    if (freePages === 0 || this.#spare?.releaseReserve() !== true) throw error;
+    this.#spareIsOut = true;
+    await this.#giveBack();
+    if (this.#spareIsOut) throw error;
+    return await this.#store.commit(request);
   }
 
   /** Does something that makes room; on a full disk, in the reserve. */
@@ -151,7 +170,13 @@ export class GuardedStore implements QueueStore {
     } catch (error) {
       if (!isDiskFull(error) || this.#spare?.releaseReserve() !== true) throw error;
       this.#spareIsOut = true;
-      result = await work();
+      try {
+        result = await work();
+      } catch (again) {
+        // The next attempt finds a shorter log, and the reserve.
+        await this.#giveBack();
+        throw again;
+      }
     }
     if (this.#spareIsOut) await this.#giveBack();
     this.#shortenedAtMs = -Infinity;

@@ -2,8 +2,8 @@
  * The file `<queue>.lock`: its name, and what stands in it.
  *
  * Its first line is the sender's process id; what the sender publishes about
- * itself, for other processes, stands behind it, up to a NUL. Behind the first
- * {@linkcode NOTICE_BYTES} lies the sender's reserve of disk space (`sender_lock.ts`).
+ * itself, for other processes, stands behind it, up to a NUL. From
+ * {@linkcode RESERVE_START} on lies the sender's reserve of disk space (`reserve.ts`).
  *
  * @module
  */
@@ -14,8 +14,12 @@ import type { Clock } from "../base/ports.ts";
 import { queueFileError, toFileError } from "./sqlite/file_error.ts";
 import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
+/** Where the sender's reserve of disk space begins. */
+export const RESERVE_START: number = 32 * 1024;
+/** Before it, in digits, how large the reserve should be. */
+export const RESERVE_SIZE_BYTES = 16;
 /** Room for the process id and what the sender publishes; more than any sender does. */
-export const NOTICE_BYTES: number = 32 * 1024;
+export const NOTICE_BYTES: number = RESERVE_START - RESERVE_SIZE_BYTES;
 
 /** A loser reads the holder's pid until two readings agree, this far apart. */
 const PID_READ_MS = 5;

@@ -1,8 +1,9 @@
+import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { GuardedStore } from "./guarded_store.ts";
 import { lockPathOf, readSenderNotice } from "./lock_file.ts";
 import type { QueueOptions } from "./options.ts";
-import { prepareLockFile } from "./sender_lock.ts";
+import { makeRoomToOpen, prepareLockFile } from "./sender_lock.ts";
 import { queueFileError, toFileError } from "./sqlite/file_error.ts";
 import {
   type FileIdentity,
@@ -12,6 +13,7 @@ import {
   refuseOrphanedLog,
   refuseSecondName,
 } from "./sqlite/file_identity.ts";
+import type { QueueStore } from "./store/contract.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { WorkerStoreClient } from "./worker/client.ts";
 
@@ -26,9 +28,11 @@ export async function openStore(
   { commitIn, durability, driver, clock }: Required<QueueOptions>,
 ): Promise<GuardedStore> {
   const before = await lookAt(path, clock);
-  const store = commitIn === "worker"
-    ? await WorkerStoreClient.open(path, durability)
-    : SqliteStore.open(path, { durability, driver });
+  const open = () =>
+    commitIn === "worker"
+      ? WorkerStoreClient.open(path, durability)
+      : SqliteStore.open(path, { durability, driver });
+  const store = await openOnFullDisk(path, open);
   try {
     const files = new QueueFiles(store.path);
     // SQLite may have opened the one, and the path leads to the other by now.
@@ -43,13 +47,26 @@ export async function openStore(
   }
 }
 
+async function openOnFullDisk(
+  path: string,
+  open: () => QueueStore | Promise<QueueStore>,
+): Promise<QueueStore> {
+  try {
+    return await open();
+  } catch (error) {
+    const full = error instanceof QueueFileError && error.reason === "disk-full";
+    if (!full || !makeRoomToOpen(path)) throw error;
+    return await open();
+  }
+}
+
 /** Which file is there, once nothing speaks against opening it or making a new one. */
 async function lookAt(path: string, clock: Clock): Promise<FileIdentity | undefined> {
   try {
-    refuseOrphanedLog(path);
     const identity = identityAt(path);
     if (identity === undefined) await refuseWhileSending(path, clock);
-    else refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
+    refuseOrphanedLog(path, lockPathOf(path));
+    if (identity !== undefined) refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
     return identity;
   } catch (error) {
     throw toFileError(error, path);

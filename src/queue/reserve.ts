@@ -10,40 +10,62 @@
  * @module
  */
 
+import { NOTICE_BYTES, RESERVE_SIZE_BYTES, RESERVE_START } from "./lock_file.ts";
 import { diskSharesAt } from "./sqlite/disk_space.ts";
 
 /** What is written at a time; also what `getRandomValues` makes at most. */
 const BLOCK_BYTES = 64 * 1024;
 
-/** Space at the end of an open file. */
+/** Space at the end of an open lock file. */
 export class Reserve {
   readonly #file: Deno.FsFile;
-  readonly #start: number;
   #wanted: number;
   #bytes = 0;
 
   /**
-   * Takes over what an earlier sender has left, and adds what is missing.
+   * Takes over what an earlier process has left, and adds what is missing.
    *
-   * @param file Open for writing.
+   * @param file Open for reading and writing.
    * @param path Its path, which says how large the disk is.
-   * @param start Where in it the reserve begins.
    */
-  constructor(file: Deno.FsFile, path: string, start: number) {
+  constructor(file: Deno.FsFile, path: string) {
     this.#file = file;
-    this.#start = start;
     const { reserveBytes, isKnown } = diskSharesAt(path);
-    this.#wanted = inBlocks(reserveBytes);
+    const noted = isKnown ? undefined : this.#readWanted();
+    this.#wanted = inBlocks(Math.min(reserveBytes, noted ?? Infinity));
     const { size, blocks } = file.statSync();
     // A file with holes has promised space that it does not have.
-    const whole = blocks !== null && 512 * blocks >= size - start;
-    this.#bytes = whole ? Math.min(this.#wanted, Math.max(0, size - start)) : 0;
-    if (size > start + this.#bytes) this.#cut();
-    if (this.restore() || isKnown) return;
-    // Perhaps the disk is small, perhaps only full: the queue has one half of what there was.
-    this.#bytes = inBlocks(this.#bytes / 2);
-    if (this.#bytes > 0) this.#wanted = this.#bytes;
-    this.#cut();
+    const whole = blocks !== null && 512 * blocks >= size - RESERVE_START;
+    this.#bytes = whole ? Math.min(this.#wanted, Math.max(0, inBlocks(size - RESERVE_START))) : 0;
+    if (size > RESERVE_START + this.#bytes) this.#cut();
+    const restored = this.restore();
+    if (!restored && !isKnown && noted === undefined) {
+      // Perhaps the disk is small, perhaps only full: the queue has one half of what there was.
+      this.#bytes = inBlocks(this.#bytes / 2);
+      if (this.#bytes > 0) this.#wanted = this.#bytes;
+      this.#cut();
+    }
+    this.#writeWanted();
+  }
+
+  #readWanted(): number | undefined {
+    const digits = new Uint8Array(RESERVE_SIZE_BYTES);
+    this.#file.seekSync(NOTICE_BYTES, Deno.SeekMode.Start);
+    this.#file.readSync(digits);
+    const [text = ""] = new TextDecoder().decode(digits).split("\0");
+    return /^[1-9][0-9]*$/.test(text) ? Number(text) : undefined;
+  }
+
+  /** For processes that may not ask how large the disk is. */
+  #writeWanted(): void {
+    const digits = new Uint8Array(RESERVE_SIZE_BYTES);
+    digits.set(new TextEncoder().encode(String(this.#wanted)));
+    try {
+      this.#file.seekSync(NOTICE_BYTES, Deno.SeekMode.Start);
+      this.#file.writeSync(digits);
+    } catch {
+      // The disk is full; who comes later finds out again.
+    }
   }
 
   /** How much there is. */
@@ -70,7 +92,7 @@ export class Reserve {
     try {
       while (this.#bytes < this.#wanted) {
         crypto.getRandomValues(block);
-        this.#file.seekSync(this.#start + this.#bytes, Deno.SeekMode.Start);
+        this.#file.seekSync(RESERVE_START + this.#bytes, Deno.SeekMode.Start);
         for (let at = 0; at < block.length;) at += this.#file.writeSync(block.subarray(at));
         this.#bytes += block.length;
       }
@@ -84,7 +106,7 @@ export class Reserve {
 
   #cut(): void {
     try {
-      this.#file.truncateSync(this.#start + this.#bytes);
+      this.#file.truncateSync(RESERVE_START + this.#bytes);
     } catch {
       // What is too much stays where it is.
     }

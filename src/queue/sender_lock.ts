@@ -18,11 +18,17 @@ import {
   NOTICE_BYTES,
   readPid,
   refuseLinkedLock,
+  RESERVE_START,
   toLockFileError,
 } from "./lock_file.ts";
 import { Reserve } from "./reserve.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
-import { identityOfLinkAt, isSameFile, refuseSecondName } from "./sqlite/file_identity.ts";
+import {
+  identityOfLinkAt,
+  isSameFile,
+  isSymbolicLink,
+  refuseSecondName,
+} from "./sqlite/file_identity.ts";
 
 /** Whoever looks whether a sender is there holds the lock for a moment: ask again. */
 const LOCK_ATTEMPTS = 5;
@@ -48,7 +54,7 @@ export class SenderLock {
     } catch {
       // The disk is full; the lock holds all the same, and others do not learn the process.
     }
-    this.#reserve = new Reserve(file, path, NOTICE_BYTES);
+    this.#reserve = new Reserve(file, path);
   }
 
   /**
@@ -194,9 +200,33 @@ export function prepareLockFile(queuePath: string): void {
     using file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
     shareLikeQueue(queuePath, path);
     // Nothing is written before the reserve: a sender may have the lock by now.
-    new Reserve(file, path, NOTICE_BYTES);
+    new Reserve(file, path);
   } catch {
     // The sender makes it, or says why it cannot.
+  }
+}
+
+/** SQLite's `-shm` and the first pages of its log. */
+const ROOM_TO_OPEN_BYTES = 256 * 1024;
+
+/**
+ * Gives up as much of the reserve as it takes to open the queue on a full disk. The next
+ * sender puts it back. Where a sender runs, the queue is open already.
+ *
+ * @returns Whether there was any.
+ */
+export function makeRoomToOpen(queuePath: string): boolean {
+  const path = lockPathOf(queuePath);
+  const mayWrite = Deno.permissions.querySync({ name: "write", path }).state === "granted";
+  if (!mayWrite || isSymbolicLink(path)) return false;
+  try {
+    using file = Deno.openSync(path, { read: true, write: true });
+    const { size } = file.statSync();
+    if (size <= RESERVE_START || !file.tryLockSync(true)) return false;
+    file.truncateSync(Math.max(RESERVE_START, size - ROOM_TO_OPEN_BYTES));
+    return true;
+  } catch {
+    return false;
   }
 }
 

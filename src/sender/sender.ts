@@ -122,7 +122,10 @@ export class Sender implements AsyncDisposable {
           `${wantedReserveBytes >> 10} KiB should be`,
       );
     } else logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
-    this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => this.#onMisplaced(found));
+    this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => {
+      logger.error(found.error.message);
+      this.#onMisplaced(found);
+    });
     this.#closed = this.#supervisor.closed.then(() => {
       if (this.#misplaced !== undefined) throw this.#misplaced;
     });

@@ -2,8 +2,10 @@
 import assert from "node:assert/strict";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { ReadingServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { queuePermissions, runWith } from "./helpers.ts";
+import { until } from "../support/until.ts";
+import { queuePermissions, runWith, Sendq } from "./helpers.ts";
 
 async function backup(queue: string, to: string, ...more: string[]) {
   return await runWith(
@@ -44,6 +46,21 @@ Deno.test("backup: a queue that others write meanwhile, each time as of one mome
   // A copy is a queue.
   await using copy = await OutboundQueue.open(`${dir.path}/copy2.db`);
   assert.equal(await copy.enqueue(new Uint8Array([1])), before + 1);
+});
+
+Deno.test("backup: beside a running sender, which goes on", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await using send = Sendq.send(server.remote, dir.queue, "--input", "none", "--hold", "200ms");
+  await queue.enqueue(new TextEncoder().encode("before\n"));
+  await until("the first packet", () => server.text.includes("before"));
+  const copied = await backup(dir.queue, `${dir.path}/copy.db`);
+  assert.deepEqual([copied.code, copied.err], [0, ""]);
+  await queue.enqueue(new TextEncoder().encode("after\n"));
+  await until("the second packet", () => server.text.includes("after"));
+  send.child.kill("SIGTERM");
+  assert.equal(await send.ended(), 0, send.stderr);
 });
 
 Deno.test("backup: what is no queue, and what is there already, is left alone", async () => {

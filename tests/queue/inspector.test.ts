@@ -437,7 +437,9 @@ Deno.test("a batch that contradicts itself: the packets of its page before it st
     (async () => {
       for await (const { id } of inspector.packets()) ids.push(id);
     })(),
-    (error) => error instanceof QueueFileError && error.message.includes("batch 10: "),
+    (error) =>
+      error instanceof QueueFileError &&
+      error.message.includes("the packets that end with id 10 are damaged"),
   );
   assert.deepEqual(ids, [1, 2, 3, 4, 5, 6, 7, 8]);
 });
@@ -445,11 +447,23 @@ Deno.test("a batch that contradicts itself: the packets of its page before it st
 Deno.test("a number that no sendq has written is damage, in words", async () => {
   using dir = new TempDir();
   await makeQueue(dir.queue, 3);
-  tamper(dir.queue, "UPDATE state SET bytes = 9223372036854775807");
+  tamper(dir.queue, "UPDATE state SET queued_bytes = 9223372036854775807");
   const words = (error: unknown) =>
     error instanceof QueueFileError && error.reason === "corrupt" &&
     error.message.includes("a number in the file is larger than any that sendq writes");
   using inspector = await QueueInspector.open(dir.queue);
   await assert.rejects(inspector.counts(), words);
   await assert.rejects(OutboundQueue.open(dir.queue), words);
+});
+
+Deno.test("inspector: of a file that its path no longer leads to, nothing is told", async () => {
+  using dir = new TempDir();
+  await makeQueue(dir.queue, 5);
+  await makeQueue(dir.file("other"), 6);
+  using inspector = await QueueInspector.open(dir.queue);
+  await inspector.counts();
+  Deno.renameSync(dir.file("other"), dir.queue);
+  await assert.rejects(inspector.counts(), { reason: "misplaced" });
+  Deno.removeSync(dir.queue);
+  await assert.rejects(inspector.check(), { reason: "misplaced" });
 });

@@ -79,6 +79,34 @@ inEachThread("no new queue is made beside the log of an old one", async (open) =
   assert.equal(again.stats().packets, 1);
 });
 
+Deno.test("without the right to see the log, a lock file tells that there was a queue", async () => {
+  using dir = new TempDir();
+  const first = child("enqueuer.ts", dir.queue, "a", "3");
+  for await (const _ of lines(first.stdout)); // To its end.
+  assert((await first.status).success);
+  Deno.removeSync(dir.queue);
+  const script = dir.file("open.ts");
+  const module = new URL("../../src/queue/queue.ts", import.meta.url).href;
+  Deno.writeTextFileSync(
+    script,
+    `import { OutboundQueue } from "${module}";
+     try { await using _ = await OutboundQueue.open(Deno.args[0]); console.log("opened"); }
+     catch (error) { console.log(error.reason, error.message); }`,
+  );
+  const open = async () => {
+    const files = `${dir.queue},${dir.queue}.lock`;
+    const flags = ["--no-prompt", "--no-lock", `--allow-read=${files}`, `--allow-write=${files}`];
+    const { stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", ...flags, script, dir.queue],
+    }).output();
+    return text(stdout);
+  };
+  assert.match(await open(), /^misplaced .*there was a queue.*--allow-read=\S+-wal/);
+  assert.throws(() => Deno.statSync(dir.queue), Deno.errors.NotFound);
+  Deno.removeSync(`${dir.queue}.lock`);
+  assert.equal(await open(), "opened\n");
+});
+
 inEachThread("no new queue is made under the name of one that a sender has", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);

@@ -495,7 +495,8 @@ Deno.test("an error at COMMIT is not known to have stored nothing, one before it
       ["COMMIT", FULL, "nothing-stored"],
     ] as const
   ) {
-    driver.failNext(statement, code);
+    // Twice, for a full disk is asked once more.
+    driver.failNext(statement, code, 2);
     await assert.rejects(queue.enqueue(bytes("x")), (error) => {
       assert(error instanceof QueueFileError);
       assert.equal(error.outcome, outcome);

@@ -6,7 +6,7 @@ import type { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { mountTmpfs, NO_TMPFS, unless } from "./helpers.ts";
+import { child, lines, mountTmpfs, NO_TMPFS, unless } from "./helpers.ts";
 import { inEachThread } from "./threads.ts";
 
 for (const megabytes of [2, 6, 20]) {
@@ -130,6 +130,40 @@ inEachThread("a disk that was full before the first sender came", async (open) =
   await queue.removeThrough(stored - 10);
   await queue.removeThrough(stored);
   assert.equal(queue.stats().packets, 0);
+}, NO_TMPFS);
+
+for (const megabytes of [3, 6, 12]) {
+  Deno.test({
+    ...unless(NO_TMPFS, `${megabytes} MiB, and a process that may not ask how large the disk is`),
+    fn: async () => {
+      using disk = new Disk(`size=${megabytes}m`);
+      // The second process finds the first one's reserve.
+      for (let start = 0; start < 2; start++) {
+        const filler = child("filler.ts", disk.queue);
+        const stored: number[] = [];
+        for await (const line of lines(filler.stdout)) stored.push(Number(line));
+        assert.equal((await filler.status).code, 0);
+        const [first = 0] = stored;
+        assert(stored.length === 4 && stored.every((count) => count > first / 2), `${stored}`);
+      }
+    },
+  });
+}
+
+inEachThread("a queue is opened, and emptied, on a disk without a free byte", async (open) => {
+  using disk = new Disk("size=8m");
+  const before = await open(disk.queue);
+  for (let i = 0; i < 20; i++) await before.enqueueMany(packets());
+  await before.close();
+  for (let start = 0; start < 3; start++) {
+    disk.fillUp();
+    await using queue = await open(disk.queue);
+    using lock = await SenderLock.acquire(queue.path);
+    queue.answerDoorbell(lock);
+    await queue.removeThrough(queue.removedThroughId + 400);
+  }
+  await using queue = await open(disk.queue);
+  assert.equal(queue.stats().packets, 20 * 64 - 3 * 400);
 }, NO_TMPFS);
 
 Deno.test("a lock file may be used by whoever may use the queue", async () => {

@@ -131,3 +131,19 @@ export interface QueueCounts {
   /** Packets that were found damaged since the file was made. */
   readonly damagedPackets: number;
 }
+
+/** Those of a file with nothing in it. */
+export const NO_COUNTS: QueueCounts = {
+  packets: 0,
+  bytes: 0,
+  lastId: 0,
+  removedThroughId: 0,
+  sentThroughId: 0,
+  droppedPackets: 0,
+  droppedBytes: 0,
+  deadPackets: 0,
+  deadBytes: 0,
+  expiredPackets: 0,
+  gaveUpPackets: 0,
+  damagedPackets: 0,
+};

@@ -29,18 +29,20 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { checkLayout } from "../store/layout.ts";
 import { LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
 import { distrust, versionOf } from "../store/schema.ts";
 import { COUNTS_SQL } from "../store/state_table.ts";
-import type {
-  InspectedDeadLetter,
-  InspectedPacket,
-  InspectOptions,
-  InspectQuery,
-  InspectRange,
-  QueueCounts,
+import {
+  type InspectedDeadLetter,
+  type InspectedPacket,
+  type InspectOptions,
+  type InspectQuery,
+  type InspectRange,
+  NO_COUNTS,
+  type QueueCounts,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
 import { notAQueue, openError } from "./open_error.ts";
@@ -78,20 +80,6 @@ const NOT_A_QUEUE_ADVICE =
   "sendq repair saves what is left of it.";
 
 const EMPTY = new Uint8Array(0);
-const NO_COUNTS: QueueCounts = {
-  packets: 0,
-  bytes: 0,
-  lastId: 0,
-  removedThroughId: 0,
-  sentThroughId: 0,
-  droppedPackets: 0,
-  droppedBytes: 0,
-  deadPackets: 0,
-  deadBytes: 0,
-  expiredPackets: 0,
-  gaveUpPackets: 0,
-  damagedPackets: 0,
-};
 
 /**
  * Looks into a queue's file without the right to change it. A sender and
@@ -120,6 +108,7 @@ export class QueueInspector implements Disposable {
   /** The version of the file's layout; 0: there is nothing in it yet. */
   readonly version: number;
   readonly #database: SqliteDatabase;
+  readonly #identity: FileIdentity | undefined;
   readonly #clock: Clock;
   readonly #busyTimeoutMs: number;
   readonly #statements = new Map<string, SqliteStatement>();
@@ -133,6 +122,7 @@ export class QueueInspector implements Disposable {
     this.path = path;
     this.version = version;
     this.#database = database;
+    this.#identity = identityAt(path);
     this.#clock = clock;
     this.#busyTimeoutMs = busyTimeoutMs;
   }
@@ -329,6 +319,7 @@ export class QueueInspector implements Disposable {
     const busyRetry = new BusyRetry(this.#clock, this.#busyTimeoutMs);
     for (;;) {
       try {
+        this.#checkInPlace();
         this.#select("BEGIN", []);
         try {
           return work();
@@ -339,6 +330,14 @@ export class QueueInspector implements Disposable {
         await busyRetry.waitOrThrow(toFileError(error, this.path));
       }
     }
+  }
+
+  /** What is in a file that its path no longer leads to says nothing about the queue. */
+  #checkInPlace(): void {
+    if (isSameFile(this.#identity, identityAt(this.path))) return;
+    throw queueFileError("misplaced", this.path, "its file was removed or replaced meanwhile", {
+      advice: "Look again.",
+    });
   }
 
   #end(): void {

@@ -109,21 +109,30 @@ function partsOf(path: string): [directory: string, name: string] {
 
 /**
  * Refuses to make a new queue beside the log of an old one, which SQLite would delete
- * with all packets in it. Only where this process may look at the log.
+ * with all packets in it. Where this process may not look at the log, a lock file tells
+ * that there was a queue: whoever opens one makes it.
  *
  * @param path Where a queue is about to be opened.
+ * @param lockPath Its lock file, where there is one.
  * @throws {QueueFileError}
  */
-export function refuseOrphanedLog(path: string): void {
+export function refuseOrphanedLog(path: string, lockPath: string): void {
   const file = existing(() => Deno.statSync(path));
-  if (file !== undefined && file.size > 0) return;
-  const log = `${file === undefined ? path : Deno.realPathSync(path)}-wal`;
-  const bytes = mayLookAt(log) ? existing(() => Deno.statSync(log))?.size ?? 0 : 0;
-  if (bytes === 0) return;
+  if (file !== undefined && (file.size > 0 || !file.isFile)) return;
   const what = file === undefined ? "there is no file" : "the file is empty";
-  throw queueFileError("misplaced", path, `${what}, but there is its log ${log} (${bytes} bytes)`, {
-    advice: "The log holds packets and was left as it is. Put the queue's file back beside it; " +
-      "or move the log away, and a new queue is made.",
+  const log = `${file === undefined ? path : Deno.realPathSync(path)}-wal`;
+  if (mayLookAt(log)) {
+    const bytes = existing(() => Deno.statSync(log))?.size ?? 0;
+    if (bytes === 0) return;
+    throw queueFileError("misplaced", path, `${what}, but there is its log ${log}`, {
+      advice: `The log (${bytes} bytes) holds packets and was left as it is. Put the queue's ` +
+        "file back beside it; or move the log away, and a new queue is made.",
+    });
+  }
+  if (!mayLookAt(lockPath) || identityOfLinkAt(lockPath) === undefined) return;
+  throw queueFileError("misplaced", path, `${what}, but there was a queue: ${lockPath} is there`, {
+    advice: `Its log ${log} may hold packets. With --allow-read=${log} sendq looks by itself; ` +
+      "or remove the lock file, once you have seen that there is no such log.",
   });
 }
 

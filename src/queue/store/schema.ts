@@ -216,7 +216,8 @@ function setUp(database: SqliteDatabase, path: string, durability: Durability): 
   pragma(database, `synchronous = ${durability === "power-loss" ? "full" : "normal"}`);
   const { logPages } = diskSharesAt(path);
   pragma(database, `wal_autocheckpoint = ${logPages}`);
-  pragma(database, `journal_size_limit = ${4096 * logPages}`);
+  // A little more than so many pages take in the log: it is not cut each time it begins anew.
+  pragma(database, `journal_size_limit = ${4200 * logPages}`);
   pragma(database, "temp_store = memory");
   if (version < SCHEMA_VERSION) bringUpToDate(database, path);
 }
