@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { BackgroundWriter } from "../../src/base/background_writer.ts";
+import { CommandError, explain } from "../../src/cli/terminal/exit_code.ts";
+import { LogConsole } from "../../src/cli/terminal/output.ts";
 import { ClosedError, QueueFileError, type QueueFileReason } from "../../src/base/errors.ts";
 import type { Clock } from "../../src/base/ports.ts";
 import { FramingError, PacketSplitter } from "../../src/framing/framing.ts";
@@ -221,4 +223,59 @@ Deno.test("a reader that has gone swallows the rest; one that is slow costs boun
   gate.resolve();
   await slow.flushed();
   assert.equal(written, 256 * 1024);
+});
+
+Deno.test("a failure that may pass costs no line; one that goes on costs those beyond the bound", async () => {
+  let full = true;
+  let text = "";
+  const sink = {
+    write(bytes: Uint8Array) {
+      // The disk takes a few bytes, then no more.
+      if (full && text.length > 0) return Promise.reject(new Error("No space left (os error 28)"));
+      const part = full ? bytes.subarray(0, 3) : bytes;
+      text += new TextDecoder().decode(part);
+      return Promise.resolve(part.length);
+    },
+  };
+  const options = { format: "text", level: "info", live: false, colors: false } as const;
+  const log = new LogConsole(options, sink, () => 0);
+  log.info("first");
+  await log.flushed();
+  log.info("second");
+  await log.flushed();
+  assert.equal(text, "197", "a part of the first line");
+  full = false;
+  log.info("third");
+  await log.flushed();
+  assert.deepEqual(
+    text.trimEnd().split("\n").map((line) => line.replace(/^1970\S+ info +/, "")),
+    ["first", "second", "third"],
+  );
+
+  full = true;
+  for (let i = 0; i < 300; i++) log.info("x".repeat(1000));
+  await log.flushed();
+  full = false;
+  await log.flushed();
+  log.info("again");
+  await log.flushed();
+  const last = text.trimEnd().split("\n").slice(-2);
+  assert.match(last[0] ?? "", /warn +\d+ log lines were dropped before this one/);
+  assert.match(last[1] ?? "", /info +again$/);
+});
+
+Deno.test("foreign text cannot command a terminal, nor begin a line", async () => {
+  let text = "";
+  const sink = {
+    write(bytes: Uint8Array) {
+      text += new TextDecoder().decode(bytes);
+      return Promise.resolve(bytes.length);
+    },
+  };
+  const options = { format: "text", level: "info", live: false, colors: false } as const;
+  const log = new LogConsole(options, sink, () => 0);
+  log.warn("no such host: \x1b[2Jevil\u009b1m\nerror forged\u202e");
+  await log.flushed();
+  assert.match(text, /no such host: \\x1b\[2Jevil\\x9b1m\\x0aerror forged\\u202e\n$/);
+  assert.equal(explain(new CommandError("a\x07b")), "a\\x07b");
 });

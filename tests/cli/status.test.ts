@@ -178,3 +178,26 @@ Deno.test("histories: the highest is the tallest, only nothing is flat, old ones
   for (const value of [1, 1000, 500]) history.add(value);
   assert.deepEqual([history.bars(), history.highest], ["▁▂█▅", 1000]);
 });
+
+Deno.test("status: a notice cannot command the terminal", async () => {
+  using dir = new TempDir();
+  await fill(dir.queue, 1);
+  using lock = await SenderLock.acquire(dir.queue);
+  const evil = "\x1b[2J\nforged";
+  lock.publish(JSON.stringify({
+    ...{ format: 2, atMs: 0, startedAtMs: 0, remote: evil, state: "idle", verdict: "healthy" },
+    ...{ verdictWords: evil, condition: { tone: "bad", headline: evil, detail: evil } },
+    ...{ troubles: [{ atMs: 9e99, words: evil }], packetsPerSecond: 0, bytesPerSecond: 0 },
+    ...{ inFlightPackets: 0, inFlightBytes: 0, heldPackets: 0, drainedPackets: 0, ackedBytes: 0 },
+    ...{ redeliveredPackets: 0, connections: 0, failedAttempts: 0, receivedBytes: 0 },
+    path: {
+      ...{ localAddress: evil, remoteAddress: evil, rttMs: 1, sendQueueBytes: 0 },
+      ...{ notSentBytes: 0, retransmittedSegments: 0 },
+    },
+  }));
+  await using status = Sendq.onQueue("status", dir.queue);
+  assert.equal(await status.ended(), 0, status.stderr);
+  assert(!status.stdout.includes("\x1b"));
+  assert.doesNotMatch(status.stdout, /^forged/m);
+  assert.match(status.stdout, /^trouble +unknown \\x1b\[2J\\x0aforged$/m);
+});

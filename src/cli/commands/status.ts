@@ -26,7 +26,8 @@ import { StopSignals } from "../session/signals.ts";
 import { painted } from "../session/status_view.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
-import { requireQueue } from "./queue_view.ts";
+import { printable } from "../terminal/printable.ts";
+import { requireQueue, timeOf } from "./queue_view.ts";
 
 /** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
 const WAIT_POLL_MS = 50;
@@ -220,7 +221,7 @@ function asText(seen: Look): string[] {
     ? []
     : [row("dropped", `${formatPackets(queue.droppedPackets)} for want of room`)];
   return [
-    row("queue", path),
+    row("queue", printable(path)),
     row("packets", `${formatCount(queue.packets)}, ${formatBytes(queue.bytes)}${oldest}`),
     row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}${log}`),
     ...dead,
@@ -241,12 +242,12 @@ function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
   const { pid, report } = sender;
   if (report === undefined) return [row("sender", `process ${pid}, which says nothing more`)];
   const { condition } = report;
-  const words = colorsWelcome(Deno.stdout) ? painted(condition) : inOneLine(condition);
+  const words = colorsWelcome(Deno.stdout) ? painted(condition) : printable(inOneLine(condition));
   const sinceMs = Math.max(0, atMs - report.startedAtMs);
   return [
-    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
+    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${printable(report.remote)}`),
     row("state", words),
-    row("verdict", report.verdictWords),
+    row("verdict", printable(report.verdictWords)),
     row(
       "in flight",
       `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +
@@ -264,7 +265,7 @@ function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
     ),
     ...pathRows(report),
     ...report.troubles.map((trouble, i) =>
-      row(i === 0 ? "trouble" : "", `${new Date(trouble.atMs).toISOString()} ${trouble.words}`)
+      row(i === 0 ? "trouble" : "", `${timeOf(trouble.atMs)} ${printable(trouble.words)}`)
     ),
   ];
 }
@@ -272,7 +273,7 @@ function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
 function pathRows({ path }: SenderReport): string[] {
   if (path === undefined) return [];
   return [
-    row("path", `${path.localAddress} to ${path.remoteAddress}`),
+    row("path", printable(`${path.localAddress} to ${path.remoteAddress}`)),
     row("", pathWords(path)),
   ];
 }

@@ -7,6 +7,7 @@
 import { type Condition, ConditionTracker, inOneLine } from "../../sender/condition.ts";
 import type { Sender, SenderStats } from "../../sender/sender.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
+import { printable } from "../terminal/printable.ts";
 
 /** The rate is that of this long. */
 const RATE_WINDOW_MS = 3000;
@@ -112,5 +113,5 @@ export class StatusView {
 
 /** A condition in one line, with colours. */
 export function painted(condition: Condition): string {
-  return `\x1b[${COLORS[condition.tone]}m${inOneLine(condition)}\x1b[0m`;
+  return `\x1b[${COLORS[condition.tone]}m${printable(inOneLine(condition))}\x1b[0m`;
 }
