@@ -79,6 +79,8 @@ export type {
   RequeueOptions,
 } from "./src/queue/options.ts";
 export type { Condition } from "./src/sender/condition.ts";
+export type { Outage, ToldStatus } from "./src/sender/outage.ts";
+export type { Rates } from "./src/sender/rate_meter.ts";
 export { QueueInspector } from "./src/queue/inspect/inspector.ts";
 export type {
   InspectedDeadLetter,

@@ -91,10 +91,15 @@ export class BackgroundWriter {
   }
 }
 
-/** The reader has gone (EPIPE, ECONNRESET, ENOTCONN), or the descriptor has (EBADF). */
+/** Deno's names for: the reader has gone (EPIPE, ECONNRESET, ENOTCONN), the descriptor has (EBADF). */
+const FINAL = [
+  "BrokenPipe",
+  "ConnectionReset",
+  "ConnectionAborted",
+  "NotConnected",
+  "BadResource",
+];
+
 function isFinal(error: unknown): boolean {
-  return error instanceof Deno.errors.BrokenPipe || error instanceof Deno.errors.BadResource ||
-    error instanceof Deno.errors.ConnectionReset ||
-    error instanceof Deno.errors.ConnectionAborted ||
-    error instanceof Deno.errors.NotConnected;
+  return error instanceof Error && FINAL.includes(error.name);
 }

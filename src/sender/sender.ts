@@ -6,12 +6,12 @@
  */
 
 import { systemClock } from "../base/clock.ts";
+import { harmlessLogger, silentLogger } from "../base/logger.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import { parseRemote, type Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
 import {
   type DeliveryStats,
-  type DeliveryStatus,
   type SenderState,
   Supervisor,
   type SupervisorLimits,
@@ -22,7 +22,11 @@ import type { Doorbell } from "../queue/doorbell.ts";
 import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
+import { type Condition, conditionOf } from "./condition.ts";
+import { DrainWaits } from "./drain_waits.ts";
 import { limitsOf, type SenderOptions } from "./options.ts";
+import { type Outage, OutageReporter, type ToldStatus } from "./outage.ts";
+import { RateMeter, type Rates } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
 
@@ -30,6 +34,8 @@ import { StatusHub } from "./status_hub.ts";
 const USER_TIMEOUT_MARGIN_MS = 30_000;
 /** What `writable` lets wait for its commit before it holds the producer back. */
 const WRITABLE_WINDOW_BYTES = 1024 * 1024;
+/** Rates are measured, and a change is published to other processes, this often. */
+const TICK_MS = 1000;
 
 /** Where a sender stands; counters run since it was opened. */
 export interface SenderStats extends DeliveryStats {
@@ -40,7 +46,7 @@ export interface SenderStats extends DeliveryStats {
 }
 
 /** One change in a sender's life. */
-export interface SenderStatus extends DeliveryStatus {
+export interface SenderStatus extends ToldStatus {
   /** When, by the wall clock, in milliseconds since 1970. */
   readonly atMs: number;
   /** How things stood then. */
@@ -90,8 +96,13 @@ export class Sender implements AsyncDisposable {
   readonly #hub = new StatusHub<SenderStatus>();
   readonly #received: Inbox;
   readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #drainWaits: DrainWaits;
+  readonly #outages: OutageReporter;
+  readonly #meter = new RateMeter();
   readonly #forgetLosses: () => void;
   readonly #reports: ReportPublisher;
+  #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
   private constructor(parts: SenderParts) {
@@ -101,22 +112,32 @@ export class Sender implements AsyncDisposable {
     this.#ownsQueue = parts.ownsQueue;
     this.#lock = parts.lock;
     this.#clock = clock;
+    this.#logger = logger;
     this.#received = new Inbox(parts.receivedBufferBytes);
+    this.#outages = new OutageReporter({
+      clock,
+      progress: () => ({
+        removedThroughId: queue.removedThroughId,
+        queuedPackets: queue.stats().packets,
+      }),
+      tell: (status) => this.#tell(status),
+    });
     this.#supervisor = new Supervisor(parts.limits, {
       queue,
       dialer: parts.dialer,
       clock,
       random: parts.random,
-      logger,
-      onStatus: (status) => this.#publish(status),
+      // What is worth a line is decided by the reporter of outages.
+      logger: silentLogger,
+      onStatus: (status) => this.#outages.take(status),
       onReceived: (chunk) => this.#received.offer(chunk),
     }, queue.sentThroughAtOpen);
+    this.#drainWaits = new DrainWaits(() => this.#supervisor.drained());
     this.#doorbell = queue.answerDoorbell(parts.lock);
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
     const warn = (words: string) => {
-      logger.warn(words);
       const { state, verdict } = this.#supervisor;
-      this.#publish({ state, verdict, words, level: "warn", error: undefined });
+      this.#outages.mention({ state, verdict, words, level: "warn", error: undefined });
     };
     const forgetDropped = queue.subscribeDropped(({ packets, bytes }) => {
       warn(`the queue is full: dropped the ${packets} oldest packets (${bytes} bytes)`);
@@ -133,10 +154,13 @@ export class Sender implements AsyncDisposable {
         state: this.state,
         verdict: this.verdict,
         stats: this.#supervisor.stats,
-        queuedPackets: queue.stats().packets,
+        condition: this.condition,
+        outage: this.outage,
+        rates: this.rates,
       }),
       publish: (text) => parts.lock.publish(text),
     });
+    this.#tick();
     // However the loop ends, the lock and the listeners go with it.
     this.#supervisor.closed.finally(() => this.#release()).catch(() => {});
   }
@@ -172,7 +196,7 @@ export class Sender implements AsyncDisposable {
         clock,
         limits,
         random: options.random ?? Math.random,
-        logger: options.logger ?? silentLogger,
+        logger: harmlessLogger(options.logger),
         receivedBufferBytes: options.receivedBufferBytes ?? 1024 * 1024,
       });
     } catch (error) {
@@ -263,16 +287,7 @@ export class Sender implements AsyncDisposable {
    * @throws {ClosedError} The sender was closed before.
    */
   async drained(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted();
-    if (signal === undefined) return await this.#supervisor.drained();
-    const { promise, reject } = Promise.withResolvers<never>();
-    const onAbort = () => reject(signal.reason);
-    signal.addEventListener("abort", onAbort, { once: true });
-    try {
-      await Promise.race([this.#supervisor.drained(), promise]);
-    } finally {
-      signal.removeEventListener("abort", onAbort);
-    }
+    await this.#drainWaits.wait(this.queue.lastId, signal);
   }
 
   /**
@@ -281,9 +296,11 @@ export class Sender implements AsyncDisposable {
    */
   status(): AsyncIterableIterator<SenderStatus> {
     const { state, verdict } = this.#supervisor;
-    return this.#hub.listen(
-      this.#statusOf({ state, verdict, words: state, level: "debug", error: undefined }),
-    );
+    const { outage } = this;
+    return this.#hub.listen(this.#statusOf({
+      ...{ state, verdict, words: state, level: "debug", error: undefined },
+      ...{ failure: false, outage },
+    }));
   }
 
   /** How things stand, without a table scan. */
@@ -293,6 +310,27 @@ export class Sender implements AsyncDisposable {
       queue: this.queue.stats(),
       receivedBytesDiscarded: this.#received.discardedBytes,
     };
+  }
+
+  /** State, verdict and outage in words, for a person. */
+  get condition(): Condition {
+    return conditionOf({
+      state: this.state,
+      verdict: this.verdict,
+      outage: this.outage,
+      queuedPackets: this.queue.stats().packets,
+      moving: this.rates.drainedPacketsPerSecond > 0,
+    });
+  }
+
+  /** The present outage; undefined while packets get through, or there are none. */
+  get outage(): Outage | undefined {
+    return this.#outages.outage;
+  }
+
+  /** How fast it goes: over the last three seconds. */
+  get rates(): Rates {
+    return this.#meter.rates(this.#clock.nowMs(), this.#counters());
   }
 
   /** The last verdict on the path; it stays when the connection is gone. */
@@ -323,7 +361,7 @@ export class Sender implements AsyncDisposable {
    * @param options The deadline.
    */
   close(options: CloseOptions = {}): Promise<void> {
-    const { deliverTimeoutMs: deliverTimeoutMs = 5000 } = options;
+    const { deliverTimeoutMs = 5000 } = options;
     if (!(deliverTimeoutMs >= 0)) {
       throw new RangeError(`deliverTimeoutMs must be 0 or more, got ${deliverTimeoutMs}`);
     }
@@ -341,6 +379,8 @@ export class Sender implements AsyncDisposable {
   #release(): Promise<void> {
     this.#releasing ??= (async () => {
       this.#forgetLosses();
+      this.#cancelTick();
+      this.#outages.stop();
       this.#reports.stop();
       await this.#doorbell.stop();
       this.#hub.close();
@@ -351,12 +391,24 @@ export class Sender implements AsyncDisposable {
     return this.#releasing;
   }
 
-  #publish(status: DeliveryStatus): void {
+  #tell(status: ToldStatus): void {
+    this.#logger[status.level](status.words);
     this.#reports.take(status);
     this.#hub.publish(this.#statusOf(status));
   }
 
-  #statusOf(status: DeliveryStatus): SenderStatus {
+  #tick(): void {
+    this.#cancelTick = this.#clock.setTimer(TICK_MS, () => this.#tick());
+    this.#meter.sample(this.#clock.nowMs(), this.#counters());
+    this.#reports.refresh();
+  }
+
+  #counters() {
+    const { drainedPackets, ackedBytes } = this.#supervisor.stats;
+    return { storedPackets: this.queue.lastId, drainedPackets, ackedBytes };
+  }
+
+  #statusOf(status: ToldStatus): SenderStatus {
     return { ...status, atMs: this.#clock.wallMs(), stats: this.stats() };
   }
 }
@@ -413,8 +465,6 @@ function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
   const became = packets === 1 ? "became a dead letter" : "became dead letters";
   return `${which} ${what} and ${became} (${bytes} bytes)`;
 }
-
-const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** The kernel's own dialer, checked before anything is opened. */
 function realDialer(remote: Remote, socket: SocketOptions, limits: SupervisorLimits): Dialer {

@@ -18,6 +18,8 @@ interface Printed {
   readonly sender: null | {
     readonly pid: number;
     readonly state: string;
+    readonly condition: { readonly headline: string };
+    readonly outage?: { readonly failedAttempts: number };
     readonly verdict: string;
     readonly remote: string;
     readonly drainedPackets: number;
@@ -71,11 +73,17 @@ Deno.test("status: what the sender of another process says, and that it is gone 
   assert(["backing-off", "connecting"].includes(down.sender?.state ?? ""));
   assert.match(down.sender?.troubles[0]?.words ?? "", /^cannot connect to .* \(ECONNREFUSED\)$/);
   assert.equal(down.queue.packets, 1);
+  assert.equal(down.sender?.condition.headline, "Not delivering");
+  assert((down.sender?.outage?.failedAttempts ?? 0) > 0);
+  await using outage = Sendq.onQueue("status", dir.queue);
+  assert.equal(await outage.ended(), 0);
+  assert.match(outage.stdout, /^outage +for \d.*: \d+ attempts? failed$/m);
 
   await using _server = new Server({ port });
   await until("the delivery", async () => {
     const { queue, sender } = await statusOf(dir.queue);
-    return queue.packets === 0 && sender?.drainedPackets === 1 && sender.state === "connected";
+    return queue.packets === 0 && sender?.drainedPackets === 1 && sender.state === "connected" &&
+      /^(Connected|Delivering)$/.test(sender.condition.headline);
   });
   const up = await statusOf(dir.queue);
   assert.deepEqual([up.sender?.verdict, up.sender?.path?.sendQueueBytes], ["healthy", 0]);

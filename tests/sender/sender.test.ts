@@ -6,6 +6,7 @@ import {
   SocketOptionError,
 } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { DrainWaits } from "../../src/sender/drain_waits.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { Sender, type SenderStatus } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "./scripted_server.ts";
@@ -366,6 +367,49 @@ Deno.test("drained() ends by its signal, and rejects when the sender closes befo
   const closed = assert.rejects(sender.drained(), ClosedError);
   await sender.close({ deliverTimeoutMs: 0 });
   await closed;
+});
+
+Deno.test("drained(): waits share one of the supervisor's, and one given up leaves nothing", async () => {
+  const gates: PromiseWithResolvers<void>[] = [];
+  const waits = new DrainWaits(() => {
+    const gate = Promise.withResolvers<void>();
+    gates.push(gate);
+    return gate.promise;
+  });
+  await assert.rejects(waits.wait(1, AbortSignal.abort(new Error("at once"))), /at once/);
+  assert.equal(gates.length, 0);
+  const lasting = [waits.wait(1, undefined), waits.wait(1, new AbortController().signal)];
+  for (let i = 0; i < 1000; i++) {
+    const controller = new AbortController();
+    const given = waits.wait(1, controller.signal);
+    controller.abort(new Error("enough"));
+    await assert.rejects(given, /enough/);
+  }
+  const later = waits.wait(2, undefined);
+  assert.equal(gates.length, 2, "each would cost every step of delivery its time");
+  gates[0]?.resolve();
+  await Promise.all(lasting);
+  gates[1]?.reject(new ClosedError("closed"));
+  await assert.rejects(later, ClosedError);
+});
+
+Deno.test("a logger that throws, or rejects, ends nothing", async () => {
+  await using bench = await new Bench();
+  const texts = bench.server.readAll();
+  let calls = 0;
+  const boom = () => {
+    calls++;
+    throw new Error("disk of the log is full");
+  };
+  const later = () => Promise.reject(new Error("collector is gone"));
+  const sender = await bench.open({
+    logger: { debug: boom, info: boom, warn: later, error: boom },
+  });
+  await sender.enqueue(packet(1));
+  await sender.drained();
+  await sender.close();
+  assert.equal(texts[0], text(1));
+  assert(calls > 0);
 });
 
 Deno.test("status: the present first, then every change, and an end", async () => {

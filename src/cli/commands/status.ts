@@ -10,6 +10,7 @@ import { systemClock } from "../../base/clock.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { inOneLine } from "../../sender/condition.ts";
+import { outageWords } from "../../sender/outage.ts";
 import { readRunningSender, type RunningSender, type SenderReport } from "../../sender/report.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
@@ -247,6 +248,9 @@ function senderRows(sender: RunningSender | undefined, atMs: number): string[] {
   return [
     row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${printable(report.remote)}`),
     row("state", words),
+    ...(report.outage === undefined
+      ? []
+      : [row("outage", printable(outageWords(report.outage, atMs)))]),
     row("verdict", printable(report.verdictWords)),
     row(
       "in flight",

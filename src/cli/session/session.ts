@@ -226,12 +226,12 @@ class Session {
   #show(): () => void {
     const log = this.#log;
     const live = setInterval(
-      () => log.showLive(this.#view.inOneLine(systemClock.nowMs())),
+      () => log.showLive(this.#view.inOneLine()),
       LIVE_INTERVAL_MS,
     );
     const { statusInterval } = this.#plan.options;
     const logged = statusInterval === 0 || log.live ? undefined : setInterval(() => {
-      const words = this.#view.report(systemClock.nowMs());
+      const words = this.#view.report();
       if (words === undefined) return;
       log.line("info", words, this.#view.fields());
       this.#serviceManager.status(words);
