@@ -52,16 +52,22 @@ export {
   type SenderStatus,
 } from "./src/sender/sender.ts";
 export type { SenderOptions } from "./src/sender/options.ts";
-export {
-  Relay,
-  type RelayConnection,
-  type RelayListener,
-  type RelayOptions,
-  type RelayStats,
-  type Replies,
-} from "./src/relay/relay.ts";
+export { Relay } from "./src/relay/relay.ts";
+export type {
+  RelayConnection,
+  RelayListener,
+  RelayOptions,
+  RelayStats,
+  RelayStopOptions,
+  Replies,
+} from "./src/relay/options.ts";
 export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender/report.ts";
-export { type Framing, FramingError, type FramingFault } from "./src/framing/framing.ts";
+export {
+  type Framing,
+  FramingError,
+  type FramingFault,
+  type Oversize,
+} from "./src/framing/framing.ts";
 export type { BatchLimits } from "./src/framing/input_pump.ts";
 export type { PathStats } from "./src/delivery/connection.ts";
 export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/supervisor.ts";

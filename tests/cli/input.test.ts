@@ -52,7 +52,10 @@ function sourceOf(...chunks: (string | Promise<string>)[]): InputPumpOptions["so
   return {
     async read(buffer) {
       const chunk = await chunks.shift();
-      return chunk === undefined ? null : new TextEncoder().encodeInto(chunk, buffer).written;
+      if (chunk === undefined) return null;
+      const taken = chunk.slice(0, buffer.length);
+      if (taken.length < chunk.length) chunks.unshift(chunk.slice(buffer.length));
+      return new TextEncoder().encodeInto(taken, buffer).written;
     },
   };
 }
@@ -83,6 +86,7 @@ function setUp(
     maxBatchBytes: 1000,
     clock,
     onTrouble: (words) => troubles.push(words),
+    onDoubt: (words) => troubles.push(words),
     ...limits,
   });
   return { pump, stored, troubles, clock };
@@ -177,10 +181,84 @@ Deno.test("after stop, a read under way is still stored and no other is begun", 
   await settle();
   pump.stop();
   await pump.stored();
-  late.resolve("b\nunfinished");
+  late.resolve("b\nc\n");
   await running;
-  assert.deepEqual(stored, [["a\n"], ["b\n"]]);
-  assert.equal(pump.unfinishedBytes, 10);
+  assert.deepEqual(stored, [["a\n"], ["b\n", "c\n"]]);
+});
+
+Deno.test("after stop, a packet that was begun is made whole, and not a byte more is read", async () => {
+  const late = Promise.withResolvers<string>();
+  const left: string[] = [];
+  const source = sourceOf("a\nbeg", late.promise, "and ended\nnot taken\n");
+  const { pump, stored } = setUp({
+    async read(buffer) {
+      const length = await source.read(buffer);
+      left.push(new TextDecoder().decode(buffer.subarray(0, length ?? 0)));
+      return length;
+    },
+  });
+  const running = pump.run();
+  await settle();
+  pump.stop();
+  const whole = pump.whole();
+  assert.equal(pump.unfinishedBytes, 3);
+  late.resolve("un, ");
+  await Promise.all([running, whole]);
+  assert.deepEqual(stored, [["a\n"], ["begun, and ended\n"]]);
+  assert.equal(left.join(""), "a\nbegun, and ended\n");
+});
+
+Deno.test("after stop, an input that ends inside a packet is not waited for any longer", async () => {
+  const late = Promise.withResolvers<string>();
+  const { pump, stored } = setUp(sourceOf("a\nbeg", late.promise), undefined, {
+    endCompletes: false,
+  });
+  const running = pump.run();
+  await settle();
+  pump.stop();
+  late.resolve("un");
+  await Promise.all([running, pump.whole()]);
+  assert.deepEqual(stored, [["a\n"]]);
+  assert.equal(pump.unfinishedBytes, 5);
+});
+
+Deno.test("a wait for room can be given up, and so can one for the disk", async () => {
+  const waiting = setUp({ read: (buffer) => Promise.resolve(buffer.fill(10).length) }, undefined, {
+    store: (_, signal) =>
+      new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+  });
+  const running = assert.rejects(waiting.pump.run(), ClosedError);
+  await settle();
+  waiting.pump.giveUp();
+  await Promise.all([running, waiting.pump.stored()]);
+  assert.equal(waiting.clock.waiting, 0);
+
+  const full = setUp(sourceOf("a\n"), () => fileError("disk-full"));
+  const fullRunning = assert.rejects(full.pump.run(), ClosedError);
+  await settle();
+  full.pump.giveUp();
+  await Promise.all([fullRunning, full.pump.stored()]);
+  assert.deepEqual([full.pump.unstoredPackets, full.clock.waiting], [1, 0]);
+});
+
+Deno.test("packets too large are told of when they are 1, 2, 4, 8; a doubt once", async () => {
+  const splitter = new PacketSplitter({ input: "lines", maxPacketBytes: 3, oversize: "skip" });
+  const chunks = Array.from({ length: 9 }, () => "too long\n");
+  const { pump, troubles } = setUp(sourceOf(...chunks), undefined, { splitter });
+  await pump.run();
+  assert.deepEqual(troubles.map((words) => /\((\d) so far\)/.exec(words)?.[1]), [
+    "1",
+    "2",
+    "4",
+    "8",
+  ]);
+
+  const strange = new PacketSplitter({ input: "lines", maxPacketBytes: 1_000_000 });
+  const bulk = Array.from({ length: 5 }, () => "x".repeat(40_000));
+  const doubtful = setUp(sourceOf(...bulk), undefined, { splitter: strange });
+  await doubtful.pump.run();
+  assert.equal(doubtful.troubles.length, 1);
+  assert.match(doubtful.troubles[0] ?? "", /KiB and no newline/);
 });
 
 Deno.test("a queue that is closed meanwhile leaves a count of what it did not take", async () => {

@@ -8,7 +8,7 @@
 import { type Command, Option } from "commander";
 import { PacketSizeError } from "../../base/errors.ts";
 import type { Remote } from "../../base/remote.ts";
-import { type Framing, PacketSplitter } from "../../framing/framing.ts";
+import { type Framing, type Oversize, OVERSIZES, PacketSplitter } from "../../framing/framing.ts";
 import type { KeepAliveOptions, SocketOptions } from "../../kernel/socket_options.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
@@ -28,6 +28,8 @@ export interface FramingOptions {
   readonly input: Framing;
   /** How they are told apart on the wire; as where they come from unless given. */
   readonly output?: Framing;
+  /** What becomes of a packet that is too large. */
+  readonly oversize?: Oversize;
 }
 
 /** The options of a command that stores packets, parsed. */
@@ -192,6 +194,16 @@ export function addQueueFileOption(
   description = "the queue's file; made where there is none",
 ): void {
   options.required("-q, --queue <file>", description);
+}
+
+/** `--oversize`, for commands that cut a stream into packets. */
+export function addOversizeOption(options: OptionAdder): void {
+  options.choice(
+    "--oversize <what>",
+    "a packet larger than --max-packet-bytes: stop there, leave it out, or shorten it",
+    OVERSIZES,
+    "fail",
+  );
 }
 
 /** How full the queue may get, and what stored packets survive. */
@@ -432,10 +444,12 @@ function given<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], u
  * @throws {UsageError} The options leave no room for a packet.
  */
 export function splitterFor(
-  { input, output = input, maxPacketBytes }: FramingOptions & { readonly maxPacketBytes: number },
+  { input, output = input, maxPacketBytes, oversize = "fail" }: FramingOptions & {
+    readonly maxPacketBytes: number;
+  },
 ): PacketSplitter {
   try {
-    return new PacketSplitter({ input, output, maxPacketBytes });
+    return new PacketSplitter({ input, output, maxPacketBytes, oversize });
   } catch (error) {
     throw asUsageError(error);
   }

@@ -12,6 +12,7 @@ import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
 import {
+  addOversizeOption,
   addQueueFileOption,
   addQueueOptions,
   asUsageError,
@@ -77,6 +78,7 @@ export function enqueueCommand(finish: (code: ExitCode) => void): Command {
       FRAMINGS,
     )
     .flag("--json", "print an object with its id for each packet");
+  addOversizeOption(options);
   addQueueOptions(options);
   return command
     .addHelpText("after", HELP)
@@ -117,10 +119,12 @@ async function enqueue(
     const pump = new InputPump({
       source: Deno.stdin,
       splitter,
-      store: async (packets) => stored.add(await queue.enqueueMany(packets), packets),
+      store: async (packets, signal) =>
+        stored.add(await queue.enqueueMany(packets, { signal }), packets),
       ...batchLimitsFor(options),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),
+      onDoubt: (words) => log.warn(words),
     });
     try {
       await pump.run();
