@@ -361,3 +361,43 @@ Deno.test("relay: a warning where others can reach it", async () => {
   await using relay = Sendq.relay(`tcp://0.0.0.0:${port}`, freeAddress(), dir.queue);
   await relay.says(/warn +tcp:\/\/0\.0\.0\.0:\d+ is no loopback address: whoever reaches it can/);
 });
+
+Deno.test("relay: clients that take every descriptor do not end the delivery", async () => {
+  using dir = new TempDir();
+  const listen = freeAddress();
+  const port = Server.freePort();
+  const remote = `tcp://127.0.0.1:${port}`;
+  const command = [
+    ...[Deno.execPath(), "run", "--quiet", ...relayPermissions(listen, remote, dir.queue)],
+    ...[new URL("../../src/cli/main.ts", import.meta.url).pathname, "relay"],
+    ...["--listen", listen, "--to", remote, "--queue", dir.queue],
+  ];
+  await using relay = new Deno.Command("sh", {
+    args: ["-c", `ulimit -n 64; exec "$@"`, "sh", ...command],
+    stdin: "null",
+    stderr: "piped",
+  }).spawn();
+  let stderr = "";
+  const reading = (async () => {
+    for await (const text of relay.stderr.pipeThrough(new TextDecoderStream())) stderr += text;
+  })();
+  await until("it listens", () => /listening on/.test(stderr));
+  const clients: Client[] = [];
+  try {
+    const first = await Client.connect(listen);
+    clients.push(first);
+    await first.send("one\n");
+    for (let i = 0; i < 80; i++) clients.push(await Client.connect(listen));
+    await until("some are turned away", () => /clients are turned away/.test(stderr));
+    // The connection to the server, which is made only now, finds its descriptors.
+    await using server = new Server({ port });
+    await until("the packet", () => server.text === "one\n");
+    await first.send("two\n");
+    await until("the next one", () => server.text === "one\ntwo\n");
+    relay.kill("SIGTERM");
+    assert.equal((await relay.status).code, 0, stderr);
+  } finally {
+    for (const client of clients) client[Symbol.dispose]();
+    await reading;
+  }
+});
