@@ -3,7 +3,8 @@
  * person reads what is new and a disk is not filled with what is not.
  *
  * An outage is one line at its begin, one at its end, and one now and then
- * between, at growing intervals. What ends it is not a connection, for a server
+ * between, at growing intervals; and one more for a connection that ends in
+ * another way than those before it, for that is another fault. What ends it is not a connection, for a server
  * that accepts and drops would begin one outage a connection: it is a packet
  * that was confirmed since the last failure, or that nothing waits any more.
  * One that comes back soon after its end has to stay away for longer each time
@@ -13,7 +14,7 @@
  */
 
 import type { Clock } from "../base/ports.ts";
-import { describeVerdict } from "../delivery/liveness.ts";
+import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
 import type { DeliveryStatus } from "../delivery/supervisor.ts";
 import { isTrouble } from "./verdict_meaning.ts";
 
@@ -84,6 +85,8 @@ interface Ongoing {
   readonly cause: string;
   /** How long it must be calm before it is over. */
   readonly calmMs: number;
+  /** In which ways connections have ended or stalled. */
+  readonly ways: Set<VerdictKind>;
   latest: string;
   failedAttempts: number;
   brokenConnections: number;
@@ -152,14 +155,16 @@ export class OutageReporter {
       return this.#say(status, status.level, true);
     }
     const begins = this.#ongoing === undefined;
+    const { kind } = status.verdict;
     const ongoing = this.#ongoing ??= this.#begin(failure, status);
     if (failure === "attempt") ongoing.failedAttempts++;
     if (failure === "connection") ongoing.brokenConnections++;
     ongoing.latest = reasonOf(failure, status);
     ongoing.upSinceMs = undefined;
     ongoing.removedAtFailure = this.#options.progress().removedThroughId;
-    if (begins) this.#tell({ ...status, level: status.level === "error" ? "error" : "warn" }, true);
-    else this.#tell({ ...status, level: "debug" }, true);
+    const isNews = failure !== "attempt" && !ongoing.ways.has(kind);
+    if (failure !== "attempt") ongoing.ways.add(kind);
+    this.#tell({ ...status, level: begins || isNews ? "warn" : "debug" }, true);
     if (status.state === "idle") this.#look();
   }
 
@@ -176,6 +181,7 @@ export class OutageReporter {
       sinceMs: nowMs,
       cause: words,
       calmMs: this.#calmMs,
+      ways: new Set(),
       latest: words,
       failedAttempts: 0,
       brokenConnections: 0,
@@ -211,7 +217,8 @@ export class OutageReporter {
       // The end has its own line.
       if (status.state === "closed") return;
       const span = spanWords((ongoing.upSinceMs ?? nowMs) - ongoing.sinceMs);
-      const over = status.state === "idle"
+      const confirmed = this.#options.progress().removedThroughId > ongoing.removedAtFailure;
+      const over = status.state === "idle" && !confirmed
         ? "nothing is left to send"
         : "packets get through again";
       const words = `${over}, after ${span}${countsOf(ongoing)}`;

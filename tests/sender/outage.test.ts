@@ -68,9 +68,9 @@ class Bench implements Disposable {
     this.status("connected", "info", "connected to 127.0.0.1:4000", { verdict: HEALTHY });
   }
 
-  break(): void {
-    const words = "connection given up: reset by the peer; 7 packets will be sent again";
-    this.status("backing-off", "warn", words, { verdict: RESET });
+  break(verdict: Verdict = RESET): void {
+    const words = `connection given up: ${verdict.kind}; 7 packets will be sent again`;
+    this.status("backing-off", "warn", words, { verdict });
   }
 
   confirm(): void {
@@ -96,7 +96,7 @@ Deno.test("outage: a line at its begin, one at its end, with how long and how ma
   bench.clock.advance(1000);
   assert.deepEqual(bench.lines, [
     "info: connected to 127.0.0.1:4000",
-    "warn: connection given up: reset by the peer; 7 packets will be sent again",
+    "warn: connection given up: reset; 7 packets will be sent again",
     "info: packets get through again, after 11 s: 30 attempts failed, 1 connection broke",
   ]);
   assert.equal(bench.reporter.outage, undefined);
@@ -137,6 +137,22 @@ Deno.test("outage: a server that accepts and drops ten times a second is one out
   assert.equal(bench.reporter.outage?.brokenConnections, broken);
   bench.connect();
   assert.equal(bench.headline, "Not delivering", "a connection that will break as well");
+});
+
+Deno.test("outage: each way in which connections end in it is told once", () => {
+  using bench = new Bench();
+  bench.fail(100);
+  const dead: Verdict = { kind: "path-dead", silenceMs: 3000, hint: undefined };
+  for (let i = 0; i < 20; i++) {
+    bench.connect();
+    bench.break(i % 2 === 0 ? RESET : dead);
+    bench.fail(100, `another reason ${i}`);
+  }
+  assert.deepEqual(bench.lines, [
+    "warn: cannot connect: connection refused",
+    "warn: connection given up: reset; 7 packets will be sent again",
+    "warn: connection given up: path-dead; 7 packets will be sent again",
+  ]);
 });
 
 Deno.test("outage: one that comes back again and again has to stay away for longer", () => {
@@ -185,6 +201,11 @@ Deno.test("outage: with nothing left to send it is over; a break with nothing to
   bench.clock.advance(3000);
   bench.status("idle", "debug", "nothing to send");
   assert.equal(bench.lines.at(-1), "info: nothing is left to send, after 3.0 s: 1 attempt failed");
+  bench.fail(1000);
+  bench.connect();
+  bench.confirm();
+  bench.status("idle", "info", "the connection ended in order");
+  assert.match(bench.lines.at(-1) ?? "", /^info: packets get through again, after/);
   bench.fail(1000);
   bench.status("closed", "info", "closed");
   assert.equal(bench.lines.at(-1), "info: closed");
