@@ -193,6 +193,8 @@ export class OutageReporter {
   }
 
   #upSince({ upSinceMs }: Ongoing, { state, verdict }: DeliveryStatus): number | undefined {
+    // With everything confirmed a connection may end in order, and no other is needed.
+    if (state === "idle") return upSinceMs;
     if (!isUp(state) || isTrouble(verdict.kind)) return undefined;
     return upSinceMs ?? this.#options.clock.nowMs();
   }
@@ -217,8 +219,7 @@ export class OutageReporter {
       // The end has its own line.
       if (status.state === "closed") return;
       const span = spanWords((ongoing.upSinceMs ?? nowMs) - ongoing.sinceMs);
-      const confirmed = this.#options.progress().removedThroughId > ongoing.removedAtFailure;
-      const over = status.state === "idle" && !confirmed
+      const over = ongoing.upSinceMs === undefined
         ? "nothing is left to send"
         : "packets get through again";
       const words = `${over}, after ${span}${countsOf(ongoing)}`;
