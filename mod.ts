@@ -52,16 +52,22 @@ export {
   type SenderStatus,
 } from "./src/sender/sender.ts";
 export type { SenderOptions } from "./src/sender/options.ts";
-export {
-  Relay,
-  type RelayConnection,
-  type RelayListener,
-  type RelayOptions,
-  type RelayStats,
-  type Replies,
-} from "./src/relay/relay.ts";
+export { Relay } from "./src/relay/relay.ts";
+export type {
+  RelayConnection,
+  RelayListener,
+  RelayOptions,
+  RelayStats,
+  RelayStopOptions,
+  Replies,
+} from "./src/relay/options.ts";
 export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender/report.ts";
-export { type Framing, FramingError, type FramingFault } from "./src/framing/framing.ts";
+export {
+  type Framing,
+  FramingError,
+  type FramingFault,
+  type Oversize,
+} from "./src/framing/framing.ts";
 export type { PathStats } from "./src/delivery/connection.ts";
 export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/status.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
@@ -78,6 +84,8 @@ export type {
   RequeueOptions,
 } from "./src/queue/options.ts";
 export type { Condition } from "./src/sender/condition.ts";
+export type { Outage, ToldStatus } from "./src/sender/outage.ts";
+export type { Rates } from "./src/sender/rate_meter.ts";
 export { QueueInspector } from "./src/queue/inspect/inspector.ts";
 export type {
   InspectedDeadLetter,

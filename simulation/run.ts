@@ -4,7 +4,6 @@
  * @module
  */
 
-import type { Logger } from "../src/base/ports.ts";
 import { Supervisor } from "../src/delivery/supervisor.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
 import { Checker } from "./checker.ts";
@@ -398,7 +397,6 @@ class World {
         dialer: this.#dialer = new SimDialer(this.#network, process, this.checker, chance),
         clock: process,
         random: () => random.next(),
-        logger: silent,
         onStatus: (status) => this.checker.status(status),
         onReceived: () => {},
       }, queue.sentThroughAtOpen);
@@ -650,8 +648,6 @@ class World {
     if (this.#process === undefined) this.#start();
   }
 }
-
-const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** The scenario without its long lists. */
 function describe({ bursts, faults, ...rest }: Scenario): unknown {

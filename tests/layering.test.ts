@@ -117,7 +117,7 @@ Deno.test("each capability has one home", () => {
     [/Math\.random/, /^src\/(sender\/sender\.ts$|cli\/)/],
     [/from "commander"/, /^src\/cli\//],
     [/\bDeno\./, /^src\/(kernel|queue|observe|cli)\//],
-    [/Deno\.serve\(/, /^src\/observe\/http\.ts$/],
+    [/node:http2?"/, /^src\/observe\/listener\.ts$/],
     [/from "@opentelemetry/, /^src\/observe\/metrics\.ts$/],
   ];
   for (const [pattern, home] of homes) {

@@ -14,12 +14,16 @@ export interface ByteSink {
 }
 
 /**
- * Writes in the background, in order, within bounded memory. A sink that is
- * gone (a broken pipe) swallows what comes after, silently.
+ * Writes in the background, in order, within bounded memory.
+ *
+ * A sink whose reader is gone swallows what comes after, silently. Any other
+ * failure, such as a full disk under a log file, may pass: what waits is kept
+ * within the bound, and tried again with the next write. The part of a line
+ * that was written before stays, so that the rest of it follows where it ended.
  */
 export class BackgroundWriter {
   readonly #sink: ByteSink;
-  #waiting: Uint8Array[] = [];
+  readonly #waiting: Uint8Array[] = [];
   #waitingBytes = 0;
   #droppedWrites = 0;
   #broken = false;
@@ -35,9 +39,14 @@ export class BackgroundWriter {
     return this.#broken;
   }
 
-  /** Writes that were dropped because the reader did not keep up. */
+  /** Writes that were dropped because the sink did not take them in time. */
   get droppedWrites(): number {
     return this.#droppedWrites;
+  }
+
+  /** Bytes that are not written yet. */
+  get waitingBytes(): number {
+    return this.#waitingBytes;
   }
 
   /** Takes text, to be written soon. */
@@ -50,29 +59,47 @@ export class BackgroundWriter {
     if (this.#broken) return;
     if (this.#waitingBytes + bytes.length > MAX_WAITING_BYTES && this.#waitingBytes > 0) {
       this.#droppedWrites++;
-      return;
+    } else {
+      this.#waiting.push(bytes);
+      this.#waitingBytes += bytes.length;
     }
-    this.#waiting.push(bytes);
-    this.#waitingBytes += bytes.length;
     this.#writing ??= this.#writeAll();
   }
 
-  /** Resolves once everything is written, or the sink is gone. */
+  /** Resolves once everything is written, or the sink has failed once more. */
   async flushed(): Promise<void> {
+    if (!this.#broken && this.#waitingBytes > 0) this.#writing ??= this.#writeAll();
     await this.#writing;
   }
 
   async #writeAll(): Promise<void> {
     try {
-      for (let bytes = this.#waiting.shift(); bytes !== undefined; bytes = this.#waiting.shift()) {
-        for (let at = 0; at < bytes.length;) at += await this.#sink.write(bytes.subarray(at));
-        this.#waitingBytes -= bytes.length;
+      for (let bytes = this.#waiting[0]; bytes !== undefined; bytes = this.#waiting[0]) {
+        const written = await this.#sink.write(bytes);
+        this.#waitingBytes -= written;
+        if (written < bytes.length) this.#waiting[0] = bytes.subarray(written);
+        else this.#waiting.shift();
       }
-    } catch {
+    } catch (error) {
+      if (!isFinal(error)) return;
       this.#broken = true;
-      this.#waiting = [];
+      this.#waiting.length = 0;
+      this.#waitingBytes = 0;
     } finally {
       this.#writing = undefined;
     }
   }
+}
+
+/** Deno's names for: the reader has gone (EPIPE, ECONNRESET, ENOTCONN), the descriptor has (EBADF). */
+const FINAL = [
+  "BrokenPipe",
+  "ConnectionReset",
+  "ConnectionAborted",
+  "NotConnected",
+  "BadResource",
+];
+
+function isFinal(error: unknown): boolean {
+  return error instanceof Error && FINAL.includes(error.name);
 }

@@ -223,10 +223,20 @@ export const RELAY_OPTIONS = {
     ["discard", "last-client", "all"],
     "discard",
   ),
+  replyTimeoutMs: duration(
+    "--reply-timeout <time>",
+    "a client that has closed its side is kept so long for the next reply",
+    { default: 5000 },
+  ),
   maxClients: count("--max-clients <count>", "most clients; further ones wait", {
     endless: true,
     default: 256,
   }),
+  idleTimeoutMs: duration(
+    "--idle-timeout <time>",
+    "a client that is silent so long makes room for one that waits",
+    { endless: true, default: 60_000 },
+  ),
 } as const satisfies OptionTable;
 
 /** `StatusServerOptions` */

@@ -13,7 +13,7 @@ export interface Clock {
   /** Wall clock in milliseconds since 1970: for people, never for decisions. */
   wallMs(): number;
   /**
-   * Calls back once, at least `delayMs` later; a delay beyond 24 days may be cut to that.
+   * Calls back once, at least `delayMs` later.
    *
    * @returns Cancels the call; harmless after it.
    */

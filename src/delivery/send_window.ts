@@ -100,8 +100,6 @@ export class SendWindow {
 
   readonly #hold: Hold;
   #countedDrained = 0;
-  /** Drained by the present connection, beyond what is confirmed. */
-  #confirmedPackets = 0;
 
   #removal: Promise<void> | undefined;
   #removeRetryAtMs = -Infinity;
@@ -234,7 +232,6 @@ export class SendWindow {
     connection.askPeer(this.#hold.packets > 0);
     if (confirmed === undefined) return false;
     this.#confirmedId = confirmed.throughId;
-    this.#confirmedPackets += confirmed.packets;
     this.#assertOrder();
     return true;
   }
@@ -329,8 +326,15 @@ export class SendWindow {
     );
   }
 
+  /** The wall clock may be set while a batch waits here; what passes until then is our time. */
+  #byOurClock(batch: PacketBatch): PacketBatch {
+    if (batch.expiresAtMs === Infinity) return batch;
+    const { clock } = this.#options;
+    return { ...batch, expiresAtMs: batch.expiresAtMs - clock.wallMs() + clock.nowMs() };
+  }
+
   #isExpired({ expiresAtMs }: PacketBatch): boolean {
-    return expiresAtMs !== Infinity && expiresAtMs <= this.#options.clock.wallMs();
+    return expiresAtMs <= this.#options.clock.nowMs();
   }
 
   /** How many of a batch's packets may be under way; one larger than the window goes alone. */
@@ -392,7 +396,7 @@ export class SendWindow {
         this.#readRetryAtMs = -Infinity;
         // A rewind came in between: these are not the next ones any more.
         if (this.#assignedId !== afterId) return;
-        this.#ahead = [...batches];
+        this.#ahead = batches.map((batch) => this.#byOurClock(batch));
         // Somebody else has removed them.
         if (batches.length === 0) this.#assignedId = Math.max(afterId, knownId);
       },

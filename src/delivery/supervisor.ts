@@ -48,7 +48,6 @@ export interface SupervisorPorts {
   readonly dialer: Dialer;
   readonly clock: Clock;
   readonly random: Random;
-  readonly logger: Logger;
   readonly onStatus: (status: DeliveryStatus) => void;
   readonly onReceived: (chunk: Uint8Array) => void;
 }
@@ -569,7 +568,6 @@ export class Supervisor {
   }
 
   #publish(level: keyof Logger, words: string, error?: unknown): void {
-    this.#ports.logger[level](words);
     this.#ports.onStatus({
       state: this.#state.kind,
       verdict: this.#verdict,

@@ -20,6 +20,17 @@ export type Framing = "lines" | "length16" | "length32" | "chunks";
 /** Every {@linkcode Framing}, for messages and option lists. */
 export const FRAMINGS: readonly Framing[] = ["lines", "length16", "length32", "chunks"];
 
+/**
+ * What becomes of a packet that is larger than the limit:
+ * - `"fail"`: it is a fault of the stream, which ends there
+ * - `"skip"`: it is left out, and counted
+ * - `"cut"`: only its beginning is taken, as much as fits, and it is counted
+ */
+export type Oversize = "fail" | "skip" | "cut";
+
+/** Every {@linkcode Oversize}, for option lists. */
+export const OVERSIZES: readonly Oversize[] = ["fail", "skip", "cut"];
+
 /** What can be wrong with a stream; see {@linkcode FramingError.reason}. */
 export type FramingFault = "too-large" | "truncated" | "newline-inside" | "empty";
 
@@ -64,9 +75,18 @@ export interface SplitterOptions {
   readonly output?: Framing;
   /** The largest packet on the wire, framing included. */
   readonly maxPacketBytes: number;
+  /**
+   * What becomes of a larger one. Chunks have no meaning of their own: one that
+   * is too large becomes several.
+   *
+   * @default {"fail"}
+   */
+  readonly oversize?: Oversize;
 }
 
 const NEWLINE = 10;
+/** From here on it is worth a word that no packet has become whole. */
+const DOUBT_BYTES = 60 * 1024;
 const LENGTH_BYTES = { length16: 2, length32: 4 } as const;
 
 /** What a framing adds to a packet's bytes. */
@@ -107,11 +127,16 @@ export class PacketSplitter {
   readonly #input: Framing;
   readonly #output: Framing;
   readonly #maxPacketBytes: number;
+  readonly #oversize: Oversize;
   /** The most payload that input, output and limit leave room for. */
   readonly #maxPayloadBytes: number;
   readonly #unfinished = new Unfinished();
   #packetOffset = 0;
   #fault: FramingError | undefined;
+  #oversizePackets = 0;
+  #oversizeOffset = 0;
+  /** What is to be left out: so many bytes, or all up to a newline. */
+  #leftOut: number | "line" = 0;
 
   /**
    * Makes it.
@@ -119,8 +144,9 @@ export class PacketSplitter {
    * @param options Input, output, limit.
    * @throws {OptionError} `maxPacketBytes` has no room for the output's framing.
    */
-  constructor({ input, output = input, maxPacketBytes }: SplitterOptions) {
+  constructor({ input, output = input, maxPacketBytes, oversize = "fail" }: SplitterOptions) {
     this.#input = input;
+    this.#oversize = oversize;
     this.#output = output;
     this.#maxPacketBytes = maxPacketBytes;
     const roomBytes = maxPacketBytes - OVERHEAD_BYTES[output];
@@ -145,6 +171,52 @@ export class PacketSplitter {
   /** Bytes taken in of a packet that is not whole yet. */
   get unfinishedBytes(): number {
     return this.#unfinished.length;
+  }
+
+  /** Packets that were skipped or cut for their size. */
+  get oversizePackets(): number {
+    return this.#oversizePackets;
+  }
+
+  /** The last of them in words; undefined: there was none. */
+  get oversizeWords(): string | undefined {
+    if (this.#oversizePackets === 0) return undefined;
+    const what = this.#input === "lines" ? "line" : "packet";
+    const done = this.#oversize === "cut" ? "cut to" : "skipped, for it is larger than";
+    return `the ${what} at input byte ${this.#oversizeOffset} was ${done} ` +
+      `${this.#maxPayloadBytes} bytes (${this.#oversizePackets} so far)`;
+  }
+
+  /**
+   * How much may be read without reading beyond the packet that is not whole;
+   * 0 when there is none. Whoever wants to stop at its end reads no more than this.
+   */
+  get missingBytes(): number {
+    const { length, bytes } = this.#unfinished;
+    if (length === 0) return 0;
+    if (this.#input === "lines" || this.#input === "chunks") return 1;
+    const headerBytes = LENGTH_BYTES[this.#input];
+    if (length < headerBytes) return headerBytes - length;
+    return headerBytes + this.#payloadToTake(readLength(bytes, headerBytes)) - length;
+  }
+
+  /**
+   * Why the input is most likely framed otherwise than was said; undefined as
+   * long as there is no reason to think so. A stream in another framing may
+   * never contain the end of a packet: it would be taken in without a word.
+   */
+  get doubt(): string | undefined {
+    const { length, bytes } = this.#unfinished;
+    if (this.#input === "chunks" || length === 0) return undefined;
+    if (this.#input === "lines") {
+      if (length < DOUBT_BYTES) return undefined;
+      return `${Math.floor(length / 1024)} KiB and no newline: ${guessOf(bytes)}`;
+    }
+    const headerBytes = LENGTH_BYTES[this.#input];
+    if (length < headerBytes || !bytes.subarray(0, 64).every(isText)) return undefined;
+    const text = JSON.stringify(new TextDecoder().decode(bytes.subarray(0, headerBytes)));
+    return `the length field reads ${text} as text, and would mean ` +
+      `${readLength(bytes, headerBytes)} bytes: is the input lines, and not ${this.#input}?`;
   }
 
   /**
@@ -198,11 +270,20 @@ export class PacketSplitter {
   }
 
   #cutLines(chunk: Uint8Array, packets: Uint8Array[]): void {
-    for (let start = 0; start < chunk.length;) {
+    for (let start = this.#leaveOut(chunk, 0); start < chunk.length;) {
+      if (this.#leftOut === "line") {
+        start = this.#leaveOut(chunk, start);
+        continue;
+      }
       const newline = chunk.indexOf(NEWLINE, start);
       const end = newline < 0 ? chunk.length : newline + 1;
       const payloadBytes = this.#unfinished.length + (newline < 0 ? end : newline) - start;
-      if (payloadBytes > this.#maxPayloadBytes) this.#failTooLarge("this line");
+      if (payloadBytes > this.#maxPayloadBytes) {
+        if (this.#oversize === "fail") this.#failTooLarge("this line");
+        start += this.#shorten(chunk.subarray(start), packets);
+        this.#leftOut = "line";
+        continue;
+      }
       if (newline < 0) return this.#unfinished.append(chunk.subarray(start));
       const line = this.#complete(chunk.subarray(start, end));
       packets.push(this.#reframe(line, 0, line.length - 1));
@@ -211,7 +292,7 @@ export class PacketSplitter {
   }
 
   #cutLengths(chunk: Uint8Array, headerBytes: number, packets: Uint8Array[]): void {
-    for (let start = 0; start < chunk.length;) {
+    for (let start = this.#leaveOut(chunk, 0); start < chunk.length;) {
       const missingHeaderBytes = headerBytes - this.#unfinished.length;
       if (missingHeaderBytes > chunk.length - start) {
         return this.#unfinished.append(chunk.subarray(start));
@@ -222,15 +303,67 @@ export class PacketSplitter {
       }
       const head = this.#unfinished.length > 0 ? this.#unfinished.bytes : chunk.subarray(start);
       const payloadBytes = readLength(head, headerBytes);
-      if (payloadBytes > this.#maxPayloadBytes) {
+      if (payloadBytes > this.#maxPayloadBytes && this.#oversize === "fail") {
         this.#failTooLarge(`this packet's length field says ${payloadBytes} bytes, which`);
       }
-      const end = start + headerBytes + payloadBytes - this.#unfinished.length;
+      const takenBytes = this.#payloadToTake(payloadBytes);
+      const end = start + headerBytes + takenBytes - this.#unfinished.length;
       if (end > chunk.length) return this.#unfinished.append(chunk.subarray(start));
       const packet = this.#complete(chunk.subarray(start, end));
-      packets.push(this.#reframe(packet, headerBytes, packet.length));
       start = end;
+      if (takenBytes === payloadBytes) {
+        packets.push(this.#reframe(packet, headerBytes, packet.length));
+        continue;
+      }
+      this.#countOversize();
+      // Its own length field is no longer true.
+      if (this.#oversize === "cut") packets.push(this.#frame(packet.subarray(headerBytes)));
+      this.#packetOffset += packet.length;
+      this.#leftOut = payloadBytes - takenBytes;
+      start = this.#leaveOut(chunk, start);
     }
+  }
+
+  /** How much of a packet's payload is taken in. */
+  #payloadToTake(payloadBytes: number): number {
+    if (payloadBytes <= this.#maxPayloadBytes) return payloadBytes;
+    return this.#oversize === "cut" ? this.#maxPayloadBytes : 0;
+  }
+
+  /**
+   * Takes as much of a line as fits, or nothing.
+   *
+   * @param rest Its bytes, from those on that were not taken in before.
+   * @returns How many of them are dealt with.
+   */
+  #shorten(rest: Uint8Array, packets: Uint8Array[]): number {
+    this.#countOversize();
+    const before = this.#unfinished.length;
+    const more = this.#oversize === "cut" ? this.#maxPayloadBytes - before : 0;
+    const beginning = this.#complete(rest.subarray(0, more));
+    if (this.#oversize === "cut") packets.push(this.#frame(beginning));
+    this.#packetOffset += before + more;
+    return more;
+  }
+
+  #countOversize(): void {
+    this.#oversizePackets++;
+    this.#oversizeOffset = this.#packetOffset;
+  }
+
+  /** @returns Where in the chunk what is left out ends. */
+  #leaveOut(chunk: Uint8Array, start: number): number {
+    let end = start;
+    if (this.#leftOut === "line") {
+      const newline = chunk.indexOf(NEWLINE, start);
+      end = newline < 0 ? chunk.length : newline + 1;
+      if (newline >= 0) this.#leftOut = 0;
+    } else {
+      end = Math.min(chunk.length, start + this.#leftOut);
+      this.#leftOut -= end - start;
+    }
+    this.#packetOffset += end - start;
+    return end;
   }
 
   /** A chunk has no meaning of its own, so one that is too large is simply cut. */
@@ -251,13 +384,15 @@ export class PacketSplitter {
 
   /** From the input's framing to the output's; without a copy where they are the same. */
   #reframe(packet: Uint8Array, payloadStart: number, payloadEnd: number): Uint8Array {
-    const framed = this.#output === this.#input ? packet : frame(
-      packet.subarray(payloadStart, payloadEnd),
-      this.#output,
-      (reason, message) => this.#fail(reason, message),
-    );
+    const framed = this.#output === this.#input
+      ? packet
+      : this.#frame(packet.subarray(payloadStart, payloadEnd));
     this.#packetOffset += packet.length;
     return framed;
+  }
+
+  #frame(payload: Uint8Array): Uint8Array {
+    return frame(payload, this.#output, (reason, message) => this.#fail(reason, message));
   }
 
   #failTooLarge(what: string): never {
@@ -337,6 +472,22 @@ function frame(
     default:
       throw new TypeError(`Unknown framing ${JSON.stringify(output satisfies never)}`);
   }
+}
+
+/** A byte that is not often found in what is no text: ASCII, a tabulator, an end of line. */
+function isText(byte: number): boolean {
+  return (byte >= 32 && byte < 127) || byte === 9 || byte === 10 || byte === 13;
+}
+
+/** What a stream without newlines may be. */
+function guessOf(bytes: Uint8Array): string {
+  const head = new TextDecoder().decode(bytes.subarray(0, 8));
+  if (/^\d+ </.test(head)) {
+    return "it begins like syslog with octet counting; have its sender end each message with a newline";
+  }
+  if (bytes[0] === 0) return "it begins with a zero byte; is the input length16 or length32?";
+  if (bytes.includes(0)) return "it has NUL bytes; does its sender end each packet with NUL?";
+  return "does its sender end each packet with a newline?";
 }
 
 function readLength(packet: Uint8Array, headerBytes: number): number {

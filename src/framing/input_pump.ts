@@ -5,7 +5,7 @@
  * @module
  */
 
-import { QueueFileError } from "../base/errors.ts";
+import { ClosedError, QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { PacketSplitter } from "./framing.ts";
 
@@ -40,8 +40,11 @@ interface BatchLimits {
 export interface InputPumpOptions extends BatchLimits {
   readonly source: ByteSource;
   readonly splitter: PacketSplitter;
-  /** Stores packets in one transaction; resolves once they are on disk. */
-  readonly store: (packets: readonly Uint8Array[]) => Promise<unknown>;
+  /**
+   * Stores packets in one transaction; resolves once they are on disk. The signal
+   * ends a wait for room.
+   */
+  readonly store: (packets: readonly Uint8Array[], signal: AbortSignal) => Promise<unknown>;
   /**
    * Whether the end of the source ends its last packet. If not, a packet that
    * is not whole by then is not stored: it stays in
@@ -51,8 +54,10 @@ export interface InputPumpOptions extends BatchLimits {
    */
   readonly endCompletes?: boolean;
   readonly clock: Clock;
-  /** Told what a person may want to know. */
+  /** Told what a person may want to know about the queue. */
   readonly onTrouble: (words: string) => void;
+  /** Told what a person may want to know about the input. */
+  readonly onDoubt: (words: string) => void;
 }
 
 /**
@@ -72,8 +77,15 @@ export function batchLimitsFor(
 /** Moves packets from one source into a queue. */
 export class InputPump {
   readonly #options: InputPumpOptions;
+  readonly #buffer = new Uint8Array(READ_BYTES);
+  readonly #givingUp = new AbortController();
   #stopped = false;
+  #ended = false;
   #storing: Promise<void> = Promise.resolve();
+  #onRead = Promise.withResolvers<void>();
+  #doubted = false;
+  /** Packets too large are told of when they are 1, 2, 4, 8 … */
+  #nextOversize = 1;
   #storedPackets = 0;
   #unstoredPackets = 0;
 
@@ -98,16 +110,32 @@ export class InputPump {
   }
 
   /**
-   * Begins no further read. A read under way cannot be called back; what it
-   * brings is stored as long as the queue is open.
+   * Begins no further read, other than those that make whole the packet that was
+   * read in part. A read under way cannot be called back; what it brings is
+   * stored as long as the queue is open.
    */
   stop(): void {
     this.#stopped = true;
   }
 
+  /** Ends a wait for room in the queue, or for the disk: what waits stays unstored. */
+  giveUp(): void {
+    this.stop();
+    this.#givingUp.abort(new ClosedError("The input was ended before everything was stored."));
+  }
+
   /** Resolves once what has been read so far is stored, or cannot be. */
   async stored(): Promise<void> {
     await this.#storing.catch(() => {});
+  }
+
+  /** The same, and before that what has been read is whole, or its input has ended. */
+  async whole(): Promise<void> {
+    await this.stored();
+    while (this.unfinishedBytes > 0 && !this.#ended) {
+      await this.#onRead.promise;
+      await this.stored();
+    }
   }
 
   /**
@@ -117,19 +145,49 @@ export class InputPump {
    *   packets before are stored.
    * @throws {QueueFileError} The queue cannot be written, and waiting will not help.
    * @throws {QueueFullError} The queue is full, and is not to wait for room.
-   * @throws {ClosedError} The queue was closed before everything was stored.
+   * @throws {ClosedError} The queue was closed, or {@linkcode giveUp} was called,
+   *   before everything was stored.
    */
   async run(): Promise<void> {
+    try {
+      while (await this.#readOnce()) {
+        this.#onRead.resolve();
+        this.#onRead = Promise.withResolvers();
+      }
+    } finally {
+      this.#ended = true;
+      this.#onRead.resolve();
+    }
+  }
+
+  /** @returns Whether there is more to read. */
+  async #readOnce(): Promise<boolean> {
     const { source, splitter, endCompletes = true } = this.#options;
-    const buffer = new Uint8Array(READ_BYTES);
-    while (!this.#stopped) {
-      const length = await source.read(buffer);
-      if (length === null && !endCompletes) return;
-      const packets = length === null ? splitter.end() : splitter.push(buffer.subarray(0, length));
-      this.#storing = this.#store(packets);
-      await this.#storing;
-      if (splitter.fault !== undefined) throw splitter.fault;
-      if (length === null) return;
+    // What was read beyond the end of a packet would be lost.
+    const most = this.#stopped ? splitter.missingBytes : READ_BYTES;
+    if (most === 0) return false;
+    const buffer = this.#buffer.subarray(0, most);
+    const length = await source.read(buffer);
+    if (length === null && !endCompletes) return false;
+    const packets = length === null ? splitter.end() : splitter.push(buffer.subarray(0, length));
+    this.#storing = this.#store(packets);
+    await this.#storing;
+    this.#sayDoubts();
+    if (splitter.fault !== undefined) throw splitter.fault;
+    return length !== null;
+  }
+
+  #sayDoubts(): void {
+    const { splitter, onDoubt } = this.#options;
+    const { doubt, oversizeWords } = splitter;
+    // One that has had packets is in the right framing, and this one is large.
+    if (doubt !== undefined && !this.#doubted && this.#storedPackets === 0) {
+      this.#doubted = true;
+      onDoubt(doubt);
+    }
+    if (oversizeWords !== undefined && splitter.oversizePackets >= this.#nextOversize) {
+      while (splitter.oversizePackets >= this.#nextOversize) this.#nextOversize *= 2;
+      onDoubt(oversizeWords);
     }
   }
 
@@ -159,6 +217,7 @@ export class InputPump {
   /** A full disk is waited out: the producer has no other copy of these bytes. */
   async #storeBatch(batch: readonly Uint8Array[]): Promise<void> {
     const { clock, onTrouble } = this.#options;
+    const { signal } = this.#givingUp;
     const cancelNotice = clock.setTimer(SLOW_STORE_MS, () => {
       onTrouble("the queue takes no more packets for now; the producer has to wait");
     });
@@ -166,22 +225,36 @@ export class InputPump {
     try {
       for (;;) {
         try {
-          await this.#options.store(batch);
+          await this.#options.store(batch, signal);
           if (trouble !== undefined) onTrouble("the queue takes packets again");
           return;
         } catch (error) {
-          if (!isPassing(error)) throw error;
+          if (!isPassing(error) || signal.aborted) throw error;
           cancelNotice();
           if (trouble !== error.reason) {
             onTrouble(`${error.message} Trying again every second; the producer has to wait.`);
           }
           trouble = error.reason;
         }
-        await new Promise<void>((resolve) => clock.setTimer(RETRY_MS, resolve));
+        await this.#pause(RETRY_MS);
       }
     } finally {
       cancelNotice();
     }
+  }
+
+  /** Waits, but not once it is to be given up. */
+  async #pause(ms: number): Promise<void> {
+    const { clock } = this.#options;
+    const { signal } = this.#givingUp;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = clock.setTimer(ms, resolve);
+    const onAbort = () => resolve();
+    signal.addEventListener("abort", onAbort, { once: true });
+    await promise;
+    signal.removeEventListener("abort", onAbort);
+    cancel();
+    signal.throwIfAborted();
   }
 }
 

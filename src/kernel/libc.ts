@@ -108,6 +108,14 @@ const SYMBOLS = {
     ],
     result: "i32",
   },
+  sigaction: {
+    parameters: [
+      "i32", // int signum
+      "buffer", // const struct sigaction *act
+      "buffer", // struct sigaction *oldact
+    ],
+    result: "i32",
+  },
   send: {
     parameters: [
       "i32", // int fd

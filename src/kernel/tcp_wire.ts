@@ -5,7 +5,7 @@
  * @module
  */
 
-import { KernelCallError, messageOf, WireError } from "../base/errors.ts";
+import { KernelCallError, WireError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
 import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
 import { formatHostPort } from "./ip_address.ts";

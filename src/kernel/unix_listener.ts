@@ -8,11 +8,18 @@
  * Listens on a path. A socket that nobody listens on any more, left there by a
  * process that was killed, is replaced; anything else there is left alone.
  *
- * @param path Where. The directory's and the umask's permissions say who may connect.
+ * @param path Where. The directory's permissions say who may connect, and the socket's own.
+ * @param mode The socket's own, for example `0o660`; as the umask has it unless given. It
+ *   is set right after the socket is made, by a call of its own: where not even that moment
+ *   may be open, the directory has to be closed.
  * @throws {Deno.errors.AddrInUse} Somebody listens there, or it is no socket.
  */
-export async function listenUnix(path: string): Promise<Deno.UnixListener> {
-  const listen = () => Deno.listen({ transport: "unix", path });
+export async function listenUnix(path: string, mode?: number): Promise<Deno.UnixListener> {
+  const listen = () => {
+    const listener = Deno.listen({ transport: "unix", path });
+    if (mode !== undefined) Deno.chmodSync(path, mode);
+    return listener;
+  };
   try {
     return listen();
   } catch (error) {

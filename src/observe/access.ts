@@ -8,16 +8,23 @@
  * carries that name in `Host`.
  *
  * With a token the request has to bring it, as `Authorization: Bearer TOKEN` or
- * as the cookie that the login form sets. A strange page has neither.
+ * as the cookie that the login form sets. A strange page has neither. Whoever
+ * tries wrong ones is soon asked to wait, and what it tries is not looked at.
  *
  * @module
  */
 
 import { createHash, timingSafeEqual } from "node:crypto";
+import type { Clock } from "../base/ports.ts";
+import type { HttpRequest } from "./listener.ts";
 
 /** A token shorter than this can be guessed. */
 const MIN_TOKEN_CHARACTERS = 16;
-const MAX_FORM_BYTES = 4096;
+/** Wrong tokens that one peer may try at once; one more each second. */
+const FREE_GUESSES = 10;
+const MS_PER_GUESS = 1000;
+/** Peers whose guesses are counted; beyond it the oldest is forgotten. */
+const MAX_PEERS = 1024;
 
 /** On every answer: nothing from outside, no framing, no guessing, no caching. */
 export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
@@ -38,14 +45,16 @@ export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
 export class Access {
   readonly #token: Uint8Array | undefined;
   readonly #cookieValue: string;
+  readonly #guesses: Guesses;
   #cookieName = "sendq";
 
   /**
    * @param hostname Where the server is going to listen.
    * @param token What a request has to bring; undefined: nothing.
+   * @param clock Time.
    * @throws {RangeError} Not a loopback address and no token, or too short a token.
    */
-  constructor(hostname: string, token: string | undefined) {
+  constructor(hostname: string, token: string | undefined, clock: Clock) {
     if (token === undefined) {
       if (!isLoopback(hostname)) {
         throw new RangeError(
@@ -59,6 +68,7 @@ export class Access {
           `space; "openssl rand -hex 32" makes a good one`,
       );
     }
+    this.#guesses = new Guesses(clock);
     this.#token = token === undefined ? undefined : digest(token);
     // The browser stores what proves knowledge of the token, not the token.
     this.#cookieValue = digest(`sendq cookie ${token}`).toHex();
@@ -74,9 +84,9 @@ export class Access {
    *
    * @returns What to answer instead; undefined: it may pass.
    */
-  refuse(request: Request): { readonly status: 401 | 403; readonly reason: string } | undefined {
+  refuse(request: HttpRequest): Refusal | undefined {
     if (this.#token === undefined) {
-      const host = request.headers.get("host") ?? "";
+      const host = request.header("host") ?? "";
       if (namesThisMachine(host)) return undefined;
       return {
         status: 403,
@@ -84,28 +94,80 @@ export class Access {
           `Use the IP address, or localhost.`,
       };
     }
-    const bearer = /^Bearer (.+)$/i.exec(request.headers.get("authorization") ?? "")?.[1];
-    if (bearer !== undefined && timingSafeEqual(digest(bearer), this.#token)) return undefined;
     const cookie = cookieOf(request, this.#cookieName);
     const expected = digest(this.#cookieValue);
     if (cookie !== undefined && timingSafeEqual(digest(cookie), expected)) return undefined;
-    return {
-      status: 401,
-      reason: "This page needs its token, as Authorization: Bearer TOKEN or through the form.",
-    };
+    const bearer = /^Bearer (.+)$/i.exec(request.header("authorization") ?? "")?.[1];
+    if (bearer !== undefined) return this.#check(bearer, request.peer);
+    return NEEDS_TOKEN;
   }
 
   /**
    * Takes the login form.
    *
-   * @returns The `Set-Cookie` to answer with; undefined: wrong token.
+   * @returns The `Set-Cookie` to answer with, or why not.
    */
-  async logIn(request: Request): Promise<string | undefined> {
-    const length = Number(request.headers.get("content-length") ?? Infinity);
-    if (this.#token === undefined || !(length <= MAX_FORM_BYTES)) return undefined;
-    const token = new URLSearchParams(await request.text()).get("token") ?? "";
-    if (!timingSafeEqual(digest(token.trim()), this.#token)) return undefined;
-    return `${this.#cookieName}=${this.#cookieValue}; HttpOnly; SameSite=Strict; Path=/`;
+  async logIn(request: HttpRequest): Promise<{ readonly cookie: string } | Refusal> {
+    const form = await request.text();
+    if (this.#token === undefined || form === undefined) return NEEDS_TOKEN;
+    const token = new URLSearchParams(form).get("token") ?? "";
+    const refusal = this.#check(token.trim(), request.peer);
+    const cookie = `${this.#cookieName}=${this.#cookieValue}; HttpOnly; SameSite=Strict; Path=/`;
+    return refusal ?? { cookie };
+  }
+
+  /** A right token costs no guess, but is not looked at either once there are none left. */
+  #check(token: string, peer: string): Refusal | undefined {
+    if (this.#token === undefined) return undefined;
+    if (!this.#guesses.left(peer)) return TOO_MANY;
+    if (timingSafeEqual(digest(token), this.#token)) return undefined;
+    this.#guesses.take(peer);
+    return NEEDS_TOKEN;
+  }
+}
+
+/** Why a request is not answered as it wishes. */
+export interface Refusal {
+  /** Its status in HTTP. */
+  readonly status: 401 | 403 | 429;
+  /** In words. */
+  readonly reason: string;
+}
+
+const NEEDS_TOKEN: Refusal = {
+  status: 401,
+  reason: "This page needs its token, as Authorization: Bearer TOKEN or through the form.",
+};
+const TOO_MANY: Refusal = {
+  status: 429,
+  reason: "Too many wrong tokens came from this address. Wait a second for each further one.",
+};
+
+/** How many wrong tokens each peer may still try. */
+class Guesses {
+  readonly #clock: Clock;
+  /** When all its guesses are back. */
+  readonly #fullAtMs = new Map<string, number>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  left(peer: string): boolean {
+    const owedMs = (this.#fullAtMs.get(peer) ?? 0) - this.#clock.nowMs();
+    return owedMs <= (FREE_GUESSES - 1) * MS_PER_GUESS;
+  }
+
+  take(peer: string): void {
+    const nowMs = this.#clock.nowMs();
+    const fullAtMs = Math.max(nowMs, this.#fullAtMs.get(peer) ?? 0) + MS_PER_GUESS;
+    this.#fullAtMs.delete(peer);
+    this.#fullAtMs.set(peer, fullAtMs);
+    if (this.#fullAtMs.size <= MAX_PEERS) return;
+    for (const oldest of this.#fullAtMs.keys()) {
+      this.#fullAtMs.delete(oldest);
+      break;
+    }
   }
 }
 
@@ -119,8 +181,8 @@ function namesThisMachine(host: string): boolean {
   return /^(localhost|\d{1,3}(\.\d{1,3}){3}|\[[0-9a-f:.]+\])(:\d{1,5})?$/i.test(host);
 }
 
-function cookieOf(request: Request, name: string): string | undefined {
-  for (const pair of (request.headers.get("cookie") ?? "").split(";")) {
+function cookieOf(request: HttpRequest, name: string): string | undefined {
+  for (const pair of (request.header("cookie") ?? "").split(";")) {
     const [key, value] = pair.trim().split("=", 2);
     if (key === name) return value;
   }

@@ -10,12 +10,14 @@
 import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
 import uplotScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import { systemClock } from "../base/clock.ts";
+import { harmlessLogger } from "../base/logger.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
-import type { Clock } from "../base/ports.ts";
+import type { Clock, Logger } from "../base/ports.ts";
 import type { Sender } from "../sender/sender.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
 import { readSender } from "./figures.ts";
+import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
 import { Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
 import loginHtml from "./page/login.html" with { type: "text" };
 import pageStyle from "./page/page.css" with { type: "text" };
@@ -24,6 +26,7 @@ import pageScript from "./page/page.js" with { type: "text" };
 import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
 export type { Condition } from "../sender/condition.ts";
+export type { Outage } from "../sender/outage.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 
 /** Streams that may be open at once; further ones are refused. */
@@ -68,6 +71,8 @@ export interface StatusServerOptions {
    * @default {false}
    */
   readonly showPayloads?: boolean;
+  /** Told when readers cannot be accepted. Silent by default. */
+  readonly logger?: Logger;
   /** Time, for tests. */
   readonly clock?: Clock;
 }
@@ -92,6 +97,9 @@ export interface StatusServer extends AsyncDisposable {
  * | `/healthz` | 200, or 503 with the reason: closed, or undeliverable for too long |
  * | `/status`  | {@linkcode StatusReport} as JSON                                   |
  * | `/events`  | server-sent events: `hello`, then `event` and `sample`             |
+ *
+ * HTTP 1.1, and 2 in clear text. At most 64 readers at a time; one that takes
+ * more than 15 seconds for a request is cut off, and delivery does not notice.
  *
  * Needs `--allow-net` for the address that it listens on. Payloads are never
  * shown unless asked for. Dispose of it with the sender.
@@ -131,34 +139,25 @@ export function serveStatus(sender: Sender, options: StatusServerOptions = {}): 
   if (!Number.isInteger(port) || port < 0 || port > 65535) {
     throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
   }
-  const access = new Access(hostname, token);
-  const service = new StatusService(sender, access, clock, undeliverableLimitMs, showPayloads);
-  const abort = new AbortController();
-  const { signal } = abort;
-  let server: Deno.HttpServer<Deno.NetAddr>;
-  try {
-    server = Deno.serve(
-      { hostname, port, signal, onListen: () => {}, onError: () => text(500, "internal error") },
-      (request) => service.answer(request),
-    );
-  } catch (error) {
-    service.stop();
-    throw error;
-  }
-  const { addr } = server;
+  const access = new Access(hostname, token, clock);
+  const listener = Deno.listen({ hostname, port });
+  const { addr } = listener;
   access.port = addr.port;
+  const service = new StatusService(sender, access, clock, undeliverableLimitMs, showPayloads);
+  const server = new HttpListener({
+    listener,
+    clock: systemClock,
+    logger: harmlessLogger(options.logger),
+    answer: (request) => service.answer(request),
+    failure: (status) => text(status, status === 400 ? "bad request" : "internal error"),
+  });
   const host = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
   let closing: Promise<void> | undefined;
   const close = () => {
     service.stop();
-    closing ??= shutDown();
-    return closing;
-  };
-  const shutDown = async () => {
     // A reader that takes nothing must not keep the program from ending.
-    const cancel = systemClock.setTimer(CLOSE_GRACE_MS, () => abort.abort());
-    await Promise.race([server.shutdown(), server.finished]);
-    cancel();
+    closing ??= server.close(CLOSE_GRACE_MS);
+    return closing;
   };
   return { url: `http://${host}:${addr.port}/`, addr, close, [Symbol.asyncDispose]: close };
 }
@@ -197,14 +196,15 @@ class StatusService {
     this.#monitor.stop();
   }
 
-  async answer(request: Request): Promise<Response> {
-    const { pathname } = new URL(request.url);
-    if (pathname === "/login" && request.method === "POST") return await this.#logIn(request);
-    if (request.method !== "GET" && request.method !== "HEAD") {
+  async answer(request: HttpRequest): Promise<HttpAnswer> {
+    const { pathname, method } = request;
+    if (pathname === "/login" && method === "POST") return await this.#logIn(request);
+    if (method !== "GET" && method !== "HEAD") {
       return text(405, "only GET is served here", { allow: "GET, HEAD" });
     }
     const refusal = this.#access.refuse(request);
     if (refusal?.status === 403) return text(403, refusal.reason);
+    if (refusal?.status === 429) return text(429, refusal.reason, { "retry-after": "1" });
     // The login form needs its style.
     if (refusal !== undefined && pathname !== "/page.css") {
       return pathname === "/"
@@ -218,7 +218,7 @@ class StatusService {
         return respond(
           200,
           PROMETHEUS_CONTENT_TYPE,
-          await prometheusText(readSender(this.#sender, this.#clock.wallMs()), {
+          prometheusText(readSender(this.#sender, this.#clock.wallMs()), {
             remote: this.#sender.remote,
           }),
         );
@@ -229,7 +229,7 @@ class StatusService {
       case "/status":
         return respond(200, "application/json", JSON.stringify(await this.#report(), null, 2));
       case "/events":
-        return request.method === "HEAD" ? text(200, "") : await this.#events();
+        return method === "HEAD" ? text(200, "") : await this.#events();
       default: {
         const asset = ASSETS.get(pathname);
         return asset === undefined ? text(404, "not found") : respond(200, ...asset);
@@ -237,13 +237,17 @@ class StatusService {
     }
   }
 
-  async #logIn(request: Request): Promise<Response> {
-    const cookie = await this.#access.logIn(request);
-    if (cookie === undefined) return html(401, loginHtml);
-    return text(303, "", { "location": "./", "set-cookie": cookie });
+  async #logIn(request: HttpRequest): Promise<HttpAnswer> {
+    const outcome = await this.#access.logIn(request);
+    if ("cookie" in outcome) {
+      return text(303, "", { "location": "./", "set-cookie": outcome.cookie });
+    }
+    return outcome.status === 429
+      ? text(429, outcome.reason, { "retry-after": "1" })
+      : html(401, loginHtml);
   }
 
-  async #events(): Promise<Response> {
+  async #events(): Promise<HttpAnswer> {
     if (this.#streams >= MAX_STREAMS) return text(503, "too many streams are open already");
     const hello = {
       report: await this.#report(),
@@ -304,23 +308,20 @@ class StatusService {
   }
 }
 
-function text(status: number, words: string, headers: Record<string, string> = {}): Response {
-  const body = words === "" ? null : `${words}\n`;
+function text(status: number, words: string, headers: Record<string, string> = {}): HttpAnswer {
+  const body = words === "" ? "" : `${words}\n`;
   return respond(status, "text/plain; charset=utf-8", body, headers);
 }
 
-function html(status: number, page: string): Response {
+function html(status: number, page: string): HttpAnswer {
   return respond(status, "text/html; charset=utf-8", page);
 }
 
 function respond(
   status: number,
   type: string,
-  body: BodyInit | null,
+  body: HttpAnswer["body"],
   headers: Record<string, string> = {},
-): Response {
-  return new Response(body, {
-    status,
-    headers: { ...SECURITY_HEADERS, "content-type": type, ...headers },
-  });
+): HttpAnswer {
+  return { status, headers: { ...SECURITY_HEADERS, "content-type": type, ...headers }, body };
 }

@@ -22,8 +22,9 @@ import {
 import denoJson from "../../deno.json" with { type: "json" };
 import { systemClock } from "../base/clock.ts";
 import { parseRemote } from "../base/remote.ts";
-import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
+import { describeVerdict } from "../delivery/liveness.ts";
 import type { Sender, SenderStatus } from "../sender/sender.ts";
+import { isTrouble } from "../sender/verdict_meaning.ts";
 import { FIGURES, readSender } from "./figures.ts";
 
 /** How to instrument a sender. */
@@ -108,16 +109,6 @@ export function instrument(sender: Sender, options: InstrumentOptions = {}): Dis
   };
 }
 
-/** Verdicts that an ended connection should not have. */
-const FAILURES: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
-  "peer-stalled",
-  "no-response",
-  "path-dead",
-  "local-fault",
-  "reset",
-  "timed-out",
-]);
-
 /** Makes spans of statuses: one from each connect to the end of that connection. */
 class ConnectionSpans {
   readonly #start: (startTime: number, attributes: Attributes) => Span;
@@ -162,7 +153,7 @@ class ConnectionSpans {
       "sendq.drained.packets": stats.drainedPackets - first.stats.drainedPackets,
       "sendq.acked.bytes": stats.ackedBytes - first.stats.ackedBytes,
     });
-    if (FAILURES.has(verdict.kind)) {
+    if (isTrouble(verdict.kind)) {
       span.setAttribute("error.type", verdict.kind);
       span.setStatus({ code: SpanStatusCode.ERROR, message: describeVerdict(verdict) });
     }

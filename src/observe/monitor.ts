@@ -10,13 +10,12 @@
 import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
-import { type Condition, ConditionTracker } from "../sender/condition.ts";
+import type { Condition } from "../sender/condition.ts";
+import { kindOf, type Outage, outageWords } from "../sender/outage.ts";
 import type { Sender, SenderStats, SenderStatus } from "../sender/sender.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;
-/** Rates are those of this long: a single second jumps too much to be read. */
-const RATE_WINDOW_MS = 3000;
 const MAX_SAMPLES = 300;
 const MAX_EVENTS = 50;
 
@@ -46,7 +45,7 @@ export interface StatusEvent {
   readonly number: number;
   /** When, in milliseconds since 1970. */
   readonly atMs: number;
-  /** How often it happened since the last connection; attempts repeat themselves. */
+  /** How often it happened in the same outage, or one after the other. */
   readonly times: number;
   /** When it happened last. */
   readonly lastAtMs: number;
@@ -88,6 +87,8 @@ export interface StatusReport {
   readonly verdict: Verdict & { readonly words: string };
   /** State and verdict in words. */
   readonly condition: Condition;
+  /** The present outage, and for how long it has lasted, in words. */
+  readonly outage: (Outage & { readonly words: string }) | null;
   /** What `/healthz` says. */
   readonly health: Health;
   /** Counters and figures. */
@@ -120,6 +121,13 @@ export type Message =
   | { readonly kind: "sample" }
   | { readonly kind: "end" };
 
+/** An event, and what makes another one the same. */
+interface KeptEvent {
+  readonly event: StatusEvent;
+  readonly outage: number | undefined;
+  readonly kind: string;
+}
+
 /** Watches one sender. */
 export class Monitor {
   readonly #sender: Sender;
@@ -128,10 +136,8 @@ export class Monitor {
   readonly #statuses: AsyncIterableIterator<SenderStatus>;
   readonly #watchedSinceMs: number;
   readonly #listeners = new Set<(message: Message) => void>();
-  readonly #events: StatusEvent[] = [];
+  readonly #events: KeptEvent[] = [];
   readonly #samples: Sample[] = [];
-  readonly #recent: { readonly atMs: number; readonly stats: SenderStats }[] = [];
-  readonly #condition = new ConditionTracker();
   #eventCount = 0;
   #lastFailure: StatusEvent | null = null;
   #ackedBytes: number;
@@ -161,13 +167,13 @@ export class Monitor {
 
   /** The last events, oldest first. */
   get events(): readonly StatusEvent[] {
-    return this.#events;
+    return this.#events.map(({ event }) => event);
   }
 
   /** How things stand. */
   report(): StatusReport {
     const stats = this.#sender.stats();
-    const { verdict } = this.#sender;
+    const { verdict, outage } = this.#sender;
     return {
       atMs: this.#clock.wallMs(),
       watchedSinceMs: this.#watchedSinceMs,
@@ -175,7 +181,10 @@ export class Monitor {
       queuePath: this.#sender.queue.path,
       state: this.#sender.state,
       verdict: { ...verdict, words: describeVerdict(verdict) },
-      condition: this.#conditionOf(stats),
+      condition: this.#sender.condition,
+      outage: outage === undefined
+        ? null
+        : { ...outage, words: outageWords(outage, this.#clock.wallMs()) },
       health: this.health(),
       stats,
       sample: this.#samples.at(-1) ?? this.#sampleOf(stats),
@@ -192,8 +201,11 @@ export class Monitor {
     const undeliverableMs = nowMs - (this.#undeliveredSinceMs ?? nowMs);
     const closed = this.#sender.state === "closed";
     const ok = !closed && undeliverableMs <= this.#limitMs;
-    const { headline, detail } = this.#conditionOf(stats);
-    const condition = `${headline}. ${detail}`;
+    const { condition: { headline, detail }, outage } = this.#sender;
+    const lasting = outage === undefined
+      ? ""
+      : ` Outage ${outageWords(outage, this.#clock.wallMs())}.`;
+    const condition = `${headline}. ${detail}${lasting}`;
     const reason = undeliverableMs === 0 || closed
       ? condition
       : `No byte acknowledged for ${seconds(undeliverableMs)} (limit ${seconds(this.#limitMs)}), ` +
@@ -221,10 +233,9 @@ export class Monitor {
 
   async #follow(): Promise<void> {
     for await (const status of this.#statuses) {
-      const failure = this.#condition.take(status);
-      const { atMs, state, verdict, words } = status;
+      const { atMs, state, verdict, words, failure } = status;
       const at = this.#indexOfSame(status);
-      const same = this.#events[at];
+      const same = this.#events[at]?.event;
       const event: StatusEvent = same === undefined
         ? {
           number: ++this.#eventCount,
@@ -236,25 +247,23 @@ export class Monitor {
           words,
           failure,
         }
-        : { ...same, times: same.times + 1, lastAtMs: atMs };
-      if (same === undefined) this.#events.push(event);
-      else this.#events[at] = event;
+        : { ...same, words, times: same.times + 1, lastAtMs: atMs };
+      const kept = { event, outage: status.outage?.number, kind: kindOf(words) };
+      if (same === undefined) this.#events.push(kept);
+      else this.#events[at] = kept;
       if (this.#events.length > MAX_EVENTS) this.#events.shift();
       if (failure) this.#lastFailure = event;
       this.#tell({ kind: "event", event });
     }
   }
 
-  /** Where the same is told already, since the last time that there was a connection; or -1. */
-  #indexOfSame({ state, words }: SenderStatus): number {
-    const attempts = ["connecting", "backing-off"];
-    if (!attempts.includes(state)) return -1;
-    for (let at = this.#events.length - 1; at >= 0; at--) {
-      const event = this.#events[at];
-      if (event === undefined || !attempts.includes(event.state)) return -1;
-      if (event.state === state && event.words === words) return at;
-    }
-    return -1;
+  /** Where the same is told already: in the same outage, or just now. Or -1. */
+  #indexOfSame({ state, words, outage }: SenderStatus): number {
+    const kind = kindOf(words);
+    return this.#events.findLastIndex((kept, at) =>
+      kept.kind === kind && kept.event.state === state &&
+      (outage === undefined ? at === this.#events.length - 1 : kept.outage === outage.number)
+    );
   }
 
   #sample(): void {
@@ -264,27 +273,20 @@ export class Monitor {
     this.#measureDelivery(stats, nowMs);
     this.#samples.push(this.#sampleOf(stats));
     if (this.#samples.length > MAX_SAMPLES) this.#samples.shift();
-    this.#recent.push({ atMs: nowMs, stats });
-    while (nowMs - (this.#recent[0]?.atMs ?? nowMs) > RATE_WINDOW_MS) this.#recent.shift();
     this.#tell({ kind: "sample" });
   }
 
   #sampleOf(stats: SenderStats): Sample {
-    const past = this.#recent[0];
-    const elapsedMs = past === undefined ? 0 : this.#clock.nowMs() - past.atMs;
-    const perSecond = (read: (stats: SenderStats) => number) =>
-      past === undefined || elapsedMs <= 0
-        ? 0
-        : Math.max(0, 1000 * (read(stats) - read(past.stats)) / elapsedMs);
+    const { rates, condition } = this.#sender;
     return {
       atMs: this.#clock.wallMs(),
-      tone: this.#conditionOf(stats).tone,
+      tone: condition.tone,
       queuedPackets: stats.queue.packets,
       sendQueueBytes: stats.path?.sendQueueBytes ?? null,
       rttMs: stats.path?.rttMs ?? null,
-      storedPerSecond: perSecond(({ queue }) => queue.lastId),
-      drainedPerSecond: perSecond(({ drainedPackets }) => drainedPackets),
-      ackedBytesPerSecond: perSecond(({ ackedBytes }) => ackedBytes),
+      storedPerSecond: rates.storedPacketsPerSecond,
+      drainedPerSecond: rates.drainedPacketsPerSecond,
+      ackedBytesPerSecond: rates.ackedBytesPerSecond,
     };
   }
 
@@ -296,11 +298,6 @@ export class Monitor {
     if (!waiting) this.#undeliveredSinceMs = undefined;
     else if (progressed) this.#undeliveredSinceMs = nowMs;
     else this.#undeliveredSinceMs ??= nowMs;
-  }
-
-  #conditionOf(stats: SenderStats): Condition {
-    const before = this.#recent[0]?.stats.drainedPackets ?? stats.drainedPackets;
-    return this.#condition.condition(stats.queue.packets, stats.drainedPackets > before);
   }
 
   #oldestPacket(stats: SenderStats): OldestPacket | null {

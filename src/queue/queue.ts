@@ -35,12 +35,8 @@
  * @module
  */
 
-import {
-  ClosedError,
-  PacketSizeError,
-  type QueueFileError,
-  QueueFullError,
-} from "../base/errors.ts";
+import { ClosedError, PacketSizeError, QueueFullError } from "../base/errors.ts";
+import type { QueueFileError } from "../base/errors.ts";
 import { packetsOf } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch, StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
@@ -69,7 +65,7 @@ import type { SenderLock } from "./sender_lock.ts";
 import { BusyRetry } from "./sqlite/busy.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import { Arena } from "./store/batches.ts";
-import type { Edit, EditResult, QueueStore, ReadResult, StoreState } from "./store/contract.ts";
+import type { Edit, EditResult, ReadResult, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 
 /**

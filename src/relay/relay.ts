@@ -10,118 +10,43 @@
  *    so a full queue holds the clients back and memory stays bounded.
  * 3. A packet that is not whole when its client ends is not stored, and said.
  * 4. One client's fault ends that client and nobody else.
+ * 5. What clients take is bounded: their number, what each has sent of a packet
+ *    that is not whole, all of these together, and descriptors, of which some
+ *    are always left to the delivery.
  *
  * @module
  */
 
-import { BackgroundWriter } from "../base/background_writer.ts";
 import { systemClock } from "../base/clock.ts";
-import { messageOf } from "../base/errors.ts";
+import { messageOf, OptionError } from "../base/errors.ts";
+import { harmlessLogger } from "../base/logger.ts";
 import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
-import { type Framing, FramingError, PacketSplitter } from "../framing/framing.ts";
-import { batchLimitsFor, InputPump } from "../framing/input_pump.ts";
+import { FramingError, PacketSplitter } from "../framing/framing.ts";
+import { batchLimitsFor } from "../framing/input_pump.ts";
+import { hasSpareDescriptors } from "../kernel/descriptor.ts";
 import type { Sender } from "../sender/sender.ts";
+import { Client } from "./client.ts";
+import type {
+  RelayConnection,
+  RelayListener,
+  RelayOptions,
+  RelayStats,
+  RelayStopOptions,
+  Replies,
+} from "./options.ts";
 
 /** A refused accept, for want of descriptors, is tried again after this. */
 const ACCEPT_RETRY_MS = 250;
-
-/** One client's connection, as `Deno.Listener` gives it. */
-export interface RelayConnection {
-  /** Where the client is. */
-  readonly remoteAddr: {
-    readonly transport: string;
-    readonly hostname?: string;
-    readonly port?: number;
-  };
-  /** Reads some bytes; `null` once the client has ended. */
-  read(buffer: Uint8Array): Promise<number | null>;
-  /** Writes some of the bytes. */
-  write(bytes: Uint8Array): Promise<number>;
-  /** Ends it. */
-  close(): void;
-  /** Finds out about clients whose machine is gone; TCP only. */
-  setKeepAlive?(on?: boolean): void;
-}
-
-/** Where clients connect: what `Deno.listen` returns. */
-export interface RelayListener {
-  /** Waits for a client; rejects once closed. */
-  accept(): Promise<RelayConnection>;
-  /** Ends it. */
-  close(): void;
-}
-
-/**
- * Which client gets what the server sends:
- * - `"discard"`: none
- * - `"last-client"`: the one whose packet was stored last, while it is connected
- * - `"all"`: everyone connected
- */
-export type Replies = "discard" | "last-client" | "all";
-
-/** How to open a {@linkcode Relay}. */
-export interface RelayOptions {
-  /** Delivers. Its queue should have `overflow: "wait"`, which holds clients back. */
-  readonly sender: Sender;
-  /** Where clients connect; closed with the relay. */
-  readonly listeners: readonly RelayListener[];
-  /** How packets are told apart in what clients send. */
-  readonly input: Framing;
-  /**
-   * How they are told apart on the wire.
-   *
-   * @default {input}
-   */
-  readonly output?: Framing;
-  /**
-   * The largest packet on the wire. Also what one client may take of memory.
-   *
-   * @default {16_777_216} 16 MiB
-   */
-  readonly maxPacketBytes?: number;
-  /**
-   * The most clients at a time. Further ones wait in the listener's backlog
-   * until one leaves. With several listeners each may take one more.
-   *
-   * @default {256}
-   */
-  readonly maxClients?: number;
-  /**
-   * What becomes of the server's bytes; see {@linkcode Replies}. A client that
-   * does not read them loses those beyond 256 KiB, and holds nobody up.
-   *
-   * @default {"discard"}
-   */
-  readonly replies?: Replies;
-  /** Takes log lines. Silent by default. */
-  readonly logger?: Logger;
-  /** Time, for tests. */
-  readonly clock?: Clock;
-}
-
-/** Where a relay stands; counters run since it was opened. */
-export interface RelayStats {
-  /** Clients connected now. */
-  readonly clients: number;
-  /** Clients that ever were. */
-  readonly clientsAccepted: number;
-  /** Packets of clients that were stored. */
-  readonly storedPackets: number;
-  /** Packets that were read and could not be stored. */
-  readonly unstoredPackets: number;
-  /** Packets that were not whole when their client ended. */
-  readonly unfinishedPackets: number;
-  /** Pieces of the server's bytes that a client did not read in time. */
-  readonly droppedReplies: number;
-}
+/** Left to the delivery: a connection and what is asked about it, the queue's files. */
+const RESERVED_DESCRIPTORS = 16;
 
 /**
  * Takes packets in from clients and hands them to a sender.
  *
  * A client that ends its side in order is closed in turn once all its packets
- * are on disk.
+ * are on disk; where it may get replies, it is kept for a while after that.
  *
  * @example Lines from a local program, delivered to a server
  * ```ts
@@ -159,32 +84,59 @@ export class Relay implements AsyncDisposable {
   readonly #logger: Logger;
   readonly #batch: ReturnType<typeof batchLimitsFor>;
   readonly #maxClients: number;
+  readonly #idleTimeoutMs: number;
+  readonly #maxUnfinishedBytes: number;
   readonly #replies: Replies;
+  readonly #replyTimeoutMs: number;
+  readonly #received: ReadableStreamDefaultReader<Uint8Array> | undefined;
   readonly #clients = new Set<Client>();
   readonly #serving = new Set<Promise<void>>();
-  readonly #ended = { clients: 0, stored: 0, unstored: 0, unfinished: 0, droppedReplies: 0 };
+  readonly #ended = {
+    ...{ clients: 0, stored: 0, unstored: 0, unfinished: 0 },
+    ...{ oversize: 0, idle: 0, refused: 0, droppedReplies: 0 },
+  };
   #lastClient: Client | undefined;
   #trouble: string | undefined;
-  #onRoom: (() => void) | undefined;
+  #fullSaid = false;
+  #lateReplySaid = false;
+  /** Resolved when a client has left, or it is to be stopped. */
+  #change = Promise.withResolvers<void>();
   #stopping: Promise<void> | undefined;
 
   /**
    * Begins to accept clients.
    *
    * @param options Sender, listeners, framing.
-   * @throws {OptionError} `maxClients` or `maxPacketBytes` is out of range.
+   * @throws {OptionError} A bound is out of range.
+   * @throws {TypeError} Replies are wanted, and somebody else reads the sender's `received`.
    */
   constructor(options: RelayOptions) {
-    const { maxClients, replies } = resolveOptions(RELAY_OPTIONS, options);
+    const { clock = systemClock, maxPacketBytes = QUEUE_OPTIONS.maxPacketBytes.default } = options;
+    const { maxClients, idleTimeoutMs, replies, replyTimeoutMs } = resolveOptions(
+      RELAY_OPTIONS,
+      options,
+    );
+    const { maxUnfinishedBytes = 4 * maxPacketBytes } = options;
+    if (!(maxUnfinishedBytes >= maxPacketBytes)) {
+      throw new OptionError(
+        "maxUnfinishedBytes",
+        maxUnfinishedBytes,
+        `must be maxPacketBytes = ${maxPacketBytes} or more`,
+      );
+    }
     this.#options = options;
-    this.#clock = options.clock ?? systemClock;
-    this.#logger = options.logger ?? { debug() {}, info() {}, warn() {}, error() {} };
+    this.#clock = clock;
+    this.#logger = harmlessLogger(options.logger);
     this.#batch = batchLimitsFor(options.sender.queue.limits);
-    this.#maxClients = maxClients;
+    this.#maxClients = options.input === "chunks" ? 1 : maxClients;
+    this.#idleTimeoutMs = idleTimeoutMs;
+    this.#maxUnfinishedBytes = maxUnfinishedBytes;
     this.#replies = replies;
+    this.#replyTimeoutMs = replyTimeoutMs;
     this.#splitter(); // Throws what every client would.
+    this.#received = replies === "discard" ? undefined : readerOf(options.sender);
     for (const listener of options.listeners) void this.#accept(listener);
-    void this.#passReplies();
+    if (this.#received !== undefined) void this.#passReplies(this.#received);
   }
 
   /** How things stand. */
@@ -192,13 +144,16 @@ export class Relay implements AsyncDisposable {
     const clients = [...this.#clients];
     const sum = (count: (client: Client) => number) =>
       clients.reduce((total, client) => total + count(client), 0);
-    const { stored, unstored, unfinished, droppedReplies } = this.#ended;
+    const { stored, unstored, unfinished, oversize, idle, refused, droppedReplies } = this.#ended;
     return {
       clients: clients.length,
       clientsAccepted: this.#ended.clients + clients.length,
       storedPackets: stored + sum(({ pump }) => pump.storedPackets),
       unstoredPackets: unstored + sum(({ pump }) => pump.unstoredPackets),
       unfinishedPackets: unfinished,
+      oversizePackets: oversize + sum(({ splitter }) => splitter.oversizePackets),
+      idleClients: idle,
+      refusedClients: refused,
       droppedReplies: droppedReplies + sum(({ replies }) => replies.droppedWrites),
     };
   }
@@ -206,45 +161,71 @@ export class Relay implements AsyncDisposable {
   /**
    * Accepts and reads no more, stores what was read, and lets the clients go.
    * What they have sent and nobody has read yet is theirs to send again.
-   * Idempotent. The sender goes on.
+   * Idempotent; a second call may shorten the time. The sender goes on.
+   *
+   * @param options How long it may take.
    */
-  stop(): Promise<void> {
+  stop(options: RelayStopOptions = {}): Promise<void> {
+    const { storeTimeoutMs = 5000 } = options;
+    if (!(storeTimeoutMs >= 0)) {
+      throw new RangeError(`storeTimeoutMs must be 0 or more, got ${storeTimeoutMs}`);
+    }
     this.#stopping ??= this.#stop();
-    return this.#stopping;
+    const cancel = storeTimeoutMs === Infinity ? () => {} : this.#clock.setTimer(
+      storeTimeoutMs,
+      () => this.#clients.forEach(({ pump }) => pump.giveUp()),
+    );
+    return this.#stopping.finally(cancel);
   }
 
-  /** The same as {@linkcode stop}. */
+  /** The same as {@linkcode stop} with its default. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
 
   async #stop(): Promise<void> {
+    // Whoever called us has us as the promise of the end by then.
+    await undefined;
     for (const listener of this.#options.listeners) listener.close();
-    this.#onRoom?.();
+    this.#tellChange();
     for (const client of this.#clients) client.pump.stop();
     await Promise.all([...this.#clients].map(async (client) => {
       await client.pump.stored();
       client.close();
     }));
     await Promise.all(this.#serving);
+    this.#received?.releaseLock();
   }
 
   async #accept(listener: RelayListener): Promise<void> {
-    let trouble = false;
-    while (this.#stopping === undefined) {
-      await this.#room();
+    let trouble: string | undefined;
+    while (!this.#isStopping()) {
       let connection: RelayConnection;
       try {
         connection = await listener.accept();
-        trouble = false;
       } catch (error) {
         // Closed: also while a client waited to be accepted.
         if (this.#isStopping()) return;
-        if (!trouble) this.#logger.error(`cannot accept clients: ${messageOf(error)}`);
-        trouble = true;
-        await new Promise<void>((resolve) => this.#clock.setTimer(ACCEPT_RETRY_MS, resolve));
+        // The next one is not to wait for a client that has reset meanwhile.
+        if (isOfOneClient(error)) continue;
+        const words = `cannot accept clients: ${messageOf(error)}`;
+        if (trouble !== words) this.#logger.error(words);
+        trouble = words;
+        await this.#pause(ACCEPT_RETRY_MS);
         continue;
       }
+      if (!this.#isStopping() && !hasSpareDescriptors(RESERVED_DESCRIPTORS)) {
+        connection.close();
+        this.#ended.refused++;
+        const words = "clients are turned away: the last open files are kept for the delivery. " +
+          "Raise the limit of open files (ulimit -n)";
+        if (trouble !== words) this.#logger.error(words);
+        trouble = words;
+        continue;
+      }
+      trouble = undefined;
+      // Not read yet: it waits as it would in the listener's backlog.
+      await this.#room();
       if (this.#isStopping()) return connection.close();
       const serving = this.#serve(connection).finally(() => this.#serving.delete(serving));
       this.#serving.add(serving);
@@ -253,27 +234,65 @@ export class Relay implements AsyncDisposable {
 
   /** Waits while there are as many clients as there may be. */
   async #room(): Promise<void> {
-    if (this.#clients.size < this.#maxClients) return;
-    this.#logger.warn(`${this.#maxClients} clients are connected; further ones have to wait`);
     while (this.#clients.size >= this.#maxClients && !this.#isStopping()) {
-      const { promise, resolve } = Promise.withResolvers<void>();
-      const others = this.#onRoom;
-      this.#onRoom = () => {
-        others?.();
-        resolve();
-      };
-      await promise;
+      const candidate = this.#dispensable();
+      const nowMs = this.#clock.nowMs();
+      const dueMs = candidate === undefined
+        ? Infinity
+        : candidate.lingers
+        ? nowMs
+        : candidate.heardMs + this.#idleTimeoutMs;
+      if (candidate !== undefined && dueMs <= nowMs) {
+        if (!candidate.lingers) this.#letGo(candidate);
+        candidate.close();
+        await candidate.gone;
+        continue;
+      }
+      if (!this.#fullSaid) this.#logger.warn(this.#fullWords());
+      this.#fullSaid = true;
+      await this.#pause(dueMs - nowMs);
     }
+    if (this.#clients.size + 1 < this.#maxClients) this.#fullSaid = false;
+  }
+
+  /** Who leaves first: one that only waits for replies, then the one that has been silent longest. */
+  #dispensable(): Client | undefined {
+    let silent: Client | undefined;
+    for (const client of this.#clients) {
+      if (client.lingers) return client;
+      const waitsForUs = client.pump.unstoredPackets > 0;
+      if (!waitsForUs && client.heardMs < (silent?.heardMs ?? Infinity)) silent = client;
+    }
+    return silent;
+  }
+
+  #letGo(client: Client): void {
+    this.#ended.idle++;
+    const seconds = (this.#clock.nowMs() - client.heardMs) / 1000;
+    client.endReason = `has sent nothing for ${seconds.toFixed(0)} s, and another waits`;
+  }
+
+  #fullWords(): string {
+    return this.#options.input === "chunks"
+      ? "chunks of several clients would be mixed: one client at a time; further ones have to wait"
+      : `${this.#maxClients} clients are connected; further ones have to wait`;
   }
 
   async #serve(connection: RelayConnection): Promise<void> {
     const number = this.#ended.clients + this.#clients.size + 1;
     const splitter = this.#splitter();
-    const client: Client = new Client(number, connection, splitter, {
-      source: connection,
+    const client: Client = new Client(number, connection, splitter, this.#clock.nowMs(), {
+      source: {
+        read: async (buffer) => {
+          this.#boundUnfinished();
+          const length = await connection.read(buffer);
+          if (length !== null) client.heardMs = this.#clock.nowMs();
+          return length;
+        },
+      },
       splitter,
-      store: async (packets) => {
-        await this.#options.sender.enqueueMany(packets);
+      store: async (packets, signal) => {
+        await this.#options.sender.enqueueMany(packets, { signal });
         this.#lastClient = client;
         this.#trouble = undefined;
       },
@@ -285,6 +304,7 @@ export class Relay implements AsyncDisposable {
         if (words !== this.#trouble) this.#logger.warn(words);
         this.#trouble = words;
       },
+      onDoubt: (words) => this.#logger.warn(`${client.name}: ${words}`),
     });
     this.#clients.add(client);
     this.#logger.debug(`${client.name} connected`);
@@ -292,26 +312,63 @@ export class Relay implements AsyncDisposable {
     let error: unknown;
     try {
       await client.pump.run();
+      await this.#linger(client);
     } catch (thrown) {
       error = thrown;
     }
     client.close();
     this.#clients.delete(client);
     this.#farewell(client, error);
-    this.#onRoom?.();
-    this.#onRoom = undefined;
+    client.leave();
+    this.#tellChange();
+  }
+
+  /** Whoever only ended its side is kept for the replies to what it sent. */
+  async #linger(client: Client): Promise<void> {
+    if (this.#replies === "discard") return;
+    client.lingers = true;
+    client.heardMs = this.#clock.nowMs();
+    this.#tellChange(); // Somebody may wait for its place.
+    while (client.isOpen && !client.replies.broken && !this.#isStopping()) {
+      const leftMs = client.heardMs + this.#replyTimeoutMs - this.#clock.nowMs();
+      if (leftMs <= 0) break;
+      await this.#pause(leftMs, client.closed);
+    }
+    await client.replies.flushed();
+  }
+
+  /** One client alone is bounded by its splitter; many are by this. */
+  #boundUnfinished(): void {
+    let bytes = 0;
+    let largest: Client | undefined;
+    for (const client of this.#clients) {
+      // One that is closed already will be gone in a moment.
+      const { unfinishedBytes } = client.isOpen ? client.splitter : { unfinishedBytes: 0 };
+      bytes += unfinishedBytes;
+      if (unfinishedBytes > (largest?.splitter.unfinishedBytes ?? 0)) largest = client;
+    }
+    // One is enough: before each read there was not much more than there may be.
+    if (bytes > this.#maxUnfinishedBytes && largest !== undefined) {
+      largest.endReason = `is cut off inside a packet of ${largest.splitter.unfinishedBytes} ` +
+        `bytes so far: all clients together have sent more than ${this.#maxUnfinishedBytes} bytes ` +
+        "of packets that are not whole";
+      largest.close();
+    }
   }
 
   /** Counts what a client leaves behind, and says what was lost. */
   #farewell(client: Client, error: unknown): void {
-    const { name, pump, splitter, replies } = client;
+    const { name, pump, splitter, replies, endReason } = client;
     const { storedPackets, unstoredPackets, unfinishedBytes } = pump;
     const ended = this.#ended;
     ended.clients++;
     ended.stored += storedPackets;
     ended.unstored += unstoredPackets;
+    ended.oversize += splitter.oversizePackets;
     ended.droppedReplies += replies.droppedWrites;
     if (this.#lastClient === client) this.#lastClient = undefined;
+    const inside = unfinishedBytes > 0 && splitter.fault === undefined;
+    if (inside) ended.unfinished++;
 
     const before = `${storedPackets} packets before it are stored`;
     if (error instanceof FramingError) {
@@ -321,8 +378,10 @@ export class Relay implements AsyncDisposable {
       this.#logger.error(
         `${name} is cut off with ${unstoredPackets} packets that could not be stored${why}`,
       );
-    } else if (unfinishedBytes > 0 && splitter.fault === undefined) {
-      ended.unfinished++;
+    } else if (endReason !== undefined) {
+      const lost = inside ? `; ${unfinishedBytes} bytes of a packet are dropped` : "";
+      this.#logger.warn(`${name} ${endReason}${lost}, ${storedPackets} packets stored`);
+    } else if (inside) {
       const how = this.#isStopping() ? "was let go" : "ended";
       this.#logger.warn(
         `${name} ${how} inside a packet: ${unfinishedBytes} bytes of it are dropped, ${before}`,
@@ -337,52 +396,76 @@ export class Relay implements AsyncDisposable {
     }
   }
 
-  async #passReplies(): Promise<void> {
-    const { received } = this.#options.sender;
-    if (this.#replies === "discard") return await received.cancel();
-    for await (const chunk of received) {
-      const clients = this.#replies === "all" ? this.#clients : [this.#lastClient];
-      for (const client of clients) client?.replies.writeBytes(chunk);
+  async #passReplies(received: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+    try {
+      for (;;) {
+        const { done, value } = await received.read();
+        if (done) return;
+        this.#reply(value);
+      }
+    } catch {
+      // Released by stop(): what comes is for whoever reads next.
+    }
+  }
+
+  #reply(chunk: Uint8Array): void {
+    const to = this.#replies === "all"
+      ? [...this.#clients]
+      : this.#lastClient === undefined
+      ? []
+      : [this.#lastClient];
+    if (to.length === 0) {
+      this.#ended.droppedReplies++;
+      if (!this.#lateReplySaid) {
+        this.#logger.warn("the server has sent something, and no client is there to be told");
+      }
+      this.#lateReplySaid = true;
+      return;
+    }
+    this.#lateReplySaid = false;
+    for (const client of to) {
+      client.replies.writeBytes(chunk);
+      if (client.lingers) client.heardMs = this.#clock.nowMs();
     }
   }
 
   #splitter(): PacketSplitter {
-    const { input, output = input, maxPacketBytes = QUEUE_OPTIONS.maxPacketBytes.default } =
-      this.#options;
-    return new PacketSplitter({ input, output, maxPacketBytes });
+    const { input, output = input, oversize = "fail" } = this.#options;
+    const { maxPacketBytes = QUEUE_OPTIONS.maxPacketBytes.default } = this.#options;
+    return new PacketSplitter({ input, output, maxPacketBytes, oversize });
   }
 
   #isStopping(): boolean {
     return this.#stopping !== undefined;
   }
+
+  #tellChange(): void {
+    this.#change.resolve();
+    this.#change = Promise.withResolvers();
+  }
+
+  /** Waits, but not beyond the next change among the clients, nor beyond `other`. */
+  async #pause(ms: number, other?: Promise<void>): Promise<void> {
+    const timeUp = Promise.withResolvers<void>();
+    const cancel = ms === Infinity ? () => {} : this.#clock.setTimer(ms, timeUp.resolve);
+    await Promise.race([timeUp.promise, this.#change.promise, ...(other ? [other] : [])]);
+    cancel();
+  }
 }
 
-/** One client. */
-class Client {
-  readonly name: string;
-  readonly splitter: PacketSplitter;
-  readonly pump: InputPump;
-  readonly replies: BackgroundWriter;
-  readonly #connection: RelayConnection;
-  #open = true;
-
-  constructor(
-    number: number,
-    connection: RelayConnection,
-    splitter: PacketSplitter,
-    pump: ConstructorParameters<typeof InputPump>[0],
-  ) {
-    const { hostname, port } = connection.remoteAddr;
-    this.name = `client ${number}` + (hostname === undefined ? "" : ` (${hostname}:${port})`);
-    this.splitter = splitter;
-    this.pump = new InputPump(pump);
-    this.replies = new BackgroundWriter(connection);
-    this.#connection = connection;
+function readerOf({ received }: Sender): ReadableStreamDefaultReader<Uint8Array> {
+  if (received.locked) {
+    throw new TypeError(
+      "The sender's `received` has a reader already, and replies can be passed on by one only: " +
+        'one relay with replies a sender. Stop the other one first, or use replies: "discard".',
+    );
   }
+  return received.getReader();
+}
 
-  close(): void {
-    if (!this.#open) return;
-    this.#open = false;
-    this.#connection.close();
-  }
+/** Deno's names for what happened to a client before it could be accepted. */
+const OF_ONE_CLIENT = ["NotConnected", "ConnectionReset", "ConnectionAborted"];
+
+function isOfOneClient(error: unknown): boolean {
+  return error instanceof Error && OF_ONE_CLIENT.includes(error.name);
 }

@@ -9,8 +9,11 @@ import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "../delivery/liveness.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/status.ts";
 import { readSenderNotice } from "../queue/lock_file.ts";
-import { type Condition, ConditionTracker } from "./condition.ts";
+import type { Condition } from "./condition.ts";
+import type { Outage } from "./outage.ts";
+import type { Rates } from "./rate_meter.ts";
 
+/** How often a sender that changes publishes at most. */
 const INTERVAL_MS = 1000;
 /** The last troubles that are kept. */
 const MAX_TROUBLES = 5;
@@ -33,14 +36,16 @@ export interface SenderReport extends DeliveryStats {
   readonly verdictWords: string;
   /** State and verdict in words. */
   readonly condition: Condition;
-  /** The last changes that were warnings or errors, oldest first. */
+  /** The present outage; absent while there is none. */
+  readonly outage?: Outage;
+  /** The last lines of the log that were warnings or errors, oldest first. */
   readonly troubles: readonly {
     /** When, in milliseconds since 1970. */
     readonly atMs: number;
     /** What. */
     readonly words: string;
   }[];
-  /** Packets drained a second, over the last second or longer. */
+  /** Packets drained a second, over the last three seconds. */
   readonly packetsPerSecond: number;
   /** Bytes acknowledged a second, likewise. */
   readonly bytesPerSecond: number;
@@ -65,78 +70,51 @@ export interface ReportPublisherOptions {
     readonly state: SenderState;
     readonly verdict: Verdict;
     readonly stats: DeliveryStats;
-    readonly queuedPackets: number;
+    readonly condition: Condition;
+    readonly outage: Outage | undefined;
+    readonly rates: Rates;
   };
   /** Writes a text to where other processes read it. */
   readonly publish: (text: string) => void;
 }
 
-/** Publishes reports until stopped. */
+/** Publishes reports until stopped: at a change, and at each {@linkcode ReportPublisher.refresh}. */
 export class ReportPublisher {
   readonly #options: ReportPublisherOptions;
   readonly #startedAtMs: number;
   readonly #troubles: { readonly atMs: number; readonly words: string }[] = [];
-  readonly #condition = new ConditionTracker();
-  #cancelTimer: () => void;
   #stopped = false;
   #writtenAtMs = -Infinity;
   #written = "";
-  #rates = { atMs: 0, packets: 0, bytes: 0, packetsPerSecond: 0, bytesPerSecond: 0 };
 
   /** @param options The sender. */
   constructor(options: ReportPublisherOptions) {
     this.#options = options;
-    const { clock } = options;
-    this.#startedAtMs = clock.wallMs();
-    this.#rates.atMs = clock.nowMs();
-    this.#cancelTimer = clock.setTimer(INTERVAL_MS, () => this.#tick());
-    this.#write();
+    this.#startedAtMs = options.clock.wallMs();
+    this.refresh();
   }
 
   /** Takes in a change; it is published within a second. */
   take(status: DeliveryStatus): void {
     const { level, words } = status;
-    this.#condition.take(status);
     const { clock } = this.#options;
     if (level === "warn" || level === "error") {
       this.#troubles.push({ atMs: clock.wallMs(), words });
       if (this.#troubles.length > MAX_TROUBLES) this.#troubles.shift();
     }
-    if (clock.nowMs() - this.#writtenAtMs >= INTERVAL_MS) this.#write();
+    if (clock.nowMs() - this.#writtenAtMs >= INTERVAL_MS) this.refresh();
   }
 
   /** Publishes nothing any more. */
   stop(): void {
     this.#stopped = true;
-    this.#cancelTimer();
   }
 
-  #tick(): void {
-    this.#cancelTimer = this.#options.clock.setTimer(INTERVAL_MS, () => this.#tick());
-    this.#measure();
-    this.#write();
-  }
-
-  #measure(): void {
-    const { clock, read } = this.#options;
-    const { drainedPackets, ackedBytes } = read().stats;
-    const nowMs = clock.nowMs();
-    const { atMs, packets, bytes } = this.#rates;
-    const perSecond = (count: number) => Math.round(1000 * count / Math.max(1, nowMs - atMs));
-    this.#rates = {
-      atMs: nowMs,
-      packets: drainedPackets,
-      bytes: ackedBytes,
-      packetsPerSecond: perSecond(drainedPackets - packets),
-      bytesPerSecond: perSecond(ackedBytes - bytes),
-    };
-  }
-
-  #write(): void {
+  /** Publishes how things stand, where that has changed; to be called once a second. */
+  refresh(): void {
     if (this.#stopped) return;
     const { clock, remote, read, publish } = this.#options;
-    const { state, verdict, stats, queuedPackets } = read();
-    const { packetsPerSecond, bytesPerSecond } = this.#rates;
+    const { state, verdict, stats, condition, outage, rates } = read();
     const content = {
       format: FORMAT,
       startedAtMs: this.#startedAtMs,
@@ -144,10 +122,11 @@ export class ReportPublisher {
       state,
       verdict: verdict.kind,
       verdictWords: describeVerdict(verdict),
-      condition: this.#condition.condition(queuedPackets, packetsPerSecond > 0),
+      condition,
+      outage,
       troubles: this.#troubles,
-      packetsPerSecond,
-      bytesPerSecond,
+      packetsPerSecond: Math.round(rates.drainedPacketsPerSecond),
+      bytesPerSecond: Math.round(rates.ackedBytesPerSecond),
       ...stats,
     };
     const text = JSON.stringify(content);

@@ -7,20 +7,24 @@
 
 import { systemClock } from "../base/clock.ts";
 import type { QueueFileError } from "../base/errors.ts";
+import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import { parseRemote, type Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
-import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/status.ts";
+import type { DeliveryStats, SenderState } from "../delivery/status.ts";
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
+import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
 import { limitsOf, type SenderOptions } from "./options.ts";
+import { type Outage, OutageReporter, type ToldStatus } from "./outage.ts";
+import { RateMeter, type Rates } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
 
@@ -28,6 +32,8 @@ import { StatusHub } from "./status_hub.ts";
 const USER_TIMEOUT_MARGIN_MS = 30_000;
 /** What `writable` lets wait for its commit before it holds the producer back. */
 const WRITABLE_WINDOW_BYTES = 1024 * 1024;
+/** Rates are measured, and a change is published to other processes, this often. */
+const TICK_MS = 1000;
 
 /** Where a sender stands; counters run since it was opened. */
 export interface SenderStats extends DeliveryStats {
@@ -38,7 +44,7 @@ export interface SenderStats extends DeliveryStats {
 }
 
 /** One change in a sender's life. */
-export interface SenderStatus extends DeliveryStatus {
+export interface SenderStatus extends ToldStatus {
   /** When, by the wall clock, in milliseconds since 1970. */
   readonly atMs: number;
   /** How things stood then. */
@@ -88,12 +94,16 @@ export class Sender implements AsyncDisposable {
   readonly #hub = new StatusHub<SenderStatus>();
   readonly #received: Inbox;
   readonly #clock: Clock;
+  readonly #logger: Logger;
+  readonly #outages: OutageReporter;
+  readonly #meter = new RateMeter();
   readonly #forgetLosses: () => void;
   readonly #stopWatching: () => void;
   /** Why the sender ends, where it is for the sake of its files. */
   #misplaced: QueueFileError | undefined;
   readonly #closed: Promise<void>;
   readonly #reports: ReportPublisher;
+  #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
   private constructor(parts: SenderParts) {
@@ -103,14 +113,23 @@ export class Sender implements AsyncDisposable {
     this.#ownsQueue = parts.ownsQueue;
     this.#lock = parts.lock;
     this.#clock = clock;
+    this.#logger = logger;
     this.#received = new Inbox(parts.receivedBufferBytes);
+    this.#outages = new OutageReporter({
+      clock,
+      progress: () => ({
+        removedThroughId: queue.removedThroughId,
+        queuedPackets: queue.stats().packets,
+      }),
+      tell: (status) => this.#tell(status),
+    });
     this.#supervisor = new Supervisor(parts.limits, {
       queue,
       dialer: parts.dialer,
       clock,
       random: parts.random,
-      logger,
-      onStatus: (status) => this.#publish(status),
+      // What is worth a line is decided by the reporter of outages.
+      onStatus: (status) => this.#outages.take(status),
       onReceived: (chunk) => this.#received.offer(chunk),
     }, queue.sentThroughAtOpen);
     this.#doorbell = queue.answerDoorbell(parts.lock);
@@ -122,25 +141,29 @@ export class Sender implements AsyncDisposable {
           `${wantedReserveBytes >> 10} KiB should be`,
       );
     } else logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
-    this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => {
-      logger.error(found.error.message);
-      this.#onMisplaced(found);
-    });
+    this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => this.#onMisplaced(found));
     this.#closed = this.#supervisor.closed.then(() => {
       if (this.#misplaced !== undefined) throw this.#misplaced;
     });
     this.#closed.catch(() => {});
     const warn = (words: string) => {
-      logger.warn(words);
       const { state, verdict } = this.#supervisor;
-      this.#publish({ state, verdict, words, level: "warn", error: undefined });
+      this.#outages.mention({ state, verdict, words, level: "warn", error: undefined });
     };
     const forgetDropped = queue.subscribeDropped(({ packets, bytes, throughId }) => {
       const what = throughId === 0 ? "dead letters" : "packets";
       warn(`there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`);
     });
     const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
+    const forgetPolls = queue.subscribePollFailures((failure) => {
+      warn(
+        failure === undefined
+          ? "the queue's file can be read again"
+          : `the queue's file cannot be looked at for other processes' packets: ${failure.message}`,
+      );
+    });
     this.#forgetLosses = () => {
+      forgetPolls();
       forgetDropped();
       forgetDead();
     };
@@ -151,10 +174,13 @@ export class Sender implements AsyncDisposable {
         state: this.state,
         verdict: this.verdict,
         stats: this.#supervisor.stats,
-        queuedPackets: queue.stats().packets,
+        condition: this.condition,
+        outage: this.outage,
+        rates: this.rates,
       }),
       publish: (text) => parts.lock.publish(text),
     });
+    this.#tick();
     // However the loop ends, the lock and the listeners go with it.
     this.#supervisor.closed.finally(() => this.#release()).catch(() => {});
   }
@@ -190,7 +216,7 @@ export class Sender implements AsyncDisposable {
         clock,
         limits,
         random: options.random ?? Math.random,
-        logger: options.logger ?? silentLogger,
+        logger: harmlessLogger(options.logger),
         receivedBufferBytes: options.receivedBufferBytes ??
           DELIVERY_OPTIONS.receivedBufferBytes.default,
       });
@@ -291,9 +317,11 @@ export class Sender implements AsyncDisposable {
    */
   status(): AsyncIterableIterator<SenderStatus> {
     const { state, verdict } = this.#supervisor;
-    return this.#hub.listen(
-      this.#statusOf({ state, verdict, words: state, level: "debug", error: undefined }),
-    );
+    const { outage } = this;
+    return this.#hub.listen(this.#statusOf({
+      ...{ state, verdict, words: state, level: "debug", error: undefined },
+      ...{ failure: false, outage },
+    }));
   }
 
   /** How things stand, without a table scan. */
@@ -303,6 +331,27 @@ export class Sender implements AsyncDisposable {
       queue: this.queue.stats(),
       receivedBytesDiscarded: this.#received.discardedBytes,
     };
+  }
+
+  /** State, verdict and outage in words, for a person. */
+  get condition(): Condition {
+    return conditionOf({
+      state: this.state,
+      verdict: this.verdict,
+      outage: this.outage,
+      queuedPackets: this.queue.stats().packets,
+      moving: this.rates.drainedPacketsPerSecond > 0,
+    });
+  }
+
+  /** The present outage; undefined while packets get through, or there are none. */
+  get outage(): Outage | undefined {
+    return this.#outages.outage;
+  }
+
+  /** How fast it goes: over the last three seconds. */
+  get rates(): Rates {
+    return this.#meter.rates(this.#clock.nowMs(), this.#counters());
   }
 
   /** The last verdict on the path; it stays when the connection is gone. */
@@ -351,6 +400,8 @@ export class Sender implements AsyncDisposable {
     this.#releasing ??= (async () => {
       this.#forgetLosses();
       this.#stopWatching();
+      this.#cancelTick();
+      this.#outages.stop();
       this.#reports.stop();
       await this.#doorbell.stop();
       this.#hub.close();
@@ -365,16 +416,28 @@ export class Sender implements AsyncDisposable {
   #onMisplaced({ error, which }: MisplacedFile): void {
     this.#misplaced = error;
     const { state, verdict } = this.#supervisor;
-    this.#publish({ state, verdict, words: error.message, level: "error", error });
+    this.#outages.mention({ state, verdict, words: error.message, level: "error", error });
     this.close({ deliverTimeoutMs: which === "queue" ? Infinity : 0 }).catch(() => {});
   }
 
-  #publish(status: DeliveryStatus): void {
+  #tell(status: ToldStatus): void {
+    this.#logger[status.level](status.words);
     this.#reports.take(status);
     this.#hub.publish(this.#statusOf(status));
   }
 
-  #statusOf(status: DeliveryStatus): SenderStatus {
+  #tick(): void {
+    this.#cancelTick = this.#clock.setTimer(TICK_MS, () => this.#tick());
+    this.#meter.sample(this.#clock.nowMs(), this.#counters());
+    this.#reports.refresh();
+  }
+
+  #counters() {
+    const { drainedPackets, ackedBytes } = this.#supervisor.stats;
+    return { storedPackets: this.queue.lastId, drainedPackets, ackedBytes };
+  }
+
+  #statusOf(status: ToldStatus): SenderStatus {
     return { ...status, atMs: this.#clock.wallMs(), stats: this.stats() };
   }
 }
@@ -436,8 +499,6 @@ function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
   const became = packets === 1 ? "became a dead letter" : "became dead letters";
   return `${which} ${what} and ${became} (${bytes} bytes)`;
 }
-
-const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** The kernel's own dialer, checked before anything is opened. */
 function realDialer(

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { BackgroundWriter } from "../../src/base/background_writer.ts";
+import { CommandError, explain } from "../../src/cli/terminal/exit_code.ts";
+import { LogConsole } from "../../src/cli/terminal/output.ts";
 import { ClosedError, QueueFileError, type QueueFileReason } from "../../src/base/errors.ts";
 import type { Clock } from "../../src/base/ports.ts";
 import { FramingError, PacketSplitter } from "../../src/framing/framing.ts";
@@ -50,7 +52,10 @@ function sourceOf(...chunks: (string | Promise<string>)[]): InputPumpOptions["so
   return {
     async read(buffer) {
       const chunk = await chunks.shift();
-      return chunk === undefined ? null : new TextEncoder().encodeInto(chunk, buffer).written;
+      if (chunk === undefined) return null;
+      const taken = chunk.slice(0, buffer.length);
+      if (taken.length < chunk.length) chunks.unshift(chunk.slice(buffer.length));
+      return new TextEncoder().encodeInto(taken, buffer).written;
     },
   };
 }
@@ -81,6 +86,7 @@ function setUp(
     maxBatchBytes: 1000,
     clock,
     onTrouble: (words) => troubles.push(words),
+    onDoubt: (words) => troubles.push(words),
     ...limits,
   });
   return { pump, stored, troubles, clock };
@@ -175,10 +181,84 @@ Deno.test("after stop, a read under way is still stored and no other is begun", 
   await settle();
   pump.stop();
   await pump.stored();
-  late.resolve("b\nunfinished");
+  late.resolve("b\nc\n");
   await running;
-  assert.deepEqual(stored, [["a\n"], ["b\n"]]);
-  assert.equal(pump.unfinishedBytes, 10);
+  assert.deepEqual(stored, [["a\n"], ["b\n", "c\n"]]);
+});
+
+Deno.test("after stop, a packet that was begun is made whole, and not a byte more is read", async () => {
+  const late = Promise.withResolvers<string>();
+  const left: string[] = [];
+  const source = sourceOf("a\nbeg", late.promise, "and ended\nnot taken\n");
+  const { pump, stored } = setUp({
+    async read(buffer) {
+      const length = await source.read(buffer);
+      left.push(new TextDecoder().decode(buffer.subarray(0, length ?? 0)));
+      return length;
+    },
+  });
+  const running = pump.run();
+  await settle();
+  pump.stop();
+  const whole = pump.whole();
+  assert.equal(pump.unfinishedBytes, 3);
+  late.resolve("un, ");
+  await Promise.all([running, whole]);
+  assert.deepEqual(stored, [["a\n"], ["begun, and ended\n"]]);
+  assert.equal(left.join(""), "a\nbegun, and ended\n");
+});
+
+Deno.test("after stop, an input that ends inside a packet is not waited for any longer", async () => {
+  const late = Promise.withResolvers<string>();
+  const { pump, stored } = setUp(sourceOf("a\nbeg", late.promise), undefined, {
+    endCompletes: false,
+  });
+  const running = pump.run();
+  await settle();
+  pump.stop();
+  late.resolve("un");
+  await Promise.all([running, pump.whole()]);
+  assert.deepEqual(stored, [["a\n"]]);
+  assert.equal(pump.unfinishedBytes, 5);
+});
+
+Deno.test("a wait for room can be given up, and so can one for the disk", async () => {
+  const waiting = setUp({ read: (buffer) => Promise.resolve(buffer.fill(10).length) }, undefined, {
+    store: (_, signal) =>
+      new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason))),
+  });
+  const running = assert.rejects(waiting.pump.run(), ClosedError);
+  await settle();
+  waiting.pump.giveUp();
+  await Promise.all([running, waiting.pump.stored()]);
+  assert.equal(waiting.clock.waiting, 0);
+
+  const full = setUp(sourceOf("a\n"), () => fileError("disk-full"));
+  const fullRunning = assert.rejects(full.pump.run(), ClosedError);
+  await settle();
+  full.pump.giveUp();
+  await Promise.all([fullRunning, full.pump.stored()]);
+  assert.deepEqual([full.pump.unstoredPackets, full.clock.waiting], [1, 0]);
+});
+
+Deno.test("packets too large are told of when they are 1, 2, 4, 8; a doubt once", async () => {
+  const splitter = new PacketSplitter({ input: "lines", maxPacketBytes: 3, oversize: "skip" });
+  const chunks = Array.from({ length: 9 }, () => "too long\n");
+  const { pump, troubles } = setUp(sourceOf(...chunks), undefined, { splitter });
+  await pump.run();
+  assert.deepEqual(troubles.map((words) => /\((\d) so far\)/.exec(words)?.[1]), [
+    "1",
+    "2",
+    "4",
+    "8",
+  ]);
+
+  const strange = new PacketSplitter({ input: "lines", maxPacketBytes: 1_000_000 });
+  const bulk = Array.from({ length: 5 }, () => "x".repeat(40_000));
+  const doubtful = setUp(sourceOf(...bulk), undefined, { splitter: strange });
+  await doubtful.pump.run();
+  assert.equal(doubtful.troubles.length, 1);
+  assert.match(doubtful.troubles[0] ?? "", /KiB and no newline/);
 });
 
 Deno.test("a queue that is closed meanwhile leaves a count of what it did not take", async () => {
@@ -221,4 +301,59 @@ Deno.test("a reader that has gone swallows the rest; one that is slow costs boun
   gate.resolve();
   await slow.flushed();
   assert.equal(written, 256 * 1024);
+});
+
+Deno.test("a failure that may pass costs no line; one that goes on costs those beyond the bound", async () => {
+  let full = true;
+  let text = "";
+  const sink = {
+    write(bytes: Uint8Array) {
+      // The disk takes a few bytes, then no more.
+      if (full && text.length > 0) return Promise.reject(new Error("No space left (os error 28)"));
+      const part = full ? bytes.subarray(0, 3) : bytes;
+      text += new TextDecoder().decode(part);
+      return Promise.resolve(part.length);
+    },
+  };
+  const options = { format: "text", level: "info", live: false, colors: false } as const;
+  const log = new LogConsole(options, sink, () => 0);
+  log.info("first");
+  await log.flushed();
+  log.info("second");
+  await log.flushed();
+  assert.equal(text, "197", "a part of the first line");
+  full = false;
+  log.info("third");
+  await log.flushed();
+  assert.deepEqual(
+    text.trimEnd().split("\n").map((line) => line.replace(/^1970\S+ info +/, "")),
+    ["first", "second", "third"],
+  );
+
+  full = true;
+  for (let i = 0; i < 300; i++) log.info("x".repeat(1000));
+  await log.flushed();
+  full = false;
+  await log.flushed();
+  log.info("again");
+  await log.flushed();
+  const last = text.trimEnd().split("\n").slice(-2);
+  assert.match(last[0] ?? "", /warn +\d+ log lines were dropped before this one/);
+  assert.match(last[1] ?? "", /info +again$/);
+});
+
+Deno.test("foreign text cannot command a terminal, nor begin a line", async () => {
+  let text = "";
+  const sink = {
+    write(bytes: Uint8Array) {
+      text += new TextDecoder().decode(bytes);
+      return Promise.resolve(bytes.length);
+    },
+  };
+  const options = { format: "text", level: "info", live: false, colors: false } as const;
+  const log = new LogConsole(options, sink, () => 0);
+  log.warn("no such host: \x1b[2Jevil\u009b1m\nerror forged\u202e");
+  await log.flushed();
+  assert.match(text, /no such host: \\x1b\[2Jevil\\x9b1m\\x0aerror forged\\u202e\n$/);
+  assert.equal(explain(new CommandError("a\x07b")), "a\\x07b");
 });

@@ -216,7 +216,7 @@ Deno.test("relay: what the server says goes to whom --replies says", async (t) =
       await using server = new ReadingServer();
       await using relay = Sendq.relay(
         ...[freeAddress(), server.remote, dir.queue] as const,
-        ...["--replies", replies],
+        ...["--replies", replies, "--reply-timeout", "100ms"],
       );
       const address = await addressOf(relay);
       using first = await Client.connect(address);
@@ -245,9 +245,9 @@ Deno.test("relay: --max-clients lets further ones wait until one leaves", async 
   using first = await Client.connect(address);
   await first.send("first\n");
   await until("the first packet", () => server.text === "first\n");
-  await relay.says(/1 clients are connected; further ones have to wait/);
   using second = await Client.connect(address);
   await second.send("second\n");
+  await relay.says(/1 clients are connected; further ones have to wait/);
   await first.send("first again\n");
   await until("the first client's next", () => server.text === "first\nfirst again\n");
   assert.equal(await first.finish(), "closed");
@@ -335,4 +335,70 @@ Deno.test("relay: permissions that are missing are named all at once", async () 
     write,
   ]);
   assert(net?.includes(unix));
+});
+
+Deno.test("relay: --socket-mode says who may connect to a Unix socket", async () => {
+  using dir = new TempDir();
+  const address = `unix:${dir.path}/out.sock`;
+  const remote = freeAddress();
+  await using relay = Sendq.relay(address, remote, dir.queue, "--socket-mode", "600");
+  await addressOf(relay);
+  assert.equal((Deno.lstatSync(`${dir.path}/out.sock`).mode ?? 0) & 0o777, 0o600);
+
+  const cases: [string, string, RegExp][] = [
+    [freeAddress(), "600", /--socket-mode needs --listen unix:PATH/],
+    [address, "rw", /Expected permissions in octal digits/],
+  ];
+  for (const [listen, mode, words] of cases) {
+    await using wrong = Sendq.relay(listen, remote, dir.queue, "--socket-mode", mode);
+    assert.equal(await wrong.ended(), 2);
+    assert.match(wrong.stderr, words);
+  }
+});
+
+Deno.test("relay: a warning where others can reach it", async () => {
+  using dir = new TempDir();
+  const port = ScriptedServer.freePort();
+  await using relay = Sendq.relay(`tcp://0.0.0.0:${port}`, freeAddress(), dir.queue);
+  await relay.says(/warn +tcp:\/\/0\.0\.0\.0:\d+ is no loopback address: whoever reaches it can/);
+});
+
+Deno.test("relay: clients that take every descriptor do not end the delivery", async () => {
+  using dir = new TempDir();
+  const listen = freeAddress();
+  const port = ScriptedServer.freePort();
+  const remote = `tcp://127.0.0.1:${port}`;
+  const command = [
+    ...[Deno.execPath(), "run", "--quiet", ...relayPermissions(listen, remote, dir.queue)],
+    ...[new URL("../../src/cli/main.ts", import.meta.url).pathname, "relay"],
+    ...["--listen", listen, "--to", remote, "--queue", dir.queue],
+  ];
+  await using relay = new Deno.Command("sh", {
+    args: ["-c", `ulimit -n 64; exec "$@"`, "sh", ...command],
+    stdin: "null",
+    stderr: "piped",
+  }).spawn();
+  let stderr = "";
+  const reading = (async () => {
+    for await (const text of relay.stderr.pipeThrough(new TextDecoderStream())) stderr += text;
+  })();
+  await until("it listens", () => /listening on/.test(stderr));
+  const clients: Client[] = [];
+  try {
+    const first = await Client.connect(listen);
+    clients.push(first);
+    await first.send("one\n");
+    for (let i = 0; i < 80; i++) clients.push(await Client.connect(listen));
+    await until("some are turned away", () => /clients are turned away/.test(stderr));
+    // The connection to the server, which is made only now, finds its descriptors.
+    await using server = new ReadingServer({ port });
+    await until("the packet", () => server.text === "one\n");
+    await first.send("two\n");
+    await until("the next one", () => server.text === "one\ntwo\n");
+    relay.kill("SIGTERM");
+    assert.equal((await relay.status).code, 0, stderr);
+  } finally {
+    for (const client of clients) client[Symbol.dispose]();
+    await reading;
+  }
 });

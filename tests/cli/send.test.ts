@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes } from "../support/bytes.ts";
@@ -6,6 +7,13 @@ import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 import { type Outcome, packetsIn, runHere, sendPermissions, Sendq } from "./helpers.ts";
+
+async function fillQueue(path: string): Promise<void> {
+  await using queue = await OutboundQueue.open(path);
+  await queue.enqueue(bytes("one\n"));
+}
+
+const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
 /** `send` in this process, with an input that ends. */
 function send(
@@ -93,13 +101,12 @@ Deno.test("SIGTERM with the server out of reach: exit 75; the next start deliver
   const port = ScriptedServer.freePort();
   const remote = `tcp://127.0.0.1:${port}`;
   await using send = Sendq.send(remote, dir.queue, "--deliver-timeout", "100ms", "--follow");
-  await send.write("one\ntwo\nthree\nunfini");
+  await send.write("one\ntwo\nthree\n");
   await send.says(/cannot connect to/);
   await until("three packets on disk", async () => await packetsIn(dir.queue) === 3);
   send.child.kill("SIGTERM");
   assert.equal(await send.ended(), 75, send.stderr);
   assert.match(send.stderr, /stopped: 3 packets kept in .*; the next start delivers them/);
-  assert.match(send.stderr, /6 B of an unfinished packet were read and are dropped/);
 
   await using server = new ReadingServer({ port });
   await using next = Sendq.send(remote, dir.queue);
@@ -327,4 +334,93 @@ Deno.test("a socket option that the kernel refuses: exit 1, and the packets are 
   assert.match(err, /The kernel refused socket option --congestion = nonesuch/);
   assert.match(err, /1 packet kept/);
   assert.equal(await packetsIn(dir.queue), 1);
+});
+
+Deno.test("SIGTERM inside a line: the rest of it is waited for, and no more is read", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  await using send = Sendq.send(server.remote, dir.queue);
+  await send.write("one\nbeg");
+  await until("the first line", () => server.text === "one\n");
+  send.child.kill("SIGTERM");
+  await send.says(/SIGTERM: stopping/);
+  await send.write("un\n");
+  assert.equal(await send.ended(), 0, send.stderr);
+  assert.equal(server.text, "one\nbegun\n");
+});
+
+Deno.test("SIGTERM inside a line that does not come to its end: lost, and exit 1", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  await using send = Sendq.send(server.remote, dir.queue);
+  await send.write("one\nunfini");
+  await until("the first line", () => server.text === "one\n");
+  send.child.kill("SIGTERM");
+  assert.equal(await send.ended(), 1, send.stderr);
+  const last = send.stderr.trimEnd().split("\n").at(-1) ?? "";
+  assert.match(last, / error 6 B read from the pipe are no whole packet: lost, unless/);
+});
+
+Deno.test("SIGHUP stops in order, unless it was ignored from the start", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  await using send = Sendq.send(server.remote, dir.queue);
+  await send.write("one\n");
+  await until("the first line", () => server.text === "one\n");
+  send.child.kill("SIGHUP");
+  assert.equal(await send.ended(), 0, send.stderr);
+  assert.match(send.stderr, /SIGHUP: stopping/);
+
+  const command = [
+    ...[Deno.execPath(), "run", "--quiet", ...sendPermissions(server.remote, dir.queue)],
+    ...[MAIN, "send", server.remote, "--queue", dir.queue],
+  ];
+  // What nohup(1) does, without its files.
+  await using ignoring = new Deno.Command("sh", {
+    args: ["-c", `trap "" HUP; exec "$@"`, "sh", ...command],
+    stdin: "piped",
+    stderr: "null",
+  }).spawn();
+  const input = ignoring.stdin.getWriter();
+  await input.write(bytes("two\n"));
+  await until("the second line", () => server.text === "one\ntwo\n");
+  ignoring.kill("SIGHUP");
+  await input.write(bytes("three\n"));
+  await until("the third line", () => server.text === "one\ntwo\nthree\n");
+  await input.close();
+  assert.equal((await ignoring.status).code, 0);
+});
+
+Deno.test("Ctrl-C while another process locks the queue's file ends at once", async () => {
+  using dir = new TempDir();
+  await fillQueue(dir.queue);
+  const database = new DatabaseSync(dir.queue);
+  database.exec("PRAGMA locking_mode = exclusive; BEGIN EXCLUSIVE; UPDATE state SET one = 1");
+  try {
+    await using send = Sendq.send(
+      ...["tcp://127.0.0.1:9", dir.queue, "--busy-timeout", "1h", "--verbose"] as const,
+    );
+    await send.says(/opening /);
+    send.child.kill("SIGINT");
+    const { signal } = await send.child.status;
+    assert.equal(signal, "SIGINT");
+  } finally {
+    database.close();
+  }
+});
+
+Deno.test("--oversize skip and cut: a line that is too long costs itself alone", async (t) => {
+  const cases = [["skip", "one\nthree\n"], ["cut", "one\nmuch \nthree\n"]] as const;
+  for (const [oversize, wire] of cases) {
+    await t.step(oversize, async () => {
+      using dir = new TempDir();
+      await using server = new ReadingServer();
+      await using send = Sendq.send(
+        ...[server.remote, dir.queue, "--max-packet-bytes", "6", "--oversize", oversize] as const,
+      );
+      assert.equal(await send.runWith("one\nmuch too long\nthree\n"), 0, send.stderr);
+      assert.equal(server.text, wire);
+      assert.match(send.stderr, /the line at input byte 4 was (skipped|cut)/);
+    });
+  }
 });

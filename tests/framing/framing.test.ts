@@ -1,12 +1,20 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { type Framing, FramingError, FRAMINGS, PacketSplitter } from "../../src/framing/framing.ts";
+import {
+  type Framing,
+  FramingError,
+  FRAMINGS,
+  type Oversize,
+  PacketSplitter,
+} from "../../src/framing/framing.ts";
+
 import { bytes } from "../support/bytes.ts";
 
 interface Options {
   readonly input: Framing;
   readonly output?: Framing;
   readonly maxPacketBytes?: number;
+  readonly oversize?: Oversize;
 }
 
 interface Outcome {
@@ -252,4 +260,120 @@ Deno.test("property: any payloads survive framing, cutting and another framing",
     ),
     { numRuns: 500 },
   );
+});
+
+Deno.test("a packet that is too large is left out or shortened, and the next one is whole", () => {
+  const limited = { maxPacketBytes: 6 };
+  const lines = bytes("ab\nmuch too long\ncd\n");
+  const cases: [Options, Uint8Array, Uint8Array[]][] = [
+    [{ input: "lines", oversize: "skip" }, lines, [bytes("ab\n"), bytes("cd\n")]],
+    [{ input: "lines", oversize: "cut" }, lines, [bytes("ab\n"), bytes("much \n"), bytes("cd\n")]],
+    [
+      { input: "length32", output: "lines", oversize: "cut" },
+      bytes([0, 0, 0, 9], "abcdefghi", [0, 0, 0, 1], "x"),
+      [bytes("abcde\n"), bytes("x\n")],
+    ],
+    [
+      { input: "length16", oversize: "cut" },
+      bytes([0, 9], "abcdefghi", [0, 1], "x"),
+      [bytes([0, 4], "abcd"), bytes([0, 1], "x")],
+    ],
+    [
+      { input: "length16", oversize: "skip" },
+      bytes([0, 9], "abcdefghi", [0, 1], "x"),
+      [bytes([0, 1], "x")],
+    ],
+  ];
+  for (const [options, input, packets] of cases) {
+    expectPackets({ ...limited, ...options }, input, ...packets);
+    const splitter = new PacketSplitter({ ...limited, ...options });
+    splitter.push(input);
+    assert.equal(splitter.oversizePackets, 1);
+  }
+  const splitter = new PacketSplitter({ input: "lines", ...limited, oversize: "cut" });
+  assert.equal(splitter.oversizeWords, undefined);
+  splitter.push(lines);
+  assert.equal(
+    splitter.oversizeWords,
+    "the line at input byte 3 was cut to 5 bytes (1 so far)",
+  );
+});
+
+Deno.test("property: what is too large costs itself alone, however the stream is cut", () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom<"lines" | "length16" | "length32">("lines", "length16", "length32"),
+      fc.constantFrom<"skip" | "cut">("skip", "cut"),
+      fc.array(fc.uint8Array({ maxLength: 50 }), { maxLength: 20 }),
+      fc.array(fc.nat(2000), { maxLength: 20 }),
+      fc.integer({ min: 5, max: 40 }),
+      (input, oversize, raw, cuts, maxPacketBytes) => {
+        const payloads = raw.map((payload) => payload.map((byte) => byte === 10 ? 11 : byte));
+        const headerBytes = { lines: 1, length16: 2, length32: 4 }[input];
+        const frame = (payload: Uint8Array): number[] => {
+          if (input === "lines") return [...payload, 10];
+          return [...new Uint8Array(headerBytes - 1), payload.length, ...payload];
+        };
+        const room = maxPacketBytes - headerBytes;
+        const kept = payloads.map((payload) => payload.subarray(0, room))
+          .filter((_, i) => oversize === "cut" || (payloads[i]?.length ?? 0) <= room);
+        const wire = new Uint8Array(payloads.flatMap(frame));
+        const options = { input, oversize, maxPacketBytes };
+        const expected = { packets: kept.map(frame), fault: undefined };
+        assert.deepEqual(split(options, ...cutAt(wire, cuts)), expected);
+        assert.deepEqual(split(options, ...cutAt(wire, [...wire.keys()])), expected);
+
+        // A fault behind it says where it is.
+        if (payloads.some(({ length }) => length === 0)) return;
+        const splitter = new PacketSplitter({ ...options, output: "chunks" });
+        splitter.push(wire);
+        splitter.push(input === "lines" ? bytes("\n") : new Uint8Array(headerBytes));
+        assert.deepEqual(faultOf(splitter), ["empty", wire.length]);
+      },
+    ),
+    { numRuns: 1000 },
+  );
+});
+
+Deno.test("property: reading no more than is missing stops at the end of a packet", () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom<Framing>("lines", "length16", "length32"),
+      stream,
+      fc.nat(80),
+      (input, data, first) => {
+        const splitter = new PacketSplitter({ input, maxPacketBytes: 200 });
+        let at = Math.min(first, data.length);
+        let packets = splitter.push(data.subarray(0, at)).length;
+        const before = packets;
+        while (splitter.fault === undefined && splitter.missingBytes > 0 && at < data.length) {
+          const to = Math.min(data.length, at + splitter.missingBytes);
+          packets += splitter.push(data.subarray(at, to)).length;
+          at = to;
+        }
+        assert(packets - before <= 1);
+        if (at < data.length && splitter.fault === undefined) {
+          assert.equal(splitter.unfinishedBytes, 0);
+        }
+      },
+    ),
+    { numRuns: 1000 },
+  );
+});
+
+Deno.test("a stream in another framing is doubted, with a guess", () => {
+  const doubtOf = (input: Framing, data: Uint8Array) => {
+    const splitter = new PacketSplitter({ input, maxPacketBytes: 2 ** 31 });
+    splitter.push(data);
+    return splitter.doubt ?? "";
+  };
+  const long = (beginning: string | number[]) => bytes(beginning, "x".repeat(61_440));
+  assert.match(doubtOf("lines", long("133 <34>1 ")), /^60 KiB and no newline: .*octet counting/);
+  assert.match(doubtOf("lines", long([97, 0])), /NUL bytes/);
+  assert.match(doubtOf("lines", long([0, 0, 5])), /length16 or length32\?$/);
+  assert.match(doubtOf("lines", long("x")), /end each packet with a newline\?$/);
+  assert.equal(doubtOf("lines", bytes("x".repeat(60_000))), "");
+  assert.equal(doubtOf("lines", bytes("x".repeat(70_000), "\n")), "");
+  assert.match(doubtOf("length16", bytes("one\ntwo\n")), /reads "on" as text/);
+  assert.equal(doubtOf("length16", bytes([0, 200], "one")), "");
 });

@@ -1,20 +1,36 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Access, isLoopback } from "../../src/observe/access.ts";
+import type { HttpRequest } from "../../src/observe/listener.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 
 const TOKEN = "0123456789abcdef-token";
 
-function asked(headers: Record<string, string>): Request {
-  return new Request("http://127.0.0.1/status", { headers });
+let peers = 0;
+
+/** A request from a peer of its own, so that no guess of another test counts. */
+function asked(headers: Record<string, string>, body?: string): HttpRequest {
+  return {
+    method: body === undefined ? "GET" : "POST",
+    pathname: body === undefined ? "/status" : "/login",
+    peer: `peer ${peers++}`,
+    header: (name) => headers[name],
+    text: () => Promise.resolve(body),
+  };
 }
 
-function form(body: string, headers: Record<string, string> = {}): Request {
-  const length = String(new TextEncoder().encode(body).length);
-  return new Request("http://127.0.0.1/login", {
-    method: "POST",
-    body,
-    headers: { "content-length": length, ...headers },
-  });
+/** The login form; undefined: it is too large. */
+function form(body: string | undefined): HttpRequest {
+  return { ...asked({}, ""), text: () => Promise.resolve(body) };
+}
+
+function accessOf(hostname: string, token: string | undefined): Access {
+  return new Access(hostname, token, new ManualClock());
+}
+
+async function cookieFor(access: Access, body: string | undefined): Promise<string | undefined> {
+  const answer = await access.logIn(form(body));
+  return "cookie" in answer ? answer.cookie : undefined;
 }
 
 Deno.test("loopback is this machine and nothing else", () => {
@@ -30,16 +46,16 @@ Deno.test("loopback is this machine and nothing else", () => {
 });
 
 Deno.test("beyond loopback only with a token, and only with one that cannot be guessed", () => {
-  assert.throws(() => new Access("0.0.0.0", undefined), RangeError);
+  assert.throws(() => accessOf("0.0.0.0", undefined), RangeError);
   for (const token of ["", "short", "0123456789abcde", "0123456789 abcdef", "0123456789abcdeü"]) {
-    assert.throws(() => new Access("127.0.0.1", token), RangeError, token);
+    assert.throws(() => accessOf("127.0.0.1", token), RangeError, token);
   }
-  new Access("127.0.0.1", undefined);
-  new Access("0.0.0.0", TOKEN);
+  accessOf("127.0.0.1", undefined);
+  accessOf("0.0.0.0", TOKEN);
 });
 
 Deno.test("without a token: a request that names this machine by number, or as localhost", () => {
-  const access = new Access("127.0.0.1", undefined);
+  const access = accessOf("127.0.0.1", undefined);
   for (const host of ["127.0.0.1:9465", "localhost", "LocalHost:1", "[::1]:9465", "192.0.2.1"]) {
     assert.equal(access.refuse(asked({ host })), undefined, host);
   }
@@ -53,7 +69,7 @@ Deno.test("without a token: a request that names this machine by number, or as l
 });
 
 Deno.test("with a token: nothing but the token itself opens", () => {
-  const access = new Access("127.0.0.1", TOKEN);
+  const access = accessOf("127.0.0.1", TOKEN);
   assert.equal(access.refuse(asked({ authorization: `Bearer ${TOKEN}` })), undefined);
   assert.equal(access.refuse(asked({ authorization: `bearer ${TOKEN}` })), undefined);
   assert.equal(access.refuse(asked({ host: "127.0.0.1" }))?.status, 401);
@@ -69,27 +85,38 @@ Deno.test("with a token: nothing but the token itself opens", () => {
 });
 
 Deno.test("the form: a cookie that opens this server, no other, and does not hold the token", async () => {
-  const access = new Access("127.0.0.1", TOKEN);
+  const access = accessOf("127.0.0.1", TOKEN);
   access.port = 9465;
-  const cookie = await access.logIn(form(`token=${TOKEN}`));
+  const cookie = await cookieFor(access, `token=${TOKEN}`);
   assert.match(cookie ?? "", /^sendq_9465=[0-9a-f]{64}; HttpOnly; SameSite=Strict; Path=\/$/);
   assert(!cookie?.includes(TOKEN));
   const [pair = ""] = cookie?.split(";") ?? [];
   assert.equal(access.refuse(asked({ cookie: `a=b; ${pair}; c=d` })), undefined);
-  const other = new Access("127.0.0.1", TOKEN);
+  const other = accessOf("127.0.0.1", TOKEN);
   other.port = 9466;
   assert.equal(other.refuse(asked({ cookie: pair }))?.status, 401);
-  const changed = new Access("127.0.0.1", `${TOKEN}-new`);
+  const changed = accessOf("127.0.0.1", `${TOKEN}-new`);
   changed.port = 9465;
   assert.equal(changed.refuse(asked({ cookie: pair }))?.status, 401);
 
-  assert.notEqual(await access.logIn(form(`token=%20${TOKEN}%0A`)), undefined, "as it was pasted");
+  assert.notEqual(await cookieFor(access, `token=%20${TOKEN}%0A`), undefined, "as it was pasted");
   for (const body of ["token=wrong", "token=", "", `other=${TOKEN}`]) {
-    assert.equal(await access.logIn(form(body)), undefined, body);
+    assert.equal(await cookieFor(access, body), undefined, body);
   }
-  assert.equal(await access.logIn(form(`token=${TOKEN}&x=${"x".repeat(5000)}`)), undefined);
-  const unsaid = form(`token=${TOKEN}`);
-  unsaid.headers.delete("content-length");
-  assert.equal(await access.logIn(unsaid), undefined, "of unknown length");
-  assert.equal(await new Access("::1", undefined).logIn(form("token=")), undefined);
+  assert.equal(await cookieFor(access, undefined), undefined, "too large");
+  assert.equal(await cookieFor(accessOf("::1", undefined), "token="), undefined);
+});
+
+Deno.test("wrong tokens: ten at once, then one a second, and each peer has its own", () => {
+  const clock = new ManualClock();
+  const access = new Access("0.0.0.0", TOKEN, clock);
+  const ask = (peer: string, token: string) =>
+    access.refuse({ ...asked({ authorization: `Bearer ${token}` }), peer })?.status;
+  for (let guess = 0; guess < 10; guess++) assert.equal(ask("eve", `guess-${guess}`), 401);
+  assert.equal(ask("eve", "guess-10"), 429);
+  assert.equal(ask("eve", TOKEN), 429, "not looked at");
+  assert.equal(ask("bob", TOKEN), undefined);
+  clock.advance(1000);
+  assert.equal(ask("eve", "guess-11"), 401);
+  assert.equal(ask("eve", "guess-12"), 429);
 });

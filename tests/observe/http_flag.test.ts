@@ -116,3 +116,48 @@ Deno.test("relay --http serves the same page, about what its clients sent", asyn
   assert.match(metrics.text, /^sendq_queue_stored_packets_total\{.*\} 2$/m);
   assert.equal((await answerOf(fetch(`http://${http}/healthz`))).status, 200);
 });
+
+Deno.test("send --http: readers that take every descriptor do not end the delivery", async () => {
+  using directory = new TempDir();
+  const serverPort = ScriptedServer.freePort();
+  const remote = `tcp://127.0.0.1:${serverPort}`;
+  const port = ScriptedServer.freePort();
+  const command = [
+    ...[Deno.execPath(), "run", "--quiet"],
+    ...permissions(remote, directory, { net: `127.0.0.1:${port}` }),
+    ...[new URL("../../src/cli/main.ts", import.meta.url).pathname, "send", remote],
+    ...["--queue", directory.queue, "--http", `127.0.0.1:${port}`],
+  ];
+  await using sendq = new Deno.Command("sh", {
+    args: ["-c", `ulimit -n 64; exec "$@"`, "sh", ...command],
+    stdin: "piped",
+    stderr: "null",
+  }).spawn();
+  const input = sendq.stdin.getWriter();
+  await input.write(new TextEncoder().encode("one\n"));
+  await until("the page", async () => {
+    try {
+      return (await answerOf(fetch(`http://127.0.0.1:${port}/healthz`))).status === 200;
+    } catch {
+      return false;
+    }
+  });
+  const readers: Deno.TcpConn[] = [];
+  try {
+    for (let i = 0; i < 150; i++) {
+      const reader = await Deno.connect({ hostname: "127.0.0.1", port });
+      readers.push(reader);
+      await reader.write(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: x\r\nX-a: b"));
+    }
+    // The connection to the server, which is made only now, finds its descriptors.
+    await using server = new ReadingServer({ port: serverPort });
+    await until("the first packet", () => server.text === "one\n");
+    assert.equal((await answerOf(fetch(`http://127.0.0.1:${port}/healthz`))).status, 200);
+    await input.write(new TextEncoder().encode("two\n"));
+    await input.close();
+    assert.equal((await sendq.status).code, 0);
+    assert.equal(server.text, "one\ntwo\n");
+  } finally {
+    for (const reader of readers) reader.close();
+  }
+});

@@ -1,6 +1,321 @@
 import assert from "node:assert/strict";
+import type {
+  RelayConnection,
+  RelayListener,
+  RelayOptions,
+  RelayStats,
+} from "../../src/relay/options.ts";
 import { Relay } from "../../src/relay/relay.ts";
+import type { SenderOptions } from "../../src/sender/options.ts";
 import { Sender } from "../../src/sender/sender.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
+import { until } from "../support/until.ts";
+
+const utf8 = new TextEncoder();
+
+/** A client, from the relay's side: what it sends is what a test gives it. */
+class Client implements RelayConnection {
+  readonly remoteAddr: { transport: string } = { transport: "unix" };
+  heard = "";
+  isClosed = false;
+  #chunks: Uint8Array[] = [];
+  #ended = false;
+  #wake = () => {};
+
+  send(text: string): void {
+    this.#chunks.push(utf8.encode(text));
+    this.#wake();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#wake();
+  }
+
+  async read(buffer: Uint8Array): Promise<number | null> {
+    for (;;) {
+      if (this.isClosed) throw new Deno.errors.BadResource("closed");
+      const chunk = this.#chunks.shift();
+      if (chunk !== undefined) {
+        buffer.set(chunk.subarray(0, buffer.length));
+        if (chunk.length > buffer.length) this.#chunks.unshift(chunk.subarray(buffer.length));
+        return Math.min(chunk.length, buffer.length);
+      }
+      if (this.#ended) return null;
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+  }
+
+  write(bytes: Uint8Array): Promise<number> {
+    if (this.isClosed) return Promise.reject(new Deno.errors.BadResource("closed"));
+    this.heard += new TextDecoder().decode(bytes);
+    return Promise.resolve(bytes.length);
+  }
+
+  close(): void {
+    this.isClosed = true;
+    this.#wake();
+  }
+}
+
+/** Where clients come, or errors in their place. */
+class Listener implements RelayListener {
+  readonly #arrivals: (Client | Error)[] = [];
+  #wake = () => {};
+  #closed = false;
+
+  arrive(...arrivals: (Client | Error)[]): void {
+    this.#arrivals.push(...arrivals);
+    this.#wake();
+  }
+
+  async accept(): Promise<RelayConnection> {
+    for (;;) {
+      if (this.#closed) throw new Deno.errors.BadResource("closed");
+      const arrival = this.#arrivals.shift();
+      if (arrival instanceof Error) throw arrival;
+      if (arrival !== undefined) return arrival;
+      await new Promise<void>((resolve) => this.#wake = resolve);
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#wake();
+  }
+}
+
+/** A relay before a sender, and time that passes when it is told to. */
+class Bench implements AsyncDisposable {
+  readonly directory = Deno.makeTempDirSync();
+  readonly server = new ScriptedServer().start();
+  readonly clock = new ManualClock();
+  readonly listener = new Listener();
+  readonly log: string[] = [];
+  sender!: Sender;
+  relay!: Relay;
+
+  static async open(
+    options: Partial<RelayOptions> = {},
+    senderOptions: Partial<SenderOptions> = {},
+  ): Promise<Bench> {
+    const bench = new Bench();
+    bench.sender = await Sender.open({
+      queue: `${bench.directory}/outbox.db`,
+      queueOptions: { overflow: "wait" },
+      remote: bench.server.remote,
+      ...senderOptions,
+    });
+    bench.relay = bench.another(options);
+    return bench;
+  }
+
+  another(options: Partial<RelayOptions> = {}): Relay {
+    const line = (level: string) => (words: string) => void this.log.push(`${level}: ${words}`);
+    return new Relay({
+      sender: this.sender,
+      listeners: [this.listener],
+      input: "lines",
+      clock: this.clock,
+      logger: { debug() {}, info: line("info"), warn: line("warn"), error: line("error") },
+      ...options,
+    });
+  }
+
+  /** A client that has arrived and sent something. */
+  client(text = ""): Client {
+    const client = new Client();
+    if (text !== "") client.send(text);
+    this.listener.arrive(client);
+    return client;
+  }
+
+  async stats(what: string, fits: (stats: RelayStats) => boolean): Promise<void> {
+    await until(`${what}: ${JSON.stringify(this.relay.stats())}`, () => fits(this.relay.stats()));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.relay.stop({ storeTimeoutMs: 0 });
+    // The manual clock gives up for it.
+    this.clock.advance(0);
+    await this.sender.close({ deliverTimeoutMs: 0 });
+    await this.server[Symbol.asyncDispose]();
+    await Deno.remove(this.directory, { recursive: true });
+  }
+}
+
+Deno.test("relay: stopping with a full queue ends when the time is over, and counts", async () => {
+  await using bench = await Bench.open({}, {
+    queueOptions: { overflow: "wait", maxPackets: 2 },
+  });
+  bench.server.stop();
+  const client = bench.client("a\nb\n");
+  await bench.stats("two packets", ({ storedPackets }) => storedPackets === 2);
+  client.send("c\nd\n");
+  await bench.stats("two that wait", ({ unstoredPackets }) => unstoredPackets === 2);
+  const first = bench.relay.stop({ storeTimeoutMs: Infinity });
+  const second = bench.relay.stop({ storeTimeoutMs: 3000 });
+  bench.clock.advance(2999);
+  assert.equal(client.isClosed, false);
+  bench.clock.advance(1);
+  await Promise.all([first, second]);
+  assert.equal(client.isClosed, true);
+  assert.equal(bench.relay.stats().unstoredPackets, 2);
+  assert.match(bench.log.at(-1) ?? "", /^error: client 1 is cut off with 2 packets that could not/);
+});
+
+Deno.test("relay: one sender has one relay with replies; the next comes when it has stopped", async () => {
+  await using bench = await Bench.open({ replies: "all" });
+  assert.throws(() => bench.another({ replies: "all" }), {
+    name: "TypeError",
+    message: /one relay with replies a sender/,
+  });
+  bench.another({ listeners: [] }); // Without replies it leaves them alone.
+  await bench.relay.stop();
+  const listener = new Listener();
+  bench.relay = bench.another({ replies: "all", listeners: [listener] });
+  const client = new Client();
+  client.send("question\n");
+  listener.arrive(client);
+  const connection = await bench.server.accept();
+  await connection.readUntil("question\n");
+  await connection.write("answer\n");
+  await until("the answer", () => client.heard === "answer\n");
+});
+
+Deno.test("relay: a client that resets before it is accepted costs nobody time", async () => {
+  await using bench = await Bench.open();
+  const gone = Array.from({ length: 100 }, () => new Deno.errors.NotConnected("os error 107"));
+  bench.listener.arrive(...gone);
+  bench.client("good\n");
+  await bench.stats("the good one's packet", ({ storedPackets }) => storedPackets === 1);
+  assert.equal(bench.clock.nowMs(), 0);
+  assert.deepEqual(bench.log, []);
+
+  const full = new Error("Too many open files (os error 24)");
+  bench.listener.arrive(full, full);
+  bench.client("later\n");
+  await until("the trouble", () => bench.log.length === 1);
+  assert.match(bench.log[0] ?? "", /^error: cannot accept clients: Too many open files/);
+  for (let i = 0; bench.relay.stats().storedPackets < 2; i++) {
+    assert(i < 1000, "it is never tried again");
+    await new Promise((resolve) => setImmediate(resolve));
+    bench.clock.advance(250);
+  }
+  assert.equal(bench.log.length, 1);
+});
+
+Deno.test("relay: a silent client makes room for one that waits, one that sends does not", async () => {
+  await using bench = await Bench.open({ maxClients: 2, idleTimeoutMs: 60_000 });
+  const silent = bench.client("one\n");
+  const busy = bench.client("two\n");
+  await bench.stats("both", ({ storedPackets }) => storedPackets === 2);
+  bench.clock.advance(3_600_000);
+  assert.equal(silent.isClosed, false, "nobody waits");
+  busy.send("three\n");
+  await bench.stats("the busy one", ({ storedPackets }) => storedPackets === 3);
+  bench.client("four\n");
+  await bench.stats("the newcomer", ({ storedPackets }) => storedPackets === 4);
+  assert.deepEqual([silent.isClosed, busy.isClosed], [true, false]);
+  assert.match(
+    bench.log.join("\n"),
+    /warn: client 1 has sent nothing for 3600 s, and another waits/,
+  );
+
+  bench.client("five\n");
+  await until("it is said", () => /2 clients are connected/.test(bench.log.at(-1) ?? ""));
+  bench.clock.advance(59_999);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(bench.relay.stats().storedPackets, 4);
+  bench.clock.advance(1);
+  await bench.stats("the next", ({ storedPackets }) => storedPackets === 5);
+  assert.equal(bench.relay.stats().idleClients, 2);
+});
+
+Deno.test("relay: chunks of several clients are never mixed", async () => {
+  await using bench = await Bench.open({ input: "chunks" });
+  const texts = bench.server.readAll();
+  const first = bench.client("first, ");
+  await bench.stats("the first", ({ storedPackets }) => storedPackets === 1);
+  bench.client("second");
+  await until("it is said", () => /one client at a time/.test(bench.log.at(-1) ?? ""));
+  first.send("whole. ");
+  await bench.stats("the first again", ({ storedPackets }) => storedPackets === 2);
+  first.end();
+  await until("both", () => texts.join("") === "first, whole. second");
+});
+
+Deno.test("relay: what many clients have begun is bounded in sum", async () => {
+  await using bench = await Bench.open({ maxPacketBytes: 1000, maxUnfinishedBytes: 2000 });
+  const clients = ["a", "b", "c"].map((name) => bench.client(`${name}\n`));
+  await bench.stats("all", ({ storedPackets }) => storedPackets === 3);
+  clients[0]?.send("x".repeat(700));
+  clients[1]?.send("x".repeat(900));
+  clients[2]?.send("x".repeat(600));
+  await bench.stats("one less", (stats) => stats.clients === 2);
+  assert.deepEqual(clients.map(({ isClosed }) => isClosed), [false, true, false]);
+  assert.match(
+    bench.log.at(-1) ?? "",
+    /client 2 is cut off inside a packet of 900 bytes so far: all/,
+  );
+  clients[0]?.send("\n");
+  await bench.stats("the first", ({ storedPackets }) => storedPackets === 4);
+  await assert.rejects(Bench.open({ maxPacketBytes: 10, maxUnfinishedBytes: 9 }), RangeError);
+});
+
+Deno.test("relay: a client that has closed its side gets its reply, and is let go after a while", async () => {
+  await using bench = await Bench.open({ replies: "last-client", replyTimeoutMs: 5000 });
+  const client = bench.client("question\n");
+  client.end();
+  const connection = await bench.server.accept();
+  await connection.readUntil("question\n");
+  await connection.write("ans");
+  await until("the first part", () => client.heard === "ans");
+  bench.clock.advance(4999);
+  await connection.write("wer\n");
+  await until("the answer", () => client.heard === "answer\n");
+  bench.clock.advance(4999);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(client.isClosed, false);
+  bench.clock.advance(1);
+  await bench.stats("it has left", (stats) => stats.clients === 0);
+  assert.equal(client.isClosed, true);
+
+  await connection.write("too late\n");
+  await bench.stats("it is counted", ({ droppedReplies }) => droppedReplies === 1);
+  assert.match(bench.log.at(-1) ?? "", /no client is there to be told/);
+});
+
+Deno.test("relay: who only waits for replies is no hindrance to others", async () => {
+  await using bench = await Bench.open({ replies: "all", maxClients: 1 });
+  const first = bench.client("one\n");
+  first.end();
+  await bench.stats("the first", ({ storedPackets }) => storedPackets === 1);
+  bench.client("two\n");
+  await bench.stats("the second", ({ storedPackets }) => storedPackets === 2);
+  assert.equal(first.isClosed, true);
+  assert.equal(bench.relay.stats().idleClients, 0);
+});
+
+Deno.test("relay: a client in another framing is named while it is connected", async () => {
+  await using bench = await Bench.open();
+  bench.client("133 <34>1 ".repeat(10_000));
+  await until("the doubt", () => bench.log.length > 0);
+  assert.match(bench.log[0] ?? "", /^warn: client 1: \d+ KiB and no newline: .*octet counting/);
+});
+
+Deno.test("relay: a logger that throws cuts nobody off", async () => {
+  const boom = () => {
+    throw new Error("disk of the log is full");
+  };
+  await using bench = await Bench.open({
+    logger: { debug: boom, info: boom, warn: boom, error: boom },
+  });
+  bench.client("one\n").end();
+  bench.client("two\n");
+  await bench.stats("both", ({ storedPackets }) => storedPackets === 2);
+});
 
 Deno.test("Relay stores no more at a time than its sender's queue has room for", async () => {
   const directory = Deno.makeTempDirSync();

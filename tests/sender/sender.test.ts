@@ -333,6 +333,42 @@ Deno.test("drained() ends by its signal, and rejects when the sender closes befo
   await closed;
 });
 
+Deno.test("drained(): ten thousand waits that were given up leave nothing behind", async () => {
+  await using bench = new SenderBench(NO_HOLD);
+  bench.server.stop();
+  const sender = await bench.open();
+  await sender.enqueue(packet(1));
+  const lasting = sender.drained();
+  for (let i = 0; i < 10_000; i++) {
+    const controller = new AbortController();
+    const given = assert.rejects(sender.drained(controller.signal), /enough/);
+    controller.abort(new Error("enough"));
+    await given;
+  }
+  bench.server.start();
+  bench.server.readAll();
+  await within("drained", lasting);
+});
+
+Deno.test("a logger that throws, or rejects, ends nothing", async () => {
+  await using bench = new SenderBench(NO_HOLD);
+  const texts = bench.server.readAll();
+  let calls = 0;
+  const boom = () => {
+    calls++;
+    throw new Error("disk of the log is full");
+  };
+  const later = () => Promise.reject(new Error("collector is gone"));
+  const sender = await bench.open({
+    logger: { debug: boom, info: later, warn: later, error: boom },
+  });
+  await sender.enqueue(packet(1));
+  await sender.drained();
+  await sender.close();
+  assert.equal(texts[0], lines(1));
+  assert(calls > 0);
+});
+
 Deno.test("status: the present first, then every change, and an end", async () => {
   await using bench = new SenderBench(NO_HOLD);
   const sender = await bench.open();

@@ -27,7 +27,7 @@ import {
   takes,
 } from "../../base/options.ts";
 import type { Remote } from "../../base/remote.ts";
-import { type Framing, PacketSplitter } from "../../framing/framing.ts";
+import { type Framing, type Oversize, OVERSIZES, PacketSplitter } from "../../framing/framing.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
@@ -63,6 +63,8 @@ export interface FramingOptions {
   readonly input: Framing;
   /** How they are told apart on the wire; as where they come from unless given. */
   readonly output?: Framing;
+  /** What becomes of a packet that is too large. */
+  readonly oversize?: Oversize;
 }
 
 /** The options of a command that stores packets, parsed; those of the library by its names. */
@@ -195,6 +197,16 @@ export function addQueueFileOption(
   description = "the queue's file; made where there is none",
 ): void {
   options.required("-q, --queue <file>", description);
+}
+
+/** `--oversize`, for commands that cut a stream into packets. */
+export function addOversizeOption(options: OptionAdder): void {
+  options.choice(
+    "--oversize <what>",
+    "a packet larger than --max-packet-bytes: stop there, leave it out, or shorten it",
+    OVERSIZES,
+    "fail",
+  );
 }
 
 /** How full the queue may get, and what stored packets survive. */
@@ -344,10 +356,12 @@ function inWords({ type }: OptionSpec, value: unknown): string {
  * @throws {UsageError} The options leave no room for a packet.
  */
 export function splitterFor(
-  { input, output = input, maxPacketBytes }: FramingOptions & { readonly maxPacketBytes: number },
+  { input, output = input, maxPacketBytes, oversize = "fail" }: FramingOptions & {
+    readonly maxPacketBytes: number;
+  },
 ): PacketSplitter {
   try {
-    return new PacketSplitter({ input, output, maxPacketBytes });
+    return new PacketSplitter({ input, output, maxPacketBytes, oversize });
   } catch (error) {
     throw asUsageError(error);
   }

@@ -82,6 +82,19 @@ export function parseCount(text: string): number {
 }
 
 /**
+ * Reads the permissions of a file.
+ *
+ * @param text Three or four octal digits: `660`, `0600`.
+ * @throws {InvalidArgumentError} It is none.
+ */
+export function parseMode(text: string): number {
+  if (!/^0?[0-7]{3}$/.test(text)) {
+    throw new InvalidArgumentError("Expected permissions in octal digits: 660, 0600.");
+  }
+  return parseInt(text, 8);
+}
+
+/**
  * Reads a remote; see {@linkcode parseRemote}.
  *
  * @throws {InvalidArgumentError} It is none; says what is expected.

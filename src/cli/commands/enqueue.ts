@@ -12,6 +12,7 @@ import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
 import {
+  addOversizeOption,
   addQueueFileOption,
   addQueueOptions,
   asUsageError,
@@ -80,6 +81,7 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
       FRAMINGS,
     )
     .flag("--json", "print an object with its id for each packet");
+  addOversizeOption(options);
   addQueueOptions(options);
   return command
     .addHelpText("after", HELP)
@@ -115,8 +117,8 @@ async function enqueue(
 
   await using queue = await open(path, options);
   const stored = new Stored(json, io);
-  const store = async (packets: readonly Uint8Array[]) => {
-    const ids = await queue.enqueueMany(packets);
+  const store = async (packets: readonly Uint8Array[], signal?: AbortSignal) => {
+    const ids = await queue.enqueueMany(packets, { signal });
     checkInPlace(queue);
     await stored.add(ids, packets);
   };
@@ -130,6 +132,7 @@ async function enqueue(
       ...batchLimitsFor(queue.limits),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),
+      onDoubt: (words) => log.warn(words),
     });
     try {
       await pump.run();

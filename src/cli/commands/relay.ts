@@ -10,9 +10,12 @@ import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { FRAMINGS } from "../../framing/framing.ts";
 import { listenUnix } from "../../kernel/unix_listener.ts";
-import { Relay, type RelayListener } from "../../relay/relay.ts";
+import { isLoopback } from "../../observe/access.ts";
+import type { RelayListener } from "../../relay/options.ts";
+import { Relay } from "../../relay/relay.ts";
 import {
   addDeliveryOptions,
+  addOversizeOption,
   addQueueFileOption,
   addQueueOptions,
   checkDeliveryOptions,
@@ -22,10 +25,10 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
-import { type Listen, parseListen, parseRemoteArgument } from "../arguments/values.ts";
+import { type Listen, parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
-import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
+import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -33,9 +36,14 @@ Clients connect, and what they send is cut into packets, stored, and delivered i
 order: that of each client, in one line for all. A full queue holds the clients
 back. A client that dies inside a packet loses that packet and no other; with
 lines, a last one without its newline is such a packet. When a client closes its
-side, it is closed in turn once everything it sent is on disk.
+side, it is closed in turn once everything it sent is on disk; with --replies, when
+no reply has come for --reply-timeout. Nothing marks the end of a chunk: with
+--input chunks there is one client at a time.
 
-SIGTERM or SIGINT stop reading and deliver for --deliver-timeout more.
+Whoever reaches the address can send: there is no password. Listen on loopback or on
+a Unix socket with a mode of its own, unless the network is trusted.
+
+SIGTERM, SIGINT or SIGHUP stop reading and deliver for --deliver-timeout more.
 
 Examples:
   For a program that connects to port 4001 instead of its server:
@@ -62,6 +70,7 @@ interface RelayCommandOptions
   extends DeliveryCommandOptions, FramingOptions, Partial<ResolvedOptions<typeof RELAY_OPTIONS>> {
   readonly listen: readonly Listen[];
   readonly to: Remote;
+  readonly socketMode?: number;
 }
 
 /**
@@ -84,7 +93,13 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
     .required("-t, --to <remote>", "the server: tcp://HOST:PORT", parseRemoteArgument)
     .choice("-i, --input <framing>", "packets of clients", FRAMINGS, "lines")
     .choice("-o, --output <framing>", "packets on the wire (default: as of clients)", FRAMINGS)
-    .table(RELAY_OPTIONS);
+    .table(RELAY_OPTIONS)
+    .value(
+      "--socket-mode <mode>",
+      "who may connect to a Unix socket: 660 (default: as the umask has it)",
+      parseMode,
+    );
+  addOversizeOption(options);
   addQueueFileOption(options);
   addQueueOptions(options);
   addDeliveryOptions(options);
@@ -105,7 +120,12 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
     libc: options.libc,
   });
   splitterFor(options); // Says what is wrong before anything is opened.
-  const listeners = await listenOn(options.listen);
+  if (
+    options.socketMode !== undefined && options.listen.every(({ transport }) => transport === "tcp")
+  ) {
+    throw new UsageError("--socket-mode needs --listen unix:PATH");
+  }
+  const listeners = await listenOn(options.listen, options.socketMode);
   return await runSession({
     remote: options.to,
     options,
@@ -117,8 +137,13 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
         listeners: listeners.map(({ listener }) => listener),
         logger: log,
       });
-      for (const { address } of listeners) log.info(`listening on ${address}`);
-      return new RelayIntake(relay);
+      for (const { address, open } of listeners) {
+        log.info(`listening on ${address}`);
+        if (open) {
+          log.warn(`${address} is no loopback address: whoever reaches it can send packets`);
+        }
+      }
+      return new RelayIntake(relay, options.deliverTimeoutMs);
     },
     // The relay passes it on.
     handleReceived: () => Promise.resolve(),
@@ -127,15 +152,17 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
 
 async function listenOn(
   listens: readonly Listen[],
-): Promise<{ listener: RelayListener; address: string }[]> {
+  socketMode: number | undefined,
+): Promise<{ listener: RelayListener; address: string; open: boolean }[]> {
   const listeners = [];
   for (const listen of listens) {
     if (listen.transport === "unix") {
-      const listener = await listenUnix(listen.path);
-      listeners.push({ listener, address: `unix:${listen.path}` });
+      const listener = await listenUnix(listen.path, socketMode);
+      listeners.push({ listener, address: `unix:${listen.path}`, open: false });
     } else {
       const listener = Deno.listen(listen);
-      listeners.push({ listener, address: formatRemote(listener.addr) });
+      const open = !isLoopback(listener.addr.hostname);
+      listeners.push({ listener, address: formatRemote(listener.addr), open });
     }
   }
   return listeners;
@@ -147,9 +174,11 @@ class RelayIntake implements Intake {
   /** The relay has said so for each client. */
   readonly unfinishedBytes = 0;
   readonly #relay: Relay;
+  readonly #storeTimeoutMs: number;
 
-  constructor(relay: Relay) {
+  constructor(relay: Relay, storeTimeoutMs: number) {
     this.#relay = relay;
+    this.#storeTimeoutMs = storeTimeoutMs;
   }
 
   get unstoredPackets(): number {
@@ -161,6 +190,6 @@ class RelayIntake implements Intake {
   }
 
   async stop(): Promise<void> {
-    await this.#relay.stop();
+    await this.#relay.stop({ storeTimeoutMs: this.#storeTimeoutMs });
   }
 }

@@ -12,6 +12,7 @@ import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import type { Sender } from "../../sender/sender.ts";
 import {
   addDeliveryOptions,
+  addOversizeOption,
   addQueueFileOption,
   addQueueOptions,
   checkDeliveryOptions,
@@ -24,15 +25,21 @@ import { checkPermissions } from "../arguments/permissions.ts";
 import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
+import { within } from "../session/within.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
 import type { LogConsole } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
+/** How long the rest of a packet may take to come once `send` is to stop. */
+const PACKET_GRACE_MS = 1000;
+
 const HELP = `
 Packets are stored in the queue's file first and removed once the server's kernel
 has acknowledged every byte. At the end of input, send exits 0 once everything is
-confirmed. SIGTERM or SIGINT stop reading and deliver for --deliver-timeout more; a
-second one exits at once. What is not confirmed stays in the file.
+confirmed. SIGTERM, SIGINT or SIGHUP stop reading at the end of the packet that was
+begun, which has a second to come, and deliver for --deliver-timeout more; a second
+one exits at once. What is not confirmed stays in the file. With nohup a SIGHUP is
+ignored. A packet that was read in part and is lost makes the exit code 1.
 
 Times have a unit: 500ms, 3s, 2m, 1h. Sizes may have one: 4096, 256KiB, 1MiB.
 
@@ -90,6 +97,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
     .choice("-o, --output <framing>", "packets on the wire (default: as on stdin)", FRAMINGS)
     .flag("-f, --follow", "go on after the end of input, for what other processes enqueue")
     .choice("--received <where>", "bytes that the server sends", ["discard", "stdout"], "discard");
+  addOversizeOption(options);
   addQueueOptions(options);
   addDeliveryOptions(options);
   return command
@@ -146,10 +154,11 @@ class StdinIntake implements Intake {
     this.#pump = new InputPump({
       source: io.stdin,
       splitter,
-      store: (packets) => sender.enqueueMany(packets),
+      store: (packets, signal) => sender.enqueueMany(packets, { signal }),
       ...batchLimitsFor(sender.queue.limits),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),
+      onDoubt: (words) => log.warn(words),
     });
   }
 
@@ -170,6 +179,8 @@ class StdinIntake implements Intake {
 
   async stop(): Promise<void> {
     this.#pump.stop();
+    // Whoever writes is most likely being stopped as well, and its last packet is on the way.
+    await within(PACKET_GRACE_MS, this.#pump.whole());
     await this.#pump.stored();
   }
 }

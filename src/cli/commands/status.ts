@@ -10,6 +10,7 @@ import { systemClock } from "../../base/clock.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { inOneLine } from "../../sender/condition.ts";
+import { outageWords } from "../../sender/outage.ts";
 import { readRunningSender, type RunningSender, type SenderReport } from "../../sender/report.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
@@ -26,8 +27,9 @@ import { StopSignals } from "../session/signals.ts";
 import { painted } from "../session/status_view.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
+import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { printable, requireQueue } from "./queue_view.ts";
+import { requireQueue, timeOf } from "./queue_view.ts";
 
 /** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
 const WAIT_POLL_MS = 50;
@@ -254,9 +256,12 @@ function senderRows(
   const words = colorsWelcome(io.stdout) ? painted(condition) : inOneLine(condition);
   const sinceMs = Math.max(0, atMs - report.startedAtMs);
   return [
-    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
+    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${printable(report.remote)}`),
     row("state", words),
-    row("verdict", report.verdictWords),
+    ...(report.outage === undefined
+      ? []
+      : [row("outage", printable(outageWords(report.outage, atMs)))]),
+    row("verdict", printable(report.verdictWords)),
     row(
       "in flight",
       `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +
@@ -274,7 +279,7 @@ function senderRows(
     ),
     ...pathRows(report),
     ...report.troubles.map((trouble, i) =>
-      row(i === 0 ? "trouble" : "", `${new Date(trouble.atMs).toISOString()} ${trouble.words}`)
+      row(i === 0 ? "trouble" : "", `${timeOf(trouble.atMs)} ${printable(trouble.words)}`)
     ),
   ];
 }
@@ -290,7 +295,7 @@ function printableIn<T>(value: T): T {
 function pathRows({ path }: SenderReport): string[] {
   if (path === undefined) return [];
   return [
-    row("path", `${path.localAddress} to ${path.remoteAddress}`),
+    row("path", printable(`${path.localAddress} to ${path.remoteAddress}`)),
     row("", pathWords(path)),
   ];
 }

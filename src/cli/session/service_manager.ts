@@ -8,6 +8,7 @@
 
 import type { Clock } from "../../base/ports.ts";
 import { sendUnixDatagram } from "../../kernel/service_manager.ts";
+import { printable } from "../terminal/printable.ts";
 
 /** Speaks to the manager until disposed of. */
 export class ServiceManager implements Disposable {
@@ -32,7 +33,8 @@ export class ServiceManager implements Disposable {
 
   /** One line for `systemctl status`. */
   status(words: string): void {
-    this.#notify(`STATUS=${words}`);
+    // A line of its own would be another assignment, see sd_notify(3).
+    this.#notify(`STATUS=${printable(words)}`);
   }
 
   /** The service delivers what it can, and ends. */

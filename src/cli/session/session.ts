@@ -23,6 +23,7 @@ import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
 import { openStatusPage } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
+import { within } from "./within.ts";
 
 const LIVE_INTERVAL_MS = 250;
 /** Lines that nobody reads do not keep the command from ending. */
@@ -73,10 +74,14 @@ export async function runSession(plan: SessionPlan): Promise<ExitCode> {
     live: stderr.isTerminal() && options.logFormat === "text",
     colors: colorsWelcome(stderr),
   }, stderr);
-  using signals = new StopSignals();
+  using untilTheEnd = new DisposableStack();
   let code: ExitCode;
   try {
+    log.debug(`opening ${options.queue}`);
     const sender = await openSender(plan, log);
+    // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
+    // work meanwhile. Nothing has been read yet that could be lost.
+    const signals = untilTheEnd.use(new StopSignals());
     await using _page = await openStatusPage(sender, options, log);
     code = await new Session(plan, sender, log, signals).run();
   } catch (error) {
@@ -191,11 +196,6 @@ class Session {
   #summarize(): ExitCode {
     const { queue, drainedPackets, redeliveredPackets } = this.#sender.stats();
     const { unfinishedBytes = 0, unstoredPackets = 0, origin = "" } = this.#intake ?? {};
-    if (unfinishedBytes > 0) {
-      this.#log.warn(
-        `${formatBytes(unfinishedBytes)} of an unfinished packet were read and are dropped`,
-      );
-    }
     const fields = this.#view.fields();
     const again = redeliveredPackets === 0
       ? ""
@@ -222,47 +222,57 @@ class Session {
           `lost, unless they are sent to sendq again`,
       );
     }
+    if (unfinishedBytes > 0) {
+      this.#log.error(
+        `${formatBytes(unfinishedBytes)} read from ${origin} are no whole packet: ` +
+          `lost, unless it is sent to sendq again`,
+      );
+    }
     // What the sender failed of is why the intake failed, too.
     const error = this.#failure ?? this.#intakeError;
     if (error !== undefined) {
       reportError(this.#log, error, this.#plan.options);
       return exitCodeOf(error);
     }
-    if (unstoredPackets > 0) return ExitCode.FAILED;
+    if (unstoredPackets > 0 || unfinishedBytes > 0) return ExitCode.FAILED;
     return queue.packets > 0 ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
   }
 
   /** Keeps the live line, or the status in the log, up to date. Returns the end of it. */
   #show(): () => void {
     const log = this.#log;
-    const live = setInterval(
-      () => log.showLive(this.#view.inOneLine(systemClock.nowMs())),
-      LIVE_INTERVAL_MS,
-    );
+    const endLive = every(LIVE_INTERVAL_MS, () => log.showLive(this.#view.inOneLine()));
     const { statusIntervalMs } = this.#plan.options;
-    const logged = statusIntervalMs === 0 || log.live ? undefined : setInterval(() => {
-      const words = this.#view.report(systemClock.nowMs());
-      if (words === undefined) return;
-      log.line("info", words, this.#view.fields());
-      this.#serviceManager.status(words);
-    }, statusIntervalMs);
+    const endLogged = statusIntervalMs === 0 || log.live
+      ? () => {}
+      : every(statusIntervalMs, () => {
+        const words = this.#view.report();
+        if (words === undefined) return;
+        log.line("info", words, this.#view.fields());
+        this.#serviceManager.status(words);
+      });
     return () => {
-      clearInterval(live);
-      clearInterval(logged);
+      endLive();
+      endLogged();
       log.endLive();
     };
   }
 }
 
+/** Calls back at an interval of any length, unlike `setInterval`. Returns the end of it. */
+function every(intervalMs: number, callback: () => void): () => void {
+  let cancel = () => {};
+  const next = () => {
+    cancel = systemClock.setTimer(intervalMs, () => {
+      next();
+      callback();
+    });
+  };
+  next();
+  return () => cancel();
+}
+
 function reportError(log: LogConsole, error: unknown, options: DeliveryCommandOptions): void {
   log.error(explain(error));
   if (options.verbose && error instanceof Error) log.debug(error.stack ?? "");
-}
-
-/** Waits for `promise`, but no longer than this. */
-async function within(ms: number, promise: Promise<unknown>): Promise<void> {
-  const { promise: timeUp, resolve } = Promise.withResolvers<void>();
-  const cancel = ms === Infinity ? () => {} : systemClock.setTimer(ms, resolve);
-  await Promise.race([promise, timeUp]);
-  cancel();
 }

@@ -1,10 +1,25 @@
 /**
- * The wish to stop: SIGTERM or SIGINT once, and once more for those in a hurry.
+ * The wish to stop: SIGTERM, SIGINT or SIGHUP once, and once more for those in a
+ * hurry.
  *
  * @module
  */
 
-const SIGNALS = ["SIGTERM", "SIGINT"] as const;
+import { isSignalIgnored, SIGHUP } from "../../kernel/signal.ts";
+
+/**
+ * A terminal that is closed says SIGHUP; who wants to outlive it starts with
+ * nohup, which ignores it. With the first listener for any signal Deno begins to
+ * handle SIGHUP as if nobody had ignored it, so that a listener of ours has to
+ * do nothing in its place. To be asked before.
+ */
+function hupIsIgnored(): boolean {
+  try {
+    return isSignalIgnored(SIGHUP);
+  } catch {
+    return false; // A command without the C library.
+  }
+}
 
 /** Listens for the wish to stop until disposed of. */
 export class StopSignals implements Disposable {
@@ -23,8 +38,11 @@ export class StopSignals implements Disposable {
     let count = 0;
     this.first = waiting[0].promise;
     this.second = waiting[1].promise;
-    this.#listeners = SIGNALS.map((signal) => {
-      const listener = () => waiting[count++]?.resolve(signal);
+    const ignored = hupIsIgnored();
+    this.#listeners = (["SIGTERM", "SIGINT", "SIGHUP"] as const).map((signal) => {
+      const listener = signal === "SIGHUP" && ignored
+        ? () => {}
+        : () => waiting[count++]?.resolve(signal);
       Deno.addSignalListener(signal, listener);
       return [signal, listener] as const;
     });

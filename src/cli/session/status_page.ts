@@ -48,6 +48,7 @@ export async function openStatusPage(
       token: httpTokenFile === undefined ? undefined : await tokenIn(httpTokenFile),
       showPayloads: httpPayloads,
       undeliverableLimitMs,
+      logger: log,
     });
     log.info(`status page: ${status.url}`);
     return status;

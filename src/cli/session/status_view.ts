@@ -4,12 +4,11 @@
  * @module
  */
 
-import { type Condition, ConditionTracker, inOneLine } from "../../sender/condition.ts";
+import { type Condition, inOneLine } from "../../sender/condition.ts";
+import { kindOf } from "../../sender/outage.ts";
 import type { Sender, SenderStats } from "../../sender/sender.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
-
-/** The rate is that of this long. */
-const RATE_WINDOW_MS = 3000;
+import { printable } from "../terminal/printable.ts";
 
 /** Green, grey, cyan, yellow, red: ANSI codes. */
 const COLORS: Record<Condition["tone"], number> = {
@@ -20,50 +19,39 @@ const COLORS: Record<Condition["tone"], number> = {
   bad: 31,
 };
 
-/** Watches a sender. */
+/** A sender, in words. */
 export class StatusView {
   readonly #sender: Sender;
-  readonly #history: { readonly atMs: number; readonly drained: number }[] = [];
-  readonly #condition = new ConditionTracker();
   #lastReported = "";
 
-  /** @param sender Whom to watch; it is watched until it is closed. */
+  /** @param sender Whom to watch. */
   constructor(sender: Sender) {
     this.#sender = sender;
-    void this.#follow();
   }
 
-  /**
-   * One line, with colours.
-   *
-   * @param nowMs Monotonic time.
-   */
-  inOneLine(nowMs: number): string {
+  /** One line, with colours. */
+  inOneLine(): string {
     const stats = this.#sender.stats();
-    const rate = this.#ratePerSecond(stats, nowMs);
     const parts = [
-      painted(this.#condition.condition(stats.queue.packets, rate > 0)),
+      painted(this.#sender.condition),
       this.#queueWords(stats),
       `drained ${formatCount(stats.drainedPackets)}`,
-      `${formatCount(rate)}/s`,
+      `${this.#rate}/s`,
     ];
     return parts.join(" · ");
   }
 
-  /**
-   * The state as a log line, or `undefined` when it is that of the last time.
-   *
-   * @param nowMs Monotonic time.
-   */
-  report(nowMs: number): string | undefined {
+  /** The state as a log line, or `undefined` when it is that of the last time. */
+  report(): string | undefined {
     const stats = this.#sender.stats();
-    const rate = this.#ratePerSecond(stats, nowMs);
-    const condition = this.#condition.condition(stats.queue.packets, rate > 0);
-    const state = `${inOneLine(condition)}; ${this.#queueWords(stats)}; ` +
-      `${formatCount(stats.drainedPackets)} drained`;
-    if (state === this.#lastReported) return undefined;
-    this.#lastReported = state;
-    return `${state}, ${formatCount(rate)}/s`;
+    const condition = inOneLine(this.#sender.condition);
+    const counts = `${this.#queueWords(stats)}; ${formatCount(stats.drainedPackets)} drained`;
+    // The course of an outage is told now and then, its counts are no news; and its
+    // reason may come in two lengths of time, by turns.
+    const kind = kindOf(condition) + (this.#sender.outage === undefined ? counts : "");
+    if (kind === this.#lastReported) return undefined;
+    this.#lastReported = kind;
+    return `${condition}; ${counts}, ${this.#rate}/s`;
   }
 
   /** The state in fields; their meaning is that of `SenderStats`. */
@@ -82,8 +70,8 @@ export class StatusView {
     };
   }
 
-  async #follow(): Promise<void> {
-    for await (const status of this.#sender.status()) this.#condition.take(status);
+  get #rate(): string {
+    return formatCount(Math.round(this.#sender.rates.drainedPacketsPerSecond));
   }
 
   #queueWords({ queue, inFlightPackets, heldPackets }: SenderStats): string {
@@ -97,20 +85,9 @@ export class StatusView {
         formatCount(heldPackets)
       } held${dropped}${dead})`;
   }
-
-  #ratePerSecond({ drainedPackets }: SenderStats, nowMs: number): number {
-    const history = this.#history;
-    history.push({ atMs: nowMs, drained: drainedPackets });
-    while (history.length > 2 && nowMs - (history[1]?.atMs ?? nowMs) >= RATE_WINDOW_MS) {
-      history.shift();
-    }
-    const oldest = history[0];
-    if (oldest === undefined || nowMs <= oldest.atMs) return 0;
-    return Math.round(1000 * (drainedPackets - oldest.drained) / (nowMs - oldest.atMs));
-  }
 }
 
 /** A condition in one line, with colours. */
 export function painted(condition: Condition): string {
-  return `\x1b[${COLORS[condition.tone]}m${inOneLine(condition)}\x1b[0m`;
+  return `\x1b[${COLORS[condition.tone]}m${printable(inOneLine(condition))}\x1b[0m`;
 }

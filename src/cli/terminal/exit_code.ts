@@ -18,6 +18,7 @@ import {
 } from "../../base/errors.ts";
 import { FramingError } from "../../framing/framing.ts";
 import { inFlags } from "./flags.ts";
+import { printable } from "./printable.ts";
 
 /** What a command's exit says; 75 and 77 are EX_TEMPFAIL and EX_NOPERM of sysexits.h. */
 export const ExitCode = {
@@ -91,9 +92,9 @@ export function exitCodeOf(error: unknown): ExitCode {
  * @param error What was thrown.
  */
 export function explain(error: unknown): string {
-  if (!(error instanceof Error)) return `unexpected error: ${String(error)}`;
+  if (!(error instanceof Error)) return `unexpected error: ${printable(String(error))}`;
   const expected = EXPECTED_ERRORS.some((known) => error instanceof known);
-  const message = error.message.replaceAll(/\s*\n\s*/g, " ");
+  const message = printable(error.message.replaceAll(/\s*\n\s*/g, " "));
   return expected
     ? inFlags(message)
     : `unexpected ${error.name}: ${message} (add --verbose for where it happened)`;

@@ -8,6 +8,7 @@
 import { stripVTControlCharacters } from "node:util";
 import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";
 import type { Logger } from "../../base/ports.ts";
+import { printable } from "./printable.ts";
 import type { Stdio } from "./stdio.ts";
 
 /** How serious a log line is. */
@@ -107,6 +108,8 @@ export class LogConsole implements Logger {
   readonly #writer: BackgroundWriter;
   readonly #wallMs: () => number;
   #liveLine = "";
+  /** Lines that were dropped and said to be. */
+  #droppedSaid = 0;
 
   /**
    * @param options Format, level, terminal or not.
@@ -155,10 +158,24 @@ export class LogConsole implements Logger {
    */
   line(level: LogLevel, message: string, fields: Readonly<Record<string, unknown>> = {}): void {
     if (LEVELS.indexOf(level) < LEVELS.indexOf(this.#options.level)) return;
+    this.#sayDropped();
+    this.#put(level, message, fields);
+  }
+
+  #sayDropped(): void {
+    const dropped = this.#writer.droppedWrites - this.#droppedSaid;
+    // As long as something waits, there may be no room for this line either.
+    if (dropped === 0 || this.#writer.waitingBytes > 0) return;
+    this.#droppedSaid = this.#writer.droppedWrites;
+    const lines = dropped === 1 ? "1 log line was" : `${dropped} log lines were`;
+    this.#put("warn", `${lines} dropped before this one, for they could not be written`, {});
+  }
+
+  #put(level: LogLevel, message: string, fields: Readonly<Record<string, unknown>>): void {
     const time = new Date(this.#wallMs()).toISOString();
     const line = this.#options.format === "json"
       ? JSON.stringify({ time, level, message, ...fields })
-      : `${time} ${this.#paint(level)} ${message}`;
+      : `${time} ${this.#paint(level)} ${printable(message)}`;
     this.#writer.write(
       this.#liveLine === "" ? `${line}\n` : `${CLEAR_LINE}${line}\n${this.#liveLine}`,
     );
@@ -178,11 +195,10 @@ export class LogConsole implements Logger {
     this.#writer.write(CLEAR_LINE);
   }
 
-  /** Resolves once all lines are written, or nobody reads them any more. */
+  /** Resolves once all lines are written, or cannot be. */
   async flushed(): Promise<void> {
-    if (this.#writer.droppedWrites > 0) {
-      this.warn(`${this.#writer.droppedWrites} log lines were dropped: nobody read them in time`);
-    }
+    await this.#writer.flushed();
+    this.#sayDropped();
     await this.#writer.flushed();
   }
 

@@ -227,7 +227,8 @@ function showReport(report) {
   document.querySelector("link[rel=icon]").href = icon(condition.tone);
   $("condition").dataset.tone = condition.tone;
   show("headline", condition.headline);
-  show("detail", condition.detail);
+  const outage = report.outage === null ? "" : ` Outage ${report.outage.words}.`;
+  show("detail", condition.detail + outage);
   show("remote", report.remote);
   show("state", report.state);
   show("verdict", verdict.kind);

@@ -1,0 +1,162 @@
+/**
+ * One reader's connection, as node's HTTP servers take it.
+ *
+ * @module
+ */
+
+import { Duplex } from "node:stream";
+import type { Clock } from "../base/ports.ts";
+
+/** How long a request may take to come, from the connection or the last answer on. */
+const REQUEST_TIMEOUT_MS = 15_000;
+/** How long its answer may take to be taken, its body included. */
+const ANSWER_TIMEOUT_MS = 30_000;
+const READ_BYTES = 16 * 1024;
+
+/**
+ * A stream over a connection of Deno's, which it owns, and which is cut when it
+ * costs too much time: a reader must not hold a descriptor for nothing.
+ */
+export class ReaderConnection extends Duplex {
+  /** Who it is, for the counting of guesses. */
+  readonly peer: string;
+  /** Itself: HTTP/2 hands out a proxy in its place, which ends before it. */
+  readonly itself: this = this;
+  readonly #conn: Deno.Conn;
+  readonly #clock: Clock;
+  #first: Uint8Array | undefined;
+  #answers = 0;
+  #idleSinceMs: number;
+  #cancelCut: () => void = () => {};
+
+  /**
+   * @param conn Taken over.
+   * @param clock Time.
+   */
+  constructor(conn: Deno.Conn, clock: Clock) {
+    super({ allowHalfOpen: true });
+    this.#conn = conn;
+    this.#clock = clock;
+    this.#idleSinceMs = clock.nowMs();
+    this.peer = peerOf(conn.remoteAddr);
+    this.#cutIn(REQUEST_TIMEOUT_MS);
+  }
+
+  /** Since when nothing is being answered on it; undefined: something is. */
+  get idleSinceMs(): number | undefined {
+    return this.#answers === 0 ? this.#idleSinceMs : undefined;
+  }
+
+  /**
+   * Reads its first bytes, which then come again.
+   *
+   * @returns At least `count` bytes, or what there was before the end.
+   */
+  async peek(count: number): Promise<Uint8Array> {
+    const buffer = new Uint8Array(READ_BYTES);
+    let length = 0;
+    while (length < count) {
+      const read = await this.#conn.read(buffer.subarray(length));
+      if (read === null) break;
+      length += read;
+    }
+    return this.#first = buffer.subarray(0, length);
+  }
+
+  /** A request has come whole, but for its body. */
+  answerBegins(): void {
+    this.#answers++;
+    this.#cutIn(ANSWER_TIMEOUT_MS);
+  }
+
+  /** The answer has no end by itself; whoever writes it watches its reader. */
+  answerIsEndless(): void {
+    this.#cancelCut();
+  }
+
+  /** The endless answer has been ended; what is left of it has the time of any other. */
+  answerEnds(): void {
+    this.#cutIn(ANSWER_TIMEOUT_MS);
+  }
+
+  /** The answer is written, or nobody is there to take it. */
+  answered(): void {
+    this.#answers--;
+    if (this.#answers > 0 || this.destroyed) return;
+    this.#idleSinceMs = this.#clock.nowMs();
+    this.#cutIn(REQUEST_TIMEOUT_MS);
+  }
+
+  #cutIn(ms: number): void {
+    this.#cancelCut();
+    this.#cancelCut = this.#clock.setTimer(ms, () => this.destroy());
+  }
+
+  override _read(): void {
+    void this.#readOnce();
+  }
+
+  async #readOnce(): Promise<void> {
+    const first = this.#first;
+    this.#first = undefined;
+    if (first !== undefined && first.length > 0) return void this.push(first);
+    const buffer = new Uint8Array(READ_BYTES);
+    try {
+      const length = await this.#conn.read(buffer);
+      if (!this.destroyed) this.push(length === null ? null : buffer.subarray(0, length));
+    } catch {
+      this.destroy(); // Reset, or closed by us.
+    }
+  }
+
+  override _write(
+    bytes: Uint8Array,
+    _encoding: string,
+    done: (error?: Error | null) => void,
+  ): void {
+    void this.#writeAll(bytes).then(() => done(), () => {
+      this.destroy();
+      done();
+    });
+  }
+
+  async #writeAll(bytes: Uint8Array): Promise<void> {
+    for (let at = 0; at < bytes.length;) at += await this.#conn.write(bytes.subarray(at));
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    if (!("closeWrite" in this.#conn)) return done();
+    this.#conn.closeWrite().then(() => done(), () => done());
+  }
+
+  override _destroy(_error: Error | null, done: (error?: Error | null) => void): void {
+    this.#cancelCut();
+    this.#conn.close();
+    done(); // An error on the way to a reader is nobody's concern.
+  }
+
+  /** What node's servers ask of a socket beside a stream; the times are ours. */
+  readonly setTimeout = (): this => this;
+  /** Likewise. */
+  readonly setNoDelay = (): this => this;
+  /** Likewise. */
+  readonly setKeepAlive = (): this => this;
+  /** Likewise. */
+  readonly ref = (): this => this;
+  /** Likewise. */
+  readonly unref = (): this => this;
+}
+
+/** An address; of IPv6 the network, of which one host may have 2^64 addresses. */
+function peerOf(address: Deno.Addr): string {
+  if (!("hostname" in address)) return "";
+  const { hostname } = address;
+  if (!hostname.includes(":")) return hostname;
+  const [head = "", tail] = hostname.split("::");
+  const before = head.split(":").filter(Boolean);
+  const after = (tail ?? "").split(":").filter(Boolean);
+  const zeros = tail === undefined ? 0 : 8 - before.length - after.length;
+  return [...before, ...Array<string>(Math.max(0, zeros)).fill("0"), ...after].slice(0, 4).join(
+    ":",
+  );
+}

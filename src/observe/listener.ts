@@ -1,0 +1,261 @@
+/**
+ * Accepts readers and speaks HTTP with them, 1.1 and 2 in clear text, within
+ * bounds: nobody who reads, floods or stays silent may end delivery, or take what
+ * it needs.
+ *
+ * `Deno.serve` has no bounds to set: it gives a request all the time in the world
+ * and a process all its descriptors to strangers, and when they have run out it
+ * ends with an error. So the connections are accepted here, and node's servers,
+ * which take any stream, speak the protocol.
+ *
+ * @module
+ */
+
+import http, { type IncomingMessage, type ServerResponse } from "node:http";
+import http2, { type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
+import type { Clock, Logger } from "../base/ports.ts";
+import { hasSpareDescriptors } from "../kernel/descriptor.ts";
+import { ReaderConnection } from "./connection.ts";
+
+/** Readers at a time; a newcomer takes the place of the one that has been idle longest. */
+const MAX_CONNECTIONS = 64;
+/** Left to the delivery: a connection and what is asked about it, the queue's files. */
+const RESERVED_DESCRIPTORS = 16;
+/** A refused accept is tried again after this. */
+const ACCEPT_RETRY_MS = 250;
+/** That readers cannot be accepted is said again after this. */
+const SAY_AGAIN_MS = 60_000;
+const MAX_BODY_BYTES = 4096;
+const HTTP2_PREFACE = "PRI";
+/** To what is no HTTP. */
+const BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
+
+/** A request, as far as anybody here asks. */
+export interface HttpRequest {
+  readonly method: string;
+  readonly pathname: string;
+  /** Who asks. */
+  readonly peer: string;
+  /** A header by its name in lower case; `host` also where HTTP/2 calls it otherwise. */
+  readonly header: (name: string) => string | undefined;
+  /** The body; undefined: it is too large. */
+  readonly text: () => Promise<string | undefined>;
+}
+
+/** An answer to it. */
+export interface HttpAnswer {
+  readonly status: number;
+  readonly headers: Readonly<Record<string, string>>;
+  /** A stream has no end by itself. */
+  readonly body: string | ReadableStream<Uint8Array>;
+}
+
+/** What an {@linkcode HttpListener} works with. */
+export interface HttpListenerOptions {
+  /** Where readers connect; closed with this. */
+  readonly listener: Deno.Listener;
+  /** Time. */
+  readonly clock: Clock;
+  /** Told what a person may want to know. */
+  readonly logger: Logger;
+  /** Answers; may throw. */
+  readonly answer: (request: HttpRequest) => Promise<HttpAnswer>;
+  /** What to answer where a request cannot be understood, or answering failed. */
+  readonly failure: (status: 400 | 500) => HttpAnswer;
+}
+
+type Incoming = IncomingMessage | Http2ServerRequest;
+type Outgoing = ServerResponse | Http2ServerResponse;
+
+/** Serves until it is closed. */
+export class HttpListener {
+  readonly #options: HttpListenerOptions;
+  readonly #connections = new Set<ReaderConnection>();
+  readonly #http1: http.Server;
+  readonly #http2: http2.Http2Server;
+  #closing = false;
+  #onEmpty: () => void = () => {};
+
+  /** @param options Where, and who answers. */
+  constructor(options: HttpListenerOptions) {
+    this.#options = options;
+    this.#http1 = http.createServer({ requireHostHeader: false, maxHeaderSize: 16 * 1024 });
+    this.#http2 = http2.createServer({ settings: { maxConcurrentStreams: 16 } });
+    for (const server of [this.#http1, this.#http2]) {
+      server.on(
+        "request",
+        (incoming: Incoming, outgoing: Outgoing) => void this.#answer(incoming, outgoing),
+      );
+    }
+    this.#http1.on("clientError", (_error, stream) => stream.end(BAD_REQUEST));
+    this.#http2.on("sessionError", () => {});
+    void this.#accept();
+  }
+
+  /**
+   * Accepts nobody any more; what is being answered has so much time, in milliseconds.
+   */
+  async close(graceMs: number): Promise<void> {
+    this.#closing = true;
+    this.#options.listener.close();
+    for (const connection of this.#connections) {
+      if (connection.idleSinceMs !== undefined) connection.destroy();
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#onEmpty = resolve;
+    if (this.#connections.size === 0) resolve();
+    const cancel = this.#options.clock.setTimer(graceMs, resolve);
+    await promise;
+    cancel();
+    for (const connection of this.#connections) connection.destroy();
+    this.#http1.close();
+    this.#http2.close();
+  }
+
+  async #accept(): Promise<void> {
+    const { listener, logger, clock } = this.#options;
+    let saidAtMs = -Infinity;
+    while (!this.#closing) {
+      try {
+        await this.#take(await listener.accept());
+      } catch (error) {
+        if (this.#closing) return;
+        // A reader that has reset meanwhile is no trouble.
+        if (error instanceof Deno.errors.NotConnected) continue;
+        const words = error instanceof Error ? error.message : String(error);
+        if (clock.nowMs() - saidAtMs >= SAY_AGAIN_MS) {
+          logger.warn(`status page: cannot accept readers: ${words}`);
+          saidAtMs = clock.nowMs();
+        }
+        this.#dropIdle();
+        await new Promise<void>((resolve) => clock.setTimer(ACCEPT_RETRY_MS, resolve));
+      }
+    }
+  }
+
+  async #take(conn: Deno.Conn): Promise<void> {
+    const scarce = !hasSpareDescriptors(RESERVED_DESCRIPTORS);
+    const full = scarce || this.#connections.size >= MAX_CONNECTIONS;
+    // One for one: the descriptor of what is closed now comes back only in a moment.
+    if (full && !this.#dropIdle()) return conn.close();
+    if (scarce) await new Promise<void>((resolve) => this.#options.clock.defer(resolve));
+    const connection = new ReaderConnection(conn, this.#options.clock);
+    this.#connections.add(connection);
+    connection.once("close", () => {
+      this.#connections.delete(connection);
+      if (this.#connections.size === 0) this.#onEmpty();
+    });
+    void this.#speak(connection);
+  }
+
+  /** @returns Whether there was one. */
+  #dropIdle(): boolean {
+    let idlest: ReaderConnection | undefined;
+    for (const connection of this.#connections) {
+      const { idleSinceMs = Infinity } = connection;
+      if (idleSinceMs < (idlest?.idleSinceMs ?? Infinity)) idlest = connection;
+    }
+    if (idlest === undefined) return false;
+    this.#connections.delete(idlest);
+    idlest.destroy();
+    return true;
+  }
+
+  async #speak(connection: ReaderConnection): Promise<void> {
+    let first: string;
+    try {
+      first = new TextDecoder().decode(await connection.peek(HTTP2_PREFACE.length));
+    } catch {
+      return void connection.destroy(); // Reset, or cut by us.
+    }
+    if (connection.destroyed) return;
+    const server = first.startsWith(HTTP2_PREFACE) ? this.#http2 : this.#http1;
+    server.emit("connection", connection);
+  }
+
+  async #answer(incoming: Incoming, outgoing: Outgoing): Promise<void> {
+    const socket: unknown = incoming.socket;
+    if (!(socket instanceof ReaderConnection)) return void outgoing.end();
+    const connection = socket.itself;
+    connection.answerBegins();
+    outgoing.once("close", () => connection.answered());
+    outgoing.on("error", () => {});
+    const { answer, failure } = this.#options;
+    const request = requestOf(incoming, connection.peer);
+    let answered: HttpAnswer;
+    try {
+      answered = request === undefined ? failure(400) : await answer(request);
+    } catch {
+      answered = failure(500);
+    }
+    const { status, headers, body } = answered;
+    // Whoever asks seldom needs no connection meanwhile.
+    const end = "shouldKeepAlive" in outgoing ? { connection: "close" } : {};
+    if (typeof body === "string") {
+      const length = new TextEncoder().encode(body).length;
+      outgoing.writeHead(status, { ...headers, ...end, "content-length": length });
+      outgoing.end(incoming.method === "HEAD" ? "" : body);
+      return;
+    }
+    outgoing.writeHead(status, { ...headers, ...end });
+    // HTTP/2 sends them by itself.
+    if ("flushHeaders" in outgoing) outgoing.flushHeaders();
+    connection.answerIsEndless();
+    await pass(body, outgoing);
+    if (connection.destroyed) return;
+    connection.answerEnds();
+    outgoing.end();
+  }
+}
+
+/** Passes a stream on, no faster than it is read. */
+async function pass(body: ReadableStream<Uint8Array>, outgoing: Outgoing): Promise<void> {
+  const reader = body.getReader();
+  let left = false;
+  const gone = new Promise<void>((resolve) =>
+    outgoing.once("close", () => {
+      left = true;
+      resolve();
+    })
+  );
+  // Its owner learns at once that nobody reads any more.
+  void gone.then(() => reader.cancel().catch(() => {}));
+  while (!left) {
+    const { done, value } = await reader.read();
+    if (done || left) return;
+    if (write(outgoing, value)) continue;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    outgoing.once("drain", resolve);
+    await Promise.race([promise, gone]);
+  }
+}
+
+/** Both kinds can write; what they take has types of their own. */
+function write(outgoing: Outgoing, bytes: Uint8Array): boolean {
+  return (outgoing as Pick<ServerResponse, "write">).write(bytes);
+}
+
+/** @returns `undefined`: it makes no sense. */
+function requestOf(incoming: Incoming, peer: string): HttpRequest | undefined {
+  const { method = "", url = "", headers } = incoming;
+  const host = headers.host ?? headers[":authority"]?.toString();
+  const header = (name: string) => {
+    const value = name === "host" ? host : headers[name];
+    return Array.isArray(value) ? value.join(", ") : value;
+  };
+  if (host !== undefined && host !== "" && !URL.canParse(`http://${host}/`)) return undefined;
+  const parsed = URL.parse(url, "http://localhost/");
+  if (parsed === null) return undefined;
+  return { method, pathname: parsed.pathname, peer, header, text: () => textOf(incoming) };
+}
+
+async function textOf(incoming: Incoming): Promise<string | undefined> {
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of incoming) {
+    bytes += part.length;
+    if (bytes > MAX_BODY_BYTES) return undefined;
+    parts.push(part);
+  }
+  return await new Blob(parts.map((part) => new Uint8Array(part))).text();
+}

@@ -1,0 +1,63 @@
+/**
+ * What each verdict means to somebody who watches: the one place that says it.
+ *
+ * @module
+ */
+
+import type { VerdictKind } from "../delivery/liveness.ts";
+
+/** How something looks from afar. */
+export interface Look {
+  /** See `Condition.tone`. */
+  readonly tone: "good" | "warning" | "bad";
+  /** A few words. */
+  readonly headline: string;
+}
+
+interface Meaning {
+  /** While the connection is up; undefined: it depends on what else is going on. */
+  readonly connected: Look | undefined;
+  /** Whether it says why packets do not get through: while it lasts, or when it ended a connection. */
+  readonly trouble: boolean;
+}
+
+/** Packets do not get through. */
+export const NOT_DELIVERING = { tone: "bad", headline: "Not delivering" } as const;
+
+/** One row a verdict. */
+const MEANINGS: Readonly<Record<VerdictKind, Meaning>> = {
+  "healthy": { connected: undefined, trouble: false },
+  "slow": { connected: { tone: "warning", headline: "Slow" }, trouble: false },
+  "peer-stalled": {
+    connected: { tone: "warning", headline: "Server does not read" },
+    trouble: true,
+  },
+  "no-response": { connected: NOT_DELIVERING, trouble: true },
+  "path-dead": { connected: NOT_DELIVERING, trouble: true },
+  "local-fault": { connected: NOT_DELIVERING, trouble: true },
+  "peer-closed": { connected: { tone: "good", headline: "Finishing" }, trouble: false },
+  "closes-early": {
+    connected: { tone: "warning", headline: "Server closes each connection" },
+    trouble: true,
+  },
+  "wire-failed": { connected: NOT_DELIVERING, trouble: true },
+  "self-connected": { connected: NOT_DELIVERING, trouble: true },
+  "lookup-hangs": { connected: NOT_DELIVERING, trouble: true },
+  // Packets get through; a restart would send them again.
+  "removal-stuck": {
+    connected: { tone: "warning", headline: "Queue cannot shrink" },
+    trouble: false,
+  },
+  "reset": { connected: NOT_DELIVERING, trouble: true },
+  "timed-out": { connected: NOT_DELIVERING, trouble: true },
+};
+
+/** Whether a verdict says why packets do not get through. */
+export function isTrouble(kind: VerdictKind): boolean {
+  return MEANINGS[kind].trouble;
+}
+
+/** How a connection with this verdict looks; undefined: it depends on what else is going on. */
+export function lookOf(kind: VerdictKind): Look | undefined {
+  return MEANINGS[kind].connected;
+}
