@@ -35,16 +35,16 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
   ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],
   ["kernel/socket_options", "KeepAliveOptions", KEEP_ALIVE_OPTIONS, ""],
   [
-    "relay/relay",
+    "relay/options",
     "RelayOptions",
     RELAY_OPTIONS,
-    "sender listeners input output maxPacketBytes logger clock",
+    "sender listeners input output maxPacketBytes maxUnfinishedBytes oversize logger clock",
   ],
   [
     "observe/http",
     "StatusServerOptions",
     STATUS_OPTIONS,
-    "hostname port token showPayloads clock",
+    "hostname port token showPayloads logger clock",
   ],
 ];
 

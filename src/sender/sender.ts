@@ -6,7 +6,7 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import type { QueueFileError } from "../base/errors.ts";
+import { messageOf, type QueueFileError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
@@ -159,7 +159,9 @@ export class Sender implements AsyncDisposable {
       warn(
         failure === undefined
           ? "the queue's file can be read again"
-          : `the queue's file cannot be looked at for other processes' packets: ${failure.message}`,
+          : `the queue's file cannot be looked at for other processes' packets: ${
+            messageOf(failure)
+          }`,
       );
     });
     this.#forgetLosses = () => {
