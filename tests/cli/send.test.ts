@@ -304,6 +304,7 @@ Deno.test("broken pipes behind stdout and stderr cost no packet", async () => {
 Deno.test("a queue that another sender has: exit 1 naming the process", async () => {
   using dir = new TempDir();
   const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  await fillQueue(dir.queue);
   using _lock = await SenderLock.acquire(dir.queue);
   const { code, err } = await send(remote, dir.queue, "two\n");
   assert.equal(code, 1);
@@ -395,7 +396,9 @@ Deno.test("Ctrl-C while another process locks the queue's file ends at once", as
   using dir = new TempDir();
   await fillQueue(dir.queue);
   const database = new DatabaseSync(dir.queue);
-  database.exec("PRAGMA locking_mode = exclusive; BEGIN EXCLUSIVE; UPDATE state SET one = 1");
+  database.exec(
+    "PRAGMA locking_mode = exclusive; BEGIN EXCLUSIVE; UPDATE state SET last_id = last_id",
+  );
   try {
     await using send = Sendq.send(
       ...["tcp://127.0.0.1:9", dir.queue, "--busy-timeout", "1h", "--verbose"] as const,

@@ -79,13 +79,11 @@ Deno.test("without maxAttempts nothing is given up", async () => {
     backoffCapMs: 5,
   });
   await sender.enqueueMany([packet(1), POISON, packet(2)]);
-  await until("it has died often", () => served.deaths >= 20);
-  const { packets, deadPackets } = sender.stats().queue;
-  assert.deepEqual({ packets, deadPackets, seen: [...served.seen] }, {
-    packets: 3,
-    deadPackets: 0,
-    seen: [1],
-  });
+  const { queue } = sender;
+  // What stands before it is tried alone, too, and is confirmed.
+  await until("it has died often", () => served.deaths >= 20 && queue.stats().packets === 2);
+  assert.equal(queue.stats().deadPackets, 0);
+  assert.deepEqual([...served.seen], [1]);
   await sender.close({ deliverTimeoutMs: 0 });
 });
 

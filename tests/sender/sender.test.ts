@@ -338,6 +338,7 @@ Deno.test("drained(): ten thousand waits that were given up leave nothing behind
   bench.server.stop();
   const sender = await bench.open();
   await sender.enqueue(packet(1));
+  await until("the port is closed", () => sender.stats().failedAttempts > 0);
   const lasting = sender.drained();
   for (let i = 0; i < 10_000; i++) {
     const controller = new AbortController();
@@ -422,7 +423,7 @@ Deno.test("packets dropped for want of room are told", async () => {
   await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
   const sender = await bench.open({ queueOptions: { maxPackets: 10, overflow: "drop-oldest" } });
-  const told = seen(sender, ({ words }) => /dropped the 5 oldest packets/.test(words));
+  const told = seen(sender, ({ words }) => /too many packets: dropped the 5 oldest/.test(words));
   await sender.enqueueMany(packets(10));
   await sender.enqueueMany(packets(5));
   await told;
