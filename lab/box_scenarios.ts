@@ -111,7 +111,7 @@ function byDefault(box: BoxName, fault: FaultName): Expectation {
   return closesAtOnce ? NOTHING_LOST : MAY_LOSE;
 }
 
-const QUICK = new Set(["haproxy-down", "haproxy-down-default", "socat-killed"]);
+const QUICK = new Set(["haproxy-down", "haproxy-down-default", "socat-killed-default"]);
 
 /** Every scenario with a box, in the order of the report. */
 export const BOX_SCENARIOS: readonly Scenario[] = [

@@ -75,7 +75,7 @@ const BOXES: { readonly [name in BoxName]: Box } = {
     packages: "nginx libnginx-mod-stream",
     files: (server) => ({
       "nginx.conf": `
-load_module ${streamModule() ?? ""};
+${loadingStreams() ?? ""}
 daemon off;
 master_process off;
 user root;
@@ -140,19 +140,20 @@ export function missingBox(name: BoxName): string | undefined {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
     return `${program} is not installed; on Debian: apt install ${packages}`;
   }
-  if (program === "nginx" && streamModule() === undefined) {
+  if (program === "nginx" && loadingStreams() === undefined) {
     return `nginx has no stream module; on Debian: apt install ${packages}`;
   }
   return undefined;
 }
 
-/** nginx's stream module as a file, which is what Debian's packages bring. */
-function streamModule(): string | undefined {
+/** What nginx has to be told to proxy TCP: nothing where it is built in; undefined: it cannot. */
+function loadingStreams(): string | undefined {
   const { stderr } = new Deno.Command("nginx", { args: ["-V"] }).outputSync();
-  const folder = /--modules-path=(\S+)/.exec(new TextDecoder().decode(stderr))?.[1];
-  const path = `${folder}/ngx_stream_module.so`;
+  const built = new TextDecoder().decode(stderr);
+  if (/--with-stream(\s|$)/.test(built)) return "";
+  const path = `${/--modules-path=(\S+)/.exec(built)?.[1]}/ngx_stream_module.so`;
   try {
-    return Deno.statSync(path).isFile ? path : undefined;
+    return Deno.statSync(path).isFile ? `load_module ${path};` : undefined;
   } catch {
     return undefined;
   }
