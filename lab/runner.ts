@@ -352,8 +352,10 @@ class ScenarioRun implements AsyncDisposable {
 
   /** Once: until the server has read of the traffic, and everything logged before is read here. */
   async #waitUntilServed(): Promise<void> {
-    if (this.#isServed || !this.#trafficStarted) return;
+    if (this.#isServed) return;
     this.#isServed = true;
+    // A fault that comes before any traffic may be why nothing is served.
+    if (!this.#trafficStarted) return;
     await this.#until(SERVED_DEADLINE_MS, () => {
       return (this.#recorder?.reader.update().packetCount ?? 0) > 0 &&
         this.#events.some(({ message }) => message.startsWith("connected to"));
