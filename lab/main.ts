@@ -70,7 +70,7 @@ async function main(args: readonly string[]): Promise<number> {
     .filter(({ name }) => command.args.length === 0 || command.args.includes(name))
     .filter(({ steady }) => !options.long || steady);
   if (options.list) {
-    for (const { name, title } of chosen) print(`${name.padEnd(26)} ${title}\n`);
+    for (const { name, title } of chosen) print(`${name.padEnd(30)} ${title}\n`);
     return 0;
   }
   const available = await networkAvailable();

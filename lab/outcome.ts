@@ -59,6 +59,8 @@ export interface Row extends Omit<Figures, "words" | "seconds"> {
   readonly scenario: string;
   readonly title: string;
   readonly runs: number;
+  /** Packets were lost, as the scenario expects: what it shows, and no failure. */
+  readonly lossExpected: boolean;
   /** Set when it could not run here. */
   readonly skipped?: string;
 }
@@ -138,6 +140,7 @@ export function rowOf(scenario: Scenario, runs: readonly Figures[]): Row {
     runs: runs.length,
     sent: worst((run) => run.sent),
     lost: worst((run) => run.lost),
+    lossExpected: expect.lost === "some" && runs.some((run) => run.lost > 0),
     duplicated: worst((run) => run.duplicated),
     outOfOrder: worst((run) => run.outOfOrder),
     duplicatesBound: worst((run) => run.duplicatesBound),
@@ -154,6 +157,7 @@ export function skippedRow({ name, title }: Scenario, reason: string): Row {
   const nothing = { sent: 0, lost: 0, duplicated: 0, outOfOrder: 0, duplicatesBound: 0 };
   return {
     ...{ scenario: name, title, runs: 0, ...nothing, connections: 0, failures: [] },
+    lossExpected: false,
     ...{ verdict: undefined, noticedSeconds: undefined, deliveredSeconds: undefined },
     skipped: reason,
   };
@@ -166,6 +170,9 @@ function unexpected(
 ): string[] {
   const failures: string[] = [];
   if (expect.lost !== "some" && measured.lost > 0) failures.push(`${measured.lost} packets lost`);
+  if (measured.duplicated > (expect.duplicated ?? Infinity)) {
+    failures.push(`${measured.duplicated} duplicates instead of ${expect.duplicated}`);
+  }
   const verdicts = [expect.verdict ?? []].flat();
   if (verdicts.length > 0 && !verdicts.some((verdict) => verdict === measured.verdict)) {
     failures.push(`named ${measured.verdict ?? "nothing"} instead of ${verdicts.join(" or ")}`);

@@ -47,7 +47,8 @@ export function passed(row: Row): boolean {
 
 function resultOf(row: Row): string {
   if (row.skipped !== undefined) return `skipped: ${row.skipped}`;
-  return passed(row) ? "ok" : `FAILED: ${row.failures.join("; ")}`;
+  if (!passed(row)) return `FAILED: ${row.failures.join("; ")}`;
+  return row.lossExpected ? "loss, as expected" : "ok";
 }
 
 function seconds(value: number | undefined): string {

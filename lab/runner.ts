@@ -7,6 +7,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { OutboundQueue } from "../src/queue/queue.ts";
+import { BOX_PORT, MiddleBox, missingBox } from "./middle_box.ts";
 import { type Heal, TestNetwork } from "./network.ts";
 import { type Figures, figuresOf } from "./outcome.ts";
 import { nowMs, packetOf } from "./packets.ts";
@@ -16,6 +17,7 @@ import { RecorderProcess } from "./recorder_process.ts";
 import type { Fault, Scenario, Step, Traffic } from "./scenario.ts";
 import type { LogEvent } from "./sender_log.ts";
 import { type SenderEnd, SenderProcess } from "./sender_process.ts";
+import { isQuiet } from "./sockets.ts";
 
 const SERVER_PORT = 4000;
 const ENQUEUER = new URL("./enqueuer.ts", import.meta.url).pathname;
@@ -36,7 +38,7 @@ export function missingFor(scenario: Scenario): string | undefined {
   if (scenario.needs === "libfaketime" && findLibfaketime() === undefined) {
     return "libfaketime is not installed";
   }
-  return undefined;
+  return scenario.box && missingBox(scenario.box);
 }
 
 /**
@@ -62,6 +64,7 @@ class ScenarioRun implements AsyncDisposable {
   readonly #producer: Producer;
 
   #recorder: RecorderProcess | undefined;
+  #box: MiddleBox | undefined;
   readonly #records: string[] = [];
   #sender: SenderProcess | undefined;
   readonly #events: LogEvent[] = [];
@@ -93,6 +96,7 @@ class ScenarioRun implements AsyncDisposable {
     const { conditions = [], steps } = this.#scenario;
     for (const fault of conditions) await this.#cut(fault);
     await this.#startServer();
+    await this.#startBox();
     await this.#startSender(0);
     if (!steps.some((step) => step.do === "start-traffic") || pausesFirst(steps)) {
       this.#startTraffic();
@@ -117,6 +121,7 @@ class ScenarioRun implements AsyncDisposable {
     this.#producer.pause();
     this.#producer.detach();
     await this.#sender?.kill();
+    await this.#box?.[Symbol.asyncDispose]();
     await this.#recorder?.[Symbol.asyncDispose]();
     await this.#producer.abandon();
   }
@@ -236,7 +241,18 @@ class ScenarioRun implements AsyncDisposable {
       record,
       address: this.#network.serverAddress,
       port: SERVER_PORT,
+      commands: this.#scenario.serverCommands ?? [],
       spawn: this.#network.spawnerIn("server"),
+    });
+  }
+
+  async #startBox(): Promise<void> {
+    const { box } = this.#scenario;
+    if (box === undefined) return;
+    this.#box = await MiddleBox.start(box, {
+      spawn: this.#network.spawnerIn("sender"),
+      directory: this.#directory,
+      server: `${this.#network.serverAddress}:${SERVER_PORT}`,
     });
   }
 
@@ -251,7 +267,9 @@ class ScenarioRun implements AsyncDisposable {
       spawn: this.#network.spawnerIn("sender"),
       wrapper,
       queue: this.#queue,
-      server: `${this.#network.serverAddress}:${SERVER_PORT}`,
+      server: this.#box === undefined
+        ? `${this.#network.serverAddress}:${SERVER_PORT}`
+        : `127.0.0.1:${BOX_PORT}`,
       flags: this.#scenario.flags ?? [],
       ...(onEvent === undefined ? {} : { onEvent }),
     });
@@ -334,8 +352,10 @@ class ScenarioRun implements AsyncDisposable {
 
   /** Once: until the server has read of the traffic, and everything logged before is read here. */
   async #waitUntilServed(): Promise<void> {
-    if (this.#isServed || !this.#trafficStarted) return;
+    if (this.#isServed) return;
     this.#isServed = true;
+    // A fault that comes before any traffic may be why nothing is served.
+    if (!this.#trafficStarted) return;
     await this.#until(SERVED_DEADLINE_MS, () => {
       return (this.#recorder?.reader.update().packetCount ?? 0) > 0 &&
         this.#events.some(({ message }) => message.startsWith("connected to"));
@@ -373,17 +393,26 @@ class ScenarioRun implements AsyncDisposable {
     sender.signal("SIGTERM");
     const end = await sender.ended;
     const expected = [...this.#sent().values()].flat().length;
-    await this.#until(LAST_READ_DEADLINE_MS, () => {
+    await this.#until(LAST_READ_DEADLINE_MS, async () => {
       const record = readRecord(...this.#records);
       const read = new Set(record.flatMap(({ packets }) =>
         packets.map(({ bytes }) => {
           return String.fromCharCode(...bytes.subarray(0, 12));
         })
       ));
-      return read.size >= expected;
+      return read.size >= expected || await this.#isQuiet();
     });
     await this.#recorder?.[Symbol.asyncDispose]();
     return end;
+  }
+
+  /** Nothing is left on the way: what was not read by now never will be. */
+  async #isQuiet(): Promise<boolean> {
+    // First where bytes come from: what is quiet there has arrived.
+    for (const host of ["sender", "server"] as const) {
+      if (!await isQuiet(this.#network.spawnerIn(host))) return false;
+    }
+    return true;
   }
 
   #sent(): Map<string, string[]> {
@@ -396,9 +425,9 @@ class ScenarioRun implements AsyncDisposable {
   }
 
   /** Polls, for at most `deadlineMs`; what did not come about shows in the figures. */
-  async #until(deadlineMs: number, condition: () => boolean): Promise<void> {
+  async #until(deadlineMs: number, condition: () => boolean | Promise<boolean>): Promise<void> {
     const deadline = performance.now() + deadlineMs;
-    while (!condition() && performance.now() < deadline) await delay(50);
+    while (!await condition() && performance.now() < deadline) await delay(50);
   }
 }
 

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { BoxName } from "./middle_box.ts";
 import type { Direction, RejectKind } from "./network.ts";
 
 /** What goes wrong between the hosts, or on the sender's own; see {@linkcode TestNetwork}. */
@@ -92,6 +93,8 @@ export type Named =
   | "peer-closed"
   | "reset"
   | "timed-out"
+  | "no-response"
+  | "closes-early"
   | "cannot-connect";
 
 /**
@@ -102,6 +105,8 @@ export type Named =
 export interface Expectation {
   /** `"some"`: what no kernel reading can see; the table says how many. @default {0} */
   readonly lost?: 0 | "some";
+  /** So many packets twice at the most. @default what was in flight or held at each bad end */
+  readonly duplicated?: number;
   /** The first verdict named after the fault. @default not looked at */
   readonly verdict?: Named | readonly Named[];
   /** From the fault to that verdict. */
@@ -130,6 +135,10 @@ export interface Scenario {
   readonly conditions?: readonly Fault[];
   /** @default 200 packets of 100 bytes a second, as in the peers' measurements */
   readonly traffic?: Traffic;
+  /** What the sender connects to, on its own host, instead of the server. @default nothing */
+  readonly box?: BoxName;
+  /** Commands with which each life of the server begins, see `recorder.ts`. @default none */
+  readonly serverCommands?: readonly string[];
   /** Further flags of the `send` command. @default none: what users get */
   readonly flags?: readonly string[];
   /** What must be installed besides. */

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { BOX_SCENARIOS } from "./box_scenarios.ts";
 import {
   cut,
   type Expectation,
@@ -239,6 +240,23 @@ const KERNEL_FACTS: readonly Scenario[] = [
     steps: [wait(2), server("close"), wait(3)],
     expect: { verdict: ["peer-closed", "reset"], noticedWithinSeconds: 0.25 },
     quick: true,
+  },
+  {
+    name: "server-closes-confirm",
+    title: "row 11a in a pause, --on-peer-fin confirm",
+    traffic: { perSecond: 20, bytes: 100 },
+    flags: ["--on-peer-fin=confirm"],
+    // Half a hold: what the FIN finds has been read, and is still held.
+    steps: [
+      wait(2),
+      { do: "pause-traffic" },
+      wait(0.5),
+      server("close"),
+      wait(1),
+      { do: "start-traffic" },
+      wait(2),
+    ],
+    expect: { verdict: "peer-closed", noticedWithinSeconds: 0.25, duplicated: 0 },
   },
   {
     name: "server-closes-unread",
@@ -505,6 +523,14 @@ const PEERS: readonly Scenario[] = [
     expect: { verdict: ["peer-closed", "reset"], noticedWithinSeconds: 0.25 },
   },
   {
+    name: "F6-confirm",
+    title: "F6 with --on-peer-fin confirm",
+    traffic: PEERS_TRAFFIC,
+    flags: ["--on-peer-fin=confirm"],
+    steps: repeat(9, [wait(2), server("close")]),
+    expect: { verdict: ["peer-closed", "reset"], noticedWithinSeconds: 0.25 },
+  },
+  {
     name: "F6d",
     title: "the same, RTT 40 ms",
     conditions: [{ kind: "delay", roundTripMs: 40 }],
@@ -583,4 +609,5 @@ export const SCENARIOS: readonly Scenario[] = [
   ...OUTAGES,
   ...PEERS,
   ...SENDER,
+  ...BOX_SCENARIOS,
 ];

@@ -29,6 +29,8 @@ const NAMES: readonly (readonly [RegExp, Named])[] = [
   [/^(the )?peer closed/, "peer-closed"],
   [/^reset by/, "reset"],
   [/^timed out/, "timed-out"],
+  [/^no response/, "no-response"],
+  [/^the server has closed/, "closes-early"],
   [/^cannot connect/, "cannot-connect"],
 ];
 /** How a line begins that tells of a connection given up. */

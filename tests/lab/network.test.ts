@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { type Heal, type Host, networkAvailable, TestNetwork } from "../../lab/network.ts";
 import { RecorderProcess } from "../../lab/recorder_process.ts";
+import { isQuiet } from "../../lab/sockets.ts";
 import { Pinger } from "../support/pinger_process.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
@@ -369,6 +370,20 @@ test("delay", "routed", async ({ network, client }) => {
   assert.equal((await client.do(`ping ${DEADLINE_MS}`)).error, undefined);
   await heal();
   await until("a round trip without the delay", async () => await pingMs() < 100);
+});
+
+test("a host is quiet once what was sent to it has been read, and not before", "routed", async (
+  { network, server, client },
+) => {
+  const spawn = network.spawnerIn("server");
+  await server.command("stop-reading");
+  assert.equal((await client.do("write 100")).error, undefined);
+  await server.command("await-unread");
+  // Its connections end, with the client's last bytes unread.
+  await client[Symbol.asyncDispose]();
+  assert.equal(await isQuiet(spawn), false);
+  await server.command("resume");
+  await until("the server has read it all", () => isQuiet(spawn));
 });
 
 Deno.test({

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { networkAvailable } from "../../lab/network.ts";
-import { type Figures, figuresOf } from "../../lab/outcome.ts";
+import { type Figures, figuresOf, rowOf } from "../../lab/outcome.ts";
+import { formatTable } from "../../lab/report.ts";
 import { missingFor, runScenario } from "../../lab/runner.ts";
+import type { Expectation, Scenario } from "../../lab/scenario.ts";
 import { SCENARIOS } from "../../lab/scenarios.ts";
 
 const LANES = 3;
@@ -56,8 +58,19 @@ const evidence = {
   events: [],
 };
 
+const scenarioWith = (expect: Expectation): Scenario => ({
+  name: "x",
+  title: "x",
+  steps: [],
+  expect,
+});
+
 /** The figures of a server that read these packets, one connection a list. */
 function figuresFor(...connections: string[][]): Figures {
+  return figuresWith({}, ...connections);
+}
+
+function figuresWith(expect: Expectation, ...connections: string[][]): Figures {
   const record = connections.map((packets, i) => ({
     number: i + 1,
     peer: "192.0.2.2:50000",
@@ -65,8 +78,7 @@ function figuresFor(...connections: string[][]): Figures {
     partialBytes: 0,
     end: "fin" as const,
   }));
-  const scenario = { name: "x", title: "x", steps: [], expect: {} };
-  return figuresOf(scenario, { ...evidence, record });
+  return figuresOf(scenarioWith(expect), { ...evidence, record });
 }
 
 Deno.test("what must not happen is a failure", () => {
@@ -84,4 +96,23 @@ Deno.test("what must not happen is a failure", () => {
     const { failures } = figuresFor(...connections);
     assert.ok(failures.some((failure) => failure.includes(words)), `${words}: ${failures}`);
   }
+});
+
+Deno.test("a loss that a scenario is there to show is an outcome of its own, and no failure", () => {
+  const resultOf = (expect: Expectation, ...connections: string[][]) => {
+    const row = rowOf(scenarioWith(expect), [figuresWith(expect, ...connections)]);
+    return / ([^|]*?) +\|\n$/.exec(formatTable([row]))?.[1];
+  };
+  assert.equal(resultOf({ lost: "some" }, ["p0\n"]), "loss, as expected");
+  assert.equal(resultOf({ lost: "some" }, ["p0\n", "p1\n", "p2\n"]), "ok");
+  assert.equal(resultOf({}, ["p0\n"]), "FAILED: 2 packets lost");
+  // A loss that is expected excuses nothing else.
+  assert.match(resultOf({ lost: "some" }, ["p1\n", "p0\n"]) ?? "", /^FAILED: .*out of order/);
+});
+
+Deno.test("a scenario may allow fewer duplicates than were held", () => {
+  const twice = [["p0\n", "p1\n", "p2\n"], ["p2\n"]];
+  const words = "1 duplicates instead of 0";
+  assert.ok(figuresWith({ duplicated: 0 }, ...twice).failures.includes(words));
+  assert.ok(!figuresWith({ duplicated: 1 }, ...twice).failures.includes(words));
 });
