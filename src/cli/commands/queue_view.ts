@@ -185,14 +185,6 @@ export function previewOf(bytes: Uint8Array, more: boolean): string {
   return more ? `${text}…` : text;
 }
 
-/** Text of somebody else's, as a terminal cannot take it for a command. */
-export function printable(text: string): string {
-  return text.replaceAll(
-    /[\p{C}\u2028\u2029]/gu,
-    (character) => ESCAPES[character] ?? escaped(character),
-  );
-}
-
 function escaped(character: string): string {
   const code = character.codePointAt(0) ?? 0;
   return code < 0x80 ? `\\x${hex(code, 2)}` : `\\u{${code.toString(16)}}`;

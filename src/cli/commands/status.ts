@@ -256,12 +256,10 @@ function senderRows(
   const words = colorsWelcome(io.stdout) ? painted(condition) : inOneLine(condition);
   const sinceMs = Math.max(0, atMs - report.startedAtMs);
   return [
-    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${printable(report.remote)}`),
+    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
     row("state", words),
-    ...(report.outage === undefined
-      ? []
-      : [row("outage", printable(outageWords(report.outage, atMs)))]),
-    row("verdict", printable(report.verdictWords)),
+    ...(report.outage === undefined ? [] : [row("outage", outageWords(report.outage, atMs))]),
+    row("verdict", report.verdictWords),
     row(
       "in flight",
       `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +
@@ -279,7 +277,7 @@ function senderRows(
     ),
     ...pathRows(report),
     ...report.troubles.map((trouble, i) =>
-      row(i === 0 ? "trouble" : "", `${timeOf(trouble.atMs)} ${printable(trouble.words)}`)
+      row(i === 0 ? "trouble" : "", `${timeOf(trouble.atMs)} ${trouble.words}`)
     ),
   ];
 }
@@ -295,7 +293,7 @@ function printableIn<T>(value: T): T {
 function pathRows({ path }: SenderReport): string[] {
   if (path === undefined) return [];
   return [
-    row("path", printable(`${path.localAddress} to ${path.remoteAddress}`)),
+    row("path", `${path.localAddress} to ${path.remoteAddress}`),
     row("", pathWords(path)),
   ];
 }
