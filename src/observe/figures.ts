@@ -144,10 +144,17 @@ export const FIGURES: readonly Figure[] = [
     points: ({ stats }) => one(stats.queue.gaveUpPackets),
   },
   {
+    name: "sendq.queue.damaged.packets",
+    unit: "{packet}",
+    kind: "counter",
+    description: "Packets found damaged in the queue's file, since it was made.",
+    points: ({ stats }) => one(stats.queue.damagedPackets),
+  },
+  {
     name: "sendq.dead_letter.packets",
     unit: "{packet}",
     kind: "updowncounter",
-    description: "Dead letters in the queue's file: expired or given up, and kept.",
+    description: "Dead letters in the queue's file: expired, given up or damaged, and kept.",
     points: ({ stats }) => one(stats.queue.deadPackets),
   },
   {

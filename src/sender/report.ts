@@ -177,8 +177,64 @@ function parseReport(text: string): SenderReport | undefined {
   }
 }
 
-/** Only a sender of this format writes this number, and it writes every field. */
+/** One of everything: whoever may write the lock file may write anything into it. */
+const EXAMPLE: SenderReport & { readonly format: number } = {
+  format: FORMAT,
+  atMs: 0,
+  startedAtMs: 0,
+  remote: "tcp://legacy:4000",
+  state: "idle",
+  verdict: "healthy",
+  verdictWords: "healthy",
+  condition: { tone: "idle", headline: "", detail: "" },
+  outage: {
+    number: 1,
+    sinceMs: 0,
+    cause: "",
+    latest: "",
+    failedAttempts: 0,
+    brokenConnections: 0,
+    confirms: false,
+  },
+  troubles: [{ atMs: 0, words: "" }],
+  packetsPerSecond: 0,
+  bytesPerSecond: 0,
+  inFlightPackets: 0,
+  inFlightBytes: 0,
+  heldPackets: 0,
+  drainedPackets: 0,
+  ackedBytes: 0,
+  redeliveredPackets: 0,
+  connections: 0,
+  failedAttempts: 0,
+  receivedBytes: 0,
+  path: {
+    localAddress: "192.0.2.1:50123",
+    remoteAddress: "192.0.2.7:4000",
+    rttMs: 0,
+    sendQueueBytes: 0,
+    notSentBytes: 0,
+    sendWindowBytes: 0,
+    retransmittedSegments: 0,
+    silenceMs: 0,
+  },
+};
+/** What may be absent, wherever it stands. */
+const OPTIONAL = new Set(["outage", "path", "sendWindowBytes"]);
+
 function isReport(value: unknown): value is SenderReport {
-  return typeof value === "object" && value !== null && "format" in value &&
-    value.format === FORMAT;
+  return isLike(EXAMPLE, value) && "format" in value && value.format === FORMAT;
+}
+
+/** Whether a value has the fields of an example, of the same types, at every depth. */
+function isLike<T extends object>(example: T, value: unknown): value is T {
+  if (typeof value !== "object" || value === null) return false;
+  if (Array.isArray(example)) {
+    return Array.isArray(value) && value.every((item) => isLike(example[0], item));
+  }
+  return Object.entries(example).every(([name, part]) => {
+    const found: unknown = Object.getOwnPropertyDescriptor(value, name)?.value;
+    if (found === undefined) return OPTIONAL.has(name);
+    return typeof part === "object" ? isLike(part, found) : typeof found === typeof part;
+  });
 }

@@ -190,6 +190,18 @@ Deno.test("histories: the highest is the tallest, only nothing is flat, old ones
   assert.deepEqual([history.bars(), history.highest], ["▁▂█▅", 1000]);
 });
 
+Deno.test("status: a notice that is no report is one that says nothing", async () => {
+  using dir = new TempDir();
+  await fill(dir.queue, 1);
+  using lock = await SenderLock.acquire(dir.queue);
+  for (const foreign of [{ format: 2 }, { format: 2, troubles: {}, path: 1 }, [2], null, "2"]) {
+    lock.publish(JSON.stringify(foreign));
+    await using status = Sendq.onQueue("status", dir.queue);
+    assert.equal(await status.ended(), 0, status.stderr);
+    assert.match(status.stdout, /^sender +process \d+, which says nothing more$/m);
+  }
+});
+
 Deno.test("status: a notice cannot command the terminal", async () => {
   using dir = new TempDir();
   await fill(dir.queue, 1);
@@ -203,7 +215,7 @@ Deno.test("status: a notice cannot command the terminal", async () => {
     ...{ redeliveredPackets: 0, connections: 0, failedAttempts: 0, receivedBytes: 0 },
     path: {
       ...{ localAddress: evil, remoteAddress: evil, rttMs: 1, sendQueueBytes: 0 },
-      ...{ notSentBytes: 0, retransmittedSegments: 0 },
+      ...{ notSentBytes: 0, retransmittedSegments: 0, silenceMs: 0 },
     },
   }));
   await using status = Sendq.onQueue("status", dir.queue);

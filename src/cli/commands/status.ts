@@ -236,10 +236,11 @@ function asText(seen: Look, io: Stdio): string[] {
 }
 
 function deadWords(queue: QueueCounts): string {
-  const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = queue;
+  const { deadPackets, deadBytes, expiredPackets, gaveUpPackets, damagedPackets } = queue;
   return `${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
     `${formatBytes(deadBytes)}; ever ${formatCount(expiredPackets)} expired, ` +
-    `${formatCount(gaveUpPackets)} given up (sendq list --dead)`;
+    `${formatCount(gaveUpPackets)} given up, ${formatCount(damagedPackets)} damaged ` +
+    "(sendq list --dead)";
 }
 
 function senderRows(
