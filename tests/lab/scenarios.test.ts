@@ -18,7 +18,9 @@ Deno.test({
   name: "the laboratory's quick selection comes out as expected",
   ignore: !available.ok,
   async fn(t) {
-    const todo = SCENARIOS.filter(({ quick }) => quick);
+    // Those with a box first: their long holds have to pass before they end.
+    const todo = SCENARIOS.filter(({ quick }) => quick)
+      .toSorted((a, b) => Number(b.box !== undefined) - Number(a.box !== undefined));
     assert.ok(todo.length >= 5);
     await Promise.all(Array.from({ length: LANES }, async () => {
       for (let scenario = todo.shift(); scenario !== undefined; scenario = todo.shift()) {
