@@ -71,6 +71,11 @@ export class GuardedStore implements QueueStore {
     this.#lookedAtMs = clock.nowMs();
   }
 
+  /** See {@linkcode QueueStore.reopenings}. */
+  get reopenings(): number | undefined {
+    return this.#store.reopenings;
+  }
+
   /**
    * From now on removals on a full disk use this space.
    *
@@ -90,7 +95,7 @@ export class GuardedStore implements QueueStore {
     this.#lookedAtMs = this.#clock.nowMs();
     // Whoever closes a queue last removes SQLite's own files.
     const known = this.#isClosed || this.#misplaced !== undefined;
-    const words = known ? undefined : this.#files.misplaced();
+    const words = known ? undefined : this.#files.misplaced(this.#store.reopenings);
     if (words !== undefined) this.#misplaced = queueFileError("misplaced", this.path, words);
     return this.#misplaced;
   }

@@ -44,6 +44,8 @@ export function isSameFile(a: FileIdentity | undefined, b: FileIdentity | undefi
 export class QueueFiles {
   readonly #path: string;
   readonly #known = new Map<string, FileIdentity>();
+  /** How often the queue had been opened anew when this was noted. */
+  #reopenings = 0;
 
   /**
    * Takes note of them. SQLite's `-wal` and `-shm` are among them where this process
@@ -53,16 +55,22 @@ export class QueueFiles {
    */
   constructor(path: string) {
     this.#path = path;
-    for (const file of [path, `${path}-wal`, `${path}-shm`]) {
-      if (file !== path && !mayLookAt(file)) continue;
-      const identity = identityAt(file);
-      if (identity !== undefined) this.#known.set(file, identity);
-    }
+    this.#note(path);
+    this.#noteSqliteFiles();
   }
 
-  /** What has become of the files, in words; `undefined`: they are where they were. */
-  misplaced(): string | undefined {
+  /**
+   * What has become of the files, in words; `undefined`: they are where they were.
+   *
+   * @param reopenings See `QueueStore.reopenings`. The queue's own file stays the same.
+   */
+  misplaced(reopenings: number | undefined): string | undefined {
+    if (reopenings !== undefined && reopenings !== this.#reopenings) {
+      this.#reopenings = reopenings;
+      this.#noteSqliteFiles();
+    }
     for (const [file, known] of this.#known) {
+      if (reopenings === undefined && file !== this.#path) continue;
       let present: FileIdentity | undefined;
       try {
         present = identityAt(file);
@@ -76,6 +84,18 @@ export class QueueFiles {
         : `${name} was replaced by another one while it was in use`;
     }
     return undefined;
+  }
+
+  #noteSqliteFiles(): void {
+    for (const file of [`${this.#path}-wal`, `${this.#path}-shm`]) {
+      if (mayLookAt(file)) this.#note(file);
+    }
+  }
+
+  #note(file: string): void {
+    const identity = identityAt(file);
+    if (identity === undefined) this.#known.delete(file);
+    else this.#known.set(file, identity);
   }
 }
 

@@ -199,6 +199,11 @@ export interface FileSpace {
 export interface QueueStore {
   /** The file's path without symbolic links. */
   readonly path: string;
+  /**
+   * How often the file was opened anew, or `undefined` while it is not open: whoever
+   * closes a queue last removes SQLite's `-wal` and `-shm`, and the next one makes others.
+   */
+  readonly reopenings: number | undefined;
   /** See {@linkcode SqliteStore.commit}. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult>;
   /** See {@linkcode SqliteStore.edit}. */

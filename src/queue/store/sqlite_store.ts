@@ -56,6 +56,8 @@ interface Terms {
 export class SqliteStore implements QueueStore {
   /** The file's path without symbolic links. */
   readonly path: string;
+  /** It is opened once. */
+  readonly reopenings = 0;
   readonly #database: SqliteDatabase;
   readonly #packets: PacketTable;
   readonly #deadLetters: DeadLetterTable;

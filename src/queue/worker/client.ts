@@ -86,6 +86,11 @@ export class WorkerStoreClient implements QueueStore {
     }
   }
 
+  /** See {@linkcode QueueStore.reopenings}: each Worker opens it once. */
+  get reopenings(): number | undefined {
+    return this.#thread.isOpen ? this.#deaths : undefined;
+  }
+
   /** The Worker, or another one where it has died and somebody was told. */
   #live(): StoreThread {
     if (this.#thread.mayBeReplaced) {
@@ -191,6 +196,8 @@ class StoreThread {
   /** Whether it was closed, or a call was rejected because it is over. */
   #isClosed = false;
   #isTold = false;
+  /** Whether it has opened the file. */
+  #hasOpened = false;
   /** Was lent with one commit, for the next. */
   #buffer = new ArrayBuffer(0);
 
@@ -217,12 +224,20 @@ class StoreThread {
     // is the Worker that counts: a port whose other end has died keeps nothing.
     worker.unref();
     port.unref();
-    this.opened = this.#expect(({ value }) => String(value));
+    this.opened = this.#expect(({ value }) => {
+      this.#hasOpened = true;
+      return String(value);
+    });
   }
 
   /** Whether it can still answer. */
   get isAlive(): boolean {
     return this.#over === undefined;
+  }
+
+  /** Whether it has the file open. */
+  get isOpen(): boolean {
+    return this.#hasOpened && this.isAlive;
   }
 
   /** Whether it has died, and somebody has heard of it. */

@@ -12,7 +12,7 @@ import type { CommitRequest, CommitResult, QueueStore } from "../store/contract.
 import type { Durability, PacketSpan } from "../store/types.ts";
 
 /** What a store can be asked for. */
-export type StoreMethod = Exclude<keyof QueueStore, "path">;
+export type StoreMethod = Exclude<keyof QueueStore, "path" | "reopenings">;
 
 /** What the Worker is started with. */
 export interface StoreWorkerData {
