@@ -44,7 +44,7 @@ export function isSameFile(a: FileIdentity | undefined, b: FileIdentity | undefi
 export class QueueFiles {
   readonly #path: string;
   readonly #known = new Map<string, FileIdentity>();
-  /** How often the queue had been opened anew when this was noted. */
+  /** How often the queue had been opened anew when they were last looked up. */
   #reopenings = 0;
 
   /**
@@ -55,8 +55,8 @@ export class QueueFiles {
    */
   constructor(path: string) {
     this.#path = path;
-    this.#note(path);
-    this.#noteSqliteFiles();
+    this.#remember(path);
+    this.#rememberSqliteFiles();
   }
 
   /**
@@ -67,7 +67,7 @@ export class QueueFiles {
   misplaced(reopenings: number | undefined): string | undefined {
     if (reopenings !== undefined && reopenings !== this.#reopenings) {
       this.#reopenings = reopenings;
-      this.#noteSqliteFiles();
+      this.#rememberSqliteFiles();
     }
     for (const [file, known] of this.#known) {
       if (reopenings === undefined && file !== this.#path) continue;
@@ -86,13 +86,13 @@ export class QueueFiles {
     return undefined;
   }
 
-  #noteSqliteFiles(): void {
+  #rememberSqliteFiles(): void {
     for (const file of [`${this.#path}-wal`, `${this.#path}-shm`]) {
-      if (mayLookAt(file)) this.#note(file);
+      if (mayLookAt(file)) this.#remember(file);
     }
   }
 
-  #note(file: string): void {
+  #remember(file: string): void {
     const identity = identityAt(file);
     if (identity === undefined) this.#known.delete(file);
     else this.#known.set(file, identity);
