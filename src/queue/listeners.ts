@@ -89,7 +89,7 @@ export function committerEvents({ reader, time, listeners, ring }: Parts): Commi
         return;
       case "set-aside":
       case "remove-dead":
-      case "note-time":
+      case "keep-time":
         return;
     }
   };

@@ -490,7 +490,7 @@ export class OutboundQueue implements DeliveryQueue {
   async pollOtherProcesses(): Promise<void> {
     await this.#committer.poll();
     if (this.#time.isToBeNoted && this.#closing === undefined) {
-      await this.#committer.edit({ kind: "note-time" });
+      await this.#committer.edit({ kind: "keep-time" });
     }
   }
 

@@ -31,15 +31,15 @@ export class Reserve {
   constructor(file: Deno.FsFile, path: string) {
     this.#file = file;
     const { reserveBytes, isKnown } = diskSharesAt(path);
-    const noted = isKnown ? undefined : this.#readWanted();
-    this.#wanted = inBlocks(Math.min(reserveBytes, noted ?? Infinity));
+    const wantedBefore = isKnown ? undefined : this.#readWanted();
+    this.#wanted = inBlocks(Math.min(reserveBytes, wantedBefore ?? Infinity));
     const { size, blocks } = file.statSync();
     // A file with holes has promised space that it does not have.
     const whole = blocks !== null && 512 * blocks >= size - RESERVE_START;
     this.#bytes = whole ? Math.min(this.#wanted, Math.max(0, inBlocks(size - RESERVE_START))) : 0;
     if (size > RESERVE_START + this.#bytes) this.#cut();
     const restored = this.restore();
-    if (!restored && !isKnown && noted === undefined) {
+    if (!restored && !isKnown && wantedBefore === undefined) {
       // Perhaps the disk is small, perhaps only full: the queue has one half of what there was.
       this.#bytes = inBlocks(this.#bytes / 2);
       if (this.#bytes > 0) this.#wanted = this.#bytes;

@@ -268,7 +268,7 @@ export class Sender implements AsyncDisposable {
     let waitingBytes = 0;
     let failure: { readonly error: unknown } | undefined;
     let wake = () => {};
-    const settled = (bytes: number) => {
+    const done = (bytes: number) => {
       waitingPackets--;
       waitingBytes -= bytes;
       wake();
@@ -284,9 +284,9 @@ export class Sender implements AsyncDisposable {
         const bytes = packet.length;
         waitingPackets++;
         waitingBytes += bytes;
-        this.queue.enqueue(packet).then(() => settled(bytes), (error) => {
+        this.queue.enqueue(packet).then(() => done(bytes), (error) => {
           failure ??= { error };
-          settled(bytes);
+          done(bytes);
         });
         return until(() => waitingBytes <= WRITABLE_WINDOW_BYTES);
       },

@@ -48,7 +48,7 @@ export class QueueFiles {
   #reopenings = 0;
 
   /**
-   * Takes note of them. SQLite's `-wal` and `-shm` are among them where this process
+   * Looks at them. SQLite's `-wal` and `-shm` are among them where this process
    * has the permission to look at them, which no queue needs.
    *
    * @param path The queue's path without symbolic links, open.

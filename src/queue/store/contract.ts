@@ -140,7 +140,7 @@ export interface CommitResult extends TransactionResult {
  * - `"requeue"`: dead letters go to the end of the queue under new ids, as many as
  *   one transaction should move
  * - `"remove-dead"`: dead letters are removed
- * - `"note-time"`: nothing but the clock's offset is written, if it has changed
+ * - `"keep-time"`: nothing but the clock's offset is written, if it has changed
  */
 export type Edit =
   | {
@@ -154,7 +154,7 @@ export type Edit =
   | { readonly kind: "remove-packets"; readonly range: IdRange }
   | { readonly kind: "requeue"; readonly range: IdRange; readonly expiresAtMs: number }
   | { readonly kind: "remove-dead"; readonly range: IdRange }
-  | { readonly kind: "note-time" };
+  | { readonly kind: "keep-time" };
 
 /** An edit and what it needs to know. */
 export interface EditRequest {

@@ -38,7 +38,7 @@ import {
   countDropped,
   type Draft,
   fileError,
-  noteTime,
+  keepTime,
   rememberSent,
 } from "./transaction.ts";
 import type { DeadLetter, Due, IdRange, PacketCount } from "./types.ts";
@@ -157,14 +157,14 @@ export class SqliteStore implements QueueStore {
         const draft = this.#draft();
         const { counts } = draft;
         rememberSent(counts, sentThrough);
-        const noted = noteTime(draft, at);
+        const timeMoved = keepTime(draft, at);
         for (const id of damagedIds) this.#setAside(draft, id, at.wallMs);
         const { changed, result } = work(draft);
         this.#boundDead(draft, deadLimits);
-        const oldestEnqueuedAtMs = draft.oldestAtMs ?? this.#settleOldest(counts);
+        const oldestEnqueuedAtMs = draft.oldestAtMs ?? this.#countUpToOldest(counts);
         checkCounts(counts);
         const { dropped, setAside } = draft;
-        if (changed || noted || setAside.length > 0 || dropped.packets > 0) {
+        if (changed || timeMoved || setAside.length > 0 || dropped.packets > 0) {
           if (draft.writesState) this.#counts.write(counts);
           committing = true;
           this.#commit.run([]);
@@ -218,7 +218,7 @@ export class SqliteStore implements QueueStore {
         counts.deadBytes -= count.bytes;
         return { ...count, ids: undefined };
       }
-      case "note-time":
+      case "keep-time":
         return { ...NONE, ids: undefined };
     }
   }
@@ -288,7 +288,7 @@ export class SqliteStore implements QueueStore {
     const firstId = counts.lastId + 1;
     const packer = new BatchPacker(firstId);
     packer.add(span);
-    this.#settleOldest(counts);
+    this.#countUpToOldest(counts);
     this.#packets.insert(packer.finish(), atMs, counts);
     counts.deadPackets -= packets;
     counts.deadBytes -= bytes;
@@ -386,7 +386,7 @@ export class SqliteStore implements QueueStore {
     }
     const batches = packer.finish();
     // Each row says what the counts are after it.
-    if (batches.length > 0) draft.oldestAtMs = this.#settleOldest(counts) ?? at.wallMs;
+    if (batches.length > 0) draft.oldestAtMs = this.#countUpToOldest(counts) ?? at.wallMs;
     this.#packets.insert(batches, at.wallMs, counts);
     return batches;
   }
@@ -517,7 +517,7 @@ export class SqliteStore implements QueueStore {
    *
    * @returns When the oldest packet was stored; `undefined`: there is none.
    */
-  #settleOldest(counts: Counts): number | undefined {
+  #countUpToOldest(counts: Counts): number | undefined {
     const oldest = this.#packets.oldest(counts.removedThrough);
     counts.removedThrough = oldest === undefined ? counts.lastId : oldest.id - 1;
     return oldest?.enqueuedAtMs;

@@ -41,7 +41,7 @@ export function rememberSent(counts: Counts, sentThrough: number): void {
  *
  * @returns Whether the file has to be told of another offset.
  */
-export function noteTime(draft: Draft, at: Moment): boolean {
+export function keepTime(draft: Draft, at: Moment): boolean {
   const { counts } = draft;
   counts.writtenAtMs = at.wallMs;
   // Another process may have told it already.
