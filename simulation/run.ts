@@ -578,6 +578,7 @@ class World {
    * program is killed behind it: not a sign of it reaches the sender.
    */
   #dieQuietly(fault: Fault, triesLeft = 1500): void {
+    if (this.#isHealed) return;
     const acked = this.#dialer?.wire?.end.unackedBytes === 0 &&
       (this.#supervisor?.stats.heldPackets ?? 0) > 0;
     if (!acked) {
@@ -609,6 +610,8 @@ class World {
   }
 
   readonly #healers = new Map<string, () => void>();
+  /** A fault that still waits for its moment does not come any more. */
+  #isHealed = false;
 
   #crash({ kind, durationMs }: Fault): void {
     if (this.#process === undefined) return;
@@ -642,6 +645,7 @@ class World {
   }
 
   #heal(): void {
+    this.#isHealed = true;
     for (const name of [...this.#faults.keys()]) this.#healers.get(name)?.();
     this.#faults.clear();
     this.#server.powerOn();
