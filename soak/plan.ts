@@ -44,8 +44,9 @@ const AT_ONCE: ReadonlySet<FaultKind> = new Set(["server-closes", "connection-re
  * Draws the faults of a run: one begins each 2 to 10 s, and is mended at least 1 s before the
  * next. Each kind has its turn before any comes again.
  *
- * The sender is killed in the first third only, and twice as often as the rest. A process that
- * starts anew hides what it had leaked; the one that lives through the other two thirds shows it.
+ * The sender is killed in the first quarter only, and twice as often as the rest. A process that
+ * starts anew hides what it had leaked. The last one has warmed up when the second third begins,
+ * and lives to the end, so that what it leaks shows.
  *
  * @param seed The same seed and duration draw the same faults.
  * @param durationMs How long the run is.
@@ -61,7 +62,7 @@ export function planFaults(seed: number, durationMs: number, network: boolean): 
   let bag: FaultKind[] = [];
   let atMs = random.between(MIN_INTERVAL_MS, MAX_INTERVAL_MS);
   for (;;) {
-    const killsSender = atMs < durationMs / 3;
+    const killsSender = atMs < durationMs / 4;
     if (!killsSender) bag = bag.filter((kind) => kind !== "sender-killed");
     if (bag.length === 0) {
       bag = [...always, ...(killsSender ? ["sender-killed", "sender-killed"] as const : [])];

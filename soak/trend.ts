@@ -16,6 +16,9 @@ export interface Sample {
   readonly enqueuerRssBytes: number;
 }
 
+/** Three in each third that is compared: with fewer, one odd sample is the median. */
+const LEAST_SAMPLES = 9;
+
 /** What growth is none: `factor` times the earlier figure, and `more`. */
 export interface Tolerance {
   readonly factor: number;
@@ -24,9 +27,9 @@ export interface Tolerance {
 
 /** The second third of a run beside the last one. */
 export interface Trend {
-  /** Median of the second third; undefined where there were no samples. */
+  /** Median of the second third; undefined where there were too few samples to tell. */
   readonly second: number | undefined;
-  /** Median of the last third. */
+  /** Median of the last third; undefined likewise. */
   readonly last: number | undefined;
   /** What the last third may be. */
   readonly allowed: number;
@@ -38,14 +41,16 @@ export interface Trend {
  * warming up.
  */
 export function trendOf(values: readonly number[], { factor, more }: Tolerance): Trend {
-  const third = values.length / 3;
-  const second = median(values.slice(Math.floor(third), Math.floor(2 * third)));
-  const last = median(values.slice(Math.floor(2 * third)));
-  const allowed = (second ?? 0) * factor + more;
-  // Without samples there is nothing to say, and nothing has grown.
-  return { second, last, allowed, grows: second !== undefined && (last ?? 0) > allowed };
+  if (values.length < LEAST_SAMPLES) {
+    return { second: undefined, last: undefined, allowed: more, grows: false };
+  }
+  const third = Math.floor(values.length / 3);
+  const second = median(values.slice(third, -third));
+  const last = median(values.slice(-third));
+  const allowed = second * factor + more;
+  return { second, last, allowed, grows: last > allowed };
 }
 
-function median(values: readonly number[]): number | undefined {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN;
 }
