@@ -10,6 +10,8 @@ import { SeededRandom } from "../simulation/random.ts";
 export type FaultKind =
   /** kill -9 of the server; it is started again. */
   | "server-killed"
+  /** The same, stopped for less than the hold before: it dies with packets that it has not read. */
+  | "server-killed-unread"
   /** SIGSTOP of the server, then SIGCONT. */
   | "server-stopped"
   /** The server reads what has arrived and closes every connection; it goes on listening. */
@@ -56,7 +58,7 @@ export function planFaults(seed: number, durationMs: number, network: boolean): 
   const random = new SeededRandom(seed);
   const faults: Fault[] = [];
   const always: readonly FaultKind[] = [
-    ...["server-killed", "server-stopped", "server-closes"] as const,
+    ...["server-killed", "server-killed-unread", "server-stopped", "server-closes"] as const,
     network ? "path-cut" : "connection-reset",
   ];
   let bag: FaultKind[] = [];

@@ -29,6 +29,8 @@ const ENQUEUER_PER_SECOND = 500;
  * killed, also where this machine is busy with other things.
  */
 const HOLD_MS = 2_000;
+/** How far a server is behind that dies with packets unread: half of what the hold covers. */
+const UNREAD_MS = HOLD_MS / 2;
 const SAMPLE_MS = 5_000;
 /** A short run has samples enough for medians, too. */
 const MIN_SAMPLES = 24;
@@ -175,6 +177,15 @@ class Soak implements AsyncDisposable {
         await this.#killServer();
         await this.#wait(lengthMs);
         return await this.#startServer();
+      case "server-killed-unread": {
+        const unreadMs = Math.min(UNREAD_MS, lengthMs);
+        this.#log(`server stopped, killed ${unreadMs.toFixed(0)} ms later, back after ${seconds}`);
+        await this.#server?.recorder.signal("SIGSTOP");
+        await this.#wait(unreadMs);
+        await this.#killServer();
+        await this.#wait(lengthMs - unreadMs);
+        return await this.#startServer();
+      }
       case "server-stopped":
         this.#log(`server stopped, continued after ${seconds}`);
         await this.#server?.recorder.signal("SIGSTOP");
