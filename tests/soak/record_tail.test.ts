@@ -14,9 +14,6 @@ function entry(kind: number, connection: number, timeMs: number, text = ""): Uin
 }
 
 Deno.test("RecordTail, reads a record as it grows, whatever is cut where", () => {
-  const path = Deno.makeTempFileSync();
-  const tally = new Tally(BYTES);
-  tally.expect("a");
   const packet = (number: number) => soakPacket("a", number, BYTES);
   const whole = Uint8Array.from([
     ...entry(EntryKind.START, 0, 1, "lines"),
@@ -28,18 +25,24 @@ Deno.test("RecordTail, reads a record as it grows, whatever is cut where", () =>
     ...entry(EntryKind.FIN, 1, 7),
     ...entry(EntryKind.DATA, 2, 8, packet(1) + packet(2) + "gone with the server"),
   ]);
-  {
-    using tail = new RecordTail(path, tally);
-    for (const byte of whole.subarray(0, -10)) {
-      Deno.writeFileSync(path, Uint8Array.of(byte), { append: true });
-      tail.update();
+  const cutShort = whole.subarray(0, -10);
+  for (const pieceBytes of [1, 7, 50, 1000]) {
+    const path = Deno.makeTempFileSync();
+    const tally = new Tally(BYTES);
+    tally.expect("a");
+    {
+      using tail = new RecordTail(path, tally);
+      for (let at = 0; at < cutShort.length; at += pieceBytes) {
+        Deno.writeFileSync(path, cutShort.subarray(at, at + pieceBytes), { append: true });
+        tail.update();
+      }
+      assert.deepEqual([tally.read, tally.duplicates, tail.lastReadAtMs], [3, 1, 7]);
+      // The last entry was cut short by the server's death: what is there was read.
+      tail.update(true);
+      assert.deepEqual([tally.read, tally.duplicates, tail.lastReadAtMs], [5, 2, 8]);
     }
-    assert.deepEqual([tally.read, tally.duplicates, tail.lastReadAtMs], [3, 1, 7]);
-    // The last entry was cut short by the server's death: what is there was read.
-    tail.update(true);
-    assert.deepEqual([tally.read, tally.duplicates, tail.lastReadAtMs], [5, 2, 8]);
+    assert.deepEqual([tally.outOfOrder, tally.damaged], [0, 0], `pieces of ${pieceBytes}`);
+    assert.deepEqual(tally.missing(new Map([["a", 3]])), { lost: 0, diedUnread: 0 });
+    assert.throws(() => Deno.statSync(path), Deno.errors.NotFound);
   }
-  assert.deepEqual([tally.outOfOrder, tally.damaged], [0, 0]);
-  assert.deepEqual(tally.missing(new Map([["a", 3]])), { lost: 0, diedUnread: 0 });
-  assert.throws(() => Deno.statSync(path), Deno.errors.NotFound);
 });

@@ -103,6 +103,8 @@ Deno.test("Tally, what nobody has sent is damage", () => {
       "\n",
       good.replace("0", "00"),
       good.replace("x", "\u00e9"),
+      // A byte order mark, which decoders like to drop.
+      "\ufeff" + good,
     ]
   ) {
     const tally = tallyOf("a");
