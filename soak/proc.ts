@@ -21,14 +21,21 @@ export async function usageOf(
 }
 
 /**
- * Bytes that wait in the receive buffers of a server's connections.
+ * Bytes that wait in the receive buffers of a server's connections; 0 once the process is gone.
  *
  * @param pid A process in the server's network namespace.
  * @param port The server's.
  */
 export function unreadBytes(pid: number, port: number): number {
+  let table: string;
+  try {
+    table = Deno.readTextFileSync(`/proc/${pid}/net/tcp`);
+  } catch (error) {
+    if (isGone(error)) return 0;
+    throw error;
+  }
   let bytes = 0;
-  for (const line of Deno.readTextFileSync(`/proc/${pid}/net/tcp`).split("\n").slice(1)) {
+  for (const line of table.split("\n").slice(1)) {
     // sl local_address rem_address st tx_queue:rx_queue …
     const [, local = "", , state, queues = ""] = line.trim().split(/\s+/);
     const listens = state === "0A";
@@ -38,8 +45,9 @@ export function unreadBytes(pid: number, port: number): number {
   return bytes;
 }
 
+/** Also of a process that ends just now: what it had is no longer its user's, or no longer there. */
 function isGone(error: unknown): boolean {
-  return error instanceof Deno.errors.NotFound ||
-    // ESRCH: it ended between opening and reading.
-    (error instanceof Error && /os error 3\b/.test(error.message));
+  return error instanceof Deno.errors.NotFound || error instanceof Deno.errors.PermissionDenied ||
+    // ESRCH and EINVAL, for which Deno has no classes.
+    (error instanceof Error && /os error (3|22)\b/.test(error.message));
 }

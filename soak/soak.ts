@@ -287,7 +287,7 @@ class Soak implements AsyncDisposable {
     if (server === undefined) return;
     this.#server = undefined;
     const { recorder, pid, tail } = server;
-    const unread = isRunning(pid) ? unreadBytes(pid, this.#port) : 0;
+    const unread = unreadBytes(pid, this.#port);
     const killedAtMs = nowMs();
     await recorder[Symbol.asyncDispose]();
     tail.update(true);
@@ -370,7 +370,7 @@ class Soak implements AsyncDisposable {
     action: () => void | Promise<void>,
   ): Promise<void> {
     while (!stop.aborted) {
-      await Promise.race([delay(everyMs), aborted(stop)]);
+      await delay(everyMs, undefined, { signal: stop }).catch(() => {});
       await action();
     }
   }
@@ -408,14 +408,6 @@ function freePort(): number {
     }
   }
   throw new Error("no free port was found between 20000 and 32000");
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    return Deno.readTextFileSync(`/proc/${pid}/net/tcp`) !== "";
-  } catch {
-    return false;
-  }
 }
 
 async function sizeOf(path: string): Promise<number> {
