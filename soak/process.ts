@@ -13,10 +13,12 @@
  * |---|---|
  * | `{"onDisk":N}` | it has opened the queue, in which lie N packets |
  * | `{"stored":N}` | enqueue has resolved for its packets below number N |
+ * | `{"heapBytes":N}` | what is alive on its heap: the answer to `heap` |
  * | `{"time":…,"message":…}` | the sender's log |
  *
- * The line `end` on standard input lets it enqueue no more, deliver the rest and exit 0. When
- * standard input ends without it, nobody is left to listen, and it exits 1.
+ * Lines on standard input: `heap` asks how much is alive, and needs `--v8-flags=--expose-gc`;
+ * `end` lets it enqueue no more, deliver the rest and exit 0. When standard input ends without it,
+ * nobody is left to listen, and it exits 1.
  *
  * @module
  */
@@ -52,16 +54,29 @@ async function produce(
   }
 }
 
-async function waitForEnd(): Promise<void> {
-  let heard = "";
+/** Answers what standard input asks; resolves at `end`. */
+async function listen(): Promise<void> {
+  let rest = "";
   for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-    heard += text;
-    if (heard.includes("end\n")) return;
+    const lines = (rest + text).split("\n");
+    rest = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line === "end") return;
+      // Without collecting first, garbage would hide what stays.
+      (globalThis as { gc?: () => void }).gc?.();
+      say({ heapBytes: Deno.memoryUsage().heapUsed });
+    }
   }
   Deno.exit(1);
 }
 
-function say(line: { onDisk: number } | { stored: number } | { time: string; message: string }) {
+type Line =
+  | { readonly onDisk: number }
+  | { readonly stored: number }
+  | { readonly heapBytes: number }
+  | { readonly time: string; readonly message: string };
+
+function say(line: Line): void {
   const bytes = new TextEncoder().encode(JSON.stringify(line) + "\n");
   for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
@@ -69,7 +84,7 @@ function say(line: { onDisk: number } | { stored: number } | { time: string; mes
 async function main(args: readonly string[]): Promise<void> {
   const [role, producer = "", perSecond = "", bytes = "", path = "", remote = "", holdMs] = args;
   const ended = new AbortController();
-  const end = waitForEnd().then(() => ended.abort());
+  const end = listen().then(() => ended.abort());
   const run = async (queue: OutboundQueue) => {
     say({ onDisk: queue.stats().packets });
     await produce(queue, producer, Number(perSecond), Number(bytes), ended.signal);

@@ -38,6 +38,7 @@ export class ProducerProcess {
   /** Its last log line. */
   lastWords = "";
   readonly #child: LineChild;
+  readonly #heapAsked: ((bytes: number | undefined) => void)[] = [];
   readonly #onLog: (event: LogEvent) => void;
 
   constructor(options: ProducerOptions) {
@@ -45,7 +46,7 @@ export class ProducerProcess {
     this.producer = producer;
     this.#onLog = onLog;
     this.#child = new LineChild(spawn, Deno.execPath(), [
-      ...["run", "--quiet", "--no-prompt", "--allow-all", PROCESS],
+      ...["run", "--quiet", "--no-prompt", "--allow-all", "--v8-flags=--expose-gc", PROCESS],
       ...[send === undefined ? "enqueue" : "send", producer, perSecond, packetBytes, queue].map(
         String,
       ),
@@ -55,6 +56,7 @@ export class ProducerProcess {
     promise.catch(() => {});
     this.onDisk = promise;
     this.ended = this.#hear(resolve).then(async () => {
+      for (const answer of this.#heapAsked) answer(undefined);
       const status = await this.#child.process.status;
       reject(new Error(`${producer} ended (${status.signal ?? status.code}): ${this.lastWords}`));
       await this.#child[Symbol.asyncDispose]();
@@ -64,6 +66,15 @@ export class ProducerProcess {
 
   get pid(): number {
     return this.#child.process.pid;
+  }
+
+  /** What is alive on its heap; undefined if it ends before it answers. */
+  async heapBytes(): Promise<number | undefined> {
+    const { promise, resolve } = Promise.withResolvers<number | undefined>();
+    this.#heapAsked.push(resolve);
+    // Whoever reads it no longer has ended, which answers as well.
+    await this.#child.say("heap").catch(() => {});
+    return await promise;
   }
 
   /** Lets it enqueue no more and deliver the rest; {@linkcode ended} tells how that went. */
@@ -89,9 +100,10 @@ export class ProducerProcess {
       } catch {
         return; // It has ended; a line cut short by its death says nothing.
       }
-      const said: { onDisk?: number; stored?: number } = JSON.parse(line);
+      const said: { onDisk?: number; stored?: number; heapBytes?: number } = JSON.parse(line);
       if (said.onDisk !== undefined) onDisk(said.onDisk);
       else if (said.stored !== undefined) this.stored = said.stored;
+      else if (said.heapBytes !== undefined) this.#heapAsked.shift()?.(said.heapBytes);
       else {
         const event = parseLogLine(line, nowMs());
         this.lastWords = event.message;

@@ -41,6 +41,8 @@ const REST_MS = 1_000;
 const FINISH_DEADLINE_MS = 120_000;
 const LAST_READ_DEADLINE_MS = 30_000;
 const NETWORK_PORT = 4000;
+/** How the sender names that verdict. */
+const CLOSES_EARLY = /the server has closed \d+ connections in a row/;
 
 /** What a soak needs. */
 export interface SoakOptions {
@@ -345,7 +347,7 @@ class Soak implements AsyncDisposable {
     this.#duplicatesBound += toSendAgain;
     if (message.startsWith("connected to")) this.#connections++;
     if (!message.startsWith(GIVEN_UP)) return;
-    const name = named ?? message.slice(GIVEN_UP.length);
+    const name = named ?? (CLOSES_EARLY.test(message) ? "closes-early" : "other");
     this.#givenUp.set(name, (this.#givenUp.get(name) ?? 0) + 1);
   }
 
@@ -358,10 +360,22 @@ class Soak implements AsyncDisposable {
   async #sample(): Promise<void> {
     const [sender, enqueuer] = [this.#sender, this.#enqueuer];
     if (sender === undefined || enqueuer === undefined) return;
-    const [usage, others] = await Promise.all([usageOf(sender.pid), usageOf(enqueuer.pid)]);
-    if (usage === undefined || others === undefined) return;
-    const walBytes = await sizeOf(`${this.#queue}-wal`);
-    this.#samples.push({ ...usage, walBytes, enqueuerRssBytes: others.rssBytes });
+    const [usage, heapBytes, others, enqueuerHeapBytes] = await Promise.all([
+      usageOf(sender.pid),
+      sender.heapBytes(),
+      usageOf(enqueuer.pid),
+      enqueuer.heapBytes(),
+    ]);
+    // One of them was killed meanwhile.
+    if (usage === undefined || heapBytes === undefined) return;
+    if (others === undefined || enqueuerHeapBytes === undefined) return;
+    this.#samples.push({
+      ...usage,
+      heapBytes,
+      walBytes: await sizeOf(`${this.#queue}-wal`),
+      enqueuerRssBytes: others.rssBytes,
+      enqueuerHeapBytes,
+    });
   }
 
   async #repeat(
