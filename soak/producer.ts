@@ -38,7 +38,7 @@ export class ProducerProcess {
   /** Its last log line. */
   lastWords = "";
   readonly #child: LineChild;
-  readonly #heapAsked: ((bytes: number | undefined) => void)[] = [];
+  readonly #liveAsked: ((bytes: number | undefined) => void)[] = [];
   readonly #onLog: (event: LogEvent) => void;
 
   constructor(options: ProducerOptions) {
@@ -56,7 +56,7 @@ export class ProducerProcess {
     promise.catch(() => {});
     this.onDisk = promise;
     this.ended = this.#hear(resolve).then(async () => {
-      for (const answer of this.#heapAsked) answer(undefined);
+      for (const answer of this.#liveAsked) answer(undefined);
       const status = await this.#child.process.status;
       reject(new Error(`${producer} ended (${status.signal ?? status.code}): ${this.lastWords}`));
       await this.#child[Symbol.asyncDispose]();
@@ -68,12 +68,12 @@ export class ProducerProcess {
     return this.#child.process.pid;
   }
 
-  /** What is alive on its heap; undefined if it ends before it answers. */
-  async heapBytes(): Promise<number | undefined> {
+  /** Objects and buffers that are alive in it; undefined if it ends before it answers. */
+  async liveBytes(): Promise<number | undefined> {
     const { promise, resolve } = Promise.withResolvers<number | undefined>();
-    this.#heapAsked.push(resolve);
+    this.#liveAsked.push(resolve);
     // Whoever reads it no longer has ended, which answers as well.
-    await this.#child.say("heap").catch(() => {});
+    await this.#child.say("live").catch(() => {});
     return await promise;
   }
 
@@ -100,10 +100,10 @@ export class ProducerProcess {
       } catch {
         return; // It has ended; a line cut short by its death says nothing.
       }
-      const said: { onDisk?: number; stored?: number; heapBytes?: number } = JSON.parse(line);
+      const said: { onDisk?: number; stored?: number; liveBytes?: number } = JSON.parse(line);
       if (said.onDisk !== undefined) onDisk(said.onDisk);
       else if (said.stored !== undefined) this.stored = said.stored;
-      else if (said.heapBytes !== undefined) this.#heapAsked.shift()?.(said.heapBytes);
+      else if (said.liveBytes !== undefined) this.#liveAsked.shift()?.(said.liveBytes);
       else {
         const event = parseLogLine(line, nowMs());
         this.lastWords = event.message;

@@ -51,7 +51,7 @@ const MIB = 1024 ** 2;
  */
 const RSS: Tolerance = { factor: 1.1, more: 32 * MIB };
 /** What is alive tells a leak much sooner. */
-const HEAP: Tolerance = { factor: 1.1, more: 2 * MIB };
+const LIVE: Tolerance = { factor: 1.1, more: 2 * MIB };
 
 /** What is sampled, and which growth is none; see docs/RELIABILITY.md. */
 const TRENDS: readonly {
@@ -67,9 +67,9 @@ const TRENDS: readonly {
     show: mebibytes,
   },
   {
-    title: "sender's heap, garbage collected",
-    value: ({ heapBytes }) => heapBytes,
-    tolerance: HEAP,
+    title: "sender's objects and buffers",
+    value: ({ liveBytes }) => liveBytes,
+    tolerance: LIVE,
     show: mebibytes,
   },
   {
@@ -91,9 +91,9 @@ const TRENDS: readonly {
     show: mebibytes,
   },
   {
-    title: "enqueuer's heap, garbage collected",
-    value: ({ enqueuerHeapBytes }) => enqueuerHeapBytes,
-    tolerance: HEAP,
+    title: "enqueuer's objects and buffers",
+    value: ({ enqueuerLiveBytes }) => enqueuerLiveBytes,
+    tolerance: LIVE,
     show: mebibytes,
   },
 ];

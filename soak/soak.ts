@@ -360,21 +360,21 @@ class Soak implements AsyncDisposable {
   async #sample(): Promise<void> {
     const [sender, enqueuer] = [this.#sender, this.#enqueuer];
     if (sender === undefined || enqueuer === undefined) return;
-    const [usage, heapBytes, others, enqueuerHeapBytes] = await Promise.all([
+    const [usage, liveBytes, others, enqueuerLiveBytes] = await Promise.all([
       usageOf(sender.pid),
-      sender.heapBytes(),
+      sender.liveBytes(),
       usageOf(enqueuer.pid),
-      enqueuer.heapBytes(),
+      enqueuer.liveBytes(),
     ]);
     // One of them was killed meanwhile.
-    if (usage === undefined || heapBytes === undefined) return;
-    if (others === undefined || enqueuerHeapBytes === undefined) return;
+    if (usage === undefined || liveBytes === undefined) return;
+    if (others === undefined || enqueuerLiveBytes === undefined) return;
     this.#samples.push({
       ...usage,
-      heapBytes,
+      liveBytes,
       walBytes: await sizeOf(`${this.#queue}-wal`),
       enqueuerRssBytes: others.rssBytes,
-      enqueuerHeapBytes,
+      enqueuerLiveBytes,
     });
   }
 

@@ -8,16 +8,16 @@
 export interface Sample {
   /** Resident memory of the process that sends. */
   readonly rssBytes: number;
-  /** What is alive on its heap. */
-  readonly heapBytes: number;
+  /** Objects and buffers that are alive in it. */
+  readonly liveBytes: number;
   /** Open descriptors of the process that sends. */
   readonly descriptors: number;
   /** SQLite's log beside the queue. */
   readonly walBytes: number;
   /** Resident memory of the process that only enqueues. */
   readonly enqueuerRssBytes: number;
-  /** What is alive on its heap. */
-  readonly enqueuerHeapBytes: number;
+  /** Objects and buffers that are alive in it. */
+  readonly enqueuerLiveBytes: number;
 }
 
 /** Three in each third that is compared: with fewer, one odd sample is the median. */

@@ -5,11 +5,11 @@ import { type Sample, trendOf } from "../../soak/trend.ts";
 const MIB = 1024 ** 2;
 const sample: Sample = {
   rssBytes: 80 * MIB,
-  heapBytes: 8 * MIB,
+  liveBytes: 8 * MIB,
   descriptors: 30,
   walBytes: 4 * MIB,
   enqueuerRssBytes: 60 * MIB,
-  enqueuerHeapBytes: 7 * MIB,
+  enqueuerLiveBytes: 7 * MIB,
 };
 const figures: Figures = {
   seed: 1,
@@ -55,8 +55,8 @@ Deno.test("failuresOf, each figure that breaks the promise, by its name", () => 
     [grown({ rssBytes: 160 * MIB }), /^sender's memory .* grows: 80\.0 MiB, then 160\.0 MiB$/],
     [grown({ descriptors: 40 }), /^sender's descriptors grows: 30, then 40$/],
     [grown({ walBytes: 40 * MIB }), /^queue's log .* grows/],
-    [grown({ heapBytes: 12 * MIB }), /^sender's heap.* grows: 8\.0 MiB, then 12\.0 MiB$/],
-    [grown({ enqueuerHeapBytes: 12 * MIB }), /^enqueuer's heap.* grows/],
+    [grown({ liveBytes: 12 * MIB }), /^sender's objects.* grows: 8\.0 MiB, then 12\.0 MiB$/],
+    [grown({ enqueuerLiveBytes: 12 * MIB }), /^enqueuer's objects.* grows/],
     [grown({ enqueuerRssBytes: 160 * MIB }), /^enqueuer's memory .* grows/],
   ];
   for (const [change, words] of broken) {
