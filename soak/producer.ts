@@ -38,7 +38,7 @@ export class ProducerProcess {
   /** Its last log line. */
   lastWords = "";
   readonly #child: LineChild;
-  readonly #liveAsked: ((bytes: number | undefined) => void)[] = [];
+  readonly #liveAsked: ((bytes: number) => void)[] = [];
   readonly #onLog: (event: LogEvent) => void;
 
   constructor(options: ProducerOptions) {
@@ -56,7 +56,6 @@ export class ProducerProcess {
     promise.catch(() => {});
     this.onDisk = promise;
     this.ended = this.#hear(resolve).then(async () => {
-      for (const answer of this.#liveAsked) answer(undefined);
       const status = await this.#child.process.status;
       reject(new Error(`${producer} ended (${status.signal ?? status.code}): ${this.lastWords}`));
       await this.#child[Symbol.asyncDispose]();
@@ -70,11 +69,10 @@ export class ProducerProcess {
 
   /** Objects and buffers that are alive in it; undefined if it ends before it answers. */
   async liveBytes(): Promise<number | undefined> {
-    const { promise, resolve } = Promise.withResolvers<number | undefined>();
+    const { promise, resolve } = Promise.withResolvers<number>();
     this.#liveAsked.push(resolve);
-    // Whoever reads it no longer has ended, which answers as well.
     await this.#child.say("live").catch(() => {});
-    return await promise;
+    return await Promise.race([promise, this.ended.then(() => undefined)]);
   }
 
   /** Lets it enqueue no more and deliver the rest; {@linkcode ended} tells how that went. */
