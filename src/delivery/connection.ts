@@ -286,6 +286,7 @@ export class Connection {
     const observation = {
       nowMs,
       sample,
+      ackedBytes: this.#ledger.ackedBytes,
       unackedBytes: this.unackedBytes,
       oldestUnackedMs: nowMs - (this.#ledger.oldestUnackedAtMs ?? nowMs),
       progressed,

@@ -108,11 +108,11 @@ export interface LivenessMemory {
   readonly aliveAtMs: number;
   /** When the peer was last seen to be reading. */
   readonly readingAtMs: number;
-  /** bytes_acked + snd_wnd: how far the peer has ever been ready to take. */
+  /** Bytes acknowledged + snd_wnd: how far the peer has ever been ready to take. */
   readonly windowEdge: number;
   /** Whether the window has no room for a segment, be there something to send or not. */
   readonly windowShut: boolean;
-  readonly bytesAcked: number;
+  readonly ackedBytes: number;
   readonly windowLimitedUs: number;
   readonly silenceMs: number;
   readonly outstanding: boolean;
@@ -123,6 +123,11 @@ export interface LivenessMemory {
 export interface Observation {
   readonly nowMs: number;
   readonly sample: SocketSample;
+  /**
+   * Bytes acknowledged. The kernel's figure counts our FIN, too: taken for a byte, its
+   * acknowledgement would look like a window that moves, and so like a peer that reads.
+   */
+  readonly ackedBytes: number;
   /** Bytes written and not acknowledged. */
   readonly unackedBytes: number;
   /** Age of the oldest of them. */
@@ -157,7 +162,7 @@ export function freshMemory(nowMs: number): LivenessMemory {
     readingAtMs: nowMs,
     windowEdge: 0,
     windowShut: false,
-    bytesAcked: 0,
+    ackedBytes: 0,
     windowLimitedUs: 0,
     silenceMs: 0,
     outstanding: false,
@@ -167,7 +172,7 @@ export function freshMemory(nowMs: number): LivenessMemory {
 
 /** Takes a reading into memory. */
 export function observe(memory: LivenessMemory, observation: Observation): LivenessMemory {
-  const { nowMs, sample, unackedBytes, progressed } = observation;
+  const { nowMs, sample, ackedBytes, unackedBytes, progressed } = observation;
   const gapMs = nowMs - memory.atMs;
   const countedMs = Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
   const heard = progressed || sample.lastAckMs < gapMs;
@@ -177,10 +182,10 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
     : 0;
   const windowClosed = isWindowClosed(sample, memory.windowLimitedUs);
   const windowShut = windowClosed || (sample.sendWindowBytes ?? Infinity) < sample.sendMssBytes;
-  const edge = sample.bytesAcked + (sample.sendWindowBytes ?? 0);
+  const edge = ackedBytes + (sample.sendWindowBytes ?? 0);
   // Without snd_wnd: what gets through a closed window is less than a segment.
   const edgeMoved = sample.sendWindowBytes === undefined
-    ? sample.bytesAcked - memory.bytesAcked >= sample.sendMssBytes
+    ? ackedBytes - memory.ackedBytes >= sample.sendMssBytes
     : edge > memory.windowEdge;
   return {
     atMs: nowMs,
@@ -190,7 +195,7 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
     readingAtMs: windowShut && !edgeMoved ? memory.readingAtMs : nowMs,
     windowEdge: Math.max(memory.windowEdge, edge),
     windowShut,
-    bytesAcked: sample.bytesAcked,
+    ackedBytes,
     windowLimitedUs: sample.windowLimitedUs,
     silenceMs: Math.min(sample.lastAckMs, watchedSilenceMs),
     outstanding,

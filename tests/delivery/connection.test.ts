@@ -324,6 +324,19 @@ Deno.test("nothing is vouched for by a dead connection", async () => {
   assert.deepEqual({ alive, vouchedUntilMs }, { alive: false, vouchedUntilMs: -Infinity });
 });
 
+Deno.test("the acknowledgement of our FIN does not say that the peer reads", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4; // SYN and 3 bytes
+  bench.wire.sendWindowBytes = 1000; // less than a segment: shut
+  bench.nowMs = 50;
+  const { vouchedUntilMs } = bench.connection.poll();
+  bench.connection.finish();
+  bench.wire.bytesAcked = 5;
+  bench.nowMs = 5000;
+  assert.equal(bench.connection.poll().vouchedUntilMs, vouchedUntilMs);
+});
+
 Deno.test("both ends closed without an error: the peer's close, and no proof of anything", async () => {
   const bench = new Bench();
   await bench.send("abc");

@@ -40,6 +40,8 @@ const HEALTHY: SocketSample = {
 /** What one reading looks like; what is left out is healthy and idle. */
 interface Reading extends Partial<SocketSample> {
   readonly nowMs: number;
+  /** Without it, what the kernel says: no FIN of ours is among it. */
+  readonly ackedBytes?: number;
   readonly unackedBytes?: number;
   readonly oldestUnackedMs?: number;
   readonly progressed?: boolean;
@@ -56,8 +58,10 @@ class Watch {
   read(reading: Reading): Judgement {
     const { nowMs, unackedBytes = 0, oldestUnackedMs = 0, progressed = false } = reading;
     const { localFault, softError, asking = false, ...sample } = reading;
+    const { ackedBytes = sample.bytesAcked ?? HEALTHY.bytesAcked } = reading;
     const observation = {
       nowMs,
+      ackedBytes,
       unackedBytes,
       oldestUnackedMs,
       progressed,
@@ -332,6 +336,8 @@ Deno.test("behind a shut window answers are no reading, and neither is what a pr
   // The persist timer pushes out the remnant, and the peer's kernel takes it.
   watch.read({ nowMs: 1300, bytesAcked: 15_000, sendWindowBytes: 0, progressed: true });
   watch.read({ nowMs: 9000, bytesAcked: 15_000, sendWindowBytes: 0 });
+  // Our FIN is acknowledged: the kernel counts it as a byte, and it takes no room.
+  watch.read({ nowMs: 9010, bytesAcked: 15_001, ackedBytes: 15_000, sendWindowBytes: 0 });
   assert.equal(vouchedUntilMs(watch.memory), 1000);
   const before = watch.memory;
   watch.read({ nowMs: 9050, bytesAcked: 15_000, sendWindowBytes: 500 });
