@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { InvalidArgumentError } from "commander";
-import { OptionError } from "../../src/base/errors.ts";
+import { OptionError, QueueFileError } from "../../src/base/errors.ts";
 import { asUsageError } from "../../src/cli/arguments/options.ts";
 import {
   formatBytes,
@@ -16,7 +16,7 @@ import {
   writeDuration,
   writeSize,
 } from "../../src/cli/arguments/values.ts";
-import { UsageError } from "../../src/cli/terminal/exit_code.ts";
+import { explain, UsageError } from "../../src/cli/terminal/exit_code.ts";
 import { inFlags } from "../../src/cli/terminal/flags.ts";
 
 Deno.test("durations are written in the unit that says most", () => {
@@ -102,9 +102,23 @@ Deno.test("messages of the library name the flags of the command", () => {
     `raise --max-packets, or choose --overflow "wait"`,
   );
   // Words of English, and flags that are flags already.
-  for (const text of ["cannot connect: mark the overflow", 'choose --overflow "wait"']) {
+  for (
+    const text of [
+      "cannot connect: mark the overflow",
+      'choose --overflow "wait"',
+      "/data/maxBytes/outbox.db: there is no such file",
+    ]
+  ) {
     assert.equal(inFlags(text), text);
   }
+});
+
+Deno.test("a queue's path is printed as it is, whatever it is called", () => {
+  const path = "/data/my maxBytes dir/outbox.db";
+  assert.equal(
+    explain(new QueueFileError("busy", path, `Queue ${path}: it is locked. Raise busyTimeoutMs.`)),
+    `Queue ${path}: it is locked. Raise --busy-timeout.`,
+  );
 });
 
 Deno.test("an option that the library refuses is named by its flag, its value with a unit", () => {

@@ -95,7 +95,9 @@ export function explain(error: unknown): string {
   if (!(error instanceof Error)) return `unexpected error: ${printable(String(error))}`;
   const expected = EXPECTED_ERRORS.some((known) => error instanceof known);
   const message = printable(error.message.replaceAll(/\s*\n\s*/g, " "));
+  // A directory may be called like an option.
+  const path = error instanceof QueueFileError ? printable(error.path) : "";
   return expected
-    ? inFlags(message)
+    ? (path === "" ? inFlags(message) : message.split(path).map(inFlags).join(path))
     : `unexpected ${error.name}: ${message} (add --verbose for where it happened)`;
 }

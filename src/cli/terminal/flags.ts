@@ -44,7 +44,8 @@ export function flagOf({ flags = "" }: OptionSpec): string {
  * @param message An error's message.
  */
 export function inFlags(message: string): string {
-  return message.replaceAll(/(?<![\w-])[a-z]\w*(?:\.\w+)?/g, (word, at: number) => {
+  // What stands in a path is somebody's directory.
+  return message.replaceAll(/(?<![\w\-/.])[a-z]\w*(?:\.\w+)?(?![\w/])/g, (word, at: number) => {
     const spec = OPTIONS.get(word);
     // "connect" and "mark" are words of English as well, but not before a value.
     const isName = /[A-Z]/.test(word) || /^ [="]/.test(message.slice(at + word.length));

@@ -14,29 +14,24 @@
  * @module
  */
 
-import type {
-  SqliteDatabase,
-  SqliteDriver,
-  SqliteStatement,
-  SqliteValue,
-} from "../sqlite/driver.ts";
+import { systemClock } from "../../base/clock.ts";
+import type { SqliteDriver } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { mergeRanges } from "../store/id_ranges.ts";
-import { LETTER_COLUMNS } from "../store/row.ts";
-import { checkVersion, openQueueFile } from "../store/schema.ts";
+import { checkVersion } from "../store/schema.ts";
 import type { IdRange } from "../store/types.ts";
+import { NewFile } from "./new_file.ts";
 import {
-  COUNT_COLUMNS,
   countsOf,
   expiryOf,
   isInGap,
+  isIntact,
   isLetter,
   lastRowCounts,
   type RowCounts,
   type SavedBatch,
   type SavedCounts,
-  type SavedLetter,
   savedLetterOf,
   type SavedPackets,
   savedPacketsOf,
@@ -66,9 +61,6 @@ export interface RepairReport {
   readonly notes: readonly string[];
 }
 
-/** One transaction of the new file. */
-const COMMIT_ROWS = 4096;
-const COMMIT_BYTES = 16 * 1024 * 1024;
 /** Tables and indexes in the order in which a queue's file gets them. */
 const ROOTS = [
   "packets",
@@ -146,6 +138,8 @@ class Repair {
   /** The lowest id, for where the counts are lost. */
   #lowestId = Infinity;
   #partBytes = 0;
+  /** Packets that do not match their checksum. */
+  #setAsidePackets = 0;
   #partPackets = 0;
 
   constructor(
@@ -242,6 +236,10 @@ class Repair {
     for (const batch of batches) {
       const lastId = batch.firstId + batch.ends.length - 1;
       if (lastId <= removedThrough) continue;
+      if (!isIntact(batch)) {
+        this.#setAside(batch, removedThrough);
+        continue;
+      }
       this.#lowestId = Math.min(this.#lowestId, batch.firstId);
       // What was removed counts no more, even where its bytes are still there.
       const gone = Math.max(0, removedThrough + 1 - batch.firstId);
@@ -249,6 +247,20 @@ class Repair {
       this.#partBytes += gone === 0 ? 0 : batch.ends[gone - 1] ?? 0;
       this.#file.addBatch(batch, ids.lastId);
     }
+  }
+
+  /** Packets whose bytes are not those that were stored become dead letters, as with a sender. */
+  #setAside({ firstId, ends, bytes, enqueuedAtMs }: SavedBatch, removedThrough: number): void {
+    const diedAtMs = systemClock.wallMs();
+    const sentThrough = this.#counts?.sent_through ?? Infinity;
+    ends.forEach((end, i) => {
+      const id = firstId + i;
+      if (id <= removedThrough) return;
+      const sent = id <= sentThrough ? 1 : 0;
+      const payload = bytes.subarray(ends[i - 1] ?? 0, end);
+      this.#file.addLetter([id, enqueuedAtMs, diedAtMs, "damaged", sent, 0, payload]);
+      this.#setAsidePackets++;
+    });
   }
 
   #saveLetter(row: Row): boolean {
@@ -259,6 +271,7 @@ class Repair {
       return false;
     }
     this.#highestId = Math.max(this.#highestId, row.key);
+    if (this.#setAsidePackets > 0 && this.#file.hasLetter(row.key)) return true;
     this.#file.addLetter(letter);
     return true;
   }
@@ -268,6 +281,9 @@ class Repair {
     const packets = runPackets - this.#partPackets;
     const bytes = runBytes - this.#partBytes;
     const old = this.#counts;
+    // The last row of packets has the newest counts: what is lost behind them, they leave out.
+    const countsAreOld = old !== undefined &&
+      this.#packetGaps.some(({ through }) => through > old.last_id);
     const lastId = Math.max(old?.last_id ?? 0, this.#highestId);
     // What is lost before the first packet that is saved has left the queue.
     const removedThrough = this.#lowestId === Infinity
@@ -280,7 +296,7 @@ class Repair {
       last_id: lastId,
       removed_through: removedThrough,
       // Not known any more: the server may have any of them.
-      sent_through: old?.sent_through ?? lastId,
+      sent_through: countsAreOld ? lastId : old?.sent_through ?? lastId,
       dropped_packets: old?.dropped_packets ?? 0,
       dropped_bytes: old?.dropped_bytes ?? 0,
       dead_packets: deadPackets,
@@ -290,10 +306,13 @@ class Repair {
       damaged_packets: Math.max(old?.damaged_packets ?? 0, damaged),
     };
     this.#file.writeCounts(saved);
-    const lostPackets = old === undefined ? undefined : Math.max(0, old.queued_packets - packets);
+    const setAside = this.#setAsidePackets;
+    const lostPackets = old === undefined || countsAreOld
+      ? undefined
+      : Math.max(0, old.queued_packets - packets - setAside);
     const lostDeadPackets = old === undefined
       ? undefined
-      : Math.max(0, old.dead_packets - deadPackets);
+      : Math.max(0, old.dead_packets + setAside - deadPackets);
     const clip = (ranges: readonly IdRange[], above: number) =>
       mergeRanges(ranges.map(({ firstId, lastId: last }) => ({
         firstId: Math.max(above + 1, firstId),
@@ -311,7 +330,7 @@ class Repair {
         0,
       )),
     );
-    const notes = this.#notes(lastId);
+    const notes = this.#notes(lastId, countsAreOld);
     const harmed = (lostPackets ?? 1) + (lostDeadPackets ?? 1) + notes.length > 0;
     return {
       packets,
@@ -326,8 +345,20 @@ class Repair {
     };
   }
 
-  #notes(lastId: number): string[] {
+  #notes(lastId: number, countsAreOld: boolean): string[] {
     const notes: string[] = [];
+    if (countsAreOld) {
+      notes.push(
+        `what stood behind the packets that were found is lost: how many packets that were is ` +
+          `not known, and ids go on from ${lastId}`,
+      );
+    }
+    if (this.#setAsidePackets > 0) {
+      notes.push(
+        "packets that do not match their checksum are dead letters now (sendq list --dead): " +
+          this.#setAsidePackets,
+      );
+    }
     if (this.#counts === undefined) {
       notes.push(
         "the counts are lost: how many packets there were is not known; packets before the " +
@@ -338,205 +369,6 @@ class Repair {
       notes.push("times of expiry may be lost: packets without theirs do not expire");
     }
     return notes;
-  }
-}
-
-/** The new file, filled row by row. */
-class NewFile {
-  runPackets = 0;
-  runBytes = 0;
-  deadPackets = 0;
-  deadBytes = 0;
-  /** Of the dead letters, those that expired. */
-  expired = 0;
-  /** Of the dead letters, those that were found damaged. */
-  damaged = 0;
-  readonly #path: string;
-  readonly #database: SqliteDatabase;
-  readonly #statements = new Map<string, SqliteStatement>();
-  #rows = 0;
-  #bytes = 0;
-  #open = true;
-
-  private constructor(path: string, database: SqliteDatabase) {
-    this.#path = path;
-    this.#database = database;
-    this.#run("BEGIN IMMEDIATE", []);
-  }
-
-  /** @throws {QueueFileError} There is such a file, or it cannot be made. */
-  static create(path: string, driver: SqliteDriver): NewFile {
-    try {
-      Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
-    } catch (error) {
-      if (error instanceof Deno.errors.AlreadyExists) {
-        throw queueFileError("io", path, "there is such a file already", {
-          cause: error,
-          advice: "It was left as it is. Give the path of a new one.",
-        });
-      }
-      throw toFileError(error, path);
-    }
-    const { database } = openQueueFile(path, { driver, durability: "power-loss" });
-    return new NewFile(path, database);
-  }
-
-  get hasBatches(): boolean {
-    return this.runPackets > 0;
-  }
-
-  /** @param rowId The id under which the old file has their time of expiry. */
-  addBatch({ firstId, ends, bytes, enqueuedAtMs, crc }: SavedBatch, rowId: number): void {
-    const lastId = firstId + ends.length - 1;
-    const list = ends.length === 1 ? null : new Uint8Array(ends.buffer);
-    this.#run(
-      "INSERT INTO packets (last_id, enqueued_at_ms, crc, ends, payload) VALUES (?, ?, ?, ?, ?)",
-      [lastId, enqueuedAtMs, crc, list, bytes],
-    );
-    if (lastId !== rowId) {
-      this.#run(
-        "INSERT OR REPLACE INTO expiry SELECT ?, expires_at_ms FROM expiry WHERE last_id = ?",
-        [lastId, rowId],
-      );
-    }
-    this.runPackets += ends.length;
-    this.runBytes += bytes.length;
-    this.#added(bytes.length);
-  }
-
-  addExpiry(lastId: number, expiresAtMs: number): void {
-    this.#run("INSERT OR REPLACE INTO expiry VALUES (?, ?)", [lastId, expiresAtMs]);
-    this.#added(0);
-  }
-
-  addLetter(letter: SavedLetter): void {
-    this.#run(
-      `INSERT INTO dead_letters (${LETTER_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      letter,
-    );
-    const [, , , reason, , , payload] = letter;
-    this.deadPackets++;
-    this.deadBytes += payload.length;
-    if (reason === "expired") this.expired++;
-    if (reason === "damaged") this.damaged++;
-    this.#added(payload.length);
-  }
-
-  writeCounts(counts: SavedCounts): void {
-    // Those whose batch is gone; ids may be given again where the counts are lost.
-    this.#run("DELETE FROM expiry WHERE last_id NOT IN (SELECT last_id FROM packets)", []);
-    this.#run(
-      `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")}`,
-      COUNT_COLUMNS.map((column) => counts[column]),
-    );
-    this.#run("UPDATE state SET stored_bytes = queued_bytes", []);
-    this.#run("COMMIT", []);
-    this.#open = false;
-  }
-
-  hasLetter(id: number): boolean {
-    return this.#all("SELECT 1 FROM dead_letters WHERE id = ?", [id]).length > 0;
-  }
-
-  /** Whether there are packets with such ids. */
-  overlaps(firstId: number, lastId: number): boolean {
-    const [batch] = this.#batchesFrom(firstId, 1);
-    return batch !== undefined && batch.firstId <= lastId;
-  }
-
-  /** What is left of ranges without the ids that packets and dead letters have. */
-  without(ranges: readonly IdRange[]): IdRange[] {
-    const left: IdRange[] = [];
-    for (const { firstId, lastId } of ranges) {
-      let next = firstId;
-      while (next <= lastId) {
-        const batches = this.#batchesFrom(next, 256).filter((batch) => batch.firstId <= lastId);
-        for (const batch of batches) {
-          if (batch.firstId > next) left.push({ firstId: next, lastId: batch.firstId - 1 });
-          next = batch.lastId + 1;
-        }
-        if (batches.length === 0) {
-          left.push({ firstId: next, lastId });
-          break;
-        }
-      }
-    }
-    return this.withoutLetters(left);
-  }
-
-  /** The same without the ids of dead letters alone. */
-  withoutLetters(ranges: readonly IdRange[]): IdRange[] {
-    const left: IdRange[] = [];
-    for (const { firstId, lastId } of ranges) {
-      let next = firstId;
-      while (next <= lastId) {
-        const letters = this.#all(
-          "SELECT id FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 256",
-          [next, lastId],
-        );
-        for (const [value] of letters) {
-          const id = Number(value);
-          if (id > next) left.push({ firstId: next, lastId: id - 1 });
-          next = id + 1;
-        }
-        if (letters.length === 0) {
-          left.push({ firstId: next, lastId });
-          break;
-        }
-      }
-    }
-    return left;
-  }
-
-  #batchesFrom(id: number, limit: number): IdRange[] {
-    return this.#all(
-      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), last_id FROM packets " +
-        "WHERE last_id >= ? ORDER BY last_id LIMIT ?",
-      [id, limit],
-    ).map(([firstId, lastId]) => ({ firstId: Number(firstId), lastId: Number(lastId) }));
-  }
-
-  #added(bytes: number): void {
-    this.#rows++;
-    this.#bytes += bytes;
-    if (this.#rows < COMMIT_ROWS && this.#bytes < COMMIT_BYTES) return;
-    this.#rows = this.#bytes = 0;
-    this.#run("COMMIT", []);
-    this.#run("BEGIN IMMEDIATE", []);
-  }
-
-  close(): void {
-    // Everything into the file itself, so that it can be moved alone.
-    this.#all("PRAGMA wal_checkpoint(TRUNCATE)", []);
-    this.#database.close();
-  }
-
-  /** Takes the file away again. */
-  discard(): void {
-    try {
-      if (this.#open) this.#run("ROLLBACK", []);
-    } catch {
-      // SQLite has rolled back by itself, as it does when the disk is full.
-    }
-    this.#database.close();
-    Deno.removeSync(this.#path);
-  }
-
-  #run(sql: string, params: readonly SqliteValue[]): void {
-    this.#statement(sql).run(params);
-  }
-
-  #all(sql: string, params: readonly SqliteValue[]): SqliteValue[][] {
-    return this.#statement(sql).all(params);
-  }
-
-  #statement(sql: string): SqliteStatement {
-    let statement = this.#statements.get(sql);
-    if (statement === undefined) {
-      statement = this.#database.prepare(sql);
-      this.#statements.set(sql, statement);
-    }
-    return statement;
   }
 }
 

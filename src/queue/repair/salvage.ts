@@ -5,6 +5,7 @@
  * @module
  */
 
+import { crcOf } from "../store/row.ts";
 import type { IdRange } from "../store/types.ts";
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
@@ -33,6 +34,16 @@ export interface SavedPackets {
   readonly batches: readonly SavedBatch[];
   /** Ids of packets that are not. */
   readonly lost: readonly IdRange[];
+}
+
+/** Whether a batch is what was stored, as far as it has a checksum. */
+export function isIntact({ firstId, ends, bytes, crc }: SavedBatch): boolean {
+  return crc === null || crc === crcOf(firstId + ends.length - 1, endsBlobOf(ends), bytes);
+}
+
+/** Where the packets of a batch end, as a row has it: `null` for a single packet. */
+export function endsBlobOf(ends: Uint32Array): Uint8Array | null {
+  return ends.length === 1 ? null : new Uint8Array(ends.buffer);
 }
 
 /** A dead letter's row, as it is stored. */

@@ -1,0 +1,226 @@
+/**
+ * The file into which a repair saves: filled row by row, in transactions of a bounded
+ * size, and taken away again when the repair fails.
+ *
+ * @module
+ */
+
+import type {
+  SqliteDatabase,
+  SqliteDriver,
+  SqliteStatement,
+  SqliteValue,
+} from "../sqlite/driver.ts";
+import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { LETTER_COLUMNS } from "../store/row.ts";
+import { openQueueFile } from "../store/schema.ts";
+import type { IdRange } from "../store/types.ts";
+import {
+  COUNT_COLUMNS,
+  endsBlobOf,
+  type SavedBatch,
+  type SavedCounts,
+  type SavedLetter,
+} from "./salvage.ts";
+
+/** One transaction of the new file. */
+const COMMIT_ROWS = 4096;
+const COMMIT_BYTES = 16 * 1024 * 1024;
+
+/** The new file, filled row by row. */
+export class NewFile {
+  runPackets = 0;
+  runBytes = 0;
+  deadPackets = 0;
+  deadBytes = 0;
+  /** Of the dead letters, those that expired. */
+  expired = 0;
+  /** Of the dead letters, those that were found damaged. */
+  damaged = 0;
+  readonly #path: string;
+  readonly #database: SqliteDatabase;
+  readonly #statements = new Map<string, SqliteStatement>();
+  #rows = 0;
+  #bytes = 0;
+  #open = true;
+
+  private constructor(path: string, database: SqliteDatabase) {
+    this.#path = path;
+    this.#database = database;
+    this.#run("BEGIN IMMEDIATE", []);
+  }
+
+  /** @throws {QueueFileError} There is such a file, or it cannot be made. */
+  static create(path: string, driver: SqliteDriver): NewFile {
+    try {
+      Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+    } catch (error) {
+      if (error instanceof Deno.errors.AlreadyExists) {
+        throw queueFileError("io", path, "there is such a file already", {
+          cause: error,
+          advice: "It was left as it is. Give the path of a new one.",
+        });
+      }
+      throw toFileError(error, path);
+    }
+    const { database } = openQueueFile(path, { driver, durability: "power-loss" });
+    return new NewFile(path, database);
+  }
+
+  get hasBatches(): boolean {
+    return this.runPackets > 0;
+  }
+
+  /** @param rowId The id under which the old file has their time of expiry. */
+  addBatch({ firstId, ends, bytes, enqueuedAtMs, crc }: SavedBatch, rowId: number): void {
+    const lastId = firstId + ends.length - 1;
+    this.#run(
+      "INSERT INTO packets (last_id, enqueued_at_ms, crc, ends, payload) VALUES (?, ?, ?, ?, ?)",
+      [lastId, enqueuedAtMs, crc, endsBlobOf(ends), bytes],
+    );
+    if (lastId !== rowId) {
+      this.#run(
+        "INSERT OR REPLACE INTO expiry SELECT ?, expires_at_ms FROM expiry WHERE last_id = ?",
+        [lastId, rowId],
+      );
+    }
+    this.runPackets += ends.length;
+    this.runBytes += bytes.length;
+    this.#added(bytes.length);
+  }
+
+  addExpiry(lastId: number, expiresAtMs: number): void {
+    this.#run("INSERT OR REPLACE INTO expiry VALUES (?, ?)", [lastId, expiresAtMs]);
+    this.#added(0);
+  }
+
+  addLetter(letter: SavedLetter): void {
+    this.#run(
+      `INSERT INTO dead_letters (${LETTER_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      letter,
+    );
+    const [, , , reason, , , payload] = letter;
+    this.deadPackets++;
+    this.deadBytes += payload.length;
+    if (reason === "expired") this.expired++;
+    if (reason === "damaged") this.damaged++;
+    this.#added(payload.length);
+  }
+
+  writeCounts(counts: SavedCounts): void {
+    // Those whose batch is gone; ids may be given again where the counts are lost.
+    this.#run("DELETE FROM expiry WHERE last_id NOT IN (SELECT last_id FROM packets)", []);
+    this.#run(
+      `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")}`,
+      COUNT_COLUMNS.map((column) => counts[column]),
+    );
+    this.#run("UPDATE state SET stored_bytes = queued_bytes", []);
+    this.#run("COMMIT", []);
+    this.#open = false;
+  }
+
+  hasLetter(id: number): boolean {
+    return this.#all("SELECT 1 FROM dead_letters WHERE id = ?", [id]).length > 0;
+  }
+
+  /** Whether there are packets with such ids. */
+  overlaps(firstId: number, lastId: number): boolean {
+    const [batch] = this.#batchesFrom(firstId, 1);
+    return batch !== undefined && batch.firstId <= lastId;
+  }
+
+  /** What is left of ranges without the ids that packets and dead letters have. */
+  without(ranges: readonly IdRange[]): IdRange[] {
+    const left: IdRange[] = [];
+    for (const { firstId, lastId } of ranges) {
+      let next = firstId;
+      while (next <= lastId) {
+        const batches = this.#batchesFrom(next, 256).filter((batch) => batch.firstId <= lastId);
+        for (const batch of batches) {
+          if (batch.firstId > next) left.push({ firstId: next, lastId: batch.firstId - 1 });
+          next = batch.lastId + 1;
+        }
+        if (batches.length === 0) {
+          left.push({ firstId: next, lastId });
+          break;
+        }
+      }
+    }
+    return this.withoutLetters(left);
+  }
+
+  /** The same without the ids of dead letters alone. */
+  withoutLetters(ranges: readonly IdRange[]): IdRange[] {
+    const left: IdRange[] = [];
+    for (const { firstId, lastId } of ranges) {
+      let next = firstId;
+      while (next <= lastId) {
+        const letters = this.#all(
+          "SELECT id FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 256",
+          [next, lastId],
+        );
+        for (const [value] of letters) {
+          const id = Number(value);
+          if (id > next) left.push({ firstId: next, lastId: id - 1 });
+          next = id + 1;
+        }
+        if (letters.length === 0) {
+          left.push({ firstId: next, lastId });
+          break;
+        }
+      }
+    }
+    return left;
+  }
+
+  #batchesFrom(id: number, limit: number): IdRange[] {
+    return this.#all(
+      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), last_id FROM packets " +
+        "WHERE last_id >= ? ORDER BY last_id LIMIT ?",
+      [id, limit],
+    ).map(([firstId, lastId]) => ({ firstId: Number(firstId), lastId: Number(lastId) }));
+  }
+
+  #added(bytes: number): void {
+    this.#rows++;
+    this.#bytes += bytes;
+    if (this.#rows < COMMIT_ROWS && this.#bytes < COMMIT_BYTES) return;
+    this.#rows = this.#bytes = 0;
+    this.#run("COMMIT", []);
+    this.#run("BEGIN IMMEDIATE", []);
+  }
+
+  close(): void {
+    // Everything into the file itself, so that it can be moved alone.
+    this.#all("PRAGMA wal_checkpoint(TRUNCATE)", []);
+    this.#database.close();
+  }
+
+  /** Takes the file away again. */
+  discard(): void {
+    try {
+      if (this.#open) this.#run("ROLLBACK", []);
+    } catch {
+      // SQLite has rolled back by itself, as it does when the disk is full.
+    }
+    this.#database.close();
+    Deno.removeSync(this.#path);
+  }
+
+  #run(sql: string, params: readonly SqliteValue[]): void {
+    this.#statement(sql).run(params);
+  }
+
+  #all(sql: string, params: readonly SqliteValue[]): SqliteValue[][] {
+    return this.#statement(sql).all(params);
+  }
+
+  #statement(sql: string): SqliteStatement {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) {
+      statement = this.#database.prepare(sql);
+      this.#statements.set(sql, statement);
+    }
+    return statement;
+  }
+}
