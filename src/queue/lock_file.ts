@@ -51,6 +51,9 @@ export function refuseLinkedLock(queuePath: string, lockPath: string): void {
   });
 }
 
+const NEEDS_FLOCK = "The queue itself was not touched. It must lie on a filesystem that has " +
+  "locks (flock), such as a local disk.";
+
 /** As `toFileError`, for an error that is about the lock file. */
 export function toLockFileError(error: unknown, queuePath: string, lockPath: string): unknown {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
@@ -72,6 +75,11 @@ export function toLockFileError(error: unknown, queuePath: string, lockPath: str
       return make("read-only", "cannot be written (EROFS)");
     case "EISDIR":
       return make("io", "is a directory", "Remove it; sendq makes a file of its own there.");
+    case undefined:
+      // Deno has no code for what flock(2) says, such as ENOLCK of a network filesystem.
+      return error instanceof Error && /\(os error \d+\)/.test(error.message)
+        ? make("io", `cannot be locked: ${error.message}`, NEEDS_FLOCK)
+        : toFileError(error, queuePath);
     default:
       return toFileError(error, queuePath);
   }

@@ -219,6 +219,16 @@ Deno.test("an error about the lock file names it and its owner, not the queue", 
   );
 });
 
+Deno.test("a filesystem without locks is named as that", () => {
+  using dir = new TempDir();
+  // As Deno reports ENOLCK: an Error without a class or a code.
+  const refused = new Error("No locks available (os error 37)");
+  const error = toLockFileError(refused, dir.queue, `${dir.queue}.lock`);
+  assert(error instanceof QueueFileError && error.reason === "io");
+  assert(error.message.includes(`${dir.queue}.lock cannot be locked: No locks`), error.message);
+  assert(error.message.includes("filesystem that has locks"), error.message);
+});
+
 for (const mishap of ["removed", "replaced"] as const) {
   Deno.test(`a lock file that is ${mishap} is missed within a second`, async () => {
     using dir = new TempDir();
