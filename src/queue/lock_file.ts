@@ -51,6 +51,10 @@ export function refuseLinkedLock(queuePath: string, lockPath: string): void {
   });
 }
 
+/** How Deno ends the message of an error that it has no class and no code for. */
+const OS_ERROR = /\(os error \d+\)$/;
+/** ENOLCK, ENOSYS and EOPNOTSUPP: what flock(2) says on a network filesystem. */
+const NO_FLOCK = /\(os error (?:37|38|95)\)$/;
 const NEEDS_FLOCK = "The queue itself was not touched. It must lie on a filesystem that has " +
   "locks (flock), such as a local disk.";
 
@@ -76,13 +80,12 @@ export function toLockFileError(error: unknown, queuePath: string, lockPath: str
     case "EISDIR":
       return make("io", "is a directory", "Remove it; sendq makes a file of its own there.");
     case undefined:
-      // Deno has no code for what flock(2) says, such as ENOLCK of a network filesystem.
-      return error instanceof Error && /\(os error \d+\)/.test(error.message)
+      if (!(error instanceof Error) || !OS_ERROR.test(error.message)) break;
+      return NO_FLOCK.test(error.message)
         ? make("io", `cannot be locked: ${error.message}`, NEEDS_FLOCK)
-        : toFileError(error, queuePath);
-    default:
-      return toFileError(error, queuePath);
+        : make("io", `cannot be used: ${error.message}`);
   }
+  return toFileError(error, queuePath);
 }
 
 function ownerWords(path: string): string {

@@ -254,6 +254,29 @@ for (const mishap of ["removed", "replaced"] as const) {
   });
 }
 
+Deno.test("a lock file that cannot be looked at for a moment ends nothing", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await openHere(dir.queue, clock);
+  using lock = await SenderLock.acquire(queue.path);
+  const found: string[] = [];
+  const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
+  const { statSync } = Deno.FsFile.prototype;
+  Deno.FsFile.prototype.statSync = () => {
+    throw new Error("Input/output error (os error 5)");
+  };
+  try {
+    clock.advance(3000);
+  } finally {
+    Deno.FsFile.prototype.statSync = statSync;
+  }
+  assert.deepEqual(found, []);
+  Deno.removeSync(lock.path);
+  clock.advance(1000);
+  assert.deepEqual(found, ["lock"], "and it is looked at again");
+  stop();
+});
+
 Deno.test("a queue's file that is gone comes before its lock file that is gone", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
