@@ -40,11 +40,14 @@ export interface ToldError {
 
 /** How long the end may take: enough for every retry of the sender. */
 const DELIVER_TIMEOUT_MS = 5000;
+/** Nobody else uses the file: only a lock that the kernel refuses is waited for. */
+const BUSY_TIMEOUT_MS = 1000;
 const EXIT = { failed: 1, kept: 75 } as const;
 
 async function live({ queue, remote, packets, commitIn, liar }: Task): Promise<number> {
   const sender = await Sender.open({
-    ...{ queue, remote, holdMs: HOLD_MS, backoffCapMs: 100, queueOptions: { commitIn } },
+    ...{ queue, remote, holdMs: HOLD_MS, backoffCapMs: 100 },
+    queueOptions: { commitIn, busyTimeoutMs: BUSY_TIMEOUT_MS },
     // Why packets are kept at the end is said here and nowhere else.
     logger: { debug: () => {}, info: () => {}, warn: complain, error: complain },
   });

@@ -37,8 +37,8 @@ export function violationsOf(life: Life): string[] {
 }
 
 /** Whether the runtime gave up, and not the sender: then only its packets are judged. */
-export function runtimeAborted({ code }: Life): boolean {
-  return code >= 128 && code !== HUNG;
+export function runtimeAborted({ code, words }: Life): boolean {
+  return (code >= 128 && code !== HUNG) || words.includes("Deno has panicked");
 }
 
 function* ofPackets({ told, packets, connections, kept, rest, broken }: Life): Generator<string> {
@@ -67,7 +67,8 @@ function* ofPackets({ told, packets, connections, kept, rest, broken }: Life): G
 function* ofEnd(life: Life): Generator<string> {
   const { told, packets, code, words, connections, kept } = life;
   if (code === HUNG) yield "it does not end";
-  if (words.includes("Uncaught")) yield `an error that nobody caught: ${words.trim()}`;
+  const uncaught = /^.*Uncaught.*$/m.exec(words);
+  if (uncaught !== null) yield `an error that nobody caught: ${uncaught[0]}`;
   if (code === 0) {
     const stored = told.filter((one) => "stored" in one).length;
     const arrived = new Set(connections.flat());

@@ -5,7 +5,7 @@
  */
 
 /** Longer than a server that was killed takes to reset; short, for every run waits for it. */
-export const HOLD_MS = 200;
+export const HOLD_MS = 400;
 
 const PACKET_BYTES = 64;
 

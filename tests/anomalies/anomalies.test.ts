@@ -103,7 +103,8 @@ for (
       "an error that nobody caught",
     ],
     ["a run that hangs", { code: 137 }, "it does not end"],
-    ["a runtime that aborts", { code: 134, words: "panicked" }, undefined],
+    ["a runtime that aborts", { code: 134 }, undefined],
+    ["a runtime that panics", { code: 1, words: "Deno has panicked." }, undefined],
     ["a queue that is broken afterwards", { broken: "corrupt" }, "the queue is not to be used"],
   ] as const satisfies readonly (readonly [string, Partial<Life>, string | undefined])[]
 ) {
