@@ -17,7 +17,7 @@
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { straceMissing } from "../lab/strace.ts";
 import type { CommitIn } from "../src/queue/options.ts";
-import { type Anomaly, type Kind, KINDS } from "./calls.ts";
+import { type Anomaly, type Kind, KINDS, type TracedCall } from "./calls.ts";
 import { runtimeAborted } from "./judge.ts";
 import { type Outcome, run } from "./run.ts";
 
@@ -85,20 +85,27 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const chosen = KINDS.filter(({ name }) => options.kind?.includes(name) ?? true);
   const tallies: Tally[] = [];
-  for (const kind of chosen) tallies.push(...await runKind(kind, options));
+  for (const kind of chosen) {
+    const plain = await run({ kind, commitIn: options.commitIn, hostname: hostnameOf(0) });
+    if (plain.violations.length > 0) {
+      complain(`anomalies: a run without faults: ${plain.violations.join("; ")}\n`);
+      return EXIT.violated;
+    }
+    tallies.push(...await runKind(kind, plain.calls, options));
+  }
   print(table(tallies));
   return tallies.some(({ violated }) => violated > 0) ? EXIT.violated : 0;
 }
 
 /** One kind, in runs side by side. */
-async function runKind(kind: Kind, options: Options): Promise<Tally[]> {
+async function runKind(
+  kind: Kind,
+  traced: readonly TracedCall[],
+  options: Options,
+): Promise<Tally[]> {
   const { commitIn, persistent } = options;
-  const plain = await run({ kind, commitIn, hostname: hostnameOf(0) });
-  if (plain.violations.length > 0) {
-    throw new Error(`a run without faults: ${plain.violations.join("; ")}`);
-  }
   // The n-th of any thread, for it fails in each.
-  const calls = [...new Set(plain.calls.map(({ n }) => n))].sort((a, b) => a - b);
+  const calls = [...new Set(traced.map(({ n }) => n))].sort((a, b) => a - b);
   const numbers = pick(calls, options);
   const jobs = kind.errnos.map((errno) => ({
     tally: {

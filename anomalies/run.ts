@@ -62,44 +62,60 @@ export async function run(plan: Plan): Promise<Outcome> {
   }
 }
 
-async function runIn(
-  directory: string,
-  { kind, anomaly, commitIn, hostname, liar }: Plan,
-): Promise<Outcome> {
+async function runIn(directory: string, plan: Plan): Promise<Outcome> {
+  const { kind, commitIn, hostname, liar } = plan;
   const queue = `${directory}/outbox.db`;
   const log = `${directory}/trace`;
-  const files = ["", "-journal", "-wal", "-shm", ".lock"].map((end) => queue + end);
   await using server = new RecordingServer(hostname, true);
   const task: Task = {
     ...{ queue, remote: `tcp://${hostname}:${server.port}`, packets: PACKETS, commitIn },
     ...(liar ? { liar } : {}),
   };
   const { code, stdout, stderr } = await new Deno.Command("strace", {
-    args: [
-      ...traceArgs(kind, [...files, directory]),
-      ...(anomaly === undefined ? [] : injectArgs(anomaly)),
-      ...["-o", log, "timeout", "--signal=KILL", String(HANGS_S)],
-      ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${hostname}`],
-      `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
-      `--allow-read=${queue},${queue}.lock${commitIn === "worker" ? `,${SOURCES}` : ""}`,
-      `--allow-write=${queue},${queue}.lock`,
-      ...[CHILD, JSON.stringify(task)],
-    ],
+    args: [...straceArgs(plan, directory, queue, log), ...childCommand(task, hostname)],
     env: { NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" },
     stdin: "null",
   }).output();
   const calls = callsIn(kind, await Deno.readTextFile(log));
-  const text = new TextDecoder().decode(stdout);
-  const told: Told[] = text.trim().split("\n").filter(Boolean).map((line) => JSON.parse(line));
+  const lines = new TextDecoder().decode(stdout).split("\n").filter(Boolean);
   const connections = (await server.texts()).map(numbersIn);
   const life: Life = {
-    ...{ packets: PACKETS, told, code, words: new TextDecoder().decode(stderr), connections },
+    packets: PACKETS,
+    told: lines.map((line): Told => JSON.parse(line)),
+    ...{ code, words: new TextDecoder().decode(stderr), connections },
     ...await deliverRest(queue, hostname),
   };
   return {
     ...{ life, calls, violations: violationsOf(life) },
     injected: calls.filter(({ line }) => line.includes("(INJECTED)")),
   };
+}
+
+function straceArgs(
+  { kind, anomaly }: Plan,
+  directory: string,
+  queue: string,
+  log: string,
+): string[] {
+  const files = ["", "-journal", "-wal", "-shm", ".lock"].map((end) => queue + end);
+  return [
+    ...traceArgs(kind, [...files, directory]),
+    ...(anomaly === undefined ? [] : injectArgs(anomaly)),
+    ...["-o", log],
+  ];
+}
+
+/** With no more rights than a sender needs; killed when it hangs. */
+function childCommand(task: Task, hostname: string): string[] {
+  const { queue, commitIn } = task;
+  const files = `${queue},${queue}.lock`;
+  return [
+    ...["timeout", "--signal=KILL", String(HANGS_S)],
+    ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${hostname}`],
+    `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
+    `--allow-read=${files}${commitIn === "worker" ? `,${SOURCES}` : ""}`,
+    ...[`--allow-write=${files}`, CHILD, JSON.stringify(task)],
+  ];
 }
 
 /** Without a fault: what the child has left in its queue goes to another server. */
