@@ -167,7 +167,7 @@ export interface Wire {
    * Hands bytes to the kernel; may take only a part. A failure is final: the
    * connection will be given up, also where TCP below it still lives.
    *
-   * @returns How many were taken.
+   * @returns How many were taken; none at all is a failure, too.
    * @throws {WireError}
    */
   write(bytes: Uint8Array): Promise<number>;

@@ -350,6 +350,7 @@ export class Connection {
         if (chunk === undefined) break;
         for (let offset = 0; offset < chunk.length;) {
           const takenBytes = await this.#wire.write(chunk.subarray(offset));
+          if (takenBytes < 1) throw new WireError("UNKNOWN", "A write that works takes something.");
           const wasIdle = this.#ledger.oldestUnackedAtMs === undefined;
           this.#ledger.wrote(takenBytes, this.#clock.nowMs());
           this.#unansweredSinceMs ??= this.#clock.nowMs();

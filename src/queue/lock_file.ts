@@ -51,6 +51,13 @@ export function refuseLinkedLock(queuePath: string, lockPath: string): void {
   });
 }
 
+/** How Deno ends the message of an error that it has no class and no code for. */
+const OS_ERROR = /\(os error \d+\)$/;
+/** ENOLCK, ENOSYS and EOPNOTSUPP: what flock(2) says on a network filesystem. */
+const NO_FLOCK = /\(os error (?:37|38|95)\)$/;
+const NEEDS_FLOCK = "The queue itself was not touched. It must lie on a filesystem that has " +
+  "locks (flock), such as a local disk.";
+
 /** As `toFileError`, for an error that is about the lock file. */
 export function toLockFileError(error: unknown, queuePath: string, lockPath: string): unknown {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
@@ -72,9 +79,13 @@ export function toLockFileError(error: unknown, queuePath: string, lockPath: str
       return make("read-only", "cannot be written (EROFS)");
     case "EISDIR":
       return make("io", "is a directory", "Remove it; sendq makes a file of its own there.");
-    default:
-      return toFileError(error, queuePath);
+    case undefined:
+      if (!(error instanceof Error) || !OS_ERROR.test(error.message)) break;
+      return NO_FLOCK.test(error.message)
+        ? make("io", `cannot be locked: ${error.message}`, NEEDS_FLOCK)
+        : make("io", `cannot be used: ${error.message}`);
   }
+  return toFileError(error, queuePath);
 }
 
 function ownerWords(path: string): string {

@@ -129,10 +129,10 @@ export class SenderLock {
     let present;
     try {
       present = identityOfLinkAt(this.path);
+      if (isSameFile(this.#file.statSync(), present)) return undefined;
     } catch {
       return undefined; // Nobody can look at it at the moment.
     }
-    if (isSameFile(this.#file.statSync(), present)) return undefined;
     return `its lock file ${this.path} was ${present === undefined ? "removed" : "replaced"} ` +
       "while its sender ran";
   }

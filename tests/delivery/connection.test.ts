@@ -395,6 +395,18 @@ Deno.test("a read or a write that fails while TCP lives is the end, and confirms
   }
 });
 
+Deno.test("a write that takes nothing is the end: it is not tried for ever", async () => {
+  const bench = new Bench();
+  bench.wire.takesBytes = 0;
+  await bench.send("abc");
+  const { ended, verdict } = bench.connection.poll();
+  assert.deepEqual({ ended, verdict }, {
+    ended: true,
+    verdict: { kind: "wire-failed", code: "UNKNOWN" },
+  });
+  assert.equal(bench.wire.written.length, 1);
+});
+
 Deno.test("a kernel whose bytes_acked never moves is unreadable, in words, after a second", async () => {
   const bench = new Bench((wire) => wire.bytesAcked = 0);
   await bench.send("abc");

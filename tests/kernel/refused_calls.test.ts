@@ -54,6 +54,12 @@ const cases: readonly Case[] = [
   { name: "SO_DOMAIN", refuse: [option("getsockopt", SOCKET, 39)] },
   { name: "shutdown", refuse: [{ call: "shutdown" }] },
   { name: "SO_LINGER", refuse: [option("setsockopt", SOCKET, 13)] },
+  // Deno's writes to TCP: MSG_NOSIGNAL tells them from netlink's.
+  {
+    name: "sendto",
+    refuse: [{ call: "sendto", args: { 3: 0x4000 } }],
+    says: /the connection failed/,
+  },
   { name: "AF_NETLINK", refuse: [{ call: "socket", args: { 0: 16 } }], errnos: [EPERM] },
   // Reading options back that nobody asked for, and setting our defaults: all at once.
   {

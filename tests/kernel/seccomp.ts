@@ -24,6 +24,7 @@ const NUMBERS = {
   // aarch64 has ppoll alone, and glibc uses it there.
   poll: [7, 73],
   socket: [41, 198],
+  sendto: [44, 206],
 } as const;
 
 const PR_SET_NO_NEW_PRIVS = 38;

@@ -219,6 +219,16 @@ Deno.test("an error about the lock file names it and its owner, not the queue", 
   );
 });
 
+Deno.test("a filesystem without locks is named as that", () => {
+  using dir = new TempDir();
+  // As Deno reports ENOLCK: an Error without a class or a code.
+  const refused = new Error("No locks available (os error 37)");
+  const error = toLockFileError(refused, dir.queue, `${dir.queue}.lock`);
+  assert(error instanceof QueueFileError && error.reason === "io");
+  assert(error.message.includes(`${dir.queue}.lock cannot be locked: No locks`), error.message);
+  assert(error.message.includes("filesystem that has locks"), error.message);
+});
+
 for (const mishap of ["removed", "replaced"] as const) {
   Deno.test(`a lock file that is ${mishap} is missed within a second`, async () => {
     using dir = new TempDir();
@@ -243,6 +253,29 @@ for (const mishap of ["removed", "replaced"] as const) {
     assert.equal(clock.timers.size, 0);
   });
 }
+
+Deno.test("a lock file that cannot be looked at for a moment ends nothing", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await openHere(dir.queue, clock);
+  using lock = await SenderLock.acquire(queue.path);
+  const found: string[] = [];
+  const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
+  const { statSync } = Deno.FsFile.prototype;
+  Deno.FsFile.prototype.statSync = () => {
+    throw new Error("Input/output error (os error 5)");
+  };
+  try {
+    clock.advance(3000);
+  } finally {
+    Deno.FsFile.prototype.statSync = statSync;
+  }
+  assert.deepEqual(found, []);
+  Deno.removeSync(lock.path);
+  clock.advance(1000);
+  assert.deepEqual(found, ["lock"], "and it is looked at again");
+  stop();
+});
 
 Deno.test("a queue's file that is gone comes before its lock file that is gone", async () => {
   using dir = new TempDir();
