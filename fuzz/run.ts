@@ -6,10 +6,10 @@
  * 2. what only looks leaves the files as they are, byte by byte, and so does
  *    everything where the queue cannot be opened,
  * 3. what is delivered or saved was stored, byte by byte,
- * 4. what could be saved before can be saved afterwards, or the server has it,
+ * 4. what could be read before can be read or saved afterwards, or the server has it,
  *
- * and that a repair saves all that does not lie on a damaged page, and whatever the
- * other commands can read.
+ * and that a repair saves all that does not lie on a damaged page, and whatever SQLite
+ * can read.
  *
  * @module
  */
@@ -38,7 +38,9 @@ import {
   linesOf,
   type PageContent,
   pageContentOf,
+  readableIn,
   survivorsIn,
+  textsIn,
 } from "./witness.ts";
 
 /** What a command ended with. */
@@ -63,6 +65,8 @@ export interface SeedReport {
 export interface RunOptions {
   /** The command. */
   readonly main: Main;
+  /** Runs only the commands whose names begin so. */
+  readonly only?: string;
   /**
    * Told of each command before it runs.
    *
@@ -84,8 +88,13 @@ const UNTYPED =
 /** Runs a seed; everything that it makes is removed again. */
 export async function runSeed(seed: number, options: RunOptions): Promise<SeedReport> {
   const directory = await Deno.makeTempDir({ prefix: "sendq-fuzz-" });
+  const run = new Run(seed, directory, options);
   try {
-    return await new Run(seed, directory, options).run();
+    return await run.run();
+  } catch (error) {
+    // Not of a command, or not in its own words.
+    const words = error instanceof Error ? error.stack ?? error.message : String(error);
+    return { seed, what: "", commands: [], violations: [`an error was thrown: ${words}`] };
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
@@ -96,8 +105,8 @@ class Run {
   readonly #seed: number;
   readonly #directory: string;
   readonly #options: RunOptions;
-  /** Of the packets and dead letters that were there, those that a repair still saves. */
-  #survivors: ReadonlySet<string> = new Set();
+  /** Of the packets and dead letters that were there, those that SQLite can still read. */
+  #readable: ReadonlySet<string> = new Set();
   /** Every packet that ever was, as it was. */
   #stored: ReadonlySet<string> = new Set();
 
@@ -116,11 +125,13 @@ class Run {
     const done = damage(path, random.fork());
     const what = wordsOf(specimen, whole, done);
     const live = new Set([...whole.packets.values(), ...whole.letters.values()]);
-    this.#survivors = survivorsIn(path).intersection(live);
-    this.#checkSaved(whole, pages, done);
+    const saved = survivorsIn(path);
+    this.#readable = readableIn(path).intersection(live);
+    this.#checkSaved(saved, whole, pages, done);
     const refused = await this.#isRefused(path);
     const commands: CommandReport[] = [];
     for (const [index, command] of COMMANDS.entries()) {
+      if (!command.name.startsWith(this.#options.only ?? "")) continue;
       this.#options.onCommand?.(command.name, what);
       const queue = `${this.#directory}/${index}.db`;
       copyQueue(path, queue);
@@ -138,12 +149,22 @@ class Run {
     return [await contentOf(copy), pageContentOf(copy)];
   }
 
-  /** What lies on no damaged page has to be saved. */
-  #checkSaved(whole: Content, pages: PageContent, { pages: damaged }: Damage): void {
+  /** What can be read has to be saved, and what lies on no damaged page. */
+  #checkSaved(
+    saved: ReadonlySet<string>,
+    whole: Content,
+    pages: PageContent,
+    { kind, pages: damaged }: Damage,
+  ): void {
+    const missed = this.#readable.difference(saved);
+    // Who changes rows by SQL may have removed or replaced any of them.
+    if (kind !== "sql" && missed.size > 0) {
+      this.#violate("repair", `does not save ${missed.size} packets that SQLite can read`);
+    }
     if (damaged === undefined) return;
     const lost = (ids: ReadonlyMap<number, string>, where: PageContent["packets"]) => {
       const harmed = new Set([...damaged].flatMap((page) => where.get(page) ?? []));
-      return [...ids].filter(([id, text]) => !harmed.has(id) && !this.#survivors.has(text))
+      return [...ids].filter(([id, text]) => !harmed.has(id) && !saved.has(text))
         .map(([id]) => id);
     };
     const packets = lost(whole.packets, pages.packets);
@@ -176,13 +197,14 @@ class Run {
     if ((effect === "look" || refused) && fingerprintOf(queue) !== before) {
       this.#violate(name, `changes the file${refused ? ", which is refused" : ""}`);
     }
-    await this.#checkTruth(name, outcome, places, server.texts);
+    this.#checkTruth(name, outcome, places, server.texts);
     if (effect === "look") return outcome;
-    const left = survivorsIn(queue);
-    const received = new Set(server.texts.flatMap(linesOf));
-    const gone = [...this.#survivors].filter((text) => !left.has(text) && !received.has(text));
-    if (gone.length > (effect === "remove" ? REMOVED_PACKETS : 0)) {
-      this.#violate(name, `destroys ${gone.length} packets, the first ${excerpt(gone[0])}`);
+    const left = survivorsIn(queue).union(readableIn(queue));
+    const gone = this.#readable.difference(left)
+      .difference(new Set(server.texts.flatMap(linesOf)));
+    if (gone.size > (effect === "remove" ? REMOVED_PACKETS : 0)) {
+      const [first] = gone;
+      this.#violate(name, `destroys ${gone.size} packets, the first ${excerpt(first)}`);
     }
     if (effect === "store" && outcome.code === ExitCode.DONE && !left.has(ADDED)) {
       this.#violate(name, "says that it has stored a packet, which is not there");
@@ -203,12 +225,12 @@ class Run {
   }
 
   /** Nothing is delivered or saved that was not stored like that. */
-  async #checkTruth(
+  #checkTruth(
     name: string,
     { code, out }: Outcome,
     { output }: CommandPlaces,
     received: readonly string[],
-  ): Promise<void> {
+  ): void {
     const untrue = (texts: Iterable<string>) => [...texts].find((text) => !this.#stored.has(text));
     for (const text of received) {
       // The last one may be cut off with its connection.
@@ -223,8 +245,7 @@ class Run {
       const wrong = untrue(linesOf(out));
       if (wrong !== undefined) this.#violate(name, `gives what nobody stored: ${excerpt(wrong)}`);
     } else if (name === "repair" || name === "backup") {
-      const { packets } = await contentOf(output);
-      const wrong = untrue(packets.values());
+      const wrong = untrue(textsIn(output, "packets"));
       if (wrong !== undefined) this.#violate(name, `saves what nobody stored: ${excerpt(wrong)}`);
     }
   }

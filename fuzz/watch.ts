@@ -56,12 +56,12 @@ function watchWorker(
     onReport({ seed, what, commands: [], violations: [`${name} ${violation}`] });
     resolve();
   };
-  const startTimer = () =>
-    setTimeout(() => broken(`does not end in ${hungAfterMs} ms`), hungAfterMs);
-  let timer = startTimer();
+  /** Runs since the last word of the worker; loading its code may take as long as it needs. */
+  let timer: ReturnType<typeof setTimeout> | undefined;
   worker.onmessage = ({ data }: MessageEvent<WorkReport>) => {
     clearTimeout(timer);
-    timer = startTimer();
+    timer = setTimeout(() => broken(`does not end in ${hungAfterMs} ms`), hungAfterMs);
+    if (data.kind === "begun") return;
     if (data.kind === "command") {
       ({ name, what } = data);
       return;

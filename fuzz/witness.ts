@@ -4,7 +4,7 @@
  * @module
  */
 
-import { DatabaseSync } from "node:sqlite";
+import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { createHash } from "node:crypto";
 import { QueueFileError } from "../mod.ts";
 import { QueueInspector } from "../src/queue/inspect/inspector.ts";
@@ -36,39 +36,77 @@ export async function contentOf(path: string): Promise<Content> {
  * Every packet that a damaged queue still holds, as a packet or as a dead letter.
  * The repair says so: it alone reads around what SQLite gives up at.
  *
- * @param path Not opened itself, but a copy of it.
+ * @param path Nobody has it open. It stays as it is.
  */
 export function survivorsIn(path: string): Set<string> {
-  const [copy, saved] = [`${path}.copy`, `${path}.saved`];
+  const saved = `${path}.saved`;
   try {
-    copyQueue(path, copy);
-    repairQueue(copy, saved);
-    return textsIn(saved);
+    repairQueue(path, saved);
+    return new Set([...textsIn(saved, "packets"), ...textsIn(saved, "dead_letters")]);
   } catch (error) {
     if (!(error instanceof QueueFileError)) throw error;
     return new Set();
   } finally {
-    for (const file of [copy, saved]) {
-      for (const end of [...QUEUE_FILES, "-shm"]) removeIfThere(file + end);
-    }
+    removeDatabase(saved);
   }
 }
 
-/** By plain SQL: whether a batch fits its checksum is not asked here. */
-function textsIn(path: string): Set<string> {
-  const database = new DatabaseSync(path, { readOnly: true });
+/**
+ * Every packet that SQLite can read in a damaged queue, as a packet or as a dead letter:
+ * what a queue that is in use can know of.
+ *
+ * @param path Not opened itself, but a copy of it.
+ */
+export function readableIn(path: string): Set<string> {
+  const copy = `${path}.copy`;
+  copyQueue(path, copy);
   try {
-    const rows = database.prepare(
-      "SELECT payload FROM packets UNION ALL SELECT payload FROM dead_letters",
-    ).all();
-    const decoder = new TextDecoder();
-    return new Set(
-      rows.flatMap(({ payload }) =>
-        payload instanceof Uint8Array ? linesOf(decoder.decode(payload)) : []
-      ),
-    );
+    return new Set([...textsIn(copy, "packets"), ...textsIn(copy, "dead_letters")]);
   } finally {
-    database.close();
+    removeDatabase(copy);
+  }
+}
+
+function removeDatabase(path: string): void {
+  for (const end of [...QUEUE_FILES, "-shm"]) removeIfThere(path + end);
+}
+
+/**
+ * The packets in a table, row by row up to the first that cannot be found, by plain SQL:
+ * whether they are in order otherwise is not asked here.
+ */
+export function textsIn(path: string, table: "packets" | "dead_letters"): Set<string> {
+  const texts = new Set<string>();
+  const decoder = new TextDecoder();
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(path, { readOnly: true });
+    const next = database.prepare(
+      `SELECT min(rowid) AS id FROM ${table} WHERE rowid > CAST(? AS INTEGER)`,
+    );
+    const payloadOf = database.prepare(
+      `SELECT CAST(payload AS BLOB) AS payload FROM ${table} WHERE rowid = CAST(? AS INTEGER)`,
+    );
+    next.setReadBigInts(true);
+    for (let last = -(2n ** 63n);;) {
+      const id = next.get(String(last))?.["id"];
+      if (typeof id !== "bigint" || id <= last) return texts;
+      last = id;
+      for (const text of linesOf(decoder.decode(payloadIn(payloadOf, id)))) texts.add(text);
+    }
+  } catch {
+    return texts; // Damaged here; what comes behind nobody finds by its id.
+  } finally {
+    database?.close();
+  }
+}
+
+function payloadIn(payloadOf: StatementSync, id: bigint): Uint8Array {
+  try {
+    const payload = payloadOf.get(String(id))?.["payload"];
+    return payload instanceof Uint8Array ? payload : new Uint8Array(0);
+  } catch {
+    return new Uint8Array(0); // A page of it cannot be read.
   }
 }
 

@@ -17,8 +17,12 @@ export interface WorkOrder {
   readonly count: number;
 }
 
-/** What a worker says: which command it begins with, and what came of a seed. */
+/**
+ * What a worker says: that its code is loaded, which command it begins with, and what
+ * came of a seed.
+ */
 export type WorkReport =
+  | { readonly kind: "begun" }
   | { readonly kind: "command"; readonly name: string; readonly what: string }
   | { readonly kind: "seed"; readonly report: SeedReport };
 
@@ -31,6 +35,7 @@ self.addEventListener("unhandledrejection", (event) => {
 });
 
 self.addEventListener("message", async ({ data }: MessageEvent<WorkOrder>) => {
+  post({ kind: "begun" });
   for (let seed = data.fromSeed; seed < data.fromSeed + data.count; seed++) {
     rejected = undefined;
     const report = await runSeed(seed, {
