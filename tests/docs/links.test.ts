@@ -67,7 +67,9 @@ Deno.test("pages, every source that they name is there", () => {
   for (const page of pages) {
     if (page === "CHANGES.md") continue; // Tells what was.
     for (
-      const [named] of read(page).matchAll(/\b(?:src|tests|lab|simulation)\/[\w/{},.-]+\.ts\b/g)
+      const [named] of read(page).matchAll(
+        /\b(?:src|tests|lab|simulation|fuzz)\/[\w/{},.-]+\.ts\b/g,
+      )
     ) {
       const [before = "", choices = "", after = ""] = named.split(/[{}]/);
       for (const choice of choices.split(",")) {

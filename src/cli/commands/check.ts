@@ -18,8 +18,8 @@ import { LOOK_PERMISSIONS, openForLooking } from "./queue_view.ts";
 const HELP = `
 SQLite checks every page of the file, then packets, dead letters and counts are
 held against each other. A sender may run meanwhile; its log grows until the check
-is done. The bytes of packets themselves carry no checksum: a bit that has flipped
-in one is not found.
+is done. A bit that has flipped in a packet is found by its batch's checksum; dead
+letters carry none, nor do packets that version 0.2 or an older one has stored.
 
 Prints what is wrong, one a line, and exits 1. sendq repair then saves what can be
 read into a new file.

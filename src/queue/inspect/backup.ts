@@ -32,7 +32,8 @@ export async function backUpQueue(
   (await QueueInspector.open(from))[Symbol.dispose]();
   createPrivately(to);
   try {
-    await copyDatabase(from, to, BUSY_TIMEOUT_MS);
+    // Of an empty file, SQLite would delete a log that we perhaps may not look at.
+    if (Deno.statSync(from).size > 0) await copyDatabase(from, to, BUSY_TIMEOUT_MS);
     using copy = await QueueInspector.open(to);
     return { counts: await copy.counts(), problems: await copy.check() };
   } catch (error) {

@@ -29,10 +29,15 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
-import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identity.ts";
+import {
+  type FileIdentity,
+  identityAt,
+  isSameFile,
+  refuseOrphanedLog,
+} from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { checkLayout } from "../store/layout.ts";
-import { LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
+import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
 import { distrust, versionOf } from "../store/schema.ts";
 import { COUNTS_SQL } from "../store/state_table.ts";
 import {
@@ -156,7 +161,12 @@ export class QueueInspector implements Disposable {
       if (!isFile) throw notAQueue(path, "it is no file");
       // SQLite takes a file of one byte for an empty one; no database is below 512.
       if (size > 0 && size < 512) throw notAQueue(path, "the file is not a database");
-      database = driver.open(realPath, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
+      if (size === 0) refuseOrphanedLog(path, `${realPath}.lock`);
+      // Beside an empty file SQLite deletes a log, also for a reader; we may not know of one.
+      database = driver.open(size === 0 ? ":memory:" : realPath, {
+        readOnly: size > 0,
+        busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS,
+      });
       distrust(database);
       const version = versionOf(database, path, NOT_A_QUEUE_ADVICE);
       if (version > 0) checkLayout(database, version, path, { mayLack: true });
@@ -365,11 +375,12 @@ export class QueueInspector implements Disposable {
       ? this.#select(`SELECT ${columns.join(", ").replaceAll("queued_", "")} FROM state`, [])
       : this.#select(`SELECT ${columns.join(", ")} FROM (${COUNTS_SQL})`, []);
     if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
-    const names = Object.keys(COUNTS);
-    return {
-      ...NO_COUNTS,
-      ...Object.fromEntries(row.map((value, i) => [names[i], Number(value)])),
-    };
+    const counts = Object.keys(COUNTS).slice(0, columns.length).map((name, i) => {
+      const value = Number(row[i]);
+      if (Number.isSafeInteger(value)) return [name, value];
+      throw new SqliteError(SqliteCode.CORRUPT, `${columns[i]} is ${String(row[i])}`);
+    });
+    return { ...NO_COUNTS, ...Object.fromEntries(counts) };
   }
 
   /** What the queue's time is ahead of the wall clock; see `queue_time.ts`. */
@@ -394,7 +405,9 @@ export class QueueInspector implements Disposable {
     const [expiry, join] = this.version < DEAD_LETTERS_VERSION
       ? ["NULL", ""]
       : ["expires_at_ms", "LEFT JOIN expiry ON expiry.last_id = packets.last_id "];
-    const sql = `SELECT packets.last_id, ends, ${payload}, enqueued_at_ms, ${expiry} ` +
+    // Of a part nobody can tell whether it is what was stored.
+    const crc = this.version < ROW_COUNTS_VERSION || payloadBytes < Infinity ? "NULL" : "crc";
+    const sql = `SELECT packets.last_id, ends, ${payload}, enqueued_at_ms, ${expiry}, ${crc} ` +
       `FROM packets ${join}WHERE packets.last_id > ? ORDER BY packets.last_id LIMIT ?`;
     const limit = payloadBytes > 0
       ? this.#rowsWithin(
@@ -531,13 +544,15 @@ function* inspectedPacketsOf(
   }
 }
 
-/** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms`. */
+/** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms, crc or NULL`. */
 function batchOf(
-  [last = null, blob = null, payload = null, enqueuedAt, expiresAt]: readonly SqliteValue[],
+  [last = null, blob = null, payload = null, enqueuedAt, expiresAt, crc]: readonly SqliteValue[],
   offsetMs: number,
 ): Pick<StoredBatch, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
+  const shape = shapeOf([last, blob, payload]);
+  if (payload instanceof Uint8Array) checkCrc(Number(last), { ends: blob, payload, crc });
   return {
-    ...shapeOf([last, blob, payload]),
+    ...shape,
     payload: payload instanceof Uint8Array ? payload : undefined,
     enqueuedAtMs: Number(enqueuedAt),
     expiresAtMs: expiresAt === null ? Infinity : Number(expiresAt) - offsetMs,

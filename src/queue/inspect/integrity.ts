@@ -212,9 +212,9 @@ class Check {
   /** A row whose batch is gone means nothing; an older sendq leaves such rows behind. */
   #checkExpiry(): void {
     const rows = this.#select(
-      "SELECT last_id, expires_at_ms FROM expiry " +
-        "WHERE typeof(expires_at_ms) <> 'integer' OR expires_at_ms < 0 LIMIT ?",
-      [ROWS],
+      "SELECT last_id, CAST(expires_at_ms AS TEXT) FROM expiry WHERE " +
+        "typeof(expires_at_ms) <> 'integer' OR expires_at_ms NOT BETWEEN 0 AND ? LIMIT ?",
+      [Number.MAX_SAFE_INTEGER, ROWS],
     );
     for (const [id, value] of rows) {
       this.#say("packets", `the packets that end with id ${id} expire at ${String(value)}`);

@@ -375,10 +375,12 @@ class Repair {
 function openPages(path: string): DatabasePages {
   try {
     const { isFile, size } = Deno.statSync(path);
-    if (!isFile || size < 512) {
-      throw queueFileError("not-a-queue", path, isFile ? "it is no database" : "it is no file");
-    }
-    return DatabasePages.open(path);
+    if (!isFile) throw queueFileError("not-a-queue", path, "it is no file");
+    const pages = DatabasePages.open(path);
+    // Of a file that was cut off, the log may still have every page.
+    if (size >= 512 || pages.hasLog) return pages;
+    pages[Symbol.dispose]();
+    throw queueFileError("not-a-queue", path, "it is no database");
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) {
       throw queueFileError("io", path, "there is no such file", {

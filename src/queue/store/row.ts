@@ -90,12 +90,27 @@ export function batchOf(row: readonly SqliteValue[]): PacketBatch {
   const lastId = Number(last);
   if (!(payload instanceof Uint8Array)) throw new DamagedRowError(lastId, "it holds no bytes");
   const shape = shapeOf(row);
-  // Rows of versions 1 and 2 have no checksum.
-  if (crc !== null && Number(crc) !== crcOf(lastId, bytesOrNull(ends), payload)) {
-    throw new DamagedRowError(lastId, "its bytes do not match their checksum");
-  }
+  checkCrc(lastId, { ends, payload, crc });
   const expires = typeof expiresAt === "number" || typeof expiresAt === "bigint";
   return { ...shape, bytes: payload, expiresAtMs: expires ? Number(expiresAt) : Infinity };
+}
+
+/**
+ * Sees to it that a row's bytes are those that were stored. Rows of versions 1 and 2
+ * have no checksum.
+ *
+ * @throws {DamagedRowError} They are others.
+ */
+export function checkCrc(
+  lastId: number,
+  { ends, payload, crc }: {
+    readonly ends: SqliteValue | undefined;
+    readonly payload: Uint8Array;
+    readonly crc: SqliteValue | undefined;
+  },
+): void {
+  if (crc === null || Number(crc) === crcOf(lastId, bytesOrNull(ends), payload)) return;
+  throw new DamagedRowError(lastId, "its bytes do not match their checksum");
 }
 
 function bytesOrNull(value: SqliteValue | undefined): Uint8Array | null {

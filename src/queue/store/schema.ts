@@ -66,6 +66,11 @@ export interface OpenFileOptions {
   readonly driver: SqliteDriver;
   /** What a commit survives. */
   readonly durability: Durability;
+  /**
+   * Refuses a file of the newest version, by throwing. It gets a connection that cannot
+   * write, so that a refused file stays as it is.
+   */
+  readonly examine?: (database: SqliteDatabase, path: string) => void;
 }
 
 /** An open queue file. */
@@ -90,7 +95,7 @@ export function openQueueFile(path: string, options: OpenFileOptions): OpenedFil
   try {
     createPrivately(path);
     const realPath = Deno.realPathSync(path);
-    refuseForeignFile(realPath, options.driver);
+    refuseForeignFile(realPath, options);
     database = options.driver.open(realPath, {
       readOnly: false,
       busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS,
@@ -120,7 +125,7 @@ function createPrivately(path: string): void {
  * Looks at an existing file through a connection that cannot write. A writing
  * one would, on its way out, checkpoint another program's log into its file.
  */
-function refuseForeignFile(path: string, driver: SqliteDriver): void {
+function refuseForeignFile(path: string, { driver, examine }: OpenFileOptions): void {
   const { size, isFile, isDirectory } = Deno.statSync(path);
   if (!isFile) {
     throw queueFileError("not-a-queue", path, `it is ${isDirectory ? "a directory" : "no file"}`, {
@@ -135,7 +140,7 @@ function refuseForeignFile(path: string, driver: SqliteDriver): void {
   try {
     probe = driver.open(path, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
     distrust(probe);
-    recognise(probe, path);
+    if (recognise(probe, path) === SCHEMA_VERSION) examine?.(probe, path);
   } catch (error) {
     // A crash while the file was being made: the next writer rolls it back.
     if (!(error instanceof SqliteError) || error.code !== SqliteCode.READONLY_ROLLBACK) throw error;

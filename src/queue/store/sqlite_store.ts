@@ -87,8 +87,11 @@ export class SqliteStore implements QueueStore {
    * @throws {QueueFileError}
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
-  static open(path: string, options: OpenFileOptions): SqliteStore {
-    const { database, path: realPath } = openQueueFile(path, options);
+  static open(path: string, options: Omit<OpenFileOptions, "examine">): SqliteStore {
+    const { database, path: realPath } = openQueueFile(path, {
+      ...options,
+      examine: (database, path) => new SqliteStore(database, path).state(),
+    });
     try {
       const store = new SqliteStore(database, realPath);
       store.state();
