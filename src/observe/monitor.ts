@@ -200,8 +200,8 @@ export class Monitor {
     this.#measureDelivery(stats, nowMs);
     const undeliverableMs = nowMs - (this.#undeliveredSinceMs ?? nowMs);
     const closed = this.#sender.state === "closed";
-    const ok = !closed && undeliverableMs <= this.#limitMs;
-    const { condition: { headline, detail }, outage } = this.#sender;
+    const { condition: { headline, detail }, outage, queueFailure } = this.#sender;
+    const ok = !closed && undeliverableMs <= this.#limitMs && queueFailure === undefined;
     const lasting = outage === undefined
       ? ""
       : ` Outage ${outageWords(outage, this.#clock.wallMs())}.`;

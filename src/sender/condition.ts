@@ -37,11 +37,17 @@ export interface ConditionFacts {
   readonly queuedPackets: number;
   /** Whether packets were acknowledged in the last seconds. */
   readonly moving: boolean;
+  /** Why the queue's file cannot be read, where that is so. */
+  readonly queueFailure?: string | undefined;
 }
 
 /** Says where a sender stands. */
 export function conditionOf(facts: ConditionFacts): Condition {
-  const { state, outage, queuedPackets } = facts;
+  const { state, outage, queuedPackets, queueFailure } = facts;
+  // What is in the file nobody knows then, so that nothing else that is said can be true.
+  if (queueFailure !== undefined) {
+    return { tone: "bad", headline: "Cannot read its queue", detail: queueFailure };
+  }
   switch (state) {
     case "idle":
       return { tone: "idle", headline: "Idle", detail: "Nothing to send, no connection needed." };

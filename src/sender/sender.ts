@@ -101,6 +101,7 @@ export class Sender implements AsyncDisposable {
   readonly #stopWatching: () => void;
   /** Why the sender ends, where it is for the sake of its files. */
   #misplaced: QueueFileError | undefined;
+  #queueFailure: string | undefined;
   readonly #closed: Promise<void>;
   readonly #reports: ReportPublisher;
   #cancelTick: () => void = () => {};
@@ -156,6 +157,7 @@ export class Sender implements AsyncDisposable {
     });
     const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
     const forgetPolls = queue.subscribePollFailures((failure) => {
+      this.#queueFailure = failure === undefined ? undefined : messageOf(failure);
       warn(
         failure === undefined
           ? "the queue's file can be read again"
@@ -343,7 +345,16 @@ export class Sender implements AsyncDisposable {
       outage: this.outage,
       queuedPackets: this.queue.stats().packets,
       moving: this.rates.drainedPacketsPerSecond > 0,
+      queueFailure: this.#queueFailure,
     });
+  }
+
+  /**
+   * Why the queue's file could not be asked for new packets at the last attempt, in
+   * words; undefined while it can be.
+   */
+  get queueFailure(): string | undefined {
+    return this.#queueFailure;
   }
 
   /** The present outage; undefined while packets get through, or there are none. */

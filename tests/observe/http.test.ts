@@ -5,6 +5,7 @@ import { serveStatus } from "../../src/observe/http.ts";
 import type { StatusReport } from "../../src/observe/http.ts";
 import { prometheusName } from "../../src/observe/prometheus.ts";
 import { bytes } from "../support/bytes.ts";
+import { FaultDriver } from "../queue/helpers.ts";
 import { until } from "../support/until.ts";
 import { answerOf, eventsOf, getAs, StatusBench } from "./helpers.ts";
 
@@ -330,6 +331,22 @@ Deno.test("attempts that repeat themselves are one event with a count", async ()
   const refused = events.filter(({ words }) => /refused/.test(words));
   assert.equal(refused.length, 1, JSON.stringify(events));
   assert.ok((refused[0]?.times ?? 0) > 100);
+});
+
+Deno.test("a queue that cannot be read is told, and so is its end", async () => {
+  const driver = new FaultDriver();
+  await using bench = await StatusBench.open({}, { queueOptions: { driver } });
+  const { sender } = bench;
+  driver.failNext("PRAGMA data_version", 10, Infinity);
+  await until("the failure is noticed", () => sender.queueFailure !== undefined);
+  const sick = await fetch(new URL("/healthz", bench.status.url));
+  assert.equal(sick.status, 503);
+  assert.match(await sick.text(), /^Cannot read its queue\. Queue .*outbox\.db/);
+  driver.heal();
+  await until("it can be read again", () => sender.queueFailure === undefined);
+  const well = await fetch(new URL("/healthz", bench.status.url));
+  assert.equal(well.status, 200);
+  await well.body?.cancel();
 });
 
 Deno.test("no more than fifty events and three hundred samples are kept", async () => {
