@@ -331,11 +331,16 @@ Deno.test("a file with more in it than sendq has made is refused untouched, and 
   }
 });
 
-Deno.test("a damaged row stays one through a repair, so that it is not sent after all", async () => {
+Deno.test("a damaged row is dead letters after a repair, so that it is not sent after all", async () => {
   using dir = new TempDir();
   await makeRows(dir.queue);
   tamper(dir.queue, `UPDATE packets SET payload = zeroblob(24) ${MIDDLE}`);
-  assert.equal(repairQueue(dir.queue, dir.file("new")).packets, 10);
+  const { packets, deadPackets, lostPackets } = repairQueue(dir.queue, dir.file("new"));
+  assert.deepEqual({ packets, deadPackets, lostPackets }, {
+    packets: 7,
+    deadPackets: 3,
+    lostPackets: 0,
+  });
   await using queue = await OutboundQueue.open(dir.file("new"));
   assert.deepEqual(await sendable(queue), [1, 2, 3, 7, 8, 9, 10]);
 });
