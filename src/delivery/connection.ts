@@ -143,7 +143,7 @@ export class Connection {
   /** Up to when the peer was vouched for before its FIN came, where the FIN ends that. */
   #vouchedBeforeFinMs: number | undefined;
   #asking = false;
-  /** The kernel refuses to ask: nothing held would ever be confirmed. */
+  /** The kernel refused a call outside of a poll: to ask the peer, or to send our FIN. */
   #refusal: KernelCallError | undefined;
   /** Since when Send-Q says that more is acknowledged than TCP_INFO, which stands still. */
   #disagreement:
@@ -253,12 +253,7 @@ export class Connection {
   askPeer(asking: boolean): void {
     if (asking === this.#asking || this.#sample.state === TcpState.CLOSE) return;
     this.#asking = asking;
-    try {
-      this.#wire.askPeer(asking);
-    } catch (error) {
-      if (!(error instanceof KernelCallError)) throw error;
-      this.#refusal = error;
-    }
+    this.#unlessRefused(() => this.#wire.askPeer(asking));
   }
 
   /** Takes no more packets; our FIN goes out behind the last one. */
@@ -269,18 +264,21 @@ export class Connection {
 
   /** Reads the kernel, drains what it can, and says how things are. */
   poll(): ConnectionReading {
-    const nowMs = this.#clock.nowMs();
-    let sample: SocketSample;
     try {
-      sample = this.#wire.sample();
-      this.#assertAccounts(sample);
-      if (this.#refusal !== undefined) throw this.#refusal;
+      return this.#poll(this.#clock.nowMs());
     } catch (error) {
       if (!(error instanceof KernelCallError)) throw error;
       const fault = { kind: "unreadable", device: undefined, words: error.message } as const;
       const { silenceMs } = this.#memory;
       return this.#over({ kind: "local-fault", fault, silenceMs }, false);
     }
+  }
+
+  /** @throws {KernelCallError} The kernel refuses a call, or contradicts itself. */
+  #poll(nowMs: number): ConnectionReading {
+    const sample = this.#wire.sample();
+    this.#assertAccounts(sample);
+    if (this.#refusal !== undefined) throw this.#refusal;
     this.#sample = sample;
     const progressed = this.#ledger.acknowledge(sample.bytesAcked - this.#baseBytes);
     const observation = {
@@ -399,7 +397,17 @@ export class Connection {
   #sendFin(): void {
     if (!this.#finishing || this.#finSentAtMs !== undefined || this.#writing) return;
     this.#finSentAtMs = this.#clock.nowMs();
-    this.#wire.shutdownWrite();
+    this.#unlessRefused(() => this.#wire.shutdownWrite());
+  }
+
+  /** A refused call ends the connection at the next poll; here there may be nobody to tell. */
+  #unlessRefused(call: () => void): void {
+    try {
+      call();
+    } catch (error) {
+      if (!(error instanceof KernelCallError)) throw error;
+      this.#refusal ??= error;
+    }
   }
 
   /** Owns the read side, so that the peer's bytes never fill the window. */

@@ -313,9 +313,10 @@ export function describeVerdict(verdict: Verdict): string {
     case "peer-closed":
       return "peer closed the connection";
     case "closes-early":
-      return `the server has closed ${verdict.times} connections in a row before what it was sent ` +
-        `could be confirmed: it refuses (a login, another protocol), or it is a proxy without ` +
-        `its server. One that is known to close after each message wants onPeerFin "confirm"`;
+      return `the server has closed ${verdict.times} connections in a row with packets that were ` +
+        `not confirmed yet: it refuses (a login, another protocol), it is a proxy without its ` +
+        `server, or it closes soon. One that is known to close once it has all wants onPeerFin ` +
+        `"confirm"`;
     case "wire-failed":
       return `the connection failed (${verdict.code})`;
     case "self-connected":

@@ -19,6 +19,7 @@ class FakeWire implements Wire {
   sampleError: Error | undefined;
   socketError: string | undefined;
   fault: LocalFault | undefined;
+  finError: KernelCallError | undefined;
   askError: Error | undefined;
   sendWindowBytes = 65535;
   /** How many bytes each write takes at most. */
@@ -92,6 +93,7 @@ class FakeWire implements Wire {
 
   shutdownWrite(): void {
     this.log.push("FIN");
+    if (this.finError !== undefined) throw this.finError;
   }
 
   abort(): void {
@@ -335,6 +337,20 @@ Deno.test("the acknowledgement of our FIN does not say that the peer reads", asy
   bench.wire.bytesAcked = 5;
   bench.nowMs = 5000;
   assert.equal(bench.connection.poll().vouchedUntilMs, vouchedUntilMs);
+});
+
+Deno.test("a FIN that the kernel refuses ends the connection in words, whoever sends it", async () => {
+  for (const whileWriting of [false, true]) {
+    const bench = new Bench();
+    bench.wire.finError = new KernelCallError("shutdown(SHUT_WR)", "refused");
+    const sent = bench.send("abc");
+    if (!whileWriting) await sent;
+    bench.connection.finish();
+    await sent;
+    await bench.settle();
+    const { ended, alive, verdict } = bench.connection.poll();
+    assert.deepEqual([ended, alive, verdict.kind], [true, false, "local-fault"]);
+  }
 });
 
 Deno.test("both ends closed without an error: the peer's close, and no proof of anything", async () => {
