@@ -229,7 +229,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "nobody asks a quiet peer",
     file: CONNECTION,
-    patches: [["      this.#wire.askPeer(asking);\n", "      void asking;\n"]],
+    patches: [["this.#unlessRefused(() => this.#wire.askPeer(asking));", ""]],
   },
   {
     name: "the peer is vouched for behind its FIN",

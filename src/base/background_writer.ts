@@ -76,6 +76,8 @@ export class BackgroundWriter {
     try {
       for (let bytes = this.#waiting[0]; bytes !== undefined; bytes = this.#waiting[0]) {
         const written = await this.#sink.write(bytes);
+        // As a full disk does: the next write tries again.
+        if (written < 1) return;
         this.#waitingBytes -= written;
         if (written < bytes.length) this.#waiting[0] = bytes.subarray(written);
         else this.#waiting.shift();

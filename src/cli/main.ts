@@ -14,6 +14,7 @@
 
 import { Command, CommanderError } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
+import { writeAllSync } from "../base/write_all.ts";
 import { backupCommand } from "./commands/backup.ts";
 import { checkCommand } from "./commands/check.ts";
 import { enqueueCommand } from "./commands/enqueue.ts";
@@ -82,10 +83,13 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
     if (error instanceof CommanderError) {
       return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
     }
-    write(io.stderr, `sendq: ${explain(error)}\n`);
-    if (error instanceof UsageError) write(io.stderr, `${hintFor(args[0], io)}\n`);
-    else if (args.includes("--verbose") && error instanceof Error) {
-      write(io.stderr, `${error.stack}\n`);
+    let words = `sendq: ${explain(error)}\n`;
+    if (error instanceof UsageError) words += `${hintFor(args[0], io)}\n`;
+    else if (args.includes("--verbose") && error instanceof Error) words += `${error.stack}\n`;
+    try {
+      write(io.stderr, words);
+    } catch {
+      // A log on a full disk: the exit code still says it.
     }
     return exitCodeOf(error);
   }
@@ -142,7 +146,7 @@ function hintFor(name: string | undefined, io: Stdio): string {
 function write(sink: StandardOutput, text: string): void {
   const bytes = new TextEncoder().encode(text);
   try {
-    for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
+    writeAllSync(sink, bytes);
   } catch (error) {
     // Nobody reads it: `sendq help | head -1`.
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;

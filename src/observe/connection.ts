@@ -6,6 +6,7 @@
 
 import { Duplex } from "node:stream";
 import type { Clock } from "../base/ports.ts";
+import { writeAll } from "../base/write_all.ts";
 
 /** How long a request may take to come, from the connection or the last answer on. */
 const REQUEST_TIMEOUT_MS = 15_000;
@@ -114,14 +115,10 @@ export class ReaderConnection extends Duplex {
     _encoding: string,
     done: (error?: Error | null) => void,
   ): void {
-    void this.#writeAll(bytes).then(() => done(), () => {
+    void writeAll(this.#conn, bytes).then(() => done(), () => {
       this.destroy();
       done();
     });
-  }
-
-  async #writeAll(bytes: Uint8Array): Promise<void> {
-    for (let at = 0; at < bytes.length;) at += await this.#conn.write(bytes.subarray(at));
   }
 
   override _final(done: (error?: Error | null) => void): void {

@@ -10,6 +10,7 @@
  * @module
  */
 
+import { writeAllSync } from "../base/write_all.ts";
 import { NOTICE_BYTES, RESERVE_SIZE_BYTES, RESERVE_START } from "./lock_file.ts";
 import { diskSharesAt } from "./sqlite/disk_space.ts";
 
@@ -62,7 +63,7 @@ export class Reserve {
     digits.set(new TextEncoder().encode(String(this.#wanted)));
     try {
       this.#file.seekSync(NOTICE_BYTES, Deno.SeekMode.Start);
-      this.#file.writeSync(digits);
+      writeAllSync(this.#file, digits);
     } catch {
       // The disk is full; who comes later finds out again.
     }
@@ -93,7 +94,7 @@ export class Reserve {
       while (this.#bytes < this.#wanted) {
         crypto.getRandomValues(block);
         this.#file.seekSync(RESERVE_START + this.#bytes, Deno.SeekMode.Start);
-        for (let at = 0; at < block.length;) at += this.#file.writeSync(block.subarray(at));
+        writeAllSync(this.#file, block);
         this.#bytes += block.length;
       }
       return true;

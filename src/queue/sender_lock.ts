@@ -13,6 +13,7 @@ import { lchownSync } from "node:fs";
 import { systemClock } from "../base/clock.ts";
 import { QueueFileError, QueueLockedError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
+import { writeAllSync } from "../base/write_all.ts";
 import {
   lockPathOf,
   NOTICE_BYTES,
@@ -116,7 +117,7 @@ export class SenderLock {
     const bytes = new Uint8Array(Math.max(notice.length, this.#noticeBytes));
     bytes.set(notice);
     this.#file.seekSync(0, Deno.SeekMode.Start);
-    for (let at = 0; at < bytes.length;) at += this.#file.writeSync(bytes.subarray(at));
+    writeAllSync(this.#file, bytes);
     this.#noticeBytes = notice.length;
   }
 

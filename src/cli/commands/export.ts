@@ -6,6 +6,7 @@
 
 import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";
+import { writeAll } from "../../base/write_all.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
@@ -155,7 +156,7 @@ class OutputFile implements Disposable {
 
   async write(bytes: Uint8Array): Promise<boolean> {
     try {
-      for (let at = 0; at < bytes.length;) at += await this.#file.write(bytes.subarray(at));
+      await writeAll(this.#file, bytes);
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       throw new CommandError(`${this.path} cannot be written: ${error.message}`);

@@ -7,6 +7,7 @@
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { Remote } from "../../base/remote.ts";
+import { writeAll } from "../../base/write_all.ts";
 import { FRAMINGS, type PacketSplitter } from "../../framing/framing.ts";
 import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import type { Sender } from "../../sender/sender.ts";
@@ -189,7 +190,7 @@ class StdinIntake implements Intake {
 async function passToStdout({ received }: Sender, log: LogConsole, io: Stdio): Promise<void> {
   try {
     for await (const chunk of received) {
-      for (let at = 0; at < chunk.length;) at += await io.stdout.write(chunk.subarray(at));
+      await writeAll(io.stdout, chunk);
     }
   } catch (error) {
     log.warn(

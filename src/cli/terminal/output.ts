@@ -8,6 +8,7 @@
 import { stripVTControlCharacters } from "node:util";
 import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";
 import type { Logger } from "../../base/ports.ts";
+import { writeAll } from "../../base/write_all.ts";
 import { printable } from "./printable.ts";
 import type { Stdio } from "./stdio.ts";
 
@@ -34,7 +35,7 @@ export async function printText(io: Stdio, text: string): Promise<void> {
  */
 export async function printBytes({ stdout }: Stdio, bytes: Uint8Array): Promise<boolean> {
   try {
-    for (let at = 0; at < bytes.length;) at += await stdout.write(bytes.subarray(at));
+    await writeAll(stdout, bytes);
     return true;
   } catch (error) {
     if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
