@@ -95,7 +95,7 @@ export function committerEvents({ reader, time, listeners, ring }: Parts): Commi
   };
   return {
     moment: () => time.moment(),
-    isTimeToBeNoted: () => time.isToBeNoted,
+    isTimeToBeKept: () => time.isToBeNoted,
     handedOut: (afterId, throughId) => reader.handedOut(afterId, throughId),
     knows: (state) => {
       time.adopt(state);

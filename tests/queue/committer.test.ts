@@ -53,7 +53,7 @@ class Bench implements Disposable {
       { state: store.state(), dataVersion: store.dataVersion() },
       {
         moment: () => ({ wallMs: clock.wallMs(), clockOffsetMs: 0, knownOffsetMs: 0 }),
-        isTimeToBeNoted: () => false,
+        isTimeToBeKept: () => false,
         handedOut: () => undefined,
         knows: () => {},
         committed: ({ state }) => told.push(`committed ${state.lastId}`),

@@ -67,7 +67,7 @@ export interface CommitterEvents {
   /** When a transaction is asked for. */
   moment(): Moment;
   /** Whether the file should be told of a clock that was set. */
-  isTimeToBeNoted(): boolean;
+  isTimeToBeKept(): boolean;
   /** What the sender was given of the packets above one id and up to another. */
   handedOut(afterId: number, throughId: number): HandedOutCount | undefined;
   /** These are the file's counts now; before any of the following. */
@@ -252,13 +252,13 @@ export class Committer {
     }
     // Before the last commit below: a poll that ends meanwhile must not start another.
     this.#phase = "closed";
-    if (this.#sentThrough > this.#state.sentThrough || this.#events.isTimeToBeNoted()) {
-      await this.#saveNotes();
+    if (this.#sentThrough > this.#state.sentThrough || this.#events.isTimeToBeKept()) {
+      await this.#writeState();
     }
     if (this.#hasRemoved) await this.#vacuum.finish();
   }
 
-  async #saveNotes(): Promise<void> {
+  async #writeState(): Promise<void> {
     try {
       this.#state = (await this.#store.commit(this.#request({ units: [], removal: undefined })))
         .state;
