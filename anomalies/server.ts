@@ -5,6 +5,7 @@
  */
 
 import { setTimeout as delay } from "node:timers/promises";
+import { connectionsOf } from "../lab/connections_of.ts";
 import { duplicateDescriptor } from "../src/kernel/descriptor.ts";
 import { closeDescriptor } from "../src/kernel/libc.ts";
 import { resetConnection } from "../src/kernel/tcp_wire.ts";
@@ -45,7 +46,7 @@ export class RecordingServer implements AsyncDisposable {
   }
 
   async #serve(): Promise<void> {
-    for await (const conn of this.#listener) {
+    for await (const conn of connectionsOf(this.#listener)) {
       const reading = this.#read(conn).finally(() => this.#reading.delete(reading));
       this.#reading.add(reading);
     }

@@ -11,6 +11,7 @@
  * @module
  */
 
+import { connectionsOf } from "../lab/connections_of.ts";
 import { monotonicMs } from "./clock.ts";
 import { PacketChecker } from "./packet.ts";
 import { quantiles } from "./statistics.ts";
@@ -74,7 +75,7 @@ async function serve(options: SinkOptions): Promise<void> {
   };
 
   (async () => {
-    for await (const connection of listener) {
+    for await (const connection of connectionsOf(listener)) {
       count.connections++;
       void read(connection);
     }

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { connectionsOf } from "../lab/connections_of.ts";
 import type { Stdio } from "../src/cli/main.ts";
 
 /** The command itself: {@linkcode main}, or one with a fault planted into it. */
@@ -160,7 +161,7 @@ export class ReadingServer implements AsyncDisposable {
   }
 
   async #serve(): Promise<void> {
-    for await (const connection of this.#listener) {
+    for await (const connection of connectionsOf(this.#listener)) {
       const index = this.texts.push("") - 1;
       this.#readings.push(this.#read(connection, index));
     }

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { LineChild, spawnHere } from "../../lab/child.ts";
+import { connectionsOf } from "../../lab/connections_of.ts";
 import { LIBC, relayPermissions, sendPermissions } from "../cli/helpers.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -69,7 +70,7 @@ Deno.test("examples/occasional_responses.ts leaves a server that hangs, and gets
   const remote = `tcp://127.0.0.1:${listener.addr.port}`;
   const connections: Deno.TcpConn[] = [];
   const serving = (async () => {
-    for await (const connection of listener) {
+    for await (const connection of connectionsOf(listener)) {
       const number = connections.push(connection);
       (async () => {
         const buffer = new Uint8Array(4096);

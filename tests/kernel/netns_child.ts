@@ -3,6 +3,7 @@
  * input says, one JSON request a line, one JSON answer a line.
  */
 
+import { connectionsOf } from "../../lab/connections_of.ts";
 import { WireError } from "../../src/base/errors.ts";
 import { isLasting } from "../../src/base/lasting.ts";
 import type { LocalFault } from "../../src/base/ports.ts";
@@ -71,7 +72,7 @@ function dialerFor(hostname: string, port: number, bindToDevice?: string): TcpDi
 /** Keeps every accepted connection open and reads nothing. */
 async function serve(listener: Deno.TcpListener): Promise<void> {
   const accepted: Deno.TcpConn[] = [];
-  for await (const conn of listener) accepted.push(conn);
+  for await (const conn of connectionsOf(listener)) accepted.push(conn);
 }
 
 /** Gives up attempts whose SYN nobody answers, and counts what they leave behind. */

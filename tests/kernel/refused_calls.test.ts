@@ -5,6 +5,7 @@
  */
 
 import assert from "node:assert/strict";
+import { connectionsOf } from "../../lab/connections_of.ts";
 import type { SocketOptions } from "../../src/kernel/socket_options.ts";
 import { grantedLibc, noChildren, resetBy, testUnless } from "./helpers.ts";
 import type { Result, Task } from "./refused_child.ts";
@@ -118,7 +119,7 @@ class TestServer implements AsyncDisposable {
   }
 
   async #serve(): Promise<void> {
-    for await (const conn of this.#listener) {
+    for await (const conn of connectionsOf(this.#listener)) {
       this.#connections.set(conn, this.#handle(conn).finally(() => this.#connections.delete(conn)));
     }
   }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { connectionsOf } from "../../lab/connections_of.ts";
 import { within } from "./until.ts";
 
 /** A TCP server that does what a test tells it, connection by connection. */
@@ -32,7 +33,7 @@ export class ScriptedServer implements AsyncDisposable {
     this.#listener = listener;
     this.#port = listener.addr.port;
     (async () => {
-      for await (const conn of listener) {
+      for await (const conn of connectionsOf(listener)) {
         const connection = new ServedConnection(conn, () => this.#open.delete(connection));
         this.#open.add(connection);
         this.#accepted.push(connection);

@@ -1,0 +1,29 @@
+/**
+ * The connections that a test server accepts, for as long as it listens.
+ *
+ * @module
+ */
+
+/** What happened to one client before it could be accepted: the next one may be well. */
+const OF_ONE_CLIENT: readonly string[] = ["NotConnected", "ConnectionReset", "ConnectionAborted"];
+/** The listener has been closed. */
+const CLOSED: readonly string[] = ["BadResource", "Interrupted"];
+
+/**
+ * Yields each accepted connection until the listener is closed.
+ *
+ * The listener's own iterator throws, and its server is gone, when a client
+ * has reset its connection before it could be accepted: that happens on a busy
+ * machine, and to every sender that gives up an attempt.
+ */
+export async function* connectionsOf(listener: Deno.TcpListener): AsyncGenerator<Deno.TcpConn> {
+  for (;;) {
+    try {
+      yield await listener.accept();
+    } catch (error) {
+      if (!(error instanceof Error)) throw error;
+      if (CLOSED.includes(error.name)) return;
+      if (!OF_ONE_CLIENT.includes(error.name)) throw error;
+    }
+  }
+}
