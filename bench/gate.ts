@@ -112,15 +112,14 @@ async function compare(
   planted: Planted | undefined,
 ): Promise<{ readonly cpu: number; readonly rate: number }> {
   const rows: FloorOptions = { what: "rows", batch, packetBytes, measureMs: 700 };
-  const floor = () => runProgram<FloorReport>("floor.ts", rows, inMemory);
+  const floor = () => runProgram<FloorReport>("floor.ts", rows, { spawn: inMemory });
   const before = await floor();
   const ours = await load(
     {
       ...{ packetBytes, enqueuers, queueOptions, warmUpMs: 1500, measureMs: 1500 },
       ...(planted === undefined ? {} : { planted }),
     },
-    false,
-    inMemory,
+    { spawn: inMemory },
   );
   const after = await floor();
   const floorCpu = Math.min(...[before, after].map(({ cpuSecondsPerMillion: cpu }) => cpu ?? NaN));

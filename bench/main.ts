@@ -1,19 +1,22 @@
 // deno-lint-ignore-file no-console
 /**
- * The benchmark: `deno task bench [--json] [--quick] [--rounds=N] [--peers=DIR] [SECTION…]`.
+ * The benchmark: `deno task bench [--json] [--quick] [--rounds=N] [--peers=DIR]
+ * [--baseline=DIR] [SECTION…]`.
  *
  * Every figure stands beside one that was measured in the same round, in turn
  * with it, so that a slow or a busy machine slows both. What counts is the
  * ratio: median of the rounds, with the least and the largest.
  *
- * Sections: throughput, threads, latency, backlog, path, many, peers. Each program runs in a
- * process of its own, with everything on as users get it.
+ * Sections: throughput, threads, latency, backlog, path, many, peers, baseline
+ * (a clone of an older version). Each program runs in a process of its own, with
+ * everything on as users get it.
  *
  * @module
  */
 
 import { networkAvailable, TestNetwork } from "../lab/network.ts";
 import type { BacklogOptions, BacklogReport } from "./backlog.ts";
+import { baseline } from "./baseline.ts";
 import type { FloorReport } from "./floor.ts";
 import type { LoadReport } from "./load.ts";
 import type { ManyOptions, ManyReport } from "./many.ts";
@@ -46,6 +49,7 @@ const SECTIONS: Record<string, Section> = {
   path,
   many,
   peers,
+  baseline,
 };
 
 const KIB = 1024;
@@ -58,7 +62,7 @@ async function* latency(): AsyncGenerator<Reading> {
       enqueuers: 0,
       packetsPerSecond,
       measureMs: 3000,
-    }, true);
+    }, { latency: true });
     const against = { name: "fdatasync p50", value: syncMs };
     for (
       const [what, quantiles] of [["durable", ours.storedMs], ["received", ours.received]] as const
@@ -178,14 +182,14 @@ async function* path(): AsyncGenerator<Reading> {
     const raw = await runProgram<FloorReport>(
       "floor.ts",
       { what: "tcp", hostname, port: rawSink.port, measureMs: 1500 },
-      at.spawn,
+      at,
     );
     await using sink = await Sink.start(sinkOptions, network.spawnerIn("server"));
     const wanted = Math.min(1.1 * capacityBytes, raw.value, 60e6);
     const ours = await runProgram<LoadReport>("load.ts", {
       ...{ port: sink.port, hostname, packetBytes, enqueuers: 0 },
       ...{ packetsPerSecond: wanted / packetBytes, warmUpMs: 2500, measureMs: 2500 },
-    }, at.spawn);
+    }, at);
     const limit = Math.min(capacityBytes, raw.value, 60e6);
     yield {
       name: words,
@@ -235,11 +239,13 @@ async function* many(): AsyncGenerator<Reading> {
 /** Runs sections in rounds and joins the readings of the same name. */
 export async function benchmark(
   names: readonly string[],
-  { rounds, quick, peers: directory }: {
+  { rounds, quick, peers: directory, baseline: older }: {
     readonly rounds: number;
     readonly quick: boolean;
     /** Where the peers were unpacked, if they are not installed. */
     readonly peers?: string | undefined;
+    /** A clone of an older version. */
+    readonly baseline?: string | undefined;
   },
 ): Promise<Figure[]> {
   const remembered = new Map<string, number>();
@@ -250,7 +256,7 @@ export async function benchmark(
       if (run === undefined) {
         throw new RangeError(`no section ${section}: ${Object.keys(SECTIONS).join(", ")}`);
       }
-      const context = { number: round, quick, peers: directory, remembered };
+      const context = { number: round, quick, peers: directory, baseline: older, remembered };
       for await (const reading of run(context)) {
         console.error(
           `round ${round}/${rounds}  ${section}: ${reading.name}  ${
@@ -310,9 +316,13 @@ function round3(value: number): string {
 
 if (import.meta.main) {
   const flags = Deno.args.filter((argument) => argument.startsWith("--"));
-  const unknown = flags.find((flag) => !/^--(json|quick|rounds=[1-9]\d*|peers=.+)$/.test(flag));
+  const unknown = flags.find((flag) =>
+    !/^--(json|quick|rounds=[1-9]\d*|(peers|baseline)=.+)$/.test(flag)
+  );
   if (unknown !== undefined) {
-    console.error(`unknown option ${unknown}: --json, --quick, --rounds=N, --peers=DIR`);
+    console.error(
+      `unknown option ${unknown}: --json, --quick, --rounds=N, --peers=DIR, --baseline=DIR`,
+    );
     Deno.exit(2);
   }
   const quick = flags.includes("--quick");
@@ -321,7 +331,8 @@ if (import.meta.main) {
     flags.find((given) => given.startsWith(`--${flag}=`))?.slice(`--${flag}=`.length);
   const rounds = Number(valueOf("rounds") ?? (quick ? 3 : 5));
   const sections = named.length > 0 ? named : quick ? ["throughput"] : Object.keys(SECTIONS);
-  const figures = await benchmark(sections, { rounds, quick, peers: valueOf("peers") });
+  const directories = { peers: valueOf("peers"), baseline: valueOf("baseline") };
+  const figures = await benchmark(sections, { rounds, quick, ...directories });
   if (flags.includes("--json")) console.log(JSON.stringify(figures, undefined, 2));
   else printTable(figures);
 }

@@ -7,8 +7,16 @@
 import { LineChild, type Spawn, spawnHere } from "../lab/child.ts";
 import type { SinkOptions, SinkReport } from "./sink.ts";
 
-function argumentsOf(program: string, options: unknown): string[] {
-  const path = new URL(program, import.meta.url).pathname;
+/** How a program is started. */
+export interface RunOptions {
+  /** How to spawn it: here, or inside a network namespace. */
+  readonly spawn?: Spawn;
+  /** The `bench` directory to take it from, for another version's. Default: this one. */
+  readonly directory?: URL | undefined;
+}
+
+function argumentsOf(program: string, options: unknown, directory?: URL): string[] {
+  const path = new URL(program, directory ?? import.meta.url).pathname;
   return ["run", "--quiet", "--no-lock", "--allow-all", path, JSON.stringify(options)];
 }
 
@@ -16,9 +24,9 @@ function argumentsOf(program: string, options: unknown): string[] {
 export async function runProgram<Report>(
   program: string,
   options: unknown,
-  spawn: Spawn = spawnHere,
+  { spawn = spawnHere, directory }: RunOptions = {},
 ): Promise<Report> {
-  const child = spawn(Deno.execPath(), argumentsOf(program, options), {
+  const child = spawn(Deno.execPath(), argumentsOf(program, options, directory), {
     stdin: "null",
     stdout: "piped",
     stderr: "inherit",

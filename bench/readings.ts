@@ -5,10 +5,9 @@
  * @module
  */
 
-import { type Spawn, spawnHere } from "../lab/child.ts";
 import type { FloorOptions, FloorReport } from "./floor.ts";
 import type { LoadOptions, LoadReport } from "./load.ts";
-import { runProgram, Sink } from "./programs.ts";
+import { type RunOptions, runProgram, Sink } from "./programs.ts";
 
 /** One reading in one round. */
 export interface Reading {
@@ -30,6 +29,8 @@ export interface Round {
   readonly quick: boolean;
   /** Where the peers were unpacked, if they are not installed. */
   readonly peers: string | undefined;
+  /** A clone of an older version. */
+  readonly baseline: string | undefined;
   /** What a section wants to know again in the next round. */
   readonly remembered: Map<string, number>;
 }
@@ -53,17 +54,15 @@ export type Load = LoadReport & {
  * A load beside a sink, with what the sink received checked against it.
  *
  * @param options What to do.
- * @param latency Whether the sink notes how long each packet took.
- * @param spawn How to start the load.
+ * @param how Whether the sink notes how long each packet took, and how to start the load.
  * @throws {Error} A packet was lost or came twice.
  */
 export async function load(
   options: Omit<LoadOptions, "port">,
-  latency = false,
-  spawn: Spawn = spawnHere,
+  { latency = false, ...how }: RunOptions & { readonly latency?: boolean } = {},
 ): Promise<Load> {
   await using sink = await Sink.start({ packetBytes: options.packetBytes, latency });
-  const report = await runProgram<LoadReport>("load.ts", { ...options, port: sink.port }, spawn);
+  const report = await runProgram<LoadReport>("load.ts", { ...options, port: sink.port }, how);
   const { packets, missing, repeated, latencyMs } = await sink.report();
   if (packets !== report.enqueued || missing > 0 || repeated > report.redelivered) {
     throw new Error(

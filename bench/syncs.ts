@@ -37,7 +37,7 @@ export async function countSyncs(
   const traced: Spawn = (command, args, spawnOptions) =>
     spawnHere("strace", [...STRACE, "-o", counts, command, ...args], spawnOptions);
   try {
-    const report = await load({ measureMs: 1000, ...options, warmUpMs: 1200 }, false, traced);
+    const report = await load({ measureMs: 1000, ...options, warmUpMs: 1200 }, { spawn: traced });
     let syncs = 0;
     for (const line of Deno.readTextFileSync(counts).split("\n")) {
       // % time, seconds, usecs/call, calls, perhaps errors, syscall

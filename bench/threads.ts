@@ -71,11 +71,13 @@ async function* slowDisk(): AsyncGenerator<Reading> {
   const slowly: Spawn = (command, args, options) =>
     spawnHere("strace", [...STRACE, command, ...args], options);
   const disk = `${SLOW_SYNC_MS}-ms syncs`;
-  const { value: syncMs } = await runProgram<FloorReport>("floor.ts", { what: "sync" }, slowly);
+  const { value: syncMs } = await runProgram<FloorReport>("floor.ts", { what: "sync" }, {
+    spawn: slowly,
+  });
   yield { name: `${disk}: fdatasync of 4 KiB`, unit: "ms", value: syncMs };
   for (const commitIn of THREADS) {
     const options = { packetBytes: 100, enqueuers: 100, queueOptions: { commitIn } };
-    const ours = await load(options, false, slowly);
+    const ours = await load(options, { spawn: slowly });
     const name = `${disk}, 100 B, 100 enqueuers, commitIn ${commitIn}`;
     yield {
       name,

@@ -12,7 +12,8 @@ import { countSyncs, syncsMissing } from "./syncs.ts";
 
 const KIB = 1024;
 
-interface Case {
+/** A load: how durable, how large, by how many. */
+export interface Case {
   readonly durability: "power-loss" | "process-crash";
   readonly packetBytes: number;
   readonly enqueuers: number;
@@ -21,11 +22,13 @@ interface Case {
 }
 
 const powerLoss = { durability: "power-loss" } as const;
-const QUICK: readonly Case[] = [
+/** The main figures of the main figures. */
+export const QUICK: readonly Case[] = [
   { ...powerLoss, packetBytes: 100, enqueuers: 100, goal: "≥ 0.8 and ≥ 250,000/s" },
   { ...powerLoss, packetBytes: 100, enqueuers: 10_000, goal: "≥ 0.8 and ≥ 500,000/s" },
 ];
-const FULL: readonly Case[] = [
+/** The main figures. */
+export const FULL: readonly Case[] = [
   { ...powerLoss, packetBytes: 100, enqueuers: 1, goal: "≥ 0.8" },
   ...QUICK,
   { ...powerLoss, packetBytes: KIB, enqueuers: 1 },
@@ -62,7 +65,8 @@ export async function* throughput(round: Round): AsyncGenerator<Reading> {
   }
 }
 
-function nameOf({ durability, packetBytes, enqueuers }: Case): string {
+/** What a case is called in the table. */
+export function nameOf({ durability, packetBytes, enqueuers }: Case): string {
   const size = packetBytes < KIB ? `${packetBytes} B` : `${packetBytes / KIB} KiB`;
   return `${durability}, ${size}, ${enqueuers} enqueuer${enqueuers === 1 ? "" : "s"}`;
 }
