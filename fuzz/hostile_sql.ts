@@ -20,7 +20,7 @@ const STATE_COLUMNS = [
   ...["gave_up_packets", "damaged_packets", "stored_bytes", "written_at_ms", "clock_offset_ms"],
 ] as const;
 const LETTER_COLUMNS = [
-  ...["id", "enqueued_at_ms", "died_at_ms", "reason", "sent", "attempts", "queue"],
+  ...["id", "enqueued_at_ms", "died_at_ms", "reason", "sent", "attempts", "queue", "crc"],
 ] as const;
 const TABLES = ["packets", "state", "expiry", "dead_letters"] as const;
 

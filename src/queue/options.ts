@@ -228,6 +228,8 @@ export interface RequeuedPackets extends PacketCount {
    * With more than 4096, other packets may have been stored in between.
    */
   readonly ids: IdRange | undefined;
+  /** Damaged dead letters in the range: what they hold was never stored, and they stay. */
+  readonly damagedPackets: number;
 }
 
 /** Packets that became dead letters together. */

@@ -397,7 +397,8 @@ export class OutboundQueue implements DeliveryQueue {
    * in several transactions, each of which leaves every packet in one place. May
    * be called while a sender runs, which is woken.
    *
-   * @param range Their ids; those that are not there are passed over.
+   * @param range Their ids; those that are not there are passed over, and so are damaged
+   *   ones, whose bytes nobody has stored.
    * @param options `ttlMs`: they expire again.
    * @returns What was put back, once that is on disk.
    * @throws {RangeError} `range` is none, or `ttlMs` is out of range.

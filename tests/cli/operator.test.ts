@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { tamper } from "../queue/inspector_helpers.ts";
 import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -378,6 +379,20 @@ Deno.test({
     await keyboard.close().catch(() => {});
     assert.deepEqual(await idsIn(dir.queue), [3, 5, 6]);
   },
+});
+
+Deno.test("requeue: a damaged dead letter stays, and is shown as what it is", async () => {
+  using dir = new TempDir();
+  await makeQueue(dir.queue);
+  tamper(dir.queue, "UPDATE dead_letters SET payload = CAST('fish\n' AS BLOB)");
+  assert.deepEqual(await on(dir.queue, "requeue", "--all"), {
+    code: 0,
+    out: "1 dead letter is damaged and stays: its bytes are not those that were stored; " +
+      "sendq show ID --dead shows what is there\n",
+    err: "",
+  });
+  const { out } = await on(dir.queue, "show", "4", "--dead");
+  assert.match(out, /reason +damaged: the bytes are not those that were stored/);
 });
 
 Deno.test("requeue: dead letters go to the end, and a running sender delivers them", async () => {

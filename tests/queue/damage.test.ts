@@ -354,3 +354,56 @@ Deno.test("a file of version 2 that contradicts itself stays one of version 2", 
   await assert.rejects(OutboundQueue.open(dir.queue), isCorrupt(/counts 11 packets/));
   assert.equal(await sha256(dir.queue), before);
 });
+
+/**
+ * Ten dead letters: 4 to 6 from a damaged row, and of the others 8 has changed since
+ * it was given up.
+ */
+async function makeLetters(path: string): Promise<void> {
+  await makeRows(path);
+  tamper(path, `UPDATE packets SET payload = zeroblob(24) ${MIDDLE}`);
+  {
+    await using queue = await OutboundQueue.open(path);
+    for (const id of await sendable(queue)) await queue.giveUp(id, 2);
+  }
+  tamper(path, "UPDATE dead_letters SET payload = CAST('packet 9' AS BLOB) WHERE id = 8");
+}
+
+Deno.test("damaged dead letters are never put back: nobody has stored what they hold", async () => {
+  using dir = new TempDir();
+  await makeLetters(dir.queue);
+  const all = { firstId: 1, lastId: 10 };
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    const letters = await queue.deadLetters(0, Infinity);
+    const damaged = letters.filter(({ reason }) => reason === "damaged").map(({ id }) => id);
+    assert.deepEqual(damaged, [4, 5, 6, 8]);
+    const back = await queue.requeue(all);
+    assert.deepEqual([back.packets, back.damagedPackets], [6, 4]);
+    const texts = (await queue.read(0, 1000)).map(({ payload }) => text(payload));
+    assert.deepEqual(texts, [1, 2, 3, 7, 9, 10].map((id) => `packet ${id}`));
+    assert.deepEqual((await queue.deadLetters(0, 1000)).map(({ id }) => id), [4, 5, 6, 8]);
+    assert.equal((await queue.requeue(all)).packets, 0);
+  }
+  using inspector = await QueueInspector.open(dir.queue);
+  assert.equal((await inspector.deadLetter(8))?.reason, "damaged");
+  const problems = await inspector.check();
+  assert.deepEqual(problems.map(({ words }) => words), [
+    "dead letter 8 is damaged: its bytes do not match their checksum",
+  ]);
+});
+
+Deno.test("a dead letter that has changed is a damaged one after a repair", async () => {
+  using dir = new TempDir();
+  await makeLetters(dir.queue);
+  repairQueue(dir.queue, dir.file("new"));
+  using inspector = await QueueInspector.open(dir.file("new"));
+  const reasons: string[] = [];
+  for await (const { reason } of inspector.deadLetters()) reasons.push(reason);
+  const [gaveUp, damaged] = ["gave-up", "damaged"];
+  assert.deepEqual(reasons, [
+    ...[gaveUp, gaveUp, gaveUp, damaged, damaged, damaged],
+    ...[gaveUp, damaged, gaveUp, gaveUp],
+  ]);
+  assert.deepEqual(await inspector.check(), []);
+});

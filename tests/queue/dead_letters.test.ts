@@ -198,11 +198,12 @@ Deno.test("dead letters go back to the end, in order, under new ids, and wake th
     packets: 2,
     bytes: 2,
     ids: { firstId: 6, lastId: 7 },
+    damagedPackets: 0,
   });
   assert.equal(rings, 1);
   assert.deepEqual(await contents(queue), ["1=1", "3=3", "6=2", "7=4"]);
   assert.deepEqual(await dead(queue), ["5=5 gave-up"]);
-  const nothing = { packets: 0, bytes: 0, ids: undefined };
+  const nothing = { packets: 0, bytes: 0, ids: undefined, damagedPackets: 0 };
   assert.deepEqual(await queue.requeue({ firstId: 2, lastId: 4 }), nothing);
   const stats = queue.stats();
   assert.deepEqual([stats.packets, stats.deadPackets, stats.gaveUpPackets], [4, 1, 3]);

@@ -323,7 +323,11 @@ Deno.test("check: each thing that can be wrong is named", async (t) => {
       /^dead-letters: dead letter 500 is/,
     ],
     [
-      "UPDATE dead_letters SET id = 499 WHERE id = 500",
+      "UPDATE dead_letters SET payload = zeroblob(length(payload)) WHERE id = 500",
+      /^dead-letters: dead letter 500 is damaged: its bytes do not match their checksum$/,
+    ],
+    [
+      "UPDATE dead_letters SET id = 499, crc = NULL WHERE id = 500",
       /^dead-letters: id 499 is in the queue and/,
     ],
   ];

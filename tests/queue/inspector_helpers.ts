@@ -145,6 +145,7 @@ export function asVersion2(path: string): void {
       .map((column) => `ALTER TABLE packets DROP COLUMN ${column}`),
     "ALTER TABLE packets DROP COLUMN sent_through",
     "ALTER TABLE dead_letters DROP COLUMN queue",
+    "ALTER TABLE dead_letters DROP COLUMN crc",
     "PRAGMA user_version = 2",
   );
 }

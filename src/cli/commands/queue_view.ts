@@ -30,7 +30,7 @@ export interface RangeOptions {
 /** `--dead`, `--from`, `--to`. */
 export function addRangeOptions(options: OptionAdder): void {
   options
-    .flag("--dead", "dead letters: packets that expired or were given up")
+    .flag("--dead", "dead letters: packets that expired, were given up or are damaged")
     .value("--from <id>", "from this id on", parseId)
     .value("--to <id>", "up to this id", parseId);
 }

@@ -96,7 +96,7 @@ export function removeCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
   options
     .value("--older-than <time>", "stored (dead letters: died) longer ago", parseDuration)
     .flag("--all", "all of them")
-    .flag("--dead", "dead letters: packets that expired or were given up")
+    .flag("--dead", "dead letters: packets that expired, were given up or are damaged")
     .flag("-y, --yes", "do not ask");
   return command
     .addHelpText("after", REMOVE_HELP)
@@ -193,19 +193,28 @@ async function requeue(
   requireQueue(path);
   const { ranges } = await find(path, ids, { olderThan: undefined, dead: true });
   await using queue = await OutboundQueue.open(path);
-  let packets = 0, bytes = 0;
+  let packets = 0, bytes = 0, damagedPackets = 0;
   let firstId: number | undefined, lastId = 0;
   for (const range of stepsOf(ranges)) {
     const moved = await putBack(queue, range, ttl);
     packets += moved.packets;
     bytes += moved.bytes;
+    damagedPackets += moved.damagedPackets;
     if (moved.ids === undefined) continue;
     firstId ??= moved.ids.firstId;
     lastId = moved.ids.lastId;
   }
   checkInPlace(queue);
+  if (damagedPackets > 0) {
+    const words = damagedPackets === 1
+      ? "1 dead letter is damaged and stays: its"
+      : `${formatCount(damagedPackets)} dead letters are damaged and stay: their`;
+    const rest = "bytes are not those that were stored; sendq show ID --dead shows what is there";
+    await printLine(io, `${words} ${rest}`);
+  }
   if (firstId === undefined) {
-    await printLine(io, "nothing to requeue: no such dead letter");
+    const none = "nothing to requeue: no such dead letter";
+    if (damagedPackets === 0) await printLine(io, none);
     return ExitCode.DONE;
   }
   const now = firstId === lastId ? `now packet ${firstId}` : `now packets ${firstId} to ${lastId}`;

@@ -8,6 +8,7 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import type { QueueInspector } from "../../queue/inspect/inspector.ts";
+import type { DeathReason } from "../../queue/store/types.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
@@ -56,7 +57,7 @@ export function showCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
   const options = new OptionAdder(command).group("Packets");
   addQueueFileOption(options, "the queue's file");
   options
-    .flag("--dead", "a dead letter: a packet that expired or was given up")
+    .flag("--dead", "a dead letter: a packet that expired, was given up or is damaged")
     .group("Output")
     .flag("--json", "print an object, the payload as base64")
     .flag("--raw", "print the payload's bytes as they are, and nothing else");
@@ -128,6 +129,12 @@ function packetRows(packet: InspectedPacket, atMs: number): [string, string][] {
   ];
 }
 
+const DEATH_WORDS: { readonly [reason in DeathReason]: string } = {
+  expired: "expired",
+  "gave-up": "given up",
+  damaged: "damaged: the bytes are not those that were stored",
+};
+
 function deadLetterRows(letter: InspectedDeadLetter, atMs: number): [string, string][] {
   const { id, enqueuedAtMs, diedAtMs, reason, sent, attempts, bytes } = letter;
   const tried = attempts === 0 ? "" : `, tried in ${formatCount(attempts)} connections`;
@@ -135,7 +142,7 @@ function deadLetterRows(letter: InspectedDeadLetter, atMs: number): [string, str
     ["letter", String(id)],
     ["stored", agoWords(enqueuedAtMs, atMs)],
     ["died", agoWords(diedAtMs, atMs)],
-    ["reason", `${reason === "expired" ? "expired" : "given up"}${tried}`],
+    ["reason", `${DEATH_WORDS[reason]}${tried}`],
     ["sent", sent ? "yes: the server may have it" : "no"],
     ["size", sizeWords(bytes)],
   ];

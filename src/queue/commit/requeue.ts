@@ -5,6 +5,8 @@ import type { IdRange, PacketCount } from "../store/types.ts";
 export interface Requeued extends PacketCount {
   /** The first and the last of their new ids; `undefined`: there were none. */
   readonly ids: IdRange | undefined;
+  /** Damaged ones in the range, which stay where they are. */
+  readonly damagedPackets: number;
 }
 
 /**
@@ -22,7 +24,10 @@ export async function requeueInSteps(
   let rest = range;
   for (;;) {
     const moved = await requeue(rest);
-    if (moved.ids === undefined) return { packets, bytes, ids };
+    // The last step has gone through all of what is left.
+    if (moved.ids === undefined) {
+      return { packets, bytes, ids, damagedPackets: moved.damagedPackets };
+    }
     // Those that expire again meanwhile have higher ids than any of now.
     if (ids === undefined) {
       rest = { firstId: range.firstId, lastId: Math.min(range.lastId, moved.ids.firstId - 1) };

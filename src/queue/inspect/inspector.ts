@@ -448,8 +448,9 @@ export class QueueInspector implements Disposable {
       )
       : PAGE_ROWS;
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
+    const crc = this.version < ROW_COUNTS_VERSION ? "NULL" : "crc";
     const rows = this.#selectBeforeDamage(
-      `SELECT ${LETTER_COLUMNS}, ${payload} ` +
+      `SELECT ${LETTER_COLUMNS}, ${crc}, ${payload} ` +
         "FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
       after,
       limit,
@@ -563,7 +564,7 @@ function inspectedLetterOf(
   row: readonly SqliteValue[],
   payloadBytes: number,
 ): InspectedDeadLetter {
-  const payload = row[6];
+  const payload = row[7];
   return {
     ...letterOf(row),
     bytes: payload instanceof Uint8Array ? payload.length : Number(payload),

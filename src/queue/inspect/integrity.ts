@@ -8,7 +8,7 @@
 
 import { messageOf } from "../../base/errors.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
-import { crcOf, endsOf } from "../store/row.ts";
+import { crcOf, endsOf, letterCrcOf } from "../store/row.ts";
 import { COUNT_COLUMNS, COUNTS_SQL } from "../store/state_table.ts";
 
 /** Something that is wrong in a queue's file. */
@@ -246,6 +246,7 @@ class Check {
           (Number(sent) === 0 || Number(sent) === 1) &&
           numbers.every((value) => (numberOf(value) ?? -1) >= 0);
         if (!sound) this.#say("dead-letters", `dead letter ${after} is damaged`);
+        else if (reason !== "damaged") this.#checkLetterChecksum(after);
         this.#try("dead-letters", `dead letter ${after} cannot be compared with the queue`, () => {
           if (this.#isInQueue(after, removedThrough)) {
             this.#say("dead-letters", `id ${after} is in the queue and a dead letter`);
@@ -253,6 +254,21 @@ class Check {
         });
       }
     }
+  }
+
+  /** One letter at a time: each may be large. */
+  #checkLetterChecksum(id: number): void {
+    if (this.#version < 3) return;
+    this.#try("dead-letters", `dead letter ${id} cannot be read`, () => {
+      const [row] = this.#select(
+        "SELECT payload, crc FROM dead_letters WHERE id = ? AND crc IS NOT NULL",
+        [id],
+      );
+      const [payload, crc] = row ?? [];
+      if (!(payload instanceof Uint8Array) || Number(crc) === letterCrcOf(id, payload)) return;
+      const words = "its bytes do not match their checksum";
+      this.#say("dead-letters", `dead letter ${id} is damaged: ${words}`);
+    });
   }
 
   #isInQueue(id: number, removedThrough: number): boolean {

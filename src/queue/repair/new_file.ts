@@ -12,7 +12,7 @@ import type {
   SqliteValue,
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
-import { LETTER_COLUMNS } from "../store/row.ts";
+import { LETTER_COLUMNS, letterCrcOf } from "../store/row.ts";
 import { openQueueFile } from "../store/schema.ts";
 import type { IdRange } from "../store/types.ts";
 import {
@@ -95,11 +95,12 @@ export class NewFile {
   }
 
   addLetter(letter: SavedLetter): void {
+    const [id, , , reason, , , payload] = letter;
+    const about = letter.slice(0, -1);
     this.#run(
-      `INSERT INTO dead_letters (${LETTER_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-      letter,
+      `INSERT INTO dead_letters (${LETTER_COLUMNS}, crc, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+      [...about, letterCrcOf(id, payload), payload],
     );
-    const [, , , reason, , , payload] = letter;
     this.deadPackets++;
     this.deadBytes += payload.length;
     if (reason === "expired") this.expired++;

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { crcOf } from "../store/row.ts";
+import { crcOf, letterCrcOf } from "../store/row.ts";
 import type { IdRange } from "../store/types.ts";
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
@@ -184,8 +184,9 @@ function isDamaged({ damaged }: CellBytes, from: number, to: number): boolean {
 /** The dead letter of a row of `dead_letters`; `undefined`: it is none, or not whole. */
 export function savedLetterOf({ key, cells }: Row): SavedLetter | undefined {
   const [first, enqueuedAtMs, diedAtMs, reason, sent, attempts, ...more] = cells;
-  // The number of its queue stands before or behind the payload, or is not there.
-  const payload = more.find((cell) => typeof cell !== "number");
+  // The number of its queue and its checksum stand before or behind the payload, or are not there.
+  const payload = more.find(isBytes);
+  const [, crc] = more.filter((cell) => cell !== payload);
   if (!isLetter(cells) || first !== null || key < 1) return undefined;
   if (!isCount(enqueuedAtMs) || !isCount(diedAtMs) || !isCount(sent) || !isCount(attempts)) {
     return undefined;
@@ -193,14 +194,16 @@ export function savedLetterOf({ key, cells }: Row): SavedLetter | undefined {
   if ((reason !== "expired" && reason !== "gave-up" && reason !== "damaged") || sent > 1) {
     return undefined;
   }
-  if (!isBytes(payload) || payload.damaged.length > 0) return undefined;
+  if (payload === undefined || payload.damaged.length > 0) return undefined;
   if (payload.length === 0 && reason !== "damaged") return undefined;
-  return [key, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload.bytes];
+  const isIntact = typeof crc !== "number" || crc === letterCrcOf(key, payload.bytes);
+  const death = isIntact ? reason : "damaged";
+  return [key, enqueuedAtMs, diedAtMs, death, sent, attempts, payload.bytes];
 }
 
 /** Whether a row has as many columns as a dead letter. */
 export function isLetter(cells: readonly Cell[]): boolean {
-  return cells.length === 7 || cells.length === 8;
+  return cells.length === 7 || cells.length === 9;
 }
 
 /** When the packets that end with `key` expire, by a row of `expiry`; `undefined`: it is none. */

@@ -169,10 +169,15 @@ export interface EditRequest {
 }
 
 /** What an edit did. */
-export interface EditResult extends PacketCount, TransactionResult {
+export interface Edited extends PacketCount {
   /** After `"requeue"`, the new ids. */
   readonly ids: IdRange | undefined;
+  /** After `"requeue"`, the damaged dead letters that were passed over before those that moved. */
+  readonly damagedPackets: number;
 }
+
+/** The same, and what else the transaction did. */
+export interface EditResult extends Edited, TransactionResult {}
 
 /** What a read found. */
 export interface ReadResult {

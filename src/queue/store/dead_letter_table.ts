@@ -14,7 +14,7 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
-import { LETTER_COLUMNS, letterOf } from "./row.ts";
+import { LETTER_COLUMNS, letterCrcOf, letterOf } from "./row.ts";
 import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
 
 /** What all packets of a batch that dies have in common. */
@@ -45,10 +45,11 @@ export class DeadLetterTable {
     const prepare = (sql: string): SqliteStatement => database.prepare(sql);
     // An id that is there already can only come from damage: the older letter stays.
     this.#insert = prepare(
-      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, payload) VALUES (?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, crc, payload) ` +
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
     );
     this.#select = prepare(
-      `SELECT ${LETTER_COLUMNS}, payload ` +
+      `SELECT ${LETTER_COLUMNS}, crc, payload ` +
         "FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
     );
     this.#selectSizes = prepare(
@@ -66,7 +67,8 @@ export class DeadLetterTable {
     const { diedAtMs, reason, attempts, sentThrough } = death;
     for (const { id, payload } of packets) {
       const sent = id <= sentThrough ? 1 : 0;
-      this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload]);
+      const crc = letterCrcOf(id, payload);
+      this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, crc, payload]);
     }
   }
 
@@ -88,23 +90,30 @@ export class DeadLetterTable {
   }
 
   /**
-   * Takes letters out, as many as one transaction should move.
+   * Takes letters out, as many as one transaction should move. Damaged ones stay: what
+   * they hold is not what anybody has stored.
    *
-   * @returns Their bytes, to be stored anew; `undefined` when there are none.
+   * @returns Their bytes, to be stored anew, undefined when there are none; and how many
+   *   damaged ones were passed over.
    */
-  take(range: IdRange, expiresAtMs: number): PacketSpan | undefined {
-    const { ids, bytes } = this.#fitting(range, { packets: MOVE_PACKETS, bytes: MOVE_BYTES });
-    if (ids === undefined) return undefined;
-    const letters = this.#select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
-    const block = new Uint8Array(bytes);
-    let end = 0;
-    for (const { payload } of letters) {
-      block.set(payload, end);
-      end += payload.length;
+  take(
+    { firstId, lastId }: IdRange,
+    expiresAtMs: number,
+  ): { readonly span: PacketSpan | undefined; readonly damagedPackets: number } {
+    let damagedPackets = 0;
+    for (let from = firstId;;) {
+      const limit = { packets: MOVE_PACKETS, bytes: MOVE_BYTES };
+      const { ids } = this.#fitting({ firstId: from, lastId }, limit);
+      if (ids === undefined) return { span: undefined, damagedPackets };
+      const letters = this.#select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
+      const sound = letters.filter(({ reason }) => reason !== "damaged");
+      damagedPackets += letters.length - sound.length;
+      from = ids.lastId + 1;
+      if (sound.length === 0) continue;
+      if (sound.length === letters.length) this.#delete.run([ids.firstId, ids.lastId]);
+      else for (const { id } of sound) this.#delete.run([id, id]);
+      return { span: spanOf(sound, expiresAtMs), damagedPackets };
     }
-    this.#delete.run([ids.firstId, ids.lastId]);
-    const sizes = Uint32Array.from(letters, ({ payload }) => payload.length);
-    return { block, start: 0, bytes, packets: letters.length, sizes, expiresAtMs };
   }
 
   /** Removes letters for good. */
@@ -153,9 +162,20 @@ export class DeadLetterTable {
   }
 }
 
+function spanOf(letters: readonly DeadLetter[], expiresAtMs: number): PacketSpan {
+  const sizes = Uint32Array.from(letters, ({ payload }) => payload.length);
+  const block = new Uint8Array(sizes.reduce((sum, size) => sum + size, 0));
+  let end = 0;
+  for (const { payload } of letters) {
+    block.set(payload, end);
+    end += payload.length;
+  }
+  return { block, start: 0, bytes: end, packets: letters.length, sizes, expiresAtMs };
+}
+
 function wholeLetterOf(row: readonly SqliteValue[]): DeadLetter {
   const letter = letterOf(row);
-  const payload = row[6];
+  const payload = row[7];
   if (!(payload instanceof Uint8Array)) {
     throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${letter.id} holds no bytes`);
   }

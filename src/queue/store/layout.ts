@@ -87,7 +87,10 @@ const STATE_3 = `CREATE TABLE state (
      written_at_ms INTEGER NOT NULL,
      clock_offset_ms INTEGER NOT NULL
    )`;
-const DEAD_LETTERS_3_COLUMN = "queue INTEGER NOT NULL DEFAULT 0";
+const DEAD_LETTERS_3_COLUMNS: readonly string[] = [
+  "queue INTEGER NOT NULL DEFAULT 0",
+  "crc INTEGER",
+];
 const DEAD_LETTERS_3 = `CREATE TABLE dead_letters (
      id INTEGER PRIMARY KEY,
      enqueued_at_ms INTEGER NOT NULL,
@@ -95,7 +98,7 @@ const DEAD_LETTERS_3 = `CREATE TABLE dead_letters (
      reason TEXT NOT NULL,
      sent INTEGER NOT NULL,
      attempts INTEGER NOT NULL,
-     ${DEAD_LETTERS_3_COLUMN},
+     ${DEAD_LETTERS_3_COLUMNS.join(",\n     ")},
      payload BLOB NOT NULL
    )`;
 
@@ -125,7 +128,7 @@ export const UPGRADES: readonly (readonly string[])[] = [
     ...PACKETS_3_COLUMNS.map((column) => `ALTER TABLE packets ADD COLUMN ${column}`),
     // Before the new `state`, whose first page then takes the old one's place.
     PACKETS_BY_QUEUE,
-    `ALTER TABLE dead_letters ADD COLUMN ${DEAD_LETTERS_3_COLUMN}`,
+    ...DEAD_LETTERS_3_COLUMNS.map((column) => `ALTER TABLE dead_letters ADD COLUMN ${column}`),
     "ALTER TABLE state RENAME TO state_of_version_2",
     STATE_3,
     "INSERT INTO state SELECT 0, packets, bytes, last_id, removed_through, sent_through, " +
@@ -154,7 +157,7 @@ const LAYOUTS: readonly ReadonlyMap<string, readonly string[]>[] = [
     ["state", [STATE_3]],
     ["expiry", [EXPIRY]],
     ["expiry_by_time", [EXPIRY_BY_TIME]],
-    ["dead_letters", [DEAD_LETTERS_3, withColumns(DEAD_LETTERS_2, [DEAD_LETTERS_3_COLUMN])]],
+    ["dead_letters", [DEAD_LETTERS_3, withColumns(DEAD_LETTERS_2, DEAD_LETTERS_3_COLUMNS)]],
   ]),
 ];
 

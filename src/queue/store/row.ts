@@ -117,25 +117,33 @@ function bytesOrNull(value: SqliteValue | undefined): Uint8Array | null {
   return value instanceof Uint8Array ? value : null;
 }
 
-/** The columns of a dead letter that {@linkcode letterOf} reads, in its order. */
+/** The first columns of a dead letter that {@linkcode letterOf} reads, in its order. */
 export const LETTER_COLUMNS = "id, enqueued_at_ms, died_at_ms, reason, sent, attempts";
 
+/** The checksum of a dead letter: column `crc`. */
+export function letterCrcOf(id: number, payload: Uint8Array): number {
+  return crcOf(id, null, payload);
+}
+
 /**
- * A dead letter but for its payload.
+ * A dead letter but for its payload. Where that is in the row and is not what was
+ * stored, the letter is damaged, whatever it died of.
  *
- * @param row Begins with {@linkcode LETTER_COLUMNS}.
+ * @param row {@linkcode LETTER_COLUMNS}, `crc`, and the payload or its length.
  * @throws {SqliteError} No sendq has written such a one.
  */
 export function letterOf(row: readonly SqliteValue[]): Omit<DeadLetter, "payload"> {
-  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts] = row;
+  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, crc, payload] = row;
   if (reason !== "expired" && reason !== "gave-up" && reason !== "damaged") {
     throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
   }
+  const isSound = crc === null || !(payload instanceof Uint8Array) ||
+    Number(crc) === letterCrcOf(Number(id), payload);
   return {
     id: Number(id),
     enqueuedAtMs: Number(enqueuedAtMs),
     diedAtMs: Number(diedAtMs),
-    reason,
+    reason: isSound ? reason : "damaged",
     sent: Number(sent) === 1,
     attempts: Number(attempts),
   };

@@ -22,6 +22,8 @@
  *   has a time to live. A row whose batch is gone means nothing.
  * - `dead_letters`: one row a packet that expired, was given up or is damaged, under
  *   its old id. `sent` is 1 where it was on a wire, so that the peer may have it.
+ *   `crc` is that of a row of `packets` that holds this packet alone, or NULL in a row
+ *   that version 2 has written.
  * - `state`: one row a queue; so far there is queue 0 alone. Exact counts, so that
  *   nobody has to scan a table. Packets up to `removed_through` are gone, even where
  *   the row that held them is still there for the sake of later ones.

@@ -17,6 +17,7 @@ import type {
   CommitResult,
   DeadLimits,
   Edit,
+  Edited,
   EditRequest,
   EditResult,
   FileSpace,
@@ -44,6 +45,8 @@ import {
 import type { DeadLetter, Due, IdRange, PacketCount } from "./types.ts";
 
 const NONE: PacketCount = { packets: 0, bytes: 0 };
+/** An edit that puts nothing back. */
+const NOTHING_BACK = { ids: undefined, damagedPackets: 0 } as const;
 
 /** What a transaction needs to know, whatever it does. */
 interface Terms {
@@ -199,19 +202,19 @@ export class SqliteStore implements QueueStore {
     draft: Draft,
     edit: Edit,
     wallMs: number,
-  ): PacketCount & { readonly ids: IdRange | undefined } {
+  ): Edited {
     const { counts } = draft;
     switch (edit.kind) {
       case "bury":
-        return { ...this.#bury(counts, edit, wallMs), ids: undefined };
+        return { ...this.#bury(counts, edit, wallMs), ...NOTHING_BACK };
       case "set-aside":
         this.#setAside(draft, edit.lastId, wallMs);
-        return { ...NONE, ids: undefined };
+        return { ...NONE, ...NOTHING_BACK };
       case "remove-packets": {
         const count = this.#packets.excise(edit.range, counts.removedThrough);
         counts.packets -= count.packets;
         counts.bytes -= count.bytes;
-        return { ...count, ids: undefined };
+        return { ...count, ...NOTHING_BACK };
       }
       case "requeue":
         return this.#requeue(counts, edit, wallMs);
@@ -219,10 +222,10 @@ export class SqliteStore implements QueueStore {
         const count = this.#deadLetters.remove(edit.range);
         counts.deadPackets -= count.packets;
         counts.deadBytes -= count.bytes;
-        return { ...count, ids: undefined };
+        return { ...count, ...NOTHING_BACK };
       }
       case "keep-time":
-        return { ...NONE, ids: undefined };
+        return { ...NONE, ...NOTHING_BACK };
     }
   }
 
@@ -284,9 +287,9 @@ export class SqliteStore implements QueueStore {
     counts: Counts,
     { range, expiresAtMs }: Extract<Edit, { kind: "requeue" }>,
     atMs: number,
-  ): PacketCount & { readonly ids: IdRange | undefined } {
-    const span = this.#deadLetters.take(range, expiresAtMs);
-    if (span === undefined) return { ...NONE, ids: undefined };
+  ): Edited {
+    const { span, damagedPackets } = this.#deadLetters.take(range, expiresAtMs);
+    if (span === undefined) return { ...NONE, ids: undefined, damagedPackets };
     const { packets, bytes } = span;
     const firstId = counts.lastId + 1;
     const packer = new BatchPacker(firstId);
@@ -295,7 +298,7 @@ export class SqliteStore implements QueueStore {
     this.#packets.insert(packer.finish(), atMs, counts);
     counts.deadPackets -= packets;
     counts.deadBytes -= bytes;
-    return { packets, bytes, ids: { firstId, lastId: counts.lastId } };
+    return { packets, bytes, ids: { firstId, lastId: counts.lastId }, damagedPackets };
   }
 
   /** Which units fit; the rest goes into `refused`. Returns what was admitted. */
