@@ -11,6 +11,7 @@ import { HOLD_GRAIN_MS } from "../src/delivery/hold.ts";
 import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
 import type { DeliveryStatus } from "../src/delivery/status.ts";
 import type { Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
+import type { DeathReason } from "../src/queue/store/types.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
 import { StreamReader, tagOf } from "./packet.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
@@ -112,6 +113,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   readonly #scheduler: Scheduler;
   readonly #packets = new Map<number, Packet>();
   readonly #byId = new Map<number, Packet>();
+  /** Ids of packets in rows of which a byte has changed on the disk. */
+  readonly #changedIds = new Set<number>();
   /** Ids that became dead letters, whatever became of those. */
   readonly #buriedIds = new Set<number>();
   readonly #connections = new Map<SimWire, Connection>();
@@ -259,7 +262,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   }
 
   /** A packet became a dead letter. */
-  buried(id: number, reason: "expired" | "gave-up", attempts: number): void {
+  buried(id: number, reason: DeathReason, attempts: number): void {
     const packet = this.#byId.get(id);
     if (packet === undefined) return this.fail(`packet ${id} was buried and never stored`);
     packet.dead = true;
@@ -270,6 +273,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const queueMs = this.#options.queueMs();
     const underWay = packet.sentIn.some(({ releasedHostMs }) => releasedHostMs === Infinity);
     const sent = packet.sentIn.length;
+    if (reason === "damaged") {
+      if (!this.#changedIds.has(id)) this.fail(`packet ${id} is sound, and was buried as damaged`);
+      return;
+    }
     if (underWay) this.fail(`packet ${id} was buried while it was under way`);
     // The file keeps whole milliseconds.
     if (reason === "expired" && packet.expiresAtMs - 1 > queueMs && !this.#timeWasLost) {
@@ -284,6 +291,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (reason === "gave-up" && company !== undefined) {
       this.fail(`packet ${id} was given up, but ${company.packet.id} was under way beside it`);
     }
+  }
+
+  /** A byte of the row with these packets has changed on the disk. */
+  changed(ids: readonly number[]): void {
+    for (const id of ids) this.#changedIds.add(id);
   }
 
   // --- the sender's process ---

@@ -15,7 +15,8 @@ import {
   type SqliteValue,
 } from "../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
-import { splitPackets } from "./packet.ts";
+import type { DeathReason } from "../src/queue/store/types.ts";
+import { MIN_PACKET_BYTES, splitPackets } from "./packet.ts";
 
 /** What a commit did to the packets. */
 export interface DiskWatcher {
@@ -24,7 +25,7 @@ export interface DiskWatcher {
   /** Packets that are not any more. */
   removed(id: number): void;
   /** Packets that are dead letters from now on. */
-  buried(id: number, reason: "expired" | "gave-up", attempts: number): void;
+  buried(id: number, reason: DeathReason, attempts: number): void;
 }
 
 type Kind = "begin" | "commit" | "rollback" | "insert" | "delete" | "edit" | "read" | "other";
@@ -86,6 +87,29 @@ export class SimDisk {
     const rows = database.prepare("SELECT last_id, payload FROM packets ORDER BY last_id").all([]);
     const found = rows.flatMap(storedIn).filter(({ id }) => id > removedThrough);
     return new Map(found.map(({ id, payload }) => [id, payload]));
+  }
+
+  /**
+   * Changes one byte of a packet that is stored, behind SQLite's back. Its header stays, so
+   * that the mirror can still tell which packets lie where.
+   *
+   * @param place Which byte, in [0, 1).
+   * @returns The ids of the packets in its row: none of them can be trusted any more.
+   */
+  changeByte(place: number): readonly number[] {
+    const database = this.#database;
+    const rows = database.prepare("SELECT last_id, payload FROM packets ORDER BY last_id").all([]);
+    const row = rows[Math.floor(place * rows.length)];
+    const stored = row === undefined ? [] : storedIn(row);
+    const ids = stored.map(({ id }) => id);
+    const bodies = stored.filter(({ payload }) => payload.length > MIN_PACKET_BYTES);
+    const { payload: body } = bodies[Math.floor(place * 1e6) % bodies.length] ?? {};
+    if (row === undefined || body === undefined) return [];
+    const at = MIN_PACKET_BYTES + Math.floor(place * 1e9) % (body.length - MIN_PACKET_BYTES);
+    body[at] = (body[at] ?? 0) ^ 0x10;
+    const [lastId = 0, payload = null] = row;
+    database.prepare("UPDATE packets SET payload = ? WHERE last_id = ?").run([payload, lastId]);
+    return ids;
   }
 
   /** Frees the memory. */
@@ -183,7 +207,7 @@ export class SimDisk {
       this.ids.delete(id);
       const [reason, attempts] = select.all([id])[0] ?? [];
       if (reason === undefined) this.#watcher.removed(id);
-      else this.#watcher.buried(id, reason === "expired" ? "expired" : "gave-up", Number(attempts));
+      else this.#watcher.buried(id, reasonOf(reason), Number(attempts));
     }
     for (const [id, payload] of found) {
       if (this.ids.has(id)) continue;
@@ -207,6 +231,11 @@ function storedIn(row: readonly SqliteValue[]): Stored[] {
   const payloads = splitPackets(bytes);
   const firstId = Number(lastId) + 1 - payloads.length;
   return payloads.map((payload, i) => ({ id: firstId + i, payload }));
+}
+
+function reasonOf(value: SqliteValue): DeathReason {
+  if (value === "expired" || value === "gave-up" || value === "damaged") return value;
+  throw new RangeError(`a dead letter died of ${String(value)}`);
 }
 
 function kindOf(sql: string): Kind {

@@ -24,6 +24,9 @@ const SUSPECTS = "src/delivery/suspects.ts";
 const HOLD = "src/delivery/hold.ts";
 const SUPERVISOR = "src/delivery/supervisor.ts";
 const BACKOFF = "src/delivery/backoff.ts";
+const ROW = "src/queue/store/row.ts";
+const PACKET_TABLE = "src/queue/store/packet_table.ts";
+const DEAD_LETTER_TABLE = "src/queue/store/dead_letter_table.ts";
 
 /** All of them. */
 export const PLANTED: readonly Planted[] = [
@@ -302,6 +305,24 @@ export const PLANTED: readonly Planted[] = [
     name: "remove one packet too many",
     file: WINDOW,
     patches: [["this.#queue.removeThrough(throughId)", "this.#queue.removeThrough(throughId + 1)"]],
+  },
+  {
+    name: "what is read is not compared with its checksum",
+    file: ROW,
+    patches: [["if (crc === null || Number(crc) ===", "if (crc !== undefined || Number(crc) ==="]],
+  },
+  {
+    name: "a damaged row is thrown away",
+    file: PACKET_TABLE,
+    patches: [[
+      "for (const packet of this.#packetsOfDamaged(row)) each(packet, time);",
+      "void each;",
+    ]],
+  },
+  {
+    name: "damaged dead letters are put back",
+    file: DEAD_LETTER_TABLE,
+    patches: [['letters.filter(({ reason }) => reason !== "damaged");', "letters;"]],
   },
 ];
 

@@ -556,6 +556,8 @@ class World {
         });
       case "read-fails":
         return this.#spell("read-fails", fault, (on) => (this.#disk.readFault = on));
+      case "stored-byte-changes":
+        return this.checker.changed(this.#disk.changeByte(fault.place));
       default:
         throw new TypeError(`Unknown fault ${JSON.stringify(fault satisfies never)}`);
     }

@@ -59,7 +59,9 @@ type FaultKind =
   | { readonly kind: "clock-jump"; readonly jumpMs: number }
   | { readonly kind: "wall-clock-jump"; readonly jumpMs: number }
   | { readonly kind: "commit-fails"; readonly why: "full" | "io" }
-  | { readonly kind: "read-fails" };
+  | { readonly kind: "read-fails" }
+  /** The medium changes a byte of a packet; `place`, in [0, 1), says which. */
+  | { readonly kind: "stored-byte-changes"; readonly place: number };
 
 /** An operator puts dead letters back, or throws them away. */
 export interface Visit {
@@ -132,7 +134,10 @@ export function drawScenario(seed: number): Scenario {
       overflow: random.pick(["reject", "wait"]),
     },
     bursts,
-    faults: drawFaults(random, durationMs, bursts),
+    faults: [
+      ...drawFaults(random, durationMs, bursts),
+      ...drawChangedBytes(new SeededRandom(seed ^ 0xb17f), durationMs, bursts),
+    ].sort((a, b) => a.atMs - b.atMs),
     drainedCalls: random.chance(0.5) ? [random.between(0, durationMs)] : [],
     timerLateMs: random.pick([0, 0, 2, 8]),
     ioLagMs: random.pick([0, 0, 0, 1, 5]),
@@ -280,6 +285,26 @@ function drawFaults(
     }
   }
   return faults.sort((a, b) => a.atMs - b.atMs);
+}
+
+/** Bytes that change on the medium, and often a new life of the sender, which has to read them. */
+function drawChangedBytes(
+  random: SeededRandom,
+  durationMs: number,
+  bursts: readonly Burst[],
+): Fault[] {
+  const faults: Fault[] = [];
+  for (let left = random.chance(0.15) ? random.int(1, 3) : 0; left > 0; left--) {
+    const burst = random.pick(bursts);
+    const atMs = Math.min(durationMs, burst.atMs + random.pick([1, 50, 3000]) * random.next());
+    const place = random.next();
+    faults.push({ kind: "stored-byte-changes", place, atMs, durationMs: 0 });
+    if (random.chance(0.6)) {
+      const killedAtMs = Math.min(durationMs, atMs + 100 * random.next());
+      faults.push({ kind: "sender-killed", atMs: killedAtMs, durationMs: random.between(1, 2000) });
+    }
+  }
+  return faults;
 }
 
 function drawFault(random: SeededRandom): FaultKind & { readonly durationMs: number } {

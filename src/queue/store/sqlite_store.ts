@@ -42,7 +42,7 @@ import {
   keepTime,
   rememberSent,
 } from "./transaction.ts";
-import type { DeadLetter, Due, IdRange, PacketCount } from "./types.ts";
+import type { DeadLetter, Due, PacketCount } from "./types.ts";
 
 const NONE: PacketCount = { packets: 0, bytes: 0 };
 /** An edit that puts nothing back. */
