@@ -16,6 +16,7 @@ import {
 } from "../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
 import type { DeathReason } from "../src/queue/store/types.ts";
+import { DiskSpace } from "./disk_space.ts";
 import { MIN_PACKET_BYTES, splitPackets } from "./packet.ts";
 
 /** What a commit did to the packets. */
@@ -45,6 +46,12 @@ export class SimDisk {
   #editing = false;
   /** Ids in the queue: all committed. */
   readonly ids: Set<number> = new Set();
+  /** How full it is. */
+  readonly space: DiskSpace = new DiskSpace(() =>
+    Number(this.#database.prepare("PRAGMA page_count").all([])[0]?.[0])
+  );
+  /** What the transaction has to write. */
+  #writtenBytes = 0;
   /** Why commits fail now. */
   commitFault: "full" | "io" | undefined;
   /** Whether reading packets fails now. */
@@ -129,6 +136,9 @@ export class SimDisk {
     // A database in memory has no log; everything else is as on a disk.
     if (/^PRAGMA journal_mode/i.test(sql)) return { run: () => {}, all: () => [["wal"]] };
     const kind = kindOf(sql);
+    if (sql.startsWith("PRAGMA wal_checkpoint")) return whenRun(() => this.#checkpoint());
+    const vacuum = /^PRAGMA incremental_vacuum\((\d+)\)/.exec(sql)?.[1];
+    if (vacuum !== undefined) return whenRun(() => this.#vacuum(sql, Number(vacuum)));
     // Preparing some pragmas applies them, so they are not kept.
     if (sql.startsWith("PRAGMA")) return this.#database.prepare(sql);
     let inner = this.#statements.get(sql);
@@ -148,13 +158,28 @@ export class SimDisk {
     };
   }
 
+  #checkpoint(): SqliteValue[][] {
+    if (!this.space.checkpoint()) throw diskIsFull();
+    return [[0, 0, 0]];
+  }
+
+  /** Gives pages at the end of the file back: a transaction that moves as many. */
+  #vacuum(sql: string, pages: number): SqliteValue[][] {
+    if (!this.space.commit(4096 * pages)) throw diskIsFull();
+    return this.#database.prepare(sql).all([]);
+  }
+
   #run(kind: Kind, statement: SqliteStatement, params: readonly SqliteValue[]): void {
+    for (const value of params) {
+      if (value instanceof Uint8Array) this.#writtenBytes += value.length;
+    }
     switch (kind) {
       case "begin":
         this.#inTransaction = true;
         this.#inserting = [];
         this.#deletingThrough = 0;
         this.#editing = false;
+        this.#writtenBytes = 0;
         break;
       case "insert":
         this.#inserting.push(...storedIn(params));
@@ -167,6 +192,7 @@ export class SimDisk {
         break;
       case "commit":
         this.#failIfFaulty();
+        if (!this.space.commit(this.#writtenBytes)) throw diskIsFull();
         statement.run(params);
         this.#committed();
         return;
@@ -215,6 +241,15 @@ export class SimDisk {
       this.#watcher.stored(id, payload);
     }
   }
+}
+
+function diskIsFull(): SqliteError {
+  return new SqliteError(SqliteCode.FULL, "simulated: the disk is full");
+}
+
+/** A statement that is no SQL. */
+function whenRun(work: () => SqliteValue[][]): SqliteStatement {
+  return { run: () => void work(), all: work };
 }
 
 /** A packet in a row. */

@@ -26,6 +26,7 @@ const SUPERVISOR = "src/delivery/supervisor.ts";
 const BACKOFF = "src/delivery/backoff.ts";
 const ROW = "src/queue/store/row.ts";
 const PACKET_TABLE = "src/queue/store/packet_table.ts";
+const GUARDED_STORE = "src/queue/guarded_store.ts";
 const DEAD_LETTER_TABLE = "src/queue/store/dead_letter_table.ts";
 
 /** All of them. */
@@ -323,6 +324,15 @@ export const PLANTED: readonly Planted[] = [
     name: "damaged dead letters are put back",
     file: DEAD_LETTER_TABLE,
     patches: [['letters.filter(({ reason }) => reason !== "damaged");', "letters;"]],
+  },
+  {
+    name: "a removal on a full disk waits for room",
+    file: GUARDED_STORE,
+    patches: [[
+      "if (!isDiskFull(error) || this.#spare?.releaseReserve() !== true) throw error;\n" +
+      "      this.#spareIsOut = true;\n      try {",
+      "if (isDiskFull(error)) throw error;\n      try {",
+    ]],
   },
 ];
 

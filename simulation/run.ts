@@ -101,6 +101,7 @@ class World {
     });
     this.#disk = new SimDisk(this.checker);
     this.checker.watch(this.#disk);
+    this.#disk.space.capacityBytes = this.#scenario.diskBytes;
     this.#server = new SimServer(scheduler, this.checker);
     this.#network = new Network(
       scheduler,
@@ -400,7 +401,8 @@ class World {
         onStatus: (status) => this.checker.status(status),
         onReceived: () => {},
       }, queue.sentThroughAtOpen);
-      queue.sweepExpired();
+      this.#disk.space.restoreReserve();
+      queue.sweepExpired(this.#disk.space);
       this.#queue = queue;
       this.#supervisor = supervisor;
       this.checker.started(process, supervisor);

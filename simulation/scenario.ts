@@ -8,6 +8,7 @@
 import type { LocalFault } from "../src/base/ports.ts";
 import type { SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { PathOptions } from "./network.ts";
+import { SMALLEST_DISK_BYTES } from "./disk_space.ts";
 import { MIN_PACKET_BYTES } from "./packet.ts";
 import { SeededRandom } from "./random.ts";
 import type { TcpOptions } from "./segment.ts";
@@ -79,6 +80,8 @@ export interface Scenario {
   readonly clientTcp: TcpOptions;
   readonly serverTcp: TcpOptions;
   readonly queue: { readonly maxPackets: number; readonly overflow: "reject" | "wait" };
+  /** The disk, for the whole run. */
+  readonly diskBytes: number;
   readonly bursts: readonly Burst[];
   readonly faults: readonly Fault[];
   /** Somebody looks after the dead letters. */
@@ -133,6 +136,7 @@ export function drawScenario(seed: number): Scenario {
       maxPackets: random.chance(0.2) ? random.int(1, 40) : 1_000_000,
       overflow: random.pick(["reject", "wait"]),
     },
+    diskBytes: drawDiskBytes(new SeededRandom(seed ^ 0xd15c), bursts),
     bursts,
     faults: [
       ...drawFaults(random, durationMs, bursts),
@@ -285,6 +289,18 @@ function drawFaults(
     }
   }
   return faults.sort((a, b) => a.atMs - b.atMs);
+}
+
+/** Mostly more than is needed; else all packets do not fit, but the largest does. */
+function drawDiskBytes(random: SeededRandom, bursts: readonly Burst[]): number {
+  if (random.chance(0.8)) return Infinity;
+  const sizes = bursts.flatMap((burst) => burst.together ? [sumOf(burst.sizes)] : burst.sizes);
+  const largestBytes = Math.max(...sizes);
+  return SMALLEST_DISK_BYTES + 4 * largestBytes + random.logBetween(1, 300_000);
+}
+
+function sumOf(sizes: readonly number[]): number {
+  return sizes.reduce((sum, size) => sum + size, 0);
 }
 
 /** Bytes that change on the medium, and often a new life of the sender, which has to read them. */

@@ -42,7 +42,7 @@ import type { Clock, DeliveryQueue, PacketBatch, StoredPacket } from "../base/po
 import { Committer } from "./commit/committer.ts";
 import { requeueInSteps } from "./commit/requeue.ts";
 import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
-import type { GuardedStore } from "./guarded_store.ts";
+import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
 import { committerEvents, QueueListeners } from "./listeners.ts";
 import { openStore } from "./open_store.ts";
 import {
@@ -504,15 +504,13 @@ export class OutboundQueue implements DeliveryQueue {
    */
   answerDoorbell(lock: SenderLock): Doorbell {
     const doorbell = listenForRings(lock.path, () => void this.#pollAndTell(), this.#clock);
-    const endSweeping = this.sweepExpired();
-    this.#store.useSpareSpace(lock);
+    const endSweeping = this.sweepExpired(lock);
     this.#doorbell = doorbell;
     return {
       ...doorbell,
       stop: () => {
         endSweeping();
         if (this.#doorbell === doorbell) this.#doorbell = undefined;
-        this.#store.useSpareSpace(undefined);
         return doorbell.stop();
       },
     };
@@ -545,10 +543,16 @@ export class OutboundQueue implements DeliveryQueue {
    * most once a second, except for those that `readBatches` has given out. Only for
    * the process that sends; {@linkcode answerDoorbell} does it by itself.
    *
+   * @param spare What to give up for a removal on a full disk.
    * @returns Ends it.
    */
-  sweepExpired(): () => void {
-    return this.#reader.sweep();
+  sweepExpired(spare?: SpareSpace): () => void {
+    const endSweeping = this.#reader.sweep();
+    this.#store.useSpareSpace(spare);
+    return () => {
+      endSweeping();
+      this.#store.useSpareSpace(undefined);
+    };
   }
 
   /**

@@ -88,6 +88,19 @@ Deno.test("enqueue: what cannot become a packet stores nothing", async (t) => {
   }
 });
 
+Deno.test("enqueue: who waits with packets of the command line for room is told so", async () => {
+  using dir = new TempDir();
+  await runHere(["enqueue", "-q", dir.queue, "one"]);
+  await using enqueue = Sendq.onQueue("enqueue", dir.queue, "two", "--max-packets", "1");
+  await enqueue.says(/the queue takes no more packets for now; waiting with the packet/);
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.removePackets({ firstId: 1, lastId: 1 });
+  }
+  assert.equal(await enqueue.ended(), 0);
+  assert.deepEqual(await contentOf(dir.queue), ["two\n"]);
+});
+
 Deno.test("enqueue: the sender of another process delivers each packet as it comes", async () => {
   using dir = new TempDir();
   await using server = new ReadingServer();

@@ -369,6 +369,23 @@ async function makeLetters(path: string): Promise<void> {
   tamper(path, "UPDATE dead_letters SET payload = CAST('packet 9' AS BLOB) WHERE id = 8");
 }
 
+for (const version of [2, 3]) {
+  Deno.test(`counts that the file has no room for are refused, in version ${version}`, async () => {
+    using dir = new TempDir();
+    await makeRows(dir.queue);
+    if (version === 2) asVersion2(dir.queue);
+    const sql = version === 2 ? ["UPDATE state SET bytes = 1000000000000000"] : [
+      "UPDATE packets SET stored_bytes = NULL",
+      "UPDATE state SET queued_packets = 10, queued_bytes = 1000000000000000, last_id = 10",
+    ];
+    tamper(dir.queue, ...sql);
+    const before = await sha256(dir.queue);
+    const words = /counts 1000000000000000 bytes of packets, and has \d+ bytes in all/;
+    await assert.rejects(OutboundQueue.open(dir.queue), isCorrupt(words));
+    assert.equal(await sha256(dir.queue), before);
+  });
+}
+
 Deno.test("damaged dead letters are never put back: nobody has stored what they hold", async () => {
   using dir = new TempDir();
   await makeLetters(dir.queue);

@@ -29,6 +29,9 @@ import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { checkInPlace } from "./queue_view.ts";
 
+/** After this, who waits for room is told so. */
+const SLOW_STORE_MS = 2000;
+
 const HELP = `
 Packets come from the arguments, from --file, or else from stdin. Each is on disk
 when the command ends; the sender on this queue, in another process, is woken at
@@ -123,7 +126,16 @@ async function enqueue(
     await stored.add(ids, packets);
   };
   if (given) {
-    await store(packets);
+    const cancelNotice = systemClock.setTimer(SLOW_STORE_MS, () => {
+      const what = packets.length === 1 ? "the packet" : "the packets";
+      log.warn(`the queue takes no more packets for now; waiting with ${what}. Ctrl-C gives up`);
+    });
+    try {
+      await store(packets);
+    } finally {
+      cancelNotice();
+      await log.flushed();
+    }
   } else {
     const pump = new InputPump({
       source: io.stdin,

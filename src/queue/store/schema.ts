@@ -239,7 +239,7 @@ function bringUpToDate(database: SqliteDatabase, path: string): void {
       const steps = version === 0 ? CREATE : UPGRADES.slice(version - 1).flat();
       for (const sql of steps) database.prepare(sql).run([]);
       // What contradicts itself stays as it is: a repair may find more in the older version.
-      new StateTable(database).read();
+      new StateTable(database).checkSize();
       // Prepared inside the transaction, because preparing may already apply it.
       database.prepare(`PRAGMA application_id = ${APPLICATION_ID}`).run([]);
       database.prepare(`PRAGMA user_version = ${SCHEMA_VERSION}`).run([]);

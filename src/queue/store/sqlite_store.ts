@@ -93,16 +93,22 @@ export class SqliteStore implements QueueStore {
   static open(path: string, options: Omit<OpenFileOptions, "examine">): SqliteStore {
     const { database, path: realPath } = openQueueFile(path, {
       ...options,
-      examine: (database, path) => new SqliteStore(database, path).state(),
+      examine: (database, path) => new SqliteStore(database, path).#examine(),
     });
     try {
       const store = new SqliteStore(database, realPath);
-      store.state();
+      store.#examine();
       return store;
     } catch (error) {
       database.close();
       throw fileError(error, path);
     }
+  }
+
+  /** @throws {QueueFileError} The file contradicts itself. */
+  #examine(): void {
+    this.state();
+    this.#read(() => this.#counts.checkSize());
   }
 
   /**

@@ -70,11 +70,15 @@ export const COUNTS_SQL: string = `SELECT ${
 /** The counts on disk. */
 export class StateTable {
   readonly #select: SqliteStatement;
+  readonly #selectSize: SqliteStatement;
   readonly #update: SqliteStatement;
 
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     this.#select = database.prepare(COUNTS_SQL);
+    this.#selectSize = database.prepare(
+      "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
+    );
     this.#update = database.prepare(
       `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")} ` +
         "WHERE queue = 0",
@@ -95,6 +99,20 @@ export class StateTable {
     checkCounts(counts);
     checkIds(counts, row.slice(COLUMNS.length));
     return counts;
+  }
+
+  /**
+   * Compares them with the file's size as well, which takes too long for each transaction.
+   *
+   * @throws {ContradictionError} They contradict each other or the file.
+   */
+  checkSize(): void {
+    const { bytes } = this.read();
+    const fileBytes = Number(this.#selectSize.all([])[0]?.[0]);
+    if (bytes <= fileBytes) return;
+    throw new ContradictionError(
+      `it counts ${bytes} bytes of packets, and has ${fileBytes} bytes in all`,
+    );
   }
 
   /** Writes them. */
