@@ -5,6 +5,8 @@
  * @module
  */
 
+import { systemClock } from "../src/base/clock.ts";
+import type { Clock } from "../src/base/ports.ts";
 import type { SeedReport } from "./run.ts";
 import type { WorkReport } from "./worker.ts";
 
@@ -15,15 +17,20 @@ export interface WatchOptions {
   readonly fromSeed: number;
   readonly count: number;
   /**
-   * How long a command may take, in milliseconds. It takes less than a second; the bound
-   * only tells what never ends from what a busy machine is slow at.
+   * Tells when a command has taken too long.
    *
-   * @default {60_000}
+   * @default {systemClock}
    */
-  readonly hungAfterMs?: number;
+  readonly clock?: Pick<Clock, "setTimer">;
   /** Told what came of each seed, in order. */
   readonly onReport: (report: SeedReport) => void;
 }
+
+/**
+ * How long a command may take. It takes less than a second; the bound only tells what
+ * never ends from what a busy machine is slow at.
+ */
+const HUNG_AFTER_MS = 60_000;
 
 /** Runs seeds until all are done. */
 export async function watchSeeds(options: WatchOptions): Promise<void> {
@@ -46,7 +53,7 @@ export async function watchSeeds(options: WatchOptions): Promise<void> {
 /** Until all its seeds are done, or one of them has broken it. */
 function watchWorker(
   worker: Worker,
-  { fromSeed, count, hungAfterMs = 60_000 }: WatchOptions,
+  { fromSeed, count, clock = systemClock }: WatchOptions,
   { onReport }: Pick<WatchOptions, "onReport">,
 ): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>();
@@ -57,10 +64,10 @@ function watchWorker(
     resolve();
   };
   /** Runs since the last word of the worker; loading its code may take as long as it needs. */
-  let timer: ReturnType<typeof setTimeout> | undefined;
+  let cancel = (): void => {};
   worker.onmessage = ({ data }: MessageEvent<WorkReport>) => {
-    clearTimeout(timer);
-    timer = setTimeout(() => broken(`does not end in ${hungAfterMs} ms`), hungAfterMs);
+    cancel();
+    cancel = clock.setTimer(HUNG_AFTER_MS, () => broken(`does not end in ${HUNG_AFTER_MS} ms`));
     if (data.kind === "begun") return;
     if (data.kind === "command") {
       ({ name, what } = data);
@@ -77,7 +84,7 @@ function watchWorker(
   };
   worker.postMessage({ fromSeed, count });
   return promise.finally(() => {
-    clearTimeout(timer);
+    cancel();
     worker.onmessage = worker.onerror = null;
   });
 }
