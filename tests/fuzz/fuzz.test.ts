@@ -143,5 +143,5 @@ Deno.test("fuzz: a command that does not come back is found, and the next seed r
   assert.deepEqual(reports.map(([seed]) => seed), [1, 2, 3, 4]);
   const [first, second, third, fourth] = reports.map(([, violations]) => violations);
   assert.deepEqual([first, second, fourth], ["", "list does not end in 60000 ms", ""]);
-  assert.match(third ?? "", /^list breaks off: .*planted/);
+  assert.match(third ?? "", / breaks off: .*planted/);
 });

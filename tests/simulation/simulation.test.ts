@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { dirname } from "node:path";
 import { plant, PLANTED } from "../../simulation/planted.ts";
 import { runSeeds } from "../../simulation/pool.ts";
 import { run, type RunResult } from "../../simulation/run.ts";
@@ -83,14 +84,14 @@ Deno.test("simulation: the same seed is the same run, event by event", async () 
 });
 
 Deno.test("simulation: every planted fault still fits the code", async (t) => {
-  const source = new URL("../../src/delivery/", import.meta.url);
+  const root = new URL("../../", import.meta.url);
   for (const planted of PLANTED) {
     await t.step(planted.name, async () => {
       const directory = await Deno.makeTempDir();
       try {
-        await Deno.mkdir(`${directory}/src/delivery`, { recursive: true });
-        const name = planted.file.slice("src/delivery/".length);
-        await Deno.copyFile(new URL(name, source), `${directory}/${planted.file}`);
+        const copy = `${directory}/${planted.file}`;
+        await Deno.mkdir(dirname(copy), { recursive: true });
+        await Deno.copyFile(new URL(planted.file, root), copy);
         const before = await Deno.readTextFile(`${directory}/${planted.file}`);
         await plant(planted, directory);
         assert.notEqual(await Deno.readTextFile(`${directory}/${planted.file}`), before);
