@@ -223,9 +223,9 @@ function search(
   const remote = endpointOf(conn.remoteAddr);
   const anyAddress = isUnspecified(local.address);
   for (const fd of searchOrder(hint)) {
-    const peer = reader.peer(fd);
+    if (!reader.hasPorts(fd, local.port, remote.port)) continue;
+    const [peer, own] = [reader.peer(fd), reader.own(fd)];
     if (peer === undefined || !sameEndpoint(peer, remote)) continue;
-    const own = reader.own(fd);
     if (own === undefined || !isTcp(fd)) continue;
     if (anyAddress ? own.port !== local.port : !sameEndpoint(own, local)) continue;
     return { fd, remote: peer, local: own };
@@ -275,11 +275,14 @@ export function duplicate(fd: number, isTwin: (copy: number) => boolean): number
  * @returns `undefined`: no socket, or the kernel does not know the option.
  */
 export function socketCookie(fd: number): bigint | undefined {
-  const cookie = new BigUint64Array(2); // Twice its size, see getSocketInt.
-  const length = new Uint32Array([cookie.byteLength]);
-  const code = libc().getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, length);
-  return code === 0 && length[0] === cookie.BYTES_PER_ELEMENT ? cookie[0] : undefined;
+  cookieLength[0] = cookie.byteLength;
+  const code = libc().getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, cookieLength);
+  return code === 0 && cookieLength[0] === cookie.BYTES_PER_ELEMENT ? cookie[0] : undefined;
 }
+
+// Asked with every reading: one buffer for all, twice the size as in getSocketInt.
+const cookie = new BigUint64Array(2);
+const cookieLength = new Uint32Array(1);
 
 function refused(call: string): KernelCallError {
   return new KernelCallError(
@@ -306,6 +309,20 @@ export class AddressReader {
   readonly #length = new Uint32Array(1);
   /** Whether getsockname has ever given an address: a socket has one, dead or alive. */
   works = false;
+
+  /** Whether these may be its ports: tells nearly all others without decoding an address. */
+  hasPorts(fd: number, own: number, peer: number): boolean {
+    const bytes = this.#bytes;
+    this.#length[0] = bytes.byteLength;
+    if (libc().getpeername(fd, bytes, this.#length) !== 0 || this.#port !== peer) return false;
+    this.#length[0] = bytes.byteLength;
+    return libc().getsockname(fd, bytes, this.#length) === 0 && this.#port === own;
+  }
+
+  /** In the same place for IPv4 and IPv6, in network order. */
+  get #port(): number {
+    return ((this.#bytes[2] ?? 0) << 8) | (this.#bytes[3] ?? 0);
+  }
 
   /** The other end; `undefined`: none, or no socket. */
   peer(fd: number): Endpoint | undefined {

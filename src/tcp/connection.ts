@@ -47,7 +47,7 @@ export interface NodeConnection {
 export type TcpConnection = DenoConnection | NodeConnection;
 
 /**
- * The ends of a connection.
+ * The ends of a connection, as it reports them.
  *
  * @throws {ClosedError} It has none: it is not connected yet, or not any more.
  * @throws {TypeError} It is no TCP connection.
@@ -78,11 +78,21 @@ export function bytesNotHandedOver(conn: TcpConnection): number {
   return "writableLength" in conn ? conn.writableLength ?? 0 : 0;
 }
 
+/**
+ * Whether the ends have IP addresses, as a name would not do.
+ *
+ * @throws {TypeError} They have not.
+ */
+export function assertIpAddresses({ localAddr, remoteAddr }: ConnectionAddresses): void {
+  for (const { hostname } of [localAddr, remoteAddr]) {
+    if (parseIpAddress(hostname) === undefined) throw notTcp();
+  }
+}
+
 /** What comes from JavaScript may be a Unix socket's, for example. */
-function checked({ hostname, port }: ConnectionEnd): ReportedEnd {
-  if (typeof port !== "number" || typeof hostname !== "string") throw notTcp();
-  if (parseIpAddress(hostname) === undefined) throw notTcp();
-  return { hostname, port };
+function checked(end: ConnectionEnd): ReportedEnd {
+  if (typeof end?.port !== "number" || typeof end.hostname !== "string") throw notTcp();
+  return end;
 }
 
 function notTcp(): TypeError {

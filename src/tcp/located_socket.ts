@@ -25,11 +25,12 @@ import {
   findDescriptor,
   type FoundDescriptor,
   hasEnds,
+  type ReportedEnd,
   socketCookie,
 } from "../kernel/descriptor.ts";
 import { formatHostPort } from "../kernel/ip_address.ts";
 import { closeDescriptor } from "../kernel/libc.ts";
-import { endsOf, type TcpConnection } from "./connection.ts";
+import { assertIpAddresses, endsOf, type TcpConnection } from "./connection.ts";
 
 /** A socket of this process that somebody else owns. */
 export class LocatedSocket {
@@ -105,9 +106,12 @@ export function locate(conn: TcpConnection): LocatedSocket {
   // A socket of Node's may be connected again, and then has other ends. With the same
   // ones it is not looked for anew: a later connection might have been given them.
   if (known !== undefined && sameEnds(known.addresses, addresses)) return known;
+  assertIpAddresses(addresses);
   const found = findDescriptor(addresses, 0);
   if (found === undefined) throw closed(addresses);
-  const socket = new LocatedSocket(addresses, found);
+  const { localAddr, remoteAddr } = addresses;
+  const copy = { localAddr: { ...localAddr }, remoteAddr: { ...remoteAddr } };
+  const socket = new LocatedSocket(copy, found);
   located.set(conn, socket);
   return socket;
 }
@@ -138,7 +142,9 @@ export function closed({ localAddr, remoteAddr }: ConnectionAddresses): ClosedEr
 }
 
 function sameEnds(a: ConnectionAddresses, b: ConnectionAddresses): boolean {
-  return [[a.localAddr, b.localAddr], [a.remoteAddr, b.remoteAddr]].every(([one, other]) =>
-    one?.hostname === other?.hostname && one?.port === other?.port
-  );
+  return sameEnd(a.localAddr, b.localAddr) && sameEnd(a.remoteAddr, b.remoteAddr);
+}
+
+function sameEnd(a: ReportedEnd, b: ReportedEnd): boolean {
+  return a.port === b.port && a.hostname === b.hostname;
 }

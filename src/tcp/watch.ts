@@ -76,7 +76,9 @@ export interface WatchOptions {
 export interface Watch extends AsyncIterable<WatchVerdict>, Disposable {
   /**
    * Aborted when the connection is dead, with a `DeadConnectionError` as its reason; never
-   * when it was closed in order.
+   * when it was closed in order, or by its owner. `conn.readable`, `conn.writable` and the
+   * sockets of `node:net` close themselves when the kernel has given them an error: then
+   * that error tells of the death, and this signal stays quiet.
    */
   readonly signal: AbortSignal;
   /** How it is doing now. */

@@ -5,17 +5,19 @@ import net from "node:net";
 import { OptionError, SocketOptionError } from "../../src/base/errors.ts";
 import {
   ClosedError,
+  drained,
   sendQueue,
   setSocketOptions,
   socketError,
   socketOptions,
   type TcpConnection,
   tcpInfo,
+  watch,
 } from "../../src/tcp/tcp.ts";
 import { libcGrant } from "../../src/kernel/libc.ts";
 import { openSockets, resetBy } from "../kernel/helpers.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { until } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 import { certificate, echo, endsAlone, overfill, pair } from "./helpers.ts";
 
 /** Bytes that a peer has acknowledged of what was written, by the whole structure. */
@@ -111,9 +113,19 @@ Deno.test("TLS: the counters are those of the socket below, and count ciphertext
       const { bytesAcked = NaN } = tcpInfo(conn);
       const received = tcpInfo(accepted).bytesReceived ?? NaN;
       await conn.write(new Uint8Array(1000));
+      await drained(conn);
       // A record of TLS 1.3 adds 22 bytes.
-      await until("acknowledged", () => acked(conn, bytesAcked) === 1022);
+      assert.equal(acked(conn, bytesAcked), 1022);
       assert.equal(tcpInfo(accepted).bytesReceived, received + 1022);
+
+      // Reset by a watch, the layer above fails as well.
+      using watching = watch(conn, { stallTimeoutMs: 100, peerStallTimeoutMs: 300 });
+      const reading = assert.rejects(conn.read(new Uint8Array(1)));
+      const writing = (async () => {
+        for (;;) await conn.write(new Uint8Array(256 * 1024));
+      })();
+      await within("both fail", Promise.all([assert.rejects(writing), reading]));
+      assert.equal(watching.signal.aborted, true);
     },
   });
 });
@@ -271,4 +283,19 @@ Deno.test("servers on 0.0.0.0 and ::, with IPv4 on a socket for IPv6 (v4-mapped)
     await printed(body, ...flags),
     "127.0.0.1 [ 0, 1111, 1111 ]\n::ffff:127.0.0.1 [ 0, 1111, 1111 ]\n",
   );
+});
+
+Deno.test("the entry brings no queue and nothing from npm, and the sender's does not bring it", async () => {
+  const modulesOf = async (entry: string): Promise<string[]> => {
+    const { stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["info", "--json", new URL(`../../${entry}`, import.meta.url).href],
+    }).output();
+    const { modules } = JSON.parse(new TextDecoder().decode(stdout));
+    return modules.map(({ specifier }: { specifier: string }) => specifier);
+  };
+  const [tcp, sender] = [await modulesOf("src/tcp/tcp.ts"), await modulesOf("mod.ts")];
+  assert.ok(tcp.length > 10, `only ${tcp.length} modules were found`);
+  const allowed = /\/src\/(base|delivery|kernel|tcp)\/\w+\.ts$/;
+  assert.deepEqual(tcp.filter((specifier) => !allowed.test(specifier)), []);
+  assert.deepEqual(sender.filter((specifier) => specifier.includes("/src/tcp/")), []);
 });
