@@ -43,11 +43,16 @@ export class LocatedSocket {
   /**
    * @param addresses What its owner calls its ends.
    * @param found Where it is, just looked up.
+   * @param cookie Its cookie; `undefined`: this kernel has none.
    */
-  constructor(addresses: ConnectionAddresses, found: FoundDescriptor) {
+  constructor(
+    addresses: ConnectionAddresses,
+    found: FoundDescriptor,
+    cookie: bigint | undefined,
+  ) {
     this.addresses = addresses;
     this.found = found;
-    this.#cookie = socketCookie(found.fd);
+    this.#cookie = cookie;
   }
 
   /**
@@ -111,7 +116,7 @@ export function locate(conn: TcpConnection): LocatedSocket {
   if (found === undefined) throw closed(addresses);
   const { localAddr, remoteAddr } = addresses;
   const copy = { localAddr: { ...localAddr }, remoteAddr: { ...remoteAddr } };
-  const socket = new LocatedSocket(copy, found);
+  const socket = new LocatedSocket(copy, found, socketCookie(found.fd));
   located.set(conn, socket);
   return socket;
 }

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
+import { waitUntilDrained } from "../../src/tcp/drained.ts";
+import { locate } from "../../src/tcp/located_socket.ts";
 import {
   ClosedError,
   DeadConnectionError,
@@ -8,9 +10,10 @@ import {
   sendQueue,
   tcpInfo,
 } from "../../src/tcp/tcp.ts";
-import { openSockets, resetBy } from "../kernel/helpers.ts";
+import { resetBy } from "../kernel/helpers.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 import { until, within } from "../support/until.ts";
-import { overfill, pair } from "./helpers.ts";
+import { cookieOf, descriptorsOf, overfill, pair } from "./helpers.ts";
 
 const isDead = (error: unknown) => error instanceof DeadConnectionError;
 
@@ -29,20 +32,32 @@ Deno.test("drained: resolves once the peer's kernel has all, and not before", as
 
 Deno.test("drained: waits while the peer does not read, for what was written so far alone", async () => {
   using both = await pair();
-  let done = false;
+  const clock = new ManualClock();
+  const { bytesAcked: base = NaN } = tcpInfo(both.conn);
   const writing = overfill(both.conn);
-  await until("bytes wait", () => (sendQueue(both.conn).notSentBytes ?? 0) > 0);
-  const waiting = drained(both.conn).then(() => done = true);
-  // More than one of its readings.
-  for (let i = 0; i < 100; i++) await new Promise((resolve) => setTimeout(resolve, 1));
+  const stuck = () => until("bytes wait", () => (sendQueue(both.conn).notSentBytes ?? 0) > 0);
+  await stuck();
+  let done = false;
+  const waiting = waitUntilDrained({
+    socket: locate(both.conn),
+    clock,
+    signal: undefined,
+    bytesNotHandedOver: () => 0,
+  }).then(() => done = true);
+  for (let i = 0; i < 10; i++) {
+    await until("the next reading", () => clock.timers.size === 1);
+    clock.advance(50);
+  }
   assert.equal(done, false);
-  // The writer goes on for ever, and the end of what was written before comes all the same.
-  const reading = (async () => {
-    const buffer = new Uint8Array(64 * 1024);
-    while (!done) await both.peer.read(buffer);
-  })();
+  // The writer goes on for ever: Send-Q is not empty, and what was written before is through.
+  const written = (tcpInfo(both.conn).bytesAcked ?? NaN) - base +
+    sendQueue(both.conn).sendQueueBytes;
+  const buffer = new Uint8Array(64 * 1024);
+  for (let read = 0; read < written;) read += await both.peer.read(buffer) ?? NaN;
+  await stuck();
+  assert.equal(done, false);
+  clock.advance(50);
   await within("drained", waiting);
-  await reading;
   both.conn.close();
   assert.ok(await writing instanceof Error);
 });
@@ -123,14 +138,13 @@ Deno.test("drained: a socket of node:net counts what it has not handed over yet"
 });
 
 Deno.test("drained: a hundred at once, with no descriptor left behind", async () => {
-  const before = openSockets();
   const pairs = await Promise.all(Array.from({ length: 100 }, () => pair()));
-  const open = openSockets();
+  const cookies = pairs.map(({ conn }) => cookieOf(conn));
   await Promise.all(pairs.map(async ({ conn }) => {
     await conn.write(new Uint8Array(10_000));
     await within("drained", drained(conn));
   }));
-  assert.equal(openSockets(), open);
+  assert.deepEqual(descriptorsOf(cookies), cookies.map(() => 1));
   for (const both of pairs) both[Symbol.dispose]();
-  assert.equal(openSockets(), before);
+  assert.deepEqual(descriptorsOf(cookies), cookies.map(() => 0));
 });

@@ -5,6 +5,8 @@
  */
 
 import { connectionsOf } from "../../lab/connections_of.ts";
+import { socketCookie } from "../../src/kernel/descriptor.ts";
+import { locate } from "../../src/tcp/located_socket.ts";
 import type { TcpConnection } from "../../src/tcp/tcp.ts";
 
 /** A pair of connected sockets. */
@@ -87,4 +89,19 @@ export async function certificate(
 /** The ends alone, so that nothing is remembered of the connection. */
 export function endsAlone({ localAddr, remoteAddr }: Deno.TcpConn): TcpConnection {
   return { localAddr, remoteAddr };
+}
+
+/** How many descriptors of this process each of these sockets has, by its cookie. */
+export function descriptorsOf(cookies: readonly (bigint | undefined)[]): number[] {
+  const counts = new Map<bigint, number>();
+  for (let fd = 0; fd < 2048; fd++) {
+    const cookie = socketCookie(fd);
+    if (cookie !== undefined) counts.set(cookie, (counts.get(cookie) ?? 0) + 1);
+  }
+  return cookies.map((cookie) => cookie === undefined ? NaN : counts.get(cookie) ?? 0);
+}
+
+/** The cookie of a connection. */
+export function cookieOf(conn: TcpConnection): bigint | undefined {
+  return socketCookie(locate(conn).found.fd);
 }

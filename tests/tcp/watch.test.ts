@@ -15,10 +15,10 @@ import {
   type WatchVerdict,
 } from "../../src/tcp/tcp.ts";
 import { SocketWatch } from "../../src/tcp/watch.ts";
-import { openSockets, resetBy } from "../kernel/helpers.ts";
+import { resetBy } from "../kernel/helpers.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { until, within } from "../support/until.ts";
-import { overfill, pair } from "./helpers.ts";
+import { cookieOf, descriptorsOf, overfill, pair } from "./helpers.ts";
 
 const LIMITS = { stallTimeoutMs: 3000, peerStallTimeoutMs: 300_000 };
 
@@ -49,11 +49,11 @@ Deno.test("watch: the owner's close sends the FIN at once, and ends the watching
 
 Deno.test("watch: holds no descriptor, and leaves none", async () => {
   using both = await pair();
-  const before = openSockets();
+  const cookie = cookieOf(both.conn);
   const watching = watch(both.conn);
-  assert.equal(openSockets(), before);
+  assert.deepEqual(descriptorsOf([cookie]), [1]);
   watching[Symbol.dispose]();
-  assert.equal(openSockets(), before);
+  assert.deepEqual(descriptorsOf([cookie]), [1]);
   await both.conn.write(new Uint8Array(1)); // It is the owner's as before.
 });
 
@@ -249,8 +249,8 @@ Deno.test("watch: a socket of node:net; given up, it gets an error", async () =>
 });
 
 Deno.test("watch: a hundred at once, each told by itself", async () => {
-  const before = openSockets();
   const pairs = await Promise.all(Array.from({ length: 100 }, () => pair()));
+  const cookies = pairs.map(({ conn }) => cookieOf(conn));
   const watches = pairs.map(({ conn }) => watch(conn));
   const kinds = watches.map(kindsOf);
   for (const [index, { conn, peer }] of pairs.entries()) {
@@ -263,7 +263,7 @@ Deno.test("watch: a hundred at once, each told by itself", async () => {
     assert.equal(watches[index]?.signal.aborted, index % 2 === 0);
   }
   for (const both of pairs) both[Symbol.dispose]();
-  assert.equal(openSockets(), before);
+  assert.deepEqual(descriptorsOf(cookies), cookies.map(() => 0));
 });
 
 Deno.test("watch: several iterations of one watch each get the newest, and a break ends one alone", async () => {
