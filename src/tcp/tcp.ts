@@ -3,7 +3,15 @@
  * were written have arrived, whether the path is dead, how long a round trip takes; and
  * the socket options that Deno does not set. For connections of your own, without a queue.
  *
- * @example Fail fast: one line makes reads and writes fail 3 s after the path has died
+ * Runs on Linux, x86_64 and aarch64. Needs `--allow-ffi` for the C library, by its path; the
+ * error that asks for it names the path. Every function takes a `Deno.TcpConn` or
+ * `Deno.TlsConn`, dialed or accepted, or a socket of `node:net`, `node:tls` or `node:http`.
+ * None keeps a connection open or takes an error away from it, but for `socketError`.
+ *
+ * Under TLS the counters are those of the socket below: they count ciphertext, with
+ * the handshake in it, and an acknowledgement comes from the peer's kernel.
+ *
+ * @example Fail fast: with one line, reads and writes fail 3 s after the path has died
  * ```ts
  * import { watch } from "@sendq/sendq/tcp";
  *
@@ -11,10 +19,13 @@
  * using conn = await Deno.connect({ hostname: "127.0.0.1", port: server.addr.port });
  *
  * using watching = watch(conn, { stallTimeoutMs: 3000 });
- * // conn.read() and conn.write() now reject, and this signal fires:
- * watching.signal.addEventListener("abort", () => {}, { once: true });
+ * await conn.write(new TextEncoder().encode("PING\r\n"));
+ * // Should the path die here, the read rejects, and watching.signal fires.
+ * const reply = conn.read(new Uint8Array(1024));
  *
- * (await server.accept()).close();
+ * using accepted = await server.accept();
+ * await accepted.write(new TextEncoder().encode("+PONG\r\n"));
+ * await reply;
  * ```
  *
  * @example Wait until the peer's kernel has all that was written
@@ -35,23 +46,15 @@
  * assert.equal(accepted.remoteAddr.port, conn.localAddr.port);
  * ```
  *
- * Runs on Linux, x86_64 and aarch64. Needs `--allow-ffi` for the C library, by its path; the
- * error that asks for it names the path. Every function takes a `Deno.TcpConn` or
- * `Deno.TlsConn`, dialed or accepted, or a socket of `node:net`, `node:tls` or `node:http`.
- * None keeps a connection open or takes an error away from it, but for `socketError`.
- *
- * Under TLS the counters are those of the socket below: they count ciphertext, with
- * the handshake in it, and an acknowledgement comes from the peer's kernel.
- *
  * @module
  */
 
-import { WATCH_OPTIONS } from "../base/option_table.ts";
 import { systemClock } from "../base/clock.ts";
+import { KernelCallError } from "../base/errors.ts";
+import { WATCH_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import { errnoName, SO_ERROR, SOL_SOCKET } from "../kernel/constants.ts";
 import { getSocketInt } from "../kernel/libc.ts";
-import { KernelCallError } from "../base/errors.ts";
 import {
   changeSocketOptions,
   checkSocketOptions,
