@@ -10,6 +10,7 @@
 
 // deno-lint-ignore-file no-console -- a bench prints
 import {
+  ClosedError,
   drained,
   sendQueue,
   setSocketOptions,
@@ -81,5 +82,19 @@ for (const open of [25, 100, 1000]) {
     microseconds(calls, () => tcpInfo(alone(last))),
   );
 }
+const nowhere = {
+  localAddr: { hostname: "127.0.0.1", port: 1 },
+  remoteAddr: { hostname: "127.0.0.1", port: 1 },
+};
+print(
+  "first call on a connection that has been closed",
+  microseconds(1, () => {
+    try {
+      tcpInfo(nowhere);
+    } catch (error) {
+      if (!(error instanceof ClosedError)) throw error;
+    }
+  }),
+);
 for (const one of conns) one.close();
 listener.close();

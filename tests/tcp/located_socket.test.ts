@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ClosedError } from "../../src/base/errors.ts";
 import { findDescriptor, socketCookie } from "../../src/kernel/descriptor.ts";
+import { closeDescriptor, libc } from "../../src/kernel/libc.ts";
 import { LocatedSocket } from "../../src/tcp/located_socket.ts";
 import { readTcpInfo } from "../../src/tcp/tcp_info.ts";
 import { resetBy } from "../kernel/helpers.ts";
@@ -63,4 +64,19 @@ Deno.test("a cookie is a socket's own, and no other socket has it", async () => 
   assert.equal(new Set(cookies).size, 4);
   assert.ok(cookies.every((cookie) => cookie !== undefined && cookie > 0n));
   assert.equal(socketCookie(-1), undefined);
+});
+
+Deno.test("a descriptor is found wherever it lies, and not any more once it is closed", async () => {
+  const F_DUPFD_CLOEXEC = 1030;
+  for (const least of [2, 63, 64, 1087, 1088, 3000]) {
+    using both = await pair();
+    const found = findDescriptor(both.conn, 0);
+    assert.ok(found !== undefined);
+    const fd = libc().fcntl(found.fd, F_DUPFD_CLOEXEC, BigInt(least));
+    assert.ok(fd >= least, `the process may not have ${least} descriptors open`);
+    both.conn.close();
+    assert.equal(findDescriptor(both.conn, 0)?.fd, fd);
+    closeDescriptor(fd);
+    assert.equal(findDescriptor(both.conn, 0), undefined);
+  }
 });
