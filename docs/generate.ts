@@ -14,6 +14,7 @@ import {
   RELAY_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
 import { defaultInWords, LOG_OPTIONS, ruleInWords } from "../src/cli/arguments/options.ts";
@@ -70,6 +71,12 @@ const SECTIONS: readonly Section[] = [
     title: "Status page",
     words: "`StatusServerOptions` of `serveStatus`; the flag is that of `send` and `relay`.",
     table: STATUS_OPTIONS,
+  },
+  {
+    title: "Watching a connection",
+    words:
+      "`WatchOptions` of `watch` in `@sendq/sendq/tcp`, see [TCP](TCP.md). The command has none.",
+    table: WATCH_OPTIONS,
   },
   { title: "Log", words: "Of `send` and `relay` alone.", table: LOG_OPTIONS },
 ];

@@ -16,6 +16,7 @@ import {
   RELAY_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
@@ -46,6 +47,7 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     STATUS_OPTIONS,
     "hostname port token showPayloads logger clock",
   ],
+  ["tcp/watch", "WatchOptions", WATCH_OPTIONS, ""],
 ];
 
 /** The fields of an interface with their docstrings, from its source. */

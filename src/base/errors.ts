@@ -248,7 +248,7 @@ export type QueueFileReason =
   | "io"
   | "misplaced";
 
-/** The queue or sender was closed before the operation could be done. */
+/** The queue, sender or connection was closed before the operation could be done. */
 export class ClosedError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "ClosedError";

@@ -247,3 +247,29 @@ export const STATUS_OPTIONS = {
     { max: NO_TIMER, endless: true, default: 60_000 },
   ),
 } as const satisfies OptionTable;
+
+/** `WatchOptions` of `@sendq/sendq/tcp`; the command has none of them. */
+export const WATCH_OPTIONS = {
+  stallTimeoutMs: {
+    type: "duration",
+    help: "this long without a sign of the peer while bytes are under way: path dead",
+    min: 100,
+    max: DELIVERY_OPTIONS.stallTimeoutMs.max,
+    fraction: true,
+    default: DELIVERY_OPTIONS.stallTimeoutMs.default,
+  },
+  peerStallTimeoutMs: {
+    type: "duration",
+    help: "patience with a peer that lives and does not read",
+    min: 100,
+    max: DELIVERY_OPTIONS.peerStallTimeoutMs.max,
+    fraction: true,
+    endless: true,
+    default: DELIVERY_OPTIONS.peerStallTimeoutMs.default,
+  },
+  reset: {
+    type: "switch",
+    help: "reset the connection once its path is dead, so that what waits for it fails",
+    default: true,
+  },
+} as const satisfies OptionTable;

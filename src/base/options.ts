@@ -203,3 +203,22 @@ export function resolveOptions(
   }
   return resolved;
 }
+
+/**
+ * Checks what was given of a table's options, and fills nothing in.
+ *
+ * @param table The options.
+ * @param given Their values; `undefined` counts as left out.
+ * @param prefix Stands before their names in errors: `"keepAlive."`.
+ * @throws {OptionError} An option does not take its value.
+ */
+export function checkOptions<T extends OptionTable>(
+  table: T,
+  given: { readonly [K in keyof T]?: unknown },
+  prefix = "",
+): void {
+  for (const [name, spec] of Object.entries(table)) {
+    const value: unknown = given[name];
+    if (value !== undefined) checkOption(prefix + name, spec, value);
+  }
+}

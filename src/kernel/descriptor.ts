@@ -24,6 +24,7 @@ import {
   decodeSockaddr,
   type Endpoint,
   formatHostPort,
+  isIpv4,
   parseIpAddress,
   sameEndpoint,
   SOCKADDR_BYTES,
@@ -33,23 +34,48 @@ import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 const F_DUPFD_CLOEXEC = 1030;
 const SO_TYPE = 3;
 const SO_ACCEPTCONN = 30;
+const SO_COOKIE = 57;
+const POLLNVAL = 0x20;
 const SOCK_STREAM = 1;
 
 /**
  * Where the scan ends. `/proc/self/fd` would say exactly which descriptors are
- * open, but needs every Deno permission. A miss costs about 0.3 µs.
+ * open, but needs every Deno permission; poll says it of many with one call.
  */
 const MAX_DESCRIPTOR = 65_536;
+
+/** So many are asked for one by one (0.3 µs each), as most processes have fewer. */
+const ASKED_SINGLY = 64;
+/** So many are asked for together; poll takes no more than the process may have open. */
+const ASKED_TOGETHER = 1024;
 
 /** How many descriptors from the hint on are looked at before the full scan. */
 const NEAR_HINT = 16;
 
+/** One end of a connection, as Deno reports it. */
+export interface ReportedEnd {
+  /** The IP address as text, perhaps with a zone. */
+  readonly hostname: string;
+  /** The port. */
+  readonly port: number;
+}
+
 /** The addresses that Deno reports for a connection. */
 export interface ConnectionAddresses {
   /** This end. */
-  readonly localAddr: Deno.NetAddr;
+  readonly localAddr: ReportedEnd;
   /** The other end. */
-  readonly remoteAddr: Deno.NetAddr;
+  readonly remoteAddr: ReportedEnd;
+}
+
+/** A descriptor of Deno's, and both ends as the kernel names them. */
+export interface FoundDescriptor {
+  /** Deno's own: nobody else may close it, and once Deno has, it is somebody else's. */
+  readonly fd: number;
+  /** The other end. */
+  readonly remote: Endpoint;
+  /** This end. */
+  readonly local: Endpoint;
 }
 
 /** What came of the search. */
@@ -119,34 +145,15 @@ export function hasSpareDescriptors(count: number): boolean {
  *   not be duplicated.
  */
 export function duplicateDescriptor(conn: ConnectionAddresses, hint: number): DescriptorSearch {
-  const local = endpointOf(conn.localAddr);
-  const remote = endpointOf(conn.remoteAddr);
   const reader = new AddressReader();
-  for (const fd of searchOrder(hint)) {
-    const peer = reader.peer(fd);
-    if (peer === undefined || !sameEndpoint(peer, remote)) continue;
-    const own = reader.own(fd);
-    if (own === undefined || !sameEndpoint(own, local) || !isTcp(fd)) continue;
-    const duplicate = libc().fcntl(fd, F_DUPFD_CLOEXEC, 0n);
-    const twin = duplicate < 0 ? undefined : reader.peer(duplicate);
-    // A call that says yes and does nothing gives 0, which is somebody else's.
-    if (twin === undefined || !sameEndpoint(twin, remote)) {
-      throw new KernelCallError(
-        "fcntl(F_DUPFD_CLOEXEC)",
-        "The connection's descriptor could not be duplicated, most likely because the process " +
-          "has as many open as it may: raise the limit of open files (ulimit -n). A sandbox that " +
-          "forbids fcntl(F_DUPFD_CLOEXEC) does the same.",
-      );
-    }
-    return { kind: "found", fd: duplicate, remote: peer, local: own };
+  const found = search(conn, hint, reader);
+  if (found !== undefined) {
+    const fd = duplicate(found.fd, (copy) => hasEnds(copy, found, reader));
+    return { kind: "found", ...found, fd };
   }
-  // A dead socket keeps its own address but has forgotten its peer's.
-  for (const fd of searchOrder(hint)) {
-    const own = reader.own(fd);
-    if (own === undefined || !sameEndpoint(own, local)) continue;
-    if (!isTcp(fd) || reader.peer(fd) !== undefined || isListening(fd)) continue;
-    if (isAlive(fd)) throw refused("getpeername");
-    const errno = getSocketInt(fd, SOL_SOCKET, SO_ERROR);
+  const dead = findDead(conn, hint, reader);
+  if (dead !== undefined) {
+    const errno = getSocketInt(dead, SOL_SOCKET, SO_ERROR);
     return { kind: "dead", errorName: errno ? errnoName(errno) : undefined };
   }
   if (!reader.works) throw refused("getsockname");
@@ -159,6 +166,130 @@ export function duplicateDescriptor(conn: ConnectionAddresses, hint: number): De
   );
 }
 
+/**
+ * Finds a connection's descriptor and leaves it as it is.
+ *
+ * @param conn Its ends. This one may be `0.0.0.0` or `::`, as a listener reports it: then
+ *   the port and the other end decide.
+ * @param hint Where to look first; only speed depends on it.
+ * @returns `undefined`: no descriptor has these ends. A connection that died has none,
+ *   either: the kernel has forgotten its peer.
+ * @throws {KernelCallError} The kernel refuses the calls that it takes.
+ */
+export function findDescriptor(
+  conn: ConnectionAddresses,
+  hint: number,
+): FoundDescriptor | undefined {
+  const reader = new AddressReader();
+  const found = search(conn, hint, reader);
+  if (found !== undefined) return found;
+  if (!readsOwnAddresses(reader)) throw refused("getsockname");
+  if (!reader.readsPeers) findDead(conn, hint, reader); // For the refusal that it may find.
+  return undefined;
+}
+
+/** Asked of a socket that is there for certain: of the one that is looked for it is not known. */
+function readsOwnAddresses(reader: AddressReader): boolean {
+  const fd = libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return true; // Too many open files: nobody can tell.
+  try {
+    return reader.own(fd) !== undefined;
+  } finally {
+    closeDescriptor(fd);
+  }
+}
+
+/**
+ * A dead socket keeps its own address but has forgotten its peer's.
+ *
+ * @throws {KernelCallError} It lives, so that getpeername must have been refused.
+ */
+function findDead(
+  conn: ConnectionAddresses,
+  hint: number,
+  reader: AddressReader,
+): number | undefined {
+  const local = endpointOf(conn.localAddr);
+  for (const fd of searchOrder(hint)) {
+    const own = reader.own(fd);
+    if (own === undefined || !sameEndpoint(own, local)) continue;
+    if (!isTcp(fd) || reader.peer(fd) !== undefined || isListening(fd)) continue;
+    if (isAlive(fd)) throw refused("getpeername");
+    return fd;
+  }
+  return undefined;
+}
+
+function search(
+  conn: ConnectionAddresses,
+  hint: number,
+  reader: AddressReader,
+): FoundDescriptor | undefined {
+  const local = endpointOf(conn.localAddr);
+  const remote = endpointOf(conn.remoteAddr);
+  const anyAddress = isUnspecified(local.address);
+  for (const fd of searchOrder(hint)) {
+    if (!reader.hasPorts(fd, local.port, remote.port)) continue;
+    const [peer, own] = [reader.peer(fd), reader.own(fd)];
+    if (peer === undefined || !sameEndpoint(peer, remote)) continue;
+    if (own === undefined || !isTcp(fd)) continue;
+    if (anyAddress ? own.port !== local.port : !sameEndpoint(own, local)) continue;
+    return { fd, remote: peer, local: own };
+  }
+  return undefined;
+}
+
+/**
+ * Whether a descriptor is a living connection between these two ends.
+ *
+ * @param fd Any number.
+ * @param ends As the kernel named them.
+ */
+export function hasEnds(
+  fd: number,
+  ends: Omit<FoundDescriptor, "fd">,
+  reader: AddressReader = new AddressReader(),
+): boolean {
+  const [peer, own] = [reader.peer(fd), reader.own(fd)];
+  return peer !== undefined && own !== undefined && sameEndpoint(peer, ends.remote) &&
+    sameEndpoint(own, ends.local);
+}
+
+/**
+ * Duplicates a descriptor, close-on-exec; the caller closes it.
+ *
+ * @param fd The descriptor.
+ * @param isTwin Whether a descriptor is the same connection's: a call that says yes and does
+ *   nothing gives 0, which is somebody else's.
+ * @throws {KernelCallError} It could not be duplicated.
+ */
+export function duplicate(fd: number, isTwin: (copy: number) => boolean): number {
+  const copy = libc().fcntl(fd, F_DUPFD_CLOEXEC, 0n);
+  if (copy >= 0 && isTwin(copy)) return copy;
+  throw new KernelCallError(
+    "fcntl(F_DUPFD_CLOEXEC)",
+    "The connection's descriptor could not be duplicated, most likely because the process " +
+      "has as many open as it may: raise the limit of open files (ulimit -n). A sandbox that " +
+      "forbids fcntl(F_DUPFD_CLOEXEC) does the same.",
+  );
+}
+
+/**
+ * The number that the kernel gives a socket for its life and to no other one
+ * (SO_COOKIE, Linux 4.12): a descriptor's number is used again, this is not.
+ *
+ * @returns `undefined`: no socket, or the kernel does not know the option.
+ */
+export function socketCookie(fd: number): bigint | undefined {
+  cookieLength[0] = cookie.byteLength;
+  const code = libc().getsockopt(fd, SOL_SOCKET, SO_COOKIE, cookie, cookieLength);
+  return code === 0 && cookieLength[0] === cookie.BYTES_PER_ELEMENT ? cookie[0] : undefined;
+}
+
+// Asked with every reading: one buffer for all, twice the size as in getSocketInt.
+const cookie = new BigUint64Array(2);
+const cookieLength = new Uint32Array(1);
+
 function refused(call: string): KernelCallError {
   return new KernelCallError(
     call,
@@ -169,22 +300,61 @@ function refused(call: string): KernelCallError {
 
 function* searchOrder(hint: number): Generator<number> {
   for (let fd = hint; fd < hint + NEAR_HINT; fd++) yield fd;
-  for (let fd = 0; fd < MAX_DESCRIPTOR; fd++) yield fd;
+  for (let fd = 0; fd < ASKED_SINGLY; fd++) yield fd;
+  for (let fd = ASKED_SINGLY; fd < MAX_DESCRIPTOR; fd += ASKED_TOGETHER) {
+    yield* openOnes(fd, ASKED_TOGETHER);
+  }
+}
+
+/** Which of these descriptors are open; all of them where poll does not say. */
+function* openOnes(first: number, count: number): Generator<number> {
+  const asked = new Int32Array(2 * count); // struct pollfd { int fd; short events, revents; }
+  for (let i = 0; i < count; i++) asked[2 * i] = first + i;
+  const knows = libc().poll(new Uint8Array(asked.buffer), BigInt(count), 0) >= 0;
+  for (let i = 0; i < count; i++) {
+    const revents = (asked[2 * i + 1] ?? 0) >>> 16; // Little-endian: it is the upper half.
+    if (!knows || (revents & POLLNVAL) === 0) yield first + i;
+  }
+}
+
+/** `0.0.0.0`, `::`. */
+function isUnspecified(address: Uint8Array): boolean {
+  return address.every((byte, index) => byte === 0 || (isIpv4(address) && index < 12));
 }
 
 /** getpeername and getsockname with one buffer for all descriptors. */
-class AddressReader {
+export class AddressReader {
   /** More than any answer fills: a length that was not touched tells of a call that did nothing. */
   readonly #bytes = new Uint8Array(2 * SOCKADDR_BYTES);
   readonly #length = new Uint32Array(1);
+  /** Whether getpeername has ever given one. */
+  readsPeers = false;
   /** Whether getsockname has ever given an address: a socket has one, dead or alive. */
   works = false;
 
+  /** Whether these may be its ports: tells nearly all others without decoding an address. */
+  hasPorts(fd: number, own: number, peer: number): boolean {
+    const bytes = this.#bytes;
+    this.#length[0] = bytes.byteLength;
+    if (libc().getpeername(fd, bytes, this.#length) !== 0) return false;
+    this.readsPeers = true;
+    if (this.#port !== peer) return false;
+    this.#length[0] = bytes.byteLength;
+    return libc().getsockname(fd, bytes, this.#length) === 0 && this.#port === own;
+  }
+
+  /** In the same place for IPv4 and IPv6, in network order. */
+  get #port(): number {
+    return ((this.#bytes[2] ?? 0) << 8) | (this.#bytes[3] ?? 0);
+  }
+
+  /** The other end; `undefined`: none, or no socket. */
   peer(fd: number): Endpoint | undefined {
     this.#length[0] = this.#bytes.byteLength;
     return this.#decode(libc().getpeername(fd, this.#bytes, this.#length));
   }
 
+  /** This end; `undefined`: no socket. */
   own(fd: number): Endpoint | undefined {
     this.#length[0] = this.#bytes.byteLength;
     const address = this.#decode(libc().getsockname(fd, this.#bytes, this.#length));
@@ -200,7 +370,7 @@ class AddressReader {
   }
 }
 
-function endpointOf({ hostname, port }: Deno.NetAddr): Endpoint {
+function endpointOf({ hostname, port }: ReportedEnd): Endpoint {
   const address = parseIpAddress(hostname);
   if (address === undefined) {
     throw new KernelCallError("getpeername", `Deno reports ${hostname}, which is no IP address.`);

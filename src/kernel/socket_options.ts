@@ -11,7 +11,7 @@
 
 import { SocketOptionError } from "../base/errors.ts";
 import { KEEP_ALIVE_OPTIONS, SOCKET_OPTIONS } from "../base/option_table.ts";
-import { type ResolvedOptions, resolveOptions } from "../base/options.ts";
+import { checkOptions, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
 import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
 
@@ -40,8 +40,9 @@ export interface KeepAliveOptions {
 }
 
 /**
- * Tuning of the TCP socket. What is left out gets the default named here; an
- * option without a default stays as the system has set it.
+ * Tuning of the TCP socket. On a connection that sendq makes, what is left out gets
+ * the default named here, and an option without a default stays as the system has
+ * set it. `setSocketOptions` of `@sendq/sendq/tcp` sets what is given and nothing else.
  */
 export interface SocketOptions {
   /**
@@ -114,7 +115,7 @@ export interface SocketOptions {
  * What the kernel actually took, read back from the socket. `undefined` where it does
  * not say, as sandboxes and other kernels than Linux may not.
  */
-export interface EffectiveSocketOptions {
+export interface CurrentSocketOptions {
   /** TCP_NODELAY. */
   readonly noDelay: boolean | undefined;
   /** SO_KEEPALIVE and its times, in whole seconds as milliseconds. */
@@ -133,6 +134,10 @@ export interface EffectiveSocketOptions {
   readonly mark: number | undefined;
   /** IP_TOS or IPV6_TCLASS, whichever the connection uses. */
   readonly tos: number | undefined;
+}
+
+/** {@linkcode CurrentSocketOptions} of a connection that sendq has made. */
+export interface EffectiveSocketOptions extends CurrentSocketOptions {
   /** Names of the options that nobody asked for and that this kernel refused: they were skipped. */
   readonly unsupported: readonly string[];
 }
@@ -174,6 +179,17 @@ export function validateSocketOptions(options: SocketOptions = {}): ResolvedSock
   };
 }
 
+/**
+ * Checks what is given and fills nothing in; otherwise as {@linkcode validateSocketOptions}.
+ *
+ * @throws {OptionError} A value is out of range or of the wrong type.
+ */
+export function checkSocketOptions(options: SocketOptions): void {
+  checkOptions(SOCKET_OPTIONS, options);
+  const { keepAlive } = options;
+  if (keepAlive) checkOptions(KEEP_ALIVE_OPTIONS, keepAlive, "keepAlive.");
+}
+
 /** A socket under way to its options. */
 interface Target {
   readonly fd: number;
@@ -181,6 +197,20 @@ interface Target {
   readonly asked: SocketOptions;
   /** Defaults that were refused. */
   readonly unsupported: string[];
+}
+
+/**
+ * Sets what is given and nothing else, and reads back what the kernel took. `keepAlive`
+ * with some of its times switches it on and leaves the others as they are.
+ *
+ * @param fd A TCP socket.
+ * @param options Checked by {@linkcode checkSocketOptions}.
+ * @throws {SocketOptionError} The kernel refused one; those before it, in the order of
+ *   {@linkcode CurrentSocketOptions}, are set.
+ */
+export function changeSocketOptions(fd: number, options: SocketOptions): CurrentSocketOptions {
+  setAll({ fd, asked: options, unsupported: [] }, options);
+  return readSocketOptions(fd);
 }
 
 /**
@@ -198,8 +228,15 @@ export function applySocketOptions(
   asked: SocketOptions,
 ): EffectiveSocketOptions {
   const target: Target = { fd, asked, unsupported: [] };
-  setInt(target, "noDelay", options.noDelay, IPPROTO_TCP, TCP_NODELAY, Number(options.noDelay));
-  applyKeepAlive(target, options.keepAlive);
+  setAll(target, options);
+  return { ...readSocketOptions(fd), unsupported: target.unsupported };
+}
+
+function setAll(target: Target, options: SocketOptions): void {
+  const { noDelay, keepAlive } = options;
+  const raw = noDelay === undefined ? undefined : Number(noDelay);
+  setInt(target, "noDelay", noDelay, IPPROTO_TCP, TCP_NODELAY, raw);
+  if (keepAlive !== undefined) applyKeepAlive(target, keepAlive);
   setInt(target, "userTimeoutMs", options.userTimeoutMs, IPPROTO_TCP, TCP_USER_TIMEOUT);
   setInt(target, "sendBufferBytes", options.sendBufferBytes, SOL_SOCKET, SO_SNDBUF);
   setInt(target, "rtoMaxMs", options.rtoMaxMs, IPPROTO_TCP, TCP_RTO_MAX_MS);
@@ -208,7 +245,6 @@ export function applySocketOptions(
   applyTos(target, options.tos);
   // Last, because from here on packets of another interface no longer reach the socket.
   setName(target, "bindToDevice", options.bindToDevice, SOL_SOCKET, SO_BINDTODEVICE);
-  return readSocketOptions(target);
 }
 
 /**
@@ -222,20 +258,15 @@ export function setKeepAlive(fd: number, keepAlive: Required<KeepAliveOptions> |
   return target.unsupported.length === 0;
 }
 
-function applyKeepAlive(target: Target, keepAlive: Required<KeepAliveOptions> | false): void {
+function applyKeepAlive(target: Target, keepAlive: KeepAliveOptions | false): void {
   if (keepAlive !== false) {
-    const { idleMs, intervalMs, count } = keepAlive;
-    const seconds = (milliseconds: number) => Math.ceil(milliseconds / 1000);
-    setInt(target, "keepAlive.idleMs", idleMs, IPPROTO_TCP, TCP_KEEPIDLE, seconds(idleMs));
-    setInt(
-      target,
-      "keepAlive.intervalMs",
-      intervalMs,
-      IPPROTO_TCP,
-      TCP_KEEPINTVL,
-      seconds(intervalMs),
-    );
-    setInt(target, "keepAlive.count", count, IPPROTO_TCP, TCP_KEEPCNT);
+    const seconds = (option: string, milliseconds: number | undefined, name: number) => {
+      const raw = milliseconds === undefined ? undefined : Math.ceil(milliseconds / 1000);
+      setInt(target, option, milliseconds, IPPROTO_TCP, name, raw);
+    };
+    seconds("keepAlive.idleMs", keepAlive.idleMs, TCP_KEEPIDLE);
+    seconds("keepAlive.intervalMs", keepAlive.intervalMs, TCP_KEEPINTVL);
+    setInt(target, "keepAlive.count", keepAlive.count, IPPROTO_TCP, TCP_KEEPCNT);
   }
   setInt(target, "keepAlive", keepAlive, SOL_SOCKET, SO_KEEPALIVE, keepAlive === false ? 0 : 1);
 }
@@ -311,8 +342,12 @@ function wasAskedFor(asked: SocketOptions, option: string): boolean {
   return value !== undefined;
 }
 
-/** Reads every option back. What cannot be read is not known, and nothing depends on it. */
-function readSocketOptions({ fd, unsupported }: Target): EffectiveSocketOptions {
+/**
+ * Reads every option back. What cannot be read is not known, and nothing depends on it.
+ *
+ * @param fd A TCP socket.
+ */
+export function readSocketOptions(fd: number): CurrentSocketOptions {
   const tcp = (option: number) => getSocketInt(fd, IPPROTO_TCP, option);
   const socket = (option: number) => getSocketInt(fd, SOL_SOCKET, option);
   const noDelay = tcp(TCP_NODELAY);
@@ -329,7 +364,6 @@ function readSocketOptions({ fd, unsupported }: Target): EffectiveSocketOptions 
     tos: isIpv6Socket(fd)
       ? getSocketInt(fd, IPPROTO_IPV6, IPV6_TCLASS)
       : getSocketInt(fd, IPPROTO_IP, IP_TOS),
-    unsupported,
   };
 }
 

@@ -15,6 +15,7 @@ import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
 
 const SIOCOUTQ = 0x5411n;
+const POLLERR = 0x8;
 const POLLHUP = 0x10;
 const POLLNVAL = 0x20;
 const SHUT_WR = 1;
@@ -44,7 +45,7 @@ export class SocketSampler {
   sample(fd: number): SocketSample {
     const info = this.#readInfo(fd);
     const sendQueueBytes = this.#readSendQueue(fd);
-    return { ...info, sendQueueBytes, hangup: this.#readHangup(fd) };
+    return { ...info, sendQueueBytes, hangup: (this.#readEvents(fd) & POLLHUP) !== 0 };
   }
 
   #readSendQueue(fd: number): number {
@@ -62,13 +63,22 @@ export class SocketSampler {
     return decodeTcpInfo(this.#info, this.#infoLength[0]);
   }
 
-  #readHangup(fd: number): boolean {
+  /**
+   * Whether an error waits for whoever asks the socket next. Takes nothing away.
+   *
+   * @throws {KernelCallError} The call failed.
+   */
+  hasPendingError(fd: number): boolean {
+    return (this.#readEvents(fd) & POLLERR) !== 0;
+  }
+
+  #readEvents(fd: number): number {
     for (let attempt = 1; attempt <= POLL_ATTEMPTS; attempt++) {
       this.#pollfd.setInt32(0, fd, true);
-      this.#pollfd.setInt32(4, 0, true); // No events asked for: POLLHUP comes unasked.
+      this.#pollfd.setInt32(4, 0, true); // No events asked for: POLLHUP and POLLERR come unasked.
       const ready = libc().poll(this.#pollBytes, 1n, 0);
       const events = this.#pollfd.getInt16(6, true);
-      if (ready >= 0 && (events & POLLNVAL) === 0) return (events & POLLHUP) !== 0;
+      if (ready >= 0 && (events & POLLNVAL) === 0) return events;
     }
     throw failed("poll", fd);
   }

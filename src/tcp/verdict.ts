@@ -1,0 +1,75 @@
+/**
+ * What a watched connection is found to be, and the error that says it is dead.
+ *
+ * @module
+ */
+
+import type { LocalFault } from "../base/ports.ts";
+import { describeVerdict } from "../delivery/liveness.ts";
+
+/**
+ * How a watched connection is doing, by `kind`:
+ *
+ * - `"healthy"`: acknowledgements arrive, or nothing is under way
+ * - `"slow"`: the oldest byte has waited for more than a second
+ * - `"peer-stalled"`: the peer's TCP answers and its program does not read
+ * - `"peer-closed"`: the peer has sent its FIN; it may still read
+ * - `"path-dead"`: bytes are under way and nothing at all came back
+ * - `"local-fault"`: the same, or about to be, and the cause is on this host
+ * - `"died"`: the kernel has ended the connection, by a reset that came or by a timer of its
+ *   own. Which of them says the error of the read or write that is pending or comes next: it
+ *   is told once, and is not taken from them
+ */
+export type WatchVerdict =
+  /** Acknowledgements arrive, or nothing is under way. */
+  | { readonly kind: "healthy" }
+  /** The oldest byte has waited long, and silence is not yet long enough for a decision. */
+  | { readonly kind: "slow"; readonly oldestUnackedMs: number; readonly silenceMs: number }
+  /** The peer's TCP answers, but its program does not read: the window is closed. */
+  | { readonly kind: "peer-stalled"; readonly stalledMs: number }
+  /** The peer sent its FIN. */
+  | { readonly kind: "peer-closed" }
+  /** Bytes are under way and nothing at all came back. */
+  | { readonly kind: "path-dead"; readonly silenceMs: number }
+  /** As path-dead, or about to be, and the cause is on this host. */
+  | { readonly kind: "local-fault"; readonly fault: LocalFault; readonly silenceMs: number }
+  /** The kernel has ended the connection. */
+  | { readonly kind: "died" };
+
+/** The connection is dead: it was given up, or the kernel has ended it. */
+export class DeadConnectionError extends Error {
+  /** The class by name, which survives a structured clone. */
+  override readonly name = "DeadConnectionError";
+  /** What it was found to be. */
+  readonly verdict: WatchVerdict;
+
+  /**
+   * Makes the error.
+   *
+   * @param verdict What the connection was found to be.
+   */
+  constructor(verdict: WatchVerdict) {
+    super(
+      `The connection is dead: ${describeWatchVerdict(verdict)}. Make a new one; what was not ` +
+        `acknowledged may have arrived or not.`,
+    );
+    this.verdict = verdict;
+  }
+}
+
+/**
+ * Says a verdict in words, for a person.
+ *
+ * @param verdict The verdict.
+ * @returns For example `"path dead: not a sign of the peer for 3.1 s"`.
+ */
+export function describeWatchVerdict(verdict: WatchVerdict): string {
+  switch (verdict.kind) {
+    case "died":
+      return "the kernel has ended it, by a reset or a timer; its read or write has the error";
+    case "path-dead":
+      return describeVerdict({ ...verdict, hint: undefined });
+    default:
+      return describeVerdict(verdict);
+  }
+}
