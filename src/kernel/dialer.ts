@@ -55,7 +55,7 @@ export interface TcpDialer extends Dialer {
  *
  * @example
  * ```ts
- * import { tcpDialer } from "./dialer.ts";
+ * import { tcpDialer } from "@sendq/sendq/advanced";
  *
  * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const accepted = listener.accept();

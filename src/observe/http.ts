@@ -26,7 +26,7 @@ import pageScript from "./page/page.js" with { type: "text" };
 import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
 export type { Condition } from "../sender/condition.ts";
-export type { Outage } from "../sender/outage.ts";
+export type { Outage } from "../delivery/status.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 
 /** Streams that may be open at once; further ones are refused. */

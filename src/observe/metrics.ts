@@ -23,7 +23,8 @@ import denoJson from "../../deno.json" with { type: "json" };
 import { systemClock } from "../base/clock.ts";
 import { parseRemote } from "../base/remote.ts";
 import { describeVerdict } from "../delivery/liveness.ts";
-import type { Sender, SenderStatus } from "../sender/sender.ts";
+import type { SenderStatus } from "../delivery/status.ts";
+import type { Sender } from "../sender/sender.ts";
 import { isTrouble } from "../sender/verdict_meaning.ts";
 import { FIGURES, readSender } from "./figures.ts";
 

@@ -11,8 +11,10 @@ import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
 import type { Condition } from "../sender/condition.ts";
-import { kindOf, type Outage, outageWords } from "../sender/outage.ts";
-import type { Sender, SenderStats, SenderStatus } from "../sender/sender.ts";
+import type { Outage } from "../delivery/status.ts";
+import { kindOf, outageWords } from "../sender/outage.ts";
+import type { SenderStats, SenderStatus } from "../delivery/status.ts";
+import type { Sender } from "../sender/sender.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;

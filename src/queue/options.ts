@@ -7,6 +7,7 @@ import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
 import type { DeathReason, Durability, IdRange, Overflow, PacketCount } from "./store/types.ts";
 
+export type { QueueStats } from "../base/queue_stats.ts";
 export type { IdRange, PacketCount } from "./store/types.ts";
 
 /** The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}. */
@@ -161,39 +162,6 @@ export function checkIdRange({ firstId, lastId }: IdRange): void {
       throw new RangeError(`${name} must be an integer of ${min} or more, got ${String(id)}`);
     }
   }
-}
-
-/** A queue in figures; see {@linkcode OutboundQueue.stats}. */
-export interface QueueStats {
-  /** Packets to be sent. */
-  readonly packets: number;
-  /** Their payload bytes. */
-  readonly bytes: number;
-  /** The highest id stored; 0 when there never was one. */
-  readonly lastId: number;
-  /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
-  readonly oldestEnqueuedAtMs: number | undefined;
-  /**
-   * Packets that overflow `"drop-oldest"` removed unsent, and dead letters that were
-   * too many, since the file was made.
-   */
-  readonly droppedPackets: number;
-  /** Their payload bytes. */
-  readonly droppedBytes: number;
-  /** Dead letters in the file. */
-  readonly deadPackets: number;
-  /** Their payload bytes. */
-  readonly deadBytes: number;
-  /** Packets that expired, since the file was made. */
-  readonly expiredPackets: number;
-  /** Packets that the sender gave up, since the file was made. */
-  readonly gaveUpPackets: number;
-  /** Packets that were found damaged in the file, since it was made. */
-  readonly damagedPackets: number;
-  /** Packets of this process that are not stored yet. */
-  readonly waitingPackets: number;
-  /** Their payload bytes. */
-  readonly waitingBytes: number;
 }
 
 /** What can be passed to an enqueue. */

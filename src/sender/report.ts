@@ -7,10 +7,15 @@
 
 import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "../delivery/liveness.ts";
-import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/status.ts";
+import type {
+  DeliveryStats,
+  DeliveryStatus,
+  Outage,
+  SenderState,
+  SenderStats,
+} from "../delivery/status.ts";
 import { readSenderNotice } from "../queue/lock_file.ts";
 import type { Condition } from "./condition.ts";
-import type { Outage } from "./outage.ts";
 import type { Rates } from "./rate_meter.ts";
 
 /** How often a sender that changes publishes at most. */
@@ -21,7 +26,7 @@ const MAX_TROUBLES = 5;
 const FORMAT = 2;
 
 /** How a sender stands, as it has published it. */
-export interface SenderReport extends DeliveryStats {
+export interface SenderReport extends Omit<SenderStats, "queue" | "receivedBytesDiscarded"> {
   /** When it was written, in milliseconds since 1970. */
   readonly atMs: number;
   /** When the sender was opened, in milliseconds since 1970. */
@@ -49,14 +54,6 @@ export interface SenderReport extends DeliveryStats {
   readonly packetsPerSecond: number;
   /** Bytes acknowledged a second, likewise. */
   readonly bytesPerSecond: number;
-}
-
-/** A sender in some process, and what it says about itself. */
-export interface RunningSender {
-  /** Its process. */
-  readonly pid: number;
-  /** What it said last; undefined when it said nothing, or nothing that this version knows. */
-  readonly report: SenderReport | undefined;
 }
 
 /** What {@linkcode ReportPublisher} works with. */
@@ -148,7 +145,8 @@ export class ReportPublisher {
  * Needs `--allow-read` for the queue's `.lock` file.
  *
  * @param queuePath The queue's path.
- * @returns `undefined`: no sender runs.
+ * @returns Its process, and what it said last; that is undefined where it said nothing,
+ *   or nothing that this version knows. `undefined`: no sender runs.
  * @throws {QueueFileError} The lock file cannot be read.
  *
  * @example
@@ -163,7 +161,9 @@ export class ReportPublisher {
  * assert.deepEqual([running?.pid, running?.report?.state], [Deno.pid, "idle"]);
  * ```
  */
-export async function readRunningSender(queuePath: string): Promise<RunningSender | undefined> {
+export async function readRunningSender(
+  queuePath: string,
+): Promise<{ readonly pid: number; readonly report: SenderReport | undefined } | undefined> {
   const notice = await readSenderNotice(queuePath);
   return notice && { pid: notice.pid, report: parseReport(notice.text) };
 }
