@@ -1,4 +1,8 @@
-/** A queue in figures; what `OutboundQueue.stats()` gives. */
+/**
+ * A queue in figures; what `OutboundQueue.stats()` gives.
+ *
+ * @category Queue
+ */
 export interface QueueStats {
   /** Packets to be sent. */
   readonly packets: number;

@@ -42,7 +42,11 @@ const DEAD_AFTER_QUESTIONS = 2;
 /** The oldest unacknowledged byte is called slow from this age on. */
 const SLOW_AFTER_MS = 1000;
 
-/** What the readings say about a connection. */
+/**
+ * What the readings say about a connection.
+ *
+ * @category Status
+ */
 export type Verdict =
   /** Acknowledgements arrive, or nothing is outstanding. */
   | { readonly kind: "healthy" }
@@ -80,7 +84,11 @@ export type Verdict =
   /** A timer of the kernel ended the connection. */
   | { readonly kind: "timed-out"; readonly code: string };
 
-/** The name of a {@linkcode Verdict}. */
+/**
+ * The name of a {@linkcode Verdict}.
+ *
+ * @category Status
+ */
 export type VerdictKind = Verdict["kind"];
 
 /** Limits of {@linkcode judge}. */
@@ -292,7 +300,11 @@ export function judgeDeath(code: string, silenceMs: number): Verdict {
   }
 }
 
-/** Says a verdict in words, for a person. */
+/**
+ * Says a verdict in words, for a person.
+ *
+ * @category Status
+ */
 export function describeVerdict(verdict: Verdict): string {
   switch (verdict.kind) {
     case "healthy":

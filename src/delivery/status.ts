@@ -18,6 +18,8 @@ import type { Verdict } from "./liveness.ts";
  * - `"ending"`: a connection takes no more packets and is being finished in order
  * - `"backing-off"`: the last attempt or connection failed; the next attempt comes by itself
  * - `"closed"`: the end; what was not confirmed is on disk
+ *
+ * @category Status
  */
 export type SenderState =
   | "idle"
@@ -27,7 +29,11 @@ export type SenderState =
   | "backing-off"
   | "closed";
 
-/** Where a sender stands; counters run since it was opened. */
+/**
+ * Where a sender stands; counters run since it was opened.
+ *
+ * @category Status
+ */
 export interface SenderStats {
   /** Packets given to the present connection and not drained. */
   readonly inFlightPackets: number;
@@ -75,7 +81,11 @@ export interface SenderStats {
   readonly receivedBytesDiscarded: number;
 }
 
-/** A time in which packets do not get through. */
+/**
+ * A time in which packets do not get through.
+ *
+ * @category Status
+ */
 export interface Outage {
   /** Counts from 1. */
   readonly number: number;
@@ -93,7 +103,11 @@ export interface Outage {
   readonly confirms: boolean;
 }
 
-/** One change in a sender's life. */
+/**
+ * One change in a sender's life.
+ *
+ * @category Status
+ */
 export interface SenderStatus {
   /** What the sender is doing. */
   readonly state: SenderState;

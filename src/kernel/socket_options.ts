@@ -15,7 +15,11 @@ import { type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
 import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
 
-/** When an idle connection is asked whether it still lives; tcp(7). */
+/**
+ * When an idle connection is asked whether it still lives; tcp(7).
+ *
+ * @category Delivery
+ */
 export interface KeepAliveOptions {
   /**
    * Idle time before the first probe, in milliseconds, 1 to 32,767,000. The
@@ -42,6 +46,8 @@ export interface KeepAliveOptions {
 /**
  * Tuning of the TCP socket. What is left out gets the default named here; an
  * option without a default stays as the system has set it.
+ *
+ * @category Delivery
  */
 export interface SocketOptions {
   /**
@@ -113,6 +119,8 @@ export interface SocketOptions {
 /**
  * What the kernel actually took, read back from the socket. `undefined` where it does
  * not say, as sandboxes and other kernels than Linux may not.
+ *
+ * @category Dialer
  */
 export interface EffectiveSocketOptions {
   /** TCP_NODELAY. */

@@ -10,10 +10,18 @@ import type { DeathReason, Durability, IdRange, Overflow, PacketCount } from "./
 export type { QueueStats } from "../base/queue_stats.ts";
 export type { IdRange, PacketCount } from "./store/types.ts";
 
-/** The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}. */
+/**
+ * The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}.
+ *
+ * @category Queue
+ */
 export type CommitIn = "main" | "worker";
 
-/** How a queue behaves; every field has a default. */
+/**
+ * How a queue behaves; every field has a default.
+ *
+ * @category Queue
+ */
 export interface QueueOptions {
   /**
    * What a resolved enqueue survives. `"power-loss"` waits for the disk to
@@ -164,7 +172,11 @@ export function checkIdRange({ firstId, lastId }: IdRange): void {
   }
 }
 
-/** What can be passed to an enqueue. */
+/**
+ * What can be passed to an enqueue.
+ *
+ * @category Queue
+ */
 export interface EnqueueOptions {
   /**
    * Gives up as long as the packet has not been handed to the disk: the promise
@@ -179,7 +191,11 @@ export interface EnqueueOptions {
   readonly ttlMs?: number | undefined;
 }
 
-/** How dead letters are put back. */
+/**
+ * How dead letters are put back.
+ *
+ * @category Queue
+ */
 export interface RequeueOptions {
   /**
    * How long they are worth sending, in milliseconds from this call.
@@ -189,7 +205,11 @@ export interface RequeueOptions {
   readonly ttlMs?: number | undefined;
 }
 
-/** Dead letters that were put back. */
+/**
+ * Dead letters that were put back.
+ *
+ * @category Queue
+ */
 export interface RequeuedPackets extends PacketCount {
   /**
    * The first and the last of their new ids; `undefined` when there were none.
@@ -198,7 +218,11 @@ export interface RequeuedPackets extends PacketCount {
   readonly ids: IdRange | undefined;
 }
 
-/** Packets that became dead letters together. */
+/**
+ * Packets that became dead letters together.
+ *
+ * @category Queue
+ */
 export interface DeadPackets extends PacketCount {
   /** Why. */
   readonly reason: DeathReason;

@@ -88,6 +88,7 @@ export let sendingSideOf: (queue: OutboundQueue) => SendingSide;
  * A durable first-in first-out queue of packets in one SQLite file. Several
  * processes may enqueue into the same file; one of them sends from it.
  *
+ * @category Queue
  * @example Store a packet, read it back, remove it
  * ```ts
  * import { OutboundQueue } from "@sendq/sendq";

@@ -37,7 +37,11 @@ const LOCK_RETRY_MS = 5;
 /** Somebody has removed the file between its opening and its locking: begin again. */
 const OPEN_ATTEMPTS = 5;
 
-/** The exclusive right to send from a queue, held until {@linkcode release}. */
+/**
+ * The exclusive right to send from a queue, held until {@linkcode release}.
+ *
+ * @category Tools
+ */
 export class SenderLock {
   /** The lock file. */
   readonly path: string;

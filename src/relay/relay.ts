@@ -48,6 +48,7 @@ const RESERVED_DESCRIPTORS = 16;
  * A client that ends its side in order is closed in turn once all its packets
  * are on disk; where it may get replies, it is kept for a while after that.
  *
+ * @category Relay
  * @example Lines from a local program, delivered to a server
  * ```ts
  * import { Relay, Sender } from "@sendq/sendq";

@@ -16,7 +16,11 @@ import { lockPathOf } from "../queue/lock_file.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import type { Needs } from "../permissions/permissions.ts";
 
-/** How to open a `Sender`; every field but the first ones has a default. */
+/**
+ * How to open a `Sender`; every field but the first ones has a default.
+ *
+ * @category Delivery
+ */
 export interface SenderOptions {
   /**
    * The queue: a path, or one that is open already. A path is opened with

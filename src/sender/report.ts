@@ -25,7 +25,11 @@ const MAX_TROUBLES = 5;
 /** Says which shape the text has; a reader that does not know it says so. */
 const FORMAT = 2;
 
-/** How a sender stands, as it has published it. */
+/**
+ * How a sender stands, as it has published it.
+ *
+ * @category Status
+ */
 export interface SenderReport extends Omit<SenderStats, "queue" | "receivedBytesDiscarded"> {
   /** When it was written, in milliseconds since 1970. */
   readonly atMs: number;
@@ -144,6 +148,7 @@ export class ReportPublisher {
  *
  * Needs `--allow-read` for the queue's `.lock` file.
  *
+ * @category Status
  * @param queuePath The queue's path.
  * @returns Its process, and what it said last; that is undefined where it said nothing,
  *   or nothing that this version knows. `undefined`: no sender runs.

@@ -43,7 +43,11 @@ const WRITABLE_WINDOW_BYTES = 1024 * 1024;
 /** Rates are measured, and a change is published to other processes, this often. */
 const TICK_MS = 1000;
 
-/** How to close a {@linkcode Sender}. */
+/**
+ * How to close a {@linkcode Sender}.
+ *
+ * @category Delivery
+ */
 export interface CloseOptions {
   /**
    * How long delivery may go on, in milliseconds; `Infinity` until everything
@@ -68,6 +72,7 @@ export interface CloseOptions {
  * {@linkcode Sender.status}. Where `await using` ends a sender whose error nobody was
  * told, it throws that error; one that was told it does not throw again.
  *
+ * @category Delivery
  * @example
  * ```ts no-eval
  * import { Sender } from "@sendq/sendq";

@@ -93,6 +93,7 @@ const EMPTY = new Uint8Array(0);
  * Needs `--allow-read` for the file. SQLite puts two files beside it, `-wal`
  * and `-shm`, where they are not there already: its directory must be writable.
  *
+ * @category Queue
  * @example List what waits in a queue
  * ```ts
  * import { OutboundQueue, QueueInspector } from "@sendq/sendq";
