@@ -17,6 +17,8 @@
  * `--allow-read` and `--allow-write` for the queue's file and its `.lock` file,
  * and `--allow-ffi` for the C library; where one is missing, `open` says all of them.
  *
+ * For drivers, dialers and tools of one's own there is `@sendq/sendq/advanced`.
+ *
  * @example Wait until a packet has arrived
  * ```ts
  * import { Sender } from "@sendq/sendq";
@@ -46,8 +48,6 @@
  * await using queue = await OutboundQueue.open(path, { overflow: "wait" });
  * await queue.enqueue("pressure 1013\n");
  * ```
- *
- * Drivers, dialers and tools of one's own: `@sendq/sendq/advanced`.
  *
  * @module
  */
@@ -105,4 +105,17 @@ export type {
   Overflow,
 } from "./src/queue/store/types.ts";
 export type { LocalFault, Logger, StoredPacket } from "./src/base/ports.ts";
-export * from "./src/base/errors.ts";
+export {
+  ClosedError,
+  type CommitOutcome,
+  KernelCallError,
+  OptionError,
+  PacketSizeError,
+  QueueFileError,
+  type QueueFileReason,
+  QueueFullError,
+  QueueLockedError,
+  SocketOptionError,
+  UnsupportedPlatformError,
+  WireError,
+} from "./src/base/errors.ts";

@@ -42,12 +42,6 @@ export type { EffectiveSocketOptions } from "./kernel/socket_options.ts";
 export type { TcpWire } from "./kernel/tcp_wire.ts";
 export { SenderLock } from "./queue/sender_lock.ts";
 export {
-  dbSqlite,
-  type DbSqliteConstructor,
-  type DbSqliteDatabase,
-  type DbSqliteStatement,
-} from "./queue/sqlite/db_sqlite.ts";
-export {
   type SqliteDatabase,
   type SqliteDriver,
   SqliteError,

@@ -109,13 +109,13 @@ export interface DeliveryQueue {
   giveUp(id: number, attempts: number): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   rememberSent(id: number): void;
-  /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
+  /** Calls back whenever {@linkcode DeliveryQueue.lastId} may have grown. Returns the unsubscription. */
   subscribe(onPackets: () => void): () => void;
 }
 
 /**
  * One reading of a connected socket, taken in one go. Names and units follow
- * `struct tcp_info`; see kernel_facts, section 10, for offsets and first kernels.
+ * `struct tcp_info` in include/uapi/linux/tcp.h.
  *
  * @category Dialer
  */
@@ -217,15 +217,15 @@ export interface Wire {
   read(buffer: Uint8Array): Promise<number | null>;
   /**
    * Reads the kernel's counters, Send-Q last: an acknowledgement that comes in
-   * between can only make Send-Q the smaller one. Valid until {@linkcode abort} or
-   * {@linkcode close}, also after the connection has died.
+   * between can only make Send-Q the smaller one. Valid until {@linkcode Wire.abort} or
+   * {@linkcode Wire.close}, also after the connection has died.
    *
    * @throws {KernelCallError} A reading failed; nothing may be concluded.
    */
   sample(): SocketSample;
   /**
    * `getsockopt(SO_ERROR)`: the pending error's name, or `undefined`. Reading
-   * takes the error away from everybody else (kernel_facts, section 3).
+   * takes the error away from everybody else.
    */
   takeSocketError(): string | undefined;
   /**

@@ -62,7 +62,7 @@ export interface SocketOptions {
    * sent. It does nothing while bytes are queued. `false` costs nothing on the
    * wire, and an idle connection that died is noticed only at the next packet.
    *
-   * @default {{ idleMs: 10_000, intervalMs: 3_000, count: 3 }}
+   * @default {KeepAliveOptions} `idleMs` 10,000, `intervalMs` 3,000, `count` 3
    */
   readonly keepAlive?: KeepAliveOptions | false;
   /**
@@ -84,7 +84,7 @@ export interface SocketOptions {
    * TCP_RTO_MAX_MS, 1000 to 120,000: the longest wait between two
    * retransmissions or zero-window probes. A low one resumes soon after an
    * outage, at the price of more retransmissions; and unless
-   * {@linkcode userTimeoutMs} is set, the kernel's limit of 15 retries is
+   * {@linkcode SocketOptions.userTimeoutMs} is set, the kernel's limit of 15 retries is
    * reached sooner (15 s at 1000 ms). Linux older than 6.15 does not know it: the
    * default is skipped there, a value that was asked for is a `SocketOptionError`.
    *

@@ -2,6 +2,16 @@
  * A sender's status over HTTP: figures for Prometheus, health for whoever
  * restarts it, JSON and a live stream for programs, and one page for people.
  *
+ * ```ts no-eval
+ * import { Sender } from "@sendq/sendq";
+ * import { serveStatus } from "@sendq/sendq/http";
+ *
+ * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000");
+ * await using status = serveStatus(sender, { port: 9465 });
+ * console.log(`status page: ${status.url}`);
+ * ```
+ *
+ * Needs `--allow-net` for the address that it listens on, beside what the sender needs.
  * Everything that the page needs is served from here; it asks nobody else.
  *
  * @module

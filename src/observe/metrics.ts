@@ -1,9 +1,17 @@
 /**
  * OpenTelemetry metrics and spans of a sender.
  *
+ * ```ts no-eval
+ * import { Sender } from "@sendq/sendq";
+ * import { instrument } from "@sendq/sendq/metrics";
+ *
+ * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000");
+ * using _instruments = instrument(sender);
+ * ```
+ *
  * Deno exports what is recorded here by itself when it runs with
  * `OTEL_DENO=true`; anywhere else an SDK can be registered. Without either the
- * API does nothing: no figure is ever read. `docs/METRICS.md` lists the names.
+ * API does nothing: no figure is ever read.
  *
  * @module
  */
@@ -34,7 +42,7 @@ export interface InstrumentOptions {
    * Put on every figure and span, beside `server.address`, `server.port` and
    * `network.transport`; what tells several senders of one process apart.
    *
-   * @default {{}}
+   * @default {} none
    */
   readonly attributes?: Readonly<Record<string, string | number | boolean>>;
 }

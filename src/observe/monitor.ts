@@ -25,7 +25,7 @@ const MAX_EVENTS = 50;
 export interface Sample {
   /** When, in milliseconds since 1970. */
   readonly atMs: number;
-  /** {@linkcode Condition.tone}. */
+  /** The tone of its {@linkcode Condition}. */
   readonly tone: Condition["tone"];
   /** Packets on disk. */
   readonly queuedPackets: number;

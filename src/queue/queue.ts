@@ -451,7 +451,7 @@ export class OutboundQueue implements AsyncDisposable {
     return this.#closeOnce();
   }
 
-  /** Same as {@linkcode close}. */
+  /** Same as {@linkcode OutboundQueue.close}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

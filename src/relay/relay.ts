@@ -179,7 +179,7 @@ export class Relay implements AsyncDisposable {
     return this.#stopping.finally(cancel);
   }
 
-  /** The same as {@linkcode stop} with its default. */
+  /** The same as {@linkcode Relay.stop} with its default. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
