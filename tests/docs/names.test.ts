@@ -52,8 +52,8 @@ function* texts(node: unknown, about: string): Generator<{ about: string; text: 
   const name = Object.getOwnPropertyDescriptor(node, "name")?.value;
   const here = typeof name === "string" && !about.endsWith(name) ? `${about}.${name}` : about;
   for (const [key, value] of Object.entries(node)) {
-    if (key === "type" && typeof value === "string" && "kind" in node && node.kind === "throws") {
-      yield { about: here, text: `\`${value}\`` };
+    if (key === "tsType" && "kind" in node && node.kind === "throws") {
+      yield { about: here, text: `\`${value.repr}\`` };
     } else if ((key === "doc" || key === "value") && typeof value === "string") {
       // Code says itself what it imports, and is type-checked.
       yield { about: here, text: value.replaceAll(/```[\s\S]*?```/g, "") };
