@@ -1,7 +1,7 @@
 /**
  * Gets bytes safely to a TCP server that cannot acknowledge.
  *
- * ```ts no-eval
+ * ```ts ignore
  * import { Sender } from "@sendq/sendq";
  *
  * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000");

@@ -2,7 +2,7 @@
  * A sender's status over HTTP: figures for Prometheus, health for whoever
  * restarts it, JSON and a live stream for programs, and one page for people.
  *
- * ```ts no-eval
+ * ```ts ignore
  * import { Sender } from "@sendq/sendq";
  * import { serveStatus } from "@sendq/sendq/http";
  *

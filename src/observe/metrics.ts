@@ -1,7 +1,7 @@
 /**
  * OpenTelemetry metrics and spans of a sender.
  *
- * ```ts no-eval
+ * ```ts ignore
  * import { Sender } from "@sendq/sendq";
  * import { instrument } from "@sendq/sendq/metrics";
  *

@@ -74,7 +74,7 @@ export interface CloseOptions {
  *
  * @category Delivery
  * @example
- * ```ts no-eval
+ * ```ts ignore
  * import { Sender } from "@sendq/sendq";
  *
  * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000", { logger: console });
