@@ -39,7 +39,7 @@ export { TcpState } from "./base/ports.ts";
 export { formatRemote, parseRemote } from "./base/remote.ts";
 export { type TcpDialer, tcpDialer, type TcpDialerOptions } from "./kernel/dialer.ts";
 export type { EffectiveSocketOptions } from "./kernel/socket_options.ts";
-export type { TcpWire } from "./kernel/tcp_wire.ts";
+export { TcpWire } from "./kernel/tcp_wire.ts";
 export { SenderLock } from "./queue/sender_lock.ts";
 export {
   type SqliteDatabase,

@@ -127,10 +127,8 @@ export interface StatusServer extends AsyncDisposable {
  * import { serveStatus } from "@sendq/sendq/http";
  * import assert from "node:assert/strict";
  *
- * await using sender = await Sender.open({
- *   queue: `${await Deno.makeTempDir()}/outbox.db`,
- *   remote: "tcp://127.0.0.1:4000",
- * });
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * await using sender = await Sender.open(queue, "tcp://127.0.0.1:4000");
  * await using status = serveStatus(sender, { port: 0 });
  * const answer = await fetch(new URL("healthz", status.url));
  * assert.equal(answer.status, 200);

@@ -61,10 +61,8 @@ export interface InstrumentOptions {
  * import { Sender } from "@sendq/sendq";
  * import { instrument } from "@sendq/sendq/metrics";
  *
- * const sender = await Sender.open({
- *   queue: `${await Deno.makeTempDir()}/outbox.db`,
- *   remote: "tcp://127.0.0.1:4000",
- * });
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * const sender = await Sender.open(queue, "tcp://127.0.0.1:4000");
  * using _instrumented = instrument(sender, { attributes: { "service.instance.id": "weather" } });
  * await sender.close();
  * ```

@@ -58,10 +58,9 @@ const RESERVED_DESCRIPTORS = 16;
  * const server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const served = server.accept().then((connection) => new Response(connection.readable).text());
  *
- * const sender = await Sender.open({
- *   queue: `${await Deno.makeTempDir()}/outbox.db`,
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * const sender = await Sender.open(queue, `tcp://127.0.0.1:${server.addr.port}`, {
  *   queueOptions: { overflow: "wait" },
- *   remote: `tcp://127.0.0.1:${server.addr.port}`,
  * });
  * const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const relay = new Relay({ sender, listeners: [listener], input: "lines" });

@@ -161,7 +161,7 @@ export class ReportPublisher {
  *
  * const queue = `${await Deno.makeTempDir()}/outbox.db`;
  * assert.equal(await readRunningSender(queue), undefined);
- * await using _sender = await Sender.open({ queue, remote: "tcp://127.0.0.1:4000" });
+ * await using _sender = await Sender.open(queue, "tcp://127.0.0.1:4000");
  * const running = await readRunningSender(queue);
  * assert.deepEqual([running?.pid, running?.report?.state], [Deno.pid, "idle"]);
  * ```

@@ -100,7 +100,7 @@ const EMPTY = new Uint8Array(0);
  *
  * const path = `${await Deno.makeTempDir()}/outbox.db`;
  * await using queue = await OutboundQueue.open(path);
- * await queue.enqueue(new TextEncoder().encode("hello\n"));
+ * await queue.enqueue("hello\n");
  *
  * using inspector = await QueueInspector.open(path);
  * for await (const { id, bytes, state } of inspector.packets()) {
