@@ -32,7 +32,7 @@ import { systemClock } from "../base/clock.ts";
 import { parseRemote } from "../base/remote.ts";
 import { describeVerdict } from "../delivery/liveness.ts";
 import type { SenderStatus } from "../delivery/status.ts";
-import type { Sender } from "../sender/sender.ts";
+import { behindOf, type Sender } from "../sender/sender.ts";
 import { isTrouble } from "../sender/verdict_meaning.ts";
 import { FIGURES, readSender } from "./figures.ts";
 
@@ -95,7 +95,7 @@ export function instrument(sender: Sender, options: InstrumentOptions = {}): Dis
   };
   meter.addBatchObservableCallback(observe, observables);
 
-  const statuses = sender.status();
+  const statuses = behindOf(sender).statuses();
   const tracer = trace.getTracer(denoJson.name, denoJson.version);
   const spans = new ConnectionSpans((startTime, own) =>
     tracer.startSpan("sendq.connection", {

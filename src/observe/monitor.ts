@@ -14,7 +14,7 @@ import type { Condition } from "../sender/condition.ts";
 import type { Outage } from "../delivery/status.ts";
 import { kindOf, outageWords } from "../sender/outage.ts";
 import type { SenderStats, SenderStatus } from "../delivery/status.ts";
-import type { Sender } from "../sender/sender.ts";
+import { behindOf, type Sender } from "../sender/sender.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;
@@ -157,7 +157,7 @@ export class Monitor {
     this.#limitMs = undeliverableLimitMs;
     this.#watchedSinceMs = clock.wallMs();
     this.#ackedBytes = sender.stats().ackedBytes;
-    this.#statuses = sender.status();
+    this.#statuses = behindOf(sender).statuses();
     void this.#follow();
     this.#sample();
   }

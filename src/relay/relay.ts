@@ -26,7 +26,7 @@ import type { Clock, Logger } from "../base/ports.ts";
 import { FramingError, PacketSplitter } from "../framing/framing.ts";
 import { batchLimitsFor } from "../framing/input_pump.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
-import type { Sender } from "../sender/sender.ts";
+import { behindOf, type Sender } from "../sender/sender.ts";
 import { Client } from "./client.ts";
 import type {
   RelayConnection,
@@ -292,7 +292,14 @@ export class Relay implements AsyncDisposable {
       },
       splitter,
       store: async (packets, signal) => {
-        await this.#options.sender.enqueueMany(packets, { signal });
+        const { sender } = this.#options;
+        try {
+          await sender.enqueueMany(packets, { signal });
+        } catch (error) {
+          // The client and the log learn it; whoever disposes of the sender does not.
+          behindOf(sender).keptBack(error);
+          throw error;
+        }
         this.#lastClient = client;
         this.#trouble = undefined;
       },

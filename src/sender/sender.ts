@@ -35,13 +35,24 @@ import { OutageReporter } from "./outage.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
+import { Tellings } from "./tellings.ts";
+import { writableInto } from "./writable.ts";
 
 /** TCP_USER_TIMEOUT stands this far above every limit of our own: a back-stop must not race. */
 const USER_TIMEOUT_MARGIN_MS = 30_000;
-/** What `writable` lets wait for its commit before it holds the producer back. */
-const WRITABLE_WINDOW_BYTES = 1024 * 1024;
 /** Rates are measured, and a change is published to other processes, this often. */
 const TICK_MS = 1000;
+
+/** For those parts of this library that stand between a sender and its user. */
+export interface BehindSender {
+  /** The same as `status()`; but what is taken here, the user was not told. */
+  statuses(): AsyncIterableIterator<SenderStatus>;
+  /** An enqueue was rejected with this error, and the user does not learn it. */
+  keptBack(error: unknown): void;
+}
+
+/** Not a method: who holds a sender shall see what they may call. */
+export let behindOf: (sender: Sender) => BehindSender;
 
 /**
  * How to close a {@linkcode Sender}.
@@ -82,6 +93,13 @@ export interface CloseOptions {
  * ```
  */
 export class Sender implements AsyncDisposable {
+  static {
+    behindOf = (sender) => ({
+      statuses: () => sender.#statuses(() => {}),
+      keptBack: (error) => sender.#tellings.keptBack(error),
+    });
+  }
+
   /** The queue it sends from. */
   readonly queue: OutboundQueue;
   /** Where it delivers to: `"tcp://legacy:4000"`. */
@@ -107,8 +125,7 @@ export class Sender implements AsyncDisposable {
   #closed: Promise<void> | undefined;
   /** The error that has ended it. */
   #failure: { readonly error: unknown } | undefined;
-  /** Errors that the user was told, by a rejection or a status. */
-  readonly #told = new WeakSet<Error>();
+  readonly #tellings = new Tellings();
   readonly #reports: ReportPublisher;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
@@ -173,7 +190,7 @@ export class Sender implements AsyncDisposable {
           }`,
       );
     });
-    this.#forgetRefused = sending.subscribeRefused((error) => this.#tellUser(error));
+    this.#forgetRefused = sending.subscribeRefused((error) => this.#tellings.tell(error));
     this.#forgetLosses = () => {
       forgetPolls();
       forgetDropped();
@@ -275,7 +292,7 @@ export class Sender implements AsyncDisposable {
   enqueue(packet: Uint8Array | string, options?: EnqueueOptions): Promise<number> {
     return this.#failure === undefined
       ? this.queue.enqueue(packet, options)
-      : Promise.reject(this.#tellUser(this.#failure.error));
+      : Promise.reject(this.#tellings.tell(this.#failure.error));
   }
 
   /**
@@ -291,7 +308,7 @@ export class Sender implements AsyncDisposable {
   ): Promise<IdRange> {
     return this.#failure === undefined
       ? this.queue.enqueueMany(packets, options)
-      : Promise.reject(this.#tellUser(this.#failure.error));
+      : Promise.reject(this.#tellings.tell(this.#failure.error));
   }
 
   /**
@@ -300,36 +317,7 @@ export class Sender implements AsyncDisposable {
    * disk. A chunk that cannot be stored errors the stream.
    */
   get writable(): WritableStream<Uint8Array | string> {
-    let waitingPackets = 0;
-    let waitingBytes = 0;
-    let failure: { readonly error: unknown } | undefined;
-    let wake = () => {};
-    const done = (bytes: number) => {
-      waitingPackets--;
-      waitingBytes -= bytes;
-      wake();
-    };
-    const until = async (enough: () => boolean) => {
-      while (!enough() && failure === undefined) {
-        await new Promise<void>((resolve) => wake = resolve);
-      }
-      if (failure !== undefined) throw failure.error;
-    };
-    const encoder = new TextEncoder();
-    return new WritableStream<Uint8Array | string>({
-      write: (chunk) => {
-        const packet = typeof chunk === "string" ? encoder.encode(chunk) : chunk;
-        const bytes = packet.length;
-        waitingPackets++;
-        waitingBytes += bytes;
-        this.enqueue(packet).then(() => done(bytes), (error) => {
-          failure ??= { error };
-          done(bytes);
-        });
-        return until(() => waitingBytes <= WRITABLE_WINDOW_BYTES);
-      },
-      close: () => until(() => waitingPackets === 0),
-    });
+    return writableInto((packet) => this.enqueue(packet));
   }
 
   /**
@@ -363,15 +351,17 @@ export class Sender implements AsyncDisposable {
    * A listener that falls 256 behind loses the oldest.
    */
   status(): AsyncIterableIterator<SenderStatus> {
+    return this.#statuses(({ error }) => this.#tellings.tell(error));
+  }
+
+  #statuses(onTaken: (status: SenderStatus) => void): AsyncIterableIterator<SenderStatus> {
     const { state, verdict } = this.#supervisor;
     const { outage } = this;
-    return this.#hub.listen(
-      this.#statusOf({
-        ...{ state, verdict, words: state, level: "debug", error: undefined },
-        ...{ failure: false, outage },
-      }),
-      ({ error }) => this.#tellUser(error),
-    );
+    const first = this.#statusOf({
+      ...{ state, verdict, words: state, level: "debug", error: undefined },
+      ...{ failure: false, outage },
+    });
+    return this.#hub.listen(first, onTaken);
   }
 
   /** How things stand, without a table scan. */
@@ -439,7 +429,7 @@ export class Sender implements AsyncDisposable {
   get closed(): Promise<void> {
     if (this.#closed === undefined) {
       this.#closed = this.#ended.catch((error) => {
-        throw this.#tellUser(error);
+        throw this.#tellings.tell(error);
       });
       // Whoever waits for the end is told; nobody has to.
       this.#closed.catch(() => {});
@@ -462,7 +452,7 @@ export class Sender implements AsyncDisposable {
     try {
       await this.#end(deliverTimeoutMs);
     } catch (error) {
-      throw this.#tellUser(error);
+      throw this.#tellings.tell(error);
     }
   }
 
@@ -474,8 +464,8 @@ export class Sender implements AsyncDisposable {
     try {
       await this.#end(CLOSE_OPTIONS.deliverTimeoutMs.default);
     } catch (error) {
-      if (error instanceof Error && this.#told.has(error)) return;
-      throw this.#tellUser(error);
+      if (this.#tellings.knows(error)) return;
+      throw this.#tellings.tell(error);
     }
   }
 
@@ -483,12 +473,6 @@ export class Sender implements AsyncDisposable {
     this.#supervisor.close(deliverTimeoutMs).catch(() => {});
     this.#closing ??= this.#ended.finally(() => this.#release());
     return this.#closing;
-  }
-
-  /** To be called with every error on its way to the user. */
-  #tellUser<T>(error: T): T {
-    if (error instanceof Error) this.#told.add(error);
-    return error;
   }
 
   #releasing: Promise<void> | undefined;

@@ -3,6 +3,7 @@
  * each that is exported has its place in the list.
  */
 import assert from "node:assert/strict";
+import { SendingSide } from "../../src/queue/sending_side.ts";
 
 const root = new URL("../../", import.meta.url);
 
@@ -175,4 +176,14 @@ Deno.test("every class and function that the docs show is there as a value", asy
   }
   assert(values > 20, `only ${values} were found`);
   assert.deepEqual(missing, []);
+});
+
+Deno.test("a queue shows its users only what they may call", () => {
+  const hidden = Object.getOwnPropertyNames(SendingSide.prototype)
+    // What a queue tells, and its end, are the same from both sides.
+    .filter((name) => !["constructor", "lastId", "removedThroughId", "close"].includes(name));
+  assert(hidden.length >= 8);
+  const shown = exported.get("OutboundQueue");
+  assert(shown?.has("enqueue"));
+  assert.deepEqual(hidden.filter((name) => shown.has(name)), []);
 });

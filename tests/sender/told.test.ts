@@ -5,7 +5,10 @@
 import assert from "node:assert/strict";
 import { OptionError, SocketOptionError } from "../../src/base/errors.ts";
 import type { Dialer } from "../../src/base/ports.ts";
+import { serveStatus } from "../../src/observe/http.ts";
+import { instrument } from "../../src/observe/metrics.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { Relay } from "../../src/relay/relay.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { ManualClock } from "../support/manual_clock.ts";
@@ -170,6 +173,47 @@ Deno.test("the log alone tells nobody: a program may not end as if all were well
   }, { logger: { debug: log, info: log, warn: log, error: log } });
   assert.equal(thrown, FATAL);
   assert(lines.some((line) => line.includes(FATAL.message)));
+});
+
+Deno.test("who only watches a sender, or enqueues for others, hides nothing", async (t) => {
+  await t.step("the status page", async () => {
+    let failed: string | undefined;
+    const thrown = await thrownBy(async (sender) => {
+      await using status = serveStatus(sender, { port: 0 });
+      await sender.enqueue("x");
+      await ended(sender);
+      await until("the page shows it", async () => {
+        const { lastFailure } = await (await fetch(new URL("status", status.url))).json();
+        failed = lastFailure?.words;
+        return failed !== undefined;
+      });
+    });
+    assert.equal(failed, `the sender stopped: ${FATAL.message}`);
+    assert.equal(thrown, FATAL);
+  });
+  await t.step("instruments", async () => {
+    const thrown = await thrownBy(async (sender) => {
+      using _instruments = instrument(sender);
+      await sender.enqueue("x");
+      await ended(sender);
+    });
+    assert.equal(thrown, FATAL);
+  });
+  await t.step("a relay whose client was refused", async () => {
+    const lines: string[] = [];
+    const log = (line: string) => void lines.push(line);
+    const thrown = await thrownBy(async (sender) => {
+      await sender.enqueue("x");
+      await ended(sender);
+      const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+      const logger = { debug: log, info: log, warn: log, error: log };
+      await using _relay = new Relay({ sender, listeners: [listener], input: "lines", logger });
+      using client = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
+      await client.write(new TextEncoder().encode("y\n"));
+      await until("it is refused", () => lines.some((line) => line.includes(FATAL.message)));
+    });
+    assert.equal(thrown, FATAL);
+  });
 });
 
 Deno.test("told once, a second disposal is silent", async () => {
