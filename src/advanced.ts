@@ -2,7 +2,7 @@
  * For those who write a driver, a dialer or a tool: what a {@linkcode Sender} is made of.
  * Who only sends needs nothing of it.
  *
- * @example A dialer that goes over a jump host of its own
+ * @example A server that has a standby
  * ```ts
  * import { Sender } from "@sendq/sendq";
  * import { type Dialer, tcpDialer } from "@sendq/sendq/advanced";
@@ -10,7 +10,7 @@
  * const direct = tcpDialer({ hostname: "127.0.0.1", port: 4000 });
  * const standby = tcpDialer({ hostname: "127.0.0.1", port: 4001 });
  * let attempts = 0;
- * /** Every other attempt goes to the standby. *\/
+ * // Every other attempt goes to the standby.
  * const either: Dialer = {
  *   remote: "tcp://127.0.0.1:4000 or 4001",
  *   dial: (signal, onLookedUp) =>

@@ -25,7 +25,7 @@ export interface Remote {
  *
  * @example
  * ```ts
- * import { parseRemote } from "@sendq/sendq";
+ * import { parseRemote } from "@sendq/sendq/advanced";
  * import assert from "node:assert/strict";
  *
  * assert.deepEqual(parseRemote("tcp://[::1]:4000"), { hostname: "::1", port: 4000 });
