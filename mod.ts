@@ -1,6 +1,13 @@
 /**
  * Gets bytes safely to a TCP server that cannot acknowledge.
  *
+ * ```ts ignore
+ * import { Sender } from "@sendq/sendq";
+ *
+ * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000");
+ * await sender.enqueue("temperature 21.5\n"); // on disk from here on
+ * ```
+ *
  * Once {@linkcode Sender.enqueue} resolves, the packet is on disk, and it stays
  * there until the peer's kernel has acknowledged every byte of it, through lost
  * paths, server restarts, crashes and power cuts of the sender. In order, at
@@ -8,9 +15,11 @@
  *
  * Runs on Linux, x86_64 and aarch64. Needs `--allow-net` for the server,
  * `--allow-read` and `--allow-write` for the queue's file and its `.lock` file,
- * and `--allow-ffi` for the C library.
+ * and `--allow-ffi` for the C library; where one is missing, `open` says all of them.
  *
- * @example Send a packet, and wait until it has arrived
+ * For drivers, dialers and tools of one's own there is `@sendq/sendq/advanced`.
+ *
+ * @example Wait until a packet has arrived
  * ```ts
  * import { Sender } from "@sendq/sendq";
  * import assert from "node:assert/strict";
@@ -19,11 +28,9 @@
  * const server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const served = server.accept().then((connection) => new Response(connection.readable).text());
  *
- * const sender = await Sender.open({
- *   queue: `${await Deno.makeTempDir()}/outbox.db`,
- *   remote: `tcp://127.0.0.1:${server.addr.port}`,
- * });
- * await sender.enqueue(new TextEncoder().encode("temperature 21.5\n"));
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * const sender = await Sender.open(queue, `tcp://127.0.0.1:${server.addr.port}`);
+ * await sender.enqueue("temperature 21.5\n");
  * // Here the packet is on disk, whatever happens to the server.
  * await sender.drained();
  * // Here the server's kernel has it.
@@ -39,18 +46,13 @@
  *
  * const path = `${await Deno.makeTempDir()}/outbox.db`;
  * await using queue = await OutboundQueue.open(path, { overflow: "wait" });
- * await queue.enqueue(new TextEncoder().encode("pressure 1013\n"));
+ * await queue.enqueue("pressure 1013\n");
  * ```
  *
  * @module
  */
 
-export {
-  type CloseOptions,
-  Sender,
-  type SenderStats,
-  type SenderStatus,
-} from "./src/sender/sender.ts";
+export { type CloseOptions, Sender } from "./src/sender/sender.ts";
 export type { SenderOptions } from "./src/sender/options.ts";
 export { Relay } from "./src/relay/relay.ts";
 export type {
@@ -61,15 +63,14 @@ export type {
   RelayStopOptions,
   Replies,
 } from "./src/relay/options.ts";
-export { readRunningSender, type RunningSender, type SenderReport } from "./src/sender/report.ts";
+export { readRunningSender, type SenderReport } from "./src/sender/report.ts";
 export {
   type Framing,
   FramingError,
   type FramingFault,
   type Oversize,
 } from "./src/framing/framing.ts";
-export type { PathStats } from "./src/delivery/connection.ts";
-export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/status.ts";
+export type { Outage, SenderState, SenderStats, SenderStatus } from "./src/delivery/status.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";
 export type {
@@ -84,8 +85,6 @@ export type {
   RequeueOptions,
 } from "./src/queue/options.ts";
 export type { Condition } from "./src/sender/condition.ts";
-export type { Outage, ToldStatus } from "./src/sender/outage.ts";
-export type { Rates } from "./src/sender/rate_meter.ts";
 export { QueueInspector } from "./src/queue/inspect/inspector.ts";
 export type {
   InspectedDeadLetter,
@@ -96,15 +95,8 @@ export type {
   QueueCounts,
 } from "./src/queue/inspect/inspection.ts";
 export type { QueueProblem } from "./src/queue/inspect/integrity.ts";
-export { formatRemote, parseRemote, type Remote } from "./src/base/remote.ts";
+export type { Remote } from "./src/base/remote.ts";
 export type { KeepAliveOptions, SocketOptions } from "./src/kernel/socket_options.ts";
-export {
-  dbSqlite,
-  type DbSqliteConstructor,
-  type DbSqliteDatabase,
-  type DbSqliteStatement,
-} from "./src/queue/sqlite/db_sqlite.ts";
-export { nodeSqlite } from "./src/queue/sqlite/node_sqlite.ts";
 export type {
   DeadLetter,
   DeathReason,
@@ -112,25 +104,18 @@ export type {
   Durability,
   Overflow,
 } from "./src/queue/store/types.ts";
-export type { SenderLock } from "./src/queue/sender_lock.ts";
-export type { Doorbell } from "./src/queue/doorbell.ts";
-export type {
-  SqliteDatabase,
-  SqliteDriver,
-  SqliteOpenOptions,
-  SqliteStatement,
-  SqliteValue,
-} from "./src/queue/sqlite/driver.ts";
-export type {
-  Clock,
-  DeliveryQueue as DeliveryQueue,
-  Dialer,
-  LocalFault,
-  Logger,
-  PacketBatch as PacketBatch,
-  Random,
-  SocketSample,
-  StoredPacket,
-  Wire,
-} from "./src/base/ports.ts";
-export * from "./src/base/errors.ts";
+export type { LocalFault, Logger, StoredPacket } from "./src/base/ports.ts";
+export {
+  ClosedError,
+  type CommitOutcome,
+  KernelCallError,
+  OptionError,
+  PacketSizeError,
+  QueueFileError,
+  type QueueFileReason,
+  QueueFullError,
+  QueueLockedError,
+  SocketOptionError,
+  UnsupportedPlatformError,
+  WireError,
+} from "./src/base/errors.ts";

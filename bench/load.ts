@@ -12,7 +12,7 @@
 
 import { cpuUsage } from "node:process";
 import type { QueueOptions } from "../src/queue/options.ts";
-import { OutboundQueue } from "../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../src/queue/queue.ts";
 import type { SqliteDatabase, SqliteDriver } from "../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
 import { Sender } from "../src/sender/sender.ts";
@@ -114,7 +114,7 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
     ...options.queueOptions,
   });
   let batches = 0;
-  queue.subscribe(() => batches++);
+  sendingSideOf(queue).subscribe(() => batches++);
   const countCommits = () => options.queueOptions?.commitIn === "worker" ? batches : driver.commits;
   const maker = new PacketMaker(options.packetBytes);
   try {

@@ -16,11 +16,11 @@ const stop = Promise.withResolvers<"stop">();
 Deno.addSignalListener("SIGTERM", () => stop.resolve("stop"));
 Deno.addSignalListener("SIGINT", () => stop.resolve("stop"));
 
-const sender = await Sender.open({ queue, remote, logger: console });
+const sender = await Sender.open(queue, remote, { logger: console });
 const second = () => new Promise((resolve) => setTimeout(resolve, 1000));
 do {
   const value = `${new Date().toISOString()} memory ${Deno.memoryUsage().rss}\n`;
-  await sender.enqueue(new TextEncoder().encode(value)); // on disk from here on
+  await sender.enqueue(value); // on disk from here on
 } while (await Promise.race([stop.promise, second()]) !== "stop");
 
 await sender.close({ deliverTimeoutMs: 5000 });

@@ -15,7 +15,7 @@
 import { Sender } from "../mod.ts"; // elsewhere: "jsr:@sendq/sendq"
 
 const [remote = "tcp://127.0.0.1:4000", queue = "outbox.db", count = "3"] = Deno.args;
-const sender = await Sender.open({ queue, remote, responseTimeoutMs: 2000, holdMs: 3000 });
+const sender = await Sender.open(queue, remote, { responseTimeoutMs: 2000, holdMs: 3000 });
 
 (async () => {
   for await (const { words, verdict } of sender.status()) {
@@ -24,7 +24,7 @@ const sender = await Sender.open({ queue, remote, responseTimeoutMs: 2000, holdM
 })();
 
 for (let number = 1; number <= Number(count); number++) {
-  await sender.enqueue(new TextEncoder().encode(`request ${number}\n`));
+  await sender.enqueue(`request ${number}\n`);
 }
 
 // Requests may arrive twice, and so may their answers.

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { OutboundQueue } from "../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../src/queue/queue.ts";
 import type { SeededRandom } from "../simulation/random.ts";
 
 /** A queue's file as it was before anything was damaged. */
@@ -85,14 +85,14 @@ async function live(queue: OutboundQueue, random: SeededRandom): Promise<void> {
   const id = random.int(queue.removedThroughId + 1, queue.lastId);
   switch (random.pick(["sent", "removed", "given up", "taken out", "put back"] as const)) {
     case "sent":
-      queue.rememberSent(id);
+      sendingSideOf(queue).rememberSent(id);
       return;
     case "removed":
       // Not all: an empty queue shows little.
-      if (random.chance(0.5)) await queue.removeThrough(id);
+      if (random.chance(0.5)) await sendingSideOf(queue).removeThrough(id);
       return;
     case "given up":
-      await queue.giveUp(id, random.int(1, 5));
+      await sendingSideOf(queue).giveUp(id, random.int(1, 5));
       return;
     case "taken out":
       await queue.removePackets({ firstId: id, lastId: id + random.int(0, 5) });

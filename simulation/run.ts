@@ -5,7 +5,7 @@
  */
 
 import { Supervisor } from "../src/delivery/supervisor.ts";
-import { OutboundQueue } from "../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../src/queue/queue.ts";
 import { Checker } from "./checker.ts";
 import { SimDisk } from "./disk.ts";
 import { Network } from "./network.ts";
@@ -394,15 +394,15 @@ class World {
     }).then((queue) => {
       if (!process.alive) return;
       const supervisor = new Supervisor(limits, {
-        queue,
+        queue: sendingSideOf(queue),
         dialer: this.#dialer = new SimDialer(this.#network, process, this.checker, chance),
         clock: process,
         random: () => random.next(),
         onStatus: (status) => this.checker.status(status),
         onReceived: () => {},
-      }, queue.sentThroughAtOpen);
+      }, sendingSideOf(queue).sentThroughAtOpen);
       this.#disk.space.restoreReserve();
-      queue.sweepExpired(this.#disk.space);
+      sendingSideOf(queue).sweepExpired(this.#disk.space);
       this.#queue = queue;
       this.#supervisor = supervisor;
       this.checker.started(process, supervisor);

@@ -15,7 +15,8 @@
 import { Database } from "@db/sqlite";
 import { parseArgs } from "@std/cli/parse-args";
 import * as log from "@std/log";
-import { dbSqlite, Sender } from "../../mod.ts"; // elsewhere: "jsr:@sendq/sendq"
+import { Sender } from "../../mod.ts"; // elsewhere: "jsr:@sendq/sendq"
+import { dbSqlite } from "../../src/queue/sqlite/db_sqlite.ts";
 
 const { queue, remote, _: packets } = parseArgs(Deno.args, {
   string: ["queue", "remote", "_"],
@@ -30,7 +31,7 @@ const sender = await Sender.open({
   logger,
 });
 for (const packet of packets) {
-  const id = await sender.enqueue(new TextEncoder().encode(`${packet}\n`));
+  const id = await sender.enqueue(`${packet}\n`);
   logger.info(`packet ${id} is on disk`);
 }
 await sender.drained();

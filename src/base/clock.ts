@@ -3,7 +3,11 @@ import type { Clock } from "./ports.ts";
 /** The longest delay that a timer takes, 24.8 days; beyond it `setTimeout` fires at once. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
-/** The machine's own time. */
+/**
+ * The machine's own time.
+ *
+ * @category Tools
+ */
 export const systemClock: Clock = {
   nowMs: () => performance.now(),
   wallMs: () => Date.now(),

@@ -9,7 +9,11 @@
  * @module
  */
 
-/** An option does not take the value that was given. */
+/**
+ * An option does not take the value that was given.
+ *
+ * @category Errors
+ */
 export class OptionError extends RangeError {
   /** The class by name, which survives a structured clone. */
   override readonly name = "OptionError";
@@ -36,13 +40,21 @@ export class OptionError extends RangeError {
   }
 }
 
-/** The machine cannot run the kernel layer: not Linux, or no libc found. */
+/**
+ * The machine cannot run the kernel layer: not Linux, or no libc found.
+ *
+ * @category Errors
+ */
 export class UnsupportedPlatformError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "UnsupportedPlatformError";
 }
 
-/** A libc call that must not fail did fail; its output was not used. */
+/**
+ * A libc call that must not fail did fail; its output was not used.
+ *
+ * @category Errors
+ */
 export class KernelCallError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "KernelCallError";
@@ -61,7 +73,11 @@ export class KernelCallError extends Error {
   }
 }
 
-/** The kernel refused a socket option. */
+/**
+ * The kernel refused a socket option.
+ *
+ * @category Errors
+ */
 export class SocketOptionError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "SocketOptionError";
@@ -84,7 +100,11 @@ export class SocketOptionError extends Error {
   }
 }
 
-/** Why a connection attempt or a connection failed, by the kernel's own name. */
+/**
+ * Why a connection attempt or a connection failed, by the kernel's own name.
+ *
+ * @category Errors
+ */
 export class WireError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "WireError";
@@ -104,7 +124,11 @@ export class WireError extends Error {
   }
 }
 
-/** The queue is at one of its limits and `overflow` is `"reject"`. */
+/**
+ * The queue is at one of its limits and `overflow` is `"reject"`.
+ *
+ * @category Errors
+ */
 export class QueueFullError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "QueueFullError";
@@ -130,7 +154,11 @@ export class QueueFullError extends Error {
   }
 }
 
-/** A packet is empty or larger than `maxPacketBytes`. */
+/**
+ * A packet is empty or larger than `maxPacketBytes`.
+ *
+ * @category Errors
+ */
 export class PacketSizeError extends RangeError {
   /** The class by name, which survives a structured clone. */
   override readonly name = "PacketSizeError";
@@ -157,7 +185,11 @@ export class PacketSizeError extends RangeError {
   }
 }
 
-/** Another sender holds this queue. */
+/**
+ * Another sender holds this queue.
+ *
+ * @category Errors
+ */
 export class QueueLockedError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "QueueLockedError";
@@ -183,7 +215,11 @@ export class QueueLockedError extends Error {
   }
 }
 
-/** The queue's file cannot be used; it was left as it is. */
+/**
+ * The queue's file cannot be used; it was left as it is.
+ *
+ * @category Errors
+ */
 export class QueueFileError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "QueueFileError";
@@ -234,10 +270,18 @@ export class QueueFileError extends Error {
   }
 }
 
-/** What became of a commit that failed; see {@linkcode QueueFileError.outcome}. */
+/**
+ * What became of a commit that failed; see {@linkcode QueueFileError.outcome}.
+ *
+ * @category Errors
+ */
 export type CommitOutcome = "nothing-stored" | "unknown";
 
-/** What is wrong with a queue's file; see {@linkcode QueueFileError.reason}. */
+/**
+ * What is wrong with a queue's file; see {@linkcode QueueFileError.reason}.
+ *
+ * @category Errors
+ */
 export type QueueFileReason =
   | "not-a-queue"
   | "newer-version"
@@ -248,13 +292,21 @@ export type QueueFileReason =
   | "io"
   | "misplaced";
 
-/** The queue, sender or connection was closed before the operation could be done. */
+/**
+ * The queue, sender or connection was closed before the operation could be done.
+ *
+ * @category Errors
+ */
 export class ClosedError extends Error {
   /** The class by name, which survives a structured clone. */
   override readonly name = "ClosedError";
 }
 
-/** What went wrong, in words: also where something else than an error was thrown. */
+/**
+ * What went wrong, in words: also where something else than an error was thrown.
+ *
+ * @category Errors
+ */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

@@ -6,7 +6,11 @@
  * @module
  */
 
-/** Time. Decisions use {@linkcode Clock.nowMs} only. */
+/**
+ * Time. Decisions use {@linkcode Clock.nowMs} only.
+ *
+ * @category Tools
+ */
 export interface Clock {
   /** Monotonic milliseconds; the origin means nothing. */
   nowMs(): number;
@@ -22,10 +26,18 @@ export interface Clock {
   defer(callback: () => void): void;
 }
 
-/** Chance: uniform in [0, 1). */
+/**
+ * Chance: uniform in [0, 1).
+ *
+ * @category Tools
+ */
 export type Random = () => number;
 
-/** Where log lines go: `console`, an `@std/log` logger and LogTape all fit. */
+/**
+ * Where log lines go: `console`, an `@std/log` logger and LogTape all fit.
+ *
+ * @category Delivery
+ */
 export interface Logger {
   /** Steps of interest to a developer. */
   debug(message: string, ...data: unknown[]): unknown;
@@ -37,7 +49,11 @@ export interface Logger {
   error(message: string, ...data: unknown[]): unknown;
 }
 
-/** A packet as it lies in the queue. Its bytes are the bytes on the wire. */
+/**
+ * A packet as it lies in the queue. Its bytes are the bytes on the wire.
+ *
+ * @category Queue
+ */
 export interface StoredPacket {
   /** Position in the queue; increases for ever, is never reused. */
   readonly id: number;
@@ -48,6 +64,8 @@ export interface StoredPacket {
 /**
  * Packets with ids that follow each other, their bytes one behind the other:
  * the bytes on the wire. Nobody may change them.
+ *
+ * @category Tools
  */
 export interface PacketBatch {
   /** The id of the first packet; the others count on from it. */
@@ -60,7 +78,11 @@ export interface PacketBatch {
   readonly expiresAtMs: number;
 }
 
-/** The queue, as the supervisor sees it. */
+/**
+ * The queue, as the supervisor sees it.
+ *
+ * @category Tools
+ */
 export interface DeliveryQueue {
   /** The highest id known to be on disk; 0 when there never was one. */
   readonly lastId: number;
@@ -87,13 +109,15 @@ export interface DeliveryQueue {
   giveUp(id: number, attempts: number): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   rememberSent(id: number): void;
-  /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
+  /** Calls back whenever {@linkcode DeliveryQueue.lastId} may have grown. Returns the unsubscription. */
   subscribe(onPackets: () => void): () => void;
 }
 
 /**
  * One reading of a connected socket, taken in one go. Names and units follow
- * `struct tcp_info`; see kernel_facts, section 10, for offsets and first kernels.
+ * `struct tcp_info` in include/uapi/linux/tcp.h.
+ *
+ * @category Dialer
  */
 export interface SocketSample {
   /** `tcpi_state`: 1 ESTABLISHED … 7 CLOSE, 8 CLOSE_WAIT; see `TcpState`. */
@@ -126,7 +150,11 @@ export interface SocketSample {
   readonly hangup: boolean;
 }
 
-/** `tcpi_state` by name; include/net/tcp_states.h. */
+/**
+ * `tcpi_state` by name; include/net/tcp_states.h.
+ *
+ * @category Dialer
+ */
 export const TcpState = {
   ESTABLISHED: 1,
   SYN_SENT: 2,
@@ -141,7 +169,11 @@ export const TcpState = {
   CLOSING: 11,
 } as const;
 
-/** A cause on this host, found by asking the kernel for its route and link. */
+/**
+ * A cause on this host, found by asking the kernel for its route and link.
+ *
+ * @category Status
+ */
 export interface LocalFault {
   /**
    * - `"no-route"`: no route, or one of type unreachable, prohibit or blackhole
@@ -157,7 +189,11 @@ export interface LocalFault {
   readonly words: string;
 }
 
-/** One established connection. Every method but read and write is synchronous. */
+/**
+ * One established connection. Every method but read and write is synchronous.
+ *
+ * @category Dialer
+ */
 export interface Wire {
   /** `"192.0.2.1:50123"`. */
   readonly localAddress: string;
@@ -181,15 +217,15 @@ export interface Wire {
   read(buffer: Uint8Array): Promise<number | null>;
   /**
    * Reads the kernel's counters, Send-Q last: an acknowledgement that comes in
-   * between can only make Send-Q the smaller one. Valid until {@linkcode abort} or
-   * {@linkcode close}, also after the connection has died.
+   * between can only make Send-Q the smaller one. Valid until {@linkcode Wire.abort} or
+   * {@linkcode Wire.close}, also after the connection has died.
    *
    * @throws {KernelCallError} A reading failed; nothing may be concluded.
    */
   sample(): SocketSample;
   /**
    * `getsockopt(SO_ERROR)`: the pending error's name, or `undefined`. Reading
-   * takes the error away from everybody else (kernel_facts, section 3).
+   * takes the error away from everybody else.
    */
   takeSocketError(): string | undefined;
   /**
@@ -212,7 +248,11 @@ export interface Wire {
   close(): void;
 }
 
-/** Makes connections. */
+/**
+ * Makes connections.
+ *
+ * @category Dialer
+ */
 export interface Dialer {
   /** Where it dials, for people: `"tcp://legacy:4000"`. */
   readonly remote: string;

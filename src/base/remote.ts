@@ -1,4 +1,8 @@
-/** Where a sender sends. */
+/**
+ * Where a sender sends.
+ *
+ * @category Delivery
+ */
 export interface Remote {
   /**
    * A name or a literal address; IPv6 without brackets, a link-local address with
@@ -12,6 +16,7 @@ export interface Remote {
 /**
  * Reads a remote from a URL.
  *
+ * @category Dialer
  * @param url `tcp://host:port`; IPv6 literals in brackets. A zone follows `%` or, as
  *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
  *   is what nameservers and permissions know.
@@ -20,7 +25,7 @@ export interface Remote {
  *
  * @example
  * ```ts
- * import { parseRemote } from "@sendq/sendq";
+ * import { parseRemote } from "@sendq/sendq/advanced";
  * import assert from "node:assert/strict";
  *
  * assert.deepEqual(parseRemote("tcp://[::1]:4000"), { hostname: "::1", port: 4000 });
@@ -48,7 +53,11 @@ export function parseRemote(url: string): Remote {
   return { hostname: normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`)), port };
 }
 
-/** The URL of a remote. */
+/**
+ * The URL of a remote.
+ *
+ * @category Dialer
+ */
 export function formatRemote({ hostname, port }: Remote): string {
   return `tcp://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }

@@ -42,6 +42,7 @@ import {
   type Verdict,
   vouchedUntilMs,
 } from "./liveness.ts";
+import type { PathStats } from "./status.ts";
 
 /** Batches are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;
@@ -98,26 +99,6 @@ export interface ConnectionReading {
   readonly ended: boolean;
   /** When to poll again at the latest. */
   readonly pollInMs: number;
-}
-
-/** What the kernel last said about a connection; at most a second old. */
-export interface PathStats {
-  /** `"192.0.2.1:50123"`. */
-  readonly localAddress: string;
-  /** `"192.0.2.7:4000"`. */
-  readonly remoteAddress: string;
-  /** `tcpi_rtt`: the smoothed round-trip time. */
-  readonly rttMs: number;
-  /** Send-Q: bytes written and not acknowledged. */
-  readonly sendQueueBytes: number;
-  /** The part of Send-Q that was never put on the wire. */
-  readonly notSentBytes: number;
-  /** How much the peer is ready to take; undefined before Linux 5.4. */
-  readonly sendWindowBytes: number | undefined;
-  /** Segments retransmitted in this connection's life. */
-  readonly retransmittedSegments: number;
-  /** How long bytes have been outstanding without any sign of the peer. */
-  readonly silenceMs: number;
 }
 
 /** One established connection. */

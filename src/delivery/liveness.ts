@@ -42,45 +42,57 @@ const DEAD_AFTER_QUESTIONS = 2;
 /** The oldest unacknowledged byte is called slow from this age on. */
 const SLOW_AFTER_MS = 1000;
 
-/** What the readings say about a connection. */
+/**
+ * What the readings say about a connection:
+ *
+ * - `"healthy"`: acknowledgements arrive, or nothing is outstanding
+ * - `"slow"`: the oldest byte has waited long, and silence is not yet long enough for a
+ *   decision
+ * - `"peer-stalled"`: the peer's TCP answers, but its program does not read: the window is
+ *   closed
+ * - `"path-dead"`: bytes are outstanding and nothing at all came back; `hint` is what the
+ *   network reported
+ * - `"local-fault"`: as `"path-dead"`, or about to be, and the cause is on this host
+ * - `"no-response"`: the peer's TCP answers, but its program owes a response for too long
+ * - `"peer-closed"`: the peer sent its FIN
+ * - `"closes-early"`: the server has ended so many connections in a row, in order, before
+ *   what it was sent could be confirmed: it refuses, or it is a proxy without a server
+ * - `"wire-failed"`: reading or writing failed although the connection below it lives, as
+ *   TLS may
+ * - `"self-connected"`: the kernel connected the socket to itself: nobody listens at the
+ *   remote's port
+ * - `"lookup-hangs"`: the remote's name could not be looked up in time
+ * - `"removal-stuck"`: confirmed packets cannot be removed from the queue's file
+ * - `"reset"`: the connection was reset; `code` is the errno's name
+ * - `"timed-out"`: a timer of the kernel ended the connection
+ *
+ * @category Status
+ */
 export type Verdict =
-  /** Acknowledgements arrive, or nothing is outstanding. */
   | { readonly kind: "healthy" }
-  /** The oldest byte has waited long, and silence is not yet long enough for a decision. */
   | { readonly kind: "slow"; readonly oldestUnackedMs: number; readonly silenceMs: number }
-  /** The peer's TCP answers, but its program does not read: the window is closed. */
   | { readonly kind: "peer-stalled"; readonly stalledMs: number }
-  /** Bytes are outstanding and nothing at all came back; `hint` is what the network reported. */
   | {
     readonly kind: "path-dead";
     readonly silenceMs: number;
     readonly hint: string | undefined;
   }
-  /** As path-dead, or about to be, and the cause is on this host. */
   | { readonly kind: "local-fault"; readonly fault: LocalFault; readonly silenceMs: number }
-  /** The peer's TCP answers, but its program owes a response for too long. */
   | { readonly kind: "no-response"; readonly unansweredMs: number }
-  /** The peer sent its FIN. */
   | { readonly kind: "peer-closed" }
-  /**
-   * The server has ended so many connections in a row, in order, before what it
-   * was sent could be confirmed: it refuses, or it is a proxy without a server.
-   */
   | { readonly kind: "closes-early"; readonly times: number }
-  /** Reading or writing failed although the connection below it lives, as TLS may. */
   | { readonly kind: "wire-failed"; readonly code: string }
-  /** The kernel connected the socket to itself: nobody listens at the remote's port. */
   | { readonly kind: "self-connected" }
-  /** The remote's name could not be looked up in time. */
   | { readonly kind: "lookup-hangs"; readonly waitedMs: number }
-  /** Confirmed packets cannot be removed from the queue's file. */
   | { readonly kind: "removal-stuck"; readonly stuckMs: number }
-  /** The connection was reset; `code` is the errno's name. */
   | { readonly kind: "reset"; readonly code: string }
-  /** A timer of the kernel ended the connection. */
   | { readonly kind: "timed-out"; readonly code: string };
 
-/** The name of a {@linkcode Verdict}. */
+/**
+ * The name of a {@linkcode Verdict}.
+ *
+ * @category Status
+ */
 export type VerdictKind = Verdict["kind"];
 
 /** Limits of {@linkcode judge}. */
@@ -292,7 +304,11 @@ export function judgeDeath(code: string, silenceMs: number): Verdict {
   }
 }
 
-/** Says a verdict in words, for a person. */
+/**
+ * Says a verdict in words, for a person.
+ *
+ * @category Status
+ */
 export function describeVerdict(verdict: Verdict): string {
   switch (verdict.kind) {
     case "healthy":

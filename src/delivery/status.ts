@@ -1,30 +1,40 @@
 /**
- * What a sender says about itself: its state, its counters, and each change.
+ * What a sender says about itself: its state, its counters, and each change. One type
+ * each, with everything that a user sees; those further inside know a part of it.
  *
  * @module
  */
 
 import type { Logger } from "../base/ports.ts";
-import type { PathStats } from "./connection.ts";
+import type { QueueStats } from "../base/queue_stats.ts";
 import type { Verdict } from "./liveness.ts";
 
-/** What the sender is doing; see {@linkcode DeliveryStatus}. */
+/**
+ * What a sender is doing:
+ *
+ * - `"idle"`: nothing to send and no connection
+ * - `"connecting"`: an attempt is under way
+ * - `"connected"`: a connection is up
+ * - `"ending"`: a connection takes no more packets and is being finished in order
+ * - `"backing-off"`: the last attempt or connection failed; the next attempt comes by itself
+ * - `"closed"`: the end; what was not confirmed is on disk
+ *
+ * @category Status
+ */
 export type SenderState =
-  /** Nothing to send and no connection. */
   | "idle"
-  /** An attempt is under way. */
   | "connecting"
-  /** A connection is up. */
   | "connected"
-  /** A connection takes no more packets and is being finished in order. */
   | "ending"
-  /** The last attempt or connection failed; the next attempt comes by itself. */
   | "backing-off"
-  /** The end. What was not confirmed is on disk. */
   | "closed";
 
-/** Counters since the sender was opened, and what is under way now. */
-export interface DeliveryStats {
+/**
+ * Where a sender stands; counters run since it was opened.
+ *
+ * @category Status
+ */
+export interface SenderStats {
   /** Packets given to the present connection and not drained. */
   readonly inFlightPackets: number;
   /** Bytes given to the present connection and not acknowledged. */
@@ -43,12 +53,62 @@ export interface DeliveryStats {
   readonly failedAttempts: number;
   /** Bytes received from the peer. */
   readonly receivedBytes: number;
-  /** The present connection as the kernel sees it; undefined while there is none. */
-  readonly path: PathStats | undefined;
+  /**
+   * What the kernel last said about the present connection, at most a second ago;
+   * undefined while there is none.
+   */
+  readonly path: {
+    /** `"192.0.2.1:50123"`. */
+    readonly localAddress: string;
+    /** `"192.0.2.7:4000"`. */
+    readonly remoteAddress: string;
+    /** `tcpi_rtt`: the smoothed round-trip time. */
+    readonly rttMs: number;
+    /** Send-Q: bytes written and not acknowledged. */
+    readonly sendQueueBytes: number;
+    /** The part of Send-Q that was never put on the wire. */
+    readonly notSentBytes: number;
+    /** How much the peer is ready to take; undefined before Linux 5.4. */
+    readonly sendWindowBytes: number | undefined;
+    /** Segments retransmitted in this connection's life. */
+    readonly retransmittedSegments: number;
+    /** How long bytes have been outstanding without any sign of the peer. */
+    readonly silenceMs: number;
+  } | undefined;
+  /** What lies on disk. */
+  readonly queue: QueueStats;
+  /** Bytes that the server sent and that nobody read in time. */
+  readonly receivedBytesDiscarded: number;
 }
 
-/** Published at each change. */
-export interface DeliveryStatus {
+/**
+ * A time in which packets do not get through.
+ *
+ * @category Status
+ */
+export interface Outage {
+  /** Counts from 1. */
+  readonly number: number;
+  /** When it began, in milliseconds since 1970. */
+  readonly sinceMs: number;
+  /** What it began with. */
+  readonly cause: string;
+  /** The last failure. */
+  readonly latest: string;
+  /** Connection attempts that failed in it. */
+  readonly failedAttempts: number;
+  /** Connections that broke in it. */
+  readonly brokenConnections: number;
+  /** Whether packets have been confirmed since the last failure: it may be over soon. */
+  readonly confirms: boolean;
+}
+
+/**
+ * One change in a sender's life.
+ *
+ * @category Status
+ */
+export interface SenderStatus {
   /** What the sender is doing. */
   readonly state: SenderState;
   /** The last verdict on the path. */
@@ -59,4 +119,24 @@ export interface DeliveryStatus {
   readonly level: keyof Logger;
   /** What went wrong, where something did. */
   readonly error: Error | undefined;
+  /** Whether something went wrong. */
+  readonly failure: boolean;
+  /** The outage that it belongs to. */
+  readonly outage: Outage | undefined;
+  /** When, by the wall clock, in milliseconds since 1970. */
+  readonly atMs: number;
+  /** How things stood then. */
+  readonly stats: SenderStats;
 }
+
+/** What the delivery code counts of it. */
+export type DeliveryStats = Omit<SenderStats, "queue" | "receivedBytesDiscarded">;
+/** What a connection knows of it. */
+export type PathStats = NonNullable<SenderStats["path"]>;
+/** A change as the delivery code publishes it. */
+export type DeliveryStatus = Pick<
+  SenderStatus,
+  "state" | "verdict" | "words" | "level" | "error"
+>;
+/** A change, and what the reporter of outages made of it. */
+export type ToldStatus = Omit<SenderStatus, "atMs" | "stats">;

@@ -14,7 +14,11 @@
 
 import { OptionError } from "../base/errors.ts";
 
-/** How packets are told apart in a stream of bytes. */
+/**
+ * How packets are told apart in a stream of bytes.
+ *
+ * @category Relay
+ */
 export type Framing = "lines" | "length16" | "length32" | "chunks";
 
 /** Every {@linkcode Framing}, for messages and option lists. */
@@ -25,16 +29,26 @@ export const FRAMINGS: readonly Framing[] = ["lines", "length16", "length32", "c
  * - `"fail"`: it is a fault of the stream, which ends there
  * - `"skip"`: it is left out, and counted
  * - `"cut"`: only its beginning is taken, as much as fits, and it is counted
+ *
+ * @category Relay
  */
 export type Oversize = "fail" | "skip" | "cut";
 
 /** Every {@linkcode Oversize}, for option lists. */
 export const OVERSIZES: readonly Oversize[] = ["fail", "skip", "cut"];
 
-/** What can be wrong with a stream; see {@linkcode FramingError.reason}. */
+/**
+ * What can be wrong with a stream; see {@linkcode FramingError.reason}.
+ *
+ * @category Relay
+ */
 export type FramingFault = "too-large" | "truncated" | "newline-inside" | "empty";
 
-/** The input is not what its framing promises, or cannot be framed as asked. */
+/**
+ * The input is not what its framing promises, or cannot be framed as asked.
+ *
+ * @category Relay
+ */
 export class FramingError extends Error {
   /** The class by name. */
   override readonly name = "FramingError";

@@ -21,7 +21,11 @@ import {
 } from "./socket_options.ts";
 import { resetConnection, TcpWire, toWireError } from "./tcp_wire.ts";
 
-/** Where to and how {@linkcode tcpDialer} dials. */
+/**
+ * Where to and how {@linkcode tcpDialer} dials.
+ *
+ * @category Dialer
+ */
 export interface TcpDialerOptions {
   /**
    * A name, an IPv4 address, or an IPv6 address with or without brackets; a link-local
@@ -38,7 +42,11 @@ export interface TcpDialerOptions {
   readonly socketDefaults?: SocketOptions;
 }
 
-/** A {@linkcode Dialer} whose wires are {@linkcode TcpWire}s. */
+/**
+ * A {@linkcode Dialer} whose wires are {@linkcode TcpWire}s.
+ *
+ * @category Dialer
+ */
 export interface TcpDialer extends Dialer {
   /** Makes one attempt and tunes the socket; see {@linkcode Dialer.dial}. */
   dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire>;
@@ -48,6 +56,7 @@ export interface TcpDialer extends Dialer {
  * A dialer for one TCP server. Loads the C library, so that what is missing is
  * said before anything is connected.
  *
+ * @category Dialer
  * @throws {RangeError} Port or socket option out of range.
  * @throws {TypeError} A value is of the wrong type.
  * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
@@ -55,7 +64,7 @@ export interface TcpDialer extends Dialer {
  *
  * @example
  * ```ts
- * import { tcpDialer } from "./dialer.ts";
+ * import { tcpDialer } from "@sendq/sendq/advanced";
  *
  * using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const accepted = listener.accept();

@@ -15,7 +15,11 @@ import { checkOptions, type ResolvedOptions, resolveOptions } from "../base/opti
 import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
 import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
 
-/** When an idle connection is asked whether it still lives; tcp(7). */
+/**
+ * When an idle connection is asked whether it still lives; tcp(7).
+ *
+ * @category Delivery
+ */
 export interface KeepAliveOptions {
   /**
    * Idle time before the first probe, in milliseconds, 1 to 32,767,000. The
@@ -43,6 +47,8 @@ export interface KeepAliveOptions {
  * Tuning of the TCP socket. On a connection that sendq makes, what is left out gets
  * the default named here, and an option without a default stays as the system has
  * set it. `setSocketOptions` of `@sendq/sendq/tcp` sets what is given and nothing else.
+ *
+ * @category Delivery
  */
 export interface SocketOptions {
   /**
@@ -57,7 +63,7 @@ export interface SocketOptions {
    * sent. It does nothing while bytes are queued. `false` costs nothing on the
    * wire, and an idle connection that died is noticed only at the next packet.
    *
-   * @default {{ idleMs: 10_000, intervalMs: 3_000, count: 3 }}
+   * @default {KeepAliveOptions} `idleMs` 10,000, `intervalMs` 3,000, `count` 3
    */
   readonly keepAlive?: KeepAliveOptions | false;
   /**
@@ -79,7 +85,7 @@ export interface SocketOptions {
    * TCP_RTO_MAX_MS, 1000 to 120,000: the longest wait between two
    * retransmissions or zero-window probes. A low one resumes soon after an
    * outage, at the price of more retransmissions; and unless
-   * {@linkcode userTimeoutMs} is set, the kernel's limit of 15 retries is
+   * {@linkcode SocketOptions.userTimeoutMs} is set, the kernel's limit of 15 retries is
    * reached sooner (15 s at 1000 ms). Linux older than 6.15 does not know it: the
    * default is skipped there, a value that was asked for is a `SocketOptionError`.
    *
@@ -114,6 +120,8 @@ export interface SocketOptions {
 /**
  * What the kernel actually took, read back from the socket. `undefined` where it does
  * not say, as sandboxes and other kernels than Linux may not.
+ *
+ * @category Dialer
  */
 export interface CurrentSocketOptions {
   /** TCP_NODELAY. */

@@ -114,7 +114,11 @@ function failed(call: string, fd: number): KernelCallError {
   );
 }
 
-/** An established connection; made by `tcpDialer`. */
+/**
+ * An established connection; made by `tcpDialer`.
+ *
+ * @category Dialer
+ */
 export class TcpWire implements Wire {
   /** `"192.0.2.1:50123"`. */
   readonly localAddress: string;

@@ -11,7 +11,8 @@
 
 import type { VerdictKind } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
-import type { Sender, SenderStats } from "../sender/sender.ts";
+import type { SenderStats } from "../delivery/status.ts";
+import type { Sender } from "../sender/sender.ts";
 
 /** What a figure is read from. */
 export interface Reading {

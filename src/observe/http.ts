@@ -2,6 +2,16 @@
  * A sender's status over HTTP: figures for Prometheus, health for whoever
  * restarts it, JSON and a live stream for programs, and one page for people.
  *
+ * ```ts ignore
+ * import { Sender } from "@sendq/sendq";
+ * import { serveStatus } from "@sendq/sendq/http";
+ *
+ * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000");
+ * await using status = serveStatus(sender, { port: 9465 });
+ * console.log(`status page: ${status.url}`);
+ * ```
+ *
+ * Needs `--allow-net` for the address that it listens on, beside what the sender needs.
  * Everything that the page needs is served from here; it asks nobody else.
  *
  * @module
@@ -26,7 +36,7 @@ import pageScript from "./page/page.js" with { type: "text" };
 import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
 export type { Condition } from "../sender/condition.ts";
-export type { Outage } from "../sender/outage.ts";
+export type { Outage } from "../delivery/status.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 
 /** Streams that may be open at once; further ones are refused. */
@@ -117,10 +127,8 @@ export interface StatusServer extends AsyncDisposable {
  * import { serveStatus } from "@sendq/sendq/http";
  * import assert from "node:assert/strict";
  *
- * await using sender = await Sender.open({
- *   queue: `${await Deno.makeTempDir()}/outbox.db`,
- *   remote: "tcp://127.0.0.1:4000",
- * });
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * await using sender = await Sender.open(queue, "tcp://127.0.0.1:4000");
  * await using status = serveStatus(sender, { port: 0 });
  * const answer = await fetch(new URL("healthz", status.url));
  * assert.equal(answer.status, 200);

@@ -1,9 +1,17 @@
 /**
  * OpenTelemetry metrics and spans of a sender.
  *
+ * ```ts ignore
+ * import { Sender } from "@sendq/sendq";
+ * import { instrument } from "@sendq/sendq/metrics";
+ *
+ * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000");
+ * using _instruments = instrument(sender);
+ * ```
+ *
  * Deno exports what is recorded here by itself when it runs with
  * `OTEL_DENO=true`; anywhere else an SDK can be registered. Without either the
- * API does nothing: no figure is ever read. `docs/METRICS.md` lists the names.
+ * API does nothing: no figure is ever read.
  *
  * @module
  */
@@ -23,7 +31,8 @@ import denoJson from "../../deno.json" with { type: "json" };
 import { systemClock } from "../base/clock.ts";
 import { parseRemote } from "../base/remote.ts";
 import { describeVerdict } from "../delivery/liveness.ts";
-import type { Sender, SenderStatus } from "../sender/sender.ts";
+import type { SenderStatus } from "../delivery/status.ts";
+import { behindOf, type Sender } from "../sender/sender.ts";
 import { isTrouble } from "../sender/verdict_meaning.ts";
 import { FIGURES, readSender } from "./figures.ts";
 
@@ -33,7 +42,7 @@ export interface InstrumentOptions {
    * Put on every figure and span, beside `server.address`, `server.port` and
    * `network.transport`; what tells several senders of one process apart.
    *
-   * @default {{}}
+   * @default {} none
    */
   readonly attributes?: Readonly<Record<string, string | number | boolean>>;
 }
@@ -52,10 +61,8 @@ export interface InstrumentOptions {
  * import { Sender } from "@sendq/sendq";
  * import { instrument } from "@sendq/sendq/metrics";
  *
- * const sender = await Sender.open({
- *   queue: `${await Deno.makeTempDir()}/outbox.db`,
- *   remote: "tcp://127.0.0.1:4000",
- * });
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * const sender = await Sender.open(queue, "tcp://127.0.0.1:4000");
  * using _instrumented = instrument(sender, { attributes: { "service.instance.id": "weather" } });
  * await sender.close();
  * ```
@@ -88,7 +95,7 @@ export function instrument(sender: Sender, options: InstrumentOptions = {}): Dis
   };
   meter.addBatchObservableCallback(observe, observables);
 
-  const statuses = sender.status();
+  const statuses = behindOf(sender).statuses();
   const tracer = trace.getTracer(denoJson.name, denoJson.version);
   const spans = new ConnectionSpans((startTime, own) =>
     tracer.startSpan("sendq.connection", {

@@ -11,8 +11,10 @@ import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
 import type { Condition } from "../sender/condition.ts";
-import { kindOf, type Outage, outageWords } from "../sender/outage.ts";
-import type { Sender, SenderStats, SenderStatus } from "../sender/sender.ts";
+import type { Outage } from "../delivery/status.ts";
+import { kindOf, outageWords } from "../sender/outage.ts";
+import type { SenderStats, SenderStatus } from "../delivery/status.ts";
+import { behindOf, type Sender } from "../sender/sender.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;
@@ -23,7 +25,7 @@ const MAX_EVENTS = 50;
 export interface Sample {
   /** When, in milliseconds since 1970. */
   readonly atMs: number;
-  /** {@linkcode Condition.tone}. */
+  /** The tone of its {@linkcode Condition}. */
   readonly tone: Condition["tone"];
   /** Packets on disk. */
   readonly queuedPackets: number;
@@ -155,7 +157,7 @@ export class Monitor {
     this.#limitMs = undeliverableLimitMs;
     this.#watchedSinceMs = clock.wallMs();
     this.#ackedBytes = sender.stats().ackedBytes;
-    this.#statuses = sender.status();
+    this.#statuses = behindOf(sender).statuses();
     void this.#follow();
     this.#sample();
   }

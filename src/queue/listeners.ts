@@ -46,6 +46,8 @@ export class QueueListeners {
   readonly dead: Listeners<[DeadPackets]> = new Listeners();
   /** The file could not be asked for other processes' packets, or can be again. */
   readonly polls: Listeners<[failure: unknown]> = new Listeners();
+  /** An enqueue was rejected because the file could not be written. */
+  readonly refused: Listeners<[error: unknown]> = new Listeners();
 }
 
 /** What hears of a transaction. */
@@ -114,5 +116,6 @@ export function committerEvents({ reader, time, listeners, ring }: Parts): Commi
     },
     adopted: () => reader.othersStored(),
     grown: () => listeners.packets.call(),
+    refused: (error) => listeners.refused.call(error),
   };
 }

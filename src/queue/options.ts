@@ -7,12 +7,21 @@ import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
 import type { DeathReason, Durability, IdRange, Overflow, PacketCount } from "./store/types.ts";
 
+export type { QueueStats } from "../base/queue_stats.ts";
 export type { IdRange, PacketCount } from "./store/types.ts";
 
-/** The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}. */
+/**
+ * The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}.
+ *
+ * @category Queue
+ */
 export type CommitIn = "main" | "worker";
 
-/** How a queue behaves; every field has a default. */
+/**
+ * How a queue behaves; every field has a default.
+ *
+ * @category Queue
+ */
 export interface QueueOptions {
   /**
    * What a resolved enqueue survives. `"power-loss"` waits for the disk to
@@ -163,40 +172,11 @@ export function checkIdRange({ firstId, lastId }: IdRange): void {
   }
 }
 
-/** A queue in figures; see {@linkcode OutboundQueue.stats}. */
-export interface QueueStats {
-  /** Packets to be sent. */
-  readonly packets: number;
-  /** Their payload bytes. */
-  readonly bytes: number;
-  /** The highest id stored; 0 when there never was one. */
-  readonly lastId: number;
-  /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
-  readonly oldestEnqueuedAtMs: number | undefined;
-  /**
-   * Packets that overflow `"drop-oldest"` removed unsent, and dead letters that were
-   * too many, since the file was made.
-   */
-  readonly droppedPackets: number;
-  /** Their payload bytes. */
-  readonly droppedBytes: number;
-  /** Dead letters in the file. */
-  readonly deadPackets: number;
-  /** Their payload bytes. */
-  readonly deadBytes: number;
-  /** Packets that expired, since the file was made. */
-  readonly expiredPackets: number;
-  /** Packets that the sender gave up, since the file was made. */
-  readonly gaveUpPackets: number;
-  /** Packets that were found damaged in the file, since it was made. */
-  readonly damagedPackets: number;
-  /** Packets of this process that are not stored yet. */
-  readonly waitingPackets: number;
-  /** Their payload bytes. */
-  readonly waitingBytes: number;
-}
-
-/** What can be passed to an enqueue. */
+/**
+ * What can be passed to an enqueue.
+ *
+ * @category Queue
+ */
 export interface EnqueueOptions {
   /**
    * Gives up as long as the packet has not been handed to the disk: the promise
@@ -211,7 +191,11 @@ export interface EnqueueOptions {
   readonly ttlMs?: number | undefined;
 }
 
-/** How dead letters are put back. */
+/**
+ * How dead letters are put back.
+ *
+ * @category Queue
+ */
 export interface RequeueOptions {
   /**
    * How long they are worth sending, in milliseconds from this call.
@@ -221,7 +205,11 @@ export interface RequeueOptions {
   readonly ttlMs?: number | undefined;
 }
 
-/** Dead letters that were put back. */
+/**
+ * Dead letters that were put back.
+ *
+ * @category Queue
+ */
 export interface RequeuedPackets extends PacketCount {
   /**
    * The first and the last of their new ids; `undefined` when there were none.
@@ -232,7 +220,11 @@ export interface RequeuedPackets extends PacketCount {
   readonly damagedPackets: number;
 }
 
-/** Packets that became dead letters together. */
+/**
+ * Packets that became dead letters together.
+ *
+ * @category Queue
+ */
 export interface DeadPackets extends PacketCount {
   /** Why. */
   readonly reason: DeathReason;

@@ -22,7 +22,7 @@
  *    much to move.
  * 6. A transaction that fails rejects what it covered and nothing else; the
  *    next one starts from a clean file.
- * 7. A removal removes what `readBatches` has given out, to the packet and the byte,
+ * 7. A removal by its sender removes what `readBatches` has given out, to the packet and the byte,
  *    or nothing: what contradicts itself in the file stops it.
  * 8. Counts and `lastId` are what some COMMIT has written, never a guess; other
  *    processes' commits show after `pollOtherProcesses` or our next commit.
@@ -38,11 +38,11 @@
 import { ClosedError, PacketSizeError, QueueFullError } from "../base/errors.ts";
 import type { QueueFileError } from "../base/errors.ts";
 import { packetsOf } from "../base/packet_batch.ts";
-import type { Clock, DeliveryQueue, PacketBatch, StoredPacket } from "../base/ports.ts";
+import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
 import { requeueInSteps } from "./commit/requeue.ts";
-import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
-import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
+import { DoorbellRinger } from "./doorbell.ts";
+import type { GuardedStore } from "./guarded_store.ts";
 import { committerEvents, QueueListeners } from "./listeners.ts";
 import { openStore } from "./open_store.ts";
 import {
@@ -61,48 +61,64 @@ import {
 import type { ExpiringQueue } from "./read/expiry.ts";
 import { PacketReader } from "./read/packet_reader.ts";
 import { QueueTime } from "./read/queue_time.ts";
-import type { SenderLock } from "./sender_lock.ts";
+import { SendingSide } from "./sending_side.ts";
 import { BusyRetry } from "./sqlite/busy.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import { Arena } from "./store/batches.ts";
-import type { Edit, EditResult, ReadResult, StoreState } from "./store/contract.ts";
+import type { ReadResult, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
+
+const encoder = new TextEncoder();
+
+function isBytes(packet: Uint8Array | string): packet is Uint8Array {
+  return typeof packet !== "string";
+}
+
+function bytesOf(packet: Uint8Array | string): Uint8Array {
+  return isBytes(packet) ? packet : encoder.encode(packet);
+}
+
+/**
+ * The side of a queue that its sender has. Not a method: who holds a queue shall see
+ * what they may call.
+ */
+export let sendingSideOf: (queue: OutboundQueue) => SendingSide;
 
 /**
  * A durable first-in first-out queue of packets in one SQLite file. Several
  * processes may enqueue into the same file; one of them sends from it.
  *
+ * @category Queue
  * @example Store a packet, read it back, remove it
  * ```ts
  * import { OutboundQueue } from "@sendq/sendq";
  *
  * const path = `${await Deno.makeTempDir()}/outbox.db`;
  * await using queue = await OutboundQueue.open(path);
- * const id = await queue.enqueue(new TextEncoder().encode("hello\n"));
+ * const id = await queue.enqueue("hello\n");
  * // Here the packet is on disk.
  * const [packet] = await queue.read(id - 1, 65536);
  * console.log(packet?.payload.length); // 6
- * await queue.removeThrough(id);
+ * await queue.removePackets({ firstId: id, lastId: id });
  * ```
  */
-export class OutboundQueue implements DeliveryQueue {
+export class OutboundQueue implements AsyncDisposable {
+  static {
+    sendingSideOf = (queue) => queue.#sendingSide;
+  }
+
   /** The file's path without symbolic links. */
   readonly path: string;
-  /** The highest id known, when the queue was opened, to have been on a wire. */
-  readonly sentThroughAtOpen: number;
 
   readonly #store: GuardedStore;
   readonly #options: Required<QueueOptions>;
-  readonly #clock: Clock;
   readonly #committer: Committer;
   readonly #time: QueueTime;
   readonly #reader: PacketReader;
   readonly #arena = new Arena();
   readonly #ringer: DoorbellRinger;
   readonly #listeners = new QueueListeners();
-  #pollFails = false;
-
-  #doorbell: Doorbell | undefined;
+  readonly #sendingSide: SendingSide;
   #closing: Promise<void> | undefined;
 
   private constructor(
@@ -112,10 +128,8 @@ export class OutboundQueue implements DeliveryQueue {
     dataVersion: number,
   ) {
     this.path = store.path;
-    this.sentThroughAtOpen = state.sentThrough;
     this.#store = store;
     this.#options = options;
-    this.#clock = options.clock;
     this.#time = new QueueTime(options.clock, state);
     this.#ringer = new DoorbellRinger(store.path, options.clock);
     this.#reader = new PacketReader(store, state, this.#graves(), options.clock, this.#time);
@@ -126,6 +140,17 @@ export class OutboundQueue implements DeliveryQueue {
       ring: () => this.#ring(),
     });
     this.#committer = new Committer(store, options, { state, dataVersion }, events);
+    this.#sendingSide = new SendingSide({
+      store,
+      committer: this.#committer,
+      reader: this.#reader,
+      time: this.#time,
+      listeners: this.#listeners,
+      clock: options.clock,
+      isClosed: () => this.#closing !== undefined,
+      read: (afterId, maxBytes) => this.#read(afterId, maxBytes),
+      close: (reason) => this.#closeOnce(reason),
+    });
   }
 
   /**
@@ -188,7 +213,8 @@ export class OutboundQueue implements DeliveryQueue {
    * Stores a packet. The bytes are copied at once: the caller may reuse its
    * buffer as soon as this has returned its promise.
    *
-   * @param payload The packet: at least 1 byte.
+   * @param packet At least 1 byte. A string is stored as UTF-8; half of a surrogate
+   *   pair becomes U+FFFD.
    * @param options `signal`: gives up while the packet is not stored yet. `ttlMs`:
    *   how long it is worth sending.
    * @returns The packet's id, once the packet is on disk.
@@ -200,9 +226,10 @@ export class OutboundQueue implements DeliveryQueue {
    *   anything may be stored.
    * @throws {ClosedError} The queue is closed.
    */
-  enqueue(payload: Uint8Array, options?: EnqueueOptions): Promise<number> {
+  enqueue(packet: Uint8Array | string, options?: EnqueueOptions): Promise<number> {
     try {
       this.#checkOpen(options?.signal);
+      const payload = bytesOf(packet);
       const bytes = this.#checkSize(payload);
       this.#checkRoom(1, bytes);
       const expiresAtMs = this.#expiryOf(options?.ttlMs ?? this.#options.ttlMs);
@@ -217,7 +244,7 @@ export class OutboundQueue implements DeliveryQueue {
    * not split, so a very large array blocks the event loop for as long as its
    * writing takes (roughly 1 to 2 ms per 1000 small packets).
    *
-   * @param payloads The packets, in order; at least one.
+   * @param packets In order; at least one. Strings are stored as UTF-8.
    * @param options `signal`: gives up while the packets are not stored yet. `ttlMs`:
    *   how long they are worth sending.
    * @returns Their ids, which follow each other, once all are on disk.
@@ -229,20 +256,21 @@ export class OutboundQueue implements DeliveryQueue {
    * @throws {ClosedError} The queue is closed.
    */
   async enqueueMany(
-    payloads: readonly Uint8Array[],
+    packets: readonly (Uint8Array | string)[],
     options?: EnqueueOptions,
   ): Promise<IdRange> {
-    const packets = payloads.length;
-    if (packets === 0) throw new RangeError("enqueueMany needs at least one packet");
+    const count = packets.length;
+    if (count === 0) throw new RangeError("enqueueMany needs at least one packet");
     this.#checkOpen(options?.signal);
+    const payloads = packets.every(isBytes) ? packets : packets.map(bytesOf);
     const sizes = Uint32Array.from(payloads, (payload) => this.#checkSize(payload));
     let bytes = 0;
     for (const size of sizes) bytes += size;
-    this.#checkRoom(packets, bytes);
+    this.#checkRoom(count, bytes);
     const expiresAtMs = this.#expiryOf(options?.ttlMs ?? this.#options.ttlMs);
     const span = this.#arena.copyAll(payloads, sizes, bytes, expiresAtMs);
     const firstId = await this.#committer.store(span, options?.signal);
-    return { firstId, lastId: firstId + packets - 1 };
+    return { firstId, lastId: firstId + count - 1 };
   }
 
   #checkOpen(signal: AbortSignal | undefined): void {
@@ -259,7 +287,7 @@ export class OutboundQueue implements DeliveryQueue {
 
   #checkSize(payload: Uint8Array): number {
     if (!(payload instanceof Uint8Array)) {
-      throw new TypeError("A packet must be a Uint8Array: wrap an ArrayBuffer in one");
+      throw new TypeError("A packet must be a string or a Uint8Array: wrap an ArrayBuffer in one");
     }
     const { maxPacketBytes } = this.#options;
     if (payload.length === 0 || payload.length > maxPacketBytes) {
@@ -304,42 +332,9 @@ export class OutboundQueue implements DeliveryQueue {
     return packetsOf(batches);
   }
 
-  /**
-   * Reads for the one who sends, in batches: many packets in a few objects. Packets
-   * that have expired, and those whose bytes in the file are not the ones that were
-   * stored, become dead letters when they are next, and are not given out. Only for the
-   * process that holds the sender lock.
-   *
-   * @param afterId Ids greater than this one; nothing above it is in flight.
-   * @param maxBytes As for `read`.
-   * @throws {QueueFileError} As for `read`; or what has expired cannot be moved.
-   * @throws {ClosedError} As for `read`.
-   */
-  async readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
-    return await this.#reader.handOut(afterId, () => this.#read(afterId, maxBytes));
-  }
-
   async #read(afterId: number, maxBytes: number): Promise<ReadResult> {
     this.#checkOpen(undefined);
     return await this.#reader.read(afterId, maxBytes);
-  }
-
-  /**
-   * Removes every packet up to and including `id`, together with the next
-   * packets stored where there are any.
-   *
-   * @returns Resolves once the removal is on disk.
-   * @throws {RangeError} `id` is not an id.
-   * @throws {QueueFileError} It failed; the packets are still there. Call again.
-   * @throws {ClosedError} The queue is closed.
-   */
-  async removeThrough(id: number): Promise<void> {
-    if (!Number.isSafeInteger(id) || id < 0) {
-      throw new RangeError(`id must be a non-negative integer, got ${id}`);
-    }
-    this.#checkOpen(undefined);
-    if (id <= this.removedThroughId) return;
-    await this.#committer.removeThrough(id);
   }
 
   /**
@@ -354,28 +349,10 @@ export class OutboundQueue implements DeliveryQueue {
    */
   async removePackets(range: IdRange): Promise<PacketCount> {
     checkIdRange(range);
-    const { packets, bytes } = await this.#exciseExclusively({ kind: "remove-packets", range });
+    const { packets, bytes } = await this.#reader.exclusively(() =>
+      this.#committer.edit({ kind: "remove-packets", range })
+    );
     return { packets, bytes };
-  }
-
-  /**
-   * Makes a packet a dead letter: nobody sends it any more. Harmless when it is
-   * gone. Resolves once that is on disk.
-   *
-   * @param id Not in flight.
-   * @param attempts In how many connections it was tried.
-   * @throws {RangeError} `id` is not an id.
-   * @throws {QueueFileError} It failed; the packet is still there.
-   * @throws {ClosedError} The queue is closed.
-   */
-  async giveUp(id: number, attempts: number): Promise<void> {
-    const range = { firstId: id, lastId: id };
-    checkIdRange(range);
-    await this.#exciseExclusively({ kind: "bury", ranges: [range], reason: "gave-up", attempts });
-  }
-
-  #exciseExclusively(edit: Edit): Promise<EditResult> {
-    return this.#reader.exclusively(() => this.#committer.edit(edit));
   }
 
   /**
@@ -430,20 +407,6 @@ export class OutboundQueue implements DeliveryQueue {
   }
 
   /**
-   * Remembers that ids up to `id` have been on a wire: written with the next
-   * commit that happens anyway, and on close.
-   */
-  rememberSent(id: number): void {
-    this.#committer.rememberSent(id);
-  }
-
-  /** Calls back whenever {@linkcode lastId} may have grown. Returns the unsubscription. */
-  subscribe(onPackets: () => void): () => void {
-    this.#reader.expectReader();
-    return this.#listeners.packets.add(onPackets);
-  }
-
-  /**
    * Calls back whenever this process has dropped packets for want of room (overflow
    * `"drop-oldest"`), or dead letters because they were too many. Returns the
    * unsubscription.
@@ -482,97 +445,27 @@ export class OutboundQueue implements DeliveryQueue {
   }
 
   /**
-   * Looks whether another process has committed, and if so takes over its
-   * counts and notifies the subscribers. Costs a few microseconds. Tells the file when
-   * the wall clock was set.
-   *
-   * @throws {QueueFileError}
-   */
-  async pollOtherProcesses(): Promise<void> {
-    await this.#committer.poll();
-    if (this.#time.isToBeNoted && this.#closing === undefined) {
-      await this.#committer.edit({ kind: "keep-time" });
-    }
-  }
-
-  /**
-   * Makes this queue the sender's: it listens for other processes' packets on
-   * the lock's doorbell and does not ring it itself, and makes dead letters of
-   * what expires (see {@linkcode sweepExpired}). Ends with `stop()` or `close()`.
-   *
-   * @returns How it hears of them; see {@linkcode Doorbell.mode}.
-   */
-  answerDoorbell(lock: SenderLock): Doorbell {
-    const doorbell = listenForRings(lock.path, () => void this.#pollAndTell(), this.#clock);
-    const endSweeping = this.sweepExpired(lock);
-    this.#doorbell = doorbell;
-    return {
-      ...doorbell,
-      stop: () => {
-        endSweeping();
-        if (this.#doorbell === doorbell) this.#doorbell = undefined;
-        return doorbell.stop();
-      },
-    };
-  }
-
-  async #pollAndTell(): Promise<void> {
-    let failure: unknown;
-    try {
-      await this.pollOtherProcesses();
-    } catch (error) {
-      failure = error;
-    }
-    const isNews = failure !== undefined || this.#pollFails;
-    this.#pollFails = failure !== undefined;
-    if (isNews && this.#closing === undefined) this.#listeners.polls.call(failure);
-  }
-
-  /**
-   * Calls back with the error whenever the file could not be asked for other
-   * processes' packets, which happens about once a second as long as it lasts, and
-   * with `undefined` once it can be asked again. Only while
-   * {@linkcode answerDoorbell} listens. Returns the unsubscription.
-   */
-  subscribePollFailures(onPoll: (failure: unknown) => void): () => void {
-    return this.#listeners.polls.add(onPoll);
-  }
-
-  /**
-   * From now on makes dead letters of packets soon after they have expired, at
-   * most once a second, except for those that `readBatches` has given out. Only for
-   * the process that sends; {@linkcode answerDoorbell} does it by itself.
-   *
-   * @param spare What to give up for a removal on a full disk.
-   * @returns Ends it.
-   */
-  sweepExpired(spare?: SpareSpace): () => void {
-    const endSweeping = this.#reader.sweep();
-    this.#store.useSpareSpace(spare);
-    return () => {
-      endSweeping();
-      this.#store.useSpareSpace(undefined);
-    };
-  }
-
-  /**
    * Stores what is waiting, except for packets that wait for room, and closes
    * the file. Idempotent.
    */
   close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
+    return this.#closeOnce();
   }
 
-  /** Same as {@linkcode close}. */
+  /** Same as {@linkcode OutboundQueue.close}. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  async #close(): Promise<void> {
+  #closeOnce(reason?: unknown): Promise<void> {
+    this.#closing ??= this.#close(reason);
+    return this.#closing;
+  }
+
+  async #close(reason?: unknown): Promise<void> {
     this.#reader.stop();
-    const bell = this.#doorbell?.stop();
-    await this.#committer.close();
+    const bell = this.#sendingSide.stopAnswering();
+    await this.#committer.close(reason);
     this.#ringer.flush();
     this.#reader.clear();
     await bell;
@@ -596,6 +489,6 @@ export class OutboundQueue implements DeliveryQueue {
 
   /** The sender may be another process. */
   #ring(): void {
-    if (this.#doorbell === undefined) this.#ringer.ring();
+    if (!this.#sendingSide.isAnswering) this.#ringer.ring();
   }
 }

@@ -37,7 +37,11 @@ const LOCK_RETRY_MS = 5;
 /** Somebody has removed the file between its opening and its locking: begin again. */
 const OPEN_ATTEMPTS = 5;
 
-/** The exclusive right to send from a queue, held until {@linkcode release}. */
+/**
+ * The exclusive right to send from a queue, held until {@linkcode SenderLock.release}.
+ *
+ * @category Tools
+ */
 export class SenderLock {
   /** The lock file. */
   readonly path: string;
@@ -104,7 +108,8 @@ export class SenderLock {
   }
 
   /**
-   * Lets other processes read a text about this sender; see {@linkcode readSenderNotice}.
+   * Lets other processes read a text about this sender; a {@linkcode Sender} publishes its
+   * {@linkcode SenderReport}.
    *
    * @param text Takes the place of the last one; a few KiB at most.
    * @throws {RangeError} It is longer than 32 KiB.
@@ -143,7 +148,7 @@ export class SenderLock {
     return this.#reserve.bytes;
   }
 
-  /** What {@linkcode reserveBytes} should be: 8 MiB, on a small disk less. */
+  /** What {@linkcode SenderLock.reserveBytes} should be: 8 MiB, on a small disk less. */
   get wantedReserveBytes(): number {
     return this.#reserve.wantedBytes;
   }
@@ -165,7 +170,7 @@ export class SenderLock {
     this.#file.close();
   }
 
-  /** Same as {@linkcode release}. */
+  /** Same as {@linkcode SenderLock.release}. */
   [Symbol.dispose](): void {
     this.release();
   }

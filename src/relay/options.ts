@@ -8,7 +8,11 @@ import type { Clock, Logger } from "../base/ports.ts";
 import type { Framing, Oversize } from "../framing/framing.ts";
 import type { Sender } from "../sender/sender.ts";
 
-/** One client's connection, as `Deno.Listener` gives it. */
+/**
+ * One client's connection, as `Deno.Listener` gives it.
+ *
+ * @category Relay
+ */
 export interface RelayConnection {
   /** Where the client is. */
   readonly remoteAddr: {
@@ -26,7 +30,11 @@ export interface RelayConnection {
   setKeepAlive?(on?: boolean): void;
 }
 
-/** Where clients connect: what `Deno.listen` returns. */
+/**
+ * Where clients connect: what `Deno.listen` returns.
+ *
+ * @category Relay
+ */
 export interface RelayListener {
   /** Waits for a client; rejects once closed. */
   accept(): Promise<RelayConnection>;
@@ -39,10 +47,16 @@ export interface RelayListener {
  * - `"discard"`: none
  * - `"last-client"`: the one whose packet was stored last, while it is connected
  * - `"all"`: everyone connected
+ *
+ * @category Relay
  */
 export type Replies = "discard" | "last-client" | "all";
 
-/** How to open a {@linkcode Relay}. */
+/**
+ * How to open a {@linkcode Relay}.
+ *
+ * @category Relay
+ */
 export interface RelayOptions {
   /** Delivers. Its queue should have `overflow: "wait"`, which holds clients back. */
   readonly sender: Sender;
@@ -114,7 +128,11 @@ export interface RelayOptions {
   readonly clock?: Clock;
 }
 
-/** Where a relay stands; counters run since it was opened. */
+/**
+ * Where a relay stands; counters run since it was opened.
+ *
+ * @category Relay
+ */
 export interface RelayStats {
   /** Clients connected now. */
   readonly clients: number;
@@ -136,7 +154,11 @@ export interface RelayStats {
   readonly droppedReplies: number;
 }
 
-/** How to stop a {@linkcode Relay}. */
+/**
+ * How to stop a {@linkcode Relay}.
+ *
+ * @category Relay
+ */
 export interface RelayStopOptions {
   /**
    * How long what was read may take to be stored, in milliseconds, where the queue

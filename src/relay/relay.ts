@@ -26,7 +26,7 @@ import type { Clock, Logger } from "../base/ports.ts";
 import { FramingError, PacketSplitter } from "../framing/framing.ts";
 import { batchLimitsFor } from "../framing/input_pump.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
-import type { Sender } from "../sender/sender.ts";
+import { behindOf, type Sender } from "../sender/sender.ts";
 import { Client } from "./client.ts";
 import type {
   RelayConnection,
@@ -48,6 +48,7 @@ const RESERVED_DESCRIPTORS = 16;
  * A client that ends its side in order is closed in turn once all its packets
  * are on disk; where it may get replies, it is kept for a while after that.
  *
+ * @category Relay
  * @example Lines from a local program, delivered to a server
  * ```ts
  * import { Relay, Sender } from "@sendq/sendq";
@@ -57,10 +58,9 @@ const RESERVED_DESCRIPTORS = 16;
  * const server = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const served = server.accept().then((connection) => new Response(connection.readable).text());
  *
- * const sender = await Sender.open({
- *   queue: `${await Deno.makeTempDir()}/outbox.db`,
+ * const queue = `${await Deno.makeTempDir()}/outbox.db`;
+ * const sender = await Sender.open(queue, `tcp://127.0.0.1:${server.addr.port}`, {
  *   queueOptions: { overflow: "wait" },
- *   remote: `tcp://127.0.0.1:${server.addr.port}`,
  * });
  * const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
  * const relay = new Relay({ sender, listeners: [listener], input: "lines" });
@@ -178,7 +178,7 @@ export class Relay implements AsyncDisposable {
     return this.#stopping.finally(cancel);
   }
 
-  /** The same as {@linkcode stop} with its default. */
+  /** The same as {@linkcode Relay.stop} with its default. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
   }
@@ -292,7 +292,14 @@ export class Relay implements AsyncDisposable {
       },
       splitter,
       store: async (packets, signal) => {
-        await this.#options.sender.enqueueMany(packets, { signal });
+        const { sender } = this.#options;
+        try {
+          await sender.enqueueMany(packets, { signal });
+        } catch (error) {
+          // The client and the log learn it; whoever disposes of the sender does not.
+          behindOf(sender).keptBack(error);
+          throw error;
+        }
         this.#lastClient = client;
         this.#trouble = undefined;
       },

@@ -5,11 +5,14 @@
  */
 
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
-import type { SenderState } from "../delivery/status.ts";
-import type { Outage } from "./outage.ts";
+import type { Outage, SenderState } from "../delivery/status.ts";
 import { isTrouble, lookOf, NOT_DELIVERING } from "./verdict_meaning.ts";
 
-/** State and verdict in words. */
+/**
+ * State and verdict in words.
+ *
+ * @category Status
+ */
 export interface Condition {
   /**
    * - `"good"`: packets arrive, or would

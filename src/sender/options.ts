@@ -12,9 +12,15 @@ import type { Remote } from "../base/remote.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
-import type { OutboundQueue } from "../queue/queue.ts";
+import { lockPathOf } from "../queue/lock_file.ts";
+import { OutboundQueue } from "../queue/queue.ts";
+import type { Needs } from "../permissions/permissions.ts";
 
-/** How to open a `Sender`; every field but the first ones has a default. */
+/**
+ * How to open a `Sender`; every field but the first ones has a default.
+ *
+ * @category Delivery
+ */
 export interface SenderOptions {
   /**
    * The queue: a path, or one that is open already. A path is opened with
@@ -232,5 +238,34 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
       timeoutMs: keepAlive.idleMs + keepAlive.count * keepAlive.intervalMs,
       probes: keepAlive.count,
     },
+  };
+}
+
+/**
+ * Both forms of `Sender.open` as one.
+ *
+ * @throws {TypeError} The remote is missing.
+ */
+export function optionsOf(
+  first: string | OutboundQueue | SenderOptions,
+  remote: string | Remote | undefined,
+  rest: Omit<SenderOptions, "queue" | "remote"> | undefined,
+): SenderOptions {
+  if (typeof first !== "string" && !(first instanceof OutboundQueue)) return first;
+  if (remote === undefined) {
+    throw new TypeError('Sender.open needs the server as well: "tcp://host:port"');
+  }
+  return { ...rest, queue: first, remote };
+}
+
+/** What a sender needs permissions for. */
+export function needsOf({ queue, dialer, libc }: SenderOptions, remote: Remote): Needs {
+  const locks = typeof queue === "string" ? [] : [lockPathOf(queue.path)];
+  return {
+    // Another way to connect has needs of its own.
+    ...(dialer === undefined ? { remotes: [remote], kernel: true, libc } : {}),
+    queues: typeof queue === "string" ? [queue] : [],
+    files: locks,
+    outputs: locks,
   };
 }

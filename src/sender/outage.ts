@@ -15,7 +15,7 @@
 
 import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
-import type { DeliveryStatus } from "../delivery/status.ts";
+import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
 import { isTrouble } from "./verdict_meaning.ts";
 
 /** How often it is looked whether an outage is over; nothing tells that a packet was confirmed. */
@@ -33,24 +33,6 @@ const LAST_REPEAT_MS = 3_600_000;
 /** Kinds of lines that are told apart; beyond it the oldest is forgotten, and said anew. */
 const MAX_KINDS = 64;
 
-/** A time in which packets do not get through. */
-export interface Outage {
-  /** Counts from 1. */
-  readonly number: number;
-  /** When it began, in milliseconds since 1970. */
-  readonly sinceMs: number;
-  /** What it began with. */
-  readonly cause: string;
-  /** The last failure. */
-  readonly latest: string;
-  /** Connection attempts that failed in it. */
-  readonly failedAttempts: number;
-  /** Connections that broke in it. */
-  readonly brokenConnections: number;
-  /** Whether packets have been confirmed since the last failure: it may be over soon. */
-  readonly confirms: boolean;
-}
-
 /** What tells that packets get through. */
 export interface Progress {
   /** Every packet up to this one has left the queue. */
@@ -67,14 +49,6 @@ export interface OutageReporterOptions {
   readonly progress: () => Progress;
   /** Told everything that is to be told, at the level at which it is. */
   readonly tell: (status: ToldStatus) => void;
-}
-
-/** A status, and what an {@linkcode OutageReporter} made of it. */
-export interface ToldStatus extends DeliveryStatus {
-  /** Whether something went wrong. */
-  readonly failure: boolean;
-  /** The outage that it belongs to. */
-  readonly outage: Outage | undefined;
 }
 
 /** Counters of an outage under way; times are monotonic. */

@@ -7,10 +7,15 @@
 
 import type { Clock } from "../base/ports.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "../delivery/liveness.ts";
-import type { DeliveryStats, DeliveryStatus, SenderState } from "../delivery/status.ts";
+import type {
+  DeliveryStats,
+  DeliveryStatus,
+  Outage,
+  SenderState,
+  SenderStats,
+} from "../delivery/status.ts";
 import { readSenderNotice } from "../queue/lock_file.ts";
 import type { Condition } from "./condition.ts";
-import type { Outage } from "./outage.ts";
 import type { Rates } from "./rate_meter.ts";
 
 /** How often a sender that changes publishes at most. */
@@ -20,8 +25,12 @@ const MAX_TROUBLES = 5;
 /** Says which shape the text has; a reader that does not know it says so. */
 const FORMAT = 2;
 
-/** How a sender stands, as it has published it. */
-export interface SenderReport extends DeliveryStats {
+/**
+ * How a sender stands, as it has published it.
+ *
+ * @category Status
+ */
+export interface SenderReport extends Omit<SenderStats, "queue" | "receivedBytesDiscarded"> {
   /** When it was written, in milliseconds since 1970. */
   readonly atMs: number;
   /** When the sender was opened, in milliseconds since 1970. */
@@ -49,14 +58,6 @@ export interface SenderReport extends DeliveryStats {
   readonly packetsPerSecond: number;
   /** Bytes acknowledged a second, likewise. */
   readonly bytesPerSecond: number;
-}
-
-/** A sender in some process, and what it says about itself. */
-export interface RunningSender {
-  /** Its process. */
-  readonly pid: number;
-  /** What it said last; undefined when it said nothing, or nothing that this version knows. */
-  readonly report: SenderReport | undefined;
 }
 
 /** What {@linkcode ReportPublisher} works with. */
@@ -147,8 +148,10 @@ export class ReportPublisher {
  *
  * Needs `--allow-read` for the queue's `.lock` file.
  *
+ * @category Status
  * @param queuePath The queue's path.
- * @returns `undefined`: no sender runs.
+ * @returns Its process, and what it said last; that is undefined where it said nothing,
+ *   or nothing that this version knows. `undefined`: no sender runs.
  * @throws {QueueFileError} The lock file cannot be read.
  *
  * @example
@@ -158,12 +161,14 @@ export class ReportPublisher {
  *
  * const queue = `${await Deno.makeTempDir()}/outbox.db`;
  * assert.equal(await readRunningSender(queue), undefined);
- * await using _sender = await Sender.open({ queue, remote: "tcp://127.0.0.1:4000" });
+ * await using _sender = await Sender.open(queue, "tcp://127.0.0.1:4000");
  * const running = await readRunningSender(queue);
  * assert.deepEqual([running?.pid, running?.report?.state], [Deno.pid, "idle"]);
  * ```
  */
-export async function readRunningSender(queuePath: string): Promise<RunningSender | undefined> {
+export async function readRunningSender(
+  queuePath: string,
+): Promise<{ readonly pid: number; readonly report: SenderReport | undefined } | undefined> {
   const notice = await readSenderNotice(queuePath);
   return notice && { pid: notice.pid, report: parseReport(notice.text) };
 }

@@ -6,52 +6,59 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { messageOf, type QueueFileError } from "../base/errors.ts";
+import { ClosedError, messageOf, type QueueFileError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import { parseRemote, type Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
-import type { DeliveryStats, SenderState } from "../delivery/status.ts";
+import type {
+  Outage,
+  SenderState,
+  SenderStats,
+  SenderStatus,
+  ToldStatus,
+} from "../delivery/status.ts";
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
-import type { DeadPackets, EnqueueOptions, IdRange, QueueStats } from "../queue/options.ts";
-import { OutboundQueue } from "../queue/queue.ts";
+import { requestPermissions } from "../permissions/permissions.ts";
+import type { DeadPackets, EnqueueOptions, IdRange } from "../queue/options.ts";
+import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
-import { limitsOf, type SenderOptions } from "./options.ts";
-import { type Outage, OutageReporter, type ToldStatus } from "./outage.ts";
-import { RateMeter, type Rates } from "./rate_meter.ts";
+import { limitsOf, needsOf, optionsOf, type SenderOptions } from "./options.ts";
+import { Inbox } from "./inbox.ts";
+import { OutageReporter } from "./outage.ts";
+import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
+import { Tellings } from "./tellings.ts";
+import { writableInto } from "./writable.ts";
 
 /** TCP_USER_TIMEOUT stands this far above every limit of our own: a back-stop must not race. */
 const USER_TIMEOUT_MARGIN_MS = 30_000;
-/** What `writable` lets wait for its commit before it holds the producer back. */
-const WRITABLE_WINDOW_BYTES = 1024 * 1024;
 /** Rates are measured, and a change is published to other processes, this often. */
 const TICK_MS = 1000;
 
-/** Where a sender stands; counters run since it was opened. */
-export interface SenderStats extends DeliveryStats {
-  /** What lies on disk. */
-  readonly queue: QueueStats;
-  /** Bytes that the server sent and that nobody read in time. */
-  readonly receivedBytesDiscarded: number;
+/** For those parts of this library that stand between a sender and its user. */
+export interface BehindSender {
+  /** The same as `status()`; but what is taken here, the user was not told. */
+  statuses(): AsyncIterableIterator<SenderStatus>;
+  /** An enqueue was rejected with this error, and the user does not learn it. */
+  keptBack(error: unknown): void;
 }
 
-/** One change in a sender's life. */
-export interface SenderStatus extends ToldStatus {
-  /** When, by the wall clock, in milliseconds since 1970. */
-  readonly atMs: number;
-  /** How things stood then. */
-  readonly stats: SenderStats;
-}
+/** Not a method: who holds a sender shall see what they may call. */
+export let behindOf: (sender: Sender) => BehindSender;
 
-/** How to close a {@linkcode Sender}. */
+/**
+ * How to close a {@linkcode Sender}.
+ *
+ * @category Delivery
+ */
 export interface CloseOptions {
   /**
    * How long delivery may go on, in milliseconds; `Infinity` until everything
@@ -68,21 +75,31 @@ export interface CloseOptions {
  * until the server's kernel has acknowledged every byte of it.
  *
  * Needs `--allow-net` for the server, `--allow-read` and `--allow-write` for the
- * queue's file and its `.lock` file, and `--allow-ffi` for libc.
+ * queue's file and its `.lock` file, and `--allow-ffi` for the C library.
  *
+ * An error that ends it for good, such as a damaged file, is thrown by whatever is asked
+ * of it next: {@linkcode Sender.enqueue}, {@linkcode Sender.drained},
+ * {@linkcode Sender.close}, {@linkcode Sender.closed}; or it comes with
+ * {@linkcode Sender.status}. Where `await using` ends a sender whose error nobody was
+ * told, it throws that error; one that was told it does not throw again.
+ *
+ * @category Delivery
  * @example
  * ```ts ignore
  * import { Sender } from "@sendq/sendq";
  *
- * await using sender = await Sender.open({
- *   queue: "outbox.db",
- *   remote: "tcp://192.0.2.7:4000",
- *   logger: console,
- * });
- * await sender.enqueue(new TextEncoder().encode("temperature 21.5\n"));
+ * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000", { logger: console });
+ * await sender.enqueue("temperature 21.5\n");
  * ```
  */
 export class Sender implements AsyncDisposable {
+  static {
+    behindOf = (sender) => ({
+      statuses: () => sender.#statuses(() => {}),
+      keptBack: (error) => sender.#tellings.keptBack(error),
+    });
+  }
+
   /** The queue it sends from. */
   readonly queue: OutboundQueue;
   /** Where it delivers to: `"tcp://legacy:4000"`. */
@@ -98,17 +115,24 @@ export class Sender implements AsyncDisposable {
   readonly #outages: OutageReporter;
   readonly #meter = new RateMeter();
   readonly #forgetLosses: () => void;
+  readonly #forgetRefused: () => void;
   readonly #stopWatching: () => void;
   /** Why the sender ends, where it is for the sake of its files. */
   #misplaced: QueueFileError | undefined;
   #queueFailure: string | undefined;
-  readonly #closed: Promise<void>;
+  /** When it has ended, and why. */
+  readonly #ended: Promise<void>;
+  #closed: Promise<void> | undefined;
+  /** The error that has ended it. */
+  #failure: { readonly error: unknown } | undefined;
+  readonly #tellings = new Tellings();
   readonly #reports: ReportPublisher;
   #cancelTick: () => void = () => {};
   #closing: Promise<void> | undefined;
 
   private constructor(parts: SenderParts) {
     const { queue, clock, logger } = parts;
+    const sending = sendingSideOf(queue);
     this.queue = queue;
     this.remote = parts.dialer.remote;
     this.#ownsQueue = parts.ownsQueue;
@@ -125,15 +149,15 @@ export class Sender implements AsyncDisposable {
       tell: (status) => this.#tell(status),
     });
     this.#supervisor = new Supervisor(parts.limits, {
-      queue,
+      queue: sending,
       dialer: parts.dialer,
       clock,
       random: parts.random,
       // What is worth a line is decided by the reporter of outages.
       onStatus: (status) => this.#outages.take(status),
       onReceived: (chunk) => this.#received.offer(chunk),
-    }, queue.sentThroughAtOpen);
-    this.#doorbell = queue.answerDoorbell(parts.lock);
+    }, sending.sentThroughAtOpen);
+    this.#doorbell = sending.answerDoorbell(parts.lock);
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
     const { reserveBytes, wantedReserveBytes } = parts.lock;
     if (reserveBytes < wantedReserveBytes) {
@@ -143,10 +167,10 @@ export class Sender implements AsyncDisposable {
       );
     } else logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
     this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => this.#onMisplaced(found));
-    this.#closed = this.#supervisor.closed.then(() => {
+    this.#ended = this.#supervisor.closed.then(() => {
       if (this.#misplaced !== undefined) throw this.#misplaced;
     });
-    this.#closed.catch(() => {});
+    this.#ended.catch((error) => this.#failure = { error });
     const warn = (words: string) => {
       const { state, verdict } = this.#supervisor;
       this.#outages.mention({ state, verdict, words, level: "warn", error: undefined });
@@ -156,7 +180,7 @@ export class Sender implements AsyncDisposable {
       warn(`there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`);
     });
     const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
-    const forgetPolls = queue.subscribePollFailures((failure) => {
+    const forgetPolls = sending.subscribePollFailures((failure) => {
       this.#queueFailure = failure === undefined ? undefined : messageOf(failure);
       warn(
         failure === undefined
@@ -166,6 +190,7 @@ export class Sender implements AsyncDisposable {
           }`,
       );
     });
+    this.#forgetRefused = sending.subscribeRefused((error) => this.#tellings.tell(error));
     this.#forgetLosses = () => {
       forgetPolls();
       forgetDropped();
@@ -186,25 +211,46 @@ export class Sender implements AsyncDisposable {
     });
     this.#tick();
     // However the loop ends, the lock and the listeners go with it.
-    this.#supervisor.closed.finally(() => this.#release()).catch(() => {});
+    this.#ended.finally(() => this.#release()).catch(() => {});
   }
 
   /**
-   * Opens the queue, takes its sender lock and starts delivering.
+   * Opens the queue, takes its sender lock and starts delivering. Asks for all
+   * permissions at once: at a terminal by Deno's own questions, elsewhere by an error.
    *
-   * @param options The queue, the remote, and what differs from the defaults.
+   * @param queue The queue's file, which is made where there is none, or a queue that is
+   *   open already.
+   * @param remote The server: `"tcp://host:port"` or its parts.
+   * @param options What differs from the defaults.
    * @throws {OptionError} An option is out of range.
    * @throws {TypeError} The remote is not a `tcp://` URL.
    * @throws {UnsupportedPlatformError} Not Linux, or no libc.
    * @throws {QueueFileError} The file cannot be used as a queue.
    * @throws {QueueLockedError} Another sender has it.
-   * @throws {Deno.errors.NotCapable} A permission is missing; the message names the flag.
+   * @throws {Deno.errors.NotCapable} Permissions are missing; the message has every flag.
    */
-  static async open(options: SenderOptions): Promise<Sender> {
+  static open(
+    queue: string | OutboundQueue,
+    remote: string | Remote,
+    options?: Omit<SenderOptions, "queue" | "remote">,
+  ): Promise<Sender>;
+  /**
+   * The same with everything in one object.
+   *
+   * @param options The queue, the remote, and what differs from the defaults.
+   */
+  static open(options: SenderOptions): Promise<Sender>;
+  static async open(
+    first: string | OutboundQueue | SenderOptions,
+    second?: string | Remote,
+    rest?: Omit<SenderOptions, "queue" | "remote">,
+  ): Promise<Sender> {
+    const options = optionsOf(first, second, rest);
     const limits = limitsOf(options);
     const remote = typeof options.remote === "string"
       ? parseRemote(options.remote)
       : options.remote;
+    requestPermissions(needsOf(options, remote));
     const dialer = options.dialer ?? realDialer(remote, options, limits);
     const clock = options.clock ?? systemClock;
     const ownsQueue = typeof options.queue === "string";
@@ -234,66 +280,44 @@ export class Sender implements AsyncDisposable {
    * Stores a packet; it will be sent behind all earlier ones. What is stored is
    * what goes on the wire, byte for byte.
    *
-   * @param packet At least 1 byte. It may be changed again after the call.
+   * @param packet At least 1 byte; it may be changed again after the call. A string is
+   *   stored as UTF-8.
    * @param options `signal` ends a wait for room.
    * @returns Its id, once it is on disk.
    * @throws {PacketSizeError} Empty, or above `maxPacketBytes`.
    * @throws {QueueFullError} A limit is met and `overflow` is `"reject"`.
    * @throws {QueueFileError} The disk is full or failed.
-   * @throws {ClosedError} The sender is closed.
+   * @throws {ClosedError} The sender is closed; where an error has ended it, that error.
    */
-  enqueue(packet: Uint8Array, options?: EnqueueOptions): Promise<number> {
-    return this.queue.enqueue(packet, options);
+  enqueue(packet: Uint8Array | string, options?: EnqueueOptions): Promise<number> {
+    return this.#failure === undefined
+      ? this.queue.enqueue(packet, options)
+      : Promise.reject(this.#tellings.tell(this.#failure.error));
   }
 
   /**
    * Stores packets in one transaction: all of them, or none.
    *
-   * @param packets Each at least 1 byte.
+   * @param packets Each at least 1 byte; strings are stored as UTF-8.
    * @param options `signal` ends a wait for room.
    * @returns The ids of the first and the last; those between are in order.
    */
   enqueueMany(
-    packets: readonly Uint8Array[],
+    packets: readonly (Uint8Array | string)[],
     options?: EnqueueOptions,
   ): Promise<IdRange> {
-    return this.queue.enqueueMany(packets, options);
+    return this.#failure === undefined
+      ? this.queue.enqueueMany(packets, options)
+      : Promise.reject(this.#tellings.tell(this.#failure.error));
   }
 
   /**
-   * A stream that stores each chunk as one packet. `ready` holds the producer
+   * A stream that stores each chunk as one packet, a string as UTF-8. `ready` holds the producer
    * back while 1 MiB waits for the disk; `close()` resolves once all is on
    * disk. A chunk that cannot be stored errors the stream.
    */
-  get writable(): WritableStream<Uint8Array> {
-    let waitingPackets = 0;
-    let waitingBytes = 0;
-    let failure: { readonly error: unknown } | undefined;
-    let wake = () => {};
-    const done = (bytes: number) => {
-      waitingPackets--;
-      waitingBytes -= bytes;
-      wake();
-    };
-    const until = async (enough: () => boolean) => {
-      while (!enough() && failure === undefined) {
-        await new Promise<void>((resolve) => wake = resolve);
-      }
-      if (failure !== undefined) throw failure.error;
-    };
-    return new WritableStream<Uint8Array>({
-      write: (packet) => {
-        const bytes = packet.length;
-        waitingPackets++;
-        waitingBytes += bytes;
-        this.queue.enqueue(packet).then(() => done(bytes), (error) => {
-          failure ??= { error };
-          done(bytes);
-        });
-        return until(() => waitingBytes <= WRITABLE_WINDOW_BYTES);
-      },
-      close: () => until(() => waitingPackets === 0),
-    });
+  get writable(): WritableStream<Uint8Array | string> {
+    return writableInto((packet) => this.enqueue(packet));
   }
 
   /**
@@ -309,10 +333,17 @@ export class Sender implements AsyncDisposable {
    * was acknowledged.
    *
    * @param signal Ends the wait.
-   * @throws {ClosedError} The sender was closed before.
+   * @throws {ClosedError} The sender was closed before; where an error has ended it, that
+   *   error.
    */
-  drained(signal?: AbortSignal): Promise<void> {
-    return this.#supervisor.drained(signal);
+  async drained(signal?: AbortSignal): Promise<void> {
+    try {
+      await this.#supervisor.drained(signal);
+    } catch (error) {
+      // What has closed it says more than that it is closed.
+      if (error instanceof ClosedError) await this.closed;
+      throw error;
+    }
   }
 
   /**
@@ -320,12 +351,17 @@ export class Sender implements AsyncDisposable {
    * A listener that falls 256 behind loses the oldest.
    */
   status(): AsyncIterableIterator<SenderStatus> {
+    return this.#statuses(({ error }) => this.#tellings.tell(error));
+  }
+
+  #statuses(onTaken: (status: SenderStatus) => void): AsyncIterableIterator<SenderStatus> {
     const { state, verdict } = this.#supervisor;
     const { outage } = this;
-    return this.#hub.listen(this.#statusOf({
+    const first = this.#statusOf({
       ...{ state, verdict, words: state, level: "debug", error: undefined },
       ...{ failure: false, outage },
-    }));
+    });
+    return this.#hub.listen(first, onTaken);
   }
 
   /** How things stand, without a table scan. */
@@ -363,7 +399,14 @@ export class Sender implements AsyncDisposable {
   }
 
   /** How fast it goes: over the last three seconds. */
-  get rates(): Rates {
+  get rates(): {
+    /** Packets stored a second, by this process or another. */
+    readonly storedPacketsPerSecond: number;
+    /** Packets acknowledged in full a second. */
+    readonly drainedPacketsPerSecond: number;
+    /** Bytes acknowledged a second. */
+    readonly ackedBytesPerSecond: number;
+  } {
     return this.#meter.rates(this.#clock.nowMs(), this.#counters());
   }
 
@@ -384,28 +427,52 @@ export class Sender implements AsyncDisposable {
    * stored.
    */
   get closed(): Promise<void> {
+    if (this.#closed === undefined) {
+      this.#closed = this.#ended.catch((error) => {
+        throw this.#tellings.tell(error);
+      });
+      // Whoever waits for the end is told; nobody has to.
+      this.#closed.catch(() => {});
+    }
     return this.#closed;
   }
 
   /**
    * Delivers what it can until the deadline, half-closes, and waits for the
    * server's FIN: a server that closes has read everything, or its kernel would
-   * send a reset. What is not confirmed stays on disk for the next start. Idempotent; a second call may shorten the
-   * deadline.
+   * send a reset. What is not confirmed stays on disk for the next start. Idempotent; a
+   * second call may shorten the deadline.
    *
    * @param options The deadline.
    * @throws {OptionError} It is out of range.
+   * @throws {Error} What has ended the sender, where it was an error.
    */
-  close(options: CloseOptions = {}): Promise<void> {
+  async close(options: CloseOptions = {}): Promise<void> {
     const { deliverTimeoutMs } = resolveOptions(CLOSE_OPTIONS, options);
-    const ended = this.#supervisor.close(deliverTimeoutMs);
-    this.#closing ??= ended.finally(() => this.#release());
-    return this.#closing;
+    try {
+      await this.#end(deliverTimeoutMs);
+    } catch (error) {
+      throw this.#tellings.tell(error);
+    }
   }
 
-  /** The same as {@linkcode Sender.close} with its default. */
+  /**
+   * The same as {@linkcode Sender.close} with its default; but throws no error that the
+   * user was told before, which would hide what went wrong behind a `SuppressedError`.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.close();
+    try {
+      await this.#end(CLOSE_OPTIONS.deliverTimeoutMs.default);
+    } catch (error) {
+      if (this.#tellings.knows(error)) return;
+      throw this.#tellings.tell(error);
+    }
+  }
+
+  #end(deliverTimeoutMs: number): Promise<void> {
+    this.#supervisor.close(deliverTimeoutMs).catch(() => {});
+    this.#closing ??= this.#ended.finally(() => this.#release());
+    return this.#closing;
   }
 
   #releasing: Promise<void> | undefined;
@@ -419,7 +486,8 @@ export class Sender implements AsyncDisposable {
       await this.#doorbell.stop();
       this.#hub.close();
       this.#received.close();
-      if (this.#ownsQueue) await this.queue.close();
+      if (this.#ownsQueue) await sendingSideOf(this.queue).close(this.#failure?.error);
+      this.#forgetRefused();
       this.#lock.release();
     })();
     return this.#releasing;
@@ -430,7 +498,7 @@ export class Sender implements AsyncDisposable {
     this.#misplaced = error;
     const { state, verdict } = this.#supervisor;
     this.#outages.mention({ state, verdict, words: error.message, level: "error", error });
-    this.close({ deliverTimeoutMs: which === "queue" ? Infinity : 0 }).catch(() => {});
+    this.#end(which === "queue" ? Infinity : 0).catch(() => {});
   }
 
   #tell(status: ToldStatus): void {
@@ -465,39 +533,6 @@ interface SenderParts {
   readonly random: Random;
   readonly logger: Logger;
   readonly receivedBufferBytes: number;
-}
-
-/** What the server sent, bounded, for one reader who may never come. */
-class Inbox {
-  readonly stream: ReadableStream<Uint8Array>;
-  #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
-  #discardedBytes = 0;
-
-  constructor(bufferBytes: number) {
-    this.stream = new ReadableStream<Uint8Array>({
-      start: (controller) => {
-        this.#controller = controller;
-      },
-      cancel: () => {
-        this.#controller = undefined;
-      },
-    }, { highWaterMark: bufferBytes, size: (chunk) => chunk.length });
-  }
-
-  get discardedBytes(): number {
-    return this.#discardedBytes;
-  }
-
-  offer(chunk: Uint8Array): void {
-    const room = this.#controller?.desiredSize ?? 0;
-    if (room >= chunk.length) this.#controller?.enqueue(chunk);
-    else this.#discardedBytes += chunk.length;
-  }
-
-  close(): void {
-    this.#controller?.close();
-    this.#controller = undefined;
-  }
 }
 
 /** `"3 packets expired and became dead letters (1200 bytes)"` */

@@ -24,9 +24,10 @@ export class StatusHub<Status> {
    * Listens from now on.
    *
    * @param first Handed out first.
+   * @param onTaken Told each status that the listener has taken.
    */
-  listen(first: Status): AsyncIterableIterator<Status> {
-    const listener = new Listener<Status>(() => this.#listeners.delete(listener));
+  listen(first: Status, onTaken: (status: Status) => void): AsyncIterableIterator<Status> {
+    const listener = new Listener<Status>(() => this.#listeners.delete(listener), onTaken);
     this.#listeners.add(listener);
     listener.offer(first);
     if (this.#closed) listener.end();
@@ -36,12 +37,14 @@ export class StatusHub<Status> {
 
 class Listener<Status> implements AsyncIterableIterator<Status> {
   readonly #onReturn: () => void;
+  readonly #onTaken: (status: Status) => void;
   readonly #waiting: Status[] = [];
   readonly #wakes: (() => void)[] = [];
   #ended = false;
 
-  constructor(onReturn: () => void) {
+  constructor(onReturn: () => void, onTaken: (status: Status) => void) {
     this.#onReturn = onReturn;
+    this.#onTaken = onTaken;
   }
 
   offer(status: Status): void {
@@ -58,7 +61,10 @@ class Listener<Status> implements AsyncIterableIterator<Status> {
   async next(): Promise<IteratorResult<Status>> {
     for (;;) {
       const value = this.#waiting.shift();
-      if (value !== undefined) return { done: false, value };
+      if (value !== undefined) {
+        this.#onTaken(value);
+        return { done: false, value };
+      }
       if (this.#ended) return { done: true, value: undefined };
       await new Promise<void>((resolve) => this.#wakes.push(resolve));
     }

@@ -1,7 +1,7 @@
 /** `sendq backup`, with the permissions of its help. */
 import assert from "node:assert/strict";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { ReadingServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
@@ -23,7 +23,9 @@ Deno.test("backup: a queue that others write meanwhile, each time as of one mome
   const writing = (async () => {
     while (!stop) {
       await queue.enqueueMany(Array.from({ length: 10 }, (_, i) => new Uint8Array(500).fill(i)));
-      if (queue.stats().packets > 2000) await queue.removeThrough(queue.lastId - 1000);
+      if (queue.stats().packets > 2000) {
+        await sendingSideOf(queue).removeThrough(queue.lastId - 1000);
+      }
     }
   })();
   let before = 0;

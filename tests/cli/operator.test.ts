@@ -2,7 +2,7 @@
  * The operator's commands on a queue's file.
  */
 import assert from "node:assert/strict";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { tamper } from "../queue/inspector_helpers.ts";
 import { bytes } from "../support/bytes.ts";
@@ -30,9 +30,9 @@ async function makeQueue(path: string): Promise<void> {
     ["one\n", "two\n", "three\n", "four\n", "ünf\x1b[31m\n"].map((text) => bytes(text)),
   );
   await queue.enqueue(bytes("six\n"), { ttlMs: 3_600_000 });
-  await queue.removeThrough(1);
-  queue.rememberSent(2);
-  await queue.giveUp(4, 3);
+  await sendingSideOf(queue).removeThrough(1);
+  sendingSideOf(queue).rememberSent(2);
+  await sendingSideOf(queue).giveUp(4, 3);
 }
 
 async function idsIn(path: string): Promise<number[]> {
@@ -234,7 +234,7 @@ Deno.test("import: packets that each expire at another time share a transaction"
     if (view.getUint32(at + 4) > 0) commits++;
   }
   assert(commits < 20, `${commits} commits`);
-  await queue.pollOtherProcesses();
+  await sendingSideOf(queue).pollOtherProcesses();
   const lines = jsonLines((await on(dir.queue, "export", "--to", "2")).out);
   // Beyond the calendar a time to live comes and goes as a number.
   const [first, second] = lines.map(({ expiresAt }) => Number(expiresAt));
@@ -423,7 +423,7 @@ Deno.test("--ttl: what is not sent by then becomes a dead letter, and status say
   await send.write("too late\n");
   await using queue = await OutboundQueue.open(dir.queue);
   await until("a dead letter", async () => {
-    await queue.pollOtherProcesses();
+    await sendingSideOf(queue).pollOtherProcesses();
     return queue.stats().deadPackets === 1;
   });
   send.child.kill("SIGTERM");

@@ -60,6 +60,7 @@ class Bench implements Disposable {
         edited: ({ kind }) => told.push(`edited ${kind}`),
         adopted: () => told.push("adopted"),
         grown: () => told.push("grown"),
+        refused: () => {},
       },
     );
   }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { HandedOut } from "../../src/queue/read/handed_out.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
@@ -33,10 +33,10 @@ Deno.test("a removal merged into such a commit writes the page that it empties, 
   for (let i = 0; i < 5; i++) await queue.enqueue(new Uint8Array(100));
   const before = frames(dir.queue);
   for (let id = 1; id <= 5; id++) {
-    await Promise.all([queue.removeThrough(id), queue.enqueue(new Uint8Array(100))]);
+    await Promise.all([sendingSideOf(queue).removeThrough(id), queue.enqueue(new Uint8Array(100))]);
   }
   assert.equal(frames(dir.queue) - before, 5);
-  await queue.removeThrough(6);
+  await sendingSideOf(queue).removeThrough(6);
   assert.equal(frames(dir.queue) - before, 7, "one for the packets, one for the counts");
 });
 
@@ -83,7 +83,7 @@ Deno.test("whoever commits what: the counts of the last row or of `state` are th
           switch (one.do) {
             case "enqueueAndRemove":
               await Promise.all([
-                queue.removeThrough(idAt(one.part)),
+                sendingSideOf(queue).removeThrough(idAt(one.part)),
                 queue.enqueueMany(one.sizes.map((n) => new Uint8Array(n))).catch(() => {}),
               ]);
               break;
@@ -91,22 +91,22 @@ Deno.test("whoever commits what: the counts of the last row or of `state` are th
               await queue.enqueueMany(one.sizes.map((n) => new Uint8Array(n))).catch(() => {});
               break;
             case "remove":
-              await queue.removeThrough(idAt(one.part));
+              await sendingSideOf(queue).removeThrough(idAt(one.part));
               break;
             case "excise":
               await queue.removePackets({ firstId: idAt(one.part), lastId: idAt(one.part) + 2 });
               break;
             case "giveUp":
-              await queue.giveUp(idAt(one.part), 1);
+              await sendingSideOf(queue).giveUp(idAt(one.part), 1);
               break;
             case "requeue":
               await queue.requeue({ firstId: 0, lastId: idAt(one.part) });
               break;
             case "sent":
-              queue.rememberSent(idAt(one.part));
+              sendingSideOf(queue).rememberSent(idAt(one.part));
               break;
             case "poll":
-              await queue.pollOtherProcesses();
+              await sendingSideOf(queue).pollOtherProcesses();
               break;
             case "reopen":
               await queue.close();
@@ -121,7 +121,7 @@ Deno.test("whoever commits what: the counts of the last row or of `state` are th
         }
         const seen = [];
         for (const queue of queues) {
-          await queue.pollOtherProcesses();
+          await sendingSideOf(queue).pollOtherProcesses();
           seen.push({ ...queue.stats(), removedThroughId: queue.removedThroughId });
         }
         assert.deepEqual(seen[0], seen[1]);
@@ -141,7 +141,7 @@ Deno.test("two processes that store and remove at the same time leave true count
     assert(line.length > 0);
     theirs++;
     const id = await queue.enqueue(bytes(`ours ${theirs}`));
-    if (theirs % 3 === 0) await queue.removeThrough(id - 2);
+    if (theirs % 3 === 0) await sendingSideOf(queue).removeThrough(id - 2);
     if (theirs === 60) break;
   }
   enqueuer.kill("SIGKILL");

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import type { DeadPackets } from "../../src/queue/options.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -21,7 +21,7 @@ async function makeRows(path: string): Promise<void> {
 async function sendable(queue: OutboundQueue): Promise<number[]> {
   const ids: number[] = [];
   for (let after = 0;;) {
-    const batches = await queue.readBatches(after, 1000);
+    const batches = await sendingSideOf(queue).readBatches(after, 1000);
     if (batches.length === 0) return ids;
     for (const { firstId, ends } of batches) {
       for (let i = 0; i < ends.length; i++) ids.push(firstId + i);
@@ -123,7 +123,7 @@ for (const version of [2, 3]) {
       const { packets, bytes: size, deadPackets, damagedPackets } = queue.stats();
       assert.deepEqual([packets, size, deadPackets], [7, 57, letters.length]);
       assert.equal(damagedPackets, letters.length);
-      await queue.removeThrough(10);
+      await sendingSideOf(queue).removeThrough(10);
       assert.equal(queue.stats().packets, 0);
       using inspector = await QueueInspector.open(dir.queue);
       assert.deepEqual(await inspector.check(), []);
@@ -147,7 +147,7 @@ Deno.test("rows whose contents were exchanged are set aside", async () => {
 
 Deno.test("a damaged row is set aside where it stands in the way of something else", async (t) => {
   const ways: [string, (queue: OutboundQueue) => Promise<unknown>, number[]][] = [
-    ["giveUp", (queue) => queue.giveUp(5, 1), [1, 2, 3, 7, 8, 9, 10]],
+    ["giveUp", (queue) => sendingSideOf(queue).giveUp(5, 1), [1, 2, 3, 7, 8, 9, 10]],
     ["removePackets", (queue) => queue.removePackets({ firstId: 3, lastId: 5 }), [
       1,
       2,
@@ -156,7 +156,7 @@ Deno.test("a damaged row is set aside where it stands in the way of something el
       9,
       10,
     ]],
-    ["removeThrough", (queue) => queue.removeThrough(5), [7, 8, 9, 10]],
+    ["removeThrough", (queue) => sendingSideOf(queue).removeThrough(5), [7, 8, 9, 10]],
   ];
   for (const [name, way, left] of ways) {
     await t.step(name, async () => {
@@ -192,7 +192,7 @@ Deno.test("packets that this process has just stored go on from memory, unchecke
   await queue.read(0, 1);
   await queue.enqueue(bytes("x"));
   tamper(dir.queue, "UPDATE packets SET payload = x'00'");
-  await queue.pollOtherProcesses();
+  await sendingSideOf(queue).pollOtherProcesses();
   assert.deepEqual(await sendable(queue), [1]);
   // To be sent again it comes from the file.
   assert.deepEqual(await sendable(queue), []);
@@ -217,7 +217,7 @@ Deno.test("a removal that finds more or less than was given out removes nothing"
       await using queue = await OutboundQueue.open(dir.queue);
       assert.deepEqual(await sendable(queue), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
       tamper(dir.queue, sql);
-      const removal = queue.removeThrough(name === "more packets" ? 11 : 9);
+      const removal = sendingSideOf(queue).removeThrough(name === "more packets" ? 11 : 9);
       if (name === "more packets") {
         // Beyond what was given out nothing is compared, but the counts are.
         await assert.rejects(removal, isCorrupt(/it counts 9 packets/));
@@ -242,8 +242,8 @@ Deno.test("a removal that another process was quicker with is none to compare", 
     overflow: "drop-oldest",
   });
   await other.enqueue(bytes("packet 11"));
-  await queue.removeThrough(8);
-  await queue.pollOtherProcesses();
+  await sendingSideOf(queue).removeThrough(8);
+  await sendingSideOf(queue).pollOtherProcesses();
   assert.deepEqual(await sendable(queue), [9, 10, 11]);
 });
 
@@ -364,7 +364,7 @@ async function makeLetters(path: string): Promise<void> {
   tamper(path, `UPDATE packets SET payload = zeroblob(24) ${MIDDLE}`);
   {
     await using queue = await OutboundQueue.open(path);
-    for (const id of await sendable(queue)) await queue.giveUp(id, 2);
+    for (const id of await sendable(queue)) await sendingSideOf(queue).giveUp(id, 2);
   }
   tamper(path, "UPDATE dead_letters SET payload = CAST('packet 9' AS BLOB) WHERE id = 8");
 }

@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { systemClock } from "../../src/base/clock.ts";
 import { ClosedError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import type { DeadPackets } from "../../src/queue/options.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
@@ -44,8 +44,8 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
   clock.wall += 77;
   const heard: DeadPackets[] = [];
   const unsubscribe = queue.subscribeDead((some) => heard.push(some));
-  queue.rememberSent(3);
-  await queue.giveUp(3, 4);
+  sendingSideOf(queue).rememberSent(3);
+  await sendingSideOf(queue).giveUp(3, 4);
   assert.deepEqual(await contents(queue), ["1=1", "2=2", "4=4", "5=5"]);
   assert.deepEqual(await queue.deadLetters(0, 1), [{
     id: 3,
@@ -60,10 +60,10 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
     { packets: 1, bytes: 1, reason: "gave-up", ids: { firstId: 3, lastId: 3 } },
   ]);
   // Gone already, or never there: harmless, and not worth a word.
-  await queue.giveUp(3, 9);
-  await queue.giveUp(99, 9);
+  await sendingSideOf(queue).giveUp(3, 9);
+  await sendingSideOf(queue).giveUp(99, 9);
   unsubscribe();
-  await queue.giveUp(5, 0);
+  await sendingSideOf(queue).giveUp(5, 0);
   assert.equal(heard.length, 1);
   assert.equal((await queue.deadLetters(3, 1))[0]?.sent, false);
   const { packets, bytes: size, deadPackets, deadBytes, gaveUpPackets, expiredPackets } = queue
@@ -87,13 +87,13 @@ Deno.test("giving up the oldest moves removedThroughId over the hole", async () 
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueueMany(numbered(4));
-  await queue.giveUp(2, 1);
+  await sendingSideOf(queue).giveUp(2, 1);
   assert.equal(queue.removedThroughId, 0);
-  await queue.removeThrough(1);
+  await sendingSideOf(queue).removeThrough(1);
   assert.equal(queue.removedThroughId, 2);
-  await queue.giveUp(3, 1);
+  await sendingSideOf(queue).giveUp(3, 1);
   assert.equal(queue.removedThroughId, 3);
-  await queue.giveUp(4, 1);
+  await sendingSideOf(queue).giveUp(4, 1);
   assert.deepEqual([queue.removedThroughId, queue.lastId, queue.stats().packets], [4, 4, 0]);
   assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
   assert.equal(await queue.enqueue(bytes("5")), 5);
@@ -117,7 +117,7 @@ Deno.test("any ranges taken out of any batches leave what is before and behind",
       async (batches, cuts, fromMemory) => {
         using dir = new TempDir();
         const queue = await OutboundQueue.open(dir.queue);
-        if (fromMemory) queue.subscribe(() => {});
+        if (fromMemory) sendingSideOf(queue).subscribe(() => {});
         let there: number[] = [];
         for (const [i, size] of batches.entries()) {
           const range = await queue.enqueueMany(numbered(size, queue.lastId + 1), {
@@ -136,11 +136,11 @@ Deno.test("any ranges taken out of any batches leave what is before and behind",
             assert.deepEqual(removed, { packets: gone.length, bytes: sizeOf(gone) });
             there = there.filter((id) => !inRange(id));
           } else if (how === "giveUp") {
-            await queue.giveUp(from, 2);
+            await sendingSideOf(queue).giveUp(from, 2);
             if (there.includes(from)) letters.push(from);
             there = there.filter((id) => id !== from);
           } else {
-            await queue.removeThrough(from);
+            await sendingSideOf(queue).removeThrough(from);
             there = there.filter((id) => id > from);
           }
           const stats = queue.stats();
@@ -167,10 +167,10 @@ Deno.test("what is taken out is not read from memory either, and the rest still 
   using dir = new TempDir();
   const driver = new FaultDriver();
   await using queue = await OutboundQueue.open(dir.queue, { driver });
-  queue.subscribe(() => {});
+  sendingSideOf(queue).subscribe(() => {});
   await queue.enqueueMany(numbered(6));
   await queue.removePackets({ firstId: 2, lastId: 3 });
-  await queue.giveUp(6, 1);
+  await sendingSideOf(queue).giveUp(6, 1);
   let selects = 0;
   driver.fault = (sql) => {
     if (sql.startsWith("SELECT packets.last_id, ends, payload,")) selects++;
@@ -190,9 +190,9 @@ Deno.test("dead letters go back to the end, in order, under new ids, and wake th
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock });
   await queue.enqueueMany(numbered(5));
-  for (const id of [2, 4, 5]) await queue.giveUp(id, 1);
+  for (const id of [2, 4, 5]) await sendingSideOf(queue).giveUp(id, 1);
   let rings = 0;
-  queue.subscribe(() => rings++);
+  sendingSideOf(queue).subscribe(() => rings++);
   clock.wall += 5;
   assert.deepEqual(await queue.requeue({ firstId: 2, lastId: 4 }), {
     packets: 2,
@@ -220,7 +220,7 @@ Deno.test("requeue moves a bounded part in each transaction, and neither loses n
   await queue.enqueueMany(numbered(9000), { ttlMs: 1 });
   clock.wall += 1;
   driver.log.length = 0;
-  assert.deepEqual(await queue.readBatches(0, 1), []);
+  assert.deepEqual(await sendingSideOf(queue).readBatches(0, 1), []);
   const commits = () => driver.log.filter((word) => word === "COMMIT").length;
   assert(commits() >= 3 && commits() <= 5, `${commits()} transactions`);
   assert.deepEqual([queue.stats().deadPackets, queue.stats().expiredPackets], [9000, 9000]);
@@ -237,12 +237,14 @@ Deno.test("requeue with a time to live: what expires again is not taken up once 
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 10 });
   await queue.enqueueMany(numbered(3), { ttlMs: Infinity });
-  for (const id of [1, 2, 3]) await queue.giveUp(id, 1);
+  for (const id of [1, 2, 3]) await sendingSideOf(queue).giveUp(id, 1);
   await queue.requeue({ firstId: 1, lastId: 1 });
   await queue.requeue({ firstId: 2, lastId: 3 }, { ttlMs: 20 });
   clock.wall += 20;
-  assert.deepEqual((await queue.readBatches(0, 100)).map(({ firstId }) => firstId), [4]);
-  assert.deepEqual(await queue.readBatches(4, 100), []);
+  assert.deepEqual((await sendingSideOf(queue).readBatches(0, 100)).map(({ firstId }) => firstId), [
+    4,
+  ]);
+  assert.deepEqual(await sendingSideOf(queue).readBatches(4, 100), []);
   assert.deepEqual(await dead(queue), ["5=2 expired", "6=3 expired"]);
 });
 
@@ -252,12 +254,12 @@ Deno.test("requeue ends, even when what it has put back dies at once", async () 
   await using queue = await OutboundQueue.open(dir.queue, { clock });
   await queue.enqueueMany(numbered(5000), { ttlMs: 1 });
   clock.wall += 1;
-  await queue.readBatches(0, 1);
+  await sendingSideOf(queue).readBatches(0, 1);
   assert.equal(queue.stats().deadPackets, 5000);
   const reads: Promise<unknown>[] = [];
-  queue.subscribe(() => {
+  sendingSideOf(queue).subscribe(() => {
     clock.wall += 10;
-    if (reads.length < 10) reads.push(queue.readBatches(0, 1));
+    if (reads.length < 10) reads.push(sendingSideOf(queue).readBatches(0, 1));
   });
   assert.equal((await queue.requeue(ALL, { ttlMs: 1 })).packets, 5000);
   await Promise.all(reads);
@@ -270,8 +272,8 @@ Deno.test("dead letters take no room from packets", async () => {
   for (let id = 1; id < 9; id += 2) {
     await queue.enqueueMany(numbered(2));
     await assert.rejects(queue.enqueue(bytes("3")), QueueFullError);
-    await queue.giveUp(id, 1);
-    await queue.giveUp(id + 1, 1);
+    await sendingSideOf(queue).giveUp(id, 1);
+    await sendingSideOf(queue).giveUp(id + 1, 1);
   }
   assert.equal(queue.stats().deadPackets, 8);
   // Putting back needs no room: nothing is added.
@@ -287,14 +289,14 @@ for (const bound of [{ maxDeadPackets: 3 }, { maxDeadBytes: 3 }]) {
     const heard: unknown[] = [];
     queue.subscribeDropped((dropped) => heard.push(dropped));
     await queue.enqueueMany(numbered(4));
-    for (const id of [3, 4, 1, 2]) await queue.giveUp(id, 1);
+    for (const id of [3, 4, 1, 2]) await sendingSideOf(queue).giveUp(id, 1);
     // Of these, the one with the lowest id.
     assert.deepEqual(await dead(queue), ["2=2 gave-up", "3=3 gave-up", "4=4 gave-up"]);
     assert.deepEqual(heard, [{ packets: 1, bytes: 1, throughId: 0 }]);
     // Many at once: those that expire together.
     await queue.enqueueMany(numbered(5, 5), { ttlMs: 10 });
     clock.advance(10);
-    assert.deepEqual(await queue.readBatches(0, 100), []);
+    assert.deepEqual(await sendingSideOf(queue).readBatches(0, 100), []);
     assert.deepEqual(await dead(queue), ["7=7 expired", "8=8 expired", "9=9 expired"]);
     assert.deepEqual(heard.slice(1), [{ packets: 5, bytes: 5, throughId: 0 }]);
     const { droppedPackets, droppedBytes, deadPackets, deadBytes, expiredPackets } = queue.stats();
@@ -307,7 +309,7 @@ Deno.test("no dead letters may be kept at all", async () => {
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.queue, { maxDeadPackets: 0 });
   await queue.enqueueMany(numbered(2));
-  await queue.giveUp(1, 1);
+  await sendingSideOf(queue).giveUp(1, 1);
   assert.deepEqual(await dead(queue), []);
   assert.deepEqual(await contents(queue), ["2=2"]);
   assert.equal(queue.stats().droppedPackets, 1);
@@ -320,7 +322,7 @@ Deno.test("overflow drop-oldest leaves dead letters alone", async () => {
     overflow: "drop-oldest",
   });
   await queue.enqueueMany(numbered(2));
-  await queue.giveUp(1, 1);
+  await sendingSideOf(queue).giveUp(1, 1);
   await queue.enqueueMany(numbered(2, 3));
   assert.deepEqual(await dead(queue), ["1=1 gave-up"]);
   assert.deepEqual(await contents(queue), ["3=3", "4=4"]);
@@ -336,13 +338,13 @@ Deno.test("a failed transaction moves nothing, and the next attempt does", async
     const statement of ["BEGIN", "UPDATE packets", "INSERT OR IGNORE INTO dead", "DELETE", "COMMIT"]
   ) {
     driver.failNext(statement, FULL);
-    await assert.rejects(queue.giveUp(2, 1), full, statement);
+    await assert.rejects(sendingSideOf(queue).giveUp(2, 1), full, statement);
     assert.deepEqual(await contents(queue), ["1=1", "2=2", "3=3"]);
     assert.deepEqual(await dead(queue), []);
     assert.equal(queue.stats().packets, 3);
   }
   driver.heal();
-  await queue.giveUp(2, 1);
+  await sendingSideOf(queue).giveUp(2, 1);
   for (const statement of ["INSERT INTO packets", "DELETE FROM dead", "UPDATE state", "COMMIT"]) {
     driver.failNext(statement, FULL);
     await assert.rejects(queue.requeue(ALL), full, statement);
@@ -360,10 +362,10 @@ Deno.test("a change in the middle waits for a busy file, within reason", async (
   await using queue = await OutboundQueue.open(dir.queue, { driver, busyTimeoutMs: 200 });
   await queue.enqueueMany(numbered(2));
   driver.failNext("BEGIN", BUSY, 3);
-  await queue.giveUp(1, 1);
+  await sendingSideOf(queue).giveUp(1, 1);
   driver.failNext("BEGIN", BUSY, Infinity);
   await assert.rejects(
-    queue.giveUp(2, 1),
+    sendingSideOf(queue).giveUp(2, 1),
     (error) => error instanceof QueueFileError && error.reason === "busy",
   );
   driver.heal();
@@ -376,11 +378,11 @@ Deno.test("changes in the middle share the turn with enqueues and removals", asy
   await queue.enqueueMany(numbered(10));
   await Promise.all([
     queue.enqueue(bytes("11")),
-    queue.giveUp(5, 1),
-    queue.removeThrough(3),
+    sendingSideOf(queue).giveUp(5, 1),
+    sendingSideOf(queue).removeThrough(3),
     queue.removePackets({ firstId: 8, lastId: 9 }),
     queue.enqueueMany(numbered(2, 12)),
-    queue.giveUp(2, 1), // Given up before it is removed: it was asked for earlier.
+    sendingSideOf(queue).giveUp(2, 1), // Given up before it is removed: it was asked for earlier.
   ]);
   const there = [4, 6, 7, 10, 11, 12, 13].map((id) => `${id}=${id}`);
   assert.deepEqual(await contents(queue), there);
@@ -395,9 +397,9 @@ Deno.test("another process's requeue reaches the process that sends", async () =
   await using sending = await OutboundQueue.open(dir.queue);
   using lock = await SenderLock.acquire(sending.path);
   await sending.enqueueMany(numbered(2));
-  await sending.giveUp(1, 1);
-  const grown = new Promise<void>((resolve) => sending.subscribe(resolve));
-  const doorbell = sending.answerDoorbell(lock);
+  await sendingSideOf(sending).giveUp(1, 1);
+  const grown = new Promise<void>((resolve) => sendingSideOf(sending).subscribe(resolve));
+  const doorbell = sendingSideOf(sending).answerDoorbell(lock);
   await using operator = await OutboundQueue.open(dir.queue);
   assert.deepEqual((await operator.requeue(ALL)).ids, { firstId: 3, lastId: 3 });
   await grown;
@@ -418,22 +420,22 @@ Deno.test("what is no range and no id is refused; so is everything after close",
     await assert.rejects(queue.removeDeadLetters(range), RangeError);
     await assert.rejects(queue.requeue(range), RangeError);
   }
-  await assert.rejects(queue.giveUp(1.5, 1), RangeError);
+  await assert.rejects(sendingSideOf(queue).giveUp(1.5, 1), RangeError);
   await assert.rejects(queue.requeue(ALL, { ttlMs: 0 }), RangeError);
   await queue.close();
-  await assert.rejects(queue.giveUp(1, 1), ClosedError);
+  await assert.rejects(sendingSideOf(queue).giveUp(1, 1), ClosedError);
   await assert.rejects(queue.removePackets(ALL), ClosedError);
   await assert.rejects(queue.removeDeadLetters(ALL), ClosedError);
   await assert.rejects(queue.requeue(ALL), ClosedError);
   await assert.rejects(queue.deadLetters(0, 1), ClosedError);
-  await assert.rejects(queue.readBatches(0, 1), ClosedError);
+  await assert.rejects(sendingSideOf(queue).readBatches(0, 1), ClosedError);
 });
 
 Deno.test("the dead letters are read in parts of the size that was asked for", async () => {
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.queue, { clock: systemClock });
   await queue.enqueueMany(Array.from({ length: 300 }, () => new Uint8Array(100)));
-  for (let id = 1; id <= 300; id += 2) await queue.giveUp(id, 1);
+  for (let id = 1; id <= 300; id += 2) await sendingSideOf(queue).giveUp(id, 1);
   const ids: number[] = [];
   for (let after = 0;;) {
     const letters = await queue.deadLetters(after, 1050);

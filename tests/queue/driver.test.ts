@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { dbSqlite, type DbSqliteConstructor } from "../../src/queue/sqlite/db_sqlite.ts";
 import { codeFromText, type SqliteDriver, SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
@@ -126,7 +126,7 @@ for (const { name, driver, why } of DRIVERS) {
     assert.equal(await first.enqueue(bytes("one")), 1);
     const many = Array.from({ length: 200 }, (_, i) => bytes(`packet ${i}`));
     assert.deepEqual(await first.enqueueMany(many), { firstId: 2, lastId: 201 });
-    await first.removeThrough(150);
+    await sendingSideOf(first).removeThrough(150);
     await first.close();
     const again = await OutboundQueue.open(dir.queue, options);
     assert.equal(again.stats().packets, 51);
@@ -134,13 +134,13 @@ for (const { name, driver, why } of DRIVERS) {
     const packets = await again.read(0, 1e6);
     assert.deepEqual(packets.map(({ id }) => id), Array.from({ length: 51 }, (_, i) => 151 + i));
     assert.equal(text(packets[0]?.payload), "packet 149");
-    await again.giveUp(160, 2);
-    assert.equal((await again.readBatches(150, 1e6))[0]?.ends.length, 9);
+    await sendingSideOf(again).giveUp(160, 2);
+    assert.equal((await sendingSideOf(again).readBatches(150, 1e6))[0]?.ends.length, 9);
     await again.requeue({ firstId: 160, lastId: 160 });
     assert.equal(text((await again.read(201, 100))[0]?.payload), "packet 158");
-    await again.removeThrough(202);
+    await sendingSideOf(again).removeThrough(202);
     assert.equal(await again.enqueue(bytes("next"), { ttlMs: 1 }), 203);
-    while ((await again.readBatches(202, 100)).length > 0);
+    while ((await sendingSideOf(again).readBatches(202, 100)).length > 0);
     const [letter] = await again.deadLetters(0, 100);
     assert.deepEqual([letter?.id, letter?.reason, letter?.sent], [203, "expired", false]);
     await again.close();

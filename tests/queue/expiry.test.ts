@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -13,7 +13,7 @@ function packets(count: number): Uint8Array[] {
 
 async function handedOut(queue: OutboundQueue, afterId: number, maxBytes = 1e6): Promise<number[]> {
   const ids: number[] = [];
-  for (const { firstId, ends } of await queue.readBatches(afterId, maxBytes)) {
+  for (const { firstId, ends } of await sendingSideOf(queue).readBatches(afterId, maxBytes)) {
     for (let i = 0; i < ends.length; i++) ids.push(firstId + i);
   }
   return ids;
@@ -45,7 +45,7 @@ for (const source of ["memory", "the file", "the file, reopened"]) {
     using dir = new TempDir();
     const clock = new ManualClock();
     let queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 100 });
-    if (source === "memory") queue.subscribe(() => {});
+    if (source === "memory") sendingSideOf(queue).subscribe(() => {});
     await queue.enqueueMany(packets(2)); // 1, 2: at 100
     await queue.enqueue(bytes("x"), { ttlMs: 50 }); // 3
     await queue.enqueue(bytes("x"), { ttlMs: Infinity }); // 4
@@ -56,7 +56,7 @@ for (const source of ["memory", "the file", "the file, reopened"]) {
       queue = await OutboundQueue.open(dir.queue, { clock });
     }
     assert.deepEqual(await handedOut(queue, 0), [1, 2, 3, 4, 5, 6]);
-    const batches = await queue.readBatches(0, 1e6);
+    const batches = await sendingSideOf(queue).readBatches(0, 1e6);
     const expiries = batches.map(({ expiresAtMs }) => expiresAtMs - clock.wallMs());
     assert.deepEqual(expiries, [90, 40, Infinity, 100, 1]);
 
@@ -124,7 +124,7 @@ Deno.test("what has expired and cannot be moved is not given out", async () => {
   await queue.enqueue(bytes("live"), { ttlMs: Infinity });
   clock.wall += 1;
   driver.failNext("COMMIT", FULL);
-  await assert.rejects(queue.readBatches(0, 100), { reason: "disk-full" });
+  await assert.rejects(sendingSideOf(queue).readBatches(0, 100), { reason: "disk-full" });
   assert.deepEqual(await deadIds(queue), []);
   assert.deepEqual(await handedOut(queue, 0), [2]);
 });
@@ -133,7 +133,7 @@ Deno.test("a sweep moves what expires soon after it does, and sleeps until the n
   using dir = new TempDir();
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock });
-  const end = queue.sweepExpired();
+  const end = sendingSideOf(queue).sweepExpired();
   await queue.enqueue(bytes("never"));
   await pass(clock, 1000);
   assert.equal(clock.timers.size, 0, "nothing expires: no timer");
@@ -176,7 +176,7 @@ Deno.test("a sweep starts with what has expired before; a clock that is set chan
   clock.advance(10);
   const heard: unknown[] = [];
   queue.subscribeDead((dead) => heard.push(dead));
-  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  using _sweeping = { [Symbol.dispose]: sendingSideOf(queue).sweepExpired() };
   await settle();
   assert.deepEqual(heard, [
     { packets: 3, bytes: 3, reason: "expired", ids: { firstId: 1, lastId: 3 } },
@@ -195,7 +195,7 @@ Deno.test("a sweep leaves what was given out, until it is asked for again", asyn
   using dir = new TempDir();
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 2000 });
-  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  using _sweeping = { [Symbol.dispose]: sendingSideOf(queue).sweepExpired() };
   await queue.enqueueMany(packets(10));
   assert.deepEqual(await handedOut(queue, 0, 4), [1, 2, 3, 4]);
   await pass(clock, 2000);
@@ -203,7 +203,7 @@ Deno.test("a sweep leaves what was given out, until it is asked for again", asyn
   assert.equal(queue.stats().packets, 4);
   await pass(clock, 60_000);
   assert.equal(queue.stats().packets, 4, "still in flight");
-  await queue.removeThrough(2);
+  await sendingSideOf(queue).removeThrough(2);
   // The connection is gone: what follows 2 is asked for anew.
   assert.deepEqual(await handedOut(queue, 2), []);
   assert.deepEqual(await deadIds(queue), [3, 4, 5, 6, 7, 8, 9, 10]);
@@ -214,7 +214,7 @@ Deno.test("after a rewind the sweep also takes what was given out before and is 
   using dir = new TempDir();
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 5000 });
-  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  using _sweeping = { [Symbol.dispose]: sendingSideOf(queue).sweepExpired() };
   await queue.enqueueMany(packets(10));
   await queue.enqueue(bytes("x"), { ttlMs: 1000 });
   assert.equal((await handedOut(queue, 0, 10)).length, 10);
@@ -234,7 +234,7 @@ Deno.test("a sweep that fails is tried again, and tells nobody", async () => {
   const clock = new ManualClock();
   const driver = new FaultDriver();
   await using queue = await OutboundQueue.open(dir.queue, { clock, driver });
-  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  using _sweeping = { [Symbol.dispose]: sendingSideOf(queue).sweepExpired() };
   await queue.enqueue(bytes("x"), { ttlMs: 1000 });
   await settle();
   driver.failNext("COMMIT", FULL);
@@ -250,19 +250,19 @@ Deno.test("other processes' packets expire too", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock });
-  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  using _sweeping = { [Symbol.dispose]: sendingSideOf(queue).sweepExpired() };
   await settle();
   await using other = await OutboundQueue.open(dir.queue, { clock, ttlMs: 3000 });
   await other.enqueueMany(packets(3));
   await pass(clock, 1000);
-  await queue.pollOtherProcesses();
+  await sendingSideOf(queue).pollOtherProcesses();
   await pass(clock, 0);
   await pass(clock, 1999);
   assert.deepEqual(await deadIds(queue), []);
   await pass(clock, 1);
   assert.deepEqual(await deadIds(queue), [1, 2, 3]);
   assert.equal(other.stats().packets, 3);
-  await other.pollOtherProcesses();
+  await sendingSideOf(other).pollOtherProcesses();
   assert.deepEqual([other.stats().packets, other.stats().expiredPackets], [0, 3]);
 });
 
@@ -270,8 +270,8 @@ Deno.test("a read that comes while a sweep moves packets waits for it, even if t
   using dir = new TempDir();
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock });
-  queue.subscribe(() => {});
-  using _sweeping = { [Symbol.dispose]: queue.sweepExpired() };
+  sendingSideOf(queue).subscribe(() => {});
+  using _sweeping = { [Symbol.dispose]: sendingSideOf(queue).sweepExpired() };
   await settle();
   await queue.enqueueMany(packets(3), { ttlMs: 1000 });
   clock.advance(1000); // The sweep has begun.
@@ -286,10 +286,10 @@ Deno.test("close ends a sweep and a read under way", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
   const queue = await OutboundQueue.open(dir.queue, { clock, ttlMs: 1000 });
-  queue.sweepExpired();
+  sendingSideOf(queue).sweepExpired();
   await queue.enqueueMany(packets(5000));
   clock.advance(1000);
-  const reading = queue.readBatches(0, 1).catch((error: Error) => error.name);
+  const reading = sendingSideOf(queue).readBatches(0, 1).catch((error: Error) => error.name);
   await queue.close();
   const outcome = await reading;
   assert(outcome === "ClosedError" || Array.isArray(outcome), String(outcome));

@@ -1,3 +1,4 @@
+import { sendingSideOf } from "../../src/queue/queue.ts";
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
@@ -106,7 +107,7 @@ inEachThread(
     assert(read.length >= 96 && read.length <= 144, `${read.length}`);
     assert.deepEqual(read, payloads.slice(0, read.length).map(text));
     // A removal that meets the page fails and removes nothing.
-    await assert.rejects(damaged.removeThrough(200), { reason: "corrupt" });
+    await assert.rejects(sendingSideOf(damaged).removeThrough(200), { reason: "corrupt" });
     await damaged.close();
     assert.equal(await sha256(dir.queue), hash);
   },

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
 import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
@@ -34,8 +34,8 @@ Deno.test("inspector: what is in a queue, and in which state", async () => {
   const storedAtMs = clock.wallMs();
   await queue.enqueueMany([bytes("one"), bytes("two"), bytes("three")]);
   await queue.enqueue(bytes("four"), { ttlMs: 1000 });
-  await queue.removeThrough(1);
-  queue.rememberSent(2);
+  await sendingSideOf(queue).removeThrough(1);
+  sendingSideOf(queue).rememberSent(2);
   await queue.enqueue(bytes("five"));
 
   using inspector = await QueueInspector.open(dir.queue, { clock });
@@ -80,7 +80,7 @@ Deno.test("inspector: dead letters", async () => {
   const clock = new ManualClock();
   await using queue = await OutboundQueue.open(dir.queue, { clock });
   await queue.enqueueMany(["one", "two", "three"].map((text) => bytes(text)));
-  await queue.giveUp(2, 7);
+  await sendingSideOf(queue).giveUp(2, 7);
   using inspector = await QueueInspector.open(dir.queue, { clock });
   const nowMs = clock.wallMs();
   const letter = {

@@ -4,7 +4,7 @@
 import { DatabaseSync } from "node:sqlite";
 import type { QueueCounts } from "../../src/queue/inspect/inspection.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { COUNTS_SQL } from "../../src/queue/store/state_table.ts";
 
 /** Numbers from 0 to 1, the same for the same seed. */
@@ -57,9 +57,9 @@ export async function makeQueue(path: string, seed: number): Promise<void> {
       ttlMs: i % 5 === 0 ? 1_000_000_000 : undefined,
     });
   }
-  queue.rememberSent(900);
-  await queue.removeThrough(100);
-  for (const id of [110, 500, 501, 900, 2000]) await queue.giveUp(id, 3);
+  sendingSideOf(queue).rememberSent(900);
+  await sendingSideOf(queue).removeThrough(100);
+  for (const id of [110, 500, 501, 900, 2000]) await sendingSideOf(queue).giveUp(id, 3);
   await queue.removePackets({ firstId: 700, lastId: 720 });
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { bytes, text } from "../support/bytes.ts";
@@ -185,9 +185,9 @@ for (const version of VERSIONS) {
     assert.equal(queue.removedThroughId, 1);
     assert.deepEqual(await contents(queue), ["2=bb", "3=c", "4=d", "5=e"]);
     assert.equal(await queue.enqueue(bytes("f"), { ttlMs: 1 }), 6);
-    await queue.giveUp(3, 1);
+    await sendingSideOf(queue).giveUp(3, 1);
     clock.advance(1);
-    assert.deepEqual(await queue.readBatches(5, 100), []);
+    assert.deepEqual(await sendingSideOf(queue).readBatches(5, 100), []);
     await queue.requeue({ firstId: 3, lastId: 3 });
     await queue.close();
     await using again = await OutboundQueue.open(dir.queue);
@@ -196,7 +196,7 @@ for (const version of VERSIONS) {
     // Also one whose last row is as version 3 writes it, and newer than the counts.
     assert.equal(await again.enqueue(bytes("x".repeat(20_000))), 8);
     assert.equal(await again.enqueue(bytes("y")), 9);
-    await again.removeThrough(8);
+    await sendingSideOf(again).removeThrough(8);
     assert.deepEqual(await contents(again), ["9=y"]);
     using inspector = await QueueInspector.open(dir.queue);
     assert.deepEqual(await inspector.check(), []);
@@ -215,10 +215,12 @@ Deno.test("expiry and dead letters of version 2 stay what they are", async () =>
     ...{ id: 4, enqueuedAtMs: 1004, diedAtMs: 2000, reason: "gave-up", sent: true, attempts: 2 },
     payload: bytes("d"),
   }]);
-  const [first] = await queue.readBatches(1, 100);
+  const [first] = await sendingSideOf(queue).readBatches(1, 100);
   assert.equal(first?.expiresAtMs, clock.wallMs() + 10);
   clock.advance(10);
-  assert.deepEqual((await queue.readBatches(1, 100)).map(({ firstId }) => firstId), [5]);
+  assert.deepEqual((await sendingSideOf(queue).readBatches(1, 100)).map(({ firstId }) => firstId), [
+    5,
+  ]);
   assert.deepEqual((await queue.deadLetters(0, 100)).map(({ id }) => id), [2, 3, 4]);
   const { deadPackets, gaveUpPackets, expiredPackets } = queue.stats();
   assert.deepEqual([deadPackets, gaveUpPackets, expiredPackets], [3, 1, 2]);
@@ -265,7 +267,7 @@ Deno.test("several open an old file at the same time: one upgrades it, all can u
   queues.push(await second);
   for (const queue of queues) await queue.enqueue(bytes("x"));
   for (const queue of queues) {
-    await queue.pollOtherProcesses();
+    await sendingSideOf(queue).pollOtherProcesses();
     assert.equal(queue.stats().packets, 8);
     await queue.close();
   }
@@ -356,7 +358,7 @@ Deno.test("an old process that has the file open fails, and does no harm", async
     assert.throws(() => old.store("g"), /no such column|has 11 columns/);
     assert.throws(() => old.removeThrough(6, 5, 6), /no such column/);
     assert.throws(() => old.readCounts(), /no such column/);
-    await queue.pollOtherProcesses();
+    await sendingSideOf(queue).pollOtherProcesses();
     assert.deepEqual(await contents(queue), ["2=bb", "3=c", "4=d", "5=e", "6=f"]);
     assert.equal(await queue.enqueue(bytes("h")), 7);
   }

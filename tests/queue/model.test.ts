@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import type { IdRange } from "../../src/queue/options.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import type { DeadLetter, DeathReason, Overflow } from "../../src/queue/store/types.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -199,7 +199,7 @@ class Run {
       }
       case "enqueueAndRemove": {
         const id = Math.min(this.idAt(step.part), this.model.lastId);
-        const removal = this.queue.removeThrough(id).then(() => true, refusedByFile);
+        const removal = sendingSideOf(this.queue).removeThrough(id).then(() => true, refusedByFile);
         const enqueues = this.enqueueEach(step.sizes, step.ttlMs, async () => {
           if (await removal) this.forget((packet) => packet.id <= id);
         });
@@ -208,7 +208,7 @@ class Run {
       }
       case "remove": {
         const id = this.idAt(step.part);
-        if (await this.queue.removeThrough(id).then(() => true, refusedByFile)) {
+        if (await sendingSideOf(this.queue).removeThrough(id).then(() => true, refusedByFile)) {
           this.forget((packet) => packet.id <= id);
         }
         return;
@@ -250,21 +250,23 @@ class Run {
       }
       case "giveUp": {
         const id = this.idAt(step.part);
-        if (await this.queue.giveUp(id, step.attempts).then(() => true, refusedByFile)) {
+        if (
+          await sendingSideOf(this.queue).giveUp(id, step.attempts).then(() => true, refusedByFile)
+        ) {
           this.die((packet) => packet.id === id, "gave-up", step.attempts);
         }
         return;
       }
       case "rememberSent": {
         const id = Math.min(this.idAt(step.part), this.model.lastId);
-        this.queue.rememberSent(id);
+        sendingSideOf(this.queue).rememberSent(id);
         this.model.sentThrough = Math.max(this.model.sentThrough, id);
         return;
       }
       case "handOut":
         return await this.handOut(this.idAt(step.part), step.maxBytes);
       case "sweep": {
-        const end = this.queue.sweepExpired();
+        const end = sendingSideOf(this.queue).sweepExpired();
         await this.quiet();
         end();
         const due = (packet: Packet) => packet.id > this.model.handedOut && this.isOver(packet);
@@ -277,7 +279,7 @@ class Run {
         return;
       case "jump":
         // Nobody looks at the clock while it is between two readings.
-        await this.queue.pollOtherProcesses().catch(refusedByFile);
+        await sendingSideOf(this.queue).pollOtherProcesses().catch(refusedByFile);
         this.clock.wall += step.byMs;
         this.model.clockOffsetMs -= step.byMs;
         return;
@@ -329,7 +331,9 @@ class Run {
 
   /** As the sender asks: what has expired and is next dies, what is given out does not. */
   async handOut(afterId: number, maxBytes: number): Promise<void> {
-    const batches = await this.queue.readBatches(afterId, maxBytes).catch(refusedByFile);
+    const batches = await sendingSideOf(this.queue).readBatches(afterId, maxBytes).catch(
+      refusedByFile,
+    );
     this.model.handedOut = afterId;
     const isAhead = (packet: Packet) => packet.id > afterId;
     // More may die than had to: what is due behind shares the transaction.

@@ -3,7 +3,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { QueueLockedError } from "../../src/base/errors.ts";
 import { listenForRings } from "../../src/queue/doorbell.ts";
 import { readSenderNotice } from "../../src/queue/lock_file.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -50,7 +50,7 @@ for (const commitIn of THREADS) {
       }
       // Every third round the file is emptied: ids must go on all the same.
       if (round % 3 === 2) {
-        await queue.removeThrough(queue.lastId);
+        await sendingSideOf(queue).removeThrough(queue.lastId);
         removedThrough = queue.lastId;
       }
     }
@@ -83,7 +83,7 @@ inEachThread(
           await queue.enqueue(bytes(`here:${enqueuedHere}`));
         }
       }
-      await queue.pollOtherProcesses();
+      await sendingSideOf(queue).pollOtherProcesses();
       const packets = await queue.read(after, 10_000);
       for (const { id, payload } of packets) {
         assert.equal(id, after + 1, "no gaps");
@@ -91,7 +91,7 @@ inEachThread(
         got.set(text(payload), id);
         after = id;
       }
-      if (packets.length > 0) await queue.removeThrough(after);
+      if (packets.length > 0) await sendingSideOf(queue).removeThrough(after);
       else await new Promise((resolve) => systemClock.setTimer(1, () => resolve(undefined)));
     }
     const ids = (await printed).flat();
@@ -105,7 +105,7 @@ inEachThread(
       const order = Array.from({ length: each }, (_, i) => got.get(`${tag}:${i}`) ?? assert.fail());
       assert.deepEqual(order, order.toSorted((x, y) => x - y), "each process's order is kept");
     }
-    await queue.pollOtherProcesses();
+    await sendingSideOf(queue).pollOtherProcesses();
     assert.deepEqual([queue.stats().packets, queue.stats().bytes], [0, 0]);
   },
 );
@@ -171,12 +171,12 @@ Deno.test("a queue that answers the doorbell learns of packets and does not ring
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.queue);
   using lock = await SenderLock.acquire(queue.path);
-  const doorbell = queue.answerDoorbell(lock);
+  const doorbell = sendingSideOf(queue).answerDoorbell(lock);
   const before = Deno.statSync(lock.path).mtime;
   await queue.enqueue(bytes("own"));
   assert.deepEqual(Deno.statSync(lock.path).mtime, before);
   const told = Promise.withResolvers<void>();
-  queue.subscribe(() => told.resolve());
+  sendingSideOf(queue).subscribe(() => told.resolve());
   await using other = await OutboundQueue.open(dir.queue);
   // A burst within the ringing interval: the last ring comes late, but comes.
   await other.enqueue(bytes("1"));

@@ -6,7 +6,7 @@ import {
   QueueFileError,
   QueueFullError,
 } from "../../src/base/errors.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { type SqliteDriver, SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
@@ -46,7 +46,7 @@ Deno.test("nothing resolves before the COMMIT that covers it has returned", asyn
     queue.enqueue(bytes("2")).then(note("two")),
   ];
   await Promise.all(first);
-  const removed = queue.removeThrough(1).then(note("removed"));
+  const removed = sendingSideOf(queue).removeThrough(1).then(note("removed"));
   const third = queue.enqueue(bytes("3")).then(note("three"));
   await Promise.all([removed, third]);
   assert.deepEqual(driver.log, [
@@ -65,9 +65,9 @@ Deno.test("packets of one tick share a commit; a removal alone has its own", asy
   driver.log.length = 0;
   await Promise.all(Array.from({ length: 1000 }, () => queue.enqueue(bytes("x"))));
   assert.equal(count(driver, "COMMIT"), 1);
-  await queue.removeThrough(500);
+  await sendingSideOf(queue).removeThrough(500);
   assert.equal(count(driver, "COMMIT"), 2);
-  await queue.removeThrough(400); // Gone already: costs nothing.
+  await sendingSideOf(queue).removeThrough(400); // Gone already: costs nothing.
   assert.equal(count(driver, "COMMIT"), 2);
   assert.equal(queue.stats().packets, 500);
   assert.equal(queue.removedThroughId, 500);
@@ -108,14 +108,14 @@ Deno.test("a failed commit rejects what it covered, and only that", async () => 
     driver.failNext(statement, IOERR);
     const outcomes = await Promise.allSettled([
       queue.enqueue(bytes("lost")),
-      queue.removeThrough(1),
+      sendingSideOf(queue).removeThrough(1),
     ]);
     assert(outcomes.every(({ status }) => status === "rejected"), statement);
     assert.equal(queue.stats().packets, 2);
   }
   driver.heal();
   assert.equal(await queue.enqueue(bytes("c")), 3);
-  await queue.removeThrough(1);
+  await sendingSideOf(queue).removeThrough(1);
   assert.deepEqual((await queue.read(0, 100)).map((p) => text(p.payload)), ["b", "c"]);
   assert.deepEqual(queue.stats().waitingPackets, 0);
   assert.deepEqual(queue.stats().waitingBytes, 0);
@@ -136,7 +136,7 @@ Deno.test("disk full: one huge packet does not harm the others", async () => {
   const sizes = [...Array(40).fill(10), 100_000, ...Array(40).fill(10)];
   const outcomes = await Promise.allSettled([
     ...sizes.map((size) => queue.enqueue(new Uint8Array(size).fill(1))),
-    queue.removeThrough(1),
+    sendingSideOf(queue).removeThrough(1),
   ]);
   assert.deepEqual(
     outcomes.flatMap(({ status }, i) => status === "rejected" ? [i] : []),
@@ -211,7 +211,7 @@ inEachThread("limits: reject says which, and there is room again after a removal
   await assert.rejects(queue.enqueue(new Uint8Array(3)), limit("maxBytes"));
   await queue.enqueueMany([new Uint8Array(1), new Uint8Array(1)]);
   await assert.rejects(queue.enqueue(new Uint8Array(1)), limit("maxPackets"));
-  await queue.removeThrough(1);
+  await sendingSideOf(queue).removeThrough(1);
   assert.equal(await queue.enqueue(new Uint8Array(1)), 4);
 });
 
@@ -228,7 +228,7 @@ inEachThread(
       order.push("withdrawn")
     );
     const five = queue.enqueue(bytes("5")).then((id) => order.push(`five ${id}`));
-    await queue.removeThrough(1); // Room for one, but two are first in line.
+    await sendingSideOf(queue).removeThrough(1); // Room for one, but two are first in line.
     assert.deepEqual(order, []);
     controller.abort();
     await Promise.all([both, five]);
@@ -244,7 +244,7 @@ inEachThread("overflow wait: another process's removal makes room", async (open)
   await queue.enqueue(bytes("1"));
   const waiting = queue.enqueue(bytes("2"));
   await using other = await open(dir.queue);
-  await other.removeThrough(1);
+  await sendingSideOf(other).removeThrough(1);
   assert.equal(await waiting, 2);
 });
 
@@ -308,7 +308,7 @@ Deno.test("what this process has stored is read from memory, the rest from the f
   using dir = new TempDir();
   const driver = new FaultDriver();
   await using queue = await OutboundQueue.open(dir.queue, { driver });
-  queue.subscribe(() => {});
+  sendingSideOf(queue).subscribe(() => {});
   let selects = 0;
   driver.fault = (sql) => {
     if (sql.startsWith("SELECT packets.last_id, ends, payload,")) selects++;
@@ -341,19 +341,19 @@ inEachThread("counts and lastId follow other processes", async (open) => {
   await using one = await open(dir.queue);
   await using two = await open(dir.queue);
   let rings = 0;
-  const unsubscribe = one.subscribe(() => rings++);
+  const unsubscribe = sendingSideOf(one).subscribe(() => rings++);
   await two.enqueueMany([bytes("a"), bytes("bc")]);
   assert.equal(one.lastId, 0);
-  await one.pollOtherProcesses();
+  await sendingSideOf(one).pollOtherProcesses();
   assert.deepEqual([one.lastId, one.stats().packets, one.stats().bytes, rings], [2, 2, 3, 1]);
-  await one.pollOtherProcesses();
+  await sendingSideOf(one).pollOtherProcesses();
   assert.equal(rings, 1);
-  await two.removeThrough(1);
+  await sendingSideOf(two).removeThrough(1);
   assert.equal(await one.enqueue(bytes("d")), 3);
   assert.deepEqual([one.stats().packets, one.stats().bytes, rings], [2, 3, 2]);
   unsubscribe();
   await two.enqueue(bytes("e"));
-  await one.pollOtherProcesses();
+  await sendingSideOf(one).pollOtherProcesses();
   assert.equal(rings, 2);
 });
 
@@ -361,15 +361,15 @@ inEachThread("rememberSent is written with the next commit and on close", async 
   using dir = new TempDir();
   const queue = await open(dir.queue);
   await queue.enqueueMany([bytes("a"), bytes("b"), bytes("c")]);
-  queue.rememberSent(1);
-  await queue.removeThrough(1);
+  sendingSideOf(queue).rememberSent(1);
+  await sendingSideOf(queue).removeThrough(1);
   await using peek = await open(dir.queue);
-  assert.equal(peek.sentThroughAtOpen, 1);
-  queue.rememberSent(3);
-  queue.rememberSent(2);
+  assert.equal(sendingSideOf(peek).sentThroughAtOpen, 1);
+  sendingSideOf(queue).rememberSent(3);
+  sendingSideOf(queue).rememberSent(2);
   await queue.close();
   await using again = await open(dir.queue);
-  assert.equal(again.sentThroughAtOpen, 3);
+  assert.equal(sendingSideOf(again).sentThroughAtOpen, 3);
 });
 
 inEachThread("close stores what is waiting, is idempotent and ends everything", async (open) => {
@@ -381,10 +381,10 @@ inEachThread("close stores what is waiting, is idempotent and ends everything", 
   await assert.rejects(queue.enqueue(bytes("late")), ClosedError);
   await assert.rejects(queue.enqueueMany([bytes("late")]), ClosedError);
   await assert.rejects(queue.read(0, 1), ClosedError);
-  await assert.rejects(queue.removeThrough(1), ClosedError);
+  await assert.rejects(sendingSideOf(queue).removeThrough(1), ClosedError);
   await closing;
   await queue.close();
-  await queue.pollOtherProcesses();
+  await sendingSideOf(queue).pollOtherProcesses();
   assert.equal(await last, 1);
   assert.equal(queue.stats().packets, 1);
 });
@@ -406,8 +406,8 @@ inEachThread("options out of range are refused by name", async (open) => {
   }
   await assert.rejects(open(":memory:"), RangeError);
   await using queue = await open(dir.queue);
-  await assert.rejects(queue.removeThrough(1.5), RangeError);
-  await assert.rejects(queue.removeThrough(-1), RangeError);
+  await assert.rejects(sendingSideOf(queue).removeThrough(1.5), RangeError);
+  await assert.rejects(sendingSideOf(queue).removeThrough(-1), RangeError);
 });
 
 inEachThread("stats need no table scan", async (open) => {
@@ -420,9 +420,9 @@ inEachThread("stats need no table scan", async (open) => {
   wallMs = 2_000;
   await queue.enqueue(bytes("b"));
   assert.equal(queue.stats().oldestEnqueuedAtMs, 1_000);
-  await queue.removeThrough(1);
+  await sendingSideOf(queue).removeThrough(1);
   assert.equal(queue.stats().oldestEnqueuedAtMs, 2_000);
-  await queue.removeThrough(2);
+  await sendingSideOf(queue).removeThrough(2);
   assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
 });
 
@@ -434,7 +434,7 @@ inEachThread("the file shrinks again after a backlog has drained", async (open) 
   }
   const fullBytes = Deno.statSync(dir.queue).size;
   assert(fullBytes > 10e6, `${fullBytes}`);
-  await queue.removeThrough(queue.lastId);
+  await sendingSideOf(queue).removeThrough(queue.lastId);
   const deadline = Date.now() + 30_000;
   // Free pages below 4 MiB stay for the next packets.
   while (Deno.statSync(dir.queue).size > 5e6) {
@@ -463,10 +463,10 @@ Deno.test("a poll of the file that fails is told, again and again, and so is its
   await using queue = await OutboundQueue.open(dir.queue, { driver, clock });
   using lock = await SenderLock.acquire(dir.queue);
   const heard: unknown[] = [];
-  queue.subscribePollFailures((failure) =>
+  sendingSideOf(queue).subscribePollFailures((failure) =>
     heard.push(failure instanceof QueueFileError ? failure.reason : failure)
   );
-  const bell = queue.answerDoorbell(lock);
+  const bell = sendingSideOf(queue).answerDoorbell(lock);
   const poll = async () => {
     clock.advance(1000);
     await settle();
@@ -525,7 +525,7 @@ Deno.test("a queue that was emptied is small once it is closed", async () => {
   using dir = new TempDir();
   const queue = await OutboundQueue.open(dir.queue, { durability: "process-crash" });
   for (let i = 0; i < 30; i++) await queue.enqueue(new Uint8Array(1e6));
-  await queue.removeThrough(29);
+  await sendingSideOf(queue).removeThrough(29);
   await queue.close();
   const { size } = Deno.statSync(dir.queue);
   assert(size < 2e6, `${size} bytes for a packet of 1e6`);
@@ -566,15 +566,15 @@ Deno.test("disk full: a removal that has room for little is done in parts", asyn
   await using queue = await OutboundQueue.open(dir.queue, { driver });
   for (let i = 0; i < 64; i++) await queue.enqueue(bytes("x"));
   room = 8;
-  await queue.removeThrough(50);
+  await sendingSideOf(queue).removeThrough(50);
   assert.equal(queue.stats().packets, 14);
   assert.equal(queue.removedThroughId, 50);
   // Where there is no room at all it fails, and soon.
   room = commits = 0;
-  await assert.rejects(queue.removeThrough(64), { reason: "disk-full" });
+  await assert.rejects(sendingSideOf(queue).removeThrough(64), { reason: "disk-full" });
   assert(commits > 1 && commits <= 6, `${commits} attempts`);
   assert.equal(queue.stats().packets, 14);
   room = Infinity;
-  await queue.removeThrough(64);
+  await sendingSideOf(queue).removeThrough(64);
   assert.equal(queue.stats().packets, 0);
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { QueueTime } from "../../src/queue/read/queue_time.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
@@ -12,7 +12,7 @@ const YEAR_MS = 365 * DAY_MS;
 
 /** Which packets a sender would get now. */
 async function sendable(queue: OutboundQueue): Promise<number[]> {
-  return (await queue.readBatches(0, 1e6)).map(({ firstId }) => firstId);
+  return (await sendingSideOf(queue).readBatches(0, 1e6)).map(({ firstId }) => firstId);
 }
 
 Deno.test("the time of a queue goes on as the monotonic clock, whatever the wall clock does", () => {
@@ -103,7 +103,7 @@ Deno.test("a clock that is set while the queue is open makes nothing expire, the
     clock.advance(1000);
     clock.wall += 27 * YEAR_MS;
     // Nothing is stored or sent: the note comes from the poll.
-    await queue.pollOtherProcesses();
+    await sendingSideOf(queue).pollOtherProcesses();
     assert.deepEqual(await sendable(queue), [1]);
   }
   // Another process, an hour later.
@@ -115,7 +115,7 @@ Deno.test("a clock that is set while the queue is open makes nothing expire, the
   clock.advance(1);
   assert.deepEqual(await sendable(queue), [2]);
   // The sender compares with the wall clock.
-  const [batch] = await queue.readBatches(0, 100);
+  const [batch] = await sendingSideOf(queue).readBatches(0, 100);
   assert.equal(batch?.expiresAtMs, clock.wall + 3600_000 + 1000);
 });
 
@@ -143,7 +143,7 @@ Deno.test("two processes agree on a jump, whoever notices it first", async () =>
     await one.enqueue(bytes("1"));
     clock.wall += 7 * DAY_MS;
     clock.advance(400);
-    await one.pollOtherProcesses();
+    await sendingSideOf(one).pollOtherProcesses();
     clock.advance(400);
     await other.enqueue(bytes("2"));
     await one.enqueue(bytes("3"));
@@ -151,12 +151,12 @@ Deno.test("two processes agree on a jump, whoever notices it first", async () =>
     const third = await open();
     await third.enqueue(bytes("4"));
     for (const queue of [...queues, third]) {
-      await queue.pollOtherProcesses();
+      await sendingSideOf(queue).pollOtherProcesses();
       assert.deepEqual(await sendable(queue), [1, 2, 3, 4]);
     }
     clock.advance(9_200);
     for (const queue of [...queues, third]) {
-      await queue.pollOtherProcesses();
+      await sendingSideOf(queue).pollOtherProcesses();
       assert.deepEqual(await sendable(queue), [2, 3, 4]);
     }
     clock.advance(800);
@@ -177,14 +177,14 @@ Deno.test("a process that began in a jump does not quarrel with one that saw it"
   await using young = await OutboundQueue.open(dir.queue, { clock, ttlMs: 200_000 });
   await young.enqueue(bytes("2"));
   for (let i = 0; i < 3; i++) {
-    await old.pollOtherProcesses();
-    await young.pollOtherProcesses();
+    await sendingSideOf(old).pollOtherProcesses();
+    await sendingSideOf(young).pollOtherProcesses();
     await settle();
   }
   const logged = Deno.statSync(`${dir.queue}-wal`).size;
   for (let i = 0; i < 3; i++) {
-    await old.pollOtherProcesses();
-    await young.pollOtherProcesses();
+    await sendingSideOf(old).pollOtherProcesses();
+    await sendingSideOf(young).pollOtherProcesses();
   }
   assert.equal(Deno.statSync(`${dir.queue}-wal`).size, logged, "nobody writes any more");
   clock.advance(99_999);

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
 import { bytes } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -79,12 +79,14 @@ Deno.test("repair: of a sound queue it is the identity, its log in the file or b
         const id = "part" in step ? 1 + Math.floor(step.part * queue.lastId) : 0;
         if (step.do === "store") {
           await queue.enqueueMany(randomPackets(random, step.sizes), { ttlMs: step.ttlMs });
-        } else if (step.do === "remove") await queue.removeThrough(Math.min(id, queue.lastId));
-        else if (step.do === "excise") await queue.removePackets({ firstId: id, lastId: id + 30 });
-        else if (step.do === "giveUp") await queue.giveUp(id, 2);
+        } else if (step.do === "remove") {
+          await sendingSideOf(queue).removeThrough(Math.min(id, queue.lastId));
+        } else if (step.do === "excise") {
+          await queue.removePackets({ firstId: id, lastId: id + 30 });
+        } else if (step.do === "giveUp") await sendingSideOf(queue).giveUp(id, 2);
         else await queue.requeue({ firstId: id, lastId: id + 5 });
       }
-      queue.rememberSent(Math.floor(queue.lastId / 2));
+      sendingSideOf(queue).rememberSent(Math.floor(queue.lastId / 2));
       if (closed) await queue.close();
       // Opened by nobody: for SQLite, and for the repair.
       copyQueue(dir.queue, dir.file("copy"));
@@ -254,7 +256,7 @@ Deno.test("repair: noise at any place and of any length: never a wrong id, never
             for (let id = firstId; id <= lastId; id++) ids.add(id);
             if (i === 6) await (await OutboundQueue.open(dir.queue)).close();
           }
-          await queue.giveUp(30, 1);
+          await sendingSideOf(queue).giveUp(30, 1);
           copyQueue(dir.queue, path);
         }
         for (const { at, length, log } of holes) {
@@ -282,7 +284,7 @@ Deno.test("repair: of the log it takes what SQLite takes", async () => {
   await using queue = await OutboundQueue.open(dir.queue, { durability: "process-crash" });
   for (let i = 0; i < 8; i++) {
     await queue.enqueueMany(randomPackets(random, Array.from({ length: 30 }, () => 200)));
-    await queue.removeThrough(10 * i);
+    await sendingSideOf(queue).removeThrough(10 * i);
   }
   const logBytes = Deno.statSync(`${dir.queue}-wal`).size;
   const seen = new Set<number>();
@@ -334,7 +336,7 @@ Deno.test("repair: without the counts, or from version 1", async () => {
     for (let i = 0; i < 3; i++) {
       await queue.enqueueMany(["one", "two", "three"].map((text) => bytes(text)));
     }
-    await queue.removeThrough(3);
+    await sendingSideOf(queue).removeThrough(3);
   }
   const whole = await contentOf(dir.queue);
   asVersion1(dir.queue);
@@ -420,7 +422,7 @@ Deno.test("repair: a queue goes on where it was", async () => {
   await using queue = await OutboundQueue.open(dir.file("new"));
   const { lastId } = queue;
   assert.equal(await queue.enqueue(bytes("next")), lastId + 1);
-  await queue.removeThrough(lastId);
+  await sendingSideOf(queue).removeThrough(lastId);
   assert.equal((await queue.read(0, 100)).length, 1);
 });
 

@@ -1,4 +1,5 @@
 /** Disk space that is kept for removals: a queue that has filled its disk gets out of that by itself. */
+import { sendingSideOf } from "../../src/queue/queue.ts";
 import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { readSenderNotice } from "../../src/queue/lock_file.ts";
@@ -17,7 +18,7 @@ for (const megabytes of [2, 6, 20]) {
       const clock = new ManualClock();
       await using queue = await open(disk.queue, { clock });
       using lock = await SenderLock.acquire(queue.path);
-      queue.answerDoorbell(lock);
+      sendingSideOf(queue).answerDoorbell(lock);
       assert(lock.reserveBytes > 0 && lock.reserveBytes === lock.wantedReserveBytes);
       let first = 0;
       for (let round = 0; round < 4; round++) {
@@ -25,7 +26,7 @@ for (const megabytes of [2, 6, 20]) {
         if (round === 0) first = stored;
         // Not all that was free at first, but again and again.
         assert(stored > first / 2, `${stored} packets in round ${round}, ${first} at first`);
-        await queue.removeThrough(queue.lastId - 10);
+        await sendingSideOf(queue).removeThrough(queue.lastId - 10);
         assert.equal(queue.stats().packets, 10);
         assert.equal(lock.reserveBytes, lock.wantedReserveBytes, "the reserve is whole again");
         clock.advance(1000);
@@ -41,12 +42,12 @@ inEachThread("a disk that others have filled to the last byte: removals go on", 
   const clock = new ManualClock();
   await using queue = await open(disk.queue, { clock });
   using lock = await SenderLock.acquire(queue.path);
-  queue.answerDoorbell(lock);
+  sendingSideOf(queue).answerDoorbell(lock);
   for (let i = 0; i < 20; i++) await queue.enqueueMany(packets());
   disk.fillUp();
   await fill(queue);
-  for (let id = 100; id <= queue.lastId; id += 100) await queue.removeThrough(id);
-  await queue.removeThrough(queue.lastId);
+  for (let id = 100; id <= queue.lastId; id += 100) await sendingSideOf(queue).removeThrough(id);
+  await sendingSideOf(queue).removeThrough(queue.lastId);
   assert.equal(queue.stats().packets, 0);
   disk.makeRoom();
   clock.advance(1000);
@@ -70,8 +71,8 @@ inEachThread(
     assert.deepEqual(await readSenderNotice(disk.queue), { pid: Deno.pid, text: "" });
     lock.publish("b");
     assert.equal((await readSenderNotice(disk.queue))?.text, "b");
-    queue.answerDoorbell(lock);
-    await queue.removeThrough(queue.lastId);
+    sendingSideOf(queue).answerDoorbell(lock);
+    await sendingSideOf(queue).removeThrough(queue.lastId);
   },
   NO_TMPFS,
 );
@@ -126,9 +127,9 @@ inEachThread("a disk that was full before the first sender came", async (open) =
   disk.fillUp();
   await using queue = await open(disk.queue);
   using lock = await SenderLock.acquire(queue.path);
-  queue.answerDoorbell(lock);
-  await queue.removeThrough(stored - 10);
-  await queue.removeThrough(stored);
+  sendingSideOf(queue).answerDoorbell(lock);
+  await sendingSideOf(queue).removeThrough(stored - 10);
+  await sendingSideOf(queue).removeThrough(stored);
   assert.equal(queue.stats().packets, 0);
 }, NO_TMPFS);
 
@@ -159,8 +160,8 @@ inEachThread("a queue is opened, and emptied, on a disk without a free byte", as
     disk.fillUp();
     await using queue = await open(disk.queue);
     using lock = await SenderLock.acquire(queue.path);
-    queue.answerDoorbell(lock);
-    await queue.removeThrough(queue.removedThroughId + 400);
+    sendingSideOf(queue).answerDoorbell(lock);
+    await sendingSideOf(queue).removeThrough(queue.removedThroughId + 400);
   }
   await using queue = await open(disk.queue);
   assert.equal(queue.stats().packets, 20 * 64 - 3 * 400);

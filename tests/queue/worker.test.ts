@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { systemClock } from "../../src/base/clock.ts";
 import { ClosedError, QueueFileError } from "../../src/base/errors.ts";
 import { packetsOf } from "../../src/base/packet_batch.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SqliteError } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { Arena } from "../../src/queue/store/batches.ts";
@@ -98,7 +98,7 @@ for (const how of ["throw", "exit"] as const) {
     // Behind a commit that waits for its answer: more packets, a read, a removal.
     const outcomes = await Promise.allSettled([
       queue.enqueue(bytes("c")),
-      queue.removeThrough(1),
+      sendingSideOf(queue).removeThrough(1),
       turn().then(() => queue.enqueue(bytes("d"))),
       turn().then(() => queue.deadLetters(0, 100)),
     ]);
@@ -107,7 +107,7 @@ for (const how of ["throw", "exit"] as const) {
     }
     assert.equal(queue.stats().waitingPackets, 0);
     faults.heal();
-    await queue.pollOtherProcesses();
+    await sendingSideOf(queue).pollOtherProcesses();
     const { lastId } = queue;
     assert.equal(await queue.enqueue(bytes("e")), lastId + 1);
     await queue.close();
@@ -122,12 +122,12 @@ Deno.test("a Worker that dies while nothing is under way: the next call says so,
   await using queue = await OutboundQueue.open(dir.queue, workerQueue);
   faults.order("BEGIN IMMEDIATE", "throw");
   assert.equal(await queue.enqueue(bytes("a")), 1);
-  await assert.rejects(queue.pollOtherProcesses(), /Worker has ended/);
+  await assert.rejects(sendingSideOf(queue).pollOtherProcesses(), /Worker has ended/);
   faults.heal();
   // What others store meanwhile is not overlooked, though the new Worker knows of no change.
   await using other = await OutboundQueue.open(dir.queue);
   await other.enqueue(bytes("b"));
-  await queue.pollOtherProcesses();
+  await sendingSideOf(queue).pollOtherProcesses();
   assert.equal(queue.lastId, 2);
   assert.equal(await queue.enqueue(bytes("c")), 3);
 });
@@ -138,17 +138,22 @@ Deno.test("a Worker that cannot open the file again: each call says so, until it
   await using queue = await OutboundQueue.open(dir.queue, workerQueue);
   faults.order("BEGIN IMMEDIATE", "throw");
   await queue.enqueue(bytes("a"));
-  await assert.rejects(queue.pollOtherProcesses(), /Worker has ended/);
+  await assert.rejects(sendingSideOf(queue).pollOtherProcesses(), /Worker has ended/);
   faults.order("PRAGMA user_version", 10, 1e6);
   for (let i = 0; i < 2; i++) {
-    await assert.rejects(Promise.all([queue.enqueue(bytes("x")), queue.pollOtherProcesses()]), {
-      reason: "io",
-    });
+    await assert.rejects(
+      Promise.all([queue.enqueue(bytes("x")), sendingSideOf(queue).pollOtherProcesses()]),
+      {
+        reason: "io",
+      },
+    );
   }
   faults.heal();
   await assert.doesNotReject(async () => {
     // The last failure may not have been told yet.
-    await queue.pollOtherProcesses().catch(() => queue.pollOtherProcesses());
+    await sendingSideOf(queue).pollOtherProcesses().catch(() =>
+      sendingSideOf(queue).pollOtherProcesses()
+    );
   });
   assert.equal(await queue.enqueue(bytes("b")), 2);
 });
@@ -171,10 +176,10 @@ Deno.test("close waits for the commit under way, then nothing is answered any mo
   const queue = await OutboundQueue.open(dir.queue, workerQueue);
   faults.order("COMMIT", "hold");
   const stored = queue.enqueue(bytes("y"));
-  queue.rememberSent(1);
+  sendingSideOf(queue).rememberSent(1);
   await turn();
   const closed = queue.close();
-  const polled = queue.pollOtherProcesses();
+  const polled = sendingSideOf(queue).pollOtherProcesses();
   faults.heal();
   assert.equal(await stored, 2);
   await Promise.all([closed, polled]);
@@ -210,17 +215,17 @@ Deno.test("counts never go back while polls and commits cross", async () => {
   await using queue = await OutboundQueue.open(dir.queue, workerQueue);
   await using other = await OutboundQueue.open(dir.queue);
   const seen: number[] = [];
-  queue.subscribe(() => seen.push(queue.lastId));
+  sendingSideOf(queue).subscribe(() => seen.push(queue.lastId));
   const ids: number[] = [];
   const note = (id: number) => void ids.push(id);
   for (let i = 0; i < 60; i++) {
     const theirs = other.enqueue(bytes(`their ${i}`)).then(note);
     const mine = queue.enqueue(bytes(`my ${i}`)).then(note);
-    const polls = Array.from({ length: 4 }, () => queue.pollOtherProcesses());
+    const polls = Array.from({ length: 4 }, () => sendingSideOf(queue).pollOtherProcesses());
     await Promise.all([i % 2 === 0 ? theirs : mine, ...polls]);
     await Promise.all([theirs, mine]);
   }
-  await queue.pollOtherProcesses();
+  await sendingSideOf(queue).pollOtherProcesses();
   assert.deepEqual(ids.toSorted((a, b) => a - b), Array.from({ length: 120 }, (_, i) => i + 1));
   assert.equal(queue.lastId, 120);
   assert.equal(queue.stats().packets, 120);

@@ -6,7 +6,7 @@ import { readRecord } from "../../lab/record.ts";
 import { RecorderProcess } from "../../lab/recorder_process.ts";
 import { MAX_COUNTED_GAP_MS } from "../../src/delivery/liveness.ts";
 import { libcCandidates } from "../../src/kernel/libc.ts";
-import type { SenderStatus } from "../../src/sender/sender.ts";
+import type { SenderStatus } from "../../src/delivery/status.ts";
 
 const PACKETS = 600;
 const INTERVAL_MS = 10;

@@ -3,7 +3,8 @@
  * read everything", over real sockets.
  */
 import assert from "node:assert/strict";
-import type { Sender, SenderStatus } from "../../src/sender/sender.ts";
+import type { SenderStatus } from "../../src/delivery/status.ts";
+import type { Sender } from "../../src/sender/sender.ts";
 import { lines, packet, packets } from "../support/packets.ts";
 import { SenderBench } from "../support/sender_bench.ts";
 import { until, within } from "../support/until.ts";

@@ -2,12 +2,8 @@ import assert from "node:assert/strict";
 import type { Verdict } from "../../src/delivery/liveness.ts";
 import type { DeliveryStatus, SenderState } from "../../src/delivery/status.ts";
 import { conditionOf } from "../../src/sender/condition.ts";
-import {
-  OutageReporter,
-  outageWords,
-  spanWords,
-  type ToldStatus,
-} from "../../src/sender/outage.ts";
+import type { ToldStatus } from "../../src/delivery/status.ts";
+import { OutageReporter, outageWords, spanWords } from "../../src/sender/outage.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
 const HEALTHY: Verdict = { kind: "healthy" };

@@ -6,6 +6,7 @@
 
 import { InvalidArgumentError } from "commander";
 import { parseRemote, type Remote } from "../../base/remote.ts";
+import type { Listen } from "../../permissions/permissions.ts";
 import type { IdRange } from "../../queue/options.ts";
 
 const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
@@ -122,11 +123,6 @@ export function parseHttpAddress(text: string): Remote {
     throw new InvalidArgumentError("Expected HOST:PORT, such as 127.0.0.1:9465 or [::1]:9465.");
   }
 }
-
-/** Where clients connect. */
-export type Listen =
-  | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
-  | { readonly transport: "unix"; readonly path: string };
 
 /**
  * Reads where to listen.

@@ -8,7 +8,7 @@ import { Command } from "commander";
 import { backUpQueue } from "../../queue/inspect/backup.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";

@@ -22,7 +22,7 @@ import {
   queueOptionsOf,
   splitterFor,
 } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";

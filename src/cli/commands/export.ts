@@ -10,7 +10,7 @@ import { writeAll } from "../../base/write_all.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { Printer, printLine } from "../terminal/output.ts";

@@ -16,7 +16,7 @@ import {
   type QueueCommandOptions,
   queueOptionsOf,
 } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import {
   CommandError,

@@ -21,7 +21,7 @@ import { type TcpDialer, tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
 import { asUsageError, OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import {
   formatBytes,
   formatDuration,

@@ -9,7 +9,7 @@ import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/i
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import type { OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseId } from "../arguments/values.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import type { Printer } from "../terminal/output.ts";

@@ -24,8 +24,9 @@ import {
   OptionAdder,
   splitterFor,
 } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
-import { type Listen, parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
+import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
+import type { Listen } from "../../permissions/permissions.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";

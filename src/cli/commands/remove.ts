@@ -15,7 +15,7 @@ import { OutboundQueue } from "../../queue/queue.ts";
 import { SenderLock } from "../../queue/sender_lock.ts";
 import { mergeRanges } from "../../queue/store/id_ranges.ts";
 import { addQueueFileOption, asUsageError, OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import {
   formatCount,
   formatPackets,

@@ -10,7 +10,7 @@ import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
 import { OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { Printer, printLine } from "../terminal/output.ts";

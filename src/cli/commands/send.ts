@@ -22,7 +22,7 @@ import {
   OptionAdder,
   splitterFor,
 } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";

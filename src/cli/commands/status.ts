@@ -11,9 +11,9 @@ import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { outageWords } from "../../sender/outage.ts";
-import { readRunningSender, type RunningSender, type SenderReport } from "../../sender/report.ts";
+import { readRunningSender, type SenderReport } from "../../sender/report.ts";
 import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../arguments/permissions.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import {
   formatBytes,
   formatCount,
@@ -73,7 +73,7 @@ interface Look {
   readonly fileBytes: number;
   /** The write-ahead log beside it; `undefined` without the permission to look. */
   readonly logBytes: number | undefined;
-  readonly sender: RunningSender | undefined;
+  readonly sender: Awaited<ReturnType<typeof readRunningSender>>;
 }
 
 /**
@@ -244,7 +244,7 @@ function deadWords(queue: QueueCounts): string {
 }
 
 function senderRows(
-  sender: RunningSender | undefined,
+  sender: Look["sender"],
   atMs: number,
   io: Stdio,
 ): string[] {

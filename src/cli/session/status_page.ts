@@ -7,7 +7,7 @@
 import type { StatusServer } from "../../observe/http.ts";
 import type { Sender } from "../../sender/sender.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
-import type { Needs } from "../arguments/permissions.ts";
+import type { Needs } from "../../permissions/permissions.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import type { LogConsole } from "../terminal/output.ts";
 

@@ -6,7 +6,8 @@
 
 import { type Condition, inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
-import type { Sender, SenderStats } from "../../sender/sender.ts";
+import type { SenderStats } from "../../delivery/status.ts";
+import type { Sender } from "../../sender/sender.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { printable } from "../terminal/printable.ts";
 

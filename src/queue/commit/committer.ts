@@ -84,6 +84,8 @@ export interface CommitterEvents {
   adopted(): void;
   /** There may be packets above the last id that was known. */
   grown(): void;
+  /** Enqueues are rejected with this error. */
+  refused(error: unknown): void;
 }
 
 interface PendingEdit {
@@ -238,17 +240,22 @@ export class Committer {
   /**
    * Does what is waiting, except for packets that wait for room: those are
    * refused. Nothing is written after this.
+   *
+   * @param reason What those are rejected with.
    */
-  async close(): Promise<void> {
+  async close(
+    reason: unknown = new ClosedError(
+      "The queue was closed before there was room for the packet.",
+    ),
+  ): Promise<void> {
     this.#isClosing = true;
     this.#vacuum.stop();
     while (this.#phase === "scheduled" || this.#phase === "committing") {
       await new Promise<void>((resolve) => this.#roundWaiters.push(resolve));
     }
     this.#cancelRoomPoll?.();
-    const error = new ClosedError("The queue was closed before there was room for the packet.");
     while (!this.#pending.isEmpty) {
-      this.#fail({ units: this.#takeUnits(), removal: undefined }, error);
+      this.#fail({ units: this.#takeUnits(), removal: undefined }, reason);
     }
     // Before the last commit below: a poll that ends meanwhile must not start another.
     this.#phase = "closed";
@@ -435,6 +442,7 @@ export class Committer {
       if (unit.phase === "withdrawn") continue;
       this.#finish(unit);
       unit.reject(error);
+      this.#events.refused(error);
     }
     for (const waiter of job.removal?.waiters ?? []) waiter.reject(error);
   }

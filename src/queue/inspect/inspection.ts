@@ -8,7 +8,11 @@ import type { Clock } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import type { DeathReason } from "../store/types.ts";
 
-/** How to open a queue for looking. */
+/**
+ * How to open a queue for looking.
+ *
+ * @category Queue
+ */
 export interface InspectOptions {
   /**
    * The library that gives access to SQLite.
@@ -31,7 +35,11 @@ export interface InspectOptions {
   readonly clock?: Clock;
 }
 
-/** Which packets or dead letters to look at. */
+/**
+ * Which packets or dead letters to look at.
+ *
+ * @category Queue
+ */
 export interface InspectRange {
   /**
    * The lowest id.
@@ -54,7 +62,11 @@ export interface InspectRange {
   readonly beforeMs?: number;
 }
 
-/** What to read of them. */
+/**
+ * What to read of them.
+ *
+ * @category Queue
+ */
 export interface InspectQuery extends InspectRange {
   /**
    * How many of each payload's first bytes to read; `Infinity`: all.
@@ -64,7 +76,11 @@ export interface InspectQuery extends InspectRange {
   readonly payloadBytes?: number;
 }
 
-/** A packet in the queue. */
+/**
+ * A packet in the queue.
+ *
+ * @category Queue
+ */
 export interface InspectedPacket {
   /** Its position in the queue. */
   readonly id: number;
@@ -84,7 +100,11 @@ export interface InspectedPacket {
   readonly payload: Uint8Array;
 }
 
-/** A packet that nobody sends any more. */
+/**
+ * A packet that nobody sends any more.
+ *
+ * @category Queue
+ */
 export interface InspectedDeadLetter {
   /** The id that it had in the queue. */
   readonly id: number;
@@ -104,7 +124,11 @@ export interface InspectedDeadLetter {
   readonly payload: Uint8Array;
 }
 
-/** The counts that a queue's file keeps; each is 0 where its version does not know it. */
+/**
+ * The counts that a queue's file keeps; each is 0 where its version does not know it.
+ *
+ * @category Queue
+ */
 export interface QueueCounts {
   /** Packets in the queue. */
   readonly packets: number;

@@ -93,13 +93,14 @@ const EMPTY = new Uint8Array(0);
  * Needs `--allow-read` for the file. SQLite puts two files beside it, `-wal`
  * and `-shm`, where they are not there already: its directory must be writable.
  *
+ * @category Queue
  * @example List what waits in a queue
  * ```ts
  * import { OutboundQueue, QueueInspector } from "@sendq/sendq";
  *
  * const path = `${await Deno.makeTempDir()}/outbox.db`;
  * await using queue = await OutboundQueue.open(path);
- * await queue.enqueue(new TextEncoder().encode("hello\n"));
+ * await queue.enqueue("hello\n");
  *
  * using inspector = await QueueInspector.open(path);
  * for await (const { id, bytes, state } of inspector.packets()) {

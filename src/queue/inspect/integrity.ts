@@ -11,7 +11,11 @@ import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
 import { crcOf, endsOf, letterCrcOf } from "../store/row.ts";
 import { COUNT_COLUMNS, COUNTS_SQL } from "../store/state_table.ts";
 
-/** Something that is wrong in a queue's file. */
+/**
+ * Something that is wrong in a queue's file.
+ *
+ * @category Queue
+ */
 export interface QueueProblem {
   /**
    * - `"pages"`: SQLite cannot read a page, or pages contradict each other

@@ -10,10 +10,18 @@
  * @module
  */
 
-/** What can be bound to a statement and what comes back. */
+/**
+ * What can be bound to a statement and what comes back.
+ *
+ * @category SQLite driver
+ */
 export type SqliteValue = null | number | bigint | string | Uint8Array;
 
-/** A prepared statement. */
+/**
+ * A prepared statement.
+ *
+ * @category SQLite driver
+ */
 export interface SqliteStatement {
   /**
    * Runs the statement and ignores its rows.
@@ -30,7 +38,11 @@ export interface SqliteStatement {
   all(params: readonly SqliteValue[]): SqliteValue[][];
 }
 
-/** An open database. */
+/**
+ * An open database.
+ *
+ * @category SQLite driver
+ */
 export interface SqliteDatabase {
   /**
    * Compiles one statement. Beware: some pragmas take effect here and do
@@ -43,7 +55,11 @@ export interface SqliteDatabase {
   close(): void;
 }
 
-/** How to open a database. */
+/**
+ * How to open a database.
+ *
+ * @category SQLite driver
+ */
 export interface SqliteOpenOptions {
   /** Open without the right to write. */
   readonly readOnly: boolean;
@@ -51,7 +67,11 @@ export interface SqliteOpenOptions {
   readonly busyTimeoutMs: number;
 }
 
-/** A library that gives access to SQLite; synchronous. */
+/**
+ * A library that gives access to SQLite; synchronous.
+ *
+ * @category SQLite driver
+ */
 export interface SqliteDriver {
   /** For people: `"node:sqlite"`. */
   readonly name: string;
@@ -64,7 +84,11 @@ export interface SqliteDriver {
   open(path: string, options: SqliteOpenOptions): SqliteDatabase;
 }
 
-/** An error of SQLite with its result code, whichever library it came through. */
+/**
+ * An error of SQLite with its result code, whichever library it came through.
+ *
+ * @category SQLite driver
+ */
 export class SqliteError extends Error {
   /** Always `"SqliteError"`. */
   override readonly name = "SqliteError";

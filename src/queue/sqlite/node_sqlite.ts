@@ -17,7 +17,11 @@ import {
   type SqliteValue,
 } from "./driver.ts";
 
-/** The default driver. */
+/**
+ * The default driver.
+ *
+ * @category SQLite driver
+ */
 export const nodeSqlite: SqliteDriver = {
   name: "node:sqlite",
   open(path, { readOnly, busyTimeoutMs }) {

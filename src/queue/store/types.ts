@@ -20,7 +20,11 @@ export interface PacketSpan {
   readonly expiresAtMs: number;
 }
 
-/** Ids from the first to the last, both included; packets may be missing in between. */
+/**
+ * Ids from the first to the last, both included; packets may be missing in between.
+ *
+ * @category Queue
+ */
 export interface IdRange {
   /** The first id. */
   readonly firstId: number;
@@ -28,7 +32,11 @@ export interface IdRange {
   readonly lastId: number;
 }
 
-/** Packets and their bytes. */
+/**
+ * Packets and their bytes.
+ *
+ * @category Queue
+ */
 export interface PacketCount {
   /** How many packets. */
   readonly packets: number;
@@ -44,10 +52,16 @@ export interface PacketCount {
  * - `"damaged"`: its bytes in the file are not those that were stored, or the file
  *   does not say any more where it begins and ends; what is there is kept. Where
  *   packets cannot be told apart any more, one dead letter stands for all of them.
+ *
+ * @category Queue
  */
 export type DeathReason = "expired" | "gave-up" | "damaged";
 
-/** A packet that nobody sends any more. */
+/**
+ * A packet that nobody sends any more.
+ *
+ * @category Queue
+ */
 export interface DeadLetter {
   /** The id that it had in the queue. */
   readonly id: number;
@@ -73,6 +87,8 @@ export interface DeadLetter {
  * - `"process-crash"`: the death of the process, but not of the machine: power
  *   loss may take the last commits before it (`synchronous=NORMAL`); the file
  *   stays consistent
+ *
+ * @category Queue
  */
 export type Durability = "power-loss" | "process-crash";
 
@@ -84,10 +100,18 @@ export interface Due {
   readonly nextAtMs: number;
 }
 
-/** What to do with a packet for which there is no room. */
+/**
+ * What to do with a packet for which there is no room.
+ *
+ * @category Queue
+ */
 export type Overflow = "reject" | "wait" | "drop-oldest";
 
-/** Packets removed unsent, or dead letters removed, because there were too many. */
+/**
+ * Packets removed unsent, or dead letters removed, because there were too many.
+ *
+ * @category Queue
+ */
 export interface DroppedPackets {
   /** How many, dead letters included. */
   readonly packets: number;

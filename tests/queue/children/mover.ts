@@ -1,6 +1,6 @@
 // Enqueues without end and prints each packet once it is on disk; meanwhile moves
 // packets between the queue and its dead letters in every way there is.
-import { OutboundQueue } from "../../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../../src/queue/queue.ts";
 
 const [path = "", tag = "x"] = Deno.args;
 const queue = await OutboundQueue.open(path);
@@ -29,8 +29,8 @@ await Promise.all([
   enqueue(),
   enqueue(),
   enqueue(),
-  forEver(() => queue.giveUp(pick(), 2)),
-  forEver(() => queue.readBatches(queue.removedThroughId, 1000)),
+  forEver(() => sendingSideOf(queue).giveUp(pick(), 2)),
+  forEver(() => sendingSideOf(queue).readBatches(queue.removedThroughId, 1000)),
   forEver(() => {
     const firstId = pick();
     return queue.requeue(Math.random() < 0.1 ? ALL : { firstId, lastId: firstId + 20 });

@@ -1,0 +1,36 @@
+/**
+ * A queue in figures; what `OutboundQueue.stats()` gives.
+ *
+ * @category Queue
+ */
+export interface QueueStats {
+  /** Packets to be sent. */
+  readonly packets: number;
+  /** Their payload bytes. */
+  readonly bytes: number;
+  /** The highest id stored; 0 when there never was one. */
+  readonly lastId: number;
+  /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
+  readonly oldestEnqueuedAtMs: number | undefined;
+  /**
+   * Packets that overflow `"drop-oldest"` removed unsent, and dead letters that were
+   * too many, since the file was made.
+   */
+  readonly droppedPackets: number;
+  /** Their payload bytes. */
+  readonly droppedBytes: number;
+  /** Dead letters in the file. */
+  readonly deadPackets: number;
+  /** Their payload bytes. */
+  readonly deadBytes: number;
+  /** Packets that expired, since the file was made. */
+  readonly expiredPackets: number;
+  /** Packets that the sender gave up, since the file was made. */
+  readonly gaveUpPackets: number;
+  /** Packets that were found damaged in the file, since it was made. */
+  readonly damagedPackets: number;
+  /** Packets of this process that are not stored yet. */
+  readonly waitingPackets: number;
+  /** Their payload bytes. */
+  readonly waitingBytes: number;
+}

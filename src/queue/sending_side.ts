@@ -1,0 +1,232 @@
+/**
+ * The side of a queue that its sender has: reading in batches, removals, dead letters
+ * made of what nobody sends any more, and hearing of other processes' packets. Who only
+ * enqueues never meets it; see {@linkcode sendingSideOf} in `queue.ts`.
+ *
+ * @module
+ */
+
+import { ClosedError } from "../base/errors.ts";
+import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
+import type { Committer } from "./commit/committer.ts";
+import { type Doorbell, listenForRings } from "./doorbell.ts";
+import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
+import type { QueueListeners } from "./listeners.ts";
+import { checkIdRange } from "./options.ts";
+import type { PacketReader } from "./read/packet_reader.ts";
+import type { QueueTime } from "./read/queue_time.ts";
+import type { SenderLock } from "./sender_lock.ts";
+import type { ReadResult } from "./store/contract.ts";
+
+/** The parts of an open queue that its sender works with; the queue has the same ones. */
+export interface SendingSideParts {
+  readonly store: GuardedStore;
+  readonly committer: Committer;
+  readonly reader: PacketReader;
+  readonly time: QueueTime;
+  readonly listeners: QueueListeners;
+  readonly clock: Clock;
+  /** Whether the queue is closed, or about to be. */
+  readonly isClosed: () => boolean;
+  /** Reads what follows an id, for anybody. */
+  readonly read: (afterId: number, maxBytes: number) => Promise<ReadResult>;
+  /** Closes the queue. */
+  readonly close: (reason?: unknown) => Promise<void>;
+}
+
+/** What a queue is to its sender. Only for the process that holds the sender lock. */
+export class SendingSide implements DeliveryQueue {
+  /** The highest id known, when the queue was opened, to have been on a wire. */
+  readonly sentThroughAtOpen: number;
+  readonly #parts: SendingSideParts;
+  #doorbell: Doorbell | undefined;
+  #pollFails = false;
+
+  /** @param parts Those of the queue. */
+  constructor(parts: SendingSideParts) {
+    this.#parts = parts;
+    this.sentThroughAtOpen = parts.committer.state.sentThrough;
+  }
+
+  /** The highest id known to be on disk; 0 when there never was one. */
+  get lastId(): number {
+    return this.#parts.committer.state.lastId;
+  }
+
+  /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */
+  get removedThroughId(): number {
+    return this.#parts.committer.state.removedThrough;
+  }
+
+  /** Whether the sender is this process's: nobody else has to be rung up. */
+  get isAnswering(): boolean {
+    return this.#doorbell !== undefined;
+  }
+
+  /**
+   * Reads in batches: many packets in a few objects. Packets that have expired, and
+   * those whose bytes in the file are not the ones that were stored, become dead letters
+   * when they are next, and are not given out.
+   *
+   * @param afterId Ids greater than this one; nothing above it is in flight.
+   * @param maxBytes As for `read`.
+   * @throws {QueueFileError} As for `read`; or what has expired cannot be moved.
+   * @throws {ClosedError} As for `read`.
+   */
+  async readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
+    const { reader, read } = this.#parts;
+    return await reader.handOut(afterId, () => read(afterId, maxBytes));
+  }
+
+  /**
+   * Removes every packet up to and including `id`, together with the next
+   * packets stored where there are any.
+   *
+   * @returns Resolves once the removal is on disk.
+   * @throws {RangeError} `id` is not an id.
+   * @throws {QueueFileError} It failed; the packets are still there. Call again.
+   * @throws {ClosedError} The queue is closed.
+   */
+  async removeThrough(id: number): Promise<void> {
+    if (!Number.isSafeInteger(id) || id < 0) {
+      throw new RangeError(`id must be a non-negative integer, got ${id}`);
+    }
+    if (this.#parts.isClosed()) throw new ClosedError("The queue is closed.");
+    if (id <= this.removedThroughId) return;
+    await this.#parts.committer.removeThrough(id);
+  }
+
+  /**
+   * Makes a packet a dead letter: nobody sends it any more. Harmless when it is
+   * gone. Resolves once that is on disk.
+   *
+   * @param id Not in flight.
+   * @param attempts In how many connections it was tried.
+   * @throws {RangeError} `id` is not an id.
+   * @throws {QueueFileError} It failed; the packet is still there.
+   * @throws {ClosedError} The queue is closed.
+   */
+  async giveUp(id: number, attempts: number): Promise<void> {
+    const range = { firstId: id, lastId: id };
+    checkIdRange(range);
+    const { reader, committer } = this.#parts;
+    await reader.exclusively(() =>
+      committer.edit({ kind: "bury", ranges: [range], reason: "gave-up", attempts })
+    );
+  }
+
+  /**
+   * Remembers that ids up to `id` have been on a wire: written with the next
+   * commit that happens anyway, and on close.
+   */
+  rememberSent(id: number): void {
+    this.#parts.committer.rememberSent(id);
+  }
+
+  /**
+   * Calls back whenever `lastId` may have grown, and from now on keeps what this process
+   * stores in memory, for `readBatches`. Returns the unsubscription.
+   */
+  subscribe(onPackets: () => void): () => void {
+    this.#parts.reader.expectReader();
+    return this.#parts.listeners.packets.add(onPackets);
+  }
+
+  /**
+   * Looks whether another process has committed, and if so takes over its
+   * counts and notifies the subscribers. Costs a few microseconds. Tells the file when
+   * the wall clock was set.
+   *
+   * @throws {QueueFileError}
+   */
+  async pollOtherProcesses(): Promise<void> {
+    const { committer, time } = this.#parts;
+    await committer.poll();
+    if (time.isToBeNoted && !this.#parts.isClosed()) await committer.edit({ kind: "keep-time" });
+  }
+
+  /**
+   * Makes this queue the sender's: it listens for other processes' packets on
+   * the lock's doorbell and does not ring it itself, and makes dead letters of
+   * what expires (see {@linkcode sweepExpired}). Ends with `stop()` or `close()`.
+   *
+   * @returns How it hears of them; see {@linkcode Doorbell.mode}.
+   */
+  answerDoorbell(lock: SenderLock): Doorbell {
+    const { clock } = this.#parts;
+    const doorbell = listenForRings(lock.path, () => void this.#pollAndTell(), clock);
+    const endSweeping = this.sweepExpired(lock);
+    this.#doorbell = doorbell;
+    return {
+      ...doorbell,
+      stop: () => {
+        endSweeping();
+        if (this.#doorbell === doorbell) this.#doorbell = undefined;
+        return doorbell.stop();
+      },
+    };
+  }
+
+  async #pollAndTell(): Promise<void> {
+    let failure: unknown;
+    try {
+      await this.pollOtherProcesses();
+    } catch (error) {
+      failure = error;
+    }
+    const isNews = failure !== undefined || this.#pollFails;
+    this.#pollFails = failure !== undefined;
+    if (isNews && !this.#parts.isClosed()) this.#parts.listeners.polls.call(failure);
+  }
+
+  /** Hears of nothing any more. */
+  stopAnswering(): Promise<void> | undefined {
+    return this.#doorbell?.stop();
+  }
+
+  /**
+   * Calls back with the error whenever the file could not be asked for other
+   * processes' packets, which happens about once a second as long as it lasts, and
+   * with `undefined` once it can be asked again. Only while
+   * {@linkcode answerDoorbell} listens. Returns the unsubscription.
+   */
+  subscribePollFailures(onPoll: (failure: unknown) => void): () => void {
+    return this.#parts.listeners.polls.add(onPoll);
+  }
+
+  /**
+   * Calls back with the error whenever enqueues of this process are rejected with it.
+   * Returns the unsubscription.
+   */
+  subscribeRefused(onRefused: (error: unknown) => void): () => void {
+    return this.#parts.listeners.refused.add(onRefused);
+  }
+
+  /**
+   * From now on makes dead letters of packets soon after they have expired, at
+   * most once a second, except for those that `readBatches` has given out;
+   * {@linkcode answerDoorbell} does it by itself.
+   *
+   * @param spare What to give up for a removal on a full disk.
+   * @returns Ends it.
+   */
+  sweepExpired(spare?: SpareSpace): () => void {
+    const { reader, store } = this.#parts;
+    const endSweeping = reader.sweep();
+    store.useSpareSpace(spare);
+    return () => {
+      endSweeping();
+      store.useSpareSpace(undefined);
+    };
+  }
+
+  /**
+   * Closes the queue; see `OutboundQueue.close`.
+   *
+   * @param reason What packets that wait for room are rejected with; a `ClosedError` by
+   *   itself.
+   */
+  close(reason?: unknown): Promise<void> {
+    return this.#parts.close(reason);
+  }
+}
