@@ -7,7 +7,7 @@
 
 import { ClosedError, QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import type { PacketSplitter } from "./framing.ts";
+import type { PacketSplitter } from "./splitter.ts";
 
 /** The default capacity of a Linux pipe; what one read brings becomes one transaction. */
 const READ_BYTES = 64 * 1024;

@@ -8,7 +8,6 @@ import { Command } from "commander";
 import { RELAY_OPTIONS } from "../../base/option_table.ts";
 import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
-import { FRAMINGS } from "../../framing/framing.ts";
 import { listenUnix } from "../../kernel/unix_listener.ts";
 import { isLoopback } from "../../observe/access.ts";
 import type { RelayListener } from "../../relay/options.ts";
@@ -20,6 +19,7 @@ import {
   addQueueOptions,
   checkDeliveryOptions,
   type DeliveryCommandOptions,
+  framingHelp,
   type FramingOptions,
   OptionAdder,
   splitterFor,
@@ -62,6 +62,8 @@ A Unix socket needs --allow-net=unix:PATH, and PATH in --allow-read and
 --allow-write. As a systemd service with Type=notify it needs
 --allow-env=NOTIFY_SOCKET,WATCHDOG_USEC.
 
+${framingHelp()}
+
 ${EXIT_CODE_HELP}
 `;
 
@@ -91,8 +93,8 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
       (text: string, earlier: readonly Listen[] = []) => [...earlier, parseListen(text)],
     )
     .required("-t, --to <remote>", "the server: tcp://HOST:PORT", parseRemoteArgument)
-    .choice("-i, --input <framing>", "packets of clients", FRAMINGS, "lines")
-    .choice("-o, --output <framing>", "packets on the wire (default: as of clients)", FRAMINGS)
+    .framing("-i, --input <framing>", "packets of clients", "lines")
+    .framing("-o, --output <framing>", "packets on the wire (default: as of clients)")
     .table(RELAY_OPTIONS)
     .value(
       "--socket-mode <mode>",
