@@ -283,6 +283,8 @@ class LengthScanner implements Scanner {
 
   #checkTrailer(chunk: Uint8Array, at: number, length: number, totalBytes: number): void {
     const { trailer } = this.#layout.spec;
+    // One that is too large is that in the first place, wherever its end may be.
+    if (this.payloadBytes > this.maxPayloadBytes) return;
     for (let i = 0; i < trailer.length; i++) {
       const place = totalBytes - trailer.length + i - this.#seenBytes;
       if (place < 0 || place >= length || chunk[at + place] === trailer[i]) continue;

@@ -202,10 +202,9 @@ export class OptionAdder {
     others: readonly string[] = [],
   ): this {
     const option = new Option(flags, `${description}; see Framings below`)
-      .choices([...FRAMING_NAMES, ...others]) // For completion.
+      // They are completed, and are not all that it takes.
+      .choices([...FRAMING_NAMES, ...others])
       .argParser((text) => others.includes(text) ? text : parseFraming(text));
-    // The help has them once, at its end.
-    delete option.argChoices;
     this.#command.addOption(fallback === undefined ? option : option.default(fallback));
     return this;
   }

@@ -98,7 +98,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
   const options = new OptionAdder(command).group("Packets");
   addQueueFileOption(options);
   options
-    .framing("-i, --input <framing>", "packets on stdin, or none", "lines", ["none"])
+    .framing("-i, --input <framing>", "packets on stdin", "lines", ["none"])
     .framing("-o, --output <framing>", "packets on the wire (default: as on stdin)")
     .flag("-f, --follow", "go on after the end of input, for what other processes enqueue")
     .choice("--received <where>", "bytes that the server sends", ["discard", "stdout"], "discard");
