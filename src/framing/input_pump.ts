@@ -180,8 +180,7 @@ export class InputPump {
   #sayDoubts(): void {
     const { splitter, onDoubt } = this.#options;
     const { doubt, oversizeWords } = splitter;
-    // One that has had packets is in the right framing, and this one is large.
-    if (doubt !== undefined && !this.#doubted && this.#storedPackets === 0) {
+    if (doubt !== undefined && !this.#doubted) {
       this.#doubted = true;
       onDoubt(doubt);
     }

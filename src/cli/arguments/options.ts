@@ -219,14 +219,14 @@ export class OptionAdder {
 
 /** For the end of the help of each command that cuts a stream into packets. */
 export function framingHelp(): string {
+  const indent = " ".repeat(18);
   const rows = [
     ...NAMED_FRAMINGS.map(({ form, is = [], wire = is.join(" or ") }) => [form, wire]),
     ...DESCRIBED_FRAMINGS.map(({ form, wire = "" }) => [form, wire]),
   ].map(([form = "", wire = ""]) => {
-    const words = wire.replaceAll("`", "");
-    return form.length < 15
-      ? `  ${form.padEnd(16)}${words}`
-      : `  ${form}\n${" ".repeat(18)}${words}`;
+    const plain = wire.replaceAll("`", "");
+    const words = plain.length > 72 ? plain.replaceAll(/(.{30,72}) /g, `$1\n${indent}`) : plain;
+    return form.length < 15 ? `  ${form.padEnd(16)}${words}` : `  ${form}\n${indent}${words}`;
   });
   return `Framings (HEX: bytes as hexadecimal digits; docs/PROTOCOLS.md has the details):
 ${rows.join("\n")}`;

@@ -29,6 +29,7 @@ import { type Listen, parseListen, parseMode, parseRemoteArgument } from "../arg
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { inFlags } from "../terminal/flags.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -137,7 +138,13 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
         ...options,
         sender,
         listeners: listeners.map(({ listener }) => listener),
-        logger: log,
+        // Its words name the library's options.
+        logger: {
+          debug: (words) => log.debug(inFlags(words)),
+          info: (words) => log.info(inFlags(words)),
+          warn: (words) => log.warn(inFlags(words)),
+          error: (words) => log.error(inFlags(words)),
+        },
       });
       for (const { address, open } of listeners) {
         log.info(`listening on ${address}`);
