@@ -165,12 +165,12 @@ export const DESCRIBED_FRAMINGS: readonly FramingRow[] = [
   {
     form: "delimiter:HEX",
     wire: "its bytes and those given: `delimiter:0d0a`, `delimiter:7c7c`",
-    users: "CRLF, NUL, `||`",
+    users: "CRLF, NUL, two bars",
   },
   {
     form: "frame:HEX/HEX[,escape=HEX][,xor=HEX]",
     wire: "start, its bytes, end: `frame:02/03,escape=10`, `frame:7e/7e,escape=7d,xor=20`",
-    users: "STX/ETX, DLE stuffing, HDLC, SLIP",
+    users: "STX/ETX, DLE stuffing, HDLC, PPP",
   },
   {
     form: "length:N[,le][,offset=N][,adjust=N][,header=HEX][,trailer=HEX]",

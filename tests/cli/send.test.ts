@@ -31,11 +31,16 @@ Deno.test("each framing arrives as it should", async (t) => {
     ["length16", bytes([0, 3], "a\nb", [0, 0], [0, 1], "c")],
     ["length32", bytes([0, 0, 0, 3], "a\nb", [0, 0, 0, 1], "c")],
     ["chunks", bytes("any\n", [0, 255, 10], "bytes")],
+    ["gelf", bytes('{"a":\n1}', [0], "{}", [0])],
+    ["frame:02/03,escape=10", bytes([2], "a", [0x10, 3], "b", [3, 2, 3])],
+    ["length:2,le,offset=1,adjust=-3", bytes([9, 5, 0], "ab", [8, 3, 0])],
   ];
   const converted: [string, string, Uint8Array, Uint8Array][] = [
     ["lines", "length16", bytes("one\ntwo"), bytes([0, 3], "one", [0, 3], "two")],
     ["lines", "chunks", bytes("one\ntwo\n"), bytes("onetwo")],
     ["length16", "lines", bytes([0, 1], "a", [0, 1], "b"), bytes("a\nb\n")],
+    ["syslog", "syslog", bytes("<1>a\n4 <1>b<1>c"), bytes("4 <1>a4 <1>b4 <1>c")],
+    ["lines", "mllp", bytes("MSH|\n"), bytes([11], "MSH|", [0x1c, 13])],
     ["length32", "length16", bytes([0, 0, 0, 1], "a"), bytes([0, 1], "a")],
   ];
   const cases: [string[], Uint8Array, Uint8Array][] = [
