@@ -53,8 +53,10 @@ export class BytePattern {
   endsOnlyBehind(payload: Uint8Array): boolean {
     if (this.length === 1) return !payload.includes(this.bytes[0] ?? 0);
     let matched = 0;
-    for (const byte of payload) {
-      matched = this.step(matched, byte);
+    for (let at = 0; at < payload.length; at++) {
+      if (matched === 0) at = payload.indexOf(this.bytes[0] ?? 0, at);
+      if (at < 0) break;
+      matched = this.step(matched, payload[at] ?? 0);
       if (matched === this.length) return false;
     }
     return this.bytes.every((byte, i) => {

@@ -101,7 +101,7 @@ export interface Scanner {
 /** How a packet in one form goes out. */
 export function passageOf(
   form: string,
-  own: Codec | { maxPayloadBytes(maxPacketBytes: number): number },
+  own: Pick<Codec, "maxPayloadBytes">,
   { output, maxPacketBytes }: ScannerOptions,
 ): { readonly passes: boolean; readonly maxPayloadBytes: number } {
   const passes = output.forms.includes(form);

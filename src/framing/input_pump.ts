@@ -179,8 +179,9 @@ export class InputPump {
 
   #sayDoubts(): void {
     const { splitter, onDoubt } = this.#options;
-    const { doubt, oversizeWords } = splitter;
-    if (doubt !== undefined && !this.#doubted) {
+    const doubt = this.#doubted ? undefined : splitter.doubt;
+    const { oversizeWords } = splitter;
+    if (doubt !== undefined) {
       this.#doubted = true;
       onDoubt(doubt);
     }

@@ -251,7 +251,7 @@ Deno.test("relay: packets of two clients that write at once are never mixed", as
   const cases: [Framing, Framing, (text: string) => string, RegExp][] = [
     ["syslog", "lines", (text) => `${text.length} ${text}`, /[^\n]+(?=\n)/g],
     ["gelf", "gelf", (text) => `${text}\0`, /[^\0]+(?=\0)/g],
-    ["mllp", "mllp", (text) => `\x0b${text}\x1c\r`, /(?<=\x0b)[^\x1c]+(?=\x1c\r)/g],
+    ["frame:28/29", "frame:28/29", (text) => `(${text})`, /(?<=\()[^)]+(?=\))/g],
     ["length32", "lines", (text) => `\0\0\0${String.fromCharCode(text.length)}${text}`, /.+/g],
   ];
   for (const [input, output, frame, packet] of cases) {

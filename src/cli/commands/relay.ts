@@ -50,6 +50,9 @@ Examples:
   For a program that connects to port 4001 instead of its server:
     sendq relay --listen tcp://127.0.0.1:4001 --to tcp://legacy:4000 -q outbox.db
 
+  For syslog clients that count octets or write lines, to a server that counts octets:
+    sendq relay --listen tcp://127.0.0.1:1514 --to tcp://logs:601 -q outbox.db -i syslog
+
   On a Unix socket, and the server's answers to everyone:
     sendq relay --listen unix:/run/app/out.sock --to tcp://legacy:4000 \\
       -q outbox.db -i length32 --replies all
