@@ -375,6 +375,25 @@ Deno.test("framings: what is too large costs itself alone, and what is cut is wh
   }
 });
 
+Deno.test("framings: what is cut does not end with half an end, nor half an escape", () => {
+  const cut = (output: Framing, maxPacketBytes: number, payload: Uint8Array) =>
+    split({ input: "length32", output, oversize: "cut", maxPacketBytes }, [
+      framePacket(payload, "length32"),
+    ]);
+  const cases: [Framing, number, Uint8Array, Uint8Array][] = [
+    ["delimiter:7c7c", 6, bytes("aaa|bbb"), bytes("aaa||")],
+    ["delimiter:61626162", 8, bytes("xxabbbbb"), bytes("xxaabab")],
+    ["frame:02/0303", 7, bytes("aaa", [3], "bbb"), bytes([2], "aaa", [3, 3])],
+    ["frame:02/03,escape=10", 6, bytes("aaa", [3], "bbb"), bytes([2], "aaa", [3])],
+    ["frame:02/03,escape=10", 7, bytes("aaa", [3], "bbb"), bytes([2], "aaa", [16, 3, 3])],
+  ];
+  for (const [output, maxPacketBytes, payload, wire] of cases) {
+    const { packets, fault } = cut(output, maxPacketBytes, payload);
+    assert.equal(fault, undefined, String(output));
+    assert.deepEqual(packets, [[...wire]], String(output));
+  }
+});
+
 Deno.test("framings: the end of the input completes what a delimiter ends, and nothing else", () => {
   const ended = (input: Framing, data: Uint8Array, output: Framing = input) => {
     const splitter = new PacketSplitter({ input, output, maxPacketBytes: 1000 });
