@@ -154,8 +154,8 @@ for (const { name, missing, input, output = input, start, stays } of CASES) {
       }
       const expected = CLIENTS.length * MESSAGES;
       await until(
-        `${expected} packets: ${JSON.stringify(relay.stats())} ${log.join("; ")}`,
-        () => relay.stats().storedPackets >= expected,
+        `${expected} packets`,
+        () => relay.stats().storedPackets >= expected || log.length > 0,
       );
       assert.deepEqual(log, []);
       if (stays) {
