@@ -89,10 +89,11 @@ function codecOfText(text: string, refuse: Refuse, name = text): Codec {
   }
 }
 
-const SETTINGS: { readonly [kind: string]: readonly string[] } = {
-  frame: ["escape", "xor"],
-  length: ["offset", "adjust", "header", "trailer"],
-};
+/** What may stand behind a kind as `name=value`. */
+const SETTINGS: ReadonlyMap<string, readonly string[]> = new Map([
+  ["frame", ["escape", "xor"]],
+  ["length", ["offset", "adjust", "header", "trailer"]],
+]);
 
 /** `le`, and what is written as `name=value`. */
 function settingsOf(
@@ -100,7 +101,7 @@ function settingsOf(
   kind: string,
   refuse: Refuse,
 ): { readonly [name: string]: string | boolean } {
-  const allowed = SETTINGS[kind] ?? [];
+  const allowed = SETTINGS.get(kind) ?? [];
   const settings: Record<string, string | boolean> = {};
   for (const text of texts) {
     const [name = "", value, ...more] = text.split("=");
@@ -108,7 +109,7 @@ function settingsOf(
       settings["littleEndian"] = true;
     } else if (allowed.includes(name) && value && more.length === 0 && !(name in settings)) {
       settings[name] = value;
-    } else if (kind in SETTINGS) {
+    } else if (SETTINGS.has(kind)) {
       const forms = [...(kind === "length" ? ["le"] : []), ...allowed.map((word) => `${word}=…`)];
       refuse(`may have ${forms.join(", ")} behind ${kind}:…, each once, and not "${text}"`);
     }
@@ -122,20 +123,21 @@ interface Unchecked {
   readonly [field: string]: unknown;
 }
 
-const FIELDS: { readonly [kind: string]: readonly string[] } = {
-  "delimiter": ["delimiter"],
-  "frame": ["start", "end", "escape", "xor"],
-  "length": ["bytes", "littleEndian", "offset", "adjust", "header", "trailer"],
-  "octet-counting": [],
-  "chunks": [],
-};
+/** The fields of each kind of object. */
+const FIELDS: ReadonlyMap<unknown, readonly string[]> = new Map([
+  ["delimiter", ["delimiter"]],
+  ["frame", ["start", "end", "escape", "xor"]],
+  ["length", ["bytes", "littleEndian", "offset", "adjust", "header", "trailer"]],
+  ["octet-counting", []],
+  ["chunks", []],
+]);
 
 function codecOfDescription(given: Unchecked, refuse: Refuse, name?: string): Codec {
   const { kind } = given;
-  const fields = typeof kind === "string" ? FIELDS[kind] : undefined;
+  const fields = FIELDS.get(kind);
   if (fields === undefined) {
     return refuse(
-      `${FRAMING_RULE}; or an object whose kind is one of ${Object.keys(FIELDS).join(", ")}`,
+      `${FRAMING_RULE}; or an object whose kind is one of ${[...FIELDS.keys()].join(", ")}`,
     );
   }
   const unknown = Object.keys(given).find((field) => field !== "kind" && !fields.includes(field));
@@ -217,15 +219,20 @@ function layoutOf(
     return fits ? value : refuse(`must have an integer from ${min} to ${max} for ${field}`);
   };
   const header = isGiven("header") ? bytes("header") : new Uint8Array(0);
+  const trailer = isGiven("trailer") ? bytes("trailer") : new Uint8Array(0);
+  const adjust = whole("adjust", -65_536, 65_536, 0);
+  if (2 ** (8 * size) - 1 + adjust <= trailer.length) {
+    return refuse(`must have an adjust that leaves room for a packet: ${adjust} is too little`);
+  }
   const littleEndian = given["littleEndian"] ?? false;
   if (typeof littleEndian !== "boolean") return refuse("must have true or false for littleEndian");
   return {
     bytes: size,
     littleEndian,
     header,
-    trailer: isGiven("trailer") ? bytes("trailer") : new Uint8Array(0),
+    trailer,
     offset: whole("offset", header.length, 255, header.length),
-    adjust: whole("adjust", -65_536, 65_536, 0),
+    adjust,
   };
 }
 

@@ -4,9 +4,11 @@
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { OptionError } from "../../src/base/errors.ts";
 import { framePacket } from "../../src/framing/frame_packet.ts";
 import { FramingError } from "../../src/framing/errors.ts";
-import type { Framing } from "../../src/framing/framing.ts";
+import type { Framing, FramingDescription } from "../../src/framing/framing.ts";
+import { codecOf } from "../../src/framing/grammar.ts";
 import { type Oversize, PacketSplitter } from "../../src/framing/splitter.ts";
 import { bytes } from "../support/bytes.ts";
 
@@ -280,6 +282,67 @@ Deno.test("framings: each payload survives each input and output, cut anywhere",
     }
   }
   assert.ok(carried > 5000, `only ${carried} payloads were carried`);
+});
+
+/** Few values of bytes, so that marks, escape bytes and payloads often meet. */
+const few = (minLength: number, maxLength: number) =>
+  fc.array(fc.integer({ min: 0, max: 4 }), { minLength, maxLength }).map((a) => new Uint8Array(a));
+
+const described: fc.Arbitrary<FramingDescription> = fc.oneof(
+  fc.record({ kind: fc.constant("delimiter"), delimiter: few(1, 4) }),
+  fc.record(
+    {
+      ...{ kind: fc.constant("frame"), start: few(1, 3), end: few(1, 3) },
+      ...{ escape: few(1, 1), xor: few(1, 1) },
+    },
+    { requiredKeys: ["kind", "start", "end"] },
+  ),
+  fc.record(
+    {
+      ...{ kind: fc.constant("length"), bytes: fc.constantFrom(1, 2, 4, 8) },
+      ...{ littleEndian: fc.boolean(), offset: fc.nat(6), adjust: fc.integer({ min: -9, max: 9 }) },
+      ...{ header: few(1, 3), trailer: few(1, 3) },
+    },
+    { requiredKeys: ["kind", "bytes"] },
+  ),
+);
+
+Deno.test("framings: whatever is described and taken carries what it does not refuse", () => {
+  let taken = 0, carried = 0;
+  fc.assert(
+    fc.property(
+      described,
+      described,
+      fc.array(few(0, 12), { maxLength: 6 }),
+      cutPlaces,
+      (input, output, all, cuts) => {
+        try {
+          codecOf(input, "input");
+          codecOf(output, "output");
+        } catch (error) {
+          assert(error instanceof OptionError, String(error));
+          return;
+        }
+        taken++;
+        const payloads = all.filter((payload) =>
+          isCarried(payload, input) && isCarried(payload, output)
+        );
+        carried += payloads.length;
+        const onWire = (framing: Framing) => payloads.map((p) => [...framePacket(p, framing)]);
+        const stream = (framing: Framing) => new Uint8Array(onWire(framing).flat());
+        for (const [from, to] of [[input, output], [output, input], [input, input]] as const) {
+          const { packets, fault } = split(
+            { input: from, output: to },
+            cutAt(stream(from), cuts),
+          );
+          assert.equal(fault, undefined);
+          assert.deepEqual(packets, onWire(to));
+        }
+      },
+    ),
+    { numRuns: 3000 },
+  );
+  assert.ok(taken > 1000 && carried > 2000, `${taken} were taken, ${carried} payloads carried`);
 });
 
 Deno.test("framings: garbage throws nothing but a FramingError, and memory is bounded", () => {

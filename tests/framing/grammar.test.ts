@@ -103,10 +103,20 @@ Deno.test("grammar: each row of the table that lists framings is one", () => {
 
 Deno.test("grammar: an error says what was expected", () => {
   const all = /^must be one of lines, .*, gt06, or one of delimiter:HEX, frame:HEX\/HEX/;
-  for (const text of ["", "line", "length64", "delimeter:00", "frame", "octet-counting:1"]) {
+  for (
+    const text of [
+      "",
+      "line",
+      "length64",
+      "delimeter:00",
+      "frame",
+      "octet-counting:1",
+      "constructor:1,a=2",
+    ]
+  ) {
     assert.match(ruleOf(text), all, text);
   }
-  for (const object of [{}, { kind: "lines" }, null, 5, []]) {
+  for (const object of [{}, { kind: "lines" }, null, 5, [], { kind: "constructor" }]) {
     assert.match(ruleOf(object), /; or an object whose kind is one of delimiter, frame, length/);
   }
   const cases: [unknown, RegExp][] = [
@@ -129,6 +139,7 @@ Deno.test("grammar: an error says what was expected", () => {
     ["length:2,offset=1,offset=2", /each once, and not "offset=2"$/],
     ["length:2,offset=-1", /^must have an integer from 0 to 255 for offset$/],
     ["length:2,header=7878,offset=1", /^must have an integer from 2 to 255 for offset$/],
+    ["length:1,adjust=-255", /^must have an adjust that leaves room for a packet: -255 is too/],
     ["length:2,adjust=x", /^must have an integer from -65536 to 65536 for adjust$/],
     [{ kind: "length", bytes: "2" }, /^must have 1, 2, 4 or 8/],
     [{ kind: "length", bytes: 2, littleEndian: 1 }, /^must have true or false for littleEndian$/],
