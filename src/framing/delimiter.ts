@@ -78,6 +78,7 @@ class DelimiterScanner implements Scanner {
   payloadBytes = 0;
   readonly #pattern: BytePattern;
   readonly #first: number;
+  readonly #isOneByte: boolean;
   /** Bytes of the packet so far, and how much of the delimiter they end with. */
   #seenBytes = 0;
   #matched = 0;
@@ -91,6 +92,7 @@ class DelimiterScanner implements Scanner {
     this.sizeWords = `this ${codec.unit}`;
     this.#pattern = codec.pattern;
     this.#first = codec.pattern.bytes[0] ?? 0;
+    this.#isOneByte = codec.pattern.length === 1;
   }
 
   get missingBytes(): number {
@@ -103,7 +105,7 @@ class DelimiterScanner implements Scanner {
 
   feed(chunk: Uint8Array, start: number): number {
     let at = start;
-    if (this.#pattern.length === 1) {
+    if (this.#isOneByte) {
       at = chunk.indexOf(this.#first, start);
       if (at >= 0) {
         this.payloadBytes = this.#seenBytes + at - start;

@@ -69,6 +69,22 @@ Deno.test("each framing arrives as it should", async (t) => {
   }
 });
 
+Deno.test("a stream in another framing is named with the flag to give, and delivered", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  const { code, err } = await send(server.remote, dir.queue, "83 <34>1 2026\nmore\n");
+  assert.equal(code, 0, err);
+  assert.match(err, /warn +it begins with "83 <34>1", like syslog .*: is it --input syslog\?\n/);
+  assert.equal(server.text, "83 <34>1 2026\nmore\n");
+
+  const lengths = await send(server.remote, dir.queue, "one\ntwo\n", "--input", "length32");
+  assert.equal(lengths.code, 1);
+  assert.match(
+    lengths.err,
+    /exceeds --max-packet-bytes .*: is it --input lines, and not "length32"/,
+  );
+});
+
 Deno.test("20,000 lines through a pipe arrive in order", async () => {
   using dir = new TempDir();
   await using server = new ReadingServer();
