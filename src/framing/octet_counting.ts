@@ -1,7 +1,7 @@
 /** Syslog over TCP, RFC 6587: messages behind their octet count, or lines. */
 
 import { type Codec, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
-import { LINES } from "./lines.ts";
+import { DelimiterCodec } from "./delimiter.ts";
 import type { Fail } from "./errors.ts";
 
 const NEWLINE = 10;
@@ -9,6 +9,8 @@ const SPACE = 32;
 /** A count with more digits is none: they are enough for 9 GB. */
 const MAX_DIGITS = 10;
 const FORM = "octet-counting";
+/** What else may come where both are read. */
+const LINES = new DelimiterCodec(Uint8Array.of(NEWLINE), "lines");
 
 /** Messages behind their length in decimal digits and a space. */
 export class OctetCountingCodec implements Codec {
