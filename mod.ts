@@ -65,11 +65,17 @@ export type {
 } from "./src/relay/options.ts";
 export { readRunningSender, type SenderReport } from "./src/sender/report.ts";
 export {
+  type BytesOrHex,
+  type DelimiterFraming,
+  type FrameFraming,
   type Framing,
-  FramingError,
-  type FramingFault,
-  type Oversize,
+  type FramingDescription,
+  type FramingName,
+  type LengthFraming,
 } from "./src/framing/framing.ts";
+export { framePacket } from "./src/framing/frame_packet.ts";
+export { FramingError, type FramingFault } from "./src/framing/errors.ts";
+export type { Oversize } from "./src/framing/splitter.ts";
 export type { Outage, SenderState, SenderStats, SenderStatus } from "./src/delivery/status.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";

@@ -1,6 +1,6 @@
 /**
- * Writes docs/OPTIONS.md and docs/options.schema.json from the table of options:
- * `deno task docs:options`.
+ * Writes docs/OPTIONS.md and docs/options.schema.json from the table of options, and
+ * the framings of docs/PROTOCOLS.md from theirs: `deno task docs:options`.
  *
  * @module
  */
@@ -17,6 +17,7 @@ import {
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
+import { DESCRIBED_FRAMINGS, NAMED_FRAMINGS } from "../src/framing/framing.ts";
 import { defaultInWords, LOG_OPTIONS, ruleInWords } from "../src/cli/arguments/options.ts";
 
 interface Section {
@@ -112,6 +113,23 @@ export function optionsPage(): string {
   return [INTRODUCTION, ...sections].join("\n");
 }
 
+/** docs/PROTOCOLS.md with the present framings. */
+export function protocolsPage(page: string): string {
+  const rows = [
+    ...NAMED_FRAMINGS.map(({ form, is = [], wire, users }) => [
+      `\`${form}\``,
+      wire ?? is.map((text) => `\`${text}\``).join(" or "),
+      users,
+    ]),
+    ...DESCRIBED_FRAMINGS.map(({ form, wire = "", users }) => [`\`${form}\``, wire, users]),
+  ];
+  const table = tableOf([["framing", "a packet on the wire", "for"], ...rows]);
+  return page.replace(
+    /(<!-- framings:.*-->\n)[^]*(<!-- \/framings -->)/,
+    (_, begin: string, end: string) => `${begin}\n${table}\n${end}`,
+  );
+}
+
 /** Rows as a table of Markdown, its columns aligned as `deno fmt` does. */
 function tableOf([head = [], ...rows]: readonly (readonly string[])[]): string {
   const widths = head.map((_, i) => Math.max(...[head, ...rows].map((row) => row[i]?.length ?? 0)));
@@ -183,5 +201,7 @@ export function optionsSchemaText(): string {
 
 if (import.meta.main) {
   Deno.writeTextFileSync(new URL("OPTIONS.md", import.meta.url), optionsPage());
+  const protocols = new URL("PROTOCOLS.md", import.meta.url);
+  Deno.writeTextFileSync(protocols, protocolsPage(Deno.readTextFileSync(protocols)));
   Deno.writeTextFileSync(new URL("options.schema.json", import.meta.url), optionsSchemaText());
 }

@@ -5,7 +5,7 @@
 import { Ajv } from "ajv";
 import fc from "fast-check";
 import assert from "node:assert/strict";
-import { optionsPage, optionsSchema, optionsSchemaText } from "../docs/generate.ts";
+import { optionsPage, optionsSchema, optionsSchemaText, protocolsPage } from "../docs/generate.ts";
 import { OptionError } from "../src/base/errors.ts";
 import {
   CLOSE_OPTIONS,
@@ -83,11 +83,13 @@ function valueOf(text: string): unknown {
   return text === "Infinity" ? Infinity : JSON.parse(text.replaceAll(/(?<=\d)_/g, ""));
 }
 
-Deno.test("docs/OPTIONS.md and docs/options.schema.json are those of the table", () => {
+Deno.test("docs/OPTIONS.md, docs/options.schema.json and the framings are those of the tables", () => {
   const docs = (name: string) => Deno.readTextFileSync(new URL(`../docs/${name}`, import.meta.url));
   const advice = "run deno task docs:options";
   assert.equal(docs("OPTIONS.md"), optionsPage(), advice);
   assert.equal(docs("options.schema.json"), optionsSchemaText(), advice);
+  assert.match(docs("PROTOCOLS.md"), /^\| `lines` /m);
+  assert.equal(docs("PROTOCOLS.md"), protocolsPage(docs("PROTOCOLS.md")), advice);
 });
 
 /** Values in JSON that an option may or may not take: its bounds and what is around them. */

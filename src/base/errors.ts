@@ -32,8 +32,9 @@ export class OptionError extends RangeError {
    * @param rule What it takes, in words that follow its name.
    */
   constructor(option: string, value: unknown, rule: string) {
-    const shown = typeof value === "string" ? JSON.stringify(value) : String(value);
-    super(`${option} ${rule}${typeof value === "object" ? "" : `, got ${shown}`}`);
+    const shown = typeof value === "string" ? JSON.stringify(value) : value;
+    // An object may have no text, and says little with one.
+    super(`${option} ${rule}${typeof value === "object" ? "" : `, got ${String(shown)}`}`);
     this.option = option;
     this.value = value;
     this.rule = rule;

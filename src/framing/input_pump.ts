@@ -7,7 +7,7 @@
 
 import { ClosedError, QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import type { PacketSplitter } from "./framing.ts";
+import type { PacketSplitter } from "./splitter.ts";
 
 /** The default capacity of a Linux pipe; what one read brings becomes one transaction. */
 const READ_BYTES = 64 * 1024;
@@ -179,9 +179,9 @@ export class InputPump {
 
   #sayDoubts(): void {
     const { splitter, onDoubt } = this.#options;
-    const { doubt, oversizeWords } = splitter;
-    // One that has had packets is in the right framing, and this one is large.
-    if (doubt !== undefined && !this.#doubted && this.#storedPackets === 0) {
+    const doubt = this.#doubted ? undefined : splitter.doubt;
+    const { oversizeWords } = splitter;
+    if (doubt !== undefined) {
       this.#doubted = true;
       onDoubt(doubt);
     }

@@ -1,5 +1,5 @@
 import { BackgroundWriter } from "../base/background_writer.ts";
-import type { PacketSplitter } from "../framing/framing.ts";
+import type { PacketSplitter } from "../framing/splitter.ts";
 import { InputPump, type InputPumpOptions } from "../framing/input_pump.ts";
 import type { RelayConnection } from "./options.ts";
 

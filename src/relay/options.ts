@@ -5,7 +5,8 @@
  */
 
 import type { Clock, Logger } from "../base/ports.ts";
-import type { Framing, Oversize } from "../framing/framing.ts";
+import type { Framing } from "../framing/framing.ts";
+import type { Oversize } from "../framing/splitter.ts";
 import type { Sender } from "../sender/sender.ts";
 
 /**
@@ -62,7 +63,11 @@ export interface RelayOptions {
   readonly sender: Sender;
   /** Where clients connect; closed with the relay. */
   readonly listeners: readonly RelayListener[];
-  /** How packets are told apart in what clients send. */
+  /**
+   * How packets are told apart in what clients send; docs/PROTOCOLS.md has all
+   * framings. With any but `"chunks"` packets of clients are stored as a whole and
+   * never mixed.
+   */
   readonly input: Framing;
   /**
    * How they are told apart on the wire.

@@ -23,8 +23,9 @@ import { harmlessLogger } from "../base/logger.ts";
 import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
-import { FramingError, PacketSplitter } from "../framing/framing.ts";
+import { FramingError } from "../framing/errors.ts";
 import { batchLimitsFor } from "../framing/input_pump.ts";
+import { PacketSplitter } from "../framing/splitter.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
 import { Client } from "./client.ts";
@@ -83,6 +84,8 @@ export class Relay implements AsyncDisposable {
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #batch: ReturnType<typeof batchLimitsFor>;
+  /** Whether nothing marks the end of a packet, so that several clients would be mixed. */
+  readonly #mixes: boolean;
   readonly #maxClients: number;
   readonly #idleTimeoutMs: number;
   readonly #maxUnfinishedBytes: number;
@@ -128,12 +131,13 @@ export class Relay implements AsyncDisposable {
     this.#clock = clock;
     this.#logger = harmlessLogger(options.logger);
     this.#batch = batchLimitsFor(options.sender.queue.limits);
-    this.#maxClients = options.input === "chunks" ? 1 : maxClients;
+    // Throws what every client would.
+    this.#mixes = !this.#splitter().marksEnds;
+    this.#maxClients = this.#mixes ? 1 : maxClients;
     this.#idleTimeoutMs = idleTimeoutMs;
     this.#maxUnfinishedBytes = maxUnfinishedBytes;
     this.#replies = replies;
     this.#replyTimeoutMs = replyTimeoutMs;
-    this.#splitter(); // Throws what every client would.
     this.#received = replies === "discard" ? undefined : readerOf(options.sender);
     for (const listener of options.listeners) void this.#accept(listener);
     if (this.#received !== undefined) void this.#passReplies(this.#received);
@@ -273,7 +277,7 @@ export class Relay implements AsyncDisposable {
   }
 
   #fullWords(): string {
-    return this.#options.input === "chunks"
+    return this.#mixes
       ? "chunks of several clients would be mixed: one client at a time; further ones have to wait"
       : `${this.#maxClients} clients are connected; further ones have to wait`;
   }

@@ -15,6 +15,8 @@ Deno.test("enqueue: arguments are packets, as lines unless told otherwise", asyn
   const cases: [string[], string[]][] = [
     [[], ["one\n", "two words\n"]],
     [["--output", "chunks"], ["one", "two words"]],
+    [["-o", "syslog"], ["3 one", "9 two words"]],
+    [["-o", "delimiter:7c7c"], ["one||", "two words||"]],
     [["-o", "length16"], ["\x00\x03one", "\x00\x09two words"]],
   ];
   for (const [options, expected] of cases) {

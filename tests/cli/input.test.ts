@@ -4,7 +4,8 @@ import { CommandError, explain } from "../../src/cli/terminal/exit_code.ts";
 import { LogConsole } from "../../src/cli/terminal/output.ts";
 import { ClosedError, QueueFileError, type QueueFileReason } from "../../src/base/errors.ts";
 import type { Clock } from "../../src/base/ports.ts";
-import { FramingError, PacketSplitter } from "../../src/framing/framing.ts";
+import { FramingError } from "../../src/framing/errors.ts";
+import { PacketSplitter } from "../../src/framing/splitter.ts";
 import { InputPump, type InputPumpOptions } from "../../src/framing/input_pump.ts";
 
 /** Time that passes when somebody waits for it. */

@@ -31,11 +31,16 @@ Deno.test("each framing arrives as it should", async (t) => {
     ["length16", bytes([0, 3], "a\nb", [0, 0], [0, 1], "c")],
     ["length32", bytes([0, 0, 0, 3], "a\nb", [0, 0, 0, 1], "c")],
     ["chunks", bytes("any\n", [0, 255, 10], "bytes")],
+    ["gelf", bytes('{"a":\n1}', [0], "{}", [0])],
+    ["frame:02/03,escape=10", bytes([2], "a", [0x10, 3], "b", [3, 2, 3])],
+    ["length:2,le,offset=1,adjust=-3", bytes([9, 5, 0], "ab", [8, 3, 0])],
   ];
   const converted: [string, string, Uint8Array, Uint8Array][] = [
     ["lines", "length16", bytes("one\ntwo"), bytes([0, 3], "one", [0, 3], "two")],
     ["lines", "chunks", bytes("one\ntwo\n"), bytes("onetwo")],
     ["length16", "lines", bytes([0, 1], "a", [0, 1], "b"), bytes("a\nb\n")],
+    ["syslog", "syslog", bytes("<1>a\n4 <1>b<1>c"), bytes("4 <1>a4 <1>b4 <1>c")],
+    ["lines", "mllp", bytes("MSH|\n"), bytes([11], "MSH|", [0x1c, 13])],
     ["length32", "length16", bytes([0, 0, 0, 1], "a"), bytes([0, 1], "a")],
   ];
   const cases: [string[], Uint8Array, Uint8Array][] = [
@@ -62,6 +67,22 @@ Deno.test("each framing arrives as it should", async (t) => {
       assert.equal(await packetsIn(dir.queue), 0);
     });
   }
+});
+
+Deno.test("a stream in another framing is named with the flag to give, and delivered", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  const { code, err } = await send(server.remote, dir.queue, "83 <34>1 2026\nmore\n");
+  assert.equal(code, 0, err);
+  assert.match(err, /warn +it begins with "83 <34>1", like syslog .*: is it --input syslog\?\n/);
+  assert.equal(server.text, "83 <34>1 2026\nmore\n");
+
+  const lengths = await send(server.remote, dir.queue, "one\ntwo\n", "--input", "length32");
+  assert.equal(lengths.code, 1);
+  assert.match(
+    lengths.err,
+    /exceeds --max-packet-bytes .*: is it --input lines, and not "length32"/,
+  );
 });
 
 Deno.test("20,000 lines through a pipe arrive in order", async () => {

@@ -22,7 +22,7 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
     [[...send, "--hold", "3"], /'--hold <time>' argument '3' is invalid\. Expected a duration/],
     [[...send, "--max-in-flight", "lots"], /argument 'lots' is invalid\. Expected a size/],
     [[...send, "--max-packets", "-1"], /Expected a whole number|argument missing/],
-    [[...send, "--input", "xml"], /argument 'xml' is invalid\. Allowed choices are lines,/],
+    [[...send, "--input", "xml"], /argument 'xml' is invalid\. It must be one of lines,/],
     [[...send, "--input", "none", "--output", "lines"], /^--output needs an input/],
     [[...send, "--no-keepalive", "--keepalive-idle", "1s"], /^--no-keepalive cannot be combined/],
     [[...send, "--verbose", "--quiet"], /^--verbose and --quiet cannot be combined$/],

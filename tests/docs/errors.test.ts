@@ -46,7 +46,7 @@ Deno.test("docs/ERRORS.md, every exit code has a row", () => {
 for (
   const [heading, path, type] of [
     ["Reasons of a `QueueFileError`", "src/base/errors.ts", "QueueFileReason"],
-    ["Reasons of a `FramingError`", "src/framing/framing.ts", "FramingFault"],
+    ["Reasons of a `FramingError`", "src/framing/errors.ts", "FramingFault"],
   ] as const
 ) {
   Deno.test(`docs/ERRORS.md, every ${type} has a row`, () => {

@@ -1,13 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import {
-  type Framing,
-  FramingError,
-  FRAMINGS,
-  type Oversize,
-  PacketSplitter,
-} from "../../src/framing/framing.ts";
-
+import { FramingError } from "../../src/framing/errors.ts";
+import type { Framing } from "../../src/framing/framing.ts";
+import { type Oversize, PacketSplitter } from "../../src/framing/splitter.ts";
 import { bytes } from "../support/bytes.ts";
 
 interface Options {
@@ -125,7 +120,7 @@ Deno.test("what cannot be framed as asked is a fault behind the packets before i
   const newline = bytes([0, 2], "ok", [0, 3], "a\nb", [0, 1], "x");
   assert.deepEqual(split({ input: "length16", output: "lines" }, newline), {
     packets: [[...bytes("ok\n")]],
-    fault: ["newline-inside", 4],
+    fault: ["end-inside", 4],
   });
   assert.deepEqual(split({ input: "lines", output: "chunks" }, bytes("ab\n\nc\n")), {
     packets: [[...bytes("ab")]],
@@ -180,7 +175,7 @@ Deno.test("an input that ends inside a packet says how much there was", () => {
   );
   assert.match(
     messageOf({ input: "length32" }, bytes([0, 0])),
-    /^Input byte 0: .* after 2 of 4 bytes of its length field\./,
+    /^Input byte 0: .* after 2 of 4 bytes up to the end of its length field\./,
   );
 });
 
@@ -190,7 +185,7 @@ Deno.test("without a change of framing nothing is copied", () => {
   assert.deepEqual(packets.map(({ buffer }) => buffer === chunk.buffer), [true, true]);
 });
 
-const framing = fc.constantFrom(...FRAMINGS);
+const framing = fc.constantFrom<Framing>("lines", "length16", "length32", "chunks");
 const lengthFraming = fc.constantFrom<"length16" | "length32">("length16", "length32");
 
 /** Cuts `input` at the given places, in any order and as often as they come. */
@@ -362,18 +357,44 @@ Deno.test("property: reading no more than is missing stops at the end of a packe
 });
 
 Deno.test("a stream in another framing is doubted, with a guess", () => {
-  const doubtOf = (input: Framing, data: Uint8Array) => {
+  const doubtOf = (input: Framing, ...chunks: Uint8Array[]) => {
     const splitter = new PacketSplitter({ input, maxPacketBytes: 2 ** 31 });
-    splitter.push(data);
+    for (const chunk of chunks) splitter.push(chunk);
     return splitter.doubt ?? "";
   };
   const long = (beginning: string | number[]) => bytes(beginning, "x".repeat(61_440));
-  assert.match(doubtOf("lines", long("133 <34>1 ")), /^60 KiB and no newline: .*octet counting/);
-  assert.match(doubtOf("lines", long([97, 0])), /NUL bytes/);
-  assert.match(doubtOf("lines", long([0, 0, 5])), /length16 or length32\?$/);
+  assert.match(doubtOf("lines", long("133 <34>1 ")), /^60 KiB and no newline: .*input "syslog"\?$/);
+  assert.match(doubtOf("lines", long([97, 0])), /NUL bytes.*"gelf"\?$/);
+  assert.match(doubtOf("lines", long([0, 0, 5])), /zero byte.*"length32", or "length16"\?$/);
+  assert.match(doubtOf("lines", long([11])), /like HL7.*"mllp"\?$/);
   assert.match(doubtOf("lines", long("x")), /end each packet with a newline\?$/);
+  assert.match(doubtOf("syslog", long("<34>x")), /^60 KiB and no newline/);
+  assert.match(doubtOf("delimiter:0d0a", long("x")), /^60 KiB and no delimiter 0d0a/);
+  assert.match(doubtOf("delimiter:ff", long("x")), /^60 KiB and no delimiter ff/);
   assert.equal(doubtOf("lines", bytes("x".repeat(60_000))), "");
   assert.equal(doubtOf("lines", bytes("x".repeat(70_000), "\n")), "");
-  assert.match(doubtOf("length16", bytes("one\ntwo\n")), /reads "on" as text/);
+
+  // Where the first bytes give it away, nobody waits for 60 KiB, nor for a packet.
+  const syslog =
+    /^it begins with "83 <34>1", like syslog with octet counting: is it input "syslog"/;
+  assert.match(doubtOf("lines", bytes("83 <34>1 2026-11-26T20:00:00Z host")), syslog);
+  assert.match(doubtOf("lines", bytes("83 <34>1 2026\n"), bytes("more\n")), syslog);
+  assert.match(doubtOf("lines", bytes('{"short_message":"x"}', [0])), /"gelf"/);
+  assert.match(doubtOf("lines", bytes([0x78, 0x78, 0x0d, 1, 0x3f])), /"gt06"/);
+  assert.match(doubtOf("delimiter:0d0a", bytes("5 <1>x\r\n")), /"syslog"/);
+  assert.equal(doubtOf("gelf", bytes("{}", [0], "{}")), "");
+  assert.equal(
+    doubtOf("delimiter:ff", bytes([0, 1, 255, 0])),
+    "",
+    "binary ends mark binary packets",
+  );
+  assert.equal(doubtOf("lines", bytes("2026-11-26 one\n", [0, 0])), "", "the first one was right");
+
+  assert.match(doubtOf("length16", bytes("one\ntwo\n")), /reads "on" as text.*input "lines"/);
   assert.equal(doubtOf("length16", bytes([0, 200], "one")), "");
+  assert.equal(doubtOf("length:1", bytes("one")), "", "a length may be a letter");
+  assert.match(
+    messageOf({ input: "length32" }, bytes("one\ntwo\n")),
+    /says 1869505802 bytes, which exceeds .* is right: the length field reads "one\\n" as text/,
+  );
 });

@@ -27,7 +27,14 @@ import {
   takes,
 } from "../../base/options.ts";
 import type { Remote } from "../../base/remote.ts";
-import { type Framing, type Oversize, OVERSIZES, PacketSplitter } from "../../framing/framing.ts";
+import {
+  DESCRIBED_FRAMINGS,
+  type Framing,
+  FRAMING_NAMES,
+  NAMED_FRAMINGS,
+} from "../../framing/framing.ts";
+import { assertFraming } from "../../framing/grammar.ts";
+import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
@@ -183,11 +190,55 @@ export class OptionAdder {
     return this;
   }
 
+  /**
+   * An option that takes a framing.
+   *
+   * @param others Words that it takes besides.
+   */
+  framing(
+    flags: string,
+    description: string,
+    fallback?: Framing,
+    others: readonly string[] = [],
+  ): this {
+    const option = new Option(flags, `${description}; see Framings below`)
+      // They are completed, and are not all that it takes.
+      .choices([...FRAMING_NAMES, ...others])
+      .argParser((text) => others.includes(text) ? text : parseFraming(text));
+    this.#command.addOption(fallback === undefined ? option : option.default(fallback));
+    return this;
+  }
+
   /** An option that takes one of a few words. */
   choice(flags: string, description: string, choices: readonly string[], fallback?: string): this {
     const option = new Option(flags, description).choices(choices);
     this.#command.addOption(fallback === undefined ? option : option.default(fallback));
     return this;
+  }
+}
+
+/** For the end of the help of each command that cuts a stream into packets. */
+export function framingHelp(): string {
+  const indent = " ".repeat(18);
+  const rows = [
+    ...NAMED_FRAMINGS.map(({ form, is = [], wire = is.join(" or ") }) => [form, wire]),
+    ...DESCRIBED_FRAMINGS.map(({ form, wire = "" }) => [form, wire]),
+  ].map(([form = "", wire = ""]) => {
+    const plain = wire.replaceAll("`", "");
+    const words = plain.length > 72 ? plain.replaceAll(/(.{30,72}) /g, `$1\n${indent}`) : plain;
+    return form.length < 15 ? `  ${form.padEnd(16)}${words}` : `  ${form}\n${indent}${words}`;
+  });
+  return `Framings (HEX: bytes as hexadecimal digits; docs/PROTOCOLS.md has the details):
+${rows.join("\n")}`;
+}
+
+/** @throws {InvalidArgumentError} It is no framing; says what is expected. */
+function parseFraming(text: string): Framing {
+  try {
+    assertFraming(text, "framing");
+    return text;
+  } catch (error) {
+    throw error instanceof OptionError ? new InvalidArgumentError(`It ${error.rule}.`) : error;
   }
 }
 

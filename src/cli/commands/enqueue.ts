@@ -7,7 +7,8 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { framePacket, type Framing, FRAMINGS } from "../../framing/framing.ts";
+import { framePacket } from "../../framing/frame_packet.ts";
+import type { Framing } from "../../framing/framing.ts";
 import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
@@ -16,6 +17,7 @@ import {
   addQueueFileOption,
   addQueueOptions,
   asUsageError,
+  framingHelp,
   type FramingOptions,
   OptionAdder,
   type QueueCommandOptions,
@@ -25,6 +27,7 @@ import {
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { inFlags } from "../terminal/flags.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { checkInPlace } from "./queue_view.ts";
@@ -47,6 +50,8 @@ Permissions:
   deno run --allow-read=outbox.db,outbox.db.lock \\
     --allow-write=outbox.db,outbox.db.lock src/cli/main.ts enqueue -q outbox.db ...
 and --allow-read for each --file.
+
+${framingHelp()}
 
 ${EXIT_CODE_HELP}
 `;
@@ -77,11 +82,10 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
       "a file that is one packet; may be given several times",
       (text, earlier: readonly string[] = []) => [...earlier, text],
     )
-    .choice("-i, --input <framing>", "packets on stdin (default: lines)", FRAMINGS)
-    .choice(
+    .framing("-i, --input <framing>", "packets on stdin (default: lines)")
+    .framing(
       "-o, --output <framing>",
       "packets on the wire (default: arguments as lines, files as they are, stdin as it came)",
-      FRAMINGS,
     )
     .flag("--json", "print an object with its id for each packet");
   addOversizeOption(options);
@@ -144,7 +148,7 @@ async function enqueue(
       ...batchLimitsFor(queue.limits),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),
-      onDoubt: (words) => log.warn(words),
+      onDoubt: (words) => log.warn(inFlags(words)),
     });
     try {
       await pump.run();

@@ -8,7 +8,6 @@ import { Command } from "commander";
 import { RELAY_OPTIONS } from "../../base/option_table.ts";
 import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
-import { FRAMINGS } from "../../framing/framing.ts";
 import { listenUnix } from "../../kernel/unix_listener.ts";
 import { isLoopback } from "../../observe/access.ts";
 import type { RelayListener } from "../../relay/options.ts";
@@ -20,6 +19,7 @@ import {
   addQueueOptions,
   checkDeliveryOptions,
   type DeliveryCommandOptions,
+  framingHelp,
   type FramingOptions,
   OptionAdder,
   splitterFor,
@@ -30,6 +30,7 @@ import type { Listen } from "../../permissions/permissions.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { inFlags } from "../terminal/flags.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -50,6 +51,9 @@ Examples:
   For a program that connects to port 4001 instead of its server:
     sendq relay --listen tcp://127.0.0.1:4001 --to tcp://legacy:4000 -q outbox.db
 
+  For syslog clients that count octets or write lines, to a server that counts octets:
+    sendq relay --listen tcp://127.0.0.1:1514 --to tcp://logs:601 -q outbox.db -i syslog
+
   On a Unix socket, and the server's answers to everyone:
     sendq relay --listen unix:/run/app/out.sock --to tcp://legacy:4000 \\
       -q outbox.db -i length32 --replies all
@@ -62,6 +66,8 @@ Permissions, for the first example on Debian, x86_64:
 A Unix socket needs --allow-net=unix:PATH, and PATH in --allow-read and
 --allow-write. As a systemd service with Type=notify it needs
 --allow-env=NOTIFY_SOCKET,WATCHDOG_USEC.
+
+${framingHelp()}
 
 ${EXIT_CODE_HELP}
 `;
@@ -92,8 +98,8 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
       (text: string, earlier: readonly Listen[] = []) => [...earlier, parseListen(text)],
     )
     .required("-t, --to <remote>", "the server: tcp://HOST:PORT", parseRemoteArgument)
-    .choice("-i, --input <framing>", "packets of clients", FRAMINGS, "lines")
-    .choice("-o, --output <framing>", "packets on the wire (default: as of clients)", FRAMINGS)
+    .framing("-i, --input <framing>", "packets of clients", "lines")
+    .framing("-o, --output <framing>", "packets on the wire (default: as of clients)")
     .table(RELAY_OPTIONS)
     .value(
       "--socket-mode <mode>",
@@ -136,7 +142,13 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
         ...options,
         sender,
         listeners: listeners.map(({ listener }) => listener),
-        logger: log,
+        // Its words name the library's options.
+        logger: {
+          debug: (words) => log.debug(inFlags(words)),
+          info: (words) => log.info(inFlags(words)),
+          warn: (words) => log.warn(inFlags(words)),
+          error: (words) => log.error(inFlags(words)),
+        },
       });
       for (const { address, open } of listeners) {
         log.info(`listening on ${address}`);

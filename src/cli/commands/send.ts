@@ -8,8 +8,8 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { Remote } from "../../base/remote.ts";
 import { writeAll } from "../../base/write_all.ts";
-import { FRAMINGS, type PacketSplitter } from "../../framing/framing.ts";
 import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
+import type { PacketSplitter } from "../../framing/splitter.ts";
 import type { Sender } from "../../sender/sender.ts";
 import {
   addDeliveryOptions,
@@ -18,6 +18,7 @@ import {
   addQueueOptions,
   checkDeliveryOptions,
   type DeliveryCommandOptions,
+  framingHelp,
   type FramingOptions,
   OptionAdder,
   splitterFor,
@@ -28,6 +29,7 @@ import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { within } from "../session/within.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
+import { inFlags } from "../terminal/flags.ts";
 import type { LogConsole } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
@@ -67,6 +69,8 @@ Permissions, for the first example on Debian, x86_64:
     src/cli/main.ts send tcp://192.0.2.7:4000 --queue outbox.db
 What is missing is named by the message, with the flag to add.
 
+${framingHelp()}
+
 ${EXIT_CODE_HELP}
 `;
 
@@ -94,8 +98,8 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
   const options = new OptionAdder(command).group("Packets");
   addQueueFileOption(options);
   options
-    .choice("-i, --input <framing>", "packets on stdin", [...FRAMINGS, "none"], "lines")
-    .choice("-o, --output <framing>", "packets on the wire (default: as on stdin)", FRAMINGS)
+    .framing("-i, --input <framing>", "packets on stdin", "lines", ["none"])
+    .framing("-o, --output <framing>", "packets on the wire (default: as on stdin)")
     .flag("-f, --follow", "go on after the end of input, for what other processes enqueue")
     .choice("--received <where>", "bytes that the server sends", ["discard", "stdout"], "discard");
   addOversizeOption(options);
@@ -159,7 +163,7 @@ class StdinIntake implements Intake {
       ...batchLimitsFor(sender.queue.limits),
       clock: systemClock,
       onTrouble: (words) => log.warn(words),
-      onDoubt: (words) => log.warn(words),
+      onDoubt: (words) => log.warn(inFlags(words)),
     });
   }
 

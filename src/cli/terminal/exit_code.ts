@@ -16,7 +16,7 @@ import {
   UnsupportedPlatformError,
   WireError,
 } from "../../base/errors.ts";
-import { FramingError } from "../../framing/framing.ts";
+import { FramingError } from "../../framing/errors.ts";
 import { inFlags } from "./flags.ts";
 import { printable } from "./printable.ts";
 

@@ -45,10 +45,13 @@ export function flagOf({ flags = "" }: OptionSpec): string {
  */
 export function inFlags(message: string): string {
   // What stands in a path is somebody's directory.
-  return message.replaceAll(/(?<![\w\-/.])[a-z]\w*(?:\.\w+)?(?![\w/])/g, (word, at: number) => {
-    const spec = OPTIONS.get(word);
-    // "connect" and "mark" are words of English as well, but not before a value.
-    const isName = /[A-Z]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
-    return spec === undefined || !isName ? word : flagOf(spec);
-  });
+  return message
+    .replaceAll(/(?<![\w\-/.])[a-z]\w*(?:\.\w+)?(?![\w/])/g, (word, at: number) => {
+      const spec = OPTIONS.get(word);
+      // "connect" and "mark" are words of English as well, but not before a value.
+      const isName = /[A-Z]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
+      return spec === undefined || !isName ? word : flagOf(spec);
+    })
+    // Messages of framings name them as the library does.
+    .replaceAll(/(?<![\w\-/.])(input|output) "([\w.,:=/-]+)"/g, "--$1 $2");
 }

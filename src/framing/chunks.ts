@@ -1,0 +1,60 @@
+/** Packets as they happen to arrive: nothing marks where one ends. */
+
+import type { Codec, Scanner, ScannerOptions } from "./codec.ts";
+
+/** Makes the framing. */
+export function chunksCodec(): Codec {
+  return {
+    name: "chunks",
+    forms: ["chunks"],
+    unit: "chunk",
+    capacityBytes: Infinity,
+    overheadBytes: 0,
+    maxPayloadBytes: (maxPacketBytes) => maxPacketBytes,
+    encode(payload, fail) {
+      if (payload.length > 0) return payload;
+      return fail(
+        "empty",
+        "this packet is empty, and an empty packet leaves no trace in an unframed output. " +
+          "Choose another output framing.",
+      );
+    },
+    scanner: (options) => new ChunkScanner(options),
+  };
+}
+
+/** A chunk has no meaning of its own, so one that is too large becomes several. */
+class ChunkScanner implements Scanner {
+  readonly maxPayloadBytes: number;
+  readonly passes: boolean;
+  readonly missingBytes = 0;
+  readonly wholeWords = "";
+  readonly isNothing = false;
+  readonly sizeWords = "this chunk";
+  payloadBytes = 0;
+
+  constructor({ output, maxPacketBytes }: ScannerOptions) {
+    this.passes = output.forms.includes("chunks");
+    this.maxPayloadBytes = output.maxPayloadBytes(maxPacketBytes);
+  }
+
+  get enoughBytes(): number {
+    return this.maxPayloadBytes;
+  }
+
+  feed(chunk: Uint8Array, start: number): number {
+    const end = Math.min(chunk.length, start + this.maxPayloadBytes);
+    this.payloadBytes = end - start;
+    return end;
+  }
+
+  payload(packet: Uint8Array): Uint8Array {
+    return packet;
+  }
+
+  beginning(part: Uint8Array, payloadBytes: number): Uint8Array | undefined {
+    return part.length < payloadBytes ? undefined : part.subarray(0, payloadBytes);
+  }
+
+  completion(): undefined {}
+}

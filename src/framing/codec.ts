@@ -1,0 +1,109 @@
+/**
+ * What a framing is to those who cut and frame: one of these for each kind.
+ *
+ * @module
+ */
+
+import type { Fail } from "./errors.ts";
+
+/** A framing, ready for use. */
+export interface Codec {
+  /** As a person would write it. */
+  readonly name: string;
+  /**
+   * The framings that its packets may be in, each written out in full. A packet in
+   * one of those of the output goes out as it came.
+   */
+  readonly forms: readonly string[];
+  /** What a packet of it is called in messages. */
+  readonly unit: "line" | "packet" | "chunk";
+  /** The most bytes of a payload that it can tell the length of. */
+  readonly capacityBytes: number;
+  /** What it adds to a small payload at least. */
+  readonly overheadBytes: number;
+  /** The largest payload that fits into a packet. */
+  maxPayloadBytes(maxPacketBytes: number): number;
+  /**
+   * Makes a packet.
+   *
+   * @param fail Told why the framing cannot carry these bytes.
+   */
+  encode(payload: Uint8Array, fail: Fail): Uint8Array;
+  /**
+   * The beginning of a payload that fits into a packet of this size, where that
+   * depends on its bytes; the payload itself where all of it does.
+   */
+  shorten?(payload: Uint8Array, maxPacketBytes: number): Uint8Array;
+  /** The beginning of a payload that was cut, without last bytes that begin an end. */
+  clear?(payload: Uint8Array): Uint8Array;
+  /**
+   * Why a stream is most likely framed otherwise; `undefined`: there is no reason to
+   * think so.
+   *
+   * @param bytes Its first packet, as far as that has come.
+   */
+  doubt?(bytes: Uint8Array): string | undefined;
+  /** Makes what finds the ends of packets in one input. */
+  scanner(options: ScannerOptions): Scanner;
+}
+
+/** What a {@linkcode Scanner} works with. */
+export interface ScannerOptions {
+  /** How packets go out. */
+  readonly output: Codec;
+  readonly maxPacketBytes: number;
+  /** Told that the input is not in this framing. */
+  readonly fail: Fail;
+}
+
+/**
+ * Finds the ends of packets, each byte looked at once. It says the same of a
+ * stream however that is cut. What it says is about the packet that the last
+ * {@linkcode feed} was given bytes of.
+ */
+export interface Scanner {
+  /**
+   * Goes on from `chunk[start]`, at the place where it was before.
+   *
+   * @returns Where in the chunk the packet ends; −1 where it goes on behind it.
+   */
+  feed(chunk: Uint8Array, start: number): number;
+  /** The bytes of its payload: so many at least, and exactly once it is whole. */
+  readonly payloadBytes: number;
+  /** The most that its payload may have. */
+  readonly maxPayloadBytes: number;
+  /** Whether a whole packet goes out as it came. */
+  readonly passes: boolean;
+  /** Whether it is nothing that has to be passed on. */
+  readonly isNothing: boolean;
+  /** How many bytes may follow that surely are its own. */
+  readonly missingBytes: number;
+  /** How many bytes of the input are enough for the most of a payload that is taken. */
+  readonly enoughBytes: number;
+  /** What a whole packet carries. */
+  payload(packet: Uint8Array): Uint8Array;
+  /**
+   * The beginning of its payload, from its first bytes.
+   *
+   * @returns `undefined` where they are not enough for so many.
+   */
+  beginning(part: Uint8Array, payloadBytes: number): Uint8Array | undefined;
+  /** What makes it whole at the end of the input; `undefined`: nothing does. */
+  completion(): Uint8Array | undefined;
+  /** How many bytes it should have had, in words. */
+  readonly wholeWords: string;
+  /** Who says how large it is, for "… exceeds": `"this line"`. */
+  readonly sizeWords: string;
+  /** Why a packet that is too large is most likely in another framing. */
+  readonly sizeDoubt?: string | undefined;
+}
+
+/** How a packet in one form goes out. */
+export function passageOf(
+  form: string,
+  own: Pick<Codec, "maxPayloadBytes">,
+  { output, maxPacketBytes }: ScannerOptions,
+): { readonly passes: boolean; readonly maxPayloadBytes: number } {
+  const passes = output.forms.includes(form);
+  return { passes, maxPayloadBytes: (passes ? own : output).maxPayloadBytes(maxPacketBytes) };
+}

@@ -1,0 +1,254 @@
+/**
+ * From what is written for a framing to what cuts and frames: one small grammar,
+ * which the command's flags and the library share.
+ *
+ * @module
+ */
+
+import { OptionError } from "../base/errors.ts";
+import { fromHex } from "./byte_pattern.ts";
+import { chunksCodec } from "./chunks.ts";
+import type { Codec } from "./codec.ts";
+import { DelimiterCodec } from "./delimiter.ts";
+import { FrameCodec } from "./frame.ts";
+import { type Framing, FRAMING_RULE, NAMED_FRAMINGS, type NamedFraming } from "./framing.ts";
+import { LengthCodec, type LengthLayout } from "./length.ts";
+import { OctetCountingCodec } from "./octet_counting.ts";
+
+/**
+ * Makes a framing ready for use.
+ *
+ * @param framing A name, a description as text or as an object.
+ * @param option What errors call it.
+ * @throws {OptionError} It is none; says what is expected.
+ */
+export function codecOf(framing: Framing, option: string): Codec {
+  const refuse: Refuse = (rule) => {
+    throw new OptionError(option, framing, rule);
+  };
+  return typeof framing === "string"
+    ? codecOfText(framing, refuse)
+    : codecOfDescription({ ...framing }, refuse);
+}
+
+/** Those that have a name. */
+const codecs = new Map<string, Codec>();
+
+type Refuse = (rule: string) => never;
+
+/**
+ * Checks a framing that was written.
+ *
+ * @param text What was written.
+ * @param option What errors call it.
+ * @throws {OptionError} It is none; says what is expected.
+ */
+export function assertFraming(
+  text: string,
+  option: string,
+): asserts text is Exclude<Framing, object> {
+  codecOfText(text, (rule) => {
+    throw new OptionError(option, text, rule);
+  });
+}
+
+/** The text form of each kind, as an object; the object is checked like any other. */
+function codecOfText(text: string, refuse: Refuse, name = text): Codec {
+  const known = codecs.get(text);
+  if (known !== undefined) return known;
+  const colon = text.indexOf(":");
+  const [kind, rest] = colon < 0 ? [text, ""] : [text.slice(0, colon), text.slice(colon + 1)];
+  const [first = "", ...others] = rest.split(",");
+  const settings = settingsOf(others, kind, refuse);
+  switch (colon < 0 ? "" : kind) {
+    case "delimiter":
+      return codecOfDescription({ kind: "delimiter", delimiter: rest }, refuse, name);
+    case "frame": {
+      const [start = "", end = "", ...more] = first.split("/");
+      if (more.length > 0 || end === "") {
+        refuse("must give frame:START/END in hexadecimal digits, such as frame:0b/1c0d");
+      }
+      return codecOfDescription({ kind: "frame", start, end, ...settings }, refuse, name);
+    }
+    case "length": {
+      const { offset, adjust, ...hex } = settings;
+      return codecOfDescription(
+        {
+          kind: "length",
+          bytes: Number(first),
+          ...hex,
+          ...(offset === undefined ? {} : { offset: Number(offset) }),
+          ...(adjust === undefined ? {} : { adjust: Number(adjust) }),
+        },
+        refuse,
+        name,
+      );
+    }
+    default:
+      return refuse(FRAMING_RULE);
+  }
+}
+
+/** What may stand behind a kind as `name=value`. */
+const SETTINGS: ReadonlyMap<string, readonly string[]> = new Map([
+  ["frame", ["escape", "xor"]],
+  ["length", ["offset", "adjust", "header", "trailer"]],
+]);
+
+/** `le`, and what is written as `name=value`. */
+function settingsOf(
+  texts: readonly string[],
+  kind: string,
+  refuse: Refuse,
+): { readonly [name: string]: string | boolean } {
+  const allowed = SETTINGS.get(kind) ?? [];
+  const settings: Record<string, string | boolean> = {};
+  for (const text of texts) {
+    const [name = "", value, ...more] = text.split("=");
+    if (kind === "length" && text === "le") {
+      settings["littleEndian"] = true;
+    } else if (allowed.includes(name) && value && more.length === 0 && !(name in settings)) {
+      settings[name] = value;
+    } else if (SETTINGS.has(kind)) {
+      const forms = [...(kind === "length" ? ["le"] : []), ...allowed.map((word) => `${word}=…`)];
+      refuse(`may have ${forms.join(", ")} behind ${kind}:…, each once, and not "${text}"`);
+    }
+  }
+  return settings;
+}
+
+/** What was given for an object, which nobody has checked yet. */
+interface Unchecked {
+  readonly kind?: unknown;
+  readonly [field: string]: unknown;
+}
+
+/** The fields of each kind of object. */
+const FIELDS: ReadonlyMap<unknown, readonly string[]> = new Map([
+  ["delimiter", ["delimiter"]],
+  ["frame", ["start", "end", "escape", "xor"]],
+  ["length", ["bytes", "littleEndian", "offset", "adjust", "header", "trailer"]],
+  ["octet-counting", []],
+  ["chunks", []],
+]);
+
+function codecOfDescription(given: Unchecked, refuse: Refuse, name?: string): Codec {
+  const { kind } = given;
+  const fields = FIELDS.get(kind);
+  if (fields === undefined) {
+    return refuse(
+      `${FRAMING_RULE}; or an object whose kind is one of ${[...FIELDS.keys()].join(", ")}`,
+    );
+  }
+  const unknown = Object.keys(given).find((field) => field !== "kind" && !fields.includes(field));
+  if (unknown !== undefined) refuse(`has no field "${unknown}" where kind is "${kind}"`);
+  const bytes = (field: string) => bytesOf(given[field], field, refuse);
+  const one = (field: string) => {
+    const value = bytes(field);
+    return value.length === 1 ? value[0] ?? 0 : refuse(`must give one byte for ${field}`);
+  };
+  const isGiven = (field: string) => given[field] !== undefined;
+  switch (kind) {
+    case "delimiter":
+      return new DelimiterCodec(bytes("delimiter"), name);
+    case "frame": {
+      const escape = isGiven("escape") ? one("escape") : undefined;
+      const marks = {
+        start: bytes("start"),
+        end: bytes("end"),
+        escape,
+        xor: isGiven("xor") ? one("xor") : 0,
+      };
+      checkEscape(marks, isGiven("xor"), refuse);
+      return new FrameCodec(marks, name);
+    }
+    case "length":
+      return new LengthCodec([layoutOf(given, bytes, isGiven, refuse)], name);
+    case "chunks":
+      return chunksCodec();
+    default:
+      return new OctetCountingCodec("octet-counting", false);
+  }
+}
+
+function bytesOf(value: unknown, field: string, refuse: Refuse): Uint8Array {
+  const bytes = typeof value === "string"
+    ? fromHex(value)
+    : value instanceof Uint8Array && value.length > 0
+    ? value.slice()
+    : undefined;
+  return bytes ?? refuse(
+    `must give ${field} as pairs of hexadecimal digits, such as 0d0a` +
+      (typeof value === "string" ? `, and not "${value}"` : ""),
+  );
+}
+
+/** An escaped byte must not be read as an end. */
+function checkEscape(
+  { start, end, escape, xor }: ConstructorParameters<typeof FrameCodec>[0],
+  hasXor: boolean,
+  refuse: Refuse,
+): void {
+  if (escape === undefined) {
+    if (hasXor) refuse("must give escape where it gives xor");
+    return;
+  }
+  const place = end.lastIndexOf(escape);
+  if (place > 0 || (place === 0 && end.length !== 2)) {
+    refuse("must give an end that holds the escape byte only as the first one of two");
+  }
+  if (place === 0 && [escape, start[0] ?? 0].some((byte) => (byte ^ xor) === end[1])) {
+    refuse("must give an escape, a start and an end of which none is read as another");
+  }
+}
+
+function layoutOf(
+  given: Unchecked,
+  bytes: (field: string) => Uint8Array,
+  isGiven: (field: string) => boolean,
+  refuse: Refuse,
+): LengthLayout {
+  const size = given["bytes"];
+  if (size !== 1 && size !== 2 && size !== 4 && size !== 8) {
+    return refuse("must have 1, 2, 4 or 8 for the bytes of its length, such as length:4");
+  }
+  const whole = (field: string, min: number, max: number, fallback: number): number => {
+    const value = isGiven(field) ? given[field] : fallback;
+    const fits = typeof value === "number" && Number.isInteger(value) && value >= min &&
+      value <= max;
+    return fits ? value : refuse(`must have an integer from ${min} to ${max} for ${field}`);
+  };
+  const header = isGiven("header") ? bytes("header") : new Uint8Array(0);
+  const trailer = isGiven("trailer") ? bytes("trailer") : new Uint8Array(0);
+  const adjust = whole("adjust", -65_536, 65_536, 0);
+  if (2 ** (8 * size) - 1 + adjust <= trailer.length) {
+    return refuse(`must have an adjust that leaves room for a packet: ${adjust} is too little`);
+  }
+  const littleEndian = given["littleEndian"] ?? false;
+  if (typeof littleEndian !== "boolean") return refuse("must have true or false for littleEndian");
+  return {
+    bytes: size,
+    littleEndian,
+    header,
+    trailer,
+    offset: whole("offset", header.length, 255, header.length),
+    adjust,
+  };
+}
+
+function namedCodec({ form, is = [] }: NamedFraming): Codec {
+  if (form === "octet-counting" || form === "syslog") {
+    return new OctetCountingCodec(form, form === "syslog");
+  }
+  if (form === "chunks") return chunksCodec();
+  const refuse: Refuse = (rule) => {
+    throw new TypeError(`${form} ${rule}`);
+  };
+  const codecs = is.map((text) => codecOfText(text, refuse, form));
+  const [only, ...more] = codecs;
+  if (only !== undefined && more.length === 0) return only;
+  const layouts = codecs.flatMap((codec) => codec instanceof LengthCodec ? codec.layouts : []);
+  return new LengthCodec(layouts.map(({ spec }) => spec), form);
+}
+
+for (const named of NAMED_FRAMINGS) codecs.set(named.form, namedCodec(named));
