@@ -116,7 +116,7 @@ export type FramingName =
 
 /**
  * How packets are told apart in a stream of bytes: a name, a description as text
- * (`"delimiter:0d0a"`), or as an object. docs/PROTOCOLS.md has them all.
+ * (`"delimiter:0d0a"`), or as an object. The page on protocols beside the README has them all.
  *
  * @category Relay
  */

@@ -144,7 +144,11 @@ export interface CurrentSocketOptions {
   readonly tos: number | undefined;
 }
 
-/** {@linkcode CurrentSocketOptions} of a connection that sendq has made. */
+/**
+ * {@linkcode CurrentSocketOptions} of a connection that sendq has made.
+ *
+ * @category Dialer
+ */
 export interface EffectiveSocketOptions extends CurrentSocketOptions {
   /** Names of the options that nobody asked for and that this kernel refused: they were skipped. */
   readonly unsupported: readonly string[];

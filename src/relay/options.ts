@@ -64,8 +64,7 @@ export interface RelayOptions {
   /** Where clients connect; closed with the relay. */
   readonly listeners: readonly RelayListener[];
   /**
-   * How packets are told apart in what clients send; docs/PROTOCOLS.md has all
-   * framings. With any but `"chunks"` packets of clients are stored as a whole and
+   * How packets are told apart in what clients send; see {@linkcode Framing}. With any but `"chunks"` packets of clients are stored as a whole and
    * never mixed.
    */
   readonly input: Framing;

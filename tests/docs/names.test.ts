@@ -77,7 +77,8 @@ const known = new Set<string>();
 for (const { symbols } of docs.values()) {
   for (const { name, declarations } of symbols) {
     const members = new Set(names(declarations));
-    exported.set(name, members);
+    // Where another entry exports it again, only one of them has its members.
+    exported.set(name, members.union(exported.get(name) ?? new Set()));
     known.add(name);
     for (const member of members) known.add(member);
   }
