@@ -98,12 +98,6 @@ export type {
 export type { QueueProblem } from "./src/queue/inspect/integrity.ts";
 export { formatRemote, parseRemote, type Remote } from "./src/base/remote.ts";
 export type { KeepAliveOptions, SocketOptions } from "./src/kernel/socket_options.ts";
-export {
-  dbSqlite,
-  type DbSqliteConstructor,
-  type DbSqliteDatabase,
-  type DbSqliteStatement,
-} from "./src/queue/sqlite/db_sqlite.ts";
 export { nodeSqlite } from "./src/queue/sqlite/node_sqlite.ts";
 export type {
   DeadLetter,
