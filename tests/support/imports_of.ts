@@ -4,7 +4,7 @@
  * @module
  */
 
-import assert from "node:assert/strict";
+import { askChild } from "./ask_child.ts";
 
 /** One import, or an export from elsewhere. */
 export interface Import {
@@ -18,20 +18,7 @@ export interface Import {
 
 /** Everything that each file imports or exports from, in order. */
 export async function importsOf(paths: readonly string[]): Promise<Map<string, Import[]>> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["run", "--no-check", "--no-prompt", "--quiet", "--allow-read", "--allow-env"],
-      new URL("imports_child.ts", import.meta.url).pathname,
-    ],
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "inherit",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(JSON.stringify(paths)));
-  await writer.close();
-  const { success, stdout } = await child.output();
-  assert.ok(success, "TypeScript's parser did not run");
-  const answers: Import[][] = JSON.parse(new TextDecoder().decode(stdout));
+  const child = new URL("imports_child.ts", import.meta.url).pathname;
+  const answers = await askChild<Import[][]>(child, paths, ["--allow-read", "--allow-env"]);
   return new Map(answers.map((imports, i) => [paths[i] ?? "", imports]));
 }
