@@ -3,6 +3,8 @@
  * has is what `deno publish` has handed it: the very files, rewritten as
  * `deno publish` rewrites them.
  *
+ * Beside it stands `@db/sqlite`, which is the stand-in of this repository.
+ *
  * Left out of JSR's answers is the graph of the modules, with which a client asks
  * for all of them at once; without it a client finds the same ones by reading.
  *
@@ -34,7 +36,7 @@ export interface Sent {
 /** The registry, until it is disposed of. */
 export class LocalRegistry implements AsyncDisposable {
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
-  #package: Package | undefined;
+  readonly #packages = new Map<string, Package>([["@db/sqlite", standIn()]]);
   #requests = 0;
   #bytes = 0;
   #missing: string[] = [];
@@ -58,7 +60,7 @@ export class LocalRegistry implements AsyncDisposable {
         stdin: "null",
       }).output();
       assert.equal(code, 0, new TextDecoder().decode(stderr));
-      assert.ok(registry.#package, "deno publish sent nothing");
+      assert.ok(registry.published.files.size > 0);
       registry.take();
       return registry;
     } catch (error) {
@@ -79,7 +81,7 @@ export class LocalRegistry implements AsyncDisposable {
 
   /** What `deno publish` has handed in. */
   get published(): Package {
-    return this.#package ?? assert.fail("nothing is published");
+    return this.#packages.get("@sendq/sendq") ?? assert.fail("nothing is published");
   }
 
   /** What was sent since the last time that it was asked. */
@@ -118,7 +120,7 @@ export class LocalRegistry implements AsyncDisposable {
       );
       const config = files.get("deno.json") ?? assert.fail("deno.json is not among the files");
       const { version, exports } = JSON.parse(new TextDecoder().decode(config));
-      this.#package = { version, exports, files };
+      this.#packages.set("@sendq/sendq", { version, exports, files });
       return Response.json({ id: "1", status: "success", error: null });
     }
     // The package is there; the version is not yet.
@@ -128,28 +130,31 @@ export class LocalRegistry implements AsyncDisposable {
   }
 
   #body(pathname: string): Uint8Array<ArrayBuffer> | undefined {
-    const { version, exports, files } = this.published;
-    const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
-    switch (pathname) {
-      case "/@sendq/sendq/meta.json":
-        return json({
-          scope: "sendq",
-          name: "sendq",
-          latest: version,
-          versions: { [version]: { createdAt: "2026-01-01T00:00:00Z" } },
-        });
-      case `/@sendq/sendq/${version}_meta.json`: {
-        const manifest: Record<string, { size: number; checksum: string }> = {};
-        for (const [path, bytes] of files) {
-          const hash = createHash("sha256").update(bytes).digest("hex");
-          manifest[`/${path}`] = { size: bytes.length, checksum: `sha256-${hash}` };
-        }
+    for (const [name, { version, exports, files }] of this.#packages) {
+      const json = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+      if (pathname === `/${name}/meta.json`) {
+        return json({ latest: version, versions: { [version]: {} } });
+      }
+      if (pathname === `/${name}/${version}_meta.json`) {
+        const manifest = Object.fromEntries(
+          [...files].map(([path, bytes]) => {
+            const hash = createHash("sha256").update(bytes).digest("hex");
+            return [`/${path}`, { size: bytes.length, checksum: `sha256-${hash}` }];
+          }),
+        );
         return json({ manifest, exports });
       }
-      default: {
-        const prefix = `/@sendq/sendq/${version}/`;
-        return pathname.startsWith(prefix) ? files.get(pathname.slice(prefix.length)) : undefined;
-      }
+      const prefix = `/${name}/${version}/`;
+      if (pathname.startsWith(prefix)) return files.get(pathname.slice(prefix.length));
     }
+    return undefined;
   }
+}
+
+/** What a user without the real library gets for `@db/sqlite` here. */
+function standIn(): Package {
+  const folder = new URL("../../db_sqlite_stand_in/", import.meta.url);
+  const { version, exports } = JSON.parse(Deno.readTextFileSync(new URL("deno.json", folder)));
+  const code = Deno.readFileSync(new URL("mod.ts", folder));
+  return { version, exports: { ".": exports }, files: new Map([["mod.ts", code]]) };
 }
