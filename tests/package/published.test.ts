@@ -16,6 +16,10 @@ const published = await (async () => {
 })();
 const entries = Object.values(published.exports).map((path) => path.replace(/^\.\//, ""));
 
+function read(path: string): string {
+  return Deno.readTextFileSync(new URL(path, root));
+}
+
 function textOf({ files }: Package, path: string): string {
   return new TextDecoder().decode(files.get(path));
 }
@@ -75,34 +79,44 @@ Deno.test("every import of what is published leads to it, or says which version"
   }
   const imports = await importsOf(modules.map((path) => dir.file(path)));
   const broken: string[] = [];
-  const reached = new Set<string>();
-  const packages = new Set<string>();
-  const visit = (path: string): void => {
-    if (reached.has(path)) return;
-    reached.add(path);
-    for (const { specifier = "(computed)" } of imports.get(dir.file(path)) ?? []) {
-      const target = new URL(specifier, `file:///${path}`);
-      if (target.protocol === "file:" && published.files.has(target.pathname.slice(1))) {
-        visit(target.pathname.slice(1));
-      } else if (/^(npm|jsr):\/?(@[\w.-]+\/)?[\w.-]+@\^\d/.test(specifier)) {
-        packages.add(specifier.replace(/^(\w+:\/?(@[\w.-]+\/)?[\w.-]+)@.*/, "$1"));
-      } else if (!specifier.startsWith("node:")) {
-        broken.push(`${path} imports ${specifier}`);
+  /** The modules and the packages that an entry brings along. */
+  const reach = (entry: string) => {
+    const reached = new Set<string>();
+    const packages = new Set<string>();
+    const visit = (path: string): void => {
+      if (reached.has(path)) return;
+      reached.add(path);
+      for (const { specifier = "(computed)" } of imports.get(dir.file(path)) ?? []) {
+        const { protocol, pathname } = new URL(specifier, `file:///${path}`);
+        const [, name] = /^((?:npm|jsr):\/?(?:@[\w.-]+\/)?[\w.-]+)@\^\d/.exec(specifier) ?? [];
+        if (protocol === "file:" && published.files.has(pathname.slice(1))) {
+          visit(pathname.slice(1));
+        } else if (name !== undefined) {
+          packages.add(name);
+        } else if (!specifier.startsWith("node:")) {
+          broken.push(`${path} imports ${specifier}`);
+        }
       }
-    }
+    };
+    visit(entry);
+    return { reached, packages };
   };
-  visit("mod.ts");
-  assert.ok(reached.has("src/queue/worker/entry.ts"), "the Worker's code is in no graph");
-  assert.deepEqual([...packages], [], "the library alone needs no package");
-  for (const entry of entries) visit(entry);
+  const worker = "src/queue/worker/entry.ts";
+  assert.ok(reach("mod.ts").reached.has(worker), "the Worker's code is in no graph");
+  const rows = new Map(
+    [...read("docs/PACKAGE.md").matchAll(/^\| `jsr:@sendq\/sendq([^`]*)` *\|[^|]*\|([^|]*)\|/gm)]
+      .map(([, name = "", cell = ""]) => [`.${name}`, cell]),
+  );
+  assert.deepEqual([...rows.keys()].sort(), Object.keys(published.exports).sort());
+  const all = new Set<string>();
+  for (const [name, path] of Object.entries(published.exports)) {
+    const { reached, packages } = reach(path.replace(/^\.\//, ""));
+    for (const module of reached) all.add(module);
+    const named = [...(rows.get(name) ?? "").matchAll(/`([^`]+)`/g)].map(([, text]) => text);
+    assert.deepEqual(named.sort(), [...packages].sort(), `docs/PACKAGE.md, ${name}`);
+  }
   assert.deepEqual(broken, []);
-  assert.deepEqual([...packages].sort(), [
-    "jsr:@db/sqlite",
-    "npm:@bomb.sh/tab",
-    "npm:@opentelemetry/api",
-    "npm:commander",
-  ]);
-  const unused = modules.filter((path) => !reached.has(path));
+  const unused = modules.filter((path) => !all.has(path));
   assert.deepEqual(unused, ["db_sqlite_stand_in/mod.ts"]);
 });
 
@@ -110,5 +124,13 @@ Deno.test("every entry opens with what it is for", () => {
   for (const entry of entries) {
     const [comment = ""] = /^(#!.*\n)?\/\*\*[^]*?\*\//.exec(textOf(published, entry)) ?? [];
     assert.match(comment, /\n \* @module\b/, entry);
+  }
+});
+
+Deno.test("the oldest Deno that is named is the one that the gate runs", () => {
+  const [, gate = ""] = /npx -y deno@(\d+\.\d+)\.0 task test/.exec(read(".ci/run")) ?? [];
+  for (const page of ["README.md", "docs/PACKAGE.md"]) {
+    const named = [...read(page).matchAll(/Deno (\d+\.\d+) or later/g)].map(([, v]) => v);
+    assert.deepEqual(named, [gate], page);
   }
 });
