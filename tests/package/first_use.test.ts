@@ -34,10 +34,10 @@ function program(remote: string, more = ""): string {
 
 /** The row of docs/PACKAGE.md: no more is downloaded than it says, and not by far less. */
 function holdsBound(who: string, { requests, bytes, missing }: Sent, npmBytes: number): void {
-  const row = read("docs/PACKAGE.md").split("\n").find((line) => line.includes(who));
+  const row = read("docs/PACKAGE.md").split("\n").find((line) => line.startsWith(`| ${who}`));
   const numbers = [...(row ?? "").matchAll(/\| *([\d.,]+)/g)]
     .map(([, number = ""]) => Number(number.replaceAll(",", "")));
-  assert.equal(numbers.length, 3, `docs/PACKAGE.md has no row with "${who}"`);
+  assert.equal(numbers.length, 3, `docs/PACKAGE.md has no row "${who}"`);
   const found = { requests, kilobytes: bytes / 1000, npmMegabytes: npmBytes / 1e6 };
   for (const [i, [what, value]] of Object.entries(found).entries()) {
     const bound = numbers[i] ?? 0;
@@ -58,7 +58,7 @@ Deno.test("a first program runs as documented, and downloads no more than docs s
   const first = await newcomer.deno("run", "--no-prompt", ...flags, "main.ts");
   assert.equal(first.code, 0, first.err);
   assert.equal(server.text, "temperature 21.5\n");
-  holdsBound("library", registry.take(), newcomer.npmBytes());
+  holdsBound("a program with the library", registry.take(), newcomer.npmBytes());
   const second = await newcomer.deno("run", "--no-prompt", "--quiet", ...flags, "main.ts");
   assert.equal(second.code, 0, second.err);
   assert.deepEqual(registry.take(), { requests: 0, bytes: 0, missing: [] });
@@ -114,7 +114,7 @@ Deno.test({
       const cli = ["run", "--no-prompt", ...flags, "jsr:@sendq/sendq/cli", ...send];
       const run = await newcomer.run(Deno.execPath(), cli, "one\n");
       assert.equal(run.code, 0, run.err);
-      holdsBound("command", registry.take(), newcomer.npmBytes());
+      holdsBound("the command, ", registry.take(), newcomer.npmBytes());
       const install = await newcomer.deno(
         ...["install", "--global", "--name", "sendq", "--no-prompt", ...flags],
         "jsr:@sendq/sendq/cli",

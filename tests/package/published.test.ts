@@ -127,6 +127,12 @@ Deno.test("every entry opens with what it is for", () => {
   }
 });
 
+Deno.test("every entry's docs are linted by deno task check", () => {
+  const { tasks } = JSON.parse(read("deno.json"));
+  const [, linted = ""] = /deno doc --lint ([^&]*)/.exec(tasks.check.command) ?? [];
+  assert.deepEqual(linted.trim().split(" ").sort(), entries.toSorted());
+});
+
 Deno.test("the oldest Deno that is named is the one that the gate runs", () => {
   const [, gate = ""] = /npx -y deno@(\d+\.\d+)\.0 task test/.exec(read(".ci/run")) ?? [];
   for (const page of ["README.md", "docs/PACKAGE.md"]) {
