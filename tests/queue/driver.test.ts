@@ -25,15 +25,17 @@ interface Candidate {
  * that can be had.
  */
 async function loadDbSqlite(): Promise<Candidate> {
+  let isStandIn: boolean;
   try {
-    const { dbSqlite } = await import("../../src/db_sqlite/mod.ts");
     const library = await import(DB_SQLITE);
-    const isStandIn = "isStandIn" in library;
-    return { name: isStandIn ? "@db/sqlite (stand-in)" : "@db/sqlite", driver: dbSqlite };
+    isStandIn = "isStandIn" in library;
   } catch (error) {
     const [first = ""] = String(error).split("\n");
     return { name: "@db/sqlite", driver: nodeSqlite, why: first };
   }
+  // A fault of ours is none of the library's: it is thrown.
+  const { dbSqlite } = await import("../../src/db_sqlite/mod.ts");
+  return { name: isStandIn ? "@db/sqlite (stand-in)" : "@db/sqlite", driver: dbSqlite };
 }
 
 const DRIVERS: readonly Candidate[] = [
