@@ -1,7 +1,7 @@
 /**
  * Gets bytes safely to a TCP server that cannot acknowledge.
  *
- * ```ts ignore
+ * ```ts ignore as-typed
  * import { Sender } from "@sendq/sendq";
  *
  * await using sender = await Sender.open("outbox.db", "tcp://legacy:4000");

@@ -3,6 +3,8 @@
  * and each capability has one home.
  */
 import assert from "node:assert/strict";
+import { type Import, importsOf } from "./support/imports_of.ts";
+import { TempDir } from "./support/temp_dir.ts";
 
 const root = new URL("..", import.meta.url);
 
@@ -37,17 +39,27 @@ function* sources(directory: string): Generator<string> {
   }
 }
 
-/** Every specifier that a file imports or exports from. */
-function importsOf(path: string): string[] {
-  const text = Deno.readTextFileSync(new URL(path, root));
-  const code = text.replaceAll(/\/\*[\s\S]*?\*\//g, "");
-  return [...code.matchAll(/(?:^|\n)\s*(?:import|export)\s[^;]*?from\s*"([^"]+)"/g)]
-    .concat([...code.matchAll(/(?:^|[^\w])import\(?\s*"([^"]+)"/g)])
-    .map(([, specifier = ""]) => specifier);
-}
-
 const rows = readTable();
 const code = ["mod.ts", ...sources("src/")];
+/** Code that is not published. */
+const tools = [
+  ...["anomalies/", "bench/", "examples/", "fuzz/", "lab/", "page/", "simulation/", "soak/"],
+  "tests/",
+].flatMap((directory) => [...sources(directory)]);
+
+const files = [...code, ...tools];
+const imports = await importsOf(files.map((path) => new URL(path, root).pathname));
+
+/** Everything that a file imports or exports from. */
+function importsFrom(path: string): readonly Import[] {
+  return imports.get(new URL(path, root).pathname) ?? assert.fail(`${path} was not read`);
+}
+
+/** Every specifier of those that is written out. */
+function specifiersOf(path: string): string[] {
+  return importsFrom(path).flatMap(({ specifier }) => specifier ?? []);
+}
+
 /** The row of the innermost folder. */
 const rowOf = (path: string) =>
   rows.filter(({ files }) => files === path || (files.endsWith("/") && path.startsWith(files)))
@@ -76,7 +88,7 @@ Deno.test("every import is one that the table allows", () => {
   const broken: string[] = [];
   for (const path of code) {
     const row = rowOf(path);
-    for (const specifier of importsOf(path)) {
+    for (const specifier of specifiersOf(path)) {
       if (!/^\..*\.ts$/.test(specifier)) continue;
       checked++;
       const target = rowOf(pathOf(path, specifier));
@@ -94,7 +106,7 @@ Deno.test("no two files import each other, however far around", () => {
   const visit = (path: string, trail: readonly string[]): void => {
     assert.ok(!trail.includes(path), `circle: ${[...trail, path].join(" → ")}`);
     if (done.has(path)) return;
-    for (const specifier of importsOf(path)) {
+    for (const specifier of specifiersOf(path)) {
       if (/^\..*\.ts$/.test(specifier)) visit(pathOf(path, specifier), [...trail, path]);
     }
     done.add(path);
@@ -107,7 +119,7 @@ Deno.test("each capability has one home", () => {
   const homes: [RegExp, RegExp][] = [
     [/Deno\.dlopen/, /^src\/kernel\/libc\.ts$/],
     [/Deno\.connect/, /^src\/kernel\//],
-    [/\b(SELECT|INSERT INTO|DELETE FROM|PRAGMA|CREATE TABLE)\b/, /^src\/queue\//],
+    [/\b(SELECT|INSERT INTO|DELETE FROM|PRAGMA|CREATE TABLE)\b/, /^src\/(queue|db_sqlite)\//],
     [/node:sqlite/, /^src\/queue\/sqlite\/node_sqlite\.ts$/],
     [/\bconsole\.|Deno\.std(out|err|in)|Deno\.exit/, /^src\/cli\//],
     [
@@ -116,7 +128,7 @@ Deno.test("each capability has one home", () => {
     ],
     [/Math\.random/, /^src\/(sender\/sender\.ts$|cli\/)/],
     [/from "commander"/, /^src\/cli\//],
-    [/\bDeno\./, /^src\/(kernel|queue|permissions|observe|cli)\//],
+    [/\bDeno\./, /^src\/(kernel|queue|db_sqlite|permissions|observe|cli)\//],
     [/node:http2?"/, /^src\/observe\/listener\.ts$/],
     [/from "@opentelemetry/, /^src\/observe\/metrics\.ts$/],
   ];
@@ -131,21 +143,48 @@ Deno.test("each capability has one home", () => {
   }
 });
 
-Deno.test("nothing imports from JSR, which not every machine can reach", () => {
-  const everything = [
-    ...code,
-    ...["tests/", "lab/", "examples/", "bench/"].flatMap((directory) => {
-      try {
-        return [...sources(directory)];
-      } catch {
-        return [];
-      }
-    }),
-  ];
-  const offenders = everything.filter((path) =>
-    importsOf(path).some((specifier) => specifier.startsWith("jsr:"))
+Deno.test("one entry imports from JSR, which not every machine can reach, and nothing else", () => {
+  const users = files.filter((path) =>
+    specifiersOf(path).some((specifier) => specifier.startsWith("jsr:"))
   );
-  assert.deepEqual(offenders, []);
+  assert.deepEqual(users, ["src/db_sqlite/mod.ts"]);
+});
+
+Deno.test("what is published imports code and JSON only: JSR takes no text and no bytes", () => {
+  const kinds = new Set<string | undefined>();
+  for (const path of code) {
+    for (const { specifier, type } of importsFrom(path)) {
+      assert.notEqual(specifier, undefined, `${path} computes what it imports: no graph has it`);
+      assert.ok(type === undefined || type === "json", `${path} imports ${specifier} as ${type}`);
+      kinds.add(type);
+    }
+  }
+  assert.ok(kinds.has("json"), "no import of JSON was seen: the check checks nothing");
+});
+
+Deno.test("imports are read as TypeScript reads them", async () => {
+  const text = `import a, { type B } from "./a.ts";
+    import "./effect.ts"; // import "./comment.ts";
+    export * from "./b.ts"; export type { C } from './c.ts';
+    import d from "./d.css" with { type: "text" };
+    const e: import("./e.ts").E = await import("./f.ts");
+    await import("./g.wasm", { with: { type: "bytes" } });
+    await import(e); "import x from './string.ts'"; /* import "./block.ts" */`;
+  using dir = new TempDir();
+  const path = dir.file("module.ts");
+  Deno.writeTextFileSync(path, text);
+  const found = (await importsOf([path])).get(path);
+  assert.deepEqual(found, [
+    { specifier: "./a.ts", isDynamic: false },
+    { specifier: "./effect.ts", isDynamic: false },
+    { specifier: "./b.ts", isDynamic: false },
+    { specifier: "./c.ts", isDynamic: false },
+    { specifier: "./d.css", type: "text", isDynamic: false },
+    { specifier: "./e.ts", isDynamic: false },
+    { specifier: "./f.ts", isDynamic: true },
+    { specifier: "./g.wasm", type: "bytes", isDynamic: true },
+    { isDynamic: true },
+  ]);
 });
 
 Deno.test("a file can be read in one sitting", () => {

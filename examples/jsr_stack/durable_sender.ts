@@ -12,21 +12,21 @@
  *   durable_sender.ts --queue outbox.db --remote tcp://legacy:4000 "temperature 21.5"
  * ```
  */
-import { Database } from "@db/sqlite";
+import { dbSqlite } from "@sendq/sendq/db-sqlite";
+import { type Logger, Sender } from "@sendq/sendq";
 import { parseArgs } from "@std/cli/parse-args";
 import * as log from "@std/log";
-import { Sender } from "../../mod.ts"; // elsewhere: "jsr:@sendq/sendq"
-import { dbSqlite } from "../../src/queue/sqlite/db_sqlite.ts";
 
 const { queue, remote, _: packets } = parseArgs(Deno.args, {
   string: ["queue", "remote", "_"],
   default: { queue: "outbox.db", remote: "tcp://127.0.0.1:4000" },
 });
-const logger = log.getLogger();
+// An @std/log logger is one as it is.
+const logger: Logger = log.getLogger();
 
 const sender = await Sender.open({
   queue,
-  queueOptions: { driver: dbSqlite(Database), overflow: "wait" },
+  queueOptions: { driver: dbSqlite, overflow: "wait" },
   remote,
   logger,
 });

@@ -17,8 +17,6 @@
  * @module
  */
 
-import uplotStyle from "uplot/dist/uPlot.min.css" with { type: "text" };
-import uplotScript from "uplot/dist/uPlot.iife.min.js" with { type: "text" };
 import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
@@ -29,10 +27,7 @@ import { Access, SECURITY_HEADERS } from "./access.ts";
 import { readSender } from "./figures.ts";
 import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
 import { Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
-import loginHtml from "./page/login.html" with { type: "text" };
-import pageStyle from "./page/page.css" with { type: "text" };
-import pageHtml from "./page/page.html" with { type: "text" };
-import pageScript from "./page/page.js" with { type: "text" };
+import page from "./page.json" with { type: "json" };
 import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
 export type { Condition } from "../sender/condition.ts";
@@ -171,10 +166,10 @@ export function serveStatus(sender: Sender, options: StatusServerOptions = {}): 
 }
 
 const ASSETS: ReadonlyMap<string, readonly [type: string, body: string]> = new Map([
-  ["/page.css", ["text/css; charset=utf-8", pageStyle]],
-  ["/page.js", ["text/javascript; charset=utf-8", pageScript]],
-  ["/uplot.css", ["text/css; charset=utf-8", uplotStyle]],
-  ["/uplot.js", ["text/javascript; charset=utf-8", uplotScript]],
+  ["/page.css", ["text/css; charset=utf-8", page["page.css"]]],
+  ["/page.js", ["text/javascript; charset=utf-8", page["page.js"]]],
+  ["/uplot.css", ["text/css; charset=utf-8", page["uplot.css"]]],
+  ["/uplot.js", ["text/javascript; charset=utf-8", page["uplot.js"]]],
 ]);
 
 /** Answers requests about one sender. */
@@ -216,12 +211,12 @@ class StatusService {
     // The login form needs its style.
     if (refusal !== undefined && pathname !== "/page.css") {
       return pathname === "/"
-        ? html(401, loginHtml)
+        ? html(401, page["login.html"])
         : text(401, refusal.reason, { "www-authenticate": "Bearer" });
     }
     switch (pathname) {
       case "/":
-        return html(200, pageHtml);
+        return html(200, page["page.html"]);
       case "/metrics":
         return respond(
           200,
@@ -252,7 +247,7 @@ class StatusService {
     }
     return outcome.status === 429
       ? text(429, outcome.reason, { "retry-after": "1" })
-      : html(401, loginHtml);
+      : html(401, page["login.html"]);
   }
 
   async #events(): Promise<HttpAnswer> {

@@ -2,7 +2,8 @@
  * Examples that cannot run in a test, because they name a server that is not there, are
  * at least programs: each is checked as a user would type it, in a project of its own
  * that takes the package by its name. They are marked `ts ignore`, so that
- * `deno test --doc` leaves them alone; it runs all others.
+ * `deno test --doc` leaves them alone; it runs all others. Those with `as-typed` besides
+ * run in `tests/package/`.
  */
 import assert from "node:assert/strict";
 import denoJson from "../../deno.json" with { type: "json" };
@@ -24,7 +25,9 @@ const FILES = ["README.md", "mod.ts", ...filesBelow("docs/", ".md"), ...filesBel
 function blocksIn(path: string, mark: string): string[] {
   const text = Deno.readTextFileSync(new URL(path, root));
   const lines = path.endsWith(".ts") ? text.replaceAll(/^ *\* ?/gm, "") : text;
-  return [...lines.matchAll(new RegExp(`^ *\`\`\`${mark}\n([\\s\\S]*?)^ *\`\`\``, "gm"))]
+  return [
+    ...lines.matchAll(new RegExp(`^ *\`\`\`${mark}(?: as-typed)?\n([\\s\\S]*?)^ *\`\`\``, "gm")),
+  ]
     .map(([, code = ""]) => code);
 }
 

@@ -64,6 +64,19 @@ Deno.test("examples/durable_sender.ts delivers what it measures, and stops in or
   assert.match(server.text, /^\d{4}-\S+ memory \d+\n\d{4}-\S+ memory \d+\n/);
 });
 
+Deno.test("examples/logging.ts: LogTape writes what a sender logs", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  const permissions = sendPermissions(server.remote, dir.queue);
+  const { code, out, err } = await finished(
+    runExample("logging.ts", permissions, server.remote, dir.queue, "one", "two"),
+  );
+  assert.equal(code, 0, err);
+  assert.equal(server.text, "one\ntwo\n");
+  const lines = (out + err).trim().split("\n").map((line) => JSON.parse(line));
+  assert(lines.some(({ logger, message }) => logger === "sendq" && message.includes("connected")));
+});
+
 Deno.test("examples/occasional_responses.ts leaves a server that hangs, and gets its answer", async () => {
   using dir = new TempDir();
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
@@ -210,12 +223,14 @@ const jsr = [
   "examples/jsr_stack/deno.json",
   "examples/jsr_stack/durable_sender.ts",
 ];
-const noJsr = await succeeds(Deno.execPath(), "check", ...jsr);
+const noJsr = await succeeds(Deno.execPath(), "cache", ...jsr);
 Deno.test({
-  name: "examples/jsr_stack: delivers through @db/sqlite" +
+  name: "examples/jsr_stack: its types fit, and it delivers through @db/sqlite" +
     (noJsr === "" ? "" : ` (left out: JSR cannot be reached: ${noJsr})`),
   ignore: noJsr !== "",
   async fn() {
+    // The real libraries' types, which no other check of ours sees.
+    assert.equal(await succeeds(Deno.execPath(), "check", ...jsr), "");
     using dir = new TempDir();
     await using server = new ReadingServer();
     const { code, err } = await finished(

@@ -1,6 +1,6 @@
 /**
  * The part of SQLite that the queue needs, and nothing else. Two libraries fit
- * behind it (`node_sqlite.ts`, `db_sqlite.ts`), and a test can wrap one to make
+ * behind it (`node_sqlite.ts`, `src/db_sqlite/`), and a test can wrap one to make
  * a commit fail.
  *
  * Three things are left out on purpose: `exec`, whose errors carry no code in

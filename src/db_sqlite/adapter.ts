@@ -1,6 +1,5 @@
 /**
- * `@db/sqlite` as a driver, by injection: this module imports nothing from JSR,
- * the user does.
+ * Makes a driver of the class `Database` of `@db/sqlite`, as far as it is used.
  *
  * @module
  */
@@ -14,7 +13,7 @@ import {
   SqliteError,
   type SqliteStatement,
   type SqliteValue,
-} from "./driver.ts";
+} from "../queue/sqlite/driver.ts";
 
 /** The part of `@db/sqlite`'s `Statement` that is used. */
 export interface DbSqliteStatement {
@@ -42,22 +41,11 @@ export interface DbSqliteConstructor {
 }
 
 /**
- * Makes a driver of the class `Database` of `jsr:@db/sqlite` (0.13 or newer).
+ * Makes a driver of the class `Database`.
  *
- * What it costs: `@db/sqlite` downloads a shared library at its first import
- * and needs unrestricted `--allow-ffi`, which undoes every other permission.
- *
- * @example Hand in the class
- * ```ts ignore
- * import { Database } from "jsr:@db/sqlite@0.13";
- * import { dbSqlite, OutboundQueue } from "jsr:@sendq/sendq";
- *
- * await using queue = await OutboundQueue.open("outbox.db", { driver: dbSqlite(Database) });
- * ```
- *
- * @param Database The class imported from `jsr:@db/sqlite`.
+ * @param Database The class that `@db/sqlite` exports, 0.13 or newer.
  */
-export function dbSqlite(Database: DbSqliteConstructor): SqliteDriver {
+export function driverOf(Database: DbSqliteConstructor): SqliteDriver {
   return {
     name: "@db/sqlite",
     open(path, { readOnly, busyTimeoutMs }) {
