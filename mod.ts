@@ -70,6 +70,10 @@ export {
 } from "./src/framing/framing.ts";
 export type { PathStats } from "./src/delivery/connection.ts";
 export type { DeliveryStats, DeliveryStatus, SenderState } from "./src/delivery/status.ts";
+export type { Bytes, Pattern } from "./src/session/pattern.ts";
+export type { Heartbeat, Session, SessionFunction, SessionStep } from "./src/session/session.ts";
+export type { ExpectOptions, ReadOptions, SessionStream } from "./src/session/stream.ts";
+export type { Transform, TransformConnection } from "./src/session/transform.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";
 export type {

@@ -92,7 +92,7 @@ export function optionsPage(): string {
       table === LOG_OPTIONS ? "" : `\`${name}\``,
       spec.flags === undefined ? "" : `\`${spec.flags}\``,
       ruleInWords(spec).replace("must be ", ""),
-      spec.type === "switch" ? "true" : defaultInWords(spec) ?? "",
+      spec.type === "switch" ? String(spec.default) : defaultInWords(spec) ?? "",
       spec.help,
     ]);
     return `## ${title}\n\n${words}\n\n${

@@ -58,8 +58,12 @@ export type Verdict =
   }
   /** As path-dead, or about to be, and the cause is on this host. */
   | { readonly kind: "local-fault"; readonly fault: LocalFault; readonly silenceMs: number }
-  /** The peer's TCP answers, but its program owes a response for too long. */
-  | { readonly kind: "no-response"; readonly unansweredMs: number }
+  /** The peer's TCP answers, but its program owes a response for too long: to `to`. */
+  | {
+    readonly kind: "no-response";
+    readonly unansweredMs: number;
+    readonly to: "packets" | "heartbeat";
+  }
   /** The peer sent its FIN. */
   | { readonly kind: "peer-closed" }
   /**
@@ -71,6 +75,8 @@ export type Verdict =
   | { readonly kind: "wire-failed"; readonly code: string }
   /** The kernel connected the socket to itself: nobody listens at the remote's port. */
   | { readonly kind: "self-connected" }
+  /** The server does not want the session: what it said is in the words. */
+  | { readonly kind: "session-refused"; readonly words: string }
   /** The remote's name could not be looked up in time. */
   | { readonly kind: "lookup-hangs"; readonly waitedMs: number }
   /** Confirmed packets cannot be removed from the queue's file. */
@@ -309,7 +315,11 @@ export function describeVerdict(verdict: Verdict): string {
     case "local-fault":
       return `local fault: ${verdict.fault.words}`;
     case "no-response":
-      return `no response: not a byte from the server for ${seconds(verdict.unansweredMs)}`;
+      return verdict.to === "heartbeat"
+        ? `no response: the server has not answered the heartbeat for ${
+          seconds(verdict.unansweredMs)
+        }`
+        : `no response: not a byte from the server for ${seconds(verdict.unansweredMs)}`;
     case "peer-closed":
       return "peer closed the connection";
     case "closes-early":
@@ -321,6 +331,8 @@ export function describeVerdict(verdict: Verdict): string {
       return `the connection failed (${verdict.code})`;
     case "self-connected":
       return "connected to itself: nobody listens at the remote's port on this host";
+    case "session-refused":
+      return `session refused: ${verdict.words}`;
     case "lookup-hangs":
       return `the look-up of the remote's name has no answer after ${seconds(verdict.waitedMs)}`;
     case "removal-stuck":
