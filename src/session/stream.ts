@@ -148,7 +148,9 @@ export class BoundedStream implements SessionStream {
     // One after the other, also where the caller does not wait.
     this.#writes = this.#writes.then(() => this.#writeAll(copy));
     this.#writes.catch(() => {});
-    return this.#writes;
+    const written = this.within(this.#writes, "no room for more bytes");
+    written.catch(() => {});
+    return written;
   }
 
   async expect(answer: Pattern, options: ExpectOptions = {}): Promise<Uint8Array> {
@@ -200,10 +202,11 @@ export class BoundedStream implements SessionStream {
    *
    * @param promise What is waited for.
    * @param what What it is, for the words of an error.
+   * @param graceMs So much more, for what waits inside has better words.
    * @throws {WireError} It took too long.
    */
-  async within<T>(promise: Promise<T>, what: string): Promise<T> {
-    const settled = await this.#race(promise, this.#deadlineMs);
+  async within<T>(promise: Promise<T>, what: string, graceMs = 0): Promise<T> {
+    const settled = await this.#race(promise, this.#deadlineMs + graceMs);
     if (settled === LATE) throw this.#late(what, this.#deadlineMs - this.#startedAtMs);
     return settled;
   }
@@ -231,7 +234,7 @@ export class BoundedStream implements SessionStream {
    */
   async finish(): Promise<void> {
     this.#closed = true;
-    await this.within(this.#writes, "the kernel takes no more bytes");
+    await this.within(this.#writes, "no room for more bytes");
     this.#parts.reader.giveBack(this.#received);
     this.#received = new Uint8Array();
   }

@@ -83,14 +83,14 @@ Deno.test("simulation: the same seed is the same run, event by event", async () 
 });
 
 Deno.test("simulation: every planted fault still fits the code", async (t) => {
-  const source = new URL("../../src/delivery/", import.meta.url);
+  const root = new URL("../../", import.meta.url);
   for (const planted of PLANTED) {
     await t.step(planted.name, async () => {
       const directory = await Deno.makeTempDir();
       try {
-        await Deno.mkdir(`${directory}/src/delivery`, { recursive: true });
-        const name = planted.file.slice("src/delivery/".length);
-        await Deno.copyFile(new URL(name, source), `${directory}/${planted.file}`);
+        const folder = planted.file.slice(0, planted.file.lastIndexOf("/"));
+        await Deno.mkdir(`${directory}/${folder}`, { recursive: true });
+        await Deno.copyFile(new URL(planted.file, root), `${directory}/${planted.file}`);
         const before = await Deno.readTextFile(`${directory}/${planted.file}`);
         await plant(planted, directory);
         assert.notEqual(await Deno.readTextFile(`${directory}/${planted.file}`), before);
