@@ -6,7 +6,7 @@
  */
 
 import { SessionRefusedError, WireError } from "../base/errors.ts";
-import type { Clock, Wire } from "../base/ports.ts";
+import { type Clock, TcpState, type Wire } from "../base/ports.ts";
 import {
   type Bytes,
   describePattern,
@@ -22,6 +22,8 @@ import type { WireReader } from "./wire_reader.ts";
 const MAX_ANSWER_BYTES = 16 * 1024;
 /** A refusal is mostly a line: so long is its rest waited for, for the words. */
 const REST_OF_LINE_MS = 250;
+/** A close with unread bytes is a FIN and then a reset: so long is the reset waited for. */
+const RESET_BEHIND_FIN_MS = 20;
 const LINE_FEED = 10;
 
 /** How to wait for an answer. */
@@ -274,7 +276,7 @@ export class BoundedStream implements SessionStream {
       if (chunk === LATE) {
         throw this.#answered(`and nothing more within ${seconds(untilMs - sinceMs)}`, wanted);
       }
-      if (chunk === null) throw this.#ended(wanted);
+      if (chunk === null) throw await this.#ended(wanted);
       this.#parts.reader.drop();
       this.#append(chunk);
     }
@@ -315,7 +317,17 @@ export class BoundedStream implements SessionStream {
     );
   }
 
-  #ended(wanted: string): SessionRefusedError {
+  /** A server that ends in order has read what it was sent, and does not want it. */
+  async #ended(wanted: string): Promise<SessionRefusedError | WireError> {
+    const { wire } = this.#parts;
+    await this.pause(RESET_BEHIND_FIN_MS, "no answer");
+    if (wire.sample().state === TcpState.CLOSE) {
+      const code = wire.takeSocketError() ?? "EPIPE";
+      return new WireError(
+        code,
+        `${this.place}the connection was reset; expected was ${wanted} (${code})`,
+      );
+    }
     const said = this.#received.length === 0 ? undefined : quote(this.#received);
     return new SessionRefusedError(
       `${this.place}the server closed the connection ` +
