@@ -25,6 +25,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../arguments/permissions.ts";
+import { sessionFiles } from "../arguments/session.ts";
 import { type Listen, parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
@@ -114,7 +115,7 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
   checkPermissions({
     remotes: [options.to],
     listens: [...options.listen, ...page.listens],
-    files: page.files,
+    files: [...page.files, ...sessionFiles(options)],
     queues: [options.queue],
     kernel: true,
     libc: options.libc,
