@@ -44,9 +44,9 @@ const SECTIONS: readonly Section[] = [
   {
     title: "Session",
     words:
-      "`session` of `SenderOptions`, beside `open`, `heartbeat` and `close`, for which `send` and\n" +
-      "`relay` have `--session-send`, `--session-expect`, `--session-refuse`, `--heartbeat`,\n" +
-      "`--heartbeat-expect` and `--goodbye`; see [PROTOCOLS](PROTOCOLS.md#sessions).",
+      "`session` of `SenderOptions`, beside `open`, `heartbeat` and `close`, for which `send` and `relay`\n" +
+      "have `--session-send`, `--session-expect`, `--session-refuse`, `--heartbeat`, `--heartbeat-expect`\n" +
+      "and `--goodbye`; see [PROTOCOLS](PROTOCOLS.md#sessions).",
     table: SESSION_OPTIONS,
   },
   {

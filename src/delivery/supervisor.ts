@@ -277,17 +277,17 @@ export class Supervisor {
   #idle(nowMs: number): number {
     if (this.#mayClose(nowMs)) return this.#close();
     if (!this.#wantsConnection) return Infinity;
-    return this.#dial(nowMs);
+    return this.#dial();
   }
 
   #backingOff(untilMs: number, nowMs: number): number {
     if (this.#mayClose(nowMs)) return this.#close();
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, "debug", "nothing to send");
     if (nowMs < untilMs) return untilMs - nowMs;
-    return this.#dial(nowMs);
+    return this.#dial();
   }
 
-  #dial(nowMs: number): number {
+  #dial(): number {
     const limits = this.#limits;
     // Most attempts are short, so that a heal is noticed soon; a path slower
     // than that gets its chance every few attempts.
