@@ -383,8 +383,19 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "nobody wakes for a heartbeat",
-    file: CONNECTION,
-    patches: [["        beatInMs,\n", "        Infinity,\n"]],
+    file: SUPERVISOR,
+    patches: [[
+      "return Math.min(reading.pollInMs, connection.beat());",
+      "return Math.max(reading.pollInMs, connection.beat() * 0);",
+    ]],
+  },
+  {
+    name: "a heartbeat before the next packet's turn",
+    file: SUPERVISOR,
+    patches: [[
+      "    this.#window.topUp(connection, nowMs);\n    const allConfirmed",
+      "    connection.beat();\n    this.#window.topUp(connection, nowMs);\n    const allConfirmed",
+    ]],
   },
   {
     name: "a goodbye on a connection that is given up",

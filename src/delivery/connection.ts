@@ -274,6 +274,16 @@ export class Connection {
     this.#unlessRefused(() => this.#wire.askPeer(asking));
   }
 
+  /**
+   * Sends a heartbeat if it is due: after packets had their turn, for each would wait for
+   * the other's acknowledgement.
+   *
+   * @returns When the next one may be.
+   */
+  beat(): number {
+    return this.#outgoing.beat(this.#clock.nowMs());
+  }
+
   /** Takes no more packets; our FIN goes out behind the last one, and behind the goodbye. */
   finish(): void {
     this.#outgoing.finish();
@@ -338,9 +348,6 @@ export class Connection {
         progressed,
       );
     }
-    // A server that has ended its side is not kept awake, unless it reads on.
-    const beats = !finHere || this.#limits.onPeerFin === "keep-sending";
-    const beatInMs = beats ? this.#outgoing.beat(nowMs) : Infinity;
     this.#verdict = verdict;
     return {
       verdict,
@@ -353,7 +360,6 @@ export class Connection {
       ended: false,
       pollInMs: Math.min(
         this.#pollInMs(sample, nowMs),
-        beatInMs,
         this.#heartbeats?.overdueInMs(nowMs) ?? Infinity,
       ),
     };

@@ -399,10 +399,10 @@ export class Supervisor {
       );
     }
     this.#window.topUp(connection, nowMs);
-    if (this.#closeAtMs === undefined) return reading.pollInMs;
     const allConfirmed = !this.#window.hasMore && connection.inFlightPackets === 0 &&
       this.#window.heldPackets === 0;
-    if (!allConfirmed && !this.#mustClose(nowMs)) return reading.pollInMs;
+    const mayFinish = this.#closeAtMs !== undefined && (allConfirmed || this.#mustClose(nowMs));
+    if (!mayFinish) return Math.min(reading.pollInMs, connection.beat());
     if (connection.inFlightBytes > 0) {
       // Everything is confirmed, and a heartbeat is on its way.
       if (!this.#mustClose(nowMs)) return reading.pollInMs;
