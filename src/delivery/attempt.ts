@@ -12,7 +12,7 @@
 
 import { SessionRefusedError, WireError } from "../base/errors.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
-import { type Opened, openSession } from "../session/open.ts";
+import { abortQuietly, type Opened, openSession } from "../session/open.ts";
 import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
 import type { Verdict } from "./liveness.ts";
@@ -59,7 +59,7 @@ export class Attempt {
     this.#phaseSinceMs = options.clock.nowMs();
     this.#dial().then((opened) => {
       // An answer that came too late belongs to nobody.
-      if (this.#controller.signal.aborted) opened.wire.abort();
+      if (this.#controller.signal.aborted) abortQuietly(opened.wire);
       else this.#outcome = { opened };
     }).catch((error) => {
       this.#outcome = { error };
@@ -89,7 +89,7 @@ export class Attempt {
   abort(): void {
     this.#controller.abort();
     const outcome = this.#outcome;
-    if (outcome !== undefined && "opened" in outcome) outcome.opened.wire.abort();
+    if (outcome !== undefined && "opened" in outcome) abortQuietly(outcome.opened.wire);
   }
 
   async #dial(): Promise<Opened> {

@@ -150,8 +150,12 @@ async function acknowledged(
   }
 }
 
-/** The attempt has failed already: that the kernel refuses its reset, too, changes nothing. */
-function abortQuietly(wire: Wire): void {
+/**
+ * Resets a connection that nobody will use: that the kernel refuses this, too, changes nothing.
+ *
+ * @param wire The connection.
+ */
+export function abortQuietly(wire: Wire): void {
   try {
     wire.abort();
   } catch (error) {
