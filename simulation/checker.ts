@@ -807,7 +807,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       connection.emptySinceMs,
       this.#resumedAtMs,
     );
-    if (quiet && quietMs > heartbeat.idleMs + waitsMs + slackMs + 1000) {
+    if (quiet && quietMs > heartbeat.idleMs + waitsMs + slackMs) {
       this.fail(`${quietMs.toFixed(0)} ms of quiet without a heartbeat`);
     }
   }

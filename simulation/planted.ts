@@ -385,8 +385,8 @@ export const PLANTED: readonly Planted[] = [
     name: "nobody wakes for a heartbeat",
     file: SUPERVISOR,
     patches: [[
-      "return Math.min(reading.pollInMs, connection.beat());",
-      "return Math.max(reading.pollInMs, connection.beat() * 0);",
+      "if (!mayFinish) return Math.min(reading.pollInMs, connection.beat());",
+      "if (!mayFinish) {\n      connection.beat();\n      return reading.pollInMs;\n    }",
     ]],
   },
   {
