@@ -77,6 +77,10 @@ export { framePacket } from "./src/framing/frame_packet.ts";
 export { FramingError, type FramingFault } from "./src/framing/errors.ts";
 export type { Oversize } from "./src/framing/splitter.ts";
 export type { Outage, SenderState, SenderStats, SenderStatus } from "./src/delivery/status.ts";
+export type { Bytes, Pattern } from "./src/session/pattern.ts";
+export type { Heartbeat, Session, SessionFunction, SessionStep } from "./src/session/session.ts";
+export type { ExpectOptions, ReadOptions, SessionStream } from "./src/session/stream.ts";
+export type { Transform, TransformConnection } from "./src/session/transform.ts";
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";
 export type {
@@ -121,6 +125,7 @@ export {
   type QueueFileReason,
   QueueFullError,
   QueueLockedError,
+  SessionRefusedError,
   SocketOptionError,
   UnsupportedPlatformError,
   WireError,

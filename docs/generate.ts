@@ -8,10 +8,12 @@
 import {
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
+  HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
   QUEUE_OPTIONS,
   RELAY_OPTIONS,
+  SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   WATCH_OPTIONS,
@@ -41,6 +43,19 @@ const SECTIONS: readonly Section[] = [
     table: DELIVERY_OPTIONS,
   },
   { title: "Pace", words: "`SenderOptions`, too.", table: PACE_OPTIONS },
+  {
+    title: "Session",
+    words:
+      "`session` of `SenderOptions`, beside `open`, `heartbeat` and `close`, for which `send` and `relay`\n" +
+      "have `--session-send`, `--session-expect`, `--session-refuse`, `--heartbeat`, `--heartbeat-expect`\n" +
+      "and `--goodbye`; see [PROTOCOLS](PROTOCOLS.md#sessions).",
+    table: SESSION_OPTIONS,
+  },
+  {
+    title: "Heartbeat",
+    words: "`heartbeat` of `session`, beside `send` and `expect`.",
+    table: HEARTBEAT_OPTIONS,
+  },
   {
     title: "The end",
     words: "`CloseOptions` of `Sender.close`; the flag is that of `send` and `relay`.",
@@ -100,7 +115,7 @@ export function optionsPage(): string {
       table === LOG_OPTIONS ? "" : `\`${name}\``,
       spec.flags === undefined ? "" : `\`${spec.flags}\``,
       ruleInWords(spec).replace("must be ", ""),
-      spec.type === "switch" ? "true" : defaultInWords(spec) ?? "",
+      spec.type === "switch" ? String(spec.default) : defaultInWords(spec) ?? "",
       spec.help,
     ]);
     return `## ${title}\n\n${words}\n\n${
@@ -138,6 +153,21 @@ function tableOf([head = [], ...rows]: readonly (readonly string[])[]): string {
   return line(head) + line(widths.map((width) => "-".repeat(width))) + rows.map(line).join("");
 }
 
+const TEXT_SCHEMA = { type: "string", minLength: 1 } as const;
+const STEP = {
+  send: { ...TEXT_SCHEMA, description: "sent first" },
+  expect: { ...TEXT_SCHEMA, description: "what the server has to answer" },
+  refuse: { ...TEXT_SCHEMA, description: "an answer that is a refusal" },
+  timeoutMs: { type: "number", minimum: 1, description: "for the answer" },
+} as const;
+/** Only where something is expected there can be a refusal. */
+const STEP_SCHEMA = {
+  anyOf: [
+    { ...objectOf({ send: STEP.send, timeoutMs: STEP.timeoutMs }), required: ["send"] },
+    { ...objectOf(STEP), required: ["expect"] },
+  ],
+};
+
 /** A JSON Schema, draft 7, of what `Sender.open` takes as JSON. */
 export function optionsSchema(): Record<string, unknown> {
   return {
@@ -150,6 +180,23 @@ export function optionsSchema(): Record<string, unknown> {
       queueOptions: objectOf(schemasOf(QUEUE_OPTIONS)),
       ...schemasOf(DELIVERY_OPTIONS),
       ...schemasOf(PACE_OPTIONS),
+      session: objectOf({
+        open: {
+          type: "array",
+          items: STEP_SCHEMA,
+          description: "what each connection begins with",
+        },
+        heartbeat: {
+          ...objectOf({
+            send: { ...TEXT_SCHEMA, description: "sent in quiet times" },
+            expect: { ...TEXT_SCHEMA, description: "what it is answered by" },
+            ...schemasOf(HEARTBEAT_OPTIONS),
+          }),
+          required: ["send"],
+        },
+        close: { ...TEXT_SCHEMA, description: "sent before the connection is ended in order" },
+        ...schemasOf(SESSION_OPTIONS),
+      }),
       socket: objectOf({
         ...schemasOf(SOCKET_OPTIONS),
         keepAlive: { anyOf: [{ const: false }, objectOf(schemasOf(KEEP_ALIVE_OPTIONS))] },

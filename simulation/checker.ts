@@ -13,7 +13,7 @@ import type { DeliveryStatus } from "../src/delivery/status.ts";
 import type { Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { DeathReason } from "../src/queue/store/types.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
-import { StreamReader, tagOf } from "./packet.ts";
+import { SESSION_TAGS, sessionBytesOf, StreamReader, tagOf } from "./packet.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
 import type { ServerWatcher } from "./server.ts";
 import type { SimWire, WireWatcher } from "./wire.ts";
@@ -75,6 +75,21 @@ interface Connection {
   shutSinceMs: number;
   /** Something of it was confirmed. */
   fruitful: boolean;
+  /** Its session is not open yet. */
+  opening: boolean;
+  /** Where the login ends, once it goes out. */
+  loginEnd: number | undefined;
+  /** The server has answered it. */
+  loggedIn: boolean;
+  /** When the kernel last took bytes. */
+  writtenAtMs: number;
+  /** How things stood when the first byte of the last message was written. */
+  began: { readonly quietMs: number; readonly ackedThrough: number };
+  /** When a heartbeat went out that the server has not answered. */
+  askedAtMs: number | undefined;
+  /** When the last one went out. */
+  beatAtMs: number;
+  saidGoodbye: boolean;
 }
 
 /** What the checker needs to know of the run. */
@@ -135,7 +150,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #stops: { readonly fromMs: number; untilMs: number }[] = [];
   #stopped = false;
   #clockJumps = 0;
-  #status: { readonly state: DeliveryStatus["state"]; readonly sinceMs: number } | undefined;
+  #status: {
+    readonly state: DeliveryStatus["state"];
+    readonly sinceMs: number;
+    refused: boolean;
+  } | undefined;
   /** The last connection that was given back, at that moment. */
   #atRelease: {
     readonly state: number;
@@ -144,6 +163,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     readonly rttMs: number;
     readonly silenceMs: number;
     readonly stalledMs: number;
+    readonly beatMs: number;
   } | undefined;
   #fruitful = false;
   /** When connections in a row were made of which nothing was confirmed. */
@@ -346,7 +366,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   status({ state, verdict, words }: DeliveryStatus): void {
     this.#options.trace(() => `sender: ${state}: ${words}`);
     const nowMs = this.#scheduler.nowMs;
-    if (this.#status?.state !== state) this.#status = { state, sinceMs: nowMs };
+    if (this.#status?.state !== state) this.#status = { state, sinceMs: nowMs, refused: false };
+    this.#status.refused = verdict.kind === "session-refused";
+    if (state === "connected") {
+      for (const connection of this.#connections.values()) this.#opened(connection);
+    }
     if (!words.startsWith("connection given up")) return;
     // Counters that contradict each other are a reason of their own.
     if (verdict.kind === "local-fault" && verdict.fault.kind === "unreadable") return;
@@ -357,7 +381,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #judgeGivingUp(verdict: string): void {
     const seen = this.#atRelease;
     if (seen === undefined || seen.state === TcpState.CLOSE) return;
-    const { stallTimeoutMs, keepAlive, peerStallTimeoutMs } = this.#options.limits;
+    const { stallTimeoutMs, keepAlive, peerStallTimeoutMs, session } = this.#options.limits;
+    if (verdict === "no-response" && this.#clockJumps === 0) {
+      const dueMs = session?.heartbeat?.answerTimeoutMs ?? Infinity;
+      // A write in parts takes its time.
+      if (seen.beatMs < dueMs - 10 - 8 * this.#options.timerLateMs) {
+        this.fail(`false alarm: ${verdict} ${seen.beatMs.toFixed(0)} ms after a heartbeat`);
+      }
+    }
     const silent = verdict === "path-dead" || verdict === "local-fault";
     if (!silent && verdict !== "peer-stalled") return;
     const limitMs = !silent
@@ -379,9 +410,17 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const nowMs = this.#scheduler.nowMs;
     const status = this.#status;
     if (status?.state === "backing-off" && this.#resumedAtMs < status.sinceMs) {
-      const { backoffFirstMs, backoffCapMs } = this.#options.limits;
+      const { backoffFirstMs, backoffCapMs, session } = this.#options.limits;
       const waitedMs = nowMs - status.sinceMs;
-      const ceilingMs = this.#fruitful ? Math.min(backoffFirstMs, backoffCapMs) : backoffCapMs;
+      const leastMs = status.refused ? (session?.refusedBackoffFirstMs ?? 0) / 2 : 0;
+      if (waitedMs < leastMs - 1 && this.#clockJumps === 0) {
+        this.fail(`tried again ${waitedMs.toFixed(0)} ms after the server had refused`);
+      }
+      const ceilingMs = status.refused
+        ? session?.refusedBackoffCapMs ?? 0
+        : this.#fruitful
+        ? Math.min(backoffFirstMs, backoffCapMs)
+        : backoffCapMs;
       if (waitedMs > ceilingMs + SLACK_MS) {
         this.fail(
           `backed off for ${waitedMs.toFixed(0)} ms, the ceiling ` +
@@ -427,6 +466,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       shutAtMs: -Infinity,
       shutSinceMs: Infinity,
       fruitful: false,
+      opening: this.#options.limits.session?.open !== undefined,
+      loginEnd: undefined,
+      loggedIn: false,
+      writtenAtMs: this.#scheduler.nowMs,
+      began: { quietMs: 0, ackedThrough: 0 },
+      askedAtMs: undefined,
+      beatAtMs: -Infinity,
+      saidGoodbye: false,
     };
     this.#checkStorm();
     this.#connections.set(wire, connection);
@@ -440,10 +487,24 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     for (const other of this.#connections.values()) {
       if (other !== connection && other.wire.process === wire.process) this.#mustBeOver(other);
     }
-    const wrong = connection.reader.feed(bytes, (tag, end) => {
+    const { reader } = connection;
+    const { nowMs } = this.#scheduler;
+    const ackedThrough = wire.end.sendUna;
+    const firstAt = reader.offset;
+    if (reader.isBetween) {
+      connection.began = { quietMs: nowMs - connection.writtenAtMs, ackedThrough };
+    }
+    const wrong = reader.feed(bytes, (tag, end) => {
+      if (end - (this.#sizeOf(tag) ?? 0) > firstAt) connection.began = { quietMs: 0, ackedThrough };
+      if (connection.saidGoodbye) this.fail("something goes out behind the goodbye");
       const packet = this.#packets.get(tag);
       if (packet !== undefined) this.#packetGoes(connection, packet, end);
+      else this.#sessionGoes(connection, tag, end);
     }, () => {});
+    connection.writtenAtMs = nowMs;
+    if (!reader.isBetween && reader.headerAt > firstAt) {
+      connection.began = { quietMs: 0, ackedThrough };
+    }
     if (wrong !== undefined) this.fail(`the sender's stream is not whole packets: ${wrong}`);
     connection.writes.push({ end: connection.reader.offset, atMs: this.#scheduler.nowMs });
   }
@@ -538,10 +599,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         rttMs: end.srttMs,
         silenceMs: nowMs - sinceMs - (idle ? 0 : this.#asleepMs(sinceMs)),
         stalledMs: nowMs - connection.edgeMovedAtMs,
+        beatMs: nowMs - connection.beatAtMs,
       };
       this.#fruitful = connection.fruitful && !this.#stopped;
     }
     if (connection.fruitful) this.#fruitless = [];
+    // Nothing of a session that was not opened could have been confirmed.
+    if (connection.opening) this.#fruitless.pop();
     this.#connections.delete(wire);
   }
 
@@ -574,7 +638,18 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     connection.takenAtMs = nowMs;
   }
 
-  read(number: number, bytes: Uint8Array): number | undefined {
+  answered(number: number, what: "login" | "heartbeat"): void {
+    const connection = this.#byNumber.get(number);
+    if (connection === undefined) return;
+    if (what === "login") connection.loggedIn = true;
+    else connection.askedAtMs = undefined;
+  }
+
+  read(
+    number: number,
+    bytes: Uint8Array,
+    onSession: (tag: number) => void,
+  ): number | undefined {
     let app = this.#appReaders.get(number);
     if (app === undefined) {
       app = { reader: new StreamReader(this.#sizeOf, true), packets: 0 };
@@ -586,7 +661,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (this.#options.poison.has(tag)) diesAt ??= end - (this.#sizeOf(tag) ?? 0);
     }, (tag) => {
       const packet = this.#packets.get(tag);
-      if (packet === undefined || diesAt !== undefined) return;
+      if (packet === undefined) return onSession(tag);
+      if (diesAt !== undefined) return;
       // By place and not by id: a dead letter that was put back has another by now.
       const expected = this.#byNumber.get(number)?.packets[state.packets++]?.packet;
       if (expected !== packet) {
@@ -678,7 +754,75 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (this.#disk?.mirrorIsTrue() === false) this.fail("the mirror of the disk is wrong");
   }
 
-  readonly #sizeOf = (tag: number): number | undefined => this.#packets.get(tag)?.size;
+  readonly #sizeOf = (tag: number): number | undefined =>
+    this.#packets.get(tag)?.size ?? sessionBytesOf(tag);
+
+  /** Packets may follow from now on. */
+  #opened(connection: Connection): void {
+    if (!connection.opening) return;
+    connection.opening = false;
+    connection.writtenAtMs = this.#scheduler.nowMs;
+  }
+
+  /** A message of the session goes out. */
+  #sessionGoes(connection: Connection, tag: number, end: number): void {
+    const { session } = this.#options.limits;
+    const { nowMs } = this.#scheduler;
+    const start = end - (sessionBytesOf(tag) ?? 0);
+    const { ackedThrough, quietMs } = connection.began;
+    if (tag === SESSION_TAGS.login) {
+      if (start !== 0) this.fail("a login goes out behind something else");
+      connection.loginEnd = end;
+      return;
+    }
+    if (connection.opening) return this.fail("a heartbeat or a goodbye goes out before the login");
+    if (ackedThrough < start) {
+      this.fail(`a message of the session goes out with ${start - ackedThrough} bytes under way`);
+    }
+    if (tag === SESSION_TAGS.goodbye) {
+      connection.saidGoodbye = true;
+      if (!this.closing) this.fail("a goodbye, and nobody has asked the sender to end");
+      return;
+    }
+    const idleMs = session?.heartbeat?.idleMs ?? Infinity;
+    if (quietMs < idleMs - 1 - 2 * this.#options.timerLateMs && this.#clockJumps === 0) {
+      this.fail(`a heartbeat after ${quietMs.toFixed(0)} ms of quiet, due after ${idleMs} ms`);
+    }
+    connection.beatAtMs = nowMs;
+    if (connection.askedAtMs !== undefined) this.fail("a heartbeat before the last was answered");
+    if (session?.heartbeat?.expect !== undefined) connection.askedAtMs = nowMs;
+  }
+
+  finishing(wire: SimWire): void {
+    const connection = this.#connections.get(wire);
+    const goodbye = (this.#options.limits.session?.close.length ?? 0) > 0;
+    if (!goodbye || connection === undefined || connection.saidGoodbye) return;
+    if (wire.end.state === TcpState.ESTABLISHED) this.fail("our FIN goes out without the goodbye");
+  }
+
+  /** A quiet connection says so, and one that gets no answer ends. */
+  #checkHeartbeat(connection: Connection, nowMs: number): void {
+    const heartbeat = this.#options.limits.session?.heartbeat;
+    const { end } = connection.wire;
+    if (heartbeat === undefined || connection.opening || connection.diedAtMs !== undefined) return;
+    const slackMs = SLACK_MS + 4 * this.#options.timerLateMs;
+    const sinceMs = Math.max(connection.askedAtMs ?? Infinity, this.#resumedAtMs);
+    if (nowMs - sinceMs > heartbeat.answerTimeoutMs + slackMs) {
+      this.fail(`a heartbeat was not answered, and nobody noticed`);
+    }
+    const quiet = connection.askedAtMs === undefined && connection.writes.length === 0 &&
+      !end.finReceived && !end.hadHidden && !end.writeShut && !this.closing;
+    // An answer that is lost on its way is waited for.
+    const waitsMs = heartbeat.expect === undefined ? 0 : heartbeat.answerTimeoutMs;
+    const quietMs = nowMs - Math.max(
+      connection.writtenAtMs,
+      connection.emptySinceMs,
+      this.#resumedAtMs,
+    );
+    if (quiet && quietMs > heartbeat.idleMs + waitsMs + slackMs) {
+      this.fail(`${quietMs.toFixed(0)} ms of quiet without a heartbeat`);
+    }
+  }
 
   #packetGoes(connection: Connection, packet: Packet, end: number): void {
     if (!packet.onDisk) {
@@ -696,6 +840,20 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const expiredMs = this.#clocksJumped ? 0 : this.#options.queueMs() - packet.expiresAtMs;
     if (connection.writes.length === 0 && nowMs - sinceMs > SLACK_MS && expiredMs > SLACK_MS) {
       return this.fail(`packet ${packet.id} goes out ${expiredMs.toFixed(0)} ms after it expired`);
+    }
+    const { session } = this.#options.limits;
+    const start = end - packet.size;
+    const { ackedThrough } = connection.began;
+    if (session?.open !== undefined) {
+      const acked = connection.loginEnd !== undefined && ackedThrough >= connection.loginEnd;
+      if (!acked) return this.fail(`packet ${packet.id} goes out before the login is acknowledged`);
+      const [step] = typeof session.open === "function" ? [] : session.open;
+      if (step?.expect !== undefined && !connection.loggedIn) {
+        return this.fail(`packet ${packet.id} goes out before the server has accepted the login`);
+      }
+    }
+    if (session?.separate && ackedThrough < start) {
+      return this.fail(`packet ${packet.id} goes out with ${start - ackedThrough} bytes under way`);
     }
     if (connection.lastId === -1) this.#firstPacket(connection, packet);
     else if (!this.#follows(packet, connection.lastId)) {
@@ -819,6 +977,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #checkSilence(connection: Connection): void {
     const { end } = connection.wire;
     if (this.#stopped || end.state === TcpState.CLOSE || connection.writes.length === 0) return;
+    // A session has a time of its own.
+    if (connection.opening) return;
     const { stallTimeoutMs } = this.#options.limits;
     const beganMs = Math.max(this.#silenceBegan(connection), this.#resumedAtMs);
     const silenceMs = this.#scheduler.nowMs - beganMs;
@@ -840,7 +1000,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (connection.releasedHostMs !== Infinity) continue;
       this.#checkSilence(connection);
       const { diedAtMs, wire: { end } } = connection;
-      const hidden = end.hidesAcks && end.writeSeq > 0 && end.unackedBytes === 0 &&
+      const hidden = end.hidesAcks && !connection.opening && end.writeSeq > 0 &&
+        end.unackedBytes === 0 &&
         !end.writeShut && diedAtMs === undefined;
       const hiddenMs = nowMs - Math.max(connection.emptySinceMs, this.#resumedAtMs);
       if (hidden && hiddenMs > CONTRADICTION_NOTICE_MS + 4 * this.#options.timerLateMs) {
@@ -848,6 +1009,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
           `connection ${end.connection}: counters contradict each other, and nobody noticed`,
         );
       }
+      this.#checkHeartbeat(connection, nowMs);
       if (diedAtMs === undefined) continue;
       if (nowMs - Math.max(diedAtMs, this.#resumedAtMs) > DEATH_NOTICE_MS + SLACK_MS) {
         this.fail(`connection ${connection.wire.end.connection} is dead and nobody noticed`);
@@ -858,13 +1020,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
 
   #checkWaits(nowMs: number): void {
     if (this.#status === undefined) return;
-    const { state, sinceMs } = this.#status;
-    const { lookUpTimeoutMs, slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs } =
+    const { state, sinceMs, refused } = this.#status;
+    const { lookUpTimeoutMs, slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs, session } =
       this.#options.limits;
     const limitMs = state === "connecting"
-      ? lookUpTimeoutMs + Math.max(slowConnectTimeoutMs, connectTimeoutMs)
+      ? lookUpTimeoutMs + Math.max(slowConnectTimeoutMs, connectTimeoutMs) +
+        (session?.timeoutMs ?? 0)
       : state === "backing-off"
-      ? backoffCapMs
+      ? refused ? session?.refusedBackoffCapMs ?? 0 : backoffCapMs
       : Infinity;
     const waitedMs = nowMs - Math.max(sinceMs, this.#resumedAtMs);
     if (waitedMs > limitMs + SLACK_MS) {

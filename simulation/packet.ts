@@ -8,6 +8,25 @@ const HEADER_BYTES = 8;
 /** The smallest packet: nothing but its header. */
 export const MIN_PACKET_BYTES = HEADER_BYTES;
 
+/** What a session says: messages in the form of packets, told apart by their tags. */
+export const SESSION_TAGS = { login: 0xfffffff1, heartbeat: 0xfffffff2, goodbye: 0xfffffff3 };
+const SESSION_BYTES: ReadonlyMap<number, number> = new Map([
+  [SESSION_TAGS.login, 40],
+  [SESSION_TAGS.heartbeat, 12],
+  [SESSION_TAGS.goodbye, 17],
+]);
+
+/** The size of a session's message; undefined: the tag is a packet's. */
+export function sessionBytesOf(tag: number): number | undefined {
+  return SESSION_BYTES.get(tag);
+}
+
+/** A message of a session. */
+export function sessionMessage(name: keyof typeof SESSION_TAGS): Uint8Array {
+  const tag = SESSION_TAGS[name];
+  return makePacket(tag, SESSION_BYTES.get(tag) ?? 0);
+}
+
 /** A packet: tag, length, and bytes that follow from the tag. */
 export function makePacket(tag: number, sizeBytes: number): Uint8Array {
   const packet = new Uint8Array(sizeBytes);
@@ -51,6 +70,16 @@ export class StreamReader {
   #at = 0;
   /** Bytes fed so far. */
   offset = 0;
+
+  /** Where the message began whose header is not whole; the next one's begin otherwise. */
+  get headerAt(): number {
+    return this.offset - this.#headerBytes;
+  }
+
+  /** Whether the last byte that was fed was a message's last. */
+  get isBetween(): boolean {
+    return this.#headerBytes === 0;
+  }
 
   /**
    * @param sizeOf The size of the packet with that tag, if there is one.

@@ -28,6 +28,10 @@ const ROW = "src/queue/store/row.ts";
 const PACKET_TABLE = "src/queue/store/packet_table.ts";
 const GUARDED_STORE = "src/queue/guarded_store.ts";
 const DEAD_LETTER_TABLE = "src/queue/store/dead_letter_table.ts";
+const OUTGOING = "src/delivery/outgoing.ts";
+const ATTEMPT = "src/delivery/attempt.ts";
+const HEARTBEATS = "src/delivery/heartbeats.ts";
+const OPEN = "src/session/open.ts";
 
 /** All of them. */
 export const PLANTED: readonly Planted[] = [
@@ -112,7 +116,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "send what has expired",
     file: WINDOW,
-    patches: [["if (this.#isExpired(batch)) {", "if (this.#isExpired(batch) && false) {"]],
+    patches: [["if (this.#isExpired(stored) &&", "if (false && this.#isExpired(stored) &&"]],
   },
   {
     name: "give up whoever was last",
@@ -134,7 +138,7 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "partial write ignored",
-    file: CONNECTION,
+    file: OUTGOING,
     patches: [["offset += takenBytes;", "offset = chunk.length;"]],
   },
   {
@@ -149,8 +153,8 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "nobody watches a write that waits",
-    file: CONNECTION,
-    patches: [["if (wasIdle) this.#onWritten();", "void wasIdle;"]],
+    file: OUTGOING,
+    patches: [["if (wasIdle) onWritten();", "void wasIdle;"]],
   },
   {
     name: "lost wake-up by new packets",
@@ -162,8 +166,8 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "lost wake-up by a new connection",
-    file: SUPERVISOR,
-    patches: [["    }).finally(() => this.#wakeSignal.wake());\n", "    });\n"]],
+    file: ATTEMPT,
+    patches: [["    }).finally(options.onNews);\n", "    });\n"]],
   },
   {
     name: "backoff never reset",
@@ -299,8 +303,11 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "the look-up uses up the connect's time",
-    file: SUPERVISOR,
-    patches: [["deadlineMs: nowMs + limits.lookUpTimeoutMs,", "deadlineMs: nowMs + timeoutMs,"]],
+    file: ATTEMPT,
+    patches: [[
+      "return this.#phaseSinceMs + lookUpTimeoutMs;",
+      "return this.#phaseSinceMs + (lookUpTimeoutMs && connectTimeoutMs);",
+    ]],
   },
   {
     name: "remove one packet too many",
@@ -333,6 +340,108 @@ export const PLANTED: readonly Planted[] = [
       "      this.#spareIsOut = true;\n      try {",
       "if (isDiskFull(error)) throw error;\n      try {",
     ]],
+  },
+  {
+    name: "packets behind a login that is under way",
+    file: OPEN,
+    patches: [["      await acknowledged(wire, stream, baseBytes, clock);\n", ""]],
+  },
+  {
+    name: "the base is read before the login",
+    file: CONNECTION,
+    patches: [["this.#baseBytes = this.#sample.bytesAcked;", "this.#baseBytes = 1;"]],
+  },
+  {
+    name: "the login's answer is not waited for",
+    file: OPEN,
+    patches: [["if (expect === undefined) continue;", "if (expect !== timeoutMs) continue;"]],
+  },
+  {
+    name: "a refusal is tried again like a failed connect",
+    file: SUPERVISOR,
+    patches: [[
+      "nowMs + this.#refusedBackoff.nextDelayMs()",
+      "nowMs + this.#backoff.nextDelayMs()",
+    ]],
+  },
+  {
+    name: "a refusal accuses packets",
+    file: SUPERVISOR,
+    patches: [[
+      '    const untilMs = verdict?.kind === "session-refused"\n',
+      '    if (verdict?.kind === "session-refused") {\n' +
+      "      this.#window.suspect({ inFlightPackets: 1, carriesPackets: true } as Connection);\n" +
+      "    }\n" +
+      '    const untilMs = verdict?.kind === "session-refused"\n',
+    ]],
+  },
+  {
+    name: "a heartbeat between the bytes of a packet",
+    file: OUTGOING,
+    patches: [[
+      "          offset += takenBytes;\n",
+      "          offset += takenBytes;\n" +
+      "          const beat = this.#options.heartbeats?.bytes;\n" +
+      "          if (beat !== undefined && offset < chunk.length) await wire.write(beat);\n",
+    ]],
+  },
+  {
+    name: "a heartbeat counts as a packet",
+    file: LEDGER,
+    patches: [[
+      "    this.#insertedEnd = this.#assignedBytes;\n",
+      "    this.#insertedEnd = this.#assignedBytes;\n" +
+      "    this.#packetEnds.push(this.#assignedBytes, this.#drainedThroughId + 1);\n",
+    ]],
+  },
+  {
+    name: "a heartbeat among packets under way",
+    file: OUTGOING,
+    patches: [["    if (ledger.inFlightBytes > 0) return Infinity;\n", ""]],
+  },
+  {
+    name: "a heartbeat's answer is not waited for",
+    file: HEARTBEATS,
+    patches: [["    this.#askedAtMs = nowMs;\n", ""]],
+  },
+  {
+    name: "a heartbeat that nobody answers ends nothing",
+    file: CONNECTION,
+    patches: [[
+      "this.#heartbeats?.overdueInMs(nowMs) === 0",
+      "this.#heartbeats?.overdueInMs(nowMs) === -1",
+    ]],
+  },
+  {
+    name: "nobody wakes for a heartbeat",
+    file: SUPERVISOR,
+    patches: [[
+      "if (!mayFinish) return Math.min(reading.pollInMs, connection.beat());",
+      "if (!mayFinish) {\n      connection.beat();\n      return reading.pollInMs;\n    }",
+    ]],
+  },
+  {
+    name: "a heartbeat before the next packet's turn",
+    file: SUPERVISOR,
+    patches: [[
+      "    this.#window.topUp(connection, nowMs);\n    const allConfirmed",
+      "    connection.beat();\n    this.#window.topUp(connection, nowMs);\n    const allConfirmed",
+    ]],
+  },
+  {
+    name: "a goodbye on a connection that is given up",
+    file: CONNECTION,
+    patches: [["    this.#outgoing.drop();\n", "    this.#outgoing.finish();\n"]],
+  },
+  {
+    name: "our FIN without the goodbye",
+    file: OUTGOING,
+    patches: [["this.#insert(goodbye);", "void goodbye;"]],
+  },
+  {
+    name: "the next separate packet before the acknowledgement",
+    file: WINDOW,
+    patches: [["if (this.#options.limits.session?.separate && inFlightBytes > 0) return 0;", ""]],
   },
 ];
 

@@ -102,7 +102,7 @@ class World {
     this.#disk = new SimDisk(this.checker);
     this.checker.watch(this.#disk);
     this.#disk.space.capacityBytes = this.#scenario.diskBytes;
-    this.#server = new SimServer(scheduler, this.checker);
+    this.#server = new SimServer(scheduler, this.checker, scenario.session);
     this.#network = new Network(
       scheduler,
       this.#random.fork(),
@@ -260,7 +260,7 @@ class World {
     const turns = this.#pendingEnqueues / this.#scenario.queue.maxPackets + 1;
     const roomMs = turns * (1.1 * limits.holdMs + 1000 + 2 * roundTripMs);
     return 20_000 + slowestProbeMs + 2 * limits.backoffCapMs + limits.stallTimeoutMs +
-      roomMs + transferMs + this.#paceMs() + this.#trialMs();
+      roomMs + transferMs + this.#paceMs() + this.#trialMs() + this.#sessionMs();
   }
 
   /** How long everything takes at the pace that is allowed. */
@@ -284,7 +284,19 @@ class World {
   /** The same for a few packets in quiet times, over a connection that may have to be replaced. */
   #quietMs(): number {
     const { limits } = this.#scenario;
-    return 15_000 + 4 * limits.holdMs + 2 * limits.backoffCapMs + this.#paceMs() + this.#trialMs();
+    return 15_000 + 4 * limits.holdMs + 2 * limits.backoffCapMs + this.#paceMs() +
+      this.#trialMs() + this.#sessionMs();
+  }
+
+  /** How much longer a session may make it take: a refusal, an answer, one packet at a time. */
+  #sessionMs(): number {
+    const { session } = this.#scenario.limits;
+    if (session === undefined) return 0;
+    const { refusedBackoffCapMs, timeoutMs, heartbeat, separate } = session;
+    const { path, timerLateMs, ioLagMs } = this.#scenario;
+    const packetMs = 2 * path.delayMs + 60 + timerLateMs + ioLagMs;
+    return 2 * (refusedBackoffCapMs + timeoutMs) + (heartbeat?.answerTimeoutMs ?? 0) +
+      (separate ? this.#nextTag * packetMs : 0);
   }
 
   #pendingEnqueues = 0;
@@ -555,6 +567,18 @@ class World {
       case "commit-fails":
         return this.#spell("commit-fails", fault, (on) => {
           this.#disk.commitFault = on ? fault.why : undefined;
+        });
+      case "server-refuses-session":
+        return this.#spell("server-refuses-session", fault, (on) => {
+          server.refuses = on ? fault.how : undefined;
+        });
+      case "server-answers-late":
+        return this.#spell("server-answers-late", fault, (on) => {
+          server.lateMs = on ? fault.lateMs : 0;
+        });
+      case "server-ignores-heartbeats":
+        return this.#spell("server-ignores-heartbeats", fault, (on) => {
+          server.ignoresHeartbeats = on;
         });
       case "read-fails":
         return this.#spell("read-fails", fault, (on) => (this.#disk.readFault = on));

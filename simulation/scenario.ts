@@ -7,9 +7,10 @@
 
 import type { LocalFault } from "../src/base/ports.ts";
 import type { SupervisorLimits } from "../src/delivery/supervisor.ts";
+import type { SessionPlan } from "../src/session/session.ts";
 import type { PathOptions } from "./network.ts";
 import { SMALLEST_DISK_BYTES } from "./disk_space.ts";
-import { MIN_PACKET_BYTES } from "./packet.ts";
+import { MIN_PACKET_BYTES, sessionMessage } from "./packet.ts";
 import { SeededRandom } from "./random.ts";
 import type { TcpOptions } from "./segment.ts";
 
@@ -62,7 +63,22 @@ type FaultKind =
   | { readonly kind: "commit-fails"; readonly why: "full" | "io" }
   | { readonly kind: "read-fails" }
   /** The medium changes a byte of a packet; `place`, in [0, 1), says which. */
-  | { readonly kind: "stored-byte-changes"; readonly place: number };
+  | { readonly kind: "stored-byte-changes"; readonly place: number }
+  | { readonly kind: "server-refuses-session"; readonly how: "says-no" | "closes" }
+  | { readonly kind: "server-answers-late"; readonly lateMs: number }
+  | { readonly kind: "server-ignores-heartbeats" };
+
+/** How the server's program takes part in a session. */
+export interface ServerSession {
+  /** Whether it answers a login. */
+  readonly answersLogin: boolean;
+  /** Whether it answers a heartbeat. */
+  readonly answersHeartbeats: boolean;
+  /** How long it thinks about an answer. */
+  readonly answerMs: number;
+  /** Byte by byte. */
+  readonly inParts: boolean;
+}
 
 /** An operator puts dead letters back, or throws them away. */
 export interface Visit {
@@ -84,6 +100,8 @@ export interface Scenario {
   readonly diskBytes: number;
   readonly bursts: readonly Burst[];
   readonly faults: readonly Fault[];
+  /** What the protocol wants beside packets; undefined: nothing. */
+  readonly session: ServerSession | undefined;
   /** Somebody looks after the dead letters. */
   readonly visits: readonly Visit[];
   /** Packets, by their tags, that kill the server's program each time. */
@@ -109,10 +127,14 @@ export function drawScenario(seed: number): Scenario {
   // Drawn apart, so that the worlds of earlier seeds stay what they were.
   const extras = drawExtras(new SeededRandom(seed ^ 0xe47a), plain, durationMs);
   const { bursts } = extras;
+  const limits = { ...drawLimits(random, holdMs, maxInFlightBytes), ...extras.limits };
+  const packets = bursts.reduce((sum, { sizes }) => sum + sizes.length, 0);
+  const session = drawSession(new SeededRandom(seed ^ 0x5e55), durationMs, packets * delayMs);
   return {
     seed,
     durationMs,
-    limits: { ...drawLimits(random, holdMs, maxInFlightBytes), ...extras.limits },
+    limits: session === undefined ? limits : { ...limits, session: session.plan },
+    session: session?.server,
     poison: extras.poison,
     visits: extras.visits,
     path: { delayMs, queueBytes: random.pick([20_000, 64_000, 300_000]) },
@@ -140,6 +162,7 @@ export function drawScenario(seed: number): Scenario {
     bursts,
     faults: [
       ...drawFaults(random, durationMs, bursts),
+      ...session?.faults ?? [],
       ...drawChangedBytes(new SeededRandom(seed ^ 0xb17f), durationMs, bursts),
     ].sort((a, b) => a.atMs - b.atMs),
     drainedCalls: random.chance(0.5) ? [random.between(0, durationMs)] : [],
@@ -195,6 +218,72 @@ function drawExtras(
       },
     },
   };
+}
+
+/** A protocol that wants more than packets, and what its server does wrong. */
+function drawSession(
+  random: SeededRandom,
+  durationMs: number,
+  separateMs: number,
+): {
+  readonly plan: SessionPlan;
+  readonly server: ServerSession;
+  readonly faults: readonly Fault[];
+} | undefined {
+  if (!random.chance(0.35)) return undefined;
+  const login = random.chance(0.8);
+  const server = {
+    answersLogin: login && random.chance(0.6),
+    answersHeartbeats: random.chance(0.6),
+    answerMs: random.chance(0.5) ? 0 : random.logBetween(1, 800),
+    inParts: random.chance(0.3),
+  };
+  const refusedBackoffFirstMs = random.pick([200, 1000, 5000]);
+  const yes = new TextEncoder().encode("+OK\n");
+  const plan: SessionPlan = {
+    open: !login ? undefined : [{
+      send: sessionMessage("login"),
+      expect: !server.answersLogin ? undefined : random.chance(0.5) ? yes : /\+OK\n/,
+      refuse: server.answersLogin && random.chance(0.5) ? /-NO[^\n]*\n/ : undefined,
+      timeoutMs: Infinity,
+    }],
+    heartbeat: !random.chance(0.6) ? undefined : {
+      send: sessionMessage("heartbeat"),
+      idleMs: random.logBetween(50, 10_000),
+      expect: server.answersHeartbeats ? /PONG\n/ : undefined,
+      answerTimeoutMs: random.pick([2000, 5000]),
+    },
+    close: random.chance(0.5) ? sessionMessage("goodbye") : new Uint8Array(),
+    // One packet a round trip: only where that is soon over.
+    separate: random.chance(0.4) && separateMs < 20_000,
+    timeoutMs: random.pick([3000, 10_000]),
+    refusedBackoffFirstMs,
+    refusedBackoffCapMs: refusedBackoffFirstMs * random.pick([1, 4]),
+  };
+  const span = (low: number, high: number): number => random.logBetween(low, high);
+  const faults = Array.from({ length: random.int(0, 4) }, (): Fault => ({
+    atMs: random.between(0, durationMs),
+    ...random.pick<() => FaultKind & { readonly durationMs: number }>([
+      () => ({
+        kind: "server-refuses-session",
+        how: random.pick(["says-no", "closes"]),
+        durationMs: span(500, 30_000),
+      }),
+      () => ({
+        kind: "server-answers-late",
+        lateMs: span(100, 15_000),
+        durationMs: span(500, 30_000),
+      }),
+      () => ({ kind: "server-ignores-heartbeats", durationMs: span(500, 30_000) }),
+    ])(),
+  }));
+  // The server's program is looked at in the middle of something: a restart makes it log in.
+  const restarts = faults.filter(() => random.chance(0.7)).map(({ atMs }): Fault => ({
+    kind: random.pick(["server-crash", "server-close"]),
+    atMs: Math.min(durationMs, atMs + random.between(0, 400)),
+    durationMs: span(1, 1000),
+  }));
+  return { plan, server, faults: [...faults, ...restarts] };
 }
 
 function drawLimits(

@@ -7,16 +7,25 @@
 
 import { TcpState } from "../src/base/ports.ts";
 import type { ServerSide, SynAnswer } from "./network.ts";
+import { SESSION_TAGS } from "./packet.ts";
+import type { ServerSession } from "./scenario.ts";
 import { cancel, type Scheduler, type SimEvent } from "./scheduler.ts";
 import type { TcpEnd } from "./tcp.ts";
 
 /** Who writes down what the program has read. */
 export interface ServerWatcher {
   /**
+   * @param onSession Told the tag of each message of the session.
    * @returns At which offset of the connection's bytes the program dies of what
    *   it reads; undefined: it lives.
    */
-  read(connection: number, bytes: Uint8Array): number | undefined;
+  read(
+    connection: number,
+    bytes: Uint8Array,
+    onSession: (tag: number) => void,
+  ): number | undefined;
+  /** The program has sent the last byte of an answer to the session. */
+  answered(connection: number, what: "login" | "heartbeat"): void;
   /** The program has taken bytes from its kernel. */
   taken(connection: number): void;
   /** Bytes that the kernel had received, and nobody will ever read: `(from, to]`. */
@@ -57,13 +66,20 @@ export class SimServer implements ServerSide {
   workMs = 0;
   /** It accepts, reads, and resets: another protocol, a refused login. */
   resetsAfterReading = false;
+  /** It does not want sessions: says so, or closes. */
+  refuses: "says-no" | "closes" | undefined;
+  /** How much longer it thinks about its answers. */
+  lateMs = 0;
+  ignoresHeartbeats = false;
+  readonly #session: ServerSession | undefined;
   /** SIGSTOP, or a program that is stuck. */
   #stalled = false;
 
   /** A server in good health. */
-  constructor(scheduler: Scheduler, watcher: ServerWatcher) {
+  constructor(scheduler: Scheduler, watcher: ServerWatcher, session?: ServerSession) {
     this.#scheduler = scheduler;
     this.#watcher = watcher;
+    this.#session = session;
   }
 
   /** Whether the program reads nothing at the moment. */
@@ -184,10 +200,44 @@ export class SimServer implements ServerSide {
   #workAll(served: Served): void {
     const { end } = served;
     for (const bytes of served.inHand.splice(0)) {
-      const diesAt = this.#watcher.read(end.connection, bytes);
+      const diesAt = this.#watcher.read(
+        end.connection,
+        bytes,
+        (tag) => this.#onSession(served, tag),
+      );
       served.workedBytes = diesAt ?? served.workedBytes + bytes.length;
       if (diesAt !== undefined) return this.#drop(served, () => end.abort());
     }
+  }
+
+  #onSession(served: Served, tag: number): void {
+    const session = this.#session;
+    if (session === undefined) return;
+    const { end } = served;
+    const login = tag === SESSION_TAGS.login;
+    if (!login && tag !== SESSION_TAGS.heartbeat) return;
+    const refuses = login ? this.refuses : undefined;
+    const afterMs = session.answerMs + this.lateMs;
+    if (refuses === "closes") {
+      this.#scheduler.after(afterMs, () => {
+        if (this.#served.has(end.connection)) this.#drop(served, () => end.close());
+      });
+      return;
+    }
+    const answers = login ? session.answersLogin : session.answersHeartbeats;
+    if (!answers || (!login && this.ignoresHeartbeats)) return;
+    const words = refuses !== undefined ? "-NO, not today\n" : login ? "+OK\n" : "PONG\n";
+    const bytes = new TextEncoder().encode(words);
+    const parts = session.inParts ? [...bytes].map((byte) => Uint8Array.of(byte)) : [bytes];
+    parts.forEach((part, i) => {
+      this.#scheduler.after(afterMs + i * 3, () => {
+        if (!this.#served.has(end.connection) || end.writeShut) return;
+        if (end.sendRoomBytes < part.length) return;
+        end.write(part);
+        const whole = i === parts.length - 1 && refuses === undefined;
+        if (whole) this.#watcher.answered(end.connection, login ? "login" : "heartbeat");
+      });
+    });
   }
 
   #read(served: Served): void {

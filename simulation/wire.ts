@@ -23,6 +23,8 @@ export interface WireWatcher {
   /** A segment of the peer arrived, before its FIN. */
   heard(wire: SimWire): void;
   died(wire: SimWire): void;
+  /** The process ends its side. */
+  finishing(wire: SimWire): void;
   /** The process has given its descriptor back. */
   released(wire: SimWire, how: "abort" | "close" | "killed"): void;
 }
@@ -209,6 +211,7 @@ export class SimWire implements Wire {
 
   /** Our FIN. */
   shutdownWrite(): void {
+    this.#watcher.finishing(this);
     this.end.shutdownWrite();
   }
 

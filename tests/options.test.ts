@@ -10,17 +10,19 @@ import { OptionError } from "../src/base/errors.ts";
 import {
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
+  HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
   QUEUE_OPTIONS,
   RELAY_OPTIONS,
+  SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
-import { limitsOf } from "../src/sender/options.ts";
+import { limitsOf, type SenderOptions } from "../src/sender/options.ts";
 import { Sender } from "../src/sender/sender.ts";
 
 /** An interface, its table, and the fields that are no plain values. */
@@ -30,8 +32,10 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender/options",
     "SenderOptions",
     { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
-    "queue queueOptions remote socket libc logger clock random dialer",
+    "queue queueOptions remote socket libc logger clock random dialer session transform",
   ],
+  ["session/session", "Session", SESSION_OPTIONS, "open heartbeat close"],
+  ["session/session", "Heartbeat", HEARTBEAT_OPTIONS, "send expect"],
   ["sender/sender", "CloseOptions", CLOSE_OPTIONS, ""],
   ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],
   ["kernel/socket_options", "KeepAliveOptions", KEEP_ALIVE_OPTIONS, ""],
@@ -132,6 +136,8 @@ Deno.test("the schema accepts what the library takes, and nothing else", () => {
     [QUEUE_OPTIONS, (queueOptions) => ({ queueOptions })],
     [SOCKET_OPTIONS, (socket) => ({ socket })],
     [KEEP_ALIVE_OPTIONS, (keepAlive) => ({ socket: { keepAlive } })],
+    [SESSION_OPTIONS, (session) => ({ session })],
+    [HEARTBEAT_OPTIONS, (heartbeat) => ({ session: { heartbeat: { send: "x", ...heartbeat } } })],
   ];
   let taken = 0, refused = 0;
   for (const [table, placed] of places) {
@@ -156,6 +162,22 @@ Deno.test("the schema accepts what the library takes, and nothing else", () => {
     ]
   ) {
     assert.equal(validate(wrong), false, JSON.stringify(wrong));
+  }
+  const sessions = [
+    { open: [{ send: "a" }, { expect: "b", refuse: "c" }, { send: "a", expect: "b" }] },
+    { open: [], close: "bye", heartbeat: { send: "a", expect: "b" } },
+    { open: [{}] },
+    { open: [{ send: "a", refuse: "b" }] },
+    { open: [{ send: "" }] },
+    { open: "a" },
+    { heartbeat: { idleMs: 1000 } },
+    { close: 7 },
+  ];
+  for (const session of sessions) {
+    const route = { queue: "q.db", remote: "tcp://a:1", session };
+    const accepted = validate(route);
+    if (accepted) limitsOf(route as SenderOptions);
+    else assert.throws(() => limitsOf(route as SenderOptions), OptionError);
   }
   const keepAlive = { queue: "q.db", remote: "tcp://a:1", socket: { keepAlive: false } };
   assert.equal(validate(keepAlive), true);

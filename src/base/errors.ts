@@ -126,6 +126,31 @@ export class WireError extends Error {
 }
 
 /**
+ * The server does not want this session: it answered what is a refusal, something else
+ * than what was expected, or closed the connection in the place of an answer. A
+ * session's own function throws it to say so, mostly by `SessionStream.refuse`.
+ *
+ * @category Errors
+ */
+export class SessionRefusedError extends Error {
+  /** The class by name, which survives a structured clone. */
+  override readonly name = "SessionRefusedError";
+  /** What the server said, escaped and cut; undefined: nothing. */
+  readonly said: string | undefined;
+
+  /**
+   * Makes the error.
+   *
+   * @param message Why, in words.
+   * @param said What the server said, fit for a log.
+   */
+  constructor(message: string, said?: string) {
+    super(message);
+    this.said = said;
+  }
+}
+
+/**
  * The queue is at one of its limits and `overflow` is `"reject"`.
  *
  * @category Errors

@@ -133,6 +133,43 @@ export const DELIVERY_OPTIONS = {
   },
 } as const satisfies OptionTable;
 
+/** `Session` of `SenderOptions` */
+export const SESSION_OPTIONS = {
+  timeoutMs: duration(
+    "--session-timeout <time>",
+    "for opening the session on a new connection",
+    { min: 100, default: 10_000 },
+  ),
+  refusedBackoffFirstMs: duration(
+    "--refused-backoff-first <time>",
+    "first pause after a server has refused the session; half of it at least",
+    { min: 100, default: 5000 },
+  ),
+  refusedBackoffCapMs: duration("--refused-backoff-cap <time>", "longest pause after that", {
+    min: 100,
+    default: 60_000,
+  }),
+  separate: {
+    type: "switch",
+    flags: "--separate",
+    help: "a write for each packet, the next once the last is acknowledged",
+    default: false,
+  },
+} as const satisfies OptionTable;
+
+/** `Heartbeat` of `Session` */
+export const HEARTBEAT_OPTIONS = {
+  idleMs: duration("--heartbeat-idle <time>", "sent when nothing was for so long", {
+    min: 10,
+    default: 30_000,
+  }),
+  answerTimeoutMs: duration(
+    "--heartbeat-timeout <time>",
+    "for the answer, where one is expected; then the connection is given up",
+    { min: 10, default: 10_000 },
+  ),
+} as const satisfies OptionTable;
+
 const RATE = { min: 0, aboveMin: true, fraction: true, endless: true, default: Infinity } as const;
 
 /** `SenderOptions` of pace */

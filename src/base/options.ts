@@ -49,10 +49,10 @@ export interface ChoiceOption<Choice extends string = string> extends Described 
   readonly default: Choice;
 }
 
-/** An option that takes a short name of the kernel's, or one that is on unless switched off. */
+/** An option that takes a short name of the kernel's, or one that is on or off. */
 export interface PlainOption extends Described {
   readonly type: "name" | "switch";
-  readonly default?: true;
+  readonly default?: boolean;
 }
 
 /** What an option takes. */

@@ -1,25 +1,28 @@
 import type { Random } from "../base/ports.ts";
 
 /**
- * Exponential backoff with full jitter: each delay is uniform between 0 and a
- * ceiling that doubles up to a cap, so that a fleet whose server returns does
- * not arrive in one wave.
+ * Exponential backoff with jitter: each delay is uniform between 0, or a fraction of the
+ * ceiling, and a ceiling that doubles up to a cap, so that a fleet whose server returns
+ * does not arrive in one wave.
  */
 export class Backoff {
   readonly #firstMs: number;
   readonly #capMs: number;
   readonly #random: Random;
+  readonly #leastFraction: number;
   #failures = 0;
 
   /**
    * @param firstMs The first ceiling.
    * @param capMs The highest ceiling.
    * @param random Chance.
+   * @param leastFraction What of the ceiling a delay is at least.
    */
-  constructor(firstMs: number, capMs: number, random: Random) {
+  constructor(firstMs: number, capMs: number, random: Random, leastFraction = 0) {
     this.#firstMs = firstMs;
     this.#capMs = capMs;
     this.#random = random;
+    this.#leastFraction = leastFraction;
   }
 
   /** Failed attempts since the last {@linkcode reset}. */
@@ -31,7 +34,7 @@ export class Backoff {
   nextDelayMs(): number {
     const ceilingMs = Math.min(this.#capMs, this.#firstMs * 2 ** Math.min(this.#failures, 52));
     this.#failures++;
-    return this.#random() * ceilingMs;
+    return ceilingMs * (this.#leastFraction + this.#random() * (1 - this.#leastFraction));
   }
 
   /** To be called on confirmed progress; a mere connect proves nothing. */

@@ -1,11 +1,12 @@
 /**
- * One connection from its first byte to its end: coalesces packets into writes,
+ * One connection from its first packet to its end: hands packets to {@link Outgoing},
  * reads what the peer sends, and turns kernel readings into drained packets
  * and a verdict.
  *
  * Invariants:
  * 1. `acked = min(bytes_acked − base, written)`, base read before the first
- *    write (kernel_facts, section 12.1). Nothing else confirms a byte.
+ *    write of ours (kernel_facts, section 12.1), when nothing is under way: a login that
+ *    is not acknowledged yet must not confirm a packet. Nothing else confirms a byte.
  * 2. A reading that fails, or that disagrees with Send-Q, confirms nothing and
  *    ends the connection.
  * 3. No end confirms anything: what was not confirmed while the peer was alive and
@@ -29,6 +30,9 @@ import {
   TcpState,
   type Wire,
 } from "../base/ports.ts";
+import type { SessionPlan } from "../session/session.ts";
+import { WireReader } from "../session/wire_reader.ts";
+import { Heartbeats } from "./heartbeats.ts";
 import { Ledger } from "./ledger.ts";
 import {
   EVIDENCE_AFTER_MS,
@@ -42,11 +46,9 @@ import {
   type Verdict,
   vouchedUntilMs,
 } from "./liveness.ts";
+import { Outgoing } from "./outgoing.ts";
 import type { PathStats } from "./status.ts";
 
-/** Batches are coalesced into writes of at most this size; larger ones go alone. */
-const WRITE_BYTES = 64 * 1024;
-const READ_BYTES = 16 * 1024;
 /** SO_ERROR, routes and links are asked this often once silence has begun. */
 const EVIDENCE_INTERVAL_MS = 250;
 /** How long a dead connection's pending read and write may take to tell their errors. */
@@ -63,11 +65,16 @@ export interface ConnectionLimits extends LivenessLimits {
   readonly holdMs: number;
   /** What the peer's FIN means; see `SenderOptions.onPeerFin`. */
   readonly onPeerFin: "reconnect" | "keep-sending" | "confirm";
+  /** What the protocol wants beside the packets. */
+  readonly session?: SessionPlan | undefined;
 }
 
 /** What {@linkcode Connection} is told at its start. */
 export interface ConnectionOptions {
+  /** Nothing is under way on it: its session is open. */
   readonly wire: Wire;
+  /** Who has read from it, where somebody has. */
+  readonly reader?: WireReader;
   readonly clock: Clock;
   readonly limits: ConnectionLimits;
   /** The id before the first packet that will be sent here. */
@@ -104,22 +111,17 @@ export interface ConnectionReading {
 /** One established connection. */
 export class Connection {
   readonly #wire: Wire;
+  readonly #reader: WireReader;
   readonly #clock: Clock;
   readonly #limits: ConnectionLimits;
   readonly #onEnd: () => void;
-  readonly #onWritten: () => void;
   readonly #onReceived: (chunk: Uint8Array) => void;
   readonly #ledger: Ledger;
+  readonly #outgoing: Outgoing;
+  readonly #heartbeats: Heartbeats | undefined;
   readonly #baseBytes: number;
 
-  /** Assigned and not yet handed to `write`, from `#outgoingHead` on. */
-  #outgoing: PacketBatch[] = [];
-  #outgoingHead = 0;
-  #writeBuffer: Uint8Array | undefined;
-  #writing = false;
   #reading = true;
-  #finishing = false;
-  #finSentAtMs: number | undefined;
   #peerClosed = false;
   /** Up to when the peer was vouched for before its FIN came, where the FIN ends that. */
   #vouchedBeforeFinMs: number | undefined;
@@ -130,8 +132,6 @@ export class Connection {
   #disagreement:
     | { readonly ackedBytes: number; readonly sinceMs: number; readings: number }
     | undefined;
-  /** When bytes were first written that no byte of the peer has followed. */
-  #unansweredSinceMs: number | undefined;
   /** The errno that somebody was told: read, write or SO_ERROR, whoever came first. */
   #failure: string | undefined;
 
@@ -146,19 +146,37 @@ export class Connection {
   /**
    * @param options The wire and its limits.
    * @throws {KernelCallError} The base could not be read; the wire is unusable.
+   * @throws {WireError} Bytes are under way on it that nobody here has written.
    */
   constructor(options: ConnectionOptions) {
-    this.#wire = options.wire;
-    this.#clock = options.clock;
-    this.#limits = options.limits;
-    this.#onEnd = options.onEnd;
-    this.#onWritten = options.onWritten;
+    const { wire, clock, limits, onEnd, onWritten } = options;
+    this.#wire = wire;
+    this.#reader = options.reader ?? new WireReader(wire);
+    this.#clock = clock;
+    this.#limits = limits;
+    this.#onEnd = onEnd;
     this.#onReceived = options.onReceived;
     this.#ledger = new Ledger(options.afterId);
-    this.#memory = freshMemory(options.clock.nowMs());
-    // Nothing was written yet: what stands here is our SYN (section 1).
-    this.#sample = options.wire.sample();
+    this.#memory = freshMemory(clock.nowMs());
+    // What stands here is our SYN (section 1), and what the session has written.
+    this.#sample = wire.sample();
+    assertQuiet(this.#sample);
     this.#baseBytes = this.#sample.bytesAcked;
+    const { heartbeat, close } = limits.session ?? {};
+    this.#heartbeats = heartbeat && new Heartbeats(heartbeat);
+    this.#outgoing = new Outgoing({
+      wire,
+      clock,
+      ledger: this.#ledger,
+      heartbeats: this.#heartbeats,
+      goodbye: close ?? new Uint8Array(),
+      onWritten,
+      onFailed: (error) => {
+        this.#failed(error);
+        onEnd();
+      },
+      sendFin: () => this.#unlessRefused(() => wire.shutdownWrite()),
+    });
     void this.#listen();
   }
 
@@ -170,6 +188,11 @@ export class Connection {
   /** Taken by the kernel and not acknowledged. */
   get unackedBytes(): number {
     return this.#ledger.writtenBytes - this.#ledger.ackedBytes;
+  }
+
+  /** Whether the kernel has taken bytes of a packet that is not drained. */
+  get carriesPackets(): boolean {
+    return this.#ledger.carriesPackets;
   }
 
   /** Assigned and not drained. */
@@ -219,12 +242,7 @@ export class Connection {
 
   /** Takes packets over; they go out in order behind all earlier ones. */
   send(batches: readonly PacketBatch[]): void {
-    if (this.#finishing) throw new TypeError("send() after finish()");
-    for (const batch of batches) {
-      this.#ledger.assignBatch(batch.firstId, batch.ends);
-      this.#outgoing.push(batch);
-    }
-    if (!this.#writing) void this.#pump();
+    this.#outgoing.send(batches);
   }
 
   /**
@@ -237,10 +255,19 @@ export class Connection {
     this.#unlessRefused(() => this.#wire.askPeer(asking));
   }
 
-  /** Takes no more packets; our FIN goes out behind the last one. */
+  /**
+   * Sends a heartbeat if it is due: after packets had their turn, for each would wait for
+   * the other's acknowledgement.
+   *
+   * @returns When the next one may be.
+   */
+  beat(): number {
+    return this.#outgoing.beat(this.#clock.nowMs());
+  }
+
+  /** Takes no more packets; our FIN goes out behind the last one, and behind the goodbye. */
   finish(): void {
-    this.#finishing = true;
-    this.#sendFin();
+    this.#outgoing.finish();
   }
 
   /** Reads the kernel, drains what it can, and says how things are. */
@@ -291,9 +318,16 @@ export class Connection {
       this.#limits,
     );
     if (giveUp) return this.#over(verdict, progressed);
-    const unansweredMs = nowMs - (this.#unansweredSinceMs ?? nowMs);
+    const unansweredMs = nowMs - (this.#outgoing.unansweredSinceMs ?? nowMs);
     if (unansweredMs > (this.#limits.responseTimeoutMs ?? Infinity)) {
-      return this.#over({ kind: "no-response", unansweredMs }, progressed);
+      return this.#over({ kind: "no-response", unansweredMs, to: "packets" }, progressed);
+    }
+    if (this.#heartbeats?.overdueInMs(nowMs) === 0) {
+      const waitedMs = this.#heartbeats.unansweredMs(nowMs);
+      return this.#over(
+        { kind: "no-response", unansweredMs: waitedMs, to: "heartbeat" },
+        progressed,
+      );
     }
     this.#verdict = verdict;
     return {
@@ -305,7 +339,10 @@ export class Connection {
       ackedAtMs: this.#memory.aliveAtMs,
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
-      pollInMs: this.#pollInMs(sample, nowMs),
+      pollInMs: Math.min(
+        this.#pollInMs(sample, nowMs),
+        this.#heartbeats?.overdueInMs(nowMs) ?? Infinity,
+      ),
     };
   }
 
@@ -314,71 +351,9 @@ export class Connection {
    * otherwise. Idempotent.
    */
   dispose(): void {
-    this.#outgoing = [];
-    this.#outgoingHead = 0;
+    this.#outgoing.drop();
     if (this.#ledger.inFlightBytes === 0) this.#wire.close();
     else this.#wire.abort();
-  }
-
-  /** Owns the write side: one write at a time, until nothing is outgoing. */
-  async #pump(): Promise<void> {
-    this.#writing = true;
-    try {
-      while (this.#failure === undefined) {
-        const chunk = this.#nextChunk();
-        if (chunk === undefined) break;
-        for (let offset = 0; offset < chunk.length;) {
-          const takenBytes = await this.#wire.write(chunk.subarray(offset));
-          if (takenBytes < 1) throw new WireError("UNKNOWN", "A write that works takes something.");
-          const wasIdle = this.#ledger.oldestUnackedAtMs === undefined;
-          this.#ledger.wrote(takenBytes, this.#clock.nowMs());
-          this.#unansweredSinceMs ??= this.#clock.nowMs();
-          // The next write may wait for room: until then somebody must watch for answers.
-          if (wasIdle) this.#onWritten();
-          offset += takenBytes;
-        }
-      }
-    } catch (error) {
-      this.#failed(error);
-    }
-    this.#writing = false;
-    this.#sendFin();
-    if (this.#failure === undefined) this.#onWritten();
-    else this.#onEnd();
-  }
-
-  /** The next bytes to write: one large batch as it is, or small ones coalesced. */
-  #nextChunk(): Uint8Array | undefined {
-    const first = this.#outgoing[this.#outgoingHead];
-    if (first === undefined) {
-      this.#outgoing = [];
-      this.#outgoingHead = 0;
-      return undefined;
-    }
-    if (first.bytes.length >= WRITE_BYTES) {
-      this.#outgoingHead++;
-      return first.bytes;
-    }
-    this.#writeBuffer ??= new Uint8Array(WRITE_BYTES);
-    let filledBytes = 0;
-    for (;;) {
-      const batch = this.#outgoing[this.#outgoingHead];
-      if (batch === undefined || filledBytes + batch.bytes.length > WRITE_BYTES) break;
-      this.#writeBuffer.set(batch.bytes, filledBytes);
-      filledBytes += batch.bytes.length;
-      this.#outgoingHead++;
-    }
-    if (this.#outgoingHead * 2 > this.#outgoing.length) {
-      this.#outgoing = this.#outgoing.slice(this.#outgoingHead);
-      this.#outgoingHead = 0;
-    }
-    return this.#writeBuffer.subarray(0, filledBytes);
-  }
-
-  #sendFin(): void {
-    if (!this.#finishing || this.#finSentAtMs !== undefined || this.#writing) return;
-    this.#finSentAtMs = this.#clock.nowMs();
-    this.#unlessRefused(() => this.#wire.shutdownWrite());
   }
 
   /** A refused call ends the connection at the next poll; here there may be nobody to tell. */
@@ -393,16 +368,16 @@ export class Connection {
 
   /** Owns the read side, so that the peer's bytes never fill the window. */
   async #listen(): Promise<void> {
-    const buffer = new Uint8Array(READ_BYTES);
     try {
       for (;;) {
-        const readBytes = await this.#wire.read(buffer);
-        if (readBytes === null) {
+        const chunk = await this.#reader.next();
+        if (chunk === null) {
           this.#peerClosed = true;
           break;
         }
-        this.#unansweredSinceMs = undefined;
-        this.#onReceived(buffer.slice(0, readBytes));
+        this.#outgoing.answered();
+        this.#heartbeats?.heard(chunk);
+        this.#onReceived(chunk);
       }
     } catch (error) {
       this.#failed(error);
@@ -413,6 +388,7 @@ export class Connection {
 
   #failed(error: unknown): void {
     this.#failure ??= error instanceof WireError ? error.code : "UNKNOWN";
+    this.#outgoing.stop();
   }
 
   /**
@@ -423,7 +399,7 @@ export class Connection {
    * confirmed.
    */
   #assertAccounts(sample: SocketSample): void {
-    const comparable = !this.#writing && this.#finSentAtMs === undefined &&
+    const comparable = !this.#outgoing.writing && this.#outgoing.finSentAtMs === undefined &&
       sample.state !== TcpState.CLOSE;
     if (!comparable) return;
     const ackedBytes = sample.bytesAcked - this.#baseBytes;
@@ -479,13 +455,13 @@ export class Connection {
    */
   #examineDeath(nowMs: number, progressed: boolean): ConnectionReading {
     this.#diedAtMs ??= nowMs;
-    const callsReturned = !this.#reading && !this.#writing;
+    const callsReturned = !this.#reading && !this.#outgoing.writing;
     if (!callsReturned && this.#failure === undefined && nowMs - this.#diedAtMs < ERRNO_WAIT_MS) {
       return { ...this.#over(this.#verdict, progressed), ended: false, pollInMs: MIN_POLL_MS };
     }
     this.#failure ??= this.#wire.takeSocketError();
     const bothClosed = this.#failure === undefined && this.#peerClosed &&
-      this.#finSentAtMs !== undefined;
+      this.#outgoing.finSentAtMs !== undefined;
     if (bothClosed) return this.#over({ kind: "peer-closed" }, progressed);
     const code = this.#failure ?? this.#softError ?? (this.#peerClosed ? "EPIPE" : "UNKNOWN");
     return this.#over(judgeDeath(code, this.#memory.silenceMs), progressed);
@@ -511,10 +487,20 @@ export class Connection {
    * are overdue; once a second when nothing is in flight.
    */
   #pollInMs(sample: SocketSample, nowMs: number): number {
-    const waitingSinceMs = this.#ledger.oldestUnackedAtMs ?? this.#finSentAtMs;
+    const waitingSinceMs = this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs;
     if (waitingSinceMs === undefined) return IDLE_POLL_MS;
     const rttMs = sample.rttUs / 1000;
     const overdueMs = nowMs - waitingSinceMs - rttMs;
     return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, rttMs / 32, overdueMs / 8));
   }
+}
+
+/** What is acknowledged from now on has to be ours. A connection that is dead already carries nothing. */
+function assertQuiet({ state, sendQueueBytes }: SocketSample): void {
+  if (sendQueueBytes === 0 || state === TcpState.CLOSE) return;
+  throw new WireError(
+    "EBUSY",
+    `${sendQueueBytes} bytes that are no packet's are not acknowledged yet: a dialer that writes ` +
+      `something has to wait until it is, or to leave it to session.open`,
+  );
 }

@@ -7,6 +7,8 @@
  * 1. acked ≤ written ≤ assigned, and none of the three ever shrinks.
  * 2. A packet is drained when its last byte is acked, never earlier.
  * 3. Packets drain in the order in which they were assigned.
+ * 4. Bytes of the session (a heartbeat, a goodbye) have their place in the stream, between
+ *    two packets, and belong to none: their acknowledgement drains nothing.
  *
  * @module
  */
@@ -20,6 +22,8 @@ export class Ledger {
   #assignedBytes = 0;
   #writtenBytes = 0;
   #ackedBytes = 0;
+  /** Where the last bytes end that belong to no packet. */
+  #insertedEnd = 0;
   #drainedThroughId: number;
   #drainedPackets = 0;
 
@@ -28,7 +32,7 @@ export class Ledger {
     this.#drainedThroughId = afterId;
   }
 
-  /** Bytes of all packets given to this connection. */
+  /** Bytes given to this connection: those of all packets, and of the session. */
   get assignedBytes(): number {
     return this.#assignedBytes;
   }
@@ -66,6 +70,29 @@ export class Ledger {
   /** When the kernel took the oldest byte that is not acked; undefined when all are. */
   get oldestUnackedAtMs(): number | undefined {
     return this.#writes.length === 0 ? undefined : this.#writes.firstValue;
+  }
+
+  /** Whether the kernel has taken bytes of a packet that is not drained. */
+  get carriesPackets(): boolean {
+    if (this.#packetEnds.length === 0) return false;
+    return this.#packetEnds.firstKey <= this.#insertedEnd ||
+      this.#writtenBytes > Math.max(this.#insertedEnd, this.#ackedBytes);
+  }
+
+  /**
+   * Gives bytes of the session their place, behind everything else.
+   *
+   * @throws {RangeError} A packet is not written to its end yet.
+   */
+  insert(byteCount: number): void {
+    if (this.#writtenBytes !== this.#assignedBytes) {
+      throw new RangeError(
+        `Bytes of the session would stand among those of packets: ${this.#writtenBytes} of ` +
+          `${this.#assignedBytes} are written.`,
+      );
+    }
+    this.#assignedBytes += byteCount;
+    this.#insertedEnd = this.#assignedBytes;
   }
 
   /** Gives a packet its place in the stream, behind all earlier ones. */

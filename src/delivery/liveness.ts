@@ -53,7 +53,8 @@ const SLOW_AFTER_MS = 1000;
  * - `"path-dead"`: bytes are outstanding and nothing at all came back; `hint` is what the
  *   network reported
  * - `"local-fault"`: as `"path-dead"`, or about to be, and the cause is on this host
- * - `"no-response"`: the peer's TCP answers, but its program owes a response for too long
+ * - `"no-response"`: the peer's TCP answers, but its program owes a response for too long:
+ *   to `to`
  * - `"peer-closed"`: the peer sent its FIN
  * - `"closes-early"`: the server has ended so many connections in a row, in order, before
  *   what it was sent could be confirmed: it refuses, or it is a proxy without a server
@@ -61,6 +62,7 @@ const SLOW_AFTER_MS = 1000;
  *   TLS may
  * - `"self-connected"`: the kernel connected the socket to itself: nobody listens at the
  *   remote's port
+ * - `"session-refused"`: the server does not want the session; what it said is in `words`
  * - `"lookup-hangs"`: the remote's name could not be looked up in time
  * - `"removal-stuck"`: confirmed packets cannot be removed from the queue's file
  * - `"reset"`: the connection was reset; `code` is the errno's name
@@ -78,11 +80,16 @@ export type Verdict =
     readonly hint: string | undefined;
   }
   | { readonly kind: "local-fault"; readonly fault: LocalFault; readonly silenceMs: number }
-  | { readonly kind: "no-response"; readonly unansweredMs: number }
+  | {
+    readonly kind: "no-response";
+    readonly unansweredMs: number;
+    readonly to: "packets" | "heartbeat";
+  }
   | { readonly kind: "peer-closed" }
   | { readonly kind: "closes-early"; readonly times: number }
   | { readonly kind: "wire-failed"; readonly code: string }
   | { readonly kind: "self-connected" }
+  | { readonly kind: "session-refused"; readonly words: string }
   | { readonly kind: "lookup-hangs"; readonly waitedMs: number }
   | { readonly kind: "removal-stuck"; readonly stuckMs: number }
   | { readonly kind: "reset"; readonly code: string }
@@ -325,7 +332,11 @@ export function describeVerdict(verdict: Verdict): string {
     case "local-fault":
       return `local fault: ${verdict.fault.words}`;
     case "no-response":
-      return `no response: not a byte from the server for ${seconds(verdict.unansweredMs)}`;
+      return verdict.to === "heartbeat"
+        ? `no response: the server has not answered the heartbeat for ${
+          seconds(verdict.unansweredMs)
+        }`
+        : `no response: not a byte from the server for ${seconds(verdict.unansweredMs)}`;
     case "peer-closed":
       return "peer closed the connection";
     case "closes-early":
@@ -337,6 +348,8 @@ export function describeVerdict(verdict: Verdict): string {
       return `the connection failed (${verdict.code})`;
     case "self-connected":
       return "connected to itself: nobody listens at the remote's port on this host";
+    case "session-refused":
+      return `session refused: ${verdict.words}`;
     case "lookup-hangs":
       return `the look-up of the remote's name has no answer after ${seconds(verdict.waitedMs)}`;
     case "removal-stuck":

@@ -24,6 +24,10 @@
  *    not faster than its own.
  * 6. An expired packet is not assigned. One that has ended `maxAttempts`
  *    connections is given up; see {@link Suspects}.
+ * 7. With `session.separate` a packet is assigned when all before it is acknowledged.
+ * 8. With a transform a packet is transformed once a connection, as the next one to be
+ *    assigned; all bounds are those of the wire's bytes. One that cannot be transformed is
+ *    given up.
  *
  * @module
  */
@@ -31,6 +35,9 @@
 import { isLasting } from "../base/lasting.ts";
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
+import type { Opened } from "../session/open.ts";
+import type { SessionPlan } from "../session/session.ts";
+import { type Transform, Transformer } from "../session/transform.ts";
 import type { Connection, ConnectionReading } from "./connection.ts";
 import { Hold } from "./hold.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
@@ -47,6 +54,10 @@ export interface SendWindowLimits extends PaceLimits {
   readonly backlogPace: PaceLimits;
   /** In so many connections that broke a packet may have been under way. */
   readonly maxAttempts: number;
+  /** What the protocol wants beside the packets; here, whether they go one by one. */
+  readonly session?: SessionPlan | undefined;
+  /** Makes the bytes on the wire; undefined: they are those that are stored. */
+  readonly transform?: Transform | undefined;
 }
 
 /** What a {@linkcode SendWindow} is told at its start. */
@@ -60,6 +71,8 @@ export interface SendWindowOptions {
   readonly onActivity: () => void;
   /** Called when the queue failed, or failed `again`; it will be asked once more. */
   readonly onQueueFault: (words: string, error: unknown, again: boolean) => void;
+  /** Called when a packet cannot be transformed, and is given up. */
+  readonly onUnsendable: (words: string, error: unknown) => void;
 }
 
 /** What stands between a packet and the wire. */
@@ -97,6 +110,10 @@ export class SendWindow {
   #ahead: PacketBatch[] = [];
   #reading = false;
   #readRetryAtMs = -Infinity;
+  /** Of the present connection, where packets are transformed. */
+  #transformer: Transformer | undefined;
+  /** The first packet of `#ahead`, as it goes on the wire. */
+  #transformed: PacketBatch | undefined;
 
   readonly #hold: Hold;
   #countedDrained = 0;
@@ -166,8 +183,10 @@ export class SendWindow {
   }
 
   /** A connection was made: what is stored by now is its backlog. */
-  connected(): void {
+  connected(opened: Opened): void {
     this.#backlogThroughId = this.#queue.lastId;
+    const { transform } = this.#options.limits;
+    this.#transformer = transform && new Transformer(transform, opened);
   }
 
   /** Assigns what fits into the window and its pace, and reads ahead. */
@@ -180,14 +199,16 @@ export class SendWindow {
     let unconfirmed = connection.inFlightPackets + this.#hold.packets;
     let next = 0;
     for (; next < this.#ahead.length; next++) {
-      const batch = this.#ahead[next];
-      if (batch === undefined) break;
-      if (this.#isExpired(batch)) {
+      const stored = this.#ahead[next];
+      if (stored === undefined) break;
+      if (this.#isExpired(stored) && this.#transformed === undefined) {
         // To be read again without it.
         this.#ahead = [];
         next = 0;
         break;
       }
+      const batch = this.#transformer === undefined ? stored : this.#transformFirst(stored);
+      if (batch === undefined) break;
       const allowed = this.#packetsToSend(batch, {
         roomBytes: maxInFlightBytes - inFlightBytes,
         inFlightBytes,
@@ -199,15 +220,20 @@ export class SendWindow {
       inFlightBytes += part.bytes.length;
       unconfirmed += packets;
       taken.push(part);
-      if (packets === batch.ends.length) continue;
-      this.#ahead[next] = sliceBatch(batch, packets, batch.ends.length);
-      break;
+      this.#transformed = undefined;
+      if (packets === stored.ends.length) continue;
+      this.#ahead[next] = sliceBatch(stored, packets, stored.ends.length);
+      if (batch === stored) break;
+      next--; // The next packet of the same batch.
     }
     this.#ahead.splice(0, next);
     if (taken.length > 0) this.#assign(connection, taken);
     // A whole window is read at once, so that what is acknowledged makes room
     // for packets that are there already.
-    if (this.#ahead.length === 0 && inFlightBytes < maxInFlightBytes && this.hasMore) {
+    if (
+      this.#givingUp === undefined && this.#ahead.length === 0 &&
+      inFlightBytes < maxInFlightBytes && this.hasMore
+    ) {
       this.#readAhead(maxInFlightBytes, nowMs);
     }
   }
@@ -240,24 +266,18 @@ export class SendWindow {
   suspect(connection: Connection): void {
     const packets = connection.inFlightPackets + this.#hold.packets;
     // What the kernel was never given has harmed nobody.
-    if (connection.unackedBytes === 0 && this.#hold.packets === 0) return;
+    if (!connection.carriesPackets && this.#hold.packets === 0) return;
     const id = this.#lastSentId;
     const standing = { confirmedId: this.#confirmedId, throughId: id, packets };
     const attempts = this.#suspects.broke(standing);
-    if (attempts === undefined) return;
-    this.#givingUp = this.#queue.giveUp(id, attempts).catch((error) => {
-      // It will be sent again, and counted from one.
-      this.#queueFailed(`cannot give packet ${id} up`, error, false);
-    }).finally(() => {
-      this.#givingUp = undefined;
-      this.#options.onActivity();
-    });
+    if (attempts !== undefined) this.#giveUp(id, attempts);
   }
 
   /** The connection is gone: what is not confirmed will be assigned again. */
   rewind(): void {
     this.#hold.clear();
     this.#countedDrained = 0;
+    this.#transformed = undefined;
     this.#ahead = [];
     this.#drainedId = this.#confirmedId;
     this.#assignedId = this.#confirmedId;
@@ -310,6 +330,31 @@ export class SendWindow {
     return Math.max(0, Math.min(heldInMs, removeInMs, readInMs, paceInMs));
   }
 
+  #giveUp(id: number, attempts: number): void {
+    this.#givingUp = this.#queue.giveUp(id, attempts).catch((error) => {
+      // It will be sent again, and counted from one.
+      this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
+      this.#queueFailed(`cannot give packet ${id} up`, error, false);
+    }).finally(() => {
+      this.#givingUp = undefined;
+      this.#options.onActivity();
+    });
+  }
+
+  /** The first packet as it goes on the wire; undefined: nobody can send it, and the rest is read anew. */
+  #transformFirst(stored: PacketBatch): PacketBatch | undefined {
+    if (this.#transformed !== undefined) return this.#transformed;
+    const transformed = this.#transformer?.first(stored);
+    if (transformed === undefined || "batch" in transformed) {
+      return this.#transformed = transformed?.batch;
+    }
+    const { id, error } = transformed;
+    this.#ahead = [];
+    this.#options.onUnsendable(`packet ${id} cannot be transformed: ${error.message}`, error);
+    this.#giveUp(id, 0);
+    return undefined;
+  }
+
   #queueFailed(words: string, error: unknown, again: boolean): void {
     if (isLasting(error)) this.#failure ??= { error };
     this.#options.onQueueFault(words, error, again);
@@ -341,10 +386,11 @@ export class SendWindow {
   #packetsToSend(batch: PacketBatch, { roomBytes, inFlightBytes, unconfirmed }: Room): number {
     const toSend = Math.min(batch.ends.length, this.#lastIdToSend + 1 - batch.firstId);
     if (toSend <= 0) return 0;
+    if (this.#options.limits.session?.separate && inFlightBytes > 0) return 0;
     // Ids may be missing, so that the first packet lies beyond the trial.
     const onTrial = this.#suspects.trialThroughId(this.#confirmedId) + 1 - batch.firstId;
     return Math.min(
-      toSend,
+      this.#options.limits.session?.separate ? 1 : toSend,
       Math.max(packetsWithin(batch, roomBytes), inFlightBytes === 0 ? 1 : 0),
       Math.max(onTrial, unconfirmed === 0 ? 1 : 0),
     );

@@ -14,9 +14,11 @@
  * @module
  */
 
-import { ClosedError, messageOf, WireError } from "../base/errors.ts";
+import { ClosedError, messageOf } from "../base/errors.ts";
 import { isLasting } from "../base/lasting.ts";
-import type { Clock, DeliveryQueue, Dialer, Logger, Random, Wire } from "../base/ports.ts";
+import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports.ts";
+import type { Opened } from "../session/open.ts";
+import { Attempt } from "./attempt.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "./liveness.ts";
@@ -52,17 +54,6 @@ export interface SupervisorPorts {
   readonly onReceived: (chunk: Uint8Array) => void;
 }
 
-type Connecting = {
-  readonly kind: "connecting";
-  readonly startedAtMs: number;
-  /** The look-up's until the name is known, then the connect's. */
-  deadlineMs: number;
-  /** How long the look-up took; undefined while it goes on. */
-  lookedUpAtMs: number | undefined;
-  readonly controller: AbortController;
-  outcome: { readonly wire: Wire } | { readonly error: unknown } | undefined;
-};
-
 type Ending = {
   readonly kind: "ending";
   readonly connection: Connection;
@@ -72,7 +63,7 @@ type Ending = {
 
 type State =
   | { readonly kind: "idle" }
-  | Connecting
+  | { readonly kind: "connecting"; readonly attempt: Attempt }
   | { readonly kind: "connected"; readonly connection: Connection }
   | Ending
   | { readonly kind: "backing-off"; readonly untilMs: number }
@@ -87,6 +78,7 @@ interface DrainedWaiter {
 /** Verdicts on attempts: the next attempt, or a connection, has something newer to say. */
 const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "self-connected",
+  "session-refused",
   "lookup-hangs",
 ]);
 
@@ -108,6 +100,8 @@ export class Supervisor {
   readonly #clock: Clock;
   readonly #window: SendWindow;
   readonly #backoff: Backoff;
+  /** After a refusal by the server; begins anew once a session is open. */
+  readonly #refusedBackoff: Backoff;
   readonly #wakeSignal: WakeSignal;
   readonly #closed = Promise.withResolvers<void>();
 
@@ -138,7 +132,10 @@ export class Supervisor {
     this.#limits = limits;
     this.#ports = ports;
     this.#clock = ports.clock;
-    this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, ports.random);
+    const { random } = ports;
+    this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, random);
+    const { refusedBackoffFirstMs = 0, refusedBackoffCapMs = 0 } = limits.session ?? {};
+    this.#refusedBackoff = new Backoff(refusedBackoffFirstMs, refusedBackoffCapMs, random, 0.5);
     this.#wakeSignal = new WakeSignal(ports.clock);
     this.#window = new SendWindow({
       queue: ports.queue,
@@ -149,6 +146,7 @@ export class Supervisor {
       // One line an outage of the disk is news, one line a second is noise.
       onQueueFault: (words, error, again) =>
         this.#publish(again ? "debug" : "error", `${words}: ${messageOf(error)}`, error),
+      onUnsendable: (words, error) => this.#publish("warn", words, error),
     });
     // Whoever waits for the end is told; nobody has to.
     this.#closed.promise.catch(() => {});
@@ -244,7 +242,7 @@ export class Supervisor {
       this.#closed.resolve();
     } catch (error) {
       this.#connection?.dispose();
-      if (this.#state.kind === "connecting") this.#state.controller.abort();
+      if (this.#state.kind === "connecting") this.#state.attempt.abort();
       this.#enter({ kind: "closed" }, "error", `the sender stopped: ${messageOf(error)}`, error);
       this.#closed.reject(error);
     } finally {
@@ -262,7 +260,7 @@ export class Supervisor {
       case "idle":
         return this.#idle(nowMs);
       case "connecting":
-        return this.#connecting(state, nowMs);
+        return this.#connecting(state.attempt, nowMs);
       case "connected":
         return this.#connected(state.connection, nowMs);
       case "ending":
@@ -279,79 +277,62 @@ export class Supervisor {
   #idle(nowMs: number): number {
     if (this.#mayClose(nowMs)) return this.#close();
     if (!this.#wantsConnection) return Infinity;
-    return this.#dial(nowMs);
+    return this.#dial();
   }
 
   #backingOff(untilMs: number, nowMs: number): number {
     if (this.#mayClose(nowMs)) return this.#close();
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, "debug", "nothing to send");
     if (nowMs < untilMs) return untilMs - nowMs;
-    return this.#dial(nowMs);
+    return this.#dial();
   }
 
-  #dial(nowMs: number): number {
+  #dial(): number {
     const limits = this.#limits;
     // Most attempts are short, so that a heal is noticed soon; a path slower
     // than that gets its chance every few attempts.
     const turn = (this.#backoff.failures + 1) % limits.slowConnectEvery;
     const timeoutMs = turn === 0 ? limits.slowConnectTimeoutMs : limits.connectTimeoutMs;
-    const state: Connecting = {
-      kind: "connecting",
-      startedAtMs: nowMs,
-      deadlineMs: nowMs + limits.lookUpTimeoutMs,
-      lookedUpAtMs: undefined,
-      controller: new AbortController(),
-      outcome: undefined,
-    };
-    const onLookedUp = (): void => {
-      if (state.lookedUpAtMs !== undefined) return;
-      state.lookedUpAtMs = this.#clock.nowMs();
-      state.deadlineMs = state.lookedUpAtMs + timeoutMs;
-      this.#wakeSignal.wake();
-    };
-    this.#ports.dialer.dial(state.controller.signal, onLookedUp).then((wire) => {
-      // An answer that came too late belongs to nobody.
-      if (this.#state === state) state.outcome = { wire };
-      else wire.abort();
-    }, (error) => {
-      state.outcome = { error };
-    }).finally(() => this.#wakeSignal.wake());
-    return this.#enter(state, "debug", `connecting to ${this.#ports.dialer.remote}`);
+    const attempt = new Attempt({
+      dialer: this.#ports.dialer,
+      clock: this.#clock,
+      session: limits.session,
+      lookUpTimeoutMs: limits.lookUpTimeoutMs,
+      connectTimeoutMs: timeoutMs,
+      onNews: () => this.#wakeSignal.wake(),
+    });
+    return this.#enter(
+      { kind: "connecting", attempt },
+      "debug",
+      `connecting to ${this.#ports.dialer.remote}`,
+    );
   }
 
-  #connecting(state: Connecting, nowMs: number): number {
-    const { outcome, deadlineMs, startedAtMs, lookedUpAtMs, controller } = state;
-    if (outcome === undefined) {
-      if (nowMs < deadlineMs && !this.#mustClose(nowMs)) return deadlineMs - nowMs;
-      controller.abort();
-      const waitedMs = nowMs - (lookedUpAtMs ?? startedAtMs);
-      const seconds = (waitedMs / 1000).toFixed(1);
-      if (lookedUpAtMs !== undefined) {
-        const error = new WireError("ETIMEDOUT", `no answer within ${seconds} s`);
-        return this.#attemptFailed(error, lookedUpAtMs, nowMs);
-      }
-      const words = `its name could not be looked up within ${seconds} s: ` +
-        `the name servers do not answer`;
-      const error = new WireError("EAI_AGAIN", words);
-      return this.#attemptFailed(error, startedAtMs, nowMs, { kind: "lookup-hangs", waitedMs });
-    }
-    try {
-      if ("error" in outcome) throw outcome.error;
-      return this.#established(outcome.wire, nowMs);
-    } catch (error) {
-      if (isLasting(error)) throw error;
-      const verdict = error instanceof WireError && error.code === "SELF_CONNECTED"
-        ? { kind: "self-connected" } as const
-        : undefined;
-      return this.#attemptFailed(error, lookedUpAtMs ?? startedAtMs, nowMs, verdict);
+  #connecting(attempt: Attempt, nowMs: number): number {
+    const result = attempt.look(nowMs, this.#mustClose(nowMs));
+    switch (result.kind) {
+      case "waiting":
+        return result.waitMs;
+      case "opened":
+        try {
+          return this.#established(result.opened, nowMs);
+        } catch (error) {
+          return this.#attemptFailed(error, nowMs, nowMs);
+        }
+      case "failed":
+        return this.#attemptFailed(result.error, result.startedAtMs, nowMs, result.verdict);
+      default:
+        throw new TypeError(`Unknown result ${JSON.stringify(result satisfies never)}`);
     }
   }
 
-  #established(wire: Wire, nowMs: number): number {
+  #established(opened: Opened, nowMs: number): number {
+    const { wire } = opened;
     let connection: Connection;
     try {
       connection = new Connection({
         wire,
+        reader: opened.reader,
         clock: this.#clock,
         limits: this.#limits,
         afterId: this.#window.assignedId,
@@ -369,10 +350,11 @@ export class Supervisor {
       throw error;
     }
     this.#connections++;
+    this.#refusedBackoff.reset();
     this.#lastFailure = undefined;
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
-    this.#window.connected();
+    this.#window.connected(opened);
     this.#window.topUp(connection, nowMs);
     return this.#enter(
       { kind: "connected", connection },
@@ -387,12 +369,15 @@ export class Supervisor {
     nowMs: number,
     verdict?: Verdict,
   ): number {
+    if (isLasting(error)) throw error;
     this.#failedAttempts++;
     if (verdict !== undefined) this.#verdict = verdict;
     else if (OF_AN_ATTEMPT.has(this.#verdict.kind)) this.#verdict = { kind: "healthy" };
     // Counted from the start of the attempt: one that took its whole second
     // has waited already, and a heal must not find us asleep.
-    const untilMs = Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
+    const untilMs = verdict?.kind === "session-refused"
+      ? nowMs + this.#refusedBackoff.nextDelayMs()
+      : Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
     const words = `cannot connect to ${this.#ports.dialer.remote}: ${messageOf(error)}`;
     // One line an outage is news, one line a second is noise.
     const level = words === this.#lastFailure ? "debug" : "warn";
@@ -414,11 +399,13 @@ export class Supervisor {
       );
     }
     this.#window.topUp(connection, nowMs);
-    if (this.#closeAtMs === undefined) return reading.pollInMs;
     const allConfirmed = !this.#window.hasMore && connection.inFlightPackets === 0 &&
       this.#window.heldPackets === 0;
-    if (!allConfirmed && !this.#mustClose(nowMs)) return reading.pollInMs;
+    const mayFinish = this.#closeAtMs !== undefined && (allConfirmed || this.#mustClose(nowMs));
+    if (!mayFinish) return Math.min(reading.pollInMs, connection.beat());
     if (connection.inFlightBytes > 0) {
+      // Everything is confirmed, and a heartbeat is on its way.
+      if (!this.#mustClose(nowMs)) return reading.pollInMs;
       this.#letGo(connection);
       return this.#close();
     }

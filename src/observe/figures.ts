@@ -69,6 +69,7 @@ const VERDICTS: Record<VerdictKind, true> = {
   "closes-early": true,
   "wire-failed": true,
   "self-connected": true,
+  "session-refused": true,
   "lookup-hangs": true,
   "removal-stuck": true,
   "reset": true,

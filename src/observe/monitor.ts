@@ -201,9 +201,12 @@ export class Monitor {
     const nowMs = this.#clock.nowMs();
     this.#measureDelivery(stats, nowMs);
     const undeliverableMs = nowMs - (this.#undeliveredSinceMs ?? nowMs);
-    const closed = this.#sender.state === "closed";
-    const { condition: { headline, detail }, outage, queueFailure } = this.#sender;
-    const ok = !closed && undeliverableMs <= this.#limitMs && queueFailure === undefined;
+    const { condition: { headline, detail }, outage, queueFailure, state, verdict } = this.#sender;
+    const closed = state === "closed";
+    // A person has to see to it, and no time will mend it.
+    const refused = verdict.kind === "session-refused" && state !== "idle";
+    const ok = !closed && !refused && undeliverableMs <= this.#limitMs &&
+      queueFailure === undefined;
     const lasting = outage === undefined
       ? ""
       : ` Outage ${outageWords(outage, this.#clock.wallMs())}.`;

@@ -15,6 +15,8 @@ import type { QueueOptions } from "../queue/options.ts";
 import { lockPathOf } from "../queue/lock_file.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import type { Needs } from "../permissions/permissions.ts";
+import { planOf, type Session } from "../session/session.ts";
+import type { Transform } from "../session/transform.ts";
 
 /**
  * How to open a `Sender`; every field but the first ones has a default.
@@ -187,6 +189,20 @@ export interface SenderOptions {
    * @default {1048576}
    */
   readonly receivedBufferBytes?: number;
+  /**
+   * What the protocol wants on each connection beside the packets: a login with a checked
+   * answer, heartbeats, a goodbye, packets one by one.
+   *
+   * @default {undefined} packets and nothing else
+   */
+  readonly session?: Session;
+  /**
+   * Makes a packet's bytes on the wire from those that are stored, when it goes out:
+   * sequence numbers, checksums, times.
+   *
+   * @default {undefined} what is stored is what goes on the wire
+   */
+  readonly transform?: Transform;
   /** Takes log lines: `console`, an `@std/log` logger, LogTape. Silent by default. */
   readonly logger?: Logger;
   /** Time, for tests. */
@@ -224,6 +240,10 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     throw new OptionError("holdMs", holdMs, "must be more than responseTimeoutMs");
   }
   const { keepAlive } = validateSocketOptions(options.socket);
+  const { session, transform } = options;
+  if (transform !== undefined && typeof transform !== "function") {
+    throw new OptionError("transform", transform, "must be a function");
+  }
   return {
     ...delivery,
     ...pace,
@@ -234,6 +254,8 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     },
     slowConnectTimeoutMs: Math.max(delivery.connectTimeoutMs, delivery.slowConnectTimeoutMs),
     slowConnectEvery: 4,
+    session: session === undefined ? undefined : planOf(session),
+    transform,
     keepAlive: keepAlive === false ? undefined : {
       timeoutMs: keepAlive.idleMs + keepAlive.count * keepAlive.intervalMs,
       probes: keepAlive.count,

@@ -42,6 +42,10 @@ const MEANINGS: Readonly<Record<VerdictKind, Meaning>> = {
   },
   "wire-failed": { connected: NOT_DELIVERING, trouble: true },
   "self-connected": { connected: NOT_DELIVERING, trouble: true },
+  "session-refused": {
+    connected: { tone: "bad", headline: "Server refuses the session" },
+    trouble: true,
+  },
   "lookup-hangs": { connected: NOT_DELIVERING, trouble: true },
   // Packets get through; a restart would send them again.
   "removal-stuck": {

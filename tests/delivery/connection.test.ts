@@ -183,6 +183,15 @@ Deno.test("our SYN is no acknowledged byte", async () => {
   assert.equal(bench.connection.drainedThroughId, 1);
 });
 
+Deno.test("bytes that are under way and no packet's refuse the connection: they would confirm one", () => {
+  assert.throws(() => new Bench((wire) => wire.sendQueueBytes = 5), {
+    name: "WireError",
+    message: /5 bytes that are no packet's are not acknowledged yet/,
+  });
+  // What is dead carries nothing.
+  new Bench((wire) => Object.assign(wire, { sendQueueBytes: 1, state: 7 }));
+});
+
 Deno.test("packets share a write, in order", async () => {
   const bench = new Bench();
   bench.wire.holdsWrites = true;

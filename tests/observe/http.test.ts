@@ -186,6 +186,29 @@ Deno.test("health turns bad after the limit and good again with delivery", async
   assert.match(closed.text, /Closed\. The sender has ended/);
 });
 
+Deno.test("a refused session is unhealthy at once, in the server's words, and no more once it is opened", async () => {
+  const session = { open: [{ send: "login\n", expect: "ok" }], refusedBackoffFirstMs: 100 };
+  await using bench = await StatusBench.open({}, { session, holdMs: 0 });
+  const { sender, server } = bench;
+  await sender.enqueue(bytes("one\n"));
+  const refused = await server.accept();
+  await refused.readUntil("\n");
+  assert.equal((await bench.get("/healthz")).status, 200);
+  await refused.write("no seat left\n");
+  await until("it is refused", () => sender.verdict.kind === "session-refused");
+  const bad = await bench.get("/healthz");
+  assert.equal(bad.status, 503);
+  assert.match(bad.text, /Not delivering\..*the server said "no seat left\\n"/is);
+  const { text } = await bench.get("/metrics");
+  assert.match(text, /^sendq_verdict\{.*"session-refused".*\} 1$/m);
+  const opened = await server.accept();
+  await opened.readUntil("\n");
+  await opened.write("ok");
+  await opened.readUntil("one\n");
+  await until("it is confirmed", () => sender.stats().queue.packets === 0);
+  assert.equal((await bench.get("/healthz")).status, 200);
+});
+
 Deno.test("a server that acknowledges something now and then is delivered to", async () => {
   await using bench = await StatusBench.open({ undeliverableLimitMs: 10_000 });
   bench.server.readAll();

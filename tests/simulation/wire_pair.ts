@@ -140,6 +140,7 @@ export async function simulatedPair(): Promise<WirePair> {
     acked() {},
     heard() {},
     died() {},
+    finishing() {},
     released() {},
   };
   const chance = { takes: (bytes: number) => bytes, lagMs: () => 0 };

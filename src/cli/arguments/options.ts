@@ -40,6 +40,8 @@ import type { SenderOptions } from "../../sender/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
+import { givenOf } from "./given.ts";
+import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
 import {
   formatCount,
   parseCount,
@@ -86,6 +88,7 @@ export interface QueueCommandOptions {
 export interface DeliveryCommandOptions
   extends
     QueueCommandOptions,
+    SessionCommandOptions,
     ResolvedOptions<typeof CLOSE_OPTIONS>,
     ResolvedOptions<typeof STATUS_OPTIONS>,
     ResolvedOptions<typeof LOG_OPTIONS> {
@@ -275,6 +278,7 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .table(DELIVERY_OPTIONS)
     .table(CLOSE_OPTIONS, resolveOptions(CLOSE_OPTIONS, {}));
   options.group("Pace").table(PACE_OPTIONS);
+  addSessionOptions(options);
   options.group("Socket")
     .table(SOCKET_OPTIONS)
     .flag("--no-keepalive", "no probes on an idle connection")
@@ -331,30 +335,17 @@ export function queueOptionsOf(options: QueueCommandOptions): QueueOptions {
 export function deliveryOptionsOf(
   options: DeliveryCommandOptions,
 ): Omit<SenderOptions, "queue" | "remote" | "logger"> {
+  const session = sessionOf(options);
   return {
     ...givenOf(DELIVERY_OPTIONS, options),
     ...givenOf(PACE_OPTIONS, options),
     ...(options.libc === undefined ? {} : { libc: options.libc }),
+    ...(session === undefined ? {} : { session }),
     socket: {
       ...givenOf(SOCKET_OPTIONS, options),
       keepAlive: options.keepalive && givenOf(KEEP_ALIVE_OPTIONS, options, KEEP_ALIVE),
     },
   };
-}
-
-/** What was given of a table's options. */
-function givenOf<T extends OptionTable>(
-  table: T,
-  options: object,
-  prefix?: string,
-): Partial<ResolvedOptions<T>>;
-function givenOf(table: OptionTable, options: object, prefix = ""): Record<string, unknown> {
-  const values = new Map<string, unknown>(Object.entries(options));
-  return Object.fromEntries(
-    Object.keys(table)
-      .map((name) => [name, values.get(prefix + name)] as const)
-      .filter(([, value]) => value !== undefined),
-  );
 }
 
 function parseValue(spec: OptionSpec, text: string): number | string {

@@ -27,6 +27,7 @@ import {
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
+import { sessionFiles } from "../arguments/session.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
@@ -121,7 +122,7 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
   checkPermissions({
     remotes: [options.to],
     listens: [...options.listen, ...page.listens],
-    files: page.files,
+    files: [...page.files, ...sessionFiles(options)],
     queues: [options.queue],
     kernel: true,
     libc: options.libc,

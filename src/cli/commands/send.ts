@@ -24,6 +24,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
+import { sessionFiles } from "../arguments/session.ts";
 import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
@@ -61,6 +62,11 @@ Examples:
 
   The same with a status page, metrics and health (needs --allow-net=127.0.0.1:9465 too):
     sendq send tcp://legacy:4000 -q outbox.db --input none --http 127.0.0.1:9465
+
+  To a server that wants a login on each connection (needs --allow-read=login.txt too):
+    printf 'AUTH secret\\r\\n' > login.txt
+    producer | sendq send tcp://192.0.2.7:6379 -q outbox.db \\
+      --session-send @login.txt --session-expect '+OK\\r\\n'
 
 Permissions, for the first example on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 \\
@@ -120,9 +126,11 @@ async function send(remote: Remote, options: SendOptions, io: Stdio): Promise<Ex
     );
   }
   checkDeliveryOptions(options);
+  const { listens, files } = statusPageNeeds(options);
   checkPermissions({
     remotes: [remote],
-    ...statusPageNeeds(options),
+    listens,
+    files: [...files, ...sessionFiles(options)],
     queues: [options.queue],
     kernel: true,
     libc: options.libc,

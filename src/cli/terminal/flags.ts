@@ -8,14 +8,16 @@
 import {
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
+  HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
   QUEUE_OPTIONS,
   RELAY_OPTIONS,
+  SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
 } from "../../base/option_table.ts";
-import type { OptionSpec } from "../../base/options.ts";
+import type { OptionSpec, OptionTable } from "../../base/options.ts";
 
 /** Every option that has a flag, by its name in the library's messages. */
 export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
@@ -27,9 +29,9 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
     ...CLOSE_OPTIONS,
     ...RELAY_OPTIONS,
     ...STATUS_OPTIONS,
-    ...Object.fromEntries(
-      Object.entries(KEEP_ALIVE_OPTIONS).map(([name, spec]) => [`keepAlive.${name}`, spec]),
-    ),
+    ...under("keepAlive", KEEP_ALIVE_OPTIONS),
+    ...under("session", SESSION_OPTIONS),
+    ...under("session.heartbeat", HEARTBEAT_OPTIONS),
   }).filter(([, { flags }]) => flags !== undefined),
 );
 
@@ -46,7 +48,7 @@ export function flagOf({ flags = "" }: OptionSpec): string {
 export function inFlags(message: string): string {
   // What stands in a path is somebody's directory.
   return message
-    .replaceAll(/(?<![\w\-/.])[a-z]\w*(?:\.\w+)?(?![\w/])/g, (word, at: number) => {
+    .replaceAll(/(?<![\w\-/.])[a-z]\w*(?:\.\w+)*(?![\w/])/g, (word, at: number) => {
       const spec = OPTIONS.get(word);
       // "connect" and "mark" are words of English as well, but not before a value.
       const isName = /[A-Z]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
@@ -54,4 +56,10 @@ export function inFlags(message: string): string {
     })
     // Messages of framings name them as the library does.
     .replaceAll(/(?<![\w\-/.])(input|output) "([\w.,:=/-]+)"/g, "--$1 $2");
+}
+
+function under(name: string, table: OptionTable): Record<string, OptionSpec> {
+  return Object.fromEntries(
+    Object.entries(table).map(([field, spec]) => [`${name}.${field}`, spec]),
+  );
 }

@@ -1,0 +1,28 @@
+/**
+ * What was given on the command line of the options of a table.
+ *
+ * @module
+ */
+
+import type { OptionTable, ResolvedOptions } from "../../base/options.ts";
+
+/**
+ * What was given of a table's options.
+ *
+ * @param table The options.
+ * @param options Everything that was given.
+ * @param prefix Stands before their names in it.
+ */
+export function givenOf<T extends OptionTable>(
+  table: T,
+  options: object,
+  prefix?: string,
+): Partial<ResolvedOptions<T>>;
+export function givenOf(table: OptionTable, options: object, prefix = ""): Record<string, unknown> {
+  const values = new Map<string, unknown>(Object.entries(options));
+  return Object.fromEntries(
+    Object.keys(table)
+      .map((name) => [name, values.get(prefix + name)] as const)
+      .filter(([, value]) => value !== undefined),
+  );
+}

@@ -1,0 +1,217 @@
+/**
+ * The options of a session: what opens it, heartbeats, a goodbye.
+ *
+ * @module
+ */
+
+import { InvalidArgumentError } from "commander";
+import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../../base/option_table.ts";
+import type { OptionTable } from "../../base/options.ts";
+import type { Heartbeat, Session, SessionStep } from "../../session/session.ts";
+import { UsageError } from "../terminal/exit_code.ts";
+import { flagOf } from "../terminal/flags.ts";
+import { givenOf } from "./given.ts";
+
+/** Stands before the names of a session's options. */
+const SESSION = "session.";
+/** Stands before the names of a heartbeat's options. */
+const HEARTBEAT = "session.heartbeat.";
+const LINE_FEED = 10;
+
+/** Bytes that were typed, or the file that has them; where an answer is meant, a `RegExp`, too. */
+type Typed = Uint8Array | RegExp | { readonly file: string };
+
+/** One of the three flags that steps are made of, in the order in which they were given. */
+interface StepFlag {
+  readonly what: "send" | "expect" | "refuse";
+  readonly typed: Typed;
+}
+
+/** The options of a session, parsed. */
+export interface SessionCommandOptions {
+  /** One list, whichever of the three flags it was begun by. */
+  readonly sessionSend?: readonly StepFlag[];
+  /** The same list. */
+  readonly sessionExpect?: readonly StepFlag[];
+  /** The same list. */
+  readonly sessionRefuse?: readonly StepFlag[];
+  /** The bytes of a heartbeat. */
+  readonly heartbeat?: Typed;
+  /** What it is answered by. */
+  readonly heartbeatExpect?: Typed;
+  /** What to say at the end. */
+  readonly goodbye?: Typed;
+}
+
+/** Takes options; an `OptionAdder` does. */
+interface Adder {
+  group(name: string): this;
+  table(table: OptionTable, preset: Record<string, never>, prefix: string): this;
+  value<T>(flags: string, description: string, parse: (text: string) => T): this;
+}
+
+/** Adds the options of a session, which `send` and `relay` share. */
+export function addSessionOptions(options: Adder): void {
+  const steps: StepFlag[] = [];
+  const step = (what: StepFlag["what"]) => (text: string): readonly StepFlag[] => {
+    steps.push({ what, typed: what === "send" ? parseBytes(text) : parsePattern(text) });
+    return steps;
+  };
+  options.group("Session, on each connection")
+    .value(
+      "--session-send <text>",
+      "first send this: AUTH x\\r\\n, or @FILE for a secret; in order with the next two",
+      step("send"),
+    )
+    .value(
+      "--session-expect <text>",
+      "what the server has to answer before anything else is sent; /REGEXP/ to search",
+      step("expect"),
+    )
+    .value(
+      "--session-refuse <text>",
+      "an answer that is a refusal, for the --session-expect before it",
+      step("refuse"),
+    )
+    .value("--heartbeat <text>", "in quiet times send this", parseBytes)
+    .value("--heartbeat-expect <text>", "what it is answered by", parsePattern)
+    .table(HEARTBEAT_OPTIONS, {}, HEARTBEAT)
+    .value("--goodbye <text>", "send this before the connection is ended in order", parseBytes)
+    .table(SESSION_OPTIONS, {}, SESSION);
+}
+
+/** The files that hold parts of a session. */
+export function sessionFiles(options: SessionCommandOptions): string[] {
+  const { heartbeat, heartbeatExpect, goodbye } = options;
+  return [...stepFlagsOf(options).map(({ typed }) => typed), heartbeat, heartbeatExpect, goodbye]
+    .flatMap((typed) => typed !== undefined && "file" in typed ? [typed.file] : []);
+}
+
+/**
+ * The session that was asked for; undefined: none.
+ *
+ * @throws {UsageError} Options contradict each other, or a file cannot be read.
+ */
+export function sessionOf(options: SessionCommandOptions): Session | undefined {
+  const open = stepsOf(stepFlagsOf(options));
+  const heartbeat = heartbeatOf(options);
+  const limits = givenOf(SESSION_OPTIONS, options, SESSION);
+  const { goodbye } = options;
+  const session: Session = {
+    ...limits,
+    ...(open.length === 0 ? {} : { open }),
+    ...(heartbeat === undefined ? {} : { heartbeat }),
+    ...(goodbye === undefined ? {} : { close: bytesOf(goodbye) }),
+  };
+  return Object.keys(session).length === 0 ? undefined : session;
+}
+
+function stepFlagsOf(options: SessionCommandOptions): readonly StepFlag[] {
+  return options.sessionSend ?? options.sessionExpect ?? options.sessionRefuse ?? [];
+}
+
+/** A send begins a step, and what is expected next ends it. */
+function stepsOf(flags: readonly StepFlag[]): SessionStep[] {
+  const steps: SessionStep[] = [];
+  for (const { what, typed } of flags) {
+    const last = steps.at(-1);
+    if (what === "send") steps.push({ send: bytesOf(typed) });
+    else if (what === "expect") {
+      const isFree = last !== undefined && last.expect === undefined;
+      const step = { ...(isFree ? last : {}), expect: patternOf(typed) };
+      steps.splice(isFree ? -1 : steps.length, 1, step);
+    } else if (last?.expect === undefined || last.refuse !== undefined) {
+      throw new UsageError("--session-refuse belongs behind a --session-expect, once");
+    } else steps.splice(-1, 1, { ...last, refuse: patternOf(typed) });
+  }
+  return steps;
+}
+
+function heartbeatOf(options: SessionCommandOptions): Heartbeat | undefined {
+  const { heartbeat, heartbeatExpect } = options;
+  const limits = givenOf(HEARTBEAT_OPTIONS, options, HEARTBEAT);
+  if (heartbeat !== undefined) {
+    return {
+      ...limits,
+      send: bytesOf(heartbeat),
+      ...(heartbeatExpect === undefined ? {} : { expect: patternOf(heartbeatExpect) }),
+    };
+  }
+  const first = Object.entries(HEARTBEAT_OPTIONS).find(([name]) => name in limits)?.[1];
+  const alone = heartbeatExpect !== undefined ? "--heartbeat-expect" : first && flagOf(first);
+  if (alone !== undefined) throw new UsageError(`${alone} needs --heartbeat`);
+  return undefined;
+}
+
+/** Text with escapes, or `@FILE`. */
+function parseBytes(text: string): Uint8Array | { readonly file: string } {
+  if (text.startsWith("@") && text.length > 1) return { file: text.slice(1) };
+  return unescape(text);
+}
+
+/** The same, or `/REGEXP/`. */
+function parsePattern(text: string): Typed {
+  const [, source] = /^\/(.+)\/$/s.exec(text) ?? [];
+  if (source === undefined) return parseBytes(text);
+  try {
+    return new RegExp(source);
+  } catch (error) {
+    throw new InvalidArgumentError(`${error instanceof Error ? error.message : error}.`);
+  }
+}
+
+const ESCAPES: ReadonlyMap<string, number> = new Map([
+  ["r", 13],
+  ["n", 10],
+  ["t", 9],
+  ["0", 0],
+  ["\\", 92],
+]);
+
+/**
+ * The bytes of a text, in which `\r`, `\n`, `\t`, `\0`, `\\` and `\xHH` stand for one byte.
+ *
+ * @throws {InvalidArgumentError} There is nothing, or another escape.
+ */
+export function unescape(text: string): Uint8Array {
+  if (text === "") throw new InvalidArgumentError("It must be at least one byte.");
+  const bytes: number[] = [];
+  const encoder = new TextEncoder();
+  for (const [part] of text.matchAll(/\\x[0-9a-fA-F]{2}|\\.?|[^\\]+/gs)) {
+    const byte = part.startsWith("\\x") && part.length === 4
+      ? parseInt(part.slice(2), 16)
+      : ESCAPES.get(part.slice(1));
+    if (!part.startsWith("\\")) { for (const plain of encoder.encode(part)) bytes.push(plain); }
+    else if (byte !== undefined) bytes.push(byte);
+    else {
+      throw new InvalidArgumentError(
+        `There is no ${part}: \\r, \\n, \\t, \\0, \\\\ and \\xHH are bytes, \\\\ is a backslash.`,
+      );
+    }
+  }
+  return Uint8Array.from(bytes);
+}
+
+function bytesOf(typed: Typed): Uint8Array {
+  const pattern = patternOf(typed);
+  if (pattern instanceof RegExp) throw new TypeError("A RegExp cannot be sent.");
+  return pattern;
+}
+
+function patternOf(typed: Typed): Uint8Array | RegExp {
+  return "file" in typed ? bytesIn(typed.file) : typed;
+}
+
+/** A file is taken byte for byte, but for the newline that editors put at the end. */
+function bytesIn(path: string): Uint8Array {
+  let bytes: Uint8Array;
+  try {
+    bytes = Deno.readFileSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new UsageError(`there is no file ${path}; a text that begins with @ is written \\x40`);
+  }
+  const text = bytes.at(-1) === LINE_FEED && bytes.at(-2) !== 13 ? bytes.subarray(0, -1) : bytes;
+  if (text.length === 0) throw new UsageError(`the file ${path} is empty`);
+  return text;
+}

@@ -1,0 +1,150 @@
+/**
+ * One attempt to get a connection that packets may go out on: the name is looked up,
+ * the connection is made, the session is opened. Each has a limit of its own, and says
+ * itself which one was met.
+ *
+ * Invariants:
+ * 1. It ends within the sum of the three limits.
+ * 2. A connection that nobody waits for any more is reset.
+ *
+ * @module
+ */
+
+import { SessionRefusedError, WireError } from "../base/errors.ts";
+import type { Clock, Dialer } from "../base/ports.ts";
+import { abortQuietly, type Opened, openSession } from "../session/open.ts";
+import type { SessionPlan } from "../session/session.ts";
+import { WireReader } from "../session/wire_reader.ts";
+import type { Verdict } from "./liveness.ts";
+
+/** What an {@linkcode Attempt} is told. */
+export interface AttemptOptions {
+  readonly dialer: Dialer;
+  readonly clock: Clock;
+  /** Undefined: packets may go out as soon as there is a connection. */
+  readonly session: SessionPlan | undefined;
+  readonly lookUpTimeoutMs: number;
+  readonly connectTimeoutMs: number;
+  /** Called when there is something to look at. */
+  readonly onNews: () => void;
+}
+
+/** What became of an attempt. */
+export type AttemptResult =
+  /** It goes on for so long at most. */
+  | { readonly kind: "waiting"; readonly waitMs: number }
+  | { readonly kind: "opened"; readonly opened: Opened }
+  | {
+    readonly kind: "failed";
+    readonly error: unknown;
+    /** Where the failure has a name. */
+    readonly verdict: Verdict | undefined;
+    /** When the part of it began that failed: what it took has been waited already. */
+    readonly startedAtMs: number;
+  };
+
+type Phase = "look-up" | "connect" | "session";
+
+/** One attempt; begins at once. */
+export class Attempt {
+  readonly #options: AttemptOptions;
+  readonly #controller = new AbortController();
+  #phase: Phase = "look-up";
+  #phaseSinceMs: number;
+  #outcome: { readonly opened: Opened } | { readonly error: unknown } | undefined;
+
+  /** @param options What to dial, and the limits. */
+  constructor(options: AttemptOptions) {
+    this.#options = options;
+    this.#phaseSinceMs = options.clock.nowMs();
+    this.#dial().then((opened) => {
+      // An answer that came too late belongs to nobody.
+      if (this.#controller.signal.aborted) abortQuietly(opened.wire);
+      else this.#outcome = { opened };
+    }).catch((error) => {
+      this.#outcome = { error };
+    }).finally(options.onNews);
+  }
+
+  /**
+   * Says how it stands; gives it up if its time is over.
+   *
+   * @param nowMs Now.
+   * @param mustEnd Nobody waits any longer.
+   */
+  look(nowMs: number, mustEnd: boolean): AttemptResult {
+    const outcome = this.#outcome;
+    if (outcome === undefined) {
+      const waitMs = this.#deadlineMs - nowMs;
+      if (waitMs > 0 && !mustEnd) return { kind: "waiting", waitMs };
+      this.abort();
+      return this.#tookTooLong(nowMs);
+    }
+    if ("opened" in outcome) return { kind: "opened", opened: outcome.opened };
+    const { error } = outcome;
+    return { kind: "failed", error, verdict: verdictOf(error), startedAtMs: this.#phaseSinceMs };
+  }
+
+  /** Ends it; nothing of it is left behind. */
+  abort(): void {
+    this.#controller.abort();
+    const outcome = this.#outcome;
+    if (outcome !== undefined && "opened" in outcome) abortQuietly(outcome.opened.wire);
+  }
+
+  async #dial(): Promise<Opened> {
+    const { dialer, clock, session } = this.#options;
+    const { signal } = this.#controller;
+    const wire = await dialer.dial(signal, () => {
+      if (this.#phase === "look-up") this.#enter("connect");
+    });
+    if (session?.open === undefined) {
+      return { wire, reader: new WireReader(wire), state: new Map() };
+    }
+    this.#enter("session");
+    return await openSession(wire, session, clock, signal);
+  }
+
+  #enter(phase: Phase): void {
+    this.#phase = phase;
+    this.#phaseSinceMs = this.#options.clock.nowMs();
+    this.#options.onNews();
+  }
+
+  get #deadlineMs(): number {
+    const { lookUpTimeoutMs, connectTimeoutMs } = this.#options;
+    switch (this.#phase) {
+      case "look-up":
+        return this.#phaseSinceMs + lookUpTimeoutMs;
+      case "connect":
+        return this.#phaseSinceMs + connectTimeoutMs;
+      case "session":
+        return Infinity; // It ends by itself; see `openSession`.
+      default:
+        throw new TypeError(`Unknown phase ${JSON.stringify(this.#phase satisfies never)}`);
+    }
+  }
+
+  #tookTooLong(nowMs: number): AttemptResult {
+    const startedAtMs = this.#phaseSinceMs;
+    const waitedMs = nowMs - startedAtMs;
+    const seconds = (waitedMs / 1000).toFixed(1);
+    if (this.#phase !== "look-up") {
+      const error = new WireError("ETIMEDOUT", `no answer within ${seconds} s`);
+      return { kind: "failed", error, verdict: undefined, startedAtMs };
+    }
+    const words = `its name could not be looked up within ${seconds} s: ` +
+      `the name servers do not answer`;
+    const error = new WireError("EAI_AGAIN", words);
+    return { kind: "failed", error, verdict: { kind: "lookup-hangs", waitedMs }, startedAtMs };
+  }
+}
+
+function verdictOf(error: unknown): Verdict | undefined {
+  if (error instanceof SessionRefusedError) {
+    return { kind: "session-refused", words: error.message };
+  }
+  return error instanceof WireError && error.code === "SELF_CONNECTED"
+    ? { kind: "self-connected" }
+    : undefined;
+}

@@ -1,0 +1,68 @@
+/**
+ * When the next heartbeat is due, and whether the last one was answered.
+ *
+ * @module
+ */
+
+import { latin1 } from "../session/pattern.ts";
+import type { ReadyHeartbeat } from "../session/session.ts";
+
+/** So much of what the server has said since is searched for the answer. */
+const KEPT_CHARACTERS = 4096;
+
+/** The heartbeats of one connection. One at a time: the next one waits for the answer. */
+export class Heartbeats {
+  readonly #plan: ReadyHeartbeat;
+  /** When the last one went out that is not answered; undefined: none, or no answer is due. */
+  #askedAtMs: number | undefined;
+  #heard = "";
+
+  /** @param plan What to send, when, and what comes back. */
+  constructor(plan: ReadyHeartbeat) {
+    this.#plan = plan;
+  }
+
+  /** The bytes of one. */
+  get bytes(): Uint8Array {
+    return this.#plan.send;
+  }
+
+  /**
+   * When the next one is due.
+   *
+   * @param nowMs Now.
+   * @param quietSinceMs When the kernel last took bytes.
+   * @returns 0: now; `Infinity`: first the last one has to be answered.
+   */
+  dueInMs(nowMs: number, quietSinceMs: number): number {
+    if (this.#askedAtMs !== undefined) return Infinity;
+    return Math.max(0, quietSinceMs + this.#plan.idleMs - nowMs);
+  }
+
+  /** One goes out. */
+  sent(nowMs: number): void {
+    if (this.#plan.expect === undefined) return;
+    this.#askedAtMs = nowMs;
+    this.#heard = "";
+  }
+
+  /** The server has said something. */
+  heard(chunk: Uint8Array): void {
+    const { expect } = this.#plan;
+    if (this.#askedAtMs === undefined || expect === undefined) return;
+    this.#heard = (this.#heard + latin1(chunk)).slice(-KEPT_CHARACTERS - chunk.length);
+    if (expect.test(this.#heard)) this.#askedAtMs = undefined;
+  }
+
+  /** How long the answer has been due; 0: none is. */
+  unansweredMs(nowMs: number): number {
+    return this.#askedAtMs === undefined ? 0 : nowMs - this.#askedAtMs;
+  }
+
+  /** When it is too late for the answer. */
+  overdueInMs(nowMs: number): number {
+    return this.#askedAtMs === undefined
+      ? Infinity
+      : Math.max(0, this.#askedAtMs + this.#plan.answerTimeoutMs - nowMs);
+  }
+}

@@ -1,0 +1,204 @@
+/**
+ * The outgoing side of one connection: packets, and what the session says between and
+ * behind them.
+ *
+ * Invariants:
+ * 1. One write at a time; what it did not take goes first with the next one.
+ * 2. Everything goes out in the order in which it was given, and has its place in the
+ *    ledger before the kernel gets it.
+ * 3. No byte of the session stands among those of a packet: a heartbeat and the goodbye
+ *    begin where every packet is written to its end.
+ * 4. The goodbye goes out once everything else is acknowledged, and our FIN behind it.
+ *    Nothing goes out behind our FIN.
+ * 5. A write that fails, or takes nothing, is the last one.
+ *
+ * @module
+ */
+
+import { WireError } from "../base/errors.ts";
+import type { Clock, PacketBatch, Wire } from "../base/ports.ts";
+import type { Heartbeats } from "./heartbeats.ts";
+import type { Ledger } from "./ledger.ts";
+
+/** Batches are coalesced into writes of at most this size; larger ones go alone. */
+const WRITE_BYTES = 64 * 1024;
+
+/** What an {@linkcode Outgoing} is told at its start. */
+export interface OutgoingOptions {
+  readonly wire: Wire;
+  readonly clock: Clock;
+  readonly ledger: Ledger;
+  readonly heartbeats: Heartbeats | undefined;
+  /** What to say before our FIN; empty: nothing. */
+  readonly goodbye: Uint8Array;
+  /** Bytes were taken where everything was acknowledged before, or all there is was taken. */
+  readonly onWritten: () => void;
+  /** A write has failed. */
+  readonly onFailed: (error: unknown) => void;
+  /** Sends our FIN. */
+  readonly sendFin: () => void;
+}
+
+/** What goes out: packets, or bytes of the session. */
+type Part = Pick<PacketBatch, "bytes"> & { readonly inserted?: true };
+
+/** Writes to one wire. */
+export class Outgoing {
+  readonly #options: OutgoingOptions;
+  /** Not yet handed to `write`, from `#head` on. */
+  #parts: Part[] = [];
+  #head = 0;
+  #buffer: Uint8Array | undefined;
+  #writing = false;
+  #failed = false;
+  #finishing = false;
+  #finSentAtMs: number | undefined;
+  #takenAtMs: number;
+  #unansweredSinceMs: number | undefined;
+
+  /** @param options The wire and its ledger. */
+  constructor(options: OutgoingOptions) {
+    this.#options = options;
+    this.#takenAtMs = options.clock.nowMs();
+  }
+
+  /** Whether a write has not returned. */
+  get writing(): boolean {
+    return this.#writing;
+  }
+
+  /** When our FIN went out. */
+  get finSentAtMs(): number | undefined {
+    return this.#finSentAtMs;
+  }
+
+  /** When bytes of a packet first went out that no byte of the peer has followed. */
+  get unansweredSinceMs(): number | undefined {
+    return this.#unansweredSinceMs;
+  }
+
+  /** The peer has said something. */
+  answered(): void {
+    this.#unansweredSinceMs = undefined;
+  }
+
+  /** Takes packets over; they go out in order behind all earlier ones. */
+  send(batches: readonly PacketBatch[]): void {
+    if (this.#finishing) throw new TypeError("send() after finish()");
+    for (const batch of batches) {
+      this.#options.ledger.assignBatch(batch.firstId, batch.ends);
+      this.#parts.push(batch);
+    }
+    if (!this.#writing) void this.#pump();
+  }
+
+  /**
+   * Sends a heartbeat if it is due.
+   *
+   * @returns When the next one may be.
+   */
+  beat(nowMs: number): number {
+    const { heartbeats, ledger } = this.#options;
+    if (heartbeats === undefined || this.#finishing || this.#failed) return Infinity;
+    // What is under way is watched already, and its end is the begin of the quiet.
+    if (ledger.inFlightBytes > 0) return Infinity;
+    const dueInMs = heartbeats.dueInMs(nowMs, this.#takenAtMs);
+    if (dueInMs > 0) return dueInMs;
+    heartbeats.sent(nowMs);
+    this.#insert(heartbeats.bytes);
+    return Infinity;
+  }
+
+  /** Takes no more packets; our FIN goes out behind the last one, and behind the goodbye. */
+  finish(): void {
+    if (this.#finishing) return;
+    this.#finishing = true;
+    const { goodbye, ledger } = this.#options;
+    if (goodbye.length > 0 && ledger.inFlightBytes === 0 && !this.#failed) this.#insert(goodbye);
+    this.#sendFin();
+  }
+
+  /** The connection has failed: nothing more goes out. */
+  stop(): void {
+    this.#failed = true;
+  }
+
+  /** Forgets what has not gone out. */
+  drop(): void {
+    this.#parts = [];
+    this.#head = 0;
+  }
+
+  #insert(bytes: Uint8Array): void {
+    this.#options.ledger.insert(bytes.length);
+    this.#parts.push({ bytes, inserted: true });
+    if (!this.#writing) void this.#pump();
+  }
+
+  /** Owns the write side: one write at a time, until there is nothing left. */
+  async #pump(): Promise<void> {
+    const { wire, clock, ledger, onWritten, onFailed } = this.#options;
+    this.#writing = true;
+    try {
+      while (!this.#failed) {
+        const isPacket = this.#parts[this.#head]?.inserted !== true;
+        const chunk = this.#nextChunk();
+        if (chunk === undefined) break;
+        for (let offset = 0; offset < chunk.length;) {
+          const takenBytes = await wire.write(chunk.subarray(offset));
+          if (takenBytes < 1) throw new WireError("UNKNOWN", "A write that works takes something.");
+          const wasIdle = ledger.oldestUnackedAtMs === undefined;
+          this.#takenAtMs = clock.nowMs();
+          ledger.wrote(takenBytes, this.#takenAtMs);
+          if (isPacket) this.#unansweredSinceMs ??= this.#takenAtMs;
+          // The next write may wait for room: until then somebody must watch for answers.
+          if (wasIdle) onWritten();
+          offset += takenBytes;
+        }
+      }
+    } catch (error) {
+      this.#failed = true;
+      this.#writing = false;
+      onFailed(error);
+      return;
+    }
+    this.#writing = false;
+    this.#sendFin();
+    onWritten();
+  }
+
+  /** The next bytes to write: one large batch as it is, or small ones coalesced. */
+  #nextChunk(): Uint8Array | undefined {
+    const first = this.#parts[this.#head];
+    if (first === undefined) {
+      this.drop();
+      return undefined;
+    }
+    if (first.inserted || first.bytes.length >= WRITE_BYTES) {
+      this.#head++;
+      return first.bytes;
+    }
+    this.#buffer ??= new Uint8Array(WRITE_BYTES);
+    let filledBytes = 0;
+    for (;;) {
+      const part = this.#parts[this.#head];
+      if (part === undefined || part.inserted) break;
+      if (filledBytes + part.bytes.length > WRITE_BYTES) break;
+      this.#buffer.set(part.bytes, filledBytes);
+      filledBytes += part.bytes.length;
+      this.#head++;
+    }
+    if (this.#head * 2 > this.#parts.length) {
+      this.#parts = this.#parts.slice(this.#head);
+      this.#head = 0;
+    }
+    return this.#buffer.subarray(0, filledBytes);
+  }
+
+  #sendFin(): void {
+    if (!this.#finishing || this.#finSentAtMs !== undefined || this.#writing) return;
+    if (this.#failed) return;
+    this.#finSentAtMs = this.#options.clock.nowMs();
+    this.#options.sendFin();
+  }
+}

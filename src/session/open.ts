@@ -1,0 +1,164 @@
+/**
+ * Opens a session on a connection that was just made.
+ *
+ * Invariants:
+ * 1. It settles when the session's time is over, whatever the server or a function does.
+ * 2. When it resolves, every byte that it has written is acknowledged: Send-Q is 0, and
+ *    `bytes_acked` has moved by exactly that many. So what is counted from then on are
+ *    packets, and no acknowledgement of a login can confirm one.
+ * 3. When it rejects, the connection is reset.
+ * 4. Bytes that the server has sent and the session has not used are still to be read.
+ *
+ * @module
+ */
+
+import { KernelCallError, messageOf, SessionRefusedError, WireError } from "../base/errors.ts";
+import { type Clock, TcpState, type Wire } from "../base/ports.ts";
+import type { ReadyStep, SessionPlan } from "./session.ts";
+import { BoundedStream } from "./stream.ts";
+import { WireReader } from "./wire_reader.ts";
+
+const MIN_POLL_MS = 1;
+const MAX_POLL_MS = 50;
+/** Everything inside ends by itself in time, but for what a function of the user's waits for. */
+const GRACE_MS = 50;
+/** The kernel's two counters may differ for as long as an acknowledgement is between two calls. */
+const CONTRADICTION_AFTER_MS = 1000;
+const CONTRADICTION_READINGS = 3;
+
+/** A connection that packets may go out on. */
+export interface Opened {
+  readonly wire: Wire;
+  /** Has what the server said beyond the session. */
+  readonly reader: WireReader;
+  /** What the session has left for `transform`. */
+  readonly state: ReadonlyMap<string, unknown>;
+}
+
+/**
+ * Opens a session.
+ *
+ * @param wire Just connected; nothing was written to it.
+ * @param plan What to do.
+ * @param clock Time.
+ * @param signal Ends it.
+ * @throws {SessionRefusedError} The server does not want it.
+ * @throws {WireError} The connection failed, or the time is over.
+ * @throws {KernelCallError} The kernel's counters cannot be read, or contradict each other.
+ */
+export async function openSession(
+  wire: Wire,
+  plan: SessionPlan,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<Opened> {
+  const reader = new WireReader(wire);
+  const state = new Map<string, unknown>();
+  const { open, timeoutMs } = plan;
+  const aborted = Promise.withResolvers<never>();
+  aborted.promise.catch(() => {});
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort, { once: true });
+  try {
+    signal.throwIfAborted();
+    const baseBytes = wire.sample().bytesAcked;
+    const stream = new BoundedStream({ wire, reader, clock, signal, state, timeoutMs });
+    const run = async () => {
+      if (typeof open === "function") await runFunction(stream, () => open(stream));
+      else await runSteps(stream, open ?? []);
+      await stream.finish();
+      await acknowledged(wire, stream, baseBytes, clock);
+    };
+    const running = run();
+    running.catch(() => {});
+    await stream.within(
+      Promise.race([running, aborted.promise]),
+      "the session's function has not ended",
+      GRACE_MS,
+    );
+    return { wire, reader, state };
+  } catch (error) {
+    abortQuietly(wire);
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+async function runSteps(stream: BoundedStream, steps: readonly ReadyStep[]): Promise<void> {
+  for (const [i, { send, expect, refuse, timeoutMs }] of steps.entries()) {
+    stream.place = steps.length === 1 ? "the session: " : `step ${i + 1} of the session: `;
+    if (send.length > 0) await stream.write(send);
+    if (expect === undefined) continue;
+    await stream.expect(expect, { timeoutMs, ...(refuse === undefined ? {} : { refuse }) });
+  }
+}
+
+/** What a function of the user's throws is a failed attempt, and no reason to stop a sender. */
+async function runFunction(stream: BoundedStream, open: () => Promise<void>): Promise<void> {
+  stream.place = "the session: ";
+  try {
+    await open();
+  } catch (error) {
+    if (error instanceof SessionRefusedError || error instanceof WireError) throw error;
+    throw new WireError("SESSION", `the session's function failed: ${messageOf(error)}`, {
+      cause: error,
+    });
+  }
+}
+
+/** Waits until every byte of the session is acknowledged; see invariant 2. */
+async function acknowledged(
+  wire: Wire,
+  stream: BoundedStream,
+  baseBytes: number,
+  clock: Clock,
+): Promise<void> {
+  const { writtenBytes } = stream;
+  if (writtenBytes === 0) return;
+  const what = "its kernel has not acknowledged the session";
+  const startedAtMs = clock.nowMs();
+  let emptySinceMs: number | undefined;
+  let readings = 0;
+  for (;;) {
+    const sample = wire.sample();
+    if (sample.state === TcpState.CLOSE) {
+      const code = wire.takeSocketError() ?? "EPIPE";
+      throw new WireError(code, `the connection ended while the session was opened (${code})`);
+    }
+    const ackedBytes = sample.bytesAcked - baseBytes;
+    if (sample.sendQueueBytes === 0 && ackedBytes === writtenBytes) return;
+    const nowMs = clock.nowMs();
+    if (sample.sendQueueBytes > 0) {
+      emptySinceMs = undefined;
+      readings = 0;
+    } else emptySinceMs ??= nowMs;
+    const lasts = emptySinceMs !== undefined && ++readings >= CONTRADICTION_READINGS &&
+      nowMs - emptySinceMs >= CONTRADICTION_AFTER_MS;
+    if (ackedBytes > writtenBytes || lasts) {
+      throw new KernelCallError(
+        "TCP_INFO",
+        `tcpi_bytes_acked says that ${ackedBytes} bytes of the session were acknowledged, ` +
+          `written were ${writtenBytes}, and SIOCOUTQ says that ${sample.sendQueueBytes} are ` +
+          `not. Nothing was sent behind it. Please report it with your kernel's version.`,
+      );
+    }
+    await stream.pause(
+      Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, (nowMs - startedAtMs) / 8)),
+      what,
+    );
+  }
+}
+
+/**
+ * Resets a connection that nobody will use: that the kernel refuses this, too, changes nothing.
+ *
+ * @param wire The connection.
+ */
+export function abortQuietly(wire: Wire): void {
+  try {
+    wire.abort();
+  } catch (error) {
+    if (!(error instanceof KernelCallError)) throw error;
+  }
+}

@@ -1,0 +1,239 @@
+/**
+ * What a protocol wants on each connection beside its packets: something at the begin,
+ * something in quiet times, something at the end. None of it is a packet: it is not
+ * stored, not counted, and confirms nothing.
+ *
+ * @module
+ */
+
+import { OptionError } from "../base/errors.ts";
+import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
+import { type Bytes, type Pattern, type ReadyPattern, toBytes, toPattern } from "./pattern.ts";
+import type { SessionStream } from "./stream.ts";
+
+/**
+ * One step of opening a session: something is sent, something is expected, or both in
+ * this order. A step that expects nothing is over once its bytes are written.
+ *
+ * @category Session
+ */
+export interface SessionStep {
+  /** What to send. It is never shown or logged: it may be a password. */
+  readonly send?: Bytes;
+  /** What the server has to answer. What has matched is taken; what follows is the next step's. */
+  readonly expect?: Pattern;
+  /** What is a refusal; it wins over an `expect` that ends at the same byte. */
+  readonly refuse?: Pattern;
+  /**
+   * How long the answer may take, in milliseconds.
+   *
+   * @default what is left of `Session.timeoutMs`
+   */
+  readonly timeoutMs?: number;
+}
+
+/**
+ * Opens a session: resolves when packets may follow.
+ *
+ * @category Session
+ */
+export type SessionFunction = (session: SessionStream) => Promise<void>;
+
+/**
+ * Bytes in quiet times, so that nobody takes a quiet connection for a dead one.
+ *
+ * @category Session
+ */
+export interface Heartbeat {
+  /** The bytes; at least one. */
+  readonly send: Bytes;
+  /**
+   * They are sent when nothing was for so long and everything is acknowledged, in
+   * milliseconds. Never between the bytes of a packet.
+   *
+   * @default {30000}
+   */
+  readonly idleMs?: number;
+  /**
+   * What the server answers, looked for anywhere in what it sends from then on, for it
+   * may answer packets as well. Left out: nothing is expected.
+   */
+  readonly expect?: Pattern;
+  /**
+   * How long that may take, in milliseconds; the connection is given up then.
+   *
+   * @default {10000}
+   */
+  readonly answerTimeoutMs?: number;
+}
+
+/**
+ * What happens on each connection beside its packets; see `SenderOptions.session`.
+ *
+ * @category Session
+ */
+export interface Session {
+  /**
+   * What happens on each new connection before the first packet: steps, or a function.
+   * Packets follow once the last byte of it is acknowledged. A server that refuses is
+   * asked again after {@linkcode Session.refusedBackoffFirstMs}; a connection that
+   * breaks meanwhile is a failed attempt like any other.
+   */
+  readonly open?: readonly SessionStep[] | SessionFunction;
+  /** Bytes in quiet times. */
+  readonly heartbeat?: Heartbeat;
+  /**
+   * What to say before our FIN when everything is delivered and the sender closes. A
+   * connection that is given up, or that the server ends, is left without it.
+   */
+  readonly close?: Bytes;
+  /**
+   * For servers that take one read for one message: each packet is a write of its own,
+   * and the next one goes out once the last is acknowledged, as does the first behind
+   * what `open` has sent. One packet a round trip. A server that is slow to read may still
+   * find two in its buffer: then have `open` wait for an answer.
+   *
+   * @default {false}
+   */
+  readonly separate?: boolean;
+  /**
+   * How long opening may take in all, in milliseconds; `connectTimeoutMs` is over by then.
+   *
+   * @default {10000}
+   */
+  readonly timeoutMs?: number;
+  /**
+   * The first ceiling of the pause after a refusal, in milliseconds; it doubles up to
+   * {@linkcode Session.refusedBackoffCapMs}, and the pause is at least half of it: a wrong
+   * password tried often enough locks an account.
+   *
+   * @default {5000}
+   */
+  readonly refusedBackoffFirstMs?: number;
+  /**
+   * The highest ceiling.
+   *
+   * @default {60000}
+   */
+  readonly refusedBackoffCapMs?: number;
+}
+
+/** A {@linkcode SessionStep}, made ready. */
+export interface ReadyStep {
+  /** Empty: nothing. */
+  readonly send: Uint8Array;
+  readonly expect: ReadyPattern | undefined;
+  readonly refuse: ReadyPattern | undefined;
+  readonly timeoutMs: number;
+}
+
+/** A {@linkcode Heartbeat}, made ready. */
+export interface ReadyHeartbeat {
+  readonly send: Uint8Array;
+  readonly idleMs: number;
+  readonly expect: RegExp | undefined;
+  readonly answerTimeoutMs: number;
+}
+
+/** A {@linkcode Session}, checked. */
+export interface SessionPlan {
+  /** Undefined: packets may go out at once. */
+  readonly open: readonly ReadyStep[] | SessionFunction | undefined;
+  readonly heartbeat: ReadyHeartbeat | undefined;
+  /** Empty: nothing. */
+  readonly close: Uint8Array;
+  readonly separate: boolean;
+  readonly timeoutMs: number;
+  readonly refusedBackoffFirstMs: number;
+  readonly refusedBackoffCapMs: number;
+}
+
+/** A checked {@linkcode Session}. */
+export function planOf(session: Session): SessionPlan {
+  checkFields("session", session, [
+    "open",
+    "heartbeat",
+    "close",
+    ...Object.keys(SESSION_OPTIONS),
+  ]);
+  const { open, heartbeat, close } = session;
+  const limits = resolveOptions(SESSION_OPTIONS, session, "session.");
+  return {
+    ...limits,
+    refusedBackoffCapMs: Math.max(limits.refusedBackoffFirstMs, limits.refusedBackoffCapMs),
+    open: open === undefined || typeof open === "function" ? open : stepsOf(open),
+    heartbeat: heartbeat === undefined ? undefined : heartbeatOf(heartbeat),
+    close: close === undefined ? new Uint8Array() : bytesOf("session.close", close),
+  };
+}
+
+function stepsOf(steps: unknown): ReadyStep[] {
+  if (!Array.isArray(steps)) {
+    throw new OptionError("session.open", steps, "must be a list of steps, or a function");
+  }
+  return steps.map((step: SessionStep, i) => {
+    const name = `session.open[${i}]`;
+    checkFields(name, step, ["send", "expect", "refuse", "timeoutMs"]);
+    const { send, expect, refuse, timeoutMs = Infinity } = step;
+    if (send === undefined && expect === undefined) {
+      throw new OptionError(name, step, "must have something to send or to expect");
+    }
+    if (refuse !== undefined && expect === undefined) {
+      throw new OptionError(
+        `${name}.refuse`,
+        refuse,
+        "needs an expect beside it: a step that expects nothing waits for no answer",
+      );
+    }
+    if (typeof timeoutMs !== "number" || !(timeoutMs >= 1)) {
+      throw new OptionError(`${name}.timeoutMs`, timeoutMs, "must be 1 or more");
+    }
+    return {
+      send: send === undefined ? new Uint8Array() : bytesOf(`${name}.send`, send),
+      expect: patternOf(`${name}.expect`, expect),
+      refuse: patternOf(`${name}.refuse`, refuse),
+      timeoutMs,
+    };
+  });
+}
+
+function heartbeatOf(heartbeat: Heartbeat): ReadyHeartbeat {
+  const name = "session.heartbeat";
+  checkFields(name, heartbeat, ["send", "expect", ...Object.keys(HEARTBEAT_OPTIONS)]);
+  const { send, expect } = heartbeat;
+  const pattern = patternOf(`${name}.expect`, expect);
+  return {
+    ...resolveOptions(HEARTBEAT_OPTIONS, heartbeat, `${name}.`),
+    send: bytesOf(`${name}.send`, send),
+    expect: pattern === undefined || pattern instanceof RegExp ? pattern : anywhere(pattern),
+  };
+}
+
+/** Text that is found anywhere, as a `RegExp` over latin1. */
+function anywhere(bytes: Uint8Array): RegExp {
+  const hex = [...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`);
+  return new RegExp(hex.join(""));
+}
+
+function bytesOf(name: string, bytes: unknown): Uint8Array {
+  if ((typeof bytes === "string" || bytes instanceof Uint8Array) && bytes.length > 0) {
+    return toBytes(bytes);
+  }
+  throw new OptionError(name, bytes, "must be text or bytes, at least one");
+}
+
+function patternOf(name: string, pattern: unknown): ReadyPattern | undefined {
+  if (pattern === undefined) return undefined;
+  return pattern instanceof RegExp ? toPattern(pattern) : bytesOf(name, pattern);
+}
+
+/** A misspelt name would be a login that never happens. */
+function checkFields(name: string, value: unknown, known: readonly string[]): void {
+  if (typeof value !== "object" || value === null) {
+    throw new OptionError(name, value, "must be an object");
+  }
+  const unknown = Object.keys(value).find((field) => !known.includes(field));
+  if (unknown === undefined) return;
+  throw new OptionError(`${name}.${unknown}`, unknown, `is none of ${known.join(", ")}`);
+}

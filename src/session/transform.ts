@@ -1,0 +1,96 @@
+/**
+ * Wire bytes that are made when a packet goes out: sequence numbers, checksums, times.
+ *
+ * @module
+ */
+
+import { messageOf } from "../base/errors.ts";
+import { placesOf } from "../base/packet_batch.ts";
+import type { PacketBatch, StoredPacket } from "../base/ports.ts";
+import type { Opened } from "./open.ts";
+
+/**
+ * The connection that a packet goes out on, for a {@linkcode Transform}.
+ *
+ * @category Session
+ */
+export interface TransformConnection {
+  /** `"192.0.2.1:50123"`. */
+  readonly localAddress: string;
+  /** `"192.0.2.7:4000"`. */
+  readonly remoteAddress: string;
+  /** Counts this connection's packets, from 1 on, without gaps. */
+  readonly sequence: number;
+  /** What `session.open` has left here; it goes with the connection. */
+  readonly state: ReadonlyMap<string, unknown>;
+}
+
+/**
+ * Makes a packet's bytes on the wire from those that are stored.
+ *
+ * It is called once for each packet and connection, in order, just before the packet goes
+ * out; a packet that is sent again is transformed again, on another connection and with
+ * another sequence number. It has to be pure in the packet and in the connection: what it
+ * returns may depend on these two and on the time, and on nothing that it remembers itself,
+ * for nobody tells it which packets were confirmed. It must not wait, must not change the
+ * stored bytes, must not merge packets or leave one out, and what it returns belongs to
+ * sendq.
+ *
+ * A packet for which it throws, or returns no byte, becomes a dead letter with reason
+ * `"gave-up"` and 0 attempts; the log has its words.
+ *
+ * @param packet As it is stored.
+ * @param connection Where it goes.
+ *
+ * @category Session
+ */
+export type Transform = (packet: StoredPacket, connection: TransformConnection) => Uint8Array;
+
+/** What became of a packet. */
+export type Transformed =
+  /** It goes as this batch of one. */
+  | { readonly batch: PacketBatch }
+  /** Nobody can send it. */
+  | { readonly id: number; readonly error: Error };
+
+/** Transforms the packets of one connection. */
+export class Transformer {
+  readonly #transform: Transform;
+  readonly #opened: Opened;
+  #sequence = 1;
+
+  /**
+   * @param transform The user's function.
+   * @param opened The connection.
+   */
+  constructor(transform: Transform, opened: Opened) {
+    this.#transform = transform;
+    this.#opened = opened;
+  }
+
+  /**
+   * Transforms the first packet of a batch.
+   *
+   * @param batch At least one packet.
+   */
+  first(batch: PacketBatch): Transformed {
+    const [place] = placesOf(batch);
+    if (place === undefined) throw new RangeError("An empty batch.");
+    const { id, start, end } = place;
+    const { wire: { localAddress, remoteAddress }, state } = this.#opened;
+    try {
+      const bytes: unknown = this.#transform(
+        { id, payload: batch.bytes.subarray(start, end) },
+        { localAddress, remoteAddress, sequence: this.#sequence, state },
+      );
+      if (!(bytes instanceof Uint8Array)) throw new TypeError("it returned no Uint8Array");
+      if (bytes.length === 0) throw new RangeError("it returned no bytes");
+      this.#sequence++;
+      const ends = Uint32Array.of(bytes.length);
+      // It is on its way: whoever gives it a number cannot take that back.
+      return { batch: { firstId: id, bytes, ends, expiresAtMs: Infinity } };
+    } catch (error) {
+      return { id, error: new Error(messageOf(error), { cause: error }) };
+    }
+  }
+}

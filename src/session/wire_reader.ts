@@ -1,0 +1,66 @@
+/**
+ * What a peer sends, chunk by chunk, for one reader after the other: first for the
+ * session, then for the connection. A read that the session has begun and not waited
+ * for, and bytes that it did not use, are the connection's.
+ *
+ * @module
+ */
+
+import type { Wire } from "../base/ports.ts";
+
+const READ_BYTES = 16 * 1024;
+
+/** Reads one wire; one call of {@linkcode WireReader.next} at a time. */
+export class WireReader {
+  readonly #wire: Wire;
+  readonly #buffer = new Uint8Array(READ_BYTES);
+  #unused: Uint8Array | undefined;
+  #reading: Promise<Uint8Array | null> | undefined;
+
+  /** @param wire Nobody else reads from it. */
+  constructor(wire: Wire) {
+    this.#wire = wire;
+  }
+
+  /**
+   * The next chunk, which stays the next one until it is taken; `null` at the end.
+   *
+   * @throws {WireError}
+   */
+  peek(): Promise<Uint8Array | null> {
+    if (this.#unused !== undefined) return Promise.resolve(this.#unused);
+    if (this.#reading === undefined) {
+      this.#reading = this.#read();
+      // Whoever has moved on is not ended by it.
+      this.#reading.catch(() => {});
+    }
+    return this.#reading;
+  }
+
+  /**
+   * Takes the next chunk, which is the caller's; `null` at the end.
+   *
+   * @throws {WireError}
+   */
+  async next(): Promise<Uint8Array | null> {
+    const chunk = await this.peek();
+    this.drop();
+    return chunk;
+  }
+
+  /** Takes what {@linkcode WireReader.peek} has shown. */
+  drop(): void {
+    if (this.#unused !== undefined) this.#unused = undefined;
+    else this.#reading = undefined;
+  }
+
+  /** Gives back what was taken and not used; it is the next chunk. */
+  giveBack(bytes: Uint8Array): void {
+    if (bytes.length > 0) this.#unused = bytes;
+  }
+
+  async #read(): Promise<Uint8Array | null> {
+    const readBytes = await this.#wire.read(this.#buffer);
+    return readBytes === null ? null : this.#buffer.slice(0, readBytes);
+  }
+}

@@ -1,0 +1,194 @@
+/**
+ * The outgoing side against a wire that takes what it likes: what stands in the stream,
+ * and in which order.
+ */
+import fc from "fast-check";
+import assert from "node:assert/strict";
+import type { PacketBatch, Wire } from "../../src/base/ports.ts";
+import { Heartbeats } from "../../src/delivery/heartbeats.ts";
+import { Ledger } from "../../src/delivery/ledger.ts";
+import { Outgoing } from "../../src/delivery/outgoing.ts";
+import { bytes } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+
+const PING = { send: bytes("<ping>"), idleMs: 100, expect: undefined, answerTimeoutMs: 50 };
+
+class Bench {
+  readonly clock = new ManualClock();
+  readonly ledger = new Ledger(0);
+  readonly heartbeats: Heartbeats;
+  readonly outgoing: Outgoing;
+  /** What the kernel has taken, with our FIN in its place. */
+  taken = "";
+  /** How many bytes the next writes take, one after the other; then all. */
+  readonly takes: number[] = [];
+  /** While set, writes wait. */
+  #full: PromiseWithResolvers<void> | undefined;
+  failure: unknown;
+  #nextId = 1;
+
+  constructor(plan: typeof PING | (Omit<typeof PING, "expect"> & { expect: RegExp }) = PING) {
+    this.heartbeats = new Heartbeats(plan);
+    this.outgoing = new Outgoing({
+      wire: { write: (chunk: Uint8Array) => this.#write(chunk) } as Wire,
+      clock: this.clock,
+      ledger: this.ledger,
+      heartbeats: this.heartbeats,
+      goodbye: bytes("<bye>"),
+      onWritten: () => {},
+      onFailed: (error) => this.failure = error,
+      sendFin: () => this.taken += "<fin>",
+    });
+  }
+
+  fill(): void {
+    this.#full ??= Promise.withResolvers();
+  }
+
+  makeRoom(): void {
+    this.#full?.resolve();
+    this.#full = undefined;
+  }
+
+  async #write(chunk: Uint8Array): Promise<number> {
+    await this.#full?.promise;
+    const takenBytes = Math.min(chunk.length, this.takes.shift() ?? Infinity);
+    this.taken += new TextDecoder().decode(chunk.subarray(0, takenBytes));
+    return takenBytes;
+  }
+
+  async send(...texts: string[]): Promise<void> {
+    let end = 0;
+    const batch: PacketBatch = {
+      firstId: this.#nextId,
+      bytes: bytes(texts.join("")),
+      ends: Uint32Array.from(texts, (text) => end += text.length),
+      expiresAtMs: Infinity,
+    };
+    this.#nextId += texts.length;
+    this.outgoing.send([batch]);
+    await this.settle();
+  }
+
+  async settle(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve, 0));
+  }
+
+  acknowledgeAll(): void {
+    this.ledger.acknowledge(this.ledger.writtenBytes);
+  }
+
+  beat(): number {
+    return this.outgoing.beat(this.clock.nowMs());
+  }
+}
+
+Deno.test("a heartbeat is due when nothing was sent for so long and all is acknowledged", async () => {
+  const bench = new Bench();
+  assert.equal(bench.beat(), 100);
+  bench.clock.advance(60);
+  await bench.send("abc");
+  bench.clock.advance(500);
+  assert.equal(bench.beat(), Infinity); // Not acknowledged.
+  bench.acknowledgeAll();
+  bench.beat();
+  await bench.settle();
+  assert.equal(bench.taken, "abc<ping>");
+  assert.equal(bench.ledger.drainedPackets, 1);
+  // Its own bytes are under way, and are no packet's.
+  assert.equal(bench.beat(), Infinity);
+  assert.equal(bench.ledger.inFlightBytes, 6);
+  assert.equal(bench.ledger.inFlightPackets, 0);
+  assert.equal(bench.ledger.carriesPackets, false);
+  bench.acknowledgeAll();
+  assert.equal(bench.beat(), 100);
+  assert.equal(bench.ledger.drainedPackets, 1);
+});
+
+Deno.test("an answer that is due holds the next heartbeat back, and is found in parts", async () => {
+  const bench = new Bench({ ...PING, expect: /pong/ });
+  bench.clock.advance(100);
+  bench.beat();
+  await bench.settle();
+  bench.acknowledgeAll();
+  bench.clock.advance(30);
+  assert.equal(bench.beat(), Infinity);
+  assert.equal(bench.heartbeats.overdueInMs(bench.clock.nowMs()), 20);
+  bench.heartbeats.heard(bytes("other po"));
+  assert.equal(bench.heartbeats.overdueInMs(bench.clock.nowMs()), 20);
+  bench.heartbeats.heard(bytes("ng"));
+  assert.equal(bench.heartbeats.overdueInMs(bench.clock.nowMs()), Infinity);
+  assert.equal(bench.beat(), 70);
+});
+
+Deno.test("the goodbye goes out before our FIN once everything is acknowledged", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.acknowledgeAll();
+  bench.outgoing.finish();
+  bench.outgoing.finish();
+  await bench.settle();
+  assert.equal(bench.taken, "abc<bye><fin>");
+  assert.throws(() => bench.outgoing.send([]), TypeError);
+  bench.clock.advance(1000);
+  assert.equal(bench.beat(), Infinity);
+});
+
+Deno.test("without every acknowledgement there is no goodbye, and our FIN waits for the last byte", async () => {
+  const bench = new Bench();
+  bench.fill();
+  await bench.send("abc");
+  bench.outgoing.finish();
+  assert.equal(bench.taken, "");
+  bench.makeRoom();
+  await bench.settle();
+  assert.equal(bench.taken, "abc<fin>");
+});
+
+Deno.test("after a failed write nothing goes out any more", async () => {
+  const bench = new Bench();
+  bench.takes.push(2, 0);
+  await bench.send("abcdef");
+  assert.ok(bench.failure instanceof Error);
+  await bench.send("more");
+  bench.outgoing.finish();
+  await bench.settle();
+  assert.equal(bench.taken, "ab");
+});
+
+Deno.test("whatever the kernel takes at a time, packets are whole and heartbeats stand between", async () => {
+  const packet = fc.integer({ min: 1, max: 9 }).map((length) => "p".repeat(length));
+  const step = fc.oneof(
+    fc.record({ send: fc.array(packet, { minLength: 1, maxLength: 4 }) }),
+    fc.record({ waitMs: fc.constantFrom(10, 100, 300) }),
+    fc.record({ full: fc.boolean() }),
+    fc.constant({ acknowledge: true as const }),
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(step, { maxLength: 30 }),
+      fc.array(fc.integer({ min: 1, max: 5 }), { maxLength: 40 }),
+      async (steps, takes) => {
+        const bench = new Bench();
+        bench.takes.push(...takes);
+        let sent = "";
+        for (const step of steps) {
+          if ("send" in step) {
+            const marked = step.send.map((text) => `(${text})`);
+            sent += marked.join("");
+            await bench.send(...marked);
+          } else if ("waitMs" in step) bench.clock.advance(step.waitMs);
+          else if ("full" in step) step.full ? bench.fill() : bench.makeRoom();
+          else bench.acknowledgeAll();
+          bench.beat();
+        }
+        bench.makeRoom();
+        await bench.settle();
+        assert.equal(bench.taken.replaceAll("<ping>", ""), sent);
+        assert.match(bench.taken, /^(\(p+\)|<ping>)*$/);
+        assert.equal(bench.ledger.writtenBytes, bench.taken.length);
+      },
+    ),
+    { numRuns: 100 },
+  );
+});
