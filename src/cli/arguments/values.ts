@@ -110,6 +110,17 @@ export function parseRemoteArgument(text: string): Remote {
 }
 
 /**
+ * Reads a server to connect to.
+ *
+ * @throws {InvalidArgumentError} It is none, or one that connects to us.
+ */
+export function parseServer(text: string): Remote {
+  const remote = parseRemoteArgument(text);
+  if (remote.listen) throw new InvalidArgumentError("Expected tcp://HOST:PORT.");
+  return remote;
+}
+
+/**
  * Reads where to serve HTTP.
  *
  * @param text `127.0.0.1:9465`, `[::1]:9465`.
@@ -135,7 +146,7 @@ export function parseListen(text: string): Listen {
   if (path !== undefined) return { transport: "unix", path };
   // Port 0 is no port to send to, but one to listen on.
   const anyPort = /^tcp:\/\/.*[^:]:0$/.test(text);
-  const remote = parseRemoteArgument(anyPort ? text.replace(/0$/, "1") : text);
+  const remote = parseServer(anyPort ? text.replace(/0$/, "1") : text);
   return { transport: "tcp", ...remote, ...(anyPort ? { port: 0 } : {}) };
 }
 
