@@ -95,7 +95,10 @@ const AT_ONCE = -1;
 
 /** Delivers one queue to one remote. Starts by itself, ends by {@linkcode close}. */
 export class Supervisor {
-  readonly #limits: SupervisorLimits;
+  /** Those of the present connection or attempt. */
+  #limits: SupervisorLimits;
+  /** Those of the next one. */
+  #nextLimits: SupervisorLimits;
   readonly #ports: SupervisorPorts;
   readonly #clock: Clock;
   readonly #window: SendWindow;
@@ -130,6 +133,7 @@ export class Supervisor {
    */
   constructor(limits: SupervisorLimits, ports: SupervisorPorts, sentThroughId: number) {
     this.#limits = limits;
+    this.#nextLimits = limits;
     this.#ports = ports;
     this.#clock = ports.clock;
     const { random } = ports;
@@ -206,6 +210,17 @@ export class Supervisor {
       this.#drainedWaiters.delete(waiter);
       signal?.removeEventListener("abort", onAbort);
     }
+  }
+
+  /**
+   * Changes bounds and times: the pace at once, everything else from the next attempt on,
+   * so that a connection is judged by what it was begun with. The backoffs and
+   * `maxAttempts` stay.
+   */
+  reconfigure(limits: SupervisorLimits): void {
+    this.#nextLimits = limits;
+    this.#window.setPace(limits, limits.backlogPace);
+    this.#wakeSignal.wake();
   }
 
   /**
@@ -288,7 +303,7 @@ export class Supervisor {
   }
 
   #dial(): number {
-    const limits = this.#limits;
+    const limits = this.#limits = this.#nextLimits;
     // Most attempts are short, so that a heal is noticed soon; a path slower
     // than that gets its chance every few attempts.
     const turn = (this.#backoff.failures + 1) % limits.slowConnectEvery;
@@ -354,7 +369,7 @@ export class Supervisor {
     this.#lastFailure = undefined;
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
-    this.#window.connected(opened);
+    this.#window.connected(opened, this.#limits);
     this.#window.topUp(connection, nowMs);
     return this.#enter(
       { kind: "connected", connection },

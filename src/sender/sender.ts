@@ -24,7 +24,12 @@ import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
-import type { DeadPackets, EnqueueOptions, IdRange } from "../queue/options.ts";
+import {
+  type DeadPackets,
+  type EnqueueOptions,
+  type IdRange,
+  resolveQueueOptions,
+} from "../queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { type Condition, conditionOf } from "./condition.ts";
@@ -49,6 +54,13 @@ export interface BehindSender {
   statuses(): AsyncIterableIterator<SenderStatus>;
   /** An enqueue was rejected with this error, and the user does not learn it. */
   keptBack(error: unknown): void;
+  /**
+   * Changes what can change while it runs: the pace at once, bounds and times from the next
+   * connection on, the queue's bounds upwards. What else is given has to be as it was.
+   *
+   * @throws {OptionError} A value is out of range; nothing was changed.
+   */
+  reconfigure(options: SenderOptions): void;
 }
 
 /** Not a method: who holds a sender shall see what they may call. */
@@ -97,6 +109,12 @@ export class Sender implements AsyncDisposable {
     behindOf = (sender) => ({
       statuses: () => sender.#statuses(() => {}),
       keptBack: (error) => sender.#tellings.keptBack(error),
+      reconfigure: (options) => {
+        const limits = limitsOf(options);
+        const bounds = resolveQueueOptions(options.queueOptions ?? {});
+        sender.#supervisor.reconfigure(limits);
+        sendingSideOf(sender.queue).raiseBounds(bounds);
+      },
     });
   }
 
