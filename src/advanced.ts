@@ -38,6 +38,11 @@ export type {
 export { TcpState } from "./base/ports.ts";
 export { formatRemote, parseRemote } from "./base/remote.ts";
 export { type TcpDialer, tcpDialer, type TcpDialerOptions } from "./kernel/dialer.ts";
+export {
+  type ListenDialer,
+  listenDialer,
+  type ListenDialerOptions,
+} from "./kernel/listen_dialer.ts";
 export type { EffectiveSocketOptions } from "./kernel/socket_options.ts";
 export { TcpWire } from "./kernel/tcp_wire.ts";
 export { SenderLock } from "./queue/sender_lock.ts";

@@ -17,14 +17,19 @@ export interface Remote {
    * @default {false}
    */
   readonly listen?: boolean;
+  /**
+   * Who may connect to us: addresses and networks, such as `"192.0.2.7"` and
+   * `"10.0.0.0/8"`. Everybody who reaches the address, unless given.
+   */
+  readonly allowFrom?: readonly string[];
 }
 
 /**
  * Reads a remote from a URL.
  *
  * @category Dialer
- * @param url `tcp://host:port`, or `listen://host:port` for a server that connects to us;
- *   IPv6 literals in brackets. A zone follows `%` or, as
+ * @param url `tcp://host:port`, or `listen://host:port?from=address,network/bits` for a
+ *   server that connects to us; IPv6 literals in brackets. A zone follows `%` or, as
  *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
  *   is what nameservers and permissions know.
  * @returns Its parts.
@@ -49,7 +54,10 @@ export function parseRemote(url: string): Remote {
       `"${url}" has scheme ${parsed.protocol.slice(0, -1)}, sendq speaks tcp only; ${expected}`,
     );
   }
-  const extras = parsed.username + parsed.password + parsed.search + parsed.hash +
+  const isListen = parsed.protocol === "listen:";
+  const from = isListen ? /^\?from=([\w.:,/%]+)$/.exec(parsed.search)?.[1] : undefined;
+  const extras = parsed.username + parsed.password +
+    (from === undefined ? parsed.search : "") + parsed.hash +
     parsed.pathname.replace(/^\/$/, "");
   if (extras !== "") throw new TypeError(`"${url}" has more than host and port; ${expected}`);
   if (parsed.hostname === "") throw new TypeError(`"${url}" has no host; ${expected}`);
@@ -58,7 +66,17 @@ export function parseRemote(url: string): Remote {
     throw new TypeError(`"${url}" has no usable port; ${expected}`);
   }
   const hostname = normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`));
-  return { hostname, port, ...(parsed.protocol === "listen:" ? { listen: true } : {}) };
+  return {
+    hostname,
+    port,
+    ...(isListen ? { listen: true } : {}),
+    ...(from === undefined ? {} : { allowFrom: from.split(",") }),
+  };
+}
+
+/** Whether the server at a remote connects to us. */
+export function isListening(remote: string | Remote): boolean {
+  return typeof remote === "string" ? remote.startsWith("listen:") : remote.listen === true;
 }
 
 /**

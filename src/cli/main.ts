@@ -25,7 +25,7 @@ import { probeCommand } from "./commands/probe.ts";
 import { relayCommand } from "./commands/relay.ts";
 import { removeCommand, requeueCommand } from "./commands/remove.ts";
 import { repairCommand } from "./commands/repair.ts";
-import { runCommand } from "./commands/run.ts";
+import { runCommand } from "./route/run_command.ts";
 import { sendCommand } from "./commands/send.ts";
 import { showCommand } from "./commands/show.ts";
 import { statusCommand } from "./commands/status.ts";

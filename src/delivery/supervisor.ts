@@ -316,15 +316,19 @@ export class Supervisor {
       connectTimeoutMs: timeoutMs,
       onNews: () => this.#wakeSignal.wake(),
     });
+    const { remote, waits } = this.#ports.dialer;
     return this.#enter(
       { kind: "connecting", attempt },
-      "debug",
-      `connecting to ${this.#ports.dialer.remote}`,
+      waits ? "info" : "debug",
+      waits ? `waiting for a connection on ${remote}` : `connecting to ${remote}`,
     );
   }
 
   #connecting(attempt: Attempt, nowMs: number): number {
-    const result = attempt.look(nowMs, this.#mustClose(nowMs));
+    // Who only waits is not waited for at the end, unless there is something to send.
+    const mustEnd = this.#mustClose(nowMs) ||
+      (this.#ports.dialer.waits === true && this.#mayClose(nowMs));
+    const result = attempt.look(nowMs, mustEnd);
     switch (result.kind) {
       case "waiting":
         return result.waitMs;
@@ -385,6 +389,7 @@ export class Supervisor {
     verdict?: Verdict,
   ): number {
     if (isLasting(error)) throw error;
+    if (this.#ports.dialer.waits && this.#mayClose(nowMs)) return this.#close();
     this.#failedAttempts++;
     if (verdict !== undefined) this.#verdict = verdict;
     else if (OF_AN_ATTEMPT.has(this.#verdict.kind)) this.#verdict = { kind: "healthy" };

@@ -6,6 +6,7 @@
 
 import { InvalidArgumentError } from "commander";
 import { parseRemote, type Remote } from "../../base/remote.ts";
+import { AllowedPeers } from "../../kernel/allowed_peers.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import type { IdRange } from "../../queue/options.ts";
 
@@ -102,7 +103,9 @@ export function parseMode(text: string): number {
  */
 export function parseRemoteArgument(text: string): Remote {
   try {
-    return parseRemote(text);
+    const remote = parseRemote(text);
+    new AllowedPeers(remote.allowFrom); // Throws what listening would.
+    return remote;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     throw new InvalidArgumentError(`${error.message}.`);

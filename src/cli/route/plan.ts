@@ -112,12 +112,19 @@ export function planRoute(
   for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
   attempt(() => checkQueue(plan.options.queue));
   const senderOptions = () => senderOptionsOf(plan);
+  attempt(() => limitsOf(senderOptionsOf({ ...plan, options: withoutSession(plan.options) })));
   // A session's files are a part of it.
   if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
     attempt(() => limitsOf(senderOptions()));
   }
   if (!isSound) return undefined;
   return { plan: { ...plan, name }, needs: planned.needs, values, senderOptions };
+}
+
+/** What can be checked before a session's files can be read. */
+function withoutSession(options: DeliveryCommandOptions): DeliveryCommandOptions {
+  const names = Object.keys(options).filter((name) => /^session|^heartbeat|^goodbye$/.test(name));
+  return { ...options, ...Object.fromEntries(names.map((name) => [name, undefined])) };
 }
 
 function senderOptionsOf({ options, remote }: SessionPlan): SenderOptions {

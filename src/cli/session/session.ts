@@ -6,6 +6,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { isLoopback } from "../../observe/access.ts";
 import type { Remote } from "../../base/remote.ts";
 import { Sender } from "../../sender/sender.ts";
 import {
@@ -226,6 +227,12 @@ async function openSender(
       logger: log,
     });
     untilOpen.move();
+    if (remote.listen && remote.allowFrom === undefined && !isLoopback(remote.hostname)) {
+      log.warn(
+        `${sender.remote} is no loopback address: whoever reaches it gets the packets; ` +
+          `?from=ADDRESS behind it names who may connect`,
+      );
+    }
     return sender;
   } catch (error) {
     throw asUsageError(error);

@@ -74,7 +74,7 @@ export function runCommand(finish: (code: ExitCode) => void, io: Stdio): Command
       async (path: string, options: DeliveryCommandOptions & { readonly check?: boolean }) => {
         if (options.verbose || options.quiet) checkDeliveryOptions(options);
         // Loaded only here: no other command pays for it at its start.
-        const { checkFile, runFile } = await import("../route/run.ts");
+        const { checkFile, runFile } = await import("./run.ts");
         finish(await (options.check ? checkFile : runFile)(path, command, io));
       },
     );
