@@ -5,7 +5,12 @@
  * @module
  */
 
-import { HEARTBEAT_OPTIONS, PACE_OPTIONS, SESSION_OPTIONS } from "../../base/option_table.ts";
+import {
+  HEARTBEAT_OPTIONS,
+  PACE_OPTIONS,
+  QUEUE_OPTIONS,
+  SESSION_OPTIONS,
+} from "../../base/option_table.ts";
 import { behindOf } from "../../sender/sender.ts";
 import { logLevelOf } from "../arguments/options.ts";
 import { HEARTBEAT, SESSION } from "../arguments/session.ts";
@@ -26,7 +31,10 @@ const CAN_CHANGE: ReadonlySet<string> = new Set([
   "logLevel",
 ]);
 /** Options that can only grow: what is on its way in was cut to the old bound. */
-const CAN_GROW: ReadonlySet<string> = new Set(["maxPackets", "maxBytes"]);
+const CAN_GROW: ReadonlyMap<string, number> = new Map([
+  ["maxPackets", QUEUE_OPTIONS.maxPackets.default],
+  ["maxBytes", QUEUE_OPTIONS.maxBytes.default],
+]);
 
 /** What is needed to read a file anew. */
 export interface Reload {
@@ -110,9 +118,9 @@ function written(placed: Placed | undefined): string | undefined {
 }
 
 function canChange({ to, before, after }: Change): boolean {
-  return CAN_CHANGE.has(to) ||
-    (CAN_GROW.has(to) && typeof after?.value === "number" &&
-      typeof before?.value === "number" && after.value > before.value);
+  const fallback = CAN_GROW.get(to);
+  if (fallback === undefined) return CAN_CHANGE.has(to);
+  return Number(after?.value ?? fallback) > Number(before?.value ?? fallback);
 }
 
 function withChanges(values: Values, changes: readonly Change[]): Values {
