@@ -12,7 +12,7 @@
  * @module
  */
 
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { writeAllSync } from "../base/write_all.ts";
 import { backupCommand } from "./commands/backup.ts";
@@ -107,9 +107,9 @@ function buildProgram(finish: (code: ExitCode) => void, io: Stdio): Command {
   for (const make of COMMANDS) {
     const command = make(finish, io);
     if (!WITHOUT_ROUTE.has(command.name())) {
-      command.optionsGroup("Route file:")
-        .option("--config <file>", "a route file for what is not given here; see sendq run --help")
-        .option("--route <name>", "which of its routes, where there are several");
+      for (const [flags, help] of ROUTE_OPTIONS) {
+        command.addOption(new Option(flags, help).helpGroup("Route file:"));
+      }
     }
     program.addCommand(configure(command, hintFor(command.name(), io), io));
   }
@@ -118,6 +118,11 @@ function buildProgram(finish: (code: ExitCode) => void, io: Stdio): Command {
 
 /** Commands to which a route file has nothing to say, or more than options. */
 const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["repair", "run"]);
+
+const ROUTE_OPTIONS = [
+  ["--config <file>", "a route file for what is not given here; see sendq run --help"],
+  ["--route <name>", "which of its routes, where there are several"],
+] as const;
 
 /**
  * `--config`: fills in what the command line does not give, before it is parsed. Loaded

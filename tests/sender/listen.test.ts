@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type SenderStatus } from "../../mod.ts";
+import type { SenderStatus } from "../../mod.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
