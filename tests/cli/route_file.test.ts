@@ -2,12 +2,18 @@ import { Ajv } from "ajv";
 import fc from "fast-check";
 import assert from "node:assert/strict";
 import { routeSchema } from "../../docs/generate.ts";
+import * as tables from "../../src/base/option_table.ts";
 import {
+  CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
+  HEARTBEAT_OPTIONS,
+  KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
   QUEUE_OPTIONS,
+  RELAY_OPTIONS,
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
+  STATUS_OPTIONS,
 } from "../../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../../src/base/options.ts";
 import { placed, readRouteFile, type RouteFile } from "../../src/cli/route/route_file.ts";
@@ -142,7 +148,27 @@ const PLACES: readonly [OptionTable, string, (options: object) => object][] = [
   [QUEUE_OPTIONS, "", (queueOptions) => ({ ...ROUTE, queueOptions })],
   [SOCKET_OPTIONS, "", (socket) => ({ ...ROUTE, socket })],
   [SESSION_OPTIONS, "session.", (session) => ({ ...ROUTE, session })],
+  [CLOSE_OPTIONS, "", (options) => ({ ...ROUTE, ...options })],
+  [KEEP_ALIVE_OPTIONS, "keepAlive.", (keepAlive) => ({ ...ROUTE, socket: { keepAlive } })],
+  [HEARTBEAT_OPTIONS, "session.heartbeat.", (heartbeat) => ({
+    ...ROUTE,
+    session: { heartbeat: { send: "PING", ...heartbeat } },
+  })],
+  [RELAY_OPTIONS, "", (relay) => ({
+    ...ROUTE,
+    relay: { listen: ["tcp://127.0.0.1:4001"], ...relay },
+  })],
+  [STATUS_OPTIONS, "", (http) => ({ ...ROUTE, http: { address: "127.0.0.1:9465", ...http } })],
 ];
+
+Deno.test("no option of the command is missing in route files", () => {
+  const placed = new Set(PLACES.flatMap(([table]) => Object.keys(table)));
+  // The command has none of them.
+  const { WATCH_OPTIONS: _, ...others } = tables;
+  for (const [name, table] of Object.entries(others)) {
+    assert.deepEqual(Object.keys(table).filter((option) => !placed.has(option)), [], name);
+  }
+});
 
 Deno.test("every option of the tables can be written, with its unit and as a number", () => {
   const validate = new Ajv({ strict: true, strictRequired: false, strictTypes: false })

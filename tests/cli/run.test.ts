@@ -64,6 +64,35 @@ Deno.test("a route runs with exactly the permissions that --check names", async 
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });
 
+Deno.test("a route to a server that connects to us needs no more than its address", async () => {
+  using routes = new Routes("");
+  const port = ScriptedServer.freePort();
+  routes.write({
+    queue: routes.directory.queue,
+    remote: `listen://127.0.0.1:${port}?from=127.0.0.1`,
+    holdMs: 0,
+  });
+  const net = (await routes.flags()).filter((flag) => flag.startsWith("--allow-net"));
+  assert.deepEqual(net, [`--allow-net=127.0.0.1:${port}`]);
+  await using sendq = await routes.run();
+  await sendq.says(/waiting for a connection on listen:/);
+  await enqueue(routes, undefined, "one");
+  const server = await Deno.connect({ port });
+  const buffer = new Uint8Array(16);
+  assert.equal(await server.read(buffer), 4);
+  sendq.child.kill("SIGTERM");
+  assert.equal(await server.read(buffer), null);
+  server.close();
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+  for (const from of ["host", "10.0.0.0/99"]) {
+    routes.write({ queue: "q.db", remote: `listen://127.0.0.1:${port}?from=${from}` });
+    assert.match(
+      (await runHere(["run", "--check", routes.path])).out,
+      /route\.json:1:\d+: remote: .*no address and no network|has more bits than an address/,
+    );
+  }
+});
+
 Deno.test("--check says all that is wrong, starts nothing, and needs only the file", async () => {
   using routes = new Routes("");
   const { queue } = routes.directory;

@@ -48,7 +48,8 @@ Examples:
     kill -HUP PID; systemctl reload sendq
 
 Permissions: sendq run --check prints the smallest flags for a file. For itself it needs
---allow-read=route.json.
+--allow-read=route.json. As a systemd service with Type=notify it needs
+--allow-env=NOTIFY_SOCKET,WATCHDOG_USEC as well.
 
 ${EXIT_CODE_HELP}
 `;
