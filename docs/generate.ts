@@ -1,5 +1,6 @@
 /**
- * Writes docs/OPTIONS.md and docs/options.schema.json from the table of options, and
+ * Writes docs/OPTIONS.md, docs/options.schema.json and docs/route.schema.json from the
+ * table of options, and
  * the framings of docs/PROTOCOLS.md from theirs: `deno task docs:options`.
  *
  * @module
@@ -20,6 +21,7 @@ import {
 } from "../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
 import { DESCRIBED_FRAMINGS, NAMED_FRAMINGS } from "../src/framing/framing.ts";
+import { type Field, PROCESS, ROUTE, ROUTE_NAME } from "../src/cli/route/fields.ts";
 import { defaultInWords, LOG_OPTIONS, ruleInWords } from "../src/cli/arguments/options.ts";
 
 interface Section {
@@ -105,7 +107,8 @@ and costs, at length, is in the documentation of the interface that is named.
 Values are written as on the command line. The library takes the same as numbers: a name that ends
 in \`Ms\` takes milliseconds, one that ends in \`Bytes\` takes bytes, and \`Infinity\` is \`never\` or no
 limit. [options.schema.json](options.schema.json) describes what \`Sender.open\` takes as JSON, for
-editors; JSON has no \`Infinity\`, and leaves the option out.
+editors; JSON has no \`Infinity\`, and leaves the option out. A route file of \`sendq run\` takes both,
+\`"10s"\` and \`10000\`, under the names of the library: [route.schema.json](route.schema.json).
 `;
 
 /** The text of docs/OPTIONS.md. */
@@ -176,7 +179,11 @@ export function optionsSchema(): Record<string, unknown> {
     ...objectOf({
       $schema: { type: "string" },
       queue: { type: "string", minLength: 1, description: "the queue's file" },
-      remote: { type: "string", pattern: "^tcp://", description: "the server: tcp://HOST:PORT" },
+      remote: {
+        type: "string",
+        pattern: "^(tcp|listen)://",
+        description: "the server: tcp://HOST:PORT, listen://HOST:PORT",
+      },
       queueOptions: objectOf(schemasOf(QUEUE_OPTIONS)),
       ...schemasOf(DELIVERY_OPTIONS),
       ...schemasOf(PACE_OPTIONS),
@@ -241,6 +248,66 @@ function schemaOf(spec: OptionSpec): Record<string, unknown> {
   }
 }
 
+/** A JSON Schema, draft 7, of a route file, as `sendq run` reads it. */
+export function routeSchema(): Record<string, unknown> {
+  const whole = {
+    $schema: { type: "string" },
+    ...Object.fromEntries(
+      Object.entries(PROCESS).map(([name, field]) => [name, schemaOfField(field)]),
+    ),
+  };
+  const route = schemaOfField(ROUTE);
+  return {
+    $schema: "http://json-schema.org/draft-07/schema#",
+    title: "A route file of sendq",
+    definitions: { route },
+    if: { type: "object", required: ["routes"] },
+    then: {
+      ...objectOf({
+        ...whole,
+        routes: {
+          type: "object",
+          minProperties: 1,
+          propertyNames: { pattern: ROUTE_NAME.source },
+          additionalProperties: { $ref: "#/definitions/route" },
+          description: "several senders in one process, each with a queue of its own",
+        },
+      }),
+    },
+    else: { ...route, properties: { ...whole, ...Object(route["properties"]) } },
+  };
+}
+
+function schemaOfField(field: Field): Record<string, unknown> {
+  if (field.kind === "value") return { ...field.schema, description: field.words };
+  if (field.kind === "list") {
+    return {
+      type: "array",
+      minItems: 1,
+      items: schemaOfField(field.item),
+      description: field.words,
+    };
+  }
+  const { fields, required, oneOf, needs, orFalse, words } = field;
+  const object = {
+    ...objectOf(
+      Object.fromEntries(Object.entries(fields).map(([name, it]) => [name, schemaOfField(it)])),
+    ),
+    description: words,
+    ...(required === undefined ? {} : { required }),
+    ...(oneOf === undefined ? {} : { anyOf: oneOf.map((name) => ({ required: [name] })) }),
+    ...(needs === undefined
+      ? {}
+      : { dependencies: Object.fromEntries(needs.map(([name, other]) => [name, [other]])) }),
+  };
+  return orFalse === undefined ? object : { anyOf: [{ const: false }, object] };
+}
+
+/** The text of docs/route.schema.json. */
+export function routeSchemaText(): string {
+  return `${JSON.stringify(routeSchema(), null, 2)}\n`;
+}
+
 /** The text of docs/options.schema.json. */
 export function optionsSchemaText(): string {
   return `${JSON.stringify(optionsSchema(), null, 2)}\n`;
@@ -251,4 +318,5 @@ if (import.meta.main) {
   const protocols = new URL("PROTOCOLS.md", import.meta.url);
   Deno.writeTextFileSync(protocols, protocolsPage(Deno.readTextFileSync(protocols)));
   Deno.writeTextFileSync(new URL("options.schema.json", import.meta.url), optionsSchemaText());
+  Deno.writeTextFileSync(new URL("route.schema.json", import.meta.url), routeSchemaText());
 }

@@ -13,6 +13,7 @@ import uplotLicence from "uplot/LICENSE" with { type: "text" };
 import loginHtml from "./login.html" with { type: "text" };
 import pageStyle from "./page.css" with { type: "text" };
 import pageHtml from "./page.html" with { type: "text" };
+import routesHtml from "./routes.html" with { type: "text" };
 import pageScript from "./page.js" with { type: "text" };
 
 /** What belongs into src/observe/page.json. */
@@ -22,6 +23,7 @@ export function pageJson(): string {
   const files = {
     "page.html": pageHtml,
     "login.html": loginHtml,
+    "routes.html": routesHtml,
     "page.css": pageStyle,
     "page.js": pageScript,
     "uplot.css": `${licence}${uplotStyle}`,

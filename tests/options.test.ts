@@ -5,7 +5,13 @@
 import { Ajv } from "ajv";
 import fc from "fast-check";
 import assert from "node:assert/strict";
-import { optionsPage, optionsSchema, optionsSchemaText, protocolsPage } from "../docs/generate.ts";
+import {
+  optionsPage,
+  optionsSchema,
+  optionsSchemaText,
+  protocolsPage,
+  routeSchemaText,
+} from "../docs/generate.ts";
 import { OptionError } from "../src/base/errors.ts";
 import {
   CLOSE_OPTIONS,
@@ -92,6 +98,7 @@ Deno.test("docs/OPTIONS.md, docs/options.schema.json and the framings are those 
   const advice = "run deno task docs:options";
   assert.equal(docs("OPTIONS.md"), optionsPage(), advice);
   assert.equal(docs("options.schema.json"), optionsSchemaText(), advice);
+  assert.equal(docs("route.schema.json"), routeSchemaText(), advice);
   assert.match(docs("PROTOCOLS.md"), /^\| `lines` /m);
   assert.equal(docs("PROTOCOLS.md"), protocolsPage(docs("PROTOCOLS.md")), advice);
 });

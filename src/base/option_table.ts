@@ -99,6 +99,12 @@ export const DELIVERY_OPTIONS = {
     },
   ),
   connect: choice("--connect <when>", "when to connect", ["on-demand", "always"], "on-demand"),
+  secondConnection: choice(
+    "--second-connection <what>",
+    "with listen://: a further connection takes the place of the one in use, or is refused",
+    ["replace", "refuse"],
+    "replace",
+  ),
   onPeerFin: choice(
     "--on-peer-fin <what>",
     "what the server's FIN means: confirm is for one that closes after each message",

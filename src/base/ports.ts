@@ -257,6 +257,13 @@ export interface Dialer {
   /** Where it dials, for people: `"tcp://legacy:4000"`. */
   readonly remote: string;
   /**
+   * Whether the other side connects to us: then an attempt takes as long as it takes, and
+   * that nobody is there is said once and no failure.
+   *
+   * @default {false}
+   */
+  readonly waits?: boolean;
+  /**
    * Makes one attempt and tunes the socket.
    *
    * @param signal Ends the attempt; nothing of it is left behind.

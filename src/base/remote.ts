@@ -11,13 +11,25 @@ export interface Remote {
   readonly hostname: string;
   /** 1 to 65535. */
   readonly port: number;
+  /**
+   * Whether the server connects to us, and we listen there.
+   *
+   * @default {false}
+   */
+  readonly listen?: boolean;
+  /**
+   * Who may connect to us: addresses and networks, such as `"192.0.2.7"` and
+   * `"10.0.0.0/8"`. Everybody who reaches the address, unless given.
+   */
+  readonly allowFrom?: readonly string[];
 }
 
 /**
  * Reads a remote from a URL.
  *
  * @category Dialer
- * @param url `tcp://host:port`; IPv6 literals in brackets. A zone follows `%` or, as
+ * @param url `tcp://host:port`, or `listen://host:port?from=address,network/bits` for a
+ *   server that connects to us; IPv6 literals in brackets. A zone follows `%` or, as
  *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
  *   is what nameservers and permissions know.
  * @returns Its parts.
@@ -37,12 +49,15 @@ export function parseRemote(url: string): Remote {
   const zone = /^[^/]*\/\/\[[^\]%]*(%[^\]]*)\]/.exec(url)?.[1] ?? "";
   const parsed = URL.parse(zone === "" ? url : url.replace(zone, ""));
   if (parsed === null) throw new TypeError(`"${url}" is not a URL; ${expected}`);
-  if (parsed.protocol !== "tcp:") {
+  if (parsed.protocol !== "tcp:" && parsed.protocol !== "listen:") {
     throw new TypeError(
       `"${url}" has scheme ${parsed.protocol.slice(0, -1)}, sendq speaks tcp only; ${expected}`,
     );
   }
-  const extras = parsed.username + parsed.password + parsed.search + parsed.hash +
+  const isListen = parsed.protocol === "listen:";
+  const from = isListen ? /^\?from=([\w.:,/%]+)$/.exec(parsed.search)?.[1] : undefined;
+  const extras = parsed.username + parsed.password +
+    (from === undefined ? parsed.search : "") + parsed.hash +
     parsed.pathname.replace(/^\/$/, "");
   if (extras !== "") throw new TypeError(`"${url}" has more than host and port; ${expected}`);
   if (parsed.hostname === "") throw new TypeError(`"${url}" has no host; ${expected}`);
@@ -50,7 +65,18 @@ export function parseRemote(url: string): Remote {
   if (parsed.port === "" || port === 0) {
     throw new TypeError(`"${url}" has no usable port; ${expected}`);
   }
-  return { hostname: normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`)), port };
+  const hostname = normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`));
+  return {
+    hostname,
+    port,
+    ...(isListen ? { listen: true } : {}),
+    ...(from === undefined ? {} : { allowFrom: from.split(",") }),
+  };
+}
+
+/** Whether the server at a remote connects to us. */
+export function isListening(remote: string | Remote): boolean {
+  return typeof remote === "string" ? remote.startsWith("listen:") : remote.listen === true;
 }
 
 /**
@@ -58,8 +84,10 @@ export function parseRemote(url: string): Remote {
  *
  * @category Dialer
  */
-export function formatRemote({ hostname, port }: Remote): string {
-  return `tcp://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+export function formatRemote({ hostname, port, listen = false }: Remote): string {
+  return `${listen ? "listen" : "tcp"}://${
+    hostname.includes(":") ? `[${hostname}]` : hostname
+  }:${port}`;
 }
 
 /**

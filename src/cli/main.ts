@@ -12,7 +12,7 @@
  * @module
  */
 
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { writeAllSync } from "../base/write_all.ts";
 import { backupCommand } from "./commands/backup.ts";
@@ -25,6 +25,7 @@ import { probeCommand } from "./commands/probe.ts";
 import { relayCommand } from "./commands/relay.ts";
 import { removeCommand, requeueCommand } from "./commands/remove.ts";
 import { repairCommand } from "./commands/repair.ts";
+import { runCommand } from "./route/run_command.ts";
 import { sendCommand } from "./commands/send.ts";
 import { showCommand } from "./commands/show.ts";
 import { statusCommand } from "./commands/status.ts";
@@ -50,6 +51,7 @@ ${EXIT_CODE_HELP}
 const COMMANDS: readonly ((finish: (code: ExitCode) => void, io: Stdio) => Command)[] = [
   sendCommand,
   relayCommand,
+  runCommand,
   enqueueCommand,
   statusCommand,
   probeCommand,
@@ -76,6 +78,7 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
   const program = buildProgram((finished) => code = finished, io);
   try {
     if (args[0] === "complete") await addCompletions(program);
+    else await takeRouteFile(program, args);
     // Without a command, help is an answer and not a complaint.
     await program.parseAsync(args.length === 0 ? ["help"] : [...args], { from: "user" });
     return code;
@@ -103,9 +106,43 @@ function buildProgram(finish: (code: ExitCode) => void, io: Stdio): Command {
     .addHelpText("after", HELP);
   for (const make of COMMANDS) {
     const command = make(finish, io);
+    if (!WITHOUT_ROUTE.has(command.name())) {
+      for (const [flags, help] of ROUTE_OPTIONS) {
+        command.addOption(new Option(flags, help).helpGroup("Route file:"));
+      }
+    }
     program.addCommand(configure(command, hintFor(command.name(), io), io));
   }
   return program;
+}
+
+/** Commands to which a route file has nothing to say, or more than options. */
+const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["repair", "run"]);
+
+const ROUTE_OPTIONS = [
+  ["--config <file>", "a route file for what is not given here; see sendq run --help"],
+  ["--route <name>", "which of its routes, where there are several"],
+] as const;
+
+/**
+ * `--config`: fills in what the command line does not give, before it is parsed. Loaded
+ * only where it is given.
+ */
+async function takeRouteFile(program: Command, args: readonly string[]): Promise<void> {
+  const path = valueOf("--config", args);
+  const command = program.commands.find((known) => known.name() === args[0]);
+  if (path === undefined || command === undefined || WITHOUT_ROUTE.has(command.name())) return;
+  const { configure } = await import("./route/load.ts");
+  await configure(command, path, valueOf("--route", args));
+}
+
+/** What follows a flag, the last time that it is given. */
+function valueOf(flag: string, args: readonly string[]): string | undefined {
+  const end = args.indexOf("--");
+  const own = end < 0 ? args : args.slice(0, end);
+  const at = own.findLastIndex((arg) => arg === flag || arg.startsWith(`${flag}=`));
+  const given = own[at];
+  return given?.startsWith(`${flag}=`) ? given.slice(flag.length + 1) : given && own[at + 1];
 }
 
 /**

@@ -4,7 +4,8 @@
  * itself which one was met.
  *
  * Invariants:
- * 1. It ends within the sum of the three limits.
+ * 1. It ends within the sum of the three limits; but where the other side connects to us, it
+ *    waits for that as long as it takes.
  * 2. A connection that nobody waits for any more is reset.
  *
  * @module
@@ -112,7 +113,8 @@ export class Attempt {
   }
 
   get #deadlineMs(): number {
-    const { lookUpTimeoutMs, connectTimeoutMs } = this.#options;
+    const { lookUpTimeoutMs, connectTimeoutMs, dialer } = this.#options;
+    if (dialer.waits && this.#phase !== "session") return Infinity;
     switch (this.#phase) {
       case "look-up":
         return this.#phaseSinceMs + lookUpTimeoutMs;
@@ -130,7 +132,8 @@ export class Attempt {
     const waitedMs = nowMs - startedAtMs;
     const seconds = (waitedMs / 1000).toFixed(1);
     if (this.#phase !== "look-up") {
-      const error = new WireError("ETIMEDOUT", `no answer within ${seconds} s`);
+      const words = this.#options.dialer.waits ? "nobody has connected" : "no answer";
+      const error = new WireError("ETIMEDOUT", `${words} within ${seconds} s`);
       return { kind: "failed", error, verdict: undefined, startedAtMs };
     }
     const words = `its name could not be looked up within ${seconds} s: ` +

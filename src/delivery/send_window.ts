@@ -86,8 +86,10 @@ interface Room {
 export class SendWindow {
   readonly #options: SendWindowOptions;
   readonly #queue: DeliveryQueue;
-  readonly #pace: Pace;
-  readonly #backlogPace: Pace;
+  /** Those of the present connection. */
+  #limits: SendWindowLimits;
+  #pace: Pace;
+  #backlogPace: Pace;
   readonly #suspects: Suspects;
 
   #removedId: number;
@@ -115,7 +117,7 @@ export class SendWindow {
   /** The first packet of `#ahead`, as it goes on the wire. */
   #transformed: PacketBatch | undefined;
 
-  readonly #hold: Hold;
+  #hold: Hold;
   #countedDrained = 0;
 
   #removal: Promise<void> | undefined;
@@ -128,6 +130,7 @@ export class SendWindow {
   constructor(options: SendWindowOptions) {
     this.#options = options;
     this.#queue = options.queue;
+    this.#limits = options.limits;
     this.#pace = new Pace(options.limits);
     this.#backlogPace = new Pace(options.limits.backlogPace);
     this.#suspects = new Suspects(options.limits.maxAttempts);
@@ -182,10 +185,22 @@ export class SendWindow {
         id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
   }
 
-  /** A connection was made: what is stored by now is its backlog. */
-  connected(opened: Opened): void {
+  /** Changes how fast packets go out, from now on. */
+  setPace(pace: PaceLimits, backlogPace: PaceLimits): void {
+    this.#pace = new Pace(pace);
+    this.#backlogPace = new Pace(backlogPace);
+  }
+
+  /**
+   * A connection was made: what is stored by now is its backlog.
+   *
+   * @param limits What it keeps to; nothing is held of the one before.
+   */
+  connected(opened: Opened, limits: SendWindowLimits): void {
+    this.#limits = limits;
+    this.#hold = new Hold(limits.holdMs);
     this.#backlogThroughId = this.#queue.lastId;
-    const { transform } = this.#options.limits;
+    const { transform } = limits;
     this.#transformer = transform && new Transformer(transform, opened);
   }
 
@@ -193,7 +208,7 @@ export class SendWindow {
   topUp(connection: Connection, nowMs: number): void {
     this.#paceReadyAtMs = Infinity;
     if (this.#givingUp !== undefined) return;
-    const { maxInFlightBytes } = this.#options.limits;
+    const { maxInFlightBytes } = this.#limits;
     const taken: PacketBatch[] = [];
     let inFlightBytes = connection.inFlightBytes;
     let unconfirmed = connection.inFlightPackets + this.#hold.packets;
@@ -386,11 +401,11 @@ export class SendWindow {
   #packetsToSend(batch: PacketBatch, { roomBytes, inFlightBytes, unconfirmed }: Room): number {
     const toSend = Math.min(batch.ends.length, this.#lastIdToSend + 1 - batch.firstId);
     if (toSend <= 0) return 0;
-    if (this.#options.limits.session?.separate && inFlightBytes > 0) return 0;
+    if (this.#limits.session?.separate && inFlightBytes > 0) return 0;
     // Ids may be missing, so that the first packet lies beyond the trial.
     const onTrial = this.#suspects.trialThroughId(this.#confirmedId) + 1 - batch.firstId;
     return Math.min(
-      this.#options.limits.session?.separate ? 1 : toSend,
+      this.#limits.session?.separate ? 1 : toSend,
       Math.max(packetsWithin(batch, roomBytes), inFlightBytes === 0 ? 1 : 0),
       Math.max(onTrial, unconfirmed === 0 ? 1 : 0),
     );

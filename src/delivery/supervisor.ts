@@ -95,7 +95,10 @@ const AT_ONCE = -1;
 
 /** Delivers one queue to one remote. Starts by itself, ends by {@linkcode close}. */
 export class Supervisor {
-  readonly #limits: SupervisorLimits;
+  /** Those of the present connection or attempt. */
+  #limits: SupervisorLimits;
+  /** Those of the next one. */
+  #nextLimits: SupervisorLimits;
   readonly #ports: SupervisorPorts;
   readonly #clock: Clock;
   readonly #window: SendWindow;
@@ -130,6 +133,7 @@ export class Supervisor {
    */
   constructor(limits: SupervisorLimits, ports: SupervisorPorts, sentThroughId: number) {
     this.#limits = limits;
+    this.#nextLimits = limits;
     this.#ports = ports;
     this.#clock = ports.clock;
     const { random } = ports;
@@ -206,6 +210,17 @@ export class Supervisor {
       this.#drainedWaiters.delete(waiter);
       signal?.removeEventListener("abort", onAbort);
     }
+  }
+
+  /**
+   * Changes bounds and times: the pace at once, everything else from the next attempt on,
+   * so that a connection is judged by what it was begun with. The backoffs and
+   * `maxAttempts` stay.
+   */
+  reconfigure(limits: SupervisorLimits): void {
+    this.#nextLimits = limits;
+    this.#window.setPace(limits, limits.backlogPace);
+    this.#wakeSignal.wake();
   }
 
   /**
@@ -288,7 +303,7 @@ export class Supervisor {
   }
 
   #dial(): number {
-    const limits = this.#limits;
+    const limits = this.#limits = this.#nextLimits;
     // Most attempts are short, so that a heal is noticed soon; a path slower
     // than that gets its chance every few attempts.
     const turn = (this.#backoff.failures + 1) % limits.slowConnectEvery;
@@ -301,15 +316,19 @@ export class Supervisor {
       connectTimeoutMs: timeoutMs,
       onNews: () => this.#wakeSignal.wake(),
     });
+    const { remote, waits } = this.#ports.dialer;
     return this.#enter(
       { kind: "connecting", attempt },
-      "debug",
-      `connecting to ${this.#ports.dialer.remote}`,
+      waits ? "info" : "debug",
+      waits ? `waiting for a connection on ${remote}` : `connecting to ${remote}`,
     );
   }
 
   #connecting(attempt: Attempt, nowMs: number): number {
-    const result = attempt.look(nowMs, this.#mustClose(nowMs));
+    // Who only waits is not waited for at the end, unless there is something to send.
+    const mustEnd = this.#mustClose(nowMs) ||
+      (this.#ports.dialer.waits === true && this.#mayClose(nowMs));
+    const result = attempt.look(nowMs, mustEnd);
     switch (result.kind) {
       case "waiting":
         return result.waitMs;
@@ -354,7 +373,7 @@ export class Supervisor {
     this.#lastFailure = undefined;
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
-    this.#window.connected(opened);
+    this.#window.connected(opened, this.#limits);
     this.#window.topUp(connection, nowMs);
     return this.#enter(
       { kind: "connected", connection },
@@ -370,6 +389,7 @@ export class Supervisor {
     verdict?: Verdict,
   ): number {
     if (isLasting(error)) throw error;
+    if (this.#ports.dialer.waits && this.#mayClose(nowMs)) return this.#close();
     this.#failedAttempts++;
     if (verdict !== undefined) this.#verdict = verdict;
     else if (OF_AN_ATTEMPT.has(this.#verdict.kind)) this.#verdict = { kind: "healthy" };

@@ -39,17 +39,23 @@ type Refuse = (rule: string) => never;
 /**
  * Checks a framing that was written.
  *
- * @param text What was written.
+ * @param framing What was written: a name, a description as text, or as an object.
  * @param option What errors call it.
  * @throws {OptionError} It is none; says what is expected.
  */
 export function assertFraming(
-  text: string,
+  framing: string,
   option: string,
-): asserts text is Exclude<Framing, object> {
-  codecOfText(text, (rule) => {
-    throw new OptionError(option, text, rule);
-  });
+): asserts framing is Exclude<Framing, object>;
+export function assertFraming(framing: unknown, option: string): asserts framing is Framing;
+export function assertFraming(framing: unknown, option: string): void {
+  const refuse: Refuse = (rule) => {
+    throw new OptionError(option, framing, rule);
+  };
+  if (typeof framing === "string") codecOfText(framing, refuse);
+  else if (typeof framing === "object" && framing !== null) {
+    codecOfDescription({ ...framing }, refuse);
+  } else refuse("must be a framing, such as lines");
 }
 
 /** The text form of each kind, as an object; the object is checked like any other. */

@@ -101,7 +101,13 @@ export function tcpDialer(
       const hint = nextDescriptorHint();
       const conn = await connect(host, port, signal, onLookedUp);
       try {
-        const wire = adopt(conn, hint, options, socket);
+        const wire = adopt(
+          conn,
+          hint,
+          options,
+          socket,
+          (...parts) => new TcpWire(...parts),
+        );
         optionsWereTaken = true;
         return wire;
       } catch (error) {
@@ -215,12 +221,26 @@ const ROUTE_ERRORS: ReadonlySet<string> = new Set([
   "ENETUNREACH",
 ]);
 
-function adopt(
+/** Makes a wire of a connection's parts. */
+type MakeWire<W extends TcpWire> = (...parts: ConstructorParameters<typeof TcpWire>) => W;
+
+/**
+ * Makes a wire of a connection, and tunes its socket.
+ *
+ * @param conn The connection; still the caller's where this throws.
+ * @param hint From {@linkcode nextDescriptorHint}, before the connection was made.
+ * @param options What is set.
+ * @param asked Those of them that were asked for, and have to be taken.
+ * @param make Makes the wire.
+ * @throws {WireError} It has ended already, or leads where it should not.
+ */
+export function adopt<W extends TcpWire>(
   conn: Deno.TcpConn,
   hint: number | undefined,
   options: ResolvedSocketOptions,
   asked: SocketOptions,
-): TcpWire {
+  make: MakeWire<W>,
+): W {
   const found = duplicateDescriptor(conn, hint ?? 0);
   const remote = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
   if (found.kind === "dead") {
@@ -248,7 +268,7 @@ function adopt(
           `Add a route over ${bindToDevice}, or leave bindToDevice out.`,
       );
     }
-    return new TcpWire(conn, found.fd, path, effective);
+    return make(conn, found.fd, path, effective);
   } catch (error) {
     closeDescriptor(found.fd);
     throw error;

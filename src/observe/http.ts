@@ -22,13 +22,13 @@ import { harmlessLogger } from "../base/logger.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
-import type { Sender } from "../sender/sender.ts";
+import { Sender } from "../sender/sender.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
 import { readSender } from "./figures.ts";
 import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
-import { Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
+import { type Health, Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
 import page from "./page.json" with { type: "json" };
-import { PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
+import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 
 export type { Condition } from "../sender/condition.ts";
 export type { Outage } from "../delivery/status.ts";
@@ -109,7 +109,12 @@ export interface StatusServer extends AsyncDisposable {
  * Needs `--allow-net` for the address that it listens on. Payloads are never
  * shown unless asked for. Dispose of it with the sender.
  *
- * @param sender Whose status.
+ * For several senders in one process `/` lists them, `/r/NAME/` has the page of each,
+ * and below it all the other paths, too. `/metrics` then has a label `route`, `/status`
+ * an object of reports, and `/healthz` says 503 when any of them is unhealthy, and which.
+ *
+ * @param senders Whose status: one sender, or several by their names. An error stands for a
+ *   sender that could not be opened.
  * @param options Where, and for whom.
  * @throws {RangeError} An option is out of range, or the address is not a
  *   loopback one and there is no token.
@@ -130,7 +135,10 @@ export interface StatusServer extends AsyncDisposable {
  * await answer.body?.cancel();
  * ```
  */
-export function serveStatus(sender: Sender, options: StatusServerOptions = {}): StatusServer {
+export function serveStatus(
+  senders: Sender | Readonly<Record<string, Sender | Error>>,
+  options: StatusServerOptions = {},
+): StatusServer {
   const {
     hostname = "127.0.0.1",
     port = 9465,
@@ -146,7 +154,19 @@ export function serveStatus(sender: Sender, options: StatusServerOptions = {}): 
   const listener = Deno.listen({ hostname, port });
   const { addr } = listener;
   access.port = addr.port;
-  const service = new StatusService(sender, access, clock, undeliverableLimitMs, showPayloads);
+  const viewOf = (sender: Sender) =>
+    new SenderView(sender, clock, undeliverableLimitMs, showPayloads);
+  const service = new StatusService(
+    access,
+    senders instanceof Sender ? viewOf(senders) : new RoutesView(
+      new Map(
+        Object.entries(senders).map(([name, sender]) => [
+          name,
+          sender instanceof Error ? sender : viewOf(sender),
+        ]),
+      ),
+    ),
+  );
   const server = new HttpListener({
     listener,
     clock: systemClock,
@@ -172,31 +192,26 @@ const ASSETS: ReadonlyMap<string, readonly [type: string, body: string]> = new M
   ["/uplot.js", ["text/javascript; charset=utf-8", page["uplot.js"]]],
 ]);
 
-/** Answers requests about one sender. */
-class StatusService {
-  readonly #sender: Sender;
-  readonly #access: Access;
-  readonly #clock: Clock;
-  readonly #showPayloads: boolean;
-  readonly #monitor: Monitor;
-  #streams = 0;
+/** What is served beyond the door. */
+interface View {
+  /** Answers; undefined: there is nothing there. */
+  answer(pathname: string, method: string): Promise<HttpAnswer | undefined>;
+  /** Ends what is under way. */
+  stop(): void;
+}
 
-  constructor(
-    sender: Sender,
-    access: Access,
-    clock: Clock,
-    undeliverableLimitMs: number,
-    showPayloads: boolean,
-  ) {
-    this.#sender = sender;
+/** Answers requests of those who may ask. */
+class StatusService {
+  readonly #access: Access;
+  readonly #view: View;
+
+  constructor(access: Access, view: View) {
     this.#access = access;
-    this.#clock = clock;
-    this.#showPayloads = showPayloads;
-    this.#monitor = new Monitor(sender, clock, undeliverableLimitMs);
+    this.#view = view;
   }
 
   stop(): void {
-    this.#monitor.stop();
+    this.#view.stop();
   }
 
   async answer(request: HttpRequest): Promise<HttpAnswer> {
@@ -214,30 +229,9 @@ class StatusService {
         ? html(401, page["login.html"])
         : text(401, refusal.reason, { "www-authenticate": "Bearer" });
     }
-    switch (pathname) {
-      case "/":
-        return html(200, page["page.html"]);
-      case "/metrics":
-        return respond(
-          200,
-          PROMETHEUS_CONTENT_TYPE,
-          prometheusText(readSender(this.#sender, this.#clock.wallMs()), {
-            remote: this.#sender.remote,
-          }),
-        );
-      case "/healthz": {
-        const { ok, reason } = this.#monitor.health();
-        return text(ok ? 200 : 503, reason);
-      }
-      case "/status":
-        return respond(200, "application/json", JSON.stringify(await this.#report(), null, 2));
-      case "/events":
-        return method === "HEAD" ? text(200, "") : await this.#events();
-      default: {
-        const asset = ASSETS.get(pathname);
-        return asset === undefined ? text(404, "not found") : respond(200, ...asset);
-      }
-    }
+    const asset = ASSETS.get(pathname);
+    if (asset !== undefined) return respond(200, ...asset);
+    return await this.#view.answer(pathname, method) ?? text(404, "not found");
   }
 
   async #logIn(request: HttpRequest): Promise<HttpAnswer> {
@@ -249,11 +243,70 @@ class StatusService {
       ? text(429, outcome.reason, { "retry-after": "1" })
       : html(401, page["login.html"]);
   }
+}
+
+/** One sender's pages. */
+class SenderView implements View {
+  readonly #sender: Sender;
+  readonly #clock: Clock;
+  readonly #showPayloads: boolean;
+  readonly #monitor: Monitor;
+  #streams = 0;
+
+  constructor(
+    sender: Sender,
+    clock: Clock,
+    undeliverableLimitMs: number,
+    showPayloads: boolean,
+  ) {
+    this.#sender = sender;
+    this.#clock = clock;
+    this.#showPayloads = showPayloads;
+    this.#monitor = new Monitor(sender, clock, undeliverableLimitMs);
+  }
+
+  stop(): void {
+    this.#monitor.stop();
+  }
+
+  /** Its figures. */
+  reading(labels: Readonly<Record<string, string>> = {}): LabelledReading {
+    return {
+      reading: readSender(this.#sender, this.#clock.wallMs()),
+      labels: { ...labels, remote: this.#sender.remote },
+    };
+  }
+
+  /** Whether it does its work. */
+  health(): Health {
+    return this.#monitor.health();
+  }
+
+  async answer(pathname: string, method: string): Promise<HttpAnswer | undefined> {
+    switch (pathname) {
+      case "/":
+        return html(200, page["page.html"]);
+      case "/metrics":
+        return respond(200, PROMETHEUS_CONTENT_TYPE, prometheusText([this.reading()]));
+      case "/healthz": {
+        const { ok, reason } = this.health();
+        return text(ok ? 200 : 503, reason);
+      }
+      case "/status":
+        return respond(200, "application/json", JSON.stringify(await this.report(), null, 2));
+      case "/events":
+        return method === "HEAD" ? text(200, "") : await this.#events();
+      default: {
+        const asset = ASSETS.get(pathname);
+        return asset === undefined ? undefined : respond(200, ...asset);
+      }
+    }
+  }
 
   async #events(): Promise<HttpAnswer> {
     if (this.#streams >= MAX_STREAMS) return text(503, "too many streams are open already");
     const hello = {
-      report: await this.#report(),
+      report: await this.report(),
       events: this.#monitor.events,
       samples: this.#monitor.samples,
     };
@@ -279,7 +332,7 @@ class StatusService {
             controller.close();
             return;
           }
-          const report = await this.#report();
+          const report = await this.report();
           if (ended) return;
           send(
             message.kind,
@@ -292,7 +345,8 @@ class StatusService {
     return respond(200, "text/event-stream", body);
   }
 
-  async #report(): Promise<StatusReport> {
+  /** How things stand. */
+  async report(): Promise<StatusReport> {
     const report = this.#monitor.report();
     if (!this.#showPayloads || report.oldestPacket === null) return report;
     return { ...report, oldestPacket: await this.#withHead(report.oldestPacket) };
@@ -309,6 +363,93 @@ class StatusService {
       return oldest; // The queue is closed: a report without it is better than none.
     }
   }
+}
+
+/** The pages of several senders. */
+class RoutesView implements View {
+  readonly #views: ReadonlyMap<string, SenderView | Error>;
+
+  constructor(views: ReadonlyMap<string, SenderView | Error>) {
+    this.#views = views;
+  }
+
+  stop(): void {
+    for (const view of this.#views.values()) if (!(view instanceof Error)) view.stop();
+  }
+
+  async answer(pathname: string, method: string): Promise<HttpAnswer | undefined> {
+    const [, name = "", rest = ""] = /^\/r\/([^/]+)(\/.*)?$/.exec(pathname) ?? [];
+    const view = this.#views.get(decoded(name));
+    if (view instanceof Error) return text(503, view.message);
+    if (view !== undefined) {
+      return rest === ""
+        ? text(308, "", { location: `${name}/` })
+        : await view.answer(rest, method);
+    }
+    switch (pathname) {
+      case "/":
+        return html(200, await this.#list());
+      case "/metrics": {
+        const readings = [...this.#views].flatMap(([route, view]) =>
+          view instanceof Error ? [] : [view.reading({ route })]
+        );
+        return respond(200, PROMETHEUS_CONTENT_TYPE, prometheusText(readings));
+      }
+      case "/healthz": {
+        const healths = [...this.#views].map(([route, view]) =>
+          view instanceof Error
+            ? { ok: false, words: `${route}: ${view.message}` }
+            : { ok: view.health().ok, words: `${route}: ${view.health().reason}` }
+        );
+        const ok = healths.every((health) => health.ok);
+        // The unhealthy ones first: a probe may show no more than a line.
+        const lines = healths.toSorted((a, b) => Number(a.ok) - Number(b.ok));
+        return text(ok ? 200 : 503, lines.map(({ words }) => words).join("\n"));
+      }
+      case "/status": {
+        const routes = await Promise.all(
+          [...this.#views].map(async ([route, view]) =>
+            [
+              route,
+              view instanceof Error ? { error: view.message } : await view.report(),
+            ] as const
+          ),
+        );
+        const body = { routes: Object.fromEntries(routes) };
+        return respond(200, "application/json", JSON.stringify(body, null, 2));
+      }
+      default:
+        return undefined;
+    }
+  }
+
+  async #list(): Promise<string> {
+    const items = await Promise.all([...this.#views].map(async ([route, view]) => {
+      if (view instanceof Error) {
+        return `<li data-tone="bad"><strong>${escaped(route)}</strong> Not started` +
+          `<br><span>${escaped(view.message)}</span></li>`;
+      }
+      const { condition, remote, stats } = await view.report();
+      return `<li data-tone="${condition.tone}">` +
+        `<a href="r/${encodeURIComponent(route)}/">${escaped(route)}</a>` +
+        `${escaped(condition.headline)}<br><span>${escaped(condition.detail)} To ${
+          escaped(remote)
+        }, packets queued: ${stats.queue.packets}.</span></li>`;
+    }));
+    return page["routes.html"].replace("</ul>", () => `${items.join("")}</ul>`);
+  }
+}
+
+function decoded(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return ""; // No name has a stray "%".
+  }
+}
+
+function escaped(text: string): string {
+  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 }
 
 function text(status: number, words: string, headers: Record<string, string> = {}): HttpAnswer {

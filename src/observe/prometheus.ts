@@ -17,30 +17,40 @@ const UNITS: Readonly<Record<string, string>> = { By: "_bytes", s: "_seconds" };
 /** What belongs into `Content-Type` beside {@linkcode prometheusText}. */
 export const PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
-/**
- * Writes a reading as text.
- *
- * @param reading What to write.
- * @param labels Put on every figure.
- */
-export function prometheusText(
-  reading: Reading,
-  labels: Readonly<Record<string, string>>,
-): string {
-  return FIGURES.map((figure) => familyOf(figure, figure.points(reading), labels)).join("");
+/** A reading, and what its figures are labelled with. */
+export interface LabelledReading {
+  /** The figures. */
+  readonly reading: Reading;
+  /** Put on every figure. */
+  readonly labels: Readonly<Record<string, string>>;
 }
 
-function familyOf(
-  figure: Figure,
-  points: readonly Point[],
-  labels: Readonly<Record<string, string>>,
-): string {
+/**
+ * Writes readings as text, of each figure those of all of them.
+ *
+ * @param readings What to write.
+ */
+export function prometheusText(readings: readonly LabelledReading[]): string {
+  return FIGURES.map((figure) =>
+    familyOf(
+      figure,
+      readings.flatMap(({ reading, labels }) =>
+        figure.points(reading).map(({ value, attributes }) => ({
+          value,
+          attributes: { ...attributes, ...labels },
+        }))
+      ),
+    )
+  ).join("");
+}
+
+function familyOf(figure: Figure, points: readonly Point[]): string {
   if (points.length === 0) return "";
   const name = prometheusName(figure);
   const type = figure.kind === "counter" ? "counter" : "gauge";
   const help = figure.description.replaceAll("\\", "\\\\").replaceAll("\n", "\\n");
-  const samples = points.map(({ value, attributes }) =>
-    `${name}{${labelsOf({ ...attributes, ...labels })}} ${value}\n`
+  const samples = points.map(({ value, attributes = {} }) =>
+    `${name}{${labelsOf(attributes)}} ${value}\n`
   );
   return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${samples.join("")}`;
 }

@@ -73,10 +73,27 @@ export function missingFlags(needs: Needs): string[] {
   return flagsOf(missingPermissions(needs), needs);
 }
 
+/**
+ * All flags that {@linkcode Needs} need, granted or not, and no more than that.
+ *
+ * @param needs What is going to be used.
+ */
+export function neededFlags(needs: Needs): string[] {
+  return flagsOf(wantedPermissions(needs, () => false), needs);
+}
+
 type Missing = Deno.NetPermissionDescriptor | Deno.FfiPermissionDescriptor | FilePermission;
 type FilePermission = Deno.ReadPermissionDescriptor | Deno.WritePermissionDescriptor;
 
 function missingPermissions(needs: Needs): Missing[] {
+  return wantedPermissions(needs, granted);
+}
+
+/** What is wanted and `isGranted` denies. */
+function wantedPermissions(
+  needs: Needs,
+  isGranted: (descriptor: Deno.PermissionDescriptor) => boolean,
+): Missing[] {
   const { remotes = [], listens = [], outputs = [], queues = [], kernel = false } = needs;
   const files = [...needs.files ?? [], ...(needs.queuesToLookInto ?? []).flatMap(filesOf)];
   const sockets = listens.flatMap((listen) => listen.transport === "unix" ? [listen.path] : []);
@@ -88,10 +105,10 @@ function missingPermissions(needs: Needs): Missing[] {
     const paths = [...queues.flatMap(filesOf), ...sockets, ...(name === "read" ? files : outputs)];
     wanted.push(...paths.map((path): FilePermission => ({ name, path })));
   }
-  const missing = wanted.filter((descriptor) => !granted(descriptor));
+  const missing = wanted.filter((descriptor) => !isGranted(descriptor));
   const known = libcCandidates().map(({ path }) => path);
   const libraries = needs.libc === undefined ? known : [needs.libc];
-  if (kernel && known.length > 0 && !libraries.some((path) => granted({ name: "ffi", path }))) {
+  if (kernel && known.length > 0 && !libraries.some((path) => isGranted({ name: "ffi", path }))) {
     const path = needs.libc ?? libcGrant();
     // Where it cannot be known which of several it is, Deno asks for any.
     missing.push(path === "" || path.includes(",") ? { name: "ffi" } : { name: "ffi", path });
@@ -108,7 +125,7 @@ function flagsOf(missing: readonly Missing[], { libc }: Needs): string[] {
     const values = lacking.map((descriptor) =>
       "host" in descriptor ? descriptor.host : "path" in descriptor ? descriptor.path : ""
     );
-    return [`--allow-${name}=${values.join(",")}`];
+    return [`--allow-${name}=${[...new Set(values)].join(",")}`];
   });
 }
 

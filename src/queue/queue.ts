@@ -195,8 +195,7 @@ export class OutboundQueue implements AsyncDisposable {
 
   /** How full it may get. */
   get limits(): { readonly maxPackets: number; readonly maxBytes: number } {
-    const { maxPackets, maxBytes } = this.#options;
-    return { maxPackets, maxBytes };
+    return this.#committer.bounds;
   }
 
   /** The highest id known to be on disk; 0 when there never was one. */
@@ -301,7 +300,8 @@ export class OutboundQueue implements AsyncDisposable {
    * memory than the file may hold, either.
    */
   #checkRoom(packets: number, bytes: number): void {
-    const { maxPackets, maxBytes, overflow } = this.#options;
+    const { maxPackets, maxBytes } = this.#committer.bounds;
+    const { overflow } = this.#options;
     const counts = overflow === "reject";
     const aheadPackets = counts ? this.#committer.waitingPackets : 0;
     const aheadBytes = counts ? this.#committer.waitingBytes : 0;

@@ -8,7 +8,7 @@
 
 import { ClosedError } from "../base/errors.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
-import type { Committer } from "./commit/committer.ts";
+import type { Committer, QueueBounds } from "./commit/committer.ts";
 import { type Doorbell, listenForRings } from "./doorbell.ts";
 import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
 import type { QueueListeners } from "./listeners.ts";
@@ -56,6 +56,15 @@ export class SendingSide implements DeliveryQueue {
   /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */
   get removedThroughId(): number {
     return this.#parts.committer.state.removedThrough;
+  }
+
+  /** Lets the queue get fuller. Not less full: what is on its way in was cut to the old bounds. */
+  raiseBounds({ maxPackets, maxBytes }: QueueBounds): void {
+    const { committer } = this.#parts;
+    committer.bounds = {
+      maxPackets: Math.max(maxPackets, committer.bounds.maxPackets),
+      maxBytes: Math.max(maxBytes, committer.bounds.maxBytes),
+    };
   }
 
   /** Whether the sender is this process's: nobody else has to be rung up. */

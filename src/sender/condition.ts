@@ -36,6 +36,8 @@ export interface ConditionFacts {
   readonly verdict: Verdict;
   /** The present outage. */
   readonly outage: Outage | undefined;
+  /** Where the server is to connect to us; undefined: we connect to it. */
+  readonly waitsOn?: string | undefined;
   /** What lies on disk. */
   readonly queuedPackets: number;
   /** Whether packets were acknowledged in the last seconds. */
@@ -68,6 +70,7 @@ export function conditionOf(facts: ConditionFacts): Condition {
         };
     case "connecting":
     case "backing-off":
+      if (facts.waitsOn !== undefined) return waiting(facts.waitsOn, facts);
       return outage === undefined
         ? { tone: "busy", headline: "Connecting", detail: "On the way to the server." }
         : withoutConnection(outage);
@@ -79,6 +82,16 @@ export function conditionOf(facts: ConditionFacts): Condition {
     default:
       throw new TypeError(`Unknown state ${JSON.stringify(state satisfies never)}`);
   }
+}
+
+/** Nothing can be done here; whether it is bad depends on what waits. */
+function waiting(waitsOn: string, { outage, queuedPackets }: ConditionFacts): Condition {
+  const before = outage === undefined ? "" : ` The last connection: ${outage.latest}.`;
+  return {
+    tone: queuedPackets === 0 ? "busy" : "warning",
+    headline: "Waiting for the server",
+    detail: `Nobody is connected to ${waitsOn}.${before}`,
+  };
 }
 
 function withoutConnection({ cause, latest }: Outage): Condition {

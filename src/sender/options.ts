@@ -8,7 +8,7 @@ import { OptionError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS, PACE_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
-import type { Remote } from "../base/remote.ts";
+import { isListening, type Remote } from "../base/remote.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
@@ -31,7 +31,11 @@ export interface SenderOptions {
   readonly queue: string | OutboundQueue;
   /** Options for a queue given as a path; refused beside one that is open. */
   readonly queueOptions?: QueueOptions;
-  /** The server: `"tcp://host:port"` or its parts. */
+  /**
+   * The server: `"tcp://host:port"` or its parts. `"listen://host:port?from=192.0.2.7"` is
+   * for a server that connects to us: we listen there, for those addresses alone, and wait.
+   * Then `connect` is `"always"` unless given.
+   */
   readonly remote: string | Remote;
   /** Socket options; each has its documented default. */
   readonly socket?: SocketOptions;
@@ -169,6 +173,14 @@ export interface SenderOptions {
    */
   readonly connect?: "on-demand" | "always";
   /**
+   * With `listen://`, what a further connection does while one is in use: it takes its
+   * place, and what was not confirmed is sent again (`"replace"`: a server that was
+   * restarted comes back at once); or it is closed (`"refuse"`).
+   *
+   * @default {"replace"}
+   */
+  readonly secondConnection?: "replace" | "refuse";
+  /**
    * What the server's FIN means. A program that was killed sends one as well, with
    * what it had read and not yet worked on gone, and so does a proxy that cannot
    * reach its server. So by itself it confirms nothing.
@@ -227,7 +239,10 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
         "opened with: give them there, or give the path",
     );
   }
-  const { receivedBufferBytes: _, ...delivery } = resolveOptions(DELIVERY_OPTIONS, options);
+  const { receivedBufferBytes: _, secondConnection: __, ...delivery } = resolveOptions(
+    DELIVERY_OPTIONS,
+    options,
+  );
   const { backlogPacketsPerSecond, backlogBytesPerSecond, ...pace } = resolveOptions(
     PACE_OPTIONS,
     options,
@@ -248,6 +263,8 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     ...delivery,
     ...pace,
     holdMs,
+    // Who comes to us is expected at any time, and its end has to be noticed.
+    connect: options.connect ?? (isListening(options.remote) ? "always" : delivery.connect),
     backlogPace: {
       maxPacketsPerSecond: backlogPacketsPerSecond,
       maxBytesPerSecond: backlogBytesPerSecond,
@@ -285,7 +302,15 @@ export function needsOf({ queue, dialer, libc }: SenderOptions, remote: Remote):
   const locks = typeof queue === "string" ? [] : [lockPathOf(queue.path)];
   return {
     // Another way to connect has needs of its own.
-    ...(dialer === undefined ? { remotes: [remote], kernel: true, libc } : {}),
+    ...(dialer === undefined
+      ? {
+        ...(remote.listen
+          ? { listens: [{ transport: "tcp" as const, ...remote }] }
+          : { remotes: [remote] }),
+        kernel: true,
+        libc,
+      }
+      : {}),
     queues: typeof queue === "string" ? [queue] : [],
     files: locks,
     outputs: locks,

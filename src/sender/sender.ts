@@ -21,16 +21,21 @@ import type {
   ToldStatus,
 } from "../delivery/status.ts";
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
-import { tcpDialer } from "../kernel/dialer.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
-import type { DeadPackets, EnqueueOptions, IdRange } from "../queue/options.ts";
+import {
+  type DeadPackets,
+  type EnqueueOptions,
+  type IdRange,
+  resolveQueueOptions,
+} from "../queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
 import { limitsOf, needsOf, optionsOf, type SenderOptions } from "./options.ts";
 import { Inbox } from "./inbox.ts";
+import { dialerFor } from "./own_dialer.ts";
 import { OutageReporter } from "./outage.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
@@ -38,8 +43,6 @@ import { StatusHub } from "./status_hub.ts";
 import { Tellings } from "./tellings.ts";
 import { writableInto } from "./writable.ts";
 
-/** TCP_USER_TIMEOUT stands this far above every limit of our own: a back-stop must not race. */
-const USER_TIMEOUT_MARGIN_MS = 30_000;
 /** Rates are measured, and a change is published to other processes, this often. */
 const TICK_MS = 1000;
 
@@ -49,6 +52,13 @@ export interface BehindSender {
   statuses(): AsyncIterableIterator<SenderStatus>;
   /** An enqueue was rejected with this error, and the user does not learn it. */
   keptBack(error: unknown): void;
+  /**
+   * Changes what can change while it runs: the pace at once, bounds and times from the next
+   * connection on, the queue's bounds upwards. What else is given has to be as it was.
+   *
+   * @throws {OptionError} A value is out of range; nothing was changed.
+   */
+  reconfigure(options: SenderOptions): void;
 }
 
 /** Not a method: who holds a sender shall see what they may call. */
@@ -97,6 +107,12 @@ export class Sender implements AsyncDisposable {
     behindOf = (sender) => ({
       statuses: () => sender.#statuses(() => {}),
       keptBack: (error) => sender.#tellings.keptBack(error),
+      reconfigure: (options) => {
+        const limits = limitsOf(options);
+        const bounds = resolveQueueOptions(options.queueOptions ?? {});
+        sender.#supervisor.reconfigure(limits);
+        sendingSideOf(sender.queue).raiseBounds(bounds);
+      },
     });
   }
 
@@ -105,6 +121,8 @@ export class Sender implements AsyncDisposable {
   /** Where it delivers to: `"tcp://legacy:4000"`. */
   readonly remote: string;
   readonly #ownsQueue: boolean;
+  readonly #waits: boolean;
+  readonly #untilClosed: DisposableStack;
   readonly #lock: SenderLock;
   readonly #doorbell: Doorbell;
   readonly #supervisor: Supervisor;
@@ -136,6 +154,8 @@ export class Sender implements AsyncDisposable {
     this.queue = queue;
     this.remote = parts.dialer.remote;
     this.#ownsQueue = parts.ownsQueue;
+    this.#waits = parts.dialer.waits === true;
+    this.#untilClosed = parts.untilClosed;
     this.#lock = parts.lock;
     this.#clock = clock;
     this.#logger = logger;
@@ -251,18 +271,21 @@ export class Sender implements AsyncDisposable {
       ? parseRemote(options.remote)
       : options.remote;
     requestPermissions(needsOf(options, remote));
-    const dialer = options.dialer ?? realDialer(remote, options, limits);
+    using untilOpen = new DisposableStack();
+    const dialer = dialerFor(remote, options, limits, untilOpen);
     const clock = options.clock ?? systemClock;
     const ownsQueue = typeof options.queue === "string";
     const queue = typeof options.queue === "string"
       ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
       : options.queue;
     try {
+      const lock = await SenderLock.acquire(queue.path, clock);
       return new Sender({
         queue,
         ownsQueue,
-        lock: await SenderLock.acquire(queue.path, clock),
+        lock,
         dialer,
+        untilClosed: untilOpen.move(),
         clock,
         limits,
         random: options.random ?? Math.random,
@@ -379,6 +402,7 @@ export class Sender implements AsyncDisposable {
       state: this.state,
       verdict: this.verdict,
       outage: this.outage,
+      waitsOn: this.#waits ? this.remote : undefined,
       queuedPackets: this.queue.stats().packets,
       moving: this.rates.drainedPacketsPerSecond > 0,
       queueFailure: this.#queueFailure,
@@ -479,6 +503,7 @@ export class Sender implements AsyncDisposable {
   #release(): Promise<void> {
     this.#releasing ??= (async () => {
       this.#forgetLosses();
+      this.#untilClosed.dispose();
       this.#stopWatching();
       this.#cancelTick();
       this.#outages.stop();
@@ -528,6 +553,8 @@ interface SenderParts {
   readonly ownsQueue: boolean;
   readonly lock: SenderLock;
   readonly dialer: Dialer;
+  /** What ends with the sender. */
+  readonly untilClosed: DisposableStack;
   readonly clock: Clock;
   readonly limits: SupervisorLimits;
   readonly random: Random;
@@ -546,15 +573,4 @@ function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
   const what = packets === 1 ? was : were;
   const became = packets === 1 ? "became a dead letter" : "became dead letters";
   return `${which} ${what} and ${became} (${bytes} bytes)`;
-}
-
-/** The kernel's own dialer, checked before anything is opened. */
-function realDialer(
-  remote: Remote,
-  { socket = {}, libc }: SenderOptions,
-  limits: SupervisorLimits,
-): Dialer {
-  const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
-  const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
-  return tcpDialer({ ...remote, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) });
 }

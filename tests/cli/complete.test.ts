@@ -12,7 +12,7 @@ Deno.test("complete: commands, options and the words that an option takes", asyn
   const commands = await complete("");
   for (
     const name of [
-      ...["send", "relay", "enqueue", "status", "probe", "list", "show", "export", "import"],
+      ...["send", "relay", "run", "enqueue", "status", "probe", "list", "show", "export", "import"],
       ...["remove", "requeue", "backup", "check", "repair", "help"],
     ]
   ) {
@@ -20,6 +20,8 @@ Deno.test("complete: commands, options and the words that an option takes", asyn
   }
   assert.deepEqual(await complete("rel"), ["relay"]);
   assert.deepEqual(await complete("export", "--format", "r"), ["raw"]);
+  assert.deepEqual(await complete("run", "route.json", "--che"), ["--check"]);
+  assert.deepEqual(await complete("list", "--conf"), ["--config"]);
   assert.deepEqual(await complete("status", "-q", "outbox.db", "--w"), ["--watch", "--wait-empty"]);
   assert.deepEqual(await complete("relay", "--replies", "l"), ["last-client"]);
   assert.deepEqual(await complete("send", "--input", "length"), ["length16", "length32"]);

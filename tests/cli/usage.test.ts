@@ -78,7 +78,7 @@ Deno.test("help goes to stdout, needs no permission, and has an example", async 
   const general = await runWith([], []);
   assert.deepEqual([general.code, general.err], [0, ""]);
   assert.match(general.out, /^Usage: sendq \[options\] \[command\]\n/);
-  assert.match(general.out, /\n {2}send \[options\] <remote> +deliver packets/);
+  assert.match(general.out, /\n {2}send \[options\] \[remote\] +deliver packets/);
   assert.match(general.out, /producer \| sendq send tcp:\/\//);
   assert.deepEqual(await runHere([]), general);
   assert.deepEqual(await runHere(["help"]), general);

@@ -21,9 +21,10 @@ class Bench {
   #read: PromiseWithResolvers<number | null> | undefined;
   #buffer: Uint8Array = new Uint8Array();
 
-  constructor(session?: Session) {
+  constructor(session?: Session, waits = false) {
     const dialer: Dialer = {
       remote: "tcp://server:1",
+      waits,
       dial: (_signal, onLookedUp) => {
         this.#onLookedUp = onLookedUp;
         return this.#dialed.promise;
@@ -189,4 +190,17 @@ Deno.test("one that was opened and is not taken is reset", async () => {
   await bench.connect();
   bench.attempt.abort();
   assert.deepEqual(bench.log, ["abort"]);
+});
+
+Deno.test("who connects to us is waited for without a limit, and the session has its own", async () => {
+  const bench = new Bench({ open: [{ send: "hello" }], timeoutMs: 2000 }, true);
+  await bench.lookUp();
+  bench.clock.advance(86_400_000);
+  assert.deepEqual(bench.attempt.look(bench.clock.nowMs(), false), {
+    kind: "waiting",
+    waitMs: Infinity,
+  });
+  const ended = bench.attempt.look(bench.clock.nowMs(), true);
+  assert.ok(ended.kind === "failed" && ended.error instanceof Error);
+  assert.match(ended.error.message, /nobody has connected within 86400\.0 s/);
 });

@@ -185,22 +185,74 @@ Deno.test("examples/systemd: its command says READY, feeds the watchdog, and sto
   assert.equal(code, 0, err);
 });
 
-const noAnalyze = await succeeds("systemd-analyze", "--version");
-Deno.test({
-  name: "examples/systemd: systemd finds no fault in the unit" +
-    (noAnalyze === "" ? "" : ` (left out: ${noAnalyze})`),
-  ignore: noAnalyze !== "",
-  async fn() {
-    using dir = new TempDir();
-    const unit = Deno.readTextFileSync(`${root}examples/systemd/sendq-relay.service`);
-    const path = `${dir.path}/sendq-relay.service`;
-    // It wants the program to exist.
-    Deno.writeTextFileSync(path, unit.replaceAll("/usr/local/bin/deno", Deno.execPath()));
-    const { out, err } = await finished(run("systemd-analyze", ["verify", "--man=no", path]));
-    const about = (out + err).split("\n").filter((line) => line.includes("sendq-relay"));
-    assert.deepEqual(about, []);
-  },
+Deno.test("examples/systemd: the routes run with exactly what their unit grants", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  const listen = `127.0.0.1:${ScriptedServer.freePort()}`;
+  const changes: [from: string, to: string][] = [
+    ["/usr/local/bin/deno", Deno.execPath()],
+    ["/opt/sendq/", root],
+    ["/var/lib/sendq/", `${dir.path}/`],
+    ["/etc/sendq/", `${dir.path}/`],
+    ["127.0.0.1:4001", listen],
+    ["127.0.0.1:9465", `127.0.0.1:${ScriptedServer.freePort()}`],
+    ["legacy:4000", server.remote.replace("tcp://", "")],
+    ["logs:601", `127.0.0.1:${ScriptedServer.freePort()}`],
+    ["/lib/x86_64-linux-gnu/libc.so.6", LIBC],
+  ];
+  const read = (name: string) => Deno.readTextFileSync(`${root}examples/systemd/${name}`);
+  const routes = changes.reduce(
+    (text, [from, to]) => text.replaceAll(from, to),
+    read("route.json"),
+  );
+  Deno.writeTextFileSync(`${dir.path}/route.json`, routes);
+  const [command = "", ...args] = execStart(read("sendq.service"), changes);
+  const checked = await finished(run(command, [
+    ...["run", "--quiet", `--allow-read=${dir.path}/route.json`, `${root}src/cli/main.ts`],
+    ...["run", "--check", `${dir.path}/route.json`],
+  ]));
+  const [, needed = ""] = /^deno run needs: (.*)$/m.exec(checked.out) ?? [];
+  const values = (flags: readonly string[]) =>
+    flags.map((flag) => flag.split("=").map((part) => part.split(",").sort().join()).join("="))
+      .filter((flag) => !/^--allow-(ffi|env)=/.test(flag)).sort();
+  const granted = args.filter((word) => word.startsWith("--allow-"));
+  assert.deepEqual(values(granted), values(needed.split(" ")), checked.err);
+
+  const child = run(command, args);
+  const [hostname = "", port = ""] = listen.split(":");
+  let client: Deno.TcpConn | undefined;
+  await until("the relay", async () => {
+    client = await Deno.connect({ hostname, port: Number(port) }).catch(() => undefined);
+    return client !== undefined;
+  });
+  await client?.write(new TextEncoder().encode("one\n"));
+  await until("the packet", () => server.text === "one\n");
+  client?.close();
+  child.kill("SIGHUP");
+  child.kill("SIGTERM");
+  const { code, err } = await finished(child);
+  assert.equal(code, 0, err);
+  assert.match(err, /read anew: no option has changed/);
 });
+
+const noAnalyze = await succeeds("systemd-analyze", "--version");
+for (const name of ["sendq-relay.service", "sendq.service"]) {
+  Deno.test({
+    name: `examples/systemd: systemd finds no fault in ${name}` +
+      (noAnalyze === "" ? "" : ` (left out: ${noAnalyze})`),
+    ignore: noAnalyze !== "",
+    async fn() {
+      using dir = new TempDir();
+      const unit = Deno.readTextFileSync(`${root}examples/systemd/${name}`);
+      const path = `${dir.path}/${name}`;
+      // It wants the program to exist.
+      Deno.writeTextFileSync(path, unit.replaceAll("/usr/local/bin/deno", Deno.execPath()));
+      const { out, err } = await finished(run("systemd-analyze", ["verify", "--man=no", path]));
+      const about = (out + err).split("\n").filter((line) => line.includes(name));
+      assert.deepEqual(about, []);
+    },
+  });
+}
 
 const noContainers = await succeeds("docker", "info");
 Deno.test({

@@ -226,7 +226,7 @@ Deno.test("labels of /metrics are escaped as the format says", async () => {
     stats: bench.sender.stats(),
     ...{ state: "idle", verdict: "healthy", wallMs: 0, fileBytes: undefined },
   };
-  const text = prometheusText(reading, { remote: 'a"b\\c\nd' });
+  const text = prometheusText([{ reading, labels: { remote: 'a"b\\c\nd' } }]);
   assert.match(text, /^sendq_queue_packets\{remote="a\\"b\\\\c\\nd"\} 0$/m);
   assert.equal(
     text.split("\n").filter((line) => line.startsWith("# TYPE")).length <= FIGURES.length,

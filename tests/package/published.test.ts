@@ -40,7 +40,7 @@ Deno.test("published is what a user needs, and nothing else", () => {
     ...["README.md", "LICENSE", "CHANGES.md", "SECURITY.md"],
     ...["ERRORS", "METRICS", "OPERATIONS", "OPTIONS", "PACKAGE", "PROMISES", "PROTOCOLS", "TCP"]
       .map((name) => `docs/${name}.md`),
-    ...["docs/options.schema.json", "docs/demo.svg"],
+    ...["docs/options.schema.json", "docs/route.schema.json", "docs/demo.svg"],
     // deno publish wants every module that it has checked.
     "db_sqlite_stand_in/mod.ts",
   ];

@@ -64,7 +64,7 @@ export const LOG_OPTIONS = {
 } as const satisfies OptionTable;
 
 /** Stands before the names of keepalive's options. */
-const KEEP_ALIVE = "keepAlive.";
+export const KEEP_ALIVE = "keepAlive.";
 
 /** How packets are told apart, parsed. */
 export interface FramingOptions {
@@ -106,6 +106,8 @@ export interface DeliveryCommandOptions
   readonly verbose?: boolean;
   /** Log warnings and errors only. */
   readonly quiet?: boolean;
+  /** The level of log lines that a route file asks for. */
+  readonly logLevel?: LogLevel;
 }
 
 /** An option whose value has the library's name. */
@@ -322,8 +324,10 @@ export function checkDeliveryOptions(options: DeliveryCommandOptions): void {
 }
 
 /** The level of log lines that was asked for. */
-export function logLevelOf({ verbose, quiet }: DeliveryCommandOptions): LogLevel {
-  return verbose ? "debug" : quiet ? "warn" : "info";
+export function logLevelOf(
+  { verbose, quiet, logLevel = "info" }: DeliveryCommandOptions,
+): LogLevel {
+  return verbose ? "debug" : quiet ? "warn" : logLevel;
 }
 
 /** What the queue is opened with. */
@@ -348,7 +352,12 @@ export function deliveryOptionsOf(
   };
 }
 
-function parseValue(spec: OptionSpec, text: string): number | string {
+/**
+ * Reads an option's value as it is written on the command line.
+ *
+ * @throws {InvalidArgumentError} It is none; says what is expected.
+ */
+export function parseValue(spec: OptionSpec, text: string): number | string {
   const value = parserOf(spec)(text);
   if (takes(spec, value)) return value;
   throw new InvalidArgumentError(`It ${ruleInWords(spec)}.`);

@@ -13,18 +13,30 @@ import { flagOf } from "../terminal/flags.ts";
 import { givenOf } from "./given.ts";
 
 /** Stands before the names of a session's options. */
-const SESSION = "session.";
+export const SESSION = "session.";
 /** Stands before the names of a heartbeat's options. */
-const HEARTBEAT = "session.heartbeat.";
+export const HEARTBEAT = "session.heartbeat.";
 const LINE_FEED = 10;
 
 /** Bytes that were typed, or the file that has them; where an answer is meant, a `RegExp`, too. */
-type Typed = Uint8Array | RegExp | { readonly file: string };
+export type Typed = Uint8Array | RegExp | { readonly file: string };
 
 /** One of the three flags that steps are made of, in the order in which they were given. */
 interface StepFlag {
   readonly what: "send" | "expect" | "refuse";
   readonly typed: Typed;
+}
+
+/** A step as a route file has it. */
+export interface TypedStep {
+  /** What to send first. */
+  readonly send?: Typed;
+  /** What the server has to answer. */
+  readonly expect?: Typed;
+  /** An answer that is a refusal. */
+  readonly refuse?: Typed;
+  /** For the answer. */
+  readonly timeoutMs?: number;
 }
 
 /** The options of a session, parsed. */
@@ -35,6 +47,8 @@ export interface SessionCommandOptions {
   readonly sessionExpect?: readonly StepFlag[];
   /** The same list. */
   readonly sessionRefuse?: readonly StepFlag[];
+  /** The steps of a route file; those of the command line stand in their place. */
+  readonly sessionOpen?: readonly TypedStep[];
   /** The bytes of a heartbeat. */
   readonly heartbeat?: Typed;
   /** What it is answered by. */
@@ -83,7 +97,11 @@ export function addSessionOptions(options: Adder): void {
 /** The files that hold parts of a session. */
 export function sessionFiles(options: SessionCommandOptions): string[] {
   const { heartbeat, heartbeatExpect, goodbye } = options;
-  return [...stepFlagsOf(options).map(({ typed }) => typed), heartbeat, heartbeatExpect, goodbye]
+  const flags = stepFlagsOf(options);
+  const steps = flags === undefined
+    ? (options.sessionOpen ?? []).flatMap(({ send, expect, refuse }) => [send, expect, refuse])
+    : flags.map(({ typed }) => typed);
+  return [...steps, heartbeat, heartbeatExpect, goodbye]
     .flatMap((typed) => typed !== undefined && "file" in typed ? [typed.file] : []);
 }
 
@@ -93,7 +111,8 @@ export function sessionFiles(options: SessionCommandOptions): string[] {
  * @throws {UsageError} Options contradict each other, or a file cannot be read.
  */
 export function sessionOf(options: SessionCommandOptions): Session | undefined {
-  const open = stepsOf(stepFlagsOf(options));
+  const flags = stepFlagsOf(options);
+  const open = flags === undefined ? (options.sessionOpen ?? []).map(readyStep) : stepsOf(flags);
   const heartbeat = heartbeatOf(options);
   const limits = givenOf(SESSION_OPTIONS, options, SESSION);
   const { goodbye } = options;
@@ -106,8 +125,17 @@ export function sessionOf(options: SessionCommandOptions): Session | undefined {
   return Object.keys(session).length === 0 ? undefined : session;
 }
 
-function stepFlagsOf(options: SessionCommandOptions): readonly StepFlag[] {
-  return options.sessionSend ?? options.sessionExpect ?? options.sessionRefuse ?? [];
+function stepFlagsOf(options: SessionCommandOptions): readonly StepFlag[] | undefined {
+  return options.sessionSend ?? options.sessionExpect ?? options.sessionRefuse;
+}
+
+function readyStep({ send, expect, refuse, ...limits }: TypedStep): SessionStep {
+  return {
+    ...limits,
+    ...(send === undefined ? {} : { send: bytesOf(send) }),
+    ...(expect === undefined ? {} : { expect: patternOf(expect) }),
+    ...(refuse === undefined ? {} : { refuse: patternOf(refuse) }),
+  };
 }
 
 /** A send begins a step, and what is expected next ends it. */

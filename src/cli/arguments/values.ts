@@ -6,6 +6,7 @@
 
 import { InvalidArgumentError } from "commander";
 import { parseRemote, type Remote } from "../../base/remote.ts";
+import { AllowedPeers } from "../../kernel/allowed_peers.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import type { IdRange } from "../../queue/options.ts";
 
@@ -102,11 +103,24 @@ export function parseMode(text: string): number {
  */
 export function parseRemoteArgument(text: string): Remote {
   try {
-    return parseRemote(text);
+    const remote = parseRemote(text);
+    new AllowedPeers(remote.allowFrom); // Throws what listening would.
+    return remote;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     throw new InvalidArgumentError(`${error.message}.`);
   }
+}
+
+/**
+ * Reads a server to connect to.
+ *
+ * @throws {InvalidArgumentError} It is none, or one that connects to us.
+ */
+export function parseServer(text: string): Remote {
+  const remote = parseRemoteArgument(text);
+  if (remote.listen) throw new InvalidArgumentError("Expected tcp://HOST:PORT.");
+  return remote;
 }
 
 /**
@@ -135,7 +149,7 @@ export function parseListen(text: string): Listen {
   if (path !== undefined) return { transport: "unix", path };
   // Port 0 is no port to send to, but one to listen on.
   const anyPort = /^tcp:\/\/.*[^:]:0$/.test(text);
-  const remote = parseRemoteArgument(anyPort ? text.replace(/0$/, "1") : text);
+  const remote = parseServer(anyPort ? text.replace(/0$/, "1") : text);
   return { transport: "tcp", ...remote, ...(anyPort ? { port: 0 } : {}) };
 }
 

@@ -92,9 +92,13 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
   addQueueOptions(options);
   return command
     .addHelpText("after", HELP)
-    .action(async (texts: string[], options: EnqueueCommandOptions) =>
-      finish(await enqueue(texts, options, io))
-    );
+    .action(async (texts: string[], options: EnqueueCommandOptions) => {
+      // A route file says how packets come on stdin, whether it is read or not.
+      const isOfFile = command.getOptionValueSource("input") === "config";
+      const { input: _, ...others } = options;
+      const isGiven = texts.length + (options.file?.length ?? 0) > 0;
+      finish(await enqueue(texts, isOfFile && isGiven ? others : options, io));
+    });
 }
 
 async function enqueue(

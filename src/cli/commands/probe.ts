@@ -22,12 +22,7 @@ import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts"
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
 import { asUsageError, OptionAdder } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import {
-  formatBytes,
-  formatDuration,
-  parseDuration,
-  parseRemoteArgument,
-} from "../arguments/values.ts";
+import { formatBytes, formatDuration, parseDuration, parseServer } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -97,7 +92,7 @@ export function probeCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
   const command = new Command("probe")
     .summary("see what the kernel says about the path to a server")
     .description("See what the kernel says about the path to a server, without sending a byte.")
-    .argument("<remote>", "the server: tcp://HOST:PORT", parseRemoteArgument);
+    .argument("<remote>", "the server: tcp://HOST:PORT", parseServer);
   new OptionAdder(command)
     .value("--seconds <count>", "how long to look", parseSeconds, [5, "5"])
     .table(PROBE_OPTIONS, resolveOptions(PROBE_OPTIONS, {}))

@@ -28,7 +28,13 @@ import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
-import { type Intake, runSession } from "../session/session.ts";
+import {
+  type Intake,
+  type Planned,
+  remoteNeeds,
+  runSession,
+  type SessionPlan,
+} from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
@@ -74,10 +80,13 @@ ${EXIT_CODE_HELP}
 `;
 
 /** The options of `relay`, parsed. */
-interface RelayCommandOptions
+export interface RelayCommandOptions
   extends DeliveryCommandOptions, FramingOptions, Partial<ResolvedOptions<typeof RELAY_OPTIONS>> {
+  /** Where clients connect. */
   readonly listen: readonly Listen[];
+  /** The server. */
   readonly to: Remote;
+  /** The permissions of a Unix socket. */
   readonly socketMode?: number;
 }
 
@@ -91,14 +100,23 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
   const command = new Command("relay")
     .summary("take packets from many local clients, and deliver them")
     .description("Store and forward for programs that cannot be changed.");
+  const listens: Listen[] = [];
   const options = new OptionAdder(command)
     .group("Clients")
     .required(
       "-l, --listen <address>",
       "tcp://HOST:PORT or unix:PATH; may be given several times",
-      (text: string, earlier: readonly Listen[] = []) => [...earlier, parseListen(text)],
+      // Kept here: those of a route file are replaced and not added to.
+      (text: string): readonly Listen[] => {
+        listens.push(parseListen(text));
+        return listens;
+      },
     )
-    .required("-t, --to <remote>", "the server: tcp://HOST:PORT", parseRemoteArgument)
+    .required(
+      "-t, --to <remote>",
+      "the server: tcp://HOST:PORT or listen://HOST:PORT",
+      parseRemoteArgument,
+    )
     .framing("-i, --input <framing>", "packets of clients", "lines")
     .framing("-o, --output <framing>", "packets on the wire (default: as of clients)")
     .table(RELAY_OPTIONS)
@@ -113,31 +131,38 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
   addDeliveryOptions(options);
   return command
     .addHelpText("after", HELP)
-    .action(async (options: RelayCommandOptions) => finish(await relay(options, io)));
+    .action(async (options: RelayCommandOptions) => {
+      const { plan, needs } = planRelay(options, io);
+      checkPermissions(needs);
+      finish(await runSession(plan));
+    });
 }
 
-async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode> {
+/**
+ * What `relay` does with its options, and what it needs for it.
+ *
+ * @param options All of them, parsed.
+ * @param io Where it reads and prints.
+ * @throws {UsageError} They contradict each other.
+ */
+export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
   checkDeliveryOptions(options);
   const page = statusPageNeeds(options);
-  checkPermissions({
-    remotes: [options.to],
-    listens: [...options.listen, ...page.listens],
-    files: [...page.files, ...sessionFiles(options)],
-    queues: [options.queue],
-    kernel: true,
-    libc: options.libc,
-  });
   splitterFor(options); // Says what is wrong before anything is opened.
   if (
     options.socketMode !== undefined && options.listen.every(({ transport }) => transport === "tcp")
   ) {
     throw new UsageError("--socket-mode needs --listen unix:PATH");
   }
-  const listeners = await listenOn(options.listen, options.socketMode);
-  return await runSession({
+  let listeners: readonly OpenListener[] = [];
+  const plan: SessionPlan = {
     remote: options.to,
     options,
     io,
+    acquire: async () => {
+      listeners = await listenOn(options.listen, options.socketMode);
+      return { [Symbol.dispose]: () => closeAll(listeners) };
+    },
     openIntake: (sender, log) => {
       const relay = new Relay({
         ...options,
@@ -161,23 +186,48 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
     },
     // The relay passes it on.
     handleReceived: () => Promise.resolve(),
-  });
+  };
+  return {
+    plan,
+    needs: {
+      ...remoteNeeds(options.to, [...options.listen, ...page.listens]),
+      files: [...page.files, ...sessionFiles(options)],
+      queues: [options.queue],
+      kernel: true,
+      libc: options.libc,
+    },
+  };
+}
+
+interface OpenListener {
+  readonly listener: RelayListener;
+  readonly address: string;
+  readonly open: boolean;
+}
+
+function closeAll(listeners: readonly OpenListener[]): void {
+  for (const { listener } of listeners) listener.close();
 }
 
 async function listenOn(
   listens: readonly Listen[],
   socketMode: number | undefined,
-): Promise<{ listener: RelayListener; address: string; open: boolean }[]> {
-  const listeners = [];
-  for (const listen of listens) {
-    if (listen.transport === "unix") {
-      const listener = await listenUnix(listen.path, socketMode);
-      listeners.push({ listener, address: `unix:${listen.path}`, open: false });
-    } else {
-      const listener = Deno.listen(listen);
-      const open = !isLoopback(listener.addr.hostname);
-      listeners.push({ listener, address: formatRemote(listener.addr), open });
+): Promise<OpenListener[]> {
+  const listeners: OpenListener[] = [];
+  try {
+    for (const listen of listens) {
+      if (listen.transport === "unix") {
+        const listener = await listenUnix(listen.path, socketMode);
+        listeners.push({ listener, address: `unix:${listen.path}`, open: false });
+      } else {
+        const listener = Deno.listen(listen);
+        const open = !isLoopback(listener.addr.hostname);
+        listeners.push({ listener, address: formatRemote(listener.addr), open });
+      }
     }
+  } catch (error) {
+    closeAll(listeners);
+    throw error;
   }
   return listeners;
 }

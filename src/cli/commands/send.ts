@@ -26,12 +26,12 @@ import {
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
-import { type Intake, runSession } from "../session/session.ts";
+import { type Intake, type Planned, remoteNeeds, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { within } from "../session/within.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
-import type { LogConsole } from "../terminal/output.ts";
+import type { RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 /** How long the rest of a packet may take to come once `send` is to stop. */
@@ -81,7 +81,9 @@ ${EXIT_CODE_HELP}
 `;
 
 /** The options of `send`, parsed. */
-interface SendOptions extends DeliveryCommandOptions, Omit<FramingOptions, "input"> {
+export interface SendOptions extends DeliveryCommandOptions, Omit<FramingOptions, "input"> {
+  /** The server, where a route file has it. */
+  readonly remote?: Remote;
   /** How packets are told apart on stdin; `none`: stdin is not read. */
   readonly input: FramingOptions["input"] | "none";
   /** Whether to go on after the end of input. */
@@ -100,7 +102,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
   const command = new Command("send")
     .summary("deliver packets from stdin, or from the queue alone")
     .description("Deliver packets from stdin to a TCP server, through a queue on disk.")
-    .argument("<remote>", "the server: tcp://HOST:PORT", parseRemoteArgument);
+    .argument("[remote]", "the server: tcp://HOST:PORT or listen://HOST:PORT", parseRemoteArgument);
   const options = new OptionAdder(command).group("Packets");
   addQueueFileOption(options);
   options
@@ -113,13 +115,24 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
   addDeliveryOptions(options);
   return command
     .addHelpText("after", HELP)
-    .action(async (remote: Remote, options: SendOptions) =>
-      finish(await send(remote, options, io))
-    );
+    .action(async (argument: Remote | undefined, options: SendOptions) => {
+      const remote = argument ?? options.remote;
+      if (remote === undefined) throw new UsageError("missing required argument 'remote'");
+      const { plan, needs } = planSend({ ...options, remote }, io);
+      checkPermissions(needs);
+      finish(await runSession(plan));
+    });
 }
 
-async function send(remote: Remote, options: SendOptions, io: Stdio): Promise<ExitCode> {
-  const { input, output } = options;
+/**
+ * What `send` does with its options, and what it needs for it.
+ *
+ * @param options All of them, parsed.
+ * @param io Where it reads and prints.
+ * @throws {UsageError} They contradict each other.
+ */
+export function planSend(options: SendOptions & { readonly remote: Remote }, io: Stdio): Planned {
+  const { input, output, remote } = options;
   if (input === "none" && output !== undefined) {
     throw new UsageError(
       "--output needs an input: packets that other processes enqueue are sent as they were stored",
@@ -127,23 +140,24 @@ async function send(remote: Remote, options: SendOptions, io: Stdio): Promise<Ex
   }
   checkDeliveryOptions(options);
   const { listens, files } = statusPageNeeds(options);
-  checkPermissions({
-    remotes: [remote],
-    listens,
-    files: [...files, ...sessionFiles(options)],
-    queues: [options.queue],
-    kernel: true,
-    libc: options.libc,
-  });
   const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
-  return await runSession({
-    remote,
-    options,
-    io,
-    openIntake: (sender, log) => splitter && new StdinIntake(splitter, sender, options, log, io),
-    handleReceived: (sender, log) =>
-      options.received === "discard" ? sender.received.cancel() : passToStdout(sender, log, io),
-  });
+  return {
+    needs: {
+      ...remoteNeeds(remote, listens),
+      files: [...files, ...sessionFiles(options)],
+      queues: [options.queue],
+      kernel: true,
+      libc: options.libc,
+    },
+    plan: {
+      remote,
+      options,
+      io,
+      openIntake: (sender, log) => splitter && new StdinIntake(splitter, sender, options, log, io),
+      handleReceived: (sender, log) =>
+        options.received === "discard" ? sender.received.cancel() : passToStdout(sender, log, io),
+    },
+  };
 }
 
 /** Packets from the pipe. */
@@ -152,13 +166,13 @@ class StdinIntake implements Intake {
   readonly #splitter: PacketSplitter;
   readonly #pump: InputPump;
   readonly #options: SendOptions;
-  readonly #log: LogConsole;
+  readonly #log: RouteLog;
 
   constructor(
     splitter: PacketSplitter,
     sender: Sender,
     options: SendOptions,
-    log: LogConsole,
+    log: RouteLog,
     io: Stdio,
   ) {
     this.#splitter = splitter;
@@ -199,7 +213,7 @@ class StdinIntake implements Intake {
 }
 
 /** A reader that has gone costs no packet. */
-async function passToStdout({ received }: Sender, log: LogConsole, io: Stdio): Promise<void> {
+async function passToStdout({ received }: Sender, log: RouteLog, io: Stdio): Promise<void> {
   try {
     for await (const chunk of received) {
       await writeAll(io.stdout, chunk);

@@ -1,11 +1,12 @@
 /**
- * What `send` and `relay` share: a sender is opened, packets are taken in, the
+ * What `send`, `relay` and `run` share: senders are opened, packets are taken in, the
  * state is shown, signals stop it, and the end has its exit code.
  *
  * @module
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { isLoopback } from "../../observe/access.ts";
 import type { Remote } from "../../base/remote.ts";
 import { Sender } from "../../sender/sender.ts";
 import {
@@ -15,9 +16,10 @@ import {
   logLevelOf,
   queueOptionsOf,
 } from "../arguments/options.ts";
+import type { Listen, Needs } from "../../permissions/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
-import { colorsWelcome, LogConsole } from "../terminal/output.ts";
+import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
@@ -48,16 +50,60 @@ export interface Intake {
 
 /** What a session does. */
 export interface SessionPlan {
+  /** What it is called among several; undefined: it is the only one. */
+  readonly name?: string | undefined;
   /** The server. */
   readonly remote: Remote;
   /** The command's options. */
   readonly options: DeliveryCommandOptions;
   /** Where it reads and prints. */
   readonly io: Stdio;
+  /** What has to be had before the queue is opened; given back where it cannot be. */
+  readonly acquire?: () => Promise<Disposable>;
   /** Makes what takes packets in; without it only other processes enqueue. */
-  readonly openIntake?: (sender: Sender, log: LogConsole) => Intake | undefined;
+  readonly openIntake?: (sender: Sender, log: RouteLog) => Intake | undefined;
   /** Passes on or discards what the server sends; ends with the sender. */
-  readonly handleReceived: (sender: Sender, log: LogConsole) => Promise<void>;
+  readonly handleReceived: (sender: Sender, log: RouteLog) => Promise<void>;
+}
+
+/** Where a command connects to, and where it listens: also for a server that connects to us. */
+export function remoteNeeds(
+  { listen, ...remote }: Remote,
+  listens: readonly Listen[],
+): Required<Pick<Needs, "remotes" | "listens">> {
+  return listen
+    ? { remotes: [], listens: [...listens, { transport: "tcp", ...remote }] }
+    : { remotes: [remote], listens };
+}
+
+/** A plan, and what has to be granted for it. */
+export interface Planned {
+  /** What to do. */
+  readonly plan: SessionPlan;
+  /** What it is going to use. */
+  readonly needs: Needs;
+}
+
+/** What a sender was opened for. */
+export interface OpenedRoute {
+  /** What it does. */
+  readonly plan: SessionPlan;
+  /** The sender. */
+  readonly sender: Sender;
+  /** Its log. */
+  readonly log: RouteLog;
+}
+
+/** How several sessions run in one process. */
+export interface ProcessPlan {
+  /** The sessions. */
+  readonly plans: readonly SessionPlan[];
+  /** The options of the process: of the log, and of the status page. */
+  readonly options: DeliveryCommandOptions;
+  /** Where it reads and prints. */
+  readonly io: Stdio;
+  /** Reads everything anew; without it SIGHUP stops. */
+  readonly reload?: (opened: readonly OpenedRoute[], log: LogConsole) => Promise<void>;
 }
 
 /**
@@ -66,42 +112,128 @@ export interface SessionPlan {
  * @returns The exit code; every other error is in the log.
  * @throws {UsageError} An option is out of range.
  */
-export async function runSession(plan: SessionPlan): Promise<ExitCode> {
-  const { options, io: { stderr } } = plan;
+export function runSession(plan: SessionPlan): Promise<ExitCode> {
+  return runSessions({ plans: [plan], options: plan.options, io: plan.io });
+}
+
+/**
+ * Runs sessions beside each other until all have ended. One that fails leaves the others
+ * to go on.
+ *
+ * @returns The worst of the exit codes; every other error is in the log.
+ * @throws {UsageError} An option of the only session is out of range.
+ */
+export async function runSessions(
+  { plans, options, io: { stderr }, reload }: ProcessPlan,
+): Promise<ExitCode> {
+  const live = plans.length === 1 && stderr.isTerminal() && options.logFormat === "text";
   const log = new LogConsole({
     format: options.logFormat,
     level: logLevelOf(options),
-    live: stderr.isTerminal() && options.logFormat === "text",
+    live,
     colors: colorsWelcome(stderr),
   }, stderr);
   using untilTheEnd = new DisposableStack();
-  let code: ExitCode;
-  try {
-    log.debug(`opening ${options.queue}`);
-    const sender = await openSender(plan, log);
-    // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
-    // work meanwhile. Nothing has been read yet that could be lost.
-    const signals = untilTheEnd.use(new StopSignals());
-    await using _page = await openStatusPage(sender, options, log);
-    code = await new Session(plan, sender, log, signals).run();
-  } catch (error) {
-    if (error instanceof UsageError) throw error;
-    reportError(log, error, options);
-    code = exitCodeOf(error);
+  const codes: ExitCode[] = [];
+  const fail = (error: unknown, where: RouteLog) => {
+    if (error instanceof UsageError && plans.length === 1) throw error;
+    reportError(where, error, options);
+    codes.push(exitCodeOf(error));
+  };
+  const opened: OpenedRoute[] = [];
+  const failures = new Map<string, string>();
+  for (const plan of plans) {
+    const own = plan.name === undefined ? log : logOf(log, plan.name);
+    try {
+      opened.push({ plan, sender: await openSender(plan, own), log: own });
+    } catch (error) {
+      fail(error, own);
+      if (plan.name !== undefined) failures.set(plan.name, explain(error));
+    }
+  }
+  if (opened.length > 0) {
+    try {
+      codes.push(...await runOpened({ opened, failures, options, reload, untilTheEnd }, log));
+    } catch (error) {
+      fail(error, log);
+    }
   }
   await within(LAST_WORDS_MS, log.flushed());
-  return code;
+  return worstOf(codes);
 }
 
-async function openSender({ remote, options }: SessionPlan, log: LogConsole): Promise<Sender> {
+interface OpenedProcess {
+  readonly opened: readonly OpenedRoute[];
+  /** Of the routes whose sender could not be opened. */
+  readonly failures: ReadonlyMap<string, string>;
+  readonly options: DeliveryCommandOptions;
+  readonly reload: ProcessPlan["reload"];
+  readonly untilTheEnd: DisposableStack;
+}
+
+async function runOpened(
+  { opened, failures, options, reload, untilTheEnd }: OpenedProcess,
+  log: LogConsole,
+): Promise<ExitCode[]> {
+  // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
+  // work meanwhile. Nothing has been read yet that could be lost.
+  let reloading = Promise.resolve();
+  const signals = untilTheEnd.use(
+    new StopSignals(
+      reload && (() => {
+        // One after the other.
+        reloading = reloading.then(() => reload(opened, log)).catch((error) =>
+          reportError(log, error, options)
+        );
+      }),
+    ),
+  );
+  using serviceManager = new ServiceManager(systemClock);
+  await using _page = await openStatusPage(opened, failures, options, log);
+  const sessions = opened.map((route) => new Session(route, log, signals, serviceManager));
+  serviceManager.ready();
+  void signals.first.then((signal) => {
+    log.info(`${signal}: stopping; once more to stop at once`);
+    serviceManager.stopping();
+  });
+  return await Promise.all(sessions.map((session) => session.run()));
+}
+
+/** What a process that does several things says of them all. */
+function worstOf(codes: readonly ExitCode[]): ExitCode {
+  const order = [
+    ExitCode.FAILED,
+    ExitCode.NOT_PERMITTED,
+    ExitCode.USAGE,
+    ExitCode.PACKETS_KEPT,
+  ];
+  return order.find((code) => codes.includes(code)) ?? ExitCode.DONE;
+}
+
+async function openSender(
+  { remote, options, acquire }: SessionPlan,
+  log: RouteLog,
+): Promise<Sender> {
+  log.debug(`opening ${options.queue}`);
+  using untilOpen = new DisposableStack();
+  const acquired = await acquire?.();
+  if (acquired !== undefined) untilOpen.use(acquired);
   try {
-    return await Sender.open({
+    const sender = await Sender.open({
       ...deliveryOptionsOf(options),
       queue: options.queue,
       queueOptions: queueOptionsOf(options),
       remote,
       logger: log,
     });
+    untilOpen.move();
+    if (remote.listen && remote.allowFrom === undefined && !isLoopback(remote.hostname)) {
+      log.warn(
+        `${sender.remote} is no loopback address: whoever reaches it gets the packets; ` +
+          `?from=ADDRESS behind it names who may connect`,
+      );
+    }
+    return sender;
   } catch (error) {
     throw asUsageError(error);
   }
@@ -111,30 +243,36 @@ async function openSender({ remote, options }: SessionPlan, log: LogConsole): Pr
 class Session {
   readonly #plan: SessionPlan;
   readonly #sender: Sender;
-  readonly #log: LogConsole;
+  readonly #log: RouteLog;
+  readonly #console: LogConsole;
   readonly #signals: StopSignals;
+  readonly #serviceManager: ServiceManager;
   readonly #view: StatusView;
   readonly #intake: Intake | undefined;
-  readonly #serviceManager = new ServiceManager(systemClock);
   /** What ended the taking in of packets too soon. */
   #intakeError: unknown;
   /** What ended the sender too soon. */
   #failure: unknown;
 
-  constructor(plan: SessionPlan, sender: Sender, log: LogConsole, signals: StopSignals) {
+  constructor(
+    { plan, sender, log }: OpenedRoute,
+    console: LogConsole,
+    signals: StopSignals,
+    serviceManager: ServiceManager,
+  ) {
     this.#plan = plan;
     this.#sender = sender;
     this.#log = log;
+    this.#console = console;
     this.#signals = signals;
+    this.#serviceManager = serviceManager;
     this.#view = new StatusView(sender);
     this.#intake = plan.openIntake?.(sender, log);
   }
 
   async run(): Promise<ExitCode> {
-    using serviceManager = this.#serviceManager;
     const stopShowing = this.#show();
     const received = this.#plan.handleReceived(this.#sender, this.#log);
-    serviceManager.ready();
     try {
       await this.#deliver();
     } catch (error) {
@@ -148,11 +286,7 @@ class Session {
   /** Until the sender is closed, or somebody is in a hurry. */
   async #deliver(): Promise<void> {
     const { first, second } = this.#signals;
-    const stopped = first.then((signal) => {
-      this.#log.info(`${signal}: stopping; once more to stop at once`);
-      this.#serviceManager.stopping();
-      return "stop" as const;
-    });
+    const stopped = first.then(() => "stop" as const);
     const why = await Promise.race([
       this.#takeIn(),
       stopped,
@@ -240,21 +374,23 @@ class Session {
 
   /** Keeps the live line, or the status in the log, up to date. Returns the end of it. */
   #show(): () => void {
-    const log = this.#log;
-    const endLive = every(LIVE_INTERVAL_MS, () => log.showLive(this.#view.inOneLine()));
-    const { statusIntervalMs } = this.#plan.options;
-    const endLogged = statusIntervalMs === 0 || log.live
+    const console = this.#console;
+    const endLive = console.live
+      ? every(LIVE_INTERVAL_MS, () => console.showLive(this.#view.inOneLine()))
+      : () => {};
+    const { options: { statusIntervalMs }, name } = this.#plan;
+    const endLogged = statusIntervalMs === 0 || console.live
       ? () => {}
       : every(statusIntervalMs, () => {
         const words = this.#view.report();
         if (words === undefined) return;
-        log.line("info", words, this.#view.fields());
-        this.#serviceManager.status(words);
+        this.#log.line("info", words, this.#view.fields());
+        this.#serviceManager.status(name === undefined ? words : `${name}: ${words}`);
       });
     return () => {
       endLive();
       endLogged();
-      log.endLive();
+      console.endLive();
     };
   }
 }
@@ -272,7 +408,7 @@ function every(intervalMs: number, callback: () => void): () => void {
   return () => cancel();
 }
 
-function reportError(log: LogConsole, error: unknown, options: DeliveryCommandOptions): void {
+function reportError(log: RouteLog, error: unknown, options: DeliveryCommandOptions): void {
   log.error(explain(error));
   if (options.verbose && error instanceof Error) log.debug(error.stack ?? "");
 }

@@ -29,8 +29,12 @@ export class StopSignals implements Disposable {
   readonly second: Promise<Deno.Signal>;
   readonly #listeners: readonly (readonly [Deno.Signal, () => void])[];
 
-  /** Begins to listen; the signals no longer end the process by themselves. */
-  constructor() {
+  /**
+   * Begins to listen; the signals no longer end the process by themselves.
+   *
+   * @param onHangUp Called at each SIGHUP, which then is no wish to stop.
+   */
+  constructor(onHangUp?: () => void) {
     const waiting = [
       Promise.withResolvers<Deno.Signal>(),
       Promise.withResolvers<Deno.Signal>(),
@@ -40,9 +44,8 @@ export class StopSignals implements Disposable {
     this.second = waiting[1].promise;
     const ignored = hupIsIgnored();
     this.#listeners = (["SIGTERM", "SIGINT", "SIGHUP"] as const).map((signal) => {
-      const listener = signal === "SIGHUP" && ignored
-        ? () => {}
-        : () => waiting[count++]?.resolve(signal);
+      const stop = () => waiting[count++]?.resolve(signal);
+      const listener = signal === "SIGHUP" ? ignored ? () => {} : onHangUp ?? stop : stop;
       Deno.addSignalListener(signal, listener);
       return [signal, listener] as const;
     });

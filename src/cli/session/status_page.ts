@@ -1,15 +1,15 @@
 /**
- * `--http`: the sender's status over HTTP, while a command delivers.
+ * `--http`: the status of the senders over HTTP, while a command delivers.
  *
  * @module
  */
 
 import type { StatusServer } from "../../observe/http.ts";
 import type { Sender } from "../../sender/sender.ts";
+import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import { UsageError } from "../terminal/exit_code.ts";
-import type { LogConsole } from "../terminal/output.ts";
 
 /**
  * What the status page needs permissions for.
@@ -28,32 +28,44 @@ export function statusPageNeeds(
 /**
  * Serves the status page, where it was asked for.
  *
- * @param sender Whose status; closed if the page cannot be served.
+ * @param routes Whose status; closed if the page cannot be served.
+ * @param failures Why the senders of other routes could not be opened, by their names.
  * @param options The command's options.
  * @param log Told where the page is.
  * @throws {UsageError} Where it may not listen, or no usable token.
  */
 export async function openStatusPage(
-  sender: Sender,
+  routes: readonly {
+    readonly plan: { readonly name?: string | undefined };
+    readonly sender: Sender;
+  }[],
+  failures: ReadonlyMap<string, string>,
   options: DeliveryCommandOptions,
-  log: LogConsole,
+  log: RouteLog,
 ): Promise<StatusServer | undefined> {
   const { http, httpTokenFile, httpPayloads = false, undeliverableLimitMs } = options;
   if (http === undefined) return undefined;
   try {
     // Loaded only when asked for: nobody else pays for it at the start.
     const { serveStatus } = await import("../../observe/http.ts");
-    const status = serveStatus(sender, {
-      ...http,
-      token: httpTokenFile === undefined ? undefined : await tokenIn(httpTokenFile),
-      showPayloads: httpPayloads,
-      undeliverableLimitMs,
-      logger: log,
-    });
+    const [first] = routes;
+    const status = serveStatus(
+      first?.plan.name === undefined && first !== undefined ? first.sender : {
+        ...Object.fromEntries(routes.map(({ plan, sender }) => [plan.name ?? "", sender])),
+        ...Object.fromEntries([...failures].map(([name, words]) => [name, new Error(words)])),
+      },
+      {
+        ...http,
+        token: httpTokenFile === undefined ? undefined : await tokenIn(httpTokenFile),
+        showPayloads: httpPayloads,
+        undeliverableLimitMs,
+        logger: log,
+      },
+    );
     log.info(`status page: ${status.url}`);
     return status;
   } catch (error) {
-    await sender.close({ deliverTimeoutMs: 0 });
+    await Promise.all(routes.map(({ sender }) => sender.close({ deliverTimeoutMs: 0 })));
     if (error instanceof Deno.errors.AddrInUse) {
       throw new Deno.errors.AddrInUse(`--http: ${http.hostname}:${http.port} is in use already`);
     }

@@ -108,6 +108,7 @@ export class LogConsole implements Logger {
   readonly #options: LogConsoleOptions;
   readonly #writer: BackgroundWriter;
   readonly #wallMs: () => number;
+  #level: LogLevel;
   #liveLine = "";
   /** Lines that were dropped and said to be. */
   #droppedSaid = 0;
@@ -123,8 +124,18 @@ export class LogConsole implements Logger {
     wallMs: () => number = Date.now,
   ) {
     this.#options = options;
+    this.#level = options.level;
     this.#writer = new BackgroundWriter(sink);
     this.#wallMs = wallMs;
+  }
+
+  /** Lines below this level are left out. */
+  get level(): LogLevel {
+    return this.#level;
+  }
+
+  set level(level: LogLevel) {
+    this.#level = level;
   }
 
   /** Whether there is a live line. */
@@ -158,7 +169,7 @@ export class LogConsole implements Logger {
    * @param fields What a program that reads JSON lines wants to know; text lines leave it out.
    */
   line(level: LogLevel, message: string, fields: Readonly<Record<string, unknown>> = {}): void {
-    if (LEVELS.indexOf(level) < LEVELS.indexOf(this.#options.level)) return;
+    if (LEVELS.indexOf(level) < LEVELS.indexOf(this.#level)) return;
     this.#sayDropped();
     this.#put(level, message, fields);
   }
@@ -207,6 +218,30 @@ export class LogConsole implements Logger {
     const word = level.padEnd(5);
     return this.#options.colors ? `\x1b[${LEVEL_COLORS[level]}m${word}\x1b[0m` : word;
   }
+}
+
+/** A log to which one of several routes writes. */
+export interface RouteLog extends Logger {
+  /** See {@linkcode LogConsole.line}. */
+  line(level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>): void;
+}
+
+/**
+ * The log of one route among several: lines begin with its name, and have it as a field.
+ *
+ * @param log Where lines go.
+ * @param route The route's name.
+ */
+export function logOf(log: LogConsole, route: string): RouteLog {
+  const line: RouteLog["line"] = (level, message, fields = {}) =>
+    log.line(level, `${route}: ${message}`, { route, ...fields });
+  return {
+    line,
+    debug: (message, ...data) => line("debug", message, fieldsOf(data)),
+    info: (message, ...data) => line("info", message, fieldsOf(data)),
+    warn: (message, ...data) => line("warn", message, fieldsOf(data)),
+    error: (message, ...data) => line("error", message, fieldsOf(data)),
+  };
 }
 
 /** Whether colours are welcome: a terminal, and no NO_COLOR. Needs no permission. */

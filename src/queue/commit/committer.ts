@@ -58,6 +58,9 @@ export interface CommitterOptions {
   readonly clock: Clock;
 }
 
+/** How full a queue may get. */
+export type QueueBounds = Pick<CommitterOptions, "maxPackets" | "maxBytes">;
+
 /**
  * What the committer asks the queue, and what it tells it. It tells it after a COMMIT
  * and before the promises of that transaction settle: when an `enqueue` resolves, the
@@ -117,6 +120,7 @@ export class Committer {
   };
 
   #phase: Phase = "idle";
+  #bounds: QueueBounds;
   #state: StoreState;
   #dataVersion: number;
   readonly #pending = new PendingEnqueues();
@@ -143,12 +147,22 @@ export class Committer {
   ) {
     this.#store = store;
     this.#options = options;
+    this.#bounds = { maxPackets: options.maxPackets, maxBytes: options.maxBytes };
     this.#clock = options.clock;
     this.#events = events;
     this.#state = start.state;
     this.#dataVersion = start.dataVersion;
     this.#sentThrough = start.state.sentThrough;
     this.#vacuum = new Vacuum(store, options.clock, () => this.#phase === "idle");
+  }
+
+  /** How full the queue may get; from the next commit on, where it is changed. */
+  get bounds(): QueueBounds {
+    return this.#bounds;
+  }
+
+  set bounds(bounds: QueueBounds) {
+    this.#bounds = bounds;
   }
 
   /** The counts that the last commit known has left. */
@@ -325,7 +339,7 @@ export class Committer {
 
   /** Takes as many waiting units as one transaction may have. */
   #takeUnits(): PendingEnqueue[] {
-    const { maxPackets, maxBytes } = this.#options;
+    const { maxPackets, maxBytes } = this.#bounds;
     return this.#pending.take(
       Math.min(MAX_COMMIT_PACKETS, maxPackets),
       Math.min(MAX_COMMIT_BYTES, maxBytes),
@@ -383,7 +397,8 @@ export class Committer {
   }
 
   #request(job: Job): CommitRequest {
-    const { maxPackets, maxBytes, overflow } = this.#options;
+    const { overflow } = this.#options;
+    const { maxPackets, maxBytes } = this.#bounds;
     const removeThrough = job.removal?.throughId ?? 0;
     const { removedThrough } = this.#state;
     return {

@@ -1,0 +1,384 @@
+/**
+ * What may stand in a route file: the one description that the reader, the check and
+ * docs/route.schema.json are made from. Options come from the tables by themselves.
+ *
+ * @module
+ */
+
+import { InvalidArgumentError } from "commander";
+import { OptionError } from "../../base/errors.ts";
+import {
+  CLOSE_OPTIONS,
+  DELIVERY_OPTIONS,
+  HEARTBEAT_OPTIONS,
+  KEEP_ALIVE_OPTIONS,
+  PACE_OPTIONS,
+  QUEUE_OPTIONS,
+  RELAY_OPTIONS,
+  SESSION_OPTIONS,
+  SOCKET_OPTIONS,
+  STATUS_OPTIONS,
+} from "../../base/option_table.ts";
+import { type OptionSpec, type OptionTable, takes } from "../../base/options.ts";
+import { FRAMING_NAMES } from "../../framing/framing.ts";
+import { assertFraming } from "../../framing/grammar.ts";
+import { OVERSIZES } from "../../framing/splitter.ts";
+import { KEEP_ALIVE, LOG_OPTIONS, parseValue, ruleInWords } from "../arguments/options.ts";
+import { HEARTBEAT, SESSION, type Typed, unescape } from "../arguments/session.ts";
+import {
+  parseHttpAddress,
+  parseListen,
+  parseMode,
+  parseRemoteArgument,
+} from "../arguments/values.ts";
+
+/** One value: text, a number, true or false, or a small object that is read as a whole. */
+export interface ValueField {
+  readonly kind: "value";
+  /** What it is for, in one line. */
+  readonly words: string;
+  /** What the commands' options call it; left out: a part of the list that it stands in. */
+  readonly to: readonly string[];
+  /**
+   * What the value means.
+   *
+   * @throws {InvalidArgumentError} It is none; says what is expected.
+   */
+  readonly read: (value: unknown) => unknown;
+  /** The same for editors. */
+  readonly schema: Readonly<Record<string, unknown>>;
+}
+
+/** Values by their names. */
+export interface ObjectField {
+  readonly kind: "object";
+  readonly words: string;
+  readonly fields: Fields;
+  readonly required?: readonly string[];
+  /** At least one of these has to be there. */
+  readonly oneOf?: readonly string[];
+  /** Fields that need another one. */
+  readonly needs?: readonly (readonly [field: string, other: string])[];
+  /** The option that `false` in its place switches off. */
+  readonly orFalse?: string;
+}
+
+/** Values in an order. */
+export interface ListField {
+  readonly kind: "list";
+  readonly words: string;
+  readonly to: readonly string[];
+  readonly item: ObjectField | ValueField;
+}
+
+/** What may stand in one place. */
+export type Field = ValueField | ObjectField | ListField;
+/** Fields by their names. */
+export interface Fields {
+  readonly [name: string]: Field;
+}
+
+/** An option of a table: as on the command line, or a number in the unit of its name. */
+function optionField(spec: OptionSpec, to: string): ValueField {
+  const written = spec.type === "duration" || spec.type === "size";
+  return {
+    kind: "value",
+    words: spec.help,
+    to: [to],
+    read: (value) => {
+      if (written && typeof value === "string") return parseValue(spec, value);
+      if (takes(spec, value)) return value;
+      throw new InvalidArgumentError(`It ${ruleInWords(spec)}.`);
+    },
+    schema: schemaOf(spec),
+  };
+}
+
+function tableFields(table: OptionTable, prefix = ""): Record<string, ValueField> {
+  return Object.fromEntries(
+    Object.entries(table).map(([name, spec]) => [name, optionField(spec, prefix + name)]),
+  );
+}
+
+function schemaOf(spec: OptionSpec): Record<string, unknown> {
+  switch (spec.type) {
+    case "choice":
+      return { enum: spec.choices, default: spec.default };
+    case "switch":
+      return { type: "boolean", ...(spec.default === undefined ? {} : { default: spec.default }) };
+    case "name":
+      return { type: "string", minLength: 1, maxLength: 15 };
+    default: {
+      const { min, max, aboveMin, fraction, step } = spec;
+      const number = {
+        type: fraction ? "number" : "integer",
+        ...(aboveMin ? { exclusiveMinimum: min } : { minimum: min }),
+        maximum: max,
+        ...(step === undefined ? {} : { multipleOf: step }),
+      };
+      if (spec.type === "count") return number;
+      const text = spec.type === "duration"
+        ? String.raw`^\d+(\.\d+)?(ms|s|m|h|d)$` + (spec.endless ? "|^never$" : "")
+        : String.raw`^\d+(\.\d+)?(B|[kK]B|MB|GB|KiB|MiB|GiB)?$`;
+      return { anyOf: [number, { type: "string", pattern: text }] };
+    }
+  }
+}
+
+/** A value that is written as text. */
+function textField(
+  words: string,
+  to: string | readonly string[],
+  read: (text: string) => unknown = (text) => text,
+  schema: Readonly<Record<string, unknown>> = {},
+): ValueField {
+  return {
+    kind: "value",
+    words,
+    to: typeof to === "string" ? [to] : to,
+    read: (value) => {
+      if (typeof value === "string" && value !== "") return read(value);
+      throw new InvalidArgumentError(`It must be text in quotes.`);
+    },
+    schema: { type: "string", minLength: 1, ...schema },
+  };
+}
+
+function choiceField(words: string, to: string, choices: readonly string[]): ValueField {
+  return {
+    kind: "value",
+    words,
+    to: [to],
+    read: (value) => {
+      if (choices.some((choice) => choice === value)) return value;
+      throw new InvalidArgumentError(`It must be one of ${choices.join(", ")}.`);
+    },
+    schema: { enum: choices },
+  };
+}
+
+function switchField(words: string, to: string): ValueField {
+  return {
+    kind: "value",
+    words,
+    to: [to],
+    read: (value) => {
+      if (typeof value === "boolean") return value;
+      throw new InvalidArgumentError("It must be true or false.");
+    },
+    schema: { type: "boolean" },
+  };
+}
+
+function framingField(words: string, to: string): ValueField {
+  return {
+    kind: "value",
+    words: `${words}: a name, a description as text, or as an object`,
+    to: [to],
+    read: (value) => {
+      try {
+        assertFraming(value, to);
+        return value;
+      } catch (error) {
+        throw error instanceof OptionError ? new InvalidArgumentError(`It ${error.rule}.`) : error;
+      }
+    },
+    schema: {
+      anyOf: [
+        { enum: FRAMING_NAMES },
+        { type: "string", pattern: "^(delimiter|frame|length):" },
+        {
+          type: "object",
+          required: ["kind"],
+          properties: {
+            kind: { enum: ["delimiter", "frame", "length", "octet-counting", "chunks"] },
+          },
+        },
+      ],
+    },
+  };
+}
+
+const BYTES_SCHEMA = {
+  anyOf: [
+    { type: "string", minLength: 1 },
+    {
+      type: "object",
+      additionalProperties: false,
+      required: ["file"],
+      properties: { file: { type: "string", minLength: 1 } },
+    },
+  ],
+} as const;
+
+const PATTERN_SCHEMA = {
+  anyOf: [
+    ...BYTES_SCHEMA.anyOf,
+    {
+      type: "object",
+      additionalProperties: false,
+      required: ["regexp"],
+      properties: { regexp: { type: "string", minLength: 1 } },
+    },
+  ],
+} as const;
+
+/** Bytes as text with escapes or from a file; where an answer is meant, a `RegExp`, too. */
+function bytesField(words: string, to: readonly string[], isPattern = false): ValueField {
+  const forms = `{ "file": "PATH" }${isPattern ? ' or { "regexp": "SOURCE" }' : ""}`;
+  const read = (value: unknown): Typed => {
+    if (typeof value === "string") return unescape(value);
+    const [[name, text] = [], ...others] = isObject(value) ? Object.entries(value) : [];
+    if (others.length === 0 && typeof text === "string" && text !== "") {
+      if (name === "file") return { file: text };
+      if (name === "regexp" && isPattern) return regExpOf(text);
+    }
+    throw new InvalidArgumentError(`It must be text in quotes, or ${forms}.`);
+  };
+  return { kind: "value", words, to, read, schema: isPattern ? PATTERN_SCHEMA : BYTES_SCHEMA };
+}
+
+function regExpOf(source: string): RegExp {
+  try {
+    return new RegExp(source);
+  } catch (error) {
+    throw new InvalidArgumentError(`${error instanceof Error ? error.message : error}.`);
+  }
+}
+
+/** Whether a JSON value is an object. */
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+const STEP: ObjectField = {
+  kind: "object",
+  words: "something to send, an answer to expect, or both",
+  oneOf: ["send", "expect"],
+  needs: [["refuse", "expect"]],
+  fields: {
+    send: bytesField("sent first", []),
+    expect: bytesField("what the server has to answer", [], true),
+    refuse: bytesField("an answer that is a refusal", [], true),
+    timeoutMs: {
+      ...optionField({ ...SESSION_OPTIONS.timeoutMs, min: 1, help: "for the answer" }, ""),
+      to: [],
+    },
+  },
+};
+
+const SESSION_FIELD: ObjectField = {
+  kind: "object",
+  words: "what the protocol wants on each connection beside the packets",
+  fields: {
+    open: {
+      kind: "list",
+      words: "what each connection begins with",
+      to: ["sessionOpen"],
+      item: STEP,
+    },
+    heartbeat: {
+      kind: "object",
+      words: "bytes in quiet times",
+      required: ["send"],
+      fields: {
+        send: bytesField("sent in quiet times", ["heartbeat"]),
+        expect: bytesField("what it is answered by", ["heartbeatExpect"], true),
+        ...tableFields(HEARTBEAT_OPTIONS, HEARTBEAT),
+      },
+    },
+    close: bytesField("sent before the connection is ended in order", ["goodbye"]),
+    ...tableFields(SESSION_OPTIONS, SESSION),
+  },
+};
+
+/** How packets come in from clients. */
+const RELAY_FIELD: ObjectField = {
+  kind: "object",
+  words: "clients that packets come from; without it, they come by sendq enqueue",
+  required: ["listen"],
+  fields: {
+    listen: {
+      kind: "list",
+      words: "where clients connect",
+      to: ["listen"],
+      item: textField("tcp://HOST:PORT or unix:PATH", [], parseListen, {
+        pattern: "^(tcp://|unix:)",
+      }),
+    },
+    socketMode: textField(
+      'who may connect to a Unix socket: "660"',
+      "socketMode",
+      parseMode,
+      { pattern: "^0?[0-7]{3}$" },
+    ),
+    ...tableFields(RELAY_OPTIONS),
+  },
+};
+
+/** One route: a queue, a server, and all that lies between. */
+export const ROUTE: ObjectField = {
+  kind: "object",
+  words: "packets from one queue to one server",
+  required: ["queue", "remote"],
+  needs: [["output", "input"]],
+  fields: {
+    queue: textField("the queue's file; made where there is none", "queue"),
+    remote: textField(
+      "the server: tcp://HOST:PORT; listen://HOST:PORT for one that connects to us",
+      ["remote", "to"],
+      parseRemoteArgument,
+      { pattern: "^(tcp|listen)://" },
+    ),
+    relay: RELAY_FIELD,
+    input: framingField("how packets are told apart where they come from", "input"),
+    output: framingField("how they are told apart on the wire", "output"),
+    oversize: choiceField("what becomes of a packet that is too large", "oversize", OVERSIZES),
+    queueOptions: { kind: "object", words: "the queue", fields: tableFields(QUEUE_OPTIONS) },
+    ...tableFields(DELIVERY_OPTIONS),
+    ...tableFields(PACE_OPTIONS),
+    ...tableFields(CLOSE_OPTIONS),
+    session: SESSION_FIELD,
+    socket: {
+      kind: "object",
+      words: "options of the socket",
+      fields: {
+        ...tableFields(SOCKET_OPTIONS),
+        keepAlive: {
+          kind: "object",
+          words: "probes on an idle connection; false: none",
+          orFalse: "keepalive",
+          fields: tableFields(KEEP_ALIVE_OPTIONS, KEEP_ALIVE),
+        },
+      },
+    },
+    libc: textField("the C library, where it is none of the usual paths", "libc"),
+  },
+};
+
+/** What a process has once, however many routes. */
+export const PROCESS: Fields = {
+  http: {
+    kind: "object",
+    words: "the status page, with /metrics and /healthz",
+    required: ["address"],
+    fields: {
+      address: textField("where it is served: 127.0.0.1:9465", "http", parseHttpAddress),
+      tokenFile: textField("the file with what readers have to know", "httpTokenFile"),
+      showPayloads: switchField("show the first bytes of the oldest packet", "httpPayloads"),
+      ...tableFields(STATUS_OPTIONS),
+    },
+  },
+  log: {
+    kind: "object",
+    words: "log lines on stderr",
+    fields: {
+      level: choiceField("lines below it are left out", "logLevel", ["debug", "info", "warn"]),
+      format: optionField(LOG_OPTIONS.logFormat, "logFormat"),
+      statusIntervalMs: optionField(LOG_OPTIONS.statusIntervalMs, "statusIntervalMs"),
+    },
+  },
+};
+
+/** Names of routes: they stand in paths, labels and log lines. */
+export const ROUTE_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/;

@@ -1,0 +1,110 @@
+/**
+ * Brings a route file and a command together: what the command line does not give, the
+ * file does.
+ *
+ * @module
+ */
+
+import type { Command } from "commander";
+import { checkPermissions } from "../../permissions/permissions.ts";
+import { UsageError } from "../terminal/exit_code.ts";
+import {
+  placed,
+  type ReadRoute,
+  readRouteFile,
+  type RouteFile,
+  type Values,
+} from "./route_file.ts";
+
+/** Commands that deliver take all of a route; those that store, what they store by. */
+const STORING = ["queue", "input", "output", "oversize"] as const;
+const QUEUE_BOUNDS = "queueOptions.";
+
+/**
+ * Reads a route file.
+ *
+ * @param path The file.
+ * @throws {UsageError} There is none.
+ * @throws {Deno.errors.NotCapable} It may not be read.
+ */
+export async function loadRouteFile(path: string): Promise<RouteFile> {
+  checkPermissions({ files: [path] });
+  try {
+    return readRouteFile(path, await Deno.readTextFile(path));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new UsageError(`there is no file ${path}`);
+    if (
+      error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.IsADirectory
+    ) {
+      throw new UsageError(`${path} cannot be read: ${error.message}`);
+    }
+    throw error;
+  }
+}
+
+/**
+ * Fills a command in from the file that `--config` names, before it is parsed.
+ *
+ * @param command The command.
+ * @param path The file.
+ * @param name The route, where there are several.
+ * @throws {UsageError} The file has mistakes, or no such route.
+ */
+export async function configure(
+  command: Command,
+  path: string,
+  name: string | undefined,
+): Promise<void> {
+  const file = await loadRouteFile(path);
+  const [problem, ...others] = file.problems;
+  if (problem !== undefined) {
+    const more = others.length === 0
+      ? ""
+      : ` (and ${others.length} more: sendq run --check ${path})`;
+    throw new UsageError(placed(file, problem) + more);
+  }
+  const { values } = pickRoute(file, name);
+  const scoped = scopeOf(command.name(), values);
+  for (const [to, value] of scoped) command.setOptionValueWithSource(to, value, "config");
+}
+
+/** The route of a file that is meant. */
+function pickRoute(file: RouteFile, name: string | undefined): ReadRoute {
+  const names = file.routes.map((route) => route.name).filter((known) => known !== undefined);
+  if (name === undefined) {
+    const [only, ...others] = file.routes;
+    if (only !== undefined && others.length === 0) return only;
+    throw new UsageError(`${file.path} has several routes: add --route ${names.join(" or ")}`);
+  }
+  const route = file.routes.find((route) => route.name === name);
+  if (route !== undefined) return route;
+  throw new UsageError(
+    names.length === 0
+      ? `${file.path} has one route without a name: leave --route out`
+      : `${file.path} has no route "${name}"; it has ${names.join(", ")}`,
+  );
+}
+
+function scopeOf(command: string, values: Values): Map<string, unknown> {
+  const all = new Map([...values].map(([to, { value }]) => [to, value]));
+  const some = (names: readonly string[]) =>
+    new Map([...all].filter(([to]) =>
+      names.includes(to) ||
+      (names === STORING && values.get(to)?.path.includes(QUEUE_BOUNDS) === true)
+    ));
+  switch (command) {
+    case "send":
+    case "relay":
+      return all;
+    case "enqueue":
+    case "import": {
+      const storing = some(STORING);
+      const output = all.get("output") ?? all.get("input");
+      return output === undefined ? storing : storing.set("output", output);
+    }
+    case "probe":
+      return some(["remote", "libc"]);
+    default:
+      return some(["queue"]);
+  }
+}

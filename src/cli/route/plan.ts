@@ -1,0 +1,224 @@
+/**
+ * What a route file asks for, as plans that can run; and everything that is wrong with it.
+ *
+ * @module
+ */
+
+import type { Command } from "commander";
+import { OptionError } from "../../base/errors.ts";
+import { formatRemote, type Remote } from "../../base/remote.ts";
+import type { Needs } from "../../permissions/permissions.ts";
+import { missingFlags } from "../../permissions/permissions.ts";
+import { resolveQueueOptions } from "../../queue/options.ts";
+import { limitsOf, type SenderOptions } from "../../sender/options.ts";
+import {
+  type DeliveryCommandOptions,
+  deliveryOptionsOf,
+  queueOptionsOf,
+} from "../arguments/options.ts";
+import { planRelay, relayCommand, type RelayCommandOptions } from "../commands/relay.ts";
+import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
+import type { Planned, SessionPlan } from "../session/session.ts";
+import { UsageError } from "../terminal/exit_code.ts";
+import type { Stdio } from "../terminal/stdio.ts";
+import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
+
+/** One route that can run. */
+export interface PlannedRoute extends Planned {
+  /** What the file says of it. */
+  readonly values: Values;
+  /** What its sender is opened with, as long as its files can be read. */
+  readonly senderOptions: () => SenderOptions;
+}
+
+/** What became of a file. */
+export interface PlannedFile {
+  /** The routes without a mistake. */
+  readonly routes: readonly PlannedRoute[];
+  /** All mistakes, in the order of the file. */
+  readonly problems: readonly Problem[];
+  /** What all routes together need. */
+  readonly needs: Needs;
+}
+
+/**
+ * Makes plans of routes. Opens nothing but the files that they name, where that is granted.
+ *
+ * @param file What was read.
+ * @param given The options of the command line, which win over the file's.
+ * @param io Where the commands read and print.
+ */
+export function planRoutes(file: RouteFile, given: Command, io: Stdio): PlannedFile {
+  const problems = [...file.problems];
+  const routes: PlannedRoute[] = [];
+  for (const route of file.routes) {
+    const planned = planRoute(route, given, io, problems);
+    if (planned !== undefined) routes.push(planned);
+  }
+  return {
+    routes,
+    problems: problems.toSorted((a, b) => a.offset - b.offset),
+    needs: allNeeds(file.path, routes),
+  };
+}
+
+/**
+ * Makes a plan of one route.
+ *
+ * @param route What was read.
+ * @param given The options of the command line, which win over the file's.
+ * @param io Where the commands read and print.
+ * @param problems Gets what is wrong; then there is no plan.
+ */
+export function planRoute(
+  { name, values, offset }: ReadRoute,
+  given: Command,
+  io: Stdio,
+  problems: Problem[],
+): PlannedRoute | undefined {
+  // What these two are missing is among the problems already.
+  if (!values.has("queue") || !values.has("remote")) return undefined;
+  const isRelay = values.has("listen");
+  const command = isRelay ? relayCommand(() => {}, io) : sendCommand(() => {}, io);
+  for (const [to, { value }] of values) command.setOptionValueWithSource(to, value, "config");
+  for (const option of given.options) {
+    const to = option.attributeName();
+    if (given.getOptionValueSource(to) !== "cli") continue;
+    command.setOptionValueWithSource(to, given.getOptionValue(to), "cli");
+  }
+  // Its packets come by other processes, which know the framing from the same file.
+  if (!isRelay) {
+    command.setOptionValueWithSource("input", "none", "config");
+    command.setOptionValueWithSource("output", undefined, "config");
+  }
+  let isSound = true;
+  const attempt = <T>(what: () => T): T | undefined => {
+    try {
+      return what();
+    } catch (error) {
+      isSound = false;
+      problems.push(problemOf(error, values, offset));
+      return undefined;
+    }
+  };
+  const planned = attempt(() =>
+    isRelay
+      ? planRelay(command.opts<RelayCommandOptions>(), io)
+      : planSend(command.opts<SendOptions & { readonly remote: Remote }>(), io)
+  );
+  if (planned === undefined) return undefined;
+  const { plan } = planned;
+  attempt(() => resolveQueueOptions(queueOptionsOf(plan.options)));
+  for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
+  attempt(() => checkQueue(plan.options.queue));
+  const senderOptions = () => senderOptionsOf(plan);
+  attempt(() => limitsOf(senderOptionsOf({ ...plan, options: withoutSession(plan.options) })));
+  // A session's files are a part of it.
+  if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
+    attempt(() => limitsOf(senderOptions()));
+  }
+  if (!isSound) return undefined;
+  return { plan: { ...plan, name }, needs: planned.needs, values, senderOptions };
+}
+
+/** What can be checked before a session's files can be read. */
+function withoutSession(options: DeliveryCommandOptions): DeliveryCommandOptions {
+  const names = Object.keys(options).filter((name) => /^session|^heartbeat|^goodbye$/.test(name));
+  return { ...options, ...Object.fromEntries(names.map((name) => [name, undefined])) };
+}
+
+function senderOptionsOf({ options, remote }: SessionPlan): SenderOptions {
+  return {
+    ...deliveryOptionsOf(options),
+    queue: options.queue,
+    queueOptions: queueOptionsOf(options),
+    remote,
+  };
+}
+
+/** A mistake that lies in how values stand to each other, where it can be found. */
+function problemOf(error: unknown, values: Values, offset: number): Problem {
+  if (error instanceof OptionError) {
+    return { offset: values.get(error.option)?.offset ?? offset, words: error.message };
+  }
+  if (error instanceof FileProblem) return { offset: error.offset ?? offset, words: error.message };
+  if (error instanceof UsageError || error instanceof RangeError || error instanceof TypeError) {
+    return { offset, words: error.message };
+  }
+  throw error;
+}
+
+/** A file that is no use. */
+class FileProblem extends Error {
+  /** Where it is named. */
+  readonly offset: number | undefined;
+
+  constructor(words: string, offset: number | undefined) {
+    super(words);
+    this.offset = offset;
+  }
+}
+
+function checkReadable(path: string, values: Values): void {
+  if (missingFlags({ files: [path] }).length > 0) return;
+  try {
+    Deno.openSync(path).close();
+  } catch (error) {
+    throw new FileProblem(`the file ${path} cannot be read: ${wordsFor(error)}`, at(path, values));
+  }
+}
+
+/** Where a file is named: in a value of its own, or inside a session's. */
+function at(path: string, values: Values): number | undefined {
+  const text = JSON.stringify(path);
+  for (const { value, offset } of values.values()) {
+    if (value === path || JSON.stringify(value)?.includes(`"file":${text}`)) return offset;
+  }
+  return undefined;
+}
+
+/** A queue that is there has to be one that can be written; one that is not is made. */
+function checkQueue(path: string): void {
+  if (missingFlags({ queues: [path] }).length > 0) return;
+  try {
+    Deno.openSync(path, { read: true, write: true }).close();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw new UsageError(`the queue ${path} cannot be used: ${wordsFor(error)}`);
+  }
+}
+
+function wordsFor(error: unknown): string {
+  if (error instanceof Deno.errors.NotFound) return "there is none";
+  return error instanceof Error ? error.message : String(error);
+}
+
+function allNeeds(path: string, routes: readonly PlannedRoute[]): Needs {
+  const libc = routes.find(({ needs }) => needs.libc !== undefined)?.needs.libc;
+  return {
+    remotes: unique(routes.flatMap(({ needs }) => [...needs.remotes ?? []])),
+    listens: unique(routes.flatMap(({ needs }) => [...needs.listens ?? []])),
+    files: [path, ...new Set(routes.flatMap(({ needs }) => [...needs.files ?? []]))],
+    queues: routes.flatMap(({ needs }) => [...needs.queues ?? []]),
+    kernel: true,
+    libc,
+  };
+}
+
+function unique<T>(values: readonly T[]): T[] {
+  return [...new Map(values.map((value) => [JSON.stringify(value), value])).values()];
+}
+
+/** One line about a route, for people. */
+export function summaryOf({ plan, values }: PlannedRoute): string {
+  const from = values.has("listen") ? "clients" : "what is enqueued";
+  const name = plan.name === undefined ? "" : `${plan.name}: `;
+  return `${name}${from} through ${plan.options.queue} to ${formatRemote(plan.remote)}`;
+}
+
+/** The options that the process has once. */
+export function processOptions(routes: readonly PlannedRoute[]): DeliveryCommandOptions {
+  const [first] = routes;
+  if (first === undefined) throw new UsageError("there is no route");
+  return first.plan.options;
+}

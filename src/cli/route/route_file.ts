@@ -1,0 +1,358 @@
+/**
+ * Reads a route file: JSON with comments, in which every mistake has its line.
+ *
+ * @module
+ */
+
+import { InvalidArgumentError } from "commander";
+import {
+  findNodeAtLocation,
+  type Node,
+  type ParseError,
+  parseTree,
+  printParseErrorCode,
+} from "jsonc-parser";
+import type { Field, Fields, ObjectField } from "./fields.ts";
+import { PROCESS, ROUTE, ROUTE_NAME } from "./fields.ts";
+
+/** A value that was read, and where it stands. */
+export interface Placed {
+  readonly value: unknown;
+  readonly offset: number;
+  /** `session.heartbeat.idleMs`. */
+  readonly path: string;
+}
+
+/** Values by the names that the commands' options have for them. */
+export type Values = ReadonlyMap<string, Placed>;
+
+/** One route of a file. */
+export interface ReadRoute {
+  /** Undefined where the file has only one, without a name. */
+  readonly name: string | undefined;
+  /** Its own, and those of the process. */
+  readonly values: Values;
+  readonly offset: number;
+}
+
+/** Something that is wrong, and where. */
+export interface Problem {
+  readonly offset: number;
+  readonly words: string;
+}
+
+/** What a file says. */
+export interface RouteFile {
+  readonly path: string;
+  readonly text: string;
+  /** With mistakes, only what could be read. */
+  readonly routes: readonly ReadRoute[];
+  /** What is for the whole process. */
+  readonly process: Values;
+  readonly problems: readonly Problem[];
+}
+
+/** `route.json:4:11: words`; lines and columns count from 1, columns in UTF-16 units. */
+export function placed({ path, text }: RouteFile, { offset, words }: Problem): string {
+  const before = text.slice(0, offset);
+  const line = before.split("\n").length;
+  const column = offset - before.lastIndexOf("\n");
+  return `${path}:${line}:${column}: ${words}`;
+}
+
+/**
+ * Reads a file's text.
+ *
+ * @param path What messages call it.
+ * @param text The text.
+ */
+export function readRouteFile(path: string, text: string): RouteFile {
+  return new Reader(path, text.replace(/^\ufeff/, "")).read();
+}
+
+const SYNTAX: Readonly<Record<string, string>> = {
+  InvalidSymbol: "this is no JSON; text stands in double quotes",
+  InvalidNumberFormat: "this is no number",
+  PropertyNameExpected: 'a name in double quotes is expected, or the closing "}"',
+  ValueExpected: "a value is expected",
+  ColonExpected: 'a ":" is expected before this',
+  CommaExpected: 'a "," is expected before this',
+  CloseBraceExpected: 'the closing "}" is missing',
+  CloseBracketExpected: 'the closing "]" is missing',
+  EndOfFileExpected: "the file should have ended before this",
+  InvalidCommentToken: "this is no comment: // to the end of the line, or /* … */",
+  UnexpectedEndOfComment: "the comment has no end",
+  UnexpectedEndOfString: "the text has no closing quote on its line",
+  UnexpectedEndOfNumber: "the number is not whole",
+  InvalidUnicode: "\\u needs four hexadecimal digits",
+  InvalidEscapeCharacter: 'there is no such escape in JSON; a backslash is written "\\\\"',
+  InvalidCharacter: "a control character has to be written as an escape, such as \\n",
+};
+
+class Reader {
+  readonly #path: string;
+  readonly #text: string;
+  readonly #problems: Problem[] = [];
+
+  constructor(path: string, text: string) {
+    this.#path = path;
+    this.#text = text;
+  }
+
+  read(): RouteFile {
+    const errors: ParseError[] = [];
+    const root = parseTree(this.#text, errors, { allowTrailingComma: true });
+    for (const { error, offset } of errors) {
+      const code = printParseErrorCode(error);
+      this.#problems.push({ offset, words: SYNTAX[code] ?? code });
+    }
+    const process = new Map<string, Placed>();
+    // What is read of a text that is no JSON would only be more complaints about the same.
+    const routes = errors.length > 0 || root === undefined ? [] : this.#routes(root, process);
+    if (root === undefined && errors.length === 0) this.#complain(0, "the file is empty");
+    this.#checkQueues(routes);
+    return {
+      path: this.#path,
+      text: this.#text,
+      routes,
+      process,
+      problems: this.#problems.toSorted((a, b) => a.offset - b.offset),
+    };
+  }
+
+  #routes(root: Node, process: Map<string, Placed>): ReadRoute[] {
+    const $schema: Field = {
+      kind: "value",
+      words: "for editors",
+      to: [],
+      read: (value) => value,
+      schema: {},
+    };
+    const own: Fields = { $schema, ...PROCESS };
+    const list = root.type === "object" ? findNodeAtLocation(root, ["routes"]) : undefined;
+    if (list === undefined) {
+      const values = new Map<string, Placed>();
+      this.#object(root, { ...ROUTE, fields: { ...own, ...ROUTE.fields } }, "", values);
+      for (const [to, value] of values) if (isOfProcess(value.path)) process.set(to, value);
+      return [{ name: undefined, values, offset: root.offset }];
+    }
+    const routes: ReadRoute[] = [];
+    const all: ObjectField = { kind: "object", words: "", fields: own };
+    this.#object(root, all, "", process, new Set(["routes"]));
+    if (list.type !== "object" || (list.children ?? []).length === 0) {
+      this.#complain(list.offset, 'routes must be an object: { "NAME": { … }, … }');
+      return [];
+    }
+    for (const { name, key, value } of this.#properties(list, "routes")) {
+      if (!ROUTE_NAME.test(name)) {
+        this.#complain(
+          key.offset,
+          `a route's name is made of letters, digits, "_", "-" and ".", at most 64`,
+        );
+      }
+      const values = new Map<string, Placed>(process);
+      this.#object(value, ROUTE, `routes.${name}`, values);
+      routes.push({ name, values, offset: value.offset });
+    }
+    return routes;
+  }
+
+  /** Two senders cannot have one queue. */
+  #checkQueues(routes: readonly ReadRoute[]): void {
+    const seen = new Set<unknown>();
+    for (const { values } of routes) {
+      const queue = values.get("queue");
+      if (queue === undefined) continue;
+      if (seen.has(queue.value)) {
+        this.#complain(
+          queue.offset,
+          `${queue.path} is another route's: each has a file of its own`,
+        );
+      }
+      seen.add(queue.value);
+    }
+  }
+
+  #object(
+    node: Node,
+    field: ObjectField,
+    path: string,
+    values: Map<string, Placed>,
+    passed: ReadonlySet<string> = new Set(),
+  ): void {
+    if (field.orFalse !== undefined && node.type === "boolean" && node.value === false) {
+      values.set(field.orFalse, { value: false, offset: node.offset, path });
+      return;
+    }
+    const present = this.#present(node, field, path);
+    for (const { name, key, value } of present) {
+      if (passed.has(name)) continue;
+      const inner = path === "" ? name : `${path}.${name}`;
+      const known = Object.hasOwn(field.fields, name) ? field.fields[name] : undefined;
+      if (known === undefined) this.#unknown(key, name, path, field.fields);
+      else this.#field(value, known, inner, values);
+    }
+  }
+
+  #field(node: Node, field: Field, path: string, values: Map<string, Placed>): void {
+    if (field.kind === "object") return this.#object(node, field, path, values);
+    const value = field.kind === "list" ? this.#list(node, field.item, path) : this.#value(
+      node,
+      field.read,
+      path,
+    );
+    if (value === undefined) return;
+    for (const to of field.to) values.set(to, { value, offset: node.offset, path });
+  }
+
+  #value(node: Node, read: (value: unknown) => unknown, path: string): unknown {
+    try {
+      return read(valueOf(node));
+    } catch (error) {
+      if (!(error instanceof InvalidArgumentError)) throw error;
+      // The value itself is not repeated: it may be a password.
+      const words = error.message.replace(/\.$/, "");
+      this.#complain(
+        node.offset,
+        words.startsWith("It ")
+          ? `${path} ${words.slice(3)}`
+          : `${path}: ${words.charAt(0).toLowerCase()}${words.slice(1)}`,
+      );
+      return undefined;
+    }
+  }
+
+  #list(
+    node: Node,
+    item: ObjectField | { readonly kind: "value"; readonly read: (value: unknown) => unknown },
+    path: string,
+  ): unknown {
+    if (node.type !== "array" || (node.children ?? []).length === 0) {
+      this.#complain(node.offset, `${path} must be a list: [ … ]`);
+      return undefined;
+    }
+    return (node.children ?? []).map((child, index) => {
+      const inner = `${path}[${index}]`;
+      return item.kind === "value"
+        ? this.#value(child, item.read, inner)
+        : this.#record(child, item, inner);
+    });
+  }
+
+  /** An object as it is in a list: its values under their own names. */
+  #record(node: Node, field: ObjectField, path: string): Record<string, unknown> {
+    const record: Record<string, unknown> = {};
+    for (const { name, key, value } of this.#present(node, field, path)) {
+      const known = Object.hasOwn(field.fields, name) ? field.fields[name] : undefined;
+      if (known?.kind === "value") record[name] = this.#value(value, known.read, `${path}.${name}`);
+      else this.#unknown(key, name, path, field.fields);
+    }
+    return record;
+  }
+
+  /** The properties that are there, once it is known that none is missing. */
+  #present(node: Node, field: ObjectField, path: string): Property[] {
+    if (node.type !== "object") {
+      const what = path === "" ? "a route file" : path;
+      const off = field.orFalse === undefined ? "" : ", or false";
+      this.#complain(node.offset, `${what} must be an object: { … }${off}`);
+      return [];
+    }
+    const present = this.#properties(node, path);
+    const names = new Set(present.map(({ name }) => name));
+    const here = path === "" ? "" : `${path}: `;
+    for (const name of field.required ?? []) {
+      if (!names.has(name)) {
+        const words = field.fields[name]?.words ?? "";
+        this.#complain(node.offset, `${here}"${name}" is missing (${words})`);
+      }
+    }
+    if (field.oneOf !== undefined && !field.oneOf.some((name) => names.has(name))) {
+      const either = field.oneOf.map((name) => `"${name}"`).join(" or ");
+      this.#complain(node.offset, `${here}${either} is missing`);
+    }
+    for (const [name, other] of field.needs ?? []) {
+      if (names.has(name) && !names.has(other)) {
+        this.#complain(node.offset, `${here}"${name}" needs "${other}"`);
+      }
+    }
+    return present;
+  }
+
+  #properties(node: Node, path: string): Property[] {
+    const seen = new Set<string>();
+    return (node.children ?? []).flatMap(({ children: [key, value] = [] }) => {
+      if (key === undefined || value === undefined) return [];
+      const name = String(key.value);
+      if (seen.has(name)) {
+        this.#complain(key.offset, `"${path === "" ? name : `${path}.${name}`}" is there twice`);
+        return [];
+      }
+      seen.add(name);
+      return [{ name, key, value }];
+    });
+  }
+
+  #unknown(key: Node, name: string, path: string, fields: Fields): void {
+    const where = path === "" ? "here" : `in ${path}`;
+    const [near] = Object.keys(fields).filter((known) => isNear(known, name));
+    const places = near === undefined ? placesOf(name) : [];
+    const hint = near !== undefined
+      ? `; is ${near} meant?`
+      : places.length > 0
+      ? `; it belongs into ${places.join(" or ")}`
+      : `; known are ${Object.keys(fields).filter((known) => known !== "$schema").join(", ")}`;
+    this.#complain(key.offset, `there is no "${name}" ${where}${hint}`);
+  }
+
+  #complain(offset: number, words: string): void {
+    this.#problems.push({ offset, words });
+  }
+}
+
+interface Property {
+  readonly name: string;
+  readonly key: Node;
+  readonly value: Node;
+}
+
+function isOfProcess(path: string): boolean {
+  return Object.keys(PROCESS).some((name) => path.startsWith(`${name}.`));
+}
+
+/** What JSON says, as `JSON.parse` would give it. */
+function valueOf({ type, value, children = [] }: Node): unknown {
+  if (type === "array") return children.map(valueOf);
+  if (type !== "object") return value;
+  return Object.fromEntries(
+    children.flatMap(({ children: [key, value] = [] }) =>
+      key === undefined || value === undefined ? [] : [[String(key.value), valueOf(value)]]
+    ),
+  );
+}
+
+/** The same letters, or the unit left out, or one letter more, less or changed. */
+function isNear(known: string, name: string): boolean {
+  const plain = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
+  const [a, b] = [plain(known), plain(name)];
+  if (a === b || (b.length > 2 && a.replace(/(ms|bytes)$/, "") === b)) return true;
+  let same = 0;
+  while (same < a.length && a[same] === b[same]) same++;
+  const rest = [a.slice(same), b.slice(same)] as const;
+  return b.length > 3 &&
+    (rest[0].slice(1) === rest[1] || rest[0] === rest[1].slice(1) ||
+      rest[0].slice(1) === rest[1].slice(1));
+}
+
+/** Where else a name is known. */
+function placesOf(name: string): string[] {
+  const found: string[] = [];
+  const look = (fields: Fields, path: string) => {
+    for (const [key, field] of Object.entries(fields)) {
+      if (key === name) found.push(path === "" ? "the route" : `"${path}"`);
+      if (field.kind === "object") look(field.fields, path === "" ? key : `${path}.${key}`);
+    }
+  };
+  look({ ...ROUTE.fields, ...PROCESS }, "");
+  return found;
+}

@@ -1,0 +1,102 @@
+/**
+ * What `sendq run` does with a route file: checks it, runs it, reads it anew.
+ *
+ * @module
+ */
+
+import type { Command } from "commander";
+import { checkPermissions, missingFlags, neededFlags } from "../../permissions/permissions.ts";
+import { type OpenedRoute, runSessions } from "../session/session.ts";
+import { ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { type LogConsole, printLine } from "../terminal/output.ts";
+import { printable } from "../terminal/printable.ts";
+import type { Stdio } from "../terminal/stdio.ts";
+import { loadRouteFile } from "./load.ts";
+import { type PlannedRoute, planRoute, planRoutes, processOptions, summaryOf } from "./plan.ts";
+import { reloadRoutes } from "./reload.ts";
+import { placed, type Problem, type RouteFile } from "./route_file.ts";
+
+/**
+ * Says what is wrong with a file, and which permissions it needs.
+ *
+ * @param path The file.
+ * @param given The command with its options, which win over the file's.
+ * @param io Where it prints.
+ */
+export async function checkFile(path: string, given: Command, io: Stdio): Promise<ExitCode> {
+  const file = await loadRouteFile(path);
+  const { routes, problems, needs } = planRoutes(file, given, io);
+  for (const line of linesOf(file, problems)) await printLine(io, line);
+  if (problems.length > 0) return ExitCode.USAGE;
+  for (const route of routes) await printLine(io, printable(summaryOf(route)));
+  await printLine(io, `deno run needs: ${neededFlags(needs).join(" ")}`);
+  const missing = missingFlags(needs);
+  if (missing.length === 0) return ExitCode.DONE;
+  await printLine(io, `missing here, and not looked at: ${missing.join(" ")}`);
+  return ExitCode.NOT_PERMITTED;
+}
+
+/**
+ * Runs the routes of a file.
+ *
+ * @param path The file.
+ * @param given The command with its options, which win over the file's.
+ * @param io Where it reads and prints.
+ * @throws {UsageError} The file has mistakes; nothing was started.
+ * @throws {Deno.errors.NotCapable} Permissions are missing; the message has every flag.
+ */
+export async function runFile(path: string, given: Command, io: Stdio): Promise<ExitCode> {
+  const file = await loadRouteFile(path);
+  const { routes, problems, needs } = planRoutes(file, given, io);
+  if (problems.length > 0) {
+    const lines = linesOf(file, problems);
+    throw new UsageError(`${path} has mistakes, nothing was started: ${lines.join("; ")}`);
+  }
+  checkPermissions(needs);
+  let running: readonly PlannedRoute[] = routes;
+  return await runSessions({
+    plans: routes.map(({ plan }) => plan),
+    options: processOptions(routes),
+    io,
+    reload: async (opened, log) => {
+      running = await reload(path, given, io, running, opened, log);
+    },
+  });
+}
+
+async function reload(
+  path: string,
+  given: Command,
+  io: Stdio,
+  before: readonly PlannedRoute[],
+  opened: readonly OpenedRoute[],
+  log: LogConsole,
+): Promise<readonly PlannedRoute[]> {
+  const refuse = (file: RouteFile, problems: readonly Problem[]) => {
+    log.error("the route file was read anew and has mistakes: nothing was changed");
+    for (const line of linesOf(file, problems)) log.error(line);
+    return before;
+  };
+  let file: RouteFile;
+  try {
+    file = await loadRouteFile(path);
+  } catch (error) {
+    if (!(error instanceof UsageError)) throw error;
+    log.error(`the route file cannot be read anew, nothing was changed: ${error.message}`);
+    return before;
+  }
+  const { problems } = planRoutes(file, given, io);
+  if (problems.length > 0) return refuse(file, problems);
+  const after = reloadRoutes({
+    before,
+    file,
+    opened,
+    plan: (route, problems) => planRoute(route, given, io, problems),
+    log,
+  });
+  return "problems" in after ? refuse(file, after.problems) : after;
+}
+
+function linesOf(file: RouteFile, problems: readonly Problem[]): string[] {
+  return problems.map((problem) => printable(placed(file, problem)));
+}

@@ -1,0 +1,273 @@
+/**
+ * The other direction: a server that connects to us. To the delivery it is a dialer whose
+ * attempts wait for as long as it takes.
+ *
+ * Invariants:
+ * 1. One connection at a time is in use. Which of two stays is `secondConnection`.
+ * 2. Who is not on the list gets no byte.
+ * 3. A connection that is replaced is given up as one that failed: what it had not
+ *    confirmed is sent again on the new one.
+ *
+ * @module
+ */
+
+import { systemClock } from "../base/clock.ts";
+import { OptionError, WireError } from "../base/errors.ts";
+import { DELIVERY_OPTIONS } from "../base/option_table.ts";
+import { checkOption } from "../base/options.ts";
+import type { Dialer } from "../base/ports.ts";
+import { formatRemote, normalizeHostname } from "../base/remote.ts";
+import { AllowedPeers } from "./allowed_peers.ts";
+import { nextDescriptorHint } from "./descriptor.ts";
+import { adopt } from "./dialer.ts";
+import { libc, loadLibc } from "./libc.ts";
+import type { EffectiveSocketOptions, SocketOptions } from "./socket_options.ts";
+import { type ResolvedSocketOptions, validateSocketOptions } from "./socket_options.ts";
+import type { LocalPath } from "./local_fault.ts";
+import { TcpWire } from "./tcp_wire.ts";
+
+/** A refused accept, for want of descriptors, is tried again after this. */
+const ACCEPT_RETRY_MS = 250;
+
+/**
+ * Where and how {@linkcode listenDialer} listens.
+ *
+ * @category Dialer
+ */
+export interface ListenDialerOptions {
+  /** The address to listen on. */
+  readonly hostname: string;
+  /** 0 to 65,535; 0 picks a free one. */
+  readonly port: number;
+  /**
+   * Who may connect: addresses and networks, such as `"192.0.2.7"` and `"10.0.0.0/8"`.
+   * Others are closed without a byte.
+   *
+   * @default {undefined} everybody who reaches the address
+   */
+  readonly allowFrom?: readonly string[];
+  /**
+   * What a further connection does while one is in use: it takes its place
+   * (`"replace"`: a server that was restarted comes back at once), or it is closed
+   * (`"refuse"`).
+   *
+   * @default {"replace"}
+   */
+  readonly secondConnection?: "replace" | "refuse";
+  /** How each connection's socket is tuned. */
+  readonly socket?: SocketOptions;
+  /** The path of the C library, where it is none of the known ones. */
+  readonly libc?: string;
+  /** What to set beside, unless the kernel refuses it. */
+  readonly socketDefaults?: SocketOptions;
+}
+
+/**
+ * A {@linkcode Dialer} to which servers connect. It listens until it is disposed of.
+ *
+ * @category Dialer
+ */
+export interface ListenDialer extends Dialer, Disposable {
+  /** Where it listens. */
+  readonly addr: Deno.NetAddr;
+  /** Waits for a connection, and tunes its socket; see {@linkcode Dialer.dial}. */
+  dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire>;
+}
+
+/**
+ * A dialer for a server that connects to us. Needs `--allow-net` for the address.
+ *
+ * @category Dialer
+ * @throws {RangeError} Port or socket option out of range.
+ * @throws {TypeError} A value is of the wrong type.
+ * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
+ * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {Deno.errors.NotCapable} A permission is missing.
+ *
+ * @example
+ * ```ts
+ * import { listenDialer } from "@sendq/sendq/advanced";
+ *
+ * using dialer = listenDialer({ hostname: "127.0.0.1", port: 0, allowFrom: ["127.0.0.0/8"] });
+ * const dialed = dialer.dial(AbortSignal.timeout(5000));
+ * using server = await Deno.connect({ hostname: "127.0.0.1", port: dialer.addr.port });
+ * const wire = await dialed;
+ * await wire.write(new TextEncoder().encode("hello"));
+ * await server.read(new Uint8Array(5));
+ * wire.shutdownWrite();
+ * wire.close();
+ * ```
+ */
+export function listenDialer(options: ListenDialerOptions): ListenDialer {
+  return new Listening(options);
+}
+
+class Listening implements ListenDialer {
+  readonly waits = true;
+  readonly remote: string;
+  readonly addr: Deno.NetAddr;
+  readonly #allowed: AllowedPeers;
+  readonly #refusesSecond: boolean;
+  readonly #options: ResolvedSocketOptions;
+  readonly #asked: SocketOptions;
+  readonly #listener: Deno.TcpListener;
+  /** Accepted, and not asked for yet: the newest. */
+  #arrived: Deno.TcpConn | undefined;
+  #inUse: AcceptedWire | undefined;
+  #onArrival: () => void = () => {};
+  #cancelRetry: () => void = () => {};
+  #isClosed = false;
+
+  constructor(
+    {
+      hostname,
+      port,
+      allowFrom,
+      secondConnection = DELIVERY_OPTIONS.secondConnection.default,
+      socket = {},
+      socketDefaults = {},
+      libc: libcPath,
+    }: ListenDialerOptions,
+  ) {
+    checkOption("secondConnection", DELIVERY_OPTIONS.secondConnection, secondConnection);
+    if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+      throw new OptionError("port", port, "must be an integer from 0 to 65535");
+    }
+    this.#allowed = new AllowedPeers(allowFrom);
+    this.#refusesSecond = secondConnection === "refuse";
+    this.#options = validateSocketOptions({ ...socketDefaults, ...socket });
+    this.#asked = socket;
+    if (libcPath === undefined) libc();
+    else loadLibc(libcPath);
+    this.#listener = Deno.listen({ hostname: normalizeHostname(hostname), port });
+    this.addr = this.#listener.addr;
+    this.remote = formatRemote({ ...this.addr, listen: true });
+    void this.#accept();
+  }
+
+  async dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire> {
+    signal.throwIfAborted();
+    onLookedUp?.();
+    const conn = await this.#next(signal);
+    try {
+      const wire = adopt(
+        conn,
+        nextDescriptorHint(),
+        this.#options,
+        this.#asked,
+        (...parts) => new AcceptedWire(...parts, () => this.#ended(wire)),
+      );
+      this.#inUse = wire;
+      return wire;
+    } catch (error) {
+      conn.close(); // Nothing was written.
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#cancelRetry();
+    this.#listener.close();
+    this.#arrived?.close();
+    this.#arrived = undefined;
+  }
+
+  #next(signal: AbortSignal): Promise<Deno.TcpConn> {
+    return new Promise((resolve, reject) => {
+      const take = () => {
+        const conn = this.#arrived;
+        if (conn === undefined) return;
+        this.#arrived = undefined;
+        forget();
+        resolve(conn);
+      };
+      const onAbort = () => {
+        forget();
+        reject(signal.reason);
+      };
+      const forget = () => {
+        this.#onArrival = () => {};
+        signal.removeEventListener("abort", onAbort);
+      };
+      signal.addEventListener("abort", onAbort, { once: true });
+      this.#onArrival = take;
+      take();
+    });
+  }
+
+  async #accept(): Promise<void> {
+    while (!this.#isClosed) {
+      try {
+        this.#take(await this.#listener.accept());
+      } catch {
+        if (this.#isClosed) return;
+        // Descriptors have run out, or the client has gone already.
+        await new Promise<void>((resolve) => {
+          this.#cancelRetry = systemClock.setTimer(ACCEPT_RETRY_MS, resolve);
+        });
+      }
+    }
+  }
+
+  #take(conn: Deno.TcpConn): void {
+    const isRefused = !this.#allowed.has(conn.remoteAddr.hostname) ||
+      (this.#refusesSecond && this.#inUse !== undefined);
+    if (isRefused || this.#isClosed) return conn.close();
+    this.#arrived?.close();
+    this.#arrived = conn;
+    this.#inUse?.replace();
+    this.#onArrival();
+  }
+
+  #ended(wire: AcceptedWire): void {
+    if (this.#inUse === wire) this.#inUse = undefined;
+  }
+}
+
+/** A wire that another connection may take the place of. */
+class AcceptedWire extends TcpWire {
+  readonly #onEnd: () => void;
+  #isReplaced = false;
+  #rejectRead: (error: WireError) => void = () => {};
+
+  constructor(
+    conn: Deno.TcpConn,
+    fd: number,
+    path: LocalPath,
+    effective: EffectiveSocketOptions,
+    onEnd: () => void,
+  ) {
+    super(conn, fd, path, effective);
+    this.#onEnd = onEnd;
+  }
+
+  /** Whoever reads it learns that it is over; what it carries is theirs to give up. */
+  replace(): void {
+    this.#isReplaced = true;
+    this.#rejectRead(replaced());
+  }
+
+  override read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#isReplaced) return Promise.reject(replaced());
+    return new Promise((resolve, reject) => {
+      this.#rejectRead = reject;
+      super.read(buffer).then(resolve, reject);
+    });
+  }
+
+  override abort(): void {
+    this.#onEnd();
+    super.abort();
+  }
+
+  override close(): void {
+    this.#onEnd();
+    super.close();
+  }
+}
+
+function replaced(): WireError {
+  return new WireError("REPLACED", "the server has connected anew");
+}

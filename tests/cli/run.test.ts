@@ -1,0 +1,294 @@
+import assert from "node:assert/strict";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { until } from "../support/until.ts";
+import { answerOf } from "../observe/helpers.ts";
+import { packetsIn, runHere, runWith, Sendq } from "./helpers.ts";
+
+/** A route file in a directory of its own. */
+class Routes implements Disposable {
+  readonly directory = new TempDir();
+  readonly path = this.directory.file("route.json");
+
+  constructor(json: unknown) {
+    this.write(json);
+  }
+
+  write(json: unknown): void {
+    Deno.writeTextFileSync(this.path, typeof json === "string" ? json : JSON.stringify(json));
+  }
+
+  /** What `--check` says is needed, and nothing else. */
+  async flags(): Promise<string[]> {
+    const { out } = await runWith([`--allow-read=${this.path}`], ["run", "--check", this.path]);
+    const [, flags = ""] = /^deno run needs: (.*)$/m.exec(out) ?? [];
+    assert.notEqual(flags, "", out);
+    return flags.split(" ");
+  }
+
+  /** Runs it with exactly these. */
+  async run(...args: string[]): Promise<Sendq> {
+    return new Sendq(["--no-prompt", ...await this.flags()], ["run", this.path, ...args]);
+  }
+
+  [Symbol.dispose](): void {
+    this.directory[Symbol.dispose]();
+  }
+}
+
+async function enqueue(routes: Routes, route: string | undefined, ...texts: string[]) {
+  const which = route === undefined ? [] : ["--route", route];
+  const { code, err } = await runHere(["enqueue", "--config", routes.path, ...which, ...texts]);
+  assert.equal(code, 0, err);
+}
+
+Deno.test("a route runs with exactly the permissions that --check names", async () => {
+  await using server = new ReadingServer();
+  const listen = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  using routes = new Routes("");
+  Deno.writeTextFileSync(routes.directory.file("password.txt"), "AUTH hunter2\n");
+  routes.write({
+    queue: routes.directory.queue,
+    remote: server.remote,
+    relay: { listen: [listen] },
+    session: { open: [{ send: { file: routes.directory.file("password.txt") } }] },
+    holdMs: 0,
+  });
+  await using sendq = await routes.run();
+  await sendq.says(/listening on/);
+  const client = await Deno.connect({ port: Number(new URL(listen).port) });
+  await client.write(new TextEncoder().encode("one\n"));
+  client.close();
+  await until("the packet behind the password", () => server.text === "AUTH hunter2one\n");
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+});
+
+Deno.test("a route to a server that connects to us needs no more than its address", async () => {
+  using routes = new Routes("");
+  const port = ScriptedServer.freePort();
+  routes.write({
+    queue: routes.directory.queue,
+    remote: `listen://127.0.0.1:${port}?from=127.0.0.1`,
+    holdMs: 0,
+  });
+  const net = (await routes.flags()).filter((flag) => flag.startsWith("--allow-net"));
+  assert.deepEqual(net, [`--allow-net=127.0.0.1:${port}`]);
+  await using sendq = await routes.run();
+  await sendq.says(/waiting for a connection on listen:/);
+  await enqueue(routes, undefined, "one");
+  const server = await Deno.connect({ port });
+  const buffer = new Uint8Array(16);
+  assert.equal(await server.read(buffer), 4);
+  sendq.child.kill("SIGTERM");
+  assert.equal(await server.read(buffer), null);
+  server.close();
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+  for (const from of ["host", "10.0.0.0/99"]) {
+    routes.write({ queue: "q.db", remote: `listen://127.0.0.1:${port}?from=${from}` });
+    assert.match(
+      (await runHere(["run", "--check", routes.path])).out,
+      /route\.json:1:\d+: remote: .*no address and no network|has more bits than an address/,
+    );
+  }
+});
+
+Deno.test("--check says all that is wrong, starts nothing, and needs only the file", async () => {
+  using routes = new Routes("");
+  const { queue } = routes.directory;
+  routes.write(`{
+  "queue": ${JSON.stringify(queue)},
+  "remote": "tcp://127.0.0.1:4000",
+  "responseTimeoutMs": "5s",
+  "holdMs": "1s",
+  "session": { "open": [{ "send": { "file": "/nowhere/password.txt" } }] },
+  "http": { "address": "0.0.0.0:9465", "bogus": 1 }
+}`);
+  const { code, out } = await runHere(["run", "--check", routes.path]);
+  assert.equal(code, 2);
+  const lines = out.trimEnd().split("\n").map((line) => line.replace(`${routes.path}:`, ""));
+  assert.deepEqual(lines.map((line) => line.split(": ")[0]), ["5:13", "6:24", "7:40"]);
+  assert.match(lines.join("\n"), /holdMs must be more than responseTimeoutMs/);
+  assert.match(lines.join("\n"), /\/nowhere\/password\.txt cannot be read: there is none/);
+  assert.match(lines.join("\n"), /there is no "bogus" in http/);
+  assert.throws(() => Deno.statSync(queue), Deno.errors.NotFound);
+  const started = await runHere(["run", routes.path]);
+  assert.equal(started.code, 2);
+  assert.match(started.err, /has mistakes, nothing was started/);
+  routes.write({ queue, remote: "tcp://127.0.0.1:4000" });
+  const asked = await runWith([`--allow-read=${routes.path}`], ["run", "--check", routes.path]);
+  assert.equal(asked.code, 77, asked.err);
+  assert.match(asked.out, /missing here.*--allow-net=127\.0\.0\.1:4000/);
+  assert.equal((await runHere(["run", "--check", routes.path])).code, 0);
+});
+
+Deno.test("two routes deliver beside each other, and one page shows them both", async () => {
+  await using first = new ReadingServer();
+  await using second = new ReadingServer();
+  const port = ScriptedServer.freePort();
+  using routes = new Routes("");
+  const { directory } = routes;
+  routes.write({
+    routes: {
+      plc: { queue: directory.file("plc.db"), remote: first.remote, holdMs: 0 },
+      logs: { queue: directory.file("logs.db"), remote: second.remote, holdMs: 0 },
+    },
+    http: { address: `127.0.0.1:${port}` },
+  });
+  await using sendq = await routes.run();
+  await sendq.says(/status page/);
+  await enqueue(routes, "plc", "to the plc");
+  await enqueue(routes, "logs", "to the logs");
+  await until("both", () => first.text !== "" && second.text !== "");
+  assert.deepEqual([first.text, second.text], ["to the plc\n", "to the logs\n"]);
+
+  const get = (path: string) => answerOf(fetch(`http://127.0.0.1:${port}${path}`));
+  const { status, text } = await get("/healthz");
+  assert.equal(status, 200);
+  assert.match(text, /^plc: .*\nlogs: /);
+  assert.match((await get("/metrics")).text, /^sendq_queue_packets\{route="logs",remote="/m);
+  assert.match((await get("/")).text, /<a href="r\/plc\/">plc<\/a>/);
+  const reports = JSON.parse((await get("/status")).text);
+  assert.equal(reports.routes.plc.remote, first.remote);
+  for (const path of ["/r/plc/", "/r/plc", "/r/logs/page.js", "/r/logs/status"]) {
+    assert.equal((await get(path)).status, 200, path);
+  }
+  assert.equal(JSON.parse((await get("/r/logs/status")).text).remote, second.remote);
+  for (const path of ["/r/none/", "/r/", "/r/plc/none", "/r/%/"]) {
+    assert.equal((await get(path)).status, 404, path);
+  }
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+});
+
+Deno.test("a route that fails leaves the others to go on, and is told at the end", async () => {
+  await using server = new ReadingServer();
+  const port = ScriptedServer.freePort();
+  using routes = new Routes("");
+  const { directory } = routes;
+  const broken = directory.file("broken.db");
+  Deno.writeTextFileSync(broken, "this is no database, however long it is\n".repeat(100));
+  routes.write({
+    routes: {
+      broken: { queue: broken, remote: server.remote },
+      removed: { queue: directory.file("removed.db"), remote: server.remote },
+      well: { queue: directory.file("well.db"), remote: server.remote, holdMs: 0 },
+    },
+    http: { address: `127.0.0.1:${port}` },
+  });
+  await using sendq = await routes.run();
+  await sendq.says(/status page/);
+  const health = () => answerOf(fetch(`http://127.0.0.1:${port}/healthz`));
+  assert.equal((await health()).status, 503);
+  assert.match((await health()).text, /^broken: /);
+  Deno.removeSync(`${directory.file("removed.db")}.lock`);
+  await until("its end", async () => /^removed: Closed/m.test((await health()).text));
+  await enqueue(routes, "well", "on and on");
+  await until("the packet", () => server.text === "on and on\n");
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 1, sendq.stderr);
+});
+
+Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets anew", async () => {
+  await using server = new ReadingServer();
+  using routes = new Routes("");
+  const { directory } = routes;
+  const secret = directory.file("password.txt");
+  Deno.writeTextFileSync(secret, "old ");
+  const route = {
+    queue: directory.queue,
+    remote: server.remote,
+    maxPacketsPerSecond: 0.001,
+    holdMs: 0,
+    session: { open: [{ send: { file: secret } }] },
+  };
+  routes.write(route);
+  await using sendq = await routes.run();
+  await enqueue(routes, undefined, "1", "2");
+  await until("the first", () => server.text === "old 1\n");
+
+  routes.write({ ...route, maxPacketsPerSecond: "fast" });
+  sendq.child.kill("SIGHUP");
+  await sendq.says(/has mistakes: nothing was changed/);
+  await sendq.says(/route\.json:1:\d+: maxPacketsPerSecond must be/);
+  assert.equal(server.text, "old 1\n");
+
+  routes.write({
+    ...route,
+    maxPacketsPerSecond: 1000,
+    maxAttempts: 7,
+    queueOptions: { maxPackets: 5, maxBytes: "2GiB" },
+  });
+  sendq.child.kill("SIGHUP");
+  await sendq.says(/needs a restart, and is as it was: maxAttempts, queueOptions\.maxPackets\n/);
+  await sendq.says(/read anew: changed maxPacketsPerSecond, queueOptions\.maxBytes\n/);
+  await until("the second, at the new pace", () => server.text === "old 1\n2\n");
+
+  Deno.writeTextFileSync(secret, "new ");
+  sendq.child.kill("SIGHUP");
+  await sendq.says(/read anew: no option has changed/);
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+});
+
+Deno.test("the command line wins over the file, for run and for --config", async () => {
+  await using server = new ReadingServer();
+  await using other = new ReadingServer();
+  using routes = new Routes("");
+  const { queue } = routes.directory;
+  routes.write({
+    queue,
+    remote: "tcp://127.0.0.1:1",
+    queueOptions: { maxPackets: 1 },
+    holdMs: "1h",
+    input: "lines",
+    log: { format: "json" },
+  });
+  const flags = [
+    ...(await routes.flags()).filter((flag) => !flag.startsWith("--allow-net")),
+    `--allow-net=${new URL(server.remote).host}`,
+  ];
+  const sent = await runWith(
+    ["--no-prompt", ...flags],
+    ["send", server.remote, "--config", routes.path, "--hold", "0s", "--max-packets", "9"],
+    "one\ntwo\n",
+  );
+  assert.equal(sent.code, 0, sent.err);
+  assert.equal(server.text, "one\ntwo\n");
+  assert.match(sent.err, /^\{"time":/);
+  routes.write({ queue, remote: other.remote, holdMs: "1h" });
+  await enqueue(routes, undefined, "three");
+  const refused = await runHere(["enqueue", "--config", routes.path, "--route", "x", "four"]);
+  assert.equal(refused.code, 2);
+  assert.match(refused.err, /one route without a name/);
+  await using sendq = await routes.run("--hold", "0s");
+  await until("the packet", () => other.text === "three\n");
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+  assert.equal(await packetsIn(queue), 0);
+});
+
+Deno.test("commands that only look take the queue of a route", async () => {
+  using routes = new Routes("");
+  const { directory } = routes;
+  routes.write({
+    routes: {
+      a: {
+        queue: directory.file("a.db"),
+        remote: "tcp://127.0.0.1:4000",
+        output: "gelf",
+        input: "lines",
+      },
+      b: { queue: directory.file("b.db"), remote: "tcp://127.0.0.1:4001" },
+    },
+  });
+  await enqueue(routes, "a", "one");
+  const list = await runHere(["list", "--json", "--config", routes.path, "--route=a"]);
+  assert.equal(list.code, 0, list.err);
+  assert.match(list.out, /"id":1/);
+  const show = await runHere(["show", "1", `--config=${routes.path}`, "--route", "a", "--raw"]);
+  assert.equal(show.out, "one\0", show.err);
+  const which = await runHere(["list", "--config", routes.path]);
+  assert.equal(which.code, 2);
+  assert.match(which.err, /add --route a or b/);
+});
