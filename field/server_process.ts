@@ -1,0 +1,122 @@
+/**
+ * A server of the field ring as a process: killed, ended, started again on the same port.
+ *
+ * @module
+ */
+
+import { setTimeout as delay } from "node:timers/promises";
+import type { Place, Start } from "./case.ts";
+
+const READY_WITHIN_MS = 60_000;
+const END_WITHIN_MS = 10_000;
+const POLL_MS = 20;
+const DOWN_MS = 1500;
+
+const running = new Set<ServerProcess>();
+
+/** One server through its lives. */
+export class ServerProcess implements AsyncDisposable {
+  readonly #start: () => Start;
+  readonly #place: Place;
+  #child: Deno.ChildProcess | undefined;
+
+  /** @param start Called for each of its lives. */
+  constructor(start: (place: Place) => Start, place: Place) {
+    this.#start = () => start(place);
+    this.#place = place;
+  }
+
+  /** Kills every server that is running: the ring is interrupted. */
+  static async endAll(): Promise<void> {
+    await Promise.all([...running].map((server) => server.end("SIGKILL")));
+  }
+
+  /** Starts it; resolves once it listens. */
+  async start(): Promise<void> {
+    const deadlineMs = performance.now() + READY_WITHIN_MS;
+    const { port } = this.#place;
+    while (!isListening(port)) {
+      if (performance.now() > deadlineMs) {
+        throw new Error(`the server does not listen at port ${port}: ${this.#lastWords()}`);
+      }
+      // One that finds its port still taken ends; it gets another chance.
+      if (this.#child === undefined) this.#spawn();
+      await delay(POLL_MS);
+    }
+  }
+
+  /** Ends it in this way, leaves it down for 1.5 s, and starts it again. */
+  async restart(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+    await this.end(signal);
+    await delay(DOWN_MS);
+    await this.start();
+  }
+
+  /** Sends the signal to it and to its own children; kills what does not end. */
+  async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+    const child = this.#child;
+    if (child === undefined) return;
+    this.#signal(child, signal);
+    const timer = setTimeout(() => this.#signal(child, "SIGKILL"), END_WITHIN_MS);
+    await child.status;
+    clearTimeout(timer);
+    this.#signal(child, "SIGKILL"); // what it has left behind
+    running.delete(this);
+  }
+
+  /** Kills it. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.end("SIGKILL");
+  }
+
+  #spawn(): void {
+    const { command, args, env, cwd, prints } = this.#start();
+    const { work, output } = this.#place;
+    const log = prints ? output : `${work}/server.log`;
+    const child = new Deno.Command("sh", {
+      args: ["-c", `log=$1; shift; exec "$@" >>"$log" 2>&1`, "sh", log, command, ...args],
+      ...(env === undefined ? {} : { env: { ...env } }),
+      cwd: cwd ?? work,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+      // A process group of its own, so that its children can be ended with it.
+      detached: true,
+    }).spawn();
+    this.#child = child;
+    running.add(this);
+    child.status.then(() => {
+      if (this.#child === child) this.#child = undefined;
+    });
+  }
+
+  #signal(child: Deno.ChildProcess, signal: "SIGKILL" | "SIGTERM"): void {
+    try {
+      Deno.kill(-child.pid, signal);
+    } catch {
+      // It has ended by itself.
+    }
+  }
+
+  #lastWords(): string {
+    try {
+      return Deno.readTextFileSync(`${this.#place.work}/server.log`).trim().split("\n").at(-1) ??
+        "";
+    } catch {
+      return "it has said nothing";
+    }
+  }
+}
+
+/** Whether somebody listens there; asked of the kernel, so that no server sees a connection. */
+export function isListening(port: number): boolean {
+  const hex = port.toString(16).toUpperCase().padStart(4, "0");
+  const listening = new RegExp(`^\\s*\\d+: [0-9A-F]+:${hex} [0-9A-F]+:0000 0A `, "m");
+  return ["/proc/net/tcp", "/proc/net/tcp6"].some((table) => {
+    try {
+      return listening.test(Deno.readTextFileSync(table));
+    } catch {
+      return false; // A kernel without IPv6.
+    }
+  });
+}
