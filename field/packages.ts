@@ -21,10 +21,12 @@ export function together(all: readonly Needs[]): Required<Needs> {
 /** What of it is not there. */
 export async function missing(needs: Needs, scratch: string): Promise<Required<Needs>> {
   const { programs, debian, unpacked, npm } = together([needs]);
-  const installed = await Promise.all(debian.map(isInstalled));
-  const folders = (Deno.env.get("PATH") ?? "").split(":");
+  const [installed, found] = await Promise.all([
+    Promise.all(debian.map(isInstalled)),
+    Promise.all(programs.map(isProgram)),
+  ]);
   return {
-    programs: programs.filter((name) => !folders.some((folder) => exists(`${folder}/${name}`))),
+    programs: programs.filter((_, i) => !found[i]),
     debian: debian.filter((_, i) => !installed[i]),
     unpacked: unpacked.filter((name) => !exists(`${scratch}/unpacked/${name}/usr`)),
     npm: npm.filter((name) => {
@@ -94,6 +96,14 @@ export async function versionOf(
   const { stdout, stderr } = await new Deno.Command(program, { args, stdin: "null" }).output();
   const words = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("\n");
   return /\d+(\.\d+)+/.exec(words)?.[0] ?? "unknown";
+}
+
+async function isProgram(name: string): Promise<boolean> {
+  const { success } = await new Deno.Command("sh", {
+    args: ["-c", 'command -v "$1"', "sh", name],
+    stdout: "null",
+  }).output();
+  return success;
 }
 
 async function isInstalled(name: string): Promise<boolean> {
