@@ -11,6 +11,7 @@ import type { Framing } from "../src/framing/framing.ts";
 import { Relay } from "../src/relay/relay.ts";
 import { Sender } from "../src/sender/sender.ts";
 import type { ClientRow, Needs, ServerCase } from "./case.ts";
+import { remember } from "./running.ts";
 
 const MESSAGES = 30;
 const BODY_BYTES = 40_000;
@@ -36,8 +37,10 @@ export interface ClientCase {
 }
 
 function spawn(program: string, ...args: string[]): Deno.ChildProcess {
-  return new Deno.Command(program, { args, stdin: "null", stdout: "null", stderr: "inherit" })
-    .spawn();
+  const options = { args, stdin: "null", stdout: "null", stderr: "inherit" } as const;
+  const child = new Deno.Command(program, options).spawn();
+  remember(child, () => child.kill("SIGKILL"));
+  return child;
 }
 
 function logger(name: string, input: Framing, ...options: string[]): ClientCase {

@@ -27,7 +27,7 @@ import { install, inWords, missing, together, versionOf } from "./packages.ts";
 import { REFUSALS, runRefusal } from "./refusals.ts";
 import { formatReport } from "./report.ts";
 import { runServer } from "./run_server.ts";
-import { ServerProcess } from "./server_process.ts";
+import { endAll, inFolder } from "./running.ts";
 import { SERVERS } from "./servers.ts";
 
 const EXIT = { failed: 1, usage: 2, interrupted: 130 } as const;
@@ -125,15 +125,10 @@ function jobsInto(
     ...CLIENT_CASES.map((client): Job => ({
       name: client.name,
       needs: client.needs,
-      async run() {
-        const work = await Deno.makeTempDir({ dir: scratch, prefix: "run-" });
-        try {
-          const version = await versionOf(client, scratch);
-          const row = { case: client.name, version, ...await runClients(client, work) };
-          return kept(rows.clients, row);
-        } finally {
-          await Deno.remove(work, { recursive: true });
-        }
+      run: async () => {
+        const version = await versionOf(client, scratch);
+        const row = await inFolder(scratch, (work) => runClients(client, work));
+        return kept(rows.clients, { case: client.name, version, ...row });
       },
     })),
     ...REFUSALS.map((refusal): Job => ({
@@ -212,8 +207,7 @@ function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): vo
 if (import.meta.main) {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
     Deno.addSignalListener(signal, async () => {
-      // The senders get the terminal's signal themselves; servers have groups of their own.
-      await ServerProcess.endAll();
+      await endAll();
       Deno.exit(EXIT.interrupted);
     });
   }

@@ -9,6 +9,7 @@ import { QueueInspector } from "../src/queue/inspect/inspector.ts";
 import type { Place, RefusalRow, ServerCase } from "./case.ts";
 import { smppBind, text } from "./packets.ts";
 import { freePort } from "./run_server.ts";
+import { inFolder } from "./running.ts";
 import { SenderProcess } from "./sender_process.ts";
 import { npmStart, REDIS, SERVERS } from "./servers.ts";
 import { ServerProcess } from "./server_process.ts";
@@ -88,32 +89,32 @@ export const REFUSALS: readonly Refusal[] = [
 
 /** Waits for the words, and looks whether every packet is kept. */
 export async function runRefusal(refusal: Refusal, scratch: string): Promise<RefusalRow> {
-  const work = await Deno.makeTempDir({ dir: scratch, prefix: "run-" });
   // npm_server.mjs runs there, also where nothing of npm was needed.
   await Deno.mkdir(`${scratch}/npm`, { recursive: true });
-  try {
-    const place: Place = { port: freePort(), work, output: `${work}/output`, scratch };
-    await using server = new ServerProcess((place) => refusal.start(place), place);
-    await server.start();
-    await using sender = new SenderProcess(refusal.sending, place);
-    for (let number = 0; number < PACKETS; number++) await sender.write(refusal.packet(number));
-    const said = () =>
-      sender.events.find(({ message }) => message.includes("the session: "))?.message;
-    const deadlineMs = performance.now() + SAID_WITHIN_MS;
-    while (said() === undefined && performance.now() < deadlineMs) await delay(POLL_MS);
-    // Stopped as an operator would: what nobody has taken is kept.
-    sender.signal("SIGTERM");
-    const code = await sender.ended(SAID_WITHIN_MS);
-    const words = said() ?? `nothing; its last words: ${sender.events.at(-1)?.message}`;
-    using inspector = await QueueInspector.open(sender.queue);
-    const { packets, deadPackets } = await inspector.counts();
-    const failures: string[] = [];
-    if (!refusal.words.test(words)) failures.push(`${refusal.words} is not among the words`);
-    if (code !== 75) failures.push(`send ended with ${code}`);
-    if (packets !== PACKETS) failures.push(`${packets} of ${PACKETS} packets are kept`);
-    if (deadPackets !== 0) failures.push(`${deadPackets} dead letters`);
-    return { case: refusal.name, words, failures };
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+  return await inFolder(
+    scratch,
+    (work) => run(refusal, { port: freePort(), work, output: `${work}/output`, scratch }),
+  );
+}
+
+async function run(refusal: Refusal, place: Place): Promise<RefusalRow> {
+  await using server = new ServerProcess((place) => refusal.start(place), place);
+  await server.start();
+  await using sender = new SenderProcess(refusal.sending, place);
+  for (let number = 0; number < PACKETS; number++) await sender.write(refusal.packet(number));
+  const said = () => sender.events.find(({ message }) => message.includes("session: "))?.message;
+  const deadlineMs = performance.now() + SAID_WITHIN_MS;
+  while (said() === undefined && performance.now() < deadlineMs) await delay(POLL_MS);
+  // Stopped as an operator would: what nobody has taken is kept.
+  sender.signal("SIGTERM");
+  const code = await sender.ended(SAID_WITHIN_MS);
+  const words = said() ?? `nothing; its last words: ${sender.events.at(-1)?.message}`;
+  using inspector = await QueueInspector.open(sender.queue);
+  const { packets, deadPackets } = await inspector.counts();
+  const failures: string[] = [];
+  if (!refusal.words.test(words)) failures.push(`${refusal.words} is not among the words`);
+  if (code !== 75) failures.push(`send ended with ${code}`);
+  if (packets !== PACKETS) failures.push(`${packets} of ${PACKETS} packets are kept`);
+  if (deadPackets !== 0) failures.push(`${deadPackets} dead letters`);
+  return { case: refusal.name, words, failures };
 }

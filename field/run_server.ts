@@ -10,6 +10,7 @@ import { QueueInspector } from "../src/queue/inspect/inspector.ts";
 import type { Load, Place, Result, ServerCase } from "./case.ts";
 import { compare, type Comparison } from "./compare.ts";
 import { versionOf } from "./packages.ts";
+import { inFolder } from "./running.ts";
 import { SenderProcess } from "./sender_process.ts";
 import { lineOf } from "./servers.ts";
 import { ServerProcess } from "./server_process.ts";
@@ -32,17 +33,11 @@ export function freePort(): number {
 }
 
 /** Runs it in a directory of its own under the scratch directory. */
-export async function runServer(
-  server: ServerCase,
-  load: Load,
-  scratch: string,
-): Promise<Result> {
-  const work = await Deno.makeTempDir({ dir: scratch, prefix: "run-" });
-  try {
-    return await run(server, load, { port: freePort(), work, output: `${work}/output`, scratch });
-  } finally {
-    await Deno.remove(work, { recursive: true });
-  }
+export function runServer(server: ServerCase, load: Load, scratch: string): Promise<Result> {
+  return inFolder(
+    scratch,
+    (work) => run(server, load, { port: freePort(), work, output: `${work}/output`, scratch }),
+  );
 }
 
 async function run(server: ServerCase, load: Load, place: Place): Promise<Result> {
@@ -60,8 +55,7 @@ async function run(server: ServerCase, load: Load, place: Place): Promise<Result
   return {
     ...{ case: server.name, load: load.name, sent },
     version: await versionOf(server, place.scratch),
-    ...judge(server, sender, code, compared),
-    ...await left(sender.queue),
+    ...judge(server, sender, code, compared, await deadLettersOf(sender.queue)),
     seconds: (performance.now() - beganMs) / 1000,
   };
 }
@@ -123,7 +117,13 @@ async function settled(look: () => Promise<Comparison>): Promise<Comparison> {
   return compared;
 }
 
-function judge(server: ServerCase, sender: SenderProcess, code: number, compared: Comparison) {
+function judge(
+  server: ServerCase,
+  sender: SenderProcess,
+  code: number,
+  compared: Comparison,
+  deadLetters: number,
+): Omit<Result, "case" | "load" | "version" | "sent" | "seconds"> {
   const { lost, duplicated, outOfOrder, strange } = compared;
   const { orderUnknown, duplicatesUnknown, losesBecause } = server;
   const bound = sender.events.reduce((sum, { toSendAgain }) => sum + toSendAgain, 0);
@@ -136,6 +136,7 @@ function judge(server: ServerCase, sender: SenderProcess, code: number, compared
   check(code === 0, `send ended with ${code}: ${sender.events.at(-1)?.message}`);
   check(connections >= 3, `${connections} connections for three lives of the server`);
   check(strange.length === 0, `${strange.length} strange lines: ${strange[0]}`);
+  check(deadLetters === 0, `${deadLetters} dead letters`);
   if (losesBecause === undefined) {
     check(lost.length === 0, `lost ${lost.length}: ${lost.slice(0, 5).join(", ")} …`);
   } else if (lost.length > 0) notes.push(losesBecause);
@@ -151,13 +152,13 @@ function judge(server: ServerCase, sender: SenderProcess, code: number, compared
     duplicated: countable ? duplicated : undefined,
     duplicatesBound: bound,
     outOfOrder: countable ? outOfOrder : undefined,
-    ...{ connections, notes, failures },
+    ...{ deadLetters, connections, notes, failures },
   };
 }
 
-async function left(queue: string): Promise<{ deadLetters: number }> {
+async function deadLettersOf(queue: string): Promise<number> {
   using inspector = await QueueInspector.open(queue);
-  return { deadLetters: (await inspector.counts()).deadPackets };
+  return (await inspector.counts()).deadPackets;
 }
 
 async function outputOf(server: ServerCase, place: Place): Promise<string> {

@@ -9,6 +9,7 @@ import { nowMs } from "../lab/packets.ts";
 import { type LogEvent, parseLogLine } from "../lab/sender_log.ts";
 import { libcCandidates } from "../src/kernel/libc.ts";
 import type { Place, Sending } from "./case.ts";
+import { remember } from "./running.ts";
 
 const COMMAND = new URL("../src/cli/main.ts", import.meta.url).pathname;
 const EXAMPLES = new URL("../examples/protocols/", import.meta.url).pathname;
@@ -59,6 +60,7 @@ exec '${Deno.execPath()}' run --quiet --no-prompt --no-check --allow-net=127.0.0
       stdout: "null",
       stderr: "piped",
     }).spawn();
+    remember(this.#child, () => this.#child.kill("SIGKILL"));
     this.#input = this.#child.stdin.getWriter();
     this.#input.closed.catch(() => {});
     this.#log = this.#readLog();

@@ -6,13 +6,12 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Place, Start } from "./case.ts";
+import { remember } from "./running.ts";
 
 const READY_WITHIN_MS = 60_000;
 const END_WITHIN_MS = 10_000;
 const POLL_MS = 20;
 const DOWN_MS = 1500;
-
-const running = new Set<ServerProcess>();
 
 /** One server through its lives. */
 export class ServerProcess implements AsyncDisposable {
@@ -24,11 +23,6 @@ export class ServerProcess implements AsyncDisposable {
   constructor(start: (place: Place) => Start, place: Place) {
     this.#start = () => start(place);
     this.#place = place;
-  }
-
-  /** Kills every server that is running: the ring is interrupted. */
-  static async endAll(): Promise<void> {
-    await Promise.all([...running].map((server) => server.end("SIGKILL")));
   }
 
   /** Starts it; resolves once it listens. */
@@ -61,7 +55,6 @@ export class ServerProcess implements AsyncDisposable {
     await child.status;
     clearTimeout(timer);
     this.#signal(child, "SIGKILL"); // what it has left behind
-    running.delete(this);
   }
 
   /** Kills it. */
@@ -84,7 +77,7 @@ export class ServerProcess implements AsyncDisposable {
       detached: true,
     }).spawn();
     this.#child = child;
-    running.add(this);
+    remember(child, () => Deno.kill(-child.pid, "SIGKILL"));
     child.status.then(() => {
       if (this.#child === child) this.#child = undefined;
     });
