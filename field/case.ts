@@ -87,12 +87,16 @@ export interface Load {
   readonly packets: number;
   /** `undefined`: all at once. */
   readonly perSecond?: number;
+  /** Further flags of `send`, behind those of the case. */
+  readonly flags?: readonly string[];
 }
 
 /** The loads of the ring. */
 export const LOADS: readonly Load[] = [
   { name: "steady", packets: 600, perSecond: 100 },
-  { name: "burst", packets: 2000 },
+  // A server that reads them all at once has them in its memory until it has worked through
+  // them, and its kernel has acknowledged them: a hold for a busy machine.
+  { name: "burst", packets: 2000, flags: ["--hold", "10s"] },
 ];
 
 /** What came of a case. */

@@ -5,7 +5,7 @@
  * A plain module: Node runs it as it is, as it would run a user's server.
  */
 import { Buffer } from "node:buffer";
-import { appendFileSync } from "node:fs";
+import { openSync, writeSync } from "node:fs";
 import { createRequire } from "node:module";
 import net from "node:net";
 import process from "node:process";
@@ -14,9 +14,10 @@ const require = createRequire(`${process.cwd()}/`);
 const [name, portText, output] = process.argv.slice(2);
 const port = Number(portText);
 const host = "127.0.0.1";
+const file = openSync(output, "a");
 
 function write(line) {
-  appendFileSync(output, `${line}\n`);
+  writeSync(file, `${line}\n`);
 }
 
 function writeNumber(number) {

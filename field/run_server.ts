@@ -45,7 +45,7 @@ async function run(server: ServerCase, load: Load, place: Place): Promise<Result
   const { packets: sent } = load;
   await using process = new ServerProcess((place) => server.start(place), place);
   await process.start();
-  await using sender = new SenderProcess(server.sending, place);
+  await using sender = new SenderProcess(server.sending, place, load.flags);
   const look = async () => compare(await outputOf(server, place), sent, lineOf(server));
   await damage(server, load, process, sender, look);
   await sender.endInput();

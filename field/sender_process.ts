@@ -24,8 +24,8 @@ export class SenderProcess implements AsyncDisposable {
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   readonly #log: Promise<void>;
 
-  /** Starts it. */
-  constructor(sending: Sending, place: Place) {
+  /** @param flags Further flags of `send`, behind those of `sending`. */
+  constructor(sending: Sending, place: Place, flags: readonly string[] = []) {
     const { port, work } = place;
     this.queue = `${work}/outbox.db`;
     const remote = `tcp://127.0.0.1:${port}`;
@@ -51,8 +51,17 @@ exec '${Deno.execPath()}' run --quiet --no-prompt --no-check --allow-net=127.0.0
         ...[`${EXAMPLES}${sending.example}`, remote, this.queue],
         ...(sending.args?.(place) ?? []),
         ...LOG_FLAGS,
+        ...flags,
       ]] as const
-      : [sendq, ["send", remote, "--queue", this.queue, ...sending.flags, ...LOG_FLAGS]] as const;
+      : [sendq, [
+        "send",
+        remote,
+        "--queue",
+        this.queue,
+        ...sending.flags,
+        ...LOG_FLAGS,
+        ...flags,
+      ]] as const;
     this.#child = new Deno.Command(command, {
       args: [...args],
       env: { SENDQ: sendq, NO_COLOR: "1" },
