@@ -129,7 +129,8 @@ function lockedVersion(library: string): string | undefined {
     Deno.readTextFileSync(new URL("../deno.lock", import.meta.url)),
   );
   return Object.entries<string>(specifiers)
-    .find(([specifier]) => specifier.startsWith(`npm:${library}@`))?.[1];
+    .find(([specifier]) => specifier.startsWith(`npm:${library}@`))?.[1]
+    .replace(/_.*/, ""); // What it was installed beside.
 }
 
 function split(name: string): [library: string, version: string] {

@@ -100,7 +100,7 @@ export async function runRefusal(refusal: Refusal, scratch: string): Promise<Ref
 async function run(refusal: Refusal, place: Place): Promise<RefusalRow> {
   await using server = new ServerProcess((place) => refusal.start(place), place);
   await server.start();
-  await using sender = new SenderProcess(refusal.sending, place);
+  await using sender = new SenderProcess(refusal.sending, place, ["--deliver-timeout", "100ms"]);
   for (let number = 0; number < PACKETS; number++) await sender.write(refusal.packet(number));
   const said = () => sender.events.find(({ message }) => message.includes("session: "))?.message;
   const deadlineMs = performance.now() + SAID_WITHIN_MS;
