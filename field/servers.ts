@@ -191,7 +191,7 @@ for at, value in enumerate(values):
       }).output();
       return new TextDecoder().decode(stdout).trim();
     },
-    duplicatesUnknown: "it has one value for each second",
+    duplicatesUnknown: "the server keeps one value a second",
   },
   {
     name: "statsd",
@@ -247,25 +247,23 @@ for at, value in enumerate(values):
       files: { "login.bin": pdu.gt06Login("0123456789012345") },
     },
     packet: pdu.gt06Location,
-    losesBecause: "it reports several locations of one read as the last of them, again and " +
-      "again, and answers none; the pace makes that rare",
+    losesBecause: "lost by the server: it takes what one read brings for one location",
   }),
   npm("hl7", "simple-hl7", "3.3.0", {
     sending: { example: "hl7_mllp.sh" },
     packet: (number) => `\x0bMSH|^~\\&|A|B|C|D|20260101||ADT^A01|${token(number)}|P|2.5\r\x1c\r`,
-    losesBecause: "it loses messages that one read brings together; it wants the next one " +
-      "after its answer",
+    losesBecause: "lost by the server: it drops messages that one read brings together",
   }),
   npm("smtp", "smtp-server", "3.21.6", {
     sending: { example: "smtp_greeting.sh" },
     packet: (number) =>
       `MAIL FROM:<a@example>\r\nRCPT TO:<b@example>\r\nDATA\r\n${token(number)}\r\n.\r\n`,
-    losesBecause: "it reads far ahead of what it has worked through, and answers each message",
+    losesBecause: "lost by the server: it reads far ahead of what it has worked through",
   }),
   npm("modbus", "jsmodbus", "5.0.0", {
     sending: { example: "modbus_tcp.sh" },
     packet: pdu.modbusWrite,
-    orderUnknown: "it answers what it has read in the order last to first",
+    orderUnknown: "the server works from last to first",
   }),
   {
     name: "gpsd, which connects to us",
