@@ -43,7 +43,17 @@ const rows = readTable();
 const code = ["mod.ts", ...sources("src/")];
 /** Code that is not published. */
 const tools = [
-  ...["anomalies/", "bench/", "examples/", "fuzz/", "lab/", "page/", "simulation/", "soak/"],
+  ...[
+    "anomalies/",
+    "bench/",
+    "examples/",
+    "field/",
+    "fuzz/",
+    "lab/",
+    "page/",
+    "simulation/",
+    "soak/",
+  ],
   "tests/",
 ].flatMap((directory) => [...sources(directory)]);
 

@@ -63,6 +63,7 @@ for (
     [["--session-send", ""], /at least one byte/],
     [["--session-send", "a\\q"], /There is no \\q/],
     [["--session-expect", "/(/"], /Invalid regular expression/],
+    [["--session-expect", "/^250/m"], /Expected \/REGEXP\/, without flags/],
     [["--session-refuse", "-"], /--session-refuse belongs behind a --session-expect/],
     [["--heartbeat-idle", "5s"], /--heartbeat-idle needs --heartbeat/],
     [["--heartbeat-expect", "x"], /--heartbeat-expect needs --heartbeat/],

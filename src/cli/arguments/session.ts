@@ -179,8 +179,14 @@ function parseBytes(text: string): Uint8Array | { readonly file: string } {
 
 /** The same, or `/REGEXP/`. */
 function parsePattern(text: string): Typed {
+  if (!text.startsWith("/")) return parseBytes(text);
   const [, source] = /^\/(.+)\/$/s.exec(text) ?? [];
-  if (source === undefined) return parseBytes(text);
+  if (source === undefined) {
+    // Taken as text, /^250/m would wait for just these characters.
+    throw new InvalidArgumentError(
+      "Expected /REGEXP/, without flags: (?m:^250) is one inside. Text that begins with / is \\x2f.",
+    );
+  }
   try {
     return new RegExp(source);
   } catch (error) {

@@ -1,0 +1,314 @@
+/**
+ * The servers of the field ring, as data.
+ *
+ * @module
+ */
+
+import { type Place, type ServerCase, type Start, token, TOKEN_LINE } from "./case.ts";
+import * as pdu from "./packets.ts";
+
+const SYSLOG_HEADER = "<13>1 2026-11-26T20:00:00Z host app - - - ";
+const syslogLine = (number: number) => `${SYSLOG_HEADER}${token(number)}\n`;
+const metricTime = (number: number) => METRICS_FROM + number;
+/** Points have to lie in the past: carbon keeps none that is ahead of the clock. */
+const METRICS_FROM = Math.floor(Date.now() / 1000) - 20_000;
+
+function rsyslog(
+  name: string,
+  input: string,
+  more: Pick<ServerCase, "sending"> & Partial<ServerCase>,
+): ServerCase {
+  const [module = ""] = name.split(" ");
+  return {
+    name: `rsyslog ${name}`,
+    needs: { debian: ["rsyslog"] },
+    version: ["rsyslogd", "-v"],
+    start({ port, work, output }) {
+      const config = `${work}/rsyslog.conf`;
+      Deno.writeTextFileSync(
+        config,
+        `global(workDirectory="${work}")
+module(load="${module}")
+template(name="message" type="string" string="%${more.line ? "rawmsg" : "msg"}%\\n")
+action(type="omfile" file="${output}" template="message")
+input(type="${module}" address="127.0.0.1" port="${port}" ${input})
+`,
+      );
+      return { command: "rsyslogd", args: ["-n", "-iNONE", "-f", config] };
+    },
+    packet: syslogLine,
+    ...more,
+  };
+}
+
+function syslogNg(
+  name: string,
+  more: Pick<ServerCase, "sending" | "packet">,
+): ServerCase {
+  return {
+    name: `syslog-ng ${name}`,
+    needs: {
+      // It and rsyslog remove each other.
+      unpacked: ["syslog-ng-core"],
+      debian: ["libivykis0", "libjson-c5", "libnet1", "libpcre3", "libwrap0"],
+    },
+    version: ["dpkg-deb", "-f", "syslog-ng-core", "Version"],
+    start({ port, work, output, scratch }) {
+      const config = `${work}/syslog-ng.conf`;
+      const flags = name === "syslog()" ? "" : " flags(no-parse)";
+      Deno.writeTextFileSync(
+        config,
+        `@version: 3.38
+source s { ${name.replace("()", "")}(ip("127.0.0.1") port(${port}) transport("tcp")${flags}); };
+destination d { file("${output}" template("$\{MESSAGE}\\n")); };
+log { source(s); destination(d); };
+`,
+      );
+      const root = `${scratch}/unpacked/syslog-ng-core/usr`;
+      return {
+        command: `${root}/sbin/syslog-ng`,
+        args: [
+          ...["-F", "--no-caps", "-f", config],
+          ...["--module-path", `${root}/lib/syslog-ng/3.38`],
+          ...["--persist-file", `${work}/persist`, "--control", `${work}/control`],
+          ...["--pidfile", `${work}/pid`],
+        ],
+        env: { LD_LIBRARY_PATH: `${root}/lib/syslog-ng` },
+      };
+    },
+    ...more,
+  };
+}
+
+/** A server of `npm_server.mjs`. */
+function npm(
+  name: string,
+  library: string,
+  version: string,
+  more: Pick<ServerCase, "sending" | "packet"> & Partial<ServerCase>,
+): ServerCase {
+  return {
+    name: library,
+    needs: { programs: ["node"], npm: [`${library}@${version}`] },
+    version: { npm: library },
+    start: (place) => npmStart(name, place),
+    ...more,
+  };
+}
+
+/** How a server of `npm_server.mjs` is started. */
+export function npmStart(name: string, { port, output, scratch }: Place): Start {
+  const program = new URL("npm_server.mjs", import.meta.url).pathname;
+  return { command: "node", args: [program, name, `${port}`, output], cwd: `${scratch}/npm` };
+}
+
+/** redis with a password, that keeps what it has said yes to. */
+export const REDIS: ServerCase = {
+  name: "redis, requirepass",
+  needs: { debian: ["redis-server"] },
+  version: ["redis-server", "--version"],
+  start: ({ port, work }) => ({
+    command: "redis-server",
+    args: [
+      ...["--bind", "127.0.0.1", "--port", `${port}`, "--requirepass", "secret"],
+      ...["--dir", work, "--appendonly", "yes", "--appendfsync", "always", "--save", ""],
+    ],
+  }),
+  sending: {
+    example: "redis_auth.sh",
+    args: ({ work }) => [`${work}/login.txt`],
+    files: { "login.txt": pdu.text("AUTH secret\r\n") },
+  },
+  packet: (number) => `RPUSH field ${token(number)}\r\n`,
+  async read({ port }) {
+    const { stdout, success } = await new Deno.Command("redis-cli", {
+      args: ["-p", `${port}`, "-a", "secret", "--no-auth-warning", "LRANGE", "field", "0", "-1"],
+    }).output();
+    return success ? new TextDecoder().decode(stdout).trim() : "";
+  },
+};
+
+/** rsyslog that counts octets, of lines. */
+export const RSYSLOG_OCTETS: ServerCase = rsyslog("imtcp octet counting", "", {
+  sending: { example: "octet_counted_syslog.sh" },
+});
+
+/** Every server, in the order of the table. */
+export const SERVERS: readonly ServerCase[] = [
+  rsyslog("imtcp newline", "", { sending: { flags: ["--input", "lines"] } }),
+  RSYSLOG_OCTETS,
+  rsyslog("imtcp NUL, JSON of several lines", `AddtlFrameDelimiter="0" DisableLFDelimiter="on"`, {
+    sending: { flags: ["--input", "gelf"] },
+    packet: (number) => `{"version":"1.1","host":"h",\n"short_message":"${token(number)}"}\0`,
+    line: /^\{"version":"1.1","host":"h",#012"short_message":"m(\d{6})z"\}$/,
+  }),
+  rsyslog("imtcp NUL", `AddtlFrameDelimiter="0" DisableLFDelimiter="on"`, {
+    sending: { example: "gelf.sh" },
+    packet: (number) => `{"version":"1.1","host":"h","short_message":"${token(number)}"}\n`,
+    line: /^\{"version":"1.1","host":"h","short_message":"m(\d{6})z"\}$/,
+  }),
+  rsyslog("imptcp newline", "", { sending: { flags: ["--input", "lines"] } }),
+  rsyslog("imptcp octet counting", "", { sending: { example: "octet_counted_syslog.sh" } }),
+  syslogNg("syslog()", { sending: { example: "octet_counted_syslog.sh" }, packet: syslogLine }),
+  syslogNg("network()", {
+    sending: { flags: ["--input", "lines"] },
+    packet: (number) => `${token(number)}\n`,
+  }),
+  REDIS,
+  {
+    name: "memcached, noreply",
+    needs: { debian: ["memcached"] },
+    version: ["memcached", "-V"],
+    // It forgets everything when it ends: what it prints stays.
+    start: ({ port, work }) => ({
+      command: "memcached",
+      args: ["-l", "127.0.0.1", "-p", `${port}`, "-u", "root", "-vv", "-P", `${work}/pid`],
+      prints: true,
+    }),
+    sending: { flags: ["--input", "delimiter:0d0a310d0a"] },
+    packet: (number) => `set ${token(number)} 0 0 1 noreply\r\n1\r\n`,
+    line: undefined,
+  },
+  {
+    name: "carbon",
+    needs: { debian: ["graphite-carbon", "python3-whisper"] },
+    version: ["dpkg-query", "-W", "graphite-carbon"],
+    start: carbonStart,
+    sending: { example: "carbon.sh" },
+    packet: (number) => `field ${number} ${metricTime(number)}\n`,
+    async read({ work }) {
+      const { stdout } = await new Deno.Command("/usr/bin/python3", {
+        args: [
+          "-c",
+          `import sys, whisper
+(start, end, step), values = whisper.fetch(sys.argv[1], ${METRICS_FROM} - 1)
+for at, value in enumerate(values):
+    if value is not None:
+        print("m%06dz" % value if start + at * step == ${METRICS_FROM} + value else "bad")`,
+          `${work}/whisper/field.wsp`,
+        ],
+        stderr: "null",
+      }).output();
+      return new TextDecoder().decode(stdout).trim();
+    },
+    duplicatesUnknown: "the server keeps one value a second",
+  },
+  {
+    name: "statsd",
+    needs: { programs: ["node"], npm: ["statsd@0.9.0"] },
+    version: { npm: "statsd" },
+    start({ port, work, scratch }) {
+      const config = `${work}/statsd.js`;
+      Deno.writeTextFileSync(
+        config,
+        `{ servers: [{ server: "./servers/tcp", address: "127.0.0.1", port: ${port} }],
+  mgmt_address: "127.0.0.1", mgmt_port: 0, backends: [], dumpMessages: true, title: false }`,
+      );
+      const root = `${scratch}/npm/node_modules/statsd`;
+      return { command: "node", args: [`${root}/stats.js`, config], cwd: root, prints: true };
+    },
+    sending: { flags: ["--input", "lines"] },
+    packet: (number) => `${token(number)}:1|c\n`,
+    line: undefined,
+  },
+  {
+    name: "socat",
+    needs: { debian: ["socat"] },
+    version: ["socat", "-V"],
+    start: ({ port, output }) => ({
+      command: "socat",
+      args: [
+        "-u",
+        `TCP-LISTEN:${port},bind=127.0.0.1,reuseaddr,fork`,
+        `OPEN:${output},creat,append`,
+      ],
+    }),
+    sending: { flags: ["--input", "lines"] },
+    packet: (number) => `${token(number)}\n`,
+    // It copies bytes: a line that was begun when it was killed stays as it is.
+    line: undefined,
+  },
+  npm("smpp", "smpp", "0.5.1", {
+    sending: {
+      example: "smpp.sh",
+      args: ({ work }) => [`${work}/bind.pdu`],
+      files: { "bind.pdu": pdu.smppBind("field", "secret") },
+    },
+    packet: pdu.smppSubmit,
+  }),
+  npm("teltonika", "complete-teltonika-parser", "0.3.4", {
+    sending: { example: "teltonika.sh", args: () => ["356307042441013"] },
+    packet: pdu.teltonika,
+  }),
+  npm("gt06", "gt06", "1.0.12", {
+    sending: {
+      example: "gt06.sh",
+      args: ({ work }) => [`${work}/login.bin`],
+      files: { "login.bin": pdu.gt06Login("0123456789012345") },
+    },
+    packet: pdu.gt06Location,
+    losesBecause: "lost by the server: it takes what one read brings for one location",
+  }),
+  npm("hl7", "simple-hl7", "3.3.0", {
+    sending: { example: "hl7_mllp.sh" },
+    packet: (number) => `\x0bMSH|^~\\&|A|B|C|D|20260101||ADT^A01|${token(number)}|P|2.5\r\x1c\r`,
+    losesBecause: "lost by the server: it drops messages that one read brings together",
+  }),
+  npm("smtp", "smtp-server", "3.21.6", {
+    sending: { example: "smtp_greeting.sh" },
+    packet: (number) =>
+      `MAIL FROM:<a@example>\r\nRCPT TO:<b@example>\r\nDATA\r\n${token(number)}\r\n.\r\n`,
+    losesBecause: "lost by the server: it reads far ahead of what it has worked through",
+  }),
+  npm("modbus", "jsmodbus", "5.0.0", {
+    sending: { example: "modbus_tcp.sh" },
+    packet: pdu.modbusWrite,
+    orderUnknown: "the server works from last to first",
+  }),
+  {
+    name: "gpsd, which connects to us",
+    needs: { debian: ["gpsd"] },
+    version: ["gpsd", "-V"],
+    start: ({ port }) => ({ command: "gpsd", args: ["-N", "-n", `tcp://127.0.0.1:${port}`] }),
+    sending: { flags: [] },
+    packet: (number) => `${token(number)}\n`,
+    leftOut: "sendq cannot listen for a server that connects to it",
+  },
+];
+
+function carbonStart({ port, work }: Place): Start {
+  for (const directory of ["whisper", "log"]) {
+    Deno.mkdirSync(`${work}/${directory}`, { recursive: true });
+  }
+  Deno.writeTextFileSync(
+    `${work}/carbon.conf`,
+    `[cache]
+STORAGE_DIR = ${work}
+LOCAL_DATA_DIR = ${work}/whisper/
+LOG_DIR = ${work}/log/
+PID_DIR = ${work}
+CONF_DIR = ${work}
+LINE_RECEIVER_INTERFACE = 127.0.0.1
+LINE_RECEIVER_PORT = ${port}
+PICKLE_RECEIVER_PORT = 0
+CACHE_QUERY_PORT = 0
+ENABLE_UDP_LISTENER = False
+ENABLE_TAGS = False
+MAX_UPDATES_PER_SECOND = inf
+MAX_CREATES_PER_MINUTE = inf
+`,
+  );
+  Deno.writeTextFileSync(
+    `${work}/storage-schemas.conf`,
+    "[all]\npattern = .*\nretentions = 1s:1d\n",
+  );
+  return {
+    command: "carbon-cache",
+    args: [`--config=${work}/carbon.conf`, `--pidfile=${work}/carbon.pid`, "--nodaemon", "start"],
+  };
+}
+
+/** The line to look for in what a case's server has written. */
+export function lineOf(server: ServerCase): RegExp | undefined {
+  return "line" in server ? server.line : TOKEN_LINE;
+}
