@@ -70,6 +70,8 @@ const VERDICTS: Record<VerdictKind, true> = {
   "wire-failed": true,
   "self-connected": true,
   "session-refused": true,
+  "packet-refused": true,
+  "wrong-answer": true,
   "lookup-hangs": true,
   "removal-stuck": true,
   "reset": true,
@@ -153,10 +155,18 @@ export const FIGURES: readonly Figure[] = [
     points: ({ stats }) => one(stats.queue.damagedPackets),
   },
   {
+    name: "sendq.queue.refused.packets",
+    unit: "{packet}",
+    kind: "counter",
+    description: "Packets that the server refused, since the queue's file was made.",
+    points: ({ stats }) => one(stats.queue.refusedPackets),
+  },
+  {
     name: "sendq.dead_letter.packets",
     unit: "{packet}",
     kind: "updowncounter",
-    description: "Dead letters in the queue's file: expired, given up or damaged, and kept.",
+    description:
+      "Dead letters in the queue's file: expired, given up, damaged or refused, and kept.",
     points: ({ stats }) => one(stats.queue.deadPackets),
   },
   {
@@ -184,7 +194,8 @@ export const FIGURES: readonly Figure[] = [
     name: "sendq.delivery.held.packets",
     unit: "{packet}",
     kind: "updowncounter",
-    description: "Packets acknowledged in full that are kept until holdMs has passed.",
+    description:
+      "Packets acknowledged in full that are kept until holdMs has passed, or they are answered.",
     points: ({ stats }) => one(stats.heldPackets),
   },
   {

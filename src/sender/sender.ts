@@ -542,6 +542,8 @@ function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
     ? ["was given up", "were given up"]
     : reason === "damaged"
     ? ["is damaged in the file", "are damaged in the file"]
+    : reason === "refused"
+    ? ["was refused by the server", "were refused by the server"]
     : ["expired", "expired"];
   const what = packets === 1 ? was : were;
   const became = packets === 1 ? "became a dead letter" : "became dead letters";
