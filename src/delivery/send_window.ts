@@ -79,7 +79,7 @@ export interface SendWindowOptions {
   readonly onActivity: () => void;
   /** Called when the queue failed, or failed `again`; it will be asked once more. */
   readonly onQueueFault: (words: string, error: unknown, again: boolean) => void;
-  /** Called when a packet cannot be transformed, and is given up. */
+  /** Called when a packet cannot be transformed, or has no key, and is given up. */
   readonly onUnsendable: (words: string, error: unknown) => void;
 }
 
@@ -110,6 +110,8 @@ export class SendWindow {
   #givingUp: Promise<void> | undefined;
   /** Refused packets that could not be made dead letters are tried again then. */
   #buryRetryAtMs = -Infinity;
+  /** What was read before the last of them is read again. */
+  #burials = 0;
   readonly #maxUnconfirmed: number;
   /** Of the present connection, where answers confirm. */
   #answers: Answers | undefined;
@@ -392,6 +394,10 @@ export class SendWindow {
     })().then(
       () => {
         this.#buryRetryAtMs = -Infinity;
+        // A row that one was taken out of may have turned out to be damaged.
+        this.#ahead = [];
+        this.#transformed = undefined;
+        this.#burials++;
       },
       (error) => {
         // Nothing behind it is removed before; over another connection it is refused again.
@@ -502,11 +508,12 @@ export class SendWindow {
     this.#reading = true;
     const afterId = this.#assignedId;
     const knownId = this.#queue.lastId;
+    const burials = this.#burials;
     this.#queue.readBatches(afterId, maxBytes).then(
       (batches) => {
         this.#readRetryAtMs = -Infinity;
         // A rewind came in between: these are not the next ones any more.
-        if (this.#assignedId !== afterId) return;
+        if (this.#assignedId !== afterId || this.#burials !== burials) return;
         this.#ahead = batches.map((batch) => this.#byOurClock(batch));
         // Somebody else has removed them.
         if (batches.length === 0) this.#assignedId = Math.max(afterId, knownId);

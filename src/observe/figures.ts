@@ -58,6 +58,8 @@ const STATES: Record<SenderState, true> = {
   "closed": true,
 };
 
+const LEVELS: Record<SenderStats["confirmedBy"], true> = { kernel: true, answer: true };
+
 const VERDICTS: Record<VerdictKind, true> = {
   "healthy": true,
   "slow": true,
@@ -278,6 +280,13 @@ export const FIGURES: readonly Figure[] = [
     kind: "updowncounter",
     description: "1 for what the sender is doing, 0 for what it is not.",
     points: ({ state }) => oneHot("sendq.state.name", STATES, state),
+  },
+  {
+    name: "sendq.confirmation",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 for what confirms a packet, 0 for what does not.",
+    points: ({ stats }) => oneHot("sendq.confirmation.name", LEVELS, stats.confirmedBy),
   },
   {
     name: "sendq.verdict",

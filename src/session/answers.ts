@@ -15,7 +15,7 @@ import { latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pat
 /**
  * What tells a packet, or the answer to it, from others: a number of the protocol's.
  *
- * @category Answers
+ * @category Session
  */
 export type AnswerKey = string | number;
 
@@ -30,7 +30,7 @@ export type AnswerKey = string | number;
  * With a `key` it is about the packet with that key, and with `through` about all packets
  * up to that one.
  *
- * @category Answers
+ * @category Session
  */
 export type AnswerVerdict =
   | "accepted"
@@ -43,7 +43,7 @@ export type AnswerVerdict =
 /**
  * What surrounds an answer, for a {@linkcode JudgeAnswer}.
  *
- * @category Answers
+ * @category Session
  */
 export interface AnswerContext {
   /** `"192.0.2.7:4000"`. */
@@ -58,14 +58,14 @@ export interface AnswerContext {
  * @param answer Without its framing.
  * @param context What surrounds it.
  *
- * @category Answers
+ * @category Session
  */
 export type JudgeAnswer = (answer: Uint8Array, context: AnswerContext) => AnswerVerdict;
 
 /**
  * Confirmation by answers; see `SenderOptions.confirm`.
  *
- * @category Answers
+ * @category Session
  */
 export interface AnswerConfirmation {
   /** How answers are told apart in what the server sends: `"lines"`, `"mllp"`, any but `"chunks"`. */

@@ -54,6 +54,7 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
     reason: "gave-up",
     sent: true,
     attempts: 4,
+    words: undefined,
     payload: bytes("3"),
   }]);
   assert.deepEqual(heard, [

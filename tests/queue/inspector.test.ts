@@ -91,6 +91,7 @@ Deno.test("inspector: dead letters", async () => {
     reason: "gave-up",
     sent: false,
     attempts: 7,
+    words: undefined,
     bytes: 3,
     payload: bytes("two"),
   };

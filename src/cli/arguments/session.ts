@@ -151,8 +151,18 @@ function parseBytes(text: string): Uint8Array | { readonly file: string } {
 
 /** The same, or `/REGEXP/`. */
 function parsePattern(text: string): Typed {
+  return parseRegExp(text) ?? parseBytes(text);
+}
+
+/**
+ * Reads `/REGEXP/`.
+ *
+ * @returns `undefined`: the text is none.
+ * @throws {InvalidArgumentError} It is one that cannot be understood.
+ */
+export function parseRegExp(text: string): RegExp | undefined {
   const [, source] = /^\/(.+)\/$/s.exec(text) ?? [];
-  if (source === undefined) return parseBytes(text);
+  if (source === undefined) return undefined;
   try {
     return new RegExp(source);
   } catch (error) {

@@ -116,6 +116,8 @@ class Session {
   readonly #view: StatusView;
   readonly #intake: Intake | undefined;
   readonly #serviceManager = new ServiceManager(systemClock);
+  /** How many packets had been refused before. */
+  readonly #refusedBefore: number;
   /** What ended the taking in of packets too soon. */
   #intakeError: unknown;
   /** What ended the sender too soon. */
@@ -127,6 +129,7 @@ class Session {
     this.#log = log;
     this.#signals = signals;
     this.#view = new StatusView(sender);
+    this.#refusedBefore = sender.stats().queue.refusedPackets;
     this.#intake = plan.openIntake?.(sender, log);
   }
 
@@ -197,6 +200,7 @@ class Session {
     const { queue, drainedPackets, redeliveredPackets } = this.#sender.stats();
     const { unfinishedBytes = 0, unstoredPackets = 0, origin = "" } = this.#intake ?? {};
     const fields = this.#view.fields();
+    const refusedPackets = queue.refusedPackets - this.#refusedBefore;
     const again = redeliveredPackets === 0
       ? ""
       : `, ${formatPackets(redeliveredPackets)} sent again`;
@@ -214,7 +218,11 @@ class Session {
         fields,
       );
     } else {
-      this.#log.line("info", `done: ${formatPackets(drainedPackets)} delivered${again}`, fields);
+      this.#log.line(
+        "info",
+        `done: ${formatPackets(Math.max(0, drainedPackets - refusedPackets))} delivered${again}`,
+        fields,
+      );
     }
     if (unstoredPackets > 0) {
       this.#log.error(
@@ -234,8 +242,16 @@ class Session {
       reportError(this.#log, error, this.#plan.options);
       return exitCodeOf(error);
     }
+    if (refusedPackets > 0) {
+      this.#log.error(
+        `the server refused ${formatPackets(refusedPackets)}, which ${
+          refusedPackets === 1 ? "is a dead letter" : "are dead letters"
+        } with its words: see sendq list --dead`,
+      );
+    }
     if (unstoredPackets > 0 || unfinishedBytes > 0) return ExitCode.FAILED;
-    return queue.packets > 0 ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
+    if (queue.packets > 0) return ExitCode.PACKETS_KEPT;
+    return refusedPackets > 0 ? ExitCode.FAILED : ExitCode.DONE;
   }
 
   /** Keeps the live line, or the status in the log, up to date. Returns the end of it. */
