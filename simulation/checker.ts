@@ -400,7 +400,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (verdict.kind === "session-refused") {
       const { refusedBackoffFirstMs = 0, refusedBackoffCapMs = 0 } = session ?? {};
       this.#status.pause = { firstMs: refusedBackoffFirstMs, capMs: refusedBackoffCapMs };
-    } else if (verdict.kind === "packet-refused") {
+    } else if (verdict.kind === "packet-refused" && words.startsWith("connection given up")) {
       const { retryFirstMs = 0, retryCapMs = 0 } = answers ?? {};
       this.#status.pause = { firstMs: retryFirstMs, capMs: retryCapMs };
     } else this.#status.pause = undefined;
@@ -891,7 +891,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   }
 
   #packetGoes(connection: Connection, packet: Packet, end: number): void {
-    if (!packet.onDisk) {
+    // A row that a refused packet is taken out of may show that it is damaged: what was read
+    // of it before is on its way, and as it was stored.
+    const setAside = this.#options.limits.answers !== undefined && packet.dead &&
+      this.#changedIds.has(packet.id);
+    if (!packet.onDisk && !setAside) {
       return this.fail(`packet ${packet.id} goes out although it is not on disk`);
     }
     if (
