@@ -35,4 +35,3 @@ app.use((request: Exchange, reply: Reply) => {
   reply.end();
 });
 app.start(Number(port));
-console.log("listening");
