@@ -9,7 +9,7 @@ import { messageOf, OptionError } from "../base/errors.ts";
 import { ANSWER_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
-import { PacketSplitter } from "../framing/splitter.ts";
+import { PayloadSplitter } from "../framing/payload_splitter.ts";
 import { latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pattern.ts";
 
 /**
@@ -192,8 +192,7 @@ export function answerPlanOf(confirm: AnswerConfirmation): AnswerPlan {
   }
   const { framing } = confirm;
   const limits = resolveOptions(ANSWER_OPTIONS, confirm, "confirm.");
-  const cutter = (): AnswerCutter =>
-    new PacketSplitter({ input: framing, output: "chunks", maxPacketBytes: MAX_ANSWER_BYTES });
+  const cutter = (): AnswerCutter => new PayloadSplitter(framing, MAX_ANSWER_BYTES);
   assertMarksEnds(framing);
   return {
     ...limits,
@@ -211,7 +210,7 @@ function assertMarksEnds(framing: Framing): void {
   }
   let marksEnds: boolean;
   try {
-    ({ marksEnds } = new PacketSplitter({ input: framing, output: "chunks", maxPacketBytes: 1 }));
+    ({ marksEnds } = new PayloadSplitter(framing, MAX_ANSWER_BYTES));
   } catch (error) {
     if (error instanceof OptionError) throw new OptionError(name, framing, error.rule);
     throw error;

@@ -138,6 +138,29 @@ Deno.test("the time-out runs from the acknowledgement, and anew from each answer
   assert.equal(answers.overdueInMs(9000), Infinity);
 });
 
+Deno.test("what a framing carries is judged, also where that is nothing", async (t) => {
+  const streams = [
+    ["lines", "\n\nOK\n"],
+    ["mllp", "\x0b\x1c\r\x0bOK\x1c\r"],
+    ["delimiter:0d0a", "\r\nOK\r\n"],
+    ["frame:02/03,escape=10", "\x02\x03\x02O\x10K\x03"],
+    ["length16", "\0\0\0\x02OK"],
+    ["octet-counting", "2 OK"],
+    ["syslog", "2 OK"],
+    ["smpp", "\0\0\0\x04\0\0\0\x06OK"],
+  ] as const;
+  for (const [framing, text] of streams) {
+    await t.step(framing, () => {
+      const answers = answersFor({ framing, accepted: /^OK$/ });
+      send(answers, 1, 0);
+      // Byte by byte, as a server's may come.
+      for (const byte of bytes(text)) answers.heard(Uint8Array.of(byte), PACKET_BYTES);
+      answers.settle(PACKET_BYTES, 0);
+      assert.deepEqual([answers.answeredThroughId, answers.fault], [1, undefined]);
+    });
+  }
+});
+
 Deno.test("behind the goodbye nothing is an answer", () => {
   const answers = answersFor(IN_ORDER);
   answers.finish();
