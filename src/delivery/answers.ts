@@ -103,6 +103,11 @@ export class Answers {
     return low - this.#head;
   }
 
+  /** Whether no further answer counts. */
+  get isOver(): boolean {
+    return this.#ended;
+  }
+
   /** Why no further answer counts, in words: one has come that cannot be. */
   get fault(): string | undefined {
     return this.#fault;
@@ -159,7 +164,7 @@ export class Answers {
    * @param ackedBytes How many bytes of the stream it had acknowledged by then.
    */
   heard(chunk: Uint8Array, ackedBytes: number): void {
-    if (!this.#ended) this.#heard.push({ chunk, ackedBytes });
+    if (!this.isOver) this.#heard.push({ chunk, ackedBytes });
   }
 
   /** Nothing more is sent, so nothing more is an answer. */

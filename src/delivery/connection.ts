@@ -372,6 +372,7 @@ export class Connection {
    * otherwise. Idempotent.
    */
   dispose(): void {
+    this.answers?.finish();
     this.#outgoing.drop();
     if (this.#ledger.inFlightBytes === 0) this.#wire.close();
     else this.#wire.abort();
@@ -410,6 +411,8 @@ export class Connection {
 
   /** What had been acknowledged when an answer came: only that can be answered by it. */
   #hear(answers: Answers, chunk: Uint8Array): void {
+    // Of a wire that is given back nothing can be read.
+    if (answers.isOver) return;
     this.#unlessRefused(() => {
       const ackedBytes = this.#wire.sample().bytesAcked - this.#baseBytes;
       // Our FIN counts, too, and comes behind everything that is answered.

@@ -330,7 +330,7 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Resolves once every packet that is on disk now has drained: its last byte
-   * was acknowledged.
+   * was acknowledged. Where answers confirm: once each is answered.
    *
    * @param signal Ends the wait.
    * @throws {ClosedError} The sender was closed before; where an error has ended it, that

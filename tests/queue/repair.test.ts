@@ -9,6 +9,7 @@ import { TempDir } from "../support/temp_dir.ts";
 import { sha256 } from "./helpers.ts";
 import {
   asVersion1,
+  asVersion2,
   type Content,
   contentOf,
   copyQueue,
