@@ -2,8 +2,10 @@
  * `--confirm answer` and its flags.
  */
 import assert from "node:assert/strict";
+import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { until } from "../support/until.ts";
 import { type Outcome, packetsIn, runHere } from "./helpers.ts";
 
 /** A server that answers each line by its words. */
@@ -91,6 +93,20 @@ Deno.test("a refusal that stops ends with 1 and says what to do; the packet is k
   assert.equal(await packetsIn(dir.queue), 1);
   await server[Symbol.asyncDispose]();
   await served;
+});
+
+Deno.test("status names what confirms, also while the sender runs", async () => {
+  using dir = new TempDir();
+  await using server = new ScriptedServer().start();
+  await using _sender = await Sender.open(dir.queue, server.remote, {
+    confirm: { framing: "lines", accepted: "OK" },
+  });
+  await until("status says so", async () => {
+    const { out } = await runHere(["status", "-q", dir.queue]);
+    return /^ *confirmed +by the server's answers$/m.test(out);
+  });
+  const { out } = await runHere(["status", "--json", "-q", dir.queue]);
+  assert.equal(JSON.parse(out).sender.confirmedBy, "answer");
 });
 
 Deno.test("answers in another order, by their keys", async () => {
