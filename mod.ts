@@ -78,6 +78,13 @@ export { FramingError, type FramingFault } from "./src/framing/errors.ts";
 export type { Oversize } from "./src/framing/splitter.ts";
 export type { Outage, SenderState, SenderStats, SenderStatus } from "./src/delivery/status.ts";
 export type { Bytes, Pattern } from "./src/session/pattern.ts";
+export type {
+  AnswerConfirmation,
+  AnswerContext,
+  AnswerKey,
+  AnswerVerdict,
+  JudgeAnswer,
+} from "./src/session/answers.ts";
 export type { Heartbeat, Session, SessionFunction, SessionStep } from "./src/session/session.ts";
 export type { ExpectOptions, ReadOptions, SessionStream } from "./src/session/stream.ts";
 export type { Transform, TransformConnection } from "./src/session/transform.ts";
@@ -120,6 +127,7 @@ export {
   type CommitOutcome,
   KernelCallError,
   OptionError,
+  PacketRefusedError,
   PacketSizeError,
   QueueFileError,
   type QueueFileReason,

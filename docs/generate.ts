@@ -7,6 +7,7 @@
  */
 
 import {
+  ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
   HEARTBEAT_OPTIONS,
@@ -57,6 +58,14 @@ const SECTIONS: readonly Section[] = [
     title: "Heartbeat",
     words: "`heartbeat` of `session`, beside `send` and `expect`.",
     table: HEARTBEAT_OPTIONS,
+  },
+  {
+    title: "Confirmation by answers",
+    words:
+      "`confirm` of `SenderOptions`, beside `framing`, `accepted`, `refused`, `judge` and `keyOf`, for\n" +
+      "which `send` and `relay` have `--confirm answer`, `--answer-framing`, `--accepted`, `--refused` and\n" +
+      "`--packet-key`; see [PROTOCOLS](PROTOCOLS.md#answers).",
+    table: ANSWER_OPTIONS,
   },
   {
     title: "The end",
@@ -204,6 +213,18 @@ export function optionsSchema(): Record<string, unknown> {
         close: { ...TEXT_SCHEMA, description: "sent before the connection is ended in order" },
         ...schemasOf(SESSION_OPTIONS),
       }),
+      confirm: {
+        anyOf: [{ const: "kernel" }, {
+          ...objectOf({
+            framing: { type: "string", description: "how answers are told apart" },
+            accepted: { ...TEXT_SCHEMA, description: "what an answer begins with that accepts" },
+            refused: { ...TEXT_SCHEMA, description: "what one begins with that refuses" },
+            ...schemasOf(ANSWER_OPTIONS),
+          }),
+          required: ["framing", "accepted"],
+        }],
+        description: "what confirms a packet",
+      },
       socket: objectOf({
         ...schemasOf(SOCKET_OPTIONS),
         keepAlive: { anyOf: [{ const: false }, objectOf(schemasOf(KEEP_ALIVE_OPTIONS))] },

@@ -17,10 +17,12 @@ const PACKET_COLUMNS = [
 const STATE_COLUMNS = [
   ...["queue", "queued_packets", "queued_bytes", "last_id", "removed_through", "sent_through"],
   ...["dropped_packets", "dropped_bytes", "dead_packets", "dead_bytes", "expired_packets"],
-  ...["gave_up_packets", "damaged_packets", "stored_bytes", "written_at_ms", "clock_offset_ms"],
+  ...["gave_up_packets", "damaged_packets", "refused_packets", "stored_bytes", "written_at_ms"],
+  ...["clock_offset_ms"],
 ] as const;
 const LETTER_COLUMNS = [
   ...["id", "enqueued_at_ms", "died_at_ms", "reason", "sent", "attempts", "queue", "crc"],
+  ...["words"],
 ] as const;
 const TABLES = ["packets", "state", "expiry", "dead_letters"] as const;
 
@@ -57,7 +59,7 @@ export const HOSTILE_SQL: readonly ((random: SeededRandom) => string)[] = [
     `INSERT INTO packets (last_id, enqueued_at_ms, crc, ends, payload) VALUES (` +
     `${random.pick(["99999", "1", "0", "-5", "9223372036854775807"])}, ${random.pick(VALUES)}, ` +
     `${random.pick(["0", "-1", "'x'"])}, ${random.pick(VALUES)}, ${random.pick(VALUES)})`,
-  () => "INSERT INTO state SELECT 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0",
+  () => "INSERT INTO state SELECT 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0",
   (random) => `DELETE FROM ${random.pick(TABLES)}`,
   (random) => `DROP TABLE ${random.pick(TABLES)}`,
   (random) => `DROP INDEX ${random.pick(["packets_by_queue", "expiry_by_time"])}`,

@@ -91,9 +91,12 @@ async function live(queue: OutboundQueue, random: SeededRandom): Promise<void> {
       // Not all: an empty queue shows little.
       if (random.chance(0.5)) await sendingSideOf(queue).removeThrough(id);
       return;
-    case "given up":
-      await sendingSideOf(queue).giveUp(id, random.int(1, 5));
+    case "given up": {
+      const attempts = random.int(1, 5);
+      if (attempts < 4) await sendingSideOf(queue).giveUp(id, attempts);
+      else await sendingSideOf(queue).refuse(id, '"ERR not this one"');
       return;
+    }
     case "taken out":
       await queue.removePackets({ firstId: id, lastId: id + random.int(0, 5) });
       return;

@@ -245,7 +245,8 @@ function showReport(report) {
   show("age-sub", oldest === null ? "queue is empty" : `id ${oldest.id}`);
   $("age").title = oldest === null ? "" : `stored ${dateFormat.format(oldest.storedAtMs)}`;
   show("flight", count(stats.inFlightPackets));
-  show("flight-sub", `${bytes(stats.inFlightBytes)}, ${count(stats.heldPackets)} held`);
+  const held = stats.confirmedBy === "answer" ? "to be answered" : "held";
+  show("flight-sub", `${bytes(stats.inFlightBytes)}, ${count(stats.heldPackets)} ${held}`);
   show("drained", count(stats.drainedPackets));
   show("drained-sub", `${bytes(stats.ackedBytes)}`);
   show("again", count(stats.redeliveredPackets));

@@ -8,14 +8,14 @@
 
 import { TcpState } from "../src/base/ports.ts";
 import { HOLD_GRAIN_MS } from "../src/delivery/hold.ts";
-import { MAX_COUNTED_GAP_MS } from "../src/delivery/liveness.ts";
+import { MAX_COUNTED_GAP_MS, type Verdict } from "../src/delivery/liveness.ts";
 import type { DeliveryStatus } from "../src/delivery/status.ts";
 import type { Supervisor, SupervisorLimits } from "../src/delivery/supervisor.ts";
 import type { DeathReason } from "../src/queue/store/types.ts";
 import type { DiskWatcher, SimDisk } from "./disk.ts";
 import { SESSION_TAGS, sessionBytesOf, StreamReader, tagOf } from "./packet.ts";
 import type { Scheduler, SimProcess } from "./scheduler.ts";
-import type { ServerWatcher } from "./server.ts";
+import type { ProgramEvents, ServerWatcher } from "./server.ts";
 import type { SimWire, WireWatcher } from "./wire.ts";
 
 /** A packet's life. */
@@ -36,6 +36,8 @@ interface Packet {
   /** Received by a server's kernel whose program died before reading it. */
   lostUnread: boolean;
   acks: { readonly connection: Connection; readonly hostMs: number; readonly atMs: number }[];
+  /** What the server's program has said to it. */
+  answers: { readonly connection: Connection; readonly accepted: boolean }[];
 }
 
 /** A connection's life, as its host's kernel saw it. */
@@ -90,6 +92,8 @@ interface Connection {
   /** When the last one went out. */
   beatAtMs: number;
   saidGoodbye: boolean;
+  /** The server's program has answered a packet of it. */
+  answered: boolean;
 }
 
 /** What the checker needs to know of the run. */
@@ -153,7 +157,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #status: {
     readonly state: DeliveryStatus["state"];
     readonly sinceMs: number;
-    refused: boolean;
+    /** After a refusal. */
+    pause: { readonly firstMs: number; readonly capMs: number } | undefined;
   } | undefined;
   /** The last connection that was given back, at that moment. */
   #atRelease: {
@@ -164,6 +169,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     readonly silenceMs: number;
     readonly stalledMs: number;
     readonly beatMs: number;
+    /** Since the first packet was acknowledged. */
+    readonly unansweredMs: number;
   } | undefined;
   #fruitful = false;
   /** When connections in a row were made of which nothing was confirmed. */
@@ -222,6 +229,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       sentIn: [],
       lostUnread: false,
       acks: [],
+      answers: [],
     });
   }
 
@@ -255,6 +263,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       Object.assign(packet, { dead: false, written: false, expiresAtMs: Infinity });
       packet.sentIn = [];
       packet.acks = [];
+      packet.answers = [];
     }
     packet.id = id;
     packet.onDisk = true;
@@ -265,12 +274,20 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const packet = this.#byId.get(id);
     if (packet === undefined) return this.fail(`packet ${id} was removed and never stored`);
     packet.onDisk = false;
+    if (packet.dead) this.fail(`packet ${id} was removed, and is a dead letter`);
     for (const { connection } of packet.acks) {
       if (connection.releasedHostMs === Infinity) connection.fruitful = true;
     }
     if (!this.#mayBeConfirmed(packet)) {
-      const { holdMs } = this.#options.limits;
+      const { holdMs, answers } = this.#options.limits;
       const best = packet.acks.at(-1);
+      if (answers !== undefined) {
+        const said = packet.answers.at(-1);
+        return this.fail(
+          `packet ${id} was removed from disk, and the server's program ` +
+            (said === undefined ? "has not answered it" : "did not accept it as a whole"),
+        );
+      }
       this.fail(
         `packet ${id} was removed from disk, ` +
           (best === undefined
@@ -295,6 +312,18 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const sent = packet.sentIn.length;
     if (reason === "damaged") {
       if (!this.#changedIds.has(id)) this.fail(`packet ${id} is sound, and was buried as damaged`);
+      return;
+    }
+    if (reason === "refused") {
+      const refused = packet.answers.some(({ accepted, connection }) =>
+        !accepted && connection.wire.process === this.#process
+      );
+      if (!refused) {
+        this.fail(`packet ${id} was buried as refused, and the server did not refuse it`);
+      }
+      if (limits.answers?.onRefused !== "dead-letter") {
+        this.fail(`packet ${id} was buried as refused, and was to be tried again`);
+      }
       return;
     }
     if (underWay) this.fail(`packet ${id} was buried while it was under way`);
@@ -366,23 +395,38 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   status({ state, verdict, words }: DeliveryStatus): void {
     this.#options.trace(() => `sender: ${state}: ${words}`);
     const nowMs = this.#scheduler.nowMs;
-    if (this.#status?.state !== state) this.#status = { state, sinceMs: nowMs, refused: false };
-    this.#status.refused = verdict.kind === "session-refused";
+    if (this.#status?.state !== state) this.#status = { state, sinceMs: nowMs, pause: undefined };
+    const { session, answers } = this.#options.limits;
+    if (verdict.kind === "session-refused") {
+      const { refusedBackoffFirstMs = 0, refusedBackoffCapMs = 0 } = session ?? {};
+      this.#status.pause = { firstMs: refusedBackoffFirstMs, capMs: refusedBackoffCapMs };
+    } else if (verdict.kind === "packet-refused" && words.startsWith("connection given up")) {
+      const { retryFirstMs = 0, retryCapMs = 0 } = answers ?? {};
+      this.#status.pause = { firstMs: retryFirstMs, capMs: retryCapMs };
+    } else this.#status.pause = undefined;
     if (state === "connected") {
       for (const connection of this.#connections.values()) this.#opened(connection);
     }
     if (!words.startsWith("connection given up")) return;
     // Counters that contradict each other are a reason of their own.
     if (verdict.kind === "local-fault" && verdict.fault.kind === "unreadable") return;
-    this.#judgeGivingUp(verdict.kind);
+    // A refusal says that the server works.
+    if (verdict.kind === "packet-refused") this.#fruitless.pop();
+    this.#judgeGivingUp(verdict);
   }
 
   /** Given up by decision: was there reason to? */
-  #judgeGivingUp(verdict: string): void {
+  #judgeGivingUp(found: Verdict): void {
+    const verdict = found.kind;
     const seen = this.#atRelease;
     if (seen === undefined || seen.state === TcpState.CLOSE) return;
     const { stallTimeoutMs, keepAlive, peerStallTimeoutMs, session } = this.#options.limits;
-    if (verdict === "no-response" && this.#clockJumps === 0) {
+    if (found.kind === "no-response" && found.to === "answers" && this.#clockJumps === 0) {
+      const dueMs = this.#options.limits.answers?.answerTimeoutMs ?? 0;
+      if (seen.unansweredMs < dueMs - 10) {
+        this.fail(`false alarm: no answer for only ${seen.unansweredMs.toFixed(0)} ms`);
+      }
+    } else if (verdict === "no-response" && this.#clockJumps === 0) {
       const dueMs = session?.heartbeat?.answerTimeoutMs ?? Infinity;
       // A write in parts takes its time.
       if (seen.beatMs < dueMs - 10 - 8 * this.#options.timerLateMs) {
@@ -410,14 +454,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const nowMs = this.#scheduler.nowMs;
     const status = this.#status;
     if (status?.state === "backing-off" && this.#resumedAtMs < status.sinceMs) {
-      const { backoffFirstMs, backoffCapMs, session } = this.#options.limits;
+      const { backoffFirstMs, backoffCapMs } = this.#options.limits;
       const waitedMs = nowMs - status.sinceMs;
-      const leastMs = status.refused ? (session?.refusedBackoffFirstMs ?? 0) / 2 : 0;
+      const leastMs = (status.pause?.firstMs ?? 0) / 2;
       if (waitedMs < leastMs - 1 && this.#clockJumps === 0) {
         this.fail(`tried again ${waitedMs.toFixed(0)} ms after the server had refused`);
       }
-      const ceilingMs = status.refused
-        ? session?.refusedBackoffCapMs ?? 0
+      const ceilingMs = status.pause !== undefined
+        ? status.pause.capMs
         : this.#fruitful
         ? Math.min(backoffFirstMs, backoffCapMs)
         : backoffCapMs;
@@ -474,6 +518,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       askedAtMs: undefined,
       beatAtMs: -Infinity,
       saidGoodbye: false,
+      answered: false,
     };
     this.#checkStorm();
     this.#connections.set(wire, connection);
@@ -600,6 +645,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         silenceMs: nowMs - sinceMs - (idle ? 0 : this.#asleepMs(sinceMs)),
         stalledMs: nowMs - connection.edgeMovedAtMs,
         beatMs: nowMs - connection.beatAtMs,
+        unansweredMs: nowMs - connection.drainedAtMs,
       };
       this.#fruitful = connection.fruitful && !this.#stopped;
     }
@@ -645,10 +691,19 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     else connection.askedAtMs = undefined;
   }
 
+  answeredPacket(number: number, tag: number, accepted: boolean): void {
+    const connection = this.#byNumber.get(number);
+    const packet = this.#packets.get(tag);
+    if (connection === undefined || packet === undefined) return;
+    connection.answered = true;
+    packet.answers.push({ connection, accepted });
+    this.#options.trace(() => `server: ${accepted ? "accepts" : "refuses"} packet ${packet.id}`);
+  }
+
   read(
     number: number,
     bytes: Uint8Array,
-    onSession: (tag: number) => void,
+    on: ProgramEvents,
   ): number | undefined {
     let app = this.#appReaders.get(number);
     if (app === undefined) {
@@ -659,9 +714,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     let diesAt: number | undefined;
     const wrong = state.reader.feed(bytes, (tag, end) => {
       if (this.#options.poison.has(tag)) diesAt ??= end - (this.#sizeOf(tag) ?? 0);
+      if (diesAt === undefined && this.#packets.has(tag)) on.begun(tag);
     }, (tag) => {
       const packet = this.#packets.get(tag);
-      if (packet === undefined) return onSession(tag);
+      if (packet === undefined) return on.session(tag);
       if (diesAt !== undefined) return;
       // By place and not by id: a dead letter that was put back has another by now.
       const expected = this.#byNumber.get(number)?.packets[state.packets++]?.packet;
@@ -670,6 +726,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       }
       if (packet.delivered++ === 0) this.#deliveries++;
       else this.totals.duplicates++;
+      on.packet(tag);
     });
     if (wrong !== undefined) this.fail(`server: ${wrong} on connection ${number}`);
     return diesAt;
@@ -716,6 +773,12 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
           `the bound is ${maxInFlightBytes}`,
       );
     }
+    const { maxUnanswered = Infinity } = this.#options.limits.answers ?? {};
+    if (inFlightPackets + heldPackets > maxUnanswered) {
+      this.fail(
+        `${inFlightPackets + heldPackets} packets wait for an answer, not ${maxUnanswered}`,
+      );
+    }
     const timers = this.#process?.timers ?? 0;
     if (timers > MAX_TIMERS) this.fail(`${timers} timers are set`);
   }
@@ -741,7 +804,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (id > lastId) break;
       const packet = this.#byId.get(id);
       if (packet === undefined || this.#mayBeConfirmed(packet)) continue;
-      const alive = packet.acks.some(({ connection }) => connection.releasedHostMs === Infinity);
+      const alive = this.#options.limits.answers === undefined &&
+        packet.acks.some(({ connection }) => connection.releasedHostMs === Infinity);
       if (!alive) this.fail(`drained() resolved, but packet ${id} has not drained`);
     }
   }
@@ -811,7 +875,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       this.fail(`a heartbeat was not answered, and nobody noticed`);
     }
     const quiet = connection.askedAtMs === undefined && connection.writes.length === 0 &&
-      !end.finReceived && !end.hadHidden && !end.writeShut && !this.closing;
+      !end.finReceived && !end.hadHidden && !end.writeShut && !this.closing &&
+      // Whoever waits for an answer does not ask in between.
+      (this.#options.limits.answers === undefined || connection.packets.length === 0);
     // An answer that is lost on its way is waited for.
     const waitsMs = heartbeat.expect === undefined ? 0 : heartbeat.answerTimeoutMs;
     const quietMs = nowMs - Math.max(
@@ -825,7 +891,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   }
 
   #packetGoes(connection: Connection, packet: Packet, end: number): void {
-    if (!packet.onDisk) {
+    // A row that a refused packet is taken out of may show that it is damaged: what was read
+    // of it before is on its way, and as it was stored.
+    const setAside = this.#options.limits.answers !== undefined && packet.dead &&
+      this.#changedIds.has(packet.id);
+    if (!packet.onDisk && !setAside) {
       return this.fail(`packet ${packet.id} goes out although it is not on disk`);
     }
     if (
@@ -900,6 +970,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         return this.fail(`packet ${packet.id} goes out twice on one connection`);
       }
       if (before.wire.process !== connection.wire.process) continue;
+      // Nobody knows when an answer is heard, and one out of turn waits for the others.
+      if (this.#options.limits.answers !== undefined) continue;
       if (this.#stops.some(({ untilMs }) => untilMs > ack.atMs)) continue;
       // Behind a window that was shut the hold stood still; what a kernel hides nobody sees.
       if (before.shutAtMs >= ack.atMs || before.wire.end.hadHidden) continue;
@@ -919,6 +991,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #mayBeConfirmed(packet: Packet): boolean {
     const { holdMs } = this.#options.limits;
     const needMs = Math.max(0, holdMs - HOLD_GRAIN_MS) - 0.001;
+    if (this.#options.limits.answers !== undefined) return this.#isAccepted(packet);
     return packet.acks.some(({ connection, hostMs, atMs }) => {
       if (connection.wire.process !== this.#process) return false;
       const signMs = this.#lastSignMs(connection);
@@ -929,6 +1002,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (packet.delivered > 0 || needMs <= 0) return true;
       return !this.#surelyNotReading(connection, atMs);
     });
+  }
+
+  /** By the server's program, on a connection of this process that had acknowledged all of it. */
+  #isAccepted(packet: Packet): boolean {
+    return packet.answers.some(({ connection, accepted }) =>
+      accepted && connection.wire.process === this.#process &&
+      packet.acks.some((ack) => ack.connection === connection)
+    );
   }
 
   /** When the peer was last heard, as long as that says something about its program. */
@@ -1010,6 +1091,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         );
       }
       this.#checkHeartbeat(connection, nowMs);
+      this.#checkAnswers(connection, nowMs);
       if (diedAtMs === undefined) continue;
       if (nowMs - Math.max(diedAtMs, this.#resumedAtMs) > DEATH_NOTICE_MS + SLACK_MS) {
         this.fail(`connection ${connection.wire.end.connection} is dead and nobody noticed`);
@@ -1018,16 +1100,27 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     this.#checkWaits(nowMs);
   }
 
+  /** A server that has acknowledged packets and answers none is given up in time. */
+  #checkAnswers(connection: Connection, nowMs: number): void {
+    const { answers } = this.#options.limits;
+    if (answers === undefined || connection.answered) return;
+    const waitedMs = nowMs - Math.max(connection.drainedAtMs, this.#resumedAtMs);
+    const slackMs = SLACK_MS + TICK_MS + 4 * this.#options.timerLateMs;
+    if (waitedMs > answers.answerTimeoutMs + slackMs && !connection.wire.end.hadHidden) {
+      this.fail(`no packet was answered for ${waitedMs.toFixed(0)} ms, and nobody noticed`);
+    }
+  }
+
   #checkWaits(nowMs: number): void {
     if (this.#status === undefined) return;
-    const { state, sinceMs, refused } = this.#status;
+    const { state, sinceMs, pause } = this.#status;
     const { lookUpTimeoutMs, slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs, session } =
       this.#options.limits;
     const limitMs = state === "connecting"
       ? lookUpTimeoutMs + Math.max(slowConnectTimeoutMs, connectTimeoutMs) +
         (session?.timeoutMs ?? 0)
       : state === "backing-off"
-      ? refused ? session?.refusedBackoffCapMs ?? 0 : backoffCapMs
+      ? pause?.capMs ?? backoffCapMs
       : Infinity;
     const waitedMs = nowMs - Math.max(sinceMs, this.#resumedAtMs);
     if (waitedMs > limitMs + SLACK_MS) {

@@ -15,7 +15,7 @@ import {
   type SqliteValue,
 } from "../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
-import type { DeathReason } from "../src/queue/store/types.ts";
+import { type DeathReason, isDeathReason } from "../src/queue/store/types.ts";
 import { DiskSpace } from "./disk_space.ts";
 import { MIN_PACKET_BYTES, splitPackets } from "./packet.ts";
 
@@ -269,7 +269,7 @@ function storedIn(row: readonly SqliteValue[]): Stored[] {
 }
 
 function reasonOf(value: SqliteValue): DeathReason {
-  if (value === "expired" || value === "gave-up" || value === "damaged") return value;
+  if (isDeathReason(value)) return value;
   throw new RangeError(`a dead letter died of ${String(value)}`);
 }
 

@@ -32,6 +32,7 @@ const OUTGOING = "src/delivery/outgoing.ts";
 const ATTEMPT = "src/delivery/attempt.ts";
 const HEARTBEATS = "src/delivery/heartbeats.ts";
 const OPEN = "src/session/open.ts";
+const ANSWERS = "src/delivery/answers.ts";
 
 /** All of them. */
 export const PLANTED: readonly Planted[] = [
@@ -442,6 +443,92 @@ export const PLANTED: readonly Planted[] = [
     name: "the next separate packet before the acknowledgement",
     file: WINDOW,
     patches: [["if (this.#options.limits.session?.separate && inFlightBytes > 0) return 0;", ""]],
+  },
+  {
+    name: "an answer confirms whichever packet is next",
+    file: ANSWERS,
+    patches: [["      if (open.key === key) {\n", "      if (open.key !== undefined) {\n"]],
+  },
+  {
+    name: "an answer out of turn confirms those before it",
+    file: ANSWERS,
+    patches: [[
+      'if (packet.state !== "accepted" && packet.state !== "buried") break;',
+      'if (!this.#packets.slice(this.#head).some(({ state }) => state === "accepted")) break;',
+    ]],
+  },
+  {
+    name: "an answer before the last byte counts",
+    file: CONNECTION,
+    patches: [[
+      "answers.heard(chunk, Math.min(ackedBytes, this.#ledger.assignedBytes));",
+      "answers.heard(chunk, ackedBytes < 0 ? 0 : this.#ledger.assignedBytes);",
+    ]],
+  },
+  {
+    name: "no time-out for answers",
+    file: ANSWERS,
+    patches: [[
+      ": Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - nowMs);",
+      ": Infinity;",
+    ]],
+  },
+  {
+    name: "a refused packet is removed",
+    file: ANSWERS,
+    patches: [[
+      'if (judgement.kind !== "refused") packet.state = "accepted";',
+      'if (judgement.kind !== "refused" || packet.key !== undefined) packet.state = "accepted";',
+    ]],
+  },
+  {
+    name: "a refused packet is sent again for ever",
+    file: ANSWERS,
+    patches: [['if (this.#plan.onRefused === "dead-letter") packet', "if (this.#ended) packet"]],
+  },
+  {
+    name: "answers of a connection count on the next",
+    file: CONNECTION,
+    patches: [
+      [
+        "this.answers = limits.answers && new Answers(limits.answers, wire.remoteAddress);",
+        "this.answers = limits.answers &&\n" +
+        "      (answersOf.get(options.clock) ?? new Answers(limits.answers, wire.remoteAddress));\n" +
+        "    if (this.answers) answersOf.set(options.clock, this.answers);",
+      ],
+      [
+        "/** One established connection. */\n",
+        "const answersOf = new WeakMap<Clock, Answers>();\n/** One established connection. */\n",
+      ],
+    ],
+  },
+  {
+    name: "the kernel's acknowledgement confirms beside answers",
+    file: WINDOW,
+    patches: [[
+      "if (answers.answeredThroughId <= this.#confirmedId) return false;\n" +
+      "    this.#confirmedId = answers.answeredThroughId;",
+      "if (this.#drainedId <= this.#confirmedId) return false;\n" +
+      "    this.#confirmedId = this.#drainedId;",
+    ]],
+  },
+  {
+    name: "a refused packet is passed before its dead letter is on disk",
+    file: WINDOW,
+    patches: [[
+      "        await this.#queue.refuse(id, words);\n        answers.buried(id);",
+      "        answers.buried(id);\n        await this.#queue.refuse(id, words);",
+    ]],
+  },
+  {
+    name: "more packets than may wait for an answer",
+    file: WINDOW,
+    patches: [["      this.#maxUnconfirmed - unconfirmed,\n", ""]],
+  },
+  {
+    name: "drained() without answers",
+    file: WINDOW,
+    patches: [["if (this.#options.limits.answers !== undefined) {", "if (id < 0) {"]],
   },
 ];
 

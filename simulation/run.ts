@@ -102,7 +102,13 @@ class World {
     this.#disk = new SimDisk(this.checker);
     this.checker.watch(this.#disk);
     this.#disk.space.capacityBytes = this.#scenario.diskBytes;
-    this.#server = new SimServer(scheduler, this.checker, scenario.session);
+    this.#server = new SimServer(
+      scheduler,
+      this.checker,
+      scenario.session,
+      scenario.answers &&
+        { how: scenario.answers, random: new SeededRandom(scenario.seed ^ 0xa2) },
+    );
     this.#network = new Network(
       scheduler,
       this.#random.fork(),
@@ -217,7 +223,8 @@ class World {
     if (supervisor === undefined) return checker.fail("the sender does not run");
     let drained = false;
     this.#process?.enter(() => void supervisor.drained().then(() => (drained = true)));
-    await this.#runUntil(scheduler.nowMs + 2000 + 4 * this.#scenario.path.delayMs, () => drained);
+    const drainMs = 2000 + 4 * this.#scenario.path.delayMs + this.#answersMs();
+    await this.#runUntil(scheduler.nowMs + drainMs, () => drained);
     if (checker.violation !== undefined) return;
     if (!drained) return checker.fail("drained() does not resolve although everything arrived");
     // Held packets are confirmed, then removed, and the file is empty.
@@ -260,7 +267,8 @@ class World {
     const turns = this.#pendingEnqueues / this.#scenario.queue.maxPackets + 1;
     const roomMs = turns * (1.1 * limits.holdMs + 1000 + 2 * roundTripMs);
     return 20_000 + slowestProbeMs + 2 * limits.backoffCapMs + limits.stallTimeoutMs +
-      roomMs + transferMs + this.#paceMs() + this.#trialMs() + this.#sessionMs();
+      roomMs + transferMs + this.#paceMs() + this.#trialMs() + this.#sessionMs() +
+      this.#answersMs();
   }
 
   /** How long everything takes at the pace that is allowed. */
@@ -285,7 +293,16 @@ class World {
   #quietMs(): number {
     const { limits } = this.#scenario;
     return 15_000 + 4 * limits.holdMs + 2 * limits.backoffCapMs + this.#paceMs() +
-      this.#trialMs() + this.#sessionMs();
+      this.#trialMs() + this.#sessionMs() + this.#answersMs();
+  }
+
+  /** How much longer answers may make it take: a time-out, a refusal, a round trip for each. */
+  #answersMs(): number {
+    const { limits: { answers: plan }, answers, path, timerLateMs, ioLagMs } = this.#scenario;
+    if (plan === undefined || answers === undefined) return 0;
+    const packetMs = answers.answerMs + answers.reorderMs + 2 * path.delayMs + 150 +
+      4 * (timerLateMs + ioLagMs);
+    return 3 * plan.answerTimeoutMs + 2 * plan.retryCapMs + this.#nextTag * packetMs;
   }
 
   /** How much longer a session may make it take: a refusal, an answer, one packet at a time. */
@@ -576,6 +593,14 @@ class World {
         return this.#spell("server-answers-late", fault, (on) => {
           server.lateMs = on ? fault.lateMs : 0;
         });
+      case "server-answers-no-packet":
+        return this.#spell(fault.kind, fault, (on) => (server.answersNoPacket = on));
+      case "server-answers-early":
+        return this.#spell(fault.kind, fault, (on) => (server.answersEarly = on));
+      case "server-answers-wrongly":
+        return this.#spell(fault.kind, fault, (on) => (server.answersWrongly = on));
+      case "server-refuses-packets":
+        return this.#spell(fault.kind, fault, (on) => (server.refusesPackets = on));
       case "server-ignores-heartbeats":
         return this.#spell("server-ignores-heartbeats", fault, (on) => {
           server.ignoresHeartbeats = on;

@@ -7,10 +7,11 @@
 
 import type { LocalFault } from "../src/base/ports.ts";
 import type { SupervisorLimits } from "../src/delivery/supervisor.ts";
+import { type AnswerPlan, answerPlanOf } from "../src/session/answers.ts";
 import type { SessionPlan } from "../src/session/session.ts";
 import type { PathOptions } from "./network.ts";
 import { SMALLEST_DISK_BYTES } from "./disk_space.ts";
-import { MIN_PACKET_BYTES, sessionMessage } from "./packet.ts";
+import { MIN_PACKET_BYTES, sessionMessage, tagOf } from "./packet.ts";
 import { SeededRandom } from "./random.ts";
 import type { TcpOptions } from "./segment.ts";
 
@@ -66,7 +67,27 @@ type FaultKind =
   | { readonly kind: "stored-byte-changes"; readonly place: number }
   | { readonly kind: "server-refuses-session"; readonly how: "says-no" | "closes" }
   | { readonly kind: "server-answers-late"; readonly lateMs: number }
-  | { readonly kind: "server-ignores-heartbeats" };
+  | { readonly kind: "server-ignores-heartbeats" }
+  | { readonly kind: "server-answers-no-packet" }
+  | { readonly kind: "server-answers-early" }
+  | { readonly kind: "server-answers-wrongly" }
+  | { readonly kind: "server-refuses-packets" };
+
+/** How the server's program answers packets. */
+export interface ServerAnswers {
+  /** Each answer names its packet; without, they come in order and each once. */
+  readonly keyed: boolean;
+  /** How long it thinks. */
+  readonly answerMs: number;
+  /** How much longer it may think about one than about another; with keys alone. */
+  readonly reorderMs: number;
+  /** The chance that it says the same again; with keys alone. */
+  readonly twice: number;
+  /** Byte by byte. */
+  readonly inParts: boolean;
+  /** Packets, by their tags, that it refuses each time. */
+  readonly refusedTags: ReadonlySet<number>;
+}
 
 /** How the server's program takes part in a session. */
 export interface ServerSession {
@@ -102,6 +123,8 @@ export interface Scenario {
   readonly faults: readonly Fault[];
   /** What the protocol wants beside packets; undefined: nothing. */
   readonly session: ServerSession | undefined;
+  /** How packets are answered; undefined: not at all. */
+  readonly answers: ServerAnswers | undefined;
   /** Somebody looks after the dead letters. */
   readonly visits: readonly Visit[];
   /** Packets, by their tags, that kill the server's program each time. */
@@ -130,11 +153,22 @@ export function drawScenario(seed: number): Scenario {
   const limits = { ...drawLimits(random, holdMs, maxInFlightBytes), ...extras.limits };
   const packets = bursts.reduce((sum, { sizes }) => sum + sizes.length, 0);
   const session = drawSession(new SeededRandom(seed ^ 0x5e55), durationMs, packets * delayMs);
+  const answers = drawAnswers(
+    new SeededRandom(seed ^ 0xa25e),
+    durationMs,
+    { packets, delayMs },
+  );
   return {
     seed,
     durationMs,
-    limits: session === undefined ? limits : { ...limits, session: session.plan },
-    session: session?.server,
+    limits: {
+      ...limits,
+      ...(session === undefined ? {} : { session: session.plan }),
+      ...(answers === undefined ? {} : { answers: answers.plan, onPeerFin: "reconnect" as const }),
+    },
+    // Half an answer to a login would stand among answers to packets.
+    session: session && { ...session.server, inParts: session.server.inParts && !answers },
+    answers: answers?.server,
     poison: extras.poison,
     visits: extras.visits,
     path: { delayMs, queueBytes: random.pick([20_000, 64_000, 300_000]) },
@@ -163,6 +197,7 @@ export function drawScenario(seed: number): Scenario {
     faults: [
       ...drawFaults(random, durationMs, bursts),
       ...session?.faults ?? [],
+      ...answers?.faults ?? [],
       ...drawChangedBytes(new SeededRandom(seed ^ 0xb17f), durationMs, bursts),
     ].sort((a, b) => a.atMs - b.atMs),
     drainedCalls: random.chance(0.5) ? [random.between(0, durationMs)] : [],
@@ -280,6 +315,71 @@ function drawSession(
   // The server's program is looked at in the middle of something: a restart makes it log in.
   const restarts = faults.filter(() => random.chance(0.7)).map(({ atMs }): Fault => ({
     kind: random.pick(["server-crash", "server-close"]),
+    atMs: Math.min(durationMs, atMs + random.between(0, 400)),
+    durationMs: span(1, 1000),
+  }));
+  return { plan, server, faults: [...faults, ...restarts] };
+}
+
+/** A protocol that answers packets, and what its server does wrong. */
+function drawAnswers(
+  random: SeededRandom,
+  durationMs: number,
+  { packets, delayMs }: { readonly packets: number; readonly delayMs: number },
+): {
+  readonly plan: AnswerPlan;
+  readonly server: ServerAnswers;
+  readonly faults: readonly Fault[];
+} | undefined {
+  if (!random.chance(0.35)) return undefined;
+  const keyed = random.chance(0.5);
+  const answerMs = random.chance(0.5) ? 0 : random.logBetween(1, 200);
+  // One packet a round trip: only where that is soon over.
+  if (packets * (answerMs + 2 * delayMs + 10) > 60_000) return undefined;
+  const retries = random.chance(0.25);
+  const refusedTags = new Set<number>();
+  if (!retries && random.chance(0.6)) {
+    for (let i = random.int(1, 8); i > 0; i--) refusedTags.add(random.int(1, packets));
+  }
+  const retryFirstMs = random.pick([200, 1000, 5000]);
+  const plan = answerPlanOf({
+    framing: "lines",
+    accepted: keyed ? /^OK (?<key>\d+)$/ : "OK",
+    refused: keyed ? /^NO (?<key>\d+)$/ : /^NO/,
+    ...(keyed ? { keyOf: (packet: Uint8Array) => String(tagOf(packet)) } : {}),
+    maxUnanswered: random.pick([1, 1, 2, 8, 100]),
+    answerTimeoutMs: random.pick([1000, 3000, 10_000]),
+    onRefused: retries ? "retry" : "dead-letter",
+    retryFirstMs,
+    retryCapMs: retryFirstMs * random.pick([1, 4]),
+  });
+  const server = {
+    keyed,
+    answerMs,
+    reorderMs: keyed && random.chance(0.5) ? random.logBetween(1, 300) : 0,
+    twice: keyed && random.chance(0.4) ? 0.3 : 0,
+    inParts: random.chance(0.3),
+    refusedTags,
+  };
+  const span = (low: number, high: number): number => random.logBetween(low, high);
+  const kinds: readonly (() => FaultKind & { readonly durationMs: number })[] = [
+    () => ({ kind: "server-answers-no-packet", durationMs: span(500, 30_000) }),
+    () => ({ kind: "server-answers-early", durationMs: span(500, 30_000) }),
+    () => ({ kind: "server-answers-wrongly", durationMs: span(500, 30_000) }),
+    () => ({
+      kind: "server-answers-late",
+      lateMs: span(100, 15_000),
+      durationMs: span(500, 30_000),
+    }),
+    // What is refused for a while is tried again, or dead for good.
+    () => ({ kind: "server-refuses-packets", durationMs: span(500, 30_000) }),
+  ];
+  const faults = Array.from({ length: random.int(0, 5) }, (): Fault => ({
+    atMs: random.chance(0.5) ? random.between(0, 1000) : random.between(0, durationMs),
+    ...random.pick(kinds)(),
+  }));
+  const restarts = faults.filter(() => random.chance(0.5)).map(({ atMs }): Fault => ({
+    kind: random.pick(["server-crash", "server-close", "sender-killed"]),
     atMs: Math.min(durationMs, atMs + random.between(0, 400)),
     durationMs: span(1, 1000),
   }));

@@ -8,28 +8,39 @@
 import { TcpState } from "../src/base/ports.ts";
 import type { ServerSide, SynAnswer } from "./network.ts";
 import { SESSION_TAGS } from "./packet.ts";
-import type { ServerSession } from "./scenario.ts";
+import type { SeededRandom } from "./random.ts";
+import type { ServerAnswers, ServerSession } from "./scenario.ts";
 import { cancel, type Scheduler, type SimEvent } from "./scheduler.ts";
 import type { TcpEnd } from "./tcp.ts";
 
 /** Who writes down what the program has read. */
 export interface ServerWatcher {
   /**
-   * @param onSession Told the tag of each message of the session.
+   * @param on Told the tag of each message of the session, of each packet that begins, and
+   *   of each that is whole.
    * @returns At which offset of the connection's bytes the program dies of what
    *   it reads; undefined: it lives.
    */
   read(
     connection: number,
     bytes: Uint8Array,
-    onSession: (tag: number) => void,
+    on: ProgramEvents,
   ): number | undefined;
   /** The program has sent the last byte of an answer to the session. */
   answered(connection: number, what: "login" | "heartbeat"): void;
+  /** The program begins to say its answer to a packet. */
+  answeredPacket(connection: number, tag: number, accepted: boolean): void;
   /** The program has taken bytes from its kernel. */
   taken(connection: number): void;
   /** Bytes that the kernel had received, and nobody will ever read: `(from, to]`. */
   lostUnread(connection: number, fromOffset: number, toOffset: number): void;
+}
+
+/** What a program meets in what it works on. */
+export interface ProgramEvents {
+  readonly session: (tag: number) => void;
+  readonly begun: (tag: number) => void;
+  readonly packet: (tag: number) => void;
 }
 
 /** The program reads at most this much at once. */
@@ -45,6 +56,14 @@ interface Served {
   working: SimEvent | undefined;
   accepted: boolean;
   reading: SimEvent | undefined;
+  /** What it is about to say, message by message, and when the last of them is said. */
+  saidAtMs: number;
+  /** When the next answer may be said that has to keep its turn. */
+  turnAtMs: number;
+  /** It has left out an answer that has its turn: none behind it may come. */
+  mute: boolean;
+  /** The packet that is answered and not whole. */
+  early: number | undefined;
 }
 
 /** The machine with its program. */
@@ -71,12 +90,27 @@ export class SimServer implements ServerSide {
   /** How much longer it thinks about its answers. */
   lateMs = 0;
   ignoresHeartbeats = false;
+  /** It works on packets, and says nothing. */
+  answersNoPacket = false;
+  /** It answers a packet as soon as it begins. */
+  answersEarly = false;
+  /** It names packets that there are not, and says what is no answer. */
+  answersWrongly = false;
+  /** It refuses a part of the packets. */
+  refusesPackets = false;
   readonly #session: ServerSession | undefined;
+  readonly #answers: { readonly how: ServerAnswers; readonly random: SeededRandom } | undefined;
   /** SIGSTOP, or a program that is stuck. */
   #stalled = false;
 
   /** A server in good health. */
-  constructor(scheduler: Scheduler, watcher: ServerWatcher, session?: ServerSession) {
+  constructor(
+    scheduler: Scheduler,
+    watcher: ServerWatcher,
+    session?: ServerSession,
+    answers?: { readonly how: ServerAnswers; readonly random: SeededRandom },
+  ) {
+    this.#answers = answers;
     this.#scheduler = scheduler;
     this.#watcher = watcher;
     this.#session = session;
@@ -111,6 +145,10 @@ export class SimServer implements ServerSide {
       working: undefined,
       accepted: false,
       reading: undefined,
+      saidAtMs: 0,
+      turnAtMs: 0,
+      mute: false,
+      early: undefined,
     };
     this.#served.set(end.connection, served);
     end.events = {
@@ -179,8 +217,12 @@ export class SimServer implements ServerSide {
 
   /** The program says something to everybody. */
   chatter(bytes: Uint8Array): void {
-    for (const { end } of this.#served.values()) {
-      if (!end.writeShut && end.sendRoomBytes >= bytes.length) end.write(bytes);
+    for (const served of this.#served.values()) {
+      const { end } = served;
+      if (this.#answers !== undefined) {
+        // Whoever answers keeps what it says apart.
+        this.#say(served, new TextEncoder().encode(`${"x".repeat(bytes.length)}\n`), () => {});
+      } else if (!end.writeShut && end.sendRoomBytes >= bytes.length) end.write(bytes);
     }
   }
 
@@ -203,10 +245,66 @@ export class SimServer implements ServerSide {
       const diesAt = this.#watcher.read(
         end.connection,
         bytes,
-        (tag) => this.#onSession(served, tag),
+        {
+          session: (tag) => this.#onSession(served, tag),
+          begun: (tag) => {
+            if (!this.answersEarly) return;
+            served.early = tag;
+            this.#answer(served, tag, 0);
+          },
+          packet: (tag) => {
+            if (served.early !== tag) this.#answer(served, tag, this.#answers?.how.answerMs ?? 0);
+            served.early = undefined;
+          },
+        },
       );
       served.workedBytes = diesAt ?? served.workedBytes + bytes.length;
       if (diesAt !== undefined) return this.#drop(served, () => end.abort());
+    }
+  }
+
+  /** Decides what to say to a packet, and when. */
+  #answer(served: Served, tag: number, thinkMs: number): void {
+    if (this.#answers === undefined) return;
+    const { how, random } = this.#answers;
+    if (this.answersNoPacket) served.mute = !how.keyed || served.mute;
+    if (this.answersNoPacket || served.mute) return;
+    const nowMs = this.#scheduler.nowMs;
+    const accepted = !how.refusedTags.has(tag) && !(this.refusesPackets && tag % 3 === 0);
+    const words = (key: number) => `${accepted ? "OK" : "NO"}${how.keyed ? ` ${key}` : ""}\n`;
+    const afterMs = thinkMs + this.lateMs +
+      (how.reorderMs > 0 ? random.between(0, how.reorderMs) : 0);
+    // Without a key an answer is about the next packet.
+    const atMs = how.keyed ? nowMs + afterMs : Math.max(nowMs + afterMs, served.turnAtMs);
+    served.turnAtMs = atMs;
+    const speak = (text: string, begins: () => void): void => {
+      this.#scheduler.after(Math.max(0, atMs - this.#scheduler.nowMs), () => {
+        this.#say(served, new TextEncoder().encode(text), begins);
+      });
+    };
+    if (this.answersWrongly) speak(how.keyed ? words(tag + 1_000_000) : "HELLO\n", () => {});
+    speak(words(tag), () => this.#watcher.answeredPacket(served.end.connection, tag, accepted));
+    if (random.chance(how.twice)) speak(words(tag), () => {});
+  }
+
+  /** Says a message behind those that it is saying already. */
+  #say(served: Served, bytes: Uint8Array, begins: () => void): void {
+    const parts: Uint8Array[] = this.#answers?.how.inParts
+      ? Array.from(bytes.subarray(0, 40), (byte) => Uint8Array.of(byte))
+      : [];
+    const rest = bytes.subarray(parts.length);
+    if (rest.length > 0) parts.push(rest);
+    for (const [i, part] of parts.entries()) {
+      const atMs = Math.max(this.#scheduler.nowMs, served.saidAtMs + (i === 0 ? 0 : 3));
+      served.saidAtMs = atMs;
+      this.#scheduler.after(atMs - this.#scheduler.nowMs, () => {
+        const { end } = served;
+        if (!this.#served.has(end.connection) || end.writeShut) return;
+        // Half an answer would spoil the next one.
+        if (end.sendRoomBytes < part.length) return this.#drop(served, () => end.abort());
+        if (i === 0) begins();
+        end.write(part);
+      });
     }
   }
 
@@ -233,7 +331,8 @@ export class SimServer implements ServerSide {
       this.#scheduler.after(afterMs + i * 3, () => {
         if (!this.#served.has(end.connection) || end.writeShut) return;
         if (end.sendRoomBytes < part.length) return;
-        end.write(part);
+        if (this.#answers === undefined) end.write(part);
+        else this.#say(served, part, () => {});
         const whole = i === parts.length - 1 && refuses === undefined;
         if (whole) this.#watcher.answered(end.connection, login ? "login" : "heartbeat");
       });

@@ -14,6 +14,7 @@ import {
 } from "../docs/generate.ts";
 import { OptionError } from "../src/base/errors.ts";
 import {
+  ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
   HEARTBEAT_OPTIONS,
@@ -38,10 +39,16 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender/options",
     "SenderOptions",
     { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
-    "queue queueOptions remote socket libc logger clock random dialer session transform",
+    "queue queueOptions remote socket libc logger clock random dialer session transform confirm",
   ],
   ["session/session", "Session", SESSION_OPTIONS, "open heartbeat close"],
   ["session/session", "Heartbeat", HEARTBEAT_OPTIONS, "send expect"],
+  [
+    "session/answers",
+    "AnswerConfirmation",
+    ANSWER_OPTIONS,
+    "framing accepted refused judge keyOf",
+  ],
   ["sender/sender", "CloseOptions", CLOSE_OPTIONS, ""],
   ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],
   ["kernel/socket_options", "KeepAliveOptions", KEEP_ALIVE_OPTIONS, ""],
@@ -145,6 +152,7 @@ Deno.test("the schema accepts what the library takes, and nothing else", () => {
     [KEEP_ALIVE_OPTIONS, (keepAlive) => ({ socket: { keepAlive } })],
     [SESSION_OPTIONS, (session) => ({ session })],
     [HEARTBEAT_OPTIONS, (heartbeat) => ({ session: { heartbeat: { send: "x", ...heartbeat } } })],
+    [ANSWER_OPTIONS, (confirm) => ({ confirm: { framing: "lines", accepted: "OK", ...confirm } })],
   ];
   let taken = 0, refused = 0;
   for (const [table, placed] of places) {

@@ -151,6 +151,36 @@ export class SessionRefusedError extends Error {
 }
 
 /**
+ * The server has refused a packet, and `onRefused` is `"stop"`. The packet is still the
+ * first of the queue.
+ *
+ * @category Errors
+ */
+export class PacketRefusedError extends Error {
+  /** The class by name, which survives a structured clone. */
+  override readonly name = "PacketRefusedError";
+  /** The packet's id. */
+  readonly id: number;
+  /** What the server said, escaped and cut. */
+  readonly said: string;
+
+  /**
+   * Makes the error.
+   *
+   * @param id The packet's id.
+   * @param said What the server said, fit for a log.
+   */
+  constructor(id: number, said: string) {
+    super(
+      `the server refused packet ${id}: ${said}. It is still the first in the queue: look at it ` +
+        `(sendq show), remove it (sendq remove) or mend the server, and start again`,
+    );
+    this.id = id;
+    this.said = said;
+  }
+}
+
+/**
  * The queue is at one of its limits and `overflow` is `"reject"`.
  *
  * @category Errors

@@ -176,6 +176,35 @@ export const HEARTBEAT_OPTIONS = {
   ),
 } as const satisfies OptionTable;
 
+/** `AnswerConfirmation` of `SenderOptions` */
+export const ANSWER_OPTIONS = {
+  maxUnanswered: count(
+    "--max-unanswered <count>",
+    "packets that may wait for an answer; 1 is stop and wait",
+    { max: 10_000, default: 1 },
+  ),
+  answerTimeoutMs: duration(
+    "--answer-timeout <time>",
+    "for an answer; then the connection is given up, and what is not answered is sent again",
+    { min: 10, default: 10_000 },
+  ),
+  onRefused: choice(
+    "--on-refused <what>",
+    "what becomes of a packet that the server refuses",
+    ["dead-letter", "retry", "stop"],
+    "dead-letter",
+  ),
+  retryFirstMs: duration(
+    "--refused-retry-first <time>",
+    "with retry, the first pause; half of it at least",
+    { min: 100, default: 5000 },
+  ),
+  retryCapMs: duration("--refused-retry-cap <time>", "the longest pause after that", {
+    min: 100,
+    default: 60_000,
+  }),
+} as const satisfies OptionTable;
+
 const RATE = { min: 0, aboveMin: true, fraction: true, endless: true, default: Infinity } as const;
 
 /** `SenderOptions` of pace */

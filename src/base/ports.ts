@@ -105,8 +105,17 @@ export interface DeliveryQueue {
    *
    * @param id Not in flight.
    * @param attempts In how many connections it was tried.
+   * @param words Why, where there is more to say; kept with it.
    */
-  giveUp(id: number, attempts: number): Promise<void>;
+  giveUp(id: number, attempts: number, words?: string): Promise<void>;
+  /**
+   * Makes packet `id` a dead letter because the server does not want it. Resolves once
+   * that is on disk; harmless when it is gone.
+   *
+   * @param id The server has answered it, and packets behind it may be in flight.
+   * @param words What the server said; kept with it.
+   */
+  refuse(id: number, words: string): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   rememberSent(id: number): void;
   /** Calls back whenever {@linkcode DeliveryQueue.lastId} may have grown. Returns the unsubscription. */

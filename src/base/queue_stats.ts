@@ -29,6 +29,8 @@ export interface QueueStats {
   readonly gaveUpPackets: number;
   /** Packets that were found damaged in the file, since it was made. */
   readonly damagedPackets: number;
+  /** Packets that the server has refused, since the file was made. */
+  readonly refusedPackets: number;
   /** Packets of this process that are not stored yet. */
   readonly waitingPackets: number;
   /** Their payload bytes. */

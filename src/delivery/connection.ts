@@ -17,6 +17,8 @@
  *    one would deliver old bytes beside the replay (section 6.3).
  * 5. A read or a write that fails is the end, also while TCP lives: the layer
  *    above it (TLS, a proxy's protocol) has failed.
+ * 6. Where answers confirm ({@link Answers}), 1 to 5 hold all the same; an answer that had
+ *    come when the connection ended counts.
  *
  * @module
  */
@@ -32,6 +34,8 @@ import {
 } from "../base/ports.ts";
 import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
+import type { AnswerPlan } from "../session/answers.ts";
+import { Answers } from "./answers.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { Ledger } from "./ledger.ts";
 import {
@@ -67,6 +71,8 @@ export interface ConnectionLimits extends LivenessLimits {
   readonly onPeerFin: "reconnect" | "keep-sending" | "confirm";
   /** What the protocol wants beside the packets. */
   readonly session?: SessionPlan | undefined;
+  /** What its answers to packets mean; undefined: the kernel's acknowledgements confirm. */
+  readonly answers?: AnswerPlan | undefined;
 }
 
 /** What {@linkcode Connection} is told at its start. */
@@ -81,7 +87,10 @@ export interface ConnectionOptions {
   readonly afterId: number;
   /** Called when a write or the reading has failed, or the peer's FIN is here: time to poll. */
   readonly onEnd: () => void;
-  /** Called when the kernel has begun to take bytes, and when it has taken all: poll soon. */
+  /**
+   * Called when the kernel has begun to take bytes, when it has taken all, and when an
+   * answer may have come: poll soon.
+   */
   readonly onWritten: () => void;
   /** Takes what the peer sent; the chunk is the callee's. */
   readonly onReceived: (chunk: Uint8Array) => void;
@@ -115,11 +124,14 @@ export class Connection {
   readonly #clock: Clock;
   readonly #limits: ConnectionLimits;
   readonly #onEnd: () => void;
+  readonly #onWritten: () => void;
   readonly #onReceived: (chunk: Uint8Array) => void;
   readonly #ledger: Ledger;
   readonly #outgoing: Outgoing;
   readonly #heartbeats: Heartbeats | undefined;
   readonly #baseBytes: number;
+  /** Answers to packets, where these confirm. */
+  readonly answers: Answers | undefined;
 
   #reading = true;
   #peerClosed = false;
@@ -155,6 +167,7 @@ export class Connection {
     this.#clock = clock;
     this.#limits = limits;
     this.#onEnd = onEnd;
+    this.#onWritten = onWritten;
     this.#onReceived = options.onReceived;
     this.#ledger = new Ledger(options.afterId);
     this.#memory = freshMemory(clock.nowMs());
@@ -164,6 +177,7 @@ export class Connection {
     this.#baseBytes = this.#sample.bytesAcked;
     const { heartbeat, close } = limits.session ?? {};
     this.#heartbeats = heartbeat && new Heartbeats(heartbeat);
+    this.answers = limits.answers && new Answers(limits.answers, wire.remoteAddress);
     this.#outgoing = new Outgoing({
       wire,
       clock,
@@ -242,6 +256,7 @@ export class Connection {
 
   /** Takes packets over; they go out in order behind all earlier ones. */
   send(batches: readonly PacketBatch[]): void {
+    this.answers?.assigned(batches, this.#ledger.assignedBytes);
     this.#outgoing.send(batches);
   }
 
@@ -262,11 +277,14 @@ export class Connection {
    * @returns When the next one may be.
    */
   beat(): number {
+    // Whoever answers packets one by one is not asked in between.
+    if (this.answers !== undefined && this.answers.openPackets > 0) return Infinity;
     return this.#outgoing.beat(this.#clock.nowMs());
   }
 
   /** Takes no more packets; our FIN goes out behind the last one, and behind the goodbye. */
   finish(): void {
+    this.answers?.finish();
     this.#outgoing.finish();
   }
 
@@ -300,6 +318,8 @@ export class Connection {
     };
     const before = this.#memory;
     this.#memory = observe(before, observation);
+    const unanswered = this.answers && this.#unanswered(this.answers, nowMs);
+    if (unanswered !== undefined) return this.#over(unanswered, progressed);
     if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
     if (this.#failure !== undefined) {
       return this.#over({ kind: "wire-failed", code: this.#failure }, progressed);
@@ -342,6 +362,7 @@ export class Connection {
       pollInMs: Math.min(
         this.#pollInMs(sample, nowMs),
         this.#heartbeats?.overdueInMs(nowMs) ?? Infinity,
+        this.answers?.overdueInMs(nowMs) ?? Infinity,
       ),
     };
   }
@@ -351,6 +372,7 @@ export class Connection {
    * otherwise. Idempotent.
    */
   dispose(): void {
+    this.answers?.finish();
     this.#outgoing.drop();
     if (this.#ledger.inFlightBytes === 0) this.#wire.close();
     else this.#wire.abort();
@@ -376,6 +398,7 @@ export class Connection {
           break;
         }
         this.#outgoing.answered();
+        if (this.answers !== undefined) this.#hear(this.answers, chunk);
         this.#heartbeats?.heard(chunk);
         this.#onReceived(chunk);
       }
@@ -384,6 +407,28 @@ export class Connection {
     }
     this.#reading = false;
     this.#onEnd();
+  }
+
+  /** What had been acknowledged when an answer came: only that can be answered by it. */
+  #hear(answers: Answers, chunk: Uint8Array): void {
+    // Of a wire that is given back nothing can be read.
+    if (answers.isOver) return;
+    this.#unlessRefused(() => {
+      const ackedBytes = this.#wire.sample().bytesAcked - this.#baseBytes;
+      // Our FIN counts, too, and comes behind everything that is answered.
+      answers.heard(chunk, Math.min(ackedBytes, this.#ledger.assignedBytes));
+    });
+    this.#onWritten();
+  }
+
+  /** Takes over what the server has answered; says why the connection is given up by it. */
+  #unanswered(answers: Answers, nowMs: number): Verdict | undefined {
+    answers.settle(this.#ledger.ackedBytes, nowMs);
+    const { fault, refusal } = answers;
+    if (fault !== undefined) return { kind: "wrong-answer", words: fault };
+    if (refusal !== undefined) return { kind: "packet-refused", ...refusal };
+    if (answers.overdueInMs(nowMs) > 0) return undefined;
+    return { kind: "no-response", unansweredMs: answers.unansweredMs(nowMs), to: "answers" };
   }
 
   #failed(error: unknown): void {

@@ -54,7 +54,7 @@ const SLOW_AFTER_MS = 1000;
  *   network reported
  * - `"local-fault"`: as `"path-dead"`, or about to be, and the cause is on this host
  * - `"no-response"`: the peer's TCP answers, but its program owes a response for too long:
- *   to `to`
+ *   to `to`: `"answers"` is a packet whose answer confirms it
  * - `"peer-closed"`: the peer sent its FIN
  * - `"closes-early"`: the server has ended so many connections in a row, in order, before
  *   what it was sent could be confirmed: it refuses, or it is a proxy without a server
@@ -63,6 +63,10 @@ const SLOW_AFTER_MS = 1000;
  * - `"self-connected"`: the kernel connected the socket to itself: nobody listens at the
  *   remote's port
  * - `"session-refused"`: the server does not want the session; what it said is in `words`
+ * - `"packet-refused"`: the server does not want packet `id`, and said `words`; where
+ *   refused packets are tried again, or stop the sender
+ * - `"wrong-answer"`: an answer came that can be about no packet: from then on nobody knows
+ *   which packet an answer is about
  * - `"lookup-hangs"`: the remote's name could not be looked up in time
  * - `"removal-stuck"`: confirmed packets cannot be removed from the queue's file
  * - `"reset"`: the connection was reset; `code` is the errno's name
@@ -83,13 +87,15 @@ export type Verdict =
   | {
     readonly kind: "no-response";
     readonly unansweredMs: number;
-    readonly to: "packets" | "heartbeat";
+    readonly to: "packets" | "heartbeat" | "answers";
   }
   | { readonly kind: "peer-closed" }
   | { readonly kind: "closes-early"; readonly times: number }
   | { readonly kind: "wire-failed"; readonly code: string }
   | { readonly kind: "self-connected" }
   | { readonly kind: "session-refused"; readonly words: string }
+  | { readonly kind: "packet-refused"; readonly id: number; readonly words: string }
+  | { readonly kind: "wrong-answer"; readonly words: string }
   | { readonly kind: "lookup-hangs"; readonly waitedMs: number }
   | { readonly kind: "removal-stuck"; readonly stuckMs: number }
   | { readonly kind: "reset"; readonly code: string }
@@ -332,6 +338,10 @@ export function describeVerdict(verdict: Verdict): string {
     case "local-fault":
       return `local fault: ${verdict.fault.words}`;
     case "no-response":
+      if (verdict.to === "answers") {
+        return `no response: the server's TCP has acknowledged a packet, its program has not ` +
+          `answered for ${seconds(verdict.unansweredMs)}`;
+      }
       return verdict.to === "heartbeat"
         ? `no response: the server has not answered the heartbeat for ${
           seconds(verdict.unansweredMs)
@@ -350,6 +360,10 @@ export function describeVerdict(verdict: Verdict): string {
       return "connected to itself: nobody listens at the remote's port on this host";
     case "session-refused":
       return `session refused: ${verdict.words}`;
+    case "packet-refused":
+      return `the server refused packet ${verdict.id}: ${verdict.words}`;
+    case "wrong-answer":
+      return `wrong answer: ${verdict.words}`;
     case "lookup-hangs":
       return `the look-up of the remote's name has no answer after ${seconds(verdict.waitedMs)}`;
     case "removal-stuck":

@@ -9,7 +9,8 @@
  * - assigned: given to the present connection
  * - drained: the peer's TCP has acknowledged its last byte
  * - confirmed: drained, and then the peer was seen alive and reading for `holdMs`
- *   more ({@linkcode Hold})
+ *   more ({@linkcode Hold}); or, where answers confirm, drained and then answered
+ *   ({@linkcode Answers})
  * - removed: no longer on disk
  *
  * Invariants, the order above being asserted wherever a mark moves:
@@ -26,8 +27,11 @@
  *    connections is given up; see {@link Suspects}.
  * 7. With `session.separate` a packet is assigned when all before it is acknowledged.
  * 8. With a transform a packet is transformed once a connection, as the next one to be
- *    assigned; all bounds are those of the wire's bytes. One that cannot be transformed is
- *    given up.
+ *    assigned; all bounds are those of the wire's bytes. One that cannot be transformed, or
+ *    has no key where answers have some, is given up.
+ * 9. Where answers confirm, no more than `maxUnanswered` packets are assigned and not
+ *    confirmed. One that the server refuses is confirmed once it is a dead letter, and so
+ *    is never removed as a packet.
  *
  * @module
  */
@@ -35,9 +39,11 @@
 import { isLasting } from "../base/lasting.ts";
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
+import type { AnswerPlan } from "../session/answers.ts";
 import type { Opened } from "../session/open.ts";
 import type { SessionPlan } from "../session/session.ts";
 import { type Transform, Transformer } from "../session/transform.ts";
+import type { Answers } from "./answers.ts";
 import type { Connection, ConnectionReading } from "./connection.ts";
 import { Hold } from "./hold.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
@@ -58,6 +64,8 @@ export interface SendWindowLimits extends PaceLimits {
   readonly session?: SessionPlan | undefined;
   /** Makes the bytes on the wire; undefined: they are those that are stored. */
   readonly transform?: Transform | undefined;
+  /** What the server's answers mean; undefined: the hold confirms. */
+  readonly answers?: AnswerPlan | undefined;
 }
 
 /** What a {@linkcode SendWindow} is told at its start. */
@@ -71,7 +79,7 @@ export interface SendWindowOptions {
   readonly onActivity: () => void;
   /** Called when the queue failed, or failed `again`; it will be asked once more. */
   readonly onQueueFault: (words: string, error: unknown, again: boolean) => void;
-  /** Called when a packet cannot be transformed, and is given up. */
+  /** Called when a packet cannot be transformed, or has no key, and is given up. */
   readonly onUnsendable: (words: string, error: unknown) => void;
 }
 
@@ -102,6 +110,13 @@ export class SendWindow {
   #backlogThroughId = 0;
   #paceReadyAtMs = Infinity;
   #givingUp: Promise<void> | undefined;
+  /** Refused packets that could not be made dead letters are tried again then. */
+  #buryRetryAtMs = -Infinity;
+  /** What was read before the last of them is read again. */
+  #burials = 0;
+  readonly #maxUnconfirmed: number;
+  /** Of the present connection, where answers confirm. */
+  #answers: Answers | undefined;
 
   /** The last packet assigned to the present connection. */
   #lastSentId = 0;
@@ -135,6 +150,7 @@ export class SendWindow {
     this.#backlogPace = new Pace(options.limits.backlogPace);
     this.#suspects = new Suspects(options.limits.maxAttempts);
     this.#hold = new Hold(options.limits.holdMs);
+    this.#maxUnconfirmed = options.limits.answers?.maxUnanswered ?? Infinity;
     this.#removedId = options.queue.removedThroughId;
     this.#confirmedId = this.#removedId;
     this.#drainedId = this.#removedId;
@@ -149,7 +165,8 @@ export class SendWindow {
 
   /** Drained and not yet confirmed. */
   get heldPackets(): number {
-    return this.#hold.packets;
+    if (this.#answers === undefined) return this.#hold.packets;
+    return this.#answers.heldPackets;
   }
 
   /** How long confirmed packets could not be removed; 0: they can be. */
@@ -180,6 +197,12 @@ export class SendWindow {
 
   /** Whether every packet up to `id` has drained on the present connection, or is gone. */
   hasDrained(id: number, connection: Connection | undefined): boolean {
+    // An acknowledgement says nothing where answers do.
+    if (this.#limits.answers !== undefined) {
+      return id <= this.#confirmedId ||
+        ((connection?.answers?.openPackets ?? 0) === 0 && this.#givingUp === undefined &&
+          id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
+    }
     return id <= this.#drainedId ||
       ((connection?.inFlightPackets ?? 0) === 0 &&
         id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
@@ -196,12 +219,15 @@ export class SendWindow {
    *
    * @param limits What it keeps to; nothing is held of the one before.
    */
-  connected(opened: Opened, limits: SendWindowLimits): void {
+  connected(connection: Connection, opened: Opened, limits: SendWindowLimits): void {
     this.#limits = limits;
     this.#hold = new Hold(limits.holdMs);
     this.#backlogThroughId = this.#queue.lastId;
-    const { transform } = limits;
-    this.#transformer = transform && new Transformer(transform, opened);
+    this.#answers = connection.answers;
+    const { transform, answers } = limits;
+    this.#transformer = transform === undefined && answers?.keyOf === undefined
+      ? undefined
+      : new Transformer(transform, opened, answers?.keyOf);
   }
 
   /** Assigns what fits into the window and its pace, and reads ahead. */
@@ -211,7 +237,7 @@ export class SendWindow {
     const { maxInFlightBytes } = this.#limits;
     const taken: PacketBatch[] = [];
     let inFlightBytes = connection.inFlightBytes;
-    let unconfirmed = connection.inFlightPackets + this.#hold.packets;
+    let unconfirmed = connection.inFlightPackets + this.heldPackets;
     let next = 0;
     for (; next < this.#ahead.length; next++) {
       const stored = this.#ahead[next];
@@ -264,9 +290,10 @@ export class SendWindow {
     if (packets > 0) {
       this.#countedDrained = connection.drainedPackets;
       this.#drainedId = connection.drainedThroughId;
-      this.#hold.add(this.#drainedId, packets, reading.ackedAtMs);
+      if (this.#answers === undefined) this.#hold.add(this.#drainedId, packets, reading.ackedAtMs);
       this.#assertOrder();
     }
+    if (this.#answers !== undefined) return this.#takeAnswers(this.#answers, connection, reading);
     if (!reading.alive) return false;
     if (reading.resumedReading) this.#hold.restart(reading.vouchedUntilMs);
     const confirmed = this.#hold.confirm(reading.vouchedUntilMs);
@@ -277,11 +304,21 @@ export class SendWindow {
     return true;
   }
 
+  /** An answer that has come counts, also where it is the last that came. */
+  #takeAnswers(answers: Answers, connection: Connection, { alive }: ConnectionReading): boolean {
+    if (alive) connection.askPeer(answers.heldPackets > 0);
+    this.#buryRefused(answers);
+    if (answers.answeredThroughId <= this.#confirmedId) return false;
+    this.#confirmedId = answers.answeredThroughId;
+    this.#assertOrder();
+    return true;
+  }
+
   /** The connection broke through no fault of this host: what was under way may be why. */
   suspect(connection: Connection): void {
-    const packets = connection.inFlightPackets + this.#hold.packets;
+    const packets = connection.inFlightPackets + this.heldPackets;
     // What the kernel was never given has harmed nobody.
-    if (!connection.carriesPackets && this.#hold.packets === 0) return;
+    if (!connection.carriesPackets && this.heldPackets === 0) return;
     const id = this.#lastSentId;
     const standing = { confirmedId: this.#confirmedId, throughId: id, packets };
     const attempts = this.#suspects.broke(standing);
@@ -291,6 +328,7 @@ export class SendWindow {
   /** The connection is gone: what is not confirmed will be assigned again. */
   rewind(): void {
     this.#hold.clear();
+    this.#answers = undefined;
     this.#countedDrained = 0;
     this.#transformed = undefined;
     this.#ahead = [];
@@ -342,17 +380,49 @@ export class SendWindow {
       : Infinity;
     // One that has passed was for a connection that takes no more.
     const paceInMs = this.#paceReadyAtMs > nowMs ? this.#paceReadyAtMs - nowMs : Infinity;
-    return Math.max(0, Math.min(heldInMs, removeInMs, readInMs, paceInMs));
+    const buryInMs = this.#buryRetryAtMs > nowMs ? this.#buryRetryAtMs - nowMs : Infinity;
+    return Math.max(0, Math.min(heldInMs, removeInMs, readInMs, paceInMs, buryInMs));
   }
 
-  #giveUp(id: number, attempts: number): void {
-    this.#givingUp = this.#queue.giveUp(id, attempts).catch((error) => {
+  #giveUp(id: number, attempts: number, words?: string): void {
+    this.#givingUp = this.#queue.giveUp(id, attempts, words).catch((error) => {
       // It will be sent again, and counted from one.
       this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
       this.#queueFailed(`cannot give packet ${id} up`, error, false);
     }).finally(() => {
       this.#givingUp = undefined;
       this.#options.onActivity();
+    });
+  }
+
+  /** Makes dead letters of what the server has refused; nothing else goes out meanwhile. */
+  #buryRefused(answers: Answers): void {
+    const { clock, onActivity } = this.#options;
+    if (this.#givingUp !== undefined || clock.nowMs() < this.#buryRetryAtMs) return;
+    const refused = answers.toBury;
+    if (refused.length === 0) return;
+    this.#givingUp = (async () => {
+      for (const { id, words } of refused) {
+        await this.#queue.refuse(id, words);
+        answers.buried(id);
+      }
+    })().then(
+      () => {
+        this.#buryRetryAtMs = -Infinity;
+        // A row that one was taken out of may have turned out to be damaged.
+        this.#ahead = [];
+        this.#transformed = undefined;
+        this.#burials++;
+      },
+      (error) => {
+        // Nothing behind it is removed before; over another connection it is refused again.
+        const again = this.#buryRetryAtMs > -Infinity;
+        this.#buryRetryAtMs = clock.nowMs() + QUEUE_RETRY_MS;
+        this.#queueFailed("cannot make dead letters of refused packets", error, again);
+      },
+    ).finally(() => {
+      this.#givingUp = undefined;
+      onActivity();
     });
   }
 
@@ -365,8 +435,8 @@ export class SendWindow {
     }
     const { id, error } = transformed;
     this.#ahead = [];
-    this.#options.onUnsendable(`packet ${id} cannot be transformed: ${error.message}`, error);
-    this.#giveUp(id, 0);
+    this.#options.onUnsendable(`packet ${id} cannot be sent: ${error.message}`, error);
+    this.#giveUp(id, 0, error.message);
     return undefined;
   }
 
@@ -408,6 +478,7 @@ export class SendWindow {
       this.#limits.session?.separate ? 1 : toSend,
       Math.max(packetsWithin(batch, roomBytes), inFlightBytes === 0 ? 1 : 0),
       Math.max(onTrial, unconfirmed === 0 ? 1 : 0),
+      this.#maxUnconfirmed - unconfirmed,
     );
   }
 
@@ -452,11 +523,12 @@ export class SendWindow {
     this.#reading = true;
     const afterId = this.#assignedId;
     const knownId = this.#queue.lastId;
+    const burials = this.#burials;
     this.#queue.readBatches(afterId, maxBytes).then(
       (batches) => {
         this.#readRetryAtMs = -Infinity;
         // A rewind came in between: these are not the next ones any more.
-        if (this.#assignedId !== afterId) return;
+        if (this.#assignedId !== afterId || this.#burials !== burials) return;
         this.#ahead = batches.map((batch) => this.#byOurClock(batch));
         // Somebody else has removed them.
         if (batches.length === 0) this.#assignedId = Math.max(afterId, knownId);

@@ -39,8 +39,16 @@ export interface SenderStats {
   readonly inFlightPackets: number;
   /** Bytes given to the present connection and not acknowledged. */
   readonly inFlightBytes: number;
-  /** Packets drained whose `holdMs` has not passed. */
+  /**
+   * Packets drained that are not confirmed: whose `holdMs` has not passed or, where answers
+   * confirm, that are not answered.
+   */
   readonly heldPackets: number;
+  /**
+   * What confirms a packet: `"kernel"`, acknowledged and held, or `"answer"`, answered by
+   * the server's program; see `SenderOptions.confirm`.
+   */
+  readonly confirmedBy: "kernel" | "answer";
   /** Packets whose last byte was acknowledged; one sent twice may count twice. */
   readonly drainedPackets: number;
   /** Bytes acknowledged, over all connections. */

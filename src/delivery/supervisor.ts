@@ -6,7 +6,8 @@
  * Invariants:
  * 1. There is at most one connection, and at most one attempt to make one.
  * 2. A packet is confirmed only after its peer was found alive and reading for
- *    `holdMs` ({@link SendWindow}); no end of a connection confirms anything.
+ *    `holdMs`, or where answers confirm, after the answer ({@link SendWindow}); no end of a
+ *    connection confirms anything.
  * 3. A confirmed packet resets the backoff; neither a connect nor an
  *    acknowledgement does, for a server may acknowledge and reset for ever.
  * 4. Every wait has an end: a deadline, a timer, or an event that must come.
@@ -14,10 +15,11 @@
  * @module
  */
 
-import { ClosedError, messageOf } from "../base/errors.ts";
+import { ClosedError, messageOf, PacketRefusedError } from "../base/errors.ts";
 import { isLasting } from "../base/lasting.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports.ts";
 import type { Opened } from "../session/open.ts";
+import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
@@ -105,6 +107,10 @@ export class Supervisor {
   readonly #backoff: Backoff;
   /** After a refusal by the server; begins anew once a session is open. */
   readonly #refusedBackoff: Backoff;
+  /** After a packet was refused that is to be tried again; begins anew once one is accepted. */
+  readonly #retryBackoff: Backoff;
+  /** A key that no packet has is news once. */
+  #toldUnknownKey = false;
   readonly #wakeSignal: WakeSignal;
   readonly #closed = Promise.withResolvers<void>();
 
@@ -140,6 +146,8 @@ export class Supervisor {
     this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, random);
     const { refusedBackoffFirstMs = 0, refusedBackoffCapMs = 0 } = limits.session ?? {};
     this.#refusedBackoff = new Backoff(refusedBackoffFirstMs, refusedBackoffCapMs, random, 0.5);
+    const { retryFirstMs = 0, retryCapMs = 0 } = limits.answers ?? {};
+    this.#retryBackoff = new Backoff(retryFirstMs, retryCapMs, random, 0.5);
     this.#wakeSignal = new WakeSignal(ports.clock);
     this.#window = new SendWindow({
       queue: ports.queue,
@@ -179,6 +187,7 @@ export class Supervisor {
       inFlightPackets: connection?.inFlightPackets ?? 0,
       inFlightBytes: connection?.inFlightBytes ?? 0,
       heldPackets: this.#window.heldPackets,
+      confirmedBy: this.#limits.answers === undefined ? "kernel" : "answer",
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
       redeliveredPackets: this.#window.redeliveredPackets,
@@ -257,6 +266,8 @@ export class Supervisor {
       this.#closed.resolve();
     } catch (error) {
       this.#connection?.dispose();
+      // What was answered before it is not sent again.
+      if (error instanceof PacketRefusedError) await this.#window.finishRemovals();
       if (this.#state.kind === "connecting") this.#state.attempt.abort();
       this.#enter({ kind: "closed" }, "error", `the sender stopped: ${messageOf(error)}`, error);
       this.#closed.reject(error);
@@ -373,7 +384,7 @@ export class Supervisor {
     this.#lastFailure = undefined;
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
-    this.#window.connected(opened, this.#limits);
+    this.#window.connected(connection, opened, this.#limits);
     this.#window.topUp(connection, nowMs);
     return this.#enter(
       { kind: "connected", connection },
@@ -472,12 +483,26 @@ export class Supervisor {
     if (this.#window.take(connection, reading)) {
       this.#confirmedHere = true;
       this.#backoff.reset();
+      this.#retryBackoff.reset();
     }
     this.#verdict = this.#overridden(reading.verdict, nowMs);
     if (!reading.ended && this.#verdict.kind !== before) {
       this.#publish(LEVELS[this.#verdict.kind] ?? "debug", describeVerdict(this.#verdict));
     }
+    if (connection.answers !== undefined) this.#tellOfAnswers(connection.answers, reading.verdict);
     return reading;
+  }
+
+  /** @throws {PacketRefusedError} A refused packet is to stop the sender. */
+  #tellOfAnswers(answers: Answers, verdict: Verdict): void {
+    const unknown = answers.takeUnknown();
+    if (unknown !== undefined) {
+      this.#publish(this.#toldUnknownKey ? "debug" : "warn", unknown);
+      this.#toldUnknownKey = true;
+    }
+    if (verdict.kind === "packet-refused" && this.#limits.answers?.onRefused === "stop") {
+      throw new PacketRefusedError(verdict.id, verdict.words);
+    }
   }
 
   /** What the readings of a connection cannot see, where they see nothing wrong. */
@@ -496,7 +521,9 @@ export class Supervisor {
     const early = again > 0 &&
       (peerClosed || (this.#verdict.kind === "reset" && !this.#confirmedHere));
     this.#earlyCloses = early ? this.#earlyCloses + 1 : 0;
-    if (this.#verdict.kind !== "local-fault") this.#window.suspect(connection);
+    const refused = this.#verdict.kind === "packet-refused";
+    // One that is refused breaks nothing.
+    if (this.#verdict.kind !== "local-fault" && !refused) this.#window.suspect(connection);
     if (this.#earlyCloses >= EARLY_CLOSES) {
       this.#verdict = { kind: "closes-early", times: this.#earlyCloses };
     }
@@ -508,7 +535,9 @@ export class Supervisor {
         (again === 0 ? "" : `; ${again} packets will be sent again`);
     const level = inOrder ? "info" : "warn";
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, level, words);
-    const untilMs = nowMs + (this.#confirmedHere && peerClosed ? 0 : this.#backoff.nextDelayMs());
+    const backoff = refused ? this.#retryBackoff : this.#backoff;
+    const atOnce = this.#confirmedHere && peerClosed && !refused;
+    const untilMs = nowMs + (atOnce ? 0 : backoff.nextDelayMs());
     return this.#enter({ kind: "backing-off", untilMs }, level, words);
   }
 

@@ -58,6 +58,8 @@ const STATES: Record<SenderState, true> = {
   "closed": true,
 };
 
+const LEVELS: Record<SenderStats["confirmedBy"], true> = { kernel: true, answer: true };
+
 const VERDICTS: Record<VerdictKind, true> = {
   "healthy": true,
   "slow": true,
@@ -70,6 +72,8 @@ const VERDICTS: Record<VerdictKind, true> = {
   "wire-failed": true,
   "self-connected": true,
   "session-refused": true,
+  "packet-refused": true,
+  "wrong-answer": true,
   "lookup-hangs": true,
   "removal-stuck": true,
   "reset": true,
@@ -153,10 +157,18 @@ export const FIGURES: readonly Figure[] = [
     points: ({ stats }) => one(stats.queue.damagedPackets),
   },
   {
+    name: "sendq.queue.refused.packets",
+    unit: "{packet}",
+    kind: "counter",
+    description: "Packets that the server refused, since the queue's file was made.",
+    points: ({ stats }) => one(stats.queue.refusedPackets),
+  },
+  {
     name: "sendq.dead_letter.packets",
     unit: "{packet}",
     kind: "updowncounter",
-    description: "Dead letters in the queue's file: expired, given up or damaged, and kept.",
+    description:
+      "Dead letters in the queue's file: expired, given up, damaged or refused, and kept.",
     points: ({ stats }) => one(stats.queue.deadPackets),
   },
   {
@@ -184,7 +196,8 @@ export const FIGURES: readonly Figure[] = [
     name: "sendq.delivery.held.packets",
     unit: "{packet}",
     kind: "updowncounter",
-    description: "Packets acknowledged in full that are kept until holdMs has passed.",
+    description:
+      "Packets acknowledged in full that are kept until holdMs has passed, or they are answered.",
     points: ({ stats }) => one(stats.heldPackets),
   },
   {
@@ -267,6 +280,13 @@ export const FIGURES: readonly Figure[] = [
     kind: "updowncounter",
     description: "1 for what the sender is doing, 0 for what it is not.",
     points: ({ state }) => oneHot("sendq.state.name", STATES, state),
+  },
+  {
+    name: "sendq.confirmation",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 for what confirms a packet, 0 for what does not.",
+    points: ({ stats }) => oneHot("sendq.confirmation.name", LEVELS, stats.confirmedBy),
   },
   {
     name: "sendq.verdict",

@@ -142,7 +142,7 @@ export class Monitor {
   readonly #samples: Sample[] = [];
   #eventCount = 0;
   #lastFailure: StatusEvent | null = null;
-  #ackedBytes: number;
+  #reached: number;
   #undeliveredSinceMs: number | undefined;
   #cancelTimer: () => void = () => {};
 
@@ -156,7 +156,7 @@ export class Monitor {
     this.#clock = clock;
     this.#limitMs = undeliverableLimitMs;
     this.#watchedSinceMs = clock.wallMs();
-    this.#ackedBytes = sender.stats().ackedBytes;
+    this.#reached = this.#reachedBy(sender.stats());
     this.#statuses = behindOf(sender).statuses();
     void this.#follow();
     this.#sample();
@@ -295,14 +295,23 @@ export class Monitor {
     };
   }
 
-  /** Undeliverable: packets wait that are not acknowledged, and nothing is being acknowledged. */
+  /**
+   * Undeliverable: packets wait that are not acknowledged, and nothing is being acknowledged;
+   * or, where answers confirm, that are not answered, and nothing leaves the queue.
+   */
   #measureDelivery(stats: SenderStats, nowMs: number): void {
-    const waiting = stats.queue.packets > stats.heldPackets;
-    const progressed = stats.ackedBytes > this.#ackedBytes;
-    this.#ackedBytes = stats.ackedBytes;
+    const byAnswers = stats.confirmedBy === "answer";
+    const waiting = stats.queue.packets > (byAnswers ? 0 : stats.heldPackets);
+    const reached = this.#reachedBy(stats);
+    const progressed = reached > this.#reached;
+    this.#reached = reached;
     if (!waiting) this.#undeliveredSinceMs = undefined;
     else if (progressed) this.#undeliveredSinceMs = nowMs;
     else this.#undeliveredSinceMs ??= nowMs;
+  }
+
+  #reachedBy({ confirmedBy, ackedBytes }: SenderStats): number {
+    return confirmedBy === "answer" ? this.#sender.queue.removedThroughId : ackedBytes;
   }
 
   #oldestPacket(stats: SenderStats): OldestPacket | null {

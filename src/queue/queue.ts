@@ -436,10 +436,12 @@ export class OutboundQueue implements AsyncDisposable {
   stats(): QueueStats {
     const { waitingPackets, waitingBytes, state } = this.#committer;
     const { packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes } = state;
-    const { deadPackets, deadBytes, expiredPackets, gaveUpPackets, damagedPackets } = state;
+    const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = state;
+    const { damagedPackets, refusedPackets } = state;
     return {
       ...{ packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes },
-      ...{ deadPackets, deadBytes, expiredPackets, gaveUpPackets, damagedPackets },
+      ...{ deadPackets, deadBytes, expiredPackets, gaveUpPackets },
+      ...{ damagedPackets, refusedPackets },
       ...{ waitingPackets, waitingBytes },
     };
   }

@@ -16,7 +16,7 @@ import { checkIdRange } from "./options.ts";
 import type { PacketReader } from "./read/packet_reader.ts";
 import type { QueueTime } from "./read/queue_time.ts";
 import type { SenderLock } from "./sender_lock.ts";
-import type { ReadResult } from "./store/contract.ts";
+import type { Edit, ReadResult } from "./store/contract.ts";
 
 /** The parts of an open queue that its sender works with; the queue has the same ones. */
 export interface SendingSideParts {
@@ -111,17 +111,35 @@ export class SendingSide implements DeliveryQueue {
    *
    * @param id Not in flight.
    * @param attempts In how many connections it was tried.
+   * @param words Why, where there is more to say; kept with it.
    * @throws {RangeError} `id` is not an id.
    * @throws {QueueFileError} It failed; the packet is still there.
    * @throws {ClosedError} The queue is closed.
    */
-  async giveUp(id: number, attempts: number): Promise<void> {
+  async giveUp(id: number, attempts: number, words?: string): Promise<void> {
+    await this.#bury(id, { reason: "gave-up", attempts, words });
+  }
+
+  /**
+   * Makes a packet a dead letter because the server does not want it. Harmless when it is
+   * gone. Resolves once that is on disk.
+   *
+   * @param id The server has answered it; packets behind it may be in flight.
+   * @param words What the server said; kept with it.
+   * @throws As {@linkcode SendingSide.giveUp}.
+   */
+  async refuse(id: number, words: string): Promise<void> {
+    await this.#bury(id, { reason: "refused", attempts: 0, words });
+  }
+
+  async #bury(
+    id: number,
+    why: Pick<Extract<Edit, { kind: "bury" }>, "reason" | "attempts" | "words">,
+  ): Promise<void> {
     const range = { firstId: id, lastId: id };
     checkIdRange(range);
     const { reader, committer } = this.#parts;
-    await reader.exclusively(() =>
-      committer.edit({ kind: "bury", ranges: [range], reason: "gave-up", attempts })
-    );
+    await reader.exclusively(() => committer.edit({ kind: "bury", ranges: [range], ...why }));
   }
 
   /**

@@ -15,6 +15,7 @@ import type { QueueOptions } from "../queue/options.ts";
 import { lockPathOf } from "../queue/lock_file.ts";
 import { OutboundQueue } from "../queue/queue.ts";
 import type { Needs } from "../permissions/permissions.ts";
+import { type AnswerConfirmation, type AnswerPlan, answerPlanOf } from "../session/answers.ts";
 import { planOf, type Session } from "../session/session.ts";
 import type { Transform } from "../session/transform.ts";
 
@@ -215,6 +216,17 @@ export interface SenderOptions {
    * @default {undefined} what is stored is what goes on the wire
    */
   readonly transform?: Transform;
+  /**
+   * What confirms a packet, so that it may be removed.
+   *
+   * - `"kernel"`: the server's kernel has acknowledged it, and the server was then seen alive
+   *   and reading for `holdMs`
+   * - an object: the server's program has answered it, as the object says. An answer is the
+   *   stronger sign: `holdMs` means nothing beside it, and `onPeerFin` stays `"reconnect"`
+   *
+   * @default {"kernel"}
+   */
+  readonly confirm?: "kernel" | AnswerConfirmation;
   /** Takes log lines: `console`, an `@std/log` logger, LogTape. Silent by default. */
   readonly logger?: Logger;
   /** Time, for tests. */
@@ -273,11 +285,35 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     slowConnectEvery: 4,
     session: session === undefined ? undefined : planOf(session),
     transform,
+    answers: answersOf(options),
     keepAlive: keepAlive === false ? undefined : {
       timeoutMs: keepAlive.idleMs + keepAlive.count * keepAlive.intervalMs,
       probes: keepAlive.count,
     },
   };
+}
+
+/** @throws {OptionError} Something is out of range, or means nothing beside answers. */
+function answersOf(
+  { confirm = "kernel", holdMs, onPeerFin }: SenderOptions,
+): AnswerPlan | undefined {
+  if (confirm === "kernel") return undefined;
+  const plan = answerPlanOf(confirm);
+  if (onPeerFin !== undefined && onPeerFin !== "reconnect") {
+    throw new OptionError(
+      "onPeerFin",
+      onPeerFin,
+      "must be reconnect where answers confirm: none comes behind the server's FIN",
+    );
+  }
+  if (holdMs !== undefined) {
+    throw new OptionError(
+      "holdMs",
+      holdMs,
+      "means nothing where answers confirm: leave it out",
+    );
+  }
+  return plan;
 }
 
 /**

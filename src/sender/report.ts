@@ -207,6 +207,7 @@ const EXAMPLE: SenderReport & { readonly format: number } = {
   inFlightPackets: 0,
   inFlightBytes: 0,
   heldPackets: 0,
+  confirmedBy: "kernel",
   drainedPackets: 0,
   ackedBytes: 0,
   redeliveredPackets: 0,

@@ -353,7 +353,7 @@ export class Sender implements AsyncDisposable {
 
   /**
    * Resolves once every packet that is on disk now has drained: its last byte
-   * was acknowledged.
+   * was acknowledged. Where answers confirm: once each is answered.
    *
    * @param signal Ends the wait.
    * @throws {ClosedError} The sender was closed before; where an error has ended it, that
@@ -569,6 +569,8 @@ function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
     ? ["was given up", "were given up"]
     : reason === "damaged"
     ? ["is damaged in the file", "are damaged in the file"]
+    : reason === "refused"
+    ? ["was refused by the server", "were refused by the server"]
     : ["expired", "expired"];
   const what = packets === 1 ? was : were;
   const became = packets === 1 ? "became a dead letter" : "became dead letters";

@@ -46,6 +46,11 @@ const MEANINGS: Readonly<Record<VerdictKind, Meaning>> = {
     connected: { tone: "bad", headline: "Server refuses the session" },
     trouble: true,
   },
+  "packet-refused": {
+    connected: { tone: "bad", headline: "Server refuses a packet" },
+    trouble: true,
+  },
+  "wrong-answer": { connected: NOT_DELIVERING, trouble: true },
   "lookup-hangs": { connected: NOT_DELIVERING, trouble: true },
   // Packets get through; a restart would send them again.
   "removal-stuck": {

@@ -83,11 +83,12 @@ export function latin1(bytes: Uint8Array): string {
  * Bytes in quotes, for a log: what is not plain ASCII is escaped, what is too long is cut.
  *
  * @param bytes Somebody else's bytes.
+ * @param maxBytes How much of them is shown.
  */
-export function quote(bytes: Uint8Array): string {
+export function quote(bytes: Uint8Array, maxBytes = MAX_SHOWN_BYTES): string {
   let text = "";
-  for (const byte of bytes.subarray(0, MAX_SHOWN_BYTES)) text += escaped(byte);
-  return bytes.length > MAX_SHOWN_BYTES ? `"${text}"… (${bytes.length} bytes)` : `"${text}"`;
+  for (const byte of bytes.subarray(0, maxBytes)) text += escaped(byte);
+  return bytes.length > maxBytes ? `"${text}"… (${bytes.length} bytes)` : `"${text}"`;
 }
 
 /** A pattern, for a message. */

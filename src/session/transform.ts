@@ -37,7 +37,7 @@ export interface TransformConnection {
  * sendq.
  *
  * A packet for which it throws, or returns no byte, becomes a dead letter with reason
- * `"gave-up"` and 0 attempts; the log has its words.
+ * `"gave-up"`, 0 attempts and its words.
  *
  * @param packet As it is stored.
  * @param connection Where it goes.
@@ -55,16 +55,23 @@ export type Transformed =
 
 /** Transforms the packets of one connection. */
 export class Transformer {
-  readonly #transform: Transform;
+  readonly #transform: Transform | undefined;
+  readonly #keyOf: ((packet: Uint8Array) => unknown) | undefined;
   readonly #opened: Opened;
   #sequence = 1;
 
   /**
-   * @param transform The user's function.
+   * @param transform The user's function; undefined: the bytes stay as they are.
    * @param opened The connection.
+   * @param keyOf Throws where a packet has no key, and nobody could ever answer it.
    */
-  constructor(transform: Transform, opened: Opened) {
+  constructor(
+    transform: Transform | undefined,
+    opened: Opened,
+    keyOf?: (packet: Uint8Array) => unknown,
+  ) {
     this.#transform = transform;
+    this.#keyOf = keyOf;
     this.#opened = opened;
   }
 
@@ -79,12 +86,14 @@ export class Transformer {
     const { id, start, end } = place;
     const { wire: { localAddress, remoteAddress }, state } = this.#opened;
     try {
-      const bytes: unknown = this.#transform(
-        { id, payload: batch.bytes.subarray(start, end) },
-        { localAddress, remoteAddress, sequence: this.#sequence, state },
-      );
+      const payload = batch.bytes.subarray(start, end);
+      const connection = { localAddress, remoteAddress, sequence: this.#sequence, state };
+      const bytes: unknown = this.#transform === undefined
+        ? payload
+        : this.#transform({ id, payload }, connection);
       if (!(bytes instanceof Uint8Array)) throw new TypeError("it returned no Uint8Array");
       if (bytes.length === 0) throw new RangeError("it returned no bytes");
+      this.#keyOf?.(bytes);
       this.#sequence++;
       const ends = Uint32Array.of(bytes.length);
       // It is on its way: whoever gives it a number cannot take that back.

@@ -54,6 +54,7 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
     reason: "gave-up",
     sent: true,
     attempts: 4,
+    words: undefined,
     payload: bytes("3"),
   }]);
   assert.deepEqual(heard, [
@@ -82,6 +83,39 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
   assert.deepEqual(await dead(again), ["3=3 gave-up", "5=5 gave-up"]);
   assert.equal(await again.enqueue(bytes("6")), 6, "an id is not given again");
 });
+
+for (const commitIn of ["main", "worker"] as const) {
+  Deno.test(`a refused packet keeps the server's words, with others in flight (commitIn ${commitIn})`, async () => {
+    using dir = new TempDir();
+    const words = '"ERR \\xff"';
+    {
+      await using queue = await OutboundQueue.open(dir.queue, { commitIn });
+      await queue.enqueueMany(numbered(5));
+      const sending = sendingSideOf(queue);
+      await sending.readBatches(0, 100);
+      const heard: DeadPackets[] = [];
+      queue.subscribeDead((some) => heard.push(some));
+      await sending.removeThrough(1);
+      await sending.refuse(3, words);
+      await sending.refuse(3, "again");
+      await sending.giveUp(4, 2, "no key");
+      await sending.removeThrough(5);
+      assert.deepEqual(heard.map(({ reason, ids }) => [reason, ids.firstId]), [
+        ["refused", 3],
+        ["gave-up", 4],
+      ]);
+      const { packets, refusedPackets, gaveUpPackets, deadPackets } = queue.stats();
+      assert.deepEqual([packets, refusedPackets, gaveUpPackets, deadPackets], [0, 1, 1, 2]);
+      assert.equal(queue.removedThroughId, 5);
+    }
+    await using again = await OutboundQueue.open(dir.queue);
+    assert.equal(again.stats().refusedPackets, 1);
+    assert.deepEqual(
+      (await again.deadLetters(0, 100)).map((letter) => [letter.id, letter.reason, letter.words]),
+      [[3, "refused", words], [4, "gave-up", "no key"]],
+    );
+  });
+}
 
 Deno.test("giving up the oldest moves removedThroughId over the hole", async () => {
   using dir = new TempDir();

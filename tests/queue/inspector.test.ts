@@ -69,6 +69,7 @@ Deno.test("inspector: what is in a queue, and in which state", async () => {
     expiredPackets: 0,
     gaveUpPackets: 0,
     damagedPackets: 0,
+    refusedPackets: 0,
   });
   assert.equal(await inspector.packet(1), undefined, "it was removed");
   assert.equal(text((await inspector.packet(3))?.payload), "three");
@@ -90,6 +91,7 @@ Deno.test("inspector: dead letters", async () => {
     reason: "gave-up",
     sent: false,
     attempts: 7,
+    words: undefined,
     bytes: 3,
     payload: bytes("two"),
   };

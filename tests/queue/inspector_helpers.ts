@@ -146,6 +146,7 @@ export function asVersion2(path: string): void {
     "ALTER TABLE packets DROP COLUMN sent_through",
     "ALTER TABLE dead_letters DROP COLUMN queue",
     "ALTER TABLE dead_letters DROP COLUMN crc",
+    "ALTER TABLE dead_letters DROP COLUMN words",
     "PRAGMA user_version = 2",
   );
 }

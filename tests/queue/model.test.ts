@@ -384,7 +384,16 @@ class Run {
     for (const { id, payload, enqueuedAtMs } of dead) {
       const sent = id <= model.sentThrough;
       const diedAtMs = this.clock.wallMs();
-      model.dead.push({ id, enqueuedAtMs, diedAtMs, reason, sent, attempts, payload });
+      model.dead.push({
+        id,
+        enqueuedAtMs,
+        diedAtMs,
+        reason,
+        sent,
+        attempts,
+        words: undefined,
+        payload,
+      });
     }
     model.dead.sort((a, b) => a.id - b.id);
     if (reason === "expired") model.expiredPackets += dead.length;

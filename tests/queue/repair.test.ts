@@ -9,6 +9,7 @@ import { TempDir } from "../support/temp_dir.ts";
 import { sha256 } from "./helpers.ts";
 import {
   asVersion1,
+  asVersion2,
   type Content,
   contentOf,
   copyQueue,
@@ -200,6 +201,33 @@ Deno.test("repair: what does not match its checksum becomes a dead letter", asyn
     report.notes[0],
     "packets that do not match their checksum are dead letters now (sendq list --dead): 2",
   );
+});
+
+Deno.test("repair: what a server has said to a packet is saved, from a new file and a migrated one", async () => {
+  using dir = new TempDir();
+  for (const isMigrated of [false, true]) {
+    const path = dir.file(`from-${isMigrated}`);
+    {
+      await using queue = await OutboundQueue.open(path);
+      await queue.enqueueMany(["a", "b", "c"].map((text) => new TextEncoder().encode(text)));
+    }
+    if (isMigrated) asVersion2(path);
+    const words = `"ERR ${"x".repeat(9000)}"`;
+    {
+      await using queue = await OutboundQueue.open(path);
+      await sendingSideOf(queue).refuse(2, words);
+      await sendingSideOf(queue).giveUp(3, 2);
+    }
+    await repaired(path, dir.file("to"));
+    await using queue = await OutboundQueue.open(dir.file("to"));
+    const letters = await queue.deadLetters(0, Infinity);
+    assert.deepEqual(letters.map((letter) => [letter.id, letter.reason, letter.words]), [
+      [2, "refused", words],
+      [3, "gave-up", undefined],
+    ]);
+    const { refusedPackets, gaveUpPackets } = queue.stats();
+    assert.deepEqual([refusedPackets, gaveUpPackets], [1, 1]);
+  }
 });
 
 Deno.test("repair: of a batch with a damaged page, what lies before and behind it is saved", async () => {

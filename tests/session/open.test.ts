@@ -226,7 +226,7 @@ Deno.test("a packet that cannot be transformed is a dead letter, and the rest go
       return id === 4 ? new Uint8Array() : payload;
     },
   });
-  const told = seen(sender, ({ words }) => words.includes("cannot be transformed"));
+  const told = seen(sender, ({ words }) => words.includes("cannot be sent"));
   await sender.enqueueMany(packets(5));
   const connection = await bench.server.accept();
   assert.equal(await connection.readUntil("packet 5\n"), "packet 1\npacket 3\npacket 5\n");
@@ -236,7 +236,7 @@ Deno.test("a packet that cannot be transformed is a dead letter, and the rest go
     [2, "gave-up", 0],
     [4, "gave-up", 0],
   ]);
-  assert.match((await told).words, /packet 2 cannot be transformed: no checksum for this one/);
+  assert.match((await told).words, /packet 2 cannot be sent: no checksum for this one/);
 });
 
 Deno.test("what is in flight counts the transformed bytes, each packet once", async () => {

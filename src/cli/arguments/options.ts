@@ -41,6 +41,7 @@ import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import { givenOf } from "./given.ts";
+import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
 import {
   formatCount,
@@ -89,6 +90,7 @@ export interface DeliveryCommandOptions
   extends
     QueueCommandOptions,
     SessionCommandOptions,
+    AnswerCommandOptions,
     ResolvedOptions<typeof CLOSE_OPTIONS>,
     ResolvedOptions<typeof STATUS_OPTIONS>,
     ResolvedOptions<typeof LOG_OPTIONS> {
@@ -281,6 +283,7 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .table(CLOSE_OPTIONS, resolveOptions(CLOSE_OPTIONS, {}));
   options.group("Pace").table(PACE_OPTIONS);
   addSessionOptions(options);
+  addAnswerOptions(options, parseFraming);
   options.group("Socket")
     .table(SOCKET_OPTIONS)
     .flag("--no-keepalive", "no probes on an idle connection")
@@ -345,6 +348,7 @@ export function deliveryOptionsOf(
     ...givenOf(PACE_OPTIONS, options),
     ...(options.libc === undefined ? {} : { libc: options.libc }),
     ...(session === undefined ? {} : { session }),
+    ...confirmationOf(options),
     socket: {
       ...givenOf(SOCKET_OPTIONS, options),
       keepAlive: options.keepalive && givenOf(KEEP_ALIVE_OPTIONS, options, KEEP_ALIVE),

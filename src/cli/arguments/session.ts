@@ -179,7 +179,17 @@ function parseBytes(text: string): Uint8Array | { readonly file: string } {
 
 /** The same, or `/REGEXP/`. */
 function parsePattern(text: string): Typed {
-  if (!text.startsWith("/")) return parseBytes(text);
+  return parseRegExp(text) ?? parseBytes(text);
+}
+
+/**
+ * Reads `/REGEXP/`.
+ *
+ * @returns `undefined`: the text is none.
+ * @throws {InvalidArgumentError} It is one that cannot be understood.
+ */
+export function parseRegExp(text: string): RegExp | undefined {
+  if (!text.startsWith("/")) return undefined;
   const [, source] = /^\/(.+)\/$/s.exec(text) ?? [];
   if (source === undefined) {
     // Taken as text, /^250/m would wait for just these characters.

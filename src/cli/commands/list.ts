@@ -22,6 +22,7 @@ import {
 } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { colorsWelcome, columns, Printer } from "../terminal/output.ts";
+import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
   addRangeOptions,
@@ -33,6 +34,9 @@ import {
   rangeOf,
   type RangeOptions,
 } from "./queue_view.ts";
+
+/** So much of what a server has said is shown; `sendq show --dead` has all of it. */
+const MAX_WORDS = 60;
 
 const HELP = `
 The oldest come first. A packet is waiting, sent (it was on the wire, so that the
@@ -173,16 +177,24 @@ function deadTable(atMs: number): Table<InspectedDeadLetter> {
     count: (inspector, query) => inspector.countDeadLetters(query),
     fields: deadLetterFields,
     head: ["id", "died", "size", "reason"],
-    cells: ({ id, diedAtMs, bytes, reason, sent, attempts }) => {
+    cells: ({ id, diedAtMs, bytes, reason, sent, attempts, words }) => {
       const tried = attempts === 0 ? "" : `, ${attempts}x`;
       return [
         String(id),
         `${ageOf(diedAtMs, atMs)} ago`,
         formatBytes(bytes),
-        `${reason}${tried}${sent ? ", was sent" : ""}`,
+        `${reason}${tried}${sent ? ", was sent" : ""}${
+          words === undefined ? "" : `: ${cut(words)}`
+        }`,
       ];
     },
   };
+}
+
+/** What a server has said may be long, and is somebody else's. */
+function cut(words: string): string {
+  const line = printable(words);
+  return line.length > MAX_WORDS ? `${line.slice(0, MAX_WORDS)}…` : line;
 }
 
 function ageOf(enqueuedAtMs: number, atMs: number): string {

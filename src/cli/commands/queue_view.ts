@@ -102,7 +102,7 @@ export function packetFields(
 
 /** A dead letter as a JSON object without its payload. */
 export function deadLetterFields(
-  { id, enqueuedAtMs, diedAtMs, reason, sent, attempts, bytes }: InspectedDeadLetter,
+  { id, enqueuedAtMs, diedAtMs, reason, sent, attempts, words, bytes }: InspectedDeadLetter,
 ): Record<string, unknown> {
   return {
     id,
@@ -111,6 +111,7 @@ export function deadLetterFields(
     reason,
     sent,
     attempts,
+    ...(words === undefined ? {} : { words }),
     bytes,
   };
 }

@@ -43,7 +43,8 @@ has acknowledged every byte. At the end of input, send exits 0 once everything i
 confirmed. SIGTERM, SIGINT or SIGHUP stop reading at the end of the packet that was
 begun, which has a second to come, and deliver for --deliver-timeout more; a second
 one exits at once. What is not confirmed stays in the file. With nohup a SIGHUP is
-ignored. A packet that was read in part and is lost makes the exit code 1.
+ignored. A packet that was read in part and is lost makes the exit code 1, and so do
+packets that the server has refused (--confirm answer): they are dead letters.
 
 Times have a unit: 500ms, 3s, 2m, 1h. Sizes may have one: 4096, 256KiB, 1MiB.
 
@@ -67,6 +68,10 @@ Examples:
     printf 'AUTH secret\\r\\n' > login.txt
     producer | sendq send tcp://192.0.2.7:6379 -q outbox.db \\
       --session-send @login.txt --session-expect '+OK\\r\\n'
+
+  To a server that answers each packet, and may refuse it:
+    producer | sendq send tcp://192.0.2.7:4000 -q outbox.db \\
+      --confirm answer --accepted OK --refused ERR
 
 Permissions, for the first example on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 \\

@@ -13,6 +13,7 @@ import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printBytes, Printer } from "../terminal/output.ts";
+import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
   deadLetterFields,
@@ -133,16 +134,18 @@ const DEATH_WORDS: { readonly [reason in DeathReason]: string } = {
   expired: "expired",
   "gave-up": "given up",
   damaged: "damaged: the bytes are not those that were stored",
+  refused: "refused by the server",
 };
 
 function deadLetterRows(letter: InspectedDeadLetter, atMs: number): [string, string][] {
-  const { id, enqueuedAtMs, diedAtMs, reason, sent, attempts, bytes } = letter;
+  const { id, enqueuedAtMs, diedAtMs, reason, sent, attempts, words, bytes } = letter;
   const tried = attempts === 0 ? "" : `, tried in ${formatCount(attempts)} connections`;
   return [
     ["letter", String(id)],
     ["stored", agoWords(enqueuedAtMs, atMs)],
     ["died", agoWords(diedAtMs, atMs)],
     ["reason", `${DEATH_WORDS[reason]}${tried}`],
+    ...words === undefined ? [] : [["words", printable(words)] as [string, string]],
     ["sent", sent ? "yes: the server may have it" : "no"],
     ["size", sizeWords(bytes)],
   ];

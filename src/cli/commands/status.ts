@@ -236,12 +236,20 @@ function asText(seen: Look, io: Stdio): string[] {
 }
 
 function deadWords(queue: QueueCounts): string {
-  const { deadPackets, deadBytes, expiredPackets, gaveUpPackets, damagedPackets } = queue;
+  const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = queue;
+  const { damagedPackets, refusedPackets } = queue;
   return `${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
     `${formatBytes(deadBytes)}; ever ${formatCount(expiredPackets)} expired, ` +
-    `${formatCount(gaveUpPackets)} given up, ${formatCount(damagedPackets)} damaged ` +
+    `${formatCount(gaveUpPackets)} given up, ${formatCount(damagedPackets)} damaged, ` +
+    `${formatCount(refusedPackets)} refused ` +
     "(sendq list --dead)";
 }
+
+/** The levels of confirmation. */
+const CONFIRMED_WORDS: { readonly [level: string]: string } = {
+  kernel: "by the server's kernel, and a hold",
+  answer: "by the server's answers",
+};
 
 function senderRows(
   sender: Look["sender"],
@@ -266,6 +274,7 @@ function senderRows(
       `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +
         `${formatCount(report.heldPackets)} held`,
     ),
+    row("confirmed", CONFIRMED_WORDS[report.confirmedBy] ?? report.confirmedBy),
     row(
       "delivered",
       `${formatPackets(report.drainedPackets)}, ${formatBytes(report.ackedBytes)}; ` +

@@ -249,6 +249,8 @@ class Session {
   readonly #serviceManager: ServiceManager;
   readonly #view: StatusView;
   readonly #intake: Intake | undefined;
+  /** How many packets had been refused before. */
+  readonly #refusedBefore: number;
   /** What ended the taking in of packets too soon. */
   #intakeError: unknown;
   /** What ended the sender too soon. */
@@ -267,6 +269,7 @@ class Session {
     this.#signals = signals;
     this.#serviceManager = serviceManager;
     this.#view = new StatusView(sender);
+    this.#refusedBefore = sender.stats().queue.refusedPackets;
     this.#intake = plan.openIntake?.(sender, log);
   }
 
@@ -331,6 +334,7 @@ class Session {
     const { queue, drainedPackets, redeliveredPackets } = this.#sender.stats();
     const { unfinishedBytes = 0, unstoredPackets = 0, origin = "" } = this.#intake ?? {};
     const fields = this.#view.fields();
+    const refusedPackets = queue.refusedPackets - this.#refusedBefore;
     const again = redeliveredPackets === 0
       ? ""
       : `, ${formatPackets(redeliveredPackets)} sent again`;
@@ -348,7 +352,11 @@ class Session {
         fields,
       );
     } else {
-      this.#log.line("info", `done: ${formatPackets(drainedPackets)} delivered${again}`, fields);
+      this.#log.line(
+        "info",
+        `done: ${formatPackets(Math.max(0, drainedPackets - refusedPackets))} delivered${again}`,
+        fields,
+      );
     }
     if (unstoredPackets > 0) {
       this.#log.error(
@@ -368,8 +376,16 @@ class Session {
       reportError(this.#log, error, this.#plan.options);
       return exitCodeOf(error);
     }
+    if (refusedPackets > 0) {
+      this.#log.error(
+        `the server refused ${formatPackets(refusedPackets)}, which ${
+          refusedPackets === 1 ? "is a dead letter" : "are dead letters"
+        } with its words: see sendq list --dead`,
+      );
+    }
     if (unstoredPackets > 0 || unfinishedBytes > 0) return ExitCode.FAILED;
-    return queue.packets > 0 ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
+    if (queue.packets > 0) return ExitCode.PACKETS_KEPT;
+    return refusedPackets > 0 ? ExitCode.FAILED : ExitCode.DONE;
   }
 
   /** Keeps the live line, or the status in the log, up to date. Returns the end of it. */

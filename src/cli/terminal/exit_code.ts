@@ -8,6 +8,7 @@
 import {
   ClosedError,
   KernelCallError,
+  PacketRefusedError,
   PacketSizeError,
   QueueFileError,
   QueueFullError,
@@ -65,6 +66,7 @@ const EXPECTED_ERRORS = [
   Deno.errors.NotCapable,
   FramingError,
   KernelCallError,
+  PacketRefusedError,
   PacketSizeError,
   QueueFileError,
   QueueFullError,

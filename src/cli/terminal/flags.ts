@@ -6,6 +6,7 @@
  */
 
 import {
+  ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
   HEARTBEAT_OPTIONS,
@@ -30,6 +31,7 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
     ...RELAY_OPTIONS,
     ...STATUS_OPTIONS,
     ...under("keepAlive", KEEP_ALIVE_OPTIONS),
+    ...under("confirm", ANSWER_OPTIONS),
     ...under("session", SESSION_OPTIONS),
     ...under("session.heartbeat", HEARTBEAT_OPTIONS),
   }).filter(([, { flags }]) => flags !== undefined),

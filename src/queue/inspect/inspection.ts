@@ -118,6 +118,8 @@ export interface InspectedDeadLetter {
   readonly sent: boolean;
   /** In how many connections it was tried, where that was counted; else 0. */
   readonly attempts: number;
+  /** What the server said to it, or why else it could not be sent, where that is known. */
+  readonly words: string | undefined;
   /** The payload's size. */
   readonly bytes: number;
   /** As much of the payload as was asked for; a copy. */
@@ -154,6 +156,8 @@ export interface QueueCounts {
   readonly gaveUpPackets: number;
   /** Packets that were found damaged since the file was made. */
   readonly damagedPackets: number;
+  /** Packets that the server has refused since the file was made. */
+  readonly refusedPackets: number;
 }
 
 /** Those of a file with nothing in it. */
@@ -170,4 +174,5 @@ export const NO_COUNTS: QueueCounts = {
   expiredPackets: 0,
   gaveUpPackets: 0,
   damagedPackets: 0,
+  refusedPackets: 0,
 };

@@ -65,6 +65,7 @@ const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
   expiredPackets: "expired_packets",
   gaveUpPackets: "gave_up_packets",
   damagedPackets: "damaged_packets",
+  refusedPackets: "refused_packets",
 };
 /** How many of them versions 1 and 2 have. */
 const COUNTS_OF_VERSION = [0, 7, 11] as const;
@@ -449,9 +450,9 @@ export class QueueInspector implements Disposable {
       )
       : PAGE_ROWS;
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
-    const crc = this.version < ROW_COUNTS_VERSION ? "NULL" : "crc";
+    const more = this.version < ROW_COUNTS_VERSION ? "NULL, NULL" : "crc, words";
     const rows = this.#selectBeforeDamage(
-      `SELECT ${LETTER_COLUMNS}, ${crc}, ${payload} ` +
+      `SELECT ${LETTER_COLUMNS}, ${more}, ${payload} ` +
         "FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
       after,
       limit,
@@ -565,7 +566,7 @@ function inspectedLetterOf(
   row: readonly SqliteValue[],
   payloadBytes: number,
 ): InspectedDeadLetter {
-  const payload = row[7];
+  const payload = row[8];
   return {
     ...letterOf(row),
     bytes: payload instanceof Uint8Array ? payload.length : Number(payload),

@@ -9,6 +9,7 @@
 import { messageOf } from "../../base/errors.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
 import { crcOf, endsOf, letterCrcOf } from "../store/row.ts";
+import { isDeathReason } from "../store/types.ts";
 import { COUNT_COLUMNS, COUNTS_SQL } from "../store/state_table.ts";
 
 /**
@@ -246,7 +247,7 @@ class Check {
         packets++;
         bytes += Number(length);
         const sound = type === "blob" && (Number(length) > 0 || reason === "damaged") &&
-          (reason === "expired" || reason === "gave-up" || reason === "damaged") &&
+          isDeathReason(reason) &&
           (Number(sent) === 0 || Number(sent) === 1) &&
           numbers.every((value) => (numberOf(value) ?? -1) >= 0);
         if (!sound) this.#say("dead-letters", `dead letter ${after} is damaged`);
@@ -296,7 +297,8 @@ class Check {
     if (!counted.complete) return;
     this.#compare("dead letters", value("dead_packets"), counted.packets);
     this.#compare("bytes of dead letters", value("dead_bytes"), counted.bytes);
-    const ever = value("expired_packets") + value("gave_up_packets") + value("damaged_packets");
+    const ever = value("expired_packets") + value("gave_up_packets") + value("damaged_packets") +
+      value("refused_packets");
     if (counted.packets > ever) {
       this.#say("counts", `there are ${counted.packets} dead letters, and ever were ${ever}`);
     }

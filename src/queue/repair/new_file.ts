@@ -37,6 +37,8 @@ export class NewFile {
   expired = 0;
   /** Of the dead letters, those that were found damaged. */
   damaged = 0;
+  /** Of the dead letters, those that the server has refused. */
+  refused = 0;
   readonly #path: string;
   readonly #database: SqliteDatabase;
   readonly #statements = new Map<string, SqliteStatement>();
@@ -95,16 +97,18 @@ export class NewFile {
   }
 
   addLetter(letter: SavedLetter): void {
-    const [id, , , reason, , , payload] = letter;
+    const [id, , , reason, , , , payload] = letter;
     const about = letter.slice(0, -1);
     this.#run(
-      `INSERT INTO dead_letters (${LETTER_COLUMNS}, crc, payload) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
+      `INSERT INTO dead_letters (${LETTER_COLUMNS}, words, crc, payload) ` +
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
       [...about, letterCrcOf(id, payload), payload],
     );
     this.deadPackets++;
     this.deadBytes += payload.length;
     if (reason === "expired") this.expired++;
     if (reason === "damaged") this.damaged++;
+    if (reason === "refused") this.refused++;
     this.#added(payload.length);
   }
 

@@ -258,7 +258,7 @@ class Repair {
       if (id <= removedThrough) return;
       const sent = id <= sentThrough ? 1 : 0;
       const payload = bytes.subarray(ends[i - 1] ?? 0, end);
-      this.#file.addLetter([id, enqueuedAtMs, diedAtMs, "damaged", sent, 0, payload]);
+      this.#file.addLetter([id, enqueuedAtMs, diedAtMs, "damaged", sent, 0, null, payload]);
       this.#setAsidePackets++;
     });
   }
@@ -277,7 +277,7 @@ class Repair {
   }
 
   finish(logNotes: readonly string[]): RepairReport {
-    const { runPackets, runBytes, deadPackets, deadBytes, expired, damaged } = this.#file;
+    const { runPackets, runBytes, deadPackets, deadBytes, expired, damaged, refused } = this.#file;
     const packets = runPackets - this.#partPackets;
     const bytes = runBytes - this.#partBytes;
     const old = this.#counts;
@@ -302,8 +302,12 @@ class Repair {
       dead_packets: deadPackets,
       dead_bytes: deadBytes,
       expired_packets: Math.max(old?.expired_packets ?? 0, expired),
-      gave_up_packets: Math.max(old?.gave_up_packets ?? 0, deadPackets - expired - damaged),
+      gave_up_packets: Math.max(
+        old?.gave_up_packets ?? 0,
+        deadPackets - expired - damaged - refused,
+      ),
       damaged_packets: Math.max(old?.damaged_packets ?? 0, damaged),
+      refused_packets: Math.max(old?.refused_packets ?? 0, refused),
     };
     this.#file.writeCounts(saved);
     const setAside = this.#setAsidePackets;

@@ -6,7 +6,7 @@
  */
 
 import { crcOf, letterCrcOf } from "../store/row.ts";
-import type { IdRange } from "../store/types.ts";
+import { type IdRange, isDeathReason } from "../store/types.ts";
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
 /** Packets that follow each other and are whole. */
@@ -54,6 +54,7 @@ export type SavedLetter = readonly [
   reason: string,
   sent: number,
   attempts: number,
+  words: string | null,
   payload: Uint8Array,
 ];
 
@@ -71,6 +72,7 @@ export const COUNT_COLUMNS = [
   "expired_packets",
   "gave_up_packets",
   "damaged_packets",
+  "refused_packets",
 ] as const;
 
 /** A value for each. */
@@ -184,26 +186,25 @@ function isDamaged({ damaged }: CellBytes, from: number, to: number): boolean {
 /** The dead letter of a row of `dead_letters`; `undefined`: it is none, or not whole. */
 export function savedLetterOf({ key, cells }: Row): SavedLetter | undefined {
   const [first, enqueuedAtMs, diedAtMs, reason, sent, attempts, ...more] = cells;
-  // The number of its queue and its checksum stand before or behind the payload, or are not there.
+  // Its queue, checksum and words stand before or behind the payload, or are not there.
   const payload = more.find(isBytes);
-  const [, crc] = more.filter((cell) => cell !== payload);
+  const [, crc, words] = more.filter((cell) => cell !== payload);
   if (!isLetter(cells) || first !== null || key < 1) return undefined;
   if (!isCount(enqueuedAtMs) || !isCount(diedAtMs) || !isCount(sent) || !isCount(attempts)) {
     return undefined;
   }
-  if ((reason !== "expired" && reason !== "gave-up" && reason !== "damaged") || sent > 1) {
-    return undefined;
-  }
+  if (!isDeathReason(reason) || sent > 1) return undefined;
   if (payload === undefined || payload.damaged.length > 0) return undefined;
   if (payload.length === 0 && reason !== "damaged") return undefined;
   const isIntact = typeof crc !== "number" || crc === letterCrcOf(key, payload.bytes);
   const death = isIntact ? reason : "damaged";
-  return [key, enqueuedAtMs, diedAtMs, death, sent, attempts, payload.bytes];
+  const said = typeof words === "string" ? words : null;
+  return [key, enqueuedAtMs, diedAtMs, death, sent, attempts, said, payload.bytes];
 }
 
 /** Whether a row has as many columns as a dead letter. */
 export function isLetter(cells: readonly Cell[]): boolean {
-  return cells.length === 7 || cells.length === 9;
+  return cells.length === 7 || cells.length === 10;
 }
 
 /** When the packets that end with `key` expire, by a row of `expiry`; `undefined`: it is none. */
@@ -226,7 +227,7 @@ export function countsOf({ key, cells }: Row): SavedCounts | undefined {
     numbers;
   if (removedThrough > lastId || sentThrough > lastId || packets > lastId) return undefined;
   const [droppedPackets = 0, droppedBytes = 0, dead = 0, deadBytes = 0, ...ever] = more;
-  const [expired = 0, gaveUp = 0, damaged = 0] = ever;
+  const [expired = 0, gaveUp = 0, damaged = 0, refused = 0] = ever;
   return {
     queued_packets: packets,
     queued_bytes: bytes,
@@ -240,6 +241,7 @@ export function countsOf({ key, cells }: Row): SavedCounts | undefined {
     expired_packets: expired,
     gave_up_packets: gaveUp,
     damaged_packets: damaged,
+    refused_packets: refused,
   };
 }
 

@@ -93,6 +93,8 @@ export interface StoreState {
   readonly gaveUpPackets: number;
   /** Packets that were found damaged, since the file was made. */
   readonly damagedPackets: number;
+  /** Packets that the server has refused, since the file was made. */
+  readonly refusedPackets: number;
   /** Payload bytes ever stored; in a file of an older version, since it became one of version 3. */
   readonly storedBytes: number;
   /** The wall clock at the last commit; 0: not known. */
@@ -149,6 +151,8 @@ export type Edit =
     readonly reason: Exclude<DeathReason, "damaged">;
     /** In how many connections each was tried. */
     readonly attempts: number;
+    /** Why, where there is more to say. */
+    readonly words?: string | undefined;
   }
   | { readonly kind: "set-aside"; readonly lastId: number }
   | { readonly kind: "remove-packets"; readonly range: IdRange }

@@ -25,6 +25,8 @@ export interface Death {
   readonly reason: DeathReason;
   /** In how many connections each was tried. */
   readonly attempts: number;
+  /** What the server said, or why else it could not be sent. */
+  readonly words?: string | undefined;
   /** Ids up to this one were on a wire. */
   readonly sentThrough: number;
 }
@@ -45,11 +47,11 @@ export class DeadLetterTable {
     const prepare = (sql: string): SqliteStatement => database.prepare(sql);
     // An id that is there already can only come from damage: the older letter stays.
     this.#insert = prepare(
-      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, crc, payload) ` +
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, crc, words, payload) ` +
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
     );
     this.#select = prepare(
-      `SELECT ${LETTER_COLUMNS}, crc, payload ` +
+      `SELECT ${LETTER_COLUMNS}, crc, words, payload ` +
         "FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
     );
     this.#selectSizes = prepare(
@@ -64,11 +66,11 @@ export class DeadLetterTable {
 
   /** Adds packets. */
   add(packets: readonly StoredPacket[], enqueuedAtMs: number, death: Death): void {
-    const { diedAtMs, reason, attempts, sentThrough } = death;
+    const { diedAtMs, reason, attempts, words = null, sentThrough } = death;
     for (const { id, payload } of packets) {
       const sent = id <= sentThrough ? 1 : 0;
       const crc = letterCrcOf(id, payload);
-      this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, crc, payload]);
+      this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, crc, words, payload]);
     }
   }
 
@@ -175,7 +177,7 @@ function spanOf(letters: readonly DeadLetter[], expiresAtMs: number): PacketSpan
 
 function wholeLetterOf(row: readonly SqliteValue[]): DeadLetter {
   const letter = letterOf(row);
-  const payload = row[7];
+  const payload = row[8];
   if (!(payload instanceof Uint8Array)) {
     throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${letter.id} holds no bytes`);
   }

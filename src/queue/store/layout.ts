@@ -83,6 +83,7 @@ const STATE_3 = `CREATE TABLE state (
      expired_packets INTEGER NOT NULL,
      gave_up_packets INTEGER NOT NULL,
      damaged_packets INTEGER NOT NULL,
+     refused_packets INTEGER NOT NULL,
      stored_bytes INTEGER NOT NULL,
      written_at_ms INTEGER NOT NULL,
      clock_offset_ms INTEGER NOT NULL
@@ -90,6 +91,7 @@ const STATE_3 = `CREATE TABLE state (
 const DEAD_LETTERS_3_COLUMNS: readonly string[] = [
   "queue INTEGER NOT NULL DEFAULT 0",
   "crc INTEGER",
+  "words TEXT",
 ];
 const DEAD_LETTERS_3 = `CREATE TABLE dead_letters (
      id INTEGER PRIMARY KEY,
@@ -109,7 +111,7 @@ const DEAD_LETTERS_3 = `CREATE TABLE dead_letters (
 export const CREATE: readonly string[] = [
   PACKETS_3,
   STATE_3,
-  "INSERT INTO state VALUES (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
+  "INSERT INTO state VALUES (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)",
   EXPIRY,
   EXPIRY_BY_TIME,
   DEAD_LETTERS_3,
@@ -133,7 +135,7 @@ export const UPGRADES: readonly (readonly string[])[] = [
     STATE_3,
     "INSERT INTO state SELECT 0, packets, bytes, last_id, removed_through, sent_through, " +
     "dropped_packets, dropped_bytes, dead_packets, dead_bytes, expired_packets, " +
-    "gave_up_packets, 0, bytes, 0, 0 FROM state_of_version_2",
+    "gave_up_packets, 0, 0, bytes, 0, 0 FROM state_of_version_2",
     "DROP TABLE state_of_version_2",
   ],
 ];

@@ -8,7 +8,7 @@
 import { crc32 } from "node:zlib";
 import type { PacketBatch } from "../../base/ports.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
-import type { DeadLetter } from "./types.ts";
+import { type DeadLetter, isDeathReason } from "./types.ts";
 
 /**
  * Reads the column `ends` of a row of packets.
@@ -129,12 +129,12 @@ export function letterCrcOf(id: number, payload: Uint8Array): number {
  * A dead letter but for its payload. Where that is in the row and is not what was
  * stored, the letter is damaged, whatever it died of.
  *
- * @param row {@linkcode LETTER_COLUMNS}, `crc`, and the payload or its length.
+ * @param row {@linkcode LETTER_COLUMNS}, `crc`, `words`, and the payload or its length.
  * @throws {SqliteError} No sendq has written such a one.
  */
 export function letterOf(row: readonly SqliteValue[]): Omit<DeadLetter, "payload"> {
-  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, crc, payload] = row;
-  if (reason !== "expired" && reason !== "gave-up" && reason !== "damaged") {
+  const [id, enqueuedAtMs, diedAtMs, reason, sent, attempts, crc, words, payload] = row;
+  if (!isDeathReason(reason)) {
     throw new SqliteError(SqliteCode.CORRUPT, `dead letter ${String(id)} cannot be understood`);
   }
   const isSound = crc === null || !(payload instanceof Uint8Array) ||
@@ -146,5 +146,6 @@ export function letterOf(row: readonly SqliteValue[]): Omit<DeadLetter, "payload
     reason: isSound ? reason : "damaged",
     sent: Number(sent) === 1,
     attempts: Number(attempts),
+    words: typeof words === "string" ? words : undefined,
   };
 }

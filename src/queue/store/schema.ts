@@ -20,8 +20,9 @@
  *   `queue_time.ts`. Not a column of `packets`: there it would lie behind the
  *   payload's overflow pages in a migrated file. Empty, and so free, where no packet
  *   has a time to live. A row whose batch is gone means nothing.
- * - `dead_letters`: one row a packet that expired, was given up or is damaged, under
- *   its old id. `sent` is 1 where it was on a wire, so that the peer may have it.
+ * - `dead_letters`: one row a packet that expired, was given up, is damaged or was refused,
+ *   under its old id. `sent` is 1 where it was on a wire, so that the peer may have it.
+ *   `words` is what the server said to it, or why else it could not be sent, or NULL.
  *   `crc` is that of a row of `packets` that holds this packet alone, or NULL in a row
  *   that version 2 has written.
  * - `state`: one row a queue; so far there is queue 0 alone. Exact counts, so that
@@ -30,12 +31,12 @@
  *   `queued_packets` and `queued_bytes` are what is to be sent, `stored_bytes` what
  *   was ever stored (in a migrated file: from then on), `dead_packets` and
  *   `dead_bytes` what `dead_letters` holds now, `expired_packets`,
- *   `gave_up_packets` and `damaged_packets` what ever went there.
+ *   `gave_up_packets`, `damaged_packets` and `refused_packets` what ever went there.
  *   `written_at_ms` is the wall clock when the row was written, `clock_offset_ms` what
  *   `queue_time.ts` adds to it.
  *
  * Which counts hold: a commit that stores packets and changes none of the rarer
- * counts (dropped, dead, expired, given up, damaged, the clock's offset) writes no row
+ * counts (dropped, dead, expired, given up, damaged, refused, the clock's offset) writes no row
  * of `state`. So where the last row of `packets` has a higher id than
  * `state.last_id`, its counts are the newer ones, else those of `state`. Whatever
  * writes `state` sets its `last_id` to the highest id there is.

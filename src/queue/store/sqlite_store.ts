@@ -237,10 +237,10 @@ export class SqliteStore implements QueueStore {
 
   #bury(
     counts: Counts,
-    { ranges, reason, attempts }: Extract<Edit, { kind: "bury" }>,
+    { ranges, reason, attempts, words }: Extract<Edit, { kind: "bury" }>,
     diedAtMs: number,
   ): PacketCount {
-    const death = { diedAtMs, reason, attempts, sentThrough: counts.sentThrough };
+    const death = { diedAtMs, reason, attempts, words, sentThrough: counts.sentThrough };
     let packets = 0, bytes = 0;
     for (const range of ranges) {
       const count = this.#packets.excise(
@@ -256,6 +256,7 @@ export class SqliteStore implements QueueStore {
     counts.deadPackets += packets;
     counts.deadBytes += bytes;
     if (reason === "expired") counts.expiredPackets += packets;
+    else if (reason === "refused") counts.refusedPackets += packets;
     else counts.gaveUpPackets += packets;
     return { packets, bytes };
   }

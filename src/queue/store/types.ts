@@ -52,10 +52,16 @@ export interface PacketCount {
  * - `"damaged"`: its bytes in the file are not those that were stored, or the file
  *   does not say any more where it begins and ends; what is there is kept. Where
  *   packets cannot be told apart any more, one dead letter stands for all of them.
+ * - `"refused"`: the server has answered that it does not want it
  *
  * @category Queue
  */
-export type DeathReason = "expired" | "gave-up" | "damaged";
+export type DeathReason = "expired" | "gave-up" | "damaged" | "refused";
+
+/** Whether a value out of a file is a reason. */
+export function isDeathReason(value: unknown): value is DeathReason {
+  return value === "expired" || value === "gave-up" || value === "damaged" || value === "refused";
+}
 
 /**
  * A packet that nobody sends any more.
@@ -75,6 +81,8 @@ export interface DeadLetter {
   readonly sent: boolean;
   /** In how many connections it was tried, where that was counted; else 0. */
   readonly attempts: number;
+  /** What the server said to it, or why else it could not be sent, where that is known. */
+  readonly words: string | undefined;
   /** Its bytes; of a damaged one what was found, perhaps none. */
   readonly payload: Uint8Array;
 }

@@ -1,0 +1,117 @@
+/**
+ * The options of confirmation by answers.
+ *
+ * @module
+ */
+
+import { InvalidArgumentError } from "commander";
+import { ANSWER_OPTIONS } from "../../base/option_table.ts";
+import type { OptionTable } from "../../base/options.ts";
+import type { Framing } from "../../framing/framing.ts";
+import type { SenderOptions } from "../../sender/options.ts";
+import { UsageError } from "../terminal/exit_code.ts";
+import { flagOf } from "../terminal/flags.ts";
+import { givenOf } from "./given.ts";
+import { parseRegExp, unescape } from "./session.ts";
+
+/** Stands before the names of these options. */
+const CONFIRM = "confirm.";
+
+/** The options of confirmation by answers, parsed. */
+export interface AnswerCommandOptions {
+  /** What confirms a packet. */
+  readonly confirm: "kernel" | "answer";
+  /** How answers are told apart. */
+  readonly answerFraming?: Framing;
+  /** What an answer is that accepts. */
+  readonly accepted?: Uint8Array | RegExp;
+  /** What one is that refuses. */
+  readonly refused?: Uint8Array | RegExp;
+  /** Finds the key of a packet. */
+  readonly packetKey?: RegExp;
+}
+
+/** Takes options; an `OptionAdder` does. */
+interface Adder {
+  group(name: string): this;
+  table(table: OptionTable, preset: Record<string, never>, prefix: string): this;
+  value<T>(flags: string, description: string, parse: (text: string) => T): this;
+  choice(flags: string, description: string, choices: readonly string[], preset?: string): this;
+}
+
+/** Adds the options of confirmation by answers, which `send` and `relay` share. */
+export function addAnswerOptions(
+  options: Adder,
+  parseFraming: (text: string) => Framing,
+): void {
+  options.group("Confirmation")
+    .choice(
+      "--confirm <by>",
+      "what confirms a packet: the server's kernel and --hold, or an answer of its program",
+      ["kernel", "answer"],
+      "kernel",
+    )
+    .value(
+      "--answer-framing <framing>",
+      "how answers are told apart in what the server sends (default: lines)",
+      parseFraming,
+    )
+    .value(
+      "--accepted <text>",
+      "an answer that accepts the next packet begins with it; /REGEXP/ to search",
+      parsePattern,
+    )
+    .value("--refused <text>", "one that refuses it", parsePattern)
+    .value(
+      "--packet-key </regexp/>",
+      "where answers name packets: (?<key>…) here, in --accepted and in --refused",
+      parseKey,
+    )
+    .table(ANSWER_OPTIONS, {}, CONFIRM);
+}
+
+/**
+ * The confirmation that was asked for.
+ *
+ * @throws {UsageError} Options contradict each other.
+ */
+export function confirmationOf(
+  options: AnswerCommandOptions,
+): Pick<SenderOptions, "confirm"> {
+  const { confirm, answerFraming, accepted, refused, packetKey } = options;
+  const limits = givenOf(ANSWER_OPTIONS, options, CONFIRM);
+  if (confirm === "answer") {
+    if (accepted === undefined) {
+      throw new UsageError("--confirm answer needs --accepted: what an answer is that accepts");
+    }
+    return {
+      confirm: {
+        ...limits,
+        framing: answerFraming ?? "lines",
+        accepted,
+        ...(refused === undefined ? {} : { refused }),
+        ...(packetKey === undefined ? {} : { keyOf: packetKey }),
+      },
+    };
+  }
+  const first = Object.entries(ANSWER_OPTIONS).find(([name]) => name in limits)?.[1];
+  const given = Object.entries({
+    "--answer-framing": answerFraming,
+    "--accepted": accepted,
+    "--refused": refused,
+    "--packet-key": packetKey,
+  }).find(([, value]) => value !== undefined)?.[0];
+  const alone = given ?? (first && flagOf(first));
+  if (alone !== undefined) throw new UsageError(`${alone} needs --confirm answer`);
+  return {};
+}
+
+function parsePattern(text: string): Uint8Array | RegExp {
+  return parseRegExp(text) ?? unescape(text);
+}
+
+function parseKey(text: string): RegExp {
+  const pattern = parseRegExp(text);
+  if (pattern !== undefined) return pattern;
+  throw new InvalidArgumentError("It must be a /REGEXP/ with a group named key: (?<key>…).");
+}

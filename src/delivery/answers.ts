@@ -1,0 +1,319 @@
+/**
+ * The answers of one connection: which of its packets the server has accepted or refused.
+ * Pure bookkeeping; time and acknowledgements come in as arguments.
+ *
+ * A packet that is confirmed by an answer needs no hold: what the server's program says
+ * is more than a sign that it lives. The kernel's acknowledgements still count the other
+ * way round: without one there can be no answer.
+ *
+ * Example, stop and wait: packet 7 is sent and acknowledged, and `OK` comes. It is about
+ * packet 7, which may be removed; packet 8 goes out. Had `OK` come before the last byte of
+ * packet 7 was acknowledged, it would be about something else, and the connection would
+ * be given up, for nobody knows any more which packet the next answer is about.
+ *
+ * Invariants:
+ * 1. An answer is only ever about packets of its own connection, whose last byte was
+ *    acknowledged when the answer came.
+ * 2. A packet is answered once; what comes for it later is about no packet.
+ * 3. What is answered counts from the first packet on without a gap: one that is accepted
+ *    out of turn waits for those before it.
+ * 4. A refused packet is in the way until somebody has made a dead letter of it.
+ * 5. After an answer that cannot be, and after a refusal that ends the connection, no
+ *    further one counts.
+ *
+ * @module
+ */
+
+import { messageOf } from "../base/errors.ts";
+import type { PacketBatch } from "../base/ports.ts";
+import {
+  type AnswerCutter,
+  type AnswerKey,
+  type AnswerPlan,
+  type Judgement,
+  wordsOf,
+} from "../session/answers.ts";
+import { quote } from "../session/pattern.ts";
+
+/** A packet that is not confirmed. */
+interface Waiting {
+  readonly id: number;
+  /** Where its last byte ends in the connection's stream. */
+  readonly end: number;
+  readonly key: AnswerKey | undefined;
+  state: "waiting" | "accepted" | "refused" | "buried";
+  words: string;
+}
+
+/** A packet that the server does not want. */
+export interface Refusal {
+  readonly id: number;
+  /** What the server said, fit for a log. */
+  readonly words: string;
+}
+
+/** Answers and the packets that they are about. */
+export class Answers {
+  readonly #plan: AnswerPlan;
+  readonly #remoteAddress: string;
+  readonly #cutter: AnswerCutter;
+  /** In the order in which they were sent; those before `#head` are answered. */
+  #packets: Waiting[] = [];
+  #head = 0;
+  /** How many of them are neither accepted nor refused. */
+  #waiting = 0;
+  #ackedBytes = 0;
+  /** What has come, with how many bytes were acknowledged by then. */
+  readonly #heard: { readonly chunk: Uint8Array; readonly ackedBytes: number }[] = [];
+  #ended = false;
+  #answeredThroughId = 0;
+  #fault: string | undefined;
+  #refusal: Refusal | undefined;
+  #unknown: string | undefined;
+  #waitingSinceMs: number | undefined;
+
+  /**
+   * @param plan What answers mean.
+   * @param remoteAddress Who gives them.
+   */
+  constructor(plan: AnswerPlan, remoteAddress: string) {
+    this.#plan = plan;
+    this.#remoteAddress = remoteAddress;
+    this.#cutter = plan.cutter();
+  }
+
+  /** Every packet of this connection up to this one is accepted, or a dead letter; 0: none is. */
+  get answeredThroughId(): number {
+    return this.#answeredThroughId;
+  }
+
+  /** How many packets of this connection are behind that one. */
+  get openPackets(): number {
+    return this.#packets.length - this.#head;
+  }
+
+  /** How many of those the server's kernel has acknowledged. */
+  get heldPackets(): number {
+    let low = this.#head, high = this.#packets.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.#packets[middle]?.end ?? Infinity) <= this.#ackedBytes) low = middle + 1;
+      else high = middle;
+    }
+    return low - this.#head;
+  }
+
+  /** Whether no further answer counts. */
+  get isOver(): boolean {
+    return this.#ended;
+  }
+
+  /** Why no further answer counts, in words: one has come that cannot be. */
+  get fault(): string | undefined {
+    return this.#fault;
+  }
+
+  /** The refusal that ends this connection, where refusals do. */
+  get refusal(): Refusal | undefined {
+    return this.#refusal;
+  }
+
+  /** Refused packets of which a dead letter has to be made. */
+  get toBury(): readonly Refusal[] {
+    return this.#packets.slice(this.#head).filter(({ state }) => state === "refused");
+  }
+
+  /** An answer with a key that no packet has, in words; each is given once. */
+  takeUnknown(): string | undefined {
+    const words = this.#unknown;
+    this.#unknown = undefined;
+    return words;
+  }
+
+  /**
+   * Packets go out.
+   *
+   * @param batches In order.
+   * @param startBytes Where in the stream they begin.
+   */
+  assigned(batches: readonly PacketBatch[], startBytes: number): void {
+    const { keyOf } = this.#plan;
+    let before = startBytes;
+    for (const { firstId, bytes, ends } of batches) {
+      let start = 0;
+      for (const [i, end] of ends.entries()) {
+        const key = keyOf === undefined ? undefined : keyOf(bytes.subarray(start, end));
+        this.#packets.push({
+          id: firstId + i,
+          end: before + end,
+          key,
+          state: "waiting",
+          words: "",
+        });
+        this.#waiting++;
+        start = end;
+      }
+      before += bytes.length;
+    }
+  }
+
+  /**
+   * The server has said something.
+   *
+   * @param chunk Its bytes.
+   * @param ackedBytes How many bytes of the stream it had acknowledged by then.
+   */
+  heard(chunk: Uint8Array, ackedBytes: number): void {
+    if (!this.isOver) this.#heard.push({ chunk, ackedBytes });
+  }
+
+  /** Nothing more is sent, so nothing more is an answer. */
+  finish(): void {
+    this.#ended = true;
+    this.#heard.length = 0;
+  }
+
+  /**
+   * Takes over what was heard.
+   *
+   * @param ackedBytes How many bytes of the stream are acknowledged by the ledger, which may
+   *   hear of a write later than of its answer: the answer then waits.
+   * @param nowMs Now.
+   */
+  settle(ackedBytes: number, nowMs: number): void {
+    let next = this.#heard[0];
+    while (next !== undefined && next.ackedBytes <= ackedBytes && !this.#ended) {
+      this.#heard.shift();
+      this.#take(next.chunk, next.ackedBytes);
+      next = this.#heard[0];
+    }
+    this.#ackedBytes = ackedBytes;
+    const first = this.#waiting === 0 ? undefined : this.#open().next().value;
+    if (first === undefined || first.end > ackedBytes) this.#waitingSinceMs = undefined;
+    else this.#waitingSinceMs ??= nowMs;
+  }
+
+  /** A dead letter was made of a refused packet. */
+  buried(id: number): void {
+    const packet = this.#packets.find((packet) => packet.id === id && packet.state === "refused");
+    if (packet !== undefined) packet.state = "buried";
+    this.#advance();
+  }
+
+  /** How long an answer has been due. */
+  unansweredMs(nowMs: number): number {
+    return this.#waitingSinceMs === undefined ? 0 : nowMs - this.#waitingSinceMs;
+  }
+
+  /** When it is too late for an answer. */
+  overdueInMs(nowMs: number): number {
+    return this.#waitingSinceMs === undefined
+      ? Infinity
+      : Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - nowMs);
+  }
+
+  #take(chunk: Uint8Array, ackedBytes: number): void {
+    for (const answer of this.#cutter.push(chunk)) {
+      this.#judge(answer, ackedBytes);
+      if (this.#ended) return;
+    }
+    const { fault } = this.#cutter;
+    if (fault !== undefined) this.#fail(`its answers are framed otherwise: ${fault.message}`);
+  }
+
+  #judge(answer: Uint8Array, ackedBytes: number): void {
+    const context = { remoteAddress: this.#remoteAddress, unansweredPackets: this.#waiting };
+    let judgement: Judgement;
+    try {
+      judgement = this.#plan.judge(answer, context);
+    } catch (error) {
+      return this.#fail(`${messageOf(error)}; the server said ${quote(answer)}`);
+    }
+    if (judgement.kind === "ignored") return;
+    const packets = "key" in judgement
+      ? this.#withKey(judgement, answer, ackedBytes)
+      : this.#next("packets" in judgement ? judgement.packets : 1, answer, ackedBytes);
+    for (const packet of packets) {
+      this.#waitingSinceMs = undefined;
+      this.#waiting--;
+      if (judgement.kind !== "refused") packet.state = "accepted";
+      else this.#refuse(packet, wordsOf(answer));
+    }
+    this.#advance();
+  }
+
+  /** The packets that wait for an answer. */
+  *#open(): Generator<Waiting, undefined> {
+    for (let at = this.#head; at < this.#packets.length; at++) {
+      const packet = this.#packets[at];
+      if (packet?.state === "waiting") yield packet;
+    }
+    return undefined;
+  }
+
+  /** The next packets that wait: so many, or with `Infinity` all that there are. */
+  #next(count: number, answer: Uint8Array, ackedBytes: number): readonly Waiting[] {
+    const open: Waiting[] = [];
+    for (const packet of this.#open()) {
+      if (open.length >= count || packet.end > ackedBytes) break;
+      open.push(packet);
+    }
+    if (count === Infinity || open.length >= count) return open;
+    const whose = open.length === 0
+      ? "while no packet waited for an answer"
+      : `as the answer to ${count} packets, and ${open.length} waited for one`;
+    this.#fail(`the server said ${quote(answer)} ${whose}`);
+    return [];
+  }
+
+  #withKey(
+    { kind, key }: Extract<Judgement, { key: AnswerKey }>,
+    answer: Uint8Array,
+    ackedBytes: number,
+  ): readonly Waiting[] {
+    const before: Waiting[] = [];
+    let packet: Waiting | undefined;
+    for (const open of this.#open()) {
+      before.push(open);
+      if (open.key === key) {
+        packet = open;
+        break;
+      }
+    }
+    if (packet === undefined) {
+      this.#unknown = `the server said ${quote(answer)}, and no packet that waits for an answer ` +
+        `has the key ${JSON.stringify(key)}: it counts as no answer`;
+      return [];
+    }
+    if (packet.end > ackedBytes) {
+      this.#fail(`the server said ${quote(answer)} to packet ${packet.id} before it had all of it`);
+      return [];
+    }
+    return kind === "accepted-through" ? before : [packet];
+  }
+
+  #refuse(packet: Waiting, words: string): void {
+    packet.words = words;
+    if (this.#plan.onRefused === "dead-letter") packet.state = "refused";
+    else {
+      this.#refusal = { id: packet.id, words };
+      this.finish();
+    }
+  }
+
+  #fail(words: string): void {
+    this.#fault = words;
+    this.finish();
+  }
+
+  #advance(): void {
+    for (let packet = this.#packets[this.#head]; packet !== undefined;) {
+      if (packet.state !== "accepted" && packet.state !== "buried") break;
+      this.#answeredThroughId = packet.id;
+      packet = this.#packets[++this.#head];
+    }
+    if (this.#head * 2 <= this.#packets.length) return;
+    this.#packets = this.#packets.slice(this.#head);
+    this.#head = 0;
+  }
+}
