@@ -442,7 +442,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "the next separate packet before the acknowledgement",
     file: WINDOW,
-    patches: [["if (this.#options.limits.session?.separate && inFlightBytes > 0) return 0;", ""]],
+    patches: [["if (this.#limits.session?.separate && inFlightBytes > 0) return 0;", ""]],
   },
   {
     name: "an answer confirms whichever packet is next",
@@ -528,7 +528,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "drained() without answers",
     file: WINDOW,
-    patches: [["if (this.#options.limits.answers !== undefined) {", "if (id < 0) {"]],
+    patches: [["if (this.#limits.answers !== undefined) {", "if (id < 0) {"]],
   },
 ];
 

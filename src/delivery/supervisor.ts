@@ -23,6 +23,7 @@ import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
+import { DrainedWaiters } from "./drained_waiters.ts";
 import { describeVerdict, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
@@ -71,12 +72,6 @@ type State =
   | { readonly kind: "backing-off"; readonly untilMs: number }
   | { readonly kind: "closed" };
 
-interface DrainedWaiter {
-  readonly throughId: number;
-  readonly resolve: () => void;
-  readonly reject: (reason: unknown) => void;
-}
-
 /** Verdicts on attempts: the next attempt, or a connection, has something newer to say. */
 const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "self-connected",
@@ -119,7 +114,7 @@ export class Supervisor {
   /** Set by {@linkcode close}. */
   #closeAtMs: number | undefined;
   /** In the order of their ids, for the last id on disk only grows. */
-  readonly #drainedWaiters = new Set<DrainedWaiter>();
+  readonly #drainedWaiters = new DrainedWaiters();
   #lastFailure: string | undefined;
   /** Connections in a row that the peer ended in order before everything was confirmed. */
   #earlyCloses = 0;
@@ -207,18 +202,9 @@ export class Supervisor {
   async drained(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     if (this.#state.kind === "closed") throw new ClosedError("The sender is closed.");
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const waiter = { throughId: this.#ports.queue.lastId, resolve, reject };
-    const onAbort = () => reject(signal?.reason);
-    this.#drainedWaiters.add(waiter);
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const drained = this.#drainedWaiters.wait(this.#ports.queue.lastId, signal);
     this.#wakeSignal.wake();
-    try {
-      await promise;
-    } finally {
-      this.#drainedWaiters.delete(waiter);
-      signal?.removeEventListener("abort", onAbort);
-    }
+    await drained;
   }
 
   /**
@@ -256,7 +242,7 @@ export class Supervisor {
         this.#window.removeConfirmed(nowMs);
         this.#window.throwIfBroken();
         this.#judgeRemoval(nowMs);
-        this.#resolveDrained();
+        this.#drainedWaiters.resolve((id) => this.#window.hasDrained(id, this.#connection));
         if (waitMs === AT_ONCE) continue;
         await this.#wakeSignal.wait(
           Math.min(waitMs, this.#window.dueInMs(nowMs), this.#closeInMs(nowMs)),
@@ -273,9 +259,7 @@ export class Supervisor {
       this.#closed.reject(error);
     } finally {
       unsubscribe();
-      for (const { reject } of this.#drainedWaiters) {
-        reject(new ClosedError("The sender was closed before everything had drained."));
-      }
+      this.#drainedWaiters.rejectAll();
     }
   }
 
@@ -587,14 +571,6 @@ export class Supervisor {
     return this.#closeAtMs === undefined || this.#mustClose(nowMs)
       ? Infinity
       : this.#closeAtMs - nowMs;
-  }
-
-  #resolveDrained(): void {
-    for (const waiter of this.#drainedWaiters) {
-      if (!this.#window.hasDrained(waiter.throughId, this.#connection)) return;
-      this.#drainedWaiters.delete(waiter);
-      waiter.resolve();
-    }
   }
 
   #enter(state: State, level: keyof Logger, words: string, error?: unknown): number {

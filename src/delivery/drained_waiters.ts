@@ -1,0 +1,55 @@
+/**
+ * Those who wait until what was on disk when they asked has drained.
+ *
+ * @module
+ */
+
+import { ClosedError } from "../base/errors.ts";
+
+interface Waiter {
+  readonly throughId: number;
+  readonly resolve: () => void;
+  readonly reject: (reason: unknown) => void;
+}
+
+/** In the order in which they asked, which is that of what they wait for. */
+export class DrainedWaiters {
+  readonly #waiters = new Set<Waiter>();
+
+  /**
+   * Waits.
+   *
+   * @param throughId For every packet up to this one.
+   * @param signal Ends the wait.
+   * @throws {ClosedError} The sender was closed before.
+   */
+  async wait(throughId: number, signal: AbortSignal | undefined): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const waiter = { throughId, resolve, reject };
+    const onAbort = () => reject(signal?.reason);
+    this.#waiters.add(waiter);
+    signal?.addEventListener("abort", onAbort, { once: true });
+    try {
+      await promise;
+    } finally {
+      this.#waiters.delete(waiter);
+      signal?.removeEventListener("abort", onAbort);
+    }
+  }
+
+  /** Lets those go whose packets have drained. */
+  resolve(hasDrained: (throughId: number) => boolean): void {
+    for (const waiter of this.#waiters) {
+      if (!hasDrained(waiter.throughId)) return;
+      this.#waiters.delete(waiter);
+      waiter.resolve();
+    }
+  }
+
+  /** The sender is closed. */
+  rejectAll(): void {
+    for (const { reject } of this.#waiters) {
+      reject(new ClosedError("The sender was closed before everything had drained."));
+    }
+  }
+}
