@@ -260,7 +260,6 @@ for at, value in enumerate(values):
     sending: { example: "smtp_greeting.sh" },
     packet: (number) =>
       `MAIL FROM:<a@example>\r\nRCPT TO:<b@example>\r\nDATA\r\n${token(number)}\r\n.\r\n`,
-    losesBecause: "lost by the server: it reads far ahead of what it has worked through",
   }),
   npm("modbus", "jsmodbus", "5.0.0", {
     sending: { example: "modbus_tcp.sh" },
