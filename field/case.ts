@@ -67,7 +67,7 @@ export interface ServerCase {
   readonly orderUnknown?: string;
   /** The server keeps one of a kind, so that nothing can be seen twice. */
   readonly duplicatesUnknown?: string;
-  /** Why this server loses packets whatever TCP does. A loss is shown and is no failure. */
+  /** Why this server loses a few packets whatever TCP does: up to a tenth is no failure. */
   readonly losesBecause?: string;
   /** Why it is not run at all. */
   readonly leftOut?: string;
