@@ -459,11 +459,14 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "an answer before the last byte counts",
-    file: CONNECTION,
-    patches: [[
-      "answers.heard(chunk, Math.min(ackedBytes, this.#ledger.assignedBytes));",
-      "answers.heard(chunk, ackedBytes < 0 ? 0 : this.#ledger.assignedBytes);",
-    ]],
+    file: ANSWERS,
+    patches: [
+      [
+        "if (open.length >= count || packet.end > ackedBytes) break;",
+        "if (open.length >= count) break;",
+      ],
+      ["if (packet.end > ackedBytes) {", "if (packet.end < 0) {"],
+    ],
   },
   {
     name: "no time-out for answers",

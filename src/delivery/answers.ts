@@ -13,7 +13,7 @@
  *
  * Invariants:
  * 1. An answer is only ever about packets of its own connection, whose last byte was
- *    acknowledged when the answer came.
+ *    acknowledged when the answer was read.
  * 2. A packet is answered once; what comes for it later is about no packet.
  * 3. What is answered counts from the first packet on without a gap: one that is accepted
  *    out of turn waits for those before it.

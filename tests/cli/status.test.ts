@@ -213,6 +213,7 @@ Deno.test("status: a notice cannot command the terminal", async () => {
     ...{ troubles: [{ atMs: 9e99, words: evil }], packetsPerSecond: 0, bytesPerSecond: 0 },
     ...{ inFlightPackets: 0, inFlightBytes: 0, heldPackets: 0, drainedPackets: 0, ackedBytes: 0 },
     ...{ redeliveredPackets: 0, connections: 0, failedAttempts: 0, receivedBytes: 0 },
+    confirmedBy: evil,
     path: {
       ...{ localAddress: evil, remoteAddress: evil, rttMs: 1, sendQueueBytes: 0 },
       ...{ notSentBytes: 0, retransmittedSegments: 0, silenceMs: 0 },

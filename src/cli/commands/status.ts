@@ -246,10 +246,10 @@ function deadWords(queue: QueueCounts): string {
 }
 
 /** The levels of confirmation. */
-const CONFIRMED_WORDS: { readonly [level: string]: string } = {
-  kernel: "by the server's kernel, and a hold",
-  answer: "by the server's answers",
-};
+const CONFIRMED_WORDS: ReadonlyMap<string, string> = new Map([
+  ["kernel", "by the server's kernel, and a hold"],
+  ["answer", "by the server's answers"],
+]);
 
 function senderRows(
   sender: Look["sender"],
@@ -274,7 +274,7 @@ function senderRows(
       `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +
         `${formatCount(report.heldPackets)} held`,
     ),
-    row("confirmed", CONFIRMED_WORDS[report.confirmedBy] ?? report.confirmedBy),
+    row("confirmed", CONFIRMED_WORDS.get(report.confirmedBy) ?? report.confirmedBy),
     row(
       "delivered",
       `${formatPackets(report.drainedPackets)}, ${formatBytes(report.ackedBytes)}; ` +
