@@ -190,7 +190,8 @@ Deno.test("a route that fails leaves the others to go on, and is told at the end
 });
 
 Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets anew", async () => {
-  await using server = new ReadingServer();
+  await using server = new ScriptedServer().start();
+  const texts = server.readAll();
   using routes = new Routes("");
   const { directory } = routes;
   const secret = directory.file("password.txt");
@@ -205,13 +206,13 @@ Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets 
   routes.write(route);
   await using sendq = await routes.run();
   await enqueue(routes, undefined, "1", "2");
-  await until("the first", () => server.text === "old 1\n");
+  await until("the first", () => texts[0] === "old 1\n");
 
   routes.write({ ...route, maxPacketsPerSecond: "fast" });
   sendq.child.kill("SIGHUP");
   await sendq.says(/has mistakes: nothing was changed/);
   await sendq.says(/route\.json:1:\d+: maxPacketsPerSecond must be/);
-  assert.equal(server.text, "old 1\n");
+  assert.deepEqual(texts, ["old 1\n"]);
 
   routes.write({
     ...route,
@@ -222,11 +223,16 @@ Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets 
   sendq.child.kill("SIGHUP");
   await sendq.says(/needs a restart, and is as it was: maxAttempts, queueOptions\.maxPackets\n/);
   await sendq.says(/read anew: changed maxPacketsPerSecond, queueOptions\.maxBytes\n/);
-  await until("the second, at the new pace", () => server.text === "old 1\n2\n");
+  await until("the second, at the new pace", () => texts[0] === "old 1\n2\n");
 
   Deno.writeTextFileSync(secret, "new ");
   sendq.child.kill("SIGHUP");
   await sendq.says(/read anew: no option has changed/);
+  for (const connection of server.connections) connection.close();
+  // Without a hold, what the old connection had acknowledged would be lost with it.
+  await sendq.says(/the peer closed the connection/);
+  await enqueue(routes, undefined, "3");
+  await until("the third, behind the new password", () => texts.at(-1) === "new 3\n");
   sendq.child.kill("SIGTERM");
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });
