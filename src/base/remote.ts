@@ -11,13 +11,19 @@ export interface Remote {
   readonly hostname: string;
   /** 1 to 65535. */
   readonly port: number;
+  /**
+   * `"tls"` speaks TLS over TCP.
+   *
+   * @default {"tcp"}
+   */
+  readonly scheme?: "tcp" | "tls";
 }
 
 /**
  * Reads a remote from a URL.
  *
  * @category Dialer
- * @param url `tcp://host:port`; IPv6 literals in brackets. A zone follows `%` or, as
+ * @param url `tcp://host:port` or `tls://host:port`; IPv6 literals in brackets. A zone follows `%` or, as
  *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
  *   is what nameservers and permissions know.
  * @returns Its parts.
@@ -32,14 +38,16 @@ export interface Remote {
  * ```
  */
 export function parseRemote(url: string): Remote {
-  const expected = `expected tcp://HOST:PORT, for example tcp://192.0.2.7:4000 or tcp://[::1]:4000`;
+  const expected = `expected tcp://HOST:PORT or tls://HOST:PORT, for example ` +
+    `tcp://192.0.2.7:4000 or tls://[::1]:6514`;
   // URLs know no zones: it is taken out before and put back after.
   const zone = /^[^/]*\/\/\[[^\]%]*(%[^\]]*)\]/.exec(url)?.[1] ?? "";
   const parsed = URL.parse(zone === "" ? url : url.replace(zone, ""));
   if (parsed === null) throw new TypeError(`"${url}" is not a URL; ${expected}`);
-  if (parsed.protocol !== "tcp:") {
+  const tls = parsed.protocol === "tls:";
+  if (!tls && parsed.protocol !== "tcp:") {
     throw new TypeError(
-      `"${url}" has scheme ${parsed.protocol.slice(0, -1)}, sendq speaks tcp only; ${expected}`,
+      `"${url}" has scheme ${parsed.protocol.slice(0, -1)}, sendq speaks tcp and tls; ${expected}`,
     );
   }
   const extras = parsed.username + parsed.password + parsed.search + parsed.hash +
@@ -50,7 +58,8 @@ export function parseRemote(url: string): Remote {
   if (parsed.port === "" || port === 0) {
     throw new TypeError(`"${url}" has no usable port; ${expected}`);
   }
-  return { hostname: normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`)), port };
+  const hostname = normalizeHostname(parsed.hostname.replace(/\]$/, `${zone}]`));
+  return tls ? { hostname, port, scheme: "tls" } : { hostname, port };
 }
 
 /**
@@ -58,8 +67,8 @@ export function parseRemote(url: string): Remote {
  *
  * @category Dialer
  */
-export function formatRemote({ hostname, port }: Remote): string {
-  return `tcp://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+export function formatRemote({ hostname, port, scheme = "tcp" }: Remote): string {
+  return `${scheme}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
 
 /**

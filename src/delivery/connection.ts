@@ -134,6 +134,8 @@ export class Connection {
   #unansweredSinceMs: number | undefined;
   /** The errno that somebody was told: read, write or SO_ERROR, whoever came first. */
   #failure: string | undefined;
+  /** The same in words, where a read or a write has failed. */
+  #failureWords: string | undefined;
 
   #verdict: Verdict = { kind: "healthy" };
   #memory: LivenessMemory;
@@ -214,6 +216,7 @@ export class Connection {
       sendWindowBytes: sample.sendWindowBytes,
       retransmittedSegments: sample.totalRetransmits,
       silenceMs: this.#memory.silenceMs,
+      ...(this.#wire.tls === undefined ? {} : { tls: this.#wire.tls }),
     };
   }
 
@@ -275,7 +278,8 @@ export class Connection {
     this.#memory = observe(before, observation);
     if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
     if (this.#failure !== undefined) {
-      return this.#over({ kind: "wire-failed", code: this.#failure }, progressed);
+      const words = this.#failureWords ?? `the connection failed (${this.#failure})`;
+      return this.#over({ kind: "wire-failed", code: this.#failure, words }, progressed);
     }
     // The kernel knows of the FIN before the reader does, in the same reading.
     const finHere = sample.state === TcpState.CLOSE_WAIT || this.#peerClosed;
@@ -301,7 +305,8 @@ export class Connection {
       progressed,
       peerClosed: this.#peerClosed,
       alive: true,
-      vouchedUntilMs: this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory),
+      vouchedUntilMs: (this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory)) -
+        this.#longerHoldMs,
       ackedAtMs: this.#memory.aliveAtMs,
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
@@ -411,8 +416,17 @@ export class Connection {
     this.#onEnd();
   }
 
+  /**
+   * A peer that may still refuse us is vouched for so much later that what it
+   * acknowledges is held for as long as the wire asks.
+   */
+  get #longerHoldMs(): number {
+    return Math.max(0, (this.#wire.minHoldMs ?? 0) - this.#limits.holdMs);
+  }
+
   #failed(error: unknown): void {
     this.#failure ??= error instanceof WireError ? error.code : "UNKNOWN";
+    if (error instanceof WireError) this.#failureWords ??= error.message;
   }
 
   /**

@@ -26,6 +26,8 @@ import { WakeSignal } from "./wake_signal.ts";
 
 /** How long a peer that has sent its FIN, or was sent ours, is waited for. */
 const FIN_WAIT_MS = 1000;
+/** A dialer that ends its handshake itself is waited for so much longer. */
+const HANDSHAKE_MARGIN_MS = 1000;
 /** So many connections in a row that the server ended early are a pattern, and named. */
 const EARLY_CLOSES = 3;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
@@ -309,7 +311,12 @@ export class Supervisor {
       state.deadlineMs = state.lookedUpAtMs + timeoutMs;
       this.#wakeSignal.wake();
     };
-    this.#ports.dialer.dial(state.controller.signal, onLookedUp).then((wire) => {
+    const onHandshake = (withinMs: number): void => {
+      // The dialer knows better words for what takes too long: ours is the last resort.
+      state.deadlineMs = this.#clock.nowMs() + withinMs + HANDSHAKE_MARGIN_MS;
+      this.#wakeSignal.wake();
+    };
+    this.#ports.dialer.dial(state.controller.signal, onLookedUp, onHandshake).then((wire) => {
       // An answer that came too late belongs to nobody.
       if (this.#state === state) state.outcome = { wire };
       else wire.abort();

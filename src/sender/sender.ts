@@ -11,7 +11,7 @@ import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
-import { parseRemote, type Remote } from "../base/remote.ts";
+import type { Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
 import type {
   Outage,
@@ -29,7 +29,7 @@ import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
-import { limitsOf, needsOf, optionsOf, type SenderOptions } from "./options.ts";
+import { limitsOf, needsOf, optionsOf, remoteOf, type SenderOptions } from "./options.ts";
 import { Inbox } from "./inbox.ts";
 import { OutageReporter } from "./outage.ts";
 import { RateMeter } from "./rate_meter.ts";
@@ -220,10 +220,10 @@ export class Sender implements AsyncDisposable {
    *
    * @param queue The queue's file, which is made where there is none, or a queue that is
    *   open already.
-   * @param remote The server: `"tcp://host:port"` or its parts.
+   * @param remote The server: `"tcp://host:port"`, `"tls://host:port"` or its parts.
    * @param options What differs from the defaults.
    * @throws {OptionError} An option is out of range.
-   * @throws {TypeError} The remote is not a `tcp://` URL.
+   * @throws {TypeError} The remote is not a `tcp://` or `tls://` URL.
    * @throws {UnsupportedPlatformError} Not Linux, or no libc.
    * @throws {QueueFileError} The file cannot be used as a queue.
    * @throws {QueueLockedError} Another sender has it.
@@ -247,12 +247,11 @@ export class Sender implements AsyncDisposable {
   ): Promise<Sender> {
     const options = optionsOf(first, second, rest);
     const limits = limitsOf(options);
-    const remote = typeof options.remote === "string"
-      ? parseRemote(options.remote)
-      : options.remote;
+    const remote = remoteOf(options);
     requestPermissions(needsOf(options, remote));
-    const dialer = options.dialer ?? realDialer(remote, options, limits);
     const clock = options.clock ?? systemClock;
+    const logger = harmlessLogger(options.logger);
+    const dialer = options.dialer ?? await realDialer(remote, options, limits, { clock, logger });
     const ownsQueue = typeof options.queue === "string";
     const queue = typeof options.queue === "string"
       ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
@@ -266,7 +265,7 @@ export class Sender implements AsyncDisposable {
         clock,
         limits,
         random: options.random ?? Math.random,
-        logger: harmlessLogger(options.logger),
+        logger,
         receivedBufferBytes: options.receivedBufferBytes ??
           DELIVERY_OPTIONS.receivedBufferBytes.default,
       });
@@ -548,13 +547,17 @@ function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
   return `${which} ${what} and ${became} (${bytes} bytes)`;
 }
 
-/** The kernel's own dialer, checked before anything is opened. */
-function realDialer(
+/** The kernel's own dialer, with TLS above it where the remote has it, checked before use. */
+async function realDialer(
   remote: Remote,
-  { socket = {}, libc }: SenderOptions,
+  { socket = {}, libc, tls = {} }: SenderOptions,
   limits: SupervisorLimits,
-): Dialer {
+  { clock, logger }: { readonly clock: Clock; readonly logger: Logger },
+): Promise<Dialer> {
   const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
   const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
-  return tcpDialer({ ...remote, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) });
+  const tcp = { ...remote, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) };
+  if (remote.scheme !== "tls") return tcpDialer(tcp);
+  const { tlsDialer } = await import("../tls/dialer.ts");
+  return await tlsDialer({ tcp, tls, clock, tell: (words) => logger.info(words) });
 }

@@ -406,7 +406,7 @@ Deno.test("a read or a write that fails while TCP lives is the end, and confirms
     assert.deepEqual({ ended, alive, verdict }, {
       ended: true,
       alive: false,
-      verdict: { kind: "wire-failed", code: "EPROTO" },
+      verdict: { kind: "wire-failed", code: "EPROTO", words: XX },
     });
   }
 });
@@ -418,7 +418,11 @@ Deno.test("a write that takes nothing is the end: it is not tried for ever", asy
   const { ended, verdict } = bench.connection.poll();
   assert.deepEqual({ ended, verdict }, {
     ended: true,
-    verdict: { kind: "wire-failed", code: "UNKNOWN" },
+    verdict: {
+      kind: "wire-failed",
+      code: "UNKNOWN",
+      words: "the connection failed (UNKNOWN)",
+    },
   });
   assert.equal(bench.wire.written.length, 1);
 });
