@@ -14,6 +14,7 @@ import {
   RELAY_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
@@ -62,6 +63,14 @@ const SECTIONS: readonly Section[] = [
     title: "Keepalive",
     words: "`keepAlive` of `SocketOptions`; `keepAlive: false` and `--no-keepalive` switch it off.",
     table: KEEP_ALIVE_OPTIONS,
+  },
+  {
+    title: "TLS",
+    words:
+      "`tls` of `SenderOptions`, for a `tls://` remote; see [TLS](TLS.md). The flags take files, which " +
+      "are read\nanew for each connection; the library takes their text, or a function that gives it. " +
+      "`fingerprints`\ncannot be combined with `ca`.",
+    table: TLS_OPTIONS,
   },
   {
     title: "Relay",
@@ -146,10 +155,15 @@ export function optionsSchema(): Record<string, unknown> {
     ...objectOf({
       $schema: { type: "string" },
       queue: { type: "string", minLength: 1, description: "the queue's file" },
-      remote: { type: "string", pattern: "^tcp://", description: "the server: tcp://HOST:PORT" },
+      remote: {
+        type: "string",
+        pattern: "^(tcp|tls)://",
+        description: "the server: tcp://HOST:PORT or tls://HOST:PORT",
+      },
       queueOptions: objectOf(schemasOf(QUEUE_OPTIONS)),
       ...schemasOf(DELIVERY_OPTIONS),
       ...schemasOf(PACE_OPTIONS),
+      tls: objectOf(schemasOf(TLS_OPTIONS)),
       socket: objectOf({
         ...schemasOf(SOCKET_OPTIONS),
         keepAlive: { anyOf: [{ const: false }, objectOf(schemasOf(KEEP_ALIVE_OPTIONS))] },
@@ -180,6 +194,10 @@ function schemaOf(spec: OptionSpec): Record<string, unknown> {
       return { enum: spec.choices };
     case "switch":
       return { type: "boolean" };
+    case "text":
+      return { type: "string", minLength: 1 };
+    case "texts":
+      return { type: "array", items: { type: "string", minLength: 1 }, minItems: 1 };
     case "name":
       return { type: "string", pattern: "^[^\\s/:\\u0000]+$", maxLength: 15 };
     default: {

@@ -16,6 +16,7 @@ import {
   RELAY_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
@@ -30,11 +31,12 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender/options",
     "SenderOptions",
     { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
-    "queue queueOptions remote socket libc logger clock random dialer",
+    "queue queueOptions remote socket tls libc logger clock random dialer",
   ],
   ["sender/sender", "CloseOptions", CLOSE_OPTIONS, ""],
   ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],
   ["kernel/socket_options", "KeepAliveOptions", KEEP_ALIVE_OPTIONS, ""],
+  ["tls/options", "TlsOptions", TLS_OPTIONS, ""],
   [
     "relay/options",
     "RelayOptions",
@@ -132,6 +134,7 @@ Deno.test("the schema accepts what the library takes, and nothing else", () => {
     [QUEUE_OPTIONS, (queueOptions) => ({ queueOptions })],
     [SOCKET_OPTIONS, (socket) => ({ socket })],
     [KEEP_ALIVE_OPTIONS, (keepAlive) => ({ socket: { keepAlive } })],
+    [TLS_OPTIONS, (tls) => ({ tls })],
   ];
   let taken = 0, refused = 0;
   for (const [table, placed] of places) {

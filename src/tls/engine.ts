@@ -13,6 +13,8 @@ import type { CheckedTlsOptions } from "./certificates.ts";
 export interface EngineEvents {
   /** Ciphertext to send; no more comes before the promise resolves. */
   send(ciphertext: Uint8Array): Promise<void>;
+  /** That ciphertext is no longer waiting; {@linkcode TlsEngine.sending} may be false now. */
+  sent(): void;
   /** Plaintext that came in. */
   received(plaintext: Uint8Array): void;
   /** The peer's close_notify. */
@@ -58,7 +60,7 @@ export class TlsEngine {
     this.#transport = new Duplex({
       read() {},
       write: (chunk: Uint8Array, _encoding, done) => {
-        events.send(chunk).then(() => done(), (error) => done(error));
+        events.send(chunk).then(() => done(), (error) => done(error)).finally(events.sent);
       },
       // Nothing may wait here: what is written is counted.
       writableHighWaterMark: 1,

@@ -12,9 +12,7 @@
 export interface TlsOptions {
   /**
    * Certificates of those whose signature is trusted, one behind the other: they replace
-   * those that Deno trusts.
-   *
-   * @default {undefined} what Deno trusts: Mozilla's list, or `DENO_TLS_CA_STORE`, `DENO_CERT`
+   * those that Deno trusts: Mozilla's list, or what `DENO_TLS_CA_STORE` and `DENO_CERT` say.
    */
   readonly ca?: string;
   /** Our own certificate, its issuers behind it, for a server that wants one. */
@@ -24,9 +22,8 @@ export interface TlsOptions {
   /** What decrypts {@linkcode TlsOptions.key}. */
   readonly passphrase?: string;
   /**
-   * The name that the server's certificate has to have, and that the server is told (SNI).
-   *
-   * @default {undefined} the remote's host
+   * The name that the server's certificate has to have, and that the server is told (SNI):
+   * the remote's host unless given.
    */
   readonly serverName?: string;
   /** Application protocols to offer, the best one first; the server has to take one (ALPN). */

@@ -100,6 +100,7 @@ export class TlsWire implements Wire {
     this.#in = new RecordFollower((type, payload) => this.#arrived(type, payload));
     this.#engine = new TlsEngine(options, {
       send: (ciphertext) => this.#send(ciphertext),
+      sent: () => this.#wake(),
       received: (plaintext) => {
         this.#received.push(plaintext);
         this.#wake();
@@ -406,8 +407,8 @@ export class TlsWire implements Wire {
       // Only an alert can be the close_notify that the library has not told of yet.
       if (this.#lastWasAlert) await this.#untilOrFor(LAST_ALERT_MS, () => this.#peerClosed);
       if (this.#peerClosed) return;
-      // We have said that it is over, and everything was acknowledged.
-      if (this.#finSent) {
+      // We have said that it is over; or it died, and somebody else was told of what.
+      if (this.#finSent || this.#tcp.sample().state === TcpState.CLOSE) {
         this.#peerClosed = true;
         this.#wake();
       } else this.#fail(this.#truncated());

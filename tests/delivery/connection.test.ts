@@ -406,7 +406,7 @@ Deno.test("a read or a write that fails while TCP lives is the end, and confirms
     assert.deepEqual({ ended, alive, verdict }, {
       ended: true,
       alive: false,
-      verdict: { kind: "wire-failed", code: "EPROTO", words: XX },
+      verdict: { kind: "wire-failed", code: "EPROTO", words: "EPROTO" },
     });
   }
 });
@@ -421,7 +421,7 @@ Deno.test("a write that takes nothing is the end: it is not tried for ever", asy
     verdict: {
       kind: "wire-failed",
       code: "UNKNOWN",
-      words: "the connection failed (UNKNOWN)",
+      words: "A write that works takes something.",
     },
   });
   assert.equal(bench.wire.written.length, 1);
