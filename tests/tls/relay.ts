@@ -5,17 +5,19 @@
 
 import { connectionsOf } from "../../lab/connections_of.ts";
 import { duplicateDescriptor } from "../../src/kernel/descriptor.ts";
+import { IPPROTO_TCP, TCP_INFO } from "../../src/kernel/constants.ts";
 import { closeDescriptor, libc } from "../../src/kernel/libc.ts";
+import { TCP_INFO_BYTES } from "../../src/kernel/tcp_info.ts";
 import { resetBy } from "../kernel/helpers.ts";
 
-const SIOCINQ = 0x541bn;
+/** `tcpi_bytes_received` in struct tcp_info; include/uapi/linux/tcp.h. */
+const BYTES_RECEIVED_OFFSET = 128;
 
 /** One connection through a {@linkcode CipherRelay}. */
 export class RelayedConnection {
   readonly #client: Deno.TcpConn;
   readonly #fd: number;
   readonly #sent: number[] = [];
-  #read = 0;
   #held: PromiseWithResolvers<void> | undefined;
   #flipNext = false;
   #open = true;
@@ -27,11 +29,13 @@ export class RelayedConnection {
     this.#fd = found.fd;
   }
 
-  /** Bytes of the client that are here: read, or in the kernel's queue. */
+  /** Bytes of the client that this host's kernel has received, whether read or not. */
   get arrivedBytes(): number {
-    const waiting = new Int32Array([-1]);
-    if (libc().ioctl(this.#fd, SIOCINQ, waiting) !== 0) throw new Error("SIOCINQ was refused");
-    return this.#read + (waiting[0] ?? 0);
+    const info = new Uint8Array(TCP_INFO_BYTES);
+    const length = new Uint32Array([TCP_INFO_BYTES]);
+    const code = libc().getsockopt(this.#fd, IPPROTO_TCP, TCP_INFO, info, length);
+    if (code !== 0) throw new Error("TCP_INFO was refused");
+    return Number(new DataView(info.buffer).getBigUint64(BYTES_RECEIVED_OFFSET, true));
   }
 
   /** Whatever the client has sent and was read: type, payload and end of each record. */
@@ -63,10 +67,16 @@ export class RelayedConnection {
     this.#flipNext = true;
   }
 
-  /** Ends it towards the client, as the kernel does for a program that was killed. */
-  reset(): void {
+  /**
+   * Ends it towards the client, as the kernel does for a program that was killed.
+   *
+   * @returns How many bytes of the client had arrived by then.
+   */
+  reset(): number {
+    const { arrivedBytes } = this;
     if (this.#open) resetBy(this.#client);
     this.#open = false;
+    return arrivedBytes;
   }
 
   /** The test is over. */
@@ -91,7 +101,6 @@ export class RelayedConnection {
         if (count === null) return await server.closeWrite();
         // The client has reset it: nobody waits for what the server has to say.
         if (count === undefined) return server.close();
-        this.#read += count;
         const bytes = buffer.slice(0, count);
         for (const byte of bytes) this.#sent.push(byte);
         if (this.#flipNext) bytes[count - 1] = (bytes[count - 1] ?? 0) ^ 1;
