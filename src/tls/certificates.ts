@@ -176,7 +176,9 @@ export function assertPinned(chain: readonly X509Certificate[], pins: readonly s
 /** `"CN=logs.example (DNS:logs.example), issued by CN=our CA, valid …, SHA-256 …"` */
 export function describeCertificate(certificate: X509Certificate): string {
   const { subjectAltName, issuer, validFrom, validTo, fingerprint256 } = certificate;
-  return `${nameOf(certificate)} (${subjectAltName ?? "no names"}), issued by ${oneLine(issuer)}, ` +
+  return `${nameOf(certificate)} (${subjectAltName ?? "no names"}), issued by ${
+    oneLine(issuer)
+  }, ` +
     `valid from ${day(validFrom)} to ${day(validTo)}, SHA-256 ${fingerprint256}`;
 }
 
@@ -245,14 +247,18 @@ export function refusalOf(
   if (named.length > 0 && !named.some(({ publicKey }) => own.verify(publicKey))) {
     return say(
       "CERT_SIGNATURE_FAILURE",
-      `the server's certificate names ${oneLine(issuer)} as its issuer, and was not signed by the ` +
+      `the server's certificate names ${
+        oneLine(issuer)
+      } as its issuer, and was not signed by the ` +
         `one of that name in tls.ca`,
     );
   }
   if (own.issuer === own.subject) {
     return say(
       "DEPTH_ZERO_SELF_SIGNED_CERT",
-      `the server's certificate, of ${nameOf(own)}, is signed by itself and is not among ${where}: ` +
+      `the server's certificate, of ${
+        nameOf(own)
+      }, is signed by itself and is not among ${where}: ` +
         `trust it by tls.fingerprints, SHA-256 ${own.fingerprint256}`,
     );
   }

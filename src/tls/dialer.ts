@@ -9,7 +9,7 @@ import { messageOf, WireError } from "../base/errors.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
 import { tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
-import { checkTlsOptions, type CheckedTlsOptions, refusalOf } from "./certificates.ts";
+import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";

@@ -136,6 +136,9 @@ export function parseListen(text: string): Listen {
   // Port 0 is no port to send to, but one to listen on.
   const anyPort = /^tcp:\/\/.*[^:]:0$/.test(text);
   const remote = parseRemoteArgument(anyPort ? text.replace(/0$/, "1") : text);
+  if (remote.scheme === "tls") {
+    throw new InvalidArgumentError("Clients are accepted without TLS: tcp://HOST:PORT, unix:PATH.");
+  }
   return { transport: "tcp", ...remote, ...(anyPort ? { port: 0 } : {}) };
 }
 

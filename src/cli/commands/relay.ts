@@ -23,6 +23,7 @@ import {
   type FramingOptions,
   OptionAdder,
   splitterFor,
+  tlsFilesOf,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
@@ -121,7 +122,7 @@ async function relay(options: RelayCommandOptions, io: Stdio): Promise<ExitCode>
   checkPermissions({
     remotes: [options.to],
     listens: [...options.listen, ...page.listens],
-    files: page.files,
+    files: [...page.files, ...tlsFilesOf(options)],
     queues: [options.queue],
     kernel: true,
     libc: options.libc,

@@ -14,6 +14,7 @@ import {
   RELAY_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
 } from "../../base/option_table.ts";
 import type { OptionSpec } from "../../base/options.ts";
 
@@ -29,6 +30,9 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
     ...STATUS_OPTIONS,
     ...Object.fromEntries(
       Object.entries(KEEP_ALIVE_OPTIONS).map(([name, spec]) => [`keepAlive.${name}`, spec]),
+    ),
+    ...Object.fromEntries(
+      Object.entries(TLS_OPTIONS).map(([name, spec]) => [`tls.${name}`, spec]),
     ),
   }).filter(([, { flags }]) => flags !== undefined),
 );
@@ -49,7 +53,7 @@ export function inFlags(message: string): string {
     .replaceAll(/(?<![\w\-/.])[a-z]\w*(?:\.\w+)?(?![\w/])/g, (word, at: number) => {
       const spec = OPTIONS.get(word);
       // "connect" and "mark" are words of English as well, but not before a value.
-      const isName = /[A-Z]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
+      const isName = /[A-Z.]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
       return spec === undefined || !isName ? word : flagOf(spec);
     })
     // Messages of framings name them as the library does.
