@@ -3,6 +3,7 @@
  * has reached this host's kernel. It follows the records by itself.
  */
 
+import { setTimeout as delay } from "node:timers/promises";
 import { connectionsOf } from "../../lab/connections_of.ts";
 import { duplicateDescriptor } from "../../src/kernel/descriptor.ts";
 import { IPPROTO_TCP, TCP_INFO } from "../../src/kernel/constants.ts";
@@ -17,15 +18,17 @@ const BYTES_RECEIVED_OFFSET = 128;
 export class RelayedConnection {
   readonly #client: Deno.TcpConn;
   readonly #fd: number;
+  readonly #lateMs: number;
   readonly #sent: number[] = [];
   #held: PromiseWithResolvers<void> | undefined;
   #flipNext = false;
   #open = true;
 
-  constructor(client: Deno.TcpConn) {
+  constructor(client: Deno.TcpConn, lateMs: number) {
     const found = duplicateDescriptor(client, 0);
     if (found.kind !== "found") throw new Error("the relay's descriptor was not found");
     this.#client = client;
+    this.#lateMs = lateMs;
     this.#fd = found.fd;
   }
 
@@ -102,6 +105,8 @@ export class RelayedConnection {
         // The client has reset it: nobody waits for what the server has to say.
         if (count === undefined) return server.close();
         const bytes = buffer.slice(0, count);
+        // A judge takes his time: that is what is tested here.
+        if (this.#lateMs > 0 && this.#sent.length > 0) await delay(this.#lateMs);
         for (const byte of bytes) this.#sent.push(byte);
         if (this.#flipNext) bytes[count - 1] = (bytes[count - 1] ?? 0) ^ 1;
         this.#flipNext = false;
@@ -136,12 +141,16 @@ export class CipherRelay implements AsyncDisposable {
   readonly #connections: RelayedConnection[] = [];
   #latest = Promise.withResolvers<RelayedConnection>();
 
-  constructor(serverPort: number) {
+  /**
+   * @param serverPort Where the server listens.
+   * @param lateMs How long everything waits that a client sends behind its ClientHello.
+   */
+  constructor(serverPort: number, lateMs = 0) {
     this.#serving = (async () => {
       const running: Promise<void>[] = [];
       for await (const client of connectionsOf(this.#listener)) {
         const server = await Deno.connect({ hostname: "127.0.0.1", port: serverPort });
-        const connection = new RelayedConnection(client);
+        const connection = new RelayedConnection(client, lateMs);
         running.push(connection.run(server));
         this.#connections.push(connection);
         this.#latest.resolve(connection);

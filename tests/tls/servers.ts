@@ -9,6 +9,8 @@ export class DecryptingServer implements AsyncDisposable {
   readonly #listener: Deno.TlsListener;
   readonly #serving: Promise<void>;
   readonly #open = new Set<Deno.TlsConn>();
+  /** How connections have ended. */
+  readonly ends: ("close_notify" | "unclean")[] = [];
   /** What was read, one entry a connection. */
   readonly read: Uint8Array[][] = [];
 
@@ -58,11 +60,14 @@ export class DecryptingServer implements AsyncDisposable {
     try {
       for (;;) {
         const count = await conn.read(buffer);
-        if (count === null) break;
+        if (count === null) {
+          this.ends.push("close_notify");
+          break;
+        }
         parts.push(buffer.slice(0, count));
       }
     } catch {
-      // How it ended is what the client's side of the test is about.
+      this.ends.push("unclean");
     }
     this.#open.delete(conn);
     try {
