@@ -53,6 +53,22 @@ testUnless(noKernel, "packets arrive over TLS; the end is close_notify, then FIN
   assert.equal(sender.queue.stats().packets, 0);
 });
 
+testUnless(noKernel, "a handshake has a limit of its own, beyond that of the connect", async () => {
+  using dir = new TempDir();
+  await using server = new DecryptingServer();
+  await using relay = new CipherRelay(server.port, 400);
+  const sender = await Sender.open(dir.queue, `tls://127.0.0.1:${relay.port}`, {
+    tls: AUTHORITY,
+    connectTimeoutMs: 100,
+    slowConnectTimeoutMs: 100,
+  });
+  await sender.enqueueMany(packets(3));
+  await sender.drained();
+  assert.equal(sender.stats().failedAttempts, 0);
+  await sender.close();
+  assert.equal(server.text, lines(3));
+});
+
 testUnless(noKernel, "options of TLS are refused for a remote without it", async () => {
   using dir = new TempDir();
   await assert.rejects(Sender.open(dir.queue, "tcp://127.0.0.1:4000", { tls: AUTHORITY }), {

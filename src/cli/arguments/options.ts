@@ -480,9 +480,8 @@ export function asUsageError(error: unknown): unknown {
     const spec = OPTIONS.get(error.option);
     if (spec === undefined) return new UsageError(error.message);
     // Where the option does take the value, another one's is in its way.
-    const rule = takes(spec, error.value) || error.value === null
-      ? inFlags(error.rule)
-      : ruleInWords(spec);
+    const saysMore = takes(spec, error.value) || error.value === null || spec.type === "texts";
+    const rule = saysMore ? inFlags(error.rule) : ruleInWords(spec);
     // What holds a secret is not shown.
     if (error.value === null) return new UsageError(`${flagOf(spec)} ${rule}`);
     return new UsageError(`${flagOf(spec)} ${rule}, got ${inWords(spec, error.value)}`);
