@@ -67,9 +67,9 @@ const SECTIONS: readonly Section[] = [
   {
     title: "TLS",
     words:
-      "`tls` of `SenderOptions`, for a `tls://` remote; see [TLS](TLS.md). The flags take files, which " +
-      "are read\nanew for each connection; the library takes their text, or a function that gives it. " +
-      "`fingerprints`\ncannot be combined with `ca`.",
+      "`tls` of `SenderOptions`, for a `tls://` remote; see [TLS](TLS.md). The flags take files, which are\n" +
+      "read anew for each connection; the library takes their text, or a function that gives it.\n" +
+      "`fingerprints` cannot be combined with `ca`.",
     table: TLS_OPTIONS,
   },
   {
