@@ -104,6 +104,22 @@ testUnless(
   },
 );
 
+testUnless(noKernel, "no environment variable switches the verification off", async () => {
+  await using server = new DecryptingServer();
+  const { code, stdout } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      ...["run", "--quiet", "--allow-net", "--allow-read", `--allow-ffi=${LIBC}`, "--allow-env"],
+      new URL("../../src/cli/main.ts", import.meta.url).pathname,
+      ...["probe", `tls://127.0.0.1:${server.port}`, "--tls-ca", fileOf("stranger.pem")],
+    ],
+    env: { NODE_TLS_REJECT_UNAUTHORIZED: "0" },
+    stdin: "null",
+    stderr: "null",
+  }).output();
+  assert.equal(code, 1);
+  assert.match(new TextDecoder().decode(stdout), /UNABLE_TO_GET_ISSUER_CERT/);
+});
+
 Deno.test("wrong options of TLS are named by their flags, and show no secrets", async (t) => {
   using dir = new TempDir();
   const remote = `tls://127.0.0.1:${ScriptedServer.freePort()}`;
