@@ -54,6 +54,7 @@
 
 export { type CloseOptions, Sender } from "./src/sender/sender.ts";
 export type { SenderOptions } from "./src/sender/options.ts";
+export type { TlsOptions, TlsSource } from "./src/tls/options.ts";
 export { Relay } from "./src/relay/relay.ts";
 export type {
   RelayConnection,
@@ -121,7 +122,7 @@ export type {
   Durability,
   Overflow,
 } from "./src/queue/store/types.ts";
-export type { LocalFault, Logger, StoredPacket } from "./src/base/ports.ts";
+export type { LocalFault, Logger, StoredPacket, TlsSession } from "./src/base/ports.ts";
 export {
   ClosedError,
   type CommitOutcome,

@@ -31,6 +31,8 @@ export interface LoadOptions {
   readonly packetsPerSecond?: number;
   readonly queueOptions?: Pick<QueueOptions, "durability" | "commitIn">;
   readonly maxInFlightBytes?: number;
+  /** Speaks TLS, and trusts this authority. */
+  readonly tls?: { readonly ca: string };
   /** Above the hold time, so that removals have begun. @default {1500} */
   readonly warmUpMs?: number;
   /** @default {2000} */
@@ -120,7 +122,8 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
   try {
     const sender = await Sender.open({
       queue,
-      remote: { hostname, port },
+      remote: { hostname, port, scheme: options.tls === undefined ? "tcp" : "tls" },
+      ...(options.tls === undefined ? {} : { tls: options.tls }),
       ...(options.maxInFlightBytes === undefined
         ? {}
         : { maxInFlightBytes: options.maxInFlightBytes }),

@@ -8,6 +8,7 @@
 import type { FloorOptions, FloorReport } from "./floor.ts";
 import type { LoadOptions, LoadReport } from "./load.ts";
 import { type RunOptions, runProgram, Sink } from "./programs.ts";
+import type { SinkOptions } from "./sink.ts";
 
 /** One reading in one round. */
 export interface Reading {
@@ -54,14 +55,22 @@ export type Load = LoadReport & {
  * A load beside a sink, with what the sink received checked against it.
  *
  * @param options What to do.
- * @param how Whether the sink notes how long each packet took, and how to start the load.
+ * @param how Whether the sink notes how long each packet took, with which certificate it
+ *   speaks TLS, and how to start the load.
  * @throws {Error} A packet was lost or came twice.
  */
 export async function load(
   options: Omit<LoadOptions, "port">,
-  { latency = false, ...how }: RunOptions & { readonly latency?: boolean } = {},
+  { latency = false, serverTls, ...how }: RunOptions & {
+    readonly latency?: boolean;
+    readonly serverTls?: SinkOptions["tls"];
+  } = {},
 ): Promise<Load> {
-  await using sink = await Sink.start({ packetBytes: options.packetBytes, latency });
+  await using sink = await Sink.start({
+    packetBytes: options.packetBytes,
+    latency,
+    ...(serverTls === undefined ? {} : { tls: serverTls }),
+  });
   const report = await runProgram<LoadReport>("load.ts", { ...options, port: sink.port }, how);
   const { packets, missing, repeated, latencyMs } = await sink.report();
   if (packets !== report.enqueued || missing > 0 || repeated > report.redelivered) {

@@ -24,6 +24,8 @@ export interface SinkOptions {
   /** The packets are lines of a `LineMaker`. */
   readonly lines?: boolean;
   readonly hostname?: string;
+  /** PEM of a certificate and its key: it speaks TLS. */
+  readonly tls?: { readonly cert: string; readonly key: string };
 }
 
 /** What the sink answers. */
@@ -45,9 +47,11 @@ async function serve(options: SinkOptions): Promise<void> {
   const expected: number[] = [];
   let latencies: number[] = [];
   const count = { packets: 0, repeated: 0, missing: 0, connections: 0 };
-  const listener = Deno.listen({ hostname: options.hostname ?? "127.0.0.1", port: 0 });
+  const where = { hostname: options.hostname ?? "127.0.0.1", port: 0 };
+  const listener: Deno.Listener<Deno.TcpConn | Deno.TlsConn, Deno.NetAddr> =
+    options.tls === undefined ? Deno.listen(where) : Deno.listenTls({ ...where, ...options.tls });
 
-  const read = async (connection: Deno.TcpConn): Promise<void> => {
+  const read = async (connection: Deno.TcpConn | Deno.TlsConn): Promise<void> => {
     let nowMs = 0;
     const checker = new PacketChecker(options.packetBytes, (number, sender, atMs) => {
       const due = expected[sender] ?? 0;

@@ -18,6 +18,7 @@ import {
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
@@ -88,6 +89,14 @@ const SECTIONS: readonly Section[] = [
     title: "Keepalive",
     words: "`keepAlive` of `SocketOptions`; `keepAlive: false` and `--no-keepalive` switch it off.",
     table: KEEP_ALIVE_OPTIONS,
+  },
+  {
+    title: "TLS",
+    words:
+      "`tls` of `SenderOptions`, for a `tls://` remote; see [TLS](TLS.md). The flags take files, which are\n" +
+      "read anew for each connection; the library takes their text, or a function that gives it.\n" +
+      "`fingerprints` cannot be combined with `ca`.",
+    table: TLS_OPTIONS,
   },
   {
     title: "Relay",
@@ -190,8 +199,8 @@ export function optionsSchema(): Record<string, unknown> {
       queue: { type: "string", minLength: 1, description: "the queue's file" },
       remote: {
         type: "string",
-        pattern: "^(tcp|listen)://",
-        description: "the server: tcp://HOST:PORT, listen://HOST:PORT",
+        pattern: "^(tcp|tls|listen)://",
+        description: "the server: tcp://HOST:PORT, tls://HOST:PORT, listen://HOST:PORT",
       },
       queueOptions: objectOf(schemasOf(QUEUE_OPTIONS)),
       ...schemasOf(DELIVERY_OPTIONS),
@@ -225,6 +234,7 @@ export function optionsSchema(): Record<string, unknown> {
         }],
         description: "what confirms a packet",
       },
+      tls: objectOf(schemasOf(TLS_OPTIONS)),
       socket: objectOf({
         ...schemasOf(SOCKET_OPTIONS),
         keepAlive: { anyOf: [{ const: false }, objectOf(schemasOf(KEEP_ALIVE_OPTIONS))] },
@@ -255,6 +265,10 @@ function schemaOf(spec: OptionSpec): Record<string, unknown> {
       return { enum: spec.choices };
     case "switch":
       return { type: "boolean" };
+    case "text":
+      return { type: "string", minLength: 1 };
+    case "texts":
+      return { type: "array", items: { type: "string", minLength: 1 }, minItems: 1 };
     case "name":
       return { type: "string", pattern: "^[^\\s/:\\u0000]+$", maxLength: 15 };
     default: {

@@ -16,7 +16,9 @@ const CLOSED: readonly string[] = ["BadResource", "Interrupted"];
  * has reset its connection before it could be accepted: that happens on a busy
  * machine, and to every sender that gives up an attempt.
  */
-export async function* connectionsOf(listener: Deno.TcpListener): AsyncGenerator<Deno.TcpConn> {
+export async function* connectionsOf<C extends Deno.Conn>(
+  listener: Deno.Listener<C>,
+): AsyncGenerator<C> {
   for (;;) {
     try {
       yield await listener.accept();

@@ -223,7 +223,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 function showReport(report) {
   const { condition, health, stats, verdict } = report;
   const { queue, path } = stats;
-  document.title = `${condition.headline} · ${report.remote.replace("tcp://", "")} · sendq`;
+  document.title = `${condition.headline} · ${report.remote.replace(/^t(cp|ls):\/\//, "")} · sendq`;
   document.querySelector("link[rel=icon]").href = icon(condition.tone);
   $("condition").dataset.tone = condition.tone;
   show("headline", condition.headline);
@@ -235,7 +235,9 @@ function showReport(report) {
   show("health", healthWords(health));
   show(
     "route",
-    path === undefined ? "no connection" : `${path.localAddress} → ${path.remoteAddress}`,
+    path === undefined
+      ? "no connection"
+      : `${path.localAddress} → ${path.remoteAddress}${tlsWords(path.tls, report.atMs)}`,
   );
   show("queued", count(queue.packets));
   const dead = queue.deadPackets > 0 ? ` · ${plural(queue.deadPackets, "dead letter")}` : "";
@@ -258,6 +260,15 @@ function showReport(report) {
     `${report.queuePath}, watched since ${dateFormat.format(report.watchedSinceMs)}`,
   );
   showPayload(oldest);
+}
+
+function tlsWords(tls, nowMs) {
+  if (tls === undefined) return "";
+  const left = (atMs) =>
+    atMs < nowMs ? "has expired" : `expires in ${Math.floor((atMs - nowMs) / 86_400_000)} days`;
+  const ours = tls.clientCertificateExpiresAtMs;
+  return `, ${tls.version} ${tls.cipherSuite}, certificate ` +
+    left(tls.serverCertificateExpiresAtMs) + (ours === undefined ? "" : `, ours ${left(ours)}`);
 }
 
 function healthWords({ ok, undeliverableMs, undeliverableLimitMs }) {

@@ -140,6 +140,7 @@ Deno.test("each capability has one home", () => {
     [/from "commander"/, /^src\/cli\//],
     [/\bDeno\./, /^src\/(kernel|queue|db_sqlite|permissions|observe|cli)\//],
     [/node:http2?"/, /^src\/observe\/listener\.ts$/],
+    [/"node:tls"/, /^src\/tls\/engine\.ts$/],
     [/from "@opentelemetry/, /^src\/observe\/metrics\.ts$/],
   ];
   for (const [pattern, home] of homes) {

@@ -25,6 +25,7 @@ import {
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
@@ -39,7 +40,7 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender/options",
     "SenderOptions",
     { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
-    "queue queueOptions remote socket libc logger clock random dialer session transform confirm",
+    "queue queueOptions remote socket tls libc logger clock random dialer session transform confirm",
   ],
   ["session/session", "Session", SESSION_OPTIONS, "open heartbeat close"],
   ["session/session", "Heartbeat", HEARTBEAT_OPTIONS, "send expect"],
@@ -52,6 +53,7 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
   ["sender/sender", "CloseOptions", CLOSE_OPTIONS, ""],
   ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],
   ["kernel/socket_options", "KeepAliveOptions", KEEP_ALIVE_OPTIONS, ""],
+  ["tls/options", "TlsOptions", TLS_OPTIONS, ""],
   [
     "relay/options",
     "RelayOptions",
@@ -153,6 +155,7 @@ Deno.test("the schema accepts what the library takes, and nothing else", () => {
     [SESSION_OPTIONS, (session) => ({ session })],
     [HEARTBEAT_OPTIONS, (heartbeat) => ({ session: { heartbeat: { send: "x", ...heartbeat } } })],
     [ANSWER_OPTIONS, (confirm) => ({ confirm: { framing: "lines", accepted: "OK", ...confirm } })],
+    [TLS_OPTIONS, (tls) => ({ tls })],
   ];
   let taken = 0, refused = 0;
   for (const [table, placed] of places) {

@@ -278,6 +278,66 @@ export const KEEP_ALIVE_OPTIONS = {
   count: count("--keepalive-count <count>", "probes unanswered: dead", { max: 127, default: 3 }),
 } as const satisfies OptionTable;
 
+const TLS_VERSIONS = ["TLSv1.2", "TLSv1.3"] as const;
+
+/** `TlsOptions` */
+export const TLS_OPTIONS = {
+  ca: {
+    type: "text",
+    flags: "--tls-ca <file>",
+    holds: "certificates in PEM",
+    help: "certificates of those who are trusted, in the place of the usual ones",
+    otherwise: "those that Deno trusts",
+  },
+  cert: {
+    type: "text",
+    flags: "--tls-cert <file>",
+    holds: "certificates in PEM",
+    help: "our own certificate, its issuers behind it",
+  },
+  key: {
+    type: "text",
+    flags: "--tls-key <file>",
+    holds: "a private key in PEM",
+    help: "the key of our certificate",
+  },
+  passphrase: {
+    type: "text",
+    flags: "--tls-passphrase-file <file>",
+    holds: "text",
+    help: "what decrypts that key",
+  },
+  serverName: {
+    type: "text",
+    flags: "--tls-server-name <name>",
+    help: "the name that the server's certificate must have",
+    otherwise: "the remote's host",
+  },
+  alpn: {
+    type: "texts",
+    flags: "--tls-alpn <protocol>",
+    holds: "names of protocols",
+    help: "an application protocol to offer, the best one first; may be given several times",
+  },
+  minVersion: choice("--tls-min-version <version>", "oldest version", TLS_VERSIONS, "TLSv1.2"),
+  maxVersion: choice("--tls-max-version <version>", "newest version", TLS_VERSIONS, "TLSv1.3"),
+  fingerprints: {
+    type: "texts",
+    flags: "--tls-fingerprint <sha256>",
+    holds: "SHA-256 fingerprints",
+    help: "the server's certificate, whoever issued it; may be given several times",
+  },
+  handshakeTimeoutMs: duration("--tls-handshake-timeout <time>", "for the handshake", {
+    min: 100,
+    default: 10_000,
+  }),
+  acceptMs: duration(
+    "--tls-accept <time>",
+    "how long to wait for the server's word that it takes our certificate (TLS 1.3)",
+    { default: 1000 },
+  ),
+} as const satisfies OptionTable;
+
 /** `CloseOptions` of a sender */
 export const CLOSE_OPTIONS = {
   deliverTimeoutMs: duration(

@@ -55,8 +55,16 @@ export interface PlainOption extends Described {
   readonly default?: boolean;
 }
 
+/** An option that takes any text, or several. */
+export interface TextOption extends Described {
+  readonly type: "text" | "texts";
+  /** What the library takes, where the flag takes the name of a file that holds it. */
+  readonly holds?: string;
+  readonly default?: undefined;
+}
+
 /** What an option takes. */
-export type OptionSpec = NumberOption | ChoiceOption | PlainOption;
+export type OptionSpec = NumberOption | ChoiceOption | PlainOption | TextOption;
 
 /** Options by the names that the library has for them. */
 export interface OptionTable {
@@ -64,7 +72,8 @@ export interface OptionTable {
 }
 
 type ValueOf<S> = S extends ChoiceOption<infer C> ? C
-  : S extends { readonly type: "name" } ? string
+  : S extends { readonly type: "name" | "text" } ? string
+  : S extends { readonly type: "texts" } ? readonly string[]
   : S extends { readonly type: "switch" } ? boolean
   : number;
 type WithDefault<T> = { [K in keyof T]: T[K] extends { default: unknown } ? K : never }[keyof T];
@@ -116,6 +125,10 @@ export function takes(spec: OptionSpec, value: unknown): boolean {
       return spec.choices.some((choice) => choice === value);
     case "switch":
       return typeof value === "boolean";
+    case "text":
+      return isText(value);
+    case "texts":
+      return Array.isArray(value) && value.length > 0 && value.every(isText);
     case "name":
       return typeof value === "string" && NAME.test(value) &&
         new TextEncoder().encode(value).length <= MAX_NAME_BYTES;
@@ -127,6 +140,10 @@ export function takes(spec: OptionSpec, value: unknown): boolean {
         (fraction || value % step === 0);
     }
   }
+}
+
+function isText(value: unknown): boolean {
+  return typeof value === "string" && value !== "";
 }
 
 /**
@@ -145,6 +162,10 @@ export function ruleOf(
       return `must be one of ${spec.choices.join(", ")}`;
     case "switch":
       return "must be true or false";
+    case "text":
+      return `must be ${spec.holds ?? "text"}, not empty`;
+    case "texts":
+      return `must be a list of ${spec.holds ?? "texts"}, not empty`;
     case "name":
       return `must be a name of 1 to ${MAX_NAME_BYTES} bytes without spaces, "/" and ":"`;
     default: {

@@ -199,6 +199,22 @@ export interface LocalFault {
 }
 
 /**
+ * What a connection over TLS has agreed upon.
+ *
+ * @category Status
+ */
+export interface TlsSession {
+  /** `"TLSv1.3"` or `"TLSv1.2"`. */
+  readonly version: string;
+  /** `"TLS_AES_256_GCM_SHA384"`, by the names of IANA. */
+  readonly cipherSuite: string;
+  /** When the first certificate of the server's chain expires, in milliseconds since 1970. */
+  readonly serverCertificateExpiresAtMs: number;
+  /** The same of our own certificate; undefined where we have none. */
+  readonly clientCertificateExpiresAtMs: number | undefined;
+}
+
+/**
  * One established connection. Every method but read and write is synchronous.
  *
  * @category Dialer
@@ -208,6 +224,15 @@ export interface Wire {
   readonly localAddress: string;
   /** `"192.0.2.7:4000"`. */
   readonly remoteAddress: string;
+  /** What TLS has agreed upon; left out where none is spoken. */
+  readonly tls?: TlsSession;
+  /**
+   * What has drained is held for at least this long, also where `holdMs` is shorter: for
+   * a peer that may still refuse us. May become 0 while the connection lives, never more.
+   *
+   * @default {0}
+   */
+  readonly minHoldMs?: number;
   /**
    * Hands bytes to the kernel; may take only a part. A failure is final: the
    * connection will be given up, also where TCP below it still lives.
@@ -279,9 +304,15 @@ export interface Dialer {
    * @param onLookedUp Called once, as soon as the name has an address: what comes
    *   after it is the server's time, what came before the nameserver's. At once
    *   where there is nothing to look up, never once the attempt has ended.
+   * @param onHandshake Called once the connection stands, where more has to be agreed upon
+   *   over it, as with TLS: the dialer itself ends that within so many milliseconds.
    * @throws {WireError} The attempt failed.
    * @throws {SocketOptionError} The kernel refused an option that it has never taken; trying
    *   again will not help.
    */
-  dial(signal: AbortSignal, onLookedUp?: () => void): Promise<Wire>;
+  dial(
+    signal: AbortSignal,
+    onLookedUp?: () => void,
+    onHandshake?: (withinMs: number) => void,
+  ): Promise<Wire>;
 }

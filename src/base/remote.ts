@@ -22,14 +22,21 @@ export interface Remote {
    * `"10.0.0.0/8"`. Everybody who reaches the address, unless given.
    */
   readonly allowFrom?: readonly string[];
+  /**
+   * `"tls"` speaks TLS over TCP.
+   *
+   * @default {"tcp"}
+   */
+  readonly scheme?: "tcp" | "tls";
 }
 
 /**
  * Reads a remote from a URL.
  *
  * @category Dialer
- * @param url `tcp://host:port`, or `listen://host:port?from=address,network/bits` for a
- *   server that connects to us; IPv6 literals in brackets. A zone follows `%` or, as
+ * @param url `tcp://host:port`, `tls://host:port`, or
+ *   `listen://host:port?from=address,network/bits` for a server that connects to us; IPv6
+ *   literals in brackets. A zone follows `%` or, as
  *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
  *   is what nameservers and permissions know.
  * @returns Its parts.
@@ -44,14 +51,16 @@ export interface Remote {
  * ```
  */
 export function parseRemote(url: string): Remote {
-  const expected = `expected tcp://HOST:PORT, for example tcp://192.0.2.7:4000 or tcp://[::1]:4000`;
+  const expected = `expected tcp://HOST:PORT or tls://HOST:PORT, for example ` +
+    `tcp://192.0.2.7:4000 or tls://[::1]:6514`;
   // URLs know no zones: it is taken out before and put back after.
   const zone = /^[^/]*\/\/\[[^\]%]*(%[^\]]*)\]/.exec(url)?.[1] ?? "";
   const parsed = URL.parse(zone === "" ? url : url.replace(zone, ""));
   if (parsed === null) throw new TypeError(`"${url}" is not a URL; ${expected}`);
-  if (parsed.protocol !== "tcp:" && parsed.protocol !== "listen:") {
+  const tls = parsed.protocol === "tls:";
+  if (!tls && parsed.protocol !== "tcp:" && parsed.protocol !== "listen:") {
     throw new TypeError(
-      `"${url}" has scheme ${parsed.protocol.slice(0, -1)}, sendq speaks tcp only; ${expected}`,
+      `"${url}" has scheme ${parsed.protocol.slice(0, -1)}, sendq speaks tcp and tls; ${expected}`,
     );
   }
   const isListen = parsed.protocol === "listen:";
@@ -69,6 +78,7 @@ export function parseRemote(url: string): Remote {
   return {
     hostname,
     port,
+    ...(tls ? { scheme: "tls" as const } : {}),
     ...(isListen ? { listen: true } : {}),
     ...(from === undefined ? {} : { allowFrom: from.split(",") }),
   };
@@ -84,8 +94,8 @@ export function isListening(remote: string | Remote): boolean {
  *
  * @category Dialer
  */
-export function formatRemote({ hostname, port, listen = false }: Remote): string {
-  return `${listen ? "listen" : "tcp"}://${
+export function formatRemote({ hostname, port, listen = false, scheme = "tcp" }: Remote): string {
+  return `${listen ? "listen" : scheme}://${
     hostname.includes(":") ? `[${hostname}]` : hostname
   }:${port}`;
 }

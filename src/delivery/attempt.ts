@@ -44,7 +44,10 @@ export type AttemptResult =
     readonly startedAtMs: number;
   };
 
-type Phase = "look-up" | "connect" | "session";
+type Phase = "look-up" | "connect" | "handshake" | "session";
+
+/** The dialer has better words for a handshake that takes too long: ours is the last resort. */
+const HANDSHAKE_MARGIN_MS = 1000;
 
 /** One attempt; begins at once. */
 export class Attempt {
@@ -52,6 +55,7 @@ export class Attempt {
   readonly #controller = new AbortController();
   #phase: Phase = "look-up";
   #phaseSinceMs: number;
+  #handshakeMs = 0;
   #outcome: { readonly opened: Opened } | { readonly error: unknown } | undefined;
 
   /** @param options What to dial, and the limits. */
@@ -96,9 +100,14 @@ export class Attempt {
   async #dial(): Promise<Opened> {
     const { dialer, clock, session } = this.#options;
     const { signal } = this.#controller;
-    const wire = await dialer.dial(signal, () => {
+    const onLookedUp = (): void => {
       if (this.#phase === "look-up") this.#enter("connect");
-    });
+    };
+    const onHandshake = (withinMs: number): void => {
+      this.#handshakeMs = withinMs + HANDSHAKE_MARGIN_MS;
+      this.#enter("handshake");
+    };
+    const wire = await dialer.dial(signal, onLookedUp, onHandshake);
     if (session?.open === undefined) {
       return { wire, reader: new WireReader(wire), state: new Map() };
     }
@@ -120,6 +129,8 @@ export class Attempt {
         return this.#phaseSinceMs + lookUpTimeoutMs;
       case "connect":
         return this.#phaseSinceMs + connectTimeoutMs;
+      case "handshake":
+        return this.#phaseSinceMs + this.#handshakeMs;
       case "session":
         return Infinity; // It ends by itself; see `openSession`.
       default:

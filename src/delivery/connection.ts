@@ -146,6 +146,8 @@ export class Connection {
     | undefined;
   /** The errno that somebody was told: read, write or SO_ERROR, whoever came first. */
   #failure: string | undefined;
+  /** The same in words, where a read or a write has failed. */
+  #failureWords: string | undefined;
 
   #verdict: Verdict = { kind: "healthy" };
   #memory: LivenessMemory;
@@ -251,6 +253,7 @@ export class Connection {
       sendWindowBytes: sample.sendWindowBytes,
       retransmittedSegments: sample.totalRetransmits,
       silenceMs: this.#memory.silenceMs,
+      ...(this.#wire.tls === undefined ? {} : { tls: this.#wire.tls }),
     };
   }
 
@@ -322,7 +325,8 @@ export class Connection {
     if (unanswered !== undefined) return this.#over(unanswered, progressed);
     if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
     if (this.#failure !== undefined) {
-      return this.#over({ kind: "wire-failed", code: this.#failure }, progressed);
+      const words = this.#failureWords ?? `the connection failed (${this.#failure})`;
+      return this.#over({ kind: "wire-failed", code: this.#failure, words }, progressed);
     }
     // The kernel knows of the FIN before the reader does, in the same reading.
     const finHere = sample.state === TcpState.CLOSE_WAIT || this.#peerClosed;
@@ -355,7 +359,8 @@ export class Connection {
       progressed,
       peerClosed: this.#peerClosed,
       alive: true,
-      vouchedUntilMs: this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory),
+      vouchedUntilMs: (this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory)) -
+        this.#longerHoldMs,
       ackedAtMs: this.#memory.aliveAtMs,
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
@@ -431,9 +436,18 @@ export class Connection {
     return { kind: "no-response", unansweredMs: answers.unansweredMs(nowMs), to: "answers" };
   }
 
+  /**
+   * A peer that may still refuse us is vouched for so much later that what it
+   * acknowledges is held for as long as the wire asks.
+   */
+  get #longerHoldMs(): number {
+    return Math.max(0, (this.#wire.minHoldMs ?? 0) - this.#limits.holdMs);
+  }
+
   #failed(error: unknown): void {
     this.#failure ??= error instanceof WireError ? error.code : "UNKNOWN";
     this.#outgoing.stop();
+    if (error instanceof WireError) this.#failureWords ??= error.message;
   }
 
   /**

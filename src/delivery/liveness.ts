@@ -91,7 +91,7 @@ export type Verdict =
   }
   | { readonly kind: "peer-closed" }
   | { readonly kind: "closes-early"; readonly times: number }
-  | { readonly kind: "wire-failed"; readonly code: string }
+  | { readonly kind: "wire-failed"; readonly code: string; readonly words: string }
   | { readonly kind: "self-connected" }
   | { readonly kind: "session-refused"; readonly words: string }
   | { readonly kind: "packet-refused"; readonly id: number; readonly words: string }
@@ -355,7 +355,7 @@ export function describeVerdict(verdict: Verdict): string {
         `server, or it closes soon. One that is known to close once it has all wants onPeerFin ` +
         `"confirm"`;
     case "wire-failed":
-      return `the connection failed (${verdict.code})`;
+      return verdict.words;
     case "self-connected":
       return "connected to itself: nobody listens at the remote's port on this host";
     case "session-refused":

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Logger } from "../base/ports.ts";
+import type { Logger, TlsSession } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
 import type { Verdict } from "./liveness.ts";
 
@@ -82,6 +82,8 @@ export interface SenderStats {
     readonly retransmittedSegments: number;
     /** How long bytes have been outstanding without any sign of the peer. */
     readonly silenceMs: number;
+    /** What TLS has agreed upon; left out where none is spoken. */
+    readonly tls?: TlsSession;
   } | undefined;
   /** What lies on disk. */
   readonly queue: QueueStats;

@@ -275,6 +275,36 @@ export const FIGURES: readonly Figure[] = [
     points: ({ stats: { path } }) => one(path?.retransmittedSegments),
   },
   {
+    name: "sendq.tls.session",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 while a connection over TLS is up, with its version and cipher suite.",
+    points: ({ stats: { path } }) =>
+      path?.tls === undefined ? [] : [{
+        value: 1,
+        attributes: {
+          "tls.protocol.version": path.tls.version.replace("TLSv", ""),
+          "tls.cipher": path.tls.cipherSuite,
+        },
+      }],
+  },
+  {
+    name: "sendq.tls.certificate.remaining",
+    unit: "s",
+    kind: "gauge",
+    description: "Time until a certificate of the present connection expires.",
+    points: ({ stats: { path }, wallMs }) => {
+      const { serverCertificateExpiresAtMs: server, clientCertificateExpiresAtMs: client } =
+        path?.tls ?? {};
+      return Object.entries({ server, client }).flatMap(([side, expiresAtMs]) =>
+        expiresAtMs === undefined ? [] : [{
+          value: (expiresAtMs - wallMs) / 1000,
+          attributes: { "sendq.tls.side": side },
+        }]
+      );
+    },
+  },
+  {
     name: "sendq.state",
     unit: "1",
     kind: "updowncounter",

@@ -8,7 +8,7 @@ import { OptionError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS, PACE_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
-import { isListening, type Remote } from "../base/remote.ts";
+import { isListening, parseRemote, type Remote } from "../base/remote.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
@@ -18,6 +18,7 @@ import type { Needs } from "../permissions/permissions.ts";
 import { type AnswerConfirmation, type AnswerPlan, answerPlanOf } from "../session/answers.ts";
 import { planOf, type Session } from "../session/session.ts";
 import type { Transform } from "../session/transform.ts";
+import type { TlsSource } from "../tls/options.ts";
 
 /**
  * How to open a `Sender`; every field but the first ones has a default.
@@ -33,13 +34,18 @@ export interface SenderOptions {
   /** Options for a queue given as a path; refused beside one that is open. */
   readonly queueOptions?: QueueOptions;
   /**
-   * The server: `"tcp://host:port"` or its parts. `"listen://host:port?from=192.0.2.7"` is
+   * The server: `"tcp://host:port"`, `"tls://host:port"` or its parts. `"listen://host:port?from=192.0.2.7"` is
    * for a server that connects to us: we listen there, for those addresses alone, and wait.
    * Then `connect` is `"always"` unless given.
    */
   readonly remote: string | Remote;
   /** Socket options; each has its documented default. */
   readonly socket?: SocketOptions;
+  /**
+   * How TLS is spoken, for a `tls://` remote, or a function that gives it for each
+   * connection, so that certificates can be renewed. Nothing of TLS is loaded for others.
+   */
+  readonly tls?: TlsSource;
   /**
    * The path of the C library, as granted by `--allow-ffi=PATH`. Needed only where it is
    * none of the paths that distributions have, and where `--allow-ffi` names a path
@@ -233,7 +239,7 @@ export interface SenderOptions {
   readonly clock?: Clock;
   /** Chance, for tests. */
   readonly random?: Random;
-  /** Another way to connect; replaces remote's dialing and `socket`. */
+  /** Another way to connect; replaces remote's dialing, `socket` and `tls`. */
   readonly dialer?: Dialer;
 }
 
@@ -331,6 +337,20 @@ export function optionsOf(
     throw new TypeError('Sender.open needs the server as well: "tcp://host:port"');
   }
   return { ...rest, queue: first, remote };
+}
+
+/**
+ * The remote in its parts.
+ *
+ * @throws {TypeError} It is no URL of one.
+ * @throws {OptionError} There are options of TLS for one without TLS.
+ */
+export function remoteOf({ remote, tls }: SenderOptions): Remote {
+  const parts = typeof remote === "string" ? parseRemote(remote) : remote;
+  if (tls !== undefined && parts.scheme !== "tls") {
+    throw new OptionError("tls", null, "is for a remote that begins with tls://");
+  }
+  return parts;
 }
 
 /** What a sender needs permissions for. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Dialer } from "../base/ports.ts";
+import type { Clock, Dialer, Logger } from "../base/ports.ts";
 import type { Remote } from "../base/remote.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
@@ -20,18 +20,27 @@ const USER_TIMEOUT_MARGIN_MS = 30_000;
  * @param remote Where to.
  * @param options Those of the sender.
  * @param limits The same, resolved.
- * @param untilClosed Gets what has to end with the sender.
+ * @param parts Its clock and log; `untilClosed` gets what has to end with the sender.
  */
-export function dialerFor(
+export async function dialerFor(
   remote: Remote,
-  { dialer, socket = {}, libc, secondConnection }: SenderOptions,
+  { dialer, socket = {}, libc, secondConnection, tls = {} }: SenderOptions,
   limits: SupervisorLimits,
-  untilClosed: DisposableStack,
-): Dialer {
+  { clock, logger, untilClosed }: {
+    readonly clock: Clock;
+    readonly logger: Logger;
+    readonly untilClosed: DisposableStack;
+  },
+): Promise<Dialer> {
   if (dialer !== undefined) return dialer;
   const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
   const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
   const how = { ...remote, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) };
+  if (remote.scheme === "tls") {
+    // Who speaks plain TCP loads none of it.
+    const { tlsDialer } = await import("../tls/dialer.ts");
+    return await tlsDialer({ tcp: how, tls, clock, tell: (words) => logger.info(words) });
+  }
   if (!remote.listen) return tcpDialer(how);
   const second = secondConnection === undefined ? {} : { secondConnection };
   return untilClosed.use(listenDialer({ ...how, ...second }));

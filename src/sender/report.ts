@@ -223,10 +223,22 @@ const EXAMPLE: SenderReport & { readonly format: number } = {
     sendWindowBytes: 0,
     retransmittedSegments: 0,
     silenceMs: 0,
+    tls: {
+      version: "TLSv1.3",
+      cipherSuite: "TLS_AES_256_GCM_SHA384",
+      serverCertificateExpiresAtMs: 0,
+      clientCertificateExpiresAtMs: 0,
+    },
   },
 };
 /** What may be absent, wherever it stands. */
-const OPTIONAL = new Set(["outage", "path", "sendWindowBytes"]);
+const OPTIONAL = new Set([
+  "outage",
+  "path",
+  "sendWindowBytes",
+  "tls",
+  "clientCertificateExpiresAtMs",
+]);
 
 function isReport(value: unknown): value is SenderReport {
   return isLike(EXAMPLE, value) && "format" in value && value.format === FORMAT;

@@ -11,7 +11,7 @@ import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
-import { parseRemote, type Remote } from "../base/remote.ts";
+import type { Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
 import type {
   Outage,
@@ -33,7 +33,7 @@ import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
-import { limitsOf, needsOf, optionsOf, type SenderOptions } from "./options.ts";
+import { limitsOf, needsOf, optionsOf, remoteOf, type SenderOptions } from "./options.ts";
 import { Inbox } from "./inbox.ts";
 import { dialerFor } from "./own_dialer.ts";
 import { OutageReporter } from "./outage.ts";
@@ -240,10 +240,10 @@ export class Sender implements AsyncDisposable {
    *
    * @param queue The queue's file, which is made where there is none, or a queue that is
    *   open already.
-   * @param remote The server: `"tcp://host:port"` or its parts.
+   * @param remote The server: `"tcp://host:port"`, `"tls://host:port"` or its parts.
    * @param options What differs from the defaults.
    * @throws {OptionError} An option is out of range.
-   * @throws {TypeError} The remote is not a `tcp://` URL.
+   * @throws {TypeError} The remote is not a `tcp://` or `tls://` URL.
    * @throws {UnsupportedPlatformError} Not Linux, or no libc.
    * @throws {QueueFileError} The file cannot be used as a queue.
    * @throws {QueueLockedError} Another sender has it.
@@ -267,13 +267,16 @@ export class Sender implements AsyncDisposable {
   ): Promise<Sender> {
     const options = optionsOf(first, second, rest);
     const limits = limitsOf(options);
-    const remote = typeof options.remote === "string"
-      ? parseRemote(options.remote)
-      : options.remote;
+    const remote = remoteOf(options);
     requestPermissions(needsOf(options, remote));
     using untilOpen = new DisposableStack();
-    const dialer = dialerFor(remote, options, limits, untilOpen);
     const clock = options.clock ?? systemClock;
+    const logger = harmlessLogger(options.logger);
+    const dialer = await dialerFor(remote, options, limits, {
+      clock,
+      logger,
+      untilClosed: untilOpen,
+    });
     const ownsQueue = typeof options.queue === "string";
     const queue = typeof options.queue === "string"
       ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
@@ -289,7 +292,7 @@ export class Sender implements AsyncDisposable {
         clock,
         limits,
         random: options.random ?? Math.random,
-        logger: harmlessLogger(options.logger),
+        logger,
         receivedBufferBytes: options.receivedBufferBytes ??
           DELIVERY_OPTIONS.receivedBufferBytes.default,
       });

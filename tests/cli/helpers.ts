@@ -37,7 +37,7 @@ export async function leftOutWithout(program: string, ...args: string[]): Promis
 export function sendPermissions(remote: string, queue: string): string[] {
   const files = `${queue},${queue}.lock`;
   return [
-    `--allow-net=${remote.replace("tcp://", "")}`,
+    `--allow-net=${remote.replace(/^t(cp|ls):\/\//, "")}`,
     `--allow-read=${files}`,
     `--allow-write=${files}`,
     `--allow-ffi=${LIBC}`,

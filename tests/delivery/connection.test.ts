@@ -22,6 +22,7 @@ class FakeWire implements Wire {
   finError: KernelCallError | undefined;
   askError: Error | undefined;
   sendWindowBytes = 65535;
+  minHoldMs = 0;
   /** How many bytes each write takes at most. */
   takesBytes = Infinity;
   readonly written: string[] = [];
@@ -415,9 +416,20 @@ Deno.test("a read or a write that fails while TCP lives is the end, and confirms
     assert.deepEqual({ ended, alive, verdict }, {
       ended: true,
       alive: false,
-      verdict: { kind: "wire-failed", code: "EPROTO" },
+      verdict: { kind: "wire-failed", code: "EPROTO", words: "EPROTO" },
     });
   }
+});
+
+Deno.test("a wire that asks for a longer hold gets it, until it asks no more", async () => {
+  const bench = new Bench((wire) => wire.minHoldMs = 5000);
+  await bench.send("abc");
+  bench.wire.bytesAcked = 4;
+  bench.nowMs = 10_000;
+  // Alive and reading now; but held for 1 s anyway, and so for 4 s more.
+  assert.equal(bench.connection.poll().vouchedUntilMs, 6000);
+  bench.wire.minHoldMs = 500;
+  assert.equal(bench.connection.poll().vouchedUntilMs, 10_000);
 });
 
 Deno.test("a write that takes nothing is the end: it is not tried for ever", async () => {
@@ -427,7 +439,11 @@ Deno.test("a write that takes nothing is the end: it is not tried for ever", asy
   const { ended, verdict } = bench.connection.poll();
   assert.deepEqual({ ended, verdict }, {
     ended: true,
-    verdict: { kind: "wire-failed", code: "UNKNOWN" },
+    verdict: {
+      kind: "wire-failed",
+      code: "UNKNOWN",
+      words: "A write that works takes something.",
+    },
   });
   assert.equal(bench.wire.written.length, 1);
 });

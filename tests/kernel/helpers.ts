@@ -71,7 +71,7 @@ export function noChildren(): string | undefined {
  * Resets a connection from the server's side, like a killed server's kernel
  * does. `conn.close()` alone would send a FIN first, whatever is unread.
  */
-export function resetBy(conn: Deno.TcpConn): void {
+export function resetBy(conn: Deno.TcpConn | Deno.TlsConn): void {
   const found = duplicateDescriptor(conn, 0);
   if (found.kind !== "found" || !resetConnection(found.fd)) throw new Error("not reset");
   closeDescriptor(found.fd);

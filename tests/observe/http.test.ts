@@ -231,8 +231,10 @@ Deno.test("/metrics is what a parser of Prometheus' format takes", async () => {
   assert.match(headers.get("content-type") ?? "", /^text\/plain; version=0\.0\.4/);
   const families: readonly Family[] = parsePrometheus(text);
 
-  assert.deepEqual(families.map(({ name }) => name), FIGURES.map(prometheusName));
-  for (const figure of FIGURES) {
+  // Those of TLS have no value without it.
+  const figures = FIGURES.filter(({ name }) => !name.startsWith("sendq.tls."));
+  assert.deepEqual(families.map(({ name }) => name), figures.map(prometheusName));
+  for (const figure of figures) {
     const family = families.find(({ name }) => name === prometheusName(figure));
     assert.equal(family?.type, figure.kind === "counter" ? "COUNTER" : "GAUGE", figure.name);
     assert.equal(family?.help, figure.description);

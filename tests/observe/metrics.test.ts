@@ -6,12 +6,15 @@ import {
   metrics,
   type Observable,
 } from "@opentelemetry/api";
+import type { TlsSession } from "../../src/base/ports.ts";
 import { FIGURES } from "../../src/observe/figures.ts";
 import { instrument } from "../../src/observe/metrics.ts";
 import { prometheusName } from "../../src/observe/prometheus.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { LIBC } from "../cli/helpers.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 
 /** The parts of OTLP's JSON that are looked at. */
@@ -124,7 +127,7 @@ Deno.test("Deno's own exporter sends the figures and a span for each connection"
     // The path has no figures by the time of the last export.
     const metric = exported.get(figure.name);
     if (metric === undefined) {
-      assert.match(figure.name, /^sendq\.path\./);
+      assert.match(figure.name, /^sendq\.(path|tls)\./);
       continue;
     }
     assert.equal(metric.unit, figure.unit);
@@ -184,6 +187,49 @@ Deno.test("figures are read when they are asked for, and not at all after the en
   await until("delivery", () => stats().drainedPackets === 1);
   await sender.close();
   await Deno.remove(directory, { recursive: true });
+});
+
+Deno.test("of a connection over TLS: its version, its suite, and how long certificates last", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  const reading = (tls: TlsSession | undefined) => ({
+    stats: {
+      ...{ inFlightPackets: 0, inFlightBytes: 0, heldPackets: 0, drainedPackets: 0, ackedBytes: 0 },
+      ...{ redeliveredPackets: 0, connections: 1, failedAttempts: 0, receivedBytes: 0 },
+      receivedBytesDiscarded: 0,
+      confirmedBy: "kernel" as const,
+      queue: queue.stats(),
+      path: {
+        ...{ localAddress: "192.0.2.1:50123", remoteAddress: "192.0.2.7:6514", rttMs: 1 },
+        ...{ sendQueueBytes: 0, notSentBytes: 0, sendWindowBytes: 1, silenceMs: 0 },
+        retransmittedSegments: 0,
+        ...(tls === undefined ? {} : { tls }),
+      },
+    },
+    ...{ state: "connected", verdict: "healthy", wallMs: 10_000, fileBytes: 0 } as const,
+  });
+  const pointsOf = (name: string, tls?: TlsSession) =>
+    FIGURES.find((figure) => figure.name === name)?.points(reading(tls));
+  const tls = {
+    version: "TLSv1.3",
+    cipherSuite: "TLS_AES_256_GCM_SHA384",
+    serverCertificateExpiresAtMs: 70_000,
+    clientCertificateExpiresAtMs: 5000,
+  };
+  assert.deepEqual(pointsOf("sendq.tls.session", tls), [{
+    value: 1,
+    attributes: { "tls.protocol.version": "1.3", "tls.cipher": "TLS_AES_256_GCM_SHA384" },
+  }]);
+  const remaining = "sendq.tls.certificate.remaining";
+  assert.deepEqual(pointsOf(remaining, tls), [
+    { value: 60, attributes: { "sendq.tls.side": "server" } },
+    { value: -5, attributes: { "sendq.tls.side": "client" } },
+  ]);
+  assert.equal(
+    pointsOf(remaining, { ...tls, clientCertificateExpiresAtMs: undefined })?.length,
+    1,
+  );
+  assert.deepEqual([pointsOf("sendq.tls.session"), pointsOf(remaining)], [[], []]);
 });
 
 Deno.test("docs/METRICS.md has every figure, as the code has it", async () => {

@@ -13,6 +13,7 @@ import type { Wire } from "../../src/base/ports.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { listen, patience, resetBy } from "../kernel/helpers.ts";
 import { until } from "../support/until.ts";
+import { dialTls, pem } from "../tls/helpers.ts";
 
 /** The other end. Its program reads only when told to. */
 export interface PairPeer {
@@ -45,8 +46,26 @@ export async function realPair(): Promise<WirePair> {
   using listener = listen();
   const accepted = listener.accept();
   const dialer = tcpDialer({ hostname: "127.0.0.1", port: listener.port });
-  const wire = await dialer.dial(patience());
-  const conn = await accepted;
+  return pairOf(await dialer.dial(patience()), await accepted);
+}
+
+/** Loopback, with TLS over it: the server is rustls, as Deno has it. */
+export async function tlsPair(): Promise<WirePair> {
+  using listener = Deno.listenTls({
+    hostname: "127.0.0.1",
+    port: 0,
+    cert: pem("server.pem"),
+    key: pem("server.key"),
+  });
+  const accepted = listener.accept().then(async (conn) => {
+    await conn.handshake();
+    return conn;
+  });
+  const wire = await dialTls(listener.addr.port);
+  return pairOf(wire, await accepted);
+}
+
+function pairOf(wire: Wire, conn: Deno.TcpConn | Deno.TlsConn): WirePair {
   let open = true;
   const once = (end: () => void): void => {
     if (open) end();

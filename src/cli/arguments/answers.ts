@@ -15,7 +15,7 @@ import { givenOf } from "./given.ts";
 import { parseRegExp, unescape } from "./session.ts";
 
 /** Stands before the names of these options. */
-const CONFIRM = "confirm.";
+export const CONFIRM = "confirm.";
 
 /** The options of confirmation by answers, parsed. */
 export interface AnswerCommandOptions {

@@ -6,7 +6,7 @@
  */
 
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { OptionError, PacketSizeError } from "../../base/errors.ts";
+import { messageOf, OptionError, PacketSizeError } from "../../base/errors.ts";
 import {
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
@@ -15,6 +15,7 @@ import {
   QUEUE_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
 } from "../../base/option_table.ts";
 import {
   choice,
@@ -37,6 +38,7 @@ import { assertFraming } from "../../framing/grammar.ts";
 import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { SenderOptions } from "../../sender/options.ts";
+import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
@@ -66,6 +68,10 @@ export const LOG_OPTIONS = {
 
 /** Stands before the names of keepalive's options. */
 export const KEEP_ALIVE = "keepAlive.";
+/** The same of those of TLS. */
+export const TLS = "tls.";
+/** Whose flag takes the file that holds the value. */
+const TLS_FILES = ["ca", "cert", "key", "passphrase"] as const;
 
 /** How packets are told apart, parsed. */
 export interface FramingOptions {
@@ -160,6 +166,7 @@ export class OptionAdder {
       const help = words === undefined ? spec.help : `${spec.help} (default: ${words})`;
       const option = new LibraryOption(prefix + name, spec.flags, help);
       if (spec.type === "choice") option.choices(spec.choices);
+      else if (spec.type === "texts") option.argParser<string[]>(appended);
       else if (spec.type !== "switch") option.argParser((text) => parseValue(spec, text));
       const fallback = preset[name];
       if (fallback !== undefined) option.default(fallback, inWords(spec, fallback));
@@ -276,11 +283,17 @@ export function addQueueOptions(options: OptionAdder): void {
   });
 }
 
+/** How TLS is spoken with a `tls://` remote. */
+export function addTlsOptions(options: OptionAdder): void {
+  options.group("TLS (for tls://HOST:PORT)").table(TLS_OPTIONS, {}, TLS);
+}
+
 /** Delivery, socket and output: what `send` and `relay` share. */
 export function addDeliveryOptions(options: OptionAdder): void {
   options.group("Delivery")
     .table(DELIVERY_OPTIONS)
     .table(CLOSE_OPTIONS, resolveOptions(CLOSE_OPTIONS, {}));
+  addTlsOptions(options);
   options.group("Pace").table(PACE_OPTIONS);
   addSessionOptions(options);
   addAnswerOptions(options, parseFraming);
@@ -349,11 +362,54 @@ export function deliveryOptionsOf(
     ...(options.libc === undefined ? {} : { libc: options.libc }),
     ...(session === undefined ? {} : { session }),
     ...confirmationOf(options),
+    ...tlsOptionsOf(options),
     socket: {
       ...givenOf(SOCKET_OPTIONS, options),
       keepAlive: options.keepalive && givenOf(KEEP_ALIVE_OPTIONS, options, KEEP_ALIVE),
     },
   };
+}
+
+/** The files that options of TLS name. */
+export function tlsFilesOf(options: object): string[] {
+  const given = givenOf(TLS_OPTIONS, options, TLS);
+  return TLS_FILES.map((name) => given[name]).filter((path) => path !== undefined);
+}
+
+/**
+ * How TLS is spoken, where any of it was given. The files are read anew for each
+ * connection, so that certificates can be renewed.
+ */
+export function tlsOptionsOf(options: object): { readonly tls?: () => Promise<TlsOptions> } {
+  const given = givenOf(TLS_OPTIONS, options, TLS);
+  if (Object.keys(given).length === 0) return {};
+  return {
+    tls: async () => {
+      const texts: { [name in (typeof TLS_FILES)[number]]?: string } = {};
+      for (const name of TLS_FILES) {
+        const path = given[name];
+        if (path === undefined) continue;
+        const text = await readText(path, flagOf(TLS_OPTIONS[name]));
+        // An editor ends a file with a line break, which no passphrase has.
+        texts[name] = name === "passphrase" ? text.replace(/\r?\n$/, "") : text;
+      }
+      return { ...given, ...texts };
+    },
+  };
+}
+
+async function readText(path: string, flag: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    throw new UsageError(`${flag}: ${path} cannot be read: ${messageOf(error)}`);
+  }
+}
+
+/** One more of an option that may be given several times. */
+function appended(text: string, earlier: string[] = []): string[] {
+  return [...earlier, text];
 }
 
 /**
@@ -428,7 +484,10 @@ export function asUsageError(error: unknown): unknown {
     const spec = OPTIONS.get(error.option);
     if (spec === undefined) return new UsageError(error.message);
     // Where the option does take the value, another one's is in its way.
-    const rule = takes(spec, error.value) ? inFlags(error.rule) : ruleInWords(spec);
+    const saysMore = takes(spec, error.value) || error.value === null || spec.type === "texts";
+    const rule = saysMore ? inFlags(error.rule) : ruleInWords(spec);
+    // What holds a secret is not shown.
+    if (error.value === null) return new UsageError(`${flagOf(spec)} ${rule}`);
     return new UsageError(`${flagOf(spec)} ${rule}, got ${inWords(spec, error.value)}`);
   }
   return error instanceof RangeError && !(error instanceof PacketSizeError)

@@ -147,6 +147,9 @@ export function parseHttpAddress(text: string): Remote {
 export function parseListen(text: string): Listen {
   const path = /^unix:(?:\/\/(?=\/))?(.+)$/.exec(text)?.[1];
   if (path !== undefined) return { transport: "unix", path };
+  if (text.startsWith("tls:")) {
+    throw new InvalidArgumentError("Clients are accepted without TLS: tcp://HOST:PORT, unix:PATH.");
+  }
   // Port 0 is no port to send to, but one to listen on.
   const anyPort = /^tcp:\/\/.*[^:]:0$/.test(text);
   const remote = parseServer(anyPort ? text.replace(/0$/, "1") : text);

@@ -8,6 +8,7 @@
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { WireError } from "../../base/errors.ts";
+import type { Dialer } from "../../base/ports.ts";
 import {
   duration,
   type OptionTable,
@@ -17,14 +18,22 @@ import {
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
-import { type TcpDialer, tcpDialer } from "../../kernel/dialer.ts";
+import { tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
-import { asUsageError, OptionAdder } from "../arguments/options.ts";
+import type { TlsWire } from "../../tls/tls_wire.ts";
+import {
+  addTlsOptions,
+  asUsageError,
+  OptionAdder,
+  tlsFilesOf,
+  tlsOptionsOf,
+} from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatDuration, parseDuration, parseServer } from "../arguments/values.ts";
-import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
+import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 /** The kernel asks an idle server for a sign of life this often: keepalive, no payload. */
@@ -47,10 +56,12 @@ tell without sending: sendq status shows that for a queue that is being sent.
 Examples:
   sendq probe tcp://192.0.2.7:4000
   sendq probe tcp://legacy:4000 --seconds 60 --json
+  sendq probe tls://logs.example:6514 --tls-ca ca.pem --seconds 0.1
 
 Permissions, on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
     src/cli/main.ts probe tcp://192.0.2.7:4000
+TLS needs --allow-read for the files of --tls-… beside.
 
 ${EXIT_CODE_HELP}
 `;
@@ -92,12 +103,13 @@ export function probeCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
   const command = new Command("probe")
     .summary("see what the kernel says about the path to a server")
     .description("See what the kernel says about the path to a server, without sending a byte.")
-    .argument("<remote>", "the server: tcp://HOST:PORT", parseServer);
-  new OptionAdder(command)
+    .argument("<remote>", "the server: tcp://HOST:PORT or tls://HOST:PORT", parseServer);
+  const adder = new OptionAdder(command)
     .value("--seconds <count>", "how long to look", parseSeconds, [5, "5"])
     .table(PROBE_OPTIONS, resolveOptions(PROBE_OPTIONS, {}))
     .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)")
     .flag("--json", "print one object at the end");
+  addTlsOptions(adder);
   return command
     .addHelpText("after", HELP)
     .action(async (remote: Remote, options: ProbeOptions) =>
@@ -110,20 +122,26 @@ function parseSeconds(text: string): number {
 }
 
 async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<ExitCode> {
-  checkPermissions({ remotes: [remote], kernel: true, libc: options.libc });
+  const { connectTimeoutMs, libc } = options;
+  checkPermissions({ remotes: [remote], kernel: true, libc, files: tlsFilesOf(options) });
   const report = new Report(remote, options.json ?? false, io);
-  const dialer = dialerTo(remote, options.libc);
+  const dialer = await dialerTo(remote, options);
   const startedMs = systemClock.nowMs();
-  let wire: TcpWire;
+  let wire: TcpWire | TlsWire;
   let lookedUp = false;
+  const timeUp = new AbortController();
+  const cancel = systemClock.setTimer(
+    connectTimeoutMs,
+    () => timeUp.abort(new DOMException("The connection took too long.", "TimeoutError")),
+  );
   try {
-    wire = await dialer.dial(
-      AbortSignal.timeout(options.connectTimeoutMs),
-      () => lookedUp = true,
-    );
+    // A handshake is ended by the dialer itself.
+    wire = await dialer.dial(timeUp.signal, () => lookedUp = true, cancel);
   } catch (error) {
-    await report.failed(error, options.connectTimeoutMs, lookedUp);
+    await report.failed(error, connectTimeoutMs, lookedUp);
     return ExitCode.FAILED;
+  } finally {
+    cancel();
   }
   const connectedMs = systemClock.nowMs();
   await report.connected(wire, connectedMs - startedMs);
@@ -132,14 +150,22 @@ async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<
   return verdict.kind === "healthy" ? ExitCode.DONE : ExitCode.FAILED;
 }
 
-function dialerTo(remote: Remote, libc: string | undefined): TcpDialer {
+interface ProbeDialer extends Dialer {
+  dial(...how: Parameters<Dialer["dial"]>): Promise<TcpWire | TlsWire>;
+}
+
+async function dialerTo(remote: Remote, options: ProbeOptions): Promise<ProbeDialer> {
+  const { libc } = options;
   const keepAlive = { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 };
   try {
-    return tcpDialer({
-      ...remote,
-      socket: { keepAlive },
-      ...(libc === undefined ? {} : { libc }),
-    });
+    const tcp = { ...remote, socket: { keepAlive }, ...(libc === undefined ? {} : { libc }) };
+    const { tls } = tlsOptionsOf(options);
+    if (remote.scheme !== "tls") {
+      if (tls === undefined) return tcpDialer(tcp);
+      throw new UsageError("--tls-… options need a remote that begins with tls://");
+    }
+    const { tlsDialer } = await import("../../tls/dialer.ts");
+    return await tlsDialer({ tcp, tls: tls ?? {}, clock: systemClock, tell: () => {} });
   } catch (error) {
     throw asUsageError(error);
   }
@@ -147,7 +173,7 @@ function dialerTo(remote: Remote, libc: string | undefined): TcpDialer {
 
 /** Looks every second. Returns the last verdict. */
 async function watch(
-  wire: TcpWire,
+  wire: TcpWire | TlsWire,
   connectedMs: number,
   durationMs: number,
   report: Report,
@@ -223,15 +249,47 @@ class Report {
     await this.#finish("unreachable", words);
   }
 
-  async connected(wire: TcpWire, tookMs: number): Promise<void> {
+  async connected(wire: TcpWire | TlsWire, tookMs: number): Promise<void> {
     const { localAddress, remoteAddress } = wire;
     const route = lookUpRoute(remoteAddress.replace(/:\d+$/, ""));
-    this.#facts = { route, localAddress, remoteAddress, connectMs: Math.round(10 * tookMs) / 10 };
+    const tls = "chain" in wire ? tlsFactsOf(wire) : undefined;
+    this.#facts = {
+      route,
+      localAddress,
+      remoteAddress,
+      connectMs: Math.round(10 * tookMs) / 10,
+      ...(tls === undefined ? {} : { tls }),
+    };
     await this.#say(
       "connected",
       `to ${remoteAddress} from ${localAddress} in ${tookMs.toFixed(1)}ms`,
     );
     await this.#say("route", route && routeWords(route));
+    if (tls !== undefined) await this.#sayTls(tls);
+  }
+
+  async #sayTls({ version, cipherSuite, alpn, accepted, chain }: TlsFacts): Promise<void> {
+    const protocol = alpn === undefined ? "" : `, ALPN ${alpn}`;
+    await this.#say("tls", `${version}, ${cipherSuite}${protocol}`);
+    for (
+      const [index, { subject, issuer, names, expiresAtMs, daysLeft, sha256 }] of chain.entries()
+    ) {
+      const whose = printable(`${subject}${names === undefined ? "" : ` (${names})`}`);
+      await this.#say(
+        index === 0 ? "server" : "issuer",
+        `${whose}, issued by ${printable(issuer)}, until ` +
+          `${new Date(expiresAtMs).toISOString().slice(0, 10)} (${daysLeft} days left), ` +
+          `SHA-256 ${sha256}`,
+      );
+    }
+    await this.#say(
+      "accepted",
+      accepted
+        ? version === "TLSv1.3"
+          ? "yes: a session ticket, or something else, came after the handshake"
+          : "yes: the server ended the handshake"
+        : "not known: nothing came after the handshake, so a refusal may still come",
+    );
   }
 
   async look(look: Look): Promise<void> {
@@ -280,6 +338,41 @@ class Report {
       await printLine(this.#io, `${name.padEnd(10)} ${words}`);
     }
   }
+}
+
+interface TlsFacts {
+  readonly version: string;
+  readonly cipherSuite: string;
+  readonly alpn: string | undefined;
+  readonly accepted: boolean;
+  readonly chain: readonly {
+    readonly subject: string;
+    readonly issuer: string;
+    readonly names: string | undefined;
+    readonly expiresAtMs: number;
+    readonly daysLeft: number;
+    readonly sha256: string;
+  }[];
+}
+
+function tlsFactsOf({ tls, alpn, accepted, chain }: TlsWire): TlsFacts {
+  return {
+    version: tls.version,
+    cipherSuite: tls.cipherSuite,
+    alpn,
+    accepted,
+    chain: chain.map(({ subject, issuer, subjectAltName, validTo, fingerprint256 }) => {
+      const expiresAtMs = Date.parse(validTo);
+      return {
+        subject: subject.replaceAll("\n", ", "),
+        issuer: issuer.replaceAll("\n", ", "),
+        names: subjectAltName,
+        expiresAtMs,
+        daysLeft: Math.floor((expiresAtMs - systemClock.wallMs()) / 86_400_000),
+        sha256: fingerprint256,
+      };
+    }),
+  };
 }
 
 function routeWords(route: RouteDescription): string {

@@ -23,6 +23,7 @@ import {
   type FramingOptions,
   OptionAdder,
   splitterFor,
+  tlsFilesOf,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
@@ -191,7 +192,7 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
     plan,
     needs: {
       ...remoteNeeds(options.to, [...options.listen, ...page.listens]),
-      files: [...page.files, ...sessionFiles(options)],
+      files: [...page.files, ...sessionFiles(options), ...tlsFilesOf(options)],
       queues: [options.queue],
       kernel: true,
       libc: options.libc,

@@ -22,6 +22,7 @@ import {
   type FramingOptions,
   OptionAdder,
   splitterFor,
+  tlsFilesOf,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
@@ -78,7 +79,8 @@ Permissions, for the first example on Debian, x86_64:
     --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
     --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
     src/cli/main.ts send tcp://192.0.2.7:4000 --queue outbox.db
-What is missing is named by the message, with the flag to add.
+What is missing is named by the message, with the flag to add. TLS needs --allow-read for
+the files of --tls-ca, --tls-cert, --tls-key and --tls-passphrase-file, and nothing else.
 
 ${framingHelp()}
 
@@ -107,7 +109,11 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
   const command = new Command("send")
     .summary("deliver packets from stdin, or from the queue alone")
     .description("Deliver packets from stdin to a TCP server, through a queue on disk.")
-    .argument("[remote]", "the server: tcp://HOST:PORT or listen://HOST:PORT", parseRemoteArgument);
+    .argument(
+      "[remote]",
+      "the server: tcp://HOST:PORT, tls://HOST:PORT or listen://HOST:PORT",
+      parseRemoteArgument,
+    );
   const options = new OptionAdder(command).group("Packets");
   addQueueFileOption(options);
   options
@@ -149,7 +155,7 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
   return {
     needs: {
       ...remoteNeeds(remote, listens),
-      files: [...files, ...sessionFiles(options)],
+      files: [...files, ...sessionFiles(options), ...tlsFilesOf(options)],
       queues: [options.queue],
       kernel: true,
       libc: options.libc,

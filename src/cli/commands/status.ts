@@ -7,6 +7,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import type { TlsSession } from "../../base/ports.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { inOneLine } from "../../sender/condition.ts";
@@ -300,12 +301,25 @@ function printableIn<T>(value: T): T {
   );
 }
 
-function pathRows({ path }: SenderReport): string[] {
+function pathRows({ path, atMs }: SenderReport): string[] {
   if (path === undefined) return [];
   return [
     row("path", `${path.localAddress} to ${path.remoteAddress}`),
     row("", pathWords(path)),
+    ...(path.tls === undefined ? [] : [row("tls", tlsWords(path.tls, atMs))]),
   ];
+}
+
+/** What TLS has agreed upon, and how long its certificates last. */
+function tlsWords(tls: TlsSession, wallMs: number): string {
+  const left = (atMs: number) => {
+    const days = Math.floor(Math.abs(atMs - wallMs) / 86_400_000);
+    return atMs < wallMs ? `expired ${days} days ago` : `expires in ${days} days`;
+  };
+  const ours = tls.clientCertificateExpiresAtMs;
+  return `${tls.version}, ${tls.cipherSuite}, the server's certificate ` +
+    left(tls.serverCertificateExpiresAtMs) +
+    (ours === undefined ? "" : `, ours ${left(ours)}`);
 }
 
 /** What the kernel says about a connection. */

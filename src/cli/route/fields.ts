@@ -8,6 +8,7 @@
 import { InvalidArgumentError } from "commander";
 import { OptionError } from "../../base/errors.ts";
 import {
+  ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
   HEARTBEAT_OPTIONS,
@@ -18,12 +19,14 @@ import {
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
 } from "../../base/option_table.ts";
 import { type OptionSpec, type OptionTable, takes } from "../../base/options.ts";
 import { FRAMING_NAMES } from "../../framing/framing.ts";
 import { assertFraming } from "../../framing/grammar.ts";
 import { OVERSIZES } from "../../framing/splitter.ts";
-import { KEEP_ALIVE, LOG_OPTIONS, parseValue, ruleInWords } from "../arguments/options.ts";
+import { CONFIRM } from "../arguments/answers.ts";
+import { KEEP_ALIVE, LOG_OPTIONS, parseValue, ruleInWords, TLS } from "../arguments/options.ts";
 import { HEARTBEAT, SESSION, type Typed, unescape } from "../arguments/session.ts";
 import {
   parseHttpAddress,
@@ -108,6 +111,10 @@ function schemaOf(spec: OptionSpec): Record<string, unknown> {
       return { type: "boolean", ...(spec.default === undefined ? {} : { default: spec.default }) };
     case "name":
       return { type: "string", minLength: 1, maxLength: 15 };
+    case "text":
+      return { type: "string", minLength: 1 };
+    case "texts":
+      return { type: "array", items: { type: "string", minLength: 1 } };
     default: {
       const { min, max, aboveMin, fraction, step } = spec;
       const number = {
@@ -211,17 +218,14 @@ const BYTES_SCHEMA = {
   ],
 } as const;
 
-const PATTERN_SCHEMA = {
-  anyOf: [
-    ...BYTES_SCHEMA.anyOf,
-    {
-      type: "object",
-      additionalProperties: false,
-      required: ["regexp"],
-      properties: { regexp: { type: "string", minLength: 1 } },
-    },
-  ],
+const REGEXP_SCHEMA = {
+  type: "object",
+  additionalProperties: false,
+  required: ["regexp"],
+  properties: { regexp: { type: "string", minLength: 1 } },
 } as const;
+const PATTERN_SCHEMA = { anyOf: [...BYTES_SCHEMA.anyOf, REGEXP_SCHEMA] } as const;
+const ANSWER_SCHEMA = { anyOf: [{ type: "string", minLength: 1 }, REGEXP_SCHEMA] } as const;
 
 /** Bytes as text with escapes or from a file; where an answer is meant, a `RegExp`, too. */
 function bytesField(words: string, to: readonly string[], isPattern = false): ValueField {
@@ -236,6 +240,19 @@ function bytesField(words: string, to: readonly string[], isPattern = false): Va
     throw new InvalidArgumentError(`It must be text in quotes, or ${forms}.`);
   };
   return { kind: "value", words, to, read, schema: isPattern ? PATTERN_SCHEMA : BYTES_SCHEMA };
+}
+
+/** Text that an answer begins with, or `{ "regexp": "…" }`, which is searched in it. */
+function patternField(words: string, to: string): ValueField {
+  const read = (value: unknown): Uint8Array | RegExp => {
+    if (typeof value === "string" && value !== "") return unescape(value);
+    const [[name, text] = [], ...others] = isObject(value) ? Object.entries(value) : [];
+    if (others.length === 0 && name === "regexp" && typeof text === "string" && text !== "") {
+      return regExpOf(text);
+    }
+    throw new InvalidArgumentError('It must be text in quotes, or { "regexp": "SOURCE" }.');
+  };
+  return { kind: "value", words, to: [to], read, schema: ANSWER_SCHEMA };
 }
 
 function regExpOf(source: string): RegExp {
@@ -292,6 +309,24 @@ const SESSION_FIELD: ObjectField = {
   },
 };
 
+/** What confirms a packet. */
+const CONFIRM_FIELD: ObjectField = {
+  kind: "object",
+  words: "what confirms a packet",
+  required: ["level"],
+  fields: {
+    level: choiceField("the kernel's acknowledgement, or an answer", "confirm", [
+      "kernel",
+      "answer",
+    ]),
+    framing: framingField("how answers are told apart", "answerFraming"),
+    accepted: patternField("what an answer is that accepts", "accepted"),
+    refused: patternField("what one is that refuses", "refused"),
+    keyOf: patternField("the key of a packet, as its group named key", "packetKey"),
+    ...tableFields(ANSWER_OPTIONS, CONFIRM),
+  },
+};
+
 /** How packets come in from clients. */
 const RELAY_FIELD: ObjectField = {
   kind: "object",
@@ -325,10 +360,10 @@ export const ROUTE: ObjectField = {
   fields: {
     queue: textField("the queue's file; made where there is none", "queue"),
     remote: textField(
-      "the server: tcp://HOST:PORT; listen://HOST:PORT for one that connects to us",
+      "the server: tcp://HOST:PORT, tls://HOST:PORT; listen://HOST:PORT for one that connects to us",
       ["remote", "to"],
       parseRemoteArgument,
-      { pattern: "^(tcp|listen)://" },
+      { pattern: "^(tcp|tls|listen)://" },
     ),
     relay: RELAY_FIELD,
     input: framingField("how packets are told apart where they come from", "input"),
@@ -339,6 +374,12 @@ export const ROUTE: ObjectField = {
     ...tableFields(PACE_OPTIONS),
     ...tableFields(CLOSE_OPTIONS),
     session: SESSION_FIELD,
+    confirm: CONFIRM_FIELD,
+    tls: {
+      kind: "object",
+      words: "how TLS is spoken with a tls:// server; ca, cert, key and passphrase name files",
+      fields: tableFields(TLS_OPTIONS, TLS),
+    },
     socket: {
       kind: "object",
       words: "options of the socket",

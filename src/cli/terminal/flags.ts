@@ -17,6 +17,7 @@ import {
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
 } from "../../base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../../base/options.ts";
 
@@ -34,6 +35,7 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
     ...under("confirm", ANSWER_OPTIONS),
     ...under("session", SESSION_OPTIONS),
     ...under("session.heartbeat", HEARTBEAT_OPTIONS),
+    ...under("tls", TLS_OPTIONS),
   }).filter(([, { flags }]) => flags !== undefined),
 );
 
@@ -53,7 +55,7 @@ export function inFlags(message: string): string {
     .replaceAll(/(?<![\w\-/.])[a-z]\w*(?:\.\w+)*(?![\w/])/g, (word, at: number) => {
       const spec = OPTIONS.get(word);
       // "connect" and "mark" are words of English as well, but not before a value.
-      const isName = /[A-Z]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
+      const isName = /[A-Z.]/.test(word) || /^ [="]/.test(message.slice(at + word.length));
       return spec === undefined || !isName ? word : flagOf(spec);
     })
     // Messages of framings name them as the library does.

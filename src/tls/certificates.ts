@@ -1,0 +1,286 @@
+/**
+ * Certificates and keys: what is wrong with ours is said before anything is connected,
+ * what is wrong with the server's in words that name the cause. The TLS library alone
+ * ignores a key that it cannot read, and calls an expired certificate "unable to verify".
+ *
+ * @module
+ */
+
+import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
+import { isIP } from "node:net";
+import { messageOf, OptionError, WireError } from "../base/errors.ts";
+import { TLS_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
+import type { TlsOptions } from "./options.ts";
+
+/** Options whose certificates and keys can be used. */
+export interface CheckedTlsOptions extends Omit<TlsOptions, "ca" | "passphrase" | "fingerprints"> {
+  readonly handshakeTimeoutMs: number;
+  readonly acceptMs: number;
+  /** One certificate an entry. */
+  readonly ca?: string[];
+  /** 64 digits each, upper case. */
+  readonly fingerprints?: readonly string[];
+  /** When the first certificate of `cert` and its issuers expires. */
+  readonly clientCertificateExpiresAtMs: number | undefined;
+}
+
+const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
+/** What no message may show. */
+const HIDDEN = null;
+
+/**
+ * Checks what can be checked without a server.
+ *
+ * @throws {OptionError} An option cannot be used; no key stands in the message.
+ */
+export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
+  const given = resolveOptions(TLS_OPTIONS, options, "tls.");
+  const { minVersion, maxVersion } = given;
+  if (minVersion === "TLSv1.3" && maxVersion === "TLSv1.2") {
+    throw new OptionError("tls.minVersion", minVersion, "must not be newer than tls.maxVersion");
+  }
+  const { ca, fingerprints, passphrase: _, key: __, cert, ...rest } = given;
+  if (ca !== undefined && fingerprints !== undefined) {
+    throw new OptionError(
+      "tls.fingerprints",
+      HIDDEN,
+      "cannot be combined with tls.ca: a fingerprint says which certificate is trusted, " +
+        "whoever issued it",
+    );
+  }
+  const own = cert === undefined ? undefined : certificatesOf("tls.cert", cert);
+  const key = keyOf(given, own);
+  return {
+    ...rest,
+    ...(ca === undefined ? {} : { ca: certificatesOf("tls.ca", ca).map(String) }),
+    ...(fingerprints === undefined ? {} : { fingerprints: fingerprints.map(fingerprintOf) }),
+    ...(cert === undefined ? {} : { cert }),
+    ...(key === undefined ? {} : { key }),
+    clientCertificateExpiresAtMs: own && firstExpiry(own),
+  };
+}
+
+/** When the first of them expires, in milliseconds since 1970. */
+export function firstExpiry(certificates: readonly X509Certificate[]): number {
+  return Math.min(...certificates.map(({ validTo }) => Date.parse(validTo)));
+}
+
+function certificatesOf(option: string, pem: string): X509Certificate[] {
+  const blocks = pem.match(PEM_CERTIFICATE) ?? [];
+  if (blocks.length === 0) {
+    throw new OptionError(
+      option,
+      HIDDEN,
+      "must be a certificate in PEM: -----BEGIN CERTIFICATE----- and so on",
+    );
+  }
+  return blocks.map((block, index) => {
+    try {
+      return new X509Certificate(block);
+    } catch (error) {
+      throw new OptionError(
+        option,
+        HIDDEN,
+        `cannot be read: its certificate ${index + 1} is damaged (${messageOf(error)})`,
+      );
+    }
+  });
+}
+
+function keyOf(
+  { cert, key, passphrase }: TlsOptions,
+  own: readonly X509Certificate[] | undefined,
+): string | undefined {
+  if (key === undefined) {
+    if (cert === undefined) return undefined;
+    throw new OptionError("tls.cert", HIDDEN, "needs tls.key, the key that belongs to it");
+  }
+  if (own === undefined) {
+    throw new OptionError("tls.key", HIDDEN, "needs tls.cert, the certificate that belongs to it");
+  }
+  const parsed = parseKey(key, passphrase);
+  const [first] = own;
+  if (first === undefined || !first.checkPrivateKey(parsed)) {
+    const others = own.slice(1).some((certificate) => certificate.checkPrivateKey(parsed));
+    throw new OptionError(
+      "tls.key",
+      HIDDEN,
+      others
+        ? "belongs to another certificate of tls.cert than the first: our own has to come first"
+        : `does not belong to tls.cert, the certificate of ${nameOf(first)}`,
+    );
+  }
+  // What the TLS library cannot read it ignores; this it can.
+  return String(parsed.export({ type: "pkcs8", format: "pem" }));
+}
+
+function parseKey(key: string, passphrase: string | undefined): KeyObject {
+  if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(key)) {
+    throw new OptionError(
+      "tls.key",
+      HIDDEN,
+      "must be a private key in PEM: -----BEGIN PRIVATE KEY----- and so on",
+    );
+  }
+  const encrypted = key.includes("ENCRYPTED");
+  if (encrypted && passphrase === undefined) {
+    throw new OptionError("tls.key", HIDDEN, "is encrypted and needs tls.passphrase");
+  }
+  try {
+    return createPrivateKey({
+      key,
+      format: "pem",
+      ...(encrypted && passphrase !== undefined ? { passphrase } : {}),
+    });
+  } catch (error) {
+    throw new OptionError(
+      "tls.key",
+      HIDDEN,
+      encrypted
+        ? `cannot be decrypted with tls.passphrase (${messageOf(error)})`
+        : `cannot be read (${messageOf(error)})`,
+    );
+  }
+}
+
+function fingerprintOf(text: string): string {
+  const digits = text.replaceAll(":", "").toUpperCase();
+  if (/^[0-9A-F]{64}$/.test(digits)) return digits;
+  throw new OptionError(
+    "tls.fingerprints",
+    text,
+    "must be SHA-256 fingerprints of 64 hexadecimal digits " +
+      "(openssl x509 -noout -fingerprint -sha256)",
+  );
+}
+
+/**
+ * Whether a server's certificate is one of those pinned.
+ *
+ * @throws {WireError} It is another; the message shows its fingerprint.
+ */
+export function assertPinned(chain: readonly X509Certificate[], pins: readonly string[]): void {
+  const [shown] = chain;
+  if (shown !== undefined && pins.includes(shown.fingerprint256.replaceAll(":", ""))) return;
+  throw new WireError(
+    "TLS_FINGERPRINT",
+    shown === undefined
+      ? "the server showed no certificate (TLS_FINGERPRINT)"
+      : `the server shows another certificate than those of tls.fingerprints: ${
+        describeCertificate(shown)
+      } (TLS_FINGERPRINT)`,
+  );
+}
+
+/** `"CN=logs.example (DNS:logs.example), issued by CN=our CA, valid …, SHA-256 …"` */
+export function describeCertificate(certificate: X509Certificate): string {
+  const { subjectAltName, issuer, validFrom, validTo, fingerprint256 } = certificate;
+  return `${nameOf(certificate)} (${subjectAltName ?? "no names"}), issued by ${
+    oneLine(issuer)
+  }, ` +
+    `valid from ${day(validFrom)} to ${day(validTo)}, SHA-256 ${fingerprint256}`;
+}
+
+/** What a server's certificates are held against. */
+export interface Expectations {
+  /** The name or address that it has to be for. */
+  readonly expectedName: string;
+  /** Whom we trust; undefined: whom Deno trusts. */
+  readonly ca: readonly string[] | undefined;
+  /** Now. */
+  readonly wallMs: number;
+}
+
+/**
+ * Why a server's certificates were refused.
+ *
+ * @param chain What the server shows, its own first.
+ * @param expectations What was expected.
+ * @param cause What the TLS library said.
+ */
+export function refusalOf(
+  chain: readonly X509Certificate[],
+  { expectedName, ca, wallMs }: Expectations,
+  cause: WireError,
+): WireError {
+  const [own] = chain;
+  if (own === undefined) return cause;
+  const say = (code: string, words: string) => new WireError(code, `${words} (${code})`, { cause });
+  for (const certificate of chain) {
+    const whose = certificate === own ? "the server's certificate" : "its issuer's certificate";
+    const which = `${whose}, of ${nameOf(certificate)},`;
+    const { validFrom, validTo } = certificate;
+    if (wallMs > Date.parse(validTo)) {
+      return say("CERT_HAS_EXPIRED", `${which} expired on ${day(validTo)}: it has to be renewed`);
+    }
+    if (wallMs < Date.parse(validFrom)) {
+      return say(
+        "CERT_NOT_YET_VALID",
+        `${which} is not valid before ${day(validFrom)}; this host's clock says ${
+          day(new Date(wallMs).toISOString())
+        }: is that right?`,
+      );
+    }
+  }
+  const trusted = (ca ?? []).map((pem) => new X509Certificate(pem));
+  const issuer = chain.at(-1)?.issuer ?? "";
+  const named = trusted.filter(({ subject }) => subject === issuer || subject === own.issuer);
+  const stale = named.find(({ validTo }) => wallMs > Date.parse(validTo));
+  if (stale !== undefined) {
+    const words = `the certificate of ${nameOf(stale)} in tls.ca expired on ${day(stale.validTo)}`;
+    return say("CA_HAS_EXPIRED", words);
+  }
+  const matches = isIP(expectedName) === 0
+    ? own.checkHost(expectedName) !== undefined
+    : own.checkIP(expectedName) !== undefined;
+  const vouched = ca === undefined || named.length > 0;
+  if (!matches && (vouched || cause.code.includes("ALTNAME"))) {
+    return say(
+      "HOSTNAME_MISMATCH",
+      `the server's certificate is for ${
+        own.subjectAltName ?? `nobody by name (subject ${nameOf(own)})`
+      }, not for ${expectedName}: set tls.serverName to a name of it if this is the right server`,
+    );
+  }
+  const where = ca === undefined ? "the certificates that Deno trusts" : "tls.ca";
+  if (named.length > 0 && !named.some(({ publicKey }) => own.verify(publicKey))) {
+    return say(
+      "CERT_SIGNATURE_FAILURE",
+      `the server's certificate names ${
+        oneLine(issuer)
+      } as its issuer, and was not signed by the ` +
+        `one of that name in tls.ca`,
+    );
+  }
+  if (own.issuer === own.subject) {
+    return say(
+      "DEPTH_ZERO_SELF_SIGNED_CERT",
+      `the server's certificate, of ${
+        nameOf(own)
+      }, is signed by itself and is not among ${where}: ` +
+        `trust it by tls.fingerprints, SHA-256 ${own.fingerprint256}`,
+    );
+  }
+  return say(
+    "UNABLE_TO_GET_ISSUER_CERT",
+    `the server's certificate, of ${nameOf(own)}, was issued by ${oneLine(issuer)}, who is not ` +
+      `among ${where}` + (chain.length > 1 ? "" : ", or the server leaves out one between them"),
+  );
+}
+
+function nameOf(certificate: X509Certificate | undefined): string {
+  if (certificate === undefined) return "nobody";
+  const { subject, subjectAltName } = certificate;
+  return oneLine(subject) || subjectAltName || "nobody by name";
+}
+
+/** A distinguished name has a line an attribute. */
+function oneLine(name: string): string {
+  return name.trim().replaceAll("\n", ", ");
+}
+
+/** `"2026-11-26 21:49 UTC"` */
+function day(date: string): string {
+  return `${new Date(date).toISOString().slice(0, 16).replace("T", " ")} UTC`;
+}

@@ -1,0 +1,153 @@
+/**
+ * Dials TCP, then speaks TLS over it. Loaded only by whoever has a `tls://` remote.
+ *
+ * @module
+ */
+
+import type { X509Certificate } from "node:crypto";
+import { messageOf, WireError } from "../base/errors.ts";
+import type { Clock, Dialer } from "../base/ports.ts";
+import { formatRemote } from "../base/remote.ts";
+import { tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
+import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
+import type { EngineOptions } from "./engine.ts";
+import type { TlsSource } from "./options.ts";
+import { TlsWire } from "./tls_wire.ts";
+
+/** How long it may take to fetch the certificate of a server that was refused. */
+const LOOK_MS = 3000;
+
+/** A {@linkcode Dialer} whose wires are {@linkcode TlsWire}s. */
+export interface TlsDialer extends Dialer {
+  dial(
+    signal: AbortSignal,
+    onLookedUp?: () => void,
+    onHandshake?: (withinMs: number) => void,
+  ): Promise<TlsWire>;
+}
+
+/** What {@linkcode tlsDialer} works with. */
+export interface TlsDialerOptions {
+  /** Where and how to dial. */
+  readonly tcp: TcpDialerOptions;
+  /** How to speak TLS. */
+  readonly tls: TlsSource;
+  /** Time. */
+  readonly clock: Clock;
+  /** Told what a person may want to know of a connection that works. */
+  readonly tell: (words: string) => void;
+}
+
+/**
+ * A dialer for one TLS server. Options, certificates and keys are checked before
+ * anything is connected, and again for each connection.
+ *
+ * @throws {OptionError} An option, a certificate or a key cannot be used.
+ */
+export async function tlsDialer(
+  { tcp, tls, clock, tell }: TlsDialerOptions,
+): Promise<TlsDialer> {
+  const present = async () => checkTlsOptions(typeof tls === "function" ? await tls() : tls);
+  const checked = await present();
+  const inner = tcpDialer(tcp);
+  return {
+    remote: formatRemote({ hostname: tcp.hostname, port: tcp.port, scheme: "tls" }),
+    async dial(signal, onLookedUp, onHandshake) {
+      const options = typeof tls === "function" ? await renewed(present) : checked;
+      const wire = await inner.dial(signal, onLookedUp);
+      const { handshakeTimeoutMs, acceptMs, fingerprints } = options;
+      onHandshake?.(handshakeTimeoutMs + acceptMs + LOOK_MS);
+      const engine: EngineOptions = {
+        ...options,
+        expectedName: options.serverName ?? tcp.hostname,
+        verified: fingerprints === undefined,
+      };
+      const overTls = started(wire, engine, clock);
+      const onAbort = () => overTls.abort();
+      signal.addEventListener("abort", onAbort, { once: true });
+      try {
+        await overTls.handshake();
+      } catch (error) {
+        overTls.abort();
+        signal.throwIfAborted();
+        throw await inWords(error, engine, clock, () => inner.dial(signal));
+      } finally {
+        signal.removeEventListener("abort", onAbort);
+      }
+      if (!overTls.accepted) {
+        tell(
+          `${tcp.hostname} has said nothing within ${acceptMs} ms of the TLS handshake, so it ` +
+            `may still refuse: until it says anything, what it acknowledges is held for ` +
+            `${overTls.minHoldMs / 1000} s at least`,
+        );
+      }
+      return overTls;
+    },
+  };
+}
+
+function started(
+  tcp: ConstructorParameters<typeof TlsWire>[0],
+  options: EngineOptions,
+  clock: Clock,
+): TlsWire {
+  try {
+    return new TlsWire(tcp, options, clock);
+  } catch (error) {
+    tcp.abort();
+    throw error;
+  }
+}
+
+/** What is wrong with new certificates may be right at the next attempt. */
+async function renewed(present: () => Promise<CheckedTlsOptions>): Promise<CheckedTlsOptions> {
+  try {
+    return await present();
+  } catch (error) {
+    throw new WireError(
+      "TLS_OPTIONS",
+      `the options of TLS cannot be used: ${messageOf(error)} (TLS_OPTIONS)`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * Why a certificate was refused. The TLS library does not say, and gives no certificate
+ * with its refusal: it is fetched over a second connection, which carries nothing.
+ */
+async function inWords(
+  error: unknown,
+  options: EngineOptions,
+  clock: Clock,
+  dial: () => Promise<ConstructorParameters<typeof TlsWire>[0]>,
+): Promise<unknown> {
+  if (!(error instanceof WireError) || !isRefusalOfOurs(error) || !options.verified) return error;
+  const { cert: _, key: __, ...nobody } = options;
+  let chain: readonly X509Certificate[];
+  try {
+    const look = started(
+      await dial(),
+      { ...nobody, verified: false, handshakeTimeoutMs: LOOK_MS },
+      clock,
+    );
+    try {
+      chain = await look.showChain();
+    } finally {
+      look.abort();
+    }
+  } catch (failure) {
+    if (failure instanceof WireError && failure.code === "TLS_KEY_NOT_PROVEN") return failure;
+    return error; // The first refusal says less, and is true.
+  }
+  return refusalOf(
+    chain,
+    { expectedName: options.expectedName, ca: options.ca, wallMs: clock.wallMs() },
+    error,
+  );
+}
+
+/** By the names that the TLS library has for a certificate that it does not take. */
+function isRefusalOfOurs({ code }: WireError): boolean {
+  return /CERT|VERIFY|ALTNAME|ISSUER|CRL/.test(code) && !code.startsWith("TLS_");
+}

@@ -1,0 +1,528 @@
+/**
+ * A connection that speaks TLS over a {@linkcode TcpWire}, and counts in plaintext: what
+ * the kernel says of ciphertext is translated by the ends of the records.
+ *
+ * Invariants:
+ * 1. A byte counts as acknowledged once the last byte of its record is.
+ * 2. Whatever is not understood (a record of another size, a library that drops what it
+ *    was given) fails the connection, and confirms nothing.
+ * 3. A FIN without close_notify fails it, too: so a killed process ends.
+ *
+ * @module
+ */
+
+import { X509Certificate } from "node:crypto";
+import { KernelCallError, messageOf, WireError } from "../base/errors.ts";
+import {
+  type Clock,
+  type LocalFault,
+  type SocketSample,
+  TcpState,
+  type TlsSession,
+  type Wire,
+} from "../base/ports.ts";
+import type { TcpWire } from "../kernel/tcp_wire.ts";
+import { alertWords } from "./alerts.ts";
+import { assertPinned, firstExpiry } from "./certificates.ts";
+import { type EngineOptions, type Handshake, TlsEngine } from "./engine.ts";
+import {
+  bytesToWrite,
+  isNoAlert,
+  RecordBook,
+  RecordFollower,
+  type RecordFormat,
+  recordFormatOf,
+  RecordType,
+} from "./records.ts";
+
+const READ_BYTES = 64 * 1024;
+/** What a server acknowledges that has not shown that it accepts us is held for so long. */
+const UNACCEPTED_HOLD_MS = 5000;
+/** An alert that came with the FIN is read by the library within this time. */
+const LAST_ALERT_MS = 1000;
+/** Twice as long without a record of what was written, and without a write under way: dropped. */
+const DROPPED_CHECK_MS = 1000;
+/** What the library says of everything that it cannot verify. */
+const UNVERIFIED = "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
+const NO_KEY = "TLS_KEY_NOT_PROVEN";
+/** Until the handshake has said which, records are taken for those of TLS 1.3. */
+const UNKNOWN_FORMAT: RecordFormat = { hidesTypes: true, overheadBytes: 17 };
+
+/** An established connection over TLS; made by `tlsDialer`. */
+export class TlsWire implements Wire {
+  readonly localAddress: string;
+  readonly remoteAddress: string;
+  readonly #tcp: TcpWire;
+  readonly #clock: Clock;
+  readonly #options: EngineOptions;
+  readonly #engine: TlsEngine;
+  /** Ciphertext that TCP has taken. */
+  readonly #out: RecordFollower;
+  /** Ciphertext on its way to TCP: a record of data in it is our last one of the handshake. */
+  readonly #offered: RecordFollower;
+  readonly #in: RecordFollower;
+  readonly #baseBytes: number;
+  #format = UNKNOWN_FORMAT;
+  #book: RecordBook | undefined;
+  #session: TlsSession | undefined;
+  #chain: readonly X509Certificate[] = [];
+  #alpn: string | undefined;
+
+  #sending = false;
+  #finishedSent = false;
+  #accepted = false;
+  #lastWasAlert = false;
+  #peerClosed = false;
+  #closing = false;
+  #finSent = false;
+  #failure: WireError | undefined;
+  #received: Uint8Array[] = [];
+  #changed = Promise.withResolvers<void>();
+  #cancelCheck: () => void = () => {};
+
+  /**
+   * Takes over a TCP connection and begins the handshake.
+   *
+   * @param tcp Nothing was written to it.
+   * @param options How TLS is spoken.
+   * @param clock Time.
+   * @throws {KernelCallError} The connection's counters cannot be read.
+   */
+  constructor(tcp: TcpWire, options: EngineOptions, clock: Clock) {
+    this.#tcp = tcp;
+    this.#clock = clock;
+    this.#options = options;
+    this.localAddress = tcp.localAddress;
+    this.remoteAddress = tcp.remoteAddress;
+    this.#baseBytes = tcp.sample().bytesAcked;
+    this.#out = new RecordFollower((type, payload, end) => this.#book?.emitted(type, payload, end));
+    this.#offered = new RecordFollower((type) => this.#finishedSent ||= type === RecordType.DATA);
+    this.#in = new RecordFollower((type, payload) => this.#arrived(type, payload));
+    this.#engine = new TlsEngine(options, {
+      send: (ciphertext) => this.#send(ciphertext),
+      sent: () => this.#wake(),
+      received: (plaintext) => {
+        this.#received.push(plaintext);
+        this.#wake();
+      },
+      closed: () => {
+        this.#peerClosed = true;
+        this.#wake();
+      },
+      failed: (error) => this.#fail(error),
+    });
+    void this.#listen();
+  }
+
+  /** What was agreed upon; undefined before. */
+  get tls(): TlsSession {
+    if (this.#session === undefined) throw new TypeError("tls before the handshake");
+    return this.#session;
+  }
+
+  /** The server's certificates, its own first. */
+  get chain(): readonly X509Certificate[] {
+    return this.#chain;
+  }
+
+  /** What was agreed upon of `alpn`. */
+  get alpn(): string | undefined {
+    return this.#alpn;
+  }
+
+  /** Whether the server has shown that it accepts us. */
+  get accepted(): boolean {
+    return this.#accepted;
+  }
+
+  /** See {@linkcode Wire.minHoldMs}. */
+  get minHoldMs(): number {
+    return this.#accepted ? 0 : UNACCEPTED_HOLD_MS;
+  }
+
+  /**
+   * Waits for the end of the handshake, and then for the server to accept us.
+   *
+   * @throws {WireError} It failed.
+   */
+  async handshake(): Promise<void> {
+    const handshake = await this.#agreed();
+    const { version, cipherSuite, alpn } = handshake;
+    const { fingerprints, verified, acceptMs } = this.#options;
+    if (fingerprints !== undefined) assertPinned(this.#chain, fingerprints);
+    else if (!verified || !this.#engine.authorized) {
+      throw new WireError("TLS_UNVERIFIED", "the server was not verified (TLS_UNVERIFIED)");
+    }
+    const format = recordFormatOf(version, cipherSuite);
+    if (format === undefined) {
+      throw new WireError(
+        "TLS_SUITE",
+        `what has arrived cannot be counted with ${version} ${cipherSuite} (TLS_SUITE)`,
+      );
+    }
+    if (this.#options.alpn !== undefined && alpn === undefined) {
+      throw new WireError(
+        "TLS_ALPN",
+        `the server takes none of ${this.#options.alpn.join(", ")} (TLS_ALPN)`,
+      );
+    }
+    this.#alpn = alpn;
+    this.#session = {
+      version,
+      cipherSuite,
+      serverCertificateExpiresAtMs: firstExpiry(this.#chain),
+      clientCertificateExpiresAtMs: this.#options.clientCertificateExpiresAtMs,
+    };
+    // The library says that it has finished before its last record is out, which must
+    // not be taken for the first one of data.
+    await new Promise<void>((resolve) => this.#clock.defer(resolve));
+    await this.#until(() =>
+      !this.#sending && !this.#engine.sending && !this.#out.midRecord &&
+      (this.#finishedSent || !format.hidesTypes)
+    );
+    this.#format = format;
+    this.#book = new RecordBook(format);
+    // In TLS 1.2 the server's last record says that it has judged us.
+    if (!format.hidesTypes) this.#accepted = true;
+    await this.#untilOrFor(acceptMs, () => this.#accepted);
+    // An alert that came with it is an error by then.
+    await new Promise<void>((resolve) => this.#clock.defer(resolve));
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /**
+   * Waits for the server's certificates, and for nothing else.
+   *
+   * @throws {WireError} The handshake failed.
+   */
+  async showChain(): Promise<readonly X509Certificate[]> {
+    await this.#agreed();
+    return this.#chain;
+  }
+
+  async #agreed(): Promise<Handshake> {
+    const { handshakeTimeoutMs } = this.#options;
+    const cancel = this.#clock.setTimer(handshakeTimeoutMs, () =>
+      this.#fail(
+        new WireError(
+          "ETIMEDOUT",
+          `the TLS handshake was not over within ${handshakeTimeoutMs / 1000} s: is TLS spoken ` +
+            `on this port? (ETIMEDOUT)`,
+        ),
+      ));
+    let over: Handshake | undefined;
+    this.#engine.handshake().then((handshake) => {
+      over = handshake;
+      this.#wake();
+    }, (error) => this.#fail(error));
+    try {
+      await this.#until(() => over !== undefined);
+    } finally {
+      cancel();
+    }
+    if (over === undefined) throw new TypeError("a handshake that is over has no outcome");
+    this.#chain = over.chain.map((der) => new X509Certificate(der));
+    return over;
+  }
+
+  /**
+   * Hands bytes to the TLS library, maybe a part of them, once those before are with the
+   * kernel; see {@linkcode Wire.write}.
+   *
+   * @throws {WireError}
+   */
+  write(bytes: Uint8Array): Promise<number> {
+    return handled((async () => {
+      const book = this.#books;
+      await this.#until(() => !book.expectsRecords);
+      if (this.#failure !== undefined) throw this.#failure;
+      if (this.#closing) throw new WireError("EPIPE", "close_notify was sent (EPIPE)");
+      const taken = bytesToWrite(bytes.length);
+      book.expect(taken);
+      // The library keeps what it was given, and the caller uses its buffer again.
+      this.#engine.write(bytes.slice(0, taken));
+      this.#checkDropped(book.records, 0);
+      return taken;
+    })());
+  }
+
+  /**
+   * Reads what the peer sent, `null` at its close_notify; see {@linkcode Wire.read}.
+   *
+   * @throws {WireError}
+   */
+  read(buffer: Uint8Array): Promise<number | null> {
+    return handled((async () => {
+      await this.#until(() => this.#received.length > 0 || this.#peerClosed);
+      const chunk = this.#received[0];
+      if (chunk === undefined) return null;
+      const taken = Math.min(chunk.length, buffer.length);
+      buffer.set(chunk.subarray(0, taken));
+      if (taken === chunk.length) this.#received.shift();
+      else this.#received[0] = chunk.subarray(taken);
+      return taken;
+    })());
+  }
+
+  /**
+   * The kernel's counters in plaintext; see {@linkcode Wire.sample}. Both ways of counting
+   * are translated, each for itself, so that they can still be held against each other.
+   *
+   * @throws {KernelCallError} A reading failed, or says more than was ever sent.
+   */
+  sample(): SocketSample {
+    const raw = this.#tcp.sample();
+    const book = this.#books;
+    const takenBytes = this.#out.offset;
+    const ackedCipherBytes = raw.bytesAcked - this.#baseBytes;
+    const idle = !this.#sending && !this.#finSent;
+    const byQueueBytes = takenBytes - raw.sendQueueBytes;
+    if (idle && raw.state !== TcpState.CLOSE && ackedCipherBytes > byQueueBytes) {
+      throw new KernelCallError(
+        "TCP_INFO",
+        `tcpi_bytes_acked says that ${ackedCipherBytes} bytes of ciphertext were acknowledged, ` +
+          `written − SIOCOUTQ says ${byQueueBytes}. Nothing was confirmed by this reading. ` +
+          `Please report it with your kernel's version.`,
+      );
+    }
+    book.forget(ackedCipherBytes);
+    const ackedBytes = book.plainWithin(ackedCipherBytes);
+    const goneBytes = idle && raw.state !== TcpState.CLOSE
+      ? book.plainWithin(byQueueBytes)
+      : ackedBytes;
+    const waitingBytes = book.writtenBytes - goneBytes;
+    const finAcked = this.#finSent && ackedCipherBytes > takenBytes;
+    return {
+      ...raw,
+      bytesAcked: 1 + ackedBytes + (finAcked ? 1 : 0),
+      sendQueueBytes: waitingBytes + (this.#finSent && !finAcked ? 1 : 0),
+      // What the library has not given out yet was not sent either.
+      notSentBytes: raw.notSentBytes >= raw.sendQueueBytes
+        ? waitingBytes
+        : Math.min(waitingBytes, raw.notSentBytes),
+    };
+  }
+
+  /**
+   * Takes TCP's pending error; see {@linkcode Wire.takeSocketError}.
+   *
+   * @throws {KernelCallError}
+   */
+  takeSocketError(): string | undefined {
+    return this.#tcp.takeSocketError();
+  }
+
+  /**
+   * See {@linkcode Wire.askPeer}.
+   *
+   * @throws {KernelCallError}
+   */
+  askPeer(asking: boolean): void {
+    this.#tcp.askPeer(asking);
+  }
+
+  /** See {@linkcode Wire.localFault}. */
+  localFault(): LocalFault | undefined {
+    return this.#tcp.localFault();
+  }
+
+  /** Sends close_notify and then our FIN; see {@linkcode Wire.shutdownWrite}. */
+  shutdownWrite(): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    (async () => {
+      await this.#until(() => !this.#book?.expectsRecords && !this.#sending);
+      const before = this.#out.offset;
+      this.#engine.close();
+      await this.#until(() =>
+        this.#out.offset > before && !this.#out.midRecord && !this.#sending && !this.#engine.sending
+      );
+      this.#tcp.shutdownWrite();
+      this.#finSent = true;
+    })().catch((error) => this.#fail(error));
+  }
+
+  /**
+   * Ends the connection by a reset; see {@linkcode Wire.abort}.
+   *
+   * @throws {KernelCallError}
+   */
+  abort(): void {
+    this.#leave();
+    this.#tcp.abort();
+  }
+
+  /**
+   * Gives the descriptors back; see {@linkcode Wire.close}.
+   *
+   * @throws {KernelCallError}
+   */
+  close(): void {
+    this.#leave();
+    this.#tcp.close();
+  }
+
+  #leave(): void {
+    this.#fail(new WireError("ECANCELED", "The connection was given up here."));
+    this.#cancelCheck();
+    this.#engine.destroy();
+  }
+
+  get #books(): RecordBook {
+    if (this.#book === undefined) throw new TypeError("the handshake is not over");
+    return this.#book;
+  }
+
+  async #send(ciphertext: Uint8Array): Promise<void> {
+    this.#sending = true;
+    try {
+      if (this.#book === undefined) this.#offered.feed(ciphertext);
+      for (let offset = 0; offset < ciphertext.length;) {
+        const taken = await this.#tcp.write(ciphertext.subarray(offset));
+        if (taken < 1) throw new WireError("UNKNOWN", "A write that works takes something.");
+        this.#out.feed(ciphertext.subarray(offset, offset + taken));
+        offset += taken;
+        this.#wake();
+      }
+    } catch (error) {
+      this.#fail(error);
+      throw error;
+    } finally {
+      this.#sending = false;
+      this.#wake();
+    }
+  }
+
+  async #listen(): Promise<void> {
+    const buffer = new Uint8Array(READ_BYTES);
+    try {
+      for (;;) {
+        const count = await this.#tcp.read(buffer);
+        if (count === null) break;
+        const ciphertext = buffer.slice(0, count);
+        // Before the library: what it makes of them has to find them counted.
+        this.#in.feed(ciphertext);
+        this.#engine.feed(ciphertext);
+      }
+      // Only an alert can be the close_notify that the library has not told of yet.
+      if (this.#lastWasAlert) await this.#untilOrFor(LAST_ALERT_MS, () => this.#peerClosed);
+      if (this.#peerClosed) return;
+      // We have said that it is over; or it died, and somebody else was told of what.
+      if (this.#finSent || this.#tcp.sample().state === TcpState.CLOSE) {
+        this.#peerClosed = true;
+        this.#wake();
+      } else this.#fail(this.#truncated());
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #truncated(): WireError {
+    return this.#book === undefined
+      ? new WireError(
+        "TLS_TRUNCATED",
+        "the server ended the connection during the TLS handshake (TLS_TRUNCATED)",
+      )
+      : new WireError(
+        "TLS_TRUNCATED",
+        "the server's end of the connection was cut off: a FIN without TLS's close_notify, as " +
+          "a killed process leaves it (TLS_TRUNCATED)",
+      );
+  }
+
+  #arrived(type: number, payloadBytes: number): void {
+    const noAlert = type !== RecordType.ALERT && isNoAlert(this.#format, payloadBytes);
+    this.#lastWasAlert = !noAlert;
+    if (!noAlert || type !== RecordType.DATA || !this.#finishedSent || this.#accepted) return;
+    this.#accepted = true;
+    this.#wake();
+  }
+
+  /**
+   * A library that is given bytes while it is closing, or whose keys are used up, says
+   * nothing and sends nothing: then nobody would ever be told.
+   */
+  #checkDropped(recordsBefore: number, idleChecks: number): void {
+    this.#cancelCheck();
+    if (this.#failure !== undefined) return;
+    this.#cancelCheck = this.#clock.setTimer(DROPPED_CHECK_MS, () => {
+      const { expectsRecords, records } = this.#books;
+      if (!expectsRecords) return;
+      const idle = !this.#sending && !this.#engine.sending && records === recordsBefore;
+      if (!idle) return this.#checkDropped(records, 0);
+      if (idleChecks === 0) return this.#checkDropped(records, 1);
+      this.#fail(
+        new WireError(
+          "TLS_DROPPED",
+          "the TLS library took bytes and did not send them (TLS_DROPPED)",
+        ),
+      );
+    });
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= error instanceof WireError
+      ? error
+      : error instanceof KernelCallError
+      ? new WireError("UNKNOWN", error.message, { cause: error })
+      : this.#engineFailure(error);
+    this.#wake();
+  }
+
+  #engineFailure(error: unknown): WireError {
+    const named = error instanceof Error && "code" in error && typeof error.code === "string"
+      ? error.code
+      : undefined;
+    const alert = alertWords(messageOf(error));
+    if (alert !== undefined) {
+      const expiredAtMs = this.#options.clientCertificateExpiresAtMs;
+      const ours = expiredAtMs !== undefined && expiredAtMs < this.#clock.wallMs()
+        ? `. Our own certificate expired on ${new Date(expiredAtMs).toISOString().slice(0, 10)}`
+        : "";
+      return new WireError(alert.code, `${alert.words}${ours} (${alert.code})`, { cause: error });
+    }
+    // Without a chain to verify, only the signature of the handshake is left to fail.
+    if (named === UNVERIFIED && !this.#options.verified) {
+      return new WireError(
+        NO_KEY,
+        `the server does not prove that it holds the key of the certificate that it shows ` +
+          `(${NO_KEY})`,
+        { cause: error },
+      );
+    }
+    const code = named ?? "TLS_ERROR";
+    return new WireError(code, `TLS failed: ${messageOf(error)} (${code})`, { cause: error });
+  }
+
+  #wake(): void {
+    this.#changed.resolve();
+    this.#changed = Promise.withResolvers();
+  }
+
+  /** Also ends by a failure, which is thrown. */
+  async #until(condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      if (this.#failure !== undefined) throw this.#failure;
+      await this.#changed.promise;
+    }
+  }
+
+  async #untilOrFor(ms: number, condition: () => boolean): Promise<void> {
+    let late = false;
+    const cancel = this.#clock.setTimer(ms, () => {
+      late = true;
+      this.#wake();
+    });
+    try {
+      await this.#until(() => late || condition());
+    } finally {
+      cancel();
+    }
+  }
+}
+
+/** Whoever has moved on must not end the process by not looking at what became of it. */
+function handled<T>(result: Promise<T>): Promise<T> {
+  result.catch(() => {});
+  return result;
+}

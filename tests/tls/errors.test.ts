@@ -1,0 +1,359 @@
+/**
+ * What is said of certificates, keys and refusals, against servers of OpenSSL.
+ */
+
+import assert from "node:assert/strict";
+import { OptionError } from "../../src/base/errors.ts";
+import { systemClock } from "../../src/base/clock.ts";
+import { alertWords } from "../../src/tls/alerts.ts";
+import { checkTlsOptions } from "../../src/tls/certificates.ts";
+import { tlsDialer } from "../../src/tls/dialer.ts";
+import type { TlsOptions } from "../../src/tls/options.ts";
+import { grantedLibc, patience, testUnless } from "../kernel/helpers.ts";
+import { AUTHORITY, CLIENT, dialTls, fileOf, pem } from "./helpers.ts";
+import { noOpenssl, OpensslServer } from "./openssl.ts";
+import { DecryptingServer } from "./servers.ts";
+import { listen } from "../kernel/helpers.ts";
+
+/** What a server with such arguments is told apart by. */
+interface Case {
+  readonly name: string;
+  /** Of `openssl s_server`, beside the certificate. */
+  readonly server?: readonly string[];
+  readonly certificate?: string;
+  readonly key?: string;
+  readonly tls?: TlsOptions;
+  readonly code: string;
+  readonly words: RegExp;
+}
+
+const WANTS_CLIENT = ["-Verify", "1", "-CAfile", fileOf("authority.pem"), "-verify_return_error"];
+const SERVER_SHA256 = new (await import("node:crypto")).X509Certificate(pem("server.pem"))
+  .fingerprint256;
+
+const CASES: readonly Case[] = [
+  {
+    name: "an expired certificate",
+    certificate: "expired",
+    code: "CERT_HAS_EXPIRED",
+    words: /CN=localhost, expired on 2025-02-01 00:00 UTC/,
+  },
+  {
+    name: "a certificate that is not valid yet",
+    certificate: "future",
+    code: "CERT_NOT_YET_VALID",
+    words: /is not valid before 2100-01-01 00:00 UTC; this host's clock says 2/,
+  },
+  {
+    name: "a certificate for another name",
+    certificate: "other",
+    code: "HOSTNAME_MISMATCH",
+    words: /is for DNS:other\.test, not for 127\.0\.0\.1: set tls\.serverName/,
+  },
+  {
+    name: "the name that serverName asks for in vain",
+    tls: { serverName: "elsewhere.test" },
+    code: "HOSTNAME_MISMATCH",
+    words: /is for DNS:localhost, IP Address:127\.0\.0\.1, not for elsewhere\.test/,
+  },
+  {
+    name: "an authority that nobody knows",
+    tls: { ca: pem("stranger.pem") },
+    code: "UNABLE_TO_GET_ISSUER_CERT",
+    words: /was issued by CN=sendq test authority, who is not among tls\.ca/,
+  },
+  {
+    name: "a certificate that is signed by itself",
+    certificate: "self",
+    code: "DEPTH_ZERO_SELF_SIGNED_CERT",
+    words: /is signed by itself .* by tls\.fingerprints, SHA-256 ([0-9A-F]{2}:){31}/,
+  },
+  {
+    name: "another fingerprint",
+    tls: { fingerprints: ["00".repeat(32)] },
+    code: "TLS_FINGERPRINT",
+    words: new RegExp(`CN=localhost .* issued by CN=sendq test authority, .*${SERVER_SHA256}`),
+  },
+  {
+    name: "a client certificate that is missing, in TLS 1.3",
+    server: WANTS_CLIENT,
+    code: "TLS_ALERT_CERTIFICATE_REQUIRED",
+    words: /the server wants a certificate of ours: set tls\.cert and tls\.key/,
+  },
+  {
+    name: "a client certificate that is missing, in TLS 1.2",
+    server: [...WANTS_CLIENT, "-tls1_2"],
+    code: "TLS_ALERT_HANDSHAKE_FAILURE",
+    words: /wants a certificate of ours/,
+  },
+  {
+    name: "a client certificate of an authority that the server does not know",
+    server: ["-Verify", "1", "-CAfile", fileOf("stranger.pem"), "-verify_return_error"],
+    tls: CLIENT,
+    code: "TLS_ALERT_UNKNOWN_CA",
+    words: /does not trust who issued our certificate/,
+  },
+  {
+    name: "a client certificate that has expired",
+    server: WANTS_CLIENT,
+    tls: { cert: pem("expired.pem"), key: pem("expired.key") },
+    code: "TLS_ALERT_CERTIFICATE_EXPIRED",
+    words: /has expired, says the server.* Our own certificate expired on 2025-02-01/,
+  },
+  {
+    name: "a version that is too old",
+    server: ["-tls1_2"],
+    tls: { minVersion: "TLSv1.3" },
+    code: "TLS_ALERT_PROTOCOL_VERSION",
+    words: /speaks no version of TLS from tls\.minVersion/,
+  },
+  {
+    name: "a protocol that the server does not know",
+    server: ["-alpn", "syslog"],
+    tls: { alpn: ["imap"] },
+    code: "TLS_ALERT_NO_APPLICATION_PROTOCOL",
+    words: /takes none of the protocols of tls\.alpn/,
+  },
+  {
+    name: "a server that knows of no protocols",
+    tls: { alpn: ["imap"] },
+    code: "TLS_ALPN",
+    words: /takes none of imap/,
+  },
+  {
+    name: "cipher suites whose records cannot be counted",
+    server: ["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"],
+    code: "TLS_ALERT_HANDSHAKE_FAILURE",
+    words: /no cipher suite in common/,
+  },
+];
+
+for (const { name, server = [], certificate = "server", key, tls, code, words } of CASES) {
+  testUnless(noOpenssl(), `refused, in words: ${name}`, async () => {
+    await using openssl = await OpensslServer.start({ certificate, ...(key && { key }) }, server);
+    await assert.rejects(dialTls(openssl.port, tls), (error: Error & { code?: string }) => {
+      assert.equal(error.name, "WireError");
+      assert.equal(error.code, code, error.message);
+      assert.match(error.message, words);
+      assert.ok(error.message.endsWith(`(${code})`), error.message);
+      return true;
+    });
+  });
+}
+
+/** A key that says it belongs to the certificate, and cannot sign for it. */
+function forgedKey(): string {
+  const der = (file: string) =>
+    Uint8Array.fromBase64(pem(file).replaceAll(/-----[^-]+-----|\s/g, ""));
+  const genuine = der("server.key"), other = der("other.key");
+  // PKCS #8 around SEC 1: the private scalar follows 02 01 01 04 20.
+  const mark = [0x02, 0x01, 0x01, 0x04, 0x20];
+  const at = genuine.findIndex((_, i) => mark.every((byte, j) => genuine[i + j] === byte));
+  assert.ok(at > 0);
+  const from = at + mark.length;
+  genuine.set(other.subarray(from, from + 32), from);
+  return `-----BEGIN PRIVATE KEY-----\n${genuine.toBase64()}\n-----END PRIVATE KEY-----\n`;
+}
+
+for (const version of ["-tls1_2", "-tls1_3"]) {
+  for (const tls of [AUTHORITY, { fingerprints: [SERVER_SHA256] }]) {
+    const how = "ca" in tls ? "an authority" : "a fingerprint";
+    testUnless(
+      noOpenssl(),
+      `who has no key of the certificate is found out: ${how}, ${version}`,
+      async () => {
+        const file = await Deno.makeTempFile();
+        await Deno.writeTextFile(file, forgedKey());
+        await using openssl = await OpensslServer.start({ certificate: "server", keyFile: file }, [
+          version,
+        ]);
+        await assert.rejects(dialTls(openssl.port, tls), { code: "TLS_KEY_NOT_PROVEN" });
+        await Deno.remove(file);
+      },
+    );
+  }
+}
+
+testUnless(noOpenssl(), "a fingerprint is enough, with colons or without", async () => {
+  await using openssl = await OpensslServer.start({ certificate: "server" });
+  for (const text of [SERVER_SHA256, SERVER_SHA256.replaceAll(":", "").toLowerCase()]) {
+    const wire = await dialTls(openssl.port, { fingerprints: ["11".repeat(32), text] });
+    assert.equal(wire.tls.version, "TLSv1.3");
+    wire.abort();
+  }
+});
+
+testUnless(noOpenssl(), "a client certificate is taken, and so is the name it is for", async () => {
+  await using openssl = await OpensslServer.start({ certificate: "other" }, [
+    ...WANTS_CLIENT,
+    "-alpn",
+    "syslog",
+  ]);
+  const wire = await dialTls(openssl.port, {
+    cert: CLIENT.cert,
+    key: pem("client.encrypted.key"),
+    passphrase: "secret",
+    serverName: "other.test",
+    alpn: ["imap", "syslog"],
+  });
+  assert.deepEqual(wire.tls, {
+    version: "TLSv1.3",
+    cipherSuite: "TLS_AES_256_GCM_SHA384",
+    serverCertificateExpiresAtMs: Date.UTC(2126, 0, 1),
+    clientCertificateExpiresAtMs: Date.UTC(2126, 0, 1),
+  });
+  assert.equal(wire.alpn, "syslog");
+  assert.equal(wire.accepted, true);
+  assert.equal(wire.minHoldMs, 0);
+  wire.abort();
+});
+
+testUnless(
+  noOpenssl(),
+  "a server that sends no ticket is connected to, and said, and held for",
+  async () => {
+    await using openssl = await OpensslServer.start({ certificate: "server" }, [
+      "-num_tickets",
+      "0",
+    ]);
+    const told: string[] = [];
+    const wire = await dialTls(openssl.port, { acceptMs: 50 }, (words) => told.push(words));
+    assert.equal(wire.accepted, false);
+    assert.equal(wire.minHoldMs, 5000);
+    assert.match(told.join(), /may still refuse: .* held for 5 s/);
+    wire.abort();
+  },
+);
+
+const noKernel = grantedLibc() === undefined
+  ? "needs --allow-ffi=<path of the C library>"
+  : undefined;
+
+testUnless(noKernel, "a server that speaks something else, or nothing, is said to", async () => {
+  using silent = listen();
+  const accepted = silent.accept();
+  await assert.rejects(dialTls(silent.port, { handshakeTimeoutMs: 100 }), {
+    code: "ETIMEDOUT",
+    message: /not over within 0.1 s: is TLS spoken on this port/,
+  });
+  (await accepted).close();
+  const next = silent.accept();
+  const dialing = dialTls(silent.port);
+  const conn = await next;
+  await conn.read(new Uint8Array(4096));
+  conn.close();
+  await assert.rejects(dialing, { code: "TLS_TRUNCATED", message: /during the TLS handshake/ });
+});
+
+testUnless(noKernel, "a dial that is given up leaves nothing behind", async () => {
+  using silent = listen();
+  const accepted = silent.accept();
+  const dialer = await tlsDialer({
+    tcp: { hostname: "127.0.0.1", port: silent.port },
+    tls: AUTHORITY,
+    clock: systemClock,
+    tell: () => {},
+  });
+  const controller = new AbortController();
+  let withinMs = 0;
+  const dialing = dialer.dial(controller.signal, () => {}, (ms) => {
+    withinMs = ms;
+    controller.abort(new Error("given up"));
+  });
+  await assert.rejects(dialing, /given up/);
+  assert.ok(withinMs >= 11_000);
+  (await accepted).close();
+});
+
+testUnless(
+  noKernel,
+  "certificates are asked for at each connection; bad ones only cost an attempt",
+  async () => {
+    await using server = new DecryptingServer();
+    const answers: TlsOptions[] = [AUTHORITY, { ca: "nonsense" }, AUTHORITY];
+    const dialer = await tlsDialer({
+      tcp: { hostname: "127.0.0.1", port: server.port },
+      tls: () => Promise.resolve(answers.shift() ?? {}),
+      clock: systemClock,
+      tell: () => {},
+    });
+    await assert.rejects(dialer.dial(patience()), {
+      name: "WireError",
+      code: "TLS_OPTIONS",
+      message: /tls\.ca must be a certificate in PEM/,
+    });
+    (await dialer.dial(patience())).abort();
+    assert.equal(answers.length, 0);
+  },
+);
+
+const BAD: readonly (readonly [name: string, TlsOptions, option: string, RegExp])[] = [
+  ["no certificates", { ca: "nonsense" }, "tls.ca", /must be a certificate in PEM/],
+  [
+    "a damaged certificate",
+    { ca: pem("authority.pem").replace(/^MII/m, "AAA") },
+    "tls.ca",
+    /certificate 1 is damaged/,
+  ],
+  ["a certificate without its key", { cert: CLIENT.cert }, "tls.cert", /needs tls\.key/],
+  ["a key without its certificate", { key: CLIENT.key }, "tls.key", /needs tls\.cert/],
+  [
+    "a key of another certificate",
+    { ...CLIENT, key: pem("other.key") },
+    "tls.key",
+    /does not belong to tls\.cert, the certificate of CN=sendq test client/,
+  ],
+  [
+    "issuers in front",
+    { cert: pem("authority.pem") + CLIENT.cert, key: CLIENT.key },
+    "tls.key",
+    /our own has to come first/,
+  ],
+  ["no key", { ...CLIENT, key: "nonsense" }, "tls.key", /must be a private key in PEM/],
+  [
+    "a key without its passphrase",
+    { ...CLIENT, key: pem("client.encrypted.key") },
+    "tls.key",
+    /is encrypted and needs tls\.passphrase/,
+  ],
+  [
+    "a wrong passphrase",
+    { ...CLIENT, key: pem("client.encrypted.key"), passphrase: "wrong" },
+    "tls.key",
+    /cannot be decrypted with tls\.passphrase/,
+  ],
+  ["a short fingerprint", { fingerprints: ["AB:CD"] }, "tls.fingerprints", /64 hexadecimal/],
+  [
+    "both kinds of trust",
+    { ...AUTHORITY, fingerprints: ["00".repeat(32)] },
+    "tls.fingerprints",
+    /cannot be combined with tls\.ca/,
+  ],
+  [
+    "versions the wrong way round",
+    { minVersion: "TLSv1.3", maxVersion: "TLSv1.2" },
+    "tls.minVersion",
+    /must not be newer/,
+  ],
+];
+
+for (const [name, options, option, words] of BAD) {
+  Deno.test(`refused before anything is connected: ${name}`, () => {
+    assert.throws(() => checkTlsOptions(options), (error) => {
+      assert.ok(error instanceof OptionError, String(error));
+      assert.equal(error.option, option);
+      assert.match(error.message, words);
+      // Nothing of a key or a passphrase in any log.
+      assert.doesNotMatch(error.message, /BEGIN [A-Z ]*KEY-----\n|wrong(?! way)|secret/);
+      return true;
+    });
+  });
+}
+
+Deno.test("an alert without words of its own is named", () => {
+  assert.deepEqual(alertWords("received fatal alert: InternalError"), {
+    code: "TLS_ALERT_INTERNAL_ERROR",
+    words: "the server ended TLS with the alert InternalError",
+  });
+  assert.equal(alertWords("unable to verify the first certificate"), undefined);
+});
