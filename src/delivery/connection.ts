@@ -278,7 +278,7 @@ export class Connection {
     this.#memory = observe(before, observation);
     if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
     if (this.#failure !== undefined) {
-      const words = this.#failureWords ?? `the connection failed (${this.#failure})`;
+      const words = this.#failureWords ?? this.#failure;
       return this.#over({ kind: "wire-failed", code: this.#failure, words }, progressed);
     }
     // The kernel knows of the FIN before the reader does, in the same reading.
