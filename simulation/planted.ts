@@ -276,8 +276,8 @@ export const PLANTED: readonly Planted[] = [
     name: "a wire that fails while TCP lives is kept",
     file: CONNECTION,
     patches: [[
-      "    if (this.#failure !== undefined) {\n      return",
-      "    if (false) {\n      return",
+      "    if (this.#failure !== undefined) {\n      const words",
+      "    if (false) {\n      const words",
     ]],
   },
   {

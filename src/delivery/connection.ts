@@ -325,7 +325,7 @@ export class Connection {
     if (unanswered !== undefined) return this.#over(unanswered, progressed);
     if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
     if (this.#failure !== undefined) {
-      const words = this.#failureWords ?? `the connection failed (${this.#failure})`;
+      const words = this.#failureWords ?? this.#failure;
       return this.#over({ kind: "wire-failed", code: this.#failure, words }, progressed);
     }
     // The kernel knows of the FIN before the reader does, in the same reading.

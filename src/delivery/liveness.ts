@@ -355,7 +355,7 @@ export function describeVerdict(verdict: Verdict): string {
         `server, or it closes soon. One that is known to close once it has all wants onPeerFin ` +
         `"confirm"`;
     case "wire-failed":
-      return verdict.words;
+      return `the connection failed: ${verdict.words}`;
     case "self-connected":
       return "connected to itself: nobody listens at the remote's port on this host";
     case "session-refused":
