@@ -104,6 +104,7 @@ export class SimDisk {
    * @returns The ids of the packets in its row: none of them can be trusted any more.
    */
   changeByte(place: number): readonly number[] {
+    if (this.ids.size === 0) return []; // Perhaps the file has no tables yet.
     const database = this.#database;
     const rows = database.prepare("SELECT last_id, payload FROM packets ORDER BY last_id").all([]);
     const row = rows[Math.floor(place * rows.length)];

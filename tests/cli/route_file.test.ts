@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { routeSchema } from "../../docs/generate.ts";
 import * as tables from "../../src/base/option_table.ts";
 import {
+  ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
   HEARTBEAT_OPTIONS,
@@ -14,6 +15,7 @@ import {
   SESSION_OPTIONS,
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
+  TLS_OPTIONS,
 } from "../../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../../src/base/options.ts";
 import { placed, readRouteFile, type RouteFile } from "../../src/cli/route/route_file.ts";
@@ -132,6 +134,7 @@ Deno.test("bytes are text with escapes, a file, or a pattern where an answer is 
 function formsOf(spec: OptionSpec): (readonly [written: unknown, value: unknown])[] {
   if (spec.type === "choice") return spec.choices.map((choice) => [choice, choice]);
   if (spec.type === "switch") return [[true, true], [false, false]];
+  if (spec.type === "texts") return [[["one", "two"], ["one", "two"]]];
   if (!("min" in spec)) return [["eth0", "eth0"]];
   const value = spec.default === undefined || spec.default === Infinity
     ? spec.min + (spec.aboveMin ? 1 : 0)
@@ -158,6 +161,11 @@ const PLACES: readonly [OptionTable, string, (options: object) => object][] = [
     ...ROUTE,
     relay: { listen: ["tcp://127.0.0.1:4001"], ...relay },
   })],
+  [ANSWER_OPTIONS, "confirm.", (confirm) => ({
+    ...ROUTE,
+    confirm: { level: "answer", accepted: "OK", ...confirm },
+  })],
+  [TLS_OPTIONS, "tls.", (tls) => ({ ...ROUTE, remote: "tls://192.0.2.7:6514", tls })],
   [STATUS_OPTIONS, "", (http) => ({ ...ROUTE, http: { address: "127.0.0.1:9465", ...http } })],
 ];
 
@@ -177,7 +185,7 @@ Deno.test("every option of the tables can be written, with its unit and as a num
     for (const [name, spec] of Object.entries(table)) {
       for (const [written, value] of formsOf(spec)) {
         const route = placedAt({ [name]: written });
-        assert.equal(valueIn(route, prefix + name), value, `${name}: ${written}`);
+        assert.deepEqual(valueIn(route, prefix + name), value, `${name}: ${written}`);
         assert.ok(validate(route), `${name}: ${written}: ${JSON.stringify(validate.errors)}`);
       }
     }
