@@ -441,7 +441,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "the next separate packet before the acknowledgement",
     file: WINDOW,
-    patches: [["if (this.#options.limits.session?.separate && inFlightBytes > 0) return 0;", ""]],
+    patches: [["if (this.#limits.session?.separate && inFlightBytes > 0) return 0;", ""]],
   },
 ];
 
