@@ -13,10 +13,10 @@ const PAGE_BYTES = 4096;
 const PAGES_BESIDE = 5;
 /** So full, the log is moved into the file by the commit that finds it so. */
 const CHECKPOINT_BYTES = 64 * LOG_PAGE_BYTES;
+/** What is kept free for removals: twice the log, as `src/queue/sqlite/disk_space.ts` has it. */
+const RESERVE_BYTES = 2 * CHECKPOINT_BYTES;
 /** What the smallest useful disk has room for besides packets. */
-export const SMALLEST_DISK_BYTES = 600 * 1024;
-/** What is kept free for removals: a step of giving space back fits in. */
-const RESERVE_BYTES = 256 * 1024;
+export const SMALLEST_DISK_BYTES = 900 * 1024;
 
 /** The space of one disk. */
 export class DiskSpace {

@@ -337,9 +337,8 @@ export const PLANTED: readonly Planted[] = [
     name: "a removal on a full disk waits for room",
     file: GUARDED_STORE,
     patches: [[
-      "if (!isDiskFull(error) || this.#spare?.releaseReserve() !== true) throw error;\n" +
-      "      this.#spareIsOut = true;\n      try {",
-      "if (isDiskFull(error)) throw error;\n      try {",
+      "      if (!isDiskFull(error)) throw error;\n      if (this.#spare",
+      "      throw error;\n      if (this.#spare",
     ]],
   },
   {

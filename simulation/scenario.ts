@@ -482,10 +482,10 @@ function drawFaults(
 
 /** Mostly more than is needed; else all packets do not fit, but the largest does. */
 function drawDiskBytes(random: SeededRandom, bursts: readonly Burst[]): number {
-  if (random.chance(0.8)) return Infinity;
+  if (random.chance(0.65)) return Infinity;
   const sizes = bursts.flatMap((burst) => burst.together ? [sumOf(burst.sizes)] : burst.sizes);
   const largestBytes = Math.max(...sizes);
-  return SMALLEST_DISK_BYTES + 4 * largestBytes + random.logBetween(1, 300_000);
+  return SMALLEST_DISK_BYTES + 3 * largestBytes + random.logBetween(1, 200_000);
 }
 
 function sumOf(sizes: readonly number[]): number {

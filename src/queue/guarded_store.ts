@@ -173,8 +173,10 @@ export class GuardedStore implements QueueStore {
     try {
       result = await work();
     } catch (error) {
-      if (!isDiskFull(error) || this.#spare?.releaseReserve() !== true) throw error;
-      this.#spareIsOut = true;
+      if (!isDiskFull(error)) throw error;
+      if (this.#spare?.releaseReserve() === true) this.#spareIsOut = true;
+      // With the reserve there may be room to move the log into the file, which ends its growth.
+      await this.#unlessFull(() => this.#store.checkpoint());
       try {
         result = await work();
       } catch (again) {
@@ -189,10 +191,13 @@ export class GuardedStore implements QueueStore {
   }
 
   /**
-   * Shrinks the file, so that there is room for the log and the reserve again. The file
-   * first: what is beyond its new end, a checkpoint need not write any more.
+   * Shrinks the file, so that there is room for the log and the reserve again. Each step
+   * writes into the log: so that is moved into the file before, where there is room for it.
+   * Where there is not, the steps make some: what is beyond the file's new end, a
+   * checkpoint need not write any more.
    */
   async #giveBack(): Promise<void> {
+    await this.#unlessFull(() => this.#store.checkpoint());
     for (let step = 1; step <= VACUUM_STEPS; step++) {
       const space = await this.#unlessFull(() => this.#store.vacuumStep(VACUUM_PAGES));
       if (space === undefined || space.freePages === 0) break;
