@@ -175,6 +175,7 @@ export class GuardedStore implements QueueStore {
     } catch (error) {
       if (!isDiskFull(error)) throw error;
       if (this.#spare?.releaseReserve() === true) this.#spareIsOut = true;
+      else if (!this.#spareIsOut) throw error;
       // With the reserve there may be room to move the log into the file, which ends its growth.
       await this.#unlessFull(() => this.#store.checkpoint());
       try {
