@@ -20,15 +20,16 @@
  *    connection starts with the first packet that is not confirmed.
  * 3. Ids are assigned in order, whole packets only, without gaps but for
  *    packets that somebody else removed.
- * 4. In flight never exceeds `maxInFlightBytes`, or one packet if that is larger.
+ * 4. In flight never exceeds `maxInFlightBytes`, or one packet if that is larger, but for
+ *    what a transform adds to the last packet.
  * 5. Nothing is assigned faster than its {@link Pace}, the backlog of an outage
  *    not faster than its own.
  * 6. An expired packet is not assigned. One that has ended `maxAttempts`
  *    connections is given up; see {@link Suspects}.
  * 7. With `session.separate` a packet is assigned when all before it is acknowledged.
- * 8. With a transform a packet is transformed once a connection, as the next one to be
- *    assigned; all bounds are those of the wire's bytes. One that cannot be transformed, or
- *    has no key where answers have some, is given up.
+ * 8. With a transform a packet is transformed once a connection, when it is assigned: by
+ *    its stored bytes it fits, its wire's bytes count from then on. One that cannot be
+ *    transformed, or has no key where answers have some, is given up.
  * 9. Where answers confirm, no more than `maxUnanswered` packets are assigned and not
  *    confirmed. One that the server refuses is confirmed once it is a dead letter, and so
  *    is never removed as a packet.
@@ -114,7 +115,6 @@ export class SendWindow {
   #buryRetryAtMs = -Infinity;
   /** What was read before the last of them is read again. */
   #burials = 0;
-  readonly #maxUnconfirmed: number;
   /** Of the present connection, where answers confirm. */
   #answers: Answers | undefined;
 
@@ -129,8 +129,6 @@ export class SendWindow {
   #readRetryAtMs = -Infinity;
   /** Of the present connection, where packets are transformed. */
   #transformer: Transformer | undefined;
-  /** The first packet of `#ahead`, as it goes on the wire. */
-  #transformed: PacketBatch | undefined;
 
   #hold: Hold;
   #countedDrained = 0;
@@ -150,7 +148,6 @@ export class SendWindow {
     this.#backlogPace = new Pace(options.limits.backlogPace);
     this.#suspects = new Suspects(options.limits.maxAttempts);
     this.#hold = new Hold(options.limits.holdMs);
-    this.#maxUnconfirmed = options.limits.answers?.maxUnanswered ?? Infinity;
     this.#removedId = options.queue.removedThroughId;
     this.#confirmedId = this.#removedId;
     this.#drainedId = this.#removedId;
@@ -242,29 +239,33 @@ export class SendWindow {
     for (; next < this.#ahead.length; next++) {
       const stored = this.#ahead[next];
       if (stored === undefined) break;
-      if (this.#isExpired(stored) && this.#transformed === undefined) {
+      if (this.#isExpired(stored)) {
         // To be read again without it.
         this.#ahead = [];
         next = 0;
         break;
       }
-      const batch = this.#transformer === undefined ? stored : this.#transformFirst(stored);
-      if (batch === undefined) break;
-      const allowed = this.#packetsToSend(batch, {
-        roomBytes: maxInFlightBytes - inFlightBytes,
-        inFlightBytes,
-        unconfirmed,
-      });
-      const packets = allowed === 0 ? 0 : this.#packetsInPace(batch, allowed, nowMs);
-      if (packets === 0) break;
-      const part = sliceBatch(batch, 0, packets);
+      const roomBytes = maxInFlightBytes - inFlightBytes;
+      const inRoom = this.#packetsToSend(stored, { roomBytes, inFlightBytes, unconfirmed });
+      const allowed = this.#transformer === undefined ? inRoom : Math.min(inRoom, 1);
+      const packets = this.#packetsInPace(stored, allowed, nowMs);
+      if (packets === 0) {
+        if (allowed > 0) this.#waitForPace(stored, 0, nowMs);
+        break;
+      }
+      // Only what goes out now is transformed: what waits may expire, or be taken out.
+      const part = this.#transformer === undefined
+        ? sliceBatch(stored, 0, packets)
+        : this.#transformFirst(this.#transformer, stored);
+      if (part === undefined) break;
+      this.#spendPace(stored, part, nowMs);
+      if (packets < allowed) this.#waitForPace(stored, packets, nowMs);
       inFlightBytes += part.bytes.length;
       unconfirmed += packets;
       taken.push(part);
-      this.#transformed = undefined;
       if (packets === stored.ends.length) continue;
       this.#ahead[next] = sliceBatch(stored, packets, stored.ends.length);
-      if (batch === stored) break;
+      if (this.#transformer === undefined) break;
       next--; // The next packet of the same batch.
     }
     this.#ahead.splice(0, next);
@@ -330,7 +331,6 @@ export class SendWindow {
     this.#hold.clear();
     this.#answers = undefined;
     this.#countedDrained = 0;
-    this.#transformed = undefined;
     this.#ahead = [];
     this.#drainedId = this.#confirmedId;
     this.#assignedId = this.#confirmedId;
@@ -411,7 +411,6 @@ export class SendWindow {
         this.#buryRetryAtMs = -Infinity;
         // A row that one was taken out of may have turned out to be damaged.
         this.#ahead = [];
-        this.#transformed = undefined;
         this.#burials++;
       },
       (error) => {
@@ -427,12 +426,9 @@ export class SendWindow {
   }
 
   /** The first packet as it goes on the wire; undefined: nobody can send it, and the rest is read anew. */
-  #transformFirst(stored: PacketBatch): PacketBatch | undefined {
-    if (this.#transformed !== undefined) return this.#transformed;
-    const transformed = this.#transformer?.first(stored);
-    if (transformed === undefined || "batch" in transformed) {
-      return this.#transformed = transformed?.batch;
-    }
+  #transformFirst(transformer: Transformer, stored: PacketBatch): PacketBatch | undefined {
+    const transformed = transformer.first(stored);
+    if ("batch" in transformed) return transformed.batch;
     const { id, error } = transformed;
     this.#ahead = [];
     this.#options.onUnsendable(`packet ${id} cannot be sent: ${error.message}`, error);
@@ -478,24 +474,31 @@ export class SendWindow {
       this.#limits.session?.separate ? 1 : toSend,
       Math.max(packetsWithin(batch, roomBytes), inFlightBytes === 0 ? 1 : 0),
       Math.max(onTrial, unconfirmed === 0 ? 1 : 0),
-      this.#maxUnconfirmed - unconfirmed,
+      (this.#limits.answers?.maxUnanswered ?? Infinity) - unconfirmed,
     );
   }
 
-  /** How many of a batch's first `allowed` packets may go now, which then counts as done. */
+  #pacesOf({ firstId }: PacketBatch): readonly Pace[] {
+    return firstId <= this.#backlogThroughId ? [this.#pace, this.#backlogPace] : [this.#pace];
+  }
+
+  /** How many of a batch's first `allowed` packets may go now. */
   #packetsInPace(batch: PacketBatch, allowed: number, nowMs: number): number {
-    const paces = batch.firstId <= this.#backlogThroughId
-      ? [this.#pace, this.#backlogPace]
-      : [this.#pace];
-    const packets = Math.min(allowed, ...paces.map((pace) => pace.packetsNow(batch, nowMs)));
+    if (allowed <= 0) return 0;
+    return Math.min(allowed, ...this.#pacesOf(batch).map((pace) => pace.packetsNow(batch, nowMs)));
+  }
+
+  /** A part of what was stored goes out, as many bytes as the wire gets. */
+  #spendPace(stored: PacketBatch, { ends, bytes }: PacketBatch, nowMs: number): void {
+    for (const pace of this.#pacesOf(stored)) pace.spend(ends.length, bytes.length, nowMs);
+  }
+
+  /** The packet behind a batch's first ones goes out later. */
+  #waitForPace(batch: PacketBatch, packets: number, nowMs: number): void {
     const bytes = batch.ends[packets - 1] ?? 0;
-    for (const pace of paces) pace.spend(packets, bytes, nowMs);
-    if (packets < allowed) {
-      const nextBytes = (batch.ends[packets] ?? bytes) - bytes;
-      this.#paceReadyAtMs = nowMs +
-        Math.max(...paces.map((pace) => pace.readyInMs(nextBytes, nowMs)));
-    }
-    return packets;
+    const nextBytes = (batch.ends[packets] ?? bytes) - bytes;
+    this.#paceReadyAtMs = nowMs +
+      Math.max(...this.#pacesOf(batch).map((pace) => pace.readyInMs(nextBytes, nowMs)));
   }
 
   #assign(connection: Connection, taken: readonly PacketBatch[]): void {

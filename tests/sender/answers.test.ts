@@ -95,6 +95,28 @@ Deno.test("a refused packet becomes a dead letter with the server's words, and i
   assert.equal(await connection.readUntil("\n"), "packet 4\n");
 });
 
+Deno.test("what waits for an answer expires as any other, and takes no number of a transform", async () => {
+  const encoder = new TextEncoder();
+  await using world = bench({ ...KEYED, maxUnanswered: 1 }, {
+    transform: ({ payload }, { sequence }) => {
+      const number = encoder.encode(`${sequence}: `);
+      return new Uint8Array([...number, ...payload]);
+    },
+  });
+  const sender = await world.open();
+  await sender.enqueue(packet(1));
+  const connection = await world.server.accept();
+  assert.equal(await connection.readUntil("\n"), "1: packet 1\n");
+  await sender.queue.enqueue(packet(2), { ttlMs: 200 });
+  const expiresAtMs = performance.now() + 200;
+  await sender.enqueue(packet(3));
+  await until("the second one has expired", () => performance.now() > expiresAtMs + 50);
+  await connection.write("OK 1\n");
+  assert.equal(await connection.readUntil("\n"), "2: packet 3\n");
+  await until("it is a dead letter", () => sender.stats().queue.deadPackets === 1);
+  assert.deepEqual(await letters(sender), [[2, "expired", undefined]]);
+});
+
 Deno.test("a refusal that is to be tried again ends the connection, and pauses", async () => {
   await using world = bench({ ...LINES, onRefused: "retry", retryFirstMs: 100, retryCapMs: 100 });
   const sender = await world.open();
