@@ -14,14 +14,22 @@
  * @module
  */
 
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Option } from "commander";
+import {
+  complain,
+  parseArguments,
+  parsePositive,
+  print,
+  toolCommand,
+  USAGE,
+} from "../lab/program.ts";
 import { straceMissing } from "../lab/strace.ts";
 import type { CommitIn } from "../src/queue/options.ts";
 import { type Anomaly, type Kind, KINDS, type TracedCall } from "./calls.ts";
 import { runtimeAborted } from "./judge.ts";
 import { type Outcome, run } from "./run.ts";
 
-const EXIT = { violated: 1, usage: 2, notPermitted: 77 } as const;
+const EXIT = { violated: 1, notPermitted: 77 } as const;
 
 interface Options {
   readonly kind?: readonly string[];
@@ -50,33 +58,27 @@ interface Tally {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const command = new Command("anomalies")
+  const command = toolCommand("anomalies")
     .description("Lets the n-th system call of each kind fail, and looks for what was lost.")
     .option("--kind <names...>", `some of ${KINDS.map(({ name }) => name).join(", ")}`)
-    .option("--from <n>", "the first call that fails", positive, 1)
-    .option("--to <n>", "the last one", positive, Infinity)
-    .option("--every <k>", "each k-th of them", positive, 1)
-    .option("--sample <count>", "at most so many of a kind and errno, evenly", positive, 8)
+    .option("--from <n>", "the first call that fails", parsePositive, 1)
+    .option("--to <n>", "the last one", parsePositive, Infinity)
+    .option("--every <k>", "each k-th of them", parsePositive, 1)
+    .option("--sample <count>", "at most so many of a kind and errno, evenly", parsePositive, 8)
     .option("--all", "every one of them")
     .option("--persistent", "all later calls of the kind fail, too", false)
     .addOption(
       new Option("--commit-in <thread>", "where the queue is written")
         .choices(["main", "worker"]).default("main"),
     )
-    .option("--lanes <count>", "run so many side by side", positive, 2)
-    .exitOverride()
-    .configureOutput({ writeOut: print, writeErr: complain });
-  try {
-    command.parse([...args], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
-    throw error;
-  }
+    .option("--lanes <count>", "run so many side by side", parsePositive, 2);
+  const over = parseArguments(command, args);
+  if (over !== undefined) return over;
   const options = command.opts<Options>();
   const unknown = (options.kind ?? []).filter((name) => !KINDS.some((kind) => kind.name === name));
   if (unknown.length > 0) {
     complain(`anomalies: there is no kind ${unknown.join(", ")}; see --help\n`);
-    return EXIT.usage;
+    return USAGE;
   }
   const missing = await straceMissing();
   if (missing !== undefined) {
@@ -178,22 +180,6 @@ function table(tallies: readonly Tally[]): string {
   return [head, ...rows, sums].map(([title = "", ...cells]) =>
     String(title).padEnd(22) + cells.map((cell) => String(cell).padStart(10)).join("") + "\n"
   ).join("");
-}
-
-function positive(text: string): number {
-  const count = Number(text);
-  if (!Number.isSafeInteger(count) || count < 1) {
-    throw new InvalidArgumentError("Expected a whole number above 0.");
-  }
-  return count;
-}
-
-function print(text: string): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(text));
-}
-
-function complain(text: string): void {
-  Deno.stderr.writeSync(new TextEncoder().encode(text));
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

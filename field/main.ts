@@ -12,7 +12,15 @@
  * @module
  */
 
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import {
+  complain,
+  machine,
+  parseArguments,
+  parsePositive,
+  print,
+  toolCommand,
+  USAGE,
+} from "../lab/program.ts";
 import {
   type ClientRow,
   type LeftOut,
@@ -30,7 +38,7 @@ import { runServer } from "./run_server.ts";
 import { endAll, inFolder } from "./running.ts";
 import { SERVERS } from "./servers.ts";
 
-const EXIT = { failed: 1, usage: 2, interrupted: 130 } as const;
+const EXIT = { failed: 1, interrupted: 130 } as const;
 
 interface Options {
   readonly json?: true;
@@ -49,7 +57,7 @@ interface Job {
 }
 
 async function main(args: readonly string[]): Promise<number> {
-  const command = new Command("field")
+  const command = toolCommand("field")
     .description(
       "Sends to real servers that are killed on the way, and compares with what they have " +
         "written down; and lets real clients send through a relay.",
@@ -59,15 +67,9 @@ async function main(args: readonly string[]): Promise<number> {
     .option("--list", "print the cases, and what each needs")
     .option("--install", "first fetch what is missing: from Debian as root, from npm")
     .option("--lanes <count>", "run so many side by side", parsePositive, 3)
-    .option("--scratch <directory>", "where packages from npm are put", "/tmp/sendq-field")
-    .exitOverride()
-    .configureOutput({ writeOut: print, writeErr: complain });
-  try {
-    command.parse([...args], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
-    throw error;
-  }
+    .option("--scratch <directory>", "where packages from npm are put", "/tmp/sendq-field");
+  const over = parseArguments(command, args);
+  if (over !== undefined) return over;
   const { json, list, lanes, scratch, ...options } = command.opts<Options>();
   const servers: Result[] = [];
   const clients: ClientRow[] = [];
@@ -78,7 +80,7 @@ async function main(args: readonly string[]): Promise<number> {
     .filter(({ name }) => words.length === 0 || words.some((word) => matches(name, word)));
   if (jobs.length === 0) {
     complain(`field: no case has ${words.join(" or ")} in its name; see --list\n`);
-    return EXIT.usage;
+    return USAGE;
   }
   if (list) {
     for (const { name, needs, leftOut } of jobs) {
@@ -176,32 +178,6 @@ function matches(name: string, word: string): boolean {
 
 function orderOf(jobs: readonly Job[], name: string): number {
   return jobs.findIndex((job) => job.name === name || job.name.startsWith(`${name}: `));
-}
-
-function machine(): string {
-  const cpus = navigator.hardwareConcurrency;
-  return `Linux ${Deno.osRelease()} ${Deno.build.arch}, ${cpus} CPUs, Deno ${Deno.version.deno}`;
-}
-
-function parsePositive(text: string): number {
-  const count = Number(text);
-  if (!Number.isSafeInteger(count) || count < 1) {
-    throw new InvalidArgumentError("Expected a whole number above 0.");
-  }
-  return count;
-}
-
-function print(text: string): void {
-  write(Deno.stdout, text);
-}
-
-function complain(text: string): void {
-  write(Deno.stderr, text);
-}
-
-function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
 }
 
 if (import.meta.main) {

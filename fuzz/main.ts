@@ -4,13 +4,13 @@
  * @module
  */
 
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { parseArguments, parseWhole, print, toolCommand } from "../lab/program.ts";
 import type { SeedReport } from "./run.ts";
 import { watchSeeds } from "./watch.ts";
 
 /** What one types to see a seed again. */
 const REPLAY = "deno task fuzz --seed";
-const EXIT = { ok: 0, violated: 1, usage: 2 } as const;
+const EXIT = { ok: 0, violated: 1 } as const;
 
 interface Options {
   readonly seeds: number;
@@ -20,26 +20,13 @@ interface Options {
 
 /** Runs the command; returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const command = new Command("fuzz")
+  const command = toolCommand("fuzz")
     .description("Damages queue files by chance, and gives them to every command.")
-    .option("--seeds <count>", "how many queues to damage", wholeNumber, 200)
-    .option("--from <seed>", "the first seed", wholeNumber, 1)
-    .option("--seed <seed>", "run this one seed and print what each command says", wholeNumber)
-    .exitOverride()
-    .configureOutput({
-      writeOut: print,
-      writeErr: (text) => write(Deno.stderr, text),
-      getOutHelpWidth: () => 88,
-      getErrHelpWidth: () => 88,
-      getOutHasColors: () => false,
-      getErrHasColors: () => false,
-    });
-  try {
-    command.parse([...args], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    throw error;
-  }
+    .option("--seeds <count>", "how many queues to damage", parseWhole, 200)
+    .option("--from <seed>", "the first seed", parseWhole, 1)
+    .option("--seed <seed>", "run this one seed and print what each command says", parseWhole);
+  const over = parseArguments(command, args);
+  if (over !== undefined) return over;
   const { seeds, from, seed } = command.opts<Options>();
   const startMs = performance.now();
   let [commands, failed] = [0, 0];
@@ -74,20 +61,6 @@ function wordsOf(report: SeedReport): string {
 
 function violationsOf({ seed, what, violations }: SeedReport): string {
   return `seed ${seed}: ${what}\n${violations.map((words) => `  ${words}\n`).join("")}`;
-}
-
-function wholeNumber(text: string): number {
-  if (!/^[0-9]{1,9}$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
-  return Number(text);
-}
-
-function print(text: string): void {
-  write(Deno.stdout, text);
-}
-
-function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -13,7 +13,15 @@
  * @module
  */
 
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import {
+  complain,
+  machine,
+  parseArguments,
+  parsePositive,
+  print,
+  toolCommand,
+  USAGE,
+} from "./program.ts";
 import { networkAvailable } from "./network.ts";
 import { type Figures, type Row, rowOf, skippedRow } from "./outcome.ts";
 import { formatTable, LEGEND, passed } from "./report.ts";
@@ -23,7 +31,7 @@ import { SCENARIOS } from "./scenarios.ts";
 
 const ONE = new URL("./one.ts", import.meta.url).pathname;
 const LONG_SECONDS = 600;
-const EXIT = { failed: 1, usage: 2, notPermitted: 77, interrupted: 130 } as const;
+const EXIT = { failed: 1, notPermitted: 77, interrupted: 130 } as const;
 
 interface Options {
   readonly json?: true;
@@ -42,7 +50,7 @@ const children = new Set<Deno.ChildProcess>();
 let directory: string | undefined;
 
 async function main(args: readonly string[]): Promise<number> {
-  const command = new Command("lab")
+  const command = toolCommand("lab")
     .description(
       "Runs the send command through faults on real networks and prints what came of it.",
     )
@@ -51,20 +59,14 @@ async function main(args: readonly string[]): Promise<number> {
     .option("--list", "print the scenarios and end")
     .option("--long", `only the hard conditions, for ${LONG_SECONDS / 60} minutes each`)
     .option("--repeat <times>", "run each so often; times are medians", parsePositive, 1)
-    .option("--lanes <count>", "run so many side by side", parsePositive, 4)
-    .exitOverride()
-    .configureOutput({ writeOut: print, writeErr: complain });
-  try {
-    command.parse([...args], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
-    throw error;
-  }
+    .option("--lanes <count>", "run so many side by side", parsePositive, 4);
+  const over = parseArguments(command, args);
+  if (over !== undefined) return over;
   const options = command.opts<Options>();
   const unknown = command.args.filter((name) => !SCENARIOS.some((known) => known.name === name));
   if (unknown.length > 0) {
     complain(`lab: there is no scenario ${unknown.join(", ")}; see --list\n`);
-    return EXIT.usage;
+    return USAGE;
   }
   const chosen = SCENARIOS
     .filter(({ name }) => command.args.length === 0 || command.args.includes(name))
@@ -152,37 +154,6 @@ async function removeDirectory(): Promise<void> {
   if (directory === undefined) return;
   await Deno.remove(directory, { recursive: true }).catch(() => {});
   directory = undefined;
-}
-
-function machine(): string {
-  const cpus = navigator.hardwareConcurrency;
-  return `Linux ${Deno.osRelease()} ${Deno.build.arch}, ${cpus} CPUs, Deno ${Deno.version.deno}`;
-}
-
-function parsePositive(text: string): number {
-  const count = Number(text);
-  if (!Number.isSafeInteger(count) || count < 1) {
-    throw new InvalidArgumentError("Expected a whole number above 0.");
-  }
-  return count;
-}
-
-function print(text: string): void {
-  write(Deno.stdout, text);
-}
-
-function complain(text: string): void {
-  write(Deno.stderr, text);
-}
-
-function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  try {
-    for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
-  } catch (error) {
-    // Nobody reads it: `deno task lab --list | head`.
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-  }
 }
 
 if (import.meta.main) {

@@ -5,14 +5,14 @@
  * @module
  */
 
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { parseArguments, parseWhole, print, toolCommand } from "../lab/program.ts";
 import { type Catch, hunt, PLANTED } from "./planted.ts";
 import { runSeeds } from "./pool.ts";
 import { run, type RunResult } from "./run.ts";
 
 /** What one types to see a run again. */
 const REPLAY = "deno task simulate --seed";
-const EXIT = { ok: 0, violated: 1, usage: 2 } as const;
+const EXIT = { ok: 0, violated: 1 } as const;
 const PLANTED_MAX_SEEDS = 10_000;
 /** Failing seeds that are printed one by one. */
 const MAX_SHOWN = 10;
@@ -42,34 +42,21 @@ interface Totals {
 
 /** Runs the command; returns the exit code. */
 export async function main(args: readonly string[]): Promise<number> {
-  const command = new Command("simulate")
+  const command = toolCommand("simulate")
     .description("Runs the sender's unchanged code through faults in a simulated world.")
-    .option("--seeds <count>", "how many worlds to draw", wholeNumber, 1000)
-    .option("--from <seed>", "the first seed", wholeNumber, 1)
-    .option("--seed <seed>", "run this one seed and print what happens", wholeNumber)
+    .option("--seeds <count>", "how many worlds to draw", parseWhole, 1000)
+    .option("--from <seed>", "the first seed", parseWhole, 1)
+    .option("--seed <seed>", "run this one seed and print what happens", parseWhole)
     .option("--planted", "plant faults into copies of the code and look for each")
     .option(
       "--workers <count>",
       "how many run side by side",
-      wholeNumber,
+      parseWhole,
       navigator.hardwareConcurrency,
     )
-    .option("--json", "print JSON")
-    .exitOverride()
-    .configureOutput({
-      writeOut: print,
-      writeErr: complain,
-      getOutHelpWidth: () => 88,
-      getErrHelpWidth: () => 88,
-      getOutHasColors: () => false,
-      getErrHasColors: () => false,
-    });
-  try {
-    command.parse([...args], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage;
-    throw error;
-  }
+    .option("--json", "print JSON");
+  const over = parseArguments(command, args);
+  if (over !== undefined) return over;
   const options = command.opts<Options>();
   if (options.seed !== undefined) return await replay(options.seed, options.json === true);
   if (options.planted === true) return await huntAll(options);
@@ -162,24 +149,6 @@ function summary(totals: Totals): string {
     `${accepted} packets over ${connections} connections, ${duplicates} delivered again, ` +
     `${lostUnread} died unread with their server, ${totals.dead} became dead letters, ` +
     `${totals.failures.length} seeds failed\n`;
-}
-
-function wholeNumber(text: string): number {
-  if (!/^[0-9]{1,10}$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
-  return Number(text);
-}
-
-function print(text: string): void {
-  write(Deno.stdout, text);
-}
-
-function complain(text: string): void {
-  write(Deno.stderr, text);
-}
-
-function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
 }
 
 if (import.meta.main) Deno.exit(await main(Deno.args));

@@ -13,12 +13,13 @@
  * @module
  */
 
-import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { InvalidArgumentError } from "commander";
+import { complain, machine, parseArguments, print, toolCommand } from "../lab/program.ts";
 import { networkAvailable, TestNetwork } from "../lab/network.ts";
 import { failuresOf, formatTable } from "./report.ts";
 import { soak } from "./soak.ts";
 
-const EXIT = { failed: 1, usage: 2, interrupted: 130 } as const;
+const EXIT = { failed: 1, interrupted: 130 } as const;
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 const MAX_SEED = 2 ** 32;
 /** What timers take. */
@@ -31,21 +32,15 @@ interface Options {
 }
 
 async function main(args: readonly string[], interrupted: AbortSignal): Promise<number> {
-  const command = new Command("soak")
+  const command = toolCommand("soak")
     .description(
       "Sends 2,000 packets a second for a long time, breaks something each 2 to 10 s, and counts.",
     )
     .option("--minutes <minutes>", "how long; may be a fraction", parseMinutes, 30)
     .option("--seed <seed>", "which faults, and when (default: by chance)", parseSeed)
-    .option("--loopback", "build no test network, also where it is permitted")
-    .exitOverride()
-    .configureOutput({ writeOut: print, writeErr: complain });
-  try {
-    command.parse([...args], { from: "user" });
-  } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT.usage;
-    throw error;
-  }
+    .option("--loopback", "build no test network, also where it is permitted");
+  const over = parseArguments(command, args);
+  if (over !== undefined) return over;
   const { minutes, seed = Math.floor(Math.random() * MAX_SEED), loopback } = command.opts<
     Options
   >();
@@ -77,11 +72,6 @@ async function main(args: readonly string[], interrupted: AbortSignal): Promise<
   }
 }
 
-function machine(): string {
-  const cpus = navigator.hardwareConcurrency;
-  return `Linux ${Deno.osRelease()} ${Deno.build.arch}, ${cpus} CPUs, Deno ${Deno.version.deno}`;
-}
-
 function parseMinutes(text: string): number {
   const minutes = Number(text);
   if (!(minutes > 0 && minutes <= MAX_MINUTES)) {
@@ -96,19 +86,6 @@ function parseSeed(text: string): number {
     throw new InvalidArgumentError(`Expected a whole number from 0 to ${MAX_SEED - 1}.`);
   }
   return seed;
-}
-
-function print(text: string): void {
-  write(Deno.stdout, text);
-}
-
-function complain(text: string): void {
-  write(Deno.stderr, text);
-}
-
-function write(sink: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  for (let at = 0; at < bytes.length;) at += sink.writeSync(bytes.subarray(at));
 }
 
 if (import.meta.main) {
