@@ -315,10 +315,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       return;
     }
     if (reason === "refused") {
-      const refused = packet.answers.some(({ accepted, connection }) =>
+      const refusals = packet.answers.filter(({ accepted, connection }) =>
         !accepted && connection.wire.process === this.#process
       );
-      if (!refused) {
+      for (const { connection } of refusals) {
+        if (connection.releasedHostMs === Infinity) connection.fruitful = true;
+      }
+      if (refusals.length === 0) {
         this.fail(`packet ${id} was buried as refused, and the server did not refuse it`);
       }
       if (limits.answers?.onRefused !== "dead-letter") {
