@@ -173,8 +173,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     readonly unansweredMs: number;
   } | undefined;
   #fruitful = false;
-  /** When connections in a row were made of which nothing was confirmed. */
-  #fruitless: number[] = [];
+  /** Connections in a row of which nothing was confirmed: when, and whether packets went out. */
+  #fruitless: { readonly atMs: number; carried: boolean }[] = [];
   #accepted = 0;
   #deliveries = 0;
 
@@ -652,6 +652,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       };
       this.#fruitful = connection.fruitful && !this.#stopped;
     }
+    const last = this.#fruitless.at(-1);
+    if (last !== undefined) last.carried = connection.packets.length > 0;
     if (connection.fruitful) this.#fruitless = [];
     // Nothing of a session that was not opened could have been confirmed.
     if (connection.opening) this.#fruitless.pop();
@@ -661,8 +663,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   /** A server that takes everything and confirms nothing must not be stormed. */
   #checkStorm(): void {
     const { nowMs } = this.#scheduler;
-    this.#fruitless.push(nowMs);
-    const first = this.#fruitless.at(-STORM_CONNECTIONS);
+    this.#fruitless.push({ atMs: nowMs, carried: false });
+    const first = this.#fruitless.at(-STORM_CONNECTIONS)?.atMs;
     if (first !== undefined && nowMs - first < STORM_MS) {
       this.fail(
         `${STORM_CONNECTIONS} connections within ${((nowMs - first) / 1000).toFixed(1)} s, ` +
@@ -938,13 +940,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     connection.lastId = packet.id;
     connection.packets.push({ packet, end });
     // With a bound on attempts the search for the guilty one begins anew after each conviction.
-    const alone = this.#fruitless.length > FRUITLESS_ALONE &&
-      this.#options.limits.maxAttempts === Infinity;
+    const fruitless = this.#fruitless.filter(({ carried }) => carried).length;
+    const alone = fruitless >= FRUITLESS_ALONE && this.#options.limits.maxAttempts === Infinity;
     const confirmed = () => connection.packets.some(({ packet }) => this.#mayBeConfirmed(packet));
     if (alone && connection.packets.length > 1 && !connection.fruitful && !confirmed()) {
       this.fail(
-        `after ${this.#fruitless.length - 1} connections without a confirmation, the next one ` +
-          `carries more than one packet`,
+        `after ${fruitless} connections without a confirmation, the next one carries more ` +
+          `than one packet`,
       );
     }
   }
