@@ -65,6 +65,7 @@ export async function tlsDialer(
       const overTls = started(wire, engine, clock);
       const onAbort = () => overTls.abort();
       signal.addEventListener("abort", onAbort, { once: true });
+      if (signal.aborted) onAbort();
       try {
         await overTls.handshake();
       } catch (error) {

@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { Sender } from "../../src/sender/sender.ts";
+import { isInstalled } from "../support/is_installed.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
@@ -108,15 +109,7 @@ Deno.test("HL7 with simple-hl7, killed in mid-stream: nothing is lost, refusals 
   );
 });
 
-async function isInstalled(): Promise<boolean> {
-  try {
-    return (await new Deno.Command("redis-server", { args: ["--version"] }).output()).success;
-  } catch {
-    return false;
-  }
-}
-
-const installed = await isInstalled();
+const installed = await isInstalled("redis-server");
 
 Deno.test({
   name: `redis, many commands unanswered, killed in mid-stream: nothing is lost${

@@ -3,12 +3,11 @@
  */
 import assert from "node:assert/strict";
 import { OptionError, PacketRefusedError } from "../../src/base/errors.ts";
-import type { SenderStatus } from "../../src/delivery/status.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import type { Sender } from "../../src/sender/sender.ts";
 import type { AnswerConfirmation } from "../../src/session/answers.ts";
 import { packet, packets } from "../support/packets.ts";
-import { SenderBench } from "../support/sender_bench.ts";
+import { seen, SenderBench } from "../support/sender_bench.ts";
 import { until, within } from "../support/until.ts";
 
 const LINES: AnswerConfirmation = { framing: "lines", accepted: /^OK/, refused: /^ERR/ };
@@ -25,17 +24,6 @@ function bench(
   options: Partial<SenderOptions> = {},
 ): SenderBench {
   return new SenderBench({ confirm, backoffFirstMs: 1, backoffCapMs: 1, ...options });
-}
-
-/** Waits for a status that fits. */
-function seen(sender: Sender, fits: (status: SenderStatus) => boolean): Promise<SenderStatus> {
-  return within(
-    "a status that fits",
-    (async () => {
-      for await (const status of sender.status()) if (fits(status)) return status;
-      throw new Error("the sender ended before");
-    })(),
-  );
 }
 
 const gaveUp = (sender: Sender) =>

@@ -3,22 +3,9 @@
  * read everything", over real sockets.
  */
 import assert from "node:assert/strict";
-import type { SenderStatus } from "../../src/delivery/status.ts";
-import type { Sender } from "../../src/sender/sender.ts";
 import { lines, packet, packets } from "../support/packets.ts";
-import { SenderBench } from "../support/sender_bench.ts";
+import { seen, SenderBench } from "../support/sender_bench.ts";
 import { until, within } from "../support/until.ts";
-
-/** Waits for a status that fits. */
-function seen(sender: Sender, fits: (status: SenderStatus) => boolean): Promise<SenderStatus> {
-  return within(
-    "a status that fits",
-    (async () => {
-      for await (const status of sender.status()) if (fits(status)) return status;
-      throw new Error("the sender ended before");
-    })(),
-  );
-}
 
 Deno.test("a server that reads and closes in order has confirmed nothing: it is sent again", async () => {
   await using bench = new SenderBench();

@@ -11,20 +11,8 @@ import type { SenderStatus } from "../../src/delivery/status.ts";
 import type { Sender } from "../../src/sender/sender.ts";
 import { bytes } from "../support/bytes.ts";
 import { lines, packet, packets } from "../support/packets.ts";
-import { SenderBench } from "../support/sender_bench.ts";
+import { seen, SenderBench } from "../support/sender_bench.ts";
 import { until, within } from "../support/until.ts";
-
-/** Waits for a status that fits. */
-function seen(
-  sender: Sender,
-  fits: (status: SenderStatus) => boolean,
-): Promise<SenderStatus> {
-  const find = async () => {
-    for await (const status of sender.status()) if (fits(status)) return status;
-    throw new Error("the sender ended before");
-  };
-  return within("a status that fits", find());
-}
 
 /** Waits until every packet has drained. */
 function drained(sender: Sender): Promise<void> {

@@ -4,23 +4,11 @@
  */
 import assert from "node:assert/strict";
 import { SessionRefusedError } from "../../src/base/errors.ts";
-import type { SenderStatus } from "../../src/delivery/status.ts";
 import type { Sender } from "../../src/sender/sender.ts";
 import type { SessionStream } from "../../src/session/stream.ts";
 import { lines, packet, packets } from "../support/packets.ts";
-import { SenderBench } from "../support/sender_bench.ts";
+import { seen, SenderBench } from "../support/sender_bench.ts";
 import { until, within } from "../support/until.ts";
-
-/** Waits for a status that fits. */
-function seen(sender: Sender, fits: (status: SenderStatus) => boolean): Promise<SenderStatus> {
-  return within(
-    "a status that fits",
-    (async () => {
-      for await (const status of sender.status()) if (fits(status)) return status;
-      throw new Error("the sender ended before");
-    })(),
-  );
-}
 
 const failed = (sender: Sender) => seen(sender, ({ state }) => state === "backing-off");
 const LOGIN = { send: "AUTH secret\r\n", expect: "+OK\r\n" } as const;

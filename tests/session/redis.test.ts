@@ -3,6 +3,7 @@
  * lost with one, and what an operator sees when the password is wrong.
  */
 import assert from "node:assert/strict";
+import { isInstalled } from "../support/is_installed.ts";
 import { bytes } from "../support/bytes.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { Sender } from "../../src/sender/sender.ts";
@@ -59,15 +60,7 @@ class Redis implements AsyncDisposable {
   }
 }
 
-async function isInstalled(): Promise<boolean> {
-  try {
-    return (await new Deno.Command("redis-server", { args: ["--version"] }).output()).success;
-  } catch {
-    return false;
-  }
-}
-
-const installed = await isInstalled();
+const installed = await isInstalled("redis-server");
 const leftOut = installed ? "" : " (left out: redis-server is not installed)";
 
 Deno.test({

@@ -4,10 +4,12 @@
  * @module
  */
 
+import type { SenderStatus } from "../../src/delivery/status.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "./scripted_server.ts";
 import { TempDir } from "./temp_dir.ts";
+import { within } from "./until.ts";
 
 /** Senders on a queue of their own, and the server they deliver to; they go with the test. */
 export class SenderBench implements AsyncDisposable {
@@ -34,4 +36,16 @@ export class SenderBench implements AsyncDisposable {
     await this.server[Symbol.asyncDispose]();
     this.dir[Symbol.dispose]();
   }
+}
+
+/** Waits for a status that fits. */
+export function seen(
+  sender: Sender,
+  fits: (status: SenderStatus) => boolean,
+): Promise<SenderStatus> {
+  const find = async () => {
+    for await (const status of sender.status()) if (fits(status)) return status;
+    throw new Error("the sender ended before");
+  };
+  return within("a status that fits", find());
 }
