@@ -4,8 +4,8 @@
  * @module
  */
 
-/** What happened to one client before it could be accepted: the next one may be well. */
-const OF_ONE_CLIENT: readonly string[] = ["NotConnected", "ConnectionReset", "ConnectionAborted"];
+import { isOfOneClient } from "../src/base/accept_error.ts";
+
 /** The listener has been closed. */
 const CLOSED: readonly string[] = ["BadResource", "Interrupted"];
 
@@ -25,7 +25,7 @@ export async function* connectionsOf<C extends Deno.Conn>(
     } catch (error) {
       if (!(error instanceof Error)) throw error;
       if (CLOSED.includes(error.name)) return;
-      if (!OF_ONE_CLIENT.includes(error.name)) throw error;
+      if (!isOfOneClient(error)) throw error;
     }
   }
 }

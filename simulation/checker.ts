@@ -318,8 +318,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       const refusals = packet.answers.filter(({ accepted, connection }) =>
         !accepted && connection.wire.process === this.#process
       );
+      // Behind one that is not answered it confirms nothing yet.
+      const [firstId = Infinity] = this.#disk?.ids ?? [];
       for (const { connection } of refusals) {
-        if (connection.releasedHostMs === Infinity) connection.fruitful = true;
+        if (firstId > id && connection.releasedHostMs === Infinity) connection.fruitful = true;
       }
       if (refusals.length === 0) {
         this.fail(`packet ${id} was buried as refused, and the server did not refuse it`);

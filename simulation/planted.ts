@@ -117,7 +117,15 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "send what has expired",
     file: WINDOW,
-    patches: [["if (this.#isExpired(stored) &&", "if (false && this.#isExpired(stored) &&"]],
+    patches: [["if (this.#isExpired(stored)) {", "if (this.#isExpired(stored) && nowMs < 0) {"]],
+  },
+  {
+    name: "what waits for an answer does not expire",
+    file: WINDOW,
+    patches: [[
+      "if (this.#isExpired(stored)) {",
+      "if (this.#isExpired(stored) && this.#transformer === undefined) {",
+    ]],
   },
   {
     name: "give up whoever was last",

@@ -11,6 +11,7 @@
  * @module
  */
 
+import { isOfOneClient } from "../base/accept_error.ts";
 import { systemClock } from "../base/clock.ts";
 import { OptionError, WireError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS } from "../base/option_table.ts";
@@ -201,9 +202,10 @@ class Listening implements ListenDialer {
     while (!this.#isClosed) {
       try {
         this.#take(await this.#listener.accept());
-      } catch {
+      } catch (error) {
         if (this.#isClosed) return;
-        // Descriptors have run out, or the client has gone already.
+        if (isOfOneClient(error)) continue;
+        // Descriptors have run out.
         await new Promise<void>((resolve) => {
           this.#cancelRetry = systemClock.setTimer(ACCEPT_RETRY_MS, resolve);
         });

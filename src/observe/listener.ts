@@ -13,6 +13,7 @@
 
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import http2, { type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
+import { isOfOneClient } from "../base/accept_error.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
 import { ReaderConnection } from "./connection.ts";
@@ -121,7 +122,7 @@ export class HttpListener {
       } catch (error) {
         if (this.#closing) return;
         // A reader that has reset meanwhile is no trouble.
-        if (error instanceof Deno.errors.NotConnected) continue;
+        if (isOfOneClient(error)) continue;
         const words = error instanceof Error ? error.message : String(error);
         if (clock.nowMs() - saidAtMs >= SAY_AGAIN_MS) {
           logger.warn(`status page: cannot accept readers: ${words}`);

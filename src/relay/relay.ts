@@ -17,6 +17,7 @@
  * @module
  */
 
+import { isOfOneClient } from "../base/accept_error.ts";
 import { systemClock } from "../base/clock.ts";
 import { messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
@@ -472,11 +473,4 @@ function readerOf({ received }: Sender): ReadableStreamDefaultReader<Uint8Array>
     );
   }
   return received.getReader();
-}
-
-/** Deno's names for what happened to a client before it could be accepted. */
-const OF_ONE_CLIENT = ["NotConnected", "ConnectionReset", "ConnectionAborted"];
-
-function isOfOneClient(error: unknown): boolean {
-  return error instanceof Error && OF_ONE_CLIENT.includes(error.name);
 }
