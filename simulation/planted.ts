@@ -533,7 +533,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "more packets than may wait for an answer",
     file: WINDOW,
-    patches: [["      this.#maxUnconfirmed - unconfirmed,\n", ""]],
+    patches: [["      (this.#limits.answers?.maxUnanswered ?? Infinity) - unconfirmed,\n", ""]],
   },
   {
     name: "drained() without answers",
