@@ -47,9 +47,7 @@ export class SimDisk {
   /** Ids in the queue: all committed. */
   readonly ids: Set<number> = new Set();
   /** How full it is. */
-  readonly space: DiskSpace = new DiskSpace(() =>
-    Number(this.#database.prepare("PRAGMA page_count").all([])[0]?.[0])
-  );
+  readonly space: DiskSpace;
   /** What the transaction has to write. */
   #writtenBytes = 0;
   /** Why commits fail now. */
@@ -57,14 +55,25 @@ export class SimDisk {
   /** Whether reading packets fails now. */
   readFault = false;
 
-  /** @param watcher Told of each commit. */
-  constructor(watcher: DiskWatcher) {
+  /**
+   * Makes an empty disk.
+   *
+   * @param diskBytes Its size.
+   * @param watcher Told of each commit.
+   */
+  constructor(diskBytes: number, watcher: DiskWatcher) {
     this.#watcher = watcher;
+    const pageCount = this.#database.prepare("PRAGMA page_count");
+    this.space = new DiskSpace(diskBytes, () => Number(pageCount.all([])[0]?.[0]));
   }
 
   /** What the queue opens. */
   get driver(): SqliteDriver {
-    return { name: "simulated disk", open: () => this.#open() };
+    return {
+      name: "simulated disk",
+      open: () => this.#open(),
+      diskAt: () => this.space.reading,
+    };
   }
 
   /** Compares the mirror with the file: its counts, and what a reader of its rows would find. */

@@ -6,37 +6,56 @@
  * @module
  */
 
+import { type DiskReading, diskShares, PAGE_BYTES } from "../src/queue/sqlite/disk_space.ts";
+
 /** Of one page in the log, with its header. */
 const LOG_PAGE_BYTES = 4120;
-const PAGE_BYTES = 4096;
 /** What a commit writes besides the bytes of its packets: the pages that lead to them. */
 const PAGES_BESIDE = 5;
-/** So full, the log is moved into the file by the commit that finds it so. */
-const CHECKPOINT_BYTES = 64 * LOG_PAGE_BYTES;
-/** What is kept free for removals: twice the log, as `src/queue/sqlite/disk_space.ts` has it. */
-const RESERVE_BYTES = 2 * CHECKPOINT_BYTES;
 /** What the smallest useful disk has room for besides packets. */
-export const SMALLEST_DISK_BYTES = 900 * 1024;
+export const SMALLEST_DISK_BYTES = 400 * 1024;
 
 /** The space of one disk. */
 export class DiskSpace {
-  /** What there is, and was from the beginning. */
-  capacityBytes = Infinity;
   readonly #pagesNow: () => number;
+  /** What there is, and was from the beginning. */
+  readonly #capacityBytes: number;
+  /** What is kept free for removals. */
+  readonly #wantedBytes: number;
+  /** So full, the log is moved into the file by the commit that finds it so. */
+  readonly #checkpointBytes: number;
   #filePages = 0;
   /** The log's file, and how much of it is in use. */
   #logFileBytes = 0;
   #logBytes = 0;
   #reserveBytes = 0;
 
-  /** @param pagesNow How many pages the database has, committed or not. */
-  constructor(pagesNow: () => number) {
+  /**
+   * Makes an empty disk.
+   *
+   * @param capacityBytes Its size.
+   * @param pagesNow How many pages the database has, committed or not.
+   */
+  constructor(capacityBytes: number, pagesNow: () => number) {
     this.#pagesNow = pagesNow;
+    this.#capacityBytes = capacityBytes;
+    const { reserveBytes, logPages } = diskShares(capacityBytes);
+    this.#wantedBytes = reserveBytes;
+    this.#checkpointBytes = logPages * LOG_PAGE_BYTES;
+  }
+
+  /** What sendq sees of it. */
+  get reading(): DiskReading {
+    return {
+      diskBytes: this.#capacityBytes,
+      freeBytes: this.#freeBytes,
+      fileBytes: this.#filePages * PAGE_BYTES,
+    };
   }
 
   get #freeBytes(): number {
     const usedBytes = this.#filePages * PAGE_BYTES + this.#logFileBytes + this.#reserveBytes;
-    return this.capacityBytes - usedBytes;
+    return this.#capacityBytes - usedBytes;
   }
 
   /**
@@ -53,7 +72,7 @@ export class DiskSpace {
     this.#logFileBytes += growth;
     this.#logBytes = logBytes;
     // It begins anew, but for nobody's sake its file becomes shorter.
-    if (logBytes >= CHECKPOINT_BYTES && this.#moveLog()) this.#logBytes = 0;
+    if (logBytes >= this.#checkpointBytes && this.#moveLog()) this.#logBytes = 0;
     return true;
   }
 
@@ -81,9 +100,9 @@ export class DiskSpace {
 
   /** See `SpareSpace`. */
   restoreReserve(): boolean {
-    const missing = RESERVE_BYTES - this.#reserveBytes;
+    const missing = this.#wantedBytes - this.#reserveBytes;
     if (missing > this.#freeBytes) return false;
-    this.#reserveBytes = RESERVE_BYTES;
+    this.#reserveBytes = this.#wantedBytes;
     return true;
   }
 }

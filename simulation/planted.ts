@@ -25,6 +25,7 @@ const HOLD = "src/delivery/hold.ts";
 const SUPERVISOR = "src/delivery/supervisor.ts";
 const BACKOFF = "src/delivery/backoff.ts";
 const ROW = "src/queue/store/row.ts";
+const LOG_ROOM = "src/queue/sqlite/log_room.ts";
 const PACKET_TABLE = "src/queue/store/packet_table.ts";
 const GUARDED_STORE = "src/queue/guarded_store.ts";
 const DEAD_LETTER_TABLE = "src/queue/store/dead_letter_table.ts";
@@ -340,6 +341,14 @@ export const PLANTED: readonly Planted[] = [
     name: "damaged dead letters are put back",
     file: DEAD_LETTER_TABLE,
     patches: [['letters.filter(({ reason }) => reason !== "damaged");', "letters;"]],
+  },
+  {
+    name: "packets are stored without room to move the log",
+    file: LOG_ROOM,
+    patches: [[
+      "if (growthBytes > Math.max(leftBytes, reserveBytes / 2)) {",
+      "if (growthBytes < 0) {",
+    ]],
   },
   {
     name: "a removal on a full disk waits for room",

@@ -99,9 +99,8 @@ class World {
       timerLateMs: scenario.timerLateMs + scenario.ioLagMs,
       trace: this.#trace,
     });
-    this.#disk = new SimDisk(this.checker);
+    this.#disk = new SimDisk(scenario.diskBytes, this.checker);
     this.checker.watch(this.#disk);
-    this.#disk.space.capacityBytes = this.#scenario.diskBytes;
     this.#server = new SimServer(
       scheduler,
       this.checker,

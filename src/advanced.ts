@@ -96,6 +96,7 @@ export {
 export type { EffectiveSocketOptions } from "./kernel/socket_options.ts";
 export { TcpWire } from "./kernel/tcp_wire.ts";
 export { SenderLock } from "./queue/sender_lock.ts";
+export type { DiskReading } from "./queue/sqlite/disk_space.ts";
 export {
   type SqliteDatabase,
   type SqliteDriver,

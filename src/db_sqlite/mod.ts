@@ -28,6 +28,7 @@ import { Database } from "jsr:@db/sqlite@^0.13.0";
 import type { SqliteDriver } from "../queue/sqlite/driver.ts";
 import { driverOf } from "./adapter.ts";
 
+export type { DiskReading } from "../queue/sqlite/disk_space.ts";
 export type {
   SqliteDatabase,
   SqliteDriver,

@@ -12,7 +12,7 @@
 
 import { writeAllSync } from "../base/write_all.ts";
 import { NOTICE_BYTES, RESERVE_SIZE_BYTES, RESERVE_START } from "./lock_file.ts";
-import { diskSharesAt } from "./sqlite/disk_space.ts";
+import { diskAt, diskShares } from "./sqlite/disk_space.ts";
 
 /** What is written at a time; also what `getRandomValues` makes at most. */
 const BLOCK_BYTES = 64 * 1024;
@@ -31,7 +31,7 @@ export class Reserve {
    */
   constructor(file: Deno.FsFile, path: string) {
     this.#file = file;
-    const { reserveBytes, isKnown } = diskSharesAt(path);
+    const { reserveBytes, isKnown } = diskShares(diskAt(path)?.diskBytes);
     const wantedBefore = isKnown ? undefined : this.#readWanted();
     this.#wanted = inBlocks(Math.min(reserveBytes, wantedBefore ?? Infinity));
     const { size, blocks } = file.statSync();

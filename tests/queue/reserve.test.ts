@@ -37,6 +37,31 @@ for (const megabytes of [2, 6, 20]) {
   );
 }
 
+for (const megabytes of [3, 8, 40]) {
+  inEachThread(
+    `a disk of ${megabytes} MiB, full of large packets: they are removed one by one`,
+    async (open) => {
+      using disk = new Disk(`size=${megabytes}m`);
+      const clock = new ManualClock();
+      await using queue = await open(disk.queue, { clock });
+      using lock = await SenderLock.acquire(queue.path);
+      sendingSideOf(queue).answerDoorbell(lock);
+      // Smaller ones each time, so that the last of them find little room.
+      for (const part of [3, 4, 5, 8, 16, 64, 256]) {
+        const large = new Uint8Array(Math.floor(megabytes * 1024 * 1024 / part)).fill(7);
+        await assert.rejects(async () => {
+          for (;;) await queue.enqueue(large);
+        }, { reason: "disk-full" });
+      }
+      assert(queue.stats().packets > 2);
+      for (let id = 1; id <= queue.lastId; id++) await sendingSideOf(queue).removeThrough(id);
+      assert.equal(queue.stats().packets, 0);
+      assert.equal(lock.reserveBytes, lock.wantedReserveBytes);
+    },
+    NO_TMPFS,
+  );
+}
+
 inEachThread("a disk that others have filled to the last byte: removals go on", async (open) => {
   using disk = new Disk("size=8m");
   const clock = new ManualClock();

@@ -4,14 +4,16 @@
  *
  * A checkpoint moves the log into the file, which may have to grow by as much as the
  * log is long. So the log may be half as long as the reserve: then there is always
- * room for a checkpoint and a removal, however full the disk is.
+ * room for a checkpoint and a removal, however full the disk is. What would make it
+ * longer is stored only where the disk has the room besides; see `log_room.ts`.
  *
  * @module
  */
 
 import { statfsSync } from "node:fs";
 
-const PAGE_BYTES = 4096;
+/** Of a page in the file. */
+export const PAGE_BYTES = 4096;
 /** From here on a longer log makes commits no faster. */
 const MOST_LOG_PAGES = 1000;
 /** What a removal and a checkpoint need on a full disk: twice the log. */
@@ -31,11 +33,21 @@ export interface DiskShares {
 }
 
 /**
- * The shares on the disk that a path is on. A process that may not ask how large it is
- * (it takes `--allow-sys=statfs`) takes it for a large one.
+ * A file, and the disk that it is on.
+ *
+ * @category SQLite driver
  */
-export function diskSharesAt(path: string): DiskShares {
-  const diskBytes = diskBytesAt(path);
+export interface DiskReading {
+  /** The disk's size. */
+  readonly diskBytes: number;
+  /** What programs without privileges may still write on it. */
+  readonly freeBytes: number;
+  /** The file's size. */
+  readonly fileBytes: number;
+}
+
+/** The shares on a disk of this size; `undefined`: not known, so it is taken for a large one. */
+export function diskShares(diskBytes: number | undefined): DiskShares {
   const part = Math.max(LEAST_RESERVE_BYTES, (diskBytes ?? Infinity) / PART_OF_DISK);
   const reserveBytes = Math.min(FULL_RESERVE_BYTES, part);
   const logPages = Math.floor(Math.min(MOST_LOG_PAGES, reserveBytes / 2 / PAGE_BYTES));
@@ -46,13 +58,15 @@ export function diskSharesAt(path: string): DiskShares {
   };
 }
 
-function diskBytesAt(path: string): number | undefined {
+/** Looks at a file and its disk. `undefined`: this process may not (`--allow-sys=statfs`). */
+export function diskAt(path: string): DiskReading | undefined {
   try {
     if (Deno.permissions.querySync({ name: "sys", kind: "statfs" }).state !== "granted") {
       return undefined;
     }
-    const { blocks, bsize } = statfsSync(path);
-    return blocks * bsize;
+    const { blocks, bavail, bsize } = statfsSync(path);
+    const { size: fileBytes } = Deno.statSync(path);
+    return { diskBytes: blocks * bsize, freeBytes: bavail * bsize, fileBytes };
   } catch {
     return undefined;
   }

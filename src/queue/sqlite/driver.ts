@@ -10,6 +10,8 @@
  * @module
  */
 
+import type { DiskReading } from "./disk_space.ts";
+
 /**
  * What can be bound to a statement and what comes back.
  *
@@ -82,6 +84,11 @@ export interface SqliteDriver {
    * @throws {Deno.errors.NotCapable} A Deno permission is missing.
    */
   open(path: string, options: SqliteOpenOptions): SqliteDatabase;
+  /**
+   * For a driver whose files are not where the operating system looks for them: how
+   * large the file and its disk are, and how full.
+   */
+  readonly diskAt?: (path: string) => DiskReading | undefined;
 }
 
 /**

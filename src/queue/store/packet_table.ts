@@ -240,9 +240,9 @@ export class PacketTable {
     } catch (error) {
       if (!(error instanceof DamagedRowError)) throw error;
     }
-    for (const packet of this.#packetsOfDamaged(row)) each(packet, time);
     this.#deleteBetween.run([lastId, lastId]);
     this.#deleteExpiryBetween.run([lastId, lastId]);
+    for (const packet of this.#packetsOfDamaged(row)) each(packet, time);
     if (this.#selectRow.all([lastId]).length > 0) {
       throw new ContradictionError(`the packets that end with id ${lastId} cannot be taken out`);
     }
@@ -379,7 +379,7 @@ export class PacketTable {
    * what lies before and behind stays as it was.
    *
    * @param removedThrough Ids up to this one are not there any more.
-   * @param each Is shown each batch before it goes.
+   * @param each Is shown each batch once it is gone: what is stored instead has its place.
    */
   excise(
     { firstId, lastId }: IdRange,
@@ -390,17 +390,19 @@ export class PacketTable {
     if (lastId < first) return NONE;
     this.#cutBefore(first, removedThrough);
     this.#cutBefore(lastId + 1, removedThrough);
+    const count = countOf(this.#measureBetween.all([first, lastId])[0]);
     if (each !== undefined) {
       // One row at a time: each may be large.
       for (let after = first - 1;;) {
         const row = this.#selectBatches.all([after, 1])[0];
         if (row === undefined || Number(row[0]) > lastId) break;
-        each(batchOf(row), Number(row[5]));
         after = Number(row[0]);
+        this.#deleteBetween.run([after, after]);
+        each(batchOf(row), Number(row[5]));
       }
+    } else if (count.packets > 0) {
+      this.#deleteBetween.run([first, lastId]);
     }
-    const count = countOf(this.#measureBetween.all([first, lastId])[0]);
-    if (count.packets > 0) this.#deleteBetween.run([first, lastId]);
     this.#deleteExpiryBetween.run([first, lastId]);
     return count;
   }

@@ -49,7 +49,7 @@
  * @module
  */
 
-import { diskSharesAt } from "../sqlite/disk_space.ts";
+import { diskAt, diskShares } from "../sqlite/disk_space.ts";
 import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
 import { SqliteCode } from "../sqlite/driver.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
@@ -103,7 +103,7 @@ export function openQueueFile(path: string, options: OpenFileOptions): OpenedFil
       readOnly: false,
       busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS,
     });
-    setUp(database, realPath, options.durability);
+    setUp(database, realPath, options);
     return { database, path: realPath };
   } catch (error) {
     database?.close();
@@ -208,7 +208,11 @@ export function distrust(database: SqliteDatabase): void {
   pragma(database, "cell_size_check = on");
 }
 
-function setUp(database: SqliteDatabase, path: string, durability: Durability): void {
+function setUp(
+  database: SqliteDatabase,
+  path: string,
+  { durability, driver }: OpenFileOptions,
+): void {
   distrust(database);
   const version = recognise(database, path);
   if (version === 0) {
@@ -222,7 +226,7 @@ function setUp(database: SqliteDatabase, path: string, durability: Durability): 
     });
   }
   pragma(database, `synchronous = ${durability === "power-loss" ? "full" : "normal"}`);
-  const { logPages } = diskSharesAt(path);
+  const { logPages } = diskShares((driver.diskAt ?? diskAt)(path)?.diskBytes);
   pragma(database, `wal_autocheckpoint = ${logPages}`);
   // A little more than so many pages take in the log: it is not cut each time it begins anew.
   pragma(database, `journal_size_limit = ${4200 * logPages}`);

@@ -10,7 +10,9 @@
 
 import { packetsOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
-import type { SqliteDatabase, SqliteStatement } from "../sqlite/driver.ts";
+import { diskAt } from "../sqlite/disk_space.ts";
+import type { SqliteDatabase, SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
+import { LogRoom } from "../sqlite/log_room.ts";
 import { BatchPacker } from "./batches.ts";
 import type {
   CommitRequest,
@@ -65,14 +67,17 @@ export class SqliteStore implements QueueStore {
   readonly #packets: PacketTable;
   readonly #deadLetters: DeadLetterTable;
   readonly #counts: StateTable;
+  readonly #logRoom: LogRoom;
   readonly #begin: SqliteStatement;
   readonly #beginRead: SqliteStatement;
   readonly #commit: SqliteStatement;
   readonly #rollback: SqliteStatement;
   readonly #dataVersion: SqliteStatement;
 
-  private constructor(database: SqliteDatabase, path: string) {
+  private constructor(database: SqliteDatabase, path: string, driver: SqliteDriver) {
     this.path = path;
+    const look = driver.diskAt ?? diskAt;
+    this.#logRoom = new LogRoom({ path, database, look: () => look(path) });
     this.#database = database;
     this.#packets = new PacketTable(database);
     this.#deadLetters = new DeadLetterTable(database);
@@ -93,10 +98,10 @@ export class SqliteStore implements QueueStore {
   static open(path: string, options: Omit<OpenFileOptions, "examine">): SqliteStore {
     const { database, path: realPath } = openQueueFile(path, {
       ...options,
-      examine: (database, path) => new SqliteStore(database, path).#examine(),
+      examine: (database, path) => new SqliteStore(database, path, options.driver).#examine(),
     });
     try {
-      const store = new SqliteStore(database, realPath);
+      const store = new SqliteStore(database, realPath, options.driver);
       store.#examine();
       return store;
     } catch (error) {
@@ -178,6 +183,7 @@ export class SqliteStore implements QueueStore {
         const { dropped, setAside } = draft;
         if (changed || timeMoved || setAside.length > 0 || dropped.packets > 0) {
           if (draft.writesState) this.#counts.write(counts);
+          if (draft.storedBytes > 0) this.#logRoom.check(draft.storedBytes);
           committing = true;
           this.#commit.run([]);
         } else {
@@ -200,7 +206,7 @@ export class SqliteStore implements QueueStore {
     const dropped = { packets: 0, bytes: 0, throughId: 0 };
     return {
       ...{ counts, sentBefore: counts.sentThrough, writesState: false, dropped },
-      ...{ setAside: [], oldestAtMs: undefined },
+      ...{ setAside: [], oldestAtMs: undefined, storedBytes: 0 },
     };
   }
 
@@ -223,7 +229,7 @@ export class SqliteStore implements QueueStore {
         return { ...count, ...NOTHING_BACK };
       }
       case "requeue":
-        return this.#requeue(counts, edit, wallMs);
+        return this.#requeue(draft, edit, wallMs);
       case "remove-dead": {
         const count = this.#deadLetters.remove(edit.range);
         counts.deadPackets -= count.packets;
@@ -291,13 +297,15 @@ export class SqliteStore implements QueueStore {
   }
 
   #requeue(
-    counts: Counts,
+    draft: Draft,
     { range, expiresAtMs }: Extract<Edit, { kind: "requeue" }>,
     atMs: number,
   ): Edited {
+    const { counts } = draft;
     const { span, damagedPackets } = this.#deadLetters.take(range, expiresAtMs);
     if (span === undefined) return { ...NONE, ids: undefined, damagedPackets };
     const { packets, bytes } = span;
+    draft.storedBytes += bytes;
     const firstId = counts.lastId + 1;
     const packer = new BatchPacker(firstId);
     packer.add(span);
@@ -400,6 +408,7 @@ export class SqliteStore implements QueueStore {
     const batches = packer.finish();
     // Each row says what the counts are after it.
     if (batches.length > 0) draft.oldestAtMs = this.#countUpToOldest(counts) ?? at.wallMs;
+    for (const { bytes } of batches) draft.storedBytes += bytes.length;
     this.#packets.insert(batches, at.wallMs, counts);
     return batches;
   }

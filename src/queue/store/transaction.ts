@@ -23,6 +23,8 @@ export interface Draft {
   readonly sentBefore: number;
   /** Whether the row of counts must be written: the rows of packets do not say it all. */
   writesState: boolean;
+  /** Those of the packets that it stores. */
+  storedBytes: number;
   /** Once packets were stored: when the oldest one was. */
   oldestAtMs: number | undefined;
   /** What had to go to make room. */

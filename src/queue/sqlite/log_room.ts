@@ -1,0 +1,70 @@
+/**
+ * Packets are stored only where there is room to move them from SQLite's log into the
+ * file behind them. Else a full disk could hold a log that nobody can shorten any more:
+ * a few removals, each of which makes it longer, and then none.
+ *
+ * A large packet needs the room twice, and so does a log that a reader keeps from being
+ * moved. What the file will grow by is known before the commit: SQLite counts its pages.
+ *
+ * @module
+ */
+
+import type { DiskReading } from "./disk_space.ts";
+import { diskShares, PAGE_BYTES } from "./disk_space.ts";
+import type { SqliteDatabase, SqliteStatement } from "./driver.ts";
+import { queueFileError } from "./file_error.ts";
+
+/** Looks at the disk, but not for every packet: several processes may store at a time. */
+const LOOKS_IN_RESERVE = 8;
+/** Of a packet's bytes in the log: headers, and the pages that lead to it. */
+const LOG_OVERHEAD = 1.05;
+
+/** What {@linkcode LogRoom} looks at. */
+export interface LogRoomOptions {
+  /** The queue's file, for the words of an error. */
+  readonly path: string;
+  readonly database: SqliteDatabase;
+  /** Looks at the file and its disk; `undefined`: nobody may, and there is room. */
+  look(): DiskReading | undefined;
+}
+
+/** The room behind the log. */
+export class LogRoom {
+  readonly #path: string;
+  readonly #look: () => DiskReading | undefined;
+  readonly #pageCount: SqliteStatement;
+  /** Stored since the disk was looked at; the first packet finds out. */
+  #unseenBytes = Infinity;
+  #lookEveryBytes = 0;
+
+  /** @param options The file. */
+  constructor({ path, database, look }: LogRoomOptions) {
+    this.#path = path;
+    this.#look = look;
+    this.#pageCount = database.prepare("PRAGMA page_count");
+  }
+
+  /**
+   * Asks before a transaction that stores packets is committed, with them in it.
+   *
+   * @param bytes Those of the packets.
+   * @throws {QueueFileError} The disk is too full for them.
+   */
+  check(bytes: number): void {
+    this.#unseenBytes += bytes;
+    if (this.#unseenBytes < this.#lookEveryBytes) return;
+    const disk = this.#look();
+    const { reserveBytes } = diskShares(disk?.diskBytes);
+    this.#lookEveryBytes = reserveBytes / LOOKS_IN_RESERVE;
+    const pages = Number(this.#pageCount.all([])[0]?.[0]);
+    if (disk !== undefined) {
+      const growthBytes = pages * PAGE_BYTES - disk.fileBytes;
+      const leftBytes = disk.freeBytes - LOG_OVERHEAD * bytes;
+      // The commit itself moves the log; where it cannot, removals need half the reserve.
+      if (growthBytes > Math.max(leftBytes, reserveBytes / 2)) {
+        throw queueFileError("disk-full", this.#path, "the disk is full");
+      }
+    }
+    this.#unseenBytes = 0;
+  }
+}
