@@ -68,6 +68,7 @@ export { readRunningSender, type SenderReport } from "./src/sender/report.ts";
 export {
   type BytesOrHex,
   type DelimiterFraming,
+  type FixedFraming,
   type FrameFraming,
   type Framing,
   type FramingDescription,

@@ -85,6 +85,18 @@ export interface LengthFraming {
 }
 
 /**
+ * Packets that all have the same length, so that nothing has to say it.
+ *
+ * @category Relay
+ */
+export interface FixedFraming {
+  /** Says which framing this is. */
+  readonly kind: "fixed";
+  /** How many bytes each packet has, 1 to 65,536. */
+  readonly bytes: number;
+}
+
+/**
  * A framing as an object.
  *
  * @category Relay
@@ -93,6 +105,7 @@ export type FramingDescription =
   | DelimiterFraming
   | FrameFraming
   | LengthFraming
+  | FixedFraming
   | { readonly kind: "octet-counting" }
   | { readonly kind: "chunks" };
 
@@ -125,6 +138,7 @@ export type Framing =
   | `delimiter:${string}`
   | `frame:${string}`
   | `length:${string}`
+  | `fixed:${number}`
   | FramingDescription;
 
 /** A framing as documentation, help and errors list it. */
@@ -202,6 +216,11 @@ export const DESCRIBED_FRAMINGS: readonly FramingRow[] = [
     form: "length:N[,le][,offset=N][,adjust=N][,header=HEX][,trailer=HEX]",
     wire: "its length in 1, 2, 4 or 8 bytes, and its bytes: `length:4,le,offset=2,adjust=-4`",
     users: "most binary protocols",
+  },
+  {
+    form: "fixed:N",
+    wire: "its bytes, always as many: `fixed:4`",
+    users: "answers of a few bytes, records",
   },
 ];
 

@@ -90,6 +90,8 @@ function codecOfText(text: string, refuse: Refuse, name = text): Codec {
         name,
       );
     }
+    case "fixed":
+      return codecOfDescription({ kind: "fixed", bytes: Number(rest) }, refuse, name);
     default:
       return refuse(FRAMING_RULE);
   }
@@ -134,6 +136,7 @@ const FIELDS: ReadonlyMap<unknown, readonly string[]> = new Map([
   ["delimiter", ["delimiter"]],
   ["frame", ["start", "end", "escape", "xor"]],
   ["length", ["bytes", "littleEndian", "offset", "adjust", "header", "trailer"]],
+  ["fixed", ["bytes"]],
   ["octet-counting", []],
   ["chunks", []],
 ]);
@@ -170,6 +173,8 @@ function codecOfDescription(given: Unchecked, refuse: Refuse, name?: string): Co
     }
     case "length":
       return new LengthCodec([layoutOf(given, bytes, isGiven, refuse)], name);
+    case "fixed":
+      return new LengthCodec([fixedLayout(given["bytes"], refuse)], name);
     case "chunks":
       return chunksCodec();
     default:
@@ -240,6 +245,16 @@ function layoutOf(
     offset: whole("offset", header.length, 255, header.length),
     adjust,
   };
+}
+
+/** A length that takes no bytes, because it is always the same. */
+function fixedLayout(size: unknown, refuse: Refuse): LengthLayout {
+  const fits = typeof size === "number" && Number.isInteger(size) && size >= 1 && size <= 65_536;
+  const adjust = fits
+    ? size
+    : refuse("must have an integer from 1 to 65536 for its bytes, such as fixed:4");
+  const none = new Uint8Array(0);
+  return { bytes: 0, littleEndian: false, offset: 0, adjust, header: none, trailer: none };
 }
 
 function namedCodec({ form, is = [] }: NamedFraming): Codec {

@@ -1,4 +1,4 @@
-/** Packets that say their own length, in binary. */
+/** Packets that say their own length, in binary; or that all have the same one. */
 
 import { hexOf } from "./byte_pattern.ts";
 import { type Codec, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
@@ -7,8 +7,8 @@ import type { Fail } from "./errors.ts";
 
 /** Where in a packet its length stands, and what it counts. */
 export interface LengthLayout {
-  /** How many bytes the length takes. */
-  readonly bytes: 1 | 2 | 4 | 8;
+  /** How many bytes the length takes; 0: it is 0 always, and `adjust` is the packet's. */
+  readonly bytes: 0 | 1 | 2 | 4 | 8;
   readonly littleEndian: boolean;
   /** How many bytes stand before it. */
   readonly offset: number;
@@ -94,6 +94,7 @@ class Layout {
 
 /** A layout written out in full. */
 function formOf({ bytes, littleEndian, offset, adjust, header, trailer }: LengthLayout): string {
+  if (bytes === 0) return `fixed:${adjust}`;
   return `length:${bytes}` + (littleEndian ? ",le" : "") +
     (offset === header.length ? "" : `,offset=${offset}`) +
     (adjust === 0 ? "" : `,adjust=${adjust}`) +
@@ -135,7 +136,9 @@ export class LengthCodec implements Codec {
       fail(
         "too-short",
         `this packet has ${payload.length} bytes, and ${this.name} framing needs ` +
-          `${layout.minPayloadBytes} or more: those before the length are the packet's own. ` +
+          `${layout.minPayloadBytes}${
+            layout.spec.bytes === 0 ? "" : " or more: those before the length are the packet's own"
+          }. ` +
           "Choose another output framing, or write whole messages and choose chunks.",
       );
     }
@@ -215,7 +218,9 @@ class LengthScanner implements Scanner {
   }
 
   get sizeWords(): string {
-    return `this packet's length field says ${this.#layout.lengthIn(this.#head)} bytes, which`;
+    return this.#layout.spec.bytes === 0
+      ? `a packet of ${this.#codec.name} framing`
+      : `this packet's length field says ${this.#layout.lengthIn(this.#head)} bytes, which`;
   }
 
   get sizeDoubt(): string | undefined {

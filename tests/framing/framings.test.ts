@@ -106,6 +106,10 @@ function lengths({ bytes, le, adjust = 0, header = [], trailer = [], ...rest }: 
   };
 }
 
+function fixed(length: number): Model {
+  return (data) => data.length < length ? "more" : { length, payload: data.slice(0, length) };
+}
+
 const short = lengths({ bytes: 1, adjust: 2, header: [0x78, 0x78], trailer: [13, 10] });
 const long = lengths({ bytes: 2, adjust: 2, header: [0x79, 0x79], trailer: [13, 10] });
 
@@ -139,6 +143,7 @@ const MODELS: readonly (readonly [Framing, Model, number[]])[] = [
     [0xaa, 4, 5, 6],
   ],
   ["modbus-tcp", lengths({ bytes: 2, offset: 4 }), [0, 0, 1, 2]],
+  ["fixed:3", fixed(3), [0, 1, 2]],
   ["smpp", lengths({ bytes: 4, adjust: -4 }), [0, 0, 0, 4, 5, 16]],
   ["gt06", (data) => {
     const found = short(data);
@@ -498,6 +503,7 @@ Deno.test("framings: what does not fit is said in words that help", () => {
   assert.match(refused(bytes("a|"), "delimiter:7c7c"), /^end-inside: .*delimiter 7c7c inside/);
   assert.match(refused(bytes(), "octet-counting"), /^empty: .*may be 0 \(RFC 6587\)/);
   assert.match(refused(bytes([1, 2]), "modbus-tcp"), /^too-short: .*2 bytes, .* needs 4 or more/);
+  assert.match(refused(bytes([1, 2]), "fixed:3"), /^too-short: .*2 bytes, .* needs 3\. Choose/);
   assert.match(refused(new Uint8Array(256), "length:1"), /^too-large: .*255 bytes that length:1/);
 
   const faultOf = (input: Framing, data: Uint8Array) => {

@@ -39,6 +39,7 @@ Deno.test("grammar: text and object say the same", () => {
       ...{ kind: "length", bytes: 4, littleEndian: true },
       ...{ offset: 2, adjust: -4 },
     }],
+    ["fixed:4", { kind: "fixed", bytes: 4 }],
     ["length:1,trailer=0d0a,adjust=2,header=7878", {
       ...{ kind: "length", bytes: 1, header: "7878" },
       ...{ trailer: "0d0a", adjust: 2 },
@@ -74,6 +75,7 @@ Deno.test("grammar: presets put on the wire what their protocols say", () => {
         [0, 0, 0, 16, 0, 0, 0, 0x15, 0, 0, 0, 0, 0, 0, 0, 7],
       ),
     ],
+    ["fixed:3", "abc", bytes("abc")],
     // A heartbeat's answer: protocol number, serial number, checksum.
     ["gt06", "\x13\x00\x01\x0a\x0b", bytes([0x78, 0x78, 5, 0x13, 0, 1, 10, 11, 13, 10])],
     ["gt06", "x".repeat(256), bytes([0x79, 0x79, 1, 0], "x".repeat(256), [13, 10])],
@@ -141,6 +143,9 @@ Deno.test("grammar: an error says what was expected", () => {
     ["length:2,header=7878,offset=1", /^must have an integer from 2 to 255 for offset$/],
     ["length:1,adjust=-255", /^must have an adjust that leaves room for a packet: -255 is too/],
     ["length:2,adjust=x", /^must have an integer from -65536 to 65536 for adjust$/],
+    ["fixed:", /^must have an integer from 1 to 65536 for its bytes, such as fixed:4$/],
+    ["fixed:2.5", /^must have an integer from 1/],
+    [{ kind: "fixed", bytes: 65_537 }, /^must have an integer from 1/],
     [{ kind: "length", bytes: "2" }, /^must have 1, 2, 4 or 8/],
     [{ kind: "length", bytes: 2, littleEndian: 1 }, /^must have true or false for littleEndian$/],
     [{ kind: "length", bytes: 2, ofset: 1 }, /^has no field "ofset" where kind is "length"$/],

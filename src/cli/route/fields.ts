@@ -193,12 +193,12 @@ function framingField(words: string, to: string): ValueField {
     schema: {
       anyOf: [
         { enum: FRAMING_NAMES },
-        { type: "string", pattern: "^(delimiter|frame|length):" },
+        { type: "string", pattern: "^(delimiter|frame|length|fixed):" },
         {
           type: "object",
           required: ["kind"],
           properties: {
-            kind: { enum: ["delimiter", "frame", "length", "octet-counting", "chunks"] },
+            kind: { enum: ["delimiter", "frame", "length", "fixed", "octet-counting", "chunks"] },
           },
         },
       ],
