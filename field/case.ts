@@ -38,13 +38,14 @@ export interface Start {
   readonly prints?: true;
 }
 
-/** How packets get to it: a file of `examples/protocols/`, or flags of `send`. */
+/** How packets get to it: a route file of `examples/protocols/`, or flags of `send`. */
 export type Sending =
   | {
     readonly example: string;
-    /** Further arguments behind the remote and the queue; `files` are written to the directory. */
-    args?(place: Place): readonly string[];
+    /** What the route file names, written to the working directory. */
     readonly files?: Readonly<Record<string, Uint8Array>>;
+    /** Its answers confirm, so that there is no hold. */
+    readonly answered?: true;
   }
   | { readonly flags: readonly string[] };
 
@@ -67,6 +68,8 @@ export interface ServerCase {
   readonly orderUnknown?: string;
   /** The server keeps one of a kind, so that nothing can be seen twice. */
   readonly duplicatesUnknown?: string;
+  /** Packets that this server refuses: each has to be a dead letter, with these words. */
+  readonly refuses?: { readonly packet: (number: number) => boolean; readonly words: RegExp };
   /** Why this server loses a few packets whatever TCP does: up to a tenth is no failure. */
   readonly losesBecause?: string;
   /** Why it is not run at all. */
@@ -87,8 +90,8 @@ export interface Load {
   readonly packets: number;
   /** `undefined`: all at once. */
   readonly perSecond?: number;
-  /** Further flags of `send`, behind those of the case. */
-  readonly flags?: readonly string[];
+  /** Other than the case's, where the kernel confirms. */
+  readonly hold?: string;
 }
 
 /** The loads of the ring. */
@@ -96,7 +99,7 @@ export const LOADS: readonly Load[] = [
   { name: "steady", packets: 600, perSecond: 100 },
   // A server that reads them all at once has them in its memory until it has worked through
   // them, and its kernel has acknowledged them: a hold for a busy machine.
-  { name: "burst", packets: 2000, flags: ["--hold", "10s"] },
+  { name: "burst", packets: 2000, hold: "10s" },
 ];
 
 /** What came of a case. */

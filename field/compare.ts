@@ -19,8 +19,14 @@ export interface Comparison {
  *
  * @param line What each of its lines looks like, with the number in its first group;
  *   `undefined` where it says other things as well: then each token in it counts.
+ * @param isRefused Packets that the server does not want; one of them is strange.
  */
-export function compare(output: string, sent: number, line: RegExp | undefined): Comparison {
+export function compare(
+  output: string,
+  sent: number,
+  line: RegExp | undefined,
+  isRefused: (number: number) => boolean = () => false,
+): Comparison {
   const strange: string[] = [];
   const numbers: number[] = [];
   if (line === undefined) {
@@ -35,7 +41,7 @@ export function compare(output: string, sent: number, line: RegExp | undefined):
   const seen = new Set<number>();
   let duplicated = 0, outOfOrder = 0, newest = -1;
   for (const number of numbers) {
-    if (number >= sent) strange.push(`number ${number}`);
+    if (number >= sent || isRefused(number)) strange.push(`number ${number}`);
     else if (seen.has(number)) duplicated++;
     else {
       seen.add(number);
@@ -44,6 +50,6 @@ export function compare(output: string, sent: number, line: RegExp | undefined):
     }
   }
   const lost = Array.from({ length: sent }, (_, number) => number)
-    .filter((number) => !seen.has(number));
+    .filter((number) => !seen.has(number) && !isRefused(number));
   return { lost, duplicated, outOfOrder, strange };
 }

@@ -24,6 +24,15 @@ function writeNumber(number) {
   write(`m${String(number).padStart(6, "0")}z`);
 }
 
+/** Of those that have a word for it: the seventh of each fifty, as field/servers.ts expects. */
+function refuses(number) {
+  return number % 50 === 7;
+}
+
+function numberIn(text) {
+  return Number(/m(\d{6})z/.exec(text)?.[1]);
+}
+
 /** The message's own words, or what came in their place. */
 function writeToken(text) {
   write(/m\d{6}z/.exec(text)?.[0] ?? `bad: ${JSON.stringify(text).slice(0, 200)}`);
@@ -49,8 +58,13 @@ const SERVERS = {
       session.on("enquire_link", (pdu) => session.send(pdu.response()));
       session.on("unbind", (pdu) => session.send(pdu.response()));
       session.on("submit_sm", (pdu) => {
-        if (bound) writeToken(String(pdu.short_message.message ?? pdu.short_message));
-        session.send(pdu.response(bound ? {} : { command_status: smpp.ESME_RINVBNDSTS }));
+        const text = String(pdu.short_message.message ?? pdu.short_message);
+        if (!bound) return session.send(pdu.response({ command_status: smpp.ESME_RINVBNDSTS }));
+        if (refuses(numberIn(text))) {
+          return session.send(pdu.response({ command_status: smpp.ESME_RINVDSTADR }));
+        }
+        writeToken(text);
+        session.send(pdu.response());
       });
     });
     server.listen(port, host);
@@ -75,11 +89,12 @@ const SERVERS = {
           const end = 12 + rest.readUInt32BE(4);
           try {
             const packet = new ProtocolParser(rest.subarray(0, end).toString("hex"));
-            for (const { Timestamp } of packet.Content.AVL_Datas) {
-              writeNumber(Timestamp.getTime() - Date.UTC(2026, 0, 1));
-            }
+            const numbers = packet.Content.AVL_Datas
+              .map(({ Timestamp }) => Timestamp.getTime() - Date.UTC(2026, 0, 1));
+            const taken = numbers.some(refuses) ? [] : numbers;
+            taken.forEach(writeNumber);
             const answer = Buffer.alloc(4);
-            answer.writeUInt32BE(packet.Quantity1);
+            answer.writeUInt32BE(taken.length);
             socket.write(answer);
           } catch (error) {
             write(`bad: ${error.message}`);
@@ -112,8 +127,10 @@ const SERVERS = {
   hl7() {
     const hl7 = require("simple-hl7");
     const app = hl7.tcp();
-    app.use((req, _res, next) => {
-      writeToken(req.msg.toString());
+    app.use((req, res, next) => {
+      const text = req.msg.toString();
+      if (refuses(numberIn(text))) res.ack.getSegment("MSA").setField(1, "AE");
+      else writeToken(text);
       next();
     });
     app.use((_req, res, _next) => res.end());

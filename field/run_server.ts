@@ -47,8 +47,11 @@ async function run(server: ServerCase, load: Load, place: Place): Promise<Result
   const { packets: sent } = load;
   await using process = new ServerProcess((place) => server.start(place), place);
   await process.start();
-  await using sender = new SenderProcess(server.sending, place, load.flags);
-  const look = async () => compare(await outputOf(server, place), sent, lineOf(server));
+  const isAnswered = "answered" in server.sending;
+  const flags = load.hold === undefined || isAnswered ? [] : ["--hold", load.hold];
+  await using sender = new SenderProcess(server.sending, place, flags);
+  const look = async () =>
+    compare(await outputOf(server, place), sent, lineOf(server), server.refuses?.packet);
   await damage(server, load, process, sender, look);
   await sender.endInput();
   const code = await sender.ended(DELIVER_WITHIN_MS);
@@ -57,7 +60,7 @@ async function run(server: ServerCase, load: Load, place: Place): Promise<Result
   return {
     ...{ case: server.name, load: load.name, sent },
     version: await versionOf(server, place.scratch),
-    ...judge(server, sender, sent, code, compared, await deadLettersOf(sender.queue)),
+    ...judge(server, sender, sent, code, compared, await deadLettersOf(sender.queue, server)),
     seconds: (performance.now() - beganMs) / 1000,
   };
 }
@@ -101,9 +104,9 @@ async function damage(
   await writeUpTo(first);
   await progress(1, Math.floor(packets / 3));
   // While it is down, what comes goes to the disk.
-  await Promise.all([process.restart("SIGKILL"), writeUpTo(second)]);
+  await process.restart("SIGKILL", () => writeUpTo(second));
   await progress(2, Math.floor(packets * 2 / 3));
-  await Promise.all([process.restart("SIGTERM"), writeUpTo(packets)]);
+  await process.restart("SIGTERM", () => writeUpTo(packets));
 }
 
 /** Once everything is there, or nothing more comes. */
@@ -125,7 +128,7 @@ function judge(
   sent: number,
   code: number,
   compared: Comparison,
-  deadLetters: number,
+  deadLetters: DeadLetters,
 ): Omit<Result, "case" | "load" | "version" | "sent" | "seconds"> {
   const { lost, duplicated, outOfOrder, strange } = compared;
   const { orderUnknown, duplicatesUnknown, losesBecause } = server;
@@ -136,10 +139,16 @@ function judge(
   const check = (holds: boolean, words: string) => {
     if (!holds) failures.push(words);
   };
-  check(code === 0, `send ended with ${code}: ${sender.events.at(-1)?.message}`);
+  const wanted = server.refuses === undefined ? 0 : 1;
+  check(code === wanted, `send ended with ${code}: ${sender.events.at(-1)?.message}`);
   check(connections >= 3, `${connections} connections for three lives of the server`);
   check(strange.length === 0, `${strange.length} strange lines: ${strange[0]}`);
-  check(deadLetters === 0, `${deadLetters} dead letters`);
+  const refused = Array.from({ length: sent }, (_, number) => number)
+    .filter((number) => server.refuses?.packet(number)).length;
+  check(
+    deadLetters.packets === refused && deadLetters.strange.length === 0,
+    `${deadLetters.packets} dead letters in the place of ${refused}: ${deadLetters.strange[0]}`,
+  );
   const mostLost = losesBecause === undefined ? 0 : sent * MOST_LOST_BY_SERVER;
   check(lost.length <= mostLost, `lost ${lost.length}: ${lost.slice(0, 5).join(", ")} …`);
   if (losesBecause !== undefined && lost.length > 0) notes.push(losesBecause);
@@ -157,13 +166,23 @@ function judge(
     duplicated: countable ? duplicated : undefined,
     duplicatesBound: bound,
     outOfOrder: countable ? outOfOrder : undefined,
-    ...{ deadLetters, connections, notes, failures },
+    ...{ deadLetters: deadLetters.packets, connections, notes, failures },
   };
 }
 
-async function deadLettersOf(queue: string): Promise<number> {
+/** What the server has refused; `strange`: the words of those that it has not, or not so. */
+interface DeadLetters {
+  readonly packets: number;
+  readonly strange: readonly string[];
+}
+
+async function deadLettersOf(queue: string, { refuses }: ServerCase): Promise<DeadLetters> {
   using inspector = await QueueInspector.open(queue);
-  return (await inspector.counts()).deadPackets;
+  const letters = await Array.fromAsync(inspector.deadLetters());
+  const strange = letters
+    .filter(({ reason, words }) => reason !== "refused" || !refuses?.words.test(words ?? ""))
+    .map(({ reason, words }) => `${reason}: ${words}`);
+  return { packets: letters.length, strange };
 }
 
 async function outputOf(server: ServerCase, place: Place): Promise<string> {

@@ -1,5 +1,5 @@
 /**
- * `send` as a process, as an example or its flags start it, with the permissions
+ * `send` as a process, with an example's route file or with flags, and the permissions
  * that its help names.
  *
  * @module
@@ -34,7 +34,8 @@ export class SenderProcess implements AsyncDisposable {
       Deno.writeFileSync(`${work}/${name}`, bytes);
     }
     const queue = `${this.queue},${this.queue}.lock`;
-    const readable = [queue, ...Object.keys(files).map((name) => `${work}/${name}`)].join(",");
+    const config = "example" in sending ? `${EXAMPLES}${sending.example}` : undefined;
+    const readable = [queue, config ?? [], Object.keys(files)].flat().join(",");
     const sendq = `${work}/sendq`;
     // What `deno install` would have made of it: a command by this name.
     Deno.writeTextFileSync(
@@ -46,25 +47,11 @@ exec '${Deno.execPath()}' run --quiet --no-prompt --no-check --allow-net=127.0.0
 `,
       { mode: 0o755 },
     );
-    const [command, args] = "example" in sending
-      ? ["sh", [
-        ...[`${EXAMPLES}${sending.example}`, remote, this.queue],
-        ...(sending.args?.(place) ?? []),
-        ...LOG_FLAGS,
-        ...flags,
-      ]] as const
-      : [sendq, [
-        "send",
-        remote,
-        "--queue",
-        this.queue,
-        ...sending.flags,
-        ...LOG_FLAGS,
-        ...flags,
-      ]] as const;
-    this.#child = new Deno.Command(command, {
-      args: [...args],
-      env: { SENDQ: sendq, NO_COLOR: "1" },
+    const of = "example" in sending ? ["--config", `${config}`] : sending.flags;
+    this.#child = new Deno.Command(sendq, {
+      args: ["send", remote, "--queue", this.queue, ...of, ...LOG_FLAGS, ...flags],
+      cwd: work,
+      env: { NO_COLOR: "1" },
       stdin: "piped",
       stdout: "null",
       stderr: "piped",

@@ -39,11 +39,14 @@ export class ServerProcess implements AsyncDisposable {
     }
   }
 
-  /** Ends it in this way, leaves it down for 1.5 s, and starts it again. */
-  async restart(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+  /**
+   * Ends it in this way, leaves it down for 1.5 s, and starts it again.
+   *
+   * @param meanwhile Begins once it has ended.
+   */
+  async restart(signal: "SIGKILL" | "SIGTERM", meanwhile: () => Promise<void>): Promise<void> {
     await this.end(signal);
-    await delay(DOWN_MS);
-    await this.start();
+    await Promise.all([meanwhile(), delay(DOWN_MS).then(() => this.start())]);
   }
 
   /** Sends the signal to it and to its own children; kills what does not end. */

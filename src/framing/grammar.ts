@@ -31,6 +31,18 @@ export function codecOf(framing: Framing, option: string): Codec {
     : codecOfDescription({ ...framing }, refuse);
 }
 
+/**
+ * Checks a framing by which a single message is to be told: one that says where it ends.
+ *
+ * @param framing What was given.
+ * @param option What errors call it.
+ * @throws {OptionError} It is no framing, or marks no ends.
+ */
+export function framingWithEnds(framing: Framing, option: string): Framing {
+  if (codecOf(framing, option).unit !== "chunk") return framing;
+  throw new OptionError(option, framing, "must be one that marks where an answer ends");
+}
+
 /** Those that have a name. */
 const codecs = new Map<string, Codec>();
 

@@ -42,11 +42,6 @@ export class PayloadSplitter {
     });
   }
 
-  /** Whether the end of a packet is marked. */
-  get marksEnds(): boolean {
-    return this.#packets.marksEnds;
-  }
-
   /** What is wrong with the stream: nothing more is read from it. */
   get fault(): FramingError | undefined {
     return this.#packets.fault;

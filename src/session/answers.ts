@@ -9,6 +9,7 @@ import { messageOf, OptionError } from "../base/errors.ts";
 import { ANSWER_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
+import { framingWithEnds } from "../framing/grammar.ts";
 import { PayloadSplitter } from "../framing/payload_splitter.ts";
 import { latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pattern.ts";
 
@@ -208,15 +209,7 @@ function assertMarksEnds(framing: Framing): void {
   if (framing === undefined) {
     throw new OptionError(name, framing, "is needed: it says where an answer ends");
   }
-  let marksEnds: boolean;
-  try {
-    ({ marksEnds } = new PayloadSplitter(framing, MAX_ANSWER_BYTES));
-  } catch (error) {
-    if (error instanceof OptionError) throw new OptionError(name, framing, error.rule);
-    throw error;
-  }
-  if (marksEnds) return;
-  throw new OptionError(name, framing, "must be one that marks where an answer ends");
+  framingWithEnds(framing, name);
 }
 
 function keyFunctionOf(keyOf: AnswerConfirmation["keyOf"]): AnswerPlan["keyOf"] {

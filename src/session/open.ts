@@ -86,11 +86,15 @@ export async function openSession(
 }
 
 async function runSteps(stream: BoundedStream, steps: readonly ReadyStep[]): Promise<void> {
-  for (const [i, { send, expect, refuse, timeoutMs }] of steps.entries()) {
+  for (const [i, { send, expect, refuse, framing, timeoutMs }] of steps.entries()) {
     stream.place = steps.length === 1 ? "the session: " : `step ${i + 1} of the session: `;
     if (send.length > 0) await stream.write(send);
     if (expect === undefined) continue;
-    await stream.expect(expect, { timeoutMs, ...(refuse === undefined ? {} : { refuse }) });
+    await stream.expect(expect, {
+      timeoutMs,
+      ...(refuse === undefined ? {} : { refuse }),
+      ...(framing === undefined ? {} : { framing }),
+    });
   }
 }
 

@@ -9,6 +9,8 @@
 import { OptionError } from "../base/errors.ts";
 import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
+import type { Framing } from "../framing/framing.ts";
+import { framingWithEnds } from "../framing/grammar.ts";
 import { type Bytes, type Pattern, type ReadyPattern, toBytes, toPattern } from "./pattern.ts";
 import type { SessionStream } from "./stream.ts";
 
@@ -25,6 +27,13 @@ export interface SessionStep {
   readonly expect?: Pattern;
   /** What is a refusal; it wins over an `expect` that ends at the same byte. */
   readonly refuse?: Pattern;
+  /**
+   * How the answer ends: then it is one whole message, and the patterns see what it
+   * carries. One that they do not fit is a refusal. Any framing but `"chunks"`.
+   *
+   * @default the answer ends where its pattern does
+   */
+  readonly framing?: Framing;
   /**
    * How long the answer may take, in milliseconds.
    *
@@ -125,6 +134,7 @@ export interface ReadyStep {
   readonly send: Uint8Array;
   readonly expect: ReadyPattern | undefined;
   readonly refuse: ReadyPattern | undefined;
+  readonly framing: Framing | undefined;
   readonly timeoutMs: number;
 }
 
@@ -174,15 +184,16 @@ function stepsOf(steps: unknown): ReadyStep[] {
   }
   return steps.map((step: SessionStep, i) => {
     const name = `session.open[${i}]`;
-    checkFields(name, step, ["send", "expect", "refuse", "timeoutMs"]);
-    const { send, expect, refuse, timeoutMs = Infinity } = step;
+    checkFields(name, step, ["send", "expect", "refuse", "framing", "timeoutMs"]);
+    const { send, expect, refuse, framing, timeoutMs = Infinity } = step;
     if (send === undefined && expect === undefined) {
       throw new OptionError(name, step, "must have something to send or to expect");
     }
-    if (refuse !== undefined && expect === undefined) {
+    for (const [field, given] of Object.entries({ refuse, framing })) {
+      if (given === undefined || expect !== undefined) continue;
       throw new OptionError(
-        `${name}.refuse`,
-        refuse,
+        `${name}.${field}`,
+        given,
         "needs an expect beside it: a step that expects nothing waits for no answer",
       );
     }
@@ -193,6 +204,7 @@ function stepsOf(steps: unknown): ReadyStep[] {
       send: send === undefined ? new Uint8Array() : bytesOf(`${name}.send`, send),
       expect: patternOf(`${name}.expect`, expect),
       refuse: patternOf(`${name}.refuse`, refuse),
+      framing: framing === undefined ? undefined : framingWithEnds(framing, `${name}.framing`),
       timeoutMs,
     };
   });

@@ -7,6 +7,8 @@
 
 import { SessionRefusedError, WireError } from "../base/errors.ts";
 import { type Clock, TcpState, type Wire } from "../base/ports.ts";
+import type { Framing } from "../framing/framing.ts";
+import { messageFinder } from "../framing/message_finder.ts";
 import {
   type Bytes,
   describePattern,
@@ -19,7 +21,7 @@ import {
 import type { WireReader } from "./wire_reader.ts";
 
 /** The longest answer that is waited for. */
-const MAX_ANSWER_BYTES = 16 * 1024;
+export const MAX_ANSWER_BYTES = 16 * 1024;
 /** A refusal is mostly a line: so long is its rest waited for, for the words. */
 const REST_OF_LINE_MS = 250;
 /** A close with unread bytes is a FIN and then a reset: so long is the reset waited for. */
@@ -34,6 +36,13 @@ const LINE_FEED = 10;
 export interface ExpectOptions {
   /** What is a refusal; it wins over an answer that ends at the same byte. */
   readonly refuse?: Pattern;
+  /**
+   * How the answer ends: then it is one whole message, and the patterns see what it
+   * carries. One that they do not fit is a refusal. Any framing but `"chunks"`.
+   *
+   * @default the answer ends where its pattern does
+   */
+  readonly framing?: Framing;
   /**
    * How long it may take, in milliseconds; never longer than what is left of
    * `Session.timeoutMs`.
@@ -171,12 +180,21 @@ export class BoundedStream implements SessionStream {
     const expected = toPattern(answer);
     const refused = options.refuse === undefined ? undefined : toPattern(options.refuse);
     const wanted = describePattern(expected);
-    const end = await this.#until(wanted, options.timeoutMs, (received) => {
-      const at = endOf(expected, received);
-      const refusedAt = refused === undefined ? undefined : endOf(refused, received);
+    const judge = (answer: Uint8Array) => {
+      const at = endOf(expected, answer);
+      const refusedAt = refused === undefined ? undefined : endOf(refused, answer);
       const refuses = typeof refusedAt === "number" &&
         (typeof at !== "number" || refusedAt <= at);
       return refuses || at === "never" ? "refused" : at;
+    };
+    const find = options.framing === undefined
+      ? undefined
+      : messageFinder(options.framing, MAX_ANSWER_BYTES);
+    const end = await this.#until(wanted, options.timeoutMs, (received) => {
+      if (find === undefined) return judge(received);
+      const found = find(received);
+      if (found === undefined || found === "none") return found && "refused";
+      return typeof judge(found.payload) === "number" ? found.endBytes : "refused";
     });
     return end === "refused" ? await this.#refusedBy(wanted) : this.#take(end);
   }

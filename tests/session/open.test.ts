@@ -37,6 +37,48 @@ Deno.test("each connection logs in first, and packets follow the answer", async 
   reader.releaseLock();
 });
 
+Deno.test("an answer with a framing is a whole message, and what follows it is not the session's", async () => {
+  const open = [{ send: "HI\n", expect: "OK", framing: "length16" }] as const;
+  await using bench = new SenderBench({ backoffFirstMs: 1, session: { open } });
+  const sender = await bench.open();
+  await sender.enqueue(packet(1));
+  const connection = await bench.server.accept();
+  await connection.readUntil("\n");
+  // The pattern fits long before the message has ended.
+  await connection.write("\x00\x08OK");
+  await connection.write(" later\x00\x02hi");
+  assert.equal(await connection.readUntil("packet 1\n"), lines(1));
+  const reader = sender.received.getReader();
+  let text = "";
+  while (text.length < 4) text += new TextDecoder().decode((await reader.read()).value);
+  assert.equal(text, "\x00\x02hi");
+  reader.releaseLock();
+});
+
+for (
+  const [name, answer] of [
+    ["says something else", "\x00\x02no"],
+    ["is too long to be one", "\x70\x00OK"],
+  ] as const
+) {
+  Deno.test(`an answer with a framing that ${name} is a refusal`, async () => {
+    const open = [{ send: "HI\n", expect: "OK", framing: "length16" }] as const;
+    await using bench = new SenderBench({ session: { open, refusedBackoffFirstMs: 60_000 } });
+    const sender = await bench.open();
+    const refused = failed(sender);
+    await sender.enqueue(packet(1));
+    const connection = await bench.server.accept();
+    await connection.readUntil("\n");
+    await connection.write(answer);
+    const { verdict } = await refused;
+    assert.equal(verdict.kind, "session-refused");
+    assert.match(
+      "words" in verdict ? verdict.words : "",
+      /the server said "(?:\\x00\\x02no|p\\x00OK)"/,
+    );
+  });
+}
+
 Deno.test("a refusal is a verdict in the server's words, with a slow pause of its own", async () => {
   await using bench = new SenderBench({ backoffFirstMs: 1, backoffCapMs: 1 });
   const sender = await bench.open({ session: { open: [LOGIN], refusedBackoffFirstMs: 60_000 } });

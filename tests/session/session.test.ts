@@ -32,6 +32,12 @@ for (
   const [session, option, rule] of [
     [{ opne: [] }, "session.opne", /none of open, heartbeat/],
     [{ open: "AUTH" }, "session.open", /list of steps, or a function/],
+    [{ open: [{ send: "A", framing: "lines" }] }, "session.open[0].framing", /needs an expect/],
+    [
+      { open: [{ expect: "A", framing: "chunks" }] },
+      "session.open[0].framing",
+      /must be one that marks where an answer ends/,
+    ],
     [{ open: [{}] }, "session.open[0]", /something to send or to expect/],
     [{ open: [{ send: "a" }, { send: "" }] }, "session.open[1].send", /at least one/],
     [{ open: [{ send: "a", expekt: "b" }] }, "session.open[0].expekt", /none of send, expect/],

@@ -7,6 +7,7 @@
 import { InvalidArgumentError } from "commander";
 import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../../base/option_table.ts";
 import type { OptionTable } from "../../base/options.ts";
+import type { Framing } from "../../framing/framing.ts";
 import type { Heartbeat, Session, SessionStep } from "../../session/session.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf } from "../terminal/flags.ts";
@@ -35,6 +36,8 @@ export interface TypedStep {
   readonly expect?: Typed;
   /** An answer that is a refusal. */
   readonly refuse?: Typed;
+  /** How the answer ends. */
+  readonly framing?: Framing;
   /** For the answer. */
   readonly timeoutMs?: number;
 }

@@ -272,11 +272,12 @@ const STEP: ObjectField = {
   kind: "object",
   words: "something to send, an answer to expect, or both",
   oneOf: ["send", "expect"],
-  needs: [["refuse", "expect"]],
+  needs: [["refuse", "expect"], ["framing", "expect"]],
   fields: {
     send: bytesField("sent first", []),
     expect: bytesField("what the server has to answer", [], true),
     refuse: bytesField("an answer that is a refusal", [], true),
+    framing: { ...framingField("how the answer ends", "framing"), to: [] },
     timeoutMs: {
       ...optionField({ ...SESSION_OPTIONS.timeoutMs, min: 1, help: "for the answer" }, ""),
       to: [],
