@@ -280,6 +280,7 @@ function drawSession(
       send: sessionMessage("login"),
       expect: !server.answersLogin ? undefined : random.chance(0.5) ? yes : /\+OK\n/,
       refuse: server.answersLogin && random.chance(0.5) ? /-NO[^\n]*\n/ : undefined,
+      framing: undefined,
       timeoutMs: Infinity,
     }],
     heartbeat: !random.chance(0.6) ? undefined : {
