@@ -4,7 +4,10 @@
  * @module
  */
 
+import { WireError } from "../src/base/errors.ts";
+import type { Dialer } from "../src/base/ports.ts";
 import { Supervisor } from "../src/delivery/supervisor.ts";
+import { failoverDialer } from "../src/failover/failover_dialer.ts";
 import { OutboundQueue, sendingSideOf } from "../src/queue/queue.ts";
 import { Checker } from "./checker.ts";
 import { SimDisk } from "./disk.ts";
@@ -423,7 +426,10 @@ class World {
       if (!process.alive) return;
       const supervisor = new Supervisor(limits, {
         queue: sendingSideOf(queue),
-        dialer: this.#dialer = new SimDialer(this.#network, process, this.checker, chance),
+        dialer: this.#dialerOf(
+          this.#dialer = new SimDialer(this.#network, process, this.checker, chance),
+          process,
+        ),
         clock: process,
         random: () => random.next(),
         onStatus: (status) => this.checker.status(status),
@@ -442,6 +448,26 @@ class World {
       process.kill();
       scheduler.after(START_RETRY_MS, () => this.#start());
     });
+  }
+
+  /** Every address leads to the one server, but for the times when nobody answers there. */
+  #dialerOf(dialer: SimDialer, clock: SimProcess): Dialer {
+    const { addresses, limits: { onPeerFin } } = this.#scenario;
+    if (addresses.length === 1) return dialer;
+    const dialers = addresses.map((outages, i): Dialer => ({
+      remote: `tcp://server-${i}.example:4000`,
+      dial: (signal, onLookedUp) => {
+        const nowMs = this.#scheduler.nowMs;
+        const outage = outages.find(({ fromMs, toMs }) => fromMs <= nowMs && nowMs < toMs);
+        if (outage === undefined) return dialer.dial(signal, onLookedUp);
+        onLookedUp?.();
+        if (outage.refuses) return Promise.reject(new WireError("ECONNREFUSED", "simulated"));
+        return new Promise((_, reject) => {
+          signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+        });
+      },
+    }));
+    return failoverDialer({ dialers, clock, soonEndedFails: onPeerFin !== "confirm" });
   }
 
   /** Ends the process; its kernel closes what it had open, or vanishes with it. */

@@ -107,6 +107,14 @@ export interface Visit {
   readonly what: "requeue" | "remove";
 }
 
+/** A time in which an address answers nobody. */
+export interface Outage {
+  readonly fromMs: number;
+  readonly toMs: number;
+  /** It refuses, instead of saying nothing. */
+  readonly refuses: boolean;
+}
+
 /** A whole run. */
 export interface Scenario {
   readonly seed: number;
@@ -119,6 +127,11 @@ export interface Scenario {
   readonly queue: { readonly maxPackets: number; readonly overflow: "reject" | "wait" };
   /** The disk, for the whole run. */
   readonly diskBytes: number;
+  /**
+   * For each address of the server, the preferred one first, when nobody answers there;
+   * one or more. All lead to the same server.
+   */
+  readonly addresses: readonly (readonly Outage[])[];
   readonly bursts: readonly Burst[];
   readonly faults: readonly Fault[];
   /** What the protocol wants beside packets; undefined: nothing. */
@@ -193,6 +206,7 @@ export function drawScenario(seed: number): Scenario {
       overflow: random.pick(["reject", "wait"]),
     },
     diskBytes: drawDiskBytes(new SeededRandom(seed ^ 0xd15c), bursts),
+    addresses: drawAddresses(new SeededRandom(seed ^ 0xfa11), durationMs),
     bursts,
     faults: [
       ...drawFaults(random, durationMs, bursts),
@@ -482,6 +496,24 @@ function drawFaults(
 }
 
 /** Mostly more than is needed; else all packets do not fit, but the largest does. */
+/** Mostly one, which answers whenever the server does. */
+function drawAddresses(random: SeededRandom, durationMs: number): Outage[][] {
+  if (random.chance(0.85)) return [[]];
+  return Array.from(
+    { length: random.int(2, 3) },
+    () =>
+      Array.from({ length: random.int(0, 3) }, () => {
+        const fromMs = random.between(0, durationMs);
+        const lastsMs = random.logBetween(10, 20_000);
+        return {
+          fromMs,
+          toMs: Math.min(durationMs, fromMs + lastsMs),
+          refuses: random.chance(0.5),
+        };
+      }),
+  );
+}
+
 function drawDiskBytes(random: SeededRandom, bursts: readonly Burst[]): number {
   if (random.chance(0.65)) return Infinity;
   const sizes = bursts.flatMap((burst) => burst.together ? [sumOf(burst.sizes)] : burst.sizes);

@@ -87,6 +87,7 @@ export type {
 } from "./base/ports.ts";
 export { TcpState } from "./base/ports.ts";
 export { formatRemote, parseRemote } from "./base/remote.ts";
+export { failoverDialer, type FailoverOptions } from "./failover/failover_dialer.ts";
 export { type TcpDialer, tcpDialer, type TcpDialerOptions } from "./kernel/dialer.ts";
 export {
   type ListenDialer,

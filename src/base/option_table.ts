@@ -105,6 +105,11 @@ export const DELIVERY_OPTIONS = {
     ["replace", "refuse"],
     "replace",
   ),
+  returnAfterMs: duration(
+    "--return-after <time>",
+    "with several remotes: go back to a preferred one that could be reached for so long",
+    { min: 1000, endless: true, default: Infinity },
+  ),
   onPeerFin: choice(
     "--on-peer-fin <what>",
     "what the server's FIN means: confirm is for one that closes after each message",

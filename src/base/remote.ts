@@ -28,13 +28,19 @@ export interface Remote {
    * @default {"tcp"}
    */
   readonly scheme?: "tcp" | "tls";
+  /**
+   * Where to go when this one cannot be reached, refuses, stalls or is dead, in order of
+   * preference; each with the same scheme.
+   */
+  readonly standbys?: readonly Remote[];
 }
 
 /**
  * Reads a remote from a URL.
  *
  * @category Dialer
- * @param url `tcp://host:port`, `tls://host:port`, or
+ * @param url `tcp://host:port`, `tls://host:port`, several of one kind with commas between
+ *   them, the preferred one first, or
  *   `listen://host:port?from=address,network/bits` for a server that connects to us; IPv6
  *   literals in brackets. A zone follows `%` or, as
  *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
@@ -51,6 +57,30 @@ export interface Remote {
  * ```
  */
 export function parseRemote(url: string): Remote {
+  return withStandbys(url.split(/,(?=[a-z]+:\/\/)/).map(parseOne));
+}
+
+/**
+ * Several remotes as one, the preferred one first.
+ *
+ * @throws {TypeError} They are of several kinds, one comes twice, or one connects to us.
+ */
+export function withStandbys([first, ...standbys]: readonly Remote[]): Remote {
+  if (first === undefined) throw new TypeError("there is no remote");
+  if (standbys.length === 0) return first;
+  const all = [first, ...standbys].map(formatRemote);
+  const schemes = new Set(all.map((url) => url.slice(0, url.indexOf(":"))));
+  if (schemes.size > 1 || schemes.has("listen")) {
+    throw new TypeError(
+      `${all.join(",")}: several remotes are all tcp:// or all tls://, and none is listen://`,
+    );
+  }
+  const twice = all.find((url, i) => all.indexOf(url) < i);
+  if (twice !== undefined) throw new TypeError(`${twice} is there twice`);
+  return { ...first, standbys };
+}
+
+function parseOne(url: string): Remote {
   const expected = `expected tcp://HOST:PORT or tls://HOST:PORT, for example ` +
     `tcp://192.0.2.7:4000 or tls://[::1]:6514`;
   // URLs know no zones: it is taken out before and put back after.
@@ -84,20 +114,18 @@ export function parseRemote(url: string): Remote {
   };
 }
 
-/** Whether the server at a remote connects to us. */
-export function isListening(remote: string | Remote): boolean {
-  return typeof remote === "string" ? remote.startsWith("listen:") : remote.listen === true;
-}
-
 /**
  * The URL of a remote.
  *
  * @category Dialer
  */
-export function formatRemote({ hostname, port, listen = false, scheme = "tcp" }: Remote): string {
-  return `${listen ? "listen" : scheme}://${
+export function formatRemote(
+  { hostname, port, listen = false, scheme = "tcp", standbys = [] }: Remote,
+): string {
+  const url = `${listen ? "listen" : scheme}://${
     hostname.includes(":") ? `[${hostname}]` : hostname
   }:${port}`;
+  return [url, ...standbys.map(formatRemote)].join(",");
 }
 
 /**

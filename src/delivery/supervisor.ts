@@ -33,6 +33,8 @@ import { WakeSignal } from "./wake_signal.ts";
 const FIN_WAIT_MS = 1000;
 /** So many connections in a row that the server ended early are a pattern, and named. */
 const EARLY_CLOSES = 3;
+/** So many different failures of one outage are told once each. */
+const MAX_TOLD_FAILURES = 16;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
 const REMOVAL_STUCK_MS = 5000;
 
@@ -115,7 +117,8 @@ export class Supervisor {
   #closeAtMs: number | undefined;
   /** In the order of their ids, for the last id on disk only grows. */
   readonly #drainedWaiters = new DrainedWaiters();
-  #lastFailure: string | undefined;
+  /** Those of the present outage. */
+  readonly #toldFailures = new Set<string>();
   /** Connections in a row that the peer ended in order before everything was confirmed. */
   #earlyCloses = 0;
   /** Whether the present connection has confirmed anything. */
@@ -365,7 +368,7 @@ export class Supervisor {
     }
     this.#connections++;
     this.#refusedBackoff.reset();
-    this.#lastFailure = undefined;
+    this.#toldFailures.clear();
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
     this.#window.connected(connection, opened, this.#limits);
@@ -395,8 +398,9 @@ export class Supervisor {
       : Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
     const words = `cannot connect to ${this.#ports.dialer.remote}: ${messageOf(error)}`;
     // One line an outage is news, one line a second is noise.
-    const level = words === this.#lastFailure ? "debug" : "warn";
-    this.#lastFailure = words;
+    const level = this.#toldFailures.has(words) ? "debug" : "warn";
+    if (this.#toldFailures.size >= MAX_TOLD_FAILURES) this.#toldFailures.clear();
+    this.#toldFailures.add(words);
     return this.#enter({ kind: "backing-off", untilMs }, level, words, error);
   }
 

@@ -170,7 +170,8 @@ class ConnectionSpans {
 
 function serverAttributes(remote: string): Attributes {
   try {
-    const { hostname, port } = parseRemote(remote);
+    const { hostname, port, standbys } = parseRemote(remote);
+    if (standbys !== undefined) return { "server.address": remote, "network.transport": "tcp" };
     return { "server.address": hostname, "server.port": port, "network.transport": "tcp" };
   } catch {
     return { "server.address": remote }; // A dialer of the user's own, with a name of its own.

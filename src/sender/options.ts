@@ -8,7 +8,7 @@ import { OptionError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS, PACE_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
-import { isListening, parseRemote, type Remote } from "../base/remote.ts";
+import { parseRemote, type Remote, withStandbys } from "../base/remote.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
@@ -36,9 +36,12 @@ export interface SenderOptions {
   /**
    * The server: `"tcp://host:port"`, `"tls://host:port"` or its parts. `"listen://host:port?from=192.0.2.7"` is
    * for a server that connects to us: we listen there, for those addresses alone, and wait.
-   * Then `connect` is `"always"` unless given.
+   * Then `connect` is `"always"` unless given. A list, or URLs with commas between them, are
+   * several servers in order of preference: where one cannot be reached, refuses, stalls or
+   * is dead, the next connection goes to another, and begins with the first packet that was
+   * not confirmed.
    */
-  readonly remote: string | Remote;
+  readonly remote: RemoteOption;
   /** Socket options; each has its documented default. */
   readonly socket?: SocketOptions;
   /**
@@ -188,6 +191,15 @@ export interface SenderOptions {
    */
   readonly secondConnection?: "replace" | "refuse";
   /**
+   * With several remotes: once a preferred server could be reached for so long without a
+   * break, in milliseconds, the connection to another is given up for it, when nothing is
+   * under way, at the latest after the same time again. It is tried once a second by a
+   * connection that carries nothing. `Infinity`: the next connection goes to it.
+   *
+   * @default {Infinity}
+   */
+  readonly returnAfterMs?: number;
+  /**
    * What the server's FIN means. A program that was killed sends one as well, with
    * what it had read and not yet worked on gone, and so does a proxy that cannot
    * reach its server. So by itself it confirms nothing.
@@ -244,6 +256,13 @@ export interface SenderOptions {
 }
 
 /**
+ * One server, or several in order of preference.
+ *
+ * @category Delivery
+ */
+export type RemoteOption = string | Remote | readonly (string | Remote)[];
+
+/**
  * Fills in the defaults and checks what was given.
  *
  * @throws {OptionError} A value is out of range.
@@ -257,10 +276,11 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
         "opened with: give them there, or give the path",
     );
   }
-  const { receivedBufferBytes: _, secondConnection: __, ...delivery } = resolveOptions(
-    DELIVERY_OPTIONS,
-    options,
-  );
+  const { receivedBufferBytes: _, secondConnection: __, returnAfterMs: ___, ...delivery } =
+    resolveOptions(
+      DELIVERY_OPTIONS,
+      options,
+    );
   const { backlogPacketsPerSecond, backlogBytesPerSecond, ...pace } = resolveOptions(
     PACE_OPTIONS,
     options,
@@ -282,7 +302,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     ...pace,
     holdMs,
     // Who comes to us is expected at any time, and its end has to be noticed.
-    connect: options.connect ?? (isListening(options.remote) ? "always" : delivery.connect),
+    connect: options.connect ?? (remoteOf(options).listen ? "always" : delivery.connect),
     backlogPace: {
       maxPacketsPerSecond: backlogPacketsPerSecond,
       maxBytesPerSecond: backlogBytesPerSecond,
@@ -329,7 +349,7 @@ function answersOf(
  */
 export function optionsOf(
   first: string | OutboundQueue | SenderOptions,
-  remote: string | Remote | undefined,
+  remote: RemoteOption | undefined,
   rest: Omit<SenderOptions, "queue" | "remote"> | undefined,
 ): SenderOptions {
   if (typeof first !== "string" && !(first instanceof OutboundQueue)) return first;
@@ -346,7 +366,9 @@ export function optionsOf(
  * @throws {OptionError} There are options of TLS for one without TLS.
  */
 export function remoteOf({ remote, tls }: SenderOptions): Remote {
-  const parts = typeof remote === "string" ? parseRemote(remote) : remote;
+  const parts = withStandbys(
+    [remote].flat().map((one) => typeof one === "string" ? parseRemote(one) : one),
+  );
   if (tls !== undefined && parts.scheme !== "tls") {
     throw new OptionError("tls", null, "is for a remote that begins with tls://");
   }
@@ -362,7 +384,7 @@ export function needsOf({ queue, dialer, libc }: SenderOptions, remote: Remote):
       ? {
         ...(remote.listen
           ? { listens: [{ transport: "tcp" as const, ...remote }] }
-          : { remotes: [remote] }),
+          : { remotes: [remote, ...remote.standbys ?? []] }),
         kernel: true,
         libc,
       }

@@ -24,7 +24,7 @@ const USER_TIMEOUT_MARGIN_MS = 30_000;
  */
 export async function dialerFor(
   remote: Remote,
-  { dialer, socket = {}, libc, secondConnection, tls = {} }: SenderOptions,
+  options: SenderOptions,
   limits: SupervisorLimits,
   { clock, logger, untilClosed }: {
     readonly clock: Clock;
@@ -32,7 +32,22 @@ export async function dialerFor(
     readonly untilClosed: DisposableStack;
   },
 ): Promise<Dialer> {
+  const { dialer, socket = {}, libc, secondConnection, tls = {} } = options;
   if (dialer !== undefined) return dialer;
+  const { standbys = [], ...preferred } = remote;
+  if (standbys.length > 0) {
+    // Who has one server loads none of it.
+    const { failoverDialer } = await import("../failover/failover_dialer.ts");
+    const parts = { clock, logger, untilClosed };
+    const servers = [preferred, ...standbys];
+    return failoverDialer({
+      dialers: await Promise.all(servers.map((one) => dialerFor(one, options, limits, parts))),
+      clock,
+      soonEndedFails: limits.onPeerFin !== "confirm",
+      tell: (words) => logger.info(words),
+      ...(options.returnAfterMs === undefined ? {} : { returnAfterMs: options.returnAfterMs }),
+    });
+  }
   const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
   const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
   const how = { ...remote, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) };

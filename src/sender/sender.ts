@@ -11,7 +11,6 @@ import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
-import type { Remote } from "../base/remote.ts";
 import type { Verdict } from "../delivery/liveness.ts";
 import type {
   Outage,
@@ -33,7 +32,14 @@ import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
-import { limitsOf, needsOf, optionsOf, remoteOf, type SenderOptions } from "./options.ts";
+import {
+  limitsOf,
+  needsOf,
+  optionsOf,
+  remoteOf,
+  type RemoteOption,
+  type SenderOptions,
+} from "./options.ts";
 import { Inbox } from "./inbox.ts";
 import { dialerFor } from "./own_dialer.ts";
 import { OutageReporter } from "./outage.ts";
@@ -240,7 +246,7 @@ export class Sender implements AsyncDisposable {
    *
    * @param queue The queue's file, which is made where there is none, or a queue that is
    *   open already.
-   * @param remote The server: `"tcp://host:port"`, `"tls://host:port"` or its parts.
+   * @param remote The server: `"tcp://host:port"`, `"tls://host:port"` or its parts; or several.
    * @param options What differs from the defaults.
    * @throws {OptionError} An option is out of range.
    * @throws {TypeError} The remote is not a `tcp://` or `tls://` URL.
@@ -251,7 +257,7 @@ export class Sender implements AsyncDisposable {
    */
   static open(
     queue: string | OutboundQueue,
-    remote: string | Remote,
+    remote: RemoteOption,
     options?: Omit<SenderOptions, "queue" | "remote">,
   ): Promise<Sender>;
   /**
@@ -262,7 +268,7 @@ export class Sender implements AsyncDisposable {
   static open(options: SenderOptions): Promise<Sender>;
   static async open(
     first: string | OutboundQueue | SenderOptions,
-    second?: string | Remote,
+    second?: RemoteOption,
     rest?: Omit<SenderOptions, "queue" | "remote">,
   ): Promise<Sender> {
     const options = optionsOf(first, second, rest);

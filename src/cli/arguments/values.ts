@@ -119,7 +119,9 @@ export function parseRemoteArgument(text: string): Remote {
  */
 export function parseServer(text: string): Remote {
   const remote = parseRemoteArgument(text);
-  if (remote.listen) throw new InvalidArgumentError("Expected tcp://HOST:PORT.");
+  if (remote.listen || remote.standbys !== undefined) {
+    throw new InvalidArgumentError("Expected one server: tcp://HOST:PORT or tls://HOST:PORT.");
+  }
   return remote;
 }
 

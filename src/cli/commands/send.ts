@@ -111,7 +111,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
     .description("Deliver packets from stdin to a TCP server, through a queue on disk.")
     .argument(
       "[remote]",
-      "the server: tcp://HOST:PORT, tls://HOST:PORT or listen://HOST:PORT",
+      "the server: tcp://HOST:PORT, tls://HOST:PORT, several with commas, or listen://HOST:PORT",
       parseRemoteArgument,
     );
   const options = new OptionAdder(command).group("Packets");

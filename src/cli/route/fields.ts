@@ -352,6 +352,24 @@ const RELAY_FIELD: ObjectField = {
   },
 };
 
+const URL_SCHEMA = { type: "string", pattern: "^(tcp|tls|listen)://" } as const;
+
+/** One server, or several in order of preference. */
+const REMOTE_FIELD: ValueField = {
+  kind: "value",
+  words: "the server: tcp://HOST:PORT, tls://HOST:PORT, or a list of them in order of " +
+    "preference; listen://HOST:PORT for one that connects to us",
+  to: ["remote", "to"],
+  read: (value) => {
+    const urls: unknown[] = [value].flat();
+    if (urls.length > 0 && urls.every((url) => typeof url === "string" && url !== "")) {
+      return parseRemoteArgument(urls.join(","));
+    }
+    throw new InvalidArgumentError("It must be text in quotes, or a list of such texts.");
+  },
+  schema: { anyOf: [URL_SCHEMA, { type: "array", minItems: 1, items: URL_SCHEMA }] },
+};
+
 /** One route: a queue, a server, and all that lies between. */
 export const ROUTE: ObjectField = {
   kind: "object",
@@ -360,12 +378,7 @@ export const ROUTE: ObjectField = {
   needs: [["output", "input"]],
   fields: {
     queue: textField("the queue's file; made where there is none", "queue"),
-    remote: textField(
-      "the server: tcp://HOST:PORT, tls://HOST:PORT; listen://HOST:PORT for one that connects to us",
-      ["remote", "to"],
-      parseRemoteArgument,
-      { pattern: "^(tcp|tls|listen)://" },
-    ),
+    remote: REMOTE_FIELD,
     relay: RELAY_FIELD,
     input: framingField("how packets are told apart where they come from", "input"),
     output: framingField("how they are told apart on the wire", "output"),

@@ -68,12 +68,12 @@ export interface SessionPlan {
 
 /** Where a command connects to, and where it listens: also for a server that connects to us. */
 export function remoteNeeds(
-  { listen, ...remote }: Remote,
+  { listen, standbys = [], ...remote }: Remote,
   listens: readonly Listen[],
 ): Required<Pick<Needs, "remotes" | "listens">> {
   return listen
     ? { remotes: [], listens: [...listens, { transport: "tcp", ...remote }] }
-    : { remotes: [remote], listens };
+    : { remotes: [remote, ...standbys], listens };
 }
 
 /** A plan, and what has to be granted for it. */

@@ -1,0 +1,299 @@
+/**
+ * Several servers for one queue, in order of preference. To the delivery they are one
+ * dialer: each attempt goes to one of them.
+ *
+ * Invariants:
+ * 1. One connection at a time is in use. What it had not confirmed is sent again on the
+ *    next, to whichever server that is: nothing is lost in between.
+ * 2. Of the servers that did not fail lately, an attempt goes to the first; where all
+ *    have, to the one that did so first.
+ * 3. Nothing is written to a server only to see whether it is there.
+ *
+ * @module
+ */
+
+import { OptionError, WireError } from "../base/errors.ts";
+import type { Clock, Dialer, LocalFault, SocketSample, TlsSession, Wire } from "../base/ports.ts";
+
+/** So long a server that failed is passed over, while there is another. */
+const AVOID_MS = 30_000;
+/** A server that ends a connection sooner than this has no use for it, or nobody behind it. */
+const SHORT_LIFE_MS = 10_000;
+/** How often it is looked whether a preferred server can be reached again. */
+const LOOK_EVERY_MS = 1000;
+const LOOK_WITHIN_MS = 2000;
+/** With nothing to acknowledge for so long, a connection can be left without sending anything again. */
+const QUIET_MS = 3000;
+
+/**
+ * What a {@linkcode failoverDialer} works with.
+ *
+ * @category Dialer
+ */
+export interface FailoverOptions {
+  /** One for each server, the preferred one first; two or more. */
+  readonly dialers: readonly Dialer[];
+  /** Time. */
+  readonly clock: Clock;
+  /**
+   * Once a preferred server could be reached for so long without a break, in milliseconds,
+   * the connection to another is given up for it: when nothing is under way, at the latest
+   * after the same time again. `Infinity`: not before that connection ends by itself.
+   *
+   * @default {Infinity}
+   */
+  readonly returnAfterMs?: number;
+  /**
+   * Whether a server that soon ends its connection has failed; not so with one that does
+   * so after each message.
+   *
+   * @default {true}
+   */
+  readonly soonEndedFails?: boolean;
+  /** Told in words when another server is connected to than before. */
+  readonly tell?: (words: string) => void;
+}
+
+/**
+ * A {@linkcode Dialer} for several servers: where one cannot be reached, refuses, stalls or
+ * is dead, the next attempt goes to another. What `Sender.open` does with several remotes.
+ *
+ * @category Dialer
+ * @throws {OptionError} There are fewer than two.
+ *
+ * @example
+ * ```ts
+ * import { failoverDialer, systemClock, tcpDialer } from "@sendq/sendq/advanced";
+ *
+ * const dialer = failoverDialer({
+ *   dialers: [4000, 4001].map((port) => tcpDialer({ hostname: "127.0.0.1", port })),
+ *   clock: systemClock,
+ * });
+ * console.log(dialer.remote); // "tcp://127.0.0.1:4000,tcp://127.0.0.1:4001"
+ * ```
+ */
+export function failoverDialer(options: FailoverOptions): Dialer {
+  return new Failover(options);
+}
+
+/** A server, and how it stands. */
+interface Candidate {
+  readonly dialer: Dialer;
+  failedAtMs: number;
+  /** Since when it could be reached each time that was looked, while another is in use. */
+  wellSinceMs: number | undefined;
+}
+
+class Failover implements Dialer {
+  readonly remote: string;
+  readonly #candidates: readonly Candidate[];
+  readonly #clock: Clock;
+  readonly #returnAfterMs: number;
+  readonly #soonEndedFails: boolean;
+  readonly #tell: (words: string) => void;
+  /** The server of the last connection; before the first one, the preferred. */
+  #last: Candidate | undefined;
+
+  constructor(
+    { dialers, clock, returnAfterMs = Infinity, soonEndedFails = true, tell }: FailoverOptions,
+  ) {
+    if (dialers.length < 2) {
+      throw new OptionError("dialers", dialers.length, "must be two or more");
+    }
+    this.remote = dialers.map(({ remote }) => remote).join(",");
+    this.#candidates = dialers.map((dialer) => ({
+      ...{ dialer, failedAtMs: -Infinity, wellSinceMs: undefined },
+    }));
+    this.#clock = clock;
+    this.#returnAfterMs = returnAfterMs;
+    this.#soonEndedFails = soonEndedFails;
+    this.#tell = tell ?? (() => {});
+  }
+
+  async dial(
+    signal: AbortSignal,
+    onLookedUp?: () => void,
+    onHandshake?: (withinMs: number) => void,
+  ): Promise<Wire> {
+    const candidate = this.#choose();
+    const { dialer } = candidate;
+    try {
+      const wire = await dialer.dial(signal, onLookedUp, onHandshake);
+      const last = this.#last ?? this.#candidates[0];
+      if (last !== undefined && candidate !== last) {
+        this.#tell(`turned from ${last.dialer.remote} to ${dialer.remote}`);
+      }
+      this.#last = candidate;
+      return this.#watched(wire, candidate);
+    } catch (error) {
+      this.#failed(candidate);
+      throw error instanceof WireError ? named(error, dialer.remote) : error;
+    }
+  }
+
+  #choose(): Candidate {
+    const nowMs = this.#clock.nowMs();
+    const well = this.#candidates.find(({ failedAtMs }) => nowMs - failedAtMs >= AVOID_MS);
+    return well ?? this.#candidates.reduce((a, b) => b.failedAtMs < a.failedAtMs ? b : a);
+  }
+
+  #failed(candidate: Candidate): void {
+    candidate.failedAtMs = this.#clock.nowMs();
+  }
+
+  #watched(wire: Wire, candidate: Candidate): Wire {
+    const sinceMs = this.#clock.nowMs();
+    const watched = new WatchedWire(wire, this.#clock, {
+      onAbort: () => this.#failed(candidate),
+      onFin: () => {
+        const livedMs = this.#clock.nowMs() - sinceMs;
+        if (this.#soonEndedFails && livedMs < SHORT_LIFE_MS) this.#failed(candidate);
+      },
+    });
+    if (this.#returnAfterMs < Infinity && candidate !== this.#candidates[0]) {
+      this.#lookForBetter(watched, candidate);
+    }
+    return watched;
+  }
+
+  /** Looks now and then whether a server before this one can be reached, as long as the wire lives. */
+  #lookForBetter(wire: WatchedWire, candidate: Candidate): void {
+    const better = this.#candidates.slice(0, this.#candidates.indexOf(candidate));
+    for (const other of better) other.wellSinceMs = undefined;
+    const look = async (): Promise<void> => {
+      for (const other of better) {
+        if (wire.isOver) return;
+        const well = await this.#isReachable(other.dialer);
+        const nowMs = this.#clock.nowMs();
+        other.wellSinceMs = well ? other.wellSinceMs ?? nowMs : undefined;
+        const wellMs = nowMs - (other.wellSinceMs ?? nowMs);
+        if (wellMs < this.#returnAfterMs || wire.isOver) continue;
+        if (!wire.isQuiet && wellMs < 2 * this.#returnAfterMs) continue;
+        other.failedAtMs = -Infinity;
+        wire.leave(new WireError("PREFERRED", `${other.dialer.remote} is back, and preferred`));
+        return;
+      }
+      wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
+    };
+    wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
+  }
+
+  async #isReachable(dialer: Dialer): Promise<boolean> {
+    const controller = new AbortController();
+    const cancel = this.#clock.setTimer(LOOK_WITHIN_MS, () => controller.abort());
+    try {
+      (await dialer.dial(controller.signal)).abort();
+      return true;
+    } catch {
+      return false;
+    } finally {
+      cancel();
+    }
+  }
+}
+
+/** The same failure, and whose it is. */
+function named(error: WireError, remote: string): WireError {
+  return new WireError(error.code, `${remote}: ${error.message}`, { cause: error });
+}
+
+/** What a {@linkcode WatchedWire} tells. */
+interface WireEvents {
+  /** It is given up. */
+  readonly onAbort: () => void;
+  /** The server has ended it. */
+  readonly onFin: () => void;
+}
+
+/** A wire that tells how it ends, and that can be left for another. */
+class WatchedWire implements Wire {
+  readonly localAddress: string;
+  readonly remoteAddress: string;
+  readonly tls?: TlsSession;
+  readonly #wire: Wire;
+  readonly #clock: Clock;
+  readonly #events: WireEvents;
+  #busyAtMs: number;
+  #left: WireError | undefined;
+  #rejectRead: (error: WireError) => void = () => {};
+  isOver = false;
+  /** Ends what was begun for as long as it lives. */
+  cancel: () => void = () => {};
+
+  constructor(wire: Wire, clock: Clock, events: WireEvents) {
+    this.#wire = wire;
+    this.#clock = clock;
+    this.#events = events;
+    this.#busyAtMs = clock.nowMs();
+    this.localAddress = wire.localAddress;
+    this.remoteAddress = wire.remoteAddress;
+    if (wire.tls !== undefined) this.tls = wire.tls;
+  }
+
+  get minHoldMs(): number {
+    return this.#wire.minHoldMs ?? 0;
+  }
+
+  /** Whether nothing was under way for a while. */
+  get isQuiet(): boolean {
+    return this.#clock.nowMs() - this.#busyAtMs >= QUIET_MS;
+  }
+
+  /** Whoever reads learns that it is over; what it carries is theirs to send again. */
+  leave(error: WireError): void {
+    this.#left = error;
+    this.#rejectRead(error);
+  }
+
+  write(bytes: Uint8Array): Promise<number> {
+    this.#busyAtMs = this.#clock.nowMs();
+    return this.#wire.write(bytes);
+  }
+
+  async read(buffer: Uint8Array): Promise<number | null> {
+    if (this.#left !== undefined) throw this.#left;
+    const { promise: left, reject } = Promise.withResolvers<never>();
+    this.#rejectRead = reject;
+    const count = await Promise.race([this.#wire.read(buffer), left]);
+    if (count === null) this.#events.onFin();
+    return count;
+  }
+
+  sample(): SocketSample {
+    const sample = this.#wire.sample();
+    if (sample.sendQueueBytes > 0) this.#busyAtMs = this.#clock.nowMs();
+    return sample;
+  }
+
+  takeSocketError(): string | undefined {
+    return this.#wire.takeSocketError();
+  }
+
+  askPeer(asking: boolean): void {
+    this.#wire.askPeer(asking);
+  }
+
+  localFault(): LocalFault | undefined {
+    return this.#wire.localFault();
+  }
+
+  shutdownWrite(): void {
+    this.#wire.shutdownWrite();
+  }
+
+  abort(): void {
+    if (!this.isOver && this.#left === undefined) this.#events.onAbort();
+    this.#end();
+    this.#wire.abort();
+  }
+
+  close(): void {
+    this.#end();
+    this.#wire.close();
+  }
+
+  #end(): void {
+    this.isOver = true;
+    this.cancel();
+  }
+}
