@@ -86,6 +86,8 @@ export class TestNetwork implements AsyncDisposable {
   readonly senderAddress: string = SENDER_ADDRESS;
   /** Address of the server host. */
   readonly serverAddress: string;
+  /** Address of the router, as the sender sees it; undefined where there is none. */
+  readonly routerAddress: string | undefined;
   #topology: "routed" | "same-segment";
   #name: string;
   #children: Set<Deno.ChildProcess> = new Set();
@@ -96,6 +98,7 @@ export class TestNetwork implements AsyncDisposable {
   private constructor(topology: "routed" | "same-segment") {
     this.#topology = topology;
     this.serverAddress = TOPOLOGY[topology].server;
+    this.routerAddress = TOPOLOGY[topology].senderGateway;
     this.#name = newInstanceName();
   }
 

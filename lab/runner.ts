@@ -65,6 +65,7 @@ class ScenarioRun implements AsyncDisposable {
 
   #recorder: RecorderProcess | undefined;
   #box: MiddleBox | undefined;
+  #standby: RecorderProcess | undefined;
   readonly #records: string[] = [];
   #sender: SenderProcess | undefined;
   readonly #events: LogEvent[] = [];
@@ -96,6 +97,7 @@ class ScenarioRun implements AsyncDisposable {
     const { conditions = [], steps } = this.#scenario;
     for (const fault of conditions) await this.#cut(fault);
     await this.#startServer();
+    await this.#startStandby();
     await this.#startBox();
     await this.#startSender(0);
     if (!steps.some((step) => step.do === "start-traffic") || pausesFirst(steps)) {
@@ -122,6 +124,7 @@ class ScenarioRun implements AsyncDisposable {
     this.#producer.detach();
     await this.#sender?.kill();
     await this.#box?.[Symbol.asyncDispose]();
+    await this.#standby?.[Symbol.asyncDispose]();
     await this.#recorder?.[Symbol.asyncDispose]();
     await this.#producer.abandon();
   }
@@ -133,8 +136,12 @@ class ScenarioRun implements AsyncDisposable {
     const beginsMs = nowMs();
     await this.#carryOut(step);
     const doneMs = nowMs();
-    if (heals(step)) this.#heal = { doneMs, given: this.#producer.given };
-    else if (!isHarmless(step)) this.#fault ??= { beginsMs, doneMs };
+    if (heals(step) && this.#standby === undefined) {
+      this.#heal = { doneMs, given: this.#producer.given };
+    } else if (!isHarmless(step)) {
+      this.#fault ??= { beginsMs, doneMs };
+      if (this.#standby !== undefined) this.#heal ??= { doneMs, given: this.#producer.given };
+    }
   }
 
   async #carryOut(step: Step): Promise<void> {
@@ -246,6 +253,19 @@ class ScenarioRun implements AsyncDisposable {
     });
   }
 
+  async #startStandby(): Promise<void> {
+    const { routerAddress } = this.#network;
+    if (this.#scenario.standby === undefined || routerAddress === undefined) return;
+    const record = `${this.#directory}/standby.record`;
+    this.#records.push(record);
+    this.#standby = await RecorderProcess.start({
+      record,
+      address: routerAddress,
+      port: SERVER_PORT,
+      spawn: this.#network.spawnerIn("router"),
+    });
+  }
+
   async #startBox(): Promise<void> {
     const { box } = this.#scenario;
     if (box === undefined) return;
@@ -267,12 +287,17 @@ class ScenarioRun implements AsyncDisposable {
       spawn: this.#network.spawnerIn("sender"),
       wrapper,
       queue: this.#queue,
-      server: this.#box === undefined
-        ? `${this.#network.serverAddress}:${SERVER_PORT}`
-        : `127.0.0.1:${BOX_PORT}`,
+      server: this.#box === undefined ? this.#servers : `127.0.0.1:${BOX_PORT}`,
       flags: this.#scenario.flags ?? [],
       ...(onEvent === undefined ? {} : { onEvent }),
     });
+  }
+
+  get #servers(): string {
+    const standby = this.#standby === undefined ? [] : [this.#network.routerAddress];
+    return [this.#network.serverAddress, ...standby].map((host) => `${host}:${SERVER_PORT}`).join(
+      ",",
+    );
   }
 
   /** A disk or a clock of the sender's own: nothing else on the machine sees either. */
@@ -403,6 +428,7 @@ class ScenarioRun implements AsyncDisposable {
       return read.size >= expected || await this.#isQuiet();
     });
     await this.#recorder?.[Symbol.asyncDispose]();
+    await this.#standby?.[Symbol.asyncDispose]();
     return end;
   }
 

@@ -137,6 +137,8 @@ export interface Scenario {
   readonly traffic?: Traffic;
   /** What the sender connects to, on its own host, instead of the server. @default nothing */
   readonly box?: BoxName;
+  /** A second server, on the router, as the second of two remotes. Its clock of "delivered" starts with the fault. */
+  readonly standby?: true;
   /** Commands with which each life of the server begins, see `recorder.ts`. @default none */
   readonly serverCommands?: readonly string[];
   /** Further flags of the `send` command. @default none: what users get */

@@ -10,6 +10,7 @@ import { BOX_SCENARIOS } from "./box_scenarios.ts";
 import {
   cut,
   type Expectation,
+  type Fault,
   heal,
   outage,
   repeat,
@@ -540,6 +541,50 @@ const PEERS: readonly Scenario[] = [
   },
 ];
 
+/** Beyond the router: the standby can still be reached. */
+const DEAD_PATHS = [
+  ["server-cable", { kind: "server-cable-out" }, PATH_DEAD],
+  ["server-power", { kind: "server-power-off" }, PATH_DEAD],
+  ["silent-drop", { kind: "silent-drop", direction: "both" }, PATH_DEAD],
+  ["silent-drop-to-sender", { kind: "silent-drop", direction: "to-client" }, PATH_DEAD],
+  ["silent-drop-to-server", { kind: "silent-drop", direction: "to-server" }, PATH_DEAD],
+  ["icmp-host-unreachable", { kind: "rejected", by: "host-unreachable" }, PATH_DEAD],
+  ["icmp-net-unreachable", { kind: "rejected", by: "net-unreachable" }, PATH_DEAD],
+  ["icmp-admin-prohibited", { kind: "rejected", by: "admin-prohibited" }, {}],
+  ["icmp-port-unreachable", { kind: "rejected", by: "port-unreachable" }, {}],
+  ["router-reset", { kind: "rejected", by: "tcp-reset" }, { verdict: "reset" }],
+] as const satisfies readonly (readonly [string, Fault, Expectation])[];
+
+/** stallTimeoutMs and half a second: delivery goes on over the second remote. */
+const GOES_ON = { deliveredWithinSeconds: 3.5 } satisfies Expectation;
+
+/** Two remotes, and the path to the first stays dead. */
+const FAILOVER: readonly Scenario[] = [
+  ...DEAD_PATHS.map(([name, fault, expect]): Scenario => ({
+    name: `failover-${name}`,
+    title: `two remotes, the path to the first stays dead: ${name.replaceAll("-", " ")}`,
+    standby: true,
+    steps: [wait(2), cut(fault), wait(6)],
+    expect: { ...expect, ...GOES_ON },
+    ...(name === "silent-drop" ? { quick: true } : {}),
+  })),
+  {
+    name: "failover-server-killed",
+    title: "two remotes, the first server is killed -9 for good",
+    standby: true,
+    steps: [wait(2), { do: "kill-server" }, wait(4)],
+    expect: { verdict: ["peer-closed", "reset"], deliveredWithinSeconds: 1.5 },
+  },
+  {
+    name: "failover-comes-back",
+    title: "two remotes, path to the first cut for 10 s, --return-after 2s",
+    standby: true,
+    flags: ["--return-after=2s"],
+    steps: [wait(2), cut({ kind: "silent-drop", direction: "both" }), wait(10), heal, wait(8)],
+    expect: { ...PATH_DEAD, ...GOES_ON, says: /is back, and preferred/ },
+  },
+];
+
 /** Faults of the sender itself. */
 const SENDER: readonly Scenario[] = [
   {
@@ -608,6 +653,7 @@ export const SCENARIOS: readonly Scenario[] = [
   ...STEADY,
   ...OUTAGES,
   ...PEERS,
+  ...FAILOVER,
   ...SENDER,
   ...BOX_SCENARIOS,
 ];

@@ -17,7 +17,7 @@ export interface SenderProcessOptions {
   /** What stands in front of the command, such as `["env", "A=b"]`. */
   readonly wrapper?: readonly string[];
   readonly queue: string;
-  /** `"192.0.2.1:4000"` */
+  /** `"192.0.2.1:4000"`; several with commas between them. */
   readonly server: string;
   /** Further flags of `send`. */
   readonly flags?: readonly string[];
@@ -49,7 +49,7 @@ export class SenderProcess {
       ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${server}`],
       ...["read", "write"].map((access) => `--allow-${access}=${queue},${queue}.lock`),
       `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
-      ...[COMMAND, "send", `tcp://${server}`, `--queue=${queue}`],
+      ...[COMMAND, "send", `tcp://${server.replaceAll(",", ",tcp://")}`, `--queue=${queue}`],
       ...["--log-format=json", "--verbose", "--status-interval=0s"],
       ...flags,
     ];

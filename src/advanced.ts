@@ -2,26 +2,6 @@
  * For those who write a driver, a dialer or a tool: what a {@linkcode Sender} is made of.
  * Who only sends needs nothing of it.
  *
- * @example A server that has a standby
- * ```ts
- * import { Sender } from "@sendq/sendq";
- * import { type Dialer, tcpDialer } from "@sendq/sendq/advanced";
- *
- * const direct = tcpDialer({ hostname: "127.0.0.1", port: 4000 });
- * const standby = tcpDialer({ hostname: "127.0.0.1", port: 4001 });
- * let attempts = 0;
- * // Every other attempt goes to the standby.
- * const either: Dialer = {
- *   remote: "tcp://127.0.0.1:4000 or 4001",
- *   dial: (signal, onLookedUp) =>
- *     (attempts++ % 2 === 0 ? direct : standby).dial(signal, onLookedUp),
- * };
- *
- * const queue = `${await Deno.makeTempDir()}/outbox.db`;
- * await using sender = await Sender.open(queue, "tcp://127.0.0.1:4000", { dialer: either });
- * console.log(sender.remote); // "tcp://127.0.0.1:4000 or 4001"
- * ```
- *
  * @example A dialer that logs in
  * ```ts
  * import { SessionRefusedError } from "@sendq/sendq";
