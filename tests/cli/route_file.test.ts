@@ -38,6 +38,20 @@ function valueIn(json: unknown, to: string): unknown {
   return file.routes[0]?.values.get(to)?.value;
 }
 
+Deno.test("a list of remotes is one remote with others behind it", () => {
+  const remote = ["tcp://127.0.0.1:4000", "tcp://[::1]:4001"];
+  assert.deepEqual(valueIn({ ...ROUTE, remote }, "remote"), {
+    hostname: "127.0.0.1",
+    port: 4000,
+    standbys: [{ hostname: "::1", port: 4001 }],
+  });
+  assert.match(words({ ...ROUTE, remote: [] }).join(), /remote must be text in quotes, or a list/);
+  assert.match(
+    words({ ...ROUTE, remote: [remote[0], "tls://a:1"] }).join(),
+    /all tcp:.*or all tls/,
+  );
+});
+
 Deno.test("comments, trailing commas and a byte order mark are no mistakes", () => {
   const text = `\ufeff// a route
     { "queue": "q.db", /* where */ "remote": "tcp://127.0.0.1:4000", "holdMs": "10s", }`;
@@ -58,8 +72,8 @@ Deno.test("each mistake has its line, its column and what is expected, all at on
   "socket": { "keepAlive": true }
 }`),
     [
-      'r.json:1:1: "remote" is missing (the server: tcp://HOST:PORT, tls://HOST:PORT; ' +
-      "listen://HOST:PORT for one that connects to us)",
+      'r.json:1:1: "remote" is missing (the server: tcp://HOST:PORT, tls://HOST:PORT, ' +
+      "or a list of them in order of preference; listen://HOST:PORT for one that connects to us)",
       'r.json:3:3: there is no "remot" here; is remote meant?',
       'r.json:4:3: there is no "maxBytes" here; it belongs into "queueOptions"',
       "r.json:5:13: holdMs: expected a duration with its unit: 500ms, 3s, 2m, 1h, 1d",
