@@ -173,6 +173,7 @@ class Failover implements Dialer {
         wire.leave(new WireError("PREFERRED", `${other.dialer.remote} is back, and preferred`));
         return;
       }
+      if (wire.isOver) return;
       wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
     };
     wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
