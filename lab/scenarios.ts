@@ -624,10 +624,20 @@ const SENDER: readonly Scenario[] = [
   },
   {
     name: "disk-full",
-    title: "disk full for 10 s",
+    title: "disk full for 10 s, path cut meanwhile",
     diskBytes: 16 * 1024 * 1024,
-    steps: [wait(2), { do: "fill-disk" }, wait(10), { do: "free-disk" }, wait(2.5)],
-    expect: { ...NO_ALARM, says: /the disk is full\. Nothing was stored/ },
+    traffic: { perSecond: 200, bytes: 1000 },
+    steps: [
+      wait(2),
+      // Else what leaves would make room for what comes.
+      cut({ kind: "silent-drop", direction: "both" }),
+      { do: "fill-disk" },
+      wait(10),
+      { do: "free-disk" },
+      heal,
+      wait(2.5),
+    ],
+    expect: { verdict: "path-dead", says: /the disk is full\. Nothing was stored/ },
   },
   {
     name: "two-senders",
