@@ -86,6 +86,8 @@ testUnless(obstacle, "probe: a look-up that takes all the time is named as that"
   const main = new URL("../../src/cli/main.ts", import.meta.url).pathname;
   const flags = ["--no-prompt", "--no-lock", `--allow-net=${NAME}`, `--allow-ffi=${grantedLibc()}`];
   const probe = ["probe", `tcp://${NAME}:${PORT}`, "--connect-timeout", "200ms"];
+  // Its packages have to be there already: nothing can be fetched from where it runs.
+  await new Deno.Command(Deno.execPath(), { args: ["cache", "--no-lock", main] }).output();
   // No nameserver, either, where nobody is.
   const args = [...isolation(setup([DEAD])), Deno.execPath(), "run", ...flags, main, ...probe];
   const { stdout, code } = await new Deno.Command("unshare", { args, stdin: "null" }).output();
