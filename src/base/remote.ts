@@ -65,10 +65,12 @@ export function parseRemote(url: string): Remote {
  *
  * @throws {TypeError} They are of several kinds, one comes twice, or one connects to us.
  */
-export function withStandbys([first, ...standbys]: readonly Remote[]): Remote {
+export function withStandbys(remotes: readonly Remote[]): Remote {
+  // One of a list may be several by itself.
+  const [first, ...standbys] = remotes.flatMap(({ standbys = [], ...one }) => [one, ...standbys]);
   if (first === undefined) throw new TypeError("there is no remote");
   if (standbys.length === 0) return first;
-  const all = [first, ...standbys].map(formatRemote);
+  const all = [first, ...standbys].map((remote) => formatRemote(remote));
   const schemes = new Set(all.map((url) => url.slice(0, url.indexOf(":"))));
   if (schemes.size > 1 || schemes.has("listen")) {
     throw new TypeError(

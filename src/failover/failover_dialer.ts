@@ -183,7 +183,8 @@ class Failover implements Dialer {
     const controller = new AbortController();
     const cancel = this.#clock.setTimer(LOOK_WITHIN_MS, () => controller.abort());
     try {
-      (await dialer.dial(controller.signal)).abort();
+      // A handshake has a limit of its own, which may be longer.
+      (await dialer.dial(controller.signal, undefined, cancel)).abort();
       return true;
     } catch {
       return false;

@@ -21,7 +21,7 @@ import {
 import type { WireReader } from "./wire_reader.ts";
 
 /** The longest answer that is waited for. */
-export const MAX_ANSWER_BYTES = 16 * 1024;
+const MAX_ANSWER_BYTES = 16 * 1024;
 /** A refusal is mostly a line: so long is its rest waited for, for the words. */
 const REST_OF_LINE_MS = 250;
 /** A close with unread bytes is a FIN and then a reset: so long is the reset waited for. */

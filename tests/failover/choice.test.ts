@@ -191,3 +191,32 @@ Deno.test("a connection that is never quiet is left when the time has passed twi
   }
   assert.deepEqual(left, ["PREFERRED"]);
 });
+
+Deno.test("a preferred server whose handshake takes long is found to be back all the same", async () => {
+  const clock = new ManualClock();
+  const [a, b] = [new Server("a"), new Server("b")];
+  a.isUp = false;
+  const slow: Dialer = {
+    remote: a.remote,
+    async dial(signal, _onLookedUp, onHandshake) {
+      const wire = await a.dial();
+      onHandshake?.(10_000);
+      await new Promise<void>((resolve, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+        clock.setTimer(3000, resolve);
+      });
+      return wire;
+    },
+  };
+  const dialer = failoverDialer({ dialers: [slow, b], clock, returnAfterMs: 1000 });
+  await assert.rejects(dialer.dial(signal));
+  const wire = await dialer.dial(signal);
+  const left: unknown[] = [];
+  wire.read(new Uint8Array(1)).catch((error) => left.push(error.code));
+  a.isUp = true;
+  for (let second = 0; second < 20 && left.length === 0; second++) {
+    clock.advance(1000);
+    await settle();
+  }
+  assert.deepEqual(left, ["PREFERRED"]);
+});

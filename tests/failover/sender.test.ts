@@ -110,6 +110,14 @@ Deno.test("the preferred server is gone back to, and nothing is sent twice in a 
   assert.equal(sender.stats().redeliveredPackets, 0);
 });
 
+Deno.test("a list of which one is several by itself has all of them, in order", async () => {
+  await using pair = new Pair();
+  const nobody = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  const remote = [`${nobody},${pair.first.remote}`, pair.second.remote];
+  const sender = await pair.open({ remote });
+  assert.equal(sender.remote, `${nobody},${pair.first.remote},${pair.second.remote}`);
+});
+
 Deno.test("several remotes of several kinds, twice the same, or one that connects to us are refused", async () => {
   using dir = new TempDir();
   const cases: [string[], RegExp][] = [
