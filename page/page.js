@@ -247,7 +247,7 @@ function showReport(report) {
   show("age-sub", oldest === null ? "queue is empty" : `id ${oldest.id}`);
   $("age").title = oldest === null ? "" : `stored ${dateFormat.format(oldest.storedAtMs)}`;
   show("flight", count(stats.inFlightPackets));
-  const held = stats.confirmedBy === "answer" ? "to be answered" : "held";
+  const held = { reader: "to be read", answer: "to be answered" }[stats.confirmedBy] ?? "held";
   show("flight-sub", `${bytes(stats.inFlightBytes)}, ${count(stats.heldPackets)} ${held}`);
   show("drained", count(stats.drainedPackets));
   show("drained-sub", `${bytes(stats.ackedBytes)}`);

@@ -525,8 +525,8 @@ export const PLANTED: readonly Planted[] = [
     name: "the kernel's acknowledgement confirms beside answers",
     file: WINDOW,
     patches: [[
-      "if (answers.answeredThroughId <= this.#confirmedId) return false;\n" +
-      "    this.#confirmedId = answers.answeredThroughId;",
+      "if (answers.confirmedThroughId <= this.#confirmedId) return false;\n" +
+      "    this.#confirmedId = answers.confirmedThroughId;",
       "if (this.#drainedId <= this.#confirmedId) return false;\n" +
       "    this.#confirmedId = this.#drainedId;",
     ]],

@@ -157,6 +157,14 @@ export interface SocketSample {
   readonly totalRetransmits: number;
   /** `POLLHUP`: with {@linkcode SocketSample.state} 7 the durable mark of death. */
   readonly hangup: boolean;
+  /**
+   * Of the bytes that were written to this wire, so many at most has the peer's program
+   * not read. Only a wire that can tell has it; it stays true when the connection is dead:
+   * what nobody will read any more is never taken for read.
+   *
+   * @default {undefined} nobody can tell
+   */
+  readonly unreadBytes?: number;
 }
 
 /**

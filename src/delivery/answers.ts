@@ -66,7 +66,7 @@ export class Answers {
   /** What has come, with how many bytes were acknowledged by then. */
   readonly #heard: { readonly chunk: Uint8Array; readonly ackedBytes: number }[] = [];
   #ended = false;
-  #answeredThroughId = 0;
+  #confirmedThroughId = 0;
   #fault: string | undefined;
   #refusal: Refusal | undefined;
   #unknown: string | undefined;
@@ -83,8 +83,8 @@ export class Answers {
   }
 
   /** Every packet of this connection up to this one is accepted, or a dead letter; 0: none is. */
-  get answeredThroughId(): number {
-    return this.#answeredThroughId;
+  get confirmedThroughId(): number {
+    return this.#confirmedThroughId;
   }
 
   /** How many packets of this connection are behind that one. */
@@ -309,7 +309,7 @@ export class Answers {
   #advance(): void {
     for (let packet = this.#packets[this.#head]; packet !== undefined;) {
       if (packet.state !== "accepted" && packet.state !== "buried") break;
-      this.#answeredThroughId = packet.id;
+      this.#confirmedThroughId = packet.id;
       packet = this.#packets[++this.#head];
     }
     if (this.#head * 2 <= this.#packets.length) return;

@@ -17,8 +17,9 @@
  *    one would deliver old bytes beside the replay (section 6.3).
  * 5. A read or a write that fails is the end, also while TCP lives: the layer
  *    above it (TLS, a proxy's protocol) has failed.
- * 6. Where answers confirm ({@link Answers}), 1 to 5 hold all the same; an answer that had
- *    come when the connection ended counts.
+ * 6. Where answers confirm ({@link Answers}), or that the peer's program has read
+ *    ({@link Reads}), 1 to 5 hold all the same; what had been answered or read when the
+ *    connection ended counts.
  *
  * @module
  */
@@ -51,6 +52,7 @@ import {
   vouchedUntilMs,
 } from "./liveness.ts";
 import { Outgoing } from "./outgoing.ts";
+import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
 
 /** SO_ERROR, routes and links are asked this often once silence has begun. */
@@ -71,8 +73,10 @@ export interface ConnectionLimits extends LivenessLimits {
   readonly onPeerFin: "reconnect" | "keep-sending" | "confirm";
   /** What the protocol wants beside the packets. */
   readonly session?: SessionPlan | undefined;
-  /** What its answers to packets mean; undefined: the kernel's acknowledgements confirm. */
+  /** What its answers to packets mean; undefined: none confirms. */
   readonly answers?: AnswerPlan | undefined;
+  /** Whether it confirms a packet that the peer's program has read it. */
+  readonly reads?: boolean;
 }
 
 /** What {@linkcode Connection} is told at its start. */
@@ -132,6 +136,8 @@ export class Connection {
   readonly #baseBytes: number;
   /** Answers to packets, where these confirm. */
   readonly answers: Answers | undefined;
+  /** What the peer's program has read, where that confirms. */
+  readonly reads: Reads | undefined;
 
   #reading = true;
   #peerClosed = false;
@@ -160,7 +166,8 @@ export class Connection {
   /**
    * @param options The wire and its limits.
    * @throws {KernelCallError} The base could not be read; the wire is unusable.
-   * @throws {WireError} Bytes are under way on it that nobody here has written.
+   * @throws {WireError} Bytes are under way on it that nobody here has written, or what the
+   *   peer's program has read is to confirm, and the wire cannot tell.
    */
   constructor(options: ConnectionOptions) {
     const { wire, clock, limits, onEnd, onWritten } = options;
@@ -177,9 +184,11 @@ export class Connection {
     this.#sample = wire.sample();
     assertQuiet(this.#sample);
     this.#baseBytes = this.#sample.bytesAcked;
+    if (limits.reads) assertTellsReads(this.#sample);
     const { heartbeat, close } = limits.session ?? {};
     this.#heartbeats = heartbeat && new Heartbeats(heartbeat);
     this.answers = limits.answers && new Answers(limits.answers, wire.remoteAddress);
+    this.reads = limits.reads ? new Reads() : undefined;
     this.#outgoing = new Outgoing({
       wire,
       clock,
@@ -260,6 +269,7 @@ export class Connection {
   /** Takes packets over; they go out in order behind all earlier ones. */
   send(batches: readonly PacketBatch[]): void {
     this.answers?.assigned(batches, this.#ledger.assignedBytes);
+    this.reads?.assigned(batches, this.#ledger.assignedBytes);
     this.#outgoing.send(batches);
   }
 
@@ -310,6 +320,7 @@ export class Connection {
     if (this.#refusal !== undefined) throw this.#refusal;
     this.#sample = sample;
     const progressed = this.#ledger.acknowledge(sample.bytesAcked - this.#baseBytes);
+    const readOn = this.reads?.settle(this.#readBytes(sample), this.#ledger.drainedPackets);
     const observation = {
       nowMs,
       sample,
@@ -318,6 +329,7 @@ export class Connection {
       oldestUnackedMs: nowMs - (this.#ledger.oldestUnackedAtMs ?? nowMs),
       progressed,
       asking: this.#asking,
+      ...(readOn === undefined ? {} : { readOn, unreadPackets: this.reads?.heldPackets ?? 0 }),
     };
     const before = this.#memory;
     this.#memory = observe(before, observation);
@@ -424,6 +436,14 @@ export class Connection {
       answers.heard(chunk, Math.min(ackedBytes, this.#ledger.assignedBytes));
     });
     this.#onWritten();
+  }
+
+  /**
+   * How far the peer's program has read. A write of which the ledger has not heard only
+   * makes it less.
+   */
+  #readBytes({ unreadBytes = Infinity }: SocketSample): number {
+    return Math.min(this.#ledger.writtenBytes - unreadBytes, this.#ledger.ackedBytes);
   }
 
   /** Takes over what the server has answered; says why the connection is given up by it. */
@@ -552,6 +572,16 @@ export class Connection {
     const overdueMs = nowMs - waitingSinceMs - rttMs;
     return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, rttMs / 32, overdueMs / 8));
   }
+}
+
+/** Nothing else may confirm in its place. */
+function assertTellsReads({ unreadBytes }: SocketSample): void {
+  if (unreadBytes !== undefined) return;
+  throw new WireError(
+    "READS_UNKNOWN",
+    `nothing on this connection tells what the server's program has read (READS_UNKNOWN): ` +
+      `confirm "reader" needs a dialer whose connections do, as tls:// and unix: have one`,
+  );
 }
 
 /** What is acknowledged from now on has to be ours. A connection that is dead already carries nothing. */

@@ -55,7 +55,7 @@ export class Hold {
   }
 
   /** How many packets are held. */
-  get packets(): number {
+  get heldPackets(): number {
     return this.#packets;
   }
 

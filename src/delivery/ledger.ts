@@ -13,6 +13,8 @@
  * @module
  */
 
+import { PairFifo } from "./pair_fifo.ts";
+
 /** Byte offsets of one connection, mapped to packet ids. */
 export class Ledger {
   /** (end offset, id) of every packet that is assigned and not drained. */
@@ -143,64 +145,5 @@ export class Ledger {
     }
     while (this.#writes.length > 0 && this.#writes.firstKey <= acked) this.#writes.shift();
     return true;
-  }
-}
-
-/** First in, first out, of number pairs; typed arrays, so that a packet costs 16 bytes. */
-class PairFifo {
-  #keys = new Float64Array(64);
-  #values = new Float64Array(64);
-  #head = 0;
-  #length = 0;
-
-  get length(): number {
-    return this.#length;
-  }
-
-  get firstKey(): number {
-    return this.#keys[this.#head] ?? NaN;
-  }
-
-  get firstValue(): number {
-    return this.#values[this.#head] ?? NaN;
-  }
-
-  get lastValue(): number {
-    return this.#values[this.#at(this.#length - 1)] ?? NaN;
-  }
-
-  extendLast(key: number): void {
-    this.#keys[this.#at(this.#length - 1)] = key;
-  }
-
-  push(key: number, value: number): void {
-    if (this.#length === this.#keys.length) this.#grow();
-    const slot = this.#at(this.#length);
-    this.#keys[slot] = key;
-    this.#values[slot] = value;
-    this.#length++;
-  }
-
-  shift(): void {
-    this.#head = this.#at(1);
-    this.#length--;
-  }
-
-  #at(index: number): number {
-    return (this.#head + index) & (this.#keys.length - 1);
-  }
-
-  #grow(): void {
-    const capacity = this.#keys.length * 2;
-    const keys = new Float64Array(capacity);
-    const values = new Float64Array(capacity);
-    for (let index = 0; index < this.#length; index++) {
-      const slot = this.#at(index);
-      keys[index] = this.#keys[slot] ?? NaN;
-      values[index] = this.#values[slot] ?? NaN;
-    }
-    this.#keys = keys;
-    this.#values = values;
-    this.#head = 0;
   }
 }

@@ -127,7 +127,10 @@ export interface LivenessMemory {
   readonly atMs: number;
   /** Watched time since the last sign of the peer while bytes were outstanding. */
   readonly watchedSilenceMs: number;
-  /** Watched time of closed window since its right edge last moved. */
+  /**
+   * Watched time of closed window since its right edge last moved; where it is known what
+   * the program has read, of anything unread since it last read on.
+   */
   readonly stalledMs: number;
   /** When the last segment of the peer arrived, as far as known. */
   readonly aliveAtMs: number;
@@ -142,6 +145,8 @@ export interface LivenessMemory {
   readonly silenceMs: number;
   readonly outstanding: boolean;
   readonly windowClosed: boolean;
+  /** Whether packets are acknowledged that the peer's program has not read, where that is known. */
+  readonly unread: boolean;
 }
 
 /** One reading, with what our own books add to the kernel's. */
@@ -161,6 +166,10 @@ export interface Observation {
   readonly progressed: boolean;
   /** Whether the peer is being asked for a sign of life; see `Wire.askPeer`. */
   readonly asking: boolean;
+  /** How many acknowledged packets its program has not read, where that is known. */
+  readonly unreadPackets?: number;
+  /** Whether it has read on since the last reading. */
+  readonly readOn?: boolean;
 }
 
 /** What else is known about the cause; gathered from {@linkcode EVIDENCE_AFTER_MS} on. */
@@ -192,6 +201,7 @@ export function freshMemory(nowMs: number): LivenessMemory {
     silenceMs: 0,
     outstanding: false,
     windowClosed: false,
+    unread: false,
   };
 }
 
@@ -212,10 +222,12 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   const edgeMoved = sample.sendWindowBytes === undefined
     ? ackedBytes - memory.ackedBytes >= sample.sendMssBytes
     : edge > memory.windowEdge;
+  const unread = (observation.unreadPackets ?? 0) > 0;
+  const stalled = windowClosed ? !edgeMoved : unread && memory.unread;
   return {
     atMs: nowMs,
     watchedSilenceMs,
-    stalledMs: windowClosed && !edgeMoved ? memory.stalledMs + countedMs : 0,
+    stalledMs: stalled && observation.readOn !== true ? memory.stalledMs + countedMs : 0,
     aliveAtMs: Math.max(memory.aliveAtMs, nowMs - sample.lastAckMs),
     readingAtMs: windowShut && !edgeMoved ? memory.readingAtMs : nowMs,
     windowEdge: Math.max(memory.windowEdge, edge),
@@ -225,6 +237,7 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
     silenceMs: Math.min(sample.lastAckMs, watchedSilenceMs),
     outstanding,
     windowClosed,
+    unread,
   };
 }
 
@@ -288,6 +301,12 @@ export function judge(
     sample.probes >= limits.keepAlive.probes && sample.lastAckMs > limits.keepAlive.timeoutMs
   ) {
     return { verdict: silent(sample.lastAckMs, evidence), giveUp: true };
+  }
+  if (memory.unread && memory.stalledMs > SLOW_AFTER_MS) {
+    return {
+      verdict: { kind: "peer-stalled", stalledMs: memory.stalledMs },
+      giveUp: memory.stalledMs > limits.peerStallTimeoutMs,
+    };
   }
   if (sample.state === TcpState.CLOSE_WAIT) {
     return { verdict: { kind: "peer-closed" }, giveUp: false };

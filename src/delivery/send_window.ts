@@ -10,7 +10,8 @@
  * - drained: the peer's TCP has acknowledged its last byte
  * - confirmed: drained, and then the peer was seen alive and reading for `holdMs`
  *   more ({@linkcode Hold}); or, where answers confirm, drained and then answered
- *   ({@linkcode Answers})
+ *   ({@linkcode Answers}); or, where the wire can tell, drained and then read by the peer's
+ *   program ({@linkcode Reads})
  * - removed: no longer on disk
  *
  * Invariants, the order above being asserted wherever a mark moves:
@@ -48,10 +49,13 @@ import type { Answers } from "./answers.ts";
 import type { Connection, ConnectionReading } from "./connection.ts";
 import { Hold } from "./hold.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
+import type { Reads } from "./reads.ts";
 import { Suspects } from "./suspects.ts";
 
 /** A queue that failed to read or remove is asked again after this. */
 const QUEUE_RETRY_MS = 1000;
+/** While packets are unread, the wire is asked this often how far the peer's program is. */
+const READ_ON_POLL_MS = 25;
 
 /** The bounds of a {@linkcode SendWindow}. */
 export interface SendWindowLimits extends PaceLimits {
@@ -65,8 +69,10 @@ export interface SendWindowLimits extends PaceLimits {
   readonly session?: SessionPlan | undefined;
   /** Makes the bytes on the wire; undefined: they are those that are stored. */
   readonly transform?: Transform | undefined;
-  /** What the server's answers mean; undefined: the hold confirms. */
+  /** What the server's answers mean; undefined: none confirms. */
   readonly answers?: AnswerPlan | undefined;
+  /** Whether it confirms a packet that the peer's program has read it. */
+  readonly reads?: boolean;
 }
 
 /** What a {@linkcode SendWindow} is told at its start. */
@@ -115,8 +121,8 @@ export class SendWindow {
   #buryRetryAtMs = -Infinity;
   /** What was read before the last of them is read again. */
   #burials = 0;
-  /** Of the present connection, where answers confirm. */
-  #answers: Answers | undefined;
+  /** Of the present connection, what confirms in the hold's place. */
+  #confirmation: Answers | Reads | undefined;
 
   /** The last packet assigned to the present connection. */
   #lastSentId = 0;
@@ -162,8 +168,7 @@ export class SendWindow {
 
   /** Drained and not yet confirmed. */
   get heldPackets(): number {
-    if (this.#answers === undefined) return this.#hold.packets;
-    return this.#answers.heldPackets;
+    return (this.#confirmation ?? this.#hold).heldPackets;
   }
 
   /** How long confirmed packets could not be removed; 0: they can be. */
@@ -194,10 +199,10 @@ export class SendWindow {
 
   /** Whether every packet up to `id` has drained on the present connection, or is gone. */
   hasDrained(id: number, connection: Connection | undefined): boolean {
-    // An acknowledgement says nothing where answers do.
-    if (this.#limits.answers !== undefined) {
+    // An acknowledgement says nothing where something else confirms.
+    if (this.#limits.answers !== undefined || this.#limits.reads) {
       return id <= this.#confirmedId ||
-        ((connection?.answers?.openPackets ?? 0) === 0 && this.#givingUp === undefined &&
+        ((this.#confirmation?.openPackets ?? 0) === 0 && this.#givingUp === undefined &&
           id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
     }
     return id <= this.#drainedId ||
@@ -220,7 +225,7 @@ export class SendWindow {
     this.#limits = limits;
     this.#hold = new Hold(limits.holdMs);
     this.#backlogThroughId = this.#queue.lastId;
-    this.#answers = connection.answers;
+    this.#confirmation = connection.answers ?? connection.reads;
     const { transform, answers } = limits;
     this.#transformer = transform === undefined && answers?.keyOf === undefined
       ? undefined
@@ -291,14 +296,19 @@ export class SendWindow {
     if (packets > 0) {
       this.#countedDrained = connection.drainedPackets;
       this.#drainedId = connection.drainedThroughId;
-      if (this.#answers === undefined) this.#hold.add(this.#drainedId, packets, reading.ackedAtMs);
+      if (this.#confirmation === undefined) {
+        this.#hold.add(this.#drainedId, packets, reading.ackedAtMs);
+      }
       this.#assertOrder();
     }
-    if (this.#answers !== undefined) return this.#takeAnswers(this.#answers, connection, reading);
+    if (connection.answers !== undefined) this.#buryRefused(connection.answers);
+    if (this.#confirmation !== undefined) {
+      return this.#takeConfirmed(this.#confirmation, connection, reading);
+    }
     if (!reading.alive) return false;
     if (reading.resumedReading) this.#hold.restart(reading.vouchedUntilMs);
     const confirmed = this.#hold.confirm(reading.vouchedUntilMs);
-    connection.askPeer(this.#hold.packets > 0);
+    connection.askPeer(this.#hold.heldPackets > 0);
     if (confirmed === undefined) return false;
     this.#confirmedId = confirmed.throughId;
     this.#assertOrder();
@@ -306,11 +316,14 @@ export class SendWindow {
   }
 
   /** An answer that has come counts, also where it is the last that came. */
-  #takeAnswers(answers: Answers, connection: Connection, { alive }: ConnectionReading): boolean {
-    if (alive) connection.askPeer(answers.heldPackets > 0);
-    this.#buryRefused(answers);
-    if (answers.answeredThroughId <= this.#confirmedId) return false;
-    this.#confirmedId = answers.answeredThroughId;
+  #takeConfirmed(
+    { heldPackets, confirmedThroughId }: Answers | Reads,
+    connection: Connection,
+    { alive }: ConnectionReading,
+  ): boolean {
+    if (alive) connection.askPeer(heldPackets > 0);
+    if (confirmedThroughId <= this.#confirmedId) return false;
+    this.#confirmedId = confirmedThroughId;
     this.#assertOrder();
     return true;
   }
@@ -329,7 +342,7 @@ export class SendWindow {
   /** The connection is gone: what is not confirmed will be assigned again. */
   rewind(): void {
     this.#hold.clear();
-    this.#answers = undefined;
+    this.#confirmation = undefined;
     this.#countedDrained = 0;
     this.#ahead = [];
     this.#drainedId = this.#confirmedId;
@@ -373,6 +386,9 @@ export class SendWindow {
   /** When {@linkcode topUp}, {@linkcode take} or {@linkcode removeConfirmed} have something to do. */
   dueInMs(nowMs: number): number {
     const heldInMs = this.#hold.dueInMs(nowMs);
+    const unread = this.#limits.reads && (this.#confirmation?.heldPackets ?? 0) > 0;
+    // That the program has read on is told to nobody.
+    const readOnInMs = unread ? READ_ON_POLL_MS : Infinity;
     const waiting = this.#confirmedId > this.#removedId && this.#removal === undefined;
     const removeInMs = waiting ? this.#removeRetryAtMs - nowMs : Infinity;
     const readInMs = this.hasMore && !this.#reading && this.#readRetryAtMs > nowMs
@@ -381,7 +397,7 @@ export class SendWindow {
     // One that has passed was for a connection that takes no more.
     const paceInMs = this.#paceReadyAtMs > nowMs ? this.#paceReadyAtMs - nowMs : Infinity;
     const buryInMs = this.#buryRetryAtMs > nowMs ? this.#buryRetryAtMs - nowMs : Infinity;
-    return Math.max(0, Math.min(heldInMs, removeInMs, readInMs, paceInMs, buryInMs));
+    return Math.max(0, Math.min(heldInMs, readOnInMs, removeInMs, readInMs, paceInMs, buryInMs));
   }
 
   #giveUp(id: number, attempts: number, words?: string): void {

@@ -40,15 +40,15 @@ export interface SenderStats {
   /** Bytes given to the present connection and not acknowledged. */
   readonly inFlightBytes: number;
   /**
-   * Packets drained that are not confirmed: whose `holdMs` has not passed or, where answers
-   * confirm, that are not answered.
+   * Packets drained that are not confirmed: whose `holdMs` has not passed or, where something
+   * else confirms, that are not read or not answered.
    */
   readonly heldPackets: number;
   /**
-   * What confirms a packet: `"kernel"`, acknowledged and held, or `"answer"`, answered by
-   * the server's program; see `SenderOptions.confirm`.
+   * What confirms a packet: `"kernel"`, acknowledged and held, `"reader"`, read by the
+   * server's program, or `"answer"`, answered by it; see `SenderOptions.confirm`.
    */
-  readonly confirmedBy: "kernel" | "answer";
+  readonly confirmedBy: "kernel" | "reader" | "answer";
   /** Packets whose last byte was acknowledged; one sent twice may count twice. */
   readonly drainedPackets: number;
   /** Bytes acknowledged, over all connections. */

@@ -6,8 +6,8 @@
  * Invariants:
  * 1. There is at most one connection, and at most one attempt to make one.
  * 2. A packet is confirmed only after its peer was found alive and reading for
- *    `holdMs`, or where answers confirm, after the answer ({@link SendWindow}); no end of a
- *    connection confirms anything.
+ *    `holdMs`, or where answers or the program's reading confirm, after these
+ *    ({@link SendWindow}); no end of a connection confirms anything.
  * 3. A confirmed packet resets the backoff; neither a connect nor an
  *    acknowledgement does, for a server may acknowledge and reset for ever.
  * 4. Every wait has an end: a deadline, a timer, or an event that must come.
@@ -185,7 +185,7 @@ export class Supervisor {
       inFlightPackets: connection?.inFlightPackets ?? 0,
       inFlightBytes: connection?.inFlightBytes ?? 0,
       heldPackets: this.#window.heldPackets,
-      confirmedBy: this.#limits.answers === undefined ? "kernel" : "answer",
+      confirmedBy: confirmedBy(this.#limits),
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
       redeliveredPackets: this.#window.redeliveredPackets,
@@ -592,4 +592,9 @@ export class Supervisor {
       error: error instanceof Error ? error : undefined,
     });
   }
+}
+
+function confirmedBy({ answers, reads }: SupervisorLimits): DeliveryStats["confirmedBy"] {
+  if (answers !== undefined) return "answer";
+  return reads ? "reader" : "kernel";
 }

@@ -58,7 +58,11 @@ const STATES: Record<SenderState, true> = {
   "closed": true,
 };
 
-const LEVELS: Record<SenderStats["confirmedBy"], true> = { kernel: true, answer: true };
+const LEVELS: Record<SenderStats["confirmedBy"], true> = {
+  kernel: true,
+  reader: true,
+  answer: true,
+};
 
 const VERDICTS: Record<VerdictKind, true> = {
   "healthy": true,

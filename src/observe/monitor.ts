@@ -297,11 +297,12 @@ export class Monitor {
 
   /**
    * Undeliverable: packets wait that are not acknowledged, and nothing is being acknowledged;
-   * or, where answers confirm, that are not answered, and nothing leaves the queue.
+   * or, where something else confirms than the kernel, that are not confirmed, and nothing
+   * leaves the queue.
    */
   #measureDelivery(stats: SenderStats, nowMs: number): void {
-    const byAnswers = stats.confirmedBy === "answer";
-    const waiting = stats.queue.packets > (byAnswers ? 0 : stats.heldPackets);
+    const byKernel = stats.confirmedBy === "kernel";
+    const waiting = stats.queue.packets > (byKernel ? stats.heldPackets : 0);
     const reached = this.#reachedBy(stats);
     const progressed = reached > this.#reached;
     this.#reached = reached;
@@ -311,7 +312,7 @@ export class Monitor {
   }
 
   #reachedBy({ confirmedBy, ackedBytes }: SenderStats): number {
-    return confirmedBy === "answer" ? this.#sender.queue.removedThroughId : ackedBytes;
+    return confirmedBy === "kernel" ? ackedBytes : this.#sender.queue.removedThroughId;
   }
 
   #oldestPacket(stats: SenderStats): OldestPacket | null {

@@ -239,12 +239,16 @@ export interface SenderOptions {
    *
    * - `"kernel"`: the server's kernel has acknowledged it, and the server was then seen alive
    *   and reading for `holdMs`
-   * - an object: the server's program has answered it, as the object says. An answer is the
-   *   stronger sign: `holdMs` means nothing beside it, and `onPeerFin` stays `"reconnect"`
+   * - `"reader"`: the server's program has read it, as far as its TLS library (`tls://`) or
+   *   its socket (`unix:`) goes
+   * - an object: the server's program has answered it, as the object says
+   *
+   * The later ones are stronger signs: `holdMs` means nothing beside them, and `onPeerFin`
+   * stays `"reconnect"`.
    *
    * @default {"kernel"}
    */
-  readonly confirm?: "kernel" | AnswerConfirmation;
+  readonly confirm?: "kernel" | "reader" | AnswerConfirmation;
   /** Takes log lines: `console`, an `@std/log` logger, LogTape. Silent by default. */
   readonly logger?: Logger;
   /** Time, for tests. */
@@ -311,7 +315,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
     slowConnectEvery: 4,
     session: session === undefined ? undefined : planOf(session),
     transform,
-    answers: answersOf(options),
+    ...confirmationOf(options),
     keepAlive: keepAlive === false ? undefined : {
       timeoutMs: keepAlive.idleMs + keepAlive.count * keepAlive.intervalMs,
       probes: keepAlive.count,
@@ -319,27 +323,34 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
   };
 }
 
-/** @throws {OptionError} Something is out of range, or means nothing beside answers. */
-function answersOf(
-  { confirm = "kernel", holdMs, onPeerFin }: SenderOptions,
-): AnswerPlan | undefined {
-  if (confirm === "kernel") return undefined;
-  const plan = answerPlanOf(confirm);
+/** @throws {OptionError} Something is out of range, or means nothing beside what confirms. */
+function confirmationOf(
+  options: SenderOptions,
+): { readonly answers: AnswerPlan | undefined; readonly reads: boolean } {
+  const { confirm = "kernel", holdMs, onPeerFin, dialer } = options;
+  if (confirm === "kernel") return { answers: undefined, reads: false };
+  const reads = confirm === "reader";
+  const answers = reads ? undefined : answerPlanOf(confirm);
+  if (reads && dialer === undefined && remoteOf(options).scheme !== "tls") {
+    throw new OptionError(
+      "confirm",
+      confirm,
+      "is for a remote that begins with tls://: over plain TCP nothing tells what the server's " +
+        "program has read",
+    );
+  }
+  const what = reads ? "reading confirms" : "answers confirm";
   if (onPeerFin !== undefined && onPeerFin !== "reconnect") {
     throw new OptionError(
       "onPeerFin",
       onPeerFin,
-      "must be reconnect where answers confirm: none comes behind the server's FIN",
+      `must be reconnect where ${what}: nothing confirms behind the server's FIN`,
     );
   }
   if (holdMs !== undefined) {
-    throw new OptionError(
-      "holdMs",
-      holdMs,
-      "means nothing where answers confirm: leave it out",
-    );
+    throw new OptionError("holdMs", holdMs, `means nothing where ${what}: leave it out`);
   }
-  return plan;
+  return { answers, reads };
 }
 
 /**

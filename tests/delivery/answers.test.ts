@@ -90,7 +90,7 @@ for (const [name, keyed] of [["with keys", true], ["in order", false]] as const)
         assert.equal(answers.fault !== undefined, failed);
         let through = 0;
         while (["accepted", "buried"].includes(state.get(through + 1) ?? "")) through++;
-        assert.equal(answers.answeredThroughId, through);
+        assert.equal(answers.confirmedThroughId, through);
         assert.equal(answers.openPackets, sent - through);
         assert.equal(answers.heldPackets, Math.max(0, Math.floor(acked / PACKET_BYTES) - through));
       }
@@ -103,9 +103,9 @@ Deno.test("an answer waits for the ledger, which hears of a write later than of 
   send(answers, 1, 0);
   answers.heard(bytes("OK\n"), PACKET_BYTES);
   answers.settle(0, 0);
-  assert.deepEqual([answers.answeredThroughId, answers.fault], [0, undefined]);
+  assert.deepEqual([answers.confirmedThroughId, answers.fault], [0, undefined]);
   answers.settle(PACKET_BYTES, 0);
-  assert.deepEqual([answers.answeredThroughId, answers.fault], [1, undefined]);
+  assert.deepEqual([answers.confirmedThroughId, answers.fault], [1, undefined]);
 });
 
 Deno.test("an answer that came before a packet was acknowledged is not about it, however late it is looked at", () => {
@@ -113,7 +113,7 @@ Deno.test("an answer that came before a packet was acknowledged is not about it,
   send(answers, 1, 0);
   answers.heard(bytes("OK\n"), PACKET_BYTES - 1);
   answers.settle(PACKET_BYTES, 0);
-  assert.equal(answers.answeredThroughId, 0);
+  assert.equal(answers.confirmedThroughId, 0);
   assert.match(answers.fault ?? "", /while no packet waited for an answer$/);
 });
 
@@ -156,7 +156,7 @@ Deno.test("what a framing carries is judged, also where that is nothing", async 
       // Byte by byte, as a server's may come.
       for (const byte of bytes(text)) answers.heard(Uint8Array.of(byte), PACKET_BYTES);
       answers.settle(PACKET_BYTES, 0);
-      assert.deepEqual([answers.answeredThroughId, answers.fault], [1, undefined]);
+      assert.deepEqual([answers.confirmedThroughId, answers.fault], [1, undefined]);
     });
   }
 });
@@ -177,5 +177,5 @@ Deno.test("thousands that wait, and answers in one piece, take no longer for eac
   answers.assigned([batch], 0);
   answers.heard(bytes("OK\n".repeat(packets)), packets);
   answers.settle(packets, 0);
-  assert.equal(answers.answeredThroughId, packets);
+  assert.equal(answers.confirmedThroughId, packets);
 });

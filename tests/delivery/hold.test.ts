@@ -5,11 +5,11 @@ import { Hold, HOLD_GRAIN_MS } from "../../src/delivery/hold.ts";
 Deno.test("a packet is confirmed by a sign of life that is a hold younger than its acknowledgement", () => {
   const hold = new Hold(1000);
   hold.add(3, 3, 5000);
-  assert.equal(hold.packets, 3);
+  assert.equal(hold.heldPackets, 3);
   assert.equal(hold.confirm(5000), undefined);
   assert.equal(hold.confirm(6000 - HOLD_GRAIN_MS - 1), undefined);
   assert.deepEqual(hold.confirm(6000), { throughId: 3, packets: 3 });
-  assert.equal(hold.packets, 0);
+  assert.equal(hold.heldPackets, 0);
 });
 
 Deno.test("without a hold the acknowledgement itself is the sign of life", () => {
@@ -61,7 +61,7 @@ Deno.test("grouping never lets a packet go earlier than by itself", () => {
         // A group waits for its last packet: at most a twentieth of the hold longer.
         else assert.ok(sinceMs + needMs + holdMs / 20 + 1 > vouchedUntilMs);
       }
-      assert.equal(hold.packets, id - throughId);
+      assert.equal(hold.heldPackets, id - throughId);
     },
   ));
 });

@@ -1,5 +1,5 @@
 /**
- * The options of confirmation by answers.
+ * The options of what confirms a packet.
  *
  * @module
  */
@@ -17,10 +17,10 @@ import { parseRegExp, unescape } from "./session.ts";
 /** Stands before the names of these options. */
 export const CONFIRM = "confirm.";
 
-/** The options of confirmation by answers, parsed. */
+/** The options of confirmation, parsed. */
 export interface AnswerCommandOptions {
   /** What confirms a packet. */
-  readonly confirm: "kernel" | "answer";
+  readonly confirm: "kernel" | "reader" | "answer";
   /** How answers are told apart. */
   readonly answerFraming?: Framing;
   /** What an answer is that accepts. */
@@ -39,7 +39,7 @@ interface Adder {
   choice(flags: string, description: string, choices: readonly string[], preset?: string): this;
 }
 
-/** Adds the options of confirmation by answers, which `send` and `relay` share. */
+/** Adds the options of confirmation, which `send` and `relay` share. */
 export function addAnswerOptions(
   options: Adder,
   parseFraming: (text: string) => Framing,
@@ -47,8 +47,9 @@ export function addAnswerOptions(
   options.group("Confirmation")
     .choice(
       "--confirm <by>",
-      "what confirms a packet: the server's kernel and --hold, or an answer of its program",
-      ["kernel", "answer"],
+      "what confirms a packet: the server's kernel and --hold, its program that has read it " +
+        "(tls://), or an answer of its program",
+      ["kernel", "reader", "answer"],
       "kernel",
     )
     .value(
@@ -103,7 +104,7 @@ export function confirmationOf(
   }).find(([, value]) => value !== undefined)?.[0];
   const alone = given ?? (first && flagOf(first));
   if (alone !== undefined) throw new UsageError(`${alone} needs --confirm answer`);
-  return {};
+  return confirm === "reader" ? { confirm } : {};
 }
 
 function parsePattern(text: string): Uint8Array | RegExp {

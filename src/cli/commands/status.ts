@@ -249,6 +249,7 @@ function deadWords(queue: QueueCounts): string {
 /** The levels of confirmation. */
 const CONFIRMED_WORDS: ReadonlyMap<string, string> = new Map([
   ["kernel", "by the server's kernel, and a hold"],
+  ["reader", "by the server's program, that has read it"],
   ["answer", "by the server's answers"],
 ]);
 

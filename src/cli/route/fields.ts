@@ -316,10 +316,11 @@ const CONFIRM_FIELD: ObjectField = {
   words: "what confirms a packet",
   required: ["level"],
   fields: {
-    level: choiceField("the kernel's acknowledgement, or an answer", "confirm", [
-      "kernel",
-      "answer",
-    ]),
+    level: choiceField(
+      "the kernel's acknowledgement, the program that has read it, or its answer",
+      "confirm",
+      ["kernel", "reader", "answer"],
+    ),
     framing: framingField("how answers are told apart", "answerFraming"),
     accepted: patternField("what an answer is that accepts", "accepted"),
     refused: patternField("what one is that refuses", "refused"),

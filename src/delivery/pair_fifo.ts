@@ -1,0 +1,71 @@
+/**
+ * A queue of number pairs, for offsets and ids.
+ *
+ * @module
+ */
+
+/** First in, first out, of number pairs; typed arrays, so that a packet costs 16 bytes. */
+export class PairFifo {
+  #keys = new Float64Array(64);
+  #values = new Float64Array(64);
+  #head = 0;
+  #length = 0;
+
+  /** How many pairs there are. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Of the oldest pair; NaN: there is none. */
+  get firstKey(): number {
+    return this.#keys[this.#head] ?? NaN;
+  }
+
+  /** Of the oldest pair; NaN: there is none. */
+  get firstValue(): number {
+    return this.#values[this.#head] ?? NaN;
+  }
+
+  /** Of the newest pair. */
+  get lastValue(): number {
+    return this.#values[this.#at(this.#length - 1)] ?? NaN;
+  }
+
+  /** Gives the newest pair another key. */
+  extendLast(key: number): void {
+    this.#keys[this.#at(this.#length - 1)] = key;
+  }
+
+  /** A new pair. */
+  push(key: number, value: number): void {
+    if (this.#length === this.#keys.length) this.#grow();
+    const slot = this.#at(this.#length);
+    this.#keys[slot] = key;
+    this.#values[slot] = value;
+    this.#length++;
+  }
+
+  /** Drops the oldest pair. */
+  shift(): void {
+    this.#head = this.#at(1);
+    this.#length--;
+  }
+
+  #at(index: number): number {
+    return (this.#head + index) & (this.#keys.length - 1);
+  }
+
+  #grow(): void {
+    const capacity = this.#keys.length * 2;
+    const keys = new Float64Array(capacity);
+    const values = new Float64Array(capacity);
+    for (let index = 0; index < this.#length; index++) {
+      const slot = this.#at(index);
+      keys[index] = this.#keys[slot] ?? NaN;
+      values[index] = this.#values[slot] ?? NaN;
+    }
+    this.#keys = keys;
+    this.#values = values;
+    this.#head = 0;
+  }
+}

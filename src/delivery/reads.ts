@@ -1,0 +1,78 @@
+/**
+ * How far the peer's program has read, of one connection whose wire can tell. Pure
+ * bookkeeping; positions come in as arguments.
+ *
+ * A packet that the program has read needs no hold: it lies in no kernel any more. What
+ * the program then makes of it, nobody knows without an answer.
+ *
+ * Example: packets 7 and 8, of 100 bytes each, are written and acknowledged, and the wire
+ * says that 100 bytes are unread. So packet 7 was read, and may be removed; packet 8 may
+ * still die in the peer's kernel, and would be sent again.
+ *
+ * Invariants:
+ * 1. A packet counts as read once its last byte was read, and was acknowledged.
+ * 2. Packets are read in the order in which they were sent.
+ * 3. What is read stays read: a later reading that says less changes nothing.
+ *
+ * @module
+ */
+
+import type { PacketBatch } from "../base/ports.ts";
+import { PairFifo } from "./pair_fifo.ts";
+
+/** How far the peer's program has read. */
+export class Reads {
+  /** (end offset, id) of every packet that is sent and not read. */
+  readonly #packetEnds = new PairFifo();
+  #confirmedThroughId = 0;
+  #readPackets = 0;
+  #heldPackets = 0;
+
+  /** Every packet of this connection up to this one is read; 0: none is. */
+  get confirmedThroughId(): number {
+    return this.#confirmedThroughId;
+  }
+
+  /** How many packets of this connection are behind that one. */
+  get openPackets(): number {
+    return this.#packetEnds.length;
+  }
+
+  /** How many of those the peer's kernel has acknowledged. */
+  get heldPackets(): number {
+    return this.#heldPackets;
+  }
+
+  /**
+   * Packets go out.
+   *
+   * @param batches In order.
+   * @param startBytes Where in the stream they begin.
+   */
+  assigned(batches: readonly PacketBatch[], startBytes: number): void {
+    let before = startBytes;
+    for (const { firstId, bytes, ends } of batches) {
+      let id = firstId;
+      for (const end of ends) this.#packetEnds.push(before + end, id++);
+      before += bytes.length;
+    }
+  }
+
+  /**
+   * Takes over a reading.
+   *
+   * @param readBytes How many bytes of the stream are read, of those that are acknowledged.
+   * @param drainedPackets How many packets of this connection are acknowledged.
+   * @returns Whether it brought anything new.
+   */
+  settle(readBytes: number, drainedPackets: number): boolean {
+    const before = this.#readPackets;
+    while (this.#packetEnds.firstKey <= readBytes) {
+      this.#confirmedThroughId = this.#packetEnds.firstValue;
+      this.#readPackets++;
+      this.#packetEnds.shift();
+    }
+    this.#heldPackets = drainedPackets - this.#readPackets;
+    return this.#readPackets > before;
+  }
+}
