@@ -35,7 +35,13 @@ interface Packet {
   sentIn: Connection[];
   /** Received by a server's kernel whose program died before reading it. */
   lostUnread: boolean;
-  acks: { readonly connection: Connection; readonly hostMs: number; readonly atMs: number }[];
+  acks: {
+    readonly connection: Connection;
+    /** Where it ends in that connection's stream. */
+    readonly end: number;
+    readonly hostMs: number;
+    readonly atMs: number;
+  }[];
   /** What the server's program has said to it. */
   answers: { readonly connection: Connection; readonly accepted: boolean }[];
 }
@@ -67,6 +73,8 @@ interface Connection {
   signAtReleaseMs: number;
   /** When the server's program last took bytes from its kernel. */
   takenAtMs: number;
+  /** How many, while the process had the connection. */
+  takenBytes: number;
   /** When it did so after a stall longer than a hold. */
   resumedReadingAtMs: number;
   /** How far the peer was ever ready to take, and when that last grew. */
@@ -121,6 +129,8 @@ const STORM_CONNECTIONS = 30;
 const STORM_MS = 4000;
 /** After so many of them one packet goes at a time: 2^20 is more than any window holds. */
 const FRUITLESS_ALONE = 24;
+/** That the program has read is heard so much later: what told it may be lost on the way. */
+const READ_NOTICE_MS = 5000;
 /** A kernel that hides what was acknowledged is found out by then. */
 const CONTRADICTION_NOTICE_MS = 3500;
 /** A connection's death is told within its settling second and an idle poll. */
@@ -279,8 +289,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (connection.releasedHostMs === Infinity) connection.fruitful = true;
     }
     if (!this.#mayBeConfirmed(packet)) {
-      const { holdMs, answers } = this.#options.limits;
+      const { holdMs, answers, reads } = this.#options.limits;
       const best = packet.acks.at(-1);
+      if (reads) {
+        return this.fail(`packet ${id} was removed, and the server's program has not read it`);
+      }
       if (answers !== undefined) {
         const said = packet.answers.at(-1);
         return this.fail(
@@ -509,6 +522,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       vouchedUntilMs: Infinity,
       signAtReleaseMs: Infinity,
       takenAtMs: this.#scheduler.nowMs,
+      takenBytes: 0,
       resumedReadingAtMs: -Infinity,
       edge: 0,
       edgeMovedAtMs: this.#scheduler.nowMs,
@@ -567,7 +581,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     for (;;) {
       const next = connection.packets[connection.drained];
       if (next === undefined || next.end > sendUna) break;
-      next.packet.acks.push({ connection, hostMs, atMs: this.#scheduler.nowMs });
+      const { packet, end } = next;
+      packet.acks.push({ connection, end, hostMs, atMs: this.#scheduler.nowMs });
       connection.drained++;
       connection.drainedAtMs = Math.min(connection.drainedAtMs, this.#scheduler.nowMs);
     }
@@ -648,7 +663,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         asking: wire.asking,
         rttMs: end.srttMs,
         silenceMs: nowMs - sinceMs - (idle ? 0 : this.#asleepMs(sinceMs)),
-        stalledMs: nowMs - connection.edgeMovedAtMs,
+        stalledMs: nowMs -
+          (this.#options.limits.reads
+            ? Math.min(connection.edgeMovedAtMs, connection.takenAtMs)
+            : connection.edgeMovedAtMs),
         beatMs: nowMs - connection.beatAtMs,
         unansweredMs: nowMs - connection.drainedAtMs,
       };
@@ -677,10 +695,11 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
 
   // --- the server's program ---
 
-  taken(number: number): void {
+  taken(number: number, takenBytes: number): void {
     const connection = this.#byNumber.get(number);
     if (connection === undefined) return;
     const { nowMs } = this.#scheduler;
+    if (connection.releasedHostMs === Infinity) connection.takenBytes = takenBytes;
     const { end } = connection.wire;
     const stalledMs = nowMs - connection.takenAtMs;
     const { sendWindowBytes = 0, sendMssBytes } = end.sample();
@@ -747,12 +766,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     return packet.id > lastId;
   }
 
-  lostUnread(number: number, fromOffset: number, toOffset: number): void {
+  lostUnread(number: number, fromOffset: number, toOffset: number, taken: number): void {
+    // Where reading confirms, only what dies in the program's hands is excused.
+    const through = this.#options.limits.reads ? taken : toOffset;
     this.#options.trace(() =>
       `server: ${toOffset - fromOffset} received bytes of connection ${number} die unread`
     );
     for (const { packet, end } of this.#byNumber.get(number)?.packets ?? []) {
-      if (end > fromOffset && end <= toOffset && packet.delivered === 0) packet.lostUnread = true;
+      if (end > fromOffset && end <= through && packet.delivered === 0) packet.lostUnread = true;
     }
   }
 
@@ -811,7 +832,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       if (id > lastId) break;
       const packet = this.#byId.get(id);
       if (packet === undefined || this.#mayBeConfirmed(packet)) continue;
-      const alive = this.#options.limits.answers === undefined &&
+      const alive = this.#options.limits.answers === undefined && !this.#options.limits.reads &&
         packet.acks.some(({ connection }) => connection.releasedHostMs === Infinity);
       if (!alive) this.fail(`drained() resolved, but packet ${id} has not drained`);
     }
@@ -977,8 +998,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         return this.fail(`packet ${packet.id} goes out twice on one connection`);
       }
       if (before.wire.process !== connection.wire.process) continue;
-      // Nobody knows when an answer is heard, and one out of turn waits for the others.
-      if (this.#options.limits.answers !== undefined) continue;
+      // Nobody knows when an answer is heard, and one out of turn waits for the others; nor
+      // when it is heard that the program has read.
+      if (this.#options.limits.answers !== undefined || this.#options.limits.reads) continue;
       if (this.#stops.some(({ untilMs }) => untilMs > ack.atMs)) continue;
       // Behind a window that was shut the hold stood still; what a kernel hides nobody sees.
       if (before.shutAtMs >= ack.atMs || before.wire.end.hadHidden) continue;
@@ -999,6 +1021,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const { holdMs } = this.#options.limits;
     const needMs = Math.max(0, holdMs - HOLD_GRAIN_MS) - 0.001;
     if (this.#options.limits.answers !== undefined) return this.#isAccepted(packet);
+    if (this.#options.limits.reads) return this.#isRead(packet);
     return packet.acks.some(({ connection, hostMs, atMs }) => {
       if (connection.wire.process !== this.#process) return false;
       const signMs = this.#lastSignMs(connection);
@@ -1016,6 +1039,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     return packet.answers.some(({ connection, accepted }) =>
       accepted && connection.wire.process === this.#process &&
       packet.acks.some((ack) => ack.connection === connection)
+    );
+  }
+
+  /** By the server's program, on a connection of this process, and acknowledged by its kernel. */
+  #isRead(packet: Packet): boolean {
+    return packet.acks.some(({ connection, end }) =>
+      connection.wire.process === this.#process && end <= connection.takenBytes
     );
   }
 
@@ -1099,6 +1129,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       }
       this.#checkHeartbeat(connection, nowMs);
       this.#checkAnswers(connection, nowMs);
+      this.#checkReading(connection, nowMs);
       if (diedAtMs === undefined) continue;
       if (nowMs - Math.max(diedAtMs, this.#resumedAtMs) > DEATH_NOTICE_MS + SLACK_MS) {
         this.fail(`connection ${connection.wire.end.connection} is dead and nobody noticed`);
@@ -1115,6 +1146,20 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const slackMs = SLACK_MS + TICK_MS + 4 * this.#options.timerLateMs;
     if (waitedMs > answers.answerTimeoutMs + slackMs && !connection.wire.end.hadHidden) {
       this.fail(`no packet was answered for ${waitedMs.toFixed(0)} ms, and nobody noticed`);
+    }
+  }
+
+  /** A program that has stopped to read is given up in time, where that can be known. */
+  #checkReading(connection: Connection, nowMs: number): void {
+    const { reads, peerStallTimeoutMs } = this.#options.limits;
+    if (!reads || connection.diedAtMs !== undefined || connection.wire.end.hadHidden) return;
+    const unread = connection.packets.slice(0, connection.drained)
+      .find(({ end }) => end > connection.takenBytes);
+    const ack = unread?.packet.acks.findLast((ack) => ack.connection === connection);
+    if (ack === undefined) return;
+    const waitedMs = nowMs - Math.max(ack.atMs, connection.takenAtMs, this.#resumedAtMs);
+    if (waitedMs > peerStallTimeoutMs + READ_NOTICE_MS + 4 * this.#options.timerLateMs) {
+      this.fail(`the program has not read for ${waitedMs.toFixed(0)} ms, and nobody noticed`);
     }
   }
 

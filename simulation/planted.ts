@@ -34,6 +34,7 @@ const ATTEMPT = "src/delivery/attempt.ts";
 const HEARTBEATS = "src/delivery/heartbeats.ts";
 const OPEN = "src/session/open.ts";
 const ANSWERS = "src/delivery/answers.ts";
+const READS = "src/delivery/reads.ts";
 
 /** All of them. */
 export const PLANTED: readonly Planted[] = [
@@ -57,8 +58,10 @@ export const PLANTED: readonly Planted[] = [
     name: "treat zero window as death",
     file: LIVENESS,
     patches: [[
-      "memory.stalledMs > limits.peerStallTimeoutMs",
-      "memory.stalledMs > limits.stallTimeoutMs",
+      "if (memory.windowClosed) {",
+      "if (memory.windowClosed && memory.stalledMs > limits.stallTimeoutMs) {\n" +
+      "    return { verdict: silent(silenceMs, evidence), giveUp: true };\n  }\n" +
+      "  if (memory.windowClosed) {",
     ]],
   },
   {
@@ -525,8 +528,8 @@ export const PLANTED: readonly Planted[] = [
     name: "the kernel's acknowledgement confirms beside answers",
     file: WINDOW,
     patches: [[
-      "if (answers.confirmedThroughId <= this.#confirmedId) return false;\n" +
-      "    this.#confirmedId = answers.confirmedThroughId;",
+      "if (confirmedThroughId <= this.#confirmedId) return false;\n" +
+      "    this.#confirmedId = confirmedThroughId;",
       "if (this.#drainedId <= this.#confirmedId) return false;\n" +
       "    this.#confirmedId = this.#drainedId;",
     ]],
@@ -547,7 +550,48 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "drained() without answers",
     file: WINDOW,
-    patches: [["if (this.#limits.answers !== undefined) {", "if (id < 0) {"]],
+    patches: [["if (this.#limits.answers !== undefined || this.#limits.reads) {", "if (id < 0) {"]],
+  },
+  {
+    name: "an acknowledgement taken for reading",
+    file: CONNECTION,
+    patches: [[
+      "Math.min(this.#ledger.writtenBytes - unreadBytes, this.#ledger.ackedBytes)",
+      "unreadBytes === Infinity ? 0 : this.#ledger.ackedBytes",
+    ]],
+  },
+  {
+    name: "what is read counted from the first byte of the connection",
+    file: CONNECTION,
+    patches: [[
+      "Math.min(this.#ledger.writtenBytes - unreadBytes, this.#ledger.ackedBytes)",
+      "Math.min(this.#sample.bytesAcked - unreadBytes, this.#ledger.ackedBytes)",
+    ]],
+  },
+  {
+    name: "a packet is read by its first byte",
+    file: READS,
+    patches: [
+      [
+        "while (this.#packetEnds.length > 0 && this.#packetEnds.firstKey <= readBytes) {",
+        "while (this.#begun(readBytes)) {",
+      ],
+      [
+        "  /**\n   * Takes over a reading.",
+        "  #lastEnd = 0;\n  #begun(readBytes: number): boolean {\n" +
+        "    const begun = this.#packetEnds.length > 0 && this.#lastEnd < readBytes;\n" +
+        "    if (begun) this.#lastEnd = this.#packetEnds.firstKey;\n    return begun;\n  }\n\n" +
+        "  /**\n   * Takes over a reading.",
+      ],
+    ],
+  },
+  {
+    name: "a program that reads nothing is not noticed",
+    file: LIVENESS,
+    patches: [[
+      "if (memory.unread && memory.stalledMs > SLOW_AFTER_MS) {",
+      "if (memory.unread && memory.stalledMs === -1) {",
+    ]],
   },
 ];
 

@@ -171,6 +171,10 @@ export function drawScenario(seed: number): Scenario {
     durationMs,
     { packets, delayMs },
   );
+  const reads = answers === undefined
+    ? drawReads(new SeededRandom(seed ^ 0x4ead), durationMs, bursts)
+    : undefined;
+  const tellsReads = reads !== undefined;
   return {
     seed,
     durationMs,
@@ -178,6 +182,7 @@ export function drawScenario(seed: number): Scenario {
       ...limits,
       ...(session === undefined ? {} : { session: session.plan }),
       ...(answers === undefined ? {} : { answers: answers.plan, onPeerFin: "reconnect" as const }),
+      ...reads?.limits,
     },
     // Half an answer to a login would stand among answers to packets.
     session: session && { ...session.server, inParts: session.server.inParts && !answers },
@@ -192,6 +197,7 @@ export function drawScenario(seed: number): Scenario {
       rtoMaxMs: random.pick([1000, 1000, 1000, 120_000]),
       userTimeoutMs: random.pick([0, 330_000]),
       keepAlive: random.chance(0.8) ? { idleMs: 5000, intervalMs: 1000, count: 3 } : undefined,
+      tellsReads,
     },
     serverTcp: {
       mssBytes: 1448,
@@ -200,6 +206,7 @@ export function drawScenario(seed: number): Scenario {
       rtoMaxMs: 2000,
       userTimeoutMs: 0,
       keepAlive: undefined,
+      tellsReads,
     },
     queue: {
       maxPackets: random.chance(0.2) ? random.int(1, 40) : 1_000_000,
@@ -212,6 +219,7 @@ export function drawScenario(seed: number): Scenario {
       ...drawFaults(random, durationMs, bursts),
       ...session?.faults ?? [],
       ...answers?.faults ?? [],
+      ...reads?.faults ?? [],
       ...drawChangedBytes(new SeededRandom(seed ^ 0xb17f), durationMs, bursts),
     ].sort((a, b) => a.atMs - b.atMs),
     drainedCalls: random.chance(0.5) ? [random.between(0, durationMs)] : [],
@@ -399,6 +407,22 @@ function drawAnswers(
     durationMs: span(1, 1000),
   }));
   return { plan, server, faults: [...faults, ...restarts] };
+}
+
+/** A wire that tells what the server's program has read, and a program that stops to read. */
+function drawReads(
+  random: SeededRandom,
+  durationMs: number,
+  bursts: readonly Burst[],
+): { readonly limits: Partial<SupervisorLimits>; readonly faults: readonly Fault[] } | undefined {
+  if (!random.chance(0.25)) return undefined;
+  const faults = Array.from({ length: random.int(0, 2) }, (): Fault => ({
+    kind: "server-stalls",
+    atMs: Math.min(durationMs, random.pick(bursts).atMs + random.between(-50, 50)),
+    durationMs: random.logBetween(1000, 60_000),
+  }));
+  const peerStallTimeoutMs = random.pick([3000, 10_000, 60_000]);
+  return { limits: { reads: true, onPeerFin: "reconnect", peerStallTimeoutMs }, faults };
 }
 
 function drawLimits(

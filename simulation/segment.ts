@@ -14,6 +14,11 @@ export interface Segment {
   readonly fin: boolean;
   readonly ack: number;
   readonly window: number;
+  /**
+   * How many bytes the program behind this end had taken when it was sent: what no TCP
+   * says, and an answered KeyUpdate of TLS does.
+   */
+  readonly taken?: number;
 }
 
 /** How an end is tuned. */
@@ -24,6 +29,8 @@ export interface TcpOptions {
   readonly rtoMaxMs: number;
   /** TCP_USER_TIMEOUT; 0 is off. */
   readonly userTimeoutMs: number;
+  /** Whether an end tells the other what its program has taken. */
+  readonly tellsReads: boolean;
   readonly keepAlive:
     | { readonly idleMs: number; readonly intervalMs: number; readonly count: number }
     | undefined;

@@ -30,10 +30,13 @@ export interface ServerWatcher {
   answered(connection: number, what: "login" | "heartbeat"): void;
   /** The program begins to say its answer to a packet. */
   answeredPacket(connection: number, tag: number, accepted: boolean): void;
-  /** The program has taken bytes from its kernel. */
-  taken(connection: number): void;
-  /** Bytes that the kernel had received, and nobody will ever read: `(from, to]`. */
-  lostUnread(connection: number, fromOffset: number, toOffset: number): void;
+  /** The program has taken bytes from its kernel, so many by now. */
+  taken(connection: number, takenBytes: number): void;
+  /**
+   * Bytes that the kernel had received, and nobody will ever work on: `(from, to]`. Those up
+   * to `taken` die in the program's hands.
+   */
+  lostUnread(connection: number, fromOffset: number, toOffset: number, taken: number): void;
 }
 
 /** What a program meets in what it works on. */
@@ -233,7 +236,8 @@ export class SimServer implements ServerSide {
     this.#served.delete(connection);
     served.end.events = { readable() {}, writable() {}, acked() {}, dead() {} };
     if (receivedDataBytes > served.workedBytes) {
-      this.#watcher.lostUnread(connection, served.workedBytes, receivedDataBytes);
+      const { workedBytes, readBytes } = served;
+      this.#watcher.lostUnread(connection, workedBytes, receivedDataBytes, readBytes);
     }
     end();
   }
@@ -353,7 +357,7 @@ export class SimServer implements ServerSide {
         return;
       }
       served.readBytes += bytes.length;
-      this.#watcher.taken(end.connection);
+      this.#watcher.taken(end.connection, served.readBytes);
       if (this.resetsAfterReading) return this.#drop(served, () => end.abort());
       served.inHand.push(bytes);
       if (this.workMs === 0) this.#workAll(served);

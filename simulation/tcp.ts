@@ -56,6 +56,8 @@ export class TcpEnd {
   lastReceivedAtMs: number;
   /** The same, without the peer's FIN and what came after it. */
   heardBeforeFinAtMs: number;
+  /** What the peer's program has taken, as far as it was told. */
+  peerTakenBytes = 0;
   /** Added to what `tcpi_bytes_acked` says: a kernel that does not count it. */
   hidesAcks = false;
   hadHidden = false;
@@ -176,6 +178,7 @@ export class TcpEnd {
       retransmits: this.#retransmits,
       totalRetransmits: this.#totalRetransmits,
       hangup: this.state === TcpState.CLOSE || (this.finReceived && this.#finQueued),
+      ...(this.options.tellsReads ? { unreadBytes: this.writeSeq - this.peerTakenBytes } : {}),
     };
   }
 
@@ -207,9 +210,8 @@ export class TcpEnd {
     const oldWindow = this.#receiver.promisedBytes;
     const part = this.#receiver.read(maxBytes);
     const canReceive = this.state !== TcpState.CLOSE && !this.finReceived;
-    if (part !== undefined && canReceive && this.#receiver.isWorthTelling(oldWindow)) {
-      this.#sendAck();
-    }
+    const news = this.options.tellsReads || this.#receiver.isWorthTelling(oldWindow);
+    if (part !== undefined && canReceive && news) this.#sendAck();
     return part;
   }
 
@@ -273,6 +275,7 @@ export class TcpEnd {
     const beforeFin = !segment.fin && !this.finReceived;
     if (beforeFin) this.heardBeforeFinAtMs = this.lastReceivedAtMs;
     if (segment.kind !== "data") return;
+    this.peerTakenBytes = Math.max(this.peerTakenBytes, segment.taken ?? 0);
     this.#takeAck(segment);
     if (this.#isClosed()) return;
     this.#takeData(segment);
@@ -560,6 +563,7 @@ export class TcpEnd {
       fin,
       ack: this.#receiver.next,
       window: this.#receiver.promise(),
+      ...(this.options.tellsReads ? { taken: this.receivedDataBytes - this.readableBytes } : {}),
     });
   }
 

@@ -302,14 +302,14 @@ export function judge(
   ) {
     return { verdict: silent(sample.lastAckMs, evidence), giveUp: true };
   }
+  if (sample.state === TcpState.CLOSE_WAIT) {
+    return { verdict: { kind: "peer-closed" }, giveUp: false };
+  }
   if (memory.unread && memory.stalledMs > SLOW_AFTER_MS) {
     return {
       verdict: { kind: "peer-stalled", stalledMs: memory.stalledMs },
       giveUp: memory.stalledMs > limits.peerStallTimeoutMs,
     };
-  }
-  if (sample.state === TcpState.CLOSE_WAIT) {
-    return { verdict: { kind: "peer-closed" }, giveUp: false };
   }
   if (unackedBytes > 0 && oldestUnackedMs > SLOW_AFTER_MS) {
     return { verdict: { kind: "slow", oldestUnackedMs, silenceMs }, giveUp: false };

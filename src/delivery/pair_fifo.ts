@@ -16,17 +16,17 @@ export class PairFifo {
     return this.#length;
   }
 
-  /** Of the oldest pair; NaN: there is none. */
+  /** Of the oldest pair; means nothing while there is none. */
   get firstKey(): number {
     return this.#keys[this.#head] ?? NaN;
   }
 
-  /** Of the oldest pair; NaN: there is none. */
+  /** Of the oldest pair; means nothing while there is none. */
   get firstValue(): number {
     return this.#values[this.#head] ?? NaN;
   }
 
-  /** Of the newest pair. */
+  /** Of the newest pair; means nothing while there is none. */
   get lastValue(): number {
     return this.#values[this.#at(this.#length - 1)] ?? NaN;
   }

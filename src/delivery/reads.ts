@@ -67,7 +67,7 @@ export class Reads {
    */
   settle(readBytes: number, drainedPackets: number): boolean {
     const before = this.#readPackets;
-    while (this.#packetEnds.firstKey <= readBytes) {
+    while (this.#packetEnds.length > 0 && this.#packetEnds.firstKey <= readBytes) {
       this.#confirmedThroughId = this.#packetEnds.firstValue;
       this.#readPackets++;
       this.#packetEnds.shift();

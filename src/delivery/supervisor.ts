@@ -185,7 +185,7 @@ export class Supervisor {
       inFlightPackets: connection?.inFlightPackets ?? 0,
       inFlightBytes: connection?.inFlightBytes ?? 0,
       heldPackets: this.#window.heldPackets,
-      confirmedBy: confirmedBy(this.#limits),
+      confirmedBy: this.#limits.answers ? "answer" : this.#limits.reads ? "reader" : "kernel",
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
       redeliveredPackets: this.#window.redeliveredPackets,
@@ -592,9 +592,4 @@ export class Supervisor {
       error: error instanceof Error ? error : undefined,
     });
   }
-}
-
-function confirmedBy({ answers, reads }: SupervisorLimits): DeliveryStats["confirmedBy"] {
-  if (answers !== undefined) return "answer";
-  return reads ? "reader" : "kernel";
 }

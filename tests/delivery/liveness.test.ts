@@ -48,6 +48,8 @@ interface Reading extends Partial<SocketSample> {
   readonly localFault?: LocalFault;
   readonly softError?: string;
   readonly asking?: boolean;
+  readonly unreadPackets?: number;
+  readonly readOn?: boolean;
 }
 
 /** Feeds readings to liveness and keeps the last judgement. */
@@ -57,7 +59,7 @@ class Watch {
 
   read(reading: Reading): Judgement {
     const { nowMs, unackedBytes = 0, oldestUnackedMs = 0, progressed = false } = reading;
-    const { localFault, softError, asking = false, ...sample } = reading;
+    const { localFault, softError, asking = false, unreadPackets, readOn, ...sample } = reading;
     const { ackedBytes = sample.bytesAcked ?? HEALTHY.bytesAcked } = reading;
     const observation = {
       nowMs,
@@ -66,6 +68,8 @@ class Watch {
       oldestUnackedMs,
       progressed,
       asking,
+      ...(unreadPackets === undefined ? {} : { unreadPackets }),
+      ...(readOn === undefined ? {} : { readOn }),
       sample: { ...HEALTHY, ...sample },
     };
     this.memory = observe(this.memory, observation);
@@ -397,4 +401,23 @@ Deno.test("a peer that is asked and does not answer is dead after the stall time
   }));
   assert.equal(verdict.kind, "path-dead");
   assert.ok(atMs > 3000 && atMs <= 3100, String(atMs));
+});
+
+Deno.test("a program that reads nothing is stalled although its window is open, by time we watched", () => {
+  const watch = new Watch();
+  const unread = { unreadPackets: 2, readOn: false };
+  for (let nowMs = 0; nowMs <= 1000; nowMs += 250) {
+    assert.equal(watch.read({ nowMs, ...unread }).verdict.kind, "healthy");
+  }
+  // Ten seconds of our own sleep count as one gap.
+  const { verdict, giveUp } = watch.read({ nowMs: 11_000, ...unread });
+  assert.deepEqual([verdict, giveUp], [{ kind: "peer-stalled", stalledMs: 1250 }, false]);
+  assert.equal(watch.read({ nowMs: 11_100, ...unread, readOn: true }).verdict.kind, "healthy");
+  for (let nowMs = 11_350; nowMs <= 71_100; nowMs += 250) watch.read({ nowMs, ...unread });
+  assert.equal(watch.read({ nowMs: 71_350, ...unread }).giveUp, true);
+  assert.equal(watch.read({ nowMs: 71_400, unreadPackets: 0 }).verdict.kind, "healthy");
+  // Its FIN says more.
+  watch.read({ nowMs: 71_500, ...unread });
+  for (let nowMs = 71_750; nowMs <= 75_000; nowMs += 250) watch.read({ nowMs, ...unread });
+  assert.equal(watch.read({ nowMs: 75_000, state: 8, ...unread }).verdict.kind, "peer-closed");
 });

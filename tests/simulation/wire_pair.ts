@@ -109,6 +109,7 @@ function pairOf(wire: Wire, conn: Deno.TcpConn | Deno.TlsConn): WirePair {
 const TCP: TcpOptions = {
   mssBytes: 32_768,
   sendBufferBytes: 300_000,
+  tellsReads: false,
   receiveBufferBytes: 65_536,
   rtoMaxMs: 1000,
   userTimeoutMs: 0,
