@@ -15,20 +15,6 @@
 import { Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { writeAllSync } from "../base/write_all.ts";
-import { backupCommand } from "./commands/backup.ts";
-import { checkCommand } from "./commands/check.ts";
-import { enqueueCommand } from "./commands/enqueue.ts";
-import { exportCommand } from "./commands/export.ts";
-import { importCommand } from "./commands/import.ts";
-import { listCommand } from "./commands/list.ts";
-import { probeCommand } from "./commands/probe.ts";
-import { relayCommand } from "./commands/relay.ts";
-import { removeCommand, requeueCommand } from "./commands/remove.ts";
-import { repairCommand } from "./commands/repair.ts";
-import { runCommand } from "./route/run_command.ts";
-import { sendCommand } from "./commands/send.ts";
-import { showCommand } from "./commands/show.ts";
-import { statusCommand } from "./commands/status.ts";
 import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
 import { colorsWelcome } from "./terminal/output.ts";
 import type { StandardInput, StandardOutput, Stdio } from "./terminal/stdio.ts";
@@ -47,24 +33,27 @@ Completions, for an installed sendq; also zsh and fish:
 ${EXIT_CODE_HELP}
 `;
 
-/** Each makes one sub-command and is told where its exit code goes, and where it prints. */
-const COMMANDS: readonly ((finish: (code: ExitCode) => void, io: Stdio) => Command)[] = [
-  sendCommand,
-  relayCommand,
-  runCommand,
-  enqueueCommand,
-  statusCommand,
-  probeCommand,
-  listCommand,
-  showCommand,
-  exportCommand,
-  importCommand,
-  removeCommand,
-  requeueCommand,
-  backupCommand,
-  checkCommand,
-  repairCommand,
-];
+/** Makes one sub-command, and is told where its exit code goes, and where it prints. */
+type MakeCommand = (finish: (code: ExitCode) => void, io: Stdio) => Command;
+
+/** In the order of the help. Each is loaded when it is asked for: who enqueues waits for no page. */
+const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
+  ["send", async () => (await import("./commands/send.ts")).sendCommand],
+  ["relay", async () => (await import("./commands/relay.ts")).relayCommand],
+  ["run", async () => (await import("./route/run_command.ts")).runCommand],
+  ["enqueue", async () => (await import("./commands/enqueue.ts")).enqueueCommand],
+  ["status", async () => (await import("./commands/status.ts")).statusCommand],
+  ["probe", async () => (await import("./commands/probe.ts")).probeCommand],
+  ["list", async () => (await import("./commands/list.ts")).listCommand],
+  ["show", async () => (await import("./commands/show.ts")).showCommand],
+  ["export", async () => (await import("./commands/export.ts")).exportCommand],
+  ["import", async () => (await import("./commands/import.ts")).importCommand],
+  ["remove", async () => (await import("./commands/remove.ts")).removeCommand],
+  ["requeue", async () => (await import("./commands/remove.ts")).requeueCommand],
+  ["backup", async () => (await import("./commands/backup.ts")).backupCommand],
+  ["check", async () => (await import("./commands/check.ts")).checkCommand],
+  ["repair", async () => (await import("./commands/repair.ts")).repairCommand],
+]);
 
 /**
  * Runs the command.
@@ -75,7 +64,7 @@ const COMMANDS: readonly ((finish: (code: ExitCode) => void, io: Stdio) => Comma
  */
 export async function main(args: readonly string[], io: Stdio = Deno): Promise<number> {
   let code: ExitCode = ExitCode.DONE;
-  const program = buildProgram((finished) => code = finished, io);
+  const program = await buildProgram(args[0], (finished) => code = finished, io);
   try {
     if (args[0] === "complete") await addCompletions(program);
     else await takeRouteFile(program, args);
@@ -87,7 +76,7 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
       return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
     }
     let words = `sendq: ${explain(error)}\n`;
-    if (error instanceof UsageError) words += `${hintFor(args[0], io)}\n`;
+    if (error instanceof UsageError) words += `${hintOf(program, args[0])}\n`;
     else if (args.includes("--verbose") && error instanceof Error) words += `${error.stack}\n`;
     try {
       write(io.stderr, words);
@@ -98,20 +87,27 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
   }
 }
 
-function buildProgram(finish: (code: ExitCode) => void, io: Stdio): Command {
-  const program = configure(new Command("sendq"), hintFor(undefined, io), io)
+/** @param asked The first argument: with a command's name, the program has that command alone. */
+async function buildProgram(
+  asked: string | undefined,
+  finish: (code: ExitCode) => void,
+  io: Stdio,
+): Promise<Command> {
+  const program = configure(new Command("sendq"), usageHint(), io)
     .description(DESCRIPTION)
     .version(denoJson.version, "-V, --version", "print the version")
     .helpCommand("help [command]", "print the help of a command")
     .addHelpText("after", HELP);
-  for (const make of COMMANDS) {
-    const command = make(finish, io);
+  const loads = COMMANDS.get(asked ?? "");
+  for (const load of loads === undefined ? COMMANDS.values() : [loads]) {
+    const command = (await load())(finish, io);
+    const hint = usageHint(command);
     if (!WITHOUT_ROUTE.has(command.name())) {
       for (const [flags, help] of ROUTE_OPTIONS) {
         command.addOption(new Option(flags, help).helpGroup("Route file:"));
       }
     }
-    program.addCommand(configure(command, hintFor(command.name(), io), io));
+    program.addCommand(configure(command, hint, io));
   }
   return program;
 }
@@ -173,11 +169,14 @@ function configure(command: Command, hint: string, io: Stdio): Command {
     });
 }
 
-function hintFor(name: string | undefined, io: Stdio): string {
-  const command = COMMANDS.map((make) => make(() => {}, io)).find((made) => made.name() === name);
+function hintOf(program: Command, name: string | undefined): string {
+  return usageHint(program.commands.find((command) => command.name() === name));
+}
+
+function usageHint(command?: Command): string {
   return command === undefined
     ? "Usage: sendq <command> [options]; see sendq help"
-    : `Usage: sendq ${name} ${command.usage()}; see sendq ${name} --help`;
+    : `Usage: sendq ${command.name()} ${command.usage()}; see sendq ${command.name()} --help`;
 }
 
 function write(sink: StandardOutput, text: string): void {

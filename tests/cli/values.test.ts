@@ -4,6 +4,7 @@ import { OptionError, QueueFileError } from "../../src/base/errors.ts";
 import { asUsageError } from "../../src/cli/arguments/options.ts";
 import {
   formatBytes,
+  formatCount,
   formatDuration,
   formatPackets,
   parseCount,
@@ -143,4 +144,18 @@ Deno.test("what an option takes is written so that it can be given", () => {
   const sizes = [0, 1, 1023, 1024, 1536, 16 * 2 ** 20, 2 ** 40];
   assert.deepEqual(sizes.map(writeSize), ["0", "1", "1023", "1KiB", "1536", "16MiB", "1024GiB"]);
   assert.deepEqual(sizes.map((bytes) => parseSize(writeSize(bytes))), sizes);
+});
+
+Deno.test("counts are grouped by thousands, and keep three places behind the point", () => {
+  const cases: readonly (readonly [number, string])[] = [
+    [0, "0"],
+    [7, "7"],
+    [999, "999"],
+    [1000, "1,000"],
+    [-1234567, "-1,234,567"],
+    [1234567.8916, "1,234,567.892"],
+    [0.5, "0.5"],
+    [NaN, "NaN"],
+  ];
+  for (const [count, words] of cases) assert.equal(formatCount(count), words);
 });
