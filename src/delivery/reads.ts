@@ -25,6 +25,7 @@ export class Reads {
   /** (end offset, id) of every packet that is sent and not read. */
   readonly #packetEnds = new PairFifo();
   #confirmedThroughId = 0;
+  #readBytes = 0;
   #readPackets = 0;
   #heldPackets = 0;
 
@@ -63,16 +64,17 @@ export class Reads {
    *
    * @param readBytes How many bytes of the stream are read, of those that are acknowledged.
    * @param drainedPackets How many packets of this connection are acknowledged.
-   * @returns Whether it brought anything new.
+   * @returns Whether the program has read on, be it a part of a packet.
    */
   settle(readBytes: number, drainedPackets: number): boolean {
-    const before = this.#readPackets;
+    const readOn = readBytes > this.#readBytes;
+    if (readOn) this.#readBytes = readBytes;
     while (this.#packetEnds.length > 0 && this.#packetEnds.firstKey <= readBytes) {
       this.#confirmedThroughId = this.#packetEnds.firstValue;
       this.#readPackets++;
       this.#packetEnds.shift();
     }
     this.#heldPackets = drainedPackets - this.#readPackets;
-    return this.#readPackets > before;
+    return readOn;
   }
 }
