@@ -460,6 +460,7 @@ class World {
         const nowMs = this.#scheduler.nowMs;
         const outage = outages.find(({ fromMs, toMs }) => fromMs <= nowMs && nowMs < toMs);
         if (outage === undefined) return dialer.dial(signal, onLookedUp);
+        this.checker.dialed();
         onLookedUp?.();
         if (outage.refuses) return Promise.reject(new WireError("ECONNREFUSED", "simulated"));
         return new Promise((_, reject) => {

@@ -84,7 +84,7 @@ export const DELIVERY_OPTIONS = {
     "for a server that always responds: this long without a byte of it",
     { min: 1, endless: true, default: Infinity },
   ),
-  maxInFlightBytes: size("--max-in-flight <size>", "most bytes unacknowledged", {
+  maxInFlightBytes: size("--max-in-flight <size>", "most bytes unacknowledged, or two packets", {
     endless: true,
     default: 256 * 1024,
   }),

@@ -21,7 +21,7 @@
  *    connection starts with the first packet that is not confirmed.
  * 3. Ids are assigned in order, whole packets only, without gaps but for
  *    packets that somebody else removed.
- * 4. In flight never exceeds `maxInFlightBytes`, or one packet if that is larger, but for
+ * 4. In flight never exceeds `maxInFlightBytes`, or two packets if those are larger, but for
  *    what a transform adds to the last packet.
  * 5. Nothing is assigned faster than its {@link Pace}, the backlog of an outage
  *    not faster than its own.
@@ -90,10 +90,14 @@ export interface SendWindowOptions {
   readonly onUnsendable: (words: string, error: unknown) => void;
 }
 
+/** However large packets are: while one is acknowledged, the next is on its way. */
+const LEAST_IN_FLIGHT = 2;
+
 /** What stands between a packet and the wire. */
 interface Room {
   readonly roomBytes: number;
   readonly inFlightBytes: number;
+  readonly inFlightPackets: number;
   readonly unconfirmed: number;
 }
 
@@ -238,8 +242,8 @@ export class SendWindow {
     if (this.#givingUp !== undefined) return;
     const { maxInFlightBytes } = this.#limits;
     const taken: PacketBatch[] = [];
-    let inFlightBytes = connection.inFlightBytes;
-    let unconfirmed = connection.inFlightPackets + this.heldPackets;
+    let { inFlightBytes, inFlightPackets } = connection;
+    let unconfirmed = inFlightPackets + this.heldPackets;
     let next = 0;
     for (; next < this.#ahead.length; next++) {
       const stored = this.#ahead[next];
@@ -251,7 +255,8 @@ export class SendWindow {
         break;
       }
       const roomBytes = maxInFlightBytes - inFlightBytes;
-      const inRoom = this.#packetsToSend(stored, { roomBytes, inFlightBytes, unconfirmed });
+      const room = { roomBytes, inFlightBytes, inFlightPackets, unconfirmed };
+      const inRoom = this.#packetsToSend(stored, room);
       const allowed = this.#transformer === undefined ? inRoom : Math.min(inRoom, 1);
       const packets = this.#packetsInPace(stored, allowed, nowMs);
       if (packets === 0) {
@@ -266,6 +271,7 @@ export class SendWindow {
       this.#spendPace(stored, part, nowMs);
       if (packets < allowed) this.#waitForPace(stored, packets, nowMs);
       inFlightBytes += part.bytes.length;
+      inFlightPackets += packets;
       unconfirmed += packets;
       taken.push(part);
       if (packets === stored.ends.length) continue;
@@ -279,7 +285,7 @@ export class SendWindow {
     // for packets that are there already.
     if (
       this.#givingUp === undefined && this.#ahead.length === 0 &&
-      inFlightBytes < maxInFlightBytes && this.hasMore
+      (inFlightBytes < maxInFlightBytes || inFlightPackets < LEAST_IN_FLIGHT) && this.hasMore
     ) {
       this.#readAhead(maxInFlightBytes, nowMs);
     }
@@ -479,8 +485,11 @@ export class SendWindow {
     return expiresAtMs <= this.#options.clock.nowMs();
   }
 
-  /** How many of a batch's packets may be under way; one larger than the window goes alone. */
-  #packetsToSend(batch: PacketBatch, { roomBytes, inFlightBytes, unconfirmed }: Room): number {
+  /** How many of a batch's packets may be under way: two, be they larger than the window. */
+  #packetsToSend(
+    batch: PacketBatch,
+    { roomBytes, inFlightBytes, inFlightPackets, unconfirmed }: Room,
+  ): number {
     const toSend = Math.min(batch.ends.length, this.#lastIdToSend + 1 - batch.firstId);
     if (toSend <= 0) return 0;
     if (this.#limits.session?.separate && inFlightBytes > 0) return 0;
@@ -488,7 +497,7 @@ export class SendWindow {
     const onTrial = this.#suspects.trialThroughId(this.#confirmedId) + 1 - batch.firstId;
     return Math.min(
       this.#limits.session?.separate ? 1 : toSend,
-      Math.max(packetsWithin(batch, roomBytes), inFlightBytes === 0 ? 1 : 0),
+      Math.max(packetsWithin(batch, roomBytes), LEAST_IN_FLIGHT - inFlightPackets),
       Math.max(onTrial, unconfirmed === 0 ? 1 : 0),
       (this.#limits.answers?.maxUnanswered ?? Infinity) - unconfirmed,
     );

@@ -92,10 +92,9 @@ export interface SenderOptions {
    */
   readonly responseTimeoutMs?: number;
   /**
-   * Bytes that may be sent and not acknowledged; also the bound on duplicates
-   * after a dead path, beside what is held. A larger packet travels alone.
-   * Limits the rate to this many bytes per round trip: give it room for two
-   * packets or more where packets are large.
+   * Bytes that may be sent and not acknowledged, or two packets where these are
+   * more; also the bound on duplicates after a dead path, beside what is held.
+   * Limits the rate to this many bytes per round trip.
    *
    * @default {262144}
    */
