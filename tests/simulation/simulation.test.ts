@@ -89,8 +89,8 @@ Deno.test("simulation: seeds that once failed hold", async () => {
     // 2622: on a full disk what shrinks the file made the log so long that nothing could be removed.
     // 5045: a program that reads a large packet slowly was called stalled.
     // 588924079: a packet that waited for the answer to another one was sent after it had expired.
-    // 649, 9207: packets were stored on a small disk whose log could not be shortened any more.
-    for (const seed of [649, 2622, 5045, 9207, 588924079]) {
+    // 649, 9207, 22785: packets were stored on a small disk whose log could not be shortened any more.
+    for (const seed of [649, 2622, 5045, 9207, 22785, 588924079]) {
       assert.equal((await run(seed, { queuePath })).violation, undefined, `seed ${seed}`);
     }
   } finally {

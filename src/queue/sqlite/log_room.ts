@@ -16,8 +16,10 @@ import { queueFileError } from "./file_error.ts";
 
 /** Looks at the disk, but not for every packet: several processes may store at a time. */
 const LOOKS_IN_RESERVE = 8;
-/** Of a packet's bytes in the log: headers, and the pages that lead to it. */
+/** Of a packet's bytes in the log: headers of pages, and pages that are not full. */
 const LOG_OVERHEAD = 1.05;
+/** Beside packets, however few: the pages that lead to them, counts, and those that list pages. */
+const LOG_BYTES_BESIDE = 8 * PAGE_BYTES;
 
 /** What {@linkcode LogRoom} looks at. */
 export interface LogRoomOptions {
@@ -59,7 +61,7 @@ export class LogRoom {
     const pages = Number(this.#pageCount.all([])[0]?.[0]);
     if (disk !== undefined) {
       const growthBytes = pages * PAGE_BYTES - disk.fileBytes;
-      const leftBytes = disk.freeBytes - LOG_OVERHEAD * bytes;
+      const leftBytes = disk.freeBytes - LOG_OVERHEAD * bytes - LOG_BYTES_BESIDE;
       // The commit itself moves the log; where it cannot, removals need half the reserve.
       if (growthBytes > Math.max(leftBytes, reserveBytes / 2)) {
         throw queueFileError("disk-full", this.#path, "the disk is full");
