@@ -46,6 +46,8 @@ export interface ProgramEvents {
   readonly packet: (tag: number) => void;
 }
 
+/** What it has to say waits at most so long behind what it is saying. */
+const SAYS_AHEAD_MS = 1000;
 /** The program reads at most this much at once. */
 const READ_BYTES = 64 * 1024;
 
@@ -223,7 +225,8 @@ export class SimServer implements ServerSide {
     for (const served of this.#served.values()) {
       const { end } = served;
       if (this.#answers !== undefined) {
-        // Whoever answers keeps what it says apart.
+        // Whoever answers keeps what it says apart, and does not pile it up for minutes.
+        if (served.saidAtMs > this.#scheduler.nowMs + SAYS_AHEAD_MS) continue;
         this.#say(served, new TextEncoder().encode(`${"x".repeat(bytes.length)}\n`), () => {});
       } else if (!end.writeShut && end.sendRoomBytes >= bytes.length) end.write(bytes);
     }
