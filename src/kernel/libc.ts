@@ -256,10 +256,11 @@ function makeOf(target: string): "glibc" | "musl" {
  * looking is permitted; else every path that it may have, since one that does not exist
  * does no harm.
  *
- * @returns `""` where looking is permitted and none of the known paths exists.
+ * @param tried Paths that were granted and could not be loaded: not named again.
+ * @returns `""` where none of the known paths is left.
  */
-export function libcGrant(): string {
-  const candidates = libcCandidates();
+export function libcGrant(tried: readonly string[] = []): string {
+  const candidates = libcCandidates().filter(({ path }) => !tried.includes(path));
   const looks = candidates.map(({ path }) => exists(path));
   const present = candidates.find((_, index) => looks[index] === true);
   if (present !== undefined) return present.path;
@@ -323,17 +324,17 @@ function load(): Libc {
   // (NixOS and Guix have no path that could be known), and cannot be of the wrong make.
   const everything = Deno.permissions.querySync({ name: "ffi" }).state === "granted";
   const names = everything ? [OWN_NAME[makeOf(Deno.build.target)], ...granted] : granted;
-  const failures: string[] = [];
+  const failures = new Map<string, string>();
   for (const name of names) {
     try {
       return open(name);
     } catch (error) {
-      failures.push(`${name}: ${messageOf(error)}`);
+      failures.set(name, messageOf(error));
     }
   }
   if (everything) {
     throw new UnsupportedPlatformError(
-      `No C library could be loaded. Tried ${failures.join("; ")}. ${HOW_TO_FIND}: give it as ` +
+      `No C library could be loaded. Tried ${listed(failures)}. ${HOW_TO_FIND}: give it as ` +
         `the option libc.`,
     );
   }
@@ -359,14 +360,18 @@ function isGranted(path: string): boolean {
   return Deno.permissions.querySync({ name: "ffi", path }).state === "granted";
 }
 
-function missingGrant(failures: readonly string[]): string {
-  const tried = failures.length === 0 ? "" : ` Granted but not loadable: ${failures.join("; ")}.`;
-  const paths = libcGrant();
+function missingGrant(failures: ReadonlyMap<string, string>): string {
+  const tried = failures.size === 0 ? "" : ` Granted but not loadable: ${listed(failures)}.`;
+  const paths = libcGrant([...failures.keys()]);
   return paths === ""
     ? needs("--allow-ffi=PATH") +
       ` None of the known paths exists here. ${HOW_TO_FIND}; give it as the option libc, too.` +
       tried
     : needs(`--allow-ffi=${paths}`) + tried;
+}
+
+function listed(failures: ReadonlyMap<string, string>): string {
+  return [...failures].map(([name, why]) => `${name}: ${why}`).join("; ");
 }
 
 function needs(flag: string): string {

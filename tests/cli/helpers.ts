@@ -7,7 +7,7 @@ import { main } from "../../src/cli/main.ts";
 import { libcCandidates } from "../../src/kernel/libc.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes } from "../support/bytes.ts";
-import { until } from "../support/until.ts";
+import { RunningProgram } from "../support/running_program.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
@@ -127,29 +127,20 @@ class Heard {
 }
 
 /** A command that runs as a process. */
-export class Sendq implements AsyncDisposable {
-  readonly child: Deno.ChildProcess;
-  stdout = "";
-  stderr = "";
-  #input: WritableStreamDefaultWriter<Uint8Array>;
-  #outputs: Promise<unknown>;
-
+export class Sendq extends RunningProgram {
   /**
    * @param permissions Deno's flags.
    * @param args The command's own arguments.
    */
   constructor(permissions: readonly string[], args: readonly string[]) {
-    this.child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "--quiet", ...permissions, MAIN, ...args],
-      stdin: "piped",
-      stdout: "piped",
-      stderr: "piped",
-    }).spawn();
-    this.#input = this.child.stdin.getWriter();
-    this.#outputs = Promise.all([
-      collect(this.child.stdout, (text) => this.stdout += text),
-      collect(this.child.stderr, (text) => this.stderr += text),
-    ]);
+    super(
+      new Deno.Command(Deno.execPath(), {
+        args: ["run", "--quiet", ...permissions, MAIN, ...args],
+        stdin: "piped",
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn(),
+    );
   }
 
   /** `send` with the documented permissions. */
@@ -170,59 +161,10 @@ export class Sendq implements AsyncDisposable {
       .filter((flag) => command !== "status" || flag.startsWith("--allow-read="));
     return new Sendq(permissions, [command, "--queue", queue, ...args]);
   }
-
-  /** Writes to its stdin; resolves once the pipe has taken it. */
-  async write(data: string | Uint8Array): Promise<void> {
-    await this.#input.write(typeof data === "string" ? new TextEncoder().encode(data) : data);
-  }
-
-  /** Ends its stdin. */
-  async endInput(): Promise<void> {
-    await this.#input.close();
-  }
-
-  /** Waits until stderr holds this. */
-  async says(pattern: RegExp): Promise<void> {
-    await until(`${pattern} in ${this.stderr}`, () => pattern.test(this.stderr));
-  }
-
-  /** Waits for the end. Returns the exit code. */
-  async ended(): Promise<number> {
-    const { code } = await this.child.status;
-    await this.#outputs;
-    return code;
-  }
-
-  /** Gives it an input, and waits for the end. */
-  async runWith(input: string | Uint8Array): Promise<number> {
-    // Where it exits without reading, the pipe is broken.
-    await this.write(input).then(() => this.endInput()).catch(() => {});
-    return await this.ended();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.child.kill("SIGKILL");
-    } catch {
-      // It has ended by itself.
-    }
-    await this.child.status;
-    await this.#outputs;
-    await this.#input.abort().catch(() => {});
-  }
 }
 
 /** The packets in a queue's file. */
 export async function packetsIn(queue: string): Promise<number> {
   await using opened = await OutboundQueue.open(queue);
   return opened.stats().packets;
-}
-
-async function collect(stream: ReadableStream<Uint8Array>, take: (text: string) => void) {
-  try {
-    for await (const text of stream.pipeThrough(new TextDecoderStream())) take(text);
-  } catch (error) {
-    // The test has cancelled it, to break the pipe.
-    if (!(error instanceof TypeError)) throw error;
-  }
 }

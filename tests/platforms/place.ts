@@ -1,0 +1,171 @@
+/**
+ * A place to run sendq in, as narrow as a container that was told to be: a root
+ * of its own that cannot be written, one volume, a user without a name and
+ * without rights, process number 1 of its own processes, nobody else's to be seen.
+ *
+ * @module
+ */
+
+import { noChildren } from "../kernel/helpers.ts";
+import { RunningProgram } from "../support/running_program.ts";
+import { type Layout, layOut, librariesOfDeno } from "./layouts.ts";
+
+/** Nobody has this number, in no layout. */
+export const UID = 20_017;
+
+const PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const CODE = new URL("../..", import.meta.url).pathname.replace(/\/$/, "");
+
+/** Lines of shell: mounts, in a mount namespace that ends with the process, and then the program. */
+const ENTER = [
+  "set -e",
+  'root="$1"; deno="$2"; cache="$3"; code="$4"; volume="$5"; user="$6"; shift 6',
+  'mount --bind "$root" "$root"',
+  'mount --bind "$deno" "$root/usr/bin/deno"',
+  'mount --bind "$cache" "$root/deno-dir"',
+  'mount --bind "$code" "$root/sendq"',
+  'mount --bind "$volume" "$root/queue"',
+  'for name in null zero full random urandom; do mount --bind "/dev/$name" "$root/dev/$name"; done',
+  // Other users' processes cannot be seen.
+  'mount -t proc -o hidepid=2,nosuid,nodev,noexec proc "$root/proc"',
+  'for path in "" /deno-dir /sendq /usr/bin/deno; do mount -o remount,bind,ro "$root$path"; done',
+  // The three rights are those to enter it; with the user they are gone.
+  "exec setpriv --no-new-privs --inh-caps=-all" +
+  " --bounding-set=-all,+sys_chroot,+setuid,+setgid" +
+  ' chroot --userspec="$user:$user" --groups="$user" "$root" "$@"',
+].join("\n");
+
+/** Why there can be no such places here; `undefined`: there can. */
+export async function placeObstacle(): Promise<string | undefined> {
+  const children = noChildren();
+  if (children !== undefined) return children;
+  if (Deno.build.target.includes("musl")) return "needs a Deno for glibc";
+  const tools = ["unshare", "setpriv", "chroot", "ldd", "ldconfig"];
+  for (const tool of tools) {
+    try {
+      await new Deno.Command(tool, { args: ["--version"], env: { PATH } }).output();
+    } catch {
+      return `needs the program ${tool}`;
+    }
+  }
+  const { success, stderr } = await new Deno.Command("unshare", {
+    args: [...NAMESPACES, "sh", "-c", "mount --bind /tmp /tmp && mount -t proc proc /proc"],
+    env: { PATH },
+  }).output();
+  if (success) return undefined;
+  return `no namespaces here: ${new TextDecoder().decode(stderr).trim().split("\n")[0]}`;
+}
+
+const NAMESPACES = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"];
+
+let packages: string | undefined;
+
+/** Where Deno keeps npm packages and compiled code; those of the command are in it. */
+function packageCache(): string {
+  if (packages !== undefined) return packages;
+  const deno = (...args: string[]) => new Deno.Command(Deno.execPath(), { args, cwd: CODE });
+  const { success, stderr } = deno("cache", "--no-lock", "src/cli/main.ts").outputSync();
+  if (!success) throw new Error(new TextDecoder().decode(stderr));
+  const { stdout } = deno("info", "--json").outputSync();
+  const { denoDir } = JSON.parse(new TextDecoder().decode(stdout));
+  return packages = denoDir;
+}
+
+/** A layout on disk, with a volume for queues; both go away with it. */
+export class Place implements Disposable {
+  readonly layout: Layout;
+  readonly #dir: string = Deno.makeTempDirSync({ prefix: "sendq-place-" });
+
+  /** @param layout How it is laid out. */
+  constructor(layout: Layout) {
+    this.layout = layout;
+    Deno.chmodSync(this.#dir, 0o755);
+    const root = `${this.#dir}/root`;
+    Deno.mkdirSync(root);
+    layOut(layout, root, librariesOfDeno());
+    for (const path of ["deno-dir", "sendq", "queue"]) Deno.mkdirSync(`${root}/${path}`);
+    const targets = ["null", "zero", "full", "random", "urandom"].map((name) => `dev/${name}`);
+    for (const path of ["usr/bin/deno", ...targets]) Deno.writeTextFileSync(`${root}/${path}`, "");
+    Deno.mkdirSync(this.volume);
+    Deno.chownSync(this.volume, UID, UID);
+  }
+
+  /** The directory that is `/queue` inside. */
+  get volume(): string {
+    return `${this.#dir}/volume`;
+  }
+
+  /**
+   * Starts Deno in it, as its process number 1.
+   *
+   * @param args Arguments of `deno`. The repository is `/sendq`, the volume `/queue`.
+   * @param options `stderr`: a file for it, instead of being heard; `uid`: another user.
+   */
+  start(
+    args: readonly string[],
+    options: { readonly stderr?: string; readonly uid?: number } = {},
+  ): PlacedProgram {
+    const env: Record<string, string> = {
+      PATH,
+      HOME: "/nonexistent",
+      DENO_DIR: "/deno-dir",
+      DENO_NO_UPDATE_CHECK: "1",
+    };
+    if (this.layout.findsBy === "variable") env["LD_LIBRARY_PATH"] = this.layout.glibc;
+    const to = options.stderr === undefined ? [] : ["sh", "-c", 'exec "$@" 2>"$0"', options.stderr];
+    const child = new Deno.Command(to[0] ?? "unshare", {
+      args: [
+        ...(to.length === 0 ? [] : [...to.slice(1), "unshare"]),
+        ...NAMESPACES,
+        ...["sh", "-c", ENTER, "sh"],
+        ...[`${this.#dir}/root`, Deno.execPath(), packageCache(), CODE, this.volume],
+        String(options.uid ?? UID),
+        ...["/usr/bin/deno", ...args],
+      ],
+      env,
+      clearEnv: true,
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    return new PlacedProgram(child);
+  }
+
+  /** Runs `sendq`, with Deno's flags and its own arguments, to its end. */
+  async sendq(
+    permissions: readonly string[],
+    args: readonly string[],
+    input = "",
+  ): Promise<{ readonly code: number; readonly out: string; readonly err: string }> {
+    await using program = this.start([
+      ...["run", "--quiet", "--no-prompt", "--cached-only", ...permissions],
+      ...["/sendq/src/cli/main.ts", ...args],
+    ]);
+    const code = await program.runWith(input);
+    return { code, out: program.stdout, err: program.stderr };
+  }
+
+  [Symbol.dispose](): void {
+    Deno.removeSync(this.#dir, { recursive: true });
+  }
+}
+
+/** A program in a place. */
+export class PlacedProgram extends RunningProgram {
+  /** Sends a signal to it: the child that is handled here only waits for it. */
+  async signal(name: Deno.Signal): Promise<void> {
+    Deno.kill(await this.pid(), name);
+  }
+
+  /** Its number among this machine's processes. */
+  async pid(): Promise<number> {
+    const { pid } = this.child;
+    const { stdout } = await new Deno.Command("cat", {
+      args: [`/proc/${pid}/task/${pid}/children`],
+    })
+      .output();
+    const [child] = new TextDecoder().decode(stdout).trim().split(" ");
+    if (child === undefined || child === "") throw new Error("it has not begun, or has ended");
+    return Number(child);
+  }
+}
