@@ -254,21 +254,6 @@ for (const name of ["sendq-relay.service", "sendq.service"]) {
   });
 }
 
-const noContainers = await succeeds("docker", "info");
-Deno.test({
-  name: "examples/container: the image builds, and prints its help" +
-    (noContainers === "" ? "" : ` (left out: no container engine: ${noContainers})`),
-  ignore: noContainers !== "",
-  async fn() {
-    const file = "examples/container/Containerfile";
-    const built = await succeeds("docker", "build", "-t", "sendq-test", "-f", file, ".");
-    assert.equal(built, "");
-    const { code, out } = await finished(run("docker", ["run", "--rm", "sendq-test"]));
-    assert.equal(code, 0);
-    assert.match(out, /^Usage: sendq /);
-  },
-});
-
 const jsr = [
   "--quiet",
   "--config",

@@ -9,6 +9,7 @@
 import { noChildren } from "../kernel/helpers.ts";
 import { RunningProgram } from "../support/running_program.ts";
 import { type Layout, layOut, librariesOfDeno } from "./layouts.ts";
+import type { MemoryLimit } from "./memory_limit.ts";
 
 /** Nobody has this number, in no layout. */
 export const UID = 20_017;
@@ -56,7 +57,7 @@ export async function placeObstacle(): Promise<string | undefined> {
   return `no namespaces here: ${new TextDecoder().decode(stderr).trim().split("\n")[0]}`;
 }
 
-const NAMESPACES = ["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"];
+const NAMESPACES = ["--mount", "--propagation", "private", "--pid", "--fork"];
 
 let packages: string | undefined;
 
@@ -75,10 +76,15 @@ function packageCache(): string {
 export class Place implements Disposable {
   readonly layout: Layout;
   readonly #dir: string = Deno.makeTempDirSync({ prefix: "sendq-place-" });
+  readonly #code: string;
 
-  /** @param layout How it is laid out. */
-  constructor(layout: Layout) {
+  /**
+   * @param layout How it is laid out.
+   * @param code What is `/sendq` in it. @default {the repository}
+   */
+  constructor(layout: Layout, code: string = CODE) {
     this.layout = layout;
+    this.#code = code;
     Deno.chmodSync(this.#dir, 0o755);
     const root = `${this.#dir}/root`;
     Deno.mkdirSync(root);
@@ -98,12 +104,13 @@ export class Place implements Disposable {
   /**
    * Starts Deno in it, as its process number 1.
    *
-   * @param args Arguments of `deno`. The repository is `/sendq`, the volume `/queue`.
-   * @param options `stderr`: a file for it, instead of being heard; `uid`: another user.
+   * @param args Arguments of `deno`. The code is `/sendq`, the volume `/queue`.
+   * @param options `stderr`: a file for it, instead of being heard; `limit`: how much
+   *   memory it may have.
    */
   start(
     args: readonly string[],
-    options: { readonly stderr?: string; readonly uid?: number } = {},
+    options: { readonly stderr?: string; readonly limit?: MemoryLimit } = {},
   ): PlacedProgram {
     const env: Record<string, string> = {
       PATH,
@@ -112,14 +119,18 @@ export class Place implements Disposable {
       DENO_NO_UPDATE_CHECK: "1",
     };
     if (this.layout.findsBy === "variable") env["LD_LIBRARY_PATH"] = this.layout.glibc;
-    const to = options.stderr === undefined ? [] : ["sh", "-c", 'exec "$@" 2>"$0"', options.stderr];
-    const child = new Deno.Command(to[0] ?? "unshare", {
+    const outside = [
+      ...(options.limit === undefined ? [] : ['echo $$ > "$1"']),
+      ...(options.stderr === undefined ? [] : ['exec 2> "$2"']),
+      'shift 2; exec unshare "$@"',
+    ].join("\n");
+    const child = new Deno.Command("sh", {
       args: [
-        ...(to.length === 0 ? [] : [...to.slice(1), "unshare"]),
+        ...["-ec", outside, "sh", options.limit?.processes ?? "", options.stderr ?? ""],
         ...NAMESPACES,
         ...["sh", "-c", ENTER, "sh"],
-        ...[`${this.#dir}/root`, Deno.execPath(), packageCache(), CODE, this.volume],
-        String(options.uid ?? UID),
+        ...[`${this.#dir}/root`, Deno.execPath(), packageCache(), this.#code, this.volume],
+        String(UID),
         ...["/usr/bin/deno", ...args],
       ],
       env,
@@ -154,18 +165,24 @@ export class Place implements Disposable {
 export class PlacedProgram extends RunningProgram {
   /** Sends a signal to it: the child that is handled here only waits for it. */
   async signal(name: Deno.Signal): Promise<void> {
-    Deno.kill(await this.pid(), name);
+    const pid = await this.#pid();
+    if (pid === undefined) throw new Error("it has not begun, or has ended");
+    Deno.kill(pid, name);
   }
 
   /** Its number among this machine's processes. */
-  async pid(): Promise<number> {
+  async #pid(): Promise<number | undefined> {
     const { pid } = this.child;
-    const { stdout } = await new Deno.Command("cat", {
-      args: [`/proc/${pid}/task/${pid}/children`],
-    })
-      .output();
+    const path = `/proc/${pid}/task/${pid}/children`;
+    const { stdout } = await new Deno.Command("cat", { args: [path], stderr: "null" }).output();
     const [child] = new TextDecoder().decode(stdout).trim().split(" ");
-    if (child === undefined || child === "") throw new Error("it has not begun, or has ended");
-    return Number(child);
+    return child ? Number(child) : undefined;
+  }
+
+  override async [Symbol.asyncDispose](): Promise<void> {
+    // It is no more killed with its parent since it has another user.
+    const pid = await this.#pid();
+    if (pid !== undefined) Deno.kill(pid, "SIGKILL");
+    await super[Symbol.asyncDispose]();
   }
 }

@@ -36,7 +36,10 @@ export class RunningProgram implements AsyncDisposable {
 
   /** Waits until stderr holds this. */
   async says(pattern: RegExp): Promise<void> {
-    await until(`${pattern} in ${this.stderr}`, () => pattern.test(this.stderr));
+    await until(`${pattern} on standard error`, () => pattern.test(this.stderr))
+      .catch((error) => {
+        throw new Error(`${error.message}, but: ${this.stderr}`);
+      });
   }
 
   /** Waits for the end. Returns the exit code. */
