@@ -36,6 +36,8 @@ export interface Start {
   readonly cwd?: string;
   /** What it prints is its output. */
   readonly prints?: true;
+  /** Where it listens, unless that is the place's port. */
+  readonly listensAt?: number;
 }
 
 /** How packets get to it: a route file of `examples/protocols/`, or flags of `send`. */
@@ -58,6 +60,8 @@ export interface ServerCase {
   /** Called for each of its lives; writes its configuration. */
   start(place: Place): Start;
   readonly sending: Sending;
+  /** It connects to the sender, which listens at the place's port. */
+  readonly connects?: true;
   /** A packet as it comes on standard input, with {@linkcode token} of its number in it. */
   packet(number: number): Uint8Array | string;
   /** What the server has made of them so far; the output file unless given. */
@@ -72,8 +76,6 @@ export interface ServerCase {
   readonly refuses?: { readonly packet: (number: number) => boolean; readonly words: RegExp };
   /** Why this server loses a few packets whatever TCP does: up to a tenth is no failure. */
   readonly losesBecause?: string;
-  /** Why it is not run at all. */
-  readonly leftOut?: string;
 }
 
 /** What stands for a packet in what the server writes. */

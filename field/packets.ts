@@ -95,6 +95,15 @@ export function modbusWrite(number: number): Uint8Array {
   return bytes;
 }
 
+/** A sentence of NMEA 0183: a position, its number in the seconds of the day. */
+export function nmeaPosition(number: number): string {
+  const time = [number / 3600, number / 60 % 60, number % 60]
+    .map((part) => String(Math.trunc(part)).padStart(2, "0")).join("");
+  const body = `GPRMC,${time}.00,A,4807.038,N,01131.000,E,022.4,084.4,261126,003.1,W`;
+  const checksum = text(body).reduce((all, byte) => all ^ byte, 0);
+  return `$${body}*${checksum.toString(16).toUpperCase().padStart(2, "0")}\r\n`;
+}
+
 /** A CRC of 16 bits whose lowest bit comes first. */
 function crc16(bytes: Uint8Array, polynomial: number, start: number, xor: number): number {
   let crc = start;

@@ -8,11 +8,10 @@ import { setTimeout as delay } from "node:timers/promises";
 import { QueueInspector } from "../src/queue/inspect/inspector.ts";
 import type { Place, RefusalRow, ServerCase } from "./case.ts";
 import { smppBind, text } from "./packets.ts";
-import { freePort } from "./run_server.ts";
 import { inFolder } from "./running.ts";
 import { SenderProcess } from "./sender_process.ts";
 import { npmStart, REDIS, SERVERS } from "./servers.ts";
-import { ServerProcess } from "./server_process.ts";
+import { freePort, ServerProcess } from "./server_process.ts";
 
 const PACKETS = 3;
 /** Generous: it only ends a run that has failed. */
@@ -100,7 +99,7 @@ export async function runRefusal(refusal: Refusal, scratch: string): Promise<Ref
 async function run(refusal: Refusal, place: Place): Promise<RefusalRow> {
   await using server = new ServerProcess((place) => refusal.start(place), place);
   await server.start();
-  await using sender = new SenderProcess(refusal.sending, place, ["--deliver-timeout", "100ms"]);
+  await using sender = new SenderProcess(refusal, place, ["--deliver-timeout", "100ms"]);
   for (let number = 0; number < PACKETS; number++) await sender.write(refusal.packet(number));
   const said = () => sender.events.find(({ message }) => message.includes("session: "))?.message;
   const deadlineMs = performance.now() + SAID_WITHIN_MS;

@@ -13,7 +13,7 @@ import { versionOf } from "./packages.ts";
 import { inFolder } from "./running.ts";
 import { SenderProcess } from "./sender_process.ts";
 import { lineOf } from "./servers.ts";
-import { ServerProcess } from "./server_process.ts";
+import { freePort, ServerProcess, untilListening } from "./server_process.ts";
 
 /** Generous: it only ends a run that has failed. */
 const DELIVER_WITHIN_MS = 240_000;
@@ -28,12 +28,6 @@ const MOST_LOST_BY_SERVER = 0.1;
 const KEPT_BACK = 20;
 const POLL_MS = 100;
 
-/** A port that is free now. */
-export function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
 /** Runs it in a directory of its own under the scratch directory. */
 export function runServer(server: ServerCase, load: Load, scratch: string): Promise<Result> {
   return inFolder(
@@ -46,10 +40,14 @@ async function run(server: ServerCase, load: Load, place: Place): Promise<Result
   const beganMs = performance.now();
   const { packets: sent } = load;
   await using process = new ServerProcess((place) => server.start(place), place);
-  await process.start();
+  if (!server.connects) await process.start();
   const isAnswered = "answered" in server.sending;
   const flags = load.hold === undefined || isAnswered ? [] : ["--hold", load.hold];
-  await using sender = new SenderProcess(server.sending, place, flags);
+  await using sender = new SenderProcess(server, place, flags);
+  if (server.connects) {
+    await untilListening(place.port);
+    await process.start();
+  }
   const look = async () =>
     compare(await outputOf(server, place), sent, lineOf(server), server.refuses?.packet);
   await damage(server, load, process, sender, look);

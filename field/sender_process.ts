@@ -8,7 +8,7 @@
 import { nowMs } from "../lab/packets.ts";
 import { type LogEvent, parseLogLine } from "../lab/sender_log.ts";
 import { libcCandidates } from "../src/kernel/libc.ts";
-import type { Place, Sending } from "./case.ts";
+import type { Place, ServerCase } from "./case.ts";
 import { remember } from "./running.ts";
 
 const COMMAND = new URL("../src/cli/main.ts", import.meta.url).pathname;
@@ -25,10 +25,13 @@ export class SenderProcess implements AsyncDisposable {
   readonly #log: Promise<void>;
 
   /** @param flags Further flags of `send`, behind those of `sending`. */
-  constructor(sending: Sending, place: Place, flags: readonly string[] = []) {
-    const { port, work } = place;
+  constructor(
+    { sending, connects }: Pick<ServerCase, "sending" | "connects">,
+    { port, work }: Place,
+    flags: readonly string[] = [],
+  ) {
     this.queue = `${work}/outbox.db`;
-    const remote = `tcp://127.0.0.1:${port}`;
+    const remote = `${connects ? "listen" : "tcp"}://127.0.0.1:${port}`;
     const files = "example" in sending ? sending.files ?? {} : {};
     for (const [name, bytes] of Object.entries(files)) {
       Deno.writeFileSync(`${work}/${name}`, bytes);

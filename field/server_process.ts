@@ -13,11 +13,18 @@ const END_WITHIN_MS = 10_000;
 const POLL_MS = 20;
 const DOWN_MS = 1500;
 
+/** A port that is free now. */
+export function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
 /** One server through its lives. */
 export class ServerProcess implements AsyncDisposable {
   readonly #start: () => Start;
   readonly #place: Place;
   #child: Deno.ChildProcess | undefined;
+  #listensAt = 0;
 
   /** @param start Called for each of its lives. */
   constructor(start: (place: Place) => Start, place: Place) {
@@ -28,11 +35,12 @@ export class ServerProcess implements AsyncDisposable {
   /** Starts it; resolves once it listens. */
   async start(): Promise<void> {
     const deadlineMs = performance.now() + READY_WITHIN_MS;
-    const { port } = this.#place;
     // One that finds its port still taken ends; it gets another chance.
-    while (this.#child === undefined || !await isListening(port)) {
+    while (this.#child === undefined || !await isListening(this.#listensAt)) {
       if (performance.now() > deadlineMs) {
-        throw new Error(`the server does not listen at port ${port}: ${this.#lastWords()}`);
+        throw new Error(
+          `the server does not listen at port ${this.#listensAt}: ${this.#lastWords()}`,
+        );
       }
       if (this.#child === undefined) this.#spawn();
       await delay(POLL_MS);
@@ -66,8 +74,9 @@ export class ServerProcess implements AsyncDisposable {
   }
 
   #spawn(): void {
-    const { command, args, env, cwd, prints } = this.#start();
-    const { work, output } = this.#place;
+    const { work, output, port } = this.#place;
+    const { command, args, env, cwd, prints, listensAt = port } = this.#start();
+    this.#listensAt = listensAt;
     const log = prints ? output : `${work}/server.log`;
     const child = new Deno.Command("sh", {
       args: ["-c", `log=$1; shift; exec "$@" >>"$log" 2>&1`, "sh", log, command, ...args],
@@ -101,6 +110,15 @@ export class ServerProcess implements AsyncDisposable {
     } catch {
       return "it has said nothing";
     }
+  }
+}
+
+/** Waits until somebody listens there. */
+export async function untilListening(port: number): Promise<void> {
+  const deadlineMs = performance.now() + READY_WITHIN_MS;
+  while (!await isListening(port)) {
+    if (performance.now() > deadlineMs) throw new Error(`nobody listens at port ${port}`);
+    await delay(POLL_MS);
   }
 }
 

@@ -6,6 +6,7 @@
 
 import { type Place, type ServerCase, type Start, token, TOKEN_LINE } from "./case.ts";
 import * as pdu from "./packets.ts";
+import { freePort } from "./server_process.ts";
 
 const SYSLOG_HEADER = "<13>1 2026-11-26T20:00:00Z host app - - - ";
 const syslogLine = (number: number) => `${SYSLOG_HEADER}${token(number)}\n`;
@@ -134,6 +135,31 @@ export const REDIS: ServerCase = {
 export const RSYSLOG_OCTETS: ServerCase = rsyslog("imtcp octet counting", "", {
   sending: { example: "octet_counted_syslog.json" },
 });
+
+/** gpsd, which connects to its receiver: its log has each position that it has read. */
+export const GPSD: ServerCase = {
+  name: "gpsd, which connects to us",
+  needs: { debian: ["gpsd"] },
+  version: ["gpsd", "-V"],
+  start({ port }) {
+    const listensAt = freePort(); // for its own clients
+    // Its log has what it makes of each sentence. Its clients get to see none of those by
+    // which it finds out what it has connected to.
+    const gpsd = ["gpsd", "-N", "-n", "-D", "6", "-S", `${listensAt}`, `tcp://127.0.0.1:${port}`];
+    // It logs to syslog where it leads its session: a shell does, and waits for its end.
+    const args = ["-c", 'trap : TERM; "$@"; :', "sh", ...gpsd];
+    return { command: "sh", args, prints: true, listensAt };
+  },
+  sending: { flags: ["--input", "lines"] },
+  connects: true,
+  packet: pdu.nmeaPosition,
+  async read({ output }) {
+    const log = await Deno.readTextFile(output);
+    return [...log.matchAll(/ RMC: ddmmyy=261126 hhmmss=(\d\d)(\d\d)(\d\d)\.00 lat=/g)]
+      .map(([, ...parts]) => token(parts.map(Number).reduce((all, part) => all * 60 + part)))
+      .join("\n");
+  },
+};
 
 /** Every server, in the order of the table. */
 export const SERVERS: readonly ServerCase[] = [
@@ -267,16 +293,7 @@ for at, value in enumerate(values):
     sending: { example: "modbus_tcp.json", answered: true },
     packet: pdu.modbusWrite,
   }),
-  {
-    name: "gpsd, which connects to us",
-    needs: { debian: ["gpsd"] },
-    version: ["gpsd", "-V"],
-    start: ({ port }) => ({ command: "gpsd", args: ["-N", "-n", `tcp://127.0.0.1:${port}`] }),
-    sending: { flags: [] },
-    packet: (number) => `${token(number)}\n`,
-    leftOut: "it repeats none of the sentences by which it finds out what it has connected to, " +
-      "and so cannot be killed on the way; tests/field/gpsd.test.ts has it",
-  },
+  GPSD,
 ];
 
 /** What servers of `npm_server.mjs` refuse that have a word for it. */
