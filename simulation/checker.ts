@@ -102,6 +102,8 @@ interface Connection {
   saidGoodbye: boolean;
   /** The server's program has answered a packet of it. */
   answered: boolean;
+  /** When another connection came that takes its place. */
+  replacedAtMs: number;
 }
 
 /** What the checker needs to know of the run. */
@@ -114,6 +116,8 @@ export interface CheckerOptions {
   readonly limits: SupervisorLimits;
   readonly rtoMaxMs: number;
   readonly timerLateMs: number;
+  /** The server connects to the sender. */
+  readonly listens: boolean;
   readonly trace: (line: () => string) => void;
 }
 
@@ -135,6 +139,8 @@ const READ_NOTICE_MS = 5000;
 const CONTRADICTION_NOTICE_MS = 3500;
 /** A connection's death is told within its settling second and an idle poll. */
 const DEATH_NOTICE_MS = 2000;
+/** A connection whose place was taken is over at once, or within an idle poll. */
+const REPLACED_NOTICE_MS = 1500;
 
 /** Watches one run. */
 export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
@@ -538,6 +544,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       beatAtMs: -Infinity,
       saidGoodbye: false,
       answered: false,
+      replacedAtMs: Infinity,
     };
     this.#checkStorm();
     this.#connections.set(wire, connection);
@@ -545,9 +552,19 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (wire.end.state === TcpState.CLOSE) this.died(wire);
   }
 
+  arrived(): void {
+    for (const connection of this.#connections.values()) {
+      if (connection.wire.process !== this.#process) continue;
+      connection.replacedAtMs = Math.min(connection.replacedAtMs, this.#scheduler.nowMs);
+    }
+  }
+
   written(wire: SimWire, bytes: Uint8Array): void {
     const connection = this.#connections.get(wire);
     if (connection === undefined) return;
+    if (connection.replacedAtMs < Infinity) {
+      this.fail(`connection ${wire.end.connection} is written to, and the server has a newer one`);
+    }
     for (const other of this.#connections.values()) {
       if (other !== connection && other.wire.process === wire.process) this.#mustBeOver(other);
     }
@@ -1133,6 +1150,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       this.#checkHeartbeat(connection, nowMs);
       this.#checkAnswers(connection, nowMs);
       this.#checkReading(connection, nowMs);
+      this.#checkReplaced(connection, nowMs);
       if (diedAtMs === undefined) continue;
       if (nowMs - Math.max(diedAtMs, this.#resumedAtMs) > DEATH_NOTICE_MS + SLACK_MS) {
         this.fail(`connection ${connection.wire.end.connection} is dead and nobody noticed`);
@@ -1166,9 +1184,21 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
   }
 
+  #checkReplaced({ replacedAtMs, wire: { end } }: Connection, nowMs: number): void {
+    // Behind the peer's FIN nobody reads: it is over with the next write.
+    if (end.finReceived && this.#options.limits.onPeerFin === "keep-sending") return;
+    const replacedMs = nowMs - Math.max(replacedAtMs, this.#resumedAtMs);
+    if (replacedMs > REPLACED_NOTICE_MS + 4 * this.#options.timerLateMs) {
+      this.fail(`connection ${end.connection} stays although the server has connected anew`);
+    }
+  }
+
   #checkWaits(nowMs: number): void {
     if (this.#status === undefined) return;
     const { state, sinceMs, pause } = this.#status;
+    // Whoever listens waits for as long as it takes.
+    const openings = [...this.#connections.values()].filter(({ opening }) => opening);
+    if (state === "connecting" && this.#options.listens && openings.length === 0) return;
     const { lookUpTimeoutMs, slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs, session } =
       this.#options.limits;
     const limitMs = state === "connecting"

@@ -63,7 +63,17 @@ interface Attempt {
   readonly settle: (outcome: { end: TcpEnd } | { code: string }) => void;
 }
 
+/** A connection that the sender's kernel has not seen acknowledged yet. */
+interface HalfOpen {
+  readonly startedAtMs: number;
+  readonly window: number;
+  answers: number;
+  retry: SimEvent | undefined;
+}
+
 const SYN_RETRY_MS = 1000;
+/** So often the sender's kernel answers a SYN before it forgets it. */
+const SYN_ACKS = 6;
 
 /** Both kernels and what is between them. */
 export class Network {
@@ -86,6 +96,9 @@ export class Network {
   readonly #clientEnds = new Map<number, TcpEnd>();
   readonly #serverEnds = new Map<number, TcpEnd>();
   readonly #attempts = new Map<number, Attempt>();
+  readonly #serverAttempts = new Map<number, Attempt>();
+  readonly #halfOpen = new Map<number, HalfOpen>();
+  #listener: ((end: TcpEnd) => void) | undefined;
   #connections = 0;
 
   /** A network with a healthy path. */
@@ -113,6 +126,13 @@ export class Network {
   /** The server's ends, dead ones not included. */
   get serverEnds(): Iterable<TcpEnd> {
     return this.#serverEnds.values();
+  }
+
+  /** Whoever listens on the sender's host; undefined: SYNs are refused. */
+  set listener(listener: ((end: TcpEnd) => void) | undefined) {
+    this.#listener = listener;
+    for (const { retry } of this.#halfOpen.values()) cancel(retry);
+    this.#halfOpen.clear();
   }
 
   /** Sets {@linkcode hidesAcks}; what was hidden comes back on connections that are there. */
@@ -159,9 +179,26 @@ export class Network {
     return () => this.#forget(attempt);
   }
 
+  /** The server's program connects to the sender; see {@linkcode connect}. */
+  connectFromServer(
+    settle: (outcome: { end: TcpEnd } | { code: string }) => void,
+  ): () => void {
+    const connection = ++this.#connections;
+    const startedAtMs = this.scheduler.nowMs;
+    const attempt: Attempt = { connection, startedAtMs, retry: undefined, settle };
+    this.#serverAttempts.set(connection, attempt);
+    const sendSyn = (): void => {
+      this.#transmit(this.#bare(connection, false, "syn"));
+      attempt.retry = this.scheduler.after(SYN_RETRY_MS, sendSyn);
+    };
+    sendSyn();
+    return () => this.#forgetOfServer(attempt);
+  }
+
   /** The sender's host loses its power: no kernel is left to say goodbye. */
   clientVanishes(): void {
     for (const attempt of [...this.#attempts.values()]) this.#forget(attempt);
+    this.listener = undefined;
     for (const end of [...this.#clientEnds.values()]) end.vanish();
   }
 
@@ -238,6 +275,16 @@ export class Network {
     if (!this.#server.up) return;
     const { connection } = segment;
     const end = this.#serverEnds.get(connection);
+    const attempt = this.#serverAttempts.get(connection);
+    if (attempt !== undefined) {
+      this.#forgetOfServer(attempt);
+      if (segment.kind === "rst") return attempt.settle({ code: "ECONNREFUSED" });
+      const rttMs = this.scheduler.nowMs - attempt.startedAtMs;
+      const made = this.#makeEnd(connection, false, rttMs, segment.window);
+      made.acknowledge();
+      return attempt.settle({ end: made });
+    }
+    if (segment.kind === "syn-ack" && end !== undefined) return end.acknowledge();
     if (segment.kind === "syn") {
       if (end === undefined && !this.#admit(segment)) return;
       this.#transmit(this.#bare(connection, false, "syn-ack"));
@@ -257,6 +304,9 @@ export class Network {
     const { connection } = segment;
     const attempt = this.#attempts.get(connection);
     const end = this.#clientEnds.get(connection);
+    const halfOpen = this.#halfOpen.get(connection);
+    if (segment.kind === "syn") return this.#synAtClient(segment, end, halfOpen);
+    if (halfOpen !== undefined) return this.#acknowledged(segment, halfOpen);
     if (attempt !== undefined) {
       if (segment.kind === "rst") return this.#attemptOver(attempt, { code: "ECONNREFUSED" });
       const rttMs = this.scheduler.nowMs - attempt.startedAtMs;
@@ -264,6 +314,48 @@ export class Network {
       this.#attemptOver(attempt, { end: made });
     } else if (end !== undefined) end.receive(segment);
     else if (segment.kind !== "rst") this.#transmit(this.#bare(connection, true, "rst"));
+  }
+
+  /** A SYN of the server: answered until the answer is acknowledged. */
+  #synAtClient(segment: Segment, end: TcpEnd | undefined, halfOpen: HalfOpen | undefined): void {
+    const { connection, window } = segment;
+    if (end !== undefined) return; // Its answer was acknowledged: an old repetition.
+    if (halfOpen !== undefined) {
+      this.#transmit(this.#bare(connection, true, "syn-ack"));
+      return;
+    }
+    if (this.#listener === undefined) {
+      this.#transmit(this.#bare(connection, true, "rst"));
+      return;
+    }
+    const made: HalfOpen = {
+      startedAtMs: this.scheduler.nowMs,
+      ...{ window, answers: 0, retry: undefined },
+    };
+    this.#halfOpen.set(connection, made);
+    const answer = (): void => {
+      if (made.answers++ === SYN_ACKS) return void this.#halfOpen.delete(connection);
+      this.#transmit(this.#bare(connection, true, "syn-ack"));
+      made.retry = this.scheduler.after(SYN_RETRY_MS, answer);
+    };
+    answer();
+  }
+
+  /** The handshake is over, one way or the other. */
+  #acknowledged(segment: Segment, { startedAtMs, window, retry }: HalfOpen): void {
+    const { connection } = segment;
+    cancel(retry);
+    this.#halfOpen.delete(connection);
+    if (segment.kind === "rst") return;
+    const made = this.#makeEnd(connection, true, this.scheduler.nowMs - startedAtMs, window);
+    made.countsSyn = false;
+    this.#listener?.(made);
+    made.receive(segment);
+  }
+
+  #forgetOfServer(attempt: Attempt): void {
+    cancel(attempt.retry);
+    this.#serverAttempts.delete(attempt.connection);
   }
 
   #makeEnd(connection: number, isClient: boolean, rttMs: number, peerWindowBytes: number): TcpEnd {

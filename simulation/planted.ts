@@ -35,6 +35,7 @@ const HEARTBEATS = "src/delivery/heartbeats.ts";
 const OPEN = "src/session/open.ts";
 const ANSWERS = "src/delivery/answers.ts";
 const READS = "src/delivery/reads.ts";
+const ARRIVALS = "src/kernel/arrivals.ts";
 
 /** All of them. */
 export const PLANTED: readonly Planted[] = [
@@ -591,6 +592,24 @@ export const PLANTED: readonly Planted[] = [
     patches: [[
       "if (memory.unread && memory.stalledMs > SLOW_AFTER_MS) {",
       "if (memory.unread && memory.stalledMs === -1) {",
+    ]],
+  },
+  {
+    name: "the connection in use stays when the server connects anew",
+    file: ARRIVALS,
+    patches: [["    this.#inUse?.replace();\n", ""]],
+  },
+  {
+    name: "a connection that has ended refuses further ones",
+    file: ARRIVALS,
+    patches: [["if (this.#inUse === connection) this.#inUse = undefined;", "void connection;"]],
+  },
+  {
+    name: "a connection that nobody waits for yet is forgotten",
+    file: ARRIVALS,
+    patches: [[
+      "    this.#onArrival();\n  }",
+      "    this.#onArrival();\n    this.#waiting = undefined;\n  }",
     ]],
   },
 ];

@@ -11,13 +11,14 @@ import { failoverDialer } from "../src/failover/failover_dialer.ts";
 import { OutboundQueue, sendingSideOf } from "../src/queue/queue.ts";
 import { Checker } from "./checker.ts";
 import { SimDisk } from "./disk.ts";
+import { SimListenDialer } from "./listening.ts";
 import { Network } from "./network.ts";
 import { makePacket } from "./packet.ts";
 import { SeededRandom } from "./random.ts";
 import { type Burst, drawScenario, type Fault, type Scenario } from "./scenario.ts";
 import { Scheduler, settled, SimProcess } from "./scheduler.ts";
 import { SimServer } from "./server.ts";
-import { SimDialer } from "./wire.ts";
+import { SimDialer, type SyscallChance } from "./wire.ts";
 
 /** What came out. */
 export interface RunResult {
@@ -80,7 +81,7 @@ class World {
   #queue: OutboundQueue | undefined;
   #supervisor: Supervisor | undefined;
   #closing = false;
-  #dialer: SimDialer | undefined;
+  #dialer: SimDialer | SimListenDialer | undefined;
   #nextTag = 1;
   #enqueuedBytes = 0;
 
@@ -100,6 +101,7 @@ class World {
       poison: scenario.poison,
       rtoMaxMs: scenario.clientTcp.rtoMaxMs,
       timerLateMs: scenario.timerLateMs + scenario.ioLagMs,
+      listens: scenario.listening !== undefined,
       trace: this.#trace,
     });
     this.#disk = new SimDisk(scenario.diskBytes, this.checker);
@@ -125,6 +127,10 @@ class World {
     const { durationMs, bursts, faults, drainedCalls, visits } = this.#scenario;
     this.#trace(() => JSON.stringify(describe(this.#scenario)));
     this.#start();
+    if (this.#scenario.listening !== undefined) {
+      const connect = this.#network.connectFromServer.bind(this.#network);
+      this.#server.connectThrough(connect, this.#scenario.listening.pauseMs);
+    }
     for (const burst of bursts) this.#at(burst.atMs, () => this.#produce(burst));
     for (const fault of faults) this.#at(fault.atMs, () => this.#breakIt(fault));
     for (const atMs of drainedCalls) this.#at(atMs, () => this.#callDrained());
@@ -270,7 +276,13 @@ class World {
     const roomMs = turns * (1.1 * limits.holdMs + 1000 + 2 * roundTripMs);
     return 20_000 + slowestProbeMs + 2 * limits.backoffCapMs + limits.stallTimeoutMs +
       roomMs + transferMs + this.#paceMs() + this.#trialMs() + this.#sessionMs() +
-      this.#answersMs();
+      this.#answersMs() + this.#listeningMs();
+  }
+
+  /** How long a server that connects may take to find out that it has to, and to do so. */
+  #listeningMs(): number {
+    const { listening } = this.#scenario;
+    return listening === undefined ? 0 : 20_000 + 2 * listening.pauseMs;
   }
 
   /** How long everything takes at the pace that is allowed. */
@@ -295,7 +307,7 @@ class World {
   #quietMs(): number {
     const { limits } = this.#scenario;
     return 15_000 + 4 * limits.holdMs + 2 * limits.backoffCapMs + this.#paceMs() +
-      this.#trialMs() + this.#sessionMs() + this.#answersMs();
+      this.#trialMs() + this.#sessionMs() + this.#answersMs() + this.#listeningMs();
   }
 
   /** How much longer answers may make it take: a time-out, a refusal, a round trip for each. */
@@ -426,10 +438,7 @@ class World {
       if (!process.alive) return;
       const supervisor = new Supervisor(limits, {
         queue: sendingSideOf(queue),
-        dialer: this.#dialerOf(
-          this.#dialer = new SimDialer(this.#network, process, this.checker, chance),
-          process,
-        ),
+        dialer: this.#dialerOf(process, chance),
         clock: process,
         random: () => random.next(),
         onStatus: (status) => this.checker.status(status),
@@ -451,8 +460,14 @@ class World {
   }
 
   /** Every address leads to the one server, but for the times when nobody answers there. */
-  #dialerOf(dialer: SimDialer, clock: SimProcess): Dialer {
-    const { addresses, limits: { onPeerFin } } = this.#scenario;
+  #dialerOf(clock: SimProcess, chance: SyscallChance): Dialer {
+    const { addresses, listening, limits: { onPeerFin } } = this.#scenario;
+    const world = [this.#network, clock, this.checker, chance] as const;
+    if (listening !== undefined) {
+      const refusesSecond = listening.secondConnection === "refuse";
+      return this.#dialer = new SimListenDialer(...world, refusesSecond);
+    }
+    const dialer = this.#dialer = new SimDialer(...world);
     if (addresses.length === 1) return dialer;
     const dialers = addresses.map((outages, i): Dialer => ({
       remote: `tcp://server-${i}.example:4000`,
@@ -476,6 +491,7 @@ class World {
     const process = this.#process;
     if (process === undefined) return;
     process.kill();
+    this.#network.listener = undefined;
     if (powerCut) this.#network.clientVanishes();
     this.checker.ended();
     for (const end of [...this.#network.clientEnds]) end.close();
@@ -589,6 +605,8 @@ class World {
         return this.#spell("server-down", fault, (on) => {
           server.listening = !on && server.up;
         });
+      case "server-connects-anew":
+        return server.connectAnew();
       case "server-speaks":
         return server.chatter(new Uint8Array(fault.bytes));
       case "sender-killed":
@@ -708,6 +726,8 @@ class World {
         // It may have been killed meanwhile, and started again by that.
         if (this.#process !== process || process === undefined) return;
         process.kill();
+        this.#network.listener = undefined;
+        for (const end of [...this.#network.clientEnds]) if (!end.orphan) end.close();
         this.#start();
       });
     });

@@ -54,6 +54,7 @@ type FaultKind =
   | { readonly kind: "server-crash" }
   | { readonly kind: "server-reboot" }
   | { readonly kind: "server-refuses" }
+  | { readonly kind: "server-connects-anew" }
   | { readonly kind: "server-speaks"; readonly bytes: number }
   | { readonly kind: "sender-killed" }
   | { readonly kind: "sender-power-cut" }
@@ -115,6 +116,14 @@ export interface Outage {
   readonly refuses: boolean;
 }
 
+/** The server connects to the sender. */
+export interface Listening {
+  /** What a further connection does while one is in use. */
+  readonly secondConnection: "replace" | "refuse";
+  /** How soon the server's program looks after its connection again. */
+  readonly pauseMs: number;
+}
+
 /** A whole run. */
 export interface Scenario {
   readonly seed: number;
@@ -132,6 +141,8 @@ export interface Scenario {
    * one or more. All lead to the same server.
    */
   readonly addresses: readonly (readonly Outage[])[];
+  /** Undefined: the sender connects. */
+  readonly listening: Listening | undefined;
   readonly bursts: readonly Burst[];
   readonly faults: readonly Fault[];
   /** What the protocol wants beside packets; undefined: nothing. */
@@ -175,6 +186,7 @@ export function drawScenario(seed: number): Scenario {
     ? drawReads(new SeededRandom(seed ^ 0x4ead), durationMs, bursts)
     : undefined;
   const tellsReads = reads !== undefined;
+  const listening = drawListening(new SeededRandom(seed ^ 0x1157), durationMs);
   return {
     seed,
     durationMs,
@@ -205,7 +217,8 @@ export function drawScenario(seed: number): Scenario {
       receiveBufferBytes: random.pick([4096, 16_384, 65_536, 400_000]),
       rtoMaxMs: 2000,
       userTimeoutMs: 0,
-      keepAlive: undefined,
+      // Whoever connects finds out that the other side has gone, or would wait for ever.
+      keepAlive: listening && { idleMs: 5000, intervalMs: 1000, count: 3 },
       tellsReads,
     },
     queue: {
@@ -213,13 +226,15 @@ export function drawScenario(seed: number): Scenario {
       overflow: random.pick(["reject", "wait"]),
     },
     diskBytes: drawDiskBytes(new SeededRandom(seed ^ 0xd15c), bursts),
-    addresses: drawAddresses(new SeededRandom(seed ^ 0xfa11), durationMs),
+    addresses: listening ? [[]] : drawAddresses(new SeededRandom(seed ^ 0xfa11), durationMs),
+    listening: listening?.how,
     bursts,
     faults: [
       ...drawFaults(random, durationMs, bursts),
       ...session?.faults ?? [],
       ...answers?.faults ?? [],
       ...reads?.faults ?? [],
+      ...listening?.faults ?? [],
       ...drawChangedBytes(new SeededRandom(seed ^ 0xb17f), durationMs, bursts),
     ].sort((a, b) => a.atMs - b.atMs),
     drainedCalls: random.chance(0.5) ? [random.between(0, durationMs)] : [],
@@ -536,6 +551,24 @@ function drawAddresses(random: SeededRandom, durationMs: number): Outage[][] {
         };
       }),
   );
+}
+
+/** Mostly the sender connects. */
+function drawListening(
+  random: SeededRandom,
+  durationMs: number,
+): { readonly how: Listening; readonly faults: readonly Fault[] } | undefined {
+  if (!random.chance(0.12)) return undefined;
+  const how = {
+    secondConnection: random.pick(["replace", "replace", "refuse"] as const),
+    pauseMs: random.logBetween(20, 2000),
+  };
+  const faults = Array.from({ length: random.int(0, 4) }, (): Fault => ({
+    kind: random.pick(["server-connects-anew", "server-reboot", "server-crash"]),
+    atMs: random.chance(0.5) ? random.between(0, 1000) : random.between(0, durationMs),
+    durationMs: random.logBetween(1, 5000),
+  }));
+  return { how, faults };
 }
 
 function drawDiskBytes(random: SeededRandom, bursts: readonly Burst[]): number {

@@ -48,6 +48,11 @@ export interface ProgramEvents {
 
 /** What it has to say waits at most so long behind what it is saying. */
 const SAYS_AHEAD_MS = 1000;
+/** How a program connects: returns how to give the attempt up. */
+type Connect = (settle: (outcome: { end: TcpEnd } | { code: string }) => void) => () => void;
+
+/** A program that connects gives an attempt up after this. */
+const CONNECT_WITHIN_MS = 5000;
 /** The program reads at most this much at once. */
 const READ_BYTES = 64 * 1024;
 
@@ -105,6 +110,9 @@ export class SimServer implements ServerSide {
   refusesPackets = false;
   readonly #session: ServerSession | undefined;
   readonly #answers: { readonly how: ServerAnswers; readonly random: SeededRandom } | undefined;
+  #connect: Connect | undefined;
+  /** Gives up the attempt that is under way. */
+  #forgetAttempt: (() => void) | undefined;
   /** SIGSTOP, or a program that is stuck. */
   #stalled = false;
 
@@ -168,6 +176,37 @@ export class SimServer implements ServerSide {
     });
   }
 
+  /** The program connects to the sender from now on, whenever it has no connection. */
+  connectThrough(connect: Connect, pauseMs: number): void {
+    this.#connect = connect;
+    const look = (): void => {
+      if (this.#served.size === 0) this.connectAnew();
+      this.#scheduler.after(pauseMs, look);
+    };
+    look();
+  }
+
+  /** It connects, also beside a connection that it has; one attempt at a time. */
+  connectAnew(): void {
+    const runs = this.up && this.listening && !this.#stalled;
+    if (this.#connect === undefined || !runs || this.#forgetAttempt !== undefined) return;
+    const forget = this.#connect((outcome) => {
+      cancel(late);
+      this.#forgetAttempt = undefined;
+      if ("end" in outcome) this.established(outcome.end);
+    });
+    const late = this.#scheduler.after(CONNECT_WITHIN_MS, () => this.#giveUpConnecting());
+    this.#forgetAttempt = () => {
+      cancel(late);
+      forget();
+    };
+  }
+
+  #giveUpConnecting(): void {
+    this.#forgetAttempt?.();
+    this.#forgetAttempt = undefined;
+  }
+
   /** The program ends every connection; its kernel resets those with unread data. */
   closeConnections(): void {
     for (const served of [...this.#served.values()]) {
@@ -197,6 +236,7 @@ export class SimServer implements ServerSide {
   /** SIGKILL. */
   crash(): void {
     this.listening = false;
+    this.#giveUpConnecting();
     for (const served of [...this.#served.values()]) this.#drop(served, () => served.end.close());
     this.stalled = false;
   }
@@ -210,6 +250,7 @@ export class SimServer implements ServerSide {
   powerOff(): void {
     this.up = false;
     this.listening = false;
+    this.#giveUpConnecting();
     for (const served of [...this.#served.values()]) this.#drop(served, () => served.end.vanish());
     this.stalled = false;
   }

@@ -61,6 +61,8 @@ export class TcpEnd {
   /** Added to what `tcpi_bytes_acked` says: a kernel that does not count it. */
   hidesAcks = false;
   hadHidden = false;
+  /** `tcpi_bytes_acked` counts the SYN of the side that has connected (section 1). */
+  countsSyn: boolean;
   srttMs: number;
 
   #sendNext = 0;
@@ -107,6 +109,7 @@ export class TcpEnd {
     this.options = options;
     this.connection = connection;
     this.isClient = isClient;
+    this.countsSyn = isClient;
     this.state = TcpState.ESTABLISHED;
     this.lastReceivedAtMs = scheduler.nowMs;
     this.heardBeforeFinAtMs = scheduler.nowMs;
@@ -166,7 +169,7 @@ export class TcpEnd {
       state: this.state,
       sendQueueBytes: this.#limit - this.sendUna,
       notSentBytes: Math.max(0, this.#limit - this.#sendNext),
-      bytesAcked: this.hidesAcks ? 0 : this.sendUna + (this.isClient ? 1 : 0),
+      bytesAcked: this.hidesAcks ? 0 : this.sendUna + (this.countsSyn ? 1 : 0),
       unackedSegments: this.#inFlight.length,
       sendMssBytes: this.#mssBytes,
       sendWindowBytes: this.#sendWindow,
@@ -213,6 +216,11 @@ export class TcpEnd {
     const news = this.options.tellsReads || this.#receiver.isWorthTelling(oldWindow);
     if (part !== undefined && canReceive && news) this.#sendAck();
     return part;
+  }
+
+  /** The peer has asked again for what was acknowledged. */
+  acknowledge(): void {
+    this.#sendAck();
   }
 
   /** SO_KEEPALIVE and its three options, at any time. */

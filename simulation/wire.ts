@@ -17,6 +17,8 @@ export interface WireWatcher {
   /** The process gave a look-up up that had taken so long. */
   lookUpGivenUp(waitedMs: number): void;
   opened(wire: SimWire): void;
+  /** A connection has come that takes the place of the one in use. */
+  arrived(): void;
   /** The kernel has taken these bytes. */
   written(wire: SimWire, bytes: Uint8Array): void;
   acked(wire: SimWire): void;
@@ -194,8 +196,12 @@ export class SimWire implements Wire {
 
   /** The layer above TCP fails, as TLS may; TCP goes on. */
   failAbove(what: "read" | "write"): void {
+    this.fail(what, new WireError("EPROTO", "the layer above TCP has failed"));
+  }
+
+  /** From now on reads or writes fail, whatever TCP does. */
+  protected fail(what: "read" | "write", error: WireError): void {
     if (this.#released) return;
-    const error = new WireError("EPROTO", "the layer above TCP has failed");
     this.#failed[what] = error;
     const pending = what === "read" ? this.#read : this.#write;
     if (pending === undefined) return;

@@ -3,7 +3,8 @@
  * attempts wait for as long as it takes.
  *
  * Invariants:
- * 1. One connection at a time is in use. Which of two stays is `secondConnection`.
+ * 1. One connection at a time is in use. Which of two stays is `secondConnection`; see
+ *    {@linkcode Arrivals}.
  * 2. Who is not on the list gets no byte.
  * 3. A connection that is replaced is given up as one that failed: what it had not
  *    confirmed is sent again on the new one.
@@ -13,12 +14,13 @@
 
 import { isOfOneClient } from "../base/accept_error.ts";
 import { systemClock } from "../base/clock.ts";
-import { OptionError, WireError } from "../base/errors.ts";
+import { OptionError, type WireError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
 import type { Dialer } from "../base/ports.ts";
 import { formatRemote, normalizeHostname } from "../base/remote.ts";
 import { AllowedPeers } from "./allowed_peers.ts";
+import { Arrivals, replaced } from "./arrivals.ts";
 import { nextDescriptorHint } from "./descriptor.ts";
 import { adopt } from "./dialer.ts";
 import { libc, loadLibc } from "./libc.ts";
@@ -108,14 +110,10 @@ class Listening implements ListenDialer {
   readonly remote: string;
   readonly addr: Deno.NetAddr;
   readonly #allowed: AllowedPeers;
-  readonly #refusesSecond: boolean;
+  readonly #arrivals: Arrivals<Deno.TcpConn>;
   readonly #options: ResolvedSocketOptions;
   readonly #asked: SocketOptions;
   readonly #listener: Deno.TcpListener;
-  /** Accepted, and not asked for yet: the newest. */
-  #arrived: Deno.TcpConn | undefined;
-  #inUse: AcceptedWire | undefined;
-  #onArrival: () => void = () => {};
   #cancelRetry: () => void = () => {};
   #isClosed = false;
 
@@ -135,7 +133,7 @@ class Listening implements ListenDialer {
       throw new OptionError("port", port, "must be an integer from 0 to 65535");
     }
     this.#allowed = new AllowedPeers(allowFrom);
-    this.#refusesSecond = secondConnection === "refuse";
+    this.#arrivals = new Arrivals(secondConnection === "refuse");
     this.#options = validateSocketOptions({ ...socketDefaults, ...socket });
     this.#asked = socket;
     if (libcPath === undefined) libc();
@@ -149,16 +147,16 @@ class Listening implements ListenDialer {
   async dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire> {
     signal.throwIfAborted();
     onLookedUp?.();
-    const conn = await this.#next(signal);
+    const conn = await this.#arrivals.next(signal);
     try {
       const wire = adopt(
         conn,
         nextDescriptorHint(),
         this.#options,
         this.#asked,
-        (...parts) => new AcceptedWire(...parts, () => this.#ended(wire)),
+        (...parts) => new AcceptedWire(...parts, () => this.#arrivals.ended(wire)),
       );
-      this.#inUse = wire;
+      this.#arrivals.use(wire);
       return wire;
     } catch (error) {
       conn.close(); // Nothing was written.
@@ -171,31 +169,7 @@ class Listening implements ListenDialer {
     this.#isClosed = true;
     this.#cancelRetry();
     this.#listener.close();
-    this.#arrived?.close();
-    this.#arrived = undefined;
-  }
-
-  #next(signal: AbortSignal): Promise<Deno.TcpConn> {
-    return new Promise((resolve, reject) => {
-      const take = () => {
-        const conn = this.#arrived;
-        if (conn === undefined) return;
-        this.#arrived = undefined;
-        forget();
-        resolve(conn);
-      };
-      const onAbort = () => {
-        forget();
-        reject(signal.reason);
-      };
-      const forget = () => {
-        this.#onArrival = () => {};
-        signal.removeEventListener("abort", onAbort);
-      };
-      signal.addEventListener("abort", onAbort, { once: true });
-      this.#onArrival = take;
-      take();
-    });
+    this.#arrivals.close();
   }
 
   async #accept(): Promise<void> {
@@ -214,17 +188,9 @@ class Listening implements ListenDialer {
   }
 
   #take(conn: Deno.TcpConn): void {
-    const isRefused = !this.#allowed.has(conn.remoteAddr.hostname) ||
-      (this.#refusesSecond && this.#inUse !== undefined);
-    if (isRefused || this.#isClosed) return conn.close();
-    this.#arrived?.close();
-    this.#arrived = conn;
-    this.#inUse?.replace();
-    this.#onArrival();
-  }
-
-  #ended(wire: AcceptedWire): void {
-    if (this.#inUse === wire) this.#inUse = undefined;
+    const { hostname } = conn.remoteAddr;
+    if (!this.#allowed.has(hostname) || this.#isClosed) return conn.close();
+    this.#arrivals.take(conn);
   }
 }
 
@@ -232,7 +198,7 @@ class Listening implements ListenDialer {
 class AcceptedWire extends TcpWire {
   readonly #onEnd: () => void;
   #isReplaced = false;
-  #rejectRead: (error: WireError) => void = () => {};
+  readonly #reject: { read?: (error: WireError) => void; write?: (error: WireError) => void } = {};
 
   constructor(
     conn: Deno.TcpConn,
@@ -245,17 +211,26 @@ class AcceptedWire extends TcpWire {
     this.#onEnd = onEnd;
   }
 
-  /** Whoever reads it learns that it is over; what it carries is theirs to give up. */
+  /** Whoever reads or writes learns that it is over: behind the peer's FIN nobody reads. */
   replace(): void {
     this.#isReplaced = true;
-    this.#rejectRead(replaced());
+    this.#reject.read?.(replaced());
+    this.#reject.write?.(replaced());
   }
 
   override read(buffer: Uint8Array): Promise<number | null> {
+    return this.#unlessReplaced("read", () => super.read(buffer));
+  }
+
+  override write(bytes: Uint8Array): Promise<number> {
+    return this.#unlessReplaced("write", () => super.write(bytes));
+  }
+
+  #unlessReplaced<Value>(what: "read" | "write", call: () => Promise<Value>): Promise<Value> {
     if (this.#isReplaced) return Promise.reject(replaced());
     return new Promise((resolve, reject) => {
-      this.#rejectRead = reject;
-      super.read(buffer).then(resolve, reject);
+      this.#reject[what] = reject;
+      call().then(resolve, reject);
     });
   }
 
@@ -268,8 +243,4 @@ class AcceptedWire extends TcpWire {
     this.#onEnd();
     super.close();
   }
-}
-
-function replaced(): WireError {
-  return new WireError("REPLACED", "the server has connected anew");
 }

@@ -99,6 +99,27 @@ Deno.test("the newest connection replaces the one in use, whose reader learns it
   next.close();
 });
 
+Deno.test("the newest connection replaces one that has ended its side, whose writer learns it", async () => {
+  using dialer = listenDialer({ hostname: "127.0.0.1", port: 0 });
+  using first = await connectTo(dialer);
+  const wire = await dialer.dial(new AbortController().signal);
+  await first.closeWrite();
+  assert.equal(await wire.read(new Uint8Array(16)), null);
+  // It reads nothing, so that a write waits at last.
+  const chunk = new Uint8Array(1 << 20);
+  const waits = (async () => {
+    for (;;) await wire.write(chunk);
+  })();
+  const rejected = assert.rejects(waits, { code: "REPLACED" });
+  const dialed = dialer.dial(new AbortController().signal);
+  using _second = await connectTo(dialer);
+  const next = await dialed;
+  await rejected;
+  await assert.rejects(wire.write(bytes("more")), { code: "REPLACED" });
+  wire.abort();
+  next.close();
+});
+
 Deno.test('with "refuse" the oldest stays until it has ended', async () => {
   using dialer = listenDialer({ hostname: "127.0.0.1", port: 0, secondConnection: "refuse" });
   const { signal } = new AbortController();

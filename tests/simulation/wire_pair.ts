@@ -156,6 +156,7 @@ export async function simulatedPair(): Promise<WirePair> {
     dialed() {},
     lookUpGivenUp() {},
     opened() {},
+    arrived() {},
     written() {},
     acked() {},
     heard() {},
