@@ -51,8 +51,8 @@ const SECTIONS: readonly Section[] = [
     title: "Session",
     words:
       "`session` of `SenderOptions`, beside `open`, `heartbeat` and `close`, for which `send` and `relay`\n" +
-      "have `--session-send`, `--session-expect`, `--session-refuse`, `--heartbeat`, `--heartbeat-expect`\n" +
-      "and `--goodbye`; see [PROTOCOLS](PROTOCOLS.md#sessions).",
+      "have `--session-send`, `--session-expect`, `--session-refuse`, `--session-framing`, `--heartbeat`,\n" +
+      "`--heartbeat-expect` and `--goodbye`; see [PROTOCOLS](PROTOCOLS.md#sessions).",
     table: SESSION_OPTIONS,
   },
   {

@@ -38,6 +38,26 @@ Deno.test("steps in the order of the flags, a secret from a file, and a goodbye"
   assert.ok(!err.includes("secret"));
 });
 
+Deno.test("an answer of a framing is taken as a whole, and what follows it is not", async () => {
+  using dir = new TempDir();
+  await using server = new ScriptedServer().start();
+  const command = runWith(sendPermissions(server.remote, dir.queue), [
+    ...["send", server.remote, "-q", dir.queue, "--hold", "0s"],
+    ...["--session-send", "BIND\\n", "--session-expect", "OK", "--session-framing", "length16"],
+    ...["--session-expect", "go", "--session-framing", "lines"],
+  ], "one\n");
+  const connection = await server.accept();
+  await connection.readUntil("\n");
+  // Its end looks like the next answer.
+  await connection.write("\0\x05OKgo\n");
+  await connection.write("go\n");
+  let rest = "";
+  await connection.readToEnd((text) => rest += text);
+  assert.equal(rest, "one\n");
+  const { code, err } = await command;
+  assert.equal(code, 0, err);
+});
+
 Deno.test("a wrong password is told in the server's words, and the packets are kept", async () => {
   using dir = new TempDir();
   await using server = new ScriptedServer().start();
@@ -65,6 +85,9 @@ for (
     [["--session-expect", "/(/"], /Invalid regular expression/],
     [["--session-expect", "/^250/m"], /Expected \/REGEXP\/, without flags/],
     [["--session-refuse", "-"], /--session-refuse belongs behind a --session-expect/],
+    [["--session-framing", "lines"], /--session-framing belongs behind a --session-expect/],
+    [["--session-expect", "x", "--session-framing", "line"], /--session-framing.*lines/s],
+    [["--session-expect", "x", "--session-framing", "chunks"], /framing/],
     [["--heartbeat-idle", "5s"], /--heartbeat-idle needs --heartbeat/],
     [["--heartbeat-expect", "x"], /--heartbeat-expect needs --heartbeat/],
     [["--heartbeat", "x", "--heartbeat-idle", "1ms"], /--heartbeat-idle.* must be from 10ms/],

@@ -295,7 +295,7 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .table(CLOSE_OPTIONS, resolveOptions(CLOSE_OPTIONS, {}));
   addTlsOptions(options);
   options.group("Pace").table(PACE_OPTIONS);
-  addSessionOptions(options);
+  addSessionOptions(options, parseFraming);
   addAnswerOptions(options, parseFraming);
   options.group("Socket")
     .table(SOCKET_OPTIONS)

@@ -22,11 +22,10 @@ const LINE_FEED = 10;
 /** Bytes that were typed, or the file that has them; where an answer is meant, a `RegExp`, too. */
 export type Typed = Uint8Array | RegExp | { readonly file: string };
 
-/** One of the three flags that steps are made of, in the order in which they were given. */
-interface StepFlag {
-  readonly what: "send" | "expect" | "refuse";
-  readonly typed: Typed;
-}
+/** One of the four flags that steps are made of, in the order in which they were given. */
+type StepFlag =
+  | { readonly what: "send" | "expect" | "refuse"; readonly typed: Typed }
+  | { readonly what: "framing"; readonly framing: Framing };
 
 /** A step as a route file has it. */
 export interface TypedStep {
@@ -44,12 +43,14 @@ export interface TypedStep {
 
 /** The options of a session, parsed. */
 export interface SessionCommandOptions {
-  /** One list, whichever of the three flags it was begun by. */
+  /** One list, whichever of the four flags it was begun by. */
   readonly sessionSend?: readonly StepFlag[];
   /** The same list. */
   readonly sessionExpect?: readonly StepFlag[];
   /** The same list. */
   readonly sessionRefuse?: readonly StepFlag[];
+  /** The same list. */
+  readonly sessionFraming?: readonly StepFlag[];
   /** The steps of a route file; those of the command line stand in their place. */
   readonly sessionOpen?: readonly TypedStep[];
   /** The bytes of a heartbeat. */
@@ -68,16 +69,16 @@ interface Adder {
 }
 
 /** Adds the options of a session, which `send` and `relay` share. */
-export function addSessionOptions(options: Adder): void {
+export function addSessionOptions(options: Adder, parseFraming: (text: string) => Framing): void {
   const steps: StepFlag[] = [];
-  const step = (what: StepFlag["what"]) => (text: string): readonly StepFlag[] => {
+  const step = (what: "send" | "expect" | "refuse") => (text: string): readonly StepFlag[] => {
     steps.push({ what, typed: what === "send" ? parseBytes(text) : parsePattern(text) });
     return steps;
   };
   options.group("Session, on each connection")
     .value(
       "--session-send <text>",
-      "first send this: AUTH x\\r\\n, or @FILE for a secret; in order with the next two",
+      "first send this: AUTH x\\r\\n, or @FILE for a secret; in order with the next three",
       step("send"),
     )
     .value(
@@ -89,6 +90,14 @@ export function addSessionOptions(options: Adder): void {
       "--session-refuse <text>",
       "an answer that is a refusal, for the --session-expect before it",
       step("refuse"),
+    )
+    .value(
+      "--session-framing <framing>",
+      "how that answer ends, where it is a whole message; see Framings below",
+      (text) => {
+        steps.push({ what: "framing", framing: parseFraming(text) });
+        return steps;
+      },
     )
     .value("--heartbeat <text>", "in quiet times send this", parseBytes)
     .value("--heartbeat-expect <text>", "what it is answered by", parsePattern)
@@ -103,7 +112,7 @@ export function sessionFiles(options: SessionCommandOptions): string[] {
   const flags = stepFlagsOf(options);
   const steps = flags === undefined
     ? (options.sessionOpen ?? []).flatMap(({ send, expect, refuse }) => [send, expect, refuse])
-    : flags.map(({ typed }) => typed);
+    : flags.map((flag) => flag.what === "framing" ? undefined : flag.typed);
   return [...steps, heartbeat, heartbeatExpect, goodbye]
     .flatMap((typed) => typed !== undefined && "file" in typed ? [typed.file] : []);
 }
@@ -129,7 +138,8 @@ export function sessionOf(options: SessionCommandOptions): Session | undefined {
 }
 
 function stepFlagsOf(options: SessionCommandOptions): readonly StepFlag[] | undefined {
-  return options.sessionSend ?? options.sessionExpect ?? options.sessionRefuse;
+  const { sessionSend, sessionExpect, sessionRefuse, sessionFraming } = options;
+  return sessionSend ?? sessionExpect ?? sessionRefuse ?? sessionFraming;
 }
 
 function readyStep({ send, expect, refuse, ...limits }: TypedStep): SessionStep {
@@ -141,19 +151,24 @@ function readyStep({ send, expect, refuse, ...limits }: TypedStep): SessionStep 
   };
 }
 
-/** A send begins a step, and what is expected next ends it. */
+/** A send begins a step, and what is expected next ends it; what belongs to that comes behind. */
 function stepsOf(flags: readonly StepFlag[]): SessionStep[] {
   const steps: SessionStep[] = [];
-  for (const { what, typed } of flags) {
+  for (const flag of flags) {
     const last = steps.at(-1);
-    if (what === "send") steps.push({ send: bytesOf(typed) });
-    else if (what === "expect") {
+    if (flag.what === "send") steps.push({ send: bytesOf(flag.typed) });
+    else if (flag.what === "expect") {
       const isFree = last !== undefined && last.expect === undefined;
-      const step = { ...(isFree ? last : {}), expect: patternOf(typed) };
+      const step = { ...(isFree ? last : {}), expect: patternOf(flag.typed) };
       steps.splice(isFree ? -1 : steps.length, 1, step);
-    } else if (last?.expect === undefined || last.refuse !== undefined) {
-      throw new UsageError("--session-refuse belongs behind a --session-expect, once");
-    } else steps.splice(-1, 1, { ...last, refuse: patternOf(typed) });
+    } else if (last?.expect === undefined || last[flag.what] !== undefined) {
+      throw new UsageError(`--session-${flag.what} belongs behind a --session-expect, once`);
+    } else {
+      const more = flag.what === "framing"
+        ? { framing: flag.framing }
+        : { refuse: patternOf(flag.typed) };
+      steps.splice(-1, 1, { ...last, ...more });
+    }
   }
   return steps;
 }
