@@ -114,7 +114,7 @@ export type {
   QueueCounts,
 } from "./src/queue/inspect/inspection.ts";
 export type { QueueProblem } from "./src/queue/inspect/integrity.ts";
-export type { Remote } from "./src/base/remote.ts";
+export type { HostRemote, Remote, UnixRemote } from "./src/base/remote.ts";
 export type { KeepAliveOptions, SocketOptions } from "./src/kernel/socket_options.ts";
 export type {
   DeadLetter,

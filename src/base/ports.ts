@@ -228,9 +228,9 @@ export interface TlsSession {
  * @category Dialer
  */
 export interface Wire {
-  /** `"192.0.2.1:50123"`. */
+  /** `"192.0.2.1:50123"`; `"unnamed"` over a Unix socket. */
   readonly localAddress: string;
-  /** `"192.0.2.7:4000"`. */
+  /** `"192.0.2.7:4000"`, `"unix:/run/app.sock"`. */
   readonly remoteAddress: string;
   /** What TLS has agreed upon; left out where none is spoken. */
   readonly tls?: TlsSession;
@@ -283,7 +283,8 @@ export interface Wire {
   /**
    * Ends the connection at once by a reset, never by a FIN: the kernel drops
    * its queue, so nothing old can arrive beside the replay, and the peer cannot
-   * take it for an orderly end. Idempotent.
+   * take it for an orderly end. A Unix socket knows no reset: what lies in the
+   * peer's buffer stays there. Idempotent.
    */
   abort(): void;
   /** Gives the descriptors back after an orderly end. Idempotent. */
@@ -296,7 +297,7 @@ export interface Wire {
  * @category Dialer
  */
 export interface Dialer {
-  /** Where it dials, for people: `"tcp://legacy:4000"`. */
+  /** Where it dials, for people: `"tcp://legacy:4000"`, `"unix:/run/app.sock"`. */
   readonly remote: string;
   /**
    * Whether the other side connects to us: then an attempt takes as long as it takes, and

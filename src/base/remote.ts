@@ -1,9 +1,16 @@
 /**
- * Where a sender sends.
+ * Where a sender sends: a server on the network, or one on this host.
  *
  * @category Delivery
  */
-export interface Remote {
+export type Remote = HostRemote | UnixRemote;
+
+/**
+ * A server on the network.
+ *
+ * @category Delivery
+ */
+export interface HostRemote {
   /**
    * A name or a literal address; IPv6 without brackets, a link-local address with
    * its zone: `fe80::1%eth0`.
@@ -36,11 +43,33 @@ export interface Remote {
 }
 
 /**
+ * A server on this host that listens on a Unix socket, of the kind that carries a stream.
+ *
+ * @category Delivery
+ */
+export interface UnixRemote {
+  /** Tells it from a server on the network. */
+  readonly scheme: "unix";
+  /**
+   * The whole path of the socket's file, of at most 107 bytes. An abstract socket, as
+   * `@name` is one, has no file, no owner and no rights, and is not taken.
+   */
+  readonly path: string;
+  /** Where to go when this one cannot be reached, as with {@linkcode HostRemote.standbys}. */
+  readonly standbys?: readonly Remote[];
+  /** Nobody connects to us over a Unix socket. */
+  readonly listen?: false;
+}
+
+/** What `struct sockaddr_un` has room for, less the 0 behind it (unix(7)). */
+const UNIX_PATH_BYTES = 107;
+
+/**
  * Reads a remote from a URL.
  *
  * @category Dialer
- * @param url `tcp://host:port`, `tls://host:port`, several of one kind with commas between
- *   them, the preferred one first, or
+ * @param url `tcp://host:port`, `tls://host:port`, `unix:path`, several of one kind with
+ *   commas between them, the preferred one first, or
  *   `listen://host:port?from=address,network/bits` for a server that connects to us; IPv6
  *   literals in brackets. A zone follows `%` or, as
  *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
@@ -54,10 +83,11 @@ export interface Remote {
  * import assert from "node:assert/strict";
  *
  * assert.deepEqual(parseRemote("tcp://[::1]:4000"), { hostname: "::1", port: 4000 });
+ * assert.deepEqual(parseRemote("unix:/run/app.sock"), { scheme: "unix", path: "/run/app.sock" });
  * ```
  */
 export function parseRemote(url: string): Remote {
-  return withStandbys(url.split(/,(?=[a-z]+:\/\/)/).map(parseOne));
+  return withStandbys(url.split(/,(?=[a-z]+:\/\/|unix:)/).map(parseOne));
 }
 
 /**
@@ -74,7 +104,8 @@ export function withStandbys(remotes: readonly Remote[]): Remote {
   const schemes = new Set(all.map((url) => url.slice(0, url.indexOf(":"))));
   if (schemes.size > 1 || schemes.has("listen")) {
     throw new TypeError(
-      `${all.join(",")}: several remotes are all tcp:// or all tls://, and none is listen://`,
+      `${all.join(",")}: several remotes are all tcp://, all tls:// or all unix:, and ` +
+        `none is listen://`,
     );
   }
   const twice = all.find((url, i) => all.indexOf(url) < i);
@@ -83,7 +114,8 @@ export function withStandbys(remotes: readonly Remote[]): Remote {
 }
 
 function parseOne(url: string): Remote {
-  const expected = `expected tcp://HOST:PORT or tls://HOST:PORT, for example ` +
+  if (url.startsWith("unix:")) return parseUnix(url);
+  const expected = `expected tcp://HOST:PORT, tls://HOST:PORT or unix:PATH, for example ` +
     `tcp://192.0.2.7:4000 or tls://[::1]:6514`;
   // URLs know no zones: it is taken out before and put back after.
   const zone = /^[^/]*\/\/\[[^\]%]*(%[^\]]*)\]/.exec(url)?.[1] ?? "";
@@ -92,7 +124,9 @@ function parseOne(url: string): Remote {
   const tls = parsed.protocol === "tls:";
   if (!tls && parsed.protocol !== "tcp:" && parsed.protocol !== "listen:") {
     throw new TypeError(
-      `"${url}" has scheme ${parsed.protocol.slice(0, -1)}, sendq speaks tcp and tls; ${expected}`,
+      `"${url}" has scheme ${
+        parsed.protocol.slice(0, -1)
+      }, sendq speaks tcp, tls and unix; ${expected}`,
     );
   }
   const isListen = parsed.protocol === "listen:";
@@ -116,18 +150,49 @@ function parseOne(url: string): Remote {
   };
 }
 
+/** `unix:/PATH`, or with `//` before the path, as in a URL. */
+function parseUnix(url: string): UnixRemote {
+  const path = url.slice("unix:".length).replace(/^\/\/(?=\/)/, "");
+  return { scheme: "unix", path: checkUnixPath(path) };
+}
+
+/**
+ * Checks the path of a Unix socket. It has to be whole, as a permission names it.
+ *
+ * @throws {TypeError} It is none; the message says why.
+ */
+export function checkUnixPath(path: string): string {
+  if (typeof path !== "string" || !/^\/(?!\/)[^\0]*$/.test(path)) {
+    throw new TypeError(
+      `${JSON.stringify(path)} is not the whole path of a socket's file; expected unix:PATH, ` +
+        `for example unix:/run/app.sock (abstract sockets, which have no file, are not taken)`,
+    );
+  }
+  const bytes = new TextEncoder().encode(path).length;
+  if (bytes > UNIX_PATH_BYTES) {
+    throw new TypeError(
+      `"${path}" has ${bytes} bytes, the path of a Unix socket at most ${UNIX_PATH_BYTES}: ` +
+        `reach it by a symbolic link to its directory`,
+    );
+  }
+  return path;
+}
+
 /**
  * The URL of a remote.
  *
  * @category Dialer
  */
-export function formatRemote(
-  { hostname, port, listen = false, scheme = "tcp", standbys = [] }: Remote,
-): string {
-  const url = `${listen ? "listen" : scheme}://${
-    hostname.includes(":") ? `[${hostname}]` : hostname
-  }:${port}`;
-  return [url, ...standbys.map(formatRemote)].join(",");
+export function formatRemote(remote: Remote): string {
+  const { standbys = [] } = remote;
+  return [formatOne(remote), ...standbys.map(formatRemote)].join(",");
+}
+
+function formatOne(remote: Remote): string {
+  if (remote.scheme === "unix") return `unix:${remote.path}`;
+  const { hostname, port, listen = false, scheme = "tcp" } = remote;
+  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
+  return `${listen ? "listen" : scheme}://${host}:${port}`;
 }
 
 /**

@@ -348,7 +348,7 @@ export function describeVerdict(verdict: Verdict): string {
     case "slow":
       return `slow: the oldest unacknowledged byte has waited ${seconds(verdict.oldestUnackedMs)}`;
     case "peer-stalled":
-      return `peer stalled: its TCP answers, its program has not read for ${
+      return `peer stalled: its kernel answers, its program has not read for ${
         seconds(verdict.stalledMs)
       }`;
     case "path-dead":

@@ -5,10 +5,14 @@
  * @module
  */
 
+/** `AF_UNIX`. */
+export const AF_UNIX = 1;
 /** `AF_INET`. */
 export const AF_INET = 2;
 /** `AF_INET6`. */
 export const AF_INET6 = 10;
+/** `SOCK_STREAM`. */
+export const SOCK_STREAM = 1;
 /** `SOCK_DGRAM`. */
 export const SOCK_DGRAM = 2;
 /** `SOCK_NONBLOCK`, or'ed to the socket type. */
@@ -33,6 +37,7 @@ export const TCP_INFO = 11;
 /** Names of the errno values that a socket, a route or a connection attempt can end with. */
 const ERRNO_NAMES: ReadonlyMap<number, string> = new Map([
   [1, "EPERM"],
+  [2, "ENOENT"],
   [4, "EINTR"],
   [5, "EIO"],
   [6, "ENXIO"],
@@ -41,6 +46,7 @@ const ERRNO_NAMES: ReadonlyMap<number, string> = new Map([
   [12, "ENOMEM"],
   [13, "EACCES"],
   [19, "ENODEV"],
+  [20, "ENOTDIR"],
   [22, "EINVAL"],
   [24, "EMFILE"],
   [25, "ENOTTY"],
@@ -49,6 +55,7 @@ const ERRNO_NAMES: ReadonlyMap<number, string> = new Map([
   [71, "EPROTO"],
   [88, "ENOTSOCK"],
   [90, "EMSGSIZE"],
+  [91, "EPROTOTYPE"],
   [92, "ENOPROTOOPT"],
   [95, "EOPNOTSUPP"],
   [98, "EADDRINUSE"],

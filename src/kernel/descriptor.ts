@@ -17,6 +17,7 @@ import {
   SO_ERROR,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
+  SOCK_STREAM,
   SOL_SOCKET,
   TCP_INFO,
 } from "./constants.ts";
@@ -36,7 +37,6 @@ const SO_TYPE = 3;
 const SO_ACCEPTCONN = 30;
 const SO_COOKIE = 57;
 const POLLNVAL = 0x20;
-const SOCK_STREAM = 1;
 
 /**
  * Where the scan ends. `/proc/self/fd` would say exactly which descriptors are
@@ -298,12 +298,21 @@ function refused(call: string): KernelCallError {
   );
 }
 
+/** Every descriptor of this process that is open. */
+export function openDescriptors(): Iterable<number> {
+  return openOnesFrom(0);
+}
+
+function* openOnesFrom(first: number): Generator<number> {
+  for (let fd = first; fd < MAX_DESCRIPTOR; fd += ASKED_TOGETHER) {
+    yield* openOnes(fd, ASKED_TOGETHER);
+  }
+}
+
 function* searchOrder(hint: number): Generator<number> {
   for (let fd = hint; fd < hint + NEAR_HINT; fd++) yield fd;
   for (let fd = 0; fd < ASKED_SINGLY; fd++) yield fd;
-  for (let fd = ASKED_SINGLY; fd < MAX_DESCRIPTOR; fd += ASKED_TOGETHER) {
-    yield* openOnes(fd, ASKED_TOGETHER);
-  }
+  yield* openOnesFrom(ASKED_SINGLY);
 }
 
 /** Which of these descriptors are open; all of them where poll does not say. */

@@ -12,27 +12,19 @@ import { formatHostPort } from "./ip_address.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 import { findLocalFault, type LocalPath } from "./local_fault.ts";
 import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";
+import { failedCall, POLLERR, POLLHUP, SocketReader } from "./socket_reader.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
 
-const SIOCOUTQ = 0x5411n;
-const POLLERR = 0x8;
-const POLLHUP = 0x10;
-const POLLNVAL = 0x20;
 const SHUT_WR = 1;
 const SO_LINGER = 13;
 /** The kernel counts both in whole seconds. */
 const ASKING = { idleMs: 1000, intervalMs: 1000, count: 9 } as const;
 
-/** poll is asked again this often if a signal cut it short, which only errno could tell. */
-const POLL_ATTEMPTS = 3;
-
 /** Reads a socket's counters, with buffers that are used again and again. */
 export class SocketSampler {
-  readonly #sendQueue = new Int32Array(1);
+  readonly #reader = new SocketReader();
   readonly #info = new Uint8Array(TCP_INFO_BYTES);
   readonly #infoLength = new Uint32Array(1);
-  readonly #pollfd = new DataView(new ArrayBuffer(8));
-  readonly #pollBytes = new Uint8Array(this.#pollfd.buffer);
 
   /**
    * One reading. TCP_INFO is read before Send-Q, so an acknowledgement that comes
@@ -44,22 +36,14 @@ export class SocketSampler {
    */
   sample(fd: number): SocketSample {
     const info = this.#readInfo(fd);
-    const sendQueueBytes = this.#readSendQueue(fd);
-    return { ...info, sendQueueBytes, hangup: (this.#readEvents(fd) & POLLHUP) !== 0 };
-  }
-
-  #readSendQueue(fd: number): number {
-    this.#sendQueue[0] = -1;
-    const code = libc().ioctl(fd, SIOCOUTQ, this.#sendQueue);
-    const bytes = this.#sendQueue[0];
-    if (code !== 0 || bytes < 0) throw failed("ioctl(SIOCOUTQ)", fd);
-    return bytes;
+    const sendQueueBytes = this.#reader.sendQueue(fd);
+    return { ...info, sendQueueBytes, hangup: (this.#reader.events(fd) & POLLHUP) !== 0 };
   }
 
   #readInfo(fd: number): ReturnType<typeof decodeTcpInfo> {
     this.#infoLength[0] = TCP_INFO_BYTES;
     const code = libc().getsockopt(fd, IPPROTO_TCP, TCP_INFO, this.#info, this.#infoLength);
-    if (code !== 0) throw failed("getsockopt(TCP_INFO)", fd);
+    if (code !== 0) throw failedCall("getsockopt(TCP_INFO)", fd);
     return decodeTcpInfo(this.#info, this.#infoLength[0]);
   }
 
@@ -69,18 +53,7 @@ export class SocketSampler {
    * @throws {KernelCallError} The call failed.
    */
   hasPendingError(fd: number): boolean {
-    return (this.#readEvents(fd) & POLLERR) !== 0;
-  }
-
-  #readEvents(fd: number): number {
-    for (let attempt = 1; attempt <= POLL_ATTEMPTS; attempt++) {
-      this.#pollfd.setInt32(0, fd, true);
-      this.#pollfd.setInt32(4, 0, true); // No events asked for: POLLHUP and POLLERR come unasked.
-      const ready = libc().poll(this.#pollBytes, 1n, 0);
-      const events = this.#pollfd.getInt16(6, true);
-      if (ready >= 0 && (events & POLLNVAL) === 0) return events;
-    }
-    throw failed("poll", fd);
+    return (this.#reader.events(fd) & POLLERR) !== 0;
   }
 }
 
@@ -102,16 +75,6 @@ export function resetConnection(fd: number): boolean {
   const lingers = libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, onZero, onZero.byteLength);
   const unspecified = new Uint8Array(16); // struct sockaddr with sa_family AF_UNSPEC
   return libc().connect(fd, unspecified, unspecified.byteLength) === 0 || lingers === 0;
-}
-
-function failed(call: string, fd: number): KernelCallError {
-  return new KernelCallError(
-    call,
-    fd < 0
-      ? `${call} on a connection that was already given back. Please report this.`
-      : `The kernel refuses ${call}, as a sandbox may (seccomp, gVisor). Nothing was concluded ` +
-        `from it, and without it nothing can be confirmed: permit the call.`,
-  );
 }
 
 /**
@@ -194,7 +157,7 @@ export class TcpWire implements Wire {
    */
   takeSocketError(): string | undefined {
     const errno = getSocketInt(this.#fd, SOL_SOCKET, SO_ERROR);
-    if (errno === undefined && this.#fd < 0) throw failed("getsockopt(SO_ERROR)", this.#fd);
+    if (errno === undefined && this.#fd < 0) throw failedCall("getsockopt(SO_ERROR)", this.#fd);
     // Where the kernel does not say, an end that nobody explains is no orderly one.
     if (errno === undefined) return "UNKNOWN";
     return errno === 0 ? undefined : errnoName(errno);
@@ -232,7 +195,7 @@ export class TcpWire implements Wire {
   shutdownWrite(): void {
     if (libc().shutdown(this.#fd, SHUT_WR) === 0) return;
     // A dead connection refuses (ENOTCONN), and nothing else does.
-    if (this.sample().state !== TcpState.CLOSE) throw failed("shutdown(SHUT_WR)", this.#fd);
+    if (this.sample().state !== TcpState.CLOSE) throw failedCall("shutdown(SHUT_WR)", this.#fd);
   }
 
   /**
@@ -245,7 +208,7 @@ export class TcpWire implements Wire {
     const fd = this.#fd;
     const reset = resetConnection(fd);
     this.close();
-    if (!reset) throw failed("connect(AF_UNSPEC)", fd);
+    if (!reset) throw failedCall("connect(AF_UNSPEC)", fd);
   }
 
   /**

@@ -170,16 +170,19 @@ class ConnectionSpans {
 
 function serverAttributes(remote: string): Attributes {
   try {
-    const { hostname, port, standbys } = parseRemote(remote);
-    if (standbys !== undefined) return { "server.address": remote, "network.transport": "tcp" };
-    return { "server.address": hostname, "server.port": port, "network.transport": "tcp" };
+    const parsed = parseRemote(remote);
+    const transport = { "network.transport": parsed.scheme === "unix" ? "unix" : "tcp" };
+    if (parsed.standbys !== undefined) return { "server.address": remote, ...transport };
+    if (parsed.scheme === "unix") return { "server.address": parsed.path, ...transport };
+    return { "server.address": parsed.hostname, "server.port": parsed.port, ...transport };
   } catch {
     return { "server.address": remote }; // A dialer of the user's own, with a name of its own.
   }
 }
 
-/** `"[::1]:4000"` as `PREFIX.address` and `PREFIX.port`. */
+/** `"[::1]:4000"` as `PREFIX.address` and `PREFIX.port`; a Unix socket has no port. */
 function endpoint(prefix: string, text: string): Attributes {
+  if (text.startsWith("unix:")) return { [`${prefix}.address`]: text.slice("unix:".length) };
   const colon = text.lastIndexOf(":");
   return {
     [`${prefix}.address`]: text.slice(0, colon).replace(/^\[(.*)\]$/, "$1"),

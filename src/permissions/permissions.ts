@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Remote } from "../base/remote.ts";
+import type { HostRemote, Remote } from "../base/remote.ts";
 import { libcCandidates, libcGrant } from "../kernel/libc.ts";
 import { lockPathOf } from "../queue/lock_file.ts";
 
@@ -96,8 +96,9 @@ function wantedPermissions(
 ): Missing[] {
   const { remotes = [], listens = [], outputs = [], queues = [], kernel = false } = needs;
   const files = [...needs.files ?? [], ...(needs.queuesToLookInto ?? []).flatMap(filesOf)];
-  const sockets = listens.flatMap((listen) => listen.transport === "unix" ? [listen.path] : []);
-  const wanted: Missing[] = [...listens, ...remotes].map((end) => ({
+  const ends = [...listens, ...remotes];
+  const sockets = ends.flatMap((end) => "path" in end ? [end.path] : []);
+  const wanted: Missing[] = ends.map((end) => ({
     name: "net",
     host: "path" in end ? `unix:${end.path}` : hostOf(end),
   }));
@@ -130,7 +131,7 @@ function flagsOf(missing: readonly Missing[], { libc }: Needs): string[] {
 }
 
 /** A host and its port; port 0 is any port, which only a grant of the whole host covers. */
-function hostOf({ hostname, port }: Remote): string {
+function hostOf({ hostname, port }: Pick<HostRemote, "hostname" | "port">): string {
   const host = hostname.includes(":") ? `[${hostname}]` : hostname;
   return port === 0 ? host : `${host}:${port}`;
 }

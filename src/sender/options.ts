@@ -34,7 +34,8 @@ export interface SenderOptions {
   /** Options for a queue given as a path; refused beside one that is open. */
   readonly queueOptions?: QueueOptions;
   /**
-   * The server: `"tcp://host:port"`, `"tls://host:port"` or its parts. `"listen://host:port?from=192.0.2.7"` is
+   * The server: `"tcp://host:port"`, `"tls://host:port"`, `"unix:path"` for one on this host,
+   * or its parts. `"listen://host:port?from=192.0.2.7"` is
    * for a server that connects to us: we listen there, for those addresses alone, and wait.
    * Then `connect` is `"always"` unless given. A list, or URLs with commas between them, are
    * several servers in order of preference: where one cannot be reached, refuses, stalls or
@@ -245,7 +246,7 @@ export interface SenderOptions {
    * The later ones are stronger signs: `holdMs` means nothing beside them, and `onPeerFin`
    * stays `"reconnect"`.
    *
-   * @default {"kernel"}
+   * @default {"kernel"} or `"reader"` for a `unix:` remote
    */
   readonly confirm?: "kernel" | "reader" | AnswerConfirmation;
   /** Takes log lines: `console`, an `@std/log` logger, LogTape. Silent by default. */
@@ -326,16 +327,26 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
 function confirmationOf(
   options: SenderOptions,
 ): { readonly answers: AnswerPlan | undefined; readonly reads: boolean } {
-  const { confirm = "kernel", holdMs, onPeerFin, dialer } = options;
-  if (confirm === "kernel") return { answers: undefined, reads: false };
-  const reads = confirm === "reader";
-  const answers = reads ? undefined : answerPlanOf(confirm);
-  if (reads && dialer === undefined && remoteOf(options).scheme !== "tls") {
+  const { holdMs, onPeerFin, dialer } = options;
+  const scheme = dialer === undefined ? remoteOf(options).scheme ?? "tcp" : undefined;
+  // Over a Unix socket it costs nothing to know what was read, and there is no weaker sign.
+  const { confirm = scheme === "unix" ? "reader" : "kernel" } = options;
+  if (confirm === "kernel") {
+    if (scheme !== "unix") return { answers: undefined, reads: false };
     throw new OptionError(
       "confirm",
       confirm,
-      "is for a remote that begins with tls://: over plain TCP nothing tells what the server's " +
-        "program has read",
+      "is not for a unix: remote, where reading confirms: leave it out",
+    );
+  }
+  const reads = confirm === "reader";
+  const answers = reads ? undefined : answerPlanOf(confirm);
+  if (reads && scheme === "tcp") {
+    throw new OptionError(
+      "confirm",
+      confirm,
+      "is for a remote that begins with tls:// or unix:, over plain TCP nothing tells what the " +
+        "server's program has read",
     );
   }
   const what = reads ? "reading confirms" : "answers confirm";

@@ -48,15 +48,20 @@ export async function dialerFor(
       ...(options.returnAfterMs === undefined ? {} : { returnAfterMs: options.returnAfterMs }),
     });
   }
+  if (preferred.scheme === "unix") {
+    // Who connects over a network loads none of it.
+    const { unixDialer } = await import("../kernel/unix_dialer.ts");
+    return unixDialer({ ...preferred, socket, clock, ...(libc === undefined ? {} : { libc }) });
+  }
   const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
   const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
-  const how = { ...remote, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) };
-  if (remote.scheme === "tls") {
+  const how = { ...preferred, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) };
+  if (preferred.scheme === "tls") {
     // Who speaks plain TCP loads none of it.
     const { tlsDialer } = await import("../tls/dialer.ts");
     return await tlsDialer({ tcp: how, tls, clock, tell: (words) => logger.info(words) });
   }
-  if (!remote.listen) return tcpDialer(how);
+  if (!preferred.listen) return tcpDialer(how);
   const second = secondConnection === undefined ? {} : { secondConnection };
   return untilClosed.use(listenDialer({ ...how, ...second }));
 }

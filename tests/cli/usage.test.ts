@@ -15,7 +15,7 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
     [["send", "--queue", "q.db"], /^missing required argument 'remote'$/],
     [["send", "legacy:4000", "-q", "q.db"], /"legacy:4000" .*expected tcp:\/\/HOST:PORT/],
     [["send", "tcp://legacy", "-q", "q.db"], /"tcp:\/\/legacy" has no usable port/],
-    [["send", "http://legacy:80", "-q", "q.db"], /has scheme http, sendq speaks tcp and tls/],
+    [["send", "http://legacy:80", "-q", "q.db"], /has scheme http, sendq speaks tcp, tls and unix/],
     [[...send, "more"], /^too many arguments/],
     [[...send, "--holdd", "1s"], /^unknown option '--holdd' \(Did you mean --hold\?\)$/],
     [[...send, "--hold"], /^option '--hold <time>' argument missing$/],

@@ -31,8 +31,38 @@ Deno.test("parseRemote: what is read is what is written, and can be granted", ()
   }
 });
 
+Deno.test("parseRemote: a Unix socket by its whole path, which can be granted", () => {
+  const longest = `/run/${"x".repeat(102)}`;
+  const cases: readonly (readonly [string, string])[] = [
+    ["unix:/run/app.sock", "/run/app.sock"],
+    ["unix:///run/app.sock", "/run/app.sock"],
+    ["unix:/run/a b%20,c:4000?x#y", "/run/a b%20,c:4000?x#y"],
+    [`unix:${longest}`, longest],
+  ];
+  for (const [url, path] of cases) {
+    assert.deepEqual(parseRemote(url), { scheme: "unix", path });
+    assert.equal(formatRemote({ scheme: "unix", path }), `unix:${path}`);
+    Deno.permissions.querySync({ name: "net", host: `unix:${path}` });
+  }
+  const several = parseRemote("unix:/run/a,unix:/run/b");
+  assert.deepEqual(several, {
+    scheme: "unix",
+    path: "/run/a",
+    standbys: [{ scheme: "unix", path: "/run/b" }],
+  });
+  assert.equal(formatRemote(several), "unix:/run/a,unix:/run/b");
+});
+
 Deno.test("parseRemote: what is none says why", () => {
   const cases: readonly (readonly [string, RegExp])[] = [
+    ["unix:", /"" is not the whole path .*unix:\/run\/app\.sock/],
+    ["unix:app.sock", /"app\.sock" is not the whole path/],
+    ["unix://host/app.sock", /not the whole path/],
+    ["unix:@app", /"@app" is not the whole path .*abstract/],
+    ["unix:/run/a\0b", /not the whole path/],
+    [`unix:/run/${"ü".repeat(52)}`, /has 109 bytes, .* at most 107: .*symbolic link/],
+    ["unix:/run/a,tcp://x:1", /all tcp:\/\/, all tls:\/\/ or all unix:/],
+    ["unix:/run/a,unix:/run/a", /unix:\/run\/a is there twice/],
     ["tcp://my host:4000", /not a URL/],
     ["tcp://:4000", /not a URL/],
     ["tcp://x:65536", /not a URL/],

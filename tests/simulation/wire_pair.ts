@@ -9,9 +9,12 @@ import { Scheduler, settled, SimProcess } from "../../simulation/scheduler.ts";
 import type { TcpOptions } from "../../simulation/segment.ts";
 import type { TcpEnd } from "../../simulation/tcp.ts";
 import { SimDialer } from "../../simulation/wire.ts";
+import { systemClock } from "../../src/base/clock.ts";
 import type { Wire } from "../../src/base/ports.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
+import { unixDialer } from "../../src/kernel/unix_dialer.ts";
 import { listen, patience, resetBy } from "../kernel/helpers.ts";
+import { unixSocket } from "../support/unix_sockets.ts";
 import { until } from "../support/until.ts";
 import { dialTls, pem } from "../tls/helpers.ts";
 
@@ -34,6 +37,10 @@ export interface PairPeer {
 export interface WirePair {
   readonly wire: Wire;
   readonly peer: PairPeer;
+  /** What `bytesAcked` counts of our SYN. */
+  readonly synBytes: number;
+  /** What it counts of our FIN. */
+  readonly finBytes: number;
   /** Lets time pass until the condition holds. */
   until(what: string, condition: () => boolean): Promise<void>;
   /** Lets time pass until the promise is settled. */
@@ -41,12 +48,16 @@ export interface WirePair {
   [Symbol.dispose](): void;
 }
 
+const TCP_COUNTS = { synBytes: 1, finBytes: 1 } as const;
+
 /** Loopback. */
 export async function realPair(): Promise<WirePair> {
   using listener = listen();
   const accepted = listener.accept();
   const dialer = tcpDialer({ hostname: "127.0.0.1", port: listener.port });
-  return pairOf(await dialer.dial(patience()), await accepted);
+  const wire = await dialer.dial(patience());
+  const conn = await accepted;
+  return pairOf(wire, conn, () => resetBy(conn));
 }
 
 /** Loopback, with TLS over it: the server is rustls, as Deno has it. */
@@ -62,10 +73,25 @@ export async function tlsPair(): Promise<WirePair> {
     return conn;
   });
   const wire = await dialTls(listener.addr.port);
-  return pairOf(wire, await accepted);
+  const conn = await accepted;
+  return pairOf(wire, conn, () => resetBy(conn));
 }
 
-function pairOf(wire: Wire, conn: Deno.TcpConn | Deno.TlsConn): WirePair {
+/** A Unix socket: no SYN, and a reset is an end with unread bytes. */
+export async function unixWirePair(): Promise<WirePair> {
+  const path = unixSocket();
+  using listener = Deno.listen({ transport: "unix", path });
+  const wire = await unixDialer({ path, clock: systemClock }).dial(patience());
+  const conn = await listener.accept();
+  return pairOf(wire, conn, () => conn.close(), { synBytes: 0, finBytes: 0 });
+}
+
+function pairOf(
+  wire: Wire,
+  conn: Deno.TcpConn | Deno.TlsConn | Deno.UnixConn,
+  reset: () => void,
+  counts: Pick<WirePair, "synBytes" | "finBytes"> = TCP_COUNTS,
+): WirePair {
   let open = true;
   const once = (end: () => void): void => {
     if (open) end();
@@ -73,6 +99,7 @@ function pairOf(wire: Wire, conn: Deno.TcpConn | Deno.TlsConn): WirePair {
   };
   return {
     wire,
+    ...counts,
     peer: {
       async read(bytes) {
         for (let left = bytes; left > 0;) {
@@ -86,7 +113,7 @@ function pairOf(wire: Wire, conn: Deno.TcpConn | Deno.TlsConn): WirePair {
       },
       halfClose: () => void conn.closeWrite(),
       close: () => once(() => conn.close()),
-      reset: () => once(() => resetBy(conn)),
+      reset: () => once(reset),
       async end() {
         try {
           if (await conn.read(new Uint8Array(1)) === null) return "end";
@@ -171,6 +198,7 @@ export async function simulatedPair(): Promise<WirePair> {
   if (end === undefined) throw new Error("no end was made");
   return {
     wire,
+    ...TCP_COUNTS,
     peer: {
       async read(bytes) {
         let left = bytes;

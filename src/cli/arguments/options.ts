@@ -27,7 +27,7 @@ import {
   ruleOf,
   takes,
 } from "../../base/options.ts";
-import type { Remote } from "../../base/remote.ts";
+import type { HostRemote } from "../../base/remote.ts";
 import {
   DESCRIBED_FRAMINGS,
   type Framing,
@@ -105,7 +105,7 @@ export interface DeliveryCommandOptions
   /** See `SenderOptions`. */
   readonly libc?: string;
   /** Where the status page is served. */
-  readonly http?: Remote;
+  readonly http?: HostRemote;
   /** The file that holds its token. */
   readonly httpTokenFile?: string;
   /** Whether it shows the oldest packet's first bytes. */

@@ -5,7 +5,7 @@
  */
 
 import { InvalidArgumentError } from "commander";
-import { parseRemote, type Remote } from "../../base/remote.ts";
+import { type HostRemote, parseRemote, type Remote } from "../../base/remote.ts";
 import { AllowedPeers } from "../../kernel/allowed_peers.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import type { IdRange } from "../../queue/options.ts";
@@ -104,7 +104,7 @@ export function parseMode(text: string): number {
 export function parseRemoteArgument(text: string): Remote {
   try {
     const remote = parseRemote(text);
-    new AllowedPeers(remote.allowFrom); // Throws what listening would.
+    if (remote.listen) new AllowedPeers(remote.allowFrom); // Throws what listening would.
     return remote;
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
@@ -120,7 +120,9 @@ export function parseRemoteArgument(text: string): Remote {
 export function parseServer(text: string): Remote {
   const remote = parseRemoteArgument(text);
   if (remote.listen || remote.standbys !== undefined) {
-    throw new InvalidArgumentError("Expected one server: tcp://HOST:PORT or tls://HOST:PORT.");
+    throw new InvalidArgumentError(
+      "Expected one server: tcp://HOST:PORT, tls://HOST:PORT or unix:PATH.",
+    );
   }
   return remote;
 }
@@ -131,13 +133,20 @@ export function parseServer(text: string): Remote {
  * @param text `127.0.0.1:9465`, `[::1]:9465`.
  * @throws {InvalidArgumentError} It is no such address; says what is expected.
  */
-export function parseHttpAddress(text: string): Remote {
+export function parseHttpAddress(text: string): HostRemote {
   try {
-    return parseRemote(`tcp://${text}`);
+    return parseTcp(text);
   } catch (error) {
     if (!(error instanceof TypeError)) throw error;
     throw new InvalidArgumentError("Expected HOST:PORT, such as 127.0.0.1:9465 or [::1]:9465.");
   }
+}
+
+/** @throws {TypeError} It is not `HOST:PORT`, once. */
+function parseTcp(text: string): HostRemote {
+  const remote = parseRemote(`tcp://${text}`);
+  if (remote.scheme !== "unix" && remote.standbys === undefined) return remote;
+  throw new TypeError(`${text} is more than one address`);
 }
 
 /**
@@ -147,14 +156,13 @@ export function parseHttpAddress(text: string): Remote {
  * @throws {InvalidArgumentError} It is neither; says what is expected.
  */
 export function parseListen(text: string): Listen {
-  const path = /^unix:(?:\/\/(?=\/))?(.+)$/.exec(text)?.[1];
-  if (path !== undefined) return { transport: "unix", path };
   if (text.startsWith("tls:")) {
     throw new InvalidArgumentError("Clients are accepted without TLS: tcp://HOST:PORT, unix:PATH.");
   }
   // Port 0 is no port to send to, but one to listen on.
   const anyPort = /^tcp:\/\/.*[^:]:0$/.test(text);
   const remote = parseServer(anyPort ? text.replace(/0$/, "1") : text);
+  if (remote.scheme === "unix") return { transport: "unix", path: remote.path };
   return { transport: "tcp", ...remote, ...(anyPort ? { port: 0 } : {}) };
 }
 

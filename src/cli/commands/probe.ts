@@ -7,7 +7,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { WireError } from "../../base/errors.ts";
+import { messageOf, WireError } from "../../base/errors.ts";
 import type { Dialer } from "../../base/ports.ts";
 import {
   duration,
@@ -21,6 +21,7 @@ import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
 import { tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
+import type { UnixWire } from "../../kernel/unix_wire.ts";
 import type { TlsWire } from "../../tls/tls_wire.ts";
 import {
   addTlsOptions,
@@ -57,11 +58,13 @@ Examples:
   sendq probe tcp://192.0.2.7:4000
   sendq probe tcp://legacy:4000 --seconds 60 --json
   sendq probe tls://logs.example:6514 --tls-ca ca.pem --seconds 0.1
+  sendq probe unix:/run/app.sock --seconds 0.1
 
 Permissions, on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
     src/cli/main.ts probe tcp://192.0.2.7:4000
-TLS needs --allow-read for the files of --tls-… beside.
+TLS needs --allow-read for the files of --tls-… beside, a Unix socket
+--allow-net=unix:PATH and PATH in --allow-read and --allow-write.
 
 ${EXIT_CODE_HELP}
 `;
@@ -103,7 +106,7 @@ export function probeCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
   const command = new Command("probe")
     .summary("see what the kernel says about the path to a server")
     .description("See what the kernel says about the path to a server, without sending a byte.")
-    .argument("<remote>", "the server: tcp://HOST:PORT or tls://HOST:PORT", parseServer);
+    .argument("<remote>", "the server: tcp://HOST:PORT, tls://HOST:PORT or unix:PATH", parseServer);
   const adder = new OptionAdder(command)
     .value("--seconds <count>", "how long to look", parseSeconds, [5, "5"])
     .table(PROBE_OPTIONS, resolveOptions(PROBE_OPTIONS, {}))
@@ -127,7 +130,7 @@ async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<
   const report = new Report(remote, options.json ?? false, io);
   const dialer = await dialerTo(remote, options);
   const startedMs = systemClock.nowMs();
-  let wire: TcpWire | TlsWire;
+  let wire: ProbedWire;
   let lookedUp = false;
   const timeUp = new AbortController();
   const cancel = systemClock.setTimer(
@@ -150,20 +153,27 @@ async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<
   return verdict.kind === "healthy" ? ExitCode.DONE : ExitCode.FAILED;
 }
 
+type ProbedWire = TcpWire | TlsWire | UnixWire;
+
 interface ProbeDialer extends Dialer {
-  dial(...how: Parameters<Dialer["dial"]>): Promise<TcpWire | TlsWire>;
+  dial(...how: Parameters<Dialer["dial"]>): Promise<ProbedWire>;
 }
 
 async function dialerTo(remote: Remote, options: ProbeOptions): Promise<ProbeDialer> {
   const { libc } = options;
   const keepAlive = { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 };
   try {
-    const tcp = { ...remote, socket: { keepAlive }, ...(libc === undefined ? {} : { libc }) };
+    const given = libc === undefined ? {} : { libc };
     const { tls } = tlsOptionsOf(options);
-    if (remote.scheme !== "tls") {
-      if (tls === undefined) return tcpDialer(tcp);
+    if (remote.scheme !== "tls" && tls !== undefined) {
       throw new UsageError("--tls-… options need a remote that begins with tls://");
     }
+    if (remote.scheme === "unix") {
+      const { unixDialer } = await import("../../kernel/unix_dialer.ts");
+      return unixDialer({ ...remote, ...given, clock: systemClock });
+    }
+    const tcp = { ...remote, socket: { keepAlive }, ...given };
+    if (remote.scheme !== "tls") return tcpDialer(tcp);
     const { tlsDialer } = await import("../../tls/dialer.ts");
     return await tlsDialer({ tcp, tls: tls ?? {}, clock: systemClock, tell: () => {} });
   } catch (error) {
@@ -173,7 +183,7 @@ async function dialerTo(remote: Remote, options: ProbeOptions): Promise<ProbeDia
 
 /** Looks every second. Returns the last verdict. */
 async function watch(
-  wire: TcpWire | TlsWire,
+  wire: ProbedWire,
   connectedMs: number,
   durationMs: number,
   report: Report,
@@ -222,8 +232,7 @@ async function watch(
 class Report {
   /** What the server said by itself. */
   receivedBytes = 0;
-  readonly #remote: string;
-  readonly #hostname: string;
+  readonly #remote: Remote;
   readonly #json: boolean;
   readonly #io: Stdio;
   readonly #looks: Look[] = [];
@@ -231,33 +240,45 @@ class Report {
 
   constructor(remote: Remote, json: boolean, io: Stdio) {
     this.#io = io;
-    this.#remote = formatRemote(remote);
-    this.#hostname = remote.hostname;
+    this.#remote = remote;
     this.#json = json;
   }
 
   async failed(error: unknown, timeoutMs: number, lookedUp: boolean): Promise<void> {
     if (!(error instanceof WireError || isTimeout(error))) throw error;
     const code = error instanceof WireError ? error.code : lookedUp ? "ETIMEDOUT" : "EAI_AGAIN";
-    const route = lookUpRoute(this.#hostname);
+    const remote = this.#remote;
+    if (remote.scheme === "unix") {
+      this.#facts = { code };
+      return await this.#finish("unreachable", `cannot connect: ${messageOf(error)}`);
+    }
+    const route = lookUpRoute(remote.hostname);
     const words = `cannot connect: ${
       connectWords(code, timeoutMs) ??
-        (error instanceof WireError ? error.message : lookUpWords(this.#hostname, timeoutMs))
+        (error instanceof WireError ? error.message : lookUpWords(remote.hostname, timeoutMs))
     }`;
     this.#facts = { route, code };
     await this.#say("route", route && routeWords(route));
     await this.#finish("unreachable", words);
   }
 
-  async connected(wire: TcpWire | TlsWire, tookMs: number): Promise<void> {
+  async connected(wire: ProbedWire, tookMs: number): Promise<void> {
     const { localAddress, remoteAddress } = wire;
+    const connectMs = Math.round(10 * tookMs) / 10;
+    if ("peer" in wire) {
+      const { peer } = wire;
+      this.#facts = { remoteAddress, connectMs, ...(peer === undefined ? {} : { peer }) };
+      await this.#say("connected", `to ${remoteAddress} in ${tookMs.toFixed(1)}ms`);
+      const who = peer && `process ${peer.processId} of user ${peer.userId} listens there`;
+      return await this.#say("server", who);
+    }
     const route = lookUpRoute(remoteAddress.replace(/:\d+$/, ""));
     const tls = "chain" in wire ? tlsFactsOf(wire) : undefined;
     this.#facts = {
       route,
       localAddress,
       remoteAddress,
-      connectMs: Math.round(10 * tookMs) / 10,
+      connectMs,
       ...(tls === undefined ? {} : { tls }),
     };
     await this.#say(
@@ -294,6 +315,9 @@ class Report {
 
   async look(look: Look): Promise<void> {
     this.#looks.push(look);
+    if (this.#remote.scheme === "unix") {
+      return await this.#say(`${(look.atMs / 1000).toFixed(1)}s`, look.verdict);
+    }
     const window = look.windowBytes === undefined
       ? ""
       : `window ${formatBytes(look.windowBytes)}, `;
@@ -307,7 +331,9 @@ class Report {
 
   async end(verdict: Verdict): Promise<void> {
     const words = verdict.kind === "healthy"
-      ? "healthy: the server's kernel answers; its program was asked nothing"
+      ? this.#remote.scheme === "unix"
+        ? "healthy: a program listens there; it was asked nothing"
+        : "healthy: the server's kernel answers; its program was asked nothing"
       : verdict.kind === "peer-closed"
       ? "peer closed: the server ended the connection by itself"
       : describeVerdict(verdict);
@@ -323,7 +349,7 @@ class Report {
     await printLine(
       this.#io,
       JSON.stringify({
-        remote: this.#remote,
+        remote: formatRemote(this.#remote),
         ...this.#facts,
         looks: this.#looks,
         receivedBytes,

@@ -68,12 +68,12 @@ export interface SessionPlan {
 
 /** Where a command connects to, and where it listens: also for a server that connects to us. */
 export function remoteNeeds(
-  { listen, standbys = [], ...remote }: Remote,
+  remote: Remote,
   listens: readonly Listen[],
 ): Required<Pick<Needs, "remotes" | "listens">> {
-  return listen
-    ? { remotes: [], listens: [...listens, { transport: "tcp", ...remote }] }
-    : { remotes: [remote, ...standbys], listens };
+  if (!remote.listen) return { remotes: [remote, ...remote.standbys ?? []], listens };
+  const { hostname, port } = remote;
+  return { remotes: [], listens: [...listens, { transport: "tcp", hostname, port }] };
 }
 
 /** A plan, and what has to be granted for it. */

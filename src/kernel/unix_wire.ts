@@ -1,0 +1,267 @@
+/**
+ * One connection over a Unix socket: bytes go through Deno, readings through a duplicate of
+ * its descriptor.
+ *
+ * What our kernel has taken, the peer's has: they are the same, and the bytes lie in the
+ * buffer that the peer's program reads from. So everything that was written counts as
+ * acknowledged at once. What is worth knowing is how far the program has *read*, and here
+ * Send-Q tells it. The kernel counts in it the memory of everything unread, which is never
+ * less than the bytes themselves (1,000 bytes are 2,304), and lets go of a piece once its
+ * last byte was read. So
+ *
+ *     read ≥ written − Send-Q
+ *
+ * holds at any time, and with Send-Q 0 everything was read. With one exception: a peer that
+ * ends with unread bytes throws them away, and Send-Q falls, too. Then the kernel has told
+ * this socket of the end before (`POLLHUP`), and of the loss (`ECONNRESET`, once, to
+ * whoever asks first). So Send-Q is read first and poll second, and
+ *
+ * 1. without a hang-up, what Send-Q said is true: nothing had been thrown away by then;
+ * 2. with a hang-up it is true if the peer has ended in order: our reader has found the end
+ *    and no error, poll has none either, and no call is under way that could be told of one;
+ * 3. in every other case a reading brings nothing new, and what was known stays known.
+ *
+ * @module
+ */
+
+import { WireError } from "../base/errors.ts";
+import {
+  type Clock,
+  type LocalFault,
+  type SocketSample,
+  TcpState,
+  type Wire,
+} from "../base/ports.ts";
+import { errnoName, SO_ERROR, SOL_SOCKET } from "./constants.ts";
+import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
+import { failedCall, POLLERR, POLLHUP, POLLRDHUP, SocketReader } from "./socket_reader.ts";
+import { toWireError } from "./tcp_wire.ts";
+
+const SHUT_WR = 1;
+/** Where there is no room to write, a program that reads nothing for this long has stalled. */
+const STALLED_AFTER_MS = 1000;
+
+/** Who listens, as the kernel remembers it: `struct ucred` of SO_PEERCRED. */
+export interface UnixPeer {
+  /** The process that called listen(2); it may have ended since, or have passed the socket on. */
+  readonly processId: number;
+  /** Its user. */
+  readonly userId: number;
+}
+
+/**
+ * An established connection; made by `unixDialer`.
+ *
+ * @category Dialer
+ */
+export class UnixWire implements Wire {
+  /** A Unix socket that connects has no name. */
+  readonly localAddress: string = "unnamed";
+  /** `"unix:/run/app.sock"`. */
+  readonly remoteAddress: string;
+  /** Who listens there; undefined: the kernel does not say. */
+  readonly peer: UnixPeer | undefined;
+  readonly #conn: Deno.UnixConn;
+  readonly #clock: Clock;
+  readonly #reader = new SocketReader();
+  /** -1 once given back: the number may be somebody else's by then. */
+  #fd: number;
+  /** Taken by the kernel, as far as our writes have returned. */
+  #takenBytes = 0;
+  /** Read by the peer's program, for certain. */
+  #readBytes = 0;
+  /** When that last grew, or when a write began to wait. */
+  #readOnAtMs: number;
+  /** Handed over, and not taken yet as far as we have heard. */
+  #underWayBytes = 0;
+  #readsUnderWay = 0;
+  /** Our reader has found the peer's end, and no error. */
+  #endRead = false;
+  /** Bytes were thrown away unread: somebody was told, or will be. */
+  #lost = false;
+  /** A write has failed, and the peer is gone. */
+  #broken = false;
+  #finSent = false;
+
+  /**
+   * Takes over connection and descriptor; gives both back at the end.
+   *
+   * @param conn The connection.
+   * @param fd A duplicate of its descriptor.
+   * @param remote `"unix:/run/app.sock"`.
+   * @param peer Who listens there.
+   * @param clock To tell who has stalled.
+   */
+  constructor(
+    conn: Deno.UnixConn,
+    fd: number,
+    { remote, peer, clock }: {
+      readonly remote: string;
+      readonly peer: UnixPeer | undefined;
+      readonly clock: Clock;
+    },
+  ) {
+    this.#conn = conn;
+    this.#fd = fd;
+    this.#clock = clock;
+    this.#readOnAtMs = clock.nowMs();
+    this.remoteAddress = remote;
+    this.peer = peer;
+  }
+
+  /**
+   * Hands bytes to the kernel, maybe a part of them; see {@linkcode Wire.write}.
+   *
+   * @throws {WireError}
+   */
+  write(bytes: Uint8Array): Promise<number> {
+    if (this.#underWayBytes === 0) this.#readOnAtMs = this.#clock.nowMs();
+    this.#underWayBytes += bytes.length;
+    return this.#asWireError(async () => {
+      try {
+        const takenBytes = await this.#conn.write(bytes);
+        this.#takenBytes += takenBytes;
+        return takenBytes;
+      } catch (error) {
+        if (!this.#finSent) this.#broken = true;
+        throw error;
+      } finally {
+        this.#underWayBytes -= bytes.length;
+      }
+    }, "written to");
+  }
+
+  /**
+   * Reads what the peer sent, `null` at its end; see {@linkcode Wire.read}.
+   *
+   * @throws {WireError}
+   */
+  read(buffer: Uint8Array): Promise<number | null> {
+    this.#readsUnderWay++;
+    return this.#asWireError(async () => {
+      try {
+        const count = await this.#conn.read(buffer);
+        if (count === null) this.#endRead = true;
+        return count;
+      } finally {
+        this.#readsUnderWay--;
+      }
+    }, "read from");
+  }
+
+  /**
+   * Reads the counters; see {@linkcode Wire.sample}. A program that has stalled, and has left
+   * no room, stands for a closed window.
+   *
+   * @throws {KernelCallError}
+   */
+  sample(): SocketSample {
+    const memoryBytes = this.#reader.sendQueue(this.#fd);
+    const events = this.#reader.events(this.#fd, POLLRDHUP);
+    const hangup = (events & POLLHUP) !== 0;
+    if ((events & POLLERR) !== 0) this.#lost = true;
+    const nowMs = this.#clock.nowMs();
+    const callsReturned = this.#underWayBytes === 0 && this.#readsUnderWay === 0;
+    const endedInOrder = this.#endRead && callsReturned;
+    const readBytes = this.#takenBytes - memoryBytes;
+    if (!this.#lost && (!hangup || endedInOrder) && readBytes > this.#readBytes) {
+      this.#readBytes = readBytes;
+      this.#readOnAtMs = nowMs;
+    }
+    const stalled = this.#underWayBytes > 0 && nowMs - this.#readOnAtMs > STALLED_AFTER_MS;
+    return {
+      state: this.#stateOf(hangup, (events & POLLRDHUP) !== 0),
+      sendQueueBytes: 0,
+      notSentBytes: stalled ? this.#underWayBytes : 0,
+      bytesAcked: this.#takenBytes,
+      unackedSegments: 0,
+      sendMssBytes: 1,
+      sendWindowBytes: stalled ? 0 : undefined,
+      windowLimitedUs: 0,
+      rttUs: 0,
+      lastAckMs: 0, // The peer's kernel is ours: it is there.
+      probes: 0,
+      retransmits: 0,
+      totalRetransmits: 0,
+      hangup,
+      unreadBytes: this.#takenBytes - this.#readBytes,
+    };
+  }
+
+  #stateOf(hangup: boolean, peerEnded: boolean): number {
+    if (this.#lost || this.#broken || (hangup && this.#finSent)) return TcpState.CLOSE;
+    // Whoever has closed in order is like one that has only half-closed.
+    if (hangup || peerEnded) return TcpState.CLOSE_WAIT;
+    return this.#finSent ? TcpState.FIN_WAIT2 : TcpState.ESTABLISHED;
+  }
+
+  /**
+   * Takes the pending error; see {@linkcode Wire.takeSocketError}.
+   *
+   * @throws {KernelCallError}
+   */
+  takeSocketError(): string | undefined {
+    const errno = getSocketInt(this.#fd, SOL_SOCKET, SO_ERROR);
+    if (errno === undefined && this.#fd < 0) throw failedCall("getsockopt(SO_ERROR)", this.#fd);
+    if (errno === 0) return undefined;
+    this.#lost = true;
+    // Where the kernel does not say, an end that nobody explains is no orderly one.
+    return errno === undefined ? "UNKNOWN" : errnoName(errno);
+  }
+
+  /** There is nothing to ask: the peer's kernel is ours. */
+  askPeer(_asking: boolean): void {}
+
+  /** There is no path that could be at fault. */
+  localFault(): LocalFault | undefined {
+    return undefined;
+  }
+
+  /**
+   * Tells the peer that nothing more comes; see {@linkcode Wire.shutdownWrite}.
+   *
+   * @throws {KernelCallError}
+   */
+  shutdownWrite(): void {
+    if (libc().shutdown(this.#fd, SHUT_WR) !== 0) throw failedCall("shutdown(SHUT_WR)", this.#fd);
+    this.#finSent = true;
+  }
+
+  /**
+   * Ends the connection. Nobody can take back what lies in the peer's buffer: its program
+   * may still read it, and then finds an end and no reset.
+   */
+  abort(): void {
+    this.close();
+  }
+
+  /** Gives both descriptors back; see {@linkcode Wire.close}. */
+  close(): void {
+    if (this.#fd < 0) return;
+    const fd = this.#fd;
+    this.#fd = -1;
+    this.#conn.close();
+    closeDescriptor(fd);
+  }
+
+  /**
+   * Gives a failure of Deno the kernel's name. The result is marked as handled, as with
+   * `TcpWire`: ending a connection rejects what is pending.
+   */
+  #asWireError<T>(operation: () => Promise<T>, verb: string): Promise<T> {
+    const result = (async () => {
+      try {
+        return await operation();
+      } catch (error) {
+        if (this.#fd < 0) {
+          throw new WireError("ECANCELED", "The connection was given up here.", { cause: error });
+        }
+        const failure = toWireError(error, `${this.remoteAddress} could not be ${verb}`);
+        if (failure.code !== "EPIPE") this.#lost = true;
+        throw failure;
+      }
+    })();
+    result.catch(() => {});
+    return result;
+  }
+}
