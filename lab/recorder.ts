@@ -1,12 +1,12 @@
 /**
- * A recording TCP server: it writes down every byte it reads, and misbehaves on
+ * A recording server, over TCP or a Unix socket: it writes down every byte it reads, and misbehaves on
  * command. It is a program of its own and shares nothing with the code under
  * test; {@linkcode https://man7.org/linux/man-pages/man2/recv.2.html recv(2)}
  * is called for exactly what it should read and not for a byte more.
  *
  * ```sh
  * deno run -A lab/recorder.ts --record FILE [--framing lines|length32]
- *   [--address 127.0.0.1] [--port 0] [--receive-buffer BYTES] [COMMAND…]
+ *   [--address 127.0.0.1] [--port 0 | --unix PATH] [--receive-buffer BYTES] [COMMAND…]
  * ```
  *
  * It prints `{"listening":PORT}`, then takes commands, one a line, from standard
@@ -37,6 +37,7 @@ import { parseArgs } from "node:util";
 import { checked, type Libc, openLibc, Poller } from "./libc.ts";
 import { ENTRY_HEADER_BYTES, EntryKind, type Framing, writeEntryHeader } from "./record.ts";
 
+const AF_UNIX = 1;
 const AF_INET = 2;
 const SOCK_STREAM = 1;
 const SOCK_NONBLOCK_CLOEXEC = 0x800 | 0x80000;
@@ -65,6 +66,7 @@ interface Options {
   readonly framing: Framing;
   readonly address: string;
   readonly port: number;
+  readonly unix: string | undefined;
   readonly receiveBufferBytes: number | undefined;
 }
 
@@ -98,23 +100,24 @@ class Recorder {
 
   listen(): number {
     const libc = this.#libc;
-    const fd = checked("socket()", libc.socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK_CLOEXEC, 0));
+    const { receiveBufferBytes, address, unix } = this.#options;
+    const family = unix === undefined ? AF_INET : AF_UNIX;
+    const fd = checked("socket()", libc.socket(family, SOCK_STREAM | SOCK_NONBLOCK_CLOEXEC, 0));
     checked("SO_REUSEADDR", libc.setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, int32s(1), 4));
-    const { receiveBufferBytes, address } = this.#options;
     if (receiveBufferBytes !== undefined) {
       checked(
         "SO_RCVBUF",
         libc.setsockopt(fd, SOL_SOCKET, SO_RCVBUF, int32s(receiveBufferBytes), 4),
       );
     }
-    const name = new Uint8Array(16);
-    new DataView(name.buffer).setUint16(0, AF_INET, true);
-    new DataView(name.buffer).setUint16(2, this.#port);
-    name.set(address.split(".").map(Number), 4);
-    checked(`bind() to ${address}:${this.#port}`, libc.bind(fd, name, name.length));
+    const name = unix === undefined ? internetName(address, this.#port) : unixName(unix);
+    const where = unix ?? `${address}:${this.#port}`;
+    checked(`bind() to ${where}`, libc.bind(fd, name, name.length));
     checked("listen()", libc.listen(fd, BACKLOG));
-    checked("getsockname()", libc.getsockname(fd, name, int32s(name.length)));
-    this.#port = new DataView(name.buffer).getUint16(2);
+    if (unix === undefined) {
+      checked("getsockname()", libc.getsockname(fd, name, int32s(name.length)));
+      this.#port = new DataView(name.buffer).getUint16(2);
+    }
     this.#listener = fd;
     return this.#port;
   }
@@ -259,7 +262,10 @@ class Recorder {
     const connection = { fd, number: ++this.#accepted };
     this.#connections.push(connection);
     const port = new DataView(name.buffer).getUint16(2);
-    this.#note(EntryKind.OPEN, connection.number, `${name.subarray(4, 8).join(".")}:${port}`);
+    const client = this.#options.unix === undefined
+      ? `${name.subarray(4, 8).join(".")}:${port}`
+      : "unnamed";
+    this.#note(EntryKind.OPEN, connection.number, client);
   }
 
   /** Reads once and records it. Returns how many bytes. */
@@ -275,8 +281,10 @@ class Recorder {
       }
       return n;
     }
-    // A failed recv() is either "nothing there" or the connection's death; its state tells.
+    // A failed recv() is either "nothing there" or the connection's death; its state tells. A
+    // Unix socket has none: its death is told once, and the next recv() finds the end.
     if (n === 0) this.#end(connection, EntryKind.FIN);
+    else if (this.#options.unix !== undefined) return 0;
     else if (this.#state(connection) === TCP_STATE_CLOSE) this.#end(connection, EntryKind.RESET);
     return 0;
   }
@@ -324,6 +332,29 @@ class Recorder {
   }
 }
 
+/** `struct sockaddr_in`. */
+function internetName(address: string, port: number): Uint8Array<ArrayBuffer> {
+  const name = new Uint8Array(16);
+  new DataView(name.buffer).setUint16(0, AF_INET, true);
+  new DataView(name.buffer).setUint16(2, port);
+  name.set(address.split(".").map(Number), 4);
+  return name;
+}
+
+/** `struct sockaddr_un`; what another life of the server has left there goes away. */
+function unixName(path: string): Uint8Array<ArrayBuffer> {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  const bytes = new TextEncoder().encode(path);
+  const name = new Uint8Array(2 + bytes.length + 1);
+  new DataView(name.buffer).setUint16(0, AF_UNIX, true);
+  name.set(bytes, 2);
+  return name;
+}
+
 function int32s(...values: number[]): Uint8Array<ArrayBuffer> {
   return new Uint8Array(new Int32Array(values).buffer);
 }
@@ -352,10 +383,11 @@ function main(): void {
       framing: { type: "string", default: "lines" },
       address: { type: "string", default: "127.0.0.1" },
       port: { type: "string", default: "0" },
+      unix: { type: "string" },
       "receive-buffer": { type: "string" },
     },
   });
-  const { record, framing, address, port, "receive-buffer": receiveBuffer } = values;
+  const { record, framing, address, port, unix, "receive-buffer": receiveBuffer } = values;
   if (record === undefined) throw new RangeError("--record FILE is missing");
   if (framing !== "lines" && framing !== "length32") {
     throw new RangeError(`--framing must be lines or length32, not ${framing}`);
@@ -365,6 +397,7 @@ function main(): void {
     framing,
     address,
     port: Number(port),
+    unix,
     receiveBufferBytes: receiveBuffer === undefined ? undefined : Number(receiveBuffer),
   });
   for (const command of positionals) recorder.command(command);

@@ -19,6 +19,8 @@ export interface RecorderOptions {
   readonly address?: string;
   /** @default {0} any free port */
   readonly port?: number;
+  /** The Unix socket on which it listens, instead of address and port. */
+  readonly unix?: string;
   /** SO_RCVBUF of its connections. @default the kernel's */
   readonly receiveBufferBytes?: number;
   /** Commands to carry out before it listens, for example `["stop-reading"]`. */
@@ -60,6 +62,7 @@ export class RecorderProcess implements AsyncDisposable {
       ...(options.receiveBufferBytes === undefined
         ? []
         : [`--receive-buffer=${options.receiveBufferBytes}`]),
+      ...(options.unix === undefined ? [] : [`--unix=${options.unix}`]),
       ...commands,
     ]);
     try {

@@ -137,6 +137,8 @@ export interface Scenario {
   readonly traffic?: Traffic;
   /** What the sender connects to, on its own host, instead of the server. @default nothing */
   readonly box?: BoxName;
+  /** The server listens on a Unix socket, which is of no network. */
+  readonly unixSocket?: true;
   /** A second server, on the router, as the second of two remotes. Its clock of "delivered" starts with the fault. */
   readonly standby?: true;
   /** Commands with which each life of the server begins, see `recorder.ts`. @default none */

@@ -451,6 +451,14 @@ const PEERS: readonly Scenario[] = [
     expect: { lost: "some", verdict: "reset" },
   },
   {
+    name: "F3-unix",
+    title: "F3 over a Unix socket, with no option: what was read is known",
+    traffic: PEERS_TRAFFIC,
+    unixSocket: true,
+    steps: SLOW_SERVER_KILLED,
+    expect: { verdict: "reset", ...RESUMES },
+  },
+  {
     name: "F3f",
     title: "F3 with a server that keeps up",
     traffic: PEERS_TRAFFIC,

@@ -17,7 +17,7 @@ export interface SenderProcessOptions {
   /** What stands in front of the command, such as `["env", "A=b"]`. */
   readonly wrapper?: readonly string[];
   readonly queue: string;
-  /** `"192.0.2.1:4000"`; several with commas between them. */
+  /** `"192.0.2.1:4000"`, several with commas between them, or `"unix:/run/app.sock"`. */
   readonly server: string;
   /** Further flags of `send`. */
   readonly flags?: readonly string[];
@@ -44,12 +44,15 @@ export class SenderProcess {
   /** Starts it. */
   constructor(options: SenderProcessOptions) {
     const { spawn, wrapper = [], queue, server, flags = [] } = options;
+    const isUnix = server.startsWith("unix:");
+    const remote = isUnix ? server : `tcp://${server.replaceAll(",", ",tcp://")}`;
+    const files = [queue, `${queue}.lock`, ...(isUnix ? [server.slice("unix:".length)] : [])];
     const [command = "", ...args] = [
       ...wrapper,
       ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${server}`],
-      ...["read", "write"].map((access) => `--allow-${access}=${queue},${queue}.lock`),
+      ...["read", "write"].map((access) => `--allow-${access}=${files.join(",")}`),
       `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
-      ...[COMMAND, "send", `tcp://${server.replaceAll(",", ",tcp://")}`, `--queue=${queue}`],
+      ...[COMMAND, "send", remote, `--queue=${queue}`],
       ...["--log-format=json", "--verbose", "--status-interval=0s"],
       ...flags,
     ];

@@ -78,13 +78,17 @@ export function unixDialer(
   };
 }
 
-/** What is given and could be taken for something that it is not. */
+/** What is asked for and cannot be had. Nothing is delayed here, and nothing probed. */
 function checkOptionsOfUnix(socket: SocketOptions): void {
   checkSocketOptions(socket);
-  for (const [option, value] of Object.entries(socket)) {
-    if (value === undefined || option === "sendBufferBytes") continue;
-    // Where none of its times is given, nothing is.
-    if (option === "keepAlive" && value && Object.keys(value).length === 0) continue;
+  const { sendBufferBytes: _, noDelay, keepAlive, ...others } = socket;
+  const asked = {
+    ...(noDelay === false ? { noDelay } : {}),
+    ...(keepAlive && Object.keys(keepAlive).length > 0 ? { keepAlive } : {}),
+    ...others,
+  };
+  for (const [option, value] of Object.entries(asked)) {
+    if (value === undefined) continue;
     throw new OptionError(option, value, "means nothing for a unix: remote: leave it out");
   }
 }

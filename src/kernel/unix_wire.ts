@@ -170,7 +170,8 @@ export class UnixWire implements Wire {
     }
     const stalled = this.#underWayBytes > 0 && nowMs - this.#readOnAtMs > STALLED_AFTER_MS;
     return {
-      state: this.#stateOf(hangup, (events & POLLRDHUP) !== 0),
+      // Who reads or writes is about to be told how it ended: until then nobody knows.
+      state: this.#stateOf(hangup && callsReturned, !hangup && (events & POLLRDHUP) !== 0),
       sendQueueBytes: 0,
       notSentBytes: stalled ? this.#underWayBytes : 0,
       bytesAcked: this.#takenBytes,

@@ -35,7 +35,8 @@ export async function leftOutWithout(program: string, ...args: string[]): Promis
 
 /** The permissions that the help of `send` names. */
 export function sendPermissions(remote: string, queue: string): string[] {
-  const files = `${queue},${queue}.lock`;
+  const socket = remote.startsWith("unix:") ? `,${remote.slice("unix:".length)}` : "";
+  const files = `${queue},${queue}.lock${socket}`;
   return [
     `--allow-net=${remote.replace(/^t(cp|ls):\/\//, "")}`,
     `--allow-read=${files}`,

@@ -108,15 +108,17 @@ Deno.test("unix dialer: a missing permission stays what it is, and an abort ends
 Deno.test("unix dialer: of the socket's options sendBufferBytes alone means something", async () => {
   const path = unixSocket();
   using listener = Deno.listen({ transport: "unix", path });
-  const wire = await dialerTo(path, { sendBufferBytes: 16_384, keepAlive: {} }).dial(patience());
+  const wire = await dialerTo(path, { sendBufferBytes: 16_384, keepAlive: {}, noDelay: true }).dial(
+    patience(),
+  );
   using served = await listener.accept();
   const taken = await wire.write(new Uint8Array(4 * 1024 * 1024));
   assert.ok(taken < 65_536, `the buffer took ${taken}`);
   wire.abort();
   for (
     const [option, value] of Object.entries({
-      noDelay: true,
-      keepAlive: false,
+      noDelay: false,
+      keepAlive: { idleMs: 1000 },
       userTimeoutMs: 1000,
       bindToDevice: "lo",
       tos: 0,

@@ -202,11 +202,11 @@ async function watch(
       dueMs = Math.min(dueMs + LOOK_MS, durationMs);
       const waitMs = dueMs - (systemClock.nowMs() - connectedMs);
       await new Promise<void>((resolve) => systemClock.setTimer(Math.max(0, waitMs), resolve));
-      let { verdict, ended, pollInMs } = connection.poll();
+      let { verdict, ended, peerClosed, pollInMs } = connection.poll();
       // Dead, and its errno still on the way to whoever asks first.
-      while (!ended && wire.sample().hangup) {
+      while (!ended && !peerClosed && wire.sample().hangup) {
         await new Promise<void>((resolve) => systemClock.setTimer(pollInMs, resolve));
-        ({ verdict, ended, pollInMs } = connection.poll());
+        ({ verdict, ended, peerClosed, pollInMs } = connection.poll());
       }
       const fault = ended ? undefined : wire.localFault();
       if (fault !== undefined) verdict = { kind: "local-fault", fault, silenceMs: 0 };
