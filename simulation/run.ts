@@ -297,8 +297,13 @@ class World {
   #trialMs(): number {
     const { maxAttempts, holdMs, backoffCapMs } = this.#scenario.limits;
     if (maxAttempts === Infinity) return 0;
-    const rounds = 2 * Math.ceil(Math.log2(this.#nextTag + 2)) + maxAttempts;
-    const trials = this.#scenario.poison.size + 1;
+    // A poisonous packet that an operator puts back is found anew; where nothing is confirmed
+    // in between, each one that is given up takes twice as many connections as the last.
+    const { poison, visits } = this.#scenario;
+    const trials = poison.size + 1;
+    const requeues = visits.filter(({ what }) => what === "requeue").length;
+    const doublings = Math.min(10, poison.size * (1 + requeues));
+    const rounds = 2 * Math.ceil(Math.log2(this.#nextTag + 2)) + maxAttempts * 2 ** doublings;
     // Each try waits for its pace, too.
     return trials * rounds * (1.1 * holdMs + backoffCapMs + 1000 + this.#paceMs());
   }

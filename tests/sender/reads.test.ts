@@ -4,7 +4,6 @@
 import assert from "node:assert/strict";
 import { OptionError } from "../../src/base/errors.ts";
 import type { SocketSample } from "../../src/base/ports.ts";
-import { parseRemote } from "../../src/base/remote.ts";
 import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { packets } from "../support/packets.ts";
@@ -18,7 +17,8 @@ class Told {
   tells = true;
 
   dialer(world: SenderBench): TcpDialer {
-    const inner = tcpDialer(parseRemote(world.server.remote));
+    const { hostname, port } = new URL(world.server.remote.replace("tcp:", "http:"));
+    const inner = tcpDialer({ hostname, port: Number(port) });
     return {
       remote: inner.remote,
       dial: async (signal, onLookedUp) => {
