@@ -50,7 +50,7 @@ testUnless(
     const lines = `${"x".repeat(4095)}\n`.repeat(2000);
     const ended = program.runWith(lines);
     const connection = await server.accept();
-    await program.says(/peer stalled: its TCP answers/);
+    await program.says(/peer stalled: its kernel answers/);
     let received = 0;
     await connection.readToEnd((text) => received += text.length);
     assert.equal(await ended, 0, program.stderr);

@@ -12,11 +12,19 @@ const BYTES = 224;
 const LITTLE_ENDIAN = [BYTES, 0, 0, 0].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 
 /**
- * What stands in front of a command to run it so. Other options are shorter anyway, and
+ * What stands in front of a command to run it so; a signal reaches the command and not
+ * strace, which ends with it. Other options are shorter anyway, and
  * the kernel writes no more than they have.
  */
 export const OLDER_KERNEL: readonly string[] = [
-  ...["strace", "--follow-forks", "--seccomp-bpf", "--quiet=all", "--output=/dev/null"],
+  ...[
+    "strace",
+    "--daemonize",
+    "--follow-forks",
+    "--seccomp-bpf",
+    "--quiet=all",
+    "--output=/dev/null",
+  ],
   ...["--trace=getsockopt", `--inject=getsockopt:poke_enter=@arg5=${LITTLE_ENDIAN}`],
 ];
 
