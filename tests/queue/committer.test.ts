@@ -230,3 +230,41 @@ Deno.test("what was sent is noted with the next commit, or at the close", async 
   await bench.committer.close();
   assert.equal(bench.store.state().sentThrough, 5);
 });
+
+/** Commits, or one of so many, take so long, in this thread or, as far as the committer knows, in another. */
+function takes(bench: Bench, ms: number, where: "here" | "elsewhere", every = 1): void {
+  const commit = SqliteStore.prototype.commit.bind(bench.store);
+  let commits = 0;
+  const slow = (request: Parameters<typeof commit>[0]) => {
+    if (commits++ % every === 0) bench.clock.advance(ms);
+    return commit(request);
+  };
+  const later = (request: Parameters<typeof commit>[0]) => Promise.resolve(slow(request));
+  Object.assign(bench.store, { commit: where === "here" ? slow : later });
+}
+
+Deno.test("commits that keep this thread's loop busy leave it a pause now and then", async () => {
+  using bench = new Bench();
+  takes(bench, 40, "here");
+  for (let round = 0; round < 3; round++) {
+    for (let i = 0; i < 3; i++) await bench.enqueue(1);
+    const waiting = bench.enqueue(1);
+    await settle();
+    assert.equal(bench.clock.nextInMs, 1);
+    takes(bench, 0, "here");
+    bench.clock.advance(1);
+    await waiting;
+    takes(bench, 40, "here");
+  }
+  await bench.committer.close();
+});
+
+Deno.test("commits leave no pause where the runtime looks after its sockets in time", async () => {
+  using bench = new Bench();
+  takes(bench, 6, "here", 4);
+  for (let i = 0; i < 200; i++) await bench.enqueue(1);
+  takes(bench, 40, "elsewhere");
+  for (let i = 0; i < 20; i++) await bench.enqueue(1);
+  assert.equal(bench.clock.nextInMs, undefined);
+  await bench.committer.close();
+});
