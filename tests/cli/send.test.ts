@@ -6,7 +6,7 @@ import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { type Outcome, packetsIn, runHere, sendPermissions, Sendq } from "./helpers.ts";
+import { type Outcome, packetsIn, runHere, runWith, sendPermissions, Sendq } from "./helpers.ts";
 
 async function fillQueue(path: string): Promise<void> {
   await using queue = await OutboundQueue.open(path);
@@ -447,4 +447,24 @@ Deno.test("--oversize skip and cut: a line that is too long costs itself alone",
       assert.match(send.stderr, /the line at input byte 4 was (skipped|cut)/);
     });
   }
+});
+
+Deno.test("a queue in a directory that is a link: the flags that it asks for are enough", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  Deno.mkdirSync(dir.file("private"));
+  // By `ln`, because Deno.symlink wants unscoped permissions.
+  const ln = new Deno.Command("ln", { args: ["-s", "private", dir.file("state")] });
+  assert.ok(ln.outputSync().success);
+  const linked = dir.file("state/outbox.db");
+  const granted = sendPermissions(server.remote, linked);
+  const args = ["send", server.remote, "--queue", linked];
+  const refused = await runWith(granted, args, "one\n");
+  assert.equal(refused.code, 77, refused.err);
+  const flags = [...refused.err.matchAll(/--allow-(?:read|write)=\S+/g)].map(([flag]) => flag);
+  assert.equal(flags.length, 2, refused.err);
+  const rest = granted.filter((flag) => !/^--allow-(read|write)=/.test(flag));
+  const { code, err } = await runWith([...rest, ...flags], args, "one\n");
+  assert.equal(code, 0, err);
+  assert.equal(server.text, "one\n");
 });

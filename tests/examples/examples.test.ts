@@ -147,7 +147,7 @@ Deno.test("examples/systemd: its command says READY, feeds the watchdog, and sto
   const [command = "", ...args] = execStart(unit, [
     ["/usr/local/bin/deno", Deno.execPath()],
     ["/opt/sendq/", root],
-    ["/var/lib/sendq/", `${dir.path}/`],
+    ["/var/lib/private/sendq/", `${dir.path}/`],
     ["127.0.0.1:4001", listen],
     ["legacy:4000", server.remote.replace("tcp://", "")],
     ["/lib/x86_64-linux-gnu/libc.so.6", LIBC],
@@ -192,7 +192,7 @@ Deno.test("examples/systemd: the routes run with exactly what their unit grants"
   const changes: [from: string, to: string][] = [
     ["/usr/local/bin/deno", Deno.execPath()],
     ["/opt/sendq/", root],
-    ["/var/lib/sendq/", `${dir.path}/`],
+    ["/var/lib/private/sendq/", `${dir.path}/`],
     ["/etc/sendq/", `${dir.path}/`],
     ["127.0.0.1:4001", listen],
     ["127.0.0.1:9465", `127.0.0.1:${ScriptedServer.freePort()}`],

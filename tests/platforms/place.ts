@@ -62,7 +62,7 @@ const NAMESPACES = ["--mount", "--propagation", "private", "--pid", "--fork"];
 let packages: string | undefined;
 
 /** Where Deno keeps npm packages and compiled code; those of the command are in it. */
-function packageCache(): string {
+export function packageCache(): string {
   if (packages !== undefined) return packages;
   const deno = (...args: string[]) => new Deno.Command(Deno.execPath(), { args, cwd: CODE });
   const { success, stderr } = deno("cache", "--no-lock", "src/cli/main.ts").outputSync();

@@ -134,9 +134,15 @@ function missingDirectory(path: string, cause: Error): QueueFileError {
   });
 }
 
-/** Says which flags a queue and its lock file need. */
+/**
+ * Says which flags a queue and its lock file need. Deno compares what stands in a flag
+ * with the path without symbolic links, too: where it asks for that one, both are named.
+ */
 function withFlags(error: Error, path: string): Error {
-  const files = `${path},${path}.lock`;
+  const [, asked = path] = /access to "([^"]+)"/.exec(error.message) ?? [];
+  const real = asked.replace(/(\.lock|-wal|-shm|-journal)$/, "");
+  const isOther = real.startsWith("/") && !real.endsWith(path);
+  const files = (isOther ? [path, real] : [path]).flatMap((file) => [file, `${file}.lock`]).join();
   return new Deno.errors.NotCapable(
     `Queue ${path} needs --allow-read=${files} --allow-write=${files} (${error.message})`,
     { cause: error },
