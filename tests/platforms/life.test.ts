@@ -35,6 +35,16 @@ testUnless(obstacle, "a log on a full disk: packets are delivered all the same",
   assert.equal(server.text, "one\ntwo\n");
 });
 
+testUnless(obstacle, "a volume of somebody else: it says so, and takes nothing in", async () => {
+  using place = new Place(DEBIAN);
+  Deno.chownSync(place.volume, 0, 0);
+  await using server = new ReadingServer();
+  await using program = place.start(send(server.remote));
+  assert.equal(await program.runWith("one\n"), 1, program.stderr);
+  assert.match(program.stderr, /outbox\.db: it cannot be written \(EACCES\)/);
+  assert.equal(server.text, "");
+});
+
 const unlimited = obstacle ?? limitObstacle();
 
 testUnless(unlimited, "64 MiB are enough for a few packets", async () => {
