@@ -48,7 +48,7 @@ Deno.test("a list of remotes is one remote with others behind it", () => {
   assert.match(words({ ...ROUTE, remote: [] }).join(), /remote must be text in quotes, or a list/);
   assert.match(
     words({ ...ROUTE, remote: [remote[0], "tls://a:1"] }).join(),
-    /all tcp:.*or all tls/,
+    /all tcp:.* all tls:.* or all unix:/,
   );
 });
 

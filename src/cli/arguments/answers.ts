@@ -48,7 +48,7 @@ export function addAnswerOptions(
     .choice(
       "--confirm <by>",
       "what confirms a packet: the server's kernel and --hold, its program that has read it " +
-        "(tls://), or an answer of its program",
+        "(tls://, and unix: by itself), or an answer of its program",
       ["kernel", "reader", "answer"],
       "kernel",
     )

@@ -115,7 +115,8 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
     )
     .required(
       "-t, --to <remote>",
-      "the server: tcp://HOST:PORT, several with commas between them, or listen://HOST:PORT",
+      "the server: tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, several with commas, or " +
+        "listen://HOST:PORT",
       parseRemoteArgument,
     )
     .framing("-i, --input <framing>", "packets of clients", "lines")

@@ -40,12 +40,13 @@ const PACKET_GRACE_MS = 1000;
 
 const HELP = `
 Packets are stored in the queue's file first and removed once the server's kernel
-has acknowledged every byte. At the end of input, send exits 0 once everything is
-confirmed. SIGTERM, SIGINT or SIGHUP stop reading at the end of the packet that was
-begun, which has a second to come, and deliver for --deliver-timeout more; a second
-one exits at once. What is not confirmed stays in the file. With nohup a SIGHUP is
-ignored. A packet that was read in part and is lost makes the exit code 1, and so do
-packets that the server has refused (--confirm answer): they are dead letters.
+has acknowledged every byte, or over a Unix socket, once its program has read them.
+At the end of input, send exits 0 once everything is confirmed. SIGTERM, SIGINT or
+SIGHUP stop reading at the end of the packet that was begun, which has a second to
+come, and deliver for --deliver-timeout more; a second one exits at once. What is
+not confirmed stays in the file. With nohup a SIGHUP is ignored. A packet that was
+read in part and is lost makes the exit code 1, and so do packets that the server
+has refused (--confirm answer): they are dead letters.
 
 Times have a unit: 500ms, 3s, 2m, 1h. Sizes may have one: 4096, 256KiB, 1MiB.
 
@@ -70,6 +71,9 @@ Examples:
     producer | sendq send tcp://192.0.2.7:6379 -q outbox.db \\
       --session-send @login.txt --session-expect '+OK\\r\\n'
 
+  To a server on this host; what its program has read is confirmed:
+    producer | sendq send unix:/run/app.sock -q outbox.db
+
   To a server that answers each packet, and may refuse it:
     producer | sendq send tcp://192.0.2.7:4000 -q outbox.db \\
       --confirm answer --accepted OK --refused ERR
@@ -81,6 +85,8 @@ Permissions, for the first example on Debian, x86_64:
     src/cli/main.ts send tcp://192.0.2.7:4000 --queue outbox.db
 What is missing is named by the message, with the flag to add. TLS needs --allow-read for
 the files of --tls-ca, --tls-cert, --tls-key and --tls-passphrase-file, and nothing else.
+A server on a Unix socket, unix:PATH, needs --allow-net=unix:PATH, and PATH in
+--allow-read and --allow-write.
 
 ${framingHelp()}
 
@@ -111,7 +117,8 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
     .description("Deliver packets from stdin to a TCP server, through a queue on disk.")
     .argument(
       "[remote]",
-      "the server: tcp://HOST:PORT, tls://HOST:PORT, several with commas, or listen://HOST:PORT",
+      "the server: tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, several with commas, or " +
+        "listen://HOST:PORT",
       parseRemoteArgument,
     );
   const options = new OptionAdder(command).group("Packets");

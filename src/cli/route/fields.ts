@@ -340,7 +340,7 @@ const RELAY_FIELD: ObjectField = {
       words: "where clients connect",
       to: ["listen"],
       item: textField("tcp://HOST:PORT or unix:PATH", [], parseListen, {
-        pattern: "^(tcp://|unix:)",
+        pattern: "^(tcp://|unix:/)",
       }),
     },
     socketMode: textField(
@@ -353,13 +353,13 @@ const RELAY_FIELD: ObjectField = {
   },
 };
 
-const URL_SCHEMA = { type: "string", pattern: "^(tcp|tls|listen)://" } as const;
+const URL_SCHEMA = { type: "string", pattern: "^((tcp|tls|listen)://|unix:/)" } as const;
 
 /** One server, or several in order of preference. */
 const REMOTE_FIELD: ValueField = {
   kind: "value",
-  words: "the server: tcp://HOST:PORT, tls://HOST:PORT, or a list of them in order of " +
-    "preference; listen://HOST:PORT for one that connects to us",
+  words: "the server: tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, or a list of them in order " +
+    "of preference; listen://HOST:PORT for one that connects to us",
   to: ["remote", "to"],
   read: (value) => {
     const urls: unknown[] = [value].flat();
