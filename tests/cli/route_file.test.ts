@@ -72,7 +72,7 @@ Deno.test("each mistake has its line, its column and what is expected, all at on
   "socket": { "keepAlive": true }
 }`),
     [
-      'r.json:1:1: "remote" is missing (the server: tcp://HOST:PORT, tls://HOST:PORT, ' +
+      'r.json:1:1: "remote" is missing (the server: tcp://HOST:PORT, tls://HOST:PORT, unix:PATH, ' +
       "or a list of them in order of preference; listen://HOST:PORT for one that connects to us)",
       'r.json:3:3: there is no "remot" here; is remote meant?',
       'r.json:4:3: there is no "maxBytes" here; it belongs into "queueOptions"',
