@@ -37,7 +37,7 @@ export interface Start {
   /** What it prints is its output. */
   readonly prints?: true;
   /** Where it listens, unless that is the place's port. */
-  readonly listensAt?: number;
+  readonly listensAt?: number | string;
 }
 
 /** How packets get to it: a route file of `examples/protocols/`, or flags of `send`. */
@@ -60,6 +60,8 @@ export interface ServerCase {
   /** Called for each of its lives; writes its configuration. */
   start(place: Place): Start;
   readonly sending: Sending;
+  /** It listens on a Unix socket, {@linkcode socketOf} the place. */
+  readonly unixSocket?: true;
   /** It connects to the sender, which listens at the place's port. */
   readonly connects?: true;
   /** A packet as it comes on standard input, with {@linkcode token} of its number in it. */
@@ -76,6 +78,11 @@ export interface ServerCase {
   readonly refuses?: { readonly packet: (number: number) => boolean; readonly words: RegExp };
   /** Why this server loses a few packets whatever TCP does: up to a tenth is no failure. */
   readonly losesBecause?: string;
+}
+
+/** Where a server listens that does so on a Unix socket. */
+export function socketOf({ work }: Pick<Place, "work">): string {
+  return `${work}/s.sock`;
 }
 
 /** What stands for a packet in what the server writes. */

@@ -41,8 +41,8 @@ async function run(server: ServerCase, load: Load, place: Place): Promise<Result
   const { packets: sent } = load;
   await using process = new ServerProcess((place) => server.start(place), place);
   if (!server.connects) await process.start();
-  const isAnswered = "answered" in server.sending;
-  const flags = load.hold === undefined || isAnswered ? [] : ["--hold", load.hold];
+  const holds = !("answered" in server.sending) && !server.unixSocket;
+  const flags = load.hold === undefined || !holds ? [] : ["--hold", load.hold];
   await using sender = new SenderProcess(server, place, flags);
   if (server.connects) {
     await untilListening(place.port);

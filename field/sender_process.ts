@@ -8,7 +8,7 @@
 import { nowMs } from "../lab/packets.ts";
 import { type LogEvent, parseLogLine } from "../lab/sender_log.ts";
 import { libcCandidates } from "../src/kernel/libc.ts";
-import type { Place, ServerCase } from "./case.ts";
+import { type Place, type ServerCase, socketOf } from "./case.ts";
 import { remember } from "./running.ts";
 
 const COMMAND = new URL("../src/cli/main.ts", import.meta.url).pathname;
@@ -26,17 +26,20 @@ export class SenderProcess implements AsyncDisposable {
 
   /** @param flags Further flags of `send`, behind those of `sending`. */
   constructor(
-    { sending, connects }: Pick<ServerCase, "sending" | "connects">,
+    { sending, connects, unixSocket }: Pick<ServerCase, "sending" | "connects" | "unixSocket">,
     { port, work }: Place,
     flags: readonly string[] = [],
   ) {
     this.queue = `${work}/outbox.db`;
-    const remote = `${connects ? "listen" : "tcp"}://127.0.0.1:${port}`;
+    const socket = unixSocket ? [socketOf({ work })] : [];
+    const [remote, granted] = unixSocket
+      ? [`unix:${socket[0]}`, `unix:${socket[0]}`]
+      : [`${connects ? "listen" : "tcp"}://127.0.0.1:${port}`, `127.0.0.1:${port}`];
     const files = "example" in sending ? sending.files ?? {} : {};
     for (const [name, bytes] of Object.entries(files)) {
       Deno.writeFileSync(`${work}/${name}`, bytes);
     }
-    const queue = `${this.queue},${this.queue}.lock`;
+    const queue = [this.queue, `${this.queue}.lock`, ...socket].join(",");
     const config = "example" in sending ? `${EXAMPLES}${sending.example}` : undefined;
     const readable = [queue, config ?? [], Object.keys(files)].flat().join(",");
     const sendq = `${work}/sendq`;
@@ -44,7 +47,7 @@ export class SenderProcess implements AsyncDisposable {
     Deno.writeTextFileSync(
       sendq,
       `#!/bin/sh
-exec '${Deno.execPath()}' run --quiet --no-prompt --no-check --allow-net=127.0.0.1:${port} \\
+exec '${Deno.execPath()}' run --quiet --no-prompt --no-check --allow-net=${granted} \\
   '--allow-read=${readable}' '--allow-write=${queue}' \\
   '--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}' '${COMMAND}' "$@"
 `,

@@ -24,7 +24,7 @@ export class ServerProcess implements AsyncDisposable {
   readonly #start: () => Start;
   readonly #place: Place;
   #child: Deno.ChildProcess | undefined;
-  #listensAt = 0;
+  #listensAt: number | string = 0;
 
   /** @param start Called for each of its lives. */
   constructor(start: (place: Place) => Start, place: Place) {
@@ -39,7 +39,7 @@ export class ServerProcess implements AsyncDisposable {
     while (this.#child === undefined || !await isListening(this.#listensAt)) {
       if (performance.now() > deadlineMs) {
         throw new Error(
-          `the server does not listen at port ${this.#listensAt}: ${this.#lastWords()}`,
+          `the server does not listen at ${this.#listensAt}: ${this.#lastWords()}`,
         );
       }
       if (this.#child === undefined) this.#spawn();
@@ -123,14 +123,19 @@ export async function untilListening(port: number): Promise<void> {
 }
 
 /**
- * Whether somebody listens there; asked of the kernel, so that no server sees a connection.
+ * Whether somebody listens at a port, or on a Unix socket; asked of the kernel, so that no server sees a connection.
  * A program reads the tables: Deno itself reads nothing there without all permissions.
  */
-export async function isListening(port: number): Promise<boolean> {
+export async function isListening(port: number | string): Promise<boolean> {
   const { stdout } = await new Deno.Command("cat", {
-    args: ["/proc/net/tcp", "/proc/net/tcp6"],
+    args: typeof port === "string" ? ["/proc/net/unix"] : ["/proc/net/tcp", "/proc/net/tcp6"],
     stderr: "null", // A kernel without IPv6 has one of them.
   }).output();
+  if (typeof port === "string") {
+    // Flags: a socket that accepts. A path has nothing behind it.
+    const rows = new TextDecoder().decode(stdout).split("\n");
+    return rows.some((row) => row.endsWith(` ${port}`) && / 00010000 0001 01 /.test(row));
+  }
   const hex = port.toString(16).toUpperCase().padStart(4, "0");
   return new RegExp(`^\\s*\\d+: [0-9A-F]+:${hex} [0-9A-F]+:0000 0A `, "m")
     .test(new TextDecoder().decode(stdout));

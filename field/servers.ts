@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Place, type ServerCase, type Start, token, TOKEN_LINE } from "./case.ts";
+import { type Place, type ServerCase, socketOf, type Start, token, TOKEN_LINE } from "./case.ts";
 import * as pdu from "./packets.ts";
 import { freePort } from "./server_process.ts";
 
@@ -161,6 +161,29 @@ export const GPSD: ServerCase = {
   },
 };
 
+/** rsyslog on a Unix socket: there is no hold, what it has read is known. */
+export const RSYSLOG_UNIX: ServerCase = {
+  ...rsyslog("imptcp Unix socket", "", { sending: { flags: ["--input", "lines"] } }),
+  unixSocket: true,
+  start({ work, output }) {
+    const config = `${work}/rsyslog.conf`;
+    Deno.writeTextFileSync(
+      config,
+      `global(workDirectory="${work}")
+module(load="imptcp")
+template(name="message" type="string" string="%msg%\\n")
+action(type="omfile" file="${output}" template="message")
+input(type="imptcp" path="${socketOf({ work })}" unlink="on")
+`,
+    );
+    return {
+      command: "rsyslogd",
+      args: ["-n", "-iNONE", "-f", config],
+      listensAt: socketOf({ work }),
+    };
+  },
+};
+
 /** Every server, in the order of the table. */
 export const SERVERS: readonly ServerCase[] = [
   rsyslog("imtcp newline", "", { sending: { flags: ["--input", "lines"] } }),
@@ -176,6 +199,7 @@ export const SERVERS: readonly ServerCase[] = [
     line: /^\{"version":"1.1","host":"h","short_message":"m(\d{6})z"\}$/,
   }),
   rsyslog("imptcp newline", "", { sending: { flags: ["--input", "lines"] } }),
+  RSYSLOG_UNIX,
   rsyslog("imptcp octet counting", "", { sending: { example: "octet_counted_syslog.json" } }),
   syslogNg("syslog()", { sending: { example: "octet_counted_syslog.json" }, packet: syslogLine }),
   syslogNg("network()", {

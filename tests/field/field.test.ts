@@ -10,7 +10,7 @@ import { inWords, missing } from "../../field/packages.ts";
 import * as pdu from "../../field/packets.ts";
 import { REFUSALS, runRefusal } from "../../field/refusals.ts";
 import { runServer } from "../../field/run_server.ts";
-import { GPSD, lineOf, REDIS, RSYSLOG_OCTETS, SERVERS } from "../../field/servers.ts";
+import { GPSD, lineOf, REDIS, RSYSLOG_OCTETS, RSYSLOG_UNIX, SERVERS } from "../../field/servers.ts";
 import { readRouteFile } from "../../src/cli/route/route_file.ts";
 import { bytes } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -53,7 +53,7 @@ for (const name of ["logger --octet-count", "omfwd, newline", "gelf-pro"]) {
   });
 }
 
-for (const server of [RSYSLOG_OCTETS, REDIS, GPSD]) {
+for (const server of [RSYSLOG_OCTETS, RSYSLOG_UNIX, REDIS, GPSD]) {
   const reason = await leftOut(server.needs);
   Deno.test({
     name: `field: ${server.name}, killed and ended on the way, has every packet${reason}`,
