@@ -11,7 +11,8 @@
  *
  *     read ≥ written − Send-Q
  *
- * holds at any time, and with Send-Q 0 everything was read. With one exception: a peer that
+ * holds at any time, and with Send-Q 0 everything was read; {@link UnreadWrites} makes more
+ * of it where writes are small. With one exception: a peer that
  * ends with unread bytes throws them away, and Send-Q falls, too. Then the kernel has told
  * this socket of the end before (`POLLHUP`), and of the loss (`ECONNRESET`, once, to
  * whoever asks first). So Send-Q is read first and poll second, and
@@ -36,6 +37,7 @@ import { errnoName, SO_ERROR, SOL_SOCKET } from "./constants.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 import { failedCall, POLLERR, POLLHUP, POLLRDHUP, SocketReader } from "./socket_reader.ts";
 import { toWireError } from "./tcp_wire.ts";
+import { UnreadWrites } from "./unread_writes.ts";
 
 const SHUT_WR = 1;
 /** Where there is no room to write, a program that reads nothing for this long has stalled. */
@@ -64,6 +66,7 @@ export class UnixWire implements Wire {
   readonly #conn: Deno.UnixConn;
   readonly #clock: Clock;
   readonly #reader = new SocketReader();
+  readonly #unread = new UnreadWrites();
   /** -1 once given back: the number may be somebody else's by then. */
   #fd: number;
   /** Taken by the kernel, as far as our writes have returned. */
@@ -119,8 +122,13 @@ export class UnixWire implements Wire {
     this.#underWayBytes += bytes.length;
     return this.#asWireError(async () => {
       try {
-        const takenBytes = await this.#conn.write(bytes);
+        const beforeBytes = this.#reader.sendQueue(this.#fd);
+        const writing = this.#conn.write(bytes);
+        // Where there is room, it has been taken by now; otherwise this has not grown.
+        const grownBytes = this.#reader.sendQueue(this.#fd) - beforeBytes;
+        const takenBytes = await writing;
         this.#takenBytes += takenBytes;
+        this.#unread.took(takenBytes, grownBytes);
         return takenBytes;
       } catch (error) {
         if (!this.#finSent) this.#broken = true;
@@ -163,10 +171,12 @@ export class UnixWire implements Wire {
     const nowMs = this.#clock.nowMs();
     const callsReturned = this.#underWayBytes === 0 && this.#readsUnderWay === 0;
     const endedInOrder = this.#endRead && callsReturned;
-    const readBytes = this.#takenBytes - memoryBytes;
-    if (!this.#lost && (!hangup || endedInOrder) && readBytes > this.#readBytes) {
-      this.#readBytes = readBytes;
-      this.#readOnAtMs = nowMs;
+    if (!this.#lost && (!hangup || endedInOrder)) {
+      const readBytes = this.#takenBytes - this.#unread.unreadBytes(memoryBytes);
+      if (readBytes > this.#readBytes) {
+        this.#readBytes = readBytes;
+        this.#readOnAtMs = nowMs;
+      }
     }
     const stalled = this.#underWayBytes > 0 && nowMs - this.#readOnAtMs > STALLED_AFTER_MS;
     return {
