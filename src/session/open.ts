@@ -12,19 +12,15 @@
  * @module
  */
 
+import { acknowledged } from "../base/acknowledged.ts";
 import { KernelCallError, messageOf, SessionRefusedError, WireError } from "../base/errors.ts";
-import { type Clock, TcpState, type Wire } from "../base/ports.ts";
+import type { Clock, Wire } from "../base/ports.ts";
 import type { ReadyStep, SessionPlan } from "./session.ts";
 import { BoundedStream } from "./stream.ts";
 import { WireReader } from "./wire_reader.ts";
 
-const MIN_POLL_MS = 1;
-const MAX_POLL_MS = 50;
 /** Everything inside ends by itself in time, but for what a function of the user's waits for. */
 const GRACE_MS = 50;
-/** The kernel's two counters may differ for as long as an acknowledgement is between two calls. */
-const CONTRADICTION_AFTER_MS = 1000;
-const CONTRADICTION_READINGS = 3;
 
 /** A connection that packets may go out on. */
 export interface Opened {
@@ -67,7 +63,10 @@ export async function openSession(
       if (typeof open === "function") await runFunction(stream, () => open(stream));
       else await runSteps(stream, open ?? []);
       await stream.finish();
-      await acknowledged(wire, stream, baseBytes, clock);
+      const { writtenBytes } = stream;
+      const said = { baseBytes, writtenBytes, of: "the session", doing: "the session was opened" };
+      const what = "its kernel has not acknowledged the session";
+      await acknowledged(wire, said, clock, (ms) => stream.pause(ms, what));
     };
     const running = run();
     running.catch(() => {});
@@ -108,49 +107,6 @@ async function runFunction(stream: BoundedStream, open: () => Promise<void>): Pr
     throw new WireError("SESSION", `the session's function failed: ${messageOf(error)}`, {
       cause: error,
     });
-  }
-}
-
-/** Waits until every byte of the session is acknowledged; see invariant 2. */
-async function acknowledged(
-  wire: Wire,
-  stream: BoundedStream,
-  baseBytes: number,
-  clock: Clock,
-): Promise<void> {
-  const { writtenBytes } = stream;
-  if (writtenBytes === 0) return;
-  const what = "its kernel has not acknowledged the session";
-  const startedAtMs = clock.nowMs();
-  let emptySinceMs: number | undefined;
-  let readings = 0;
-  for (;;) {
-    const sample = wire.sample();
-    if (sample.state === TcpState.CLOSE) {
-      const code = wire.takeSocketError() ?? "EPIPE";
-      throw new WireError(code, `the connection ended while the session was opened (${code})`);
-    }
-    const ackedBytes = sample.bytesAcked - baseBytes;
-    if (sample.sendQueueBytes === 0 && ackedBytes === writtenBytes) return;
-    const nowMs = clock.nowMs();
-    if (sample.sendQueueBytes > 0) {
-      emptySinceMs = undefined;
-      readings = 0;
-    } else emptySinceMs ??= nowMs;
-    const lasts = emptySinceMs !== undefined && ++readings >= CONTRADICTION_READINGS &&
-      nowMs - emptySinceMs >= CONTRADICTION_AFTER_MS;
-    if (ackedBytes > writtenBytes || lasts) {
-      throw new KernelCallError(
-        "TCP_INFO",
-        `tcpi_bytes_acked says that ${ackedBytes} bytes of the session were acknowledged, ` +
-          `written were ${writtenBytes}, and SIOCOUTQ says that ${sample.sendQueueBytes} are ` +
-          `not. Nothing was sent behind it. Please report it with your kernel's version.`,
-      );
-    }
-    await stream.pause(
-      Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, (nowMs - startedAtMs) / 8)),
-      what,
-    );
   }
 }
 
