@@ -54,6 +54,7 @@
 
 export { type CloseOptions, Sender } from "./src/sender/sender.ts";
 export type { RemoteOption, SenderOptions } from "./src/sender/options.ts";
+export type { ViaOptions } from "./src/base/via.ts";
 export type { TlsOptions, TlsSource } from "./src/tls/options.ts";
 export { Relay } from "./src/relay/relay.ts";
 export type {

@@ -19,6 +19,7 @@ import {
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   TLS_OPTIONS,
+  VIA_OPTIONS,
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
@@ -97,6 +98,13 @@ const SECTIONS: readonly Section[] = [
       "read anew for each connection; the library takes their text, or a function that gives it.\n" +
       "`fingerprints` cannot be combined with `ca`.",
     table: TLS_OPTIONS,
+  },
+  {
+    title: "Proxy",
+    words:
+      "`via` of `SenderOptions`, or its URL alone; see [OPERATIONS](OPERATIONS.md#through-a-proxy). The\n" +
+      "flag of `credentials` takes a file; the library takes its text.",
+    table: VIA_OPTIONS,
   },
   {
     title: "Relay",
@@ -235,6 +243,10 @@ export function optionsSchema(): Record<string, unknown> {
         description: "what confirms a packet",
       },
       tls: objectOf(schemasOf(TLS_OPTIONS)),
+      via: {
+        anyOf: [TEXT_SCHEMA, { ...objectOf(schemasOf(VIA_OPTIONS)), required: ["url"] }],
+        description: "the proxy that connections go through",
+      },
       socket: objectOf({
         ...schemasOf(SOCKET_OPTIONS),
         keepAlive: { anyOf: [{ const: false }, objectOf(schemasOf(KEEP_ALIVE_OPTIONS))] },

@@ -26,6 +26,7 @@ import {
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   TLS_OPTIONS,
+  VIA_OPTIONS,
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
@@ -40,7 +41,7 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender/options",
     "SenderOptions",
     { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
-    "queue queueOptions remote socket tls libc logger clock random dialer session transform confirm",
+    "queue queueOptions remote via socket tls libc logger clock random dialer session transform confirm",
   ],
   ["session/session", "Session", SESSION_OPTIONS, "open heartbeat close"],
   ["session/session", "Heartbeat", HEARTBEAT_OPTIONS, "send expect"],
@@ -54,6 +55,7 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
   ["kernel/socket_options", "SocketOptions", SOCKET_OPTIONS, "keepAlive"],
   ["kernel/socket_options", "KeepAliveOptions", KEEP_ALIVE_OPTIONS, ""],
   ["tls/options", "TlsOptions", TLS_OPTIONS, ""],
+  ["base/via", "ViaOptions", VIA_OPTIONS, ""],
   [
     "relay/options",
     "RelayOptions",
@@ -156,6 +158,7 @@ Deno.test("the schema accepts what the library takes, and nothing else", () => {
     [HEARTBEAT_OPTIONS, (heartbeat) => ({ session: { heartbeat: { send: "x", ...heartbeat } } })],
     [ANSWER_OPTIONS, (confirm) => ({ confirm: { framing: "lines", accepted: "OK", ...confirm } })],
     [TLS_OPTIONS, (tls) => ({ tls })],
+    [VIA_OPTIONS, (via) => ({ via: { url: "socks5://a:1", ...via } })],
   ];
   let taken = 0, refused = 0;
   for (const [table, placed] of places) {

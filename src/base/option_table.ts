@@ -134,6 +134,11 @@ export const DELIVERY_OPTIONS = {
   backoffCapMs: duration("--backoff-cap <time>", "longest pause between attempts", {
     default: 1000,
   }),
+  source: {
+    type: "text",
+    flags: "--source <address>",
+    help: "connect from this address of the host; ADDRESS:PORT for a port of its own, too",
+  },
   receivedBufferBytes: {
     type: "size",
     help: "what the server sent and nobody has read; newer bytes are discarded",
@@ -340,6 +345,26 @@ export const TLS_OPTIONS = {
     "--tls-accept <time>",
     "how long to wait for the server's word that it takes our certificate (TLS 1.3)",
     { default: 1000 },
+  ),
+} as const satisfies OptionTable;
+
+/** `ViaOptions` */
+export const VIA_OPTIONS = {
+  url: {
+    type: "text",
+    flags: "--via <url>",
+    help: "connect through this proxy: socks5://HOST:PORT, or http://HOST:PORT for CONNECT",
+  },
+  credentials: {
+    type: "text",
+    flags: "--via-credentials-file <file>",
+    holds: "USER:PASSWORD",
+    help: "what the proxy wants to know",
+  },
+  handshakeTimeoutMs: duration(
+    "--via-handshake-timeout <time>",
+    "for the proxy, until it says that the server is connected",
+    { min: 100, default: 10_000 },
   ),
 } as const satisfies OptionTable;
 

@@ -19,7 +19,8 @@ import {
   type SocketOptions,
   validateSocketOptions,
 } from "./socket_options.ts";
-import { resetConnection, TcpWire, toWireError } from "./tcp_wire.ts";
+import { parseSource, type Source } from "./source.ts";
+import { type ByteConn, resetConnection, TcpWire, toWireError } from "./tcp_wire.ts";
 
 /**
  * Where to and how {@linkcode tcpDialer} dials.
@@ -40,6 +41,13 @@ export interface TcpDialerOptions {
   readonly libc?: string;
   /** What to set beside, unless the kernel refuses it. */
   readonly socketDefaults?: SocketOptions;
+  /**
+   * The address of this host that connections come from, perhaps with a port:
+   * `"192.0.2.1"`, `"[2001:db8::1]:5000"`.
+   *
+   * @default {undefined} the address that the route has, any port
+   */
+  readonly source?: string;
 }
 
 /**
@@ -49,7 +57,7 @@ export interface TcpDialerOptions {
  */
 export interface TcpDialer extends Dialer {
   /** Makes one attempt and tunes the socket; see {@linkcode Dialer.dial}. */
-  dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire>;
+  dial(...how: Parameters<Dialer["dial"]>): Promise<TcpWire>;
 }
 
 /**
@@ -80,7 +88,7 @@ export interface TcpDialer extends Dialer {
  * ```
  */
 export function tcpDialer(
-  { hostname, port, socket = {}, socketDefaults = {}, libc: libcPath }: TcpDialerOptions,
+  { hostname, port, socket = {}, socketDefaults = {}, libc: libcPath, source }: TcpDialerOptions,
 ): TcpDialer {
   if (typeof hostname !== "string" || hostname === "") {
     throw new TypeError(`hostname must be a name or an address: ${JSON.stringify(hostname)}.`);
@@ -90,6 +98,7 @@ export function tcpDialer(
   }
   const host = normalizeHostname(hostname);
   const options = validateSocketOptions({ ...socketDefaults, ...socket });
+  const from = source === undefined ? undefined : parseSource(source);
   if (libcPath === undefined) libc();
   else loadLibc(libcPath);
   const address = formatHostPort(host, port);
@@ -99,7 +108,7 @@ export function tcpDialer(
     async dial(signal, onLookedUp) {
       signal.throwIfAborted();
       const hint = nextDescriptorHint();
-      const conn = await connect(host, port, signal, onLookedUp);
+      const conn = await connect(openerFrom(from), host, port, signal, onLookedUp);
       try {
         const wire = adopt(
           conn,
@@ -123,16 +132,31 @@ export function tcpDialer(
   };
 }
 
+/** Makes a connection, or fails. */
+type Open = (
+  end: { readonly hostname: string; readonly port: number; readonly signal: AbortSignal },
+) => Promise<ByteConn>;
+
+/** Who has no source loads nothing for it. */
+function openerFrom(source: Source | undefined): Open {
+  if (source === undefined) return (end) => Deno.connect(end);
+  return async (end) => {
+    const { connectFrom } = await import("./bound_socket.ts");
+    return await connectFrom(source, end);
+  };
+}
+
 /**
- * `Deno.connect`, but ends with the signal's reason as soon as it is aborted;
+ * Opens a connection, but ends with the signal's reason as soon as it is aborted;
  * a connection that is made all the same is closed.
  */
 function connect(
+  open: Open,
   hostname: string,
   port: number,
   signal: AbortSignal,
   onLookedUp: (() => void) | undefined,
-): Promise<Deno.TcpConn> {
+): Promise<ByteConn> {
   return new Promise((resolve, reject) => {
     let ended = false;
     const onAbort = () => {
@@ -145,7 +169,7 @@ function connect(
         if (!ended) onLookedUp();
       });
     }
-    Deno.connect({ hostname, port, signal }).finally(() => {
+    open({ hostname, port, signal }).finally(() => {
       ended = true;
       signal.removeEventListener("abort", onAbort);
     }).then((conn) => {
@@ -167,7 +191,7 @@ async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<v
  * for it (a blackhole route is a TypeError).
  */
 function describeFailure(error: unknown, hostname: string): unknown {
-  if (error instanceof Deno.errors.NotCapable) return error;
+  if (error instanceof Deno.errors.NotCapable || error instanceof WireError) return error;
   // For a failed look-up Deno has no class and no code, only gai_strerror(3)'s words.
   const lookUp = error instanceof Error &&
     /^failed to lookup address[^:]*: (.*)/.exec(error.message);
@@ -235,7 +259,7 @@ type MakeWire<W extends TcpWire> = (...parts: ConstructorParameters<typeof TcpWi
  * @throws {WireError} It has ended already, or leads where it should not.
  */
 export function adopt<W extends TcpWire>(
-  conn: Deno.TcpConn,
+  conn: ByteConn,
   hint: number | undefined,
   options: ResolvedSocketOptions,
   asked: SocketOptions,

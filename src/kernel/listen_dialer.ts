@@ -27,7 +27,7 @@ import { libc, loadLibc } from "./libc.ts";
 import type { EffectiveSocketOptions, SocketOptions } from "./socket_options.ts";
 import { type ResolvedSocketOptions, validateSocketOptions } from "./socket_options.ts";
 import type { LocalPath } from "./local_fault.ts";
-import { TcpWire } from "./tcp_wire.ts";
+import { type ByteConn, TcpWire } from "./tcp_wire.ts";
 
 /** A refused accept, for want of descriptors, is tried again after this. */
 const ACCEPT_RETRY_MS = 250;
@@ -201,7 +201,7 @@ class AcceptedWire extends TcpWire {
   readonly #reject: { read?: (error: WireError) => void; write?: (error: WireError) => void } = {};
 
   constructor(
-    conn: Deno.TcpConn,
+    conn: ByteConn,
     fd: number,
     path: LocalPath,
     effective: EffectiveSocketOptions,

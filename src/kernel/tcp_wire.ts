@@ -77,6 +77,12 @@ export function resetConnection(fd: number): boolean {
   return libc().connect(fd, unspecified, unspecified.byteLength) === 0 || lingers === 0;
 }
 
+/** What bytes go through: a `Deno.TcpConn`, or what is used as one. */
+export type ByteConn = Pick<
+  Deno.TcpConn,
+  "localAddr" | "remoteAddr" | "read" | "write" | "close"
+>;
+
 /**
  * An established connection; made by `tcpDialer`.
  *
@@ -91,7 +97,7 @@ export class TcpWire implements Wire {
   readonly effectiveOptions: EffectiveSocketOptions;
   /** The interface that the connection left by when it was made, where known. */
   readonly device: string | undefined;
-  readonly #conn: Deno.TcpConn;
+  readonly #conn: ByteConn;
   readonly #path: LocalPath;
   readonly #sampler = new SocketSampler();
   /** -1 once given back: the number may be somebody else's by then. */
@@ -106,7 +112,7 @@ export class TcpWire implements Wire {
    * @param effectiveOptions What the kernel took.
    */
   constructor(
-    conn: Deno.TcpConn,
+    conn: ByteConn,
     fd: number,
     path: LocalPath,
     effectiveOptions: EffectiveSocketOptions,

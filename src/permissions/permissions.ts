@@ -18,6 +18,8 @@ export type Listen =
 export interface Needs {
   /** Servers to connect to. */
   readonly remotes?: readonly Remote[];
+  /** Addresses of this host to connect from; port 0: any that is free. */
+  readonly sources?: readonly { readonly hostname: string; readonly port: number }[];
   /** Where to listen. */
   readonly listens?: readonly Listen[];
   /** Files to read. */
@@ -94,7 +96,8 @@ function wantedPermissions(
   needs: Needs,
   isGranted: (descriptor: Deno.PermissionDescriptor) => boolean,
 ): Missing[] {
-  const { remotes = [], listens = [], outputs = [], queues = [], kernel = false } = needs;
+  const { remotes = [], sources = [], listens = [], outputs = [], queues = [], kernel = false } =
+    needs;
   const files = [...needs.files ?? [], ...(needs.queuesToLookInto ?? []).flatMap(filesOf)];
   const ends = [...listens, ...remotes];
   const sockets = ends.flatMap((end) => "path" in end ? [end.path] : []);
@@ -102,6 +105,9 @@ function wantedPermissions(
     name: "net",
     host: "path" in end ? `unix:${end.path}` : hostOf(end),
   }));
+  for (const { hostname, port } of sources) {
+    wanted.push({ name: "net", host: `${hostOf({ hostname, port: 0 })}:${port}` });
+  }
   for (const name of ["read", "write"] as const) {
     const paths = [...queues.flatMap(filesOf), ...sockets, ...(name === "read" ? files : outputs)];
     wanted.push(...paths.map((path): FilePermission => ({ name, path })));

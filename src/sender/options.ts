@@ -9,6 +9,7 @@ import { DELIVERY_OPTIONS, PACE_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import { parseRemote, type Remote, withStandbys } from "../base/remote.ts";
+import type { ViaOptions } from "../base/via.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
@@ -19,6 +20,7 @@ import { type AnswerConfirmation, type AnswerPlan, answerPlanOf } from "../sessi
 import { planOf, type Session } from "../session/session.ts";
 import type { Transform } from "../session/transform.ts";
 import type { TlsSource } from "../tls/options.ts";
+import { wayNeeds } from "./way.ts";
 
 /**
  * How to open a `Sender`; every field but the first ones has a default.
@@ -43,6 +45,23 @@ export interface SenderOptions {
    * not confirmed.
    */
   readonly remote: RemoteOption;
+  /**
+   * The proxy that connections go through: `"socks5://host:port"`, `"http://host:port"` for
+   * CONNECT, or with more about it. It looks the server's name up. Its kernel is the one
+   * that acknowledges: what is sent while the server's host is gone without a word is lost
+   * behind it, unless the server's program confirms, or `responseTimeoutMs` is set.
+   *
+   * @default {undefined} none
+   */
+  readonly via?: string | ViaOptions;
+  /**
+   * The address of this host that connections come from, for a firewall or a server that
+   * knows us by it: `"192.0.2.1"`, `"2001:db8::1"`. With a port behind it, as in
+   * `"192.0.2.1:5000"` and `"[2001:db8::1]:5000"`, all connections have that one, one after
+   * the other: where the server's TCP has no timestamps, the kernel keeps it for a minute after
+   * an orderly end. Unless given it is the address that the route has, and any port.
+   */
+  readonly source?: string;
   /** Socket options; each has its documented default. */
   readonly socket?: SocketOptions;
   /**
@@ -255,7 +274,7 @@ export interface SenderOptions {
   readonly clock?: Clock;
   /** Chance, for tests. */
   readonly random?: Random;
-  /** Another way to connect; replaces remote's dialing, `socket` and `tls`. */
+  /** Another way to connect; replaces remote's dialing, `via`, `source`, `socket` and `tls`. */
   readonly dialer?: Dialer;
 }
 
@@ -280,11 +299,13 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
         "opened with: give them there, or give the path",
     );
   }
-  const { receivedBufferBytes: _, secondConnection: __, returnAfterMs: ___, ...delivery } =
-    resolveOptions(
-      DELIVERY_OPTIONS,
-      options,
-    );
+  const {
+    receivedBufferBytes: _,
+    secondConnection: __,
+    returnAfterMs: ___,
+    source: ____,
+    ...delivery
+  } = resolveOptions(DELIVERY_OPTIONS, options);
   const { backlogPacketsPerSecond, backlogBytesPerSecond, ...pace } = resolveOptions(
     PACE_OPTIONS,
     options,
@@ -296,6 +317,8 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
   if (responseTimeoutMs !== Infinity && holdMs <= responseTimeoutMs) {
     throw new OptionError("holdMs", holdMs, "must be more than responseTimeoutMs");
   }
+  // What cannot be gone is said before anything is opened.
+  if (options.dialer === undefined) wayNeeds(remoteOf(options), options);
   const { keepAlive } = validateSocketOptions(options.socket);
   const { session, transform } = options;
   if (transform !== undefined && typeof transform !== "function") {
@@ -397,18 +420,13 @@ export function remoteOf({ remote, tls }: SenderOptions): Remote {
 }
 
 /** What a sender needs permissions for. */
-export function needsOf({ queue, dialer, libc }: SenderOptions, remote: Remote): Needs {
+export function needsOf(options: SenderOptions): Needs {
+  const { queue, dialer, libc } = options;
   const locks = typeof queue === "string" ? [] : [lockPathOf(queue.path)];
   return {
     // Another way to connect has needs of its own.
     ...(dialer === undefined
-      ? {
-        ...(remote.listen
-          ? { listens: [{ transport: "tcp" as const, ...remote }] }
-          : { remotes: [remote, ...remote.standbys ?? []] }),
-        kernel: true,
-        libc,
-      }
+      ? { ...wayNeeds(remoteOf(options), options), kernel: true, libc }
       : {}),
     queues: typeof queue === "string" ? [queue] : [],
     files: locks,

@@ -6,13 +6,23 @@
 
 import type { Clock, Dialer, Logger } from "../base/ports.ts";
 import type { Remote } from "../base/remote.ts";
+import { formatProxy, type ProxyServer } from "../base/via.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer } from "../kernel/dialer.ts";
 import { listenDialer } from "../kernel/listen_dialer.ts";
 import type { SenderOptions } from "./options.ts";
+import { viaOf } from "./way.ts";
 
 /** TCP_USER_TIMEOUT stands this far above every limit of our own: a back-stop must not race. */
 const USER_TIMEOUT_MARGIN_MS = 30_000;
+
+/** What a dialer works with, beside options. */
+interface Parts {
+  readonly clock: Clock;
+  readonly logger: Logger;
+  /** Gets what has to end with the sender. */
+  readonly untilClosed: DisposableStack;
+}
 
 /**
  * The dialer of a sender, checked before anything else is opened.
@@ -26,42 +36,64 @@ export async function dialerFor(
   remote: Remote,
   options: SenderOptions,
   limits: SupervisorLimits,
-  { clock, logger, untilClosed }: {
-    readonly clock: Clock;
-    readonly logger: Logger;
-    readonly untilClosed: DisposableStack;
-  },
+  parts: Parts,
 ): Promise<Dialer> {
-  const { dialer, socket = {}, libc, secondConnection, tls = {} } = options;
+  const { dialer, returnAfterMs } = options;
   if (dialer !== undefined) return dialer;
-  const { standbys = [], ...preferred } = remote;
-  if (standbys.length > 0) {
-    // Who has one server loads none of it.
-    const { failoverDialer } = await import("../failover/failover_dialer.ts");
-    const parts = { clock, logger, untilClosed };
-    const servers = [preferred, ...standbys];
-    return failoverDialer({
-      dialers: await Promise.all(servers.map((one) => dialerFor(one, options, limits, parts))),
-      clock,
-      soonEndedFails: limits.onPeerFin !== "confirm",
-      tell: (words) => logger.info(words),
-      ...(options.returnAfterMs === undefined ? {} : { returnAfterMs: options.returnAfterMs }),
-    });
+  const { clock, logger } = parts;
+  const proxy = viaOf(remote, options);
+  if (proxy !== undefined) {
+    logger.info(
+      `connections go through the proxy ${formatProxy(proxy)}: what is acknowledged has come as ` +
+        `far as there`,
+    );
   }
-  if (preferred.scheme === "unix") {
+  const to = (one: Remote) => dialerTo(one, proxy, options, limits, parts);
+  const { standbys = [], ...preferred } = remote;
+  if (standbys.length === 0) return await to(preferred);
+  // Who has one server loads none of it.
+  const { failoverDialer } = await import("../failover/failover_dialer.ts");
+  return failoverDialer({
+    dialers: await Promise.all([preferred, ...standbys].map(to)),
+    clock,
+    soonEndedFails: limits.onPeerFin !== "confirm",
+    tell: (words) => logger.info(words),
+    ...(returnAfterMs === undefined ? {} : { returnAfterMs }),
+  });
+}
+
+async function dialerTo(
+  remote: Remote,
+  proxy: ProxyServer | undefined,
+  { socket = {}, libc, secondConnection, source, tls = {} }: SenderOptions,
+  limits: SupervisorLimits,
+  { clock, logger, untilClosed }: Parts,
+): Promise<Dialer> {
+  if (remote.scheme === "unix") {
     // Who connects over a network loads none of it.
     const { unixDialer } = await import("../kernel/unix_dialer.ts");
-    return unixDialer({ ...preferred, socket, clock, ...(libc === undefined ? {} : { libc }) });
+    return unixDialer({ ...remote, socket, clock, ...(libc === undefined ? {} : { libc }) });
   }
   const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
   const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
-  const how = { ...preferred, socket, socketDefaults, ...(libc === undefined ? {} : { libc }) };
-  if (preferred.scheme === "tls") {
-    // Who speaks plain TCP loads none of it.
-    const { tlsDialer } = await import("../tls/dialer.ts");
-    return await tlsDialer({ tcp: how, tls, clock, tell: (words) => logger.info(words) });
+  const how = {
+    ...remote,
+    socket,
+    socketDefaults,
+    ...(libc === undefined ? {} : { libc }),
+    ...(source === undefined ? {} : { source }),
+  };
+  if (remote.listen) {
+    const second = secondConnection === undefined ? {} : { secondConnection };
+    return untilClosed.use(listenDialer({ ...how, ...second }));
   }
-  if (!preferred.listen) return tcpDialer(how);
-  const second = secondConnection === undefined ? {} : { secondConnection };
-  return untilClosed.use(listenDialer({ ...how, ...second }));
+  // Who has no proxy loads none of it, either.
+  const inner = proxy === undefined
+    ? undefined
+    : (await import("../proxy/dialer.ts")).proxyDialer({ proxy, remote, tcp: how, clock });
+  if (remote.scheme !== "tls") return inner ?? tcpDialer(how);
+  // Who speaks plain TCP loads none of it.
+  const { tlsDialer } = await import("../tls/dialer.ts");
+  const tell = (words: string) => logger.info(words);
+  return await tlsDialer({ tcp: how, tls, clock, tell, ...(inner === undefined ? {} : { inner }) });
 }

@@ -274,7 +274,7 @@ export class Sender implements AsyncDisposable {
     const options = optionsOf(first, second, rest);
     const limits = limitsOf(options);
     const remote = remoteOf(options);
-    requestPermissions(needsOf(options, remote));
+    requestPermissions(needsOf(options));
     using untilOpen = new DisposableStack();
     const clock = options.clock ?? systemClock;
     const logger = harmlessLogger(options.logger);

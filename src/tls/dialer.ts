@@ -8,7 +8,8 @@ import type { X509Certificate } from "node:crypto";
 import { messageOf, WireError } from "../base/errors.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
-import { tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
+import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
+import type { TcpWire } from "../kernel/tcp_wire.ts";
 import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
 import type { EngineOptions } from "./engine.ts";
 import type { TlsSource } from "./options.ts";
@@ -30,6 +31,12 @@ export interface TlsDialer extends Dialer {
 export interface TlsDialerOptions {
   /** Where and how to dial. */
   readonly tcp: TcpDialerOptions;
+  /**
+   * What connects to there.
+   *
+   * @default {undefined} a `tcpDialer` of `tcp`
+   */
+  readonly inner?: TcpDialer;
   /** How to speak TLS. */
   readonly tls: TlsSource;
   /** Time. */
@@ -45,16 +52,16 @@ export interface TlsDialerOptions {
  * @throws {OptionError} An option, a certificate or a key cannot be used.
  */
 export async function tlsDialer(
-  { tcp, tls, clock, tell }: TlsDialerOptions,
+  { tcp, inner: given, tls, clock, tell }: TlsDialerOptions,
 ): Promise<TlsDialer> {
   const present = async () => checkTlsOptions(typeof tls === "function" ? await tls() : tls);
   const checked = await present();
-  const inner = tcpDialer(tcp);
+  const inner = given ?? tcpDialer(tcp);
   return {
     remote: formatRemote({ hostname: tcp.hostname, port: tcp.port, scheme: "tls" }),
     async dial(signal, onLookedUp, onHandshake) {
       const options = typeof tls === "function" ? await renewed(present) : checked;
-      const wire = await inner.dial(signal, onLookedUp);
+      const wire = await inner.dial(signal, onLookedUp, onHandshake);
       const { handshakeTimeoutMs, acceptMs, fingerprints } = options;
       onHandshake?.(handshakeTimeoutMs + acceptMs + LOOK_MS);
       const engine: EngineOptions = {
@@ -71,7 +78,8 @@ export async function tlsDialer(
       } catch (error) {
         overTls.abort();
         signal.throwIfAborted();
-        throw await inWords(error, engine, clock, () => inner.dial(signal));
+        const longer = (withinMs: number) => onHandshake?.(withinMs + LOOK_MS);
+        throw await inWords(error, engine, clock, () => inner.dial(signal, undefined, longer));
       } finally {
         signal.removeEventListener("abort", onAbort);
       }
@@ -88,7 +96,7 @@ export async function tlsDialer(
 }
 
 function started(
-  tcp: ConstructorParameters<typeof TlsWire>[0],
+  tcp: TcpWire,
   options: EngineOptions,
   clock: Clock,
 ): TlsWire {
@@ -121,7 +129,7 @@ async function inWords(
   error: unknown,
   options: EngineOptions,
   clock: Clock,
-  dial: () => Promise<ConstructorParameters<typeof TlsWire>[0]>,
+  dial: () => Promise<TcpWire>,
 ): Promise<unknown> {
   if (!(error instanceof WireError) || !isRefusalOfOurs(error) || !options.verified) return error;
   const { cert: _, key: __, ...nobody } = options;

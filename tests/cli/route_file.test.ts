@@ -16,6 +16,7 @@ import {
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   TLS_OPTIONS,
+  VIA_OPTIONS,
 } from "../../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../../src/base/options.ts";
 import { placed, readRouteFile, type RouteFile } from "../../src/cli/route/route_file.ts";
@@ -180,6 +181,7 @@ const PLACES: readonly [OptionTable, string, (options: object) => object][] = [
     confirm: { level: "answer", accepted: "OK", ...confirm },
   })],
   [TLS_OPTIONS, "tls.", (tls) => ({ ...ROUTE, remote: "tls://192.0.2.7:6514", tls })],
+  [VIA_OPTIONS, "via.", (via) => ({ ...ROUTE, via: { url: "socks5://proxy:1080", ...via } })],
   [STATUS_OPTIONS, "", (http) => ({ ...ROUTE, http: { address: "127.0.0.1:9465", ...http } })],
 ];
 

@@ -89,8 +89,8 @@ Deno.test("help goes to stdout, needs no permission, and has an example", async 
   assert.deepEqual(await runHere(["help", "send"]), send);
   const groups = [...send.out.matchAll(/^(\w+):$/gm)].map(([, name]) => name);
   assert.deepEqual(groups, [
-    ...["Arguments", "Packets", "Queue", "Delivery", "Pace", "Confirmation", "Socket"],
-    ...["Output", "Other", "Examples"],
+    ...["Arguments", "Packets", "Queue", "Delivery", "Proxy", "Pace", "Confirmation"],
+    ...["Socket", "Output", "Other", "Examples"],
   ]);
   assert.match(
     send.out,

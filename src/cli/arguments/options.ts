@@ -16,6 +16,7 @@ import {
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   TLS_OPTIONS,
+  VIA_OPTIONS,
 } from "../../base/option_table.ts";
 import {
   choice,
@@ -27,7 +28,7 @@ import {
   ruleOf,
   takes,
 } from "../../base/options.ts";
-import type { HostRemote } from "../../base/remote.ts";
+import type { HostRemote, Remote } from "../../base/remote.ts";
 import {
   DESCRIBED_FRAMINGS,
   type Framing,
@@ -37,7 +38,9 @@ import {
 import { assertFraming } from "../../framing/grammar.ts";
 import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
 import type { QueueOptions } from "../../queue/options.ts";
+import type { Listen, Needs } from "../../permissions/permissions.ts";
 import type { SenderOptions } from "../../sender/options.ts";
+import { wayNeeds } from "../../sender/way.ts";
 import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
@@ -45,6 +48,7 @@ import type { LogLevel } from "../terminal/output.ts";
 import { givenOf } from "./given.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
+import { addViaOptions, VIA, viaOptionsOf, wayOf } from "./proxy.ts";
 import {
   formatCount,
   parseCount,
@@ -294,6 +298,7 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .table(DELIVERY_OPTIONS)
     .table(CLOSE_OPTIONS, resolveOptions(CLOSE_OPTIONS, {}));
   addTlsOptions(options);
+  addViaOptions(options);
   options.group("Pace").table(PACE_OPTIONS);
   addSessionOptions(options, parseFraming);
   addAnswerOptions(options, parseFraming);
@@ -363,6 +368,7 @@ export function deliveryOptionsOf(
     ...(session === undefined ? {} : { session }),
     ...confirmationOf(options),
     ...tlsOptionsOf(options),
+    ...viaOptionsOf(options),
     socket: {
       ...givenOf(SOCKET_OPTIONS, options),
       keepAlive: options.keepalive && givenOf(KEEP_ALIVE_OPTIONS, options, KEEP_ALIVE),
@@ -370,10 +376,11 @@ export function deliveryOptionsOf(
   };
 }
 
-/** The files that options of TLS name. */
-export function tlsFilesOf(options: object): string[] {
-  const given = givenOf(TLS_OPTIONS, options, TLS);
-  return TLS_FILES.map((name) => given[name]).filter((path) => path !== undefined);
+/** The files that options of TLS and of a proxy name. */
+export function connectionFilesOf(options: object): string[] {
+  const tls = givenOf(TLS_OPTIONS, options, TLS);
+  const { credentials } = givenOf(VIA_OPTIONS, options, VIA);
+  return [...TLS_FILES.map((name) => tls[name]), credentials].filter((path) => path !== undefined);
 }
 
 /**
@@ -396,6 +403,28 @@ export function tlsOptionsOf(options: object): { readonly tls?: () => Promise<Tl
       return { ...given, ...texts };
     },
   };
+}
+
+/**
+ * Where a command connects to and comes from, and where it listens: also for a server that
+ * connects to us.
+ *
+ * @param remote The server.
+ * @param options What was given.
+ * @param listens Where it listens besides.
+ * @throws {UsageError} An option is out of range.
+ */
+export function remoteNeeds(
+  remote: Remote,
+  options: object,
+  listens: readonly Listen[],
+): Required<Pick<Needs, "remotes" | "sources" | "listens">> {
+  try {
+    const needs = wayNeeds(remote, wayOf(options));
+    return { ...needs, listens: [...listens, ...needs.listens] };
+  } catch (error) {
+    throw asUsageError(error);
+  }
 }
 
 async function readText(path: string, flag: string): Promise<string> {

@@ -8,6 +8,7 @@
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { messageOf, WireError } from "../../base/errors.ts";
+import { DELIVERY_OPTIONS } from "../../base/option_table.ts";
 import type { Dialer } from "../../base/ports.ts";
 import {
   duration,
@@ -16,6 +17,7 @@ import {
   resolveOptions,
 } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
+import { formatProxy, type ProxyServer } from "../../base/via.ts";
 import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
 import { tcpDialer } from "../../kernel/dialer.ts";
@@ -26,10 +28,13 @@ import type { TlsWire } from "../../tls/tls_wire.ts";
 import {
   addTlsOptions,
   asUsageError,
+  connectionFilesOf,
   OptionAdder,
-  tlsFilesOf,
+  remoteNeeds,
   tlsOptionsOf,
 } from "../arguments/options.ts";
+import { viaOf } from "../../sender/way.ts";
+import { addViaOptions, viaOptionsOf, wayOf } from "../arguments/proxy.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatDuration, parseDuration, parseServer } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
@@ -59,12 +64,14 @@ Examples:
   sendq probe tcp://legacy:4000 --seconds 60 --json
   sendq probe tls://logs.example:6514 --tls-ca ca.pem --seconds 0.1
   sendq probe unix:/run/app.sock --seconds 0.1
+  sendq probe tcp://legacy:4000 --via socks5://proxy:1080
 
 Permissions, on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 --allow-ffi=/lib/x86_64-linux-gnu/libc.so.6 \\
     src/cli/main.ts probe tcp://192.0.2.7:4000
 TLS needs --allow-read for the files of --tls-… beside, a Unix socket
---allow-net=unix:PATH and PATH in --allow-read and --allow-write.
+--allow-net=unix:PATH and PATH in --allow-read and --allow-write. With --via it is the
+proxy that --allow-net has to name, and not the server; --source needs its address, too.
 
 ${EXIT_CODE_HELP}
 `;
@@ -74,6 +81,7 @@ const PROBE_OPTIONS = {
     min: 1,
     default: 5000,
   }),
+  source: DELIVERY_OPTIONS.source,
 } as const satisfies OptionTable;
 
 interface ProbeOptions extends ResolvedOptions<typeof PROBE_OPTIONS> {
@@ -113,6 +121,7 @@ export function probeCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
     .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)")
     .flag("--json", "print one object at the end");
   addTlsOptions(adder);
+  addViaOptions(adder);
   return command
     .addHelpText("after", HELP)
     .action(async (remote: Remote, options: ProbeOptions) =>
@@ -126,9 +135,15 @@ function parseSeconds(text: string): number {
 
 async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<ExitCode> {
   const { connectTimeoutMs, libc } = options;
-  checkPermissions({ remotes: [remote], kernel: true, libc, files: tlsFilesOf(options) });
-  const report = new Report(remote, options.json ?? false, io);
-  const dialer = await dialerTo(remote, options);
+  checkPermissions({
+    ...remoteNeeds(remote, options, []),
+    kernel: true,
+    libc,
+    files: connectionFilesOf(options),
+  });
+  const proxy = proxyIn(remote, options);
+  const report = new Report(remote, proxy, options.json ?? false, io);
+  const dialer = await dialerTo(remote, proxy, options);
   const startedMs = systemClock.nowMs();
   let wire: ProbedWire;
   let lookedUp = false;
@@ -159,8 +174,21 @@ interface ProbeDialer extends Dialer {
   dial(...how: Parameters<Dialer["dial"]>): Promise<ProbedWire>;
 }
 
-async function dialerTo(remote: Remote, options: ProbeOptions): Promise<ProbeDialer> {
+function proxyIn(remote: Remote, options: ProbeOptions): ProxyServer | undefined {
+  try {
+    return viaOf(remote, viaOptionsOf(options));
+  } catch (error) {
+    throw asUsageError(error);
+  }
+}
+
+async function dialerTo(
+  remote: Remote,
+  proxy: ProxyServer | undefined,
+  options: ProbeOptions,
+): Promise<ProbeDialer> {
   const { libc } = options;
+  const { source } = wayOf(options);
   const keepAlive = { idleMs: KEEPALIVE_MS, intervalMs: KEEPALIVE_MS, count: 3 };
   try {
     const given = libc === undefined ? {} : { libc };
@@ -172,10 +200,16 @@ async function dialerTo(remote: Remote, options: ProbeOptions): Promise<ProbeDia
       const { unixDialer } = await import("../../kernel/unix_dialer.ts");
       return unixDialer({ ...remote, ...given, clock: systemClock });
     }
-    const tcp = { ...remote, socket: { keepAlive }, ...given };
-    if (remote.scheme !== "tls") return tcpDialer(tcp);
+    const from = source === undefined ? {} : { source };
+    const tcp = { ...remote, socket: { keepAlive }, ...given, ...from };
+    const inner = proxy === undefined
+      ? tcpDialer(tcp)
+      : (await import("../../proxy/dialer.ts")).proxyDialer({
+        ...{ proxy, remote, tcp, clock: systemClock },
+      });
+    if (remote.scheme !== "tls") return inner;
     const { tlsDialer } = await import("../../tls/dialer.ts");
-    return await tlsDialer({ tcp, tls: tls ?? {}, clock: systemClock, tell: () => {} });
+    return await tlsDialer({ tcp, inner, tls: tls ?? {}, clock: systemClock, tell: () => {} });
   } catch (error) {
     throw asUsageError(error);
   }
@@ -233,14 +267,16 @@ class Report {
   /** What the server said by itself. */
   receivedBytes = 0;
   readonly #remote: Remote;
+  readonly #proxy: ProxyServer | undefined;
   readonly #json: boolean;
   readonly #io: Stdio;
   readonly #looks: Look[] = [];
   #facts: Readonly<Record<string, unknown>> = {};
 
-  constructor(remote: Remote, json: boolean, io: Stdio) {
+  constructor(remote: Remote, proxy: ProxyServer | undefined, json: boolean, io: Stdio) {
     this.#io = io;
     this.#remote = remote;
+    this.#proxy = proxy;
     this.#json = json;
   }
 
@@ -252,10 +288,17 @@ class Report {
       this.#facts = { code };
       return await this.#finish("unreachable", `cannot connect: ${messageOf(error)}`);
     }
-    const route = lookUpRoute(remote.hostname);
+    const { hostname } = this.#proxy ?? remote;
+    const route = lookUpRoute(hostname);
+    const proxy = this.#proxy && `the proxy ${formatProxy(this.#proxy)}`;
+    // What has gone wrong at a proxy or behind it, it has said in words.
+    const known = error instanceof WireError && proxy !== undefined
+      ? undefined
+      : connectWords(code, timeoutMs);
     const words = `cannot connect: ${
-      connectWords(code, timeoutMs) ??
-        (error instanceof WireError ? error.message : lookUpWords(remote.hostname, timeoutMs))
+      error instanceof WireError
+        ? known ?? error.message
+        : `${proxy === undefined ? "" : `${proxy}: `}${known ?? lookUpWords(hostname, timeoutMs)}`
     }`;
     this.#facts = { route, code };
     await this.#say("route", route && routeWords(route));
@@ -276,6 +319,7 @@ class Report {
     const tls = "chain" in wire ? tlsFactsOf(wire) : undefined;
     this.#facts = {
       route,
+      ...(this.#proxy === undefined ? {} : { via: formatProxy(this.#proxy) }),
       localAddress,
       remoteAddress,
       connectMs,
@@ -284,6 +328,10 @@ class Report {
     await this.#say(
       "connected",
       `to ${remoteAddress} from ${localAddress} in ${tookMs.toFixed(1)}ms`,
+    );
+    await this.#say(
+      "via",
+      this.#proxy && `${formatProxy(this.#proxy)}: what follows is of the way to the proxy`,
     );
     await this.#say("route", route && routeWords(route));
     if (tls !== undefined) await this.#sayTls(tls);
@@ -331,7 +379,9 @@ class Report {
 
   async end(verdict: Verdict): Promise<void> {
     const words = verdict.kind === "healthy"
-      ? this.#remote.scheme === "unix"
+      ? this.#proxy !== undefined
+        ? "healthy: the proxy's kernel answers; the server behind it was asked nothing"
+        : this.#remote.scheme === "unix"
         ? "healthy: a program listens there; it was asked nothing"
         : "healthy: the server's kernel answers; its program was asked nothing"
       : verdict.kind === "peer-closed"

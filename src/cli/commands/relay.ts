@@ -18,24 +18,19 @@ import {
   addQueueFileOption,
   addQueueOptions,
   checkDeliveryOptions,
+  connectionFilesOf,
   type DeliveryCommandOptions,
   framingHelp,
   type FramingOptions,
   OptionAdder,
+  remoteNeeds,
   splitterFor,
-  tlsFilesOf,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
-import {
-  type Intake,
-  type Planned,
-  remoteNeeds,
-  runSession,
-  type SessionPlan,
-} from "../session/session.ts";
+import { type Intake, type Planned, runSession, type SessionPlan } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
@@ -192,8 +187,8 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
   return {
     plan,
     needs: {
-      ...remoteNeeds(options.to, [...options.listen, ...page.listens]),
-      files: [...page.files, ...sessionFiles(options), ...tlsFilesOf(options)],
+      ...remoteNeeds(options.to, options, [...options.listen, ...page.listens]),
+      files: [...page.files, ...sessionFiles(options), ...connectionFilesOf(options)],
       queues: [options.queue],
       kernel: true,
       libc: options.libc,

@@ -17,17 +17,18 @@ import {
   addQueueFileOption,
   addQueueOptions,
   checkDeliveryOptions,
+  connectionFilesOf,
   type DeliveryCommandOptions,
   framingHelp,
   type FramingOptions,
   OptionAdder,
+  remoteNeeds,
   splitterFor,
-  tlsFilesOf,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
-import { type Intake, type Planned, remoteNeeds, runSession } from "../session/session.ts";
+import { type Intake, type Planned, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { within } from "../session/within.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
@@ -78,6 +79,10 @@ Examples:
     producer | sendq send tcp://192.0.2.7:4000 -q outbox.db \\
       --confirm answer --accepted OK --refused ERR
 
+  Through a proxy (--allow-net=proxy:1080 and --allow-read=login.txt, none for the server):
+    producer | sendq send tcp://192.0.2.7:4000 -q outbox.db \\
+      --via socks5://proxy:1080 --via-credentials-file login.txt
+
 Permissions, for the first example on Debian, x86_64:
   deno run --allow-net=192.0.2.7:4000 \\
     --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
@@ -87,6 +92,7 @@ What is missing is named by the message, with the flag to add. TLS needs --allow
 the files of --tls-ca, --tls-cert, --tls-key and --tls-passphrase-file, and nothing else.
 A server on a Unix socket, unix:PATH, needs --allow-net=unix:PATH, and PATH in
 --allow-read and --allow-write.
+--source ADDRESS needs --allow-net=ADDRESS:0 beside the server.
 
 ${framingHelp()}
 
@@ -161,8 +167,8 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
   const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
   return {
     needs: {
-      ...remoteNeeds(remote, listens),
-      files: [...files, ...sessionFiles(options), ...tlsFilesOf(options)],
+      ...remoteNeeds(remote, options, listens),
+      files: [...files, ...sessionFiles(options), ...connectionFilesOf(options)],
       queues: [options.queue],
       kernel: true,
       libc: options.libc,

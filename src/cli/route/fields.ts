@@ -20,6 +20,7 @@ import {
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   TLS_OPTIONS,
+  VIA_OPTIONS,
 } from "../../base/option_table.ts";
 import { type OptionSpec, type OptionTable, takes } from "../../base/options.ts";
 import { FRAMING_NAMES } from "../../framing/framing.ts";
@@ -27,6 +28,7 @@ import { assertFraming } from "../../framing/grammar.ts";
 import { OVERSIZES } from "../../framing/splitter.ts";
 import { CONFIRM } from "../arguments/answers.ts";
 import { KEEP_ALIVE, LOG_OPTIONS, parseValue, ruleInWords, TLS } from "../arguments/options.ts";
+import { VIA } from "../arguments/proxy.ts";
 import { HEARTBEAT, SESSION, type Typed, unescape } from "../arguments/session.ts";
 import {
   parseHttpAddress,
@@ -394,6 +396,12 @@ export const ROUTE: ObjectField = {
       kind: "object",
       words: "how TLS is spoken with a tls:// server; ca, cert, key and passphrase name files",
       fields: tableFields(TLS_OPTIONS, TLS),
+    },
+    via: {
+      kind: "object",
+      words: "the proxy that connections go through; credentials names a file",
+      required: ["url"],
+      fields: tableFields(VIA_OPTIONS, VIA),
     },
     socket: {
       kind: "object",

@@ -7,6 +7,7 @@
 import type { Command } from "commander";
 import { OptionError } from "../../base/errors.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
+import { formatProxy, proxyOf } from "../../base/via.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import { missingFlags } from "../../permissions/permissions.ts";
 import { resolveQueueOptions } from "../../queue/options.ts";
@@ -16,6 +17,7 @@ import {
   deliveryOptionsOf,
   queueOptionsOf,
 } from "../arguments/options.ts";
+import { wayOf } from "../arguments/proxy.ts";
 import { planRelay, relayCommand, type RelayCommandOptions } from "../commands/relay.ts";
 import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
 import type { Planned, SessionPlan } from "../session/session.ts";
@@ -112,8 +114,8 @@ export function planRoute(
   for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
   attempt(() => checkQueue(plan.options.queue));
   const senderOptions = () => senderOptionsOf(plan);
-  attempt(() => limitsOf(senderOptionsOf({ ...plan, options: withoutSession(plan.options) })));
-  // A session's files are a part of it.
+  attempt(() => limitsOf(senderOptionsOf({ ...plan, options: withoutFiles(plan.options) })));
+  // The files of a session and of a proxy are a part of it.
   if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
     attempt(() => limitsOf(senderOptions()));
   }
@@ -121,9 +123,11 @@ export function planRoute(
   return { plan: { ...plan, name }, needs: planned.needs, values, senderOptions };
 }
 
-/** What can be checked before a session's files can be read. */
-function withoutSession(options: DeliveryCommandOptions): DeliveryCommandOptions {
-  const names = Object.keys(options).filter((name) => /^session|^heartbeat|^goodbye$/.test(name));
+/** What can be checked before the files of a session and of a proxy can be read. */
+function withoutFiles(options: DeliveryCommandOptions): DeliveryCommandOptions {
+  const names = Object.keys(options).filter((name) =>
+    /^session|^heartbeat|^goodbye$|^via\.credentials$/.test(name)
+  );
   return { ...options, ...Object.fromEntries(names.map((name) => [name, undefined])) };
 }
 
@@ -197,6 +201,7 @@ function allNeeds(path: string, routes: readonly PlannedRoute[]): Needs {
   const libc = routes.find(({ needs }) => needs.libc !== undefined)?.needs.libc;
   return {
     remotes: unique(routes.flatMap(({ needs }) => [...needs.remotes ?? []])),
+    sources: unique(routes.flatMap(({ needs }) => [...needs.sources ?? []])),
     listens: unique(routes.flatMap(({ needs }) => [...needs.listens ?? []])),
     files: [path, ...new Set(routes.flatMap(({ needs }) => [...needs.files ?? []]))],
     queues: routes.flatMap(({ needs }) => [...needs.queues ?? []]),
@@ -213,7 +218,9 @@ function unique<T>(values: readonly T[]): T[] {
 export function summaryOf({ plan, values }: PlannedRoute): string {
   const from = values.has("listen") ? "clients" : "what is enqueued";
   const name = plan.name === undefined ? "" : `${plan.name}: `;
-  return `${name}${from} through ${plan.options.queue} to ${formatRemote(plan.remote)}`;
+  const { via } = wayOf(plan.options);
+  const proxy = via === undefined ? "" : ` over the proxy ${formatProxy(proxyOf(via))}`;
+  return `${name}${from} through ${plan.options.queue} to ${formatRemote(plan.remote)}${proxy}`;
 }
 
 /** The options that the process has once. */

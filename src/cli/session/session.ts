@@ -16,7 +16,7 @@ import {
   logLevelOf,
   queueOptionsOf,
 } from "../arguments/options.ts";
-import type { Listen, Needs } from "../../permissions/permissions.ts";
+import type { Needs } from "../../permissions/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
@@ -64,16 +64,6 @@ export interface SessionPlan {
   readonly openIntake?: (sender: Sender, log: RouteLog) => Intake | undefined;
   /** Passes on or discards what the server sends; ends with the sender. */
   readonly handleReceived: (sender: Sender, log: RouteLog) => Promise<void>;
-}
-
-/** Where a command connects to, and where it listens: also for a server that connects to us. */
-export function remoteNeeds(
-  remote: Remote,
-  listens: readonly Listen[],
-): Required<Pick<Needs, "remotes" | "listens">> {
-  if (!remote.listen) return { remotes: [remote, ...remote.standbys ?? []], listens };
-  const { hostname, port } = remote;
-  return { remotes: [], listens: [...listens, { transport: "tcp", hostname, port }] };
 }
 
 /** A plan, and what has to be granted for it. */

@@ -18,6 +18,7 @@ import {
   SOCKET_OPTIONS,
   STATUS_OPTIONS,
   TLS_OPTIONS,
+  VIA_OPTIONS,
 } from "../../base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../../base/options.ts";
 
@@ -36,6 +37,7 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
     ...under("session", SESSION_OPTIONS),
     ...under("session.heartbeat", HEARTBEAT_OPTIONS),
     ...under("tls", TLS_OPTIONS),
+    ...under("via", VIA_OPTIONS),
   }).filter(([, { flags }]) => flags !== undefined),
 );
 

@@ -1,0 +1,65 @@
+/**
+ * The options of a proxy that connections go through.
+ *
+ * @module
+ */
+
+import { messageOf } from "../../base/errors.ts";
+import { DELIVERY_OPTIONS, VIA_OPTIONS } from "../../base/option_table.ts";
+import type { OptionTable } from "../../base/options.ts";
+import type { ViaOptions } from "../../base/via.ts";
+import { UsageError } from "../terminal/exit_code.ts";
+import { flagOf, OPTIONS } from "../terminal/flags.ts";
+import { givenOf } from "./given.ts";
+
+/** Stands before the names of a proxy's options. */
+export const VIA = "via.";
+
+/** Takes options; an `OptionAdder` does. */
+interface Adder {
+  group(name: string): this;
+  table(table: OptionTable, preset: Record<string, never>, prefix: string): this;
+}
+
+/** The proxy that connections go through. */
+export function addViaOptions(options: Adder): void {
+  options.group("Proxy").table(VIA_OPTIONS, {}, VIA);
+}
+
+/** What was given of a proxy and of a source, without secrets. */
+export function wayOf(options: object): { readonly via?: string; readonly source?: string } {
+  const { url } = givenOf(VIA_OPTIONS, options, VIA);
+  const { source } = givenOf(DELIVERY_OPTIONS, options);
+  return {
+    ...(url === undefined ? {} : { via: url }),
+    ...(source === undefined ? {} : { source }),
+  };
+}
+
+/**
+ * The proxy that connections go through, where one was given.
+ *
+ * @throws {UsageError} The file with its credentials cannot be read.
+ */
+export function viaOptionsOf(options: object): { readonly via?: ViaOptions } {
+  const { url, credentials: path, ...others } = givenOf(VIA_OPTIONS, options, VIA);
+  if (url === undefined) {
+    const [first] = path === undefined ? Object.keys(others) : ["credentials"];
+    if (first === undefined) return {};
+    const spec = OPTIONS.get(VIA + first);
+    throw new UsageError(`${spec && flagOf(spec)} needs ${flagOf(VIA_OPTIONS.url)}`);
+  }
+  if (path === undefined) return { via: { url, ...others } };
+  const flag = flagOf(VIA_OPTIONS.credentials);
+  return { via: { url, ...others, credentials: readTextSync(path, flag) } };
+}
+
+/** A secret, without the line break that an editor ends a file with. */
+function readTextSync(path: string, flag: string): string {
+  try {
+    return Deno.readTextFileSync(path).replace(/\r?\n$/, "");
+  } catch (error) {
+    if (error instanceof Deno.errors.NotCapable) throw error;
+    throw new UsageError(`${flag}: ${path} cannot be read: ${messageOf(error)}`);
+  }
+}
