@@ -47,6 +47,10 @@ const FAULTS = {
   },
   reboots: vanishes(AWAY_SECONDS),
   vanishes: vanishes(AWAY_LONG_SECONDS),
+  "proxy-killed": {
+    title: "the proxy killed -9, back 1.5 s later",
+    steps: [{ do: "kill-box" }, wait(1.5), { do: "start-box" }],
+  },
 } satisfies { readonly [name: string]: Fault };
 type FaultName = keyof typeof FAULTS;
 
@@ -111,7 +115,18 @@ function byDefault(box: BoxName, fault: FaultName): Expectation {
   return closesAtOnce ? NOTHING_LOST : MAY_LOSE;
 }
 
-const QUICK = new Set(["haproxy-down", "haproxy-down-default", "socat-killed-default"]);
+/** Proxies that are asked: they connect on first, and say so before a packet is sent. */
+const PROXIES: readonly BoxName[] = ["microsocks", "dante", "tinyproxy", "squid"];
+/** Of these they say no, or nothing, or end what they have: the hold of 1 s is long enough. */
+const TOLD = ["killed", "down", "hangs", "silent", "proxy-killed"] as const;
+
+const QUICK = new Set([
+  "haproxy-down",
+  "haproxy-down-default",
+  "socat-killed-default",
+  "microsocks-down-default",
+  "tinyproxy-killed-default",
+]);
 
 /** Every scenario with a box, in the order of the report. */
 export const BOX_SCENARIOS: readonly Scenario[] = [
@@ -128,4 +143,10 @@ export const BOX_SCENARIOS: readonly Scenario[] = [
   scenario("nginx", "nginx", "vanishes", ANSWERS, NOTHING_LOST),
   scenario("haproxy-check", "haproxy-shutdown", "vanishes", HOLD, NOTHING_LOST),
   scenario("nginx", "nginx", "hangs", { ...ANSWERS, suffix: "-answers" }, NOTHING_LOST),
+  ...PROXIES.flatMap((name) => [
+    ...TOLD.map((fault) => scenario(name, name, fault, DEFAULTS, NOTHING_LOST)),
+    scenario(name, name, "reboots", DEFAULTS, MAY_LOSE),
+    scenario(name, name, "reboots", ANSWERS, NOTHING_LOST),
+    scenario(name, name, "vanishes", ANSWERS, NOTHING_LOST),
+  ]),
 ].map((scenario) => QUICK.has(scenario.name) ? { ...scenario, quick: true } : scenario);

@@ -12,6 +12,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import type { Spawn } from "./child.ts";
+import { killWithDescendants } from "./descendants.ts";
 import { listens } from "./sockets.ts";
 
 /** The boxes, by the name that scenarios use. */
@@ -21,11 +22,17 @@ export type BoxName =
   | "haproxy-shutdown"
   | "nginx"
   | "stunnel"
-  | "socat";
+  | "socat"
+  | "microsocks"
+  | "dante"
+  | "tinyproxy"
+  | "squid";
 
 interface Box {
   readonly program: string;
   readonly version: string;
+  /** How the sender asks it to connect on; undefined: it does so by itself. */
+  readonly via?: "socks5" | "http";
   /** Who brings it on Debian. */
   readonly packages: string;
   /** Files that it reads, by name. */
@@ -129,7 +136,76 @@ connect = ${server}
       `TCP:${server},connect-timeout=2`,
     ],
   },
+  "microsocks": {
+    program: "microsocks",
+    version: "-h",
+    via: "socks5",
+    packages: "microsocks",
+    files: () => ({}),
+    args: () => ["-i", "127.0.0.1", "-p", String(BOX_PORT)],
+  },
+  "dante": {
+    program: "danted",
+    version: "-v",
+    via: "socks5",
+    packages: "dante-server",
+    files: () => ({
+      "danted.conf": `
+logoutput: /dev/null
+internal: 127.0.0.1 port = ${BOX_PORT}
+external: eth0
+socksmethod: none
+clientmethod: none
+user.privileged: root
+user.unprivileged: nobody
+client pass { from: 127.0.0.0/8 to: 0.0.0.0/0 }
+socks pass { from: 0.0.0.0/0 to: 0.0.0.0/0 }
+`,
+    }),
+    args: (directory) => ["-f", `${directory}/danted.conf`, "-p", `${directory}/danted.pid`],
+  },
+  "tinyproxy": {
+    program: "tinyproxy",
+    version: "-v",
+    via: "http",
+    packages: "tinyproxy",
+    files: (_server, directory) => ({
+      "tinyproxy.conf": `
+Listen 127.0.0.1
+Port ${BOX_PORT}
+Timeout 600
+PidFile "${directory}/tinyproxy.pid"
+`,
+    }),
+    args: (directory) => ["-d", "-c", `${directory}/tinyproxy.conf`],
+  },
+  // It lets nobody in but its own host, and to port 443 alone, unless told.
+  "squid": {
+    program: "squid",
+    version: "-v",
+    via: "http",
+    packages: "squid",
+    files: () => ({
+      "squid.conf": `
+http_port 127.0.0.1:${BOX_PORT}
+http_access allow all
+connect_timeout 2 seconds
+cache deny all
+cache_mem 1 MB
+access_log none
+cache_log /dev/null
+pid_filename none
+`,
+    }),
+    args: (directory) => ["-N", "-f", `${directory}/squid.conf`],
+  },
 };
+
+/** The proxy that the sender is given for a box; undefined: the box connects on by itself. */
+export function viaOf(name: BoxName): string | undefined {
+  const { via } = BOXES[name];
+  return via && `${via}://127.0.0.1:${BOX_PORT}`;
+}
 
 /** Why a box cannot run here, if it cannot. */
 export function missingBox(name: BoxName): string | undefined {
@@ -209,11 +285,8 @@ export class MiddleBox implements AsyncDisposable {
 
   /** Kills it. */
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.#child.kill("SIGKILL");
-    } catch {
-      // It has ended by itself.
-    }
+    // Some are several processes, of which one that is left would go on serving.
+    killWithDescendants(this.#child.pid);
     await this.#child.status;
     await this.#words;
   }

@@ -7,7 +7,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { OutboundQueue } from "../src/queue/queue.ts";
-import { BOX_PORT, MiddleBox, missingBox } from "./middle_box.ts";
+import { BOX_PORT, MiddleBox, missingBox, viaOf } from "./middle_box.ts";
 import { type Heal, TestNetwork } from "./network.ts";
 import { type Figures, figuresOf } from "./outcome.ts";
 import { nowMs, packetOf } from "./packets.ts";
@@ -167,6 +167,10 @@ class ScenarioRun implements AsyncDisposable {
         return await this.#startServer();
       case "signal-server":
         return await this.#recorder?.signal(step.signal);
+      case "kill-box":
+        return await this.#box?.[Symbol.asyncDispose]();
+      case "start-box":
+        return await this.#startBox();
       case "reboot-server":
         return await this.#network.rebootServer();
       case "kill-sender":
@@ -284,11 +288,14 @@ class ScenarioRun implements AsyncDisposable {
   }
 
   #newSender(wrapper: readonly string[], onEvent?: (event: LogEvent) => void): SenderProcess {
+    const { box } = this.#scenario;
+    const via = box && viaOf(box);
     return new SenderProcess({
       spawn: this.#network.spawnerIn("sender"),
       wrapper,
       queue: this.#queue,
-      server: this.#box === undefined ? this.#servers : `127.0.0.1:${BOX_PORT}`,
+      server: box === undefined || via !== undefined ? this.#servers : `127.0.0.1:${BOX_PORT}`,
+      ...(via === undefined ? {} : { via }),
       flags: this.#scenario.flags ?? [],
       ...(onEvent === undefined ? {} : { onEvent }),
     });
@@ -470,6 +477,7 @@ function heals(step: Step): boolean {
     case "heal":
     case "start-server":
     case "start-sender":
+    case "start-box":
       return true;
     case "signal-server":
     case "signal-sender":

@@ -35,7 +35,7 @@ export type Fault =
  *
  * The clock of "noticed" starts when the first step is done that is not waiting,
  * traffic, or the server's `stop-reading`, `read-rate` or `await-unread`. The clock of
- * "delivered after the heal" starts when the last step is done that heals: `heal`, `start-server`, `signal-server SIGCONT`,
+ * "delivered after the heal" starts when the last step is done that heals: `heal`, `start-server`, `start-box`, `signal-server SIGCONT`,
  * `signal-sender SIGCONT`, `server resume`, `start-sender`.
  */
 export type Step =
@@ -53,6 +53,9 @@ export type Step =
   | { readonly do: "kill-server" }
   | { readonly do: "start-server" }
   | { readonly do: "signal-server"; readonly signal: "SIGSTOP" | "SIGCONT" }
+  /** The middle box, with whatever it holds. */
+  | { readonly do: "kill-box" }
+  | { readonly do: "start-box" }
   /** The server's host loses all processes and connections, and is up again at once, empty. */
   | { readonly do: "reboot-server" }
   | { readonly do: "kill-sender" }
@@ -135,7 +138,10 @@ export interface Scenario {
   readonly conditions?: readonly Fault[];
   /** @default 200 packets of 100 bytes a second, as in the peers' measurements */
   readonly traffic?: Traffic;
-  /** What the sender connects to, on its own host, instead of the server. @default nothing */
+  /**
+   * What the sender connects to, on its own host, instead of the server, or what it goes
+   * through. @default nothing
+   */
   readonly box?: BoxName;
   /** The server listens on a Unix socket, which is of no network. */
   readonly unixSocket?: true;

@@ -19,6 +19,8 @@ export interface SenderProcessOptions {
   readonly queue: string;
   /** `"192.0.2.1:4000"`, several with commas between them, or `"unix:/run/app.sock"`. */
   readonly server: string;
+  /** The proxy that it goes through. */
+  readonly via?: string;
   /** Further flags of `send`. */
   readonly flags?: readonly string[];
   /** Told of each log line as it comes. */
@@ -43,17 +45,19 @@ export class SenderProcess {
 
   /** Starts it. */
   constructor(options: SenderProcessOptions) {
-    const { spawn, wrapper = [], queue, server, flags = [] } = options;
+    const { spawn, wrapper = [], queue, server, via, flags = [] } = options;
     const isUnix = server.startsWith("unix:");
     const remote = isUnix ? server : `tcp://${server.replaceAll(",", ",tcp://")}`;
     const files = [queue, `${queue}.lock`, ...(isUnix ? [server.slice("unix:".length)] : [])];
+    const net = via === undefined ? server : new URL(via.replace(/^\w+/, "tcp")).host;
     const [command = "", ...args] = [
       ...wrapper,
-      ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${server}`],
+      ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${net}`],
       ...["read", "write"].map((access) => `--allow-${access}=${files.join(",")}`),
       `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
       ...[COMMAND, "send", remote, `--queue=${queue}`],
       ...["--log-format=json", "--verbose", "--status-interval=0s"],
+      ...(via === undefined ? [] : [`--via=${via}`]),
       ...flags,
     ];
     this.#child = spawn(command, args, { stdin: "piped", stdout: "null", stderr: "piped" });
