@@ -427,7 +427,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     } else if (verdict.kind === "packet-refused" && words.startsWith("connection given up")) {
       const { retryFirstMs = 0, retryCapMs = 0 } = answers ?? {};
       this.#status.pause = { firstMs: retryFirstMs, capMs: retryCapMs };
-    } else this.#status.pause = undefined;
+    }
     if (state === "connected") {
       for (const connection of this.#connections.values()) this.#opened(connection);
     }
