@@ -12,7 +12,7 @@
 
 import { LineMaker } from "./packet.ts";
 import { Sink } from "./programs.ts";
-import type { SinkReport } from "./sink.ts";
+import type { SinkOptions, SinkReport } from "./sink.ts";
 
 /** A peer that can be measured. */
 export interface Peer {
@@ -74,8 +74,22 @@ ruleset(name="forward" queue.type="Direct") {
     modules: (root) => `${root}/${LIBRARIES}/rsyslog`,
     queueFile: /^outbox\.(qi|\d+)$/,
   },
-  {
-    name: "syslog-ng, reliable disk buffer, no sync",
+  syslogNg("syslog-ng, reliable disk buffer, no sync", 'transport("tcp")'),
+];
+
+/**
+ * syslog-ng over TLS.
+ *
+ * @param caPath The authority of the sink's certificate.
+ */
+export function syslogNgOverTls(caPath: string): Peer {
+  const transport = `transport("tls") tls(ca-file("${caPath}") peer-verify(required-trusted))`;
+  return syslogNg("syslog-ng over TLS, reliable disk buffer, no sync", transport);
+}
+
+function syslogNg(name: string, transport: string): Peer {
+  return {
+    name,
     program: "syslog-ng",
     target: "≥ 4",
     // It never syncs. Flow control makes the input wait for room in the buffer.
@@ -87,7 +101,7 @@ source s_in {
     log-msg-size(8192) log-iw-size(100000) log-fetch-limit(1000));
 };
 destination d_out {
-  network("127.0.0.1" port(${sinkPort}) transport("tcp") template("$MSG\\n")
+  network("127.0.0.1" port(${sinkPort}) ${transport} template("$MSG\\n")
     disk-buffer(reliable(yes) dir("${directory}") disk-buf-size(1073741824)
       mem-buf-size(67108864)));
 };
@@ -101,10 +115,21 @@ log { source(s_in); destination(d_out); flags(flow-control); };
     ],
     modules: (root) => `${root}/usr/lib/syslog-ng/3.38`,
     queueFile: /\.rqf$/,
-  },
-];
+  };
+}
+
+/** What a peer did. */
+export interface PeerReport {
+  /** Messages a second that the sink received. */
+  readonly packetsPerSecond: number;
+  /** CPU seconds of the peer for a million of them. */
+  readonly cpuSecondsPerMillion: number;
+  readonly rssBytes: number;
+}
 
 const PACKET_BYTES = 100;
+/** Of /proc/PID/stat; always so on x86_64 and aarch64. */
+const CLOCK_TICKS_PER_SECOND = 100;
 /** Messages a write. */
 const CHUNK_PACKETS = 640;
 const START_MS = 10_000;
@@ -166,13 +191,21 @@ function environment(root: string | undefined): Record<string, string> {
  *
  * @param peer Which one.
  * @param root Where its package was unpacked; without it, it has to be installed.
- * @returns Messages a second that the sink received.
+ * @param tls The sink's certificate, where it speaks TLS.
  * @throws {Error} It did not start, lost a message, or did not use its queue on disk.
  */
-export async function measurePeer(peer: Peer, root?: string): Promise<number> {
+export async function measurePeer(
+  peer: Peer,
+  root?: string,
+  tls?: SinkOptions["tls"],
+): Promise<PeerReport> {
   const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
   try {
-    await using sink = await Sink.start({ packetBytes: PACKET_BYTES, lines: true });
+    await using sink = await Sink.start({
+      packetBytes: PACKET_BYTES,
+      lines: true,
+      ...(tls === undefined ? {} : { tls }),
+    });
     const place: Place = {
       directory,
       inputPort: freePort(),
@@ -184,7 +217,9 @@ export async function measurePeer(peer: Peer, root?: string): Promise<number> {
     const feeder = new Feeder(connection, () => sink.report());
     try {
       const before = await feeder.feed(WARM_UP_MS);
+      const cpuBefore = cpuSecondsOf(running.pid);
       const after = await feeder.feed(MEASURE_MS);
+      const cpuSeconds = cpuSecondsOf(running.pid) - cpuBefore;
       const seconds = (after.atMs - before.atMs) / 1000;
       if (after.missing > 0 || after.repeated > 0 || after.packets === before.packets) {
         throw new Error(
@@ -195,7 +230,12 @@ export async function measurePeer(peer: Peer, root?: string): Promise<number> {
       if (![...Deno.readDirSync(directory)].some(({ name }) => peer.queueFile.test(name))) {
         throw new Error(`${peer.name}: there is no queue on disk in ${directory}`);
       }
-      return (after.packets - before.packets) / seconds;
+      const packets = after.packets - before.packets;
+      return {
+        packetsPerSecond: packets / seconds,
+        cpuSecondsPerMillion: cpuSeconds * 1e6 / packets,
+        rssBytes: rssBytesOf(running.pid),
+      };
     } finally {
       connection.close();
     }
@@ -209,7 +249,7 @@ function start(
   peer: Peer,
   place: Place,
   root: string | undefined,
-): AsyncDisposable & { readonly ended: Promise<string> } {
+): AsyncDisposable & { readonly pid: number; readonly ended: Promise<string> } {
   Deno.writeTextFileSync(`${place.directory}/peer.conf`, peer.configuration(place));
   const process = new Deno.Command("setpriv", {
     args: ["--pdeathsig", "KILL", pathOf(peer.program, root), ...peer.args(place)],
@@ -221,6 +261,7 @@ function start(
     `${peer.name} ended with ${code}: ${await words}`
   );
   return {
+    pid: process.pid,
     ended,
     async [Symbol.asyncDispose]() {
       try {
@@ -231,6 +272,25 @@ function start(
       await ended;
     },
   };
+}
+
+/** What all threads of a process have used. */
+function cpuSecondsOf(pid: number): number {
+  const stat = ofProcess(pid, "stat");
+  // Behind the name, which may contain anything: proc(5), fields 14 and 15.
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[11]) + Number(fields[12])) / CLOCK_TICKS_PER_SECOND;
+}
+
+function rssBytesOf(pid: number): number {
+  const status = ofProcess(pid, "status");
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1]) * 1024;
+}
+
+/** By a program of its own: Deno would want every permission for it. */
+function ofProcess(pid: number, file: string): string {
+  const { stdout } = new Deno.Command("cat", { args: [`/proc/${pid}/${file}`] }).outputSync();
+  return new TextDecoder().decode(stdout);
 }
 
 /** Connects as soon as the peer listens. */

@@ -152,7 +152,9 @@ export async function* peers(round: Round): AsyncGenerator<Reading> {
     load({ packetBytes: 100, enqueuers: 10_000, queueOptions: { durability: "power-loss" } });
   const measurePeers = async () => {
     const rates: number[] = [];
-    for (const peer of present) rates.push(await measurePeer(peer, round.peers));
+    for (const peer of present) {
+      rates.push((await measurePeer(peer, round.peers)).packetsPerSecond);
+    }
     return rates;
   };
   const before = round.number % 2 === 0 ? await measurePeers() : undefined;

@@ -1,9 +1,12 @@
+// deno-lint-ignore-file no-console
 /**
- * A sender over TLS beside one without it, in the same round: rates, and CPU for each MB.
+ * A sender over TLS beside one without it, and beside syslog-ng over TLS, in the same
+ * round: rates, and CPU for each MB.
  *
  * @module
  */
 
+import { measurePeer, peerMissing, syslogNgOverTls } from "./peers.ts";
 import { load, type Reading, type Round } from "./readings.ts";
 
 const KIB = 1024;
@@ -51,5 +54,38 @@ export async function* tls(round: Round): AsyncGenerator<Reading> {
       value: secured.rssBytes / KIB / KIB,
       against: { name: "without TLS", value: plain.rssBytes / KIB / KIB },
     };
+  }
+  yield* besideSyslogNg(round, serverTls);
+}
+
+/** Packets of 100 bytes, as many at a time as the peer has under way. */
+async function* besideSyslogNg(
+  round: Round,
+  serverTls: { readonly cert: string; readonly key: string },
+): AsyncGenerator<Reading> {
+  const peer = syslogNgOverTls(new URL("authority.pem", CERTIFICATES).pathname);
+  const missing = await peerMissing(peer, round.peers);
+  if (missing !== undefined) {
+    console.error(`${peer.name}: skipped, ${missing}`);
+    return;
+  }
+  const options = {
+    packetBytes: 100,
+    enqueuers: 10_000,
+    queueOptions: { durability: "process-crash" },
+    tls: { ca: pem("authority.pem") },
+  } as const;
+  const theirs = () => measurePeer(peer, round.peers, serverTls);
+  const first = round.number % 2 === 0 ? await theirs() : undefined;
+  const ours = await load(options, { serverTls });
+  const its = first ?? await theirs();
+  const rows = [
+    ["", "packets/s", ours.packetsPerSecond, its.packetsPerSecond],
+    [": CPU a million packets", "s", ours.cpuSecondsPerMillion, its.cpuSecondsPerMillion],
+    [": memory", "MiB", ours.rssBytes / KIB / KIB, its.rssBytes / KIB / KIB],
+  ] as const;
+  for (const [what, unit, value, theirValue] of rows) {
+    const against = { name: "syslog-ng over TLS", value: theirValue };
+    yield { name: `TLS, 10000 enqueuers, process-crash${what}`, unit, value, against };
   }
 }
