@@ -7,7 +7,7 @@
  * with it, so that a slow or a busy machine slows both. What counts is the
  * ratio: median of the rounds, with the least and the largest.
  *
- * Sections: throughput, threads, latency, backlog, path, many, tls, peers, baseline
+ * Sections: throughput, threads, latency, backlog, path, many, tls, reader, peers, baseline
  * (a clone of an older version). Each program runs in a process of its own, with
  * everything on as users get it.
  *
@@ -23,6 +23,7 @@ import type { ManyOptions, ManyReport } from "./many.ts";
 import { runProgram, Sink } from "./programs.ts";
 import { floor, load, type Reading, type Section } from "./readings.ts";
 import { type Spread, spread } from "./statistics.ts";
+import { reader } from "./reader.ts";
 import { threads } from "./threads.ts";
 import { tls } from "./tls.ts";
 import { peers, throughput } from "./throughput.ts";
@@ -50,6 +51,7 @@ const SECTIONS: Record<string, Section> = {
   path,
   many,
   tls,
+  reader,
   peers,
   baseline,
 };

@@ -6,8 +6,12 @@
  *
  * ```sh
  * deno run -A lab/recorder.ts --record FILE [--framing lines|length32]
- *   [--address 127.0.0.1] [--port 0 | --unix PATH] [--receive-buffer BYTES] [COMMAND…]
+ *   [--address 127.0.0.1] [--port 0 | --unix PATH] [--receive-buffer BYTES] [--tls CERT,KEY]
+ *   [COMMAND…]
  * ```
+ *
+ * With `--tls` it speaks TLS, by OpenSSL, with what lies in these files. Then `reply` and the
+ * commands that wait for unread bytes mean nothing.
  *
  * It prints `{"listening":PORT}`, then takes commands, one a line, from standard
  * input, and prints `{"done":COMMAND}` once each is carried out. It ends when
@@ -35,6 +39,7 @@
 
 import { parseArgs } from "node:util";
 import { checked, type Libc, openLibc, Poller } from "./libc.ts";
+import { type ConnectionTls, ServerTls } from "./tls.ts";
 import { ENTRY_HEADER_BYTES, EntryKind, type Framing, writeEntryHeader } from "./record.ts";
 
 const AF_UNIX = 1;
@@ -59,6 +64,7 @@ const IDLE_WAIT_MS = 1000;
 interface Connection {
   readonly fd: number;
   readonly number: number;
+  readonly tls: ConnectionTls | undefined;
 }
 
 interface Options {
@@ -68,6 +74,7 @@ interface Options {
   readonly port: number;
   readonly unix: string | undefined;
   readonly receiveBufferBytes: number | undefined;
+  readonly tls: { readonly cert: string; readonly key: string } | undefined;
 }
 
 class Recorder {
@@ -77,6 +84,7 @@ class Recorder {
   #entry = new Uint8Array(ENTRY_HEADER_BYTES + READ_BYTES);
   #body = this.#entry.subarray(ENTRY_HEADER_BYTES);
   #options: Options;
+  #tls: ServerTls | undefined;
   #port: number;
   #listener: number | undefined;
   #connections: Connection[] = [];
@@ -94,6 +102,7 @@ class Recorder {
   constructor(options: Options) {
     this.#options = options;
     this.#port = options.port;
+    this.#tls = options.tls && new ServerTls(options.tls);
     this.#file = Deno.openSync(options.record, { createNew: true, write: true });
     this.#note(EntryKind.START, 0, options.framing);
   }
@@ -193,7 +202,7 @@ class Recorder {
       const accepts = this.#listener === undefined || acceptInMs > 0 ? [] : [this.#listener];
       const ready = this.#poller.wait(
         [STDIN_FD, ...accepts, ...reads.map(({ fd }) => fd)],
-        this.#waitMs(acceptInMs),
+        reads.some(({ tls }) => tls?.hasMore) ? 0 : this.#waitMs(acceptInMs),
       );
       if (ready[0]) {
         const n = Deno.stdin.readSync(input);
@@ -207,7 +216,8 @@ class Recorder {
       if (accepts.length > 0 && ready[1]) this.#accept(performance.now());
       let left = share;
       reads.slice().forEach((connection, i) => {
-        if (left > 0 && ready[1 + accepts.length + i]) left -= this.#read(connection, left);
+        const isReady = ready[1 + accepts.length + i] || connection.tls?.hasMore;
+        if (left > 0 && isReady) left -= this.#read(connection, left);
       });
       if (this.#waitsForUnread !== undefined) this.#lookForUnread(this.#waitsForUnread);
     }
@@ -259,7 +269,7 @@ class Recorder {
       SOCK_NONBLOCK_CLOEXEC,
     );
     if (fd < 0) return; // The peer was gone before its turn came.
-    const connection = { fd, number: ++this.#accepted };
+    const connection = { fd, number: ++this.#accepted, tls: this.#tls?.accept(fd) };
     this.#connections.push(connection);
     const port = new DataView(name.buffer).getUint16(2);
     const client = this.#options.unix === undefined
@@ -270,9 +280,10 @@ class Recorder {
 
   /** Reads once and records it. Returns how many bytes. */
   #read(connection: Connection, maxBytes: number): number {
-    const n = Number(
-      this.#libc.recv(connection.fd, this.#body, BigInt(Math.min(maxBytes, READ_BYTES)), 0),
-    );
+    const most = Math.min(maxBytes, READ_BYTES);
+    const n = connection.tls === undefined
+      ? Number(this.#libc.recv(connection.fd, this.#body, BigInt(most), 0))
+      : connection.tls.read(this.#body, most) ?? -1;
     if (n > 0) {
       this.#write(EntryKind.DATA, connection.number, n);
       if (this.#rate !== Infinity) this.#allowance -= n;
@@ -283,9 +294,10 @@ class Recorder {
     }
     // A failed recv() is either "nothing there" or the connection's death; its state tells. A
     // Unix socket has none: its death is told once, and the next recv() finds the end.
-    if (n === 0) this.#end(connection, EntryKind.FIN);
-    else if (this.#options.unix !== undefined) return 0;
-    else if (this.#state(connection) === TCP_STATE_CLOSE) this.#end(connection, EntryKind.RESET);
+    const isDead = this.#options.unix === undefined &&
+      this.#state(connection) === TCP_STATE_CLOSE;
+    if (n === 0 && !(isDead && connection.tls)) this.#end(connection, EntryKind.FIN);
+    else if (isDead) this.#end(connection, EntryKind.RESET);
     return 0;
   }
 
@@ -316,6 +328,7 @@ class Recorder {
 
   #end(connection: Connection, kind: number): void {
     this.#note(kind, connection.number, "");
+    connection.tls?.free();
     checked("close()", this.#libc.close(connection.fd));
     this.#connections = this.#connections.filter((other) => other !== connection);
   }
@@ -385,6 +398,7 @@ function main(): void {
       port: { type: "string", default: "0" },
       unix: { type: "string" },
       "receive-buffer": { type: "string" },
+      tls: { type: "string" },
     },
   });
   const { record, framing, address, port, unix, "receive-buffer": receiveBuffer } = values;
@@ -392,6 +406,7 @@ function main(): void {
   if (framing !== "lines" && framing !== "length32") {
     throw new RangeError(`--framing must be lines or length32, not ${framing}`);
   }
+  const [cert = "", key = ""] = values.tls?.split(",") ?? [];
   const recorder = new Recorder({
     record,
     framing,
@@ -399,6 +414,7 @@ function main(): void {
     port: Number(port),
     unix,
     receiveBufferBytes: receiveBuffer === undefined ? undefined : Number(receiveBuffer),
+    tls: values.tls === undefined ? undefined : { cert, key },
   });
   for (const command of positionals) recorder.command(command);
   say({ listening: recorder.listen() });

@@ -23,6 +23,8 @@ export interface RecorderOptions {
   readonly unix?: string;
   /** SO_RCVBUF of its connections. @default the kernel's */
   readonly receiveBufferBytes?: number;
+  /** Files of a certificate and its key, to speak TLS. @default plain TCP */
+  readonly tls?: { readonly cert: string; readonly key: string };
   /** Commands to carry out before it listens, for example `["stop-reading"]`. */
   readonly commands?: readonly string[];
   /** Where it runs. @default {spawnHere} */
@@ -63,6 +65,7 @@ export class RecorderProcess implements AsyncDisposable {
         ? []
         : [`--receive-buffer=${options.receiveBufferBytes}`]),
       ...(options.unix === undefined ? [] : [`--unix=${options.unix}`]),
+      ...(options.tls === undefined ? [] : [`--tls=${options.tls.cert},${options.tls.key}`]),
       ...commands,
     ]);
     try {

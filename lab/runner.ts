@@ -18,8 +18,10 @@ import type { Fault, Scenario, Step, Traffic } from "./scenario.ts";
 import type { LogEvent } from "./sender_log.ts";
 import { type SenderEnd, SenderProcess } from "./sender_process.ts";
 import { isQuiet } from "./sockets.ts";
+import { missingTls } from "./tls.ts";
 
 const SERVER_PORT = 4000;
+const CERTIFICATES = new URL("../tests/tls/certificates/", import.meta.url).pathname;
 const ENQUEUER = new URL("./enqueuer.ts", import.meta.url).pathname;
 // Deadlines are generous, for they only end a run that fails.
 /** Time for what is left when the steps are done. */
@@ -38,6 +40,7 @@ export function missingFor(scenario: Scenario): string | undefined {
   if (scenario.needs === "libfaketime" && findLibfaketime() === undefined) {
     return "libfaketime is not installed";
   }
+  if (scenario.tls) return missingTls();
   return scenario.box && missingBox(scenario.box);
 }
 
@@ -254,6 +257,9 @@ class ScenarioRun implements AsyncDisposable {
       port: SERVER_PORT,
       ...(this.#scenario.unixSocket === undefined ? {} : { unix: this.#unixSocket }),
       commands: this.#scenario.serverCommands ?? [],
+      ...(this.#scenario.tls
+        ? { tls: { cert: `${CERTIFICATES}server.pem`, key: `${CERTIFICATES}server.key` } }
+        : {}),
       spawn: this.#network.spawnerIn("server"),
     });
   }
@@ -297,6 +303,7 @@ class ScenarioRun implements AsyncDisposable {
       server: box === undefined || via !== undefined ? this.#servers : `127.0.0.1:${BOX_PORT}`,
       ...(via === undefined ? {} : { via }),
       flags: this.#scenario.flags ?? [],
+      ...(this.#scenario.tls ? { tlsCa: `${CERTIFICATES}authority.pem` } : {}),
       ...(onEvent === undefined ? {} : { onEvent }),
     });
   }

@@ -145,6 +145,8 @@ export interface Scenario {
   readonly box?: BoxName;
   /** The server listens on a Unix socket, which is of no network. */
   readonly unixSocket?: true;
+  /** Sender and server speak TLS; the server by OpenSSL, so that it answers KeyUpdates. */
+  readonly tls?: true;
   /** A second server, on the router, as the second of two remotes. Its clock of "delivered" starts with the fault. */
   readonly standby?: true;
   /** Commands with which each life of the server begins, see `recorder.ts`. @default none */

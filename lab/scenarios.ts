@@ -459,6 +459,23 @@ const PEERS: readonly Scenario[] = [
     expect: { verdict: "reset", ...RESUMES },
   },
   {
+    name: "F3-reader",
+    title: "F3 over TLS with --confirm reader",
+    traffic: PEERS_TRAFFIC,
+    tls: true,
+    flags: ["--confirm=reader"],
+    steps: SLOW_SERVER_KILLED,
+    expect: { verdict: "reset", ...RESUMES },
+  },
+  {
+    name: "F3-tls",
+    title: "F3 over TLS with the default hold of 1 s",
+    traffic: PEERS_TRAFFIC,
+    tls: true,
+    steps: SLOW_SERVER_KILLED,
+    expect: { lost: "some", verdict: "reset" },
+  },
+  {
     name: "F3f",
     title: "F3 with a server that keeps up",
     traffic: PEERS_TRAFFIC,

@@ -5,6 +5,7 @@
  */
 
 import { libcCandidates } from "../src/kernel/libc.ts";
+import { libsslCandidates } from "../src/kernel/library_paths.ts";
 import type { Spawn } from "./child.ts";
 import { nowMs } from "./packets.ts";
 import { type LogEvent, parseLogLine } from "./sender_log.ts";
@@ -21,6 +22,8 @@ export interface SenderProcessOptions {
   readonly server: string;
   /** The proxy that it goes through. */
   readonly via?: string;
+  /** Speaks TLS, and trusts the authority whose certificate is in this file. */
+  readonly tlsCa?: string;
   /** Further flags of `send`. */
   readonly flags?: readonly string[];
   /** Told of each log line as it comes. */
@@ -45,17 +48,22 @@ export class SenderProcess {
 
   /** Starts it. */
   constructor(options: SenderProcessOptions) {
-    const { spawn, wrapper = [], queue, server, via, flags = [] } = options;
+    const { spawn, wrapper = [], queue, server, via, tlsCa, flags = [] } = options;
     const isUnix = server.startsWith("unix:");
-    const remote = isUnix ? server : `tcp://${server.replaceAll(",", ",tcp://")}`;
+    const scheme = tlsCa === undefined ? "tcp" : "tls";
+    const remote = isUnix ? server : `${scheme}://${server.replaceAll(",", `,${scheme}://`)}`;
     const files = [queue, `${queue}.lock`, ...(isUnix ? [server.slice("unix:".length)] : [])];
+    const toRead = [...files, ...(tlsCa === undefined ? [] : [tlsCa])];
+    const libraries = [...libcCandidates(), ...(tlsCa === undefined ? [] : libsslCandidates())];
     const net = via === undefined ? server : new URL(via.replace(/^\w+/, "tcp")).host;
     const [command = "", ...args] = [
       ...wrapper,
       ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${net}`],
-      ...["read", "write"].map((access) => `--allow-${access}=${files.join(",")}`),
-      `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
+      ...[`--allow-read=${toRead.join(",")}`, `--allow-write=${files.join(",")}`],
+      `--allow-ffi=${libraries.map(({ path }) => path).join(",")}`,
       ...[COMMAND, "send", remote, `--queue=${queue}`],
+      // The certificate of the laboratory is for this name.
+      ...(tlsCa === undefined ? [] : [`--tls-ca=${tlsCa}`, "--tls-server-name=localhost"]),
       ...["--log-format=json", "--verbose", "--status-interval=0s"],
       ...(via === undefined ? [] : [`--via=${via}`]),
       ...flags,

@@ -127,7 +127,7 @@ Deno.test("no two files import each other, however far around", () => {
 
 Deno.test("each capability has one home", () => {
   const homes: [RegExp, RegExp][] = [
-    [/Deno\.dlopen/, /^src\/kernel\/libc\.ts$/],
+    [/Deno\.dlopen/, /^src\/(kernel\/libc|tls\/openssl\/libssl)\.ts$/],
     [/Deno\.connect/, /^src\/kernel\//],
     [/\b(SELECT|INSERT INTO|DELETE FROM|PRAGMA|CREATE TABLE)\b/, /^src\/(queue|db_sqlite)\//],
     [/node:sqlite/, /^src\/queue\/sqlite\/node_sqlite\.ts$/],
@@ -138,9 +138,12 @@ Deno.test("each capability has one home", () => {
     ],
     [/Math\.random/, /^src\/(sender\/sender\.ts$|cli\/)/],
     [/from "commander"/, /^src\/cli\//],
-    [/\bDeno\./, /^src\/(kernel|queue|db_sqlite|permissions|observe|cli)\//],
+    [
+      /\bDeno\./,
+      /^src\/((kernel|queue|db_sqlite|permissions|observe|cli)\/|tls\/openssl\/libssl\.ts$)/,
+    ],
     [/node:http2?"/, /^src\/observe\/listener\.ts$/],
-    [/"node:tls"/, /^src\/tls\/engine\.ts$/],
+    [/"node:tls"/, /^src\/tls\/node_engine\.ts$/],
     [/from "@opentelemetry/, /^src\/observe\/metrics\.ts$/],
   ];
   for (const [pattern, home] of homes) {

@@ -14,6 +14,15 @@
  */
 
 import { KernelCallError, messageOf, UnsupportedPlatformError } from "../base/errors.ts";
+import {
+  grantOf,
+  isEverythingGranted,
+  isGranted,
+  isSupported,
+  type LibraryCandidate,
+  type Machine,
+  makeOf,
+} from "./library_paths.ts";
 
 /**
  * The functions used. `ioctl` and `fcntl` are variadic in C; on Linux, x86_64
@@ -186,26 +195,6 @@ const SYMBOLS = {
 /** The C functions that the kernel layer calls. */
 export type Libc = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
-/** A place where a distribution keeps its C library. */
-export interface LibcCandidate {
-  /** The path, exactly as it has to be granted: Deno compares strings, not files. */
-  readonly path: string;
-  /** Who keeps it there. */
-  readonly distributions: string;
-  /** Whether another path leads to the same file there, so that granting that one is enough. */
-  readonly isAlias?: true;
-}
-
-/** The machine that {@linkcode libcCandidates} answers for; `Deno.build` fits. */
-export interface LibcMachine {
-  /** `"linux"`, `"darwin"`, … */
-  readonly os: string;
-  /** `"x86_64"` or `"aarch64"`. */
-  readonly arch: string;
-  /** The target triple, which names the C library that Deno itself is linked with. */
-  readonly target: string;
-}
-
 /**
  * Where the C library may lie on this kind of machine, likeliest first. A
  * process must not load a second C library of another make, so a Deno built for
@@ -224,9 +213,9 @@ export interface LibcMachine {
  * assert.equal(likeliest?.path, "/lib/aarch64-linux-gnu/libc.so.6");
  * ```
  */
-export function libcCandidates(machine: LibcMachine = Deno.build): readonly LibcCandidate[] {
-  const { os, arch, target } = machine;
-  if (os !== "linux" || (arch !== "x86_64" && arch !== "aarch64")) return [];
+export function libcCandidates(machine: Machine = Deno.build): readonly LibraryCandidate[] {
+  if (!isSupported(machine)) return [];
+  const { arch, target } = machine;
   if (makeOf(target) === "musl") {
     return [
       { path: `/lib/ld-musl-${arch}.so.1`, distributions: "Alpine and others with musl" },
@@ -247,25 +236,13 @@ export function libcCandidates(machine: LibcMachine = Deno.build): readonly Libc
   ];
 }
 
-function makeOf(target: string): "glibc" | "musl" {
-  return target.includes("musl") ? "musl" : "glibc";
-}
-
 /**
- * What the flag `--allow-ffi=` has to be followed by: the path that exists here, where
- * looking is permitted; else every path that it may have, since one that does not exist
- * does no harm.
+ * What the flag `--allow-ffi=` has to be followed by; see {@linkcode grantOf}.
  *
  * @param tried Paths that were granted and could not be loaded: not named again.
- * @returns `""` where none of the known paths is left.
  */
 export function libcGrant(tried: readonly string[] = []): string {
-  const candidates = libcCandidates().filter(({ path }) => !tried.includes(path));
-  const looks = candidates.map(({ path }) => exists(path));
-  const present = candidates.find((_, index) => looks[index] === true);
-  if (present !== undefined) return present.path;
-  return candidates.filter(({ isAlias }, index) => looks[index] === undefined && !isAlias)
-    .map(({ path }) => path).join(",");
+  return grantOf(libcCandidates().filter(({ path }) => !tried.includes(path)));
 }
 
 let loaded: Libc | undefined;
@@ -322,7 +299,7 @@ function load(): Libc {
   const granted = libcCandidates().map(({ path }) => path).filter(isGranted);
   // Granted without a path: what the process has already is right on every distribution
   // (NixOS and Guix have no path that could be known), and cannot be of the wrong make.
-  const everything = Deno.permissions.querySync({ name: "ffi" }).state === "granted";
+  const everything = isEverythingGranted();
   const names = everything ? [OWN_NAME[makeOf(Deno.build.target)], ...granted] : granted;
   const failures = new Map<string, string>();
   for (const name of names) {
@@ -356,10 +333,6 @@ function open(path: string): Libc {
   throw new Error(wrong);
 }
 
-function isGranted(path: string): boolean {
-  return Deno.permissions.querySync({ name: "ffi", path }).state === "granted";
-}
-
 function missingGrant(failures: ReadonlyMap<string, string>): string {
   const tried = failures.size === 0 ? "" : ` Granted but not loadable: ${listed(failures)}.`;
   const paths = libcGrant([...failures.keys()]);
@@ -377,17 +350,6 @@ function listed(failures: ReadonlyMap<string, string>): string {
 function needs(flag: string): string {
   return `Requires ffi access to the C library, to read the kernel's TCP counters: ` +
     `run again with ${flag}.`;
-}
-
-/** Whether a path exists, where looking is permitted; `undefined` where it is not. */
-function exists(path: string): boolean | undefined {
-  if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return undefined;
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
 }
 
 /**

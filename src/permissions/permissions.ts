@@ -6,7 +6,8 @@
  */
 
 import type { HostRemote, Remote } from "../base/remote.ts";
-import { libcCandidates, libcGrant } from "../kernel/libc.ts";
+import { libcCandidates } from "../kernel/libc.ts";
+import { grantOf, type LibraryCandidate, libsslCandidates } from "../kernel/library_paths.ts";
 import { lockPathOf } from "../queue/lock_file.ts";
 
 /** Where clients connect. */
@@ -34,6 +35,8 @@ export interface Needs {
   readonly kernel?: boolean;
   /** The C library's path, where the user gave one. */
   readonly libc?: string | undefined;
+  /** OpenSSL's library, where it is used: its path where the user gave one, or `true`. */
+  readonly libssl?: string | boolean;
 }
 
 /**
@@ -47,7 +50,7 @@ export function checkPermissions(needs: Needs): void {
   const missing = missingPermissions(needs);
   if (missing.length === 0) return;
   throw new Deno.errors.NotCapable(
-    `not permitted here; add to "deno run" what is missing: ${flagsOf(missing, needs).join(" ")}`,
+    `not permitted here; add to "deno run" what is missing: ${flagsOf(missing).join(" ")}`,
   );
 }
 
@@ -72,7 +75,7 @@ export function requestPermissions(needs: Needs): void {
  * @param needs What is going to be used.
  */
 export function missingFlags(needs: Needs): string[] {
-  return flagsOf(missingPermissions(needs), needs);
+  return flagsOf(missingPermissions(needs));
 }
 
 /**
@@ -81,11 +84,19 @@ export function missingFlags(needs: Needs): string[] {
  * @param needs What is going to be used.
  */
 export function neededFlags(needs: Needs): string[] {
-  return flagsOf(wantedPermissions(needs, () => false), needs);
+  return flagsOf(wantedPermissions(needs, () => false));
 }
 
-type Missing = Deno.NetPermissionDescriptor | Deno.FfiPermissionDescriptor | FilePermission;
+type Missing = Deno.NetPermissionDescriptor | LibraryPermission | FilePermission;
 type FilePermission = Deno.ReadPermissionDescriptor | Deno.WritePermissionDescriptor;
+
+/** Leave to load a library. */
+interface LibraryPermission extends Deno.FfiPermissionDescriptor {
+  /** What follows `--allow-ffi=`, maybe several paths; `""`: none is known. */
+  readonly grant: string;
+  /** The option that takes a path. */
+  readonly option: string;
+}
 
 function missingPermissions(needs: Needs): Missing[] {
   return wantedPermissions(needs, granted);
@@ -113,26 +124,44 @@ function wantedPermissions(
     wanted.push(...paths.map((path): FilePermission => ({ name, path })));
   }
   const missing = wanted.filter((descriptor) => !isGranted(descriptor));
-  const known = libcCandidates().map(({ path }) => path);
-  const libraries = needs.libc === undefined ? known : [needs.libc];
-  if (kernel && known.length > 0 && !libraries.some((path) => isGranted({ name: "ffi", path }))) {
-    const path = needs.libc ?? libcGrant();
-    // Where it cannot be known which of several it is, Deno asks for any.
-    missing.push(path === "" || path.includes(",") ? { name: "ffi" } : { name: "ffi", path });
+  const { libc, libssl = false } = needs;
+  if (kernel) missing.push(...lackingLibrary("--libc", libc, libcCandidates(), isGranted));
+  if (libssl !== false) {
+    const path = libssl === true ? undefined : libssl;
+    missing.push(...lackingLibrary("--libssl", path, libsslCandidates(), isGranted));
   }
   return missing;
 }
 
+/** @param path Where it lies, if the user has said so. */
+function lackingLibrary(
+  option: string,
+  path: string | undefined,
+  candidates: readonly LibraryCandidate[],
+  isGranted: (descriptor: Deno.PermissionDescriptor) => boolean,
+): LibraryPermission[] {
+  const paths = path === undefined ? candidates.map((candidate) => candidate.path) : [path];
+  // None at all where sendq cannot run, which is said by whoever needs it.
+  if (candidates.length === 0 || paths.some((path) => isGranted({ name: "ffi", path }))) return [];
+  const grant = path ?? grantOf(candidates);
+  const wanted = { name: "ffi", grant, option } as const;
+  // Where it cannot be known which of several it is, Deno asks for any.
+  return [grant === "" || grant.includes(",") ? wanted : { ...wanted, path: grant }];
+}
+
 /** One flag a kind, with everything that it lacks. */
-function flagsOf(missing: readonly Missing[], { libc }: Needs): string[] {
+function flagsOf(missing: readonly Missing[]): string[] {
   return (["net", "read", "write", "ffi"] as const).flatMap((name) => {
     const lacking = missing.filter((descriptor) => descriptor.name === name);
     if (lacking.length === 0) return [];
-    if (name === "ffi") return [`--allow-ffi=${libc ?? (libcGrant() || "PATH --libc=PATH")}`];
-    const values = lacking.map((descriptor) =>
-      "host" in descriptor ? descriptor.host : "path" in descriptor ? descriptor.path : ""
+    const values = lacking.map((descriptor) => {
+      if ("grant" in descriptor) return descriptor.grant || "PATH";
+      return "host" in descriptor ? descriptor.host : "path" in descriptor ? descriptor.path : "";
+    });
+    const options = lacking.flatMap((descriptor) =>
+      "grant" in descriptor && descriptor.grant === "" ? [` ${descriptor.option}=PATH`] : []
     );
-    return [`--allow-${name}=${[...new Set(values)].join(",")}`];
+    return [`--allow-${name}=${[...new Set(values)].join(",")}${options.join("")}`];
   });
 }
 

@@ -79,6 +79,14 @@ export interface SenderOptions {
    */
   readonly libc?: string;
   /**
+   * The path of OpenSSL's libssl, version 3, as granted by `--allow-ffi=PATH`, for
+   * {@linkcode SenderOptions.confirm} `"reader"` over `tls://`. Needed only where it is none
+   * of the paths that distributions have. A process has one: the first that was loaded stays.
+   *
+   * @default {undefined} one of the known paths
+   */
+  readonly libssl?: string;
+  /**
    * How long a drained packet stays on disk, in milliseconds. If the connection
    * ends uncleanly within that time, it is sent again. Longer: more duplicates
    * after a reset. Shorter: more loss when a server dies with unread bytes.
@@ -350,10 +358,13 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
 function confirmationOf(
   options: SenderOptions,
 ): { readonly answers: AnswerPlan | undefined; readonly reads: boolean } {
-  const { holdMs, onPeerFin, dialer } = options;
+  const { holdMs, onPeerFin, dialer, libssl } = options;
   const scheme = dialer === undefined ? remoteOf(options).scheme ?? "tcp" : undefined;
   // Over a Unix socket it costs nothing to know what was read, and there is no weaker sign.
   const { confirm = scheme === "unix" ? "reader" : "kernel" } = options;
+  if (libssl !== undefined && (confirm !== "reader" || scheme === "unix")) {
+    throw new OptionError("libssl", libssl, 'is used by confirm "reader" over tls:// only');
+  }
   if (confirm === "kernel") {
     if (scheme !== "unix") return { answers: undefined, reads: false };
     throw new OptionError(
@@ -421,12 +432,17 @@ export function remoteOf({ remote, tls }: SenderOptions): Remote {
 
 /** What a sender needs permissions for. */
 export function needsOf(options: SenderOptions): Needs {
-  const { queue, dialer, libc } = options;
+  const { queue, dialer, libc, libssl, confirm } = options;
   const locks = typeof queue === "string" ? [] : [lockPathOf(queue.path)];
   return {
     // Another way to connect has needs of its own.
     ...(dialer === undefined
-      ? { ...wayNeeds(remoteOf(options), options), kernel: true, libc }
+      ? {
+        ...wayNeeds(remoteOf(options), options),
+        kernel: true,
+        libc,
+        libssl: confirm === "reader" && remoteOf(options).scheme === "tls" && (libssl ?? true),
+      }
       : {}),
     queues: typeof queue === "string" ? [queue] : [],
     files: locks,

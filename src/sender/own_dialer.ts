@@ -65,7 +65,7 @@ export async function dialerFor(
 async function dialerTo(
   remote: Remote,
   proxy: ProxyServer | undefined,
-  { socket = {}, libc, secondConnection, source, tls = {} }: SenderOptions,
+  { socket = {}, libc, libssl, secondConnection, source, tls = {} }: SenderOptions,
   limits: SupervisorLimits,
   { clock, logger, untilClosed }: Parts,
 ): Promise<Dialer> {
@@ -95,5 +95,9 @@ async function dialerTo(
   // Who speaks plain TCP loads none of it.
   const { tlsDialer } = await import("../tls/dialer.ts");
   const tell = (words: string) => logger.info(words);
-  return await tlsDialer({ tcp: how, tls, clock, tell, ...(inner === undefined ? {} : { inner }) });
+  const common = { tcp: how, tls, clock, tell, ...(inner === undefined ? {} : { inner }) };
+  if (!limits.reads) return await tlsDialer(common);
+  // Who does not ask what was read loads nothing of OpenSSL.
+  const { opensslEngines } = await import("../tls/openssl/engine.ts");
+  return await tlsDialer({ ...common, readingEngineOf: opensslEngines(libssl) });
 }

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { WireError } from "../base/errors.ts";
+
 /** By the name that the TLS library has for the alert. */
 const WORDS: Readonly<Record<string, string>> = {
   AccessDenied: "the server knows our certificate and lets it do nothing",
@@ -24,6 +26,51 @@ const WORDS: Readonly<Record<string, string>> = {
   UnrecognisedName: "the server knows no such name: set tls.serverName",
   UnsupportedCertificate: "the server cannot use a certificate of this kind, or for this use",
 };
+
+/** By the number that it has on the wire (RFC 8446, B.2), those that end a connection. */
+const NAMES: ReadonlyMap<number, string> = new Map([
+  [10, "UnexpectedMessage"],
+  [20, "BadRecordMac"],
+  [22, "RecordOverflow"],
+  [40, "HandshakeFailure"],
+  [42, "BadCertificate"],
+  [43, "UnsupportedCertificate"],
+  [44, "CertificateRevoked"],
+  [45, "CertificateExpired"],
+  [46, "CertificateUnknown"],
+  [47, "IllegalParameter"],
+  [48, "UnknownCA"],
+  [49, "AccessDenied"],
+  [50, "DecodeError"],
+  [51, "DecryptError"],
+  [70, "ProtocolVersion"],
+  [71, "InsufficientSecurity"],
+  [80, "InternalError"],
+  [86, "InappropriateFallback"],
+  [90, "UserCanceled"],
+  [109, "MissingExtension"],
+  [110, "UnsupportedExtension"],
+  [112, "UnrecognisedName"],
+  [113, "BadCertificateStatusResponse"],
+  [115, "UnknownPSKIdentity"],
+  [116, "CertificateRequired"],
+  [120, "NoApplicationProtocol"],
+]);
+
+/** The name of an alert by its number. */
+export function alertName(number: number): string {
+  return NAMES.get(number) ?? `Alert${number}`;
+}
+
+/** The server has shown a certificate, and cannot sign with its key. */
+export function keyNotProven(cause: unknown): WireError {
+  const code = "TLS_KEY_NOT_PROVEN";
+  return new WireError(
+    code,
+    `the server does not prove that it holds the key of the certificate that it shows (${code})`,
+    { cause },
+  );
+}
 
 /**
  * An alert in words.

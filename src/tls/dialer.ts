@@ -5,13 +5,14 @@
  */
 
 import type { X509Certificate } from "node:crypto";
-import { messageOf, WireError } from "../base/errors.ts";
+import { messageOf, OptionError, WireError } from "../base/errors.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
 import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
-import type { EngineOptions } from "./engine.ts";
+import type { EngineFactory, EngineOptions } from "./engine.ts";
+import { nodeEngine } from "./node_engine.ts";
 import type { TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";
 
@@ -39,6 +40,14 @@ export interface TlsDialerOptions {
   readonly inner?: TcpDialer;
   /** How to speak TLS. */
   readonly tls: TlsSource;
+  /**
+   * A TLS library that sends KeyUpdates, so that it is known what the server's program has
+   * read. A server that does not answer them, or that speaks no TLS 1.3, is an attempt that
+   * has failed.
+   *
+   * @default {undefined} the TLS library of the runtime: nobody knows
+   */
+  readonly readingEngineOf?: EngineFactory;
   /** Time. */
   readonly clock: Clock;
   /** Told what a person may want to know of a connection that works. */
@@ -52,9 +61,14 @@ export interface TlsDialerOptions {
  * @throws {OptionError} An option, a certificate or a key cannot be used.
  */
 export async function tlsDialer(
-  { tcp, inner: given, tls, clock, tell }: TlsDialerOptions,
+  { tcp, inner: given, tls, readingEngineOf, clock, tell }: TlsDialerOptions,
 ): Promise<TlsDialer> {
-  const present = async () => checkTlsOptions(typeof tls === "function" ? await tls() : tls);
+  const engineOf = readingEngineOf ?? nodeEngine;
+  const present = async () => {
+    const checked = checkTlsOptions(typeof tls === "function" ? await tls() : tls);
+    if (readingEngineOf !== undefined) assertHasKeyUpdates(checked);
+    return checked;
+  };
   const checked = await present();
   const inner = given ?? tcpDialer(tcp);
   return {
@@ -69,7 +83,7 @@ export async function tlsDialer(
         expectedName: options.serverName ?? tcp.hostname,
         verified: fingerprints === undefined,
       };
-      const overTls = started(wire, engine, clock);
+      const overTls = started(wire, engineOf, engine, clock);
       const onAbort = () => overTls.abort();
       signal.addEventListener("abort", onAbort, { once: true });
       if (signal.aborted) onAbort();
@@ -78,8 +92,15 @@ export async function tlsDialer(
       } catch (error) {
         overTls.abort();
         signal.throwIfAborted();
+        if (readingEngineOf !== undefined) assertNotOfVersion(error);
         const longer = (withinMs: number) => onHandshake?.(withinMs + LOOK_MS);
-        throw await inWords(error, engine, clock, () => inner.dial(signal, undefined, longer));
+        throw await inWords(
+          error,
+          engineOf,
+          engine,
+          clock,
+          () => inner.dial(signal, undefined, longer),
+        );
       } finally {
         signal.removeEventListener("abort", onAbort);
       }
@@ -95,13 +116,42 @@ export async function tlsDialer(
   };
 }
 
+function assertHasKeyUpdates({ maxVersion }: CheckedTlsOptions): void {
+  if (maxVersion !== "TLSv1.2") return;
+  throw new OptionError(
+    "tls.maxVersion",
+    maxVersion,
+    'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate for the server to answer',
+  );
+}
+
+/** @throws {WireError} The handshake has failed for want of TLS 1.3, or may have. */
+function assertNotOfVersion(error: unknown): void {
+  if (!(error instanceof WireError)) return;
+  const { code } = error;
+  const why = `what is older has no KeyUpdate that would tell what its program has read ` +
+    `(${code}): confirm "kernel" does without that`;
+  if (code === "TLS_ALERT_PROTOCOL_VERSION") {
+    throw new WireError(code, `the server speaks no TLS 1.3, and ${why}`, { cause: error });
+  }
+  // Some hang up without a word.
+  if (code === "TLS_TRUNCATED") {
+    throw new WireError(
+      code,
+      `the server ended the connection during the TLS handshake: it may speak no TLS 1.3, and ${why}`,
+      { cause: error },
+    );
+  }
+}
+
 function started(
   tcp: TcpWire,
+  engineOf: EngineFactory,
   options: EngineOptions,
   clock: Clock,
 ): TlsWire {
   try {
-    return new TlsWire(tcp, options, clock);
+    return new TlsWire(tcp, engineOf, options, clock);
   } catch (error) {
     tcp.abort();
     throw error;
@@ -127,6 +177,7 @@ async function renewed(present: () => Promise<CheckedTlsOptions>): Promise<Check
  */
 async function inWords(
   error: unknown,
+  engineOf: EngineFactory,
   options: EngineOptions,
   clock: Clock,
   dial: () => Promise<TcpWire>,
@@ -137,6 +188,7 @@ async function inWords(
   try {
     const look = started(
       await dial(),
+      engineOf,
       { ...nobody, verified: false, handshakeTimeoutMs: LOOK_MS },
       clock,
     );

@@ -1,12 +1,9 @@
 /**
- * The TLS library behind a narrow interface: `node:tls` over a stream of our own, through
- * which every byte of ciphertext passes. The one file that knows it.
+ * The narrow interface that every TLS library stands behind.
  *
  * @module
  */
 
-import { Duplex } from "node:stream";
-import tls from "node:tls";
 import type { CheckedTlsOptions } from "./certificates.ts";
 
 /** What an engine tells. */
@@ -17,9 +14,18 @@ export interface EngineEvents {
   sent(): void;
   /** Plaintext that came in. */
   received(plaintext: Uint8Array): void;
+  /**
+   * The peer has changed the key that it sends with; told by an engine that can tell.
+   *
+   * @param asking Whether it asks us to do the same, so that it is no answer to us.
+   */
+  keyUpdated(asking: boolean): void;
   /** The peer's close_notify. */
   closed(): void;
-  /** It cannot go on. */
+  /**
+   * It cannot go on. An alert of the peer is an error that says `received fatal alert: NAME`,
+   * by the names of `alerts.ts`; whatever else has a name has it in `code`.
+   */
   failed(error: unknown): void;
 }
 
@@ -43,114 +49,28 @@ export interface EngineOptions extends CheckedTlsOptions {
   readonly verified: boolean;
 }
 
-/** One TLS connection without a transport. */
-export class TlsEngine {
-  readonly #events: EngineEvents;
-  readonly #transport: Duplex;
-  readonly #socket: tls.TLSSocket;
-
-  /**
-   * Begins the handshake.
-   *
-   * @param options How.
-   * @param events Told what comes of it.
-   */
-  constructor(options: EngineOptions, events: EngineEvents) {
-    this.#events = events;
-    this.#transport = new Duplex({
-      read() {},
-      write: (chunk: Uint8Array, _encoding, done) => {
-        events.send(chunk).then(() => done(), (error) => done(error)).finally(events.sent);
-      },
-      // Nothing may wait here: what is written is counted.
-      writableHighWaterMark: 1,
-      allowHalfOpen: true,
-    });
-    this.#transport.on("error", (error) => events.failed(error));
-    const { ca, cert, key, alpn, minVersion, maxVersion, expectedName, verified } = options;
-    // What the types leave out: the peer's close_notify is not yet ours.
-    const connect: tls.ConnectionOptions & { readonly allowHalfOpen: boolean } = {
-      socket: this.#transport,
-      host: expectedName,
-      // Addresses have no place in SNI (RFC 6066, 3).
-      servername: /^[\d.]+$|:/.test(expectedName) ? "" : expectedName,
-      // Said even where it is the default: an environment variable switches that off.
-      rejectUnauthorized: verified,
-      minVersion: minVersion ?? "TLSv1.2",
-      maxVersion: maxVersion ?? "TLSv1.3",
-      allowHalfOpen: true,
-      ...(ca === undefined ? {} : { ca }),
-      ...(cert === undefined ? {} : { cert }),
-      ...(key === undefined ? {} : { key }),
-      ...(alpn === undefined ? {} : { ALPNProtocols: [...alpn] }),
-    };
-    this.#socket = tls.connect(connect);
-    this.#socket.on("error", (error) => events.failed(error));
-    this.#socket.on("end", () => events.closed());
-    this.#socket.on("data", (plaintext: Uint8Array) => events.received(plaintext));
-  }
-
+/** One TLS connection without a transport. Its making begins the handshake. */
+export interface TlsEngine {
   /** Resolves once both sides have agreed; failures go to `failed`, and leave it pending. */
-  handshake(): Promise<Handshake> {
-    const socket = this.#socket;
-    return new Promise((resolve, reject) => {
-      socket.once("secureConnect", () => {
-        try {
-          resolve({
-            version: socket.getProtocol() ?? "unknown",
-            cipherSuite: socket.getCipher().standardName ?? "unknown",
-            alpn: socket.alpnProtocol === false ? undefined : socket.alpnProtocol ?? undefined,
-            chain: chainOf(socket.getPeerCertificate(true)),
-          });
-        } catch (error) {
-          reject(error);
-        }
-      });
-    });
-  }
-
+  handshake(): Promise<Handshake>;
   /** Whether the library itself calls the peer verified. */
-  get authorized(): boolean {
-    return this.#socket.authorized === true;
-  }
-
+  readonly authorized: boolean;
   /** Whether ciphertext waits to be sent. */
-  get sending(): boolean {
-    return this.#transport.writableLength > 0;
-  }
-
+  readonly sending: boolean;
   /** Ciphertext that came in. */
-  feed(ciphertext: Uint8Array): void {
-    this.#transport.push(ciphertext);
-  }
-
+  feed(ciphertext: Uint8Array): void;
   /** Plaintext to send. That it has gone is told by its records, never by a callback. */
-  write(plaintext: Uint8Array): void {
-    this.#socket.write(plaintext, (error) => {
-      if (error !== undefined && error !== null) this.#events.failed(error);
-    });
-  }
-
+  write(plaintext: Uint8Array): void;
+  /**
+   * Sends so many KeyUpdates, behind everything that was written, each of which asks the
+   * peer for one in return (RFC 8446, 4.6.3). Left out by an engine that cannot.
+   */
+  askForKeyUpdates?(count: number): void;
   /** Sends close_notify. */
-  close(): void {
-    this.#socket.end();
-  }
-
+  close(): void;
   /** Forgets everything. */
-  destroy(): void {
-    this.#socket.destroy();
-    this.#transport.destroy();
-  }
+  destroy(): void;
 }
 
-/** A root is its own issuer in this library's view. */
-function chainOf(first: tls.DetailedPeerCertificate | undefined): Uint8Array[] {
-  const chain: Uint8Array[] = [];
-  const seen = new Set<string>();
-  for (let at = first; at?.raw !== undefined; at = at.issuerCertificate) {
-    if (seen.has(at.fingerprint256)) break;
-    seen.add(at.fingerprint256);
-    chain.push(new Uint8Array(at.raw));
-  }
-  return chain;
-}
+/** Makes an engine. */
+export type EngineFactory = (options: EngineOptions, events: EngineEvents) => TlsEngine;

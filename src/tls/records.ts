@@ -29,11 +29,12 @@ const MAX_RECORDS_OF_12 = 2 ** 23;
 export const RecordType = { CHANGE_CIPHER_SPEC: 20, ALERT: 21, HANDSHAKE: 22, DATA: 23 } as const;
 
 /**
- * How long the encrypted content of an alert and of a KeyUpdate is. In TLS 1.3 both look
+ * How long the encrypted content of an alert is, and of a KeyUpdate. In TLS 1.3 both look
  * like data of that length; so data is never sent in fragments of 2 or 5 bytes.
  */
 const ALERT_BYTES = 2;
-const KEY_UPDATE_BYTES = 5;
+/** See {@linkcode ALERT_BYTES}. */
+export const KEY_UPDATE_BYTES = 5;
 
 /** Told of each record: its type, the length of what follows its header, and where it ends. */
 export type OnRecord = (type: number, payloadBytes: number, endOffset: number) => void;

@@ -22,9 +22,10 @@ import {
   type Wire,
 } from "../base/ports.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
-import { alertWords } from "./alerts.ts";
+import { alertWords, keyNotProven } from "./alerts.ts";
 import { assertPinned, firstExpiry } from "./certificates.ts";
-import { type EngineOptions, type Handshake, TlsEngine } from "./engine.ts";
+import type { EngineFactory, EngineOptions, Handshake, TlsEngine } from "./engine.ts";
+import { Reading } from "./reading.ts";
 import {
   bytesToWrite,
   isNoAlert,
@@ -44,7 +45,6 @@ const LAST_ALERT_MS = 1000;
 const DROPPED_CHECK_MS = 1000;
 /** What the library says of everything that it cannot verify. */
 const UNVERIFIED = "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
-const NO_KEY = "TLS_KEY_NOT_PROVEN";
 /** Until the handshake has said which, records are taken for those of TLS 1.3. */
 const UNKNOWN_FORMAT: RecordFormat = { hidesTypes: true, overheadBytes: 17 };
 
@@ -56,6 +56,8 @@ export class TlsWire implements Wire {
   readonly #clock: Clock;
   readonly #options: EngineOptions;
   readonly #engine: TlsEngine;
+  /** What the peer's program has read, where the engine can tell. */
+  readonly #reading: Reading | undefined;
   /** Ciphertext that TCP has taken. */
   readonly #out: RecordFollower;
   /** Ciphertext on its way to TCP: a record of data in it is our last one of the handshake. */
@@ -71,6 +73,8 @@ export class TlsWire implements Wire {
   #sending = false;
   #finishedSent = false;
   #accepted = false;
+  /** The handshake is over, and whoever waited for it has the connection. */
+  #isReady = false;
   #lastWasAlert = false;
   #peerClosed = false;
   #closing = false;
@@ -84,11 +88,12 @@ export class TlsWire implements Wire {
    * Takes over a TCP connection and begins the handshake.
    *
    * @param tcp Nothing was written to it.
+   * @param engineOf Makes the TLS library's part.
    * @param options How TLS is spoken.
    * @param clock Time.
    * @throws {KernelCallError} The connection's counters cannot be read.
    */
-  constructor(tcp: TcpWire, options: EngineOptions, clock: Clock) {
+  constructor(tcp: TcpWire, engineOf: EngineFactory, options: EngineOptions, clock: Clock) {
     this.#tcp = tcp;
     this.#clock = clock;
     this.#options = options;
@@ -98,19 +103,23 @@ export class TlsWire implements Wire {
     this.#out = new RecordFollower((type, payload, end) => this.#book?.emitted(type, payload, end));
     this.#offered = new RecordFollower((type) => this.#finishedSent ||= type === RecordType.DATA);
     this.#in = new RecordFollower((type, payload) => this.#arrived(type, payload));
-    this.#engine = new TlsEngine(options, {
+    const engine = engineOf(options, {
       send: (ciphertext) => this.#send(ciphertext),
       sent: () => this.#wake(),
       received: (plaintext) => {
         this.#received.push(plaintext);
         this.#wake();
       },
+      keyUpdated: (asking) => this.#keyUpdated(asking),
       closed: () => {
         this.#peerClosed = true;
         this.#wake();
       },
       failed: (error) => this.#fail(error),
     });
+    this.#engine = engine;
+    this.#reading = engine.askForKeyUpdates &&
+      new Reading({ clock, ask: (count) => engine.askForKeyUpdates?.(count) });
     void this.#listen();
   }
 
@@ -184,10 +193,12 @@ export class TlsWire implements Wire {
     this.#book = new RecordBook(format);
     // In TLS 1.2 the server's last record says that it has judged us.
     if (!format.hidesTypes) this.#accepted = true;
-    await this.#untilOrFor(acceptMs, () => this.#accepted);
+    if (this.#reading === undefined) await this.#untilOrFor(acceptMs, () => this.#accepted);
+    else await this.#assertAnswers(this.#reading);
     // An alert that came with it is an error by then.
     await new Promise<void>((resolve) => this.#clock.defer(resolve));
     if (this.#failure !== undefined) throw this.#failure;
+    this.#isReady = true;
   }
 
   /**
@@ -198,6 +209,24 @@ export class TlsWire implements Wire {
   async showChain(): Promise<readonly X509Certificate[]> {
     await this.#agreed();
     return this.#chain;
+  }
+
+  /**
+   * Who does not answer is found out before anything is sent. Who does has accepted us.
+   *
+   * @throws {WireError} It does not, or it refuses us.
+   */
+  async #assertAnswers(reading: Reading): Promise<void> {
+    const { handshakeTimeoutMs } = this.#options;
+    reading.ping();
+    await this.#untilOrFor(handshakeTimeoutMs, () => !reading.awaitsAnswer);
+    if (!reading.awaitsAnswer) return;
+    throw new WireError(
+      "TLS_NO_KEY_UPDATE",
+      `the server has not answered a TLS KeyUpdate within ${handshakeTimeoutMs / 1000} s, as ` +
+        `gnutls and rustls do not (TLS_NO_KEY_UPDATE): nobody can tell what its program has ` +
+        `read, and nothing was sent. confirm "kernel" does without that`,
+    );
   }
 
   async #agreed(): Promise<Handshake> {
@@ -241,6 +270,7 @@ export class TlsWire implements Wire {
       book.expect(taken);
       // The library keeps what it was given, and the caller uses its buffer again.
       this.#engine.write(bytes.slice(0, taken));
+      this.#reading?.wrote(book.writtenBytes);
       this.#checkDropped(book.records, 0);
       return taken;
     })());
@@ -300,6 +330,9 @@ export class TlsWire implements Wire {
       notSentBytes: raw.notSentBytes >= raw.sendQueueBytes
         ? waitingBytes
         : Math.min(waitingBytes, raw.notSentBytes),
+      ...(this.#reading === undefined
+        ? {}
+        : { unreadBytes: book.writtenBytes - this.#reading.readBytes }),
     };
   }
 
@@ -332,6 +365,7 @@ export class TlsWire implements Wire {
     this.#closing = true;
     (async () => {
       await this.#until(() => !this.#book?.expectsRecords && !this.#sending);
+      this.#reading?.pingForRest();
       const before = this.#out.offset;
       this.#engine.close();
       await this.#until(() =>
@@ -365,6 +399,7 @@ export class TlsWire implements Wire {
   #leave(): void {
     this.#fail(new WireError("ECANCELED", "The connection was given up here."));
     this.#cancelCheck();
+    this.#reading?.end();
     this.#engine.destroy();
   }
 
@@ -407,8 +442,9 @@ export class TlsWire implements Wire {
       // Only an alert can be the close_notify that the library has not told of yet.
       if (this.#lastWasAlert) await this.#untilOrFor(LAST_ALERT_MS, () => this.#peerClosed);
       if (this.#peerClosed) return;
-      // We have said that it is over; or it died, and somebody else was told of what.
-      if (this.#finSent || this.#tcp.sample().state === TcpState.CLOSE) {
+      // We have said that it is over; or it died, and whoever owns it by now finds that out.
+      const isTold = this.#finSent || this.#tcp.sample().state === TcpState.CLOSE;
+      if (this.#isReady && isTold) {
         this.#peerClosed = true;
         this.#wake();
       } else this.#fail(this.#truncated());
@@ -436,6 +472,23 @@ export class TlsWire implements Wire {
     if (!noAlert || type !== RecordType.DATA || !this.#finishedSent || this.#accepted) return;
     this.#accepted = true;
     this.#wake();
+  }
+
+  /** Of the data, so much the peer's kernel has acknowledged. */
+  #ackedBytes(): number {
+    return this.#book?.plainWithin(this.#tcp.sample().bytesAcked - this.#baseBytes) ?? 0;
+  }
+
+  /** The peer has changed the key that it sends with: mostly an answer. */
+  #keyUpdated(asking: boolean): void {
+    const reading = this.#reading;
+    if (reading === undefined || this.#failure !== undefined) return;
+    try {
+      if (reading.keyUpdated(asking, () => this.#ackedBytes())) this.#wake();
+    } catch (error) {
+      reading.end();
+      this.#fail(error);
+    }
   }
 
   /**
@@ -482,14 +535,7 @@ export class TlsWire implements Wire {
       return new WireError(alert.code, `${alert.words}${ours} (${alert.code})`, { cause: error });
     }
     // Without a chain to verify, only the signature of the handshake is left to fail.
-    if (named === UNVERIFIED && !this.#options.verified) {
-      return new WireError(
-        NO_KEY,
-        `the server does not prove that it holds the key of the certificate that it shows ` +
-          `(${NO_KEY})`,
-        { cause: error },
-      );
-    }
+    if (named === UNVERIFIED && !this.#options.verified) return keyNotProven(error);
     const code = named ?? "TLS_ERROR";
     return new WireError(code, `TLS failed: ${messageOf(error)} (${code})`, { cause: error });
   }

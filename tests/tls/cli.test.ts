@@ -6,7 +6,8 @@ import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 import { grantedLibc, testUnless } from "../kernel/helpers.ts";
-import { fileOf, pem } from "./helpers.ts";
+import { libsslCandidates } from "../../src/kernel/library_paths.ts";
+import { fileOf, noLibssl, pem } from "./helpers.ts";
 import { noOpenssl, OpensslServer } from "./openssl.ts";
 import { DecryptingServer } from "./servers.ts";
 
@@ -46,6 +47,48 @@ testUnless(
     assert.equal(code, 0, err);
     assert.match(err, /done: 3 packets delivered/);
     await until("all is read", () => server.text === lines(3));
+  },
+);
+
+testUnless(
+  noOpenssl() ?? noLibssl(),
+  "send --confirm reader needs OpenSSL's library by its path, and no other permission",
+  async () => {
+    using dir = new TempDir();
+    await using server = await OpensslServer.start({ certificate: "server" });
+    const remote = `tls://127.0.0.1:${server.port}`;
+    const authority = fileOf("authority.pem");
+    const send = ["send", remote, "--queue", dir.queue, "--tls-ca", authority];
+    const reader = [...send, "--confirm", "reader"];
+    const granted = permissionsFor(remote, dir.queue, [authority]);
+    const refused = await runWith(granted, reader, lines(3));
+    assert.equal(refused.code, 77, refused.err);
+    // Without the right to look, every path is named that it may have.
+    const paths = libsslCandidates().filter(({ isAlias }) => !isAlias).map(({ path }) => path);
+    assert.ok(refused.err.includes(`missing: --allow-ffi=${paths.join(",")}\n`), refused.err);
+    const withLibssl = granted.map((flag) =>
+      flag.startsWith("--allow-ffi=") ? [flag, ...paths].join(",") : flag
+    );
+    const { code, err } = await runWith(withLibssl, reader, lines(3));
+    assert.equal(code, 0, err);
+    assert.match(err, /done: 3 packets delivered/);
+    await until("all is read", () => server.text === lines(3));
+
+    const nowhere = [...reader, "--libssl", "/nix/store/x/libssl.so.3"];
+    const lacking = await runWith(granted, nowhere);
+    assert.equal(lacking.code, 77, lacking.err);
+    assert.ok(lacking.err.endsWith(" --allow-ffi=/nix/store/x/libssl.so.3\n"), lacking.err);
+    const absent = await runWith(
+      granted.map((flag) =>
+        flag.startsWith("--allow-ffi=") ? `${flag},/nix/store/x/libssl.so.3` : flag
+      ),
+      nowhere,
+    );
+    assert.equal(absent.code, 2, absent.err);
+    assert.match(absent.err, /libssl = \/nix\/store\/x\/libssl\.so\.3 cannot be used/);
+    const unused = await runWith(granted, [...send, "--libssl", "/x"]);
+    assert.equal(unused.code, 2, unused.err);
+    assert.match(unused.err, /libssl is used by confirm "reader" over tls:\/\/ only/);
   },
 );
 

@@ -10,10 +10,16 @@ import { checkTlsOptions } from "../../src/tls/certificates.ts";
 import { tlsDialer } from "../../src/tls/dialer.ts";
 import type { TlsOptions } from "../../src/tls/options.ts";
 import { grantedLibc, patience, testUnless } from "../kernel/helpers.ts";
-import { AUTHORITY, CLIENT, dialTls, fileOf, pem } from "./helpers.ts";
+import { AUTHORITY, CLIENT, dialReading, dialTls, fileOf, noLibssl, pem } from "./helpers.ts";
 import { noOpenssl, OpensslServer } from "./openssl.ts";
 import { DecryptingServer } from "./servers.ts";
-import { listen } from "../kernel/helpers.ts";
+import { listen, resetBy } from "../kernel/helpers.ts";
+
+/** The TLS libraries, of which each has to say the same. */
+const LIBRARIES = [
+  { library: "node:tls", obstacle: noOpenssl(), dial: dialTls },
+  { library: "OpenSSL", obstacle: noOpenssl() ?? noLibssl(), dial: dialReading },
+] as const;
 
 /** What a server with such arguments is told apart by. */
 interface Case {
@@ -128,17 +134,23 @@ const CASES: readonly Case[] = [
   },
 ];
 
-for (const { name, server = [], certificate = "server", key, tls, code, words } of CASES) {
-  testUnless(noOpenssl(), `refused, in words: ${name}`, async () => {
-    await using openssl = await OpensslServer.start({ certificate, ...(key && { key }) }, server);
-    await assert.rejects(dialTls(openssl.port, tls), (error: Error & { code?: string }) => {
-      assert.equal(error.name, "WireError");
-      assert.equal(error.code, code, error.message);
-      assert.match(error.message, words);
-      assert.ok(error.message.endsWith(`(${code})`), error.message);
-      return true;
+for (const { library, obstacle, dial } of LIBRARIES) {
+  for (const { name, server = [], certificate = "server", key, tls, ...expected } of CASES) {
+    // Of TLS 1.2 OpenSSL is not asked for anything: it has no KeyUpdate.
+    const { code, words } = library === "OpenSSL" && server.includes("-tls1_2")
+      ? { code: "TLS_ALERT_PROTOCOL_VERSION", words: /speaks no TLS 1\.3, .*confirm "kernel"/ }
+      : expected;
+    testUnless(obstacle, `${library}: refused, in words: ${name}`, async () => {
+      await using openssl = await OpensslServer.start({ certificate, ...(key && { key }) }, server);
+      await assert.rejects(dial(openssl.port, tls), (error: Error & { code?: string }) => {
+        assert.equal(error.name, "WireError");
+        assert.equal(error.code, code, error.message);
+        assert.match(error.message, words);
+        assert.ok(error.message.includes(`(${code})`), error.message);
+        return true;
+      });
     });
-  });
+  }
 }
 
 /** A key that says it belongs to the certificate, and cannot sign for it. */
@@ -155,58 +167,76 @@ function forgedKey(): string {
   return `-----BEGIN PRIVATE KEY-----\n${genuine.toBase64()}\n-----END PRIVATE KEY-----\n`;
 }
 
-for (const version of ["-tls1_2", "-tls1_3"]) {
-  for (const tls of [AUTHORITY, { fingerprints: [SERVER_SHA256] }]) {
+for (const { library, obstacle, dial } of LIBRARIES) {
+  for (
+    const [version, tls] of [
+      ["-tls1_2", AUTHORITY],
+      ["-tls1_2", { fingerprints: [SERVER_SHA256] }],
+      ["-tls1_3", AUTHORITY],
+      ["-tls1_3", { fingerprints: [SERVER_SHA256] }],
+    ] as const
+  ) {
+    if (library === "OpenSSL" && version === "-tls1_2") continue;
     const how = "ca" in tls ? "an authority" : "a fingerprint";
     testUnless(
-      noOpenssl(),
-      `who has no key of the certificate is found out: ${how}, ${version}`,
+      obstacle,
+      `${library}: who has no key of the certificate is found out: ${how}, ${version}`,
       async () => {
         const file = await Deno.makeTempFile();
         await Deno.writeTextFile(file, forgedKey());
         await using openssl = await OpensslServer.start({ certificate: "server", keyFile: file }, [
           version,
         ]);
-        await assert.rejects(dialTls(openssl.port, tls), { code: "TLS_KEY_NOT_PROVEN" });
+        await assert.rejects(dial(openssl.port, tls), { code: "TLS_KEY_NOT_PROVEN" });
         await Deno.remove(file);
       },
     );
   }
 }
 
-testUnless(noOpenssl(), "a fingerprint is enough, with colons or without", async () => {
-  await using openssl = await OpensslServer.start({ certificate: "server" });
-  for (const text of [SERVER_SHA256, SERVER_SHA256.replaceAll(":", "").toLowerCase()]) {
-    const wire = await dialTls(openssl.port, { fingerprints: ["11".repeat(32), text] });
-    assert.equal(wire.tls.version, "TLSv1.3");
-    wire.abort();
-  }
-});
+for (const { library, obstacle, dial } of LIBRARIES) {
+  testUnless(
+    obstacle,
+    `${library}: a fingerprint is enough, with colons or without`,
+    async () => {
+      await using openssl = await OpensslServer.start({ certificate: "server" });
+      for (const text of [SERVER_SHA256, SERVER_SHA256.replaceAll(":", "").toLowerCase()]) {
+        const wire = await dial(openssl.port, { fingerprints: ["11".repeat(32), text] });
+        assert.equal(wire.tls.version, "TLSv1.3");
+        wire.abort();
+      }
+    },
+  );
 
-testUnless(noOpenssl(), "a client certificate is taken, and so is the name it is for", async () => {
-  await using openssl = await OpensslServer.start({ certificate: "other" }, [
-    ...WANTS_CLIENT,
-    "-alpn",
-    "syslog",
-  ]);
-  const wire = await dialTls(openssl.port, {
-    cert: CLIENT.cert,
-    key: pem("client.encrypted.key"),
-    passphrase: "secret",
-    serverName: "other.test",
-    alpn: ["imap", "syslog"],
-  });
-  assert.deepEqual(wire.tls, {
-    version: "TLSv1.3",
-    cipherSuite: "TLS_AES_256_GCM_SHA384",
-    serverCertificateExpiresAtMs: Date.UTC(2126, 0, 1),
-    clientCertificateExpiresAtMs: Date.UTC(2126, 0, 1),
-  });
-  assert.equal(wire.alpn, "syslog");
-  assert.equal(wire.accepted, true);
-  assert.equal(wire.minHoldMs, 0);
-  wire.abort();
-});
+  testUnless(
+    obstacle,
+    `${library}: a client certificate is taken, and so is the name it is for`,
+    async () => {
+      await using openssl = await OpensslServer.start({ certificate: "other" }, [
+        ...WANTS_CLIENT,
+        "-alpn",
+        "syslog",
+      ]);
+      const wire = await dial(openssl.port, {
+        cert: CLIENT.cert,
+        key: pem("client.encrypted.key"),
+        passphrase: "secret",
+        serverName: "other.test",
+        alpn: ["imap", "syslog"],
+      });
+      assert.deepEqual(wire.tls, {
+        version: "TLSv1.3",
+        cipherSuite: "TLS_AES_256_GCM_SHA384",
+        serverCertificateExpiresAtMs: Date.UTC(2126, 0, 1),
+        clientCertificateExpiresAtMs: Date.UTC(2126, 0, 1),
+      });
+      assert.equal(wire.alpn, "syslog");
+      assert.equal(wire.accepted, true);
+      assert.equal(wire.minHoldMs, 0);
+      wire.abort();
+    },
+  );
+}
 
 testUnless(
   noOpenssl(),
@@ -225,25 +255,87 @@ testUnless(
   },
 );
 
+testUnless(
+  noOpenssl() ?? noLibssl(),
+  "OpenSSL: a server that sends no ticket has accepted us once it answers",
+  async () => {
+    await using openssl = await OpensslServer.start({ certificate: "server" }, [
+      "-num_tickets",
+      "0",
+    ]);
+    const wire = await dialReading(openssl.port, { acceptMs: 0 });
+    assert.equal(wire.accepted, true);
+    assert.equal(wire.minHoldMs, 0);
+    assert.equal(wire.sample().unreadBytes, 0);
+    wire.abort();
+  },
+);
+
 const noKernel = grantedLibc() === undefined
   ? "needs --allow-ffi=<path of the C library>"
   : undefined;
 
-testUnless(noKernel, "a server that speaks something else, or nothing, is said to", async () => {
-  using silent = listen();
-  const accepted = silent.accept();
-  await assert.rejects(dialTls(silent.port, { handshakeTimeoutMs: 100 }), {
-    code: "ETIMEDOUT",
-    message: /not over within 0.1 s: is TLS spoken on this port/,
+testUnless(
+  noLibssl(),
+  "OpenSSL: a server that does not answer KeyUpdates is found out before anything is sent",
+  async () => {
+    // Deno's own TLS answers none.
+    await using server = new DecryptingServer();
+    await assert.rejects(dialReading(server.port, { handshakeTimeoutMs: 500 }), {
+      code: "TLS_NO_KEY_UPDATE",
+      message: /has not answered a TLS KeyUpdate within 0\.5 s, as gnutls and rustls do not/,
+    });
+    assert.equal(server.bytesOf(0), 0);
+  },
+);
+
+testUnless(noLibssl(), "OpenSSL: a newest version without KeyUpdates is refused", async () => {
+  await assert.rejects(dialReading(1, { maxVersion: "TLSv1.2" }), {
+    name: "OptionError",
+    option: "tls.maxVersion",
+    message: /must not be TLSv1\.2 with confirm "reader"/,
   });
-  (await accepted).close();
-  const next = silent.accept();
-  const dialing = dialTls(silent.port);
-  const conn = await next;
-  await conn.read(new Uint8Array(4096));
-  conn.close();
-  await assert.rejects(dialing, { code: "TLS_TRUNCATED", message: /during the TLS handshake/ });
 });
+
+for (const { library, dial } of LIBRARIES) {
+  const obstacle = library === "OpenSSL" ? noLibssl() : noKernel;
+  testUnless(
+    obstacle,
+    `${library}: a server that speaks something else, or nothing, is said to`,
+    async () => {
+      using silent = listen();
+      const accepted = silent.accept();
+      await assert.rejects(dial(silent.port, { handshakeTimeoutMs: 100 }), {
+        code: "ETIMEDOUT",
+        message: /not over within 0.1 s: is TLS spoken on this port/,
+      });
+      (await accepted).close();
+      const next = silent.accept();
+      const dialing = dial(silent.port);
+      const conn = await next;
+      await conn.read(new Uint8Array(4096));
+      conn.close();
+      await assert.rejects(dialing, { code: "TLS_TRUNCATED", message: /during the TLS handshake/ });
+      // A proxy whose server is gone: an end, and a reset right behind it.
+      const gone = silent.accept();
+      const ended = dial(silent.port);
+      const proxy = await gone;
+      await proxy.closeWrite();
+      resetBy(proxy);
+      await assert.rejects(ended, {
+        name: "WireError",
+        code: /^(TLS_TRUNCATED|ECONNRESET|EPIPE)$/,
+      });
+      const other = silent.accept();
+      const answered = dial(silent.port);
+      const http = await other;
+      await http.read(new Uint8Array(4096));
+      await http.write(new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\n\r\n"));
+      await assert.rejects(answered, { name: "WireError", message: /^TLS failed: / });
+      http.close();
+    },
+  );
+}
 
 testUnless(noKernel, "a dial that is given up leaves nothing behind", async () => {
   using silent = listen();

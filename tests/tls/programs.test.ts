@@ -9,7 +9,7 @@ import { lines, packets } from "../support/packets.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { AUTHORITY, fileOf } from "./helpers.ts";
+import { AUTHORITY, fileOf, heard, noLibssl } from "./helpers.ts";
 import { isListening, lacks } from "./openssl.ts";
 
 /** Where a program runs. */
@@ -30,6 +30,10 @@ interface Program {
   readonly prepare: (place: Place) => string[];
   /** What it has written; undefined: a proxy, whose server is asked. */
   readonly written?: (place: Place) => string;
+  /** Whether it speaks TLS 1.3 and answers KeyUpdates, so that it is known what it has read. */
+  readonly answers: boolean;
+  /** It takes so long to start that it is started once, and not killed and started again. */
+  readonly startsSlowly?: true;
 }
 
 const cert = fileOf("server.pem"), key = fileOf("server.key");
@@ -45,6 +49,7 @@ function textOf(path: string): string {
 function rsyslog(driver: "gtls" | "ossl"): Program {
   return {
     name: `rsyslog with ${driver}`,
+    answers: driver === "ossl",
     obstacle: lacks("rsyslogd", "-v") ?? lacksDriver(driver),
     command: "rsyslogd",
     prepare({ dir, port }) {
@@ -90,9 +95,42 @@ require("node:tls").createServer(
 ).listen(Number(port), "127.0.0.1");
 `;
 
+/** Java's own TLS, which answers each KeyUpdate at once, and pads. */
+const JAVA_SERVER = `
+import java.io.*;
+import java.security.KeyStore;
+import javax.net.ssl.*;
+
+public class Server {
+  public static void main(String[] arguments) throws Exception {
+    char[] password = "secret".toCharArray();
+    KeyStore store = KeyStore.getInstance("PKCS12");
+    store.load(new FileInputStream(arguments[0]), password);
+    KeyManagerFactory keys = KeyManagerFactory.getInstance("PKIX");
+    keys.init(store, password);
+    SSLContext context = SSLContext.getInstance("TLS");
+    context.init(keys.getKeyManagers(), null, null);
+    OutputStream out = new FileOutputStream(arguments[2]);
+    SSLServerSocket listener = (SSLServerSocket) context.getServerSocketFactory()
+        .createServerSocket(Integer.parseInt(arguments[1]));
+    while (true) {
+      SSLSocket connection = (SSLSocket) listener.accept();
+      new Thread(() -> {
+        try {
+          connection.getInputStream().transferTo(out);
+        } catch (IOException gone) {
+          // It will come again.
+        }
+      }).start();
+    }
+  }
+}
+`;
+
 const PROGRAMS: readonly Program[] = [
   {
     name: "nginx stream",
+    answers: true,
     obstacle: lacks("nginx", "-v"),
     command: "nginx",
     prepare({ dir, port, backendPort }) {
@@ -103,6 +141,7 @@ const PROGRAMS: readonly Program[] = [
 daemon off; master_process off; pid ${dir.file("nginx.pid")}; error_log /dev/null;
 events {}
 stream { server {
+  ssl_protocols TLSv1.2 TLSv1.3;
   listen 127.0.0.1:${port} ssl; ssl_certificate ${cert}; ssl_certificate_key ${key};
   proxy_pass 127.0.0.1:${backendPort};
 } }
@@ -113,6 +152,7 @@ stream { server {
   },
   {
     name: "stunnel",
+    answers: true,
     obstacle: lacks("stunnel", "-version"),
     command: "stunnel",
     prepare({ dir, port, backendPort }) {
@@ -134,13 +174,35 @@ key = ${key}
   rsyslog("ossl"),
   {
     name: "node",
+    answers: true,
     obstacle: lacks("node", "--version"),
     command: "node",
     prepare: ({ dir, port }) => ["-e", NODE_SERVER, cert, key, String(port), dir.file("out")],
     written: ({ dir }) => textOf(dir.file("out")),
   },
   {
+    name: "java",
+    answers: true,
+    startsSlowly: true,
+    obstacle: lacks("javac", "-version") ?? lacks("openssl", "version"),
+    command: "java",
+    prepare({ dir, port }) {
+      const [store, source] = [dir.file("server.p12"), dir.file("Server.java")];
+      const { success } = new Deno.Command("openssl", {
+        args: [
+          ...["pkcs12", "-export", "-in", cert, "-inkey", key],
+          ...["-passout", "pass:secret", "-out", store],
+        ],
+      }).outputSync();
+      assert.ok(success);
+      Deno.writeTextFileSync(source, JAVA_SERVER);
+      return [source, store, String(port), dir.file("out")];
+    },
+    written: ({ dir }) => textOf(dir.file("out")),
+  },
+  {
     name: "gnutls-serv",
+    answers: false,
     obstacle: lacks("gnutls-serv", "--version"),
     command: "gnutls-serv",
     prepare: ({ port }) => [
@@ -166,6 +228,7 @@ const noKernel = grantedLibc() === undefined
   : undefined;
 
 for (const program of PROGRAMS) {
+  if (program.startsSlowly) continue;
   const echoes = program.name === "gnutls-serv";
   for (const signal of ["SIGKILL", "SIGTERM"] as const) {
     if (echoes && signal === "SIGTERM") continue;
@@ -214,4 +277,56 @@ for (const program of PROGRAMS) {
       }
     });
   }
+}
+
+for (const program of PROGRAMS) {
+  const { name, answers, obstacle, written } = program;
+  testUnless(
+    noLibssl() ?? obstacle,
+    `${name}: ${
+      answers ? "tells what it has read" : "does not tell what it has read, and gets nothing"
+    }`,
+    async () => {
+      using dir = new TempDir();
+      await using backend = new ScriptedServer().start();
+      const served = backend.readAll();
+      const backendPort = Number(new URL(backend.remote.replace("tcp", "http")).port);
+      const place = { dir, port: ScriptedServer.freePort(), backendPort };
+      const child = await start(program, place);
+      try {
+        const sender = await Sender.open(dir.queue, `tls://127.0.0.1:${place.port}`, {
+          tls: { ...AUTHORITY, ...(answers ? {} : { handshakeTimeoutMs: 1000 }) },
+          confirm: "reader",
+        });
+        const statuses = heard(sender);
+        const text = () => written?.(place) ?? served.join("");
+        // At several moments, so that it is asked several times.
+        for (let i = 0; i < 5; i++) {
+          await sender.enqueueMany(packets(200, 1 + 200 * i));
+          if (answers) await until("they are read", () => sender.queue.stats().packets === 0);
+        }
+        if (answers) {
+          assert.equal(sender.stats().connections, 1);
+          await sender.close();
+          await until("all is written", () => text() === lines(1000));
+        } else {
+          await until(
+            "it is said",
+            () =>
+              statuses.some(({ words, error }) =>
+                /(not answered|has no) (a TLS )?KeyUpdate .*confirm "kernel"/.test(
+                  `${words} ${error?.message}`,
+                )
+              ),
+          );
+          assert.equal(sender.queue.stats().packets, 1000);
+          await sender.close({ deliverTimeoutMs: 0 });
+          assert.equal(text(), "");
+        }
+      } finally {
+        child.kill("SIGKILL");
+        await child.status;
+      }
+    },
+  );
 }

@@ -22,6 +22,7 @@ export class RelayedConnection {
   readonly #sent: number[] = [];
   #held: PromiseWithResolvers<void> | undefined;
   #flipNext = false;
+  #server: Deno.TcpConn | undefined;
   #open = true;
 
   constructor(client: Deno.TcpConn, lateMs: number) {
@@ -87,6 +88,8 @@ export class RelayedConnection {
     this.release();
     if (this.#open) this.#client.close();
     this.#open = false;
+    // A server that takes one connection after the other may never come to this one.
+    closed(this.#server);
   }
 
   /** A FIN without TLS's close_notify, as it is left by a program that has read everything. */
@@ -96,6 +99,7 @@ export class RelayedConnection {
 
   /** @returns Resolves when both directions have ended. */
   async run(server: Deno.TcpConn): Promise<void> {
+    this.#server = server;
     const up = async () => {
       const buffer = new Uint8Array(16 * 1024);
       for (;;) {
@@ -124,13 +128,18 @@ export class RelayedConnection {
     // Where the server refuses what it is sent, its last words have to reach the client.
     await Promise.allSettled([up(), down()]);
     closeDescriptor(this.#fd);
-    try {
-      server.close();
-    } catch {
-      // It was above.
-    }
+    closed(server);
     if (this.#open) this.#client.close();
     this.#open = false;
+  }
+}
+
+/** Closes a connection that may be closed already. */
+function closed(connection: Deno.TcpConn | undefined): void {
+  try {
+    connection?.close();
+  } catch {
+    // It was before.
   }
 }
 

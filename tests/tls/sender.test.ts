@@ -5,12 +5,11 @@
 
 import assert from "node:assert/strict";
 import { Sender } from "../../mod.ts";
-import type { SenderStatus } from "../../mod.ts";
 import { grantedLibc, testUnless } from "../kernel/helpers.ts";
 import { lines, packets } from "../support/packets.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { AUTHORITY, CLIENT, fileOf } from "./helpers.ts";
+import { assertNoneLost, AUTHORITY, CLIENT, fileOf, heard } from "./helpers.ts";
 import { noOpenssl, OpensslServer } from "./openssl.ts";
 import { CipherRelay } from "./relay.ts";
 import { DecryptingServer } from "./servers.ts";
@@ -19,22 +18,6 @@ import { LateServer } from "./late_server.ts";
 const noKernel = grantedLibc() === undefined
   ? "needs --allow-ffi=<path of the C library>"
   : undefined;
-
-/** Every status, from now on. */
-function heard(sender: Sender): SenderStatus[] {
-  const all: SenderStatus[] = [];
-  (async () => {
-    for await (const status of sender.status()) all.push(status);
-  })();
-  return all;
-}
-
-/** Whether these packets have all arrived, each at least once, in order but for repetitions. */
-function assertNoneLost(text: string, count: number): void {
-  const found = new Set(text.split("\n"));
-  const missing = lines(count).trimEnd().split("\n").filter((line) => !found.has(line));
-  assert.deepEqual(missing, []);
-}
 
 testUnless(noKernel, "packets arrive over TLS; the end is close_notify, then FIN", async () => {
   using dir = new TempDir();
@@ -233,4 +216,10 @@ testUnless(noKernel, "nothing of TLS is loaded for a tcp:// remote", async () =>
   );
   // And it would be seen: with the dynamic import followed, it is there.
   assert.ok(byName.has("node:tls"));
+  // Who speaks TLS without confirm "reader" loads nothing of OpenSSL.
+  const dialer = [...byName.keys()].find((name) => name.endsWith("/src/tls/dialer.ts"));
+  visit(dialer ?? assert.fail("there is no dialer"));
+  assert.ok(loaded.has("node:tls"));
+  assert.deepEqual([...loaded].filter((name) => name.includes("/src/tls/openssl/")), []);
+  assert.ok([...byName.keys()].some((name) => name.endsWith("/src/tls/openssl/libssl.ts")));
 });

@@ -108,6 +108,8 @@ export interface DeliveryCommandOptions
   readonly keepalive: boolean;
   /** See `SenderOptions`. */
   readonly libc?: string;
+  /** Where OpenSSL's library is. */
+  readonly libssl?: string;
   /** Where the status page is served. */
   readonly http?: HostRemote;
   /** The file that holds its token. */
@@ -306,7 +308,8 @@ export function addDeliveryOptions(options: OptionAdder): void {
     .table(SOCKET_OPTIONS)
     .flag("--no-keepalive", "no probes on an idle connection")
     .table(KEEP_ALIVE_OPTIONS, {}, KEEP_ALIVE)
-    .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)");
+    .flag("--libc <path>", "the C library, where it is none of the usual paths (NixOS, Guix)")
+    .flag("--libssl <path>", "OpenSSL's libssl for --confirm reader, where it is none of them");
   options.group("Status page")
     .value(
       "--http <address>",
@@ -365,6 +368,7 @@ export function deliveryOptionsOf(
     ...givenOf(DELIVERY_OPTIONS, options),
     ...givenOf(PACE_OPTIONS, options),
     ...(options.libc === undefined ? {} : { libc: options.libc }),
+    ...(options.libssl === undefined ? {} : { libssl: options.libssl }),
     ...(session === undefined ? {} : { session }),
     ...confirmationOf(options),
     ...tlsOptionsOf(options),
@@ -522,4 +526,12 @@ export function asUsageError(error: unknown): unknown {
   return error instanceof RangeError && !(error instanceof PacketSizeError)
     ? new UsageError(error.message)
     : error;
+}
+
+/** OpenSSL's library, where it is used; see `Needs`. */
+export function libsslNeeds(
+  { scheme }: Remote,
+  { confirm, libssl }: Pick<DeliveryCommandOptions, "confirm" | "libssl">,
+): string | boolean {
+  return scheme === "tls" && confirm === "reader" && (libssl ?? true);
 }

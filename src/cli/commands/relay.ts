@@ -22,6 +22,7 @@ import {
   type DeliveryCommandOptions,
   framingHelp,
   type FramingOptions,
+  libsslNeeds,
   OptionAdder,
   remoteNeeds,
   splitterFor,
@@ -192,6 +193,7 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
       queues: [options.queue],
       kernel: true,
       libc: options.libc,
+      libssl: libsslNeeds(options.to, options),
     },
   };
 }

@@ -21,6 +21,7 @@ import {
   type DeliveryCommandOptions,
   framingHelp,
   type FramingOptions,
+  libsslNeeds,
   OptionAdder,
   remoteNeeds,
   splitterFor,
@@ -172,6 +173,7 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
       queues: [options.queue],
       kernel: true,
       libc: options.libc,
+      libssl: libsslNeeds(remote, options),
     },
     plan: {
       remote,

@@ -417,6 +417,10 @@ export const ROUTE: ObjectField = {
       },
     },
     libc: textField("the C library, where it is none of the usual paths", "libc"),
+    libssl: textField(
+      "OpenSSL's libssl for confirm reader, where it is none of the usual paths",
+      "libssl",
+    ),
   },
 };
 

@@ -199,6 +199,7 @@ function wordsFor(error: unknown): string {
 
 function allNeeds(path: string, routes: readonly PlannedRoute[]): Needs {
   const libc = routes.find(({ needs }) => needs.libc !== undefined)?.needs.libc;
+  const libssl = routes.map(({ needs }) => needs.libssl ?? false);
   return {
     remotes: unique(routes.flatMap(({ needs }) => [...needs.remotes ?? []])),
     sources: unique(routes.flatMap(({ needs }) => [...needs.sources ?? []])),
@@ -207,6 +208,7 @@ function allNeeds(path: string, routes: readonly PlannedRoute[]): Needs {
     queues: routes.flatMap(({ needs }) => [...needs.queues ?? []]),
     kernel: true,
     libc,
+    libssl: libssl.find((path) => typeof path === "string") ?? libssl.includes(true),
   };
 }
 
