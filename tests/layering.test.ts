@@ -49,6 +49,7 @@ const tools = [
     "examples/",
     "field/",
     "fuzz/",
+    "kernels/",
     "lab/",
     "page/",
     "simulation/",
