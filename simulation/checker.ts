@@ -1188,7 +1188,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     // Behind the peer's FIN nobody reads: it is over with the next write.
     if (end.finReceived && this.#options.limits.onPeerFin === "keep-sending") return;
     const replacedMs = nowMs - Math.max(replacedAtMs, this.#resumedAtMs);
-    if (replacedMs > REPLACED_NOTICE_MS + 4 * this.#options.timerLateMs) {
+    // Where a FIN confirms what is held, that is waited for.
+    const { onPeerFin, holdMs } = this.#options.limits;
+    const heldMs = end.finReceived && onPeerFin === "confirm" ? 1.1 * holdMs + 1000 : 0;
+    if (replacedMs > REPLACED_NOTICE_MS + heldMs + 4 * this.#options.timerLateMs) {
       this.fail(`connection ${end.connection} stays although the server has connected anew`);
     }
   }
