@@ -128,8 +128,10 @@ export type { LocalFault, Logger, StoredPacket, TlsSession } from "./src/base/po
 export {
   ClosedError,
   type CommitOutcome,
+  FencedError,
   KernelCallError,
   OptionError,
+  OutcomeUnknownError,
   PacketRefusedError,
   PacketSizeError,
   QueueFileError,

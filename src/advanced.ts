@@ -76,6 +76,7 @@ export {
 } from "./kernel/listen_dialer.ts";
 export type { EffectiveSocketOptions } from "./kernel/socket_options.ts";
 export { TcpWire } from "./kernel/tcp_wire.ts";
+export type { SpareSpace } from "./queue/guarded_store.ts";
 export { SenderLock } from "./queue/sender_lock.ts";
 export type { DiskReading } from "./queue/sqlite/disk_space.ts";
 export {
@@ -87,3 +88,4 @@ export {
   type SqliteValue,
 } from "./queue/sqlite/driver.ts";
 export { nodeSqlite } from "./queue/sqlite/node_sqlite.ts";
+export type { Tenure } from "./queue/tenure.ts";

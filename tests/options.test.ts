@@ -41,7 +41,8 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender/options",
     "SenderOptions",
     { ...DELIVERY_OPTIONS, ...PACE_OPTIONS },
-    "queue queueOptions remote via socket tls libc libssl logger clock random dialer session transform confirm",
+    "queue queueOptions remote via socket tls libc libssl logger clock random dialer session transform confirm " +
+    "closesQueue signal",
   ],
   ["session/session", "Session", SESSION_OPTIONS, "open heartbeat close"],
   ["session/session", "Heartbeat", HEARTBEAT_OPTIONS, "send expect"],

@@ -272,6 +272,29 @@ export class QueueLockedError extends Error {
 }
 
 /**
+ * Another sender has taken this queue over, where the right to send has to be renewed: this
+ * one must not send or remove anything any more. Start it again: it waits for its turn.
+ *
+ * @category Errors
+ */
+export class FencedError extends Error {
+  /** The class by name, which survives a structured clone. */
+  override readonly name = "FencedError";
+}
+
+/**
+ * The queue was closed before it could be known whether packets are stored: what stores them,
+ * on another machine, had been asked to and has not answered. Who stores them again may store them
+ * twice.
+ *
+ * @category Errors
+ */
+export class OutcomeUnknownError extends Error {
+  /** The class by name, which survives a structured clone. */
+  override readonly name = "OutcomeUnknownError";
+}
+
+/**
  * The queue's file cannot be used; it was left as it is.
  *
  * @category Errors

@@ -117,6 +117,13 @@ const SYMBOLS = {
     ],
     result: "i32",
   },
+  clock_gettime: {
+    parameters: [
+      "i32", // clockid_t clockid
+      "buffer", // struct timespec *tp
+    ],
+    result: "i32",
+  },
   sigaction: {
     parameters: [
       "i32", // int signum

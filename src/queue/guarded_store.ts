@@ -33,7 +33,11 @@ const VACUUM_STEPS = 128;
 const VACUUM_PAGES = 32;
 const STEPS_BETWEEN_CHECKPOINTS = 8;
 
-/** Disk space that can be given up for a removal; see `SenderLock`. */
+/**
+ * Disk space that can be given up for a removal; see `SenderLock`.
+ *
+ * @category Tools
+ */
 export interface SpareSpace {
   /** Gives it up. Returns whether there was any. */
   releaseReserve(): boolean;

@@ -41,10 +41,8 @@ import { packetsOf } from "../base/packet_batch.ts";
 import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
 import { requeueInSteps } from "./commit/requeue.ts";
-import { DoorbellRinger } from "./doorbell.ts";
-import type { GuardedStore } from "./guarded_store.ts";
+import { FilePlace } from "./file_place.ts";
 import { committerEvents, QueueListeners } from "./listeners.ts";
-import { openStore } from "./open_store.ts";
 import {
   checkIdRange,
   checkTtlMs,
@@ -58,6 +56,7 @@ import {
   type RequeueOptions,
   resolveQueueOptions,
 } from "./options.ts";
+import type { QueuePlace } from "./place.ts";
 import type { ExpiringQueue } from "./read/expiry.ts";
 import { PacketReader } from "./read/packet_reader.ts";
 import { QueueTime } from "./read/queue_time.ts";
@@ -65,7 +64,7 @@ import { SendingSide } from "./sending_side.ts";
 import { BusyRetry } from "./sqlite/busy.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import { Arena } from "./store/batches.ts";
-import type { ReadResult, StoreState } from "./store/contract.ts";
+import type { QueueStore, ReadResult, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 
 const encoder = new TextEncoder();
@@ -83,6 +82,15 @@ function bytesOf(packet: Uint8Array | string): Uint8Array {
  * what they may call.
  */
 export let sendingSideOf: (queue: OutboundQueue) => SendingSide;
+
+/**
+ * Makes the queue of an open place, which is closed with it. For those who bring a place of
+ * their own.
+ */
+export let queueAt: (
+  place: QueuePlace,
+  options: Required<QueueOptions>,
+) => Promise<OutboundQueue>;
 
 /**
  * A durable first-in first-out queue of packets in one SQLite file. Several
@@ -105,33 +113,35 @@ export let sendingSideOf: (queue: OutboundQueue) => SendingSide;
 export class OutboundQueue implements AsyncDisposable {
   static {
     sendingSideOf = (queue) => queue.#sendingSide;
+    queueAt = (place, options) => OutboundQueue.#of(place, options);
   }
 
   /** The file's path without symbolic links. */
   readonly path: string;
 
-  readonly #store: GuardedStore;
+  readonly #place: QueuePlace;
+  readonly #store: QueueStore;
   readonly #options: Required<QueueOptions>;
   readonly #committer: Committer;
   readonly #time: QueueTime;
   readonly #reader: PacketReader;
   readonly #arena = new Arena();
-  readonly #ringer: DoorbellRinger;
   readonly #listeners = new QueueListeners();
   readonly #sendingSide: SendingSide;
   #closing: Promise<void> | undefined;
 
   private constructor(
-    store: GuardedStore,
+    place: QueuePlace,
     options: Required<QueueOptions>,
     state: StoreState,
     dataVersion: number,
   ) {
+    const { store } = place;
     this.path = store.path;
+    this.#place = place;
     this.#store = store;
     this.#options = options;
     this.#time = new QueueTime(options.clock, state);
-    this.#ringer = new DoorbellRinger(store.path, options.clock);
     this.#reader = new PacketReader(store, state, this.#graves(), options.clock, this.#time);
     const events = committerEvents({
       reader: this.#reader,
@@ -141,12 +151,11 @@ export class OutboundQueue implements AsyncDisposable {
     });
     this.#committer = new Committer(store, options, { state, dataVersion }, events);
     this.#sendingSide = new SendingSide({
-      store,
+      place,
       committer: this.#committer,
       reader: this.#reader,
       time: this.#time,
       listeners: this.#listeners,
-      clock: options.clock,
       isClosed: () => this.#closing !== undefined,
       read: (afterId, maxBytes) => this.#read(afterId, maxBytes),
       close: (reason) => this.#closeOnce(reason),
@@ -175,18 +184,19 @@ export class OutboundQueue implements AsyncDisposable {
     const busyRetry = new BusyRetry(resolved.clock, resolved.busyTimeoutMs);
     for (;;) {
       try {
-        return await OutboundQueue.#of(await openStore(path, resolved), resolved);
+        return await OutboundQueue.#of(await FilePlace.open(path, resolved), resolved);
       } catch (error) {
         await busyRetry.waitOrThrow(error);
       }
     }
   }
 
-  static async #of(store: GuardedStore, options: Required<QueueOptions>): Promise<OutboundQueue> {
+  static async #of(place: QueuePlace, options: Required<QueueOptions>): Promise<OutboundQueue> {
+    const { store } = place;
     try {
       // The version first: what another process commits in between is then noticed.
       const dataVersion = await store.dataVersion();
-      return new OutboundQueue(store, options, await store.state(), dataVersion);
+      return new OutboundQueue(place, options, await store.state(), dataVersion);
     } catch (error) {
       await store.close();
       throw error;
@@ -429,7 +439,7 @@ export class OutboundQueue implements AsyncDisposable {
    * removed. Every second enqueues look, too. Returns what is wrong, if anything is.
    */
   misplaced(): QueueFileError | undefined {
-    return this.#store.misplaced();
+    return this.#place.misplaced();
   }
 
   /** The queue in figures, without looking at its packets. */
@@ -466,9 +476,10 @@ export class OutboundQueue implements AsyncDisposable {
 
   async #close(reason?: unknown): Promise<void> {
     this.#reader.stop();
+    this.#place.closing();
     const bell = this.#sendingSide.stopAnswering();
     await this.#committer.close(reason);
-    this.#ringer.flush();
+    this.#place.ringer.flush();
     this.#reader.clear();
     await bell;
     await this.#store.close();
@@ -491,6 +502,6 @@ export class OutboundQueue implements AsyncDisposable {
 
   /** The sender may be another process. */
   #ring(): void {
-    if (!this.#sendingSide.isAnswering) this.#ringer.ring();
+    if (!this.#sendingSide.isAnswering) this.#place.ringer.ring();
   }
 }

@@ -30,6 +30,7 @@ import {
   isSymbolicLink,
   refuseSecondName,
 } from "./sqlite/file_identity.ts";
+import type { Tenure } from "./tenure.ts";
 
 /** Whoever looks whether a sender is there holds the lock for a moment: ask again. */
 const LOCK_ATTEMPTS = 5;
@@ -42,7 +43,9 @@ const OPEN_ATTEMPTS = 5;
  *
  * @category Tools
  */
-export class SenderLock {
+export class SenderLock implements Tenure {
+  /** Nobody counts the senders of a file. */
+  readonly epoch = 0;
   /** The lock file. */
   readonly path: string;
   readonly #file: Deno.FsFile;
@@ -141,6 +144,26 @@ export class SenderLock {
     }
     return `its lock file ${this.path} was ${present === undefined ? "removed" : "replaced"} ` +
       "while its sender ran";
+  }
+
+  /** The operating system takes it from nobody who lives. */
+  validForMs(): number {
+    return this.#held ? Infinity : 0;
+  }
+
+  /** It never lapses. */
+  subscribeLapsed(): () => void {
+    return () => {};
+  }
+
+  /** Nobody takes it over; see {@linkcode SenderLock.misplaced}. */
+  subscribeLost(): () => void {
+    return () => {};
+  }
+
+  /** It has that itself. */
+  get spare(): this {
+    return this;
   }
 
   /** The disk space that is kept for removals. */

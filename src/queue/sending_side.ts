@@ -9,23 +9,23 @@
 import { ClosedError } from "../base/errors.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
-import { type Doorbell, listenForRings } from "./doorbell.ts";
-import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
+import type { Doorbell } from "./doorbell.ts";
+import type { SpareSpace } from "./guarded_store.ts";
 import type { QueueListeners } from "./listeners.ts";
 import { checkIdRange } from "./options.ts";
+import type { QueuePlace } from "./place.ts";
 import type { PacketReader } from "./read/packet_reader.ts";
 import type { QueueTime } from "./read/queue_time.ts";
-import type { SenderLock } from "./sender_lock.ts";
 import type { Edit, ReadResult } from "./store/contract.ts";
+import type { Tenure } from "./tenure.ts";
 
 /** The parts of an open queue that its sender works with; the queue has the same ones. */
 export interface SendingSideParts {
-  readonly store: GuardedStore;
+  readonly place: QueuePlace;
   readonly committer: Committer;
   readonly reader: PacketReader;
   readonly time: QueueTime;
   readonly listeners: QueueListeners;
-  readonly clock: Clock;
   /** Whether the queue is closed, or about to be. */
   readonly isClosed: () => boolean;
   /** Reads what follows an id, for anybody. */
@@ -34,7 +34,7 @@ export interface SendingSideParts {
   readonly close: (reason?: unknown) => Promise<void>;
 }
 
-/** What a queue is to its sender. Only for the process that holds the sender lock. */
+/** What a queue is to its sender. Only for the process that has its {@linkcode Tenure}. */
 export class SendingSide implements DeliveryQueue {
   /** The highest id known, when the queue was opened, to have been on a wire. */
   readonly sentThroughAtOpen: number;
@@ -51,6 +51,11 @@ export class SendingSide implements DeliveryQueue {
   /** The highest id known to be on disk; 0 when there never was one. */
   get lastId(): number {
     return this.#parts.committer.state.lastId;
+  }
+
+  /** A file that its sender locks and writes; `undefined`: there is none. */
+  get lockPath(): string | undefined {
+    return this.#parts.place.lockPath;
   }
 
   /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */
@@ -173,16 +178,25 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
+   * Takes the exclusive right to send.
+   *
+   * @param signal Ends a wait for it, where another sender is waited for.
+   * @throws {QueueLockedError} Another sender has it, and is not waited for.
+   */
+  takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
+    return this.#parts.place.takeTenure(clock, signal);
+  }
+
+  /**
    * Makes this queue the sender's: it listens for other processes' packets on
-   * the lock's doorbell and does not ring it itself, and makes dead letters of
+   * the place's doorbell and does not ring it itself, and makes dead letters of
    * what expires (see {@linkcode sweepExpired}). Ends with `stop()` or `close()`.
    *
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
-  answerDoorbell(lock: SenderLock): Doorbell {
-    const { clock } = this.#parts;
-    const doorbell = listenForRings(lock.path, () => void this.#pollAndTell(), clock);
-    const endSweeping = this.sweepExpired(lock);
+  answerDoorbell(tenure: Tenure): Doorbell {
+    const doorbell = this.#parts.place.listen(() => void this.#pollAndTell());
+    const endSweeping = this.sweepExpired(tenure.spare);
     this.#doorbell = doorbell;
     return {
       ...doorbell,
@@ -238,12 +252,12 @@ export class SendingSide implements DeliveryQueue {
    * @returns Ends it.
    */
   sweepExpired(spare?: SpareSpace): () => void {
-    const { reader, store } = this.#parts;
+    const { reader, place } = this.#parts;
     const endSweeping = reader.sweep();
-    store.useSpareSpace(spare);
+    place.useSpareSpace(spare);
     return () => {
       endSweeping();
-      store.useSpareSpace(undefined);
+      place.useSpareSpace(undefined);
     };
   }
 

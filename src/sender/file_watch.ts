@@ -7,7 +7,7 @@
 import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
-import type { SenderLock } from "../queue/sender_lock.ts";
+import type { Tenure } from "../queue/tenure.ts";
 
 const INTERVAL_MS = 1000;
 
@@ -30,7 +30,7 @@ export interface MisplacedFile {
  */
 export function watchFiles(
   queue: OutboundQueue,
-  lock: SenderLock,
+  lock: Pick<Tenure, "misplaced">,
   clock: Clock,
   onMisplaced: (found: MisplacedFile) => void,
 ): () => void {
@@ -43,7 +43,10 @@ export function watchFiles(
   return () => stop();
 }
 
-function misplacedOf(queue: OutboundQueue, lock: SenderLock): MisplacedFile | undefined {
+function misplacedOf(
+  queue: OutboundQueue,
+  lock: Pick<Tenure, "misplaced">,
+): MisplacedFile | undefined {
   const error = queue.misplaced();
   if (error !== undefined) return { error, which: "queue" };
   const words = lock.misplaced();

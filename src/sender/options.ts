@@ -13,8 +13,7 @@ import type { ViaOptions } from "../base/via.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
 import type { QueueOptions } from "../queue/options.ts";
-import { lockPathOf } from "../queue/lock_file.ts";
-import { OutboundQueue } from "../queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import type { Needs } from "../permissions/permissions.ts";
 import { type AnswerConfirmation, type AnswerPlan, answerPlanOf } from "../session/answers.ts";
 import { planOf, type Session } from "../session/session.ts";
@@ -276,6 +275,18 @@ export interface SenderOptions {
    * @default {"kernel"} or `"reader"` for a `unix:` remote
    */
   readonly confirm?: "kernel" | "reader" | AnswerConfirmation;
+  /**
+   * Whether the queue is closed with the sender.
+   *
+   * @default {undefined} a queue given as a path is, one that was open before is not
+   */
+  readonly closesQueue?: boolean;
+  /**
+   * Gives up while the right to send is waited for, which another sender has.
+   *
+   * @default {undefined} it is waited for as long as it takes
+   */
+  readonly signal?: AbortSignal;
   /** Takes log lines: `console`, an `@std/log` logger, LogTape. Silent by default. */
   readonly logger?: Logger;
   /** Time, for tests. */
@@ -433,7 +444,8 @@ export function remoteOf({ remote, tls }: SenderOptions): Remote {
 /** What a sender needs permissions for. */
 export function needsOf(options: SenderOptions): Needs {
   const { queue, dialer, libc, libssl, confirm } = options;
-  const locks = typeof queue === "string" ? [] : [lockPathOf(queue.path)];
+  const lock = typeof queue === "string" ? undefined : sendingSideOf(queue).lockPath;
+  const locks = lock === undefined ? [] : [lock];
   return {
     // Another way to connect has needs of its own.
     ...(dialer === undefined

@@ -173,7 +173,8 @@ export async function readRunningSender(
   return notice && { pid: notice.pid, report: parseReport(notice.text) };
 }
 
-function parseReport(text: string): SenderReport | undefined {
+/** A sender's report as it has published it; `undefined`: it is none that this version knows. */
+export function parseReport(text: string): SenderReport | undefined {
   try {
     const report: unknown = JSON.parse(text);
     return isReport(report) ? report : undefined;

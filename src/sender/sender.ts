@@ -6,7 +6,7 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { ClosedError, messageOf, type QueueFileError } from "../base/errors.ts";
+import { ClosedError, messageOf } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
@@ -22,14 +22,9 @@ import type {
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
-import {
-  type DeadPackets,
-  type EnqueueOptions,
-  type IdRange,
-  resolveQueueOptions,
-} from "../queue/options.ts";
+import { type EnqueueOptions, type IdRange, resolveQueueOptions } from "../queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
-import { SenderLock } from "../queue/sender_lock.ts";
+import type { Tenure } from "../queue/tenure.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
 import {
@@ -46,7 +41,9 @@ import { OutageReporter } from "./outage.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
+import { tenuredDialer } from "./tenured_dialer.ts";
 import { Tellings } from "./tellings.ts";
+import { wordsForDead } from "./words_for_dead.ts";
 import { writableInto } from "./writable.ts";
 
 /** Rates are measured, and a change is published to other processes, this often. */
@@ -129,7 +126,7 @@ export class Sender implements AsyncDisposable {
   readonly #ownsQueue: boolean;
   readonly #waits: boolean;
   readonly #untilClosed: DisposableStack;
-  readonly #lock: SenderLock;
+  readonly #tenure: Tenure;
   readonly #doorbell: Doorbell;
   readonly #supervisor: Supervisor;
   readonly #hub = new StatusHub<SenderStatus>();
@@ -141,8 +138,9 @@ export class Sender implements AsyncDisposable {
   readonly #forgetLosses: () => void;
   readonly #forgetRefused: () => void;
   readonly #stopWatching: () => void;
-  /** Why the sender ends, where it is for the sake of its files. */
-  #misplaced: QueueFileError | undefined;
+  readonly #forgetTenure: () => void;
+  /** Why the sender ends, where it may not go on: its files are gone, or another one sends. */
+  #ousted: Error | undefined;
   #queueFailure: string | undefined;
   /** When it has ended, and why. */
   readonly #ended: Promise<void>;
@@ -162,7 +160,7 @@ export class Sender implements AsyncDisposable {
     this.#ownsQueue = parts.ownsQueue;
     this.#waits = parts.dialer.waits === true;
     this.#untilClosed = parts.untilClosed;
-    this.#lock = parts.lock;
+    this.#tenure = parts.tenure;
     this.#clock = clock;
     this.#logger = logger;
     this.#received = new Inbox(parts.receivedBufferBytes);
@@ -176,25 +174,33 @@ export class Sender implements AsyncDisposable {
     });
     this.#supervisor = new Supervisor(parts.limits, {
       queue: sending,
-      dialer: parts.dialer,
+      dialer: tenuredDialer(parts.dialer, parts.tenure),
       clock,
       random: parts.random,
       // What is worth a line is decided by the reporter of outages.
       onStatus: (status) => this.#outages.take(status),
       onReceived: (chunk) => this.#received.offer(chunk),
     }, sending.sentThroughAtOpen);
-    this.#doorbell = sending.answerDoorbell(parts.lock);
+    this.#doorbell = sending.answerDoorbell(parts.tenure);
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
-    const { reserveBytes, wantedReserveBytes } = parts.lock;
+    const { reserveBytes = 0, wantedReserveBytes = 0 } = parts.tenure.spare ?? {};
     if (reserveBytes < wantedReserveBytes) {
       logger.warn(
         `the disk is full: ${reserveBytes >> 10} KiB are kept free for removals, and ` +
           `${wantedReserveBytes >> 10} KiB should be`,
       );
-    } else logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
-    this.#stopWatching = watchFiles(queue, parts.lock, clock, (found) => this.#onMisplaced(found));
+    } else if (wantedReserveBytes > 0) {
+      logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
+    }
+    this.#stopWatching = watchFiles(
+      queue,
+      parts.tenure,
+      clock,
+      (found) => this.#onMisplaced(found),
+    );
+    this.#forgetTenure = parts.tenure.subscribeLost((error) => this.#oust(error, 0));
     this.#ended = this.#supervisor.closed.then(() => {
-      if (this.#misplaced !== undefined) throw this.#misplaced;
+      if (this.#ousted !== undefined) throw this.#ousted;
     });
     this.#ended.catch((error) => this.#failure = { error });
     const warn = (words: string) => {
@@ -233,15 +239,16 @@ export class Sender implements AsyncDisposable {
         outage: this.outage,
         rates: this.rates,
       }),
-      publish: (text) => parts.lock.publish(text),
+      publish: (text) => parts.tenure.publish(text),
     });
     this.#tick();
-    // However the loop ends, the lock and the listeners go with it.
+    // However the loop ends, the tenure and the listeners go with it.
     this.#ended.finally(() => this.#release()).catch(() => {});
   }
 
   /**
-   * Opens the queue, takes its sender lock and starts delivering. Asks for all
+   * Opens the queue, takes the exclusive right to send from it and starts delivering. Where
+   * that right is waited for, as with a queue on PostgreSQL, so does this. Asks for all
    * permissions at once: at a terminal by Deno's own questions, elsewhere by an error.
    *
    * @param queue The queue's file, which is made where there is none, or a queue that is
@@ -252,7 +259,7 @@ export class Sender implements AsyncDisposable {
    * @throws {TypeError} The remote is not a `tcp://` or `tls://` URL.
    * @throws {UnsupportedPlatformError} Not Linux, or no libc.
    * @throws {QueueFileError} The file cannot be used as a queue.
-   * @throws {QueueLockedError} Another sender has it.
+   * @throws {QueueLockedError} Another sender has it, and is not waited for.
    * @throws {Deno.errors.NotCapable} Permissions are missing; the message has every flag.
    */
   static open(
@@ -283,16 +290,16 @@ export class Sender implements AsyncDisposable {
       logger,
       untilClosed: untilOpen,
     });
-    const ownsQueue = typeof options.queue === "string";
+    const ownsQueue = options.closesQueue ?? typeof options.queue === "string";
     const queue = typeof options.queue === "string"
       ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
       : options.queue;
     try {
-      const lock = await SenderLock.acquire(queue.path, clock);
+      const tenure = await sendingSideOf(queue).takeTenure(clock, options.signal);
       return new Sender({
         queue,
         ownsQueue,
-        lock,
+        tenure,
         dialer,
         untilClosed: untilOpen.move(),
         clock,
@@ -456,8 +463,8 @@ export class Sender implements AsyncDisposable {
   /**
    * Resolves when the sender has ended, by {@linkcode Sender.close}; rejects if
    * it cannot go on, for example when the kernel refuses a socket option, or when
-   * the queue's file or its lock file was removed or replaced. What is stored stays
-   * stored.
+   * the queue's file or its lock file was removed or replaced, or another sender has taken
+   * over. What is stored stays stored.
    */
   get closed(): Promise<void> {
     if (this.#closed === undefined) {
@@ -514,6 +521,7 @@ export class Sender implements AsyncDisposable {
       this.#forgetLosses();
       this.#untilClosed.dispose();
       this.#stopWatching();
+      this.#forgetTenure();
       this.#cancelTick();
       this.#outages.stop();
       this.#reports.stop();
@@ -522,17 +530,21 @@ export class Sender implements AsyncDisposable {
       this.#received.close();
       if (this.#ownsQueue) await sendingSideOf(this.queue).close(this.#failure?.error);
       this.#forgetRefused();
-      this.#lock.release();
+      await this.#tenure.release();
     })();
     return this.#releasing;
   }
 
   /** Packets in a file without a name are nobody else's to deliver; those of a lost lock are. */
   #onMisplaced({ error, which }: MisplacedFile): void {
-    this.#misplaced = error;
+    this.#oust(error, which === "queue" ? Infinity : 0);
+  }
+
+  #oust(error: Error, deliverTimeoutMs: number): void {
+    this.#ousted = error;
     const { state, verdict } = this.#supervisor;
     this.#outages.mention({ state, verdict, words: error.message, level: "error", error });
-    this.#end(which === "queue" ? Infinity : 0).catch(() => {});
+    this.#end(deliverTimeoutMs).catch(() => {});
   }
 
   #tell(status: ToldStatus): void {
@@ -560,7 +572,7 @@ export class Sender implements AsyncDisposable {
 interface SenderParts {
   readonly queue: OutboundQueue;
   readonly ownsQueue: boolean;
-  readonly lock: SenderLock;
+  readonly tenure: Tenure;
   readonly dialer: Dialer;
   /** What ends with the sender. */
   readonly untilClosed: DisposableStack;
@@ -569,19 +581,4 @@ interface SenderParts {
   readonly random: Random;
   readonly logger: Logger;
   readonly receivedBufferBytes: number;
-}
-
-/** `"3 packets expired and became dead letters (1200 bytes)"` */
-function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
-  const which = packets === 1 ? `packet ${ids.firstId}` : `${packets} packets`;
-  const [was, were] = reason === "gave-up"
-    ? ["was given up", "were given up"]
-    : reason === "damaged"
-    ? ["is damaged in the file", "are damaged in the file"]
-    : reason === "refused"
-    ? ["was refused by the server", "were refused by the server"]
-    : ["expired", "expired"];
-  const what = packets === 1 ? was : were;
-  const became = packets === 1 ? "became a dead letter" : "became dead letters";
-  return `${which} ${what} and ${became} (${bytes} bytes)`;
 }

@@ -7,7 +7,9 @@
 
 import {
   ClosedError,
+  FencedError,
   KernelCallError,
+  OutcomeUnknownError,
   PacketRefusedError,
   PacketSizeError,
   QueueFileError,
@@ -64,8 +66,10 @@ const EXPECTED_ERRORS = [
   CommandError,
   Deno.errors.AddrInUse,
   Deno.errors.NotCapable,
+  FencedError,
   FramingError,
   KernelCallError,
+  OutcomeUnknownError,
   PacketRefusedError,
   PacketSizeError,
   QueueFileError,

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { QueueFileError } from "../../base/errors.ts";
+import { FencedError, QueueFileError } from "../../base/errors.ts";
 import type { PendingEnqueue } from "./pending_enqueues.ts";
 
 /** Removals that were asked for since the last transaction, as one. */
@@ -70,7 +70,11 @@ export async function commitInParts(
     try {
       unplaced.push(...await attempt(job));
     } catch (error) {
-      const halves = isDiskFull(error) ? split(job, removedThrough()) : [];
+      const halves = isDiskFull(error)
+        ? split(job, removedThrough())
+        : error instanceof FencedError
+        ? withoutRemoval(job)
+        : [];
       if (halves.length === 0) {
         fail(job, error);
         if (isDiskFull(error)) {
@@ -97,6 +101,12 @@ function takeLarge(job: Job, tooLargeBytes: number): PendingEnqueue[] {
     job.units.splice(0, Infinity, ...job.units.filter((unit) => unit.bytes < tooLargeBytes));
   }
   return large;
+}
+
+/** Packets are stored, whoever may remove. */
+function withoutRemoval({ units, removal }: Job): Job[] {
+  if (units.length === 0 || removal === undefined) return [];
+  return [{ units: [], removal }, { units, removal: undefined }];
 }
 
 /** The removal by itself first, because it makes room; then each half of the units. */

@@ -1,0 +1,63 @@
+import type { QueueFileError } from "../base/errors.ts";
+import type { Clock } from "../base/ports.ts";
+import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
+import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
+import { lockPathOf } from "./lock_file.ts";
+import { openStore } from "./open_store.ts";
+import type { QueueOptions } from "./options.ts";
+import type { QueuePlace } from "./place.ts";
+import { SenderLock } from "./sender_lock.ts";
+
+/** A queue's file, and its lock file. */
+export class FilePlace implements QueuePlace {
+  readonly lockPath: string;
+  readonly store: GuardedStore;
+  readonly ringer: DoorbellRinger;
+  readonly #clock: Clock;
+
+  private constructor(store: GuardedStore, clock: Clock) {
+    this.lockPath = lockPathOf(store.path);
+    this.store = store;
+    this.ringer = new DoorbellRinger(store.path, clock);
+    this.#clock = clock;
+  }
+
+  /**
+   * Opens the file; makes it where there is none.
+   *
+   * @throws {QueueFileError}
+   * @throws {Deno.errors.NotCapable} With the flags to add.
+   */
+  static async open(path: string, options: Required<QueueOptions>): Promise<FilePlace> {
+    const store = await openStore(path, options);
+    try {
+      return new FilePlace(store, options.clock);
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+  }
+
+  /** See {@linkcode GuardedStore.misplaced}. */
+  misplaced(): QueueFileError | undefined {
+    return this.store.misplaced();
+  }
+
+  /** Listens on the lock file. */
+  listen(onRing: () => void): Doorbell {
+    return listenForRings(this.lockPath, onRing, this.#clock);
+  }
+
+  /** Takes the lock; nobody waits for it. */
+  takeTenure(clock: Clock): Promise<SenderLock> {
+    return SenderLock.acquire(this.store.path, clock);
+  }
+
+  /** See {@linkcode GuardedStore.useSpareSpace}. */
+  useSpareSpace(spare: SpareSpace | undefined): void {
+    this.store.useSpareSpace(spare);
+  }
+
+  /** A file answers by itself. */
+  closing(): void {}
+}

@@ -1,0 +1,44 @@
+/**
+ * Where a queue's packets lie, and what that place can do besides storing. A queue is the
+ * same above each.
+ *
+ * @module
+ */
+
+import type { QueueFileError } from "../base/errors.ts";
+import type { Clock } from "../base/ports.ts";
+import type { Doorbell } from "./doorbell.ts";
+import type { SpareSpace } from "./guarded_store.ts";
+import type { QueueStore } from "./store/contract.ts";
+import type { Tenure } from "./tenure.ts";
+
+/** A place, open. */
+export interface QueuePlace {
+  /** A file that a sender locks and writes; `undefined`: it needs none. */
+  readonly lockPath: string | undefined;
+  /** The packets. */
+  readonly store: QueueStore;
+  /** Tells the sender, in another process, that there are packets. */
+  readonly ringer: {
+    /** Tells it now or a few milliseconds later. */
+    ring(): void;
+    /** Does at once what was put off. */
+    flush(): void;
+  };
+  /** Why nothing may be stored there any more; `undefined`: nothing is wrong. */
+  misplaced(): QueueFileError | undefined;
+  /** Calls back when others may have stored packets. */
+  listen(onRing: () => void): Doorbell;
+  /**
+   * Takes the exclusive right to send.
+   *
+   * @param clock Time.
+   * @param signal Ends a wait for it.
+   * @throws {QueueLockedError} Another sender has it, and is not waited for.
+   */
+  takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure>;
+  /** From now on removals for which there is no room use this space; `undefined`: none. */
+  useSpareSpace(spare: SpareSpace | undefined): void;
+  /** The queue is being closed: no call waits for ever any more. */
+  closing(): void;
+}

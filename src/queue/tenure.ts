@@ -1,0 +1,55 @@
+/**
+ * The exclusive right to send from a queue. That of a file is the lock of the operating
+ * system, which holds until it is given back; that of a place on the network holds for a
+ * time, and has to be renewed in it.
+ *
+ * @module
+ */
+
+import type { FencedError } from "../base/errors.ts";
+import type { SpareSpace } from "./guarded_store.ts";
+
+/**
+ * The right to send, held until it is released or lost.
+ *
+ * @category Tools
+ */
+export interface Tenure {
+  /** Grows with each tenure of a queue, where somebody counts; else 0. */
+  readonly epoch: number;
+  /** Disk space that is kept for removals; left out where the place needs none. */
+  readonly spare?: SpareSpace & {
+    /** How much there is. */
+    readonly reserveBytes: number;
+    /** How much there should be. */
+    readonly wantedReserveBytes: number;
+  };
+  /**
+   * For how long nobody else can have begun, in milliseconds from now. 0 or less: somebody
+   * may have; nothing may be sent, until it is more again. `Infinity`: until it is released.
+   */
+  validForMs(): number;
+  /**
+   * Calls back each time when {@linkcode Tenure.validForMs} has come down to 0, and at the
+   * latest when it is next asked. Returns the unsubscription.
+   */
+  subscribeLapsed(onLapsed: () => void): () => void;
+  /**
+   * Calls back once, with the error, when somebody else has taken over. Returns the
+   * unsubscription.
+   */
+  subscribeLost(onLost: (error: FencedError) => void): () => void;
+  /**
+   * Lets others read a text about this sender.
+   *
+   * @param text Takes the place of the last one; a few KiB at most.
+   */
+  publish(text: string): void;
+  /**
+   * What has become of what others recognise it by, in words, so that another sender may
+   * have begun; `undefined`: nothing.
+   */
+  misplaced(): string | undefined;
+  /** Gives it back. Idempotent. */
+  release(): void | Promise<void>;
+}

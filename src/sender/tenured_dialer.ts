@@ -1,0 +1,132 @@
+/**
+ * Connections that exist only while their sender may send: without a valid tenure none is
+ * made, and no byte is written; when it lapses, the connection is reset at once, so that the
+ * kernel drops what it still has.
+ *
+ * @module
+ */
+
+import { WireError } from "../base/errors.ts";
+import {
+  type Dialer,
+  type SocketSample,
+  TcpState,
+  type TlsSession,
+  type Wire,
+} from "../base/ports.ts";
+import type { Tenure } from "../queue/tenure.ts";
+
+type Validity = Pick<Tenure, "validForMs" | "subscribeLapsed">;
+
+/**
+ * Lets a dialer work only under a tenure.
+ *
+ * @param dialer What makes connections.
+ * @param tenure The right to send. One that holds until it is released costs nothing.
+ */
+export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
+  if (tenure.validForMs() === Infinity) return dialer;
+  return {
+    remote: dialer.remote,
+    ...(dialer.waits === undefined ? {} : { waits: dialer.waits }),
+    async dial(signal, onLookedUp, onHandshake) {
+      if (tenure.validForMs() <= 0) throw lapsed();
+      const wire = await dialer.dial(signal, onLookedUp, onHandshake);
+      if (tenure.validForMs() > 0) return new TenuredWire(wire, tenure);
+      wire.abort();
+      throw lapsed();
+    },
+  };
+}
+
+function lapsed(): WireError {
+  return new WireError(
+    "ECANCELED",
+    "this sender could not renew its right to send in time, so that another one may have begun; " +
+      "it goes on once it has renewed it",
+  );
+}
+
+/** A connection that ends with the tenure. */
+class TenuredWire implements Wire {
+  readonly localAddress: string;
+  readonly remoteAddress: string;
+  readonly tls?: TlsSession;
+  readonly #wire: Wire;
+  readonly #tenure: Validity;
+  readonly #unsubscribe: () => void;
+  /** What the kernel said last before the tenure lapsed, as that of a dead connection. */
+  #lastSample: SocketSample | undefined;
+  #isOver = false;
+
+  constructor(wire: Wire, tenure: Validity) {
+    this.localAddress = wire.localAddress;
+    this.remoteAddress = wire.remoteAddress;
+    if (wire.tls !== undefined) this.tls = wire.tls;
+    this.#wire = wire;
+    this.#tenure = tenure;
+    this.#unsubscribe = tenure.subscribeLapsed(() => this.#lapse());
+  }
+
+  get minHoldMs(): number {
+    return this.#wire.minHoldMs ?? 0;
+  }
+
+  /** Whether it may go on; resets it, if not. */
+  #mayGoOn(): boolean {
+    if (!this.#isOver && this.#tenure.validForMs() > 0) return true;
+    this.#lapse();
+    return false;
+  }
+
+  #lapse(): void {
+    if (this.#isOver) return;
+    this.#isOver = true;
+    try {
+      this.#lastSample = { ...this.#wire.sample(), state: TcpState.CLOSE, hangup: true };
+    } catch {
+      // It is dead already, and its reader has been told.
+    }
+    this.#wire.abort();
+  }
+
+  write(bytes: Uint8Array): Promise<number> {
+    return this.#mayGoOn() ? this.#wire.write(bytes) : Promise.reject(lapsed());
+  }
+
+  read(buffer: Uint8Array): Promise<number | null> {
+    return this.#wire.read(buffer);
+  }
+
+  sample(): SocketSample {
+    return this.#lastSample ?? this.#wire.sample();
+  }
+
+  takeSocketError(): string | undefined {
+    return this.#isOver ? "ECANCELED" : this.#wire.takeSocketError();
+  }
+
+  askPeer(asking: boolean): void {
+    if (!this.#isOver) this.#wire.askPeer(asking);
+  }
+
+  localFault(): ReturnType<Wire["localFault"]> {
+    return this.#isOver ? undefined : this.#wire.localFault();
+  }
+
+  shutdownWrite(): void {
+    if (this.#mayGoOn()) this.#wire.shutdownWrite();
+  }
+
+  abort(): void {
+    this.#unsubscribe();
+    this.#isOver = true;
+    this.#wire.abort();
+  }
+
+  close(): void {
+    this.#unsubscribe();
+    if (this.#mayGoOn()) this.#wire.close();
+    this.#isOver = true;
+  }
+}

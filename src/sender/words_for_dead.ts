@@ -1,0 +1,16 @@
+import type { DeadPackets } from "../queue/options.ts";
+
+/** `"3 packets expired and became dead letters (1200 bytes)"` */
+export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
+  const which = packets === 1 ? `packet ${ids.firstId}` : `${packets} packets`;
+  const [was, were] = reason === "gave-up"
+    ? ["was given up", "were given up"]
+    : reason === "damaged"
+    ? ["is damaged in the file", "are damaged in the file"]
+    : reason === "refused"
+    ? ["was refused by the server", "were refused by the server"]
+    : ["expired", "expired"];
+  const what = packets === 1 ? was : were;
+  const became = packets === 1 ? "became a dead letter" : "became dead letters";
+  return `${which} ${what} and ${became} (${bytes} bytes)`;
+}

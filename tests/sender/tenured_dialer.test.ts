@@ -1,0 +1,156 @@
+import assert from "node:assert/strict";
+import { WireError } from "../../src/base/errors.ts";
+import { type Dialer, type SocketSample, TcpState, type Wire } from "../../src/base/ports.ts";
+import { tenuredDialer } from "../../src/sender/tenured_dialer.ts";
+
+/** A right to send that a test ends. */
+class Right {
+  leftMs = 1000;
+  readonly #listeners = new Set<() => void>();
+
+  validForMs(): number {
+    return this.leftMs;
+  }
+
+  subscribeLapsed(onLapsed: () => void): () => void {
+    this.#listeners.add(onLapsed);
+    return () => void this.#listeners.delete(onLapsed);
+  }
+
+  lapse(): void {
+    this.leftMs = 0;
+    for (const onLapsed of this.#listeners) onLapsed();
+  }
+
+  get listeners(): number {
+    return this.#listeners.size;
+  }
+}
+
+const SAMPLE: SocketSample = {
+  ...{ state: TcpState.ESTABLISHED, sendQueueBytes: 3, notSentBytes: 0, bytesAcked: 8 },
+  ...{ unackedSegments: 1, sendMssBytes: 1448, sendWindowBytes: 65536, windowLimitedUs: 0 },
+  ...{ rttUs: 100, lastAckMs: 1, probes: 0, retransmits: 0, totalRetransmits: 0, hangup: false },
+};
+
+/** A connection that notes what is done with it. */
+class NotingWire implements Wire {
+  readonly localAddress = "192.0.2.1:50123";
+  readonly remoteAddress = "192.0.2.7:4000";
+  readonly done: string[] = [];
+
+  write(bytes: Uint8Array): Promise<number> {
+    this.done.push("write");
+    return Promise.resolve(bytes.length);
+  }
+
+  read(): Promise<null> {
+    return Promise.resolve(null);
+  }
+
+  sample(): SocketSample {
+    if (this.done.includes("abort")) throw new Error("nothing is known of it any more");
+    return SAMPLE;
+  }
+
+  takeSocketError(): undefined {
+    return undefined;
+  }
+
+  askPeer(): void {
+    this.done.push("ask");
+  }
+
+  localFault(): undefined {
+    return undefined;
+  }
+
+  shutdownWrite(): void {
+    this.done.push("shutdown");
+  }
+
+  abort(): void {
+    this.done.push("abort");
+  }
+
+  close(): void {
+    this.done.push("close");
+  }
+}
+
+const isLapsed = (error: unknown) =>
+  error instanceof WireError && /could not renew/.test(error.message);
+
+async function dialed(): Promise<{ right: Right; below: NotingWire; wire: Wire }> {
+  const right = new Right();
+  const below = new NotingWire();
+  const dialer: Dialer = { remote: "tcp://legacy:4000", dial: () => Promise.resolve(below) };
+  const wire = await tenuredDialer(dialer, right).dial(new AbortController().signal);
+  return { right, below, wire };
+}
+
+Deno.test("a right that lasts until it is given back costs nothing", () => {
+  const dialer: Dialer = { remote: "tcp://legacy:4000", dial: () => Promise.reject(new Error()) };
+  const right = new Right();
+  right.leftMs = Infinity;
+  assert.equal(tenuredDialer(dialer, right), dialer);
+});
+
+Deno.test("without the right no connection is made, and one that comes too late is reset", async () => {
+  const right = new Right();
+  const below = new NotingWire();
+  let dials = 0;
+  const dialer = tenuredDialer({
+    remote: "tcp://legacy:4000",
+    dial() {
+      dials++;
+      right.leftMs = 0;
+      return Promise.resolve(below);
+    },
+  }, right);
+  await assert.rejects(dialer.dial(new AbortController().signal), isLapsed);
+  assert.deepEqual(below.done, ["abort"]);
+  await assert.rejects(dialer.dial(new AbortController().signal), isLapsed);
+  assert.equal(dials, 1);
+});
+
+Deno.test("when the right runs out the connection is reset at once, and looks dead", async () => {
+  const { right, below, wire } = await dialed();
+  assert.equal(await wire.write(new Uint8Array(3)), 3);
+  right.lapse();
+  assert.deepEqual(below.done, ["write", "abort"]);
+  assert.deepEqual(wire.sample(), { ...SAMPLE, state: TcpState.CLOSE, hangup: true });
+  assert.equal(wire.takeSocketError(), "ECANCELED");
+  // It is valid again; this connection is over all the same.
+  right.leftMs = 1000;
+  await assert.rejects(wire.write(new Uint8Array(3)), isLapsed);
+  wire.askPeer(true);
+  wire.shutdownWrite();
+  assert.deepEqual(below.done, ["write", "abort"]);
+});
+
+Deno.test("a process that wakes resets before it writes a byte, or ends in order", async (t) => {
+  const ways: [string, (wire: Wire) => Promise<unknown>][] = [
+    ["write", (wire) => assert.rejects(wire.write(new Uint8Array(3)), isLapsed)],
+    ["shutdownWrite", (wire) => Promise.resolve(wire.shutdownWrite())],
+    ["close", (wire) => Promise.resolve(wire.close())],
+  ];
+  for (const [name, way] of ways) {
+    await t.step(name, async () => {
+      const { right, below, wire } = await dialed();
+      // Its timer has not gone off yet.
+      right.leftMs = -1;
+      await way(wire);
+      assert.deepEqual(below.done, ["abort"]);
+    });
+  }
+});
+
+Deno.test("a connection that has ended hears of nothing", async () => {
+  const { right, below, wire } = await dialed();
+  assert.equal(right.listeners, 1);
+  wire.close();
+  right.lapse();
+  assert.equal(right.listeners, 0);
+  assert.deepEqual(below.done, ["close"]);
+});
