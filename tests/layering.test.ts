@@ -130,7 +130,10 @@ Deno.test("each capability has one home", () => {
   const homes: [RegExp, RegExp][] = [
     [/Deno\.dlopen/, /^src\/(kernel\/libc|tls\/openssl\/libssl)\.ts$/],
     [/Deno\.connect/, /^src\/kernel\//],
-    [/\b(SELECT|INSERT INTO|DELETE FROM|PRAGMA|CREATE TABLE)\b/, /^src\/(queue|db_sqlite)\//],
+    [
+      /\b(SELECT|INSERT INTO|DELETE FROM|PRAGMA|CREATE TABLE)\b/,
+      /^src\/(queue|db_sqlite|postgres)\//,
+    ],
     [/node:sqlite/, /^src\/queue\/sqlite\/node_sqlite\.ts$/],
     [/\bconsole\.|Deno\.std(out|err|in)|Deno\.exit/, /^src\/cli\//],
     [
@@ -145,6 +148,7 @@ Deno.test("each capability has one home", () => {
     ],
     [/node:http2?"/, /^src\/observe\/listener\.ts$/],
     [/"node:tls"/, /^src\/tls\/node_engine\.ts$/],
+    [/from "postgres"/, /^src\/postgres\/database\.ts$/],
     [/from "@opentelemetry/, /^src\/observe\/metrics\.ts$/],
   ];
   for (const [pattern, home] of homes) {

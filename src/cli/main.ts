@@ -53,6 +53,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
   ["backup", async () => (await import("./commands/backup.ts")).backupCommand],
   ["check", async () => (await import("./commands/check.ts")).checkCommand],
   ["repair", async () => (await import("./commands/repair.ts")).repairCommand],
+  ["postgres", async () => (await import("./commands/postgres.ts")).postgresCommand],
 ]);
 
 /**
@@ -113,7 +114,7 @@ async function buildProgram(
 }
 
 /** Commands to which a route file has nothing to say, or more than options. */
-const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["repair", "run"]);
+const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["postgres", "repair", "run"]);
 
 const ROUTE_OPTIONS = [
   ["--config <file>", "a route file for what is not given here; see sendq run --help"],

@@ -21,6 +21,8 @@ export interface Needs {
   readonly remotes?: readonly Remote[];
   /** Addresses of this host to connect from; port 0: any that is free. */
   readonly sources?: readonly { readonly hostname: string; readonly port: number }[];
+  /** Databases to connect to. */
+  readonly databases?: readonly Pick<HostRemote, "hostname" | "port">[];
   /** Where to listen. */
   readonly listens?: readonly Listen[];
   /** Files to read. */
@@ -107,10 +109,17 @@ function wantedPermissions(
   needs: Needs,
   isGranted: (descriptor: Deno.PermissionDescriptor) => boolean,
 ): Missing[] {
-  const { remotes = [], sources = [], listens = [], outputs = [], queues = [], kernel = false } =
-    needs;
+  const {
+    remotes = [],
+    databases = [],
+    sources = [],
+    listens = [],
+    outputs = [],
+    queues = [],
+    kernel = false,
+  } = needs;
   const files = [...needs.files ?? [], ...(needs.queuesToLookInto ?? []).flatMap(filesOf)];
-  const ends = [...listens, ...remotes];
+  const ends = [...listens, ...remotes, ...databases];
   const sockets = ends.flatMap((end) => "path" in end ? [end.path] : []);
   const wanted: Missing[] = ends.map((end) => ({
     name: "net",

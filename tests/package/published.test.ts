@@ -38,7 +38,17 @@ Deno.test("published is what a user needs, and nothing else", () => {
   const expected = [
     ...["deno.json", "mod.ts", ...sources("src/")],
     ...["README.md", "LICENSE", "CHANGES.md", "SECURITY.md"],
-    ...["ERRORS", "METRICS", "OPERATIONS", "OPTIONS", "PACKAGE", "PROMISES", "PROTOCOLS", "TCP"]
+    ...[
+      "CLUSTER",
+      "ERRORS",
+      "METRICS",
+      "OPERATIONS",
+      "OPTIONS",
+      "PACKAGE",
+      "PROMISES",
+      "PROTOCOLS",
+      "TCP",
+    ]
       .map((name) => `docs/${name}.md`),
     ...["docs/options.schema.json", "docs/route.schema.json", "docs/demo.svg"],
     // deno publish wants every module that it has checked.

@@ -46,6 +46,7 @@ import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import { givenOf } from "./given.ts";
+import { checkedQueue, requireFile } from "./queue_place.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
 import { addViaOptions, VIA, viaOptionsOf, wayOf } from "./proxy.ts";
@@ -267,7 +268,15 @@ export function addQueueFileOption(
   options: OptionAdder,
   description = "the queue's file; made where there is none",
 ): void {
-  options.required("-q, --queue <file>", description);
+  options.required("-q, --queue <file>", description, requireFile);
+}
+
+/** The same, for commands that can do without a file. */
+export function addQueueOption(
+  options: OptionAdder,
+  description = "the queue's file, made where there is none; or postgres://USER@HOST/DATABASE/NAME",
+): void {
+  options.required("-q, --queue <file>", description, checkedQueue);
 }
 
 /** `--oversize`, for commands that cut a stream into packets. */

@@ -11,10 +11,10 @@ import { framePacket } from "../../framing/frame_packet.ts";
 import type { Framing } from "../../framing/framing.ts";
 import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
-import { OutboundQueue } from "../../queue/queue.ts";
+import type { OutboundQueue } from "../../queue/queue.ts";
 import {
   addOversizeOption,
-  addQueueFileOption,
+  addQueueOption,
   addQueueOptions,
   asUsageError,
   framingHelp,
@@ -25,6 +25,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
+import { openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
@@ -75,7 +76,7 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
     .description("Put packets into a queue, while a sender runs on it elsewhere or later.")
     .argument("[packet...]", "packets as text");
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options);
+  addQueueOption(options);
   options
     .value(
       "--file <path>",
@@ -111,7 +112,7 @@ async function enqueue(
   if (given && input !== undefined) {
     throw new UsageError("--input is about stdin, which is not read when packets are given");
   }
-  checkPermissions({ queues: [path], files });
+  checkPermissions({ ...queueNeeds(path), files });
   const packets = [
     ...texts.map((text) => framePacket(new TextEncoder().encode(text), output ?? "lines")),
     ...await Promise.all(
@@ -172,7 +173,7 @@ async function enqueue(
 
 async function open(path: string, options: EnqueueCommandOptions): Promise<OutboundQueue> {
   try {
-    return await OutboundQueue.open(path, queueOptionsOf(options));
+    return await openQueue(path, queueOptionsOf(options));
   } catch (error) {
     throw asUsageError(error);
   }

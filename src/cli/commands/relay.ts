@@ -15,7 +15,7 @@ import { Relay } from "../../relay/relay.ts";
 import {
   addDeliveryOptions,
   addOversizeOption,
-  addQueueFileOption,
+  addQueueOption,
   addQueueOptions,
   checkDeliveryOptions,
   connectionFilesOf,
@@ -28,6 +28,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
+import { queueNeeds } from "../arguments/queue_place.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
@@ -124,7 +125,7 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
       parseMode,
     );
   addOversizeOption(options);
-  addQueueFileOption(options);
+  addQueueOption(options);
   addQueueOptions(options);
   addDeliveryOptions(options);
   return command
@@ -190,7 +191,7 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
     needs: {
       ...remoteNeeds(options.to, options, [...options.listen, ...page.listens]),
       files: [...page.files, ...sessionFiles(options), ...connectionFilesOf(options)],
-      queues: [options.queue],
+      ...queueNeeds(options.queue),
       kernel: true,
       libc: options.libc,
       libssl: libsslNeeds(options.to, options),

@@ -14,7 +14,7 @@ import type { Sender } from "../../sender/sender.ts";
 import {
   addDeliveryOptions,
   addOversizeOption,
-  addQueueFileOption,
+  addQueueOption,
   addQueueOptions,
   checkDeliveryOptions,
   connectionFilesOf,
@@ -27,6 +27,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
+import { queueNeeds } from "../arguments/queue_place.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
 import { type Intake, type Planned, runSession } from "../session/session.ts";
@@ -129,7 +130,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
       parseRemoteArgument,
     );
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options);
+  addQueueOption(options);
   options
     .framing("-i, --input <framing>", "packets on stdin", "lines", ["none"])
     .framing("-o, --output <framing>", "packets on the wire (default: as on stdin)")
@@ -170,7 +171,7 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
     needs: {
       ...remoteNeeds(remote, options, listens),
       files: [...files, ...sessionFiles(options), ...connectionFilesOf(options)],
-      queues: [options.queue],
+      ...queueNeeds(options.queue),
       kernel: true,
       libc: options.libc,
       libssl: libsslNeeds(remote, options),

@@ -12,8 +12,10 @@ import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { outageWords } from "../../sender/outage.ts";
-import { readRunningSender, type SenderReport } from "../../sender/report.ts";
-import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { parseReport, readRunningSender, type SenderReport } from "../../sender/report.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
+import { addQueueOption, OptionAdder } from "../arguments/options.ts";
+import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import {
   formatBytes,
@@ -71,10 +73,28 @@ interface Look {
   readonly queue: QueueCounts;
   /** When the oldest packet was stored; `undefined` when there is none. */
   readonly oldestEnqueuedAtMs: number | undefined;
-  readonly fileBytes: number;
+  /** `undefined`: it is no file. */
+  readonly fileBytes: number | undefined;
   /** The write-ahead log beside it; `undefined` without the permission to look. */
   readonly logBytes: number | undefined;
-  readonly sender: Awaited<ReturnType<typeof readRunningSender>>;
+  readonly sender: RunningSender | undefined;
+  /** Of a queue on PostgreSQL. */
+  readonly database?: { readonly synchronousStandbys: string };
+}
+
+/** Who sends. */
+interface RunningSender {
+  /** For people: `"process 4711"`. */
+  readonly who: string;
+  /** The same for programs. */
+  readonly fields: Readonly<Record<string, unknown>>;
+  readonly report: SenderReport | undefined;
+}
+
+/** What is looked at, again and again. */
+interface Source extends Disposable {
+  look(): Promise<Look>;
+  packets(): Promise<number>;
 }
 
 /**
@@ -88,7 +108,7 @@ export function statusCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     .summary("show a queue and its sender")
     .description("Show a queue at a glance, and its sender where one runs.");
   const options = new OptionAdder(command).group("Queue");
-  addQueueFileOption(options, "the queue's file");
+  addQueueOption(options, "the queue's file, or postgres://USER@HOST/DATABASE/NAME");
   options
     .group("Output")
     .flag("--json", "print an object; with --watch one a line, at each look")
@@ -107,22 +127,62 @@ async function status(options: StatusOptions, io: Stdio): Promise<ExitCode> {
   if (timeout !== undefined && !waitEmpty) throw new UsageError("--timeout needs --wait-empty");
   if (watch && waitEmpty) throw new UsageError("--watch and --wait-empty cannot be combined");
   if (options.interval < 100) throw new UsageError("--interval must be 100ms or more");
-  checkPermissions({ queuesToLookInto: [path] });
-  requireQueue(path);
-  using queue = await QueueInspector.open(path);
+  using queue = isQueueUrl(path) ? await sourceInDatabase(path) : await sourceInFile(path);
   if (watch) await watchQueue(queue, options, io);
   else {
     const empty = waitEmpty ? await waitUntilEmpty(queue, timeout ?? Infinity) : true;
     await printLine(
       io,
-      options.json ? asJson(await look(queue)) : asText(await look(queue), io).join("\n"),
+      options.json ? asJson(await queue.look()) : asText(await queue.look(), io).join("\n"),
     );
     if (!empty) return ExitCode.PACKETS_KEPT;
   }
   return ExitCode.DONE;
 }
 
+async function sourceInFile(path: string): Promise<Source> {
+  checkPermissions({ queuesToLookInto: [path] });
+  requireQueue(path);
+  const queue = await QueueInspector.open(path);
+  return {
+    look: () => look(queue),
+    packets: async () => (await queue.counts()).packets,
+    [Symbol.dispose]: () => queue[Symbol.dispose](),
+  };
+}
+
+async function sourceInDatabase(url: string): Promise<Source> {
+  checkPermissions(queueNeeds(url));
+  const { lookerAt } = await import("../../postgres/look.ts");
+  const looker = lookerAt({ url, ...passwordOf() });
+  const look = async (): Promise<Look> => {
+    const { state, lease, synchronousStandbys } = await looker.look();
+    const { removedThrough, sentThrough, oldestEnqueuedAtMs, ...counts } = state;
+    const { storedBytes: _, writtenAtMs: __, clockOffsetMs: ___, ...shown } = counts;
+    const { holder, epoch, notice } = lease;
+    return {
+      atMs: systemClock.wallMs(),
+      path: looker.path,
+      queue: { ...shown, removedThroughId: removedThrough, sentThroughId: sentThrough },
+      oldestEnqueuedAtMs,
+      ...{ fileBytes: undefined, logBytes: undefined },
+      sender: holder === undefined ? undefined : {
+        who: `${printable(holder)}, epoch ${formatCount(epoch)}`,
+        fields: { holder, epoch },
+        report: parseReport(notice),
+      },
+      database: { synchronousStandbys },
+    };
+  };
+  return {
+    look,
+    packets: async () => (await looker.look()).state.packets,
+    [Symbol.dispose]: () => looker.close(),
+  };
+}
+
 async function look(queue: QueueInspector): Promise<Look> {
+  const running = await readRunningSender(queue.path);
   const counts = await queue.counts();
   return {
     atMs: systemClock.wallMs(),
@@ -131,7 +191,11 @@ async function look(queue: QueueInspector): Promise<Look> {
     oldestEnqueuedAtMs: await oldestAtMs(queue, counts),
     fileBytes: Deno.statSync(queue.path).size,
     logBytes: logBytesOf(queue.path),
-    sender: await readRunningSender(queue.path),
+    sender: running && {
+      who: `process ${running.pid}`,
+      fields: { pid: running.pid },
+      report: running.report,
+    },
   };
 }
 
@@ -158,10 +222,10 @@ function logBytesOf(path: string): number | undefined {
 }
 
 /** @returns Whether it became empty in time. */
-async function waitUntilEmpty(queue: QueueInspector, timeoutMs: number): Promise<boolean> {
+async function waitUntilEmpty(queue: Source, timeoutMs: number): Promise<boolean> {
   const deadlineMs = systemClock.nowMs() + timeoutMs;
   for (;;) {
-    if ((await queue.counts()).packets === 0) return true;
+    if (await queue.packets() === 0) return true;
     const leftMs = deadlineMs - systemClock.nowMs();
     if (leftMs <= 0) return false;
     await wait(Math.min(WAIT_POLL_MS, leftMs));
@@ -169,7 +233,7 @@ async function waitUntilEmpty(queue: QueueInspector, timeoutMs: number): Promise
 }
 
 async function watchQueue(
-  queue: QueueInspector,
+  queue: Source,
   { interval, json = false }: StatusOptions,
   io: Stdio,
 ): Promise<void> {
@@ -179,7 +243,7 @@ async function watchQueue(
   const sendQueue = new History(HISTORY_VALUES);
   const live = io.stdout.isTerminal();
   for (let shown = 0;;) {
-    const seen = await look(queue);
+    const seen = await queue.look();
     depth.add(seen.queue.packets);
     sendQueue.add(seen.sender?.report?.path?.sendQueueBytes ?? 0);
     if (json) await printLine(io, asJson(seen));
@@ -203,12 +267,13 @@ function wait(ms: number): Promise<void> {
 }
 
 function asJson(seen: Look): string {
-  const { atMs, path, queue, oldestEnqueuedAtMs, fileBytes, logBytes, sender } = seen;
+  const { atMs, path, queue, oldestEnqueuedAtMs, fileBytes, logBytes, sender, database } = seen;
   const oldestAgeMs = ageOf(seen);
   return JSON.stringify({
     atMs,
     queue: { path, ...queue, oldestEnqueuedAtMs, oldestAgeMs, fileBytes, logBytes },
-    sender: sender === undefined ? null : { pid: sender.pid, ...sender.report },
+    sender: sender === undefined ? null : { ...sender.fields, ...sender.report },
+    ...(database === undefined ? {} : { database }),
   });
 }
 
@@ -218,10 +283,11 @@ function ageOf({ oldestEnqueuedAtMs, atMs }: Look): number | undefined {
 
 /** The lines for people. */
 function asText(seen: Look, io: Stdio): string[] {
-  const { atMs, path, queue, fileBytes, logBytes, sender } = seen;
+  const { atMs, path, queue, fileBytes, logBytes, sender, database } = seen;
   const ageMs = ageOf(seen);
   const oldest = ageMs === undefined ? "" : `, the oldest ${formatDuration(ageMs)} old`;
   const log = logBytes === undefined ? "" : ` and log ${formatBytes(logBytes)}`;
+  const file = fileBytes === undefined ? "" : `, file ${formatBytes(fileBytes)}${log}`;
   const dead = queue.deadPackets === 0 ? [] : [row("dead", deadWords(queue))];
   const dropped = queue.droppedPackets === 0
     ? []
@@ -229,11 +295,18 @@ function asText(seen: Look, io: Stdio): string[] {
   return [
     row("queue", printable(path)),
     row("packets", `${formatCount(queue.packets)}, ${formatBytes(queue.bytes)}${oldest}`),
-    row("stored", `${formatCount(queue.lastId)} ever, file ${formatBytes(fileBytes)}${log}`),
+    row("stored", `${formatCount(queue.lastId)} ever${file}`),
+    ...(database === undefined ? [] : [row("standbys", standbyWords(database))]),
     ...dead,
     ...dropped,
     ...senderRows(sender, atMs, io),
   ];
+}
+
+function standbyWords({ synchronousStandbys }: NonNullable<Look["database"]>): string {
+  return synchronousStandbys === ""
+    ? "no commit waits for one (synchronous_standby_names is empty)"
+    : `each commit waits for ${printable(synchronousStandbys)}`;
 }
 
 function deadWords(queue: QueueCounts): string {
@@ -259,15 +332,15 @@ function senderRows(
   io: Stdio,
 ): string[] {
   if (sender === undefined) return [row("sender", "none runs")];
-  const { pid } = sender;
+  const { who } = sender;
   // Whoever may write the lock file may write anything into it.
   const report = printableIn(sender.report);
-  if (report === undefined) return [row("sender", `process ${pid}, which says nothing more`)];
+  if (report === undefined) return [row("sender", `${who}, which says nothing more`)];
   const { condition } = report;
   const words = colorsWelcome(io.stdout) ? painted(condition) : inOneLine(condition);
   const sinceMs = Math.max(0, atMs - report.startedAtMs);
   return [
-    row("sender", `process ${pid}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
+    row("sender", `${who}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
     row("state", words),
     ...(report.outage === undefined ? [] : [row("outage", outageWords(report.outage, atMs))]),
     row("verdict", report.verdictWords),

@@ -10,6 +10,7 @@ import { formatRemote, type Remote } from "../../base/remote.ts";
 import { formatProxy, proxyOf } from "../../base/via.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import { missingFlags } from "../../permissions/permissions.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
 import { resolveQueueOptions } from "../../queue/options.ts";
 import { limitsOf, type SenderOptions } from "../../sender/options.ts";
 import {
@@ -18,6 +19,7 @@ import {
   queueOptionsOf,
 } from "../arguments/options.ts";
 import { wayOf } from "../arguments/proxy.ts";
+import { nameOfQueue } from "../arguments/queue_place.ts";
 import { planRelay, relayCommand, type RelayCommandOptions } from "../commands/relay.ts";
 import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
 import type { Planned, SessionPlan } from "../session/session.ts";
@@ -183,6 +185,7 @@ function at(path: string, values: Values): number | undefined {
 
 /** A queue that is there has to be one that can be written; one that is not is made. */
 function checkQueue(path: string): void {
+  if (isQueueUrl(path)) return;
   if (missingFlags({ queues: [path] }).length > 0) return;
   try {
     Deno.openSync(path, { read: true, write: true }).close();
@@ -206,6 +209,7 @@ function allNeeds(path: string, routes: readonly PlannedRoute[]): Needs {
     listens: unique(routes.flatMap(({ needs }) => [...needs.listens ?? []])),
     files: [path, ...new Set(routes.flatMap(({ needs }) => [...needs.files ?? []]))],
     queues: routes.flatMap(({ needs }) => [...needs.queues ?? []]),
+    databases: unique(routes.flatMap(({ needs }) => [...needs.databases ?? []])),
     kernel: true,
     libc,
     libssl: libssl.find((path) => typeof path === "string") ?? libssl.includes(true),
@@ -222,7 +226,9 @@ export function summaryOf({ plan, values }: PlannedRoute): string {
   const name = plan.name === undefined ? "" : `${plan.name}: `;
   const { via } = wayOf(plan.options);
   const proxy = via === undefined ? "" : ` over the proxy ${formatProxy(proxyOf(via))}`;
-  return `${name}${from} through ${plan.options.queue} to ${formatRemote(plan.remote)}${proxy}`;
+  return `${name}${from} through ${nameOfQueue(plan.options.queue)} to ${
+    formatRemote(plan.remote)
+  }${proxy}`;
 }
 
 /** The options that the process has once. */

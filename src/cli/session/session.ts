@@ -8,6 +8,7 @@
 import { systemClock } from "../../base/clock.ts";
 import { isLoopback } from "../../observe/access.ts";
 import type { Remote } from "../../base/remote.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
 import { Sender } from "../../sender/sender.ts";
 import {
   asUsageError,
@@ -17,6 +18,7 @@ import {
   queueOptionsOf,
 } from "../arguments/options.ts";
 import type { Needs } from "../../permissions/permissions.ts";
+import { nameOfQueue, openQueue } from "../arguments/queue_place.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
@@ -116,6 +118,12 @@ export function runSession(plan: SessionPlan): Promise<ExitCode> {
 export async function runSessions(
   { plans, options, io: { stderr }, reload }: ProcessPlan,
 ): Promise<ExitCode> {
+  if (plans.length > 1 && plans.some(({ options }) => isQueueUrl(options.queue))) {
+    throw new UsageError(
+      "a sender from PostgreSQL may have to wait for its turn, and would keep the other routes " +
+        "waiting: run that route by itself, with --route",
+    );
+  }
   const live = plans.length === 1 && stderr.isTerminal() && options.logFormat === "text";
   const log = new LogConsole({
     format: options.logFormat,
@@ -204,15 +212,19 @@ async function openSender(
   { remote, options, acquire }: SessionPlan,
   log: RouteLog,
 ): Promise<Sender> {
-  log.debug(`opening ${options.queue}`);
+  log.debug(`opening ${nameOfQueue(options.queue)}`);
   using untilOpen = new DisposableStack();
   const acquired = await acquire?.();
   if (acquired !== undefined) untilOpen.use(acquired);
   try {
     const sender = await Sender.open({
       ...deliveryOptionsOf(options),
-      queue: options.queue,
-      queueOptions: queueOptionsOf(options),
+      ...isQueueUrl(options.queue)
+        ? {
+          queue: await openQueue(options.queue, queueOptionsOf(options), log),
+          closesQueue: true,
+        }
+        : { queue: options.queue, queueOptions: queueOptionsOf(options) },
       remote,
       logger: log,
     });
@@ -337,7 +349,9 @@ class Session {
     } else if (queue.packets > 0) {
       this.#log.line(
         "warn",
-        `stopped: ${formatPackets(queue.packets)} kept in ${this.#plan.options.queue}` +
+        `stopped: ${formatPackets(queue.packets)} kept in ${
+          nameOfQueue(this.#plan.options.queue)
+        }` +
           `${again}; the next start delivers them`,
         fields,
       );

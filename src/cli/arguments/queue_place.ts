@@ -1,0 +1,88 @@
+/**
+ * The queue that `--queue` names: a file, or one on PostgreSQL, of which nothing is loaded
+ * for a file.
+ *
+ * @module
+ */
+
+import { InvalidArgumentError } from "commander";
+import { messageOf } from "../../base/errors.ts";
+import type { Logger } from "../../base/ports.ts";
+import type { Needs } from "../../permissions/permissions.ts";
+import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
+import type { QueueOptions } from "../../queue/options.ts";
+import { OutboundQueue } from "../../queue/queue.ts";
+
+/** Holds the password, where it shall not stand in a URL that every process can see. */
+const PASSWORD_VARIABLE = "PGPASSWORD";
+
+/** What has to be granted to open a queue. */
+export function queueNeeds(queue: string): Pick<Needs, "queues" | "databases"> {
+  return isQueueUrl(queue) ? { databases: parseQueueUrl(queue).hosts } : { queues: [queue] };
+}
+
+/** A queue's name for people: without a password. */
+export function nameOfQueue(queue: string): string {
+  return isQueueUrl(queue) ? queue.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/, "$1@") : queue;
+}
+
+/**
+ * Opens it.
+ *
+ * @param queue What `--queue` says.
+ * @param options Those of the queue; of the ones that are about a file, a database knows nothing.
+ * @param logger Told of what a sender waits for.
+ */
+export async function openQueue(
+  queue: string,
+  options: QueueOptions,
+  logger?: Logger,
+): Promise<OutboundQueue> {
+  if (!isQueueUrl(queue)) return await OutboundQueue.open(queue, options);
+  const { postgresQueue } = await import("../../postgres/postgres.ts");
+  const { durability: _, commitIn: __, driver: ___, ...shared } = options;
+  return await postgresQueue({
+    ...shared,
+    url: queue,
+    ...passwordOf(),
+    ...(logger === undefined ? {} : { logger }),
+  });
+}
+
+/** The password out of the environment, where this process may look. */
+export function passwordOf(): { readonly password?: string } {
+  const variable = PASSWORD_VARIABLE;
+  if (Deno.permissions.querySync({ name: "env", variable }).state !== "granted") return {};
+  const password = Deno.env.get(variable);
+  return password === undefined ? {} : { password };
+}
+
+/**
+ * For a command that reads a queue's file itself.
+ *
+ * @throws {InvalidArgumentError} It is no file.
+ */
+export function requireFile(queue: string): string {
+  if (!isQueueUrl(queue)) return queue;
+  throw new InvalidArgumentError(
+    "This command is about a file; on PostgreSQL there are enqueue, send, relay, run and status.",
+  );
+}
+
+/**
+ * A path, or an address that can be understood.
+ *
+ * @throws {InvalidArgumentError} It is neither.
+ */
+export function checkedQueue(queue: string): string {
+  if (isQueueUrl(queue)) {
+    try {
+      if (parseQueueUrl(queue).name === "") {
+        throw new Error("the queue's name is missing behind it");
+      }
+    } catch (error) {
+      throw new InvalidArgumentError(messageOf(error));
+    }
+  }
+  return queue;
+}

@@ -1,0 +1,131 @@
+/**
+ * Where a queue on PostgreSQL lies, as one URL says it.
+ *
+ * @module
+ */
+
+import { OptionError } from "../base/errors.ts";
+
+/**
+ * What an acknowledged packet survives. The database is asked in each transaction whether
+ * its settings mean as much.
+ *
+ * - `"machine-loss"`: the loss of the primary with its disk, because each commit waits until
+ *   a standby has it on disk: `synchronous_standby_names` is not empty, `fsync` and
+ *   `full_page_writes` are on
+ * - `"power-loss"`: a power cut of the primary, but not the loss of its disk: `fsync` and
+ *   `full_page_writes` are on, `synchronous_commit` is not off
+ * - `"process-crash"`: whatever the database makes of it; nothing is asked
+ *
+ * @category Queue
+ */
+export type PostgresDurability = "machine-loss" | "power-loss" | "process-crash";
+
+/** All of them. */
+export const DURABILITIES: readonly PostgresDurability[] = [
+  "machine-loss",
+  "power-loss",
+  "process-crash",
+];
+
+/** How a connection is protected. */
+export type SslMode = "disable" | "require" | "verify-full";
+
+/** A queue's address, in its parts. */
+export interface QueueAddress {
+  /** The servers; one of them is the primary. */
+  readonly hosts: readonly { readonly hostname: string; readonly port: number }[];
+  /** The database. */
+  readonly database: string;
+  /** Who logs in. */
+  readonly user: string;
+  /** With what; `undefined`: without. */
+  readonly password: string | undefined;
+  /** Whether TLS is spoken, and the server's certificate checked. */
+  readonly sslMode: SslMode;
+  /** The queue's name; empty where the URL has none. */
+  readonly name: string;
+  /** What a commit has to survive, where the URL says it. */
+  readonly durability: PostgresDurability | undefined;
+}
+
+const DEFAULT_PORT = 5432;
+const PARTS =
+  /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)\/([^/?#]+)(?:\/([^/?#]+))?(?:\?(.*))?$/;
+const HOST = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::([0-9]{1,5}))?$/;
+const SSL_MODES: readonly SslMode[] = ["disable", "require", "verify-full"];
+
+/** Whether a queue's name is the address of one on PostgreSQL, and not a path. */
+export function isQueueUrl(queue: string): boolean {
+  return /^postgres(ql)?:\/\//.test(queue);
+}
+
+/**
+ * Takes a URL apart: `postgres://user:password@host:5432,other/database/name?sslmode=require`.
+ *
+ * @throws {OptionError} It is none.
+ */
+export function parseQueueUrl(url: string): QueueAddress {
+  const fail = (rule: string) => new OptionError("url", withoutPassword(url), rule);
+  const parts = PARTS.exec(url);
+  if (parts === null) {
+    throw fail("must be like postgres://user@host:5432/database/queue");
+  }
+  const [, login = "", hostList = "", database = "", name = "", query = ""] = parts;
+  const colon = login.indexOf(":");
+  const user = colon < 0 ? login : login.slice(0, colon);
+  if (user === "") throw fail("must say who logs in: postgres://user@…");
+  const hosts = hostList.split(",").map((text) => {
+    const [, hostname = "", port] = HOST.exec(text) ?? [];
+    const number = port === undefined ? DEFAULT_PORT : Number(port);
+    if (hostname === "" || number < 1 || number > 65535) {
+      throw fail(`has the host ${JSON.stringify(text)}, which is none`);
+    }
+    return { hostname: hostname.replace(/^\[|\]$/g, ""), port: number };
+  });
+  const given = new Map(new URLSearchParams(query));
+  const take = <T extends string>(key: string, values: readonly T[]): T | undefined => {
+    const value = given.get(key);
+    given.delete(key);
+    if (value === undefined) return undefined;
+    const known = values.find((one) => one === value);
+    if (known === undefined) throw fail(`has a ${key} that is none of ${values.join(", ")}`);
+    return known;
+  };
+  const sslMode = take("sslmode", SSL_MODES) ?? "disable";
+  const durability = take("durability", DURABILITIES);
+  for (const key of given.keys()) {
+    throw fail(`says ${key}, and knows sslmode and durability behind the question mark`);
+  }
+  try {
+    return {
+      hosts,
+      database: decodeURIComponent(database),
+      user: decodeURIComponent(user),
+      password: colon < 0 ? undefined : decodeURIComponent(login.slice(colon + 1)),
+      sslMode,
+      name: decodeURIComponent(name),
+      durability,
+    };
+  } catch {
+    throw fail("has a % that begins no escape");
+  }
+}
+
+/** The address for people: without the password. */
+export function formatAddress({ hosts, database, user, name }: QueueAddress): string {
+  const list = hosts.map(hostAndPort).join(",");
+  const path = [database, name].filter((part) => part !== "").map(encodeURIComponent).join("/");
+  return `postgres://${encodeURIComponent(user)}@${list}/${path}`;
+}
+
+/** `"db1:5432"`; what Deno grants. */
+export function hostAndPort(
+  { hostname, port }: { readonly hostname: string; readonly port: number },
+): string {
+  return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+}
+
+function withoutPassword(url: string): string {
+  return url.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/, "$1:…@");
+}

@@ -1,0 +1,270 @@
+/**
+ * One connection to the primary, made again when it is lost, and questions over it, one
+ * behind the other. The only file that knows the client library.
+ *
+ * @module
+ */
+
+import { connect, type Socket } from "node:net";
+import process from "node:process";
+import postgres from "postgres";
+import { messageOf } from "../base/errors.ts";
+import type { Clock } from "../base/ports.ts";
+import { hostAndPort, type QueueAddress } from "./address.ts";
+import { ConnectionLostError, sqlStateOf } from "./errors.ts";
+
+/** How long one server may take to accept a connection, and then to log in. */
+const CONNECT_TIMEOUT_MS = 2000;
+/** Between two rounds through the servers. */
+const ROUND_MS = 200;
+/** "A wait for a standby was given up": what was answered may be on the primary alone. */
+const NOT_REPLICATED = "01000";
+
+/** A row of an answer. */
+export type Row = Readonly<Record<string, unknown>>;
+
+/** How to use a database. */
+export interface DatabaseOptions {
+  /** Where it is. */
+  readonly address: QueueAddress;
+  /** Time. */
+  readonly clock: Clock;
+  /** After this, a connection that does not answer is given up. */
+  readonly answerTimeoutMs: number;
+  /** Whether each commit has to be on a standby's disk, whatever the server's default. */
+  readonly waitsForStandby: boolean;
+  /** Asked first on each connection. */
+  readonly hello?: { readonly text: string; readonly args: readonly unknown[] };
+  /** Called for each notification. */
+  readonly onNotify?: () => void;
+}
+
+/** What came back. */
+export interface Answer {
+  /** Its rows. */
+  readonly rows: readonly Row[];
+  /** Whether a wait for a standby was given up meanwhile: then it is no acknowledgement. */
+  readonly unreplicated: boolean;
+}
+
+type Sql = ReturnType<typeof postgres>;
+
+interface Session {
+  readonly sql: Sql;
+  readonly sockets: Set<Socket>;
+  /** How often a wait for a standby was given up. */
+  readonly warned: { times: number };
+}
+
+/** A database, through at most one connection. */
+export class Database {
+  readonly #options: DatabaseOptions;
+  #session: Promise<Session> | undefined;
+  #isClosed = false;
+  /** Which server is tried next. */
+  #turn = 0;
+
+  /** @param options Where it is, and how long it may take. */
+  constructor(options: DatabaseOptions) {
+    this.#options = options;
+  }
+
+  /** The time by which it waits. */
+  get clock(): Clock {
+    return this.#options.clock;
+  }
+
+  /**
+   * Asks one question, which is a transaction of its own.
+   *
+   * @param text SQL with `$1` and so on.
+   * @param args What stands in their place.
+   * @throws {ConnectionLostError} There is no connection, or no answer; says whether it was sent.
+   * @throws {Error} The server's own, with its SQLSTATE: nothing of it was done.
+   */
+  async ask(text: string, args: readonly unknown[]): Promise<Answer> {
+    const opening = this.#session ??= this.#open();
+    let session: Session;
+    try {
+      session = await opening;
+    } catch (error) {
+      if (this.#session === opening) this.#session = undefined;
+      throw error;
+    }
+    const { times } = session.warned;
+    try {
+      const rows = await this.#within(session, text, args);
+      return { rows, unreplicated: session.warned.times !== times };
+    } catch (error) {
+      const state = sqlStateOf(error);
+      // A server that is going down, or has become a standby, is none to ask again.
+      if (state === undefined || /^(57P|08|25006)/.test(state)) this.#drop(opening, session);
+      if (state === "25006") throw new ConnectionLostError(messageOf(error), false);
+      if (state !== undefined && !/^(57P|08)/.test(state)) throw error;
+      throw new ConnectionLostError(
+        `the connection to the database was lost (${messageOf(error)})`,
+        true,
+        { cause: error },
+      );
+    }
+  }
+
+  /**
+   * Runs several statements, which say themselves what is a transaction. Does not try again.
+   *
+   * @throws As {@linkcode Database.ask}.
+   */
+  async run(text: string): Promise<void> {
+    const session = await (this.#session ??= this.#open());
+    await session.sql.unsafe(text).simple();
+  }
+
+  /** Ends the connection, whatever is under way on it. */
+  close(): void {
+    this.#isClosed = true;
+    const opening = this.#session;
+    this.#session = undefined;
+    opening?.then((session) => end(session), () => {});
+  }
+
+  #drop(opening: Promise<Session>, session: Session): void {
+    if (this.#session === opening) this.#session = undefined;
+    end(session);
+  }
+
+  async #within(session: Session, text: string, args: readonly unknown[]): Promise<Row[]> {
+    const { clock, answerTimeoutMs } = this.#options;
+    const { promise, reject } = Promise.withResolvers<never>();
+    const cancel = clock.setTimer(answerTimeoutMs, () => {
+      reject(new Error(`no answer within ${(answerTimeoutMs / 1000).toFixed(1)} s`));
+    });
+    try {
+      // Its own answer, rejected when the connection is ended below us, is nobody's then.
+      const answer = session.sql.unsafe<Row[]>(text, [...args] as never[], { prepare: true });
+      answer.catch(() => {});
+      return [...await Promise.race([answer, promise])];
+    } finally {
+      cancel();
+    }
+  }
+
+  async #open(): Promise<Session> {
+    if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
+    const { address, hello } = this.#options;
+    const session = this.#connect();
+    try {
+      await this.#within(session, hello?.text ?? "SELECT 1", hello?.args ?? []);
+      if (this.#isClosed) throw new Error("the connection is closed");
+      return session;
+    } catch (error) {
+      end(session);
+      const state = sqlStateOf(error);
+      // What the server refuses by itself is no lost connection.
+      if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
+      throw new ConnectionLostError(
+        `no primary can be reached at ${address.hosts.map(hostAndPort).join(", ")} ` +
+          `(${messageOf(error)})`,
+        false,
+        { cause: error },
+      );
+    }
+  }
+
+  #connect(): Session {
+    const { address, clock, waitsForStandby, onNotify } = this.#options;
+    const sockets = new Set<Socket>();
+    let dials = 0;
+    const socket = async (): Promise<Socket> => {
+      // Called again for each server that turns out to be a standby.
+      if (dials >= address.hosts.length) throw new Error("none of them is the primary");
+      let last: unknown;
+      while (dials++ < address.hosts.length) {
+        const host = address.hosts[this.#turn++ % address.hosts.length];
+        if (host === undefined) break;
+        try {
+          return await dial(host, clock, sockets);
+        } catch (error) {
+          last = error;
+        }
+      }
+      this.#turn++;
+      await new Promise<void>((resolve) => clock.setTimer(ROUND_MS, resolve));
+      throw last;
+    };
+    const warned = { times: 0 };
+    // Every setting is given: see `withoutEnvironment`. Some are missing in its types.
+    const options: Record<string, unknown> = {
+      ...{ host: "one", port: 1, socket, max: 1, fetch_types: false },
+      database: address.database,
+      user: address.user,
+      password: address.password ?? "",
+      ssl: address.sslMode === "disable"
+        ? false
+        : { rejectUnauthorized: address.sslMode === "verify-full" },
+      target_session_attrs: "primary",
+      connect_timeout: CONNECT_TIMEOUT_MS / 1000,
+      ...{ idle_timeout: 0, max_lifetime: null, keep_alive: 10, prepare: true, debug: false },
+      ...{ max_pipeline: 100, publications: "", sslnegotiation: null },
+      backoff: () => ROUND_MS / 1000,
+      onnotice: (notice: postgres.Notice) => {
+        if (notice["code"] === NOT_REPLICATED) warned.times++;
+      },
+      ...(onNotify === undefined ? {} : { onnotify: onNotify }),
+      connection: {
+        application_name: "sendq",
+        // A server process that waits for us notices that we have gone.
+        client_connection_check_interval: "1000",
+        ...(waitsForStandby ? { synchronous_commit: "on" } : {}),
+      },
+    };
+    const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));
+    return { sockets, warned, sql };
+  }
+}
+
+/**
+ * The library takes what it is not told from the environment, where a variable could change
+ * what a commit means, and which needs a permission even to look. It reads it in this call.
+ */
+function withoutEnvironment<T>(work: () => T): T {
+  const { env } = process;
+  process.env = {};
+  try {
+    return work();
+  } finally {
+    process.env = env;
+  }
+}
+
+function dial(
+  { hostname, port }: QueueAddress["hosts"][number],
+  clock: Clock,
+  sockets: Set<Socket>,
+): Promise<Socket> {
+  const { promise, resolve, reject } = Promise.withResolvers<Socket>();
+  const socket = connect({ host: hostname, port });
+  sockets.add(socket);
+  const cancel = clock.setTimer(CONNECT_TIMEOUT_MS, () => {
+    socket.destroy(new Error(`${hostname} does not answer`));
+  });
+  socket.once("connect", () => {
+    cancel();
+    socket.removeAllListeners();
+    // A ring and the next commit are small, and neither waits for the other's answer.
+    socket.setNoDelay(true);
+    // The name that a certificate is checked against.
+    resolve(Object.assign(socket, { host: hostname, port }));
+  });
+  socket.once("error", (error) => {
+    cancel();
+    reject(error);
+  });
+  return promise;
+}
+
+/** Ends a connection, also one whose other side is silent. */
+function end({ sql, sockets }: Session): void {
+  sql.end({ timeout: 0 }).catch(() => {});
+  for (const socket of sockets) socket.destroy();
+  sockets.clear();
+}

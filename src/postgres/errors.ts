@@ -1,0 +1,112 @@
+/**
+ * What a caller is told when the database says no, or nothing.
+ *
+ * @module
+ */
+
+import { FencedError, messageOf, QueueFileError, type QueueFileReason } from "../base/errors.ts";
+
+/** A connection could not be made, or ended before the answer came. */
+export class ConnectionLostError extends Error {
+  /** The class by name. */
+  override readonly name = "ConnectionLostError";
+  /** Whether the question may have reached the database. */
+  readonly sent: boolean;
+
+  /**
+   * Makes the error.
+   *
+   * @param message What happened.
+   * @param sent Whether the question may have reached the database.
+   */
+  constructor(message: string, sent: boolean, options?: ErrorOptions) {
+    super(message, options);
+    this.sent = sent;
+  }
+}
+
+/** SQLSTATE of an error that the server has sent; `undefined`: it is none. */
+export function sqlStateOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || error.name !== "PostgresError") return undefined;
+  const code = "code" in error ? error.code : undefined;
+  return typeof code === "string" ? code : undefined;
+}
+
+/** What the server says besides. */
+export function detailOf(error: unknown): string {
+  const detail = error instanceof Error && "detail" in error ? error.detail : undefined;
+  return typeof detail === "string" ? detail : "";
+}
+
+const SETUP = "Run sendq postgres setup as a user who may create roles and schemas.";
+const NOTHING = "Nothing was stored.";
+
+/** By SQLSTATE: the reason, the words (`undefined`: the server's own), and what to do. */
+const MEANINGS: Readonly<
+  Record<string, readonly [reason: QueueFileReason, words: string | undefined, advice: string]>
+> = {
+  SQ001: ["not-a-queue", undefined, "Make it: sendq postgres setup with its name in the URL."],
+  SQ002: [
+    "io",
+    "the database has gone back to an earlier state, so that acknowledged packets are missing",
+    "Find out whether it was restored, or failed over without synchronous replication. " +
+    "What is stored from now on is stored.",
+  ],
+  SQ003: [
+    "io",
+    undefined,
+    `${NOTHING} A commit would not survive what it should: change that setting of the ` +
+    "database, or ask for less with the option durability.",
+  ],
+  SQ006: ["corrupt", undefined, "Nothing was removed or changed. Keep a copy of the database."],
+  "23514": ["corrupt", undefined, "Nothing was removed or changed. Keep a copy of the database."],
+  XX001: ["corrupt", undefined, "Nothing was changed. Fail over to a standby, or restore."],
+  XX002: ["corrupt", undefined, "Nothing was changed. Fail over to a standby, or restore."],
+  "53100": ["disk-full", "its disk is full", `${NOTHING} Make room; it works again at once.`],
+  "42501": [
+    "read-only",
+    undefined,
+    `${NOTHING} An operator grants it: GRANT sendq_producer, sendq_sender or sendq_operator TO it.`,
+  ],
+  "28P01": ["read-only", undefined, "Check the user and the password."],
+  "28000": ["read-only", undefined, "Check the user, and pg_hba.conf of the server."],
+  "3D000": ["not-a-queue", undefined, "Create the database, then run sendq postgres setup."],
+  "3F000": ["not-a-queue", "the database has no schema sendq", SETUP],
+  "42883": ["not-a-queue", "the database has no schema sendq of this version", SETUP],
+  "42P01": ["not-a-queue", "the database has no schema sendq of this version", SETUP],
+};
+
+/** Statements that were undone by the server for the sake of others: the next may succeed. */
+const PASSING = new Set(["40001", "40P01", "55P03", "57014", "53300", "53200", "57P03", "25006"]);
+
+/**
+ * Translates what went wrong in a call that is over: nothing of it is stored.
+ *
+ * @param error What was thrown.
+ * @param path The queue's address, without the password.
+ */
+export function queueErrorOf(error: unknown, path: string): unknown {
+  const make = (reason: QueueFileReason, words: string, advice: string) =>
+    new QueueFileError(reason, path, `Queue ${path}: ${words}. ${advice}`, { cause: error });
+  if (error instanceof ConnectionLostError) {
+    return make("busy", error.message, `${NOTHING} Try again once the database can be reached.`);
+  }
+  const state = sqlStateOf(error);
+  if (state === undefined) return error;
+  if (state === "SQ004") {
+    return new FencedError(
+      `Queue ${path}: another sender has taken it over. This one must not go on; nothing is ` +
+        "lost. Start it again: it waits for its turn.",
+      { cause: error },
+    );
+  }
+  const meaning = MEANINGS[state];
+  if (meaning !== undefined) {
+    const [reason, words, advice] = meaning;
+    return make(reason, words ?? messageOf(error), advice);
+  }
+  const words = `the database reports: ${messageOf(error)} (${state})`;
+  return PASSING.has(state)
+    ? make("busy", words, `${NOTHING} Try again.`)
+    : make("io", words, `${NOTHING} Look into the server's log.`);
+}

@@ -1,0 +1,166 @@
+/**
+ * Changes that are made once, however often they have to be asked for.
+ *
+ * Each has a number, and the database keeps the answer to the last one of each producer.
+ * Where an answer is lost, the same question is asked again under the same number: either it
+ * was done, and the answer is there, or it is done now. Where the second try says that it
+ * cannot be done, the first may still be on its way: then the number is used up, so that it
+ * does nothing any more, before anybody is told.
+ *
+ * @module
+ */
+
+import { messageOf, OutcomeUnknownError } from "../base/errors.ts";
+import type { Answer, Database } from "./database.ts";
+import { ConnectionLostError, queueErrorOf, sqlStateOf } from "./errors.ts";
+
+/** Between two tries of a question whose answer was lost. */
+export const AGAIN_MS = 100;
+
+/** What is asked: SQL with `$1` to `$3` for the queue, the producer and the number. */
+export interface Question {
+  /** The SQL. */
+  readonly text: string;
+  /** What stands for `$4` and so on. */
+  readonly args: readonly unknown[];
+}
+
+/** An answer out of the database, not looked at yet. */
+export type Fields = Readonly<Record<string, unknown>>;
+
+/** One queue's changes, one at a time. */
+export class NumberedCalls {
+  readonly #database: Database;
+  readonly #name: string;
+  readonly #path: string;
+  readonly #closeTimeoutMs: number;
+  #producer = crypto.randomUUID();
+  #last = 0;
+  #closeAtMs = Infinity;
+  #wake: (() => void) | undefined;
+
+  /**
+   * @param database Where the queue is.
+   * @param name The queue's name there.
+   * @param path Its address, for the words of an error.
+   * @param closeTimeoutMs For how long a closing queue asks on.
+   */
+  constructor(database: Database, name: string, path: string, closeTimeoutMs: number) {
+    this.#database = database;
+    this.#name = name;
+    this.#path = path;
+    this.#closeTimeoutMs = closeTimeoutMs;
+  }
+
+  /** Under which id the database keeps the answers; another one after an unknown outcome. */
+  get producer(): string {
+    return this.#producer;
+  }
+
+  /** From now on a lost answer is not asked for without an end. */
+  closing(): void {
+    this.#closeAtMs = this.#database.clock.nowMs() + this.#closeTimeoutMs;
+    this.#wake?.();
+  }
+
+  /**
+   * Asks until there is an answer.
+   *
+   * @throws {QueueFileError | FencedError} It was not done, and will not be.
+   * @throws {OutcomeUnknownError} The queue was closed before there was an answer.
+   * @throws {Error} The server's own with SQLSTATE SQ005: there is no room.
+   */
+  async ask(question: Question): Promise<Fields> {
+    let sent = false;
+    for (;;) {
+      try {
+        const fields = fieldsOf(await this.#once(question.text, question.args));
+        if (fields !== undefined) return this.#count(fields);
+        sent = true;
+      } catch (error) {
+        const isLost = error instanceof ConnectionLostError;
+        sent ||= isLost && error.sent;
+        if (!sent) throw this.#toTell(error);
+        if (!isLost) {
+          const done = await this.#void(error);
+          if (done !== undefined) return this.#count(done);
+          throw this.#toTell(error);
+        }
+        await this.#rest(error);
+      }
+    }
+  }
+
+  /**
+   * Uses up a number.
+   *
+   * @returns The answer, where it was done after all.
+   */
+  async #void(cause: unknown): Promise<Fields | undefined> {
+    for (;;) {
+      try {
+        const answer = await this.#once("SELECT sendq.void($1, $2, $3) AS answer", []);
+        const fields = fieldsOf(answer);
+        if (fields !== undefined) {
+          if (fields["void"] !== true) return fields;
+          this.#last++;
+          return undefined;
+        }
+      } catch (error) {
+        if (!(error instanceof ConnectionLostError)) this.#abandon();
+      }
+      await this.#rest(cause);
+    }
+  }
+
+  #once(text: string, args: readonly unknown[]): Promise<Answer> {
+    return this.#database.ask(text, [this.#name, this.#producer, this.#last + 1, ...args]);
+  }
+
+  #count(fields: Fields): Fields {
+    if (fields["counted"] === true) this.#last++;
+    return fields;
+  }
+
+  #toTell(error: unknown): unknown {
+    const state = sqlStateOf(error);
+    if (state === "SQ002") this.#abandon();
+    return state === "SQ005" ? error : queueErrorOf(error, this.#path);
+  }
+
+  /** What was numbered so far is nobody's any more. */
+  #abandon(): void {
+    this.#producer = crypto.randomUUID();
+    this.#last = 0;
+  }
+
+  /** Waits before the next try. */
+  async #rest(cause: unknown): Promise<void> {
+    const { clock } = this.#database;
+    if (clock.nowMs() >= this.#closeAtMs) {
+      this.#abandon();
+      throw new OutcomeUnknownError(
+        `Queue ${this.#path}: it was closed while the database was asked to store something, ` +
+          `and had not answered (${messageOf(cause)}). It is stored, or it is not: whoever ` +
+          "stores it again may store it twice.",
+        { cause },
+      );
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const cancel = clock.setTimer(AGAIN_MS, resolve);
+    this.#wake = resolve;
+    await promise;
+    cancel();
+    this.#wake = undefined;
+  }
+}
+
+/** `undefined`: what was answered may be on the primary alone, and has to be asked again. */
+function fieldsOf({ rows, unreplicated }: Answer): Fields | undefined {
+  if (unreplicated) return undefined;
+  const answer = rows[0]?.["answer"];
+  if (typeof answer !== "object" || answer === null) {
+    throw new TypeError("the database has answered something else than an object");
+  }
+  return { ...answer };
+}

@@ -1,0 +1,121 @@
+import { OptionError } from "../base/errors.ts";
+import type { Logger } from "../base/ports.ts";
+import type { QueueOptions } from "../queue/options.ts";
+import {
+  DURABILITIES,
+  parseQueueUrl,
+  type PostgresDurability,
+  type QueueAddress,
+} from "./address.ts";
+
+export type { PostgresDurability };
+
+/**
+ * A queue on PostgreSQL, and how it behaves.
+ *
+ * @category Queue
+ */
+export interface PostgresQueueOptions
+  extends Omit<QueueOptions, "durability" | "commitIn" | "driver"> {
+  /**
+   * Where it is: `postgres://user:password@host:5432,other:5432/database/name`. With several
+   * hosts the primary among them is found, again after each failover. `?sslmode=` takes
+   * `disable`, `require` and `verify-full`, `&durability=` what the option takes.
+   */
+  readonly url: string;
+  /**
+   * The queue's name, where the URL does not have it.
+   *
+   * @default {undefined} the last part of the URL
+   */
+  readonly name?: string;
+  /**
+   * The password, where it shall not stand in a URL.
+   *
+   * @default {undefined} that of the URL, or none
+   */
+  readonly password?: string;
+  /**
+   * What a resolved enqueue survives. A database that promises less is refused.
+   *
+   * @default {"machine-loss"} or what the URL says
+   */
+  readonly durability?: PostgresDurability;
+  /**
+   * How long a sender's right to send is good without being renewed, in milliseconds; at
+   * least 500. After so long another sender takes over from one that has died. Shorter: a
+   * failover of the sender is quicker, and a database that is slow for a moment interrupts
+   * delivery sooner.
+   *
+   * @default {3000}
+   */
+  readonly leaseTtlMs?: number;
+  /**
+   * Whether a sender waits for its turn while another one sends.
+   *
+   * @default {true}
+   */
+  readonly standBy?: boolean;
+  /**
+   * After so many milliseconds without an answer a connection is given up, and the question
+   * asked again over another one; at least 500.
+   *
+   * @default {5000}
+   */
+  readonly answerTimeoutMs?: number;
+  /**
+   * What others see of a sender of this queue: its name.
+   *
+   * @default {"process PID"}
+   */
+  readonly holder?: string;
+  /** Takes log lines. Silent by default. */
+  readonly logger?: Logger;
+}
+
+/** The options that a file's queue does not have, all given. */
+export interface PostgresSettings {
+  readonly address: QueueAddress;
+  readonly durability: PostgresDurability;
+  readonly leaseTtlMs: number;
+  readonly standBy: boolean;
+  readonly answerTimeoutMs: number;
+}
+
+const DURATIONS = { leaseTtlMs: 3000, answerTimeoutMs: 5000 } as const;
+const SHORTEST_MS = 500;
+const LONGEST_MS = 600_000;
+
+/**
+ * Fills in the defaults and checks what was given.
+ *
+ * @throws {OptionError} A value is out of range, or contradicts another one.
+ */
+export function settingsOf(options: PostgresQueueOptions): PostgresSettings {
+  const address = parseQueueUrl(options.url);
+  const { durability = address.durability ?? "machine-loss", standBy = true } = options;
+  if (!DURABILITIES.includes(durability)) {
+    throw new OptionError("durability", durability, `must be one of ${DURABILITIES.join(", ")}`);
+  }
+  if (typeof standBy !== "boolean") throw new OptionError("standBy", standBy, "must be a boolean");
+  const durations = { ...DURATIONS };
+  for (const name of ["leaseTtlMs", "answerTimeoutMs"] as const) {
+    const value = options[name] ?? DURATIONS[name];
+    if (!(value >= SHORTEST_MS && value <= LONGEST_MS)) {
+      throw new OptionError(name, value, `must be from ${SHORTEST_MS} to ${LONGEST_MS}`);
+    }
+    Object.assign(durations, { [name]: value });
+  }
+  const name = options.name ?? address.name;
+  if (name === "") {
+    throw new OptionError("name", name, "must be given, or be the last part of the URL");
+  }
+  if (address.name !== "" && name !== address.name) {
+    throw new OptionError("name", name, `contradicts the URL, which has ${address.name}`);
+  }
+  if (name.length > 200 || /\p{Cc}/u.test(name)) {
+    throw new OptionError("name", name, "must have 200 characters at most, all of them printable");
+  }
+  const password = options.password ?? address.password;
+  return { address: { ...address, name, password }, durability, standBy, ...durations };
+}

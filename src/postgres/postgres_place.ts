@@ -1,0 +1,199 @@
+import process from "node:process";
+import type { QueueFileError } from "../base/errors.ts";
+import type { Clock, Logger } from "../base/ports.ts";
+import { bootMs } from "../kernel/boot_clock.ts";
+import type { Doorbell } from "../queue/doorbell.ts";
+import type { QueuePlace } from "../queue/place.ts";
+import type { Tenure } from "../queue/tenure.ts";
+import { Database, type DatabaseOptions } from "./database.ts";
+import { queueErrorOf } from "./errors.ts";
+import { Lease, type LeaseRow, type LeaseTable } from "./lease.ts";
+import type { PostgresSettings } from "./options.ts";
+import { PostgresStore } from "./postgres_store.ts";
+
+/** A sender looks for packets this often even when nobody has rung. */
+const POLL_MS = 1000;
+/**
+ * Rings at most this often; the last ring of a burst comes late, never not at all. Each
+ * leaves a trace in the log that standbys sync, and the next commit waits for that.
+ */
+const RING_INTERVAL_MS = 50;
+
+/** What a place is made of. */
+export interface PostgresPlaceOptions extends PostgresSettings {
+  /** The queue's number in its database: what its notifications are called after. */
+  readonly queueId: number;
+  /** Its address, without the password. */
+  readonly path: string;
+  /** The connection over which it was found. */
+  readonly database: Database;
+  /** How further connections are made. */
+  readonly connection: DatabaseOptions;
+  /** See `PostgresStoreOptions`. */
+  readonly lossTimeoutMs: number;
+  readonly clock: Clock;
+  readonly logger: Logger | undefined;
+  readonly holder: string | undefined;
+}
+
+/** A queue in a database, and its lease. */
+export class PostgresPlace implements QueuePlace {
+  /** It has no files. */
+  readonly lockPath = undefined;
+  readonly store: PostgresStore;
+  readonly ringer: QueuePlace["ringer"];
+  readonly #options: PostgresPlaceOptions;
+
+  /** @param options An open connection, and what goes with it. */
+  constructor(options: PostgresPlaceOptions) {
+    const { database, address, path, durability, lossTimeoutMs, clock } = options;
+    this.#options = options;
+    this.store = new PostgresStore({
+      ...{ database, path, durability, lossTimeoutMs },
+      name: address.name,
+    });
+    this.ringer = ringerOf(clock, () => {
+      // Who does not hear it looks a second later.
+      database.ask("SELECT sendq.ring($1)", [address.name]).catch(() => {});
+    });
+  }
+
+  /** No other database takes its place. */
+  misplaced(): QueueFileError | undefined {
+    return undefined;
+  }
+
+  /** Listens over a connection of its own. */
+  listen(onRing: () => void): Doorbell {
+    const { clock, connection, queueId } = this.#options;
+    const channel = `sendq_${queueId}`;
+    const database = new Database({
+      ...connection,
+      hello: { text: `LISTEN ${channel}`, args: [] },
+      onNotify: onRing,
+    });
+    let cancel = () => {};
+    let stopped = false;
+    const tick = async (): Promise<void> => {
+      try {
+        await database.ask("SELECT 1", []);
+      } catch {
+        // What was missed is found by looking.
+      }
+      if (stopped) return;
+      onRing();
+      if (!stopped) cancel = clock.setTimer(POLL_MS, () => void tick());
+    };
+    const first = tick();
+    return {
+      mode: "watch",
+      pollReason: undefined,
+      async stop() {
+        stopped = true;
+        cancel();
+        database.close();
+        await first;
+      },
+    };
+  }
+
+  /** Waits for its turn, and takes the lease. */
+  async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
+    const { connection, leaseTtlMs, standBy, path, holder, logger } = this.#options;
+    const database = new Database({
+      ...connection,
+      answerTimeoutMs: Math.min(connection.answerTimeoutMs, Math.max(500, leaseTtlMs / 2)),
+    });
+    try {
+      const lease = await Lease.take({
+        table: tableOf(database, this.#options, () => this.store.fence = undefined),
+        clock: { nowMs: bootMs, setTimer: (delayMs, call) => clock.setTimer(delayMs, call) },
+        ttlMs: leaseTtlMs,
+        holder: holder ?? `process ${process.pid}`,
+        path,
+        waits: standBy,
+        tell: (words) => logger?.info(words),
+        signal,
+      });
+      this.store.fence = lease;
+      return lease;
+    } catch (error) {
+      database.close();
+      throw error;
+    }
+  }
+
+  /** The server has its own. */
+  useSpareSpace(): void {}
+
+  /** From now on no question is asked without an end. */
+  closing(): void {
+    this.store.closing();
+  }
+}
+
+function tableOf(
+  database: Database,
+  { address: { name }, durability, path }: PostgresPlaceOptions,
+  onClosed: () => void,
+): LeaseTable {
+  const ask = async (text: string, ...args: readonly unknown[]) => {
+    try {
+      const { rows, unreplicated } = await database.ask(text, [name, ...args]);
+      if (unreplicated) throw new Error("the lease is on the primary alone");
+      return rows[0];
+    } catch (error) {
+      throw queueErrorOf(error, path);
+    }
+  };
+  return {
+    async look(): Promise<LeaseRow> {
+      const row = await ask("SELECT * FROM sendq.lease_look($1)");
+      const holder = row?.["holder"];
+      return {
+        epoch: Number(row?.["epoch"]),
+        beat: Number(row?.["beat"]),
+        holder: typeof holder === "string" ? holder : undefined,
+      };
+    },
+    async take({ epoch, beat }, holder) {
+      const text = "SELECT sendq.lease_take($1, $2, $3, $4, $5) AS epoch";
+      const taken = (await ask(text, epoch, beat, holder, durability))?.["epoch"];
+      return taken == null ? undefined : Number(taken);
+    },
+    async beat(epoch, notice) {
+      const text = "SELECT sendq.lease_beat($1, $2, $3, $4) AS beat";
+      return (await ask(text, epoch, notice, durability))?.["beat"] != null;
+    },
+    async leave(epoch) {
+      await ask("SELECT sendq.lease_leave($1, $2)", epoch);
+    },
+    close() {
+      onClosed();
+      database.close();
+    },
+  };
+}
+
+function ringerOf(clock: Clock, ring: () => void): QueuePlace["ringer"] {
+  let lastRingMs = -Infinity;
+  let cancelTrailing: (() => void) | undefined;
+  const now = (): void => {
+    cancelTrailing = undefined;
+    lastRingMs = clock.nowMs();
+    ring();
+  };
+  return {
+    ring() {
+      if (cancelTrailing !== undefined) return;
+      const waitMs = lastRingMs + RING_INTERVAL_MS - clock.nowMs();
+      if (waitMs <= 0) now();
+      else cancelTrailing = clock.setTimer(waitMs, now);
+    },
+    flush() {
+      if (cancelTrailing === undefined) return;
+      cancelTrailing();
+      now();
+    },
+  };
+}

@@ -1,0 +1,412 @@
+/**
+ * The packets of a queue in a database. Each call is one function of its schema, and so one
+ * transaction; `sql/` has them.
+ *
+ * What is read for a sender is on a standby before it is given out, where commits are: else
+ * a failover could give its ids to other packets.
+ *
+ * @module
+ */
+
+import { FencedError } from "../base/errors.ts";
+import { cutBatches, lastIdOf } from "../base/packet_batch.ts";
+import type { PacketBatch } from "../base/ports.ts";
+import { BatchPacker } from "../queue/store/batches.ts";
+import type {
+  CommitRequest,
+  CommitResult,
+  Edit,
+  EditRequest,
+  EditResult,
+  FileSpace,
+  Limit,
+  Moment,
+  QueueStore,
+  ReadResult,
+  StoreState,
+  TransactionResult,
+} from "../queue/store/contract.ts";
+import {
+  type DeadLetter,
+  type DroppedPackets,
+  type Due,
+  type IdRange,
+  isDeathReason,
+  type PacketSpan,
+} from "../queue/store/types.ts";
+import type { Database, Row } from "./database.ts";
+import { ConnectionLostError, detailOf, queueErrorOf, sqlStateOf } from "./errors.ts";
+import { AGAIN_MS, type Fields, NumberedCalls } from "./numbered_calls.ts";
+import type { PostgresDurability } from "./options.ts";
+import { numberOf, stateOf } from "./state_of.ts";
+
+/** How many runs a search for expired ones finds, and how much one transaction moves. */
+const DUE_ROWS = 256;
+const MOVE_PACKETS = 4096;
+const MOVE_BYTES = 512 * 1024;
+/** A value has 1 GB at most, and travels as hexadecimal digits. */
+const MAX_COMMIT_BYTES = 256 * 1024 ** 2;
+const COMMIT = "SELECT sendq.commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS answer";
+const EDIT = "SELECT sendq.edit($1, $2, $3, $4) AS answer";
+
+/** What a store needs. */
+export interface PostgresStoreOptions {
+  /** Where the queue is. */
+  readonly database: Database;
+  /** Its name there. */
+  readonly name: string;
+  /** Its address, without the password. */
+  readonly path: string;
+  /** What a commit has to survive. */
+  readonly durability: PostgresDurability;
+  /** For how long a read, or a queue that is being closed, asks for an answer that was lost. */
+  readonly lossTimeoutMs: number;
+}
+
+/** The right to remove, as the store needs it. */
+export interface Fence {
+  /** Which one it is. */
+  readonly epoch: number;
+  /** Renews it now, which makes sure that all before is on a standby. Returns whether it holds. */
+  renew(): Promise<boolean>;
+}
+
+/** A queue in a database. */
+export class PostgresStore implements QueueStore {
+  readonly path: string;
+  /** It has no files. */
+  readonly reopenings = 0;
+  /** Only who has it may remove. */
+  fence: Fence | undefined;
+  readonly #options: PostgresStoreOptions;
+  readonly #calls: NumberedCalls;
+  /** How many of the versions are ours. */
+  #ownVersions = 0;
+  #newest: { readonly version: number; readonly state: StoreState } | undefined;
+  /** Ids up to this one are on a standby, as far as is known here. */
+  #replicatedThrough = 0;
+  #isClosing = false;
+
+  /** @param options Where the queue is. */
+  constructor(options: PostgresStoreOptions) {
+    const { database, name, path, lossTimeoutMs } = options;
+    this.path = path;
+    this.#options = options;
+    this.#calls = new NumberedCalls(database, name, path, lossTimeoutMs);
+  }
+
+  /** See {@linkcode QueueStore.commit}. */
+  async commit(request: CommitRequest): Promise<CommitResult> {
+    const refused = new Map<number, Limit>();
+    for (;;) {
+      const kept = request.units.flatMap((unit, i) => refused.has(i) ? [] : [{ unit, i }]);
+      const units = kept.map(({ unit }) => unit);
+      const batches = batchesOf(units);
+      try {
+        const fields = await this.#calls.ask({
+          text: COMMIT,
+          args: [this.#commitTerms(request), ...packed(units, batches)],
+        });
+        const firstId = numberOf(fields["first"]);
+        const placed = batches.map((batch) => ({ ...batch, firstId: batch.firstId + firstId - 1 }));
+        return { ...this.#result(fields), batches: placed, refused };
+      } catch (error) {
+        if (sqlStateOf(error) !== "SQ005") throw error;
+        // Nothing has happened yet: the same without those for which there is no room.
+        const before = refused.size;
+        for (const [index, limit] of refusalsOf(error)) {
+          const at = kept[index]?.i;
+          if (at !== undefined) refused.set(at, limit);
+        }
+        if (refused.size === before) throw queueErrorOf(error, this.path);
+      }
+    }
+  }
+
+  #commitTerms(request: CommitRequest): Fields {
+    const { removeThrough, handedOut, sentThrough, at, maxPackets, maxBytes } = request;
+    return {
+      ...this.#terms(at, sentThrough, request.deadLimits),
+      removeThrough,
+      handedOut: handedOut ?? null,
+      maxPackets,
+      maxBytes,
+      overflow: request.overflow,
+    };
+  }
+
+  #terms(
+    { wallMs, clockOffsetMs, knownOffsetMs }: Moment,
+    sentThrough: number,
+    { maxDeadPackets, maxDeadBytes }: CommitRequest["deadLimits"],
+  ): Fields {
+    return {
+      durability: this.#options.durability,
+      epoch: this.fence?.epoch ?? null,
+      sentThrough,
+      wallMs,
+      clockOffsetMs: Math.round(clockOffsetMs),
+      knownOffsetMs: Math.round(knownOffsetMs),
+      maxDeadPackets,
+      maxDeadBytes,
+    };
+  }
+
+  /** See {@linkcode QueueStore.edit}. */
+  async edit({ edit, at, deadLimits, sentThrough }: EditRequest): Promise<EditResult> {
+    const terms = { ...this.#terms(at, sentThrough, deadLimits), ...editTerms(edit) };
+    const fields = await this.#calls.ask({ text: EDIT, args: [terms] });
+    const packets = numberOf(fields["packets"]);
+    const firstId = fields["firstId"];
+    return {
+      ...this.#result(fields),
+      packets,
+      bytes: numberOf(fields["bytes"]),
+      damagedPackets: numberOf(fields["damagedPackets"]),
+      ids: typeof firstId === "number" ? { firstId, lastId: firstId + packets - 1 } : undefined,
+    };
+  }
+
+  #result(fields: Fields): TransactionResult {
+    if (fields["counted"] === true) this.#ownVersions++;
+    const state = this.#adopt(fields["state"]);
+    this.#replicatedThrough = Math.max(this.#replicatedThrough, state.lastId);
+    const packets = numberOf(fields["droppedPackets"]);
+    const dropped: DroppedPackets | undefined = packets === 0 ? undefined : {
+      packets,
+      bytes: numberOf(fields["droppedBytes"]),
+      throughId: numberOf(fields["droppedThrough"]),
+    };
+    return { state, setAside: [], dropped };
+  }
+
+  /** An answer that was overtaken by a later one tells nothing. */
+  #adopt(value: unknown): StoreState {
+    const fields = fieldsIn(value);
+    const version = numberOf(fields["version"]);
+    if (this.#newest !== undefined && version < this.#newest.version) return this.#newest.state;
+    const state = stateOf(fields);
+    this.#newest = { version, state };
+    return state;
+  }
+
+  /** See {@linkcode QueueStore.read}. */
+  async read(afterId: number, maxBytes: number): Promise<ReadResult> {
+    const rows = await this.#ask("SELECT * FROM sendq.read($1, $2, $3)", [afterId, maxBytes]);
+    const first = this.#newest?.state.removedThrough ?? 0;
+    const batches = cutBatches(rows.map(batchOf), Math.max(afterId, first), maxBytes);
+    const last = batches.at(-1);
+    if (last !== undefined) await this.#awaitStandby(lastIdOf(last));
+    return { batches, damaged: undefined };
+  }
+
+  async #awaitStandby(throughId: number): Promise<void> {
+    const { fence } = this;
+    if (this.#options.durability !== "machine-loss" || fence === undefined) return;
+    if (throughId <= this.#replicatedThrough) return;
+    if (!await fence.renew()) {
+      throw new FencedError(`Queue ${this.path}: another sender has taken it over.`);
+    }
+    this.#replicatedThrough = Math.max(this.#replicatedThrough, throughId);
+  }
+
+  /** See {@linkcode QueueStore.due}. */
+  async due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Promise<Due> {
+    const args = [afterId, Math.floor(nowMs), order === "by-time", DUE_ROWS];
+    const [next, ...rows] = await this.#ask("SELECT * FROM sendq.due($1, $2, $3, $4, $5)", args);
+    const ranges: IdRange[] = [];
+    let packets = 0, bytes = 0;
+    for (const row of rows) {
+      const firstId = Number(row["first_id"]);
+      const lastId = Number(row["last_id"]);
+      packets += lastId + 1 - firstId;
+      bytes += Number(row["bytes"]);
+      if (ranges.length > 0 && (packets > MOVE_PACKETS || bytes > MOVE_BYTES)) break;
+      const before = ranges.at(-1);
+      if (before !== undefined && before.lastId + 1 === firstId) {
+        ranges[ranges.length - 1] = { firstId: before.firstId, lastId };
+      } else ranges.push({ firstId, lastId });
+    }
+    const nextAtMs = next?.["next_at_ms"];
+    return { ranges, nextAtMs: nextAtMs == null ? Infinity : Number(nextAtMs) };
+  }
+
+  /** See {@linkcode QueueStore.deadLetters}. */
+  async deadLetters(afterId: number, maxBytes: number): Promise<DeadLetter[]> {
+    const limit = Math.min(maxBytes, Number.MAX_SAFE_INTEGER);
+    const rows = await this.#ask("SELECT * FROM sendq.dead_letters($1, $2, $3)", [afterId, limit]);
+    return rows.map(letterOf);
+  }
+
+  /** See {@linkcode QueueStore.state}. */
+  async state(): Promise<StoreState> {
+    const [row] = await this.#ask("SELECT sendq.state($1) AS state", []);
+    return this.#adopt(row?.["state"]);
+  }
+
+  /** Counts the changes of others. */
+  async dataVersion(): Promise<number> {
+    const own = this.#ownVersions;
+    const [row] = await this.#ask("SELECT sendq.version($1) AS version", []);
+    return Number(row?.["version"]) - own;
+  }
+
+  /** The server gives its space back by itself. */
+  space(): FileSpace {
+    return { pages: 0, freePages: 0 };
+  }
+
+  /** See {@linkcode PostgresStore.space}. */
+  vacuumStep(): FileSpace {
+    return this.space();
+  }
+
+  /** The server does it by itself. */
+  checkpoint(): void {}
+
+  /** From now on no call waits for ever. */
+  closing(): void {
+    this.#isClosing = true;
+    this.#calls.closing();
+  }
+
+  /** Ends the connection; no answer will be asked for again. */
+  async close(): Promise<void> {
+    const { database, name } = this.#options;
+    try {
+      await database.ask("SELECT sendq.forget($1, $2)", [name, this.#calls.producer]);
+    } catch {
+      // It is forgotten a month later.
+    }
+    database.close();
+  }
+
+  /** Asks what changes nothing: where the answer is lost, again. */
+  async #ask(text: string, args: readonly unknown[]): Promise<readonly Row[]> {
+    const { database, name, lossTimeoutMs } = this.#options;
+    const { clock } = database;
+    const untilMs = clock.nowMs() + lossTimeoutMs;
+    for (;;) {
+      try {
+        return (await database.ask(text, [name, ...args])).rows;
+      } catch (error) {
+        const isOver = this.#isClosing || clock.nowMs() >= untilMs;
+        if (isOver || !(error instanceof ConnectionLostError)) throw queueErrorOf(error, this.path);
+      }
+      await new Promise<void>((resolve) => clock.setTimer(AGAIN_MS, resolve));
+    }
+  }
+}
+
+/** The packets of units as runs, with ids from 1 on: the database knows the first. */
+function batchesOf(units: readonly PacketSpan[]): PacketBatch[] {
+  const packer = new BatchPacker(1);
+  for (const unit of units) packer.add(unit);
+  return packer.finish();
+}
+
+/** The same as the arguments of `sendq.commit`. */
+function packed(units: readonly PacketSpan[], batches: readonly PacketBatch[]): unknown[] {
+  const bytes = batches.reduce((sum, batch) => sum + batch.bytes.length, 0);
+  if (bytes > MAX_COMMIT_BYTES) {
+    throw new RangeError(
+      `${bytes} bytes are more than one transaction may store on PostgreSQL ` +
+        `(${MAX_COMMIT_BYTES}): store them in several calls`,
+    );
+  }
+  const payload = new Uint8Array(bytes);
+  let end = 0;
+  for (const batch of batches) {
+    payload.set(batch.bytes, end);
+    end += batch.bytes.length;
+  }
+  return [
+    arrayOf(units.map((unit) => unit.packets)),
+    arrayOf(units.map((unit) => unit.bytes)),
+    arrayOf(batches.map((batch) => batch.ends.length)),
+    arrayOf(batches.map((batch) => batch.bytes.length)),
+    arrayOf(batches.map(({ expiresAtMs }) => expiresAtMs === Infinity ? 0 : expiresAtMs)),
+    `{${batches.map((batch) => batch.ends.join(",")).join(",")}}`,
+    payload,
+  ];
+}
+
+function arrayOf(numbers: readonly number[]): string {
+  return `{${numbers.join(",")}}`;
+}
+
+function editTerms(edit: Edit): Fields {
+  switch (edit.kind) {
+    case "bury":
+      return {
+        kind: edit.kind,
+        ranges: edit.ranges,
+        reason: edit.reason,
+        attempts: edit.attempts,
+        words: edit.words ?? null,
+      };
+    case "requeue": {
+      const { kind, range, expiresAtMs } = edit;
+      const expires = expiresAtMs === Infinity ? null : expiresAtMs;
+      return { kind, ranges: [range], expiresAtMs: expires };
+    }
+    case "remove-packets":
+    case "remove-dead":
+      return { kind: edit.kind, ranges: [edit.range] };
+    case "set-aside":
+    case "keep-time":
+      // The server's pages have checksums of their own: no row is damaged by itself.
+      return { kind: edit.kind, ranges: [] };
+    default:
+      throw new TypeError(`Unknown edit ${JSON.stringify(edit satisfies never)}`);
+  }
+}
+
+function* refusalsOf(error: unknown): Generator<[number, Limit]> {
+  const list: unknown = JSON.parse(detailOf(error));
+  for (const entry of Array.isArray(list) ? list : []) {
+    if (!Array.isArray(entry)) continue;
+    const [index, limit] = entry;
+    if (typeof index === "number" && (limit === "maxPackets" || limit === "maxBytes")) {
+      yield [index, limit];
+    }
+  }
+}
+
+function batchOf(row: Row): PacketBatch {
+  const lastId = Number(row["last_id"]);
+  const ends = Uint32Array.from(String(row["ends"]).split(","), Number);
+  const expires = row["expires_at_ms"];
+  return {
+    firstId: lastId + 1 - ends.length,
+    bytes: bytesOf(row["payload"]),
+    ends,
+    expiresAtMs: expires == null ? Infinity : Number(expires),
+  };
+}
+
+function letterOf(row: Row): DeadLetter {
+  const { reason, words } = row;
+  if (!isDeathReason(reason)) throw new TypeError(`no dead letter dies of ${String(reason)}`);
+  return {
+    id: Number(row["id"]),
+    enqueuedAtMs: Number(row["enqueued_at_ms"]),
+    diedAtMs: Number(row["died_at_ms"]),
+    reason,
+    sent: row["sent"] === true,
+    attempts: Number(row["attempts"]),
+    words: typeof words === "string" ? words : undefined,
+    payload: bytesOf(row["payload"]),
+  };
+}
+
+/** Of the client's own kind of array, which may be part of a larger one. */
+function bytesOf(value: unknown): Uint8Array {
+  if (!(value instanceof Uint8Array)) throw new TypeError("a column of bytes holds none");
+  return new Uint8Array(value);
+}
+
+function fieldsIn(value: unknown): Fields {
+  if (typeof value !== "object" || value === null) throw new TypeError("an answer has no fields");
+  return { ...value };
+}

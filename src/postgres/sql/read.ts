@@ -1,0 +1,172 @@
+/**
+ * What looks into a queue and changes nothing, and the lease.
+ *
+ * @module
+ */
+
+/** In the order of the tables. */
+export const READ: string = `
+CREATE FUNCTION sendq.open_queue(q text) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c sendq.queue;
+BEGIN
+  PERFORM sendq.allow('sendq_producer');
+  SELECT * INTO c FROM sendq.queue WHERE name = q;
+  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
+  RETURN jsonb_build_object('id', c.id, 'version',
+    (SELECT max(version) FROM sendq.migration), 'checksums', current_setting('data_checksums'));
+END $$;
+
+CREATE FUNCTION sendq.state(q text) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c sendq.queue;
+BEGIN
+  SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
+  RETURN sendq.state_of(c);
+END $$;
+
+CREATE FUNCTION sendq.version(q text) RETURNS bigint
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT version FROM sendq.queue WHERE id = sendq.queue_id(q)
+$$;
+
+-- As many runs as hold so many bytes, roughly; at least one.
+CREATE FUNCTION sendq.read(q text, after_id bigint, max_bytes bigint) RETURNS TABLE (
+  last_id bigint, ends text, payload bytea, expires_at_ms bigint, enqueued_at_ms bigint
+) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c sendq.queue;
+  room bigint;
+BEGIN
+  PERFORM sendq.allow('sendq_sender');
+  SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
+  FOR last_id, ends, payload, expires_at_ms, enqueued_at_ms IN
+    SELECT r.last_id, array_to_string(r.ends, ','), r.payload, r.expires_at_ms, r.enqueued_at_ms
+    FROM sendq.run r WHERE r.queue = c.id AND r.last_id > greatest(after_id, c.removed_through)
+    ORDER BY r.last_id LIMIT 1024
+  LOOP
+    RETURN NEXT;
+    -- The first may lie before that id for the most part.
+    room := CASE WHEN room IS NULL THEN max_bytes ELSE room - length(payload) END;
+    EXIT WHEN room <= 0;
+  END LOOP;
+END $$;
+
+CREATE FUNCTION sendq.due(q text, after_id bigint, now_ms bigint, by_time boolean, max_rows integer)
+RETURNS TABLE (first_id bigint, last_id bigint, bytes integer, next_at_ms bigint)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c sendq.queue;
+  after bigint;
+BEGIN
+  PERFORM sendq.allow('sendq_sender');
+  SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
+  after := greatest(after_id, c.removed_through);
+  SELECT min(r.expires_at_ms) INTO next_at_ms FROM sendq.run r
+    WHERE r.queue = c.id AND r.last_id > after AND r.expires_at_ms > now_ms;
+  RETURN NEXT;
+  RETURN QUERY SELECT greatest(after + 1, r.first_id), r.last_id, length(r.payload), NULL::bigint
+    FROM sendq.run r
+    WHERE r.queue = c.id AND r.last_id > after AND r.expires_at_ms <= now_ms
+    ORDER BY CASE WHEN by_time THEN r.expires_at_ms ELSE r.last_id END, r.last_id LIMIT max_rows;
+END $$;
+
+CREATE FUNCTION sendq.dead_letters(q text, after_id bigint, max_bytes bigint)
+RETURNS SETOF sendq.dead_letter
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  d sendq.dead_letter;
+  room bigint := max_bytes;
+  first boolean := true;
+BEGIN
+  PERFORM sendq.allow('sendq_operator');
+  FOR d IN SELECT * FROM sendq.dead_letter l
+    WHERE l.queue = sendq.queue_id(q) AND l.id > after_id ORDER BY l.id
+  LOOP
+    room := room - length(d.payload);
+    EXIT WHEN room < 0 AND NOT first;
+    first := false;
+    RETURN NEXT d;
+  END LOOP;
+END $$;
+
+-- Its answers will not be asked for any more.
+CREATE FUNCTION sendq.forget(q text, producer uuid) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  DELETE FROM sendq.producer WHERE queue = sendq.queue_id(q)
+    AND (id = forget.producer OR called_at < now() - interval '30 days')
+$$;
+
+-- Wakes the sender. In a transaction of its own: one that notifies keeps all others of this
+-- database from committing until it is on the standbys.
+CREATE FUNCTION sendq.ring(q text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  -- For this transaction alone: nobody has to wait until a ring is on a disk.
+  PERFORM set_config('synchronous_commit', 'off', true);
+  PERFORM pg_notify('sendq_' || sendq.queue_id(q), '');
+END $$;
+
+CREATE FUNCTION sendq.lease_look(q text)
+RETURNS TABLE (epoch bigint, beat bigint, holder text, notice text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT epoch, beat, holder, notice FROM sendq.lease WHERE queue = sendq.queue_id(q)
+$$;
+
+-- Takes the lease, if it is still as it was seen. No clock of the database decides.
+CREATE FUNCTION sendq.lease_take(
+  q text, seen_epoch bigint, seen_beat bigint, who text, durability text
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  taken bigint;
+BEGIN
+  PERFORM sendq.demand(durability);
+  PERFORM sendq.allow('sendq_sender');
+  UPDATE sendq.lease SET epoch = epoch + 1, beat = beat + 1, holder = who, notice = ''
+    WHERE queue = sendq.queue_id(q) AND epoch = seen_epoch AND beat = seen_beat
+    RETURNING epoch INTO taken;
+  IF taken IS NULL THEN RETURN NULL; END IF;
+  -- Behind every commit of the sender before: from here on its removals are refused.
+  UPDATE sendq.queue SET epoch = taken WHERE id = sendq.queue_id(q);
+  RETURN taken;
+END $$;
+
+CREATE FUNCTION sendq.lease_beat(q text, held_epoch bigint, words text, durability text)
+RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  now_at bigint;
+BEGIN
+  PERFORM sendq.demand(durability);
+  PERFORM sendq.allow('sendq_sender');
+  UPDATE sendq.lease SET beat = beat + 1, notice = words
+    WHERE queue = sendq.queue_id(q) AND epoch = held_epoch AND holder IS NOT NULL
+    RETURNING beat INTO now_at;
+  RETURN now_at;
+END $$;
+
+CREATE FUNCTION sendq.lease_leave(q text, held_epoch bigint) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sendq.allow('sendq_sender');
+  UPDATE sendq.lease SET beat = beat + 1, holder = NULL, notice = ''
+    WHERE queue = sendq.queue_id(q) AND epoch = held_epoch;
+  RETURN FOUND;
+END $$;
+
+CREATE FUNCTION sendq.create_queue(q text) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  PERFORM sendq.allow('sendq_operator');
+  INSERT INTO sendq.queue (name) VALUES (q) ON CONFLICT (name) DO NOTHING;
+  INSERT INTO sendq.lease (queue) VALUES (sendq.queue_id(q)) ON CONFLICT (queue) DO NOTHING;
+END $$;
+
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sendq FROM public;
+GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.state, sendq.version, sendq.commit, sendq.void, sendq.forget,
+  sendq.ring, sendq.lease_look TO sendq_producer;
+GRANT EXECUTE ON FUNCTION sendq.edit, sendq.read, sendq.due, sendq.lease_take, sendq.lease_beat,
+  sendq.lease_leave TO sendq_sender;
+GRANT EXECUTE ON FUNCTION sendq.dead_letters, sendq.create_queue TO sendq_operator;
+`;

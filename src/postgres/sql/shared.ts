@@ -1,0 +1,204 @@
+/**
+ * Functions that those which may be called have in common. Nobody but these calls them.
+ *
+ * SQLSTATE of what they raise: SQ001 no such queue, SQ002 the database has gone back,
+ * SQ003 a commit means too little, SQ004 fenced, SQ005 no room (DETAIL: which units),
+ * SQ006 what is stored contradicts itself.
+ *
+ * @module
+ */
+
+/** In the order in which they use each other. */
+export const SHARED: string = `
+-- A commit has to mean what was promised: a setting may change while connections live.
+CREATE FUNCTION sendq.demand(durability text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  wrong text;
+BEGIN
+  IF durability = 'process-crash' THEN RETURN; END IF;
+  wrong := CASE
+    WHEN current_setting('fsync') <> 'on' THEN 'fsync is off'
+    WHEN current_setting('full_page_writes') <> 'on' THEN 'full_page_writes is off'
+    WHEN durability = 'power-loss' AND current_setting('synchronous_commit') = 'off'
+      THEN 'synchronous_commit is off'
+    WHEN durability = 'machine-loss'
+      AND current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')
+      THEN 'synchronous_commit is ' || current_setting('synchronous_commit')
+    WHEN durability = 'machine-loss' AND btrim(current_setting('synchronous_standby_names')) = ''
+      THEN 'synchronous_standby_names is empty'
+  END;
+  IF wrong IS NOT NULL THEN
+    RAISE EXCEPTION '%', wrong USING ERRCODE = 'SQ003';
+  END IF;
+END $$;
+
+CREATE FUNCTION sendq.allow(role text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF NOT pg_has_role(session_user, role, 'MEMBER') THEN
+    RAISE EXCEPTION 'the user % is no %', session_user, role USING ERRCODE = '42501';
+  END IF;
+END $$;
+
+CREATE FUNCTION sendq.queue_id(q text) RETURNS integer LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  found_id integer;
+BEGIN
+  SELECT id INTO found_id FROM sendq.queue WHERE name = q;
+  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
+  RETURN found_id;
+END $$;
+
+CREATE FUNCTION sendq.state_of(c sendq.queue) RETURNS jsonb LANGUAGE sql STABLE AS $$
+  SELECT jsonb_build_object(
+    'version', c.version, 'packets', c.packets, 'bytes', c.bytes, 'lastId', c.last_id,
+    'removedThrough', c.removed_through, 'sentThrough', c.sent_through,
+    'droppedPackets', c.dropped_packets, 'droppedBytes', c.dropped_bytes,
+    'deadPackets', c.dead_packets, 'deadBytes', c.dead_bytes,
+    'expiredPackets', c.expired_packets, 'gaveUpPackets', c.gave_up_packets,
+    'damagedPackets', c.damaged_packets, 'refusedPackets', c.refused_packets,
+    'storedBytes', c.stored_bytes, 'writtenAtMs', c.written_at_ms,
+    'clockOffsetMs', c.clock_offset_ms,
+    'oldestEnqueuedAtMs', (
+      SELECT enqueued_at_ms FROM sendq.run
+      WHERE queue = c.id AND last_id > c.removed_through ORDER BY last_id LIMIT 1
+    )
+  )
+$$;
+
+-- Of the run that an id lies in, unless as its last packet: the packets up to the id.
+CREATE FUNCTION sendq.part_through(q integer, id bigint, OUT packets bigint, OUT bytes bigint)
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  r record;
+BEGIN
+  packets := 0;
+  bytes := 0;
+  SELECT first_id, ends INTO r FROM sendq.run WHERE queue = q AND last_id > id
+    ORDER BY last_id LIMIT 1;
+  IF NOT FOUND OR r.first_id > id THEN RETURN; END IF;
+  packets := id + 1 - r.first_id;
+  bytes := r.ends[packets];
+END $$;
+
+-- Removes packets up to and including an id; their row only with its last packet.
+CREATE FUNCTION sendq.remove_through(
+  q integer, removed_through bigint, through bigint, OUT packets bigint, OUT bytes bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+  before record;
+  after record;
+BEGIN
+  packets := 0;
+  bytes := 0;
+  IF through <= removed_through THEN RETURN; END IF;
+  SELECT * INTO before FROM sendq.part_through(q, removed_through);
+  SELECT * INTO after FROM sendq.part_through(q, through);
+  WITH gone AS (
+    DELETE FROM sendq.run WHERE queue = q AND last_id > removed_through AND last_id <= through
+    RETURNING last_id + 1 - first_id AS n, length(payload) AS size
+  )
+  SELECT coalesce(sum(n), 0), coalesce(sum(size), 0) INTO packets, bytes FROM gone;
+  packets := packets + after.packets - before.packets;
+  bytes := bytes + after.bytes - before.bytes;
+END $$;
+
+-- Makes an id the first of its run, where it is not; what lies before gets a row of its own.
+CREATE FUNCTION sendq.cut_before(q integer, id bigint, removed_through bigint) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+  r sendq.run;
+  kept integer;
+  gone integer;
+  at integer;
+  start integer := 0;
+BEGIN
+  SELECT * INTO r FROM sendq.run WHERE queue = q AND last_id >= id ORDER BY last_id LIMIT 1;
+  IF NOT FOUND OR r.first_id >= id THEN RETURN; END IF;
+  kept := id - r.first_id;
+  at := r.ends[kept];
+  UPDATE sendq.run SET first_id = id, payload = substring(r.payload FROM at + 1),
+    ends = ARRAY(SELECT e - at FROM unnest(r.ends[kept + 1:]) WITH ORDINALITY AS u(e, i) ORDER BY i)
+    WHERE queue = q AND last_id = r.last_id;
+  gone := greatest(0, removed_through + 1 - r.first_id);
+  IF gone >= kept THEN RETURN; END IF;
+  IF gone > 0 THEN start := r.ends[gone]; END IF;
+  INSERT INTO sendq.run VALUES (
+    q, id - 1, r.first_id + gone, r.enqueued_at_ms, r.expires_at_ms,
+    ARRAY(SELECT e - start FROM unnest(r.ends[gone + 1:kept]) WITH ORDINALITY AS u(e, i)
+      ORDER BY i),
+    substring(r.payload FROM start + 1 FOR at - start)
+  );
+END $$;
+
+-- The id through which to remove the oldest, to get rid of both excesses.
+CREATE FUNCTION sendq.id_to_drop(
+  q integer, removed_through bigint, over_packets bigint, over_bytes bigint
+) RETURNS bigint LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  r record;
+  start integer;
+  through bigint := removed_through;
+BEGIN
+  FOR r IN SELECT first_id, ends FROM sendq.run
+    WHERE queue = q AND last_id > removed_through ORDER BY last_id
+  LOOP
+    start := 0;
+    FOR i IN 1 .. cardinality(r.ends) LOOP
+      IF r.first_id + i - 1 > removed_through THEN
+        IF over_packets <= 0 AND over_bytes <= 0 THEN RETURN through; END IF;
+        through := r.first_id + i - 1;
+        over_packets := over_packets - 1;
+        over_bytes := over_bytes - (r.ends[i] - start);
+      END IF;
+      start := r.ends[i];
+    END LOOP;
+  END LOOP;
+  RETURN through;
+END $$;
+
+-- Removes the oldest dead letters, as many as are too many.
+CREATE FUNCTION sendq.bound_dead(
+  q integer, over_packets bigint, over_bytes bigint, OUT packets bigint, OUT bytes bigint
+) LANGUAGE plpgsql AS $$
+DECLARE
+  r record;
+  through bigint := -1;
+BEGIN
+  packets := 0;
+  bytes := 0;
+  IF over_packets <= 0 AND over_bytes <= 0 THEN RETURN; END IF;
+  FOR r IN SELECT id, length(payload) AS size FROM sendq.dead_letter WHERE queue = q ORDER BY id
+  LOOP
+    EXIT WHEN packets >= over_packets AND bytes >= over_bytes;
+    through := r.id;
+    packets := packets + 1;
+    bytes := bytes + r.size;
+  END LOOP;
+  DELETE FROM sendq.dead_letter WHERE queue = q AND id <= through;
+END $$;
+
+-- The end of every transaction: ids that are missing before the oldest packet count as
+-- removed, the counts are written, and the answer is kept until the next question.
+CREATE FUNCTION sendq.settle(c sendq.queue, producer uuid, call bigint, answer jsonb)
+RETURNS jsonb LANGUAGE plpgsql AS $$
+DECLARE
+  oldest bigint;
+BEGIN
+  SELECT first_id INTO oldest FROM sendq.run
+    WHERE queue = c.id AND last_id > c.removed_through ORDER BY last_id LIMIT 1;
+  c.removed_through := greatest(c.removed_through, coalesce(oldest - 1, c.last_id));
+  c.version := c.version + 1;
+  UPDATE sendq.queue SET version = c.version, packets = c.packets, bytes = c.bytes,
+    last_id = c.last_id, removed_through = c.removed_through, sent_through = c.sent_through,
+    dropped_packets = c.dropped_packets, dropped_bytes = c.dropped_bytes,
+    dead_packets = c.dead_packets, dead_bytes = c.dead_bytes,
+    expired_packets = c.expired_packets, gave_up_packets = c.gave_up_packets,
+    refused_packets = c.refused_packets, stored_bytes = c.stored_bytes,
+    written_at_ms = c.written_at_ms, clock_offset_ms = c.clock_offset_ms
+    WHERE id = c.id;
+  INSERT INTO sendq.producer AS p VALUES (c.id, producer, call, answer)
+    ON CONFLICT (queue, id) DO UPDATE SET call = excluded.call, answer = excluded.answer,
+      called_at = excluded.called_at;
+  RETURN answer || jsonb_build_object('counted', true, 'state', sendq.state_of(c));
+END $$;
+`;

@@ -1,0 +1,115 @@
+/**
+ * The tables of version 1, and the roles.
+ *
+ * - `queue`: one row a queue. Whoever stores or removes locks it first, so that ids follow
+ *   commits without a gap, and the counts are exact. `epoch` is that of the sender who may
+ *   remove; `version` grows with each change.
+ * - `run`: packets that follow each other and were stored together, as a row of the file has
+ *   them; `ends` says where each ends in `payload`. Packets up to `queue.removed_through` are
+ *   gone, even where their row is still there for the sake of later ones.
+ * - `dead_letter`: packets that nobody sends any more, under their old ids.
+ * - `producer`: what each open queue has asked for last, and the answer to it, so that a
+ *   question whose answer was lost can be asked again.
+ * - `lease`: who sends. `beat` grows as long as the holder lives.
+ *
+ * @module
+ */
+
+/** Everything that version 1 begins with. */
+export const TABLES: string = `
+CREATE SCHEMA sendq;
+REVOKE ALL ON SCHEMA sendq FROM public;
+
+CREATE TABLE sendq.migration (
+  version integer PRIMARY KEY,
+  made_at timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE TABLE sendq.queue (
+  id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL UNIQUE,
+  epoch bigint NOT NULL DEFAULT 0,
+  version bigint NOT NULL DEFAULT 0,
+  packets bigint NOT NULL DEFAULT 0 CHECK (packets >= 0),
+  bytes bigint NOT NULL DEFAULT 0,
+  last_id bigint NOT NULL DEFAULT 0,
+  removed_through bigint NOT NULL DEFAULT 0,
+  sent_through bigint NOT NULL DEFAULT 0,
+  dropped_packets bigint NOT NULL DEFAULT 0,
+  dropped_bytes bigint NOT NULL DEFAULT 0,
+  dead_packets bigint NOT NULL DEFAULT 0 CHECK (dead_packets >= 0),
+  dead_bytes bigint NOT NULL DEFAULT 0 CHECK (dead_bytes >= 0),
+  expired_packets bigint NOT NULL DEFAULT 0,
+  gave_up_packets bigint NOT NULL DEFAULT 0,
+  damaged_packets bigint NOT NULL DEFAULT 0,
+  refused_packets bigint NOT NULL DEFAULT 0,
+  stored_bytes bigint NOT NULL DEFAULT 0,
+  written_at_ms bigint NOT NULL DEFAULT 0,
+  clock_offset_ms bigint NOT NULL DEFAULT 0,
+  CHECK (removed_through <= last_id AND sent_through <= last_id),
+  CHECK (packets <= last_id - removed_through),
+  CHECK (bytes >= packets AND (packets = 0) = (bytes = 0))
+) WITH (fillfactor = 25);
+
+CREATE TABLE sendq.run (
+  queue integer NOT NULL REFERENCES sendq.queue ON DELETE CASCADE,
+  last_id bigint NOT NULL,
+  first_id bigint NOT NULL CHECK (first_id BETWEEN 1 AND last_id),
+  enqueued_at_ms bigint NOT NULL,
+  expires_at_ms bigint,
+  ends integer[] NOT NULL CHECK (cardinality(ends) = last_id + 1 - first_id),
+  payload bytea NOT NULL CHECK (length(payload) > 0),
+  PRIMARY KEY (queue, last_id)
+);
+ALTER TABLE sendq.run ALTER payload SET STORAGE EXTERNAL;
+CREATE INDEX run_by_expiry ON sendq.run (queue, expires_at_ms) WHERE expires_at_ms IS NOT NULL;
+
+CREATE TABLE sendq.dead_letter (
+  queue integer NOT NULL REFERENCES sendq.queue ON DELETE CASCADE,
+  id bigint NOT NULL,
+  enqueued_at_ms bigint NOT NULL,
+  died_at_ms bigint NOT NULL,
+  reason text NOT NULL,
+  sent boolean NOT NULL,
+  attempts integer NOT NULL,
+  words text,
+  payload bytea NOT NULL,
+  PRIMARY KEY (queue, id)
+);
+ALTER TABLE sendq.dead_letter ALTER payload SET STORAGE EXTERNAL;
+
+CREATE TABLE sendq.producer (
+  queue integer NOT NULL REFERENCES sendq.queue ON DELETE CASCADE,
+  id uuid NOT NULL,
+  call bigint NOT NULL,
+  answer jsonb NOT NULL,
+  called_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (queue, id)
+) WITH (fillfactor = 25);
+
+CREATE TABLE sendq.lease (
+  queue integer PRIMARY KEY REFERENCES sendq.queue ON DELETE CASCADE,
+  epoch bigint NOT NULL DEFAULT 0,
+  beat bigint NOT NULL DEFAULT 0,
+  holder text,
+  notice text NOT NULL DEFAULT ''
+) WITH (fillfactor = 25);
+
+DO $$
+BEGIN
+  -- Roles are the whole cluster's: another database may have made them.
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_producer') THEN
+    CREATE ROLE sendq_producer NOLOGIN;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_sender') THEN
+    CREATE ROLE sendq_sender NOLOGIN;
+  END IF;
+  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_operator') THEN
+    CREATE ROLE sendq_operator NOLOGIN;
+  END IF;
+  -- Each may do what the one before may.
+  GRANT sendq_producer TO sendq_sender;
+  GRANT sendq_sender TO sendq_operator;
+END $$;
+GRANT USAGE ON SCHEMA sendq TO sendq_producer;
+`;

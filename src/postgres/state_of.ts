@@ -1,0 +1,33 @@
+import type { StoreState } from "../queue/store/contract.ts";
+
+/** A count out of an answer; what is not there is 0. */
+export function numberOf(value: unknown): number {
+  const number = Number(value ?? 0);
+  if (Number.isSafeInteger(number)) return number;
+  throw new TypeError(`${String(value)} is no count`);
+}
+
+/** The counts of a queue, as `sendq.state_of` has them. */
+export function stateOf(fields: Readonly<Record<string, unknown>>): StoreState {
+  const count = (name: keyof StoreState) => numberOf(fields[name]);
+  const oldest = fields["oldestEnqueuedAtMs"];
+  return {
+    packets: count("packets"),
+    bytes: count("bytes"),
+    lastId: count("lastId"),
+    removedThrough: count("removedThrough"),
+    sentThrough: count("sentThrough"),
+    droppedPackets: count("droppedPackets"),
+    droppedBytes: count("droppedBytes"),
+    deadPackets: count("deadPackets"),
+    deadBytes: count("deadBytes"),
+    expiredPackets: count("expiredPackets"),
+    gaveUpPackets: count("gaveUpPackets"),
+    damagedPackets: count("damagedPackets"),
+    refusedPackets: count("refusedPackets"),
+    storedBytes: count("storedBytes"),
+    writtenAtMs: count("writtenAtMs"),
+    clockOffsetMs: count("clockOffsetMs"),
+    oldestEnqueuedAtMs: typeof oldest === "number" ? oldest : undefined,
+  };
+}

@@ -1,0 +1,332 @@
+import assert from "node:assert/strict";
+import { systemClock } from "../../src/base/clock.ts";
+import { FencedError, OptionError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
+import {
+  OutcomeUnknownError,
+  postgresQueue,
+  type PostgresQueueOptions,
+  setUp,
+} from "../../src/postgres/postgres.ts";
+import { type OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { unless } from "../queue/helpers.ts";
+import { until } from "../support/until.ts";
+import { LossyProxy } from "./lossy_proxy.ts";
+import { NO_POSTGRES, PostgresServer } from "./server.ts";
+
+type Part = (t: { server: PostgresServer; url: string }) => Promise<void>;
+const parts: [name: string, run: Part][] = [];
+const part = (name: string, run: Part) => parts.push([name, run]);
+
+/** What one server is enough for. */
+function open(
+  url: string,
+  options: Omit<PostgresQueueOptions, "url"> = {},
+): Promise<OutboundQueue> {
+  return postgresQueue({ url, durability: "power-loss", ...options });
+}
+
+const isOf = (reason: string, words: RegExp) => (error: unknown) =>
+  error instanceof QueueFileError && error.reason === reason && words.test(error.message);
+
+part("two producers: ids follow commits without a gap, each packet once", async ({ url }) => {
+  await using one = await open(url);
+  await using two = await open(url);
+  const ids: number[] = [];
+  await Promise.all([one, two].map(async (queue, which) => {
+    for (let i = 0; i < 60; i++) {
+      ids.push(
+        ...await Promise.all([
+          queue.enqueue(`${which} ${i} a`),
+          queue.enqueue(`${which} ${i} b`),
+        ]),
+      );
+    }
+  }));
+  assert.deepEqual(ids.toSorted((a, b) => a - b), Array.from({ length: 240 }, (_, i) => i + 1));
+  const packets = await one.read(0, 1e6);
+  const texts = packets.map(({ payload }) => new TextDecoder().decode(payload));
+  assert.equal(new Set(texts).size, 240);
+  // Those of each producer are in the order of its calls.
+  for (const which of ["0", "1"]) {
+    const own = texts.filter((text) => text.startsWith(which));
+    const wanted = Array.from({ length: 60 }, (_, i) => [`${which} ${i} a`, `${which} ${i} b`]);
+    assert.deepEqual(own, wanted.flat());
+  }
+});
+
+part("a lost answer is asked for again, and nothing is stored twice", async ({ server, url }) => {
+  await using proxy = new LossyProxy(server.port);
+  await using queue = await open(url.replace(`:${server.port}/`, `:${proxy.port}/`));
+  for (let i = 1; i <= 20; i++) {
+    proxy.breakNext(i % 2 === 0 ? "answer" : "question");
+    assert.equal(await queue.enqueue(`packet ${i}`), i);
+  }
+  assert(proxy.broken >= 20, `${proxy.broken} connections were broken`);
+  assert.equal(queue.stats().packets, 20);
+});
+
+part("a server that is silent: the question is asked again elsewhere", async ({ server, url }) => {
+  await using proxy = new LossyProxy(server.port);
+  const { port } = server;
+  const both = url.replace(`127.0.0.1:${port}/`, `127.0.0.1:${proxy.port},127.0.0.1:${port}/`);
+  await using queue = await open(both, { answerTimeoutMs: 500 });
+  assert.equal(await queue.enqueue("over the first"), 1);
+  proxy.silence();
+  assert.equal(await queue.enqueue("over the second"), 2);
+});
+
+part("a queue that is closed without an answer says so", async ({ server, url }) => {
+  await using proxy = new LossyProxy(server.port);
+  const queue = await open(url.replace(`:${server.port}/`, `:${proxy.port}/`), {
+    busyTimeoutMs: 300,
+    answerTimeoutMs: 500,
+  });
+  proxy.silence();
+  const stored = queue.enqueue("perhaps").catch((error) => error);
+  await new Promise((resolve) => setImmediate(resolve));
+  await queue.close();
+  const error = await stored;
+  assert(error instanceof OutcomeUnknownError, String(error));
+  assert.match(error.message, /may store it twice/);
+});
+
+part("a database that cannot be reached: nothing is stored, and that is known", async ({ url }) => {
+  await using gone = new LossyProxy(1);
+  const there = await open(url);
+  await there.close();
+  const nowhere = url.replace(/:[0-9]+\//, `:${gone.port}/`);
+  await assert.rejects(open(nowhere, { busyTimeoutMs: 100 }), isOf("busy", /can be reached/));
+});
+
+part("a number that was used up stores nothing any more", async ({ server, url }) => {
+  const queue = await open(url);
+  await queue.close();
+  const name = url.slice(url.lastIndexOf("/") + 1);
+  const args = `'${decodeURIComponent(name)}', '7a0b3f9e-0000-4000-8000-000000000001', 1`;
+  const terms = JSON.stringify({
+    ...{ durability: "power-loss", epoch: null, sentThrough: 0, wallMs: 1, clockOffsetMs: 0 },
+    ...{ knownOffsetMs: 0, maxDeadPackets: 9, maxDeadBytes: 9, removeThrough: 0 },
+    ...{ handedOut: null, maxPackets: 9, maxBytes: 99, overflow: "reject" },
+  });
+  const commit = `SELECT sendq.commit(${args}, '${terms}', '{1}', '{1}', '{1}', '{1}', '{0}', ` +
+    `'{1}', 'x')->'state'->'packets'`;
+  assert.equal(await server.sql(`SELECT sendq.void(${args})`), '{"void": true}');
+  assert.equal(await server.sql(commit), "0");
+  // The other way around: it was done, and that is said.
+  const other = commit.replace("0001", "0002");
+  assert.equal(await server.sql(other), "1");
+  const told = await server.sql(`SELECT sendq.void(${args.replace("0001", "0002")})->'first'`);
+  assert.equal(told, "1");
+});
+
+part("a database that has gone back is noticed", async ({ server, url }) => {
+  await using queue = await open(url);
+  await queue.enqueue("one");
+  await server.sql("DELETE FROM sendq.producer");
+  await assert.rejects(queue.enqueue("two"), isOf("io", /gone back.*missing/s));
+  assert.equal(await queue.enqueue("three"), 2);
+});
+
+part("limits hold across producers", async ({ url }) => {
+  await using one = await open(url, { maxPackets: 3 });
+  await using two = await open(url, { maxPackets: 3, overflow: "wait" });
+  await one.enqueueMany(["a", "b"]);
+  await assert.rejects(one.enqueueMany(["c", "d"]), QueueFullError);
+  const waiting = two.enqueueMany(["e", "f"]);
+  const tenure = await sendingSideOf(one).takeTenure(systemClock);
+  await sendingSideOf(one).removeThrough(1);
+  assert.deepEqual(await waiting, { firstId: 3, lastId: 4 });
+  await tenure.release();
+});
+
+part("each role may do what it has to, and no more", async ({ server, url }) => {
+  const name = url.slice(url.lastIndexOf("/") + 1);
+  const users = ["producer", "sender", "operator"].map((role) => `${role}_${server.port}`);
+  for (const user of users) {
+    const role = `sendq_${user.split("_")[0]}`;
+    await server.sql(`CREATE USER ${user}; GRANT ${role} TO ${user}`);
+  }
+  await server.sql(`CREATE USER nobody_${server.port}`);
+  const as = (user: string) => `postgres://${user}@127.0.0.1:${server.port}/postgres/${name}`;
+  const [producer = "", sender = "", operator = ""] = users.map(as);
+  const denied = isOf("read-only", /is no sendq_|permission denied/);
+
+  await assert.rejects(open(as(`nobody_${server.port}`)), denied);
+  await using enqueueing = await open(producer);
+  assert.equal(await enqueueing.enqueue("one"), 1);
+  assert.equal(await enqueueing.enqueue("two"), 2);
+  await assert.rejects(sendingSideOf(enqueueing).readBatches(0, 100), denied);
+  await assert.rejects(sendingSideOf(enqueueing).takeTenure(systemClock), denied);
+  await assert.rejects(enqueueing.removePackets({ firstId: 1, lastId: 1 }), denied);
+  await using dropping = await open(producer, { maxPackets: 2, overflow: "drop-oldest" });
+  await assert.rejects(dropping.enqueue("three"), denied);
+
+  await using sending = await open(sender);
+  const tenure = await sendingSideOf(sending).takeTenure(systemClock);
+  assert.equal((await sendingSideOf(sending).readBatches(0, 100)).length, 2);
+  await sendingSideOf(sending).removeThrough(1);
+  await sendingSideOf(sending).giveUp(2, 2);
+  await assert.rejects(sending.deadLetters(0, 100), denied);
+  await assert.rejects(sending.requeue({ firstId: 2, lastId: 2 }), denied);
+  await tenure.release();
+
+  await using operating = await open(operator);
+  assert.equal((await operating.deadLetters(0, 100)).length, 1);
+  assert.equal((await operating.requeue({ firstId: 2, lastId: 2 })).packets, 1);
+  // Nobody reaches past the functions.
+  await assert.rejects(
+    server.sql(`SET ROLE ${users[2]}; SELECT * FROM sendq.run`),
+    /permission denied/,
+  );
+});
+
+part("a removal needs the right to send; what is enqueued beside it does not", async ({ url }) => {
+  await using queue = await open(url, { leaseTtlMs: 500 });
+  await using other = await open(url, { leaseTtlMs: 500 });
+  await queue.enqueueMany(["a", "b", "c"]);
+  const sending = sendingSideOf(queue);
+  await assert.rejects(sending.removeThrough(1), FencedError);
+  const tenure = await sending.takeTenure(systemClock);
+  await sending.removeThrough(1);
+  // As if the process had been stopped for a while.
+  await tenure.release();
+  const next = await sendingSideOf(other).takeTenure(systemClock);
+  assert.equal(next.epoch, tenure.epoch + 1);
+  const [removal, enqueue] = await Promise.allSettled([
+    sending.removeThrough(2),
+    queue.enqueue("d"),
+  ]);
+  assert(removal.status === "rejected" && removal.reason instanceof FencedError);
+  assert.deepEqual(enqueue, { status: "fulfilled", value: 4 });
+  assert.equal(queue.stats().packets, 3);
+  await next.release();
+});
+
+part("a sender that dies is replaced when its beat has stood still", async ({ server, url }) => {
+  await using proxy = new LossyProxy(server.port);
+  const ttl = { leaseTtlMs: 600, answerTimeoutMs: 500 };
+  await using first = await open(url.replace(`:${server.port}/`, `:${proxy.port}/`), {
+    ...ttl,
+    busyTimeoutMs: 100,
+  });
+  await using second = await open(url, { ...ttl });
+  await first.enqueueMany(["a", "b"]);
+  const tenure = await sendingSideOf(first).takeTenure(systemClock);
+  const lapsed = new Promise<void>((resolve) => tenure.subscribeLapsed(resolve));
+  const lost = new Promise<Error>((resolve) => tenure.subscribeLost(resolve));
+  const taking = sendingSideOf(second).takeTenure(systemClock).then((tenure) => ({
+    tenure,
+    firstWasOver: !(heldMs() > 0),
+  }));
+  const heldMs = () => tenure.validForMs();
+  proxy.silence();
+  await lapsed;
+  const { tenure: next, firstWasOver } = await taking;
+  assert(firstWasOver, "both could have sent");
+  await sendingSideOf(second).removeThrough(1);
+  proxy.heal();
+  assert((await lost) instanceof FencedError);
+  await assert.rejects(sendingSideOf(first).removeThrough(2), FencedError);
+  await tenure.release();
+  await next.release();
+});
+
+part(
+  "a right that has lapsed is valid again, where nobody has taken it",
+  async ({ server, url }) => {
+    await using proxy = new LossyProxy(server.port);
+    await using queue = await open(url.replace(`:${server.port}/`, `:${proxy.port}/`), {
+      leaseTtlMs: 500,
+      answerTimeoutMs: 500,
+      busyTimeoutMs: 100,
+    });
+    const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+    const lapsed = new Promise<void>((resolve) => tenure.subscribeLapsed(resolve));
+    proxy.silence();
+    await lapsed;
+    assert(tenure.validForMs() <= 0);
+    proxy.heal();
+    await until("it is renewed", () => tenure.validForMs() > 0);
+    await tenure.release();
+  },
+);
+
+part("who does not wait is told that another one sends", async ({ url }) => {
+  await using first = await open(url);
+  await using second = await open(url, { standBy: false });
+  const tenure = await sendingSideOf(first).takeTenure(systemClock);
+  await assert.rejects(sendingSideOf(second).takeTenure(systemClock), /already has a sender/);
+  await tenure.release();
+});
+
+part("a commit that means too little is refused, at open and later", async ({ server, url }) => {
+  await assert.rejects(postgresQueue({ url }), isOf("io", /synchronous_standby_names is empty/));
+  await using queue = await open(url);
+  await queue.enqueue("one");
+  server.set("full_page_writes = off");
+  await server.reload();
+  try {
+    await until(
+      "it is refused",
+      () => queue.enqueue("two").then(() => false, isOf("io", /full_page_writes is off/)),
+    );
+    await using careless = await open(url, { durability: "process-crash" });
+    await careless.enqueue("three");
+  } finally {
+    server.set("full_page_writes = on");
+    await server.reload();
+  }
+});
+
+part("setup can be repeated, by two at once, and leaves what is there", async ({ server }) => {
+  await server.sql("CREATE DATABASE another");
+  const url = server.url("outbox", "another");
+  const setups = await Promise.all([setUp(url), setUp(url)]);
+  assert.deepEqual(setups.map(({ versionBefore }) => versionBefore).toSorted(), [0, 1]);
+  await using queue = await open(url);
+  await queue.enqueue("one");
+  assert.deepEqual(await setUp(url), { versionBefore: 1, version: 1, queue: "outbox" });
+  assert.equal((await queue.read(0, 100)).length, 1);
+  await server.sql("INSERT INTO sendq.migration (version) VALUES (9)", "another");
+  const newer = isOf("newer-version", /version 9 .* knows 1/);
+  await assert.rejects(setUp(url), newer);
+  await assert.rejects(open(url), newer);
+});
+
+part("what is missing is said, with what to do", async ({ server, url }) => {
+  await server.sql("CREATE DATABASE bare");
+  await assert.rejects(
+    open(server.url("outbox", "bare")),
+    isOf("not-a-queue", /no schema sendq.*sendq postgres setup/s),
+  );
+  await assert.rejects(open(server.url("none")), isOf("not-a-queue", /there is no queue none/));
+  await assert.rejects(open(server.url("q", "absent")), isOf("not-a-queue", /Create the database/));
+  await assert.rejects(open(`${url}?sslmode=perhaps`), OptionError);
+  await assert.rejects(open(server.url()), /name must be given/);
+  await assert.rejects(open(url, { leaseTtlMs: 1 }), OptionError);
+  await assert.rejects(open(url, { maxPacketBytes: 2 ** 28 }), OptionError);
+});
+
+part("a password is in no message", async ({ server }) => {
+  const url = `postgres://who:secret@127.0.0.1:${server.port}/absent/outbox`;
+  await assert.rejects(open(url), (error) => {
+    assert(error instanceof QueueFileError);
+    assert(!Deno.inspect(error).includes("secret"), Deno.inspect(error));
+    return true;
+  });
+  await assert.rejects(open("postgres://who:secret@host"), (error) => {
+    assert(error instanceof OptionError);
+    assert(!Deno.inspect(error).includes("secret"), Deno.inspect(error));
+    return true;
+  });
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "a queue on PostgreSQL"),
+  async fn(t) {
+    await using server = await PostgresServer.start();
+    for (const [i, [name, run]] of parts.entries()) {
+      await t.step(name, async () => await run({ server, url: await server.makeQueue(`q${i}`) }));
+    }
+  },
+});
