@@ -6,6 +6,8 @@
  */
 
 import { parseArguments, parseWhole, print, toolCommand } from "../lab/program.ts";
+import { LEASE_PLANTED } from "./lease_planted.ts";
+import { runLease } from "./lease_run.ts";
 import { type Catch, hunt, PLANTED } from "./planted.ts";
 import { runSeeds } from "./pool.ts";
 import { run, type RunResult } from "./run.ts";
@@ -22,6 +24,7 @@ interface Options {
   readonly from: number;
   readonly seed?: number;
   readonly planted?: boolean;
+  readonly lease?: boolean;
   readonly json?: boolean;
   readonly workers: number;
 }
@@ -47,6 +50,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .option("--seeds <count>", "how many worlds to draw", parseWhole, 1000)
     .option("--from <seed>", "the first seed", parseWhole, 1)
     .option("--seed <seed>", "run this one seed and print what happens", parseWhole)
+    .option("--lease", "worlds in which several senders want the lease of one queue")
     .option("--planted", "plant faults into copies of the code and look for each")
     .option(
       "--workers <count>",
@@ -58,7 +62,10 @@ export async function main(args: readonly string[]): Promise<number> {
   const over = parseArguments(command, args);
   if (over !== undefined) return over;
   const options = command.opts<Options>();
-  if (options.seed !== undefined) return await replay(options.seed, options.json === true);
+  if (options.seed !== undefined) {
+    const { seed, lease = false, json = false } = options;
+    return lease ? await replayLease(seed, json) : await replay(seed, json);
+  }
   if (options.planted === true) return await huntAll(options);
   return await search(options);
 }
@@ -77,19 +84,26 @@ async function replay(seed: number, json: boolean): Promise<number> {
   }
 }
 
-async function search({ seeds, from, workers, json }: Options): Promise<number> {
+/** A world of the lease has no trace: it is small enough to be stepped through. */
+async function replayLease(seed: number, json: boolean): Promise<number> {
+  const result = await runLease(seed);
+  print(json ? `${JSON.stringify(result, null, 2)}\n` : `${sentence(result)}\n`);
+  return result.violation === undefined ? EXIT.ok : EXIT.violated;
+}
+
+async function search({ seeds, from, workers, json, lease = false }: Options): Promise<number> {
   const startMs = performance.now();
   const results: RunResult[] = [];
   let shown = 0;
   await runSeeds({
-    workerUrl: new URL("./worker.ts", import.meta.url),
+    workerUrl: new URL(lease ? "./lease_worker.ts" : "./worker.ts", import.meta.url),
     fromSeed: from,
     count: seeds,
     workers,
     onResult: (result) => {
       results.push(result);
       if (result.violation !== undefined && !json && shown++ < MAX_SHOWN) {
-        print(`${sentence(result)}\n  again: ${REPLAY} ${result.seed}\n`);
+        print(`${sentence(result)}\n  again: ${REPLAY} ${result.seed}${lease ? " --lease" : ""}\n`);
       }
       return true;
     },
@@ -99,10 +113,10 @@ async function search({ seeds, from, workers, json }: Options): Promise<number> 
   return totals.failures.length === 0 ? EXIT.ok : EXIT.violated;
 }
 
-async function huntAll({ from, workers, json }: Options): Promise<number> {
+async function huntAll({ from, workers, json, lease = false }: Options): Promise<number> {
   const catches: Catch[] = [];
   if (!json) print(row("planted fault", "seeds", "found by"));
-  for (const planted of PLANTED) {
+  for (const planted of lease ? LEASE_PLANTED : [...PLANTED, ...LEASE_PLANTED]) {
     const found = await hunt(planted, { fromSeed: from, maxSeeds: PLANTED_MAX_SEEDS, workers });
     catches.push(found);
     const seeds = found.seeds === undefined ? `> ${PLANTED_MAX_SEEDS}` : String(found.seeds);

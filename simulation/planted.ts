@@ -12,6 +12,12 @@ import { runSeeds } from "./pool.ts";
 export interface Planted {
   readonly name: string;
   readonly file: string;
+  /**
+   * What runs the worlds in which it shows.
+   *
+   * @default {"worker.ts"}
+   */
+  readonly worker?: string;
   /** Pairs of what stands there, exactly once, and what to put in its place. */
   readonly patches: readonly (readonly [string, string])[];
 }
@@ -637,7 +643,7 @@ export async function hunt(
     let seeds = 0;
     let found: { readonly seed: number; readonly violation: string } | undefined;
     await runSeeds({
-      workerUrl: new URL(`file://${copy}/simulation/worker.ts`),
+      workerUrl: new URL(`file://${copy}/simulation/${planted.worker ?? "worker.ts"}`),
       fromSeed: options.fromSeed,
       count: options.maxSeeds,
       workers: options.workers,

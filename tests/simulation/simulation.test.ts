@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { dirname } from "node:path";
+import { LEASE_PLANTED } from "../../simulation/lease_planted.ts";
 import { plant, PLANTED } from "../../simulation/planted.ts";
 import { runSeeds } from "../../simulation/pool.ts";
 import { run, type RunResult } from "../../simulation/run.ts";
@@ -100,7 +101,7 @@ Deno.test("simulation: seeds that once failed hold", async () => {
 
 Deno.test("simulation: every planted fault still fits the code", async (t) => {
   const root = new URL("../../", import.meta.url);
-  for (const planted of PLANTED) {
+  for (const planted of [...PLANTED, ...LEASE_PLANTED]) {
     await t.step(planted.name, async () => {
       const directory = await Deno.makeTempDir();
       try {
