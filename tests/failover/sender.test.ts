@@ -121,7 +121,7 @@ Deno.test("a list of which one is several by itself has all of them, in order", 
 Deno.test("several remotes of several kinds, twice the same, or one that connects to us are refused", async () => {
   using dir = new TempDir();
   const cases: [string[], RegExp][] = [
-    [["tcp://127.0.0.1:1", "tls://127.0.0.1:2"], /all tcp:\/\/ or all tls:\/\//],
+    [["tcp://127.0.0.1:1", "tls://127.0.0.1:2"], /all tcp:\/\/, all tls:\/\/ or all unix:/],
     [["tcp://127.0.0.1:1", "listen://127.0.0.1:2"], /none is listen:\/\//],
     [["tcp://127.0.0.1:1", "tcp://127.0.0.1:1"], /is there twice/],
     [[], /there is no remote/],
