@@ -371,7 +371,10 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "packets behind a login that is under way",
     file: OPEN,
-    patches: [["      await acknowledged(wire, stream, baseBytes, clock);\n", ""]],
+    patches: [[
+      "      await acknowledged(wire, said, clock, (ms) => stream.pause(ms, what));\n",
+      "",
+    ]],
   },
   {
     name: "the base is read before the login",
