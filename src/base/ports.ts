@@ -160,7 +160,8 @@ export interface SocketSample {
   /**
    * Of the bytes that were written to this wire, so many at most has the peer's program
    * not read. Only a wire that can tell has it; it stays true when the connection is dead:
-   * what nobody will read any more is never taken for read.
+   * what nobody will read any more is never taken for read. It is said of what was written
+   * by now, so that whoever keeps a reading leaves it out.
    *
    * @default {undefined} nobody can tell
    */

@@ -161,7 +161,9 @@ function configure(command: Command, hint: string, io: Stdio): Command {
       writeOut: (text) => write(io.stdout, text),
       writeErr: (text) => write(io.stderr, text),
       outputError: (text, writeErr) => {
-        writeErr(`${text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ")}\n`);
+        const words = text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ");
+        // It repeats an argument that is wrong, and in an address there may be a password.
+        writeErr(`${words.replace(/(\w+:\/\/[^\s:@/]*):\S*@/g, "$1:…@")}\n`);
       },
       getOutHelpWidth: () => 88,
       getErrHelpWidth: () => 88,

@@ -263,7 +263,8 @@ class WatchedWire implements Wire {
 
   sample(): SocketSample {
     const sample = this.#wire.sample();
-    if (sample.sendQueueBytes > 0) this.#busyAtMs = this.#clock.nowMs();
+    const busy = sample.sendQueueBytes > 0 || (sample.unreadBytes ?? 0) > 0;
+    if (busy) this.#busyAtMs = this.#clock.nowMs();
     return sample;
   }
 

@@ -126,6 +126,7 @@ export function hostAndPort(
   return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
 
+/** Also of what is no URL for a stray character in its password. */
 function withoutPassword(url: string): string {
-  return url.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/, "$1:…@");
+  return url.replace(/^([a-z]+:\/\/[^:@/]*):.*@/s, "$1:…@");
 }

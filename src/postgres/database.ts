@@ -214,6 +214,10 @@ export class Database {
         application_name: "sendq",
         // A server process that waits for us notices that we have gone.
         client_connection_check_interval: "1000",
+        // Settings of a role or a database must not hide what a commit has to say, nor end a
+        // wait for a standby.
+        client_min_messages: "warning",
+        ...{ lock_timeout: "0", statement_timeout: "0" },
         ...(waitsForStandby ? { synchronous_commit: "on" } : {}),
       },
     };

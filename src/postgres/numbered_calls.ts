@@ -97,6 +97,7 @@ export class NumberedCalls {
    * @returns The answer, where it was done after all.
    */
   async #void(cause: unknown): Promise<Fields | undefined> {
+    // Whatever fails: another number would say nothing of this one, which may be stored.
     for (;;) {
       try {
         const answer = await this.#once("SELECT sendq.void($1, $2, $3) AS answer", []);
@@ -107,7 +108,7 @@ export class NumberedCalls {
           return undefined;
         }
       } catch (error) {
-        if (!(error instanceof ConnectionLostError)) this.#abandon();
+        cause = error;
       }
       await this.#rest(cause);
     }

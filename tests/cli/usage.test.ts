@@ -25,6 +25,7 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
     [[...send, "--input", "xml"], /argument 'xml' is invalid\. It must be one of lines,/],
     [[...send, "--input", "none", "--output", "lines"], /^--output needs an input/],
     [[...send, "--no-keepalive", "--keepalive-idle", "1s"], /^--no-keepalive cannot be combined/],
+    [["list", "-q", "postgres://u:sec/ret@db/packets/out"], /postgres:\/\/u:…@db\/packets\/out/],
     [[...send, "--verbose", "--quiet"], /^--verbose and --quiet cannot be combined$/],
   ];
   for (const [args, expected] of cases) {

@@ -36,6 +36,8 @@ Deno.test("what is no address is refused, without its password", () => {
       ["postgres://app:secret@db1/packets/outbox?sslmode=maybe", /none of disable, require/],
       ["postgres://app:secret@db1/packets/outbox?durability=no", /none of machine-loss/],
       ["postgres://app:secret@db1/packets/outbox?sslcert=x", /says sslcert/],
+      ["postgres://app:with/secret@db1/packets/outbox", /must be like/],
+      ["postgres://app:with@secret@db1/packets/outbox", /must be like/],
       ["postgres://app:secret@db1/packets/%ZZ", /begins no escape/],
     ] as const
   ) {

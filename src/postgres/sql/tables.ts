@@ -112,4 +112,5 @@ BEGIN
   GRANT sendq_sender TO sendq_operator;
 END $$;
 GRANT USAGE ON SCHEMA sendq TO sendq_producer;
+GRANT SELECT ON sendq.migration TO sendq_operator;
 `;
