@@ -86,9 +86,9 @@ async function run(options: WireOptions): Promise<WireReport> {
   const once = async () => {
     for (let at = 0; at < chunk.length;) at += await wire.write(chunk.subarray(at));
     writtenBytes += chunk.length;
-    const { unreadBytes } = wire.sample();
-    if (unreadBytes !== undefined) {
-      mostUnreadBytes = Math.max(mostUnreadBytes ?? 0, unreadBytes);
+    const { readBytes } = wire.sample();
+    if (readBytes !== undefined) {
+      mostUnreadBytes = Math.max(mostUnreadBytes ?? 0, writtenBytes + 1 - readBytes);
     }
   };
   const forMs = async (ms: number) => {

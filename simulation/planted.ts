@@ -566,16 +566,16 @@ export const PLANTED: readonly Planted[] = [
     name: "an acknowledgement taken for reading",
     file: CONNECTION,
     patches: [[
-      "Math.min(this.#ledger.writtenBytes - unreadBytes, this.#ledger.ackedBytes)",
-      "unreadBytes === Infinity ? 0 : this.#ledger.ackedBytes",
+      "Math.min(readBytes - this.#baseBytes, this.#ledger.ackedBytes)",
+      "readBytes === 0 ? 0 : this.#ledger.ackedBytes",
     ]],
   },
   {
     name: "what is read counted from the first byte of the connection",
     file: CONNECTION,
     patches: [[
-      "Math.min(this.#ledger.writtenBytes - unreadBytes, this.#ledger.ackedBytes)",
-      "Math.min(this.#sample.bytesAcked - unreadBytes, this.#ledger.ackedBytes)",
+      "Math.min(readBytes - this.#baseBytes, this.#ledger.ackedBytes)",
+      "Math.min(readBytes, this.#ledger.ackedBytes)",
     ]],
   },
   {

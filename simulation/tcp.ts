@@ -181,7 +181,9 @@ export class TcpEnd {
       retransmits: this.#retransmits,
       totalRetransmits: this.#totalRetransmits,
       hangup: this.state === TcpState.CLOSE || (this.finReceived && this.#finQueued),
-      ...(this.options.tellsReads ? { unreadBytes: this.writeSeq - this.peerTakenBytes } : {}),
+      ...(this.options.tellsReads
+        ? { readBytes: this.peerTakenBytes + (this.countsSyn ? 1 : 0) }
+        : {}),
     };
   }
 

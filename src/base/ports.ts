@@ -158,14 +158,14 @@ export interface SocketSample {
   /** `POLLHUP`: with {@linkcode SocketSample.state} 7 the durable mark of death. */
   readonly hangup: boolean;
   /**
-   * Of the bytes that were written to this wire, so many at most has the peer's program
-   * not read. Only a wire that can tell has it; it stays true when the connection is dead:
-   * what nobody will read any more is never taken for read. It is said of what was written
-   * by now, so that whoever keeps a reading leaves it out.
+   * How far the peer's program has read, for certain: counted from where
+   * {@linkcode SocketSample.bytesAcked} is, so that the difference is what was acknowledged
+   * and not read. Only a wire that can tell has it; it never falls, and what nobody will
+   * read any more is never in it.
    *
    * @default {undefined} nobody can tell
    */
-  readonly unreadBytes?: number;
+  readonly readBytes?: number;
 }
 
 /**

@@ -438,12 +438,9 @@ export class Connection {
     this.#onWritten();
   }
 
-  /**
-   * How far the peer's program has read. A write of which the ledger has not heard only
-   * makes it less.
-   */
-  #readBytes({ unreadBytes = Infinity }: SocketSample): number {
-    return Math.min(this.#ledger.writtenBytes - unreadBytes, this.#ledger.ackedBytes);
+  /** How far the peer's program has read, of what the ledger knows to be acknowledged. */
+  #readBytes({ readBytes = -Infinity }: SocketSample): number {
+    return Math.min(readBytes - this.#baseBytes, this.#ledger.ackedBytes);
   }
 
   /** Takes over what the server has answered; says why the connection is given up by it. */
@@ -575,8 +572,8 @@ export class Connection {
 }
 
 /** Nothing else may confirm in its place. */
-function assertTellsReads({ unreadBytes }: SocketSample): void {
-  if (unreadBytes !== undefined) return;
+function assertTellsReads({ readBytes }: SocketSample): void {
+  if (readBytes !== undefined) return;
   throw new WireError(
     "READS_UNKNOWN",
     `nothing on this connection tells what the server's program has read (READS_UNKNOWN): ` +

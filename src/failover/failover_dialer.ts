@@ -263,7 +263,8 @@ class WatchedWire implements Wire {
 
   sample(): SocketSample {
     const sample = this.#wire.sample();
-    const busy = sample.sendQueueBytes > 0 || (sample.unreadBytes ?? 0) > 0;
+    const { sendQueueBytes, bytesAcked, readBytes = bytesAcked } = sample;
+    const busy = sendQueueBytes > 0 || readBytes < bytesAcked;
     if (busy) this.#busyAtMs = this.#clock.nowMs();
     return sample;
   }

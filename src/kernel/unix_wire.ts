@@ -195,7 +195,7 @@ export class UnixWire implements Wire {
       retransmits: 0,
       totalRetransmits: 0,
       hangup,
-      unreadBytes: this.#takenBytes - this.#readBytes,
+      readBytes: this.#readBytes,
     };
   }
 

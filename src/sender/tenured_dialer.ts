@@ -83,10 +83,7 @@ class TenuredWire implements Wire {
     if (this.#isOver) return;
     this.#isOver = true;
     try {
-      // How much is unread is said of what was written by then: beside a write that is heard
-      // of later, the old figure would take unread bytes for read ones.
-      const { unreadBytes: _, ...sample } = this.#wire.sample();
-      this.#lastSample = { ...sample, state: TcpState.CLOSE, hangup: true };
+      this.#lastSample = { ...this.#wire.sample(), state: TcpState.CLOSE, hangup: true };
     } catch {
       // It is dead already, and its reader has been told.
     }

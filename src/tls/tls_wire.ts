@@ -330,9 +330,7 @@ export class TlsWire implements Wire {
       notSentBytes: raw.notSentBytes >= raw.sendQueueBytes
         ? waitingBytes
         : Math.min(waitingBytes, raw.notSentBytes),
-      ...(this.#reading === undefined
-        ? {}
-        : { unreadBytes: book.writtenBytes - this.#reading.readBytes }),
+      ...(this.#reading === undefined ? {} : { readBytes: 1 + this.#reading.readBytes }),
     };
   }
 

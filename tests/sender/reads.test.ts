@@ -24,16 +24,10 @@ class Told {
       dial: async (signal, onLookedUp) => {
         const wire = await inner.dial(signal, onLookedUp);
         this.readBytes = 0;
-        let writtenBytes = 0;
-        const write = wire.write.bind(wire);
-        wire.write = (bytes) => {
-          writtenBytes += bytes.length;
-          return write(bytes);
-        };
         const sample = wire.sample.bind(wire);
         wire.sample = (): SocketSample => ({
           ...sample(),
-          ...(this.tells ? { unreadBytes: writtenBytes - this.readBytes } : {}),
+          ...(this.tells ? { readBytes: 1 + this.readBytes } : {}),
         });
         return wire;
       },
