@@ -3,7 +3,7 @@
  * docs/OPTIONS.md, the JSON Schema, and what the library takes.
  */
 import { Ajv } from "ajv";
-import fc from "fast-check";
+import fc from "./support/properties.ts";
 import assert from "node:assert/strict";
 import {
   optionsPage,

@@ -1,5 +1,5 @@
 /** A proxy as it is written. */
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import assert from "node:assert/strict";
 import { OptionError } from "../../src/base/errors.ts";
 import { formatProxy, proxyOf, type ProxyServer } from "../../src/base/via.ts";

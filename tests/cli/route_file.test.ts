@@ -1,5 +1,5 @@
 import { Ajv } from "ajv";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import assert from "node:assert/strict";
 import { routeSchema } from "../../docs/generate.ts";
 import * as tables from "../../src/base/option_table.ts";

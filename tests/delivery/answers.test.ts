@@ -2,7 +2,7 @@
  * The bookkeeping of answers against a model that keeps everything.
  */
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { Answers } from "../../src/delivery/answers.ts";
 import { type AnswerConfirmation, answerPlanOf } from "../../src/session/answers.ts";
 import { bytes } from "../support/bytes.ts";

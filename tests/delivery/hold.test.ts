@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import * as fc from "fast-check";
+import fc from "../support/properties.ts";
 import { Hold, HOLD_GRAIN_MS } from "../../src/delivery/hold.ts";
 
 Deno.test("a packet is confirmed by a sign of life that is a hold younger than its acknowledgement", () => {

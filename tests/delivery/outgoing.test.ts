@@ -2,7 +2,7 @@
  * The outgoing side against a wire that takes what it likes: what stands in the stream,
  * and in which order.
  */
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import assert from "node:assert/strict";
 import type { PacketBatch, Wire } from "../../src/base/ports.ts";
 import { Heartbeats } from "../../src/delivery/heartbeats.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { Suspects } from "../../src/delivery/suspects.ts";
 
 /** Connections until everything but the culprits is confirmed. */

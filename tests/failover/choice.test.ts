@@ -1,6 +1,6 @@
 /** Which server an attempt goes to, and how a connection is left for a preferred one. */
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { OptionError, WireError } from "../../src/base/errors.ts";
 import type { Dialer, SocketSample, Wire } from "../../src/base/ports.ts";
 import { failoverDialer } from "../../src/failover/failover_dialer.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { FramingError } from "../../src/framing/errors.ts";
 import type { Framing } from "../../src/framing/framing.ts";
 import { type Oversize, PacketSplitter } from "../../src/framing/splitter.ts";

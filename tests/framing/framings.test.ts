@@ -3,7 +3,7 @@
  * stream at once: each packet's end is searched from its beginning.
  */
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { OptionError } from "../../src/base/errors.ts";
 import { framePacket } from "../../src/framing/frame_packet.ts";
 import { FramingError } from "../../src/framing/errors.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { UnreadWrites } from "../../src/kernel/unread_writes.ts";
 
 /** One turn of a socket's life: a write, and then a read. */

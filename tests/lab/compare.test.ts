@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { compare } from "../../lab/compare.ts";
 import {
   type ConnectionEnd,

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { Access, isLoopback } from "../../src/observe/access.ts";
 import type { HttpRequest } from "../../src/observe/listener.ts";
 import { ManualClock } from "../support/manual_clock.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { cutBatches, lastIdOf, packetsOf } from "../../src/base/packet_batch.ts";
 import { PendingEnqueue, PendingEnqueues } from "../../src/queue/commit/pending_enqueues.ts";
 import { Arena, BatchPacker } from "../../src/queue/store/batches.ts";

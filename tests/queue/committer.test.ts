@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { ClosedError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import { Committer, type CommitterOptions } from "../../src/queue/commit/committer.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { HandedOut } from "../../src/queue/read/handed_out.ts";

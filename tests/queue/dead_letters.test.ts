@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { ClosedError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import type { DeadPackets } from "../../src/queue/options.ts";

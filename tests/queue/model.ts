@@ -3,7 +3,7 @@
  * store is true of each.
  */
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import type { IdRange, QueueOptions } from "../../src/queue/options.ts";
 import { type OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
@@ -103,6 +103,9 @@ const limits: fc.Arbitrary<Limits> = fc.record({
   maxDeadBytes: fc.constantFrom(12_000, 10_000_000),
   overflow: fc.constantFrom("reject" as const, "drop-oldest" as const),
 });
+
+/** Where clocks begin to be believed across a restart. */
+const FIRST_CREDIBLE_MS = Date.UTC(2026, 0, 1);
 
 let payloadSeed = 0;
 function payloadOf(size: number): Uint8Array {
@@ -316,14 +319,15 @@ class Run {
           expected.push(id);
         }
         const got = (await this.queue.read(after, step.maxBytes)).map(({ id }) => id);
-        // From the file it may be fewer, never none and never others.
-        assert.deepEqual(
-          got,
-          expected.slice(0, Math.max(got.length, Math.min(16, expected.length))),
-        );
+        // It may be fewer, where memory ends or the file is asked for a few rows only; never
+        // none and never others.
+        assert.deepEqual(got, expected.slice(0, Math.max(got.length, 1)));
         return;
       }
       case "reopen":
+        // A clock that says 2019 does not tell how long ago the last commit was, and no time
+        // is taken to have passed since. A clock that was set makes closing a commit.
+        if (this.clock.wallMs() < FIRST_CREDIBLE_MS) await this.step({ do: "jump", byMs: -1500 });
         await this.queue.close();
         this.queue = await this.home.open({ ...this.limits, clock: this.clock });
         this.model.handedOut = 0;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { QueueTime } from "../../src/queue/read/queue_time.ts";
 import { bytes } from "../support/bytes.ts";

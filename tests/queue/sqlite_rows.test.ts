@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { DatabasePages, PageKind, uint16, uint32 } from "../../src/queue/repair/sqlite_pages.ts";
 import { type Cell, DatabaseRows, type Gap, type Row } from "../../src/queue/repair/sqlite_rows.ts";
 import { TempDir } from "../support/temp_dir.ts";

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { systemClock } from "../../src/base/clock.ts";
 import { ClosedError, QueueFileError } from "../../src/base/errors.ts";
 import { packetsOf } from "../../src/base/packet_batch.ts";

@@ -1,6 +1,6 @@
 /** Packets given as text. */
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { text } from "../support/bytes.ts";

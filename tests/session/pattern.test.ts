@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import assert from "node:assert/strict";
 import { endOf, quote, toBytes, toPattern } from "../../src/session/pattern.ts";
 import { bytes } from "../support/bytes.ts";

@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import assert from "node:assert/strict";
 import { KernelCallError } from "../../src/base/errors.ts";
 import { TCP_INFO_BYTES } from "../../src/kernel/tcp_info.ts";

@@ -4,7 +4,7 @@
  */
 
 import assert from "node:assert/strict";
-import fc from "fast-check";
+import fc from "../support/properties.ts";
 import { Reading } from "../../src/tls/reading.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
