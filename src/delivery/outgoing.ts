@@ -23,6 +23,13 @@ import type { Ledger } from "./ledger.ts";
 /** Batches are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;
 
+/**
+ * After so many bytes the program gets its turn: commits, timers, other connections.
+ * A kernel that takes all there is, as on a fast path with a backlog, would leave them
+ * none before the backlog is gone.
+ */
+const TURN_BYTES = WRITE_BYTES;
+
 /** What an {@linkcode Outgoing} is told at its start. */
 export interface OutgoingOptions {
   readonly wire: Wire;
@@ -50,6 +57,7 @@ export class Outgoing {
   #head = 0;
   #buffer: Uint8Array | undefined;
   #writing = false;
+  #writtenInTurnBytes = 0;
   #failed = false;
   #finishing = false;
   #finSentAtMs: number | undefined;
@@ -154,6 +162,8 @@ export class Outgoing {
           // The next write may wait for room: until then somebody must watch for answers.
           if (wasIdle) onWritten();
           offset += takenBytes;
+          this.#writtenInTurnBytes += takenBytes;
+          if (this.#writtenInTurnBytes >= TURN_BYTES) await this.#turn();
         }
       }
     } catch (error) {
@@ -165,6 +175,11 @@ export class Outgoing {
     this.#writing = false;
     this.#sendFin();
     onWritten();
+  }
+
+  #turn(): Promise<void> {
+    this.#writtenInTurnBytes = 0;
+    return new Promise((resolve) => this.#options.clock.defer(resolve));
   }
 
   /** The next bytes to write: one large batch as it is, or small ones coalesced. */

@@ -10,6 +10,7 @@ import { Ledger } from "../../src/delivery/ledger.ts";
 import { Outgoing } from "../../src/delivery/outgoing.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
+import { until } from "../support/until.ts";
 
 const PING = { send: bytes("<ping>"), idleMs: 100, expect: undefined, answerTimeoutMs: 50 };
 
@@ -191,4 +192,21 @@ Deno.test("whatever the kernel takes at a time, packets are whole and heartbeats
     ),
     { numRuns: 100 },
   );
+});
+
+Deno.test("a kernel that takes all there is leaves others their turn after each 64 KiB", async () => {
+  const bench = new Bench();
+  const written: number[] = [];
+  const watch = (): void => {
+    written.push(bench.ledger.writtenBytes);
+    if (bench.ledger.writtenBytes < 16 * 40_000) setImmediate(watch);
+  };
+  setImmediate(watch);
+  for (let i = 0; i < 16; i++) void bench.send("x".repeat(40_000));
+  await until("all is written", () => bench.ledger.writtenBytes === 16 * 40_000);
+  // Each turn saw at most what one write more had added.
+  for (const [i, bytes] of written.entries()) {
+    assert(bytes - (written[i - 1] ?? 0) <= 80_000, `${bytes} after ${written[i - 1] ?? 0}`);
+  }
+  assert(written.length >= 8, `${written.length} turns`);
 });
