@@ -13,7 +13,7 @@
 
 import { cpuUsage } from "node:process";
 import { DatabaseSync } from "node:sqlite";
-import { median } from "./statistics.ts";
+import { type Quantiles, quantiles } from "./statistics.ts";
 
 /** What to measure. */
 export type FloorOptions =
@@ -31,8 +31,8 @@ export type FloorOptions =
     readonly durability?: "power-loss" | "process-crash";
     readonly measureMs?: number;
   }
-  /** 4 KiB appended and fdatasync. */
-  | { readonly what: "sync" }
+  /** 4 KiB appended and fdatasync, so many times. @default {500} */
+  | { readonly what: "sync"; readonly syncs?: number }
   /** 64 KiB writes to a sink. */
   | {
     readonly what: "tcp";
@@ -47,6 +47,8 @@ export interface FloorReport {
   readonly value: number;
   /** With `"rows"`: CPU seconds of this process for a million packets. */
   readonly cpuSecondsPerMillion?: number;
+  /** With `"sync"`: milliseconds; `value` is the median. */
+  readonly quantiles?: Quantiles;
 }
 
 const INSERT_WIDTHS = [64, 8, 1] as const;
@@ -135,17 +137,17 @@ function rows(options: Extract<FloorOptions, { what: "rows" }>, directory: strin
   };
 }
 
-function sync(directory: string): number {
+function sync(syncs: number, directory: string): Quantiles {
   using file = Deno.openSync(`${directory}/sync`, { create: true, write: true });
   const block = new Uint8Array(4096).fill(1);
   const times: number[] = [];
-  for (let i = 0; i < 500; i++) {
+  for (let i = 0; i < syncs; i++) {
     const startMs = performance.now();
     file.writeSync(block);
     file.syncDataSync();
     times.push(performance.now() - startMs);
   }
-  return median(times);
+  return quantiles(times);
 }
 
 async function tcp(options: Extract<FloorOptions, { what: "tcp" }>): Promise<number> {
@@ -166,8 +168,10 @@ async function measure(options: FloorOptions): Promise<FloorReport> {
     switch (options.what) {
       case "rows":
         return rows(options, directory);
-      case "sync":
-        return { value: sync(directory) };
+      case "sync": {
+        const times = sync(options.syncs ?? 500, directory);
+        return { value: times.p50, quantiles: times };
+      }
       case "tcp":
         return { value: await tcp(options) };
     }

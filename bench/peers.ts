@@ -130,8 +130,9 @@ export interface PeerReport {
 const PACKET_BYTES = 100;
 /** Of /proc/PID/stat; always so on x86_64 and aarch64. */
 const CLOCK_TICKS_PER_SECOND = 100;
-/** Messages a write. */
+/** Messages a write; fewer at low rates, so that there is always something to do. */
 const CHUNK_PACKETS = 640;
+const CHUNKS_PER_SECOND = 100;
 const START_MS = 10_000;
 const WARM_UP_MS = 2000;
 const MEASURE_MS = 3000;
@@ -185,19 +186,27 @@ function environment(root: string | undefined): Record<string, string> {
   return { LD_LIBRARY_PATH: directories.map((directory) => `${root}/${directory}`).join(":") };
 }
 
+/** How a peer is fed. */
+export interface Feed {
+  /** Where its package was unpacked; without it, it has to be installed. */
+  readonly root?: string | undefined;
+  /** The sink's certificate, where it speaks TLS. */
+  readonly tls?: SinkOptions["tls"];
+  /** Without it, as fast as it passes messages on. */
+  readonly packetsPerSecond?: number;
+}
+
 /**
- * Feeds a peer as fast as it passes messages on. What is under way is bounded,
- * so what comes out has been stored.
+ * Feeds a peer, as fast as it passes messages on or at a rate. What is under way is
+ * bounded, so what comes out has been stored.
  *
  * @param peer Which one.
- * @param root Where its package was unpacked; without it, it has to be installed.
- * @param tls The sink's certificate, where it speaks TLS.
+ * @param feed How.
  * @throws {Error} It did not start, lost a message, or did not use its queue on disk.
  */
 export async function measurePeer(
   peer: Peer,
-  root?: string,
-  tls?: SinkOptions["tls"],
+  { root, tls, packetsPerSecond = Infinity }: Feed = {},
 ): Promise<PeerReport> {
   const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
   try {
@@ -214,7 +223,7 @@ export async function measurePeer(
     };
     await using running = start(peer, place, root);
     const connection = await connect(place.inputPort, running.ended);
-    const feeder = new Feeder(connection, () => sink.report());
+    const feeder = new Feeder(connection, () => sink.report(), packetsPerSecond);
     try {
       const before = await feeder.feed(WARM_UP_MS);
       const cpuBefore = cpuSecondsOf(running.pid);
@@ -313,12 +322,22 @@ async function connect(port: number, ended: Promise<string>): Promise<Deno.TcpCo
 class Feeder {
   readonly #connection: Deno.TcpConn;
   readonly #report: () => Promise<SinkReport>;
-  readonly #maker = new LineMaker(PACKET_BYTES, CHUNK_PACKETS);
+  readonly #packetsPerSecond: number;
+  readonly #chunkPackets: number;
+  readonly #maker: LineMaker;
+  readonly #startMs = performance.now();
   #packets = 0;
 
-  constructor(connection: Deno.TcpConn, report: () => Promise<SinkReport>) {
+  constructor(
+    connection: Deno.TcpConn,
+    report: () => Promise<SinkReport>,
+    packetsPerSecond: number,
+  ) {
     this.#connection = connection;
     this.#report = report;
+    this.#packetsPerSecond = packetsPerSecond;
+    this.#chunkPackets = Math.min(CHUNK_PACKETS, Math.ceil(packetsPerSecond / CHUNKS_PER_SECOND));
+    this.#maker = new LineMaker(PACKET_BYTES, this.#chunkPackets);
   }
 
   /** Goes on for a time. Returns what the sink had received at its end. */
@@ -328,8 +347,11 @@ class Feeder {
       const report = await this.#report();
       const atMs = performance.now();
       if (atMs >= untilMs) return { ...report, atMs };
-      const room = report.packets + WINDOW_PACKETS - this.#packets;
-      for (let left = room; left >= CHUNK_PACKETS; left -= CHUNK_PACKETS) await this.#write();
+      const due = this.#packetsPerSecond * (atMs - this.#startMs) / 1000;
+      const room = Math.min(report.packets + WINDOW_PACKETS, due) - this.#packets;
+      for (let left = room; left >= this.#chunkPackets; left -= this.#chunkPackets) {
+        await this.#write();
+      }
       await sleep(WINDOW_POLL_MS);
     }
   }
@@ -339,7 +361,7 @@ class Feeder {
     for (let offset = 0; offset < lines.length;) {
       offset += await this.#connection.write(lines.subarray(offset));
     }
-    this.#packets += CHUNK_PACKETS;
+    this.#packets += this.#chunkPackets;
   }
 }
 

@@ -9,6 +9,7 @@ import type { FloorOptions, FloorReport } from "./floor.ts";
 import type { LoadOptions, LoadReport } from "./load.ts";
 import { type RunOptions, runProgram, Sink } from "./programs.ts";
 import type { SinkOptions } from "./sink.ts";
+import type { Quantiles } from "./statistics.ts";
 
 /** One reading in one round. */
 export interface Reading {
@@ -42,6 +43,19 @@ export type Section = (round: Round) => AsyncGenerator<Reading>;
 /** What the machine can do; see `floor.ts`. */
 export async function floor(options: FloorOptions): Promise<number> {
   return (await runProgram<FloorReport>("floor.ts", options)).value;
+}
+
+/** Enough for one of a thousand to be seen four times. */
+const MANY_SYNCS = 4000;
+
+/** How long a sync of 4 KiB takes, in milliseconds. */
+export async function syncTimes(): Promise<Quantiles> {
+  const { quantiles } = await runProgram<FloorReport>("floor.ts", {
+    what: "sync",
+    syncs: MANY_SYNCS,
+  });
+  if (quantiles === undefined) throw new Error("the floor has measured no sync");
+  return quantiles;
 }
 
 /** What `load.ts` and the sink say. */

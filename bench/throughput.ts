@@ -5,7 +5,7 @@
  * @module
  */
 
-import { measurePeer, peerMissing, PEERS } from "./peers.ts";
+import { measurePeer, type Peer, peerMissing, PEERS } from "./peers.ts";
 import { Sink } from "./programs.ts";
 import { floor, load, type Reading, type Round } from "./readings.ts";
 import { countSyncs, syncsMissing } from "./syncs.ts";
@@ -139,21 +139,73 @@ async function readSyncs(each: Case): Promise<Reading> {
   };
 }
 
-/** The sender beside programs that others use for the same. */
-export async function* peers(round: Round): AsyncGenerator<Reading> {
-  const present: typeof PEERS[number][] = [];
+async function presentPeers({ peers: root }: Round): Promise<Peer[]> {
+  const present: Peer[] = [];
   for (const peer of PEERS) {
-    const missing = await peerMissing(peer, round.peers);
+    const missing = await peerMissing(peer, root);
     if (missing === undefined) present.push(peer);
     else console.error(`${peer.name}: skipped, ${missing}`);
   }
+  return present;
+}
+
+/**
+ * CPU seconds at one rate, beside programs that others use for the same. syslog-ng never
+ * syncs, so that `durability: "process-crash"` is what promises as much as it does.
+ */
+export async function* cost(round: Round): AsyncGenerator<Reading> {
+  const present = await presentPeers(round);
+  for (const packetsPerSecond of [5000, 50_000]) {
+    const rate = `${packetsPerSecond.toLocaleString("en")}/s`;
+    const theirs = new Map<string, number>();
+    for (const peer of present) {
+      const report = await measurePeer(peer, { root: round.peers, packetsPerSecond });
+      theirs.set(peer.program, report.cpuSecondsPerMillion);
+      yield {
+        name: `${peer.name}, ${rate}: reached`,
+        unit: "packets/s",
+        value: report.packetsPerSecond,
+      };
+      yield {
+        name: `${peer.name}, ${rate}: CPU per million`,
+        unit: "s",
+        value: report.cpuSecondsPerMillion,
+      };
+    }
+    for (
+      const [durability, program] of [
+        ["process-crash", "syslog-ng"],
+        ["power-loss", "rsyslogd"],
+      ] as const
+    ) {
+      const ours = await load({
+        packetBytes: 100,
+        enqueuers: 0,
+        packetsPerSecond,
+        queueOptions: { durability },
+      });
+      const value = theirs.get(program);
+      yield {
+        name: `sendq, ${durability}, ${rate}: CPU per million`,
+        unit: "s",
+        value: ours.cpuSecondsPerMillion,
+        ...(value === undefined ? {} : { against: { name: program, value } }),
+        target: "≤ 1",
+      };
+    }
+  }
+}
+
+/** The sender beside programs that others use for the same. */
+export async function* peers(round: Round): AsyncGenerator<Reading> {
+  const present = await presentPeers(round);
   if (present.length === 0) return;
   const measureOurs = () =>
     load({ packetBytes: 100, enqueuers: 10_000, queueOptions: { durability: "power-loss" } });
   const measurePeers = async () => {
     const rates: number[] = [];
     for (const peer of present) {
-      rates.push((await measurePeer(peer, round.peers)).packetsPerSecond);
+      rates.push((await measurePeer(peer, { root: round.peers })).packetsPerSecond);
     }
     return rates;
   };

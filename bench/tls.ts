@@ -75,7 +75,7 @@ async function* besideSyslogNg(
     queueOptions: { durability: "process-crash" },
     tls: { ca: pem("authority.pem") },
   } as const;
-  const theirs = () => measurePeer(peer, round.peers, serverTls);
+  const theirs = () => measurePeer(peer, { root: round.peers, tls: serverTls });
   const first = round.number % 2 === 0 ? await theirs() : undefined;
   const ours = await load(options, { serverTls });
   const its = first ?? await theirs();
