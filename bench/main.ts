@@ -7,7 +7,7 @@
  * with it, so that a slow or a busy machine slows both. What counts is the
  * ratio: median of the rounds, with the least and the largest.
  *
- * Sections: throughput, threads, latency, backlog, path, many, tls, reader, peers, cost, baseline
+ * Sections: throughput, threads, latency, backlog, path, many, tls, reader, peers, cost, start, baseline
  * (a clone of an older version). Each program runs in a process of its own, with
  * everything on as users get it.
  *
@@ -24,6 +24,7 @@ import { runProgram, Sink } from "./programs.ts";
 import { floor, load, type Reading, type Section, syncTimes } from "./readings.ts";
 import { type Spread, spread } from "./statistics.ts";
 import { reader } from "./reader.ts";
+import { start } from "./start.ts";
 import { threads } from "./threads.ts";
 import { tls } from "./tls.ts";
 import { cost, peers, throughput } from "./throughput.ts";
@@ -54,6 +55,7 @@ const SECTIONS: Record<string, Section> = {
   reader,
   peers,
   cost,
+  start,
   baseline,
 };
 
