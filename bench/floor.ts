@@ -27,6 +27,8 @@ export type FloorOptions =
     readonly packetBytes: number;
     /** Instead: rows of 16 KiB, each with as many packets as fit. @default {false} */
     readonly packed?: boolean;
+    /** Writes each transaction's bytes to a sink on this port of loopback as well, in one write. */
+    readonly sentTo?: number;
     readonly holdMs?: number;
     readonly durability?: "power-loss" | "process-crash";
     readonly measureMs?: number;
@@ -56,7 +58,10 @@ const PACKED_ROW_BYTES = 16 * 1024;
 /** Where a packet ends in its row. */
 const PACKED_END_BYTES = 4;
 
-function rows(options: Extract<FloorOptions, { what: "rows" }>, directory: string): FloorReport {
+async function rows(
+  options: Extract<FloorOptions, { what: "rows" }>,
+  directory: string,
+): Promise<FloorReport> {
   const { batch, packetBytes, holdMs = 1000, durability = "power-loss", measureMs = 2000 } =
     options;
   const database = new DatabaseSync(`${directory}/floor.db`);
@@ -104,6 +109,10 @@ function rows(options: Extract<FloorOptions, { what: "rows" }>, directory: strin
     }
   };
   const insert = options.packed === true ? insertPacked : insertSingly;
+  const connection = options.sentTo === undefined
+    ? undefined
+    : await Deno.connect({ hostname: "127.0.0.1", port: options.sentTo });
+  const batchBytes = new Uint8Array(connection === undefined ? 0 : batch * packetBytes);
   const held: { id: number; atMs: number }[] = [];
   let lastId = 0;
   const startMs = performance.now();
@@ -120,6 +129,9 @@ function rows(options: Extract<FloorOptions, { what: "rows" }>, directory: strin
     }
     if (throughId > 0) remove.run(throughId);
     commit.run();
+    for (let offset = 0; connection !== undefined && offset < batchBytes.length;) {
+      offset += await connection.write(batchBytes.subarray(offset));
+    }
     nowMs = performance.now();
     const newest = held.at(-1);
     // A twentieth of the hold time shares one entry, as in the sender.
@@ -130,6 +142,7 @@ function rows(options: Extract<FloorOptions, { what: "rows" }>, directory: strin
   if (first === undefined || first.atMs === nowMs) throw new Error("too slow to be measured");
   const packets = lastId - first.id;
   const cpu = cpuUsage(first.cpu);
+  connection?.close();
   database.close();
   return {
     value: packets / (nowMs - first.atMs) * 1000,
@@ -167,7 +180,7 @@ async function measure(options: FloorOptions): Promise<FloorReport> {
   try {
     switch (options.what) {
       case "rows":
-        return rows(options, directory);
+        return await rows(options, directory);
       case "sync": {
         const times = sync(options.syncs ?? 500, directory);
         return { value: times.p50, quantiles: times };

@@ -146,9 +146,13 @@ const WINDOW_POLL_MS = 2;
 /**
  * Why a peer cannot be measured here, if it cannot.
  *
- * @param root Where its package was unpacked; without it, it has to be installed.
+ * @param unpacked Where its package was unpacked, if it is not installed.
  */
-export async function peerMissing({ program }: Peer, root?: string): Promise<string | undefined> {
+export async function peerMissing(
+  { program }: Peer,
+  unpacked?: string,
+): Promise<string | undefined> {
+  const root = rootOf(program, unpacked);
   for (const [command, args] of [[pathOf(program, root), ["--version"]], ["setpriv", ["-V"]]]) {
     // rsyslogd knows no long options; that it answers at all is what counts.
     const problem = await tryRun(String(command), [...args ?? []], root);
@@ -175,6 +179,16 @@ async function tryRun(
   }
 }
 
+/** Where a peer lies: it was not unpacked where it is installed. */
+function rootOf(program: string, unpacked: string | undefined): string | undefined {
+  try {
+    Deno.statSync(pathOf(program, unpacked));
+    return unpacked;
+  } catch {
+    return undefined;
+  }
+}
+
 function pathOf(program: string, root: string | undefined): string {
   return `${root ?? ""}/usr/sbin/${program}`;
 }
@@ -188,7 +202,7 @@ function environment(root: string | undefined): Record<string, string> {
 
 /** How a peer is fed. */
 export interface Feed {
-  /** Where its package was unpacked; without it, it has to be installed. */
+  /** Where its package was unpacked, if it is not installed. */
   readonly root?: string | undefined;
   /** The sink's certificate, where it speaks TLS. */
   readonly tls?: SinkOptions["tls"];
@@ -206,8 +220,9 @@ export interface Feed {
  */
 export async function measurePeer(
   peer: Peer,
-  { root, tls, packetsPerSecond = Infinity }: Feed = {},
+  { root: unpacked, tls, packetsPerSecond = Infinity }: Feed = {},
 ): Promise<PeerReport> {
+  const root = rootOf(peer.program, unpacked);
   const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
   try {
     await using sink = await Sink.start({

@@ -23,6 +23,8 @@ export interface SinkOptions {
   readonly latency?: boolean;
   /** The packets are lines of a `LineMaker`. */
   readonly lines?: boolean;
+  /** Bytes that are no packets: they are read and not looked at. */
+  readonly uncounted?: boolean;
   readonly hostname?: string;
   /** PEM of a certificate and its key: it speaks TLS. */
   readonly tls?: { readonly cert: string; readonly key: string };
@@ -70,7 +72,7 @@ async function serve(options: SinkOptions): Promise<void> {
         const readBytes = await connection.read(buffer);
         if (readBytes === null) break;
         if (options.latency === true) nowMs = monotonicMs();
-        checker.take(buffer.subarray(0, readBytes));
+        if (options.uncounted !== true) checker.take(buffer.subarray(0, readBytes));
       }
       connection.close();
     } catch {

@@ -71,18 +71,25 @@ export function nameOf({ durability, packetBytes, enqueuers }: Case): string {
   return `${durability}, ${size}, ${enqueuers} enqueuer${enqueuers === 1 ? "" : "s"}`;
 }
 
+/** Packets a second without any of sendq. */
+interface Floors {
+  readonly single: number;
+  readonly packed?: number | undefined;
+  readonly sent?: number;
+}
+
 async function* readCase(each: Case, round: Round, syncMs: number): AsyncGenerator<Reading> {
   const { durability, packetBytes, enqueuers, goal } = each;
   const name = nameOf(each);
   const known = round.remembered.get(name);
   const measure = () => load({ packetBytes, enqueuers, queueOptions: { durability } });
-  const floors = async (batch: number) => {
+  const floors = async (batch: number): Promise<Floors> => {
     const options = { what: "rows", batch, packetBytes, durability, measureMs: 1500 } as const;
     const single = await floor(options);
-    const packed = packetBytes === 100 && durability === "power-loss" && !round.quick
-      ? await floor({ ...options, packed: true })
-      : undefined;
-    return { single, packed };
+    if (durability === "process-crash" || round.quick) return { single };
+    const packed = packetBytes === 100 ? await floor({ ...options, packed: true }) : undefined;
+    await using sink = await Sink.start({ packetBytes, uncounted: true });
+    return { single, packed, sent: await floor({ ...options, sentTo: sink.port }) };
   };
   // Each goes first in every other round, so that a machine that slows down
   // slows both. The floor's transactions are as large as ours were.
@@ -90,7 +97,7 @@ async function* readCase(each: Case, round: Round, syncMs: number): AsyncGenerat
   const ours = await measure();
   const batch = Math.max(1, Math.round(ours.packetsPerCommit));
   round.remembered.set(name, batch);
-  const { single, packed } = before ?? await floors(batch);
+  const { single, packed, sent } = before ?? await floors(batch);
 
   const size = packetBytes < KIB ? {} : { packetBytes };
   const rate = { unit: "packets/s", value: ours.packetsPerSecond, ...size };
@@ -103,6 +110,13 @@ async function* readCase(each: Case, round: Round, syncMs: number): AsyncGenerat
       name: `${name}: beside packed rows`,
       ...rate,
       against: { name: "raw packed rows", value: packed },
+    };
+  }
+  if (sent !== undefined) {
+    yield {
+      name: `${name}: beside rows that are sent as well`,
+      ...rate,
+      against: { name: "raw SQLite rows and a write to the sink", value: sent },
     };
   }
   if (ours.storedMs !== undefined && durability === "power-loss") {
