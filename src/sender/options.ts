@@ -276,7 +276,7 @@ export interface SenderOptions {
    */
   readonly confirm?: "kernel" | "reader" | AnswerConfirmation;
   /**
-   * Whether the queue is closed with the sender.
+   * Whether the queue is closed with the sender, also where it cannot be opened.
    *
    * @default {undefined} a queue given as a path is, one that was open before is not
    */

@@ -279,26 +279,27 @@ export class Sender implements AsyncDisposable {
     rest?: Omit<SenderOptions, "queue" | "remote">,
   ): Promise<Sender> {
     const options = optionsOf(first, second, rest);
-    const limits = limitsOf(options);
-    const remote = remoteOf(options);
-    requestPermissions(needsOf(options));
-    using untilOpen = new DisposableStack();
-    const clock = options.clock ?? systemClock;
-    const logger = harmlessLogger(options.logger);
-    const dialer = await dialerFor(remote, options, limits, {
-      clock,
-      logger,
-      untilClosed: untilOpen,
-    });
-    const ownsQueue = options.closesQueue ?? typeof options.queue === "string";
-    const queue = typeof options.queue === "string"
-      ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
-      : options.queue;
+    const { closesQueue = typeof options.queue === "string" } = options;
+    let queue = typeof options.queue === "string" ? undefined : options.queue;
     try {
+      const limits = limitsOf(options);
+      const remote = remoteOf(options);
+      requestPermissions(needsOf(options));
+      using untilOpen = new DisposableStack();
+      const clock = options.clock ?? systemClock;
+      const logger = harmlessLogger(options.logger);
+      const dialer = await dialerFor(remote, options, limits, {
+        clock,
+        logger,
+        untilClosed: untilOpen,
+      });
+      queue = typeof options.queue === "string"
+        ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
+        : options.queue;
       const tenure = await sendingSideOf(queue).takeTenure(clock, options.signal);
       return new Sender({
         queue,
-        ownsQueue,
+        ownsQueue: closesQueue,
         tenure,
         dialer,
         untilClosed: untilOpen.move(),
@@ -310,7 +311,8 @@ export class Sender implements AsyncDisposable {
           DELIVERY_OPTIONS.receivedBufferBytes.default,
       });
     } catch (error) {
-      if (ownsQueue) await queue.close();
+      // Whatever it was: who has handed a queue over does not close it.
+      if (closesQueue) await queue?.close();
       throw error;
     }
   }

@@ -6,12 +6,14 @@ import {
   SocketOptionError,
 } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import type { SenderStatus } from "../../src/delivery/status.ts";
-import type { Sender } from "../../src/sender/sender.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { bytes } from "../support/bytes.ts";
 import { lines, packet, packets } from "../support/packets.ts";
 import { seen, SenderBench } from "../support/sender_bench.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
 
 /** Waits until every packet has drained. */
@@ -473,4 +475,27 @@ Deno.test("bad options are refused before anything is opened", async () => {
     await assert.rejects(bench.open(options), message);
   }
   assert.equal([...Deno.readDirSync(bench.dir.path)].length, 0);
+});
+
+Deno.test("a queue that was handed over is closed, also where the sender cannot be opened", async (t) => {
+  using dir = new TempDir();
+  const failures: [string, Omit<SenderOptions, "queue">][] = [
+    ["an option", { remote: "tcp://127.0.0.1:1", holdMs: -1 }],
+    ["the remote", { remote: "nowhere" }],
+    ["the way", { remote: "tcp://127.0.0.1:1", via: "ftp://127.0.0.1:1" }],
+    ["the right to send", { remote: "tcp://127.0.0.1:1", signal: AbortSignal.abort() }],
+  ];
+  await (await OutboundQueue.open(dir.queue)).close();
+  using _lock = await SenderLock.acquire(dir.queue);
+  for (const [name, options] of failures) {
+    await t.step(name, async () => {
+      const queue = await OutboundQueue.open(dir.queue);
+      await assert.rejects(Sender.open({ ...options, queue, closesQueue: true }));
+      await assert.rejects(queue.enqueue("more"), ClosedError);
+      // One that was only lent is not.
+      await using lent = await OutboundQueue.open(dir.queue);
+      await assert.rejects(Sender.open({ ...options, queue: lent }));
+      await lent.enqueue("more");
+    });
+  }
 });
