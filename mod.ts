@@ -110,6 +110,7 @@ export type {
   InspectedDeadLetter,
   InspectedPacket,
   InspectOptions,
+  Inspector,
   InspectQuery,
   InspectRange,
   QueueCounts,

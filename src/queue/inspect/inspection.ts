@@ -6,7 +6,8 @@
 
 import type { Clock } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
-import type { DeathReason } from "../store/types.ts";
+import type { DeathReason, PacketCount } from "../store/types.ts";
+import type { QueueProblem } from "./integrity.ts";
 
 /**
  * How to open a queue for looking.
@@ -176,3 +177,74 @@ export const NO_COUNTS: QueueCounts = {
   damagedPackets: 0,
   refusedPackets: 0,
 };
+
+/**
+ * Looks into a queue without the right to change it, wherever its packets lie: a
+ * `QueueInspector` into a file, `postgresInspector` of `@sendq/sendq/postgres` into a
+ * database. A sender and programs that enqueue may go on working beside it.
+ *
+ * @category Queue
+ */
+export interface Inspector extends Disposable {
+  /** Where the queue is: the file's path without symbolic links, an address without password. */
+  readonly path: string;
+  /** The version of its layout; 0: there is nothing in it yet. */
+  readonly version: number;
+  /**
+   * What the queue counts, without looking at its packets.
+   *
+   * @throws {QueueFileError}
+   */
+  counts(): Promise<QueueCounts>;
+  /**
+   * The queue's packets by ascending id. Those that come or go meanwhile may be among them
+   * or not.
+   *
+   * @param query Which, and how much of each payload.
+   * @throws {QueueFileError} A page cannot be read; the packets before it have come.
+   */
+  packets(query?: InspectQuery): AsyncGenerator<InspectedPacket>;
+  /**
+   * How many packets the queue has in a range, and their bytes.
+   *
+   * @throws {QueueFileError}
+   */
+  countPackets(range?: InspectRange): Promise<PacketCount>;
+  /**
+   * One packet with its whole payload.
+   *
+   * @returns `undefined`: it is not in the queue.
+   * @throws {QueueFileError}
+   */
+  packet(id: number): Promise<InspectedPacket | undefined>;
+  /**
+   * The dead letters by ascending id.
+   *
+   * @param query Which, and how much of each payload.
+   * @throws {QueueFileError} A page cannot be read; the letters before it have come.
+   */
+  deadLetters(query?: InspectQuery): AsyncGenerator<InspectedDeadLetter>;
+  /**
+   * How many dead letters there are in a range, and their bytes.
+   *
+   * @throws {QueueFileError}
+   */
+  countDeadLetters(range?: InspectRange): Promise<PacketCount>;
+  /**
+   * One dead letter with its whole payload.
+   *
+   * @returns `undefined`: there is none with this id.
+   * @throws {QueueFileError}
+   */
+  deadLetter(id: number): Promise<InspectedDeadLetter | undefined>;
+  /**
+   * Looks for damage: whether everything can be read, is as it was stored, and agrees with
+   * the counts.
+   *
+   * @param maxProblems Stops after so many.
+   * @default {1000}
+   * @returns What is wrong; empty: nothing.
+   * @throws {QueueFileError} The queue cannot be asked.
+   */
+  check(maxProblems?: number): Promise<QueueProblem[]>;
+}

@@ -17,7 +17,6 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
-import { placesOf } from "../../base/packet_batch.ts";
 import type { Clock } from "../../base/ports.ts";
 import { BusyRetry } from "../sqlite/busy.ts";
 import {
@@ -40,10 +39,12 @@ import { checkLayout } from "../store/layout.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
 import { distrust, versionOf } from "../store/schema.ts";
 import { COUNTS_SQL } from "../store/state_table.ts";
+import type { PacketCount } from "../store/types.ts";
 import {
   type InspectedDeadLetter,
   type InspectedPacket,
   type InspectOptions,
+  type Inspector,
   type InspectQuery,
   type InspectRange,
   NO_COUNTS,
@@ -51,6 +52,21 @@ import {
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
 import { notAQueue, openError } from "./open_error.ts";
+import {
+  boundsOf,
+  countPacketsOnPages,
+  firstOf,
+  type InspectedBatch,
+  type LetterPage,
+  lettersOnPages,
+  NO_BYTES,
+  NO_LETTERS,
+  NO_PACKETS,
+  type PacketPage,
+  packetsOnPages,
+  PAGE_BYTES,
+  PAGE_ROWS,
+} from "./pages.ts";
 
 const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
   packets: "queued_packets",
@@ -70,9 +86,6 @@ const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
 /** How many of them versions 1 and 2 have. */
 const COUNTS_OF_VERSION = [0, 7, 11] as const;
 
-/** A page is so many rows, or as many as have so many bytes of payload. */
-const PAGE_ROWS = 256;
-const PAGE_BYTES = 4 * 1024 * 1024;
 /** SQLite waits this long by itself; it blocks the loop. */
 const SQLITE_BUSY_TIMEOUT_MS = 10;
 /** Dead letters came with this version. */
@@ -84,8 +97,6 @@ const ROW_COUNTS_VERSION = 3;
 const NOT_A_QUEUE_ADVICE =
   "Give the path of a queue. If this was one, its first page is damaged: " +
   "sendq repair saves what is left of it.";
-
-const EMPTY = new Uint8Array(0);
 
 /**
  * Looks into a queue's file without the right to change it. A sender and
@@ -109,7 +120,7 @@ const EMPTY = new Uint8Array(0);
  * }
  * ```
  */
-export class QueueInspector implements Disposable {
+export class QueueInspector implements Inspector {
   /** The file's path without symbolic links. */
   readonly path: string;
   /** The version of the file's layout; 0: there is nothing in it yet. */
@@ -195,19 +206,8 @@ export class QueueInspector implements Disposable {
    * @param query Which, and how much of each payload; see {@linkcode InspectQuery}.
    * @throws {QueueFileError} A page cannot be read; the packets before it have come.
    */
-  async *packets(query: InspectQuery = {}): AsyncGenerator<InspectedPacket> {
-    const { toId, beforeMs } = boundsOf(query);
-    let { after } = boundsOf(query);
-    while (after < toId) {
-      const page = await this.#read(() => this.#packetPage(after, query));
-      for (const batch of page.batches) {
-        if (batch.enqueuedAtMs >= beforeMs) continue;
-        yield* inspectedPacketsOf(batch, after, toId, query.payloadBytes ?? 0);
-      }
-      if (page.damage !== undefined) throw page.damage;
-      if (page.through === undefined) return;
-      after = page.through;
-    }
+  packets(query: InspectQuery = {}): AsyncGenerator<InspectedPacket> {
+    return packetsOnPages((after) => this.#read(() => this.#packetPage(after, query)), query);
   }
 
   /**
@@ -216,25 +216,8 @@ export class QueueInspector implements Disposable {
    * @param range Which.
    * @throws {QueueFileError}
    */
-  async countPackets(range: InspectRange = {}): Promise<{ packets: number; bytes: number }> {
-    const { toId, beforeMs } = boundsOf(range);
-    let { after } = boundsOf(range);
-    let packets = 0, bytes = 0;
-    while (after < toId) {
-      const page = await this.#read(() => this.#packetPage(after, range));
-      for (const batch of page.batches) {
-        if (batch.enqueuedAtMs >= beforeMs) continue;
-        const from = Math.max(batch.firstId, after + 1) - batch.firstId;
-        const to = Math.min(batch.firstId + batch.ends.length - 1, toId) + 1 - batch.firstId;
-        if (to <= from) continue;
-        packets += to - from;
-        bytes += (batch.ends[to - 1] ?? 0) - (from === 0 ? 0 : batch.ends[from - 1] ?? 0);
-      }
-      if (page.damage !== undefined) throw page.damage;
-      if (page.through === undefined) break;
-      after = page.through;
-    }
-    return { packets, bytes };
+  countPackets(range: InspectRange = {}): Promise<PacketCount> {
+    return countPacketsOnPages((after) => this.#read(() => this.#packetPage(after, range)), range);
   }
 
   /**
@@ -243,10 +226,8 @@ export class QueueInspector implements Disposable {
    * @returns `undefined`: it is not in the queue.
    * @throws {QueueFileError}
    */
-  async packet(id: number): Promise<InspectedPacket | undefined> {
-    const query = { fromId: id, toId: id, payloadBytes: Infinity };
-    for await (const packet of this.packets(query)) return packet;
-    return undefined;
+  packet(id: number): Promise<InspectedPacket | undefined> {
+    return firstOf(this.packets({ fromId: id, toId: id, payloadBytes: Infinity }));
   }
 
   /**
@@ -255,20 +236,11 @@ export class QueueInspector implements Disposable {
    * @param query Which, and how much of each payload; see {@linkcode InspectQuery}.
    * @throws {QueueFileError} A page cannot be read; the letters before it have come.
    */
-  async *deadLetters(query: InspectQuery = {}): AsyncGenerator<InspectedDeadLetter> {
-    const { toId, beforeMs } = boundsOf(query);
-    let { after } = boundsOf(query);
-    if (this.version < DEAD_LETTERS_VERSION) return;
-    for (;;) {
-      const page = await this.#read(() => this.#deadPage(after, query.payloadBytes ?? 0));
-      for (const letter of page.items) {
-        if (letter.id <= toId && letter.diedAtMs < beforeMs) yield letter;
-      }
-      if (page.damage !== undefined) throw page.damage;
-      const last = page.items.at(-1);
-      if (last === undefined || last.id >= toId) return;
-      after = last.id;
-    }
+  deadLetters(query: InspectQuery = {}): AsyncGenerator<InspectedDeadLetter> {
+    return lettersOnPages(
+      (after) => this.#read(() => this.#deadPage(after, query.payloadBytes ?? 0)),
+      query,
+    );
   }
 
   /**
@@ -277,7 +249,7 @@ export class QueueInspector implements Disposable {
    * @param range Which.
    * @throws {QueueFileError}
    */
-  async countDeadLetters(range: InspectRange = {}): Promise<{ packets: number; bytes: number }> {
+  async countDeadLetters(range: InspectRange = {}): Promise<PacketCount> {
     if (this.version < DEAD_LETTERS_VERSION) return { packets: 0, bytes: 0 };
     const { after, toId, beforeMs } = boundsOf(range);
     return await this.#read(() => {
@@ -296,10 +268,8 @@ export class QueueInspector implements Disposable {
    * @returns `undefined`: there is none with this id.
    * @throws {QueueFileError}
    */
-  async deadLetter(id: number): Promise<InspectedDeadLetter | undefined> {
-    const query = { fromId: id, toId: id, payloadBytes: Infinity };
-    for await (const letter of this.deadLetters(query)) return letter;
-    return undefined;
+  deadLetter(id: number): Promise<InspectedDeadLetter | undefined> {
+    return firstOf(this.deadLetters({ fromId: id, toId: id, payloadBytes: Infinity }));
   }
 
   /**
@@ -392,15 +362,8 @@ export class QueueInspector implements Disposable {
   }
 
   /** The rows that follow `after`; `through` is the last one's id, where there may be more. */
-  #packetPage(
-    after: number,
-    { payloadBytes = 0 }: InspectQuery,
-  ): {
-    readonly batches: readonly StoredBatch[];
-    readonly through: number | undefined;
-    readonly damage: unknown;
-  } {
-    if (this.version === 0) return { batches: [], through: undefined, damage: undefined };
+  #packetPage(after: number, { payloadBytes = 0 }: InspectQuery): PacketPage {
+    if (this.version === 0) return NO_PACKETS;
     const { removedThroughId, sentThroughId } = this.#counts();
     const from = Math.max(after, removedThroughId);
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
@@ -428,21 +391,18 @@ export class QueueInspector implements Disposable {
       if (before !== from && batch.firstId <= before) {
         throw outOfOrder(`packets ${batch.firstId} to ${lastId} come behind ${before}`);
       }
-      const item = { ...batch, removedThroughId, sentThroughId, nowMs };
-      return { item, lastId };
+      return { item: batch, lastId };
     });
     const last = items.at(-1);
     return {
       batches: items,
+      ...{ removedThroughId, sentThroughId, nowMs, damage },
       through: last === undefined ? undefined : last.firstId + last.ends.length - 1,
-      damage,
     };
   }
 
-  #deadPage(
-    after: number,
-    payloadBytes: number,
-  ): { readonly items: readonly InspectedDeadLetter[]; readonly damage: unknown } {
+  #deadPage(after: number, payloadBytes: number): LetterPage {
+    if (this.version < DEAD_LETTERS_VERSION) return NO_LETTERS;
     const limit = payloadBytes > 0
       ? this.#rowsWithin(
         "SELECT length(payload) FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
@@ -509,49 +469,11 @@ export class QueueInspector implements Disposable {
   }
 }
 
-/** A row of packets and what is needed to judge them. */
-interface StoredBatch {
-  readonly firstId: number;
-  readonly ends: Uint32Array;
-  readonly payload: Uint8Array | undefined;
-  readonly enqueuedAtMs: number;
-  readonly expiresAtMs: number;
-  readonly removedThroughId: number;
-  readonly sentThroughId: number;
-  readonly nowMs: number;
-}
-
-function* inspectedPacketsOf(
-  batch: StoredBatch,
-  after: number,
-  toId: number,
-  payloadBytes: number,
-): Generator<InspectedPacket> {
-  const { payload, enqueuedAtMs, expiresAtMs, removedThroughId, sentThroughId, nowMs } = batch;
-  const first = Math.max(after, removedThroughId) + 1;
-  for (const { id, start, end } of placesOf(batch)) {
-    if (id > toId) return;
-    if (id < first) continue;
-    yield {
-      id,
-      enqueuedAtMs,
-      expiresAtMs,
-      state: expiresAtMs <= nowMs ? "expired" : id <= sentThroughId ? "sent" : "waiting",
-      bytes: end - start,
-      payload: payload === undefined
-        ? EMPTY
-        : end - start === payload.length && end - start <= payloadBytes
-        ? payload // A large packet is alone, and need not be there twice.
-        : payload.slice(start, Math.min(end, start + payloadBytes)),
-    };
-  }
-}
-
 /** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms, crc or NULL`. */
 function batchOf(
   [last = null, blob = null, payload = null, enqueuedAt, expiresAt, crc]: readonly SqliteValue[],
   offsetMs: number,
-): Pick<StoredBatch, "firstId" | "ends" | "payload" | "enqueuedAtMs" | "expiresAtMs"> {
+): InspectedBatch {
   const shape = shapeOf([last, blob, payload]);
   if (payload instanceof Uint8Array) checkCrc(Number(last), { ends: blob, payload, crc });
   return {
@@ -571,7 +493,7 @@ function inspectedLetterOf(
     ...letterOf(row),
     bytes: payload instanceof Uint8Array ? payload.length : Number(payload),
     payload: !(payload instanceof Uint8Array)
-      ? EMPTY
+      ? NO_BYTES
       : payload.length <= payloadBytes
       ? payload
       : payload.slice(0, payloadBytes),
@@ -580,10 +502,4 @@ function inspectedLetterOf(
 
 function outOfOrder(words: string): SqliteError {
   return new SqliteError(SqliteCode.CORRUPT, `its rows are out of order: ${words}`);
-}
-
-function boundsOf(
-  { fromId = 1, toId = Number.MAX_SAFE_INTEGER, beforeMs = Infinity }: InspectRange,
-): { readonly after: number; readonly toId: number; readonly beforeMs: number } {
-  return { after: Math.max(0, fromId - 1), toId, beforeMs };
 }

@@ -1,0 +1,181 @@
+/**
+ * From pages of rows to packets and dead letters, for every place that has rows of packets:
+ * a file, and a database.
+ *
+ * @module
+ */
+
+import { placesOf } from "../../base/packet_batch.ts";
+import type { PacketCount } from "../store/types.ts";
+import type {
+  InspectedDeadLetter,
+  InspectedPacket,
+  InspectQuery,
+  InspectRange,
+} from "./inspection.ts";
+
+/** A page is so many rows, or as many as have so many bytes of payload. */
+export const PAGE_ROWS = 256;
+export const PAGE_BYTES: number = 4 * 1024 * 1024;
+
+/** What a payload is that was not asked for. */
+export const NO_BYTES = new Uint8Array(0);
+
+/** Packets that lie in one row. */
+export interface InspectedBatch {
+  readonly firstId: number;
+  /** Where each ends. */
+  readonly ends: Uint32Array;
+  /** Of all of them; `undefined`: it was not asked for. */
+  readonly payload: Uint8Array | undefined;
+  readonly enqueuedAtMs: number;
+  /** By the wall clock; `Infinity`: never. */
+  readonly expiresAtMs: number;
+}
+
+/** Rows of packets that follow each other, and what is needed to judge them, of one moment. */
+export interface PacketPage {
+  readonly batches: readonly InspectedBatch[];
+  readonly removedThroughId: number;
+  readonly sentThroughId: number;
+  /** Now, by the wall clock. */
+  readonly nowMs: number;
+  /** The last id of the page, where there may be more behind it. */
+  readonly through: number | undefined;
+  /** Why what follows the batches cannot be read. */
+  readonly damage: unknown;
+}
+
+/** Dead letters that follow each other. */
+export interface LetterPage {
+  readonly items: readonly InspectedDeadLetter[];
+  /** Why what follows them cannot be read. */
+  readonly damage: unknown;
+}
+
+/** Where there is nothing. */
+export const NO_PACKETS: PacketPage = {
+  batches: [],
+  removedThroughId: 0,
+  sentThroughId: 0,
+  nowMs: 0,
+  through: undefined,
+  damage: undefined,
+};
+export const NO_LETTERS: LetterPage = { items: [], damage: undefined };
+
+/**
+ * The packets that a query is about.
+ *
+ * @param pageAfter Reads the page behind an id.
+ */
+export async function* packetsOnPages(
+  pageAfter: (id: number) => Promise<PacketPage>,
+  query: InspectQuery,
+): AsyncGenerator<InspectedPacket> {
+  const { toId, beforeMs } = boundsOf(query);
+  let { after } = boundsOf(query);
+  while (after < toId) {
+    const page = await pageAfter(after);
+    for (const batch of page.batches) {
+      if (batch.enqueuedAtMs >= beforeMs) continue;
+      yield* packetsOf(page, batch, after, toId, query.payloadBytes ?? 0);
+    }
+    if (page.damage !== undefined) throw page.damage;
+    if (page.through === undefined) return;
+    after = page.through;
+  }
+}
+
+function* packetsOf(
+  { removedThroughId, sentThroughId, nowMs }: PacketPage,
+  batch: InspectedBatch,
+  after: number,
+  toId: number,
+  payloadBytes: number,
+): Generator<InspectedPacket> {
+  const { payload, enqueuedAtMs, expiresAtMs } = batch;
+  const first = Math.max(after, removedThroughId) + 1;
+  for (const { id, start, end } of placesOf(batch)) {
+    if (id > toId) return;
+    if (id < first) continue;
+    yield {
+      id,
+      enqueuedAtMs,
+      expiresAtMs,
+      state: expiresAtMs <= nowMs ? "expired" : id <= sentThroughId ? "sent" : "waiting",
+      bytes: end - start,
+      payload: payload === undefined
+        ? NO_BYTES
+        : end - start === payload.length && end - start <= payloadBytes
+        ? payload // A large packet is alone, and need not be there twice.
+        : payload.slice(start, Math.min(end, start + payloadBytes)),
+    };
+  }
+}
+
+/**
+ * How many packets a range has.
+ *
+ * @param pageAfter Reads the page behind an id.
+ */
+export async function countPacketsOnPages(
+  pageAfter: (id: number) => Promise<PacketPage>,
+  range: InspectRange,
+): Promise<PacketCount> {
+  const { toId, beforeMs } = boundsOf(range);
+  let { after } = boundsOf(range);
+  let packets = 0, bytes = 0;
+  while (after < toId) {
+    const { batches, removedThroughId, through, damage } = await pageAfter(after);
+    const first = Math.max(after, removedThroughId) + 1;
+    for (const { firstId, ends, enqueuedAtMs } of batches) {
+      if (enqueuedAtMs >= beforeMs) continue;
+      const from = Math.max(firstId, first) - firstId;
+      const to = Math.min(firstId + ends.length - 1, toId) + 1 - firstId;
+      if (to <= from) continue;
+      packets += to - from;
+      bytes += (ends[to - 1] ?? 0) - (from === 0 ? 0 : ends[from - 1] ?? 0);
+    }
+    if (damage !== undefined) throw damage;
+    if (through === undefined) break;
+    after = through;
+  }
+  return { packets, bytes };
+}
+
+/**
+ * The dead letters that a query is about.
+ *
+ * @param pageAfter Reads the page behind an id.
+ */
+export async function* lettersOnPages(
+  pageAfter: (id: number) => Promise<LetterPage>,
+  query: InspectQuery,
+): AsyncGenerator<InspectedDeadLetter> {
+  const { toId, beforeMs } = boundsOf(query);
+  let { after } = boundsOf(query);
+  for (;;) {
+    const { items, damage } = await pageAfter(after);
+    for (const letter of items) {
+      if (letter.id <= toId && letter.diedAtMs < beforeMs) yield letter;
+    }
+    if (damage !== undefined) throw damage;
+    const last = items.at(-1);
+    if (last === undefined || last.id >= toId) return;
+    after = last.id;
+  }
+}
+
+/** The first of what comes. */
+export async function firstOf<T>(items: AsyncIterable<T>): Promise<T | undefined> {
+  for await (const item of items) return item;
+  return undefined;
+}
+
+/** A range with nothing left open. */
+export function boundsOf(
+  { fromId = 1, toId = Number.MAX_SAFE_INTEGER, beforeMs = Infinity }: InspectRange,
+): { readonly after: number; readonly toId: number; readonly beforeMs: number } {
+  return { after: Math.max(0, fromId - 1), toId, beforeMs };
+}
