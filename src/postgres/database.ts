@@ -17,6 +17,8 @@ import { ConnectionLostError, sqlStateOf } from "./errors.ts";
 const CONNECT_TIMEOUT_MS = 2000;
 /** Between two rounds through the servers. */
 const ROUND_MS = 200;
+/** Between two tries of a question whose answer was lost. */
+export const AGAIN_MS = 100;
 /** "A wait for a standby was given up": what was answered may be on the primary alone. */
 const NOT_REPLICATED = "01000";
 
@@ -54,6 +56,8 @@ interface Session {
   readonly sockets: Set<Socket>;
   /** How often a wait for a standby was given up. */
   readonly warned: { times: number };
+  /** The library would make another connection in place of one that has ended. */
+  phase: "opening" | "open" | "ended";
 }
 
 /** A database, through at most one connection. */
@@ -83,14 +87,7 @@ export class Database {
    * @throws {Error} The server's own, with its SQLSTATE: nothing of it was done.
    */
   async ask(text: string, args: readonly unknown[]): Promise<Answer> {
-    const opening = this.#session ??= this.#open();
-    let session: Session;
-    try {
-      session = await opening;
-    } catch (error) {
-      if (this.#session === opening) this.#session = undefined;
-      throw error;
-    }
+    const { session, opening } = await this.#openSession();
     const { times } = session.warned;
     try {
       const rows = await this.#within(session, text, args);
@@ -115,7 +112,7 @@ export class Database {
    * @throws As {@linkcode Database.ask}.
    */
   async run(text: string): Promise<void> {
-    const session = await (this.#session ??= this.#open());
+    const { session } = await this.#openSession();
     await session.sql.unsafe(text).simple();
   }
 
@@ -125,6 +122,21 @@ export class Database {
     const opening = this.#session;
     this.#session = undefined;
     opening?.then((session) => end(session), () => {});
+  }
+
+  /** A connection that was lost while nobody asked is made again before the next question. */
+  async #openSession(): Promise<{ session: Session; opening: Promise<Session> }> {
+    for (;;) {
+      const opening = this.#session ??= this.#open();
+      try {
+        const session = await opening;
+        if (session.phase === "open") return { session, opening };
+        this.#drop(opening, session);
+      } catch (error) {
+        if (this.#session === opening) this.#session = undefined;
+        throw error;
+      }
+    }
   }
 
   #drop(opening: Promise<Session>, session: Session): void {
@@ -155,6 +167,7 @@ export class Database {
     try {
       await this.#within(session, hello?.text ?? "SELECT 1", hello?.args ?? []);
       if (this.#isClosed) throw new Error("the connection is closed");
+      session.phase = "open";
       return session;
     } catch (error) {
       end(session);
@@ -175,6 +188,8 @@ export class Database {
     const sockets = new Set<Socket>();
     let dials = 0;
     const socket = async (): Promise<Socket> => {
+      // One that is made behind our back would not have said hello.
+      if (session.phase !== "opening") throw new Error("the connection was lost");
       // Called again for each server that turns out to be a standby.
       if (dials >= address.hosts.length) throw new Error("none of them is the primary");
       let last: unknown;
@@ -210,6 +225,7 @@ export class Database {
         if (notice["code"] === NOT_REPLICATED) warned.times++;
       },
       ...(onNotify === undefined ? {} : { onnotify: onNotify }),
+      onclose: () => session.phase = "ended",
       connection: {
         application_name: "sendq",
         // A server process that waits for us notices that we have gone.
@@ -222,7 +238,34 @@ export class Database {
       },
     };
     const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));
-    return { sockets, warned, sql };
+    const session: Session = { sockets, warned, sql, phase: "opening" };
+    return session;
+  }
+}
+
+/**
+ * Asks what changes nothing: where the answer is lost, again.
+ *
+ * @param options For how long, and whether nobody waits for it any more.
+ * @throws As {@linkcode Database.ask}.
+ */
+export async function askAgain(
+  database: Database,
+  text: string,
+  args: readonly unknown[],
+  { timeoutMs, isOver }: { readonly timeoutMs: number; readonly isOver: () => boolean },
+): Promise<readonly Row[]> {
+  const { clock } = database;
+  const untilMs = clock.nowMs() + timeoutMs;
+  for (;;) {
+    try {
+      return (await database.ask(text, args)).rows;
+    } catch (error) {
+      if (!(error instanceof ConnectionLostError) || isOver() || clock.nowMs() >= untilMs) {
+        throw error;
+      }
+    }
+    await new Promise<void>((resolve) => clock.setTimer(AGAIN_MS, resolve));
   }
 }
 

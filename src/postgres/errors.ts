@@ -38,6 +38,12 @@ export function detailOf(error: unknown): string {
   return typeof detail === "string" ? detail : "";
 }
 
+/** What the server advises; empty: nothing. */
+function hintOf(error: unknown): string {
+  const hint = error instanceof Error && "hint" in error ? error.hint : undefined;
+  return typeof hint === "string" ? hint : "";
+}
+
 const SETUP = "Run sendq postgres setup as a user who may create roles and schemas.";
 const NOTHING = "Nothing was stored.";
 
@@ -66,7 +72,8 @@ const MEANINGS: Readonly<
   "42501": [
     "read-only",
     undefined,
-    `${NOTHING} An operator grants it: GRANT sendq_producer, sendq_sender or sendq_operator TO it.`,
+    `${NOTHING} To enqueue it needs the role sendq_producer, to send sendq_sender, to look at ` +
+    "packets or change them sendq_operator: GRANT sendq_producer TO it.",
   ],
   "28P01": ["read-only", undefined, "Check the user and the password."],
   "28000": ["read-only", undefined, "Check the user, and pg_hba.conf of the server."],
@@ -100,6 +107,9 @@ export function queueErrorOf(error: unknown, path: string): unknown {
       { cause: error },
     );
   }
+  if (state === "42501" && hintOf(error) !== "") {
+    return make("read-only", messageOf(error), `${NOTHING} To allow it: ${hintOf(error)}.`);
+  }
   const meaning = MEANINGS[state];
   if (meaning !== undefined) {
     const [reason, words, advice] = meaning;
@@ -109,4 +119,22 @@ export function queueErrorOf(error: unknown, path: string): unknown {
   return PASSING.has(state)
     ? make("busy", words, `${NOTHING} Try again.`)
     : make("io", words, `${NOTHING} Look into the server's log.`);
+}
+
+/** There is no such queue, or not any more. */
+export const NO_QUEUE = "SQ001";
+
+/**
+ * The error of an open queue that somebody has removed from the database.
+ *
+ * @param path The queue's address, without the password.
+ */
+export function removedQueue(path: string, cause?: unknown): QueueFileError {
+  return new QueueFileError(
+    "not-a-queue",
+    path,
+    `Queue ${path}: it was removed from the database, with all that was in it. Nothing was ` +
+      "stored. Make it anew (sendq postgres setup), then start this program again.",
+    { cause },
+  );
 }

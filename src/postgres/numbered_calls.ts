@@ -11,11 +11,8 @@
  */
 
 import { messageOf, OutcomeUnknownError } from "../base/errors.ts";
-import type { Answer, Database } from "./database.ts";
-import { ConnectionLostError, queueErrorOf, sqlStateOf } from "./errors.ts";
-
-/** Between two tries of a question whose answer was lost. */
-export const AGAIN_MS = 100;
+import { AGAIN_MS, type Answer, type Database } from "./database.ts";
+import { ConnectionLostError, NO_QUEUE, queueErrorOf, sqlStateOf } from "./errors.ts";
 
 /** What is asked: SQL with `$1` to `$3` for the queue, the producer and the number. */
 export interface Question {
@@ -68,7 +65,8 @@ export class NumberedCalls {
    *
    * @throws {QueueFileError | FencedError} It was not done, and will not be.
    * @throws {OutcomeUnknownError} The queue was closed before there was an answer.
-   * @throws {Error} The server's own with SQLSTATE SQ005: there is no room.
+   * @throws {Error} The server's own with SQLSTATE SQ005: there is no room; or SQ001: the queue
+   *   was removed.
    */
   async ask(question: Question): Promise<Fields> {
     let sent = false;
@@ -95,6 +93,7 @@ export class NumberedCalls {
    * Uses up a number.
    *
    * @returns The answer, where it was done after all.
+   * @throws {Error} The server's own with SQLSTATE SQ001: with the queue, all its numbers are gone.
    */
   async #void(cause: unknown): Promise<Fields | undefined> {
     // Whatever fails: another number would say nothing of this one, which may be stored.
@@ -108,6 +107,7 @@ export class NumberedCalls {
           return undefined;
         }
       } catch (error) {
+        if (sqlStateOf(error) === NO_QUEUE) throw error;
         cause = error;
       }
       await this.#rest(cause);
@@ -126,7 +126,7 @@ export class NumberedCalls {
   #toTell(error: unknown): unknown {
     const state = sqlStateOf(error);
     if (state === "SQ002") this.#abandon();
-    return state === "SQ005" ? error : queueErrorOf(error, this.#path);
+    return state === "SQ005" || state === NO_QUEUE ? error : queueErrorOf(error, this.#path);
   }
 
   /** What was numbered so far is nobody's any more. */

@@ -28,9 +28,11 @@ import { Database, type DatabaseOptions } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { PostgresPlace } from "./postgres_place.ts";
-import { newerVersion, SCHEMA_VERSION } from "./setup.ts";
+import { checkVersion } from "./setup.ts";
 
 export { FencedError, OutcomeUnknownError } from "../base/errors.ts";
+export type { Inspector } from "../queue/inspect/inspection.ts";
+export { type PostgresInspectOptions, postgresInspector } from "./inspector.ts";
 export type { PostgresDurability, PostgresQueueOptions } from "./options.ts";
 export { setUp, type SetupResult } from "./setup.ts";
 
@@ -77,7 +79,7 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Outb
       [address.name, durability],
     );
     const { id, version, checksums } = Object(row?.["found"]);
-    if (version > SCHEMA_VERSION) throw newerVersion(path, version);
+    checkVersion(path, version);
     if (checksums !== "on") {
       logger?.warn(
         `Queue ${path}: the database keeps no checksums of its pages, so that what a disk has ` +

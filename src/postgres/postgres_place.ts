@@ -46,10 +46,10 @@ export class PostgresPlace implements QueuePlace {
 
   /** @param options An open connection, and what goes with it. */
   constructor(options: PostgresPlaceOptions) {
-    const { database, address, path, durability, lossTimeoutMs, clock } = options;
+    const { database, address, path, durability, lossTimeoutMs, clock, queueId } = options;
     this.#options = options;
     this.store = new PostgresStore({
-      ...{ database, path, durability, lossTimeoutMs },
+      ...{ database, path, durability, lossTimeoutMs, queueId },
       name: address.name,
     });
     this.ringer = ringerOf(clock, () => {
@@ -58,9 +58,9 @@ export class PostgresPlace implements QueuePlace {
     });
   }
 
-  /** No other database takes its place. */
+  /** No other database takes its place, but it may have been removed from its own. */
   misplaced(): QueueFileError | undefined {
-    return undefined;
+    return this.store.removed;
   }
 
   /** Listens over a connection of its own. */

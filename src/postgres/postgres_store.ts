@@ -8,7 +8,7 @@
  * @module
  */
 
-import { FencedError } from "../base/errors.ts";
+import { FencedError, type QueueFileError } from "../base/errors.ts";
 import { cutBatches, lastIdOf } from "../base/packet_batch.ts";
 import type { PacketBatch } from "../base/ports.ts";
 import { BatchPacker } from "../queue/store/batches.ts";
@@ -34,9 +34,9 @@ import {
   isDeathReason,
   type PacketSpan,
 } from "../queue/store/types.ts";
-import type { Database, Row } from "./database.ts";
-import { ConnectionLostError, detailOf, queueErrorOf, sqlStateOf } from "./errors.ts";
-import { AGAIN_MS, type Fields, NumberedCalls } from "./numbered_calls.ts";
+import { askAgain, type Database, type Row } from "./database.ts";
+import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf } from "./errors.ts";
+import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
 import { numberOf, stateOf } from "./state_of.ts";
 
@@ -55,6 +55,8 @@ export interface PostgresStoreOptions {
   readonly database: Database;
   /** Its name there. */
   readonly name: string;
+  /** Its number there: another queue may get the name, when this one is removed. */
+  readonly queueId: number;
   /** Its address, without the password. */
   readonly path: string;
   /** What a commit has to survive. */
@@ -86,6 +88,7 @@ export class PostgresStore implements QueueStore {
   /** Ids up to this one are on a standby, as far as is known here. */
   #replicatedThrough = 0;
   #isClosing = false;
+  #removed: QueueFileError | undefined;
 
   /** @param options Where the queue is. */
   constructor(options: PostgresStoreOptions) {
@@ -93,6 +96,11 @@ export class PostgresStore implements QueueStore {
     this.path = path;
     this.#options = options;
     this.#calls = new NumberedCalls(database, name, path, lossTimeoutMs);
+  }
+
+  /** Why nothing can be done any more: somebody has removed the queue. */
+  get removed(): QueueFileError | undefined {
+    return this.#removed;
   }
 
   /** See {@linkcode QueueStore.commit}. */
@@ -103,10 +111,10 @@ export class PostgresStore implements QueueStore {
       const units = kept.map(({ unit }) => unit);
       const batches = batchesOf(units);
       try {
-        const fields = await this.#calls.ask({
-          text: COMMIT,
-          args: [this.#commitTerms(request), ...packed(units, batches)],
-        });
+        const fields = await this.#change(COMMIT, [
+          this.#commitTerms(request),
+          ...packed(units, batches),
+        ]);
         const firstId = numberOf(fields["first"]);
         const placed = batches.map((batch) => ({ ...batch, firstId: batch.firstId + firstId - 1 }));
         return { ...this.#result(fields), batches: placed, refused };
@@ -141,6 +149,7 @@ export class PostgresStore implements QueueStore {
     { maxDeadPackets, maxDeadBytes }: CommitRequest["deadLimits"],
   ): Fields {
     return {
+      queueId: this.#options.queueId,
       durability: this.#options.durability,
       epoch: this.fence?.epoch ?? null,
       sentThrough,
@@ -155,7 +164,7 @@ export class PostgresStore implements QueueStore {
   /** See {@linkcode QueueStore.edit}. */
   async edit({ edit, at, deadLimits, sentThrough }: EditRequest): Promise<EditResult> {
     const terms = { ...this.#terms(at, sentThrough, deadLimits), ...editTerms(edit) };
-    const fields = await this.#calls.ask({ text: EDIT, args: [terms] });
+    const fields = await this.#change(EDIT, [terms]);
     const packets = numberOf(fields["packets"]);
     const firstId = fields["firstId"];
     return {
@@ -183,6 +192,8 @@ export class PostgresStore implements QueueStore {
   /** An answer that was overtaken by a later one tells nothing. */
   #adopt(value: unknown): StoreState {
     const fields = fieldsIn(value);
+    const { queueId } = this.#options;
+    if (fields["id"] !== undefined && fields["id"] !== queueId) throw this.#wasRemoved();
     const version = numberOf(fields["version"]);
     if (this.#newest !== undefined && version < this.#newest.version) return this.#newest.state;
     const state = stateOf(fields);
@@ -281,20 +292,33 @@ export class PostgresStore implements QueueStore {
     database.close();
   }
 
+  async #change(text: string, args: readonly unknown[]): Promise<Fields> {
+    if (this.#removed !== undefined) throw this.#removed;
+    try {
+      return await this.#calls.ask({ text, args });
+    } catch (error) {
+      throw sqlStateOf(error) === NO_QUEUE ? this.#wasRemoved(error) : error;
+    }
+  }
+
   /** Asks what changes nothing: where the answer is lost, again. */
   async #ask(text: string, args: readonly unknown[]): Promise<readonly Row[]> {
+    if (this.#removed !== undefined) throw this.#removed;
     const { database, name, lossTimeoutMs } = this.#options;
-    const { clock } = database;
-    const untilMs = clock.nowMs() + lossTimeoutMs;
-    for (;;) {
-      try {
-        return (await database.ask(text, [name, ...args])).rows;
-      } catch (error) {
-        const isOver = this.#isClosing || clock.nowMs() >= untilMs;
-        if (isOver || !(error instanceof ConnectionLostError)) throw queueErrorOf(error, this.path);
-      }
-      await new Promise<void>((resolve) => clock.setTimer(AGAIN_MS, resolve));
+    try {
+      return await askAgain(database, text, [name, ...args], {
+        timeoutMs: lossTimeoutMs,
+        isOver: () => this.#isClosing,
+      });
+    } catch (error) {
+      if (sqlStateOf(error) === NO_QUEUE) throw this.#wasRemoved(error);
+      throw queueErrorOf(error, this.path);
     }
+  }
+
+  /** For good: a queue that is made under its name later is another one. */
+  #wasRemoved(cause?: unknown): QueueFileError {
+    return this.#removed ??= removedQueue(this.path, cause);
   }
 }
 

@@ -5,18 +5,36 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { QueueFileError } from "../base/errors.ts";
+import { messageOf, QueueFileError } from "../base/errors.ts";
 import { formatAddress, parseQueueUrl } from "./address.ts";
 import { Database } from "./database.ts";
-import { queueErrorOf } from "./errors.ts";
+import { queueErrorOf, sqlStateOf } from "./errors.ts";
 import { COMMIT } from "./sql/commit.ts";
 import { EDIT } from "./sql/edit.ts";
+import { INSPECT } from "./sql/inspect.ts";
 import { READ } from "./sql/read.ts";
 import { SHARED } from "./sql/shared.ts";
-import { TABLES } from "./sql/tables.ts";
+import { CHECKSUMS, TABLES } from "./sql/tables.ts";
 
-/** From each version of the schema to the next: the first entry makes version 1. */
-const MIGRATIONS: readonly string[] = [[TABLES, SHARED, COMMIT, EDIT, READ].join("\n")];
+/** What each version of the schema changes in its tables: the first entry makes version 1. */
+const MIGRATIONS: readonly string[] = [TABLES, CHECKSUMS];
+/** Functions hold nothing: those of the version before go, and these come. */
+const FUNCTIONS: readonly string[] = [SHARED, COMMIT, EDIT, READ, INSPECT];
+/** All but what tables are made of. */
+const DROP_FUNCTIONS = `
+  DO $$
+  DECLARE
+    f regprocedure;
+  BEGIN
+    FOR f IN SELECT p.oid FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+      WHERE n.nspname = 'sendq' AND NOT EXISTS (
+        SELECT FROM pg_depend d WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+      )
+    LOOP
+      EXECUTE 'DROP FUNCTION ' || f;
+    END LOOP;
+  END $$;
+`;
 
 /** The version that this code makes and understands. */
 export const SCHEMA_VERSION: number = MIGRATIONS.length;
@@ -37,11 +55,11 @@ export interface SetupResult {
 }
 
 /**
- * Brings a database to the newest version of sendq's schema: each step in a transaction of
- * its own, all of it or nothing. Makes the queue that the URL names. What is there already
- * stays as it is.
+ * Brings a database to the newest version of sendq's schema, in one transaction: all of it or
+ * nothing. Makes the queue that the URL names. What is there already stays as it is.
  *
- * Needs `--allow-net` for the servers. The user must be allowed to create roles and a schema.
+ * Needs `--allow-net` for the servers. The user needs CREATE on the database, and CREATEROLE
+ * unless the roles are there already; no superuser.
  *
  * @param url As for `postgresQueue`; its last part, the queue, may be left out.
  * @param password Where it does not stand in the URL.
@@ -58,27 +76,43 @@ export async function setUp(url: string, password?: string): Promise<SetupResult
     clock: systemClock,
     answerTimeoutMs: ANSWER_TIMEOUT_MS,
     waitsForStandby: false,
+    // Ends with the connection.
+    hello: { text: "SELECT pg_advisory_lock($1)", args: [SETUP_LOCK] },
   });
   try {
-    // Ends with the connection.
-    await database.ask("SELECT pg_advisory_lock($1)", [SETUP_LOCK]);
     const versionBefore = await versionOf(database);
     if (versionBefore > SCHEMA_VERSION) throw newerVersion(path, versionBefore);
-    for (let version = versionBefore; version < SCHEMA_VERSION; version++) {
-      await database.run(`
-        BEGIN;
-        ${MIGRATIONS[version] ?? ""}
-        INSERT INTO sendq.migration (version) VALUES (${version + 1});
-        COMMIT`);
-    }
+    if (versionBefore < SCHEMA_VERSION) await database.run(upgradeFrom(versionBefore));
     const queue = address.name === "" ? undefined : address.name;
     if (queue !== undefined) await database.ask("SELECT sendq.create_queue($1)", [queue]);
     return { versionBefore, version: SCHEMA_VERSION, queue };
   } catch (error) {
-    throw queueErrorOf(error, path);
+    if (sqlStateOf(error) !== "42501") throw queueErrorOf(error, path);
+    const { database: name, user } = address;
+    throw new QueueFileError(
+      "read-only",
+      path,
+      `Queue ${path}: ${messageOf(error)}. Nothing was changed. The user ${user} needs CREATE on ` +
+        `the database (GRANT CREATE ON DATABASE ${name} TO ${user}), and CREATEROLE where the ` +
+        "roles sendq_producer, sendq_sender and sendq_operator are not there yet. A schema " +
+        "sendq that is there already is set up by its owner; a queue in it is also made by who " +
+        `has the role sendq_operator (GRANT sendq_operator TO ${user}).`,
+      { cause: error },
+    );
   } finally {
     database.close();
   }
+}
+
+function upgradeFrom(version: number): string {
+  const versions = MIGRATIONS.slice(version).map((_, i) => `(${version + 1 + i})`);
+  return `
+    BEGIN;
+    ${version === 0 ? "" : DROP_FUNCTIONS}
+    ${MIGRATIONS.slice(version).join("\n")}
+    ${FUNCTIONS.join("\n")}
+    INSERT INTO sendq.migration (version) VALUES ${versions.join(", ")};
+    COMMIT`;
 }
 
 async function versionOf(database: Database): Promise<number> {
@@ -94,8 +128,24 @@ async function versionOf(database: Database): Promise<number> {
   return Number(row?.["version"] ?? 0);
 }
 
-/** The error for a schema that a newer sendq has made. */
-export function newerVersion(path: string, version: number): QueueFileError {
+/**
+ * Sees to it that a schema is of this version.
+ *
+ * @throws {QueueFileError} An older or a newer sendq has made it.
+ */
+export function checkVersion(path: string, version: number): void {
+  if (version > SCHEMA_VERSION) throw newerVersion(path, version);
+  if (version === SCHEMA_VERSION) return;
+  throw new QueueFileError(
+    "not-a-queue",
+    path,
+    `Queue ${path}: the database has version ${version} of sendq's schema, this sendq needs ` +
+      `${SCHEMA_VERSION}. It was left as it is. Bring it along: sendq postgres setup, as the ` +
+      "user who has made it. Then programs of an older sendq cannot open it any more.",
+  );
+}
+
+function newerVersion(path: string, version: number): QueueFileError {
   return new QueueFileError(
     "newer-version",
     path,

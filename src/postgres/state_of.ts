@@ -1,3 +1,4 @@
+import type { QueueCounts } from "../queue/inspect/inspection.ts";
 import type { StoreState } from "../queue/store/contract.ts";
 
 /** A count out of an answer; what is not there is 0. */
@@ -29,5 +30,17 @@ export function stateOf(fields: Readonly<Record<string, unknown>>): StoreState {
     writtenAtMs: count("writtenAtMs"),
     clockOffsetMs: count("clockOffsetMs"),
     oldestEnqueuedAtMs: typeof oldest === "number" ? oldest : undefined,
+  };
+}
+
+/** The same for those who look. */
+export function countsOf(state: StoreState): QueueCounts {
+  const { packets, bytes, lastId, removedThrough, sentThrough } = state;
+  const { droppedPackets, droppedBytes, deadPackets, deadBytes } = state;
+  const { expiredPackets, gaveUpPackets, damagedPackets, refusedPackets } = state;
+  return {
+    ...{ packets, bytes, lastId, removedThroughId: removedThrough, sentThroughId: sentThrough },
+    ...{ droppedPackets, droppedBytes, deadPackets, deadBytes },
+    ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
   };
 }

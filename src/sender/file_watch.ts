@@ -19,8 +19,9 @@ export interface MisplacedFile {
    * - `"queue"`: nobody else finds the packets of this queue, so that this sender has
    *   to deliver them
    * - `"lock"`: another sender may deliver them at the same time
+   * - `"removed"`: they were removed with their queue, and there is nothing to deliver
    */
-  readonly which: "queue" | "lock";
+  readonly which: "queue" | "lock" | "removed";
 }
 
 /**
@@ -48,7 +49,9 @@ function misplacedOf(
   lock: Pick<Tenure, "misplaced">,
 ): MisplacedFile | undefined {
   const error = queue.misplaced();
-  if (error !== undefined) return { error, which: "queue" };
+  if (error !== undefined) {
+    return { error, which: error.reason === "misplaced" ? "queue" : "removed" };
+  }
   const words = lock.misplaced();
   if (words === undefined) return undefined;
   const message = `Queue ${queue.path}: ${words}. Another sender may run by now, so this one ` +

@@ -44,133 +44,6 @@ function jsonLines(text: string): Record<string, unknown>[] {
   return text.trimEnd().split("\n").map((line) => JSON.parse(line));
 }
 
-Deno.test("list: packets and dead letters, as text and as JSON", async () => {
-  using dir = new TempDir();
-  await makeQueue(dir.queue);
-  const all = await on(dir.queue, "list", "--preview");
-  assert.deepEqual([all.code, all.err], [0, ""]);
-  const age = String.raw`\d+(?:\.\d)?m?s`;
-  const lines = [
-    String.raw` +id +age +size  state +first bytes`,
-    String.raw` +2 +${age} +4 B  sent +two\\n`,
-    String.raw` +3 +${age} +6 B  waiting +three\\n`,
-    String.raw` +5 +${age} +10 B  waiting +ünf\\x1b\[31m\\n`,
-    String.raw` +6 +${age} +4 B  waiting, expires in (?:60|59\.9)m +six\\n`,
-  ];
-  assert.match(all.out, new RegExp(`^${lines.join("\n")}\n$`));
-
-  const some = await on(dir.queue, "list", "--limit", "1", "--from", "3");
-  assert.match(some.out, /\n +3 .*\nand 2 more packets; --limit 0 lists all\n$/);
-  assert.doesNotMatch(some.out, /three/);
-  const none = await on(dir.queue, "list", "--older-than", "1d");
-  assert.deepEqual(none, { code: 0, out: "no packets\n", err: "" });
-
-  const json = jsonLines((await on(dir.queue, "list", "--json", "--to", "5")).out);
-  assert.deepEqual(
-    json.map(({ enqueuedAt, ...rest }) => [new Date(String(enqueuedAt)).toISOString(), rest]),
-    [[2, 4, "sent"], [3, 6, "waiting"], [5, 10, "waiting"]].map((
-      [id, bytes, state],
-      i,
-    ) => [json[i]?.["enqueuedAt"], { id, bytes, state }]),
-  );
-  const dead = await on(dir.queue, "list", "--dead");
-  assert.match(dead.out, /^ +id +died +size {2}reason\n +4 +\S+ ago +5 B {2}gave-up, 3x\n$/);
-  const [letter] = jsonLines((await on(dir.queue, "list", "--dead", "--json")).out);
-  assert.deepEqual(
-    [letter?.["id"], letter?.["reason"], letter?.["sent"], letter?.["attempts"]],
-    [4, "gave-up", false, 3],
-  );
-});
-
-Deno.test("show: a packet's bytes, as a dump, as JSON and raw", async () => {
-  using dir = new TempDir();
-  await makeQueue(dir.queue);
-  const words = await on(dir.queue, "show", "5");
-  assert.equal(words.code, 0, words.err);
-  const [head, dump] = words.out.split("\n\n");
-  assert.match(
-    head ?? "",
-    /^packet +5\nstored +20\S+Z, \S+ ago\nstate +waiting to be sent\nsize +10 B$/,
-  );
-  assert.equal(dump, "00000000  c3 bc 6e 66 1b 5b 33 31  6d 0a                    |..nf.[31m.|\n");
-  assert.equal((await on(dir.queue, "show", "5", "--raw")).out, "ünf\x1b[31m\n");
-  const [json] = jsonLines((await on(dir.queue, "show", "6", "--json")).out);
-  assert.deepEqual([json?.["payload"], json?.["bytes"]], [bytes("six\n").toBase64(), 4]);
-  const dead = await on(dir.queue, "show", "4", "--dead");
-  assert.match(dead.out, /\nreason +given up, tried in 3 connections\nsent +no\nsize +5 B\n\n/);
-  const cases: [string[], number, RegExp][] = [
-    [["4"], 1, /^sendq: packet 4 is a dead letter: add --dead\n$/],
-    [["3", "--dead"], 1, /^sendq: packet 3 is no dead letter/],
-    [["1"], 1, /^sendq: packet 1 is not in the queue any more/],
-    [["99"], 1, /^sendq: there is no packet 99 yet: the last one stored is 6\n$/],
-    [["99", "--dead"], 1, /^sendq: there is no dead letter 99/],
-    [["x"], 2, /argument 'x' is invalid for argument 'id'|Expected a packet's id/],
-    [["5", "--json", "--raw"], 2, /^sendq: --json and --raw cannot be combined/],
-  ];
-  for (const [args, code, message] of cases) {
-    const result = await on(dir.queue, "show", ...args);
-    assert.match(result.err, message);
-    assert.deepEqual([result.code, result.out], [code, ""]);
-  }
-});
-
-Deno.test("export and import: there and back, times of expiry too", async () => {
-  using dir = new TempDir();
-  await makeQueue(dir.queue);
-  const file = `${dir.path}/packets.jsonl`;
-  const args = ["export", "-q", dir.queue, "-o", file];
-  const exported = await runHere(args);
-  assert.deepEqual(exported, {
-    code: 0,
-    out: `exported 4 packets, 24 B to ${file}\n`,
-    err: "",
-  });
-  assert.equal((Deno.statSync(file).mode ?? 0) & 0o777, 0o600);
-  const text = Deno.readTextFileSync(file);
-  assert.equal((await on(dir.queue, "export")).out, text);
-  assert.equal(
-    (await on(dir.queue, "export", "--format", "raw", "--to", "3")).out,
-    "two\nthree\n",
-  );
-  assert.equal((await on(dir.queue, "export", "--format", "raw", "--dead")).out, "four\n");
-
-  const again = await runHere(args);
-  assert.deepEqual([again.code, again.err], [1, `sendq: ${file} exists; --force writes over it\n`]);
-  const force = await runHere([...args, "--dead", "--force"]);
-  assert.equal(force.code, 0, force.err);
-  assert.deepEqual(jsonLines(Deno.readTextFileSync(file)).map(({ reason }) => reason), ["gave-up"]);
-  const suicide = await on(dir.queue, "export", "-o", dir.queue, "--force");
-  assert.equal(suicide.code, 2);
-  assert.match(suicide.err, /^sendq: --output must not be the queue itself/);
-
-  const other = `${dir.path}/other.db`;
-  const dry = await runHere(["import", "-q", other, "--dry-run"], text);
-  assert.deepEqual(dry, { code: 0, out: "every line is sound: 4 packets, 24 B\n", err: "" });
-  assert.throws(() => Deno.statSync(other), Deno.errors.NotFound);
-  const startedMs = Date.now();
-  const imported = await runHere(["import", "-q", other], text);
-  const tookMs = Date.now() - startedMs;
-  assert.deepEqual(imported, { code: 0, out: "stored 4 packets, 24 B, ids 1 to 4\n", err: "" });
-  const [before, after] = [jsonLines(text), jsonLines((await on(other, "export")).out)];
-  assert.deepEqual(after.map((line) => line["payload"]), before.map((line) => line["payload"]));
-  const expiry = (lines: typeof before) =>
-    lines.map(({ expiresAt }) => expiresAt === undefined ? undefined : Date.parse(`${expiresAt}`));
-  // The time between reading the clock and storing moves it.
-  for (const [i, at] of expiry(before).entries()) {
-    const now = expiry(after)[i];
-    assert.equal(now === undefined, at === undefined);
-    if (at !== undefined) {
-      const movedMs = Number(now) - at;
-      assert(movedMs >= 0 && movedMs <= tookMs, `${at} and ${now}, within ${tookMs} ms`);
-    }
-  }
-  const third = `${dir.path}/third.db`;
-  Deno.writeTextFileSync(file, text);
-  const fromFile = await on(third, "import", file, "--no-expiry");
-  assert.equal(fromFile.code, 0, fromFile.err);
-  assert.deepEqual(expiry(jsonLines((await on(third, "export")).out)), Array(4).fill(undefined));
-});
-
 Deno.test("export: never over a file of the queue, by whatever name", async () => {
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.queue);
@@ -185,6 +58,7 @@ Deno.test("export: never over a file of the queue, by whatever name", async () =
     `${dir.queue}.lock`,
     `${dir.queue}-journal`,
   ];
+  assert.match((await on(dir.queue, "export", "-o", dir.queue, "--force")).err, /^sendq: --output/);
   for (const output of spellings) {
     for (const more of [["--force"], []]) {
       const args = ["export", "-q", dir.queue, "-o", output, ...more];
@@ -198,21 +72,6 @@ Deno.test("export: never over a file of the queue, by whatever name", async () =
   const args = ["export", "-q", dir.queue, "-o", `${elsewhere}/outbox.db-wal`];
   assert.equal((await runWith(all, args)).code, 0);
   assert.deepEqual(await idsIn(dir.queue), [1]);
-});
-
-Deno.test("export and import: a large packet goes out in pieces, and comes back whole", async () => {
-  using dir = new TempDir();
-  const large = Uint8Array.from({ length: 200_001 }, (_, i) => i * 7);
-  {
-    await using queue = await OutboundQueue.open(dir.queue);
-    await queue.enqueueMany([bytes("x"), large]);
-  }
-  const text = (await on(dir.queue, "export")).out;
-  assert.deepEqual(jsonLines(text).map(({ bytes }) => bytes), [1, 200_001]);
-  const other = `${dir.path}/other.db`;
-  assert.equal((await runWith(queuePermissions(other), ["import", "-q", other], text)).code, 0);
-  const [shown] = jsonLines((await on(other, "show", "2", "--json")).out);
-  assert.equal(shown?.["payload"], large.toBase64());
 });
 
 Deno.test("import: packets that each expire at another time share a transaction", async () => {
@@ -239,21 +98,6 @@ Deno.test("import: packets that each expire at another time share a transaction"
   // Beyond the calendar a time to live comes and goes as a number.
   const [first, second] = lines.map(({ expiresAt }) => Number(expiresAt));
   assert(Math.abs(9e15 - Number(first)) < 10_000 && Number(first) > Number(second), `${first}`);
-});
-
-Deno.test("import: what is stored when there is no room for some is told", async () => {
-  using dir = new TempDir();
-  const line = (size: number, i: number) =>
-    `{"payload":"${new Uint8Array(size).toBase64()}","expiresAt":${9e15 - i}}\n`;
-  const input = [10, 10, 100, 10].map(line).join("");
-  const args = ["import", "-q", dir.queue, "--max-bytes", "105", "--overflow", "reject"];
-  const { code, err } = await runWith(queuePermissions(dir.queue), args, input);
-  assert.equal(code, 1);
-  assert.match(
-    err,
-    /The queue is full.* Stored before it: 2 packets, 20 B, ids 1 to 2; 1 packet after it\.\n$/,
-  );
-  assert.deepEqual(await idsIn(dir.queue), [1, 2, 3]);
 });
 
 Deno.test("import: a bad line has its number, and nothing behind it is stored", async (t) => {
@@ -288,66 +132,6 @@ Deno.test("import: a bad line has its number, and nothing behind it is stored", 
       assert.equal(dry.code, 1);
       assert.match(dry.err, /^sendq: line 4: .*Nothing was stored\.\n$/);
     });
-  }
-});
-
-Deno.test("remove: by id, range and age; asks, and never under a running sender", async () => {
-  using dir = new TempDir();
-  await makeQueue(dir.queue);
-  const usage: [string[], RegExp][] = [
-    [[], /^sendq: say which: ids, --older-than or --all\n/],
-    [["2", "--all"], /one of them, not several/],
-    [["2-1", "--yes"], /Expected an id or a range/],
-    [["0", "--yes"], /Expected a packet's id/],
-    [["2"], /^sendq: remove 1 packet \(4 bytes\): nobody can be asked here, add --yes\n/],
-  ];
-  for (const [args, message] of usage) {
-    const result = await on(dir.queue, "remove", ...args);
-    assert.match(result.err, message);
-    assert.deepEqual([result.code, result.out], [2, ""]);
-  }
-  assert.deepEqual(await idsIn(dir.queue), [2, 3, 5, 6]);
-  const none = await on(dir.queue, "remove", "4", "--yes");
-  assert.deepEqual(none, { code: 0, out: "nothing to remove: no such packet\n", err: "" });
-  const two = await on(dir.queue, "remove", "2-3", "3", "99", "--yes");
-  assert.deepEqual(two, { code: 0, out: "removed 2 packets (10 bytes)\n", err: "" });
-  assert.deepEqual(await idsIn(dir.queue), [5, 6]);
-  const young = await on(dir.queue, "remove", "--older-than", "1h", "--yes");
-  assert.equal(young.out, "nothing to remove: no such packet\n");
-  {
-    using _lock = await SenderLock.acquire(dir.queue);
-    const refused = await on(dir.queue, "remove", "--all", "--yes");
-    assert.deepEqual([refused.code, refused.out], [1, ""]);
-    assert.match(
-      refused.err,
-      new RegExp(`^sendq: a sender runs on .* \\(process ${Deno.pid}\\).* kill ${Deno.pid};`),
-    );
-    const dead = await on(dir.queue, "remove", "--dead", "--older-than", "0s", "--yes");
-    assert.deepEqual(dead, { code: 0, out: "removed 1 dead letter (5 bytes)\n", err: "" });
-  }
-  assert.equal(
-    (await on(dir.queue, "remove", "--older-than", "0s", "-y")).out,
-    "removed 2 packets (14 bytes)\n",
-  );
-  assert.equal((await on(dir.queue, "check")).out, "ok: 0 packets, 0 B\n");
-});
-
-Deno.test("remove: on a terminal it asks, and only yes is yes", async () => {
-  const question = "remove 1 packet (4 bytes)? [y/N] ";
-  for (
-    const [answer, code, left] of [
-      ...["y\n", "YES\n"].map((yes) => [yes, 0, [3, 5, 6]] as const),
-      ...["n\n", "\n", "yeah\n", ""].map((no) => [no, 1, [2, 3, 5, 6]] as const),
-    ]
-  ) {
-    using dir = new TempDir();
-    await makeQueue(dir.queue);
-    const out = code === 0 ? "removed 1 packet (4 bytes)\n" : "nothing was removed\n";
-    assert.deepEqual(
-      await runHere(["remove", "2", "-q", dir.queue], answer, true),
-      { code, out, err: question },
-    );
-    assert.deepEqual(await idsIn(dir.queue), left);
   }
 });
 
@@ -393,27 +177,6 @@ Deno.test("requeue: a damaged dead letter stays, and is shown as what it is", as
   });
   const { out } = await on(dir.queue, "show", "4", "--dead");
   assert.match(out, /reason +damaged: the bytes are not those that were stored/);
-});
-
-Deno.test("requeue: dead letters go to the end, and a running sender delivers them", async () => {
-  using dir = new TempDir();
-  await makeQueue(dir.queue);
-  const usage = await on(dir.queue, "requeue");
-  assert.deepEqual([usage.code, usage.out], [2, ""]);
-  const none = await on(dir.queue, "requeue", "2");
-  assert.deepEqual(none, { code: 0, out: "nothing to requeue: no such dead letter\n", err: "" });
-  await using server = new ReadingServer();
-  await using send = Sendq.send(server.remote, dir.queue, "--input", "none", "--verbose");
-  await until("the queue's packets", () => server.text.endsWith("six\n"));
-  const requeued = await on(dir.queue, "requeue", "--all");
-  assert.deepEqual(requeued, {
-    code: 0,
-    out: "requeued 1 dead letter (5 bytes), now packet 7\n",
-    err: "",
-  });
-  await until("the dead letter", () => server.text.endsWith("six\nfour\n"));
-  send.child.kill("SIGTERM");
-  assert.equal(await send.ended(), 0, send.stderr);
 });
 
 Deno.test("--ttl: what is not sent by then becomes a dead letter, and status says so", async () => {

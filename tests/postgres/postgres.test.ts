@@ -3,12 +3,18 @@ import { systemClock } from "../../src/base/clock.ts";
 import { FencedError, OptionError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
 import {
   OutcomeUnknownError,
+  postgresInspector,
   postgresQueue,
   type PostgresQueueOptions,
   setUp,
 } from "../../src/postgres/postgres.ts";
+import { SCHEMA_VERSION } from "../../src/postgres/setup.ts";
 import { type OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { settingsOf } from "../../src/postgres/options.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { unless } from "../queue/helpers.ts";
+import { ReadingServer } from "../support/scripted_server.ts";
 import { until } from "../support/until.ts";
 import { LossyProxy } from "./lossy_proxy.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
@@ -149,29 +155,50 @@ part("each role may do what it has to, and no more", async ({ server, url }) => 
   await server.sql(`CREATE USER nobody_${server.port}`);
   const as = (user: string) => `postgres://${user}@127.0.0.1:${server.port}/postgres/${name}`;
   const [producer = "", sender = "", operator = ""] = users.map(as);
-  const denied = isOf("read-only", /is no sendq_|permission denied/);
+  const lacks = (user: string | undefined, role: string) =>
+    isOf("read-only", new RegExp(`the user ${user} is no ${role}\\..*GRANT ${role} TO ${user}\\.`));
 
-  await assert.rejects(open(as(`nobody_${server.port}`)), denied);
+  await assert.rejects(
+    open(as(`nobody_${server.port}`)),
+    isOf("read-only", /permission denied .* GRANT sendq_producer TO it/),
+  );
   await using enqueueing = await open(producer);
   assert.equal(await enqueueing.enqueue("one"), 1);
   assert.equal(await enqueueing.enqueue("two"), 2);
-  await assert.rejects(sendingSideOf(enqueueing).readBatches(0, 100), denied);
-  await assert.rejects(sendingSideOf(enqueueing).takeTenure(systemClock), denied);
-  await assert.rejects(enqueueing.removePackets({ firstId: 1, lastId: 1 }), denied);
+  const noSender = lacks(users[0], "sendq_sender");
+  const noOperator = lacks(users[0], "sendq_operator");
+  await assert.rejects(sendingSideOf(enqueueing).readBatches(0, 100), noSender);
+  await assert.rejects(sendingSideOf(enqueueing).takeTenure(systemClock), noSender);
+  await assert.rejects(enqueueing.removePackets({ firstId: 1, lastId: 1 }), noOperator);
   await using dropping = await open(producer, { maxPackets: 2, overflow: "drop-oldest" });
-  await assert.rejects(dropping.enqueue("three"), denied);
+  await assert.rejects(dropping.enqueue("three"), noSender);
 
   await using sending = await open(sender);
   const tenure = await sendingSideOf(sending).takeTenure(systemClock);
   assert.equal((await sendingSideOf(sending).readBatches(0, 100)).length, 2);
   await sendingSideOf(sending).removeThrough(1);
   await sendingSideOf(sending).giveUp(2, 2);
-  await assert.rejects(sending.deadLetters(0, 100), denied);
-  await assert.rejects(sending.requeue({ firstId: 2, lastId: 2 }), denied);
+  await assert.rejects(sending.deadLetters(0, 100), lacks(users[1], "sendq_operator"));
+  await assert.rejects(
+    sending.requeue({ firstId: 2, lastId: 2 }),
+    lacks(users[1], "sendq_operator"),
+  );
+  using looking = await postgresInspector({ url: sender });
+  assert.equal((await looking.counts()).deadPackets, 1);
+  for (
+    const look of [
+      () => looking.packet(2),
+      () => looking.deadLetter(2),
+      () => looking.countDeadLetters(),
+      () => looking.check(),
+    ]
+  ) await assert.rejects(look, lacks(users[1], "sendq_operator"));
   await tenure.release();
 
   await using operating = await open(operator);
   assert.equal((await operating.deadLetters(0, 100)).length, 1);
+  using inspector = await postgresInspector({ url: operator });
+  assert.equal((await inspector.deadLetter(2))?.attempts, 2);
   assert.equal((await operating.requeue({ firstId: 2, lastId: 2 })).packets, 1);
   // Nobody reaches past the functions.
   await assert.rejects(
@@ -227,6 +254,8 @@ part("a sender that dies is replaced when its beat has stood still", async ({ se
   proxy.heal();
   assert((await lost) instanceof FencedError);
   await assert.rejects(sendingSideOf(first).removeThrough(2), FencedError);
+  // Nor from the middle, as an operator does.
+  await assert.rejects(first.removePackets({ firstId: 2, lastId: 2 }), FencedError);
   await tenure.release();
   await next.release();
 });
@@ -282,15 +311,109 @@ part("setup can be repeated, by two at once, and leaves what is there", async ({
   await server.sql("CREATE DATABASE another");
   const url = server.url("outbox", "another");
   const setups = await Promise.all([setUp(url), setUp(url)]);
-  assert.deepEqual(setups.map(({ versionBefore }) => versionBefore).toSorted(), [0, 1]);
+  assert.deepEqual(
+    setups.map(({ versionBefore }) => versionBefore).toSorted(),
+    [0, SCHEMA_VERSION],
+  );
   await using queue = await open(url);
   await queue.enqueue("one");
-  assert.deepEqual(await setUp(url), { versionBefore: 1, version: 1, queue: "outbox" });
+  const version = SCHEMA_VERSION;
+  assert.deepEqual(await setUp(url), { versionBefore: version, version, queue: "outbox" });
   assert.equal((await queue.read(0, 100)).length, 1);
   await server.sql("INSERT INTO sendq.migration (version) VALUES (9)", "another");
-  const newer = isOf("newer-version", /version 9 .* knows 1/);
+  const newer = isOf("newer-version", /version 9 .* knows \d/);
   await assert.rejects(setUp(url), newer);
   await assert.rejects(open(url), newer);
+});
+
+part("a queue that was removed is gone for whoever has it open, also when it is made anew", async ({
+  server,
+  url,
+}) => {
+  const name = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+  const gone = isOf("not-a-queue", /it was removed from the database.*Make it anew.*start this/s);
+  await using proxy = new LossyProxy(server.port);
+  const overProxy = url.replace(`:${server.port}/`, `:${proxy.port}/`);
+  await using queue = await open(url);
+  await using idle = await open(url);
+  await using lossy = await open(overProxy);
+  using inspector = await postgresInspector({ url });
+  await queue.enqueueMany(["a", "b"]);
+  await lossy.enqueue("c");
+  const sending = sendingSideOf(queue);
+  const tenure = await sending.takeTenure(systemClock);
+  await server.sql(`DELETE FROM sendq.queue WHERE name = '${name}'`);
+  // Also where the answer was lost, so that it could have been stored before.
+  proxy.breakNext("answer");
+  await assert.rejects(lossy.enqueue("d"), gone);
+  const calls = [
+    () => queue.enqueue("e"),
+    () => sending.removeThrough(1),
+    () => queue.removePackets({ firstId: 2, lastId: 2 }),
+    () => queue.requeue({ firstId: 2, lastId: 2 }),
+    () => queue.deadLetters(0, 100),
+    () => sending.pollOtherProcesses(),
+  ];
+  for (const call of calls) await assert.rejects(call, gone);
+  for (
+    const look of [() => inspector.counts(), () => inspector.packet(1), () => inspector.check()]
+  ) {
+    await assert.rejects(look, gone);
+  }
+  assert(gone(queue.misplaced()));
+  assert.equal(idle.misplaced(), undefined, "nobody has asked yet");
+  await server.makeQueue(name);
+  for (const call of calls) await assert.rejects(call, gone);
+  // Who notices only now does not take the new one for the old one either.
+  await assert.rejects(idle.enqueue("f"), gone);
+  await assert.rejects(idle.enqueue("g"), gone);
+  await using anew = await open(url);
+  assert.equal(await anew.enqueue("h"), 1);
+  await tenure.release();
+});
+
+part("a sender whose queue is removed ends, and says so", async ({ server, url }) => {
+  const name = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+  await using peer = new ReadingServer();
+  const queue = await open(url);
+  await using sender = await Sender.open(queue, peer.remote, { closesQueue: true });
+  await sender.enqueue("one\n");
+  await sender.drained();
+  await server.sql(`DELETE FROM sendq.queue WHERE name = '${name}'`);
+  await assert.rejects(sender.closed, isOf("not-a-queue", /it was removed from the database/));
+});
+
+part("a connection that is made again while nobody asks listens again", async ({ server, url }) => {
+  const { address } = settingsOf({ url });
+  // With several servers the client library would go to the next one by itself.
+  const hosts = [...address.hosts, ...address.hosts];
+  let rings = 0;
+  const database = new Database({
+    address: { ...address, hosts },
+    clock: systemClock,
+    answerTimeoutMs: 5000,
+    waitsForStandby: false,
+    hello: { text: "LISTEN bell", args: [] },
+    onNotify: () => rings++,
+  });
+  const askTwice = async () => {
+    // The first one may find out that the connection is lost.
+    await database.ask("SELECT 1", []).catch(() => {});
+    await database.ask("SELECT 1", []);
+  };
+  try {
+    for (let turn = 1; turn <= 3; turn++) {
+      await askTwice();
+      await server.sql("NOTIFY bell");
+      await until("it rings", () => rings === turn);
+      await server.sql(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity " +
+          "WHERE pid IN (SELECT pid FROM pg_stat_activity WHERE query LIKE 'SELECT 1%')",
+      );
+    }
+  } finally {
+    database.close();
+  }
 });
 
 part("what is missing is said, with what to do", async ({ server, url }) => {

@@ -46,7 +46,7 @@ import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import { givenOf } from "./given.ts";
-import { checkedQueue, requireFile } from "./queue_place.ts";
+import { checkedQueue } from "./queue_place.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
 import { addViaOptions, VIA, viaOptionsOf, wayOf } from "./proxy.ts";
@@ -263,15 +263,10 @@ function parseFraming(text: string): Framing {
   }
 }
 
-/** `--queue`, which every command that works on a queue needs. */
-export function addQueueFileOption(
-  options: OptionAdder,
-  description = "the queue's file; made where there is none",
-): void {
-  options.required("-q, --queue <file>", description, requireFile);
-}
+/** What `--queue` of a command takes that makes no queue. */
+export const QUEUE_THERE = "the queue's file, or postgres://USER@HOST/DATABASE/NAME";
 
-/** The same, for commands that can do without a file. */
+/** `--queue`, which every command that works on a queue needs. */
 export function addQueueOption(
   options: OptionAdder,
   description = "the queue's file, made where there is none; or postgres://USER@HOST/DATABASE/NAME",

@@ -58,15 +58,14 @@ export function passwordOf(): { readonly password?: string } {
 }
 
 /**
- * For a command that reads a queue's file itself.
+ * For what is only done to a file.
  *
+ * @param instead What to do with a queue on PostgreSQL.
  * @throws {InvalidArgumentError} It is no file.
  */
-export function requireFile(queue: string): string {
+export function requireFile(queue: string, instead: string): string {
   if (!isQueueUrl(queue)) return queue;
-  throw new InvalidArgumentError(
-    "This command is about a file; on PostgreSQL there are enqueue, send, relay, run and status.",
-  );
+  throw new InvalidArgumentError(`This command is about a file. ${instead}`);
 }
 
 /**

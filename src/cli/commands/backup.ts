@@ -7,7 +7,8 @@
 import { Command } from "commander";
 import { backUpQueue } from "../../queue/inspect/backup.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
-import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/options.ts";
+import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
@@ -35,6 +36,9 @@ Permissions:
 ${EXIT_CODE_HELP}
 `;
 
+const INSTEAD = "A queue on PostgreSQL is backed up with its database: pg_basebackup, or " +
+  "pg_dump --schema=sendq. sendq export writes its packets.";
+
 /**
  * Makes the command.
  *
@@ -45,9 +49,9 @@ export function backupCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     .summary("copy a queue, also while a sender runs")
     .description("Copy a queue into a new file, also while a sender runs.")
     .argument("<to>", "the copy, which must not be there yet");
-  const options = new OptionAdder(command).group("Queue");
-  addQueueFileOption(options, "the queue's file");
-  options
+  new OptionAdder(command)
+    .group("Queue")
+    .required("-q, --queue <file>", "the queue's file", (queue) => requireFile(queue, INSTEAD))
     .group("Output")
     .flag("--json", "print an object");
   return command

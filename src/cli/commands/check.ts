@@ -1,19 +1,20 @@
 /**
- * `sendq check`: whether a queue's file is sound.
+ * `sendq check`: whether a queue is sound.
  *
  * @module
  */
 
 import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import type { QueueProblem } from "../../queue/inspect/integrity.ts";
-import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { LOOK_PERMISSIONS, openForLooking } from "./queue_view.ts";
+import { LOOK_PERMISSIONS, openForLooking, POSTGRES_PERMISSIONS } from "./queue_view.ts";
 
 const HELP = `
 SQLite checks every page of the file, then packets, dead letters and counts are
@@ -21,8 +22,11 @@ held against each other. A sender may run meanwhile; its log grows until the che
 is done. A bit that has flipped in a packet is found by its batch's checksum; dead
 letters carry none, nor do packets that version 0.2 or an older one has stored.
 
-Prints what is wrong, one a line, and exits 1. sendq repair then saves what can be
-read into a new file.
+On PostgreSQL each row is read and held against its checksum by the database, and then
+against the counts, all as of one moment; old rows are not cleaned away meanwhile.
+
+Prints what is wrong, one a line, and exits 1. Of a file sendq repair then saves what
+can be read into a new one.
 
 Examples:
   sendq check -q outbox.db
@@ -30,6 +34,7 @@ Examples:
 
 Permissions:
   deno run ${LOOK_PERMISSIONS} src/cli/main.ts check -q outbox.db
+${POSTGRES_PERMISSIONS}
 
 ${EXIT_CODE_HELP}
 `;
@@ -47,10 +52,10 @@ interface CheckOptions {
  */
 export function checkCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("check")
-    .summary("look for damage in a queue's file")
-    .description("Look for damage in a queue's file.");
+    .summary("look for damage in a queue")
+    .description("Look for damage in a queue.");
   const options = new OptionAdder(command).group("Queue");
-  addQueueFileOption(options, "the queue's file");
+  addQueueOption(options, QUEUE_THERE);
   options
     .group("Output")
     .flag("--json", "print an object");
@@ -74,7 +79,11 @@ async function check({ queue: path, json = false }: CheckOptions, io: Stdio): Pr
   } else {
     const out = Printer.on(io);
     for (const { kind, words } of problems) await out.line(`${kind}: ${words}`);
-    await out.line(`damaged; save what can be read: sendq repair ${path} NEW.db`);
+    await out.line(
+      isQueueUrl(path)
+        ? "damaged; fail over to a standby, or restore the database (sendq export saves packets)"
+        : `damaged; save what can be read: sendq repair ${path} NEW.db`,
+    );
     await out.flush();
   }
   return ok ? ExitCode.DONE : ExitCode.FAILED;
@@ -91,7 +100,7 @@ async function inspect(
   } catch (error) {
     // So damaged that it cannot even be opened.
     const damaged = error instanceof QueueFileError &&
-      (error.reason === "corrupt" || error.reason === "not-a-queue");
+      (error.reason === "corrupt" || (error.reason === "not-a-queue" && !isQueueUrl(path)));
     if (!damaged) throw error;
     return { counts: undefined, problems: [{ kind: "pages", words: error.message }] };
   }

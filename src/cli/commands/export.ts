@@ -7,9 +7,10 @@
 import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";
 import { writeAll } from "../../base/write_all.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
-import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
@@ -19,8 +20,10 @@ import {
   addRangeOptions,
   deadLetterFields,
   LOOK_PERMISSIONS,
+  lookNeeds,
   openForLooking,
   packetFields,
+  POSTGRES_PERMISSIONS,
   printWithPayload,
   rangeOf,
   type RangeOptions,
@@ -40,7 +43,8 @@ Examples:
 
 Permissions:
   deno run ${LOOK_PERMISSIONS} src/cli/main.ts export -q outbox.db
-and --allow-write=FILE for -o FILE, with --force --allow-read=FILE too.
+${POSTGRES_PERMISSIONS}
+And --allow-write=FILE for -o FILE, with --force --allow-read=FILE too.
 
 ${EXIT_CODE_HELP}
 `;
@@ -63,7 +67,7 @@ export function exportCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     .summary("write packets to a file or a pipe; the queue keeps them")
     .description("Write packets of a queue to a file or a pipe; the queue keeps them.");
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options, "the queue's file");
+  addQueueOption(options, QUEUE_THERE);
   addRangeOptions(options);
   options
     .group("Output")
@@ -82,10 +86,14 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
   const { queue: path, dead = false, output } = options;
   const range = { ...rangeOf(options), payloadBytes: Infinity };
   if (output !== undefined) {
-    const files = options.force ? [path, output] : [path];
-    checkPermissions({ files, outputs: [output] });
+    const { files = [], ...needs } = lookNeeds(path);
+    checkPermissions({
+      ...needs,
+      files: options.force ? [...files, output] : files,
+      outputs: [output],
+    });
     requireQueue(path);
-    if (belongsToQueue(output, path)) {
+    if (!isQueueUrl(path) && belongsToQueue(output, path)) {
       throw new UsageError("--output must not be the queue itself, nor a file of it");
     }
   }

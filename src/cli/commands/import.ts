@@ -7,15 +7,16 @@
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { IdRange } from "../../queue/options.ts";
-import { OutboundQueue } from "../../queue/queue.ts";
+import type { OutboundQueue } from "../../queue/queue.ts";
 import {
-  addQueueFileOption,
+  addQueueOption,
   addQueueOptions,
   asUsageError,
   OptionAdder,
   type QueueCommandOptions,
   queueOptionsOf,
 } from "../arguments/options.ts";
+import { openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import {
@@ -47,7 +48,8 @@ Examples:
 Permissions:
   deno run --allow-read=outbox.db,outbox.db.lock \\
     --allow-write=outbox.db,outbox.db.lock src/cli/main.ts import -q outbox.db ...
-and --allow-read for the file.
+and --allow-read for the file; on PostgreSQL --allow-net for its servers, and nothing
+for the queue.
 
 ${EXIT_CODE_HELP}
 `;
@@ -76,7 +78,7 @@ export function importCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     .description("Store packets that sendq export has written as JSON lines.")
     .argument("[file]", "the file (default: stdin)");
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options);
+  addQueueOption(options);
   options
     .flag("--no-expiry", "leave out the lines' expiresAt")
     .flag("--dry-run", "look at every line, and store nothing");
@@ -94,7 +96,10 @@ async function importPackets(
   io: Stdio,
 ): Promise<ExitCode> {
   const { queue: path, dryRun = false, maxPacketBytes, expiry } = options;
-  checkPermissions({ queues: dryRun ? [] : [path], files: file === undefined ? [] : [file] });
+  checkPermissions({
+    ...(dryRun ? {} : queueNeeds(path)),
+    files: file === undefined ? [] : [file],
+  });
   using source = openSource(file, io);
   const lines = linesOf(source.bytes, 2 * maxPacketBytes + FIELDS_BYTES);
   await using queue = dryRun ? undefined : await open(path, options);
@@ -114,7 +119,7 @@ async function importPackets(
 
 async function open(path: string, options: ImportOptions): Promise<OutboundQueue> {
   try {
-    return await OutboundQueue.open(path, queueOptionsOf(options));
+    return await openQueue(path, queueOptionsOf(options));
   } catch (error) {
     throw asUsageError(error);
   }

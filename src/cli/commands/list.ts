@@ -9,10 +9,10 @@ import { systemClock } from "../../base/clock.ts";
 import type {
   InspectedDeadLetter,
   InspectedPacket,
+  Inspector,
   InspectQuery,
 } from "../../queue/inspect/inspection.ts";
-import type { QueueInspector } from "../../queue/inspect/inspector.ts";
-import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import {
   formatBytes,
   formatCount,
@@ -30,6 +30,7 @@ import {
   LOOK_PERMISSIONS,
   openForLooking,
   packetFields,
+  POSTGRES_PERMISSIONS,
   previewOf,
   rangeOf,
   type RangeOptions,
@@ -50,6 +51,7 @@ Examples:
 
 Permissions:
   deno run ${LOOK_PERMISSIONS} src/cli/main.ts list -q outbox.db
+${POSTGRES_PERMISSIONS}
 
 ${EXIT_CODE_HELP}
 `;
@@ -73,7 +75,7 @@ export function listCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
     .summary("list the packets in a queue, or its dead letters")
     .description("List the packets in a queue, or its dead letters.");
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options, "the queue's file");
+  addQueueOption(options, QUEUE_THERE);
   addRangeOptions(options);
   options
     .value("--older-than <time>", "stored (dead letters: died) longer ago", parseDuration)
@@ -106,8 +108,8 @@ async function list(options: ListOptions, io: Stdio): Promise<ExitCode> {
 /** How the items of a list look. */
 interface Table<Item> {
   readonly name: readonly [one: string, several: string];
-  readonly items: (inspector: QueueInspector, query: InspectQuery) => AsyncGenerator<Item>;
-  readonly count: (inspector: QueueInspector, query: InspectQuery) => Promise<{ packets: number }>;
+  readonly items: (inspector: Inspector, query: InspectQuery) => AsyncGenerator<Item>;
+  readonly count: (inspector: Inspector, query: InspectQuery) => Promise<{ packets: number }>;
   readonly fields: (item: Item) => Record<string, unknown>;
   readonly head: readonly string[];
   readonly cells: (item: Item) => readonly string[];
@@ -120,7 +122,7 @@ interface Item {
 }
 
 async function printAll<T extends Item>(
-  inspector: QueueInspector,
+  inspector: Inspector,
   query: InspectQuery,
   { limit, json = false, preview = false }: ListOptions,
   table: Table<T>,

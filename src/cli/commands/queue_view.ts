@@ -1,21 +1,30 @@
 /**
- * Looking into a queue's file: what `list`, `show`, `export` and `check` share,
+ * Looking into a queue: what `list`, `show`, `export` and `check` share,
  * and how packets look to people and to programs.
  *
  * @module
  */
 
-import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
+import type {
+  InspectedDeadLetter,
+  InspectedPacket,
+  Inspector,
+} from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import type { OptionAdder } from "../arguments/options.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
+import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
+import { checkPermissions, type Needs } from "../../permissions/permissions.ts";
 import { parseId } from "../arguments/values.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import type { Printer } from "../terminal/output.ts";
 
 /** What looking into a queue takes, for the help. */
 export const LOOK_PERMISSIONS = "--allow-read=outbox.db";
+/** The same of one on PostgreSQL. */
+export const POSTGRES_PERMISSIONS = `A queue on PostgreSQL needs --allow-net=db1:5432 instead,
+and a user with the role sendq_operator.`;
 
 /** Which packets a command is about. */
 export interface RangeOptions {
@@ -50,23 +59,31 @@ export function rangeOf({ from, to }: RangeOptions): { fromId?: number; toId?: n
   };
 }
 
+/** What has to be granted to look into a queue. */
+export function lookNeeds(queue: string): Pick<Needs, "files" | "databases"> {
+  return isQueueUrl(queue) ? queueNeeds(queue) : { files: [queue] };
+}
+
 /**
  * Opens a queue for looking, without the right to change it.
  *
  * @throws {UsageError} There is none.
  */
-export async function openForLooking(path: string): Promise<QueueInspector> {
-  checkPermissions({ files: [path] });
-  requireQueue(path);
-  return await QueueInspector.open(path);
+export async function openForLooking(queue: string): Promise<Inspector> {
+  checkPermissions(lookNeeds(queue));
+  requireQueue(queue);
+  if (!isQueueUrl(queue)) return await QueueInspector.open(queue);
+  const { postgresInspector } = await import("../../postgres/inspector.ts");
+  return await postgresInspector({ url: queue, ...passwordOf() });
 }
 
 /**
- * Sees to it that a command about a queue does not make one.
+ * Sees to it that a command about a queue does not make one. In a database nobody would.
  *
  * @throws {UsageError} There is none.
  */
 export function requireQueue(path: string): void {
+  if (isQueueUrl(path)) return;
   try {
     // Looks, and never opens: SQLite alone does that.
     Deno.statSync(path);

@@ -7,14 +7,15 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { QueueFileError, QueueLockedError } from "../../base/errors.ts";
+import { QueueFileError } from "../../base/errors.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
+import type { SpareSpace } from "../../queue/guarded_store.ts";
 import type { InspectRange } from "../../queue/inspect/inspection.ts";
-import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
-import { OutboundQueue } from "../../queue/queue.ts";
-import { SenderLock } from "../../queue/sender_lock.ts";
+import type { OutboundQueue } from "../../queue/queue.ts";
 import { mergeRanges } from "../../queue/store/id_ranges.ts";
-import { addQueueFileOption, asUsageError, OptionAdder } from "../arguments/options.ts";
+import { addQueueOption, asUsageError, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
+import { openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import {
   formatCount,
@@ -23,10 +24,11 @@ import {
   parseDurationOrNever,
   parseIdRanges,
 } from "../arguments/values.ts";
-import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { checkInPlace, requireQueue } from "./queue_view.ts";
+import { holdQueue, openWithoutHold } from "./queue_hold.ts";
+import { checkInPlace, openForLooking, POSTGRES_PERMISSIONS, requireQueue } from "./queue_view.ts";
 
 const PERMISSIONS = `
 Permissions:
@@ -38,13 +40,16 @@ Asks first, unless --yes is given. What is removed is gone: see sendq export.
 
 Packets can only be removed while no sender runs on the queue, so that none is
 pulled from under it; stop it first (systemctl stop, or SIGTERM). Dead letters can
-be removed at any time.
+be removed at any time. Of a queue on PostgreSQL stop also the senders that stand by:
+the lease of one that has died is waited for.
 
 Examples:
   sendq remove 12 15-20 -q outbox.db
   sendq remove --older-than 7d --dead -q outbox.db --yes
   sendq remove --all -q outbox.db
 ${PERMISSIONS} remove 12 -q outbox.db
+${POSTGRES_PERMISSIONS} Packets, not dead letters,
+also need --allow-ffi for the C library.
 
 ${EXIT_CODE_HELP}
 `;
@@ -58,6 +63,7 @@ Examples:
   sendq requeue 12 15-20 -q outbox.db
   sendq requeue --all -q outbox.db
 ${PERMISSIONS} requeue 12 -q outbox.db
+${POSTGRES_PERMISSIONS}
 
 ${EXIT_CODE_HELP}
 `;
@@ -92,7 +98,7 @@ export function removeCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     .description("Remove packets from a queue, or dead letters, for good.")
     .argument("[ids...]", "ids or ranges of them: 12 15-20", parseIdRanges);
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options, "the queue's file");
+  addQueueOption(options, QUEUE_THERE);
   options
     .value("--older-than <time>", "stored (dead letters: died) longer ago", parseDuration)
     .flag("--all", "all of them")
@@ -117,7 +123,7 @@ export function requeueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
     .description("Put dead letters back to the end of the queue.")
     .argument("[ids...]", "ids or ranges of them: 12 15-20", parseIdRanges);
   const options = new OptionAdder(command).group("Dead letters");
-  addQueueFileOption(options, "the queue's file");
+  addQueueOption(options, QUEUE_THERE);
   options
     .flag("--all", "all of them")
     .value(
@@ -139,10 +145,11 @@ async function remove(
 ): Promise<ExitCode> {
   const { queue: path, olderThan, dead = false, yes = false } = options;
   checkChoice(ids, [options.all, olderThan !== undefined], "ids, --older-than or --all");
-  checkPermissions({ queues: [path] });
+  // The lease of a queue on PostgreSQL goes by the kernel's clock.
+  checkPermissions({ ...queueNeeds(path), kernel: isQueueUrl(path) && !dead });
   requireQueue(path);
   // Before anything is counted, so that what was asked about is what is removed.
-  using held = dead ? undefined : await lock(path);
+  await using held = dead ? await openWithoutHold(path) : await holdQueue(path);
   const { ranges, packets, bytes } = await find(path, ids, { olderThan, dead });
   if (packets === 0) {
     await printLine(io, `nothing to remove: no such ${dead ? "dead letter" : "packet"}`);
@@ -152,11 +159,11 @@ async function remove(
     await printLine(io, "nothing was removed");
     return ExitCode.FAILED;
   }
-  await using queue = await OutboundQueue.open(path);
+  const queue = await held.open();
   let removedPackets = 0, removedBytes = 0;
   for (const range of stepsOf(ranges)) {
     const removed = await withReserve(
-      held,
+      held.spare,
       () => dead ? queue.removeDeadLetters(range) : queue.removePackets(range),
     );
     removedPackets += removed.packets;
@@ -168,17 +175,17 @@ async function remove(
 }
 
 /** Removes, on a full disk in the room that the lock file keeps for that. */
-async function withReserve<T>(held: SenderLock | undefined, work: () => Promise<T>): Promise<T> {
+async function withReserve<T>(spare: SpareSpace | undefined, work: () => Promise<T>): Promise<T> {
   try {
     return await work();
   } catch (error) {
     const full = error instanceof QueueFileError && error.reason === "disk-full";
-    if (!full || held?.releaseReserve() !== true) throw error;
+    if (!full || spare?.releaseReserve() !== true) throw error;
   }
   try {
     return await work();
   } finally {
-    held.restoreReserve();
+    spare.restoreReserve();
   }
 }
 
@@ -189,10 +196,10 @@ async function requeue(
 ): Promise<ExitCode> {
   const { queue: path, ttl } = options;
   checkChoice(ids, [options.all], "ids or --all");
-  checkPermissions({ queues: [path] });
+  checkPermissions(queueNeeds(path));
   requireQueue(path);
   const { ranges } = await find(path, ids, { olderThan: undefined, dead: true });
-  await using queue = await OutboundQueue.open(path);
+  await using queue = await openQueue(path, {});
   let packets = 0, bytes = 0, damagedPackets = 0;
   let firstId: number | undefined, lastId = 0;
   for (const range of stepsOf(ranges)) {
@@ -245,29 +252,13 @@ function checkChoice(
   if (chosen > 1) throw new UsageError(`${ways}: one of them, not several`);
 }
 
-async function lock(path: string): Promise<SenderLock> {
-  try {
-    return await SenderLock.acquire(path);
-  } catch (error) {
-    if (!(error instanceof QueueLockedError)) throw error;
-    const pid = error.holderPid;
-    throw new CommandError(
-      `a sender runs on ${path}${pid === undefined ? "" : ` (process ${pid})`}, ` +
-        `and packets are not pulled from under it. Stop it first` +
-        `${pid === undefined ? "" : `: kill ${pid}`}; start it again afterwards. ` +
-        `Dead letters (--dead) can be removed while it runs.`,
-      { cause: error },
-    );
-  }
-}
-
 /** What was chosen as ranges of ids, up to the last one of this moment. */
 async function find(
   path: string,
   ids: readonly IdRange[],
   { olderThan, dead }: { readonly olderThan: number | undefined; readonly dead: boolean },
 ): Promise<{ ranges: IdRange[]; packets: number; bytes: number }> {
-  using inspector = await QueueInspector.open(path);
+  using inspector = await openForLooking(path);
   const { lastId } = await inspector.counts();
   const chosen: IdRange[] = ids.length === 0 ? [{ firstId: 1, lastId }] : mergeRanges(ids);
   const beforeMs = olderThan === undefined ? Infinity : systemClock.wallMs() - olderThan;

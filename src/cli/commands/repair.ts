@@ -10,6 +10,7 @@ import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
 import { OptionAdder } from "../arguments/options.ts";
+import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
@@ -37,6 +38,9 @@ Permissions:
 ${EXIT_CODE_HELP}
 `;
 
+const INSTEAD = "A damaged database is replaced: fail over to a standby, or restore a backup. " +
+  "sendq check says what is wrong, sendq export saves the packets before the damage.";
+
 /**
  * Makes the command.
  *
@@ -47,7 +51,7 @@ export function repairCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
   const command = new Command("repair")
     .summary("save what can be read of a damaged queue into a new file")
     .description("Save what can be read of a damaged queue into a new file.")
-    .argument("<from>", "the damaged queue's file")
+    .argument("<from>", "the damaged queue's file", (queue) => requireFile(queue, INSTEAD))
     .argument("<to>", "the new file, which must not be there yet");
   new OptionAdder(command).group("Output")
     .flag("--json", "print an object");

@@ -6,10 +6,13 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
-import type { QueueInspector } from "../../queue/inspect/inspector.ts";
+import type {
+  InspectedDeadLetter,
+  InspectedPacket,
+  Inspector,
+} from "../../queue/inspect/inspection.ts";
 import type { DeathReason } from "../../queue/store/types.ts";
-import { addQueueFileOption, OptionAdder } from "../arguments/options.ts";
+import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printBytes, Printer } from "../terminal/output.ts";
@@ -21,6 +24,7 @@ import {
   LOOK_PERMISSIONS,
   openForLooking,
   packetFields,
+  POSTGRES_PERMISSIONS,
   printWithPayload,
   timeOf,
 } from "./queue_view.ts";
@@ -33,6 +37,7 @@ Examples:
 
 Permissions:
   deno run ${LOOK_PERMISSIONS} src/cli/main.ts show 12 -q outbox.db
+${POSTGRES_PERMISSIONS}
 
 ${EXIT_CODE_HELP}
 `;
@@ -56,7 +61,7 @@ export function showCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
     .description("Show one packet of a queue, its bytes in hexadecimal and as text.")
     .argument("<id>", "the packet's id, as list shows it", parseId);
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options, "the queue's file");
+  addQueueOption(options, QUEUE_THERE);
   options
     .flag("--dead", "a dead letter: a packet that expired, was given up or is damaged")
     .group("Output")
@@ -94,7 +99,7 @@ async function show(id: number, options: ShowOptions, io: Stdio): Promise<ExitCo
 }
 
 /** Why there is no such packet. */
-async function whereItIs(inspector: QueueInspector, id: number, dead: boolean): Promise<string> {
+async function whereItIs(inspector: Inspector, id: number, dead: boolean): Promise<string> {
   if (dead) {
     return await inspector.packet(id) === undefined
       ? `there is no dead letter ${id}; sendq list --dead shows them all`

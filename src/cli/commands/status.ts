@@ -14,7 +14,7 @@ import { inOneLine } from "../../sender/condition.ts";
 import { outageWords } from "../../sender/outage.ts";
 import { parseReport, readRunningSender, type SenderReport } from "../../sender/report.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
-import { addQueueOption, OptionAdder } from "../arguments/options.ts";
+import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import {
@@ -108,7 +108,7 @@ export function statusCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     .summary("show a queue and its sender")
     .description("Show a queue at a glance, and its sender where one runs.");
   const options = new OptionAdder(command).group("Queue");
-  addQueueOption(options, "the queue's file, or postgres://USER@HOST/DATABASE/NAME");
+  addQueueOption(options, QUEUE_THERE);
   options
     .group("Output")
     .flag("--json", "print an object; with --watch one a line, at each look")

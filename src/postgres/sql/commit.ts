@@ -37,7 +37,10 @@ BEGIN
   PERFORM sendq.allow('sendq_producer');
   -- Ids in the order of commits. It also makes a repeated question wait for a standby.
   SELECT * INTO c FROM sendq.queue WHERE name = q FOR UPDATE;
-  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
+  -- One that was made anew under the old name is another one.
+  IF NOT FOUND OR c.id <> (request->>'queueId')::integer THEN
+    RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001';
+  END IF;
   SELECT p.call, p.answer INTO had FROM sendq.producer p
     WHERE p.queue = c.id AND p.id = commit.producer;
   IF had.call = commit.call THEN

@@ -102,7 +102,10 @@ BEGIN
     CASE WHEN kind IN ('bury', 'set-aside', 'keep-time') THEN 'sendq_sender' ELSE 'sendq_operator' END
   );
   SELECT * INTO c FROM sendq.queue WHERE name = q FOR UPDATE;
-  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
+  -- One that was made anew under the old name is another one.
+  IF NOT FOUND OR c.id <> (request->>'queueId')::integer THEN
+    RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001';
+  END IF;
   SELECT p.call, p.answer INTO had FROM sendq.producer p
     WHERE p.queue = c.id AND p.id = edit.producer;
   IF had.call = edit.call THEN
@@ -114,7 +117,10 @@ BEGIN
   END IF;
   before := c;
   holds := coalesce((request->>'epoch')::bigint = c.epoch, false);
-  IF kind = 'bury' AND NOT holds THEN
+  -- Who removes packets without a lease knows that nobody sends; who has had one knows it as
+  -- long as it holds.
+  IF NOT holds AND (kind = 'bury' OR (kind = 'remove-packets' AND request->>'epoch' IS NOT NULL))
+  THEN
     RAISE EXCEPTION 'the epoch is %', c.epoch USING ERRCODE = 'SQ004';
   END IF;
   IF holds THEN
@@ -207,6 +213,7 @@ DECLARE
 BEGIN
   PERFORM sendq.allow('sendq_producer');
   SELECT * INTO c FROM sendq.queue WHERE name = q FOR UPDATE;
+  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
   SELECT p.call, p.answer INTO had FROM sendq.producer p
     WHERE p.queue = c.id AND p.id = void.producer;
   IF had.call = void.call THEN

@@ -164,9 +164,9 @@ BEGIN
 END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sendq FROM public;
-GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.state, sendq.version, sendq.commit, sendq.void, sendq.forget,
-  sendq.ring, sendq.lease_look TO sendq_producer;
-GRANT EXECUTE ON FUNCTION sendq.edit, sendq.read, sendq.due, sendq.lease_take, sendq.lease_beat,
-  sendq.lease_leave TO sendq_sender;
-GRANT EXECUTE ON FUNCTION sendq.dead_letters, sendq.create_queue TO sendq_operator;
+-- Who may do what is said by sendq.allow, in words that name the role that is missing.
+GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.state, sendq.version, sendq.commit,
+  sendq.void, sendq.forget, sendq.ring, sendq.edit, sendq.read, sendq.due, sendq.dead_letters,
+  sendq.lease_look, sendq.lease_take, sendq.lease_beat, sendq.lease_leave, sendq.create_queue
+  TO sendq_producer;
 `;

@@ -1,5 +1,5 @@
 /**
- * The tables of version 1, and the roles.
+ * The tables of each version, and the roles.
  *
  * - `queue`: one row a queue. Whoever stores or removes locks it first, so that ids follow
  *   commits without a gap, and the counts are exact. `epoch` is that of the sender who may
@@ -97,7 +97,7 @@ CREATE TABLE sendq.lease (
 
 DO $$
 BEGIN
-  -- Roles are the whole cluster's: another database may have made them.
+  -- Roles are the whole cluster's: another database, or an administrator, may have made them.
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_producer') THEN
     CREATE ROLE sendq_producer NOLOGIN;
   END IF;
@@ -107,10 +107,32 @@ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_operator') THEN
     CREATE ROLE sendq_operator NOLOGIN;
   END IF;
-  -- Each may do what the one before may.
-  GRANT sendq_producer TO sendq_sender;
-  GRANT sendq_sender TO sendq_operator;
+  -- Each may do what the one before may. Only who has made them may say so.
+  IF NOT pg_has_role('sendq_sender', 'sendq_producer', 'MEMBER') THEN
+    GRANT sendq_producer TO sendq_sender;
+  END IF;
+  IF NOT pg_has_role('sendq_operator', 'sendq_sender', 'MEMBER') THEN
+    GRANT sendq_sender TO sendq_operator;
+  END IF;
 END $$;
 GRANT USAGE ON SCHEMA sendq TO sendq_producer;
 GRANT SELECT ON sendq.migration TO sendq_operator;
+`;
+
+/**
+ * Version 2: each row has a checksum, which the database keeps by itself. Its own checksums
+ * of pages are off by default, and know nothing of what was damaged in memory.
+ */
+export const CHECKSUMS: string = `
+CREATE FUNCTION sendq.checksum_of(id bigint, ends integer[], payload bytea) RETURNS bytea
+LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+  -- 8 bytes of it are enough against chance.
+  RETURN substring(sha256(int8send(id) || coalesce(array_send(ends), '') || payload) FOR 8);
+END $$;
+
+ALTER TABLE sendq.run
+  ADD checksum bytea GENERATED ALWAYS AS (sendq.checksum_of(last_id, ends, payload)) STORED;
+ALTER TABLE sendq.dead_letter
+  ADD checksum bytea GENERATED ALWAYS AS (sendq.checksum_of(id, NULL, payload)) STORED;
 `;

@@ -1,0 +1,127 @@
+/**
+ * The right to remove packets: that of a sender, so that none is pulled from under one.
+ *
+ * @module
+ */
+
+import { systemClock } from "../../base/clock.ts";
+import { QueueLockedError } from "../../base/errors.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
+import type { SpareSpace } from "../../queue/guarded_store.ts";
+import { OutboundQueue, sendingSideOf } from "../../queue/queue.ts";
+import { SenderLock } from "../../queue/sender_lock.ts";
+import { nameOfQueue, openQueue, passwordOf } from "../arguments/queue_place.ts";
+import { CommandError } from "../terminal/exit_code.ts";
+
+/** How often it is looked whether the holder of a lease lives. */
+const LOOK_MS = 100;
+
+/** A right that is held until it is disposed of. */
+export interface QueueHold extends AsyncDisposable {
+  /** Disk space for removals, where the disk is full; `undefined`: none is kept. */
+  readonly spare: SpareSpace | undefined;
+  /** Opens the queue; it is closed with the right. */
+  open(): Promise<OutboundQueue>;
+}
+
+/**
+ * Takes the right.
+ *
+ * @throws {CommandError} A sender runs.
+ */
+export async function holdQueue(queue: string): Promise<QueueHold> {
+  return isQueueUrl(queue) ? await holdInDatabase(queue) : await holdFile(queue);
+}
+
+/** Opens a queue for what needs no right. */
+export async function openWithoutHold(queue: string): Promise<QueueHold> {
+  return await holdOf(() => openQueue(queue, {}), undefined, () => {});
+}
+
+function holdOf(
+  open: () => Promise<OutboundQueue>,
+  spare: SpareSpace | undefined,
+  release: () => void | Promise<void>,
+): QueueHold {
+  let opened: OutboundQueue | undefined;
+  return {
+    spare,
+    open: async () => opened ??= await open(),
+    async [Symbol.asyncDispose]() {
+      await opened?.close();
+      await release();
+    },
+  };
+}
+
+async function holdFile(path: string): Promise<QueueHold> {
+  try {
+    const lock = await SenderLock.acquire(path);
+    return holdOf(() => OutboundQueue.open(path), lock, () => lock.release());
+  } catch (error) {
+    if (!(error instanceof QueueLockedError)) throw error;
+    const pid = error.holderPid;
+    throw senderRuns(
+      path,
+      pid === undefined ? undefined : `process ${pid}`,
+      `Stop it first${pid === undefined ? "" : `: kill ${pid}`}; start it again afterwards.`,
+      error,
+    );
+  }
+}
+
+function senderRuns(
+  queue: string,
+  holder: string | undefined,
+  advice: string,
+  cause: unknown,
+): CommandError {
+  return new CommandError(
+    `a sender runs on ${queue}${holder === undefined ? "" : ` (${holder})`}, ` +
+      `and packets are not pulled from under it. ${advice} ` +
+      "Dead letters (--dead) can be removed while it runs.",
+    { cause },
+  );
+}
+
+/** A holder that has died is waited for until its lease is over; one that lives is not. */
+async function holdInDatabase(url: string): Promise<QueueHold> {
+  const queue = await openQueue(url, {});
+  const { lookerAt } = await import("../../postgres/look.ts");
+  const looker = lookerAt({ url, ...passwordOf() });
+  const giveUp = new AbortController();
+  let holder: string | undefined;
+  let isOver = false;
+  const watching = (async () => {
+    let firstBeat: number | undefined;
+    while (!isOver) {
+      try {
+        const { lease } = await looker.look();
+        firstBeat ??= lease.beat;
+        if (lease.holder !== undefined && lease.beat > firstBeat) {
+          holder = lease.holder;
+          return giveUp.abort();
+        }
+      } catch {
+        // Who takes the lease is told what is wrong.
+      }
+      await new Promise<void>((resolve) => systemClock.setTimer(LOOK_MS, resolve));
+    }
+  })();
+  try {
+    const tenure = await sendingSideOf(queue).takeTenure(systemClock, giveUp.signal);
+    return holdOf(() => Promise.resolve(queue), undefined, async () => {
+      await queue.close();
+      await tenure.release();
+    });
+  } catch (error) {
+    await queue.close();
+    if (!giveUp.signal.aborted) throw error;
+    const advice = "Stop it first, and those that stand by; start them again afterwards.";
+    throw senderRuns(nameOfQueue(url), holder, advice, error);
+  } finally {
+    isOver = true;
+    await watching;
+    looker.close();
+  }
+}
