@@ -100,6 +100,8 @@ export class PostgresPlace implements QueuePlace {
   /** Waits for its turn, and takes the lease. */
   async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
     const { connection, leaseTtlMs, standBy, path, holder, logger } = this.#options;
+    // Where the queue was removed: one that was made anew under its name has another lease.
+    await this.store.state();
     const database = new Database({
       ...connection,
       answerTimeoutMs: Math.min(connection.answerTimeoutMs, Math.max(500, leaseTtlMs / 2)),

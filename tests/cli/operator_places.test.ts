@@ -234,11 +234,7 @@ test("requeue: dead letters go to the end, and a running sender delivers them", 
   const none = await on(queue, "requeue", "2");
   assert.deepEqual(none, { code: 0, out: "nothing to requeue: no such dead letter\n", err: "" });
   await using server = new ReadingServer();
-  const permissions = [
-    ...place.change.filter((flag) => !flag.startsWith("--allow-net=")),
-    ["--allow-net=" + server.remote.replace("tcp://", ""), ...netOf(place)].join(","),
-    `--allow-ffi=${LIBC}`,
-  ];
+  const permissions = sendPermissionsAt(place, server.remote.replace("tcp://", ""));
   await using send = new Sendq(permissions, [
     ...["send", server.remote, "-q", queue, "--input", "none"],
   ]);
@@ -252,6 +248,44 @@ test("requeue: dead letters go to the end, and a running sender delivers them", 
   await until("the dead letter", () => server.text.endsWith("six\nfour\n"));
   send.child.kill("SIGTERM");
   assert.equal(await send.ended(), 0, send.stderr);
+});
+
+test("remove: after a sender that was killed", async (place) => {
+  const { queue } = place;
+  await makeQueue(queue);
+  await using send = new Sendq(sendPermissionsAt(place, "127.0.0.1:1"), [
+    ...["send", "tcp://127.0.0.1:1", "-q", queue, "--input", "none"],
+  ]);
+  const status = async () => JSON.parse((await on(queue, "status", "--json")).out);
+  await until("it sends", async () => (await status()).sender !== null);
+  send.child.kill("SIGKILL");
+  await send.ended();
+  const all = await on(queue, "remove", "--all", "--yes");
+  assert.deepEqual(all, { code: 0, out: "removed 4 packets (24 bytes)\n", err: "" });
+});
+
+test("a route file names the queue", async ({ queue, dir }) => {
+  await makeQueue(queue);
+  const file = dir.file("route.json");
+  Deno.writeTextFileSync(file, JSON.stringify({ queue, remote: "tcp://127.0.0.1:1" }));
+  for (
+    const [args, expected] of [
+      [["list"], /^ +id /],
+      [["show", "2"], /^packet +2\n/],
+      [["requeue", "4"], /, now packet 7\n/],
+      [["check"], /^ok: 5 packets/],
+    ] as const
+  ) {
+    const { code, out, err } = await runHere([...args, "--config", file]);
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(out, expected);
+  }
+  const copy = dir.file("copy.db");
+  const backup = await runHere(["backup", "--config", file, copy]);
+  if (queue.startsWith("postgres:")) {
+    assert.equal(backup.code, 2);
+    assert.match(backup.err, /this command is about a file\. .*pg_dump/);
+  } else assert.equal(backup.code, 0, backup.err);
 });
 
 test("each command does its work with the permissions of its help", async (place) => {
@@ -312,10 +346,15 @@ test("looking commands beside a sender at work", async ({ queue }) => {
   await tenure.release();
 });
 
-function netOf({ change }: TestPlace): string[] {
-  return change.flatMap((flag) =>
-    flag.startsWith("--allow-net=") ? [flag.slice("--allow-net=".length)] : []
-  );
+/** What `send` needs. */
+function sendPermissionsAt({ change }: TestPlace, host: string): string[] {
+  const database = change.filter((flag) => flag.startsWith("--allow-net="));
+  const hosts = [host, ...database.map((flag) => flag.slice("--allow-net=".length))];
+  return [
+    ...change.filter((flag) => !database.includes(flag)),
+    `--allow-net=${hosts.join(",")}`,
+    `--allow-ffi=${LIBC}`,
+  ];
 }
 
 inEachPlace(tests);

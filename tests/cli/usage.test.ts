@@ -26,6 +26,12 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
     [[...send, "--input", "none", "--output", "lines"], /^--output needs an input/],
     [[...send, "--no-keepalive", "--keepalive-idle", "1s"], /^--no-keepalive cannot be combined/],
     [["list", "-q", "postgres://u:sec/ret@db/packets/out"], /postgres:\/\/u:…@db\/packets\/out/],
+    [["list", "-q", "postgres://u@db/packets"], /the queue's name is missing/],
+    [["backup", "-q", "postgres://u@db/p/out", "copy.db"], /a file\. .*pg_basebackup, or pg_dump/],
+    [
+      ["repair", "postgres://u@db/p/out", "new.db"],
+      /a file\. .*fail over to a standby, or restore/,
+    ],
     [[...send, "--verbose", "--quiet"], /^--verbose and --quiet cannot be combined$/],
   ];
   for (const [args, expected] of cases) {

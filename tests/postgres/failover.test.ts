@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { postgresQueue } from "../../src/postgres/postgres.ts";
+import { SCHEMA_VERSION } from "../../src/postgres/setup.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
 import { LIBC, runWith, Sendq } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
@@ -93,11 +94,14 @@ Deno.test({
         code: 0,
         out: `${
           server.url("outbox")
-        }: made the schema sendq, version 1; the queue outbox is ready\n`,
+        }: made the schema sendq, version ${SCHEMA_VERSION}; the queue outbox is ready\n`,
         err: "",
       });
       const again = await runWith(net, ["postgres", "setup", server.url()]);
-      assert.match(again.out, /the schema sendq is there, version 1\n$/);
+      assert.match(
+        again.out,
+        new RegExp(`the schema sendq is there, version ${SCHEMA_VERSION}\n$`),
+      );
     });
     await t.step("what is missing is named", async () => {
       const denied = await runWith(["--no-prompt"], ["enqueue", "-q", url, "one"]);

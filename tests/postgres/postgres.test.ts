@@ -353,6 +353,7 @@ part("a queue that was removed is gone for whoever has it open, also when it is 
     () => queue.requeue({ firstId: 2, lastId: 2 }),
     () => queue.deadLetters(0, 100),
     () => sending.pollOtherProcesses(),
+    () => sending.takeTenure(systemClock),
   ];
   for (const call of calls) await assert.rejects(call, gone);
   for (

@@ -12,6 +12,7 @@ import type { Needs } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
+import { UsageError } from "../terminal/exit_code.ts";
 
 /** Holds the password, where it shall not stand in a URL that every process can see. */
 const PASSWORD_VARIABLE = "PGPASSWORD";
@@ -60,12 +61,11 @@ export function passwordOf(): { readonly password?: string } {
 /**
  * For what is only done to a file.
  *
- * @param instead What to do with a queue on PostgreSQL.
- * @throws {InvalidArgumentError} It is no file.
+ * @param instead What to do with a queue on PostgreSQL, as a sentence without its full stop.
+ * @throws {UsageError} It is no file.
  */
-export function requireFile(queue: string, instead: string): string {
-  if (!isQueueUrl(queue)) return queue;
-  throw new InvalidArgumentError(`This command is about a file. ${instead}`);
+export function requireFile(queue: string, instead: string): void {
+  if (isQueueUrl(queue)) throw new UsageError(`this command is about a file. ${instead}`);
 }
 
 /**

@@ -37,7 +37,7 @@ ${EXIT_CODE_HELP}
 `;
 
 const INSTEAD = "A queue on PostgreSQL is backed up with its database: pg_basebackup, or " +
-  "pg_dump --schema=sendq. sendq export writes its packets.";
+  "pg_dump --schema=sendq; sendq export writes its packets";
 
 /**
  * Makes the command.
@@ -51,7 +51,7 @@ export function backupCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     .argument("<to>", "the copy, which must not be there yet");
   new OptionAdder(command)
     .group("Queue")
-    .required("-q, --queue <file>", "the queue's file", (queue) => requireFile(queue, INSTEAD))
+    .required("-q, --queue <file>", "the queue's file")
     .group("Output")
     .flag("--json", "print an object");
   return command
@@ -67,6 +67,7 @@ async function backup(
   json: boolean,
   io: Stdio,
 ): Promise<ExitCode> {
+  requireFile(from, INSTEAD);
   checkPermissions({ files: [from, to], outputs: [to] });
   requireQueue(from);
   if (belongsToQueue(to, from)) {

@@ -39,7 +39,7 @@ ${EXIT_CODE_HELP}
 `;
 
 const INSTEAD = "A damaged database is replaced: fail over to a standby, or restore a backup. " +
-  "sendq check says what is wrong, sendq export saves the packets before the damage.";
+  "sendq check says what is wrong, sendq export saves the packets before the damage";
 
 /**
  * Makes the command.
@@ -51,7 +51,7 @@ export function repairCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
   const command = new Command("repair")
     .summary("save what can be read of a damaged queue into a new file")
     .description("Save what can be read of a damaged queue into a new file.")
-    .argument("<from>", "the damaged queue's file", (queue) => requireFile(queue, INSTEAD))
+    .argument("<from>", "the damaged queue's file")
     .argument("<to>", "the new file, which must not be there yet");
   new OptionAdder(command).group("Output")
     .flag("--json", "print an object");
@@ -63,6 +63,7 @@ export function repairCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
 }
 
 async function repair(from: string, to: string, json: boolean, io: Stdio): Promise<ExitCode> {
+  requireFile(from, INSTEAD);
   checkPermissions({ files: [from, `${from}-wal`, `${from}.lock`, to], outputs: [to] });
   requireQueue(from);
   const sender = await readSenderNotice(from);
