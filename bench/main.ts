@@ -19,12 +19,12 @@ import type { BacklogOptions, BacklogReport } from "./backlog.ts";
 import { baseline } from "./baseline.ts";
 import type { FloorReport } from "./floor.ts";
 import type { LoadReport } from "./load.ts";
-import type { ManyOptions, ManyReport } from "./many.ts";
 import { runProgram, Sink } from "./programs.ts";
 import { floor, load, type Reading, type Section, syncTimes } from "./readings.ts";
 import { type Spread, spread } from "./statistics.ts";
 import { reader } from "./reader.ts";
 import { start } from "./start.ts";
+import { many } from "./remotes.ts";
 import { threads } from "./threads.ts";
 import { tls } from "./tls.ts";
 import { cost, peers, throughput } from "./throughput.ts";
@@ -216,32 +216,6 @@ async function* path(): AsyncGenerator<Reading> {
       ...(line.roundTripMs === 100 ? { target: "≥ 0.9" } : {}),
     };
   }
-}
-
-async function* many(): AsyncGenerator<Reading> {
-  await using sink = await Sink.start({ packetBytes: 100 });
-  const options: ManyOptions = {
-    port: sink.port,
-    senders: 100,
-    packetBytes: 100,
-    packetsPerSecond: 10,
-    measureMs: 3000,
-  };
-  const ours = await runProgram<ManyReport>("many.ts", options);
-  yield {
-    name: "100 senders, 10 packets/s each",
-    unit: "packets/s",
-    value: ours.packetsPerSecond,
-    against: { name: "what was offered", value: 1000 },
-  };
-  yield { name: "100 senders: CPU", unit: "cores", value: ours.busyCpu };
-  yield { name: "100 senders: memory", unit: "MB", value: ours.rssBytes / 1e6 };
-  yield {
-    name: "an idle, connected sender",
-    unit: "% of a core",
-    value: 100 * ours.idleCpuPerSender,
-    target: "≤ 0.2 %",
-  };
 }
 
 /** Runs sections in rounds and joins the readings of the same name. */
