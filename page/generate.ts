@@ -14,6 +14,7 @@ import loginHtml from "./login.html" with { type: "text" };
 import pageStyle from "./page.css" with { type: "text" };
 import pageHtml from "./page.html" with { type: "text" };
 import routesHtml from "./routes.html" with { type: "text" };
+import routesScript from "./routes.js" with { type: "text" };
 import pageScript from "./page.js" with { type: "text" };
 
 /** What belongs into src/observe/page.json. */
@@ -26,6 +27,7 @@ export function pageJson(): string {
     "routes.html": routesHtml,
     "page.css": pageStyle,
     "page.js": pageScript,
+    "routes.js": routesScript,
     "uplot.css": `${licence}${uplotStyle}`,
     "uplot.js": `${licence}${uplotScript}`,
   };

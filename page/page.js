@@ -220,10 +220,14 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
 
 // The report
 
+/** Which of several routes this page is of; undefined: there is but one. */
+let route;
+
 function showReport(report) {
   const { condition, health, stats, verdict } = report;
   const { queue, path } = stats;
-  document.title = `${condition.headline} · ${report.remote.replace(/^t(cp|ls):\/\//, "")} · sendq`;
+  const name = route ?? report.remote.replace(/^t(cp|ls):\/\//, "");
+  document.title = `${condition.headline} · ${name} · sendq`;
   document.querySelector("link[rel=icon]").href = icon(condition.tone);
   $("condition").dataset.tone = condition.tone;
   show("headline", condition.headline);
@@ -350,7 +354,11 @@ function showFeed(live) {
 
 const stream = new EventSource("events");
 stream.addEventListener("hello", (message) => {
-  const { report, events, samples: past } = parse(message);
+  const { report, events, samples: past, route: name } = parse(message);
+  route = name;
+  $("all").hidden = route === undefined;
+  $("all").href = "../../";
+  show("route-name", route ?? "");
   samples.splice(0, samples.length, ...past);
   $("events").replaceChildren();
   for (const event of events) showEvent(event);

@@ -29,10 +29,12 @@ import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
 import { type Health, Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
 import page from "./page.json" with { type: "json" };
 import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
+import { notStarted, type RouteSummary, summaryOf } from "./routes.ts";
 
 export type { Condition } from "../sender/condition.ts";
 export type { Outage } from "../delivery/status.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
+export type { RouteSummary } from "./routes.ts";
 
 /** Streams that may be open at once; further ones are refused. */
 const MAX_STREAMS = 32;
@@ -109,9 +111,11 @@ export interface StatusServer extends AsyncDisposable {
  * Needs `--allow-net` for the address that it listens on. Payloads are never
  * shown unless asked for. Dispose of it with the sender.
  *
- * For several senders in one process `/` lists them, `/r/NAME/` has the page of each,
- * and below it all the other paths, too. `/metrics` then has a label `route`, `/status`
- * an object of reports, and `/healthz` says 503 when any of them is unhealthy, and which.
+ * For several senders in one process `/` is a list of them, to be sorted and filtered, the
+ * worst first; `/routes` is the same as JSON, an array of {@linkcode RouteSummary}. `/r/NAME/`
+ * has the page of each, and below it all the other paths, too. `/metrics` then has a label
+ * `route`, `/status` an object of reports, and `/healthz` says 503 when any of them is
+ * unhealthy, and which.
  *
  * @param senders Whose status: one sender, or several by their names. An error stands for a
  *   sender that could not be opened.
@@ -154,17 +158,18 @@ export function serveStatus(
   const listener = Deno.listen({ hostname, port });
   const { addr } = listener;
   access.port = addr.port;
-  const viewOf = (sender: Sender) =>
-    new SenderView(sender, clock, undeliverableLimitMs, showPayloads);
+  const viewOf = (sender: Sender, route?: string) =>
+    new SenderView(sender, { clock, undeliverableLimitMs, showPayloads, route });
   const service = new StatusService(
     access,
     senders instanceof Sender ? viewOf(senders) : new RoutesView(
       new Map(
         Object.entries(senders).map(([name, sender]) => [
           name,
-          sender instanceof Error ? sender : viewOf(sender),
+          sender instanceof Error ? sender : viewOf(sender, name),
         ]),
       ),
+      clock,
     ),
   );
   const server = new HttpListener({
@@ -188,6 +193,7 @@ export function serveStatus(
 const ASSETS: ReadonlyMap<string, readonly [type: string, body: string]> = new Map([
   ["/page.css", ["text/css; charset=utf-8", page["page.css"]]],
   ["/page.js", ["text/javascript; charset=utf-8", page["page.js"]]],
+  ["/routes.js", ["text/javascript; charset=utf-8", page["routes.js"]]],
   ["/uplot.css", ["text/css; charset=utf-8", page["uplot.css"]]],
   ["/uplot.js", ["text/javascript; charset=utf-8", page["uplot.js"]]],
 ]);
@@ -250,18 +256,24 @@ class SenderView implements View {
   readonly #sender: Sender;
   readonly #clock: Clock;
   readonly #showPayloads: boolean;
+  readonly #route: string | undefined;
   readonly #monitor: Monitor;
   #streams = 0;
 
   constructor(
     sender: Sender,
-    clock: Clock,
-    undeliverableLimitMs: number,
-    showPayloads: boolean,
+    { clock, undeliverableLimitMs, showPayloads, route }: {
+      readonly clock: Clock;
+      readonly undeliverableLimitMs: number;
+      readonly showPayloads: boolean;
+      /** Its name, where it is one of several. */
+      readonly route: string | undefined;
+    },
   ) {
     this.#sender = sender;
     this.#clock = clock;
     this.#showPayloads = showPayloads;
+    this.#route = route;
     this.#monitor = new Monitor(sender, clock, undeliverableLimitMs);
   }
 
@@ -280,6 +292,11 @@ class SenderView implements View {
   /** Whether it does its work. */
   health(): Health {
     return this.#monitor.health();
+  }
+
+  /** How it stands, in one row of the list of routes. */
+  summary(route: string): RouteSummary {
+    return summaryOf(route, this.#sender, this.#clock.wallMs());
   }
 
   async answer(pathname: string, method: string): Promise<HttpAnswer | undefined> {
@@ -309,6 +326,7 @@ class SenderView implements View {
       report: await this.report(),
       events: this.#monitor.events,
       samples: this.#monitor.samples,
+      route: this.#route,
     };
     let unsubscribe = () => {};
     let ended = false;
@@ -368,9 +386,11 @@ class SenderView implements View {
 /** The pages of several senders. */
 class RoutesView implements View {
   readonly #views: ReadonlyMap<string, SenderView | Error>;
+  readonly #clock: Clock;
 
-  constructor(views: ReadonlyMap<string, SenderView | Error>) {
+  constructor(views: ReadonlyMap<string, SenderView | Error>, clock: Clock) {
     this.#views = views;
+    this.#clock = clock;
   }
 
   stop(): void {
@@ -388,7 +408,11 @@ class RoutesView implements View {
     }
     switch (pathname) {
       case "/":
-        return html(200, await this.#list());
+        return html(200, page["routes.html"]);
+      case "/routes": {
+        const body = { atMs: this.#clock.wallMs(), routes: this.#summaries() };
+        return respond(200, "application/json", JSON.stringify(body));
+      }
       case "/metrics": {
         const readings = [...this.#views].flatMap(([route, view]) =>
           view instanceof Error ? [] : [view.reading({ route })]
@@ -423,20 +447,10 @@ class RoutesView implements View {
     }
   }
 
-  async #list(): Promise<string> {
-    const items = await Promise.all([...this.#views].map(async ([route, view]) => {
-      if (view instanceof Error) {
-        return `<li data-tone="bad"><strong>${escaped(route)}</strong> Not started` +
-          `<br><span>${escaped(view.message)}</span></li>`;
-      }
-      const { condition, remote, stats } = await view.report();
-      return `<li data-tone="${condition.tone}">` +
-        `<a href="r/${encodeURIComponent(route)}/">${escaped(route)}</a>` +
-        `${escaped(condition.headline)}<br><span>${escaped(condition.detail)} To ${
-          escaped(remote)
-        }, packets queued: ${stats.queue.packets}.</span></li>`;
-    }));
-    return page["routes.html"].replace("</ul>", () => `${items.join("")}</ul>`);
+  #summaries(): RouteSummary[] {
+    return [...this.#views].map(([route, view]) =>
+      view instanceof Error ? notStarted(route, view) : view.summary(route)
+    );
   }
 }
 
@@ -446,10 +460,6 @@ function decoded(name: string): string {
   } catch {
     return ""; // No name has a stray "%".
   }
-}
-
-function escaped(text: string): string {
-  return text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll('"', "&quot;");
 }
 
 function text(status: number, words: string, headers: Record<string, string> = {}): HttpAnswer {

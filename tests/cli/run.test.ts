@@ -147,7 +147,12 @@ Deno.test("two routes deliver beside each other, and one page shows them both", 
   assert.equal(status, 200);
   assert.match(text, /^plc: .*\nlogs: /);
   assert.match((await get("/metrics")).text, /^sendq_queue_packets\{route="logs",remote="/m);
-  assert.match((await get("/")).text, /<a href="r\/plc\/">plc<\/a>/);
+  assert.match((await get("/")).text, /<table class="routes">/);
+  const rows = JSON.parse((await get("/routes")).text).routes;
+  assert.deepEqual(
+    rows.map(({ route, remote }: Record<string, string>) => [route, remote]),
+    [["plc", first.remote], ["logs", second.remote]],
+  );
   const reports = JSON.parse((await get("/status")).text);
   assert.equal(reports.routes.plc.remote, first.remote);
   for (const path of ["/r/plc/", "/r/plc", "/r/logs/page.js", "/r/logs/status"]) {

@@ -80,6 +80,21 @@ export class Browser implements AsyncDisposable {
     return (await this.#tell({ do: "read", selector })).text ?? "";
   }
 
+  /** The texts of all elements that fit, in their order. */
+  async readAll(selector: string): Promise<readonly string[]> {
+    return (await this.#tell({ do: "readAll", selector })).texts ?? [];
+  }
+
+  /** Where it is. */
+  async address(): Promise<string> {
+    return (await this.#tell({ do: "address" })).text ?? "";
+  }
+
+  /** Presses an element. */
+  async click(selector: string): Promise<void> {
+    await this.#tell({ do: "click", selector });
+  }
+
   /** Types into a field, and presses enter. */
   async fill(selector: string, text: string): Promise<void> {
     await this.#tell({ do: "fill", selector, text });

@@ -20,6 +20,9 @@ export type BrowserCommand =
     readonly timeoutMs: number;
   }
   | { readonly do: "read"; readonly selector: string }
+  | { readonly do: "readAll"; readonly selector: string }
+  | { readonly do: "click"; readonly selector: string }
+  | { readonly do: "address" }
   | { readonly do: "fill"; readonly selector: string; readonly text: string }
   | { readonly do: "overflow" }
   | { readonly do: "screenshot"; readonly path: string }
@@ -29,6 +32,8 @@ export type BrowserCommand =
 export interface BrowserAnswer {
   /** What was read. */
   readonly text?: string;
+  /** What was read of each element that fits. */
+  readonly texts?: readonly string[];
   /** How long it waited. */
   readonly waitedMs?: number;
   /** Everything that was asked for, by URL, since the page was opened. */
@@ -80,6 +85,13 @@ async function carryOut(command: BrowserCommand): Promise<Partial<BrowserAnswer>
     }
     case "read":
       return { text: await page.textContent(command.selector) ?? "" };
+    case "readAll":
+      return { texts: await page.locator(command.selector).allTextContents() };
+    case "address":
+      return { text: page.url() };
+    case "click":
+      await page.click(command.selector);
+      return {};
     case "fill":
       await page.fill(command.selector, command.text);
       await page.press(command.selector, "Enter");

@@ -1,0 +1,160 @@
+import assert from "node:assert/strict";
+import { serveStatus } from "../../src/observe/http.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
+import { seen, SenderBench } from "../support/sender_bench.ts";
+import { until } from "../support/until.ts";
+import { Browser, browserAvailable } from "./browser.ts";
+import { answerOf } from "./helpers.ts";
+
+const HOSTILE = '<img src="x">&"';
+/** A directory of pictures, to look at: `deno test … -- --pictures=DIRECTORY`. */
+const PICTURES = Deno.args.find((argument) => argument.startsWith("--pictures="))?.slice(11);
+
+const browser = await browserAvailable();
+// deno-lint-ignore no-console -- an ignored test has to say why
+if (!browser.ok) console.warn(`the list of routes ignored: ${browser.reason}`);
+
+/** Four routes: two that deliver, one that cannot connect, one that was not started. */
+async function routes() {
+  const bench = new SenderBench({ connect: "always" });
+  const nobody = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  bench.server.readAll();
+  const well = await bench.open({ queue: bench.dir.file("well.db") });
+  const hostile = await bench.open({ queue: bench.dir.file("hostile.db") });
+  const refused = await bench.open({ queue: bench.dir.file("refused.db"), remote: nobody });
+  await refused.enqueueMany(["one", "two", "three"]);
+  for (const sender of [well, hostile]) await seen(sender, ({ state }) => state === "connected");
+  await seen(refused, ({ outage }) => outage !== undefined);
+  const status = serveStatus({
+    "well-10": well,
+    [HOSTILE]: hostile,
+    "refused-2": refused,
+    "broken-1": new Error("the file is not a queue"),
+  }, { port: 0 });
+  return {
+    status,
+    nobody,
+    async [Symbol.asyncDispose]() {
+      await status.close();
+      await bench[Symbol.asyncDispose]();
+    },
+  };
+}
+
+Deno.test("/routes has a row for each route", async () => {
+  await using served = await routes();
+  const { status, text } = await answerOf(fetch(new URL("routes", served.status.url)));
+  assert.equal(status, 200);
+  const { atMs, routes: rows } = JSON.parse(text);
+  assert.equal(typeof atMs, "number");
+  assert.deepEqual(
+    // deno-lint-ignore no-explicit-any -- as it comes from the network
+    rows.map(({ route, tone, queuedPackets }: any) => [route, tone, queuedPackets]),
+    [["well-10", "good", 0], [HOSTILE, "good", 0], ["refused-2", "bad", 3], ["broken-1", "bad", 0]],
+  );
+  const { detail, oldestAgeMs, ...refused } = rows[2];
+  assert.match(detail, /refused/i);
+  assert.ok(oldestAgeMs >= 0);
+  assert.deepEqual(refused, {
+    route: "refused-2",
+    tone: "bad",
+    headline: "Not delivering",
+    remote: served.nobody,
+    queuedPackets: 3,
+    drainedPerSecond: 0,
+    deadPackets: 0,
+  });
+  assert.deepEqual(rows[3], {
+    route: "broken-1",
+    tone: "bad",
+    headline: "Not started",
+    detail: "the file is not a queue",
+    remote: "",
+    queuedPackets: 0,
+    oldestAgeMs: null,
+    drainedPerSecond: 0,
+    deadPackets: 0,
+  });
+});
+
+Deno.test({
+  name: "the list of routes shows the worst first, sorts and filters, and leads to each page",
+  ignore: !browser.ok,
+  async fn() {
+    await using served = await routes();
+    const { url } = served.status;
+    await using page = await Browser.start();
+    const names = () => page.readAll("#routes a");
+    const shows = (what: string, expected: readonly string[]) =>
+      until(what, async () => JSON.stringify(await names()) === JSON.stringify(expected));
+
+    await page.open(url);
+    await page.wait("#summary", /^2 of 4 routes do not deliver$/);
+    await shows("the worst first, then by name", ["refused-2", "broken-1", HOSTILE, "well-10"]);
+    await page.wait('tr[data-tone="bad"] .detail', /the file is not a queue/);
+    await page.wait('[data-tone="good"] b', /^2$/);
+    if (PICTURES !== undefined) await page.screenshot(`${PICTURES}/routes.png`);
+
+    await page.click('[data-sort="route"]');
+    await shows("by name", [HOSTILE, "broken-1", "refused-2", "well-10"]);
+    await page.click('[data-sort="route"]');
+    await shows("the other way round", ["well-10", "refused-2", "broken-1", HOSTILE]);
+    await page.click('[data-sort="queued"]');
+    await shows("the fullest first", ["refused-2", HOSTILE, "broken-1", "well-10"]);
+
+    await page.click('.tones [data-tone="bad"]');
+    await shows("the bad ones", ["refused-2", "broken-1"]);
+    await page.fill("#words", "QUEUE not");
+    await shows("both words", ["broken-1"]);
+    await page.wait("#shown", /^1 of 4 routes$/);
+    await page.fill("#words", "nothing has this");
+    await page.wait("#none", /^No route fits the filter\.$/);
+    await shows("none", []);
+    await page.fill("#words", "refused");
+    // A reload, and whoever is sent the address, sees the same.
+    const chosen = await page.address();
+    assert.match(chosen, /#sort=queued&tones=bad&words=refused$/);
+    await page.open("about:blank");
+    await page.open(chosen, { dark: true, widthPx: 390 });
+    await shows("what was chosen", ["refused-2"]);
+    assert.equal(await page.overflowPx(), 0, "nothing sticks out of a phone's screen");
+    if (PICTURES !== undefined) await page.screenshot(`${PICTURES}/routes-phone.png`);
+
+    await page.click("#routes a");
+    await page.wait("#route-name", /^refused-2$/);
+    await page.wait("#headline", /^Not delivering$/);
+    if (PICTURES !== undefined) await page.screenshot(`${PICTURES}/route-phone.png`);
+    await page.click("#all");
+    await page.wait("#summary", /^2 of 4 routes do not deliver$/);
+    assert.equal(await page.address(), url);
+    assert.deepEqual(page.complaints, []);
+    const { origin } = new URL(url);
+    const asked = page.requests.filter((request) => !request.startsWith("data:"));
+    assert.deepEqual(asked.filter((request) => new URL(request).origin !== origin), []);
+
+    await page.wait("#feed", /^live$/);
+    await served.status.close();
+    await page.wait("#feed", /^no word from sendq/);
+  },
+});
+
+Deno.test({
+  name: "a thousand routes are sorted and filtered as well",
+  ignore: !browser.ok,
+  async fn() {
+    await using served = serveStatus(
+      Object.fromEntries(
+        Array.from({ length: 1000 }, (_, i) => [`route-${i}`, new Error(`fault-${i % 7}`)]),
+      ),
+      { port: 0 },
+    );
+    await using page = await Browser.start();
+    await page.open(served.url);
+    await page.wait("#shown", /^1,000 of 1,000 routes$/);
+    const names = await page.readAll("#routes a");
+    assert.deepEqual(names, Array.from({ length: 1000 }, (_, i) => `route-${i}`));
+    await page.fill("#words", "fault-3");
+    await page.wait("#shown", /^143 of 1,000 routes$/);
+    assert.deepEqual(page.complaints, []);
+  },
+});
