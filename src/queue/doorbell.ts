@@ -13,6 +13,13 @@ import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
 /** A sender looks at the file this often even when nobody has rung. */
 const POLL_MS = 1000;
+/**
+ * So many lock files of a process are watched at a time. At each change of one the runtime
+ * compares its path with each path that is watched, by a dozen of system calls
+ * (deno_facts, Watching files): a thousand would take all of a core for that.
+ */
+const MAX_WATCHED = 16;
+let watched = 0;
 
 /** How a sender hears of packets that other processes have stored. */
 export interface Doorbell {
@@ -38,21 +45,23 @@ export function listenForRings(lockPath: string, onRing: () => void, clock: Cloc
     stopTimer = clock.setTimer(POLL_MS, tick);
     onRing();
   }
+  const polls = (pollReason: string): Doorbell => ({
+    mode: "poll",
+    pollReason,
+    stop() {
+      stopTimer();
+      return Promise.resolve();
+    },
+  });
+  if (watched >= MAX_WATCHED) return polls(`this process watches ${MAX_WATCHED} queues already`);
   let watcher: Deno.FsWatcher;
   try {
     watcher = Deno.watchFs(lockPath);
   } catch (error) {
     // Typically no inotify instances are left (fs.inotify.max_user_instances).
-    const pollReason = messageOf(error);
-    return {
-      mode: "poll",
-      pollReason,
-      stop() {
-        stopTimer();
-        return Promise.resolve();
-      },
-    };
+    return polls(messageOf(error));
   }
+  watched++;
   const watching = watch(watcher, onRing);
   let stopped = false;
   return {
@@ -60,7 +69,10 @@ export function listenForRings(lockPath: string, onRing: () => void, clock: Cloc
     pollReason: undefined,
     stop() {
       stopTimer();
-      if (!stopped) watcher.close();
+      if (!stopped) {
+        watcher.close();
+        watched--;
+      }
       stopped = true;
       return watching;
     },

@@ -10,6 +10,8 @@ import type { OutboundQueue } from "../queue/queue.ts";
 import type { Tenure } from "../queue/tenure.ts";
 
 const INTERVAL_MS = 1000;
+/** An empty queue in which nothing happens has nothing to lose: it is looked at each so often. */
+const IDLE_INTERVALS = 5;
 
 /** What was found. */
 export interface MisplacedFile {
@@ -25,7 +27,9 @@ export interface MisplacedFile {
 }
 
 /**
- * Looks once a second, and calls back once, at the first thing that is wrong.
+ * Looks once a second while there are packets, else every five seconds, and calls back once,
+ * at the first thing that is wrong. A look is a handful of `stat`, which is most of what an
+ * idle sender costs.
  *
  * @returns Ends it.
  */
@@ -35,11 +39,16 @@ export function watchFiles(
   clock: Clock,
   onMisplaced: (found: MisplacedFile) => void,
 ): () => void {
-  let stop = clock.setTimer(INTERVAL_MS, look);
-  function look(): void {
-    const found = misplacedOf(queue, lock);
+  let stop = clock.setTimer(INTERVAL_MS, tick);
+  let lastId = queue.lastId;
+  let idleIntervals = 0;
+  function tick(): void {
+    const idle = queue.stats().packets === 0 && queue.lastId === lastId;
+    lastId = queue.lastId;
+    idleIntervals = idle ? idleIntervals + 1 : 0;
+    const found = idleIntervals % IDLE_INTERVALS === 0 ? misplacedOf(queue, lock) : undefined;
     if (found !== undefined) return onMisplaced(found);
-    stop = clock.setTimer(INTERVAL_MS, look);
+    stop = clock.setTimer(INTERVAL_MS, tick);
   }
   return () => stop();
 }

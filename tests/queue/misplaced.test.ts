@@ -229,11 +229,18 @@ Deno.test("a filesystem without locks is named as that", () => {
   assert(error.message.includes("filesystem that has locks"), error.message);
 });
 
-for (const mishap of ["removed", "replaced"] as const) {
-  Deno.test(`a lock file that is ${mishap} is missed within a second`, async () => {
+const LOCK_MISHAPS = [
+  ["removed", "with packets", 1000],
+  ["replaced", "with packets", 1000],
+  ["removed", "in which nothing happens", 5000],
+] as const;
+for (const [mishap, what, withinMs] of LOCK_MISHAPS) {
+  const name = `the lock file of a queue ${what} that is ${mishap} is missed within ${withinMs} ms`;
+  Deno.test(name, async () => {
     using dir = new TempDir();
     const clock = new ManualClock();
     await using queue = await openHere(dir.queue, clock);
+    if (what === "with packets") await queue.enqueue("x");
     using lock = await SenderLock.acquire(queue.path);
     const found: string[] = [];
     const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
@@ -245,7 +252,7 @@ for (const mishap of ["removed", "replaced"] as const) {
     } else Deno.removeSync(lock.path);
     // A second sender gets the lock of the new file; the first one stops.
     using _second = await SenderLock.acquire(queue.path);
-    clock.advance(1000);
+    clock.advance(withinMs);
     assert.deepEqual(found, ["lock"]);
     clock.advance(5000);
     assert.deepEqual(found, ["lock"], "once");
@@ -254,10 +261,30 @@ for (const mishap of ["removed", "replaced"] as const) {
   });
 }
 
+Deno.test("an empty queue is looked at once a second again from its next packet on", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  await using queue = await openHere(dir.queue, clock);
+  using lock = await SenderLock.acquire(queue.path);
+  const found: string[] = [];
+  const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
+  clock.advance(6000);
+  Deno.removeSync(lock.path);
+  clock.advance(1000);
+  assert.deepEqual(found, [], "nothing is there that could be sent twice");
+  const id = await queue.enqueue("x");
+  // Also where it has left again within the second.
+  await sendingSideOf(queue).removeThrough(id);
+  clock.advance(1000);
+  assert.deepEqual(found, ["lock"]);
+  stop();
+});
+
 Deno.test("a lock file that cannot be looked at for a moment ends nothing", async () => {
   using dir = new TempDir();
   const clock = new ManualClock();
   await using queue = await openHere(dir.queue, clock);
+  await queue.enqueue("x");
   using lock = await SenderLock.acquire(queue.path);
   const found: string[] = [];
   const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
@@ -281,6 +308,7 @@ Deno.test("a queue's file that is gone comes before its lock file that is gone",
   using dir = new TempDir();
   const clock = new ManualClock();
   await using queue = await openHere(dir.queue, clock);
+  await queue.enqueue("x");
   using lock = await SenderLock.acquire(queue.path);
   const found: string[] = [];
   const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));

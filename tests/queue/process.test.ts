@@ -167,6 +167,26 @@ Deno.test("the doorbell wakes the sender when another process has enqueued", asy
   await process.status;
 });
 
+Deno.test("sixteen lock files are watched, and further ones are asked once a second", async () => {
+  using dir = new TempDir();
+  const open = (i: number) => {
+    const path = dir.file(`${i}.lock`);
+    Deno.writeTextFileSync(path, "");
+    return listenForRings(path, () => {}, systemClock);
+  };
+  const doorbells = Array.from({ length: 17 }, (_, i) => open(i));
+  const modes = doorbells.map(({ mode }) => mode);
+  assert.deepEqual(modes, [...Array(16).fill("watch"), "poll"]);
+  assert.match(doorbells[16]?.pollReason ?? "", /watches 16 queues already/);
+  // One that stops, however often it is told, makes room for one.
+  await doorbells[0]?.stop();
+  await doorbells[0]?.stop();
+  await doorbells[16]?.stop();
+  const more = [open(17), open(18)];
+  assert.deepEqual(more.map(({ mode }) => mode), ["watch", "poll"]);
+  for (const doorbell of [...doorbells, ...more]) await doorbell.stop();
+});
+
 Deno.test("a queue that answers the doorbell learns of packets and does not ring itself", async () => {
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.queue);
