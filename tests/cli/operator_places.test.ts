@@ -8,7 +8,16 @@ import { bytes } from "../support/bytes.ts";
 import { ReadingServer } from "../support/scripted_server.ts";
 import { until } from "../support/until.ts";
 import { LIBC, runHere, runWith, Sendq } from "./helpers.ts";
-import { idsIn, inEachPlace, jsonLines, makeQueue, on, openAt, type TestPlace } from "./places.ts";
+import {
+  type DatabasePlace,
+  idsIn,
+  inEachPlace,
+  jsonLines,
+  makeQueue,
+  on,
+  openAt,
+  type TestPlace,
+} from "./places.ts";
 
 type Test = (place: TestPlace) => Promise<void>;
 const tests: [name: string, run: Test][] = [];
@@ -346,6 +355,48 @@ test("looking commands beside a sender at work", async ({ queue }) => {
   await tenure.release();
 });
 
+const databaseTests: [name: string, run: (place: DatabasePlace) => Promise<void>][] = [[
+  "who lacks the role is told which grant is missing",
+  async (place) => {
+    const { queue } = place;
+    await makeQueue(queue);
+    const commands = [
+      ...[["list"], ["list", "--dead"], ["show", "2"], ["show", "4", "--dead"], ["export"]],
+      ...[["check"], ["requeue", "4"], ["remove", "2", "--yes"], [
+        "remove",
+        "4",
+        "--dead",
+        "--yes",
+      ]],
+    ];
+    for (const role of ["sendq_producer", "sendq_sender"]) {
+      const url = await place.as(role);
+      for (const args of commands) {
+        const { code, err } = await on(url, ...args);
+        const user = `only_${role}`;
+        assert.equal(code, 1, args.join(" "));
+        assert.match(
+          err,
+          new RegExp(
+            `the user ${user} is no sendq_operator\\..* GRANT sendq_operator TO ${user}\\.`,
+          ),
+          args.join(" "),
+        );
+      }
+      const line = `{"payload":"${bytes("more\n").toBase64()}"}\n`;
+      assert.equal((await runHere(["import", "-q", url], line)).code, 0);
+    }
+    assert.deepEqual(await idsIn(queue), [2, 3, 5, 6, 7, 8]);
+    const url = await place.as("sendq_operator");
+    for (const args of commands) {
+      const { code, err } = await on(url, ...args);
+      // By then 4 is no dead letter any more, and 2 no packet.
+      assert.deepEqual([code, err], [0, ""], args.join(" "));
+    }
+    assert.deepEqual(await idsIn(queue), [3, 5, 6, 7, 8, 9]);
+  },
+]];
+
 /** What `send` needs. */
 function sendPermissionsAt({ change }: TestPlace, host: string): string[] {
   const database = change.filter((flag) => flag.startsWith("--allow-net="));
@@ -357,4 +408,4 @@ function sendPermissionsAt({ change }: TestPlace, host: string): string[] {
   ];
 }
 
-inEachPlace(tests);
+inEachPlace(tests, databaseTests);

@@ -62,10 +62,21 @@ export function jsonLines(text: string): Record<string, unknown>[] {
   return text.trimEnd().split("\n").map((line) => JSON.parse(line));
 }
 
-/** Registers tests for each place. */
-export function inEachPlace(
-  tests: readonly (readonly [name: string, run: (place: TestPlace) => Promise<void>])[],
-): void {
+/** A queue on PostgreSQL. */
+export interface DatabasePlace extends TestPlace {
+  /** The queue's address for a user who has one role, and is called after it. */
+  as(role: string): Promise<string>;
+}
+
+type Tests<Place> = readonly (readonly [name: string, run: (place: Place) => Promise<void>])[];
+
+/**
+ * Registers tests for each place.
+ *
+ * @param tests What holds wherever a queue lies.
+ * @param databaseTests What is about a database alone.
+ */
+export function inEachPlace(tests: Tests<TestPlace>, databaseTests: Tests<DatabasePlace>): void {
   for (const [name, run] of tests) {
     Deno.test(`${name}: in a file`, async () => {
       using dir = new TempDir();
@@ -86,7 +97,15 @@ export function inEachPlace(
       let queues = 0;
       const another = async () =>
         `${await server.makeQueue(`queue ${++queues}`)}?durability=power-loss`;
-      for (const [name, run] of tests) {
+      const as = async (queue: string, role: string) => {
+        const user = `only_${role}`;
+        await server.sql(
+          `DO $$ BEGIN CREATE USER ${user}; EXCEPTION WHEN duplicate_object THEN NULL; END $$; ` +
+            `GRANT ${role} TO ${user}`,
+        );
+        return queue.replace("postgres@", `${user}@`);
+      };
+      for (const [name, run] of [...tests, ...databaseTests]) {
         await t.step(name, async () => {
           using dir = new TempDir();
           const queue = await another();
@@ -95,6 +114,7 @@ export function inEachPlace(
             ...{ dir, queue, another, look: net, change: net },
             path: queue.replace(/\?.*/, ""),
             remove: [`--allow-ffi=${LIBC}`],
+            as: (role) => as(queue, role),
           });
         });
       }

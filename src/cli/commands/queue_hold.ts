@@ -12,6 +12,7 @@ import { OutboundQueue, sendingSideOf } from "../../queue/queue.ts";
 import { SenderLock } from "../../queue/sender_lock.ts";
 import { nameOfQueue, openQueue, passwordOf } from "../arguments/queue_place.ts";
 import { CommandError } from "../terminal/exit_code.ts";
+import { openForLooking } from "./queue_view.ts";
 
 /** How often it is looked whether the holder of a lease lives. */
 const LOOK_MS = 100;
@@ -86,6 +87,11 @@ function senderRuns(
 
 /** A holder that has died is waited for until its lease is over; one that lives is not. */
 async function holdInDatabase(url: string): Promise<QueueHold> {
+  {
+    // Who may not look may not remove either, and is told so before a lease is waited for.
+    using inspector = await openForLooking(url);
+    await inspector.countDeadLetters({ toId: 0 });
+  }
   const queue = await openQueue(url, {});
   const { lookerAt } = await import("../../postgres/look.ts");
   const looker = lookerAt({ url, ...passwordOf() });
