@@ -379,7 +379,7 @@ function editTerms(edit: Edit): Fields {
       return { kind: edit.kind, ranges: [edit.range] };
     case "set-aside":
     case "keep-time":
-      // The server's pages have checksums of their own: no row is damaged by itself.
+      // A sender does not look at the checksums of rows, so that none is set aside.
       return { kind: edit.kind, ranges: [] };
     default:
       throw new TypeError(`Unknown edit ${JSON.stringify(edit satisfies never)}`);
