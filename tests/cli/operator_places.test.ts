@@ -3,6 +3,8 @@
  */
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
+import { holdQueue } from "../../src/cli/commands/queue_hold.ts";
+import { CommandError } from "../../src/cli/terminal/exit_code.ts";
 import { sendingSideOf } from "../../src/queue/queue.ts";
 import { bytes } from "../support/bytes.ts";
 import { ReadingServer } from "../support/scripted_server.ts";
@@ -394,6 +396,28 @@ const databaseTests: [name: string, run: (place: DatabasePlace) => Promise<void>
       assert.deepEqual([code, err], [0, ""], args.join(" "));
     }
     assert.deepEqual(await idsIn(queue), [3, 5, 6, 7, 8, 9]);
+  },
+], [
+  "remove: where nobody can tell whether a sender runs, it gives up, and removes nothing",
+  async ({ queue, sql }) => {
+    await makeQueue(queue);
+    // A lease that is another one at each look, and whose holder cannot be seen to live.
+    await sql("ALTER FUNCTION sendq.lease_look RENAME TO real_lease_look");
+    await sql(`CREATE FUNCTION sendq.lease_look(q text)
+      RETURNS TABLE (epoch bigint, beat bigint, holder text, notice text)
+      LANGUAGE sql AS $$ SELECT 1, 1, clock_timestamp()::text, '' $$`);
+    try {
+      await assert.rejects(holdQueue(queue, 1000), (error) => {
+        assert(error instanceof CommandError, String(error));
+        assert.match(error.message, /^for 1s it could not be told whether a sender runs on /);
+        return true;
+      });
+    } finally {
+      await sql("DROP FUNCTION sendq.lease_look");
+      await sql("ALTER FUNCTION sendq.real_lease_look RENAME TO lease_look");
+    }
+    await using held = await holdQueue(queue);
+    assert.equal((await held.open()).stats().packets, 4);
   },
 ]];
 

@@ -66,6 +66,8 @@ export function jsonLines(text: string): Record<string, unknown>[] {
 export interface DatabasePlace extends TestPlace {
   /** The queue's address for a user who has one role, and is called after it. */
   as(role: string): Promise<string>;
+  /** Runs SQL in the database. */
+  sql(text: string): Promise<string>;
 }
 
 type Tests<Place> = readonly (readonly [name: string, run: (place: Place) => Promise<void>])[];
@@ -115,6 +117,7 @@ export function inEachPlace(tests: Tests<TestPlace>, databaseTests: Tests<Databa
             path: queue.replace(/\?.*/, ""),
             remove: [`--allow-ffi=${LIBC}`],
             as: (role) => as(queue, role),
+            sql: (text) => server.sql(text),
           });
         });
       }

@@ -7,15 +7,19 @@
 import { systemClock } from "../../base/clock.ts";
 import { QueueLockedError } from "../../base/errors.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
+import type { Looker } from "../../postgres/look.ts";
 import type { SpareSpace } from "../../queue/guarded_store.ts";
 import { OutboundQueue, sendingSideOf } from "../../queue/queue.ts";
 import { SenderLock } from "../../queue/sender_lock.ts";
 import { nameOfQueue, openQueue, passwordOf } from "../arguments/queue_place.ts";
+import { formatDuration } from "../arguments/values.ts";
 import { CommandError } from "../terminal/exit_code.ts";
 import { openForLooking } from "./queue_view.ts";
 
 /** How often it is looked whether the holder of a lease lives. */
 const LOOK_MS = 100;
+/** Until then it is known, unless the database is away. */
+const TIMEOUT_MS = 30_000;
 
 /** A right that is held until it is disposed of. */
 export interface QueueHold extends AsyncDisposable {
@@ -28,10 +32,11 @@ export interface QueueHold extends AsyncDisposable {
 /**
  * Takes the right.
  *
- * @throws {CommandError} A sender runs.
+ * @param timeoutMs For how long it is tried to find out whether a sender runs.
+ * @throws {CommandError} A sender runs, or that cannot be told.
  */
-export async function holdQueue(queue: string): Promise<QueueHold> {
-  return isQueueUrl(queue) ? await holdInDatabase(queue) : await holdFile(queue);
+export async function holdQueue(queue: string, timeoutMs = TIMEOUT_MS): Promise<QueueHold> {
+  return isQueueUrl(queue) ? await holdInDatabase(queue, timeoutMs) : await holdFile(queue);
 }
 
 /** Opens a queue for what needs no right. */
@@ -75,7 +80,7 @@ function senderRuns(
   queue: string,
   holder: string | undefined,
   advice: string,
-  cause: unknown,
+  cause?: unknown,
 ): CommandError {
   return new CommandError(
     `a sender runs on ${queue}${holder === undefined ? "" : ` (${holder})`}, ` +
@@ -86,7 +91,7 @@ function senderRuns(
 }
 
 /** A holder that has died is waited for until its lease is over; one that lives is not. */
-async function holdInDatabase(url: string): Promise<QueueHold> {
+async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold> {
   {
     // Who may not look may not remove either, and is told so before a lease is waited for.
     using inspector = await openForLooking(url);
@@ -95,25 +100,18 @@ async function holdInDatabase(url: string): Promise<QueueHold> {
   const queue = await openQueue(url, {});
   const { lookerAt } = await import("../../postgres/look.ts");
   const looker = lookerAt({ url, ...passwordOf() });
+  const path = nameOfQueue(url);
   const giveUp = new AbortController();
-  let holder: string | undefined;
-  let isOver = false;
-  const watching = (async () => {
-    let firstBeat: number | undefined;
-    while (!isOver) {
-      try {
-        const { lease } = await looker.look();
-        firstBeat ??= lease.beat;
-        if (lease.holder !== undefined && lease.beat > firstBeat) {
-          holder = lease.holder;
-          return giveUp.abort();
-        }
-      } catch {
-        // Who takes the lease is told what is wrong.
-      }
-      await new Promise<void>((resolve) => systemClock.setTimer(LOOK_MS, resolve));
-    }
-  })();
+  const cancel = systemClock.setTimer(timeoutMs, () => {
+    const words =
+      `for ${formatDuration(timeoutMs)} it could not be told whether a sender runs on ` +
+      `${path}, and packets are not pulled from under one. Nothing was removed; try again`;
+    giveUp.abort(new CommandError(words));
+  });
+  const watching = watchHolder(looker, giveUp.signal, (holder) => {
+    const advice = "Stop it first, and those that stand by; start them again afterwards.";
+    giveUp.abort(senderRuns(path, holder, advice));
+  });
   try {
     const tenure = await sendingSideOf(queue).takeTenure(systemClock, giveUp.signal);
     return holdOf(() => Promise.resolve(queue), undefined, async () => {
@@ -122,12 +120,30 @@ async function holdInDatabase(url: string): Promise<QueueHold> {
     });
   } catch (error) {
     await queue.close();
-    if (!giveUp.signal.aborted) throw error;
-    const advice = "Stop it first, and those that stand by; start them again afterwards.";
-    throw senderRuns(nameOfQueue(url), holder, advice, error);
+    throw error;
   } finally {
-    isOver = true;
-    await watching;
+    cancel();
+    giveUp.abort();
     looker.close();
+    await watching;
+  }
+}
+
+/** Looks until somebody counts the beat of a lease up, or until it is told to end. */
+async function watchHolder(
+  looker: Looker,
+  signal: AbortSignal,
+  onAlive: (holder: string) => void,
+): Promise<void> {
+  let firstBeat: number | undefined;
+  while (!signal.aborted) {
+    try {
+      const { holder, beat } = (await looker.look()).lease;
+      firstBeat ??= beat;
+      if (holder !== undefined && beat > firstBeat) return onAlive(holder);
+    } catch {
+      // Who takes the lease is told what is wrong.
+    }
+    await new Promise<void>((resolve) => systemClock.setTimer(LOOK_MS, resolve));
   }
 }
