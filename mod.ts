@@ -79,6 +79,12 @@ export {
 export { framePacket } from "./src/framing/frame_packet.ts";
 export { FramingError, type FramingFault } from "./src/framing/errors.ts";
 export type { Oversize } from "./src/framing/splitter.ts";
+export type {
+  ClusterStats,
+  LeaseStats,
+  ReplicationStats,
+  StandbyStats,
+} from "./src/base/cluster_stats.ts";
 export type { Outage, SenderState, SenderStats, SenderStatus } from "./src/delivery/status.ts";
 export type { Bytes, Pattern } from "./src/session/pattern.ts";
 export type {

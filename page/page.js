@@ -263,7 +263,29 @@ function showReport(report) {
     "queue-path",
     `${report.queuePath}, watched since ${dateFormat.format(report.watchedSinceMs)}`,
   );
+  showCluster(stats.cluster);
   showPayload(oldest);
+}
+
+/** Of a queue in a database: who sends, and what its standbys have. */
+function showCluster(cluster) {
+  const lease = cluster?.lease ?? null;
+  $("cluster-lease").hidden = lease === null;
+  $("cluster-standbys").hidden = cluster === undefined;
+  if (lease !== null) {
+    const over = lease.validForMs > 0 ? "" : ", run out";
+    show(
+      "lease",
+      `${lease.holder}, epoch ${count(lease.epoch)}, beat ${duration(lease.beatAgeMs)} ago${over}`,
+    );
+  }
+  if (cluster === undefined) return;
+  const { state, waitsFor, standbys } = cluster.replication;
+  const lag = ({ lagBytes, lagMs }) =>
+    `${bytes(lagBytes)}${lagMs === null ? "" : ` and ${milliseconds(lagMs)}`} behind`;
+  const each = standbys.map((one) => `${one.name} (${one.sync}, ${one.state}) ${lag(one)}`);
+  const waits = waitsFor === "" ? "" : `, waits for ${waitsFor}`;
+  show("standbys", [`${state}${waits}`, ...each].join("; "));
 }
 
 function tlsWords(tls, nowMs) {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { Logger, TlsSession } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
 import type { Verdict } from "./liveness.ts";
@@ -89,6 +90,8 @@ export interface SenderStats {
   readonly queue: QueueStats;
   /** Bytes that the server sent and that nobody read in time. */
   readonly receivedBytesDiscarded: number;
+  /** Lease and standbys, of a queue in a database; left out for a file. */
+  readonly cluster?: ClusterStats;
 }
 
 /**

@@ -9,6 +9,7 @@
  * @module
  */
 
+import type { ReplicationStats, StandbyStats } from "../base/cluster_stats.ts";
 import type { VerdictKind } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
 import type { SenderStats } from "../delivery/status.ts";
@@ -82,6 +83,13 @@ const VERDICTS: Record<VerdictKind, true> = {
   "removal-stuck": true,
   "reset": true,
   "timed-out": true,
+};
+
+const REPLICATION: Record<ReplicationStats["state"], true> = {
+  replicated: true,
+  blocked: true,
+  alone: true,
+  unknown: true,
 };
 
 /** Every figure, in the order in which they are published. */
@@ -329,6 +337,65 @@ export const FIGURES: readonly Figure[] = [
     description: "1 for the last verdict on the path, 0 for the others.",
     points: ({ verdict }) => oneHot("sendq.verdict.name", VERDICTS, verdict),
   },
+  {
+    name: "sendq.lease.valid",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 while the sender's lease on a queue in a database is valid, 0 while it is not.",
+    points: ({ stats: { cluster } }) =>
+      cluster?.lease == null ? [] : [{
+        value: cluster.lease.validForMs > 0 ? 1 : 0,
+        attributes: { "sendq.lease.holder": cluster.lease.holder },
+      }],
+  },
+  {
+    name: "sendq.lease.epoch",
+    unit: "1",
+    kind: "gauge",
+    description: "How many tenures the queue has had, with this one.",
+    points: ({ stats: { cluster } }) => one(cluster?.lease?.epoch),
+  },
+  {
+    name: "sendq.lease.beat.age",
+    unit: "s",
+    kind: "gauge",
+    description: "Time since the last beat was asked for that the database has taken.",
+    points: ({ stats: { cluster } }) =>
+      one(cluster?.lease == null ? undefined : cluster.lease.beatAgeMs / 1000),
+  },
+  {
+    name: "sendq.replication.state",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 for how the database is copied to its standbys, 0 for how it is not.",
+    points: ({ stats: { cluster } }) =>
+      cluster === undefined
+        ? []
+        : oneHot("sendq.replication.state.name", REPLICATION, cluster.replication.state),
+  },
+  {
+    name: "sendq.replication.lag.size",
+    unit: "By",
+    kind: "gauge",
+    description: "What a standby does not have on its disk yet of the database's log.",
+    points: (reading) => ofStandbys(reading, ({ lagBytes }) => lagBytes),
+  },
+  {
+    name: "sendq.replication.lag.time",
+    unit: "s",
+    kind: "gauge",
+    description: "How long the last commits took to get onto a standby's disk.",
+    points: (reading) =>
+      ofStandbys(reading, ({ lagMs }) => lagMs === null ? undefined : lagMs / 1000),
+  },
+  {
+    name: "sendq.replication.weak",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 while a commit means less than durability asks for, else 0.",
+    points: ({ stats: { cluster } }) =>
+      one(cluster === undefined ? undefined : cluster.weakness === null ? 0 : 1),
+  },
 ];
 
 /**
@@ -358,6 +425,23 @@ function fileBytesOf(path: string): number | undefined {
 
 function one(value: number | undefined): readonly Point[] {
   return value === undefined ? [] : [{ value }];
+}
+
+function ofStandbys(
+  { stats: { cluster } }: Reading,
+  read: (standby: StandbyStats) => number | undefined,
+): readonly Point[] {
+  // Two of one name would be the same point twice: the one that is further behind is told.
+  const behind = new Map<string, number>();
+  for (const standby of cluster?.replication.standbys ?? []) {
+    const value = read(standby);
+    if (value === undefined) continue;
+    behind.set(standby.name, Math.max(value, behind.get(standby.name) ?? 0));
+  }
+  return [...behind].map(([name, value]) => ({
+    value,
+    attributes: { "sendq.standby.name": name },
+  }));
 }
 
 function oneHot(key: string, names: Record<string, true>, present: string): readonly Point[] {

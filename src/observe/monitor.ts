@@ -12,6 +12,7 @@ import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
 import type { Condition } from "../sender/condition.ts";
 import type { Outage } from "../delivery/status.ts";
+import { clusterTrouble } from "../sender/cluster_words.ts";
 import { kindOf, outageWords } from "../sender/outage.ts";
 import type { SenderStats, SenderStatus } from "../delivery/status.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
@@ -206,7 +207,7 @@ export class Monitor {
     // A person has to see to it, and no time will mend it.
     const refused = verdict.kind === "session-refused" && state !== "idle";
     const ok = !closed && !refused && undeliverableMs <= this.#limitMs &&
-      queueFailure === undefined;
+      queueFailure === undefined && clusterTrouble(stats.cluster)?.tone !== "bad";
     const lasting = outage === undefined
       ? ""
       : ` Outage ${outageWords(outage, this.#clock.wallMs())}.`;

@@ -28,6 +28,17 @@ export const DURABILITIES: readonly PostgresDurability[] = [
   "process-crash",
 ];
 
+/**
+ * What is done where the database promises less than is asked for: what was to be stored is
+ * refused, or stored all the same and warned of.
+ *
+ * @category Queue
+ */
+export type Weaker = "refuse" | "warn";
+
+/** Both. */
+export const WEAKER: readonly Weaker[] = ["refuse", "warn"];
+
 /** How a connection is protected. */
 export type SslMode = "disable" | "require" | "verify-full";
 
@@ -47,6 +58,8 @@ export interface QueueAddress {
   readonly name: string;
   /** What a commit has to survive, where the URL says it. */
   readonly durability: PostgresDurability | undefined;
+  /** What to do where it does not, where the URL says it. */
+  readonly weaker: Weaker | undefined;
 }
 
 const DEFAULT_PORT = 5432;
@@ -94,8 +107,9 @@ export function parseQueueUrl(url: string): QueueAddress {
   };
   const sslMode = take("sslmode", SSL_MODES) ?? "disable";
   const durability = take("durability", DURABILITIES);
+  const weaker = take("weaker", WEAKER);
   for (const key of given.keys()) {
-    throw fail(`says ${key}, and knows sslmode and durability behind the question mark`);
+    throw fail(`says ${key}, and knows sslmode, durability and weaker behind the question mark`);
   }
   try {
     return {
@@ -106,6 +120,7 @@ export function parseQueueUrl(url: string): QueueAddress {
       sslMode,
       name: decodeURIComponent(name),
       durability,
+      weaker,
     };
   } catch {
     throw fail("has a % that begins no escape");

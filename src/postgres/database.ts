@@ -10,7 +10,7 @@ import process from "node:process";
 import postgres from "postgres";
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import { hostAndPort, type QueueAddress } from "./address.ts";
+import { hostAndPort, type QueueAddress, type Weaker } from "./address.ts";
 import { ConnectionLostError, sqlStateOf } from "./errors.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */
@@ -21,6 +21,8 @@ const ROUND_MS = 200;
 export const AGAIN_MS = 100;
 /** "A wait for a standby was given up": what was answered may be on the primary alone. */
 const NOT_REPLICATED = "01000";
+/** A commit means too little, and is only warned of. */
+const WEAK = "SQ003";
 
 /** A row of an answer. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -35,6 +37,8 @@ export interface DatabaseOptions {
   readonly answerTimeoutMs: number;
   /** Whether each commit has to be on a standby's disk, whatever the server's default. */
   readonly waitsForStandby: boolean;
+  /** What becomes of a commit that means too little; left out: it is refused. */
+  readonly weaker?: Weaker;
   /** Asked first on each connection. */
   readonly hello?: { readonly text: string; readonly args: readonly unknown[] };
   /** Called for each notification. */
@@ -47,6 +51,8 @@ export interface Answer {
   readonly rows: readonly Row[];
   /** Whether a wait for a standby was given up meanwhile: then it is no acknowledgement. */
   readonly unreplicated: boolean;
+  /** What a commit is missing, where that is only warned of; `undefined`: nothing. */
+  readonly weakness?: string | undefined;
 }
 
 type Sql = ReturnType<typeof postgres>;
@@ -54,10 +60,16 @@ type Sql = ReturnType<typeof postgres>;
 interface Session {
   readonly sql: Sql;
   readonly sockets: Set<Socket>;
-  /** How often a wait for a standby was given up. */
-  readonly warned: { times: number };
+  /** How often a wait for a standby was given up, and what else was warned of. */
+  readonly warned: Warned;
   /** The library would make another connection in place of one that has ended. */
   phase: "opening" | "open" | "ended";
+}
+
+interface Warned {
+  times: number;
+  /** What a commit is missing, since the last question was asked. */
+  weakness: string | undefined;
 }
 
 /** A database, through at most one connection. */
@@ -88,10 +100,12 @@ export class Database {
    */
   async ask(text: string, args: readonly unknown[]): Promise<Answer> {
     const { session, opening } = await this.#openSession();
-    const { times } = session.warned;
+    const { warned } = session;
+    const { times } = warned;
+    warned.weakness = undefined;
     try {
       const rows = await this.#within(session, text, args);
-      return { rows, unreplicated: session.warned.times !== times };
+      return { rows, unreplicated: warned.times !== times, weakness: warned.weakness };
     } catch (error) {
       const state = sqlStateOf(error);
       // A server that is going down, or has become a standby, is none to ask again.
@@ -184,7 +198,7 @@ export class Database {
   }
 
   #connect(): Session {
-    const { address, clock, waitsForStandby, onNotify } = this.#options;
+    const { address, clock, waitsForStandby, weaker, onNotify } = this.#options;
     const sockets = new Set<Socket>();
     let dials = 0;
     const socket = async (): Promise<Socket> => {
@@ -206,7 +220,7 @@ export class Database {
       await new Promise<void>((resolve) => clock.setTimer(ROUND_MS, resolve));
       throw last;
     };
-    const warned = { times: 0 };
+    const warned: Warned = { times: 0, weakness: undefined };
     // Every setting is given: see `withoutEnvironment`. Some are missing in its types.
     const options: Record<string, unknown> = {
       ...{ host: "one", port: 1, socket, max: 1, fetch_types: false },
@@ -223,6 +237,7 @@ export class Database {
       backoff: () => ROUND_MS / 1000,
       onnotice: (notice: postgres.Notice) => {
         if (notice["code"] === NOT_REPLICATED) warned.times++;
+        if (notice["code"] === WEAK) warned.weakness = String(notice["message"]);
       },
       ...(onNotify === undefined ? {} : { onnotify: onNotify }),
       onclose: () => session.phase = "ended",
@@ -235,6 +250,7 @@ export class Database {
         client_min_messages: "warning",
         ...{ lock_timeout: "0", statement_timeout: "0" },
         ...(waitsForStandby ? { synchronous_commit: "on" } : {}),
+        ...(weaker === "warn" ? { "sendq.weaker": "warn" } : {}),
       },
     };
     const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));

@@ -14,6 +14,7 @@
  * @module
  */
 
+import type { LeaseStats } from "../base/cluster_stats.ts";
 import { FencedError, messageOf, QueueLockedError } from "../base/errors.ts";
 import type { Tenure } from "../queue/tenure.ts";
 
@@ -82,6 +83,8 @@ export interface LeaseOptions {
 export class Lease implements Tenure {
   readonly epoch: number;
   readonly #options: LeaseOptions;
+  /** When the last beat that has worked was asked for. */
+  #beatAtMs: number;
   #validUntilMs: number;
   /** Whether those who want to know were told that it is over for now. */
   #hasLapsed = false;
@@ -97,6 +100,7 @@ export class Lease implements Tenure {
   private constructor(epoch: number, askedAtMs: number, options: LeaseOptions) {
     this.epoch = epoch;
     this.#options = options;
+    this.#beatAtMs = askedAtMs;
     this.#validUntilMs = askedAtMs + this.#goodForMs;
     this.#watch();
     this.#beatIn(options.ttlMs / BEATS);
@@ -159,6 +163,16 @@ export class Lease implements Tenure {
     return leftMs;
   }
 
+  /** How it stands. */
+  stats(): LeaseStats {
+    return {
+      holder: this.#options.holder,
+      epoch: this.epoch,
+      beatAgeMs: Math.max(0, this.#options.clock.nowMs() - this.#beatAtMs),
+      validForMs: Math.max(0, this.validForMs()),
+    };
+  }
+
   /** See {@linkcode Tenure.subscribeLapsed}. */
   subscribeLapsed(onLapsed: () => void): () => void {
     this.#onLapsed.add(onLapsed);
@@ -217,6 +231,7 @@ export class Lease implements Tenure {
       this.#lose();
       return false;
     }
+    this.#beatAtMs = Math.max(this.#beatAtMs, askedAtMs);
     this.#validUntilMs = Math.max(this.#validUntilMs, askedAtMs + this.#goodForMs);
     if (this.#validUntilMs > clock.nowMs()) this.#hasLapsed = false;
     this.#watch();

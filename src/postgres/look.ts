@@ -9,26 +9,19 @@ import type { StoreState } from "../queue/store/contract.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
+import { type Health, healthOf } from "./health.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { stateOf } from "./state_of.ts";
+import { survivesWords } from "./survives.ts";
 
 /** How a queue stands. */
-export interface QueueLook {
+export interface QueueLook extends Health {
   /** Its counts. */
   readonly state: StoreState;
-  /** Who sends. */
-  readonly lease: {
-    /** How many tenures there were. */
-    readonly epoch: number;
-    /** Who has it now; `undefined`: nobody. A holder that has died is one until it is replaced. */
-    readonly holder: string | undefined;
-    /** What it has said of itself with its last beat. */
-    readonly notice: string;
-    /** Grows as long as the holder lives. */
-    readonly beat: number;
-  };
-  /** How many standbys have to have a commit: what the setting says; empty: none. */
-  readonly synchronousStandbys: string;
+  /** What the sender has said of itself with its last beat. */
+  readonly notice: string;
+  /** What an acknowledged packet survives, in words. */
+  readonly survives: string;
 }
 
 /** A connection for looking. */
@@ -45,32 +38,29 @@ export interface Looker {
   close(): void;
 }
 
-const LOOK = "SELECT sendq.state($1) AS state, lease.*, " +
-  "current_setting('synchronous_standby_names') AS standbys FROM sendq.lease_look($1) AS lease";
+const LOOK = "SELECT sendq.state($1) AS state, sendq.health($1, $2) AS health, lease.notice " +
+  "FROM sendq.lease_look($1) AS lease";
 
 /** Makes it; connects at the first look. */
 export function lookerAt(options: Pick<PostgresQueueOptions, "url" | "name" | "password">): Looker {
-  const { address, answerTimeoutMs } = settingsOf(options);
+  const { address, durability, answerTimeoutMs } = settingsOf(options);
   const path = formatAddress(address);
   const database = new Database({
     ...{ address, answerTimeoutMs, clock: systemClock },
-    waitsForStandby: false,
+    // What is only read waits for nobody, but the setting is shown as a sender has it.
+    ...{ waitsForStandby: durability === "machine-loss", weaker: "warn" },
   });
   return {
     path,
     async look() {
       try {
-        const { rows: [row = {}] } = await database.ask(LOOK, [address.name]);
-        const holder = row["holder"];
+        const { rows: [row = {}] } = await database.ask(LOOK, [address.name, durability]);
+        const health = healthOf(row["health"]);
         return {
+          ...health,
           state: stateOf({ ...Object(row["state"]) }),
-          lease: {
-            epoch: Number(row["epoch"]),
-            beat: Number(row["beat"]),
-            holder: typeof holder === "string" ? holder : undefined,
-            notice: String(row["notice"]),
-          },
-          synchronousStandbys: String(row["standbys"]),
+          notice: String(row["notice"]),
+          survives: survivesWords(durability, health.replication, health.weakness),
         };
       } catch (error) {
         throw queueErrorOf(error, path);

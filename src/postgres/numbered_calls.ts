@@ -31,6 +31,7 @@ export class NumberedCalls {
   readonly #name: string;
   readonly #path: string;
   readonly #closeTimeoutMs: number;
+  readonly #onWeakness: (words: string | null) => void;
   #producer = crypto.randomUUID();
   #last = 0;
   #closeAtMs = Infinity;
@@ -41,12 +42,20 @@ export class NumberedCalls {
    * @param name The queue's name there.
    * @param path Its address, for the words of an error.
    * @param closeTimeoutMs For how long a closing queue asks on.
+   * @param onWeakness Told after each change what its commit is missing; `null`: nothing.
    */
-  constructor(database: Database, name: string, path: string, closeTimeoutMs: number) {
+  constructor(
+    database: Database,
+    name: string,
+    path: string,
+    closeTimeoutMs: number,
+    onWeakness: (words: string | null) => void = () => {},
+  ) {
     this.#database = database;
     this.#name = name;
     this.#path = path;
     this.#closeTimeoutMs = closeTimeoutMs;
+    this.#onWeakness = onWeakness;
   }
 
   /** Under which id the database keeps the answers; another one after an unknown outcome. */
@@ -72,8 +81,12 @@ export class NumberedCalls {
     let sent = false;
     for (;;) {
       try {
-        const fields = fieldsOf(await this.#once(question.text, question.args));
-        if (fields !== undefined) return this.#count(fields);
+        const answer = await this.#once(question.text, question.args);
+        const fields = fieldsOf(answer);
+        if (fields !== undefined) {
+          this.#onWeakness(answer.weakness ?? null);
+          return this.#count(fields);
+        }
         sent = true;
       } catch (error) {
         const isLost = error instanceof ConnectionLostError;

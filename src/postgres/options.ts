@@ -6,9 +6,11 @@ import {
   parseQueueUrl,
   type PostgresDurability,
   type QueueAddress,
+  WEAKER,
+  type Weaker,
 } from "./address.ts";
 
-export type { PostgresDurability };
+export type { PostgresDurability, Weaker };
 
 /**
  * A queue on PostgreSQL, and how it behaves.
@@ -20,7 +22,8 @@ export interface PostgresQueueOptions
   /**
    * Where it is: `postgres://user:password@host:5432,other:5432/database/name`. With several
    * hosts the primary among them is found, again after each failover. `?sslmode=` takes
-   * `disable`, `require` and `verify-full`, `&durability=` what the option takes.
+   * `disable`, `require` and `verify-full`, `&durability=` and `&weaker=` what the options
+   * take.
    */
   readonly url: string;
   /**
@@ -36,11 +39,20 @@ export interface PostgresQueueOptions
    */
   readonly password?: string;
   /**
-   * What a resolved enqueue survives. A database that promises less is refused.
+   * What a resolved enqueue survives. The database is asked in each transaction whether its
+   * settings mean as much.
    *
    * @default {"machine-loss"} or what the URL says
    */
   readonly durability?: PostgresDurability;
+  /**
+   * What becomes of a packet where the database promises less than `durability`: `"refuse"`,
+   * it is not stored; `"warn"`, it is stored all the same, and the log has a warning with what
+   * is missing, at the start and each time that changes.
+   *
+   * @default {"refuse"} or what the URL says
+   */
+  readonly weaker?: Weaker;
   /**
    * How long a sender's right to send is good without being renewed, in milliseconds; at
    * least 500. After so long another sender takes over from one that has died. Shorter: a
@@ -77,6 +89,7 @@ export interface PostgresQueueOptions
 export interface PostgresSettings {
   readonly address: QueueAddress;
   readonly durability: PostgresDurability;
+  readonly weaker: Weaker;
   readonly leaseTtlMs: number;
   readonly standBy: boolean;
   readonly answerTimeoutMs: number;
@@ -96,6 +109,10 @@ export function settingsOf(options: PostgresQueueOptions): PostgresSettings {
   const { durability = address.durability ?? "machine-loss", standBy = true } = options;
   if (!DURABILITIES.includes(durability)) {
     throw new OptionError("durability", durability, `must be one of ${DURABILITIES.join(", ")}`);
+  }
+  const { weaker = address.weaker ?? "refuse" } = options;
+  if (!WEAKER.includes(weaker)) {
+    throw new OptionError("weaker", weaker, `must be one of ${WEAKER.join(", ")}`);
   }
   if (typeof standBy !== "boolean") throw new OptionError("standBy", standBy, "must be a boolean");
   const durations = { ...DURATIONS };
@@ -117,5 +134,5 @@ export function settingsOf(options: PostgresQueueOptions): PostgresSettings {
     throw new OptionError("name", name, "must have 200 characters at most, all of them printable");
   }
   const password = options.password ?? address.password;
-  return { address: { ...address, name, password }, durability, standBy, ...durations };
+  return { address: { ...address, name, password }, durability, weaker, standBy, ...durations };
 }

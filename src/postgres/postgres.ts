@@ -26,6 +26,7 @@ import { queueAt } from "../queue/queue.ts";
 import { formatAddress } from "./address.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
+import { healthOf } from "./health.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { PostgresPlace } from "./postgres_place.ts";
 import { checkVersion } from "./setup.ts";
@@ -33,7 +34,7 @@ import { checkVersion } from "./setup.ts";
 export { FencedError, OutcomeUnknownError } from "../base/errors.ts";
 export type { Inspector } from "../queue/inspect/inspection.ts";
 export { type PostgresInspectOptions, postgresInspector } from "./inspector.ts";
-export type { PostgresDurability, PostgresQueueOptions } from "./options.ts";
+export type { PostgresDurability, PostgresQueueOptions, Weaker } from "./options.ts";
 export { setUp, type SetupResult } from "./setup.ts";
 
 /** A value travels as hexadecimal digits, and has 1 GB at most. */
@@ -49,12 +50,12 @@ const MAX_PACKET_BYTES = 64 * 1024 ** 2;
  * @param options Where it is, and what differs from the defaults.
  * @throws {OptionError} An option is out of range.
  * @throws {QueueFileError} The database cannot be reached, does not know the user, has no such
- *   queue, or promises less than `durability` asks for.
+ *   queue, or promises less than `durability` asks for, and `weaker` is `"refuse"`.
  * @throws {Deno.errors.NotCapable} `--allow-net` is missing.
  */
 export async function postgresQueue(options: PostgresQueueOptions): Promise<OutboundQueue> {
   const settings = settingsOf(options);
-  const { address, durability, answerTimeoutMs } = settings;
+  const { address, durability, weaker, answerTimeoutMs } = settings;
   const { clock = systemClock, logger } = options;
   const resolved = resolveQueueOptions({ ...onlyShared(options), clock });
   if (resolved.maxPacketBytes > MAX_PACKET_BYTES) {
@@ -70,28 +71,24 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Outb
     // Connections take real time, whatever the queue goes by.
     clock: systemClock,
     answerTimeoutMs,
-    waitsForStandby: durability === "machine-loss",
+    ...{ waitsForStandby: durability === "machine-loss", weaker },
   };
   const database = new Database(connection);
   try {
     const { rows: [row] } = await database.ask(
-      "SELECT sendq.open_queue($1) AS found, sendq.demand($2)",
+      "SELECT sendq.open_queue($1) AS found, sendq.demand($2), sendq.health($1, $2)",
       [address.name, durability],
     );
     const { id, version, checksums } = Object(row?.["found"]);
     checkVersion(path, version);
-    if (checksums !== "on") {
-      logger?.warn(
-        `Queue ${path}: the database keeps no checksums of its pages, so that what a disk has ` +
-          "damaged is not noticed: pg_checksums --enable",
-      );
-    }
     const place = new PostgresPlace({
       ...settings,
       queueId: Number(id),
       ...{ path, database, connection, clock, logger },
       lossTimeoutMs: resolved.busyTimeoutMs,
       holder: options.holder,
+      health: healthOf(row?.["health"]),
+      hasChecksums: checksums === "on",
     });
     return await queueAt(place, resolved);
   } catch (error) {

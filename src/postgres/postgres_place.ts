@@ -1,4 +1,5 @@
 import process from "node:process";
+import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { QueueFileError } from "../base/errors.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { bootMs } from "../kernel/boot_clock.ts";
@@ -7,10 +8,14 @@ import type { QueuePlace } from "../queue/place.ts";
 import type { Tenure } from "../queue/tenure.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
+import { HEALTH, type Health, healthOf } from "./health.ts";
 import { Lease, type LeaseRow, type LeaseTable } from "./lease.ts";
 import type { PostgresSettings } from "./options.ts";
 import { PostgresStore } from "./postgres_store.ts";
+import { survivesWords } from "./survives.ts";
 
+/** What the database has said of itself is not believed for longer. */
+const STALE_MS = 5000;
 /** A sender looks for packets this often even when nobody has rung. */
 const POLL_MS = 1000;
 /**
@@ -34,6 +39,10 @@ export interface PostgresPlaceOptions extends PostgresSettings {
   readonly clock: Clock;
   readonly logger: Logger | undefined;
   readonly holder: string | undefined;
+  /** What the database has said of itself at the start. */
+  readonly health: Health;
+  /** Whether the database would notice what its disk has damaged. */
+  readonly hasChecksums: boolean;
 }
 
 /** A queue in a database, and its lease. */
@@ -43,19 +52,61 @@ export class PostgresPlace implements QueuePlace {
   readonly store: PostgresStore;
   readonly ringer: QueuePlace["ringer"];
   readonly #options: PostgresPlaceOptions;
+  #health: Health;
+  #healthAtMs: number;
+  #weakness: string | null = null;
+  #lease: Lease | undefined;
 
   /** @param options An open connection, and what goes with it. */
   constructor(options: PostgresPlaceOptions) {
     const { database, address, path, durability, lossTimeoutMs, clock, queueId } = options;
     this.#options = options;
+    this.#health = options.health;
+    this.#healthAtMs = clock.nowMs();
+    this.#noteWeakness(options.health.weakness);
     this.store = new PostgresStore({
       ...{ database, path, durability, lossTimeoutMs, queueId },
       name: address.name,
+      onWeakness: (words) => this.#noteWeakness(words),
     });
     this.ringer = ringerOf(clock, () => {
       // Who does not hear it looks a second later.
       database.ask("SELECT sendq.ring($1)", [address.name]).catch(() => {});
     });
+  }
+
+  /** See {@linkcode QueuePlace.survives}. */
+  get survives(): string {
+    return survivesWords(this.#options.durability, this.#health.replication, this.#weakness);
+  }
+
+  /** See {@linkcode QueuePlace.cluster}. */
+  cluster(): ClusterStats {
+    const { clock, weaker } = this.#options;
+    const { replication } = this.#health;
+    const words = this.#weakness;
+    const isOld = clock.nowMs() - this.#healthAtMs > STALE_MS;
+    return {
+      lease: this.#lease?.stats() ?? null,
+      replication: isOld ? { ...replication, state: "unknown", standbys: [] } : replication,
+      weakness: words === null ? null : { words, refused: weaker === "refuse" },
+    };
+  }
+
+  /** Tells each change. */
+  #noteWeakness(words: string | null): void {
+    if (words === this.#weakness) return;
+    this.#weakness = words;
+    const { path, durability, weaker, logger } = this.#options;
+    if (words === null) logger?.info(`Queue ${path}: a commit means again what it should`);
+    else {
+      logger?.warn(
+        weaker === "refuse"
+          ? `Queue ${path}: ${words}; nothing is stored until that is changed`
+          : `Queue ${path}: ${words}, so that an acknowledged packet survives less than ` +
+            `${durability} promises`,
+      );
+    }
   }
 
   /** No other database takes its place, but it may have been removed from its own. */
@@ -65,7 +116,7 @@ export class PostgresPlace implements QueuePlace {
 
   /** Listens over a connection of its own. */
   listen(onRing: () => void): Doorbell {
-    const { clock, connection, queueId } = this.#options;
+    const { clock, connection, queueId, address, durability } = this.#options;
     const channel = `sendq_${queueId}`;
     const database = new Database({
       ...connection,
@@ -76,7 +127,10 @@ export class PostgresPlace implements QueuePlace {
     let stopped = false;
     const tick = async (): Promise<void> => {
       try {
-        await database.ask("SELECT 1", []);
+        const { rows: [row] } = await database.ask(HEALTH, [address.name, durability]);
+        this.#health = healthOf(row?.["health"]);
+        this.#healthAtMs = clock.nowMs();
+        this.#noteWeakness(this.#health.weakness);
       } catch {
         // What was missed is found by looking.
       }
@@ -102,13 +156,19 @@ export class PostgresPlace implements QueuePlace {
     const { connection, leaseTtlMs, standBy, path, holder, logger } = this.#options;
     // Where the queue was removed: one that was made anew under its name has another lease.
     await this.store.state();
+    if (!this.#options.hasChecksums) {
+      logger?.warn(
+        `Queue ${path}: the database keeps no checksums of its pages, so that what a disk has ` +
+          "damaged is not noticed: pg_checksums --enable",
+      );
+    }
     const database = new Database({
       ...connection,
       answerTimeoutMs: Math.min(connection.answerTimeoutMs, Math.max(500, leaseTtlMs / 2)),
     });
     try {
       const lease = await Lease.take({
-        table: tableOf(database, this.#options, () => this.store.fence = undefined),
+        table: tableOf(database, this.#options, () => this.store.fence = this.#lease = undefined),
         clock: { nowMs: bootMs, setTimer: (delayMs, call) => clock.setTimer(delayMs, call) },
         ttlMs: leaseTtlMs,
         holder: holder ?? `process ${process.pid}`,
@@ -117,7 +177,7 @@ export class PostgresPlace implements QueuePlace {
         tell: (words) => logger?.info(words),
         signal,
       });
-      this.store.fence = lease;
+      this.store.fence = this.#lease = lease;
       return lease;
     } catch (error) {
       database.close();

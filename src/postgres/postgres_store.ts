@@ -63,6 +63,8 @@ export interface PostgresStoreOptions {
   readonly durability: PostgresDurability;
   /** For how long a read, or a queue that is being closed, asks for an answer that was lost. */
   readonly lossTimeoutMs: number;
+  /** Told after each change what its commit is missing; `null`: nothing. */
+  readonly onWeakness?: (words: string | null) => void;
 }
 
 /** The right to remove, as the store needs it. */
@@ -92,10 +94,10 @@ export class PostgresStore implements QueueStore {
 
   /** @param options Where the queue is. */
   constructor(options: PostgresStoreOptions) {
-    const { database, name, path, lossTimeoutMs } = options;
+    const { database, name, path, lossTimeoutMs, onWeakness } = options;
     this.path = path;
     this.#options = options;
-    this.#calls = new NumberedCalls(database, name, path, lossTimeoutMs);
+    this.#calls = new NumberedCalls(database, name, path, lossTimeoutMs, onWeakness);
   }
 
   /** Why nothing can be done any more: somebody has removed the queue. */

@@ -8,17 +8,24 @@ import type { QueueOptions } from "./options.ts";
 import type { QueuePlace } from "./place.ts";
 import { SenderLock } from "./sender_lock.ts";
 
+const SURVIVED: Readonly<Record<Required<QueueOptions>["durability"], string>> = {
+  "power-loss": "a power cut of this machine, but not the loss of its disk",
+  "process-crash": "the end of this process, but not of the machine",
+};
+
 /** A queue's file, and its lock file. */
 export class FilePlace implements QueuePlace {
   readonly lockPath: string;
   readonly store: GuardedStore;
   readonly ringer: DoorbellRinger;
+  readonly survives: string;
   readonly #clock: Clock;
 
-  private constructor(store: GuardedStore, clock: Clock) {
+  private constructor(store: GuardedStore, { clock, durability }: Required<QueueOptions>) {
     this.lockPath = lockPathOf(store.path);
     this.store = store;
     this.ringer = new DoorbellRinger(store.path, clock);
+    this.survives = SURVIVED[durability];
     this.#clock = clock;
   }
 
@@ -31,7 +38,7 @@ export class FilePlace implements QueuePlace {
   static async open(path: string, options: Required<QueueOptions>): Promise<FilePlace> {
     const store = await openStore(path, options);
     try {
-      return new FilePlace(store, options.clock);
+      return new FilePlace(store, options);
     } catch (error) {
       await store.close();
       throw error;

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Doorbell } from "./doorbell.ts";
@@ -25,6 +26,10 @@ export interface QueuePlace {
     /** Does at once what was put off. */
     flush(): void;
   };
+  /** What an acknowledged packet survives, as the end of a sentence. */
+  readonly survives: string;
+  /** What only a place in a database has to say; left out where there is nothing. */
+  cluster?(): ClusterStats;
   /** Why nothing may be stored there any more; `undefined`: nothing is wrong. */
   misplaced(): QueueFileError | undefined;
   /** Calls back when others may have stored packets. */

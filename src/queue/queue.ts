@@ -208,6 +208,14 @@ export class OutboundQueue implements AsyncDisposable {
     return this.#committer.bounds;
   }
 
+  /**
+   * What a packet survives once `enqueue` has resolved, as the end of a sentence: `"a power cut
+   * of this machine, but not the loss of its disk"`.
+   */
+  get survives(): string {
+    return this.#place.survives;
+  }
+
   /** The highest id known to be on disk; 0 when there never was one. */
   get lastId(): number {
     return this.#committer.state.lastId;

@@ -6,6 +6,7 @@
  * @module
  */
 
+import type { ClusterStats } from "../base/cluster_stats.ts";
 import { ClosedError } from "../base/errors.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
@@ -56,6 +57,11 @@ export class SendingSide implements DeliveryQueue {
   /** A file that its sender locks and writes; `undefined`: there is none. */
   get lockPath(): string | undefined {
     return this.#parts.place.lockPath;
+  }
+
+  /** What only a queue in a database has to say; `undefined`: this is none. */
+  cluster(): ClusterStats | undefined {
+    return this.#parts.place.cluster?.();
   }
 
   /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */

@@ -4,8 +4,10 @@
  * @module
  */
 
+import type { ClusterStats } from "../base/cluster_stats.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { Outage, SenderState } from "../delivery/status.ts";
+import { clusterTrouble } from "./cluster_words.ts";
 import { isTrouble, lookOf, NOT_DELIVERING } from "./verdict_meaning.ts";
 
 /**
@@ -44,15 +46,27 @@ export interface ConditionFacts {
   readonly moving: boolean;
   /** Why the queue's file cannot be read, where that is so. */
   readonly queueFailure?: string | undefined;
+  /** Lease and standbys, of a queue in a database. */
+  readonly cluster?: ClusterStats | undefined;
 }
 
 /** Says where a sender stands. */
 export function conditionOf(facts: ConditionFacts): Condition {
-  const { state, outage, queuedPackets, queueFailure } = facts;
+  const { state, queueFailure } = facts;
   // What is in the file nobody knows then, so that nothing else that is said can be true.
   if (queueFailure !== undefined) {
     return { tone: "bad", headline: "Cannot read its queue", detail: queueFailure };
   }
+  const trouble = state === "closed" ? undefined : clusterTrouble(facts.cluster);
+  if (trouble?.tone === "bad") return trouble;
+  const condition = ofDelivery(facts);
+  return trouble !== undefined && (condition.tone === "good" || condition.tone === "idle")
+    ? trouble
+    : condition;
+}
+
+function ofDelivery(facts: ConditionFacts): Condition {
+  const { state, outage, queuedPackets } = facts;
   switch (state) {
     case "idle":
       return { tone: "idle", headline: "Idle", detail: "Nothing to send, no connection needed." };

@@ -30,7 +30,8 @@ const FORMAT = 2;
  *
  * @category Status
  */
-export interface SenderReport extends Omit<SenderStats, "queue" | "receivedBytesDiscarded"> {
+export interface SenderReport
+  extends Omit<SenderStats, "queue" | "receivedBytesDiscarded" | "cluster"> {
   /** When it was written, in milliseconds since 1970. */
   readonly atMs: number;
   /** When the sender was opened, in milliseconds since 1970. */

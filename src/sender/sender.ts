@@ -216,10 +216,8 @@ export class Sender implements AsyncDisposable {
       this.#queueFailure = failure === undefined ? undefined : messageOf(failure);
       warn(
         failure === undefined
-          ? "the queue's file can be read again"
-          : `the queue's file cannot be looked at for other processes' packets: ${
-            messageOf(failure)
-          }`,
+          ? "the queue can be read again"
+          : `the queue cannot be looked at for other processes' packets: ${messageOf(failure)}`,
       );
     });
     this.#forgetRefused = sending.subscribeRefused((error) => this.#tellings.tell(error));
@@ -407,10 +405,12 @@ export class Sender implements AsyncDisposable {
 
   /** How things stand, without a table scan. */
   stats(): SenderStats {
+    const cluster = sendingSideOf(this.queue).cluster();
     return {
       ...this.#supervisor.stats,
       queue: this.queue.stats(),
       receivedBytesDiscarded: this.#received.discardedBytes,
+      ...(cluster === undefined ? {} : { cluster }),
     };
   }
 
@@ -424,6 +424,7 @@ export class Sender implements AsyncDisposable {
       queuedPackets: this.queue.stats().packets,
       moving: this.rates.drainedPacketsPerSecond > 0,
       queueFailure: this.#queueFailure,
+      cluster: sendingSideOf(this.queue).cluster(),
     });
   }
 

@@ -127,7 +127,7 @@ Deno.test("Deno's own exporter sends the figures and a span for each connection"
     // The path has no figures by the time of the last export.
     const metric = exported.get(figure.name);
     if (metric === undefined) {
-      assert.match(figure.name, /^sendq\.(path|tls)\./);
+      assert.match(figure.name, /^sendq\.(path|tls|lease|replication)\./);
       continue;
     }
     assert.equal(metric.unit, figure.unit);

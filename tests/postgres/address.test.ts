@@ -5,7 +5,7 @@ import { settingsOf } from "../../src/postgres/options.ts";
 
 Deno.test("an address has its parts", () => {
   const url = "postgresql://app:s%40cret@db1,db2:6000,[2001:db8::1]:7000/packets/out%2Fbox" +
-    "?sslmode=verify-full&durability=power-loss";
+    "?sslmode=verify-full&durability=power-loss&weaker=warn";
   assert.deepEqual(parseQueueUrl(url), {
     hosts: [
       { hostname: "db1", port: 5432 },
@@ -17,6 +17,7 @@ Deno.test("an address has its parts", () => {
     password: "s@cret",
     sslMode: "verify-full",
     durability: "power-loss",
+    weaker: "warn",
     name: "out/box",
   });
   assert.equal(
@@ -35,6 +36,7 @@ Deno.test("what is no address is refused, without its password", () => {
       ["postgres://app:secret@db1,,db2/packets/outbox", /which is none/],
       ["postgres://app:secret@db1/packets/outbox?sslmode=maybe", /none of disable, require/],
       ["postgres://app:secret@db1/packets/outbox?durability=no", /none of machine-loss/],
+      ["postgres://app:secret@db1/packets/outbox?weaker=ignore", /none of refuse, warn/],
       ["postgres://app:secret@db1/packets/outbox?sslcert=x", /says sslcert/],
       ["postgres://app:with/secret@db1/packets/outbox", /must be like/],
       ["postgres://app:with@secret@db1/packets/outbox", /must be like/],
@@ -63,6 +65,8 @@ Deno.test("options and address say the same, or one of them nothing", () => {
   const url = "postgres://app:one@db1/packets";
   assert.equal(settingsOf({ url, name: "outbox" }).address.name, "outbox");
   assert.equal(settingsOf({ url: `${url}/outbox` }).durability, "machine-loss");
+  assert.equal(settingsOf({ url: `${url}/outbox` }).weaker, "refuse");
+  assert.equal(settingsOf({ url: `${url}/outbox?weaker=warn` }).weaker, "warn");
   assert.equal(settingsOf({ url: `${url}/outbox`, password: "two" }).address.password, "two");
   assert.equal(settingsOf({ url: `${url}/outbox?durability=power-loss` }).durability, "power-loss");
   assert.throws(() => settingsOf({ url: `${url}/outbox`, name: "inbox" }), /contradicts the URL/);

@@ -121,7 +121,10 @@ Deno.test({
       const stored = await runWith(net, ["enqueue", "-q", url, "one", "two"]);
       assert.deepEqual(stored, { code: 0, out: "stored 2 packets, ids 1 to 2\n", err: "" });
       const before = await runWith(net, ["status", "-q", url]);
-      assert.match(before.out, /^packets +2, .*\nstored +2 ever\nstandbys +no commit waits/m);
+      assert.match(
+        before.out,
+        /^packets +2, .*\nstored +2 ever\nsurvives .*\nstandbys +No commit waits/m,
+      );
       assert.match(before.out, /^sender +none runs$/m);
 
       await using legacy = new ScriptedServer().start();

@@ -32,7 +32,7 @@ export function nameOfQueue(queue: string): string {
  *
  * @param queue What `--queue` says.
  * @param options Those of the queue; of the ones that are about a file, a database knows nothing.
- * @param logger Told of what a sender waits for.
+ * @param logger Told of what a sender waits for, and what an acknowledged packet survives.
  */
 export async function openQueue(
   queue: string,
@@ -42,12 +42,14 @@ export async function openQueue(
   if (!isQueueUrl(queue)) return await OutboundQueue.open(queue, options);
   const { postgresQueue } = await import("../../postgres/postgres.ts");
   const { durability: _, commitIn: __, driver: ___, ...shared } = options;
-  return await postgresQueue({
+  const opened = await postgresQueue({
     ...shared,
     url: queue,
     ...passwordOf(),
     ...(logger === undefined ? {} : { logger }),
   });
+  logger?.info(`an acknowledged packet survives ${opened.survives}`);
+  return opened;
 }
 
 /** The password out of the environment, where this process may look. */

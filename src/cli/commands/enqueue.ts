@@ -127,7 +127,7 @@ async function enqueue(
     colors: colorsWelcome(io.stderr),
   }, io.stderr);
 
-  await using queue = await open(path, options);
+  await using queue = await open(path, options, log);
   const stored = new Stored(json, io);
   const store = async (packets: readonly Uint8Array[], signal?: AbortSignal) => {
     const ids = await queue.enqueueMany(packets, { signal });
@@ -171,9 +171,16 @@ async function enqueue(
   return ExitCode.DONE;
 }
 
-async function open(path: string, options: EnqueueCommandOptions): Promise<OutboundQueue> {
+async function open(
+  path: string,
+  options: EnqueueCommandOptions,
+  log: LogConsole,
+): Promise<OutboundQueue> {
+  // A script is told only of what is not as it should be.
+  const warn = (words: string) => log.warn(words);
+  const logger = { debug() {}, info() {}, warn, error: warn };
   try {
-    return await openQueue(path, queueOptionsOf(options));
+    return await openQueue(path, queueOptionsOf(options), logger);
   } catch (error) {
     throw asUsageError(error);
   }

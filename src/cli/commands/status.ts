@@ -7,9 +7,11 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import type { ReplicationStats } from "../../base/cluster_stats.ts";
 import type { TlsSession } from "../../base/ports.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import { standbyWords } from "../../sender/cluster_words.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { outageWords } from "../../sender/outage.ts";
 import { parseReport, readRunningSender, type SenderReport } from "../../sender/report.ts";
@@ -79,7 +81,11 @@ interface Look {
   readonly logBytes: number | undefined;
   readonly sender: RunningSender | undefined;
   /** Of a queue on PostgreSQL. */
-  readonly database?: { readonly synchronousStandbys: string };
+  readonly database?: {
+    readonly survives: string;
+    readonly weakness: string | null;
+    readonly replication: ReplicationStats;
+  };
 }
 
 /** Who sends. */
@@ -156,10 +162,10 @@ async function sourceInDatabase(url: string): Promise<Source> {
   const { lookerAt } = await import("../../postgres/look.ts");
   const looker = lookerAt({ url, ...passwordOf() });
   const look = async (): Promise<Look> => {
-    const { state, lease, synchronousStandbys } = await looker.look();
+    const { state, lease, notice, survives, weakness, replication } = await looker.look();
     const { removedThrough, sentThrough, oldestEnqueuedAtMs, ...counts } = state;
     const { storedBytes: _, writtenAtMs: __, clockOffsetMs: ___, ...shown } = counts;
-    const { holder, epoch, notice } = lease;
+    const { holder, epoch, beatAgeMs } = lease;
     return {
       atMs: systemClock.wallMs(),
       path: looker.path,
@@ -167,11 +173,13 @@ async function sourceInDatabase(url: string): Promise<Source> {
       oldestEnqueuedAtMs,
       ...{ fileBytes: undefined, logBytes: undefined },
       sender: holder === undefined ? undefined : {
-        who: `${printable(holder)}, epoch ${formatCount(epoch)}`,
-        fields: { holder, epoch },
+        who: `${printable(holder)}, epoch ${formatCount(epoch)}, beat ${
+          formatDuration(beatAgeMs)
+        } ago`,
+        fields: { holder, epoch, beatAgeMs },
         report: parseReport(notice),
       },
-      database: { synchronousStandbys },
+      database: { survives, weakness, replication },
     };
   };
   return {
@@ -296,17 +304,25 @@ function asText(seen: Look, io: Stdio): string[] {
     row("queue", printable(path)),
     row("packets", `${formatCount(queue.packets)}, ${formatBytes(queue.bytes)}${oldest}`),
     row("stored", `${formatCount(queue.lastId)} ever${file}`),
-    ...(database === undefined ? [] : [row("standbys", standbyWords(database))]),
+    ...(database === undefined ? [] : databaseRows(database)),
     ...dead,
     ...dropped,
     ...senderRows(sender, atMs, io),
   ];
 }
 
-function standbyWords({ synchronousStandbys }: NonNullable<Look["database"]>): string {
-  return synchronousStandbys === ""
-    ? "no commit waits for one (synchronous_standby_names is empty)"
-    : `each commit waits for ${printable(synchronousStandbys)}`;
+function databaseRows(
+  { survives, replication }: NonNullable<Look["database"]>,
+): string[] {
+  return [
+    row("survives", printable(survives)),
+    row("standbys", printable(standbyWords(replication))),
+    ...replication.standbys.map(({ name, state, sync, lagBytes, lagMs }) => {
+      const late = lagMs === null ? "" : ` and ${formatDuration(lagMs)}`;
+      const what = `${name}: ${sync}, ${state}, ${formatBytes(lagBytes)}${late} behind`;
+      return row("", printable(what));
+    }),
+  ];
 }
 
 function deadWords(queue: QueueCounts): string {

@@ -115,6 +115,33 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT epoch, beat, holder, notice FROM sendq.lease WHERE queue = sendq.queue_id(q)
 $$;
 
+-- Who sends, and what becomes of commits: for people. Waits for nobody.
+CREATE FUNCTION sendq.health(q text, durability text) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  l sendq.lease;
+BEGIN
+  PERFORM sendq.allow('sendq_producer');
+  SELECT * INTO l FROM sendq.lease WHERE queue = sendq.queue_id(q);
+  RETURN jsonb_build_object(
+    'holder', l.holder, 'epoch', l.epoch, 'beat', l.beat,
+    'beatAgeMs', greatest(0, round(extract(epoch FROM clock_timestamp() - l.beat_at) * 1000)),
+    'weakness', sendq.weakness(durability),
+    'waitsFor', current_setting('synchronous_standby_names'),
+    'commit', current_setting('synchronous_commit'),
+    -- The right of the functions' owner: without it the view has rows, and nothing in them.
+    'maySee', pg_has_role('pg_read_all_stats', 'USAGE'),
+    'standbys', (
+      SELECT coalesce(jsonb_agg(jsonb_build_object(
+        'name', r.application_name, 'state', r.state, 'sync', r.sync_state,
+        'lagBytes', greatest(0, pg_wal_lsn_diff(pg_current_wal_lsn(), r.flush_lsn)),
+        'lagMs', round(extract(epoch FROM r.flush_lag) * 1000)
+      ) ORDER BY r.application_name, r.pid), '[]')
+      FROM pg_stat_replication r WHERE r.state IN ('startup', 'catchup', 'streaming')
+    )
+  );
+END $$;
+
 -- Takes the lease, if it is still as it was seen. No clock of the database decides.
 CREATE FUNCTION sendq.lease_take(
   q text, seen_epoch bigint, seen_beat bigint, who text, durability text
@@ -124,7 +151,8 @@ DECLARE
 BEGIN
   PERFORM sendq.demand(durability);
   PERFORM sendq.allow('sendq_sender');
-  UPDATE sendq.lease SET epoch = epoch + 1, beat = beat + 1, holder = who, notice = ''
+  UPDATE sendq.lease SET epoch = epoch + 1, beat = beat + 1, beat_at = clock_timestamp(),
+    holder = who, notice = ''
     WHERE queue = sendq.queue_id(q) AND epoch = seen_epoch AND beat = seen_beat
     RETURNING epoch INTO taken;
   IF taken IS NULL THEN RETURN NULL; END IF;
@@ -140,7 +168,7 @@ DECLARE
 BEGIN
   PERFORM sendq.demand(durability);
   PERFORM sendq.allow('sendq_sender');
-  UPDATE sendq.lease SET beat = beat + 1, notice = words
+  UPDATE sendq.lease SET beat = beat + 1, beat_at = clock_timestamp(), notice = words
     WHERE queue = sendq.queue_id(q) AND epoch = held_epoch AND holder IS NOT NULL
     RETURNING beat INTO now_at;
   RETURN now_at;
@@ -165,8 +193,8 @@ END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sendq FROM public;
 -- Who may do what is said by sendq.allow, in words that name the role that is missing.
-GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.state, sendq.version, sendq.commit,
-  sendq.void, sendq.forget, sendq.ring, sendq.edit, sendq.read, sendq.due, sendq.dead_letters,
-  sendq.lease_look, sendq.lease_take, sendq.lease_beat, sendq.lease_leave, sendq.create_queue
+GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.weakness, sendq.state, sendq.version,
+  sendq.commit, sendq.void, sendq.forget, sendq.ring, sendq.edit, sendq.read, sendq.due, sendq.dead_letters,
+  sendq.lease_look, sendq.health, sendq.lease_take, sendq.lease_beat, sendq.lease_leave, sendq.create_queue
   TO sendq_producer;
 `;

@@ -11,12 +11,10 @@
 /** In the order in which they use each other. */
 export const SHARED: string = `
 -- A commit has to mean what was promised: a setting may change while connections live.
-CREATE FUNCTION sendq.demand(durability text) RETURNS void LANGUAGE plpgsql STABLE AS $$
-DECLARE
-  wrong text;
+CREATE FUNCTION sendq.weakness(durability text) RETURNS text LANGUAGE plpgsql STABLE AS $$
 BEGIN
-  IF durability = 'process-crash' THEN RETURN; END IF;
-  wrong := CASE
+  IF durability = 'process-crash' THEN RETURN NULL; END IF;
+  RETURN CASE
     WHEN current_setting('fsync') <> 'on' THEN 'fsync is off'
     WHEN current_setting('full_page_writes') <> 'on' THEN 'full_page_writes is off'
     WHEN durability = 'power-loss' AND current_setting('synchronous_commit') = 'off'
@@ -27,7 +25,17 @@ BEGIN
     WHEN durability = 'machine-loss' AND btrim(current_setting('synchronous_standby_names')) = ''
       THEN 'synchronous_standby_names is empty'
   END;
-  IF wrong IS NOT NULL THEN
+END $$;
+
+-- Refuses what means less, or warns of it, as the connection has been told to.
+CREATE FUNCTION sendq.demand(durability text) RETURNS void LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  wrong text := sendq.weakness(durability);
+BEGIN
+  IF wrong IS NULL THEN RETURN; END IF;
+  IF coalesce(current_setting('sendq.weaker', true), '') = 'warn' THEN
+    RAISE WARNING '%', wrong USING ERRCODE = 'SQ003';
+  ELSE
     RAISE EXCEPTION '%', wrong USING ERRCODE = 'SQ003';
   END IF;
 END $$;

@@ -10,7 +10,8 @@
  * - `dead_letter`: packets that nobody sends any more, under their old ids.
  * - `producer`: what each open queue has asked for last, and the answer to it, so that a
  *   question whose answer was lost can be asked again.
- * - `lease`: who sends. `beat` grows as long as the holder lives.
+ * - `lease`: who sends. `beat` grows as long as the holder lives; `beat_at` is for people, and
+ *   nothing is decided by it.
  *
  * @module
  */
@@ -91,6 +92,7 @@ CREATE TABLE sendq.lease (
   queue integer PRIMARY KEY REFERENCES sendq.queue ON DELETE CASCADE,
   epoch bigint NOT NULL DEFAULT 0,
   beat bigint NOT NULL DEFAULT 0,
+  beat_at timestamptz NOT NULL DEFAULT now(),
   holder text,
   notice text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 25);
