@@ -9,6 +9,8 @@ import type { Planted } from "./planted.ts";
 
 const LEASE = "src/postgres/lease.ts";
 const DIALER = "src/sender/tenured_dialer.ts";
+const WORLD = "simulation/lease_run.ts";
+const FENCE = "if (tenure !== state.fence.tenure || known < count) {";
 const worker = "lease_worker.ts";
 
 /** All of them. */
@@ -36,8 +38,8 @@ export const LEASE_PLANTED: readonly Planted[] = [
     file: LEASE,
     worker,
     patches: [[
-      "if (epoch !== undefined) return new Lease(epoch, takenAtMs, options);",
-      "void takenAtMs;\n          if (epoch !== undefined) return new Lease(epoch, clock.nowMs(), options);",
+      "return new Lease({ ...taken, tenure }, takenAtMs, options);",
+      "{\n            void takenAtMs;\n            return new Lease({ ...taken, tenure }, clock.nowMs(), options);\n          }",
     ]],
   },
   {
@@ -79,12 +81,61 @@ export const LEASE_PLANTED: readonly Planted[] = [
     name: "lease: a lost one beats on",
     file: LEASE,
     worker,
-    patches: [["if (!holds) {", "if (!holds && this.#isReleased) {"]],
+    patches: [[
+      'if (typeof answer !== "number") {',
+      'if (typeof answer !== "number") return false;\n    if (typeof answer !== "number") {',
+    ]],
   },
   {
     name: "lease: lapsed is lost",
     file: LEASE,
     worker,
     patches: [["if (this.#validUntilMs > clock.nowMs()) this.#hasLapsed = false;", ""]],
+  },
+  // The database and its calls are the world's own: here it is the world that is held to account.
+  {
+    name: "lease: a read without a number",
+    file: WORLD,
+    worker,
+    patches: [["      reads.count++;\n", ""]],
+  },
+  {
+    name: "lease: nothing is reserved",
+    file: WORLD,
+    worker,
+    patches: [[
+      "state.reservedThrough = Math.max(state.reservedThrough, afterId + packets.length);",
+      "",
+    ]],
+  },
+  {
+    name: "lease: unfenced removal",
+    file: WORLD,
+    worker,
+    patches: [[FENCE, 'if (tenure === "") {']],
+  },
+  {
+    name: "lease: a fence of epochs alone",
+    file: WORLD,
+    worker,
+    patches: [[FENCE, "if (epoch !== state.fence.epoch) {"]],
+  },
+  {
+    name: "lease: a fence that knows no reads",
+    file: WORLD,
+    worker,
+    patches: [[FENCE, "if (tenure !== state.fence.tenure) {"]],
+  },
+  {
+    name: "lease: 'had it' from a plain read",
+    file: WORLD,
+    worker,
+    patches: [[
+      "return this.change(process, (state) => {\n      if (had(state)) return;",
+      "const seen = await this.read(process, had);\n    if (seen) return;\n    return await this.change(process, (state) => {\n      if (had(state)) return;",
+    ], [
+      "enqueue(process: Process, producer: string, call: number, packet: number): Promise<void> {",
+      "async enqueue(process: Process, producer: string, call: number, packet: number): Promise<void> {",
+    ]],
   },
 ];

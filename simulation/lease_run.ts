@@ -9,7 +9,7 @@
 
 import { FencedError } from "../src/base/errors.ts";
 import { type Dialer, type SocketSample, TcpState, type Wire } from "../src/base/ports.ts";
-import { Lease, type LeaseRow, type LeaseTable } from "../src/postgres/lease.ts";
+import { type HeldLease, Lease, type LeaseRow, type LeaseTable } from "../src/postgres/lease.ts";
 import { tenuredDialer } from "../src/sender/tenured_dialer.ts";
 import { SeededRandom } from "./random.ts";
 import type { RunResult } from "./run.ts";
@@ -28,6 +28,8 @@ const FASTEST = 1.009;
 class World {
   nowMs = 0;
   events = 0;
+  /** How many tenures have begun. */
+  terms = 0;
   violation: string | undefined;
   readonly #queue: { readonly atMs: number; readonly order: number; readonly run: () => void }[] =
     [];
@@ -131,17 +133,59 @@ class Process {
   }
 }
 
-/** What is in the database, and the way to it. */
+/** What is in the database. */
+class State {
+  row: LeaseRow = { epoch: 0, tenure: undefined, beat: 0, holder: undefined };
+  /** What the holder of the lease may have sent. */
+  reservedThrough = 0;
+  /** Behind the lease's, for those who remove. */
+  fence: { readonly epoch: number; readonly tenure: string | undefined } = {
+    epoch: 0,
+    tenure: undefined,
+  };
+  sentThrough = 0;
+  removedThrough = 0;
+  /** What lies under the ids from 1 on: each has a number that no other one ever has. */
+  readonly packets: number[] = [];
+  /** How many calls of each producer, and reads of each sender, are known. */
+  readonly calls = new Map<string, number>();
+}
+
+/** What was handed out to a sender: under which name, and how often. */
+interface Reads {
+  readonly reader: string;
+  readonly count: number;
+}
+
+/** A transaction: the same on the primary and on a standby. */
+type Work<T> = (state: State) => T;
+
+/** A primary and its standby, and the way to them. */
 class Database {
+  /** Whether an answer waits until the standby has what it says. */
+  readonly isReplicated: boolean;
+  refusedRemovals = 0;
+  /** When it last forgot something that it had answered. */
+  wentBackAtMs = -Infinity;
+  /** How often it did. */
+  timesBack = 0;
+  /** Packets that were acknowledged, and those among them that were forgotten. */
+  readonly acknowledged = new Set<number>();
+  readonly forgotten = new Set<number>();
+  /** Packets that were put on a wire, and how often it had gone back by then. */
+  readonly written = new Map<number, number>();
   readonly #world: World;
   readonly #random: SeededRandom;
   readonly #server: Server;
-  row: LeaseRow = { epoch: 0, beat: 0, holder: undefined };
-  /** Behind the lease's, for those who remove. */
-  queueEpoch = 0;
-  lastId = 0;
-  removedThrough = 0;
-  refusedRemovals = 0;
+  #state = new State();
+  /** What has led to it; the standby has the first of them. */
+  #works: Work<unknown>[] = [];
+  #replicated = 0;
+  #replicatedAtMs = 0;
+  #standbyGoneUntilMs = 0;
+  #awaiting: { readonly count: number; readonly answer: () => void }[] = [];
+  /** Questions to a primary that is gone are nobody's. */
+  #primary = 1;
   #goneUntilMs = 0;
   /** How often a message takes long. */
   readonly #slow: number;
@@ -150,11 +194,43 @@ class Database {
     this.#world = world;
     this.#random = random;
     this.#slow = random.pick([0.02, 0.1, 0.4]);
+    this.isReplicated = random.chance(0.5);
     this.#server = server;
+  }
+
+  /** As it is, for those who judge. */
+  get state(): Readonly<State> {
+    return this.#state;
   }
 
   goAway(forMs: number): void {
     this.#goneUntilMs = Math.max(this.#goneUntilMs, this.#world.nowMs + forMs);
+  }
+
+  loseStandby(forMs: number): void {
+    this.#standbyGoneUntilMs = Math.max(this.#standbyGoneUntilMs, this.#world.nowMs + forMs);
+  }
+
+  /** The primary is gone for good, and its standby takes its place as it is. */
+  failOver(): void {
+    const lost = this.#works.length - this.#replicated;
+    this.#works = this.#works.slice(0, this.#replicated);
+    this.#awaiting = [];
+    this.#primary++;
+    const state = new State();
+    for (const work of this.#works) work(state);
+    if (lost > 0 && !this.isReplicated) {
+      this.wentBackAtMs = this.#world.nowMs;
+      this.timesBack++;
+      const known = new Set(state.packets);
+      for (const packet of this.#state.packets) if (!known.has(packet)) this.forgotten.add(packet);
+    }
+    this.#state = state;
+  }
+
+  /** One that takes over after a database went back cannot know of the one before. */
+  get isForgetful(): boolean {
+    return this.#world.nowMs < this.wentBackAtMs + TTL_MS;
   }
 
   #delayMs(): number {
@@ -175,67 +251,156 @@ class Database {
   }
 
   /** A question, and its answer to a process that may have given it up by then. */
-  ask<T>(process: Process, work: () => T): Promise<T> {
+  #ask<T>(process: Process, carryOut: (answer: (give: () => void) => void) => void) {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     // The library's timers are of the process.
     process.setTimer(ANSWER_TIMEOUT_MS, () => reject(new Error("no answer")));
-    if (this.#isLost(process)) return promise;
-    this.#world.at(this.#world.nowMs + this.#delayMs(), () => {
-      if (this.#world.nowMs < this.#goneUntilMs) return;
-      let answer: () => void;
-      try {
-        const value = work();
-        answer = () => resolve(value);
-      } catch (error) {
-        answer = () => reject(error);
-      }
-      if (this.#isLost(process)) return;
+    const primary = this.#primary;
+    if (!this.#isLost(process)) {
       this.#world.at(this.#world.nowMs + this.#delayMs(), () => {
-        if (process.isCutOff) return;
-        process.do(answer);
-        if (this.#isCut()) process.cutOff(this.#random.logBetween(2000, 8000));
+        if (this.#world.nowMs < this.#goneUntilMs || primary !== this.#primary) return;
+        carryOut((give) => {
+          if (this.#isLost(process)) return;
+          this.#world.at(this.#world.nowMs + this.#delayMs(), () => {
+            if (process.isCutOff) return;
+            process.do(give);
+            if (this.#isCut()) process.cutOff(this.#random.logBetween(2000, 8000));
+          });
+        });
       });
+    }
+    return { promise, resolve, reject };
+  }
+
+  /** Looks. What is not on the standby yet is seen, too, as after a wait that was given up. */
+  read<T>(process: Process, work: (state: Readonly<State>) => T): Promise<T> {
+    const asked = this.#ask<T>(process, (answer) => {
+      const value = work(this.#state);
+      answer(() => asked.resolve(value));
     });
-    return promise;
+    return asked.promise;
+  }
+
+  /** Changes something. What is answered is on the standby, where answers wait for it. */
+  change<T>(process: Process, work: Work<T>): Promise<T> {
+    const asked = this.#ask<T>(process, (answer) => {
+      let value: T;
+      try {
+        value = work(this.#state);
+      } catch (error) {
+        // It was undone: there is nothing that a standby would have to know.
+        return answer(() => asked.reject(error));
+      }
+      this.#works.push(work);
+      this.#replicate();
+      const give = () => answer(() => asked.resolve(value));
+      if (this.isReplicated) this.#awaiting.push({ count: this.#works.length, answer: give });
+      else give();
+    });
+    return asked.promise;
+  }
+
+  #replicate(): void {
+    const { nowMs } = this.#world;
+    const count = this.#works.length;
+    const primary = this.#primary;
+    const delayMs = this.#random.chance(0.05)
+      ? this.#random.logBetween(50, 3000)
+      : this.#random.logBetween(0.2, 20);
+    this.#replicatedAtMs = Math.max(
+      this.#replicatedAtMs,
+      nowMs + delayMs,
+      this.#standbyGoneUntilMs,
+    );
+    this.#world.at(this.#replicatedAtMs, () => {
+      if (primary !== this.#primary) return;
+      this.#replicated = Math.max(this.#replicated, count);
+      const there = this.#awaiting.filter(({ count }) => count <= this.#replicated);
+      this.#awaiting = this.#awaiting.filter(({ count }) => count > this.#replicated);
+      for (const { answer } of there) answer();
+    });
   }
 
   /** The lease as its schema has it. */
   tableOf(process: Process): LeaseTable {
     return {
-      look: () => this.ask(process, () => this.row),
-      take: (seen, holder) =>
-        this.ask(process, () => {
-          if (seen.epoch !== this.row.epoch || seen.beat !== this.row.beat) return undefined;
-          this.row = { epoch: seen.epoch + 1, beat: seen.beat + 1, holder };
-          this.queueEpoch = this.row.epoch;
-          return this.row.epoch;
+      look: () => this.read(process, ({ row }) => row),
+      take: (seen, holder, tenure) =>
+        this.change(process, (state) => {
+          const { row } = state;
+          if (seen.epoch !== row.epoch || seen.beat !== row.beat) return undefined;
+          if (seen.tenure !== row.tenure) return undefined;
+          const taken = { epoch: row.epoch + 1, beat: row.beat + 1 };
+          state.row = { ...taken, tenure, holder };
+          state.fence = { epoch: taken.epoch, tenure };
+          const reserved = Math.min(state.reservedThrough, state.packets.length);
+          state.sentThrough = Math.max(state.sentThrough, reserved);
+          state.reservedThrough = 0;
+          return taken;
         }),
-      beat: (epoch) =>
-        this.ask(process, () => {
-          if (epoch !== this.row.epoch || this.row.holder === undefined) return false;
-          this.row = { ...this.row, beat: this.row.beat + 1 };
-          return true;
+      beat: (held) =>
+        this.change(process, (state) => {
+          const { row } = state;
+          if (row.tenure !== held.tenure) return row.epoch > held.epoch ? "taken" : "gone-back";
+          if (row.beat < held.beat) return "gone-back";
+          if (row.holder === undefined) return "taken";
+          state.row = { ...row, beat: row.beat + 1 };
+          return state.row.beat;
         }),
-      leave: (epoch) =>
-        this.ask(process, () => {
-          if (epoch !== this.row.epoch) return;
-          this.row = { epoch, beat: this.row.beat + 1, holder: undefined };
+      leave: (held) =>
+        this.change(process, (state) => {
+          if (held.tenure !== state.row.tenure) return;
+          state.row = { ...state.row, beat: state.row.beat + 1, holder: undefined };
         }),
       close: () => {},
     };
   }
 
-  remove(process: Process, epoch: number, through: number): Promise<number> {
-    return this.ask(process, () => {
-      if (epoch !== this.queueEpoch) {
+  /** Stores a packet, once, however often it is asked for. */
+  enqueue(process: Process, producer: string, call: number, packet: number): Promise<void> {
+    const had = (state: Readonly<State>) => state.calls.get(producer) === call;
+    return this.change(process, (state) => {
+      if (had(state)) return;
+      const known = state.calls.get(producer) ?? 0;
+      if (known !== call - 1) throw new RangeError(`it knows ${known} calls`);
+      if (state.packets.includes(packet)) this.#world.fail(`packet ${packet} is stored twice`);
+      state.packets.push(packet);
+      state.calls.set(producer, call);
+    });
+  }
+
+  /** Reads what a sender is going to send. */
+  handOut(process: Process, held: HeldLease, reads: Reads, afterId: number): Promise<number[]> {
+    const { tenure } = held;
+    const { reader, count } = reads;
+    const call = count + 1;
+    return this.change(process, (state) => {
+      const known = state.calls.get(reader) ?? 0;
+      if (tenure !== state.fence.tenure) throw new FencedError("not the sender");
+      if (known !== call && known !== call - 1) throw new FencedError(`it knows ${known} reads`);
+      const packets = state.packets.slice(afterId, afterId + 8);
+      state.reservedThrough = Math.max(state.reservedThrough, afterId + packets.length);
+      state.calls.set(reader, call);
+      return packets;
+    });
+  }
+
+  remove(process: Process, held: HeldLease, reads: Reads, through: number): Promise<void> {
+    const { epoch, tenure } = held;
+    const { reader, count } = reads;
+    return this.change(process, (state) => {
+      const known = state.calls.get(reader) ?? 0;
+      if (tenure !== state.fence.tenure || known < count) {
         this.refusedRemovals++;
-        throw new FencedError("another epoch");
+        throw new FencedError(`not the sender of epoch ${epoch}`);
       }
-      for (let id = this.removedThrough + 1; id <= through; id++) {
-        if (!this.#server.has(id)) this.#world.fail(`packet ${id} was removed and is nowhere`);
+      for (let id = state.removedThrough + 1; id <= through; id++) {
+        const packet = state.packets[id - 1];
+        if (packet === undefined || !this.#server.has(packet)) {
+          this.#world.fail(`packet ${packet} with id ${id} was removed and is nowhere`);
+        }
       }
-      this.removedThrough = Math.max(this.removedThrough, through);
-      return this.removedThrough;
+      state.removedThrough = Math.max(state.removedThrough, through);
     });
   }
 }
@@ -244,29 +409,69 @@ class Database {
 class Server {
   readonly #world: World;
   readonly #seen = new Set<number>();
-  #newestEpoch = 0;
+  #newestTerm = 0;
   duplicates = 0;
 
   constructor(world: World) {
     this.#world = world;
   }
 
-  has(id: number): boolean {
-    return this.#seen.has(id);
+  has(packet: number): boolean {
+    return this.#seen.has(packet);
   }
 
   get delivered(): number {
     return this.#seen.size;
   }
 
-  /** @param mayBeLate Its process was stopped, so that nobody could reset the connection. */
-  receive(id: number, epoch: number, mayBeLate: boolean): void {
-    if (epoch < this.#newestEpoch && !mayBeLate) {
-      this.#world.fail(`packet ${id} of epoch ${epoch} came behind epoch ${this.#newestEpoch}`);
+  /** @param mayBeLate Nobody could reset the connection, or know that it should be. */
+  receive(packet: number, term: number, mayBeLate: boolean): void {
+    if (term < this.#newestTerm && !mayBeLate) {
+      this.#world.fail(`packet ${packet} of term ${term} came behind term ${this.#newestTerm}`);
     }
-    this.#newestEpoch = Math.max(this.#newestEpoch, epoch);
-    if (this.#seen.has(id)) this.duplicates++;
-    this.#seen.add(id);
+    this.#newestTerm = Math.max(this.#newestTerm, term);
+    if (this.#seen.has(packet)) this.duplicates++;
+    this.#seen.add(packet);
+  }
+}
+
+/** Stores packets, one after the other. */
+class Producer {
+  readonly process: Process;
+  stored = 0;
+
+  constructor(
+    private readonly world: World,
+    private readonly random: SeededRandom,
+    private readonly database: Database,
+  ) {
+    this.process = new Process(world, random);
+    void this.#run();
+  }
+
+  #rest(ms: number): Promise<void> {
+    return new Promise((resolve) => void this.process.setTimer(ms, resolve));
+  }
+
+  async #run(): Promise<void> {
+    let lives = 1;
+    let call = 0;
+    for (let packet = 1; this.world.nowMs < FAULTS_END_MS; packet++) {
+      call++;
+      for (;;) {
+        try {
+          await this.database.enqueue(this.process, `producer ${lives}`, call, packet);
+          this.database.acknowledged.add(packet);
+          this.stored++;
+          break;
+        } catch (error) {
+          // The database has gone back: nothing of it is stored, and the numbers are nobody's.
+          if (error instanceof RangeError) [lives, call] = [lives + 1, 1];
+        }
+        await this.#rest(100);
+      }
+      await this.#rest(this.random.between(20, 400));
+    }
   }
 }
 
@@ -289,17 +494,21 @@ class SimulatedWire implements Wire {
     private readonly process: Process,
     private readonly database: Database,
     private readonly server: Server,
-    private readonly epoch: number,
+    private readonly lease: Lease,
+    private readonly term: number,
     private readonly onAcked: (id: number) => void,
   ) {}
 
   write(bytes: Uint8Array): Promise<number> {
     if (this.#isOver) return Promise.reject(new Error("the connection is reset"));
-    const { world, epoch } = this;
-    if (this.database.row.epoch > epoch) {
-      world.fail(`epoch ${epoch} wrote, and epoch ${this.database.row.epoch} had begun`);
+    const { world, database, lease, term } = this;
+    const { row } = database.state;
+    if (row.tenure !== lease.tenure && !database.isForgetful) {
+      world.fail(`epoch ${lease.epoch} wrote, and ${row.holder} had begun`);
     }
-    const [id = 0] = new Uint32Array(bytes.slice().buffer);
+    const [id = 0, packet = 0] = new Uint32Array(bytes.slice().buffer);
+    // One that wrote on what the database has forgotten had told it so before.
+    database.written.set(packet, database.isForgetful ? -1 : database.timesBack);
     const writtenAtMs = world.nowMs;
     // A window that is closed for a while keeps it in the Send-Q.
     const isClosed = world.nowMs < FAULTS_END_MS && this.random.chance(0.05);
@@ -308,7 +517,8 @@ class SimulatedWire implements Wire {
     this.#arrivesAtMs = Math.max(this.#arrivesAtMs, world.nowMs + delayMs);
     world.at(this.#arrivesAtMs, () => {
       if (this.#isOver) return;
-      this.server.receive(id, epoch, this.process.pausedAtMs >= writtenAtMs);
+      const mayBeLate = this.process.pausedAtMs >= writtenAtMs || database.isForgetful;
+      this.server.receive(packet, term, mayBeLate);
       this.process.do(() => {
         if (!this.#isOver) this.onAcked(id);
       });
@@ -396,11 +606,13 @@ class SendingProcess {
         waits: true,
         tell: () => {},
       });
+      const term = ++this.world.terms;
+      const reads = { reader: `reader ${term}`, count: 0 };
       let isLost = false;
       lease.subscribeLost(() => isLost = true);
       while (!isLost) {
         try {
-          await this.#deliver(lease);
+          await this.#deliver(lease, term, reads);
         } catch (error) {
           if (error instanceof FencedError) break;
         }
@@ -414,12 +626,20 @@ class SendingProcess {
   }
 
   /** One connection, until it breaks. */
-  async #deliver(lease: Lease): Promise<void> {
+  async #deliver(
+    lease: Lease,
+    term: number,
+    reads: { readonly reader: string; count: number },
+  ): Promise<void> {
     const { database, world, process } = this;
-    // As it was when it last looked, a moment ago.
-    const from = database.removedThrough;
+    const from = await database.read(process, (state) => {
+      if (state.row.tenure === lease.tenure) this.#checkMark(state);
+      return state.removedThrough;
+    });
     let ackedId = from;
     let writtenId = from;
+    let isReading = false;
+    let ahead: readonly { readonly id: number; readonly packet: number }[] = [];
     let isRemoving = false;
     let fenced: FencedError | undefined;
     const dialer: Dialer = {
@@ -433,22 +653,36 @@ class SendingProcess {
           process,
           database,
           this.server,
-          lease.epoch,
+          lease,
+          term,
           (id) => ackedId = Math.max(ackedId, id),
         );
         return this.#wire;
       },
     };
     const wire = await tenuredDialer(dialer, lease).dial(new AbortController().signal);
+    const readAhead = async (): Promise<void> => {
+      const afterId = writtenId;
+      const packets = await database.handOut(process, lease, { ...reads }, afterId);
+      reads.count++;
+      ahead = packets.map((packet, i) => ({ id: afterId + 1 + i, packet }));
+    };
     while (!(this.#wire?.isOver ?? true)) {
-      if (writtenId < database.lastId && writtenId - ackedId < 5) {
-        writtenId++;
-        await wire.write(new Uint8Array(Uint32Array.of(writtenId).buffer));
+      const [next, ...rest] = ahead;
+      if (next !== undefined && writtenId - ackedId < 5) {
+        ahead = rest;
+        writtenId = next.id;
+        await wire.write(new Uint8Array(Uint32Array.of(next.id, next.packet).buffer));
+      } else if (next === undefined && !isReading) {
+        isReading = true;
+        readAhead().catch((error) => {
+          if (error instanceof FencedError) fenced = error;
+        }).finally(() => isReading = false);
       }
       // Delivery goes on meanwhile, and whatever becomes of it.
       if (ackedId > from && !isRemoving && this.random.chance(0.3)) {
         isRemoving = true;
-        database.remove(process, lease.epoch, ackedId).catch((error) => {
+        database.remove(process, lease, { ...reads }, ackedId).catch((error) => {
           if (error instanceof FencedError) fenced = error;
         }).finally(() => isRemoving = false);
       }
@@ -456,6 +690,21 @@ class SendingProcess {
       await this.#rest(this.random.between(5, 50));
     }
     throw new Error("the connection was reset");
+  }
+
+  /** What may have been on a wire is known to the next sender, or it would tell too little. */
+  #checkMark({ packets, removedThrough, sentThrough, reservedThrough }: Readonly<State>): void {
+    const { written, timesBack } = this.database;
+    for (
+      let id = Math.max(removedThrough, sentThrough, reservedThrough) + 1;
+      id <= packets.length;
+      id++
+    ) {
+      const packet = packets[id - 1];
+      // A database that went back has forgotten that, too.
+      if (packet === undefined || written.get(packet) !== timesBack) continue;
+      this.world.fail(`packet ${packet} was on a wire, and the next sender does not know`);
+    }
   }
 }
 
@@ -476,11 +725,7 @@ export async function runLease(seed: number): Promise<RunResult> {
   const senders = Array.from({ length: random.int(2, 3) }, start);
   const faults = random.fork();
 
-  const store = () => {
-    database.lastId++;
-    if (world.nowMs < FAULTS_END_MS) world.at(world.nowMs + faults.between(20, 400), store);
-  };
-  world.at(0, store);
+  new Producer(world, random.fork(), database);
   const fault = () => {
     if (world.nowMs > FAULTS_END_MS) return;
     const index = faults.int(0, senders.length - 1);
@@ -489,8 +734,12 @@ export async function runLease(seed: number): Promise<RunResult> {
     const kind = faults.next();
     if (kind < 0.35) sender.process.pause(faults.logBetween(10, 20_000));
     else if (kind < 0.65) sender.process.cutOff(faults.logBetween(500, 10_000));
-    else if (kind < 0.8) database.goAway(faults.logBetween(50, 8000));
-    else {
+    else if (kind < 0.72) database.goAway(faults.logBetween(50, 8000));
+    else if (kind < 0.78) database.loseStandby(faults.logBetween(50, 5000));
+    else if (kind < 0.84) {
+      database.failOver();
+      database.goAway(faults.logBetween(50, 5000));
+    } else {
       connections += sender.connections;
       if (kind < 0.92) sender.kill();
       else sender.stop();
@@ -501,11 +750,16 @@ export async function runLease(seed: number): Promise<RunResult> {
   world.at(faults.between(0, 5000), fault);
 
   await world.run(RUN_MS);
-  if (world.violation === undefined && database.removedThrough < database.lastId) {
+  const { packets, removedThrough, row } = database.state;
+  if (removedThrough < packets.length) {
     world.fail(
-      `a minute after the last fault ${database.lastId - database.removedThrough} of ` +
-        `${database.lastId} packets are still there, epoch ${database.row.epoch}`,
+      `a minute after the last fault ${packets.length - removedThrough} of ` +
+        `${packets.length} packets are still there, epoch ${row.epoch}`,
     );
+  }
+  for (const packet of database.acknowledged) {
+    if (server.has(packet) || database.forgotten.has(packet)) continue;
+    world.fail(`packet ${packet} was acknowledged and is nowhere`);
   }
   for (const sender of senders) {
     connections += sender.connections;
@@ -516,7 +770,7 @@ export async function runLease(seed: number): Promise<RunResult> {
     violation: world.violation,
     simulatedMs: world.nowMs,
     events: world.events,
-    accepted: database.lastId,
+    accepted: database.acknowledged.size,
     delivered: server.delivered,
     duplicates: server.duplicates,
     lostUnread: 0,

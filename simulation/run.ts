@@ -448,7 +448,7 @@ class World {
         random: () => random.next(),
         onStatus: (status) => this.checker.status(status),
         onReceived: () => {},
-      }, sendingSideOf(queue).sentThroughAtOpen);
+      }, sendingSideOf(queue).sentThroughId);
       this.#disk.space.restoreReserve();
       sendingSideOf(queue).sweepExpired(this.#disk.space);
       this.#queue = queue;

@@ -260,7 +260,7 @@ export class Database {
 }
 
 /**
- * Asks what changes nothing: where the answer is lost, again.
+ * Asks what may be asked twice: where the answer is lost, or is on the primary alone, again.
  *
  * @param options For how long, and whether nobody waits for it any more.
  * @throws As {@linkcode Database.ask}.
@@ -275,7 +275,9 @@ export async function askAgain(
   const untilMs = clock.nowMs() + timeoutMs;
   for (;;) {
     try {
-      return (await database.ask(text, args)).rows;
+      const { rows, unreplicated } = await database.ask(text, args);
+      if (!unreplicated) return rows;
+      throw new ConnectionLostError("a wait for a standby was given up", true);
     } catch (error) {
       if (!(error instanceof ConnectionLostError) || isOver() || clock.nowMs() >= untilMs) {
         throw error;

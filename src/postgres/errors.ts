@@ -86,6 +86,27 @@ const MEANINGS: Readonly<
 /** Statements that were undone by the server for the sake of others: the next may succeed. */
 const PASSING = new Set(["40001", "40P01", "55P03", "57014", "53300", "53200", "57P03", "25006"]);
 
+/** For a sender that another one has followed. */
+export function takenOver(path: string, options?: ErrorOptions): FencedError {
+  return new FencedError(
+    `Queue ${path}: another sender has taken it over, because this one could not renew its ` +
+      "right to send in time. Nothing is lost. Start it again: it waits for its turn.",
+    options,
+  );
+}
+
+/** For a sender whose tenure, or what it has read, the database does not know any more. */
+export function goneBack(path: string, options?: ErrorOptions): FencedError {
+  return new FencedError(
+    `Queue ${path}: the database has gone back to an earlier state, which does not know what it ` +
+      "has answered this sender. It has ended its connection, and removes nothing: under the ids " +
+      "that it has read there may be other packets now. Start it again: it sends what is there. " +
+      "Find out whether the database was restored, or failed over without synchronous " +
+      "replication; what is missing was acknowledged.",
+    options,
+  );
+}
+
 /**
  * Translates what went wrong in a call that is over: nothing of it is stored.
  *
@@ -100,13 +121,8 @@ export function queueErrorOf(error: unknown, path: string): unknown {
   }
   const state = sqlStateOf(error);
   if (state === undefined) return error;
-  if (state === "SQ004") {
-    return new FencedError(
-      `Queue ${path}: another sender has taken it over. This one must not go on; nothing is ` +
-        "lost. Start it again: it waits for its turn.",
-      { cause: error },
-    );
-  }
+  if (state === "SQ004") return takenOver(path, { cause: error });
+  if (state === "SQ007") return goneBack(path, { cause: error });
   if (state === "42501" && hintOf(error) !== "") {
     return make("read-only", messageOf(error), `${NOTHING} To allow it: ${hintOf(error)}.`);
   }

@@ -9,14 +9,20 @@
  *
  * A right that is over is not lost: as long as nobody has taken it, the next beat that works
  * makes it valid again. When somebody has, it is lost for good. Removals do not rest on any
- * of this: they are refused in their own transaction once the epoch has changed.
+ * of this: they are refused in their own transaction once another one has taken over.
+ *
+ * A database may go back to an earlier state: it was restored, or failed over to a standby that
+ * did not have everything. Each holder draws a `tenure` that nobody else has, and says with
+ * each beat which one was answered last. A database that does not know it has gone back, and
+ * then the right is lost: what lies there under an id need not be what was read.
  *
  * @module
  */
 
 import type { LeaseStats } from "../base/cluster_stats.ts";
-import { FencedError, messageOf, QueueLockedError } from "../base/errors.ts";
+import { type FencedError, messageOf, QueueLockedError } from "../base/errors.ts";
 import type { Tenure } from "../queue/tenure.ts";
+import { goneBack, takenOver } from "./errors.ts";
 
 /** How many beats there are in one `ttlMs`. */
 const BEATS = 5;
@@ -31,22 +37,46 @@ const LOOK_MS = 250;
 export interface LeaseRow {
   /** Which tenure it is. */
   readonly epoch: number;
+  /** What its holder has drawn, and nobody else has; `undefined`: nobody ever held it. */
+  readonly tenure: string | undefined;
   /** Grows as long as the holder lives. */
   readonly beat: number;
   /** Who has it; `undefined`: nobody. */
   readonly holder: string | undefined;
 }
 
+/** By what the database knows a holder. */
+export interface HeldLease {
+  /** Which tenure it is. */
+  readonly epoch: number;
+  /** What the holder has drawn. */
+  readonly tenure: string;
+  /** The last beat that was answered: a database that knows fewer has gone back. */
+  readonly beat: number;
+}
+
 /** The lease in the database. Each call may fail, or come late. */
 export interface LeaseTable {
   /** How it stands. */
   look(): Promise<LeaseRow>;
-  /** Takes it, if it is still as it was seen. Returns the epoch; `undefined`: it has changed. */
-  take(seen: LeaseRow, holder: string): Promise<number | undefined>;
-  /** Counts the beat up. Returns whether the epoch is still the present one. */
-  beat(epoch: number, notice: string): Promise<boolean>;
+  /** Takes it, if it is still as it was seen; `undefined`: it has changed. */
+  take(
+    seen: LeaseRow,
+    holder: string,
+    tenure: string,
+  ): Promise<{ readonly epoch: number; readonly beat: number } | undefined>;
+  /**
+   * Counts the beat up.
+   *
+   * @returns The beat; `"taken"`: another one has begun; `"gone-back"`: the database does not
+   *   know this tenure, or a beat that it has answered.
+   */
+  beat(
+    held: HeldLease,
+    notice: string,
+  ): Promise<number | "taken" | "gone-back">;
   /** Gives it up. */
-  leave(epoch: number): Promise<void>;
+  leave(held: HeldLease): Promise<void>;
   /** Ends the connection. */
   close(): void;
 }
@@ -80,8 +110,9 @@ export interface LeaseOptions {
 }
 
 /** The right to send, for a time. */
-export class Lease implements Tenure {
+export class Lease implements Tenure, HeldLease {
   readonly epoch: number;
+  readonly tenure: string;
   readonly #options: LeaseOptions;
   /** When the last beat that has worked was asked for. */
   #beatAtMs: number;
@@ -91,14 +122,16 @@ export class Lease implements Tenure {
   #lost: FencedError | undefined;
   #notice = "";
   #isReleased = false;
-  #beating: Promise<boolean> | undefined;
+  #beat: number;
   #cancelBeat = () => {};
   #cancelLapse = () => {};
   readonly #onLapsed = new Set<() => void>();
   readonly #onLost = new Set<(error: FencedError) => void>();
 
-  private constructor(epoch: number, askedAtMs: number, options: LeaseOptions) {
-    this.epoch = epoch;
+  private constructor(held: HeldLease, askedAtMs: number, options: LeaseOptions) {
+    this.epoch = held.epoch;
+    this.tenure = held.tenure;
+    this.#beat = held.beat;
     this.#options = options;
     this.#beatAtMs = askedAtMs;
     this.#validUntilMs = askedAtMs + this.#goodForMs;
@@ -113,7 +146,6 @@ export class Lease implements Tenure {
    */
   static async take(options: LeaseOptions): Promise<Lease> {
     const { table, clock, ttlMs, path, waits, tell, signal } = options;
-    // A name of this attempt: what becomes of one whose answer is lost is not known.
     let seen: { readonly row: LeaseRow; readonly sinceMs: number } | undefined;
     const told = new Set<string>();
     const tellOnce = (words: string) => {
@@ -132,8 +164,10 @@ export class Lease implements Tenure {
         const isFree = row.holder === undefined;
         if (isFree || askedAtMs - seen.sinceMs >= ttlMs * PATIENCE) {
           const takenAtMs = clock.nowMs();
-          const epoch = await table.take(row, options.holder);
-          if (epoch !== undefined) return new Lease(epoch, takenAtMs, options);
+          // Drawn for this attempt: what becomes of one whose answer is lost is not known.
+          const tenure = crypto.randomUUID();
+          const taken = await table.take(row, options.holder, tenure);
+          if (taken !== undefined) return new Lease({ ...taken, tenure }, takenAtMs, options);
           seen = undefined;
         } else if (!waits) {
           throw new QueueLockedError(path, undefined);
@@ -152,6 +186,16 @@ export class Lease implements Tenure {
 
   get #goodForMs(): number {
     return this.#options.ttlMs * (1 - MARGIN);
+  }
+
+  /** The last beat that was answered. */
+  get beat(): number {
+    return this.#beat;
+  }
+
+  /** Why it is lost; `undefined`: it is not. */
+  get lost(): FencedError | undefined {
+    return this.#lost;
   }
 
   /** See {@linkcode Tenure.validForMs}. */
@@ -196,15 +240,9 @@ export class Lease implements Tenure {
     return undefined;
   }
 
-  /**
-   * Beats now; two at a time are one.
-   *
-   * @returns Whether it holds.
-   * @throws {Error} The database has not answered.
-   */
-  renew(): Promise<boolean> {
-    this.#beating ??= this.#beat().finally(() => this.#beating = undefined);
-    return this.#beating;
+  /** The database does not know any more what it has answered: it is lost. */
+  goneBack(): void {
+    this.#lose(goneBack(this.#options.path));
   }
 
   /** Gives it up, so that the next sender need not wait. Idempotent. */
@@ -215,34 +253,35 @@ export class Lease implements Tenure {
     this.#cancelLapse();
     const { table } = this.#options;
     try {
-      if (this.#lost === undefined) await table.leave(this.epoch);
+      if (this.#lost === undefined) await table.leave(this);
     } catch {
       // Then the next sender waits until the beat has stood still.
     }
     table.close();
   }
 
-  async #beat(): Promise<boolean> {
-    const { clock, table } = this.#options;
+  /** @throws {Error} The database has not answered. */
+  async #beatNow(): Promise<void> {
+    const { clock, table, path } = this.#options;
     const askedAtMs = clock.nowMs();
-    const holds = await table.beat(this.epoch, this.#notice);
-    if (this.#isReleased) return holds;
-    if (!holds) {
-      this.#lose();
-      return false;
+    const { epoch, tenure, beat } = this;
+    const answer = await table.beat({ epoch, tenure, beat }, this.#notice);
+    if (this.#isReleased || this.#lost !== undefined) return;
+    if (typeof answer !== "number") {
+      return this.#lose(answer === "taken" ? takenOver(path) : goneBack(path));
     }
+    this.#beat = answer;
     this.#beatAtMs = Math.max(this.#beatAtMs, askedAtMs);
     this.#validUntilMs = Math.max(this.#validUntilMs, askedAtMs + this.#goodForMs);
     if (this.#validUntilMs > clock.nowMs()) this.#hasLapsed = false;
     this.#watch();
-    return true;
   }
 
   #beatIn(delayMs: number): void {
     this.#cancelBeat = this.#options.clock.setTimer(delayMs, async () => {
       let nextMs = this.#options.ttlMs / BEATS;
       try {
-        await this.renew();
+        await this.#beatNow();
       } catch {
         nextMs = Math.min(LOOK_MS, nextMs);
       }
@@ -266,13 +305,9 @@ export class Lease implements Tenure {
     for (const onLapsed of [...this.#onLapsed]) onLapsed();
   }
 
-  #lose(): void {
+  #lose(error: FencedError): void {
     if (this.#lost !== undefined) return;
-    const { path } = this.#options;
-    const error = this.#lost = new FencedError(
-      `Queue ${path}: another sender has taken it over, because this one could not renew its ` +
-        "right to send in time. Nothing is lost. Start it again: it waits for its turn.",
-    );
+    this.#lost = error;
     this.#lapse();
     for (const onLost of [...this.#onLost]) onLost(error);
     this.#onLost.clear();
@@ -280,7 +315,8 @@ export class Lease implements Tenure {
 }
 
 function isSame(a: LeaseRow, b: LeaseRow): boolean {
-  return a.epoch === b.epoch && a.beat === b.beat && a.holder === b.holder;
+  return a.epoch === b.epoch && a.tenure === b.tenure && a.beat === b.beat &&
+    a.holder === b.holder;
 }
 
 /** Waiting does not make a queue, a right or a password. */

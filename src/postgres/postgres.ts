@@ -75,12 +75,14 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Outb
   };
   const database = new Database(connection);
   try {
+    const text = "SELECT sendq.open_queue($1) AS found";
+    const { rows: [opened] } = await database.ask(text, [address.name]);
+    const { id, version, checksums } = Object(opened?.["found"]);
+    checkVersion(path, version);
     const { rows: [row] } = await database.ask(
-      "SELECT sendq.open_queue($1) AS found, sendq.demand($2), sendq.health($1, $2)",
+      "SELECT sendq.demand($2), sendq.health($1, $2) AS health",
       [address.name, durability],
     );
-    const { id, version, checksums } = Object(row?.["found"]);
-    checkVersion(path, version);
     const place = new PostgresPlace({
       ...settings,
       queueId: Number(id),

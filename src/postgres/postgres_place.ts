@@ -10,8 +10,10 @@ import { Database, type DatabaseOptions } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
 import { HEALTH, type Health, healthOf } from "./health.ts";
 import { Lease, type LeaseRow, type LeaseTable } from "./lease.ts";
+import type { Fields } from "./numbered_calls.ts";
 import type { PostgresSettings } from "./options.ts";
 import { PostgresStore } from "./postgres_store.ts";
+import { numberOf } from "./state_of.ts";
 import { survivesWords } from "./survives.ts";
 
 /** What the database has said of itself is not believed for longer. */
@@ -56,6 +58,7 @@ export class PostgresPlace implements QueuePlace {
   #healthAtMs: number;
   #weakness: string | null = null;
   #lease: Lease | undefined;
+  #sentThroughId = 0;
 
   /** @param options An open connection, and what goes with it. */
   constructor(options: PostgresPlaceOptions) {
@@ -168,7 +171,10 @@ export class PostgresPlace implements QueuePlace {
     });
     try {
       const lease = await Lease.take({
-        table: tableOf(database, this.#options, () => this.store.fence = this.#lease = undefined),
+        table: tableOf(database, this.#options, {
+          sentThroughId: () => this.#sentThroughId,
+          onClosed: () => this.store.fence = this.#lease = undefined,
+        }),
         clock: { nowMs: bootMs, setTimer: (delayMs, call) => clock.setTimer(delayMs, call) },
         ttlMs: leaseTtlMs,
         holder: holder ?? `process ${process.pid}`,
@@ -185,6 +191,16 @@ export class PostgresPlace implements QueuePlace {
     }
   }
 
+  /** See {@linkcode QueuePlace.beforeHandingOut}. */
+  beforeHandingOut(throughId: number): Promise<void> {
+    return this.store.reserve(throughId);
+  }
+
+  /** See {@linkcode QueuePlace.rememberSent}. */
+  rememberSent(id: number): void {
+    this.#sentThroughId = Math.max(this.#sentThroughId, id);
+  }
+
   /** The server has its own. */
   useSpareSpace(): void {}
 
@@ -197,7 +213,7 @@ export class PostgresPlace implements QueuePlace {
 function tableOf(
   database: Database,
   { address: { name }, durability, path }: PostgresPlaceOptions,
-  onClosed: () => void,
+  place: { readonly sentThroughId: () => number; readonly onClosed: () => void },
 ): LeaseTable {
   const ask = async (text: string, ...args: readonly unknown[]) => {
     try {
@@ -211,27 +227,33 @@ function tableOf(
   return {
     async look(): Promise<LeaseRow> {
       const row = await ask("SELECT * FROM sendq.lease_look($1)");
-      const holder = row?.["holder"];
+      const { holder, tenure } = row ?? {};
       return {
         epoch: Number(row?.["epoch"]),
+        tenure: typeof tenure === "string" ? tenure : undefined,
         beat: Number(row?.["beat"]),
         holder: typeof holder === "string" ? holder : undefined,
       };
     },
-    async take({ epoch, beat }, holder) {
-      const text = "SELECT sendq.lease_take($1, $2, $3, $4, $5) AS epoch";
-      const taken = (await ask(text, epoch, beat, holder, durability))?.["epoch"];
-      return taken == null ? undefined : Number(taken);
+    async take({ epoch, tenure, beat }, holder, drawn) {
+      const text = "SELECT sendq.lease_take($1, $2, $3, $4, $5, $6, $7) AS taken";
+      const row = await ask(text, epoch, tenure ?? null, beat, holder, drawn, durability);
+      const taken = row?.["taken"];
+      if (taken == null) return undefined;
+      const fields: Fields = { ...Object(taken) };
+      return { epoch: numberOf(fields["epoch"]), beat: numberOf(fields["beat"]) };
     },
-    async beat(epoch, notice) {
-      const text = "SELECT sendq.lease_beat($1, $2, $3, $4) AS beat";
-      return (await ask(text, epoch, notice, durability))?.["beat"] != null;
+    async beat({ epoch, tenure, beat }, notice) {
+      const text = "SELECT sendq.lease_beat($1, $2, $3, $4, $5, $6) AS beat";
+      const row = await ask(text, epoch, tenure, beat, notice, durability);
+      const answer = Number(row?.["beat"]);
+      return answer === -1 ? "taken" : answer === -2 ? "gone-back" : answer;
     },
-    async leave(epoch) {
-      await ask("SELECT sendq.lease_leave($1, $2)", epoch);
+    async leave({ tenure }) {
+      await ask("SELECT sendq.lease_leave($1, $2, $3)", tenure, place.sentThroughId());
     },
     close() {
-      onClosed();
+      place.onClosed();
       database.close();
     },
   };

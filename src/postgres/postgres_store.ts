@@ -2,14 +2,16 @@
  * The packets of a queue in a database. Each call is one function of its schema, and so one
  * transaction; `sql/` has them.
  *
- * What is read for a sender is on a standby before it is given out, where commits are: else
- * a failover could give its ids to other packets.
+ * What is read for a sender is read in a transaction that has a number, and its removals say
+ * which was the last one. So a database that loses what was read, in a failover or a restore,
+ * loses that as well, and refuses them. The same transaction says which ids are going to be
+ * sent, so that the next sender knows which may have been.
  *
  * @module
  */
 
-import { FencedError, type QueueFileError } from "../base/errors.ts";
-import { cutBatches, lastIdOf } from "../base/packet_batch.ts";
+import type { FencedError, QueueFileError } from "../base/errors.ts";
+import { cutBatches } from "../base/packet_batch.ts";
 import type { PacketBatch } from "../base/ports.ts";
 import { BatchPacker } from "../queue/store/batches.ts";
 import type {
@@ -35,11 +37,16 @@ import {
   type PacketSpan,
 } from "../queue/store/types.ts";
 import { askAgain, type Database, type Row } from "./database.ts";
-import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf } from "./errors.ts";
+import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf, takenOver } from "./errors.ts";
+import type { HeldLease } from "./lease.ts";
 import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
 import { numberOf, stateOf } from "./state_of.ts";
 
+/** The database forgets who has not asked for anything for thirty times this. */
+const KEEP_MS = 86_400_000;
+/** So many packets of this process may be sent before a further transaction has told so. */
+const RESERVED_PACKETS = 1024;
 /** How many runs a search for expired ones finds, and how much one transaction moves. */
 const DUE_ROWS = 256;
 const MOVE_PACKETS = 4096;
@@ -68,11 +75,11 @@ export interface PostgresStoreOptions {
 }
 
 /** The right to remove, as the store needs it. */
-export interface Fence {
-  /** Which one it is. */
-  readonly epoch: number;
-  /** Renews it now, which makes sure that all before is on a standby. Returns whether it holds. */
-  renew(): Promise<boolean>;
+export interface Fence extends Pick<HeldLease, "epoch" | "tenure"> {
+  /** The database has gone back: it is lost. */
+  goneBack(): void;
+  /** Why it is lost; `undefined`: it is not. */
+  readonly lost: FencedError | undefined;
 }
 
 /** A queue in a database. */
@@ -87,10 +94,17 @@ export class PostgresStore implements QueueStore {
   /** How many of the versions are ours. */
   #ownVersions = 0;
   #newest: { readonly version: number; readonly state: StoreState } | undefined;
-  /** Ids up to this one are on a standby, as far as is known here. */
-  #replicatedThrough = 0;
+  /** Under which id the database counts what was handed out, and how often it was. */
+  readonly #reader = crypto.randomUUID();
+  #reads = 0;
+  #reading: Promise<unknown> = Promise.resolve();
+  /** Ids up to this one are known to be sent, should this process die. */
+  #reservedThrough = 0;
   #isClosing = false;
   #removed: QueueFileError | undefined;
+  /** Why there is no fence any more. */
+  #lost: FencedError | undefined;
+  #cancelKeeping = () => {};
 
   /** @param options Where the queue is. */
   constructor(options: PostgresStoreOptions) {
@@ -98,6 +112,7 @@ export class PostgresStore implements QueueStore {
     this.path = path;
     this.#options = options;
     this.#calls = new NumberedCalls(database, name, path, lossTimeoutMs, onWeakness);
+    this.#keep();
   }
 
   /** Why nothing can be done any more: somebody has removed the queue. */
@@ -107,6 +122,7 @@ export class PostgresStore implements QueueStore {
 
   /** See {@linkcode QueueStore.commit}. */
   async commit(request: CommitRequest): Promise<CommitResult> {
+    if (request.removeThrough > 0 && this.#lost !== undefined) throw this.#lost;
     const refused = new Map<number, Limit>();
     for (;;) {
       const kept = request.units.flatMap((unit, i) => refused.has(i) ? [] : [{ unit, i }]);
@@ -139,6 +155,7 @@ export class PostgresStore implements QueueStore {
       ...this.#terms(at, sentThrough, request.deadLimits),
       removeThrough,
       handedOut: handedOut ?? null,
+      reserveThrough: sentThrough + RESERVED_PACKETS,
       maxPackets,
       maxBytes,
       overflow: request.overflow,
@@ -153,7 +170,7 @@ export class PostgresStore implements QueueStore {
     return {
       queueId: this.#options.queueId,
       durability: this.#options.durability,
-      epoch: this.fence?.epoch ?? null,
+      fence: this.#fenceTerms(),
       sentThrough,
       wallMs,
       clockOffsetMs: Math.round(clockOffsetMs),
@@ -163,8 +180,43 @@ export class PostgresStore implements QueueStore {
     };
   }
 
+  #fenceTerms(): Fields | null {
+    if (this.fence === undefined) return null;
+    const { epoch, tenure } = this.fence;
+    return { epoch, tenure, reader: this.#reader, reads: this.#reads };
+  }
+
+  /** Asks for a change. A database that does not know the last one ends the tenure. */
+  async #change(
+    text: string,
+    args: readonly unknown[],
+  ): Promise<Fields & { readonly known: number }> {
+    if (this.#removed !== undefined) throw this.#removed;
+    const known = this.#newest?.version ?? 0;
+    try {
+      return { ...await this.#calls.ask({ text, args }), known };
+    } catch (error) {
+      this.#noteGoneBack(error);
+      throw sqlStateOf(error) === NO_QUEUE ? this.#wasRemoved(error) : error;
+    }
+  }
+
+  #noteGoneBack(error: unknown): void {
+    const cause = error instanceof Error ? error.cause : undefined;
+    if (/^SQ00[27]$/.test(sqlStateOf(cause) ?? "")) this.#goneBack();
+  }
+
+  #goneBack(): void {
+    const { fence } = this;
+    this.fence = undefined;
+    fence?.goneBack();
+    this.#lost = fence?.lost;
+  }
+
   /** See {@linkcode QueueStore.edit}. */
   async edit({ edit, at, deadLimits, sentThrough }: EditRequest): Promise<EditResult> {
+    const removes = edit.kind === "bury" || edit.kind === "remove-packets";
+    if (removes && this.#lost !== undefined) throw this.#lost;
     const terms = { ...this.#terms(at, sentThrough, deadLimits), ...editTerms(edit) };
     const fields = await this.#change(EDIT, [terms]);
     const packets = numberOf(fields["packets"]);
@@ -178,10 +230,15 @@ export class PostgresStore implements QueueStore {
     };
   }
 
-  #result(fields: Fields): TransactionResult {
-    if (fields["counted"] === true) this.#ownVersions++;
-    const state = this.#adopt(fields["state"]);
-    this.#replicatedThrough = Math.max(this.#replicatedThrough, state.lastId);
+  #result(fields: Fields & { readonly known: number }): TransactionResult {
+    const state = this.#adopt(fields["state"], fields.known);
+    if (fields["counted"] === true) {
+      this.#ownVersions++;
+      this.#reservedThrough = Math.max(
+        this.#reservedThrough,
+        numberOf(fields["reservedThrough"]),
+      );
+    }
     const packets = numberOf(fields["droppedPackets"]);
     const dropped: DroppedPackets | undefined = packets === 0 ? undefined : {
       packets,
@@ -191,13 +248,21 @@ export class PostgresStore implements QueueStore {
     return { state, setAside: [], dropped };
   }
 
-  /** An answer that was overtaken by a later one tells nothing. */
-  #adopt(value: unknown): StoreState {
+  /**
+   * An answer that was overtaken by a later one tells nothing.
+   *
+   * @param known The newest version known when the question was asked: one that is older than
+   *   that is no late answer.
+   */
+  #adopt(value: unknown, known: number): StoreState {
     const fields = fieldsIn(value);
     const { queueId } = this.#options;
     if (fields["id"] !== undefined && fields["id"] !== queueId) throw this.#wasRemoved();
     const version = numberOf(fields["version"]);
-    if (this.#newest !== undefined && version < this.#newest.version) return this.#newest.state;
+    if (version < known) this.#goneBack();
+    else if (this.#newest !== undefined && version < this.#newest.version) {
+      return this.#newest.state;
+    }
     const state = stateOf(fields);
     this.#newest = { version, state };
     return state;
@@ -205,22 +270,44 @@ export class PostgresStore implements QueueStore {
 
   /** See {@linkcode QueueStore.read}. */
   async read(afterId: number, maxBytes: number): Promise<ReadResult> {
-    const rows = await this.#ask("SELECT * FROM sendq.read($1, $2, $3)", [afterId, maxBytes]);
+    const rows = this.fence === undefined
+      ? await this.#ask("SELECT * FROM sendq.read($1, $2, $3)", [afterId, maxBytes])
+      : await this.#handOut(afterId, maxBytes, 0);
     const first = this.#newest?.state.removedThrough ?? 0;
     const batches = cutBatches(rows.map(batchOf), Math.max(afterId, first), maxBytes);
-    const last = batches.at(-1);
-    if (last !== undefined) await this.#awaitStandby(lastIdOf(last));
     return { batches, damaged: undefined };
   }
 
-  async #awaitStandby(throughId: number): Promise<void> {
-    const { fence } = this;
-    if (this.#options.durability !== "machine-loss" || fence === undefined) return;
-    if (throughId <= this.#replicatedThrough) return;
-    if (!await fence.renew()) {
-      throw new FencedError(`Queue ${this.path}: another sender has taken it over.`);
-    }
-    this.#replicatedThrough = Math.max(this.#replicatedThrough, throughId);
+  /**
+   * Says what is going to be sent, where nothing has said so yet.
+   *
+   * @throws {FencedError} This process may not send any more.
+   */
+  async reserve(throughId: number): Promise<void> {
+    if (this.fence === undefined) throw this.#lost ?? takenOver(this.path);
+    if (throughId > this.#reservedThrough) await this.#handOut(0, 0, throughId);
+  }
+
+  /** One at a time: each has a number. */
+  #handOut(afterId: number, maxBytes: number, throughId: number): Promise<readonly Row[]> {
+    const rows = this.#reading.then(async () => {
+      const { fence } = this;
+      if (fence === undefined) throw this.#lost ?? takenOver(this.path);
+      const args = [this.#reader, this.#reads + 1, this.#fenceTerms(), afterId, maxBytes];
+      try {
+        const text = "SELECT * FROM sendq.hand_out($1, $2, $3, $4, $5, $6, $7)";
+        const rows = await this.#ask(text, [...args, throughId]);
+        this.#reads++;
+        const lastId = Number(rows.at(-1)?.["last_id"] ?? 0);
+        this.#reservedThrough = Math.max(this.#reservedThrough, throughId, lastId);
+        return rows;
+      } catch (error) {
+        this.#noteGoneBack(error);
+        throw fence.lost ?? error;
+      }
+    });
+    this.#reading = rows.catch(() => {});
+    return rows;
   }
 
   /** See {@linkcode QueueStore.due}. */
@@ -253,8 +340,9 @@ export class PostgresStore implements QueueStore {
 
   /** See {@linkcode QueueStore.state}. */
   async state(): Promise<StoreState> {
+    const known = this.#newest?.version ?? 0;
     const [row] = await this.#ask("SELECT sendq.state($1) AS state", []);
-    return this.#adopt(row?.["state"]);
+    return this.#adopt(row?.["state"], known);
   }
 
   /** Counts the changes of others. */
@@ -283,27 +371,33 @@ export class PostgresStore implements QueueStore {
     this.#calls.closing();
   }
 
+  /** Whoever stores nothing for a month is still there. */
+  #keep(): void {
+    const { database, name } = this.#options;
+    this.#cancelKeeping = database.clock.setTimer(KEEP_MS, () => {
+      const ids = `{${this.#calls.producer},${this.#reader}}`;
+      database.ask("SELECT sendq.keep($1, $2)", [name, ids]).catch(() => {
+        // A day later again.
+      });
+      this.#keep();
+    });
+  }
+
   /** Ends the connection; no answer will be asked for again. */
   async close(): Promise<void> {
     const { database, name } = this.#options;
+    this.#cancelKeeping();
     try {
-      await database.ask("SELECT sendq.forget($1, $2)", [name, this.#calls.producer]);
+      for (const id of [this.#reader, this.#calls.producer]) {
+        await database.ask("SELECT sendq.forget($1, $2)", [name, id]);
+      }
     } catch {
       // It is forgotten a month later.
     }
     database.close();
   }
 
-  async #change(text: string, args: readonly unknown[]): Promise<Fields> {
-    if (this.#removed !== undefined) throw this.#removed;
-    try {
-      return await this.#calls.ask({ text, args });
-    } catch (error) {
-      throw sqlStateOf(error) === NO_QUEUE ? this.#wasRemoved(error) : error;
-    }
-  }
-
-  /** Asks what changes nothing: where the answer is lost, again. */
+  /** Asks what may be asked twice: where the answer is lost, or on the primary alone, again. */
   async #ask(text: string, args: readonly unknown[]): Promise<readonly Row[]> {
     if (this.#removed !== undefined) throw this.#removed;
     const { database, name, lossTimeoutMs } = this.#options;

@@ -14,10 +14,10 @@ import { EDIT } from "./sql/edit.ts";
 import { INSPECT } from "./sql/inspect.ts";
 import { READ } from "./sql/read.ts";
 import { SHARED } from "./sql/shared.ts";
-import { CHECKSUMS, TABLES } from "./sql/tables.ts";
+import { CHECKSUMS, TABLES, TENURES } from "./sql/tables.ts";
 
 /** What each version of the schema changes in its tables: the first entry makes version 1. */
-const MIGRATIONS: readonly string[] = [TABLES, CHECKSUMS];
+const MIGRATIONS: readonly string[] = [TABLES, CHECKSUMS, TENURES];
 /** Functions hold nothing: those of the version before go, and these come. */
 const FUNCTIONS: readonly string[] = [SHARED, COMMIT, EDIT, READ, INSPECT];
 /** All but what tables are made of. */

@@ -42,6 +42,15 @@ export interface QueuePlace {
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
    */
   takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure>;
+  /**
+   * What its sender is given up to an id is sent from now on; left out where nothing has to be
+   * done before.
+   *
+   * @throws {FencedError} It may not be.
+   */
+  beforeHandingOut?(throughId: number): Promise<void>;
+  /** Ids up to this one have been on a wire; left out where that is kept with the packets alone. */
+  rememberSent?(id: number): void;
   /** From now on removals for which there is no room use this space; `undefined`: none. */
   useSpareSpace(spare: SpareSpace | undefined): void;
   /** The queue is being closed: no call waits for ever any more. */

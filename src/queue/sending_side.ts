@@ -8,6 +8,7 @@
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import { ClosedError } from "../base/errors.ts";
+import { lastIdOf } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
 import type { Doorbell } from "./doorbell.ts";
@@ -37,8 +38,6 @@ export interface SendingSideParts {
 
 /** What a queue is to its sender. Only for the process that has its {@linkcode Tenure}. */
 export class SendingSide implements DeliveryQueue {
-  /** The highest id known, when the queue was opened, to have been on a wire. */
-  readonly sentThroughAtOpen: number;
   readonly #parts: SendingSideParts;
   #doorbell: Doorbell | undefined;
   #pollFails = false;
@@ -46,7 +45,11 @@ export class SendingSide implements DeliveryQueue {
   /** @param parts Those of the queue. */
   constructor(parts: SendingSideParts) {
     this.#parts = parts;
-    this.sentThroughAtOpen = parts.committer.state.sentThrough;
+  }
+
+  /** The highest id known to have been on a wire, or reserved for one. */
+  get sentThroughId(): number {
+    return this.#parts.committer.state.sentThrough;
   }
 
   /** The highest id known to be on disk; 0 when there never was one. */
@@ -94,8 +97,11 @@ export class SendingSide implements DeliveryQueue {
    * @throws {ClosedError} As for `read`.
    */
   async readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]> {
-    const { reader, read } = this.#parts;
-    return await reader.handOut(afterId, () => read(afterId, maxBytes));
+    const { reader, read, place } = this.#parts;
+    const batches = await reader.handOut(afterId, () => read(afterId, maxBytes));
+    const last = batches.at(-1);
+    if (last !== undefined) await place.beforeHandingOut?.(lastIdOf(last));
+    return batches;
   }
 
   /**
@@ -159,6 +165,7 @@ export class SendingSide implements DeliveryQueue {
    */
   rememberSent(id: number): void {
     this.#parts.committer.rememberSent(id);
+    this.#parts.place.rememberSent?.(id);
   }
 
   /**
@@ -184,13 +191,20 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Takes the exclusive right to send.
+   * Takes the exclusive right to send, and looks at how the queue stands by then.
    *
    * @param signal Ends a wait for it, where another sender is waited for.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
    */
-  takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
-    return this.#parts.place.takeTenure(clock, signal);
+  async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
+    const tenure = await this.#parts.place.takeTenure(clock, signal);
+    try {
+      await this.#parts.committer.poll();
+      return tenure;
+    } catch (error) {
+      await tenure.release();
+      throw error;
+    }
   }
 
   /**

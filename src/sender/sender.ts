@@ -180,7 +180,7 @@ export class Sender implements AsyncDisposable {
       // What is worth a line is decided by the reporter of outages.
       onStatus: (status) => this.#outages.take(status),
       onReceived: (chunk) => this.#received.offer(chunk),
-    }, sending.sentThroughAtOpen);
+    }, sending.sentThroughId);
     this.#doorbell = sending.answerDoorbell(parts.tenure);
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
     const { reserveBytes = 0, wantedReserveBytes = 0 } = parts.tenure.spare ?? {};
@@ -191,6 +191,11 @@ export class Sender implements AsyncDisposable {
       );
     } else if (wantedReserveBytes > 0) {
       logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
+    }
+    const again = Math.min(queue.lastId, sending.sentThroughId) - queue.removedThroughId;
+    // A file is told behind what was sent, and a database before: there it is the most.
+    if (again > 0 && sending.cluster() !== undefined) {
+      logger.info(`up to ${again} packets were sent by the sender before, and are sent again`);
     }
     this.#stopWatching = watchFiles(
       queue,

@@ -280,6 +280,166 @@ part(
   },
 );
 
+/** Brings the database back to how it is now, as a restore or a lossy failover does. */
+async function snapshot(server: PostgresServer): Promise<() => Promise<void>> {
+  const tables = ["queue", "run", "dead_letter", "producer", "lease"];
+  await server.sql(
+    "DROP SCHEMA IF EXISTS saved CASCADE; CREATE SCHEMA saved; " +
+      tables.map((table) => `CREATE TABLE saved.${table} AS TABLE sendq.${table}`).join("; "),
+  );
+  return async () => {
+    const copies = await Promise.all(tables.map(async (table) => {
+      // The database makes checksums by itself.
+      const columns = await server.sql(
+        "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute " +
+          `WHERE attrelid = 'sendq.${table}'::regclass AND attnum > 0 AND attgenerated = ''`,
+      );
+      return `INSERT INTO sendq.${table} (${columns}) OVERRIDING SYSTEM VALUE ` +
+        `SELECT ${columns} FROM saved.${table}`;
+    }));
+    await server.sql(
+      ["BEGIN", "TRUNCATE sendq.queue CASCADE", ...copies, "COMMIT"].join("; "),
+    );
+  };
+}
+
+const wentBack = (error: unknown) =>
+  error instanceof FencedError && /gone back to an earlier state/.test(error.message);
+
+part("what took the place of what was read is not removed", async ({ server, url }) => {
+  // The beat comes late enough for the removal to find it out.
+  await using queue = await open(url, { leaseTtlMs: 600_000 });
+  await using other = await open(url);
+  await other.enqueueMany(["a", "b"]);
+  const sending = sendingSideOf(queue);
+  const tenure = await sending.takeTenure(systemClock);
+  const lost = new Promise<Error>((resolve) => tenure.subscribeLost(resolve));
+  await sending.readBatches(0, 100);
+  const goBack = await snapshot(server);
+  assert.equal(await other.enqueue("c"), 3);
+  await sending.pollOtherProcesses();
+  assert.equal((await sending.readBatches(2, 100))[0]?.firstId, 3);
+  await goBack();
+  await using next = await open(url);
+  assert.equal(await next.enqueue("another one"), 3);
+  await assert.rejects(sending.removeThrough(3), wentBack);
+  assert(wentBack(await lost));
+  assert(tenure.validForMs() <= 0);
+  await assert.rejects(sending.removeThrough(3), FencedError);
+  await assert.rejects(sending.readBatches(0, 100), wentBack);
+  assert.equal((await next.read(2, 100))[0]?.payload.length, "another one".length);
+  await tenure.release();
+});
+
+part(
+  "a sender whose own removal is forgotten ends, and removes no more",
+  async ({ server, url }) => {
+    await using queue = await open(url, { leaseTtlMs: 600_000 });
+    await queue.enqueueMany(["a", "b", "c"]);
+    const sending = sendingSideOf(queue);
+    const tenure = await sending.takeTenure(systemClock);
+    await sending.readBatches(0, 100);
+    const goBack = await snapshot(server);
+    await sending.removeThrough(1);
+    await goBack();
+    await assert.rejects(sending.removeThrough(2), isOf("io", /gone back/));
+    await assert.rejects(sending.removeThrough(2), FencedError);
+    assert.equal(await server.sql("SELECT packets FROM sendq.queue ORDER BY id DESC LIMIT 1"), "3");
+    await tenure.release();
+  },
+);
+
+part(
+  "a tenure that the database has forgotten ends with its next beat",
+  async ({ server, url }) => {
+    await using queue = await open(url, { leaseTtlMs: 500 });
+    const goBack = await snapshot(server);
+    const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+    const lost = new Promise<Error>((resolve) => tenure.subscribeLost(resolve));
+    await goBack();
+    assert(wentBack(await lost));
+    await tenure.release();
+  },
+);
+
+part("a version that was known and is gone is noticed by looking", async ({ server, url }) => {
+  await using queue = await open(url, { leaseTtlMs: 600_000 });
+  await using other = await open(url);
+  const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+  const lost = new Promise<Error>((resolve) => tenure.subscribeLost(resolve));
+  const goBack = await snapshot(server);
+  await other.enqueue("a");
+  await sendingSideOf(queue).pollOtherProcesses();
+  assert.equal(queue.stats().packets, 1);
+  await goBack();
+  await sendingSideOf(queue).pollOtherProcesses();
+  assert(wentBack(await lost));
+  assert.equal(queue.stats().packets, 0);
+  await tenure.release();
+});
+
+part("the next sender knows what may have been sent, and no less", async ({ server, url }) => {
+  await using proxy = new LossyProxy(server.port);
+  const ttl = { leaseTtlMs: 500, answerTimeoutMs: 500, busyTimeoutMs: 100 };
+  await using first = await open(url.replace(`:${server.port}/`, `:${proxy.port}/`), ttl);
+  await using second = await open(url, ttl);
+  await second.enqueueMany(Array.from({ length: 20 }, (_, i) => `packet ${i + 1}`));
+  const before = await sendingSideOf(first).takeTenure(systemClock);
+  assert.equal(sendingSideOf(first).sentThroughId, 0);
+  const [batch] = await sendingSideOf(first).readBatches(0, 1);
+  assert.equal(batch?.firstId, 1);
+  const handedOut = batch.ends.length;
+  // It dies: nobody hears any more of what it has sent.
+  proxy.silence();
+  const next = await sendingSideOf(second).takeTenure(systemClock);
+  assert(sendingSideOf(second).sentThroughId >= handedOut);
+  // One that ends in order says what it has sent, and what it had in hand is not told.
+  await sendingSideOf(second).readBatches(0, 1000);
+  const { sentThroughId } = sendingSideOf(second);
+  sendingSideOf(second).rememberSent(sentThroughId);
+  await next.release();
+  await using third = await open(url);
+  const last = await sendingSideOf(third).takeTenure(systemClock);
+  assert.equal(sendingSideOf(third).sentThroughId, sentThroughId);
+  await last.release();
+  await before.release();
+});
+
+part(
+  "a sender's own packets are reserved with their commit, so many at a time",
+  async ({ url }) => {
+    await using queue = await open(url);
+    const sending = sendingSideOf(queue);
+    const tenure = await sending.takeTenure(systemClock);
+    sending.subscribe(() => {});
+    await queue.enqueueMany(Array.from({ length: 3000 }, () => "x"));
+    assert.equal((await sending.readBatches(0, 10))[0]?.firstId, 1);
+    await tenure.release();
+    // It has sent nothing: what it gave back in order was not sent.
+    await using next = await open(url);
+    const after = await sendingSideOf(next).takeTenure(systemClock);
+    assert.equal(sendingSideOf(next).sentThroughId, 0);
+    await after.release();
+  },
+);
+
+part("who has stored nothing for a month is not forgotten while it is there", async (t) => {
+  const { server, url } = t;
+  await using queue = await open(url);
+  await queue.enqueue("one");
+  const name = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+  const old = "UPDATE sendq.producer SET called_at = now() - interval '31 days' WHERE queue = " +
+    `(SELECT id FROM sendq.queue WHERE name = '${name}')`;
+  const id = await server.sql(`${old} RETURNING id`);
+  // What an open queue does once a day.
+  await server.sql(`SELECT sendq.keep('${name}', '{${id}}')`);
+  await (await open(url)).close();
+  assert.equal(await queue.enqueue("two"), 2);
+  await server.sql(old);
+  await (await open(url)).close();
+  await assert.rejects(queue.enqueue("three"), isOf("io", /gone back/));
+});
+
 part("who does not wait is told that another one sends", async ({ url }) => {
   await using first = await open(url);
   await using second = await open(url, { standBy: false });

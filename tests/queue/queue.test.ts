@@ -364,12 +364,12 @@ inEachThread("rememberSent is written with the next commit and on close", async 
   sendingSideOf(queue).rememberSent(1);
   await sendingSideOf(queue).removeThrough(1);
   await using peek = await open(dir.queue);
-  assert.equal(sendingSideOf(peek).sentThroughAtOpen, 1);
+  assert.equal(sendingSideOf(peek).sentThroughId, 1);
   sendingSideOf(queue).rememberSent(3);
   sendingSideOf(queue).rememberSent(2);
   await queue.close();
   await using again = await open(dir.queue);
-  assert.equal(sendingSideOf(again).sentThroughAtOpen, 3);
+  assert.equal(sendingSideOf(again).sentThroughId, 3);
 });
 
 inEachThread("close stores what is waiting, is idempotent and ends everything", async (open) => {

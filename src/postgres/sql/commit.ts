@@ -24,6 +24,7 @@ DECLARE
   overflow text := request->>'overflow';
   through bigint := (request->>'removeThrough')::bigint;
   holds boolean;
+  reserve bigint := 0;
   admitted_packets bigint;
   admitted_bytes bigint;
   dropped_packets bigint := 0;
@@ -52,7 +53,7 @@ BEGIN
   END IF;
   before := c;
 
-  holds := coalesce((request->>'epoch')::bigint = c.epoch, false);
+  holds := sendq.holds(c, request->'fence', through > 0);
   IF holds THEN
     PERFORM sendq.allow('sendq_sender');
     c.sent_through := greatest(
@@ -66,9 +67,6 @@ BEGIN
   END IF;
 
   IF through > 0 THEN
-    IF NOT holds THEN
-      RAISE EXCEPTION 'the epoch is %', c.epoch USING ERRCODE = 'SQ004';
-    END IF;
     through := least(through, c.last_id);
     SELECT * INTO gone FROM sendq.remove_through(c.id, c.removed_through, through);
     -- What was given to the sender is what is removed, or nothing is.
@@ -175,9 +173,12 @@ BEGIN
     RETURN jsonb_build_object('first', first, 'droppedPackets', 0, 'counted', false,
       'state', sendq.state_of(before));
   END IF;
+  IF holds THEN
+    reserve := least((request->>'reserveThrough')::bigint, c.last_id);
+  END IF;
   RETURN sendq.settle(c, producer, call, jsonb_build_object(
-    'first', first, 'droppedPackets', dropped_packets, 'droppedBytes', dropped_bytes,
-    'droppedThrough', dropped_through
-  ));
+    'first', first, 'reservedThrough', reserve, 'droppedPackets', dropped_packets,
+    'droppedBytes', dropped_bytes, 'droppedThrough', dropped_through
+  ), reserve);
 END $$;
 `;

@@ -116,13 +116,10 @@ BEGIN
       edit.call - 1 USING ERRCODE = 'SQ002';
   END IF;
   before := c;
-  holds := coalesce((request->>'epoch')::bigint = c.epoch, false);
   -- Who removes packets without a lease knows that nobody sends; who has had one knows it as
   -- long as it holds.
-  IF NOT holds AND (kind = 'bury' OR (kind = 'remove-packets' AND request->>'epoch' IS NOT NULL))
-  THEN
-    RAISE EXCEPTION 'the epoch is %', c.epoch USING ERRCODE = 'SQ004';
-  END IF;
+  holds := sendq.holds(c, request->'fence', kind = 'bury'
+    OR (kind = 'remove-packets' AND jsonb_typeof(request->'fence') = 'object'));
   IF holds THEN
     c.sent_through := greatest(
       c.sent_through, least((request->>'sentThrough')::bigint, c.last_id)
@@ -200,7 +197,7 @@ BEGIN
     'packets', packets, 'bytes', bytes, 'damagedPackets', damaged,
     'firstId', CASE WHEN kind = 'requeue' AND packets > 0 THEN before.last_id + 1 END,
     'droppedPackets', dropped_packets, 'droppedBytes', dropped_bytes, 'droppedThrough', 0
-  ));
+  ), 0);
 END $$;
 
 -- Before an error is told for a question that may still be on its way: from here on it does

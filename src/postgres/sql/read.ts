@@ -54,6 +54,38 @@ BEGIN
   END LOOP;
 END $$;
 
+-- The same for the sender, who is going to send it: a transaction with a number, behind which
+-- nothing that it has read can be lost without it. Reserves ids, those that it reads among them.
+CREATE FUNCTION sendq.hand_out(
+  q text, reader uuid, call bigint, fence jsonb, after_id bigint, max_bytes bigint, reserve bigint
+) RETURNS TABLE (last_id bigint, ends text, payload bytea, expires_at_ms bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  c sendq.queue;
+  known bigint;
+BEGIN
+  PERFORM sendq.allow('sendq_sender');
+  SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
+  PERFORM sendq.holds(c, fence, true);
+  SELECT coalesce(max(p.call), 0) INTO known FROM sendq.producer p
+    WHERE p.queue = c.id AND p.id = reader;
+  IF known NOT IN (hand_out.call - 1, hand_out.call) THEN
+    RAISE EXCEPTION 'it knows % reads of this sender, and not %', known, hand_out.call - 1
+      USING ERRCODE = 'SQ007';
+  END IF;
+  IF max_bytes > 0 THEN
+    FOR last_id, ends, payload, expires_at_ms IN
+      SELECT r.last_id, r.ends, r.payload, r.expires_at_ms FROM sendq.read(q, after_id, max_bytes) r
+    LOOP
+      reserve := greatest(reserve, last_id);
+      RETURN NEXT;
+    END LOOP;
+  END IF;
+  INSERT INTO sendq.producer AS p VALUES (c.id, reader, hand_out.call, '{}', now(), reserve)
+    ON CONFLICT (queue, id) DO UPDATE SET call = excluded.call, called_at = excluded.called_at,
+      reserved_through = greatest(p.reserved_through, excluded.reserved_through);
+END $$;
+
 CREATE FUNCTION sendq.due(q text, after_id bigint, now_ms bigint, by_time boolean, max_rows integer)
 RETURNS TABLE (first_id bigint, last_id bigint, bytes integer, next_at_ms bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -99,6 +131,13 @@ LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
     AND (id = forget.producer OR called_at < now() - interval '30 days')
 $$;
 
+-- Somebody may still ask for its answers.
+CREATE FUNCTION sendq.keep(q text, producers uuid[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  UPDATE sendq.producer SET called_at = now()
+    WHERE queue = sendq.queue_id(q) AND id = ANY (producers)
+$$;
+
 -- Wakes the sender. In a transaction of its own: one that notifies keeps all others of this
 -- database from committing until it is on the standbys.
 CREATE FUNCTION sendq.ring(q text) RETURNS void
@@ -110,9 +149,9 @@ BEGIN
 END $$;
 
 CREATE FUNCTION sendq.lease_look(q text)
-RETURNS TABLE (epoch bigint, beat bigint, holder text, notice text)
+RETURNS TABLE (epoch bigint, tenure uuid, beat bigint, holder text, notice text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT epoch, beat, holder, notice FROM sendq.lease WHERE queue = sendq.queue_id(q)
+  SELECT epoch, tenure, beat, holder, notice FROM sendq.lease WHERE queue = sendq.queue_id(q)
 $$;
 
 -- Who sends, and what becomes of commits: for people. Waits for nobody.
@@ -142,45 +181,83 @@ BEGIN
   );
 END $$;
 
+-- Returns up to which id something was reserved. Whoever calls it has locked the queue.
+CREATE FUNCTION sendq.end_reservations(queue_id integer) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+  reserved bigint;
+BEGIN
+  SELECT coalesce(max(p.reserved_through), 0) INTO reserved FROM sendq.producer p
+    WHERE p.queue = queue_id;
+  UPDATE sendq.producer SET reserved_through = 0 WHERE queue = queue_id AND reserved_through > 0;
+  RETURN reserved;
+END $$;
+
 -- Takes the lease, if it is still as it was seen. No clock of the database decides.
 CREATE FUNCTION sendq.lease_take(
-  q text, seen_epoch bigint, seen_beat bigint, who text, durability text
+  q text, seen_epoch bigint, seen_tenure uuid, seen_beat bigint, who text, drawn uuid,
+  durability text
+) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  before sendq.lease;
+  reserved bigint;
+BEGIN
+  PERFORM sendq.demand(durability);
+  PERFORM sendq.allow('sendq_sender');
+  SELECT * INTO before FROM sendq.lease WHERE queue = sendq.queue_id(q) FOR UPDATE;
+  IF before.epoch <> seen_epoch OR before.beat <> seen_beat
+    OR before.tenure IS DISTINCT FROM seen_tenure THEN
+    RETURN NULL;
+  END IF;
+  UPDATE sendq.lease SET epoch = epoch + 1, tenure = drawn, beat = beat + 1,
+    beat_at = clock_timestamp(), holder = who, notice = ''
+    WHERE queue = before.queue;
+  -- Behind every commit of the sender before: from here on its removals are refused.
+  PERFORM FROM sendq.queue WHERE id = before.queue FOR UPDATE;
+  reserved := sendq.end_reservations(before.queue);
+  -- What it had reserved it may have sent.
+  UPDATE sendq.queue SET epoch = before.epoch + 1, tenure = drawn, version = version + 1,
+    sent_through = greatest(sent_through, least(last_id, reserved))
+    WHERE id = before.queue;
+  RETURN jsonb_build_object('epoch', before.epoch + 1, 'beat', before.beat + 1);
+END $$;
+
+-- Counts the beat up. Says how many beats there are; -1: another one has taken over; -2: the
+-- database has gone back.
+CREATE FUNCTION sendq.lease_beat(
+  q text, held_epoch bigint, held_tenure uuid, answered_beat bigint, words text, durability text
 ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-  taken bigint;
+  l sendq.lease;
 BEGIN
   PERFORM sendq.demand(durability);
   PERFORM sendq.allow('sendq_sender');
-  UPDATE sendq.lease SET epoch = epoch + 1, beat = beat + 1, beat_at = clock_timestamp(),
-    holder = who, notice = ''
-    WHERE queue = sendq.queue_id(q) AND epoch = seen_epoch AND beat = seen_beat
-    RETURNING epoch INTO taken;
-  IF taken IS NULL THEN RETURN NULL; END IF;
-  -- Behind every commit of the sender before: from here on its removals are refused.
-  UPDATE sendq.queue SET epoch = taken WHERE id = sendq.queue_id(q);
-  RETURN taken;
+  SELECT * INTO l FROM sendq.lease WHERE queue = sendq.queue_id(q) FOR UPDATE;
+  IF l.tenure IS DISTINCT FROM held_tenure THEN
+    RETURN CASE WHEN l.epoch > held_epoch THEN -1 ELSE -2 END;
+  END IF;
+  IF l.beat < answered_beat THEN RETURN -2; END IF;
+  IF l.holder IS NULL THEN RETURN -1; END IF;
+  UPDATE sendq.lease SET beat = l.beat + 1, beat_at = clock_timestamp(), notice = words
+    WHERE queue = l.queue;
+  RETURN l.beat + 1;
 END $$;
 
-CREATE FUNCTION sendq.lease_beat(q text, held_epoch bigint, words text, durability text)
-RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-  now_at bigint;
-BEGIN
-  PERFORM sendq.demand(durability);
-  PERFORM sendq.allow('sendq_sender');
-  UPDATE sendq.lease SET beat = beat + 1, beat_at = clock_timestamp(), notice = words
-    WHERE queue = sendq.queue_id(q) AND epoch = held_epoch AND holder IS NOT NULL
-    RETURNING beat INTO now_at;
-  RETURN now_at;
-END $$;
-
-CREATE FUNCTION sendq.lease_leave(q text, held_epoch bigint) RETURNS boolean
+-- Gives it up, and says up to which id something was sent: nothing is reserved any more.
+CREATE FUNCTION sendq.lease_leave(q text, held_tenure uuid, sent bigint) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+  left_queue integer;
 BEGIN
   PERFORM sendq.allow('sendq_sender');
   UPDATE sendq.lease SET beat = beat + 1, holder = NULL, notice = ''
-    WHERE queue = sendq.queue_id(q) AND epoch = held_epoch;
-  RETURN FOUND;
+    WHERE queue = sendq.queue_id(q) AND tenure = held_tenure RETURNING queue INTO left_queue;
+  IF left_queue IS NULL THEN RETURN false; END IF;
+  UPDATE sendq.queue SET sent_through = greatest(sent_through, least(sent, last_id)),
+    version = version + 1
+    WHERE id = left_queue;
+  PERFORM sendq.end_reservations(left_queue);
+  RETURN true;
 END $$;
 
 CREATE FUNCTION sendq.create_queue(q text) RETURNS void
@@ -193,8 +270,8 @@ END $$;
 
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sendq FROM public;
 -- Who may do what is said by sendq.allow, in words that name the role that is missing.
-GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.weakness, sendq.state, sendq.version,
-  sendq.commit, sendq.void, sendq.forget, sendq.ring, sendq.edit, sendq.read, sendq.due, sendq.dead_letters,
-  sendq.lease_look, sendq.health, sendq.lease_take, sendq.lease_beat, sendq.lease_leave, sendq.create_queue
-  TO sendq_producer;
+GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.weakness, sendq.state,
+  sendq.version, sendq.health, sendq.commit, sendq.void, sendq.forget, sendq.keep, sendq.ring,
+  sendq.edit, sendq.read, sendq.hand_out, sendq.due, sendq.dead_letters, sendq.lease_look,
+  sendq.lease_take, sendq.lease_beat, sendq.lease_leave, sendq.create_queue TO sendq_producer;
 `;

@@ -3,7 +3,7 @@
  *
  * SQLSTATE of what they raise: SQ001 no such queue, SQ002 the database has gone back,
  * SQ003 a commit means too little, SQ004 fenced, SQ005 no room (DETAIL: which units),
- * SQ006 what is stored contradicts itself.
+ * SQ006 what is stored contradicts itself, SQ007 fenced because the database has gone back.
  *
  * @module
  */
@@ -76,6 +76,27 @@ CREATE FUNCTION sendq.state_of(c sendq.queue) RETURNS jsonb LANGUAGE sql STABLE 
     )
   )
 $$;
+
+-- Whether who asks is the sender. A database that has gone back knows another tenure, or less
+-- of what was handed out in it; then under the ids that the sender has there may be other packets.
+CREATE FUNCTION sendq.holds(c sendq.queue, fence jsonb, is_needed boolean) RETURNS boolean
+LANGUAGE plpgsql AS $$
+DECLARE
+  known bigint;
+  words text;
+BEGIN
+  IF (fence->>'tenure')::uuid = c.tenure THEN
+    SELECT coalesce(max(p.call), 0) INTO known FROM sendq.producer p
+      WHERE p.queue = c.id AND p.id = (fence->>'reader')::uuid;
+    IF known >= (fence->>'reads')::bigint THEN RETURN true; END IF;
+    words := 'it knows ' || known || ' reads of this sender, and not ' || (fence->>'reads');
+  ELSIF c.epoch <= (fence->>'epoch')::bigint THEN
+    words := 'it knows the epoch ' || c.epoch || ', and not ' || (fence->>'epoch');
+  END IF;
+  IF is_needed AND words IS NOT NULL THEN RAISE EXCEPTION '%', words USING ERRCODE = 'SQ007'; END IF;
+  IF is_needed THEN RAISE EXCEPTION 'the epoch is %', c.epoch USING ERRCODE = 'SQ004'; END IF;
+  RETURN false;
+END $$;
 
 -- Of the run that an id lies in, unless as its last packet: the packets up to the id.
 CREATE FUNCTION sendq.part_through(q integer, id bigint, OUT packets bigint, OUT bytes bigint)
@@ -191,8 +212,9 @@ END $$;
 
 -- The end of every transaction: ids that are missing before the oldest packet count as
 -- removed, the counts are written, and the answer is kept until the next question.
-CREATE FUNCTION sendq.settle(c sendq.queue, producer uuid, call bigint, answer jsonb)
-RETURNS jsonb LANGUAGE plpgsql AS $$
+CREATE FUNCTION sendq.settle(
+  c sendq.queue, producer uuid, call bigint, answer jsonb, reserve bigint
+) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
   oldest bigint;
 BEGIN
@@ -208,9 +230,10 @@ BEGIN
     refused_packets = c.refused_packets, stored_bytes = c.stored_bytes,
     written_at_ms = c.written_at_ms, clock_offset_ms = c.clock_offset_ms
     WHERE id = c.id;
-  INSERT INTO sendq.producer AS p VALUES (c.id, producer, call, answer)
+  INSERT INTO sendq.producer AS p VALUES (c.id, producer, call, answer, now(), reserve)
     ON CONFLICT (queue, id) DO UPDATE SET call = excluded.call, answer = excluded.answer,
-      called_at = excluded.called_at;
+      called_at = excluded.called_at,
+      reserved_through = greatest(p.reserved_through, excluded.reserved_through);
   RETURN answer || jsonb_build_object('counted', true, 'state', sendq.state_of(c));
 END $$;
 `;

@@ -2,16 +2,18 @@
  * The tables of each version, and the roles.
  *
  * - `queue`: one row a queue. Whoever stores or removes locks it first, so that ids follow
- *   commits without a gap, and the counts are exact. `epoch` is that of the sender who may
- *   remove; `version` grows with each change.
+ *   commits without a gap, and the counts are exact. `epoch` and `tenure` are those of the
+ *   sender who may remove; `version` grows with each change.
  * - `run`: packets that follow each other and were stored together, as a row of the file has
  *   them; `ends` says where each ends in `payload`. Packets up to `queue.removed_through` are
  *   gone, even where their row is still there for the sake of later ones.
  * - `dead_letter`: packets that nobody sends any more, under their old ids.
  * - `producer`: what each open queue has asked for last, and the answer to it, so that a
- *   question whose answer was lost can be asked again.
- * - `lease`: who sends. `beat` grows as long as the holder lives; `beat_at` is for people, and
- *   nothing is decided by it.
+ *   question whose answer was lost can be asked again. A sender has a second one, that counts
+ *   what was handed out to it. Ids up to `reserved_through` may have been sent.
+ * - `lease`: who sends. `tenure` is drawn by each holder, so that no other one has it, in
+ *   whatever state the database is found. `beat` grows as long as the holder lives; `beat_at` is
+ *   for people, and nothing is decided by it.
  *
  * @module
  */
@@ -92,7 +94,6 @@ CREATE TABLE sendq.lease (
   queue integer PRIMARY KEY REFERENCES sendq.queue ON DELETE CASCADE,
   epoch bigint NOT NULL DEFAULT 0,
   beat bigint NOT NULL DEFAULT 0,
-  beat_at timestamptz NOT NULL DEFAULT now(),
   holder text,
   notice text NOT NULL DEFAULT ''
 ) WITH (fillfactor = 25);
@@ -137,4 +138,14 @@ ALTER TABLE sendq.run
   ADD checksum bytea GENERATED ALWAYS AS (sendq.checksum_of(last_id, ends, payload)) STORED;
 ALTER TABLE sendq.dead_letter
   ADD checksum bytea GENERATED ALWAYS AS (sendq.checksum_of(id, NULL, payload)) STORED;
+`;
+
+/**
+ * Version 3: a tenure is known by what its holder has drawn, and what is going to be sent is
+ * written before.
+ */
+export const TENURES: string = `
+ALTER TABLE sendq.queue ADD tenure uuid;
+ALTER TABLE sendq.lease ADD tenure uuid, ADD beat_at timestamptz NOT NULL DEFAULT now();
+ALTER TABLE sendq.producer ADD reserved_through bigint NOT NULL DEFAULT 0;
 `;
