@@ -20,7 +20,8 @@ import {
   validateSocketOptions,
 } from "./socket_options.ts";
 import { parseSource, type Source } from "./source.ts";
-import { type ByteConn, resetConnection, TcpWire, toWireError } from "./tcp_wire.ts";
+import { type ByteConn, resetConnection, TcpWire } from "./tcp_wire.ts";
+import { toWireError } from "./wire_error.ts";
 
 /**
  * Where to and how {@linkcode tcpDialer} dials.

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { KernelCallError, WireError } from "../base/errors.ts";
+import { KernelCallError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
 import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
 import { formatHostPort } from "./ip_address.ts";
@@ -14,6 +14,7 @@ import { findLocalFault, type LocalPath } from "./local_fault.ts";
 import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";
 import { failedCall, POLLERR, POLLHUP, SocketReader } from "./socket_reader.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
+import { asWireError } from "./wire_error.ts";
 
 const SHUT_WR = 1;
 const SO_LINGER = 13;
@@ -230,45 +231,10 @@ export class TcpWire implements Wire {
     closeDescriptor(fd);
   }
 
-  /**
-   * Runs an operation of Deno and gives its failure the kernel's name. The
-   * result is marked as handled: ending a connection rejects what is pending,
-   * and an owner that has moved on must not end the process by that.
-   */
   #asWireError<T>(operation: () => Promise<T>, verb: string): Promise<T> {
-    const result = (async () => {
-      try {
-        return await operation();
-      } catch (error) {
-        if (this.#fd < 0) {
-          throw new WireError("ECANCELED", "The connection was given up here.", { cause: error });
-        }
-        throw toWireError(error, `${this.remoteAddress} could not be ${verb}`);
-      }
-    })();
-    result.catch(() => {});
-    return result;
+    return asWireError(operation, {
+      what: `${this.remoteAddress} could not be ${verb}`,
+      isGivenUp: () => this.#fd < 0,
+    });
   }
-}
-
-/**
- * Gives a failure of Deno the kernel's name, from its `code` property or the
- * number in its words.
- *
- * @param error What Deno threw.
- * @param what What could not be done, where that needs saying.
- * @returns A `WireError` such as "connection refused (ECONNREFUSED)"; its code
- *   is `"UNKNOWN"` where Deno has neither.
- */
-export function toWireError(error: unknown, what?: string): WireError {
-  const words = error instanceof Error ? error.message : String(error);
-  const errno = / \(os error (\d+)\)$/.exec(words);
-  const code = error instanceof Error && "code" in error && typeof error.code === "string"
-    ? error.code
-    : errno === null
-    ? "UNKNOWN"
-    : errnoName(Number(errno[1]));
-  const plain = words.slice(0, errno?.index).replace(/^[A-Z]/, (c) => c.toLowerCase());
-  const message = `${what === undefined ? "" : `${what}: `}${plain} (${code})`;
-  return new WireError(code, message, { cause: error });
 }

@@ -12,8 +12,8 @@ import { AF_UNIX, SOCK_STREAM, SOL_SOCKET } from "./constants.ts";
 import { duplicate, openDescriptors, socketCookie } from "./descriptor.ts";
 import { closeDescriptor, getSocketInt, libc, loadLibc, setSocketInt } from "./libc.ts";
 import { checkSocketOptions, type SocketOptions } from "./socket_options.ts";
-import { toWireError } from "./tcp_wire.ts";
 import { type UnixPeer, UnixWire } from "./unix_wire.ts";
+import { toWireError } from "./wire_error.ts";
 
 const SO_TYPE = 3;
 const SO_SNDBUF = 7;

@@ -25,7 +25,6 @@
  * @module
  */
 
-import { WireError } from "../base/errors.ts";
 import {
   type Clock,
   type LocalFault,
@@ -36,8 +35,8 @@ import {
 import { errnoName, SO_ERROR, SOL_SOCKET } from "./constants.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 import { failedCall, POLLERR, POLLHUP, POLLRDHUP, SocketReader } from "./socket_reader.ts";
-import { toWireError } from "./tcp_wire.ts";
 import { UnreadWrites } from "./unread_writes.ts";
+import { asWireError, toWireError } from "./wire_error.ts";
 
 const SHUT_WR = 1;
 /** Where there is no room to write, a program that reads nothing for this long has stalled. */
@@ -132,6 +131,7 @@ export class UnixWire implements Wire {
         return takenBytes;
       } catch (error) {
         if (!this.#finSent) this.#broken = true;
+        this.#heed(error);
         throw error;
       } finally {
         this.#underWayBytes -= bytes.length;
@@ -151,6 +151,9 @@ export class UnixWire implements Wire {
         const count = await this.#conn.read(buffer);
         if (count === null) this.#endRead = true;
         return count;
+      } catch (error) {
+        this.#heed(error);
+        throw error;
       } finally {
         this.#readsUnderWay--;
       }
@@ -255,24 +258,15 @@ export class UnixWire implements Wire {
     closeDescriptor(fd);
   }
 
-  /**
-   * Gives a failure of Deno the kernel's name. The result is marked as handled, as with
-   * `TcpWire`: ending a connection rejects what is pending.
-   */
+  /** Who was told of a loss is the only one who ever is. */
+  #heed(error: unknown): void {
+    if (toWireError(error).code !== "EPIPE") this.#lost = true;
+  }
+
   #asWireError<T>(operation: () => Promise<T>, verb: string): Promise<T> {
-    const result = (async () => {
-      try {
-        return await operation();
-      } catch (error) {
-        if (this.#fd < 0) {
-          throw new WireError("ECANCELED", "The connection was given up here.", { cause: error });
-        }
-        const failure = toWireError(error, `${this.remoteAddress} could not be ${verb}`);
-        if (failure.code !== "EPIPE") this.#lost = true;
-        throw failure;
-      }
-    })();
-    result.catch(() => {});
-    return result;
+    return asWireError(operation, {
+      what: `${this.remoteAddress} could not be ${verb}`,
+      isGivenUp: () => this.#fd < 0,
+    });
   }
 }

@@ -1,0 +1,63 @@
+/**
+ * Failures of Deno's reads and writes, by the names that the kernel has for them.
+ *
+ * @module
+ */
+
+import { WireError } from "../base/errors.ts";
+import { errnoName } from "./constants.ts";
+
+/** How an operation is told of. */
+export interface OperationOptions {
+  /** What could not be done, if it fails. */
+  readonly what: string;
+  /** Asked once it has failed: whether the connection was given back here meanwhile. */
+  readonly isGivenUp: () => boolean;
+}
+
+/**
+ * Runs an operation of Deno on a connection, and gives its failure the kernel's name. The
+ * result is marked as handled: ending a connection rejects what is pending, and an owner
+ * that has moved on must not end the process by that.
+ *
+ * @throws {WireError} It failed; `"ECANCELED"`: for the connection was given back.
+ */
+export function asWireError<T>(
+  operation: () => Promise<T>,
+  { what, isGivenUp }: OperationOptions,
+): Promise<T> {
+  const result = (async () => {
+    try {
+      return await operation();
+    } catch (error) {
+      if (isGivenUp()) {
+        throw new WireError("ECANCELED", "The connection was given up here.", { cause: error });
+      }
+      throw toWireError(error, what);
+    }
+  })();
+  result.catch(() => {});
+  return result;
+}
+
+/**
+ * Gives a failure of Deno the kernel's name, from its `code` property or the
+ * number in its words.
+ *
+ * @param error What Deno threw.
+ * @param what What could not be done, where that needs saying.
+ * @returns A `WireError` such as "connection refused (ECONNREFUSED)"; its code
+ *   is `"UNKNOWN"` where Deno has neither.
+ */
+export function toWireError(error: unknown, what?: string): WireError {
+  const words = error instanceof Error ? error.message : String(error);
+  const errno = / \(os error (\d+)\)$/.exec(words);
+  const code = error instanceof Error && "code" in error && typeof error.code === "string"
+    ? error.code
+    : errno === null
+    ? "UNKNOWN"
+    : errnoName(Number(errno[1]));
+  const plain = words.slice(0, errno?.index).replace(/^[A-Z]/, (c) => c.toLowerCase());
+  const message = `${what === undefined ? "" : `${what}: `}${plain} (${code})`;
+  return new WireError(code, message, { cause: error });
+}
