@@ -57,10 +57,18 @@ const PING_AFTER_BYTES = 64 * 1024;
 /** … or once the first of it was sent so long ago. */
 const PING_AFTER_MS = 100;
 /**
- * So many pings are unanswered at the most. A peer that reads slowly is asked again when it
- * has answered: then one ping stands for everything that was sent meanwhile.
+ * The timer pings only while fewer than this are unanswered. A peer that reads slowly is asked
+ * again when it has answered: then one ping stands for everything that was sent meanwhile.
+ *
+ * The pings for so many bytes know no such bound. Megabytes may lie unread between two
+ * programs, and a peer that reads them slowly answers nothing until it comes to a ping: with
+ * eight of them at the front and the ninth behind everything, it would read for minutes
+ * without a sign of it, and would be called stalled. They are bounded all the same, for each
+ * stands behind 64 KiB that nobody has read: no more of them fit than both kernels' buffers
+ * hold. Three requests for 64 KiB are 1 byte in 800, and between two pings there is always
+ * data: nobody gets more KeyUpdates in a row than before.
  */
-const MAX_PINGS = 8;
+const MAX_PINGS_OF_TIMER = 8;
 
 /** What {@linkcode Reading} works with. */
 export interface ReadingOptions {
@@ -172,11 +180,12 @@ export class Reading {
 
   #pingIfDue(): void {
     const unpinged = this.#writtenBytes - this.#pingedBytes;
-    if (this.#ended || unpinged === 0 || this.#pings.length >= MAX_PINGS) return;
+    if (this.#ended || unpinged === 0) return;
     if (unpinged >= PING_AFTER_BYTES) return this.ping();
+    if (this.#pings.length >= MAX_PINGS_OF_TIMER) return;
     this.#cancelTimer ??= this.#clock.setTimer(PING_AFTER_MS, () => {
       this.#cancelTimer = undefined;
-      if (this.#pings.length < MAX_PINGS) this.ping();
+      if (this.#pings.length < MAX_PINGS_OF_TIMER) this.ping();
     });
   }
 
