@@ -81,6 +81,38 @@ Deno.test("values out of range are named by their flags, in the units that are t
   }
 });
 
+Deno.test("options that contradict each other are told before permissions are asked for", async (t) => {
+  const cases: [string[], RegExp][] = [
+    [
+      ["send", REMOTE, "--confirm", "reader"],
+      /^sendq: --confirm is for a remote that begins with tls:\/\/ or unix:.*, got reader\n/,
+    ],
+    [
+      ["relay", "--listen", "tcp://127.0.0.1:4001", "--to", REMOTE, "--confirm", "reader"],
+      /^sendq: --confirm is for a remote that begins with tls:\/\/ or unix:.*, got reader\n/,
+    ],
+    [
+      ["send", "tls://127.0.0.1:4000", "--confirm", "reader", "--hold", "2s"],
+      /^sendq: --hold means nothing where reading confirms: leave it out, got 2s\n/,
+    ],
+    [
+      ["send", REMOTE, "--tls-ca", "ca.pem"],
+      /^sendq: --tls-… is for a remote that begins with tls:\/\/\n/,
+    ],
+    [
+      ["send", REMOTE, "--session-send", "@login.txt", "--hold", "1s", "--response-timeout", "2s"],
+      /^sendq: --hold must be more than --response-timeout, got 1s\n/,
+    ],
+  ];
+  for (const [args, expected] of cases) {
+    await t.step(args.join(" "), async () => {
+      const { code, err } = await runWith([], [...args, "-q", "q.db"]);
+      assert.match(err, expected);
+      assert.equal(code, 2);
+    });
+  }
+});
+
 Deno.test("help goes to stdout, needs no permission, and has an example", async () => {
   const general = await runWith([], []);
   assert.deepEqual([general.code, general.err], [0, ""]);

@@ -43,7 +43,7 @@ import type { SenderOptions } from "../../sender/options.ts";
 import { wayNeeds } from "../../sender/way.ts";
 import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
-import { flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
+import { COMPOSED_OPTIONS, flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import { givenOf } from "./given.ts";
 import { checkedQueue } from "./queue_place.ts";
@@ -519,7 +519,12 @@ export function splitterFor(
 export function asUsageError(error: unknown): unknown {
   if (error instanceof OptionError) {
     const spec = OPTIONS.get(error.option);
-    if (spec === undefined) return new UsageError(error.message);
+    if (spec === undefined) {
+      const flag = COMPOSED_OPTIONS.get(error.option);
+      if (flag === undefined) return new UsageError(error.message);
+      const got = typeof error.value === "string" ? `, got ${error.value}` : "";
+      return new UsageError(`${flag} ${inFlags(error.rule)}${got}`);
+    }
     // Where the option does take the value, another one's is in its way.
     const saysMore = takes(spec, error.value) || error.value === null || spec.type === "texts";
     const rule = saysMore ? inFlags(error.rule) : ruleInWords(spec);

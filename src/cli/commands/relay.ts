@@ -32,6 +32,7 @@ import { queueNeeds } from "../arguments/queue_place.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
+import { checkPlan } from "../session/sender_options.ts";
 import { type Intake, type Planned, runSession, type SessionPlan } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
@@ -132,6 +133,7 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
     .addHelpText("after", HELP)
     .action(async (options: RelayCommandOptions) => {
       const { plan, needs } = planRelay(options, io);
+      checkPlan(plan);
       checkPermissions(needs);
       finish(await runSession(plan));
     });

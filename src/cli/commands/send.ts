@@ -30,6 +30,7 @@ import { checkPermissions } from "../../permissions/permissions.ts";
 import { queueNeeds } from "../arguments/queue_place.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
+import { checkPlan } from "../session/sender_options.ts";
 import { type Intake, type Planned, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { within } from "../session/within.ts";
@@ -145,6 +146,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
       const remote = argument ?? options.remote;
       if (remote === undefined) throw new UsageError("missing required argument 'remote'");
       const { plan, needs } = planSend({ ...options, remote }, io);
+      checkPlan(plan);
       checkPermissions(needs);
       finish(await runSession(plan));
     });

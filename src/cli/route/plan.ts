@@ -13,16 +13,13 @@ import { missingFlags } from "../../permissions/permissions.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { resolveQueueOptions } from "../../queue/options.ts";
 import { limitsOf, type SenderOptions } from "../../sender/options.ts";
-import {
-  type DeliveryCommandOptions,
-  deliveryOptionsOf,
-  queueOptionsOf,
-} from "../arguments/options.ts";
+import { type DeliveryCommandOptions, queueOptionsOf } from "../arguments/options.ts";
 import { wayOf } from "../arguments/proxy.ts";
 import { nameOfQueue } from "../arguments/queue_place.ts";
 import { planRelay, relayCommand, type RelayCommandOptions } from "../commands/relay.ts";
 import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
-import type { Planned, SessionPlan } from "../session/session.ts";
+import { senderOptionsOf, senderOptionsWithoutFiles } from "../session/sender_options.ts";
+import type { Planned } from "../session/session.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
@@ -116,30 +113,13 @@ export function planRoute(
   for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
   attempt(() => checkQueue(plan.options.queue));
   const senderOptions = () => senderOptionsOf(plan);
-  attempt(() => limitsOf(senderOptionsOf({ ...plan, options: withoutFiles(plan.options) })));
+  attempt(() => limitsOf(senderOptionsWithoutFiles(plan)));
   // The files of a session and of a proxy are a part of it.
   if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
     attempt(() => limitsOf(senderOptions()));
   }
   if (!isSound) return undefined;
   return { plan: { ...plan, name }, needs: planned.needs, values, senderOptions };
-}
-
-/** What can be checked before the files of a session and of a proxy can be read. */
-function withoutFiles(options: DeliveryCommandOptions): DeliveryCommandOptions {
-  const names = Object.keys(options).filter((name) =>
-    /^session|^heartbeat|^goodbye$|^via\.credentials$/.test(name)
-  );
-  return { ...options, ...Object.fromEntries(names.map((name) => [name, undefined])) };
-}
-
-function senderOptionsOf({ options, remote }: SessionPlan): SenderOptions {
-  return {
-    ...deliveryOptionsOf(options),
-    queue: options.queue,
-    queueOptions: queueOptionsOf(options),
-    remote,
-  };
 }
 
 /** A mistake that lies in how values stand to each other, where it can be found. */

@@ -41,6 +41,13 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
   }).filter(([, { flags }]) => flags !== undefined),
 );
 
+/** Options of the library that the commands put together out of several flags, by the first. */
+export const COMPOSED_OPTIONS: ReadonlyMap<string, string> = new Map([
+  ["confirm", "--confirm"],
+  ["libssl", "--libssl"],
+  ["tls", "--tls-…"],
+]);
+
 /** `--hold` of `--hold <time>`. */
 export function flagOf({ flags = "" }: OptionSpec): string {
   return flags.split(" ", 1)[0] ?? "";
