@@ -15,11 +15,17 @@ export class ServiceManager implements Disposable {
   readonly #socket: string | undefined;
   readonly #clock: Clock;
   #cancelPing: () => void = () => {};
+  #status = "";
 
   /** @param clock Time. */
   constructor(clock: Clock) {
     this.#clock = clock;
     this.#socket = variable("NOTIFY_SOCKET");
+  }
+
+  /** Whether there is one. */
+  get listens(): boolean {
+    return this.#socket !== undefined;
   }
 
   /** The service is up: the sender is open, and clients can connect. */
@@ -31,8 +37,10 @@ export class ServiceManager implements Disposable {
     if (timeoutMs > 0) this.#ping(timeoutMs / 2);
   }
 
-  /** One line for `systemctl status`. */
+  /** One line for `systemctl status`; what it says already is not said again. */
   status(words: string): void {
+    if (words === this.#status) return;
+    this.#status = words;
     // A line of its own would be another assignment, see sd_notify(3).
     this.#notify(`STATUS=${printable(words)}`);
   }

@@ -23,6 +23,8 @@ import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
+import { every } from "./every.ts";
+import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
 import { openStatusPage } from "./status_page.ts";
@@ -188,13 +190,52 @@ async function runOpened(
   );
   using serviceManager = new ServiceManager(systemClock);
   await using _page = await openStatusPage(opened, failures, options, log);
-  const sessions = opened.map((route) => new Session(route, log, signals, serviceManager));
+  const sessions = opened.map((route) => new Session(route, log, signals));
   serviceManager.ready();
+  untilTheEnd.defer(tellStatus(serviceManager, opened, failures));
   void signals.first.then((signal) => {
     log.info(`${signal}: stopping; once more to stop at once`);
     serviceManager.stopping();
   });
   return await Promise.all(sessions.map((session) => session.run()));
+}
+
+/** Keeps the service manager's line up to date. Returns the end of it. */
+function tellStatus(
+  serviceManager: ServiceManager,
+  opened: readonly OpenedRoute[],
+  failures: ReadonlyMap<string, string>,
+): () => void {
+  const intervals = opened.map(({ plan }) => plan.options.statusIntervalMs);
+  const intervalMs = Math.min(...intervals.filter((intervalMs) => intervalMs > 0));
+  if (!serviceManager.listens || intervalMs === Infinity) return () => {};
+  const [only] = opened.length === 1 && failures.size === 0 ? opened : [];
+  const view = only && new StatusView(only.sender);
+  const name = only?.plan.name === undefined ? "" : `${only.plan.name}: `;
+  const tell = () =>
+    serviceManager.status(
+      view === undefined ? routesInOneLine(statusesOf(opened, failures)) : name + view.words(),
+    );
+  tell();
+  return every(intervalMs, tell);
+}
+
+function statusesOf(
+  opened: readonly OpenedRoute[],
+  failures: ReadonlyMap<string, string>,
+): RouteStatus[] {
+  return [
+    ...[...failures].map(([name, detail]) => ({
+      name,
+      condition: { tone: "bad", headline: "Not started", detail } as const,
+      queuedPackets: undefined,
+    })),
+    ...opened.map(({ plan: { name = "" }, sender }) => ({
+      name,
+      condition: sender.condition,
+      queuedPackets: sender.stats().queue.packets,
+    })),
+  ];
 }
 
 /** What a process that does several things says of them all. */
@@ -248,7 +289,6 @@ class Session {
   readonly #log: RouteLog;
   readonly #console: LogConsole;
   readonly #signals: StopSignals;
-  readonly #serviceManager: ServiceManager;
   readonly #view: StatusView;
   readonly #intake: Intake | undefined;
   /** How many packets had been refused before. */
@@ -262,14 +302,12 @@ class Session {
     { plan, sender, log }: OpenedRoute,
     console: LogConsole,
     signals: StopSignals,
-    serviceManager: ServiceManager,
   ) {
     this.#plan = plan;
     this.#sender = sender;
     this.#log = log;
     this.#console = console;
     this.#signals = signals;
-    this.#serviceManager = serviceManager;
     this.#view = new StatusView(sender);
     this.#refusedBefore = sender.stats().queue.refusedPackets;
     this.#intake = plan.openIntake?.(sender, log);
@@ -398,14 +436,12 @@ class Session {
     const endLive = console.live
       ? every(LIVE_INTERVAL_MS, () => console.showLive(this.#view.inOneLine()))
       : () => {};
-    const { options: { statusIntervalMs }, name } = this.#plan;
+    const { statusIntervalMs } = this.#plan.options;
     const endLogged = statusIntervalMs === 0 || console.live
       ? () => {}
       : every(statusIntervalMs, () => {
         const words = this.#view.report();
-        if (words === undefined) return;
-        this.#log.line("info", words, this.#view.fields());
-        this.#serviceManager.status(name === undefined ? words : `${name}: ${words}`);
+        if (words !== undefined) this.#log.line("info", words, this.#view.fields());
       });
     return () => {
       endLive();
@@ -413,19 +449,6 @@ class Session {
       console.endLive();
     };
   }
-}
-
-/** Calls back at an interval of any length, unlike `setInterval`. Returns the end of it. */
-function every(intervalMs: number, callback: () => void): () => void {
-  let cancel = () => {};
-  const next = () => {
-    cancel = systemClock.setTimer(intervalMs, () => {
-      next();
-      callback();
-    });
-  };
-  next();
-  return () => cancel();
 }
 
 function reportError(log: RouteLog, error: unknown, options: DeliveryCommandOptions): void {

@@ -52,7 +52,14 @@ export class StatusView {
     const kind = kindOf(condition) + (this.#sender.outage === undefined ? counts : "");
     if (kind === this.#lastReported) return undefined;
     this.#lastReported = kind;
-    return `${condition}; ${counts}, ${this.#rate}/s`;
+    return this.words();
+  }
+
+  /** The state and its counts, without colours. */
+  words(): string {
+    const stats = this.#sender.stats();
+    return `${inOneLine(this.#sender.condition)}; ${this.#queueWords(stats)}; ` +
+      `${formatCount(stats.drainedPackets)} drained, ${this.#rate}/s`;
   }
 
   /** The state in fields; their meaning is that of `SenderStats`. */

@@ -1,0 +1,70 @@
+/**
+ * The state of all routes of a process in one line, as the service manager shows it.
+ *
+ * @module
+ */
+
+import { type Condition, inOneLine } from "../../sender/condition.ts";
+import { formatCount, formatPackets } from "../arguments/values.ts";
+
+/** How many routes are told of one by one; those behind are counted. */
+const MAX_TOLD = 3;
+
+/** What is worse is told first. */
+const ORDER: readonly Condition["tone"][] = ["bad", "warning", "busy", "good", "idle"];
+
+/** One of several routes. */
+export interface RouteStatus {
+  /** Its name in the route file. */
+  readonly name: string;
+  /** How its sender is. */
+  readonly condition: Condition;
+  /** What lies on its disk; undefined: its queue could not be opened. */
+  readonly queuedPackets: number | undefined;
+}
+
+/**
+ * All routes in one line: the worst first, each with its reason, and then how many are well.
+ *
+ * @param routes In the order of the file.
+ * @returns Such as `plc: Not delivering: connection refused. (12 packets queued) · 2 others:
+ *   Delivering 1, Idle 1`.
+ */
+export function routesInOneLine(routes: readonly RouteStatus[]): string {
+  const byTone = routes.toSorted((a, b) =>
+    ORDER.indexOf(a.condition.tone) - ORDER.indexOf(b.condition.tone)
+  );
+  const troubled = byTone.filter(({ condition }) => isTroubled(condition));
+  const told = troubled.slice(0, MAX_TOLD);
+  const rest = byTone.slice(told.length);
+  const parts = told.map(inWords);
+  if (rest.length > 0) {
+    const what = told.length === 0 ? "route" : "other";
+    const count = `${formatCount(rest.length)} ${what}${rest.length === 1 ? "" : "s"}`;
+    parts.push(`${count}: ${counted(rest)}`);
+  }
+  return parts.join(" · ");
+}
+
+function isTroubled({ tone }: Condition): boolean {
+  return tone === "bad" || tone === "warning";
+}
+
+function inWords({ name, condition, queuedPackets }: RouteStatus): string {
+  const queued = queuedPackets === undefined ? "" : ` (${formatPackets(queuedPackets)} queued)`;
+  return `${name}: ${
+    inOneLine({ ...condition, detail: firstSentence(condition.detail) })
+  }${queued}`;
+}
+
+function firstSentence(text: string): string {
+  return text.split(/(?<=\.) (?=[A-Z])/, 1)[0] ?? text;
+}
+
+function counted(routes: readonly RouteStatus[]): string {
+  const counts = new Map<string, number>();
+  for (const { condition: { headline } } of routes) {
+    counts.set(headline, (counts.get(headline) ?? 0) + 1);
+  }
+  return [...counts].map(([headline, count]) => `${headline} ${formatCount(count)}`).join(", ");
+}
