@@ -669,6 +669,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
             `the kernel goes on delivering them`,
         );
       }
+      if (how === "close" && this.#hasUnconfirmed(connection)) {
+        this.fail("closed a connection in order, of whose packets some come again");
+      }
       this.#checkSilence(connection);
       const idle = connection.writes.length === 0;
       const { nowMs } = this.#scheduler;
@@ -1066,6 +1069,16 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #isRead(packet: Packet): boolean {
     return packet.acks.some(({ connection, end }) =>
       connection.wire.process === this.#process && end <= connection.takenBytes
+    );
+  }
+
+  /** Whether packets of it were not read, or not answered, where that confirms. */
+  #hasUnconfirmed({ wire, packets, takenBytes }: Connection): boolean {
+    const { answers, reads } = this.#options.limits;
+    return packets.some(({ packet, end }) =>
+      answers === undefined
+        ? reads && end > takenBytes
+        : !packet.answers.some(({ connection }) => connection.wire === wire)
     );
   }
 

@@ -172,6 +172,11 @@ export const PLANTED: readonly Planted[] = [
     patches: [["else this.#wire.abort();", "else this.#wire.close();"]],
   },
   {
+    name: "an orderly end before what comes again",
+    file: CONNECTION,
+    patches: [["&& openPackets === 0) this.#wire.close();", ") this.#wire.close();"]],
+  },
+  {
     name: "nobody watches a write that waits",
     file: OUTGOING,
     patches: [["if (wasIdle) onWritten();", "void wasIdle;"]],

@@ -14,7 +14,11 @@
  *    From the peer's FIN on nobody vouches for its program any more, unless
  *    `onPeerFin` says that such a server goes on reading or is known to end so.
  * 4. A connection with unacknowledged bytes is aborted, never closed: a closed
- *    one would deliver old bytes beside the replay (section 6.3).
+ *    one would deliver old bytes beside the replay (section 6.3). So is one with packets
+ *    that are not read or answered, where that confirms: they come again elsewhere, and an
+ *    orderly end would say that the stream was whole. Nothing confirmed can be lost by it,
+ *    for the program has it. Where the hold confirms, what was confirmed may still lie
+ *    unread, and a reset might take it: there an acknowledged connection is closed.
  * 5. A read or a write that fails is the end, also while TCP lives: the layer
  *    above it (TLS, a proxy's protocol) has failed.
  * 6. Where answers confirm ({@link Answers}), or that the peer's program has read
@@ -385,13 +389,14 @@ export class Connection {
   }
 
   /**
-   * Lets go of the socket: closes it if every byte was acknowledged, aborts it
-   * otherwise. Idempotent.
+   * Lets go of the socket: closes it if every byte was acknowledged, and every packet read
+   * or answered where that confirms; aborts it otherwise. Idempotent.
    */
   dispose(): void {
     this.answers?.finish();
     this.#outgoing.drop();
-    if (this.#ledger.inFlightBytes === 0) this.#wire.close();
+    const openPackets = (this.answers ?? this.reads)?.openPackets ?? 0;
+    if (this.#ledger.inFlightBytes === 0 && openPackets === 0) this.#wire.close();
     else this.#wire.abort();
   }
 

@@ -6,6 +6,7 @@ import {
   type ConnectionLimits,
   type ConnectionReading,
 } from "../../src/delivery/connection.ts";
+import { answerPlanOf } from "../../src/session/answers.ts";
 
 /** A wire whose kernel says what the test wants; writes and reads wait for the test. */
 class FakeWire implements Wire {
@@ -22,6 +23,7 @@ class FakeWire implements Wire {
   finError: KernelCallError | undefined;
   askError: Error | undefined;
   sendWindowBytes = 65535;
+  readBytes: number | undefined;
   minHoldMs = 0;
   /** How many bytes each write takes at most. */
   takesBytes = Infinity;
@@ -29,6 +31,7 @@ class FakeWire implements Wire {
   readonly log: string[] = [];
   #write: PromiseWithResolvers<number> | undefined;
   #read: PromiseWithResolvers<number | null> | undefined;
+  #buffer: Uint8Array = new Uint8Array();
   holdsWrites = false;
 
   write(bytes: Uint8Array): Promise<number> {
@@ -39,9 +42,14 @@ class FakeWire implements Wire {
     return this.#write.promise;
   }
 
-  read(): Promise<number | null> {
+  read(buffer: Uint8Array): Promise<number | null> {
+    this.#buffer = buffer;
     this.#read = Promise.withResolvers();
     return this.#read.promise;
+  }
+
+  peerSays(text: string): void {
+    this.#read?.resolve(new TextEncoder().encodeInto(text, this.#buffer).written);
   }
 
   failWrite(code: string): void {
@@ -73,6 +81,7 @@ class FakeWire implements Wire {
       retransmits: 0,
       totalRetransmits: 0,
       hangup: this.state === 7,
+      ...(this.readBytes === undefined ? {} : { readBytes: this.readBytes }),
     };
   }
 
@@ -121,6 +130,7 @@ class Bench {
   constructor(
     prepare: (wire: FakeWire) => void = () => {},
     onPeerFin: ConnectionLimits["onPeerFin"] = "reconnect",
+    confirmation: Pick<ConnectionLimits, "answers" | "reads"> = {},
   ) {
     prepare(this.wire);
     this.connection = new Connection({
@@ -132,6 +142,7 @@ class Bench {
         keepAlive: undefined,
         holdMs: 1000,
         onPeerFin,
+        ...confirmation,
       },
       afterId: 0,
       onEnd: () => {},
@@ -380,6 +391,37 @@ Deno.test("both ends closed without an error: the peer's close, and no proof of 
   bench.connection.dispose();
   assert.ok(bench.wire.log.includes("close") && !bench.wire.log.includes("abort"));
 });
+
+for (
+  const { what, confirmation, confirm } of [
+    {
+      what: "read",
+      confirmation: { reads: true },
+      confirm: (wire: FakeWire) => void (wire.readBytes = 4),
+    },
+    {
+      what: "answered",
+      confirmation: { answers: answerPlanOf({ framing: "lines", accepted: "OK" }) },
+      confirm: (wire: FakeWire) => wire.peerSays("OK\n"),
+    },
+  ] as const
+) {
+  Deno.test(`packets that come again leave no orderly end, where what is ${what} confirms`, async () => {
+    const endsBy = async (isConfirmed: boolean) => {
+      const bench = new Bench((wire) => wire.readBytes = 1, undefined, confirmation);
+      await bench.send("abc");
+      bench.wire.bytesAcked = 4;
+      if (isConfirmed) confirm(bench.wire);
+      await bench.settle();
+      bench.connection.poll();
+      assert.equal(bench.connection.inFlightBytes, 0);
+      bench.connection.dispose();
+      return bench.wire.log.filter((call) => call === "close" || call === "abort");
+    };
+    assert.deepEqual(await endsBy(false), ["abort"]);
+    assert.deepEqual(await endsBy(true), ["close"]);
+  });
+}
 
 Deno.test("an error that nobody was told yet names the end", async () => {
   const bench = new Bench();

@@ -296,6 +296,18 @@ Deno.test("an answer that is the server's last word counts, also where it resets
   assert.equal(sender.stats().queue.packets, 1);
 });
 
+Deno.test("a connection that is given up with unanswered packets ends by a reset", async () => {
+  await using world = bench({ ...LINES, answerTimeoutMs: 400 });
+  const sender = await world.open();
+  await sender.enqueueMany(packets(1));
+  const first = await world.server.accept();
+  // The last byte is left, and still there behind the reset.
+  assert.equal(await first.read(8), "packet 1");
+  assert.equal(await within("its end", first.endedBy()), "ConnectionReset");
+  const second = await world.server.accept();
+  assert.equal(await second.readUntil("\n"), "packet 1\n");
+});
+
 Deno.test("options that cannot work are refused in words", async (t) => {
   const cases: readonly (readonly [string, Partial<SenderOptions>, RegExp])[] = [
     ["no framing", { confirm: { accepted: "OK" } as never }, /^confirm\.framing is needed/],

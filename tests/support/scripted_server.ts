@@ -153,6 +153,16 @@ export class ServedConnection {
     }
   }
 
+  /** Reads to the end. Returns what that was: `"FIN"`, or the error's name. */
+  async endedBy(): Promise<string> {
+    try {
+      while (await this.#conn.read(this.#buffer) !== null) { /* What comes is not looked at. */ }
+      return "FIN";
+    } catch (error) {
+      return error instanceof Error ? error.name : String(error);
+    }
+  }
+
   /** Sends the FIN, goes on reading. */
   halfClose(): Promise<void> {
     return this.#conn.closeWrite();
