@@ -175,63 +175,70 @@ export class Database {
   }
 
   async #open(): Promise<Session> {
-    if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
-    const { address, hello } = this.#options;
-    const session = this.#connect();
+    const { address, clock } = this.#options;
+    const { hosts } = address;
+    const reasons: string[] = [];
+    let cause: unknown;
+    for (let tried = 0; tried < hosts.length; tried++) {
+      if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
+      const host = hosts[this.#turn % hosts.length];
+      if (host === undefined) break;
+      try {
+        return await this.#openAt(host);
+      } catch (error) {
+        const state = sqlStateOf(error);
+        // What the server refuses by itself is no lost connection.
+        if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
+        this.#turn++;
+        reasons.push(`${hostAndPort(host)}: ${messageOf(error)}`);
+        cause = error;
+      }
+    }
+    await new Promise<void>((resolve) => clock.setTimer(ROUND_MS, resolve));
+    throw new ConnectionLostError(
+      `no primary can be reached (${reasons.join("; ")})`,
+      false,
+      { cause },
+    );
+  }
+
+  /** The server itself is asked: the library takes the first one for the only one. */
+  async #openAt(host: QueueAddress["hosts"][number]): Promise<Session> {
+    const { hello } = this.#options;
+    const session = this.#connect(host);
     try {
-      await this.#within(session, hello?.text ?? "SELECT 1", hello?.args ?? []);
+      const [row] = await this.#within(session, "SELECT pg_is_in_recovery() AS is_standby", []);
+      if (row?.["is_standby"] !== false) throw new Error("it is a standby");
+      if (hello !== undefined) await this.#within(session, hello.text, hello.args);
       if (this.#isClosed) throw new Error("the connection is closed");
       session.phase = "open";
       return session;
     } catch (error) {
       end(session);
-      const state = sqlStateOf(error);
-      // What the server refuses by itself is no lost connection.
-      if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
-      throw new ConnectionLostError(
-        `no primary can be reached at ${address.hosts.map(hostAndPort).join(", ")} ` +
-          `(${messageOf(error)})`,
-        false,
-        { cause: error },
-      );
+      throw error;
     }
   }
 
-  #connect(): Session {
+  #connect(host: QueueAddress["hosts"][number]): Session {
     const { address, clock, waitsForStandby, weaker, onNotify } = this.#options;
     const sockets = new Set<Socket>();
-    let dials = 0;
     const socket = async (): Promise<Socket> => {
-      // One that is made behind our back would not have said hello.
+      // One that is made behind our back would not have said hello, nor been looked at.
       if (session.phase !== "opening") throw new Error("the connection was lost");
-      // Called again for each server that turns out to be a standby.
-      if (dials >= address.hosts.length) throw new Error("none of them is the primary");
-      let last: unknown;
-      while (dials++ < address.hosts.length) {
-        const host = address.hosts[this.#turn++ % address.hosts.length];
-        if (host === undefined) break;
-        try {
-          return await dial(host, clock, sockets);
-        } catch (error) {
-          last = error;
-        }
-      }
-      this.#turn++;
-      await new Promise<void>((resolve) => clock.setTimer(ROUND_MS, resolve));
-      throw last;
+      return await dial(host, clock, sockets);
     };
     const warned: Warned = { times: 0, weakness: undefined };
     // Every setting is given: see `withoutEnvironment`. Some are missing in its types.
     const options: Record<string, unknown> = {
-      ...{ host: "one", port: 1, socket, max: 1, fetch_types: false },
+      ...{ host: [host.hostname], port: [host.port], socket, max: 1, fetch_types: false },
       database: address.database,
       user: address.user,
       password: address.password ?? "",
       ssl: address.sslMode === "disable"
         ? false
         : { rejectUnauthorized: address.sslMode === "verify-full" },
-      target_session_attrs: "primary",
       connect_timeout: CONNECT_TIMEOUT_MS / 1000,
+      target_session_attrs: null,
       ...{ idle_timeout: 0, max_lifetime: null, keep_alive: 10, prepare: true, debug: false },
       ...{ max_pipeline: 100, publications: "", sslnegotiation: null },
       backoff: () => ROUND_MS / 1000,

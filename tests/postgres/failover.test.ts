@@ -3,7 +3,7 @@
  * How long it takes is measured elsewhere; here it is what arrives.
  */
 import assert from "node:assert/strict";
-import { postgresQueue } from "../../src/postgres/postgres.ts";
+import { postgresQueue, setUp } from "../../src/postgres/postgres.ts";
 import { SCHEMA_VERSION } from "../../src/postgres/setup.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
 import { LIBC, runWith, Sendq } from "../cli/helpers.ts";
@@ -196,6 +196,39 @@ Deno.test({
     const acknowledged = await producer.stop();
     await until("all is delivered", () => texts.at(-1)?.endsWith(`\n${acknowledged}\n`) === true);
     checkArrived(texts, acknowledged);
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "the primary is found wherever it stands among the servers"),
+  async fn() {
+    await using primary = await PostgresServer.start();
+    await using first = await primary.standby("p2");
+    await using second = await primary.standby("p3");
+    const ports = [first, second, primary].map(({ port }) => port);
+    const address = (order: readonly number[]) =>
+      `postgres://postgres@${order.map((port) => `127.0.0.1:${port}`).join(",")}/postgres/outbox`;
+    await setUp(address(ports));
+    for (const order of [ports, ports.toReversed(), [first.port, primary.port, second.port]]) {
+      await using queue = await postgresQueue({ url: `${address(order)}${ALONE}` });
+      await queue.enqueue("1\n");
+    }
+    await assert.rejects(
+      postgresQueue({ url: `${address([first.port, second.port])}${ALONE}` }),
+      (error: Error) => {
+        assert.match(error.message, new RegExp(`:${first.port}: it is a standby`));
+        assert.match(error.message, new RegExp(`:${second.port}: it is a standby`));
+        return true;
+      },
+    );
+    // A connection that ends while nobody asks is made again, and looked at again.
+    await using queue = await postgresQueue({ url: `${address(ports)}${ALONE}` });
+    await queue.enqueue("2\n");
+    await primary.sql(
+      "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'sendq'",
+    );
+    await queue.enqueue("3\n");
+    assert.equal(queue.lastId, 5);
   },
 });
 
