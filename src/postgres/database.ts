@@ -12,6 +12,7 @@ import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { hostAndPort, type QueueAddress, type Weaker } from "./address.ts";
 import { ConnectionLostError, sqlStateOf } from "./errors.ts";
+import { Primary } from "./primary.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */
 const CONNECT_TIMEOUT_MS = 2000;
@@ -23,6 +24,10 @@ export const AGAIN_MS = 100;
 const NOT_REPLICATED = "01000";
 /** A commit means too little, and is only warned of. */
 const WEAK = "SQ003";
+
+/** That of a primary; `NULL`: it is a standby. */
+const TIMELINE = "SELECT CASE WHEN NOT pg_is_in_recovery() " +
+  "THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
 
 /** A row of an answer. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -39,6 +44,8 @@ export interface DatabaseOptions {
   readonly waitsForStandby: boolean;
   /** What becomes of a commit that means too little; left out: it is refused. */
   readonly weaker?: Weaker;
+  /** What connections to the same servers know together. @default it knows it alone */
+  readonly primary?: Primary;
   /** Asked first on each connection. */
   readonly hello?: { readonly text: string; readonly args: readonly unknown[] };
   /** Called for each notification. */
@@ -59,6 +66,10 @@ type Sql = ReturnType<typeof postgres>;
 
 interface Session {
   readonly sql: Sql;
+  /** Which of the servers it is. */
+  readonly index: number;
+  /** Those who wait for an answer are told when it is ended. */
+  readonly waiting: Set<(error: Error) => void>;
   readonly sockets: Set<Socket>;
   /** How often a wait for a standby was given up, and what else was warned of. */
   readonly warned: Warned;
@@ -76,13 +87,15 @@ interface Warned {
 export class Database {
   readonly #options: DatabaseOptions;
   #session: Promise<Session> | undefined;
+  readonly #primary: Primary;
+  readonly #unsubscribe: () => void;
   #isClosed = false;
-  /** Which server is tried next. */
-  #turn = 0;
 
   /** @param options Where it is, and how long it may take. */
   constructor(options: DatabaseOptions) {
     this.#options = options;
+    this.#primary = options.primary ?? new Primary();
+    this.#unsubscribe = this.#primary.subscribe(() => this.#leaveOldPrimary());
   }
 
   /** The time by which it waits. */
@@ -133,6 +146,7 @@ export class Database {
   /** Ends the connection, whatever is under way on it. */
   close(): void {
     this.#isClosed = true;
+    this.#unsubscribe();
     const opening = this.#session;
     this.#session = undefined;
     opening?.then((session) => end(session), () => {});
@@ -153,6 +167,14 @@ export class Database {
     }
   }
 
+  /** Another connection has found the primary elsewhere. */
+  #leaveOldPrimary(): void {
+    const opening = this.#session;
+    opening?.then((session) => {
+      if (session.index !== this.#primary.first) this.#drop(opening, session);
+    }, () => {});
+  }
+
   #drop(opening: Promise<Session>, session: Session): void {
     if (this.#session === opening) this.#session = undefined;
     end(session);
@@ -164,6 +186,7 @@ export class Database {
     const cancel = clock.setTimer(answerTimeoutMs, () => {
       reject(new Error(`no answer within ${(answerTimeoutMs / 1000).toFixed(1)} s`));
     });
+    session.waiting.add(reject);
     try {
       // Its own answer, rejected when the connection is ended below us, is nobody's then.
       const answer = session.sql.unsafe<Row[]>(text, [...args] as never[], { prepare: true });
@@ -171,6 +194,7 @@ export class Database {
       return [...await Promise.race([answer, promise])];
     } finally {
       cancel();
+      session.waiting.delete(reject);
     }
   }
 
@@ -179,17 +203,16 @@ export class Database {
     const { hosts } = address;
     const reasons: string[] = [];
     let cause: unknown;
-    for (let tried = 0; tried < hosts.length; tried++) {
+    const { first } = this.#primary;
+    const all = [...hosts.entries()];
+    for (const [index, host] of [...all.slice(first), ...all.slice(0, first)]) {
       if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
-      const host = hosts[this.#turn % hosts.length];
-      if (host === undefined) break;
       try {
-        return await this.#openAt(host);
+        return await this.#openAt(host, index);
       } catch (error) {
         const state = sqlStateOf(error);
         // What the server refuses by itself is no lost connection.
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
-        this.#turn++;
         reasons.push(`${hostAndPort(host)}: ${messageOf(error)}`);
         cause = error;
       }
@@ -203,15 +226,17 @@ export class Database {
   }
 
   /** The server itself is asked: the library takes the first one for the only one. */
-  async #openAt(host: QueueAddress["hosts"][number]): Promise<Session> {
+  async #openAt(host: QueueAddress["hosts"][number], index: number): Promise<Session> {
     const { hello } = this.#options;
-    const session = this.#connect(host);
+    const session = this.#connect(host, index);
     try {
-      const [row] = await this.#within(session, "SELECT pg_is_in_recovery() AS is_standby", []);
-      if (row?.["is_standby"] !== false) throw new Error("it is a standby");
+      const [row] = await this.#within(session, TIMELINE, []);
+      const timeline = row?.["timeline"];
+      if (typeof timeline !== "string") throw new Error("it is a standby");
       if (hello !== undefined) await this.#within(session, hello.text, hello.args);
       if (this.#isClosed) throw new Error("the connection is closed");
       session.phase = "open";
+      this.#primary.found(index, timeline);
       return session;
     } catch (error) {
       end(session);
@@ -219,7 +244,7 @@ export class Database {
     }
   }
 
-  #connect(host: QueueAddress["hosts"][number]): Session {
+  #connect(host: QueueAddress["hosts"][number], index: number): Session {
     const { address, clock, waitsForStandby, weaker, onNotify } = this.#options;
     const sockets = new Set<Socket>();
     const socket = async (): Promise<Socket> => {
@@ -261,7 +286,8 @@ export class Database {
       },
     };
     const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));
-    const session: Session = { sockets, warned, sql, phase: "opening" };
+    const waiting = new Set<(error: Error) => void>();
+    const session: Session = { sockets, warned, sql, index, waiting, phase: "opening" };
     return session;
   }
 }
@@ -335,7 +361,8 @@ function dial(
 }
 
 /** Ends a connection, also one whose other side is silent. */
-function end({ sql, sockets }: Session): void {
+function end({ sql, sockets, waiting }: Session): void {
+  for (const reject of [...waiting]) reject(new Error("the connection was given up"));
   sql.end({ timeout: 0 }).catch(() => {});
   for (const socket of sockets) socket.destroy();
   sockets.clear();

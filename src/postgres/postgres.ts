@@ -28,6 +28,7 @@ import { Database, type DatabaseOptions } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
 import { healthOf } from "./health.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
+import { Primary } from "./primary.ts";
 import { PostgresPlace } from "./postgres_place.ts";
 import { checkVersion } from "./setup.ts";
 
@@ -72,6 +73,7 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Outb
     clock: systemClock,
     answerTimeoutMs,
     ...{ waitsForStandby: durability === "machine-loss", weaker },
+    primary: new Primary(),
   };
   const database = new Database(connection);
   try {
