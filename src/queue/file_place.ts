@@ -45,6 +45,11 @@ export class FilePlace implements QueuePlace {
     }
   }
 
+  /** The file, as those to whom it is forwarded know it. */
+  get edge(): GuardedStore {
+    return this.store;
+  }
+
   /** See {@linkcode GuardedStore.misplaced}. */
   misplaced(): QueueFileError | undefined {
     return this.store.misplaced();

@@ -15,7 +15,7 @@ import type {
   EditRequest,
   EditResult,
   FileSpace,
-  QueueStore,
+  FileStore,
   ReadResult,
   StoreState,
 } from "./store/contract.ts";
@@ -46,9 +46,9 @@ export interface SpareSpace {
 }
 
 /** Passes every call on, once it has seen to the file. */
-export class GuardedStore implements QueueStore {
+export class GuardedStore implements FileStore {
   readonly path: string;
-  readonly #store: QueueStore;
+  readonly #store: FileStore;
   readonly #files: QueueFiles;
   readonly #clock: Clock;
   #lookedAtMs: number;
@@ -67,7 +67,7 @@ export class GuardedStore implements QueueStore {
    * @param files Its files, as they were when it was opened.
    * @param clock Time.
    */
-  constructor(store: QueueStore, files: QueueFiles, clock: Clock) {
+  constructor(store: FileStore, files: QueueFiles, clock: Clock) {
     this.path = store.path;
     this.#store = store;
     this.#files = files;
@@ -247,6 +247,21 @@ export class GuardedStore implements QueueStore {
   /** See {@linkcode QueueStore.state}. */
   state(): StoreState | Promise<StoreState> {
     return this.#store.state();
+  }
+
+  /** See {@linkcode FileStore.edgeId}. */
+  edgeId(): string | undefined | Promise<string | undefined> {
+    return this.#store.edgeId();
+  }
+
+  /** See {@linkcode FileStore.setEdgeId}. */
+  setEdgeId(id: string): void | Promise<void> {
+    return this.#store.setEdgeId(id);
+  }
+
+  /** See {@linkcode FileStore.enqueuedAtMs}. */
+  enqueuedAtMs(id: number): number | undefined | Promise<number | undefined> {
+    return this.#store.enqueuedAtMs(id);
   }
 
   /** See {@linkcode QueueStore.dataVersion}. */

@@ -13,7 +13,7 @@ import {
   refuseOrphanedLog,
   refuseSecondName,
 } from "./sqlite/file_identity.ts";
-import type { QueueStore } from "./store/contract.ts";
+import type { FileStore } from "./store/contract.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { WorkerStoreClient } from "./worker/client.ts";
 
@@ -49,8 +49,8 @@ export async function openStore(
 
 async function openOnFullDisk(
   path: string,
-  open: () => QueueStore | Promise<QueueStore>,
-): Promise<QueueStore> {
+  open: () => FileStore | Promise<FileStore>,
+): Promise<FileStore> {
   try {
     return await open();
   } catch (error) {

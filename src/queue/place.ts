@@ -10,8 +10,11 @@ import type { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
-import type { QueueStore } from "./store/contract.ts";
+import type { FileStore, QueueStore } from "./store/contract.ts";
 import type { Tenure } from "./tenure.ts";
+
+/** A file as those to whom it is forwarded know it. */
+export type EdgeFile = Pick<FileStore, "edgeId" | "setEdgeId" | "enqueuedAtMs">;
 
 /** A place, open. */
 export interface QueuePlace {
@@ -19,6 +22,8 @@ export interface QueuePlace {
   readonly lockPath: string | undefined;
   /** The packets. */
   readonly store: QueueStore;
+  /** What can be forwarded; left out where the place is no file. */
+  readonly edge?: EdgeFile;
   /** Tells the sender, in another process, that there are packets. */
   readonly ringer: {
     /** Tells it now or a few milliseconds later. */

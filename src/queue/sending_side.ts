@@ -15,7 +15,7 @@ import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
 import type { QueueListeners } from "./listeners.ts";
 import { checkIdRange } from "./options.ts";
-import type { QueuePlace } from "./place.ts";
+import type { EdgeFile, QueuePlace } from "./place.ts";
 import type { PacketReader } from "./read/packet_reader.ts";
 import type { QueueTime } from "./read/queue_time.ts";
 import type { Edit, ReadResult } from "./store/contract.ts";
@@ -65,6 +65,11 @@ export class SendingSide implements DeliveryQueue {
   /** What only a queue in a database has to say; `undefined`: this is none. */
   cluster(): ClusterStats | undefined {
     return this.#parts.place.cluster?.();
+  }
+
+  /** What can be forwarded; `undefined`: the queue is no file. */
+  get edge(): EdgeFile | undefined {
+    return this.#parts.place.edge;
   }
 
   /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */

@@ -236,3 +236,13 @@ export interface QueueStore {
   /** See {@linkcode SqliteStore.close}. */
   close(): void | Promise<void>;
 }
+
+/** A store that is a file, which can be forwarded as a whole. */
+export interface FileStore extends QueueStore {
+  /** See {@linkcode SqliteStore.edgeId}. */
+  edgeId(): string | undefined | Promise<string | undefined>;
+  /** See {@linkcode SqliteStore.setEdgeId}. */
+  setEdgeId(id: string): void | Promise<void>;
+  /** See {@linkcode SqliteStore.enqueuedAtMs}. */
+  enqueuedAtMs(id: number): number | undefined | Promise<number | undefined>;
+}

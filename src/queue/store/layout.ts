@@ -104,8 +104,14 @@ const DEAD_LETTERS_3 = `CREATE TABLE dead_letters (
      payload BLOB NOT NULL
    )`;
 
+/** Says who the file is to where it is forwarded; the one table of version 4 that version 3 lacks. */
+const EDGE = `CREATE TABLE edge (
+     one INTEGER PRIMARY KEY CHECK (one = 1),
+     id TEXT NOT NULL
+   )`;
+
 /**
- * Makes a file of the newest version. The order is that of older versions: a repair
+ * Makes a file of version 3. The order is that of older versions: a repair
  * relies on it where the list of tables is damaged.
  */
 export const CREATE: readonly string[] = [
@@ -118,7 +124,10 @@ export const CREATE: readonly string[] = [
   PACKETS_BY_QUEUE,
 ];
 
-/** From each version to the next: the first entry from version 1 to version 2. */
+/** From version 3 to version 4, which only a file becomes that is forwarded. */
+export const BECOME_EDGE: readonly string[] = [EDGE];
+
+/** From each version to the next, up to version 3: the first entry from version 1 to version 2. */
 export const UPGRADES: readonly (readonly string[])[] = [
   [
     EXPIRY,
@@ -140,6 +149,15 @@ export const UPGRADES: readonly (readonly string[])[] = [
   ],
 ];
 
+const LAYOUT_3: ReadonlyMap<string, readonly string[]> = new Map([
+  ["packets", [PACKETS_3, withColumns(PACKETS_1, PACKETS_3_COLUMNS)]],
+  ["packets_by_queue", [PACKETS_BY_QUEUE]],
+  ["state", [STATE_3]],
+  ["expiry", [EXPIRY]],
+  ["expiry_by_time", [EXPIRY_BY_TIME]],
+  ["dead_letters", [DEAD_LETTERS_3, withColumns(DEAD_LETTERS_2, DEAD_LETTERS_3_COLUMNS)]],
+]);
+
 /** For each version the SQL that each of its objects may have. */
 const LAYOUTS: readonly ReadonlyMap<string, readonly string[]>[] = [
   new Map([
@@ -153,14 +171,8 @@ const LAYOUTS: readonly ReadonlyMap<string, readonly string[]>[] = [
     ["expiry_by_time", [EXPIRY_BY_TIME]],
     ["dead_letters", [DEAD_LETTERS_2]],
   ]),
-  new Map([
-    ["packets", [PACKETS_3, withColumns(PACKETS_1, PACKETS_3_COLUMNS)]],
-    ["packets_by_queue", [PACKETS_BY_QUEUE]],
-    ["state", [STATE_3]],
-    ["expiry", [EXPIRY]],
-    ["expiry_by_time", [EXPIRY_BY_TIME]],
-    ["dead_letters", [DEAD_LETTERS_3, withColumns(DEAD_LETTERS_2, DEAD_LETTERS_3_COLUMNS)]],
-  ]),
+  LAYOUT_3,
+  new Map([...LAYOUT_3, ["edge", [EDGE]]]),
 ];
 
 /** What ALTER TABLE ADD COLUMN makes of a table's SQL. */

@@ -60,6 +60,7 @@ export class PacketTable {
   readonly #deleteBetween: SqliteStatement;
   readonly #deleteExpiryBetween: SqliteStatement;
   readonly #selectOldest: SqliteStatement;
+  readonly #selectTime: SqliteStatement;
   readonly #selectEnds: SqliteStatement;
   readonly #selectSizes: SqliteStatement;
   readonly #selectBatches: SqliteStatement;
@@ -95,6 +96,10 @@ export class PacketTable {
     this.#selectOldest = prepare(
       "SELECT last_id, coalesce(length(ends) / 4, 1), enqueued_at_ms " +
         "FROM packets ORDER BY last_id LIMIT 1",
+    );
+    this.#selectTime = prepare(
+      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms FROM packets " +
+        "WHERE last_id >= ? ORDER BY last_id LIMIT 1",
     );
     this.#selectEnds = prepare(
       "SELECT last_id, ends, length(payload) FROM packets WHERE last_id > ? " +
@@ -300,6 +305,14 @@ export class PacketTable {
       );
     }
     return { id: Math.max(removedThrough + 1, lastId + 1 - packets), enqueuedAtMs };
+  }
+
+  /** When a packet was stored; `undefined`: no row has it. */
+  enqueuedAtMs(id: number): number | undefined {
+    const row = this.#selectTime.all([id])[0];
+    if (row === undefined) return undefined;
+    const [firstId = 0, enqueuedAtMs = 0] = row.map(Number);
+    return firstId <= id ? enqueuedAtMs : undefined;
   }
 
   /**

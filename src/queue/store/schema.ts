@@ -1,7 +1,7 @@
 /**
  * Opening the file: makes it, recognises it, or refuses it untouched.
  *
- * On disk, `user_version` 3 (`layout.ts` has the SQL,
+ * On disk, `user_version` 3 or 4 (`layout.ts` has the SQL,
  * `docs/decisions/file-version-3.md` the reasons):
  *
  * - `packets`: one row a batch of packets that were stored in one transaction
@@ -41,6 +41,10 @@
  * `state.last_id`, its counts are the newer ones, else those of `state`. Whatever
  * writes `state` sets its `last_id` to the highest id there is.
  *
+ * A file that is forwarded to a cluster has version 4: version 3 and the table `edge`, whose
+ * one row says in `id` which file it is (a UUID), also to a copy of it. Other files stay
+ * version 3, which an older sendq can open.
+ *
  * Versions 1 and 2 become version 3 when they are opened, in one transaction that
  * writes no row of `packets`. Old processes that still have the file open fail from
  * then on, with an error and without a change, because `state` has lost the columns
@@ -60,8 +64,10 @@ import type { Durability } from "./types.ts";
 
 /** `PRAGMA application_id` of a queue: "Snq1". */
 export const APPLICATION_ID = 0x536e7131;
-/** `PRAGMA user_version` that this code writes and understands. */
+/** `PRAGMA user_version` that this code writes. */
 export const SCHEMA_VERSION = 3;
+/** That of a file that is forwarded; the newest that this code understands. */
+export const EDGE_VERSION = 4;
 
 /** How to open the file. */
 export interface OpenFileOptions {
@@ -70,7 +76,7 @@ export interface OpenFileOptions {
   /** What a commit survives. */
   readonly durability: Durability;
   /**
-   * Refuses a file of the newest version, by throwing. It gets a connection that cannot
+   * Refuses a file of version 3 or 4, by throwing. It gets a connection that cannot
    * write, so that a refused file stays as it is.
    */
   readonly examine?: (database: SqliteDatabase, path: string) => void;
@@ -143,7 +149,7 @@ function refuseForeignFile(path: string, { driver, examine }: OpenFileOptions): 
   try {
     probe = driver.open(path, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
     distrust(probe);
-    if (recognise(probe, path) === SCHEMA_VERSION) examine?.(probe, path);
+    if (recognise(probe, path) >= SCHEMA_VERSION) examine?.(probe, path);
   } catch (error) {
     // A crash while the file was being made: the next writer rolls it back.
     if (!(error instanceof SqliteError) || error.code !== SqliteCode.READONLY_ROLLBACK) throw error;
@@ -183,11 +189,11 @@ export function checkVersion(
     const what = "the file is another program's database";
     throw queueFileError("not-a-queue", path, what, advice === undefined ? {} : { advice });
   }
-  if (version > SCHEMA_VERSION) {
+  if (version > EDGE_VERSION) {
     throw queueFileError(
       "newer-version",
       path,
-      `the file has version ${version}, this sendq knows ${SCHEMA_VERSION}`,
+      `the file has version ${version}, this sendq knows ${EDGE_VERSION}`,
     );
   }
   if (version < 1) {

@@ -1,9 +1,7 @@
 /**
  * The queue's file as a set of operations, each of them one transaction. The
  * SQL for the packets is in `packet_table.ts`, that for the dead letters in
- * `dead_letter_table.ts`, the file's making in `schema.ts`.
- *
- * Everything is synchronous.
+ * `dead_letter_table.ts`, the file's making in `schema.ts`. All of it is synchronous.
  *
  * @module
  */
@@ -23,14 +21,15 @@ import type {
   EditRequest,
   EditResult,
   FileSpace,
+  FileStore,
   Limit,
   Moment,
-  QueueStore,
   ReadResult,
   StoreState,
   TransactionResult,
 } from "./contract.ts";
 import { DeadLetterTable } from "./dead_letter_table.ts";
+import { edgeIdIn, writeEdgeId } from "./edge_table.ts";
 import { PacketTable } from "./packet_table.ts";
 import { DamagedRowError } from "./row.ts";
 import { type OpenFileOptions, openQueueFile } from "./schema.ts";
@@ -58,7 +57,7 @@ interface Terms {
 }
 
 /** The queue's file, open. */
-export class SqliteStore implements QueueStore {
+export class SqliteStore implements FileStore {
   /** The file's path without symbolic links. */
   readonly path: string;
   /** It is opened once. */
@@ -460,6 +459,45 @@ export class SqliteStore implements QueueStore {
       const oldest = this.#packets.oldest(counts.removedThrough);
       return { ...counts, oldestEnqueuedAtMs: oldest?.enqueuedAtMs };
     });
+  }
+
+  /**
+   * Which file this is to those to whom it is forwarded; `undefined`: it never was.
+   *
+   * @throws {QueueFileError}
+   */
+  edgeId(): string | undefined {
+    return this.#read(() => edgeIdIn(this.#database, this.path));
+  }
+
+  /**
+   * Makes it that file from now on, and a file of version 4.
+   *
+   * @param id A UUID.
+   * @throws {QueueFileError}
+   */
+  setEdgeId(id: string): void {
+    let committing = false;
+    try {
+      this.#begin.run([]);
+      writeEdgeId(this.#database, this.path, id);
+      committing = true;
+      this.#commit.run([]);
+    } catch (error) {
+      this.#rollBack();
+      throw committing ? commitError(error, this.path) : fileError(error, this.path);
+    }
+  }
+
+  /**
+   * When a packet was stored, by the wall clock; `undefined`: it is not there.
+   *
+   * @throws {QueueFileError}
+   */
+  enqueuedAtMs(id: number): number | undefined {
+    return this.#read(() =>
+      id > this.#counts.read().removedThrough ? this.#packets.enqueuedAtMs(id) : undefined
+    );
   }
 
   /**

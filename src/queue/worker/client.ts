@@ -15,7 +15,7 @@ import type {
   EditRequest,
   EditResult,
   FileSpace,
-  QueueStore,
+  FileStore,
   ReadResult,
   StoreState,
 } from "../store/contract.ts";
@@ -51,7 +51,7 @@ const DATA_VERSIONS = 2 ** 32;
  * When the Worker dies, what was under way is rejected; where nothing was, the next
  * call is, so that somebody hears of it. The call after that starts another Worker.
  */
-export class WorkerStoreClient implements QueueStore {
+export class WorkerStoreClient implements FileStore {
   /** What the Worker runs. A test puts another here, which fails on demand. */
   static module: URL = new URL("./entry.ts", import.meta.url);
 
@@ -86,7 +86,7 @@ export class WorkerStoreClient implements QueueStore {
     }
   }
 
-  /** See {@linkcode QueueStore.reopenings}: each Worker opens it once. */
+  /** See {@linkcode FileStore.reopenings}: each Worker opens it once. */
   get reopenings(): number | undefined {
     return this.#thread.isOpen ? this.#deaths : undefined;
   }
@@ -140,6 +140,21 @@ export class WorkerStoreClient implements QueueStore {
     return this.#forward("state");
   }
 
+  /** As `SqliteStore.edgeId`. */
+  edgeId(): Promise<string | undefined> {
+    return this.#forward("edgeId");
+  }
+
+  /** As `SqliteStore.setEdgeId`. */
+  setEdgeId(id: string): Promise<void> {
+    return this.#forward("setEdgeId", id);
+  }
+
+  /** As `SqliteStore.enqueuedAtMs`. */
+  enqueuedAtMs(id: number): Promise<number | undefined> {
+    return this.#forward("enqueuedAtMs", id);
+  }
+
   /** As `SqliteStore.dataVersion`. */
   async dataVersion(): Promise<number> {
     const thread = this.#live();
@@ -173,8 +188,8 @@ export class WorkerStoreClient implements QueueStore {
 
   #forward<M extends Exclude<StoreMethod, "commit">>(
     method: M,
-    ...args: Parameters<QueueStore[M]>
-  ): Promise<Awaited<ReturnType<QueueStore[M]>>> {
+    ...args: Parameters<FileStore[M]>
+  ): Promise<Awaited<ReturnType<FileStore[M]>>> {
     return this.#live().call({ method, args }, [], valueOf);
   }
 }

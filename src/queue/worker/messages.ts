@@ -8,11 +8,11 @@
 import type { MessagePort } from "node:worker_threads";
 import { type CommitOutcome, QueueFileError, type QueueFileReason } from "../../base/errors.ts";
 import { SqliteError } from "../sqlite/driver.ts";
-import type { CommitRequest, CommitResult, QueueStore } from "../store/contract.ts";
+import type { CommitRequest, CommitResult, FileStore } from "../store/contract.ts";
 import type { Durability, PacketSpan } from "../store/types.ts";
 
 /** What a store can be asked for. */
-export type StoreMethod = Exclude<keyof QueueStore, "path" | "reopenings">;
+export type StoreMethod = Exclude<keyof FileStore, "path" | "reopenings">;
 
 /** What the Worker is started with. */
 export interface StoreWorkerData {
