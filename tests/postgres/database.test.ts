@@ -3,7 +3,9 @@ import { systemClock } from "../../src/base/clock.ts";
 import { parseQueueUrl } from "../../src/postgres/address.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { ConnectionLostError } from "../../src/postgres/errors.ts";
+import { postgresQueue } from "../../src/postgres/postgres.ts";
 import { Primary } from "../../src/postgres/primary.ts";
+import { sendingSideOf } from "../../src/queue/queue.ts";
 import { unless } from "../queue/helpers.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
@@ -74,6 +76,31 @@ Deno.test({
     } finally {
       waiting.close();
       looking.close();
+    }
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "who has waited for its turn to send knows what was done meanwhile"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    const url = `${await server.makeQueue("outbox")}?durability=power-loss`;
+    await using waiting = await postgresQueue({ url });
+    await using storing = await postgresQueue({ url });
+    await storing.enqueueMany(["1\n", "2\n", "3\n"]);
+    const side = sendingSideOf(storing);
+    const tenure = await side.takeTenure(systemClock);
+    await side.removeThrough(2);
+    const turn = sendingSideOf(waiting).takeTenure(systemClock);
+    await tenure.release();
+    const next = await turn;
+    try {
+      assert.deepEqual(
+        [waiting.stats().packets, sendingSideOf(waiting).removedThroughId],
+        [1, 2],
+      );
+    } finally {
+      await next.release();
     }
   },
 });
