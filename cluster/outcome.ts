@@ -10,12 +10,12 @@ import type { Record, RecordedConnection } from "../lab/record.ts";
 import type { SenderEnd } from "../lab/sender_process.ts";
 import { type Host, hostOf } from "./network.ts";
 import type { Outcome } from "./producer.ts";
-import type { Scenario } from "./scenario.ts";
+import type { Expectation, Scenario } from "./scenario.ts";
 
 /** How long a lease is good by default. */
 const LEASE_SECONDS = 3;
 /** Beside what the engine or the lease takes. */
-const ENGINE_GRACE_SECONDS = 1;
+const GRACE_SECONDS = 1;
 /** How a sender ends that has lost its right. */
 export const FENCED = /another sender has taken it over/;
 /** How one ends that was started while there was no primary. */
@@ -145,10 +145,7 @@ export function rowOf({ name, title, expect }: Scenario, runs: readonly Figures[
   const storingSeconds = median(runs.map((run) => run.storingSeconds));
   const failoverSeconds = median(runs.map((run) => run.failoverSeconds));
   const failures = new Set(runs.flatMap((run) => run.failures));
-  const { failoverWithinSeconds } = expect;
-  const limit = failoverWithinSeconds === "engine"
-    ? Math.max(storingSeconds, LEASE_SECONDS) + ENGINE_GRACE_SECONDS
-    : failoverWithinSeconds ?? Infinity;
+  const limit = limitOf(expect, storingSeconds);
   if (failoverSeconds > limit) {
     failures.add(
       `nothing was delivered for ${failoverSeconds.toFixed(2)} s, ${limit.toFixed(2)} at most`,
@@ -168,6 +165,17 @@ export function rowOf({ name, title, expect }: Scenario, runs: readonly Figures[
     failoverSeconds,
     failures: [...failures],
   };
+}
+
+function limitOf({ failoverWithinSeconds }: Expectation, storingSeconds: number): number {
+  switch (failoverWithinSeconds) {
+    case "engine":
+      return Math.max(storingSeconds, LEASE_SECONDS) + GRACE_SECONDS;
+    case "engine-then-lease":
+      return storingSeconds + LEASE_SECONDS + GRACE_SECONDS;
+    default:
+      return failoverWithinSeconds ?? Infinity;
+  }
 }
 
 /** Packets read from one sender after another one, whose connection began later, had begun. */

@@ -136,11 +136,8 @@ class ScenarioRun implements AsyncDisposable {
 
   async #plant(): Promise<void> {
     const { fault } = this.#options;
-    if (fault?.kind === "not-strict") {
-      await this.#watcher.configure({ synchronous_mode_strict: false });
-    }
-    if (fault?.kind !== "database") return;
-    for (const { function: name, text, by } of fault.replace) {
+    if (fault?.isNotStrict) await this.#watcher.configure({ synchronous_mode_strict: false });
+    for (const { function: name, text, by } of fault?.replaces ?? []) {
       // A text that is not there any more plants nothing.
       await this.#watcher.sql(`
         DO $plant$
@@ -474,7 +471,12 @@ class ScenarioRun implements AsyncDisposable {
     // What is left then is one of the figures.
     await until(FINISH_DEADLINE_MS, isEmpty);
     this.#isFinishing = true;
-    for (const [host, { process }] of this.#senders) {
+    // The one that stands by first: it would take over from the other one.
+    const holder = await this.#holder();
+    const inOrder = [...this.#senders].toSorted(([a], [b]) =>
+      Number(a === holder) - Number(b === holder)
+    );
+    for (const [host, { process }] of inOrder) {
       process.signal("SIGTERM");
       this.#ends.push({ ...await process.ended, host });
     }
@@ -504,7 +506,7 @@ class ScenarioRun implements AsyncDisposable {
 
   #readRecord(): Evidence["record"] {
     const record = readRecord(this.#record);
-    if (this.#options.fault?.kind !== "forgetful-server") return record;
+    if (!this.#options.fault?.isForgetful) return record;
     // The one in the middle of the longest connection, which no other one carries again.
     const longest = record.toSorted((a, b) => b.packets.length - a.packets.length)[0];
     return record.map((connection) =>

@@ -60,9 +60,10 @@ export type Step =
 export interface Expectation {
   /**
    * For how long nothing may be delivered. `"engine"`: as long as nothing could be stored, or
-   * for as long as a lease is good, and 1 s more. @default not looked at
+   * for as long as a lease is good, and 1 s more. `"engine-then-lease"`: both, one after the
+   * other, and 1 s more. @default not looked at
    */
-  readonly failoverWithinSeconds?: number | "engine";
+  readonly failoverWithinSeconds?: number | "engine" | "engine-then-lease";
   /** The sender that lost its right has to end, and say so. @default false */
   readonly fenced?: true;
 }
@@ -85,20 +86,18 @@ export interface Planted {
   readonly title: string;
   /** The scenario in which it shows. */
   readonly scenario: Scenario;
-  readonly fault:
+  readonly fault: {
     /** The record of the server lacks one packet that it has read. */
-    | { readonly kind: "forgetful-server" }
+    readonly isForgetful?: true;
     /** Patroni lets commits through when the last standby is gone. */
-    | { readonly kind: "not-strict" }
-    /** Text in a function of the database is replaced. */
-    | {
-      readonly kind: "database";
-      readonly replace: readonly {
-        readonly function: string;
-        readonly text: string;
-        readonly by: string;
-      }[];
-    };
+    readonly isNotStrict?: true;
+    /** Text in functions of the database that is replaced. */
+    readonly replaces?: readonly {
+      readonly function: string;
+      readonly text: string;
+      readonly by: string;
+    }[];
+  };
   /** What the judge has to say. */
   readonly finds: RegExp;
 }

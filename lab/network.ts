@@ -19,6 +19,7 @@
 
 import { LineChild, type Spawn } from "./child.ts";
 import { newInstanceName, removeNamespaces } from "./namespaces.ts";
+import { run } from "./run.ts";
 
 /** The machines of a test network. `"router"` is the switch in a same-segment one. */
 export type Host = "sender" | "router" | "server";
@@ -530,22 +531,4 @@ function towards(direction: Direction): string[] {
   const toClient = `oifname "toSender"`;
   if (direction === "both") return [toServer, toClient];
   return [direction === "to-server" ? toServer : toClient];
-}
-
-async function run(command: string, args: readonly string[], input = ""): Promise<void> {
-  const child = new Deno.Command(command, {
-    args: [...args],
-    stdin: "piped",
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
-  const writer = child.stdin.getWriter();
-  // A program that ends early says why on its standard error.
-  await writer.write(new TextEncoder().encode(input)).catch(() => {});
-  await writer.close().catch(() => {});
-  const { success, stderr } = await child.output();
-  if (!success) {
-    const reason = new TextDecoder().decode(stderr).trim().replaceAll("\n", "; ");
-    throw new Error(`${command} ${args.join(" ")}: ${reason} (${input.trim()})`);
-  }
 }

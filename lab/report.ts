@@ -28,13 +28,26 @@ out of order: packets out of order, skipped or twice within one connection
 noticed: from the fault to the first verdict; median
 delivered: from the heal until the server had read all that was sent before; median`;
 
-/** The table in Markdown, with columns of one width. */
+/** The table in Markdown. */
 export function formatTable(rows: readonly Row[]): string {
+  return formatColumns(COLUMNS, rows);
+}
+
+/**
+ * A table in Markdown, with columns of one width.
+ *
+ * @param columns Each with its title, and what it shows of a row.
+ * @param rows What is shown.
+ */
+export function formatColumns<R>(
+  columns: readonly (readonly [title: string, cell: (row: R) => string])[],
+  rows: readonly R[],
+): string {
   const cells = [
-    COLUMNS.map(([title]) => title),
-    ...rows.map((row) => COLUMNS.map(([, cell]) => cell(row))),
+    columns.map(([title]) => title),
+    ...rows.map((row) => columns.map(([, cell]) => cell(row))),
   ];
-  const widths = COLUMNS.map((_, column) => Math.max(...cells.map((row) => width(row[column]))));
+  const widths = columns.map((_, column) => Math.max(...cells.map((row) => width(row[column]))));
   const lines = cells.map((row) => `| ${row.map((cell, i) => pad(cell, widths[i])).join(" | ")} |`);
   lines.splice(1, 0, `| ${widths.map((width) => "-".repeat(width)).join(" | ")} |`);
   return lines.join("\n") + "\n";

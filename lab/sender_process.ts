@@ -17,7 +17,10 @@ export interface SenderProcessOptions {
   readonly spawn: Spawn;
   /** What stands in front of the command, such as `["env", "A=b"]`. */
   readonly wrapper?: readonly string[];
+  /** Its queue's file, or the address of one in a database. */
   readonly queue: string;
+  /** What it connects to besides the server, such as `"192.0.2.1:5432"`. @default nothing */
+  readonly net?: readonly string[];
   /** `"192.0.2.1:4000"`, several with commas between them, or `"unix:/run/app.sock"`. */
   readonly server: string;
   /** The proxy that it goes through. */
@@ -49,17 +52,23 @@ export class SenderProcess {
   /** Starts it. */
   constructor(options: SenderProcessOptions) {
     const { spawn, wrapper = [], queue, server, via, tlsCa, flags = [] } = options;
+    const isFile = !queue.startsWith("postgres:");
     const isUnix = server.startsWith("unix:");
     const scheme = tlsCa === undefined ? "tcp" : "tls";
     const remote = isUnix ? server : `${scheme}://${server.replaceAll(",", `,${scheme}://`)}`;
-    const files = [queue, `${queue}.lock`, ...(isUnix ? [server.slice("unix:".length)] : [])];
+    const files = [
+      ...(isFile ? [queue, `${queue}.lock`] : []),
+      ...(isUnix ? [server.slice("unix:".length)] : []),
+    ];
     const toRead = [...files, ...(tlsCa === undefined ? [] : [tlsCa])];
     const libraries = [...libcCandidates(), ...(tlsCa === undefined ? [] : libsslCandidates())];
-    const net = via === undefined ? server : new URL(via.replace(/^\w+/, "tcp")).host;
+    const first = via === undefined ? server : new URL(via.replace(/^\w+/, "tcp")).host;
+    const net = [first, ...options.net ?? []].join(",");
     const [command = "", ...args] = [
       ...wrapper,
       ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${net}`],
-      ...[`--allow-read=${toRead.join(",")}`, `--allow-write=${files.join(",")}`],
+      ...(toRead.length === 0 ? [] : [`--allow-read=${toRead.join(",")}`]),
+      ...(files.length === 0 ? [] : [`--allow-write=${files.join(",")}`]),
       `--allow-ffi=${libraries.map(({ path }) => path).join(",")}`,
       ...[COMMAND, "send", remote, `--queue=${queue}`],
       // The certificate of the laboratory is for this name.

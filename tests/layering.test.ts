@@ -46,6 +46,7 @@ const tools = [
   ...[
     "anomalies/",
     "bench/",
+    "cluster/",
     "examples/",
     "field/",
     "fuzz/",

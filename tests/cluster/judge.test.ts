@@ -135,7 +135,11 @@ Deno.test("the judge finds an acknowledgement while there was no standby", () =>
 
 Deno.test("a failover is held against its limit, or the engine's", () => {
   const figures = figuresOf(SCENARIO, GOOD);
-  const row = (seconds: number, storing: number, failoverWithinSeconds: number | "engine") =>
+  const row = (
+    seconds: number,
+    storing: number,
+    failoverWithinSeconds: number | "engine" | "engine-then-lease",
+  ) =>
     rowOf({ ...SCENARIO, expect: { failoverWithinSeconds } }, [
       { ...figures, failoverSeconds: seconds, storingSeconds: storing },
     ]).failures;
@@ -143,6 +147,8 @@ Deno.test("a failover is held against its limit, or the engine's", () => {
   assert.deepEqual(row(5.1, 9, 5), ["nothing was delivered for 5.10 s, 5.00 at most"]);
   assert.deepEqual(row(3.9, 0, "engine"), []);
   assert.deepEqual(row(6.9, 6, "engine"), []);
+  assert.deepEqual(row(9.9, 6, "engine-then-lease"), []);
+  assert.equal(row(10.1, 6, "engine-then-lease").length, 1);
   assert.deepEqual(row(7.1, 6, "engine"), ["nothing was delivered for 7.10 s, 7.00 at most"]);
 });
 
