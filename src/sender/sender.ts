@@ -43,6 +43,7 @@ import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
 import { tenuredDialer } from "./tenured_dialer.ts";
 import { Tellings } from "./tellings.ts";
+import { otherSendersTurn } from "./turns.ts";
 import { wordsForDead } from "./words_for_dead.ts";
 import { writableInto } from "./writable.ts";
 
@@ -288,6 +289,7 @@ export class Sender implements AsyncDisposable {
       const limits = limitsOf(options);
       const remote = remoteOf(options);
       requestPermissions(needsOf(options));
+      await otherSendersTurn();
       using untilOpen = new DisposableStack();
       const clock = options.clock ?? systemClock;
       const logger = harmlessLogger(options.logger);

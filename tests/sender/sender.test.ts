@@ -7,6 +7,8 @@ import {
 } from "../../src/base/errors.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
+import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import type { SenderStatus } from "../../src/delivery/status.ts";
 import { Sender } from "../../src/sender/sender.ts";
@@ -37,6 +39,23 @@ Deno.test("packets arrive in order and leave the disk", async () => {
   assert.equal(sender.stats().redeliveredPackets, 0);
   await using queue = await OutboundQueue.open(bench.dir.queue);
   assert.equal(queue.stats().packets, 0);
+});
+
+Deno.test("senders that are opened in a row connect meanwhile", async () => {
+  await using bench = new SenderBench({ connect: "always" });
+  // As long as a busy disk may take.
+  const slowly: SqliteDriver = {
+    ...nodeSqlite,
+    open(path, options) {
+      const untilMs = performance.now() + 60;
+      while (performance.now() < untilMs);
+      return nodeSqlite.open(path, options);
+    },
+  };
+  const queueOptions = { driver: slowly };
+  const first = await bench.open({ queueOptions });
+  for (let i = 0; i < 15; i++) await bench.open({ queue: bench.dir.file(`${i}.db`), queueOptions });
+  assert.equal(first.state, "connected");
 });
 
 Deno.test("the caller may reuse its buffer at once", async () => {

@@ -1,0 +1,29 @@
+/**
+ * What a program that opens many senders in a row owes to those that are open.
+ *
+ * @module
+ */
+
+import { systemClock } from "../base/clock.ts";
+
+/** A connection has a second to be made: it must not stand still for much of it. */
+const REST_EVERY_MS = 100;
+/** A look-up, a connect and what comes after it are looked after in a turn each. */
+const TURNS = 4;
+
+let restedAtMs = systemClock.nowMs();
+
+/**
+ * Opening a queue is work without a pause: a hundred of them in a row are one turn of the event
+ * loop, in which no connection is made and each attempt times out. The loop looks after
+ * sockets once it has nothing else to do (deno_facts, The event loop).
+ *
+ * @returns Resolves at once, or after the connections under way have had their turns.
+ */
+export async function otherSendersTurn(): Promise<void> {
+  if (systemClock.nowMs() - restedAtMs < REST_EVERY_MS) return;
+  for (let turn = 0; turn < TURNS; turn++) {
+    await new Promise<void>((resolve) => systemClock.setTimer(1, resolve));
+  }
+  restedAtMs = systemClock.nowMs();
+}
