@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Makes what a virtual machine boots: called by main.ts, which says what is missing before.
 #
-#   prepare.sh list DIRECTORY MIRROR
-#   prepare.sh kernel DIRECTORY MIRROR RELEASE     once a kernel: vmlinuz and initrd
-#   prepare.sh system DIRECTORY MIRROR             once: a small Debian, as a disk
-#   prepare.sh work DIRECTORY CHECKOUT DENO CACHE COMMAND DISK     each time: what is tested
+#   prepare.sh list DIRECTORY ARCH MIRROR
+#   prepare.sh kernel DIRECTORY ARCH MIRROR RELEASE     once a kernel: vmlinuz and initrd
+#   prepare.sh system DIRECTORY ARCH MIRROR             once: a small Debian, as a disk
+#   prepare.sh work DIRECTORY ARCH CHECKOUT DENO CACHE COMMAND DISK   each time: what is tested
 #
-# DIRECTORY keeps all of it. The apt of this machine is not touched: this one has its own
-# configuration, lists and cache in there.
+# ARCH is Debian's word: amd64 or arm64. Nothing of the latter is run here. DIRECTORY keeps all
+# of it. The apt of this machine is not touched: this one has its own configuration, lists and
+# cache in there.
 set -euo pipefail
-what=$1 directory=$2
+what=$1 directory=$2 arch=$3
 
 KEYS=/usr/share/keyrings/debian-archive-keyring.gpg
 SUITES="bullseye bookworm bookworm-backports trixie trixie-backports"
@@ -24,7 +25,7 @@ MODULES="virtio_pci virtio_blk virtio_rng tun veth bridge dummy ipv6 af_packet t
 MAKE_DISK="mke2fs -q -t ext4 -O ^orphan_file,^metadata_csum_seed"
 
 packages() {
-  local apt=$directory/apt
+  local apt=$directory/apt-$arch
   mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial"
   : >"$apt/status"
   {
@@ -39,6 +40,8 @@ Dir::Etc::preferencesparts "/dev/null";
 Dir::State::Lists "$apt/lists";
 Dir::State::status "$apt/status";
 Dir::Cache "$apt/cache";
+APT::Architecture "$arch";
+APT::Architectures { "$arch"; };
 APT::Sandbox::User "root";
 CONFIGURATION
   export APT_CONFIG=$apt/apt.conf
@@ -49,7 +52,7 @@ CONFIGURATION
 
 list() {
   packages
-  apt-cache search --names-only '^linux-image-[0-9].*-cloud-amd64$' |
+  apt-cache search --names-only '^linux-image-[0-9].*-cloud-'"$arch"'$' |
     sed 's/^linux-image-//; s/ .*//' | sort -V
 }
 
@@ -63,7 +66,7 @@ kernel() {
   # Since 6.19 an image is in three parts.
   parts=$(apt-cache depends "linux-image-$release" |
     sed -n 's/^ *Depends: *\(linux-\(base\|binary\|modules\)-[0-9].*\)$/\1/p')
-  (cd "$target/packages" && apt-get download -qq "linux-image-$release" $parts)
+  (cd "$target/packages" && apt-get download -qq busybox-static "linux-image-$release" $parts)
   for package in "$target"/packages/*.deb; do dpkg -x "$package" "$target/tree"; done
   find "$target/tree" -name 'vmlinuz*' -type f -exec cp {} "$target/vmlinuz" \;
   # Wherever it lies, modprobe looks below /lib/modules.
@@ -89,7 +92,7 @@ kernel() {
       cp "$target/all/lib/modules/$version/modules.$name" "$target/initial/lib/modules/$version/"
   done
   depmod -b "$target/initial" "$version"
-  cp "$(command -v busybox)" "$target/initial/bin/busybox"
+  find "$target/tree" -path '*bin/busybox' -type f -exec cp {} "$target/initial/bin/busybox" \;
   for module in virtio_pci virtio_blk virtio_rng; do
     modprobe -S "$version" -d "$target/initial" --show-depends "$module" 2>/dev/null || true
   done | sed -n "s|^insmod $target/initial\([^ ]*\).*|\1|p" >"$target/initial/first"
@@ -112,19 +115,38 @@ INIT
   mv "$target/initrd.new" "$target/initrd"
 }
 
+# Without the scripts of its packages, which this machine could not run: what they would have
+# made and the tests need is made here.
+unpacked() {
+  local root=$1 package
+  for package in "$root"/var/cache/apt/archives/*.deb; do
+    dpkg-deb --fsys-tarfile "$package" | tar -x -C "$root" --keep-directory-symlink
+  done
+  cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
+  cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
+  [ -e "$root/usr/bin/sh" ] || ln -s dash "$root/usr/bin/sh"
+  [ -e "$root/usr/bin/awk" ] || ln -s mawk "$root/usr/bin/awk"
+  # Not a link to itself, as debootstrap leaves it for whoever goes on by chroot.
+  rm -rf "$root/proc" "$root/debootstrap"
+  mkdir "$root/proc"
+}
+
 system() {
-  [ -e "$directory/system.img" ] && return
-  rm -rf "$directory/system"
-  debootstrap --variant=minbase \
+  local root=$directory/system-$arch foreign=
+  [ -e "$root.img" ] && return
+  [ "$arch" = "$(dpkg --print-architecture)" ] || foreign=--foreign
+  rm -rf "$root"
+  debootstrap --variant=minbase --arch="$arch" $foreign \
     --include=iproute2,nftables,strace,procps,python3-minimal,iputils-ping,kmod \
-    bookworm "$directory/system" "$mirror/debian" >"$directory/debootstrap.log"
-  rm -rf "$directory"/system/var/cache/apt/archives/*.deb "$directory"/system/var/lib/apt/lists/*
-  rm -rf "$directory"/system/usr/share/{doc,man}/*
-  printf 'kernels\n' >"$directory/system/etc/hostname"
-  printf '127.0.0.1 localhost kernels\n::1 localhost\n' >"$directory/system/etc/hosts"
-  $MAKE_DISK -d "$directory/system" "$directory/system.new" 1500M
-  rm -rf "$directory/system"
-  mv "$directory/system.new" "$directory/system.img"
+    bookworm "$root" "$mirror/debian" >"$directory/debootstrap.log"
+  [ -z "$foreign" ] || unpacked "$root"
+  rm -rf "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/*
+  rm -rf "$root"/usr/share/{doc,man}/*
+  printf 'kernels\n' >"$root/etc/hostname"
+  printf '127.0.0.1 localhost kernels\n::1 localhost\n' >"$root/etc/hosts"
+  $MAKE_DISK -d "$root" "$root.new" 1500M
+  rm -rf "$root"
+  mv "$root.new" "$root.img"
 }
 
 work() {
@@ -171,8 +193,8 @@ START
 }
 
 case $what in
-  list) mirror=$3 && list ;;
-  kernel) mirror=$3 && kernel "$4" ;;
-  system) mirror=$3 && system ;;
-  work) shift 2 && work "$@" ;;
+  list) mirror=$4 && list ;;
+  kernel) mirror=$4 && kernel "$5" ;;
+  system) mirror=$4 && system ;;
+  work) shift 3 && work "$@" ;;
 esac
