@@ -135,6 +135,7 @@ export type { LocalFault, Logger, StoredPacket, TlsSession } from "./src/base/po
 export {
   ClosedError,
   type CommitOutcome,
+  EdgeRefusedError,
   FencedError,
   KernelCallError,
   OptionError,

@@ -10,6 +10,7 @@ import {
   ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
+  FORWARDER_OPTIONS,
   HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
@@ -71,7 +72,7 @@ const SECTIONS: readonly Section[] = [
   },
   {
     title: "The end",
-    words: "`CloseOptions` of `Sender.close`; the flag is that of `send` and `relay`.",
+    words: "`CloseOptions` of `Sender.close`; the flag is that of `send`, `relay` and `forward`.",
     table: CLOSE_OPTIONS,
   },
   {
@@ -112,8 +113,16 @@ const SECTIONS: readonly Section[] = [
     table: RELAY_OPTIONS,
   },
   {
+    title: "Forwarder",
+    words:
+      "`ForwarderOptions` of `Forwarder` in `@sendq/sendq/postgres`, see [CLUSTER](CLUSTER.md#edges); the\n" +
+      "flags are those of `forward`.",
+    table: FORWARDER_OPTIONS,
+  },
+  {
     title: "Status page",
-    words: "`StatusServerOptions` of `serveStatus`; the flag is that of `send` and `relay`.",
+    words:
+      "`StatusServerOptions` of `serveStatus`; the flag is that of `send`, `relay` and `forward`.",
     table: STATUS_OPTIONS,
   },
   {
@@ -122,7 +131,7 @@ const SECTIONS: readonly Section[] = [
       "`WatchOptions` of `watch` in `@sendq/sendq/tcp`, see [TCP](TCP.md). The command has none.",
     table: WATCH_OPTIONS,
   },
-  { title: "Log", words: "Of `send` and `relay` alone.", table: LOG_OPTIONS },
+  { title: "Log", words: "Of `send`, `relay` and `forward` alone.", table: LOG_OPTIONS },
 ];
 
 const INTRODUCTION = `# Options

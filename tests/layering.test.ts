@@ -141,7 +141,7 @@ Deno.test("each capability has one home", () => {
       /\b(performance\.now|Date\.now|setTimeout|setInterval|setImmediate)\(/,
       /^src\/(base\/clock\.ts$|cli\/)/,
     ],
-    [/Math\.random/, /^src\/(sender\/sender\.ts$|cli\/)/],
+    [/Math\.random/, /^src\/(sender\/sender\.ts$|postgres\/forwarder\.ts$|cli\/)/],
     [/from "commander"/, /^src\/cli\//],
     [
       /\bDeno\./,

@@ -17,6 +17,7 @@ import {
   ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
+  FORWARDER_OPTIONS,
   HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
@@ -64,11 +65,18 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "sender listeners input output maxPacketBytes maxUnfinishedBytes oversize logger clock",
   ],
   [
-    "observe/http",
+    "observe/status_server",
     "StatusServerOptions",
     STATUS_OPTIONS,
     "hostname port token showPayloads logger clock",
   ],
+  [
+    "postgres/forwarder_options",
+    "ForwarderOptions",
+    FORWARDER_OPTIONS,
+    "url name password durability answerTimeoutMs queueOptions logger clock random",
+  ],
+  ["postgres/forwarder", "ForwarderCloseOptions", CLOSE_OPTIONS, ""],
   ["tcp/watch", "WatchOptions", WATCH_OPTIONS, ""],
 ];
 

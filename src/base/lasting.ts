@@ -11,6 +11,8 @@
 
 /** What has to be changed by a person, by the error's name. */
 const LASTING_NAMES: ReadonlySet<string> = new Set([
+  // Somebody has to say what to do with the file.
+  "EdgeRefusedError",
   // Another sender is at work, and may be for years.
   "FencedError",
   // A permission is missing; nobody can grant it to a process that runs.

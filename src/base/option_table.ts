@@ -377,6 +377,28 @@ export const CLOSE_OPTIONS = {
   ),
 } as const satisfies OptionTable;
 
+/** `ForwarderOptions` of `@sendq/sendq/postgres` */
+export const FORWARDER_OPTIONS = {
+  edge: {
+    type: "text",
+    flags: "--edge <name>",
+    help: "what people call this edge; each edge of a queue has its own",
+    otherwise: "the file's path",
+  },
+  asNew: {
+    type: "switch",
+    flags: "--as-new",
+    help: "forward all that is in a file that would be refused, as from a new edge",
+    default: false,
+  },
+  maxPackets: count("--to-max-packets <count>", "most packets in the cluster's queue", {
+    default: QUEUE_OPTIONS.maxPackets.default,
+  }),
+  maxBytes: size("--to-max-bytes <size>", "most bytes in the cluster's queue", {
+    default: QUEUE_OPTIONS.maxBytes.default,
+  }),
+} as const satisfies OptionTable;
+
 /** `RelayOptions` */
 export const RELAY_OPTIONS = {
   replies: choice(

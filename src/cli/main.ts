@@ -40,6 +40,7 @@ type MakeCommand = (finish: (code: ExitCode) => void, io: Stdio) => Command;
 const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
   ["relay", async () => (await import("./commands/relay.ts")).relayCommand],
+  ["forward", async () => (await import("./commands/forward.ts")).forwardCommand],
   ["run", async () => (await import("./route/run_command.ts")).runCommand],
   ["enqueue", async () => (await import("./commands/enqueue.ts")).enqueueCommand],
   ["status", async () => (await import("./commands/status.ts")).statusCommand],
@@ -114,7 +115,7 @@ async function buildProgram(
 }
 
 /** Commands to which a route file has nothing to say, or more than options. */
-const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["postgres", "repair", "run"]);
+const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["forward", "postgres", "repair", "run"]);
 
 const ROUTE_OPTIONS = [
   ["--config <file>", "a route file for what is not given here; see sendq run --help"],

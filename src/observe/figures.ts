@@ -15,18 +15,24 @@ import type { SenderState } from "../delivery/status.ts";
 import type { SenderStats } from "../delivery/status.ts";
 import type { Sender } from "../sender/sender.ts";
 
-/** What a figure is read from. */
-export interface Reading {
+/** What a figure of a queue is read from. */
+export interface QueueReading {
+  /** How things stand. */
+  readonly stats: Pick<SenderStats, "queue">;
+  /** The wall clock, in milliseconds since 1970. */
+  readonly wallMs: number;
+  /** The size of the queue's file; undefined where it may not be looked at. */
+  readonly fileBytes: number | undefined;
+}
+
+/** What a figure of a sender is read from. */
+export interface Reading extends QueueReading {
   /** How things stand. */
   readonly stats: SenderStats;
   /** What the sender is doing. */
   readonly state: SenderState;
   /** The last verdict on the path. */
   readonly verdict: VerdictKind;
-  /** The wall clock, in milliseconds since 1970. */
-  readonly wallMs: number;
-  /** The size of the queue's file; undefined where it may not be looked at. */
-  readonly fileBytes: number | undefined;
 }
 
 /** One value of a figure. */
@@ -37,7 +43,7 @@ export interface Point {
 }
 
 /** One figure. */
-export interface Figure {
+export interface Figure<R = Reading> {
   /** OpenTelemetry's name, for example `"sendq.queue.size"`. */
   readonly name: string;
   /** UCUM: `"By"`, `"s"`, `"1"`, or what is counted, in braces. */
@@ -47,7 +53,7 @@ export interface Figure {
   /** One sentence. */
   readonly description: string;
   /** Its points at this moment; none where there is nothing to say. */
-  readonly points: (reading: Reading) => readonly Point[];
+  readonly points: (reading: R) => readonly Point[];
 }
 
 const STATES: Record<SenderState, true> = {
@@ -92,8 +98,8 @@ const REPLICATION: Record<ReplicationStats["state"], true> = {
   unknown: true,
 };
 
-/** Every figure, in the order in which they are published. */
-export const FIGURES: readonly Figure[] = [
+/** Those of a queue, whoever takes packets out of it. */
+export const QUEUE_FIGURES: readonly Figure<QueueReading>[] = [
   {
     name: "sendq.queue.packets",
     unit: "{packet}",
@@ -190,6 +196,11 @@ export const FIGURES: readonly Figure[] = [
     description: "Payload bytes of the dead letters.",
     points: ({ stats }) => one(stats.queue.deadBytes),
   },
+];
+
+/** Every figure of a sender, in the order in which they are published. */
+export const FIGURES: readonly Figure[] = [
+  ...QUEUE_FIGURES,
   {
     name: "sendq.delivery.in_flight.packets",
     unit: "{packet}",
@@ -415,7 +426,7 @@ export function readSender(sender: Sender, wallMs: number): Reading {
 }
 
 /** Looks, and never opens: closing a descriptor of the file would drop SQLite's locks. */
-function fileBytesOf(path: string): number | undefined {
+export function fileBytesOf(path: string): number | undefined {
   try {
     return Deno.statSync(path).size;
   } catch {
@@ -423,7 +434,8 @@ function fileBytesOf(path: string): number | undefined {
   }
 }
 
-function one(value: number | undefined): readonly Point[] {
+/** A figure's only point; none where there is nothing to say. */
+export function one(value: number | undefined): readonly Point[] {
   return value === undefined ? [] : [{ value }];
 }
 
@@ -444,7 +456,12 @@ function ofStandbys(
   }));
 }
 
-function oneHot(key: string, names: Record<string, true>, present: string): readonly Point[] {
+/** One point a name: 1 for the present one. */
+export function oneHot(
+  key: string,
+  names: Record<string, true>,
+  present: string,
+): readonly Point[] {
   return Object.keys(names).map((name) => ({
     value: name === present ? 1 : 0,
     attributes: { [key]: name },

@@ -21,7 +21,7 @@ import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
-import type { Clock, Logger } from "../base/ports.ts";
+import type { Clock } from "../base/ports.ts";
 import { Sender } from "../sender/sender.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
 import { readSender } from "./figures.ts";
@@ -30,9 +30,16 @@ import { type Health, Monitor, type OldestPacket, type StatusReport } from "./mo
 import page from "./page.json" with { type: "json" };
 import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 import { notStarted, type RouteSummary, summaryOf } from "./routes.ts";
+import type { StatusServer, StatusServerOptions } from "./status_server.ts";
 
 export type { Condition } from "../sender/condition.ts";
 export type { Outage } from "../delivery/status.ts";
+export {
+  type ForwarderHealth,
+  type ForwarderReport,
+  serveForwarderStatus,
+} from "./forwarder_http.ts";
+export type { StatusServer, StatusServerOptions } from "./status_server.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 export type { RouteSummary } from "./routes.ts";
 
@@ -43,56 +50,6 @@ const MAX_BEHIND_MESSAGES = 64;
 const MAX_HEAD_BYTES = 1024;
 /** How long answers that are under way may take once the server is closed. */
 const CLOSE_GRACE_MS = 1000;
-
-/** How to serve a sender's status. */
-export interface StatusServerOptions {
-  /**
-   * Where to listen. Anything but a loopback address needs a
-   * {@linkcode StatusServerOptions.token}.
-   *
-   * @default {"127.0.0.1"}
-   */
-  readonly hostname?: string;
-  /**
-   * The port; 0 picks a free one.
-   *
-   * @default {9465}
-   */
-  readonly port?: number;
-  /**
-   * What requests have to bring, as `Authorization: Bearer TOKEN` or through
-   * the page's form; at least 16 characters. It travels in clear text: beyond
-   * a trusted network put a proxy with TLS before it.
-   */
-  readonly token?: string | undefined;
-  /**
-   * `/healthz` says 503 while packets have waited longer than this without a
-   * byte being acknowledged.
-   *
-   * @default {60000}
-   */
-  readonly undeliverableLimitMs?: number;
-  /**
-   * Whether the first bytes of the oldest packet are shown.
-   *
-   * @default {false}
-   */
-  readonly showPayloads?: boolean;
-  /** Told when readers cannot be accepted. Silent by default. */
-  readonly logger?: Logger;
-  /** Time, for tests. */
-  readonly clock?: Clock;
-}
-
-/** Serves until it is disposed of. */
-export interface StatusServer extends AsyncDisposable {
-  /** Where the page is, for example `"http://127.0.0.1:9465/"`. */
-  readonly url: string;
-  /** Where it listens. */
-  readonly addr: Deno.NetAddr;
-  /** Ends open streams, answers what is under way, and stops listening. Idempotent. */
-  close(): Promise<void>;
-}
 
 /**
  * Serves a sender's status:

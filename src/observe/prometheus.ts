@@ -18,9 +18,9 @@ const UNITS: Readonly<Record<string, string>> = { By: "_bytes", s: "_seconds" };
 export const PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
 /** A reading, and what its figures are labelled with. */
-export interface LabelledReading {
+export interface LabelledReading<R = Reading> {
   /** The figures. */
-  readonly reading: Reading;
+  readonly reading: R;
   /** Put on every figure. */
   readonly labels: Readonly<Record<string, string>>;
 }
@@ -31,7 +31,15 @@ export interface LabelledReading {
  * @param readings What to write.
  */
 export function prometheusText(readings: readonly LabelledReading[]): string {
-  return FIGURES.map((figure) =>
+  return textOfFigures(FIGURES, readings);
+}
+
+/** The same with figures of another kind. */
+export function textOfFigures<R>(
+  figures: readonly Figure<R>[],
+  readings: readonly LabelledReading<R>[],
+): string {
+  return figures.map((figure) =>
     familyOf(
       figure,
       readings.flatMap(({ reading, labels }) =>
@@ -44,7 +52,7 @@ export function prometheusText(readings: readonly LabelledReading[]): string {
   ).join("");
 }
 
-function familyOf(figure: Figure, points: readonly Point[]): string {
+function familyOf(figure: Omit<Figure, "points">, points: readonly Point[]): string {
   if (points.length === 0) return "";
   const name = prometheusName(figure);
   const type = figure.kind === "counter" ? "counter" : "gauge";
@@ -63,7 +71,7 @@ function labelsOf(labels: Readonly<Record<string, string>>): string {
 }
 
 /** What a figure is called in Prometheus. */
-export function prometheusName({ name, unit, kind }: Figure): string {
+export function prometheusName({ name, unit, kind }: Omit<Figure, "points">): string {
   return escapeName(name) + (UNITS[unit] ?? "") + (kind === "counter" ? "_total" : "");
 }
 

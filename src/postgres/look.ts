@@ -8,6 +8,7 @@ import { systemClock } from "../base/clock.ts";
 import type { StoreState } from "../queue/store/contract.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
+import { type EdgeLook, edgesIn } from "./edges_look.ts";
 import { queueErrorOf } from "./errors.ts";
 import { type Health, healthOf } from "./health.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
@@ -22,6 +23,8 @@ export interface QueueLook extends Health {
   readonly notice: string;
   /** What an acknowledged packet survives, in words. */
   readonly survives: string;
+  /** Whose packets are forwarded into it. */
+  readonly edges: readonly EdgeLook[];
 }
 
 /** A connection for looking. */
@@ -61,6 +64,7 @@ export function lookerAt(options: Pick<PostgresQueueOptions, "url" | "name" | "p
           state: stateOf({ ...Object(row["state"]) }),
           notice: String(row["notice"]),
           survives: survivesWords(durability, health.replication, health.weakness),
+          edges: await edgesIn(database, address.name),
         };
       } catch (error) {
         throw queueErrorOf(error, path);

@@ -32,7 +32,15 @@ import { Primary } from "./primary.ts";
 import { PostgresPlace } from "./postgres_place.ts";
 import { checkVersion } from "./setup.ts";
 
-export { FencedError, OutcomeUnknownError } from "../base/errors.ts";
+export { EdgeRefusedError, FencedError, OutcomeUnknownError } from "../base/errors.ts";
+export {
+  Forwarder,
+  type ForwarderCloseOptions,
+  type ForwarderOptions,
+  type ForwarderState,
+  type ForwarderStats,
+  type ForwarderStatus,
+} from "./forwarder.ts";
 export type { Inspector } from "../queue/inspect/inspection.ts";
 export { type PostgresInspectOptions, postgresInspector } from "./inspector.ts";
 export type { PostgresDurability, PostgresQueueOptions, Weaker } from "./options.ts";

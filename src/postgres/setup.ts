@@ -10,6 +10,7 @@ import { formatAddress, parseQueueUrl } from "./address.ts";
 import { Database } from "./database.ts";
 import { queueErrorOf, sqlStateOf } from "./errors.ts";
 import { COMMIT } from "./sql/commit.ts";
+import { EDGE_TABLE, EDGES } from "./sql/edges.ts";
 import { EDIT } from "./sql/edit.ts";
 import { INSPECT } from "./sql/inspect.ts";
 import { READ } from "./sql/read.ts";
@@ -17,9 +18,9 @@ import { SHARED } from "./sql/shared.ts";
 import { CHECKSUMS, TABLES, TENURES } from "./sql/tables.ts";
 
 /** What each version of the schema changes in its tables: the first entry makes version 1. */
-const MIGRATIONS: readonly string[] = [TABLES, CHECKSUMS, TENURES];
+const MIGRATIONS: readonly string[] = [TABLES, CHECKSUMS, TENURES, EDGE_TABLE];
 /** Functions hold nothing: those of the version before go, and these come. */
-const FUNCTIONS: readonly string[] = [SHARED, COMMIT, EDIT, READ, INSPECT];
+const FUNCTIONS: readonly string[] = [SHARED, COMMIT, EDIT, READ, INSPECT, EDGES];
 /** All but what tables are made of. */
 const DROP_FUNCTIONS = `
   DO $$

@@ -219,7 +219,7 @@ export class OptionAdder {
   framing(
     flags: string,
     description: string,
-    fallback?: Framing,
+    fallback?: Framing | "none",
     others: readonly string[] = [],
   ): this {
     const option = new Option(flags, `${description}; see Framings below`)
@@ -353,7 +353,10 @@ export function checkDeliveryOptions(options: DeliveryCommandOptions): void {
 
 /** The level of log lines that was asked for. */
 export function logLevelOf(
-  { verbose, quiet, logLevel = "info" }: DeliveryCommandOptions,
+  { verbose, quiet, logLevel = "info" }: Pick<
+    DeliveryCommandOptions,
+    "verbose" | "quiet" | "logLevel"
+  >,
 ): LogLevel {
   return verbose ? "debug" : quiet ? "warn" : logLevel;
 }

@@ -5,11 +5,8 @@
  */
 
 import { Command } from "commander";
-import { systemClock } from "../../base/clock.ts";
 import type { Remote } from "../../base/remote.ts";
 import { writeAll } from "../../base/write_all.ts";
-import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
-import type { PacketSplitter } from "../../framing/splitter.ts";
 import type { Sender } from "../../sender/sender.ts";
 import {
   addDeliveryOptions,
@@ -29,18 +26,14 @@ import {
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { queueNeeds } from "../arguments/queue_place.ts";
 import { sessionFiles } from "../arguments/session.ts";
-import { formatPackets, parseRemoteArgument } from "../arguments/values.ts";
+import { parseRemoteArgument } from "../arguments/values.ts";
 import { checkPlan } from "../session/sender_options.ts";
-import { type Intake, type Planned, runSession } from "../session/session.ts";
+import { type Planned, runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
-import { within } from "../session/within.ts";
+import { StdinIntake } from "../session/stdin_intake.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
-import { inFlags } from "../terminal/flags.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-
-/** How long the rest of a packet may take to come once `send` is to stop. */
-const PACKET_GRACE_MS = 1000;
 
 const HELP = `
 Packets are stored in the queue's file first and removed once the server's kernel
@@ -182,63 +175,16 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
       remote,
       options,
       io,
-      openIntake: (sender, log) => splitter && new StdinIntake(splitter, sender, options, log, io),
+      openIntake: (sender, log) =>
+        splitter && new StdinIntake({
+          ...{ splitter, log, io, follow: options.follow === true },
+          store: (packets, signal) => sender.enqueueMany(packets, { signal }),
+          limits: sender.queue.limits,
+        }),
       handleReceived: (sender, log) =>
         options.received === "discard" ? sender.received.cancel() : passToStdout(sender, log, io),
     },
   };
-}
-
-/** Packets from the pipe. */
-class StdinIntake implements Intake {
-  readonly origin = "the pipe";
-  readonly #splitter: PacketSplitter;
-  readonly #pump: InputPump;
-  readonly #options: SendOptions;
-  readonly #log: RouteLog;
-
-  constructor(
-    splitter: PacketSplitter,
-    sender: Sender,
-    options: SendOptions,
-    log: RouteLog,
-    io: Stdio,
-  ) {
-    this.#splitter = splitter;
-    this.#options = options;
-    this.#log = log;
-    this.#pump = new InputPump({
-      source: io.stdin,
-      splitter,
-      store: (packets, signal) => sender.enqueueMany(packets, { signal }),
-      ...batchLimitsFor(sender.queue.limits),
-      clock: systemClock,
-      onTrouble: (words) => log.warn(words),
-      onDoubt: (words) => log.warn(inFlags(words)),
-    });
-  }
-
-  get unstoredPackets(): number {
-    return this.#pump.unstoredPackets;
-  }
-
-  /** A fault of the framing has its own words. */
-  get unfinishedBytes(): number {
-    return this.#splitter.fault === undefined ? this.#pump.unfinishedBytes : 0;
-  }
-
-  async run(): Promise<void> {
-    await this.#pump.run();
-    this.#log.debug(`end of input after ${formatPackets(this.#pump.storedPackets)}`);
-    if (this.#options.follow) await new Promise<never>(() => {});
-  }
-
-  async stop(): Promise<void> {
-    this.#pump.stop();
-    // Whoever writes is most likely being stopped as well, and its last packet is on the way.
-    await within(PACKET_GRACE_MS, this.#pump.whole());
-    await this.#pump.stored();
-  }
 }
 
 /** A reader that has gone costs no packet. */

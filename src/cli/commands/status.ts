@@ -16,6 +16,7 @@ import { inOneLine } from "../../sender/condition.ts";
 import { outageWords } from "../../sender/outage.ts";
 import { parseReport, readRunningSender, type SenderReport } from "../../sender/report.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
+import type { EdgeLook } from "../../postgres/edges_look.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
@@ -86,6 +87,8 @@ interface Look {
     readonly weakness: string | null;
     readonly replication: ReplicationStats;
   };
+  /** Whose packets are forwarded into it. */
+  readonly edges?: readonly EdgeLook[];
 }
 
 /** Who sends. */
@@ -162,7 +165,7 @@ async function sourceInDatabase(url: string): Promise<Source> {
   const { lookerAt } = await import("../../postgres/look.ts");
   const looker = lookerAt({ url, ...passwordOf() });
   const look = async (): Promise<Look> => {
-    const { state, lease, notice, survives, weakness, replication } = await looker.look();
+    const { state, lease, notice, survives, weakness, replication, edges } = await looker.look();
     const { removedThrough, sentThrough, oldestEnqueuedAtMs, ...counts } = state;
     const { storedBytes: _, writtenAtMs: __, clockOffsetMs: ___, ...shown } = counts;
     const { holder, epoch, beatAgeMs } = lease;
@@ -180,6 +183,7 @@ async function sourceInDatabase(url: string): Promise<Source> {
         report: parseReport(notice),
       },
       database: { survives, weakness, replication },
+      edges,
     };
   };
   return {
@@ -275,13 +279,15 @@ function wait(ms: number): Promise<void> {
 }
 
 function asJson(seen: Look): string {
-  const { atMs, path, queue, oldestEnqueuedAtMs, fileBytes, logBytes, sender, database } = seen;
+  const { atMs, path, queue, oldestEnqueuedAtMs, fileBytes, logBytes, sender, database, edges } =
+    seen;
   const oldestAgeMs = ageOf(seen);
   return JSON.stringify({
     atMs,
     queue: { path, ...queue, oldestEnqueuedAtMs, oldestAgeMs, fileBytes, logBytes },
     sender: sender === undefined ? null : { ...sender.fields, ...sender.report },
     ...(database === undefined ? {} : { database }),
+    ...(edges === undefined ? {} : { edges }),
   });
 }
 
@@ -308,6 +314,7 @@ function asText(seen: Look, io: Stdio): string[] {
     ...dead,
     ...dropped,
     ...senderRows(sender, atMs, io),
+    ...edgeRows(seen.edges ?? []),
   ];
 }
 
@@ -381,6 +388,22 @@ function senderRows(
       row(i === 0 ? "trouble" : "", `${timeOf(trouble.atMs)} ${trouble.words}`)
     ),
   ];
+}
+
+/** One an edge: how far it is, and whether its forwarder lives. */
+function edgeRows(edges: readonly EdgeLook[]): string[] {
+  return edges.map(({ id, name, through, packets, seenAgoMs, address, notice }) => {
+    const who = name === undefined ? `${id} (replaced by another file)` : printable(name);
+    const left = notice === undefined || notice.queuedPackets === 0
+      ? ""
+      : `, ${formatPackets(notice.queuedPackets)} waiting there then`;
+    const from = address === undefined ? "" : ` at ${printable(address)}`;
+    return row(
+      "edge",
+      `${who}: ${formatPackets(packets)}, through id ${formatCount(through)}; ` +
+        `seen ${formatDuration(seenAgoMs)} ago${from}${left}`,
+    );
+  });
 }
 
 /** The same with every text in it made printable. */

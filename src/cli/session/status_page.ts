@@ -17,7 +17,7 @@ import { UsageError } from "../terminal/exit_code.ts";
  * @param options The command's options.
  */
 export function statusPageNeeds(
-  { http, httpTokenFile }: DeliveryCommandOptions,
+  { http, httpTokenFile }: Pick<DeliveryCommandOptions, "http" | "httpTokenFile">,
 ): Required<Pick<Needs, "listens" | "files">> {
   return {
     listens: http === undefined ? [] : [{ transport: "tcp", ...http }],
@@ -56,7 +56,7 @@ export async function openStatusPage(
       },
       {
         ...http,
-        token: httpTokenFile === undefined ? undefined : await tokenIn(httpTokenFile),
+        token: await tokenOf(httpTokenFile),
         showPayloads: httpPayloads,
         undeliverableLimitMs,
         logger: log,
@@ -66,14 +66,27 @@ export async function openStatusPage(
     return status;
   } catch (error) {
     await Promise.all(routes.map(({ sender }) => sender.close({ deliverTimeoutMs: 0 })));
-    if (error instanceof Deno.errors.AddrInUse) {
-      throw new Deno.errors.AddrInUse(`--http: ${http.hostname}:${http.port} is in use already`);
-    }
-    throw asUsageError(error);
+    throw listenError(error, http);
   }
 }
 
-async function tokenIn(path: string): Promise<string> {
+/** Why a status cannot be served, for who gave `--http`. */
+export function listenError(
+  error: unknown,
+  { hostname, port }: { readonly hostname: string; readonly port: number },
+): unknown {
+  return error instanceof Deno.errors.AddrInUse
+    ? new Deno.errors.AddrInUse(`--http: ${hostname}:${port} is in use already`)
+    : asUsageError(error);
+}
+
+/**
+ * The token in a file.
+ *
+ * @throws {UsageError} There is none.
+ */
+export async function tokenOf(path: string | undefined): Promise<string | undefined> {
+  if (path === undefined) return undefined;
   try {
     return (await Deno.readTextFile(path)).trim();
   } catch (error) {

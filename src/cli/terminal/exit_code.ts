@@ -7,6 +7,7 @@
 
 import {
   ClosedError,
+  EdgeRefusedError,
   FencedError,
   KernelCallError,
   OutcomeUnknownError,
@@ -66,6 +67,7 @@ const EXPECTED_ERRORS = [
   CommandError,
   Deno.errors.AddrInUse,
   Deno.errors.NotCapable,
+  EdgeRefusedError,
   FencedError,
   FramingError,
   KernelCallError,

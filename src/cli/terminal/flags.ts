@@ -9,6 +9,7 @@ import {
   ANSWER_OPTIONS,
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
+  FORWARDER_OPTIONS,
   HEARTBEAT_OPTIONS,
   KEEP_ALIVE_OPTIONS,
   PACE_OPTIONS,
@@ -25,6 +26,8 @@ import type { OptionSpec, OptionTable } from "../../base/options.ts";
 /** Every option that has a flag, by its name in the library's messages. */
 export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
   Object.entries<OptionSpec>({
+    // Behind it, those of a queue that have the same names.
+    ...FORWARDER_OPTIONS,
     ...QUEUE_OPTIONS,
     ...DELIVERY_OPTIONS,
     ...PACE_OPTIONS,

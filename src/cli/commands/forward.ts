@@ -1,0 +1,373 @@
+/**
+ * `sendq forward`: an edge's packets, through a file of its own, into a queue of a cluster.
+ *
+ * @module
+ */
+
+import { Command, InvalidArgumentError } from "commander";
+import { systemClock } from "../../base/clock.ts";
+import { CLOSE_OPTIONS, FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/option_table.ts";
+import { type ResolvedOptions, resolveOptions } from "../../base/options.ts";
+import type { HostRemote } from "../../base/remote.ts";
+import type { StatusServer } from "../../observe/http.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
+import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
+import type { Forwarder } from "../../postgres/forwarder.ts";
+import {
+  addOversizeOption,
+  addQueueFileOption,
+  addQueueOptions,
+  asUsageError,
+  framingHelp,
+  type FramingOptions,
+  LOG_OPTIONS,
+  logLevelOf,
+  OptionAdder,
+  type QueueCommandOptions,
+  queueOptionsOf,
+  splitterFor,
+} from "../arguments/options.ts";
+import { givenOf } from "../arguments/given.ts";
+import { checkedQueue, passwordOf } from "../arguments/queue_place.ts";
+import { formatBytes, formatCount, formatPackets, parseHttpAddress } from "../arguments/values.ts";
+import { ServiceManager } from "../session/service_manager.ts";
+import type { Intake } from "../session/session.ts";
+import { StopSignals } from "../session/signals.ts";
+import { listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
+import { StdinIntake } from "../session/stdin_intake.ts";
+import { within } from "../session/within.ts";
+import { inOneLine } from "../../sender/condition.ts";
+import { kindOf } from "../../sender/outage.ts";
+import {
+  EXIT_CODE_HELP,
+  ExitCode,
+  exitCodeOf,
+  explain,
+  UsageError,
+} from "../terminal/exit_code.ts";
+import { colorsWelcome, LogConsole } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
+
+/** Stands before the names of a forwarder's options: the file has options of the same names. */
+const TO = "to.";
+/** Lines that nobody reads do not keep the command from ending. */
+const LAST_WORDS_MS = 1000;
+
+const HELP = `
+Packets go into the file first, and from there into the cluster's queue: each once, in
+their order. What stores into the file (this command's stdin, sendq enqueue, a program)
+needs no cluster: while that cannot be reached or is full, packets wait in the file. One
+leaves it once the cluster has said that it has it. Dead letters stay in the file.
+
+A file that was restored from a backup, copied, or removed and made anew is refused: nobody
+knows which of its packets the cluster has. The message says what to do; --as-new forwards
+all that is in it, once. Give each edge of a queue a name of its own: --edge.
+
+Without --input, what other processes store is forwarded, until SIGTERM, SIGINT or SIGHUP.
+These stop reading and forward for --deliver-timeout more; a second one exits at once. At
+the end of stdin, forward exits 0 once everything is forwarded, unless --follow is given.
+
+Examples:
+  As a service, for what other processes store:
+    sendq forward -q outbox.db --to postgres://sendq@db1,db2/packets/outbox --edge "plant 7"
+
+  For each line that a program prints:
+    producer | sendq forward -q outbox.db --to postgres://sendq@db1/packets/outbox -i lines
+
+Permissions, for the first example:
+  deno run --allow-net=db1:5432,db2:5432 \\
+    --allow-read=outbox.db,outbox.db.lock --allow-write=outbox.db,outbox.db.lock \\
+    src/cli/main.ts forward -q outbox.db --to postgres://...
+With --allow-env=PGPASSWORD the password may stand in that variable.
+
+${framingHelp()}
+
+${EXIT_CODE_HELP}
+`;
+
+/** The options of `forward`, parsed. */
+interface ForwardOptions
+  extends
+    QueueCommandOptions,
+    Omit<FramingOptions, "input">,
+    ResolvedOptions<typeof CLOSE_OPTIONS>,
+    ResolvedOptions<typeof STATUS_OPTIONS>,
+    ResolvedOptions<typeof LOG_OPTIONS> {
+  readonly to: string;
+  readonly input: FramingOptions["input"] | "none";
+  readonly follow?: boolean;
+  readonly http?: HostRemote;
+  readonly httpTokenFile?: string;
+  readonly verbose?: boolean;
+  readonly quiet?: boolean;
+}
+
+/**
+ * Makes the command.
+ *
+ * @param finish Told the exit code.
+ * @param io Where it reads and prints.
+ */
+export function forwardCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
+  const command = new Command("forward")
+    .summary("forward an edge's file into a queue of a cluster")
+    .description("Forward the packets of an edge's file into a queue on PostgreSQL, each once.");
+  const options = new OptionAdder(command).group("Packets");
+  addQueueFileOption(options, "the edge's file; made where there is none");
+  options
+    .framing("-i, --input <framing>", "packets on stdin", "none", ["none"])
+    .framing("-o, --output <framing>", "packets on the wire (default: as on stdin)")
+    .flag("-f, --follow", "go on after the end of input, for what other processes enqueue");
+  addOversizeOption(options);
+  options
+    .group("Cluster")
+    .required("--to <url>", "the queue: postgres://USER@HOST[,HOST]/DATABASE/NAME", parseTo)
+    .table(FORWARDER_OPTIONS, {}, TO)
+    .table(CLOSE_OPTIONS, resolveOptions(CLOSE_OPTIONS, {}));
+  addQueueOptions(options);
+  options
+    .group("Status")
+    .value(
+      "--http <address>",
+      "serve /healthz, /metrics and /status there: 127.0.0.1:9465",
+      parseHttpAddress,
+    )
+    .flag(
+      "--http-token-file <file>",
+      "what readers have to know; needed beyond 127.0.0.1 and [::1]",
+    )
+    .table(STATUS_OPTIONS, resolveOptions(STATUS_OPTIONS, {}))
+    .group("Output")
+    .table(LOG_OPTIONS, resolveOptions(LOG_OPTIONS, {}))
+    .flag("-v, --verbose", "log every step")
+    .flag("--quiet", "log warnings and errors only")
+    .group("Other");
+  return command
+    .addHelpText("after", HELP)
+    .action(async (options: ForwardOptions) => finish(await forward(options, io)));
+}
+
+function parseTo(text: string): string {
+  if (isQueueUrl(text)) return checkedQueue(text);
+  throw new InvalidArgumentError("Expected postgres://USER@HOST/DATABASE/NAME.");
+}
+
+async function forward(options: ForwardOptions, io: Stdio): Promise<ExitCode> {
+  const { queue, to, input, output, verbose, quiet, follow = false } = options;
+  if (input === "none" && (output !== undefined || follow)) {
+    throw new UsageError("--output and --follow need an --input");
+  }
+  if (options.http === undefined && options.httpTokenFile !== undefined) {
+    throw new UsageError("--http-token-file needs --http");
+  }
+  if (verbose && quiet) throw new UsageError("--verbose and --quiet cannot be combined");
+  const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
+  const { listens, files } = statusPageNeeds(options);
+  checkPermissions({ queues: [queue], databases: parseQueueUrl(to).hosts, listens, files });
+  const { stderr } = io;
+  const log = new LogConsole({
+    format: options.logFormat,
+    level: logLevelOf(options),
+    live: false,
+    colors: colorsWelcome(stderr),
+  }, stderr);
+  try {
+    await using forwarder = await open(options, log);
+    const intake = splitter && new StdinIntake({
+      ...{ splitter, follow, log, io },
+      store: (packets, signal) => forwarder.queue.enqueueMany(packets, { signal }),
+      limits: forwarder.queue.limits,
+    });
+    return await new ForwardSession(forwarder, intake, options, log).run();
+  } catch (error) {
+    if (error instanceof UsageError) throw error;
+    log.error(explain(error));
+    return exitCodeOf(error);
+  } finally {
+    await within(LAST_WORDS_MS, log.flushed());
+  }
+}
+
+async function open(options: ForwardOptions, log: LogConsole): Promise<Forwarder> {
+  const { Forwarder } = await import("../../postgres/forwarder.ts");
+  try {
+    return await Forwarder.open(options.queue, {
+      url: options.to,
+      ...passwordOf(),
+      ...givenOf(FORWARDER_OPTIONS, options, TO),
+      queueOptions: queueOptionsOf(options),
+      logger: log,
+    });
+  } catch (error) {
+    throw asUsageError(error);
+  }
+}
+
+/** One run, once the file is open. */
+class ForwardSession {
+  readonly #forwarder: Forwarder;
+  readonly #intake: Intake | undefined;
+  readonly #options: ForwardOptions;
+  readonly #log: LogConsole;
+  #lastReported = "";
+
+  constructor(
+    forwarder: Forwarder,
+    intake: Intake | undefined,
+    options: ForwardOptions,
+    log: LogConsole,
+  ) {
+    this.#forwarder = forwarder;
+    this.#intake = intake;
+    this.#options = options;
+    this.#log = log;
+  }
+
+  async run(): Promise<ExitCode> {
+    using signals = new StopSignals();
+    using serviceManager = new ServiceManager(systemClock);
+    await using _status = await this.#serve();
+    const endReports = this.#report(serviceManager);
+    // Packets are taken from here on, whether or not the cluster is there.
+    serviceManager.ready();
+    void signals.first.then((signal) => {
+      this.#log.info(`${signal}: stopping; once more to stop at once`);
+      serviceManager.stopping();
+    });
+    let failure: unknown;
+    try {
+      await this.#forward(signals);
+    } catch (error) {
+      failure = error;
+    }
+    endReports();
+    return this.#summarize(failure);
+  }
+
+  /** Until everything is forwarded, somebody stops it, or it cannot go on. */
+  async #forward({ first, second }: StopSignals): Promise<void> {
+    const { deliverTimeoutMs } = this.#options;
+    const forwarder = this.#forwarder;
+    const stopped = first.then(() => "stop" as const);
+    const intake = this.#intake?.run() ?? new Promise<never>(() => {});
+    // Whoever waits for it is told; after a signal nobody does.
+    intake.catch(() => {});
+    let intakeError: { readonly error: unknown } | undefined;
+    const ended = intake.then(() => "end" as const, (error) => {
+      intakeError = { error };
+      return "stop" as const;
+    });
+    const why = await Promise.race([
+      ended,
+      stopped,
+      forwarder.closed.then(() => "closed" as const),
+    ]);
+    if (why === "end") {
+      const drained = forwarder.close({ deliverTimeoutMs: Infinity });
+      const shortened = stopped.then(() => forwarder.close({ deliverTimeoutMs }));
+      await Promise.race([drained, shortened, second]);
+    } else {
+      const stop = async () => {
+        const deadlineMs = systemClock.nowMs() + deliverTimeoutMs;
+        await within(deliverTimeoutMs, this.#intake?.stop() ?? Promise.resolve());
+        const leftMs = Math.max(0, deadlineMs - systemClock.nowMs());
+        await forwarder.close({ deliverTimeoutMs: leftMs });
+      };
+      await Promise.race([stop(), second]);
+    }
+    await forwarder.close({ deliverTimeoutMs: 0 });
+    if (intakeError !== undefined) throw intakeError.error;
+  }
+
+  #summarize(failure: unknown): ExitCode {
+    const { queue, forwardedPackets } = this.#forwarder.stats();
+    const { unstoredPackets = 0, unfinishedBytes = 0, origin = "" } = this.#intake ?? {};
+    const fields = { ...this.#fields() };
+    if (queue.packets > 0) {
+      const words = `stopped: ${formatPackets(queue.packets)} kept in ${this.#options.queue}; ` +
+        "the next start forwards them";
+      this.#log.line("warn", words, fields);
+    } else {
+      this.#log.line("info", `done: ${formatPackets(forwardedPackets)} forwarded`, fields);
+    }
+    if (unstoredPackets > 0) {
+      this.#log.error(
+        `${formatPackets(unstoredPackets)} read from ${origin} could not be stored: lost, unless ` +
+          "they are sent to sendq again",
+      );
+    }
+    if (unfinishedBytes > 0) {
+      this.#log.error(
+        `${
+          formatBytes(unfinishedBytes)
+        } read from ${origin} are no whole packet: lost, unless it ` +
+          "is sent to sendq again",
+      );
+    }
+    if (failure !== undefined) {
+      this.#log.error(explain(failure));
+      if (this.#options.verbose && failure instanceof Error) this.#log.debug(failure.stack ?? "");
+      return exitCodeOf(failure);
+    }
+    if (unstoredPackets > 0 || unfinishedBytes > 0) return ExitCode.FAILED;
+    return queue.packets > 0 ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
+  }
+
+  async #serve(): Promise<StatusServer | undefined> {
+    const { http, httpTokenFile, undeliverableLimitMs } = this.#options;
+    if (http === undefined) return undefined;
+    try {
+      // Loaded only when asked for: nobody else pays for it at the start.
+      const { serveForwarderStatus } = await import("../../observe/forwarder_http.ts");
+      const token = await tokenOf(httpTokenFile);
+      const logger = this.#log;
+      const status = serveForwarderStatus(this.#forwarder, {
+        ...{ ...http, token, undeliverableLimitMs, logger },
+      });
+      this.#log.info(`status: ${status.url}`);
+      return status;
+    } catch (error) {
+      await this.#forwarder.close({ deliverTimeoutMs: 0 });
+      throw listenError(error, http);
+    }
+  }
+
+  /** Says now and then how it stands, where that has changed. Returns the end of it. */
+  #report(serviceManager: ServiceManager): () => void {
+    const { statusIntervalMs } = this.#options;
+    let cancel = () => {};
+    if (statusIntervalMs === 0) return cancel;
+    const next = () => {
+      cancel = systemClock.setTimer(statusIntervalMs, () => {
+        next();
+        const { queue, forwardedPackets } = this.#forwarder.stats();
+        const condition = inOneLine(this.#forwarder.condition);
+        const counts = `queued ${formatPackets(queue.packets)}, ` +
+          `${formatCount(forwardedPackets)} forwarded`;
+        // The course of an outage is told now and then; its counts are no news.
+        const kind = kindOf(condition) + (this.#forwarder.outage === undefined ? counts : "");
+        if (kind === this.#lastReported) return;
+        this.#lastReported = kind;
+        this.#log.line("info", `${condition}; ${counts}`, this.#fields());
+        serviceManager.status(`${condition}; ${counts}`);
+      });
+    };
+    next();
+    return () => cancel();
+  }
+
+  /** The state in fields; their meaning is that of `ForwarderStats`. */
+  #fields(): Record<string, unknown> {
+    const { queue, ...forwarding } = this.#forwarder.stats();
+    return {
+      state: this.#forwarder.state,
+      ...forwarding,
+      lastPacketId: queue.lastId,
+      queuedPackets: queue.packets,
+      queuedBytes: queue.bytes,
+      oldestEnqueuedAtMs: queue.oldestEnqueuedAtMs,
+      droppedPackets: queue.droppedPackets,
+      deadPackets: queue.deadPackets,
+    };
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * A forwarder's status over HTTP: health for whoever restarts it, figures for Prometheus, JSON
+ * for programs, and a few lines for people.
+ *
+ * @module
+ */
+
+import { systemClock } from "../base/clock.ts";
+import { harmlessLogger } from "../base/logger.ts";
+import { STATUS_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
+import type { Clock } from "../base/ports.ts";
+import type { Outage } from "../delivery/status.ts";
+import type { Forwarder, ForwarderState, ForwarderStats } from "../postgres/forwarder.ts";
+import { type Condition, inOneLine } from "../sender/condition.ts";
+import { outageWords } from "../sender/outage.ts";
+import { Access, SECURITY_HEADERS } from "./access.ts";
+import { FORWARDER_FIGURES, readForwarder } from "./forwarder_figures.ts";
+import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
+import { PROMETHEUS_CONTENT_TYPE, textOfFigures } from "./prometheus.ts";
+import type { StatusServer, StatusServerOptions } from "./status_server.ts";
+
+/** Progress is looked for this often. */
+const LOOK_MS = 1000;
+/** How long answers that are under way may take once the server is closed. */
+const CLOSE_GRACE_MS = 1000;
+
+/** Whether a forwarder does its work. */
+export interface ForwarderHealth {
+  /** Not closed, and not without progress for longer than the limit. */
+  readonly ok: boolean;
+  /** In words. */
+  readonly reason: string;
+  /** How long packets have waited while none was forwarded; 0: they have not. */
+  readonly undeliverableMs: number;
+  /** The limit. */
+  readonly undeliverableLimitMs: number;
+}
+
+/** How a forwarder stands: what `/status` answers. */
+export interface ForwarderReport {
+  /** When, in milliseconds since 1970. */
+  readonly atMs: number;
+  /** What people call the edge. */
+  readonly edge: string;
+  /** Where its packets go. */
+  readonly to: string;
+  /** The edge's file. */
+  readonly queuePath: string;
+  /** What it is doing. */
+  readonly state: ForwarderState;
+  /** The same in words. */
+  readonly condition: Condition;
+  /** The present outage, and for how long it has lasted, in words. */
+  readonly outage: (Outage & { readonly words: string }) | null;
+  /** What `/healthz` says. */
+  readonly health: ForwarderHealth;
+  /** Counters and figures. */
+  readonly stats: ForwarderStats;
+}
+
+/**
+ * Serves a forwarder's status: `/healthz` says 200, or 503 with the reason, `/metrics` has
+ * figures in Prometheus' text format, `/status` a {@linkcode ForwarderReport} as JSON, and `/`
+ * a few lines of text. With a token, requests have to bring it as
+ * `Authorization: Bearer TOKEN`.
+ *
+ * Needs `--allow-net` for the address that it listens on. Dispose of it with the forwarder.
+ *
+ * @param forwarder Whose status.
+ * @param options Where, and for whom; payloads are never shown.
+ * @throws {RangeError} An option is out of range, or the address is not a loopback one and
+ *   there is no token.
+ * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {Deno.errors.NotCapable} The permission is missing.
+ */
+export function serveForwarderStatus(
+  forwarder: Forwarder,
+  options: Omit<StatusServerOptions, "showPayloads"> = {},
+): StatusServer {
+  const { hostname = "127.0.0.1", port = 9465, token, clock = systemClock } = options;
+  const { undeliverableLimitMs } = resolveOptions(STATUS_OPTIONS, options);
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
+  }
+  const access = new Access(hostname, token, clock);
+  const listener = Deno.listen({ hostname, port });
+  const { addr } = listener;
+  const view = new ForwarderView(forwarder, clock, undeliverableLimitMs);
+  const server = new HttpListener({
+    listener,
+    clock: systemClock,
+    logger: harmlessLogger(options.logger),
+    answer: (request) => Promise.resolve(refusalOf(access, request) ?? view.answer(request)),
+    failure: (status) => text(status, status === 400 ? "bad request" : "internal error"),
+  });
+  const host = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    view.stop();
+    closing ??= server.close(CLOSE_GRACE_MS);
+    return closing;
+  };
+  return { url: `http://${host}:${addr.port}/`, addr, close, [Symbol.asyncDispose]: close };
+}
+
+function refusalOf(access: Access, request: HttpRequest): HttpAnswer | undefined {
+  const { method } = request;
+  if (method !== "GET" && method !== "HEAD") {
+    return text(405, "only GET is served here", { allow: "GET, HEAD" });
+  }
+  const refusal = access.refuse(request);
+  if (refusal === undefined) return undefined;
+  const { status, reason } = refusal;
+  return text(status, reason, {
+    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
+    ...(status === 429 ? { "retry-after": "1" } : {}),
+  });
+}
+
+/** What is answered. */
+class ForwarderView {
+  readonly #forwarder: Forwarder;
+  readonly #clock: Clock;
+  readonly #limitMs: number;
+  #removedThroughId: number;
+  #waitingSinceMs: number | undefined;
+  #cancelLook: () => void = () => {};
+
+  constructor(forwarder: Forwarder, clock: Clock, limitMs: number) {
+    this.#forwarder = forwarder;
+    this.#clock = clock;
+    this.#limitMs = limitMs;
+    this.#removedThroughId = forwarder.queue.removedThroughId;
+    this.#watch();
+  }
+
+  stop(): void {
+    this.#cancelLook();
+  }
+
+  #watch(): void {
+    this.#cancelLook = this.#clock.setTimer(LOOK_MS, () => this.#watch());
+    this.#measure();
+  }
+
+  /** For how long packets wait and none has left the file. */
+  #measure(): number {
+    const { queue } = this.#forwarder;
+    const nowMs = this.#clock.nowMs();
+    const progressed = queue.removedThroughId > this.#removedThroughId;
+    this.#removedThroughId = queue.removedThroughId;
+    if (queue.stats().packets === 0) this.#waitingSinceMs = undefined;
+    else if (progressed) this.#waitingSinceMs = nowMs;
+    else this.#waitingSinceMs ??= nowMs;
+    return nowMs - (this.#waitingSinceMs ?? nowMs);
+  }
+
+  health(): ForwarderHealth {
+    const undeliverableMs = this.#measure();
+    const { state, condition, queue } = this.#forwarder;
+    const ok = state !== "closed" && undeliverableMs <= this.#limitMs;
+    const words = `${condition.headline}. ${condition.detail}`;
+    const reason = ok || state === "closed"
+      ? words
+      : `No packet forwarded for ${seconds(undeliverableMs)} (limit ${seconds(this.#limitMs)}), ` +
+        `packets queued: ${queue.stats().packets}. ${words}`;
+    return { ok, reason, undeliverableMs, undeliverableLimitMs: this.#limitMs };
+  }
+
+  report(): ForwarderReport {
+    const { edge, to, queue, state, condition, outage } = this.#forwarder;
+    const atMs = this.#clock.wallMs();
+    return {
+      ...{ atMs, edge, to, queuePath: queue.path, state, condition },
+      outage: outage === undefined ? null : { ...outage, words: outageWords(outage, atMs) },
+      health: this.health(),
+      stats: this.#forwarder.stats(),
+    };
+  }
+
+  answer({ pathname }: HttpRequest): HttpAnswer {
+    switch (pathname) {
+      case "/":
+        return text(200, this.#lines().join("\n"));
+      case "/healthz": {
+        const { ok, reason } = this.health();
+        return text(ok ? 200 : 503, reason);
+      }
+      case "/metrics": {
+        const { edge, to } = this.#forwarder;
+        const reading = readForwarder(this.#forwarder, this.#clock.wallMs());
+        const body = textOfFigures(FORWARDER_FIGURES, [{ reading, labels: { edge, to } }]);
+        return respond(200, PROMETHEUS_CONTENT_TYPE, body);
+      }
+      case "/status":
+        return respond(200, "application/json", JSON.stringify(this.report(), null, 2));
+      default:
+        return text(404, "not found");
+    }
+  }
+
+  #lines(): string[] {
+    const { edge, to, queuePath, condition, outage, stats } = this.report();
+    const { queue, through, forwardedPackets } = stats;
+    return [
+      `edge ${edge}: ${inOneLine(condition)}`,
+      `from ${queuePath} to ${to}`,
+      `${forwardedPackets} packets forwarded, ${queue.packets} queued, ` +
+      `${queue.deadPackets} dead letters`,
+      `the cluster has ids up to ${through ?? "one that is not known yet"}`,
+      ...(outage === null ? [] : [`outage ${outage.words}`]),
+      "/healthz, /metrics and /status have it for programs",
+    ];
+  }
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1000).toFixed(1)} s`;
+}
+
+function text(status: number, words: string, headers: Record<string, string> = {}): HttpAnswer {
+  return respond(status, "text/plain; charset=utf-8", `${words}\n`, headers);
+}
+
+function respond(
+  status: number,
+  type: string,
+  body: string,
+  headers: Record<string, string> = {},
+): HttpAnswer {
+  return { status, headers: { ...SECURITY_HEADERS, "content-type": type, ...headers }, body };
+}

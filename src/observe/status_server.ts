@@ -1,0 +1,57 @@
+/**
+ * What is served over HTTP has in common, whosever status it is.
+ *
+ * @module
+ */
+
+import type { Clock, Logger } from "../base/ports.ts";
+
+/** How to serve a sender's status. */
+export interface StatusServerOptions {
+  /**
+   * Where to listen. Anything but a loopback address needs a
+   * {@linkcode StatusServerOptions.token}.
+   *
+   * @default {"127.0.0.1"}
+   */
+  readonly hostname?: string;
+  /**
+   * The port; 0 picks a free one.
+   *
+   * @default {9465}
+   */
+  readonly port?: number;
+  /**
+   * What requests have to bring, as `Authorization: Bearer TOKEN` or through
+   * the page's form; at least 16 characters. It travels in clear text: beyond
+   * a trusted network put a proxy with TLS before it.
+   */
+  readonly token?: string | undefined;
+  /**
+   * `/healthz` says 503 while packets have waited longer than this without a
+   * byte being acknowledged.
+   *
+   * @default {60000}
+   */
+  readonly undeliverableLimitMs?: number;
+  /**
+   * Whether the first bytes of the oldest packet are shown.
+   *
+   * @default {false}
+   */
+  readonly showPayloads?: boolean;
+  /** Told when readers cannot be accepted. Silent by default. */
+  readonly logger?: Logger;
+  /** Time, for tests. */
+  readonly clock?: Clock;
+}
+
+/** Serves until it is disposed of. */
+export interface StatusServer extends AsyncDisposable {
+  /** Where the page is, for example `"http://127.0.0.1:9465/"`. */
+  readonly url: string;
+  /** Where it listens. */
+  readonly addr: Deno.NetAddr;
+  /** Ends open streams, answers what is under way, and stops listening. Idempotent. */
+  close(): Promise<void>;
+}

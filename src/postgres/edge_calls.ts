@@ -1,0 +1,227 @@
+/**
+ * What a forwarder asks the database; `sql/edges.ts` has the functions.
+ *
+ * @module
+ */
+
+import { messageOf } from "../base/errors.ts";
+import type { Clock } from "../base/ports.ts";
+import type { Answer, Database, Row } from "./database.ts";
+import type { EdgeBatch } from "./edge_batch.ts";
+import { ConnectionLostError, queueErrorOf, sqlStateOf } from "./errors.ts";
+import type { PostgresDurability } from "./options.ts";
+import { checkVersion } from "./setup.ts";
+import { numberOf } from "./state_of.ts";
+
+/** What an edge says of itself, for those who look at the cluster. */
+export interface EdgeNotice {
+  /** Packets in its file. */
+  readonly queuedPackets: number;
+  /** Their bytes. */
+  readonly queuedBytes: number;
+  /** For how long the oldest one has waited there; 0: there is none. */
+  readonly oldestAgeMs: number;
+  /** Dead letters in its file. */
+  readonly deadPackets: number;
+}
+
+/** A forwarder has begun. */
+export interface EdgeSession {
+  /** What it asks has this number. */
+  readonly epoch: number;
+  /** The highest id of the file that the cluster has; 0: none. */
+  readonly through: number;
+  /** When the file has stored that packet. */
+  readonly markMs: number;
+  /** That packet's checksum. */
+  readonly markCrc: number;
+}
+
+/** Another file has the edge's name. */
+export interface Namesake {
+  /** That file. */
+  readonly namesake: string;
+  /** The highest id of that file which the cluster has. */
+  readonly through: number;
+  /** How long ago that one was heard of. */
+  readonly seenAgoMs: number;
+}
+
+/** There is no room for all of it. */
+export interface Room {
+  /** For how many packets there is; may be less than 0. */
+  readonly roomPackets: number;
+  /** For how many bytes there is; may be less than 0. */
+  readonly roomBytes: number;
+}
+
+/** The database did not do it, or has not answered: begin anew, which tells. */
+export class ClusterError extends Error {
+  /** The class by name. */
+  override readonly name = "ClusterError";
+}
+
+/** What calls are made with. */
+export interface EdgeCallsOptions {
+  /** Where the queue is. */
+  readonly database: Database;
+  /** The queue's name there. */
+  readonly name: string;
+  /** Its address, without the password. */
+  readonly path: string;
+  /** What a commit has to survive. */
+  readonly durability: PostgresDurability;
+  /** What people call the edge. */
+  readonly edge: string;
+  /** The most packets that the cluster's queue may hold. */
+  readonly maxPackets: number;
+  /** The most bytes. */
+  readonly maxBytes: number;
+  /** By which it is known how long packets are worth sending. */
+  readonly clock: Clock;
+}
+
+const OPEN = "SELECT sendq.edge_open($1, $2, $3, $4, $5) AS answer";
+const FORWARD = "SELECT sendq.edge_forward($1, $2, $3, $4, $5, $6, $7, $8) AS answer";
+
+/** One edge's calls, one at a time. */
+export class EdgeCalls {
+  readonly #options: EdgeCallsOptions;
+
+  /** @param options The queue and the edge. */
+  constructor(options: EdgeCallsOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Begins: what was asked before and is on its way does nothing any more.
+   *
+   * @param id The file.
+   * @param takesName Whether the edge's name is this file's from now on, whoever has it.
+   * @throws {ClusterError}
+   */
+  async open(id: string, takesName: boolean): Promise<EdgeSession | Namesake> {
+    const { name, edge, durability } = this.#options;
+    const fields = await this.#ask(OPEN, [name, id, edge, takesName, durability]);
+    const { namesake } = fields;
+    if (typeof namesake === "string") {
+      return {
+        namesake,
+        through: numberOf(fields["through"]),
+        seenAgoMs: numberOf(fields["seenAgoMs"]),
+      };
+    }
+    this.#checkVersion(numberOf(fields["version"]));
+    return {
+      epoch: numberOf(fields["epoch"]),
+      through: numberOf(fields["through"]),
+      markMs: numberOf(fields["markMs"]),
+      markCrc: numberOf(fields["markCrc"]),
+    };
+  }
+
+  /**
+   * Stores packets, all or none; asked again, not again.
+   *
+   * @param id The file.
+   * @param session With what was stored so far.
+   * @param batch The packets.
+   * @param markMs When the file has stored the last of them.
+   * @param notice What the edge says of itself.
+   * @returns `undefined`: they are stored.
+   * @throws {ClusterError} It is not known, or they are not.
+   */
+  async forward(
+    id: string,
+    { epoch, through }: EdgeSession,
+    { lastId, lastCrc, payload, runs }: EdgeBatch,
+    markMs: number,
+    notice: EdgeNotice,
+  ): Promise<Room | undefined> {
+    const { name, durability, maxPackets, maxBytes, clock } = this.#options;
+    const wallMs = clock.wallMs();
+    const terms = {
+      ...{ durability, epoch, after: through, through: lastId, markMs, markCrc: lastCrc },
+      ...{ maxPackets, maxBytes, notice },
+    };
+    const fields = await this.#ask(FORWARD, [
+      ...[name, id, terms],
+      arrayOf(runs.map(({ ends }) => ends.length)),
+      arrayOf(runs.map(({ bytes }) => bytes.length)),
+      // What is left of it, for this machine's clock says nothing to another one.
+      arrayOf(
+        runs.map(({ expiresAtMs }) =>
+          expiresAtMs === Infinity ? 0 : Math.max(1, Math.ceil(expiresAtMs - wallMs))
+        ),
+      ),
+      `{${runs.map(({ ends }) => ends.join(",")).join(",")}}`,
+      payload,
+    ]);
+    if (fields["through"] === lastId) return undefined;
+    return {
+      roomPackets: Number(fields["roomPackets"]),
+      roomBytes: Number(fields["roomBytes"]),
+    };
+  }
+
+  /**
+   * Says that the forwarder lives.
+   *
+   * @throws {ClusterError} Also when another one has begun with this edge.
+   */
+  async beat(id: string, { epoch }: EdgeSession, notice: EdgeNotice): Promise<void> {
+    const text = "SELECT sendq.edge_beat($1, $2, $3, $4) AS lives";
+    const { rows: [row] } = await this.#once(text, [this.#options.name, id, epoch, notice]);
+    if (row?.["lives"] !== true) throw new ClusterError(OVERTAKEN);
+  }
+
+  /** Wakes the queue's sender, which looks by itself a second later. */
+  ring(): void {
+    const { database, name } = this.#options;
+    database.ask("SELECT sendq.ring($1)", [name]).catch(() => {});
+  }
+
+  /** Ends the connection, whatever is under way on it. */
+  close(): void {
+    this.#options.database.close();
+  }
+
+  #checkVersion(version: number): void {
+    try {
+      checkVersion(this.#options.path, version);
+    } catch (error) {
+      throw new ClusterError(messageOf(error), { cause: error });
+    }
+  }
+
+  async #ask(text: string, args: readonly unknown[]): Promise<Row> {
+    const { rows, unreplicated } = await this.#once(text, args);
+    if (unreplicated) {
+      throw new ClusterError("a wait for a standby was given up, so that nobody knows");
+    }
+    const answer = rows[0]?.["answer"];
+    if (typeof answer === "object" && answer !== null) return { ...answer };
+    throw new TypeError("the database has answered something else than an object");
+  }
+
+  async #once(text: string, args: readonly unknown[]): Promise<Answer> {
+    const { database, path } = this.#options;
+    try {
+      return await database.ask(text, args);
+    } catch (error) {
+      throw new ClusterError(wordsOf(error, path), { cause: error });
+    }
+  }
+}
+
+const OVERTAKEN = "another forwarder has begun with this edge: a copy of its file, perhaps";
+
+function wordsOf(error: unknown, path: string): string {
+  if (error instanceof ConnectionLostError) return error.message;
+  if (sqlStateOf(error) === "SQ008") return OVERTAKEN;
+  return messageOf(queueErrorOf(error, path));
+}
+
+function arrayOf(numbers: readonly number[]): string {
+  return `{${numbers.join(",")}}`;
+}

@@ -1,0 +1,121 @@
+import { OptionError } from "../base/errors.ts";
+import { FORWARDER_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
+import type { Clock, Logger, Random } from "../base/ports.ts";
+import type { QueueOptions } from "../queue/options.ts";
+import type { PostgresDurability } from "./address.ts";
+import { type PostgresSettings, settingsOf } from "./options.ts";
+
+/**
+ * Where an edge's packets go, and how.
+ *
+ * @category Queue
+ */
+export interface ForwarderOptions {
+  /** The cluster's queue, as for `postgresQueue`. */
+  readonly url: string;
+  /**
+   * The queue's name, where the URL does not have it.
+   *
+   * @default {undefined} the last part of the URL
+   */
+  readonly name?: string;
+  /**
+   * The password, where it shall not stand in a URL.
+   *
+   * @default {undefined} that of the URL, or none
+   */
+  readonly password?: string;
+  /**
+   * What people call this edge. Each edge of a queue needs a name of its own: by it a file is
+   * noticed that was removed and made anew. At most 200 characters, all of them printable;
+   * the path of the edge's file unless given.
+   */
+  readonly edge?: string;
+  /**
+   * Forwards a file also where it contradicts what the cluster has from this edge, because it
+   * was restored, copied or made anew: all that is in it, as from a new edge. What of it had
+   * been forwarded before is stored twice.
+   *
+   * @default {false}
+   */
+  readonly asNew?: boolean;
+  /**
+   * The most packets that the cluster's queue may hold; while it is full, packets wait in the
+   * edge's file. Give all producers of a queue the same.
+   *
+   * @default {10000000}
+   */
+  readonly maxPackets?: number;
+  /**
+   * The most bytes that the cluster's queue may hold; see
+   * {@linkcode ForwarderOptions.maxPackets}. A packet that is larger becomes a dead letter of
+   * the edge.
+   *
+   * @default {1073741824}
+   */
+  readonly maxBytes?: number;
+  /**
+   * What a packet survives once it has left the edge's file. A cluster that promises less gets
+   * nothing.
+   *
+   * @default {"machine-loss"} or what the URL says
+   */
+  readonly durability?: PostgresDurability;
+  /**
+   * After so many milliseconds without an answer a connection is given up, and the question
+   * asked again over another one; at least 500.
+   *
+   * @default {5000}
+   */
+  readonly answerTimeoutMs?: number;
+  /** Options for a queue given as a path; refused beside one that is open. */
+  readonly queueOptions?: QueueOptions;
+  /** Takes log lines. Silent by default. */
+  readonly logger?: Logger;
+  /** Time, for tests. */
+  readonly clock?: Clock;
+  /** Chance, for tests. */
+  readonly random?: Random;
+}
+
+/** The same, checked; those with a default are there. */
+export interface ForwarderSettings
+  extends Pick<PostgresSettings, "address" | "durability" | "answerTimeoutMs"> {
+  readonly edge: string | undefined;
+  readonly asNew: boolean;
+  readonly maxPackets: number;
+  readonly maxBytes: number;
+}
+
+/**
+ * Fills in the defaults and checks what was given.
+ *
+ * @throws {OptionError} A value is out of range.
+ */
+export function forwarderSettingsOf(options: ForwarderOptions): ForwarderSettings {
+  const { url, name, password, durability, answerTimeoutMs } = options;
+  const { address, ...settings } = settingsOf({
+    url,
+    ...(name === undefined ? {} : { name }),
+    ...(password === undefined ? {} : { password }),
+    ...(durability === undefined ? {} : { durability }),
+    ...(answerTimeoutMs === undefined ? {} : { answerTimeoutMs }),
+  });
+  const own = resolveOptions(FORWARDER_OPTIONS, options);
+  if (own.edge !== undefined) checkEdgeName(own.edge);
+  return {
+    address,
+    durability: settings.durability,
+    answerTimeoutMs: settings.answerTimeoutMs,
+    ...own,
+    edge: own.edge,
+  };
+}
+
+/** @throws {OptionError} It is none. */
+export function checkEdgeName(edge: string): void {
+  if (edge === "" || edge.length > 200 || /\p{Cc}/u.test(edge)) {
+    throw new OptionError("edge", edge, "must have 1 to 200 characters, all of them printable");
+  }
+}

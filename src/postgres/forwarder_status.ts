@@ -1,0 +1,120 @@
+/**
+ * What a forwarder says about itself.
+ *
+ * @module
+ */
+
+import type { Logger } from "../base/ports.ts";
+import type { QueueStats } from "../base/queue_stats.ts";
+import type { Outage } from "../delivery/status.ts";
+import type { Condition } from "../sender/condition.ts";
+
+/**
+ * What a forwarder is doing:
+ *
+ * - `"connecting"`: it asks the cluster what it has of this edge
+ * - `"forwarding"`: the cluster takes packets, or would
+ * - `"full"`: the cluster's queue has no room; packets wait in the edge's file
+ * - `"backing-off"`: the cluster could not be reached, or would not take packets; the next
+ *   attempt comes by itself
+ * - `"closed"`: the end; what was not forwarded is in the edge's file
+ *
+ * @category Status
+ */
+export type ForwarderState = "connecting" | "forwarding" | "full" | "backing-off" | "closed";
+
+/**
+ * Where a forwarder stands; counters run since it was opened.
+ *
+ * @category Status
+ */
+export interface ForwarderStats {
+  /**
+   * Every packet of the edge's file up to this id that was to be forwarded is in the cluster;
+   * `undefined` until the cluster was asked.
+   */
+  readonly through: number | undefined;
+  /** Packets that the cluster has taken. */
+  readonly forwardedPackets: number;
+  /** Their bytes. */
+  readonly forwardedBytes: number;
+  /** How often it began anew, the first time among them: after each break it does. */
+  readonly beginnings: number;
+  /** Attempts that failed, and connections that broke. */
+  readonly failures: number;
+  /** When the cluster last answered, in milliseconds since 1970; `undefined`: it never did. */
+  readonly answeredAtMs: number | undefined;
+  /** What lies in the edge's file. */
+  readonly queue: QueueStats;
+}
+
+/**
+ * One change in a forwarder's life.
+ *
+ * @category Status
+ */
+export interface ForwarderStatus {
+  /** What it is doing. */
+  readonly state: ForwarderState;
+  /** The change in one sentence. */
+  readonly words: string;
+  /** How serious it is; the same as in the log. */
+  readonly level: keyof Logger;
+  /** What went wrong, where something did. */
+  readonly error: Error | undefined;
+  /** Whether something went wrong. */
+  readonly failure: boolean;
+  /** The outage that it belongs to. */
+  readonly outage: Outage | undefined;
+  /** When, by the wall clock, in milliseconds since 1970. */
+  readonly atMs: number;
+  /** How things stood then. */
+  readonly stats: ForwarderStats;
+}
+
+/** Says where a forwarder stands. */
+export function forwarderCondition(
+  { state, outage, to, queuedPackets }: {
+    readonly state: ForwarderState;
+    readonly outage: Outage | undefined;
+    readonly to: string;
+    readonly queuedPackets: number;
+  },
+): Condition {
+  switch (state) {
+    case "closed":
+      return queuedPackets === 0
+        ? { tone: "idle", headline: "Closed", detail: "It has ended; everything is forwarded." }
+        : {
+          tone: "bad",
+          headline: "Closed",
+          detail: "It has ended; what is queued waits for the next start.",
+        };
+    case "full":
+      return {
+        tone: "warning",
+        headline: "The cluster's queue is full",
+        detail: "Packets wait in the edge's file until there is room.",
+      };
+    case "forwarding":
+      return queuedPackets === 0
+        ? { tone: "good", headline: "Connected", detail: "Everything is forwarded." }
+        : { tone: "good", headline: "Forwarding", detail: "The cluster takes packets." };
+    case "connecting":
+    case "backing-off":
+      return outage === undefined
+        ? { tone: "busy", headline: "Connecting", detail: `On the way to ${to}.` }
+        : {
+          tone: "bad",
+          headline: "Not forwarding",
+          detail: `${sentence(outage.latest)} Packets wait in the edge's file. Trying again.`,
+        };
+    default:
+      throw new TypeError(`Unknown state ${JSON.stringify(state satisfies never)}`);
+  }
+}
+
+function sentence(words: string): string {
+  const text = `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}

@@ -1,0 +1,381 @@
+/**
+ * The loop that takes packets out of an edge's file and into the cluster. Each packet once:
+ *
+ * 1. The cluster keeps, in the transaction that stores packets, the highest of the file's ids
+ *    that it has (`through`), when the file has stored that packet, and its checksum.
+ * 2. Packets leave the file only once the cluster has said that it has them.
+ * 3. After whatever went wrong the forwarder begins anew: under a new epoch, so that nothing
+ *    that is still on its way is done any more, and with the cluster's `through`. What the
+ *    cluster has and the file, too, leaves the file then: its answer was lost.
+ * 4. But only where the packet `through` of the file is the one that the cluster has. Ids
+ *    follow each other, so that then all before it are the same, too. Where it is another one
+ *    or missing, the file was restored or copied, and is refused.
+ *
+ * Nothing expires in the file while it is not known whether the cluster has it.
+ *
+ * @module
+ */
+
+import { crc32 } from "node:zlib";
+import { EdgeRefusedError, QueueFileError } from "../base/errors.ts";
+import { isLasting } from "../base/lasting.ts";
+import type { Clock, Random } from "../base/ports.ts";
+import { Backoff } from "../delivery/backoff.ts";
+import { WakeSignal } from "../delivery/wake_signal.ts";
+import type { OutboundQueue } from "../queue/queue.ts";
+import type { SendingSide } from "../queue/sending_side.ts";
+import { spanWords } from "../sender/outage.ts";
+import { type BatchBounds, packForEdge, takeWithin } from "./edge_batch.ts";
+import type { EdgeCalls, EdgeNotice, EdgeSession, Room } from "./edge_calls.ts";
+
+/** One call: so much costs about as long as the syncs of two disks. */
+const CALL: BatchBounds = { maxPackets: 4096, maxBytes: 512 * 1024 };
+/** While there is no room, so much is offered. */
+const PROBE: BatchBounds = { maxPackets: 1, maxBytes: 1 };
+/** A full queue is asked again after this. */
+const FULL_MS = 1000;
+/** A forwarder that has nothing to do says so this often. */
+const BEAT_MS = 10_000;
+/** The first pause after a failure, and the longest. */
+const FIRST_PAUSE_MS = 100;
+const LONGEST_PAUSE_MS = 3000;
+/** A value travels as hexadecimal digits, and has 1 GB at most. */
+export const MAX_PACKET_BYTES: number = 64 * 1024 ** 2;
+/** Rings at most this often; who does not hear one looks a second later. */
+const RING_MS = 50;
+
+/** What happens in the loop. */
+export interface ForwardingEvents {
+  /** The cluster is asked what it has. */
+  connecting(): void;
+  /** It has said so, and takes packets. */
+  connected(): void;
+  /** Something went wrong; it is tried again. */
+  failed(error: Error): void;
+  /** It has answered, and nothing else happened. */
+  answered(): void;
+  /** There is no room. */
+  full(): void;
+  /** Packets are in the cluster and not in the file any more. */
+  forwarded(packets: number, bytes: number): void;
+  /** The cluster lives, and there is nothing to forward. */
+  idle(): void;
+  /** Something that a person may want to know. */
+  warn(words: string): void;
+}
+
+/** What the loop works with. */
+export interface ForwardingParts {
+  readonly queue: OutboundQueue;
+  readonly sending: SendingSide;
+  readonly calls: EdgeCalls;
+  /** What people call the edge. */
+  readonly edge: string;
+  /** Whether a file that is refused is forwarded as another one. */
+  readonly asNew: boolean;
+  /** The most bytes that the cluster's queue may hold. */
+  readonly maxBytes: number;
+  /** Called once nothing is in doubt: from now on packets may expire. */
+  readonly settled: () => void;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly events: ForwardingEvents;
+}
+
+/** The loop of one forwarder. */
+export class Forwarding {
+  readonly #parts: ForwardingParts;
+  readonly #wake: WakeSignal;
+  readonly #backoff: Backoff;
+  #id: string | undefined;
+  #session: EdgeSession | undefined;
+  /** What the cluster has said that it has, in this process. */
+  #through = 0;
+  #bounds = CALL;
+  #beatAtMs = 0;
+  #rangAtMs = -Infinity;
+  #cancelRing: (() => void) | undefined;
+  #stopped = false;
+  #draining = false;
+
+  /** @param parts A queue and a cluster. */
+  constructor(parts: ForwardingParts) {
+    this.#parts = parts;
+    this.#wake = new WakeSignal(parts.clock);
+    this.#backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, parts.random, 0.5);
+  }
+
+  /** The highest id that the cluster has; `undefined`: it was not asked yet. */
+  get through(): number | undefined {
+    return this.#session === undefined && this.#through === 0 ? undefined : this.#through;
+  }
+
+  /** There may be packets. */
+  wake(): void {
+    this.#wake.wakeSoon();
+  }
+
+  /** Ends once everything is forwarded. */
+  drain(): void {
+    this.#draining = true;
+    this.#wake.wake();
+  }
+
+  /** Ends now, whatever is under way: the next start finds out what has become of it. */
+  stop(): void {
+    this.#stopped = true;
+    this.#parts.calls.close();
+    this.#wake.wake();
+  }
+
+  /**
+   * Runs until it is stopped.
+   *
+   * @throws What no time will mend.
+   */
+  async run(): Promise<void> {
+    const { events } = this.#parts;
+    try {
+      while (!this.#isOver()) {
+        try {
+          this.#session ??= await this.#begin();
+          await this.#step(this.#session);
+        } catch (error) {
+          this.#session = undefined;
+          if (this.#stopped) return;
+          if (isLasting(error)) throw error;
+          events.failed(error instanceof Error ? error : new Error(String(error)));
+          await this.#pause(this.#backoff.nextDelayMs());
+        }
+      }
+    } finally {
+      this.#cancelRing?.();
+      this.#parts.calls.close();
+    }
+  }
+
+  #isOver(): boolean {
+    const { queue } = this.#parts;
+    const { packets, waitingPackets } = queue.stats();
+    return this.#stopped || (this.#draining && packets === 0 && waitingPackets === 0);
+  }
+
+  async #begin(): Promise<EdgeSession> {
+    const { calls, events, asNew, sending, edge } = this.#parts;
+    events.connecting();
+    this.#id ??= await this.#identify();
+    let session = await calls.open(this.#id, false);
+    if ("namesake" in session) {
+      if (!asNew) throw this.#refuseReplaced(session);
+      events.warn(`another file was forwarded as ${edge}: from now on it is this one`);
+      session = await calls.open(this.#id, true);
+      if ("namesake" in session) throw new Error("the edge's name was taken and is not there");
+    }
+    if (session.through < this.#through) {
+      events.warn(
+        `the cluster has gone back to an earlier state: packets up to id ${this.#through} were ` +
+          `acknowledged, and it has those up to ${session.through} alone. What is missing left ` +
+          "this file before, and has to come from where it was stored first",
+      );
+    }
+    const contradiction = await this.#contradiction(session);
+    if (contradiction !== undefined) {
+      if (!asNew) throw this.#refuseRestored(contradiction);
+      events.warn(`${contradiction}: all that is in the file is forwarded, as from a new edge`);
+      this.#id = crypto.randomUUID();
+      await this.#file.setEdgeId(this.#id);
+      const fresh = await calls.open(this.#id, true);
+      if ("namesake" in fresh) throw new Error("the edge's name was taken and is not there");
+      session = fresh;
+    } else if (session.through > sending.removedThroughId) {
+      await sending.removeThrough(session.through);
+    }
+    this.#through = session.through;
+    this.#beatAtMs = this.#parts.clock.nowMs();
+    this.#parts.settled();
+    events.connected();
+    return session;
+  }
+
+  get #file() {
+    const { edge } = this.#parts.sending;
+    if (edge === undefined) throw new TypeError("the queue is no file");
+    return edge;
+  }
+
+  async #identify(): Promise<string> {
+    const known = await this.#file.edgeId();
+    if (known !== undefined) return known;
+    const id = crypto.randomUUID();
+    await this.#file.setEdgeId(id);
+    return id;
+  }
+
+  /** Why the file is not the one that the cluster knows; `undefined`: it is. */
+  async #contradiction({ through, markMs, markCrc }: EdgeSession): Promise<string | undefined> {
+    const { sending, queue } = this.#parts;
+    await sending.pollOtherProcesses();
+    if (through <= sending.removedThroughId) return undefined;
+    if (through > sending.lastId) {
+      return `the cluster has packets of this file up to id ${through}, and the file ends ` +
+        `with id ${sending.lastId}`;
+    }
+    const isSame = await this.#file.enqueuedAtMs(through) === markMs &&
+      (await crcOf(queue, through) ?? markCrc) === markCrc;
+    // Others may have removed it meanwhile, to make room for new ones.
+    if (isSame || through <= sending.removedThroughId) return undefined;
+    return `the cluster has packets of this file up to id ${through}, and in the file that ` +
+      "packet is another one, or missing";
+  }
+
+  #refuseRestored(contradiction: string): EdgeRefusedError {
+    const { queue: { path }, edge } = this.#parts;
+    return new EdgeRefusedError(
+      "restored",
+      path,
+      edge,
+      `Edge ${edge}: ${contradiction}. The file ${path} was restored from a backup, or a copy of ` +
+        "it was forwarded. Nothing was forwarded or removed. Put the right file in its place; or, " +
+        "where that one is gone, remove what of this one the cluster has already (sendq list, " +
+        "sendq remove), and let the rest be forwarded as from a new edge, once: asNew.",
+    );
+  }
+
+  #refuseReplaced(
+    { namesake, through, seenAgoMs }: {
+      readonly namesake: string;
+      readonly through: number;
+      readonly seenAgoMs: number;
+    },
+  ): EdgeRefusedError {
+    const { queue: { path }, edge } = this.#parts;
+    return new EdgeRefusedError(
+      "replaced",
+      path,
+      edge,
+      `Edge ${edge}: another file was forwarded under this name, with packets up to id ` +
+        `${through}, last heard of ${spanWords(seenAgoMs)} ago (${namesake}). Either the file ` +
+        `${path} was removed and made anew, and what the old one held is gone: then start once ` +
+        'with asNew. Or two edges have one name: then give each its own (edge "…"). Nothing was ' +
+        "forwarded or removed.",
+    );
+  }
+
+  /** One call, or a wait. */
+  async #step(session: EdgeSession): Promise<void> {
+    const { queue, sending, calls, events } = this.#parts;
+    const after = Math.max(session.through, sending.removedThroughId);
+    const found = sending.lastId > after
+      ? await sending.readBatches(after, this.#bounds.maxBytes)
+      : [];
+    if (found.length === 0) return await this.#idle(session);
+    const batches = takeWithin(found, this.#bounds);
+    const batch = packForEdge(batches);
+    if (batch.packets === 1 && this.#isTooLarge(batch.payload.length)) {
+      return await this.#giveUp(batch.lastId, batch.payload.length);
+    }
+    // A dead letter made of it from now on may be in the cluster as well.
+    sending.rememberSent(batch.lastId);
+    const markMs = await this.#file.enqueuedAtMs(batch.lastId) ?? 0;
+    const id = this.#id ?? "";
+    const room = await calls.forward(
+      id,
+      session,
+      batch,
+      markMs,
+      noticeOf(queue, this.#parts.clock),
+    );
+    if (room !== undefined) return await this.#awaitRoom(room, batch.packets);
+    this.#session = { ...session, through: batch.lastId, markMs, markCrc: batch.lastCrc };
+    this.#through = batch.lastId;
+    this.#bounds = CALL;
+    this.#backoff.reset();
+    this.#beatAtMs = this.#parts.clock.nowMs();
+    this.#ring();
+    await sending.removeThrough(batch.lastId);
+    events.forwarded(batch.packets, batch.payload.length);
+  }
+
+  #isTooLarge(bytes: number): boolean {
+    return bytes > Math.min(MAX_PACKET_BYTES, this.#parts.maxBytes);
+  }
+
+  async #giveUp(id: number, bytes: number): Promise<void> {
+    const { sending, maxBytes } = this.#parts;
+    const most = Math.min(MAX_PACKET_BYTES, maxBytes);
+    const words = `${bytes} bytes are more than the cluster's queue takes (${most})`;
+    await sending.giveUp(id, 0, words);
+  }
+
+  async #awaitRoom({ roomPackets, roomBytes }: Room, packets: number): Promise<void> {
+    const { events } = this.#parts;
+    if (packets > 1 && roomPackets >= 1 && roomBytes >= 1) {
+      // A part of it fits; where not even its first packet does, the next answer says so.
+      this.#bounds = { maxPackets: Math.min(roomPackets, packets - 1), maxBytes: roomBytes };
+      return;
+    }
+    this.#bounds = PROBE;
+    events.full();
+    await this.#pause(FULL_MS);
+  }
+
+  /** Waits for packets, and says now and then that it lives. */
+  async #idle(session: EdgeSession): Promise<void> {
+    const { calls, queue, clock, events } = this.#parts;
+    events.idle();
+    const leftMs = this.#beatAtMs + BEAT_MS - clock.nowMs();
+    if (leftMs > 0) return await this.#wake.wait(leftMs);
+    await calls.beat(this.#id ?? "", session, noticeOf(queue, clock));
+    this.#backoff.reset();
+    this.#beatAtMs = clock.nowMs();
+    events.answered();
+  }
+
+  /** However often it is woken meanwhile, unless it is stopped. */
+  async #pause(ms: number): Promise<void> {
+    const { clock } = this.#parts;
+    const untilMs = clock.nowMs() + ms;
+    while (!this.#isOver()) {
+      const leftMs = untilMs - clock.nowMs();
+      if (leftMs <= 0) return;
+      await this.#wake.wait(leftMs);
+    }
+  }
+
+  #ring(): void {
+    const { calls, clock } = this.#parts;
+    if (this.#cancelRing !== undefined) return;
+    const ring = () => {
+      this.#cancelRing = undefined;
+      this.#rangAtMs = clock.nowMs();
+      calls.ring();
+    };
+    const waitMs = this.#rangAtMs + RING_MS - clock.nowMs();
+    if (waitMs <= 0) ring();
+    else this.#cancelRing = clock.setTimer(waitMs, ring);
+  }
+}
+
+/** A packet's checksum; `undefined`: it cannot be read. */
+async function crcOf(queue: OutboundQueue, id: number): Promise<number | undefined> {
+  try {
+    const [packet] = await queue.read(id - 1, 1);
+    return packet?.id === id ? crc32(packet.payload) : 0;
+  } catch (error) {
+    // Damaged, and so no proof of anything.
+    if (error instanceof QueueFileError && error.reason === "corrupt") return undefined;
+    throw error;
+  }
+}
+
+function noticeOf(queue: OutboundQueue, clock: Clock): EdgeNotice {
+  const { packets, bytes, oldestEnqueuedAtMs, deadPackets } = queue.stats();
+  return {
+    queuedPackets: packets,
+    queuedBytes: bytes,
+    oldestAgeMs: oldestEnqueuedAtMs === undefined
+      ? 0
+      : Math.max(0, Math.round(clock.wallMs() - oldestEnqueuedAtMs)),
+    deadPackets,
+  };
+}

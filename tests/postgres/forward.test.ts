@@ -1,0 +1,474 @@
+/** Forwarders and a real server: what is lost, twice or in another order, and who is refused. */
+import assert from "node:assert/strict";
+import { systemClock } from "../../src/base/clock.ts";
+import { EdgeRefusedError, OptionError, QueueLockedError } from "../../src/base/errors.ts";
+import type { Clock, Logger } from "../../src/base/ports.ts";
+import { serveForwarderStatus } from "../../src/observe/http.ts";
+import { lookerAt } from "../../src/postgres/look.ts";
+import { Forwarder, type ForwarderOptions, postgresQueue } from "../../src/postgres/postgres.ts";
+import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
+import { COMMIT } from "../../src/postgres/sql/commit.ts";
+import { EDIT } from "../../src/postgres/sql/edit.ts";
+import { INSPECT } from "../../src/postgres/sql/inspect.ts";
+import { READ } from "../../src/postgres/sql/read.ts";
+import { SHARED } from "../../src/postgres/sql/shared.ts";
+import { CHECKSUMS, TABLES } from "../../src/postgres/sql/tables.ts";
+import { backUpQueue } from "../../src/queue/inspect/backup.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { Sender } from "../../src/sender/sender.ts";
+import { runHere } from "../cli/helpers.ts";
+import { unless } from "../queue/helpers.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { until } from "../support/until.ts";
+import { LossyProxy } from "./lossy_proxy.ts";
+import { NO_POSTGRES, PostgresServer } from "./server.ts";
+
+interface Given {
+  readonly server: PostgresServer;
+  /** The cluster's queue. */
+  readonly url: string;
+  /** Where the edge's file lies. */
+  readonly dir: TempDir;
+}
+
+const parts: [name: string, run: (given: Given) => Promise<void>][] = [];
+const part = (name: string, run: (given: Given) => Promise<void>) => parts.push([name, run]);
+
+type Options = Partial<ForwarderOptions>;
+
+/** What one server is enough for. */
+function forward(
+  queue: OutboundQueue | string,
+  url: string,
+  options: Options = {},
+): Promise<Forwarder> {
+  return Forwarder.open(queue, {
+    ...{ url, durability: "power-loss", edge: "plant 7", answerTimeoutMs: 1000 },
+    ...options,
+  });
+}
+
+/** What lies in the cluster's queue, in its order. */
+async function inCluster(url: string): Promise<string[]> {
+  await using queue = await postgresQueue({ url, durability: "power-loss" });
+  const texts: string[] = [];
+  for (let after = 0;;) {
+    const packets = await queue.read(after, 1e6);
+    if (packets.length === 0) return texts;
+    texts.push(...packets.map(({ payload }) => new TextDecoder().decode(payload)));
+    after = packets.at(-1)?.id ?? after;
+  }
+}
+
+/** `"1"` to `"n"`. */
+const numbers = (n: number, from = 1) => Array.from({ length: n }, (_, i) => String(i + from));
+
+/** A log that is kept. */
+class Kept implements Logger {
+  text = "";
+  debug() {}
+  info(message: string) {
+    this.text += `info ${message}\n`;
+  }
+  warn(message: string) {
+    this.text += `warn ${message}\n`;
+  }
+  error(message: string) {
+    this.text += `error ${message}\n`;
+  }
+  says(pattern: RegExp): Promise<void> {
+    return until(`${pattern} in the log`, () => pattern.test(this.text))
+      .catch((error) => {
+        throw new Error(`${error.message}, but: ${this.text}`);
+      });
+  }
+}
+
+/** Through a proxy to the server. */
+function through(proxy: LossyProxy, { server, url }: Given): string {
+  return url.replace(`:${server.port}/`, `:${proxy.port}/`);
+}
+
+part("packets go in their order, holes and all, and leave the file", async ({ url, dir }) => {
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueueMany(numbers(500));
+  await queue.removePackets({ firstId: 1, lastId: 10 });
+  await queue.removePackets({ firstId: 100, lastId: 199 });
+  await queue.removePackets({ firstId: 500, lastId: 500 });
+  await using forwarder = await forward(queue, url);
+  await forwarder.drained();
+  assert.equal(queue.stats().packets, 0);
+  const { through, forwardedPackets, beginnings, failures } = forwarder.stats();
+  assert.deepEqual([through, forwardedPackets, beginnings, failures], [499, 389, 1, 0]);
+  assert.equal(forwarder.state, "forwarding");
+  // What comes later, from this process or another, goes at once.
+  await queue.enqueue("501");
+  await using other = await OutboundQueue.open(dir.queue);
+  await other.enqueueMany(["502", "503"]);
+  await until("they are forwarded", () => forwarder.stats().through === 503);
+  const expected = numbers(503).filter((n) => {
+    const id = Number(n);
+    return id > 10 && (id < 100 || id > 199) && id !== 500;
+  });
+  assert.deepEqual(await inCluster(url), expected);
+});
+
+part("one forwarder or sender has the file", async ({ url, dir }) => {
+  await using queue = await OutboundQueue.open(dir.queue);
+  await using _forwarder = await forward(queue, url);
+  await assert.rejects(forward(dir.queue, url), QueueLockedError);
+  await assert.rejects(Sender.open(dir.queue, "tcp://127.0.0.1:1"), QueueLockedError);
+});
+
+part("lost questions and answers: nothing twice, nothing missing", async (given) => {
+  const { server, url, dir } = given;
+  await using proxy = new LossyProxy(server.port);
+  await using queue = await OutboundQueue.open(dir.queue);
+  const log = new Kept();
+  await using forwarder = await forward(queue, through(proxy, given), { logger: log });
+  for (let round = 0; round < 20; round++) {
+    proxy.breakNext(round % 2 === 0 ? "answer" : "question");
+    await queue.enqueueMany(numbers(5, round * 5 + 1));
+    await forwarder.drained();
+  }
+  assert(proxy.broken >= 20, `${proxy.broken} connections were broken`);
+  assert.deepEqual(await inCluster(url), numbers(100));
+  assert(forwarder.stats().failures >= 20);
+  await log.says(/warn the connection to the database was lost/);
+  await log.says(/info packets get through again/);
+});
+
+part("a cluster that is away: packets are taken, and go when it is back", async (given) => {
+  const { server, url, dir } = given;
+  await server.down();
+  await using queue = await OutboundQueue.open(dir.queue);
+  const log = new Kept();
+  await using forwarder = await forward(queue, url, { logger: log });
+  await queue.enqueueMany(numbers(10));
+  await log.says(/warn no primary can be reached/);
+  await until("it says so", () => forwarder.condition.headline === "Not forwarding");
+  await using status = serveForwarderStatus(forwarder, { port: 0, undeliverableLimitMs: 1 });
+  const healthz = () => fetch(new URL("healthz", status.url));
+  await until("it is unhealthy", async () => {
+    const answer = await healthz();
+    const text = await answer.text();
+    return answer.status === 503 && /No packet forwarded for .*no primary can be/is.test(text);
+  });
+  await server.up();
+  await forwarder.drained();
+  // Stopped and started under traffic, without the test being told when.
+  const going = (async () => {
+    for (let n = 11; n <= 400; n++) {
+      await queue.enqueue(String(n));
+      if (n % 20 === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+  })();
+  await until("some have come", () => (forwarder.stats().through ?? 0) > 50);
+  await server.down();
+  await going;
+  await server.up();
+  await forwarder.drained();
+  await until("it is healthy", async () => {
+    const answer = await healthz();
+    await answer.body?.cancel();
+    return answer.status === 200;
+  });
+  const metrics = await (await fetch(new URL("metrics", status.url))).text();
+  assert.match(metrics, /^sendq_forwarder_through\{edge="plant 7",to="[^"]+"\} 400$/m);
+  assert.match(metrics, /^sendq_forwarder_state\{[^}]*name="forwarding"[^}]*\} 1$/m);
+  assert.match(metrics, /^sendq_queue_packets\{[^}]*\} 0$/m);
+  const report = await (await fetch(new URL("status", status.url))).json();
+  assert.deepEqual([report.edge, report.health.ok, report.stats.through], ["plant 7", true, 400]);
+  assert.equal((await fetch(new URL("nothing", status.url), { method: "POST" })).status, 405);
+  assert.deepEqual(await inCluster(url), numbers(400));
+});
+
+part("what is left of a time to live goes along, whatever the edge's clock says", async (given) => {
+  const { server, url, dir } = given;
+  // A board without a battery.
+  const clock: Clock = { ...systemClock, wallMs: () => systemClock.wallMs() - 1_600_000_000_000 };
+  await server.down();
+  await using queue = await OutboundQueue.open(dir.queue, { clock });
+  const log = new Kept();
+  await using forwarder = await forward(queue, url, { clock, logger: log });
+  await queue.enqueue("for an hour", { ttlMs: 3_600_000 });
+  const short = await queue.enqueue("for a moment", { ttlMs: 1 });
+  await queue.enqueue("for ever");
+  await log.says(/no primary can be reached/);
+  await server.up();
+  await forwarder.drained();
+  assert.deepEqual(await inCluster(url), ["for an hour", "for ever"]);
+  const left = await server.sql(
+    "SELECT r.expires_at_ms - extract(epoch FROM now()) * 1000 FROM sendq.run r " +
+      `JOIN sendq.queue q ON r.queue = q.id WHERE q.name = '${nameIn(url)}' ORDER BY r.last_id`,
+  );
+  const [hour = "", ever = ""] = left.split("\n");
+  assert(Number(hour) > 3_000_000 && Number(hour) <= 3_600_000, left);
+  assert.equal(ever, "");
+  const [letter] = await queue.deadLetters(0, 1000);
+  assert.deepEqual([letter?.id, letter?.reason], [short, "expired"]);
+});
+
+part("a full cluster holds packets back in the file, and says so", async ({ url, dir }) => {
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueueMany(numbers(10));
+  const log = new Kept();
+  await using forwarder = await forward(queue, url, { maxPackets: 4, logger: log });
+  await log.says(/warn the queue .* is full: packets wait in /);
+  assert.equal(forwarder.state, "full");
+  assert.equal(forwarder.condition.tone, "warning");
+  assert.deepEqual([queue.stats().packets, forwarder.stats().through], [6, 4]);
+  await using cluster = await postgresQueue({ url, durability: "power-loss" });
+  await cluster.removePackets({ firstId: 1, lastId: 3 });
+  await until("there was room for three", () => forwarder.stats().through === 7);
+  await cluster.removePackets({ firstId: 1, lastId: 7 });
+  await until("there was room for all", () => forwarder.stats().through === 10);
+  await log.says(/info there is room in /);
+  assert.equal(forwarder.state, "forwarding");
+  assert.deepEqual(await inCluster(url), ["8", "9", "10"]);
+});
+
+part(
+  "a packet that the cluster can never take is a dead letter of the edge",
+  async ({ url, dir }) => {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(["small", "much too large", "small too"]);
+    await using forwarder = await forward(queue, url, { maxBytes: 13 });
+    await until("both small ones could go", () => queue.stats().deadPackets === 1);
+    const [letter] = await queue.deadLetters(0, 1000);
+    assert.deepEqual([letter?.id, letter?.reason], [2, "gave-up"]);
+    assert.match(letter?.words ?? "", /14 bytes are more than the cluster's queue takes \(13\)/);
+    await using cluster = await postgresQueue({ url, durability: "power-loss" });
+    await until("the first has come", () => forwarder.stats().through === 1);
+    await cluster.removePackets({ firstId: 1, lastId: 1 });
+    await forwarder.drained();
+    assert.deepEqual(await inCluster(url), ["small too"]);
+  },
+);
+
+/** The error that ends a forwarder of this file. */
+async function refusal(
+  path: string,
+  url: string,
+  options: Options = {},
+): Promise<EdgeRefusedError> {
+  const forwarder = await forward(path, url, options);
+  const error = await forwarder.closed.then(() => undefined, (error) => error);
+  assert(error instanceof EdgeRefusedError, String(error));
+  await assert.rejects(forwarder.drained(), (again) => again === error);
+  return error;
+}
+
+part("a restored file is refused, also once it has grown again", async ({ url, dir }) => {
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await using forwarder = await forward(queue, url);
+    await queue.enqueueMany(["same", "same", "same"]);
+    await forwarder.drained();
+    await queue.enqueueMany(["same", "same"]);
+    // Stored by now, or not: the backup has them, or has them not.
+    await forwarder.drained();
+    await backUpQueue(dir.queue, dir.file("backup.db"));
+    await queue.enqueueMany(["same", "same", "same"]);
+    await forwarder.drained();
+  }
+  for (const suffix of ["", "-wal", "-shm"]) {
+    await Deno.remove(dir.queue + suffix).catch(() => {});
+  }
+  await Deno.copyFile(dir.file("backup.db"), dir.queue);
+  const short = await refusal(dir.queue, url);
+  assert.equal(short.reason, "restored");
+  assert.match(short.message, /has packets of this file up to id 8, and the file ends with id 5/);
+  assert.match(short.message, /sendq remove.*asNew/s);
+  // As many packets as before, the same to the byte: they are others all the same.
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(["same", "same", "same", "same"]);
+  }
+  const grown = await refusal(dir.queue, url);
+  assert.equal(grown.reason, "restored");
+  assert.match(grown.message, /up to id 8, and in the file that packet is another one/);
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    assert.equal(queue.stats().packets, 4, "nothing was removed");
+  }
+  assert.equal((await inCluster(url)).length, 8, "nothing was forwarded");
+  const log = new Kept();
+  await using forwarder = await forward(dir.queue, url, { asNew: true, logger: log });
+  await forwarder.drained();
+  await log.says(/warn .*all that is in the file is forwarded, as from a new edge/);
+  assert.equal((await inCluster(url)).length, 12);
+  await forwarder.close();
+  // From now on it is that file.
+  await using again = await forward(dir.queue, url);
+  await until("it forwards", () => again.state === "forwarding");
+});
+
+part("a file that was made anew under the same name is refused", async ({ url, dir }) => {
+  {
+    await using forwarder = await forward(dir.queue, url);
+    await forwarder.queue.enqueueMany(numbers(3));
+    await forwarder.drained();
+  }
+  for (const suffix of ["", "-wal", "-shm", ".lock"]) {
+    await Deno.remove(dir.queue + suffix).catch(() => {});
+  }
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(["a", "b", "c", "d", "e"]);
+  }
+  const error = await refusal(dir.queue, url);
+  assert.deepEqual([error.reason, error.edge], ["replaced", "plant 7"]);
+  assert.match(
+    error.message,
+    /another file was forwarded under this name, with packets up to id 3/,
+  );
+  assert.deepEqual(await inCluster(url), numbers(3));
+  // The path is the name, where none is given.
+  const unnamed = await Forwarder.open(dir.queue, { url, durability: "power-loss" });
+  assert.equal(unnamed.edge, await Deno.realPath(dir.queue));
+  await unnamed.close({ deliverTimeoutMs: 0 });
+  await using forwarder = await forward(dir.queue, url, { asNew: true });
+  await forwarder.drained();
+  assert.deepEqual(await inCluster(url), [...numbers(3), "a", "b", "c", "d", "e"]);
+  const looker = lookerAt({ url });
+  const { edges } = await looker.look();
+  looker.close();
+  assert.deepEqual(
+    edges.map(({ name, through, packets }) => [name, through, packets]),
+    [["plant 7", 5, 5], [undefined, 3, 3]],
+  );
+});
+
+part("a copy that is forwarded beside its original is told from it", async ({ url, dir }) => {
+  await using queue = await OutboundQueue.open(dir.queue);
+  await using original = await forward(queue, url);
+  await queue.enqueueMany(numbers(3));
+  await original.drained();
+  await backUpQueue(dir.queue, dir.file("copy.db"));
+  await using copy = await OutboundQueue.open(dir.file("copy.db"));
+  const second = await forward(copy, url, { logger: new Kept() });
+  await until("the copy was let in", () => second.state === "forwarding");
+  await queue.enqueue("of the original");
+  await original.drained();
+  await copy.enqueue("of the copy");
+  await assert.rejects(second.closed, (error) => {
+    assert(error instanceof EdgeRefusedError, String(error));
+    return error.reason === "restored";
+  });
+  assert.equal(copy.stats().packets, 1);
+  assert.deepEqual(await inCluster(url), [...numbers(3), "of the original"]);
+});
+
+part("a cluster that promises too little gets nothing", async ({ url, dir }) => {
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue("one");
+  const log = new Kept();
+  const forwarder = await forward(queue, url, { durability: "machine-loss", logger: log });
+  await log.says(/warn .*synchronous_standby_names is empty/);
+  await forwarder.close({ deliverTimeoutMs: 0 });
+  assert.equal(queue.stats().packets, 1);
+  assert.deepEqual(await inCluster(url), []);
+});
+
+part(
+  "a database that has gone back is named, and what comes goes on",
+  async ({ server, url, dir }) => {
+    await using queue = await OutboundQueue.open(dir.queue);
+    const log = new Kept();
+    await using forwarder = await forward(queue, url, { logger: log });
+    await queue.enqueueMany(numbers(3));
+    await forwarder.drained();
+    await server.sql(`DELETE FROM sendq.edge WHERE queue = (
+    SELECT id FROM sendq.queue WHERE name = '${nameIn(url)}')`);
+    await queue.enqueue("4");
+    await forwarder.drained();
+    await log.says(/warn the cluster has gone back .* up to id 3 were acknowledged/);
+    assert.deepEqual(await inCluster(url), numbers(4));
+  },
+);
+
+part(
+  "a producer's role is enough, and each role's words are there",
+  async ({ server, url, dir }) => {
+    const user = `edge_${server.port}`;
+    await server.sql(
+      `CREATE USER ${user}; GRANT sendq_producer TO ${user}; CREATE USER no_${user}`,
+    );
+    const as = (who: string) => url.replace("postgres@", `${who}@`);
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueue("one");
+    const log = new Kept();
+    const nobody = await forward(queue, as(`no_${user}`), { logger: log });
+    await log.says(/warn .*GRANT sendq_producer/);
+    await nobody.close({ deliverTimeoutMs: 0 });
+    await using forwarder = await forward(queue, as(user));
+    await forwarder.drained();
+    assert.deepEqual(await inCluster(url), ["one"]);
+  },
+);
+
+part("status shows each edge, how far it is and when it was seen", async ({ url, dir }) => {
+  await using forwarder = await forward(dir.queue, url);
+  await forwarder.queue.enqueueMany(numbers(3));
+  await forwarder.drained();
+  const text = await runHere(["status", "-q", url]);
+  assert.match(text.out, /^edge +plant 7: 3 packets, through id 3; seen .* ago at 127\.0\.0\.1/m);
+  const { edges } = JSON.parse((await runHere(["status", "-q", url, "--json"])).out);
+  assert.equal(edges.length, 1);
+  assert.deepEqual([edges[0].name, edges[0].through, edges[0].bytes], ["plant 7", 3, 3]);
+});
+
+part("a schema without edges: it is said what to do, and setup brings it along", async (given) => {
+  const { server, dir } = given;
+  const database = "version_2";
+  await server.sql(`CREATE DATABASE ${database}`);
+  await server.sql(
+    `${[TABLES, CHECKSUMS, SHARED, COMMIT, EDIT, READ, INSPECT].join("\n")};
+     INSERT INTO sendq.migration (version) VALUES (1), (2); SELECT sendq.create_queue('old')`,
+    database,
+  );
+  const url = server.url("old", database);
+  assert.equal((await runHere(["status", "-q", url])).code, 0);
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueue("from the edge");
+  const log = new Kept();
+  await using forwarder = await forward(queue, url, { logger: log });
+  await log.says(/warn .*no schema sendq of this version.*sendq postgres setup/);
+  assert.deepEqual(
+    await setUp(url),
+    { versionBefore: 2, version: SCHEMA_VERSION, queue: "old" },
+  );
+  await forwarder.drained();
+  assert.deepEqual(await inCluster(url), ["from the edge"]);
+  await server.sql("INSERT INTO sendq.migration (version) VALUES (99)", database);
+  await using other = await OutboundQueue.open(dir.file("other.db"));
+  const newer = await forward(other, url, { edge: "other", logger: log });
+  await log.says(/warn .*has version 99 of sendq's schema.*Use a newer sendq/);
+  await newer.close({ deliverTimeoutMs: 0 });
+});
+
+part("what is asked for wrongly is named", async ({ url, dir }) => {
+  await assert.rejects(forward(dir.queue, "tcp://one:1"), OptionError);
+  await assert.rejects(forward(dir.queue, url, { edge: "a\nb" }), /edge must have/);
+  await assert.rejects(forward(dir.queue, url, { maxPackets: 0 }), /maxPackets must be/);
+  await using cluster = await postgresQueue({ url, durability: "power-loss" });
+  await assert.rejects(forward(cluster, url), /must be a file/);
+});
+
+function nameIn(url: string): string {
+  return url.slice(url.lastIndexOf("/") + 1);
+}
+
+Deno.test({
+  ...unless(NO_POSTGRES, "edges that forward"),
+  async fn(t) {
+    await using server = await PostgresServer.start();
+    for (const [i, [name, run]] of parts.entries()) {
+      await t.step(name, async () => {
+        using dir = new TempDir();
+        await run({ server, dir, url: await server.makeQueue(`q${i}`) });
+      });
+    }
+  },
+});
