@@ -121,7 +121,7 @@ export class EdgeCalls {
   }
 
   /**
-   * Stores packets, all or none; asked again, not again.
+   * Stores packets, all or none, behind those that the session has.
    *
    * @param id The file.
    * @param session With what was stored so far.

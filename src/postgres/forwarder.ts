@@ -33,6 +33,7 @@ import {
 } from "./forwarder_options.ts";
 import {
   forwarderCondition,
+  forwarderNoticeText,
   type ForwarderState,
   type ForwarderStats,
   type ForwarderStatus,
@@ -41,6 +42,9 @@ import { Forwarding } from "./forwarding.ts";
 
 export type { ForwarderOptions } from "./forwarder_options.ts";
 export type { ForwarderState, ForwarderStats, ForwarderStatus } from "./forwarder_status.ts";
+
+/** What other processes read is written this often, where it has changed. */
+const NOTICE_MS = 1000;
 
 /** What a reporter of outages calls a forwarder's states. */
 const AS_SENDER: Readonly<Record<ForwarderState, DeliveryStatus["state"]>> = {
@@ -121,6 +125,7 @@ export class Forwarder implements AsyncDisposable {
   #beginnings = 0;
   #failures = 0;
   #answeredAtMs: number | undefined;
+  #cancelNotice = () => {};
 
   private constructor(parts: ForwarderParts) {
     const { queue, clock, settings, tenure, logger, database } = parts;
@@ -190,6 +195,7 @@ export class Forwarder implements AsyncDisposable {
       },
     });
     this.#watch();
+    this.#publish(clock.wallMs(), "");
     this.#ended = this.#forwarding.run().then(() => {
       if (this.#ousted !== undefined) throw this.#ousted;
     });
@@ -226,6 +232,25 @@ export class Forwarder implements AsyncDisposable {
       if (which === "queue") this.#forwarding.drain();
       else this.#forwarding.stop();
     }));
+  }
+
+  /** Tells other processes how it stands, again and again. */
+  #publish(startedAtMs: number, before: string): void {
+    const { edge, to, state, condition } = this;
+    const { through = null, forwardedPackets } = this.stats();
+    let text = forwarderNoticeText({
+      ...{ startedAtMs, edge, to, state, condition, through, forwardedPackets },
+    });
+    try {
+      if (text !== before) this.#tenure.publish(text);
+    } catch {
+      // The disk is full. Forwarding goes on, and so does the next attempt.
+      text = "";
+    }
+    this.#cancelNotice = this.#clock.setTimer(
+      NOTICE_MS,
+      () => this.#publish(startedAtMs, text),
+    );
   }
 
   /**
@@ -411,6 +436,7 @@ export class Forwarder implements AsyncDisposable {
     this.#releasing ??= (async () => {
       this.#become("closed", "debug", "closed");
       this.#untilClosed.dispose();
+      this.#cancelNotice();
       this.#outages.stop();
       await this.#doorbell?.stop();
       this.#hub.close();

@@ -72,6 +72,59 @@ export interface ForwarderStatus {
   readonly stats: ForwarderStats;
 }
 
+/** What a forwarder writes into the lock file of its edge's file, for other processes. */
+export interface ForwarderNotice {
+  /** When it was opened, in milliseconds since 1970. */
+  readonly startedAtMs: number;
+  /** What people call the edge. */
+  readonly edge: string;
+  /** Where its packets go. */
+  readonly to: string;
+  /** What it is doing. */
+  readonly state: string;
+  /** The same in words. */
+  readonly condition: Condition;
+  /** The highest id that the cluster has; `null`: it is not known yet. */
+  readonly through: number | null;
+  /** Packets that the cluster has taken since then. */
+  readonly forwardedPackets: number;
+}
+
+/** Says which shape the text has. */
+const FORMAT = "forwarder 1";
+const TONES: ReadonlySet<unknown> = new Set(["good", "idle", "busy", "warning", "bad"]);
+
+/** The text of a notice. */
+export function forwarderNoticeText(notice: ForwarderNotice): string {
+  return JSON.stringify({ format: FORMAT, ...notice });
+}
+
+/** A notice as a forwarder has published it; `undefined`: it is none that this version knows. */
+export function parseForwarderNotice(text: string): ForwarderNotice | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+  // Whoever may write the lock file may write anything into it.
+  const { format, startedAtMs, edge, to, state, condition, through, forwardedPackets } = {
+    ...Object(value),
+  };
+  const { tone, headline, detail } = { ...Object(condition) };
+  const texts = [edge, to, state, headline, detail];
+  const counts = [startedAtMs, forwardedPackets, ...(through === null ? [] : [through])];
+  const isNotice = format === FORMAT && TONES.has(tone) &&
+    texts.every((text) => typeof text === "string") &&
+    counts.every((count) => Number.isSafeInteger(count) && count >= 0);
+  return isNotice
+    ? {
+      ...{ startedAtMs, edge, to, state, through, forwardedPackets },
+      condition: { tone, headline, detail },
+    }
+    : undefined;
+}
+
 /** Says where a forwarder stands. */
 export function forwarderCondition(
   { state, outage, to, queuedPackets }: {

@@ -4,6 +4,10 @@ import { systemClock } from "../../src/base/clock.ts";
 import { EdgeRefusedError, OptionError, QueueLockedError } from "../../src/base/errors.ts";
 import type { Clock, Logger } from "../../src/base/ports.ts";
 import { serveForwarderStatus } from "../../src/observe/http.ts";
+import { parseQueueUrl } from "../../src/postgres/address.ts";
+import { Database } from "../../src/postgres/database.ts";
+import { packForEdge, takeWithin } from "../../src/postgres/edge_batch.ts";
+import { ClusterError, EdgeCalls, type EdgeSession } from "../../src/postgres/edge_calls.ts";
 import { lookerAt } from "../../src/postgres/look.ts";
 import { Forwarder, type ForwarderOptions, postgresQueue } from "../../src/postgres/postgres.ts";
 import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
@@ -19,7 +23,7 @@ import { Sender } from "../../src/sender/sender.ts";
 import { runHere } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { until } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 import { LossyProxy } from "./lossy_proxy.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
@@ -253,7 +257,7 @@ async function refusal(
   options: Options = {},
 ): Promise<EdgeRefusedError> {
   const forwarder = await forward(path, url, options);
-  const error = await forwarder.closed.then(() => undefined, (error) => error);
+  const error = await within("it ends", forwarder.closed).then(() => undefined, (error) => error);
   assert(error instanceof EdgeRefusedError, String(error));
   await assert.rejects(forwarder.drained(), (again) => again === error);
   return error;
@@ -352,12 +356,96 @@ part("a copy that is forwarded beside its original is told from it", async ({ ur
   await queue.enqueue("of the original");
   await original.drained();
   await copy.enqueue("of the copy");
-  await assert.rejects(second.closed, (error) => {
+  await assert.rejects(within("it ends", second.closed), (error) => {
     assert(error instanceof EdgeRefusedError, String(error));
     return error.reason === "restored";
   });
   assert.equal(copy.stats().packets, 1);
   assert.deepEqual(await inCluster(url), [...numbers(3), "of the original"]);
+});
+
+part("what was asked before somebody began anew does nothing any more", async ({ url }) => {
+  const address = parseQueueUrl(url);
+  const calls = () =>
+    new EdgeCalls({
+      database: new Database({
+        ...{ address, clock: systemClock, answerTimeoutMs: 5000, waitsForStandby: false },
+      }),
+      ...{ name: address.name, path: url, edge: "plant 7", durability: "power-loss" },
+      ...{ maxPackets: 100, maxBytes: 100, clock: systemClock },
+    });
+  const [late, present] = [calls(), calls()];
+  const id = crypto.randomUUID();
+  const begin = async (calls: EdgeCalls): Promise<EdgeSession> => {
+    const session = await calls.open(id, false);
+    assert("epoch" in session);
+    return session;
+  };
+  const notice = { queuedPackets: 1, queuedBytes: 1, oldestAgeMs: 0, deadPackets: 0 };
+  const batch = (firstId: number, text: string) =>
+    packForEdge([{
+      ...{ firstId, bytes: new TextEncoder().encode(text), expiresAtMs: Infinity },
+      ends: Uint32Array.of(text.length),
+    }]);
+  const before = await begin(late);
+  const now = await begin(present);
+  assert.deepEqual([before.epoch, now.epoch], [1, 2]);
+  const overtaken = (error: unknown) =>
+    error instanceof ClusterError && /another forwarder has begun/.test(error.message);
+  await assert.rejects(late.forward(id, before, batch(1, "late"), 7, notice), overtaken);
+  await assert.rejects(late.beat(id, before, notice), overtaken);
+  assert.equal(await present.forward(id, now, batch(1, "first"), 7, notice), undefined);
+  // Twice under one epoch, or with a gap: it is not what the cluster has.
+  await assert.rejects(present.forward(id, now, batch(1, "first"), 7, notice), overtaken);
+  await assert.rejects(
+    present.forward(id, { ...now, through: 2 }, batch(3, "third"), 7, notice),
+    overtaken,
+  );
+  await present.beat(id, now, notice);
+  const again = await begin(late);
+  assert.deepEqual(
+    [again.epoch, again.through, again.markMs, again.markCrc],
+    [3, 1, 7, batch(1, "first").lastCrc],
+  );
+  assert.deepEqual(await inCluster(url), ["first"]);
+  late.close();
+  present.close();
+});
+
+Deno.test("what one call takes: whole packets, at least one, within the bounds", () => {
+  const batch = (firstId: number, ends: number[]) => ({
+    firstId,
+    bytes: new Uint8Array(ends.at(-1) ?? 0),
+    ends: Uint32Array.from(ends),
+    expiresAtMs: Infinity,
+  });
+  const batches = [batch(1, [10, 20, 30]), batch(7, [5]), batch(8, [100, 101])];
+  const taken = (maxPackets: number, maxBytes: number) => {
+    const { lastId, packets, payload } = packForEdge(takeWithin(batches, { maxPackets, maxBytes }));
+    return [lastId, packets, payload.length];
+  };
+  assert.deepEqual(taken(9, 999), [9, 6, 136]);
+  assert.deepEqual(taken(9, 136), [9, 6, 136]);
+  assert.deepEqual(taken(9, 135), [8, 5, 135]);
+  assert.deepEqual(taken(9, 134), [7, 4, 35]);
+  assert.deepEqual(taken(9, 34), [3, 3, 30]);
+  assert.deepEqual(taken(2, 999), [2, 2, 20]);
+  assert.deepEqual(taken(3, 999), [3, 3, 30]);
+  assert.deepEqual(taken(1, 1), [1, 1, 10]);
+});
+
+Deno.test("an answer that is on the primary alone is none: a forwarder begins anew", async () => {
+  const database = {
+    clock: systemClock,
+    ask: () => Promise.resolve({ rows: [{ answer: { epoch: 1 } }], unreplicated: true }),
+  } as unknown as Database;
+  const calls = new EdgeCalls({
+    ...{ database, name: "q", path: "postgres://db/q", edge: "e", durability: "machine-loss" },
+    ...{ maxPackets: 1, maxBytes: 1, clock: systemClock },
+  });
+  await assert.rejects(calls.open(crypto.randomUUID(), false), (error) => {
+    return error instanceof ClusterError && /wait for a standby was given up/.test(error.message);
+  });
 });
 
 part("a cluster that promises too little gets nothing", async ({ url, dir }) => {
@@ -470,5 +558,49 @@ Deno.test({
         await run({ server, dir, url: await server.makeQueue(`q${i}`) });
       });
     }
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "the primary dies under a forwarder: it goes on with the standby"),
+  async fn() {
+    await using first = await PostgresServer.start();
+    await first.makeQueue("outbox");
+    await using second = await first.standby("p2");
+    first.set("synchronous_standby_names = 'p2'");
+    await first.reload();
+    await until("the standby is waited for", async () => {
+      const text = "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'";
+      return await first.sql(text) === "1";
+    });
+    using dir = new TempDir();
+    await using queue = await OutboundQueue.open(dir.queue);
+    const hosts = [first, second].map(({ port }) => `127.0.0.1:${port}`).join(",");
+    const log = new Kept();
+    // Its commits wait for the standby; the standby's own, later, for nobody.
+    await using forwarder = await forward(
+      queue,
+      `postgres://postgres@${hosts}/postgres/outbox`,
+      { logger: log },
+    );
+    let stored = 0;
+    let stopped = false;
+    const storing = (async () => {
+      while (!stopped) {
+        await queue.enqueue(String(++stored));
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+    })();
+    await until("there is traffic", () => (forwarder.stats().through ?? 0) > 50);
+    await first.down();
+    await log.says(/warn /);
+    await second.promote();
+    const before = forwarder.stats().through ?? 0;
+    await until("it goes on", () => (forwarder.stats().through ?? 0) > before + 50);
+    stopped = true;
+    await storing;
+    await forwarder.drained();
+    assert.deepEqual(await inCluster(second.url("outbox")), numbers(stored));
+    assert(!/gone back/.test(log.text), log.text);
   },
 });

@@ -188,6 +188,11 @@ Deno.test({
       const stored = await runWith(queuePermissions(queue), ["enqueue", "-q", queue, "8", "9"]);
       assert.equal(stored.code, 0, stored.err);
       await running.says(/queued 0 packets, 2 forwarded/);
+      await until("status on this machine shows it", async () => {
+        const { out } = await runWith(queuePermissions(queue), ["status", "-q", queue]);
+        return /^forwarder +process [0-9]+, for .*, to postgres:.*, as edge plant 7$/m.test(out) &&
+          /^forwarded +2 packets; the cluster has ids up to 9$/m.test(out);
+      });
       const answer = await fetch(`http://${http}/healthz`);
       assert.deepEqual([answer.status, await answer.text()], [
         200,

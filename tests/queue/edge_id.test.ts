@@ -3,6 +3,7 @@ import { DatabaseSync } from "node:sqlite";
 import { systemClock } from "../../src/base/clock.ts";
 import { backUpQueue } from "../../src/queue/inspect/backup.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
+import { repairQueue } from "../../src/queue/repair/repair.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { inEachThread } from "./threads.ts";
@@ -75,6 +76,20 @@ inEachThread("when a packet was stored is known until it is removed", async (ope
   assert.equal(await edge.enqueuedAtMs(4), four);
   assert.equal(await edge.enqueuedAtMs(6), four);
   await tenure.release();
+});
+
+Deno.test("a repair takes the packets of an edge's file into another file, which is no edge yet", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(["one", "two"]);
+    await sendingSideOf(queue).edge?.setEdgeId(ID);
+  }
+  const { packets } = await repairQueue(dir.queue, dir.file("saved.db"));
+  assert.equal(packets, 2);
+  await using saved = await OutboundQueue.open(dir.file("saved.db"));
+  assert.equal(await sendingSideOf(saved).edge?.edgeId(), undefined);
+  assert.equal(versionOf(dir.file("saved.db")), 3);
 });
 
 Deno.test("a file of version 4 without its table, or with another id in it, is named", async () => {

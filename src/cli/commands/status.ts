@@ -14,9 +14,11 @@ import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { standbyWords } from "../../sender/cluster_words.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { outageWords } from "../../sender/outage.ts";
-import { parseReport, readRunningSender, type SenderReport } from "../../sender/report.ts";
+import { parseReport, type SenderReport } from "../../sender/report.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import type { EdgeLook } from "../../postgres/edges_look.ts";
+import { type ForwarderNotice, parseForwarderNotice } from "../../postgres/forwarder_status.ts";
+import { readSenderNotice } from "../../queue/lock_file.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
@@ -98,6 +100,8 @@ interface RunningSender {
   /** The same for programs. */
   readonly fields: Readonly<Record<string, unknown>>;
   readonly report: SenderReport | undefined;
+  /** Where it is no sender, but forwards. */
+  readonly forwarder?: ForwarderNotice | undefined;
 }
 
 /** What is looked at, again and again. */
@@ -194,7 +198,7 @@ async function sourceInDatabase(url: string): Promise<Source> {
 }
 
 async function look(queue: QueueInspector): Promise<Look> {
-  const running = await readRunningSender(queue.path);
+  const running = await readSenderNotice(queue.path);
   const counts = await queue.counts();
   return {
     atMs: systemClock.wallMs(),
@@ -206,7 +210,8 @@ async function look(queue: QueueInspector): Promise<Look> {
     sender: running && {
       who: `process ${running.pid}`,
       fields: { pid: running.pid },
-      report: running.report,
+      report: parseReport(running.text),
+      forwarder: parseForwarderNotice(running.text),
     },
   };
 }
@@ -285,7 +290,11 @@ function asJson(seen: Look): string {
   return JSON.stringify({
     atMs,
     queue: { path, ...queue, oldestEnqueuedAtMs, oldestAgeMs, fileBytes, logBytes },
-    sender: sender === undefined ? null : { ...sender.fields, ...sender.report },
+    sender: sender === undefined ? null : {
+      ...sender.fields,
+      ...sender.report,
+      ...(sender.forwarder === undefined ? {} : { forwarder: sender.forwarder }),
+    },
     ...(database === undefined ? {} : { database }),
     ...(edges === undefined ? {} : { edges }),
   });
@@ -356,6 +365,8 @@ function senderRows(
 ): string[] {
   if (sender === undefined) return [row("sender", "none runs")];
   const { who } = sender;
+  const forwarder = printableIn(sender.forwarder);
+  if (forwarder !== undefined) return forwarderRows(who, forwarder, atMs, io);
   // Whoever may write the lock file may write anything into it.
   const report = printableIn(sender.report);
   if (report === undefined) return [row("sender", `${who}, which says nothing more`)];
@@ -386,6 +397,20 @@ function senderRows(
     ...pathRows(report),
     ...report.troubles.map((trouble, i) =>
       row(i === 0 ? "trouble" : "", `${timeOf(trouble.atMs)} ${trouble.words}`)
+    ),
+  ];
+}
+
+function forwarderRows(who: string, forwarder: ForwarderNotice, atMs: number, io: Stdio): string[] {
+  const { startedAtMs, edge, to, condition, through, forwardedPackets } = forwarder;
+  const sinceMs = Math.max(0, atMs - startedAtMs);
+  return [
+    row("forwarder", `${who}, for ${formatDuration(sinceMs)}, to ${to}, as edge ${edge}`),
+    row("state", colorsWelcome(io.stdout) ? painted(condition) : inOneLine(condition)),
+    row(
+      "forwarded",
+      `${formatPackets(forwardedPackets)}; the cluster has ` +
+        (through === null ? "not been asked yet" : `ids up to ${formatCount(through)}`),
     ),
   ];
 }

@@ -71,7 +71,7 @@ BEGIN
     'markCrc', e.mark_crc, 'version', (SELECT max(version) FROM sendq.migration));
 END $$;
 
--- Stores packets of an edge, all of them or none, once: asked again, it says that it has them.
+-- Stores packets of an edge, all of them or none, where it has exactly those before them.
 -- How long they are worth sending is left in milliseconds, 0 for ever: an edge's clock may be wrong.
 CREATE FUNCTION sendq.edge_forward(
   q text, edge uuid, terms jsonb,
@@ -95,7 +95,6 @@ BEGIN
   IF NOT FOUND OR e.epoch <> (terms->>'epoch')::bigint THEN
     RAISE EXCEPTION 'another forwarder has begun with this edge' USING ERRCODE = 'SQ008';
   END IF;
-  IF e.through = last THEN RETURN jsonb_build_object('through', last); END IF;
   IF e.through <> (terms->>'after')::bigint THEN
     RAISE EXCEPTION 'it has ids up to % of this edge, and not %', e.through, terms->>'after'
       USING ERRCODE = 'SQ008';
