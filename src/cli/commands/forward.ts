@@ -15,7 +15,7 @@ import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import type { Forwarder } from "../../postgres/forwarder.ts";
 import {
   addOversizeOption,
-  addQueueFileOption,
+  addQueueOption,
   addQueueOptions,
   asUsageError,
   framingHelp,
@@ -28,7 +28,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { givenOf } from "../arguments/given.ts";
-import { checkedQueue, passwordOf } from "../arguments/queue_place.ts";
+import { checkedQueue, passwordOf, requireFile } from "../arguments/queue_place.ts";
 import { formatBytes, formatCount, formatPackets, parseHttpAddress } from "../arguments/values.ts";
 import { ServiceManager } from "../session/service_manager.ts";
 import type { Intake } from "../session/session.ts";
@@ -113,7 +113,7 @@ export function forwardCommand(finish: (code: ExitCode) => void, io: Stdio): Com
     .summary("forward an edge's file into a queue of a cluster")
     .description("Forward the packets of an edge's file into a queue on PostgreSQL, each once.");
   const options = new OptionAdder(command).group("Packets");
-  addQueueFileOption(options, "the edge's file; made where there is none");
+  addQueueOption(options, "the edge's file; made where there is none");
   options
     .framing("-i, --input <framing>", "packets on stdin", "none", ["none"])
     .framing("-o, --output <framing>", "packets on the wire (default: as on stdin)")
@@ -154,6 +154,7 @@ function parseTo(text: string): string {
 
 async function forward(options: ForwardOptions, io: Stdio): Promise<ExitCode> {
   const { queue, to, input, output, verbose, quiet, follow = false } = options;
+  requireFile(queue, "What lies in a cluster is not forwarded: give the edge's own file");
   if (input === "none" && (output !== undefined || follow)) {
     throw new UsageError("--output and --follow need an --input");
   }
