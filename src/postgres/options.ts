@@ -83,6 +83,11 @@ export interface PostgresQueueOptions
   readonly holder?: string;
   /** Takes log lines. Silent by default. */
   readonly logger?: Logger;
+  /**
+   * Called when a sender of this queue begins to wait for its turn, in words:
+   * `"standing by: process 4711 sends from this queue"`.
+   */
+  readonly onStandBy?: (words: string) => void;
 }
 
 /** The options that a file's queue does not have, all given. */

@@ -98,7 +98,7 @@ export async function postgresQueue(options: PostgresQueueOptions): Promise<Outb
       queueId: Number(id),
       ...{ path, database, connection, clock, logger },
       lossTimeoutMs: resolved.busyTimeoutMs,
-      holder: options.holder,
+      ...{ holder: options.holder, onStandBy: options.onStandBy },
       health: healthOf(row?.["health"]),
       hasChecksums: checksums === "on",
     });

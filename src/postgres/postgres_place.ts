@@ -41,6 +41,7 @@ export interface PostgresPlaceOptions extends PostgresSettings {
   readonly clock: Clock;
   readonly logger: Logger | undefined;
   readonly holder: string | undefined;
+  readonly onStandBy: ((words: string) => void) | undefined;
   /** What the database has said of itself at the start. */
   readonly health: Health;
   /** Whether the database would notice what its disk has damaged. */
@@ -156,7 +157,7 @@ export class PostgresPlace implements QueuePlace {
 
   /** Waits for its turn, and takes the lease. */
   async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
-    const { connection, leaseTtlMs, standBy, path, holder, logger } = this.#options;
+    const { connection, leaseTtlMs, standBy, path, holder, logger, onStandBy } = this.#options;
     // Where the queue was removed: one that was made anew under its name has another lease.
     await this.store.state();
     if (!this.#options.hasChecksums) {
@@ -180,7 +181,10 @@ export class PostgresPlace implements QueuePlace {
         holder: holder ?? `process ${process.pid}`,
         path,
         waits: standBy,
-        tell: (words) => logger?.info(words),
+        tell: (words) => {
+          logger?.info(words);
+          onStandBy?.(words);
+        },
         signal,
       });
       this.store.fence = this.#lease = lease;

@@ -132,11 +132,17 @@ export class Sendq extends RunningProgram {
   /**
    * @param permissions Deno's flags.
    * @param args The command's own arguments.
+   * @param env Added to the environment.
    */
-  constructor(permissions: readonly string[], args: readonly string[]) {
+  constructor(
+    permissions: readonly string[],
+    args: readonly string[],
+    env: Readonly<Record<string, string>> = {},
+  ) {
     super(
       new Deno.Command(Deno.execPath(), {
         args: ["run", "--quiet", ...permissions, MAIN, ...args],
+        env,
         stdin: "piped",
         stdout: "piped",
         stderr: "piped",

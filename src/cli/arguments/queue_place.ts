@@ -32,12 +32,14 @@ export function nameOfQueue(queue: string): string {
  *
  * @param queue What `--queue` says.
  * @param options Those of the queue; of the ones that are about a file, a database knows nothing.
+ * @param onStandBy Called when a sender of it waits for its turn.
  * @param logger Told of what a sender waits for, and what an acknowledged packet survives.
  */
 export async function openQueue(
   queue: string,
   options: QueueOptions,
   logger?: Logger,
+  onStandBy?: (words: string) => void,
 ): Promise<OutboundQueue> {
   if (!isQueueUrl(queue)) return await OutboundQueue.open(queue, options);
   const { postgresQueue } = await import("../../postgres/postgres.ts");
@@ -47,6 +49,7 @@ export async function openQueue(
     url: queue,
     ...passwordOf(),
     ...(logger === undefined ? {} : { logger }),
+    ...(onStandBy === undefined ? {} : { onStandBy }),
   });
   logger?.info(`an acknowledged packet survives ${opened.survives}`);
   return opened;

@@ -16,6 +16,7 @@ export class ServiceManager implements Disposable {
   readonly #clock: Clock;
   #cancelPing: () => void = () => {};
   #status = "";
+  #isReady = false;
 
   /** @param clock Time. */
   constructor(clock: Clock) {
@@ -28,8 +29,13 @@ export class ServiceManager implements Disposable {
     return this.#socket !== undefined;
   }
 
-  /** The service is up: the sender is open, and clients can connect. */
+  /**
+   * The service is up: the sender is open, and clients can connect; or it waits for its turn,
+   * which may be for ever. Idempotent.
+   */
   ready(): void {
+    if (this.#isReady) return;
+    this.#isReady = true;
     this.#notify(`READY=1\nMAINPID=${Deno.pid}`);
     const timeoutMs = Number(variable("WATCHDOG_USEC")) / 1000;
     // Twice in the time, as sd_watchdog_enabled(3) advises. It comes from the

@@ -142,10 +142,16 @@ export async function runSessions(
   };
   const opened: OpenedRoute[] = [];
   const failures = new Map<string, string>();
+  const serviceManager = untilTheEnd.use(new ServiceManager(systemClock));
+  // Another one may send for as long as it likes: this one is as ready as it can be.
+  const onStandBy = (words: string) => {
+    serviceManager.ready();
+    serviceManager.status(words);
+  };
   for (const plan of plans) {
     const own = plan.name === undefined ? log : logOf(log, plan.name);
     try {
-      opened.push({ plan, sender: await openSender(plan, own), log: own });
+      opened.push({ plan, sender: await openSender(plan, own, onStandBy), log: own });
     } catch (error) {
       fail(error, own);
       if (plan.name !== undefined) failures.set(plan.name, explain(error));
@@ -153,7 +159,8 @@ export async function runSessions(
   }
   if (opened.length > 0) {
     try {
-      codes.push(...await runOpened({ opened, failures, options, reload, untilTheEnd }, log));
+      const process = { opened, failures, options, reload, untilTheEnd, serviceManager };
+      codes.push(...await runOpened(process, log));
     } catch (error) {
       fail(error, log);
     }
@@ -169,10 +176,11 @@ interface OpenedProcess {
   readonly options: DeliveryCommandOptions;
   readonly reload: ProcessPlan["reload"];
   readonly untilTheEnd: DisposableStack;
+  readonly serviceManager: ServiceManager;
 }
 
 async function runOpened(
-  { opened, failures, options, reload, untilTheEnd }: OpenedProcess,
+  { opened, failures, options, reload, untilTheEnd, serviceManager }: OpenedProcess,
   log: LogConsole,
 ): Promise<ExitCode[]> {
   // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
@@ -188,7 +196,6 @@ async function runOpened(
       }),
     ),
   );
-  using serviceManager = new ServiceManager(systemClock);
   await using _page = await openStatusPage(opened, failures, options, log);
   const sessions = opened.map((route) => new Session(route, log, signals));
   serviceManager.ready();
@@ -252,23 +259,36 @@ function worstOf(codes: readonly ExitCode[]): ExitCode {
 async function openSender(
   { remote, options, acquire }: SessionPlan,
   log: RouteLog,
+  onStandBy: (words: string) => void,
 ): Promise<Sender> {
   log.debug(`opening ${nameOfQueue(options.queue)}`);
   using untilOpen = new DisposableStack();
-  const acquired = await acquire?.();
-  if (acquired !== undefined) untilOpen.use(acquired);
+  const acquireAll = async () => {
+    const acquired = await acquire?.();
+    if (acquired !== undefined) untilOpen.use(acquired);
+  };
+  const isInDatabase = isQueueUrl(options.queue);
+  // What cannot be had is found out before anything is sent.
+  if (!isInDatabase) await acquireAll();
   try {
     const sender = await Sender.open({
       ...deliveryOptionsOf(options),
-      ...isQueueUrl(options.queue)
+      ...isInDatabase
         ? {
-          queue: await openQueue(options.queue, queueOptionsOf(options), log),
+          queue: await openQueue(options.queue, queueOptionsOf(options), log, onStandBy),
           closesQueue: true,
         }
         : { queue: options.queue, queueOptions: queueOptionsOf(options) },
       remote,
       logger: log,
     });
+    try {
+      // While it stands by, clients are to find nobody here, and go to the one that sends.
+      if (isInDatabase) await acquireAll();
+    } catch (error) {
+      await sender.close({ deliverTimeoutMs: 0 });
+      throw error;
+    }
     untilOpen.move();
     if (remote.listen && remote.allowFrom === undefined && !isLoopback(remote.hostname)) {
       log.warn(

@@ -1,0 +1,88 @@
+import assert from "node:assert/strict";
+import { LineChild, spawnHere } from "../../lab/child.ts";
+import { LIBC, Sendq } from "../cli/helpers.ts";
+import { unless } from "../queue/helpers.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { until as untilOf } from "../support/until.ts";
+import { NO_POSTGRES, PostgresServer } from "./server.ts";
+
+const root = new URL("../..", import.meta.url).pathname;
+const until = (what: string, condition: () => boolean | Promise<boolean>) =>
+  untilOf(what, condition, 180_000);
+
+async function connects(port: number): Promise<boolean> {
+  try {
+    (await Deno.connect({ hostname: "127.0.0.1", port })).close();
+    return true;
+  } catch (error) {
+    assert(error instanceof Deno.errors.ConnectionRefused, String(error));
+    return false;
+  }
+}
+
+Deno.test({
+  ...unless(NO_POSTGRES, "a relay that stands by is READY, and has its port open once it sends"),
+  async fn() {
+    using dir = new TempDir();
+    await using server = await PostgresServer.start();
+    const url = `${await server.makeQueue("outbox")}?durability=power-loss`;
+    await using legacy = new ReadingServer();
+    const path = `${dir.path}/notify`;
+    await using manager = new LineChild(spawnHere, Deno.execPath(), [
+      ...["run", "--quiet", "--unstable-net", "--allow-net", "--allow-read", "--allow-write"],
+      ...[`${root}tests/support/datagram_listener.ts`, path],
+    ]);
+    assert.equal(JSON.parse(await manager.hear()), "listening");
+    const heard: string[] = [];
+    const hear = async (fits: RegExp) => {
+      for (;;) {
+        heard.push(JSON.parse(await manager.hear()));
+        if (fits.test(heard.at(-1) ?? "")) return;
+      }
+    };
+    const start = (port: number, env: Record<string, string>) => {
+      const net = [`127.0.0.1:${server.port}`, legacy.remote.replace("tcp://", "")];
+      return new Sendq(
+        [
+          ...["--no-prompt", `--allow-net=${[...net, `127.0.0.1:${port}`].join(",")}`],
+          ...[`--allow-ffi=${LIBC}`, "--allow-env=NOTIFY_SOCKET,WATCHDOG_USEC"],
+        ],
+        ["relay", "--listen", `tcp://127.0.0.1:${port}`, "--to", legacy.remote, "-q", url],
+        env,
+      );
+    };
+    const ports = [ScriptedServer.freePort(), ScriptedServer.freePort()] as const;
+    await using first = start(ports[0], {});
+    await first.says(/listening on/);
+    assert.match(first.stderr, /an acknowledged packet survives a power cut of the primary/);
+
+    await using second = start(ports[1], { NOTIFY_SOCKET: path });
+    await hear(new RegExp(`^READY=1\nMAINPID=${second.child.pid}$`));
+    await hear(
+      new RegExp(`^STATUS=standing by: process ${first.child.pid} sends from this queue$`),
+    );
+    assert.equal(await connects(ports[0]), true);
+    assert.equal(await connects(ports[1]), false);
+    assert.doesNotMatch(second.stderr, /listening on/);
+
+    first.child.kill("SIGTERM");
+    await first.ended();
+    await second.says(/listening on/);
+    const client = await Deno.connect({ hostname: "127.0.0.1", port: ports[1] });
+    await client.write(new TextEncoder().encode("one\n"));
+    await until("the packet", () => legacy.text === "one\n");
+    client.close();
+    second.child.kill("SIGTERM");
+    await hear(/^STOPPING=1$/);
+    assert.equal(await second.ended(), 0, second.stderr);
+    assert.equal(heard.filter((words) => words.startsWith("READY")).length, 1);
+
+    // A port that cannot be had ends the one that has begun, and gives the right to send back.
+    using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    await using third = start(taken.addr.port, {});
+    assert.equal(await third.ended(), 1);
+    assert.match(third.stderr, /in use/);
+    assert.equal(await server.sql("SELECT holder IS NULL FROM sendq.lease"), "t");
+  },
+});
