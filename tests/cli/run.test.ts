@@ -114,7 +114,9 @@ Deno.test("--check says all that is wrong, starts nothing, and needs only the fi
   assert.throws(() => Deno.statSync(queue), Deno.errors.NotFound);
   const started = await runHere(["run", routes.path]);
   assert.equal(started.code, 2);
-  assert.match(started.err, /has mistakes, nothing was started/);
+  assert.match(started.err, /has mistakes, nothing was started:\n/);
+  // The same lines, about the fields as they are called in the file.
+  assert(started.err.includes(out.trimEnd()), started.err);
   routes.write({ queue, remote: "tcp://127.0.0.1:4000" });
   const asked = await runWith([`--allow-read=${routes.path}`], ["run", "--check", routes.path]);
   assert.equal(asked.code, 77, asked.err);

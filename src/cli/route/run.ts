@@ -49,8 +49,8 @@ export async function runFile(path: string, given: Command, io: Stdio): Promise<
   const file = await loadRouteFile(path);
   const { routes, problems, needs } = planRoutes(file, given, io);
   if (problems.length > 0) {
-    const lines = linesOf(file, problems);
-    throw new UsageError(`${path} has mistakes, nothing was started: ${lines.join("; ")}`);
+    const lines = [`${path} has mistakes, nothing was started:`, ...linesOf(file, problems)];
+    throw new UsageError(lines.join("\n"));
   }
   checkPermissions(needs);
   let running: readonly PlannedRoute[] = routes;

@@ -96,14 +96,16 @@ export function exitCodeOf(error: unknown): ExitCode {
 }
 
 /**
- * An error in one line, saying what to do next. An error that nobody expected
- * is named with its class.
+ * An error in one line, saying what to do next; a mistake in what was given may have several.
+ * An error that nobody expected is named with its class.
  *
  * @param error What was thrown.
  */
 export function explain(error: unknown): string {
   if (!(error instanceof Error)) return `unexpected error: ${printable(String(error))}`;
   const expected = EXPECTED_ERRORS.some((known) => error instanceof known);
+  // Its words are about flags, or a route file's fields, as they stand there.
+  if (error instanceof UsageError) return error.message.split("\n").map(printable).join("\n");
   const message = printable(error.message.replaceAll(/\s*\n\s*/g, " "));
   // A directory may be called like an option.
   const path = error instanceof QueueFileError ? printable(error.path) : "";
