@@ -23,7 +23,7 @@ const ANSWER_TIMEOUT_MS = 3000;
 async function answer(question: WatcherQuestion): Promise<unknown> {
   switch (question.ask) {
     case "members":
-      return (await Promise.all(DATABASES.map(memberAt))).filter(isThere);
+      return await members();
     case "setup":
       return await setUp(question.url);
     case "configure":
@@ -35,18 +35,44 @@ async function answer(question: WatcherQuestion): Promise<unknown> {
   }
 }
 
+async function members(): Promise<readonly Member[]> {
+  const [found, mayTakeOver] = await Promise.all([
+    Promise.all(DATABASES.map(memberAt)),
+    Promise.any(DATABASES.map(synchronousAt)).catch(() => undefined),
+  ]);
+  const there = found.filter(isThere);
+  const primary = primaryOf(there);
+  return there.map((member) => ({
+    ...member,
+    // What was written down under another primary counts no more.
+    isSynchronous: mayTakeOver?.leader === primary && mayTakeOver?.standby === member.host,
+  }));
+}
+
+/** Which standby may take over from which primary, as Patroni has written it down in etcd. */
+async function synchronousAt(
+  host: DatabaseHost,
+): Promise<{ readonly leader: string; readonly standby: string }> {
+  const response = await fetch(`http://${addressOf(host)}:2379/v2/keys/service/packets/sync`, {
+    signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
+  });
+  const { node } = await response.json();
+  const { leader, sync_standby: standby } = JSON.parse(node.value);
+  return { leader, standby };
+}
+
 /** What Patroni says of its server; `undefined`: nothing. */
 async function memberAt(host: DatabaseHost): Promise<Member | undefined> {
   try {
     const response = await fetch(`http://${addressOf(host)}:${PATRONI_PORT}/patroni`, {
       signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
     });
-    const { role, state, timeline, sync_standby: isSync } = await response.json();
+    const { role, state, timeline } = await response.json();
     return {
       host,
       isPrimary: role === "master" || role === "primary",
       isRunning: state === "running" || state === "streaming",
-      isSynchronous: isSync === true,
+      isSynchronous: false,
       timeline: Number(timeline ?? 0),
     };
   } catch {
@@ -70,7 +96,7 @@ async function configure(settings: Readonly<Record<string, unknown>>): Promise<v
 
 /** Of one server, or of the primary. */
 async function rowsOf(text: string, host: DatabaseHost | undefined): Promise<unknown> {
-  const asked = host ?? primaryOf((await Promise.all(DATABASES.map(memberAt))).filter(isThere));
+  const asked = host ?? primaryOf(await members());
   if (asked === undefined) throw new Error("there is no primary");
   const options: Record<string, unknown> = {
     ...{ host: addressOf(asked), port: DATABASE_PORT },
