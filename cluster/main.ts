@@ -62,7 +62,10 @@ async function main(args: readonly string[]): Promise<number> {
     .option("--list", "print the scenarios and end")
     .option("--planted", "only faults in what is tested, each of which has to be found")
     .option("--repeat <times>", "run each so often; times are medians", parsePositive, 1)
-    .option("--keep <directory>", "leave logs, records and disks there");
+    .option(
+      "--keep <directory>",
+      "leave logs, records and disks there; others have to be able to enter it",
+    );
   const over = parseArguments(command, args);
   if (over !== undefined) return over;
   const options = command.opts<Options>();
@@ -89,6 +92,8 @@ async function main(args: readonly string[]): Promise<number> {
     return EXIT.notPermitted;
   }
   directory = await Deno.makeTempDir({ prefix: "sendq-cluster-" });
+  // The programs of the machines are nobody's, and have to find their files.
+  await Deno.chmod(directory, 0o755);
   try {
     const disks = await folder("disks", options);
     await DatabaseCluster.makeDisks(disks);

@@ -199,7 +199,7 @@ export const PLANTED: readonly Planted[] = [
     fault: {
       isNotStrict: true,
       replaces: [{
-        function: "sendq.demand",
+        function: "sendq.weakness",
         text: "btrim(current_setting('synchronous_standby_names')) = ''",
         by: "false",
       }],
