@@ -4,7 +4,11 @@
  * @module
  */
 
-import type { Forwarder, ForwarderState, ForwarderStats } from "../postgres/forwarder.ts";
+import type {
+  ForwarderState,
+  ForwarderStats,
+  ReadableForwarder,
+} from "../postgres/forwarder_status.ts";
 import {
   type Figure,
   fileBytesOf,
@@ -86,7 +90,7 @@ export const FORWARDER_FIGURES: readonly Figure<ForwarderReading>[] = [
 ];
 
 /** Reads a forwarder. */
-export function readForwarder(forwarder: Forwarder, wallMs: number): ForwarderReading {
+export function readForwarder(forwarder: ReadableForwarder, wallMs: number): ForwarderReading {
   return {
     stats: forwarder.stats(),
     state: forwarder.state,

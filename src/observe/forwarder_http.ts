@@ -11,7 +11,11 @@ import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Outage } from "../delivery/status.ts";
-import type { Forwarder, ForwarderState, ForwarderStats } from "../postgres/forwarder.ts";
+import type {
+  ForwarderState,
+  ForwarderStats,
+  ReadableForwarder,
+} from "../postgres/forwarder_status.ts";
 import { type Condition, inOneLine } from "../sender/condition.ts";
 import { outageWords } from "../sender/outage.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
@@ -75,7 +79,7 @@ export interface ForwarderReport {
  * @throws {Deno.errors.NotCapable} The permission is missing.
  */
 export function serveForwarderStatus(
-  forwarder: Forwarder,
+  forwarder: ReadableForwarder,
   options: Omit<StatusServerOptions, "showPayloads"> = {},
 ): StatusServer {
   const { hostname = "127.0.0.1", port = 9465, token, clock = systemClock } = options;
@@ -120,14 +124,14 @@ function refusalOf(access: Access, request: HttpRequest): HttpAnswer | undefined
 
 /** What is answered. */
 class ForwarderView {
-  readonly #forwarder: Forwarder;
+  readonly #forwarder: ReadableForwarder;
   readonly #clock: Clock;
   readonly #limitMs: number;
   #removedThroughId: number;
   #waitingSinceMs: number | undefined;
   #cancelLook: () => void = () => {};
 
-  constructor(forwarder: Forwarder, clock: Clock, limitMs: number) {
+  constructor(forwarder: ReadableForwarder, clock: Clock, limitMs: number) {
     this.#forwarder = forwarder;
     this.#clock = clock;
     this.#limitMs = limitMs;

@@ -39,6 +39,11 @@ export {
   type ForwarderReport,
   serveForwarderStatus,
 } from "./forwarder_http.ts";
+export type {
+  ForwarderState,
+  ForwarderStats,
+  ReadableForwarder,
+} from "../postgres/forwarder_status.ts";
 export type { StatusServer, StatusServerOptions } from "./status_server.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 export type { RouteSummary } from "./routes.ts";

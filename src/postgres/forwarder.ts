@@ -37,11 +37,17 @@ import {
   type ForwarderState,
   type ForwarderStats,
   type ForwarderStatus,
+  type ReadableForwarder,
 } from "./forwarder_status.ts";
 import { Forwarding } from "./forwarding.ts";
 
 export type { ForwarderOptions } from "./forwarder_options.ts";
-export type { ForwarderState, ForwarderStats, ForwarderStatus } from "./forwarder_status.ts";
+export type {
+  ForwarderState,
+  ForwarderStats,
+  ForwarderStatus,
+  ReadableForwarder,
+} from "./forwarder_status.ts";
 
 /** What other processes read is written this often, where it has changed. */
 const NOTICE_MS = 1000;
@@ -95,7 +101,7 @@ export interface ForwarderCloseOptions {
  * await forwarder.drained(); // in the cluster from here on
  * ```
  */
-export class Forwarder implements AsyncDisposable {
+export class Forwarder implements ReadableForwarder, AsyncDisposable {
   /** The edge's file. */
   readonly queue: OutboundQueue;
   /** What people call the edge. */

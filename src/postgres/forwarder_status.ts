@@ -7,6 +7,7 @@
 import type { Logger } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
 import type { Outage } from "../delivery/status.ts";
+import type { OutboundQueue } from "../queue/queue.ts";
 import type { Condition } from "../sender/condition.ts";
 
 /**
@@ -46,6 +47,29 @@ export interface ForwarderStats {
   readonly answeredAtMs: number | undefined;
   /** What lies in the edge's file. */
   readonly queue: QueueStats;
+}
+
+/**
+ * What of a forwarder there is to see: all that a status page needs, so that it needs no
+ * client of the database.
+ *
+ * @category Status
+ */
+export interface ReadableForwarder {
+  /** The edge's file. */
+  readonly queue: OutboundQueue;
+  /** What people call the edge. */
+  readonly edge: string;
+  /** Where its packets go. */
+  readonly to: string;
+  /** What it is doing. */
+  readonly state: ForwarderState;
+  /** The same in words, for a person. */
+  readonly condition: Condition;
+  /** The present outage; undefined while packets get through, or there are none. */
+  readonly outage: Outage | undefined;
+  /** How things stand. */
+  stats(): ForwarderStats;
 }
 
 /**

@@ -40,6 +40,7 @@ export {
   type ForwarderState,
   type ForwarderStats,
   type ForwarderStatus,
+  type ReadableForwarder,
 } from "./forwarder.ts";
 export type { Inspector } from "../queue/inspect/inspection.ts";
 export { type PostgresInspectOptions, postgresInspector } from "./inspector.ts";
