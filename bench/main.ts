@@ -21,27 +21,14 @@ import type { FloorReport } from "./floor.ts";
 import type { LoadReport } from "./load.ts";
 import { runProgram, Sink } from "./programs.ts";
 import { floor, load, type Reading, type Section, syncTimes } from "./readings.ts";
-import { type Spread, spread } from "./statistics.ts";
+import { spread } from "./statistics.ts";
 import { reader } from "./reader.ts";
 import { start } from "./start.ts";
 import { many } from "./remotes.ts";
+import { type Figure, round3, tableOf } from "./table.ts";
 import { threads } from "./threads.ts";
 import { tls } from "./tls.ts";
 import { cost, peers, throughput } from "./throughput.ts";
-
-/** One line of the table. */
-export interface Figure {
-  readonly section: string;
-  readonly name: string;
-  readonly unit: string;
-  readonly value: Spread;
-  /** What it is held against, measured in the same round. */
-  readonly against?: string;
-  readonly ratio?: Spread;
-  /** The median of a rate of packets, in bytes. */
-  readonly megabytesPerSecond?: number;
-  readonly target?: string;
-}
 
 /** Sections by name; each yields the readings of one round. */
 const SECTIONS: Record<string, Section> = {
@@ -271,31 +258,6 @@ function figureOf(section: string, all: readonly Reading[]): Figure {
   };
 }
 
-function printTable(figures: readonly Figure[]): void {
-  const show = ({ median, min, max }: Spread) =>
-    min === max ? round3(median) : `${round3(median)} (${round3(min)}–${round3(max)})`;
-  const rows = figures.map((figure) => [
-    figure.section,
-    figure.name,
-    `${show(figure.value)} ${figure.unit}`.trim() +
-    (figure.megabytesPerSecond === undefined ? "" : `, ${round3(figure.megabytesPerSecond)} MB/s`),
-    figure.ratio === undefined ? "" : `${show(figure.ratio)} × ${figure.against}`,
-    figure.target ?? "",
-  ]);
-  rows.unshift(["section", "what", "median (min–max)", "ratio", "target"]);
-  const widths = [0, 1, 2, 3, 4].map((i) => Math.max(...rows.map((row) => row[i]?.length ?? 0)));
-  rows.splice(1, 0, widths.map((width) => "-".repeat(width)));
-  for (const row of rows) {
-    console.log(`| ${row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join(" | ")} |`);
-  }
-}
-
-function round3(value: number): string {
-  if (!Number.isFinite(value)) return "?";
-  if (value >= 1000) return Math.round(value).toLocaleString("en");
-  return String(Number(value.toPrecision(3)));
-}
-
 if (import.meta.main) {
   const flags = Deno.args.filter((argument) => argument.startsWith("--"));
   const unknown = flags.find((flag) =>
@@ -316,5 +278,5 @@ if (import.meta.main) {
   const directories = { peers: valueOf("peers"), baseline: valueOf("baseline") };
   const figures = await benchmark(sections, { rounds, quick, ...directories });
   if (flags.includes("--json")) console.log(JSON.stringify(figures, undefined, 2));
-  else printTable(figures);
+  else console.log(tableOf(figures));
 }
