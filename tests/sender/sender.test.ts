@@ -72,16 +72,17 @@ Deno.test("the caller may reuse its buffer at once", async () => {
 
 Deno.test("of packets larger than the window, two are under way", async () => {
   await using bench = new SenderBench(NO_HOLD);
-  const sender = await bench.open({ maxInFlightBytes: 1000 });
+  // Storing holds the loop for longer than an attempt has, where the disk is busy.
+  const sender = await bench.open({
+    ...{ maxInFlightBytes: 1000, connectTimeoutMs: 60_000, slowConnectTimeoutMs: 60_000 },
+  });
   // More than two kernels' buffers hold, so that none drains before the server reads.
   const large = bytes("x".repeat(15_000_000) + "\n");
   for (let i = 0; i < 3; i++) await sender.enqueue(large);
   const connection = await bench.server.accept();
   await until("two are assigned", () => sender.stats().inFlightPackets === 2);
   assert(sender.stats().inFlightBytes > large.length);
-  for (let readBytes = 0; readBytes < large.length;) {
-    readBytes += (await connection.readBytes()).length;
-  }
+  await connection.skip(large.length);
   await until("the third follows the first", () => sender.stats().drainedPackets === 1);
   await until("two are under way again", () => sender.stats().inFlightPackets === 2);
   assert.equal(sender.stats().redeliveredPackets, 0);

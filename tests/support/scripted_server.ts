@@ -129,6 +129,15 @@ export class ServedConnection {
     return new TextDecoder().decode(await this.readBytes(maxBytes));
   }
 
+  /** Reads until so many bytes have come, and drops them. */
+  async skip(bytes: number): Promise<void> {
+    for (let left = bytes; left > 0;) {
+      const { length } = await within(`${left} bytes more are read`, this.readBytes());
+      if (length === 0) throw new Error(`the connection ended ${left} bytes before the end`);
+      left -= length;
+    }
+  }
+
   /** Reads until `text` has come. */
   async readUntil(text: string): Promise<string> {
     let all = "";
