@@ -170,11 +170,15 @@ export class PostgresPlace implements QueuePlace {
       ...connection,
       answerTimeoutMs: Math.min(connection.answerTimeoutMs, Math.max(500, leaseTtlMs / 2)),
     });
+    let lease: Lease | undefined;
     try {
-      const lease = await Lease.take({
+      lease = await Lease.take({
         table: tableOf(database, this.#options, {
           sentThroughId: () => this.#sentThroughId,
-          onClosed: () => this.store.fence = this.#lease = undefined,
+          onClosed: () => {
+            // The next tenure may have begun before this one has heard that it was given up.
+            if (this.#lease === lease) this.store.fence = this.#lease = undefined;
+          },
         }),
         clock: { nowMs: bootMs, setTimer: (delayMs, call) => clock.setTimer(delayMs, call) },
         ttlMs: leaseTtlMs,
@@ -187,6 +191,7 @@ export class PostgresPlace implements QueuePlace {
         },
         signal,
       });
+      this.#sentThroughId = 0;
       this.store.fence = this.#lease = lease;
       return lease;
     } catch (error) {

@@ -82,27 +82,44 @@ export interface Fence extends Pick<HeldLease, "epoch" | "tenure"> {
   readonly lost: FencedError | undefined;
 }
 
+/** What belongs to one tenure, and ends with it. */
+interface Held {
+  readonly fence: Fence;
+  /** Under which id the database counts what was handed out, and how often it was. */
+  readonly reader: string;
+  reads: number;
+  /** Ids up to this one are known to be sent, should this process die. */
+  reservedThrough: number;
+  /** Whether the database has made a change of this process meanwhile. */
+  hasChanged: boolean;
+}
+
+/** A change, as it was answered. */
+interface Changed {
+  readonly fields: Fields;
+  /** The newest version that was known when it was asked for. */
+  readonly known: number;
+  /** The tenure in which it was. */
+  readonly held: Held | undefined;
+}
+
 /** A queue in a database. */
 export class PostgresStore implements QueueStore {
   readonly path: string;
   /** It has no files. */
   readonly reopenings = 0;
-  /** Only who has it may remove. */
-  fence: Fence | undefined;
   readonly #options: PostgresStoreOptions;
   readonly #calls: NumberedCalls;
   /** How many of the versions are ours. */
   #ownVersions = 0;
   #newest: { readonly version: number; readonly state: StoreState } | undefined;
-  /** Under which id the database counts what was handed out, and how often it was. */
-  readonly #reader = crypto.randomUUID();
-  #reads = 0;
+  #held: Held | undefined;
+  /** Those of tenures that are over, which the database need not know any more. */
+  readonly #oldReaders: string[] = [];
   #reading: Promise<unknown> = Promise.resolve();
-  /** Ids up to this one are known to be sent, should this process die. */
-  #reservedThrough = 0;
   #isClosing = false;
   #removed: QueueFileError | undefined;
-  /** Why there is no fence any more. */
+  /** Why there is no tenure any more. */
   #lost: FencedError | undefined;
   #cancelKeeping = () => {};
 
@@ -113,6 +130,29 @@ export class PostgresStore implements QueueStore {
     this.#options = options;
     this.#calls = new NumberedCalls(database, name, path, lossTimeoutMs, onWeakness);
     this.#keep();
+  }
+
+  /** Only who has it may remove. */
+  get fence(): Fence | undefined {
+    return this.#held?.fence;
+  }
+
+  /**
+   * Begins a tenure, or ends it: nothing that was known of the one before holds in the next. A
+   * database that has gone back in between does not know its reads.
+   */
+  set fence(fence: Fence | undefined) {
+    if (this.#held !== undefined) this.#oldReaders.push(this.#held.reader);
+    this.#held = undefined;
+    if (fence === undefined) return;
+    this.#lost = undefined;
+    this.#held = {
+      fence,
+      reader: crypto.randomUUID(),
+      reads: 0,
+      reservedThrough: 0,
+      hasChanged: false,
+    };
   }
 
   /** Why nothing can be done any more: somebody has removed the queue. */
@@ -129,13 +169,13 @@ export class PostgresStore implements QueueStore {
       const units = kept.map(({ unit }) => unit);
       const batches = batchesOf(units);
       try {
-        const fields = await this.#change(COMMIT, [
+        const changed = await this.#change(COMMIT, [
           this.#commitTerms(request),
           ...packed(units, batches),
         ]);
-        const firstId = numberOf(fields["first"]);
+        const firstId = numberOf(changed.fields["first"]);
         const placed = batches.map((batch) => ({ ...batch, firstId: batch.firstId + firstId - 1 }));
-        return { ...this.#result(fields), batches: placed, refused };
+        return { ...this.#result(changed), batches: placed, refused };
       } catch (error) {
         if (sqlStateOf(error) !== "SQ005") throw error;
         // Nothing has happened yet: the same without those for which there is no room.
@@ -181,36 +221,38 @@ export class PostgresStore implements QueueStore {
   }
 
   #fenceTerms(): Fields | null {
-    if (this.fence === undefined) return null;
-    const { epoch, tenure } = this.fence;
-    return { epoch, tenure, reader: this.#reader, reads: this.#reads };
+    if (this.#held === undefined) return null;
+    const { fence: { epoch, tenure }, reader, reads } = this.#held;
+    return { epoch, tenure, reader, reads };
   }
 
   /** Asks for a change. A database that does not know the last one ends the tenure. */
-  async #change(
-    text: string,
-    args: readonly unknown[],
-  ): Promise<Fields & { readonly known: number }> {
+  async #change(text: string, args: readonly unknown[]): Promise<Changed> {
     if (this.#removed !== undefined) throw this.#removed;
     const known = this.#newest?.version ?? 0;
+    const held = this.#held;
     try {
-      return { ...await this.#calls.ask({ text, args }), known };
+      return { fields: await this.#calls.ask({ text, args }), known, held };
     } catch (error) {
-      this.#noteGoneBack(error);
+      this.#noteGoneBack(error, held);
       throw sqlStateOf(error) === NO_QUEUE ? this.#wasRemoved(error) : error;
     }
   }
 
-  #noteGoneBack(error: unknown): void {
-    const cause = error instanceof Error ? error.cause : undefined;
-    if (/^SQ00[27]$/.test(sqlStateOf(cause) ?? "")) this.#goneBack();
+  /** What was asked in a tenure that is over says nothing of the one that has begun since. */
+  #noteGoneBack(error: unknown, held: Held | undefined): void {
+    const state = sqlStateOf(error instanceof Error ? error.cause : undefined);
+    // The last change that it does not know may be one from before the tenure.
+    const isKnown = state === "SQ007" || (state === "SQ002" && held?.hasChanged === true);
+    if (isKnown && held === this.#held) this.#goneBack();
   }
 
   #goneBack(): void {
     const { fence } = this;
+    if (fence === undefined) return;
     this.fence = undefined;
-    fence?.goneBack();
-    this.#lost = fence?.lost;
+    fence.goneBack();
+    this.#lost = fence.lost;
   }
 
   /** See {@linkcode QueueStore.edit}. */
@@ -218,11 +260,12 @@ export class PostgresStore implements QueueStore {
     const removes = edit.kind === "bury" || edit.kind === "remove-packets";
     if (removes && this.#lost !== undefined) throw this.#lost;
     const terms = { ...this.#terms(at, sentThrough, deadLimits), ...editTerms(edit) };
-    const fields = await this.#change(EDIT, [terms]);
+    const changed = await this.#change(EDIT, [terms]);
+    const { fields } = changed;
     const packets = numberOf(fields["packets"]);
     const firstId = fields["firstId"];
     return {
-      ...this.#result(fields),
+      ...this.#result(changed),
       packets,
       bytes: numberOf(fields["bytes"]),
       damagedPackets: numberOf(fields["damagedPackets"]),
@@ -230,14 +273,15 @@ export class PostgresStore implements QueueStore {
     };
   }
 
-  #result(fields: Fields & { readonly known: number }): TransactionResult {
-    const state = this.#adopt(fields["state"], fields.known);
+  #result({ fields, known, held }: Changed): TransactionResult {
+    const state = this.#adopt(fields["state"], known);
     if (fields["counted"] === true) {
       this.#ownVersions++;
-      this.#reservedThrough = Math.max(
-        this.#reservedThrough,
-        numberOf(fields["reservedThrough"]),
-      );
+      if (held !== undefined) {
+        held.hasChanged = true;
+        const reserved = numberOf(fields["reservedThrough"]);
+        held.reservedThrough = Math.max(held.reservedThrough, reserved);
+      }
     }
     const packets = numberOf(fields["droppedPackets"]);
     const dropped: DroppedPackets | undefined = packets === 0 ? undefined : {
@@ -284,26 +328,26 @@ export class PostgresStore implements QueueStore {
    * @throws {FencedError} This process may not send any more.
    */
   async reserve(throughId: number): Promise<void> {
-    if (this.fence === undefined) throw this.#lost ?? takenOver(this.path);
-    if (throughId > this.#reservedThrough) await this.#handOut(0, 0, throughId);
+    if (this.#held === undefined) throw this.#lost ?? takenOver(this.path);
+    if (throughId > this.#held.reservedThrough) await this.#handOut(0, 0, throughId);
   }
 
   /** One at a time: each has a number. */
   #handOut(afterId: number, maxBytes: number, throughId: number): Promise<readonly Row[]> {
     const rows = this.#reading.then(async () => {
-      const { fence } = this;
-      if (fence === undefined) throw this.#lost ?? takenOver(this.path);
-      const args = [this.#reader, this.#reads + 1, this.#fenceTerms(), afterId, maxBytes];
+      const held = this.#held;
+      if (held === undefined) throw this.#lost ?? takenOver(this.path);
+      const args = [held.reader, held.reads + 1, this.#fenceTerms(), afterId, maxBytes];
       try {
         const text = "SELECT * FROM sendq.hand_out($1, $2, $3, $4, $5, $6, $7)";
         const rows = await this.#ask(text, [...args, throughId]);
-        this.#reads++;
+        held.reads++;
         const lastId = Number(rows.at(-1)?.["last_id"] ?? 0);
-        this.#reservedThrough = Math.max(this.#reservedThrough, throughId, lastId);
+        held.reservedThrough = Math.max(held.reservedThrough, throughId, lastId);
         return rows;
       } catch (error) {
-        this.#noteGoneBack(error);
-        throw fence.lost ?? error;
+        this.#noteGoneBack(error, held);
+        throw held.fence.lost ?? error;
       }
     });
     this.#reading = rows.catch(() => {});
@@ -375,7 +419,8 @@ export class PostgresStore implements QueueStore {
   #keep(): void {
     const { database, name } = this.#options;
     this.#cancelKeeping = database.clock.setTimer(KEEP_MS, () => {
-      const ids = `{${this.#calls.producer},${this.#reader}}`;
+      const reader = this.#held === undefined ? "" : `,${this.#held.reader}`;
+      const ids = `{${this.#calls.producer}${reader}}`;
       database.ask("SELECT sendq.keep($1, $2)", [name, ids]).catch(() => {
         // A day later again.
       });
@@ -388,7 +433,8 @@ export class PostgresStore implements QueueStore {
     const { database, name } = this.#options;
     this.#cancelKeeping();
     try {
-      for (const id of [this.#reader, this.#calls.producer]) {
+      this.fence = undefined;
+      for (const id of [...this.#oldReaders, this.#calls.producer]) {
         await database.ask("SELECT sendq.forget($1, $2)", [name, id]);
       }
     } catch {

@@ -196,7 +196,8 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Takes the exclusive right to send, and looks at how the queue stands by then.
+   * Takes the exclusive right to send, and looks at how the queue stands by then. Whoever had
+   * the right meanwhile may have taken packets out of the middle.
    *
    * @param signal Ends a wait for it, where another sender is waited for.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
@@ -204,7 +205,9 @@ export class SendingSide implements DeliveryQueue {
   async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
     const tenure = await this.#parts.place.takeTenure(clock, signal);
     try {
-      await this.#parts.committer.poll();
+      const { committer, reader } = this.#parts;
+      await committer.takeOver();
+      reader.begin(committer.state.lastId);
       return tenure;
     } catch (error) {
       await tenure.release();

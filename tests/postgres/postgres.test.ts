@@ -31,6 +31,11 @@ function open(
   return postgresQueue({ url, durability: "power-loss", ...options });
 }
 
+async function idsGiven(queue: OutboundQueue): Promise<number[]> {
+  const batches = await sendingSideOf(queue).readBatches(0, 1000);
+  return batches.flatMap(({ firstId, ends }) => Array.from(ends, (_, i) => firstId + i));
+}
+
 const isOf = (reason: string, words: RegExp) => (error: unknown) =>
   error instanceof QueueFileError && error.reason === reason && words.test(error.message);
 
@@ -376,6 +381,124 @@ part("a version that was known and is gone is noticed by looking", async ({ serv
   assert(wentBack(await lost));
   assert.equal(queue.stats().packets, 0);
   await tenure.release();
+});
+
+part(
+  "a second tenure of the same queue sends what is there, not what it remembers",
+  async ({ url }) => {
+    await using queue = await open(url);
+    await using other = await open(url);
+    const sending = sendingSideOf(queue);
+    const first = await sending.takeTenure(systemClock);
+    sending.subscribe(() => {});
+    await queue.enqueueMany(["a", "b", "c", "d"]);
+    await first.release();
+    const between = await sendingSideOf(other).takeTenure(systemClock);
+    await other.removePackets({ firstId: 2, lastId: 2 });
+    await between.release();
+    const second = await sending.takeTenure(systemClock);
+    assert.deepEqual(await idsGiven(queue), [1, 3, 4]);
+    await sending.removeThrough(4);
+    assert.equal(queue.stats().packets, 0);
+    await second.release();
+  },
+);
+
+part("a sender that was taken over may begin again on the same queue", async ({ server, url }) => {
+  await using proxy = new LossyProxy(server.port);
+  await using queue = await open(url.replace(`:${server.port}/`, `:${proxy.port}/`), {
+    ...{ leaseTtlMs: 600, answerTimeoutMs: 500 },
+  });
+  await using other = await open(url, { leaseTtlMs: 600 });
+  await queue.enqueueMany(["a", "b", "c"]);
+  const sending = sendingSideOf(queue);
+  const first = await sending.takeTenure(systemClock);
+  const lost = new Promise<Error>((resolve) => first.subscribeLost(resolve));
+  await sending.readBatches(0, 100);
+  proxy.silence();
+  const between = await sendingSideOf(other).takeTenure(systemClock);
+  proxy.heal();
+  assert((await lost) instanceof FencedError);
+  await between.release();
+  const second = await sending.takeTenure(systemClock);
+  // What is left of the first one is put away late, and takes nothing from the second.
+  await first.release();
+  assert.deepEqual(await idsGiven(queue), [1, 2, 3]);
+  await sending.removeThrough(3);
+  assert.equal(queue.stats().packets, 0);
+  await second.release();
+});
+
+for (const found of ["beat", "removal"] as const) {
+  part(
+    `a database has gone back, found by a ${found}: the next tenure sends what it has now`,
+    async ({ server, url }) => {
+      await using queue = await open(url, { leaseTtlMs: found === "beat" ? 500 : 600_000 });
+      const sending = sendingSideOf(queue);
+      sending.subscribe(() => {});
+      await queue.enqueue("1");
+      const first = await sending.takeTenure(systemClock);
+      const lost = new Promise<Error>((resolve) => first.subscribeLost(resolve));
+      const goBack = await snapshot(server);
+      await queue.enqueueMany(["old 2", "old 3"]);
+      assert.deepEqual(await idsGiven(queue), [1, 2, 3]);
+      await queue.enqueueMany(["old 4", "old 5"]);
+      if (found === "beat") {
+        const grows = "SELECT l.beat > s.beat FROM sendq.lease l JOIN saved.lease s " +
+          "USING (queue) ORDER BY queue DESC LIMIT 1";
+        await until("it has a beat", async () => await server.sql(grows) === "t");
+      }
+      await goBack();
+      // With the lease one change less than there was: all counts of changes are what they were.
+      await using other = await open(url);
+      await other.enqueueMany(["new 2", "new 3", "new 4"]);
+      if (found === "removal") await assert.rejects(sending.removeThrough(1), isOf("io", /back/));
+      assert(wentBack(await lost));
+      await first.release();
+      // Who held the lease by the snapshot has not given it up there.
+      await server.sql("UPDATE sendq.lease SET holder = NULL");
+      const second = await sending.takeTenure(systemClock);
+      assert.equal(queue.stats().packets, 4);
+      const batches = await sending.readBatches(0, 1000);
+      const texts = batches.map(({ bytes }) => new TextDecoder().decode(bytes)).join("");
+      assert.equal(texts, "1new 2new 3new 4");
+      if (found === "beat") {
+        // It does not know the changes from before. That is told once, and ends no new tenure.
+        await assert.rejects(sending.removeThrough(4), isOf("io", /gone back/));
+      }
+      await sending.removeThrough(4);
+      assert.equal(second.validForMs() > 0, true);
+      assert.equal(queue.stats().packets, 0);
+      await second.release();
+    },
+  );
+}
+
+part("what another tenure has reserved counts for nothing in the next", async ({ server, url }) => {
+  await using queue = await open(url);
+  const sending = sendingSideOf(queue);
+  const name = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+  await queue.enqueue("x");
+  const first = await sending.takeTenure(systemClock);
+  sending.subscribe(() => {});
+  const goBack = await snapshot(server);
+  const many = Array.from({ length: 3000 }, () => "x");
+  await queue.enqueueMany(many);
+  await sending.readBatches(0, 1e6);
+  await first.release();
+  await goBack();
+  // Who held the lease by the snapshot has not given it up there.
+  await server.sql("UPDATE sendq.lease SET holder = NULL");
+  const second = await sending.takeTenure(systemClock);
+  await assert.rejects(queue.enqueueMany(many), isOf("io", /gone back/));
+  assert.deepEqual(await queue.enqueueMany(many), { firstId: 2, lastId: 3001 });
+  // Out of memory, so that reading them has told nobody.
+  const given = (await sending.readBatches(1, 1e6)).at(-1);
+  assert.equal(given && given.firstId + given.ends.length - 1, 3001);
+  const reserved = "SELECT max(reserved_through) FROM sendq.producer WHERE queue = " +
+    `(SELECT id FROM sendq.queue WHERE name = '${name}')`;
+  assert.equal(await server.sql(reserved), "3001", "what is sent now is not told");
+  await second.release();
 });
 
 part("the next sender knows what may have been sent, and no less", async ({ server, url }) => {

@@ -58,6 +58,37 @@ Deno.test("nothing resolves before the COMMIT that covers it has returned", asyn
   assert.deepEqual(driver.log.slice(-2).sort(), ["removed", "three"]);
 });
 
+inEachThread("a second sender of a queue reads what others have left", async (open) => {
+  using dir = new TempDir();
+  await using queue = await open(dir.queue);
+  const sending = sendingSideOf(queue);
+  const first = await sending.takeTenure(systemClock);
+  sending.subscribe(() => {});
+  await queue.enqueueMany(["a", "b", "c", "d"]);
+  // It has what it is given here in hand, and does not remove it.
+  await sending.readBatches(0, 1);
+  await queue.enqueueMany(["e", "f"]);
+  await first.release();
+  await using other = await open(dir.queue);
+  const between = await sendingSideOf(other).takeTenure(systemClock);
+  await other.removePackets({ firstId: 2, lastId: 2 });
+  await other.removePackets({ firstId: 5, lastId: 5 });
+  await between.release();
+  const second = await sending.takeTenure(systemClock);
+  const texts: string[] = [];
+  for (let afterId = 0; afterId < 6;) {
+    const batches = await sending.readBatches(afterId, 1000);
+    for (const { firstId, bytes, ends } of batches) {
+      texts.push(text(bytes));
+      afterId = firstId + ends.length - 1;
+    }
+  }
+  assert.equal(texts.join(""), "acdf");
+  await sending.removeThrough(6);
+  assert.equal(queue.stats().packets, 0);
+  await second.release();
+});
+
 Deno.test("packets of one tick share a commit; a removal alone has its own", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();

@@ -254,7 +254,22 @@ export class Committer {
   async poll(): Promise<void> {
     if (this.#isClosed()) return;
     const dataVersion = await this.#store.dataVersion();
-    if (dataVersion === this.#dataVersion || this.#isClosed()) return;
+    if (dataVersion !== this.#dataVersion) await this.#takeOver(dataVersion);
+  }
+
+  /**
+   * Takes over how the queue stands, whether or not anybody seems to have committed: of a
+   * database that has gone back the count of commits may be what it was.
+   *
+   * @throws {QueueFileError}
+   */
+  async takeOver(): Promise<void> {
+    if (this.#isClosed()) return;
+    await this.#takeOver(await this.#store.dataVersion());
+  }
+
+  async #takeOver(dataVersion: number): Promise<void> {
+    if (this.#isClosed()) return;
     const state = await this.#store.state();
     if (this.#isClosed()) return;
     this.#dataVersion = dataVersion;

@@ -28,6 +28,8 @@ export class PacketReader {
   readonly #recent = new RecentBatches(RECENT_BYTES);
   /** Whether anybody reads: only then are packets kept in memory for it. */
   #hasReader = false;
+  /** Packets up to this id are read from the file. */
+  #storedBeforeId = 0;
   #state: StoreState;
 
   /**
@@ -55,6 +57,18 @@ export class PacketReader {
   /** Somebody is going to read. */
   expectReader(): void {
     this.#hasReader = true;
+  }
+
+  /**
+   * A sender begins. What was kept in memory and given out before is of another time: others
+   * may have taken packets out of the middle, or a database has gone back and has others.
+   *
+   * @param lastId The newest packet by now, which may be this process's and not answered yet.
+   */
+  begin(lastId: number): void {
+    this.#storedBeforeId = lastId;
+    this.#recent.clear();
+    this.#handedOut.takeBack(0);
   }
 
   /** What follows `afterId`, for anybody. */
@@ -99,7 +113,9 @@ export class PacketReader {
 
   /** This process has stored packets. */
   stored(batches: readonly PacketBatch[]): void {
-    if (this.#hasReader) this.#recent.append(batches);
+    if (this.#hasReader) {
+      this.#recent.append(batches.filter(({ firstId }) => firstId > this.#storedBeforeId));
+    }
     this.#expiry.onStored(batches);
   }
 
