@@ -501,6 +501,49 @@ part("what another tenure has reserved counts for nothing in the next", async ({
   await second.release();
 });
 
+part("a read that comes late does not count reads backwards", async ({ server, url }) => {
+  const queue = await open(url);
+  const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+  const reader = crypto.randomUUID();
+  const name = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+  const fence = await server.sql(
+    "SELECT jsonb_build_object('epoch', epoch, 'tenure', tenure, 'reader', " +
+      `'${reader}', 'reads', 0) FROM sendq.queue ` +
+      `WHERE name = '${name}'`,
+  );
+  const ask = (call: number) =>
+    `SELECT count(*) FROM sendq.hand_out('${name}', ` +
+    `'${reader}', ${call}, '${fence}', 0, 100, 0)`;
+  const calls = `SELECT call FROM sendq.producer WHERE id = '${reader}'`;
+  const connect = () =>
+    new Database({
+      ...{ address: settingsOf({ url }).address, clock: systemClock },
+      ...{ answerTimeoutMs: 600_000, waitsForStandby: false },
+    });
+  const first = connect(), second = connect();
+  try {
+    await server.sql(ask(1));
+    await second.ask("BEGIN", []);
+    await second.ask(ask(2), []);
+    // The first try of the second read has looked at the row, and waits for it.
+    const late = first.ask(ask(2), []);
+    await until("it waits", async () =>
+      await server.sql(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' " +
+          "AND query LIKE '%hand_out%' AND pid <> pg_backend_pid()",
+      ) === "1");
+    await second.ask(ask(3), []);
+    await second.ask("COMMIT", []);
+    await late;
+  } finally {
+    first.close();
+    second.close();
+  }
+  assert.equal(await server.sql(calls), "3");
+  await tenure.release();
+  await queue.close();
+});
+
 part("the next sender knows what may have been sent, and no less", async ({ server, url }) => {
   await using proxy = new LossyProxy(server.port);
   const ttl = { leaseTtlMs: 500, answerTimeoutMs: 500, busyTimeoutMs: 100 };

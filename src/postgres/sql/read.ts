@@ -81,8 +81,10 @@ BEGIN
       RETURN NEXT;
     END LOOP;
   END IF;
+  -- The same question may have come twice, over two connections, and the first one late.
   INSERT INTO sendq.producer AS p VALUES (c.id, reader, hand_out.call, '{}', now(), reserve)
-    ON CONFLICT (queue, id) DO UPDATE SET call = excluded.call, called_at = excluded.called_at,
+    ON CONFLICT (queue, id) DO UPDATE SET call = greatest(p.call, excluded.call),
+      called_at = excluded.called_at,
       reserved_through = greatest(p.reserved_through, excluded.reserved_through);
 END $$;
 
