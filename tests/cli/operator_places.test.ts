@@ -419,6 +419,34 @@ const databaseTests: [name: string, run: (place: DatabasePlace) => Promise<void>
     await using held = await holdQueue(queue);
     assert.equal((await held.open()).stats().packets, 4);
   },
+], [
+  "remove: who does not hear that it has the lease does not take itself for a sender",
+  async ({ queue, sql }) => {
+    await makeQueue(queue);
+    // The first time it is taken, and the answer is not one that counts.
+    const types = "text, bigint, uuid, bigint, text, uuid, text";
+    await sql("CREATE SEQUENCE takes; ALTER FUNCTION sendq.lease_take RENAME TO real_lease_take");
+    await sql(`CREATE FUNCTION sendq.lease_take(${types}) RETURNS jsonb
+      LANGUAGE plpgsql SECURITY DEFINER AS $$
+      DECLARE
+        taken jsonb := sendq.real_lease_take($1, $2, $3, $4, $5, $6, $7);
+      BEGIN
+        IF nextval('public.takes') = 1 THEN RAISE WARNING 'lost' USING ERRCODE = '01000'; END IF;
+        RETURN taken;
+      END $$`);
+    try {
+      await using held = await holdQueue(queue, 600_000);
+      assert.equal((await held.open()).stats().packets, 4);
+      assert.equal(await sql("SELECT last_value FROM takes"), "2");
+      const holder = await sql(
+        "SELECT holder FROM sendq.lease WHERE holder IS NOT NULL ORDER BY queue DESC LIMIT 1",
+      );
+      assert.match(holder, new RegExp(`^sendq remove, process ${Deno.pid}, [0-9a-f-]{36}$`));
+    } finally {
+      await sql("DROP FUNCTION sendq.lease_take; DROP SEQUENCE takes");
+      await sql("ALTER FUNCTION sendq.real_lease_take RENAME TO lease_take");
+    }
+  },
 ]];
 
 /** What `send` needs. */

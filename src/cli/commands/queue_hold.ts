@@ -97,8 +97,13 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
     using inspector = await openForLooking(url);
     await inspector.countDeadLetters({ toId: 0 });
   }
-  const queue = await openQueue(url, {});
-  const { lookerAt } = await import("../../postgres/look.ts");
+  // Where the answer is lost that it has the lease, it sees its own beat, and must know it.
+  const ownName = `sendq remove, process ${Deno.pid}, ${crypto.randomUUID()}`;
+  const [{ postgresQueue }, { lookerAt }] = await Promise.all([
+    import("../../postgres/postgres.ts"),
+    import("../../postgres/look.ts"),
+  ]);
+  const queue = await postgresQueue({ url, ...passwordOf(), holder: ownName });
   const looker = lookerAt({ url, ...passwordOf() });
   const path = nameOfQueue(url);
   const giveUp = new AbortController();
@@ -108,7 +113,7 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
       `${path}, and packets are not pulled from under one. Nothing was removed; try again`;
     giveUp.abort(new CommandError(words));
   });
-  const watching = watchHolder(looker, giveUp.signal, (holder) => {
+  const watching = watchHolder(looker, giveUp.signal, ownName, (holder) => {
     const advice = "Stop it first, and those that stand by; start them again afterwards.";
     giveUp.abort(senderRuns(path, holder, advice));
   });
@@ -129,17 +134,19 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
   }
 }
 
-/** Looks until somebody counts the beat of a lease up, or until it is told to end. */
+/** Looks until somebody else counts the beat of a lease up, or until it is told to end. */
 async function watchHolder(
   looker: Looker,
   signal: AbortSignal,
+  ownName: string,
   onAlive: (holder: string) => void,
 ): Promise<void> {
   let firstBeat: number | undefined;
   while (!signal.aborted) {
     try {
       const { holder, beat } = (await looker.look()).lease;
-      firstBeat ??= beat;
+      // What others do is counted from the last beat that was not theirs.
+      if (firstBeat === undefined || holder === ownName) firstBeat = beat;
       if (holder !== undefined && beat > firstBeat) return onAlive(holder);
     } catch {
       // Who takes the lease is told what is wrong.
