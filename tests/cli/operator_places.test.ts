@@ -237,6 +237,45 @@ test("remove: by id, range and age; asks, and never under a running sender", asy
   assert.equal((await on(queue, "check")).out, "ok: 0 packets, 0 B\n");
 });
 
+test("no command drops dead letters that the queue's sender keeps", async (place) => {
+  const { queue } = place;
+  // One more than a sender keeps by default.
+  const many = 100_001;
+  const keeping = { maxDeadPackets: 1_000_000 };
+  {
+    await using sender = await openAt(queue, keeping);
+    const sending = sendingSideOf(sender);
+    const tenure = await sending.takeTenure(systemClock);
+    const letters = Array.from({ length: many }, () => bytes("."));
+    await sender.enqueueMany(letters, { ttlMs: 1 });
+    await until("they have expired", async () => {
+      await sending.readBatches(0, 1);
+      return sender.stats().deadPackets === many;
+    });
+    await sender.enqueueMany([bytes("kept\n"), bytes("removed\n")]);
+    await tenure.release();
+  }
+  const line = `{"payload":"${bytes("imported\n").toBase64()}"}\n`;
+  const steps: [args: string[], input: string, left: number][] = [
+    [["enqueue", "enqueued"], "", many],
+    [["import"], line, many],
+    [["remove", String(many + 2), "--yes"], "", many],
+    [["requeue", "1"], "", many - 1],
+    [["remove", "2", "--dead", "--yes"], "", many - 2],
+  ];
+  for (const [args, input, left] of steps) {
+    const { code, err } = await runHere([...args, "-q", queue], input);
+    assert.deepEqual([code, err], [0, ""], args.join(" "));
+    await using looking = await openAt(queue, keeping);
+    const { deadPackets, droppedPackets } = looking.stats();
+    assert.deepEqual([deadPackets, droppedPackets], [left, 0], args.join(" "));
+  }
+  // Who says how many there may be is taken at their word.
+  assert.equal((await on(queue, "enqueue", "last", "--max-dead-packets", "10")).code, 0);
+  await using looking = await openAt(queue, keeping);
+  assert.equal(looking.stats().deadPackets, 10);
+});
+
 test("requeue: dead letters go to the end, and a running sender delivers them", async (place) => {
   const { queue } = place;
   await makeQueue(queue);

@@ -1,6 +1,7 @@
 /** Tests that hold wherever a queue lies: in a file, and on PostgreSQL. */
 import { systemClock } from "../../src/base/clock.ts";
 import { postgresQueue } from "../../src/postgres/postgres.ts";
+import type { QueueOptions } from "../../src/queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { NO_POSTGRES, PostgresServer } from "../postgres/server.ts";
 import { unless } from "../queue/helpers.ts";
@@ -27,8 +28,13 @@ export interface TestPlace {
 }
 
 /** Opens the queue of a place. */
-export function openAt(queue: string): Promise<OutboundQueue> {
-  return queue.startsWith("postgres:") ? postgresQueue({ url: queue }) : OutboundQueue.open(queue);
+export function openAt(
+  queue: string,
+  bounds: Pick<QueueOptions, "maxDeadPackets"> = {},
+): Promise<OutboundQueue> {
+  return queue.startsWith("postgres:")
+    ? postgresQueue({ url: queue, ...bounds })
+    : OutboundQueue.open(queue, bounds);
 }
 
 /** Packets 1 to 6, of which 1 is gone, 2 was sent, 4 is a dead letter and 6 expires. */

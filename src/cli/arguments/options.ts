@@ -159,12 +159,13 @@ export class OptionAdder {
    *
    * @param table The options.
    * @param preset What the command passes on where nothing is given. For the others
-   *   the help names the library's default, and the library fills it in.
+   *   the help names the library's default, and the library fills it in. `undefined`: what
+   *   counts then is no value that could be given.
    * @param prefix Stands before their names in what was parsed.
    */
   table(
     table: OptionTable,
-    preset: { readonly [name: string]: number | string } = {},
+    preset: { readonly [name: string]: number | string | undefined } = {},
     prefix = "",
   ): this {
     for (const [name, spec] of Object.entries(table)) {
@@ -284,9 +285,15 @@ export function addOversizeOption(options: OptionAdder): void {
   );
 }
 
-/** How full the queue may get, and what stored packets survive. */
-export function addQueueOptions(options: OptionAdder): void {
+/**
+ * How full the queue may get, and what stored packets survive.
+ *
+ * @param makesDeadLetters Whether the command bounds them where it is not told to; see
+ *   `KEEPS_DEAD_LETTERS`.
+ */
+export function addQueueOptions(options: OptionAdder, { makesDeadLetters = true } = {}): void {
   options.group("Queue").table(QUEUE_OPTIONS, {
+    ...(makesDeadLetters ? {} : { maxDeadPackets: undefined, maxDeadBytes: undefined }),
     maxPacketBytes: QUEUE_OPTIONS.maxPacketBytes.default,
     // A pipe waits; a program that calls the library may not want to.
     overflow: "wait",

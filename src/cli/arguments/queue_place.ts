@@ -17,6 +17,15 @@ import { UsageError } from "../terminal/exit_code.ts";
 /** Holds the password, where it shall not stand in a URL that every process can see. */
 const PASSWORD_VARIABLE = "PGPASSWORD";
 
+/**
+ * For commands that make no dead letters: how many are kept is for the queue's sender to say.
+ * Each transaction drops the oldest of those that are beyond the bounds of who makes it.
+ */
+export const KEEPS_DEAD_LETTERS = {
+  maxDeadPackets: Number.MAX_SAFE_INTEGER,
+  maxDeadBytes: Number.MAX_SAFE_INTEGER,
+} as const satisfies QueueOptions;
+
 /** What has to be granted to open a queue. */
 export function queueNeeds(queue: string): Pick<Needs, "queues" | "databases"> {
   return isQueueUrl(queue) ? { databases: parseQueueUrl(queue).hosts } : { queues: [queue] };

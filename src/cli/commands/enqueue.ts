@@ -25,7 +25,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { openQueue, queueNeeds } from "../arguments/queue_place.ts";
+import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { formatPackets } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
@@ -90,7 +90,7 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
     )
     .flag("--json", "print an object with its id for each packet");
   addOversizeOption(options);
-  addQueueOptions(options);
+  addQueueOptions(options, { makesDeadLetters: false });
   return command
     .addHelpText("after", HELP)
     .action(async (texts: string[], options: EnqueueCommandOptions) => {
@@ -180,7 +180,7 @@ async function open(
   const warn = (words: string) => log.warn(words);
   const logger = { debug() {}, info() {}, warn, error: warn };
   try {
-    return await openQueue(path, queueOptionsOf(options), logger);
+    return await openQueue(path, { ...KEEPS_DEAD_LETTERS, ...queueOptionsOf(options) }, logger);
   } catch (error) {
     throw asUsageError(error);
   }

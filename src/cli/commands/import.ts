@@ -16,7 +16,7 @@ import {
   type QueueCommandOptions,
   queueOptionsOf,
 } from "../arguments/options.ts";
-import { openQueue, queueNeeds } from "../arguments/queue_place.ts";
+import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import {
@@ -82,7 +82,7 @@ export function importCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
   options
     .flag("--no-expiry", "leave out the lines' expiresAt")
     .flag("--dry-run", "look at every line, and store nothing");
-  addQueueOptions(options);
+  addQueueOptions(options, { makesDeadLetters: false });
   return command
     .addHelpText("after", HELP)
     .action(async (file: string | undefined, options: ImportOptions) =>
@@ -119,7 +119,7 @@ async function importPackets(
 
 async function open(path: string, options: ImportOptions): Promise<OutboundQueue> {
   try {
-    return await openQueue(path, queueOptionsOf(options));
+    return await openQueue(path, { ...KEEPS_DEAD_LETTERS, ...queueOptionsOf(options) });
   } catch (error) {
     throw asUsageError(error);
   }

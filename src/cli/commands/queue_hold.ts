@@ -11,7 +11,12 @@ import type { Looker } from "../../postgres/look.ts";
 import type { SpareSpace } from "../../queue/guarded_store.ts";
 import { OutboundQueue, sendingSideOf } from "../../queue/queue.ts";
 import { SenderLock } from "../../queue/sender_lock.ts";
-import { nameOfQueue, openQueue, passwordOf } from "../arguments/queue_place.ts";
+import {
+  KEEPS_DEAD_LETTERS,
+  nameOfQueue,
+  openQueue,
+  passwordOf,
+} from "../arguments/queue_place.ts";
 import { formatDuration } from "../arguments/values.ts";
 import { CommandError } from "../terminal/exit_code.ts";
 import { openForLooking } from "./queue_view.ts";
@@ -41,7 +46,7 @@ export async function holdQueue(queue: string, timeoutMs = TIMEOUT_MS): Promise<
 
 /** Opens a queue for what needs no right. */
 export async function openWithoutHold(queue: string): Promise<QueueHold> {
-  return await holdOf(() => openQueue(queue, {}), undefined, () => {});
+  return await holdOf(() => openQueue(queue, KEEPS_DEAD_LETTERS), undefined, () => {});
 }
 
 function holdOf(
@@ -63,7 +68,7 @@ function holdOf(
 async function holdFile(path: string): Promise<QueueHold> {
   try {
     const lock = await SenderLock.acquire(path);
-    return holdOf(() => OutboundQueue.open(path), lock, () => lock.release());
+    return holdOf(() => OutboundQueue.open(path, KEEPS_DEAD_LETTERS), lock, () => lock.release());
   } catch (error) {
     if (!(error instanceof QueueLockedError)) throw error;
     const pid = error.holderPid;
@@ -103,7 +108,8 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
     import("../../postgres/postgres.ts"),
     import("../../postgres/look.ts"),
   ]);
-  const queue = await postgresQueue({ url, ...passwordOf(), holder: ownName });
+  const own = { ...KEEPS_DEAD_LETTERS, holder: ownName };
+  const queue = await postgresQueue({ url, ...passwordOf(), ...own });
   const looker = lookerAt({ url, ...passwordOf() });
   const path = nameOfQueue(url);
   const giveUp = new AbortController();

@@ -15,7 +15,7 @@ import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { mergeRanges } from "../../queue/store/id_ranges.ts";
 import { addQueueOption, asUsageError, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
-import { openQueue, queueNeeds } from "../arguments/queue_place.ts";
+import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import {
   formatCount,
@@ -199,7 +199,7 @@ async function requeue(
   checkPermissions(queueNeeds(path));
   requireQueue(path);
   const { ranges } = await find(path, ids, { olderThan: undefined, dead: true });
-  await using queue = await openQueue(path, {});
+  await using queue = await openQueue(path, KEEPS_DEAD_LETTERS);
   let packets = 0, bytes = 0, damagedPackets = 0;
   let firstId: number | undefined, lastId = 0;
   for (const range of stepsOf(ranges)) {
