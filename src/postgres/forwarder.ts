@@ -212,6 +212,8 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   #watch(): void {
     const { queue } = this;
     const stack = this.#untilClosed;
+    // Before the first answer of the cluster, which may make removals: on a full disk, too.
+    stack.defer(this.#sending.useSpareSpace(this.#tenure.spare));
     stack.defer(this.#sending.subscribe(() => this.#forwarding.wake()));
     stack.defer(queue.subscribeDead((dead) => {
       this.#mention(wordsForDead(dead));

@@ -83,9 +83,10 @@ export class GuardedStore implements FileStore {
   /**
    * From now on removals on a full disk use this space.
    *
-   * @param spare `undefined`: there is none any more.
+   * @param spare The same as before changes nothing; `undefined`: there is none any more.
    */
   useSpareSpace(spare: SpareSpace | undefined): void {
+    if (spare === this.#spare) return;
     this.#spare = spare;
     this.#spareIsOut = false;
   }
@@ -254,9 +255,9 @@ export class GuardedStore implements FileStore {
     return this.#store.edgeId();
   }
 
-  /** See {@linkcode FileStore.setEdgeId}. */
+  /** See {@linkcode FileStore.setEdgeId}; without an id, nothing is ever removed by forwarding. */
   setEdgeId(id: string): void | Promise<void> {
-    return this.#store.setEdgeId(id);
+    return this.#inReserve(() => this.#store.setEdgeId(id));
   }
 
   /** See {@linkcode FileStore.enqueuedAtMs}. */

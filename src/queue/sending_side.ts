@@ -272,6 +272,19 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
+   * From now on removals on a full disk use this space; {@linkcode answerDoorbell} does it by
+   * itself. For who removes before.
+   *
+   * @param spare That of the tenure, where it has some.
+   * @returns Ends it.
+   */
+  useSpareSpace(spare: SpareSpace | undefined): () => void {
+    const { place } = this.#parts;
+    place.useSpareSpace(spare);
+    return () => place.useSpareSpace(undefined);
+  }
+
+  /**
    * From now on makes dead letters of packets soon after they have expired, at
    * most once a second, except for those that `readBatches` has given out;
    * {@linkcode answerDoorbell} does it by itself.
@@ -280,12 +293,11 @@ export class SendingSide implements DeliveryQueue {
    * @returns Ends it.
    */
   sweepExpired(spare?: SpareSpace): () => void {
-    const { reader, place } = this.#parts;
-    const endSweeping = reader.sweep();
-    place.useSpareSpace(spare);
+    const endSweeping = this.#parts.reader.sweep();
+    const endUse = this.useSpareSpace(spare);
     return () => {
       endSweeping();
-      place.useSpareSpace(undefined);
+      endUse();
     };
   }
 

@@ -7,7 +7,8 @@ import type { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { child, lines, mountTmpfs, NO_TMPFS, unless } from "./helpers.ts";
+import { child, lines, NO_TMPFS, unless } from "./helpers.ts";
+import { Disk } from "./disk.ts";
 import { inEachThread } from "./threads.ts";
 
 for (const megabytes of [2, 6, 20]) {
@@ -192,6 +193,36 @@ inEachThread("a queue is opened, and emptied, on a disk without a free byte", as
   assert.equal(queue.stats().packets, 20 * 64 - 3 * 400);
 }, NO_TMPFS);
 
+inEachThread(
+  "a file on a full disk becomes an edge's, and what the cluster has leaves it",
+  async (open) => {
+    using disk = new Disk("size=8m");
+    const before = await open(disk.queue);
+    for (let i = 0; i < 20; i++) await before.enqueueMany(packets());
+    await before.close();
+    await using queue = await open(disk.queue);
+    using lock = await SenderLock.acquire(queue.path);
+    disk.fillUp();
+    const sending = sendingSideOf(queue);
+    const { edge } = sending;
+    assert(edge !== undefined);
+    const [id, other] = [crypto.randomUUID(), crypto.randomUUID()];
+    await assert.rejects(async () => await edge.setEdgeId(id), { reason: "disk-full" });
+    const end = sending.useSpareSpace(lock);
+    await edge.setEdgeId(id);
+    assert.equal(await edge.edgeId(), id);
+    await sending.removeThrough(1000);
+    // What it is used for from now on does not forget that it is given up.
+    sending.answerDoorbell(lock);
+    await edge.setEdgeId(other);
+    assert.equal(await edge.edgeId(), other);
+    await sending.removeThrough(queue.lastId);
+    assert.equal(lock.reserveBytes, lock.wantedReserveBytes);
+    end();
+  },
+  NO_TMPFS,
+);
+
 Deno.test("a lock file may be used by whoever may use the queue", async () => {
   using dir = new TempDir();
   Deno.writeTextFileSync(dir.queue, "");
@@ -205,39 +236,6 @@ Deno.test("a lock file may be used by whoever may use the queue", async () => {
   const { uid, gid } = Deno.statSync(again.path);
   assert.deepEqual([uid, gid], [1234, 2345]);
 });
-
-/** A small disk of its own. */
-class Disk implements Disposable {
-  readonly queue: string;
-  readonly #dir = new TempDir();
-  readonly #mounted: { unmount(): void };
-
-  constructor(options: string) {
-    const path = `${this.#dir.path}/disk`;
-    const mounted = mountTmpfs(path, options);
-    assert(typeof mounted !== "string", String(mounted));
-    this.#mounted = mounted;
-    this.queue = `${path}/outbox.db`;
-  }
-
-  fillUp(): void {
-    using file = Deno.openSync(`${this.queue}.ballast`, { write: true, create: true });
-    try {
-      for (;;) file.writeSync(new Uint8Array(4096));
-    } catch (error) {
-      assert(error instanceof Error && "code" in error && error.code === "ENOSPC");
-    }
-  }
-
-  makeRoom(): void {
-    Deno.removeSync(`${this.queue}.ballast`);
-  }
-
-  [Symbol.dispose](): void {
-    this.#mounted.unmount();
-    this.#dir[Symbol.dispose]();
-  }
-}
 
 function packets(): Uint8Array[] {
   return Array.from({ length: 64 }, () => new Uint8Array(1000).fill(7));

@@ -1,0 +1,47 @@
+/** What forwarders ask of the edge's file: room on its disk, and that its packets stay in it. */
+import assert from "node:assert/strict";
+import { Forwarder, postgresQueue } from "../../src/postgres/postgres.ts";
+import { OutboundQueue } from "../../src/queue/queue.ts";
+import { Disk } from "../queue/disk.ts";
+import { NO_TMPFS, unless } from "../queue/helpers.ts";
+import { within } from "../support/until.ts";
+import { NO_POSTGRES, PostgresServer } from "./server.ts";
+
+Deno.test({
+  ...unless(
+    NO_POSTGRES ?? NO_TMPFS,
+    "a forwarder starts on a full disk, and takes out what the cluster has already",
+  ),
+  async fn() {
+    await using server = await PostgresServer.start();
+    const url = await server.makeQueue("outbox");
+    const options = { url, durability: "power-loss", edge: "plant 7" } as const;
+    using disk = new Disk("size=8m");
+    {
+      await using forwarder = await Forwarder.open(disk.queue, options);
+      await forwarder.queue.enqueue("first");
+      await forwarder.drained();
+    }
+    {
+      await using queue = await OutboundQueue.open(disk.queue);
+      for (let i = 0; i < 20; i++) {
+        await queue.enqueueMany(Array.from({ length: 64 }, () => new Uint8Array(1000)));
+      }
+    }
+    // As where the answer was lost with the forwarder: the cluster has them, and so has the file.
+    const before = Deno.readFileSync(disk.queue);
+    {
+      await using forwarder = await Forwarder.open(disk.queue, options);
+      await forwarder.drained();
+    }
+    Deno.writeFileSync(disk.queue, before);
+    await using queue = await OutboundQueue.open(disk.queue);
+    disk.fillUp();
+    await using forwarder = await Forwarder.open(queue, options);
+    await within("the cluster has them", forwarder.drained());
+    const { queue: { packets }, failures, forwardedPackets } = forwarder.stats();
+    assert.deepEqual([packets, failures, forwardedPackets], [0, 0, 0]);
+    await using cluster = await postgresQueue({ url, durability: "power-loss" });
+    assert.equal(cluster.stats().packets, 1 + 20 * 64);
+  },
+});
