@@ -5,7 +5,9 @@ import { backUpQueue } from "../../src/queue/inspect/backup.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { BECOME_EDGE } from "../../src/queue/store/layout.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver } from "./helpers.ts";
 import { inEachThread } from "./threads.ts";
 
 const ID = "5f0c5a3e-52c7-4a08-9c0b-0d1e2f3a4b5c";
@@ -76,6 +78,34 @@ inEachThread("when a packet was stored is known until it is removed", async (ope
   assert.equal(await edge.enqueuedAtMs(4), four);
   assert.equal(await edge.enqueuedAtMs(6), four);
   await tenure.release();
+});
+
+Deno.test("a file that becomes an edge's while it is being opened is not taken for damaged", async () => {
+  for (const open of [OutboundQueue.open, QueueInspector.open]) {
+    // The layout is read several times on the way: it happens before each of them.
+    let readings = 1;
+    for (let at = 1; at <= readings; at++) {
+      using dir = new TempDir();
+      await using other = await OutboundQueue.open(dir.queue);
+      await other.enqueue("one");
+      const turn = () => {
+        const database = new DatabaseSync(dir.queue);
+        database.exec(`BEGIN IMMEDIATE; ${BECOME_EDGE.join(";")}; PRAGMA user_version = 4; COMMIT`);
+        database.close();
+      };
+      readings = 0;
+      const driver = new FaultDriver();
+      driver.fault = (sql) => {
+        if (sql === "SELECT type, name, sql FROM sqlite_schema" && ++readings === at) turn();
+        return undefined;
+      };
+      const opened = await open(dir.queue, { driver });
+      assert(readings >= at);
+      if (opened instanceof OutboundQueue) await opened.close();
+      else opened[Symbol.dispose]();
+      assert.equal(versionOf(dir.queue), 4);
+    }
+  }
 });
 
 Deno.test("a repair takes the packets of an edge's file into another file, which is no edge yet", async () => {

@@ -35,9 +35,8 @@ import {
   refuseOrphanedLog,
 } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { checkLayout } from "../store/layout.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
-import { distrust, versionOf } from "../store/schema.ts";
+import { distrust, recognise } from "../store/schema.ts";
 import { COUNTS_SQL } from "../store/state_table.ts";
 import type { PacketCount } from "../store/types.ts";
 import {
@@ -181,8 +180,7 @@ export class QueueInspector implements Inspector {
         busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS,
       });
       distrust(database);
-      const version = versionOf(database, path, NOT_A_QUEUE_ADVICE);
-      if (version > 0) checkLayout(database, version, path, { mayLack: true });
+      const version = recognise(database, path, { mayLack: true, advice: NOT_A_QUEUE_ADVICE });
       return new QueueInspector(realPath, version, database, options);
     } catch (error) {
       database?.close();

@@ -201,10 +201,36 @@ export function checkVersion(
   }
 }
 
-/** Its version, too, but only if the file has nothing else in it than that version has. */
-function recognise(database: SqliteDatabase, path: string): number {
-  const version = versionOf(database, path);
-  if (version > 0) checkLayout(database, version, path);
+/**
+ * Its version, too, but only if the file has nothing else in it than that version has. Both
+ * are read at one moment: at the next one another process may make it another version.
+ *
+ * @param database The file, open, and outside of a transaction.
+ * @param path Its path, for the words of an error.
+ * @param tolerance What may be missing, and what to do where the file is no queue.
+ * @throws {QueueFileError} It is none that this code understands.
+ */
+export function recognise(
+  database: SqliteDatabase,
+  path: string,
+  tolerance: { readonly mayLack?: boolean; readonly advice?: string } = {},
+): number {
+  database.prepare("BEGIN").run([]);
+  try {
+    return recogniseWithin(database, path, tolerance);
+  } finally {
+    rollBack(database);
+  }
+}
+
+/** The same for who has begun a transaction. */
+function recogniseWithin(
+  database: SqliteDatabase,
+  path: string,
+  { mayLack = false, advice }: { readonly mayLack?: boolean; readonly advice?: string } = {},
+): number {
+  const version = versionOf(database, path, advice);
+  if (version > 0) checkLayout(database, version, path, { mayLack });
   return version;
 }
 
@@ -245,7 +271,7 @@ function bringUpToDate(database: SqliteDatabase, path: string): void {
   database.prepare("BEGIN IMMEDIATE").run([]);
   try {
     // Another process may have been quicker.
-    const version = recognise(database, path);
+    const version = recogniseWithin(database, path);
     if (version < SCHEMA_VERSION) {
       const steps = version === 0 ? CREATE : UPGRADES.slice(version - 1).flat();
       for (const sql of steps) database.prepare(sql).run([]);
