@@ -446,10 +446,14 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       this.#untilClosed.dispose();
       this.#cancelNotice();
       this.#outages.stop();
-      await this.#doorbell?.stop();
-      this.#hub.close();
-      if (this.#ownsQueue) await this.#sending.close(this.#failure?.error);
-      await this.#tenure.release();
+      try {
+        await this.#doorbell?.stop();
+        this.#hub.close();
+        if (this.#ownsQueue) await this.#sending.close(this.#failure?.error);
+      } finally {
+        // However that goes: a tenure that nobody gives back keeps every other forwarder out.
+        await this.#tenure.release();
+      }
     })();
     return this.#releasing;
   }

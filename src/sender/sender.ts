@@ -535,12 +535,16 @@ export class Sender implements AsyncDisposable {
       this.#cancelTick();
       this.#outages.stop();
       this.#reports.stop();
-      await this.#doorbell.stop();
-      this.#hub.close();
-      this.#received.close();
-      if (this.#ownsQueue) await sendingSideOf(this.queue).close(this.#failure?.error);
-      this.#forgetRefused();
-      await this.#tenure.release();
+      try {
+        await this.#doorbell.stop();
+        this.#hub.close();
+        this.#received.close();
+        if (this.#ownsQueue) await sendingSideOf(this.queue).close(this.#failure?.error);
+      } finally {
+        // However that goes: a tenure that nobody gives back keeps every other sender out.
+        this.#forgetRefused();
+        await this.#tenure.release();
+      }
     })();
     return this.#releasing;
   }

@@ -3,9 +3,20 @@ import assert from "node:assert/strict";
 import { Forwarder, postgresQueue } from "../../src/postgres/postgres.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { Disk } from "../queue/disk.ts";
-import { NO_TMPFS, unless } from "../queue/helpers.ts";
+import { failsToClose, NO_TMPFS, unless } from "../queue/helpers.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { within } from "../support/until.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
+
+Deno.test("a file that cannot be closed can be forwarded all the same, by the next one", async () => {
+  using dir = new TempDir();
+  const options = { url: "postgres://nobody@127.0.0.1:1/none/outbox", edge: "plant 7" };
+  const queueOptions = { driver: failsToClose };
+  const forwarder = await Forwarder.open(dir.queue, { ...options, queueOptions });
+  await assert.rejects(forwarder.close({ deliverTimeoutMs: 0 }), /injected on close/);
+  await using next = await Forwarder.open(dir.queue, options);
+  await next.close({ deliverTimeoutMs: 0 });
+});
 
 Deno.test({
   ...unless(

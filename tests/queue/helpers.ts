@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import {
+  SqliteCode,
   type SqliteDatabase,
   type SqliteDriver,
   SqliteError,
@@ -64,6 +65,21 @@ export class FaultDriver implements SqliteDriver {
 function largestBlob(params: readonly SqliteValue[]): number {
   return params.reduce<number>((m, p) => p instanceof Uint8Array ? Math.max(m, p.length) : m, 0);
 }
+
+/** node:sqlite whose connections that may write report an error when they are closed. */
+export const failsToClose: SqliteDriver = {
+  name: "node:sqlite that fails to close",
+  open(path, options) {
+    const database = nodeSqlite.open(path, options);
+    return {
+      prepare: (sql) => database.prepare(sql),
+      close() {
+        database.close();
+        if (!options.readOnly) throw new SqliteError(SqliteCode.IOERR, "injected on close");
+      },
+    };
+  },
+};
 
 /** Where the library lies. */
 export const SOURCES: string = decodeURIComponent(new URL("../../src", import.meta.url).pathname);

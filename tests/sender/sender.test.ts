@@ -12,6 +12,7 @@ import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import type { SenderStatus } from "../../src/delivery/status.ts";
 import { Sender } from "../../src/sender/sender.ts";
+import { failsToClose } from "../queue/helpers.ts";
 import { bytes } from "../support/bytes.ts";
 import { lines, packet, packets } from "../support/packets.ts";
 import { seen, SenderBench } from "../support/sender_bench.ts";
@@ -495,6 +496,15 @@ Deno.test("bad options are refused before anything is opened", async () => {
     await assert.rejects(bench.open(options), message);
   }
   assert.equal([...Deno.readDirSync(bench.dir.path)].length, 0);
+});
+
+Deno.test("a queue that cannot be closed can be sent from all the same, by the next sender", async () => {
+  await using bench = new SenderBench(NO_HOLD);
+  const sender = await Sender.open(bench.dir.queue, "tcp://127.0.0.1:1", {
+    queueOptions: { driver: failsToClose },
+  });
+  await assert.rejects(sender.close({ deliverTimeoutMs: 0 }), /injected on close/);
+  using _lock = await SenderLock.acquire(bench.dir.queue);
 });
 
 Deno.test("a queue that was handed over is closed, also where the sender cannot be opened", async (t) => {

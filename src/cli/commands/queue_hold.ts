@@ -59,8 +59,11 @@ function holdOf(
     spare,
     open: async () => opened ??= await open(),
     async [Symbol.asyncDispose]() {
-      await opened?.close();
-      await release();
+      try {
+        await opened?.close();
+      } finally {
+        await release();
+      }
     },
   };
 }
@@ -126,8 +129,11 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
   try {
     const tenure = await sendingSideOf(queue).takeTenure(systemClock, giveUp.signal);
     return holdOf(() => Promise.resolve(queue), undefined, async () => {
-      await queue.close();
-      await tenure.release();
+      try {
+        await queue.close();
+      } finally {
+        await tenure.release();
+      }
     });
   } catch (error) {
     await queue.close();
