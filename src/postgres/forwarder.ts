@@ -52,6 +52,10 @@ export type {
 /** What other processes read is written this often, where it has changed. */
 const NOTICE_MS = 1000;
 
+/** A file that ends before what was forwarded of it looks like one that was restored. */
+const SURVIVES_POWER_LOSS = "must be power-loss for a file that is forwarded: after a power cut " +
+  "it could lack packets that the cluster has, and would be refused for good";
+
 /** What a reporter of outages calls a forwarder's states. */
 const AS_SENDER: Readonly<Record<ForwarderState, DeliveryStatus["state"]>> = {
   "connecting": "connecting",
@@ -269,7 +273,8 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
    * @param queue The edge's file, which is made where there is none, or a queue in a file that
    *   is open already.
    * @param options Where to, and what differs from the defaults.
-   * @throws {OptionError} An option is out of range, or the queue is no file.
+   * @throws {OptionError} An option is out of range, or the queue is no file, or one that was
+   *   opened with `durability: "process-crash"`.
    * @throws {QueueFileError} The file cannot be used as a queue.
    * @throws {QueueLockedError} A sender or another forwarder has it.
    * @throws {Deno.errors.NotCapable} Permissions are missing; the message has every flag.
@@ -283,6 +288,10 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     }
     if (!ownsQueue && sendingSideOf(queue).edge === undefined) {
       throw new OptionError("queue", queue.path, "must be a file: a cluster forwards nothing");
+    }
+    const durability = ownsQueue ? queueOptions?.durability : sendingSideOf(queue).durability;
+    if (durability === "process-crash") {
+      throw new OptionError("queueOptions.durability", durability, SURVIVES_POWER_LOSS);
     }
     requestPermissions({
       databases: settings.address.hosts,

@@ -7,8 +7,9 @@ import { openStore } from "./open_store.ts";
 import type { QueueOptions } from "./options.ts";
 import type { QueuePlace } from "./place.ts";
 import { SenderLock } from "./sender_lock.ts";
+import type { Durability } from "./store/types.ts";
 
-const SURVIVED: Readonly<Record<Required<QueueOptions>["durability"], string>> = {
+const SURVIVED: Readonly<Record<Durability, string>> = {
   "power-loss": "a power cut of this machine, but not the loss of its disk",
   "process-crash": "the end of this process, but not of the machine",
 };
@@ -19,6 +20,7 @@ export class FilePlace implements QueuePlace {
   readonly store: GuardedStore;
   readonly ringer: DoorbellRinger;
   readonly survives: string;
+  readonly durability: Durability;
   readonly #clock: Clock;
 
   private constructor(store: GuardedStore, { clock, durability }: Required<QueueOptions>) {
@@ -26,6 +28,7 @@ export class FilePlace implements QueuePlace {
     this.store = store;
     this.ringer = new DoorbellRinger(store.path, clock);
     this.survives = SURVIVED[durability];
+    this.durability = durability;
     this.#clock = clock;
   }
 

@@ -11,6 +11,7 @@ import type { Clock } from "../base/ports.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
 import type { FileStore, QueueStore } from "./store/contract.ts";
+import type { Durability } from "./store/types.ts";
 import type { Tenure } from "./tenure.ts";
 
 /** A file as those to whom it is forwarded know it. */
@@ -24,6 +25,8 @@ export interface QueuePlace {
   readonly store: QueueStore;
   /** What can be forwarded; left out where the place is no file. */
   readonly edge?: EdgeFile;
+  /** What a commit of this process survives; left out where the place is no file. */
+  readonly durability?: Durability;
   /** Tells the sender, in another process, that there are packets. */
   readonly ringer: {
     /** Tells it now or a few milliseconds later. */

@@ -19,6 +19,7 @@ import type { EdgeFile, QueuePlace } from "./place.ts";
 import type { PacketReader } from "./read/packet_reader.ts";
 import type { QueueTime } from "./read/queue_time.ts";
 import type { Edit, ReadResult } from "./store/contract.ts";
+import type { Durability } from "./store/types.ts";
 import type { Tenure } from "./tenure.ts";
 
 /** The parts of an open queue that its sender works with; the queue has the same ones. */
@@ -70,6 +71,11 @@ export class SendingSide implements DeliveryQueue {
   /** What can be forwarded; `undefined`: the queue is no file. */
   get edge(): EdgeFile | undefined {
     return this.#parts.place.edge;
+  }
+
+  /** What a commit of this process survives; `undefined`: the queue is no file. */
+  get durability(): Durability | undefined {
+    return this.#parts.place.durability;
   }
 
   /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */

@@ -1,12 +1,43 @@
 /** What forwarders ask of the edge's file: room on its disk, and that its packets stay in it. */
 import assert from "node:assert/strict";
+import { OptionError } from "../../src/base/errors.ts";
 import { Forwarder, postgresQueue } from "../../src/postgres/postgres.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { runHere } from "../cli/helpers.ts";
 import { Disk } from "../queue/disk.ts";
 import { failsToClose, NO_TMPFS, unless } from "../queue/helpers.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { within } from "../support/until.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
+
+Deno.test("a file that may lose packets in a power cut is not forwarded", async () => {
+  using dir = new TempDir();
+  const options = { url: "postgres://nobody@127.0.0.1:1/none/outbox", edge: "plant 7" };
+  const durability = "process-crash";
+  const refused = (error: unknown) =>
+    error instanceof OptionError && error.option === "queueOptions.durability" &&
+    /must be power-loss for a file that is forwarded: after a power cut/.test(error.message);
+  await assert.rejects(
+    Forwarder.open(dir.queue, { ...options, queueOptions: { durability } }),
+    refused,
+  );
+  assert.deepEqual([...Deno.readDirSync(dir.path)], [], "no file was made");
+  {
+    await using queue = await OutboundQueue.open(dir.queue, { durability });
+    await assert.rejects(Forwarder.open(queue, options), refused);
+    // It is left as it was: open, and free for a sender.
+    await queue.enqueue("one");
+    using _lock = await SenderLock.acquire(queue.path);
+  }
+  const args = ["forward", "-q", dir.queue, "--to", options.url, "--durability", durability];
+  const { code, err } = await runHere(args);
+  assert.equal(code, 2, err);
+  assert.match(err, /^sendq: --durability must be power-loss for a file that is forwarded: after/);
+  // What was opened as it should be is forwarded.
+  await using forwarder = await Forwarder.open(dir.queue, options);
+  await forwarder.close({ deliverTimeoutMs: 0 });
+});
 
 Deno.test("a file that cannot be closed can be forwarded all the same, by the next one", async () => {
   using dir = new TempDir();

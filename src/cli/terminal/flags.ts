@@ -48,6 +48,7 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
 export const COMPOSED_OPTIONS: ReadonlyMap<string, string> = new Map([
   ["confirm", "--confirm"],
   ["libssl", "--libssl"],
+  ["queueOptions.durability", "--durability"],
   ["tls", "--tls-…"],
 ]);
 
