@@ -173,12 +173,17 @@ Deno.test("a route that fails leaves the others to go on, and is told at the end
   const port = ScriptedServer.freePort();
   using routes = new Routes("");
   const { directory } = routes;
+  const entry = ScriptedServer.freePort();
   const broken = directory.file("broken.db");
   Deno.writeTextFileSync(broken, "this is no database, however long it is\n".repeat(100));
   routes.write({
     routes: {
       broken: { queue: broken, remote: server.remote },
-      removed: { queue: directory.file("removed.db"), remote: server.remote },
+      removed: {
+        queue: directory.file("removed.db"),
+        remote: server.remote,
+        relay: { listen: [`tcp://127.0.0.1:${entry}`] },
+      },
       well: { queue: directory.file("well.db"), remote: server.remote, holdMs: 0 },
     },
     http: { address: `127.0.0.1:${port}` },
@@ -190,6 +195,8 @@ Deno.test("a route that fails leaves the others to go on, and is told at the end
   assert.match((await health()).text, /^broken: /);
   Deno.removeSync(`${directory.file("removed.db")}.lock`);
   await until("its end", async () => /^removed: Closed/m.test((await health()).text));
+  await sendq.says(/removed: .*lock file/);
+  await assert.rejects(Deno.connect({ port: entry }), Deno.errors.ConnectionRefused);
   await enqueue(routes, "well", "on and on");
   await until("the packet", () => server.text === "on and on\n");
   sendq.child.kill("SIGTERM");

@@ -353,7 +353,8 @@ class Session {
     const why = await Promise.race([
       this.#takeIn(),
       stopped,
-      this.#sender.closed.then(() => "closed" as const),
+      // Also by an error: clients are not to find a relay behind which nobody stores.
+      this.#sender.closed.then(() => "closed" as const, () => "closed" as const),
     ]);
     // Of packets in a file without a name the next start knows nothing.
     if (why === "end" || (why === "error" && this.#sender.queue.misplaced() !== undefined)) {
