@@ -22,6 +22,7 @@ import { harmlessLogger } from "../base/logger.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
+import type { Condition } from "../sender/condition.ts";
 import { Sender } from "../sender/sender.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
 import { readSender } from "./figures.ts";
@@ -29,8 +30,13 @@ import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
 import { type Health, Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
 import page from "./page.json" with { type: "json" };
 import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
-import { notStarted, type RouteSummary, summaryOf } from "./routes.ts";
-import type { StatusServer, StatusServerOptions } from "./status_server.ts";
+import { type RouteSummary, summaryOf, withoutSender } from "./routes.ts";
+import type {
+  RoutesStatusServer,
+  ShownSender,
+  StatusServer,
+  StatusServerOptions,
+} from "./status_server.ts";
 
 export type { Condition } from "../sender/condition.ts";
 export type { Outage } from "../delivery/status.ts";
@@ -44,7 +50,12 @@ export type {
   ForwarderStats,
   ReadableForwarder,
 } from "../postgres/forwarder_status.ts";
-export type { StatusServer, StatusServerOptions } from "./status_server.ts";
+export type {
+  RoutesStatusServer,
+  ShownSender,
+  StatusServer,
+  StatusServerOptions,
+} from "./status_server.ts";
 export type { Health, OldestPacket, Sample, StatusEvent, StatusReport } from "./monitor.ts";
 export type { RouteSummary } from "./routes.ts";
 
@@ -73,14 +84,7 @@ const CLOSE_GRACE_MS = 1000;
  * Needs `--allow-net` for the address that it listens on. Payloads are never
  * shown unless asked for. Dispose of it with the sender.
  *
- * For several senders in one process `/` is a list of them, to be sorted and filtered, the
- * worst first; `/routes` is the same as JSON, an array of {@linkcode RouteSummary}. `/r/NAME/`
- * has the page of each, and below it all the other paths, too. `/metrics` then has a label
- * `route`, `/status` an object of reports, and `/healthz` says 503 when any of them is
- * unhealthy, and which.
- *
- * @param senders Whose status: one sender, or several by their names. An error stands for a
- *   sender that could not be opened.
+ * @param sender Whose status.
  * @param options Where, and for whom.
  * @throws {RangeError} An option is out of range, or the address is not a
  *   loopback one and there is no token.
@@ -101,10 +105,26 @@ const CLOSE_GRACE_MS = 1000;
  * await answer.body?.cancel();
  * ```
  */
+export function serveStatus(sender: Sender, options?: StatusServerOptions): StatusServer;
+/**
+ * The same for several senders in one process: `/` is a list of them, to be sorted and filtered,
+ * the worst first; `/routes` is the same as JSON, an array of {@linkcode RouteSummary}. `/r/NAME/`
+ * has the page of each, and below it all the other paths, too. `/metrics` then has a label
+ * `route`, `/status` an object of reports, and `/healthz` says 503 when any of them is
+ * unhealthy, and which.
+ *
+ * @param senders Whose status, by their names; see {@linkcode ShownSender} for those that are
+ *   not open.
+ * @param options Where, and for whom.
+ */
 export function serveStatus(
-  senders: Sender | Readonly<Record<string, Sender | Error>>,
+  senders: Readonly<Record<string, ShownSender>>,
+  options?: StatusServerOptions,
+): RoutesStatusServer;
+export function serveStatus(
+  senders: Sender | Readonly<Record<string, ShownSender>>,
   options: StatusServerOptions = {},
-): StatusServer {
+): StatusServer | RoutesStatusServer {
   const {
     hostname = "127.0.0.1",
     port = 9465,
@@ -122,18 +142,8 @@ export function serveStatus(
   access.port = addr.port;
   const viewOf = (sender: Sender, route?: string) =>
     new SenderView(sender, { clock, undeliverableLimitMs, showPayloads, route });
-  const service = new StatusService(
-    access,
-    senders instanceof Sender ? viewOf(senders) : new RoutesView(
-      new Map(
-        Object.entries(senders).map(([name, sender]) => [
-          name,
-          sender instanceof Error ? sender : viewOf(sender, name),
-        ]),
-      ),
-      clock,
-    ),
-  );
+  const view = senders instanceof Sender ? viewOf(senders) : new RoutesView(senders, viewOf, clock);
+  const service = new StatusService(access, view);
   const server = new HttpListener({
     listener,
     clock: systemClock,
@@ -149,7 +159,11 @@ export function serveStatus(
     closing ??= server.close(CLOSE_GRACE_MS);
     return closing;
   };
-  return { url: `http://${host}:${addr.port}/`, addr, close, [Symbol.asyncDispose]: close };
+  const url = `http://${host}:${addr.port}/`;
+  const served = { url, addr, close, [Symbol.asyncDispose]: close };
+  return view instanceof RoutesView
+    ? { ...served, show: (name: string, sender: ShownSender) => view.show(name, sender) }
+    : served;
 }
 
 const ASSETS: ReadonlyMap<string, readonly [type: string, body: string]> = new Map([
@@ -166,6 +180,18 @@ interface View {
   answer(pathname: string, method: string): Promise<HttpAnswer | undefined>;
   /** Ends what is under way. */
   stop(): void;
+}
+
+/** One of several. */
+interface RouteView extends View {
+  /** Its figures; none where there is no sender. */
+  readings(labels: Readonly<Record<string, string>>): readonly LabelledReading[];
+  /** Whether it does its work, and what is to be said of it. */
+  health(): Pick<Health, "ok" | "reason">;
+  /** How it stands, in one row of the list of routes. */
+  summary(route: string): RouteSummary;
+  /** How it stands, as `/status` has it. */
+  report(): Promise<unknown>;
 }
 
 /** Answers requests of those who may ask. */
@@ -214,7 +240,7 @@ class StatusService {
 }
 
 /** One sender's pages. */
-class SenderView implements View {
+class SenderView implements RouteView {
   readonly #sender: Sender;
   readonly #clock: Clock;
   readonly #showPayloads: boolean;
@@ -243,12 +269,10 @@ class SenderView implements View {
     this.#monitor.stop();
   }
 
-  /** Its figures. */
-  reading(labels: Readonly<Record<string, string>> = {}): LabelledReading {
-    return {
-      reading: readSender(this.#sender, this.#clock.wallMs()),
-      labels: { ...labels, remote: this.#sender.remote },
-    };
+  /** See {@linkcode RouteView.readings}. */
+  readings(labels: Readonly<Record<string, string>> = {}): readonly LabelledReading[] {
+    const reading = readSender(this.#sender, this.#clock.wallMs());
+    return [{ reading, labels: { ...labels, remote: this.#sender.remote } }];
   }
 
   /** Whether it does its work. */
@@ -266,7 +290,7 @@ class SenderView implements View {
       case "/":
         return html(200, page["page.html"]);
       case "/metrics":
-        return respond(200, PROMETHEUS_CONTENT_TYPE, prometheusText([this.reading()]));
+        return respond(200, PROMETHEUS_CONTENT_TYPE, prometheusText(this.readings()));
       case "/healthz": {
         const { ok, reason } = this.health();
         return text(ok ? 200 : 503, reason);
@@ -345,74 +369,116 @@ class SenderView implements View {
   }
 }
 
+/** What there is to say of one that has no sender. */
+class WaitingView implements RouteView {
+  readonly #shown: Error | Condition;
+
+  constructor(shown: Error | Condition) {
+    this.#shown = shown;
+  }
+
+  stop(): void {}
+
+  readings(): readonly LabelledReading[] {
+    return [];
+  }
+
+  health(): Pick<Health, "ok" | "reason"> {
+    if (this.#shown instanceof Error) return { ok: false, reason: this.#shown.message };
+    const { tone, headline, detail } = this.#shown;
+    return { ok: tone !== "bad", reason: `${headline}: ${detail}` };
+  }
+
+  summary(route: string): RouteSummary {
+    return withoutSender(route, this.#shown);
+  }
+
+  report(): Promise<unknown> {
+    return Promise.resolve(
+      this.#shown instanceof Error ? { error: this.#shown.message } : { condition: this.#shown },
+    );
+  }
+
+  answer(pathname: string): Promise<HttpAnswer> {
+    const { ok, reason } = this.health();
+    // What it will have once there is a sender is not there yet.
+    const isSaid = pathname === "/" || pathname === "/healthz";
+    return Promise.resolve(text(ok && isSaid ? 200 : 503, reason));
+  }
+}
+
 /** The pages of several senders. */
 class RoutesView implements View {
-  readonly #views: ReadonlyMap<string, SenderView | Error>;
+  readonly #routes = new Map<string, { readonly shown: ShownSender; readonly view: RouteView }>();
+  readonly #viewOf: (sender: Sender, route: string) => SenderView;
   readonly #clock: Clock;
+  #isStopped = false;
 
-  constructor(views: ReadonlyMap<string, SenderView | Error>, clock: Clock) {
-    this.#views = views;
+  constructor(
+    senders: Readonly<Record<string, ShownSender>>,
+    viewOf: (sender: Sender, route: string) => SenderView,
+    clock: Clock,
+  ) {
+    this.#viewOf = viewOf;
     this.#clock = clock;
+    for (const [name, sender] of Object.entries(senders)) this.show(name, sender);
+  }
+
+  /** See {@linkcode RoutesStatusServer.show}. */
+  show(name: string, shown: ShownSender): void {
+    const before = this.#routes.get(name);
+    if (this.#isStopped || before?.shown === shown) return;
+    before?.view.stop();
+    const view = shown instanceof Sender ? this.#viewOf(shown, name) : new WaitingView(shown);
+    this.#routes.set(name, { shown, view });
   }
 
   stop(): void {
-    for (const view of this.#views.values()) if (!(view instanceof Error)) view.stop();
+    this.#isStopped = true;
+    for (const { view } of this.#routes.values()) view.stop();
   }
 
   async answer(pathname: string, method: string): Promise<HttpAnswer | undefined> {
     const [, name = "", rest = ""] = /^\/r\/([^/]+)(\/.*)?$/.exec(pathname) ?? [];
-    const view = this.#views.get(decoded(name));
-    if (view instanceof Error) return text(503, view.message);
+    const view = this.#routes.get(decoded(name))?.view;
     if (view !== undefined) {
       return rest === ""
         ? text(308, "", { location: `${name}/` })
         : await view.answer(rest, method);
     }
+    const views = [...this.#routes].map(([route, { view }]) => [route, view] as const);
     switch (pathname) {
       case "/":
         return html(200, page["routes.html"]);
       case "/routes": {
-        const body = { atMs: this.#clock.wallMs(), routes: this.#summaries() };
+        const routes = views.map(([route, view]) => view.summary(route));
+        const body = { atMs: this.#clock.wallMs(), routes };
         return respond(200, "application/json", JSON.stringify(body));
       }
       case "/metrics": {
-        const readings = [...this.#views].flatMap(([route, view]) =>
-          view instanceof Error ? [] : [view.reading({ route })]
-        );
+        const readings = views.flatMap(([route, view]) => view.readings({ route }));
         return respond(200, PROMETHEUS_CONTENT_TYPE, prometheusText(readings));
       }
       case "/healthz": {
-        const healths = [...this.#views].map(([route, view]) =>
-          view instanceof Error
-            ? { ok: false, words: `${route}: ${view.message}` }
-            : { ok: view.health().ok, words: `${route}: ${view.health().reason}` }
-        );
+        const healths = views.map(([route, view]) => {
+          const { ok, reason } = view.health();
+          return { ok, words: `${route}: ${reason}` };
+        });
         const ok = healths.every((health) => health.ok);
         // The unhealthy ones first: a probe may show no more than a line.
         const lines = healths.toSorted((a, b) => Number(a.ok) - Number(b.ok));
         return text(ok ? 200 : 503, lines.map(({ words }) => words).join("\n"));
       }
       case "/status": {
-        const routes = await Promise.all(
-          [...this.#views].map(async ([route, view]) =>
-            [
-              route,
-              view instanceof Error ? { error: view.message } : await view.report(),
-            ] as const
-          ),
+        const reports = await Promise.all(
+          views.map(async ([route, view]) => [route, await view.report()] as const),
         );
-        const body = { routes: Object.fromEntries(routes) };
+        const body = { routes: Object.fromEntries(reports) };
         return respond(200, "application/json", JSON.stringify(body, null, 2));
       }
       default:
         return undefined;
     }
-  }
-
-  #summaries(): RouteSummary[] {
-    return [...this.#views].map(([route, view]) =>
-      view instanceof Error ? notStarted(route, view) : view.summary(route)
-    );
   }
 }
 

@@ -11,9 +11,9 @@ import type { Condition } from "../sender/condition.ts";
 export interface RouteSummary extends Condition {
   /** Its name. */
   readonly route: string;
-  /** Where it delivers to: `"tcp://legacy:4000"`; empty where it was not started. */
+  /** Where it delivers to: `"tcp://legacy:4000"`; empty where no sender is open. */
   readonly remote: string;
-  /** Packets on disk. */
+  /** Packets on disk; 0 where no sender is open. */
   readonly queuedPackets: number;
   /** How long the oldest of them has waited, in milliseconds; `null` where there is none. */
   readonly oldestAgeMs: number | null;
@@ -37,13 +37,14 @@ export function summaryOf(route: string, sender: Sender, wallMs: number): RouteS
   };
 }
 
-/** The row of a sender that could not be opened. */
-export function notStarted(route: string, { message }: Error): RouteSummary {
+/** The row of one that has no sender: it could not be opened, or waits. */
+export function withoutSender(route: string, shown: Error | Condition): RouteSummary {
+  const condition = shown instanceof Error
+    ? { tone: "bad", headline: "Not started", detail: shown.message } as const
+    : shown;
   return {
     route,
-    tone: "bad",
-    headline: "Not started",
-    detail: message,
+    ...condition,
     remote: "",
     queuedPackets: 0,
     oldestAgeMs: null,

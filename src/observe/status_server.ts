@@ -5,6 +5,8 @@
  */
 
 import type { Clock, Logger } from "../base/ports.ts";
+import type { Condition } from "../sender/condition.ts";
+import type { Sender } from "../sender/sender.ts";
 
 /** How to serve a sender's status. */
 export interface StatusServerOptions {
@@ -54,4 +56,23 @@ export interface StatusServer extends AsyncDisposable {
   readonly addr: Deno.NetAddr;
   /** Ends open streams, answers what is under way, and stops listening. Idempotent. */
   close(): Promise<void>;
+}
+
+/**
+ * What is shown of one of several senders: the sender; an error for one that could not be
+ * opened; a condition while there is none, for example because it waits for its turn. One whose
+ * tone is `"bad"` counts as unhealthy.
+ */
+export type ShownSender = Sender | Error | Condition;
+
+/** Serves the status of several senders until it is disposed of. */
+export interface RoutesStatusServer extends StatusServer {
+  /**
+   * Shows something else under a name from now on, or a further one: a sender that was opened
+   * meanwhile, or why there is none any more.
+   *
+   * @param name Which of them.
+   * @param sender What is shown.
+   */
+  show(name: string, sender: ShownSender): void;
 }

@@ -103,7 +103,10 @@ export interface LeaseOptions {
   readonly path: string;
   /** Whether another sender is waited for. */
   readonly waits: boolean;
-  /** Told once, when another one is waited for, and when the database does not answer. */
+  /**
+   * Told when another one is waited for, and when the database does not answer; again when that
+   * changes.
+   */
   readonly tell: (words: string) => void;
   /** Ends the wait. */
   readonly signal?: AbortSignal | undefined;
@@ -147,10 +150,10 @@ export class Lease implements Tenure, HeldLease {
   static async take(options: LeaseOptions): Promise<Lease> {
     const { table, clock, ttlMs, path, waits, tell, signal } = options;
     let seen: { readonly row: LeaseRow; readonly sinceMs: number } | undefined;
-    const told = new Set<string>();
-    const tellOnce = (words: string) => {
-      if (!told.has(words)) tell(words);
-      told.add(words);
+    let told = "";
+    const tellChange = (words: string) => {
+      if (words !== told) tell(words);
+      told = words;
     };
     for (;;) {
       signal?.throwIfAborted();
@@ -171,14 +174,14 @@ export class Lease implements Tenure, HeldLease {
           seen = undefined;
         } else if (!waits) {
           throw new QueueLockedError(path, undefined);
-        } else tellOnce(`standing by: ${row.holder} sends from this queue`);
+        } else tellChange(`standing by: ${row.holder} sends from this queue`);
       } catch (error) {
         if (error instanceof QueueLockedError) throw error;
         if (error instanceof Error && error.name === "QueueFileError" && isFinal(error)) {
           throw error;
         }
         seen = undefined;
-        tellOnce(`the lease cannot be looked at: ${messageOf(error)}`);
+        tellChange(`the lease cannot be looked at: ${messageOf(error)}`);
       }
       await rest(clock, Math.min(LOOK_MS, ttlMs / BEATS), signal);
     }

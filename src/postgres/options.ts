@@ -85,7 +85,8 @@ export interface PostgresQueueOptions
   readonly logger?: Logger;
   /**
    * Called when a sender of this queue begins to wait for its turn, in words:
-   * `"standing by: process 4711 sends from this queue"`.
+   * `"standing by: process 4711 sends from this queue"`; and each time when the words change,
+   * also to those about a database that cannot be asked.
    */
   readonly onStandBy?: (words: string) => void;
 }

@@ -171,6 +171,7 @@ export class PostgresPlace implements QueuePlace {
       answerTimeoutMs: Math.min(connection.answerTimeoutMs, Math.max(500, leaseTtlMs / 2)),
     });
     let lease: Lease | undefined;
+    const logged = new Set<string>();
     try {
       lease = await Lease.take({
         table: tableOf(database, this.#options, {
@@ -186,7 +187,9 @@ export class PostgresPlace implements QueuePlace {
         path,
         waits: standBy,
         tell: (words) => {
-          logger?.info(words);
+          // A database that is away now and then is not worth a line each time.
+          if (!logged.has(words)) logger?.info(words);
+          logged.add(words);
           onStandBy?.(words);
         },
         signal,

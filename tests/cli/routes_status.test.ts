@@ -44,6 +44,19 @@ Deno.test("several routes in one line: all are well, or one has not started", ()
   );
 });
 
+Deno.test("several routes in one line: one that stands by says for whom, behind what is worse", () => {
+  const standingBy = {
+    name: "a",
+    condition: { tone: "idle", headline: "Standing by", detail: "process 7 sends from this queue" },
+    queuedPackets: undefined,
+  } as const;
+  assert.equal(
+    routesInOneLine([standingBy, route("b", "good"), route("c", "bad", 2), route("d", "idle")]),
+    "c: Not delivering: Connection refused (ECONNREFUSED). (2 packets queued) · " +
+      "a: Standing by: process 7 sends from this queue · 2 others: Delivering 1, Idle 1",
+  );
+});
+
 Deno.test("several routes in one line: it stays short, and still counts all", () => {
   const routes = Array.from({ length: 100 }, (_, index) => route(`r${index}`, "bad", 7));
   const line = routesInOneLine([...routes, route("last", "good")]);

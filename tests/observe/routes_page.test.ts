@@ -77,6 +77,46 @@ Deno.test("/routes has a row for each route", async () => {
   });
 });
 
+Deno.test("a route may have no sender yet, and another one later", async () => {
+  await using bench = new SenderBench({ connect: "always" });
+  bench.server.readAll();
+  const [first, second] = await Promise.all([
+    bench.open({ queue: bench.dir.file("first.db") }),
+    bench.open({ queue: bench.dir.file("second.db") }),
+  ]);
+  const waiting = {
+    tone: "idle",
+    headline: "Standing by",
+    detail: "process 7 sends from this queue",
+  } as const;
+  await using status = serveStatus({ first, waiting }, { port: 0 });
+  const get = (path: string) => answerOf(fetch(new URL(path, status.url)));
+  const health = await get("healthz");
+  assert.equal(health.status, 200);
+  assert.match(health.text, /^waiting: Standing by: process 7 sends from this queue$/m);
+  for (const [path, code] of [["", 200], ["healthz", 200], ["status", 503], ["none", 503]]) {
+    const answer = await get(`r/waiting/${path}`);
+    assert.deepEqual([answer.status, answer.text], [code, `Standing by: ${waiting.detail}\n`]);
+  }
+  assert.deepEqual(JSON.parse((await get("status")).text).routes.waiting, { condition: waiting });
+  assert.doesNotMatch((await get("metrics")).text, /route="waiting"/);
+
+  // A stream of one that is shown no longer ends.
+  const events = await fetch(new URL("r/first/events", status.url));
+  status.show("waiting", second);
+  status.show("first", { ...waiting, tone: "bad" });
+  await events.text();
+  assert.match((await get("metrics")).text, /^sendq_queue_packets\{route="waiting",/m);
+  assert.doesNotMatch((await get("metrics")).text, /route="first"/);
+  assert.equal(JSON.parse((await get("r/waiting/status")).text).queuePath, second.queue.path);
+  const after = await get("healthz");
+  assert.equal(after.status, 503);
+  assert.match(after.text, /^first: Standing by: /);
+  await status.close();
+  // Nothing is watched any more that nobody would end.
+  status.show("first", first);
+});
+
 Deno.test({
   name: "the list of routes shows the worst first, sorts and filters, and leads to each page",
   ignore: !browser.ok,

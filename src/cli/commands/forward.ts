@@ -31,7 +31,7 @@ import { givenOf } from "../arguments/given.ts";
 import { checkedQueue, passwordOf, requireFile } from "../arguments/queue_place.ts";
 import { formatBytes, formatCount, formatPackets, parseHttpAddress } from "../arguments/values.ts";
 import { ServiceManager } from "../session/service_manager.ts";
-import type { Intake } from "../session/session.ts";
+import type { Intake } from "../session/plan.ts";
 import { StopSignals } from "../session/signals.ts";
 import { listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";

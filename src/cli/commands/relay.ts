@@ -33,7 +33,8 @@ import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values
 import type { Listen } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { checkPlan } from "../session/sender_options.ts";
-import { type Intake, type Planned, runSession, type SessionPlan } from "../session/session.ts";
+import type { Intake, Planned, SessionPlan } from "../session/plan.ts";
+import { runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";

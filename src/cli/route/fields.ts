@@ -29,6 +29,7 @@ import { OVERSIZES } from "../../framing/splitter.ts";
 import { CONFIRM } from "../arguments/answers.ts";
 import { KEEP_ALIVE, LOG_OPTIONS, parseValue, ruleInWords, TLS } from "../arguments/options.ts";
 import { VIA } from "../arguments/proxy.ts";
+import { checkedQueue } from "../arguments/queue_place.ts";
 import { HEARTBEAT, SESSION, type Typed, unescape } from "../arguments/session.ts";
 import {
   parseHttpAddress,
@@ -380,7 +381,12 @@ export const ROUTE: ObjectField = {
   required: ["queue", "remote"],
   needs: [["output", "input"]],
   fields: {
-    queue: textField("the queue's file; made where there is none", "queue"),
+    queue: textField(
+      "the queue's file, which is made where there is none, or " +
+        "postgres://USER@HOST/DATABASE/QUEUE",
+      "queue",
+      checkedQueue,
+    ),
     remote: REMOTE_FIELD,
     relay: RELAY_FIELD,
     input: framingField("how packets are told apart where they come from", "input"),

@@ -12,14 +12,14 @@ import type { Needs } from "../../permissions/permissions.ts";
 import { missingFlags } from "../../permissions/permissions.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { resolveQueueOptions } from "../../queue/options.ts";
-import { limitsOf, type SenderOptions } from "../../sender/options.ts";
+import { limitsOf } from "../../sender/options.ts";
 import { type DeliveryCommandOptions, queueOptionsOf } from "../arguments/options.ts";
 import { wayOf } from "../arguments/proxy.ts";
 import { nameOfQueue } from "../arguments/queue_place.ts";
 import { planRelay, relayCommand, type RelayCommandOptions } from "../commands/relay.ts";
 import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
 import { senderOptionsOf, senderOptionsWithoutFiles } from "../session/sender_options.ts";
-import type { Planned } from "../session/session.ts";
+import type { Planned } from "../session/plan.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
@@ -28,8 +28,6 @@ import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
 export interface PlannedRoute extends Planned {
   /** What the file says of it. */
   readonly values: Values;
-  /** What its sender is opened with, as long as its files can be read. */
-  readonly senderOptions: () => SenderOptions;
 }
 
 /** What became of a file. */
@@ -112,14 +110,13 @@ export function planRoute(
   attempt(() => resolveQueueOptions(queueOptionsOf(plan.options)));
   for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
   attempt(() => checkQueue(plan.options.queue));
-  const senderOptions = () => senderOptionsOf(plan);
   attempt(() => limitsOf(senderOptionsWithoutFiles(plan)));
   // The files of a session and of a proxy are a part of it.
   if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
-    attempt(() => limitsOf(senderOptions()));
+    attempt(() => limitsOf(senderOptionsOf(plan)));
   }
   if (!isSound) return undefined;
-  return { plan: { ...plan, name }, needs: planned.needs, values, senderOptions };
+  return { plan: { ...plan, name }, needs: planned.needs, values };
 }
 
 /** A mistake that lies in how values stand to each other, where it can be found. */

@@ -11,10 +11,9 @@ import {
   QUEUE_OPTIONS,
   SESSION_OPTIONS,
 } from "../../base/option_table.ts";
-import { behindOf } from "../../sender/sender.ts";
 import { logLevelOf } from "../arguments/options.ts";
 import { HEARTBEAT, SESSION } from "../arguments/session.ts";
-import type { OpenedRoute } from "../session/session.ts";
+import type { Route } from "../session/route.ts";
 import type { LogConsole } from "../terminal/output.ts";
 import type { PlannedRoute } from "./plan.ts";
 import type { Placed, Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
@@ -42,8 +41,8 @@ export interface Reload {
   readonly before: readonly PlannedRoute[];
   /** The file as it was read anew, without a mistake. */
   readonly file: RouteFile;
-  /** The senders. */
-  readonly opened: readonly OpenedRoute[];
+  /** Those that have not failed, also ones that wait for the right to send. */
+  readonly running: readonly Route[];
   /** Makes a plan of a route; tells what is wrong with it. */
   readonly plan: (route: ReadRoute, problems: Problem[]) => PlannedRoute | undefined;
   /** Told what has changed, and what has not. */
@@ -56,13 +55,13 @@ export interface Reload {
  * @returns The routes as they run from now on; a list of problems: nothing was changed.
  */
 export function reloadRoutes(
-  { before, file, opened, plan, log }: Reload,
+  { before, file, running: routes, plan, log }: Reload,
 ): readonly PlannedRoute[] | { readonly problems: readonly Problem[] } {
   const problems: Problem[] = [];
   const pairs = before.map((old) => {
     const { name } = old.plan;
     const read = file.routes.find((route) => route.name === name);
-    const running = opened.find((route) => route.plan.name === name);
+    const running = routes.find((route) => route.plan.name === name);
     if (read === undefined || running === undefined) return { old, running, next: undefined };
     const changed = changesOf(old.values, read.values);
     const staying = changed.filter((change) => !canChange(change));
@@ -82,8 +81,7 @@ export function reloadRoutes(
       running.log.warn("it is no longer in the file, and goes on until a restart");
       return old;
     }
-    // Also where nothing has changed in the file: secrets are read anew.
-    behindOf(running.sender).reconfigure(next.senderOptions());
+    running.reconfigure(next.plan);
     log.level = logLevelOf(next.plan.options);
     if (staying.length > 0) {
       running.log.warn(`needs a restart, and is as it was: ${namesOf(staying)}`);

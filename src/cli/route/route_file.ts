@@ -5,6 +5,7 @@
  */
 
 import { InvalidArgumentError } from "commander";
+import { hostAndPort, isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import {
   findNodeAtLocation,
   type Node,
@@ -159,17 +160,18 @@ class Reader {
 
   /** Two senders cannot have one queue. */
   #checkQueues(routes: readonly ReadRoute[]): void {
-    const seen = new Set<unknown>();
+    const seen = new Set<string>();
     for (const { values } of routes) {
       const queue = values.get("queue");
       if (queue === undefined) continue;
-      if (seen.has(queue.value)) {
+      const which = whichQueue(String(queue.value));
+      if (seen.has(which)) {
         this.#complain(
           queue.offset,
-          `${queue.path} is another route's: each has a file of its own`,
+          `${queue.path} is another route's: each has one of its own`,
         );
       }
-      seen.add(queue.value);
+      seen.add(which);
     }
   }
 
@@ -314,6 +316,13 @@ interface Property {
   readonly name: string;
   readonly key: Node;
   readonly value: Node;
+}
+
+/** The same for the same queue, whoever logs in, and in which order its servers are named. */
+function whichQueue(queue: string): string {
+  if (!isQueueUrl(queue)) return queue;
+  const { hosts, database, name } = parseQueueUrl(queue);
+  return JSON.stringify([hosts.map(hostAndPort).toSorted(), database, name]);
 }
 
 function isOfProcess(path: string): boolean {

@@ -6,7 +6,8 @@
 
 import type { Command } from "commander";
 import { checkPermissions, missingFlags, neededFlags } from "../../permissions/permissions.ts";
-import { type OpenedRoute, runSessions } from "../session/session.ts";
+import type { Route } from "../session/route.ts";
+import { runSessions } from "../session/session.ts";
 import { ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { type LogConsole, printLine } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
@@ -58,8 +59,8 @@ export async function runFile(path: string, given: Command, io: Stdio): Promise<
     plans: routes.map(({ plan }) => plan),
     options: processOptions(routes),
     io,
-    reload: async (opened, log) => {
-      running = await reload(path, given, io, running, opened, log);
+    reload: async (routes, log) => {
+      running = await reload(path, given, io, running, routes, log);
     },
   });
 }
@@ -69,7 +70,7 @@ async function reload(
   given: Command,
   io: Stdio,
   before: readonly PlannedRoute[],
-  opened: readonly OpenedRoute[],
+  running: readonly Route[],
   log: LogConsole,
 ): Promise<readonly PlannedRoute[]> {
   const refuse = (file: RouteFile, problems: readonly Problem[]) => {
@@ -90,7 +91,7 @@ async function reload(
   const after = reloadRoutes({
     before,
     file,
-    opened,
+    running,
     plan: (route, problems) => planRoute(route, given, io, problems),
     log,
   });

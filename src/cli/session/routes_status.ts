@@ -19,12 +19,13 @@ export interface RouteStatus {
   readonly name: string;
   /** How its sender is. */
   readonly condition: Condition;
-  /** What lies on its disk; undefined: its queue could not be opened. */
+  /** What lies in its queue; undefined: no sender has it open here. */
   readonly queuedPackets: number | undefined;
 }
 
 /**
- * All routes in one line: the worst first, each with its reason, and then how many are well.
+ * All routes in one line: the worst first, each with its reason, then those that wait, and then
+ * how many are well.
  *
  * @param routes In the order of the file.
  * @returns Such as `plc: Not delivering: connection refused. (12 packets queued) · 2 others:
@@ -34,9 +35,8 @@ export function routesInOneLine(routes: readonly RouteStatus[]): string {
   const byTone = routes.toSorted((a, b) =>
     ORDER.indexOf(a.condition.tone) - ORDER.indexOf(b.condition.tone)
   );
-  const troubled = byTone.filter(({ condition }) => isTroubled(condition));
-  const told = troubled.slice(0, MAX_TOLD);
-  const rest = byTone.slice(told.length);
+  const told = byTone.filter(isToTell).slice(0, MAX_TOLD);
+  const rest = byTone.filter((route) => !told.includes(route));
   const parts = told.map(inWords);
   if (rest.length > 0) {
     const what = told.length === 0 ? "route" : "other";
@@ -46,15 +46,16 @@ export function routesInOneLine(routes: readonly RouteStatus[]): string {
   return parts.join(" · ");
 }
 
-function isTroubled({ tone }: Condition): boolean {
-  return tone === "bad" || tone === "warning";
+/** What a person has to see to, and for whom a route waits that does not send. */
+function isToTell({ condition: { tone }, queuedPackets }: RouteStatus): boolean {
+  return tone === "bad" || tone === "warning" || queuedPackets === undefined;
 }
 
 function inWords({ name, condition, queuedPackets }: RouteStatus): string {
-  const queued = queuedPackets === undefined ? "" : ` (${formatPackets(queuedPackets)} queued)`;
-  return `${name}: ${
-    inOneLine({ ...condition, detail: firstSentence(condition.detail) })
-  }${queued}`;
+  const detail = firstSentence(condition.detail);
+  return queuedPackets === undefined
+    ? `${name}: ${condition.headline}: ${detail}`
+    : `${name}: ${inOneLine({ ...condition, detail })} (${formatPackets(queuedPackets)} queued)`;
 }
 
 function firstSentence(text: string): string {

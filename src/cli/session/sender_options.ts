@@ -12,7 +12,7 @@ import {
   deliveryOptionsOf,
   queueOptionsOf,
 } from "../arguments/options.ts";
-import type { SessionPlan } from "./session.ts";
+import type { SessionPlan } from "./plan.ts";
 
 /**
  * What the sender is opened with. Reads the files of a session and of a proxy.

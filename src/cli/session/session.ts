@@ -6,24 +6,17 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
-import { isLoopback } from "../../observe/access.ts";
-import type { Remote } from "../../base/remote.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { Sender } from "../../sender/sender.ts";
-import {
-  asUsageError,
-  type DeliveryCommandOptions,
-  deliveryOptionsOf,
-  logLevelOf,
-  queueOptionsOf,
-} from "../arguments/options.ts";
-import type { Needs } from "../../permissions/permissions.ts";
-import { nameOfQueue, openQueue } from "../arguments/queue_place.ts";
+import { type DeliveryCommandOptions, logLevelOf } from "../arguments/options.ts";
+import { nameOfQueue } from "../arguments/queue_place.ts";
 import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { every } from "./every.ts";
+import type { Intake, SessionPlan } from "./plan.ts";
+import { type OpenedRoute, Route, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
@@ -35,59 +28,6 @@ const LIVE_INTERVAL_MS = 250;
 /** Lines that nobody reads do not keep the command from ending. */
 const LAST_WORDS_MS = 1000;
 
-/** Where a session's packets come from, beside other processes. */
-export interface Intake {
-  /** Who packets are read from, for messages: `"the pipe"`, `"clients"`. */
-  readonly origin: string;
-  /**
-   * Takes packets in. Resolves at a natural end, after which the session
-   * delivers everything and ends.
-   */
-  run(): Promise<void>;
-  /** Takes no more in; resolves once what was taken in is stored, or cannot be. */
-  stop(): Promise<void>;
-  /** Packets that were read and are not on disk. */
-  readonly unstoredPackets: number;
-  /** Bytes that were read of a packet that did not become whole. */
-  readonly unfinishedBytes: number;
-}
-
-/** What a session does. */
-export interface SessionPlan {
-  /** What it is called among several; undefined: it is the only one. */
-  readonly name?: string | undefined;
-  /** The server. */
-  readonly remote: Remote;
-  /** The command's options. */
-  readonly options: DeliveryCommandOptions;
-  /** Where it reads and prints. */
-  readonly io: Stdio;
-  /** What has to be had before the queue is opened; given back where it cannot be. */
-  readonly acquire?: () => Promise<Disposable>;
-  /** Makes what takes packets in; without it only other processes enqueue. */
-  readonly openIntake?: (sender: Sender, log: RouteLog) => Intake | undefined;
-  /** Passes on or discards what the server sends; ends with the sender. */
-  readonly handleReceived: (sender: Sender, log: RouteLog) => Promise<void>;
-}
-
-/** A plan, and what has to be granted for it. */
-export interface Planned {
-  /** What to do. */
-  readonly plan: SessionPlan;
-  /** What it is going to use. */
-  readonly needs: Needs;
-}
-
-/** What a sender was opened for. */
-export interface OpenedRoute {
-  /** What it does. */
-  readonly plan: SessionPlan;
-  /** The sender. */
-  readonly sender: Sender;
-  /** Its log. */
-  readonly log: RouteLog;
-}
-
 /** How several sessions run in one process. */
 export interface ProcessPlan {
   /** The sessions. */
@@ -97,7 +37,7 @@ export interface ProcessPlan {
   /** Where it reads and prints. */
   readonly io: Stdio;
   /** Reads everything anew; without it SIGHUP stops. */
-  readonly reload?: (opened: readonly OpenedRoute[], log: LogConsole) => Promise<void>;
+  readonly reload?: (routes: readonly Route[], log: LogConsole) => Promise<void>;
 }
 
 /**
@@ -120,12 +60,6 @@ export function runSession(plan: SessionPlan): Promise<ExitCode> {
 export async function runSessions(
   { plans, options, io: { stderr }, reload }: ProcessPlan,
 ): Promise<ExitCode> {
-  if (plans.length > 1 && plans.some(({ options }) => isQueueUrl(options.queue))) {
-    throw new UsageError(
-      "a sender from PostgreSQL may have to wait for its turn, and would keep the other routes " +
-        "waiting: run that route by itself, with --route",
-    );
-  }
   const live = plans.length === 1 && stderr.isTerminal() && options.logFormat === "text";
   const log = new LogConsole({
     format: options.logFormat,
@@ -140,27 +74,30 @@ export async function runSessions(
     reportError(where, error, options);
     codes.push(exitCodeOf(error));
   };
-  const opened: OpenedRoute[] = [];
-  const failures = new Map<string, string>();
   const serviceManager = untilTheEnd.use(new ServiceManager(systemClock));
   // Another one may send for as long as it likes: this one is as ready as it can be.
   const onStandBy = (words: string) => {
     serviceManager.ready();
     serviceManager.status(words);
   };
-  for (const plan of plans) {
+  const routes = plans.map((plan) => {
     const own = plan.name === undefined ? log : logOf(log, plan.name);
+    // The only one ends with its sender: whoever has started it starts it again.
+    return new Route(plan, own, plans.length > 1 && isQueueUrl(plan.options.queue));
+  });
+  const running: Route[] = [];
+  for (const route of routes) {
     try {
-      opened.push({ plan, sender: await openSender(plan, own, onStandBy), log: own });
+      if (!route.standsBy) await route.openFirst(onStandBy);
+      running.push(route);
     } catch (error) {
-      fail(error, own);
-      if (plan.name !== undefined) failures.set(plan.name, explain(error));
+      fail(error, route.log);
     }
   }
-  if (opened.length > 0) {
+  if (running.length > 0) {
     try {
-      const process = { opened, failures, options, reload, untilTheEnd, serviceManager };
-      codes.push(...await runOpened(process, log));
+      const process = { routes, running, options, reload, untilTheEnd, serviceManager };
+      codes.push(...await runRoutes(process, log));
     } catch (error) {
       fail(error, log);
     }
@@ -169,18 +106,19 @@ export async function runSessions(
   return worstOf(codes);
 }
 
-interface OpenedProcess {
-  readonly opened: readonly OpenedRoute[];
-  /** Of the routes whose sender could not be opened. */
-  readonly failures: ReadonlyMap<string, string>;
+interface RunningProcess {
+  /** All of them. */
+  readonly routes: readonly Route[];
+  /** Those that have not failed yet. */
+  readonly running: readonly Route[];
   readonly options: DeliveryCommandOptions;
   readonly reload: ProcessPlan["reload"];
   readonly untilTheEnd: DisposableStack;
   readonly serviceManager: ServiceManager;
 }
 
-async function runOpened(
-  { opened, failures, options, reload, untilTheEnd, serviceManager }: OpenedProcess,
+async function runRoutes(
+  { routes, running, options, reload, untilTheEnd, serviceManager }: RunningProcess,
   log: LogConsole,
 ): Promise<ExitCode[]> {
   // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
@@ -190,59 +128,64 @@ async function runOpened(
     new StopSignals(
       reload && (() => {
         // One after the other.
-        reloading = reloading.then(() => reload(opened, log)).catch((error) =>
+        reloading = reloading.then(() => reload(running, log)).catch((error) =>
           reportError(log, error, options)
         );
       }),
     ),
   );
-  await using _page = await openStatusPage(opened, failures, options, log);
-  const sessions = opened.map((route) => new Session(route, log, signals));
-  serviceManager.ready();
-  untilTheEnd.defer(tellStatus(serviceManager, opened, failures));
+  await using page = await openStatusPage(routes, options, log);
+  const stop = new AbortController();
   void signals.first.then((signal) => {
     log.info(`${signal}: stopping; once more to stop at once`);
     serviceManager.stopping();
+    stop.abort();
   });
-  return await Promise.all(sessions.map((session) => session.run()));
+  const status = tellStatus(serviceManager, routes);
+  untilTheEnd.defer(status.end);
+  for (const route of routes) {
+    route.onChange = () => {
+      page?.show(route);
+      status.tell();
+    };
+  }
+  void Promise.all(running.map((route) => route.settled)).then(() => serviceManager.ready());
+  return await Promise.all(running.map((route) =>
+    route.run({
+      stopped: stop.signal,
+      deliver: (opened) => new Session(opened, log, signals).run(),
+      report: (error, where) => reportError(where, error, options),
+    })
+  ));
 }
 
-/** Keeps the service manager's line up to date. Returns the end of it. */
+/** Keeps the service manager's line up to date. */
 function tellStatus(
   serviceManager: ServiceManager,
-  opened: readonly OpenedRoute[],
-  failures: ReadonlyMap<string, string>,
-): () => void {
-  const intervals = opened.map(({ plan }) => plan.options.statusIntervalMs);
+  routes: readonly Route[],
+): { readonly tell: () => void; readonly end: () => void } {
+  const intervals = routes.map(({ plan }) => plan.options.statusIntervalMs);
   const intervalMs = Math.min(...intervals.filter((intervalMs) => intervalMs > 0));
-  if (!serviceManager.listens || intervalMs === Infinity) return () => {};
-  const [only] = opened.length === 1 && failures.size === 0 ? opened : [];
-  const view = only && new StatusView(only.sender);
+  if (!serviceManager.listens || intervalMs === Infinity) return { tell() {}, end() {} };
+  const [only] = routes.length === 1 ? routes : [];
+  const view = only?.sender && new StatusView(only.sender);
   const name = only?.plan.name === undefined ? "" : `${only.plan.name}: `;
   const tell = () =>
     serviceManager.status(
-      view === undefined ? routesInOneLine(statusesOf(opened, failures)) : name + view.words(),
+      view === undefined ? routesInOneLine(routes.map(statusOf)) : name + view.words(),
     );
   tell();
-  return every(intervalMs, tell);
+  return { tell, end: every(intervalMs, tell) };
 }
 
-function statusesOf(
-  opened: readonly OpenedRoute[],
-  failures: ReadonlyMap<string, string>,
-): RouteStatus[] {
-  return [
-    ...[...failures].map(([name, detail]) => ({
-      name,
-      condition: { tone: "bad", headline: "Not started", detail } as const,
-      queuedPackets: undefined,
-    })),
-    ...opened.map(({ plan: { name = "" }, sender }) => ({
-      name,
-      condition: sender.condition,
-      queuedPackets: sender.stats().queue.packets,
-    })),
-  ];
+function statusOf({ plan: { name = "" }, state }: Route): RouteStatus {
+  if (state instanceof Sender) {
+    return { name, condition: state.condition, queuedPackets: state.stats().queue.packets };
+  }
+  const condition = state instanceof Error
+    ? { tone: "bad", headline: "Not started", detail: state.message } as const
+    : state;
+  return { name, condition, queuedPackets: undefined };
 }
 
 /** What a process that does several things says of them all. */
@@ -254,52 +197,6 @@ function worstOf(codes: readonly ExitCode[]): ExitCode {
     ExitCode.PACKETS_KEPT,
   ];
   return order.find((code) => codes.includes(code)) ?? ExitCode.DONE;
-}
-
-async function openSender(
-  { remote, options, acquire }: SessionPlan,
-  log: RouteLog,
-  onStandBy: (words: string) => void,
-): Promise<Sender> {
-  log.debug(`opening ${nameOfQueue(options.queue)}`);
-  using untilOpen = new DisposableStack();
-  const acquireAll = async () => {
-    const acquired = await acquire?.();
-    if (acquired !== undefined) untilOpen.use(acquired);
-  };
-  const isInDatabase = isQueueUrl(options.queue);
-  // What cannot be had is found out before anything is sent.
-  if (!isInDatabase) await acquireAll();
-  try {
-    const sender = await Sender.open({
-      ...deliveryOptionsOf(options),
-      ...isInDatabase
-        ? {
-          queue: await openQueue(options.queue, queueOptionsOf(options), log, onStandBy),
-          closesQueue: true,
-        }
-        : { queue: options.queue, queueOptions: queueOptionsOf(options) },
-      remote,
-      logger: log,
-    });
-    try {
-      // While it stands by, clients are to find nobody here, and go to the one that sends.
-      if (isInDatabase) await acquireAll();
-    } catch (error) {
-      await sender.close({ deliverTimeoutMs: 0 });
-      throw error;
-    }
-    untilOpen.move();
-    if (remote.listen && remote.allowFrom === undefined && !isLoopback(remote.hostname)) {
-      log.warn(
-        `${sender.remote} is no loopback address: whoever reaches it gets the packets; ` +
-          `?from=ADDRESS behind it names who may connect`,
-      );
-    }
-    return sender;
-  } catch (error) {
-    throw asUsageError(error);
-  }
 }
 
 /** One run, once the queue is open. */
@@ -333,7 +230,7 @@ class Session {
     this.#intake = plan.openIntake?.(sender, log);
   }
 
-  async run(): Promise<ExitCode> {
+  async run(): Promise<SessionEnd> {
     const stopShowing = this.#show();
     const received = this.#plan.handleReceived(this.#sender, this.#log);
     try {
@@ -343,7 +240,9 @@ class Session {
     }
     stopShowing();
     await within(LAST_WORDS_MS, received);
-    return this.#summarize();
+    const code = this.#summarize();
+    // What the sender failed of is why the intake failed, too.
+    return { code, error: this.#failure ?? this.#intakeError };
   }
 
   /** Until the sender is closed, or somebody is in a hurry. */

@@ -4,12 +4,12 @@
  * @module
  */
 
-import type { StatusServer } from "../../observe/http.ts";
-import type { Sender } from "../../sender/sender.ts";
+import type { RoutesStatusServer, StatusServer } from "../../observe/http.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import type { Route } from "./route.ts";
 
 /**
  * What the status page needs permissions for.
@@ -28,46 +28,64 @@ export function statusPageNeeds(
 /**
  * Serves the status page, where it was asked for.
  *
- * @param routes Whose status; closed if the page cannot be served.
- * @param failures Why the senders of other routes could not be opened, by their names.
+ * @param routes Whose status; their senders are closed if the page cannot be served.
  * @param options The command's options.
  * @param log Told where the page is.
  * @throws {UsageError} Where it may not listen, or no usable token.
  */
 export async function openStatusPage(
-  routes: readonly {
-    readonly plan: { readonly name?: string | undefined };
-    readonly sender: Sender;
-  }[],
-  failures: ReadonlyMap<string, string>,
+  routes: readonly Route[],
   options: DeliveryCommandOptions,
   log: RouteLog,
-): Promise<StatusServer | undefined> {
+): Promise<StatusPage | undefined> {
   const { http, httpTokenFile, httpPayloads = false, undeliverableLimitMs } = options;
   if (http === undefined) return undefined;
   try {
     // Loaded only when asked for: nobody else pays for it at the start.
     const { serveStatus } = await import("../../observe/http.ts");
+    const settings = {
+      ...http,
+      token: await tokenOf(httpTokenFile),
+      showPayloads: httpPayloads,
+      undeliverableLimitMs,
+      logger: log,
+    };
     const [first] = routes;
-    const status = serveStatus(
-      first?.plan.name === undefined && first !== undefined ? first.sender : {
-        ...Object.fromEntries(routes.map(({ plan, sender }) => [plan.name ?? "", sender])),
-        ...Object.fromEntries([...failures].map(([name, words]) => [name, new Error(words)])),
-      },
-      {
-        ...http,
-        token: await tokenOf(httpTokenFile),
-        showPayloads: httpPayloads,
-        undeliverableLimitMs,
-        logger: log,
-      },
-    );
-    log.info(`status page: ${status.url}`);
-    return status;
+    const page = first?.plan.name === undefined && first?.sender !== undefined
+      ? pageOfOne(serveStatus(first.sender, settings))
+      : pageOfRoutes(
+        serveStatus(
+          Object.fromEntries(routes.map(({ plan, state }) => [plan.name ?? "", state])),
+          settings,
+        ),
+      );
+    log.info(`status page: ${page.url}`);
+    return page;
   } catch (error) {
-    await Promise.all(routes.map(({ sender }) => sender.close({ deliverTimeoutMs: 0 })));
+    await Promise.all(routes.map((route) => route.abandon()));
     throw listenError(error, http);
   }
+}
+
+/** A status page that is served until it is disposed of. */
+export interface StatusPage extends AsyncDisposable {
+  /** Where it is. */
+  readonly url: string;
+  /** Shows how a route stands now. */
+  show(route: Route): void;
+}
+
+/** The only route does not change: it has been opened, and ends with its sender. */
+function pageOfOne(status: StatusServer): StatusPage {
+  return { url: status.url, show() {}, [Symbol.asyncDispose]: () => status.close() };
+}
+
+function pageOfRoutes(status: RoutesStatusServer): StatusPage {
+  return {
+    url: status.url,
+    show: ({ plan, state }) => status.show(plan.name ?? "", state),
+    [Symbol.asyncDispose]: () => status.close(),
+  };
 }
 
 /** Why a status cannot be served, for who gave `--http`. */

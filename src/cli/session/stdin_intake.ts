@@ -6,7 +6,7 @@ import { formatPackets } from "../arguments/values.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import type { Intake } from "./session.ts";
+import type { Intake } from "./plan.ts";
 import { within } from "./within.ts";
 
 /** How long the rest of a packet may take to come once the command is to stop. */

@@ -1,0 +1,55 @@
+/**
+ * What a session is to do, before anything of it is opened.
+ *
+ * @module
+ */
+
+import type { Remote } from "../../base/remote.ts";
+import type { Needs } from "../../permissions/permissions.ts";
+import type { Sender } from "../../sender/sender.ts";
+import type { DeliveryCommandOptions } from "../arguments/options.ts";
+import type { RouteLog } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
+
+/** Where a session's packets come from, beside other processes. */
+export interface Intake {
+  /** Who packets are read from, for messages: `"the pipe"`, `"clients"`. */
+  readonly origin: string;
+  /**
+   * Takes packets in. Resolves at a natural end, after which the session
+   * delivers everything and ends.
+   */
+  run(): Promise<void>;
+  /** Takes no more in; resolves once what was taken in is stored, or cannot be. */
+  stop(): Promise<void>;
+  /** Packets that were read and are not on disk. */
+  readonly unstoredPackets: number;
+  /** Bytes that were read of a packet that did not become whole. */
+  readonly unfinishedBytes: number;
+}
+
+/** What a session does. */
+export interface SessionPlan {
+  /** What it is called among several; undefined: it is the only one. */
+  readonly name?: string | undefined;
+  /** The server. */
+  readonly remote: Remote;
+  /** The command's options. */
+  readonly options: DeliveryCommandOptions;
+  /** Where it reads and prints. */
+  readonly io: Stdio;
+  /** What has to be had before the queue is opened; given back where it cannot be. */
+  readonly acquire?: () => Promise<Disposable>;
+  /** Makes what takes packets in; without it only other processes enqueue. */
+  readonly openIntake?: (sender: Sender, log: RouteLog) => Intake | undefined;
+  /** Passes on or discards what the server sends; ends with the sender. */
+  readonly handleReceived: (sender: Sender, log: RouteLog) => Promise<void>;
+}
+
+/** A plan, and what has to be granted for it. */
+export interface Planned {
+  /** What to do. */
+  readonly plan: SessionPlan;
+  /** What it is going to use. */
+  readonly needs: Needs;
+}
