@@ -181,7 +181,8 @@ export class PacketRefusedError extends Error {
 }
 
 /**
- * The queue is at one of its limits and `overflow` is `"reject"`.
+ * The queue is at one of its limits and `overflow` is `"reject"`; or it is `"drop-oldest"`, and
+ * the packet waited to be stored until newer ones took its place.
  *
  * @category Errors
  */
@@ -198,13 +199,15 @@ export class QueueFullError extends Error {
    *
    * @param limit The limit that was met.
    * @param limitValue Its value.
+   * @param advice What to do next.
    */
-  constructor(limit: "maxPackets" | "maxBytes", limitValue: number) {
-    super(
-      `The queue is full: ${limit} = ${limitValue}. Nothing was stored. ` +
-        `Wait until the remote has confirmed some packets, raise ${limit}, ` +
-        `or choose overflow "wait" or "drop-oldest".`,
-    );
+  constructor(
+    limit: "maxPackets" | "maxBytes",
+    limitValue: number,
+    advice = `Wait until the remote has confirmed some packets, raise ${limit}, ` +
+      `or choose overflow "wait" or "drop-oldest".`,
+  ) {
+    super(`The queue is full: ${limit} = ${limitValue}. Nothing was stored. ${advice}`);
     this.limit = limit;
     this.limitValue = limitValue;
   }

@@ -92,6 +92,12 @@ export interface QueueOptions {
    * - `"drop-oldest"`: the oldest packets are removed *unsent*, counted in
    *   `droppedPackets` and reported through `subscribeDropped`
    *
+   * While the disk or the database does not answer, packets wait in memory, each with its
+   * bytes and about 500 more. With `"reject"` no more wait than the queue may hold. With
+   * `"drop-oldest"` it is that and a transaction more (4096 packets, 512 KiB); beyond it
+   * `enqueue` of the oldest rejects with `QueueFullError`. With `"wait"` all of them wait:
+   * await `enqueue`, or use `sender.writable`, which holds the producer back.
+   *
    * @default {"reject"}
    */
   readonly overflow?: Overflow;

@@ -238,7 +238,8 @@ export class OutboundQueue implements AsyncDisposable {
    * @throws {RangeError} `ttlMs` is out of range.
    * @throws {PacketSizeError} It is empty or larger than `maxPacketBytes`.
    * @throws {QueueFullError} There is no room and `overflow` is `"reject"`, or
-   *   the packet is larger than the whole queue may be.
+   *   the packet is larger than the whole queue may be, or it is `"drop-oldest"` and newer
+   *   packets have taken its place before it could be stored.
    * @throws {QueueFileError} The file could not be written; its `outcome` says whether
    *   anything may be stored.
    * @throws {ClosedError} The queue is closed.
@@ -315,7 +316,8 @@ export class OutboundQueue implements AsyncDisposable {
 
   /**
    * What can never fit is refused at once. With `"reject"` no more may pile up in
-   * memory than the file may hold, either.
+   * memory than the queue may hold, either. The committer bounds what waits with `"drop-oldest"`;
+   * with `"wait"` callers are held back by their promises alone.
    */
   #checkRoom(packets: number, bytes: number): void {
     const { maxPackets, maxBytes } = this.#committer.bounds;

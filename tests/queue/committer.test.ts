@@ -218,6 +218,18 @@ Deno.test("without room: the first waits and so do those behind it; room and a w
   );
 });
 
+Deno.test("a limit that was changed is told as it is now", async () => {
+  using bench = new Bench();
+  bench.committer.bounds = { maxPackets: 2, maxBytes: 1e6 };
+  await bench.enqueue(2);
+  await assert.rejects(bench.enqueue(1), (error) => {
+    assert(error instanceof QueueFullError);
+    assert.deepEqual([error.limit, error.limitValue], ["maxPackets", 2]);
+    return true;
+  });
+  await bench.committer.close();
+});
+
 Deno.test("what was sent is noted with the next commit, or at the close", async () => {
   using bench = new Bench();
   await bench.enqueue(5);

@@ -46,6 +46,8 @@ const MAX_COMMIT_PACKETS = MOVE_PACKETS;
 const MAX_COMMIT_BYTES = MOVE_BYTES;
 /** While packets wait for room, another process's removals are looked for this often. */
 const ROOM_POLL_MS = 250;
+const GAVE_WAY = "It waited to be stored, and newer packets have taken its place, as overflow " +
+  '"drop-oldest" says. Look why so little can be stored, or so slowly.';
 
 /**
  * While something is always due, the runtime looks after its sockets in every 61st turn of the
@@ -201,15 +203,32 @@ export class Committer {
       unit.signal = signal;
       unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
     }
+    if (this.#options.overflow === "drop-oldest") this.#makeWay(unit);
     this.#pending.push(unit);
     if (this.#phase === "idle") this.#schedule();
     return promise;
   }
 
+  /**
+   * While transactions take long, as much waits in memory as the queue may hold, and a transaction
+   * more: a burst that is stored at once is dropped in the queue, where that is counted.
+   */
+  #makeWay({ packets, bytes }: PendingEnqueue): void {
+    const { maxPackets, maxBytes } = this.#bounds;
+    const freePackets = maxPackets + MAX_COMMIT_PACKETS - packets;
+    const freeBytes = maxBytes + MAX_COMMIT_BYTES - bytes;
+    while (this.#pending.packets > freePackets || this.#pending.bytes > freeBytes) {
+      const limit = this.#pending.packets > freePackets ? "maxPackets" : "maxBytes";
+      const [oldest] = this.#pending.take(1, 1);
+      if (oldest === undefined) break;
+      this.#finish(oldest);
+      oldest.reject(new QueueFullError(limit, this.#bounds[limit], GAVE_WAY));
+    }
+  }
+
   #withdraw(unit: PendingEnqueue, reason: unknown): void {
     if (unit.phase !== "waiting") return;
-    unit.phase = "withdrawn";
-    this.#pending.uncount(unit);
+    this.#pending.withdraw(unit);
     unit.reject(reason);
     // A smaller one behind it may fit.
     if (this.#phase === "no-room") this.#schedule();
@@ -479,7 +498,7 @@ export class Committer {
         unplaced.push(unit);
       } else {
         this.#finish(unit);
-        unit.reject(new QueueFullError(limit, this.#options[limit]));
+        unit.reject(new QueueFullError(limit, this.#bounds[limit]));
       }
     }
     for (const waiter of removal?.waiters ?? []) waiter.resolve();

@@ -56,6 +56,8 @@ export class PendingEnqueues {
   #head = 0;
   #packets = 0;
   #bytes = 0;
+  /** Units in `#units` that nobody waits for any more; at most. */
+  #withdrawn = 0;
 
   /** Packets that are neither stored nor refused yet, those in a transaction included. */
   get packets(): number {
@@ -105,7 +107,21 @@ export class PendingEnqueues {
     this.#head = 0;
   }
 
-  /** A unit is stored, refused or withdrawn. */
+  /**
+   * Nobody waits for a unit any more. Its bytes do not stay in memory until a transaction comes
+   * by: while none can be asked for, more and more may be withdrawn.
+   */
+  withdraw(unit: PendingEnqueue): void {
+    unit.phase = "withdrawn";
+    this.uncount(unit);
+    this.#withdrawn++;
+    if (2 * this.#withdrawn < this.#units.length - this.#head) return;
+    this.#units = this.#units.slice(this.#head).filter(({ phase }) => phase !== "withdrawn");
+    this.#head = 0;
+    this.#withdrawn = 0;
+  }
+
+  /** A unit is stored or refused. */
   uncount(unit: PendingEnqueue): void {
     this.#packets -= unit.packets;
     this.#bytes -= unit.bytes;
