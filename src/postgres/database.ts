@@ -83,12 +83,17 @@ interface Warned {
   weakness: string | undefined;
 }
 
+/** A server takes itself for the primary, and was replaced. */
+class OlderPrimaryError extends Error {}
+
 /** A database, through at most one connection. */
 export class Database {
   readonly #options: DatabaseOptions;
   #session: Promise<Session> | undefined;
   readonly #primary: Primary;
   readonly #unsubscribe: () => void;
+  /** Whole rounds in which only a primary of an older timeline was found, and since when. */
+  #older = { rounds: 0, answers: 0 };
   #isClosed = false;
 
   /** @param options Where it is, and how long it may take. */
@@ -118,6 +123,7 @@ export class Database {
     warned.weakness = undefined;
     try {
       const rows = await this.#within(session, text, args);
+      this.#primary.answered(session.index);
       return { rows, unreplicated: warned.times !== times, weakness: warned.weakness };
     } catch (error) {
       const state = sqlStateOf(error);
@@ -203,7 +209,10 @@ export class Database {
     const { hosts } = address;
     const reasons: string[] = [];
     let cause: unknown;
-    const { first } = this.#primary;
+    const { first, answers } = this.#primary;
+    // Another connection has reached the newer one meanwhile.
+    if (this.#older.answers !== answers) this.#older = { rounds: 0, answers };
+    let metOlder = false;
     const all = [...hosts.entries()];
     for (const [index, host] of [...all.slice(first), ...all.slice(0, first)]) {
       if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
@@ -213,10 +222,12 @@ export class Database {
         const state = sqlStateOf(error);
         // What the server refuses by itself is no lost connection.
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
+        metOlder ||= error instanceof OlderPrimaryError;
         reasons.push(`${hostAndPort(host)}: ${messageOf(error)}`);
         cause = error;
       }
     }
+    if (metOlder) this.#older.rounds++;
     await new Promise<void>((resolve) => clock.setTimer(ROUND_MS, resolve));
     throw new ConnectionLostError(
       `no primary can be reached (${reasons.join("; ")})`,
@@ -235,8 +246,11 @@ export class Database {
       if (typeof timeline !== "string") throw new Error("it is a standby");
       if (hello !== undefined) await this.#within(session, hello.text, hello.args);
       if (this.#isClosed) throw new Error("the connection is closed");
+      const newest = this.#primary.timeline;
+      if (!this.#primary.found(index, timeline, this.#older.rounds)) {
+        throw new OlderPrimaryError(`it has the timeline ${timeline}, and ${newest} is newer`);
+      }
       session.phase = "open";
-      this.#primary.found(index, timeline);
       return session;
     } catch (error) {
       end(session);

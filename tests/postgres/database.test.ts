@@ -4,9 +4,10 @@ import { parseQueueUrl } from "../../src/postgres/address.ts";
 import { Database } from "../../src/postgres/database.ts";
 import { ConnectionLostError } from "../../src/postgres/errors.ts";
 import { postgresQueue } from "../../src/postgres/postgres.ts";
-import { Primary } from "../../src/postgres/primary.ts";
+import { OLDER_ROUNDS, Primary } from "../../src/postgres/primary.ts";
 import { sendingSideOf } from "../../src/queue/queue.ts";
 import { unless } from "../queue/helpers.ts";
+import { until } from "../support/until.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 Deno.test("a primary moves with a newer timeline, and not back to an old one", () => {
@@ -19,11 +20,80 @@ Deno.test("a primary moves with a newer timeline, and not back to an old one", (
   assert.deepEqual([primary.first, moves], [2, 1]);
   primary.found(0, "00000001");
   assert.deepEqual([primary.first, moves], [2, 1], "one that was replaced");
+  assert.equal(primary.found(0, "00000001", OLDER_ROUNDS - 1), false);
   primary.found(2, "0000000A");
   assert.deepEqual([primary.first, moves], [2, 1], "the same server once more");
   unsubscribe();
-  primary.found(1, "0000000B");
+  assert.equal(primary.found(1, "0000000B"), true);
   assert.deepEqual([primary.first, moves], [1, 1]);
+  primary.subscribe(() => moves++);
+  assert.equal(primary.found(0, "00000001", OLDER_ROUNDS), true, "the database was restored");
+  assert.deepEqual([primary.first, primary.timeline, moves], [0, "00000001", 2]);
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "a primary that was replaced is not used while a newer one is known"),
+  async fn() {
+    await using old = await PostgresServer.start();
+    await using young = await old.standby("p2");
+    await young.promote();
+    const primary = new Primary();
+    primary.first = 1;
+    let rounds = 0;
+    const connect = () =>
+      new Database({
+        address: parseQueueUrl(
+          `postgres://postgres@127.0.0.1:${old.port},127.0.0.1:${young.port}/postgres/outbox`,
+        ),
+        clock: {
+          nowMs: () => systemClock.nowMs(),
+          wallMs: () => systemClock.wallMs(),
+          defer: (callback) => systemClock.defer(callback),
+          // Nothing is gained by resting between two rounds.
+          setTimer(delayMs, callback) {
+            if (delayMs !== 200) return systemClock.setTimer(delayMs, callback);
+            rounds++;
+            return systemClock.setTimer(1, callback);
+          },
+        },
+        ...{ answerTimeoutMs: 600_000, waitsForStandby: false, primary },
+      });
+    const one = connect(), two = connect();
+    try {
+      const where = async (database: Database) =>
+        (await database.ask("SELECT inet_server_port() AS port", [])).rows[0]?.["port"];
+      assert.equal(await where(one), young.port);
+      await young.down();
+      const isGone = (error: unknown) => error instanceof ConnectionLostError;
+      // The first one may find out that the connection is lost.
+      await assert.rejects(where(one), isGone);
+      for (let i = 0; i < 3; i++) {
+        await assert.rejects(where(one), /the timeline 00000001, and 00000002 is newer/);
+        await assert.rejects(where(two), /the timeline 00000001, and 00000002 is newer/);
+      }
+      await young.up();
+      assert.equal(await where(one), young.port);
+      rounds = 0;
+      await young.down();
+      await assert.rejects(where(one), isGone);
+      // It is never seen again: the older one is what there is.
+      await until(
+        "the older one is used",
+        () =>
+          where(one).then((port) => port === old.port, (error) => {
+            assert(isGone(error), String(error));
+            return false;
+          }),
+        // A round has two servers, and the machine may be busy.
+        180_000,
+      );
+      assert.equal(rounds, OLDER_ROUNDS);
+      assert.equal(await where(two), old.port, "all connections know it");
+    } finally {
+      one.close();
+      two.close();
+    }
+  },
 });
 
 Deno.test({
