@@ -26,7 +26,11 @@ Deno.test(`simulation of the lease: ${FIXED_SEEDS} fixed seeds hold, and do see 
   // Worlds without trouble would prove nothing.
   assert.ok(sum(({ connections }) => connections) > 5 * FIXED_SEEDS);
   assert.ok(sum(({ duplicates }) => duplicates) > FIXED_SEEDS);
-  assert.equal(sum(({ delivered }) => delivered), sum(({ accepted }) => accepted));
+  // A database that goes back forgets some of what it has acknowledged; the rest arrives.
+  const accepted = sum(({ accepted }) => accepted);
+  const forgotten = sum(({ lostUnread }) => lostUnread);
+  assert.ok(forgotten > 0 && forgotten < accepted / 20, `${forgotten} of ${accepted}`);
+  assert.ok(sum(({ delivered }) => delivered) >= accepted - forgotten);
 });
 
 {
