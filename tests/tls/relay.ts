@@ -26,11 +26,11 @@ export class RelayedConnection {
   #open = true;
 
   constructor(client: Deno.TcpConn, lateMs: number) {
+    // A client that has left already has none: its connection only ends.
     const found = duplicateDescriptor(client, 0);
-    if (found.kind !== "found") throw new Error("the relay's descriptor was not found");
     this.#client = client;
     this.#lateMs = lateMs;
-    this.#fd = found.fd;
+    this.#fd = found.kind === "found" ? found.fd : -1;
   }
 
   /** Bytes of the client that this host's kernel has received, whether read or not. */
@@ -127,7 +127,7 @@ export class RelayedConnection {
     };
     // Where the server refuses what it is sent, its last words have to reach the client.
     await Promise.allSettled([up(), down()]);
-    closeDescriptor(this.#fd);
+    if (this.#fd >= 0) closeDescriptor(this.#fd);
     closed(server);
     if (this.#open) this.#client.close();
     this.#open = false;
