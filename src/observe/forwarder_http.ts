@@ -6,7 +6,6 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { harmlessLogger } from "../base/logger.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
@@ -18,16 +17,15 @@ import type {
 } from "../postgres/forwarder_status.ts";
 import { type Condition, inOneLine } from "../sender/condition.ts";
 import { outageWords } from "../sender/outage.ts";
-import { Access, SECURITY_HEADERS } from "./access.ts";
+import type { Access } from "./access.ts";
 import { FORWARDER_FIGURES, readForwarder } from "./forwarder_figures.ts";
-import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
+import type { HttpAnswer, HttpRequest } from "./listener.ts";
 import { PROMETHEUS_CONTENT_TYPE, textOfFigures } from "./prometheus.ts";
+import { methodRefusal, respond, serve, text } from "./serve.ts";
 import type { StatusServer, StatusServerOptions } from "./status_server.ts";
 
 /** Progress is looked for this often. */
 const LOOK_MS = 1000;
-/** How long answers that are under way may take once the server is closed. */
-const CLOSE_GRACE_MS = 1000;
 
 /** Whether a forwarder does its work. */
 export interface ForwarderHealth {
@@ -82,37 +80,21 @@ export function serveForwarderStatus(
   forwarder: ReadableForwarder,
   options: Omit<StatusServerOptions, "showPayloads"> = {},
 ): StatusServer {
-  const { hostname = "127.0.0.1", port = 9465, token, clock = systemClock } = options;
+  const { clock = systemClock } = options;
   const { undeliverableLimitMs } = resolveOptions(STATUS_OPTIONS, options);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) {
-    throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
-  }
-  const access = new Access(hostname, token, clock);
-  const listener = Deno.listen({ hostname, port });
-  const { addr } = listener;
-  const view = new ForwarderView(forwarder, clock, undeliverableLimitMs);
-  const server = new HttpListener({
-    listener,
-    clock: systemClock,
-    logger: harmlessLogger(options.logger),
-    answer: (request) => Promise.resolve(refusalOf(access, request) ?? view.answer(request)),
-    failure: (status) => text(status, status === 400 ? "bad request" : "internal error"),
-  });
-  const host = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
-  let closing: Promise<void> | undefined;
-  const close = () => {
-    view.stop();
-    closing ??= server.close(CLOSE_GRACE_MS);
-    return closing;
-  };
-  return { url: `http://${host}:${addr.port}/`, addr, close, [Symbol.asyncDispose]: close };
+  return serve(options, (access) => {
+    const view = new ForwarderView(forwarder, clock, undeliverableLimitMs);
+    return {
+      answer: (request) =>
+        Promise.resolve(
+          methodRefusal(request) ?? refusalOf(access, request) ?? view.answer(request),
+        ),
+      stop: () => view.stop(),
+    };
+  }).server;
 }
 
 function refusalOf(access: Access, request: HttpRequest): HttpAnswer | undefined {
-  const { method } = request;
-  if (method !== "GET" && method !== "HEAD") {
-    return text(405, "only GET is served here", { allow: "GET, HEAD" });
-  }
   const refusal = access.refuse(request);
   if (refusal === undefined) return undefined;
   const { status, reason } = refusal;
@@ -221,17 +203,4 @@ class ForwarderView {
 
 function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
-}
-
-function text(status: number, words: string, headers: Record<string, string> = {}): HttpAnswer {
-  return respond(status, "text/plain; charset=utf-8", `${words}\n`, headers);
-}
-
-function respond(
-  status: number,
-  type: string,
-  body: string,
-  headers: Record<string, string> = {},
-): HttpAnswer {
-  return { status, headers: { ...SECURITY_HEADERS, "content-type": type, ...headers }, body };
 }

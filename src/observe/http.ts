@@ -18,19 +18,19 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { harmlessLogger } from "../base/logger.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Condition } from "../sender/condition.ts";
 import { Sender } from "../sender/sender.ts";
-import { Access, SECURITY_HEADERS } from "./access.ts";
+import type { Access } from "./access.ts";
 import { readSender } from "./figures.ts";
-import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
+import type { HttpAnswer, HttpRequest } from "./listener.ts";
 import { type Health, Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
 import page from "./page.json" with { type: "json" };
 import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 import { type RouteSummary, summaryOf, withoutSender } from "./routes.ts";
+import { methodRefusal, respond, serve, type Service, text } from "./serve.ts";
 import type {
   RoutesStatusServer,
   ShownSender,
@@ -64,8 +64,6 @@ const MAX_STREAMS = 32;
 /** A stream whose reader is this many messages behind is ended; browsers connect again. */
 const MAX_BEHIND_MESSAGES = 64;
 const MAX_HEAD_BYTES = 1024;
-/** How long answers that are under way may take once the server is closed. */
-const CLOSE_GRACE_MS = 1000;
 
 /**
  * Serves a sender's status:
@@ -125,45 +123,18 @@ export function serveStatus(
   senders: Sender | Readonly<Record<string, ShownSender>>,
   options: StatusServerOptions = {},
 ): StatusServer | RoutesStatusServer {
-  const {
-    hostname = "127.0.0.1",
-    port = 9465,
-    token,
-    showPayloads = false,
-    clock = systemClock,
-  } = options;
+  const { showPayloads = false, clock = systemClock } = options;
   const { undeliverableLimitMs } = resolveOptions(STATUS_OPTIONS, options);
-  if (!Number.isInteger(port) || port < 0 || port > 65535) {
-    throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
-  }
-  const access = new Access(hostname, token, clock);
-  const listener = Deno.listen({ hostname, port });
-  const { addr } = listener;
-  access.port = addr.port;
   const viewOf = (sender: Sender, route?: string) =>
     new SenderView(sender, { clock, undeliverableLimitMs, showPayloads, route });
-  const view = senders instanceof Sender ? viewOf(senders) : new RoutesView(senders, viewOf, clock);
-  const service = new StatusService(access, view);
-  const server = new HttpListener({
-    listener,
-    clock: systemClock,
-    logger: harmlessLogger(options.logger),
-    answer: (request) => service.answer(request),
-    failure: (status) => text(status, status === 400 ? "bad request" : "internal error"),
-  });
-  const host = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
-  let closing: Promise<void> | undefined;
-  const close = () => {
-    service.stop();
-    // A reader that takes nothing must not keep the program from ending.
-    closing ??= server.close(CLOSE_GRACE_MS);
-    return closing;
-  };
-  const url = `http://${host}:${addr.port}/`;
-  const served = { url, addr, close, [Symbol.asyncDispose]: close };
-  return view instanceof RoutesView
-    ? { ...served, show: (name: string, sender: ShownSender) => view.show(name, sender) }
-    : served;
+  if (senders instanceof Sender) {
+    return serve(options, (access) => new StatusService(access, viewOf(senders))).server;
+  }
+  const { server, service } = serve(
+    options,
+    (access) => new StatusService(access, new RoutesView(senders, viewOf, clock)),
+  );
+  return { ...server, show: (name, sender) => service.view.show(name, sender) };
 }
 
 const ASSETS: ReadonlyMap<string, readonly [type: string, body: string]> = new Map([
@@ -195,25 +166,24 @@ interface RouteView extends View {
 }
 
 /** Answers requests of those who may ask. */
-class StatusService {
+class StatusService<V extends View> implements Service {
+  readonly view: V;
   readonly #access: Access;
-  readonly #view: View;
 
-  constructor(access: Access, view: View) {
+  constructor(access: Access, view: V) {
+    this.view = view;
     this.#access = access;
-    this.#view = view;
   }
 
   stop(): void {
-    this.#view.stop();
+    this.view.stop();
   }
 
   async answer(request: HttpRequest): Promise<HttpAnswer> {
     const { pathname, method } = request;
     if (pathname === "/login" && method === "POST") return await this.#logIn(request);
-    if (method !== "GET" && method !== "HEAD") {
-      return text(405, "only GET is served here", { allow: "GET, HEAD" });
-    }
+    const notRead = methodRefusal(request);
+    if (notRead !== undefined) return notRead;
     const refusal = this.#access.refuse(request);
     if (refusal?.status === 403) return text(403, refusal.reason);
     if (refusal?.status === 429) return text(429, refusal.reason, { "retry-after": "1" });
@@ -225,7 +195,7 @@ class StatusService {
     }
     const asset = ASSETS.get(pathname);
     if (asset !== undefined) return respond(200, ...asset);
-    return await this.#view.answer(pathname, method) ?? text(404, "not found");
+    return await this.view.answer(pathname, method) ?? text(404, "not found");
   }
 
   async #logIn(request: HttpRequest): Promise<HttpAnswer> {
@@ -490,20 +460,6 @@ function decoded(name: string): string {
   }
 }
 
-function text(status: number, words: string, headers: Record<string, string> = {}): HttpAnswer {
-  const body = words === "" ? "" : `${words}\n`;
-  return respond(status, "text/plain; charset=utf-8", body, headers);
-}
-
 function html(status: number, page: string): HttpAnswer {
   return respond(status, "text/html; charset=utf-8", page);
-}
-
-function respond(
-  status: number,
-  type: string,
-  body: HttpAnswer["body"],
-  headers: Record<string, string> = {},
-): HttpAnswer {
-  return { status, headers: { ...SECURITY_HEADERS, "content-type": type, ...headers }, body };
 }

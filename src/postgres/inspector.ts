@@ -43,7 +43,7 @@ import { askAgain, Database, type Row } from "./database.ts";
 import { NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf } from "./errors.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { checkVersion } from "./setup.ts";
-import { countsOf, stateOf } from "./state_of.ts";
+import { countsOf, letterOf, stateOf } from "./state_of.ts";
 
 /**
  * Where to look.
@@ -221,7 +221,7 @@ class PostgresInspector implements Inspector {
     const rows = await this.#page((limit) => this.#ask(text, [after, bytes, limit, PAGE_BYTES]));
     const unsound = rows.findIndex(({ reason }) => !isDeathReason(reason));
     return {
-      items: (unsound < 0 ? rows : rows.slice(0, unsound)).map(letterOf),
+      items: (unsound < 0 ? rows : rows.slice(0, unsound)).map(inspectedLetterOf),
       damage: unsound < 0
         ? undefined
         : this.#damaged(`dead letter ${rows[unsound]?.["id"]} cannot be understood`),
@@ -269,17 +269,10 @@ function batchOf(row: Row): InspectedBatch {
   };
 }
 
-function letterOf(row: Row): InspectedDeadLetter {
-  const { id, reason, words, payload } = row;
-  if (!isDeathReason(reason)) throw new TypeError(`no dead letter dies of ${String(reason)}`);
+function inspectedLetterOf(row: Row): InspectedDeadLetter {
+  const { payload } = row;
   return {
-    id: Number(id),
-    enqueuedAtMs: Number(row["enqueued_at_ms"]),
-    diedAtMs: Number(row["died_at_ms"]),
-    reason,
-    sent: row["sent"] === true,
-    attempts: Number(row["attempts"]),
-    words: typeof words === "string" ? words : undefined,
+    ...letterOf(row),
     bytes: Number(row["bytes"]),
     payload: payload instanceof Uint8Array ? new Uint8Array(payload) : NO_BYTES,
   };

@@ -28,20 +28,13 @@ import type {
   StoreState,
   TransactionResult,
 } from "../queue/store/contract.ts";
-import {
-  type DeadLetter,
-  type DroppedPackets,
-  type Due,
-  type IdRange,
-  isDeathReason,
-  type PacketSpan,
-} from "../queue/store/types.ts";
+import type { DeadLetter, DroppedPackets, Due, IdRange, PacketSpan } from "../queue/store/types.ts";
 import { askAgain, type Database, type Row } from "./database.ts";
 import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf, takenOver } from "./errors.ts";
 import type { HeldLease } from "./lease.ts";
 import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
-import { numberOf, stateOf } from "./state_of.ts";
+import { letterOf, numberOf, stateOf } from "./state_of.ts";
 
 /** The database forgets who has not asked for anything for thirty times this. */
 const KEEP_MS = 86_400_000;
@@ -379,7 +372,7 @@ export class PostgresStore implements QueueStore {
   async deadLetters(afterId: number, maxBytes: number): Promise<DeadLetter[]> {
     const limit = Math.min(maxBytes, Number.MAX_SAFE_INTEGER);
     const rows = await this.#ask("SELECT * FROM sendq.dead_letters($1, $2, $3)", [afterId, limit]);
-    return rows.map(letterOf);
+    return rows.map((row) => ({ ...letterOf(row), payload: bytesOf(row["payload"]) }));
   }
 
   /** See {@linkcode QueueStore.state}. */
@@ -548,21 +541,6 @@ function batchOf(row: Row): PacketBatch {
     bytes: bytesOf(row["payload"]),
     ends,
     expiresAtMs: expires == null ? Infinity : Number(expires),
-  };
-}
-
-function letterOf(row: Row): DeadLetter {
-  const { reason, words } = row;
-  if (!isDeathReason(reason)) throw new TypeError(`no dead letter dies of ${String(reason)}`);
-  return {
-    id: Number(row["id"]),
-    enqueuedAtMs: Number(row["enqueued_at_ms"]),
-    diedAtMs: Number(row["died_at_ms"]),
-    reason,
-    sent: row["sent"] === true,
-    attempts: Number(row["attempts"]),
-    words: typeof words === "string" ? words : undefined,
-    payload: bytesOf(row["payload"]),
   };
 }
 

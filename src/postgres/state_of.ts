@@ -1,5 +1,6 @@
 import type { QueueCounts } from "../queue/inspect/inspection.ts";
 import type { StoreState } from "../queue/store/contract.ts";
+import { type DeadLetter, isDeathReason } from "../queue/store/types.ts";
 
 /** A count out of an answer; what is not there is 0. */
 export function numberOf(value: unknown): number {
@@ -42,5 +43,20 @@ export function countsOf(state: StoreState): QueueCounts {
     ...{ packets, bytes, lastId, removedThroughId: removedThrough, sentThroughId: sentThrough },
     ...{ droppedPackets, droppedBytes, deadPackets, deadBytes },
     ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
+  };
+}
+
+/** A dead letter out of a row of `sendq.dead_letter`, without its bytes. */
+export function letterOf(row: Readonly<Record<string, unknown>>): Omit<DeadLetter, "payload"> {
+  const { id, reason, words } = row;
+  if (!isDeathReason(reason)) throw new TypeError(`no dead letter dies of ${String(reason)}`);
+  return {
+    id: Number(id),
+    enqueuedAtMs: Number(row["enqueued_at_ms"]),
+    diedAtMs: Number(row["died_at_ms"]),
+    reason,
+    sent: row["sent"] === true,
+    attempts: Number(row["attempts"]),
+    words: typeof words === "string" ? words : undefined,
   };
 }

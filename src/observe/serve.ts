@@ -1,0 +1,91 @@
+/**
+ * Serves over HTTP whoever may ask: what every status has in common.
+ *
+ * @module
+ */
+
+import { systemClock } from "../base/clock.ts";
+import { harmlessLogger } from "../base/logger.ts";
+import { Access, SECURITY_HEADERS } from "./access.ts";
+import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
+import type { StatusServer, StatusServerOptions } from "./status_server.ts";
+
+/** How long answers that are under way may take once the server is closed. */
+const CLOSE_GRACE_MS = 1000;
+
+/** What answers. */
+export interface Service {
+  /** Answers a request, whoever it comes from. */
+  answer(request: HttpRequest): Promise<HttpAnswer>;
+  /** Ends what is under way. */
+  stop(): void;
+}
+
+/**
+ * Listens.
+ *
+ * @param options Where, and for whom.
+ * @param begin Makes what answers, once the port is ours.
+ * @throws {RangeError} The port is none, or the address is not a loopback one and there is no
+ *   token.
+ * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {Deno.errors.NotCapable} The permission is missing.
+ */
+export function serve<S extends Service>(
+  options: StatusServerOptions,
+  begin: (access: Access) => S,
+): { readonly server: StatusServer; readonly service: S } {
+  const { hostname = "127.0.0.1", port = 9465, token, clock = systemClock } = options;
+  if (!Number.isInteger(port) || port < 0 || port > 65535) {
+    throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
+  }
+  const access = new Access(hostname, token, clock);
+  const listener = Deno.listen({ hostname, port });
+  const { addr } = listener;
+  access.port = addr.port;
+  const service = begin(access);
+  const http = new HttpListener({
+    listener,
+    clock: systemClock,
+    logger: harmlessLogger(options.logger),
+    answer: (request) => service.answer(request),
+    failure: (status) => text(status, status === 400 ? "bad request" : "internal error"),
+  });
+  const host = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
+  let closing: Promise<void> | undefined;
+  const close = () => {
+    service.stop();
+    // A reader that takes nothing must not keep the program from ending.
+    closing ??= http.close(CLOSE_GRACE_MS);
+    return closing;
+  };
+  const url = `http://${host}:${addr.port}/`;
+  return { server: { url, addr, close, [Symbol.asyncDispose]: close }, service };
+}
+
+/** What only reads are answered with; `undefined`: it is one. */
+export function methodRefusal({ method }: HttpRequest): HttpAnswer | undefined {
+  return method === "GET" || method === "HEAD"
+    ? undefined
+    : text(405, "only GET is served here", { allow: "GET, HEAD" });
+}
+
+/** An answer in words. */
+export function text(
+  status: number,
+  words: string,
+  headers: Record<string, string> = {},
+): HttpAnswer {
+  const body = words === "" ? "" : `${words}\n`;
+  return respond(status, "text/plain; charset=utf-8", body, headers);
+}
+
+/** An answer of any type. */
+export function respond(
+  status: number,
+  type: string,
+  body: HttpAnswer["body"],
+  headers: Record<string, string> = {},
+): HttpAnswer {
+  return { status, headers: { ...SECURITY_HEADERS, "content-type": type, ...headers }, body };
+}
