@@ -14,7 +14,7 @@ import { SLOW_SYNC_MS, SlowDisk } from "./slow_disk.ts";
 const PACKET_BYTES = 100;
 const THOUSAND = 1000;
 const MB = 1e6;
-/** What the issue asks for, by packets a second for each of a thousand. */
+/** What is to be reached, by packets a second for each of a thousand. */
 const TARGETS = {
   1: { cpu: "≤ 0.3 cores", memory: "≤ 400 MB" },
   10: { cpu: "≤ 1 core", memory: undefined },

@@ -19,15 +19,14 @@ const QUEUE = "outbox";
 const AUDIT = `
 CREATE SCHEMA audit;
 CREATE TABLE audit.tenure (epoch bigint, address inet);
-CREATE TABLE audit.removal (epoch bigint, address inet, from_id bigint, through_id bigint);
+CREATE TABLE audit.removal (epoch bigint, address inet);
 CREATE FUNCTION audit.note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 BEGIN
   IF NEW.epoch <> OLD.epoch THEN
     INSERT INTO audit.tenure VALUES (NEW.epoch, inet_client_addr());
   END IF;
   IF NEW.removed_through <> OLD.removed_through THEN
-    INSERT INTO audit.removal
-      VALUES (NEW.epoch, inet_client_addr(), OLD.removed_through + 1, NEW.removed_through);
+    INSERT INTO audit.removal VALUES (NEW.epoch, inet_client_addr());
   END IF;
   RETURN NULL;
 END $$;

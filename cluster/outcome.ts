@@ -17,9 +17,9 @@ const LEASE_SECONDS = 3;
 /** Beside what the engine or the lease takes. */
 const GRACE_SECONDS = 1;
 /** How a sender ends that has lost its right. */
-export const FENCED = /another sender has taken it over/;
+const FENCED = /another sender has taken it over/;
 /** How one ends that was started while there was no primary. */
-export const NO_PRIMARY = /no primary can be reached/;
+const NO_PRIMARY = /no primary can be reached/;
 
 /** From when to when, in milliseconds since 1970. */
 export interface Span {

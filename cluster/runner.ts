@@ -484,7 +484,7 @@ class ScenarioRun implements AsyncDisposable {
   }
 
   async #evidence(disturbed: Span): Promise<Omit<Evidence, "seconds">> {
-    const { sql } = { sql: (text: string) => this.#watcher.sql(text) };
+    const sql = (text: string) => this.#watcher.sql(text);
     const hosts = (rows: Awaited<ReturnType<typeof sql>>) =>
       rows.map((row) => ({
         epoch: Number(row["epoch"]),

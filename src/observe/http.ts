@@ -106,7 +106,8 @@ const MAX_HEAD_BYTES = 1024;
 export function serveStatus(sender: Sender, options?: StatusServerOptions): StatusServer;
 /**
  * The same for several senders in one process: `/` is a list of them, to be sorted and filtered,
- * the worst first; `/routes` is the same as JSON, an array of {@linkcode RouteSummary}. `/r/NAME/`
+ * the worst first; `/routes` is the same as JSON: `atMs`, and in `routes` a
+ * {@linkcode RouteSummary} of each. `/r/NAME/`
  * has the page of each, and below it all the other paths, too. `/metrics` then has a label
  * `route`, `/status` an object of reports, and `/healthz` says 503 when any of them is
  * unhealthy, and which.

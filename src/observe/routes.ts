@@ -37,14 +37,18 @@ export function summaryOf(route: string, sender: Sender, wallMs: number): RouteS
   };
 }
 
-/** The row of one that has no sender: it could not be opened, or waits. */
-export function withoutSender(route: string, shown: Error | Condition): RouteSummary {
-  const condition = shown instanceof Error
-    ? { tone: "bad", headline: "Not started", detail: shown.message } as const
+/** How one stands that has no sender: it could not be opened, or waits. */
+export function conditionOfNoSender(shown: Error | Condition): Condition {
+  return shown instanceof Error
+    ? { tone: "bad", headline: "Not started", detail: shown.message }
     : shown;
+}
+
+/** The row of one that has no sender. */
+export function withoutSender(route: string, shown: Error | Condition): RouteSummary {
   return {
     route,
-    ...condition,
+    ...conditionOfNoSender(shown),
     remote: "",
     queuedPackets: 0,
     oldestAgeMs: null,

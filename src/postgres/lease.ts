@@ -19,9 +19,11 @@
  * @module
  */
 
+import { restUnlessAborted } from "../base/abort.ts";
 import type { LeaseStats } from "../base/cluster_stats.ts";
 import { type FencedError, messageOf, QueueLockedError } from "../base/errors.ts";
 import type { Tenure } from "../queue/tenure.ts";
+import { STANDING_BY } from "../sender/cluster_words.ts";
 import { goneBack, takenOver } from "./errors.ts";
 
 /** How many beats there are in one `ttlMs`. */
@@ -174,7 +176,7 @@ export class Lease implements Tenure, HeldLease {
           seen = undefined;
         } else if (!waits) {
           throw new QueueLockedError(path, undefined);
-        } else tellChange(`standing by: ${row.holder} sends from this queue`);
+        } else tellChange(`${STANDING_BY}${row.holder} sends from this queue`);
       } catch (error) {
         if (error instanceof QueueLockedError) throw error;
         if (error instanceof Error && error.name === "QueueFileError" && isFinal(error)) {
@@ -183,7 +185,7 @@ export class Lease implements Tenure, HeldLease {
         seen = undefined;
         tellChange(`the lease cannot be looked at: ${messageOf(error)}`);
       }
-      await rest(clock, Math.min(LOOK_MS, ttlMs / BEATS), signal);
+      await restUnlessAborted(clock, Math.min(LOOK_MS, ttlMs / BEATS), signal);
     }
   }
 
@@ -326,16 +328,4 @@ function isSame(a: LeaseRow, b: LeaseRow): boolean {
 function isFinal(error: Error): boolean {
   const reason = "reason" in error ? error.reason : undefined;
   return reason === "not-a-queue" || reason === "newer-version" || reason === "read-only";
-}
-
-async function rest(
-  clock: LeaseClock,
-  delayMs: number,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const cancel = clock.setTimer(delayMs, resolve);
-  signal?.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
-  cancel();
 }

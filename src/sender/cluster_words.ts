@@ -6,6 +6,9 @@
 
 import type { ClusterStats, ReplicationStats } from "../base/cluster_stats.ts";
 
+/** What the words of a sender that waits for another one begin with. */
+export const STANDING_BY = "standing by: ";
+
 /** A condition; see `Condition`. */
 interface Trouble {
   readonly tone: "bad" | "warning";

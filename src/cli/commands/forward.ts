@@ -29,9 +29,10 @@ import {
 } from "../arguments/options.ts";
 import { givenOf } from "../arguments/given.ts";
 import { checkedQueue, passwordOf, requireFile } from "../arguments/queue_place.ts";
-import { formatBytes, formatCount, formatPackets, parseHttpAddress } from "../arguments/values.ts";
+import { formatCount, formatPackets, parseHttpAddress } from "../arguments/values.ts";
+import { every } from "../session/every.ts";
+import { type Intake, tellLost } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
-import type { Intake } from "../session/plan.ts";
 import { StopSignals } from "../session/signals.ts";
 import { listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
@@ -261,7 +262,8 @@ class ForwardSession {
     const why = await Promise.race([
       ended,
       stopped,
-      forwarder.closed.then(() => "closed" as const),
+      // Also by an error: what was read is stored, or refused, before the end is summed up.
+      forwarder.closed.then(() => "closed" as const, () => "closed" as const),
     ]);
     if (why === "end") {
       const drained = forwarder.close({ deliverTimeoutMs: Infinity });
@@ -282,8 +284,7 @@ class ForwardSession {
 
   #summarize(failure: unknown): ExitCode {
     const { queue, forwardedPackets } = this.#forwarder.stats();
-    const { unstoredPackets = 0, unfinishedBytes = 0, origin = "" } = this.#intake ?? {};
-    const fields = { ...this.#fields() };
+    const fields = this.#fields();
     if (queue.packets > 0) {
       const words = `stopped: ${formatPackets(queue.packets)} kept in ${this.#options.queue}; ` +
         "the next start forwards them";
@@ -291,26 +292,13 @@ class ForwardSession {
     } else {
       this.#log.line("info", `done: ${formatPackets(forwardedPackets)} forwarded`, fields);
     }
-    if (unstoredPackets > 0) {
-      this.#log.error(
-        `${formatPackets(unstoredPackets)} read from ${origin} could not be stored: lost, unless ` +
-          "they are sent to sendq again",
-      );
-    }
-    if (unfinishedBytes > 0) {
-      this.#log.error(
-        `${
-          formatBytes(unfinishedBytes)
-        } read from ${origin} are no whole packet: lost, unless it ` +
-          "is sent to sendq again",
-      );
-    }
+    const lost = tellLost(this.#log, this.#intake);
     if (failure !== undefined) {
       this.#log.error(explain(failure));
       if (this.#options.verbose && failure instanceof Error) this.#log.debug(failure.stack ?? "");
       return exitCodeOf(failure);
     }
-    if (unstoredPackets > 0 || unfinishedBytes > 0) return ExitCode.FAILED;
+    if (lost) return ExitCode.FAILED;
     return queue.packets > 0 ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
   }
 
@@ -336,25 +324,24 @@ class ForwardSession {
   /** Says now and then how it stands, where that has changed. Returns the end of it. */
   #report(serviceManager: ServiceManager): () => void {
     const { statusIntervalMs } = this.#options;
-    let cancel = () => {};
-    if (statusIntervalMs === 0) return cancel;
-    const next = () => {
-      cancel = systemClock.setTimer(statusIntervalMs, () => {
-        next();
-        const { queue, forwardedPackets } = this.#forwarder.stats();
-        const condition = inOneLine(this.#forwarder.condition);
-        const counts = `queued ${formatPackets(queue.packets)}, ` +
-          `${formatCount(forwardedPackets)} forwarded`;
-        // The course of an outage is told now and then; its counts are no news.
-        const kind = kindOf(condition) + (this.#forwarder.outage === undefined ? counts : "");
-        if (kind === this.#lastReported) return;
-        this.#lastReported = kind;
-        this.#log.line("info", `${condition}; ${counts}`, this.#fields());
-        serviceManager.status(`${condition}; ${counts}`);
-      });
+    if (statusIntervalMs === 0) return () => {};
+    const look = () => {
+      const { queue, forwardedPackets } = this.#forwarder.stats();
+      const condition = inOneLine(this.#forwarder.condition);
+      const counts = `queued ${formatPackets(queue.packets)}, ` +
+        `${formatCount(forwardedPackets)} forwarded`;
+      serviceManager.status(`${condition}; ${counts}`);
+      return { condition, counts };
     };
-    next();
-    return () => cancel();
+    look();
+    return every(statusIntervalMs, () => {
+      const { condition, counts } = look();
+      // The course of an outage is told now and then; its counts are no news.
+      const kind = kindOf(condition) + (this.#forwarder.outage === undefined ? counts : "");
+      if (kind === this.#lastReported) return;
+      this.#lastReported = kind;
+      this.#log.line("info", `${condition}; ${counts}`, this.#fields());
+    });
   }
 
   /** The state in fields; their meaning is that of `ForwarderStats`. */

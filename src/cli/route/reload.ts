@@ -76,7 +76,10 @@ export function reloadRoutes(
     }
   }
   return pairs.map(({ old, running, next, staying = [], changing = [] }) => {
-    if (running === undefined) return old;
+    if (running === undefined) {
+      log.warn(`the route ${old.plan.name ?? "without a name"} has ended: it needs a restart`);
+      return old;
+    }
     if (next === undefined) {
       running.log.warn("it is no longer in the file, and goes on until a restart");
       return old;

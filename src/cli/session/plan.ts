@@ -8,6 +8,7 @@ import type { Remote } from "../../base/remote.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import type { Sender } from "../../sender/sender.ts";
 import type { DeliveryCommandOptions } from "../arguments/options.ts";
+import { formatBytes, formatPackets } from "../arguments/values.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
@@ -26,6 +27,28 @@ export interface Intake {
   readonly unstoredPackets: number;
   /** Bytes that were read of a packet that did not become whole. */
   readonly unfinishedBytes: number;
+}
+
+/**
+ * Says what was read and is nowhere.
+ *
+ * @returns Whether there is any.
+ */
+export function tellLost(log: RouteLog, intake: Intake | undefined): boolean {
+  const { unfinishedBytes = 0, unstoredPackets = 0, origin = "" } = intake ?? {};
+  if (unstoredPackets > 0) {
+    log.error(
+      `${formatPackets(unstoredPackets)} read from ${origin} could not be stored: ` +
+        `lost, unless they are sent to sendq again`,
+    );
+  }
+  if (unfinishedBytes > 0) {
+    log.error(
+      `${formatBytes(unfinishedBytes)} read from ${origin} are no whole packet: ` +
+        `lost, unless it is sent to sendq again`,
+    );
+  }
+  return unstoredPackets > 0 || unfinishedBytes > 0;
 }
 
 /** What a session does. */

@@ -5,11 +5,13 @@
  * @module
  */
 
+import { restUnlessAborted } from "../../base/abort.ts";
 import { systemClock } from "../../base/clock.ts";
 import { FencedError, QueueFileError } from "../../base/errors.ts";
 import { isLoopback } from "../../observe/access.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
+import { STANDING_BY } from "../../sender/cluster_words.ts";
 import { behindOf, Sender } from "../../sender/sender.ts";
 import { asUsageError, deliveryOptionsOf, queueOptionsOf } from "../arguments/options.ts";
 import { nameOfQueue, openQueue } from "../arguments/queue_place.ts";
@@ -20,8 +22,6 @@ import type { SessionPlan } from "./plan.ts";
 
 /** A queue that could not be opened for a reason that may pass is tried again after so long. */
 const OPEN_AGAIN_MS = 2000;
-/** What the words of a sender that waits for another one begin with. */
-const STANDING_BY = "standing by: ";
 
 /** What a sender was opened for. */
 export interface OpenedRoute {
@@ -45,6 +45,8 @@ export interface SessionEnd {
 export interface RouteSurroundings {
   /** Aborted when everything is to stop. */
   readonly stopped: AbortSignal;
+  /** Resolves when nobody waits for the end any more. */
+  readonly hurried: Promise<unknown>;
   /** Runs a session to its end. */
   readonly deliver: (opened: OpenedRoute) => Promise<SessionEnd>;
   /** Told what went wrong. */
@@ -69,6 +71,7 @@ export class Route {
     detail: "The queue is being opened.",
   };
   #opened: OpenedRoute | undefined;
+  #hasEnded = false;
   /** Why it could not be opened the last time. */
   #failure: { readonly words: string; readonly code: ExitCode } | undefined;
   /** Ends the present attempt to open it. */
@@ -99,6 +102,11 @@ export class Route {
     return this.#state;
   }
 
+  /** Whether it does nothing any more, and begins no more. */
+  get hasEnded(): boolean {
+    return this.#hasEnded;
+  }
+
   /** Its sender, also one that has ended; undefined: there is none yet. */
   get sender(): Sender | undefined {
     return this.#opened?.sender;
@@ -123,6 +131,14 @@ export class Route {
    * for it again; only a failure that does not pass ends it before.
    */
   async run(surroundings: RouteSurroundings): Promise<ExitCode> {
+    try {
+      return await this.#run(surroundings);
+    } finally {
+      this.#hasEnded = true;
+    }
+  }
+
+  async #run(surroundings: RouteSurroundings): Promise<ExitCode> {
     for (;;) {
       if (this.#opened === undefined) {
         const code = await this.#openInTime(surroundings);
@@ -165,13 +181,16 @@ export class Route {
   }
 
   /** Tries until it is open. Returns the exit code where it will not be. */
-  async #openInTime({ stopped, report }: RouteSurroundings): Promise<ExitCode | undefined> {
+  async #openInTime(
+    { stopped, hurried, report }: RouteSurroundings,
+  ): Promise<ExitCode | undefined> {
     while (!stopped.aborted) {
       const attempt = this.#attempt = new AbortController();
       const signal = AbortSignal.any([stopped, attempt.signal]);
       try {
-        await this.#open((words) => this.#standBy(words), signal);
-        return undefined;
+        // A database that is away is asked for longer than somebody in a hurry waits.
+        await Promise.race([this.#open((words) => this.#standBy(words), signal), hurried]);
+        if (this.#opened !== undefined) return undefined;
       } catch (error) {
         if (signal.aborted) continue;
         const words = explain(error);
@@ -183,7 +202,7 @@ export class Route {
         }
         const detail = `${words.replace(/\.$/, "")}. It is tried again.`;
         this.#enter({ tone: "bad", headline: "Not started", detail });
-        await pause(OPEN_AGAIN_MS, signal);
+        await restUnlessAborted(systemClock, OPEN_AGAIN_MS, signal);
       }
     }
     // Who stands by when everything is to stop has nothing to finish.
@@ -242,7 +261,8 @@ async function openSender(
       // While it stands by, clients are to find nobody here, and go to the one that sends.
       if (isInDatabase) await acquireAll();
     } catch (error) {
-      await sender.close({ deliverTimeoutMs: 0 });
+      // What the sender has ended by is no news beside it.
+      await sender.close({ deliverTimeoutMs: 0 }).catch(() => {});
       throw error;
     }
     untilOpen.move();
@@ -262,15 +282,8 @@ async function openSender(
 function mayPass(error: unknown): boolean {
   // The port of a relay may be that of a sender on this host that is about to end.
   if (error instanceof Deno.errors.AddrInUse) return true;
+  // Another one was quicker: it is waited for.
+  if (error instanceof FencedError) return true;
   return error instanceof QueueFileError &&
     (error.reason === "busy" || error.reason === "io" || error.reason === "disk-full");
-}
-
-async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  if (signal.aborted) return;
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const cancel = systemClock.setTimer(delayMs, resolve);
-  signal.addEventListener("abort", () => resolve(), { once: true });
-  await promise;
-  cancel();
 }

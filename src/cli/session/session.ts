@@ -6,16 +6,17 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { conditionOfNoSender } from "../../observe/routes.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { Sender } from "../../sender/sender.ts";
 import { type DeliveryCommandOptions, logLevelOf } from "../arguments/options.ts";
 import { nameOfQueue } from "../arguments/queue_place.ts";
-import { formatBytes, formatPackets } from "../arguments/values.ts";
+import { formatPackets } from "../arguments/values.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { every } from "./every.ts";
-import type { Intake, SessionPlan } from "./plan.ts";
+import { type Intake, type SessionPlan, tellLost } from "./plan.ts";
 import { type OpenedRoute, Route, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
@@ -109,7 +110,7 @@ export async function runSessions(
 interface RunningProcess {
   /** All of them. */
   readonly routes: readonly Route[];
-  /** Those that have not failed yet. */
+  /** Those that could be opened, or may be yet. */
   readonly running: readonly Route[];
   readonly options: DeliveryCommandOptions;
   readonly reload: ProcessPlan["reload"];
@@ -128,9 +129,8 @@ async function runRoutes(
     new StopSignals(
       reload && (() => {
         // One after the other.
-        reloading = reloading.then(() => reload(running, log)).catch((error) =>
-          reportError(log, error, options)
-        );
+        reloading = reloading.then(() => reload(running.filter((route) => !route.hasEnded), log))
+          .catch((error) => reportError(log, error, options));
       }),
     ),
   );
@@ -153,6 +153,7 @@ async function runRoutes(
   return await Promise.all(running.map((route) =>
     route.run({
       stopped: stop.signal,
+      hurried: signals.second,
       deliver: (opened) => new Session(opened, log, signals).run(),
       report: (error, where) => reportError(where, error, options),
     })
@@ -182,10 +183,7 @@ function statusOf({ plan: { name = "" }, state }: Route): RouteStatus {
   if (state instanceof Sender) {
     return { name, condition: state.condition, queuedPackets: state.stats().queue.packets };
   }
-  const condition = state instanceof Error
-    ? { tone: "bad", headline: "Not started", detail: state.message } as const
-    : state;
-  return { name, condition, queuedPackets: undefined };
+  return { name, condition: conditionOfNoSender(state), queuedPackets: undefined };
 }
 
 /** What a process that does several things says of them all. */
@@ -292,7 +290,6 @@ class Session {
 
   #summarize(): ExitCode {
     const { queue, drainedPackets, redeliveredPackets } = this.#sender.stats();
-    const { unfinishedBytes = 0, unstoredPackets = 0, origin = "" } = this.#intake ?? {};
     const fields = this.#view.fields();
     const refusedPackets = queue.refusedPackets - this.#refusedBefore;
     const again = redeliveredPackets === 0
@@ -320,18 +317,7 @@ class Session {
         fields,
       );
     }
-    if (unstoredPackets > 0) {
-      this.#log.error(
-        `${formatPackets(unstoredPackets)} read from ${origin} could not be stored: ` +
-          `lost, unless they are sent to sendq again`,
-      );
-    }
-    if (unfinishedBytes > 0) {
-      this.#log.error(
-        `${formatBytes(unfinishedBytes)} read from ${origin} are no whole packet: ` +
-          `lost, unless it is sent to sendq again`,
-      );
-    }
+    const lost = tellLost(this.#log, this.#intake);
     // What the sender failed of is why the intake failed, too.
     const error = this.#failure ?? this.#intakeError;
     if (error !== undefined) {
@@ -345,7 +331,7 @@ class Session {
         } with its words: see sendq list --dead`,
       );
     }
-    if (unstoredPackets > 0 || unfinishedBytes > 0) return ExitCode.FAILED;
+    if (lost) return ExitCode.FAILED;
     if (queue.packets > 0) return ExitCode.PACKETS_KEPT;
     return refusedPackets > 0 ? ExitCode.FAILED : ExitCode.DONE;
   }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { onAbort } from "../../base/abort.ts";
 import { ClosedError, QueueFullError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { BusyRetry } from "../sqlite/busy.ts";
@@ -29,7 +30,7 @@ import {
   type Job,
   type Removal,
 } from "./commit_in_parts.ts";
-import { onAbort, PendingEnqueue, PendingEnqueues } from "./pending_enqueues.ts";
+import { PendingEnqueue, PendingEnqueues } from "./pending_enqueues.ts";
 import { Vacuum } from "./vacuum.ts";
 
 /**

@@ -127,9 +127,3 @@ export class PendingEnqueues {
     this.#bytes -= unit.bytes;
   }
 }
-
-/** Calls back once, when the signal is aborted. Returns the removal of the listener. */
-export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  signal.addEventListener("abort", callback, { once: true });
-  return () => signal.removeEventListener("abort", callback);
-}
