@@ -77,9 +77,11 @@ interface Session {
   phase: "opening" | "open" | "ended";
 }
 
+/** Counts, because questions are under way side by side: each has its own part of them. */
 interface Warned {
   times: number;
-  /** What a commit is missing, since the last question was asked. */
+  weakTimes: number;
+  /** What a commit was missing, the last time. */
   weakness: string | undefined;
 }
 
@@ -119,12 +121,15 @@ export class Database {
   async ask(text: string, args: readonly unknown[]): Promise<Answer> {
     const { session, opening } = await this.#openSession();
     const { warned } = session;
-    const { times } = warned;
-    warned.weakness = undefined;
+    const { times, weakTimes } = warned;
     try {
       const rows = await this.#within(session, text, args);
       this.#primary.answered(session.index);
-      return { rows, unreplicated: warned.times !== times, weakness: warned.weakness };
+      return {
+        rows,
+        unreplicated: warned.times !== times,
+        weakness: warned.weakTimes === weakTimes ? undefined : warned.weakness,
+      };
     } catch (error) {
       const state = sqlStateOf(error);
       // A server that is going down, or has become a standby, is none to ask again.
@@ -266,7 +271,7 @@ export class Database {
       if (session.phase !== "opening") throw new Error("the connection was lost");
       return await dial(host, clock, sockets);
     };
-    const warned: Warned = { times: 0, weakness: undefined };
+    const warned: Warned = { times: 0, weakTimes: 0, weakness: undefined };
     // Every setting is given: see `withoutEnvironment`. Some are missing in its types.
     const options: Record<string, unknown> = {
       ...{ host: [host.hostname], port: [host.port], socket, max: 1, fetch_types: false },
@@ -283,7 +288,10 @@ export class Database {
       backoff: () => ROUND_MS / 1000,
       onnotice: (notice: postgres.Notice) => {
         if (notice["code"] === NOT_REPLICATED) warned.times++;
-        if (notice["code"] === WEAK) warned.weakness = String(notice["message"]);
+        if (notice["code"] === WEAK) {
+          warned.weakTimes++;
+          warned.weakness = String(notice["message"]);
+        }
       },
       ...(onNotify === undefined ? {} : { onnotify: onNotify }),
       onclose: () => session.phase = "ended",

@@ -174,3 +174,38 @@ Deno.test({
     }
   },
 });
+
+Deno.test({
+  ...unless(NO_POSTGRES, "a weak commit is told of, also when another question is asked meanwhile"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    await server.sql(
+      "CREATE FUNCTION weak() RETURNS void LANGUAGE plpgsql AS $$ BEGIN " +
+        "RAISE WARNING 'it means too little' USING ERRCODE = 'SQ003'; " +
+        "PERFORM pg_advisory_xact_lock(7); END $$",
+    );
+    const connect = () =>
+      new Database({
+        ...{ address: parseQueueUrl(server.url("outbox")), clock: systemClock },
+        ...{ answerTimeoutMs: 600_000, waitsForStandby: false },
+      });
+    const database = connect(), holder = connect();
+    try {
+      await holder.ask("SELECT pg_advisory_lock(7)", []);
+      const weak = database.ask("SELECT weak()", []);
+      // It has warned, and is not answered.
+      await until("it waits", async () =>
+        await server.sql(
+          "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory'",
+        ) === "1");
+      const meanwhile = database.ask("SELECT 1", []);
+      await holder.ask("SELECT pg_advisory_unlock(7)", []);
+      assert.equal((await weak).weakness, "it means too little");
+      await meanwhile;
+      assert.equal((await database.ask("SELECT 1", [])).weakness, undefined, "it is said once");
+    } finally {
+      database.close();
+      holder.close();
+    }
+  },
+});
