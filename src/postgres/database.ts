@@ -92,6 +92,8 @@ class OlderPrimaryError extends Error {}
 export class Database {
   readonly #options: DatabaseOptions;
   #session: Promise<Session> | undefined;
+  /** The connection that is being opened. */
+  #trying: Session | undefined;
   readonly #primary: Primary;
   readonly #unsubscribe: () => void;
   /** Whole rounds in which only a primary of an older timeline was found, and since when. */
@@ -160,6 +162,7 @@ export class Database {
     this.#unsubscribe();
     const opening = this.#session;
     this.#session = undefined;
+    if (this.#trying !== undefined) end(this.#trying);
     opening?.then((session) => end(session), () => {});
   }
 
@@ -220,10 +223,10 @@ export class Database {
     let metOlder = false;
     const all = [...hosts.entries()];
     for (const [index, host] of [...all.slice(first), ...all.slice(0, first)]) {
-      if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
       try {
         return await this.#openAt(host, index);
       } catch (error) {
+        if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
         const state = sqlStateOf(error);
         // What the server refuses by itself is no lost connection.
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
@@ -244,7 +247,8 @@ export class Database {
   /** The server itself is asked: the library takes the first one for the only one. */
   async #openAt(host: QueueAddress["hosts"][number], index: number): Promise<Session> {
     const { hello } = this.#options;
-    const session = this.#connect(host, index);
+    if (this.#isClosed) throw new Error("the connection is closed");
+    const session = this.#trying = this.#connect(host, index);
     try {
       const [row] = await this.#within(session, TIMELINE, []);
       const timeline = row?.["timeline"];
@@ -260,6 +264,8 @@ export class Database {
     } catch (error) {
       end(session);
       throw error;
+    } finally {
+      this.#trying = undefined;
     }
   }
 
@@ -379,11 +385,18 @@ function dial(
     cancel();
     reject(error);
   });
+  // Ended below us.
+  socket.once("close", () => {
+    cancel();
+    reject(new Error("the connection was given up"));
+  });
   return promise;
 }
 
 /** Ends a connection, also one whose other side is silent. */
-function end({ sql, sockets, waiting }: Session): void {
+function end(session: Session): void {
+  const { sql, sockets, waiting } = session;
+  session.phase = "ended";
   for (const reject of [...waiting]) reject(new Error("the connection was given up"));
   sql.end({ timeout: 0 }).catch(() => {});
   for (const socket of sockets) socket.destroy();

@@ -7,7 +7,7 @@ import { postgresQueue } from "../../src/postgres/postgres.ts";
 import { OLDER_ROUNDS, Primary } from "../../src/postgres/primary.ts";
 import { sendingSideOf } from "../../src/queue/queue.ts";
 import { unless } from "../queue/helpers.ts";
-import { until } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 Deno.test("a primary moves with a newer timeline, and not back to an old one", () => {
@@ -29,6 +29,51 @@ Deno.test("a primary moves with a newer timeline, and not back to an old one", (
   primary.subscribe(() => moves++);
   assert.equal(primary.found(0, "00000001", OLDER_ROUNDS), true, "the database was restored");
   assert.deepEqual([primary.first, primary.timeline, moves], [0, "00000001", 2]);
+});
+
+/** Lets everybody in: AuthenticationOk, ReadyForQuery. */
+const WELCOME = Uint8Array.of(0x52, 0, 0, 0, 8, 0, 0, 0, 0, 0x5a, 0, 0, 0, 5, 0x49);
+
+for (const [after, welcome] of [["a login", WELCOME], ["nothing", undefined]] as const) {
+  Deno.test(`close behind a host that says nothing after ${after} ends at once`, async () => {
+    using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr;
+    const database = new Database({
+      address: parseQueueUrl(`postgres://postgres@127.0.0.1:${port},127.0.0.1:${port}/none/outbox`),
+      ...{ clock: systemClock, answerTimeoutMs: 600_000, waitsForStandby: false },
+    });
+    const question = database.ask("SELECT 1", []);
+    const told = assert.rejects(question, (error) => {
+      assert(error instanceof ConnectionLostError, String(error));
+      assert.equal(error.sent, false);
+      return true;
+    });
+    using host = await listener.accept();
+    const buffer = new Uint8Array(4096);
+    assert((await host.read(buffer) ?? 0) > 0);
+    if (welcome !== undefined) {
+      await host.write(welcome);
+      assert((await host.read(buffer) ?? 0) > 0, "the first question");
+    }
+    database.close();
+    await within("it is told", told);
+    const ended = async () => {
+      while (await host.read(buffer) !== null);
+    };
+    await within("the connection has ended", ended().catch(() => {}));
+  });
+}
+
+Deno.test("close before a connection was begun: none is", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const database = new Database({
+    address: parseQueueUrl(`postgres://postgres@127.0.0.1:${listener.addr.port}/none/outbox`),
+    ...{ clock: systemClock, answerTimeoutMs: 600_000, waitsForStandby: false },
+  });
+  const question = database.ask("SELECT 1", []);
+  database.close();
+  await assert.rejects(within("it is told", question), /the connection is closed/);
+  await assert.rejects(database.ask("SELECT 1", []), /the connection is closed/);
 });
 
 Deno.test({
