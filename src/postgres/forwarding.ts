@@ -285,7 +285,7 @@ export class Forwarding {
       markMs,
       noticeOf(queue, this.#parts.clock),
     );
-    if (room !== undefined) return await this.#awaitRoom(room, batch.packets);
+    if (room !== undefined) return await this.#awaitRoom(session, room, batch.packets);
     this.#session = { ...session, through: batch.lastId, markMs, markCrc: batch.lastCrc };
     this.#through = batch.lastId;
     this.#bounds = CALL;
@@ -307,7 +307,11 @@ export class Forwarding {
     await sending.giveUp(id, 0, words);
   }
 
-  async #awaitRoom({ roomPackets, roomBytes }: Room, packets: number): Promise<void> {
+  async #awaitRoom(
+    session: EdgeSession,
+    { roomPackets, roomBytes }: Room,
+    packets: number,
+  ): Promise<void> {
     const { events } = this.#parts;
     if (packets > 1 && roomPackets >= 1 && roomBytes >= 1) {
       // A part of it fits; where not even its first packet does, the next answer says so.
@@ -316,15 +320,26 @@ export class Forwarding {
     }
     this.#bounds = PROBE;
     events.full();
-    await this.#pause(FULL_MS);
+    // What was refused leaves no trace in the cluster: it would call this edge unseen.
+    if (this.#beatInMs() <= 0) await this.#beat(session);
+    await this.#pause(Math.min(FULL_MS, this.#beatInMs()));
   }
 
   /** Waits for packets, and says now and then that it lives. */
   async #idle(session: EdgeSession): Promise<void> {
-    const { calls, queue, clock, events } = this.#parts;
-    events.idle();
-    const leftMs = this.#beatAtMs + BEAT_MS - clock.nowMs();
+    this.#parts.events.idle();
+    const leftMs = this.#beatInMs();
     if (leftMs > 0) return await this.#wake.wait(leftMs);
+    await this.#beat(session);
+  }
+
+  #beatInMs(): number {
+    return this.#beatAtMs + BEAT_MS - this.#parts.clock.nowMs();
+  }
+
+  /** Says that it lives. */
+  async #beat(session: EdgeSession): Promise<void> {
+    const { calls, queue, clock, events } = this.#parts;
     await calls.beat(this.#id ?? "", session, noticeOf(queue, clock));
     this.#backoff.reset();
     this.#beatAtMs = clock.nowMs();

@@ -233,6 +233,26 @@ part("a full cluster holds packets back in the file, and says so", async ({ url,
   assert.deepEqual(await inCluster(url), ["8", "9", "10"]);
 });
 
+part("a full cluster does not lose sight of an edge that waits", async (given) => {
+  const { server, url, dir } = given;
+  // Of the forwarder alone: time passes here when the test says so.
+  let aheadMs = 0;
+  const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + aheadMs };
+  await using queue = await OutboundQueue.open(dir.queue);
+  await queue.enqueueMany(numbers(10));
+  const log = new Kept();
+  await using _forwarder = await forward(queue, url, { maxPackets: 4, logger: log, clock });
+  await log.says(/warn the queue .* is full/);
+  const here = `queue = (SELECT id FROM sendq.queue WHERE name = '${nameIn(url)}')`;
+  await server.sql(`UPDATE sendq.edge SET seen_at = now() - interval '1 day' WHERE ${here}`);
+  aheadMs = 10_000;
+  await until("it was seen again, with what waits", async () => {
+    const text = "SELECT seen_at > now() - interval '1 hour' AND " +
+      `notice->>'queuedPackets' = '6' FROM sendq.edge WHERE ${here}`;
+    return await server.sql(text) === "t";
+  });
+});
+
 part(
   "a packet that the cluster can never take is a dead letter of the edge",
   async ({ url, dir }) => {
