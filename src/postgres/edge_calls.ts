@@ -175,10 +175,10 @@ export class EdgeCalls {
     if (row?.["lives"] !== true) throw new ClusterError(OVERTAKEN);
   }
 
-  /** Wakes the queue's sender, which looks by itself a second later. */
-  ring(): void {
+  /** Wakes the queue's sender; where that fails, it looks by itself a second later. */
+  async ring(): Promise<void> {
     const { database, name } = this.#options;
-    database.ask("SELECT sendq.ring($1)", [name]).catch(() => {});
+    await database.ask("SELECT sendq.ring($1)", [name]).catch(() => {});
   }
 
   /** Ends the connection, whatever is under way on it. */

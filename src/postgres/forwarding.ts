@@ -22,11 +22,13 @@ import { isLasting } from "../base/lasting.ts";
 import type { Clock, Random } from "../base/ports.ts";
 import { Backoff } from "../delivery/backoff.ts";
 import { WakeSignal } from "../delivery/wake_signal.ts";
+import type { QueuePlace } from "../queue/place.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
 import type { SendingSide } from "../queue/sending_side.ts";
 import { spanWords } from "../sender/outage.ts";
 import { type BatchBounds, packForEdge, takeWithin } from "./edge_batch.ts";
 import type { EdgeCalls, EdgeNotice, EdgeSession, Room } from "./edge_calls.ts";
+import { ringerOf } from "./ringer.ts";
 
 /** One call: so much costs about as long as the syncs of two disks. */
 const CALL: BatchBounds = { maxPackets: 4096, maxBytes: 512 * 1024 };
@@ -41,8 +43,6 @@ const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 3000;
 /** A value travels as hexadecimal digits, and has 1 GB at most. */
 export const MAX_PACKET_BYTES: number = 64 * 1024 ** 2;
-/** Rings at most this often; who does not hear one looks a second later. */
-const RING_MS = 50;
 
 /** What happens in the loop. */
 export interface ForwardingEvents {
@@ -93,8 +93,9 @@ export class Forwarding {
   #through = 0;
   #bounds = CALL;
   #beatAtMs = 0;
-  #rangAtMs = -Infinity;
-  #cancelRing: (() => void) | undefined;
+  readonly #ringer: QueuePlace["ringer"];
+  /** The last ring; it never fails. */
+  #ringing: Promise<void> | undefined;
   #stopped = false;
   #draining = false;
 
@@ -103,6 +104,7 @@ export class Forwarding {
     this.#parts = parts;
     this.#wake = new WakeSignal(parts.clock);
     this.#backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, parts.random, 0.5);
+    this.#ringer = ringerOf(parts.clock, () => this.#ringing = parts.calls.ring());
   }
 
   /** The highest id that the cluster has; `undefined`: it was not asked yet. */
@@ -149,7 +151,9 @@ export class Forwarding {
         }
       }
     } finally {
-      this.#cancelRing?.();
+      this.#ringer.flush();
+      // The connection's end must not come before it; a stop has ended that already.
+      await this.#ringing;
       this.#parts.calls.close();
     }
   }
@@ -291,7 +295,7 @@ export class Forwarding {
     this.#bounds = CALL;
     this.#backoff.reset();
     this.#beatAtMs = this.#parts.clock.nowMs();
-    this.#ring();
+    this.#ringer.ring();
     await sending.removeThrough(batch.lastId);
     events.forwarded(batch.packets, batch.payload.length);
   }
@@ -355,19 +359,6 @@ export class Forwarding {
       if (leftMs <= 0) return;
       await this.#wake.wait(leftMs);
     }
-  }
-
-  #ring(): void {
-    const { calls, clock } = this.#parts;
-    if (this.#cancelRing !== undefined) return;
-    const ring = () => {
-      this.#cancelRing = undefined;
-      this.#rangAtMs = clock.nowMs();
-      calls.ring();
-    };
-    const waitMs = this.#rangAtMs + RING_MS - clock.nowMs();
-    if (waitMs <= 0) ring();
-    else this.#cancelRing = clock.setTimer(waitMs, ring);
   }
 }
 

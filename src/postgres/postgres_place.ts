@@ -13,6 +13,7 @@ import { Lease, type LeaseRow, type LeaseTable } from "./lease.ts";
 import type { Fields } from "./numbered_calls.ts";
 import type { PostgresSettings } from "./options.ts";
 import { PostgresStore } from "./postgres_store.ts";
+import { ringerOf } from "./ringer.ts";
 import { numberOf } from "./state_of.ts";
 import { survivesWords } from "./survives.ts";
 
@@ -20,11 +21,6 @@ import { survivesWords } from "./survives.ts";
 const STALE_MS = 5000;
 /** A sender looks for packets this often even when nobody has rung. */
 const POLL_MS = 1000;
-/**
- * Rings at most this often; the last ring of a burst comes late, never not at all. Each
- * leaves a trace in the log that standbys sync, and the next commit waits for that.
- */
-const RING_INTERVAL_MS = 50;
 
 /** What a place is made of. */
 export interface PostgresPlaceOptions extends PostgresSettings {
@@ -267,29 +263,6 @@ function tableOf(
     close() {
       place.onClosed();
       database.close();
-    },
-  };
-}
-
-function ringerOf(clock: Clock, ring: () => void): QueuePlace["ringer"] {
-  let lastRingMs = -Infinity;
-  let cancelTrailing: (() => void) | undefined;
-  const now = (): void => {
-    cancelTrailing = undefined;
-    lastRingMs = clock.nowMs();
-    ring();
-  };
-  return {
-    ring() {
-      if (cancelTrailing !== undefined) return;
-      const waitMs = lastRingMs + RING_INTERVAL_MS - clock.nowMs();
-      if (waitMs <= 0) now();
-      else cancelTrailing = clock.setTimer(waitMs, now);
-    },
-    flush() {
-      if (cancelTrailing === undefined) return;
-      cancelTrailing();
-      now();
     },
   };
 }

@@ -10,6 +10,7 @@ import { packForEdge, takeWithin } from "../../src/postgres/edge_batch.ts";
 import { ClusterError, EdgeCalls, type EdgeSession } from "../../src/postgres/edge_calls.ts";
 import { lookerAt } from "../../src/postgres/look.ts";
 import { Forwarder, type ForwarderOptions, postgresQueue } from "../../src/postgres/postgres.ts";
+import { RING_INTERVAL_MS } from "../../src/postgres/ringer.ts";
 import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
 import { COMMIT } from "../../src/postgres/sql/commit.ts";
 import { EDIT } from "../../src/postgres/sql/edit.ts";
@@ -241,7 +242,7 @@ part("a full cluster does not lose sight of an edge that waits", async (given) =
   await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueueMany(numbers(10));
   const log = new Kept();
-  await using _forwarder = await forward(queue, url, { maxPackets: 4, logger: log, clock });
+  await using forwarder = await forward(queue, url, { maxPackets: 4, logger: log, clock });
   await log.says(/warn the queue .* is full/);
   const here = `queue = (SELECT id FROM sendq.queue WHERE name = '${nameIn(url)}')`;
   await server.sql(`UPDATE sendq.edge SET seen_at = now() - interval '1 day' WHERE ${here}`);
@@ -251,6 +252,39 @@ part("a full cluster does not lose sight of an edge that waits", async (given) =
       `notice->>'queuedPackets' = '6' FROM sendq.edge WHERE ${here}`;
     return await server.sql(text) === "t";
   });
+  // There will be no room.
+  await forwarder.close({ deliverTimeoutMs: 0 });
+});
+
+part("who waits for packets is rung for the last ones, too", async ({ server, url, dir }) => {
+  // No ring that was put off comes by itself.
+  const nowMs = systemClock.nowMs();
+  const clock: Clock = {
+    ...systemClock,
+    nowMs: () => nowMs,
+    setTimer: (delayMs, callback) =>
+      delayMs === RING_INTERVAL_MS ? () => {} : systemClock.setTimer(delayMs, callback),
+  };
+  const id = await server.sql(`SELECT id FROM sendq.queue WHERE name = '${nameIn(url)}'`);
+  let rung = 0;
+  const listening = new Database({
+    ...{ address: parseQueueUrl(url), clock: systemClock, answerTimeoutMs: 600_000 },
+    waitsForStandby: false,
+    hello: { text: `LISTEN sendq_${id}`, args: [] },
+    onNotify: () => rung++,
+  });
+  try {
+    await listening.ask("SELECT 1", []);
+    await using queue = await OutboundQueue.open(dir.queue);
+    // More than one call takes.
+    await queue.enqueueMany(numbers(5000));
+    const forwarder = await forward(queue, url, { clock, answerTimeoutMs: 600_000 });
+    await forwarder.close({ deliverTimeoutMs: Infinity });
+    assert.equal(queue.stats().packets, 0);
+    await until("both calls are heard of", () => rung === 2);
+  } finally {
+    listening.close();
+  }
 });
 
 part(
