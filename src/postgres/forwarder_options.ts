@@ -79,6 +79,10 @@ export interface ForwarderOptions {
   readonly random?: Random;
 }
 
+/** A warning is for packets that have nowhere else to be. */
+const NO_WEAKER = "must be refuse for a forwarder: a cluster that promises less than durability " +
+  "gets nothing, and packets wait in the edge's file";
+
 /** The same, checked; those with a default are there. */
 export interface ForwarderSettings
   extends Pick<PostgresSettings, "address" | "durability" | "answerTimeoutMs"> {
@@ -102,6 +106,7 @@ export function forwarderSettingsOf(options: ForwarderOptions): ForwarderSetting
     ...(durability === undefined ? {} : { durability }),
     ...(answerTimeoutMs === undefined ? {} : { answerTimeoutMs }),
   });
+  if (settings.weaker !== "refuse") throw new OptionError("weaker", settings.weaker, NO_WEAKER);
   const own = resolveOptions(FORWARDER_OPTIONS, options);
   if (own.edge !== undefined) checkEdgeName(own.edge);
   return {

@@ -597,6 +597,11 @@ part("what is asked for wrongly is named", async ({ url, dir }) => {
   await assert.rejects(forward(dir.queue, url, { maxPackets: 0 }), /maxPackets must be/);
   await using cluster = await postgresQueue({ url, durability: "power-loss" });
   await assert.rejects(forward(cluster, url), /must be a file/);
+  await assert.rejects(forward(dir.queue, `${url}?weaker=warn`), (error) => {
+    return error instanceof OptionError && error.option === "weaker" &&
+      /must be refuse for a forwarder: .* packets wait in the edge's file/.test(error.message);
+  });
+  await (await forward(dir.queue, `${url}?weaker=refuse`)).close();
 });
 
 function nameIn(url: string): string {
