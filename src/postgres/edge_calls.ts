@@ -11,7 +11,7 @@ import type { EdgeBatch } from "./edge_batch.ts";
 import { ConnectionLostError, queueErrorOf, sqlStateOf } from "./errors.ts";
 import type { PostgresDurability } from "./options.ts";
 import { checkVersion } from "./setup.ts";
-import { numberOf } from "./state_of.ts";
+import { arrayOf, numberOf } from "./state_of.ts";
 
 /** What an edge says of itself, for those who look at the cluster. */
 export interface EdgeNotice {
@@ -220,8 +220,4 @@ function wordsOf(error: unknown, path: string): string {
   if (error instanceof ConnectionLostError) return error.message;
   if (sqlStateOf(error) === "SQ008") return OVERTAKEN;
   return messageOf(queueErrorOf(error, path));
-}
-
-function arrayOf(numbers: readonly number[]): string {
-  return `{${numbers.join(",")}}`;
 }

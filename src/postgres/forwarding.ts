@@ -28,6 +28,7 @@ import type { SendingSide } from "../queue/sending_side.ts";
 import { spanWords } from "../sender/outage.ts";
 import { type BatchBounds, packForEdge, takeWithin } from "./edge_batch.ts";
 import type { EdgeCalls, EdgeNotice, EdgeSession, Room } from "./edge_calls.ts";
+import { MAX_PACKET_BYTES } from "./options.ts";
 import { ringerOf } from "./ringer.ts";
 
 /** One call: so much costs about as long as the syncs of two disks. */
@@ -41,8 +42,6 @@ const BEAT_MS = 10_000;
 /** The first pause after a failure, and the longest. */
 const FIRST_PAUSE_MS = 100;
 const LONGEST_PAUSE_MS = 3000;
-/** A value travels as hexadecimal digits, and has 1 GB at most. */
-export const MAX_PACKET_BYTES: number = 64 * 1024 ** 2;
 
 /** What happens in the loop. */
 export interface ForwardingEvents {

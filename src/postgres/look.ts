@@ -51,7 +51,7 @@ export function lookerAt(options: Pick<PostgresQueueOptions, "url" | "name" | "p
   const database = new Database({
     ...{ address, answerTimeoutMs, clock: systemClock },
     // What is only read waits for nobody, but the setting is shown as a sender has it.
-    ...{ waitsForStandby: durability === "machine-loss", weaker: "warn" },
+    waitsForStandby: durability === "machine-loss",
   });
   return {
     path,

@@ -12,6 +12,9 @@ import {
 
 export type { PostgresDurability, Weaker };
 
+/** A value travels as hexadecimal digits, and has 1 GB at most. */
+export const MAX_PACKET_BYTES: number = 64 * 1024 ** 2;
+
 /**
  * A queue on PostgreSQL, and how it behaves.
  *

@@ -27,7 +27,7 @@ import { formatAddress } from "./address.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
 import { healthOf } from "./health.ts";
-import { type PostgresQueueOptions, settingsOf } from "./options.ts";
+import { MAX_PACKET_BYTES, type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { Primary } from "./primary.ts";
 import { PostgresPlace } from "./postgres_place.ts";
 import { checkVersion } from "./setup.ts";
@@ -46,9 +46,6 @@ export type { Inspector } from "../queue/inspect/inspection.ts";
 export { type PostgresInspectOptions, postgresInspector } from "./inspector.ts";
 export type { PostgresDurability, PostgresQueueOptions, Weaker } from "./options.ts";
 export { setUp, type SetupResult } from "./setup.ts";
-
-/** A value travels as hexadecimal digits, and has 1 GB at most. */
-const MAX_PACKET_BYTES = 64 * 1024 ** 2;
 
 /**
  * Opens a queue on PostgreSQL that `sendq postgres setup`, or {@linkcode setUp}, has made.

@@ -34,7 +34,7 @@ import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf, takenOver }
 import type { HeldLease } from "./lease.ts";
 import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
-import { letterOf, numberOf, stateOf } from "./state_of.ts";
+import { arrayOf, letterOf, numberOf, stateOf } from "./state_of.ts";
 
 /** The database forgets who has not asked for anything for thirty times this. */
 const KEEP_MS = 86_400_000;
@@ -488,10 +488,6 @@ function packed(units: readonly PacketSpan[], batches: readonly PacketBatch[]): 
     `{${batches.map((batch) => batch.ends.join(",")).join(",")}}`,
     payload,
   ];
-}
-
-function arrayOf(numbers: readonly number[]): string {
-  return `{${numbers.join(",")}}`;
 }
 
 function editTerms(edit: Edit): Fields {

@@ -9,6 +9,11 @@ export function numberOf(value: unknown): number {
   throw new TypeError(`${String(value)} is no count`);
 }
 
+/** Numbers as the database takes an array. */
+export function arrayOf(numbers: readonly number[]): string {
+  return `{${numbers.join(",")}}`;
+}
+
 /** The counts of a queue, as `sendq.state_of` has them. */
 export function stateOf(fields: Readonly<Record<string, unknown>>): StoreState {
   const count = (name: keyof StoreState) => numberOf(fields[name]);

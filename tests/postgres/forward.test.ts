@@ -26,6 +26,7 @@ import { unless } from "../queue/helpers.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
 import { LossyProxy } from "./lossy_proxy.ts";
+import { inCluster, numbers } from "./packets.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 interface Given {
@@ -52,21 +53,6 @@ function forward(
     ...options,
   });
 }
-
-/** What lies in the cluster's queue, in its order. */
-async function inCluster(url: string): Promise<string[]> {
-  await using queue = await postgresQueue({ url, durability: "power-loss" });
-  const texts: string[] = [];
-  for (let after = 0;;) {
-    const packets = await queue.read(after, 1e6);
-    if (packets.length === 0) return texts;
-    texts.push(...packets.map(({ payload }) => new TextDecoder().decode(payload)));
-    after = packets.at(-1)?.id ?? after;
-  }
-}
-
-/** `"1"` to `"n"`. */
-const numbers = (n: number, from = 1) => Array.from({ length: n }, (_, i) => String(i + from));
 
 /** A log that is kept. */
 class Kept implements Logger {

@@ -1,13 +1,14 @@
 /** Forwarders as processes: killed on the way, cut off, and with no more permissions than they say. */
 import assert from "node:assert/strict";
-import { postgresQueue } from "../../src/postgres/postgres.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { queuePermissions, runWith, Sendq } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
 import { RunningProgram } from "../support/running_program.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until as untilOf } from "../support/until.ts";
+import { inCluster, numbers } from "./packets.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 const CHILD = new URL("forward_child.ts", import.meta.url).pathname;
@@ -41,20 +42,6 @@ function child(queue: string, url: string, port: number, where: string): Running
   );
 }
 
-/** What lies in the cluster's queue, in its order. */
-async function inCluster(url: string): Promise<string[]> {
-  await using queue = await postgresQueue({ url, durability: "power-loss" });
-  const texts: string[] = [];
-  for (let after = 0;;) {
-    const packets = await queue.read(after, 1e6);
-    if (packets.length === 0) return texts;
-    texts.push(...packets.map(({ payload }) => new TextDecoder().decode(payload)));
-    after = packets.at(-1)?.id ?? after;
-  }
-}
-
-const numbers = (n: number) => Array.from({ length: n }, (_, i) => String(i + 1));
-
 Deno.test({
   ...unless(NO_POSTGRES, `a forwarder that is killed ${KILLS} times: each packet once, in order`),
   async fn() {
@@ -64,7 +51,7 @@ Deno.test({
     await using queue = await OutboundQueue.open(dir.queue);
     for (let round = 0; round < KILLS; round++) {
       const before = round * PACKETS_A_ROUND;
-      const packets = Array.from({ length: PACKETS_A_ROUND }, (_, i) => String(before + i + 1));
+      const packets = numbers(PACKETS_A_ROUND, before + 1);
       const where = ["before-removal", "after-removal", "never"][round % 3] ?? "";
       // Some are there when it starts, the others come meanwhile.
       await queue.enqueueMany(packets.slice(0, 40));
@@ -177,7 +164,7 @@ Deno.test({
     );
 
     await t.step("a service for what others store, with its health; SIGTERM ends it", async () => {
-      const http = `127.0.0.1:${freePort()}`;
+      const http = `127.0.0.1:${ScriptedServer.freePort()}`;
       const withHttp = granted.map((flag) =>
         flag.startsWith("--allow-net=") ? `${flag},${http}` : flag
       );
@@ -223,8 +210,3 @@ Deno.test({
     );
   },
 });
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}

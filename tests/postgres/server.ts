@@ -1,6 +1,7 @@
 /** PostgreSQL servers of a test's own: made in a temporary directory, and removed with it. */
 import assert from "node:assert/strict";
 import { setUp } from "../../src/postgres/setup.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 
 const DIRECTORIES = [
   ...[18, 17, 16, 15, 14].map((version) => `/usr/lib/postgresql/${version}/bin`),
@@ -47,11 +48,6 @@ async function run(program: string, args: readonly string[]): Promise<string> {
   return text.decode(stdout);
 }
 
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
-
 /** A server with its directory. */
 export class PostgresServer implements AsyncDisposable {
   readonly directory: string;
@@ -78,7 +74,7 @@ export class PostgresServer implements AsyncDisposable {
   static #make(): PostgresServer {
     const parent = Deno.makeTempDirSync({ prefix: "sendq-postgres-" });
     if (Deno.uid() === 0) Deno.chownSync(parent, 65534, 65534);
-    return new PostgresServer(parent, freePort());
+    return new PostgresServer(parent, ScriptedServer.freePort());
   }
 
   /** Makes a standby that streams from this server under a name. */
