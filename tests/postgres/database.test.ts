@@ -132,7 +132,8 @@ Deno.test({
         // A round has two servers, and the machine may be busy.
         180_000,
       );
-      assert.equal(rounds, OLDER_ROUNDS);
+      // Not sooner.
+      assert(rounds >= OLDER_ROUNDS, String(rounds));
       assert.equal(await where(two), old.port, "all connections know it");
     } finally {
       one.close();
