@@ -109,6 +109,12 @@ export const LEASE_PLANTED: readonly Planted[] = [
     ]],
   },
   {
+    name: "lease: an end that says nothing was sent",
+    file: WORLD,
+    worker,
+    patches: [["() => this.#sentThrough),", "() => 0),"]],
+  },
+  {
     name: "lease: unfenced removal",
     file: WORLD,
     worker,

@@ -321,8 +321,12 @@ class Database {
     });
   }
 
-  /** The lease as its schema has it. */
-  tableOf(process: Process): LeaseTable {
+  /**
+   * The lease as its schema has it.
+   *
+   * @param sentThrough Up to which id the process has put packets on a wire.
+   */
+  tableOf(process: Process, sentThrough: () => number): LeaseTable {
     return {
       look: () => this.read(process, ({ row }) => row),
       take: (seen, holder, tenure) =>
@@ -347,11 +351,15 @@ class Database {
           state.row = { ...row, beat: row.beat + 1 };
           return state.row.beat;
         }),
-      leave: (held) =>
-        this.change(process, (state) => {
+      leave: (held) => {
+        const sent = sentThrough();
+        return this.change(process, (state) => {
           if (held.tenure !== state.row.tenure) return;
           state.row = { ...state.row, beat: state.row.beat + 1, holder: undefined };
-        }),
+          state.sentThrough = Math.max(state.sentThrough, Math.min(sent, state.packets.length));
+          state.reservedThrough = 0;
+        });
+      },
       close: () => {},
     };
   }
@@ -590,6 +598,8 @@ class SendingProcess {
   }
 
   #wire: SimulatedWire | undefined;
+  /** Up to which id something was on a wire under this lease. */
+  #sentThrough = 0;
 
   #rest(ms: number): Promise<void> {
     return new Promise((resolve) => void this.process.setTimer(ms, resolve));
@@ -598,7 +608,7 @@ class SendingProcess {
   async #run(): Promise<void> {
     for (;;) {
       const lease = this.#lease = await Lease.take({
-        table: this.database.tableOf(this.process),
+        table: this.database.tableOf(this.process, () => this.#sentThrough),
         clock: this.process,
         ttlMs: TTL_MS,
         holder: this.name,
@@ -606,6 +616,7 @@ class SendingProcess {
         waits: true,
         tell: () => {},
       });
+      this.#sentThrough = 0;
       const term = ++this.world.terms;
       const reads = { reader: `reader ${term}`, count: 0 };
       let isLost = false;
@@ -672,6 +683,7 @@ class SendingProcess {
       if (next !== undefined && writtenId - ackedId < 5) {
         ahead = rest;
         writtenId = next.id;
+        this.#sentThrough = Math.max(this.#sentThrough, writtenId);
         await wire.write(new Uint8Array(Uint32Array.of(next.id, next.packet).buffer));
       } else if (next === undefined && !isReading) {
         isReading = true;
