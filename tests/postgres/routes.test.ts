@@ -308,6 +308,9 @@ Deno.test({
     const { detail } = await daemon.row("none");
     assert.match(detail, /sendq postgres setup/);
     assert.doesNotMatch(detail, /tried again/);
+    // What is read anew does not reach it, and that is said.
+    child.kill("SIGHUP");
+    await daemon.sendq.says(/the route none has ended: it needs a restart/);
     child.kill("SIGTERM");
     assert.equal(await daemon.sendq.ended(), 1, daemon.sendq.stderr);
   },
@@ -341,6 +344,23 @@ Deno.test({
     await until("it is well again", async () => (await daemon.get("/healthz")).status === 200);
     assert.notEqual((await daemon.row("shared")).headline, "Cannot take over");
   },
+});
+
+Deno.test("a second signal is heard while a database says nothing", async () => {
+  using dir = new TempDir();
+  using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await using server = new ReadingServer();
+  const queue = `postgres://sendq@127.0.0.1:${silent.addr.port}/packets/outbox`;
+  const queueOptions = { busyTimeoutMs: "10m" };
+  await using daemon = new Daemon(dir.file("routes.json"), {
+    silent: { queue, remote: server.remote, queueOptions },
+    file: { queue: dir.file("file.db"), remote: server.remote },
+  });
+  const { child } = await daemon.start();
+  child.kill("SIGTERM");
+  await daemon.sendq.says(/file: done/);
+  child.kill("SIGTERM");
+  await daemon.sendq.ended();
 });
 
 Deno.test("two routes of a file cannot have one queue, however it is written", async () => {

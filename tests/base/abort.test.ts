@@ -1,0 +1,46 @@
+import assert from "node:assert/strict";
+import { restUnlessAborted } from "../../src/base/abort.ts";
+import { ManualClock } from "../support/manual_clock.ts";
+
+/** An AbortSignal that knows who listens. */
+class CountedSignal extends EventTarget {
+  aborted = false;
+  listeners = 0;
+
+  override addEventListener(...given: Parameters<EventTarget["addEventListener"]>): void {
+    this.listeners++;
+    super.addEventListener(...given);
+  }
+
+  override removeEventListener(...given: Parameters<EventTarget["removeEventListener"]>): void {
+    this.listeners--;
+    super.removeEventListener(...given);
+  }
+
+  get asSignal(): AbortSignal {
+    return this as unknown as AbortSignal;
+  }
+}
+
+Deno.test("a thousand rests leave no listener and no timer behind", async () => {
+  const clock = new ManualClock();
+  const signal = new CountedSignal();
+  for (let i = 0; i < 1000; i++) {
+    const resting = restUnlessAborted(clock, 250, signal.asSignal);
+    assert.equal(signal.listeners, 1);
+    clock.advance(250);
+    await resting;
+    assert.equal(signal.listeners, 0);
+  }
+  assert.equal(clock.timers.size, 0);
+});
+
+Deno.test("an abort ends a rest, and none begins behind it", async () => {
+  const clock = new ManualClock();
+  const aborting = new AbortController();
+  const resting = restUnlessAborted(clock, 250, aborting.signal);
+  aborting.abort();
+  await resting;
+  await restUnlessAborted(clock, 250, aborting.signal);
+  assert.equal(clock.timers.size, 0);
+});
