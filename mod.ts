@@ -100,7 +100,6 @@ export type { Transform, TransformConnection } from "./src/session/transform.ts"
 export { describeVerdict, type Verdict, type VerdictKind } from "./src/delivery/liveness.ts";
 export { OutboundQueue } from "./src/queue/queue.ts";
 export type {
-  CommitIn,
   DeadPackets,
   EnqueueOptions,
   IdRange,
@@ -109,6 +108,7 @@ export type {
   QueueStats,
   RequeuedPackets,
   RequeueOptions,
+  SyncIn,
 } from "./src/queue/options.ts";
 export type { Condition } from "./src/sender/condition.ts";
 export { QueueInspector } from "./src/queue/inspect/inspector.ts";

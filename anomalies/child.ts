@@ -11,7 +11,7 @@
  */
 
 import { type CommitOutcome, QueueFileError } from "../src/base/errors.ts";
-import type { CommitIn } from "../src/queue/options.ts";
+import type { SyncIn } from "../src/queue/options.ts";
 import { Sender } from "../src/sender/sender.ts";
 import { HOLD_MS, packetOf } from "./packets.ts";
 
@@ -20,7 +20,7 @@ export interface Task {
   readonly queue: string;
   readonly remote: string;
   readonly packets: number;
-  readonly commitIn: CommitIn;
+  readonly syncIn: SyncIn;
   /** For the proof that the checks can fail: says "stored" before it stores. */
   readonly liar?: true;
 }
@@ -44,10 +44,10 @@ const DELIVER_TIMEOUT_MS = 5000;
 const BUSY_TIMEOUT_MS = 1000;
 const EXIT = { failed: 1, kept: 75 } as const;
 
-async function live({ queue, remote, packets, commitIn, liar }: Task): Promise<number> {
+async function live({ queue, remote, packets, syncIn, liar }: Task): Promise<number> {
   const sender = await Sender.open({
     ...{ queue, remote, holdMs: HOLD_MS, backoffCapMs: 100 },
-    queueOptions: { commitIn, busyTimeoutMs: BUSY_TIMEOUT_MS },
+    queueOptions: { syncIn, busyTimeoutMs: BUSY_TIMEOUT_MS },
     // Why packets are kept at the end is said here and nowhere else.
     logger: { debug: () => {}, info: () => {}, warn: complain, error: complain },
   });

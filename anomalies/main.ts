@@ -24,7 +24,7 @@ import {
   USAGE,
 } from "../lab/program.ts";
 import { straceMissing } from "../lab/strace.ts";
-import type { CommitIn } from "../src/queue/options.ts";
+import type { SyncIn } from "../src/queue/options.ts";
 import { type Anomaly, type Kind, KINDS, type TracedCall } from "./calls.ts";
 import { runtimeAborted } from "./judge.ts";
 import { type Outcome, run } from "./run.ts";
@@ -39,7 +39,7 @@ interface Options {
   readonly sample: number;
   readonly all?: true;
   readonly persistent: boolean;
-  readonly commitIn: CommitIn;
+  readonly syncIn: SyncIn;
   readonly lanes: number;
 }
 
@@ -68,8 +68,8 @@ async function main(args: readonly string[]): Promise<number> {
     .option("--all", "every one of them")
     .option("--persistent", "all later calls of the kind fail, too", false)
     .addOption(
-      new Option("--commit-in <thread>", "where the queue is written")
-        .choices(["main", "worker"]).default("main"),
+      new Option("--sync-in <place>", "who waits for the disk")
+        .choices(["loop", "threads"]).default("loop"),
     )
     .option("--lanes <count>", "run so many side by side", parsePositive, 2);
   const over = parseArguments(command, args);
@@ -88,7 +88,7 @@ async function main(args: readonly string[]): Promise<number> {
   const chosen = KINDS.filter(({ name }) => options.kind?.includes(name) ?? true);
   const tallies: Tally[] = [];
   for (const kind of chosen) {
-    const plain = await run({ kind, commitIn: options.commitIn, hostname: hostnameOf(0) });
+    const plain = await run({ kind, syncIn: options.syncIn, hostname: hostnameOf(0) });
     if (plain.violations.length > 0) {
       complain(`anomalies: a run without faults: ${plain.violations.join("; ")}\n`);
       return EXIT.violated;
@@ -105,7 +105,7 @@ async function runKind(
   traced: readonly TracedCall[],
   options: Options,
 ): Promise<Tally[]> {
-  const { commitIn, persistent } = options;
+  const { syncIn, persistent } = options;
   // The n-th of any thread, for it fails in each.
   const calls = [...new Set(traced.map(({ n }) => n))].sort((a, b) => a - b);
   const numbers = pick(calls, options);
@@ -121,10 +121,10 @@ async function runKind(
   await Promise.all(Array.from({ length: options.lanes }, async (_, lane) => {
     for (let job = todo.shift(); job !== undefined; job = todo.shift()) {
       const { tally, anomaly } = job;
-      const outcome = await run({ kind, anomaly, commitIn, hostname: hostnameOf(lane) });
+      const outcome = await run({ kind, anomaly, syncIn, hostname: hostnameOf(lane) });
       count(tally, outcome);
       complain(`\r${kind.name}: ${total - todo.length} of ${total} `);
-      if (outcome.violations.length > 0) print(report(anomaly, commitIn, outcome));
+      if (outcome.violations.length > 0) print(report(anomaly, syncIn, outcome));
     }
   }));
   complain("\n");
@@ -153,11 +153,11 @@ function count(tally: Tally, { life, injected, violations }: Outcome): void {
 
 function report(
   { kind, n, errno, persistent }: Anomaly,
-  commitIn: CommitIn,
+  syncIn: SyncIn,
   { violations, injected, life }: Outcome,
 ): string {
   const again = `deno task anomalies --kind ${kind.name} --from ${n} --to ${n}` +
-    `${persistent ? " --persistent" : ""}${commitIn === "main" ? "" : ` --commit-in ${commitIn}`}`;
+    `${persistent ? " --persistent" : ""}${syncIn === "loop" ? "" : ` --sync-in ${syncIn}`}`;
   const lines = [
     ...violations,
     ...injected.slice(0, 3).map(({ line }) => line),

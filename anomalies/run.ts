@@ -6,7 +6,7 @@
  */
 
 import { libcCandidates } from "../src/kernel/libc.ts";
-import type { CommitIn } from "../src/queue/options.ts";
+import type { SyncIn } from "../src/queue/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
 import { Sender } from "../src/sender/sender.ts";
 import {
@@ -28,15 +28,12 @@ const PACKETS = 6;
 /** Only what hangs takes so long: SQLite itself waits up to 10 s each time a lock is refused. */
 const HANGS_S = 180;
 
-/** A Worker's code has to be read. */
-const SOURCES = new URL("../src", import.meta.url).pathname;
-
 /** How a run is to be. */
 export interface Plan {
   /** What is traced, and fails unless it is left out. */
   readonly kind: Kind;
   readonly anomaly?: Anomaly;
-  readonly commitIn: CommitIn;
+  readonly syncIn: SyncIn;
   /** A loopback address of its own, where runs go side by side. */
   readonly hostname: string;
   readonly liar?: true;
@@ -63,12 +60,12 @@ export async function run(plan: Plan): Promise<Outcome> {
 }
 
 async function runIn(directory: string, plan: Plan): Promise<Outcome> {
-  const { kind, commitIn, hostname, liar } = plan;
+  const { kind, syncIn, hostname, liar } = plan;
   const queue = `${directory}/outbox.db`;
   const log = `${directory}/trace`;
   await using server = new RecordingServer(hostname, true);
   const task: Task = {
-    ...{ queue, remote: `tcp://${hostname}:${server.port}`, packets: PACKETS, commitIn },
+    ...{ queue, remote: `tcp://${hostname}:${server.port}`, packets: PACKETS, syncIn },
     ...(liar ? { liar } : {}),
   };
   const { code, stdout, stderr } = await new Deno.Command("strace", {
@@ -107,13 +104,13 @@ function straceArgs(
 
 /** With no more rights than a sender needs; killed when it hangs. */
 function childCommand(task: Task, hostname: string): string[] {
-  const { queue, commitIn } = task;
+  const { queue } = task;
   const files = `${queue},${queue}.lock`;
   return [
     ...["timeout", "--signal=KILL", String(HANGS_S)],
     ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${hostname}`],
     `--allow-ffi=${libcCandidates().map(({ path }) => path).join(",")}`,
-    `--allow-read=${files}${commitIn === "worker" ? `,${SOURCES}` : ""}`,
+    `--allow-read=${files},${queue}-wal`,
     ...[`--allow-write=${files}`, CHILD, JSON.stringify(task)],
   ];
 }

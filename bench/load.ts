@@ -12,7 +12,7 @@
 
 import { cpuUsage } from "node:process";
 import type { QueueOptions } from "../src/queue/options.ts";
-import { OutboundQueue, sendingSideOf } from "../src/queue/queue.ts";
+import { OutboundQueue } from "../src/queue/queue.ts";
 import type { SqliteDatabase, SqliteDriver } from "../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../src/queue/sqlite/node_sqlite.ts";
 import { Sender } from "../src/sender/sender.ts";
@@ -29,7 +29,7 @@ export interface LoadOptions {
   readonly enqueuers: number;
   /** Packets a second, whether they are stored yet or not. */
   readonly packetsPerSecond?: number;
-  readonly queueOptions?: Pick<QueueOptions, "durability" | "commitIn">;
+  readonly queueOptions?: Pick<QueueOptions, "durability" | "syncIn">;
   readonly maxInFlightBytes?: number;
   /** Speaks TLS, and trusts this authority. */
   readonly tls?: { readonly ca: string };
@@ -111,13 +111,9 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
   using planted = plant(options.planted, directory);
   const driver = new CountingDriver(planted.afterCommit);
   const queue = await OutboundQueue.open(`${directory}/outbox.db`, {
-    // A Worker has its own.
-    ...(options.queueOptions?.commitIn === "worker" ? {} : { driver }),
+    driver,
     ...options.queueOptions,
   });
-  let batches = 0;
-  sendingSideOf(queue).subscribe(() => batches++);
-  const countCommits = () => options.queueOptions?.commitIn === "worker" ? batches : driver.commits;
   const maker = new PacketMaker(options.packetBytes);
   try {
     const sender = await Sender.open({
@@ -178,10 +174,10 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
       atMs: performance.now(),
       ...marks(),
       cpu: cpuUsage(),
-      commits: countCommits(),
+      commits: driver.commits,
     };
     await sleep(measureMs);
-    const after = { atMs: performance.now(), ...marks(), commits: countCommits() };
+    const after = { atMs: performance.now(), ...marks(), commits: driver.commits };
     const cpu = cpuUsage(before.cpu);
     const rssBytes = Deno.memoryUsage().rss;
     watching = going = false;

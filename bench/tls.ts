@@ -20,12 +20,12 @@ function pem(name: string): string {
 export async function* tls(round: Round): AsyncGenerator<Reading> {
   const serverTls = { cert: pem("server.pem"), key: pem("server.key") };
   for (const packetBytes of [100, 4 * KIB, 64 * KIB]) {
-    // Without syncs: the disk's rate is not what is asked here. In a Worker, and with few
-    // enqueuers, so that the thread of the network has time for it.
+    // Without syncs: the disk's rate is not what is asked here. With few enqueuers, so that
+    // the network has time in the loop.
     const options = {
       packetBytes,
       enqueuers: packetBytes === 100 ? 100 : 4,
-      queueOptions: { durability: "process-crash", commitIn: "worker" },
+      queueOptions: { durability: "process-crash" },
     } as const;
     const plainly = () => load(options);
     const overTls = () => load({ ...options, tls: { ca: pem("authority.pem") } }, { serverTls });

@@ -10,13 +10,13 @@
  *    TCP_INFO that came before.
  *
  * ```sh
- * deno run -A lab/power_loss.ts [main|worker]
+ * deno run -A lab/power_loss.ts [loop|threads]
  * ```
  *
  * @module
  */
 
-import type { CommitIn } from "../src/queue/options.ts";
+import type { SyncIn } from "../src/queue/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
 import { RecorderProcess } from "./recorder_process.ts";
 import { numbersOf, pathOf, straceMissing, stringsOf, type SystemCall, trace } from "./strace.ts";
@@ -52,19 +52,19 @@ export interface TracedSender {
 /**
  * Runs a sender under strace until it has delivered `packets`.
  *
- * @param commitIn The thread that writes its queue.
+ * @param syncIn Who waits for the disk.
  */
 export async function traceSender(
   directory: string,
   packets: number,
-  commitIn: CommitIn = "main",
+  syncIn: SyncIn = "loop",
 ): Promise<TracedSender> {
   const queue = `${directory}/outbox.db`;
   await using server = await RecorderProcess.start({ record: `${directory}/server.record` });
   const command = [
     ...[Deno.execPath(), "run", "--quiet", "--allow-all", CHILD],
     ...[queue, `tcp://127.0.0.1:${server.port}`, String(packets), String(PACKET_BYTES)],
-    commitIn,
+    syncIn,
   ];
   return { queue, calls: await trace(command, directory) };
 }
@@ -245,8 +245,8 @@ if (import.meta.main) {
   }
   const directory = await Deno.makeTempDir({ prefix: "sendq-power-loss-" });
   try {
-    const commitIn = Deno.args[0] === "worker" ? "worker" : "main";
-    const findings = await examine(await traceSender(directory, 60, commitIn), directory);
+    const syncIn = Deno.args[0] === "threads" ? "threads" : "loop";
+    const findings = await examine(await traceSender(directory, 60, syncIn), directory);
     Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(findings, null, 2) + "\n"));
     Deno.exitCode = findings.violations.length === 0 ? 0 : 1;
   } finally {

@@ -3,7 +3,7 @@
  * stored, by one write(2) each.
  *
  * ```sh
- * deno run -A lab/power_loss_child.ts QUEUE REMOTE PACKETS BYTES [main|worker]
+ * deno run -A lab/power_loss_child.ts QUEUE REMOTE PACKETS BYTES [loop|threads]
  * ```
  *
  * @module
@@ -15,8 +15,8 @@ import { packetOf } from "./packets.ts";
 if (import.meta.main) {
   const [queue = "", remote = "", packets = "", bytes = "", thread] = Deno.args;
   const encoder = new TextEncoder();
-  const commitIn = thread === "worker" ? "worker" : "main";
-  const sender = await Sender.open({ queue, remote, holdMs: 20, queueOptions: { commitIn } });
+  const syncIn = thread === "threads" ? "threads" : "loop";
+  const sender = await Sender.open({ queue, remote, holdMs: 20, queueOptions: { syncIn } });
   // One after the other, and four at a time, which share a transaction.
   for (let number = 0; number < Number(packets);) {
     const group = number % 5 === 0 ? 1 : 4;

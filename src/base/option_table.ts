@@ -49,11 +49,11 @@ export const QUEUE_OPTIONS = {
     ["power-loss", "process-crash"],
     "power-loss",
   ),
-  commitIn: choice(
-    "--commit-in <thread>",
-    "the thread that waits for the disk",
-    ["main", "worker"],
-    "main",
+  syncIn: choice(
+    "--sync-in <place>",
+    "who waits for the disk: threads do when it is slow",
+    ["auto", "loop", "threads"],
+    "auto",
   ),
   busyTimeoutMs: duration(
     "--busy-timeout <time>",

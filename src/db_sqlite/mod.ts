@@ -9,7 +9,7 @@
  *
  * What it costs: at its first import it downloads a shared library of its own,
  * and it needs `--allow-ffi` without a path, which undoes every other
- * permission. Not with `commitIn: "worker"`, whose Worker has `node:sqlite`.
+ * permission.
  *
  * @example A queue on `@db/sqlite`
  * ```ts

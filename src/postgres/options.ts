@@ -21,7 +21,7 @@ export const MAX_PACKET_BYTES: number = 64 * 1024 ** 2;
  * @category Queue
  */
 export interface PostgresQueueOptions
-  extends Omit<QueueOptions, "durability" | "commitIn" | "driver"> {
+  extends Omit<QueueOptions, "durability" | "syncIn" | "driver"> {
   /**
    * Where it is: `postgres://user:password@host:5432,other:5432/database/name`. With several
    * hosts the primary among them is found, again after each failover. `?sslmode=` takes

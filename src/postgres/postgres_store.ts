@@ -99,8 +99,6 @@ interface Changed {
 /** A queue in a database. */
 export class PostgresStore implements QueueStore {
   readonly path: string;
-  /** It has no files. */
-  readonly reopenings = 0;
   readonly #options: PostgresStoreOptions;
   readonly #calls: NumberedCalls;
   /** How many of the versions are ours. */

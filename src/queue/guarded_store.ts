@@ -75,11 +75,6 @@ export class GuardedStore implements FileStore {
     this.#lookedAtMs = clock.nowMs();
   }
 
-  /** See {@linkcode QueueStore.reopenings}. */
-  get reopenings(): number | undefined {
-    return this.#store.reopenings;
-  }
-
   /**
    * From now on removals on a full disk use this space.
    *
@@ -100,7 +95,7 @@ export class GuardedStore implements FileStore {
     this.#lookedAtMs = this.#clock.nowMs();
     // Whoever closes a queue last removes SQLite's own files.
     const known = this.#isClosed || this.#misplaced !== undefined;
-    const words = known ? undefined : this.#files.misplaced(this.#store.reopenings);
+    const words = known ? undefined : this.#files.misplaced();
     if (words !== undefined) this.#misplaced = queueFileError("misplaced", this.path, words);
     return this.#misplaced;
   }

@@ -13,26 +13,25 @@ import {
   refuseOrphanedLog,
   refuseSecondName,
 } from "./sqlite/file_identity.ts";
-import type { FileStore } from "./store/contract.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
-import { WorkerStoreClient } from "./worker/client.ts";
+import { SyncedStore } from "./synced_store.ts";
 
 /**
- * Opens a queue's file, in this thread or in a Worker.
+ * Opens a queue's file.
  *
  * @throws {QueueFileError}
  * @throws {Deno.errors.NotCapable} With the flags to add.
  */
 export async function openStore(
   path: string,
-  { commitIn, durability, driver, clock }: Required<QueueOptions>,
+  { syncIn, durability, driver, clock }: Required<QueueOptions>,
 ): Promise<GuardedStore> {
   const before = await lookAt(path, clock);
-  const open = () =>
-    commitIn === "worker"
-      ? WorkerStoreClient.open(path, durability)
-      : SqliteStore.open(path, { durability, driver });
-  const store = await openOnFullDisk(path, open);
+  const nowMs = () => clock.nowMs();
+  const store = openOnFullDisk(
+    path,
+    () => SqliteStore.open(path, { durability, driver, nowMs }),
+  );
   try {
     const files = new QueueFiles(store.path);
     // SQLite may have opened the one, and the path leads to the other by now.
@@ -40,23 +39,21 @@ export async function openStore(
       throw queueFileError("busy", path, "another file took its place while it was being opened");
     }
     prepareLockFile(store.path);
-    return new GuardedStore(store, files, clock);
+    const synced = new SyncedStore(store, durability === "power-loss" ? syncIn : "loop", clock);
+    return new GuardedStore(synced, files, clock);
   } catch (error) {
-    await store.close();
+    store.close();
     throw toFileError(error, path);
   }
 }
 
-async function openOnFullDisk(
-  path: string,
-  open: () => FileStore | Promise<FileStore>,
-): Promise<FileStore> {
+function openOnFullDisk(path: string, open: () => SqliteStore): SqliteStore {
   try {
-    return await open();
+    return open();
   } catch (error) {
     const full = error instanceof QueueFileError && error.reason === "disk-full";
     if (!full || !makeRoomToOpen(path)) throw error;
-    return await open();
+    return open();
   }
 }
 

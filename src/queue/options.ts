@@ -1,5 +1,4 @@
 import { systemClock } from "../base/clock.ts";
-import { OptionError } from "../base/errors.ts";
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
 import { checkOption, resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
@@ -11,11 +10,11 @@ export type { QueueStats } from "../base/queue_stats.ts";
 export type { IdRange, PacketCount } from "./store/types.ts";
 
 /**
- * The thread that writes a queue's file; see {@linkcode QueueOptions.commitIn}.
+ * Where a queue's file is synced; see {@linkcode QueueOptions.syncIn}.
  *
  * @category Queue
  */
-export type CommitIn = "main" | "worker";
+export type SyncIn = "auto" | "loop" | "threads";
 
 /**
  * How a queue behaves; every field has a default.
@@ -34,23 +33,21 @@ export interface QueueOptions {
    */
   readonly durability?: Durability;
   /**
-   * The thread that writes the file and waits for the disk.
+   * Who waits for the disk, with the durability `"power-loss"`.
    *
-   * - `"main"`: the caller's; its event loop stands still during each commit
-   * - `"worker"`: a Worker of this queue's own; the event loop stays free however
-   *   slow the disk is, and large packets are written while others are being sent.
-   *   Each commit takes about 0.1 ms longer, which an enqueuer that awaits each
-   *   packet feels on a fast disk.
+   * - `"loop"`: the event loop, which stands still during each sync
+   * - `"threads"`: threads of the runtime. The loop goes on however slow the disk is, many
+   *   queues wait at the same time, and removals are synced within 2 s or with the next
+   *   packets. An enqueuer that awaits each packet feels about 0.1 ms more on a fast disk.
+   * - `"auto"`: `"threads"` once 16 commits in a row took more than 1 ms, and `"loop"` again
+   *   once 16 took less than 0.5 ms
    *
-   * A Worker needs `"node:sqlite"` as the driver, and the right to load its code:
-   * nothing where the module comes from jsr.io, `--allow-import` for another host,
-   * `--allow-read` for the module's `src` directory where it lies on this machine,
-   * `--include` of `src/queue/worker/entry.ts` for `deno compile`. It has the
-   * permissions of the process: Deno can restrict a Worker by an unstable flag only.
+   * Threads need the right to read SQLite's log, `--allow-read=QUEUE-wal`. Without it `"auto"`
+   * means `"loop"`.
    *
-   * @default {"main"}
+   * @default {"auto"}
    */
-  readonly commitIn?: CommitIn;
+  readonly syncIn?: SyncIn;
   /**
    * The most packets in the queue; dead letters have bounds of their own.
    *
@@ -123,8 +120,7 @@ export interface QueueOptions {
    */
   readonly busyTimeoutMs?: number;
   /**
-   * The library that gives access to SQLite. Only with `commitIn: "main"`: a
-   * driver cannot travel to a Worker.
+   * The library that gives access to SQLite.
    *
    * @default {nodeSqlite}
    */
@@ -145,14 +141,6 @@ export interface QueueOptions {
 export function resolveQueueOptions(options: QueueOptions): Required<QueueOptions> {
   const { driver = nodeSqlite, clock = systemClock } = options;
   const resolved = resolveOptions(QUEUE_OPTIONS, options);
-  if (resolved.commitIn === "worker" && driver !== nodeSqlite) {
-    throw new OptionError(
-      "commitIn",
-      "worker",
-      `works with the driver ${nodeSqlite.name} only: leave the driver ${driver.name} out, ` +
-        'or use commitIn "main"',
-    );
-  }
   return { ...resolved, driver, clock };
 }
 

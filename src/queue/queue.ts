@@ -166,8 +166,8 @@ export class OutboundQueue implements AsyncDisposable {
    * Opens the queue at `path`; makes it (mode 0600) where there is no file or an
    * empty one.
    *
-   * Needs `--allow-read` and `--allow-write` for `path` and `path.lock`; for
-   * `commitIn: "worker"` see there.
+   * Needs `--allow-read` and `--allow-write` for `path` and `path.lock`, and of use is
+   * `--allow-read` for `path-wal`; see {@linkcode QueueOptions.syncIn}.
    *
    * @param path The file, on a local filesystem.
    * @param options See {@linkcode QueueOptions}.

@@ -15,7 +15,7 @@ function runWith(
 ): Promise<Outcome> {
   const kind = KINDS.find((kind) => kind.name === name);
   assert.ok(kind !== undefined);
-  const place = { commitIn: "main", hostname: "127.0.0.1" } as const;
+  const place = { syncIn: "loop", hostname: "127.0.0.1" } as const;
   return run({ kind, anomaly: { kind, ...anomaly }, ...place, ...rest });
 }
 

@@ -117,16 +117,16 @@ Deno.test("enqueue: the sender of another process delivers each packet as it com
   assert.equal(await enqueue.ended(), 0);
 });
 
-Deno.test("enqueue: --commit-in worker stores the same, and names the grant that it needs", async () => {
+Deno.test("enqueue: --sync-in threads stores the same, and names the grant that it needs", async () => {
   using dir = new TempDir();
-  const args = ["enqueue", "-q", dir.queue, "one", "--commit-in", "worker"];
+  const args = ["enqueue", "-q", dir.queue, "one", "--sync-in", "threads"];
   const refused = await runWith(queuePermissions(dir.queue), args);
   assert.equal(refused.code, 77);
-  const sources = decodeURIComponent(new URL("../../src", import.meta.url).pathname);
-  assert(refused.err.includes(`--commit-in "worker" needs --allow-read=${sources}:`));
+  const log = `${Deno.realPathSync(dir.queue)}-wal`;
+  assert(refused.err.includes(`--sync-in "threads" needs --allow-read=${log}:`), refused.err);
 
   const permissions = queuePermissions(dir.queue).map((flag) =>
-    flag.startsWith("--allow-read=") ? `${flag},${sources}` : flag
+    flag.startsWith("--allow-read=") ? `${flag},${log}` : flag
   );
   const enqueued = await runWith(permissions, args);
   assert.equal(enqueued.code, 0, enqueued.err);

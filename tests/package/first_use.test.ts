@@ -65,24 +65,21 @@ Deno.test("a first program runs as documented, and downloads no more than docs s
   assert.equal(newcomer.npmBytes(), 0);
 });
 
-Deno.test("what deno cache has fetched runs without a network, also with a Worker", async () => {
+Deno.test("what deno cache has fetched runs without a network", async () => {
   await using server = new ReadingServer();
   const registry = await LocalRegistry.start();
   using newcomer = new Newcomer(registry.url);
   try {
     newcomer.write("main.ts", program(server.remote));
-    newcomer.write("worker.ts", program(server.remote, ', queueOptions: { commitIn: "worker" }'));
     const cached = await newcomer.deno("cache", "main.ts");
     assert.equal(cached.code, 0, cached.err);
   } finally {
     await registry[Symbol.asyncDispose]();
   }
-  for (const name of ["main.ts", "worker.ts"]) {
-    const flags = sendPermissions(server.remote, "outbox.db");
-    const { code, err } = await newcomer.deno("run", "--no-prompt", ...flags, name);
-    assert.equal(code, 0, `${name}: ${err}`);
-  }
-  await until("both packets", () => server.text === "temperature 21.5\n".repeat(2));
+  const flags = sendPermissions(server.remote, "outbox.db");
+  const { code, err } = await newcomer.deno("run", "--no-prompt", ...flags, "main.ts");
+  assert.equal(code, 0, err);
+  await until("the packet", () => server.text === "temperature 21.5\n");
 });
 
 Deno.test("@sendq/sendq/db-sqlite is a driver from the first line on", async () => {

@@ -81,7 +81,7 @@ Deno.test({
 function placeOf(url: string): Pick<ModelPlace, "open" | "quiet"> {
   return {
     async open(options) {
-      const { driver: _, commitIn: __, durability: ___, ...shared } = options;
+      const { driver: _, syncIn: __, durability: ___, ...shared } = options;
       // Nobody else sends, so that the lease is a matter of the epoch alone.
       const queue = await postgresQueue({ ...shared, url, durability: "power-loss" });
       const tenure = await sendingSideOf(queue).takeTenure(systemClock);

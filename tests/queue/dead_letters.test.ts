@@ -84,12 +84,12 @@ Deno.test("a packet that is given up leaves the middle of its batch, and the fil
   assert.equal(await again.enqueue(bytes("6")), 6, "an id is not given again");
 });
 
-for (const commitIn of ["main", "worker"] as const) {
-  Deno.test(`a refused packet keeps the server's words, with others in flight (commitIn ${commitIn})`, async () => {
+for (const syncIn of ["loop", "threads"] as const) {
+  Deno.test(`a refused packet keeps the server's words, with others in flight (syncIn ${syncIn})`, async () => {
     using dir = new TempDir();
     const words = '"ERR \\xff"';
     {
-      await using queue = await OutboundQueue.open(dir.queue, { commitIn });
+      await using queue = await OutboundQueue.open(dir.queue, { syncIn });
       await queue.enqueueMany(numbered(5));
       const sending = sendingSideOf(queue);
       await sending.readBatches(0, 100);

@@ -7,9 +7,9 @@ import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { mountTmpfs, NO_TMPFS, remountReadOnly, sha256 } from "./helpers.ts";
-import { inEachThread, type Open } from "./threads.ts";
+import { inEachPlace, type Open } from "./threads.ts";
 
-inEachThread("the file, its log and its lock belong to their owner alone", async (open) => {
+inEachPlace("the file, its log and its lock belong to their owner alone", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   await queue.enqueue(bytes("x"));
@@ -18,7 +18,7 @@ inEachThread("the file, its log and its lock belong to their owner alone", async
   }
 });
 
-inEachThread("what the file says of itself", async (open) => {
+inEachPlace("what the file says of itself", async (open) => {
   using dir = new TempDir();
   await (await open(dir.queue)).close();
   const database = new DatabaseSync(dir.queue, { readOnly: true });
@@ -30,14 +30,14 @@ inEachThread("what the file says of itself", async (open) => {
   database.close();
 });
 
-inEachThread("an empty file is a fresh queue", async (open) => {
+inEachPlace("an empty file is a fresh queue", async (open) => {
   using dir = new TempDir();
   Deno.writeFileSync(dir.queue, new Uint8Array(0));
   await using queue = await open(dir.queue);
   assert.equal(await queue.enqueue(bytes("x")), 1);
 });
 
-inEachThread("a file that is no database is refused untouched", async (open) => {
+inEachPlace("a file that is no database is refused untouched", async (open) => {
   using dir = new TempDir();
   Deno.writeTextFileSync(dir.queue, "dear diary, ".repeat(1000));
   await refused(open, dir.queue, "not-a-queue");
@@ -45,7 +45,7 @@ inEachThread("a file that is no database is refused untouched", async (open) => 
   await refused(open, dir.file("tiny"), "not-a-queue");
 });
 
-inEachThread("another program's database is refused untouched, its log too", async (open) => {
+inEachPlace("another program's database is refused untouched, its log too", async (open) => {
   using dir = new TempDir();
   for (const mode of ["delete", "wal"]) {
     const path = dir.file(mode);
@@ -67,7 +67,7 @@ inEachThread("another program's database is refused untouched, its log too", asy
   assert.equal(await sha256(dir.file("left-wal")), log);
 });
 
-inEachThread("a newer version is refused untouched", async (open) => {
+inEachPlace("a newer version is refused untouched", async (open) => {
   using dir = new TempDir();
   await (await open(dir.queue)).close();
   const database = new DatabaseSync(dir.queue);
@@ -76,7 +76,7 @@ inEachThread("a newer version is refused untouched", async (open) => {
   await refused(open, dir.queue, "newer-version");
 });
 
-inEachThread(
+inEachPlace(
   "a corrupt page: named on read, and the packets before it still come",
   async (open) => {
     using dir = new TempDir();
@@ -113,7 +113,7 @@ inEachThread(
   },
 );
 
-inEachThread(
+inEachPlace(
   "a file cut short, or whose first page is damaged, is refused untouched",
   async (open) => {
     using dir = new TempDir();
@@ -130,7 +130,7 @@ inEachThread(
   },
 );
 
-inEachThread("a directory, a missing directory, a file as directory", async (open) => {
+inEachPlace("a directory, a missing directory, a file as directory", async (open) => {
   using dir = new TempDir();
   await assert.rejects(open(dir.path), { reason: "not-a-queue" });
   await assert.rejects(open(dir.file("no/such.db")), { reason: "io" });
@@ -159,7 +159,7 @@ Deno.test("a missing permission says which flags to add", async () => {
   }
 });
 
-inEachThread("a read-only filesystem: refused, and the packets are unharmed", async (open) => {
+inEachPlace("a read-only filesystem: refused, and the packets are unharmed", async (open) => {
   using dir = new TempDir();
   const mounted = mountTmpfs(`${dir.path}/ro`, "size=4m");
   assert(typeof mounted !== "string");
@@ -178,7 +178,7 @@ inEachThread("a read-only filesystem: refused, and the packets are unharmed", as
   }
 }, NO_TMPFS);
 
-inEachThread("a full disk: rejects, keeps what it has, works again with room", async (open) => {
+inEachPlace("a full disk: rejects, keeps what it has, works again with room", async (open) => {
   using dir = new TempDir();
   const mounted = mountTmpfs(`${dir.path}/small`, "size=2m");
   assert(typeof mounted !== "string");

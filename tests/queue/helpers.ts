@@ -81,9 +81,6 @@ export const failsToClose: SqliteDriver = {
   },
 };
 
-/** Where the library lies. */
-export const SOURCES: string = decodeURIComponent(new URL("../../src", import.meta.url).pathname);
-
 /** A child script of these tests, with the flags that it needs and no others. */
 export function child(script: string, database: string, ...args: string[]): Deno.ChildProcess {
   const files = `${database},${database}.lock`;
@@ -92,8 +89,7 @@ export function child(script: string, database: string, ...args: string[]): Deno
       "run",
       "--no-prompt",
       "--no-lock",
-      // A Worker's code is read with the permissions of the process.
-      `--allow-read=${args.includes("worker") ? `${files},${SOURCES}` : files}`,
+      `--allow-read=${args.includes("threads") ? `${files},${database}-wal` : files}`,
       `--allow-write=${files}`,
       new URL(`./children/${script}`, import.meta.url).pathname,
       database,

@@ -9,7 +9,7 @@ import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { child, lines, NO_TMPFS, unless } from "./helpers.ts";
-import { inEachThread, type Open } from "./threads.ts";
+import { inEachPlace, type Open } from "./threads.ts";
 
 /** Each takes the file at `path` away from whoever has it open. */
 const MISHAPS: { readonly [name: string]: (path: string, open: Open) => Promise<void> | void } = {
@@ -26,7 +26,7 @@ const MISHAPS: { readonly [name: string]: (path: string, open: Open) => Promise<
 };
 
 for (const [name, mishap] of Object.entries(MISHAPS)) {
-  inEachThread(`a file that is ${name}: nothing is stored in it any more`, async (open) => {
+  inEachPlace(`a file that is ${name}: nothing is stored in it any more`, async (open) => {
     using dir = new TempDir();
     const clock = new ManualClock();
     await using queue = await open(dir.queue, { clock });
@@ -47,7 +47,7 @@ for (const [name, mishap] of Object.entries(MISHAPS)) {
   });
 }
 
-inEachThread("a queue that is closed in order was not misplaced", async (open) => {
+inEachPlace("a queue that is closed in order was not misplaced", async (open) => {
   using dir = new TempDir();
   const queue = await open(dir.queue);
   await queue.enqueue(bytes("x"));
@@ -57,7 +57,7 @@ inEachThread("a queue that is closed in order was not misplaced", async (open) =
   assert.equal(queue.misplaced(), undefined);
 });
 
-inEachThread("no new queue is made beside the log of an old one", async (open) => {
+inEachPlace("no new queue is made beside the log of an old one", async (open) => {
   using dir = new TempDir();
   const queue = await open(dir.file("live"));
   await queue.enqueue(bytes("in the log alone"));
@@ -107,7 +107,7 @@ Deno.test("without the right to see the log, a lock file tells that there was a 
   assert.equal(await open(), "opened\n");
 });
 
-inEachThread("no new queue is made under the name of one that a sender has", async (open) => {
+inEachPlace("no new queue is made under the name of one that a sender has", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   using lock = await SenderLock.acquire(queue.path);
@@ -122,7 +122,7 @@ inEachThread("no new queue is made under the name of one that a sender has", asy
   assert.equal(fresh.stats().packets, 0);
 });
 
-inEachThread("a file with two names is refused under both", async (open) => {
+inEachPlace("a file with two names is refused under both", async (open) => {
   using dir = new TempDir();
   await (await open(dir.queue)).close();
   Deno.linkSync(dir.queue, dir.file("second"));
@@ -149,8 +149,8 @@ Deno.test({
       const opener = new URL("./children/opener.ts", import.meta.url).pathname;
       const flags = ["run", "--quiet", "--no-lock", "--allow-all"];
       const said = run(Deno.execPath(), ...flags, opener, inside);
-      const [main, worker, lock, rest] = said.split("\n");
-      for (const line of [main, worker, lock]) assert.match(line ?? "", /mounted by itself/, said);
+      const [loop, threads, lock, rest] = said.split("\n");
+      for (const line of [loop, threads, lock]) assert.match(line ?? "", /mounted by itself/, said);
       assert.equal(rest, "");
       using _lock = await SenderLock.acquire(dir.queue);
     } finally {

@@ -1,23 +1,25 @@
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver } from "./helpers.ts";
 import { checkAgainstArrays } from "./model.ts";
-import { faultsHere, THREADS, WorkerFaults } from "./threads.ts";
+import { PLACES } from "./threads.ts";
 
-for (const commitIn of THREADS) {
-  Deno.test(`any sequence of operations agrees with an array (commitIn ${commitIn})`, async () => {
+for (const syncIn of PLACES) {
+  Deno.test(`any sequence of operations agrees with an array (syncIn ${syncIn})`, async () => {
     await checkAgainstArrays(() => {
       const dir = new TempDir();
-      const workerFaults = commitIn === "worker" ? new WorkerFaults(dir.queue) : undefined;
-      const faults = workerFaults ?? faultsHere();
+      const driver = new FaultDriver();
       return Promise.resolve({
-        faults,
-        open: (options) => OutboundQueue.open(dir.queue, { ...faults.options, ...options }),
+        faults: {
+          fail: (start, code, times) => driver.failNext(start, code, times),
+          heal: () => driver.heal(),
+        },
+        open: (options) => OutboundQueue.open(dir.queue, { driver, syncIn, ...options }),
         [Symbol.asyncDispose]() {
-          workerFaults?.[Symbol.dispose]();
           dir[Symbol.dispose]();
           return Promise.resolve();
         },
       });
-    }, commitIn === "worker" ? 40 : 100);
+    }, syncIn === "threads" ? 40 : 100);
   });
 }

@@ -10,7 +10,6 @@ import { type OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import type { DeadLetter, DeathReason, Overflow } from "../../src/queue/store/types.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { settle } from "./helpers.ts";
-import type { Faults } from "./threads.ts";
 
 interface Packet {
   readonly id: number;
@@ -119,7 +118,8 @@ export interface ModelPlace {
   open(options: QueueOptions): Promise<OutboundQueue>;
   /** Makes what it does fail. */
   readonly faults: {
-    fail(...order: Parameters<Faults["fail"]>): void | Promise<void>;
+    /** From now on, up to `times` statements that begin with `start` fail with SQLite's `code`. */
+    fail(start: string, code: number, times: number): void | Promise<void>;
     heal(): void | Promise<void>;
   };
   /** Whether its faults change nothing but how long it takes. */

@@ -8,16 +8,16 @@ import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { child, lines } from "./helpers.ts";
-import { inEachThread, THREADS } from "./threads.ts";
+import { inEachPlace, PLACES } from "./threads.ts";
 
-for (const commitIn of THREADS) {
-  Deno.test(`killed -9 at random moments: what was acknowledged is there, ids are not reused (commitIn ${commitIn})`, async () => {
+for (const syncIn of PLACES) {
+  Deno.test(`killed -9 at random moments: what was acknowledged is there, ids are not reused (syncIn ${syncIn})`, async () => {
     using dir = new TempDir();
     const path = dir.queue;
     const acknowledged = new Map<number, string>();
     let removedThrough = 0;
     for (let round = 0; round < 20; round++) {
-      const process = child("enqueuer.ts", path, `r${round}`, "Infinity", "7", commitIn);
+      const process = child("enqueuer.ts", path, `r${round}`, "Infinity", "7", syncIn);
       const killAfter = 1 + Math.floor(Math.random() * 400);
       let seen = 0;
       for await (const line of lines(process.stdout)) {
@@ -57,7 +57,7 @@ for (const commitIn of THREADS) {
   });
 }
 
-inEachThread(
+inEachPlace(
   "several processes enqueue while one removes: nothing lost, counts exact",
   async (open) => {
     using dir = new TempDir();
@@ -65,7 +65,7 @@ inEachThread(
     await using queue = await open(path);
     const each = 1500;
     const processes = ["a", "b", "c"].map((tag) =>
-      child("enqueuer.ts", path, tag, String(each), "7", tag === "c" ? "worker" : "main")
+      child("enqueuer.ts", path, tag, String(each), "7", tag === "c" ? "threads" : "loop")
     );
     const printed = Promise.all(processes.map(async ({ stdout }) => {
       const ids: number[] = [];

@@ -14,11 +14,11 @@ import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { FaultDriver, settle } from "./helpers.ts";
-import { inEachThread } from "./threads.ts";
+import { inEachPlace } from "./threads.ts";
 
 const FULL = 13, BUSY = 5, IOERR = 10;
 
-inEachThread("ids follow the order of the calls; the bytes may be reused at once", async (open) => {
+inEachPlace("ids follow the order of the calls; the bytes may be reused at once", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   const buffer = bytes("a");
@@ -58,7 +58,7 @@ Deno.test("nothing resolves before the COMMIT that covers it has returned", asyn
   assert.deepEqual(driver.log.slice(-2).sort(), ["removed", "three"]);
 });
 
-inEachThread("a second sender of a queue reads what others have left", async (open) => {
+inEachPlace("a second sender of a queue reads what others have left", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   const sending = sendingSideOf(queue);
@@ -200,7 +200,7 @@ Deno.test("disk full for everything: few attempts, all rejected, then it works a
   assert.equal(await queue.enqueue(bytes("x")), 1);
 });
 
-inEachThread("busy: tried again without blocking, given up after busyTimeoutMs", async (open) => {
+inEachPlace("busy: tried again without blocking, given up after busyTimeoutMs", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue, { busyTimeoutMs: 60 });
   const other = nodeSqlite.open(dir.queue, { readOnly: false, busyTimeoutMs: 0 });
@@ -228,7 +228,7 @@ Deno.test("busy: a signal ends the wait and nothing is stored", async () => {
   assert.equal(await queue.enqueue(bytes("y")), 1);
 });
 
-inEachThread("limits: reject says which, and there is room again after a removal", async (open) => {
+inEachPlace("limits: reject says which, and there is room again after a removal", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue, {
     maxPackets: 3,
@@ -246,7 +246,7 @@ inEachThread("limits: reject says which, and there is room again after a removal
   assert.equal(await queue.enqueue(new Uint8Array(1)), 4);
 });
 
-inEachThread(
+inEachPlace(
   "overflow wait: first come, first served, and a signal leaves the line",
   async (open) => {
     using dir = new TempDir();
@@ -269,7 +269,7 @@ inEachThread(
   },
 );
 
-inEachThread("overflow wait: another process's removal makes room", async (open) => {
+inEachPlace("overflow wait: another process's removal makes room", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue, { maxPackets: 1, overflow: "wait" });
   await queue.enqueue(bytes("1"));
@@ -279,7 +279,7 @@ inEachThread("overflow wait: another process's removal makes room", async (open)
   assert.equal(await waiting, 2);
 });
 
-inEachThread("overflow wait: close rejects those in line", async (open) => {
+inEachPlace("overflow wait: close rejects those in line", async (open) => {
   using dir = new TempDir();
   const queue = await open(dir.queue, { maxPackets: 1, overflow: "wait" });
   await queue.enqueue(bytes("1"));
@@ -289,7 +289,7 @@ inEachThread("overflow wait: close rejects those in line", async (open) => {
   await waiting;
 });
 
-inEachThread("overflow drop-oldest: counted, reported, over reopening", async (open) => {
+inEachPlace("overflow drop-oldest: counted, reported, over reopening", async (open) => {
   using dir = new TempDir();
   const options = { maxPackets: 5, maxBytes: 50, overflow: "drop-oldest" } as const;
   const queue = await open(dir.queue, options);
@@ -313,7 +313,7 @@ inEachThread("overflow drop-oldest: counted, reported, over reopening", async (o
   assert.equal(again.stats().bytes, 47);
 });
 
-inEachThread("read keeps to maxBytes from memory and from the file alike", async (open) => {
+inEachPlace("read keeps to maxBytes from memory and from the file alike", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   await queue.read(0, 1); // From here on what is stored is kept in memory.
@@ -367,7 +367,7 @@ Deno.test("what this process has stored is read from memory, the rest from the f
   }
 });
 
-inEachThread("counts and lastId follow other processes", async (open) => {
+inEachPlace("counts and lastId follow other processes", async (open) => {
   using dir = new TempDir();
   await using one = await open(dir.queue);
   await using two = await open(dir.queue);
@@ -388,7 +388,7 @@ inEachThread("counts and lastId follow other processes", async (open) => {
   assert.equal(rings, 2);
 });
 
-inEachThread("rememberSent is written with the next commit and on close", async (open) => {
+inEachPlace("rememberSent is written with the next commit and on close", async (open) => {
   using dir = new TempDir();
   const queue = await open(dir.queue);
   await queue.enqueueMany([bytes("a"), bytes("b"), bytes("c")]);
@@ -403,7 +403,7 @@ inEachThread("rememberSent is written with the next commit and on close", async 
   assert.equal(sendingSideOf(again).sentThroughId, 3);
 });
 
-inEachThread("close stores what is waiting, is idempotent and ends everything", async (open) => {
+inEachPlace("close stores what is waiting, is idempotent and ends everything", async (open) => {
   using dir = new TempDir();
   const queue = await open(dir.queue);
   const last = queue.enqueue(bytes("last"));
@@ -420,7 +420,7 @@ inEachThread("close stores what is waiting, is idempotent and ends everything", 
   assert.equal(queue.stats().packets, 1);
 });
 
-inEachThread("options out of range are refused by name", async (open) => {
+inEachPlace("options out of range are refused by name", async (open) => {
   using dir = new TempDir();
   for (
     const [options, message] of [
@@ -441,7 +441,7 @@ inEachThread("options out of range are refused by name", async (open) => {
   await assert.rejects(sendingSideOf(queue).removeThrough(-1), RangeError);
 });
 
-inEachThread("stats need no table scan", async (open) => {
+inEachPlace("stats need no table scan", async (open) => {
   using dir = new TempDir();
   let wallMs = 1_000;
   const clock = { ...systemClock, wallMs: () => wallMs };
@@ -457,7 +457,7 @@ inEachThread("stats need no table scan", async (open) => {
   assert.equal(queue.stats().oldestEnqueuedAtMs, undefined);
 });
 
-inEachThread("the file shrinks again after a backlog has drained", async (open) => {
+inEachPlace("the file shrinks again after a backlog has drained", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   for (let i = 0; i < 4; i++) {

@@ -9,10 +9,10 @@ import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { child, lines, NO_TMPFS, unless } from "./helpers.ts";
 import { Disk } from "./disk.ts";
-import { inEachThread } from "./threads.ts";
+import { inEachPlace } from "./threads.ts";
 
 for (const megabytes of [2, 6, 20]) {
-  inEachThread(
+  inEachPlace(
     `a disk of ${megabytes} MiB, full of packets: they are removed, and others stored`,
     async (open) => {
       using disk = new Disk(`size=${megabytes}m`);
@@ -39,7 +39,7 @@ for (const megabytes of [2, 6, 20]) {
 }
 
 for (const megabytes of [3, 8, 40]) {
-  inEachThread(
+  inEachPlace(
     `a disk of ${megabytes} MiB, full of large packets: they are removed one by one`,
     async (open) => {
       using disk = new Disk(`size=${megabytes}m`);
@@ -63,7 +63,7 @@ for (const megabytes of [3, 8, 40]) {
   );
 }
 
-inEachThread("a disk that others have filled to the last byte: removals go on", async (open) => {
+inEachPlace("a disk that others have filled to the last byte: removals go on", async (open) => {
   using disk = new Disk("size=8m");
   const clock = new ManualClock();
   await using queue = await open(disk.queue, { clock });
@@ -81,7 +81,7 @@ inEachThread("a disk that others have filled to the last byte: removals go on", 
   assert.equal(lock.reserveBytes, lock.wantedReserveBytes);
 }, NO_TMPFS);
 
-inEachThread(
+inEachPlace(
   "a sender starts on a full disk, and has the reserve of the last one",
   async (open) => {
     using disk = new Disk("size=8m");
@@ -145,7 +145,7 @@ Deno.test("a lock file with holes is filled", async () => {
   assert(512 * (blocks ?? 0) >= size);
 });
 
-inEachThread("a disk that was full before the first sender came", async (open) => {
+inEachPlace("a disk that was full before the first sender came", async (open) => {
   using disk = new Disk("size=4m");
   const enqueuing = await open(disk.queue);
   const stored = await fill(enqueuing);
@@ -177,7 +177,7 @@ for (const megabytes of [3, 6, 12]) {
   });
 }
 
-inEachThread("a queue is opened, and emptied, on a disk without a free byte", async (open) => {
+inEachPlace("a queue is opened, and emptied, on a disk without a free byte", async (open) => {
   using disk = new Disk("size=8m");
   const before = await open(disk.queue);
   for (let i = 0; i < 20; i++) await before.enqueueMany(packets());
@@ -193,7 +193,7 @@ inEachThread("a queue is opened, and emptied, on a disk without a free byte", as
   assert.equal(queue.stats().packets, 20 * 64 - 3 * 400);
 }, NO_TMPFS);
 
-inEachThread(
+inEachPlace(
   "a file on a full disk becomes an edge's, and what the cluster has leaves it",
   async (open) => {
     using disk = new Disk("size=8m");

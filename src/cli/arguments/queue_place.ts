@@ -52,7 +52,7 @@ export async function openQueue(
 ): Promise<OutboundQueue> {
   if (!isQueueUrl(queue)) return await OutboundQueue.open(queue, options);
   const { postgresQueue } = await import("../../postgres/postgres.ts");
-  const { durability: _, commitIn: __, driver: ___, ...shared } = options;
+  const { durability: _, syncIn: __, driver: ___, ...shared } = options;
   const opened = await postgresQueue({
     ...shared,
     url: queue,

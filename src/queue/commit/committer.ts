@@ -352,7 +352,7 @@ export class Committer {
     this.#clock.setTimer(PAUSE_MS, run);
   }
 
-  /** A worker's commit takes none of this thread's time. */
+  /** One that somebody else ends, a thread or a database, leaves the loop its pauses. */
   #commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     const beganMs = this.#clock.nowMs();
     const result = this.#store.commit(request);

@@ -44,8 +44,6 @@ export function isSameFile(a: FileIdentity | undefined, b: FileIdentity | undefi
 export class QueueFiles {
   readonly #path: string;
   readonly #known = new Map<string, FileIdentity>();
-  /** How often the queue had been opened anew when they were last looked up. */
-  #reopenings = 0;
 
   /**
    * Looks at them. SQLite's `-wal` and `-shm` are among them where this process
@@ -55,22 +53,14 @@ export class QueueFiles {
    */
   constructor(path: string) {
     this.#path = path;
-    this.#remember(path);
-    this.#rememberSqliteFiles();
+    for (const file of [path, `${path}-wal`, `${path}-shm`]) {
+      if (file === path || mayLookAt(file)) this.#remember(file);
+    }
   }
 
-  /**
-   * What has become of the files, in words; `undefined`: they are where they were.
-   *
-   * @param reopenings See `QueueStore.reopenings`. The queue's own file stays the same.
-   */
-  misplaced(reopenings: number | undefined): string | undefined {
-    if (reopenings !== undefined && reopenings !== this.#reopenings) {
-      this.#reopenings = reopenings;
-      this.#rememberSqliteFiles();
-    }
+  /** What has become of the files, in words; `undefined`: they are where they were. */
+  misplaced(): string | undefined {
     for (const [file, known] of this.#known) {
-      if (reopenings === undefined && file !== this.#path) continue;
       let present: FileIdentity | undefined;
       try {
         present = identityAt(file);
@@ -86,16 +76,9 @@ export class QueueFiles {
     return undefined;
   }
 
-  #rememberSqliteFiles(): void {
-    for (const file of [`${this.#path}-wal`, `${this.#path}-shm`]) {
-      if (mayLookAt(file)) this.#remember(file);
-    }
-  }
-
   #remember(file: string): void {
     const identity = identityAt(file);
-    if (identity === undefined) this.#known.delete(file);
-    else this.#known.set(file, identity);
+    if (identity !== undefined) this.#known.set(file, identity);
   }
 }
 

@@ -1,6 +1,5 @@
 /**
- * What the queue asks of its file. One call is one transaction, and what goes in
- * and out can be cloned, so that a store can live in a Worker.
+ * What the queue asks of its file, or of a database. One call is one transaction.
  *
  * @module
  */
@@ -204,15 +203,10 @@ export interface FileSpace {
   readonly freePages: number;
 }
 
-/** The store as the queue uses it: an answer may come later, from a Worker. */
+/** The store as the queue uses it: an answer may come later, from a thread or a database. */
 export interface QueueStore {
   /** The file's path without symbolic links. */
   readonly path: string;
-  /**
-   * How often the file was opened anew, or `undefined` while it is not open: whoever
-   * closes a queue last removes SQLite's `-wal` and `-shm`, and the next one makes others.
-   */
-  readonly reopenings: number | undefined;
   /** See {@linkcode SqliteStore.commit}. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult>;
   /** See {@linkcode SqliteStore.edit}. */

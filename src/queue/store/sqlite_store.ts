@@ -9,7 +9,7 @@
 import { packetsOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
 import { diskAt } from "../sqlite/disk_space.ts";
-import type { SqliteDatabase, SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
+import type { SqliteDatabase, SqliteStatement } from "../sqlite/driver.ts";
 import { LogRoom } from "../sqlite/log_room.ts";
 import { BatchPacker } from "./batches.ts";
 import type {
@@ -28,6 +28,7 @@ import type {
   StoreState,
   TransactionResult,
 } from "./contract.ts";
+import { DatabaseFile } from "./database_file.ts";
 import { DeadLetterTable } from "./dead_letter_table.ts";
 import { edgeIdIn, writeEdgeId } from "./edge_table.ts";
 import { PacketTable } from "./packet_table.ts";
@@ -56,12 +57,21 @@ interface Terms {
   readonly sentThrough: number;
 }
 
+/** How {@linkcode SqliteStore.open} opens a file. */
+export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine"> {
+  /** Monotonic milliseconds, for {@linkcode SqliteStore.lastCommitMs}. */
+  readonly nowMs?: () => number;
+}
+
 /** The queue's file, open. */
 export class SqliteStore implements FileStore {
   /** The file's path without symbolic links. */
   readonly path: string;
-  /** It is opened once. */
-  readonly reopenings = 0;
+  /** What has nothing to do with packets. */
+  readonly file: DatabaseFile;
+  /** How long COMMIT took the last time that it had something to do. */
+  lastCommitMs = 0;
+  readonly #nowMs: () => number;
   readonly #database: SqliteDatabase;
   readonly #packets: PacketTable;
   readonly #deadLetters: DeadLetterTable;
@@ -71,10 +81,14 @@ export class SqliteStore implements FileStore {
   readonly #beginRead: SqliteStatement;
   readonly #commit: SqliteStatement;
   readonly #rollback: SqliteStatement;
-  readonly #dataVersion: SqliteStatement;
 
-  private constructor(database: SqliteDatabase, path: string, driver: SqliteDriver) {
+  private constructor(
+    database: SqliteDatabase,
+    path: string,
+    { driver, nowMs = () => 0 }: OpenStoreOptions,
+  ) {
     this.path = path;
+    this.#nowMs = nowMs;
     const look = driver.diskAt ?? diskAt;
     this.#logRoom = new LogRoom({ path, database, look: () => look(path) });
     this.#database = database;
@@ -85,7 +99,7 @@ export class SqliteStore implements FileStore {
     this.#beginRead = database.prepare("BEGIN DEFERRED");
     this.#commit = database.prepare("COMMIT");
     this.#rollback = database.prepare("ROLLBACK");
-    this.#dataVersion = database.prepare("PRAGMA data_version");
+    this.file = new DatabaseFile(database, path);
   }
 
   /**
@@ -94,13 +108,13 @@ export class SqliteStore implements FileStore {
    * @throws {QueueFileError}
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
-  static open(path: string, options: Omit<OpenFileOptions, "examine">): SqliteStore {
+  static open(path: string, options: OpenStoreOptions): SqliteStore {
     const { database, path: realPath } = openQueueFile(path, {
       ...options,
-      examine: (database, path) => new SqliteStore(database, path, options.driver).#examine(),
+      examine: (database, path) => new SqliteStore(database, path, options).#examine(),
     });
     try {
-      const store = new SqliteStore(database, realPath, options.driver);
+      const store = new SqliteStore(database, realPath, options);
       store.#examine();
       return store;
     } catch (error) {
@@ -184,7 +198,9 @@ export class SqliteStore implements FileStore {
           if (draft.writesState) this.#counts.write(counts);
           if (draft.storedBytes > 0) this.#logRoom.check(draft.storedBytes);
           committing = true;
+          const beganMs = this.#nowMs();
           this.#commit.run([]);
+          this.lastCommitMs = this.#nowMs() - beganMs;
         } else {
           this.#rollBack();
         }
@@ -500,47 +516,24 @@ export class SqliteStore implements FileStore {
     );
   }
 
-  /**
-   * A number that changes when another connection has committed; costs a few
-   * microseconds.
-   *
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode DatabaseFile.dataVersion}. */
   dataVersion(): number {
-    return this.#guard(() => Number(this.#dataVersion.all([])[0]?.[0]));
+    return this.file.dataVersion();
   }
 
-  /**
-   * How large the file is, in pages.
-   *
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode DatabaseFile.space}. */
   space(): FileSpace {
-    return this.#guard(() => ({
-      pages: this.#pragmaNumber("page_count"),
-      freePages: this.#pragmaNumber("freelist_count"),
-    }));
+    return this.file.space();
   }
 
-  /**
-   * Gives up to `pages` free pages back, in a transaction of its own.
-   *
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode DatabaseFile.vacuumStep}. */
   vacuumStep(pages: number): FileSpace {
-    // all(), because a single step frees a single page.
-    this.#guard(() => this.#database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]));
-    return this.space();
+    return this.file.vacuumStep(pages);
   }
 
-  /**
-   * Moves the log into the file, so that the file shrinks to what it holds.
-   * Does what it can when others are reading.
-   *
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode DatabaseFile.moveLog}. */
   checkpoint(): void {
-    this.#guard(() => this.#database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]));
+    this.file.moveLog();
   }
 
   /** Closes the file. */
@@ -566,10 +559,6 @@ export class SqliteStore implements FileStore {
     } catch (error) {
       throw fileError(error, this.path);
     }
-  }
-
-  #pragmaNumber(name: string): number {
-    return Number(this.#database.prepare(`PRAGMA ${name}`).all([])[0]?.[0]);
   }
 
   /**

@@ -1,9 +1,9 @@
 // Enqueues without end (or `count` packets) and prints each id once it is on disk.
 import { OutboundQueue } from "../../../src/queue/queue.ts";
 
-const [path = "", tag = "x", count = "Infinity", width = "7", commitIn] = Deno.args;
+const [path = "", tag = "x", count = "Infinity", width = "7", syncIn] = Deno.args;
 const queue = await OutboundQueue.open(path, {
-  commitIn: commitIn === "worker" ? "worker" : "main",
+  syncIn: syncIn === "threads" ? "threads" : "loop",
 });
 let next = 0;
 

@@ -1,11 +1,11 @@
-// Tries to open a queue in each thread and to take its sender's lock, and says how each went.
+// Tries to open a queue in each place and to take its sender's lock, and says how each went.
 import { OutboundQueue } from "../../../src/queue/queue.ts";
 import { SenderLock } from "../../../src/queue/sender_lock.ts";
 
 const [path = ""] = Deno.args;
 const attempts = [
-  () => OutboundQueue.open(path, { commitIn: "main" }),
-  () => OutboundQueue.open(path, { commitIn: "worker" }),
+  () => OutboundQueue.open(path, { syncIn: "loop" }),
+  () => OutboundQueue.open(path, { syncIn: "threads" }),
   () => SenderLock.acquire(path),
 ];
 for (const attempt of attempts) {

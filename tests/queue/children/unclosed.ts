@@ -1,11 +1,11 @@
-// Stores one packet in a Worker and neither closes the queue nor exits.
+// Stores one packet and neither closes the queue nor exits.
 import { OutboundQueue } from "../../../src/queue/queue.ts";
 
 const say = (words: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${words}\n`));
-const [path = "", commitIn = "worker"] = Deno.args;
+const [path = "", syncIn = "loop"] = Deno.args;
 try {
   const queue = await OutboundQueue.open(path, {
-    commitIn: commitIn === "main" ? "main" : "worker",
+    syncIn: syncIn === "threads" || syncIn === "auto" ? syncIn : "loop",
   });
   void queue.enqueue(new Uint8Array(3)).then((id) => say(`stored ${id}`));
 } catch (error) {

@@ -1,0 +1,96 @@
+/**
+ * What a queue's file is besides its tables: pages, a log, and how that is synced.
+ *
+ * @module
+ */
+
+import type { SqliteDatabase, SqliteStatement } from "../sqlite/driver.ts";
+import { toFileError } from "../sqlite/file_error.ts";
+import type { FileSpace } from "./contract.ts";
+
+/** A file that SQLite has open. */
+export class DatabaseFile {
+  readonly #database: SqliteDatabase;
+  readonly #path: string;
+  readonly #dataVersion: SqliteStatement;
+
+  /**
+   * @param database The file, open.
+   * @param path Its path, for the words of an error.
+   */
+  constructor(database: SqliteDatabase, path: string) {
+    this.#database = database;
+    this.#path = path;
+    this.#dataVersion = database.prepare("PRAGMA data_version");
+  }
+
+  /**
+   * A number that changes when another connection has committed; costs a few
+   * microseconds.
+   *
+   * @throws {QueueFileError}
+   */
+  dataVersion(): number {
+    return this.#guard(() => Number(this.#dataVersion.all([])[0]?.[0]));
+  }
+
+  /**
+   * How large the file is, in pages.
+   *
+   * @throws {QueueFileError}
+   */
+  space(): FileSpace {
+    return this.#guard(() => ({
+      pages: this.#pragmaNumber("page_count"),
+      freePages: this.#pragmaNumber("freelist_count"),
+    }));
+  }
+
+  /**
+   * Gives up to `pages` free pages back, in a transaction of its own.
+   *
+   * @throws {QueueFileError}
+   */
+  vacuumStep(pages: number): FileSpace {
+    // all(), because a single step frees a single page.
+    this.#guard(() => this.#database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]));
+    return this.space();
+  }
+
+  /**
+   * Moves the log into the file, so that the file shrinks to what it holds.
+   * Does what it can when others are reading.
+   *
+   * @returns Whether all of it was moved, and is on the disk.
+   * @throws {QueueFileError}
+   */
+  moveLog(): boolean {
+    return this.#guard(() => {
+      const [row] = this.#database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]);
+      return row?.[0] === 0;
+    });
+  }
+
+  /**
+   * Whether COMMIT waits until the log is on the disk, as it does at first with `"power-loss"`.
+   *
+   * @param syncs `false`: whoever is told of a commit syncs the log before.
+   * @throws {QueueFileError}
+   */
+  syncsCommits(syncs: boolean): void {
+    const level = syncs ? "full" : "normal";
+    this.#guard(() => this.#database.prepare(`PRAGMA synchronous = ${level}`).all([]));
+  }
+
+  #pragmaNumber(name: string): number {
+    return Number(this.#database.prepare(`PRAGMA ${name}`).all([])[0]?.[0]);
+  }
+
+  #guard<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      throw toFileError(error, this.#path);
+    }
+  }
+}
