@@ -280,6 +280,7 @@ export class Forwarding {
     // A dead letter made of it from now on may be in the cluster as well.
     sending.rememberSent(batch.lastId);
     const markMs = await this.#file.enqueuedAtMs(batch.lastId) ?? 0;
+    await this.#file.sync();
     const id = this.#id ?? "";
     const room = await calls.forward(
       id,

@@ -260,6 +260,11 @@ export class GuardedStore implements FileStore {
     return this.#store.enqueuedAtMs(id);
   }
 
+  /** See {@linkcode FileStore.sync}. */
+  sync(): Promise<void> {
+    return this.#store.sync();
+  }
+
   /** See {@linkcode QueueStore.dataVersion}. */
   dataVersion(): number | Promise<number> {
     return this.#store.dataVersion();

@@ -15,7 +15,7 @@ import type { Durability } from "./store/types.ts";
 import type { Tenure } from "./tenure.ts";
 
 /** A file as those to whom it is forwarded know it. */
-export type EdgeFile = Pick<FileStore, "edgeId" | "setEdgeId" | "enqueuedAtMs">;
+export type EdgeFile = Pick<FileStore, "edgeId" | "setEdgeId" | "enqueuedAtMs" | "sync">;
 
 /** A place, open. */
 export interface QueuePlace {

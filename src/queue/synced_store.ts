@@ -88,6 +88,8 @@ export class SyncedStore implements FileStore {
   #syncs = 0;
   /** Calls behind them, in order. */
   readonly #behind: (() => void)[] = [];
+  /** What others had committed when {@linkcode sync} was called last. */
+  #syncedVersion: number | undefined;
   /** Whether a removal waits for a sync, and what looks after it. */
   #isUnsynced = false;
   #cancelLook: (() => void) | undefined;
@@ -109,7 +111,7 @@ export class SyncedStore implements FileStore {
     this.#store = store;
     this.#clock = clock;
     this.#logPath = `${store.path}-wal`;
-    const mayReadLog = syncIn !== "loop" && this.#mayReadLog();
+    const mayReadLog = this.#mayReadLog();
     this.#known = mayReadLog ? identityAt(this.#logPath) : undefined;
     this.#pace = paceOf(Deno.statSync(store.path).dev, clock);
     this.#syncIn = syncIn === "auto" && !mayReadLog ? "loop" : syncIn;
@@ -219,6 +221,24 @@ export class SyncedStore implements FileStore {
           "a power cut may take them. Look into the system's log for faults of the disk.",
       });
     }
+  }
+
+  /** See {@linkcode FileStore.sync}. */
+  async sync(): Promise<void> {
+    const version = this.#store.dataVersion();
+    if (version === this.#syncedVersion) return;
+    if (this.#mayReadLog()) {
+      if (this.#log === undefined) this.#openLog();
+      await this.#sync();
+    } else if (!this.#store.file.moveLog()) {
+      // It has been synced before it was moved; but whether that came so far, nobody says.
+      throw queueFileError(
+        "busy",
+        this.path,
+        "another process reads it, so that its log cannot be moved",
+      );
+    }
+    this.#syncedVersion = version;
   }
 
   #syncLater(): void {

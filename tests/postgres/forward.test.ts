@@ -23,6 +23,7 @@ import { OutboundQueue } from "../../src/queue/queue.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { runHere } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
+import { HeldSyncs } from "../queue/threads.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
 import { LossyProxy } from "./lossy_proxy.ts";
@@ -102,6 +103,24 @@ part("packets go in their order, holes and all, and leave the file", async ({ ur
     return id > 10 && (id < 100 || id > 199) && id !== 500;
   });
   assert.deepEqual(await inCluster(url), expected);
+});
+
+part("what another process has stored is on the disk before the cluster has it", async (given) => {
+  const { url, dir } = given;
+  await using queue = await OutboundQueue.open(dir.queue, { syncIn: "loop" });
+  await using forwarder = await forward(queue, url);
+  await forwarder.drained();
+  using syncs = new HeldSyncs();
+  // SQLite syncs the commits of this one; those of a thread would come later.
+  await using other = await OutboundQueue.open(dir.queue, { syncIn: "loop" });
+  syncs.holds = true;
+  const begun = syncs.next();
+  await other.enqueue("1");
+  await begun;
+  assert.deepEqual(await inCluster(url), []);
+  syncs.release();
+  await until("it is forwarded", () => forwarder.stats().through === 1);
+  assert.deepEqual(await inCluster(url), ["1"]);
 });
 
 part("one forwarder or sender has the file", async ({ url, dir }) => {

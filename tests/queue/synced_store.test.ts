@@ -216,6 +216,42 @@ Deno.test("a log that is another file than the one that SQLite has opened is not
   assert.equal(syncs.count, 0, "SQLite goes on syncing it");
 });
 
+Deno.test("who forwards syncs what others have committed, once, with the right to read the log or without", async () => {
+  using dir = new TempDir();
+  await using other = await OutboundQueue.open(dir.queue);
+  await using queue = await OutboundQueue.open(dir.queue);
+  using syncs = new HeldSyncs();
+  const edge = sendingSideOf(queue).edge;
+  assert(edge);
+  await other.enqueue(bytes("a"));
+  await edge.sync();
+  await edge.sync();
+  assert.equal(syncs.count, 1);
+  await other.enqueue(bytes("b"));
+  await edge.sync();
+  assert.equal(syncs.count, 2);
+
+  const log = `${Deno.realPathSync(dir.queue)}-wal`;
+  const { querySync } = Deno.permissions;
+  Deno.permissions.querySync = (asked) =>
+    "path" in asked && asked.path === log
+      ? Object.assign(new EventTarget(), {
+        state: "denied" as const,
+        onchange: null,
+        partial: false,
+      })
+      : querySync.call(Deno.permissions, asked);
+  try {
+    await other.enqueue(bytes("c"));
+    assert(Deno.statSync(log).size > 0);
+    await edge.sync();
+    assert.equal(Deno.statSync(log).size, 0, "it was moved into the file, which syncs it");
+    assert.equal(syncs.count, 2);
+  } finally {
+    Deno.permissions.querySync = querySync;
+  }
+});
+
 const script = new URL("./children/unclosed.ts", import.meta.url).pathname;
 
 async function runUnclosed(path: string, read: readonly string[], syncIn: string): Promise<string> {

@@ -239,4 +239,11 @@ export interface FileStore extends QueueStore {
   setEdgeId(id: string): void | Promise<void>;
   /** See {@linkcode SqliteStore.enqueuedAtMs}. */
   enqueuedAtMs(id: number): number | undefined | Promise<number | undefined>;
+  /**
+   * Puts on the disk what other processes have committed, too. Their threads may be about to:
+   * whoever gives packets to somebody who keeps their ids must not be quicker.
+   *
+   * @throws {QueueFileError}
+   */
+  sync(): Promise<void>;
 }

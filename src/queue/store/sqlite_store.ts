@@ -64,7 +64,7 @@ export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine"> {
 }
 
 /** The queue's file, open. */
-export class SqliteStore implements FileStore {
+export class SqliteStore implements Omit<FileStore, "sync"> {
   /** The file's path without symbolic links. */
   readonly path: string;
   /** What has nothing to do with packets. */
