@@ -218,8 +218,9 @@ Deno.test("a log that is another file than the one that SQLite has opened is not
 
 Deno.test("who forwards syncs what others have committed, once, with the right to read the log or without", async () => {
   using dir = new TempDir();
-  await using other = await OutboundQueue.open(dir.queue);
-  await using queue = await OutboundQueue.open(dir.queue);
+  const inLoop = { syncIn: "loop" } as const;
+  await using other = await OutboundQueue.open(dir.queue, inLoop);
+  await using queue = await OutboundQueue.open(dir.queue, inLoop);
   using syncs = new HeldSyncs();
   const edge = sendingSideOf(queue).edge;
   assert(edge);
