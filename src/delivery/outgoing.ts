@@ -189,7 +189,9 @@ export class Outgoing {
       this.drop();
       return undefined;
     }
-    if (first.inserted || first.bytes.length >= WRITE_BYTES) {
+    const next = this.#parts[this.#head + 1];
+    const isAlone = next === undefined || next.inserted;
+    if (first.inserted || isAlone || first.bytes.length >= WRITE_BYTES) {
       this.#head++;
       return first.bytes;
     }

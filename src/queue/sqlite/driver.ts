@@ -92,6 +92,35 @@ export interface SqliteDriver {
 }
 
 /**
+ * A statement that is compiled when it is used first. Most queues never use most of them, and
+ * each takes some kilobytes: much, where a process has a thousand queues.
+ */
+export class LazyStatement implements SqliteStatement {
+  readonly #database: SqliteDatabase;
+  readonly #sql: string;
+  #statement: SqliteStatement | undefined;
+
+  /**
+   * @param database Where it runs.
+   * @param sql One statement, and no pragma: some of those take effect when they are compiled.
+   */
+  constructor(database: SqliteDatabase, sql: string) {
+    this.#database = database;
+    this.#sql = sql;
+  }
+
+  /** See {@linkcode SqliteStatement.run}. */
+  run(params: readonly SqliteValue[]): void {
+    (this.#statement ??= this.#database.prepare(this.#sql)).run(params);
+  }
+
+  /** See {@linkcode SqliteStatement.all}. */
+  all(params: readonly SqliteValue[]): SqliteValue[][] {
+    return (this.#statement ??= this.#database.prepare(this.#sql)).all(params);
+  }
+}
+
+/**
  * An error of SQLite with its result code, whichever library it came through.
  *
  * @category SQLite driver

@@ -7,6 +7,7 @@
 
 import type { StoredPacket } from "../../base/ports.ts";
 import {
+  LazyStatement,
   SqliteCode,
   type SqliteDatabase,
   SqliteError,
@@ -44,7 +45,7 @@ export class DeadLetterTable {
 
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
-    const prepare = (sql: string): SqliteStatement => database.prepare(sql);
+    const prepare = (sql: string) => new LazyStatement(database, sql);
     // An id that is there already can only come from damage: the older letter stays.
     this.#insert = prepare(
       `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, crc, words, payload) ` +

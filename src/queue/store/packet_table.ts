@@ -9,6 +9,7 @@
 import { cutBatches, lastIdOf, packetsOf, sliceBatch } from "../../base/packet_batch.ts";
 import type { PacketBatch, StoredPacket } from "../../base/ports.ts";
 import {
+  LazyStatement,
   SqliteCode,
   type SqliteDatabase,
   SqliteError,
@@ -72,7 +73,7 @@ export class PacketTable {
 
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
-    const prepare = (sql: string): SqliteStatement => database.prepare(sql);
+    const prepare = (sql: string) => new LazyStatement(database, sql);
     this.#insertBatch = prepare(
       "INSERT INTO packets (last_id, enqueued_at_ms, crc, stored_bytes, queued_packets, " +
         "queued_bytes, removed_through, sent_through, ends, payload) " +

@@ -5,7 +5,12 @@
  * @module
  */
 
-import type { SqliteDatabase, SqliteStatement, SqliteValue } from "../sqlite/driver.ts";
+import {
+  LazyStatement,
+  type SqliteDatabase,
+  type SqliteStatement,
+  type SqliteValue,
+} from "../sqlite/driver.ts";
 import type { StoreState } from "./contract.ts";
 
 /**
@@ -77,7 +82,8 @@ export class StateTable {
   /** @param database The open file. */
   constructor(database: SqliteDatabase) {
     this.#select = database.prepare(COUNTS_SQL);
-    this.#selectSize = database.prepare(
+    this.#selectSize = new LazyStatement(
+      database,
       "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
     );
     this.#update = database.prepare(
