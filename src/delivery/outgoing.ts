@@ -24,11 +24,21 @@ import type { Ledger } from "./ledger.ts";
 const WRITE_BYTES = 64 * 1024;
 
 /**
- * After so many bytes the program gets its turn: commits, timers, other connections.
- * A kernel that takes all there is, as on a fast path with a backlog, would leave them
- * none before the backlog is gone.
+ * A kernel that takes all there is, as on a fast path with a backlog, would leave commits, timers
+ * and other connections nothing before the backlog is gone. So they get a turn now and then, and
+ * writing goes on for a part of the time that they took. What a commit stores is written in less
+ * than that: with a fixed number of bytes for each turn, those who store much were faster than
+ * those who send, and the queue grew.
  */
-const TURN_BYTES = WRITE_BYTES;
+const SHARE = 0.1;
+/** Others who took less than this had nothing to do, and the next turn is a long one. */
+const OTHERS_IDLE_MS = 0.1;
+const TURN_WITH_OTHERS_IDLE_MS = 1;
+/** A turn that took long once is no reason for one that long. */
+const MAX_TURN_MS = 20;
+/** So much at least, and so much at most: a clock may stand still. */
+const MIN_TURN_BYTES = WRITE_BYTES;
+const MAX_TURN_BYTES = 4 * 1024 * 1024;
 
 /** What an {@linkcode Outgoing} is told at its start. */
 export interface OutgoingOptions {
@@ -58,6 +68,9 @@ export class Outgoing {
   #buffer: Uint8Array | undefined;
   #writing = false;
   #writtenInTurnBytes = 0;
+  #turnFromMs = 0;
+  /** How long this turn of ours may be. */
+  #turnMs = TURN_WITH_OTHERS_IDLE_MS;
   #failed = false;
   #finishing = false;
   #finSentAtMs: number | undefined;
@@ -147,6 +160,8 @@ export class Outgoing {
   async #pump(): Promise<void> {
     const { wire, clock, ledger, onWritten, onFailed } = this.#options;
     this.#writing = true;
+    this.#turnFromMs = clock.nowMs();
+    this.#writtenInTurnBytes = 0;
     try {
       while (!this.#failed) {
         const isPacket = this.#parts[this.#head]?.inserted !== true;
@@ -163,7 +178,7 @@ export class Outgoing {
           if (wasIdle) onWritten();
           offset += takenBytes;
           this.#writtenInTurnBytes += takenBytes;
-          if (this.#writtenInTurnBytes >= TURN_BYTES) await this.#turn();
+          if (this.#isTurnOver()) await this.#leaveTurn();
         }
       }
     } catch (error) {
@@ -177,9 +192,22 @@ export class Outgoing {
     onWritten();
   }
 
-  #turn(): Promise<void> {
+  #isTurnOver(): boolean {
+    if (this.#writtenInTurnBytes < MIN_TURN_BYTES) return false;
+    return this.#takenAtMs - this.#turnFromMs >= this.#turnMs ||
+      this.#writtenInTurnBytes >= MAX_TURN_BYTES;
+  }
+
+  async #leaveTurn(): Promise<void> {
+    const { clock } = this.#options;
+    const leftAtMs = clock.nowMs();
+    await new Promise<void>((resolve) => clock.defer(resolve));
+    this.#turnFromMs = clock.nowMs();
+    const othersMs = this.#turnFromMs - leftAtMs;
+    this.#turnMs = othersMs < OTHERS_IDLE_MS
+      ? TURN_WITH_OTHERS_IDLE_MS
+      : Math.min(SHARE * othersMs, MAX_TURN_MS);
     this.#writtenInTurnBytes = 0;
-    return new Promise((resolve) => this.#options.clock.defer(resolve));
   }
 
   /** The next bytes to write: one large batch as it is, or small ones coalesced. */
