@@ -54,7 +54,7 @@ let directory: string | undefined;
 
 async function main(args: readonly string[]): Promise<number> {
   const command = toolCommand("cluster")
-    .description("Breaks a PostgreSQL cluster under producers and senders, and counts.")
+    .description("Breaks a PostgreSQL cluster under producers, edges and senders, and counts.")
     .option("--only <name>", "this one, and others named so", (name, names: string[]) => {
       return [...names, name];
     }, [])
@@ -167,9 +167,11 @@ async function runOne(
       ...{ directory: own, disks },
       ...(planted === undefined ? {} : { fault: planted.fault }),
     });
-    const { seconds, acknowledged, storingSeconds, failoverSeconds, failures } = figures;
+    const { seconds, acknowledged, lost, storedTwice, outOfOrder, failures } = figures;
+    const { storingSeconds, failoverSeconds } = figures;
     complain(
       `${name} ${time}: ${seconds.toFixed(0)} s, ${acknowledged} acknowledged, ` +
+        `${lost} lost, ${storedTwice} twice, ${outOfOrder} out of order, ` +
         `storing ${storingSeconds.toFixed(1)} s, failover ${failoverSeconds.toFixed(1)} s ` +
         `${failures.join("; ")}\n`,
     );

@@ -21,6 +21,9 @@ const NUMBERS = {
   producer1: 41,
   producer2: 42,
   producer3: 43,
+  edge1: 51,
+  edge2: 52,
+  edge3: 53,
 } as const;
 
 /** A machine of the ring. */
@@ -36,6 +39,10 @@ export const SENDERS = ["sender1", "sender2"] as const satisfies readonly Host[]
 export type SenderHost = (typeof SENDERS)[number];
 /** Those that store packets. */
 export const PRODUCERS = ["producer1", "producer2", "producer3"] as const satisfies readonly Host[];
+/** Those that store packets into a file of their own, and forward them. */
+export const EDGES = ["edge1", "edge2", "edge3"] as const satisfies readonly Host[];
+/** One of them. */
+export type EdgeHost = (typeof EDGES)[number];
 
 const HOSTS = Object.keys(NUMBERS).filter(isHost);
 

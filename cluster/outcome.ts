@@ -6,11 +6,12 @@
  */
 
 import { compare } from "../lab/compare.ts";
+import { producerOf } from "../lab/packets.ts";
 import type { Record, RecordedConnection } from "../lab/record.ts";
-import type { SenderEnd } from "../lab/sender_process.ts";
 import { type Host, hostOf } from "./network.ts";
 import type { Outcome } from "./producer.ts";
 import type { Expectation, Scenario } from "./scenario.ts";
+import type { ServiceEnd } from "./service.ts";
 
 /** How long a lease is good by default. */
 const LEASE_SECONDS = 3;
@@ -27,10 +28,21 @@ export interface Span {
   readonly toMs: number;
 }
 
+/** What one edge left behind. */
+export interface EdgeEvidence {
+  /** With which its packets begin, and no others. */
+  readonly letter: string;
+  /** What its file has said of each packet; ids are the file's. */
+  readonly outcomes: readonly Outcome[];
+  /** Packets and dead letters that are still in the file. */
+  readonly left: number;
+}
+
 /** What one run left behind. */
 export interface Evidence {
   /** What each producer was told of each packet. */
   readonly outcomes: readonly Outcome[];
+  readonly edges: readonly EdgeEvidence[];
   /** What the server read. */
   readonly record: Record;
   /** The last id that the database has given, and what it still has to send. */
@@ -39,8 +51,8 @@ export interface Evidence {
   readonly tenures: readonly { readonly epoch: number; readonly host: Host | undefined }[];
   /** Who removed packets, under which epoch. */
   readonly removals: readonly { readonly epoch: number; readonly host: Host | undefined }[];
-  /** Senders that ended by themselves. */
-  readonly ends: readonly (SenderEnd & { readonly host: Host })[];
+  /** Senders and forwarders that ended by themselves. */
+  readonly ends: readonly ServiceEnd[];
   /** While there was no standby. */
   readonly noStandby: readonly Span[];
   /** From the first fault until producers were told to stop. */
@@ -62,9 +74,9 @@ export interface Figures {
   readonly outOfOrder: number;
   /** Refused by the queue, so that the producer knows that they are not stored. */
   readonly refused: number;
-  /** The longest time after the first fault in which nothing was acknowledged. */
+  /** The longest time after the first fault in which nothing was acknowledged, in one stream. */
   readonly storingSeconds: number;
-  /** The longest time after the first fault in which the server read nothing. */
+  /** The longest time after the first fault in which the server read nothing of one stream. */
   readonly failoverSeconds: number;
   readonly seconds: number;
   /** What went against the expectations, but for times. */
@@ -76,37 +88,74 @@ export interface Row extends Omit<Figures, "seconds"> {
   readonly scenario: string;
   readonly title: string;
   readonly runs: number;
+  /** The shortest of all runs. */
+  readonly leastFailoverSeconds: number;
+  /** The longest of all runs. */
+  readonly mostFailoverSeconds: number;
+}
+
+/** Packets that one place has put in order: the cluster's queue, or the file of an edge. */
+interface Stream {
+  /** What it has acknowledged, in its order. */
+  readonly stored: readonly (Outcome & { readonly id: number })[];
+  /** What the server read of it. */
+  readonly record: Record;
 }
 
 /** Takes the figures. */
 export function figuresOf(scenario: Scenario, evidence: Evidence): Figures {
-  const { outcomes, record, database, noStandby, disturbed, ends } = evidence;
-  const stored = outcomes.filter(isStored).toSorted((a, b) => a.id - b.id);
+  const { outcomes, edges, record, database, noStandby, disturbed, ends } = evidence;
   const refused = outcomes.filter(({ id }) => id === undefined);
   const failures: string[] = [...evidence.troubles];
   const none = (count: number, words: string) => {
     if (count > 0) failures.push(`${count} ${words}`);
   };
 
-  const ids = new Set(stored.map(({ id }) => id));
-  none(stored.length - ids.size, "packets were given the id of another one");
-  none(stored.length - database.lastId, "acknowledged packets have no id in the database");
-  const comparison = compare(stored.map(({ packet }) => packet), record);
+  const isOfEdge = (packet: Uint8Array) =>
+    edges.some(({ letter }) => letter === producerOf(packet));
+  const ofProducers = streamOf(outcomes, record, (packet) => !isOfEdge(packet));
+  const streams = [
+    ofProducers,
+    ...edges.map(({ letter, outcomes }) =>
+      streamOf(outcomes, record, (packet) => letter === producerOf(packet))
+    ),
+  ];
+  const acknowledged = sum(streams, ({ stored }) => stored.length);
+  none(
+    sum(streams, ({ stored }) => stored.length - new Set(stored.map(({ id }) => id)).size),
+    "packets were given the id of another one",
+  );
+  none(acknowledged - database.lastId, "acknowledged packets have no id in the database");
+  const comparisons = streams.map(({ stored, record }) =>
+    compare(stored.map(({ packet }) => packet), record)
+  );
+  const lost = sum(comparisons, (comparison) => comparison.lost.length);
   const storedTwice = Math.max(
-    database.lastId - stored.length,
-    comparison.duplicatedWithinConnection,
+    database.lastId - acknowledged,
+    sum(comparisons, (comparison) => comparison.duplicatedWithinConnection),
     0,
   );
-  const outOfOrder = comparison.outOfOrderWithinConnection + comparison.gapsWithinConnection;
-  none(comparison.lost.length, "acknowledged packets lost");
+  const outOfOrder = sum(
+    comparisons,
+    (comparison) => comparison.outOfOrderWithinConnection + comparison.gapsWithinConnection,
+  );
+  none(lost, "acknowledged packets lost");
   none(storedTwice, "packets stored twice");
   none(outOfOrder, "times out of order within a connection");
-  none(comparison.unknown, "packets were read that were refused, or that nobody had stored");
+  none(
+    sum(comparisons, ({ unknown }) => unknown),
+    "packets were read that were refused, or that nobody had stored",
+  );
+  none(
+    sum(edges, ({ outcomes }) => outcomes.filter(({ id }) => id === undefined).length),
+    "packets were refused by an edge's file",
+  );
+  none(sum(edges, ({ left }) => left), "packets were left in an edge's file");
   none(database.packets, "packets were left in the queue");
   none(staleReads(record), "packets were sent by a sender that had lost its right");
   none(staleRemovals(evidence), "removals by a sender that had lost its right");
   none(
-    stored.filter(({ askedAtMs, answeredAtMs }) =>
+    ofProducers.stored.filter(({ askedAtMs, answeredAtMs }) =>
       noStandby.some(({ fromMs, toMs }) => askedAtMs >= fromMs && answeredAtMs <= toMs)
     ).length,
     "packets were acknowledged while there was no standby",
@@ -123,16 +172,21 @@ export function figuresOf(scenario: Scenario, evidence: Evidence): Figures {
     failures.push("no sender ended because it had lost its right");
   }
   return {
-    acknowledged: stored.length,
-    lost: comparison.lost.length,
+    acknowledged,
+    lost,
     storedTwice,
-    duplicates: comparison.duplicated,
+    duplicates: sum(comparisons, ({ duplicated }) => duplicated),
     outOfOrder,
     refused: refused.length,
-    storingSeconds: silenceSeconds(stored.map(({ answeredAtMs }) => answeredAtMs), disturbed),
-    failoverSeconds: silenceSeconds(
-      record.flatMap(({ packets }) => packets.map(({ readAtMs }) => readAtMs)),
+    storingSeconds: longestSilence(
+      streams,
       disturbed,
+      ({ stored }) => stored.map(({ answeredAtMs }) => answeredAtMs),
+    ),
+    failoverSeconds: longestSilence(
+      streams,
+      disturbed,
+      ({ record }) => record.flatMap(({ packets }) => packets.map(({ readAtMs }) => readAtMs)),
     ),
     seconds: evidence.seconds,
     failures,
@@ -143,12 +197,20 @@ export function figuresOf(scenario: Scenario, evidence: Evidence): Figures {
 export function rowOf({ name, title, expect }: Scenario, runs: readonly Figures[]): Row {
   const worst = (figure: (run: Figures) => number) => Math.max(0, ...runs.map(figure));
   const storingSeconds = median(runs.map((run) => run.storingSeconds));
-  const failoverSeconds = median(runs.map((run) => run.failoverSeconds));
+  const failovers = runs.map((run) => run.failoverSeconds).toSorted((a, b) => a - b);
+  const failoverSeconds = median(failovers);
   const failures = new Set(runs.flatMap((run) => run.failures));
   const limit = limitOf(expect, storingSeconds);
   if (failoverSeconds > limit) {
     failures.add(
       `nothing was delivered for ${failoverSeconds.toFixed(2)} s, ${limit.toFixed(2)} at most`,
+    );
+  }
+  const { storingWithinSeconds = Infinity } = expect;
+  if (storingSeconds > storingWithinSeconds) {
+    failures.add(
+      `nothing was stored for ${storingSeconds.toFixed(2)} s, ` +
+        `${storingWithinSeconds.toFixed(2)} at most`,
     );
   }
   return {
@@ -163,6 +225,8 @@ export function rowOf({ name, title, expect }: Scenario, runs: readonly Figures[
     refused: worst((run) => run.refused),
     storingSeconds,
     failoverSeconds,
+    leastFailoverSeconds: failovers[0] ?? 0,
+    mostFailoverSeconds: failovers.at(-1) ?? 0,
     failures: [...failures],
   };
 }
@@ -200,6 +264,28 @@ function staleRemovals({ tenures, removals }: Evidence): number {
   return removals.filter(({ epoch, host }) => holders.get(epoch) !== host).length;
 }
 
+function streamOf(
+  outcomes: readonly Outcome[],
+  record: Record,
+  isOfStream: (packet: Uint8Array) => boolean,
+): Stream {
+  return {
+    stored: outcomes.filter(isStored).toSorted((a, b) => a.id - b.id),
+    record: record.map((connection) => ({
+      ...connection,
+      packets: connection.packets.filter(({ bytes }) => isOfStream(bytes)),
+    })),
+  };
+}
+
+function longestSilence(
+  streams: readonly Stream[],
+  disturbed: Span,
+  timesOf: (stream: Stream) => readonly number[],
+): number {
+  return Math.max(...streams.map((stream) => silenceSeconds(timesOf(stream), disturbed)));
+}
+
 function silenceSeconds(times: readonly number[], { fromMs, toMs }: Span): number {
   const within = times.filter((time) => time > fromMs && time < toMs).toSorted((a, b) => a - b);
   let longest = 0;
@@ -213,6 +299,10 @@ function silenceSeconds(times: readonly number[], { fromMs, toMs }: Span): numbe
 
 function isStored(outcome: Outcome): outcome is Outcome & { readonly id: number } {
   return outcome.id !== undefined;
+}
+
+function sum<T>(values: readonly T[], figure: (value: T) => number): number {
+  return values.reduce((total, value) => total + figure(value), 0);
 }
 
 function median(values: readonly number[]): number {

@@ -6,7 +6,7 @@
 
 import { LineChild } from "../lab/child.ts";
 import { packetOf } from "../lab/packets.ts";
-import type { ClusterNetwork, PRODUCERS } from "./network.ts";
+import type { ClusterNetwork, Host } from "./network.ts";
 
 const PROGRAM = new URL("./producer_program.ts", import.meta.url).pathname;
 const PACKET_BYTES = 100;
@@ -25,15 +25,15 @@ export interface Outcome {
 
 /** How to start a {@linkcode Producer}. */
 export interface ProducerOptions {
-  readonly host: (typeof PRODUCERS)[number];
-  /** The queue's address. */
-  readonly url: string;
+  readonly host: Host;
+  /** The queue's address, or its file. */
+  readonly queue: string;
   /** With which its packets begin; each producer has its own. */
   readonly letter: string;
   readonly perSecond: number;
   /** Where its record lies; must not exist. */
   readonly record: string;
-  /** For how long it waits for the database before a packet is refused. */
+  /** For how long it waits for the queue before a packet is refused. */
   readonly busyTimeoutMs: number;
 }
 
@@ -52,9 +52,9 @@ export class Producer implements AsyncDisposable {
 
   /** Starts one; resolves once it has opened the queue. */
   static async start(network: ClusterNetwork, options: ProducerOptions): Promise<Producer> {
-    const { host, url, letter, perSecond, record, busyTimeoutMs } = options;
+    const { host, queue, letter, perSecond, record, busyTimeoutMs } = options;
     const child = new LineChild(network.spawnerIn(host), Deno.execPath(), [
-      ...["run", "--quiet", "--allow-all", PROGRAM, url, letter, String(perSecond)],
+      ...["run", "--quiet", "--allow-all", PROGRAM, queue, letter, String(perSecond)],
       ...[String(PACKET_BYTES), record, String(busyTimeoutMs)],
     ]);
     await child.hear();

@@ -2,10 +2,10 @@
  * Stores packets from a machine of its own, and writes down what it was told of each.
  *
  * ```sh
- * deno run -A cluster/producer_program.ts URL LETTER PER_SECOND BYTES RECORD BUSY_TIMEOUT_MS
+ * deno run -A cluster/producer_program.ts QUEUE LETTER PER_SECOND BYTES RECORD BUSY_TIMEOUT_MS
  * ```
  *
- * It prints `open` once it has the queue, and `done` once it was told `stop` and knows what
+ * QUEUE is an address `postgres://…`, or a file. It prints `open` once it has the queue, and `done` once it was told `stop` and knows what
  * became of each packet. Lines of the record, with times in milliseconds since 1970:
  * `stored NUMBER ID ASKED_AT ANSWERED_AT` and `refused NUMBER ASKED_AT ANSWERED_AT WHY`.
  *
@@ -15,19 +15,24 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { nowMs, packetOf } from "../lab/packets.ts";
 import { writeAllSync } from "../src/base/write_all.ts";
+import { isQueueUrl } from "../src/postgres/address.ts";
 import { postgresQueue } from "../src/postgres/postgres.ts";
+import { OutboundQueue } from "../src/queue/queue.ts";
 
 const TICK_MS = 10;
 /** More than these are not asked for at a time, so that an outage costs no memory. */
 const MAX_OPEN = 200;
 
 if (import.meta.main) {
-  const [url = "", letter = "", perSecond = "", bytes = "", path = "", busyTimeoutMs = ""] =
+  const [place = "", letter = "", perSecond = "", bytes = "", path = "", busyTimeoutMs = ""] =
     Deno.args;
   const record = Deno.openSync(path, { createNew: true, write: true });
   const encoder = new TextEncoder();
   const note = (line: string) => writeAllSync(record, encoder.encode(`${line}\n`));
-  const queue = await postgresQueue({ url, busyTimeoutMs: Number(busyTimeoutMs) });
+  const options = { busyTimeoutMs: Number(busyTimeoutMs) };
+  const queue = isQueueUrl(place)
+    ? await postgresQueue({ url: place, ...options })
+    : await OutboundQueue.open(place, options);
   writeAllSync(Deno.stdout, encoder.encode("open\n"));
   let isStopped = false;
   const told = Deno.stdin.read(new Uint8Array(64)).then(() => isStopped = true);

@@ -18,7 +18,7 @@ const COLUMNS: readonly (readonly [title: string, cell: (row: Row) => string])[]
   ["duplicates", (row) => String(row.duplicates)],
   ["refused", (row) => String(row.refused)],
   ["storing s", (row) => row.storingSeconds.toFixed(1)],
-  ["failover s", (row) => row.failoverSeconds.toFixed(1)],
+  ["failover s", failoverOf],
   ["result", (row) => passed(row) ? "ok" : `FAILED: ${row.failures.join("; ")}`],
 ];
 
@@ -27,12 +27,21 @@ export const LEGEND = `acknowledged: packets, of all runs together
 lost, stored twice, out of order (within one connection): packets; the worst of all runs
 duplicates: packets that the server read again after a failover; the worst of all runs
 refused: packets for which the database was away too long, which is certain not to have them
-storing: the longest time after the fault in which nothing was acknowledged; median
-failover: the longest time after the fault in which the server read nothing; median`;
+storing: the longest time after the fault in which nothing was acknowledged, or nothing by the
+  file of one edge; median
+failover: the longest time after the fault in which the server read nothing, or nothing of one
+  edge; median, and of several runs the shortest and the longest`;
 
 /** The table. */
 export function formatTable(rows: readonly Row[]): string {
   return formatColumns(COLUMNS, rows);
+}
+
+function failoverOf(row: Row): string {
+  const { runs, failoverSeconds, leastFailoverSeconds, mostFailoverSeconds } = row;
+  const median = failoverSeconds.toFixed(1);
+  if (runs < 2) return median;
+  return `${median} (${leastFailoverSeconds.toFixed(1)} to ${mostFailoverSeconds.toFixed(1)})`;
 }
 
 /** Whether nothing of a row went against the expectations. */

@@ -9,16 +9,16 @@ import { setTimeout as delay } from "node:timers/promises";
 import { nowMs } from "../lab/packets.ts";
 import { readRecord } from "../lab/record.ts";
 import { RecorderProcess } from "../lab/recorder_process.ts";
-import type { LogEvent } from "../lab/sender_log.ts";
-import { type SenderEnd, SenderProcess } from "../lab/sender_process.ts";
+import { SenderProcess } from "../lab/sender_process.ts";
 import { DatabaseCluster, queueUrl } from "./database_cluster.ts";
 import { DATABASE_PORT, type DatabaseMachine, freeze } from "./database_machine.ts";
+import { Edge } from "./edge.ts";
 import {
   addressOf,
   ClusterNetwork,
   type DatabaseHost,
   DATABASES,
-  type Host,
+  EDGES,
   hostOf,
   PRODUCERS,
   type SenderHost,
@@ -27,10 +27,13 @@ import {
 import { type Evidence, type Figures, figuresOf, type Span } from "./outcome.ts";
 import { type Outcome, Producer } from "./producer.ts";
 import type { Cut, Planted, Role, Scenario, Step } from "./scenario.ts";
+import { Service } from "./service.ts";
 import { until, Watcher } from "./watcher.ts";
 
 const SERVER_PORT = 4000;
 const PER_SECOND = 50;
+const PRODUCER_LETTERS = "abc";
+const EDGE_LETTERS = "def";
 /** The first producer is patient; the others have their packets refused after the default. */
 const BUSY_TIMEOUTS_MS = [600_000, 10_000, 10_000] as const;
 // Deadlines are generous, for they only end a run that fails.
@@ -38,8 +41,8 @@ const SERVED_DEADLINE_MS = 120_000;
 const DELIVERED_DEADLINE_MS = 120_000;
 const FINISH_DEADLINE_MS = 300_000;
 const CANCEL_DEADLINE_MS = 60_000;
-/** Before a sender that has ended is started again. */
-const RESTART_MS = 500;
+/** Answers that are on their way come within this. */
+const ANSWERS_MS = 500;
 
 /** Where a run lies, and what it starts from. */
 export interface RunOptions {
@@ -65,29 +68,21 @@ export async function runScenario(scenario: Scenario, options: RunOptions): Prom
   return await run.run();
 }
 
-interface RunningSender {
-  readonly process: SenderProcess;
-  /** Nobody has killed it. */
-  isWanted: boolean;
-  /** It sends, or stands by. */
-  isReady: boolean;
-  isStopped: boolean;
-}
-
 class ScenarioRun implements AsyncDisposable {
   readonly #scenario: Scenario;
   readonly #options: RunOptions;
   readonly #network: ClusterNetwork;
   readonly #watcher: Watcher;
   readonly #cluster: DatabaseCluster;
-  readonly #senders = new Map<SenderHost, RunningSender>();
+  readonly #senders: ReadonlyMap<SenderHost, Service>;
   readonly #producers: Producer[] = [];
-  readonly #ends: (SenderEnd & { host: Host })[] = [];
+  readonly #edges: Edge[] = [];
   readonly #log: string;
   readonly #heals: (() => Promise<void>)[] = [];
   /** Machines whose disk is gone. */
   readonly #destroyed = new Set<DatabaseHost>();
   readonly #stopped = new Set<DatabaseMachine>();
+  #stoppedSender: Service | undefined;
   /** Where Patroni and PostgreSQL were killed. */
   readonly #withoutDatabase = new Set<DatabaseHost>();
   readonly #noStandby: Span[] = [];
@@ -96,7 +91,6 @@ class ScenarioRun implements AsyncDisposable {
   #recorder: RecorderProcess | undefined;
   #faultMs: number | undefined;
   #lastFaultMs = 0;
-  #isFinishing = false;
 
   constructor(
     scenario: Scenario,
@@ -111,14 +105,16 @@ class ScenarioRun implements AsyncDisposable {
     this.#watcher = watcher;
     this.#cluster = cluster;
     this.#log = `${options.directory}/senders.log`;
+    this.#senders = new Map(SENDERS.map((host) => [host, this.#newSender(host)]));
   }
 
   async run(): Promise<Figures> {
     const startedMs = nowMs();
     await this.#plant();
     await this.#startServer();
-    for (const host of SENDERS) this.#startSender(host);
+    for (const sender of this.#senders.values()) sender.start();
     await this.#startProducers();
+    await this.#startEdges();
     await this.#waitUntilServed();
     for (const step of this.#scenario.steps) await this.#take(step);
     const untilMs = nowMs();
@@ -128,8 +124,8 @@ class ScenarioRun implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#isFinishing = true;
-    for (const { process } of this.#senders.values()) await process.kill();
+    for (const sender of this.#senders.values()) await sender[Symbol.asyncDispose]();
+    for (const edge of this.#edges) await edge[Symbol.asyncDispose]();
     for (const producer of this.#producers) await producer[Symbol.asyncDispose]();
     await this.#recorder?.[Symbol.asyncDispose]();
   }
@@ -164,33 +160,21 @@ class ScenarioRun implements AsyncDisposable {
     return `${this.#options.directory}/server.record`;
   }
 
-  #startSender(host: SenderHost): void {
-    const process = new SenderProcess({
-      spawn: this.#network.spawnerIn(host),
-      queue: queueUrl("sender"),
-      net: DATABASES.map((database) => `${addressOf(database)}:${DATABASE_PORT}`),
-      server: `${addressOf("server")}:${SERVER_PORT}`,
-      flags: ["--input=none"],
-      onEvent: (event) => {
-        this.#note(host, event);
-        if (/^(standing by|connected to)/.test(event.message)) sender.isReady = true;
-      },
+  #newSender(host: SenderHost): Service {
+    return new Service({
+      host,
+      run: (onEvent) =>
+        new SenderProcess({
+          spawn: this.#network.spawnerIn(host),
+          queue: queueUrl("sender"),
+          net: DATABASES.map((database) => `${addressOf(database)}:${DATABASE_PORT}`),
+          server: `${addressOf("server")}:${SERVER_PORT}`,
+          flags: ["--input=none"],
+          onEvent,
+        }),
+      ready: /^(standing by|connected to)/,
+      log: this.#log,
     });
-    const sender: RunningSender = { process, isWanted: true, isReady: false, isStopped: false };
-    this.#senders.set(host, sender);
-    process.ended.then(async (end) => {
-      if (!sender.isWanted || this.#isFinishing) return;
-      // As a service manager would.
-      this.#ends.push({ ...end, host });
-      this.#senders.delete(host);
-      await delay(RESTART_MS);
-      if (!this.#isFinishing && !this.#senders.has(host)) this.#startSender(host);
-    });
-  }
-
-  #note(host: SenderHost, { atMs, message }: LogEvent): void {
-    const line = `${new Date(atMs).toISOString()} ${host}: ${message}\n`;
-    Deno.writeTextFileSync(this.#log, line, { append: true });
   }
 
   async #startProducers(): Promise<void> {
@@ -198,11 +182,24 @@ class ScenarioRun implements AsyncDisposable {
       this.#producers.push(
         await Producer.start(this.#network, {
           host,
-          url: queueUrl("producer"),
-          letter: "abc"[index] ?? "",
+          queue: queueUrl("producer"),
+          letter: PRODUCER_LETTERS[index] ?? "",
           perSecond: PER_SECOND,
           record: `${this.#options.directory}/${host}.record`,
           busyTimeoutMs: BUSY_TIMEOUTS_MS[index] ?? BUSY_TIMEOUTS_MS[0],
+        }),
+      );
+    }
+  }
+
+  async #startEdges(): Promise<void> {
+    for (const [index, host] of EDGES.slice(0, this.#scenario.edges ?? 0).entries()) {
+      this.#edges.push(
+        await Edge.start(this.#network, {
+          host,
+          letter: EDGE_LETTERS[index] ?? "",
+          perSecond: PER_SECOND,
+          directory: this.#options.directory,
         }),
       );
     }
@@ -220,7 +217,8 @@ class ScenarioRun implements AsyncDisposable {
     await this.#waitUntilReady();
     const isServed = () => {
       return this.#producers.every((producer) => producer.outcomes().length > 20) &&
-        (this.#recorder?.reader.update().packetCount ?? 0) > 100;
+        (this.#recorder?.reader.update().packetCount ?? 0) > 100 &&
+        this.#edges.every((edge) => this.#isDelivered(edge.outcomes()));
     };
     if (!await until(SERVED_DEADLINE_MS, isServed)) {
       throw new Error(`nothing was delivered before the first fault:\n${readIfThere(this.#log)}`);
@@ -249,20 +247,16 @@ class ScenarioRun implements AsyncDisposable {
         for (const heal of this.#heals.splice(0)) await heal();
         return;
       case "kill-sender":
-        return await this.#killSender(await this.#holder());
+        return await this.#sender(await this.#holder()).kill();
       case "start-senders":
-        for (const host of SENDERS) if (!this.#senders.has(host)) this.#startSender(host);
+        for (const sender of this.#senders.values()) sender.start();
         return await this.#waitUntilReady();
-      case "stop-sender": {
-        const sender = this.#sender(await this.#holder());
-        sender.isStopped = true;
-        return sender.process.signal("SIGSTOP");
-      }
+      case "stop-sender":
+        this.#stoppedSender = this.#sender(await this.#holder());
+        return this.#stoppedSender.signal("SIGSTOP");
       case "continue-sender":
-        for (const sender of this.#senders.values()) {
-          if (sender.isStopped) sender.process.signal("SIGCONT");
-          sender.isStopped = false;
-        }
+        this.#stoppedSender?.signal("SIGCONT");
+        this.#stoppedSender = undefined;
         return;
       case "kill-database":
         return await this.#killDatabases(step.which);
@@ -297,6 +291,13 @@ class ScenarioRun implements AsyncDisposable {
         return await this.#waitUntilUnanswered();
       case "cancel-waits":
         return await this.#cancelWaits(step.times);
+      case "kill-forwarders":
+        for (const edge of this.#edges) await this.#killForwarder(edge, step.times);
+        return;
+      case "wait-until-edges-unanswered":
+        return await this.#waitUntilEdgesUnanswered();
+      case "see-that-edges-hold":
+        return await this.#seeThatEdgesHold(step.packets);
       default:
         throw new TypeError(`Unknown step ${JSON.stringify(step satisfies never)}`);
     }
@@ -319,6 +320,10 @@ class ScenarioRun implements AsyncDisposable {
         return await network.cut(PRODUCERS, DATABASES);
       case "answers-to-producers":
         return await network.drop([await this.#primary()], PRODUCERS);
+      case "edges-from-databases":
+        return await network.cut(EDGES, DATABASES);
+      case "answers-to-edges":
+        return await network.drop([await this.#primary()], EDGES);
       default:
         throw new TypeError(`Unknown cut ${JSON.stringify(cut satisfies never)}`);
     }
@@ -351,17 +356,10 @@ class ScenarioRun implements AsyncDisposable {
     return holder;
   }
 
-  #sender(host: SenderHost): RunningSender {
+  #sender(host: SenderHost): Service {
     const sender = this.#senders.get(host);
-    if (sender === undefined) throw new Error(`no sender runs on ${host}`);
+    if (sender === undefined) throw new RangeError(`there is no sender ${host}`);
     return sender;
-  }
-
-  async #killSender(host: SenderHost): Promise<void> {
-    const sender = this.#sender(host);
-    sender.isWanted = false;
-    await sender.process.kill();
-    this.#senders.delete(host);
   }
 
   async #killDatabases(which: Role): Promise<void> {
@@ -394,28 +392,30 @@ class ScenarioRun implements AsyncDisposable {
 
   async #waitUntilDelivered(): Promise<void> {
     const afterMs = Math.max(this.#lastFaultMs, nowMs() - 1000);
-    const isDelivered = () => {
-      const young = new Set(
-        this.#outcomes().filter(({ askedAtMs }) => askedAtMs > afterMs)
-          .map(({ packet }) => packet),
+    const isDelivered = () =>
+      [this.#outcomes(), ...this.#edges.map((edge) => edge.outcomes())].every((outcomes) =>
+        this.#isDelivered(outcomes.filter(({ askedAtMs }) => askedAtMs > afterMs))
       );
-      const decoder = new TextDecoder();
-      return this.#recorder?.reader.update().connections
-        .some(({ packets }) =>
-          packets.slice(-1000).some(({ bytes }) => young.has(decoder.decode(bytes)))
-        ) ?? false;
-    };
     if (!await until(DELIVERED_DEADLINE_MS, isDelivered)) {
       this.#troubles.push("nothing was delivered any more after a fault");
     }
+  }
+
+  /** Whether one of them is among the last packets that the server has read. */
+  #isDelivered(outcomes: readonly Outcome[]): boolean {
+    const wanted = new Set(outcomes.map(({ packet }) => packet));
+    const decoder = new TextDecoder();
+    return this.#recorder?.reader.update().connections
+      .some(({ packets }) =>
+        packets.slice(-1000).some(({ bytes }) => wanted.has(decoder.decode(bytes)))
+      ) ?? false;
   }
 
   /** Else nothing would be tested. */
   async #waitUntilUnanswered(): Promise<void> {
     const isUnanswered = async () => {
       const stored = await this.#lastId();
-      // Answers that were on their way come within this.
-      await delay(500);
+      await delay(ANSWERS_MS);
       const known = new Set(this.#outcomes().map(({ id }) => id));
       for (let id = 1; id <= stored; id++) if (!known.has(id)) return true;
       return false;
@@ -447,6 +447,49 @@ class ScenarioRun implements AsyncDisposable {
     }
   }
 
+  async #killForwarder(edge: Edge, times: number): Promise<void> {
+    let inDoubt = 0;
+    await edge.killForwarder(times, async () => {
+      if (await this.#through(edge) > (await edge.counts()).removedThroughId) inDoubt++;
+    });
+    if (inDoubt === 0) {
+      throw new Error("no kill left packets in the file that the cluster has: nothing was tested");
+    }
+    const words = `${inDoubt} of ${times} kills left packets that the cluster had in the file\n`;
+    Deno.writeTextFileSync(`${this.#options.directory}/edges.log`, words, { append: true });
+  }
+
+  /** The highest id of an edge's file that the cluster has. */
+  async #through({ host }: Edge): Promise<number> {
+    const [row] = await this.#watcher.sql(
+      `SELECT through FROM sendq.edge WHERE name = ${quoted(host)}`,
+    );
+    return Number(row?.["through"] ?? 0);
+  }
+
+  /** Else nothing would be tested. */
+  async #waitUntilEdgesUnanswered(): Promise<void> {
+    for (const edge of this.#edges) {
+      const isUnanswered = async () => {
+        const through = await this.#through(edge);
+        await delay(ANSWERS_MS);
+        return through > (await edge.counts()).removedThroughId;
+      };
+      if (!await until(CANCEL_DEADLINE_MS, isUnanswered)) {
+        throw new Error(`every answer to ${edge.host} came: nothing was tested`);
+      }
+    }
+  }
+
+  async #seeThatEdgesHold(least: number): Promise<void> {
+    for (const edge of this.#edges) {
+      const { packets } = await edge.counts();
+      if (packets < least) {
+        throw new Error(`${edge.host} has ${packets} packets in its file: nothing was tested`);
+      }
+    }
+  }
+
   /** Everything is healed, producers know what became of their packets, the rest is delivered. */
   async #finish(): Promise<void> {
     await this.#carryOut({ do: "heal" });
@@ -456,11 +499,15 @@ class ScenarioRun implements AsyncDisposable {
     await this.#startMachines();
     await this.#carryOut({ do: "start-senders" });
     const late = delay(FINISH_DEADLINE_MS, "late", { ref: false });
-    const stopped = Promise.all(this.#producers.map((producer) => producer.stop()));
+    const stopped = Promise.all([
+      ...this.#producers.map((producer) => producer.stop()),
+      ...this.#edges.map((edge) => edge.stopStoring()),
+    ]);
     if (await Promise.race([stopped, late]) === "late") {
       throw new Error("producers never knew what became of their packets");
     }
     const isEmpty = async () => {
+      for (const edge of this.#edges) if ((await edge.counts()).packets > 0) return false;
       try {
         const [row] = await this.#watcher.sql("SELECT packets FROM sendq.queue");
         return Number(row?.["packets"]) === 0;
@@ -470,16 +517,13 @@ class ScenarioRun implements AsyncDisposable {
     };
     // What is left then is one of the figures.
     await until(FINISH_DEADLINE_MS, isEmpty);
-    this.#isFinishing = true;
+    for (const edge of this.#edges) await edge.stopForwarder();
     // The one that stands by first: it would take over from the other one.
     const holder = await this.#holder();
     const inOrder = [...this.#senders].toSorted(([a], [b]) =>
       Number(a === holder) - Number(b === holder)
     );
-    for (const [host, { process }] of inOrder) {
-      process.signal("SIGTERM");
-      this.#ends.push({ ...await process.ended, host });
-    }
+    for (const [, sender] of inOrder) await sender.stop();
     await this.#recorder?.[Symbol.asyncDispose]();
   }
 
@@ -493,11 +537,15 @@ class ScenarioRun implements AsyncDisposable {
     const [row] = await sql("SELECT last_id, packets FROM sendq.queue");
     return {
       outcomes: this.#outcomes(),
+      edges: await Promise.all(this.#edges.map(async (edge) => {
+        const { packets, deadPackets } = await edge.counts();
+        return { letter: edge.letter, outcomes: edge.outcomes(), left: packets + deadPackets };
+      })),
       record: this.#readRecord(),
       database: { lastId: Number(row?.["last_id"]), packets: Number(row?.["packets"]) },
       tenures: hosts(await sql("SELECT epoch, host(address) AS address FROM audit.tenure")),
       removals: hosts(await sql("SELECT epoch, host(address) AS address FROM audit.removal")),
-      ends: this.#ends,
+      ends: [...this.#senders.values(), ...this.#edges].flatMap(({ ends }) => ends),
       noStandby: this.#noStandby,
       disturbed,
       troubles: this.#troubles,

@@ -21,7 +21,11 @@ export type Cut =
   /** All producers from all databases. */
   | { readonly kind: "producers-from-databases" }
   /** What the primary says to producers is lost; what they say to it is not. */
-  | { readonly kind: "answers-to-producers" };
+  | { readonly kind: "answers-to-producers" }
+  /** All edges from all databases. */
+  | { readonly kind: "edges-from-databases" }
+  /** What the primary says to edges is lost; what they say to it is not. */
+  | { readonly kind: "answers-to-edges" };
 
 /** One thing that happens, after the one before it is done. */
 export type Step =
@@ -53,10 +57,20 @@ export type Step =
   /** Until the primary has stored packets of which no producer knows. */
   | { readonly do: "wait-until-unanswered" }
   /** `pg_cancel_backend` of each process that waits for a standby, so often. */
-  | { readonly do: "cancel-waits"; readonly times: number };
+  | { readonly do: "cancel-waits"; readonly times: number }
+  /**
+   * SIGKILL of each edge's forwarder, so often, at one moment and another. At least one of
+   * them has to leave packets in the file that the cluster has, too.
+   */
+  | { readonly do: "kill-forwarders"; readonly times: number }
+  /** Until the cluster has packets of each edge of which the edge does not know that. */
+  | { readonly do: "wait-until-edges-unanswered" }
+  /** Each edge has to have so many packets in its file: else it was not cut off. */
+  | { readonly do: "see-that-edges-hold"; readonly packets: number };
 
 /** What must come out. Always: nothing lost, stored twice, out of order, sent or removed by a
- * sender that has no right to, or acknowledged while there was no standby. */
+ * sender that has no right to, acknowledged while there was no standby, refused by an edge's
+ * file or left in it. */
 export interface Expectation {
   /**
    * For how long nothing may be delivered. `"engine"`: as long as nothing could be stored, or
@@ -64,6 +78,8 @@ export interface Expectation {
    * other, and 1 s more. @default not looked at
    */
   readonly failoverWithinSeconds?: number | "engine" | "engine-then-lease";
+  /** For how long nothing may be stored. @default not looked at */
+  readonly storingWithinSeconds?: number;
   /** The sender that lost its right has to end, and say so. @default false */
   readonly fenced?: true;
 }
@@ -74,6 +90,8 @@ export interface Scenario {
   readonly name: string;
   /** What happens, for a person. */
   readonly title: string;
+  /** How many edges there are beside the producers, 3 at most. @default 0 */
+  readonly edges?: number;
   readonly steps: readonly Step[];
   readonly expect: Expectation;
 }

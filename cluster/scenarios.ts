@@ -10,6 +10,8 @@ import { cut, delivered, heal, type Planted, type Scenario, type Step, wait } fr
 /** The lease, and a look; a connection; a busy machine. */
 const SENDER = { failoverWithinSeconds: 5 } as const;
 const ENGINE = { failoverWithinSeconds: "engine" } as const;
+/** A file needs no cluster; a busy machine. */
+const EDGE = { storingWithinSeconds: 5 } as const;
 
 const killSender: readonly Step[] = [{ do: "kill-sender" }, delivered, { do: "start-senders" }];
 const startMachines: Step = { do: "start-machines" };
@@ -139,6 +141,28 @@ export const SCENARIOS: readonly Scenario[] = [
     steps: [{ do: "power-cut" }, startMachines, delivered],
     expect: ENGINE,
   },
+  {
+    name: "forwarder-killed",
+    title: "an edge's forwarder is killed 50 times, while the edge stores packets",
+    edges: 1,
+    steps: [{ do: "kill-forwarders", times: 50 }, delivered],
+    expect: EDGE,
+  },
+  {
+    name: "edges-cut-off",
+    title: "answers to three edges are lost, then they reach no database for a minute",
+    edges: 3,
+    steps: [
+      cut("answers-to-edges"),
+      { do: "wait-until-edges-unanswered" },
+      cut("edges-from-databases"),
+      wait(60),
+      { do: "see-that-edges-hold", packets: 500 },
+      ...[heal, delivered],
+    ],
+    // The minute, and until the answers were lost; a connection that is tried just then; a pause.
+    expect: { ...EDGE, failoverWithinSeconds: 75 },
+  },
 ];
 
 function named(name: string): Scenario {
@@ -146,6 +170,22 @@ function named(name: string): Scenario {
   if (scenario === undefined) throw new RangeError(`there is no scenario ${name}`);
   return scenario;
 }
+
+/** A forwarder that begins again begins with the first packet of its file. */
+const FORGETS_EDGES: Planted["fault"] = {
+  replaces: [
+    {
+      function: "sendq.edge_open",
+      text: "'through', e.through, 'markMs'",
+      by: "'through', 0, 'markMs'",
+    },
+    {
+      function: "sendq.edge_forward",
+      text: "IF e.through <> (terms->>'after')::bigint THEN",
+      by: "IF false THEN",
+    },
+  ],
+};
 
 /** A judge is tried, too: each of these it has to find. */
 export const PLANTED: readonly Planted[] = [
@@ -205,5 +245,19 @@ export const PLANTED: readonly Planted[] = [
       }],
     },
     finds: /while there was no standby/,
+  },
+  {
+    name: "forgets-a-killed-forwarder",
+    title: "a forwarder that is started again is told that the cluster has nothing of its file",
+    scenario: named("forwarder-killed"),
+    fault: FORGETS_EDGES,
+    finds: /stored twice/,
+  },
+  {
+    name: "forgets-edges",
+    title: "an edge that comes back is told that the cluster has nothing of its file",
+    scenario: named("edges-cut-off"),
+    fault: FORGETS_EDGES,
+    finds: /stored twice/,
   },
 ];

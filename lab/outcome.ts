@@ -5,12 +5,12 @@
  * @module
  */
 
+import type { CommandEnd } from "./command_process.ts";
 import { compare, type Comparison } from "./compare.ts";
 import { producerOf } from "./packets.ts";
 import type { Record } from "./record.ts";
 import type { Expectation, Named, Scenario } from "./scenario.ts";
 import { GIVEN_UP, type LogEvent } from "./sender_log.ts";
-import type { SenderEnd } from "./sender_process.ts";
 
 /** What one run left behind. */
 export interface Evidence {
@@ -21,14 +21,14 @@ export interface Evidence {
   /** The log of every life of the sender. */
   readonly events: readonly LogEvent[];
   /** Ends of the senders that were not killed. */
-  readonly ends: readonly SenderEnd[];
+  readonly ends: readonly CommandEnd[];
   /** Packets that lay on disk when a sender was killed: all that it may have sent unconfirmed. */
   readonly onDiskAtDeaths: number;
   /** When the first fault began and when it was in effect. */
   readonly fault: { readonly beginsMs: number; readonly doneMs: number } | undefined;
   /** When the last heal was in effect, and how many packets had been given until then. */
   readonly heal: { readonly doneMs: number; readonly given: number } | undefined;
-  readonly secondSender: SenderEnd | undefined;
+  readonly secondSender: CommandEnd | undefined;
   readonly seconds: number;
 }
 

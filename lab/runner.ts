@@ -7,6 +7,7 @@
 
 import { setTimeout as delay } from "node:timers/promises";
 import { OutboundQueue } from "../src/queue/queue.ts";
+import type { CommandEnd } from "./command_process.ts";
 import { BOX_PORT, MiddleBox, missingBox, viaOf } from "./middle_box.ts";
 import { type Heal, TestNetwork } from "./network.ts";
 import { type Figures, figuresOf } from "./outcome.ts";
@@ -16,7 +17,7 @@ import { readRecord } from "./record.ts";
 import { RecorderProcess } from "./recorder_process.ts";
 import type { Fault, Scenario, Step, Traffic } from "./scenario.ts";
 import type { LogEvent } from "./sender_log.ts";
-import { type SenderEnd, SenderProcess } from "./sender_process.ts";
+import { SenderProcess } from "./sender_process.ts";
 import { isQuiet } from "./sockets.ts";
 import { missingTls } from "./tls.ts";
 
@@ -81,7 +82,7 @@ class ScenarioRun implements AsyncDisposable {
   #fault: { beginsMs: number; doneMs: number } | undefined;
   #heal: { doneMs: number; given: number } | undefined;
   #onDiskAtDeaths = 0;
-  #secondSender: SenderEnd | undefined;
+  #secondSender: CommandEnd | undefined;
 
   constructor(scenario: Scenario, network: TestNetwork, directory: string) {
     this.#scenario = scenario;
@@ -421,7 +422,7 @@ class ScenarioRun implements AsyncDisposable {
   }
 
   /** Everything is healed; the producer ends its input, and the command delivers the rest. */
-  async #finish(): Promise<SenderEnd> {
+  async #finish(): Promise<CommandEnd> {
     await this.#network.heal();
     await this.#producer.finish();
     for (const { letter, done } of this.#enqueuers) {

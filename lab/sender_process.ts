@@ -7,10 +7,8 @@
 import { libcCandidates } from "../src/kernel/libc.ts";
 import { libsslCandidates } from "../src/kernel/library_paths.ts";
 import type { Spawn } from "./child.ts";
-import { nowMs } from "./packets.ts";
-import { type LogEvent, parseLogLine } from "./sender_log.ts";
-
-const COMMAND = new URL("../src/cli/main.ts", import.meta.url).pathname;
+import { COMMAND, CommandProcess } from "./command_process.ts";
+import type { LogEvent } from "./sender_log.ts";
 
 /** How to start a {@linkcode SenderProcess}. */
 export interface SenderProcessOptions {
@@ -33,25 +31,11 @@ export interface SenderProcessOptions {
   readonly onEvent?: (event: LogEvent) => void;
 }
 
-/** How a sender ended, and its last words. */
-export interface SenderEnd {
-  readonly code: number;
-  readonly signal: Deno.Signal | null;
-  /** The last log line, which has the final figures. */
-  readonly last: LogEvent | undefined;
-}
-
 /** A running `send`. */
-export class SenderProcess {
-  /** Resolves at its end, once all of its log is read. */
-  readonly ended: Promise<SenderEnd>;
-  readonly #child: Deno.ChildProcess;
-  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
-  #last: LogEvent | undefined;
-
+export class SenderProcess extends CommandProcess {
   /** Starts it. */
   constructor(options: SenderProcessOptions) {
-    const { spawn, wrapper = [], queue, server, via, tlsCa, flags = [] } = options;
+    const { spawn, wrapper = [], queue, server, via, tlsCa, flags = [], onEvent } = options;
     const isFile = !queue.startsWith("postgres:");
     const isUnix = server.startsWith("unix:");
     const scheme = tlsCa === undefined ? "tcp" : "tls";
@@ -64,7 +48,7 @@ export class SenderProcess {
     const libraries = [...libcCandidates(), ...(tlsCa === undefined ? [] : libsslCandidates())];
     const first = via === undefined ? server : new URL(via.replace(/^\w+/, "tcp")).host;
     const net = [first, ...options.net ?? []].join(",");
-    const [command = "", ...args] = [
+    const command = [
       ...wrapper,
       ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${net}`],
       ...(toRead.length === 0 ? [] : [`--allow-read=${toRead.join(",")}`]),
@@ -77,65 +61,6 @@ export class SenderProcess {
       ...(via === undefined ? [] : [`--via=${via}`]),
       ...flags,
     ];
-    this.#child = spawn(command, args, { stdin: "piped", stdout: "null", stderr: "piped" });
-    this.#input = this.#child.stdin.getWriter();
-    this.#input.closed.catch(() => {});
-    const read = this.#readLog(options.onEvent ?? (() => {}));
-    this.ended = Promise.all([this.#child.status, read]).then(([{ code, signal }]) => {
-      return { code, signal, last: this.#last };
-    });
-  }
-
-  /** The process, also behind a wrapper that replaces itself by it. */
-  get pid(): number {
-    return this.#child.pid;
-  }
-
-  /**
-   * Writes into the pipe; resolves once the pipe has taken it.
-   *
-   * @returns Whether there was still somebody to read it.
-   */
-  async write(text: string): Promise<boolean> {
-    try {
-      await this.#input.write(new TextEncoder().encode(text));
-      return true;
-    } catch {
-      return false;
-    }
-  }
-
-  /** End of input: the command delivers what it has and exits. */
-  async endInput(): Promise<void> {
-    await this.#input.close().catch(() => {});
-  }
-
-  /** Sends a signal; harmless after the end. */
-  signal(name: Deno.Signal): void {
-    try {
-      this.#child.kill(name);
-    } catch {
-      // It has ended by itself.
-    }
-  }
-
-  /** kill -9; resolves after the end. */
-  async kill(): Promise<void> {
-    this.signal("SIGKILL");
-    await this.ended;
-    await this.#input.abort().catch(() => {});
-  }
-
-  async #readLog(onEvent: (event: LogEvent) => void): Promise<void> {
-    let rest = "";
-    for await (const text of this.#child.stderr.pipeThrough(new TextDecoderStream())) {
-      const lines = (rest + text).split("\n");
-      // A line cut short by a kill says nothing.
-      rest = lines.pop() ?? "";
-      for (const line of lines) {
-        this.#last = parseLogLine(line, nowMs());
-        onEvent(this.#last);
-      }
-    }
+    super({ spawn, command, onEvent });
   }
 }

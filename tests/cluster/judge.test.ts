@@ -4,14 +4,15 @@ import type { RecordedConnection } from "../../lab/record.ts";
 import { addressOf, type SenderHost } from "../../cluster/network.ts";
 import { type Evidence, figuresOf, rowOf } from "../../cluster/outcome.ts";
 import type { Outcome } from "../../cluster/producer.ts";
+import { formatTable } from "../../cluster/report.ts";
 import type { Scenario } from "../../cluster/scenario.ts";
 import { PLANTED, SCENARIOS } from "../../cluster/scenarios.ts";
 
 const SCENARIO: Scenario = { name: "none", title: "nothing", steps: [], expect: {} };
 
 /** Acknowledged under its number as its id, at its number in milliseconds. */
-function stored(id: number): Outcome {
-  return { packet: `a${id}\n`, id, askedAtMs: id - 0.5, answeredAtMs: id, words: "" };
+function stored(id: number, letter = "a"): Outcome {
+  return { packet: `${letter}${id}\n`, id, askedAtMs: id - 0.5, answeredAtMs: id, words: "" };
 }
 
 /** Read from a sender in this order, each a millisecond after the one before. */
@@ -33,9 +34,20 @@ function connection(
   };
 }
 
+/** Read from a sender in this order, each at its time. */
+function readAt(packets: readonly (readonly [packet: string, readAtMs: number])[]) {
+  return {
+    ...connection(1, "sender1", [], 0),
+    packets: packets.map(([packet, readAtMs]) => (
+      { bytes: new TextEncoder().encode(`${packet}\n`), readAtMs }
+    )),
+  };
+}
+
 /** Four packets, the second of them twice, because the first sender was killed. */
 const GOOD: Evidence = {
-  outcomes: [4, 2, 3, 1].map(stored),
+  outcomes: [4, 2, 3, 1].map((id) => stored(id)),
+  edges: [],
   record: [connection(1, "sender1", [1, 2], 1), connection(2, "sender2", [2, 3, 4], 103)],
   database: { lastId: 4, packets: 0 },
   tenures: [{ epoch: 1, host: "sender1" }, { epoch: 2, host: "sender2" }],
@@ -131,6 +143,86 @@ Deno.test("the judge finds an acknowledgement while there was no standby", () =>
     "1 packets were acknowledged while there was no standby",
   ]);
   assert.deepEqual(failuresOf({ noStandby: [{ fromMs: 2.6, toMs: 3.2 }] }), []);
+});
+
+/** Two packets of a producer, and two of each of two edges, whose ids are those of its file. */
+const WITH_EDGES: Evidence = {
+  ...GOOD,
+  outcomes: [stored(1), stored(4)],
+  edges: ["d", "e"].map((letter) => (
+    { letter, outcomes: [stored(2, letter), stored(1, letter)], left: 0 }
+  )),
+  record: [readAt([["a1", 3], ["d1", 4], ["e1", 5], ["e2", 6], ["a4", 7], ["d2", 9]])],
+  database: { lastId: 6, packets: 0 },
+  disturbed: { fromMs: 1.5, toMs: 10 },
+};
+
+Deno.test("each edge's packets are held against the order of its file", () => {
+  const { failures, acknowledged, storingSeconds, failoverSeconds } = figuresOf(
+    SCENARIO,
+    WITH_EDGES,
+  );
+  assert.deepEqual([failures, acknowledged], [[], 6]);
+  assert.equal(storingSeconds, 0.008, "an edge's: after its second packet nothing was stored");
+  assert.equal(failoverSeconds, 0.005, "an edge's: between its packets four of others were read");
+
+  const failuresWith = (change: Partial<Evidence>) =>
+    figuresOf(SCENARIO, { ...WITH_EDGES, ...change }).failures;
+  const read = (...packets: string[]) => ({
+    record: [readAt(packets.map((packet, at) => [packet, at]))],
+  });
+  assert.deepEqual(failuresWith(read("a1", "d1", "e1", "e2", "a4")), [
+    "1 acknowledged packets lost",
+  ]);
+  assert.deepEqual(failuresWith(read("a1", "d2", "d1", "e1", "e2", "a4")), [
+    "1 times out of order within a connection",
+  ]);
+  assert.deepEqual(
+    failuresWith({
+      ...read("a1", "d1", "d2", "d1", "d2", "e1", "e2", "a4"),
+      database: { lastId: 8, packets: 0 },
+    }),
+    ["2 packets stored twice", "1 times out of order within a connection"],
+  );
+  assert.deepEqual(failuresWith({ database: { lastId: 7, packets: 0 } }), [
+    "1 packets stored twice",
+  ]);
+  assert.deepEqual(failuresWith({ database: { lastId: 5, packets: 0 } }), [
+    "1 acknowledged packets have no id in the database",
+  ]);
+  assert.deepEqual(failuresWith(read("a1", "d1", "d2", "e1", "e2", "e3", "f1", "a4")), [
+    "2 packets were read that were refused, or that nobody had stored",
+  ]);
+  const [first, second] = WITH_EDGES.edges;
+  assert(first && second);
+  const refused: Outcome = { ...stored(3, "d"), id: undefined, words: "full" };
+  assert.deepEqual(
+    failuresWith({ edges: [{ ...first, outcomes: [...first.outcomes, refused] }, second] }),
+    ["1 packets were refused by an edge's file"],
+  );
+  assert.deepEqual(failuresWith({ edges: [first, { ...second, left: 2 }] }), [
+    "2 packets were left in an edge's file",
+  ]);
+});
+
+Deno.test("for how long nothing is stored is held against its limit", () => {
+  const figures = figuresOf(SCENARIO, GOOD);
+  const row = (storingSeconds: number) =>
+    rowOf({ ...SCENARIO, expect: { storingWithinSeconds: 5 } }, [{ ...figures, storingSeconds }])
+      .failures;
+  assert.deepEqual(row(4.9), []);
+  assert.deepEqual(row(5.1), ["nothing was stored for 5.10 s, 5.00 at most"]);
+});
+
+Deno.test("a row has the median of its failovers, the shortest and the longest", () => {
+  const figures = figuresOf(SCENARIO, GOOD);
+  const row = rowOf(
+    SCENARIO,
+    [3, 1, 2].map((failoverSeconds) => ({ ...figures, failoverSeconds })),
+  );
+  const { failoverSeconds, leastFailoverSeconds, mostFailoverSeconds } = row;
+  assert.deepEqual([leastFailoverSeconds, failoverSeconds, mostFailoverSeconds], [1, 2, 3]);
+  assert.match(formatTable([row]), /\| 2\.0 \(1\.0 to 3\.0\) +\|/);
 });
 
 Deno.test("a failover is held against its limit, or the engine's", () => {
