@@ -40,6 +40,7 @@ interface Options {
   readonly only: readonly string[];
   readonly repeat: number;
   readonly keep?: string;
+  readonly keepFailed?: string;
 }
 
 /** One way through a scenario. */
@@ -65,7 +66,8 @@ async function main(args: readonly string[]): Promise<number> {
     .option(
       "--keep <directory>",
       "leave logs, records and disks there; others have to be able to enter it",
-    );
+    )
+    .option("--keep-failed <directory>", "the same, but only of runs that went wrong");
   const over = parseArguments(command, args);
   if (over !== undefined) return over;
   const options = command.opts<Options>();
@@ -95,7 +97,7 @@ async function main(args: readonly string[]): Promise<number> {
   // The programs of the machines are nobody's, and have to find their files.
   await Deno.chmod(directory, 0o755);
   try {
-    const disks = await folder("disks", options);
+    const disks = await folder("disks", options.keep);
     await DatabaseCluster.makeDisks(disks);
     const ok = options.planted
       ? await findPlanted(chosen, disks, options)
@@ -161,7 +163,9 @@ async function runOne(
   options: Options,
   time: number,
 ): Promise<Figures | Error> {
-  const own = await folder(`${name}-${time}`, options);
+  const { keep, keepFailed } = options;
+  const own = await folder(`${name}-${time}`, keep ?? keepFailed);
+  let isFailed = true;
   try {
     const figures = await runScenario(scenario, {
       ...{ directory: own, disks },
@@ -175,17 +179,20 @@ async function runOne(
         `storing ${storingSeconds.toFixed(1)} s, failover ${failoverSeconds.toFixed(1)} s ` +
         `${failures.join("; ")}\n`,
     );
+    isFailed = failures.length > 0;
     return figures;
   } catch (error) {
     complain(`${name} ${time}: ${error instanceof Error ? error.stack : error}\n`);
     const words = error instanceof Error ? error.message : String(error);
     return new Error(`the ring broke: ${words.split("\n")[0]}`);
   } finally {
-    if (options.keep === undefined) await Deno.remove(own, { recursive: true });
+    if (keep === undefined && (keepFailed === undefined || !isFailed)) {
+      await Deno.remove(own, { recursive: true });
+    }
   }
 }
 
-async function folder(name: string, { keep }: Options): Promise<string> {
+async function folder(name: string, keep: string | undefined): Promise<string> {
   const parent = keep === undefined ? directory : await Deno.realPath(keep);
   await Deno.mkdir(`${parent}/${name}`);
   return `${parent}/${name}`;
