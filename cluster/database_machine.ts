@@ -143,6 +143,9 @@ export class DatabaseMachine {
       "initial-cluster": DATABASES.map((host) => `${host}=${at(host, 2380)}`).join(","),
       "initial-cluster-state": "new",
       "enable-v2": true,
+      // Else a machine that was cut off and comes back ends the leader's term, and Patroni, which
+      // cannot ask for some seconds, the primary. From etcd 3.5 on this is the default.
+      "pre-vote": true,
     };
   }
 

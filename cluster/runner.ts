@@ -39,6 +39,7 @@ const BUSY_TIMEOUTS_MS = [600_000, 10_000, 10_000] as const;
 // Deadlines are generous, for they only end a run that fails.
 const SERVED_DEADLINE_MS = 120_000;
 const DELIVERED_DEADLINE_MS = 120_000;
+const PRIMARY_DEADLINE_MS = 120_000;
 const FINISH_DEADLINE_MS = 300_000;
 const CANCEL_DEADLINE_MS = 60_000;
 /** Answers that are on their way come within this. */
@@ -329,6 +330,11 @@ class ScenarioRun implements AsyncDisposable {
     }
   }
 
+  /** A failover may be under way at any moment, also one that no step has asked for. */
+  #look(text: string): ReturnType<Watcher["look"]> {
+    return this.#watcher.look(text, PRIMARY_DEADLINE_MS);
+  }
+
   async #primary(): Promise<DatabaseHost> {
     const primary = await this.#watcher.primary();
     if (primary === undefined) throw new Error("there is no primary to do something to");
@@ -347,7 +353,7 @@ class ScenarioRun implements AsyncDisposable {
 
   /** Who has the lease, by the address from which it was taken last. */
   async #holder(): Promise<SenderHost> {
-    const [row] = await this.#watcher.sql(
+    const [row] = await this.#look(
       "SELECT host(address) AS address FROM audit.tenure ORDER BY epoch DESC LIMIT 1",
     );
     const host = hostOf(String(row?.["address"]));
@@ -426,7 +432,7 @@ class ScenarioRun implements AsyncDisposable {
   }
 
   async #lastId(): Promise<number> {
-    const [row] = await this.#watcher.sql("SELECT last_id FROM sendq.queue");
+    const [row] = await this.#look("SELECT last_id FROM sendq.queue");
     return Number(row?.["last_id"]);
   }
 
@@ -461,7 +467,7 @@ class ScenarioRun implements AsyncDisposable {
 
   /** The highest id of an edge's file that the cluster has. */
   async #through({ host }: Edge): Promise<number> {
-    const [row] = await this.#watcher.sql(
+    const [row] = await this.#look(
       `SELECT through FROM sendq.edge WHERE name = ${quoted(host)}`,
     );
     return Number(row?.["through"] ?? 0);
@@ -528,13 +534,12 @@ class ScenarioRun implements AsyncDisposable {
   }
 
   async #evidence(disturbed: Span): Promise<Omit<Evidence, "seconds">> {
-    const sql = (text: string) => this.#watcher.sql(text);
-    const hosts = (rows: Awaited<ReturnType<typeof sql>>) =>
+    const hosts = (rows: Awaited<ReturnType<Watcher["look"]>>) =>
       rows.map((row) => ({
         epoch: Number(row["epoch"]),
         host: hostOf(String(row["address"])),
       }));
-    const [row] = await sql("SELECT last_id, packets FROM sendq.queue");
+    const [row] = await this.#look("SELECT last_id, packets FROM sendq.queue");
     return {
       outcomes: this.#outcomes(),
       edges: await Promise.all(this.#edges.map(async (edge) => {
@@ -543,8 +548,10 @@ class ScenarioRun implements AsyncDisposable {
       })),
       record: this.#readRecord(),
       database: { lastId: Number(row?.["last_id"]), packets: Number(row?.["packets"]) },
-      tenures: hosts(await sql("SELECT epoch, host(address) AS address FROM audit.tenure")),
-      removals: hosts(await sql("SELECT epoch, host(address) AS address FROM audit.removal")),
+      tenures: hosts(await this.#look("SELECT epoch, host(address) AS address FROM audit.tenure")),
+      removals: hosts(
+        await this.#look("SELECT epoch, host(address) AS address FROM audit.removal"),
+      ),
       ends: [...this.#senders.values(), ...this.#edges].flatMap(({ ends }) => ends),
       noStandby: this.#noStandby,
       disturbed,

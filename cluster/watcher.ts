@@ -77,7 +77,9 @@ export class Watcher implements AsyncDisposable {
   }
 
   /**
-   * Waits until a primary and so many standbys run, and one of these may take over.
+   * Waits until a primary and so many standbys run, and one of these may take over: Patroni has
+   * written down which, and it is the one that commits wait for. What was written down before the
+   * primary was started may be there for some seconds more, and says nothing.
    *
    * @throws {Error} It took too long; says how it stood.
    */
@@ -91,12 +93,18 @@ export class Watcher implements AsyncDisposable {
       if (primaries.length !== 1 || running.length !== standbys + 1) return false;
       try {
         const rows = await this.sql(
-          "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'",
+          "SELECT application_name, sync_state, current_setting('synchronous_standby_names') " +
+            "AS names FROM pg_stat_replication WHERE state = 'streaming'",
           primaries[0]?.host,
         );
         last = { members, rows };
-        // Commits wait for any of them before Patroni has written down which one may take over.
-        return rows.length === standbys && running.some(({ isSynchronous }) => isSynchronous);
+        const waitedFor = rows.find((row) =>
+          row["sync_state"] === "sync" && row["names"] === row["application_name"]
+        );
+        return rows.length === standbys &&
+          running.some(({ host, isSynchronous }) =>
+            isSynchronous && host === waitedFor?.["application_name"]
+          );
       } catch (error) {
         last = error;
         return false;
@@ -105,6 +113,30 @@ export class Watcher implements AsyncDisposable {
     if (!await until(deadlineMs, isReady)) {
       throw new Error(`the cluster did not come up: ${Deno.inspect(last)}`);
     }
+  }
+
+  /**
+   * Asks the primary something that changes nothing, and waits until there is one that answers.
+   *
+   * @throws {Error} What kept it from answering last.
+   */
+  async look(
+    text: string,
+    deadlineMs: number,
+  ): Promise<readonly Readonly<Record<string, unknown>>[]> {
+    const found: { rows?: Awaited<ReturnType<Watcher["sql"]>>; error?: unknown } = {};
+    const isAnswered = async () => {
+      try {
+        found.rows = await this.sql(text);
+        return true;
+      } catch (error) {
+        found.error = error;
+        return false;
+      }
+    };
+    await until(deadlineMs, isAnswered);
+    if (found.rows === undefined) throw found.error;
+    return found.rows;
   }
 
   /** Ends it. */
