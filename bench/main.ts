@@ -7,7 +7,7 @@
  * with it, so that a slow or a busy machine slows both. What counts is the
  * ratio: median of the rounds, with the least and the largest.
  *
- * Sections: throughput, threads, latency, backlog, path, many, tls, reader, peers, cost, start, baseline
+ * Sections: throughput, threads, latency, backlog, path, many, tls, reader, peers, cost, start, postgres, baseline
  * (a clone of an older version). Each program runs in a process of its own, with
  * everything on as users get it.
  *
@@ -28,6 +28,7 @@ import { many } from "./remotes.ts";
 import { type Figure, round3, tableOf } from "./table.ts";
 import { threads } from "./threads.ts";
 import { tls } from "./tls.ts";
+import { postgres } from "./postgres.ts";
 import { cost, peers, throughput } from "./throughput.ts";
 
 /** Sections by name; each yields the readings of one round. */
@@ -43,6 +44,7 @@ const SECTIONS: Record<string, Section> = {
   peers,
   cost,
   start,
+  postgres,
   baseline,
 };
 

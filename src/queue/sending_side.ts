@@ -129,6 +129,9 @@ export class SendingSide implements DeliveryQueue {
       throw new RangeError(`id must be a non-negative integer, got ${id}`);
     }
     if (this.#parts.isClosed()) throw new ClosedError("The queue is closed.");
+    // A read finds what others have stored, also where nobody has looked since at how much there
+    // is. A removal ends with what is known, and would leave it there without a word.
+    if (id > this.lastId) await this.#parts.committer.takeOver();
     if (id <= this.removedThroughId) return;
     await this.#parts.committer.removeThrough(id);
   }

@@ -89,6 +89,21 @@ inEachPlace("a second sender of a queue reads what others have left", async (ope
   await second.release();
 });
 
+Deno.test("what was read is removed, also where it was stored after the last look", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  await using other = await OutboundQueue.open(dir.queue);
+  const sending = sendingSideOf(queue);
+  await other.enqueue("a");
+  await sending.pollOtherProcesses();
+  await other.enqueue("b");
+  const batches = await sending.readBatches(0, 1000);
+  assert.deepEqual(batches.map(({ firstId }) => firstId), [1, 2]);
+  assert.equal(sending.lastId, 1, "nobody has looked since");
+  await sending.removeThrough(2);
+  assert.deepEqual([sending.removedThroughId, queue.stats().packets], [2, 0]);
+});
+
 Deno.test("packets of one tick share a commit; a removal alone has its own", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();
