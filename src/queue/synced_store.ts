@@ -27,7 +27,10 @@ import type {
 import type { SqliteStore } from "./store/sqlite_store.ts";
 import type { DeadLetter, Due } from "./store/types.ts";
 
-/** The loop should not stand still for longer than this, again and again. */
+/**
+ * The loop should not stand still for longer than this, again and again: by one commit, or by one
+ * of each queue.
+ */
 const SLOW_MS = 1;
 /** A sync that takes no longer than this costs less than the way to a thread and back. */
 const QUICK_MS = 0.5;
@@ -43,6 +46,8 @@ const REMOVAL_SYNC_MS = 2000;
 export class SyncPace {
   #isSlow = false;
   #others = 0;
+  /** Queues of this process on that disk. */
+  queues = 0;
 
   /** Whether the syncs belong into a thread. */
   get isSlow(): boolean {
@@ -51,7 +56,8 @@ export class SyncPace {
 
   /** Takes the next one. */
   take(ms: number): void {
-    const isOther = this.#isSlow ? ms < QUICK_MS : ms > SLOW_MS;
+    const ofAllMs = ms * this.queues;
+    const isOther = this.#isSlow ? ofAllMs < QUICK_MS : ofAllMs > SLOW_MS;
     this.#others = isOther ? this.#others + 1 : 0;
     if (this.#others < IN_A_ROW) return;
     this.#isSlow = !this.#isSlow;
@@ -117,6 +123,7 @@ export class SyncedStore implements FileStore {
     this.#syncIn = syncIn === "auto" && !mayReadLog ? "loop" : syncIn;
     if (syncIn === "threads") this.#openLog();
     this.#syncInThreads(this.#log !== undefined);
+    this.#pace.queues++;
   }
 
   #mayReadLog(): boolean {
@@ -342,6 +349,7 @@ export class SyncedStore implements FileStore {
     await this.#removalSync;
     // Nobody is waiting: what a power cut takes of it is sent once more.
     if (this.#isUnsynced) await this.#sync().catch(() => {});
+    this.#pace.queues--;
     this.#log?.close();
     this.#store.close();
   }

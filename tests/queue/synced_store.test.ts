@@ -25,6 +25,7 @@ class CommitClock extends FaultDriver {
 
 Deno.test("a disk is slow after sixteen slow commits in a row, and quick after sixteen quick ones", () => {
   const pace = new SyncPace();
+  pace.queues = 1;
   const take = (ms: number, times: number) => {
     for (let i = 0; i < times; i++) pace.take(ms);
     return pace.isSlow;
@@ -36,6 +37,12 @@ Deno.test("a disk is slow after sixteen slow commits in a row, and quick after s
   assert.equal(take(0.4, 15), true);
   assert.equal(take(0.5, 1), true);
   assert.equal(take(0.4, 16), false);
+  // Ten queues hold each other up.
+  pace.queues = 10;
+  assert.equal(take(0.1, 16), false);
+  assert.equal(take(0.11, 16), true);
+  assert.equal(take(0.05, 16), true);
+  assert.equal(take(0.04, 16), false);
 });
 
 Deno.test("the event loop goes on while a thread syncs; nobody reads or hears of it before", async () => {
