@@ -104,7 +104,8 @@ class Bench implements AsyncDisposable {
     const bench = new Bench();
     bench.sender = await Sender.open({
       queue: `${bench.directory}/outbox.db`,
-      queueOptions: { overflow: "wait" },
+      // In the loop: tests move the relay's clock a step a turn, and a thread takes many of those.
+      queueOptions: { overflow: "wait", syncIn: "loop" },
       remote: bench.server.remote,
       ...senderOptions,
     });
