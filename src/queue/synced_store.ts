@@ -99,7 +99,8 @@ export class SyncedStore implements FileStore {
   /** Whether a removal waits for a sync, and what looks after it. */
   #isUnsynced = false;
   #cancelLook: (() => void) | undefined;
-  #removalSync: Promise<void> | undefined;
+  /** The last sync that was asked for; it never fails. */
+  #lastSync: Promise<void> = Promise.resolve();
   /** A sync has failed: what the log holds may not be on the disk, whatever a later one says. */
   #isInDoubt = false;
 
@@ -214,9 +215,20 @@ export class SyncedStore implements FileStore {
     return result;
   }
 
-  async #sync(): Promise<void> {
+  /**
+   * One sync at a time: of two at once the kernel tells one alone of an error, and it need not be
+   * the one that somebody waits for.
+   */
+  #sync(): Promise<void> {
+    const sync = this.#lastSync.then(() => this.#syncNow());
+    this.#lastSync = sync.catch(() => {});
+    return sync;
+  }
+
+  async #syncNow(): Promise<void> {
     this.#isUnsynced = false;
     try {
+      if (this.#isInDoubt) throw new Error("the one before it has failed");
       await this.#log?.syncData();
     } catch (error) {
       this.#isInDoubt = true;
@@ -232,6 +244,7 @@ export class SyncedStore implements FileStore {
 
   /** See {@linkcode FileStore.sync}. */
   async sync(): Promise<void> {
+    this.#settleDoubt();
     const version = this.#store.dataVersion();
     if (version === this.#syncedVersion) return;
     if (this.#mayReadLog()) {
@@ -253,9 +266,8 @@ export class SyncedStore implements FileStore {
     this.#cancelLook ??= this.#clock.setTimer(REMOVAL_SYNC_MS, () => {
       this.#cancelLook = undefined;
       if (!this.#isUnsynced) return;
-      this.#removalSync = this.#sync().catch(() => {
-        // The next commit finds out what that means.
-      });
+      // The next commit finds out what a failure means.
+      this.#sync().catch(() => {});
     });
   }
 
@@ -346,7 +358,7 @@ export class SyncedStore implements FileStore {
   async close(): Promise<void> {
     await this.#read(() => {});
     this.#cancelLook?.();
-    await this.#removalSync;
+    await this.#lastSync;
     // Nobody is waiting: what a power cut takes of it is sent once more.
     if (this.#isUnsynced) await this.#sync().catch(() => {});
     this.#pace.queues--;

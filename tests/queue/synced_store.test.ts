@@ -108,6 +108,56 @@ Deno.test("a sync that fails: its packets are in doubt, and the log is moved bef
   assert.deepEqual(found, ["a", "b", "e"]);
 });
 
+Deno.test("a removal's sync that fails takes those behind it along: the kernel tells one alone", async () => {
+  using dir = new TempDir();
+  using syncs = new HeldSyncs();
+  const timers: (() => void)[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    setTimer(delayMs, callback) {
+      if (delayMs !== 2000) return systemClock.setTimer(delayMs, callback);
+      timers.push(callback);
+      return () => {};
+    },
+  };
+  await using queue = await OutboundQueue.open(dir.queue, { ...inThreads, clock });
+  await queue.enqueue(bytes("a"));
+  await sendingSideOf(queue).removeThrough(1);
+  syncs.holds = true;
+  const begun = syncs.next();
+  timers.shift()?.();
+  await begun;
+  const { count } = syncs;
+  const failed = assert.rejects(queue.enqueue(bytes("b")), { reason: "io", outcome: "unknown" });
+  await settle();
+  assert.equal(syncs.count, count, "one at a time");
+  syncs.release(new Error("EIO"));
+  await failed;
+  assert.equal(syncs.count, count);
+  assert.equal(await queue.enqueue(bytes("c")), 3);
+});
+
+Deno.test("who forwards is not told that all is well after a sync that has failed", async () => {
+  using dir = new TempDir();
+  const inLoop = { syncIn: "loop" } as const;
+  await using other = await OutboundQueue.open(dir.queue, inLoop);
+  await using queue = await OutboundQueue.open(dir.queue, inLoop);
+  using syncs = new HeldSyncs();
+  const edge = sendingSideOf(queue).edge;
+  assert(edge);
+  await other.enqueue(bytes("a"));
+  syncs.holds = true;
+  const begun = syncs.next();
+  const failed = assert.rejects(edge.sync(), { reason: "io" });
+  await begun;
+  syncs.release(new Error("EIO"));
+  await failed;
+  const log = `${Deno.realPathSync(dir.queue)}-wal`;
+  assert(Deno.statSync(log).size > 0);
+  await edge.sync();
+  assert.equal(Deno.statSync(log).size, 0, "it was moved into the file first");
+});
+
 Deno.test("a removal waits for no sync; the next packets bring one, or the time that it may take", async () => {
   using dir = new TempDir();
   using syncs = new HeldSyncs();
@@ -128,10 +178,12 @@ Deno.test("a removal waits for no sync; the next packets bring one, or the time 
   await queue.enqueue(bytes("d"));
   assert.equal(syncs.count, 4);
   timers.shift()?.();
+  await settle();
   assert.equal(syncs.count, 4, "it was synced with a packet");
   await side.removeThrough(2);
   assert.equal(syncs.count, 4);
   timers.shift()?.();
+  await settle();
   assert.equal(syncs.count, 5);
   await side.removeThrough(3);
   await queue.close();
