@@ -280,7 +280,7 @@ export class PostgresStore implements QueueStore {
       bytes: numberOf(fields["droppedBytes"]),
       throughId: numberOf(fields["droppedThrough"]),
     };
-    return { state, setAside: [], dropped };
+    return { state, setAside: setAsideIn(fields["setAside"]), dropped };
   }
 
   /**
@@ -309,8 +309,10 @@ export class PostgresStore implements QueueStore {
       ? await this.#ask("SELECT * FROM sendq.read($1, $2, $3)", [afterId, maxBytes])
       : await this.#handOut(afterId, maxBytes, 0);
     const first = this.#newest?.state.removedThrough ?? 0;
-    const batches = cutBatches(rows.map(batchOf), Math.max(afterId, first), maxBytes);
-    return { batches, damaged: undefined };
+    const damaged = rows.find((row) => row["fault"] != null);
+    const sound = rows.filter((row) => row !== damaged).map(batchOf);
+    const batches = cutBatches(sound, Math.max(afterId, first), maxBytes);
+    return { batches, damaged: damaged && damageOf(damaged) };
   }
 
   /**
@@ -333,7 +335,7 @@ export class PostgresStore implements QueueStore {
         const text = "SELECT * FROM sendq.hand_out($1, $2, $3, $4, $5, $6, $7)";
         const rows = await this.#ask(text, [...args, throughId]);
         held.reads++;
-        const lastId = Number(rows.at(-1)?.["last_id"] ?? 0);
+        const lastId = Number(rows.findLast((row) => row["fault"] == null)?.["last_id"] ?? 0);
         held.reservedThrough = Math.max(held.reservedThrough, throughId, lastId);
         return rows;
       } catch (error) {
@@ -507,12 +509,22 @@ function editTerms(edit: Edit): Fields {
     case "remove-dead":
       return { kind: edit.kind, ranges: [edit.range] };
     case "set-aside":
+      return { kind: edit.kind, ranges: [{ firstId: edit.lastId, lastId: edit.lastId }] };
     case "keep-time":
-      // A sender does not look at the checksums of rows, so that none is set aside.
       return { kind: edit.kind, ranges: [] };
     default:
       throw new TypeError(`Unknown edit ${JSON.stringify(edit satisfies never)}`);
   }
+}
+
+/** What rows that were not as they were stored became; nothing, where the answer does not say. */
+function setAsideIn(list: unknown): TransactionResult["setAside"] {
+  if (!Array.isArray(list)) return [];
+  return list.map((each) => {
+    const { packets, bytes, firstId, lastId } = fieldsIn(each);
+    const ids = { firstId: numberOf(firstId), lastId: numberOf(lastId) };
+    return { packets: numberOf(packets), bytes: numberOf(bytes), ids };
+  });
 }
 
 function* refusalsOf(error: unknown): Generator<[number, Limit]> {
@@ -535,6 +547,14 @@ function batchOf(row: Row): PacketBatch {
     bytes: bytesOf(row["payload"]),
     ends,
     expiresAtMs: expires == null ? Infinity : Number(expires),
+  };
+}
+
+function damageOf(row: Row): ReadResult["damaged"] {
+  const lastId = Number(row["last_id"]);
+  return {
+    lastId,
+    words: `the packets that end with id ${lastId} are damaged: ${String(row["fault"])}`,
   };
 }
 

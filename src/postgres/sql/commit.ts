@@ -25,11 +25,13 @@ DECLARE
   through bigint := (request->>'removeThrough')::bigint;
   holds boolean;
   reserve bigint := 0;
-  admitted_packets bigint;
-  admitted_bytes bigint;
+  admitted_packets bigint := cardinality(ends);
+  admitted_bytes bigint := length(payload);
   dropped_packets bigint := 0;
   dropped_bytes bigint := 0;
   dropped_through bigint := 0;
+  over_packets bigint;
+  over_bytes bigint;
   first bigint;
   next_end integer := 1;
   next_byte integer := 1;
@@ -83,8 +85,6 @@ BEGIN
     c.bytes := c.bytes - gone.bytes;
   END IF;
 
-  SELECT coalesce(sum(n), 0) INTO admitted_packets FROM unnest(unit_packets) AS n;
-  SELECT coalesce(sum(n), 0) INTO admitted_bytes FROM unnest(unit_bytes) AS n;
   DECLARE
     -- Old packets give way, so that only the new ones themselves count.
     gives boolean := overflow = 'drop-oldest';
@@ -152,17 +152,18 @@ BEGIN
   c.bytes := c.bytes + admitted_bytes;
   c.stored_bytes := c.stored_bytes + admitted_bytes;
   IF c.last_id + 1 - first <> admitted_packets OR next_byte - 1 <> admitted_bytes THEN
-    RAISE EXCEPTION 'runs and units are not the same packets' USING ERRCODE = 'SQ006';
+    RAISE EXCEPTION 'the runs are not these packets' USING ERRCODE = 'SQ006';
   END IF;
 
-  SELECT * INTO gone FROM sendq.bound_dead(
-    c.id, c.dead_packets - (request->>'maxDeadPackets')::bigint,
-    c.dead_bytes - (request->>'maxDeadBytes')::bigint
-  );
-  c.dead_packets := c.dead_packets - gone.packets;
-  c.dead_bytes := c.dead_bytes - gone.bytes;
-  dropped_packets := dropped_packets + gone.packets;
-  dropped_bytes := dropped_bytes + gone.bytes;
+  over_packets := c.dead_packets - (request->>'maxDeadPackets')::bigint;
+  over_bytes := c.dead_bytes - (request->>'maxDeadBytes')::bigint;
+  IF over_packets > 0 OR over_bytes > 0 THEN
+    SELECT * INTO gone FROM sendq.bound_dead(c.id, over_packets, over_bytes);
+    c.dead_packets := c.dead_packets - gone.packets;
+    c.dead_bytes := c.dead_bytes - gone.bytes;
+    dropped_packets := dropped_packets + gone.packets;
+    dropped_bytes := dropped_bytes + gone.bytes;
+  END IF;
   c.dropped_packets := c.dropped_packets + dropped_packets;
   c.dropped_bytes := c.dropped_bytes + dropped_bytes;
 

@@ -13,6 +13,50 @@ const MOVE_PACKETS = 4096;
 
 /** The function that an `EditRequest` becomes. */
 export const EDIT: string = `
+-- Makes dead letters of a row that is not as it was stored, if it is. What it says of itself
+-- cannot be trusted, so that everything is counted anew.
+CREATE FUNCTION sendq.set_aside(INOUT c sendq.queue, row_id bigint, wall bigint, OUT told jsonb)
+LANGUAGE plpgsql AS $$
+DECLARE
+  r sendq.run;
+  at integer;
+  before integer := 0;
+  is_split boolean := true;
+BEGIN
+  SELECT * INTO r FROM sendq.run WHERE queue = c.id AND last_id = row_id;
+  IF NOT FOUND OR r.last_id <= c.removed_through OR sendq.fault_of_run(r) IS NULL THEN RETURN; END IF;
+  FOREACH at IN ARRAY r.ends LOOP
+    is_split := is_split AND at > before;
+    before := at;
+  END LOOP;
+  is_split := is_split AND before = length(r.payload)
+    AND cardinality(r.ends) = r.last_id + 1 - r.first_id;
+  DELETE FROM sendq.run WHERE queue = c.id AND last_id = row_id;
+  -- One by one, where it says where they end.
+  IF NOT is_split THEN
+    r.first_id := r.last_id;
+    r.ends := ARRAY[length(r.payload)];
+  END IF;
+  WITH stored AS (
+    INSERT INTO sendq.dead_letter
+      SELECT c.id, r.first_id + i - 1, r.enqueued_at_ms, wall, 'damaged',
+        r.first_id + i - 1 <= c.sent_through, 0, NULL,
+        substring(r.payload FROM coalesce(r.ends[i - 1], 0) + 1
+          FOR r.ends[i] - coalesce(r.ends[i - 1], 0))
+      FROM generate_subscripts(r.ends, 1) AS i WHERE r.first_id + i - 1 > c.removed_through
+      RETURNING id, length(payload) AS size
+  )
+  SELECT jsonb_build_object('packets', count(*), 'bytes', sum(size), 'firstId', min(id),
+    'lastId', max(id)) INTO told FROM stored;
+  c.damaged_packets := c.damaged_packets + (told->>'packets')::bigint;
+  c.dead_packets := c.dead_packets + (told->>'packets')::bigint;
+  c.dead_bytes := c.dead_bytes + (told->>'bytes')::bigint;
+  SELECT coalesce(sum(last_id + 1 - first_id), 0), coalesce(sum(length(payload)), 0)
+    INTO c.packets, c.bytes FROM sendq.run WHERE queue = c.id AND last_id > c.removed_through;
+  SELECT c.packets - p.packets, c.bytes - p.bytes INTO c.packets, c.bytes
+    FROM sendq.part_through(c.id, c.removed_through) AS p;
+END $$;
+
 -- Takes a range out of the middle; into the dead letters, where there is a reason.
 CREATE FUNCTION sendq.excise(
   c sendq.queue, from_id bigint, to_id bigint, request jsonb, OUT packets bigint, OUT bytes bigint
@@ -57,6 +101,7 @@ BEGIN
   bytes := 0;
   FOR r IN SELECT * FROM sendq.dead_letter d
     WHERE d.queue = c.id AND d.id BETWEEN from_id AND to_id AND d.reason <> 'damaged'
+      AND sendq.fault_of_letter(d) IS NULL
     ORDER BY d.id LIMIT ${MOVE_PACKETS}
   LOOP
     EXIT WHEN packets > 0 AND bytes + length(r.payload) > ${MOVE_BYTES};
@@ -88,6 +133,9 @@ DECLARE
   had record;
   gone record;
   range record;
+  row_id bigint;
+  aside record;
+  set_aside jsonb := '[]';
   kind text := request->>'kind';
   clock_offset bigint := (request->>'clockOffsetMs')::bigint;
   holds boolean;
@@ -134,7 +182,20 @@ BEGIN
   FOR range IN SELECT (value->>'firstId')::bigint AS first, (value->>'lastId')::bigint AS last
     FROM jsonb_array_elements(request->'ranges')
   LOOP
+    IF kind IN ('bury', 'remove-packets', 'set-aside') THEN
+      -- A damaged row must not be cut, and be sound from then on.
+      FOR row_id IN SELECT last_id FROM sendq.run WHERE queue = c.id AND last_id >= range.first
+        AND first_id <= range.last
+        AND checksum IS DISTINCT FROM sendq.checksum_of(last_id, ends, payload)
+      LOOP
+        SELECT * INTO aside FROM sendq.set_aside(c, row_id, c.written_at_ms);
+        c := aside.c;
+        set_aside := set_aside || coalesce(aside.told, '[]');
+      END LOOP;
+    END IF;
     CASE kind
+      WHEN 'set-aside' THEN
+        SELECT 0 AS packets, 0 AS bytes INTO gone;
       WHEN 'bury', 'remove-packets' THEN
         SELECT * INTO gone FROM sendq.excise(c, range.first, range.last, request);
         c.packets := c.packets - gone.packets;
@@ -145,7 +206,8 @@ BEGIN
         END IF;
       WHEN 'requeue' THEN
         SELECT count(*) INTO damaged FROM sendq.dead_letter
-          WHERE queue = c.id AND id BETWEEN range.first AND range.last AND reason = 'damaged';
+          WHERE queue = c.id AND id BETWEEN range.first AND range.last
+          AND (reason = 'damaged' OR sendq.fault_of_letter(dead_letter) IS NOT NULL);
         SELECT * INTO gone FROM sendq.put_back(c, range.first, range.last, request);
         c.last_id := c.last_id + gone.packets;
         c.packets := c.packets + gone.packets;
@@ -187,14 +249,14 @@ BEGIN
   c.dropped_packets := c.dropped_packets + dropped_packets;
   c.dropped_bytes := c.dropped_bytes + dropped_bytes;
 
-  IF packets = 0 AND (c.clock_offset_ms, c.dropped_packets)
+  IF packets = 0 AND set_aside = '[]' AND (c.clock_offset_ms, c.dropped_packets)
     = (before.clock_offset_ms, before.dropped_packets)
   THEN
     RETURN jsonb_build_object('packets', 0, 'bytes', 0, 'damagedPackets', damaged,
       'droppedPackets', 0, 'counted', false, 'state', sendq.state_of(before));
   END IF;
   RETURN sendq.settle(c, producer, call, jsonb_build_object(
-    'packets', packets, 'bytes', bytes, 'damagedPackets', damaged,
+    'packets', packets, 'bytes', bytes, 'damagedPackets', damaged, 'setAside', set_aside,
     'firstId', CASE WHEN kind = 'requeue' AND packets > 0 THEN before.last_id + 1 END,
     'droppedPackets', dropped_packets, 'droppedBytes', dropped_bytes, 'droppedThrough', 0
   ), 0);

@@ -72,43 +72,6 @@ BEGIN
       AND d.died_at_ms < before_ms;
 END $$;
 
--- What contradicts itself in a row; NULL: nothing.
-CREATE FUNCTION sendq.fault_of_run(r sendq.run) RETURNS text LANGUAGE plpgsql STABLE AS $$
-DECLARE
-  before integer := 0;
-  at integer;
-BEGIN
-  FOREACH at IN ARRAY r.ends LOOP
-    IF at <= before THEN RETURN 'its packets do not end one behind the other'; END IF;
-    before := at;
-  END LOOP;
-  IF before <> length(r.payload) THEN
-    RETURN format('its packets end at byte %s, its payload at %s', before, length(r.payload));
-  END IF;
-  IF cardinality(r.ends) <> r.last_id + 1 - r.first_id THEN
-    RETURN format('it has %s packets', cardinality(r.ends));
-  END IF;
-  IF r.checksum IS DISTINCT FROM sendq.checksum_of(r.last_id, r.ends, r.payload) THEN
-    RETURN 'their bytes do not match their checksum';
-  END IF;
-  RETURN NULL;
-END $$;
-
-CREATE FUNCTION sendq.fault_of_letter(d sendq.dead_letter) RETURNS text
-LANGUAGE plpgsql STABLE AS $$
-BEGIN
-  IF d.reason NOT IN ('expired', 'gave-up', 'damaged', 'refused')
-    OR (length(d.payload) = 0 AND d.reason <> 'damaged')
-    OR least(d.attempts, d.enqueued_at_ms, d.died_at_ms) < 0
-  THEN
-    RETURN 'damaged';
-  END IF;
-  IF d.checksum IS DISTINCT FROM sendq.checksum_of(d.id, NULL, d.payload) THEN
-    RETURN 'damaged: its bytes do not match their checksum';
-  END IF;
-  RETURN NULL;
-END $$;
-
 -- What is wrong, in words: in each row, between rows, and between rows and counts. What
 -- cannot be read ends the look at itself alone.
 CREATE FUNCTION sendq.check_queue(q text) RETURNS TABLE (kind text, words text)

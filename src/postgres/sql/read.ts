@@ -32,9 +32,9 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT version FROM sendq.queue WHERE id = sendq.queue_id(q)
 $$;
 
--- As many runs as hold so many bytes, roughly; at least one.
+-- As many runs as hold so many bytes, roughly, up to one that is damaged; at least one.
 CREATE FUNCTION sendq.read(q text, after_id bigint, max_bytes bigint) RETURNS TABLE (
-  last_id bigint, ends text, payload bytea, expires_at_ms bigint, enqueued_at_ms bigint
+  last_id bigint, ends text, payload bytea, expires_at_ms bigint, enqueued_at_ms bigint, fault text
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
@@ -42,15 +42,17 @@ DECLARE
 BEGIN
   PERFORM sendq.allow('sendq_sender');
   SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
-  FOR last_id, ends, payload, expires_at_ms, enqueued_at_ms IN
-    SELECT r.last_id, array_to_string(r.ends, ','), r.payload, r.expires_at_ms, r.enqueued_at_ms
+  FOR last_id, ends, payload, expires_at_ms, enqueued_at_ms, fault IN
+    SELECT r.last_id, array_to_string(r.ends, ','), r.payload, r.expires_at_ms, r.enqueued_at_ms,
+      CASE WHEN r.checksum IS DISTINCT FROM sendq.checksum_of(r.last_id, r.ends, r.payload)
+        THEN sendq.fault_of_run(r) END
     FROM sendq.run r WHERE r.queue = c.id AND r.last_id > greatest(after_id, c.removed_through)
     ORDER BY r.last_id LIMIT 1024
   LOOP
     RETURN NEXT;
     -- The first may lie before that id for the most part.
     room := CASE WHEN room IS NULL THEN max_bytes ELSE room - length(payload) END;
-    EXIT WHEN room <= 0;
+    EXIT WHEN room <= 0 OR fault IS NOT NULL;
   END LOOP;
 END $$;
 
@@ -58,7 +60,7 @@ END $$;
 -- nothing that it has read can be lost without it. Reserves ids, those that it reads among them.
 CREATE FUNCTION sendq.hand_out(
   q text, reader uuid, call bigint, fence jsonb, after_id bigint, max_bytes bigint, reserve bigint
-) RETURNS TABLE (last_id bigint, ends text, payload bytea, expires_at_ms bigint)
+) RETURNS TABLE (last_id bigint, ends text, payload bytea, expires_at_ms bigint, fault text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
@@ -74,10 +76,11 @@ BEGIN
       USING ERRCODE = 'SQ007';
   END IF;
   IF max_bytes > 0 THEN
-    FOR last_id, ends, payload, expires_at_ms IN
-      SELECT r.last_id, r.ends, r.payload, r.expires_at_ms FROM sendq.read(q, after_id, max_bytes) r
+    FOR last_id, ends, payload, expires_at_ms, fault IN
+      SELECT r.last_id, r.ends, r.payload, r.expires_at_ms, r.fault
+      FROM sendq.read(q, after_id, max_bytes) r
     LOOP
-      reserve := greatest(reserve, last_id);
+      IF fault IS NULL THEN reserve := greatest(reserve, last_id); END IF;
       RETURN NEXT;
     END LOOP;
   END IF;

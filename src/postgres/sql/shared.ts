@@ -60,8 +60,11 @@ BEGIN
   RETURN found_id;
 END $$;
 
-CREATE FUNCTION sendq.state_of(c sendq.queue) RETURNS jsonb LANGUAGE sql STABLE AS $$
-  SELECT jsonb_build_object(
+-- Not in SQL: such a function is planned anew in each transaction, and took half of a commit.
+CREATE FUNCTION sendq.state_with(c sendq.queue, oldest_enqueued_at_ms bigint) RETURNS jsonb
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  RETURN jsonb_build_object(
     'id', c.id, 'version', c.version, 'packets', c.packets, 'bytes', c.bytes, 'lastId', c.last_id,
     'removedThrough', c.removed_through, 'sentThrough', c.sent_through,
     'droppedPackets', c.dropped_packets, 'droppedBytes', c.dropped_bytes,
@@ -69,13 +72,18 @@ CREATE FUNCTION sendq.state_of(c sendq.queue) RETURNS jsonb LANGUAGE sql STABLE 
     'expiredPackets', c.expired_packets, 'gaveUpPackets', c.gave_up_packets,
     'damagedPackets', c.damaged_packets, 'refusedPackets', c.refused_packets,
     'storedBytes', c.stored_bytes, 'writtenAtMs', c.written_at_ms,
-    'clockOffsetMs', c.clock_offset_ms,
-    'oldestEnqueuedAtMs', (
-      SELECT enqueued_at_ms FROM sendq.run
-      WHERE queue = c.id AND last_id > c.removed_through ORDER BY last_id LIMIT 1
-    )
-  )
-$$;
+    'clockOffsetMs', c.clock_offset_ms, 'oldestEnqueuedAtMs', oldest_enqueued_at_ms
+  );
+END $$;
+
+CREATE FUNCTION sendq.state_of(c sendq.queue) RETURNS jsonb LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  oldest record;
+BEGIN
+  SELECT enqueued_at_ms INTO oldest FROM sendq.run
+    WHERE queue = c.id AND last_id > c.removed_through ORDER BY last_id LIMIT 1;
+  RETURN sendq.state_with(c, oldest.enqueued_at_ms);
+END $$;
 
 -- Whether who asks is the sender. A database that has gone back knows another tenure, or less
 -- of what was handed out in it; then under the ids that the sender has there may be other packets.
@@ -96,6 +104,43 @@ BEGIN
   IF is_needed AND words IS NOT NULL THEN RAISE EXCEPTION '%', words USING ERRCODE = 'SQ007'; END IF;
   IF is_needed THEN RAISE EXCEPTION 'the epoch is %', c.epoch USING ERRCODE = 'SQ004'; END IF;
   RETURN false;
+END $$;
+
+-- What contradicts itself in a row; NULL: nothing.
+CREATE FUNCTION sendq.fault_of_run(r sendq.run) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  before integer := 0;
+  at integer;
+BEGIN
+  FOREACH at IN ARRAY r.ends LOOP
+    IF at <= before THEN RETURN 'its packets do not end one behind the other'; END IF;
+    before := at;
+  END LOOP;
+  IF before <> length(r.payload) THEN
+    RETURN format('its packets end at byte %s, its payload at %s', before, length(r.payload));
+  END IF;
+  IF cardinality(r.ends) <> r.last_id + 1 - r.first_id THEN
+    RETURN format('it has %s packets', cardinality(r.ends));
+  END IF;
+  IF r.checksum IS DISTINCT FROM sendq.checksum_of(r.last_id, r.ends, r.payload) THEN
+    RETURN 'their bytes do not match their checksum';
+  END IF;
+  RETURN NULL;
+END $$;
+
+CREATE FUNCTION sendq.fault_of_letter(d sendq.dead_letter) RETURNS text
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  IF d.reason NOT IN ('expired', 'gave-up', 'damaged', 'refused')
+    OR (length(d.payload) = 0 AND d.reason <> 'damaged')
+    OR least(d.attempts, d.enqueued_at_ms, d.died_at_ms) < 0
+  THEN
+    RETURN 'damaged';
+  END IF;
+  IF d.checksum IS DISTINCT FROM sendq.checksum_of(d.id, NULL, d.payload) THEN
+    RETURN 'damaged: its bytes do not match their checksum';
+  END IF;
+  RETURN NULL;
 END $$;
 
 -- Of the run that an id lies in, unless as its last packet: the packets up to the id.
@@ -216,24 +261,26 @@ CREATE FUNCTION sendq.settle(
   c sendq.queue, producer uuid, call bigint, answer jsonb, reserve bigint
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
-  oldest bigint;
+  oldest record;
 BEGIN
-  SELECT first_id INTO oldest FROM sendq.run
+  SELECT first_id, enqueued_at_ms INTO oldest FROM sendq.run
     WHERE queue = c.id AND last_id > c.removed_through ORDER BY last_id LIMIT 1;
-  c.removed_through := greatest(c.removed_through, coalesce(oldest - 1, c.last_id));
+  c.removed_through := greatest(c.removed_through, coalesce(oldest.first_id - 1, c.last_id));
   c.version := c.version + 1;
   UPDATE sendq.queue SET version = c.version, packets = c.packets, bytes = c.bytes,
     last_id = c.last_id, removed_through = c.removed_through, sent_through = c.sent_through,
     dropped_packets = c.dropped_packets, dropped_bytes = c.dropped_bytes,
     dead_packets = c.dead_packets, dead_bytes = c.dead_bytes,
     expired_packets = c.expired_packets, gave_up_packets = c.gave_up_packets,
-    refused_packets = c.refused_packets, stored_bytes = c.stored_bytes,
+    damaged_packets = c.damaged_packets, refused_packets = c.refused_packets,
+    stored_bytes = c.stored_bytes,
     written_at_ms = c.written_at_ms, clock_offset_ms = c.clock_offset_ms
     WHERE id = c.id;
   INSERT INTO sendq.producer AS p VALUES (c.id, producer, call, answer, now(), reserve)
     ON CONFLICT (queue, id) DO UPDATE SET call = excluded.call, answer = excluded.answer,
       called_at = excluded.called_at,
       reserved_through = greatest(p.reserved_through, excluded.reserved_through);
-  RETURN answer || jsonb_build_object('counted', true, 'state', sendq.state_of(c));
+  RETURN answer || jsonb_build_object('counted', true, 'state',
+    sendq.state_with(c, oldest.enqueued_at_ms));
 END $$;
 `;
