@@ -93,6 +93,8 @@ export interface ConnectionOptions {
   readonly limits: ConnectionLimits;
   /** The id before the first packet that will be sent here. */
   readonly afterId: number;
+  /** The last packet in the queue. */
+  readonly lastId: () => number;
   /** Called when a write or the reading has failed, or the peer's FIN is here: time to poll. */
   readonly onEnd: () => void;
   /**
@@ -174,7 +176,7 @@ export class Connection {
    *   peer's program has read is to confirm, and the wire cannot tell.
    */
   constructor(options: ConnectionOptions) {
-    const { wire, clock, limits, onEnd, onWritten } = options;
+    const { wire, clock, limits, onEnd, onWritten, lastId } = options;
     this.#wire = wire;
     this.#reader = options.reader ?? new WireReader(wire);
     this.#clock = clock;
@@ -205,6 +207,7 @@ export class Connection {
         onEnd();
       },
       sendFin: () => this.#unlessRefused(() => wire.shutdownWrite()),
+      lastId,
     });
     void this.#listen();
   }

@@ -25,15 +25,14 @@ const WRITE_BYTES = 64 * 1024;
 
 /**
  * A kernel that takes all there is, as on a fast path with a backlog, would leave commits, timers
- * and other connections nothing before the backlog is gone. So they get a turn now and then, and
- * writing goes on for a part of the time that they took. What a commit stores is written in less
- * than that: with a fixed number of bytes for each turn, those who store much were faster than
- * those who send, and the queue grew.
+ * and other connections nothing before the backlog is gone. So they get a turn now and then. Where
+ * packets were stored in it, writing goes on for a part of the time that it took: what a commit
+ * stores is written in less than that. With a fixed number of bytes for each turn, those who store
+ * much were faster than those who send, and the queue grew.
  */
 const SHARE = 0.1;
-/** Others who took less than this had nothing to do, and the next turn is a long one. */
-const OTHERS_IDLE_MS = 0.1;
-const TURN_WITH_OTHERS_IDLE_MS = 1;
+/** Where nobody stores: what others take then is mostly our own reading and removing. */
+const TURN_WITH_NOTHING_STORED_MS = 5;
 /** A turn that took long once is no reason for one that long. */
 const MAX_TURN_MS = 20;
 /** So much at least, and so much at most: a clock may stand still. */
@@ -54,6 +53,8 @@ export interface OutgoingOptions {
   readonly onFailed: (error: unknown) => void;
   /** Sends our FIN. */
   readonly sendFin: () => void;
+  /** The last packet in the queue: it grows as others store. */
+  readonly lastId: () => number;
 }
 
 /** What goes out: packets, or bytes of the session. */
@@ -70,7 +71,8 @@ export class Outgoing {
   #writtenInTurnBytes = 0;
   #turnFromMs = 0;
   /** How long this turn of ours may be. */
-  #turnMs = TURN_WITH_OTHERS_IDLE_MS;
+  #turnMs = TURN_WITH_NOTHING_STORED_MS;
+  #lastId: number;
   #failed = false;
   #finishing = false;
   #finSentAtMs: number | undefined;
@@ -81,6 +83,7 @@ export class Outgoing {
   constructor(options: OutgoingOptions) {
     this.#options = options;
     this.#takenAtMs = options.clock.nowMs();
+    this.#lastId = options.lastId();
   }
 
   /** Whether a write has not returned. */
@@ -199,15 +202,16 @@ export class Outgoing {
   }
 
   async #leaveTurn(): Promise<void> {
-    const { clock } = this.#options;
+    const { clock, lastId } = this.#options;
     const leftAtMs = clock.nowMs();
     await new Promise<void>((resolve) => clock.defer(resolve));
     this.#turnFromMs = clock.nowMs();
-    const othersMs = this.#turnFromMs - leftAtMs;
-    this.#turnMs = othersMs < OTHERS_IDLE_MS
-      ? TURN_WITH_OTHERS_IDLE_MS
-      : Math.min(SHARE * othersMs, MAX_TURN_MS);
     this.#writtenInTurnBytes = 0;
+    const newestId = lastId();
+    this.#turnMs = newestId === this.#lastId
+      ? TURN_WITH_NOTHING_STORED_MS
+      : Math.min(SHARE * (this.#turnFromMs - leftAtMs), MAX_TURN_MS);
+    this.#lastId = newestId;
   }
 
   /** The next bytes to write: one large batch as it is, or small ones coalesced. */

@@ -353,6 +353,7 @@ export class Supervisor {
         clock: this.#clock,
         limits: this.#limits,
         afterId: this.#window.assignedId,
+        lastId: () => this.#ports.queue.lastId,
         onEnd: () => this.#wakeSignal.wake(),
         // With more to send, what was acknowledged meanwhile makes room for it.
         onWritten: () =>

@@ -145,6 +145,7 @@ class Bench {
         ...confirmation,
       },
       afterId: 0,
+      lastId: () => 0,
       onEnd: () => {},
       onWritten: () => {},
       onReceived: () => {},

@@ -26,8 +26,8 @@ class CommitClock extends FaultDriver {
 Deno.test("a disk is slow after sixteen slow commits in a row, and quick after sixteen quick ones", () => {
   const pace = new SyncPace();
   pace.queues = 1;
-  const take = (ms: number, times: number) => {
-    for (let i = 0; i < times; i++) pace.take(ms);
+  const take = (ms: number, times: number, writtenBytes = 0) => {
+    for (let i = 0; i < times; i++) pace.take(ms, writtenBytes);
     return pace.isSlow;
   };
   assert.equal(take(2, 15), false);
@@ -37,6 +37,11 @@ Deno.test("a disk is slow after sixteen slow commits in a row, and quick after s
   assert.equal(take(0.4, 15), true);
   assert.equal(take(0.5, 1), true);
   assert.equal(take(0.4, 16), false);
+  // A millisecond for each 256 KiB is writing.
+  assert.equal(take(5, 16, 1024 ** 2), false);
+  assert.equal(take(5.1, 16, 1024 ** 2), true);
+  assert.equal(take(4.5, 16, 1024 ** 2), true);
+  assert.equal(take(4.4, 16, 1024 ** 2), false);
   // Ten queues hold each other up.
   pace.queues = 10;
   assert.equal(take(0.1, 16), false);

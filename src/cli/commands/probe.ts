@@ -227,6 +227,7 @@ async function watch(
     clock: systemClock,
     limits: LIMITS,
     afterId: 0,
+    lastId: () => 0,
     onEnd: () => {},
     onWritten: () => {},
     onReceived: (chunk) => report.receivedBytes += chunk.length,

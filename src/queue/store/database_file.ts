@@ -13,6 +13,8 @@ export class DatabaseFile {
   readonly #database: SqliteDatabase;
   readonly #path: string;
   readonly #dataVersion: SqliteStatement;
+  readonly #pages: SqliteStatement;
+  readonly #freePages: SqliteStatement;
 
   /**
    * @param database The file, open.
@@ -22,6 +24,8 @@ export class DatabaseFile {
     this.#database = database;
     this.#path = path;
     this.#dataVersion = database.prepare("PRAGMA data_version");
+    this.#pages = database.prepare("PRAGMA page_count");
+    this.#freePages = database.prepare("PRAGMA freelist_count");
   }
 
   /**
@@ -31,7 +35,7 @@ export class DatabaseFile {
    * @throws {QueueFileError}
    */
   dataVersion(): number {
-    return this.#guard(() => Number(this.#dataVersion.all([])[0]?.[0]));
+    return this.#guard(() => numberFrom(this.#dataVersion));
   }
 
   /**
@@ -41,8 +45,8 @@ export class DatabaseFile {
    */
   space(): FileSpace {
     return this.#guard(() => ({
-      pages: this.#pragmaNumber("page_count"),
-      freePages: this.#pragmaNumber("freelist_count"),
+      pages: numberFrom(this.#pages),
+      freePages: numberFrom(this.#freePages),
     }));
   }
 
@@ -82,10 +86,6 @@ export class DatabaseFile {
     this.#guard(() => this.#database.prepare(`PRAGMA synchronous = ${level}`).all([]));
   }
 
-  #pragmaNumber(name: string): number {
-    return Number(this.#database.prepare(`PRAGMA ${name}`).all([])[0]?.[0]);
-  }
-
   #guard<T>(work: () => T): T {
     try {
       return work();
@@ -93,4 +93,8 @@ export class DatabaseFile {
       throw toFileError(error, this.#path);
     }
   }
+}
+
+function numberFrom(statement: SqliteStatement): number {
+  return Number(statement.all([])[0]?.[0]);
 }
