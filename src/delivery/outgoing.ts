@@ -22,6 +22,8 @@ import type { Ledger } from "./ledger.ts";
 
 /** Batches are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;
+/** The same where nobody stores, who would have to wait for it: each write has its price. */
+const LONG_WRITE_BYTES = 256 * 1024;
 
 /**
  * A kernel that takes all there is, as on a fast path with a backlog, would leave commits, timers
@@ -31,8 +33,12 @@ const WRITE_BYTES = 64 * 1024;
  * much were faster than those who send, and the queue grew.
  */
 const SHARE = 0.1;
-/** Where nobody stores: what others take then is mostly our own reading and removing. */
+/**
+ * Where nobody has stored for a while: what others take then is mostly our own reading and
+ * removing. Not each turn of theirs ends a commit, so that one alone says nothing.
+ */
 const TURN_WITH_NOTHING_STORED_MS = 5;
+const NOTHING_STORED_FOR_MS = 100;
 /** A turn that took long once is no reason for one that long. */
 const MAX_TURN_MS = 20;
 /** So much at least, and so much at most: a clock may stand still. */
@@ -73,6 +79,9 @@ export class Outgoing {
   /** How long this turn of ours may be. */
   #turnMs = TURN_WITH_NOTHING_STORED_MS;
   #lastId: number;
+  #storedAtMs = -Infinity;
+  /** Whether nobody stores. */
+  #isAlone = true;
   #failed = false;
   #finishing = false;
   #finSentAtMs: number | undefined;
@@ -163,8 +172,7 @@ export class Outgoing {
   async #pump(): Promise<void> {
     const { wire, clock, ledger, onWritten, onFailed } = this.#options;
     this.#writing = true;
-    this.#turnFromMs = clock.nowMs();
-    this.#writtenInTurnBytes = 0;
+    this.#beginTurn();
     try {
       while (!this.#failed) {
         const isPacket = this.#parts[this.#head]?.inserted !== true;
@@ -202,16 +210,23 @@ export class Outgoing {
   }
 
   async #leaveTurn(): Promise<void> {
-    const { clock, lastId } = this.#options;
+    const { clock } = this.#options;
     const leftAtMs = clock.nowMs();
     await new Promise<void>((resolve) => clock.defer(resolve));
+    this.#beginTurn();
+    if (!this.#isAlone) this.#turnMs = Math.min(SHARE * (this.#turnFromMs - leftAtMs), MAX_TURN_MS);
+  }
+
+  #beginTurn(): void {
+    const { clock, lastId } = this.#options;
     this.#turnFromMs = clock.nowMs();
     this.#writtenInTurnBytes = 0;
-    const newestId = lastId();
-    this.#turnMs = newestId === this.#lastId
-      ? TURN_WITH_NOTHING_STORED_MS
-      : Math.min(SHARE * (this.#turnFromMs - leftAtMs), MAX_TURN_MS);
-    this.#lastId = newestId;
+    if (lastId() !== this.#lastId) this.#storedAtMs = this.#turnFromMs;
+    this.#lastId = lastId();
+    const wasAlone = this.#isAlone;
+    this.#isAlone = this.#turnFromMs - this.#storedAtMs >= NOTHING_STORED_FOR_MS;
+    if (this.#isAlone) this.#turnMs = TURN_WITH_NOTHING_STORED_MS;
+    else if (wasAlone) this.#turnMs = 0;
   }
 
   /** The next bytes to write: one large batch as it is, or small ones coalesced. */
@@ -223,17 +238,18 @@ export class Outgoing {
     }
     const next = this.#parts[this.#head + 1];
     const isAlone = next === undefined || next.inserted;
-    if (first.inserted || isAlone || first.bytes.length >= WRITE_BYTES) {
+    const maxBytes = this.#isAlone ? LONG_WRITE_BYTES : WRITE_BYTES;
+    if (first.inserted || isAlone || first.bytes.length >= maxBytes) {
       this.#head++;
       return first.bytes;
     }
-    this.#buffer ??= new Uint8Array(WRITE_BYTES);
+    const buffer = this.#bufferFor(maxBytes);
     let filledBytes = 0;
     for (;;) {
       const part = this.#parts[this.#head];
       if (part === undefined || part.inserted) break;
-      if (filledBytes + part.bytes.length > WRITE_BYTES) break;
-      this.#buffer.set(part.bytes, filledBytes);
+      if (filledBytes + part.bytes.length > maxBytes) break;
+      buffer.set(part.bytes, filledBytes);
       filledBytes += part.bytes.length;
       this.#head++;
     }
@@ -241,7 +257,18 @@ export class Outgoing {
       this.#parts = this.#parts.slice(this.#head);
       this.#head = 0;
     }
-    return this.#buffer.subarray(0, filledBytes);
+    return buffer.subarray(0, filledBytes);
+  }
+
+  /** Of a process with many senders most have little to write at a time. */
+  #bufferFor(maxBytes: number): Uint8Array {
+    let bytes = 0;
+    for (let i = this.#head; i < this.#parts.length && bytes < maxBytes; i++) {
+      bytes += this.#parts[i]?.bytes.length ?? 0;
+    }
+    const wantedBytes = bytes > WRITE_BYTES ? maxBytes : WRITE_BYTES;
+    if ((this.#buffer?.length ?? 0) < wantedBytes) this.#buffer = new Uint8Array(wantedBytes);
+    return this.#buffer ??= new Uint8Array(wantedBytes);
   }
 
   #sendFin(): void {

@@ -23,8 +23,10 @@ class Bench {
   taken = "";
   /** How many bytes the next writes take, one after the other; then all. */
   readonly takes: number[] = [];
-  /** How long a write takes. */
+  /** How long a write takes, for each 64 KiB. */
   writeMs = 0;
+  /** How large each was. */
+  readonly writes: number[] = [];
   /** While set, writes wait. */
   #full: PromiseWithResolvers<void> | undefined;
   failure: unknown;
@@ -58,7 +60,8 @@ class Bench {
 
   async #write(chunk: Uint8Array): Promise<number> {
     await this.#full?.promise;
-    this.clock.advance(this.writeMs);
+    this.writes.push(chunk.length);
+    this.clock.advance(this.writeMs * chunk.length / 65_536);
     const takenBytes = Math.min(chunk.length, this.takes.shift() ?? Infinity);
     this.taken += new TextDecoder().decode(chunk.subarray(0, takenBytes));
     return takenBytes;
@@ -201,13 +204,18 @@ Deno.test("whatever the kernel takes at a time, packets are whole and heartbeats
 });
 
 /**
- * Sends 64 batches of 64 KiB, each write of which takes so long, and so do others in their turn,
- * who store a packet in it.
+ * Sends 8 MiB in batches of 16 KiB, of which 64 KiB take so long, and so do others in their turn,
+ * who store so many packets in it. Returns how many times 64 KiB were written in each turn, and
+ * how large each write was. The first turn knows nothing of others; the last one has what is left.
  */
-async function turns(writeMs: number, othersMs: number, stored = 1): Promise<number[]> {
+async function turns(
+  writeMs: number,
+  othersMs: number,
+  stored = 1,
+): Promise<{ readonly inTurn: number[]; readonly writes: number[] }> {
   const bench = new Bench();
   bench.writeMs = writeMs;
-  const total = 64 * 65_536;
+  const total = 128 * 65_536;
   const inTurn: number[] = [];
   let before = 0;
   const watch = (): void => {
@@ -219,21 +227,24 @@ async function turns(writeMs: number, othersMs: number, stored = 1): Promise<num
     if (writtenBytes < total) setImmediate(watch);
   };
   setImmediate(watch);
-  for (let i = 0; i < 64; i++) void bench.send("x".repeat(65_536));
+  const packet = "x".repeat(16_384);
+  for (let i = 0; i < 512; i++) void bench.send(packet);
   await until("all is written", () => bench.ledger.writtenBytes === total);
-  // The first turn knows nothing of others; the last one has what is left.
-  return inTurn.slice(1, -1);
+  return { inTurn, writes: bench.writes };
 }
 
 Deno.test("a kernel that takes all there is leaves others their turn, and writes a tenth as long as they work", async () => {
   // 5 ms for others: half a millisecond of writing.
-  const shared = await turns(0.125, 5);
+  const shared = (await turns(0.125, 5)).inTurn.slice(1, -1);
   assert.ok(shared.length > 8, `${shared}`);
-  assert.ok(shared.every((writes) => writes === 4), `${shared}`);
+  assert.ok(shared.every((written) => written === 4), `${shared}`);
   // However little that is, one write.
-  assert.ok((await turns(0.125, 0.5)).every((writes) => writes === 1));
-  // Where nobody stores, others are our own reading and removing: a millisecond.
-  assert.ok((await turns(0.125, 5, 0)).every((writes) => writes === 8));
-  // By a clock that stands still: 4 MiB, which is all there is.
-  assert.deepEqual(await turns(0, 0, 0), []);
+  const least = (await turns(0.125, 0.5)).inTurn.slice(1, -1);
+  assert.deepEqual([...new Set(least)], [1]);
+  // Where nobody stores, others are our own reading and removing: 5 ms, in large writes.
+  const alone = await turns(0.125, 5, 0);
+  assert.deepEqual([...new Set(alone.inTurn.slice(1, -1))], [40]);
+  assert.deepEqual([...new Set(alone.writes.slice(1, -1))], [262_144]);
+  // By a clock that stands still: 4 MiB.
+  assert.deepEqual((await turns(0, 0, 0)).inTurn.slice(0, 1), [64.25]);
 });
