@@ -28,9 +28,8 @@ const LONG_WRITE_BYTES = 256 * 1024;
 /**
  * A kernel that takes all there is, as on a fast path with a backlog, would leave commits, timers
  * and other connections nothing before the backlog is gone. So they get a turn now and then. Where
- * packets were stored in it, writing goes on for a part of the time that it took: what a commit
- * stores is written in less than that. With a fixed number of bytes for each turn, those who store
- * much were faster than those who send, and the queue grew.
+ * packets were stored in it, writing goes on until as many are written, so that the queue does not
+ * grow, and for a part of the time that it took, so that a backlog shrinks.
  */
 const SHARE = 0.1;
 /**
@@ -64,7 +63,10 @@ export interface OutgoingOptions {
 }
 
 /** What goes out: packets, or bytes of the session. */
-type Part = Pick<PacketBatch, "bytes"> & { readonly inserted?: true };
+type Part = Pick<PacketBatch, "bytes"> & {
+  readonly ends?: PacketBatch["ends"];
+  readonly inserted?: true;
+};
 
 /** Writes to one wire. */
 export class Outgoing {
@@ -79,6 +81,8 @@ export class Outgoing {
   /** How long this turn of ours may be. */
   #turnMs = TURN_WITH_NOTHING_STORED_MS;
   #lastId: number;
+  /** So many packets were stored before this turn, and not as many written in it. */
+  #owedPackets = 0;
   #storedAtMs = -Infinity;
   /** Whether nobody stores. */
   #isAlone = true;
@@ -205,8 +209,9 @@ export class Outgoing {
 
   #isTurnOver(): boolean {
     if (this.#writtenInTurnBytes < MIN_TURN_BYTES) return false;
-    return this.#takenAtMs - this.#turnFromMs >= this.#turnMs ||
-      this.#writtenInTurnBytes >= MAX_TURN_BYTES;
+    const ms = this.#takenAtMs - this.#turnFromMs;
+    if (ms >= MAX_TURN_MS || this.#writtenInTurnBytes >= MAX_TURN_BYTES) return true;
+    return ms >= this.#turnMs && this.#owedPackets <= 0;
   }
 
   async #leaveTurn(): Promise<void> {
@@ -221,7 +226,8 @@ export class Outgoing {
     const { clock, lastId } = this.#options;
     this.#turnFromMs = clock.nowMs();
     this.#writtenInTurnBytes = 0;
-    if (lastId() !== this.#lastId) this.#storedAtMs = this.#turnFromMs;
+    this.#owedPackets = lastId() - this.#lastId;
+    if (this.#owedPackets > 0) this.#storedAtMs = this.#turnFromMs;
     this.#lastId = lastId();
     const wasAlone = this.#isAlone;
     this.#isAlone = this.#turnFromMs - this.#storedAtMs >= NOTHING_STORED_FOR_MS;
@@ -240,7 +246,7 @@ export class Outgoing {
     const isAlone = next === undefined || next.inserted;
     const maxBytes = this.#isAlone ? LONG_WRITE_BYTES : WRITE_BYTES;
     if (first.inserted || isAlone || first.bytes.length >= maxBytes) {
-      this.#head++;
+      this.#take(first);
       return first.bytes;
     }
     const buffer = this.#bufferFor(maxBytes);
@@ -251,13 +257,18 @@ export class Outgoing {
       if (filledBytes + part.bytes.length > maxBytes) break;
       buffer.set(part.bytes, filledBytes);
       filledBytes += part.bytes.length;
-      this.#head++;
+      this.#take(part);
     }
     if (this.#head * 2 > this.#parts.length) {
       this.#parts = this.#parts.slice(this.#head);
       this.#head = 0;
     }
     return buffer.subarray(0, filledBytes);
+  }
+
+  #take({ ends }: Part): void {
+    this.#head++;
+    this.#owedPackets -= ends?.length ?? 0;
   }
 
   /** Of a process with many senders most have little to write at a time. */

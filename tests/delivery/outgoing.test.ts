@@ -241,6 +241,9 @@ Deno.test("a kernel that takes all there is leaves others their turn, and writes
   // However little that is, one write.
   const least = (await turns(0.125, 0.5)).inTurn.slice(1, -1);
   assert.deepEqual([...new Set(least)], [1]);
+  // As many packets as were stored, however little time that took: the queue does not grow.
+  const kept = (await turns(0.125, 0.5, 20)).inTurn.slice(1, -1);
+  assert.deepEqual([...new Set(kept)], [5]);
   // Where nobody stores, others are our own reading and removing: 5 ms, in large writes.
   const alone = await turns(0.125, 5, 0);
   assert.deepEqual([...new Set(alone.inTurn.slice(1, -1))], [40]);

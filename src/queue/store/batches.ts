@@ -17,6 +17,8 @@ import type { PacketSpan } from "./types.ts";
 const BATCH_BYTES = 16 * 1024;
 /** The most packets in a batch. */
 const BATCH_PACKETS = 4096;
+/** Ends of the batch being made: a packer is done before the next one begins. */
+const ends = new Uint32Array(BATCH_PACKETS);
 
 /**
  * Cuts packets into batches; those that lie behind each other in memory and expire
@@ -24,8 +26,6 @@ const BATCH_PACKETS = 4096;
  */
 export class BatchPacker {
   readonly #batches: PacketBatch[] = [];
-  /** Ends of the batch being made. */
-  #ends = new Uint32Array(512);
   #packets = 0;
   #bytes = 0;
   #block: Uint8Array | undefined;
@@ -61,13 +61,8 @@ export class BatchPacker {
 
   #addPacket(size: number): void {
     if (this.#bytes + size > BATCH_BYTES || this.#packets === BATCH_PACKETS) this.#flush();
-    if (this.#packets === this.#ends.length) {
-      const wider = new Uint32Array(2 * this.#packets);
-      wider.set(this.#ends);
-      this.#ends = wider;
-    }
     this.#bytes += size;
-    this.#ends[this.#packets++] = this.#bytes;
+    ends[this.#packets++] = this.#bytes;
   }
 
   #flush(): void {
@@ -76,7 +71,7 @@ export class BatchPacker {
     this.#batches.push({
       firstId: this.#firstId,
       bytes: this.#block.subarray(this.#start, endByte),
-      ends: this.#ends.slice(0, this.#packets),
+      ends: ends.slice(0, this.#packets),
       expiresAtMs: this.#expiresAtMs,
     });
     this.#firstId += this.#packets;
