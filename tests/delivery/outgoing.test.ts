@@ -15,12 +15,13 @@ import { until } from "../support/until.ts";
 const PING = { send: bytes("<ping>"), idleMs: 100, expect: undefined, answerTimeoutMs: 50 };
 
 class Bench {
-  readonly clock = new ManualClock();
+  readonly clock: ManualClock;
   readonly ledger = new Ledger(0);
   readonly heartbeats: Heartbeats;
   readonly outgoing: Outgoing;
   /** What the kernel has taken, with our FIN in its place. */
   taken = "";
+  keepsTaken = true;
   /** How many bytes the next writes take, one after the other; then all. */
   readonly takes: number[] = [];
   /** How long a write takes, for each 64 KiB. */
@@ -34,7 +35,11 @@ class Bench {
   lastId = 0;
   #nextId = 1;
 
-  constructor(plan: typeof PING | (Omit<typeof PING, "expect"> & { expect: RegExp }) = PING) {
+  constructor(
+    plan: typeof PING | (Omit<typeof PING, "expect"> & { expect: RegExp }) = PING,
+    clock = new ManualClock(),
+  ) {
+    this.clock = clock;
     this.heartbeats = new Heartbeats(plan);
     this.outgoing = new Outgoing({
       wire: { write: (chunk: Uint8Array) => this.#write(chunk) } as Wire,
@@ -63,7 +68,7 @@ class Bench {
     this.writes.push(chunk.length);
     this.clock.advance(this.writeMs * chunk.length / 65_536);
     const takenBytes = Math.min(chunk.length, this.takes.shift() ?? Infinity);
-    this.taken += new TextDecoder().decode(chunk.subarray(0, takenBytes));
+    if (this.keepsTaken) this.taken += new TextDecoder().decode(chunk.subarray(0, takenBytes));
     return takenBytes;
   }
 
@@ -207,30 +212,38 @@ Deno.test("whatever the kernel takes at a time, packets are whole and heartbeats
  * Sends 8 MiB in batches of 16 KiB, of which 64 KiB take so long, and so do others in their turn,
  * who store so many packets in it. Returns how many times 64 KiB were written in each turn, and
  * how large each write was. The first turn knows nothing of others; the last one has what is left.
+ *
+ * @param connections So many at the same time, 8 MiB each; what they write in a turn is added up.
  */
 async function turns(
   writeMs: number,
   othersMs: number,
   stored = 1,
+  connections = 1,
 ): Promise<{ readonly inTurn: number[]; readonly writes: number[] }> {
-  const bench = new Bench();
-  bench.writeMs = writeMs;
-  const total = 128 * 65_536;
+  const clock = new ManualClock();
+  const benches = Array.from({ length: connections }, () => new Bench(PING, clock));
+  const total = connections * 128 * 65_536;
+  const written = () => benches.reduce((sum, { ledger }) => sum + ledger.writtenBytes, 0);
   const inTurn: number[] = [];
   let before = 0;
   const watch = (): void => {
-    bench.clock.advance(othersMs);
-    bench.lastId += stored;
-    const { writtenBytes } = bench.ledger;
+    clock.advance(othersMs);
+    for (const bench of benches) bench.lastId += stored;
+    const writtenBytes = written();
     if (writtenBytes > before) inTurn.push((writtenBytes - before) / 65_536);
     before = writtenBytes;
     if (writtenBytes < total) setImmediate(watch);
   };
   setImmediate(watch);
   const packet = "x".repeat(16_384);
-  for (let i = 0; i < 512; i++) void bench.send(packet);
-  await until("all is written", () => bench.ledger.writtenBytes === total);
-  return { inTurn, writes: bench.writes };
+  for (const bench of benches) {
+    bench.writeMs = writeMs;
+    bench.keepsTaken = false;
+    for (let i = 0; i < 512; i++) void bench.send(packet);
+  }
+  await until("all is written", () => written() === total);
+  return { inTurn, writes: benches.flatMap(({ writes }) => writes) };
 }
 
 Deno.test("a kernel that takes all there is leaves others their turn, and writes a tenth as long as they work", async () => {
@@ -248,6 +261,10 @@ Deno.test("a kernel that takes all there is leaves others their turn, and writes
   const alone = await turns(0.125, 5, 0);
   assert.deepEqual([...new Set(alone.inTurn.slice(1, -1))], [40]);
   assert.deepEqual([...new Set(alone.writes.slice(1, -1))], [262_144]);
+  // Several connections have these 5 ms together, in small writes.
+  const four = await turns(0.125, 5, 0, 4);
+  assert.deepEqual(four.inTurn.slice(1, 8), Array(7).fill(40));
+  assert.deepEqual([...new Set(four.writes.slice(1, 80))], [65_536]);
   // By a clock that stands still: 4 MiB.
   assert.deepEqual((await turns(0, 0, 0)).inTurn.slice(0, 1), [64.25]);
 });
