@@ -36,13 +36,13 @@ const SHARE = 0.1;
  * Where nobody has stored for a while: what others take then is mostly our own reading and
  * removing. Not each turn of theirs ends a commit, so that one alone says nothing.
  */
-const TURN_WITH_NOTHING_STORED_MS = 5;
+const TURN_WITH_NOTHING_STORED_MS = 2;
 const NOTHING_STORED_FOR_MS = 100;
 /** A turn that took long once is no reason for one that long. */
 const MAX_TURN_MS = 20;
 /**
  * So many connections of a process write now, by whose time they go: they have a turn together.
- * With one each, a hundred backlogs would take the loop for half a second at a time.
+ * With one each, a hundred backlogs would take the loop for a fifth of a second at a time.
  */
 const writing = new WeakMap<Clock, { connections: number }>();
 /** So much at least, and so much at most: a clock may stand still. */
