@@ -124,6 +124,8 @@ unpacked() {
   done
   cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
   cp "$root/usr/share/base-passwd/group.master" "$root/etc/group"
+  cp "$root/usr/share/libc-bin/nsswitch.conf" "$root/etc/nsswitch.conf"
+  mkdir -p "$root/usr/local/lib"
   [ -e "$root/usr/bin/sh" ] || ln -s dash "$root/usr/bin/sh"
   [ -e "$root/usr/bin/awk" ] || ln -s mawk "$root/usr/bin/awk"
   # Not a link to itself, as debootstrap leaves it for whoever goes on by chroot.
