@@ -196,18 +196,14 @@ export class Connection {
     this.answers = limits.answers && new Answers(limits.answers, wire.remoteAddress);
     this.reads = limits.reads ? new Reads() : undefined;
     this.#outgoing = new Outgoing({
-      wire,
-      clock,
-      ledger: this.#ledger,
-      heartbeats: this.#heartbeats,
+      ...{ wire, clock, onWritten, lastId },
+      ...{ ledger: this.#ledger, heartbeats: this.#heartbeats },
       goodbye: close ?? new Uint8Array(),
-      onWritten,
       onFailed: (error) => {
         this.#failed(error);
         onEnd();
       },
       sendFin: () => this.#unlessRefused(() => wire.shutdownWrite()),
-      lastId,
     });
     void this.#listen();
   }
