@@ -44,7 +44,7 @@ const MAX_TURN_MS = 20;
  * So many connections of a process write now, by whose time they go: they have a turn together.
  * With one each, a hundred backlogs would take the loop for a fifth of a second at a time.
  */
-const writing = new WeakMap<Clock, { connections: number }>();
+const writersOf = new WeakMap<Clock, { connections: number }>();
 /** So much at least, and so much at most: a clock may stand still. */
 const MIN_TURN_BYTES = WRITE_BYTES;
 const MAX_TURN_BYTES = 4 * 1024 * 1024;
@@ -69,8 +69,8 @@ export interface OutgoingOptions {
 
 /** What goes out: packets, or bytes of the session. */
 type Part = Pick<PacketBatch, "bytes"> & {
+  /** Left out: it is no packet's. */
   readonly ends?: PacketBatch["ends"];
-  readonly inserted?: true;
 };
 
 /** Writes to one wire. */
@@ -79,9 +79,10 @@ export class Outgoing {
   /** Not yet handed to `write`, from `#head` on. */
   #parts: Part[] = [];
   #head = 0;
-  #buffer: Uint8Array | undefined;
+  #buffer = new Uint8Array(0);
   #writing = false;
-  readonly #all: { connections: number };
+  /** Those that write now, this one among them. */
+  readonly #writers: { connections: number };
   #writtenInTurnBytes = 0;
   #turnFromMs = 0;
   /** How long this turn of ours may be. */
@@ -90,8 +91,8 @@ export class Outgoing {
   /** So many packets were stored before this turn, and not as many written in it. */
   #owedPackets = 0;
   #storedAtMs = -Infinity;
-  /** Whether nobody stores. */
-  #isAlone = true;
+  /** So it begins: the first packets may be those of a backlog. */
+  #nobodyStores = true;
   #failed = false;
   #finishing = false;
   #finSentAtMs: number | undefined;
@@ -103,9 +104,9 @@ export class Outgoing {
     this.#options = options;
     this.#takenAtMs = options.clock.nowMs();
     this.#lastId = options.lastId();
-    let all = writing.get(options.clock);
-    if (all === undefined) writing.set(options.clock, all = { connections: 0 });
-    this.#all = all;
+    let writers = writersOf.get(options.clock);
+    if (writers === undefined) writersOf.set(options.clock, writers = { connections: 0 });
+    this.#writers = writers;
   }
 
   /** Whether a write has not returned. */
@@ -177,7 +178,7 @@ export class Outgoing {
 
   #insert(bytes: Uint8Array): void {
     this.#options.ledger.insert(bytes.length);
-    this.#parts.push({ bytes, inserted: true });
+    this.#parts.push({ bytes });
     if (!this.#writing) void this.#pump();
   }
 
@@ -185,11 +186,11 @@ export class Outgoing {
   async #pump(): Promise<void> {
     const { wire, clock, ledger, onWritten, onFailed } = this.#options;
     this.#writing = true;
-    this.#all.connections++;
+    this.#writers.connections++;
     this.#beginTurn();
     try {
       while (!this.#failed) {
-        const isPacket = this.#parts[this.#head]?.inserted !== true;
+        const isPacket = this.#parts[this.#head]?.ends !== undefined;
         const chunk = this.#nextChunk();
         if (chunk === undefined) break;
         for (let offset = 0; offset < chunk.length;) {
@@ -219,7 +220,7 @@ export class Outgoing {
 
   #endWriting(): void {
     this.#writing = false;
-    this.#all.connections--;
+    this.#writers.connections--;
   }
 
   #isTurnOver(): boolean {
@@ -235,11 +236,11 @@ export class Outgoing {
     const leftAtMs = clock.nowMs();
     await new Promise<void>((resolve) => clock.defer(resolve));
     this.#beginTurn();
-    if (!this.#isAlone) this.#turnMs = this.#partOf(SHARE * (this.#turnFromMs - leftAtMs));
+    if (!this.#nobodyStores) this.#turnMs = this.#partOf(SHARE * (this.#turnFromMs - leftAtMs));
   }
 
   #partOf(all: number): number {
-    return all / this.#all.connections;
+    return all / this.#writers.connections;
   }
 
   #beginTurn(): void {
@@ -249,10 +250,10 @@ export class Outgoing {
     this.#owedPackets = lastId() - this.#lastId;
     if (this.#owedPackets > 0) this.#storedAtMs = this.#turnFromMs;
     this.#lastId = lastId();
-    const wasAlone = this.#isAlone;
-    this.#isAlone = this.#turnFromMs - this.#storedAtMs >= NOTHING_STORED_FOR_MS;
-    if (this.#isAlone) this.#turnMs = this.#partOf(TURN_WITH_NOTHING_STORED_MS);
-    else if (wasAlone) this.#turnMs = 0;
+    const nobodyStored = this.#nobodyStores;
+    this.#nobodyStores = this.#turnFromMs - this.#storedAtMs >= NOTHING_STORED_FOR_MS;
+    if (this.#nobodyStores) this.#turnMs = this.#partOf(TURN_WITH_NOTHING_STORED_MS);
+    else if (nobodyStored) this.#turnMs = 0;
   }
 
   /** The next bytes to write: one large batch as it is, or small ones coalesced. */
@@ -263,10 +264,10 @@ export class Outgoing {
       return undefined;
     }
     const next = this.#parts[this.#head + 1];
-    const isAlone = next === undefined || next.inserted;
-    const isOnly = this.#isAlone && this.#all.connections === 1;
-    const maxBytes = isOnly ? LONG_WRITE_BYTES : WRITE_BYTES;
-    if (first.inserted || isAlone || first.bytes.length >= maxBytes) {
+    const isAlone = first.ends === undefined || next?.ends === undefined;
+    const nobodyWaits = this.#nobodyStores && this.#writers.connections === 1;
+    const maxBytes = nobodyWaits ? LONG_WRITE_BYTES : WRITE_BYTES;
+    if (isAlone || first.bytes.length >= maxBytes) {
       this.#take(first);
       return first.bytes;
     }
@@ -274,7 +275,7 @@ export class Outgoing {
     let filledBytes = 0;
     for (;;) {
       const part = this.#parts[this.#head];
-      if (part === undefined || part.inserted) break;
+      if (part?.ends === undefined) break;
       if (filledBytes + part.bytes.length > maxBytes) break;
       buffer.set(part.bytes, filledBytes);
       filledBytes += part.bytes.length;
@@ -295,12 +296,12 @@ export class Outgoing {
   /** Of a process with many senders most have little to write at a time. */
   #bufferFor(maxBytes: number): Uint8Array {
     let bytes = 0;
-    for (let i = this.#head; i < this.#parts.length && bytes < maxBytes; i++) {
+    for (let i = this.#head; i < this.#parts.length && bytes <= WRITE_BYTES; i++) {
       bytes += this.#parts[i]?.bytes.length ?? 0;
     }
     const wantedBytes = bytes > WRITE_BYTES ? maxBytes : WRITE_BYTES;
-    if ((this.#buffer?.length ?? 0) < wantedBytes) this.#buffer = new Uint8Array(wantedBytes);
-    return this.#buffer ??= new Uint8Array(wantedBytes);
+    if (this.#buffer.length < wantedBytes) this.#buffer = new Uint8Array(wantedBytes);
+    return this.#buffer;
   }
 
   #sendFin(): void {

@@ -23,6 +23,20 @@ class CommitClock extends FaultDriver {
   readonly clock: Clock = { ...systemClock, nowMs: () => this.#passedMs };
 }
 
+/** A clock by which a removal's sync is due when a test calls `timers`. */
+function clockForRemovals(): { readonly clock: Clock; readonly timers: (() => void)[] } {
+  const timers: (() => void)[] = [];
+  const clock: Clock = {
+    ...systemClock,
+    setTimer(delayMs, callback) {
+      if (delayMs !== 2000) return systemClock.setTimer(delayMs, callback);
+      timers.push(callback);
+      return () => void timers.splice(0);
+    },
+  };
+  return { clock, timers };
+}
+
 Deno.test("a disk is slow after sixteen slow commits in a row, and quick after sixteen quick ones", () => {
   const pace = new SyncPace();
   pace.queues = 1;
@@ -116,15 +130,7 @@ Deno.test("a sync that fails: its packets are in doubt, and the log is moved bef
 Deno.test("a removal's sync that fails takes those behind it along: the kernel tells one alone", async () => {
   using dir = new TempDir();
   using syncs = new HeldSyncs();
-  const timers: (() => void)[] = [];
-  const clock: Clock = {
-    ...systemClock,
-    setTimer(delayMs, callback) {
-      if (delayMs !== 2000) return systemClock.setTimer(delayMs, callback);
-      timers.push(callback);
-      return () => {};
-    },
-  };
+  const { clock, timers } = clockForRemovals();
   await using queue = await OutboundQueue.open(dir.queue, { ...inThreads, clock });
   await queue.enqueue(bytes("a"));
   await sendingSideOf(queue).removeThrough(1);
@@ -166,15 +172,7 @@ Deno.test("who forwards is not told that all is well after a sync that has faile
 Deno.test("a removal waits for no sync; the next packets bring one, or the time that it may take", async () => {
   using dir = new TempDir();
   using syncs = new HeldSyncs();
-  const timers: (() => void)[] = [];
-  const clock: Clock = {
-    ...systemClock,
-    setTimer(delayMs, callback) {
-      if (delayMs !== 2000) return systemClock.setTimer(delayMs, callback);
-      timers.push(callback);
-      return () => void timers.splice(0);
-    },
-  };
+  const { clock, timers } = clockForRemovals();
   const queue = await OutboundQueue.open(dir.queue, { ...inThreads, clock });
   for (const one of ["a", "b", "c"]) await queue.enqueue(bytes(one));
   assert.equal(syncs.count, 3);
