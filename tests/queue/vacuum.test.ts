@@ -7,6 +7,9 @@ import { settle } from "./helpers.ts";
 /** A file that gives back what it is asked to. */
 class File {
   readonly calls: string[] = [];
+  readonly stepPages: number[] = [];
+  /** What a step takes. */
+  takes: (pages: number) => void = () => {};
   pages: number;
   freePages: number;
   fault: Error | undefined;
@@ -24,6 +27,8 @@ class File {
 
   vacuumStep(pages: number): { pages: number; freePages: number } {
     this.calls.push("step");
+    this.stepPages.push(pages);
+    this.takes(pages);
     const given = Math.min(pages, this.freePages);
     this.pages -= given;
     this.freePages -= given;
@@ -60,8 +65,8 @@ Deno.test("much free space is given back to a rest, in steps, and then the log i
         if (!isWorthIt) return assert.deepEqual(file.calls, ["space"]);
         assert(file.freePages <= 1024, `${file.freePages} pages are left`);
         assert.equal(file.pages - file.freePages, used);
-        const steps = Math.ceil((free - 1024) / 200);
-        assert.deepEqual(file.calls, ["space", ...Array(steps).fill("step"), "checkpoint"]);
+        const steps = file.stepPages.flatMap(() => ["space", "step"]);
+        assert.deepEqual(file.calls, [...steps, "checkpoint"]);
       },
     ),
     { numRuns: 30 },
@@ -78,10 +83,11 @@ Deno.test("a queue with something to do is left alone, until the next removal", 
   await settle();
   clock.advance(10);
   await settle();
-  assert.deepEqual(file.calls, ["space", "step"]);
+  const twice = ["space", "step", "space", "step"];
+  assert.deepEqual(file.calls, twice);
   isIdle = false;
   await runOut(clock);
-  assert.deepEqual(file.calls, ["space", "step"]);
+  assert.deepEqual(file.calls, twice);
   isIdle = true;
   vacuum.wake();
   await runOut(clock);
@@ -99,10 +105,54 @@ Deno.test("a fault gives up until the next removal; nothing happens after stop",
   vacuum.wake();
   clock.advance(100);
   await settle();
-  assert.deepEqual(file.calls, ["space", "space"]);
+  assert.deepEqual(file.calls, ["space", "space", "step"]);
   vacuum.stop();
   vacuum.wake();
   assert.equal(clock.timers.size, 0);
   await runOut(clock);
-  assert.deepEqual(file.calls, ["space", "space"]);
+  assert.deepEqual(file.calls, ["space", "space", "step"]);
+});
+
+Deno.test("a step holds the loop for 2 ms: it has as many pages as that takes", async () => {
+  const file = new File(100_000, 100_000);
+  const clock = new ManualClock();
+  let pagesAMs = 10_000;
+  file.takes = (pages) => clock.advance(pages / pagesAMs);
+  const vacuum = new Vacuum(file, clock, () => true);
+  const stepsOf = async (count: number) => {
+    file.stepPages.length = 0;
+    while (file.stepPages.length < count) {
+      clock.advance(clock.nextInMs ?? 0);
+      await settle();
+    }
+    return file.stepPages;
+  };
+  vacuum.wake();
+  assert.deepEqual(await stepsOf(9), [10, 20, 40, 80, 160, 320, 640, 1280, 2000]);
+  pagesAMs = 10;
+  assert.deepEqual(await stepsOf(3), [2000, 20, 20]);
+  pagesAMs = 1;
+  assert.deepEqual(await stepsOf(3), [20, 10, 10], "never none");
+});
+
+Deno.test("while packets go on being removed nothing is moved, unless there is little to move", async () => {
+  const clock = new ManualClock();
+  const removeFor = async (file: File, ms: number) => {
+    const vacuum = new Vacuum(file, clock, () => true);
+    for (let i = 0; i < ms; i += 20) {
+      vacuum.wake();
+      clock.advance(20);
+      await settle();
+    }
+    return vacuum;
+  };
+  const half = new File(40_000, 32_000);
+  await removeFor(half, 1000);
+  assert.deepEqual(half.stepPages, []);
+  await runOut(clock);
+  assert.equal(half.calls.at(-1), "checkpoint");
+  const most = new File(40_000, 36_000);
+  const vacuum = await removeFor(most, 1000);
+  assert.equal(most.stepPages.length > 0, true);
+  vacuum.stop();
 });
