@@ -98,7 +98,7 @@ export function committerEvents({ reader, time, listeners, ring }: Parts): Commi
   return {
     moment: () => time.moment(),
     isTimeToBeKept: () => time.isToBeNoted,
-    handedOut: (afterId, throughId) => reader.handedOut(afterId, throughId),
+    handedOut: (...range) => reader.handedOut(...range),
     knows: (state) => {
       time.adopt(state);
       reader.knows(state);

@@ -121,7 +121,7 @@ export class SendingSide implements DeliveryQueue {
    *
    * @returns Resolves once the removal is on disk.
    * @throws {RangeError} `id` is not an id.
-   * @throws {QueueFileError} It failed; the packets are still there. Call again.
+   * @throws {QueueFileError} It failed; those that were not removed are still there. Call again.
    * @throws {ClosedError} The queue is closed.
    */
   async removeThrough(id: number): Promise<void> {

@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
 import { ClosedError, QueueFileError, QueueFullError } from "../../src/base/errors.ts";
-import { Committer, type CommitterOptions } from "../../src/queue/commit/committer.ts";
+import {
+  Committer,
+  type CommitterEvents,
+  type CommitterOptions,
+} from "../../src/queue/commit/committer.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { SqliteStore } from "../../src/queue/store/sqlite_store.ts";
 import { ManualClock } from "../support/manual_clock.ts";
@@ -17,6 +21,8 @@ class Bench implements Disposable {
   readonly told: string[] = [];
   readonly committer: Committer;
   readonly store: SqliteStore;
+  /** What the sender was given, of a range that is asked for. */
+  handedOut: CommitterEvents["handedOut"] = () => undefined;
   /** What the next transactions fail of. */
   faults: Error[] = [];
   /** The next transactions wait for this. */
@@ -54,7 +60,7 @@ class Bench implements Disposable {
       {
         moment: () => ({ wallMs: clock.wallMs(), clockOffsetMs: 0, knownOffsetMs: 0 }),
         isTimeToBeKept: () => false,
-        handedOut: () => undefined,
+        handedOut: (...range) => this.handedOut(...range),
         knows: () => {},
         committed: ({ state }) => told.push(`committed ${state.lastId}`),
         edited: ({ kind }) => told.push(`edited ${kind}`),
@@ -101,6 +107,43 @@ Deno.test("whoever comes while a transaction is under way shares the next one", 
   await bench.committer.removeThrough(3);
   assert.deepEqual(bench.asked[2], { packets: [], removeThrough: 3 });
   assert.equal(bench.committer.state.packets, 3);
+  await bench.committer.close();
+});
+
+Deno.test("a large removal goes in parts, and is done with the last one; others share its transactions", async () => {
+  using bench = new Bench();
+  await bench.enqueue(35);
+  const limits = new Set<number>();
+  // As if ten of them were as many bytes as a part may have.
+  bench.handedOut = (afterId, wantedId, maxBytes) => {
+    limits.add(maxBytes);
+    const throughId = Math.min(wantedId, afterId + 10);
+    return { afterId, throughId, packets: throughId - afterId, bytes: throughId - afterId };
+  };
+  const done: string[] = [];
+  const { promise, resolve } = Promise.withResolvers<void>();
+  bench.gate = promise;
+  const removed = bench.committer.removeThrough(25).then(() => done.push("25"));
+  const further = bench.committer.removeThrough(15).then(() => done.push("15"));
+  await settle();
+  const stored = bench.enqueue(1).then((id) => done.push(`stored ${id}`));
+  resolve();
+  await Promise.all([removed, further, stored]);
+  assert.deepEqual(bench.asked.slice(1), [
+    { packets: [], removeThrough: 10 },
+    { packets: [1], removeThrough: 20 },
+    { packets: [], removeThrough: 25 },
+  ]);
+  assert.deepEqual(done, ["stored 36", "25", "15"]);
+  assert.equal(bench.committer.state.packets, 11);
+  assert.deepEqual([...limits], [4 * 1024 * 1024]);
+
+  // A part that fails takes nobody along who has been served, and is asked for again.
+  bench.handedOut = (afterId, throughId) => ({ afterId, throughId, packets: 0, bytes: 0 });
+  await assert.rejects(bench.committer.removeThrough(36), { reason: "corrupt" });
+  bench.handedOut = () => undefined;
+  await bench.committer.removeThrough(36);
+  assert.equal(bench.committer.state.packets, 0);
   await bench.committer.close();
 });
 

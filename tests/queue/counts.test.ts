@@ -159,40 +159,54 @@ Deno.test("what was given out is counted, however it was cut, taken back and rem
     id: fc.nat({ max: 60 }),
     sizes: fc.array(fc.integer({ min: 1, max: 9 }), { minLength: 1, maxLength: 12 }),
   });
-  fc.assert(fc.property(fc.array(op, { maxLength: 20 }), fc.nat(80), fc.nat(80), (ops, a, b) => {
-    const handedOut = new HandedOut();
-    let model = new Map<number, number>();
-    let from = 0, through = 0, removed = 0;
-    for (const { do: what, id: some, sizes } of ops) {
-      const id = Math.max(some, removed);
-      if (what === "remove") {
-        removed = Math.min(id, through);
-        handedOut.removeThrough(removed);
-        continue;
-      }
-      model = new Map([...model].filter(([one]) => one <= id));
-      if (what === "takeBack") {
-        handedOut.takeBack(id);
-        through = Math.min(through, id);
-        continue;
-      }
-      if (id > through || id < from) [model, from] = [new Map(), id];
-      const ends = new Uint32Array(sizes.length);
-      let end = 0;
-      for (const [i, size] of sizes.entries()) {
-        ends[i] = end += size;
-        model.set(id + 1 + i, size);
-      }
-      handedOut.give(id, [{
-        ...{ firstId: id + 1, ends, bytes: new Uint8Array(end), expiresAtMs: Infinity },
-      }]);
-      through = id + sizes.length;
-    }
-    const [afterId, throughId] = [Math.max(removed, Math.min(a, b)), Math.max(removed, a, b)];
-    const counted = handedOut.count(afterId, throughId);
-    if (afterId < from || throughId > through) return assert.equal(counted, undefined);
-    const within = [...model].filter(([id]) => id > afterId && id <= throughId);
-    const size = within.reduce((sum, [, one]) => sum + one, 0);
-    assert.deepEqual(counted, { afterId, packets: within.length, bytes: size });
-  }));
+  fc.assert(
+    fc.property(
+      fc.array(op, { maxLength: 20 }),
+      fc.nat(80),
+      fc.nat(80),
+      fc.integer({ min: 1, max: 99 }),
+      (ops, a, b, maxBytes) => {
+        const handedOut = new HandedOut();
+        let model = new Map<number, number>();
+        let from = 0, through = 0, removed = 0;
+        for (const { do: what, id: some, sizes } of ops) {
+          const id = Math.max(some, removed);
+          if (what === "remove") {
+            removed = Math.min(id, through);
+            handedOut.removeThrough(removed);
+            continue;
+          }
+          model = new Map([...model].filter(([one]) => one <= id));
+          if (what === "takeBack") {
+            handedOut.takeBack(id);
+            through = Math.min(through, id);
+            continue;
+          }
+          if (id > through || id < from) [model, from] = [new Map(), id];
+          const ends = new Uint32Array(sizes.length);
+          let end = 0;
+          for (const [i, size] of sizes.entries()) {
+            ends[i] = end += size;
+            model.set(id + 1 + i, size);
+          }
+          handedOut.give(id, [{
+            ...{ firstId: id + 1, ends, bytes: new Uint8Array(end), expiresAtMs: Infinity },
+          }]);
+          through = id + sizes.length;
+        }
+        const [afterId, throughId] = [Math.max(removed, Math.min(a, b)), Math.max(removed, a, b)];
+        const counted = handedOut.count(afterId, throughId, maxBytes);
+        if (counted === undefined) return assert(afterId < from || throughId > through);
+        assert(afterId >= from && throughId <= through && counted.throughId <= throughId);
+        const within = [...model].filter(([id]) => id > afterId && id <= counted.throughId);
+        const size = within.reduce((sum, [, one]) => sum + one, 0);
+        const { throughId: reachedId } = counted;
+        assert.deepEqual(counted, {
+          ...{ afterId, throughId: reachedId, packets: within.length, bytes: size },
+        });
+        assert(reachedId === throughId || size >= maxBytes, "a part is no smaller than it may be");
+        assert(size < maxBytes + 12 * 9, "nor larger, but for a batch");
+      },
+    ),
+  );
 });

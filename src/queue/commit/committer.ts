@@ -45,6 +45,11 @@ type Phase = "idle" | "scheduled" | "committing" | "no-room" | "closed";
 /** A transaction's bound: a few milliseconds of work. A larger `enqueueMany` goes alone. */
 const MAX_COMMIT_PACKETS = MOVE_PACKETS;
 const MAX_COMMIT_BYTES = MOVE_BYTES;
+/**
+ * A removal goes in parts of so many bytes. Measured: one of 30 MB, as a second of hold is worth on a
+ * fast path, held the loop for 60 ms.
+ */
+const MAX_REMOVAL_BYTES = 4 * 1024 * 1024;
 /** While packets wait for room, another process's removals are looked for this often. */
 const ROOM_POLL_MS = 250;
 const GAVE_WAY = "It waited to be stored, and newer packets have taken its place, as overflow " +
@@ -84,8 +89,8 @@ export interface CommitterEvents {
   moment(): Moment;
   /** Whether the file should be told of a clock that was set. */
   isTimeToBeKept(): boolean;
-  /** What the sender was given of the packets above one id and up to another. */
-  handedOut(afterId: number, throughId: number): HandedOutCount | undefined;
+  /** What the sender was given of the packets above one id and up to another, or of the first of them. */
+  handedOut(afterId: number, throughId: number, maxBytes: number): HandedOutCount | undefined;
   /** These are the file's counts now; before any of the following. */
   knows(state: StoreState): void;
   /**
@@ -425,8 +430,8 @@ export class Committer {
       if (job.units.length === 0 && job.removal === undefined) return [];
       for (const unit of job.units) unit.phase = "committing";
       try {
-        const result = await this.#commit(this.#request(job));
-        return this.#answer(job, result);
+        const request = this.#request(job);
+        return this.#answer(job, request.removeThrough, await this.#commit(request));
       } catch (error) {
         for (const unit of job.units) this.#waitAgain(unit);
         await busyRetry.waitOrThrow(error);
@@ -461,13 +466,14 @@ export class Committer {
   #request(job: Job): CommitRequest {
     const { overflow } = this.#options;
     const { maxPackets, maxBytes } = this.#bounds;
-    const removeThrough = job.removal?.throughId ?? 0;
+    const wantedId = job.removal?.throughId ?? 0;
     const { removedThrough } = this.#state;
+    const handedOut = wantedId > removedThrough
+      ? this.#events.handedOut(removedThrough, wantedId, MAX_REMOVAL_BYTES)
+      : undefined;
     return {
-      removeThrough,
-      handedOut: removeThrough > removedThrough
-        ? this.#events.handedOut(removedThrough, removeThrough)
-        : undefined,
+      removeThrough: handedOut?.throughId ?? wantedId,
+      handedOut,
       sentThrough: this.#sentThrough,
       units: job.units,
       at: this.#events.moment(),
@@ -478,8 +484,13 @@ export class Committer {
     };
   }
 
-  /** After a COMMIT: tells everybody. Returns the units that have to wait for room. */
-  #answer(job: Job, result: CommitResult): PendingEnqueue[] {
+  /**
+   * After a COMMIT: tells everybody.
+   *
+   * @param removeThrough What was removed: of a large removal a part.
+   * @returns The units that have to wait for room.
+   */
+  #answer(job: Job, removeThrough: number, result: CommitResult): PendingEnqueue[] {
     const { state, batches, refused } = result;
     const unplaced: PendingEnqueue[] = [];
     const { units, removal } = job;
@@ -502,10 +513,20 @@ export class Committer {
         unit.reject(new QueueFullError(limit, this.#bounds[limit]));
       }
     }
-    for (const waiter of removal?.waiters ?? []) waiter.resolve();
-    this.#events.committed(result, removal?.throughId ?? 0);
+    if (removal !== undefined && removeThrough < removal.throughId) this.#removeRest(removal);
+    else for (const waiter of removal?.waiters ?? []) waiter.resolve();
+    this.#events.committed(result, removeThrough);
     if (grown) this.#events.grown();
     return unplaced;
+  }
+
+  /** A part of it is done. */
+  #removeRest({ throughId, waiters }: Removal): void {
+    const next = this.#removal;
+    this.#removal = {
+      throughId: Math.max(throughId, next?.throughId ?? 0),
+      waiters: [...waiters, ...next?.waiters ?? []],
+    };
   }
 
   #adopt(state: StoreState): void {

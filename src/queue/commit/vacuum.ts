@@ -18,7 +18,7 @@ const WORTH_PAGES = 1024;
  * nothing else is in the file, and 18 ms behind a backlog of 800 MB of which a third is left.
  */
 const STEP_MS = 2;
-const MIN_STEP_PAGES = 10;
+const MIN_STEP_PAGES = 1;
 /** The most, and how many at a time when the file is closed: nobody waits for the loop any more. */
 const MAX_STEP_PAGES = 2000;
 /** For how long a close may be held up by it. */

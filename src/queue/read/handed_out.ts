@@ -63,19 +63,21 @@ export class HandedOut {
   /**
    * What was given out above one id and up to another.
    *
+   * @param maxBytes Ends sooner, behind the batch with which there are so many bytes.
    * @returns `undefined`: not all of it was given out here.
    */
-  count(afterId: number, throughId: number): HandedOutCount | undefined {
+  count(afterId: number, throughId: number, maxBytes: number): HandedOutCount | undefined {
     if (afterId < this.#afterId || throughId > this.#throughId) return undefined;
     let packets = 0, bytes = 0;
     for (const { firstId, ends } of this.#batches) {
       if (firstId > throughId) break;
+      if (bytes >= maxBytes) return { afterId, throughId: firstId - 1, packets, bytes };
       const from = Math.max(0, afterId + 1 - firstId);
       const to = Math.min(ends.length, throughId + 1 - firstId);
       if (to <= from) continue;
       packets += to - from;
       bytes += (ends[to - 1] ?? 0) - (from === 0 ? 0 : ends[from - 1] ?? 0);
     }
-    return { afterId, packets, bytes };
+    return { afterId, throughId, packets, bytes };
   }
 }

@@ -96,8 +96,8 @@ export class PacketReader {
   }
 
   /** What the sender was given above one id and up to another; see `HandedOut`. */
-  handedOut(afterId: number, throughId: number): HandedOutCount | undefined {
-    return this.#handedOut.count(afterId, throughId);
+  handedOut(afterId: number, throughId: number, maxBytes: number): HandedOutCount | undefined {
+    return this.#handedOut.count(afterId, throughId, maxBytes);
   }
 
   /** One at a time: reading for the sender, and taking packets out of the middle. */

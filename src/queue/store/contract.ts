@@ -34,10 +34,12 @@ export interface DeadLimits {
   readonly maxDeadBytes: number;
 }
 
-/** What the sender was given of the packets above `afterId` that it has now removed. */
+/** What the sender was given of the packets that it has now removed. */
 export interface HandedOutCount extends PacketCount {
   /** Up to here everything had left the queue before, as this process knew it. */
   readonly afterId: number;
+  /** The last of them. */
+  readonly throughId: number;
 }
 
 /** One transaction. */

@@ -107,7 +107,8 @@ export class PacketTable {
         "ORDER BY last_id LIMIT ?",
     );
     this.#selectSizes = prepare(
-      "SELECT length(payload) FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
+      "SELECT length(payload), last_id + 1 - coalesce(length(ends) / 4, 1) FROM packets " +
+        "WHERE last_id > ? ORDER BY last_id LIMIT ?",
     );
     this.#selectBatches = prepare(
       "SELECT packets.last_id, ends, payload, expires_at_ms, crc, enqueued_at_ms FROM packets " +
@@ -282,9 +283,10 @@ export class PacketTable {
     for (const limit of READ_ROWS) {
       const sizes = this.#selectSizes.all([afterId, limit]);
       rows = 0;
-      // What the first row holds before `afterId` does not count.
       for (let bytes = 0; rows < sizes.length && bytes < maxBytes; rows++) {
-        if (rows > 0) bytes += Number(sizes[rows]?.[0]);
+        const [rowBytes, firstId] = sizes[rows] ?? [];
+        // Of a row that begins before `afterId` only a part counts: how much, nobody asks.
+        if (Number(firstId) > afterId) bytes += Number(rowBytes);
       }
       if (rows < limit) break;
     }
