@@ -68,13 +68,20 @@ interface Session {
   readonly sql: Sql;
   /** Which of the servers it is. */
   readonly index: number;
-  /** Those who wait for an answer are told when it is ended. */
-  readonly waiting: Set<(error: Error) => void>;
+  /** Those who wait for an answer, in the order in which they have asked. */
+  readonly waiting: Set<Waiting>;
+  /** Ends the look at whether the answer is late. */
+  cancelWatch: (() => void) | undefined;
   readonly sockets: Set<Socket>;
   /** How often a wait for a standby was given up, and what else was warned of. */
   readonly warned: Warned;
   /** The library would make another connection in place of one that has ended. */
   phase: "opening" | "open" | "ended";
+}
+
+interface Waiting {
+  readonly askedAtMs: number;
+  readonly reject: (error: Error) => void;
 }
 
 /** Counts, because questions are under way side by side: each has its own part of them. */
@@ -195,21 +202,34 @@ export class Database {
   }
 
   async #within(session: Session, text: string, args: readonly unknown[]): Promise<Row[]> {
-    const { clock, answerTimeoutMs } = this.#options;
     const { promise, reject } = Promise.withResolvers<never>();
-    const cancel = clock.setTimer(answerTimeoutMs, () => {
-      reject(new Error(`no answer within ${(answerTimeoutMs / 1000).toFixed(1)} s`));
-    });
-    session.waiting.add(reject);
+    const waiting = { askedAtMs: this.#options.clock.nowMs(), reject };
+    session.waiting.add(waiting);
+    this.#watch(session);
     try {
       // Its own answer, rejected when the connection is ended below us, is nobody's then.
       const answer = session.sql.unsafe<Row[]>(text, [...args] as never[], { prepare: true });
       answer.catch(() => {});
       return [...await Promise.race([answer, promise])];
     } finally {
-      cancel();
-      session.waiting.delete(reject);
+      session.waiting.delete(waiting);
     }
+  }
+
+  /** One timer a connection: one for each question took a tenth of a round trip. */
+  #watch(session: Session): void {
+    const { clock, answerTimeoutMs } = this.#options;
+    const [oldest] = session.waiting;
+    if (oldest === undefined || session.cancelWatch !== undefined) return;
+    const leftMs = oldest.askedAtMs + answerTimeoutMs - clock.nowMs();
+    session.cancelWatch = clock.setTimer(Math.max(0, leftMs), () => {
+      session.cancelWatch = undefined;
+      if (session.waiting.has(oldest)) {
+        oldest.reject(new Error(`no answer within ${(answerTimeoutMs / 1000).toFixed(1)} s`));
+        session.waiting.delete(oldest);
+      }
+      this.#watch(session);
+    });
   }
 
   async #open(): Promise<Session> {
@@ -314,8 +334,10 @@ export class Database {
       },
     };
     const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));
-    const waiting = new Set<(error: Error) => void>();
-    const session: Session = { sockets, warned, sql, index, waiting, phase: "opening" };
+    const session: Session = {
+      ...{ sockets, warned, sql, index, waiting: new Set(), cancelWatch: undefined },
+      phase: "opening",
+    };
     return session;
   }
 }
@@ -397,7 +419,8 @@ function dial(
 function end(session: Session): void {
   const { sql, sockets, waiting } = session;
   session.phase = "ended";
-  for (const reject of [...waiting]) reject(new Error("the connection was given up"));
+  session.cancelWatch?.();
+  for (const { reject } of waiting) reject(new Error("the connection was given up"));
   sql.end({ timeout: 0 }).catch(() => {});
   for (const socket of sockets) socket.destroy();
   sockets.clear();

@@ -43,7 +43,7 @@ import { askAgain, Database, type Row } from "./database.ts";
 import { NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf } from "./errors.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { checkVersion } from "./setup.ts";
-import { countsOf, letterOf, stateOf } from "./state_of.ts";
+import { countsOf, letterOf, stateFields, stateOf } from "./state_of.ts";
 
 /**
  * Where to look.
@@ -137,7 +137,7 @@ class PostgresInspector implements Inspector {
 
   async counts(): Promise<QueueCounts> {
     const [row] = await this.#ask("SELECT sendq.state($1) AS state", []);
-    return countsOf(stateOf({ ...Object(row?.["state"]) }));
+    return countsOf(stateOf(stateFields(row?.["state"])));
   }
 
   packets(query: InspectQuery = {}): AsyncGenerator<InspectedPacket> {

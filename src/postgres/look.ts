@@ -12,7 +12,8 @@ import { type EdgeLook, edgesIn } from "./edges_look.ts";
 import { queueErrorOf } from "./errors.ts";
 import { type Health, healthOf } from "./health.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
-import { stateOf } from "./state_of.ts";
+import { checkVersion } from "./setup.ts";
+import { stateFields, stateOf } from "./state_of.ts";
 import { survivesWords } from "./survives.ts";
 
 /** How a queue stands. */
@@ -41,7 +42,8 @@ export interface Looker {
   close(): void;
 }
 
-const LOOK = "SELECT sendq.state($1) AS state, sendq.health($1, $2) AS health, lease.notice " +
+const LOOK = "SELECT sendq.open_queue($1) AS opened, sendq.state($1) AS state, " +
+  "sendq.health($1, $2) AS health, lease.notice " +
   "FROM sendq.lease_look($1) AS lease";
 
 /** Makes it; connects at the first look. */
@@ -58,10 +60,11 @@ export function lookerAt(options: Pick<PostgresQueueOptions, "url" | "name" | "p
     async look() {
       try {
         const { rows: [row = {}] } = await database.ask(LOOK, [address.name, durability]);
+        checkVersion(path, Number(Object(row["opened"])["version"]));
         const health = healthOf(row["health"]);
         return {
           ...health,
-          state: stateOf({ ...Object(row["state"]) }),
+          state: stateOf(stateFields(row["state"])),
           notice: String(row["notice"]),
           survives: survivesWords(durability, health.replication, health.weakness),
           edges: await edgesIn(database, address.name),

@@ -34,7 +34,7 @@ import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf, takenOver }
 import type { HeldLease } from "./lease.ts";
 import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
-import { arrayOf, letterOf, numberOf, stateOf } from "./state_of.ts";
+import { arrayOf, letterOf, numberOf, stateFields, stateOf } from "./state_of.ts";
 
 /** The database forgets who has not asked for anything for thirty times this. */
 const KEEP_MS = 86_400_000;
@@ -46,7 +46,9 @@ const MOVE_PACKETS = 4096;
 const MOVE_BYTES = 512 * 1024;
 /** A value has 1 GB at most, and travels as hexadecimal digits. */
 const MAX_COMMIT_BYTES = 256 * 1024 ** 2;
-const COMMIT = "SELECT sendq.commit($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) AS answer";
+const COMMIT = `SELECT sendq.commit(${
+  Array.from({ length: 25 }, (_, i) => `$${i + 1}`).join(", ")
+}) AS answer`;
 const EDIT = "SELECT sendq.edit($1, $2, $3, $4) AS answer";
 
 /** What a store needs. */
@@ -161,7 +163,7 @@ export class PostgresStore implements QueueStore {
       const batches = batchesOf(units);
       try {
         const changed = await this.#change(COMMIT, [
-          this.#commitTerms(request),
+          ...this.#commitTerms(request),
           ...packed(units, batches),
         ]);
         const firstId = numberOf(changed.fields["first"]);
@@ -180,17 +182,14 @@ export class PostgresStore implements QueueStore {
     }
   }
 
-  #commitTerms(request: CommitRequest): Fields {
-    const { removeThrough, handedOut, sentThrough, at, maxPackets, maxBytes } = request;
-    return {
-      ...this.#terms(at, sentThrough, request.deadLimits),
-      removeThrough,
-      handedOut: handedOut ?? null,
-      reserveThrough: sentThrough + RESERVED_PACKETS,
-      maxPackets,
-      maxBytes,
-      overflow: request.overflow,
-    };
+  /** In the order of the arguments of `sendq.commit`. */
+  #commitTerms(request: CommitRequest): unknown[] {
+    const { sentThrough, at, removeThrough, handedOut, maxPackets, maxBytes, overflow } = request;
+    return [
+      ...Object.values(this.#terms(at, sentThrough, request.deadLimits)),
+      ...[removeThrough, handedOut ?? null, sentThrough + RESERVED_PACKETS],
+      ...[maxPackets, maxBytes, overflow],
+    ];
   }
 
   #terms(
@@ -290,10 +289,9 @@ export class PostgresStore implements QueueStore {
    *   that is no late answer.
    */
   #adopt(value: unknown, known: number): StoreState {
-    const fields = fieldsIn(value);
-    const { queueId } = this.#options;
-    if (fields["id"] !== undefined && fields["id"] !== queueId) throw this.#wasRemoved();
-    const version = numberOf(fields["version"]);
+    const fields = stateFields(value);
+    if (numberOf(fields.id) !== this.#options.queueId) throw this.#wasRemoved();
+    const version = numberOf(fields.version);
     if (version < known) this.#goneBack();
     else if (this.#newest !== undefined && version < this.#newest.version) {
       return this.#newest.state;

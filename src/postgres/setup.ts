@@ -15,7 +15,7 @@ import { EDIT } from "./sql/edit.ts";
 import { INSPECT } from "./sql/inspect.ts";
 import { READ } from "./sql/read.ts";
 import { SHARED } from "./sql/shared.ts";
-import { CHECKSUMS, TABLES, TENURES } from "./sql/tables.ts";
+import { CHECKSUMS, TABLES, TENURES, TRIGGERS } from "./sql/tables.ts";
 
 /** Version 5: a sender looks at the checksums, and a commit takes half as long. */
 const FUNCTIONS_ALONE = "";
@@ -26,6 +26,7 @@ const MIGRATIONS: readonly string[] = [
   TENURES,
   EDGE_TABLE,
   FUNCTIONS_ALONE,
+  TRIGGERS,
 ];
 /** Functions hold nothing: those of the version before go, and these come. */
 const FUNCTIONS: readonly string[] = [SHARED, COMMIT, EDIT, READ, INSPECT, EDGES];

@@ -1,6 +1,7 @@
 import type { QueueCounts } from "../queue/inspect/inspection.ts";
 import type { StoreState } from "../queue/store/contract.ts";
 import { type DeadLetter, isDeathReason } from "../queue/store/types.ts";
+import { STATE } from "./sql/shared.ts";
 
 /** A count out of an answer; what is not there is 0. */
 export function numberOf(value: unknown): number {
@@ -14,10 +15,22 @@ export function arrayOf(numbers: readonly number[]): string {
   return `{${numbers.join(",")}}`;
 }
 
-/** The counts of a queue, as `sendq.state_of` has them. */
-export function stateOf(fields: Readonly<Record<string, unknown>>): StoreState {
+/** How a queue stands, as `sendq.state_of` says it. */
+type StateFields = Readonly<Record<keyof typeof STATE, string>>;
+
+const NAMES = Object.keys(STATE);
+
+/** Tells its numbers apart, which come as `{1,2,NULL}`. */
+export function stateFields(value: unknown): StateFields {
+  const parts = String(value).slice(1, -1).split(",");
+  if (parts.length !== NAMES.length) throw new TypeError(`${String(value)} is no queue's state`);
+  return Object.fromEntries(NAMES.map((name, i) => [name, parts[i]])) as StateFields;
+}
+
+/** The counts of a queue, out of {@linkcode stateFields}. */
+export function stateOf(fields: StateFields): StoreState {
   const count = (name: keyof StoreState) => numberOf(fields[name]);
-  const oldest = fields["oldestEnqueuedAtMs"];
+  const oldest = fields.oldestEnqueuedAtMs;
   return {
     packets: count("packets"),
     bytes: count("bytes"),
@@ -35,7 +48,7 @@ export function stateOf(fields: Readonly<Record<string, unknown>>): StoreState {
     storedBytes: count("storedBytes"),
     writtenAtMs: count("writtenAtMs"),
     clockOffsetMs: count("clockOffsetMs"),
-    oldestEnqueuedAtMs: typeof oldest === "number" ? oldest : undefined,
+    oldestEnqueuedAtMs: oldest === "NULL" ? undefined : numberOf(oldest),
   };
 }
 

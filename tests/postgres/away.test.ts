@@ -4,6 +4,7 @@ import { systemClock } from "../../src/base/clock.ts";
 import { QueueFullError } from "../../src/base/errors.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { PostgresStore } from "../../src/postgres/postgres_store.ts";
+import { STATE } from "../../src/postgres/sql/shared.ts";
 import { type QueueOptions, resolveQueueOptions } from "../../src/queue/options.ts";
 import type { QueuePlace } from "../../src/queue/place.ts";
 import { type OutboundQueue, queueAt } from "../../src/queue/queue.ts";
@@ -32,7 +33,7 @@ class AwayDatabase {
     if (text.includes("sendq.version")) return answer({ version: 1 });
     if (text.includes("sendq.state")) return answer({ state: this.#state() });
     if (!text.includes("sendq.commit")) return answer({});
-    const packets: number[] = JSON.parse(String(args[4]).replace("{", "[").replace("}", "]"));
+    const packets: number[] = JSON.parse(String(args[18]).replace("{", "[").replace("}", "]"));
     this.asked.push(packets.length);
     this.#first.resolve();
     await this.#back.promise;
@@ -44,7 +45,9 @@ class AwayDatabase {
   close(): void {}
 
   #state() {
-    return { version: this.#packets + 1, packets: this.#packets, lastId: this.#packets };
+    const packets = this.#packets;
+    const state: Record<string, number> = { id: 1, version: packets + 1, packets, lastId: packets };
+    return `{${Object.keys(STATE).map((name) => state[name] ?? 0).join(",")}}`;
   }
 }
 

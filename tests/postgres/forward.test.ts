@@ -12,12 +12,6 @@ import { lookerAt } from "../../src/postgres/look.ts";
 import { Forwarder, type ForwarderOptions, postgresQueue } from "../../src/postgres/postgres.ts";
 import { RING_INTERVAL_MS } from "../../src/postgres/ringer.ts";
 import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
-import { COMMIT } from "../../src/postgres/sql/commit.ts";
-import { EDIT } from "../../src/postgres/sql/edit.ts";
-import { INSPECT } from "../../src/postgres/sql/inspect.ts";
-import { READ } from "../../src/postgres/sql/read.ts";
-import { SHARED } from "../../src/postgres/sql/shared.ts";
-import { CHECKSUMS, TABLES, TENURES } from "../../src/postgres/sql/tables.ts";
 import { backUpQueue } from "../../src/queue/inspect/backup.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { Sender } from "../../src/sender/sender.ts";
@@ -576,15 +570,14 @@ part("status shows each edge, how far it is and when it was seen", async ({ url,
 
 part("a schema without edges: it is said what to do, and setup brings it along", async (given) => {
   const { server, dir } = given;
-  const database = "version_3";
+  const database = "version_1";
   await server.sql(`CREATE DATABASE ${database}`);
-  await server.sql(
-    `${[TABLES, CHECKSUMS, TENURES, SHARED, COMMIT, EDIT, READ, INSPECT].join("\n")};
-     INSERT INTO sendq.migration (version) VALUES (1), (2), (3); SELECT sendq.create_queue('old')`,
-    database,
-  );
-  const url = server.url("old", database);
-  assert.equal((await runHere(["status", "-q", url])).code, 0);
+  const file = new URL("./schema_1.sql", import.meta.url);
+  await server.sql(Deno.readTextFileSync(file), database);
+  const url = server.url("outbox", database);
+  const looked = await runHere(["status", "-q", url]);
+  assert.equal(looked.code, 1);
+  assert.match(looked.err, /sendq postgres setup/);
   await using queue = await OutboundQueue.open(dir.queue);
   await queue.enqueue("from the edge");
   const log = new Kept();
@@ -592,10 +585,10 @@ part("a schema without edges: it is said what to do, and setup brings it along",
   await log.says(/warn .*no schema sendq of this version.*sendq postgres setup/);
   assert.deepEqual(
     await setUp(url),
-    { versionBefore: 3, version: SCHEMA_VERSION, queue: "old" },
+    { versionBefore: 1, version: SCHEMA_VERSION, queue: "outbox" },
   );
   await forwarder.drained();
-  assert.deepEqual(await inCluster(url), ["from the edge"]);
+  assert.deepEqual(await inCluster(url), ["two", "four", "from the edge"]);
   await server.sql("INSERT INTO sendq.migration (version) VALUES (99)", database);
   await using other = await OutboundQueue.open(dir.file("other.db"));
   const newer = await forward(other, url, { edge: "other", logger: log });

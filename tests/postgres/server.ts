@@ -134,6 +134,11 @@ export class PostgresServer implements AsyncDisposable {
     return out.trim();
   }
 
+  /** Changes rows as a disk or the memory does it: no trigger of the schema sees that. */
+  async damage(text: string, database?: string): Promise<void> {
+    await this.sql(`SET session_replication_role = replica; ${text}`, database);
+  }
+
   /** Makes a queue; the schema before, where there is none. */
   async makeQueue(name: string): Promise<string> {
     await setUp(this.url(name));

@@ -70,6 +70,16 @@ Deno.test({
       const older = isOf("not-a-queue", /has version 1 of sendq's schema.*sendq postgres setup/);
       await assert.rejects(postgresQueue({ url, durability: "power-loss" }), older);
       await assert.rejects(postgresInspector({ url }), older);
+      // What cannot be brought along whole stays as it is.
+      const tables =
+        "SELECT string_agg(conname, ' ' ORDER BY conname), (SELECT max(version) FROM " +
+        "sendq.migration) FROM pg_constraint WHERE connamespace = 'sendq'::regnamespace";
+      const before = await server.sql(tables, "old");
+      await server.sql("CREATE FUNCTION sendq.keep_run() RETURNS integer RETURN 1", "old");
+      await server.sql("CREATE VIEW one AS SELECT sendq.keep_run()", "old");
+      await assert.rejects(setUp(url), isOf("io", /keep_run/));
+      assert.equal(await server.sql(tables, "old"), before);
+      await server.sql("DROP VIEW one; DROP FUNCTION sendq.keep_run", "old");
       assert.deepEqual(
         await setUp(url),
         { versionBefore: 1, version: SCHEMA_VERSION, queue: "outbox" },
@@ -88,6 +98,47 @@ Deno.test({
       await tenure.release();
       assert.deepEqual(await inspector.check(), []);
     });
+
+    for (const database of ["one", "old"]) {
+      await t.step(`what nobody may do by hand: ${database}`, async () => {
+        const url = server.url("by hand", database);
+        await setUp(url);
+        await using queue = await postgresQueue({ url, durability: "power-loss" });
+        await queue.enqueueMany(["one", "two"]);
+        const id = "(SELECT id FROM sendq.queue WHERE name = 'by hand')";
+        const refused = async (set: string, words: RegExp) => {
+          const [table, column] = set.startsWith("run") ? ["run", "queue"] : ["queue", "id"];
+          const sql = `UPDATE sendq.${set.replace(":", " SET")} WHERE ${table}.${column} = ${id}`;
+          await assert.rejects(server.sql(sql, database), words, sql);
+        };
+        for (
+          const set of [
+            ...["packets = -1", "packets = 3", "packets = 0", "bytes = 1", "bytes = 0"],
+            ...["removed_through = 1", "sent_through = 3", "last_id = 1", "dead_packets = -1"],
+            "dead_bytes = -1",
+          ]
+        ) await refused(`queue: ${set}`, /the counts of queue by hand contradict/);
+        for (
+          const set of ["first_id = 0", "first_id = 3", "ends = '{6}'", "payload = ''"]
+        ) await refused(`run: ${set}`, /the packets that end with id 2 contradict/);
+        // A checksum is the database's own, and what is changed on purpose is no damage.
+        await server.sql(
+          `UPDATE sendq.run SET payload = 'oneTWO', checksum = NULL WHERE queue = ${id}`,
+          database,
+        );
+        using inspector = await postgresInspector({ url });
+        assert.deepEqual(await inspector.check(), []);
+        const runs = `SELECT count(*) FROM sendq.run WHERE queue = ${id}`;
+        assert.equal(await server.sql(runs, database), "1");
+        // Its packets go with a queue.
+        const gone = await server.sql(
+          `WITH q AS (DELETE FROM sendq.queue WHERE id = ${id} RETURNING id) SELECT id FROM q`,
+          database,
+        );
+        const left = `SELECT count(*) FROM sendq.run WHERE queue = ${gone}`;
+        assert.equal(await server.sql(left, database), "0");
+      });
+    }
 
     await t.step("functions are for who has a role, and for nobody else", async () => {
       for (const database of ["one", "two", "old"]) {

@@ -106,14 +106,11 @@ BEGIN
   END IF;
   SELECT p.call INTO call FROM sendq.producer p WHERE p.queue = c.id AND p.id = edge_forward.edge;
   PERFORM sendq.commit(
-    q, edge, coalesce(call, 0) + 1,
-    terms || jsonb_build_object(
-      'queueId', c.id, 'fence', NULL, 'sentThrough', 0, 'removeThrough', 0, 'handedOut', NULL,
-      'overflow', 'reject', 'wallMs', wall, 'clockOffsetMs', c.clock_offset_ms,
-      'knownOffsetMs', c.clock_offset_ms,
-      -- How many dead letters are kept is for others to say.
-      'maxDeadPackets', 9007199254740991, 'maxDeadBytes', 9007199254740991
-    ),
+    q, edge, coalesce(call, 0) + 1, c.id, terms->>'durability', NULL, 0,
+    wall, c.clock_offset_ms, c.clock_offset_ms,
+    -- How many dead letters are kept is for others to say.
+    9007199254740991, 9007199254740991, 0, NULL, 0,
+    (terms->>'maxPackets')::bigint, (terms->>'maxBytes')::bigint, 'reject',
     ARRAY[stored], ARRAY[length(payload)], run_packets, run_bytes,
     ARRAY(
       SELECT CASE WHEN ms = 0 THEN 0 ELSE wall + c.clock_offset_ms + ms END

@@ -164,6 +164,8 @@ BEGIN
       edit.call - 1 USING ERRCODE = 'SQ002';
   END IF;
   before := c;
+  -- Whatever is taken out of the middle may be the oldest.
+  c.oldest_ms := NULL;
   -- Who removes packets without a lease knows that nobody sends; who has had one knows it as
   -- long as it holds.
   holds := sendq.holds(c, request->'fence', kind = 'bury'

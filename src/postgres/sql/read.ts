@@ -18,7 +18,7 @@ BEGIN
     (SELECT max(version) FROM sendq.migration), 'checksums', current_setting('data_checksums'));
 END $$;
 
-CREATE FUNCTION sendq.state(q text) RETURNS jsonb
+CREATE FUNCTION sendq.state(q text) RETURNS text
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
