@@ -130,6 +130,24 @@ part("a number that was used up stores nothing any more", async ({ server, url }
   assert.equal(told, "1");
 });
 
+part("a reading takes no row that it does not give", async ({ server, url }) => {
+  {
+    await using queue = await open(url);
+    for (let i = 0; i < 3; i++) await queue.enqueue("x".repeat(1000));
+    // One row, ids 4 to 13.
+    await queue.enqueueMany(Array.from({ length: 10 }, () => "x".repeat(100)));
+    await queue.enqueue("x".repeat(1000));
+  }
+  const name = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+  const rows = (afterId: number, maxBytes: number) =>
+    server.sql(`SELECT count(*) FROM sendq.read('${name}', ${afterId}, ${maxBytes})`);
+  assert.equal(await rows(0, 1000), "1");
+  assert.equal(await rows(0, 1), "1");
+  assert.equal(await rows(1, 2000), "2");
+  // Of a row that begins before it nobody asks how much is left.
+  assert.equal(await rows(10, 300), "2");
+});
+
 part("a database that has gone back is noticed", async ({ server, url }) => {
   await using queue = await open(url);
   await queue.enqueue("one");

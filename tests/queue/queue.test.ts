@@ -35,6 +35,50 @@ inEachPlace("ids follow the order of the calls; the bytes may be reused at once"
   assert.deepEqual((await again.read(0, 100)).map((p) => text(p.payload)), ["a", "b", "c"]);
 });
 
+Deno.test("a reading takes no row that it does not give, nor one that is cut twice as large", async () => {
+  using dir = new TempDir();
+  let rows = 0;
+  const driver: SqliteDriver = {
+    name: nodeSqlite.name,
+    open(path, options) {
+      const database = nodeSqlite.open(path, options);
+      return {
+        close: () => database.close(),
+        prepare(sql) {
+          const statement = database.prepare(sql);
+          if (!sql.includes(" payload, expires_at_ms")) return statement;
+          return {
+            run: (params) => statement.run(params),
+            all: (params) => {
+              const found = statement.all(params);
+              rows += found.length;
+              return found;
+            },
+          };
+        },
+      };
+    },
+  };
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    for (let i = 0; i < 3; i++) await queue.enqueue(new Uint8Array(20_000));
+    // One row, ids 4 to 13.
+    await queue.enqueueMany(Array.from({ length: 10 }, () => new Uint8Array(1000)));
+    await queue.enqueue(new Uint8Array(20_000));
+  }
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
+  const read = async (afterId: number, maxBytes: number) => {
+    rows = 0;
+    return [(await queue.read(afterId, maxBytes)).map(({ id }) => id), rows];
+  };
+  assert.deepEqual(await read(0, 20_000), [[1], 1]);
+  assert.deepEqual(await read(0, 1), [[1], 1]);
+  assert.deepEqual(await read(1, 40_000), [[2, 3], 2]);
+  // Of a row that begins before it nobody asks how much is left.
+  assert.deepEqual(await read(10, 3000), [[11, 12, 13], 2]);
+  assert.deepEqual(await read(10, 23_000), [[11, 12, 13, 14], 2]);
+});
+
 Deno.test("nothing resolves before the COMMIT that covers it has returned", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();

@@ -38,20 +38,21 @@ CREATE FUNCTION sendq.read(q text, after_id bigint, max_bytes bigint) RETURNS TA
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
-  room bigint;
+  first bigint;
+  room bigint := max_bytes;
 BEGIN
   PERFORM sendq.allow('sendq_sender');
   SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
-  FOR last_id, ends, payload, expires_at_ms, enqueued_at_ms, fault IN
-    SELECT r.last_id, array_to_string(r.ends, ','), r.payload, r.expires_at_ms, r.enqueued_at_ms,
+  FOR first, last_id, ends, payload, expires_at_ms, enqueued_at_ms, fault IN
+    SELECT r.first_id, r.last_id, array_to_string(r.ends, ','), r.payload, r.expires_at_ms, r.enqueued_at_ms,
       CASE WHEN r.checksum IS DISTINCT FROM sendq.checksum_of(r.last_id, r.ends, r.payload)
         THEN sendq.fault_of_run(r) END
     FROM sendq.run r WHERE r.queue = c.id AND r.last_id > greatest(after_id, c.removed_through)
     ORDER BY r.last_id LIMIT 1024
   LOOP
     RETURN NEXT;
-    -- The first may lie before that id for the most part.
-    room := CASE WHEN room IS NULL THEN max_bytes ELSE room - length(payload) END;
+    -- Of a run that begins before that id only a part counts: how much, nobody asks.
+    IF first > after_id THEN room := room - length(payload); END IF;
     EXIT WHEN room <= 0 OR fault IS NOT NULL;
   END LOOP;
 END $$;
