@@ -5,9 +5,9 @@
  * @module
  */
 
-import { crc32 } from "node:zlib";
 import type { PacketBatch } from "../../base/ports.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
+import { crc32 } from "./crc32.ts";
 import { type DeadLetter, isDeathReason } from "./types.ts";
 
 /**
