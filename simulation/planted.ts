@@ -46,6 +46,14 @@ const ARRIVALS = "src/kernel/arrivals.ts";
 /** All of them. */
 export const PLANTED: readonly Planted[] = [
   {
+    name: "give a batch's memory back with its first packets",
+    file: WINDOW,
+    patches: [[
+      "? sliceBatch(stored, 0, packets)",
+      "? { ...sliceBatch(stored, 0, packets), ...(stored.ownsMemory && { ownsMemory: true }) }",
+    ]],
+  },
+  {
     name: "delete when written",
     file: LEDGER,
     patches: [[

@@ -76,6 +76,11 @@ export interface PacketBatch {
   readonly ends: Uint32Array;
   /** From when on, by the wall clock, they are not worth sending; `Infinity`: never. */
   readonly expiresAtMs: number;
+  /**
+   * Nobody else has the memory behind the bytes: whoever sends them gives it back once they
+   * are copied. Left out: others may have it.
+   */
+  readonly ownsMemory?: true;
 }
 
 /**

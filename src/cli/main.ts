@@ -12,50 +12,11 @@
  * @module
  */
 
-import { Command, CommanderError, Option } from "commander";
-import denoJson from "../../deno.json" with { type: "json" };
-import { writeAllSync } from "../base/write_all.ts";
-import { EXIT_CODE_HELP, ExitCode, exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
-import { colorsWelcome } from "./terminal/output.ts";
+import { exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
+import { writeText } from "./terminal/output.ts";
 import type { StandardInput, StandardOutput, Stdio } from "./terminal/stdio.ts";
 
 export type { StandardInput, StandardOutput, Stdio };
-
-const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
-
-const HELP = `
-Example:
-  producer | sendq send tcp://192.0.2.7:4000 --queue outbox.db
-
-Completions, for an installed sendq; also zsh and fish:
-  source <(sendq complete bash)
-
-${EXIT_CODE_HELP}
-`;
-
-/** Makes one sub-command, and is told where its exit code goes, and where it prints. */
-type MakeCommand = (finish: (code: ExitCode) => void, io: Stdio) => Command;
-
-/** In the order of the help. Each is loaded when it is asked for: who enqueues waits for no page. */
-const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
-  ["send", async () => (await import("./commands/send.ts")).sendCommand],
-  ["relay", async () => (await import("./commands/relay.ts")).relayCommand],
-  ["forward", async () => (await import("./commands/forward.ts")).forwardCommand],
-  ["run", async () => (await import("./route/run_command.ts")).runCommand],
-  ["enqueue", async () => (await import("./commands/enqueue.ts")).enqueueCommand],
-  ["status", async () => (await import("./commands/status.ts")).statusCommand],
-  ["probe", async () => (await import("./commands/probe.ts")).probeCommand],
-  ["list", async () => (await import("./commands/list.ts")).listCommand],
-  ["show", async () => (await import("./commands/show.ts")).showCommand],
-  ["export", async () => (await import("./commands/export.ts")).exportCommand],
-  ["import", async () => (await import("./commands/import.ts")).importCommand],
-  ["remove", async () => (await import("./commands/remove.ts")).removeCommand],
-  ["requeue", async () => (await import("./commands/remove.ts")).requeueCommand],
-  ["backup", async () => (await import("./commands/backup.ts")).backupCommand],
-  ["check", async () => (await import("./commands/check.ts")).checkCommand],
-  ["repair", async () => (await import("./commands/repair.ts")).repairCommand],
-  ["postgres", async () => (await import("./commands/postgres.ts")).postgresCommand],
-]);
 
 /**
  * Runs the command.
@@ -65,23 +26,16 @@ const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
  * @returns The exit code.
  */
 export async function main(args: readonly string[], io: Stdio = Deno): Promise<number> {
-  let code: ExitCode = ExitCode.DONE;
-  const program = await buildProgram(args[0], (finished) => code = finished, io);
   try {
-    if (args[0] === "complete") await addCompletions(program);
-    else await takeRouteFile(program, args);
-    // Without a command, help is an answer and not a complaint.
-    await program.parseAsync(args.length === 0 ? ["help"] : [...args], { from: "user" });
-    return code;
+    return await run(args, io);
   } catch (error) {
-    if (error instanceof CommanderError) {
-      return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
-    }
     let words = `sendq: ${explain(error)}\n`;
-    if (error instanceof UsageError) words += `${hintOf(program, args[0])}\n`;
-    else if (args.includes("--verbose") && error instanceof Error) words += `${error.stack}\n`;
+    if (error instanceof UsageError) {
+      const { usageOf } = await import("./program.ts");
+      words += `${await usageOf(args[0], io)}\n`;
+    } else if (args.includes("--verbose") && error instanceof Error) words += `${error.stack}\n`;
     try {
-      write(io.stderr, words);
+      writeText(io.stderr, words);
     } catch {
       // A log on a full disk: the exit code still says it.
     }
@@ -89,108 +43,18 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
   }
 }
 
-/** @param asked The first argument: with a command's name, the program has that command alone. */
-async function buildProgram(
-  asked: string | undefined,
-  finish: (code: ExitCode) => void,
-  io: Stdio,
-): Promise<Command> {
-  const program = configure(new Command("sendq"), usageHint(), io)
-    .description(DESCRIPTION)
-    .version(denoJson.version, "-V, --version", "print the version")
-    .helpCommand("help [command]", "print the help of a command")
-    .addHelpText("after", HELP);
-  const loads = COMMANDS.get(asked ?? "");
-  for (const load of loads === undefined ? COMMANDS.values() : [loads]) {
-    const command = (await load())(finish, io);
-    const hint = usageHint(command);
-    if (!WITHOUT_ROUTE.has(command.name())) {
-      for (const [flags, help] of ROUTE_OPTIONS) {
-        command.addOption(new Option(flags, help).helpGroup("Route file:"));
-      }
-    }
-    program.addCommand(configure(command, hint, io));
-  }
-  return program;
-}
-
-/** Commands to which a route file has nothing to say, or more than options. */
-const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["forward", "postgres", "repair", "run"]);
-
-const ROUTE_OPTIONS = [
-  ["--config <file>", "a route file for what is not given here; see sendq run --help"],
-  ["--route <name>", "which of its routes, where there are several"],
-] as const;
-
 /**
- * `--config`: fills in what the command line does not give, before it is parsed. Loaded
- * only where it is given.
+ * Scripts start a process for each packet, and loading commander, which loads Node's files,
+ * processes and streams, is a quarter of its CPU: it is left out where it has nothing to say.
  */
-async function takeRouteFile(program: Command, args: readonly string[]): Promise<void> {
-  const path = valueOf("--config", args);
-  const command = program.commands.find((known) => known.name() === args[0]);
-  if (path === undefined || command === undefined || WITHOUT_ROUTE.has(command.name())) return;
-  const { configure } = await import("./route/load.ts");
-  await configure(command, path, valueOf("--route", args));
-}
-
-/** What follows a flag, the last time that it is given. */
-function valueOf(flag: string, args: readonly string[]): string | undefined {
-  const end = args.indexOf("--");
-  const own = end < 0 ? args : args.slice(0, end);
-  const at = own.findLastIndex((arg) => arg === flag || arg.startsWith(`${flag}=`));
-  const given = own[at];
-  return given?.startsWith(`${flag}=`) ? given.slice(flag.length + 1) : given && own[at + 1];
-}
-
-/**
- * `sendq complete <shell>` prints a script for a shell, which then asks
- * `sendq complete -- <words>`. Loaded only then: it is no part of any other command.
- */
-async function addCompletions(program: Command): Promise<void> {
-  const { default: addCompleteCommand } = await import("@bomb.sh/tab/commander");
-  addCompleteCommand(program);
-}
-
-/** What all commands share. Every setting that commander would ask the environment for is given. */
-function configure(command: Command, hint: string, io: Stdio): Command {
-  return command
-    .exitOverride()
-    .helpOption("-h, --help", "print this help")
-    .showHelpAfterError(hint)
-    .configureOutput({
-      writeOut: (text) => write(io.stdout, text),
-      writeErr: (text) => write(io.stderr, text),
-      outputError: (text, writeErr) => {
-        const words = text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ");
-        // It repeats an argument that is wrong, and in an address there may be a password.
-        writeErr(`${words.replace(/(\w+:\/\/[^\s:@/]*):\S*@/g, "$1:…@")}\n`);
-      },
-      getOutHelpWidth: () => 88,
-      getErrHelpWidth: () => 88,
-      getOutHasColors: () => false,
-      getErrHasColors: () => colorsWelcome(io.stderr),
-    });
-}
-
-function hintOf(program: Command, name: string | undefined): string {
-  return usageHint(program.commands.find((command) => command.name() === name));
-}
-
-function usageHint(command?: Command): string {
-  return command === undefined
-    ? "Usage: sendq <command> [options]; see sendq help"
-    : `Usage: sendq ${command.name()} ${command.usage()}; see sendq ${command.name()} --help`;
-}
-
-function write(sink: StandardOutput, text: string): void {
-  const bytes = new TextEncoder().encode(text);
-  try {
-    writeAllSync(sink, bytes);
-  } catch (error) {
-    // Nobody reads it: `sendq help | head -1`.
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+async function run(args: readonly string[], io: Stdio): Promise<number> {
+  if (args[0] === "enqueue") {
+    const { enqueue, plainArguments } = await import("./commands/enqueue_packets.ts");
+    const plain = plainArguments(args.slice(1));
+    if (plain !== undefined) return await enqueue(plain.texts, plain.options, io);
   }
+  const { runProgram } = await import("./program.ts");
+  return await runProgram(args, io);
 }
 
 // The exit is explicit because a read of stdin under way would hold the process.

@@ -107,7 +107,9 @@ export class Ledger {
   assignBatch(firstId: number, ends: Uint32Array): void {
     const startBytes = this.#assignedBytes;
     let id = firstId;
-    for (const end of ends) this.#packetEnds.push(this.#assignedBytes = startBytes + end, id++);
+    // No field is written for each packet: each time that would be a number on the heap.
+    for (const end of ends) this.#packetEnds.push(startBytes + end, id++);
+    this.#assignedBytes += ends.at(-1) ?? 0;
   }
 
   /** The kernel took `takenBytes` more. */
@@ -138,11 +140,15 @@ export class Ledger {
     const acked = Math.min(ackedBytes, this.#writtenBytes);
     if (acked <= this.#ackedBytes) return false;
     this.#ackedBytes = acked;
+    let drainedThroughId = this.#drainedThroughId;
+    let drainedPackets = this.#drainedPackets;
     while (this.#packetEnds.length > 0 && this.#packetEnds.firstKey <= acked) {
-      this.#drainedThroughId = this.#packetEnds.firstValue;
-      this.#drainedPackets++;
+      drainedThroughId = this.#packetEnds.firstValue;
+      drainedPackets++;
       this.#packetEnds.shift();
     }
+    this.#drainedThroughId = drainedThroughId;
+    this.#drainedPackets = drainedPackets;
     while (this.#writes.length > 0 && this.#writes.firstKey <= acked) this.#writes.shift();
     return true;
   }

@@ -275,7 +275,9 @@ export class SendWindow {
       unconfirmed += packets;
       taken.push(part);
       if (packets === stored.ends.length) continue;
-      this.#ahead[next] = sliceBatch(stored, packets, stored.ends.length);
+      const rest = sliceBatch(stored, packets, stored.ends.length);
+      // What went out before is copied before.
+      this.#ahead[next] = stored.ownsMemory ? { ...rest, ownsMemory: true } : rest;
       if (this.#transformer === undefined) break;
       next--; // The next packet of the same batch.
     }

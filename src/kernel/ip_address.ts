@@ -135,3 +135,8 @@ export function encodeSockaddr({ address, port, scopeId }: Endpoint): Uint8Array
   }
   return bytes;
 }
+
+/** Whether nobody outside this machine can reach the address. */
+export function isLoopback(hostname: string): boolean {
+  return hostname === "localhost" || hostname === "::1" || /^127(\.\d{1,3}){3}$/.test(hostname);
+}

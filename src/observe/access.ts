@@ -16,6 +16,7 @@
 
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { Clock } from "../base/ports.ts";
+import { isLoopback } from "../kernel/ip_address.ts";
 import type { HttpRequest } from "./listener.ts";
 
 /** A token shorter than this can be guessed. */
@@ -169,11 +170,6 @@ class Guesses {
       break;
     }
   }
-}
-
-/** Whether nobody outside this machine can reach the address. */
-export function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "::1" || /^127(\.\d{1,3}){3}$/.test(hostname);
 }
 
 /** An IP address or localhost, with any port: a tunnel changes the port. */

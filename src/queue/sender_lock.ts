@@ -9,7 +9,6 @@
  * @module
  */
 
-import { lchownSync } from "node:fs";
 import { systemClock } from "../base/clock.ts";
 import { QueueFileError, QueueLockedError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
@@ -271,7 +270,8 @@ function shareLikeQueue(queuePath: string, path: string): void {
       Deno.chmodSync(path, mode & 0o666);
     }
     if (uid !== null && gid !== null && (uid !== made.uid || gid !== made.gid)) {
-      lchownSync(path, uid, gid);
+      // Loaded only here: the runtime takes 50 ms of CPU for it.
+      process.getBuiltinModule("node:fs").lchownSync(path, uid, gid);
     }
   } catch {
     // Only root can give files away; who is not has made one of its own.

@@ -132,3 +132,87 @@ Deno.test("enqueue: --sync-in threads stores the same, and names the grant that 
   assert.equal(enqueued.code, 0, enqueued.err);
   assert.deepEqual(await contentOf(dir.queue), ["one\n"]);
 });
+
+Deno.test("enqueue: commander, where it is asked, makes the same of plain arguments", async (t) => {
+  const cases: [string[], string?][] = [
+    [["one", "two words", ""]],
+    [["one", "--json", "two"]],
+    [["--file", "FILE", "--json"]],
+    [["--file", "FILE", "one", "--file", "FILE"]],
+    [["help"]],
+    [[], "four\nfive"],
+    [["--json"], "four\nfive"],
+    [["two\nlines"]],
+    [["--file", "missing"]],
+    [["x".repeat(1024 ** 2)]],
+    [["--file"]],
+    [["--file="]],
+    [["--file", ""]],
+    [["-"]],
+    [["--", "--json"]],
+    [["--unknown"]],
+    [["-q", ""]],
+    [["-q", "postgres://"]],
+    [["one", "--queue"]],
+    [["--queue=LATER", "one"]],
+    [["-qLATER", "one"]],
+    [["one", "-q", "LATER"]],
+  ];
+  for (const [args, input] of cases) {
+    await t.step(JSON.stringify(args).slice(0, 40), async () => {
+      using dir = new TempDir();
+      Deno.writeTextFileSync(`${dir.path}/FILE`, "several\nlines");
+      const [first, later] = [dir.queue, `${dir.path}/LATER`];
+      const outcome = async (...more: string[]) => {
+        const places = args.map((arg) => arg.replace(/(FILE|LATER)$/, `${dir.path}/$1`));
+        const made = await runHere(["enqueue", ...more, "-q", first, ...places], input);
+        const contents: string[][] = [];
+        for (const queue of [first, later]) {
+          contents.push(await isFile(queue) ? await contentOf(queue) : []);
+          for (const suffix of ["", ".lock"]) {
+            await Deno.remove(queue + suffix).catch(() => {});
+          }
+        }
+        return { ...made, contents };
+      };
+      assert.deepEqual(await outcome(), await outcome("--oversize", "fail"));
+    });
+  }
+});
+
+async function isFile(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(({ isFile }) => isFile, () => false);
+}
+
+Deno.test("enqueue: plain arguments load no package, and of Node's modules SQLite alone", async () => {
+  const loaded = await loadedBy(
+    "../../src/cli/main.ts",
+    "../../src/cli/commands/enqueue_packets.ts",
+  );
+  assert.ok(loaded.includes("node:sqlite"), "the graph was not read");
+  assert.deepEqual(loaded.filter((module) => !module.startsWith("file:")), ["node:sqlite"]);
+});
+
+/** What is loaded with modules; what they may import later is not. */
+async function loadedBy(...paths: string[]): Promise<string[]> {
+  interface Module {
+    readonly specifier: string;
+    readonly dependencies?: readonly {
+      readonly isDynamic?: boolean;
+      readonly code?: { readonly specifier?: string };
+    }[];
+  }
+  const loaded = new Set(paths.map((path) => new URL(path, import.meta.url).href));
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["info", "--json", ...[...loaded].slice(0, 1)],
+  }).output();
+  const { modules }: { modules: readonly Module[] } = JSON.parse(new TextDecoder().decode(stdout));
+  const known = new Map(modules.map((module) => [module.specifier, module]));
+  // A set that grows is walked to its end.
+  for (const specifier of loaded) {
+    for (const { isDynamic = false, code } of known.get(specifier)?.dependencies ?? []) {
+      if (!isDynamic && code?.specifier !== undefined) loaded.add(code.specifier);
+    }
+  }
+  return [...loaded];
+}

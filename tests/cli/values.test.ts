@@ -3,10 +3,6 @@ import { InvalidArgumentError } from "commander";
 import { OptionError, QueueFileError } from "../../src/base/errors.ts";
 import { asUsageError } from "../../src/cli/arguments/options.ts";
 import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatPackets,
   parseCount,
   parseDuration,
   parseDurationOrNever,
@@ -18,6 +14,12 @@ import {
   writeSize,
 } from "../../src/cli/arguments/values.ts";
 import { explain, UsageError } from "../../src/cli/terminal/exit_code.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPackets,
+} from "../../src/cli/terminal/figures.ts";
 import { inFlags } from "../../src/cli/terminal/flags.ts";
 
 Deno.test("durations are written in the unit that says most", () => {

@@ -251,6 +251,25 @@ async function turns(
   return { inTurn, writes: benches.flatMap(({ writes }) => writes) };
 }
 
+Deno.test("the memory of packets that nobody else has is given back once they are copied", async () => {
+  const bench = new Bench();
+  const batches = ["ab", "cd", "ef"].map((text, i): PacketBatch => ({
+    firstId: 1 + i,
+    bytes: bytes(text),
+    ends: Uint32Array.of(2),
+    expiresAtMs: Infinity,
+    ...(i === 1 ? {} : { ownsMemory: true }),
+  }));
+  bench.fill();
+  bench.outgoing.send(batches);
+  // They are copied, and the write waits.
+  assert.deepEqual(batches.map(({ bytes }) => bytes.length), [0, 2, 0]);
+  bench.makeRoom();
+  await bench.settle();
+  assert.equal(bench.taken, "abcdef");
+  assert.equal(bench.ledger.writtenBytes, 6);
+});
+
 Deno.test("a kernel that takes all there is leaves others their turn, and writes a tenth as long as they work", async () => {
   // 5 ms for others: half a millisecond of writing.
   const shared = (await turns(0.125, 5)).inTurn.slice(1, -1);

@@ -65,6 +65,18 @@ for (const { name, driver, why } of DRIVERS) {
     database.close();
   });
 
+  conformance("a BLOB has memory of its own, which may be given back", () => {
+    using dir = new TempDir();
+    const database = driver.open(dir.queue, WRITABLE);
+    const select = database.prepare("SELECT x'0102', x'03', zeroblob(70000)");
+    const [first, ...others] = select.all([])[0] ?? [];
+    assert(first instanceof Uint8Array && first.buffer instanceof ArrayBuffer);
+    first.buffer.transfer(0);
+    assert.deepEqual(others, [Uint8Array.of(3), new Uint8Array(70_000)]);
+    assert.deepEqual(select.all([])[0]?.[0], Uint8Array.of(1, 2));
+    database.close();
+  });
+
   conformance("a number beyond 2^53 is damage, and never another number", () => {
     using dir = new TempDir();
     const database = driver.open(dir.queue, WRITABLE);

@@ -43,15 +43,16 @@ import type { SenderOptions } from "../../sender/options.ts";
 import { wayNeeds } from "../../sender/way.ts";
 import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import { formatCount } from "../terminal/figures.ts";
 import { COMPOSED_OPTIONS, flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import { givenOf } from "./given.ts";
-import { checkedQueue } from "./queue_place.ts";
+import { STORES } from "./queue_place.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
 import { addViaOptions, VIA, viaOptionsOf, wayOf } from "./proxy.ts";
 import {
-  formatCount,
+  checkedQueue,
   parseCount,
   parseDuration,
   parseDurationOrNever,
@@ -294,9 +295,7 @@ export function addOversizeOption(options: OptionAdder): void {
 export function addQueueOptions(options: OptionAdder, { makesDeadLetters = true } = {}): void {
   options.group("Queue").table(QUEUE_OPTIONS, {
     ...(makesDeadLetters ? {} : { maxDeadPackets: undefined, maxDeadBytes: undefined }),
-    maxPacketBytes: QUEUE_OPTIONS.maxPacketBytes.default,
-    // A pipe waits; a program that calls the library may not want to.
-    overflow: "wait",
+    ...STORES,
   });
 }
 

@@ -5,8 +5,7 @@
  * @module
  */
 
-import { InvalidArgumentError } from "commander";
-import { messageOf } from "../../base/errors.ts";
+import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Logger } from "../../base/ports.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
@@ -24,6 +23,13 @@ const PASSWORD_VARIABLE = "PGPASSWORD";
 export const KEEPS_DEAD_LETTERS = {
   maxDeadPackets: Number.MAX_SAFE_INTEGER,
   maxDeadBytes: Number.MAX_SAFE_INTEGER,
+} as const satisfies QueueOptions;
+
+/** How commands store that are not told otherwise. */
+export const STORES = {
+  maxPacketBytes: QUEUE_OPTIONS.maxPacketBytes.default,
+  // A pipe waits; a program that calls the library may not want to.
+  overflow: "wait",
 } as const satisfies QueueOptions;
 
 /** What has to be granted to open a queue. */
@@ -83,19 +89,12 @@ export function requireFile(queue: string, instead: string): void {
 }
 
 /**
- * A path, or an address that can be understood.
+ * Sees to it that what was stored or removed just now is in the queue that its path
+ * leads to, before anybody is told.
  *
- * @throws {InvalidArgumentError} It is neither.
+ * @throws {QueueFileError} The file was removed or replaced meanwhile.
  */
-export function checkedQueue(queue: string): string {
-  if (isQueueUrl(queue)) {
-    try {
-      if (parseQueueUrl(queue).name === "") {
-        throw new Error("the queue's name is missing behind it");
-      }
-    } catch (error) {
-      throw new InvalidArgumentError(messageOf(error));
-    }
-  }
-  return queue;
+export function checkInPlace(queue: OutboundQueue): void {
+  const error = queue.misplaced();
+  if (error !== undefined) throw error;
 }

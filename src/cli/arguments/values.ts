@@ -1,16 +1,18 @@
 /**
- * Values of options: durations, sizes and counts, from text and into text.
+ * Values of options: durations, sizes and counts, from text and into text that is read again.
  *
  * @module
  */
 
 import { InvalidArgumentError } from "commander";
+import { messageOf } from "../../base/errors.ts";
 import { type HostRemote, parseRemote, type Remote } from "../../base/remote.ts";
 import { AllowedPeers } from "../../kernel/allowed_peers.ts";
 import type { Listen } from "../../permissions/permissions.ts";
+import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import type { IdRange } from "../../queue/options.ts";
+import { DURATION_UNITS_MS } from "../terminal/figures.ts";
 
-const DURATION_UNITS_MS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 } as const;
 const SIZE_UNITS: { readonly [unit: string]: number } = {
   "": 1,
   B: 1,
@@ -194,25 +196,6 @@ export function parseIdRanges(text: string, earlier: readonly IdRange[] = []): I
   return [...earlier, range];
 }
 
-/** `1,234`. By hand: the runtime's own way loads its tables of languages, 20 ms of each start. */
-export function formatCount(count: number): string {
-  const [whole = "", fraction] = String(Math.round(count * 1000) / 1000).split(".");
-  const grouped = whole.replace(/\B(?=(\d{3})+$)/g, ",");
-  return fraction === undefined ? grouped : `${grouped}.${fraction}`;
-}
-
-/** `12 packets`, `1 packet`. */
-export function formatPackets(count: number): string {
-  return `${formatCount(count)} packet${count === 1 ? "" : "s"}`;
-}
-
-/** `512 B`, `1.5 KiB`, `3.0 MiB`. */
-export function formatBytes(bytes: number): string {
-  if (bytes < 1024) return `${bytes} B`;
-  const steps = Math.min(3, Math.floor(Math.log2(bytes) / 10));
-  return `${(bytes / 2 ** (10 * steps)).toFixed(1)} ${["B", "KiB", "MiB", "GiB"][steps]}`;
-}
-
 /** `1500ms`, `3s`, `1d`: as {@linkcode parseDuration} reads it, exactly. */
 export function writeDuration(ms: number): string {
   return write(ms, DURATION_UNITS_MS);
@@ -231,18 +214,20 @@ function write(value: number, units: { readonly [unit: string]: number }): strin
   return `${value / factor}${unit}`;
 }
 
-/** `250ms`, `3s`, `2.5m`, `3h`, `2.5d`: to be read, with one decimal. */
-export function formatDuration(ms: number): string {
-  if (ms === Infinity) return "never";
-  // From two of them on, an hour and a day say more.
-  const unit = ms >= 2 * DURATION_UNITS_MS.d
-    ? "d"
-    : ms >= 2 * DURATION_UNITS_MS.h
-    ? "h"
-    : ms >= 60_000
-    ? "m"
-    : ms >= 1000
-    ? "s"
-    : "ms";
-  return `${Math.round(10 * ms / DURATION_UNITS_MS[unit]) / 10}${unit}`;
+/**
+ * Reads where a queue is: a path, or an address that can be understood.
+ *
+ * @throws {InvalidArgumentError} It is neither.
+ */
+export function checkedQueue(queue: string): string {
+  if (isQueueUrl(queue)) {
+    try {
+      if (parseQueueUrl(queue).name === "") {
+        throw new Error("the queue's name is missing behind it");
+      }
+    } catch (error) {
+      throw new InvalidArgumentError(messageOf(error));
+    }
+  }
+  return queue;
 }

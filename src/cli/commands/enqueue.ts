@@ -6,35 +6,17 @@
  */
 
 import { Command } from "commander";
-import { systemClock } from "../../base/clock.ts";
-import { framePacket } from "../../framing/frame_packet.ts";
-import type { Framing } from "../../framing/framing.ts";
-import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
-import type { IdRange } from "../../queue/options.ts";
-import type { OutboundQueue } from "../../queue/queue.ts";
 import {
   addOversizeOption,
   addQueueOption,
   addQueueOptions,
   asUsageError,
   framingHelp,
-  type FramingOptions,
   OptionAdder,
-  type QueueCommandOptions,
-  queueOptionsOf,
-  splitterFor,
 } from "../arguments/options.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
-import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
-import { formatPackets } from "../arguments/values.ts";
-import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { inFlags } from "../terminal/flags.ts";
-import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
+import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { checkInPlace } from "./queue_view.ts";
-
-/** After this, who waits for room is told so. */
-const SLOW_STORE_MS = 2000;
+import { enqueue, type EnqueueCommandOptions } from "./enqueue_packets.ts";
 
 const HELP = `
 Packets come from the arguments, from --file, or else from stdin. Each is on disk
@@ -56,13 +38,6 @@ ${framingHelp()}
 
 ${EXIT_CODE_HELP}
 `;
-
-/** The options of `enqueue`, parsed. */
-interface EnqueueCommandOptions extends QueueCommandOptions, Omit<FramingOptions, "input"> {
-  readonly input?: Framing;
-  readonly file?: readonly string[];
-  readonly json?: boolean;
-}
 
 /**
  * Makes the command.
@@ -98,134 +73,10 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
       const isOfFile = command.getOptionValueSource("input") === "config";
       const { input: _, ...others } = options;
       const isGiven = texts.length + (options.file?.length ?? 0) > 0;
-      finish(await enqueue(texts, isOfFile && isGiven ? others : options, io));
-    });
-}
-
-async function enqueue(
-  texts: readonly string[],
-  options: EnqueueCommandOptions,
-  io: Stdio,
-): Promise<ExitCode> {
-  const { queue: path, input, output, file: files = [], json = false } = options;
-  const given = texts.length + files.length > 0;
-  if (given && input !== undefined) {
-    throw new UsageError("--input is about stdin, which is not read when packets are given");
-  }
-  checkPermissions({ ...queueNeeds(path), files });
-  const packets = [
-    ...texts.map((text) => framePacket(new TextEncoder().encode(text), output ?? "lines")),
-    ...await Promise.all(
-      files.map(async (file) => framePacket(await readFile(file), output ?? "chunks")),
-    ),
-  ];
-  const splitter = splitterFor({ ...options, input: input ?? "lines" });
-  const log = new LogConsole({
-    format: "text",
-    level: "info",
-    live: false,
-    colors: colorsWelcome(io.stderr),
-  }, io.stderr);
-
-  await using queue = await open(path, options, log);
-  const stored = new Stored(json, io);
-  const store = async (packets: readonly Uint8Array[], signal?: AbortSignal) => {
-    const ids = await queue.enqueueMany(packets, { signal });
-    checkInPlace(queue);
-    await stored.add(ids, packets);
-  };
-  if (given) {
-    const cancelNotice = systemClock.setTimer(SLOW_STORE_MS, () => {
-      const what = packets.length === 1 ? "the packet" : "the packets";
-      log.warn(`the queue takes no more packets for now; waiting with ${what}. Ctrl-C gives up`);
-    });
-    try {
-      await store(packets);
-    } finally {
-      cancelNotice();
-      await log.flushed();
-    }
-  } else {
-    const pump = new InputPump({
-      source: io.stdin,
-      splitter,
-      store,
-      ...batchLimitsFor(queue.limits),
-      clock: systemClock,
-      onTrouble: (words) => log.warn(words),
-      onDoubt: (words) => log.warn(inFlags(words)),
-    });
-    try {
-      await pump.run();
-    } finally {
-      await stored.end();
-      const { unstoredPackets } = pump;
-      if (unstoredPackets > 0) {
-        log.error(`${formatPackets(unstoredPackets)} read from the pipe could not be stored`);
+      try {
+        finish(await enqueue(texts, isOfFile && isGiven ? others : options, io));
+      } catch (error) {
+        throw asUsageError(error);
       }
-      await log.flushed();
-    }
-    return ExitCode.DONE;
-  }
-  await stored.end();
-  return ExitCode.DONE;
-}
-
-async function open(
-  path: string,
-  options: EnqueueCommandOptions,
-  log: LogConsole,
-): Promise<OutboundQueue> {
-  // A script is told only of what is not as it should be.
-  const warn = (words: string) => log.warn(words);
-  const logger = { debug() {}, info() {}, warn, error: warn };
-  try {
-    return await openQueue(path, { ...KEEPS_DEAD_LETTERS, ...queueOptionsOf(options) }, logger);
-  } catch (error) {
-    throw asUsageError(error);
-  }
-}
-
-async function readFile(path: string): Promise<Uint8Array> {
-  try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    throw new UsageError(`--file ${path} cannot be read: ${error.message}`);
-  }
-}
-
-/** Says what was stored, once it is. */
-class Stored {
-  readonly #json: boolean;
-  readonly #io: Stdio;
-  #packets = 0;
-  #first: number | undefined;
-  #last = 0;
-
-  constructor(json: boolean, io: Stdio) {
-    this.#json = json;
-    this.#io = io;
-  }
-
-  async add({ firstId, lastId }: IdRange, packets: readonly Uint8Array[]): Promise<void> {
-    this.#packets += packets.length;
-    this.#first ??= firstId;
-    this.#last = lastId;
-    if (!this.#json) return;
-    const lines = packets.map((packet, i) =>
-      JSON.stringify({ id: firstId + i, bytes: packet.length })
-    );
-    await printLine(this.#io, lines.join("\n"));
-  }
-
-  async end(): Promise<void> {
-    if (this.#json) return;
-    const ids = this.#first === undefined
-      ? ""
-      : this.#first === this.#last
-      ? `, id ${this.#first}`
-      : `, ids ${this.#first} to ${this.#last}`;
-    await printLine(this.#io, `stored ${formatPackets(this.#packets)}${ids}`);
-  }
+    });
 }

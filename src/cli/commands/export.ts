@@ -12,8 +12,8 @@ import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/i
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { formatBytes, formatPackets } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { formatBytes, formatPackets } from "../terminal/figures.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {

@@ -28,8 +28,8 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { givenOf } from "../arguments/given.ts";
-import { checkedQueue, passwordOf, requireFile } from "../arguments/queue_place.ts";
-import { formatCount, formatPackets, parseHttpAddress } from "../arguments/values.ts";
+import { passwordOf, requireFile } from "../arguments/queue_place.ts";
+import { checkedQueue, parseHttpAddress } from "../arguments/values.ts";
 import { every } from "../session/every.ts";
 import { type Intake, tellLost } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
@@ -46,6 +46,7 @@ import {
   explain,
   UsageError,
 } from "../terminal/exit_code.ts";
+import { formatCount, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, LogConsole } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 

@@ -18,7 +18,6 @@ import {
 } from "../arguments/options.ts";
 import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { formatBytes, formatPackets } from "../arguments/values.ts";
 import {
   CommandError,
   EXIT_CODE_HELP,
@@ -26,6 +25,7 @@ import {
   explain,
   UsageError,
 } from "../terminal/exit_code.ts";
+import { formatBytes, formatPackets } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 

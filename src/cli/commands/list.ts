@@ -13,14 +13,9 @@ import type {
   InspectQuery,
 } from "../../queue/inspect/inspection.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  parseCount,
-  parseDuration,
-} from "../arguments/values.ts";
+import { parseCount, parseDuration } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import { formatBytes, formatCount, formatDuration } from "../terminal/figures.ts";
 import { colorsWelcome, columns, Printer } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";

@@ -36,8 +36,9 @@ import {
 import { viaOf } from "../../sender/way.ts";
 import { addViaOptions, viaOptionsOf, wayOf } from "../arguments/proxy.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { formatBytes, formatDuration, parseDuration, parseServer } from "../arguments/values.ts";
+import { parseDuration, parseServer } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { formatBytes, formatDuration } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";

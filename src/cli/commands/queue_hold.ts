@@ -17,8 +17,8 @@ import {
   openQueue,
   passwordOf,
 } from "../arguments/queue_place.ts";
-import { formatDuration } from "../arguments/values.ts";
 import { CommandError } from "../terminal/exit_code.ts";
+import { formatDuration } from "../terminal/figures.ts";
 import { openForLooking } from "./queue_view.ts";
 
 /** How often it is looked whether the holder of a lease lives. */

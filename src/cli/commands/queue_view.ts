@@ -12,7 +12,6 @@ import type {
   Inspector,
 } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
-import type { OutboundQueue } from "../../queue/queue.ts";
 import type { OptionAdder } from "../arguments/options.ts";
 import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions, type Needs } from "../../permissions/permissions.ts";
@@ -91,17 +90,6 @@ export function requireQueue(path: string): void {
     if (error instanceof Deno.errors.NotFound) throw new UsageError(`there is no queue at ${path}`);
     throw error;
   }
-}
-
-/**
- * Sees to it that what was stored or removed just now is in the queue that its path
- * leads to, before anybody is told.
- *
- * @throws {QueueFileError} The file was removed or replaced meanwhile.
- */
-export function checkInPlace(queue: OutboundQueue): void {
-  const error = queue.misplaced();
-  if (error !== undefined) throw error;
 }
 
 /** A packet as a JSON object without its payload. */

@@ -9,7 +9,7 @@ import { RELAY_OPTIONS } from "../../base/option_table.ts";
 import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { listenUnix } from "../../kernel/unix_listener.ts";
-import { isLoopback } from "../../observe/access.ts";
+import { isLoopback } from "../../kernel/ip_address.ts";
 import type { RelayListener } from "../../relay/options.ts";
 import { Relay } from "../../relay/relay.ts";
 import {

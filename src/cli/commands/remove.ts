@@ -15,20 +15,20 @@ import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { mergeRanges } from "../../queue/store/id_ranges.ts";
 import { addQueueOption, asUsageError, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
-import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
 import {
-  formatCount,
-  formatPackets,
-  parseDuration,
-  parseDurationOrNever,
-  parseIdRanges,
-} from "../arguments/values.ts";
+  checkInPlace,
+  KEEPS_DEAD_LETTERS,
+  openQueue,
+  queueNeeds,
+} from "../arguments/queue_place.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
+import { parseDuration, parseDurationOrNever, parseIdRanges } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { formatCount, formatPackets } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { holdQueue, openWithoutHold } from "./queue_hold.ts";
-import { checkInPlace, openForLooking, POSTGRES_PERMISSIONS, requireQueue } from "./queue_view.ts";
+import { openForLooking, POSTGRES_PERMISSIONS, requireQueue } from "./queue_view.ts";
 
 const PERMISSIONS = `
 Permissions:

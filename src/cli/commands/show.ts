@@ -13,8 +13,9 @@ import type {
 } from "../../queue/inspect/inspection.ts";
 import type { DeathReason } from "../../queue/store/types.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
-import { formatBytes, formatCount, formatDuration, parseId } from "../arguments/values.ts";
+import { parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { formatBytes, formatCount, formatDuration } from "../terminal/figures.ts";
 import { printBytes, Printer } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";

@@ -22,18 +22,12 @@ import { readSenderNotice } from "../../queue/lock_file.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import {
-  formatBytes,
-  formatCount,
-  formatDuration,
-  formatPackets,
-  parseDuration,
-  parseDurationOrNever,
-} from "../arguments/values.ts";
+import { parseDuration, parseDurationOrNever } from "../arguments/values.ts";
 import { History } from "../session/history.ts";
 import { StopSignals } from "../session/signals.ts";
 import { painted } from "../session/status_view.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { formatBytes, formatCount, formatDuration, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";

@@ -29,9 +29,9 @@ import { OVERSIZES } from "../../framing/splitter.ts";
 import { CONFIRM } from "../arguments/answers.ts";
 import { KEEP_ALIVE, LOG_OPTIONS, parseValue, ruleInWords, TLS } from "../arguments/options.ts";
 import { VIA } from "../arguments/proxy.ts";
-import { checkedQueue } from "../arguments/queue_place.ts";
 import { HEARTBEAT, SESSION, type Typed, unescape } from "../arguments/session.ts";
 import {
+  checkedQueue,
   parseHttpAddress,
   parseListen,
   parseMode,

@@ -8,7 +8,7 @@ import type { Remote } from "../../base/remote.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import type { Sender } from "../../sender/sender.ts";
 import type { DeliveryCommandOptions } from "../arguments/options.ts";
-import { formatBytes, formatPackets } from "../arguments/values.ts";
+import { formatBytes, formatPackets } from "../terminal/figures.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 

@@ -8,7 +8,7 @@
 import { restUnlessAborted } from "../../base/abort.ts";
 import { systemClock } from "../../base/clock.ts";
 import { FencedError, QueueFileError } from "../../base/errors.ts";
-import { isLoopback } from "../../observe/access.ts";
+import { isLoopback } from "../../kernel/ip_address.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { STANDING_BY } from "../../sender/cluster_words.ts";

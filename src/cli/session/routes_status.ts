@@ -5,7 +5,7 @@
  */
 
 import { type Condition, inOneLine } from "../../sender/condition.ts";
-import { formatCount, formatPackets } from "../arguments/values.ts";
+import { formatCount, formatPackets } from "../terminal/figures.ts";
 
 /** How many routes are told of one by one; those behind are counted. */
 const MAX_TOLD = 3;

@@ -8,7 +8,7 @@ import { type Condition, inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
 import type { SenderStats } from "../../delivery/status.ts";
 import type { Sender } from "../../sender/sender.ts";
-import { formatBytes, formatCount, formatPackets } from "../arguments/values.ts";
+import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
 import { printable } from "../terminal/printable.ts";
 
 /** Green, grey, cyan, yellow, red: ANSI codes. */

@@ -2,7 +2,7 @@ import { systemClock } from "../../base/clock.ts";
 import { batchLimitsFor, InputPump, type InputPumpOptions } from "../../framing/input_pump.ts";
 import type { PacketSplitter } from "../../framing/splitter.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
-import { formatPackets } from "../arguments/values.ts";
+import { formatPackets } from "../terminal/figures.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";

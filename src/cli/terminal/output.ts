@@ -5,12 +5,11 @@
  * @module
  */
 
-import { stripVTControlCharacters } from "node:util";
 import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";
 import type { Logger } from "../../base/ports.ts";
-import { writeAll } from "../../base/write_all.ts";
+import { writeAll, writeAllSync } from "../../base/write_all.ts";
 import { printable } from "./printable.ts";
-import type { Stdio } from "./stdio.ts";
+import type { StandardOutput, Stdio } from "./stdio.ts";
 
 /** How serious a log line is. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -102,6 +101,8 @@ export interface LogConsoleOptions {
 const LEVELS: readonly LogLevel[] = ["debug", "info", "warn", "error"];
 const LEVEL_COLORS = { debug: 90, info: 36, warn: 33, error: 31 } as const;
 const CLEAR_LINE = "\r\x1b[2K";
+/** What paints a live line: ours alone, for others' text is made printable. */
+const COLORS = /\p{Cc}\[[\d;]*m/gu;
 
 /** Standard error: log lines, and below them at most one live line. */
 export class LogConsole implements Logger {
@@ -196,7 +197,7 @@ export class LogConsole implements Logger {
   /** Puts another live line in the place of the last; cut to the terminal's width. */
   showLive(line: string): void {
     if (!this.#options.live) return;
-    this.#liveLine = fit(this.#options.colors ? line : stripVTControlCharacters(line), columns());
+    this.#liveLine = fit(this.#options.colors ? line : line.replaceAll(COLORS, ""), columns());
     this.#writer.write(CLEAR_LINE + this.#liveLine);
   }
 
@@ -267,6 +268,17 @@ export function columns(): number {
 
 /** Cuts a line to fewer characters than the terminal is wide, colours not counted. */
 function fit(line: string, width: number): string {
-  const plain = stripVTControlCharacters(line);
+  const plain = line.replaceAll(COLORS, "");
   return plain.length < width ? line : plain.slice(0, width - 1);
+}
+
+/** Writes a text at once, for somebody who may be gone. */
+export function writeText(sink: StandardOutput, text: string): void {
+  const bytes = new TextEncoder().encode(text);
+  try {
+    writeAllSync(sink, bytes);
+  } catch (error) {
+    // Nobody reads it: `sendq help | head -1`.
+    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+  }
 }

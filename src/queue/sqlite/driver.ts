@@ -33,7 +33,8 @@ export interface SqliteStatement {
   run(params: readonly SqliteValue[]): void;
   /**
    * Runs the statement and returns every row as an array of columns. BLOBs are
-   * fresh copies.
+   * fresh copies, each with memory of its own: a sender gives it back once the packets in it
+   * are on their way.
    *
    * @throws {SqliteError}
    */

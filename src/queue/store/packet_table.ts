@@ -212,7 +212,8 @@ export class PacketTable {
       }
       before = lastId;
     }
-    return { batches: cutBatches(batches, afterId, maxBytes), damaged };
+    const fitting = cutBatches(batches, afterId, maxBytes);
+    return { batches: fitting.map((batch) => ({ ...batch, ownsMemory: true })), damaged };
   }
 
   /** @param before The id of the row before it; `undefined`: to be looked up. */

@@ -5,9 +5,9 @@
  * @module
  */
 
-import { crc32 } from "node:zlib";
 import type { PacketBatch } from "../../base/ports.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
+import { crc32 } from "./crc32.ts";
 import { type DeadLetter, isDeathReason } from "./types.ts";
 
 /**
@@ -23,7 +23,9 @@ export function endsOf(blob: unknown, payloadBytes: number): Uint32Array | strin
   if (!(blob instanceof Uint8Array) || blob.length === 0 || blob.length % 4 !== 0) {
     return "it does not say where its packets end";
   }
-  const ends = new Uint32Array(blob.slice().buffer);
+  const isAligned = blob.byteOffset % Uint32Array.BYTES_PER_ELEMENT === 0;
+  const { buffer, byteOffset, length } = isAligned ? blob : blob.slice();
+  const ends = new Uint32Array(buffer, byteOffset, length / Uint32Array.BYTES_PER_ELEMENT);
   let before = 0;
   for (const end of ends) {
     if (end <= before) return "its packets do not end one behind the other";

@@ -1,0 +1,215 @@
+/**
+ * What `sendq enqueue` does once its arguments are read. It has nothing of commander.
+ *
+ * @module
+ */
+
+import { systemClock } from "../../base/clock.ts";
+import { QUEUE_OPTIONS } from "../../base/option_table.ts";
+import type { Clock } from "../../base/ports.ts";
+import { framePacket } from "../../framing/frame_packet.ts";
+import type { Framing } from "../../framing/framing.ts";
+import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
+import { PacketSplitter } from "../../framing/splitter.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
+import type { IdRange } from "../../queue/options.ts";
+import type { OutboundQueue } from "../../queue/queue.ts";
+import { givenOf } from "../arguments/given.ts";
+import type { FramingOptions, QueueCommandOptions } from "../arguments/options.ts";
+import {
+  checkInPlace,
+  KEEPS_DEAD_LETTERS,
+  openQueue,
+  queueNeeds,
+  STORES,
+} from "../arguments/queue_place.ts";
+import { ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { formatPackets } from "../terminal/figures.ts";
+import { inFlags } from "../terminal/flags.ts";
+import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
+import type { Stdio } from "../terminal/stdio.ts";
+
+/** After this, who waits for room is told so. */
+const SLOW_STORE_MS = 2000;
+
+/** The options of `enqueue`, parsed. */
+export interface EnqueueCommandOptions extends QueueCommandOptions, Omit<FramingOptions, "input"> {
+  readonly input?: Framing;
+  readonly file?: readonly string[];
+  readonly json?: boolean;
+}
+
+/**
+ * Reads what a script says: the queue's file, packets, `--file` and `--json`.
+ *
+ * @param args Those behind the command's name.
+ * @returns What commander would make of them; `undefined`: that is for commander to say.
+ */
+export function plainArguments(
+  args: readonly string[],
+): { readonly texts: string[]; readonly options: EnqueueCommandOptions } | undefined {
+  const texts: string[] = [];
+  const file: string[] = [];
+  let queue = "";
+  let json = false;
+  for (let i = 0; i < args.length; i++) {
+    const arg = args[i] ?? "";
+    if (arg === "-q" || arg === "--queue") queue = args[++i] ?? "";
+    else if (arg === "--file") file.push(args[++i] ?? "");
+    else if (arg === "--json") json = true;
+    else if (arg.startsWith("-")) return undefined;
+    else texts.push(arg);
+  }
+  if (queue === "" || isQueueUrl(queue) || file.includes("")) return undefined;
+  return {
+    texts,
+    options: {
+      ...{ queue, ...STORES, oversize: "fail" },
+      ...(file.length === 0 ? {} : { file }),
+      ...(json ? { json } : {}),
+    },
+  };
+}
+
+/**
+ * Stores the packets.
+ *
+ * @param texts Packets.
+ * @param options What was given besides.
+ * @param io Where it reads and prints.
+ */
+export async function enqueue(
+  texts: readonly string[],
+  options: EnqueueCommandOptions,
+  io: Stdio,
+): Promise<ExitCode> {
+  const { queue: path, input, output, file: files = [], json = false } = options;
+  const { maxPacketBytes, oversize = "fail" } = options;
+  const given = texts.length + files.length > 0;
+  if (given && input !== undefined) {
+    throw new UsageError("--input is about stdin, which is not read when packets are given");
+  }
+  checkPermissions({ ...queueNeeds(path), files });
+  const packets = [
+    ...texts.map((text) => framePacket(new TextEncoder().encode(text), output ?? "lines")),
+    ...await Promise.all(
+      files.map(async (file) => framePacket(await readFile(file), output ?? "chunks")),
+    ),
+  ];
+  const splitter = new PacketSplitter({
+    ...{ input: input ?? "lines", output: output ?? input ?? "lines" },
+    ...{ maxPacketBytes, oversize },
+  });
+  const log = new LogConsole({
+    format: "text",
+    level: "info",
+    live: false,
+    colors: colorsWelcome(io.stderr),
+  }, io.stderr);
+
+  await using queue = await open(path, options, log);
+  const stored = new Stored(json, io);
+  const store = async (packets: readonly Uint8Array[], signal?: AbortSignal) => {
+    const ids = await queue.enqueueMany(packets, { signal });
+    checkInPlace(queue);
+    await stored.add(ids, packets);
+  };
+  if (given) {
+    const cancelNotice = systemClock.setTimer(SLOW_STORE_MS, () => {
+      const what = packets.length === 1 ? "the packet" : "the packets";
+      log.warn(`the queue takes no more packets for now; waiting with ${what}. Ctrl-C gives up`);
+    });
+    try {
+      await store(packets);
+    } finally {
+      cancelNotice();
+      await log.flushed();
+    }
+  } else {
+    const pump = new InputPump({
+      source: io.stdin,
+      splitter,
+      store,
+      ...batchLimitsFor(queue.limits),
+      clock: systemClock,
+      onTrouble: (words) => log.warn(words),
+      onDoubt: (words) => log.warn(inFlags(words)),
+    });
+    try {
+      await pump.run();
+    } finally {
+      await stored.end();
+      const { unstoredPackets } = pump;
+      if (unstoredPackets > 0) {
+        log.error(`${formatPackets(unstoredPackets)} read from the pipe could not be stored`);
+      }
+      await log.flushed();
+    }
+    return ExitCode.DONE;
+  }
+  await stored.end();
+  return ExitCode.DONE;
+}
+
+/**
+ * Nothing runs beside it that a commit could hold up, and the runtime's `setImmediate`
+ * takes 10 ms of CPU to load.
+ */
+const clock: Clock = { ...systemClock, defer: queueMicrotask };
+
+async function open(
+  path: string,
+  options: EnqueueCommandOptions,
+  log: LogConsole,
+): Promise<OutboundQueue> {
+  // A script is told only of what is not as it should be.
+  const warn = (words: string) => log.warn(words);
+  const logger = { debug() {}, info() {}, warn, error: warn };
+  const given = givenOf(QUEUE_OPTIONS, options);
+  return await openQueue(path, { ...KEEPS_DEAD_LETTERS, ...given, clock }, logger);
+}
+
+async function readFile(path: string): Promise<Uint8Array> {
+  try {
+    return await Deno.readFile(path);
+  } catch (error) {
+    if (!(error instanceof Error)) throw error;
+    throw new UsageError(`--file ${path} cannot be read: ${error.message}`);
+  }
+}
+
+/** Says what was stored, once it is. */
+class Stored {
+  readonly #json: boolean;
+  readonly #io: Stdio;
+  #packets = 0;
+  #first: number | undefined;
+  #last = 0;
+
+  constructor(json: boolean, io: Stdio) {
+    this.#json = json;
+    this.#io = io;
+  }
+
+  async add({ firstId, lastId }: IdRange, packets: readonly Uint8Array[]): Promise<void> {
+    this.#packets += packets.length;
+    this.#first ??= firstId;
+    this.#last = lastId;
+    if (!this.#json) return;
+    const lines = packets.map((packet, i) =>
+      JSON.stringify({ id: firstId + i, bytes: packet.length })
+    );
+    await printLine(this.#io, lines.join("\n"));
+  }
+
+  async end(): Promise<void> {
+    if (this.#json) return;
+    const ids = this.#first === undefined
+      ? ""
+      : this.#first === this.#last
+      ? `, id ${this.#first}`
+      : `, ids ${this.#first} to ${this.#last}`;
+    await printLine(this.#io, `stored ${formatPackets(this.#packets)}${ids}`);
+  }
+}

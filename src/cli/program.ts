@@ -1,0 +1,165 @@
+/**
+ * The program that commander runs: every command, what they share, and their help.
+ *
+ * @module
+ */
+
+import { Command, CommanderError, Option } from "commander";
+import denoJson from "../../deno.json" with { type: "json" };
+import { EXIT_CODE_HELP, ExitCode } from "./terminal/exit_code.ts";
+import { colorsWelcome, writeText } from "./terminal/output.ts";
+import type { Stdio } from "./terminal/stdio.ts";
+
+const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
+
+const HELP = `
+Example:
+  producer | sendq send tcp://192.0.2.7:4000 --queue outbox.db
+
+Completions, for an installed sendq; also zsh and fish:
+  source <(sendq complete bash)
+
+${EXIT_CODE_HELP}
+`;
+
+/** Makes one sub-command, and is told where its exit code goes, and where it prints. */
+type MakeCommand = (finish: (code: ExitCode) => void, io: Stdio) => Command;
+
+/** In the order of the help. Each is loaded when it is asked for: who enqueues waits for no page. */
+const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
+  ["send", async () => (await import("./commands/send.ts")).sendCommand],
+  ["relay", async () => (await import("./commands/relay.ts")).relayCommand],
+  ["forward", async () => (await import("./commands/forward.ts")).forwardCommand],
+  ["run", async () => (await import("./route/run_command.ts")).runCommand],
+  ["enqueue", async () => (await import("./commands/enqueue.ts")).enqueueCommand],
+  ["status", async () => (await import("./commands/status.ts")).statusCommand],
+  ["probe", async () => (await import("./commands/probe.ts")).probeCommand],
+  ["list", async () => (await import("./commands/list.ts")).listCommand],
+  ["show", async () => (await import("./commands/show.ts")).showCommand],
+  ["export", async () => (await import("./commands/export.ts")).exportCommand],
+  ["import", async () => (await import("./commands/import.ts")).importCommand],
+  ["remove", async () => (await import("./commands/remove.ts")).removeCommand],
+  ["requeue", async () => (await import("./commands/remove.ts")).requeueCommand],
+  ["backup", async () => (await import("./commands/backup.ts")).backupCommand],
+  ["check", async () => (await import("./commands/check.ts")).checkCommand],
+  ["repair", async () => (await import("./commands/repair.ts")).repairCommand],
+  ["postgres", async () => (await import("./commands/postgres.ts")).postgresCommand],
+]);
+
+/**
+ * Reads the arguments, and runs the command that they name.
+ *
+ * @param args The arguments, without the program's name.
+ * @param io Where it reads and prints.
+ * @returns The exit code.
+ */
+export async function runProgram(args: readonly string[], io: Stdio): Promise<ExitCode> {
+  let code: ExitCode = ExitCode.DONE;
+  const program = await buildProgram(args[0], (finished) => code = finished, io);
+  try {
+    if (args[0] === "complete") await addCompletions(program);
+    else await takeRouteFile(program, args);
+    // Without a command, help is an answer and not a complaint.
+    await program.parseAsync(args.length === 0 ? ["help"] : [...args], { from: "user" });
+    return code;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
+  }
+}
+
+/** How a command is called, in a line; of all of them where it is none. */
+export async function usageOf(name: string | undefined, io: Stdio): Promise<string> {
+  const program = await buildProgram(name, () => {}, io);
+  return usageHint(program.commands.find((command) => command.name() === name));
+}
+
+/** @param asked The first argument: with a command's name, the program has that command alone. */
+async function buildProgram(
+  asked: string | undefined,
+  finish: (code: ExitCode) => void,
+  io: Stdio,
+): Promise<Command> {
+  const program = configure(new Command("sendq"), usageHint(), io)
+    .description(DESCRIPTION)
+    .version(denoJson.version, "-V, --version", "print the version")
+    .helpCommand("help [command]", "print the help of a command")
+    .addHelpText("after", HELP);
+  const loads = COMMANDS.get(asked ?? "");
+  for (const load of loads === undefined ? COMMANDS.values() : [loads]) {
+    const command = (await load())(finish, io);
+    const hint = usageHint(command);
+    if (!WITHOUT_ROUTE.has(command.name())) {
+      for (const [flags, help] of ROUTE_OPTIONS) {
+        command.addOption(new Option(flags, help).helpGroup("Route file:"));
+      }
+    }
+    program.addCommand(configure(command, hint, io));
+  }
+  return program;
+}
+
+/** Commands to which a route file has nothing to say, or more than options. */
+const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["forward", "postgres", "repair", "run"]);
+
+const ROUTE_OPTIONS = [
+  ["--config <file>", "a route file for what is not given here; see sendq run --help"],
+  ["--route <name>", "which of its routes, where there are several"],
+] as const;
+
+/**
+ * `--config`: fills in what the command line does not give, before it is parsed. Loaded
+ * only where it is given.
+ */
+async function takeRouteFile(program: Command, args: readonly string[]): Promise<void> {
+  const path = valueOf("--config", args);
+  const command = program.commands.find((known) => known.name() === args[0]);
+  if (path === undefined || command === undefined || WITHOUT_ROUTE.has(command.name())) return;
+  const { configure } = await import("./route/load.ts");
+  await configure(command, path, valueOf("--route", args));
+}
+
+/** What follows a flag, the last time that it is given. */
+function valueOf(flag: string, args: readonly string[]): string | undefined {
+  const end = args.indexOf("--");
+  const own = end < 0 ? args : args.slice(0, end);
+  const at = own.findLastIndex((arg) => arg === flag || arg.startsWith(`${flag}=`));
+  const given = own[at];
+  return given?.startsWith(`${flag}=`) ? given.slice(flag.length + 1) : given && own[at + 1];
+}
+
+/**
+ * `sendq complete <shell>` prints a script for a shell, which then asks
+ * `sendq complete -- <words>`. Loaded only then: it is no part of any other command.
+ */
+async function addCompletions(program: Command): Promise<void> {
+  const { default: addCompleteCommand } = await import("@bomb.sh/tab/commander");
+  addCompleteCommand(program);
+}
+
+/** What all commands share. Every setting that commander would ask the environment for is given. */
+function configure(command: Command, hint: string, io: Stdio): Command {
+  return command
+    .exitOverride()
+    .helpOption("-h, --help", "print this help")
+    .showHelpAfterError(hint)
+    .configureOutput({
+      writeOut: (text) => writeText(io.stdout, text),
+      writeErr: (text) => writeText(io.stderr, text),
+      outputError: (text, writeErr) => {
+        const words = text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ");
+        // It repeats an argument that is wrong, and in an address there may be a password.
+        writeErr(`${words.replace(/(\w+:\/\/[^\s:@/]*):\S*@/g, "$1:…@")}\n`);
+      },
+      getOutHelpWidth: () => 88,
+      getErrHelpWidth: () => 88,
+      getOutHasColors: () => false,
+      getErrHasColors: () => colorsWelcome(io.stderr),
+    });
+}
+
+function usageHint(command?: Command): string {
+  return command === undefined
+    ? "Usage: sendq <command> [options]; see sendq help"
+    : `Usage: sendq ${command.name()} ${command.usage()}; see sendq ${command.name()} --help`;
+}
