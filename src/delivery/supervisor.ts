@@ -35,6 +35,8 @@ const FIN_WAIT_MS = 1000;
 const EARLY_CLOSES = 3;
 /** So many different failures of one outage are told once each. */
 const MAX_TOLD_FAILURES = 16;
+/** At the latest while packets wait: others may take them away, of which nobody is told. */
+const WAITING_STEP_MS = 1000;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
 const REMOVAL_STUCK_MS = 5000;
 
@@ -106,8 +108,7 @@ export class Supervisor {
   readonly #refusedBackoff: Backoff;
   /** After a packet was refused that is to be tried again; begins anew once one is accepted. */
   readonly #retryBackoff: Backoff;
-  /** A key that no packet has is news once. */
-  #toldUnknownKey = false;
+  #toldUnknownKey = false; // It is news once.
   readonly #wakeSignal: WakeSignal;
   readonly #closed = Promise.withResolvers<void>();
 
@@ -302,8 +303,7 @@ export class Supervisor {
 
   #dial(): number {
     const limits = this.#limits = this.#nextLimits;
-    // Most attempts are short, so that a heal is noticed soon; a path slower
-    // than that gets its chance every few attempts.
+    // Most are short, so that a heal is noticed soon; a slow path gets one every few attempts.
     const turn = (this.#backoff.failures + 1) % limits.slowConnectEvery;
     const timeoutMs = turn === 0 ? limits.slowConnectTimeoutMs : limits.connectTimeoutMs;
     const attempt = new Attempt({
@@ -392,8 +392,7 @@ export class Supervisor {
     this.#failedAttempts++;
     if (verdict !== undefined) this.#verdict = verdict;
     else if (OF_AN_ATTEMPT.has(this.#verdict.kind)) this.#verdict = { kind: "healthy" };
-    // Counted from the start of the attempt: one that took its whole second
-    // has waited already, and a heal must not find us asleep.
+    // Counted from its start: one that took its whole second has waited already.
     const untilMs = verdict?.kind === "session-refused"
       ? nowMs + this.#refusedBackoff.nextDelayMs()
       : Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
@@ -422,7 +421,11 @@ export class Supervisor {
     const allConfirmed = !this.#window.hasMore && connection.inFlightPackets === 0 &&
       this.#window.heldPackets === 0;
     const mayFinish = this.#closeAtMs !== undefined && (allConfirmed || this.#mustClose(nowMs));
-    if (!mayFinish) return Math.min(reading.pollInMs, connection.beat());
+    if (!mayFinish) {
+      const inMs = Math.min(reading.pollInMs, connection.beat());
+      if (!this.#window.hasMore && connection.inFlightBytes === 0) return inMs;
+      return Math.min(inMs, WAITING_STEP_MS);
+    }
     if (connection.inFlightBytes > 0) {
       // Everything is confirmed, and a heartbeat is on its way.
       if (!this.#mustClose(nowMs)) return reading.pollInMs;
