@@ -24,7 +24,7 @@ import { Attempt } from "./attempt.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
-import { describeVerdict, type Verdict, type VerdictKind } from "./liveness.ts";
+import { describeVerdict, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
 import { WakeSignal } from "./wake_signal.ts";
@@ -83,14 +83,6 @@ const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "lookup-hangs",
 ]);
 
-/** How serious a verdict is that a connection goes on with; the others are for developers. */
-const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
-  "peer-stalled": "warn",
-  "local-fault": "warn",
-  "closes-early": "warn",
-  "removal-stuck": "error",
-};
-
 /** A handler has changed the state: call the next one at once. */
 const AT_ONCE = -1;
 
@@ -125,6 +117,7 @@ export class Supervisor {
   /** Whether the present connection has confirmed anything. */
   #confirmedHere = false;
 
+  #changes = 0;
   #drainedBefore = 0;
   #ackedBefore = 0;
   #connections = 0;
@@ -177,6 +170,11 @@ export class Supervisor {
   /** The last verdict on the path. */
   get verdict(): Verdict {
     return this.#verdict;
+  }
+
+  /** Grows whenever {@linkcode Supervisor.stats} may change. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** Counters and what is under way. */
@@ -268,6 +266,7 @@ export class Supervisor {
   }
 
   #step(): number {
+    this.#changes++;
     const nowMs = this.#clock.nowMs();
     const state = this.#state;
     switch (state.kind) {
@@ -360,6 +359,7 @@ export class Supervisor {
           this.#window.hasMore ? this.#wakeSignal.wake() : this.#wakeSignal.wakeSoon(),
         onReceived: (chunk) => {
           this.#receivedBytes += chunk.length;
+          this.#changes++;
           this.#ports.onReceived(chunk);
         },
       });
@@ -479,7 +479,7 @@ export class Supervisor {
     }
     this.#verdict = this.#overridden(reading.verdict, nowMs);
     if (!reading.ended && this.#verdict.kind !== before) {
-      this.#publish(LEVELS[this.#verdict.kind] ?? "debug", describeVerdict(this.#verdict));
+      this.#publish(levelOf(this.#verdict), describeVerdict(this.#verdict));
     }
     if (connection.answers !== undefined) this.#tellOfAnswers(connection.answers, reading.verdict);
     return reading;
@@ -540,7 +540,7 @@ export class Supervisor {
     const base = before === "removal-stuck" ? { kind: "healthy" } as const : this.#verdict;
     this.#verdict = this.#overridden(base, nowMs);
     if (this.#verdict.kind !== before) {
-      this.#publish(LEVELS[this.#verdict.kind] ?? "debug", describeVerdict(this.#verdict));
+      this.#publish(levelOf(this.#verdict), describeVerdict(this.#verdict));
     }
   }
 
