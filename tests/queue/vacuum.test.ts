@@ -106,3 +106,20 @@ Deno.test("a fault gives up until the next removal; nothing happens after stop",
   await runOut(clock);
   assert.deepEqual(file.calls, ["space", "space"]);
 });
+
+Deno.test("after a look that has found little, the next one waits for five seconds", async () => {
+  const file = new File(100, 50);
+  const clock = new ManualClock();
+  const vacuum = new Vacuum(file, clock, () => true);
+  const removeForMs = async (ms: number) => {
+    for (const untilMs = clock.nowMs() + ms; clock.nowMs() < untilMs;) {
+      vacuum.wake();
+      clock.advance(100);
+      await settle();
+    }
+    return file.calls.splice(0);
+  };
+  assert.deepEqual(await removeForMs(5000), ["space"]);
+  assert.deepEqual(await removeForMs(10_000), ["space", "space"]);
+  vacuum.stop();
+});

@@ -21,6 +21,8 @@ const LAST_STEP_PAGES = 2000;
 const LAST_STEPS_MS = 3000;
 /** After the last removal, and between two steps. */
 const REST_MS = 100;
+/** Where a look has found little: what is removed one by one takes long to become much. */
+const NEXT_LOOK_MS = 5000;
 const BETWEEN_STEPS_MS = 10;
 
 /**
@@ -33,6 +35,7 @@ export class Vacuum {
   readonly #isIdle: () => boolean;
   #cancel: (() => void) | undefined;
   #stopped = false;
+  #nextLookAtMs = -Infinity;
 
   /**
    * Makes it; it does nothing until woken.
@@ -49,7 +52,8 @@ export class Vacuum {
 
   /** Packets were removed: look soon whether that left much free space. */
   wake(): void {
-    if (this.#cancel === undefined) this.#after(REST_MS, "look");
+    if (this.#cancel !== undefined) return;
+    this.#after(Math.max(REST_MS, this.#nextLookAtMs - this.#clock.nowMs()), "look");
   }
 
   /** No step starts after this. */
@@ -95,6 +99,8 @@ export class Vacuum {
         this.#after(BETWEEN_STEPS_MS, "step");
       } else if (what === "step") {
         await this.#store.checkpoint();
+      } else {
+        this.#nextLookAtMs = this.#clock.nowMs() + NEXT_LOOK_MS;
       }
     } catch {
       // A busy file or a full disk: space is given back another time.
