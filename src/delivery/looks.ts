@@ -11,6 +11,8 @@ const MAX_LOOK_MS = 50;
 const WAITING_LOOK_MS = 1000;
 /** At the latest, where nothing is left to be seen. */
 const IDLE_LOOK_MS = 60_000;
+/** Silence that is read at its limit, or a jiffy before it, would have to be looked at again. */
+const GRAIN_MS = 20;
 
 /** What stands open on a connection. */
 export interface Open {
@@ -40,5 +42,6 @@ export function lookInMs(open: Open): number {
     return Math.min(MAX_LOOK_MS, Math.max(MIN_LOOK_MS, rttMs / 32, overdueMs / 8));
   }
   if (open.waits) return WAITING_LOOK_MS;
-  return Math.min(IDLE_LOOK_MS, Math.max(WAITING_LOOK_MS, keepAliveTimeoutMs - lastAckMs));
+  const silentInMs = keepAliveTimeoutMs - lastAckMs + GRAIN_MS;
+  return Math.min(IDLE_LOOK_MS, Math.max(WAITING_LOOK_MS, silentInMs));
 }

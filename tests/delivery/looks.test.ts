@@ -11,7 +11,7 @@ const QUIET = {
 };
 
 Deno.test("an idle connection is looked at when its silence can be death, not before", () => {
-  assert.equal(lookInMs(QUIET), 16_000);
+  assert.equal(lookInMs(QUIET), 16_020);
   assert.equal(lookInMs({ ...QUIET, lastAckMs: 18_500 }), 1000);
   // The kernel counts its probes late: the verdict waits for them.
   assert.equal(lookInMs({ ...QUIET, lastAckMs: 25_000 }), 1000);
