@@ -88,7 +88,7 @@ async function run(options: ManyOptions): Promise<ManyReport> {
 
     await Promise.all(pending);
     await Promise.all(all.map((sender) => sender.drained()));
-    await sleep(3000); // Holding, removing and giving space back come to their end.
+    await sleep(8000); // Holding, removing, giving space back and all reports of it come to their end.
     const diskBytes = bytesIn(directory);
     const idleFrom = cpuUsage();
     const idleFromMs = performance.now();

@@ -459,9 +459,14 @@ export const PLANTED: readonly Planted[] = [
     name: "nobody wakes for a heartbeat",
     file: SUPERVISOR,
     patches: [[
-      "if (!mayFinish) return Math.min(reading.pollInMs, connection.beat());",
-      "if (!mayFinish) {\n      connection.beat();\n      return reading.pollInMs;\n    }",
+      "const inMs = Math.min(reading.pollInMs, connection.beat());",
+      "connection.beat();\n      const inMs = reading.pollInMs;",
     ]],
+  },
+  {
+    name: "a connection without a reader is looked at as if it had one",
+    file: CONNECTION,
+    patches: [["waits: !this.#reading || this.#asking", "waits: this.#asking"]],
   },
   {
     name: "a heartbeat before the next packet's turn",

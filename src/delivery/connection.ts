@@ -55,6 +55,7 @@ import {
   type Verdict,
   vouchedUntilMs,
 } from "./liveness.ts";
+import { lookInMs } from "./looks.ts";
 import { Outgoing } from "./outgoing.ts";
 import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
@@ -67,8 +68,6 @@ const ERRNO_WAIT_MS = 1000;
 const CONTRADICTION_AFTER_MS = 1000;
 const CONTRADICTION_READINGS = 3;
 const MIN_POLL_MS = 1;
-const MAX_POLL_MS = 50;
-const IDLE_POLL_MS = 1000;
 
 /** The limits of a {@linkcode Connection}. */
 export interface ConnectionLimits extends LivenessLimits {
@@ -380,7 +379,7 @@ export class Connection {
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
       pollInMs: Math.min(
-        this.#pollInMs(sample, nowMs),
+        this.#lookInMs(sample, nowMs),
         this.#heartbeats?.overdueInMs(nowMs) ?? Infinity,
         this.answers?.overdueInMs(nowMs) ?? Infinity,
       ),
@@ -562,16 +561,20 @@ export class Connection {
     };
   }
 
-  /**
-   * A fraction of the round trip while answers are due, coarser the longer they
-   * are overdue; once a second when nothing is in flight.
-   */
-  #pollInMs(sample: SocketSample, nowMs: number): number {
-    const waitingSinceMs = this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs;
-    if (waitingSinceMs === undefined) return IDLE_POLL_MS;
-    const rttMs = sample.rttUs / 1000;
-    const overdueMs = nowMs - waitingSinceMs - rttMs;
-    return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, rttMs / 32, overdueMs / 8));
+  #lookInMs({ rttUs, lastAckMs }: SocketSample, nowMs: number): number {
+    const { keepAlive, responseTimeoutMs = Infinity } = this.#limits;
+    const openPackets = (this.answers ?? this.reads)?.openPackets ?? 0;
+    const responseIsDue = responseTimeoutMs < Infinity &&
+      this.#outgoing.unansweredSinceMs !== undefined;
+    return lookInMs({
+      nowMs,
+      rttMs: rttUs / 1000,
+      lastAckMs,
+      waitingSinceMs: this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs,
+      waits: !this.#reading || this.#asking || this.#refusal !== undefined || openPackets > 0 ||
+        responseIsDue,
+      keepAliveTimeoutMs: keepAlive?.timeoutMs,
+    });
   }
 }
 

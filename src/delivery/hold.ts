@@ -22,8 +22,11 @@
 export const HOLD_GRAIN_MS = 20;
 /** What drains within this fraction of `holdMs` shares one entry, and one removal. */
 const HOLD_STEPS = 20;
-/** How often an overdue hold asks whether the sign of life has come. */
-const OVERDUE_LEAST_MS = 2;
+/**
+ * How often an overdue hold asks whether the sign of life has come. Where nothing else is said,
+ * the kernel asks the peer a second after the last acknowledgement, and is up to 64 ms late.
+ */
+const OVERDUE_LEAST_MS = 20;
 const OVERDUE_MOST_MS = 50;
 
 interface Held {
@@ -112,7 +115,8 @@ export class Hold {
   dueInMs(nowMs: number): number {
     const first = this.#held[0];
     if (first === undefined) return Infinity;
-    const inMs = this.#endsAtMs(first) - nowMs;
+    // Without the grain: a sign of life that counts because of it comes at its end at the earliest.
+    const inMs = first.sinceMs + this.#holdMs - nowMs;
     if (inMs > 0) return inMs;
     return Math.min(OVERDUE_MOST_MS, Math.max(OVERDUE_LEAST_MS, -inMs / 4));
   }

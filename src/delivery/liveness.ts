@@ -23,7 +23,7 @@
  * @module
  */
 
-import { type LocalFault, type SocketSample, TcpState } from "../base/ports.ts";
+import { type LocalFault, type Logger, type SocketSample, TcpState } from "../base/ports.ts";
 
 /** One gap between two readings counts for at most this much silence or stall. */
 export const MAX_COUNTED_GAP_MS = 250;
@@ -334,6 +334,19 @@ export function judgeDeath(code: string, silenceMs: number): Verdict {
     default:
       return { kind: "reset", code };
   }
+}
+
+/** How serious a verdict is that a connection goes on with; the others are for developers. */
+const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
+  "peer-stalled": "warn",
+  "local-fault": "warn",
+  "closes-early": "warn",
+  "removal-stuck": "error",
+};
+
+/** How loudly it is said. */
+export function levelOf({ kind }: Verdict): keyof Logger {
+  return LEVELS[kind] ?? "debug";
 }
 
 /**

@@ -4,10 +4,13 @@
  * @module
  */
 
+/** Most connections have few packets under way. */
+const FIRST_CAPACITY = 8;
+
 /** First in, first out, of number pairs; typed arrays, so that a packet costs 16 bytes. */
 export class PairFifo {
-  #keys = new Float64Array(64);
-  #values = new Float64Array(64);
+  #keys = new Float64Array(FIRST_CAPACITY);
+  #values = new Float64Array(FIRST_CAPACITY);
   #head = 0;
   #length = 0;
 

@@ -24,7 +24,7 @@ import { Attempt } from "./attempt.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
-import { describeVerdict, type Verdict, type VerdictKind } from "./liveness.ts";
+import { describeVerdict, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
 import { WakeSignal } from "./wake_signal.ts";
@@ -35,6 +35,8 @@ const FIN_WAIT_MS = 1000;
 const EARLY_CLOSES = 3;
 /** So many different failures of one outage are told once each. */
 const MAX_TOLD_FAILURES = 16;
+/** At the latest while packets wait: others may take them away, of which nobody is told. */
+const WAITING_STEP_MS = 1000;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
 const REMOVAL_STUCK_MS = 5000;
 
@@ -81,14 +83,6 @@ const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "lookup-hangs",
 ]);
 
-/** How serious a verdict is that a connection goes on with; the others are for developers. */
-const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
-  "peer-stalled": "warn",
-  "local-fault": "warn",
-  "closes-early": "warn",
-  "removal-stuck": "error",
-};
-
 /** A handler has changed the state: call the next one at once. */
 const AT_ONCE = -1;
 
@@ -106,8 +100,7 @@ export class Supervisor {
   readonly #refusedBackoff: Backoff;
   /** After a packet was refused that is to be tried again; begins anew once one is accepted. */
   readonly #retryBackoff: Backoff;
-  /** A key that no packet has is news once. */
-  #toldUnknownKey = false;
+  #toldUnknownKey = false; // It is news once.
   readonly #wakeSignal: WakeSignal;
   readonly #closed = Promise.withResolvers<void>();
 
@@ -124,6 +117,7 @@ export class Supervisor {
   /** Whether the present connection has confirmed anything. */
   #confirmedHere = false;
 
+  #changes = 0;
   #drainedBefore = 0;
   #ackedBefore = 0;
   #connections = 0;
@@ -176,6 +170,11 @@ export class Supervisor {
   /** The last verdict on the path. */
   get verdict(): Verdict {
     return this.#verdict;
+  }
+
+  /** Grows whenever {@linkcode Supervisor.stats} may change. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** Counters and what is under way. */
@@ -267,6 +266,7 @@ export class Supervisor {
   }
 
   #step(): number {
+    this.#changes++;
     const nowMs = this.#clock.nowMs();
     const state = this.#state;
     switch (state.kind) {
@@ -302,8 +302,7 @@ export class Supervisor {
 
   #dial(): number {
     const limits = this.#limits = this.#nextLimits;
-    // Most attempts are short, so that a heal is noticed soon; a path slower
-    // than that gets its chance every few attempts.
+    // Most are short, so that a heal is noticed soon; a slow path gets one every few attempts.
     const turn = (this.#backoff.failures + 1) % limits.slowConnectEvery;
     const timeoutMs = turn === 0 ? limits.slowConnectTimeoutMs : limits.connectTimeoutMs;
     const attempt = new Attempt({
@@ -360,6 +359,7 @@ export class Supervisor {
           this.#window.hasMore ? this.#wakeSignal.wake() : this.#wakeSignal.wakeSoon(),
         onReceived: (chunk) => {
           this.#receivedBytes += chunk.length;
+          this.#changes++;
           this.#ports.onReceived(chunk);
         },
       });
@@ -392,8 +392,7 @@ export class Supervisor {
     this.#failedAttempts++;
     if (verdict !== undefined) this.#verdict = verdict;
     else if (OF_AN_ATTEMPT.has(this.#verdict.kind)) this.#verdict = { kind: "healthy" };
-    // Counted from the start of the attempt: one that took its whole second
-    // has waited already, and a heal must not find us asleep.
+    // Counted from its start: one that took its whole second has waited already.
     const untilMs = verdict?.kind === "session-refused"
       ? nowMs + this.#refusedBackoff.nextDelayMs()
       : Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
@@ -422,7 +421,11 @@ export class Supervisor {
     const allConfirmed = !this.#window.hasMore && connection.inFlightPackets === 0 &&
       this.#window.heldPackets === 0;
     const mayFinish = this.#closeAtMs !== undefined && (allConfirmed || this.#mustClose(nowMs));
-    if (!mayFinish) return Math.min(reading.pollInMs, connection.beat());
+    if (!mayFinish) {
+      const inMs = Math.min(reading.pollInMs, connection.beat());
+      if (!this.#window.hasMore && connection.inFlightBytes === 0) return inMs;
+      return Math.min(inMs, WAITING_STEP_MS);
+    }
     if (connection.inFlightBytes > 0) {
       // Everything is confirmed, and a heartbeat is on its way.
       if (!this.#mustClose(nowMs)) return reading.pollInMs;
@@ -476,7 +479,7 @@ export class Supervisor {
     }
     this.#verdict = this.#overridden(reading.verdict, nowMs);
     if (!reading.ended && this.#verdict.kind !== before) {
-      this.#publish(LEVELS[this.#verdict.kind] ?? "debug", describeVerdict(this.#verdict));
+      this.#publish(levelOf(this.#verdict), describeVerdict(this.#verdict));
     }
     if (connection.answers !== undefined) this.#tellOfAnswers(connection.answers, reading.verdict);
     return reading;
@@ -537,7 +540,7 @@ export class Supervisor {
     const base = before === "removal-stuck" ? { kind: "healthy" } as const : this.#verdict;
     this.#verdict = this.#overridden(base, nowMs);
     if (this.#verdict.kind !== before) {
-      this.#publish(LEVELS[this.#verdict.kind] ?? "debug", describeVerdict(this.#verdict));
+      this.#publish(levelOf(this.#verdict), describeVerdict(this.#verdict));
     }
   }
 

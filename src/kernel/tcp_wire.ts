@@ -38,7 +38,10 @@ export class SocketSampler {
   sample(fd: number): SocketSample {
     const info = this.#readInfo(fd);
     const sendQueueBytes = this.#reader.sendQueue(fd);
-    return { ...info, sendQueueBytes, hangup: (this.#reader.events(fd) & POLLHUP) !== 0 };
+    // Both directions are open while it is established: nobody has to be asked.
+    const hangup = info.state !== TcpState.ESTABLISHED &&
+      (this.#reader.events(fd) & POLLHUP) !== 0;
+    return { ...info, sendQueueBytes, hangup };
   }
 
   #readInfo(fd: number): ReturnType<typeof decodeTcpInfo> {

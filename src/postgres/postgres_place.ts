@@ -115,13 +115,13 @@ export class PostgresPlace implements QueuePlace {
   }
 
   /** Listens over a connection of its own. */
-  listen(onRing: () => void): Doorbell {
+  listen(onRing: (rung: boolean) => void): Doorbell {
     const { clock, connection, queueId, address, durability } = this.#options;
     const channel = `sendq_${queueId}`;
     const database = new Database({
       ...connection,
       hello: { text: `LISTEN ${channel}`, args: [] },
-      onNotify: onRing,
+      onNotify: () => onRing(true),
     });
     let cancel = () => {};
     let stopped = false;
@@ -135,7 +135,7 @@ export class PostgresPlace implements QueuePlace {
         // What was missed is found by looking.
       }
       if (stopped) return;
-      onRing();
+      onRing(false);
       if (!stopped) cancel = clock.setTimer(POLL_MS, () => void tick());
     };
     const first = tick();

@@ -6,13 +6,12 @@
  * @module
  */
 
+import { eachSecond } from "../base/each_second.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { lockPathOf } from "./lock_file.ts";
 import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
-/** A sender looks at the file this often even when nobody has rung. */
-const POLL_MS = 1000;
 /**
  * So many lock files of a process are watched at a time. At each change of one the runtime
  * compares its path with each path that is watched, by a dozen of system calls
@@ -36,15 +35,15 @@ export interface Doorbell {
  * process without the right to touch the lock file cannot ring.
  *
  * @param lockPath The lock file.
- * @param onRing Called at each ring.
+ * @param onRing Called at each ring with true, and once a second with false.
  * @param clock Time.
  */
-export function listenForRings(lockPath: string, onRing: () => void, clock: Clock): Doorbell {
-  let stopTimer = clock.setTimer(POLL_MS, tick);
-  function tick(): void {
-    stopTimer = clock.setTimer(POLL_MS, tick);
-    onRing();
-  }
+export function listenForRings(
+  lockPath: string,
+  onRing: (rung: boolean) => void,
+  clock: Clock,
+): Doorbell {
+  const stopTimer = eachSecond(clock, () => onRing(false));
   const polls = (pollReason: string): Doorbell => ({
     mode: "poll",
     pollReason,
@@ -62,7 +61,7 @@ export function listenForRings(lockPath: string, onRing: () => void, clock: Cloc
     return polls(messageOf(error));
   }
   watched++;
-  const watching = watch(watcher, onRing);
+  const watching = watch(watcher, () => onRing(true));
   let stopped = false;
   return {
     mode: "watch",

@@ -3,6 +3,7 @@ import type { Clock } from "../base/ports.ts";
 import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
 import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
 import { lockPathOf } from "./lock_file.ts";
+import { LogLook } from "./log_look.ts";
 import { openStore } from "./open_store.ts";
 import type { QueueOptions } from "./options.ts";
 import type { QueuePlace } from "./place.ts";
@@ -22,6 +23,8 @@ export class FilePlace implements QueuePlace {
   readonly survives: string;
   readonly durability: Durability;
   readonly #clock: Clock;
+  /** Left out where this process may not look at the log. */
+  readonly #logLook: LogLook | undefined;
 
   private constructor(store: GuardedStore, { clock, durability }: Required<QueueOptions>) {
     this.lockPath = lockPathOf(store.path);
@@ -30,6 +33,9 @@ export class FilePlace implements QueuePlace {
     this.survives = SURVIVED[durability];
     this.durability = durability;
     this.#clock = clock;
+    const path = `${store.path}-wal`;
+    const mayLook = Deno.permissions.querySync({ name: "read", path }).state === "granted";
+    this.#logLook = mayLook ? new LogLook(path, clock) : undefined;
   }
 
   /**
@@ -59,8 +65,13 @@ export class FilePlace implements QueuePlace {
   }
 
   /** Listens on the lock file. */
-  listen(onRing: () => void): Doorbell {
+  listen(onRing: (rung: boolean) => void): Doorbell {
     return listenForRings(this.lockPath, onRing, this.#clock);
+  }
+
+  /** Looks at SQLite's log. */
+  mayHaveNews(): boolean {
+    return this.#logLook?.mayHaveNews() ?? true;
   }
 
   /** Takes the lock; nobody waits for it. */

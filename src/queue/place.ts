@@ -40,8 +40,13 @@ export interface QueuePlace {
   cluster?(): ClusterStats;
   /** Why nothing may be stored there any more; `undefined`: nothing is wrong. */
   misplaced(): QueueFileError | undefined;
-  /** Calls back when others may have stored packets. */
-  listen(onRing: () => void): Doorbell;
+  /** Calls back when others may have stored packets; with false where nobody has said so. */
+  listen(onRing: (rung: boolean) => void): Doorbell;
+  /**
+   * Whether anybody may have stored something since it was asked last, by the easiest sign of
+   * it; left out where there is none.
+   */
+  mayHaveNews?(): boolean;
   /**
    * Takes the exclusive right to send.
    *

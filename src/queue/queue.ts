@@ -125,7 +125,7 @@ export class OutboundQueue implements AsyncDisposable {
   readonly #committer: Committer;
   readonly #time: QueueTime;
   readonly #reader: PacketReader;
-  readonly #arena = new Arena();
+  readonly #arena: Arena;
   readonly #listeners = new QueueListeners();
   readonly #sendingSide: SendingSide;
   #closing: Promise<void> | undefined;
@@ -141,6 +141,7 @@ export class OutboundQueue implements AsyncDisposable {
     this.#place = place;
     this.#store = store;
     this.#options = options;
+    this.#arena = new Arena(() => options.clock.nowMs());
     this.#time = new QueueTime(options.clock, state);
     this.#reader = new PacketReader(store, state, this.#graves(), options.clock, this.#time);
     const events = committerEvents({

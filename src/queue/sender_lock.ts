@@ -24,6 +24,7 @@ import {
 import { Reserve } from "./reserve.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import {
+  type FileIdentity,
   identityOfLinkAt,
   isSameFile,
   isSymbolicLink,
@@ -48,14 +49,16 @@ export class SenderLock implements Tenure {
   /** The lock file. */
   readonly path: string;
   readonly #file: Deno.FsFile;
+  readonly #identity: FileIdentity;
   readonly #reserve: Reserve;
   /** The last notice's length: the next one covers it. */
   #noticeBytes = NOTICE_BYTES;
   #held = true;
 
-  private constructor(path: string, file: Deno.FsFile) {
+  private constructor(path: string, file: Deno.FsFile, identity: FileIdentity) {
     this.path = path;
     this.#file = file;
+    this.#identity = identity;
     try {
       this.publish("");
     } catch {
@@ -84,9 +87,10 @@ export class SenderLock implements Tenure {
         if (!await tryLockSeveralTimes(file, clock)) {
           throw new QueueLockedError(queuePath, await readPid(file, clock));
         }
-        if (isSameFile(file.statSync(), identityOfLinkAt(path))) {
+        const { dev, ino } = file.statSync();
+        if (isSameFile({ dev, ino }, identityOfLinkAt(path))) {
           refuseSecondName(path.slice(0, -".lock".length), path);
-          const lock = new SenderLock(path, file);
+          const lock = new SenderLock(path, file, { dev, ino });
           file = undefined;
           return lock;
         }
@@ -137,7 +141,7 @@ export class SenderLock implements Tenure {
     let present;
     try {
       present = identityOfLinkAt(this.path);
-      if (isSameFile(this.#file.statSync(), present)) return undefined;
+      if (isSameFile(this.#identity, present)) return undefined;
     } catch {
       return undefined; // Nobody can look at it at the moment.
     }

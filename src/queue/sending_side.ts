@@ -199,9 +199,13 @@ export class SendingSide implements DeliveryQueue {
    * @throws {QueueFileError}
    */
   async pollOtherProcesses(): Promise<void> {
-    const { committer, time } = this.#parts;
+    const { committer } = this.#parts;
     await committer.poll();
-    if (time.isToBeNoted && !this.#parts.isClosed()) await committer.edit({ kind: "keep-time" });
+    if (this.#hasToKeepTime) await committer.edit({ kind: "keep-time" });
+  }
+
+  get #hasToKeepTime(): boolean {
+    return this.#parts.time.isToBeNoted && !this.#parts.isClosed();
   }
 
   /**
@@ -232,7 +236,7 @@ export class SendingSide implements DeliveryQueue {
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
   answerDoorbell(tenure: Tenure): Doorbell {
-    const doorbell = this.#parts.place.listen(() => void this.#pollAndTell());
+    const doorbell = this.#parts.place.listen((rung) => void this.#pollAndTell(rung));
     const endSweeping = this.sweepExpired(tenure.spare);
     this.#doorbell = doorbell;
     return {
@@ -245,7 +249,11 @@ export class SendingSide implements DeliveryQueue {
     };
   }
 
-  async #pollAndTell(): Promise<void> {
+  async #pollAndTell(rung: boolean): Promise<void> {
+    const { place } = this.#parts;
+    // Whoever rings may have committed long after what can be seen of it.
+    const asks = rung || this.#pollFails || place.mayHaveNews?.() !== false;
+    if (!asks && !this.#hasToKeepTime) return;
     let failure: unknown;
     try {
       await this.pollOtherProcesses();

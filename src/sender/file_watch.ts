@@ -4,14 +4,14 @@
  * @module
  */
 
+import { eachSecond } from "../base/each_second.ts";
 import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
 import type { Tenure } from "../queue/tenure.ts";
 
-const INTERVAL_MS = 1000;
 /** An empty queue in which nothing happens has nothing to lose: it is looked at each so often. */
-const IDLE_INTERVALS = 5;
+const IDLE_SECONDS = 5;
 
 /** What was found. */
 export interface MisplacedFile {
@@ -39,18 +39,18 @@ export function watchFiles(
   clock: Clock,
   onMisplaced: (found: MisplacedFile) => void,
 ): () => void {
-  let stop = clock.setTimer(INTERVAL_MS, tick);
   let lastId = queue.lastId;
-  let idleIntervals = 0;
-  function tick(): void {
-    const idle = queue.stats().packets === 0 && queue.lastId === lastId;
+  let idleSeconds = 0;
+  const stop = eachSecond(clock, () => {
+    const idle = queue.lastId === lastId && queue.stats().packets === 0;
     lastId = queue.lastId;
-    idleIntervals = idle ? idleIntervals + 1 : 0;
-    const found = idleIntervals % IDLE_INTERVALS === 0 ? misplacedOf(queue, lock) : undefined;
-    if (found !== undefined) return onMisplaced(found);
-    stop = clock.setTimer(INTERVAL_MS, tick);
-  }
-  return () => stop();
+    idleSeconds = idle ? idleSeconds + 1 : 0;
+    const found = idleSeconds % IDLE_SECONDS === 0 ? misplacedOf(queue, lock) : undefined;
+    if (found === undefined) return;
+    stop();
+    onMisplaced(found);
+  });
+  return stop;
 }
 
 function misplacedOf(

@@ -44,11 +44,9 @@ import { StatusHub } from "./status_hub.ts";
 import { tenuredDialer } from "./tenured_dialer.ts";
 import { Tellings } from "./tellings.ts";
 import { otherSendersTurn } from "./turns.ts";
+import { keepUp } from "./upkeep.ts";
 import { wordsForDead } from "./words_for_dead.ts";
 import { writableInto } from "./writable.ts";
-
-/** Rates are measured, and a change is published to other processes, this often. */
-const TICK_MS = 1000;
 
 /** For those parts of this library that stand between a sender and its user. */
 export interface BehindSender {
@@ -150,7 +148,8 @@ export class Sender implements AsyncDisposable {
   #failure: { readonly error: unknown } | undefined;
   readonly #tellings = new Tellings();
   readonly #reports: ReportPublisher;
-  #cancelTick: () => void = () => {};
+  readonly #endUpkeep: () => void;
+  #toldStatuses = 0;
   #closing: Promise<void> | undefined;
 
   private constructor(parts: SenderParts) {
@@ -245,7 +244,8 @@ export class Sender implements AsyncDisposable {
       }),
       publish: (text) => parts.tenure.publish(text),
     });
-    this.#tick();
+    const upkeep = { counters: () => this.#counters(), changes: () => this.#changes() };
+    this.#endUpkeep = keepUp(clock, this.#meter, this.#reports, upkeep);
     // However the loop ends, the tenure and the listeners go with it.
     this.#ended.finally(() => this.#release()).catch(() => {});
   }
@@ -532,7 +532,7 @@ export class Sender implements AsyncDisposable {
       this.#untilClosed.dispose();
       this.#stopWatching();
       this.#forgetTenure();
-      this.#cancelTick();
+      this.#endUpkeep();
       this.#outages.stop();
       this.#reports.stop();
       try {
@@ -562,15 +562,16 @@ export class Sender implements AsyncDisposable {
   }
 
   #tell(status: ToldStatus): void {
+    this.#toldStatuses++;
     this.#logger[status.level](status.words);
     this.#reports.take(status);
     this.#hub.publish(this.#statusOf(status));
   }
 
-  #tick(): void {
-    this.#cancelTick = this.#clock.setTimer(TICK_MS, () => this.#tick());
-    this.#meter.sample(this.#clock.nowMs(), this.#counters());
-    this.#reports.refresh();
+  /** An outage, and a cluster, have something new to say at any time. */
+  #changes(): number {
+    if (this.outage !== undefined || sendingSideOf(this.queue).cluster()) return NaN;
+    return this.#supervisor.changes + this.#toldStatuses + this.queue.lastId;
   }
 
   #counters() {

@@ -8,17 +8,19 @@
 
 import type { Wire } from "../base/ports.ts";
 
+/** Most servers say little or nothing, and each connection has a read pending. */
+const FIRST_READ_BYTES = 1024;
 const READ_BYTES = 16 * 1024;
 
 /** Reads one wire; one call of {@linkcode WireReader.next} at a time. */
 export class WireReader {
-  readonly #wire: Wire;
-  readonly #buffer = new Uint8Array(READ_BYTES);
+  readonly #wire: Pick<Wire, "read">;
+  #buffer = new Uint8Array(FIRST_READ_BYTES);
   #unused: Uint8Array | undefined;
   #reading: Promise<Uint8Array | null> | undefined;
 
   /** @param wire Nobody else reads from it. */
-  constructor(wire: Wire) {
+  constructor(wire: Pick<Wire, "read">) {
     this.#wire = wire;
   }
 
@@ -61,6 +63,11 @@ export class WireReader {
 
   async #read(): Promise<Uint8Array | null> {
     const readBytes = await this.#wire.read(this.#buffer);
-    return readBytes === null ? null : this.#buffer.slice(0, readBytes);
+    if (readBytes === null) return null;
+    const chunk = this.#buffer.slice(0, readBytes);
+    // There may be more than it takes at a time.
+    const isFull = readBytes === this.#buffer.length && readBytes < READ_BYTES;
+    if (isFull) this.#buffer = new Uint8Array(READ_BYTES);
+    return chunk;
   }
 }

@@ -19,7 +19,7 @@ Deno.test("packets go into batches and come out as they were, wherever they are 
     fc.integer({ min: 1, max: 100_000 }),
     fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
     (groups, seed, maxBytes, withdrawn) => {
-      const arena = new Arena();
+      const arena = new Arena(() => 0);
       const packer = new BatchPacker(101);
       const stored: { id: number; payload: Uint8Array }[] = [];
       for (const [g, group] of groups.entries()) {
@@ -60,7 +60,7 @@ Deno.test("packets go into batches and come out as they were, wherever they are 
 });
 
 Deno.test("a line that is never empty keeps its order and its counts", () => {
-  const arena = new Arena();
+  const arena = new Arena(() => 0);
   const line = new PendingEnqueues();
   const units: PendingEnqueue[] = [];
   const push = (size: number) => {
@@ -85,4 +85,22 @@ Deno.test("a line that is never empty keeps its order and its counts", () => {
   assert(line.isEmpty);
   assert.deepEqual(taken, units);
   assert.equal(line.bytes, units.slice(-10).reduce((sum, { bytes }) => sum + bytes, 0));
+});
+
+Deno.test("blocks are as large as what comes at a time, between 4 and 64 KiB", () => {
+  let nowMs = 0;
+  const arena = new Arena(() => nowMs);
+  const blocks = (packets: number, everyMs: number) => {
+    const sizes = new Set<number>();
+    for (let i = 0; i < packets; i++) {
+      nowMs += everyMs;
+      sizes.add(arena.copy(new Uint8Array(100), Infinity).block.length);
+    }
+    return [...sizes];
+  };
+  assert.deepEqual(blocks(200, 1000), [4096]);
+  assert.deepEqual(blocks(5000, 0), [4096, 16_384, 65_536]);
+  assert.equal(blocks(5000, 1000).at(-1), 4096);
+  // One that fits into no block of the moment has one of its own size.
+  assert.equal(arena.copy(new Uint8Array(10_000), Infinity).block.length, 10_000);
 });

@@ -288,14 +288,14 @@ Deno.test("a lock file that cannot be looked at for a moment ends nothing", asyn
   using lock = await SenderLock.acquire(queue.path);
   const found: string[] = [];
   const stop = watchFiles(queue, lock, clock, ({ which }) => found.push(which));
-  const { statSync } = Deno.FsFile.prototype;
-  Deno.FsFile.prototype.statSync = () => {
+  const { lstatSync } = Deno;
+  Deno.lstatSync = () => {
     throw new Error("Input/output error (os error 5)");
   };
   try {
     clock.advance(3000);
   } finally {
-    Deno.FsFile.prototype.statSync = statSync;
+    Deno.lstatSync = lstatSync;
   }
   assert.deepEqual(found, []);
   Deno.removeSync(lock.path);

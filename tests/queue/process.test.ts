@@ -6,6 +6,7 @@ import { readSenderNotice } from "../../src/queue/lock_file.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { bytes, text } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { child, lines } from "./helpers.ts";
 import { inEachPlace, PLACES } from "./threads.ts";
@@ -226,27 +227,18 @@ Deno.test("without inotify the doorbell polls and says so", async () => {
   Deno.watchFs = () => {
     throw new Error("Too many open files (os error 24)");
   };
-  let fire: (() => void) | undefined;
-  const clock = {
-    ...systemClock,
-    setTimer(delayMs: number, callback: () => void) {
-      assert.equal(delayMs, 1000);
-      fire = callback;
-      return () => fire = undefined;
-    },
-  };
-  let rings = 0;
+  const clock = new ManualClock();
+  const rings: boolean[] = [];
   try {
-    const doorbell = listenForRings(lock.path, () => rings++, clock);
+    const doorbell = listenForRings(lock.path, (rung) => rings.push(rung), clock);
     assert.deepEqual([doorbell.mode, doorbell.pollReason], [
       "poll",
       "Too many open files (os error 24)",
     ]);
-    fire?.();
-    fire?.();
-    assert.equal(rings, 2);
+    clock.advance(2000);
+    assert.deepEqual(rings, [false, false], "nobody has rung");
     await doorbell.stop();
-    assert.equal(fire, undefined);
+    assert.equal(clock.timers.size, 0);
   } finally {
     Deno.watchFs = watchFs;
   }

@@ -156,3 +156,20 @@ Deno.test("while packets go on being removed nothing is moved, unless there is l
   assert.equal(most.stepPages.length > 0, true);
   vacuum.stop();
 });
+
+Deno.test("after a look that has found little, the next one waits for five seconds", async () => {
+  const file = new File(100, 50);
+  const clock = new ManualClock();
+  const vacuum = new Vacuum(file, clock, () => true);
+  const removeForMs = async (ms: number) => {
+    for (const untilMs = clock.nowMs() + ms; clock.nowMs() < untilMs;) {
+      vacuum.wake();
+      clock.advance(100);
+      await settle();
+    }
+    return file.calls.splice(0);
+  };
+  assert.deepEqual(await removeForMs(5000), ["space"]);
+  assert.deepEqual(await removeForMs(10_000), ["space", "space"]);
+  vacuum.stop();
+});

@@ -30,6 +30,8 @@ const LAST_STEPS_MS = 3000;
 const REST_MS = 100;
 /** Unless so much more is free than in use that there is little to move. */
 const MOSTLY_FREE = 8;
+/** Where a look has found little: what is removed one by one takes long to become much. */
+const NEXT_LOOK_MS = 5000;
 const BETWEEN_STEPS_MS = 10;
 
 /**
@@ -44,6 +46,7 @@ export class Vacuum {
   #stopped = false;
   #removedAtMs = -Infinity;
   #stepPages = MIN_STEP_PAGES;
+  #nextLookAtMs = -Infinity;
 
   /**
    * Makes it; it does nothing until woken.
@@ -61,7 +64,8 @@ export class Vacuum {
   /** Packets were removed: look soon whether that left much free space. */
   wake(): void {
     this.#removedAtMs = this.#clock.nowMs();
-    if (this.#cancel === undefined) this.#after(REST_MS, "look");
+    if (this.#cancel !== undefined) return;
+    this.#after(Math.max(REST_MS, this.#nextLookAtMs - this.#removedAtMs), "look");
   }
 
   /** No step starts after this. */
@@ -101,7 +105,10 @@ export class Vacuum {
   async #work(what: "look" | "step"): Promise<void> {
     try {
       const { pages, freePages } = await this.#store.space();
-      if (what === "look" && !isWorthIt(pages, freePages)) return;
+      if (what === "look" && !isWorthIt(pages, freePages)) {
+        this.#nextLookAtMs = this.#clock.nowMs() + NEXT_LOOK_MS;
+        return;
+      }
       const restedMs = this.#clock.nowMs() - this.#removedAtMs;
       if (restedMs < REST_MS && freePages <= MOSTLY_FREE * (pages - freePages)) {
         this.#after(REST_MS - restedMs, "look");

@@ -80,14 +80,28 @@ export class BatchPacker {
   }
 }
 
-/** Small packets share a block: one allocation for many. */
+/**
+ * Small packets share a block: one allocation for many. Where few come, a block is small, for a
+ * process may have a thousand queues.
+ */
+const LEAST_BLOCK_BYTES = 4 * 1024;
 const BLOCK_BYTES = 64 * 1024;
 const SHARED_MAX_BYTES = 16 * 1024;
+/** A block that is used up in this time was too small. */
+const SHORT_MS = 100;
 
 /** Where packets are copied to, one behind the other, so that callers may reuse their buffers. */
 export class Arena {
+  readonly #nowMs: () => number;
   #block: Uint8Array = new Uint8Array(0);
   #used = 0;
+  #blockBytes = LEAST_BLOCK_BYTES;
+  #madeAtMs = -Infinity;
+
+  /** @param nowMs Monotonic milliseconds. */
+  constructor(nowMs: () => number) {
+    this.#nowMs = nowMs;
+  }
 
   /** Copies one packet. */
   copy(payload: Uint8Array, expiresAtMs: number): PacketSpan {
@@ -116,11 +130,22 @@ export class Arena {
   /** Reserves room in the block. Returns where it begins. */
   #reserve(bytes: number): number {
     if (this.#used + bytes > this.#block.length) {
-      this.#block = new Uint8Array(bytes > SHARED_MAX_BYTES ? bytes : BLOCK_BYTES);
+      const blockBytes = bytes > SHARED_MAX_BYTES ? bytes : this.#nextBlockBytes();
+      this.#block = new Uint8Array(Math.max(bytes, blockBytes));
       this.#used = 0;
     }
     const start = this.#used;
     this.#used += bytes;
     return start;
+  }
+
+  #nextBlockBytes(): number {
+    const nowMs = this.#nowMs();
+    const isShort = nowMs - this.#madeAtMs < SHORT_MS;
+    this.#madeAtMs = nowMs;
+    this.#blockBytes = isShort
+      ? Math.min(BLOCK_BYTES, 4 * this.#blockBytes)
+      : Math.max(LEAST_BLOCK_BYTES, this.#blockBytes / 2);
+    return this.#blockBytes;
   }
 }

@@ -1,0 +1,44 @@
+import { eachSecond } from "../base/each_second.ts";
+import type { Clock } from "../base/ports.ts";
+import type { Counters, RateMeter } from "./rate_meter.ts";
+import type { ReportPublisher } from "./report.ts";
+
+/** So long after the last change the rates, which are those of three seconds, are 0 as well. */
+const QUIET_AFTER_SECONDS = 5;
+
+/** What {@linkcode keepUp} asks its sender. */
+export interface Upkeep {
+  /** What the rates are made of. */
+  readonly counters: () => Counters;
+  /**
+   * Stays as it is while nothing that is measured or reported changes, but for the rates; NaN:
+   * that is not known.
+   */
+  readonly changes: () => number;
+}
+
+/**
+ * Measures the rates once a second, and publishes what has changed. While nothing changes, a
+ * second costs next to nothing, for most senders of a process with many are idle.
+ *
+ * @returns Ends it.
+ */
+export function keepUp(
+  clock: Clock,
+  meter: RateMeter,
+  reports: Pick<ReportPublisher, "refresh">,
+  { counters, changes }: Upkeep,
+): () => void {
+  let known = NaN;
+  let quietSeconds = 0;
+  let last = counters();
+  meter.sample(clock.nowMs(), last);
+  return eachSecond(clock, () => {
+    const present = changes();
+    quietSeconds = present === known ? quietSeconds + 1 : 0;
+    known = present;
+    if (quietSeconds < QUIET_AFTER_SECONDS) last = counters();
+    meter.sample(clock.nowMs(), last);
+    if (quietSeconds < QUIET_AFTER_SECONDS) reports.refresh();
+  });
+}
