@@ -54,7 +54,8 @@ interface Connection {
   emptySinceMs: number;
   readonly openedQueueMs: number;
   readonly reader: StreamReader;
-  readonly packets: { readonly packet: Packet; readonly end: number }[];
+  /** With the ids that they had: a dead letter that is put back has another one. */
+  readonly packets: { readonly packet: Packet; readonly id: number; readonly end: number }[];
   drained: number;
   /** When the first of them was. */
   drainedAtMs: number;
@@ -984,7 +985,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     packet.written = true;
     packet.sentIn.push(connection);
     connection.lastId = packet.id;
-    connection.packets.push({ packet, end });
+    connection.packets.push({ packet, id: packet.id, end });
     // With a bound on attempts the search for the guilty one begins anew after each conviction.
     const fruitless = this.#fruitless.filter(({ carried }) => carried).length;
     const alone = fruitless >= FRUITLESS_ALONE && this.#options.limits.maxAttempts === Infinity;
@@ -1075,10 +1076,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   /** Whether packets of it were not read, or not answered, where that confirms. */
   #hasUnconfirmed({ wire, packets, takenBytes }: Connection): boolean {
     const { answers, reads } = this.#options.limits;
-    return packets.some(({ packet, end }) =>
+    return packets.some(({ packet, id, end }) =>
       answers === undefined
         ? reads && end > takenBytes
-        : !packet.answers.some(({ connection }) => connection.wire === wire)
+        : packet.id === id && !packet.answers.some(({ connection }) => connection.wire === wire)
     );
   }
 
@@ -1212,9 +1213,14 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   #checkWaits(nowMs: number): void {
     if (this.#status === undefined) return;
     const { state, sinceMs, pause } = this.#status;
-    // Whoever listens waits for as long as it takes.
-    const openings = [...this.#connections.values()].filter(({ opening }) => opening);
-    if (state === "connecting" && this.#options.listens && openings.length === 0) return;
+    // Whoever listens waits for as long as it takes, and then for what is to be said first.
+    const openedAtMs = [...this.#connections.values()]
+      .filter(({ opening, releasedAtMs }) => opening && releasedAtMs === Infinity)
+      .map(({ openedAtMs }) => openedAtMs);
+    if (state === "connecting" && this.#options.listens && openedAtMs.length === 0) return;
+    const fromMs = this.#options.listens && state === "connecting"
+      ? Math.min(...openedAtMs)
+      : sinceMs;
     const { lookUpTimeoutMs, slowConnectTimeoutMs, connectTimeoutMs, backoffCapMs, session } =
       this.#options.limits;
     const limitMs = state === "connecting"
@@ -1223,7 +1229,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       : state === "backing-off"
       ? pause?.capMs ?? backoffCapMs
       : Infinity;
-    const waitedMs = nowMs - Math.max(sinceMs, this.#resumedAtMs);
+    const waitedMs = nowMs - Math.max(fromMs, this.#resumedAtMs);
     if (waitedMs > limitMs + SLACK_MS) {
       this.fail(`${state} for ${waitedMs.toFixed(0)} ms, the bound is ${limitMs} ms`);
     }
