@@ -184,10 +184,14 @@ export class PostgresStore implements QueueStore {
 
   /** In the order of the arguments of `sendq.commit`. */
   #commitTerms(request: CommitRequest): unknown[] {
-    const { sentThrough, at, removeThrough, handedOut, maxPackets, maxBytes, overflow } = request;
+    const { removeThrough, handedOut, maxPackets, maxBytes, overflow } = request;
+    const terms = this.#terms(request.at, request.sentThrough, request.deadLimits);
+    const { queueId, durability, fence, sentThrough } = terms;
+    const { wallMs, clockOffsetMs, knownOffsetMs, maxDeadPackets, maxDeadBytes } = terms;
     return [
-      ...Object.values(this.#terms(at, sentThrough, request.deadLimits)),
-      ...[removeThrough, handedOut ?? null, sentThrough + RESERVED_PACKETS],
+      ...[queueId, durability, fence, sentThrough],
+      ...[wallMs, clockOffsetMs, knownOffsetMs, maxDeadPackets, maxDeadBytes],
+      ...[removeThrough, handedOut ?? null, request.sentThrough + RESERVED_PACKETS],
       ...[maxPackets, maxBytes, overflow],
     ];
   }

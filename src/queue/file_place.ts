@@ -8,6 +8,7 @@ import { openStore } from "./open_store.ts";
 import type { QueueOptions } from "./options.ts";
 import type { QueuePlace } from "./place.ts";
 import { SenderLock } from "./sender_lock.ts";
+import { mayLookAt } from "./sqlite/file_identity.ts";
 import type { Durability } from "./store/types.ts";
 
 const SURVIVED: Readonly<Record<Durability, string>> = {
@@ -33,9 +34,8 @@ export class FilePlace implements QueuePlace {
     this.survives = SURVIVED[durability];
     this.durability = durability;
     this.#clock = clock;
-    const path = `${store.path}-wal`;
-    const mayLook = Deno.permissions.querySync({ name: "read", path }).state === "granted";
-    this.#logLook = mayLook ? new LogLook(path, clock) : undefined;
+    const logPath = `${store.path}-wal`;
+    this.#logLook = mayLookAt(logPath) ? new LogLook(logPath, clock) : undefined;
   }
 
   /**

@@ -9,6 +9,7 @@ import {
   type FileIdentity,
   identityAt,
   isSameFile,
+  mayLookAt,
   QueueFiles,
   refuseOrphanedLog,
   refuseSecondName,
@@ -73,7 +74,7 @@ async function lookAt(path: string, clock: Clock): Promise<FileIdentity | undefi
 /** A new queue under the name of one that a sender has lost would not be that sender's. */
 async function refuseWhileSending(path: string, clock: Clock): Promise<void> {
   const lockPath = lockPathOf(path);
-  if (Deno.permissions.querySync({ name: "read", path: lockPath }).state !== "granted") return;
+  if (!mayLookAt(lockPath)) return;
   const sender = await readSenderNotice(path, clock);
   // The sender may have made its queue just now.
   if (sender === undefined || identityAt(path) !== undefined) return;

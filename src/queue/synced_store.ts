@@ -13,7 +13,7 @@ import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { SyncIn } from "./options.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
-import { type FileIdentity, identityAt, isSameFile } from "./sqlite/file_identity.ts";
+import { type FileIdentity, identityAt, isSameFile, mayLookAt } from "./sqlite/file_identity.ts";
 import type {
   CommitRequest,
   CommitResult,
@@ -123,7 +123,7 @@ export class SyncedStore implements FileStore {
     this.#store = store;
     this.#clock = clock;
     this.#logPath = `${store.path}-wal`;
-    const mayReadLog = this.#mayReadLog();
+    const mayReadLog = mayLookAt(this.#logPath);
     this.#known = mayReadLog ? identityAt(this.#logPath) : undefined;
     this.#pace = paceOf(Deno.statSync(store.path).dev, clock);
     this.#syncIn = syncIn === "auto" && !mayReadLog ? "loop" : syncIn;
@@ -132,13 +132,9 @@ export class SyncedStore implements FileStore {
     this.#pace.queues++;
   }
 
-  #mayReadLog(): boolean {
-    return Deno.permissions.querySync({ name: "read", path: this.#logPath }).state === "granted";
-  }
-
   /** Closing it drops no lock: SQLite has those of this process on its other files. */
   #openLog(): void {
-    if (!this.#mayReadLog()) {
+    if (!mayLookAt(this.#logPath)) {
       throw new Deno.errors.NotCapable(
         `syncIn "threads" needs --allow-read=${this.#logPath}: threads sync SQLite's log. ` +
           'Or use syncIn "loop".',
@@ -252,7 +248,7 @@ export class SyncedStore implements FileStore {
     this.#settleDoubt();
     const version = this.#store.dataVersion();
     if (version === this.#syncedVersion) return;
-    if (this.#mayReadLog()) {
+    if (mayLookAt(this.#logPath)) {
       if (this.#log === undefined) this.#openLog();
       await this.#sync();
     } else if (!this.#store.file.moveLog()) {

@@ -112,9 +112,13 @@ export class ReportPublisher {
     this.#stopped = true;
   }
 
-  /** Publishes how things stand, where that has changed; to be called once a second. */
-  refresh(): void {
-    if (this.#stopped) return;
+  /**
+   * Publishes how things stand, where that has changed; to be called once a second.
+   *
+   * @returns Whether others can read it now.
+   */
+  refresh(): boolean {
+    if (this.#stopped) return true;
     const { clock, remote, read, publish } = this.#options;
     const { state, verdict, stats, condition, outage, rates } = read();
     const content = {
@@ -132,14 +136,15 @@ export class ReportPublisher {
       ...stats,
     };
     const text = JSON.stringify(content);
-    if (text === this.#written) return;
+    if (text === this.#written) return true;
     try {
       publish(JSON.stringify({ atMs: clock.wallMs(), ...content }));
     } catch {
-      return; // The disk is full. Delivery goes on, and so does the next attempt.
+      return false; // The disk is full. Delivery goes on, and the next second tries again.
     }
     this.#written = text;
     this.#writtenAtMs = clock.nowMs();
+    return true;
   }
 }
 

@@ -571,7 +571,9 @@ export class Sender implements AsyncDisposable {
   /** An outage, and a cluster, have something new to say at any time. */
   #changes(): number {
     if (this.outage !== undefined || sendingSideOf(this.queue).cluster()) return NaN;
-    return this.#supervisor.changes + this.#toldStatuses + this.queue.lastId;
+    const { lastId, removedThroughId } = this.queue;
+    // Each only grows.
+    return this.#supervisor.changes + this.#toldStatuses + lastId + removedThroughId;
   }
 
   #counters() {

@@ -31,6 +31,7 @@ export function keepUp(
 ): () => void {
   let known = NaN;
   let quietSeconds = 0;
+  let isPublished = false;
   let last = counters();
   meter.sample(clock.nowMs(), last);
   return eachSecond(clock, () => {
@@ -39,6 +40,6 @@ export function keepUp(
     known = present;
     if (quietSeconds < QUIET_AFTER_SECONDS) last = counters();
     meter.sample(clock.nowMs(), last);
-    if (quietSeconds < QUIET_AFTER_SECONDS) reports.refresh();
+    if (quietSeconds < QUIET_AFTER_SECONDS || !isPublished) isPublished = reports.refresh();
   });
 }

@@ -135,6 +135,24 @@ Deno.test("a step holds the loop for 2 ms: it has as many pages as that takes", 
   assert.deepEqual(await stepsOf(3), [20, 1, 1], "never none");
 });
 
+Deno.test("a file that is closed gives everything back, in steps as short, for three seconds", async () => {
+  const clock = new ManualClock();
+  const finish = async (pagesAMs: number) => {
+    const file = new File(100_000, 90_000);
+    file.takes = (pages) => clock.advance(pages / pagesAMs);
+    await new Vacuum(file, clock, () => true).finish();
+    assert.equal(file.calls.at(-1), "checkpoint");
+    return file;
+  };
+  const quick = await finish(10_000);
+  assert.equal(quick.freePages, 0);
+  assert.equal(Math.max(...quick.stepPages), 2000);
+  const slow = await finish(2);
+  // 2 pages a millisecond, 3 seconds: one step may be under way when they are over.
+  assert.equal(slow.pages - slow.freePages, 10_000);
+  assert.ok(Math.abs(90_000 - slow.freePages - 6000) <= 4, `${slow.freePages} are left`);
+});
+
 Deno.test("while packets go on being removed nothing is moved, unless there is little to move", async () => {
   const clock = new ManualClock();
   const removeFor = async (file: File, ms: number) => {

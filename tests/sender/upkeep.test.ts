@@ -7,16 +7,17 @@ import { ManualClock } from "../support/manual_clock.ts";
 function bench() {
   const clock = new ManualClock();
   const meter = new RateMeter();
-  const state = { changes: 0, packets: 0, reports: 0 };
+  const state = { changes: 0, packets: 0, reports: 0, hasRoom: true };
   const counters = () => ({
     storedPackets: state.packets,
     drainedPackets: state.packets,
     ackedBytes: 10 * state.packets,
   });
-  const end = keepUp(clock, meter, { refresh: () => state.reports++ }, {
-    counters,
-    changes: () => state.changes,
-  });
+  const refresh = () => {
+    state.reports++;
+    return state.hasRoom;
+  };
+  const end = keepUp(clock, meter, { refresh }, { counters, changes: () => state.changes });
   const rate = () => meter.rates(clock.nowMs(), counters()).storedPacketsPerSecond;
   return { clock, state, end, rate };
 }
@@ -34,6 +35,17 @@ Deno.test("a sender in which nothing changes is left alone, until something does
   assert.equal(state.reports, 26);
   end();
   assert.equal(clock.timers.size, 0);
+});
+
+Deno.test("a report that the disk has no room for is written once it has", () => {
+  const { clock, state, end } = bench();
+  state.hasRoom = false;
+  clock.advance(60_000);
+  assert.equal(state.reports, 60);
+  state.hasRoom = true;
+  clock.advance(60_000);
+  assert.equal(state.reports, 61);
+  end();
 });
 
 Deno.test("the rates of what comes after a pause are those of the last seconds", () => {

@@ -19,7 +19,6 @@ const WORTH_PAGES = 1024;
  */
 const STEP_MS = 2;
 const MIN_STEP_PAGES = 1;
-/** The most, and how many at a time when the file is closed: nobody waits for the loop any more. */
 const MAX_STEP_PAGES = 2000;
 /** For how long a close may be held up by it. */
 const LAST_STEPS_MS = 3000;
@@ -84,7 +83,7 @@ export class Vacuum {
       if (!isWorthIt(pages, freePages)) return;
       for (let left = freePages; left > 0 && this.#clock.nowMs() < untilMs;) {
         const before = left;
-        ({ freePages: left } = await this.#store.vacuumStep(MAX_STEP_PAGES));
+        left = await this.#step();
         if (left >= before) break;
       }
       await this.#store.checkpoint();

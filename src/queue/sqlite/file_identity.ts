@@ -191,7 +191,8 @@ function unescaped(path: string): string {
   );
 }
 
-function mayLookAt(path: string): boolean {
+/** Whether this process was granted to look at a file. */
+export function mayLookAt(path: string): boolean {
   return Deno.permissions.querySync({ name: "read", path }).state === "granted";
 }
 
