@@ -568,11 +568,10 @@ export class Sender implements AsyncDisposable {
     this.#hub.publish(this.#statusOf(status));
   }
 
-  /** An outage, and a cluster, have something new to say at any time. */
+  /** Grows with each; an outage, and a cluster, have something new to say at any time. */
   #changes(): number {
     if (this.outage !== undefined || sendingSideOf(this.queue).cluster()) return NaN;
     const { lastId, removedThroughId } = this.queue;
-    // Each only grows.
     return this.#supervisor.changes + this.#toldStatuses + lastId + removedThroughId;
   }
 
