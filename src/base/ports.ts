@@ -27,6 +27,27 @@ export interface Clock {
 }
 
 /**
+ * Tells of changes of files.
+ *
+ * @category Tools
+ */
+export interface FileWatch {
+  /**
+   * Calls back when somebody has set a file's times; perhaps at other changes of what is said
+   * about the file, too, but not when it is written. What it calls must not throw.
+   *
+   * @returns Ends it, and resolves once nothing of it is under way.
+   * @throws {Error} The file cannot be watched; its message says why.
+   */
+  touches(path: string, onTouch: () => void): () => Promise<void>;
+  /**
+   * Calls back once, when somebody has written into a file; the same otherwise. Not for a file
+   * whose touches are watched, too.
+   */
+  nextWrite(path: string, onWrite: () => void): () => Promise<void>;
+}
+
+/**
  * Chance: uniform in [0, 1).
  *
  * @category Tools

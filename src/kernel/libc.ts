@@ -4,8 +4,8 @@
  * - Loaded at first use, never at import.
  * - Only `buffer` parameters: a grant of one path forbids `Deno.UnsafePointer`.
  *   Every call with a buffer is synchronous, so the buffer is held by the call's
- *   own arguments until it has returned. getaddrinfo, which waits for the network,
- *   runs in a thread of Deno's and is given addresses of the C library's own memory.
+ *   own arguments until it has returned. What waits (getaddrinfo, and poll for changes of
+ *   files) runs in a thread of Deno's and is given addresses of the C library's own memory.
  * - `errno` is deliberately not in the table: V8 and Deno make system calls of
  *   their own before JavaScript could read it. Return codes, SO_ERROR, TCP_INFO
  *   and netlink answers carry what is needed.
@@ -117,6 +117,44 @@ const SYMBOLS = {
     ],
     result: "i32",
   },
+  // The same, in a thread.
+  pollInThread: {
+    name: "poll",
+    parameters: [
+      "u64", // struct pollfd *fds
+      "u64", // nfds_t nfds
+      "i32", // int timeout
+    ],
+    result: "i32",
+    nonblocking: true,
+  },
+  read: {
+    parameters: [
+      "i32", // int fd
+      "buffer", // void *buf
+      "usize", // size_t count
+    ],
+    result: "isize",
+  },
+  inotify_init1: {
+    parameters: ["i32"], // int flags
+    result: "i32",
+  },
+  inotify_add_watch: {
+    parameters: [
+      "i32", // int fd
+      "buffer", // const char *pathname
+      "u32", // uint32_t mask
+    ],
+    result: "i32",
+  },
+  inotify_rm_watch: {
+    parameters: [
+      "i32", // int fd
+      "i32", // int wd
+    ],
+    result: "i32",
+  },
   clock_gettime: {
     parameters: [
       "i32", // clockid_t clockid
@@ -183,6 +221,15 @@ const SYMBOLS = {
     parameters: [
       "buffer", // void *dest
       "u64", // const void *src
+      "u64", // size_t n
+    ],
+    result: "u64", // void *
+  },
+  memcpyTo: {
+    name: "memcpy",
+    parameters: [
+      "u64", // void *dest
+      "buffer", // const void *src
       "u64", // size_t n
     ],
     result: "u64", // void *

@@ -8,17 +8,9 @@
 
 import { eachSecond } from "../base/each_second.ts";
 import { messageOf } from "../base/errors.ts";
-import type { Clock } from "../base/ports.ts";
+import type { Clock, FileWatch } from "../base/ports.ts";
 import { lockPathOf } from "./lock_file.ts";
 import { isSymbolicLink } from "./sqlite/file_identity.ts";
-
-/**
- * So many lock files of a process are watched at a time. At each change of one the runtime
- * compares its path with each path that is watched, by a dozen of system calls
- * (deno_facts, Watching files): a thousand would take all of a core for that.
- */
-const MAX_WATCHED = 16;
-let watched = 0;
 
 /** How a sender hears of packets that other processes have stored. */
 export interface Doorbell {
@@ -31,57 +23,75 @@ export interface Doorbell {
 }
 
 /**
- * Calls back when another process has rung, and once a second besides: a
- * process without the right to touch the lock file cannot ring.
- *
- * @param lockPath The lock file.
- * @param onRing Called at each ring with true, and once a second with false.
- * @param clock Time.
+ * So many lock files of a process are watched by the runtime at a time. At each change of one it
+ * compares its path with each path that is watched, by a dozen of system calls (deno_facts,
+ * Watching files): a thousand would take all of a core for that.
  */
-export function listenForRings(
-  lockPath: string,
-  onRing: (rung: boolean) => void,
-  clock: Clock,
-): Doorbell {
-  const stopTimer = eachSecond(clock, () => onRing(false));
-  const polls = (pollReason: string): Doorbell => ({
-    mode: "poll",
-    pollReason,
-    stop() {
-      stopTimer();
-      return Promise.resolve();
-    },
-  });
-  if (watched >= MAX_WATCHED) return polls(`this process watches ${MAX_WATCHED} queues already`);
-  let watcher: Deno.FsWatcher;
-  try {
-    watcher = Deno.watchFs(lockPath);
-  } catch (error) {
-    // Typically no inotify instances are left (fs.inotify.max_user_instances).
-    return polls(messageOf(error));
-  }
-  watched++;
-  const watching = watch(watcher, () => onRing(true));
-  let stopped = false;
-  return {
-    mode: "watch",
-    pollReason: undefined,
-    stop() {
-      stopTimer();
+const MAX_WATCHED = 16;
+let watched = 0;
+
+/**
+ * Has the runtime watch a file, for those who may not ask the kernel. It tells of what this
+ * process writes, too.
+ */
+const runtimeWatch: Pick<FileWatch, "touches"> = {
+  touches(path, onTouch) {
+    if (watched >= MAX_WATCHED) {
+      throw new Error(`this process watches ${MAX_WATCHED} queues already`);
+    }
+    const watcher = Deno.watchFs(path);
+    watched++;
+    const watching = watch(watcher, onTouch);
+    let stopped = false;
+    return () => {
       if (!stopped) {
         watcher.close();
         watched--;
       }
       stopped = true;
       return watching;
-    },
-  };
+    };
+  },
+};
+
+async function watch(watcher: Deno.FsWatcher, onTouch: () => void): Promise<void> {
+  for await (const event of watcher) {
+    if (event.kind !== "access") onTouch();
+  }
 }
 
-async function watch(watcher: Deno.FsWatcher, onRing: () => void): Promise<void> {
-  for await (const event of watcher) {
-    if (event.kind !== "access") onRing();
+/**
+ * Calls back when another process has rung, and once a second besides: a
+ * process without the right to touch the lock file cannot ring.
+ *
+ * @param lockPath The lock file.
+ * @param onRing Called at each ring with true, and once a second with false.
+ * @param clock Time.
+ * @param watch Tells of rings. @default {the runtime}
+ */
+export function listenForRings(
+  lockPath: string,
+  onRing: (rung: boolean) => void,
+  clock: Clock,
+  watch: Pick<FileWatch, "touches"> = runtimeWatch,
+): Doorbell {
+  const stopTimer = eachSecond(clock, () => onRing(false));
+  let stopWatch: (() => Promise<void>) | undefined;
+  let pollReason: string | undefined;
+  try {
+    stopWatch = watch.touches(lockPath, () => onRing(true));
+  } catch (error) {
+    // Typically no inotify instances are left (fs.inotify.max_user_instances).
+    pollReason = messageOf(error);
   }
+  return {
+    mode: stopWatch === undefined ? "poll" : "watch",
+    pollReason,
+    async stop() {
+      stopTimer();
+      await stopWatch?.();
+    },
+  };
 }
 
 /** Rings at most this often; the last ring of a burst comes late, never not at all. */

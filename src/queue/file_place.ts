@@ -1,5 +1,5 @@
 import type { QueueFileError } from "../base/errors.ts";
-import type { Clock } from "../base/ports.ts";
+import type { Clock, FileWatch } from "../base/ports.ts";
 import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
 import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
 import { lockPathOf } from "./lock_file.ts";
@@ -24,8 +24,8 @@ export class FilePlace implements QueuePlace {
   readonly survives: string;
   readonly durability: Durability;
   readonly #clock: Clock;
-  /** Left out where this process may not look at the log. */
-  readonly #logLook: LogLook | undefined;
+  /** While its sender listens; left out where this process may not look at the log. */
+  #logLook: LogLook | undefined;
 
   private constructor(store: GuardedStore, { clock, durability }: Required<QueueOptions>) {
     this.lockPath = lockPathOf(store.path);
@@ -34,8 +34,6 @@ export class FilePlace implements QueuePlace {
     this.survives = SURVIVED[durability];
     this.durability = durability;
     this.#clock = clock;
-    const logPath = `${store.path}-wal`;
-    this.#logLook = mayLookAt(logPath) ? new LogLook(logPath, clock) : undefined;
   }
 
   /**
@@ -64,12 +62,21 @@ export class FilePlace implements QueuePlace {
     return this.store.misplaced();
   }
 
-  /** Listens on the lock file. */
-  listen(onRing: (rung: boolean) => void): Doorbell {
-    return listenForRings(this.lockPath, onRing, this.#clock);
+  /** Listens on the lock file, and looks at SQLite's log. */
+  listen(onRing: (rung: boolean) => void, watch?: FileWatch): Doorbell {
+    const logPath = `${this.store.path}-wal`;
+    const look = mayLookAt(logPath) ? new LogLook(logPath, this.#clock, watch) : undefined;
+    this.#logLook = look;
+    const doorbell = listenForRings(this.lockPath, onRing, this.#clock, watch);
+    return {
+      ...doorbell,
+      stop: async () => {
+        await Promise.all([look?.stop(), doorbell.stop()]);
+      },
+    };
   }
 
-  /** Looks at SQLite's log. */
+  /** See {@linkcode LogLook.mayHaveNews}. */
   mayHaveNews(): boolean {
     return this.#logLook?.mayHaveNews() ?? true;
   }

@@ -1,11 +1,12 @@
 /**
- * Whether anybody has written into a queue's log. Whoever commits does, and a `stat` costs a
- * third of asking SQLite, which is what an idle sender would do all day.
+ * Whether anybody has written into a queue's log. Whoever commits does; and asking SQLite costs
+ * three times as much as a `stat`, and a `stat` more than waiting until the kernel tells, which
+ * an idle sender would do all day.
  *
  * @module
  */
 
-import type { Clock } from "../base/ports.ts";
+import type { Clock, FileWatch } from "../base/ports.ts";
 
 /**
  * For so long after a write that was seen there may be another one with the same time: some
@@ -19,28 +20,33 @@ const ASK_AFTER_MS = 10_000;
 export class LogLook {
   readonly #path: string;
   readonly #clock: Clock;
+  readonly #watch: FileWatch | undefined;
+  #endWatch: (() => Promise<void>) | undefined;
   #writtenAtMs = -Infinity;
   #sizeBytes = -1;
   #seenAtMs = -Infinity;
   #askedAtMs = -Infinity;
 
   /**
+   * Looks from now on.
+   *
    * @param path The log, which this process may look at.
    * @param clock Time.
+   * @param watch Tells of writes; without it the log is looked at each time.
    */
-  constructor(path: string, clock: Clock) {
+  constructor(path: string, clock: Clock, watch?: FileWatch) {
     this.#path = path;
     this.#clock = clock;
+    this.#watch = watch;
   }
 
   /** Whether SQLite has to be asked: whoever gets true does so. */
   mayHaveNews(): boolean {
     const nowMs = this.#clock.nowMs();
-    const { writtenAtMs, sizeBytes } = this.#look();
-    if (writtenAtMs !== this.#writtenAtMs || sizeBytes !== this.#sizeBytes) {
-      this.#writtenAtMs = writtenAtMs;
-      this.#sizeBytes = sizeBytes;
-      this.#seenAtMs = nowMs;
+    if (this.#endWatch === undefined) {
+      // One that is written all the time is looked at: to be told costs more then.
+      if (nowMs - this.#seenAtMs >= SETTLED_AFTER_MS) this.#haveNextWriteTold();
+      if (this.#isOther()) this.#seenAtMs = nowMs;
     }
     const asks = nowMs - this.#seenAtMs < SETTLED_AFTER_MS ||
       nowMs - this.#askedAtMs >= ASK_AFTER_MS;
@@ -48,13 +54,36 @@ export class LogLook {
     return asks;
   }
 
+  #haveNextWriteTold(): void {
+    try {
+      this.#endWatch = this.#watch?.nextWrite(this.#path, () => {
+        this.#endWatch?.();
+        this.#endWatch = undefined;
+        this.#seenAtMs = this.#clock.nowMs();
+      });
+    } catch {
+      // The kernel has no more watches, or the log is gone: it is looked at.
+    }
+  }
+
   /** Where nobody can look at the moment, nothing is known: NaN is never what it was. */
-  #look(): { readonly writtenAtMs: number; readonly sizeBytes: number } {
+  #isOther(): boolean {
+    let writtenAtMs = NaN, sizeBytes = NaN;
     try {
       const { mtime, size } = Deno.statSync(this.#path);
-      return { writtenAtMs: mtime?.getTime() ?? NaN, sizeBytes: size };
+      writtenAtMs = mtime?.getTime() ?? NaN;
+      sizeBytes = size;
     } catch {
-      return { writtenAtMs: NaN, sizeBytes: NaN };
+      // Next time, perhaps.
     }
+    const isOther = writtenAtMs !== this.#writtenAtMs || sizeBytes !== this.#sizeBytes;
+    this.#writtenAtMs = writtenAtMs;
+    this.#sizeBytes = sizeBytes;
+    return isOther;
+  }
+
+  /** Looks no more. */
+  async stop(): Promise<void> {
+    await this.#endWatch?.();
   }
 }

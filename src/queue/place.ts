@@ -7,7 +7,7 @@
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { QueueFileError } from "../base/errors.ts";
-import type { Clock } from "../base/ports.ts";
+import type { Clock, FileWatch } from "../base/ports.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
 import type { FileStore, QueueStore } from "./store/contract.ts";
@@ -40,8 +40,12 @@ export interface QueuePlace {
   cluster?(): ClusterStats;
   /** Why nothing may be stored there any more; `undefined`: nothing is wrong. */
   misplaced(): QueueFileError | undefined;
-  /** Calls back when others may have stored packets; with false where nobody has said so. */
-  listen(onRing: (rung: boolean) => void): Doorbell;
+  /**
+   * Calls back when others may have stored packets; with false where nobody has said so.
+   *
+   * @param watch Tells of changes of files; without it the runtime is asked.
+   */
+  listen(onRing: (rung: boolean) => void, watch?: FileWatch): Doorbell;
   /**
    * Whether anybody may have stored something since it was asked last, by the easiest sign of
    * it; left out where there is none.

@@ -9,7 +9,7 @@
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import { ClosedError } from "../base/errors.ts";
 import { lastIdOf } from "../base/packet_batch.ts";
-import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
+import type { Clock, DeliveryQueue, FileWatch, PacketBatch } from "../base/ports.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
@@ -233,10 +233,11 @@ export class SendingSide implements DeliveryQueue {
    * the place's doorbell and does not ring it itself, and makes dead letters of
    * what expires (see {@linkcode sweepExpired}). Ends with `stop()` or `close()`.
    *
+   * @param watch Tells of changes of files; without it the runtime is asked.
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
-  answerDoorbell(tenure: Tenure): Doorbell {
-    const doorbell = this.#parts.place.listen((rung) => void this.#pollAndTell(rung));
+  answerDoorbell(tenure: Tenure, watch?: FileWatch): Doorbell {
+    const doorbell = this.#parts.place.listen((rung) => void this.#pollAndTell(rung), watch);
     const endSweeping = this.sweepExpired(tenure.spare);
     this.#doorbell = doorbell;
     return {

@@ -20,6 +20,7 @@ import type {
   ToldStatus,
 } from "../delivery/status.ts";
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
+import { inotify } from "../kernel/inotify.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
 import { type EnqueueOptions, type IdRange, resolveQueueOptions } from "../queue/options.ts";
@@ -181,7 +182,7 @@ export class Sender implements AsyncDisposable {
       onStatus: (status) => this.#outages.take(status),
       onReceived: (chunk) => this.#received.offer(chunk),
     }, sending.sentThroughId);
-    this.#doorbell = sending.answerDoorbell(parts.tenure);
+    this.#doorbell = sending.answerDoorbell(parts.tenure, inotify());
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
     const { reserveBytes = 0, wantedReserveBytes = 0 } = parts.tenure.spare ?? {};
     if (reserveBytes < wantedReserveBytes) {
@@ -488,10 +489,9 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Delivers what it can until the deadline, half-closes, and waits for the
-   * server's FIN: a server that closes has read everything, or its kernel would
-   * send a reset. What is not confirmed stays on disk for the next start. Idempotent; a
-   * second call may shorten the deadline.
+   * Delivers what it can until the deadline, half-closes, and waits for the server's FIN: a server
+   * that closes has read everything, or its kernel would send a reset. What is not confirmed stays
+   * on disk for the next start. Idempotent; a second call may shorten the deadline.
    *
    * @param options The deadline.
    * @throws {OptionError} It is out of range.

@@ -62,6 +62,10 @@ const cases: readonly Case[] = [
     says: /the connection failed/,
   },
   { name: "AF_NETLINK", refuse: [{ call: "socket", args: { 0: 16 } }], errnos: [EPERM] },
+  // Other processes' packets are looked for once a second then.
+  { name: "inotify_init1", refuse: [{ call: "inotify_init1" }] },
+  { name: "inotify_add_watch", refuse: [{ call: "inotify_add_watch" }] },
+  { name: "inotify_rm_watch", refuse: [{ call: "inotify_rm_watch" }] },
   // Reading options back that nobody asked for, and setting our defaults: all at once.
   {
     name: "every option",

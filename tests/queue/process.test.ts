@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import { QueueLockedError } from "../../src/base/errors.ts";
+import { inotify } from "../../src/kernel/inotify.ts";
 import { listenForRings } from "../../src/queue/doorbell.ts";
 import { readSenderNotice } from "../../src/queue/lock_file.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
@@ -186,6 +187,36 @@ Deno.test("sixteen lock files are watched, and further ones are asked once a sec
   const more = [open(17), open(18)];
   assert.deepEqual(more.map(({ mode }) => mode), ["watch", "poll"]);
   for (const doorbell of [...doorbells, ...more]) await doorbell.stop();
+});
+
+Deno.test("a sender hears of each of twenty queues at once, and not of its own reports", async () => {
+  using dir = new TempDir();
+  const queues = Array.from({ length: 20 }, (_, i) => dir.file(`${i}.db`));
+  for (const queue of queues) await (await OutboundQueue.open(queue)).close();
+  const locks = await Promise.all(queues.map((queue) => SenderLock.acquire(queue)));
+  const rung: string[] = [];
+  const bell = Promise.withResolvers<void>();
+  const never = { ...systemClock, setTimer: () => () => {} };
+  const doorbells = locks.map(({ path }) =>
+    listenForRings(
+      path,
+      () => {
+        rung.push(path);
+        bell.resolve();
+      },
+      never,
+      inotify() ?? assert.fail("the C library was granted"),
+    )
+  );
+  assert.deepEqual(doorbells.map(({ mode }) => mode), Array(20).fill("watch"));
+  for (const lock of locks) lock.publish("a report");
+  const process = child("enqueuer.ts", queues[18] ?? "", "a", "1");
+  await bell.promise;
+  assert.deepEqual(rung, [locks[18]?.path]);
+  for (const doorbell of doorbells) await doorbell.stop();
+  for (const lock of locks) await lock.release();
+  await process.stdout.cancel();
+  await process.status;
 });
 
 Deno.test("a queue that answers the doorbell learns of packets and does not ring itself", async () => {
