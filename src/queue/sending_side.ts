@@ -237,7 +237,9 @@ export class SendingSide implements DeliveryQueue {
    * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
   answerDoorbell(tenure: Tenure, watch?: FileWatch): Doorbell {
-    const doorbell = this.#parts.place.listen((rung) => void this.#pollAndTell(rung), watch);
+    const doorbell = this.#parts.place.listen((rung) => {
+      if (this.#hasToPoll(rung)) void this.#pollAndTell();
+    }, watch);
     const endSweeping = this.sweepExpired(tenure.spare);
     this.#doorbell = doorbell;
     return {
@@ -250,11 +252,13 @@ export class SendingSide implements DeliveryQueue {
     };
   }
 
-  async #pollAndTell(rung: boolean): Promise<void> {
-    const { place } = this.#parts;
-    // Whoever rings may have committed long after what can be seen of it.
-    const asks = rung || this.#pollFails || place.mayHaveNews?.() !== false;
-    if (!asks && !this.#hasToKeepTime) return;
+  /** Whoever rings may have committed long after what can be seen of it. */
+  #hasToPoll(rung: boolean): boolean {
+    return rung || this.#pollFails || this.#parts.place.mayHaveNews?.() !== false ||
+      this.#hasToKeepTime;
+  }
+
+  async #pollAndTell(): Promise<void> {
     let failure: unknown;
     try {
       await this.pollOtherProcesses();

@@ -42,7 +42,7 @@ export function watchFiles(
   let lastId = queue.lastId;
   let idleSeconds = 0;
   const stop = eachSecond(clock, () => {
-    const idle = queue.lastId === lastId && queue.stats().packets === 0;
+    const idle = queue.lastId === lastId && queue.removedThroughId === lastId;
     lastId = queue.lastId;
     idleSeconds = idle ? idleSeconds + 1 : 0;
     const found = idleSeconds % IDLE_SECONDS === 0 ? misplacedOf(queue, lock) : undefined;

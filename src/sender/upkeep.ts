@@ -3,7 +3,7 @@ import type { Clock } from "../base/ports.ts";
 import type { Counters, RateMeter } from "./rate_meter.ts";
 import type { ReportPublisher } from "./report.ts";
 
-/** So long after the last change the rates, which are those of three seconds, are 0 as well. */
+/** So long after the counters stand still the rates, which are those of three seconds, are 0. */
 const QUIET_AFTER_SECONDS = 5;
 
 /** What {@linkcode keepUp} asks its sender. */
@@ -11,7 +11,7 @@ export interface Upkeep {
   /** What the rates are made of. */
   readonly counters: () => Counters;
   /**
-   * Stays as it is while nothing that is measured or reported changes, but for the rates; NaN:
+   * Stays as it is while nothing that is counted or reported changes, but for the rates; NaN:
    * that is not known.
    */
   readonly changes: () => number;
@@ -36,10 +36,19 @@ export function keepUp(
   meter.sample(clock.nowMs(), last);
   return eachSecond(clock, () => {
     const present = changes();
-    quietSeconds = present === known ? quietSeconds + 1 : 0;
+    const isNews = present !== known;
     known = present;
-    if (quietSeconds < QUIET_AFTER_SECONDS) last = counters();
+    const before = last;
+    if (isNews) last = counters();
+    quietSeconds = isNews && hasGrown(before, last) ? 0 : quietSeconds + 1;
     meter.sample(clock.nowMs(), last);
-    if (quietSeconds < QUIET_AFTER_SECONDS || !isPublished) isPublished = reports.refresh();
+    if (isNews || quietSeconds < QUIET_AFTER_SECONDS || !isPublished) {
+      isPublished = reports.refresh();
+    }
   });
+}
+
+function hasGrown(before: Counters, now: Counters): boolean {
+  return now.storedPackets !== before.storedPackets ||
+    now.drainedPackets !== before.drainedPackets || now.ackedBytes !== before.ackedBytes;
 }

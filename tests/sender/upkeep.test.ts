@@ -25,14 +25,20 @@ function bench() {
 Deno.test("a sender in which nothing changes is left alone, until something does", () => {
   const { clock, state, end } = bench();
   clock.advance(60_000);
-  assert.equal(state.reports, 5);
+  assert.equal(state.reports, 4);
   state.changes++;
   clock.advance(1000);
-  assert.equal(state.reports, 6);
+  assert.equal(state.reports, 5);
+  clock.advance(10_000);
+  assert.equal(state.reports, 5, "a look at the connection has no rates behind it");
+  state.changes++;
+  state.packets++;
+  clock.advance(10_000);
+  assert.equal(state.reports, 10);
   // What is not known may have changed.
   state.changes = NaN;
   clock.advance(20_000);
-  assert.equal(state.reports, 26);
+  assert.equal(state.reports, 30);
   end();
   assert.equal(clock.timers.size, 0);
 });
