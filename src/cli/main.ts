@@ -51,7 +51,14 @@ async function run(args: readonly string[], io: Stdio): Promise<number> {
   if (args[0] === "enqueue") {
     const { enqueue, plainArguments } = await import("./commands/enqueue_packets.ts");
     const plain = plainArguments(args.slice(1));
-    if (plain !== undefined) return await enqueue(plain.texts, plain.options, io);
+    if (plain !== undefined) {
+      try {
+        return await enqueue(plain.texts, plain.options, io);
+      } catch (error) {
+        const { asUsageError } = await import("./arguments/options.ts");
+        throw asUsageError(error);
+      }
+    }
   }
   const { runProgram } = await import("./program.ts");
   return await runProgram(args, io);

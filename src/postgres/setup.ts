@@ -15,7 +15,7 @@ import { EDIT } from "./sql/edit.ts";
 import { INSPECT } from "./sql/inspect.ts";
 import { READ } from "./sql/read.ts";
 import { SHARED } from "./sql/shared.ts";
-import { CHECKSUMS, TABLES, TENURES, TRIGGERS } from "./sql/tables.ts";
+import { CHECKSUM_OF, CHECKSUMS, TABLES, TENURES, TRIGGERS, TRUNCATION } from "./sql/tables.ts";
 
 /** Version 5: a sender looks at the checksums, and a commit takes half as long. */
 const FUNCTIONS_ALONE = "";
@@ -27,11 +27,14 @@ const MIGRATIONS: readonly string[] = [
   EDGE_TABLE,
   FUNCTIONS_ALONE,
   TRIGGERS,
+  TRUNCATION,
 ];
 /** Functions hold nothing: those of the version before go, and these come. */
-const FUNCTIONS: readonly string[] = [SHARED, COMMIT, EDIT, READ, INSPECT, EDGES];
-/** All but what tables are made of. */
-const DROP_FUNCTIONS = `
+export const FUNCTIONS: string = [CHECKSUM_OF, SHARED, COMMIT, EDIT, READ, INSPECT, EDGES].join(
+  "\n",
+);
+/** All but what tables and triggers are made of. */
+export const DROP_FUNCTIONS = `
   DO $$
   DECLARE
     f regprocedure;
@@ -120,7 +123,7 @@ function upgradeFrom(version: number): string {
     BEGIN;
     ${version === 0 ? "" : DROP_FUNCTIONS}
     ${MIGRATIONS.slice(version).join("\n")}
-    ${FUNCTIONS.join("\n")}
+    ${FUNCTIONS}
     INSERT INTO sendq.migration (version) VALUES ${versions.join(", ")};
     COMMIT`;
 }

@@ -53,6 +53,11 @@ export class SendingSide implements DeliveryQueue {
     return this.#parts.committer.state.sentThrough;
   }
 
+  /** Grows whenever the queue's counts may be others. */
+  get changes(): number {
+    return this.#parts.committer.changes;
+  }
+
   /** The highest id known to be on disk; 0 when there never was one. */
   get lastId(): number {
     return this.#parts.committer.state.lastId;

@@ -436,10 +436,7 @@ export class Sender implements AsyncDisposable {
     });
   }
 
-  /**
-   * Why the queue's file could not be asked for new packets at the last attempt, in
-   * words; undefined while it can be.
-   */
+  /** Why the queue's file cannot be asked for new packets, in words; undefined while it can. */
   get queueFailure(): string | undefined {
     return this.#queueFailure;
   }
@@ -570,9 +567,9 @@ export class Sender implements AsyncDisposable {
 
   /** Grows with each; an outage, and a cluster, have something new to say at any time. */
   #changes(): number {
-    if (this.outage !== undefined || sendingSideOf(this.queue).cluster()) return NaN;
-    const { lastId, removedThroughId } = this.queue;
-    return this.#supervisor.changes + this.#toldStatuses + lastId + removedThroughId;
+    const queue = sendingSideOf(this.queue);
+    if (this.outage !== undefined || queue.cluster()) return NaN;
+    return this.#supervisor.changes + this.#toldStatuses + queue.changes;
   }
 
   #counters() {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { postgresInspector, postgresQueue, setUp } from "../../src/postgres/postgres.ts";
-import { SCHEMA_VERSION } from "../../src/postgres/setup.ts";
+import { DROP_FUNCTIONS, FUNCTIONS, SCHEMA_VERSION } from "../../src/postgres/setup.ts";
 import { sendingSideOf } from "../../src/queue/queue.ts";
 import { unless } from "../queue/helpers.ts";
 import { text } from "../support/bytes.ts";
@@ -139,6 +139,30 @@ Deno.test({
         assert.equal(await server.sql(left, database), "0");
       });
     }
+
+    await t.step("functions are made anew, and what triggers need is there", async () => {
+      const url = server.url("anew", "old");
+      await setUp(url);
+      await server.sql(`BEGIN; ${DROP_FUNCTIONS} ${FUNCTIONS} COMMIT`, "old");
+      await using queue = await postgresQueue({ url, durability: "power-loss" });
+      await queue.enqueue("one");
+      using inspector = await postgresInspector({ url });
+      assert.deepEqual(await inspector.check(), []);
+    });
+
+    await t.step("whoever empties the queues by hand leaves the next ones nothing", async () => {
+      const url = server.url("emptied", "two");
+      const user = { durability: "power-loss" } as const;
+      await setUp(url);
+      await using queue = await postgresQueue({ url, ...user });
+      await queue.enqueueMany(["old", "older"]);
+      await server.sql("TRUNCATE sendq.queue RESTART IDENTITY CASCADE", "two");
+      await setUp(url);
+      await using next = await postgresQueue({ url, ...user });
+      await next.enqueue("new");
+      const packets = await next.read(0, 1000);
+      assert.deepEqual(packets.map(({ id, payload }) => [id, text(payload)]), [[1, "new"]]);
+    });
 
     await t.step("functions are for who has a role, and for nobody else", async () => {
       for (const database of ["one", "two", "old"]) {

@@ -20,6 +20,9 @@ function unitOf(bytes: number): PendingEnqueue {
   return new PendingEnqueue(span, () => {}, () => {});
 }
 
+/** A removal gives back no more, unless all of it is asked for. */
+const PART_BYTES = 10;
+
 /** A disk with so much room, of which a removal gives some back. */
 class Disk {
   readonly stored: number[] = [];
@@ -53,9 +56,10 @@ class Disk {
     };
   }
 
-  /** One transaction: all of it, or nothing. */
-  commit({ units, removal }: Job): Promise<PendingEnqueue[]> {
-    const room = this.roomBytes + (removal === undefined ? 0 : this.#removalBytes);
+  /** One transaction: all of it, or nothing; but of a removal perhaps a part. */
+  commit({ units, removal, removesAll = false }: Job): Promise<PendingEnqueue[]> {
+    const removed = Math.min(this.#removalBytes, removesAll ? Infinity : PART_BYTES);
+    const room = this.roomBytes + (removal === undefined ? 0 : removed);
     const bytes = units.reduce((sum, unit) => sum + unit.bytes, 0);
     if (bytes > room) return Promise.reject(FULL);
     this.roomBytes = room - bytes;

@@ -8,6 +8,7 @@ import {
 } from "../../src/queue/commit/committer.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { SqliteStore } from "../../src/queue/store/sqlite_store.ts";
+import type { PacketCount } from "../../src/queue/store/types.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { within } from "../support/until.ts";
@@ -113,10 +114,10 @@ Deno.test("whoever comes while a transaction is under way shares the next one", 
 Deno.test("a large removal goes in parts, and is done with the last one; others share its transactions", async () => {
   using bench = new Bench();
   await bench.enqueue(35);
-  const limits = new Set<number>();
+  const limits: PacketCount[] = [];
   // As if ten of them were as many bytes as a part may have.
-  bench.handedOut = (afterId, wantedId, maxBytes) => {
-    limits.add(maxBytes);
+  bench.handedOut = (afterId, wantedId, enough) => {
+    limits.push(enough);
     const throughId = Math.min(wantedId, afterId + 10);
     return { afterId, throughId, packets: throughId - afterId, bytes: throughId - afterId };
   };
@@ -136,7 +137,8 @@ Deno.test("a large removal goes in parts, and is done with the last one; others 
   ]);
   assert.deepEqual(done, ["stored 36", "25", "15"]);
   assert.equal(bench.committer.state.packets, 11);
-  assert.deepEqual([...limits], [4 * 1024 * 1024]);
+  const part = { packets: 0, bytes: 4 * 1024 * 1024 };
+  assert.deepEqual(limits, [part, { ...part, packets: 1 }, part]);
 
   // A part that fails takes nobody along who has been served, and is asked for again.
   bench.handedOut = (afterId, throughId) => ({ afterId, throughId, packets: 0, bytes: 0 });
@@ -144,6 +146,25 @@ Deno.test("a large removal goes in parts, and is done with the last one; others 
   bench.handedOut = () => undefined;
   await bench.committer.removeThrough(36);
   assert.equal(bench.committer.state.packets, 0);
+  await bench.committer.close();
+});
+
+Deno.test("with packets goes as much of a removal as makes their room, and on a full disk all of it", async () => {
+  using bench = new Bench({ maxPackets: 30, maxBytes: 5e6 });
+  const limits: PacketCount[] = [];
+  bench.handedOut = (_afterId, _throughId, enough) => void limits.push(enough);
+  await bench.enqueue(28);
+  const removed = bench.committer.removeThrough(20);
+  await Promise.all([bench.enqueue(9), removed]);
+  // It is empty but for 17, and takes 13: the next transaction has to know of 20 that go.
+  bench.committer.bounds = { maxPackets: 10, maxBytes: 5e6 };
+  await Promise.all([bench.enqueue(3), bench.committer.removeThrough(37)]);
+  const bytes = 4 * 1024 * 1024;
+  assert.deepEqual(limits, [{ packets: 9, bytes }, { packets: 10, bytes }]);
+  limits.length = 0;
+  bench.faults = [new QueueFileError("disk-full", "outbox.db", "The disk is full.")];
+  await Promise.all([bench.enqueue(1), bench.committer.removeThrough(39)]);
+  assert.deepEqual(limits, [{ packets: 1, bytes }, { packets: Infinity, bytes: Infinity }]);
   await bench.committer.close();
 });
 

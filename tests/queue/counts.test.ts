@@ -164,8 +164,8 @@ Deno.test("what was given out is counted, however it was cut, taken back and rem
       fc.array(op, { maxLength: 20 }),
       fc.nat(80),
       fc.nat(80),
-      fc.integer({ min: 1, max: 99 }),
-      (ops, a, b, maxBytes) => {
+      fc.record({ packets: fc.nat(30), bytes: fc.integer({ min: 1, max: 99 }) }),
+      (ops, a, b, enough) => {
         const handedOut = new HandedOut();
         let model = new Map<number, number>();
         let from = 0, through = 0, removed = 0;
@@ -195,7 +195,7 @@ Deno.test("what was given out is counted, however it was cut, taken back and rem
           through = id + sizes.length;
         }
         const [afterId, throughId] = [Math.max(removed, Math.min(a, b)), Math.max(removed, a, b)];
-        const counted = handedOut.count(afterId, throughId, maxBytes);
+        const counted = handedOut.count(afterId, throughId, enough);
         if (counted === undefined) return assert(afterId < from || throughId > through);
         assert(afterId >= from && throughId <= through && counted.throughId <= throughId);
         const within = [...model].filter(([id]) => id > afterId && id <= counted.throughId);
@@ -204,8 +204,15 @@ Deno.test("what was given out is counted, however it was cut, taken back and rem
         assert.deepEqual(counted, {
           ...{ afterId, throughId: reachedId, packets: within.length, bytes: size },
         });
-        assert(reachedId === throughId || size >= maxBytes, "a part is no smaller than it may be");
-        assert(size < maxBytes + 12 * 9, "nor larger, but for a batch");
+        const last = within.at(-1)?.[0] ?? 0;
+        const isEnough = size >= enough.bytes && within.length >= enough.packets;
+        assert(reachedId === throughId || isEnough, "a part is no smaller than it may be");
+        const less = within.filter(([id]) => id <= last - 12);
+        const lessBytes = less.reduce((sum, [, one]) => sum + one, 0);
+        assert(
+          lessBytes < enough.bytes || less.length < enough.packets,
+          "nor larger, but for a batch",
+        );
       },
     ),
   );

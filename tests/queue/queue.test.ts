@@ -6,6 +6,7 @@ import {
   QueueFileError,
   QueueFullError,
 } from "../../src/base/errors.ts";
+import { lastIdOf } from "../../src/base/packet_batch.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { type SqliteDriver, SqliteError } from "../../src/queue/sqlite/driver.ts";
@@ -610,6 +611,28 @@ Deno.test("a burst larger than the queue: drop-oldest keeps the newest", async (
   assert.deepEqual(left, [16, 17, 18, 19, 20, 21, 22, 23, 24, 25]);
   assert.equal(queue.stats().droppedPackets, 15);
 });
+
+for (const overflow of ["drop-oldest", "reject", "wait"] as const) {
+  Deno.test(`what was confirmed makes room for all that comes at once, ${overflow}`, async () => {
+    using dir = new TempDir();
+    const block = new Uint8Array(2 ** 20);
+    const options = { maxBytes: 16 * block.length, overflow, durability: "process-crash" } as const;
+    await using queue = await OutboundQueue.open(dir.queue, options);
+    for (let i = 0; i < 16; i++) await queue.enqueue(block);
+    const sending = sendingSideOf(queue);
+    for (let afterId = 0; afterId < 16;) {
+      afterId = lastIdOf(
+        (await sending.readBatches(afterId, block.length)).at(-1) ?? assert.fail(),
+      );
+    }
+    const removed = sending.removeThrough(16);
+    const { lastId } = await queue.enqueueMany(Array(6).fill(block));
+    await removed;
+    assert.equal(lastId, 22);
+    const { packets, droppedPackets } = queue.stats();
+    assert.deepEqual({ packets, droppedPackets }, { packets: 6, droppedPackets: 0 });
+  });
+}
 
 Deno.test("a queue that was emptied is small once it is closed", async () => {
   using dir = new TempDir();

@@ -61,7 +61,9 @@ export function plainArguments(
     else if (arg.startsWith("-")) return undefined;
     else texts.push(arg);
   }
-  if (queue === "" || isQueueUrl(queue) || file.includes("")) return undefined;
+  // Perhaps a value was forgotten.
+  if ([queue, ...file].some((value) => value === "" || value.startsWith("-"))) return undefined;
+  if (isQueueUrl(queue)) return undefined;
   return {
     texts,
     options: {

@@ -267,8 +267,9 @@ END $$;
 
 -- The end of every transaction: the counts are written, and the answer is kept until the next
 -- question. Where the oldest packet has gone, ids that are missing before the next one count as
--- removed.
-CREATE FUNCTION sendq.settle(
+-- removed. It has another name where it answers otherwise: a function of an older version that has
+-- waited for a lock during the upgrade calls whatever has its name by then, and has to fail.
+CREATE FUNCTION sendq.conclude(
   c sendq.queue, producer uuid, call bigint, answer jsonb, reserve bigint
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -290,7 +291,7 @@ BEGIN
     stored_bytes = c.stored_bytes, oldest_ms = c.oldest_ms,
     written_at_ms = c.written_at_ms, clock_offset_ms = c.clock_offset_ms
     WHERE now.id = c.id RETURNING ${stateOf("now")} INTO state;
-  UPDATE sendq.producer AS p SET call = settle.call, answer = settle.answer, called_at = now(),
+  UPDATE sendq.producer AS p SET call = conclude.call, answer = conclude.answer, called_at = now(),
     reserved_through = greatest(p.reserved_through, reserve)
     WHERE p.queue = c.id AND p.id = producer;
   IF NOT FOUND THEN

@@ -123,16 +123,24 @@ GRANT SELECT ON sendq.migration TO sendq_operator;
 `;
 
 /**
- * Version 2: each row has a checksum, which the database keeps by itself. Its own checksums
- * of pages are off by default, and know nothing of what was damaged in memory.
+ * What checksums are made of. It is made anew with the functions of each version: triggers name
+ * it, of which the database does not know that they need it.
  */
-export const CHECKSUMS: string = `
-CREATE FUNCTION sendq.checksum_of(id bigint, ends integer[], payload bytea) RETURNS bytea
+export const CHECKSUM_OF: string = `
+CREATE OR REPLACE FUNCTION sendq.checksum_of(id bigint, ends integer[], payload bytea) RETURNS bytea
 LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
 BEGIN
   -- 8 bytes of it are enough against chance.
   RETURN substring(sha256(int8send(id) || coalesce(array_send(ends), '') || payload) FOR 8);
 END $$;
+`;
+
+/**
+ * Version 2: each row has a checksum, which the database keeps by itself. Its own checksums
+ * of pages are off by default, and know nothing of what was damaged in memory.
+ */
+export const CHECKSUMS: string = `
+${CHECKSUM_OF}
 
 ALTER TABLE sendq.run
   ADD checksum bytea GENERATED ALWAYS AS (sendq.checksum_of(last_id, ends, payload)) STORED;
@@ -223,4 +231,15 @@ BEGIN
 END $$;
 CREATE TRIGGER remove_runs AFTER DELETE ON sendq.queue
   FOR EACH ROW EXECUTE FUNCTION sendq.remove_runs();
+`;
+
+/** Version 7: whoever empties the table of queues by hand leaves no runs for the next ones. */
+export const TRUNCATION: string = `
+CREATE FUNCTION sendq.remove_all_runs() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  TRUNCATE sendq.run;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER remove_all_runs AFTER TRUNCATE ON sendq.queue
+  FOR EACH STATEMENT EXECUTE FUNCTION sendq.remove_all_runs();
 `;

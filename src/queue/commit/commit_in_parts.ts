@@ -22,6 +22,8 @@ export interface Job {
   readonly units: PendingEnqueue[];
   /** To be removed. */
   readonly removal: Removal | undefined;
+  /** Whether all of it is: else a large removal may leave some of it for the next transaction. */
+  readonly removesAll?: boolean;
 }
 
 /** What {@linkcode commitInParts} is done with. */
@@ -110,13 +112,14 @@ function withoutRemoval({ units, removal }: Job): Job[] {
 }
 
 /** The removal by itself first, because it makes room; then each half of the units. */
-function split({ units, removal }: Job, removedThrough: number): Job[] {
+function split({ units, removal, removesAll = false }: Job, removedThrough: number): Job[] {
   if (units.length === 0 && removal !== undefined) {
     const middle = removedThrough + Math.floor((removal.throughId - removedThrough) / 2);
     if (middle <= removedThrough) return [];
-    return [{ units, removal: { throughId: middle, waiters: [] } }, { units: [], removal }];
+    const first = { throughId: middle, waiters: [] };
+    return [{ units, removal: first, removesAll }, { units: [], removal, removesAll }];
   }
-  const parts: Job[] = removal === undefined ? [] : [{ units: [], removal }];
+  const parts: Job[] = removal === undefined ? [] : [{ units: [], removal, removesAll: true }];
   if (units.length === 1 && removal !== undefined) parts.push({ units, removal: undefined });
   if (units.length > 1) {
     const middle = units.length >> 1;

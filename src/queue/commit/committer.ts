@@ -22,7 +22,7 @@ import type {
   StoreState,
 } from "../store/contract.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "../store/packet_table.ts";
-import type { Overflow, PacketSpan } from "../store/types.ts";
+import type { Overflow, PacketCount, PacketSpan } from "../store/types.ts";
 import {
   commitInParts,
   type CommitInPartsOptions,
@@ -90,7 +90,7 @@ export interface CommitterEvents {
   /** Whether the file should be told of a clock that was set. */
   isTimeToBeKept(): boolean;
   /** What the sender was given of the packets above one id and up to another, or of the first of them. */
-  handedOut(afterId: number, throughId: number, maxBytes: number): HandedOutCount | undefined;
+  handedOut(afterId: number, throughId: number, enough: PacketCount): HandedOutCount | undefined;
   /** These are the file's counts now; before any of the following. */
   knows(state: StoreState): void;
   /**
@@ -138,6 +138,7 @@ export class Committer {
   };
 
   #phase: Phase = "idle";
+  #changes = 0;
   #bounds: QueueBounds;
   #state: StoreState;
   #dataVersion: number;
@@ -188,6 +189,11 @@ export class Committer {
   /** The counts that the last commit known has left. */
   get state(): StoreState {
     return this.#state;
+  }
+
+  /** Grows whenever they may be others. */
+  get changes(): number {
+    return this.#changes;
   }
 
   /** Packets of this process that are not stored yet. */
@@ -396,6 +402,7 @@ export class Committer {
 
   #take(state: StoreState): void {
     this.#state = state;
+    this.#changes++;
     this.#events.knows(state);
   }
 
@@ -469,7 +476,7 @@ export class Committer {
     const wantedId = job.removal?.throughId ?? 0;
     const { removedThrough } = this.#state;
     const handedOut = wantedId > removedThrough
-      ? this.#events.handedOut(removedThrough, wantedId, MAX_REMOVAL_BYTES)
+      ? this.#events.handedOut(removedThrough, wantedId, this.#enough(job))
       : undefined;
     return {
       removeThrough: handedOut?.throughId ?? wantedId,
@@ -481,6 +488,22 @@ export class Committer {
       maxBytes,
       deadLimits: this.#deadLimits(),
       overflow,
+    };
+  }
+
+  /** How much of a removal at least: no packet may lack the room that all of it would make. */
+  #enough({ units, removesAll = false }: Job): PacketCount {
+    if (removesAll) return { packets: Infinity, bytes: Infinity };
+    const { maxPackets, maxBytes } = this.#bounds;
+    let packets = 0, bytes = 0;
+    for (const unit of units) {
+      packets += unit.packets;
+      bytes += unit.bytes;
+    }
+    // As much as comes is enough in a queue that is within its bounds, whoever stores beside.
+    return {
+      packets: Math.max(packets, this.#state.packets + packets - maxPackets),
+      bytes: Math.max(MAX_REMOVAL_BYTES, bytes, this.#state.bytes + bytes - maxBytes),
     };
   }
 

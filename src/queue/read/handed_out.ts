@@ -1,6 +1,7 @@
 import { lastIdOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
 import type { HandedOutCount } from "../store/contract.ts";
+import type { PacketCount } from "../store/types.ts";
 
 /** What is remembered of a batch: not its bytes. */
 type Handed = Pick<PacketBatch, "firstId" | "ends">;
@@ -63,15 +64,17 @@ export class HandedOut {
   /**
    * What was given out above one id and up to another.
    *
-   * @param maxBytes Ends sooner, behind the batch with which there are so many bytes.
+   * @param enough Ends sooner, behind the batch with which there is so much of both.
    * @returns `undefined`: not all of it was given out here.
    */
-  count(afterId: number, throughId: number, maxBytes: number): HandedOutCount | undefined {
+  count(afterId: number, throughId: number, enough: PacketCount): HandedOutCount | undefined {
     if (afterId < this.#afterId || throughId > this.#throughId) return undefined;
     let packets = 0, bytes = 0;
     for (const { firstId, ends } of this.#batches) {
       if (firstId > throughId) break;
-      if (bytes >= maxBytes) return { afterId, throughId: firstId - 1, packets, bytes };
+      if (bytes >= enough.bytes && packets >= enough.packets) {
+        return { afterId, throughId: firstId - 1, packets, bytes };
+      }
       const from = Math.max(0, afterId + 1 - firstId);
       const to = Math.min(ends.length, throughId + 1 - firstId);
       if (to <= from) continue;

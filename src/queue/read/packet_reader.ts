@@ -9,7 +9,7 @@
 import { lastIdOf } from "../../base/packet_batch.ts";
 import type { Clock, PacketBatch } from "../../base/ports.ts";
 import type { HandedOutCount, QueueStore, ReadResult, StoreState } from "../store/contract.ts";
-import type { IdRange } from "../store/types.ts";
+import type { IdRange, PacketCount } from "../store/types.ts";
 import { type ExpiringQueue, Expiry } from "./expiry.ts";
 import { HandedOut } from "./handed_out.ts";
 import type { QueueTime } from "./queue_time.ts";
@@ -96,8 +96,8 @@ export class PacketReader {
   }
 
   /** What the sender was given above one id and up to another; see `HandedOut`. */
-  handedOut(afterId: number, throughId: number, maxBytes: number): HandedOutCount | undefined {
-    return this.#handedOut.count(afterId, throughId, maxBytes);
+  handedOut(afterId: number, throughId: number, enough: PacketCount): HandedOutCount | undefined {
+    return this.#handedOut.count(afterId, throughId, enough);
   }
 
   /** One at a time: reading for the sender, and taking packets out of the middle. */
