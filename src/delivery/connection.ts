@@ -41,6 +41,7 @@ import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
 import type { AnswerPlan } from "../session/answers.ts";
 import { Answers } from "./answers.ts";
+import { CrossCheck } from "./cross_check.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { Ledger } from "./ledger.ts";
 import {
@@ -64,9 +65,8 @@ import type { PathStats } from "./status.ts";
 const EVIDENCE_INTERVAL_MS = 250;
 /** How long a dead connection's pending read and write may take to tell their errors. */
 const ERRNO_WAIT_MS = 1000;
-/** The kernel's two counters may differ for as long as an acknowledgement is between two calls. */
-const CONTRADICTION_AFTER_MS = 1000;
-const CONTRADICTION_READINGS = 3;
+/** With nothing under way, a reading is as good as a new one for so long. */
+const READING_GOOD_MS = 5;
 const MIN_POLL_MS = 1;
 
 /** The limits of a {@linkcode Connection}. */
@@ -151,10 +151,7 @@ export class Connection {
   #asking = false;
   /** The kernel refused a call outside of a poll: to ask the peer, or to send our FIN. */
   #refusal: KernelCallError | undefined;
-  /** Since when Send-Q says that more is acknowledged than TCP_INFO, which stands still. */
-  #disagreement:
-    | { readonly ackedBytes: number; readonly sinceMs: number; readings: number }
-    | undefined;
+  readonly #crossCheck = new CrossCheck();
   /** The errno that somebody was told: read, write or SO_ERROR, whoever came first. */
   #failure: string | undefined;
   /** The same in words, where a read or a write has failed. */
@@ -167,6 +164,8 @@ export class Connection {
   #localFault: LocalFault | undefined;
   #evidenceAtMs = -Infinity;
   #diedAtMs: number | undefined;
+  /** The last reading, while nothing is wrong and nobody has said anything since. */
+  #good: { readonly reading: ConnectionReading; readonly atMs: number } | undefined;
 
   /**
    * @param options The wire and its limits.
@@ -303,10 +302,21 @@ export class Connection {
     this.#outgoing.finish();
   }
 
-  /** Reads the kernel, drains what it can, and says how things are. */
-  poll(): ConnectionReading {
+  /**
+   * Reads the kernel, drains what it can, and says how things are.
+   *
+   * @param isFresh Whether it has to be a new reading. Each costs as much as a small write, and
+   *   many steps have to do with the queue alone.
+   */
+  poll(isFresh = true): ConnectionReading {
+    const nowMs = this.#clock.nowMs();
+    const known = isFresh ? undefined : this.#known(nowMs);
+    if (known !== undefined) return known;
     try {
-      return this.#poll(this.#clock.nowMs());
+      const reading = this.#poll(nowMs);
+      const isGood = reading.alive && reading.verdict.kind === "healthy" && !reading.peerClosed;
+      this.#good = isGood ? { reading, atMs: nowMs } : undefined;
+      return reading;
     } catch (error) {
       if (!(error instanceof KernelCallError)) throw error;
       const fault = { kind: "unreadable", device: undefined, words: error.message } as const;
@@ -315,10 +325,19 @@ export class Connection {
     }
   }
 
+  /** The last reading once more, where a new one could say nothing else. */
+  #known(nowMs: number): ConnectionReading | undefined {
+    if (this.#good === undefined || this.inFlightBytes > 0) return undefined;
+    const { reading, atMs } = this.#good;
+    const pollInMs = atMs + reading.pollInMs - nowMs;
+    if (pollInMs <= 0 || nowMs - atMs >= READING_GOOD_MS) return undefined;
+    return { ...reading, progressed: false, resumedReading: false, pollInMs };
+  }
+
   /** @throws {KernelCallError} The kernel refuses a call, or contradicts itself. */
   #poll(nowMs: number): ConnectionReading {
     const sample = this.#wire.sample();
-    this.#assertAccounts(sample);
+    this.#assertAccounts(sample, nowMs);
     if (this.#refusal !== undefined) throw this.#refusal;
     this.#sample = sample;
     const progressed = this.#ledger.acknowledge(sample.bytesAcked - this.#baseBytes);
@@ -405,6 +424,7 @@ export class Connection {
     } catch (error) {
       if (!(error instanceof KernelCallError)) throw error;
       this.#refusal ??= error;
+      this.#good = undefined;
     }
   }
 
@@ -413,6 +433,7 @@ export class Connection {
     try {
       for (;;) {
         const chunk = await this.#reader.next();
+        this.#good = undefined;
         if (chunk === null) {
           this.#peerClosed = true;
           break;
@@ -465,46 +486,22 @@ export class Connection {
   }
 
   #failed(error: unknown): void {
+    this.#good = undefined;
     this.#failure ??= error instanceof WireError ? error.code : "UNKNOWN";
     this.#outgoing.stop();
     if (error instanceof WireError) this.#failureWords ??= error.message;
   }
 
-  /**
-   * The cross-check of invariant 2. TCP_INFO is read before SIOCOUTQ, so an
-   * acknowledgement that arrives in between makes Send-Q the smaller one. That is
-   * gone at the next reading: where it lasts, a kernel does not count what it
-   * says it counts (gVisor leaves bytes_acked at 0), and nothing would ever be
-   * confirmed.
-   */
-  #assertAccounts(sample: SocketSample): void {
+  /** The cross-check of invariant 2. */
+  #assertAccounts(sample: SocketSample, nowMs: number): void {
     const comparable = !this.#outgoing.writing && this.#outgoing.finSentAtMs === undefined &&
       sample.state !== TcpState.CLOSE;
     if (!comparable) return;
-    const ackedBytes = sample.bytesAcked - this.#baseBytes;
-    const byQueueBytes = this.#ledger.writtenBytes - sample.sendQueueBytes;
-    if (
-      ackedBytes > byQueueBytes || ackedBytes < this.#ledger.ackedBytes ||
-      (ackedBytes < byQueueBytes && this.#disagrees(ackedBytes))
-    ) {
-      throw new KernelCallError(
-        "TCP_INFO",
-        `tcpi_bytes_acked says that ${ackedBytes} bytes were acknowledged, written − SIOCOUTQ ` +
-          `says ${byQueueBytes}. Nothing was confirmed by this reading. Please report it with ` +
-          `your kernel's version.`,
-      );
-    }
-    if (ackedBytes === byQueueBytes) this.#disagreement = undefined;
-  }
-
-  #disagrees(ackedBytes: number): boolean {
-    const nowMs = this.#clock.nowMs();
-    if (this.#disagreement?.ackedBytes !== ackedBytes) {
-      this.#disagreement = { ackedBytes, sinceMs: nowMs, readings: 0 };
-    }
-    const { sinceMs } = this.#disagreement;
-    return ++this.#disagreement.readings >= CONTRADICTION_READINGS &&
-      nowMs - sinceMs >= CONTRADICTION_AFTER_MS;
+    this.#crossCheck.check({
+      ackedBytes: sample.bytesAcked - this.#baseBytes,
+      byQueueBytes: this.#ledger.writtenBytes - sample.sendQueueBytes,
+      knownBytes: this.#ledger.ackedBytes,
+    }, nowMs);
   }
 
   /** Looks for the cause of a silence: never proof, only words for a verdict. */

@@ -405,10 +405,10 @@ export class Supervisor {
   }
 
   #connected(connection: Connection, nowMs: number): number {
-    const reading = this.#poll(connection, nowMs);
+    // What is held is confirmed by what is seen now.
+    const reading = this.#poll(connection, nowMs, this.#window.dueInMs(nowMs) <= 0);
     if (reading.ended) return this.#ended(connection, reading.peerClosed, nowMs);
-    // Dead, and its errno still on the way.
-    if (!reading.alive) return reading.pollInMs;
+    if (!reading.alive) return reading.pollInMs; // Dead, and its errno still on the way.
     if (reading.peerClosed && this.#limits.onPeerFin !== "keep-sending") {
       const untilMs = nowMs + FIN_WAIT_MS;
       return this.#enter(
@@ -469,8 +469,8 @@ export class Supervisor {
     return underWay ? Math.min(reading.pollInMs, state.untilMs - nowMs) : reading.pollInMs;
   }
 
-  #poll(connection: Connection, nowMs: number): ConnectionReading {
-    const reading = connection.poll();
+  #poll(connection: Connection, nowMs: number, isFresh = true): ConnectionReading {
+    const reading = connection.poll(isFresh);
     const before = this.#verdict.kind;
     if (this.#window.take(connection, reading)) {
       this.#confirmedHere = true;

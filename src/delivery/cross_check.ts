@@ -1,0 +1,63 @@
+/**
+ * The kernel counts twice what a peer has acknowledged: in TCP_INFO, and by what it still keeps
+ * in Send-Q. Where the two contradict each other, nothing is concluded from either.
+ *
+ * @module
+ */
+
+import { KernelCallError } from "../base/errors.ts";
+
+/** The two may differ for as long as an acknowledgement is between two calls. */
+const CONTRADICTION_AFTER_MS = 1000;
+const CONTRADICTION_READINGS = 3;
+
+/** What one reading says. */
+export interface AckedCounts {
+  /** `tcpi_bytes_acked`, of the bytes that are compared. */
+  readonly ackedBytes: number;
+  /** Written − SIOCOUTQ. */
+  readonly byQueueBytes: number;
+  /** What an earlier reading has found acknowledged. */
+  readonly knownBytes: number;
+}
+
+/** Compares the readings of one connection. */
+export class CrossCheck {
+  /** Since when Send-Q says that more is acknowledged than TCP_INFO, which stands still. */
+  #disagreement:
+    | { readonly ackedBytes: number; readonly sinceMs: number; readings: number }
+    | undefined;
+
+  /**
+   * TCP_INFO is read before SIOCOUTQ, so an acknowledgement that arrives in between makes
+   * Send-Q the smaller one. That is gone at the next reading: where it lasts, a kernel does not
+   * count what it says it counts (gVisor leaves bytes_acked at 0), and nothing would ever be
+   * confirmed.
+   *
+   * @throws {KernelCallError} The counts contradict each other.
+   */
+  check(counts: AckedCounts, nowMs: number): void {
+    const { ackedBytes, byQueueBytes, knownBytes } = counts;
+    if (
+      ackedBytes > byQueueBytes || ackedBytes < knownBytes ||
+      (ackedBytes < byQueueBytes && this.#disagrees(ackedBytes, nowMs))
+    ) {
+      throw new KernelCallError(
+        "TCP_INFO",
+        `tcpi_bytes_acked says that ${ackedBytes} bytes were acknowledged, written − SIOCOUTQ ` +
+          `says ${byQueueBytes}. Nothing was confirmed by this reading. Please report it with ` +
+          `your kernel's version.`,
+      );
+    }
+    if (ackedBytes === byQueueBytes) this.#disagreement = undefined;
+  }
+
+  #disagrees(ackedBytes: number, nowMs: number): boolean {
+    if (this.#disagreement?.ackedBytes !== ackedBytes) {
+      this.#disagreement = { ackedBytes, sinceMs: nowMs, readings: 0 };
+    }
+    const { sinceMs } = this.#disagreement;
+    return ++this.#disagreement.readings >= CONTRADICTION_READINGS &&
+      nowMs - sinceMs >= CONTRADICTION_AFTER_MS;
+  }
+}
