@@ -23,6 +23,7 @@ export interface Planted {
 }
 
 const CONNECTION = "src/delivery/connection.ts";
+const CROSS_CHECK = "src/delivery/cross_check.ts";
 const LEDGER = "src/delivery/ledger.ts";
 const LIVENESS = "src/delivery/liveness.ts";
 const WINDOW = "src/delivery/send_window.ts";
@@ -314,8 +315,17 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "counters that contradict each other are waited for",
-    file: CONNECTION,
+    file: CROSS_CHECK,
     patches: [["nowMs - sinceMs >= CONTRADICTION_AFTER_MS;", "nowMs - sinceMs >= Infinity;"]],
+  },
+  {
+    name: "a reading stays good whatever is under way",
+    file: CONNECTION,
+    patches: [
+      ["this.#good === undefined || this.inFlightBytes > 0", "this.#good === undefined"],
+      ["nowMs - atMs >= READING_GOOD_MS", "nowMs - atMs >= 3_600_000"],
+      ["if (pollInMs <= 0 ||", "if ("],
+    ],
   },
   {
     name: "an acknowledgement resets the backoff",

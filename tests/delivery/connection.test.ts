@@ -205,6 +205,40 @@ Deno.test("bytes that are under way and no packet's refuse the connection: they 
   new Bench((wire) => Object.assign(wire, { sendQueueBytes: 1, state: 7 }));
 });
 
+Deno.test("with nothing under way a reading is good for five milliseconds", async () => {
+  const bench = new Bench();
+  const { connection, wire } = bench;
+  let samples = 0;
+  const sample = wire.sample.bind(wire);
+  wire.sample = () => (samples++, sample());
+  const readings = (isFresh: boolean) => {
+    samples = 0;
+    const { pollInMs, progressed } = connection.poll(isFresh);
+    return { samples, pollInMs, progressed };
+  };
+  const { pollInMs } = connection.poll();
+  bench.nowMs += 4;
+  assert.deepEqual(readings(false), { samples: 0, pollInMs: pollInMs - 4, progressed: false });
+  assert.equal(readings(true).samples, 1);
+  bench.nowMs += 5;
+  assert.equal(readings(false).samples, 1);
+  // Bytes on their way are looked for, and what has come of them is told once.
+  await bench.send("a");
+  assert.equal(readings(false).samples, 1);
+  wire.bytesAcked = 2;
+  const { samples: taken, progressed } = readings(false);
+  assert.deepEqual([taken, progressed], [1, true]);
+  assert.deepEqual(readings(false).progressed, false);
+  assert.equal(readings(false).samples, 0);
+  // Whatever the peer says may be its end.
+  wire.peerSays("x");
+  await bench.settle();
+  assert.equal(readings(false).samples, 1);
+  wire.peerFin();
+  await bench.settle();
+  assert.equal(connection.poll(false).peerClosed, true);
+});
+
 Deno.test("packets share a write, in order", async () => {
   const bench = new Bench();
   bench.wire.holdsWrites = true;
