@@ -48,6 +48,17 @@ export interface FileWatch {
 }
 
 /**
+ * Has the filesystem keep space for a part of a file, without writing it.
+ *
+ * @category Tools
+ * @param path The file. It grows to the end of the part.
+ * @param fromByte Where the part begins.
+ * @param bytes How long it is.
+ * @returns Whether that was done; where it was not, the part may be there to some extent.
+ */
+export type Allocate = (path: string, fromByte: number, bytes: number) => boolean;
+
+/**
  * Chance: uniform in [0, 1).
  *
  * @category Tools

@@ -25,7 +25,7 @@ import {
 } from "./library_paths.ts";
 
 /**
- * The functions used. `ioctl` and `fcntl` are variadic in C; on Linux, x86_64
+ * The functions used. `ioctl`, `fcntl` and `open` are variadic in C; on Linux, x86_64
  * and aarch64 pass variadic integers and pointers exactly like fixed ones.
  * `ssize_t` results arrive as bigint.
  */
@@ -135,6 +135,22 @@ const SYMBOLS = {
       "usize", // size_t count
     ],
     result: "isize",
+  },
+  open: {
+    parameters: [
+      "buffer", // const char *pathname
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  fallocate: {
+    parameters: [
+      "i32", // int fd
+      "i32", // int mode
+      "i64", // off_t offset
+      "i64", // off_t len
+    ],
+    result: "i32",
   },
   inotify_init1: {
     parameters: ["i32"], // int flags

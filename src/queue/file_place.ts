@@ -1,5 +1,5 @@
 import type { QueueFileError } from "../base/errors.ts";
-import type { Clock, FileWatch } from "../base/ports.ts";
+import type { Allocate, Clock, FileWatch } from "../base/ports.ts";
 import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
 import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
 import { lockPathOf } from "./lock_file.ts";
@@ -82,8 +82,8 @@ export class FilePlace implements QueuePlace {
   }
 
   /** Takes the lock; nobody waits for it. */
-  takeTenure(clock: Clock): Promise<SenderLock> {
-    return SenderLock.acquire(this.store.path, clock);
+  takeTenure(clock: Clock, _signal?: AbortSignal, allocate?: Allocate): Promise<SenderLock> {
+    return SenderLock.acquire(this.store.path, clock, allocate);
   }
 
   /** See {@linkcode GuardedStore.useSpareSpace}. */

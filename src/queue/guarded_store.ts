@@ -59,6 +59,7 @@ export class GuardedStore implements FileStore {
   #restoredAtMs = -Infinity;
   #shortenedAtMs = -Infinity;
   #isClosed = false;
+  #prepare: (() => void) | undefined;
 
   /**
    * Guards a store.
@@ -66,13 +67,15 @@ export class GuardedStore implements FileStore {
    * @param store The file, open.
    * @param files Its files, as they were when it was opened.
    * @param clock Time.
+   * @param prepare Called once, before anything is stored.
    */
-  constructor(store: FileStore, files: QueueFiles, clock: Clock) {
+  constructor(store: FileStore, files: QueueFiles, clock: Clock, prepare?: () => void) {
     this.path = store.path;
     this.#store = store;
     this.#files = files;
     this.#clock = clock;
     this.#lookedAtMs = clock.nowMs();
+    this.#prepare = prepare;
   }
 
   /**
@@ -129,6 +132,8 @@ export class GuardedStore implements FileStore {
       const error = this.misplaced();
       if (error !== undefined) throw error;
     }
+    this.#prepare?.();
+    this.#prepare = undefined;
     // Else packets would take the room that the next removal needs.
     if (!this.#spareIsOut) return;
     if (nowMs - this.#restoredAtMs >= RESTORE_MS) this.#restore();

@@ -39,9 +39,8 @@ export async function openStore(
     if (before !== undefined && !isSameFile(before, identityAt(store.path))) {
       throw queueFileError("busy", path, "another file took its place while it was being opened");
     }
-    prepareLockFile(store.path);
     const synced = new SyncedStore(store, durability === "power-loss" ? syncIn : "loop", clock);
-    return new GuardedStore(synced, files, clock);
+    return new GuardedStore(synced, files, clock, () => prepareLockFile(store.path));
   } catch (error) {
     store.close();
     throw toFileError(error, path);

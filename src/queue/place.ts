@@ -7,7 +7,7 @@
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { QueueFileError } from "../base/errors.ts";
-import type { Clock, FileWatch } from "../base/ports.ts";
+import type { Allocate, Clock, FileWatch } from "../base/ports.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
 import type { FileStore, QueueStore } from "./store/contract.ts";
@@ -56,9 +56,10 @@ export interface QueuePlace {
    *
    * @param clock Time.
    * @param signal Ends a wait for it.
+   * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
    */
-  takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure>;
+  takeTenure(clock: Clock, signal?: AbortSignal, allocate?: Allocate): Promise<Tenure>;
   /**
    * What its sender is given up to an id is sent from now on; left out where nothing has to be
    * done before.

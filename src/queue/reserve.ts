@@ -3,13 +3,15 @@
  * SQLite's log, before it can give any back; a queue that has filled its own disk
  * would never get out of that by itself.
  *
- * The space is the end of the lock file. Whoever opens a queue first writes it, with
- * bytes that no filesystem can compress; the sender gives it up when a removal meets a
- * full disk, and writes it again once there is room.
+ * The space is the end of the lock file. Its sender has the filesystem keep it, which takes
+ * half a millisecond. Whoever may not, or stores before there was a sender, writes it, with
+ * bytes that no filesystem can compress. The sender gives it up when a removal meets a full
+ * disk, and puts it back once there is room.
  *
  * @module
  */
 
+import type { Allocate } from "../base/ports.ts";
 import { writeAllSync } from "../base/write_all.ts";
 import { NOTICE_BYTES, RESERVE_SIZE_BYTES, RESERVE_START } from "./lock_file.ts";
 import { diskAt, diskShares, PAGE_BYTES } from "./sqlite/disk_space.ts";
@@ -22,6 +24,8 @@ const RANDOM_BYTES = 1024 * 1024;
 /** Space at the end of an open lock file. */
 export class Reserve {
   readonly #file: Deno.FsFile;
+  readonly #path: string;
+  readonly #allocate: Allocate | undefined;
   #wanted: number;
   #bytes = 0;
 
@@ -30,16 +34,19 @@ export class Reserve {
    *
    * @param file Open for reading and writing.
    * @param path Its path, which says how large the disk is.
+   * @param allocate Keeps space without writing it.
    */
-  constructor(file: Deno.FsFile, path: string) {
+  constructor(file: Deno.FsFile, path: string, allocate?: Allocate) {
     this.#file = file;
+    this.#path = path;
+    this.#allocate = allocate;
     const { reserveBytes, isKnown } = diskShares(diskAt(path)?.diskBytes);
     const wantedBefore = isKnown ? undefined : this.#readWanted();
     this.#wanted = inBlocks(Math.min(reserveBytes, wantedBefore ?? Infinity));
-    const { size, blocks } = file.statSync();
-    // A file with holes has promised space that it does not have.
-    const whole = blocks !== null && 512 * blocks >= size - RESERVE_START;
-    this.#bytes = whole ? Math.min(this.#wanted, Math.max(0, inBlocks(size - RESERVE_START))) : 0;
+    const { size } = file.statSync();
+    this.#bytes = this.#isWhole()
+      ? Math.min(this.#wanted, Math.max(0, inBlocks(size - RESERVE_START)))
+      : 0;
     if (size > RESERVE_START + this.#bytes) this.#cut();
     const restored = this.restore();
     if (!restored && !isKnown && wantedBefore === undefined) {
@@ -89,9 +96,10 @@ export class Reserve {
     return true;
   }
 
-  /** Writes what is missing, as far as there is room. Returns whether it is whole. */
+  /** Adds what is missing, as far as there is room. Returns whether it is whole. */
   restore(): boolean {
     if (this.#bytes >= this.#wanted) return true;
+    if (this.#restoreUnwritten()) return true;
     const random = randomBytes(Math.min(RANDOM_BYTES, this.#wanted - this.#bytes));
     try {
       this.#file.seekSync(RESERVE_START + this.#bytes, Deno.SeekMode.Start);
@@ -108,6 +116,22 @@ export class Reserve {
       this.#cut();
       return false;
     }
+  }
+
+  #restoreUnwritten(): boolean {
+    const missingBytes = this.#wanted - this.#bytes;
+    const given = this.#allocate?.(this.#path, RESERVE_START + this.#bytes, missingBytes) ?? false;
+    // The path may lead elsewhere by now.
+    const { size } = this.#file.statSync();
+    if (!given || size !== RESERVE_START + this.#wanted || !this.#isWhole()) return false;
+    this.#bytes = this.#wanted;
+    return true;
+  }
+
+  /** A file with holes has promised space that it does not have. */
+  #isWhole(): boolean {
+    const { size, blocks } = this.#file.statSync();
+    return blocks !== null && 512 * blocks >= size - RESERVE_START;
   }
 
   #cut(): void {

@@ -11,7 +11,7 @@
 
 import { systemClock } from "../base/clock.ts";
 import { QueueFileError, QueueLockedError } from "../base/errors.ts";
-import type { Clock } from "../base/ports.ts";
+import type { Allocate, Clock } from "../base/ports.ts";
 import { writeAllSync } from "../base/write_all.ts";
 import {
   lockPathOf,
@@ -55,7 +55,12 @@ export class SenderLock implements Tenure {
   #noticeBytes = NOTICE_BYTES;
   #held = true;
 
-  private constructor(path: string, file: Deno.FsFile, identity: FileIdentity) {
+  private constructor(
+    path: string,
+    file: Deno.FsFile,
+    identity: FileIdentity,
+    allocate: Allocate | undefined,
+  ) {
     this.path = path;
     this.#file = file;
     this.#identity = identity;
@@ -64,7 +69,7 @@ export class SenderLock implements Tenure {
     } catch {
       // The disk is full; the lock holds all the same, and others do not learn the process.
     }
-    this.#reserve = new Reserve(file, path);
+    this.#reserve = new Reserve(file, path, allocate);
   }
 
   /**
@@ -72,12 +77,17 @@ export class SenderLock implements Tenure {
    *
    * @param queuePath The queue's own path, not the lock file's.
    * @param clock Time.
+   * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender holds it, in this process or another.
    * @throws {QueueFileError} The lock file cannot be made, or is a symbolic link; or the
    *   queue's file has a second name, under which another sender could run.
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
-  static async acquire(queuePath: string, clock: Clock = systemClock): Promise<SenderLock> {
+  static async acquire(
+    queuePath: string,
+    clock: Clock = systemClock,
+    allocate?: Allocate,
+  ): Promise<SenderLock> {
     let file: Deno.FsFile | undefined;
     let path = queuePath;
     try {
@@ -90,7 +100,7 @@ export class SenderLock implements Tenure {
         const { dev, ino } = file.statSync();
         if (isSameFile({ dev, ino }, identityOfLinkAt(path))) {
           refuseSecondName(path.slice(0, -".lock".length), path);
-          const lock = new SenderLock(path, file, { dev, ino });
+          const lock = new SenderLock(path, file, { dev, ino }, allocate);
           file = undefined;
           return lock;
         }

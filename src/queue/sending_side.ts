@@ -9,7 +9,7 @@
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import { ClosedError } from "../base/errors.ts";
 import { lastIdOf } from "../base/packet_batch.ts";
-import type { Clock, DeliveryQueue, FileWatch, PacketBatch } from "../base/ports.ts";
+import type { Allocate, Clock, DeliveryQueue, FileWatch, PacketBatch } from "../base/ports.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
@@ -218,10 +218,11 @@ export class SendingSide implements DeliveryQueue {
    * the right meanwhile may have taken packets out of the middle.
    *
    * @param signal Ends a wait for it, where another sender is waited for.
+   * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
    */
-  async takeTenure(clock: Clock, signal?: AbortSignal): Promise<Tenure> {
-    const tenure = await this.#parts.place.takeTenure(clock, signal);
+  async takeTenure(clock: Clock, signal?: AbortSignal, allocate?: Allocate): Promise<Tenure> {
+    const tenure = await this.#parts.place.takeTenure(clock, signal, allocate);
     try {
       const { committer, reader } = this.#parts;
       await committer.takeOver();

@@ -20,6 +20,7 @@ import type {
   ToldStatus,
 } from "../delivery/status.ts";
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
+import { allocator } from "../kernel/allocate.ts";
 import { inotify } from "../kernel/inotify.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
@@ -302,7 +303,7 @@ export class Sender implements AsyncDisposable {
       queue = typeof options.queue === "string"
         ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
         : options.queue;
-      const tenure = await sendingSideOf(queue).takeTenure(clock, options.signal);
+      const tenure = await sendingSideOf(queue).takeTenure(clock, options.signal, allocator());
       return new Sender({
         queue,
         ownsQueue: closesQueue,

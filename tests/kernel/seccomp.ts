@@ -25,6 +25,7 @@ const NUMBERS = {
   poll: [7, 73],
   socket: [41, 198],
   sendto: [44, 206],
+  fallocate: [285, 47],
   inotify_init1: [294, 26],
   inotify_add_watch: [254, 27],
   inotify_rm_watch: [255, 28],

@@ -1,7 +1,10 @@
 /** Disk space that is kept for removals: a queue that has filled its disk gets out of that by itself. */
 import { sendingSideOf } from "../../src/queue/queue.ts";
 import assert from "node:assert/strict";
+import { systemClock } from "../../src/base/clock.ts";
 import { QueueFileError } from "../../src/base/errors.ts";
+import type { Allocate } from "../../src/base/ports.ts";
+import { allocator } from "../../src/kernel/allocate.ts";
 import { readSenderNotice } from "../../src/queue/lock_file.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
@@ -11,14 +14,23 @@ import { child, lines, NO_TMPFS, unless } from "./helpers.ts";
 import { Disk } from "./disk.ts";
 import { inEachPlace } from "./threads.ts";
 
-for (const megabytes of [2, 6, 20]) {
+/** How the reserve comes to be. */
+const WAYS: readonly (readonly [string, Allocate | undefined])[] = [
+  ["written", undefined],
+  ["kept by the filesystem", allocator()],
+];
+for (
+  const [megabytes, [way, allocate]] of [2, 6, 20].flatMap((size) =>
+    WAYS.map((way) => [size, way] as const)
+  )
+) {
   inEachPlace(
-    `a disk of ${megabytes} MiB, full of packets: they are removed, and others stored`,
+    `a disk of ${megabytes} MiB, full of packets: they are removed, and others stored; reserve ${way}`,
     async (open) => {
       using disk = new Disk(`size=${megabytes}m`);
       const clock = new ManualClock();
       await using queue = await open(disk.queue, { clock });
-      using lock = await SenderLock.acquire(queue.path);
+      using lock = await SenderLock.acquire(queue.path, clock, allocate);
       sendingSideOf(queue).answerDoorbell(lock);
       assert(lock.reserveBytes > 0 && lock.reserveBytes === lock.wantedReserveBytes);
       let first = 0;
@@ -134,6 +146,47 @@ Deno.test("the reserve is really on the disk, and goes with the first call", asy
   assert.equal(lock.restoreReserve(), true);
   assert.equal(Deno.statSync(path).size, held.size);
 });
+
+Deno.test("a reserve that the filesystem keeps takes its space, and is not written", async () => {
+  using dir = new TempDir();
+  let calls = 0;
+  const allocate = allocator() ?? assert.fail("the C library was granted");
+  using lock = await SenderLock.acquire(dir.queue, systemClock, (...range) => {
+    calls++;
+    return allocate(...range);
+  });
+  const { reserveBytes, path } = lock;
+  assert.deepEqual([reserveBytes, calls], [8 * 1024 * 1024, 1]);
+  const { size, blocks } = Deno.statSync(path);
+  assert.equal(size, 32 * 1024 + reserveBytes);
+  assert(512 * (blocks ?? 0) >= reserveBytes, `${blocks} blocks`);
+  assert(Deno.readFileSync(path).subarray(32 * 1024).every((byte) => byte === 0));
+  // What is given up for a removal comes back the same way.
+  assert(lock.releaseReserve());
+  assert(Deno.statSync(path).size <= 32 * 1024);
+  assert(lock.restoreReserve());
+  assert.deepEqual([lock.reserveBytes, calls], [reserveBytes, 2]);
+});
+
+for (
+  const [what, allocate] of [
+    ["the filesystem cannot", () => false],
+    ["somebody says so, and nothing is kept", () => true],
+    ["it has a hole", (path: string) => {
+      Deno.truncateSync(path, 32 * 1024 + 8 * 1024 * 1024);
+      return true;
+    }],
+  ] as const
+) {
+  Deno.test(`a reserve is written where none is kept: ${what}`, async () => {
+    using dir = new TempDir();
+    using lock = await SenderLock.acquire(dir.queue, systemClock, allocate);
+    assert.equal(lock.reserveBytes, 8 * 1024 * 1024);
+    const { size, blocks } = Deno.statSync(lock.path);
+    assert.equal(size, 32 * 1024 + lock.reserveBytes);
+    assert(512 * (blocks ?? 0) >= lock.reserveBytes, `${blocks} blocks`);
+  });
+}
 
 Deno.test("a lock file with holes is filled", async () => {
   using dir = new TempDir();
