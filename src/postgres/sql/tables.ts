@@ -237,7 +237,8 @@ CREATE TRIGGER remove_runs AFTER DELETE ON sendq.queue
 export const TRUNCATION: string = `
 CREATE FUNCTION sendq.remove_all_runs() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-  TRUNCATE sendq.run;
+  -- Not TRUNCATE, which cannot be where the same statement names both tables.
+  DELETE FROM sendq.run;
   RETURN NULL;
 END $$;
 CREATE TRIGGER remove_all_runs AFTER TRUNCATE ON sendq.queue
