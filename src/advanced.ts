@@ -57,6 +57,7 @@
 
 export { systemClock } from "./base/clock.ts";
 export type {
+  Allocate,
   Clock,
   DeliveryQueue,
   Dialer,

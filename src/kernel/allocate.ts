@@ -5,7 +5,7 @@
  */
 
 import type { Allocate } from "../base/ports.ts";
-import { libc } from "./libc.ts";
+import { closeDescriptor, libc } from "./libc.ts";
 
 /** The same on x86_64 and aarch64, but for O_NOFOLLOW. */
 const O_WRONLY = 1;
@@ -34,6 +34,6 @@ function allocate(path: string, fromByte: number, bytes: number): boolean {
   try {
     return libc().fallocate(fd, 0, BigInt(fromByte), BigInt(bytes)) === 0;
   } finally {
-    libc().close(fd);
+    closeDescriptor(fd);
   }
 }

@@ -12,7 +12,7 @@
 import { systemClock } from "../base/clock.ts";
 import { KernelCallError } from "../base/errors.ts";
 import type { FileWatch } from "../base/ports.ts";
-import { libc } from "./libc.ts";
+import { closeDescriptor, libc } from "./libc.ts";
 
 const IN_NONBLOCK = 0x800;
 const IN_CLOEXEC = 0x80000;
@@ -43,6 +43,8 @@ const STDIO = 2;
 /** One inotify instance, while anybody watches. */
 class Instance {
   readonly #fd: number;
+  /** The thread works on memory of the C library, which stays where it is (look_up.ts). */
+  readonly #pollfd: bigint;
   readonly #callbacks = new Map<number, Set<() => void>>();
   readonly #buffer = new DataView(new ArrayBuffer(BUFFER_BYTES));
   readonly #bytes = new Uint8Array(this.#buffer.buffer);
@@ -50,11 +52,18 @@ class Instance {
   /** @throws {KernelCallError} */
   constructor() {
     this.#fd = libc().inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-    if (this.#fd > STDIO) return;
-    throw new KernelCallError(
-      "inotify_init1",
-      "the kernel gives no inotify instance (fs.inotify.max_user_instances)",
-    );
+    if (this.#fd <= STDIO) {
+      throw new KernelCallError(
+        "inotify_init1",
+        "the kernel gives no inotify instance (fs.inotify.max_user_instances)",
+      );
+    }
+    this.#pollfd = libc().calloc(1n, POLLFD_BYTES);
+    if (this.#pollfd === 0n) {
+      closeDescriptor(this.#fd);
+      throw new KernelCallError("calloc", "there is no memory to wait for changes of files");
+    }
+    libc().memcpyTo(this.#pollfd, new Int32Array([this.#fd, POLLIN]), POLLFD_BYTES);
   }
 
   get isInUse(): boolean {
@@ -96,13 +105,10 @@ class Instance {
    * @param onEnd Called just before: from then on nobody may watch.
    */
   async run(onEnd: () => void): Promise<void> {
-    // The thread works on memory of the C library, which stays where it is (look_up.ts).
-    const pollfd = libc().calloc(1n, POLLFD_BYTES);
     try {
-      libc().memcpyTo(pollfd, new Int32Array([this.#fd, POLLIN]), POLLFD_BYTES);
       for (let early = 0; this.isInUse;) {
         const fromMs = systemClock.nowMs();
-        const ready = await libc().pollInThread(pollfd, 1n, WAIT_MS);
+        const ready = await libc().pollInThread(this.#pollfd, 1n, WAIT_MS);
         early = ready > 0 || systemClock.nowMs() - fromMs > WAIT_MS / 2 ? 0 : early + 1;
         // A sandbox may refuse it, or pretend: then events are read once a second.
         if (early >= POLL_ATTEMPTS) await pause();
@@ -110,14 +116,14 @@ class Instance {
       }
     } finally {
       onEnd();
-      libc().free(pollfd);
       this.close();
     }
   }
 
   /** Gives the instance back. */
   close(): void {
-    libc().close(this.#fd);
+    libc().free(this.#pollfd);
+    closeDescriptor(this.#fd);
   }
 
   #tell(): void {

@@ -471,8 +471,8 @@ export function interfaceIndex(zone: string): number {
 }
 
 /**
- * Gives a socket's descriptor back. For a socket the only failure is EBADF: it
- * was closed twice, and by then the number may belong to somebody else.
+ * Gives a descriptor back, to which nothing was written through it. Then the only failure is
+ * EBADF: it was closed twice, and by then the number may belong to somebody else.
  *
  * @throws {KernelCallError} The descriptor was not open.
  */

@@ -28,8 +28,6 @@ export class LogLook {
   #askedAtMs = -Infinity;
 
   /**
-   * Looks from now on.
-   *
    * @param path The log, which this process may look at.
    * @param clock Time.
    * @param watch Tells of writes; without it the log is looked at each time.

@@ -65,13 +65,18 @@ class WatchStandIn implements FileWatch {
   }
 }
 
-Deno.test("where writes are told, a log that is quiet is not looked at", async () => {
-  using dir = new TempDir();
+/** A log, and who tells of writes into it. */
+function watched(dir: TempDir) {
   const path = dir.file("log");
   Deno.writeTextFileSync(path, "x");
   const clock = new ManualClock();
   const watch = new WatchStandIn();
-  const look = new LogLook(path, clock, watch);
+  return { path, clock, watch, look: new LogLook(path, clock, watch) };
+}
+
+Deno.test("where writes are told, a log that is quiet is not looked at", async () => {
+  using dir = new TempDir();
+  const { path, clock, watch, look } = watched(dir);
   assert.deepEqual(looks(look, clock, 3), [true, true, true]);
   assert.equal(watch.writes.length, 1);
   // What nobody tells, nobody sees, until SQLite is asked in any case.
@@ -89,11 +94,7 @@ Deno.test("where writes are told, a log that is quiet is not looked at", async (
 
 Deno.test("a write between the last look and the watch is seen", () => {
   using dir = new TempDir();
-  const path = dir.file("log");
-  Deno.writeTextFileSync(path, "x");
-  const clock = new ManualClock();
-  const watch = new WatchStandIn();
-  const look = new LogLook(path, clock, watch);
+  const { path, clock, watch, look } = watched(dir);
   looks(look, clock, 1);
   watch.writes[0]?.();
   Deno.writeTextFileSync(path, "longer");
@@ -106,12 +107,8 @@ Deno.test("a write between the last look and the watch is seen", () => {
 
 Deno.test("where no watch is left, the log is looked at, and a watch tried again", () => {
   using dir = new TempDir();
-  const path = dir.file("log");
-  Deno.writeTextFileSync(path, "x");
-  const clock = new ManualClock();
-  const watch = new WatchStandIn();
+  const { path, clock, watch, look } = watched(dir);
   watch.canWatch = false;
-  const look = new LogLook(path, clock, watch);
   assert.deepEqual(looks(look, clock, 5), [true, true, true, false, false]);
   Deno.writeTextFileSync(path, "longer");
   assert.deepEqual(looks(look, clock, 4), [true, true, true, false]);
