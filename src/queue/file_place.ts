@@ -4,14 +4,15 @@ import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
 import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
 import { lockPathOf } from "./lock_file.ts";
 import { LogLook } from "./log_look.ts";
-import { openStore } from "./open_store.ts";
+import { type OpenedStore, openStore } from "./open_store.ts";
 import type { QueueOptions } from "./options.ts";
-import type { QueuePlace } from "./place.ts";
+import type { EdgeFile, QueuePlace } from "./place.ts";
 import { SenderLock } from "./sender_lock.ts";
 import { mayLookAt } from "./sqlite/file_identity.ts";
 import type { Durability } from "./store/types.ts";
 
-const SURVIVED: Readonly<Record<Durability, string>> = {
+/** What a commit survives, as the end of a sentence. */
+export const SURVIVED: Readonly<Record<Durability, string>> = {
   "power-loss": "a power cut of this machine, but not the loss of its disk",
   "process-crash": "the end of this process, but not of the machine",
 };
@@ -20,6 +21,7 @@ const SURVIVED: Readonly<Record<Durability, string>> = {
 export class FilePlace implements QueuePlace {
   readonly lockPath: string;
   readonly store: GuardedStore;
+  readonly edge: EdgeFile;
   readonly ringer: DoorbellRinger;
   readonly survives: string;
   readonly durability: Durability;
@@ -27,9 +29,13 @@ export class FilePlace implements QueuePlace {
   /** While its sender listens; left out where this process may not look at the log. */
   #logLook: LogLook | undefined;
 
-  private constructor(store: GuardedStore, { clock, durability }: Required<QueueOptions>) {
+  private constructor(
+    { store, edge }: OpenedStore,
+    { clock, durability }: Required<QueueOptions>,
+  ) {
     this.lockPath = lockPathOf(store.path);
     this.store = store;
+    this.edge = edge;
     this.ringer = new DoorbellRinger(store.path, clock);
     this.survives = SURVIVED[durability];
     this.durability = durability;
@@ -43,18 +49,13 @@ export class FilePlace implements QueuePlace {
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
   static async open(path: string, options: Required<QueueOptions>): Promise<FilePlace> {
-    const store = await openStore(path, options);
+    const opened = await openStore(path, options);
     try {
-      return new FilePlace(store, options);
+      return new FilePlace(opened, options);
     } catch (error) {
-      await store.close();
+      await opened.store.close();
       throw error;
     }
-  }
-
-  /** The file, as those to whom it is forwarded know it. */
-  get edge(): GuardedStore {
-    return this.store;
   }
 
   /** See {@linkcode GuardedStore.misplaced}. */

@@ -15,7 +15,7 @@ import type {
   EditRequest,
   EditResult,
   FileSpace,
-  FileStore,
+  QueueStore,
   ReadResult,
   StoreState,
 } from "./store/contract.ts";
@@ -46,10 +46,10 @@ export interface SpareSpace {
 }
 
 /** Passes every call on, once it has seen to the file. */
-export class GuardedStore implements FileStore {
+export class GuardedStore implements QueueStore {
   readonly path: string;
-  readonly #store: FileStore;
-  readonly #files: QueueFiles;
+  readonly #store: QueueStore;
+  readonly #files: Pick<QueueFiles, "misplaced">;
   readonly #clock: Clock;
   #lookedAtMs: number;
   #misplaced: QueueFileError | undefined;
@@ -69,7 +69,12 @@ export class GuardedStore implements FileStore {
    * @param clock Time.
    * @param prepare Called once, before anything is stored.
    */
-  constructor(store: FileStore, files: QueueFiles, clock: Clock, prepare?: () => void) {
+  constructor(
+    store: QueueStore,
+    files: Pick<QueueFiles, "misplaced">,
+    clock: Clock,
+    prepare?: () => void,
+  ) {
     this.path = store.path;
     this.#store = store;
     this.#files = files;
@@ -105,7 +110,7 @@ export class GuardedStore implements FileStore {
 
   /** See {@linkcode QueueStore.commit}; a removal alone goes through on a full disk. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
-    if (request.units.length === 0) return this.#inReserve(() => this.#store.commit(request));
+    if (request.units.length === 0) return this.inReserve(() => this.#store.commit(request));
     this.#checkIntake();
     try {
       const result = this.#store.commit(request);
@@ -119,7 +124,7 @@ export class GuardedStore implements FileStore {
 
   /** See {@linkcode QueueStore.edit}; what removes goes through on a full disk. */
   edit(request: EditRequest): EditResult | Promise<EditResult> {
-    if (request.edit.kind !== "requeue") return this.#inReserve(() => this.#store.edit(request));
+    if (request.edit.kind !== "requeue") return this.inReserve(() => this.#store.edit(request));
     this.#checkIntake();
     return this.#store.edit(request);
   }
@@ -172,8 +177,11 @@ export class GuardedStore implements FileStore {
     return await this.#store.commit(request);
   }
 
-  /** Does something that makes room; on a full disk, in the reserve. */
-  async #inReserve<T>(work: () => T | Promise<T>): Promise<T> {
+  /**
+   * Does something that makes room, or without which none is ever made; on a full disk, in the
+   * reserve.
+   */
+  async inReserve<T>(work: () => T | Promise<T>): Promise<T> {
     let result: T;
     try {
       result = await work();
@@ -248,26 +256,6 @@ export class GuardedStore implements FileStore {
   /** See {@linkcode QueueStore.state}. */
   state(): StoreState | Promise<StoreState> {
     return this.#store.state();
-  }
-
-  /** See {@linkcode FileStore.edgeId}. */
-  edgeId(): string | undefined | Promise<string | undefined> {
-    return this.#store.edgeId();
-  }
-
-  /** See {@linkcode FileStore.setEdgeId}; without an id, nothing is ever removed by forwarding. */
-  setEdgeId(id: string): void | Promise<void> {
-    return this.#inReserve(() => this.#store.setEdgeId(id));
-  }
-
-  /** See {@linkcode FileStore.enqueuedAtMs}. */
-  enqueuedAtMs(id: number): number | undefined | Promise<number | undefined> {
-    return this.#store.enqueuedAtMs(id);
-  }
-
-  /** See {@linkcode FileStore.sync}. */
-  sync(): Promise<void> {
-    return this.#store.sync();
   }
 
   /** See {@linkcode QueueStore.dataVersion}. */

@@ -97,6 +97,26 @@ function ownerWords(path: string): string {
   }
 }
 
+/**
+ * Who may use the queue may use its lock file: where root sends or stores once by hand,
+ * the queue's own user must be able to send afterwards.
+ */
+export function shareLikeQueue(queuePath: string, path: string): void {
+  try {
+    const { uid, gid, mode } = Deno.statSync(queuePath);
+    const made = Deno.lstatSync(path);
+    if (mode !== null && ((mode ^ (made.mode ?? mode)) & 0o666) !== 0) {
+      Deno.chmodSync(path, mode & 0o666);
+    }
+    if (uid !== null && gid !== null && (uid !== made.uid || gid !== made.gid)) {
+      // Loaded only here: the runtime takes 50 ms of CPU for it.
+      process.getBuiltinModule("node:fs").lchownSync(path, uid, gid);
+    }
+  } catch {
+    // Only root can give files away; who is not has made one of its own.
+  }
+}
+
 /** What a running sender says about itself. */
 export interface SenderNotice {
   /** Its process. */
@@ -131,7 +151,7 @@ export async function readSenderNotice(
     }
     const text = await readTwice(
       file,
-      NOTICE_BYTES,
+      { startByte: 0, maxBytes: NOTICE_BYTES },
       clock,
       (text) => /^[1-9][0-9]*\n/.test(text),
     );
@@ -152,21 +172,22 @@ export async function readSenderNotice(
  */
 export async function readPid(file: Deno.FsFile, clock: Clock): Promise<number | undefined> {
   const pidOf = (text: string) => /^([1-9][0-9]*)\n/.exec(text)?.[1];
-  const text = await readTwice(file, PID_LINE_BYTES, clock, (text) => pidOf(text) !== undefined);
+  const line = { startByte: 0, maxBytes: PID_LINE_BYTES };
+  const text = await readTwice(file, line, clock, (text) => pidOf(text) !== undefined);
   return text === undefined ? undefined : Number(pidOf(text));
 }
 
-/** Reads the file's beginning until two readings agree: one alone may be half written. */
-async function readTwice(
+/** Reads a part of a file until two readings agree: one alone may be half written. */
+export async function readTwice(
   file: Deno.FsFile,
-  maxBytes: number,
+  { startByte, maxBytes }: { readonly startByte: number; readonly maxBytes: number },
   clock: Clock,
   isWhole: (text: string) => boolean,
 ): Promise<string | undefined> {
   const buffer = new Uint8Array(maxBytes);
   let previous: string | undefined;
   for (let i = 0; i < PID_READS; i++) {
-    file.seekSync(0, Deno.SeekMode.Start);
+    file.seekSync(startByte, Deno.SeekMode.Start);
     const length = file.readSync(buffer) ?? 0;
     const read = buffer.subarray(0, length);
     const end = read.indexOf(0);

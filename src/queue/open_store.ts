@@ -3,6 +3,7 @@ import type { Clock } from "../base/ports.ts";
 import { GuardedStore } from "./guarded_store.ts";
 import { lockPathOf, readSenderNotice } from "./lock_file.ts";
 import type { QueueOptions } from "./options.ts";
+import type { EdgeFile } from "./place.ts";
 import { makeRoomToOpen, prepareLockFile } from "./sender_lock.ts";
 import { queueFileError, toFileError } from "./sqlite/file_error.ts";
 import {
@@ -17,6 +18,14 @@ import {
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { SyncedStore } from "./synced_store.ts";
 
+/** A queue's file. */
+export interface OpenedStore {
+  /** The packets. */
+  readonly store: GuardedStore;
+  /** The file, as those to whom it is forwarded know it. */
+  readonly edge: EdgeFile;
+}
+
 /**
  * Opens a queue's file.
  *
@@ -26,8 +35,8 @@ import { SyncedStore } from "./synced_store.ts";
 export async function openStore(
   path: string,
   { syncIn, durability, driver, clock }: Required<QueueOptions>,
-): Promise<GuardedStore> {
-  const before = await lookAt(path, clock);
+): Promise<OpenedStore> {
+  const before = await lookBeforeOpening(path, clock);
   const nowMs = () => clock.nowMs();
   const store = openOnFullDisk(
     path,
@@ -35,19 +44,29 @@ export async function openStore(
   );
   try {
     const files = new QueueFiles(store.path);
-    // SQLite may have opened the one, and the path leads to the other by now.
-    if (before !== undefined && !isSameFile(before, identityAt(store.path))) {
-      throw queueFileError("busy", path, "another file took its place while it was being opened");
-    }
+    refuseOther(before, store.path);
     const synced = new SyncedStore(store, durability === "power-loss" ? syncIn : "loop", clock);
-    return new GuardedStore(synced, files, clock, () => prepareLockFile(store.path));
+    const guarded = new GuardedStore(synced, files, clock, () => prepareLockFile(store.path));
+    const edge: EdgeFile = {
+      edgeId: () => synced.edgeId(),
+      // Without an id, nothing is ever removed by forwarding.
+      setEdgeId: (id) => guarded.inReserve(() => synced.setEdgeId(id)),
+      enqueuedAtMs: (id) => synced.enqueuedAtMs(id),
+      sync: () => synced.sync(),
+    };
+    return { store: guarded, edge };
   } catch (error) {
     store.close();
     throw toFileError(error, path);
   }
 }
 
-function openOnFullDisk(path: string, open: () => SqliteStore): SqliteStore {
+/**
+ * Opens a file; on a full disk with a part of its reserve.
+ *
+ * @throws What `open` throws.
+ */
+export function openOnFullDisk<T>(path: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
@@ -57,8 +76,15 @@ function openOnFullDisk(path: string, open: () => SqliteStore): SqliteStore {
   }
 }
 
-/** Which file is there, once nothing speaks against opening it or making a new one. */
-async function lookAt(path: string, clock: Clock): Promise<FileIdentity | undefined> {
+/**
+ * Which file is there, once nothing speaks against opening it or making a new one.
+ *
+ * @throws {QueueFileError}
+ */
+export async function lookBeforeOpening(
+  path: string,
+  clock: Clock,
+): Promise<FileIdentity | undefined> {
   try {
     const identity = identityAt(path);
     if (identity === undefined) await refuseWhileSending(path, clock);
@@ -68,6 +94,17 @@ async function lookAt(path: string, clock: Clock): Promise<FileIdentity | undefi
   } catch (error) {
     throw toFileError(error, path);
   }
+}
+
+/**
+ * Sees to it that the file that was opened is the one that was looked at: SQLite may have opened
+ * the one, and the path leads to the other by now.
+ *
+ * @throws {QueueFileError}
+ */
+export function refuseOther(before: FileIdentity | undefined, path: string): void {
+  if (before === undefined || isSameFile(before, identityAt(path))) return;
+  throw queueFileError("busy", path, "another file took its place while it was being opened");
 }
 
 /** A new queue under the name of one that a sender has lost would not be that sender's. */

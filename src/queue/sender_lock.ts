@@ -19,6 +19,7 @@ import {
   readPid,
   refuseLinkedLock,
   RESERVE_START,
+  shareLikeQueue,
   toLockFileError,
 } from "./lock_file.ts";
 import { Reserve } from "./reserve.ts";
@@ -269,26 +270,6 @@ export function makeRoomToOpen(queuePath: string): boolean {
     return true;
   } catch {
     return false;
-  }
-}
-
-/**
- * Who may use the queue may use its lock file: where root sends or stores once by hand,
- * the queue's own user must be able to send afterwards.
- */
-function shareLikeQueue(queuePath: string, path: string): void {
-  try {
-    const { uid, gid, mode } = Deno.statSync(queuePath);
-    const made = Deno.lstatSync(path);
-    if (mode !== null && ((mode ^ (made.mode ?? mode)) & 0o666) !== 0) {
-      Deno.chmodSync(path, mode & 0o666);
-    }
-    if (uid !== null && gid !== null && (uid !== made.uid || gid !== made.gid)) {
-      // Loaded only here: the runtime takes 50 ms of CPU for it.
-      process.getBuiltinModule("node:fs").lchownSync(path, uid, gid);
-    }
-  } catch {
-    // Only root can give files away; who is not has made one of its own.
   }
 }
 

@@ -1,19 +1,12 @@
 /**
- * A store that waits for the disk where it holds up nothing else.
- *
- * In the loop, SQLite syncs its log within COMMIT (`synchronous=FULL`), and nothing else happens
- * meanwhile. In threads, COMMIT only writes (`synchronous=NORMAL`), and a thread of the runtime
- * syncs the log. Both tell of a commit once the disk has it. `docs/decisions/sync_in_threads.md`
- * says what was measured.
+ * A store that tells of a commit once the disk has it, wherever its log is synced.
  *
  * @module
  */
 
-import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
+import { LogSync } from "./log_sync.ts";
 import type { SyncIn } from "./options.ts";
-import { queueFileError } from "./sqlite/file_error.ts";
-import { type FileIdentity, identityAt, isSameFile, mayLookAt } from "./sqlite/file_identity.ts";
 import type {
   CommitRequest,
   CommitResult,
@@ -27,87 +20,11 @@ import type {
 import type { SqliteStore } from "./store/sqlite_store.ts";
 import type { DeadLetter, Due } from "./store/types.ts";
 
-/**
- * The loop should not stand still for longer than this, again and again: by one commit, or by one
- * of each queue.
- */
-const SLOW_MS = 1;
-/** A sync that takes no longer than this costs less than the way to a thread and back. */
-const QUICK_MS = 0.5;
-/** One that takes long now and then makes no slow disk. */
-const IN_A_ROW = 16;
-/**
- * What writing takes is no wait, and a thread does not make it shorter: on a quick disk, commits of
- * 400 KiB went by threads, and took a third more CPU for each packet.
- */
-const WRITTEN_BYTES_PER_MS = 256 * 1024;
-/**
- * Nobody waits for a removal to be synced: what a power cut takes of it is sent once more. The
- * next commit that stores packets syncs it, and where none comes in this time, it has its own.
- */
-const REMOVAL_SYNC_MS = 2000;
-
-/** Whether a disk is slow, from how long it takes each time. */
-export class SyncPace {
-  #isSlow = false;
-  #others = 0;
-  /** Queues of this process on that disk. */
-  queues = 0;
-
-  /** Whether the syncs belong into a thread. */
-  get isSlow(): boolean {
-    return this.#isSlow;
-  }
-
-  /** Takes the next one, and how many bytes were written in it. */
-  take(ms: number, writtenBytes: number): void {
-    const ofAllMs = (ms - writtenBytes / WRITTEN_BYTES_PER_MS) * this.queues;
-    const isOther = this.#isSlow ? ofAllMs < QUICK_MS : ofAllMs > SLOW_MS;
-    this.#others = isOther ? this.#others + 1 : 0;
-    if (this.#others < IN_A_ROW) return;
-    this.#isSlow = !this.#isSlow;
-    this.#others = 0;
-  }
-}
-
-/** All queues on a disk find out together; by device, and by whose time they go. */
-const paces = new WeakMap<Clock, Map<number, SyncPace>>();
-
-function paceOf(device: number, clock: Clock): SyncPace {
-  let byDevice = paces.get(clock);
-  if (byDevice === undefined) paces.set(clock, byDevice = new Map());
-  let pace = byDevice.get(device);
-  if (pace === undefined) byDevice.set(device, pace = new SyncPace());
-  return pace;
-}
-
 /** A queue's file whose log is synced in the loop, or in threads of the runtime. */
 export class SyncedStore implements FileStore {
   readonly path: string;
   readonly #store: SqliteStore;
-  readonly #clock: Clock;
-  #syncIn: SyncIn;
-  readonly #logPath: string;
-  /** The log that SQLite has opened. */
-  readonly #known: FileIdentity | undefined;
-  readonly #pace: SyncPace;
-  /** SQLite's log, opened beside it for the threads. */
-  #log: Deno.FsFile | undefined;
-  /** Whether threads sync what is committed. */
-  #isInThreads = false;
-  /** Syncs that somebody waits for. What they have not yet put on the disk is not read. */
-  #syncs = 0;
-  /** Calls behind them, in order. */
-  readonly #behind: (() => void)[] = [];
-  /** What others had committed when {@linkcode sync} was called last. */
-  #syncedVersion: number | undefined;
-  /** Whether a removal waits for a sync, and what looks after it. */
-  #isUnsynced = false;
-  #cancelLook: (() => void) | undefined;
-  /** The last sync that was asked for; it never fails. */
-  #lastSync: Promise<void> = Promise.resolve();
-  /** A sync has failed: what the log holds may not be on the disk, whatever a later one says. */
-  #isInDoubt = false;
+  readonly #log: LogSync;
 
   /**
    * Takes a store over.
@@ -121,223 +38,75 @@ export class SyncedStore implements FileStore {
   constructor(store: SqliteStore, syncIn: SyncIn, clock: Clock) {
     this.path = store.path;
     this.#store = store;
-    this.#clock = clock;
-    this.#logPath = `${store.path}-wal`;
-    const mayReadLog = mayLookAt(this.#logPath);
-    this.#known = mayReadLog ? identityAt(this.#logPath) : undefined;
-    this.#pace = paceOf(Deno.statSync(store.path).dev, clock);
-    this.#syncIn = syncIn === "auto" && !mayReadLog ? "loop" : syncIn;
-    if (syncIn === "threads") this.#openLog();
-    this.#syncInThreads(this.#log !== undefined);
-    this.#pace.queues++;
-  }
-
-  /** Closing it drops no lock: SQLite has those of this process on its other files. */
-  #openLog(): void {
-    if (!mayLookAt(this.#logPath)) {
-      throw new Deno.errors.NotCapable(
-        `syncIn "threads" needs --allow-read=${this.#logPath}: threads sync SQLite's log. ` +
-          'Or use syncIn "loop".',
-      );
-    }
-    let log: Deno.FsFile | undefined;
-    try {
-      log = Deno.openSync(this.#logPath);
-      if (!isSameFile(log.statSync(), this.#known)) throw new Error("it was replaced by another");
-      this.#log = log;
-    } catch (error) {
-      log?.close();
-      const words = `its log ${this.#logPath} cannot be opened (${messageOf(error)})`;
-      throw queueFileError("io", this.path, words, { cause: error });
-    }
-  }
-
-  #syncInThreads(isInThreads: boolean): void {
-    this.#isInThreads = isInThreads;
-    if (this.#syncIn !== "loop") this.#store.file.syncsCommits(!isInThreads);
-  }
-
-  /** Goes where the syncs of this disk belong. */
-  #choose(): void {
-    if (this.#syncIn !== "auto" || this.#pace.isSlow === this.#isInThreads) return;
-    try {
-      if (this.#log === undefined) this.#openLog();
-    } catch {
-      // Too many open files, perhaps. Then it goes on as before.
-      this.#syncIn = "loop";
-      return;
-    }
-    this.#syncInThreads(this.#pace.isSlow);
+    this.#log = new LogSync({ path: store.path, file: store.file, syncIn, clock });
   }
 
   /** See {@linkcode SqliteStore.commit}; a removal alone is synced later. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
-    this.#settleDoubt();
-    this.#choose();
+    this.#log.begin();
     const result = this.#store.commit(request);
     const stores = result.batches.length > 0;
-    if (this.#isInThreads) {
-      if (stores) return this.#synced(result, bytesOf(result));
-      this.#syncLater();
+    if (this.#log.isInThreads) {
+      if (stores) return this.#log.synced(result, bytesOf(result));
+      this.#log.syncLater();
     } else if (stores) {
-      this.#pace.take(this.#store.lastCommitMs, bytesOf(result));
+      this.#log.take(this.#store.lastCommitMs, bytesOf(result));
     }
     return result;
   }
 
   /** See {@linkcode SqliteStore.edit}. */
   edit(request: EditRequest): EditResult | Promise<EditResult> {
-    this.#settleDoubt();
+    this.#log.begin();
     const result = this.#store.edit(request);
-    return this.#isInThreads ? this.#synced(result) : result;
+    return this.#log.isInThreads ? this.#log.synced(result) : result;
   }
 
   /** See {@linkcode SqliteStore.setEdgeId}. */
   setEdgeId(id: string): void | Promise<void> {
-    this.#settleDoubt();
+    this.#log.begin();
     this.#store.setEdgeId(id);
-    if (this.#isInThreads) return this.#synced(undefined);
-  }
-
-  /** Passes on what a commit has said, once the disk has it. */
-  async #synced<T>(result: T, writtenBytes = 0): Promise<T> {
-    const beganMs = this.#clock.nowMs();
-    this.#syncs++;
-    try {
-      await this.#sync();
-    } finally {
-      // Whoever waits for the commit hears of it before others read what it has left.
-      this.#clock.defer(() => {
-        this.#syncs--;
-        this.#callBehind();
-      });
-    }
-    this.#pace.take(this.#clock.nowMs() - beganMs, writtenBytes);
-    return result;
-  }
-
-  /**
-   * One sync at a time: of two at once the kernel tells one alone of an error, and it need not be
-   * the one that somebody waits for.
-   */
-  #sync(): Promise<void> {
-    const sync = this.#lastSync.then(() => this.#syncNow());
-    this.#lastSync = sync.catch(() => {});
-    return sync;
-  }
-
-  async #syncNow(): Promise<void> {
-    this.#isUnsynced = false;
-    try {
-      if (this.#isInDoubt) throw new Error("the one before it has failed");
-      await this.#log?.syncData();
-    } catch (error) {
-      this.#isInDoubt = true;
-      this.#syncInThreads(false);
-      throw queueFileError("io", this.path, `its log could not be synced (${messageOf(error)})`, {
-        cause: error,
-        outcome: "unknown",
-        advice: "It is not known whether the packets are on the disk: they are in the queue, but " +
-          "a power cut may take them. Look into the system's log for faults of the disk.",
-      });
-    }
+    if (this.#log.isInThreads) return this.#log.synced(undefined);
   }
 
   /** See {@linkcode FileStore.sync}. */
-  async sync(): Promise<void> {
-    this.#settleDoubt();
-    const version = this.#store.dataVersion();
-    if (version === this.#syncedVersion) return;
-    if (mayLookAt(this.#logPath)) {
-      if (this.#log === undefined) this.#openLog();
-      await this.#sync();
-    } else if (!this.#store.file.moveLog()) {
-      // It has been synced before it was moved; but whether that came so far, nobody says.
-      throw queueFileError(
-        "busy",
-        this.path,
-        "another process reads it, so that its log cannot be moved",
-      );
-    }
-    this.#syncedVersion = version;
-  }
-
-  #syncLater(): void {
-    this.#isUnsynced = true;
-    this.#cancelLook ??= this.#clock.setTimer(REMOVAL_SYNC_MS, () => {
-      this.#cancelLook = undefined;
-      if (!this.#isUnsynced) return;
-      // The next commit finds out what a failure means.
-      this.#sync().catch(() => {});
-    });
-  }
-
-  /**
-   * After a sync that has failed the kernel may take for written what it has lost, so that a
-   * later one proves nothing. What is in the log is written once more, into the file.
-   *
-   * @throws {QueueFileError} That is not possible now.
-   */
-  #settleDoubt(): void {
-    if (!this.#isInDoubt) return;
-    if (!this.#store.file.moveLog()) {
-      throw queueFileError("busy", this.path, "its log is in doubt, and another process reads it");
-    }
-    this.#isInDoubt = false;
-  }
-
-  /** Calls once nothing is being synced. */
-  #read<T>(call: () => T): T | Promise<T> {
-    if (this.#syncs === 0) return call();
-    return new Promise((resolve, reject) => {
-      this.#behind.push(() => {
-        try {
-          resolve(call());
-        } catch (error) {
-          reject(error);
-        }
-      });
-    });
-  }
-
-  #callBehind(): void {
-    if (this.#syncs > 0) return;
-    for (const call of this.#behind.splice(0)) call();
+  sync(): Promise<void> {
+    return this.#log.sync();
   }
 
   /** See {@linkcode SqliteStore.due}. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
-    return this.#read(() => this.#store.due(afterId, nowMs, order));
+    return this.#log.read(() => this.#store.due(afterId, nowMs, order));
   }
 
   /** See {@linkcode SqliteStore.deadLetters}. */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
-    return this.#read(() => this.#store.deadLetters(afterId, maxBytes));
+    return this.#log.read(() => this.#store.deadLetters(afterId, maxBytes));
   }
 
   /** See {@linkcode SqliteStore.read}. */
   read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
-    return this.#read(() => this.#store.read(afterId, maxBytes));
+    return this.#log.read(() => this.#store.read(afterId, maxBytes));
   }
 
   /** See {@linkcode SqliteStore.state}. */
   state(): StoreState | Promise<StoreState> {
-    return this.#read(() => this.#store.state());
+    return this.#log.read(() => this.#store.state());
   }
 
   /** See {@linkcode SqliteStore.edgeId}. */
   edgeId(): string | undefined | Promise<string | undefined> {
-    return this.#read(() => this.#store.edgeId());
+    return this.#log.read(() => this.#store.edgeId());
   }
 
   /** See {@linkcode SqliteStore.enqueuedAtMs}. */
   enqueuedAtMs(id: number): number | undefined | Promise<number | undefined> {
-    return this.#read(() => this.#store.enqueuedAtMs(id));
+    return this.#log.read(() => this.#store.enqueuedAtMs(id));
   }
 
   /** See {@linkcode SqliteStore.dataVersion}. */
   dataVersion(): number | Promise<number> {
-    return this.#read(() => this.#store.dataVersion());
+    return this.#log.read(() => this.#store.dataVersion());
   }
 
   /** See {@linkcode SqliteStore.space}. */
@@ -357,13 +126,7 @@ export class SyncedStore implements FileStore {
 
   /** See {@linkcode SqliteStore.close}. */
   async close(): Promise<void> {
-    await this.#read(() => {});
-    this.#cancelLook?.();
-    await this.#lastSync;
-    // Nobody is waiting: what a power cut takes of it is sent once more.
-    if (this.#isUnsynced) await this.#sync().catch(() => {});
-    this.#pace.queues--;
-    this.#log?.close();
+    await this.#log.close();
     this.#store.close();
   }
 }

@@ -71,7 +71,7 @@ inEachPlace("a newer version is refused untouched", async (open) => {
   using dir = new TempDir();
   await (await open(dir.queue)).close();
   const database = new DatabaseSync(dir.queue);
-  database.prepare("PRAGMA user_version = 5").all();
+  database.prepare("PRAGMA user_version = 6").all();
   database.close();
   await refused(open, dir.queue, "newer-version");
 });

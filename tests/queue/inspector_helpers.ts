@@ -125,7 +125,9 @@ export function asVersion2(path: string): void {
   tamper(
     path,
     "DROP INDEX packets_by_queue",
-    `CREATE TABLE counts AS SELECT ${counts} FROM (${COUNTS_SQL})`,
+    `CREATE TABLE counts AS SELECT ${counts} FROM (${
+      COUNTS_SQL.replaceAll("?1", "0").replaceAll("?2", "9e15").replaceAll("?3", "0")
+    })`,
     "DROP TABLE state",
     `CREATE TABLE state (
      one INTEGER PRIMARY KEY CHECK (one = 1),

@@ -4,7 +4,7 @@ import type { Clock } from "../../src/base/ports.ts";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
-import { SyncPace } from "../../src/queue/synced_store.ts";
+import { SyncPace } from "../../src/queue/log_sync.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { FaultDriver, settle } from "./helpers.ts";

@@ -35,6 +35,7 @@ import {
   refuseOrphanedLog,
 } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
+import { type IdWindow, WHOLE_FILE, WindowStatement } from "../store/id_window.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
 import { distrust, recognise } from "../store/schema.ts";
 import { COUNTS_SQL } from "../store/state_table.ts";
@@ -97,6 +98,29 @@ const NOT_A_QUEUE_ADVICE =
   "Give the path of a queue. If this was one, its first page is damaged: " +
   "sendq repair saves what is left of it.";
 
+/** Which of a file's queues is looked into. */
+export interface InspectedPlace {
+  /** Its name for people. */
+  readonly path: string;
+  /** Where in the file it lies. */
+  readonly window: IdWindow;
+}
+
+/** Finds a queue in a spool, which is open. */
+type FindPlace = (database: SqliteDatabase, path: string) => InspectedPlace;
+
+/**
+ * Opens a spool for looking into one of its queues. For a place that is none of this directory's:
+ * the inspector does not know it.
+ *
+ * @throws As {@linkcode QueueInspector.open}; and what `find` throws.
+ */
+export let inspectIn: (
+  path: string,
+  options: InspectOptions,
+  find: FindPlace,
+) => Promise<QueueInspector>;
+
 /**
  * Looks into a queue's file without the right to change it. A sender and
  * programs that enqueue may go on working beside it, in this process or others.
@@ -120,10 +144,16 @@ const NOT_A_QUEUE_ADVICE =
  * ```
  */
 export class QueueInspector implements Inspector {
+  static {
+    inspectIn = (path, options, find) => QueueInspector.#openPatiently(path, options, find);
+  }
+
   /** The file's path without symbolic links. */
   readonly path: string;
   /** The version of the file's layout; 0: there is nothing in it yet. */
   readonly version: number;
+  readonly #filePath: string;
+  readonly #window: IdWindow;
   readonly #database: SqliteDatabase;
   readonly #identity: FileIdentity | undefined;
   readonly #clock: Clock;
@@ -135,8 +165,11 @@ export class QueueInspector implements Inspector {
     version: number,
     database: SqliteDatabase,
     { clock = systemClock, busyTimeoutMs = 10_000 }: InspectOptions,
+    place: InspectedPlace,
   ) {
-    this.path = path;
+    this.path = place.path;
+    this.#filePath = path;
+    this.#window = place.window;
     this.version = version;
     this.#database = database;
     this.#identity = identityAt(path);
@@ -153,19 +186,32 @@ export class QueueInspector implements Inspector {
    *   one, or so damaged that it is not known for one.
    * @throws {Deno.errors.NotCapable} The permission to read it is missing.
    */
-  static async open(path: string, options: InspectOptions = {}): Promise<QueueInspector> {
+  static open(path: string, options: InspectOptions = {}): Promise<QueueInspector> {
+    return QueueInspector.#openPatiently(path, options);
+  }
+
+  static async #openPatiently(
+    path: string,
+    options: InspectOptions,
+    find?: FindPlace,
+  ): Promise<QueueInspector> {
     const { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 } = options;
     const busyRetry = new BusyRetry(clock, busyTimeoutMs);
     for (;;) {
       try {
-        return QueueInspector.#open(path, driver, options);
+        return QueueInspector.#open(path, driver, options, find);
       } catch (error) {
         await busyRetry.waitOrThrow(error);
       }
     }
   }
 
-  static #open(path: string, driver: SqliteDriver, options: InspectOptions): QueueInspector {
+  static #open(
+    path: string,
+    driver: SqliteDriver,
+    options: InspectOptions,
+    find: FindPlace | undefined,
+  ): QueueInspector {
     let database: SqliteDatabase | undefined;
     try {
       const realPath = Deno.realPathSync(path);
@@ -180,8 +226,13 @@ export class QueueInspector implements Inspector {
         busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS,
       });
       distrust(database);
-      const version = recognise(database, path, { mayLack: true, advice: NOT_A_QUEUE_ADVICE });
-      return new QueueInspector(realPath, version, database, options);
+      const version = recognise(database, path, {
+        mayLack: true,
+        advice: NOT_A_QUEUE_ADVICE,
+        kind: find === undefined ? "queue" : "spool",
+      });
+      const place = find?.(database, realPath) ?? { path: realPath, window: WHOLE_FILE };
+      return new QueueInspector(realPath, version, database, options, place);
     } catch (error) {
       database?.close();
       throw openError(error, path);
@@ -253,7 +304,7 @@ export class QueueInspector implements Inspector {
     return await this.#read(() => {
       const [row] = this.#select(
         "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters " +
-          "WHERE id > ? AND id <= ? AND died_at_ms < ?",
+          "WHERE id > ?1 + ?3 AND id <= min(?1 + ?4, ?2) AND died_at_ms < ?5",
         [after, toId, Math.min(beforeMs, Number.MAX_SAFE_INTEGER)],
       );
       return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
@@ -284,6 +335,7 @@ export class QueueInspector implements Inspector {
     return this.#read(() =>
       this.version === 0 ? [] : checkFile((sql, params) => this.#select(sql, params), {
         version: this.version,
+        queue: this.#window.queue,
         maxProblems,
       })
     );
@@ -314,7 +366,7 @@ export class QueueInspector implements Inspector {
 
   /** What is in a file that its path no longer leads to says nothing about the queue. */
   #checkInPlace(): void {
-    if (isSameFile(this.#identity, identityAt(this.path))) return;
+    if (isSameFile(this.#identity, identityAt(this.#filePath))) return;
     throw queueFileError("misplaced", this.path, "its file was removed or replaced meanwhile", {
       advice: "Look again.",
     });
@@ -332,7 +384,9 @@ export class QueueInspector implements Inspector {
   #select(sql: string, params: readonly SqliteValue[]): SqliteValue[][] {
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
-      statement = this.#database.prepare(sql);
+      statement = sql.includes("?1")
+        ? new WindowStatement(this.#database, sql, this.#window)
+        : this.#database.prepare(sql);
       this.#statements.set(sql, statement);
     }
     return statement.all(params);
@@ -343,7 +397,7 @@ export class QueueInspector implements Inspector {
     const columns = Object.values(COUNTS).slice(0, COUNTS_OF_VERSION[this.version]);
     const [row] = this.version < ROW_COUNTS_VERSION
       ? this.#select(`SELECT ${columns.join(", ").replaceAll("queued_", "")} FROM state`, [])
-      : this.#select(`SELECT ${columns.join(", ")} FROM (${COUNTS_SQL})`, []);
+      : this.#select(`SELECT ${columns.join(", ")} FROM (${COUNTS_SQL})`, [this.#window.queue]);
     if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
     const counts = Object.keys(COUNTS).slice(0, columns.length).map((name, i) => {
       const value = Number(row[i]);
@@ -356,7 +410,8 @@ export class QueueInspector implements Inspector {
   /** What the queue's time is ahead of the wall clock; see `queue_time.ts`. */
   #clockOffsetMs(): number {
     if (this.version < ROW_COUNTS_VERSION) return 0;
-    return Number(this.#select("SELECT clock_offset_ms FROM state", [])[0]?.[0] ?? 0);
+    const sql = "SELECT clock_offset_ms FROM state WHERE queue = ?";
+    return Number(this.#select(sql, [this.#window.queue])[0]?.[0] ?? 0);
   }
 
   /** The rows that follow `after`; `through` is the last one's id, where there may be more. */
@@ -370,11 +425,13 @@ export class QueueInspector implements Inspector {
       : ["expires_at_ms", "LEFT JOIN expiry ON expiry.last_id = packets.last_id "];
     // Of a part nobody can tell whether it is what was stored.
     const crc = this.version < ROW_COUNTS_VERSION || payloadBytes < Infinity ? "NULL" : "crc";
-    const sql = `SELECT packets.last_id, ends, ${payload}, enqueued_at_ms, ${expiry}, ${crc} ` +
-      `FROM packets ${join}WHERE packets.last_id > ? ORDER BY packets.last_id LIMIT ?`;
+    const sql = `SELECT packets.last_id - ?1, ends, ${payload}, enqueued_at_ms, ${expiry}, ` +
+      `${crc} FROM packets ${join}WHERE packets.last_id > ?1 + ?3 AND packets.last_id <= ?2 ` +
+      "ORDER BY packets.last_id LIMIT ?4";
     const limit = payloadBytes > 0
       ? this.#rowsWithin(
-        "SELECT length(payload) FROM packets WHERE last_id > ? ORDER BY last_id LIMIT ?",
+        "SELECT length(payload) FROM packets WHERE last_id > ?1 + ?3 AND last_id <= ?2 " +
+          "ORDER BY last_id LIMIT ?4",
         from,
       )
       : PAGE_ROWS;
@@ -403,15 +460,16 @@ export class QueueInspector implements Inspector {
     if (this.version < DEAD_LETTERS_VERSION) return NO_LETTERS;
     const limit = payloadBytes > 0
       ? this.#rowsWithin(
-        "SELECT length(payload) FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+        "SELECT length(payload) FROM dead_letters WHERE id > ?1 + ?3 AND id <= ?2 " +
+          "ORDER BY id LIMIT ?4",
         after,
       )
       : PAGE_ROWS;
     const payload = payloadBytes > 0 ? "payload" : "length(payload)";
     const more = this.version < ROW_COUNTS_VERSION ? "NULL, NULL" : "crc, words";
     const rows = this.#selectBeforeDamage(
-      `SELECT ${LETTER_COLUMNS}, ${more}, ${payload} ` +
-        "FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+      `SELECT ${LETTER_COLUMNS.replace("id", "id - ?1")}, ${more}, ${payload} ` +
+        "FROM dead_letters WHERE id > ?1 + ?3 AND id <= ?2 ORDER BY id LIMIT ?4",
       after,
       limit,
     );

@@ -9,6 +9,7 @@
 import { messageOf } from "../../base/errors.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
 import { crcOf, endsOf, letterCrcOf } from "../store/row.ts";
+import { SPOOL_VERSION } from "../store/schema.ts";
 import { isDeathReason } from "../store/types.ts";
 import { COUNT_COLUMNS, COUNTS_SQL } from "../store/state_table.ts";
 
@@ -29,7 +30,10 @@ export interface QueueProblem {
   readonly words: string;
 }
 
-/** Runs one SELECT or PRAGMA. */
+/**
+ * Runs one SELECT or PRAGMA. Where it has `?1`, that and `?2` are those of `WindowStatement`, and
+ * its own parameters begin with `?3`.
+ */
 export type Select = (sql: string, params: readonly SqliteValue[]) => SqliteValue[][];
 
 /** What was counted by looking. */
@@ -44,6 +48,16 @@ interface Counted {
 
 const ROWS = 256;
 
+/** What to check. */
+export interface CheckOptions {
+  /** The version of the file's layout. */
+  readonly version: number;
+  /** The queue's number in the file. */
+  readonly queue: number;
+  /** After how many problems to stop. */
+  readonly maxProblems: number;
+}
+
 /**
  * Checks a queue's file.
  *
@@ -52,9 +66,9 @@ const ROWS = 256;
  */
 export function checkFile(
   select: Select,
-  { version, maxProblems }: { readonly version: number; readonly maxProblems: number },
+  options: CheckOptions,
 ): QueueProblem[] {
-  const check = new Check(select, version, maxProblems);
+  const check = new Check(select, options);
   check.run();
   return check.problems;
 }
@@ -63,11 +77,13 @@ class Check {
   readonly problems: QueueProblem[] = [];
   readonly #select: Select;
   readonly #version: number;
+  readonly #queue: number;
   readonly #maxProblems: number;
 
-  constructor(select: Select, version: number, maxProblems: number) {
+  constructor(select: Select, { version, queue, maxProblems }: CheckOptions) {
     this.#select = select;
     this.#version = version;
+    this.#queue = queue;
     this.#maxProblems = maxProblems;
   }
 
@@ -107,14 +123,19 @@ class Check {
   }
 
   #readState(): Map<string, SqliteValue> | undefined {
-    const rows = numberOf(this.#select("SELECT count(*) FROM state", [])[0]?.[0]);
+    const isOne = this.#version < SPOOL_VERSION;
+    const rows = numberOf(
+      (isOne
+        ? this.#select("SELECT count(*) FROM state", [])
+        : this.#select("SELECT count(*) FROM state WHERE queue = ?3", [this.#queue]))[0]?.[0],
+    );
     if (rows !== 1) {
       this.#say("counts", `there are ${rows} rows of counts, and not 1`);
       return undefined;
     }
     const [names, row] = this.#version < 3
       ? [this.#columnsOf("state"), this.#select("SELECT * FROM state", [])[0]]
-      : [COUNT_COLUMNS, this.#select(COUNTS_SQL, [])[0]];
+      : [COUNT_COLUMNS, this.#select(COUNTS_SQL, [this.#queue])[0]];
     const state = new Map(names.map((name, i) => [name, row?.[i] ?? null]));
     for (const [name, value] of state) {
       const number = numberOf(value);
@@ -140,8 +161,8 @@ class Check {
         `packets behind id ${before} cannot be read`,
         () =>
           this.#select(
-            "SELECT last_id, ends, length(payload), enqueued_at_ms, typeof(payload) FROM packets " +
-              "WHERE last_id > ? ORDER BY last_id LIMIT ?",
+            "SELECT last_id - ?1, ends, length(payload), enqueued_at_ms, typeof(payload) " +
+              "FROM packets WHERE last_id > ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT ?4",
             [after, ROWS],
           ),
       );
@@ -183,7 +204,7 @@ class Check {
     if (this.#version < 3) return;
     this.#try("packets", `the packets that end with id ${lastId} cannot be read`, () => {
       const [row] = this.#select(
-        "SELECT ends, payload, crc FROM packets WHERE last_id = ? AND crc IS NOT NULL",
+        "SELECT ends, payload, crc FROM packets WHERE last_id = ?1 + ?3 AND crc IS NOT NULL",
         [lastId],
       );
       const [ends, payload, crc] = row ?? [];
@@ -217,8 +238,9 @@ class Check {
   /** A row whose batch is gone means nothing; an older sendq leaves such rows behind. */
   #checkExpiry(): void {
     const rows = this.#select(
-      "SELECT last_id, CAST(expires_at_ms AS TEXT) FROM expiry WHERE " +
-        "typeof(expires_at_ms) <> 'integer' OR expires_at_ms NOT BETWEEN 0 AND ? LIMIT ?",
+      "SELECT last_id - ?1, CAST(expires_at_ms AS TEXT) FROM expiry WHERE " +
+        "last_id > ?1 AND last_id <= ?2 AND (typeof(expires_at_ms) <> 'integer' OR " +
+        "expires_at_ms NOT BETWEEN 0 AND ?3) LIMIT ?4",
       [Number.MAX_SAFE_INTEGER, ROWS],
     );
     for (const [id, value] of rows) {
@@ -234,8 +256,9 @@ class Check {
         `dead letters behind id ${after} cannot be read`,
         () =>
           this.#select(
-            "SELECT id, length(payload), typeof(payload), reason, sent, attempts, enqueued_at_ms, " +
-              "died_at_ms FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?",
+            "SELECT id - ?1, length(payload), typeof(payload), reason, sent, attempts, " +
+              "enqueued_at_ms, died_at_ms FROM dead_letters WHERE id > ?1 + ?3 AND id <= ?2 " +
+              "ORDER BY id LIMIT ?4",
             [after, ROWS],
           ),
       );
@@ -266,7 +289,7 @@ class Check {
     if (this.#version < 3) return;
     this.#try("dead-letters", `dead letter ${id} cannot be read`, () => {
       const [row] = this.#select(
-        "SELECT payload, crc FROM dead_letters WHERE id = ? AND crc IS NOT NULL",
+        "SELECT payload, crc FROM dead_letters WHERE id = ?1 + ?3 AND crc IS NOT NULL",
         [id],
       );
       const [payload, crc] = row ?? [];
@@ -279,8 +302,8 @@ class Check {
   #isInQueue(id: number, removedThrough: number): boolean {
     if (id <= removedThrough) return false;
     const [row] = this.#select(
-      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1) FROM packets WHERE last_id >= ? " +
-        "ORDER BY last_id LIMIT 1",
+      "SELECT last_id - ?1 + 1 - coalesce(length(ends) / 4, 1) FROM packets " +
+        "WHERE last_id >= ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT 1",
       [id],
     );
     return row !== undefined && Number(row[0]) <= id;

@@ -14,6 +14,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
+import { type IdWindow, lastIdIn, WHOLE_FILE, WindowStatement } from "./id_window.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
 import { LETTER_COLUMNS, letterCrcOf, letterOf } from "./row.ts";
 import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
@@ -40,29 +41,38 @@ export class DeadLetterTable {
   readonly #insert: SqliteStatement;
   readonly #select: SqliteStatement;
   readonly #selectSizes: SqliteStatement;
+  readonly #window: IdWindow;
   readonly #measure: SqliteStatement;
+  readonly #measureAll: SqliteStatement;
   readonly #delete: SqliteStatement;
 
-  /** @param database The open file. */
-  constructor(database: SqliteDatabase) {
-    const prepare = (sql: string) => new LazyStatement(database, sql);
+  /**
+   * @param database The open file.
+   * @param window Where in it the queue lies.
+   */
+  constructor(database: SqliteDatabase, window: IdWindow) {
+    this.#window = window;
+    const prepare = (sql: string) => new WindowStatement(database, sql, window);
+    const columns = LETTER_COLUMNS.replace("id", "id - ?1");
+    const between = "WHERE id BETWEEN ?1 + ?3 AND min(?1 + ?4, ?2)";
     // An id that is there already can only come from damage: the older letter stays.
     this.#insert = prepare(
-      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, crc, words, payload) ` +
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, queue, crc, words, payload) ` +
+        "VALUES (?1 + ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
     );
     this.#select = prepare(
-      `SELECT ${LETTER_COLUMNS}, crc, words, payload ` +
-        "FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+      `SELECT ${columns}, crc, words, payload FROM dead_letters ${between} ORDER BY id LIMIT ?5`,
     );
     this.#selectSizes = prepare(
-      "SELECT id, length(payload) FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+      `SELECT id - ?1, length(payload) FROM dead_letters ${between} ORDER BY id LIMIT ?5`,
     );
-    this.#measure = prepare(
-      "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters " +
-        "WHERE id BETWEEN ? AND ?",
-    );
-    this.#delete = prepare("DELETE FROM dead_letters WHERE id BETWEEN ? AND ?");
+    const measure = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters";
+    this.#measure = prepare(`${measure} ${between}`);
+    // In a file of its own a damaged letter may have any id.
+    this.#measureAll = window === WHOLE_FILE
+      ? new LazyStatement(database, measure)
+      : prepare(`${measure} WHERE id > ?1 AND id <= ?2`);
+    this.#delete = prepare(`DELETE FROM dead_letters ${between}`);
   }
 
   /** Adds packets. */
@@ -71,20 +81,22 @@ export class DeadLetterTable {
     for (const { id, payload } of packets) {
       const sent = id <= sentThrough ? 1 : 0;
       const crc = letterCrcOf(id, payload);
-      this.#insert.run([id, enqueuedAtMs, diedAtMs, reason, sent, attempts, crc, words, payload]);
+      this.#insert.run([
+        ...[id, enqueuedAtMs, diedAtMs, reason, sent, attempts],
+        ...[this.#window.queue, crc, words, payload],
+      ]);
     }
   }
 
   /** Counts what is there, letter by letter. */
   measure(): PacketCount {
-    const [packets = 0, bytes = 0] =
-      (this.#measure.all([Number.MIN_SAFE_INTEGER, Number.MAX_SAFE_INTEGER])[0] ?? []).map(Number);
+    const [packets = 0, bytes = 0] = (this.#measureAll.all([])[0] ?? []).map(Number);
     return { packets, bytes };
   }
 
   /** Those above `afterId`, in the order of their ids; at least one when there is one. */
   read(afterId: number, maxBytes: number): DeadLetter[] {
-    const { ids } = this.#fitting({ firstId: afterId + 1, lastId: Number.MAX_SAFE_INTEGER }, {
+    const { ids } = this.#fitting({ firstId: afterId + 1, lastId: lastIdIn(this.#window) }, {
       packets: Infinity,
       bytes: maxBytes,
     });
@@ -130,7 +142,7 @@ export class DeadLetterTable {
   dropOldest(over: PacketCount): PacketCount {
     let packets = 0, bytes = 0, through = 0;
     while (packets < over.packets || bytes < over.bytes) {
-      const rows = this.#selectSizes.all([through + 1, Number.MAX_SAFE_INTEGER, ROWS]);
+      const rows = this.#selectSizes.all([through + 1, lastIdIn(this.#window), ROWS]);
       if (rows.length === 0) break;
       for (const [id, size] of rows) {
         if (packets >= over.packets && bytes >= over.bytes) break;

@@ -110,6 +110,22 @@ const EDGE = `CREATE TABLE edge (
      id TEXT NOT NULL
    )`;
 
+/** The queues of a spool, by their numbers; the one table that a spool has and version 3 has not. */
+const QUEUES = `CREATE TABLE queues (
+     number INTEGER PRIMARY KEY,
+     name TEXT NOT NULL UNIQUE
+   )`;
+
+/** Makes a spool: version 5. */
+export const CREATE_SPOOL: readonly string[] = [
+  PACKETS_3,
+  STATE_3,
+  EXPIRY,
+  EXPIRY_BY_TIME,
+  DEAD_LETTERS_3,
+  QUEUES,
+];
+
 /**
  * Makes a file of version 3. The order is that of older versions: a repair
  * relies on it where the list of tables is damaged.
@@ -173,6 +189,16 @@ const LAYOUTS: readonly ReadonlyMap<string, readonly string[]>[] = [
   ]),
   LAYOUT_3,
   new Map([...LAYOUT_3, ["edge", [EDGE]]]),
+  new Map([
+    ["packets", [PACKETS_3]],
+    ["state", [STATE_3]],
+    ["expiry", [EXPIRY]],
+    ["expiry_by_time", [EXPIRY_BY_TIME]],
+    ["dead_letters", [DEAD_LETTERS_3]],
+    ["queues", [QUEUES]],
+    // Made by SQLite itself, for UNIQUE.
+    ["sqlite_autoindex_queues_1", ["null"]],
+  ]),
 ];
 
 /** What ALTER TABLE ADD COLUMN makes of a table's SQL. */

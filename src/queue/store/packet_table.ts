@@ -9,7 +9,6 @@
 import { cutBatches, lastIdOf, packetsOf, sliceBatch } from "../../base/packet_batch.ts";
 import type { PacketBatch, StoredPacket } from "../../base/ports.ts";
 import {
-  LazyStatement,
   SqliteCode,
   type SqliteDatabase,
   SqliteError,
@@ -17,6 +16,7 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
+import { type IdWindow, lastIdIn, WindowStatement } from "./id_window.ts";
 import { batchOf, crcOf, DamagedRowError, shapeOf } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
 import type { Due, IdRange, PacketCount } from "./types.ts";
@@ -54,6 +54,8 @@ export class PacketTable {
   readonly #insertBatch: SqliteStatement;
   readonly #insertExpiry: SqliteStatement;
   readonly #updateBatch: SqliteStatement;
+  readonly #window: IdWindow;
+  readonly #measureAll: SqliteStatement;
   readonly #measureThrough: SqliteStatement;
   readonly #measureBetween: SqliteStatement;
   readonly #deleteThrough: SqliteStatement;
@@ -71,73 +73,83 @@ export class PacketTable {
   readonly #selectDueByTime: SqliteStatement;
   readonly #selectNextDue: SqliteStatement;
 
-  /** @param database The open file. */
-  constructor(database: SqliteDatabase) {
-    const prepare = (sql: string) => new LazyStatement(database, sql);
+  /**
+   * @param database The open file.
+   * @param window Where in it the queue lies.
+   */
+  constructor(database: SqliteDatabase, window: IdWindow) {
+    this.#window = window;
+    const prepare = (sql: string) => new WindowStatement(database, sql, window);
     this.#insertBatch = prepare(
-      "INSERT INTO packets (last_id, enqueued_at_ms, crc, stored_bytes, queued_packets, " +
+      "INSERT INTO packets (last_id, enqueued_at_ms, queue, crc, stored_bytes, queued_packets, " +
         "queued_bytes, removed_through, sent_through, ends, payload) " +
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "VALUES (?1 + ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     );
     this.#insertExpiry = prepare(
-      "INSERT OR REPLACE INTO expiry (last_id, expires_at_ms) VALUES (?, ?)",
+      "INSERT OR REPLACE INTO expiry (last_id, expires_at_ms) VALUES (?1 + ?3, ?4)",
     );
     this.#updateBatch = prepare(
-      "UPDATE packets SET ends = ?, payload = ?, crc = ? WHERE last_id = ?",
+      "UPDATE packets SET ends = ?3, payload = ?4, crc = ?5 WHERE last_id = ?1 + ?6",
     );
     // length() of a BLOB reads the row's header only, never its overflow pages.
     const measure = "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
       "coalesce(sum(length(payload)), 0) FROM packets";
-    this.#measureThrough = prepare(`${measure} WHERE last_id <= ?`);
-    this.#measureBetween = prepare(`${measure} WHERE last_id BETWEEN ? AND ?`);
-    this.#deleteThrough = prepare("DELETE FROM packets WHERE last_id <= ?");
-    this.#deleteExpiryThrough = prepare("DELETE FROM expiry WHERE last_id <= ?");
-    this.#deleteBetween = prepare("DELETE FROM packets WHERE last_id BETWEEN ? AND ?");
-    this.#deleteExpiryBetween = prepare("DELETE FROM expiry WHERE last_id BETWEEN ? AND ?");
+    const through = "WHERE last_id > ?1 AND last_id <= min(?1 + ?3, ?2)";
+    const between = "WHERE last_id BETWEEN ?1 + ?3 AND min(?1 + ?4, ?2)";
+    this.#measureAll = prepare(`${measure} WHERE last_id > ?1 AND last_id <= ?2`);
+    this.#measureThrough = prepare(`${measure} ${through}`);
+    this.#measureBetween = prepare(`${measure} ${between}`);
+    this.#deleteThrough = prepare(`DELETE FROM packets ${through}`);
+    this.#deleteExpiryThrough = prepare(`DELETE FROM expiry ${through}`);
+    this.#deleteBetween = prepare(`DELETE FROM packets ${between}`);
+    this.#deleteExpiryBetween = prepare(`DELETE FROM expiry ${between}`);
     this.#selectOldest = prepare(
-      "SELECT last_id, coalesce(length(ends) / 4, 1), enqueued_at_ms " +
-        "FROM packets ORDER BY last_id LIMIT 1",
+      "SELECT last_id - ?1, coalesce(length(ends) / 4, 1), enqueued_at_ms " +
+        "FROM packets WHERE last_id > ?1 AND last_id <= ?2 ORDER BY last_id LIMIT 1",
     );
     this.#selectTime = prepare(
-      "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms FROM packets " +
-        "WHERE last_id >= ? ORDER BY last_id LIMIT 1",
+      "SELECT last_id - ?1 + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms FROM packets " +
+        "WHERE last_id >= ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT 1",
     );
+    const behind = "WHERE last_id > ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT ?4";
     this.#selectEnds = prepare(
-      "SELECT last_id, ends, length(payload) FROM packets WHERE last_id > ? " +
-        "ORDER BY last_id LIMIT ?",
+      `SELECT last_id - ?1, ends, length(payload) FROM packets ${behind}`,
     );
     this.#selectSizes = prepare(
-      "SELECT length(payload), last_id + 1 - coalesce(length(ends) / 4, 1) FROM packets " +
-        "WHERE last_id > ? ORDER BY last_id LIMIT ?",
+      "SELECT length(payload), last_id - ?1 + 1 - coalesce(length(ends) / 4, 1) FROM packets " +
+        behind,
     );
     this.#selectBatches = prepare(
-      "SELECT packets.last_id, ends, payload, expires_at_ms, crc, enqueued_at_ms FROM packets " +
-        "LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
-        "WHERE packets.last_id > ? ORDER BY packets.last_id LIMIT ?",
+      "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms " +
+        "FROM packets LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
+        "WHERE packets.last_id > ?1 + ?3 AND packets.last_id <= ?2 " +
+        "ORDER BY packets.last_id LIMIT ?4",
     );
     this.#selectRow = prepare(
-      "SELECT packets.last_id, ends, payload, expires_at_ms, crc, enqueued_at_ms, " +
+      "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms, " +
         "coalesce(CAST(payload AS BLOB), x'') FROM packets " +
-        "LEFT JOIN expiry ON expiry.last_id = packets.last_id WHERE packets.last_id = ?",
+        "LEFT JOIN expiry ON expiry.last_id = packets.last_id WHERE packets.last_id = ?1 + ?3",
     );
     this.#selectIdBefore = prepare(
-      "SELECT last_id FROM packets WHERE last_id < ? ORDER BY last_id DESC LIMIT 1",
+      "SELECT last_id - ?1 FROM packets WHERE last_id < ?1 + ?3 AND last_id > ?1 " +
+        "ORDER BY last_id DESC LIMIT 1",
     );
     // An older sendq leaves rows of `expiry` behind whose batch is gone: hence the joins.
-    const due = "SELECT due.last_id, coalesce(length(ends) / 4, 1), length(payload) FROM ";
+    const due = "SELECT due.last_id - ?1, coalesce(length(ends) / 4, 1), length(payload) FROM ";
     const join = " AS due CROSS JOIN packets ON packets.last_id = due.last_id ";
     this.#selectDueById = prepare(
-      `${due} (SELECT * FROM expiry WHERE last_id > ?1 ORDER BY last_id LIMIT ?4)${join}` +
-        "WHERE due.expires_at_ms <= ?2 ORDER BY due.last_id LIMIT ?3",
+      `${due} (SELECT * FROM expiry WHERE last_id > ?1 + ?3 AND last_id <= ?2 ` +
+        `ORDER BY last_id LIMIT ?6)${join}` +
+        "WHERE due.expires_at_ms <= ?4 ORDER BY due.last_id LIMIT ?5",
     );
     // The sign keeps SQLite from searching by id: by time it finds at once.
+    const byTime = "WHERE +due.last_id > ?1 + ?3 AND +due.last_id <= ?2 AND due.expires_at_ms";
     this.#selectDueByTime = prepare(
-      `${due} expiry${join}WHERE +due.last_id > ?1 AND due.expires_at_ms <= ?2 ` +
-        "ORDER BY due.expires_at_ms LIMIT ?3",
+      `${due} expiry${join}${byTime} <= ?4 ORDER BY due.expires_at_ms LIMIT ?5`,
     );
     this.#selectNextDue = prepare(
-      `SELECT due.expires_at_ms FROM expiry${join}` +
-        "WHERE +due.last_id > ?1 AND due.expires_at_ms > ?2 ORDER BY due.expires_at_ms LIMIT 1",
+      `SELECT due.expires_at_ms FROM expiry${join}${byTime} > ?4 ` +
+        "ORDER BY due.expires_at_ms LIMIT 1",
     );
   }
 
@@ -147,10 +159,14 @@ export class PacketTable {
    * @param batches Their ids follow those given so far.
    * @param enqueuedAtMs The wall clock.
    * @param counts Those before; counts the batches in.
+   * @throws {ContradictionError} The queue has no more ids.
    */
   insert(batches: readonly PacketBatch[], enqueuedAtMs: number, counts: Counts): void {
     for (const batch of batches) {
       counts.lastId += batch.ends.length;
+      if (counts.lastId > lastIdIn(this.#window)) {
+        throw new ContradictionError("it has given all ids that a queue in a spool has");
+      }
       counts.packets += batch.ends.length;
       counts.bytes += batch.bytes.length;
       counts.storedBytes += batch.bytes.length;
@@ -165,6 +181,7 @@ export class PacketTable {
     this.#insertBatch.run([
       lastId,
       enqueuedAtMs,
+      this.#window.queue,
       crcOf(lastId, ends, bytes),
       counts?.storedBytes ?? null,
       counts?.packets ?? null,
@@ -273,7 +290,7 @@ export class PacketTable {
 
   /** Counts what is there, row by row. */
   measure(removedThrough: number): PacketCount {
-    const all = countOf(this.#measureThrough.all([Number.MAX_SAFE_INTEGER])[0]);
+    const all = countOf(this.#measureAll.all([])[0]);
     const part = this.#partThrough(removedThrough);
     return { packets: all.packets - part.packets, bytes: all.bytes - part.bytes };
   }

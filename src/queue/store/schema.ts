@@ -25,7 +25,7 @@
  *   `words` is what the server said to it, or why else it could not be sent, or NULL.
  *   `crc` is that of a row of `packets` that holds this packet alone, or NULL in a row
  *   that version 2 has written.
- * - `state`: one row a queue; so far there is queue 0 alone. Exact counts, so that
+ * - `state`: one row a queue; there is queue 0 alone, but for a spool. Exact counts, so that
  *   nobody has to scan a table. Packets up to `removed_through` are gone, even where
  *   the row that held them is still there for the sake of later ones.
  *   `queued_packets` and `queued_bytes` are what is to be sent, `stored_bytes` what
@@ -45,6 +45,10 @@
  * one row says in `id` which file it is (a UUID), also to a copy of it. Other files stay
  * version 3, which an older sendq can open.
  *
+ * A spool has version 5: version 3 without its index, and with the table `queues`, which gives
+ * each queue a number. Queue n has row n of `state`, and of the other tables the rows whose keys
+ * lie in its window (`id_window.ts`); there is no queue 0.
+ *
  * Versions 1 and 2 become version 3 when they are opened, in one transaction that
  * writes no row of `packets`. Old processes that still have the file open fail from
  * then on, with an error and without a change, because `state` has lost the columns
@@ -57,7 +61,8 @@ import { diskAt, diskShares } from "../sqlite/disk_space.ts";
 import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
 import { SqliteCode } from "../sqlite/driver.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
-import { checkLayout, CREATE, UPGRADES } from "./layout.ts";
+import { WHOLE_FILE } from "./id_window.ts";
+import { checkLayout, CREATE, CREATE_SPOOL, UPGRADES } from "./layout.ts";
 import { StateTable } from "./state_table.ts";
 import { fileError } from "./transaction.ts";
 import type { Durability } from "./types.ts";
@@ -66,8 +71,13 @@ import type { Durability } from "./types.ts";
 export const APPLICATION_ID = 0x536e7131;
 /** `PRAGMA user_version` that this code writes. */
 export const SCHEMA_VERSION = 3;
-/** That of a file that is forwarded; the newest that this code understands. */
+/** That of a file that is forwarded. */
 export const EDGE_VERSION = 4;
+/** That of a spool; the newest that this code understands. */
+export const SPOOL_VERSION = 5;
+
+/** What a file holds: one queue, or many that each have a name. */
+export type FileKind = "queue" | "spool";
 
 /** How to open the file. */
 export interface OpenFileOptions {
@@ -80,6 +90,12 @@ export interface OpenFileOptions {
    * write, so that a refused file stays as it is.
    */
   readonly examine?: (database: SqliteDatabase, path: string) => void;
+  /**
+   * What it has to be.
+   *
+   * @default {"queue"}
+   */
+  readonly kind?: FileKind;
 }
 
 /** An open queue file. */
@@ -134,7 +150,10 @@ function createPrivately(path: string): void {
  * Looks at an existing file through a connection that cannot write. A writing
  * one would, on its way out, checkpoint another program's log into its file.
  */
-function refuseForeignFile(path: string, { driver, examine }: OpenFileOptions): void {
+function refuseForeignFile(
+  path: string,
+  { driver, examine, kind = "queue" }: OpenFileOptions,
+): void {
   const { size, isFile, isDirectory } = Deno.statSync(path);
   if (!isFile) {
     throw queueFileError("not-a-queue", path, `it is ${isDirectory ? "a directory" : "no file"}`, {
@@ -149,7 +168,7 @@ function refuseForeignFile(path: string, { driver, examine }: OpenFileOptions): 
   try {
     probe = driver.open(path, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
     distrust(probe);
-    if (recognise(probe, path) >= SCHEMA_VERSION) examine?.(probe, path);
+    if (recognise(probe, path, { kind }) >= SCHEMA_VERSION) examine?.(probe, path);
   } catch (error) {
     // A crash while the file was being made: the next writer rolls it back.
     if (!(error instanceof SqliteError) || error.code !== SqliteCode.READONLY_ROLLBACK) throw error;
@@ -189,16 +208,30 @@ export function checkVersion(
     const what = "the file is another program's database";
     throw queueFileError("not-a-queue", path, what, advice === undefined ? {} : { advice });
   }
-  if (version > EDGE_VERSION) {
+  if (version > SPOOL_VERSION) {
     throw queueFileError(
       "newer-version",
       path,
-      `the file has version ${version}, this sendq knows ${EDGE_VERSION}`,
+      `the file has version ${version}, this sendq knows ${SPOOL_VERSION}`,
     );
   }
   if (version < 1) {
     throw queueFileError("corrupt", path, `the file has the impossible version ${version}`);
   }
+}
+
+/** What of a file is looked at how closely. */
+interface Tolerance {
+  /** Whether a table may be missing. */
+  readonly mayLack?: boolean;
+  /** What to do where it is no queue. */
+  readonly advice?: string;
+  /**
+   * What it has to be.
+   *
+   * @default {"queue"}
+   */
+  readonly kind?: FileKind;
 }
 
 /**
@@ -213,7 +246,7 @@ export function checkVersion(
 export function recognise(
   database: SqliteDatabase,
   path: string,
-  tolerance: { readonly mayLack?: boolean; readonly advice?: string } = {},
+  tolerance: Tolerance = {},
 ): number {
   database.prepare("BEGIN").run([]);
   try {
@@ -227,11 +260,26 @@ export function recognise(
 function recogniseWithin(
   database: SqliteDatabase,
   path: string,
-  { mayLack = false, advice }: { readonly mayLack?: boolean; readonly advice?: string } = {},
+  { mayLack = false, advice, kind = "queue" }: Tolerance = {},
 ): number {
   const version = versionOf(database, path, advice);
+  if (version > 0) checkKind(version, path, kind);
   if (version > 0) checkLayout(database, version, path, { mayLack });
   return version;
+}
+
+/** @throws {QueueFileError} A queue was asked for, and this is a spool; or the other way round. */
+function checkKind(version: number, path: string, kind: FileKind): void {
+  const isSpool = version === SPOOL_VERSION;
+  if (isSpool === (kind === "spool")) return;
+  throw isSpool
+    ? queueFileError("not-a-queue", path, "it is a spool, which holds several queues", {
+      advice: `Name one of them: spool:${path}#NAME. sendq spool ${path} lists them.`,
+    })
+    : queueFileError("not-a-queue", path, "it holds one queue, and is no spool", {
+      advice: `Give the path of a spool, or of a file that is not there yet; ${path} alone ` +
+        "names this queue.",
+    });
 }
 
 /** Lets SQL that a file brings along call no functions, and damaged pages do less harm. */
@@ -243,10 +291,10 @@ export function distrust(database: SqliteDatabase): void {
 function setUp(
   database: SqliteDatabase,
   path: string,
-  { durability, driver }: OpenFileOptions,
+  { durability, driver, kind = "queue" }: OpenFileOptions,
 ): void {
   distrust(database);
-  const version = recognise(database, path);
+  const version = recognise(database, path, { kind });
   if (version === 0) {
     // Both only count before the first table; auto_vacuum would be written anew each time.
     pragma(database, "page_size = 4096");
@@ -263,23 +311,28 @@ function setUp(
   // A little more than so many pages take in the log: it is not cut each time it begins anew.
   pragma(database, `journal_size_limit = ${4200 * logPages}`);
   pragma(database, "temp_store = memory");
-  if (version < SCHEMA_VERSION) bringUpToDate(database, path);
+  if (version < SCHEMA_VERSION) bringUpToDate(database, path, kind);
 }
 
 /** Makes the schema, or brings an older one to this version: all of it or nothing. */
-function bringUpToDate(database: SqliteDatabase, path: string): void {
+function bringUpToDate(database: SqliteDatabase, path: string, kind: FileKind): void {
   database.prepare("BEGIN IMMEDIATE").run([]);
   try {
     // Another process may have been quicker.
-    const version = recogniseWithin(database, path);
+    const version = recogniseWithin(database, path, { kind });
     if (version < SCHEMA_VERSION) {
-      const steps = version === 0 ? CREATE : UPGRADES.slice(version - 1).flat();
+      const steps = version > 0
+        ? UPGRADES.slice(version - 1).flat()
+        : kind === "spool"
+        ? CREATE_SPOOL
+        : CREATE;
       for (const sql of steps) database.prepare(sql).run([]);
       // What contradicts itself stays as it is: a repair may find more in the older version.
-      new StateTable(database).checkSize();
+      if (kind === "queue") new StateTable(database, WHOLE_FILE).checkSize();
       // Prepared inside the transaction, because preparing may already apply it.
       database.prepare(`PRAGMA application_id = ${APPLICATION_ID}`).run([]);
-      database.prepare(`PRAGMA user_version = ${SCHEMA_VERSION}`).run([]);
+      const made = kind === "spool" ? SPOOL_VERSION : SCHEMA_VERSION;
+      database.prepare(`PRAGMA user_version = ${made}`).run([]);
     }
     database.prepare("COMMIT").run([]);
   } catch (error) {

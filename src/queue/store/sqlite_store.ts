@@ -8,9 +8,7 @@
 
 import { packetsOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
-import { diskAt } from "../sqlite/disk_space.ts";
-import type { SqliteDatabase, SqliteStatement } from "../sqlite/driver.ts";
-import { LogRoom } from "../sqlite/log_room.ts";
+import type { SqliteDatabase } from "../sqlite/driver.ts";
 import { BatchPacker } from "./batches.ts";
 import type {
   CommitRequest,
@@ -31,6 +29,7 @@ import type {
 import { DatabaseFile } from "./database_file.ts";
 import { DeadLetterTable } from "./dead_letter_table.ts";
 import { edgeIdIn, writeEdgeId } from "./edge_table.ts";
+import { type IdWindow, WHOLE_FILE } from "./id_window.ts";
 import { PacketTable } from "./packet_table.ts";
 import { DamagedRowError } from "./row.ts";
 import { type OpenFileOptions, openQueueFile } from "./schema.ts";
@@ -44,6 +43,7 @@ import {
   keepTime,
   rememberSent,
 } from "./transaction.ts";
+import { FileTransactions, type Transactions } from "./transactions.ts";
 import type { DeadLetter, Due, PacketCount } from "./types.ts";
 
 const NONE: PacketCount = { packets: 0, bytes: 0 };
@@ -58,64 +58,68 @@ interface Terms {
 }
 
 /** How {@linkcode SqliteStore.open} opens a file. */
-export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine"> {
+export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine" | "kind"> {
   /** Monotonic milliseconds, for {@linkcode SqliteStore.lastCommitMs}. */
   readonly nowMs?: () => number;
 }
 
-/** The queue's file, open. */
+/** What a store works with. */
+export interface StoreParts {
+  /** For the words of errors. */
+  readonly path: string;
+  /** The file, open. */
+  readonly database: SqliteDatabase;
+  /** The same, as far as it has nothing to do with packets. */
+  readonly file: DatabaseFile;
+  /** How its transactions begin and end. */
+  readonly transactions: Transactions;
+  /** Where in it the queue lies. */
+  readonly window: IdWindow;
+}
+
+/** A queue in a file, open. */
 export class SqliteStore implements Omit<FileStore, "sync"> {
-  /** The file's path without symbolic links. */
+  /** The file's path without symbolic links; of a queue in a spool with the queue's name. */
   readonly path: string;
   /** What has nothing to do with packets. */
   readonly file: DatabaseFile;
-  /** How long COMMIT took the last time that it had something to do. */
-  lastCommitMs = 0;
-  readonly #nowMs: () => number;
   readonly #database: SqliteDatabase;
+  readonly #transactions: Transactions;
   readonly #packets: PacketTable;
   readonly #deadLetters: DeadLetterTable;
   readonly #counts: StateTable;
-  readonly #logRoom: LogRoom;
-  readonly #begin: SqliteStatement;
-  readonly #beginRead: SqliteStatement;
-  readonly #commit: SqliteStatement;
-  readonly #rollback: SqliteStatement;
 
-  private constructor(
-    database: SqliteDatabase,
-    path: string,
-    { driver, nowMs = () => 0 }: OpenStoreOptions,
-  ) {
+  /** @param parts A queue in a file that is open. */
+  constructor({ path, database, file, transactions, window }: StoreParts) {
     this.path = path;
-    this.#nowMs = nowMs;
-    const look = driver.diskAt ?? diskAt;
-    this.#logRoom = new LogRoom({ path, database, look: () => look(path) });
+    this.file = file;
     this.#database = database;
-    this.#packets = new PacketTable(database);
-    this.#deadLetters = new DeadLetterTable(database);
-    this.#counts = new StateTable(database);
-    this.#begin = database.prepare("BEGIN IMMEDIATE");
-    this.#beginRead = database.prepare("BEGIN DEFERRED");
-    this.#commit = database.prepare("COMMIT");
-    this.#rollback = database.prepare("ROLLBACK");
-    this.file = new DatabaseFile(database, path);
+    this.#transactions = transactions;
+    this.#packets = new PacketTable(database, window);
+    this.#deadLetters = new DeadLetterTable(database, window);
+    this.#counts = new StateTable(database, window);
   }
 
   /**
-   * Opens a queue file, or makes one.
+   * Opens a file of one queue, or makes one.
    *
    * @throws {QueueFileError}
    * @throws {Deno.errors.NotCapable} With the flags to add.
    */
   static open(path: string, options: OpenStoreOptions): SqliteStore {
+    const { driver, nowMs = () => 0 } = options;
+    const storeOf = (database: SqliteDatabase, path: string): SqliteStore => {
+      const transactions = new FileTransactions(database, path, { driver, nowMs });
+      const file = new DatabaseFile(database, path);
+      return new SqliteStore({ path, database, file, transactions, window: WHOLE_FILE });
+    };
     const { database, path: realPath } = openQueueFile(path, {
       ...options,
-      examine: (database, path) => new SqliteStore(database, path, options).#examine(),
+      examine: (database, path) => storeOf(database, path).examine(),
     });
     try {
-      const store = new SqliteStore(database, realPath, options);
-      store.#examine();
+      const store = storeOf(database, realPath);
+      store.examine();
       return store;
     } catch (error) {
       database.close();
@@ -123,8 +127,17 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     }
   }
 
-  /** @throws {QueueFileError} The file contradicts itself. */
-  #examine(): void {
+  /** How long COMMIT took the last time that it had something to do. */
+  get lastCommitMs(): number {
+    return this.#transactions.lastCommitMs;
+  }
+
+  /**
+   * Sees to it that the counts can be true.
+   *
+   * @throws {QueueFileError} The file contradicts itself.
+   */
+  examine(): void {
     this.state();
     this.#read(() => this.#counts.checkSize());
   }
@@ -183,7 +196,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     for (;;) {
       let committing = false;
       try {
-        this.#begin.run([]);
+        this.#transactions.begin();
         const draft = this.#draft();
         const { counts } = draft;
         rememberSent(counts, sentThrough);
@@ -196,19 +209,17 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
         const { dropped, setAside } = draft;
         if (changed || timeMoved || setAside.length > 0 || dropped.packets > 0) {
           if (draft.writesState) this.#counts.write(counts);
-          if (draft.storedBytes > 0) this.#logRoom.check(draft.storedBytes);
+          this.#transactions.checkRoom(draft.storedBytes);
           committing = true;
-          const beganMs = this.#nowMs();
-          this.#commit.run([]);
-          this.lastCommitMs = this.#nowMs() - beganMs;
+          this.#transactions.commit();
         } else {
-          this.#rollBack();
+          this.#transactions.rollBack();
         }
         const state = { ...counts, oldestEnqueuedAtMs };
         const some = dropped.packets > 0 ? dropped : undefined;
         return { ...result, state, setAside, dropped: some };
       } catch (error) {
-        this.#rollBack();
+        this.#transactions.rollBack();
         const isNew = error instanceof DamagedRowError && !damagedIds.includes(error.lastId);
         if (!isNew) throw committing ? commitError(error, this.path) : fileError(error, this.path);
         damagedIds.push(error.lastId);
@@ -495,12 +506,12 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   setEdgeId(id: string): void {
     let committing = false;
     try {
-      this.#begin.run([]);
+      this.#transactions.begin();
       writeEdgeId(this.#database, this.path, id);
       committing = true;
-      this.#commit.run([]);
+      this.#transactions.commit();
     } catch (error) {
-      this.#rollBack();
+      this.#transactions.rollBack();
       throw committing ? commitError(error, this.path) : fileError(error, this.path);
     }
   }
@@ -544,11 +555,11 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   /** Reads one state of the file, whatever other processes commit meanwhile. */
   #read<T>(work: () => T): T {
     return this.#guard(() => {
-      this.#beginRead.run([]);
+      this.#transactions.beginRead();
       try {
         return work();
       } finally {
-        this.#rollBack();
+        this.#transactions.rollBack();
       }
     });
   }
@@ -570,14 +581,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     const oldest = this.#packets.oldest(counts.removedThrough);
     counts.removedThrough = oldest === undefined ? counts.lastId : oldest.id - 1;
     return oldest?.enqueuedAtMs;
-  }
-
-  #rollBack(): void {
-    try {
-      this.#rollback.run([]);
-    } catch {
-      // SQLite has rolled back by itself, as it does when the disk is full.
-    }
   }
 }
 

@@ -12,6 +12,7 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { StoreState } from "./contract.ts";
+import { type IdWindow, WindowStatement } from "./id_window.ts";
 
 /**
  * Two things in the file that cannot both be true. Nothing may be removed on the
@@ -47,48 +48,58 @@ const COLUMNS: readonly (readonly [string, keyof Counts])[] = [
 
 /** The counts that each row of packets has as well, and where they stand in it. */
 const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
-  ["queued_packets", "queued_packets"],
-  ["queued_bytes", "queued_bytes"],
-  ["last_id", "last_id"],
-  ["removed_through", "removed_through"],
-  ["sent_through", "sent_through"],
-  ["stored_bytes", "stored_bytes"],
-  ["written_at_ms", "enqueued_at_ms"],
+  ["queued_packets", "newer.queued_packets"],
+  ["queued_bytes", "newer.queued_bytes"],
+  ["last_id", "newer.last_id - ?1"],
+  ["removed_through", "newer.removed_through"],
+  ["sent_through", "newer.sent_through"],
+  ["stored_bytes", "newer.stored_bytes"],
+  ["written_at_ms", "newer.enqueued_at_ms"],
 ]);
+
+/** The rows of one queue. */
+const WITHIN = "last_id > ?1 AND last_id <= ?2";
 
 /** The names of the counts that {@linkcode COUNTS_SQL} selects, in its order. */
 export const COUNT_COLUMNS: readonly string[] = COLUMNS.map(([column]) => column);
 
 /**
  * The counts that hold: see `schema.ts`. The last row's, where they are newer. Behind them
- * the first and the last row's ids.
+ * the first and the last row's ids. To be bound: see `WindowStatement`, and the queue's number.
  */
 export const COUNTS_SQL: string = `SELECT ${
   COUNT_COLUMNS.map((column) => {
     const inRow = ROW_COLUMNS.get(column);
     const value = `state.${column}`;
-    return `${inRow === undefined ? value : `coalesce(newer.${inRow}, ${value})`} AS ${column}`;
+    return `${inRow === undefined ? value : `coalesce(${inRow}, ${value})`} AS ${column}`;
   }).join(", ")
-}, (SELECT min(last_id) FROM packets), (SELECT max(last_id) FROM packets) FROM state ` +
-  "LEFT JOIN packets AS newer ON newer.last_id = (SELECT max(last_id) FROM packets) " +
-  "AND newer.last_id > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = 0";
+}, (SELECT min(last_id) FROM packets WHERE ${WITHIN}) - ?1, ` +
+  `(SELECT max(last_id) FROM packets WHERE ${WITHIN}) - ?1 FROM state ` +
+  `LEFT JOIN packets AS newer ON newer.last_id = (SELECT max(last_id) FROM packets WHERE ${WITHIN}) ` +
+  "AND newer.last_id - ?1 > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = ?3";
 
 /** The counts on disk. */
 export class StateTable {
+  readonly #queue: number;
   readonly #select: SqliteStatement;
   readonly #selectSize: SqliteStatement;
   readonly #update: SqliteStatement;
 
-  /** @param database The open file. */
-  constructor(database: SqliteDatabase) {
-    this.#select = database.prepare(COUNTS_SQL);
+  /**
+   * @param database The open file.
+   * @param window Where in it the queue lies.
+   */
+  constructor(database: SqliteDatabase, window: IdWindow) {
+    this.#queue = window.queue;
+    this.#select = new WindowStatement(database, COUNTS_SQL, window);
     this.#selectSize = new LazyStatement(
       database,
       "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size",
     );
-    this.#update = database.prepare(
+    this.#update = new LazyStatement(
+      database,
       `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")} ` +
-        "WHERE queue = 0",
+        "WHERE queue = ?",
     );
   }
 
@@ -98,7 +109,7 @@ export class StateTable {
    * @throws {ContradictionError}
    */
   read(): Counts {
-    const row = this.#select.all([])[0];
+    const row = this.#select.all([this.#queue])[0];
     // It was made in the transaction that made the table, and is never removed.
     if (row === undefined) throw new ContradictionError("its row of counts is missing");
     const counts = { ...NO_COUNTS };
@@ -124,7 +135,7 @@ export class StateTable {
 
   /** Writes them. */
   write(counts: Counts): void {
-    this.#update.run(COLUMNS.map(([, name]) => counts[name]));
+    this.#update.run([...COLUMNS.map(([, name]) => counts[name]), this.#queue]);
   }
 }
 

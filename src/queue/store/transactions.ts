@@ -1,0 +1,92 @@
+/**
+ * How the transactions of an open file begin and end.
+ *
+ * @module
+ */
+
+import { diskAt } from "../sqlite/disk_space.ts";
+import type { SqliteDatabase, SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
+import { LogRoom } from "../sqlite/log_room.ts";
+
+/** Begins and ends what a store does. */
+export interface Transactions {
+  /** How long COMMIT took the last time that it had something to do. */
+  readonly lastCommitMs: number;
+  /** Begins one that writes. */
+  begin(): void;
+  /** Begins one that reads a single state of the file. */
+  beginRead(): void;
+  /**
+   * Asked before {@linkcode Transactions.commit}.
+   *
+   * @param storedBytes Those of the packets that were stored.
+   * @throws {QueueFileError} The disk is too full for them.
+   */
+  checkRoom(storedBytes: number): void;
+  /** Ends it; what it has done counts. */
+  commit(): void;
+  /** Ends it; what it has done is undone. Harmless where it has ended. */
+  rollBack(): void;
+}
+
+/** Those of a connection, one at a time. */
+export class FileTransactions implements Transactions {
+  /** See {@linkcode Transactions.lastCommitMs}. */
+  lastCommitMs = 0;
+  readonly #nowMs: () => number;
+  readonly #logRoom: LogRoom;
+  readonly #begin: SqliteStatement;
+  readonly #beginRead: SqliteStatement;
+  readonly #commit: SqliteStatement;
+  readonly #rollback: SqliteStatement;
+
+  /**
+   * @param database The file, open.
+   * @param path Its path.
+   * @param options `driver`: whose file it is; `nowMs`: monotonic milliseconds.
+   */
+  constructor(
+    database: SqliteDatabase,
+    path: string,
+    { driver, nowMs }: { readonly driver: SqliteDriver; readonly nowMs: () => number },
+  ) {
+    this.#nowMs = nowMs;
+    const look = driver.diskAt ?? diskAt;
+    this.#logRoom = new LogRoom({ path, database, look: () => look(path) });
+    this.#begin = database.prepare("BEGIN IMMEDIATE");
+    this.#beginRead = database.prepare("BEGIN DEFERRED");
+    this.#commit = database.prepare("COMMIT");
+    this.#rollback = database.prepare("ROLLBACK");
+  }
+
+  /** See {@linkcode Transactions.begin}. */
+  begin(): void {
+    this.#begin.run([]);
+  }
+
+  /** See {@linkcode Transactions.beginRead}. */
+  beginRead(): void {
+    this.#beginRead.run([]);
+  }
+
+  /** See {@linkcode Transactions.checkRoom}. */
+  checkRoom(storedBytes: number): void {
+    if (storedBytes > 0) this.#logRoom.check(storedBytes);
+  }
+
+  /** See {@linkcode Transactions.commit}. */
+  commit(): void {
+    const beganMs = this.#nowMs();
+    this.#commit.run([]);
+    this.lastCommitMs = this.#nowMs() - beganMs;
+  }
+
+  /** See {@linkcode Transactions.rollBack}. */
+  rollBack(): void {
+    try {
+      this.#rollback.run([]);
+    } catch {
+      // SQLite has rolled back by itself, as it does when the disk is full.
+    }
+  }
+}

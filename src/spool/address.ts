@@ -1,0 +1,66 @@
+/**
+ * How a queue in a spool is called: `spool:FILE#NAME`.
+ *
+ * @module
+ */
+
+import { OptionError } from "../base/errors.ts";
+
+/** A queue in a spool. */
+export interface SpoolAddress {
+  /** The spool's file. */
+  readonly file: string;
+  /** The queue's name in it. */
+  readonly name: string;
+}
+
+const PREFIX = "spool:";
+/** What a name may be made of: letters of any language, digits, and what hosts and ports need. */
+const NAME = /^[\p{L}\p{N}._:@[\]-]{1,64}$/u;
+
+/** Whether a queue's name is that of one in a spool, and not a path. */
+export function isSpoolAddress(queue: string): boolean {
+  return queue.startsWith(PREFIX);
+}
+
+/**
+ * Takes it apart.
+ *
+ * @throws {OptionError} It is none.
+ */
+export function parseSpoolAddress(address: string): SpoolAddress {
+  const at = address.lastIndexOf("#");
+  if (!isSpoolAddress(address) || at < 0) {
+    throw new OptionError("queue", address, "must be like spool:/var/lib/sendq/spool.db#NAME");
+  }
+  return checkSpoolAddress({ file: address.slice(PREFIX.length, at), name: address.slice(at + 1) });
+}
+
+/**
+ * Checks its parts.
+ *
+ * @throws {OptionError} They are none.
+ */
+export function checkSpoolAddress({ file, name }: SpoolAddress): SpoolAddress {
+  if (file === "" || file === ":memory:" || file.includes("\0")) {
+    throw new OptionError("file", file, "must name a file");
+  }
+  if (!NAME.test(name)) {
+    throw new OptionError(
+      "name",
+      name,
+      "must have 1 to 64 letters and digits, or . _ - : @ [ ] among them",
+    );
+  }
+  return { file, name };
+}
+
+/** The same as one text. */
+export function formatSpoolAddress({ file, name }: SpoolAddress): string {
+  return `${PREFIX}${file}#${name}`;
+}
+
+/** Where the senders of a spool say how they stand. */
+export function reportsPathOf(file: string): string {
+  return `${file}.reports`;
+}

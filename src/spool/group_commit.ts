@@ -1,0 +1,161 @@
+/**
+ * When the transactions of a spool begin: what its queues have to store and to remove is put
+ * together for a moment, because one sync of the disk is enough for all of it.
+ *
+ * @module
+ */
+
+import type { Clock } from "../base/ports.ts";
+import type { LogSync } from "../queue/log_sync.ts";
+import type { Outcome, SharedTransactions, Work } from "./shared_transactions.ts";
+
+/** A transaction holds the event loop for as long as it takes: more waits for the next one. */
+const MAX_BYTES = 1024 * 1024;
+/**
+ * While many queues are busy, transactions begin this far apart. A packet waits half of it on
+ * average; a thousand queues with a packet a second each share two in three of their commits.
+ */
+const BUSY_GAP_MS = 3;
+/** So many queues that committed in a tenth of a second are many. */
+const MANY_QUEUES = 8;
+const COUNTED_FOR_MS = 100;
+
+/** One queue's part of a transaction. */
+export interface GroupWork<T> extends Work<T> {
+  /** Whose it is. */
+  readonly owner: object;
+  /** Those of the packets that it stores. */
+  readonly bytes: number;
+  /** Whether somebody waits until the disk has it. */
+  readonly isAwaited: (value: T) => boolean;
+}
+
+interface Job {
+  readonly work: GroupWork<unknown>;
+  readonly settle: (outcome: Outcome<unknown>) => void;
+}
+
+/** What is told once the disk has it. */
+interface Ended {
+  readonly settle: Job["settle"];
+  readonly outcome: Outcome<unknown>;
+}
+
+/** What {@linkcode GroupCommit} works with. */
+export interface GroupCommitOptions {
+  readonly transactions: SharedTransactions;
+  readonly log: LogSync;
+  readonly clock: Clock;
+}
+
+/** Puts work together. */
+export class GroupCommit {
+  readonly #options: GroupCommitOptions;
+  #jobs: Job[] = [];
+  #isScheduled = false;
+  #beganMs = -Infinity;
+  #busy = new Set<object>();
+  #countedFromMs = -Infinity;
+  #isBusy = false;
+
+  /** @param options The file. */
+  constructor(options: GroupCommitOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Has work done in one of the next transactions, in the order of the calls.
+   *
+   * @returns What it has given, once it is on the disk.
+   * @throws What it has thrown; what went wrong when it was committed.
+   */
+  run<T>(work: GroupWork<T>): Promise<T> {
+    return new Promise((resolve, reject) => {
+      this.#jobs.push({
+        // The outcome that comes back is that of this very work.
+        work: work as GroupWork<unknown>,
+        settle: (outcome) => outcome.done ? resolve(outcome.value as T) : reject(outcome.error),
+      });
+      this.#schedule();
+    });
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled || this.#jobs.length === 0) return;
+    this.#isScheduled = true;
+    const { clock } = this.#options;
+    const waitMs = this.#isBusy ? this.#beganMs + BUSY_GAP_MS - clock.nowMs() : 0;
+    const run = () => void this.#run();
+    if (waitMs > 0) clock.setTimer(waitMs, run);
+    else clock.defer(run);
+  }
+
+  async #run(): Promise<void> {
+    const { transactions, log, clock } = this.#options;
+    this.#beganMs = clock.nowMs();
+    const jobs = this.#take();
+    try {
+      log.begin();
+    } catch (error) {
+      for (const { settle } of jobs) settle({ done: false, error });
+      return this.#end();
+    }
+    const outcomes = transactions.share(jobs.map(({ work }) => work));
+    const awaited: Ended[] = [];
+    let bytes = 0;
+    for (const [i, { work, settle }] of jobs.entries()) {
+      const outcome = outcomes[i];
+      if (outcome === undefined) continue;
+      if (outcome.done && work.isAwaited(outcome.value)) {
+        awaited.push({ settle, outcome });
+        bytes += work.bytes;
+      } else {
+        settle(outcome);
+      }
+    }
+    const failure = await this.#toDisk(awaited.length > 0, bytes);
+    for (const { settle, outcome } of awaited) settle(failure ?? outcome);
+    this.#end();
+  }
+
+  /** @returns What went wrong. */
+  async #toDisk(isAwaited: boolean, bytes: number): Promise<Outcome<never> | undefined> {
+    const { transactions, log } = this.#options;
+    if (!log.isInThreads) {
+      if (isAwaited) log.take(transactions.lastCommitMs, bytes);
+      return undefined;
+    }
+    if (!isAwaited) {
+      log.syncLater();
+      return undefined;
+    }
+    try {
+      await log.synced(undefined, bytes);
+      return undefined;
+    } catch (error) {
+      return { done: false, error };
+    }
+  }
+
+  #end(): void {
+    this.#isScheduled = false;
+    this.#schedule();
+  }
+
+  /** The next of them, as many as one transaction should have. */
+  #take(): Job[] {
+    let bytes = 0, count = 0;
+    for (const { work } of this.#jobs) {
+      if (count > 0 && bytes + work.bytes > MAX_BYTES) break;
+      bytes += work.bytes;
+      count++;
+      this.#busy.add(work.owner);
+    }
+    if (this.#beganMs - this.#countedFromMs >= COUNTED_FOR_MS) {
+      this.#isBusy = this.#busy.size >= MANY_QUEUES;
+      this.#countedFromMs = this.#beganMs;
+      this.#busy.clear();
+    }
+    return this.#jobs.splice(0, count);
+  }
+}

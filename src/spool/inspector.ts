@@ -1,0 +1,112 @@
+/**
+ * Looking into a spool without the right to change it.
+ *
+ * @module
+ */
+
+import { systemClock } from "../base/clock.ts";
+import { OptionError } from "../base/errors.ts";
+import type { InspectOptions, Inspector } from "../queue/inspect/inspection.ts";
+import { inspectIn } from "../queue/inspect/inspector.ts";
+import { BusyRetry } from "../queue/sqlite/busy.ts";
+import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
+import { nodeSqlite } from "../queue/sqlite/node_sqlite.ts";
+import { windowOf } from "../queue/store/id_window.ts";
+import { distrust, recognise } from "../queue/store/schema.ts";
+import { StateTable } from "../queue/store/state_table.ts";
+import { fileError } from "../queue/store/transaction.ts";
+import { checkSpoolAddress, formatSpoolAddress } from "./address.ts";
+import { findQueue, queuesIn } from "./queue_names.ts";
+import { withSharedStatements } from "./shared_statements.ts";
+
+/** SQLite waits this long by itself; it blocks the loop. */
+const SQLITE_BUSY_TIMEOUT_MS = 10;
+
+/**
+ * Opens a queue of a spool for looking; see `QueueInspector`.
+ *
+ * @param file The spool.
+ * @param name The queue's name in it.
+ * @param options See `InspectOptions`.
+ * @throws {OptionError} The spool has no such queue.
+ * @throws {QueueFileError} The file is no spool, or so damaged that it is not known for one.
+ * @throws {Deno.errors.NotCapable} The permission to read it is missing.
+ */
+export async function spoolInspector(
+  file: string,
+  name: string,
+  options: InspectOptions = {},
+): Promise<Inspector> {
+  checkSpoolAddress({ file, name });
+  return await inspectIn(file, options, (database, path) => {
+    const queue = findQueue(database, name);
+    if (queue === undefined) {
+      const known = queuesIn(database).map(({ name }) => name);
+      throw new OptionError(
+        "name",
+        name,
+        `must be a queue of this spool, which has ${listed(known)}`,
+      );
+    }
+    return { path: formatSpoolAddress({ file: path, name }), window: windowOf(queue) };
+  });
+}
+
+/**
+ * A queue of a spool, and what the file counts of it.
+ *
+ * @category Queue
+ */
+export interface SpooledQueue {
+  /** Its name. */
+  readonly name: string;
+  /** Packets in it. */
+  readonly packets: number;
+  /** Their payload bytes. */
+  readonly bytes: number;
+  /** Its dead letters. */
+  readonly deadPackets: number;
+  /** The highest id ever given. */
+  readonly lastId: number;
+}
+
+/**
+ * The queues of a spool, in the order of their names.
+ *
+ * @param file The spool.
+ * @param options See `InspectOptions`.
+ * @throws {QueueFileError} The file is no spool, is damaged or stayed locked.
+ * @throws {Deno.errors.NotCapable} The permission to read it is missing.
+ */
+export async function spooledQueues(
+  file: string,
+  { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 }: InspectOptions = {},
+): Promise<SpooledQueue[]> {
+  const busyRetry = new BusyRetry(clock, busyTimeoutMs);
+  for (;;) {
+    let database: SqliteDatabase | undefined;
+    try {
+      const path = Deno.realPathSync(file);
+      database = driver.open(path, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
+      distrust(database);
+      recognise(database, path, { kind: "spool" });
+      const shared = withSharedStatements(database);
+      shared.prepare("BEGIN").run([]);
+      return queuesIn(shared).map(({ name, queue }) => {
+        const { packets, bytes, deadPackets, lastId } = new StateTable(shared, windowOf(queue))
+          .read();
+        return { name, packets, bytes, deadPackets, lastId };
+      });
+    } catch (error) {
+      await busyRetry.waitOrThrow(fileError(error, file));
+    } finally {
+      database?.close();
+    }
+  }
+}
+
+function listed(names: readonly string[]): string {
+  if (names.length === 0) return "none";
+  const shown = names.slice(0, 5).join(", ");
+  return names.length > 5 ? `${shown} and ${names.length - 5} more` : shown;
+}

@@ -1,0 +1,71 @@
+/**
+ * The table `queues`: which number a name has.
+ *
+ * @module
+ */
+
+import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
+import { queueFileError } from "../queue/sqlite/file_error.ts";
+import { MAX_QUEUE_NUMBER } from "../queue/store/id_window.ts";
+import { fileError } from "../queue/store/transaction.ts";
+import type { Transactions } from "../queue/store/transactions.ts";
+import type { SpoolAddress } from "./address.ts";
+
+/** A queue of a spool. */
+export interface NamedQueue {
+  /** What people call it. */
+  readonly name: string;
+  /** What the file calls it. */
+  readonly queue: number;
+}
+
+/** All queues, by their names. The caller has begun a transaction, or needs none. */
+export function queuesIn(database: SqliteDatabase): NamedQueue[] {
+  return database.prepare("SELECT name, number FROM queues ORDER BY name").all([])
+    .map(([name, number]) => ({ name: String(name), queue: Number(number) }));
+}
+
+/** A queue's number; `undefined`: there is none of this name. */
+export function findQueue(database: SqliteDatabase, name: string): number | undefined {
+  const [row] = database.prepare("SELECT number FROM queues WHERE name = ?").all([name]);
+  return row === undefined ? undefined : Number(row[0]);
+}
+
+/**
+ * A queue's number; makes the queue where there is none.
+ *
+ * @throws {QueueFileError}
+ */
+export function numberOf(
+  database: SqliteDatabase,
+  transactions: Transactions,
+  { file, name }: SpoolAddress,
+): number {
+  try {
+    const known = findQueue(database, name);
+    if (known !== undefined) return known;
+    transactions.begin();
+    // Another process may have been quicker.
+    const number = findQueue(database, name) ?? makeQueue(database, file, name);
+    transactions.commit();
+    return number;
+  } catch (error) {
+    transactions.rollBack();
+    throw fileError(error, file);
+  }
+}
+
+function makeQueue(database: SqliteDatabase, file: string, name: string): number {
+  const [row] = database.prepare("SELECT coalesce(max(number), 0) + 1 FROM queues").all([]);
+  const number = Number(row?.[0]);
+  if (number > MAX_QUEUE_NUMBER) {
+    throw queueFileError("io", file, `it has ${MAX_QUEUE_NUMBER} queues, and can have no more`, {
+      advice: "Put the next ones into another spool.",
+    });
+  }
+  database.prepare("INSERT INTO queues (number, name) VALUES (?, ?)").run([number, name]);
+  database.prepare(
+    `INSERT INTO state VALUES (?${", 0".repeat(16)})`,
+  ).run([number]);
+  return number;
+}

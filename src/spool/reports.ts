@@ -1,0 +1,99 @@
+/**
+ * The file `<spool>.reports`: how the senders of a spool stand, for other processes. Queue n has
+ * the n-th place in it: the process that sends, and what its sender says, up to a NUL. It is
+ * never synced, and says nothing without the lock.
+ *
+ * @module
+ */
+
+import type { Clock } from "../base/ports.ts";
+import { writeAllSync } from "../base/write_all.ts";
+import {
+  NOTICE_BYTES,
+  readSenderNotice,
+  readTwice,
+  type SenderNotice,
+  shareLikeQueue,
+} from "../queue/lock_file.ts";
+import { queueFileError } from "../queue/sqlite/file_error.ts";
+import { isSymbolicLink } from "../queue/sqlite/file_identity.ts";
+import { reportsPathOf } from "./address.ts";
+
+/** As in a lock file: more than any sender has to say. A place that nobody uses takes no room. */
+const PLACE_BYTES = 32 * 1024;
+
+/** Writes the reports of one process. */
+export class Reports {
+  readonly #file: Deno.FsFile;
+
+  /**
+   * @param path The spool's path without symbolic links.
+   * @throws {QueueFileError} The file is a symbolic link.
+   */
+  constructor(path: string) {
+    const own = reportsPathOf(path);
+    if (isSymbolicLink(own)) {
+      throw queueFileError("misplaced", path, `its file ${own} is a symbolic link`, {
+        advice: "It was not followed. Remove it; sendq makes a file of its own there.",
+      });
+    }
+    this.#file = Deno.openSync(own, { write: true, create: true, mode: 0o600 });
+    shareLikeQueue(path, own);
+  }
+
+  /** @throws {RangeError} The text is longer than 32 KiB. */
+  write(queue: number, text: string): void {
+    const notice = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
+    if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
+    this.#file.seekSync(queue * PLACE_BYTES, Deno.SeekMode.Start);
+    writeAllSync(this.#file, notice);
+  }
+
+  /** A sender ends, and others of the process go on. */
+  remove(queue: number): void {
+    try {
+      this.#file.seekSync(queue * PLACE_BYTES, Deno.SeekMode.Start);
+      writeAllSync(this.#file, Uint8Array.of(0));
+    } catch {
+      // The disk is full, perhaps: what stands there is old, and says when it was written.
+    }
+  }
+
+  /** Ends. */
+  close(): void {
+    this.#file.close();
+  }
+}
+
+/**
+ * Asks whether a sender runs on a queue of a spool, in whichever process, and reads what it has
+ * published.
+ *
+ * @param path The spool's path.
+ * @param queue The queue's number.
+ * @param clock Time.
+ * @returns `undefined`: no sender has the queue.
+ * @throws {QueueFileError} The lock file cannot be read.
+ */
+export async function readSpoolNotice(
+  path: string,
+  queue: number,
+  clock: Clock,
+): Promise<SenderNotice | undefined> {
+  const holder = await readSenderNotice(path, clock);
+  if (holder === undefined) return undefined;
+  const own = reportsPathOf(Deno.realPathSync(path));
+  if (isSymbolicLink(own)) return undefined;
+  try {
+    using file = Deno.openSync(own);
+    const begins = `${holder.pid}\n`;
+    const place = { startByte: queue * PLACE_BYTES, maxBytes: PLACE_BYTES };
+    const text = await readTwice(file, place, clock, (text) => text.startsWith(begins));
+    // What a process has left that died is nobody's.
+    if (text === undefined) return undefined;
+    return { pid: holder.pid, text: text.slice(begins.length) };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * How the senders of a spool hear of packets that other processes have stored: one watch for all
+ * of them, and one question to the file which of its queues has grown.
+ *
+ * @module
+ */
+
+import type { Clock, FileWatch } from "../base/ports.ts";
+import { type Doorbell, listenForRings } from "../queue/doorbell.ts";
+import { lockPathOf } from "../queue/lock_file.ts";
+import { LogLook } from "../queue/log_look.ts";
+import type { LogSync } from "../queue/log_sync.ts";
+import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
+import { mayLookAt } from "../queue/sqlite/file_identity.ts";
+import type { DatabaseFile } from "../queue/store/database_file.ts";
+import { windowOf } from "../queue/store/id_window.ts";
+
+/** One of those that listen. */
+interface Listener {
+  readonly queue: number;
+  readonly onRing: (rung: boolean) => void;
+  /** The highest id that it knows of. */
+  readonly lastId: () => number;
+}
+
+/** What a {@linkcode SpoolBell} works with. */
+export interface SpoolBellOptions {
+  /** The spool's path without symbolic links. */
+  readonly path: string;
+  /** The same, open. */
+  readonly database: SqliteDatabase;
+  readonly file: DatabaseFile;
+  readonly log: LogSync;
+  readonly clock: Clock;
+}
+
+/** The doorbell of a spool. */
+export class SpoolBell {
+  readonly #options: SpoolBellOptions;
+  readonly #listeners = new Set<Listener>();
+  #doorbell: Doorbell | undefined;
+  #look: LogLook | undefined;
+  #version = -1;
+  #isAsking = false;
+  #asksAgain = false;
+
+  /** @param options The spool. */
+  constructor(options: SpoolBellOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * From now on calls back when others may have stored packets; see `QueuePlace.listen`.
+   *
+   * @param listener Who.
+   * @param watch Tells of changes of files; without it the runtime is asked.
+   */
+  listen(listener: Listener, watch?: FileWatch): Doorbell {
+    const { path, clock } = this.#options;
+    if (this.#doorbell === undefined) {
+      const logPath = `${path}-wal`;
+      this.#look = mayLookAt(logPath) ? new LogLook(logPath, clock, watch) : undefined;
+      this.#doorbell = listenForRings(lockPathOf(path), (rung) => this.#take(rung), clock, watch);
+    }
+    const { mode, pollReason } = this.#doorbell;
+    this.#listeners.add(listener);
+    return {
+      mode,
+      pollReason,
+      stop: async () => {
+        this.#listeners.delete(listener);
+        if (this.#listeners.size > 0) return;
+        const [doorbell, look] = [this.#doorbell, this.#look];
+        this.#doorbell = this.#look = undefined;
+        await Promise.all([doorbell?.stop(), look?.stop()]);
+      },
+    };
+  }
+
+  /** Another part of this process has stored packets. */
+  ring(queue: number): void {
+    for (const listener of this.#listeners) {
+      if (listener.queue === queue) listener.onRing(true);
+    }
+  }
+
+  #take(rung: boolean): void {
+    if (rung || (this.#look?.mayHaveNews() ?? true)) void this.#ask();
+    if (rung) return;
+    // Some things a queue looks after once a second, whoever stores.
+    for (const { onRing } of [...this.#listeners]) onRing(false);
+  }
+
+  /** Where the file cannot be asked, each queue finds that out by itself, and says so. */
+  async #ask(): Promise<void> {
+    this.#asksAgain = true;
+    if (this.#isAsking) return;
+    this.#isAsking = true;
+    while (this.#asksAgain) {
+      this.#asksAgain = false;
+      let grown: ReadonlyMap<number, number> | undefined;
+      try {
+        grown = await this.#options.log.read(() => this.#grown());
+      } catch {
+        // See above.
+      }
+      // One of them may end while others are called.
+      for (const { queue, lastId, onRing } of [...this.#listeners]) {
+        if (grown === undefined || (grown.get(queue) ?? 0) > lastId()) onRing(true);
+      }
+    }
+    this.#isAsking = false;
+  }
+
+  /** The highest id of each queue, where another process has committed; else none. */
+  #grown(): ReadonlyMap<number, number> {
+    const { file, database } = this.#options;
+    const version = file.dataVersion();
+    if (version === this.#version) return new Map();
+    const rows = database.prepare(LAST_IDS).all([]);
+    this.#version = version;
+    return new Map(rows.map(([queue, lastId]) => [Number(queue), Number(lastId)]));
+  }
+}
+
+const { baseId: FIRST_BASE } = windowOf(1);
+const LAST_IDS = `SELECT queue, max(last_id, coalesce((SELECT max(packets.last_id) FROM packets ` +
+  `WHERE packets.last_id > state.queue * ${FIRST_BASE} ` +
+  `AND packets.last_id < (state.queue + 1) * ${FIRST_BASE}), 0) - queue * ${FIRST_BASE}) FROM state`;

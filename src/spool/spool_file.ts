@@ -1,0 +1,352 @@
+/**
+ * A spool: one file with many queues, which a process opens once, however many of them it uses.
+ * One connection, one log, one transaction for what comes together, one lock.
+ *
+ * Invariants:
+ *
+ * 1. Whoever sends from one of its queues holds the lock of the file: one process at a time.
+ * 2. A queue is one sender's at a time within that process.
+ * 3. The file is open as long as one of its queues is.
+ *
+ * @module
+ */
+
+import { OptionError, QueueLockedError } from "../base/errors.ts";
+import type { Allocate, Clock } from "../base/ports.ts";
+import { DoorbellRinger } from "../queue/doorbell.ts";
+import type { SpareSpace } from "../queue/guarded_store.ts";
+import { LogSync } from "../queue/log_sync.ts";
+import { lookBeforeOpening, openOnFullDisk, refuseOther } from "../queue/open_store.ts";
+import type { QueueOptions } from "../queue/options.ts";
+import { prepareLockFile, SenderLock } from "../queue/sender_lock.ts";
+import { BusyRetry } from "../queue/sqlite/busy.ts";
+import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
+import { queueFileError, toFileError } from "../queue/sqlite/file_error.ts";
+import { QueueFiles } from "../queue/sqlite/file_identity.ts";
+import type { FileSpace } from "../queue/store/contract.ts";
+import { DatabaseFile } from "../queue/store/database_file.ts";
+import { openQueueFile } from "../queue/store/schema.ts";
+import { SqliteStore } from "../queue/store/sqlite_store.ts";
+import { FileTransactions } from "../queue/store/transactions.ts";
+import { windowOf } from "../queue/store/id_window.ts";
+import { formatSpoolAddress } from "./address.ts";
+import { GroupCommit } from "./group_commit.ts";
+import { numberOf } from "./queue_names.ts";
+import { Reports } from "./reports.ts";
+import { withSharedStatements } from "./shared_statements.ts";
+import { SharedTransactions } from "./shared_transactions.ts";
+import { SpoolBell } from "./spool_bell.ts";
+import type { SpoolStore } from "./spool_store.ts";
+
+/** What all queues of a spool share in a process: the first that is opened decides. */
+type FileOptions = Pick<
+  Required<QueueOptions>,
+  "durability" | "syncIn" | "driver" | "clock" | "busyTimeoutMs"
+>;
+
+/** Files and the lock are looked at this often, for all queues together. */
+const LOOK_MS = 1000;
+
+/** The spools of this process, by their paths, and how many queues of each are open. */
+const opened = new Map<string, { readonly opening: Promise<SpoolFile>; users: number }>();
+
+/** A spool that this process has open. */
+export class SpoolFile {
+  /** Its path without symbolic links. */
+  readonly path: string;
+  /** Told of others' packets. */
+  readonly bell: SpoolBell;
+  /** Tells others of ours. */
+  readonly ringer: DoorbellRinger;
+  /** When transactions begin. */
+  readonly group: GroupCommit;
+  /** Where they are synced. */
+  readonly log: LogSync;
+  /** What has nothing to do with packets. */
+  readonly file: DatabaseFile;
+  /** Whether its files are where they were. */
+  readonly files: Pick<QueueFiles, "misplaced">;
+  readonly #key: string;
+  readonly #database: SqliteDatabase;
+  readonly #transactions: SharedTransactions;
+  readonly #options: FileOptions;
+  /** Its queues that are open, by their numbers: perhaps one several times. */
+  readonly #stores = new Map<number, Set<SpoolStore>>();
+  #lock: Promise<SenderLock> | undefined;
+  #reports: Reports | undefined;
+  readonly #senders = new Set<number>();
+  #shrunkBy: SpoolStore | undefined;
+  #shrunkAtMs = -Infinity;
+  #spareIsOut = false;
+  #spareTriedAtMs = -Infinity;
+  #restore: (() => void) | undefined;
+
+  private constructor(key: string, path: string, database: SqliteDatabase, options: FileOptions) {
+    const { clock, driver, syncIn, durability } = options;
+    this.path = path;
+    this.#key = key;
+    this.#database = withSharedStatements(database);
+    this.#options = options;
+    this.file = new DatabaseFile(database, path);
+    this.log = new LogSync({
+      path,
+      file: this.file,
+      syncIn: durability === "power-loss" ? syncIn : "loop",
+      clock,
+    });
+    const own = new FileTransactions(database, path, { driver, nowMs: () => clock.nowMs() });
+    this.#transactions = new SharedTransactions(database, path, own);
+    this.group = new GroupCommit({ transactions: this.#transactions, log: this.log, clock });
+    this.ringer = new DoorbellRinger(path, clock);
+    this.bell = new SpoolBell({
+      ...{ path, clock, file: this.file, log: this.log },
+      database: this.#database,
+    });
+    const files = new QueueFiles(path);
+    this.files = { misplaced: atMostEach(LOOK_MS, clock, () => files.misplaced()) };
+  }
+
+  /**
+   * Opens a spool, or makes one; in a process that has it open, gives that.
+   *
+   * @throws {QueueFileError}
+   * @throws {OptionError} It is open with other options that are the file's.
+   * @throws {Deno.errors.NotCapable} With the flags to add.
+   */
+  static async open(path: string, options: FileOptions): Promise<SpoolFile> {
+    const key = keyOf(path);
+    let entry = opened.get(key);
+    if (entry === undefined) {
+      entry = { opening: SpoolFile.#open(key, path, options), users: 0 };
+      opened.set(key, entry);
+    }
+    entry.users++;
+    let file: SpoolFile | undefined;
+    try {
+      file = await entry.opening;
+      file.#refuseOtherOptions(options);
+      return file;
+    } catch (error) {
+      if (file !== undefined) await file.release();
+      else if (opened.get(key) === entry) opened.delete(key);
+      throw error;
+    }
+  }
+
+  static async #open(key: string, path: string, options: FileOptions): Promise<SpoolFile> {
+    const { clock, driver, durability, busyTimeoutMs } = options;
+    const busyRetry = new BusyRetry(clock, busyTimeoutMs);
+    for (;;) {
+      try {
+        const before = await lookBeforeOpening(path, clock);
+        const kind = "spool" as const;
+        const { database, path: realPath } = openOnFullDisk(
+          path,
+          () => openQueueFile(path, { driver, durability, kind }),
+        );
+        try {
+          refuseOther(before, realPath);
+          return new SpoolFile(key, realPath, database, options);
+        } catch (error) {
+          database.close();
+          throw toFileError(error, path);
+        }
+      } catch (error) {
+        await busyRetry.waitOrThrow(error);
+      }
+    }
+  }
+
+  #refuseOtherOptions(options: FileOptions): void {
+    for (const name of ["durability", "syncIn", "driver", "clock"] as const) {
+      const own = this.#options[name];
+      if (options[name] === own) continue;
+      const given = options[name];
+      throw new OptionError(
+        name,
+        typeof given === "string" ? given : null,
+        `must be the same for all queues of a spool that a process has open`,
+      );
+    }
+  }
+
+  /**
+   * Finds a queue, or makes it.
+   *
+   * @throws {QueueFileError} It cannot be made; what the file counts of it cannot be true.
+   */
+  async storeOf(name: string): Promise<{ readonly queue: number; readonly store: SqliteStore }> {
+    const { clock, busyTimeoutMs } = this.#options;
+    const busyRetry = new BusyRetry(clock, busyTimeoutMs);
+    for (;;) {
+      try {
+        const database = this.#database;
+        const queue = numberOf(database, this.#transactions, { file: this.path, name });
+        const store = new SqliteStore({
+          path: formatSpoolAddress({ file: this.path, name }),
+          database,
+          file: this.file,
+          transactions: this.#transactions,
+          window: windowOf(queue),
+        });
+        store.examine();
+        return { queue, store };
+      } catch (error) {
+        await busyRetry.waitOrThrow(error);
+      }
+    }
+  }
+
+  /** A queue is open. */
+  add(queue: number, store: SpoolStore): void {
+    let stores = this.#stores.get(queue);
+    if (stores === undefined) this.#stores.set(queue, stores = new Set());
+    stores.add(store);
+  }
+
+  /** A queue has changed: whoever has it open a second time, over the same connection, is told. */
+  changed(queue: number, by: SpoolStore): void {
+    const stores = this.#stores.get(queue);
+    if (stores === undefined || stores.size === 1) return;
+    for (const store of stores) {
+      if (store !== by) store.changedByAnother();
+    }
+    this.bell.ring(queue);
+  }
+
+  /** A queue is closed; with the last one the file is. */
+  async close(queue: number, store: SpoolStore): Promise<void> {
+    const stores = this.#stores.get(queue);
+    stores?.delete(store);
+    if (stores?.size === 0) this.#stores.delete(queue);
+    await this.release();
+  }
+
+  /** Whoever has called {@linkcode SpoolFile.open} needs it no more. */
+  async release(): Promise<void> {
+    const entry = opened.get(this.#key);
+    if (entry === undefined || --entry.users > 0) return;
+    opened.delete(this.#key);
+    await this.log.close();
+    this.#database.close();
+  }
+
+  /** Gives free pages back, for one queue at a time: what is free is the same for all of them. */
+  vacuumStep(by: SpoolStore, pages: number): FileSpace {
+    const nowMs = this.#options.clock.nowMs();
+    const isAnothers = by !== this.#shrunkBy && nowMs - this.#shrunkAtMs < LOOK_MS;
+    if (isAnothers) return { ...this.file.space(), freePages: 0 };
+    this.#shrunkBy = by;
+    this.#shrunkAtMs = nowMs;
+    return this.file.vacuumStep(pages);
+  }
+
+  /** Makes the lock file, before anything is stored. */
+  prepare(): void {
+    prepareLockFile(this.path);
+  }
+
+  /**
+   * Takes the right to send from a queue.
+   *
+   * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
+   */
+  async takeLock(
+    queue: number,
+    address: string,
+    clock: Clock,
+    allocate: Allocate | undefined,
+  ): Promise<SenderLock> {
+    if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid);
+    this.#senders.add(queue);
+    try {
+      this.#lock ??= SenderLock.acquire(this.path, clock, allocate);
+      return await this.#lock;
+    } catch (error) {
+      this.#lock = undefined;
+      this.#giveBack(queue);
+      throw error;
+    }
+  }
+
+  /** Gives it back. */
+  async releaseLock(queue: number): Promise<void> {
+    const lock = this.#lock;
+    this.#reports?.remove(queue);
+    this.#giveBack(queue);
+    if (this.#senders.size === 0) (await lock)?.release();
+  }
+
+  #giveBack(queue: number): void {
+    this.#senders.delete(queue);
+    if (this.#senders.size > 0) return;
+    this.#lock = undefined;
+    this.#spareIsOut = false;
+    this.#reports?.close();
+    this.#reports = undefined;
+  }
+
+  /** Lets others read how a sender stands. */
+  report(queue: number, text: string): void {
+    this.#reports ??= new Reports(this.path);
+    this.#reports.write(queue, text);
+  }
+
+  /** The lock's reserve as the space of all queues: given up once, it is there for each. */
+  spareOf(lock: SenderLock): SpareSpace {
+    const spare: SpareSpace = {
+      releaseReserve: () => {
+        if (lock.releaseReserve()) this.#spareIsOut = true;
+        return this.#spareIsOut;
+      },
+      restoreReserve: () => {
+        this.#spareTriedAtMs = this.#options.clock.nowMs();
+        const isWhole = lock.restoreReserve();
+        if (isWhole) this.#spareIsOut = false;
+        return isWhole;
+      },
+    };
+    this.#restore = () => void spare.restoreReserve();
+    return spare;
+  }
+
+  /**
+   * Sees to it that packets do not take the room that the next removal needs, whichever queue
+   * it is of.
+   *
+   * @throws {QueueFileError} The disk is full.
+   */
+  checkSpare(): void {
+    if (!this.#spareIsOut) return;
+    if (this.#options.clock.nowMs() - this.#spareTriedAtMs >= LOOK_MS) this.#restore?.();
+    if (this.#spareIsOut) throw queueFileError("disk-full", this.path, "the disk is full");
+  }
+}
+
+/** The same file under two names is one spool, also before it is there. */
+function keyOf(path: string): string {
+  const at = path.lastIndexOf("/");
+  for (const [known, rest] of [[path, ""], [path.slice(0, at + 1) || ".", path.slice(at + 1)]]) {
+    try {
+      const real = Deno.realPathSync(known ?? path);
+      return rest === "" ? real : `${real}/${rest}`;
+    } catch {
+      // There is none, or nobody may look.
+    }
+  }
+  return path;
+}
+
+/** Asks at most so often, and gives the last answer in between. */
+export function atMostEach<T>(intervalMs: number, clock: Clock, ask: () => T): () => T {
+  let askedAtMs = -Infinity;
+  let answer: T;
+  return () => {
+    const nowMs = clock.nowMs();
+    if (nowMs - askedAtMs >= intervalMs) {
+      askedAtMs = nowMs;
+      answer = ask();
+    }
+    return answer;
+  };
+}

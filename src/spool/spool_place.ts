@@ -1,0 +1,147 @@
+import type { QueueFileError } from "../base/errors.ts";
+import type { Allocate, Clock, FileWatch } from "../base/ports.ts";
+import type { Doorbell } from "../queue/doorbell.ts";
+import { SURVIVED } from "../queue/file_place.ts";
+import { GuardedStore, type SpareSpace } from "../queue/guarded_store.ts";
+import { lockPathOf } from "../queue/lock_file.ts";
+import type { QueueOptions } from "../queue/options.ts";
+import type { QueuePlace } from "../queue/place.ts";
+import type { SenderLock } from "../queue/sender_lock.ts";
+import type { Durability } from "../queue/store/types.ts";
+import type { Tenure } from "../queue/tenure.ts";
+import { atMostEach, SpoolFile } from "./spool_file.ts";
+import { SpoolStore } from "./spool_store.ts";
+
+/** The lock file is looked at this often, for all queues together. */
+const LOOK_MS = 1000;
+
+/** A queue in a spool. */
+export class SpoolPlace implements QueuePlace {
+  readonly lockPath: string;
+  readonly store: GuardedStore;
+  readonly ringer: QueuePlace["ringer"];
+  readonly survives: string;
+  readonly durability: Durability;
+  readonly #file: SpoolFile;
+  readonly #queue: number;
+  readonly #spoolStore: SpoolStore;
+
+  private constructor(
+    file: SpoolFile,
+    queue: number,
+    store: SpoolStore,
+    { clock, durability }: Required<QueueOptions>,
+  ) {
+    this.lockPath = lockPathOf(file.path);
+    this.#file = file;
+    this.#queue = queue;
+    this.#spoolStore = store;
+    this.store = new GuardedStore(store, file.files, clock, () => file.prepare());
+    this.ringer = file.ringer;
+    this.survives = SURVIVED[durability];
+    this.durability = durability;
+  }
+
+  /**
+   * Opens a queue of a spool; makes either where there is none.
+   *
+   * @throws {QueueFileError}
+   * @throws {Deno.errors.NotCapable} With the flags to add.
+   */
+  static async open(
+    path: string,
+    name: string,
+    options: Required<QueueOptions>,
+  ): Promise<SpoolPlace> {
+    const file = await SpoolFile.open(path, options);
+    try {
+      const { queue, store } = await file.storeOf(name);
+      return new SpoolPlace(file, queue, new SpoolStore(file, queue, store), options);
+    } catch (error) {
+      await file.release();
+      throw error;
+    }
+  }
+
+  /** See {@linkcode GuardedStore.misplaced}. */
+  misplaced(): QueueFileError | undefined {
+    return this.store.misplaced();
+  }
+
+  /** Listens with all other queues of the spool. */
+  listen(onRing: (rung: boolean) => void, watch?: FileWatch): Doorbell {
+    const store = this.#spoolStore;
+    return this.#file.bell.listen(
+      { queue: this.#queue, onRing, lastId: () => store.lastId },
+      watch,
+    );
+  }
+
+  /** The spool's own bell finds out for all of its queues. */
+  mayHaveNews(): boolean {
+    return false;
+  }
+
+  /** Takes the lock of the spool, and this queue in it; nobody waits for either. */
+  async takeTenure(clock: Clock, _signal?: AbortSignal, allocate?: Allocate): Promise<Tenure> {
+    const file = this.#file;
+    const lock = await file.takeLock(this.#queue, this.store.path, clock, allocate);
+    return new SpoolTenure(file, this.#queue, lock, clock);
+  }
+
+  /** See {@linkcode GuardedStore.useSpareSpace}. */
+  useSpareSpace(spare: SpareSpace | undefined): void {
+    this.store.useSpareSpace(spare);
+  }
+
+  /** A file answers by itself. */
+  closing(): void {}
+}
+
+/** The right to send from one queue of a spool. */
+class SpoolTenure implements Tenure {
+  /** Nobody counts the senders of a file. */
+  readonly epoch = 0;
+  readonly spare: NonNullable<Tenure["spare"]>;
+  readonly misplaced: () => string | undefined;
+  readonly #file: SpoolFile;
+  readonly #queue: number;
+  readonly #lock: SenderLock;
+  #held = true;
+
+  constructor(file: SpoolFile, queue: number, lock: SenderLock, clock: Clock) {
+    this.#file = file;
+    this.#queue = queue;
+    this.#lock = lock;
+    this.spare = {
+      ...file.spareOf(lock),
+      reserveBytes: lock.reserveBytes,
+      wantedReserveBytes: lock.wantedReserveBytes,
+    };
+    this.misplaced = atMostEach(LOOK_MS, clock, () => this.#held ? lock.misplaced() : undefined);
+  }
+
+  validForMs(): number {
+    return this.#held ? this.#lock.validForMs() : 0;
+  }
+
+  /** It never lapses. */
+  subscribeLapsed(): () => void {
+    return () => {};
+  }
+
+  /** Nobody takes it over; see {@linkcode Tenure.misplaced}. */
+  subscribeLost(): () => void {
+    return () => {};
+  }
+
+  publish(text: string): void {
+    if (this.#held) this.#file.report(this.#queue, text);
+  }
+
+  async release(): Promise<void> {
+    if (!this.#held) return;
+    this.#held = false;
+    await this.#file.releaseLock(this.#queue);
+  }
+}

@@ -1,0 +1,135 @@
+import type { LogSync } from "../queue/log_sync.ts";
+import type {
+  CommitRequest,
+  CommitResult,
+  EditRequest,
+  EditResult,
+  FileSpace,
+  QueueStore,
+  ReadResult,
+  StoreState,
+} from "../queue/store/contract.ts";
+import type { SqliteStore } from "../queue/store/sqlite_store.ts";
+import type { DeadLetter, Due } from "../queue/store/types.ts";
+import type { SpoolFile } from "./spool_file.ts";
+
+/** A queue in a spool: its transactions are shared with those of other queues. */
+export class SpoolStore implements QueueStore {
+  /** The queue's address. */
+  readonly path: string;
+  readonly #file: SpoolFile;
+  readonly #queue: number;
+  readonly #store: SqliteStore;
+  readonly #log: LogSync;
+  #lastId = 0;
+  #changesByOthers = 0;
+
+  /**
+   * @param file The spool.
+   * @param queue The queue's number in it.
+   * @param store The queue.
+   */
+  constructor(file: SpoolFile, queue: number, store: SqliteStore) {
+    this.path = store.path;
+    this.#file = file;
+    this.#queue = queue;
+    this.#store = store;
+    this.#log = file.log;
+    file.add(queue, this);
+  }
+
+  /** The highest id that this process knows of. */
+  get lastId(): number {
+    return this.#lastId;
+  }
+
+  /** The same queue is open a second time in this process, and has changed there. */
+  changedByAnother(): void {
+    this.#changesByOthers++;
+  }
+
+  /** See {@linkcode SqliteStore.commit}. */
+  async commit(request: CommitRequest): Promise<CommitResult> {
+    if (request.units.length > 0) this.#file.checkSpare();
+    let bytes = 0;
+    for (const unit of request.units) bytes += unit.bytes;
+    const result = await this.#file.group.run({
+      owner: this,
+      run: () => this.#store.commit(request),
+      makesRoom: request.units.length === 0,
+      bytes,
+      // Nobody waits for a removal alone: what a power cut takes of it is sent once more.
+      isAwaited: ({ batches }) => batches.length > 0,
+    });
+    this.#changed(result.state);
+    return result;
+  }
+
+  /** See {@linkcode SqliteStore.edit}. */
+  async edit(request: EditRequest): Promise<EditResult> {
+    const result = await this.#file.group.run({
+      owner: this,
+      run: () => this.#store.edit(request),
+      makesRoom: request.edit.kind !== "requeue",
+      bytes: 0,
+      isAwaited: () => true,
+    });
+    this.#changed(result.state);
+    return result;
+  }
+
+  #changed(state: StoreState): void {
+    this.#know(state);
+    this.#file.changed(this.#queue, this);
+  }
+
+  #know(state: StoreState): StoreState {
+    this.#lastId = Math.max(this.#lastId, state.lastId);
+    return state;
+  }
+
+  /** See {@linkcode SqliteStore.state}. */
+  async state(): Promise<StoreState> {
+    return this.#know(await this.#log.read(() => this.#store.state()));
+  }
+
+  /** See {@linkcode SqliteStore.dataVersion}; what this process does elsewhere counts, too. */
+  async dataVersion(): Promise<number> {
+    return await this.#log.read(() => this.#store.dataVersion()) + this.#changesByOthers;
+  }
+
+  /** See {@linkcode SqliteStore.due}. */
+  due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
+    return this.#log.read(() => this.#store.due(afterId, nowMs, order));
+  }
+
+  /** See {@linkcode SqliteStore.deadLetters}. */
+  deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
+    return this.#log.read(() => this.#store.deadLetters(afterId, maxBytes));
+  }
+
+  /** See {@linkcode SqliteStore.read}. */
+  read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
+    return this.#log.read(() => this.#store.read(afterId, maxBytes));
+  }
+
+  /** See {@linkcode SqliteStore.space}. */
+  space(): FileSpace {
+    return this.#store.space();
+  }
+
+  /** See {@linkcode SpoolFile.vacuumStep}. */
+  vacuumStep(pages: number): FileSpace {
+    return this.#file.vacuumStep(this, pages);
+  }
+
+  /** See {@linkcode SqliteStore.checkpoint}. */
+  checkpoint(): void {
+    this.#store.checkpoint();
+  }
+
+  /** Closes the queue, and the spool with its last one. */
+  close(): Promise<void> {
+    return this.#file.close(this.#queue, this);
+  }
+}
