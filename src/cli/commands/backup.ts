@@ -61,6 +61,19 @@ export function backupCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     );
 }
 
+/** A spool is copied with all of its queues. */
+async function copy(from: string, to: string) {
+  const { isSpool } = await import("../../spool/inspector.ts");
+  if (!isSpool(from)) {
+    const { counts, problems } = await backUpQueue(from, to);
+    const { packets, bytes, deadPackets, lastId } = counts;
+    return { packets, bytes, deadPackets, lastId, problems };
+  }
+  const { backUpSpool, totalOf } = await import("../../spool/whole_file.ts");
+  const { queues, problems } = await backUpSpool(from, to);
+  return { ...totalOf(queues), queues: queues.length, problems };
+}
+
 async function backup(
   from: string,
   to: string,
@@ -73,15 +86,15 @@ async function backup(
   if (belongsToQueue(to, from)) {
     throw new UsageError("the copy must not be the queue itself, nor a file of it");
   }
-  const { counts, problems } = await backUpQueue(from, to);
-  const { packets, bytes, deadPackets, lastId } = counts;
+  const { problems, ...copied } = await copy(from, to);
+  const { packets, bytes, deadPackets } = copied;
   const dead = deadPackets === 0
     ? ""
     : `, and ${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}`;
   await printLine(
     io,
     json
-      ? JSON.stringify({ path: to, packets, bytes, deadPackets, lastId, problems })
+      ? JSON.stringify({ path: to, ...copied, problems })
       : `copied ${formatPackets(packets)}, ${formatBytes(bytes)}${dead}, to ${to}`,
   );
   const [first] = problems;
