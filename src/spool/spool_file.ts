@@ -36,13 +36,18 @@ import { Reports } from "./reports.ts";
 import { withSharedStatements } from "./shared_statements.ts";
 import { SharedTransactions } from "./shared_transactions.ts";
 import { SpoolBell } from "./spool_bell.ts";
-import type { SpoolStore } from "./spool_store.ts";
 
 /** What all queues of a spool share in a process: the first that is opened decides. */
 type FileOptions = Pick<
   Required<QueueOptions>,
   "durability" | "syncIn" | "driver" | "clock" | "busyTimeoutMs"
 >;
+
+/** One of its queues, as whoever has opened it uses it. */
+export interface OpenQueue {
+  /** The same queue is open a second time in this process, and has changed there. */
+  changedByAnother(): void;
+}
 
 /** Files and the lock are looked at this often, for all queues together. */
 const LOOK_MS = 1000;
@@ -71,11 +76,11 @@ export class SpoolFile {
   readonly #transactions: SharedTransactions;
   readonly #options: FileOptions;
   /** Its queues that are open, by their numbers: perhaps one several times. */
-  readonly #stores = new Map<number, Set<SpoolStore>>();
+  readonly #stores = new Map<number, Set<OpenQueue>>();
   #lock: Promise<SenderLock> | undefined;
   #reports: Reports | undefined;
   readonly #senders = new Set<number>();
-  #shrunkBy: SpoolStore | undefined;
+  #shrunkBy: OpenQueue | undefined;
   #shrunkAtMs = -Infinity;
   #spareIsOut = false;
   #spareTriedAtMs = -Infinity;
@@ -198,14 +203,14 @@ export class SpoolFile {
   }
 
   /** A queue is open. */
-  add(queue: number, store: SpoolStore): void {
+  add(queue: number, store: OpenQueue): void {
     let stores = this.#stores.get(queue);
     if (stores === undefined) this.#stores.set(queue, stores = new Set());
     stores.add(store);
   }
 
   /** A queue has changed: whoever has it open a second time, over the same connection, is told. */
-  changed(queue: number, by: SpoolStore): void {
+  changed(queue: number, by: OpenQueue): void {
     const stores = this.#stores.get(queue);
     if (stores === undefined || stores.size === 1) return;
     for (const store of stores) {
@@ -215,7 +220,7 @@ export class SpoolFile {
   }
 
   /** A queue is closed; with the last one the file is. */
-  async close(queue: number, store: SpoolStore): Promise<void> {
+  async close(queue: number, store: OpenQueue): Promise<void> {
     const stores = this.#stores.get(queue);
     stores?.delete(store);
     if (stores?.size === 0) this.#stores.delete(queue);
@@ -232,7 +237,7 @@ export class SpoolFile {
   }
 
   /** Gives free pages back, for one queue at a time: what is free is the same for all of them. */
-  vacuumStep(by: SpoolStore, pages: number): FileSpace {
+  vacuumStep(by: OpenQueue, pages: number): FileSpace {
     const nowMs = this.#options.clock.nowMs();
     const isAnothers = by !== this.#shrunkBy && nowMs - this.#shrunkAtMs < LOOK_MS;
     if (isAnothers) return { ...this.file.space(), freePages: 0 };
@@ -265,7 +270,8 @@ export class SpoolFile {
     } catch (error) {
       this.#lock = undefined;
       this.#giveBack(queue);
-      throw error;
+      if (!(error instanceof QueueLockedError)) throw error;
+      throw new QueueLockedError(address, error.holderPid, "spool");
     }
   }
 

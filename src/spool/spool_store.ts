@@ -11,10 +11,10 @@ import type {
 } from "../queue/store/contract.ts";
 import type { SqliteStore } from "../queue/store/sqlite_store.ts";
 import type { DeadLetter, Due } from "../queue/store/types.ts";
-import type { SpoolFile } from "./spool_file.ts";
+import type { OpenQueue, SpoolFile } from "./spool_file.ts";
 
 /** A queue in a spool: its transactions are shared with those of other queues. */
-export class SpoolStore implements QueueStore {
+export class SpoolStore implements QueueStore, OpenQueue {
   /** The queue's address. */
   readonly path: string;
   readonly #file: SpoolFile;
@@ -43,7 +43,7 @@ export class SpoolStore implements QueueStore {
     return this.#lastId;
   }
 
-  /** The same queue is open a second time in this process, and has changed there. */
+  /** See {@linkcode OpenQueue.changedByAnother}. */
   changedByAnother(): void {
     this.#changesByOthers++;
   }

@@ -41,8 +41,8 @@ export class QueueRows implements FoundRows {
   *#own(row: Row): Generator<Row> {
     const { queue, baseId, endId } = this.#window;
     if (row.key > baseId && row.key <= endId) yield { ...row, key: row.key - baseId };
-    // Its counts: keys below all windows are numbers of queues.
-    else if (row.key === queue) yield row;
+    // Its counts, which a file of its own has under the number 0. No window has such low keys.
+    else if (row.key === queue) yield { ...row, key: 0 };
   }
 
   *#ownPart({ after, through }: Gap): Generator<Gap> {
