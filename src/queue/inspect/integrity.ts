@@ -127,7 +127,7 @@ class Check {
     const rows = numberOf(
       (isOne
         ? this.#select("SELECT count(*) FROM state", [])
-        : this.#select("SELECT count(*) FROM state WHERE queue = ?3", [this.#queue]))[0]?.[0],
+        : this.#select("SELECT count(*) FROM state WHERE queue = ?", [this.#queue]))[0]?.[0],
     );
     if (rows !== 1) {
       this.#say("counts", `there are ${rows} rows of counts, and not 1`);
