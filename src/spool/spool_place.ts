@@ -115,8 +115,12 @@ class SpoolTenure implements Tenure {
     this.#lock = lock;
     this.spare = {
       ...file.spareOf(lock),
-      reserveBytes: lock.reserveBytes,
-      wantedReserveBytes: lock.wantedReserveBytes,
+      get reserveBytes() {
+        return lock.reserveBytes;
+      },
+      get wantedReserveBytes() {
+        return lock.wantedReserveBytes;
+      },
     };
     this.misplaced = atMostEach(LOOK_MS, clock, () => this.#held ? lock.misplaced() : undefined);
   }

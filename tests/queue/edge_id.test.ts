@@ -8,7 +8,7 @@ import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { BECOME_EDGE } from "../../src/queue/store/layout.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { FaultDriver } from "./helpers.ts";
-import { inEachPlace } from "./threads.ts";
+import { inEachFile } from "./threads.ts";
 
 const ID = "5f0c5a3e-52c7-4a08-9c0b-0d1e2f3a4b5c";
 const OTHER = "6a1d6b4f-63d8-4b19-8d1c-1e2f3a4b5c6d";
@@ -22,7 +22,7 @@ function versionOf(path: string): unknown {
   }
 }
 
-inEachPlace(
+inEachFile(
   "a file is an edge once it was given an id, and stays one, as its copies do",
   async (open) => {
     using dir = new TempDir();
@@ -55,7 +55,7 @@ inEachPlace(
   },
 );
 
-inEachPlace("when a packet was stored is known until it is removed", async (open) => {
+inEachFile("when a packet was stored is known until it is removed", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   const sending = sendingSideOf(queue);

@@ -7,7 +7,7 @@ import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { mountTmpfs, NO_TMPFS, remountReadOnly, sha256 } from "./helpers.ts";
-import { inEachPlace, type Open } from "./threads.ts";
+import { inEachFile, inEachPlace, type Open } from "./threads.ts";
 
 inEachPlace("the file, its log and its lock belong to their owner alone", async (open) => {
   using dir = new TempDir();
@@ -18,7 +18,7 @@ inEachPlace("the file, its log and its lock belong to their owner alone", async 
   }
 });
 
-inEachPlace("what the file says of itself", async (open) => {
+inEachFile("what the file says of itself", async (open) => {
   using dir = new TempDir();
   await (await open(dir.queue)).close();
   const database = new DatabaseSync(dir.queue, { readOnly: true });

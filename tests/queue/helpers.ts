@@ -19,15 +19,22 @@ export async function settle(): Promise<void> {
 export class FaultDriver implements SqliteDriver {
   readonly name = "node:sqlite with faults";
   readonly log: string[] = [];
+  /** Whether a fault ends the transaction, as SQLite does when the disk is full, for example. */
+  rollsBack = false;
   /** Asked before each statement; what it returns is thrown instead. */
   fault: (sql: string, largestBytes: number) => SqliteError | undefined = () => undefined;
 
   open(path: string, options: { readOnly: boolean; busyTimeoutMs: number }): SqliteDatabase {
     const database = nodeSqlite.open(path, options);
     return {
-      prepare: (sql) => this.#wrap(sql, database.prepare(sql)),
+      prepare: (sql) => this.#wrap(sql, database.prepare(sql), () => this.#rollBack(database)),
       close: () => database.close(),
     };
+  }
+
+  /** What a fault throws. */
+  static error(code: number): SqliteError {
+    return new SqliteError(code, `injected ${code}`);
   }
 
   /** Fails the next `times` statements that begin with `start`. */
@@ -36,7 +43,7 @@ export class FaultDriver implements SqliteDriver {
     this.fault = (sql) => {
       if (left === 0 || !sql.startsWith(start)) return undefined;
       left--;
-      return new SqliteError(code, `injected ${code}`);
+      return FaultDriver.error(code);
     };
   }
 
@@ -44,17 +51,28 @@ export class FaultDriver implements SqliteDriver {
     this.fault = () => undefined;
   }
 
-  #wrap(sql: string, statement: SqliteStatement): SqliteStatement {
+  #rollBack(database: SqliteDatabase): void {
+    if (!this.rollsBack) return;
+    try {
+      database.prepare("ROLLBACK").run([]);
+    } catch {
+      // There is none.
+    }
+  }
+
+  #wrap(sql: string, statement: SqliteStatement, rollBack: () => void): SqliteStatement {
     const word = sql.split(/\s/, 1)[0] ?? "";
     return {
       run: (params) => {
         const error = this.fault(sql, largestBlob(params));
+        if (error !== undefined) rollBack();
         if (error !== undefined) throw error;
         statement.run(params);
         this.log.push(word);
       },
       all: (params) => {
         const error = this.fault(sql, 0);
+        if (error !== undefined) rollBack();
         if (error !== undefined) throw error;
         return statement.all(params);
       },

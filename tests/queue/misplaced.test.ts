@@ -9,7 +9,7 @@ import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { child, lines, NO_TMPFS, unless } from "./helpers.ts";
-import { inEachPlace, type Open } from "./threads.ts";
+import { inEachFile, inEachPlace, type Open } from "./threads.ts";
 
 /** Each takes the file at `path` away from whoever has it open. */
 const MISHAPS: { readonly [name: string]: (path: string, open: Open) => Promise<void> | void } = {
@@ -107,7 +107,7 @@ Deno.test("without the right to see the log, a lock file tells that there was a 
   assert.equal(await open(), "opened\n");
 });
 
-inEachPlace("no new queue is made under the name of one that a sender has", async (open) => {
+inEachFile("no new queue is made under the name of one that a sender has", async (open) => {
   using dir = new TempDir();
   await using queue = await open(dir.queue);
   using lock = await SenderLock.acquire(queue.path);

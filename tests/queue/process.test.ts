@@ -10,7 +10,7 @@ import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { child, lines } from "./helpers.ts";
-import { inEachPlace, PLACES } from "./threads.ts";
+import { inEachPlace, PLACES, TESTED } from "./threads.ts";
 
 for (const syncIn of PLACES) {
   Deno.test(`killed -9 at random moments: what was acknowledged is there, ids are not reused (syncIn ${syncIn})`, async () => {
@@ -61,13 +61,14 @@ for (const syncIn of PLACES) {
 
 inEachPlace(
   "several processes enqueue while one removes: nothing lost, counts exact",
-  async (open) => {
+  async (open, fileOf) => {
     using dir = new TempDir();
     const path = dir.queue;
+    const name = fileOf === "spool" ? TESTED : "";
     await using queue = await open(path);
     const each = 1500;
     const processes = ["a", "b", "c"].map((tag) =>
-      child("enqueuer.ts", path, tag, String(each), "7", tag === "c" ? "threads" : "loop")
+      child("enqueuer.ts", path, tag, String(each), "7", tag === "c" ? "threads" : "loop", name)
     );
     const printed = Promise.all(processes.map(async ({ stdout }) => {
       const ids: number[] = [];
