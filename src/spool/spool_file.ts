@@ -11,17 +11,15 @@
  * @module
  */
 
-import { OptionError, QueueLockedError } from "../base/errors.ts";
-import type { Allocate, Clock } from "../base/ports.ts";
+import { OptionError } from "../base/errors.ts";
 import { DoorbellRinger } from "../queue/doorbell.ts";
-import type { SpareSpace } from "../queue/guarded_store.ts";
 import { LogSync } from "../queue/log_sync.ts";
 import { lookBeforeOpening, openOnFullDisk, refuseOther } from "../queue/open_store.ts";
 import type { QueueOptions } from "../queue/options.ts";
-import { prepareLockFile, SenderLock } from "../queue/sender_lock.ts";
+import { prepareLockFile } from "../queue/sender_lock.ts";
 import { BusyRetry } from "../queue/sqlite/busy.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
-import { queueFileError, toFileError } from "../queue/sqlite/file_error.ts";
+import { toFileError } from "../queue/sqlite/file_error.ts";
 import { QueueFiles } from "../queue/sqlite/file_identity.ts";
 import type { FileSpace } from "../queue/store/contract.ts";
 import { DatabaseFile } from "../queue/store/database_file.ts";
@@ -30,12 +28,13 @@ import { SqliteStore } from "../queue/store/sqlite_store.ts";
 import { FileTransactions } from "../queue/store/transactions.ts";
 import { windowOf } from "../queue/store/id_window.ts";
 import { formatSpoolAddress } from "./address.ts";
+import { atMostEach } from "./at_most_each.ts";
 import { GroupCommit } from "./group_commit.ts";
 import { numberOf } from "./queue_names.ts";
-import { Reports } from "./reports.ts";
 import { withSharedStatements } from "./shared_statements.ts";
 import { SharedTransactions } from "./shared_transactions.ts";
 import { SpoolBell } from "./spool_bell.ts";
+import { SpoolTenures } from "./spool_tenure.ts";
 
 /** What all queues of a spool share in a process: the first that is opened decides. */
 type FileOptions = Pick<
@@ -49,7 +48,7 @@ export interface OpenQueue {
   changedByAnother(): void;
 }
 
-/** Files and the lock are looked at this often, for all queues together. */
+/** Files are looked at this often, for all queues together. */
 const LOOK_MS = 1000;
 
 /** The spools of this process, by their paths, and how many queues of each are open. */
@@ -71,20 +70,16 @@ export class SpoolFile {
   readonly file: DatabaseFile;
   /** Whether its files are where they were. */
   readonly files: Pick<QueueFiles, "misplaced">;
+  /** Who in this process sends. */
+  readonly tenures: SpoolTenures;
   readonly #key: string;
   readonly #database: SqliteDatabase;
   readonly #transactions: SharedTransactions;
   readonly #options: FileOptions;
   /** Its queues that are open, by their numbers: perhaps one several times. */
   readonly #stores = new Map<number, Set<OpenQueue>>();
-  #lock: Promise<SenderLock> | undefined;
-  #reports: Reports | undefined;
-  readonly #senders = new Set<number>();
   #shrunkBy: OpenQueue | undefined;
   #shrunkAtMs = -Infinity;
-  #spareIsOut = false;
-  #spareTriedAtMs = -Infinity;
-  #restore: (() => void) | undefined;
 
   private constructor(key: string, path: string, database: SqliteDatabase, options: FileOptions) {
     const { clock, driver, syncIn, durability } = options;
@@ -102,6 +97,7 @@ export class SpoolFile {
     const own = new FileTransactions(database, path, { driver, nowMs: () => clock.nowMs() });
     this.#transactions = new SharedTransactions(database, path, own);
     this.group = new GroupCommit({ transactions: this.#transactions, log: this.log, clock });
+    this.tenures = new SpoolTenures(path, clock);
     this.ringer = new DoorbellRinger(path, clock);
     this.bell = new SpoolBell({
       ...{ path, clock, file: this.file, log: this.log },
@@ -250,83 +246,6 @@ export class SpoolFile {
   prepare(): void {
     prepareLockFile(this.path);
   }
-
-  /**
-   * Takes the right to send from a queue.
-   *
-   * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
-   */
-  async takeLock(
-    queue: number,
-    address: string,
-    clock: Clock,
-    allocate: Allocate | undefined,
-  ): Promise<SenderLock> {
-    if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid);
-    this.#senders.add(queue);
-    try {
-      this.#lock ??= SenderLock.acquire(this.path, clock, allocate);
-      return await this.#lock;
-    } catch (error) {
-      this.#lock = undefined;
-      this.#giveBack(queue);
-      if (!(error instanceof QueueLockedError)) throw error;
-      throw new QueueLockedError(address, error.holderPid, "spool");
-    }
-  }
-
-  /** Gives it back. */
-  async releaseLock(queue: number): Promise<void> {
-    const lock = this.#lock;
-    this.#reports?.remove(queue);
-    this.#giveBack(queue);
-    if (this.#senders.size === 0) (await lock)?.release();
-  }
-
-  #giveBack(queue: number): void {
-    this.#senders.delete(queue);
-    if (this.#senders.size > 0) return;
-    this.#lock = undefined;
-    this.#spareIsOut = false;
-    this.#reports?.close();
-    this.#reports = undefined;
-  }
-
-  /** Lets others read how a sender stands. */
-  report(queue: number, text: string): void {
-    this.#reports ??= new Reports(this.path);
-    this.#reports.write(queue, text);
-  }
-
-  /** The lock's reserve as the space of all queues: given up once, it is there for each. */
-  spareOf(lock: SenderLock): SpareSpace {
-    const spare: SpareSpace = {
-      releaseReserve: () => {
-        if (lock.releaseReserve()) this.#spareIsOut = true;
-        return this.#spareIsOut;
-      },
-      restoreReserve: () => {
-        this.#spareTriedAtMs = this.#options.clock.nowMs();
-        const isWhole = lock.restoreReserve();
-        if (isWhole) this.#spareIsOut = false;
-        return isWhole;
-      },
-    };
-    this.#restore = () => void spare.restoreReserve();
-    return spare;
-  }
-
-  /**
-   * Sees to it that packets do not take the room that the next removal needs, whichever queue
-   * it is of.
-   *
-   * @throws {QueueFileError} The disk is full.
-   */
-  checkSpare(): void {
-    if (!this.#spareIsOut) return;
-    if (this.#options.clock.nowMs() - this.#spareTriedAtMs >= LOOK_MS) this.#restore?.();
-    if (this.#spareIsOut) throw queueFileError("disk-full", this.path, "the disk is full");
-  }
 }
 
 /** The same file under two names is one spool, also before it is there. */
@@ -341,18 +260,4 @@ function keyOf(path: string): string {
     }
   }
   return path;
-}
-
-/** Asks at most so often, and gives the last answer in between. */
-export function atMostEach<T>(intervalMs: number, clock: Clock, ask: () => T): () => T {
-  let askedAtMs = -Infinity;
-  let answer: T;
-  return () => {
-    const nowMs = clock.nowMs();
-    if (nowMs - askedAtMs >= intervalMs) {
-      askedAtMs = nowMs;
-      answer = ask();
-    }
-    return answer;
-  };
 }

@@ -50,7 +50,7 @@ export class SpoolStore implements QueueStore, OpenQueue {
 
   /** See {@linkcode SqliteStore.commit}. */
   async commit(request: CommitRequest): Promise<CommitResult> {
-    if (request.units.length > 0) this.#file.checkSpare();
+    if (request.units.length > 0) this.#file.tenures.checkSpare();
     let bytes = 0;
     for (const unit of request.units) bytes += unit.bytes;
     const result = await this.#file.group.run({
