@@ -105,15 +105,13 @@ export function passwordOf(): { readonly password?: string } {
  * For what is only done to a file.
  *
  * @param instead What to do with a queue on PostgreSQL, as a sentence without its full stop.
- * @throws {UsageError} It is no file.
+ * @returns The file that the queue lies in.
+ * @throws {UsageError} It lies in none.
  */
-export function requireFile(queue: string, instead: string): void {
-  if (isQueueUrl(queue)) throw new UsageError(`this command is about a file. ${instead}`);
-  if (isSpoolAddress(queue)) {
-    throw new UsageError(
-      `this command is about a whole file, and not about one queue of a spool: ${fileOf(queue)}`,
-    );
-  }
+export function requireFile(queue: string, instead: string): string {
+  const file = fileOf(queue);
+  if (file === undefined) throw new UsageError(`this command is about a file. ${instead}`);
+  return file;
 }
 
 /**

@@ -10,9 +10,8 @@ import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
 import { OptionAdder } from "../arguments/options.ts";
-import { isQueueUrl } from "../../postgres/address.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
-import { fileOf, requireFile } from "../arguments/queue_place.ts";
+import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
@@ -72,8 +71,7 @@ async function repairInSpool(address: string, to: string): Promise<RepairReport>
 }
 
 async function repair(from: string, to: string, json: boolean, io: Stdio): Promise<ExitCode> {
-  if (isQueueUrl(from)) requireFile(from, INSTEAD);
-  const file = fileOf(from) ?? from;
+  const file = requireFile(from, INSTEAD);
   checkPermissions({ files: [file, `${file}-wal`, `${file}.lock`, to], outputs: [to] });
   requireQueue(from);
   const sender = await readSenderNotice(file);
