@@ -66,6 +66,7 @@ export class SpoolFile {
   readonly file: DatabaseFile;
   /** Whether its files are where they were. */
   readonly files: Pick<QueueFiles, "misplaced">;
+  readonly #present: QueueFiles;
   readonly #key: string;
   readonly #database: SqliteDatabase;
   readonly #transactions: SharedTransactions;
@@ -102,7 +103,7 @@ export class SpoolFile {
       ...{ path, clock, file: this.file, log: this.log },
       database: this.#database,
     });
-    const files = new QueueFiles(path);
+    const files = this.#present = new QueueFiles(path);
     this.files = { misplaced: atMostEach(LOOK_MS, clock, () => files.misplaced()) };
   }
 
@@ -125,6 +126,7 @@ export class SpoolFile {
     try {
       file = await entry.opening;
       file.#refuseOtherOptions(options);
+      file.#refuseMisplaced();
       return file;
     } catch (error) {
       if (file !== undefined) await file.release();
@@ -168,6 +170,16 @@ export class SpoolFile {
         `must be the same for all queues of a spool that a process has open`,
       );
     }
+  }
+
+  /** What is stored in a file that its path no longer leads to, nobody finds again. */
+  #refuseMisplaced(): void {
+    const words = this.#present.misplaced();
+    if (words === undefined) return;
+    throw queueFileError("misplaced", this.path, words, {
+      advice:
+        "This process still has it open: close its queues, and what is at that path is opened.",
+    });
   }
 
   /**
