@@ -38,6 +38,8 @@ export class Reports {
       });
     }
     this.#file = Deno.openSync(own, { write: true, create: true, mode: 0o600 });
+    // A process that was killed may have had the number that this one has, as in a container.
+    this.#file.truncateSync();
     shareLikeQueue(path, own);
   }
 

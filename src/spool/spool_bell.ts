@@ -15,12 +15,20 @@ import { mayLookAt } from "../queue/sqlite/file_identity.ts";
 import type { DatabaseFile } from "../queue/store/database_file.ts";
 import { windowOf } from "../queue/store/id_window.ts";
 
+/** What of a queue's counts says whether others have changed it. */
+export interface KnownCounts {
+  /** The highest id. */
+  readonly lastId: number;
+  /** Its dead letters: an operator removes them beside a sender, and no id says so. */
+  readonly deadPackets: number;
+}
+
 /** One of those that listen. */
 interface Listener {
   readonly queue: number;
   readonly onRing: (rung: boolean) => void;
-  /** The highest id that it knows of. */
-  readonly lastId: () => number;
+  /** What it knows. */
+  readonly known: () => KnownCounts;
 }
 
 /** What a {@linkcode SpoolBell} works with. */
@@ -41,6 +49,8 @@ export class SpoolBell {
   #doorbell: Doorbell | undefined;
   #look: LogLook | undefined;
   #version = -1;
+  /** Somebody has begun to listen, and may have looked before the last question was asked. */
+  #isNew = false;
   #isAsking = false;
   #asksAgain = false;
 
@@ -64,6 +74,7 @@ export class SpoolBell {
     }
     const { mode, pollReason } = this.#doorbell;
     this.#listeners.add(listener);
+    this.#isNew = true;
     return {
       mode,
       pollReason,
@@ -85,7 +96,8 @@ export class SpoolBell {
   }
 
   #take(rung: boolean): void {
-    if (rung || (this.#look?.mayHaveNews() ?? true)) void this.#ask();
+    const mayHaveNews = this.#look?.mayHaveNews() ?? true;
+    if (rung || this.#isNew || mayHaveNews) void this.#ask();
     if (rung) return;
     // Some things a queue looks after once a second, whoever stores.
     for (const { onRing } of [...this.#listeners]) onRing(false);
@@ -98,32 +110,44 @@ export class SpoolBell {
     this.#isAsking = true;
     while (this.#asksAgain) {
       this.#asksAgain = false;
-      let grown: ReadonlyMap<number, number> | undefined;
+      let found: ReadonlyMap<number, KnownCounts> | undefined;
       try {
-        grown = await this.#options.log.read(() => this.#grown());
+        found = await this.#options.log.read(() => this.#find());
       } catch {
         // See above.
       }
       // One of them may end while others are called.
-      for (const { queue, lastId, onRing } of [...this.#listeners]) {
-        if (grown === undefined || (grown.get(queue) ?? 0) > lastId()) onRing(true);
+      for (const { queue, known, onRing } of [...this.#listeners]) {
+        if (found === undefined || isNews(found.get(queue), known())) onRing(true);
       }
     }
     this.#isAsking = false;
   }
 
-  /** The highest id of each queue, where another process has committed; else none. */
-  #grown(): ReadonlyMap<number, number> {
+  /** How each queue stands, where another process has committed, or for who is new; else none. */
+  #find(): ReadonlyMap<number, KnownCounts> {
     const { file, database } = this.#options;
     const version = file.dataVersion();
-    if (version === this.#version) return new Map();
-    const rows = database.prepare(LAST_IDS).all([]);
+    if (version === this.#version && !this.#isNew) return new Map();
+    const rows = database.prepare(COUNTS).all([]);
     this.#version = version;
-    return new Map(rows.map(([queue, lastId]) => [Number(queue), Number(lastId)]));
+    this.#isNew = false;
+    return new Map(
+      rows.map((row) => {
+        const [queue = 0, lastId = 0, deadPackets = 0] = row.map(Number);
+        return [queue, { lastId, deadPackets }];
+      }),
+    );
   }
 }
 
+function isNews(found: KnownCounts | undefined, known: KnownCounts): boolean {
+  return found !== undefined &&
+    (found.lastId > known.lastId || found.deadPackets !== known.deadPackets);
+}
+
 const { baseId: FIRST_BASE } = windowOf(1);
-const LAST_IDS = `SELECT queue, max(last_id, coalesce((SELECT max(packets.last_id) FROM packets ` +
+const COUNTS = `SELECT queue, max(last_id, coalesce((SELECT max(packets.last_id) FROM packets ` +
   `WHERE packets.last_id > state.queue * ${FIRST_BASE} ` +
-  `AND packets.last_id < (state.queue + 1) * ${FIRST_BASE}), 0) - queue * ${FIRST_BASE}) FROM state`;
+  `AND packets.last_id < (state.queue + 1) * ${FIRST_BASE}), 0) - queue * ${FIRST_BASE}), ` +
+  "dead_packets FROM state";

@@ -19,7 +19,7 @@ import type { QueueOptions } from "../queue/options.ts";
 import { prepareLockFile } from "../queue/sender_lock.ts";
 import { BusyRetry } from "../queue/sqlite/busy.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
-import { toFileError } from "../queue/sqlite/file_error.ts";
+import { queueFileError, toFileError } from "../queue/sqlite/file_error.ts";
 import { QueueFiles } from "../queue/sqlite/file_identity.ts";
 import type { FileSpace } from "../queue/store/contract.ts";
 import { DatabaseFile } from "../queue/store/database_file.ts";
@@ -72,6 +72,7 @@ export class SpoolFile {
   readonly files: Pick<QueueFiles, "misplaced">;
   /** Who in this process sends. */
   readonly tenures: SpoolTenures;
+  readonly #present: QueueFiles;
   readonly #key: string;
   readonly #database: SqliteDatabase;
   readonly #transactions: SharedTransactions;
@@ -103,7 +104,7 @@ export class SpoolFile {
       ...{ path, clock, file: this.file, log: this.log },
       database: this.#database,
     });
-    const files = new QueueFiles(path);
+    const files = this.#present = new QueueFiles(path);
     this.files = { misplaced: atMostEach(LOOK_MS, clock, () => files.misplaced()) };
   }
 
@@ -126,6 +127,7 @@ export class SpoolFile {
     try {
       file = await entry.opening;
       file.#refuseOtherOptions(options);
+      file.#refuseMisplaced();
       return file;
     } catch (error) {
       if (file !== undefined) await file.release();
@@ -169,6 +171,16 @@ export class SpoolFile {
         `must be the same for all queues of a spool that a process has open`,
       );
     }
+  }
+
+  /** What is stored in a file that its path no longer leads to, nobody finds again. */
+  #refuseMisplaced(): void {
+    const words = this.#present.misplaced();
+    if (words === undefined) return;
+    throw queueFileError("misplaced", this.path, words, {
+      advice:
+        "This process still has it open: close its queues, and what is at that path is opened.",
+    });
   }
 
   /**

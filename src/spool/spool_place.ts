@@ -68,7 +68,7 @@ export class SpoolPlace implements QueuePlace {
   listen(onRing: (rung: boolean) => void, watch?: FileWatch): Doorbell {
     const store = this.#spoolStore;
     return this.#file.bell.listen(
-      { queue: this.#queue, onRing, lastId: () => store.lastId },
+      { queue: this.#queue, onRing, known: () => store.known },
       watch,
     );
   }

@@ -11,6 +11,7 @@ import type {
 } from "../queue/store/contract.ts";
 import type { SqliteStore } from "../queue/store/sqlite_store.ts";
 import type { DeadLetter, Due } from "../queue/store/types.ts";
+import type { KnownCounts } from "./spool_bell.ts";
 import type { OpenQueue, SpoolFile } from "./spool_file.ts";
 
 /** A queue in a spool: its transactions are shared with those of other queues. */
@@ -21,7 +22,7 @@ export class SpoolStore implements QueueStore, OpenQueue {
   readonly #queue: number;
   readonly #store: SqliteStore;
   readonly #log: LogSync;
-  #lastId = 0;
+  #known: KnownCounts = { lastId: 0, deadPackets: 0 };
   #changesByOthers = 0;
 
   /**
@@ -38,9 +39,9 @@ export class SpoolStore implements QueueStore, OpenQueue {
     file.add(queue, this);
   }
 
-  /** The highest id that this process knows of. */
-  get lastId(): number {
-    return this.#lastId;
+  /** What this process knows of the queue. */
+  get known(): KnownCounts {
+    return this.#known;
   }
 
   /** See {@linkcode OpenQueue.changedByAnother}. */
@@ -84,7 +85,8 @@ export class SpoolStore implements QueueStore, OpenQueue {
   }
 
   #know(state: StoreState): StoreState {
-    this.#lastId = Math.max(this.#lastId, state.lastId);
+    const { lastId, deadPackets } = state;
+    this.#known = { lastId: Math.max(this.#known.lastId, lastId), deadPackets };
     return state;
   }
 
