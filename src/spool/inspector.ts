@@ -8,12 +8,15 @@ import { systemClock } from "../base/clock.ts";
 import { OptionError } from "../base/errors.ts";
 import type { InspectOptions, Inspector } from "../queue/inspect/inspection.ts";
 import { inspectIn } from "../queue/inspect/inspector.ts";
+import { openError } from "../queue/inspect/open_error.ts";
+import { openForLooking } from "../queue/inspect/open_for_looking.ts";
 import { BusyRetry } from "../queue/sqlite/busy.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
+import { queueFileError } from "../queue/sqlite/file_error.ts";
 import { nodeSqlite } from "../queue/sqlite/node_sqlite.ts";
 import type { SenderNotice } from "../queue/lock_file.ts";
 import { windowOf } from "../queue/store/id_window.ts";
-import { distrust, recognise, SPOOL_VERSION, versionOf } from "../queue/store/schema.ts";
+import { recognise, SPOOL_VERSION, versionOf } from "../queue/store/schema.ts";
 import { StateTable } from "../queue/store/state_table.ts";
 import { fileError } from "../queue/store/transaction.ts";
 import { checkSpoolAddress, formatSpoolAddress } from "./address.ts";
@@ -21,14 +24,14 @@ import { findQueue, queuesIn } from "./queue_names.ts";
 import { readSpoolNotice } from "./reports.ts";
 import { withSharedStatements } from "./shared_statements.ts";
 
+/** Of a file that is still empty. */
+const NOWHERE = windowOf(1);
 /** How a spool is opened for looking. */
 export const DEFAULTS: Required<InspectOptions> = {
   driver: nodeSqlite,
   clock: systemClock,
   busyTimeoutMs: 10_000,
 };
-/** SQLite waits this long by itself; it blocks the loop. */
-const SQLITE_BUSY_TIMEOUT_MS = 10;
 
 /**
  * Opens a queue of a spool for looking; see `QueueInspector`.
@@ -46,7 +49,8 @@ export async function spoolInspector(
   options: InspectOptions = {},
 ): Promise<Inspector> {
   checkSpoolAddress({ file, name });
-  return await inspectIn(file, options, (database, path) => {
+  return await inspectIn(file, options, (database, path, version) => {
+    if (version === 0) return { path: formatSpoolAddress({ file: path, name }), window: NOWHERE };
     const queue = findQueue(database, name);
     if (queue === undefined) {
       const known = queuesIn(database).map(({ name }) => name);
@@ -123,8 +127,7 @@ export async function noticesIn(
 export function isSpool(file: string): boolean {
   let database: SqliteDatabase | undefined;
   try {
-    const options = { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS };
-    database = nodeSqlite.open(Deno.realPathSync(file), options);
+    database = openForLooking(file, nodeSqlite).database;
     return versionOf(database, file) === SPOOL_VERSION;
   } catch {
     return false;
@@ -147,15 +150,18 @@ export async function lookInto<T>(
   for (;;) {
     let database: SqliteDatabase | undefined;
     try {
-      const path = Deno.realPathSync(file);
-      database = driver.open(path, { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS });
-      distrust(database);
-      recognise(database, path, { kind: "spool" });
+      const opened = openForLooking(file, driver);
+      database = opened.database;
+      if (recognise(database, opened.path, { kind: "spool" }) === 0) {
+        throw queueFileError("not-a-queue", file, "there is nothing in it yet", {
+          advice: "A spool is made by whoever stores into one of its queues first.",
+        });
+      }
       const shared = withSharedStatements(database);
       shared.prepare("BEGIN").run([]);
       return look(shared);
     } catch (error) {
-      await busyRetry.waitOrThrow(fileError(error, file));
+      await busyRetry.waitOrThrow(fileError(openError(error, file), file));
     } finally {
       database?.close();
     }

@@ -56,7 +56,10 @@ export function numberOf(
 }
 
 function makeQueue(database: SqliteDatabase, file: string, name: string): number {
-  const [row] = database.prepare("SELECT coalesce(max(number), 0) + 1 FROM queues").all([]);
+  const [row] = database.prepare(
+    "SELECT max(coalesce((SELECT max(number) FROM queues), 0), " +
+      "coalesce((SELECT max(queue) FROM state), 0)) + 1",
+  ).all([]);
   const number = Number(row?.[0]);
   if (number > MAX_QUEUE_NUMBER) {
     throw queueFileError("io", file, `it has ${MAX_QUEUE_NUMBER} queues, and can have no more`, {

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { QueueFileError } from "../base/errors.ts";
 import type { SqliteDatabase, SqliteStatement } from "../queue/sqlite/driver.ts";
 import { commitError, fileError } from "../queue/store/transaction.ts";
 import type { Transactions } from "../queue/store/transactions.ts";
@@ -30,7 +31,7 @@ export class SharedTransactions implements Transactions {
   readonly #release: SqliteStatement;
   readonly #undo: SqliteStatement;
   /** While several share one. */
-  #shared: { changed: boolean; storedBytes: number } | undefined;
+  #shared: { changed: boolean; storedBytes: number; isLost: boolean } | undefined;
 
   /**
    * @param database The file, open.
@@ -82,12 +83,14 @@ export class SharedTransactions implements Transactions {
       this.#release.run([]);
     } catch {
       // SQLite has rolled all of it back, as it does when the disk is full.
+      this.#shared.isLost = true;
     }
   }
 
   /**
-   * Does the work of several queues, in one transaction. Where that fails it is undone, and each
-   * has one of its own: so a queue that is damaged, or for which there is no room, fails alone.
+   * Does the work of several queues, in one transaction. What fails of it is undone and fails
+   * alone, for example because a queue is damaged. Where there is no room, or all of it is undone,
+   * each queue has a transaction of its own, those first that make room.
    *
    * @returns What became of each, in their order.
    */
@@ -113,9 +116,13 @@ export class SharedTransactions implements Transactions {
       return failed(fileError(error, this.#path));
     }
     let committing = false;
-    const shared = this.#shared = { changed: false, storedBytes: 0 };
+    const shared = this.#shared = { changed: false, storedBytes: 0, isLost: false };
     try {
-      const outcomes = works.map((work): Outcome<T> => ({ done: true, value: work.run() }));
+      const outcomes = works.map((work): Outcome<T> => {
+        const outcome = alone(work);
+        if (!outcome.done && (shared.isLost || isDiskFull(outcome.error))) throw outcome.error;
+        return outcome;
+      });
       if (shared.changed) {
         this.#own.checkRoom(shared.storedBytes);
         committing = true;
@@ -143,6 +150,10 @@ function alone<T>({ run }: Work<T>): Outcome<T> {
   }
 }
 
+function isDiskFull(error: unknown): boolean {
+  return error instanceof QueueFileError && error.reason === "disk-full";
+}
+
 function isUnknown(error: unknown): boolean {
-  return error instanceof Error && "outcome" in error && error.outcome === "unknown";
+  return error instanceof QueueFileError && error.outcome === "unknown";
 }

@@ -34,7 +34,6 @@ import { numberOf } from "./queue_names.ts";
 import { withSharedStatements } from "./shared_statements.ts";
 import { SharedTransactions } from "./shared_transactions.ts";
 import { SpoolBell } from "./spool_bell.ts";
-import { SpoolTenures } from "./spool_tenure.ts";
 
 /** What all queues of a spool share in a process: the first that is opened decides. */
 type FileOptions = Pick<
@@ -70,8 +69,6 @@ export class SpoolFile {
   readonly file: DatabaseFile;
   /** Whether its files are where they were. */
   readonly files: Pick<QueueFiles, "misplaced">;
-  /** Who in this process sends. */
-  readonly tenures: SpoolTenures;
   readonly #present: QueueFiles;
   readonly #key: string;
   readonly #database: SqliteDatabase;
@@ -98,7 +95,6 @@ export class SpoolFile {
     const own = new FileTransactions(database, path, { driver, nowMs: () => clock.nowMs() });
     this.#transactions = new SharedTransactions(database, path, own);
     this.group = new GroupCommit({ transactions: this.#transactions, log: this.log, clock });
-    this.tenures = new SpoolTenures(path, clock);
     this.ringer = new DoorbellRinger(path, clock);
     this.bell = new SpoolBell({
       ...{ path, clock, file: this.file, log: this.log },

@@ -10,6 +10,7 @@ import type { Durability } from "../queue/store/types.ts";
 import type { Tenure } from "../queue/tenure.ts";
 import { SpoolFile } from "./spool_file.ts";
 import { SpoolStore } from "./spool_store.ts";
+import { takeTenure } from "./spool_tenure.ts";
 
 /** A queue in a spool. */
 export class SpoolPlace implements QueuePlace {
@@ -81,7 +82,7 @@ export class SpoolPlace implements QueuePlace {
   /** Takes the lock of the spool, and this queue in it; nobody waits for either. */
   async takeTenure(clock: Clock, _signal?: AbortSignal, allocate?: Allocate): Promise<Tenure> {
     const sent = { queue: this.#queue, address: this.store.path };
-    return await this.#file.tenures.take(sent, clock, allocate);
+    return await takeTenure(this.#file.path, sent, clock, allocate);
   }
 
   /** See {@linkcode GuardedStore.useSpareSpace}. */

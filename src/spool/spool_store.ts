@@ -13,6 +13,7 @@ import type { SqliteStore } from "../queue/store/sqlite_store.ts";
 import type { DeadLetter, Due } from "../queue/store/types.ts";
 import type { KnownCounts } from "./spool_bell.ts";
 import type { OpenQueue, SpoolFile } from "./spool_file.ts";
+import { checkSpare } from "./spool_tenure.ts";
 
 /** A queue in a spool: its transactions are shared with those of other queues. */
 export class SpoolStore implements QueueStore, OpenQueue {
@@ -51,7 +52,7 @@ export class SpoolStore implements QueueStore, OpenQueue {
 
   /** See {@linkcode SqliteStore.commit}. */
   async commit(request: CommitRequest): Promise<CommitResult> {
-    if (request.units.length > 0) this.#file.tenures.checkSpare();
+    if (request.units.length > 0) checkSpare(this.#file.path);
     let bytes = 0;
     for (const unit of request.units) bytes += unit.bytes;
     const result = await this.#file.group.run({

@@ -24,39 +24,65 @@ interface SentQueue {
   readonly address: string;
 }
 
+/**
+ * From which spools this process sends, by their paths. The last sender gives the lock back once it
+ * has closed its queue; by then somebody may have opened the spool anew.
+ */
+const spools = new Map<string, SentSpool>();
+
+/**
+ * Takes the right to send from a queue of a spool.
+ *
+ * @param path The spool's path without symbolic links.
+ * @param queue Which queue.
+ * @param clock Time.
+ * @param allocate Keeps disk space without writing it.
+ * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
+ */
+export async function takeTenure(
+  path: string,
+  queue: SentQueue,
+  clock: Clock,
+  allocate?: Allocate,
+): Promise<Tenure> {
+  let spool = spools.get(path);
+  if (spool === undefined) spools.set(path, spool = new SentSpool(path));
+  return await spool.take(queue, clock, allocate);
+}
+
+/**
+ * Sees to it that packets do not take the room that the next removal needs, whichever queue of
+ * the spool it is of.
+ *
+ * @param path The spool's path without symbolic links.
+ * @throws {QueueFileError} The disk is full.
+ */
+export function checkSpare(path: string): void {
+  spools.get(path)?.checkSpare();
+}
+
 /** The lock of a spool, and who in this process has which of its queues. */
-export class SpoolTenures {
+class SentSpool {
   readonly #path: string;
-  readonly #clock: Clock;
   readonly #senders = new Set<number>();
   #lock: Promise<SenderLock> | undefined;
   #held: HeldSpool | undefined;
 
-  /**
-   * @param path The spool's path without symbolic links.
-   * @param clock Time.
-   */
-  constructor(path: string, clock: Clock) {
+  constructor(path: string) {
     this.#path = path;
-    this.#clock = clock;
   }
 
-  /**
-   * Takes the right to send from a queue.
-   *
-   * @param sent Which.
-   * @param clock Time.
-   * @param allocate Keeps disk space without writing it.
-   * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
-   */
-  async take(sent: SentQueue, clock: Clock, allocate?: Allocate): Promise<Tenure> {
-    const { queue, address } = sent;
+  async take(
+    { queue, address }: SentQueue,
+    clock: Clock,
+    allocate: Allocate | undefined,
+  ): Promise<Tenure> {
     if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid);
     this.#senders.add(queue);
     try {
       this.#lock ??= SenderLock.acquire(this.#path, clock, allocate);
       const lock = await this.#lock;
-      this.#held ??= new HeldSpool(this.#path, lock, this.#clock);
+      this.#held ??= new HeldSpool(this.#path, lock, clock);
       return new SpoolTenure(this.#held, queue, () => this.#release(queue));
     } catch (error) {
       this.#lock = undefined;
@@ -66,12 +92,6 @@ export class SpoolTenures {
     }
   }
 
-  /**
-   * Sees to it that packets do not take the room that the next removal needs, whichever queue it
-   * is of.
-   *
-   * @throws {QueueFileError} The disk is full.
-   */
   checkSpare(): void {
     this.#held?.checkSpare();
   }
@@ -79,9 +99,8 @@ export class SpoolTenures {
   #release(queue: number): void {
     this.#senders.delete(queue);
     if (this.#senders.size > 0) return;
-    this.#lock = undefined;
+    spools.delete(this.#path);
     this.#held?.close();
-    this.#held = undefined;
   }
 }
 

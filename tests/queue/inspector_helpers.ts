@@ -126,7 +126,8 @@ export function asVersion2(path: string): void {
     path,
     "DROP INDEX packets_by_queue",
     `CREATE TABLE counts AS SELECT ${counts} FROM (${
-      COUNTS_SQL.replaceAll("?1", "0").replaceAll("?2", "9e15").replaceAll("?3", "0")
+      COUNTS_SQL.replaceAll("?1", "0").replaceAll("?2", "0").replaceAll("?3", "9e15")
+        .replaceAll("?4", "0")
     })`,
     "DROP TABLE state",
     `CREATE TABLE state (

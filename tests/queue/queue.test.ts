@@ -661,8 +661,8 @@ Deno.test("disk full: a removal that has room for little is done in parts", asyn
           return {
             all: (params) => statement.all(params),
             run(params) {
-              if (sql.startsWith("DELETE FROM packets WHERE last_id > ?1")) {
-                removing = Number(params[2]);
+              if (sql.startsWith("DELETE FROM packets WHERE last_id > ?2")) {
+                removing = Number(params[3]);
               }
               if (sql === "COMMIT") {
                 commits++;

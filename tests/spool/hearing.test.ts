@@ -28,7 +28,7 @@ class WatchedDriver implements SqliteDriver {
         return {
           run: statement.run.bind(statement),
           all: (params: Parameters<typeof statement.all>[0]) => {
-            this.read.push(Number(params[2]));
+            this.read.push(Number(params[3]));
             return statement.all(params);
           },
         };

@@ -190,7 +190,7 @@ const DEEDS: readonly Deed[] = [
         queue.path.slice("spool:".length, queue.path.indexOf("#")),
         [
           "UPDATE packets SET payload = x'00' WHERE last_id IN (",
-          [3, END - 2].map((id) => windowOf(2).baseId + id).join(),
+          [3, END - 2].map((id) => Number(windowOf(2).baseId) + id).join(),
           ")",
         ].join(""),
       );

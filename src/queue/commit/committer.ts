@@ -30,6 +30,7 @@ import {
   type Job,
   type Removal,
 } from "./commit_in_parts.ts";
+import { LoopPauses } from "./loop_pauses.ts";
 import { PendingEnqueue, PendingEnqueues } from "./pending_enqueues.ts";
 import { Vacuum } from "./vacuum.ts";
 
@@ -54,16 +55,6 @@ const MAX_REMOVAL_BYTES = 4 * 1024 * 1024;
 const ROOM_POLL_MS = 250;
 const GAVE_WAY = "It waited to be stored, and newer packets have taken its place, as overflow " +
   '"drop-oldest" says. Look why so little can be stored, or so slowly.';
-
-/**
- * While something is always due, the runtime looks after its sockets in every 61st turn of the
- * loop only (deno_facts, The event loop). Where those turns are long, commits in this thread
- * leave it a pause after so long, in which it does.
- */
-const PAUSE_AFTER_MS = 100;
-const TURNS_WITHOUT_SOCKETS = 61;
-/** A timer of the shortest delay: the loop has nothing to do until then. */
-const PAUSE_MS = 1;
 
 /** What a {@linkcode Committer} keeps to; the meaning of each is in `QueueOptions`. */
 export interface CommitterOptions {
@@ -149,8 +140,7 @@ export class Committer {
   #cancelRoomPoll: (() => void) | undefined;
   #roundWaiters: (() => void)[] = [];
   #isClosing = false;
-  /** Commits in this thread since the runtime has surely looked after its sockets. */
-  #unpaused = { commits: 0, ms: 0 };
+  readonly #pauses: LoopPauses;
   /** Whether a file that is closed may have become much smaller. */
   #hasRemoved = false;
 
@@ -170,6 +160,7 @@ export class Committer {
     this.#options = options;
     this.#bounds = { maxPackets: options.maxPackets, maxBytes: options.maxBytes };
     this.#clock = options.clock;
+    this.#pauses = new LoopPauses(options.clock);
     this.#events = events;
     this.#state = start.state;
     this.#dataVersion = start.dataVersion;
@@ -357,21 +348,14 @@ export class Committer {
     this.#phase = "scheduled";
     // Not a microtask, which would starve timers, and not a timer, which would
     // cost a single enqueuer two milliseconds a packet (deno_facts, group commit).
-    const run = () => void this.#run();
-    if (this.#unpaused.ms < PAUSE_AFTER_MS) return this.#clock.defer(run);
-    this.#unpaused = { commits: 0, ms: 0 };
-    this.#clock.setTimer(PAUSE_MS, run);
+    this.#pauses.schedule(() => void this.#run());
   }
 
   /** One that somebody else ends, a thread or a database, leaves the loop its pauses. */
   #commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     const beganMs = this.#clock.nowMs();
     const result = this.#store.commit(request);
-    if (result instanceof Promise) return result;
-    const { commits, ms } = this.#unpaused;
-    this.#unpaused = commits + 1 === TURNS_WITHOUT_SOCKETS
-      ? { commits: 0, ms: 0 }
-      : { commits: commits + 1, ms: ms + this.#clock.nowMs() - beganMs };
+    if (!(result instanceof Promise)) this.#pauses.take(this.#clock.nowMs() - beganMs);
     return result;
   }
 

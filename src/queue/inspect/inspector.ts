@@ -28,16 +28,11 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
-import {
-  type FileIdentity,
-  identityAt,
-  isSameFile,
-  refuseOrphanedLog,
-} from "../sqlite/file_identity.ts";
+import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { type IdWindow, WHOLE_FILE, WindowStatement } from "../store/id_window.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
-import { distrust, recognise } from "../store/schema.ts";
+import { recognise } from "../store/schema.ts";
 import { COUNTS_SQL } from "../store/state_table.ts";
 import type { PacketCount } from "../store/types.ts";
 import {
@@ -51,7 +46,8 @@ import {
   type QueueCounts,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
-import { notAQueue, openError } from "./open_error.ts";
+import { openError } from "./open_error.ts";
+import { openForLooking } from "./open_for_looking.ts";
 import {
   boundsOf,
   countPacketsOnPages,
@@ -86,8 +82,6 @@ const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
 /** How many of them versions 1 and 2 have. */
 const COUNTS_OF_VERSION = [0, 7, 11] as const;
 
-/** SQLite waits this long by itself; it blocks the loop. */
-const SQLITE_BUSY_TIMEOUT_MS = 10;
 /** Dead letters came with this version. */
 const DEAD_LETTERS_VERSION = 2;
 /** Rows of packets with counts and a checksum came with this version. */
@@ -107,7 +101,7 @@ export interface InspectedPlace {
 }
 
 /** Finds a queue in a spool, which is open. */
-type FindPlace = (database: SqliteDatabase, path: string) => InspectedPlace;
+type FindPlace = (database: SqliteDatabase, path: string, version: number) => InspectedPlace;
 
 /**
  * Opens a spool for looking into one of its queues. For a place that is none of this directory's:
@@ -214,24 +208,15 @@ export class QueueInspector implements Inspector {
   ): QueueInspector {
     let database: SqliteDatabase | undefined;
     try {
-      const realPath = Deno.realPathSync(path);
-      const { size, isFile } = Deno.statSync(realPath);
-      if (!isFile) throw notAQueue(path, "it is no file");
-      // SQLite takes a file of one byte for an empty one; no database is below 512.
-      if (size > 0 && size < 512) throw notAQueue(path, "the file is not a database");
-      if (size === 0) refuseOrphanedLog(path, `${realPath}.lock`);
-      // Beside an empty file SQLite deletes a log, also for a reader; we may not know of one.
-      database = driver.open(size === 0 ? ":memory:" : realPath, {
-        readOnly: size > 0,
-        busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS,
-      });
-      distrust(database);
+      const file = openForLooking(path, driver);
+      const realPath = file.path;
+      database = file.database;
       const version = recognise(database, path, {
         mayLack: true,
         advice: NOT_A_QUEUE_ADVICE,
         kind: find === undefined ? "queue" : "spool",
       });
-      const place = find?.(database, realPath) ?? { path: realPath, window: WHOLE_FILE };
+      const place = find?.(database, realPath, version) ?? { path: realPath, window: WHOLE_FILE };
       return new QueueInspector(realPath, version, database, options, place);
     } catch (error) {
       database?.close();
@@ -304,7 +289,7 @@ export class QueueInspector implements Inspector {
     return await this.#read(() => {
       const [row] = this.#select(
         "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters " +
-          "WHERE id > ?1 + ?3 AND id <= min(?1 + ?4, ?2) AND died_at_ms < ?5",
+          "WHERE id > ?1 + ?4 AND id <= min(?1 + ?5, ?3) AND died_at_ms < ?6",
         [after, toId, Math.min(beforeMs, Number.MAX_SAFE_INTEGER)],
       );
       return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
@@ -426,12 +411,12 @@ export class QueueInspector implements Inspector {
     // Of a part nobody can tell whether it is what was stored.
     const crc = this.version < ROW_COUNTS_VERSION || payloadBytes < Infinity ? "NULL" : "crc";
     const sql = `SELECT packets.last_id - ?1, ends, ${payload}, enqueued_at_ms, ${expiry}, ` +
-      `${crc} FROM packets ${join}WHERE packets.last_id > ?1 + ?3 AND packets.last_id <= ?2 ` +
-      "ORDER BY packets.last_id LIMIT ?4";
+      `${crc} FROM packets ${join}WHERE packets.last_id > ?1 + ?4 AND packets.last_id <= ?3 ` +
+      "ORDER BY packets.last_id LIMIT ?5";
     const limit = payloadBytes > 0
       ? this.#rowsWithin(
-        "SELECT length(payload) FROM packets WHERE last_id > ?1 + ?3 AND last_id <= ?2 " +
-          "ORDER BY last_id LIMIT ?4",
+        "SELECT length(payload) FROM packets WHERE last_id > ?1 + ?4 AND last_id <= ?3 " +
+          "ORDER BY last_id LIMIT ?5",
         from,
       )
       : PAGE_ROWS;
@@ -460,8 +445,8 @@ export class QueueInspector implements Inspector {
     if (this.version < DEAD_LETTERS_VERSION) return NO_LETTERS;
     const limit = payloadBytes > 0
       ? this.#rowsWithin(
-        "SELECT length(payload) FROM dead_letters WHERE id > ?1 + ?3 AND id <= ?2 " +
-          "ORDER BY id LIMIT ?4",
+        "SELECT length(payload) FROM dead_letters WHERE id > ?1 + ?4 AND id <= ?3 " +
+          "ORDER BY id LIMIT ?5",
         after,
       )
       : PAGE_ROWS;
@@ -469,7 +454,7 @@ export class QueueInspector implements Inspector {
     const more = this.version < ROW_COUNTS_VERSION ? "NULL, NULL" : "crc, words";
     const rows = this.#selectBeforeDamage(
       `SELECT ${LETTER_COLUMNS.replace("id", "id - ?1")}, ${more}, ${payload} ` +
-        "FROM dead_letters WHERE id > ?1 + ?3 AND id <= ?2 ORDER BY id LIMIT ?4",
+        "FROM dead_letters WHERE id > ?1 + ?4 AND id <= ?3 ORDER BY id LIMIT ?5",
       after,
       limit,
     );

@@ -31,8 +31,8 @@ export interface QueueProblem {
 }
 
 /**
- * Runs one SELECT or PRAGMA. Where it has `?1`, that and `?2` are those of `WindowStatement`, and
- * its own parameters begin with `?3`.
+ * Runs one SELECT or PRAGMA. Where it has `?1`, the first three parameters are those of
+ * `WindowStatement`, and its own begin with `?4`.
  */
 export type Select = (sql: string, params: readonly SqliteValue[]) => SqliteValue[][];
 
@@ -168,7 +168,7 @@ class Check {
         () =>
           this.#select(
             "SELECT last_id - ?1, ends, length(payload), enqueued_at_ms, typeof(payload) " +
-              "FROM packets WHERE last_id > ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT ?4",
+              "FROM packets WHERE last_id > ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT ?5",
             [after, ROWS],
           ),
       );
@@ -210,7 +210,7 @@ class Check {
     if (this.#version < 3) return;
     this.#try("packets", `the packets that end with id ${lastId} cannot be read`, () => {
       const [row] = this.#select(
-        "SELECT ends, payload, crc FROM packets WHERE last_id = ?1 + ?3 AND crc IS NOT NULL",
+        "SELECT ends, payload, crc FROM packets WHERE last_id = ?1 + ?4 AND crc IS NOT NULL",
         [lastId],
       );
       const [ends, payload, crc] = row ?? [];
@@ -245,8 +245,8 @@ class Check {
   #checkExpiry(): void {
     const rows = this.#select(
       "SELECT last_id - ?1, CAST(expires_at_ms AS TEXT) FROM expiry WHERE " +
-        "last_id > ?1 AND last_id <= ?2 AND (typeof(expires_at_ms) <> 'integer' OR " +
-        "expires_at_ms NOT BETWEEN 0 AND ?3) LIMIT ?4",
+        "last_id > ?2 AND last_id <= ?3 AND (typeof(expires_at_ms) <> 'integer' OR " +
+        "expires_at_ms NOT BETWEEN 0 AND ?4) LIMIT ?5",
       [Number.MAX_SAFE_INTEGER, ROWS],
     );
     for (const [id, value] of rows) {
@@ -263,8 +263,8 @@ class Check {
         () =>
           this.#select(
             "SELECT id - ?1, length(payload), typeof(payload), reason, sent, attempts, " +
-              "enqueued_at_ms, died_at_ms FROM dead_letters WHERE id > ?1 + ?3 AND id <= ?2 " +
-              "ORDER BY id LIMIT ?4",
+              "enqueued_at_ms, died_at_ms FROM dead_letters WHERE id > ?1 + ?4 AND id <= ?3 " +
+              "ORDER BY id LIMIT ?5",
             [after, ROWS],
           ),
       );
@@ -295,7 +295,7 @@ class Check {
     if (this.#version < 3) return;
     this.#try("dead-letters", `dead letter ${id} cannot be read`, () => {
       const [row] = this.#select(
-        "SELECT payload, crc FROM dead_letters WHERE id = ?1 + ?3 AND crc IS NOT NULL",
+        "SELECT payload, crc FROM dead_letters WHERE id = ?1 + ?4 AND crc IS NOT NULL",
         [id],
       );
       const [payload, crc] = row ?? [];
@@ -309,7 +309,7 @@ class Check {
     if (id <= removedThrough) return false;
     const [row] = this.#select(
       "SELECT last_id - ?1 + 1 - coalesce(length(ends) / 4, 1) FROM packets " +
-        "WHERE last_id >= ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT 1",
+        "WHERE last_id >= ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT 1",
       [id],
     );
     return row !== undefined && Number(row[0]) <= id;

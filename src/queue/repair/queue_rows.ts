@@ -39,18 +39,22 @@ export class QueueRows implements FoundRows {
   }
 
   *#own(row: Row): Generator<Row> {
-    const { queue, baseId, endId } = this.#window;
-    if (row.key > baseId && row.key <= endId) yield { ...row, key: row.key - baseId };
+    const { queue, belowId, endId } = this.#window;
+    if (row.key > belowId && row.key <= endId) yield { ...row, key: this.#idOf(row.key) };
     // Its counts, which a file of its own has under the number 0. No window has such low keys.
     else if (row.key === queue) yield { ...row, key: 0 };
   }
 
   *#ownPart({ after, through }: Gap): Generator<Gap> {
-    const { baseId, endId } = this.#window;
-    if (through <= baseId || after >= endId) return;
+    const { belowId, endId } = this.#window;
+    if (through <= belowId || after >= endId) return;
     yield {
-      after: Math.max(0, after - baseId),
-      through: through >= endId ? Infinity : through - baseId,
+      after: Math.max(0, this.#idOf(after)),
+      through: through >= endId ? Infinity : this.#idOf(through),
     };
+  }
+
+  #idOf(key: number): number {
+    return key - Number(this.#window.baseId);
   }
 }

@@ -7,14 +7,13 @@
 
 import type { StoredPacket } from "../../base/ports.ts";
 import {
-  LazyStatement,
   SqliteCode,
   type SqliteDatabase,
   SqliteError,
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
-import { type IdWindow, lastIdIn, WHOLE_FILE, WindowStatement } from "./id_window.ts";
+import { type IdWindow, lastIdIn, WindowStatement } from "./id_window.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
 import { LETTER_COLUMNS, letterCrcOf, letterOf } from "./row.ts";
 import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
@@ -54,24 +53,21 @@ export class DeadLetterTable {
     this.#window = window;
     const prepare = (sql: string) => new WindowStatement(database, sql, window);
     const columns = LETTER_COLUMNS.replace("id", "id - ?1");
-    const between = "WHERE id BETWEEN ?1 + ?3 AND min(?1 + ?4, ?2)";
+    const between = "WHERE id BETWEEN ?1 + ?4 AND min(?1 + ?5, ?3)";
     // An id that is there already can only come from damage: the older letter stays.
     this.#insert = prepare(
       `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, queue, crc, words, payload) ` +
-        "VALUES (?1 + ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "VALUES (?1 + ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     );
     this.#select = prepare(
-      `SELECT ${columns}, crc, words, payload FROM dead_letters ${between} ORDER BY id LIMIT ?5`,
+      `SELECT ${columns}, crc, words, payload FROM dead_letters ${between} ORDER BY id LIMIT ?6`,
     );
     this.#selectSizes = prepare(
-      `SELECT id - ?1, length(payload) FROM dead_letters ${between} ORDER BY id LIMIT ?5`,
+      `SELECT id - ?1, length(payload) FROM dead_letters ${between} ORDER BY id LIMIT ?6`,
     );
     const measure = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters";
     this.#measure = prepare(`${measure} ${between}`);
-    // In a file of its own a damaged letter may have any id.
-    this.#measureAll = window === WHOLE_FILE
-      ? new LazyStatement(database, measure)
-      : prepare(`${measure} WHERE id > ?1 AND id <= ?2`);
+    this.#measureAll = prepare(`${measure} WHERE id > ?2 AND id <= ?3`);
     this.#delete = prepare(`DELETE FROM dead_letters ${between}`);
   }
 

@@ -19,45 +19,62 @@ export interface IdWindow {
   /** The queue's number in the file. */
   readonly queue: number;
   /** What a key of the file is above the queue's id. */
-  readonly baseId: number;
-  /** The highest key. */
-  readonly endId: number;
-}
-
-/** All of a file that has one queue. */
-export const WHOLE_FILE: IdWindow = { queue: 0, baseId: 0, endId: Number.MAX_SAFE_INTEGER };
-
-/** Ids of one queue: at a thousand packets a second they last for 34 years. */
-const WINDOW_IDS = 2 ** 40;
-/** The highest number of a queue whose keys JavaScript still counts exactly. */
-export const MAX_QUEUE_NUMBER: number = 2 ** 13 - 1;
-
-/** The window of a spool's queue; its number counts from 1. */
-export function windowOf(queue: number): IdWindow {
-  return { queue, baseId: queue * WINDOW_IDS, endId: (queue + 1) * WINDOW_IDS - 1 };
-}
-
-/** The highest id that a queue can give. */
-export function lastIdIn({ baseId, endId }: IdWindow): number {
-  return endId - baseId;
+  readonly baseId: bigint;
+  /** All keys above this one, */
+  readonly belowId: bigint;
+  /** and up to this one are the queue's. */
+  readonly endId: bigint;
 }
 
 /**
- * A statement about the rows of one queue: `?1` is what to add to its ids, `?2` the highest key,
- * its own parameters begin with `?3`.
+ * All of a file that has one queue: also keys that no queue gives, so that it is noticed where
+ * damage has made such ones.
+ */
+export const WHOLE_FILE: IdWindow = {
+  queue: 0,
+  baseId: 0n,
+  belowId: -(2n ** 63n),
+  endId: 2n ** 63n - 1n,
+};
+
+const WINDOW_BITS = 40n;
+/** Ids of one queue: at a thousand packets a second they last for 34 years. */
+const WINDOW_IDS = 2n ** WINDOW_BITS;
+/** The highest number of a queue whose keys JavaScript still counts exactly. */
+export const MAX_QUEUE_NUMBER: number = 2 ** 13 - 1;
+
+/** In SQL, the number of the queue that a row of `expiry` called `due` is of; has an index. */
+export const QUEUE_OF_ROW = `due.last_id >> ${WINDOW_BITS}`;
+/** The same of the queue that a {@linkcode WindowStatement} is about. */
+export const QUEUE_OF_WINDOW = `?1 >> ${WINDOW_BITS}`;
+
+/** The window of a spool's queue; its number counts from 1. */
+export function windowOf(queue: number): IdWindow {
+  const baseId = BigInt(queue) * WINDOW_IDS;
+  return { queue, baseId, belowId: baseId, endId: baseId + WINDOW_IDS - 1n };
+}
+
+/** The highest id that a queue can give. */
+export function lastIdIn({ queue }: IdWindow): number {
+  return queue === 0 ? Number.MAX_SAFE_INTEGER : Number(WINDOW_IDS) - 1;
+}
+
+/**
+ * A statement about the rows of one queue: `?1` is what to add to its ids; its keys are those
+ * above `?2`, up to `?3`; its own parameters begin with `?4`.
  */
 export class WindowStatement implements SqliteStatement {
   readonly #statement: SqliteStatement;
-  readonly #window: readonly [number, number];
+  readonly #window: readonly SqliteValue[];
 
   /**
    * @param database Where it runs.
    * @param sql One statement.
    * @param window The queue's.
    */
-  constructor(database: SqliteDatabase, sql: string, { baseId, endId }: IdWindow) {
+  constructor(database: SqliteDatabase, sql: string, { baseId, belowId, endId }: IdWindow) {
     this.#statement = new LazyStatement(database, sql);
-    this.#window = [baseId, endId];
+    this.#window = [baseId, belowId, endId];
   }
 
   /** See {@linkcode SqliteStatement.run}. */

@@ -12,6 +12,7 @@
 
 import { queueFileError } from "../sqlite/file_error.ts";
 import type { SqliteDatabase } from "../sqlite/driver.ts";
+import { QUEUE_OF_ROW } from "./id_window.ts";
 
 const PACKETS_1 = `CREATE TABLE packets (
      last_id INTEGER PRIMARY KEY,
@@ -116,12 +117,17 @@ const QUEUES = `CREATE TABLE queues (
      name TEXT NOT NULL UNIQUE
    )`;
 
+/** By queue, and then by time: else each queue would look through what expires in all others. */
+const EXPIRY_BY_QUEUE = `CREATE INDEX expiry_by_queue ON expiry (${
+  QUEUE_OF_ROW.replace("due.", "")
+}, expires_at_ms)`;
+
 /** Makes a spool: version 5. */
 export const CREATE_SPOOL: readonly string[] = [
   PACKETS_3,
   STATE_3,
   EXPIRY,
-  EXPIRY_BY_TIME,
+  EXPIRY_BY_QUEUE,
   DEAD_LETTERS_3,
   QUEUES,
 ];
@@ -193,7 +199,7 @@ const LAYOUTS: readonly ReadonlyMap<string, readonly string[]>[] = [
     ["packets", [PACKETS_3]],
     ["state", [STATE_3]],
     ["expiry", [EXPIRY]],
-    ["expiry_by_time", [EXPIRY_BY_TIME]],
+    ["expiry_by_queue", [EXPIRY_BY_QUEUE]],
     ["dead_letters", [DEAD_LETTERS_3]],
     ["queues", [QUEUES]],
     // Made by SQLite itself, for UNIQUE.

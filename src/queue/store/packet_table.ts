@@ -16,7 +16,14 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
-import { type IdWindow, lastIdIn, WindowStatement } from "./id_window.ts";
+import {
+  type IdWindow,
+  lastIdIn,
+  QUEUE_OF_ROW,
+  QUEUE_OF_WINDOW,
+  WHOLE_FILE,
+  WindowStatement,
+} from "./id_window.ts";
 import { batchOf, crcOf, DamagedRowError, shapeOf } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
 import type { Due, IdRange, PacketCount } from "./types.ts";
@@ -83,20 +90,20 @@ export class PacketTable {
     this.#insertBatch = prepare(
       "INSERT INTO packets (last_id, enqueued_at_ms, queue, crc, stored_bytes, queued_packets, " +
         "queued_bytes, removed_through, sent_through, ends, payload) " +
-        "VALUES (?1 + ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "VALUES (?1 + ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
     );
     this.#insertExpiry = prepare(
-      "INSERT OR REPLACE INTO expiry (last_id, expires_at_ms) VALUES (?1 + ?3, ?4)",
+      "INSERT OR REPLACE INTO expiry (last_id, expires_at_ms) VALUES (?1 + ?4, ?5)",
     );
     this.#updateBatch = prepare(
-      "UPDATE packets SET ends = ?3, payload = ?4, crc = ?5 WHERE last_id = ?1 + ?6",
+      "UPDATE packets SET ends = ?4, payload = ?5, crc = ?6 WHERE last_id = ?1 + ?7",
     );
     // length() of a BLOB reads the row's header only, never its overflow pages.
     const measure = "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
       "coalesce(sum(length(payload)), 0) FROM packets";
-    const through = "WHERE last_id > ?1 AND last_id <= min(?1 + ?3, ?2)";
-    const between = "WHERE last_id BETWEEN ?1 + ?3 AND min(?1 + ?4, ?2)";
-    this.#measureAll = prepare(`${measure} WHERE last_id > ?1 AND last_id <= ?2`);
+    const through = "WHERE last_id > ?2 AND last_id <= min(?1 + ?4, ?3)";
+    const between = "WHERE last_id BETWEEN ?1 + ?4 AND min(?1 + ?5, ?3)";
+    this.#measureAll = prepare(`${measure} WHERE last_id > ?2 AND last_id <= ?3`);
     this.#measureThrough = prepare(`${measure} ${through}`);
     this.#measureBetween = prepare(`${measure} ${between}`);
     this.#deleteThrough = prepare(`DELETE FROM packets ${through}`);
@@ -105,13 +112,13 @@ export class PacketTable {
     this.#deleteExpiryBetween = prepare(`DELETE FROM expiry ${between}`);
     this.#selectOldest = prepare(
       "SELECT last_id - ?1, coalesce(length(ends) / 4, 1), enqueued_at_ms " +
-        "FROM packets WHERE last_id > ?1 AND last_id <= ?2 ORDER BY last_id LIMIT 1",
+        "FROM packets WHERE last_id > ?2 AND last_id <= ?3 ORDER BY last_id LIMIT 1",
     );
     this.#selectTime = prepare(
       "SELECT last_id - ?1 + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms FROM packets " +
-        "WHERE last_id >= ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT 1",
+        "WHERE last_id >= ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT 1",
     );
-    const behind = "WHERE last_id > ?1 + ?3 AND last_id <= ?2 ORDER BY last_id LIMIT ?4";
+    const behind = "WHERE last_id > ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT ?5";
     this.#selectEnds = prepare(
       `SELECT last_id - ?1, ends, length(payload) FROM packets ${behind}`,
     );
@@ -122,33 +129,34 @@ export class PacketTable {
     this.#selectBatches = prepare(
       "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms " +
         "FROM packets LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
-        "WHERE packets.last_id > ?1 + ?3 AND packets.last_id <= ?2 " +
-        "ORDER BY packets.last_id LIMIT ?4",
+        "WHERE packets.last_id > ?1 + ?4 AND packets.last_id <= ?3 " +
+        "ORDER BY packets.last_id LIMIT ?5",
     );
     this.#selectRow = prepare(
       "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms, " +
         "coalesce(CAST(payload AS BLOB), x'') FROM packets " +
-        "LEFT JOIN expiry ON expiry.last_id = packets.last_id WHERE packets.last_id = ?1 + ?3",
+        "LEFT JOIN expiry ON expiry.last_id = packets.last_id WHERE packets.last_id = ?1 + ?4",
     );
     this.#selectIdBefore = prepare(
-      "SELECT last_id - ?1 FROM packets WHERE last_id < ?1 + ?3 AND last_id > ?1 " +
+      "SELECT last_id - ?1 FROM packets WHERE last_id < ?1 + ?4 AND last_id > ?2 " +
         "ORDER BY last_id DESC LIMIT 1",
     );
     // An older sendq leaves rows of `expiry` behind whose batch is gone: hence the joins.
     const due = "SELECT due.last_id - ?1, coalesce(length(ends) / 4, 1), length(payload) FROM ";
     const join = " AS due CROSS JOIN packets ON packets.last_id = due.last_id ";
     this.#selectDueById = prepare(
-      `${due} (SELECT * FROM expiry WHERE last_id > ?1 + ?3 AND last_id <= ?2 ` +
-        `ORDER BY last_id LIMIT ?6)${join}` +
-        "WHERE due.expires_at_ms <= ?4 ORDER BY due.last_id LIMIT ?5",
+      `${due} (SELECT * FROM expiry WHERE last_id > ?1 + ?4 AND last_id <= ?3 ` +
+        `ORDER BY last_id LIMIT ?7)${join}` +
+        "WHERE due.expires_at_ms <= ?5 ORDER BY due.last_id LIMIT ?6",
     );
     // The sign keeps SQLite from searching by id: by time it finds at once.
-    const byTime = "WHERE +due.last_id > ?1 + ?3 AND +due.last_id <= ?2 AND due.expires_at_ms";
+    const ofQueue = window === WHOLE_FILE ? "" : `${QUEUE_OF_ROW} = ${QUEUE_OF_WINDOW} AND `;
+    const byTime = `WHERE ${ofQueue}+due.last_id > ?1 + ?4 AND due.expires_at_ms`;
     this.#selectDueByTime = prepare(
-      `${due} expiry${join}${byTime} <= ?4 ORDER BY due.expires_at_ms LIMIT ?5`,
+      `${due} expiry${join}${byTime} <= ?5 ORDER BY due.expires_at_ms LIMIT ?6`,
     );
     this.#selectNextDue = prepare(
-      `SELECT due.expires_at_ms FROM expiry${join}${byTime} > ?4 ` +
+      `SELECT due.expires_at_ms FROM expiry${join}${byTime} > ?5 ` +
         "ORDER BY due.expires_at_ms LIMIT 1",
     );
   }

@@ -58,7 +58,7 @@ const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
 ]);
 
 /** The rows of one queue. */
-const WITHIN = "last_id > ?1 AND last_id <= ?2";
+const WITHIN = "last_id > ?2 AND last_id <= ?3";
 
 /** The names of the counts that {@linkcode COUNTS_SQL} selects, in its order. */
 export const COUNT_COLUMNS: readonly string[] = COLUMNS.map(([column]) => column);
@@ -76,7 +76,7 @@ export const COUNTS_SQL: string = `SELECT ${
 }, (SELECT min(last_id) FROM packets WHERE ${WITHIN}) - ?1, ` +
   `(SELECT max(last_id) FROM packets WHERE ${WITHIN}) - ?1 FROM state ` +
   `LEFT JOIN packets AS newer ON newer.last_id = (SELECT max(last_id) FROM packets WHERE ${WITHIN}) ` +
-  "AND newer.last_id - ?1 > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = ?3";
+  "AND newer.last_id - ?1 > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = ?4";
 
 /** The counts on disk. */
 export class StateTable {

@@ -1,0 +1,41 @@
+/**
+ * While something is always due, the runtime looks after its sockets in every 61st turn of the
+ * loop only (deno_facts, The event loop). Where those turns are long, commits in this thread
+ * leave it a pause after so long, in which it does.
+ *
+ * @module
+ */
+
+import type { Clock } from "../../base/ports.ts";
+
+const PAUSE_AFTER_MS = 100;
+const TURNS_WITHOUT_SOCKETS = 61;
+/** A timer of the shortest delay: the loop has nothing to do until then. */
+const PAUSE_MS = 1;
+
+/** Sees to it that commits leave the loop its pauses. */
+export class LoopPauses {
+  readonly #clock: Clock;
+  /** Commits in this thread since the runtime has surely looked after its sockets. */
+  #commits = 0;
+  #ms = 0;
+
+  /** @param clock Time. */
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Calls back soon, for the next commit. */
+  schedule(run: () => void): void {
+    if (this.#ms < PAUSE_AFTER_MS) return this.#clock.defer(run);
+    this.#commits = this.#ms = 0;
+    this.#clock.setTimer(PAUSE_MS, run);
+  }
+
+  /** A commit has held the loop for so long. */
+  take(ms: number): void {
+    this.#commits++;
+    this.#ms += ms;
+    if (this.#commits === TURNS_WITHOUT_SOCKETS) this.#commits = this.#ms = 0;
+  }
+}
