@@ -1,6 +1,7 @@
 // deno-lint-ignore-file no-console
 /**
- * Many senders in one process, at work and idle: each its own queue, all to one sink.
+ * Many senders in one process, at work and idle: each its own queue, in a file of its own or all
+ * in one spool, all to one sink.
  * Prints one line of JSON.
  *
  * Packets come evenly spread over the senders, and not from all of them in the same
@@ -10,7 +11,9 @@
  */
 
 import { cpuUsage } from "node:process";
+import type { OutboundQueue } from "../src/queue/queue.ts";
 import { Sender } from "../src/sender/sender.ts";
+import { spoolQueue } from "../src/spool/spool.ts";
 import { PacketMaker } from "./packet.ts";
 import { type Quantiles, quantiles } from "./statistics.ts";
 
@@ -18,6 +21,8 @@ import { type Quantiles, quantiles } from "./statistics.ts";
 export interface ManyOptions {
   readonly port: number;
   readonly senders: number;
+  /** Where the queues lie. @default {"files"} */
+  readonly queues?: "files" | "spool";
   readonly packetBytes: number;
   /** Packets a second for each. */
   readonly packetsPerSecond: number;
@@ -48,11 +53,16 @@ export interface ManyReport {
 
 async function run(options: ManyOptions): Promise<ManyReport> {
   const { port, senders, packetBytes, packetsPerSecond, measureMs } = options;
-  const { warmUpMs = 2500, idleMs = 5000 } = options;
+  const { warmUpMs = 2500, idleMs = 5000, queues = "files" } = options;
   const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
   try {
     const openedFromMs = performance.now();
-    const all = await openAll(directory, port, senders);
+    const all = await openAll(
+      (i) =>
+        queues === "spool" ? spoolQueue(`${directory}/spool.db`, `${i}`) : `${directory}/${i}.db`,
+      port,
+      senders,
+    );
     const makers = all.map((_, i) => new PacketMaker(packetBytes, i));
     const openMs = performance.now() - openedFromMs;
     await sleep(1000); // What opening them has left behind comes to its end.
@@ -112,11 +122,16 @@ async function run(options: ManyOptions): Promise<ManyReport> {
 }
 
 /** Opens the senders and waits until each is connected. */
-async function openAll(directory: string, port: number, senders: number): Promise<Sender[]> {
+async function openAll(
+  queueOf: (number: number) => string | Promise<OutboundQueue>,
+  port: number,
+  senders: number,
+): Promise<Sender[]> {
   const all: Sender[] = [];
   for (let i = 0; i < senders; i++) {
     const sender = await Sender.open({
-      queue: `${directory}/${i}.db`,
+      queue: await queueOf(i),
+      closesQueue: true,
       remote: { hostname: "127.0.0.1", port },
       connect: "always",
     });

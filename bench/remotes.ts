@@ -20,13 +20,14 @@ const TARGETS = {
   10: { cpu: "≤ 1 core", memory: undefined },
 } as const;
 
-/** A hundred senders, and a thousand at two rates on two disks. */
+/** A hundred senders, and a thousand: in a spool at two rates on two disks, and a file each. */
 export async function* many({ quick }: Round): AsyncGenerator<Reading> {
   yield* hundred();
   if (quick) return;
   for (const packetsPerSecond of [1, 10] as const) {
-    yield* thousand(packetsPerSecond, "this disk");
+    yield* thousand(packetsPerSecond, "spool", "this disk");
   }
+  yield* thousand(1, "files", "this disk");
   const disk = await SlowDisk.build();
   if (typeof disk === "string") {
     console.error(`many, slow disk: skipped, ${disk}`);
@@ -34,7 +35,7 @@ export async function* many({ quick }: Round): AsyncGenerator<Reading> {
   }
   using slow = disk;
   for (const packetsPerSecond of [1, 10] as const) {
-    yield* thousand(packetsPerSecond, `${SLOW_SYNC_MS}-ms syncs`, slow);
+    yield* thousand(packetsPerSecond, "spool", `${SLOW_SYNC_MS}-ms syncs`, slow);
   }
 }
 
@@ -61,12 +62,14 @@ async function* hundred(): AsyncGenerator<Reading> {
 
 async function* thousand(
   packetsPerSecond: keyof typeof TARGETS,
+  queues: "files" | "spool",
   disk: string,
   slow: RunOptions = {},
 ): AsyncGenerator<Reading> {
   const senders = THOUSAND;
-  const ours = await manySenders({ senders, packetsPerSecond, measureMs: 5000 }, slow);
-  const name = `${senders} senders, ${packetsPerSecond}/s each, ${disk}`;
+  const ours = await manySenders({ senders, packetsPerSecond, queues, measureMs: 5000 }, slow);
+  const where = queues === "spool" ? "in a spool" : "a file each";
+  const name = `${senders} senders, ${where}, ${packetsPerSecond}/s each, ${disk}`;
   const { cpu, memory } = TARGETS[packetsPerSecond];
   yield {
     name,

@@ -133,7 +133,7 @@ Deno.test("each capability has one home", () => {
     [/Deno\.connect/, /^src\/kernel\//],
     [
       /\b(SELECT|INSERT INTO|DELETE FROM|PRAGMA|CREATE TABLE)\b/,
-      /^src\/(queue|db_sqlite|postgres)\//,
+      /^src\/(queue|db_sqlite|postgres|spool)\//,
     ],
     [/node:sqlite/, /^src\/queue\/sqlite\/node_sqlite\.ts$/],
     [/\bconsole\.|Deno\.std(out|err|in)|Deno\.exit/, /^src\/cli\//],
@@ -145,7 +145,7 @@ Deno.test("each capability has one home", () => {
     [/from "commander"/, /^src\/cli\//],
     [
       /\bDeno\./,
-      /^src\/((kernel|queue|db_sqlite|permissions|observe|cli)\/|tls\/openssl\/libssl\.ts$)/,
+      /^src\/((kernel|queue|spool|db_sqlite|permissions|observe|cli)\/|tls\/openssl\/libssl\.ts$)/,
     ],
     [/node:http2?"/, /^src\/observe\/listener\.ts$/],
     [/"node:tls"/, /^src\/tls\/node_engine\.ts$/],

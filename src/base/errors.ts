@@ -262,12 +262,16 @@ export class QueueLockedError extends Error {
    *
    * @param path The queue's path.
    * @param holderPid The other process.
+   * @param of What that process has: the queue, or a whole spool. @default {"queue"}
    */
-  constructor(path: string, holderPid: number | undefined) {
+  constructor(path: string, holderPid: number | undefined, of: "queue" | "spool" = "queue") {
+    const holder = holderPid === undefined ? "" : ` (process ${holderPid})`;
     super(
-      `Queue ${path} already has a sender` +
-        `${holderPid === undefined ? "" : ` (process ${holderPid})`}. ` +
-        `One queue has one sender; stop the other one, or enqueue into it without sending.`,
+      of === "queue"
+        ? `Queue ${path} already has a sender${holder}. One queue has one sender; stop the ` +
+          "other one, or enqueue into it without sending."
+        : `Another process${holder} sends from the spool of ${path}. One process at a time does: ` +
+          "stop it, or send from all queues of the spool in one process (sendq run).",
     );
     this.path = path;
     this.holderPid = holderPid;

@@ -43,6 +43,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
   ["backup", async () => (await import("./commands/backup.ts")).backupCommand],
   ["check", async () => (await import("./commands/check.ts")).checkCommand],
   ["repair", async () => (await import("./commands/repair.ts")).repairCommand],
+  ["spool", async () => (await import("./commands/spool.ts")).spoolCommand],
   ["postgres", async () => (await import("./commands/postgres.ts")).postgresCommand],
 ]);
 
@@ -100,7 +101,13 @@ async function buildProgram(
 }
 
 /** Commands to which a route file has nothing to say, or more than options. */
-const WITHOUT_ROUTE: ReadonlySet<string> = new Set(["forward", "postgres", "repair", "run"]);
+const WITHOUT_ROUTE: ReadonlySet<string> = new Set([
+  "forward",
+  "postgres",
+  "repair",
+  "run",
+  "spool",
+]);
 
 const ROUTE_OPTIONS = [
   ["--config <file>", "a route file for what is not given here; see sendq run --help"],

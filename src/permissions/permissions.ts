@@ -33,6 +33,8 @@ export interface Needs {
   readonly queues?: readonly string[];
   /** Queues to look into, and their senders' reports. */
   readonly queuesToLookInto?: readonly string[];
+  /** Files in which senders say how they stand, where that is not the lock file. */
+  readonly reports?: readonly string[];
   /** Whether the kernel's counters are read. */
   readonly kernel?: boolean;
   /** The C library's path, where the user gave one. */
@@ -116,6 +118,7 @@ function wantedPermissions(
     listens = [],
     outputs = [],
     queues = [],
+    reports = [],
     kernel = false,
   } = needs;
   const files = [...needs.files ?? [], ...(needs.queuesToLookInto ?? []).flatMap(filesOf)];
@@ -129,7 +132,10 @@ function wantedPermissions(
     wanted.push({ name: "net", host: `${hostOf({ hostname, port: 0 })}:${port}` });
   }
   for (const name of ["read", "write"] as const) {
-    const paths = [...queues.flatMap(filesOf), ...sockets, ...(name === "read" ? files : outputs)];
+    const paths = [
+      ...[...queues.flatMap(filesOf), ...reports, ...sockets],
+      ...(name === "read" ? files : outputs),
+    ];
     wanted.push(...paths.map((path): FilePermission => ({ name, path })));
   }
   const missing = wanted.filter((descriptor) => !isGranted(descriptor));

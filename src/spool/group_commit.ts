@@ -91,15 +91,20 @@ export class GroupCommit {
   }
 
   async #run(): Promise<void> {
-    const { transactions, log, clock } = this.#options;
-    this.#beganMs = clock.nowMs();
+    this.#beganMs = this.#options.clock.nowMs();
     const jobs = this.#take();
     try {
-      log.begin();
+      await this.#commit(jobs);
     } catch (error) {
       for (const { settle } of jobs) settle({ done: false, error });
-      return this.#end();
     }
+    this.#isScheduled = false;
+    this.#schedule();
+  }
+
+  async #commit(jobs: readonly Job[]): Promise<void> {
+    const { transactions, log } = this.#options;
+    log.begin();
     const outcomes = transactions.share(jobs.map(({ work }) => work));
     const awaited: Ended[] = [];
     let bytes = 0;
@@ -115,7 +120,6 @@ export class GroupCommit {
     }
     const failure = await this.#toDisk(awaited.length > 0, bytes);
     for (const { settle, outcome } of awaited) settle(failure ?? outcome);
-    this.#end();
   }
 
   /** @returns What went wrong. */
@@ -135,11 +139,6 @@ export class GroupCommit {
     } catch (error) {
       return { done: false, error };
     }
-  }
-
-  #end(): void {
-    this.#isScheduled = false;
-    this.#schedule();
   }
 
   /** The next of them, as many as one transaction should have. */

@@ -11,14 +11,22 @@ import { inspectIn } from "../queue/inspect/inspector.ts";
 import { BusyRetry } from "../queue/sqlite/busy.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
 import { nodeSqlite } from "../queue/sqlite/node_sqlite.ts";
+import type { SenderNotice } from "../queue/lock_file.ts";
 import { windowOf } from "../queue/store/id_window.ts";
-import { distrust, recognise } from "../queue/store/schema.ts";
+import { distrust, recognise, SPOOL_VERSION, versionOf } from "../queue/store/schema.ts";
 import { StateTable } from "../queue/store/state_table.ts";
 import { fileError } from "../queue/store/transaction.ts";
 import { checkSpoolAddress, formatSpoolAddress } from "./address.ts";
 import { findQueue, queuesIn } from "./queue_names.ts";
+import { readSpoolNotice } from "./reports.ts";
 import { withSharedStatements } from "./shared_statements.ts";
 
+/** How a spool is opened for looking. */
+export const DEFAULTS: Required<InspectOptions> = {
+  driver: nodeSqlite,
+  clock: systemClock,
+  busyTimeoutMs: 10_000,
+};
 /** SQLite waits this long by itself; it blocks the loop. */
 const SQLITE_BUSY_TIMEOUT_MS = 10;
 
@@ -80,8 +88,61 @@ export interface SpooledQueue {
  */
 export async function spooledQueues(
   file: string,
-  { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 }: InspectOptions = {},
+  options: InspectOptions = {},
 ): Promise<SpooledQueue[]> {
+  return await lookInto(
+    file,
+    { ...DEFAULTS, ...options },
+    (database) =>
+      queuesIn(database).map(({ name, queue }) => {
+        const state = new StateTable(database, windowOf(queue));
+        const { packets, bytes, deadPackets, lastId } = state.read();
+        return { name, packets, bytes, deadPackets, lastId };
+      }),
+  );
+}
+
+/**
+ * What a queue's sender says of itself, in whichever process it runs.
+ *
+ * @param file The spool.
+ * @param name The queue's name in it.
+ * @returns Reads it; `undefined`: no sender has the queue.
+ * @throws {QueueFileError} The file is no spool, is damaged or stayed locked.
+ */
+export async function noticesIn(
+  file: string,
+  name: string,
+): Promise<() => Promise<SenderNotice | undefined>> {
+  const queue = await lookInto(file, DEFAULTS, (database) => findQueue(database, name));
+  return async () =>
+    queue === undefined ? undefined : await readSpoolNotice(file, queue, systemClock);
+}
+
+/** Whether a file is a spool, as far as that can be seen; nothing is wrong where it is none. */
+export function isSpool(file: string): boolean {
+  let database: SqliteDatabase | undefined;
+  try {
+    const options = { readOnly: true, busyTimeoutMs: SQLITE_BUSY_TIMEOUT_MS };
+    database = nodeSqlite.open(Deno.realPathSync(file), options);
+    return versionOf(database, file) === SPOOL_VERSION;
+  } catch {
+    return false;
+  } finally {
+    database?.close();
+  }
+}
+
+/**
+ * Looks into a spool in one transaction, once it is not locked.
+ *
+ * @throws {QueueFileError} The file is no spool, is damaged or stayed locked.
+ */
+export async function lookInto<T>(
+  file: string,
+  { driver, clock, busyTimeoutMs }: Required<InspectOptions>,
+  look: (database: SqliteDatabase) => T,
+): Promise<T> {
   const busyRetry = new BusyRetry(clock, busyTimeoutMs);
   for (;;) {
     let database: SqliteDatabase | undefined;
@@ -92,11 +153,7 @@ export async function spooledQueues(
       recognise(database, path, { kind: "spool" });
       const shared = withSharedStatements(database);
       shared.prepare("BEGIN").run([]);
-      return queuesIn(shared).map(({ name, queue }) => {
-        const { packets, bytes, deadPackets, lastId } = new StateTable(shared, windowOf(queue))
-          .read();
-        return { name, packets, bytes, deadPackets, lastId };
-      });
+      return look(shared);
     } catch (error) {
       await busyRetry.waitOrThrow(fileError(error, file));
     } finally {

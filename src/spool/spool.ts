@@ -34,6 +34,7 @@ import { queueAt } from "../queue/queue.ts";
 import { checkSpoolAddress } from "./address.ts";
 import { SpoolPlace } from "./spool_place.ts";
 
+export type { InspectOptions, Inspector } from "../queue/inspect/inspection.ts";
 export { type SpooledQueue, spooledQueues, spoolInspector } from "./inspector.ts";
 
 /**

@@ -11,14 +11,12 @@
  * @module
  */
 
-import { OptionError, QueueLockedError } from "../base/errors.ts";
-import type { Allocate, Clock } from "../base/ports.ts";
+import { OptionError } from "../base/errors.ts";
 import { DoorbellRinger } from "../queue/doorbell.ts";
-import type { SpareSpace } from "../queue/guarded_store.ts";
 import { LogSync } from "../queue/log_sync.ts";
 import { lookBeforeOpening, openOnFullDisk, refuseOther } from "../queue/open_store.ts";
 import type { QueueOptions } from "../queue/options.ts";
-import { prepareLockFile, SenderLock } from "../queue/sender_lock.ts";
+import { prepareLockFile } from "../queue/sender_lock.ts";
 import { BusyRetry } from "../queue/sqlite/busy.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
 import { queueFileError, toFileError } from "../queue/sqlite/file_error.ts";
@@ -30,13 +28,13 @@ import { SqliteStore } from "../queue/store/sqlite_store.ts";
 import { FileTransactions } from "../queue/store/transactions.ts";
 import { windowOf } from "../queue/store/id_window.ts";
 import { formatSpoolAddress } from "./address.ts";
+import { atMostEach } from "./at_most_each.ts";
 import { GroupCommit } from "./group_commit.ts";
 import { numberOf } from "./queue_names.ts";
-import { Reports } from "./reports.ts";
 import { withSharedStatements } from "./shared_statements.ts";
 import { SharedTransactions } from "./shared_transactions.ts";
 import { SpoolBell } from "./spool_bell.ts";
-import type { SpoolStore } from "./spool_store.ts";
+import { SpoolTenures } from "./spool_tenure.ts";
 
 /** What all queues of a spool share in a process: the first that is opened decides. */
 type FileOptions = Pick<
@@ -44,7 +42,13 @@ type FileOptions = Pick<
   "durability" | "syncIn" | "driver" | "clock" | "busyTimeoutMs"
 >;
 
-/** Files and the lock are looked at this often, for all queues together. */
+/** One of its queues, as whoever has opened it uses it. */
+export interface OpenQueue {
+  /** The same queue is open a second time in this process, and has changed there. */
+  changedByAnother(): void;
+}
+
+/** Files are looked at this often, for all queues together. */
 const LOOK_MS = 1000;
 
 /** The spools of this process, by their paths, and how many queues of each are open. */
@@ -66,21 +70,17 @@ export class SpoolFile {
   readonly file: DatabaseFile;
   /** Whether its files are where they were. */
   readonly files: Pick<QueueFiles, "misplaced">;
+  /** Who in this process sends. */
+  readonly tenures: SpoolTenures;
   readonly #present: QueueFiles;
   readonly #key: string;
   readonly #database: SqliteDatabase;
   readonly #transactions: SharedTransactions;
   readonly #options: FileOptions;
   /** Its queues that are open, by their numbers: perhaps one several times. */
-  readonly #stores = new Map<number, Set<SpoolStore>>();
-  #lock: Promise<SenderLock> | undefined;
-  #reports: Reports | undefined;
-  readonly #senders = new Set<number>();
-  #shrunkBy: SpoolStore | undefined;
+  readonly #stores = new Map<number, Set<OpenQueue>>();
+  #shrunkBy: OpenQueue | undefined;
   #shrunkAtMs = -Infinity;
-  #spareIsOut = false;
-  #spareTriedAtMs = -Infinity;
-  #restore: (() => void) | undefined;
 
   private constructor(key: string, path: string, database: SqliteDatabase, options: FileOptions) {
     const { clock, driver, syncIn, durability } = options;
@@ -98,6 +98,7 @@ export class SpoolFile {
     const own = new FileTransactions(database, path, { driver, nowMs: () => clock.nowMs() });
     this.#transactions = new SharedTransactions(database, path, own);
     this.group = new GroupCommit({ transactions: this.#transactions, log: this.log, clock });
+    this.tenures = new SpoolTenures(path, clock);
     this.ringer = new DoorbellRinger(path, clock);
     this.bell = new SpoolBell({
       ...{ path, clock, file: this.file, log: this.log },
@@ -210,14 +211,14 @@ export class SpoolFile {
   }
 
   /** A queue is open. */
-  add(queue: number, store: SpoolStore): void {
+  add(queue: number, store: OpenQueue): void {
     let stores = this.#stores.get(queue);
     if (stores === undefined) this.#stores.set(queue, stores = new Set());
     stores.add(store);
   }
 
   /** A queue has changed: whoever has it open a second time, over the same connection, is told. */
-  changed(queue: number, by: SpoolStore): void {
+  changed(queue: number, by: OpenQueue): void {
     const stores = this.#stores.get(queue);
     if (stores === undefined || stores.size === 1) return;
     for (const store of stores) {
@@ -227,7 +228,7 @@ export class SpoolFile {
   }
 
   /** A queue is closed; with the last one the file is. */
-  async close(queue: number, store: SpoolStore): Promise<void> {
+  async close(queue: number, store: OpenQueue): Promise<void> {
     const stores = this.#stores.get(queue);
     stores?.delete(store);
     if (stores?.size === 0) this.#stores.delete(queue);
@@ -244,7 +245,7 @@ export class SpoolFile {
   }
 
   /** Gives free pages back, for one queue at a time: what is free is the same for all of them. */
-  vacuumStep(by: SpoolStore, pages: number): FileSpace {
+  vacuumStep(by: OpenQueue, pages: number): FileSpace {
     const nowMs = this.#options.clock.nowMs();
     const isAnothers = by !== this.#shrunkBy && nowMs - this.#shrunkAtMs < LOOK_MS;
     if (isAnothers) return { ...this.file.space(), freePages: 0 };
@@ -256,82 +257,6 @@ export class SpoolFile {
   /** Makes the lock file, before anything is stored. */
   prepare(): void {
     prepareLockFile(this.path);
-  }
-
-  /**
-   * Takes the right to send from a queue.
-   *
-   * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
-   */
-  async takeLock(
-    queue: number,
-    address: string,
-    clock: Clock,
-    allocate: Allocate | undefined,
-  ): Promise<SenderLock> {
-    if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid);
-    this.#senders.add(queue);
-    try {
-      this.#lock ??= SenderLock.acquire(this.path, clock, allocate);
-      return await this.#lock;
-    } catch (error) {
-      this.#lock = undefined;
-      this.#giveBack(queue);
-      throw error;
-    }
-  }
-
-  /** Gives it back. */
-  async releaseLock(queue: number): Promise<void> {
-    const lock = this.#lock;
-    this.#reports?.remove(queue);
-    this.#giveBack(queue);
-    if (this.#senders.size === 0) (await lock)?.release();
-  }
-
-  #giveBack(queue: number): void {
-    this.#senders.delete(queue);
-    if (this.#senders.size > 0) return;
-    this.#lock = undefined;
-    this.#spareIsOut = false;
-    this.#reports?.close();
-    this.#reports = undefined;
-  }
-
-  /** Lets others read how a sender stands. */
-  report(queue: number, text: string): void {
-    this.#reports ??= new Reports(this.path);
-    this.#reports.write(queue, text);
-  }
-
-  /** The lock's reserve as the space of all queues: given up once, it is there for each. */
-  spareOf(lock: SenderLock): SpareSpace {
-    const spare: SpareSpace = {
-      releaseReserve: () => {
-        if (lock.releaseReserve()) this.#spareIsOut = true;
-        return this.#spareIsOut;
-      },
-      restoreReserve: () => {
-        this.#spareTriedAtMs = this.#options.clock.nowMs();
-        const isWhole = lock.restoreReserve();
-        if (isWhole) this.#spareIsOut = false;
-        return isWhole;
-      },
-    };
-    this.#restore = () => void spare.restoreReserve();
-    return spare;
-  }
-
-  /**
-   * Sees to it that packets do not take the room that the next removal needs, whichever queue
-   * it is of.
-   *
-   * @throws {QueueFileError} The disk is full.
-   */
-  checkSpare(): void {
-    if (!this.#spareIsOut) return;
-    if (this.#options.clock.nowMs() - this.#spareTriedAtMs >= LOOK_MS) this.#restore?.();
-    if (this.#spareIsOut) throw queueFileError("disk-full", this.path, "the disk is full");
   }
 }
 
@@ -347,18 +272,4 @@ function keyOf(path: string): string {
     }
   }
   return path;
-}
-
-/** Asks at most so often, and gives the last answer in between. */
-export function atMostEach<T>(intervalMs: number, clock: Clock, ask: () => T): () => T {
-  let askedAtMs = -Infinity;
-  let answer: T;
-  return () => {
-    const nowMs = clock.nowMs();
-    if (nowMs - askedAtMs >= intervalMs) {
-      askedAtMs = nowMs;
-      answer = ask();
-    }
-    return answer;
-  };
 }

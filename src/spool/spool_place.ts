@@ -6,14 +6,10 @@ import { GuardedStore, type SpareSpace } from "../queue/guarded_store.ts";
 import { lockPathOf } from "../queue/lock_file.ts";
 import type { QueueOptions } from "../queue/options.ts";
 import type { QueuePlace } from "../queue/place.ts";
-import type { SenderLock } from "../queue/sender_lock.ts";
 import type { Durability } from "../queue/store/types.ts";
 import type { Tenure } from "../queue/tenure.ts";
-import { atMostEach, SpoolFile } from "./spool_file.ts";
+import { SpoolFile } from "./spool_file.ts";
 import { SpoolStore } from "./spool_store.ts";
-
-/** The lock file is looked at this often, for all queues together. */
-const LOOK_MS = 1000;
 
 /** A queue in a spool. */
 export class SpoolPlace implements QueuePlace {
@@ -84,9 +80,8 @@ export class SpoolPlace implements QueuePlace {
 
   /** Takes the lock of the spool, and this queue in it; nobody waits for either. */
   async takeTenure(clock: Clock, _signal?: AbortSignal, allocate?: Allocate): Promise<Tenure> {
-    const file = this.#file;
-    const lock = await file.takeLock(this.#queue, this.store.path, clock, allocate);
-    return new SpoolTenure(file, this.#queue, lock, clock);
+    const sent = { queue: this.#queue, address: this.store.path };
+    return await this.#file.tenures.take(sent, clock, allocate);
   }
 
   /** See {@linkcode GuardedStore.useSpareSpace}. */
@@ -96,56 +91,4 @@ export class SpoolPlace implements QueuePlace {
 
   /** A file answers by itself. */
   closing(): void {}
-}
-
-/** The right to send from one queue of a spool. */
-class SpoolTenure implements Tenure {
-  /** Nobody counts the senders of a file. */
-  readonly epoch = 0;
-  readonly spare: NonNullable<Tenure["spare"]>;
-  readonly misplaced: () => string | undefined;
-  readonly #file: SpoolFile;
-  readonly #queue: number;
-  readonly #lock: SenderLock;
-  #held = true;
-
-  constructor(file: SpoolFile, queue: number, lock: SenderLock, clock: Clock) {
-    this.#file = file;
-    this.#queue = queue;
-    this.#lock = lock;
-    this.spare = {
-      ...file.spareOf(lock),
-      get reserveBytes() {
-        return lock.reserveBytes;
-      },
-      get wantedReserveBytes() {
-        return lock.wantedReserveBytes;
-      },
-    };
-    this.misplaced = atMostEach(LOOK_MS, clock, () => this.#held ? lock.misplaced() : undefined);
-  }
-
-  validForMs(): number {
-    return this.#held ? this.#lock.validForMs() : 0;
-  }
-
-  /** It never lapses. */
-  subscribeLapsed(): () => void {
-    return () => {};
-  }
-
-  /** Nobody takes it over; see {@linkcode Tenure.misplaced}. */
-  subscribeLost(): () => void {
-    return () => {};
-  }
-
-  publish(text: string): void {
-    if (this.#held) this.#file.report(this.#queue, text);
-  }
-
-  async release(): Promise<void> {
-    if (!this.#held) return;
-    this.#held = false;
-    await this.#file.releaseLock(this.#queue);
-  }
 }

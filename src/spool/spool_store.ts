@@ -12,10 +12,10 @@ import type {
 import type { SqliteStore } from "../queue/store/sqlite_store.ts";
 import type { DeadLetter, Due } from "../queue/store/types.ts";
 import type { KnownCounts } from "./spool_bell.ts";
-import type { SpoolFile } from "./spool_file.ts";
+import type { OpenQueue, SpoolFile } from "./spool_file.ts";
 
 /** A queue in a spool: its transactions are shared with those of other queues. */
-export class SpoolStore implements QueueStore {
+export class SpoolStore implements QueueStore, OpenQueue {
   /** The queue's address. */
   readonly path: string;
   readonly #file: SpoolFile;
@@ -44,14 +44,14 @@ export class SpoolStore implements QueueStore {
     return this.#known;
   }
 
-  /** The same queue is open a second time in this process, and has changed there. */
+  /** See {@linkcode OpenQueue.changedByAnother}. */
   changedByAnother(): void {
     this.#changesByOthers++;
   }
 
   /** See {@linkcode SqliteStore.commit}. */
   async commit(request: CommitRequest): Promise<CommitResult> {
-    if (request.units.length > 0) this.#file.checkSpare();
+    if (request.units.length > 0) this.#file.tenures.checkSpare();
     let bytes = 0;
     for (const unit of request.units) bytes += unit.bytes;
     const result = await this.#file.group.run({

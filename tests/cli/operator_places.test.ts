@@ -1,5 +1,6 @@
 /**
- * The operator's commands, on a queue's file and on PostgreSQL: the same in, the same out.
+ * The operator's commands, on a queue's file, in a spool and on PostgreSQL: the same in, the same
+ * out.
  */
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
@@ -489,14 +490,22 @@ const databaseTests: [name: string, run: (place: DatabasePlace) => Promise<void>
 ]];
 
 /** What `send` needs. */
-function sendPermissionsAt({ change }: TestPlace, host: string): string[] {
+function sendPermissionsAt({ change, send = [] }: TestPlace, host: string): string[] {
   const database = change.filter((flag) => flag.startsWith("--allow-net="));
   const hosts = [host, ...database.map((flag) => flag.slice("--allow-net=".length))];
   return [
-    ...change.filter((flag) => !database.includes(flag)),
+    ...inOneFlag([...change.filter((flag) => !database.includes(flag)), ...send]),
     `--allow-net=${hosts.join(",")}`,
     `--allow-ffi=${LIBC}`,
   ];
+}
+
+/** Deno takes the last of two flags of a kind, and not both. */
+function inOneFlag(flags: readonly string[]): string[] {
+  const values = Map.groupBy(flags, (flag) => flag.slice(0, flag.indexOf("=")));
+  return [...values].map(([name, given]) =>
+    `${name}=${given.map((flag) => flag.slice(name.length + 1)).join(",")}`
+  );
 }
 
 inEachPlace(tests, databaseTests);

@@ -1,8 +1,11 @@
-/** Tests that hold wherever a queue lies: in a file, and on PostgreSQL. */
+/** Tests that hold wherever a queue lies: in a file, in a spool, and on PostgreSQL. */
+import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import { postgresQueue } from "../../src/postgres/postgres.ts";
 import type { QueueOptions } from "../../src/queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { isSpoolAddress, parseSpoolAddress } from "../../src/spool/address.ts";
+import { spoolQueue } from "../../src/spool/spool.ts";
 import { NO_POSTGRES, PostgresServer } from "../postgres/server.ts";
 import { unless } from "../queue/helpers.ts";
 import { bytes } from "../support/bytes.ts";
@@ -25,6 +28,8 @@ export interface TestPlace {
   readonly change: readonly string[];
   /** What `remove` needs besides. */
   readonly remove: readonly string[];
+  /** What `send` needs besides; left out: nothing. */
+  readonly send?: readonly string[];
 }
 
 /** Opens the queue of a place. */
@@ -32,9 +37,10 @@ export function openAt(
   queue: string,
   bounds: Pick<QueueOptions, "maxDeadPackets"> = {},
 ): Promise<OutboundQueue> {
-  return queue.startsWith("postgres:")
-    ? postgresQueue({ url: queue, ...bounds })
-    : OutboundQueue.open(queue, bounds);
+  if (queue.startsWith("postgres:")) return postgresQueue({ url: queue, ...bounds });
+  if (!isSpoolAddress(queue)) return OutboundQueue.open(queue, bounds);
+  const { file, name } = parseSpoolAddress(queue);
+  return spoolQueue(file, name, bounds);
 }
 
 /** Packets 1 to 6, of which 1 is gone, 2 was sent, 4 is a dead letter and 6 expires. */
@@ -96,6 +102,30 @@ export function inEachPlace(tests: Tests<TestPlace>, databaseTests: Tests<Databa
         change: queuePermissions(dir.queue),
         remove: [],
       });
+    });
+  }
+  for (const [name, run] of tests) {
+    Deno.test(`${name}: in a spool`, async () => {
+      using dir = new TempDir();
+      const file = dir.file("spool.db");
+      // Neighbours on both sides, which no test is to notice, nor to change.
+      const neighbours = ["before", "behind"].map((name) => `spool:${file}#${name}`);
+      const [before = "", behind = ""] = neighbours;
+      await makeQueue(before);
+      let others = 0;
+      const queue = `spool:${file}#tested`;
+      await (await openAt(queue)).close();
+      await makeQueue(behind);
+      await run({
+        ...{ dir, queue, path: queue },
+        another: () => Promise.resolve(`spool:${file}#other-${++others}`),
+        look: [`--allow-read=${file}`],
+        change: queuePermissions(file),
+        remove: [],
+        // As whoever sends has to be granted; see OPERATIONS.
+        send: [`--allow-read=${file}.reports`, `--allow-write=${file}.reports`],
+      });
+      for (const neighbour of neighbours) assert.deepEqual(await idsIn(neighbour), [2, 3, 5, 6]);
     });
   }
   Deno.test({

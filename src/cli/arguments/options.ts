@@ -271,7 +271,9 @@ export const QUEUE_THERE = "the queue's file, or postgres://USER@HOST/DATABASE/N
 /** `--queue`, which every command that works on a queue needs. */
 export function addQueueOption(
   options: OptionAdder,
-  description = "the queue's file, made where there is none; or postgres://USER@HOST/DATABASE/NAME",
+  description =
+    "the queue's file, made where there is none; or spool:FILE#NAME, one of the queues " +
+    "in a file; or postgres://USER@HOST/DATABASE/NAME",
 ): void {
   options.required("-q, --queue <file>", description, checkedQueue);
 }

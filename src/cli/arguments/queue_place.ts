@@ -1,6 +1,6 @@
 /**
- * The queue that `--queue` names: a file, or one on PostgreSQL, of which nothing is loaded
- * for a file.
+ * The queue that `--queue` names: a file, a queue in a spool, or one on PostgreSQL. Of what it is
+ * not, nothing is loaded.
  *
  * @module
  */
@@ -11,6 +11,7 @@ import type { Needs } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import { OutboundQueue } from "../../queue/queue.ts";
+import { isSpoolAddress, parseSpoolAddress, reportsPathOf } from "../../spool/address.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 
 /** Holds the password, where it shall not stand in a URL that every process can see. */
@@ -34,7 +35,24 @@ export const STORES = {
 
 /** What has to be granted to open a queue. */
 export function queueNeeds(queue: string): Pick<Needs, "queues" | "databases"> {
-  return isQueueUrl(queue) ? { databases: parseQueueUrl(queue).hosts } : { queues: [queue] };
+  const file = fileOf(queue);
+  return file === undefined ? { databases: parseQueueUrl(queue).hosts } : { queues: [file] };
+}
+
+/** What has to be granted to send from it. */
+export function sendingNeeds(queue: string): Pick<Needs, "queues" | "databases" | "reports"> {
+  return { ...queueNeeds(queue), reports: reportsOf(queue) };
+}
+
+/** Where its sender says how it stands, beside the lock file. */
+export function reportsOf(queue: string): string[] {
+  return isSpoolAddress(queue) ? [reportsPathOf(parseSpoolAddress(queue).file)] : [];
+}
+
+/** The file that a queue lies in; `undefined`: it lies in a database. */
+export function fileOf(queue: string): string | undefined {
+  if (isQueueUrl(queue)) return undefined;
+  return isSpoolAddress(queue) ? parseSpoolAddress(queue).file : queue;
 }
 
 /** A queue's name for people: without a password. */
@@ -56,6 +74,11 @@ export async function openQueue(
   logger?: Logger,
   onStandBy?: (words: string) => void,
 ): Promise<OutboundQueue> {
+  if (isSpoolAddress(queue)) {
+    const { spoolQueue } = await import("../../spool/spool.ts");
+    const { file, name } = parseSpoolAddress(queue);
+    return await spoolQueue(file, name, options);
+  }
   if (!isQueueUrl(queue)) return await OutboundQueue.open(queue, options);
   const { postgresQueue } = await import("../../postgres/postgres.ts");
   const { durability: _, syncIn: __, driver: ___, ...shared } = options;
@@ -82,10 +105,13 @@ export function passwordOf(): { readonly password?: string } {
  * For what is only done to a file.
  *
  * @param instead What to do with a queue on PostgreSQL, as a sentence without its full stop.
- * @throws {UsageError} It is no file.
+ * @returns The file that the queue lies in.
+ * @throws {UsageError} It lies in none.
  */
-export function requireFile(queue: string, instead: string): void {
-  if (isQueueUrl(queue)) throw new UsageError(`this command is about a file. ${instead}`);
+export function requireFile(queue: string, instead: string): string {
+  const file = fileOf(queue);
+  if (file === undefined) throw new UsageError(`this command is about a file. ${instead}`);
+  return file;
 }
 
 /**

@@ -10,6 +10,7 @@ import { type HostRemote, parseRemote, type Remote } from "../../base/remote.ts"
 import { AllowedPeers } from "../../kernel/allowed_peers.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
+import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { DURATION_UNITS_MS } from "../terminal/figures.ts";
 
@@ -220,6 +221,13 @@ function write(value: number, units: { readonly [unit: string]: number }): strin
  * @throws {InvalidArgumentError} It is neither.
  */
 export function checkedQueue(queue: string): string {
+  if (isSpoolAddress(queue)) {
+    try {
+      parseSpoolAddress(queue);
+    } catch (error) {
+      throw new InvalidArgumentError(messageOf(error));
+    }
+  }
   if (isQueueUrl(queue)) {
     try {
       if (parseQueueUrl(queue).name === "") {

@@ -61,28 +61,43 @@ export function backupCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     );
 }
 
+/** A spool is copied with all of its queues. */
+async function copy(from: string, to: string) {
+  const { isSpool } = await import("../../spool/inspector.ts");
+  if (!isSpool(from)) {
+    const { counts, problems } = await backUpQueue(from, to);
+    const { packets, bytes, deadPackets, lastId } = counts;
+    return { packets, bytes, deadPackets, lastId, queues: undefined, problems };
+  }
+  const { backUpSpool, totalOf } = await import("../../spool/whole_file.ts");
+  const { queues, problems } = await backUpSpool(from, to);
+  return { ...totalOf(queues), queues: queues.length, problems };
+}
+
 async function backup(
-  from: string,
+  queue: string,
   to: string,
   json: boolean,
   io: Stdio,
 ): Promise<ExitCode> {
-  requireFile(from, INSTEAD);
+  // A queue of a spool is copied with the spool.
+  const from = requireFile(queue, INSTEAD);
   checkPermissions({ files: [from, to], outputs: [to] });
   requireQueue(from);
   if (belongsToQueue(to, from)) {
     throw new UsageError("the copy must not be the queue itself, nor a file of it");
   }
-  const { counts, problems } = await backUpQueue(from, to);
-  const { packets, bytes, deadPackets, lastId } = counts;
+  const { problems, ...copied } = await copy(from, to);
+  const { packets, bytes, deadPackets, queues } = copied;
   const dead = deadPackets === 0
     ? ""
     : `, and ${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}`;
+  const of = queues === undefined ? "" : ` in ${formatCount(queues)} queues`;
   await printLine(
     io,
     json
-      ? JSON.stringify({ path: to, packets, bytes, deadPackets, lastId, problems })
-      : `copied ${formatPackets(packets)}, ${formatBytes(bytes)}${dead}, to ${to}`,
+      ? JSON.stringify({ path: to, ...copied, problems })
+      : `copied ${formatPackets(packets)}, ${formatBytes(bytes)}${dead}${of}, to ${to}`,
   );
   const [first] = problems;
   if (first === undefined) return ExitCode.DONE;

@@ -10,11 +10,18 @@ import { isQueueUrl } from "../../postgres/address.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import type { QueueProblem } from "../../queue/inspect/integrity.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
+import { fileOf } from "../arguments/queue_place.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { LOOK_PERMISSIONS, openForLooking, POSTGRES_PERMISSIONS } from "./queue_view.ts";
+import {
+  LOOK_PERMISSIONS,
+  openForLooking,
+  POSTGRES_PERMISSIONS,
+  requireQueue,
+} from "./queue_view.ts";
 
 const HELP = `
 SQLite checks every page of the file, then packets, dead letters and counts are
@@ -89,9 +96,27 @@ async function check({ queue: path, json = false }: CheckOptions, io: Stdio): Pr
   return ok ? ExitCode.DONE : ExitCode.FAILED;
 }
 
+/** All queues of a spool. */
+async function inspectSpool(file: string): ReturnType<typeof inspect> {
+  const { checkSpool, totalOf } = await import("../../spool/whole_file.ts");
+  const { spooledQueues } = await import("../../spool/inspector.ts");
+  const problems = await checkSpool(file);
+  if (problems.length > 0) return { counts: undefined, problems };
+  return { counts: totalOf(await spooledQueues(file)), problems };
+}
+
 async function inspect(
   path: string,
-): Promise<{ counts: QueueCounts | undefined; problems: QueueProblem[] }> {
+): Promise<{
+  counts: Pick<QueueCounts, "packets" | "bytes" | "deadPackets"> | undefined;
+  problems: QueueProblem[];
+}> {
+  if (fileOf(path) === path) {
+    checkPermissions({ files: [path] });
+    requireQueue(path);
+    const { isSpool } = await import("../../spool/inspector.ts");
+    if (isSpool(path)) return await inspectSpool(path);
+  }
   try {
     using inspector = await openForLooking(path);
     const problems = await inspector.check();

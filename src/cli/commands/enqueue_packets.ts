@@ -13,6 +13,7 @@ import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
 import { PacketSplitter } from "../../framing/splitter.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
+import { isSpoolAddress } from "../../spool/address.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { givenOf } from "../arguments/given.ts";
@@ -63,7 +64,7 @@ export function plainArguments(
   }
   // Perhaps a value was forgotten.
   if ([queue, ...file].some((value) => value === "" || value.startsWith("-"))) return undefined;
-  if (isQueueUrl(queue)) return undefined;
+  if (isQueueUrl(queue) || isSpoolAddress(queue)) return undefined;
   return {
     texts,
     options: {

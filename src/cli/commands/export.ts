@@ -7,10 +7,10 @@
 import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";
 import { writeAll } from "../../base/write_all.ts";
-import { isQueueUrl } from "../../postgres/address.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
+import { fileOf } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets } from "../terminal/figures.ts";
@@ -93,7 +93,8 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
       outputs: [output],
     });
     requireQueue(path);
-    if (!isQueueUrl(path) && belongsToQueue(output, path)) {
+    const file = fileOf(path);
+    if (file !== undefined && belongsToQueue(output, file)) {
       throw new UsageError("--output must not be the queue itself, nor a file of it");
     }
   }

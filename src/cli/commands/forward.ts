@@ -30,6 +30,7 @@ import {
 import { givenOf } from "../arguments/given.ts";
 import { passwordOf, requireFile } from "../arguments/queue_place.ts";
 import { checkedQueue, parseHttpAddress } from "../arguments/values.ts";
+import { isSpoolAddress } from "../../spool/address.ts";
 import { every } from "../session/every.ts";
 import { type Intake, tellLost } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
@@ -157,6 +158,11 @@ function parseTo(text: string): string {
 async function forward(options: ForwardOptions, io: Stdio): Promise<ExitCode> {
   const { queue, to, input, output, verbose, quiet, follow = false } = options;
   requireFile(queue, "What lies in a cluster is not forwarded: give the edge's own file");
+  if (isSpoolAddress(queue)) {
+    throw new UsageError(
+      `${queue} lies in a spool, which is not forwarded: give the edge a file of its own`,
+    );
+  }
   if (input === "none" && (output !== undefined || follow)) {
     throw new UsageError("--output and --follow need an --input");
   }

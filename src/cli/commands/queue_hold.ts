@@ -11,6 +11,7 @@ import type { Looker } from "../../postgres/look.ts";
 import type { SpareSpace } from "../../queue/guarded_store.ts";
 import { OutboundQueue, sendingSideOf } from "../../queue/queue.ts";
 import { SenderLock } from "../../queue/sender_lock.ts";
+import { isSpoolAddress } from "../../spool/address.ts";
 import {
   KEEPS_DEAD_LETTERS,
   nameOfQueue,
@@ -41,7 +42,8 @@ export interface QueueHold extends AsyncDisposable {
  * @throws {CommandError} A sender runs, or that cannot be told.
  */
 export async function holdQueue(queue: string, timeoutMs = TIMEOUT_MS): Promise<QueueHold> {
-  return isQueueUrl(queue) ? await holdInDatabase(queue, timeoutMs) : await holdFile(queue);
+  if (isQueueUrl(queue)) return await holdInDatabase(queue, timeoutMs);
+  return isSpoolAddress(queue) ? await holdInSpool(queue) : await holdFile(queue);
 }
 
 /** Opens a queue for what needs no right. */
@@ -73,15 +75,34 @@ async function holdFile(path: string): Promise<QueueHold> {
     const lock = await SenderLock.acquire(path);
     return holdOf(() => OutboundQueue.open(path, KEEPS_DEAD_LETTERS), lock, () => lock.release());
   } catch (error) {
-    if (!(error instanceof QueueLockedError)) throw error;
-    const pid = error.holderPid;
-    throw senderRuns(
-      path,
-      pid === undefined ? undefined : `process ${pid}`,
-      `Stop it first${pid === undefined ? "" : `: kill ${pid}`}; start it again afterwards.`,
-      error,
-    );
+    throw heldBy(path, error);
   }
+}
+
+/** Whoever sends from any queue of a spool has all of it. */
+async function holdInSpool(address: string): Promise<QueueHold> {
+  const queue = await openQueue(address, KEEPS_DEAD_LETTERS);
+  try {
+    const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+    return holdOf(() => Promise.resolve(queue), tenure.spare, async () => {
+      await queue.close();
+      await tenure.release();
+    });
+  } catch (error) {
+    await queue.close();
+    throw heldBy(address, error);
+  }
+}
+
+function heldBy(path: string, error: unknown): unknown {
+  if (!(error instanceof QueueLockedError)) return error;
+  const pid = error.holderPid;
+  return senderRuns(
+    path,
+    pid === undefined ? undefined : `process ${pid}`,
+    `Stop it first${pid === undefined ? "" : `: kill ${pid}`}; start it again afterwards.`,
+    error,
+  );
 }
 
 function senderRuns(

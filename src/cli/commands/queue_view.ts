@@ -12,8 +12,9 @@ import type {
   Inspector,
 } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
-import type { OptionAdder } from "../arguments/options.ts";
-import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
+import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
+import { asUsageError, type OptionAdder } from "../arguments/options.ts";
+import { fileOf, passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions, type Needs } from "../../permissions/permissions.ts";
 import { parseId } from "../arguments/values.ts";
 import { UsageError } from "../terminal/exit_code.ts";
@@ -60,7 +61,8 @@ export function rangeOf({ from, to }: RangeOptions): { fromId?: number; toId?: n
 
 /** What has to be granted to look into a queue. */
 export function lookNeeds(queue: string): Pick<Needs, "files" | "databases"> {
-  return isQueueUrl(queue) ? queueNeeds(queue) : { files: [queue] };
+  const file = fileOf(queue);
+  return file === undefined ? queueNeeds(queue) : { files: [file] };
 }
 
 /**
@@ -71,9 +73,25 @@ export function lookNeeds(queue: string): Pick<Needs, "files" | "databases"> {
 export async function openForLooking(queue: string): Promise<Inspector> {
   checkPermissions(lookNeeds(queue));
   requireQueue(queue);
+  if (isSpoolAddress(queue)) return await inspectorInSpool(queue);
   if (!isQueueUrl(queue)) return await QueueInspector.open(queue);
   const { postgresInspector } = await import("../../postgres/inspector.ts");
   return await postgresInspector({ url: queue, ...passwordOf() });
+}
+
+/**
+ * The same for a queue of a spool.
+ *
+ * @throws {UsageError} The spool has none of this name.
+ */
+export async function inspectorInSpool(address: string): Promise<Inspector> {
+  const { spoolInspector } = await import("../../spool/spool.ts");
+  const { file, name } = parseSpoolAddress(address);
+  try {
+    return await spoolInspector(file, name);
+  } catch (error) {
+    throw asUsageError(error);
+  }
 }
 
 /**
@@ -81,8 +99,9 @@ export async function openForLooking(queue: string): Promise<Inspector> {
  *
  * @throws {UsageError} There is none.
  */
-export function requireQueue(path: string): void {
-  if (isQueueUrl(path)) return;
+export function requireQueue(queue: string): void {
+  const path = fileOf(queue);
+  if (path === undefined) return;
   try {
     // Looks, and never opens: SQLite alone does that.
     Deno.statSync(path);

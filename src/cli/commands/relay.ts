@@ -28,7 +28,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { queueNeeds } from "../arguments/queue_place.ts";
+import { sendingNeeds } from "../arguments/queue_place.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import { sessionFiles } from "../arguments/session.ts";
@@ -194,7 +194,7 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
     needs: {
       ...remoteNeeds(options.to, options, [...options.listen, ...page.listens]),
       files: [...page.files, ...sessionFiles(options), ...connectionFilesOf(options)],
-      ...queueNeeds(options.queue),
+      ...sendingNeeds(options.queue),
       kernel: true,
       libc: options.libc,
       libssl: libsslNeeds(options.to, options),

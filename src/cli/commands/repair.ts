@@ -10,6 +10,7 @@ import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
 import { OptionAdder } from "../arguments/options.ts";
+import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
@@ -62,17 +63,24 @@ export function repairCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     );
 }
 
+/** One queue of a spool, into a file of its own. */
+async function repairInSpool(address: string, to: string): Promise<RepairReport> {
+  const { repairFromSpool } = await import("../../spool/whole_file.ts");
+  const { file, name } = parseSpoolAddress(address);
+  return repairFromSpool(file, name, to);
+}
+
 async function repair(from: string, to: string, json: boolean, io: Stdio): Promise<ExitCode> {
-  requireFile(from, INSTEAD);
-  checkPermissions({ files: [from, `${from}-wal`, `${from}.lock`, to], outputs: [to] });
+  const file = requireFile(from, INSTEAD);
+  checkPermissions({ files: [file, `${file}-wal`, `${file}.lock`, to], outputs: [to] });
   requireQueue(from);
-  const sender = await readSenderNotice(from);
+  const sender = await readSenderNotice(file);
   if (sender !== undefined) {
     throw new CommandError(
       `a sender runs on ${from} (process ${sender.pid}): stop it first: kill ${sender.pid}`,
     );
   }
-  const report = repairQueue(from, to);
+  const report = isSpoolAddress(from) ? await repairInSpool(from, to) : repairQueue(from, to);
   using inspector = await QueueInspector.open(to);
   const problems = await inspector.check();
   if (problems.length > 0) {

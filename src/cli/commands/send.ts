@@ -24,7 +24,7 @@ import {
   splitterFor,
 } from "../arguments/options.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { queueNeeds } from "../arguments/queue_place.ts";
+import { sendingNeeds } from "../arguments/queue_place.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { parseRemoteArgument } from "../arguments/values.ts";
 import { checkPlan } from "../session/sender_options.ts";
@@ -167,7 +167,7 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
     needs: {
       ...remoteNeeds(remote, options, listens),
       files: [...files, ...sessionFiles(options), ...connectionFilesOf(options)],
-      ...queueNeeds(options.queue),
+      ...sendingNeeds(options.queue),
       kernel: true,
       libc: options.libc,
       libssl: libsslNeeds(remote, options),

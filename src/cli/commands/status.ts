@@ -9,7 +9,7 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { ReplicationStats } from "../../base/cluster_stats.ts";
 import type { TlsSession } from "../../base/ports.ts";
-import type { QueueCounts } from "../../queue/inspect/inspection.ts";
+import type { Inspector, QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { standbyWords } from "../../sender/cluster_words.ts";
 import { inOneLine } from "../../sender/condition.ts";
@@ -18,9 +18,10 @@ import { parseReport, type SenderReport } from "../../sender/report.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import type { EdgeLook } from "../../postgres/edges_look.ts";
 import { type ForwarderNotice, parseForwarderNotice } from "../../postgres/forwarder_status.ts";
-import { readSenderNotice } from "../../queue/lock_file.ts";
+import { readSenderNotice, type SenderNotice } from "../../queue/lock_file.ts";
+import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
-import { passwordOf, queueNeeds } from "../arguments/queue_place.ts";
+import { passwordOf, queueNeeds, reportsOf } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseDuration, parseDurationOrNever } from "../arguments/values.ts";
 import { History } from "../session/history.ts";
@@ -31,7 +32,7 @@ import { formatBytes, formatCount, formatDuration, formatPackets } from "../term
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { requireQueue, timeOf } from "./queue_view.ts";
+import { inspectorInSpool, requireQueue, timeOf } from "./queue_view.ts";
 
 /** While waiting for an empty queue, the file is asked this often; it costs microseconds. */
 const WAIT_POLL_MS = 50;
@@ -134,7 +135,7 @@ async function status(options: StatusOptions, io: Stdio): Promise<ExitCode> {
   if (timeout !== undefined && !waitEmpty) throw new UsageError("--timeout needs --wait-empty");
   if (watch && waitEmpty) throw new UsageError("--watch and --wait-empty cannot be combined");
   if (options.interval < 100) throw new UsageError("--interval must be 100ms or more");
-  using queue = isQueueUrl(path) ? await sourceInDatabase(path) : await sourceInFile(path);
+  using queue = await sourceAt(path);
   if (watch) await watchQueue(queue, options, io);
   else {
     const empty = waitEmpty ? await waitUntilEmpty(queue, timeout ?? Infinity) : true;
@@ -147,12 +148,37 @@ async function status(options: StatusOptions, io: Stdio): Promise<ExitCode> {
   return ExitCode.DONE;
 }
 
+async function sourceAt(queue: string): Promise<Source> {
+  if (isQueueUrl(queue)) return await sourceInDatabase(queue);
+  return isSpoolAddress(queue) ? await sourceInSpool(queue) : await sourceInFile(queue);
+}
+
 async function sourceInFile(path: string): Promise<Source> {
   checkPermissions({ queuesToLookInto: [path] });
   requireQueue(path);
   const queue = await QueueInspector.open(path);
+  return sourceOf(queue, { file: queue.path, notice: () => readSenderNotice(queue.path) });
+}
+
+async function sourceInSpool(address: string): Promise<Source> {
+  const { file, name } = parseSpoolAddress(address);
+  checkPermissions({ queuesToLookInto: [file], files: reportsOf(address) });
+  requireQueue(address);
+  const { noticesIn } = await import("../../spool/inspector.ts");
+  const queue = await inspectorInSpool(address);
+  return sourceOf(queue, { file, notice: await noticesIn(file, name) });
+}
+
+/** Where a queue in a file, or in a spool, is looked at besides its packets. */
+interface FileLook {
+  readonly file: string;
+  /** What its sender says, where one runs. */
+  notice(): Promise<SenderNotice | undefined>;
+}
+
+function sourceOf(queue: Inspector, place: FileLook): Source {
   return {
-    look: () => look(queue),
+    look: () => look(queue, place),
     packets: async () => (await queue.counts()).packets,
     [Symbol.dispose]: () => queue[Symbol.dispose](),
   };
@@ -191,16 +217,16 @@ async function sourceInDatabase(url: string): Promise<Source> {
   };
 }
 
-async function look(queue: QueueInspector): Promise<Look> {
-  const running = await readSenderNotice(queue.path);
+async function look(queue: Inspector, { file, notice }: FileLook): Promise<Look> {
+  const running = await notice();
   const counts = await queue.counts();
   return {
     atMs: systemClock.wallMs(),
     path: queue.path,
     queue: counts,
     oldestEnqueuedAtMs: await oldestAtMs(queue, counts),
-    fileBytes: Deno.statSync(queue.path).size,
-    logBytes: logBytesOf(queue.path),
+    fileBytes: Deno.statSync(file).size,
+    logBytes: logBytesOf(file),
     sender: running && {
       who: `process ${running.pid}`,
       fields: { pid: running.pid },
@@ -212,7 +238,7 @@ async function look(queue: QueueInspector): Promise<Look> {
 
 /** The oldest packet is the first that has not left the queue. */
 async function oldestAtMs(
-  queue: QueueInspector,
+  queue: Inspector,
   { packets, removedThroughId }: QueueCounts,
 ): Promise<number | undefined> {
   if (packets === 0) return undefined;

@@ -10,12 +10,11 @@ import { formatRemote, type Remote } from "../../base/remote.ts";
 import { formatProxy, proxyOf } from "../../base/via.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import { missingFlags } from "../../permissions/permissions.ts";
-import { isQueueUrl } from "../../postgres/address.ts";
 import { resolveQueueOptions } from "../../queue/options.ts";
 import { limitsOf } from "../../sender/options.ts";
 import { type DeliveryCommandOptions, queueOptionsOf } from "../arguments/options.ts";
 import { wayOf } from "../arguments/proxy.ts";
-import { nameOfQueue } from "../arguments/queue_place.ts";
+import { fileOf, nameOfQueue } from "../arguments/queue_place.ts";
 import { planRelay, relayCommand, type RelayCommandOptions } from "../commands/relay.ts";
 import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
 import { senderOptionsOf, senderOptionsWithoutFiles } from "../session/sender_options.ts";
@@ -161,8 +160,9 @@ function at(path: string, values: Values): number | undefined {
 }
 
 /** A queue that is there has to be one that can be written; one that is not is made. */
-function checkQueue(path: string): void {
-  if (isQueueUrl(path)) return;
+function checkQueue(queue: string): void {
+  const path = fileOf(queue);
+  if (path === undefined) return;
   if (missingFlags({ queues: [path] }).length > 0) return;
   try {
     Deno.openSync(path, { read: true, write: true }).close();
@@ -185,7 +185,8 @@ function allNeeds(path: string, routes: readonly PlannedRoute[]): Needs {
     sources: unique(routes.flatMap(({ needs }) => [...needs.sources ?? []])),
     listens: unique(routes.flatMap(({ needs }) => [...needs.listens ?? []])),
     files: [path, ...new Set(routes.flatMap(({ needs }) => [...needs.files ?? []]))],
-    queues: routes.flatMap(({ needs }) => [...needs.queues ?? []]),
+    queues: unique(routes.flatMap(({ needs }) => [...needs.queues ?? []])),
+    reports: unique(routes.flatMap(({ needs }) => [...needs.reports ?? []])),
     databases: unique(routes.flatMap(({ needs }) => [...needs.databases ?? []])),
     kernel: true,
     libc,

@@ -11,6 +11,7 @@ import { FencedError, QueueFileError } from "../../base/errors.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
+import { isSpoolAddress } from "../../spool/address.ts";
 import { STANDING_BY } from "../../sender/cluster_words.ts";
 import { behindOf, Sender } from "../../sender/sender.ts";
 import { asUsageError, deliveryOptionsOf, queueOptionsOf } from "../arguments/options.ts";
@@ -247,7 +248,7 @@ async function openSender(
   try {
     const sender = await Sender.open({
       ...deliveryOptionsOf(options),
-      ...isInDatabase
+      ...isInDatabase || isSpoolAddress(options.queue)
         ? {
           queue: await openQueue(options.queue, queueOptionsOf(options), log, onStandBy),
           closesQueue: true,

@@ -28,14 +28,34 @@ export async function backUpQueue(
   from: string,
   to: string,
 ): Promise<{ readonly counts: QueueCounts; readonly problems: readonly QueueProblem[] }> {
-  // Refuses whatever is no queue.
-  (await QueueInspector.open(from))[Symbol.dispose]();
+  return await backUp(from, to, {
+    refuse: async () => (await QueueInspector.open(from))[Symbol.dispose](),
+    look: async () => {
+      using copy = await QueueInspector.open(to);
+      return { counts: await copy.counts(), problems: await copy.check() };
+    },
+  });
+}
+
+/**
+ * The same for a file of any kind.
+ *
+ * @param from The file.
+ * @param to A file that is not there yet.
+ * @param kind `refuse`: throws where `from` is none of that kind; `look`: looks at the copy.
+ * @returns What was seen of the copy.
+ */
+export async function backUp<T>(
+  from: string,
+  to: string,
+  { refuse, look }: { readonly refuse: () => Promise<void>; readonly look: () => Promise<T> },
+): Promise<T> {
+  await refuse();
   createPrivately(to);
   try {
     // Of an empty file, SQLite would delete a log that we perhaps may not look at.
     if (Deno.statSync(from).size > 0) await copyDatabase(from, to, BUSY_TIMEOUT_MS);
-    using copy = await QueueInspector.open(to);
-    return { counts: await copy.counts(), problems: await copy.check() };
+    return await look();
   } catch (error) {
     Deno.removeSync(to);
     // What is wrong with the old file shows when it is read, all else is about the new one.

@@ -56,6 +56,8 @@ export interface CheckOptions {
   readonly queue: number;
   /** After how many problems to stop. */
   readonly maxProblems: number;
+  /** Whether the pages are sound is known already. */
+  readonly knowsPages?: boolean;
 }
 
 /**
@@ -79,16 +81,20 @@ class Check {
   readonly #version: number;
   readonly #queue: number;
   readonly #maxProblems: number;
+  readonly #knowsPages: boolean;
 
-  constructor(select: Select, { version, queue, maxProblems }: CheckOptions) {
+  constructor(select: Select, { version, queue, maxProblems, knowsPages = false }: CheckOptions) {
     this.#select = select;
     this.#version = version;
     this.#queue = queue;
     this.#maxProblems = maxProblems;
+    this.#knowsPages = knowsPages;
   }
 
   run(): void {
-    this.#try("pages", "the pages cannot be checked", () => this.#checkPages());
+    if (!this.#knowsPages) {
+      this.#try("pages", "the pages cannot be checked", () => this.#checkPages());
+    }
     const state = this.#try("counts", "the counts cannot be read", () => this.#readState());
     const removedThrough = numberOf(state?.get("removed_through")) ?? 0;
     const packets = this.#checkPackets(removedThrough);

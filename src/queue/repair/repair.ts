@@ -19,7 +19,8 @@ import type { SqliteDriver } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { mergeRanges } from "../store/id_ranges.ts";
-import { checkVersion } from "../store/schema.ts";
+import type { IdWindow } from "../store/id_window.ts";
+import { checkKind, checkVersion, type FileKind } from "../store/schema.ts";
 import type { IdRange } from "../store/types.ts";
 import { NewFile } from "./new_file.ts";
 import {
@@ -37,6 +38,7 @@ import {
   savedPacketsOf,
 } from "./salvage.ts";
 import { DatabasePages } from "./sqlite_pages.ts";
+import { type FoundRows, QueueRows } from "./queue_rows.ts";
 import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
 
 /** What a repair saved, and what it did not. */
@@ -70,7 +72,28 @@ const ROOTS = [
   "dead_letters",
   "packets_by_queue",
 ] as const;
+const SPOOL_ROOTS = [...ROOTS.slice(0, 5), "queues"];
 const EVERYTHING: Gap = { after: 0, through: Infinity };
+
+/** How to repair. */
+export interface RepairOptions {
+  /**
+   * SQLite, for the new file.
+   *
+   * @default {nodeSqlite}
+   */
+  readonly driver?: SqliteDriver;
+  /**
+   * Finds the queue in a file that has several; what can be read of it is written into a file of
+   * its own. `roots` says on which page each table begins.
+   *
+   * @throws {QueueFileError} There is none.
+   */
+  readonly find?: (
+    rows: DatabaseRows,
+    roots: ReadonlyMap<string, number> | undefined,
+  ) => IdWindow;
+}
 
 /**
  * Writes what can be read of the queue at `from` into a new file. Nobody may
@@ -79,28 +102,33 @@ const EVERYTHING: Gap = { after: 0, through: Infinity };
  *
  * @param from The damaged file; its `-wal` file, where there is one, beside it.
  * @param to A file that is not there yet.
- * @param driver SQLite, for the new file.
+ * @param options See {@linkcode RepairOptions}.
  * @throws {QueueFileError} `from` is no queue, `to` is there or cannot be written.
  */
 export function repairQueue(
   from: string,
   to: string,
-  driver: SqliteDriver = nodeSqlite,
+  { driver = nodeSqlite, find }: RepairOptions = {},
 ): RepairReport {
   const before = stampOf(from);
   using pages = openPages(from);
   const rows = new DatabaseRows(pages);
   const listed = rows.roots();
-  refuseOthers(from, pages, listed !== undefined);
-  const roots = listed ?? rows.guessRoots(ROOTS);
+  refuseOthers(from, pages, {
+    hasSchema: listed !== undefined,
+    kind: find === undefined ? "queue" : "spool",
+  });
+  const roots = listed ?? rows.guessRoots(find === undefined ? ROOTS : SPOOL_ROOTS);
+  const window = find?.(rows, roots);
+  const ofQueue = (rows: DatabaseRows) => window === undefined ? rows : new QueueRows(rows, window);
   const file = NewFile.create(to, driver);
   try {
     const packetsRoot = roots?.get("packets");
     // Rows of its own: each page is visited once.
     const lastRow = packetsRoot === undefined
       ? undefined
-      : lastRowCounts(new DatabaseRows(pages).table(packetsRoot));
-    const repair = new Repair(rows, roots, file, lastRow);
+      : lastRowCounts(ofQueue(new DatabaseRows(pages)).table(packetsRoot));
+    const repair = new Repair(ofQueue(rows), roots, file, lastRow);
     repair.run();
     if (stampOf(from) !== before) {
       throw queueFileError("busy", from, "somebody has written it meanwhile", {
@@ -123,7 +151,7 @@ export function repairQueue(
 
 /** The course of one repair. */
 class Repair {
-  readonly #rows: DatabaseRows;
+  readonly #rows: FoundRows;
   readonly #roots: ReadonlyMap<string, number> | undefined;
   readonly #file: NewFile;
   readonly #lastRow: RowCounts | undefined;
@@ -143,7 +171,7 @@ class Repair {
   #partPackets = 0;
 
   constructor(
-    rows: DatabaseRows,
+    rows: FoundRows,
     roots: ReadonlyMap<string, number> | undefined,
     file: NewFile,
     lastRow: RowCounts | undefined,
@@ -397,9 +425,15 @@ function openPages(path: string): DatabasePages {
 }
 
 /** @throws {QueueFileError} The file is sound enough to know that it is another one. */
-function refuseOthers(path: string, pages: DatabasePages, hasSchema: boolean): void {
+function refuseOthers(
+  path: string,
+  pages: DatabasePages,
+  { hasSchema, kind }: { readonly hasSchema: boolean; readonly kind: FileKind },
+): void {
   if (!pages.hasHeader || !hasSchema) return;
-  checkVersion({ applicationId: pages.headerNumber(68), version: pages.headerNumber(60) }, path);
+  const version = pages.headerNumber(60);
+  checkVersion({ applicationId: pages.headerNumber(68), version }, path);
+  checkKind(version, path, kind);
 }
 
 /** What changes when somebody writes. */

@@ -84,7 +84,7 @@ export class QueueFiles {
 
 /**
  * Whether a path leads to a queue's file or to one that belongs to it (`-wal`, `-shm`,
- * `.lock`), or would, were there a file: by whatever spelling, link or hard link. Where
+ * `.lock`, `.reports`), or would, were there a file: by whatever spelling, link or hard link. Where
  * this process may not look, the name decides.
  *
  * @param path A path that is about to be written.
@@ -92,7 +92,10 @@ export class QueueFiles {
  */
 export function belongsToQueue(path: string, queuePath: string): boolean {
   const queue = Deno.realPathSync(queuePath);
-  const files = [queue, ...["-wal", "-shm", "-journal", ".lock"].map((end) => queue + end)];
+  const files = [
+    queue,
+    ...["-wal", "-shm", "-journal", ".lock", ".reports"].map((end) => queue + end),
+  ];
   const present = mayLookAt(path) ? identityAt(path) : undefined;
   if (present !== undefined) {
     return files.includes(Deno.realPathSync(path)) ||

@@ -268,8 +268,12 @@ function recogniseWithin(
   return version;
 }
 
-/** @throws {QueueFileError} A queue was asked for, and this is a spool; or the other way round. */
-function checkKind(version: number, path: string, kind: FileKind): void {
+/**
+ * Sees to it that a file is what it is taken for.
+ *
+ * @throws {QueueFileError} A queue was asked for, and this is a spool; or the other way round.
+ */
+export function checkKind(version: number, path: string, kind: FileKind): void {
   const isSpool = version === SPOOL_VERSION;
   if (isSpool === (kind === "spool")) return;
   throw isSpool

@@ -1,0 +1,195 @@
+/**
+ * The right to send from a spool: a process has it for all queues, by the lock of the file, and
+ * gives it to one sender for each of them.
+ *
+ * @module
+ */
+
+import { QueueLockedError } from "../base/errors.ts";
+import type { Allocate, Clock } from "../base/ports.ts";
+import { SenderLock } from "../queue/sender_lock.ts";
+import { queueFileError } from "../queue/sqlite/file_error.ts";
+import type { Tenure } from "../queue/tenure.ts";
+import { atMostEach } from "./at_most_each.ts";
+import { Reports } from "./reports.ts";
+
+/** The lock file is looked at, and a reserve that is not whole is seen to, this often. */
+const LOOK_MS = 1000;
+
+/** A sender's queue. */
+interface SentQueue {
+  /** Its number in the spool. */
+  readonly queue: number;
+  /** Its name for people. */
+  readonly address: string;
+}
+
+/** The lock of a spool, and who in this process has which of its queues. */
+export class SpoolTenures {
+  readonly #path: string;
+  readonly #clock: Clock;
+  readonly #senders = new Set<number>();
+  #lock: Promise<SenderLock> | undefined;
+  #held: HeldSpool | undefined;
+
+  /**
+   * @param path The spool's path without symbolic links.
+   * @param clock Time.
+   */
+  constructor(path: string, clock: Clock) {
+    this.#path = path;
+    this.#clock = clock;
+  }
+
+  /**
+   * Takes the right to send from a queue.
+   *
+   * @param sent Which.
+   * @param clock Time.
+   * @param allocate Keeps disk space without writing it.
+   * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
+   */
+  async take(sent: SentQueue, clock: Clock, allocate?: Allocate): Promise<Tenure> {
+    const { queue, address } = sent;
+    if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid);
+    this.#senders.add(queue);
+    try {
+      this.#lock ??= SenderLock.acquire(this.#path, clock, allocate);
+      const lock = await this.#lock;
+      this.#held ??= new HeldSpool(this.#path, lock, this.#clock);
+      return new SpoolTenure(this.#held, queue, () => this.#release(queue));
+    } catch (error) {
+      this.#lock = undefined;
+      this.#release(queue);
+      if (!(error instanceof QueueLockedError)) throw error;
+      throw new QueueLockedError(address, error.holderPid, "spool");
+    }
+  }
+
+  /**
+   * Sees to it that packets do not take the room that the next removal needs, whichever queue it
+   * is of.
+   *
+   * @throws {QueueFileError} The disk is full.
+   */
+  checkSpare(): void {
+    this.#held?.checkSpare();
+  }
+
+  #release(queue: number): void {
+    this.#senders.delete(queue);
+    if (this.#senders.size > 0) return;
+    this.#lock = undefined;
+    this.#held?.close();
+    this.#held = undefined;
+  }
+}
+
+/** What senders share that have the lock of a spool. */
+class HeldSpool implements NonNullable<Tenure["spare"]> {
+  readonly lock: SenderLock;
+  /** See {@linkcode SenderLock.misplaced}. */
+  readonly misplaced: () => string | undefined;
+  readonly #path: string;
+  readonly #clock: Clock;
+  #reports: Reports | undefined;
+  #spareIsOut = false;
+  #restoredAtMs = -Infinity;
+
+  constructor(path: string, lock: SenderLock, clock: Clock) {
+    this.lock = lock;
+    this.#path = path;
+    this.#clock = clock;
+    this.misplaced = atMostEach(LOOK_MS, clock, () => lock.misplaced());
+  }
+
+  report(queue: number, text: string): void {
+    this.#reports ??= new Reports(this.#path);
+    this.#reports.write(queue, text);
+  }
+
+  endReport(queue: number): void {
+    this.#reports?.remove(queue);
+  }
+
+  get reserveBytes(): number {
+    return this.lock.reserveBytes;
+  }
+
+  get wantedReserveBytes(): number {
+    return this.lock.wantedReserveBytes;
+  }
+
+  /** Once one queue has given the reserve up, it is there for each. */
+  releaseReserve(): boolean {
+    if (this.lock.releaseReserve()) this.#spareIsOut = true;
+    return this.#spareIsOut;
+  }
+
+  restoreReserve(): boolean {
+    this.#restoredAtMs = this.#clock.nowMs();
+    const isWhole = this.lock.restoreReserve();
+    if (isWhole) this.#spareIsOut = false;
+    return isWhole;
+  }
+
+  checkSpare(): void {
+    if (!this.#spareIsOut) return;
+    if (this.#clock.nowMs() - this.#restoredAtMs >= LOOK_MS && this.restoreReserve()) return;
+    throw queueFileError("disk-full", this.#path, "the disk is full");
+  }
+
+  close(): void {
+    this.#reports?.close();
+    this.lock.release();
+  }
+}
+
+/** The right to send from one queue of a spool. */
+class SpoolTenure implements Tenure {
+  /** Nobody counts the senders of a file. */
+  readonly epoch = 0;
+  readonly #spool: HeldSpool;
+  readonly #queue: number;
+  readonly #release: () => void;
+  #isHeld = true;
+
+  constructor(spool: HeldSpool, queue: number, release: () => void) {
+    this.#spool = spool;
+    this.#queue = queue;
+    this.#release = release;
+  }
+
+  get spare(): HeldSpool {
+    return this.#spool;
+  }
+
+  validForMs(): number {
+    return this.#isHeld ? this.#spool.lock.validForMs() : 0;
+  }
+
+  /** It never lapses. */
+  subscribeLapsed(): () => void {
+    return () => {};
+  }
+
+  /** Nobody takes it over; see {@linkcode Tenure.misplaced}. */
+  subscribeLost(): () => void {
+    return () => {};
+  }
+
+  misplaced(): string | undefined {
+    return this.#isHeld ? this.#spool.misplaced() : undefined;
+  }
+
+  publish(text: string): void {
+    if (this.#isHeld) this.#spool.report(this.#queue, text);
+  }
+
+  release(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#spool.endReport(this.#queue);
+    this.#release();
+  }
+}

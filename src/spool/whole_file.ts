@@ -1,0 +1,107 @@
+/**
+ * What is done to a spool as a file: it is checked, copied, or one of its queues is saved from
+ * what is left of it.
+ *
+ * @module
+ */
+
+import { queueFileError } from "../queue/sqlite/file_error.ts";
+import { backUp } from "../queue/inspect/backup.ts";
+import { checkFile, type QueueProblem } from "../queue/inspect/integrity.ts";
+import { repairQueue, type RepairReport } from "../queue/repair/repair.ts";
+import type { SqliteValue } from "../queue/sqlite/driver.ts";
+import { windowOf, WindowStatement } from "../queue/store/id_window.ts";
+import { SPOOL_VERSION } from "../queue/store/schema.ts";
+import { checkSpoolAddress } from "./address.ts";
+import { DEFAULTS, lookInto, type SpooledQueue, spooledQueues } from "./inspector.ts";
+import { queuesIn } from "./queue_names.ts";
+
+/**
+ * Looks for damage in a spool: its pages, and each of its queues; see `Inspector.check`.
+ *
+ * @param file The spool.
+ * @param maxProblems Stops after so many.
+ * @returns What is wrong, and in which queue.
+ * @throws {QueueFileError} The file is no spool, or stayed locked.
+ */
+export async function checkSpool(file: string, maxProblems = 1000): Promise<QueueProblem[]> {
+  return await lookInto(file, DEFAULTS, (database) => {
+    const problems: QueueProblem[] = [];
+    const queues = queuesIn(database);
+    for (const { name, queue } of queues) {
+      const left = maxProblems - problems.length;
+      if (left <= 0) break;
+      const window = windowOf(queue);
+      const select = (sql: string, params: readonly SqliteValue[]) =>
+        sql.includes("?1")
+          ? new WindowStatement(database, sql, window).all(params)
+          : database.prepare(sql).all(params);
+      const found = checkFile(select, {
+        version: SPOOL_VERSION,
+        queue,
+        maxProblems: left,
+        // They are the same for all.
+        knowsPages: queue !== queues[0]?.queue,
+      });
+      problems.push(
+        ...found.map(({ kind, words }) => ({ kind, words: `queue ${name}: ${words}` })),
+      );
+    }
+    return problems;
+  });
+}
+
+/** What all queues of a spool hold together. */
+export function totalOf(
+  queues: readonly SpooledQueue[],
+): Pick<SpooledQueue, "packets" | "bytes" | "deadPackets"> {
+  let packets = 0, bytes = 0, deadPackets = 0;
+  for (const queue of queues) {
+    packets += queue.packets;
+    bytes += queue.bytes;
+    deadPackets += queue.deadPackets;
+  }
+  return { packets, bytes, deadPackets };
+}
+
+/**
+ * Copies a spool, as it is at one moment, into a new file; see `backUpQueue`.
+ *
+ * @returns The queues that the copy holds, and what is wrong in it: damage is copied, too.
+ */
+export async function backUpSpool(
+  from: string,
+  to: string,
+): Promise<{ readonly queues: SpooledQueue[]; readonly problems: readonly QueueProblem[] }> {
+  return await backUp(from, to, {
+    refuse: async () => void await spooledQueues(from),
+    look: async () => ({ queues: await spooledQueues(to), problems: await checkSpool(to) }),
+  });
+}
+
+/**
+ * Writes what can be read of one queue of a spool into a new file, which has that queue alone;
+ * see `repairQueue`.
+ *
+ * @param file The spool.
+ * @param name The queue's name in it.
+ * @param to A file that is not there yet.
+ */
+export function repairFromSpool(file: string, name: string, to: string): RepairReport {
+  checkSpoolAddress({ file, name });
+  return repairQueue(file, to, {
+    find(rows, roots) {
+      const root = roots?.get("queues");
+      const found: string[] = [];
+      for (const row of root === undefined ? rows.orphans() : rows.table(root)) {
+        if (!("key" in row) || row.cells.length !== 2) continue;
+        const [, known] = row.cells;
+        if (known === name) return windowOf(row.key);
+        if (typeof known === "string") found.push(known);
+      }
+      throw queueFileError("not-a-queue", file, `it has no queue ${name}`, {
+        advice: `Found were: ${found.slice(0, 20).join(", ") || "none"}.`,
+      });
+    },
+  });
+}
