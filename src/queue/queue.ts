@@ -182,6 +182,14 @@ export class OutboundQueue implements AsyncDisposable {
     if (path === "" || path === ":memory:" || path.includes("\0")) {
       throw new RangeError(`path must name a file, got ${JSON.stringify(path)}`);
     }
+    // Else a file of this name would be made, and nobody would find the packets.
+    const [, entry] = /^(spool|postgres)(?:ql)?:/.exec(path) ?? [];
+    if (entry !== undefined) {
+      throw new RangeError(
+        `path must name a file, got ${JSON.stringify(path)}: ${entry}Queue() of ` +
+          `@sendq/sendq/${entry} opens such a queue`,
+      );
+    }
     const busyRetry = new BusyRetry(resolved.clock, resolved.busyTimeoutMs);
     for (;;) {
       try {

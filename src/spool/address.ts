@@ -42,7 +42,7 @@ export function parseSpoolAddress(address: string): SpoolAddress {
  * @throws {OptionError} They are none.
  */
 export function checkSpoolAddress({ file, name }: SpoolAddress): SpoolAddress {
-  if (file === "" || file === ":memory:" || file.includes("\0")) {
+  if (file === "" || file === ":memory:" || file.includes("\0") || isSpoolAddress(file)) {
     throw new OptionError("file", file, "must name a file");
   }
   if (!NAME.test(name)) {

@@ -496,6 +496,11 @@ inEachPlace("options out of range are refused by name", async (open) => {
     );
   }
   await assert.rejects(open(":memory:"), RangeError);
+  await assert.rejects(
+    OutboundQueue.open("spool:x.db#a"),
+    /spoolQueue\(\) of @sendq\/sendq\/spool/,
+  );
+  await assert.rejects(OutboundQueue.open("postgresql://u@h/d/q"), /postgresQueue\(\)/);
   await using queue = await open(dir.queue);
   await assert.rejects(sendingSideOf(queue).removeThrough(1.5), RangeError);
   await assert.rejects(sendingSideOf(queue).removeThrough(-1), RangeError);
