@@ -12,6 +12,7 @@
 
 import { type CommitOutcome, QueueFileError } from "../src/base/errors.ts";
 import type { SyncIn } from "../src/queue/options.ts";
+import { Neighbour, openQueueAt, type Place } from "../lab/opened_queue.ts";
 import { Sender } from "../src/sender/sender.ts";
 import { HOLD_MS, packetOf } from "./packets.ts";
 
@@ -21,6 +22,7 @@ export interface Task {
   readonly remote: string;
   readonly packets: number;
   readonly syncIn: SyncIn;
+  readonly place: Place;
   /** For the proof that the checks can fail: says "stored" before it stores. */
   readonly liar?: true;
 }
@@ -44,10 +46,16 @@ const DELIVER_TIMEOUT_MS = 5000;
 const BUSY_TIMEOUT_MS = 1000;
 const EXIT = { failed: 1, kept: 75 } as const;
 
-async function live({ queue, remote, packets, syncIn, liar }: Task): Promise<number> {
+async function live(
+  { queue: path, remote, packets, syncIn, place, liar }: Task,
+): Promise<number> {
+  const queueOptions = { syncIn, busyTimeoutMs: BUSY_TIMEOUT_MS };
+  await using neighbour = await Neighbour.open(path, place, queueOptions);
   const sender = await Sender.open({
-    ...{ queue, remote, holdMs: HOLD_MS, backoffCapMs: 100 },
-    queueOptions: { syncIn, busyTimeoutMs: BUSY_TIMEOUT_MS },
+    ...(place === "file"
+      ? { queue: path, queueOptions }
+      : { queue: await openQueueAt(path, place, queueOptions), closesQueue: true }),
+    ...{ remote, holdMs: HOLD_MS, backoffCapMs: 100 },
     // Why packets are kept at the end is said here and nowhere else.
     logger: { debug: () => {}, info: () => {}, warn: complain, error: complain },
   });
@@ -57,6 +65,7 @@ async function live({ queue, remote, packets, syncIn, liar }: Task): Promise<num
   for (let number = 0; number < packets; number++) {
     try {
       if (liar) tell({ stored: number });
+      neighbour.store();
       await sender.enqueue(packetOf(number));
       if (!liar) tell({ stored: number });
     } catch (error) {

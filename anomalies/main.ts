@@ -27,7 +27,7 @@ import { straceMissing } from "../lab/strace.ts";
 import type { SyncIn } from "../src/queue/options.ts";
 import { type Anomaly, type Kind, KINDS, type TracedCall } from "./calls.ts";
 import { runtimeAborted } from "./judge.ts";
-import { type Outcome, run } from "./run.ts";
+import { type Outcome, type Plan, run } from "./run.ts";
 
 const EXIT = { violated: 1, notPermitted: 77 } as const;
 
@@ -40,6 +40,7 @@ interface Options {
   readonly all?: true;
   readonly persistent: boolean;
   readonly syncIn: SyncIn;
+  readonly spool?: true;
   readonly lanes: number;
 }
 
@@ -71,6 +72,7 @@ async function main(args: readonly string[]): Promise<number> {
       new Option("--sync-in <place>", "who waits for the disk")
         .choices(["loop", "threads"]).default("loop"),
     )
+    .option("--spool", "the queue lies in a spool, beside another that stores as well")
     .option("--lanes <count>", "run so many side by side", parsePositive, 2);
   const over = parseArguments(command, args);
   if (over !== undefined) return over;
@@ -88,9 +90,13 @@ async function main(args: readonly string[]): Promise<number> {
   const chosen = KINDS.filter(({ name }) => options.kind?.includes(name) ?? true);
   const tallies: Tally[] = [];
   for (const kind of chosen) {
-    const plain = await run({ kind, syncIn: options.syncIn, hostname: hostnameOf(0) });
+    const plain = await run({ kind, ...howOf(options), hostname: hostnameOf(0) });
     if (plain.violations.length > 0) {
       complain(`anomalies: a run without faults: ${plain.violations.join("; ")}\n`);
+      return EXIT.violated;
+    }
+    if (plain.life.code !== 0) {
+      complain(`anomalies: a run without faults does not deliver: ${JSON.stringify(plain.life)}\n`);
       return EXIT.violated;
     }
     tallies.push(...await runKind(kind, plain.calls, options));
@@ -105,7 +111,8 @@ async function runKind(
   traced: readonly TracedCall[],
   options: Options,
 ): Promise<Tally[]> {
-  const { syncIn, persistent } = options;
+  const { persistent } = options;
+  const how = howOf(options);
   // The n-th of any thread, for it fails in each.
   const calls = [...new Set(traced.map(({ n }) => n))].sort((a, b) => a - b);
   const numbers = pick(calls, options);
@@ -121,14 +128,19 @@ async function runKind(
   await Promise.all(Array.from({ length: options.lanes }, async (_, lane) => {
     for (let job = todo.shift(); job !== undefined; job = todo.shift()) {
       const { tally, anomaly } = job;
-      const outcome = await run({ kind, anomaly, syncIn, hostname: hostnameOf(lane) });
+      const outcome = await run({ kind, anomaly, ...how, hostname: hostnameOf(lane) });
       count(tally, outcome);
       complain(`\r${kind.name}: ${total - todo.length} of ${total} `);
-      if (outcome.violations.length > 0) print(report(anomaly, syncIn, outcome));
+      if (outcome.violations.length > 0) print(report(anomaly, how, outcome));
     }
   }));
   complain("\n");
   return jobs.map(({ tally }) => tally);
+}
+
+/** What does not change from run to run. */
+function howOf({ syncIn, spool }: Options): Pick<Plan, "syncIn" | "place"> {
+  return { syncIn, place: spool === true ? "spool" : "file" };
 }
 
 /** Beside each other on the same ports. */
@@ -153,11 +165,12 @@ function count(tally: Tally, { life, injected, violations }: Outcome): void {
 
 function report(
   { kind, n, errno, persistent }: Anomaly,
-  syncIn: SyncIn,
+  { syncIn, place }: Pick<Plan, "syncIn" | "place">,
   { violations, injected, life }: Outcome,
 ): string {
   const again = `deno task anomalies --kind ${kind.name} --from ${n} --to ${n}` +
-    `${persistent ? " --persistent" : ""}${syncIn === "loop" ? "" : ` --sync-in ${syncIn}`}`;
+    `${persistent ? " --persistent" : ""}${syncIn === "loop" ? "" : ` --sync-in ${syncIn}`}` +
+    `${place === "file" ? "" : " --spool"}`;
   const lines = [
     ...violations,
     ...injected.slice(0, 3).map(({ line }) => line),

@@ -5,9 +5,9 @@
  * @module
  */
 
+import { openQueueAt, type Place } from "../lab/opened_queue.ts";
 import { libcCandidates } from "../src/kernel/libc.ts";
 import type { SyncIn } from "../src/queue/options.ts";
-import { OutboundQueue } from "../src/queue/queue.ts";
 import { Sender } from "../src/sender/sender.ts";
 import {
   type Anomaly,
@@ -34,6 +34,7 @@ export interface Plan {
   readonly kind: Kind;
   readonly anomaly?: Anomaly;
   readonly syncIn: SyncIn;
+  readonly place: Place;
   /** A loopback address of its own, where runs go side by side. */
   readonly hostname: string;
   readonly liar?: true;
@@ -60,12 +61,13 @@ export async function run(plan: Plan): Promise<Outcome> {
 }
 
 async function runIn(directory: string, plan: Plan): Promise<Outcome> {
-  const { kind, syncIn, hostname, liar } = plan;
+  const { kind, syncIn, place, hostname, liar } = plan;
   const queue = `${directory}/outbox.db`;
   const log = `${directory}/trace`;
   await using server = new RecordingServer(hostname, true);
   const task: Task = {
-    ...{ queue, remote: `tcp://${hostname}:${server.port}`, packets: PACKETS, syncIn },
+    ...{ queue, remote: `tcp://${hostname}:${server.port}`, packets: PACKETS },
+    ...{ syncIn, place },
     ...(liar ? { liar } : {}),
   };
   const { code, stdout, stderr } = await new Deno.Command("strace", {
@@ -80,7 +82,7 @@ async function runIn(directory: string, plan: Plan): Promise<Outcome> {
     packets: PACKETS,
     told: lines.map((line): Told => JSON.parse(line)),
     ...{ code, words: new TextDecoder().decode(stderr), connections },
-    ...await deliverRest(queue, hostname),
+    ...await deliverRest(queue, place, hostname),
   };
   return {
     ...{ life, calls, violations: violationsOf(life) },
@@ -94,7 +96,7 @@ function straceArgs(
   queue: string,
   log: string,
 ): string[] {
-  const files = ["", "-journal", "-wal", "-shm", ".lock"].map((end) => queue + end);
+  const files = ["", "-journal", "-wal", "-shm", ".lock", ".reports"].map((end) => queue + end);
   return [
     ...traceArgs(kind, [...files, directory]),
     ...(anomaly === undefined ? [] : injectArgs(anomaly)),
@@ -105,7 +107,8 @@ function straceArgs(
 /** With no more rights than a sender needs; killed when it hangs. */
 function childCommand(task: Task, hostname: string): string[] {
   const { queue } = task;
-  const files = `${queue},${queue}.lock`;
+  const reports = task.place === "spool" ? `,${queue}.reports` : "";
+  const files = `${queue},${queue}.lock${reports}`;
   return [
     ...["timeout", "--signal=KILL", String(HANGS_S)],
     ...[Deno.execPath(), "run", "--quiet", "--no-prompt", `--allow-net=${hostname}`],
@@ -118,13 +121,14 @@ function childCommand(task: Task, hostname: string): string[] {
 /** Without a fault: what the child has left in its queue goes to another server. */
 async function deliverRest(
   path: string,
+  place: Place,
   hostname: string,
 ): Promise<Pick<Life, "kept" | "rest" | "broken">> {
   await using server = new RecordingServer(hostname, false);
   let kept: number[] = [];
   let broken: string | undefined;
   try {
-    await using queue = await OutboundQueue.open(path);
+    await using queue = await openQueueAt(path, place);
     kept = (await queue.read(queue.removedThroughId, 1 << 20)).flatMap(({ payload }) =>
       numbersIn(new TextDecoder().decode(payload))
     );

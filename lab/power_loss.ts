@@ -10,14 +10,14 @@
  *    TCP_INFO that came before.
  *
  * ```sh
- * deno run -A lab/power_loss.ts [loop|threads]
+ * deno run -A lab/power_loss.ts [loop|threads] [file|spool]
  * ```
  *
  * @module
  */
 
 import type { SyncIn } from "../src/queue/options.ts";
-import { OutboundQueue } from "../src/queue/queue.ts";
+import { openQueueAt, type Place } from "./opened_queue.ts";
 import { RecorderProcess } from "./recorder_process.ts";
 import { numbersOf, pathOf, straceMissing, stringsOf, type SystemCall, trace } from "./strace.ts";
 
@@ -46,6 +46,8 @@ export interface PowerLossFindings {
 export interface TracedSender {
   /** Its queue's file; it is no longer needed. */
   readonly queue: string;
+  /** What it is. */
+  readonly place: Place;
   readonly calls: readonly SystemCall[];
 }
 
@@ -53,20 +55,22 @@ export interface TracedSender {
  * Runs a sender under strace until it has delivered `packets`.
  *
  * @param syncIn Who waits for the disk.
+ * @param place What the queue's file is.
  */
 export async function traceSender(
   directory: string,
   packets: number,
   syncIn: SyncIn = "loop",
+  place: Place = "file",
 ): Promise<TracedSender> {
   const queue = `${directory}/outbox.db`;
   await using server = await RecorderProcess.start({ record: `${directory}/server.record` });
   const command = [
     ...[Deno.execPath(), "run", "--quiet", "--allow-all", CHILD],
     ...[queue, `tcp://127.0.0.1:${server.port}`, String(packets), String(PACKET_BYTES)],
-    syncIn,
+    ...[syncIn, place],
   ];
-  return { queue, calls: await trace(command, directory) };
+  return { queue, place, calls: await trace(command, directory) };
 }
 
 /**
@@ -75,10 +79,10 @@ export async function traceSender(
  * @param directory Where disks may be laid out.
  */
 export async function examine(
-  { queue, calls }: TracedSender,
+  { queue, place, calls }: TracedSender,
   directory: string,
 ): Promise<PowerLossFindings> {
-  const disk = new Disk(queue);
+  const disk = new Disk(queue, place);
   const violations: string[] = [];
   let base: number | undefined;
   let ackedBytes = 0;
@@ -136,13 +140,15 @@ type DiskKind = "durable" | "written";
 /** The queue's files, built anew from system calls. */
 class Disk {
   readonly #queue: string;
+  readonly #place: Place;
   readonly #files: { [kind in DiskKind]: Map<string, Uint8Array> } = {
     durable: new Map(),
     written: new Map(),
   };
 
-  constructor(queue: string) {
+  constructor(queue: string, place: Place) {
     this.#queue = queue;
+    this.#place = place;
   }
 
   /** Whether a call is about the queue's files or their directory. */
@@ -153,8 +159,8 @@ class Disk {
 
   apply({ name, args, result, ...rest }: SystemCall): void {
     const path = targetOf({ name, args, result, ...rest });
-    // The index of the WAL is rebuilt at each start; the lock holds no packets.
-    if (result < 0 || path.endsWith("-shm") || path.endsWith(".lock")) return;
+    // The index of the WAL is rebuilt at each start; what else is beside it holds no packets.
+    if (result < 0 || /(-shm|\.lock|\.reports)$/.test(path)) return;
     const { written, durable } = this.#files;
     const before = written.get(path) ?? new Uint8Array(0);
     switch (name) {
@@ -207,8 +213,9 @@ class Disk {
     for (const [path, bytes] of this.#files[kind]) {
       await Deno.writeFile(`${directory}/${path.slice(this.#directory.length + 1)}`, bytes);
     }
-    await using queue = await OutboundQueue.open(
+    await using queue = await openQueueAt(
       `${directory}/${this.#queue.slice(this.#directory.length + 1)}`,
+      this.#place,
     );
     const ids = new Set<number>();
     for (let after = 0;;) {
@@ -246,7 +253,8 @@ if (import.meta.main) {
   const directory = await Deno.makeTempDir({ prefix: "sendq-power-loss-" });
   try {
     const syncIn = Deno.args[0] === "threads" ? "threads" : "loop";
-    const findings = await examine(await traceSender(directory, 60, syncIn), directory);
+    const place = Deno.args[1] === "spool" ? "spool" : "file";
+    const findings = await examine(await traceSender(directory, 60, syncIn, place), directory);
     Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(findings, null, 2) + "\n"));
     Deno.exitCode = findings.violations.length === 0 ? 0 : 1;
   } finally {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { type Anomaly, KINDS } from "../../anomalies/calls.ts";
 import { type Life, violationsOf } from "../../anomalies/judge.ts";
 import { type Outcome, run } from "../../anomalies/run.ts";
+import type { Place } from "../../lab/opened_queue.ts";
 import { straceMissing } from "../../lab/strace.ts";
 
 const missing = await straceMissing();
@@ -11,29 +12,37 @@ if (missing !== undefined) console.warn(`anomaly tests ignored: ${missing}`);
 function runWith(
   name: string,
   anomaly: Omit<Anomaly, "kind">,
-  rest: { readonly liar?: true } = {},
+  rest: { readonly liar?: true; readonly place?: Place } = {},
 ): Promise<Outcome> {
   const kind = KINDS.find((kind) => kind.name === name);
   assert.ok(kind !== undefined);
-  const place = { syncIn: "loop", hostname: "127.0.0.1" } as const;
-  return run({ kind, anomaly: { kind, ...anomaly }, ...place, ...rest });
+  const how = { syncIn: "loop", place: "file", hostname: "127.0.0.1" } as const;
+  return run({ kind, anomaly: { kind, ...anomaly }, ...how, ...rest });
 }
 
 // One of each sort: a commit on a full disk, a sync, a lock and a write to the network.
 // The command tries all of them.
 for (
-  const [name, n, errno] of [
-    ["pwrite", 40, "ENOSPC"],
-    ["fsync", 12, "EIO"],
-    ["flock", 1, "ENOLCK"],
-    ["sendto", 3, "EIO"],
+  const [name, n, errno, place] of [
+    ["pwrite", 40, "ENOSPC", "file"],
+    ["fsync", 12, "EIO", "file"],
+    ["flock", 1, "ENOLCK", "file"],
+    ["sendto", 3, "EIO", "file"],
+    // What two queues store together.
+    ["pwrite", 40, "ENOSPC", "spool"],
+    ["fsync", 12, "EIO", "spool"],
   ] as const
 ) {
   Deno.test({
-    name: `anomalies: ${name} ${n} fails with ${errno}: nothing is lost, each end is told`,
+    name:
+      `anomalies: ${name} ${n} fails with ${errno}, ${place}: nothing is lost, each end is told`,
     ignore: missing !== undefined,
     async fn() {
-      const { injected, violations } = await runWith(name, { n, errno, persistent: false });
+      const { injected, violations } = await runWith(
+        name,
+        { n, errno, persistent: false },
+        { place },
+      );
       assert.deepEqual(violations, []);
       assert.equal(injected.length, 1);
     },

@@ -8,14 +8,21 @@ const missing = await straceMissing();
 // deno-lint-ignore no-console -- an ignored test has to say why
 if (missing !== undefined) console.warn(`power-loss tests ignored: ${missing}`);
 
-for (const syncIn of ["loop", "threads"] as const) {
+for (
+  const [place, syncIn] of [
+    ["file", "loop"],
+    ["file", "threads"],
+    ["spool", "loop"],
+    ["spool", "threads"],
+  ] as const
+) {
   Deno.test({
     name:
-      `no power cut takes a packet whose enqueue resolved, and none is deleted before it was acked (syncIn ${syncIn})`,
+      `no power cut takes a packet whose enqueue resolved, and none is deleted before it was acked (${place}, syncIn ${syncIn})`,
     ignore: missing !== undefined,
     async fn(t) {
       const directory = await Deno.makeTempDir();
-      const traced = await traceSender(directory, PACKETS, syncIn);
+      const traced = await traceSender(directory, PACKETS, syncIn, place);
 
       await t.step("every disk that a power cut could have left keeps the promise", async () => {
         const findings = await examine(traced, directory);
