@@ -251,6 +251,35 @@ Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets 
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });
 
+/** The locks that a process has on a file, in which SQLite says that it uses the log. */
+function locksOn(path: string, pid: number): number {
+  const { ino } = Deno.statSync(path);
+  return Deno.readTextFileSync("/proc/locks").split("\n")
+    .filter((line) => line.includes(` ${pid} `) && line.includes(`:${ino} `)).length;
+}
+
+for (const place of ["file", "spool"] as const) {
+  Deno.test(`SIGHUP leaves SQLite the locks that keep its log from being removed, ${place}`, async () => {
+    await using server = new ReadingServer();
+    using routes = new Routes("");
+    const path = routes.directory.queue;
+    routes.write({
+      queue: place === "file" ? path : `spool:${path}#tested`,
+      remote: server.remote,
+    });
+    await using sendq = await routes.run();
+    await enqueue(routes, undefined, "1");
+    await until("the first packet", () => server.text === "1\n");
+    const before = locksOn(path, sendq.child.pid);
+    assert.ok(before > 0);
+    sendq.child.kill("SIGHUP");
+    await sendq.says(/read anew/);
+    assert.equal(locksOn(path, sendq.child.pid), before);
+    sendq.child.kill("SIGTERM");
+    assert.equal(await sendq.ended(), 0, sendq.stderr);
+  });
+}
+
 Deno.test("the command line wins over the file, for run and for --config", async () => {
   await using server = new ReadingServer();
   await using other = new ReadingServer();

@@ -108,7 +108,6 @@ export function planRoute(
   const { plan } = planned;
   attempt(() => resolveQueueOptions(queueOptionsOf(plan.options)));
   for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
-  attempt(() => checkQueue(plan.options.queue));
   attempt(() => limitsOf(senderOptionsWithoutFiles(plan)));
   // The files of a session and of a proxy are a part of it.
   if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
@@ -159,17 +158,25 @@ function at(path: string, values: Values): number | undefined {
   return undefined;
 }
 
-/** A queue that is there has to be one that can be written; one that is not is made. */
-function checkQueue(queue: string): void {
-  const path = fileOf(queue);
-  if (path === undefined) return;
-  if (missingFlags({ queues: [path] }).length > 0) return;
-  try {
-    Deno.openSync(path, { read: true, write: true }).close();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    throw new UsageError(`the queue ${path} cannot be used: ${wordsFor(error)}`);
-  }
+/**
+ * What is wrong with the routes' queues: one that is there has to be one that can be written; one
+ * that is not is made. Only for a process that has none of them open: closing a file drops the
+ * locks that SQLite has on it in the same process (sqlite.org/howtocorrupt.html, 2.2), and
+ * whoever closes the queue elsewhere then removes the log that is in use here.
+ */
+export function queueProblems(routes: readonly PlannedRoute[]): Problem[] {
+  return routes.flatMap(({ plan, values }) => {
+    const path = fileOf(plan.options.queue);
+    if (path === undefined || missingFlags({ queues: [path] }).length > 0) return [];
+    try {
+      Deno.openSync(path, { read: true, write: true }).close();
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      const words = `the queue ${path} cannot be used: ${wordsFor(error)}`;
+      return [{ offset: values.get("queue")?.offset ?? 0, words }];
+    }
+    return [];
+  });
 }
 
 function wordsFor(error: unknown): string {

@@ -13,7 +13,14 @@ import { type LogConsole, printLine } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { loadRouteFile } from "./load.ts";
-import { type PlannedRoute, planRoute, planRoutes, processOptions, summaryOf } from "./plan.ts";
+import {
+  type PlannedRoute,
+  planRoute,
+  planRoutes,
+  processOptions,
+  queueProblems,
+  summaryOf,
+} from "./plan.ts";
 import { reloadRoutes } from "./reload.ts";
 import { placed, type Problem, type RouteFile } from "./route_file.ts";
 
@@ -26,7 +33,8 @@ import { placed, type Problem, type RouteFile } from "./route_file.ts";
  */
 export async function checkFile(path: string, given: Command, io: Stdio): Promise<ExitCode> {
   const file = await loadRouteFile(path);
-  const { routes, problems, needs } = planRoutes(file, given, io);
+  const { routes, needs, ...planned } = planRoutes(file, given, io);
+  const problems = [...planned.problems, ...queueProblems(routes)];
   for (const line of linesOf(file, problems)) await printLine(io, line);
   if (problems.length > 0) return ExitCode.USAGE;
   for (const route of routes) await printLine(io, printable(summaryOf(route)));
@@ -48,7 +56,8 @@ export async function checkFile(path: string, given: Command, io: Stdio): Promis
  */
 export async function runFile(path: string, given: Command, io: Stdio): Promise<ExitCode> {
   const file = await loadRouteFile(path);
-  const { routes, problems, needs } = planRoutes(file, given, io);
+  const { routes, needs, ...planned } = planRoutes(file, given, io);
+  const problems = [...planned.problems, ...queueProblems(routes)];
   if (problems.length > 0) {
     const lines = [`${path} has mistakes, nothing was started:`, ...linesOf(file, problems)];
     throw new UsageError(lines.join("\n"));
