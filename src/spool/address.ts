@@ -16,7 +16,7 @@ export interface SpoolAddress {
 
 const PREFIX = "spool:";
 /** What a name may be made of: letters of any language, digits, and what hosts and ports need. */
-const NAME = /^[\p{L}\p{N}._:@[\]-]{1,64}$/u;
+const NAME = /^[\p{L}\p{M}\p{N}._:@[\]-]{1,64}$/u;
 
 /** Whether a queue's name is that of one in a spool, and not a path. */
 export function isSpoolAddress(queue: string): boolean {
@@ -41,7 +41,9 @@ export function parseSpoolAddress(address: string): SpoolAddress {
  *
  * @throws {OptionError} They are none.
  */
-export function checkSpoolAddress({ file, name }: SpoolAddress): SpoolAddress {
+export function checkSpoolAddress({ file, name: given }: SpoolAddress): SpoolAddress {
+  // The same letters are the same name, however they were typed.
+  const name = given.normalize();
   if (file === "" || file === ":memory:" || file.includes("\0") || isSpoolAddress(file)) {
     throw new OptionError("file", file, "must name a file");
   }

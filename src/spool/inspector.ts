@@ -37,7 +37,7 @@ export const DEFAULTS: Required<InspectOptions> = {
  * Opens a queue of a spool for looking; see `QueueInspector`.
  *
  * @param file The spool.
- * @param name The queue's name in it.
+ * @param given The queue's name in it.
  * @param options See `InspectOptions`.
  * @throws {OptionError} The spool has no such queue.
  * @throws {QueueFileError} The file is no spool, or so damaged that it is not known for one.
@@ -45,10 +45,10 @@ export const DEFAULTS: Required<InspectOptions> = {
  */
 export async function spoolInspector(
   file: string,
-  name: string,
+  given: string,
   options: InspectOptions = {},
 ): Promise<Inspector> {
-  checkSpoolAddress({ file, name });
+  const { name } = checkSpoolAddress({ file, name: given });
   return await inspectIn(file, options, (database, path, version) => {
     if (version === 0) return { path: formatSpoolAddress({ file: path, name }), window: NOWHERE };
     const queue = findQueue(database, name);

@@ -4,9 +4,14 @@
  * @module
  */
 
-import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
+import {
+  SqliteCode,
+  type SqliteDatabase,
+  SqliteError,
+  type SqliteValue,
+} from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
-import { MAX_QUEUE_NUMBER } from "../queue/store/id_window.ts";
+import { MAX_QUEUE_NUMBER, WINDOW_BITS } from "../queue/store/id_window.ts";
 import { fileError } from "../queue/store/transaction.ts";
 import type { Transactions } from "../queue/store/transactions.ts";
 import type { SpoolAddress } from "./address.ts";
@@ -22,13 +27,13 @@ export interface NamedQueue {
 /** All queues, by their names. The caller has begun a transaction, or needs none. */
 export function queuesIn(database: SqliteDatabase): NamedQueue[] {
   return database.prepare("SELECT name, number FROM queues ORDER BY name").all([])
-    .map(([name, number]) => ({ name: String(name), queue: Number(number) }));
+    .map(([name, number]) => ({ name: String(name), queue: checkedNumber(number) }));
 }
 
 /** A queue's number; `undefined`: there is none of this name. */
 export function findQueue(database: SqliteDatabase, name: string): number | undefined {
   const [row] = database.prepare("SELECT number FROM queues WHERE name = ?").all([name]);
-  return row === undefined ? undefined : Number(row[0]);
+  return row === undefined ? undefined : checkedNumber(row[0]);
 }
 
 /**
@@ -55,10 +60,18 @@ export function numberOf(
   }
 }
 
+function checkedNumber(value: SqliteValue | undefined): number {
+  const number = Number(value);
+  if (Number.isInteger(number) && number >= 1 && number <= MAX_QUEUE_NUMBER) return number;
+  throw new SqliteError(SqliteCode.CORRUPT, `the number of one of its queues is ${String(value)}`);
+}
+
 function makeQueue(database: SqliteDatabase, file: string, name: string): number {
+  // Where a damaged file has lost a name: nobody else's packets become the new queue's.
   const [row] = database.prepare(
     "SELECT max(coalesce((SELECT max(number) FROM queues), 0), " +
-      "coalesce((SELECT max(queue) FROM state), 0)) + 1",
+      "coalesce((SELECT max(queue) FROM state), 0), " +
+      `coalesce((SELECT max(last_id) >> ${WINDOW_BITS} FROM packets), 0)) + 1`,
   ).all([]);
   const number = Number(row?.[0]);
   if (number > MAX_QUEUE_NUMBER) {

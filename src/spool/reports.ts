@@ -15,7 +15,7 @@ import {
   type SenderNotice,
   shareLikeQueue,
 } from "../queue/lock_file.ts";
-import { queueFileError } from "../queue/sqlite/file_error.ts";
+import { queueFileError, toFileError } from "../queue/sqlite/file_error.ts";
 import { isSymbolicLink } from "../queue/sqlite/file_identity.ts";
 import { reportsPathOf } from "./address.ts";
 
@@ -96,6 +96,6 @@ export async function readSpoolNotice(
     return { pid: holder.pid, text: text.slice(begins.length) };
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+    throw toFileError(error, path);
   }
 }

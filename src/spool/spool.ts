@@ -57,7 +57,7 @@ export async function spoolQueue(
   name: string,
   options: QueueOptions = {},
 ): Promise<OutboundQueue> {
-  checkSpoolAddress({ file, name });
+  const address = checkSpoolAddress({ file, name });
   const resolved = resolveQueueOptions(options);
-  return await queueAt(await SpoolPlace.open(file, name, resolved), resolved);
+  return await queueAt(await SpoolPlace.open(file, address.name, resolved), resolved);
 }

@@ -262,7 +262,7 @@ function keyOf(path: string): string {
   for (const [known, rest] of [[path, ""], [path.slice(0, at + 1) || ".", path.slice(at + 1)]]) {
     try {
       const real = Deno.realPathSync(known ?? path);
-      return rest === "" ? real : `${real}/${rest}`;
+      return rest === "" ? real : `${real === "/" ? "" : real}/${rest}`;
     } catch {
       // There is none, or nobody may look.
     }

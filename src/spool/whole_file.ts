@@ -7,10 +7,10 @@
 
 import { queueFileError } from "../queue/sqlite/file_error.ts";
 import { backUp } from "../queue/inspect/backup.ts";
-import { checkFile, type QueueProblem } from "../queue/inspect/integrity.ts";
+import { checkFile, checkPages, type QueueProblem } from "../queue/inspect/integrity.ts";
 import { repairQueue, type RepairReport } from "../queue/repair/repair.ts";
-import type { SqliteValue } from "../queue/sqlite/driver.ts";
-import { windowOf, WindowStatement } from "../queue/store/id_window.ts";
+import type { SqliteDatabase, SqliteValue } from "../queue/sqlite/driver.ts";
+import { WHOLE_FILE, windowOf, WindowStatement } from "../queue/store/id_window.ts";
 import { SPOOL_VERSION } from "../queue/store/schema.ts";
 import { checkSpoolAddress } from "./address.ts";
 import { DEFAULTS, lookInto, type SpooledQueue, spooledQueues } from "./inspector.ts";
@@ -26,7 +26,7 @@ import { queuesIn } from "./queue_names.ts";
  */
 export async function checkSpool(file: string, maxProblems = 1000): Promise<QueueProblem[]> {
   return await lookInto(file, DEFAULTS, (database) => {
-    const problems: QueueProblem[] = [];
+    const problems = checkPages((sql, params) => database.prepare(sql).all(params), maxProblems);
     const queues = queuesIn(database);
     for (const { name, queue } of queues) {
       const left = maxProblems - problems.length;
@@ -36,19 +36,39 @@ export async function checkSpool(file: string, maxProblems = 1000): Promise<Queu
         sql.includes("?1")
           ? new WindowStatement(database, sql, window).all(params)
           : database.prepare(sql).all(params);
-      const found = checkFile(select, {
-        version: SPOOL_VERSION,
-        queue,
-        maxProblems: left,
-        // They are the same for all.
-        knowsPages: queue !== queues[0]?.queue,
-      });
+      const options = { version: SPOOL_VERSION, queue, maxProblems: left, knowsPages: true };
+      const found = checkFile(select, options);
       problems.push(
         ...found.map(({ kind, words }) => ({ kind, words: `queue ${name}: ${words}` })),
       );
     }
-    return problems;
+    problems.push(...strays(database, queues.map(({ queue }) => queue)));
+    return problems.slice(0, maxProblems);
   });
+}
+
+/** Rows of no queue that has a name. */
+function strays(database: SqliteDatabase, queues: readonly number[]): QueueProblem[] {
+  const problems: QueueProblem[] = [];
+  const say = (table: string, key: SqliteValue | undefined) =>
+    problems.push({ kind: "packets", words: `${table} has the row ${key}, which is of no queue` });
+  for (
+    const [table, key] of [["packets", "last_id"], ["expiry", "last_id"], ["dead_letters", "id"]]
+  ) {
+    const find = database.prepare(
+      `SELECT ${key} FROM ${table} WHERE ${key} > ? AND ${key} <= ? ORDER BY ${key} LIMIT 1`,
+    );
+    let belowId = WHOLE_FILE.belowId;
+    for (const queue of [...queues.toSorted((a, b) => a - b), undefined]) {
+      const window = queue === undefined ? undefined : windowOf(queue);
+      const [row] = find.all([belowId, window?.belowId ?? WHOLE_FILE.endId]);
+      if (row !== undefined) say(`${table}`, row[0]);
+      belowId = window?.endId ?? belowId;
+    }
+  }
+  const lost = "SELECT queue FROM state WHERE queue NOT IN (SELECT number FROM queues) LIMIT 1";
+  for (const [queue] of database.prepare(lost).all([])) say("state", queue);
+  return problems;
 }
 
 /** What all queues of a spool hold together. */
@@ -84,11 +104,11 @@ export async function backUpSpool(
  * see `repairQueue`.
  *
  * @param file The spool.
- * @param name The queue's name in it.
+ * @param given The queue's name in it.
  * @param to A file that is not there yet.
  */
-export function repairFromSpool(file: string, name: string, to: string): RepairReport {
-  checkSpoolAddress({ file, name });
+export function repairFromSpool(file: string, given: string, to: string): RepairReport {
+  const { name } = checkSpoolAddress({ file, name: given });
   return repairQueue(file, to, {
     find(rows, roots) {
       const root = roots?.get("queues");

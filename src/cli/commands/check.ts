@@ -10,6 +10,7 @@ import { isQueueUrl } from "../../postgres/address.ts";
 import type { QueueCounts } from "../../queue/inspect/inspection.ts";
 import type { QueueProblem } from "../../queue/inspect/integrity.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
+import { formatSpoolAddress } from "../../spool/address.ts";
 import { fileOf } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
@@ -72,7 +73,7 @@ export function checkCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
 }
 
 async function check({ queue: path, json = false }: CheckOptions, io: Stdio): Promise<ExitCode> {
-  const { counts, problems } = await inspect(path);
+  const { counts, problems, damaged = path } = await inspect(path);
   const ok = problems.length === 0;
   if (json) {
     await printLine(io, JSON.stringify({ ok, problems, ...counts }));
@@ -89,7 +90,7 @@ async function check({ queue: path, json = false }: CheckOptions, io: Stdio): Pr
     await out.line(
       isQueueUrl(path)
         ? "damaged; fail over to a standby, or restore the database (sendq export saves packets)"
-        : `damaged; save what can be read: sendq repair ${path} NEW.db`,
+        : `damaged; save what can be read: sendq repair ${damaged} NEW.db`,
     );
     await out.flush();
   }
@@ -101,7 +102,9 @@ async function inspectSpool(file: string): ReturnType<typeof inspect> {
   const { checkSpool, totalOf } = await import("../../spool/whole_file.ts");
   const { spooledQueues } = await import("../../spool/inspector.ts");
   const problems = await checkSpool(file);
-  if (problems.length > 0) return { counts: undefined, problems };
+  if (problems.length > 0) {
+    return { counts: undefined, problems, damaged: formatSpoolAddress({ file, name: "NAME" }) };
+  }
   return { counts: totalOf(await spooledQueues(file)), problems };
 }
 
@@ -110,6 +113,8 @@ async function inspect(
 ): Promise<{
   counts: Pick<QueueCounts, "packets" | "bytes" | "deadPackets"> | undefined;
   problems: QueueProblem[];
+  /** What `sendq repair` takes, where it is something else. */
+  damaged?: string;
 }> {
   if (fileOf(path) === path) {
     checkPermissions({ files: [path] });

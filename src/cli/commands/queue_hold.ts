@@ -48,6 +48,7 @@ export async function holdQueue(queue: string, timeoutMs = TIMEOUT_MS): Promise<
 
 /** Opens a queue for what needs no right. */
 export async function openWithoutHold(queue: string): Promise<QueueHold> {
+  if (isSpoolAddress(queue)) (await openForLooking(queue))[Symbol.dispose]();
   return await holdOf(() => openQueue(queue, KEEPS_DEAD_LETTERS), undefined, () => {});
 }
 
@@ -81,6 +82,8 @@ async function holdFile(path: string): Promise<QueueHold> {
 
 /** Whoever sends from any queue of a spool has all of it. */
 async function holdInSpool(address: string): Promise<QueueHold> {
+  // Whoever takes something away does not make a queue.
+  (await openForLooking(address))[Symbol.dispose]();
   const queue = await openQueue(address, KEEPS_DEAD_LETTERS);
   try {
     const tenure = await sendingSideOf(queue).takeTenure(systemClock);

@@ -10,7 +10,8 @@ import { formatRemote, type Remote } from "../../base/remote.ts";
 import { formatProxy, proxyOf } from "../../base/via.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import { missingFlags } from "../../permissions/permissions.ts";
-import { resolveQueueOptions } from "../../queue/options.ts";
+import { type QueueOptions, resolveQueueOptions } from "../../queue/options.ts";
+import { isSpoolAddress } from "../../spool/address.ts";
 import { limitsOf } from "../../sender/options.ts";
 import { type DeliveryCommandOptions, queueOptionsOf } from "../arguments/options.ts";
 import { wayOf } from "../arguments/proxy.ts";
@@ -53,6 +54,7 @@ export function planRoutes(file: RouteFile, given: Command, io: Stdio): PlannedF
     const planned = planRoute(route, given, io, problems);
     if (planned !== undefined) routes.push(planned);
   }
+  problems.push(...spoolProblems(routes));
   return {
     routes,
     problems: problems.toSorted((a, b) => a.offset - b.offset),
@@ -156,6 +158,33 @@ function at(path: string, values: Values): number | undefined {
     if (value === path || JSON.stringify(value)?.includes(`"file":${text}`)) return offset;
   }
   return undefined;
+}
+
+/** What all queues of a spool share, two routes must not set in two ways. */
+function spoolProblems(routes: readonly PlannedRoute[]): Problem[] {
+  const problems: Problem[] = [];
+  const first = new Map<string, Pick<QueueOptions, "durability" | "syncIn">>();
+  for (const { plan: { options }, values } of routes) {
+    const file = isSpoolAddress(options.queue) ? fileOf(options.queue) : undefined;
+    if (file === undefined) continue;
+    const { durability, syncIn } = resolveQueueOptions(queueOptionsOf(options));
+    const known = first.get(file) ?? { durability, syncIn };
+    first.set(file, known);
+    for (
+      const [name, differs] of [
+        ["durability", durability !== known.durability],
+        ["syncIn", syncIn !== known.syncIn],
+      ] as const
+    ) {
+      if (!differs) continue;
+      const { offset } = values.get(name) ?? values.get("queue") ?? { offset: 0 };
+      problems.push({
+        offset,
+        words: `${name} must be the same in all routes of the spool ${file}`,
+      });
+    }
+  }
+  return problems;
 }
 
 /**

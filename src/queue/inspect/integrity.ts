@@ -75,6 +75,13 @@ export function checkFile(
   return check.problems;
 }
 
+/** Checks the pages of a file alone. */
+export function checkPages(select: Select, maxProblems: number): QueueProblem[] {
+  const check = new Check(select, { version: 0, queue: 0, maxProblems });
+  check.runPages();
+  return check.problems;
+}
+
 class Check {
   readonly problems: QueueProblem[] = [];
   readonly #select: Select;
@@ -92,9 +99,7 @@ class Check {
   }
 
   run(): void {
-    if (!this.#knowsPages) {
-      this.#try("pages", "the pages cannot be checked", () => this.#checkPages());
-    }
+    if (!this.#knowsPages) this.runPages();
     const state = this.#try("counts", "the counts cannot be read", () => this.#readState());
     const removedThrough = numberOf(state?.get("removed_through")) ?? 0;
     const packets = this.#checkPackets(removedThrough);
@@ -103,6 +108,10 @@ class Check {
     this.#try("packets", "times of expiry cannot be read", () => this.#checkExpiry());
     const letters = this.#checkDeadLetters(removedThrough);
     if (state !== undefined) this.#checkDeadCounts(state, letters);
+  }
+
+  runPages(): void {
+    this.#try("pages", "the pages cannot be checked", () => this.#checkPages());
   }
 
   #say(kind: QueueProblem["kind"], words: string): void {

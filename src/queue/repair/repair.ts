@@ -113,9 +113,11 @@ export function repairQueue(
   const before = stampOf(from);
   using pages = openPages(from);
   const rows = new DatabaseRows(pages);
-  const listed = rows.roots();
+  const list = rows.roots();
+  // A list that is sound and lacks one of them is another sort of damage.
+  const listed = list?.has("packets") && list.has("state") ? list : undefined;
   refuseOthers(from, pages, {
-    hasSchema: listed !== undefined,
+    hasSchema: list !== undefined,
     kind: find === undefined ? "queue" : "spool",
   });
   const roots = listed ?? rows.guessRoots(find === undefined ? ROOTS : SPOOL_ROOTS);

@@ -33,11 +33,12 @@ export interface IdWindow {
 export const WHOLE_FILE: IdWindow = {
   queue: 0,
   baseId: 0n,
-  belowId: -(2n ** 63n),
+  belowId: 1n - 2n ** 63n,
   endId: 2n ** 63n - 1n,
 };
 
-const WINDOW_BITS = 40n;
+/** A key without its last bits is the number of its queue. */
+export const WINDOW_BITS = 40n;
 /** Ids of one queue: at a thousand packets a second they last for 34 years. */
 const WINDOW_IDS = 2n ** WINDOW_BITS;
 /** The highest number of a queue whose keys JavaScript still counts exactly. */
@@ -61,7 +62,8 @@ export function lastIdIn({ queue }: IdWindow): number {
 
 /**
  * A statement about the rows of one queue: `?1` is what to add to its ids; its keys are those
- * above `?2`, up to `?3`; its own parameters begin with `?4`.
+ * above `?2`, up to `?3`; its own parameters begin with `?4`. In a file of one queue these three
+ * stand in the text and cost nothing; the queues of a spool share statements.
  */
 export class WindowStatement implements SqliteStatement {
   readonly #statement: SqliteStatement;
@@ -72,18 +74,26 @@ export class WindowStatement implements SqliteStatement {
    * @param sql One statement.
    * @param window The queue's.
    */
-  constructor(database: SqliteDatabase, sql: string, { baseId, belowId, endId }: IdWindow) {
-    this.#statement = new LazyStatement(database, sql);
-    this.#window = [baseId, belowId, endId];
+  constructor(database: SqliteDatabase, sql: string, window: IdWindow) {
+    const values = [window.baseId, window.belowId, window.endId];
+    const isShared = window !== WHOLE_FILE;
+    this.#window = isShared ? values : [];
+    this.#statement = new LazyStatement(
+      database,
+      isShared ? sql : sql.replaceAll(
+        /\?([0-9]+)/g,
+        (_, number) => String(values[Number(number) - 1] ?? `?${Number(number) - values.length}`),
+      ),
+    );
   }
 
   /** See {@linkcode SqliteStatement.run}. */
   run(params: readonly SqliteValue[]): void {
-    this.#statement.run([...this.#window, ...params]);
+    this.#statement.run(this.#window.length === 0 ? params : [...this.#window, ...params]);
   }
 
   /** See {@linkcode SqliteStatement.all}. */
   all(params: readonly SqliteValue[]): SqliteValue[][] {
-    return this.#statement.all([...this.#window, ...params]);
+    return this.#statement.all(this.#window.length === 0 ? params : [...this.#window, ...params]);
   }
 }

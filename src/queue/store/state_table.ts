@@ -76,7 +76,8 @@ export const COUNTS_SQL: string = `SELECT ${
 }, (SELECT min(last_id) FROM packets WHERE ${WITHIN}) - ?1, ` +
   `(SELECT max(last_id) FROM packets WHERE ${WITHIN}) - ?1 FROM state ` +
   `LEFT JOIN packets AS newer ON newer.last_id = (SELECT max(last_id) FROM packets WHERE ${WITHIN}) ` +
-  "AND newer.last_id - ?1 > state.last_id AND newer.stored_bytes IS NOT NULL WHERE state.queue = ?4";
+  "AND newer.last_id - ?1 > state.last_id AND newer.stored_bytes IS NOT NULL " +
+  "AND newer.queue = state.queue WHERE state.queue = ?4";
 
 /** The counts on disk. */
 export class StateTable {
