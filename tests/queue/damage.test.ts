@@ -199,6 +199,33 @@ Deno.test("packets that this process has just stored go on from memory, unchecke
   assert.equal(queue.stats().damagedPackets, 1);
 });
 
+Deno.test("rows whose ids no queue gives are noticed, and nothing is stored over them", async (t) => {
+  const cases: [string, string, RegExp][] = [
+    [
+      "the last row moved below all",
+      "UPDATE packets SET last_id = -5 WHERE last_id = 3",
+      /-5 is still/,
+    ],
+    ["one more with id 0", "UPDATE packets SET last_id = 0 WHERE last_id = 1", /0 is still there/],
+    [
+      "one beyond 2^53",
+      `UPDATE packets SET last_id = ${2n ** 60n} WHERE last_id = 3`,
+      /larger than/,
+    ],
+  ];
+  for (const [name, sql, words] of cases) {
+    await t.step(name, async () => {
+      using dir = new TempDir();
+      {
+        await using queue = await OutboundQueue.open(dir.queue);
+        for (const text of ["one", "two", "three"]) await queue.enqueue(bytes(text));
+      }
+      tamper(dir.queue, sql);
+      await assert.rejects(OutboundQueue.open(dir.queue), words);
+    });
+  }
+});
+
 Deno.test("a removal that finds more or less than was given out removes nothing", async (t) => {
   const cases: [string, string][] = [
     ["fewer packets", "DELETE FROM packets WHERE last_id = 6"],
