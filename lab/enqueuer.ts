@@ -11,12 +11,12 @@
  */
 
 import { setTimeout as delay } from "node:timers/promises";
-import { OutboundQueue } from "../src/queue/queue.ts";
+import { openAddress } from "./opened_queue.ts";
 import { packetOf } from "./packets.ts";
 
 if (import.meta.main) {
   const [path = "", letter = "", packets = "", perSecond = "", bytes = ""] = Deno.args;
-  await using queue = await OutboundQueue.open(path, { overflow: "wait" });
+  await using queue = await openAddress(path, { overflow: "wait" });
   for (let number = 0; number < Number(packets); number++) {
     await queue.enqueue(new TextEncoder().encode(packetOf(letter, number, Number(bytes))));
     await delay(1000 / Number(perSecond));

@@ -22,6 +22,7 @@ import {
   toolCommand,
   USAGE,
 } from "./program.ts";
+import type { Place } from "./opened_queue.ts";
 import { networkAvailable } from "./network.ts";
 import { type Figures, type Row, rowOf, skippedRow } from "./outcome.ts";
 import { formatTable, LEGEND, passed } from "./report.ts";
@@ -37,6 +38,7 @@ interface Options {
   readonly json?: true;
   readonly list?: true;
   readonly long?: true;
+  readonly spool?: boolean;
   readonly repeat: number;
   readonly lanes: number;
 }
@@ -58,6 +60,7 @@ async function main(args: readonly string[]): Promise<number> {
     .option("--json", "print JSON instead of the table")
     .option("--list", "print the scenarios and end")
     .option("--long", `only the hard conditions, for ${LONG_SECONDS / 60} minutes each`)
+    .option("--spool", "the queue lies in a spool")
     .option("--repeat <times>", "run each so often; times are medians", parsePositive, 1)
     .option("--lanes <count>", "run so many side by side", parsePositive, 4);
   const over = parseArguments(command, args);
@@ -87,7 +90,7 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 async function runAll(chosen: readonly Scenario[], options: Options): Promise<Row[]> {
-  const { repeat, lanes, long = false } = options;
+  const { repeat, lanes, long = false, spool = false } = options;
   const jobs = chosen.map((scenario): Job => ({ scenario, runs: [] }));
   const ready = jobs.filter(({ scenario }) => missingFor(scenario) === undefined);
   const todo = Array.from({ length: repeat }, () => ready).flat()
@@ -99,7 +102,11 @@ async function runAll(chosen: readonly Scenario[], options: Options): Promise<Ro
   await Promise.all(Array.from({ length: lanes }, async () => {
     for (let job = todo.shift(); job !== undefined; job = todo.shift()) {
       const { scenario } = job;
-      const outcome = await runOne(scenario, long ? LONG_SECONDS : undefined);
+      const outcome = await runOne(
+        scenario,
+        spool ? "spool" : "file",
+        long ? LONG_SECONDS : undefined,
+      );
       job.runs.push(outcome);
       const words = outcome instanceof Error
         ? outcome.message
@@ -119,11 +126,15 @@ async function runAll(chosen: readonly Scenario[], options: Options): Promise<Ro
 }
 
 /** In a process of its own. */
-async function runOne(scenario: Scenario, seconds: number | undefined): Promise<Figures | Error> {
+async function runOne(
+  scenario: Scenario,
+  place: Place,
+  seconds: number | undefined,
+): Promise<Figures | Error> {
   const folder = await Deno.makeTempDir({ ...(directory === undefined ? {} : { dir: directory }) });
   const child = new Deno.Command(Deno.execPath(), {
     args: [
-      ...["run", "--quiet", "--allow-all", ONE, scenario.name, folder],
+      ...["run", "--quiet", "--allow-all", ONE, scenario.name, folder, place],
       ...(seconds === undefined ? [] : [String(seconds)]),
     ],
     stdout: "piped",

@@ -1,5 +1,6 @@
 import type { QueueOptions } from "../src/queue/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
+import { formatSpoolAddress, isSpoolAddress, parseSpoolAddress } from "../src/spool/address.ts";
 import { spoolQueue } from "../src/spool/spool.ts";
 
 /** Where a queue that is put to the test lies: in a file of its own, or in a spool. */
@@ -20,6 +21,18 @@ export function openQueueAt(
   return place === "spool"
     ? spoolQueue(path, "tested", options)
     : OutboundQueue.open(path, options);
+}
+
+/** The same as `--queue` takes it. */
+export function addressOf(path: string, place: Place): string {
+  return place === "spool" ? formatSpoolAddress({ file: path, name: "tested" }) : path;
+}
+
+/** Opens what `--queue` takes. */
+export function openAddress(queue: string, options: QueueOptions = {}): Promise<OutboundQueue> {
+  return isSpoolAddress(queue)
+    ? openQueueAt(parseSpoolAddress(queue).file, "spool", options)
+    : openQueueAt(queue, "file", options);
 }
 
 /** Another queue of a spool, which stores whenever the tested one does; nobody sends from it. */

@@ -6,7 +6,7 @@
  */
 
 import { setTimeout as delay } from "node:timers/promises";
-import { OutboundQueue } from "../src/queue/queue.ts";
+import { addressOf, openAddress } from "./opened_queue.ts";
 import type { CommandEnd } from "./command_process.ts";
 import { BOX_PORT, MiddleBox, missingBox, viaOf } from "./middle_box.ts";
 import { type Heal, TestNetwork } from "./network.ts";
@@ -88,9 +88,8 @@ class ScenarioRun implements AsyncDisposable {
     this.#scenario = scenario;
     this.#network = network;
     this.#directory = directory;
-    this.#queue = scenario.diskBytes === undefined
-      ? `${directory}/outbox.db`
-      : `${directory}/disk/outbox.db`;
+    const folder = scenario.diskBytes === undefined ? directory : `${directory}/disk`;
+    this.#queue = addressOf(`${folder}/outbox.db`, scenario.place ?? "file");
     this.#clockFile = `${directory}/clock`;
     this.#traffic = scenario.traffic ?? DEFAULT_TRAFFIC;
     this.#producer = new Producer(this.#traffic);
@@ -371,12 +370,12 @@ class ScenarioRun implements AsyncDisposable {
     this.#producer.detach();
     await kill();
     await this.#sender?.kill();
-    await using queue = await OutboundQueue.open(this.#queue);
+    await using queue = await openAddress(this.#queue);
     this.#onDiskAtDeaths += queue.stats().packets;
   }
 
   async #storedPackets(): Promise<number> {
-    await using queue = await OutboundQueue.open(this.#queue);
+    await using queue = await openAddress(this.#queue);
     return queue.lastId;
   }
 

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { Place } from "./opened_queue.ts";
 import type { BoxName } from "./middle_box.ts";
 import type { Direction, RejectKind } from "./network.ts";
 
@@ -157,6 +158,8 @@ export interface Scenario {
   readonly needs?: "libfaketime";
   /** The queue lies on a filesystem of its own, of this size. */
   readonly diskBytes?: number;
+  /** What the queue's file is. @default {"file"} */
+  readonly place?: Place;
   readonly steps: readonly Step[];
   readonly expect: Expectation;
   /** No fault, only hard conditions: `--long` runs it for ten minutes. */

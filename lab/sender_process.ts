@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isSpoolAddress, parseSpoolAddress, reportsPathOf } from "../src/spool/address.ts";
 import { libcCandidates } from "../src/kernel/libc.ts";
 import { libsslCandidates } from "../src/kernel/library_paths.ts";
 import type { Spawn } from "./child.ts";
@@ -31,17 +32,24 @@ export interface SenderProcessOptions {
   readonly onEvent?: (event: LogEvent) => void;
 }
 
+/** What a sender reads and writes of its queue. */
+function filesOf(queue: string): string[] {
+  if (queue.startsWith("postgres:")) return [];
+  if (!isSpoolAddress(queue)) return [queue, `${queue}.lock`];
+  const { file } = parseSpoolAddress(queue);
+  return [file, `${file}.lock`, reportsPathOf(file)];
+}
+
 /** A running `send`. */
 export class SenderProcess extends CommandProcess {
   /** Starts it. */
   constructor(options: SenderProcessOptions) {
     const { spawn, wrapper = [], queue, server, via, tlsCa, flags = [], onEvent } = options;
-    const isFile = !queue.startsWith("postgres:");
     const isUnix = server.startsWith("unix:");
     const scheme = tlsCa === undefined ? "tcp" : "tls";
     const remote = isUnix ? server : `${scheme}://${server.replaceAll(",", `,${scheme}://`)}`;
     const files = [
-      ...(isFile ? [queue, `${queue}.lock`] : []),
+      ...filesOf(queue),
       ...(isUnix ? [server.slice("unix:".length)] : []),
     ];
     const toRead = [...files, ...(tlsCa === undefined ? [] : [tlsCa])];
