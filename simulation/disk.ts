@@ -288,11 +288,11 @@ function kindOf(sql: string): Kind {
   if (sql.startsWith("COMMIT")) return "commit";
   if (sql.startsWith("ROLLBACK")) return "rollback";
   if (sql.startsWith("INSERT INTO packets")) return "insert";
-  if (sql.startsWith("DELETE FROM packets WHERE last_id <= ?")) return "delete";
+  if (sql.startsWith("DELETE FROM packets WHERE last_id > ")) return "delete";
   if (
     /^UPDATE packets|^DELETE FROM packets WHERE last_id BETWEEN|^(INSERT OR IGNORE INTO|DELETE FROM) dead_letters/
       .test(sql)
   ) return "edit";
-  if (/^SELECT packets\.last_id, ends, payload\b/.test(sql)) return "read";
+  if (/^SELECT packets\.last_id - 0, ends, payload\b/.test(sql)) return "read";
   return "other";
 }
