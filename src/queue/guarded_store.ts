@@ -49,9 +49,8 @@ export interface SpareSpace {
 export class GuardedStore implements QueueStore {
   readonly path: string;
   readonly #store: QueueStore;
-  readonly #files: Pick<QueueFiles, "misplaced">;
+  readonly #files: QueueFiles;
   readonly #clock: Clock;
-  #lookedAtMs: number;
   #misplaced: QueueFileError | undefined;
   #spare: SpareSpace | undefined;
   /** Whether the reserve was given up and is not whole again. */
@@ -71,7 +70,7 @@ export class GuardedStore implements QueueStore {
    */
   constructor(
     store: QueueStore,
-    files: Pick<QueueFiles, "misplaced">,
+    files: QueueFiles,
     clock: Clock,
     prepare?: () => void,
   ) {
@@ -79,7 +78,6 @@ export class GuardedStore implements QueueStore {
     this.#store = store;
     this.#files = files;
     this.#clock = clock;
-    this.#lookedAtMs = clock.nowMs();
     this.#prepare = prepare;
   }
 
@@ -100,10 +98,13 @@ export class GuardedStore implements QueueStore {
    * @returns What is wrong, once it is: from then on nothing is stored any more.
    */
   misplaced(): QueueFileError | undefined {
-    this.#lookedAtMs = this.#clock.nowMs();
+    return this.#noticed(() => this.#files.misplaced());
+  }
+
+  #noticed(look: () => string | undefined): QueueFileError | undefined {
     // Whoever closes a queue last removes SQLite's own files.
     const known = this.#isClosed || this.#misplaced !== undefined;
-    const words = known ? undefined : this.#files.misplaced();
+    const words = known ? undefined : look();
     if (words !== undefined) this.#misplaced = queueFileError("misplaced", this.path, words);
     return this.#misplaced;
   }
@@ -131,12 +132,9 @@ export class GuardedStore implements QueueStore {
 
   /** @throws {QueueFileError} Nothing may be stored now. */
   #checkIntake(): void {
-    if (this.#misplaced !== undefined) throw this.#misplaced;
+    const error = this.#noticed(() => this.#files.misplacedWithin(LOOK_MS));
+    if (error !== undefined) throw error;
     const nowMs = this.#clock.nowMs();
-    if (nowMs - this.#lookedAtMs >= LOOK_MS) {
-      const error = this.misplaced();
-      if (error !== undefined) throw error;
-    }
     this.#prepare?.();
     this.#prepare = undefined;
     // Else packets would take the room that the next removal needs.

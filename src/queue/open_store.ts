@@ -43,7 +43,7 @@ export async function openStore(
     () => SqliteStore.open(path, { durability, driver, nowMs }),
   );
   try {
-    const files = new QueueFiles(store.path);
+    const files = new QueueFiles(store.path, nowMs);
     refuseOther(before, store.path);
     const synced = new SyncedStore(store, durability === "power-loss" ? syncIn : "loop", clock);
     const guarded = new GuardedStore(synced, files, clock, () => prepareLockFile(store.path));

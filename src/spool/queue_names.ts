@@ -11,7 +11,7 @@ import {
   type SqliteValue,
 } from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
-import { MAX_QUEUE_NUMBER, WINDOW_BITS } from "../queue/store/id_window.ts";
+import { MAX_QUEUE_NUMBER, queueOfKey } from "../queue/store/id_window.ts";
 import { fileError } from "../queue/store/transaction.ts";
 import type { Transactions } from "../queue/store/transactions.ts";
 import type { SpoolAddress } from "./address.ts";
@@ -71,7 +71,7 @@ function makeQueue(database: SqliteDatabase, file: string, name: string): number
   const [row] = database.prepare(
     "SELECT max(coalesce((SELECT max(number) FROM queues), 0), " +
       "coalesce((SELECT max(queue) FROM state), 0), " +
-      `coalesce((SELECT max(last_id) >> ${WINDOW_BITS} FROM packets), 0)) + 1`,
+      `coalesce((SELECT ${queueOfKey("max(last_id)")} FROM packets), 0)) + 1`,
   ).all([]);
   const number = Number(row?.[0]);
   if (number > MAX_QUEUE_NUMBER) {

@@ -28,7 +28,6 @@ import { SqliteStore } from "../queue/store/sqlite_store.ts";
 import { FileTransactions } from "../queue/store/transactions.ts";
 import { windowOf } from "../queue/store/id_window.ts";
 import { formatSpoolAddress } from "./address.ts";
-import { atMostEach } from "./at_most_each.ts";
 import { GroupCommit } from "./group_commit.ts";
 import { numberOf } from "./queue_names.ts";
 import { withSharedStatements } from "./shared_statements.ts";
@@ -47,8 +46,8 @@ export interface OpenQueue {
   changedByAnother(): void;
 }
 
-/** Files are looked at this often, for all queues together. */
-const LOOK_MS = 1000;
+/** Whoever has given space back last goes on with it for so long. */
+const SHRINKS_FOR_MS = 1000;
 
 /** The spools of this process, by their paths, and how many queues of each are open. */
 const opened = new Map<string, { readonly opening: Promise<SpoolFile>; users: number }>();
@@ -68,8 +67,7 @@ export class SpoolFile {
   /** What has nothing to do with packets. */
   readonly file: DatabaseFile;
   /** Whether its files are where they were. */
-  readonly files: Pick<QueueFiles, "misplaced">;
-  readonly #present: QueueFiles;
+  readonly files: QueueFiles;
   readonly #key: string;
   readonly #database: SqliteDatabase;
   readonly #transactions: SharedTransactions;
@@ -100,8 +98,7 @@ export class SpoolFile {
       ...{ path, clock, file: this.file, log: this.log },
       database: this.#database,
     });
-    const files = this.#present = new QueueFiles(path);
-    this.files = { misplaced: atMostEach(LOOK_MS, clock, () => files.misplaced()) };
+    this.files = new QueueFiles(path, () => clock.nowMs());
   }
 
   /**
@@ -171,7 +168,7 @@ export class SpoolFile {
 
   /** What is stored in a file that its path no longer leads to, nobody finds again. */
   #refuseMisplaced(): void {
-    const words = this.#present.misplaced();
+    const words = this.files.misplaced();
     if (words === undefined) return;
     throw queueFileError("misplaced", this.path, words, {
       advice:
@@ -243,7 +240,7 @@ export class SpoolFile {
   /** Gives free pages back, for one queue at a time: what is free is the same for all of them. */
   vacuumStep(by: OpenQueue, pages: number): FileSpace {
     const nowMs = this.#options.clock.nowMs();
-    const isAnothers = by !== this.#shrunkBy && nowMs - this.#shrunkAtMs < LOOK_MS;
+    const isAnothers = by !== this.#shrunkBy && nowMs - this.#shrunkAtMs < SHRINKS_FOR_MS;
     if (isAnothers) return { ...this.file.space(), freePages: 0 };
     this.#shrunkBy = by;
     this.#shrunkAtMs = nowMs;

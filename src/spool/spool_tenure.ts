@@ -79,13 +79,14 @@ class SentSpool {
   ): Promise<Tenure> {
     if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid);
     this.#senders.add(queue);
+    const locking = this.#lock ??= SenderLock.acquire(this.#path, clock, allocate);
     try {
-      this.#lock ??= SenderLock.acquire(this.#path, clock, allocate);
-      const lock = await this.#lock;
+      const lock = await locking;
       this.#held ??= new HeldSpool(this.#path, lock, clock);
       return new SpoolTenure(this.#held, queue, () => this.#release(queue));
     } catch (error) {
-      this.#lock = undefined;
+      // Another sender may be trying again by now.
+      if (this.#lock === locking) this.#lock = undefined;
       this.#release(queue);
       if (!(error instanceof QueueLockedError)) throw error;
       throw new QueueLockedError(address, error.holderPid, "spool");

@@ -10,7 +10,7 @@ import { backUp } from "../queue/inspect/backup.ts";
 import { checkFile, checkPages, type QueueProblem } from "../queue/inspect/integrity.ts";
 import { repairQueue, type RepairReport } from "../queue/repair/repair.ts";
 import type { SqliteDatabase, SqliteValue } from "../queue/sqlite/driver.ts";
-import { WHOLE_FILE, windowOf, WindowStatement } from "../queue/store/id_window.ts";
+import { statementFor, WHOLE_FILE, windowOf } from "../queue/store/id_window.ts";
 import { SPOOL_VERSION } from "../queue/store/schema.ts";
 import { checkSpoolAddress } from "./address.ts";
 import { DEFAULTS, lookInto, type SpooledQueue, spooledQueues } from "./inspector.ts";
@@ -33,9 +33,7 @@ export async function checkSpool(file: string, maxProblems = 1000): Promise<Queu
       if (left <= 0) break;
       const window = windowOf(queue);
       const select = (sql: string, params: readonly SqliteValue[]) =>
-        sql.includes("?1")
-          ? new WindowStatement(database, sql, window).all(params)
-          : database.prepare(sql).all(params);
+        statementFor(database, sql, window).all(params);
       const options = { version: SPOOL_VERSION, queue, maxProblems: left, knowsPages: true };
       const found = checkFile(select, options);
       problems.push(

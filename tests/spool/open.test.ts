@@ -204,3 +204,15 @@ Deno.test("senders that end leave nothing open either, their reports included", 
   }
   assert.deepEqual(openIn(dir), []);
 });
+
+Deno.test("whoever asks hears at once that the file is gone, however lately another queue has asked", async () => {
+  using dir = new TempDir();
+  const a = await spoolQueue(dir.queue, "a");
+  const b = await spoolQueue(dir.queue, "b");
+  assert.equal(a.misplaced(), undefined);
+  Deno.removeSync(dir.queue);
+  assert.equal(b.misplaced()?.reason, "misplaced");
+  // And stores nothing there any more, within the second in which nobody looks by himself.
+  await assert.rejects(a.enqueue("lost"), { reason: "misplaced" });
+  await Promise.all([a.close(), b.close()]);
+});

@@ -30,7 +30,7 @@ import {
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { type IdWindow, WHOLE_FILE, WindowStatement } from "../store/id_window.ts";
+import { type IdWindow, statementFor, WHOLE_FILE } from "../store/id_window.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
 import { recognise } from "../store/schema.ts";
 import { COUNTS_SQL } from "../store/state_table.ts";
@@ -369,9 +369,7 @@ export class QueueInspector implements Inspector {
   #select(sql: string, params: readonly SqliteValue[]): SqliteValue[][] {
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
-      statement = sql.includes("?1")
-        ? new WindowStatement(this.#database, sql, this.#window)
-        : this.#database.prepare(sql);
+      statement = statementFor(this.#database, sql, this.#window);
       this.#statements.set(sql, statement);
     }
     return statement.all(params);

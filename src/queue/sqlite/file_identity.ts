@@ -43,23 +43,39 @@ export function isSameFile(a: FileIdentity | undefined, b: FileIdentity | undefi
 /** The files of a queue that is open, as they were when it was opened. */
 export class QueueFiles {
   readonly #path: string;
+  readonly #nowMs: () => number;
   readonly #known = new Map<string, FileIdentity>();
+  #lookedAtMs: number;
+  #found: string | undefined;
 
   /**
    * Looks at them. SQLite's `-wal` and `-shm` are among them where this process
    * has the permission to look at them, which no queue needs.
    *
    * @param path The queue's path without symbolic links, open.
+   * @param nowMs Monotonic milliseconds.
    */
-  constructor(path: string) {
+  constructor(path: string, nowMs: () => number) {
     this.#path = path;
+    this.#nowMs = nowMs;
+    this.#lookedAtMs = nowMs();
     for (const file of [path, `${path}-wal`, `${path}-shm`]) {
       if (file === path || mayLookAt(file)) this.#remember(file);
     }
   }
 
+  /** The same; what was found last where that is younger than so many milliseconds. */
+  misplacedWithin(ms: number): string | undefined {
+    return this.#nowMs() - this.#lookedAtMs >= ms ? this.misplaced() : this.#found;
+  }
+
   /** What has become of the files, in words; `undefined`: they are where they were. */
   misplaced(): string | undefined {
+    this.#lookedAtMs = this.#nowMs();
+    return this.#found = this.#look();
+  }
+
+  #look(): string | undefined {
     for (const [file, known] of this.#known) {
       let present: FileIdentity | undefined;
       try {

@@ -38,16 +38,16 @@ export const WHOLE_FILE: IdWindow = {
 };
 
 /** A key without its last bits is the number of its queue. */
-export const WINDOW_BITS = 40n;
+const WINDOW_BITS = 40n;
 /** Ids of one queue: at a thousand packets a second they last for 34 years. */
 const WINDOW_IDS = 2n ** WINDOW_BITS;
 /** The highest number of a queue whose keys JavaScript still counts exactly. */
 export const MAX_QUEUE_NUMBER: number = 2 ** 13 - 1;
 
-/** In SQL, the number of the queue that a row of `expiry` called `due` is of; has an index. */
-export const QUEUE_OF_ROW = `due.last_id >> ${WINDOW_BITS}`;
-/** The same of the queue that a {@linkcode WindowStatement} is about. */
-export const QUEUE_OF_WINDOW = `?1 >> ${WINDOW_BITS}`;
+/** In SQL, the number of the queue that a key is of; of `?1` that of a {@linkcode WindowStatement}. */
+export function queueOfKey(key: string): string {
+  return `${key} >> ${WINDOW_BITS}`;
+}
 
 /** The window of a spool's queue; its number counts from 1. */
 export function windowOf(queue: number): IdWindow {
@@ -96,4 +96,13 @@ export class WindowStatement implements SqliteStatement {
   all(params: readonly SqliteValue[]): SqliteValue[][] {
     return this.#statement.all(this.#window.length === 0 ? params : [...this.#window, ...params]);
   }
+}
+
+/** A {@linkcode WindowStatement} where the text asks for one, and else a statement as it stands. */
+export function statementFor(
+  database: SqliteDatabase,
+  sql: string,
+  window: IdWindow,
+): SqliteStatement {
+  return sql.includes("?1") ? new WindowStatement(database, sql, window) : database.prepare(sql);
 }

@@ -12,7 +12,7 @@
 
 import { queueFileError } from "../sqlite/file_error.ts";
 import type { SqliteDatabase } from "../sqlite/driver.ts";
-import { QUEUE_OF_ROW } from "./id_window.ts";
+import { queueOfKey } from "./id_window.ts";
 
 const PACKETS_1 = `CREATE TABLE packets (
      last_id INTEGER PRIMARY KEY,
@@ -119,7 +119,7 @@ const QUEUES = `CREATE TABLE queues (
 
 /** By queue, and then by time: else each queue would look through what expires in all others. */
 const EXPIRY_BY_QUEUE = `CREATE INDEX expiry_by_queue ON expiry (${
-  QUEUE_OF_ROW.replace("due.", "")
+  queueOfKey("last_id")
 }, expires_at_ms)`;
 
 /** Makes a spool: version 5. */

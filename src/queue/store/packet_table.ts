@@ -16,14 +16,7 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
-import {
-  type IdWindow,
-  lastIdIn,
-  QUEUE_OF_ROW,
-  QUEUE_OF_WINDOW,
-  WHOLE_FILE,
-  WindowStatement,
-} from "./id_window.ts";
+import { type IdWindow, lastIdIn, queueOfKey, WHOLE_FILE, WindowStatement } from "./id_window.ts";
 import { batchOf, crcOf, DamagedRowError, shapeOf } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
 import type { Due, IdRange, PacketCount } from "./types.ts";
@@ -150,7 +143,9 @@ export class PacketTable {
         "WHERE due.expires_at_ms <= ?5 ORDER BY due.last_id LIMIT ?6",
     );
     // The sign keeps SQLite from searching by id: by time it finds at once.
-    const ofQueue = window === WHOLE_FILE ? "" : `${QUEUE_OF_ROW} = ${QUEUE_OF_WINDOW} AND `;
+    const ofQueue = window === WHOLE_FILE
+      ? ""
+      : `${queueOfKey("due.last_id")} = ${queueOfKey("?1")} AND `;
     const byTime = `WHERE ${ofQueue}+due.last_id > ?1 + ?4 AND due.expires_at_ms`;
     this.#selectDueByTime = prepare(
       `${due} expiry${join}${byTime} <= ?5 ORDER BY due.expires_at_ms LIMIT ?6`,
