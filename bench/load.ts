@@ -20,6 +20,12 @@ import { monotonicMs } from "./clock.ts";
 import { PacketMaker } from "./packet.ts";
 import { type Quantiles, quantiles } from "./statistics.ts";
 
+/**
+ * The hold, so that removals have begun, and a second in which the file, its log and the compiled
+ * code grow: what is removed while it is measured was stored after that.
+ */
+export const WARM_UP_MS = 3000;
+
 /** What to do. */
 export interface LoadOptions {
   readonly port: number;
@@ -33,7 +39,7 @@ export interface LoadOptions {
   readonly maxInFlightBytes?: number;
   /** Speaks TLS, and trusts this authority. */
   readonly tls?: { readonly ca: string };
-  /** Above the hold time, so that removals have begun. @default {1500} */
+  /** @default {WARM_UP_MS} */
   readonly warmUpMs?: number;
   /** @default {2000} */
   readonly measureMs?: number;
@@ -65,6 +71,8 @@ export interface LoadReport {
   readonly packetsPerCommit: number;
   /** Enqueued in all, for the comparison with what the sink received. */
   readonly enqueued: number;
+  /** When was measured, by CLOCK_MONOTONIC: packets that were enqueued then. */
+  readonly measured: { readonly fromMs: number; readonly untilMs: number };
   readonly redelivered: number;
 }
 
@@ -106,7 +114,7 @@ class CountingDriver implements SqliteDriver {
 
 /** Runs the load. */
 export async function run(options: LoadOptions): Promise<LoadReport> {
-  const { port, hostname = "127.0.0.1", warmUpMs = 1500, measureMs = 2000 } = options;
+  const { port, hostname = "127.0.0.1", warmUpMs = WARM_UP_MS, measureMs = 2000 } = options;
   const directory = Deno.makeTempDirSync({ prefix: "sendq-bench-" });
   using planted = plant(options.planted, directory);
   const driver = new CountingDriver(planted.afterCommit);
@@ -170,6 +178,7 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
     await sleep(warmUpMs);
     stored.length = 0;
     watching = true;
+    const fromMs = monotonicMs();
     const before = {
       atMs: performance.now(),
       ...marks(),
@@ -181,6 +190,7 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
     const cpu = cpuUsage(before.cpu);
     const rssBytes = Deno.memoryUsage().rss;
     watching = going = false;
+    const measured = { fromMs, untilMs: monotonicMs() };
     clearInterval(pacer);
     await Promise.all([...producers, ...paced]);
     await sender.close({ deliverTimeoutMs: 30_000 });
@@ -204,6 +214,7 @@ export async function run(options: LoadOptions): Promise<LoadReport> {
       commitsPerPacket: commits / packets,
       packetsPerCommit: packets / commits,
       enqueued: maker.made,
+      measured,
       redelivered: sender.stats().redeliveredPackets,
     };
   } finally {

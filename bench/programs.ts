@@ -5,7 +5,7 @@
  */
 
 import { LineChild, type Spawn, spawnHere } from "../lab/child.ts";
-import type { SinkOptions, SinkReport } from "./sink.ts";
+import type { SinkOptions, SinkQuestion, SinkReport } from "./sink.ts";
 
 /** How a program is started. */
 export interface RunOptions {
@@ -53,8 +53,8 @@ export class Sink implements AsyncDisposable {
   }
 
   /** What it has received. */
-  async report(): Promise<SinkReport> {
-    await this.#child.say("report");
+  async report(question: SinkQuestion = {}): Promise<SinkReport> {
+    await this.#child.say(JSON.stringify(question));
     return JSON.parse(await this.#child.hear());
   }
 

@@ -6,7 +6,7 @@
  */
 
 import type { FloorOptions, FloorReport } from "./floor.ts";
-import type { LoadOptions, LoadReport } from "./load.ts";
+import { type LoadOptions, type LoadReport, WARM_UP_MS } from "./load.ts";
 import { type RunOptions, runProgram, Sink } from "./programs.ts";
 import type { SinkOptions } from "./sink.ts";
 import type { Quantiles } from "./statistics.ts";
@@ -85,8 +85,9 @@ export async function load(
     latency,
     ...(serverTls === undefined ? {} : { tls: serverTls }),
   });
-  const report = await runProgram<LoadReport>("load.ts", { ...options, port: sink.port }, how);
-  const { packets, missing, repeated, latencyMs } = await sink.report();
+  const asked = { warmUpMs: WARM_UP_MS, ...options, port: sink.port };
+  const report = await runProgram<LoadReport>("load.ts", asked, how);
+  const { packets, missing, repeated, latencyMs } = await sink.report(report.measured);
   if (packets !== report.enqueued || missing > 0 || repeated > report.redelivered) {
     throw new Error(
       `${report.enqueued} packets were enqueued, ${packets} received, ${missing} missing, ` +

@@ -1,8 +1,8 @@
 // deno-lint-ignore-file no-console
 /**
  * A server that reads as fast as it can and checks every packet's place in the
- * order. Prints `{"port":N}`, then answers each line on its standard input with
- * one line of JSON: what it has received since the line before.
+ * order. Prints `{"port":N}`, then answers each line on its standard input, a
+ * {@linkcode SinkQuestion}, with one line of JSON: what it has received.
  *
  * ```sh
  * deno run -A bench/sink.ts '{"packetBytes":100,"latency":true}'
@@ -30,6 +30,14 @@ export interface SinkOptions {
   readonly tls?: { readonly cert: string; readonly key: string };
 }
 
+/** What the sink is asked. */
+export interface SinkQuestion {
+  /** Only how long those packets took that were enqueued from here on, by CLOCK_MONOTONIC. */
+  readonly fromMs?: number;
+  /** And until here. */
+  readonly untilMs?: number;
+}
+
 /** What the sink answers. */
 export interface SinkReport {
   /** Packets in their right place. */
@@ -47,7 +55,8 @@ const READ_BYTES = 512 * 1024;
 
 async function serve(options: SinkOptions): Promise<void> {
   const expected: number[] = [];
-  let latencies: number[] = [];
+  /** In pairs, when it was enqueued and how long it took: no object for each packet. */
+  const latencies: number[] = [];
   const count = { packets: 0, repeated: 0, missing: 0, connections: 0 };
   const where = { hostname: options.hostname ?? "127.0.0.1", port: 0 };
   const listener: Deno.Listener<Deno.TcpConn | Deno.TlsConn, Deno.NetAddr> =
@@ -64,7 +73,7 @@ async function serve(options: SinkOptions): Promise<void> {
       count.missing += number - due;
       count.packets++;
       expected[sender] = number + 1;
-      if (atMs !== 0 && options.latency === true) latencies.push(nowMs - atMs);
+      if (atMs !== 0 && options.latency === true) latencies.push(atMs, nowMs - atMs);
     }, options.lines);
     const buffer = new Uint8Array(READ_BYTES);
     try {
@@ -87,12 +96,17 @@ async function serve(options: SinkOptions): Promise<void> {
     }
   })();
   console.log(JSON.stringify({ port: listener.addr.port }));
-  for await (const _line of Deno.stdin.readable) {
+  for await (const line of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
+    const { fromMs = -Infinity, untilMs = Infinity }: SinkQuestion = JSON.parse(line);
+    const asked: number[] = [];
+    for (let i = 0; i < latencies.length; i += 2) {
+      const [atMs = 0, ms = 0] = latencies.slice(i, i + 2);
+      if (atMs >= fromMs && atMs <= untilMs) asked.push(ms);
+    }
     const report: SinkReport = {
       ...count,
-      latencyMs: latencies.length === 0 ? undefined : quantiles(latencies),
+      latencyMs: asked.length === 0 ? undefined : quantiles(asked),
     };
-    latencies = [];
     console.log(JSON.stringify(report));
   }
 }
