@@ -85,6 +85,7 @@ export async function load(
     latency,
     ...(serverTls === undefined ? {} : { tls: serverTls }),
   });
+  // Said, although it is the default: an older version has another.
   const asked = { warmUpMs: WARM_UP_MS, ...options, port: sink.port };
   const report = await runProgram<LoadReport>("load.ts", asked, how);
   const { packets, missing, repeated, latencyMs } = await sink.report(report.measured);

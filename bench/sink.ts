@@ -100,8 +100,8 @@ async function serve(options: SinkOptions): Promise<void> {
     const { fromMs = -Infinity, untilMs = Infinity }: SinkQuestion = JSON.parse(line);
     const asked: number[] = [];
     for (let i = 0; i < latencies.length; i += 2) {
-      const [atMs = 0, ms = 0] = latencies.slice(i, i + 2);
-      if (atMs >= fromMs && atMs <= untilMs) asked.push(ms);
+      const atMs = latencies[i] ?? 0;
+      if (atMs >= fromMs && atMs <= untilMs) asked.push(latencies[i + 1] ?? 0);
     }
     const report: SinkReport = {
       ...count,
