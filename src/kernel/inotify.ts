@@ -66,6 +66,7 @@ class Instance {
     libc().memcpyTo(this.#pollfd, new Int32Array([this.#fd, POLLIN]), POLLFD_BYTES);
   }
 
+  /** Once it is not, nobody watches here any more, and it ends. */
   get isInUse(): boolean {
     return this.#callbacks.size > 0;
   }
@@ -158,15 +159,20 @@ function callAll(callbacks: ReadonlySet<() => void> | undefined): void {
 let running: { readonly instance: Instance; readonly ended: Promise<void> } | undefined;
 
 function watch(path: string, mask: number, onChange: () => void): () => Promise<void> {
-  const instance = running?.instance ?? new Instance();
+  // One that nobody uses any more is about to end: whoever waits for that would wait for us, too.
+  const used = running?.instance.isInUse ? running : undefined;
+  const instance = used?.instance ?? new Instance();
   let end: () => void;
   try {
     end = instance.watch(path, mask, onChange);
   } catch (error) {
-    if (running === undefined) instance.close();
+    if (used === undefined) instance.close();
     throw error;
   }
-  const { ended } = running ??= { instance, ended: instance.run(() => running = undefined) };
+  const onEnd = () => {
+    if (running?.instance === instance) running = undefined;
+  };
+  const { ended } = running = used ?? { instance, ended: instance.run(onEnd) };
   return async () => {
     end();
     if (!instance.isInUse) await ended;

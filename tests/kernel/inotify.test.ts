@@ -4,6 +4,7 @@ import { KernelCallError } from "../../src/base/errors.ts";
 import type { FileWatch } from "../../src/base/ports.ts";
 import { inotify } from "../../src/kernel/inotify.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { within } from "../support/until.ts";
 
 function watcher(): FileWatch {
   return inotify() ?? assert.fail("the C library was granted");
@@ -108,6 +109,18 @@ Deno.test("whoever is told may end its watch, and begin another", async () => {
   touch(first);
   await (await done.promise)();
   assert.deepEqual(told, ["1", "2"]);
+});
+
+Deno.test("who ends the last watch does not wait for one that begins meanwhile", async () => {
+  using dir = new TempDir();
+  const [first, second] = [made(dir, "1"), made(dir, "2")];
+  const ended = watcher().touches(first, () => {})();
+  const told = Promise.withResolvers<void>();
+  const endSecond = watcher().touches(second, () => told.resolve());
+  await within("the first watch ends", ended);
+  touch(second);
+  await told.promise;
+  await endSecond();
 });
 
 Deno.test("two who watch one file are both told, and each ends for itself", async () => {
