@@ -367,8 +367,8 @@ export class QueueFileError extends Error {
    * What the file holds of what was to be stored or removed:
    * - `"nothing-stored"`: nothing; the file is as it was before
    * - `"unknown"`: the disk reported an error at the very end, or whoever wrote it died.
-   *   Nothing of it shows as long as the machine runs, but after a crash or a power cut
-   *   the file may hold it: who stores the packet again may store it twice.
+   *   The file may hold it, now or after a power cut, and then it is sent: who stores the packet
+   *   again may store it twice.
    */
   readonly outcome: CommitOutcome;
 
@@ -400,6 +400,12 @@ export class QueueFileError extends Error {
  * @category Errors
  */
 export type CommitOutcome = "nothing-stored" | "unknown";
+
+/** Whether what was to be stored or removed may have been, although somebody is told of an error. */
+export function isOutcomeUnknown(error: unknown): boolean {
+  return error instanceof OutcomeUnknownError ||
+    (error instanceof QueueFileError && error.outcome === "unknown");
+}
 
 /**
  * What is wrong with a queue's file; see {@linkcode QueueFileError.reason}.

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { QueueFileError } from "../base/errors.ts";
+import { isOutcomeUnknown, QueueFileError } from "../base/errors.ts";
 import type { SqliteDatabase, SqliteStatement } from "../queue/sqlite/driver.ts";
 import { commitError, fileError } from "../queue/store/transaction.ts";
 import type { Transactions } from "../queue/store/transactions.ts";
@@ -135,7 +135,7 @@ export class SharedTransactions implements Transactions {
       this.#own.rollBack();
       const told = committing ? commitError(error, this.#path) : undefined;
       // What may be on the disk is not stored a second time.
-      return isUnknown(told) ? failed(told) : undefined;
+      return isOutcomeUnknown(told) ? failed(told) : undefined;
     } finally {
       this.#shared = undefined;
     }
@@ -152,8 +152,4 @@ function alone<T>({ run }: Work<T>): Outcome<T> {
 
 function isDiskFull(error: unknown): boolean {
   return error instanceof QueueFileError && error.reason === "disk-full";
-}
-
-function isUnknown(error: unknown): boolean {
-  return error instanceof QueueFileError && error.outcome === "unknown";
 }

@@ -14,6 +14,7 @@ import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { within } from "../support/until.ts";
 import { FaultDriver, settle } from "./helpers.ts";
 import { inEachPlace } from "./threads.ts";
 
@@ -462,6 +463,35 @@ inEachPlace("rememberSent is written with the next commit and on close", async (
   await using again = await open(dir.queue);
   assert.equal(sendingSideOf(again).sentThroughId, 3);
 });
+
+inEachPlace(
+  "rememberSent is not forgotten over a change that finds nothing to change",
+  async (open) => {
+    using dir = new TempDir();
+    const queue = await open(dir.queue);
+    await queue.enqueueMany([bytes("a"), bytes("b")]);
+    sendingSideOf(queue).rememberSent(2);
+    await queue.removeDeadLetters({ firstId: 1, lastId: 2 });
+    await queue.close();
+    await using again = await open(dir.queue);
+    assert.equal(sendingSideOf(again).sentThroughId, 2);
+  },
+);
+
+inEachPlace(
+  "a removal that has to look what others have stored, while the queue is closed, ends",
+  async (open) => {
+    using dir = new TempDir();
+    const queue = await open(dir.queue);
+    await using other = await open(dir.queue);
+    await other.enqueue(bytes("a"));
+    assert.equal(queue.lastId, 0, "nobody has looked");
+    const removed = sendingSideOf(queue).removeThrough(1);
+    const closed = queue.close();
+    await within("it is removed or refused", Promise.allSettled([removed]));
+    await closed;
+  },
+);
 
 inEachPlace("close stores what is waiting, is idempotent and ends everything", async (open) => {
   using dir = new TempDir();

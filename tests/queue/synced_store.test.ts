@@ -127,6 +127,40 @@ Deno.test("a sync that fails: its packets are in doubt, and the log is moved bef
   assert.deepEqual(found, ["a", "b", "e"]);
 });
 
+Deno.test("what is in the file after a sync that failed is known at once, and so is sent", async () => {
+  using dir = new TempDir();
+  using syncs = new HeldSyncs();
+  const queue = await OutboundQueue.open(dir.queue, inThreads);
+  let rings = 0;
+  sendingSideOf(queue).subscribe(() => rings++);
+  syncs.holds = true;
+  const begun = syncs.next();
+  const failed = assert.rejects(queue.enqueue(bytes("a")), { outcome: "unknown" });
+  await begun;
+  syncs.release(new Error("EIO"));
+  await failed;
+  assert.deepEqual([queue.lastId, queue.stats().packets, rings], [1, 1, 1]);
+  await queue.close();
+});
+
+Deno.test("whoever gives up during a sync that fails is not told that nothing is stored", async () => {
+  using dir = new TempDir();
+  using syncs = new HeldSyncs();
+  const queue = await OutboundQueue.open(dir.queue, inThreads);
+  syncs.holds = true;
+  const begun = syncs.next();
+  const controller = new AbortController();
+  const failed = assert.rejects(queue.enqueue(bytes("a"), { signal: controller.signal }), {
+    name: "QueueFileError",
+    outcome: "unknown",
+  });
+  await begun;
+  controller.abort();
+  syncs.release(new Error("EIO"));
+  await failed;
+  await queue.close();
+});
+
 Deno.test("a removal's sync that fails takes those behind it along: the kernel tells one alone", async () => {
   using dir = new TempDir();
   using syncs = new HeldSyncs();

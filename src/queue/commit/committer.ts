@@ -7,7 +7,7 @@
  */
 
 import { onAbort } from "../../base/abort.ts";
-import { ClosedError, QueueFullError } from "../../base/errors.ts";
+import { ClosedError, isOutcomeUnknown, QueueFullError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { BusyRetry } from "../sqlite/busy.ts";
 import type {
@@ -146,7 +146,7 @@ export class Committer {
 
   /**
    * @param store The file.
-   * @param options Limits, clock and busyRetry.
+   * @param options Limits, time, and how long to wait for another process.
    * @param start The file's counts, and the data version they were read at.
    * @param events Called after each commit.
    */
@@ -245,6 +245,7 @@ export class Committer {
 
   /** Removes packets up to `id`, with the next packets stored where there are any. */
   removeThrough(id: number): Promise<void> {
+    if (this.#isClosing) return Promise.reject(new ClosedError("The queue is closed."));
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#removal ??= { throughId: 0, waiters: [] };
     const throughId = Math.min(id, this.#state.lastId);
@@ -424,7 +425,8 @@ export class Committer {
         const request = this.#request(job);
         return this.#answer(job, request.removeThrough, await this.#commit(request));
       } catch (error) {
-        for (const unit of job.units) this.#waitAgain(unit);
+        if (isOutcomeUnknown(error)) await this.#lookAgain();
+        else for (const unit of job.units) this.#waitAgain(unit);
         await busyRetry.waitOrThrow(error);
       }
     }
@@ -446,11 +448,25 @@ export class Committer {
           if (grown) this.#events.grown();
           return resolve(result);
         } catch (error) {
+          if (isOutcomeUnknown(error)) await this.#lookAgain();
           await busyRetry.waitOrThrow(error);
         }
       }
     } catch (error) {
       reject(error);
+    }
+  }
+
+  /**
+   * What was to be stored or removed may have been: nobody is told of a commit of one's own, and
+   * a packet that nobody knows of is not sent.
+   */
+  async #lookAgain(): Promise<void> {
+    if (this.#isClosing) return;
+    try {
+      await this.takeOver();
+    } catch {
+      // Then the next commit tells.
     }
   }
 

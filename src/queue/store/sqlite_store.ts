@@ -164,8 +164,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
       const batches = this.#store(draft, request, refused);
       if (batches.length === 0) draft.writesState = true;
       // Nothing to write: spare the disk a sync.
-      const changed = batches.length > 0 || counts.removedThrough !== before.removedThrough ||
-        counts.sentThrough !== draft.sentBefore;
+      const changed = batches.length > 0 || counts.removedThrough !== before.removedThrough;
       return { changed, result: { batches, refused } };
     });
   }
@@ -199,7 +198,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
         this.#transactions.begin();
         const draft = this.#draft();
         const { counts } = draft;
-        rememberSent(counts, sentThrough);
+        const sentMoved = rememberSent(counts, sentThrough);
         const timeMoved = keepTime(draft, at);
         for (const id of damagedIds) this.#setAside(draft, id, at.wallMs);
         const { changed, result } = work(draft);
@@ -207,7 +206,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
         const oldestEnqueuedAtMs = draft.oldestAtMs ?? this.#countUpToOldest(counts);
         checkCounts(counts);
         const { dropped, setAside } = draft;
-        if (changed || timeMoved || setAside.length > 0 || dropped.packets > 0) {
+        if (changed || sentMoved || timeMoved || setAside.length > 0 || dropped.packets > 0) {
           if (draft.writesState) this.#counts.write(counts);
           this.#transactions.checkRoom(draft.storedBytes);
           committing = true;
@@ -231,7 +230,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     const counts = this.#counts.read();
     const dropped = { packets: 0, bytes: 0, throughId: 0 };
     return {
-      ...{ counts, sentBefore: counts.sentThrough, writesState: false, dropped },
+      ...{ counts, writesState: false, dropped },
       ...{ setAside: [], oldestAtMs: undefined, storedBytes: 0 },
     };
   }

@@ -19,8 +19,6 @@ export const SAME_CLOCK_MS = 1000;
 export interface Draft {
   /** The counts after it. */
   readonly counts: Counts;
-  /** What ids were known to have been on a wire before it. */
-  readonly sentBefore: number;
   /** Whether the row of counts must be written: the rows of packets do not say it all. */
   writesState: boolean;
   /** Those of the packets that it stores. */
@@ -33,9 +31,15 @@ export interface Draft {
   readonly setAside: MovedPackets[];
 }
 
-/** Ids up to this one have been on a wire. */
-export function rememberSent(counts: Counts, sentThrough: number): void {
-  counts.sentThrough = Math.max(counts.sentThrough, Math.min(sentThrough, counts.lastId));
+/**
+ * Ids up to this one have been on a wire.
+ *
+ * @returns Whether that is news to the file.
+ */
+export function rememberSent(counts: Counts, sentThrough: number): boolean {
+  const before = counts.sentThrough;
+  counts.sentThrough = Math.max(before, Math.min(sentThrough, counts.lastId));
+  return counts.sentThrough > before;
 }
 
 /**
