@@ -114,7 +114,7 @@ export interface ConnectionReading {
   readonly peerClosed: boolean;
   /** Up to when the peer is known to have been alive and reading: nothing else confirms. */
   readonly vouchedUntilMs: number;
-  /** When the last acknowledgement came: what has drained now is held from here on. */
+  /** Not before the last acknowledgement came: what has drained now is held from here on. */
   readonly ackedAtMs: number;
   /** The peer reads again after a stall: what it acknowledged before has to be held anew. */
   readonly resumedReading: boolean;
@@ -337,6 +337,9 @@ export class Connection {
   /** @throws {KernelCallError} The kernel refuses a call, or contradicts itself. */
   #poll(nowMs: number): ConnectionReading {
     const sample = this.#wire.sample();
+    // By the clock as it is now: the process may have stood still since `nowMs`, and what came
+    // meanwhile would be held from before it came.
+    const ackedAtMs = this.#clock.nowMs() - sample.lastAckMs;
     this.#assertAccounts(sample, nowMs);
     if (this.#refusal !== undefined) throw this.#refusal;
     this.#sample = sample;
@@ -394,7 +397,7 @@ export class Connection {
       alive: true,
       vouchedUntilMs: (this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory)) -
         this.#longerHoldMs,
-      ackedAtMs: this.#memory.aliveAtMs,
+      ackedAtMs,
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
       pollInMs: Math.min(

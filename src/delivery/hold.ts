@@ -67,7 +67,7 @@ export class Hold {
    *
    * @param throughId Up to this one.
    * @param packets How many.
-   * @param sinceMs When the last acknowledgement came.
+   * @param sinceMs When the last acknowledgement came, or later.
    */
   add(throughId: number, packets: number, sinceMs: number): void {
     this.#packets += packets;

@@ -132,7 +132,7 @@ export interface LivenessMemory {
    * the program has read, of anything unread since it last read on.
    */
   readonly stalledMs: number;
-  /** When the last segment of the peer arrived, as far as known. */
+  /** When the last segment of the peer arrived, as far as known; it may have come later. */
   readonly aliveAtMs: number;
   /** When the peer was last seen to be reading. */
   readonly readingAtMs: number;
