@@ -193,7 +193,7 @@ export class Outgoing {
         const isPacket = this.#parts[this.#head]?.ends !== undefined;
         const chunk = this.#nextChunk();
         if (chunk === undefined) break;
-        for (let offset = 0; offset < chunk.length;) {
+        for (let offset = 0; offset < chunk.length && !this.#failed;) {
           const takenBytes = await wire.write(chunk.subarray(offset));
           if (takenBytes < 1) throw new WireError("UNKNOWN", "A write that works takes something.");
           const wasIdle = ledger.oldestUnackedAtMs === undefined;

@@ -18,7 +18,7 @@
 import { ClosedError, messageOf, PacketRefusedError } from "../base/errors.ts";
 import { isLasting } from "../base/lasting.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports.ts";
-import type { Opened } from "../session/open.ts";
+import { abortQuietly, type Opened } from "../session/open.ts";
 import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
 import { Backoff } from "./backoff.ts";
@@ -253,15 +253,23 @@ export class Supervisor {
       await this.#window.finishRemovals();
       this.#closed.resolve();
     } catch (error) {
-      this.#connection?.dispose();
-      // What was answered before it is not sent again.
-      if (error instanceof PacketRefusedError) await this.#window.finishRemovals();
-      if (this.#state.kind === "connecting") this.#state.attempt.abort();
+      // What cannot be given back must neither hide why it stops, nor keep anybody waiting.
+      await this.#giveBack(error).catch(() => {});
       this.#enter({ kind: "closed" }, "error", `the sender stopped: ${messageOf(error)}`, error);
       this.#closed.reject(error);
     } finally {
       unsubscribe();
       this.#drainedWaiters.rejectAll();
+    }
+  }
+
+  async #giveBack(error: unknown): Promise<void> {
+    try {
+      this.#connection?.dispose();
+      if (this.#state.kind === "connecting") this.#state.attempt.abort();
+    } finally {
+      // What was answered before it is not sent again.
+      if (error instanceof PacketRefusedError) await this.#window.finishRemovals();
     }
   }
 
@@ -330,11 +338,7 @@ export class Supervisor {
       case "waiting":
         return result.waitMs;
       case "opened":
-        try {
-          return this.#established(result.opened, nowMs);
-        } catch (error) {
-          return this.#attemptFailed(error, nowMs, nowMs);
-        }
+        return this.#established(result.opened, nowMs);
       case "failed":
         return this.#attemptFailed(result.error, result.startedAtMs, nowMs, result.verdict);
       default:
@@ -364,8 +368,8 @@ export class Supervisor {
         },
       });
     } catch (error) {
-      wire.abort();
-      throw error;
+      abortQuietly(wire);
+      return this.#attemptFailed(error, nowMs, nowMs);
     }
     this.#connections++;
     this.#refusedBackoff.reset();
@@ -373,12 +377,10 @@ export class Supervisor {
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
     this.#window.connected(connection, opened, this.#limits);
+    const words = `connected to ${wire.remoteAddress} from ${wire.localAddress}`;
+    this.#enter({ kind: "connected", connection }, "info", words);
     this.#window.topUp(connection, nowMs);
-    return this.#enter(
-      { kind: "connected", connection },
-      "info",
-      `connected to ${wire.remoteAddress} from ${wire.localAddress}`,
-    );
+    return AT_ONCE;
   }
 
   #attemptFailed(
@@ -405,8 +407,7 @@ export class Supervisor {
   }
 
   #connected(connection: Connection, nowMs: number): number {
-    // What is held is confirmed by what is seen now.
-    const reading = this.#poll(connection, nowMs, this.#window.dueInMs(nowMs) <= 0);
+    const reading = this.#poll(connection, nowMs, false);
     if (reading.ended) return this.#ended(connection, reading.peerClosed, nowMs);
     if (!reading.alive) return reading.pollInMs; // Dead, and its errno still on the way.
     if (reading.peerClosed && this.#limits.onPeerFin !== "keep-sending") {

@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { OptionError, SocketOptionError } from "../../src/base/errors.ts";
 import type { Dialer } from "../../src/base/ports.ts";
+import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { serveStatus } from "../../src/observe/http.ts";
 import { instrument } from "../../src/observe/metrics.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
@@ -12,6 +13,7 @@ import { Relay } from "../../src/relay/relay.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { ManualClock } from "../support/manual_clock.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
 
@@ -254,4 +256,28 @@ Deno.test("an error of the block's own is thrown as it is where the sender has n
     await sender.close({ deliverTimeoutMs: -1 });
   }, { dialer: deafDialer });
   assert(thrown instanceof OptionError);
+});
+
+Deno.test("told where a wire of one's own cannot be given back; and the queue is free", async () => {
+  await using server = new ScriptedServer().start();
+  using dir = new TempDir();
+  const below = tcpDialer({ hostname: "127.0.0.1", port: Number(new URL(server.remote).port) });
+  const dialer: Dialer = {
+    remote: below.remote,
+    async dial(signal, onLookedUp) {
+      const wire = await below.dial(signal, onLookedUp);
+      const close = wire.close.bind(wire);
+      wire.close = () => {
+        close();
+        throw FATAL;
+      };
+      return wire;
+    },
+  };
+  const sender = await Sender.open(dir.queue, server.remote, { dialer, holdMs: 0 });
+  await sender.enqueue("x");
+  await sender.drained();
+  await assert.rejects(within("it ends", sender.close()), (error) => error === FATAL);
+  await using again = await Sender.open(dir.queue, server.remote);
+  assert.equal(again.state, "idle");
 });

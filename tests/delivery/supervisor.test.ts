@@ -1,0 +1,82 @@
+/**
+ * The supervisor over a queue and wires that do what a test wants; the simulation does the same
+ * by chance.
+ */
+import assert from "node:assert/strict";
+import { systemClock } from "../../src/base/clock.ts";
+import type { DeliveryQueue, PacketBatch } from "../../src/base/ports.ts";
+import { Supervisor } from "../../src/delivery/supervisor.ts";
+import { limitsOf } from "../../src/sender/options.ts";
+import { bytes } from "../support/bytes.ts";
+import { until, within } from "../support/until.ts";
+import { FakeWire } from "./fake_wire.ts";
+
+function batch(firstId: number, ...texts: string[]): PacketBatch {
+  let end = 0;
+  const ends = Uint32Array.from(texts, (text) => end += text.length);
+  return { firstId, bytes: bytes(texts.join("")), ends, expiresAtMs: Infinity };
+}
+
+Deno.test("a queue that contradicts itself at the begin of a connection stops the sender: nothing is skipped", async () => {
+  const removed: number[] = [];
+  const reads: PromiseWithResolvers<readonly PacketBatch[]>[] = [];
+  const queue: DeliveryQueue = {
+    lastId: 5,
+    removedThroughId: 0,
+    readBatches: () => {
+      const read = Promise.withResolvers<readonly PacketBatch[]>();
+      reads.push(read);
+      return read.promise;
+    },
+    removeThrough: (id) => Promise.resolve(void removed.push(id)),
+    giveUp: () => Promise.resolve(),
+    refuse: () => Promise.resolve(),
+    rememberSent: () => {},
+    subscribe: () => () => {},
+  };
+  const wires = [new FakeWire(), new FakeWire()];
+  const dials: PromiseWithResolvers<FakeWire>[] = [];
+  const dialer = {
+    remote: "tcp://test:1",
+    dial: () => {
+      const dial = Promise.withResolvers<FakeWire>();
+      dials.push(dial);
+      return dial.promise;
+    },
+  };
+  const limits = limitsOf({
+    queue: "q.db",
+    remote: dialer.remote,
+    backoffFirstMs: 1,
+    backoffCapMs: 1,
+  });
+  const supervisor = new Supervisor(limits, {
+    queue,
+    dialer,
+    clock: systemClock,
+    random: () => 0,
+    onStatus: () => {},
+    onReceived: () => {},
+  }, 0);
+  const closed = supervisor.closed.catch((error: unknown) => error);
+
+  const [first, second] = wires as [FakeWire, FakeWire];
+  await until("it is dialed", () => dials.length === 1);
+  dials[0]?.resolve(first);
+  // The connection breaks while packets are read, which then are those of the next one.
+  await until("packets are read", () => reads.length === 1);
+  first.state = 7;
+  first.failRead("ECONNRESET");
+  await until("it is dialed again", () => dials.length === 2);
+  reads[0]?.resolve([batch(1, "a1", "a2", "a3"), batch(2, "b2", "b3")]);
+  await reads[0]?.promise;
+  dials[1]?.resolve(second);
+
+  assert.match(String(await within("the sender stops", closed)), /packet 2 is to be sent after 3/);
+  assert.deepEqual(wires.map(({ written }) => written), [[], []]);
+  assert.deepEqual(wires.map(({ log }) => log.includes("close") || log.includes("abort")), [
+    true,
+    true,
+  ]);
+  assert.deepEqual(removed, []);
+});
