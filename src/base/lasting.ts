@@ -11,6 +11,8 @@
 
 /** What has to be changed by a person, by the error's name. */
 const LASTING_NAMES: ReadonlySet<string> = new Set([
+  // A queue that was closed is not opened again.
+  "ClosedError",
   // Somebody has to say what to do with the file.
   "EdgeRefusedError",
   // Another sender is at work, and may be for years.

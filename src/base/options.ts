@@ -243,3 +243,22 @@ export function checkOptions<T extends OptionTable>(
     if (value !== undefined) checkOption(prefix + name, spec, value);
   }
 }
+
+/**
+ * Checks that options are an object with fields that there are: a misspelt name would be a login
+ * that never happens, or a limit that nobody keeps to.
+ *
+ * @param name What errors call the object; empty: its fields have names of their own.
+ * @param value What was given.
+ * @param known The names of the fields.
+ * @throws {OptionError} It is none, or has others.
+ */
+export function checkFields(name: string, value: unknown, known: readonly string[]): void {
+  if (typeof value !== "object" || value === null) {
+    throw new OptionError(name || "options", value, "must be an object");
+  }
+  const unknown = Object.keys(value).find((field) => !known.includes(field));
+  if (unknown === undefined) return;
+  const path = name === "" ? unknown : `${name}.${unknown}`;
+  throw new OptionError(path, unknown, `is none of ${known.join(", ")}`);
+}

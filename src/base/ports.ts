@@ -312,17 +312,25 @@ export interface Wire {
    * While on, asks the peer's kernel for a sign of life once a second whenever
    * nothing is under way; `lastAckMs` and `probes` tell of its answers. Off again:
    * what the socket options say. Harmless on a dead connection.
+   *
+   * @throws {KernelCallError} The kernel refuses it.
    */
   askPeer(asking: boolean): void;
   /** Asks this host's own routes, addresses and links; `undefined`: no fault found. */
   localFault(): LocalFault | undefined;
-  /** Sends our FIN behind what is queued. Harmless on a dead connection. */
+  /**
+   * Sends our FIN behind what is queued. Harmless on a dead connection.
+   *
+   * @throws {KernelCallError} The kernel refuses it.
+   */
   shutdownWrite(): void;
   /**
    * Ends the connection at once by a reset, never by a FIN: the kernel drops
    * its queue, so nothing old can arrive beside the replay, and the peer cannot
    * take it for an orderly end. A Unix socket knows no reset: what lies in the
    * peer's buffer stays there. Idempotent.
+   *
+   * @throws {KernelCallError} The kernel refuses the reset; the descriptors are given back.
    */
   abort(): void;
   /** Gives the descriptors back after an orderly end. Idempotent. */

@@ -246,14 +246,13 @@ export class Supervisor {
         this.#judgeRemoval(nowMs);
         this.#drainedWaiters.resolve((id) => this.#window.hasDrained(id, this.#connection));
         if (waitMs === AT_ONCE) continue;
-        await this.#wakeSignal.wait(
-          Math.min(waitMs, this.#window.dueInMs(nowMs), this.#closeInMs(nowMs)),
-        );
+        const dueInMs = Math.min(this.#window.dueInMs(nowMs), this.#closeInMs(nowMs));
+        await this.#wakeSignal.wait(Math.min(waitMs, dueInMs));
       }
       await this.#window.finishRemovals();
       this.#closed.resolve();
     } catch (error) {
-      // What cannot be given back must neither hide why it stops, nor keep anybody waiting.
+      // What cannot be given back neither hides why it stops, nor keeps anybody waiting.
       await this.#giveBack(error).catch(() => {});
       this.#enter({ kind: "closed" }, "error", `the sender stopped: ${messageOf(error)}`, error);
       this.#closed.reject(error);
@@ -378,9 +377,9 @@ export class Supervisor {
     this.#verdict = { kind: "healthy" };
     this.#window.connected(connection, opened, this.#limits);
     const words = `connected to ${wire.remoteAddress} from ${wire.localAddress}`;
-    this.#enter({ kind: "connected", connection }, "info", words);
+    const inMs = this.#enter({ kind: "connected", connection }, "info", words);
     this.#window.topUp(connection, nowMs);
-    return AT_ONCE;
+    return inMs;
   }
 
   #attemptFailed(

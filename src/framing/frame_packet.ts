@@ -9,6 +9,7 @@ import { codecOf } from "./grammar.ts";
  * @param framing How the packet is told apart on the wire.
  * @returns The packet. With `"chunks"` it is `payload` itself.
  * @throws {OptionError} There is no such framing.
+ * @throws {TypeError} The payload is no `Uint8Array`.
  * @throws {FramingError} The framing cannot carry them.
  *
  * @example A message for a server that speaks HL7
@@ -25,6 +26,11 @@ import { codecOf } from "./grammar.ts";
  */
 export function framePacket(payload: Uint8Array, framing: Framing): Uint8Array {
   const codec = codecOf(framing, "framing");
+  if (!(payload instanceof Uint8Array)) {
+    throw new TypeError(
+      "The payload must be a Uint8Array: new TextEncoder().encode(text) makes one",
+    );
+  }
   if (payload.length > codec.capacityBytes) {
     throw new FramingError(
       "too-large",

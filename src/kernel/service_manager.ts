@@ -5,11 +5,9 @@
  * @module
  */
 
-import { SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK } from "./constants.ts";
+import { AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK } from "./constants.ts";
 import { closeDescriptor, libc } from "./libc.ts";
 
-/** `AF_UNIX`. */
-const AF_UNIX = 1;
 /** `struct sockaddr_un`: the family, then 108 bytes of path. */
 const FAMILY_BYTES = 2;
 const PATH_BYTES = 108;

@@ -11,7 +11,12 @@
 
 import { SocketOptionError } from "../base/errors.ts";
 import { KEEP_ALIVE_OPTIONS, SOCKET_OPTIONS } from "../base/option_table.ts";
-import { checkOptions, type ResolvedOptions, resolveOptions } from "../base/options.ts";
+import {
+  checkFields,
+  checkOptions,
+  type ResolvedOptions,
+  resolveOptions,
+} from "../base/options.ts";
 import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
 import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
 
@@ -184,7 +189,9 @@ const TCP_RTO_MAX_MS = 44;
  * @throws {OptionError} A value is out of range or of the wrong type.
  */
 export function validateSocketOptions(options: SocketOptions = {}): ResolvedSocketOptions {
+  checkFields("socket", options, [...Object.keys(SOCKET_OPTIONS), "keepAlive"]);
   const { keepAlive = {} } = options;
+  if (keepAlive !== false) checkFields("keepAlive", keepAlive, Object.keys(KEEP_ALIVE_OPTIONS));
   return {
     ...resolveOptions(SOCKET_OPTIONS, options),
     keepAlive: keepAlive && resolveOptions(KEEP_ALIVE_OPTIONS, keepAlive, "keepAlive."),

@@ -18,6 +18,7 @@
  */
 
 import { systemClock } from "../base/clock.ts";
+import { OptionError } from "../base/errors.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
@@ -397,6 +398,9 @@ class RoutesView implements View {
 
   /** See {@linkcode RoutesStatusServer.show}. */
   show(name: string, shown: ShownSender): void {
+    if (name === "") {
+      throw new OptionError("name", name, "must not be empty: a route's page is at /r/NAME/");
+    }
     const before = this.#routes.get(name);
     if (this.#isStopped || before?.shown === shown) return;
     before?.view.stop();

@@ -1,6 +1,6 @@
 import { systemClock } from "../base/clock.ts";
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
-import { checkOption, resolveOptions } from "../base/options.ts";
+import { checkFields, checkOption, resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
@@ -143,6 +143,15 @@ export function resolveQueueOptions(options: QueueOptions): Required<QueueOption
   const { driver = nodeSqlite, clock = systemClock } = options;
   const resolved = resolveOptions(QUEUE_OPTIONS, options);
   return { ...resolved, driver, clock };
+}
+
+/**
+ * Checks that there are no others than a file's options.
+ *
+ * @throws {OptionError} There are, or they are no object.
+ */
+export function checkQueueOptions(options: QueueOptions): void {
+  checkFields("", options, [...Object.keys(QUEUE_OPTIONS), "driver", "clock"]);
 }
 
 /**

@@ -13,8 +13,9 @@
  *    overflow `"drop-oldest"`, which is counted and reported, or as a dead letter:
  *    when it has expired, by `giveUp`, or when its bytes in the file are not those that
  *    were stored. A dead letter stays in the file, counted and reported, until
- *    `requeue`, `removeDeadLetters`, or until there are too many. Each of these resolves only after its COMMIT has returned, and leaves a packet in
- *    one place or the other, never in both or in none.
+ *    `requeue`, `removeDeadLetters`, or until there are too many. Each removal and each
+ *    move resolves only after its COMMIT has returned, and leaves a packet in one place or
+ *    the other, never in both or in none.
  * 4. `enqueueMany` is one transaction: all of it or nothing.
  * 5. One transaction at a time. Packets that arrive meanwhile share the next
  *    one, up to a bound that keeps the event loop responsive. Changes in the
@@ -45,6 +46,7 @@ import { FilePlace } from "./file_place.ts";
 import { committerEvents, QueueListeners } from "./listeners.ts";
 import {
   checkIdRange,
+  checkQueueOptions,
   checkTtlMs,
   type DeadPackets,
   type EnqueueOptions,
@@ -178,7 +180,11 @@ export class OutboundQueue implements AsyncDisposable {
    * @throws {Deno.errors.NotCapable} A permission is missing; says which flags to add.
    */
   static async open(path: string, options: QueueOptions = {}): Promise<OutboundQueue> {
+    checkQueueOptions(options);
     const resolved = resolveQueueOptions(options);
+    if (typeof path !== "string") {
+      throw new TypeError("path must be text: fromFileUrl() of @std/path makes it of a URL");
+    }
     if (path === "" || path === ":memory:" || path.includes("\0")) {
       throw new RangeError(`path must name a file, got ${JSON.stringify(path)}`);
     }
@@ -286,6 +292,10 @@ export class OutboundQueue implements AsyncDisposable {
     packets: readonly (Uint8Array | string)[],
     options?: EnqueueOptions,
   ): Promise<IdRange> {
+    // An iterator has methods of an array, too, and is empty once it was counted.
+    if (!Array.isArray(packets)) {
+      throw new TypeError("packets must be an array: make one of an iterator with [...packets]");
+    }
     const count = packets.length;
     if (count === 0) throw new RangeError("enqueueMany needs at least one packet");
     this.#checkOpen(options?.signal);

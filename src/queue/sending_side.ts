@@ -88,6 +88,24 @@ export class SendingSide implements DeliveryQueue {
     return this.#parts.committer.state.removedThrough;
   }
 
+  /**
+   * Waits until packets that are on their way to the disk are there or refused, but for those
+   * that wait for room.
+   *
+   * @param withinMs The longest wait.
+   * @returns What is left of it.
+   */
+  async settledWithin(withinMs: number, clock: Clock): Promise<number> {
+    const { committer } = this.#parts;
+    if (committer.waitingPackets === 0 || withinMs <= 0) return withinMs;
+    const fromMs = clock.nowMs();
+    const timeUp = Promise.withResolvers<void>();
+    const cancel = withinMs === Infinity ? () => {} : clock.setTimer(withinMs, timeUp.resolve);
+    await Promise.race([committer.settled(), timeUp.promise]);
+    cancel();
+    return Math.max(0, withinMs - (clock.nowMs() - fromMs));
+  }
+
   /** Lets the queue get fuller. Not less full: what is on its way in was cut to the old bounds. */
   raiseBounds({ maxPackets, maxBytes }: QueueBounds): void {
     const { committer } = this.#parts;
@@ -220,8 +238,10 @@ export class SendingSide implements DeliveryQueue {
    * @param signal Ends a wait for it, where another sender is waited for.
    * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
+   * @throws {ClosedError} The queue is closed.
    */
   async takeTenure(clock: Clock, signal?: AbortSignal, allocate?: Allocate): Promise<Tenure> {
+    if (this.#parts.isClosed()) throw new ClosedError("The queue is closed.");
     const tenure = await this.#parts.place.takeTenure(clock, signal, allocate);
     try {
       const { committer, reader } = this.#parts;

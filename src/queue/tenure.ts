@@ -53,3 +53,15 @@ export interface Tenure {
   /** Gives it back. Idempotent. */
   release(): void | Promise<void>;
 }
+
+/** How much of the disk a tenure keeps free for removals, for people; `undefined`: none. */
+export function describeReserve(
+  { spare }: Pick<Tenure, "spare">,
+): { readonly level: "warn" | "debug"; readonly words: string } | undefined {
+  const { reserveBytes = 0, wantedReserveBytes = 0 } = spare ?? {};
+  if (wantedReserveBytes === 0) return undefined;
+  const kept = `${reserveBytes >> 10} KiB of the disk are kept free for removals`;
+  if (reserveBytes >= wantedReserveBytes) return { level: "debug", words: kept };
+  const words = `the disk is full: ${kept}, and ${wantedReserveBytes >> 10} KiB should be`;
+  return { level: "warn", words };
+}

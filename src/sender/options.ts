@@ -418,11 +418,17 @@ export function optionsOf(
   remote: RemoteOption | undefined,
   rest: Omit<SenderOptions, "queue" | "remote"> | undefined,
 ): SenderOptions {
-  if (typeof first !== "string" && !(first instanceof OutboundQueue)) return first;
-  if (remote === undefined) {
+  const isQueue = (given: unknown) => typeof given === "string" || given instanceof OutboundQueue;
+  const options = isQueue(first)
+    ? { ...rest, queue: first as string | OutboundQueue, remote }
+    : first as SenderOptions;
+  if (!isQueue(options?.queue)) {
+    throw new TypeError("Sender.open needs a queue: the path of its file, or an OutboundQueue");
+  }
+  if (options.remote === undefined) {
     throw new TypeError('Sender.open needs the server as well: "tcp://host:port"');
   }
-  return { ...rest, queue: first, remote };
+  return options as SenderOptions;
 }
 
 /**
@@ -433,12 +439,25 @@ export function optionsOf(
  */
 export function remoteOf({ remote, tls }: SenderOptions): Remote {
   const parts = withStandbys(
-    [remote].flat().map((one) => typeof one === "string" ? parseRemote(one) : one),
+    [remote].flat().map((one) => typeof one === "string" ? parseRemote(one) : checkRemote(one)),
   );
   if (tls !== undefined && parts.scheme !== "tls") {
     throw new OptionError("tls", null, "is for a remote that begins with tls://");
   }
   return parts;
+}
+
+function checkRemote(remote: Remote): Remote {
+  const { scheme = "tcp", hostname, port, path }: Record<string, unknown> = { ...remote };
+  const isOne = scheme === "unix"
+    ? typeof path === "string"
+    : (scheme === "tcp" || scheme === "tls") && typeof hostname === "string" &&
+      typeof port === "number";
+  if (isOne) return remote;
+  throw new TypeError(
+    'A remote is "tcp://host:port", "tls://host:port" or "unix:PATH", or an object: ' +
+      '{ scheme: "tcp", hostname, port } or { scheme: "unix", path }',
+  );
 }
 
 /** What a sender needs permissions for. */

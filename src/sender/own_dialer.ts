@@ -65,7 +65,7 @@ export async function dialerFor(
 async function dialerTo(
   remote: Remote,
   proxy: ProxyServer | undefined,
-  { socket = {}, libc, libssl, secondConnection, source, tls = {} }: SenderOptions,
+  { socket = {}, libc, libssl, secondConnection, source, tls = {}, signal }: SenderOptions,
   limits: SupervisorLimits,
   { clock, logger, untilClosed }: Parts,
 ): Promise<Dialer> {
@@ -95,7 +95,12 @@ async function dialerTo(
   // Who speaks plain TCP loads none of it.
   const { tlsDialer } = await import("../tls/dialer.ts");
   const tell = (words: string) => logger.info(words);
-  const common = { tcp: how, tls, clock, tell, ...(inner === undefined ? {} : { inner }) };
+  // Else a function that hangs would be taken for name servers that do.
+  const optionsTimeoutMs = limits.lookUpTimeoutMs / 2;
+  const common = {
+    ...{ tcp: how, tls, optionsTimeoutMs, signal, clock, tell },
+    ...(inner === undefined ? {} : { inner }),
+  };
   if (!limits.reads) return await tlsDialer(common);
   // Who does not ask what was read loads nothing of OpenSSL.
   const { opensslEngines } = await import("../tls/openssl/engine.ts");

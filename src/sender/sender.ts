@@ -26,7 +26,7 @@ import type { Doorbell } from "../queue/doorbell.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
 import { type EnqueueOptions, type IdRange, resolveQueueOptions } from "../queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
-import type { Tenure } from "../queue/tenure.ts";
+import { describeReserve, type Tenure } from "../queue/tenure.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
 import {
@@ -185,15 +185,8 @@ export class Sender implements AsyncDisposable {
     }, sending.sentThroughId);
     this.#doorbell = sending.answerDoorbell(parts.tenure, inotify());
     logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
-    const { reserveBytes = 0, wantedReserveBytes = 0 } = parts.tenure.spare ?? {};
-    if (reserveBytes < wantedReserveBytes) {
-      logger.warn(
-        `the disk is full: ${reserveBytes >> 10} KiB are kept free for removals, and ` +
-          `${wantedReserveBytes >> 10} KiB should be`,
-      );
-    } else if (wantedReserveBytes > 0) {
-      logger.debug(`${reserveBytes >> 10} KiB of the disk are kept free for removals`);
-    }
+    const reserve = describeReserve(parts.tenure);
+    if (reserve !== undefined) logger[reserve.level](reserve.words);
     const again = Math.min(queue.lastId, sending.sentThroughId) - queue.removedThroughId;
     // A file is told behind what was sent, and a database before: there it is the most.
     if (again > 0 && sending.cluster() !== undefined) {
@@ -266,6 +259,7 @@ export class Sender implements AsyncDisposable {
    * @throws {UnsupportedPlatformError} Not Linux, or no libc.
    * @throws {QueueFileError} The file cannot be used as a queue.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.
+   * @throws {ClosedError} The queue that was given is closed.
    * @throws {Deno.errors.NotCapable} Permissions are missing; the message has every flag.
    */
   static open(
@@ -498,7 +492,7 @@ export class Sender implements AsyncDisposable {
   async close(options: CloseOptions = {}): Promise<void> {
     const { deliverTimeoutMs } = resolveOptions(CLOSE_OPTIONS, options);
     try {
-      await this.#end(deliverTimeoutMs);
+      await this.#endWithin(deliverTimeoutMs);
     } catch (error) {
       throw this.#tellings.tell(error);
     }
@@ -510,11 +504,17 @@ export class Sender implements AsyncDisposable {
    */
   async [Symbol.asyncDispose](): Promise<void> {
     try {
-      await this.#end(CLOSE_OPTIONS.deliverTimeoutMs.default);
+      await this.#endWithin(CLOSE_OPTIONS.deliverTimeoutMs.default);
     } catch (error) {
       if (this.#tellings.knows(error)) return;
       throw this.#tellings.tell(error);
     }
+  }
+
+  /** What was enqueued before belongs to what is delivered, whether or not anybody waits for it. */
+  async #endWithin(deliverTimeoutMs: number): Promise<void> {
+    const leftMs = sendingSideOf(this.queue).settledWithin(deliverTimeoutMs, this.#clock);
+    await this.#end(await leftMs);
   }
 
   #end(deliverTimeoutMs: number): Promise<void> {

@@ -11,6 +11,7 @@ import { resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
 import { PayloadSplitter } from "../framing/payload_splitter.ts";
+import { givenAtOnce } from "./at_once.ts";
 import { latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pattern.ts";
 
 /**
@@ -216,7 +217,7 @@ function keyFunctionOf(keyOf: AnswerConfirmation["keyOf"]): AnswerPlan["keyOf"] 
   const name = "confirm.keyOf";
   if (keyOf === undefined) return undefined;
   if (typeof keyOf === "function") {
-    return (packet) => keyFrom(keyOf(packet), "keyOf");
+    return (packet) => keyFrom(givenAtOnce(keyOf(packet), "keyOf"), "keyOf");
   }
   if (!(keyOf instanceof RegExp)) {
     throw new OptionError(name, keyOf, "must be a function, or a RegExp with a group named key");
@@ -232,8 +233,11 @@ function keyFunctionOf(keyOf: AnswerConfirmation["keyOf"]): AnswerPlan["keyOf"] 
   };
 }
 
-function keyFrom(key: unknown, who: string): AnswerKey {
-  if (typeof key === "string" || (typeof key === "number" && !Number.isNaN(key))) return key;
+/** Keys are compared as text: what a RegExp finds in an answer is text. */
+function keyFrom(key: unknown, who: string): string {
+  if (typeof key === "string" || (typeof key === "number" && !Number.isNaN(key))) {
+    return String(key);
+  }
   throw new TypeError(`${who} gave no key: it must be text or a number`);
 }
 
@@ -255,7 +259,7 @@ function judgeOf(
     return (answer, context) => {
       let verdict: unknown;
       try {
-        verdict = judge(answer, context);
+        verdict = givenAtOnce(judge(answer, context), "it");
       } catch (error) {
         throw new TypeError(`the judge of answers failed: ${messageOf(error)}`, { cause: error });
       }

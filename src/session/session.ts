@@ -8,7 +8,7 @@
 
 import { OptionError } from "../base/errors.ts";
 import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
 import { type Bytes, type Pattern, type ReadyPattern, toBytes, toPattern } from "./pattern.ts";
@@ -238,14 +238,4 @@ function bytesOf(name: string, bytes: unknown): Uint8Array {
 function patternOf(name: string, pattern: unknown): ReadyPattern | undefined {
   if (pattern === undefined) return undefined;
   return pattern instanceof RegExp ? toPattern(pattern) : bytesOf(name, pattern);
-}
-
-/** A misspelt name would be a login that never happens. */
-function checkFields(name: string, value: unknown, known: readonly string[]): void {
-  if (typeof value !== "object" || value === null) {
-    throw new OptionError(name, value, "must be an object");
-  }
-  const unknown = Object.keys(value).find((field) => !known.includes(field));
-  if (unknown === undefined) return;
-  throw new OptionError(`${name}.${unknown}`, unknown, `is none of ${known.join(", ")}`);
 }

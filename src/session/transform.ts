@@ -7,6 +7,7 @@
 import { messageOf } from "../base/errors.ts";
 import { placesOf } from "../base/packet_batch.ts";
 import type { PacketBatch, StoredPacket } from "../base/ports.ts";
+import { givenAtOnce } from "./at_once.ts";
 import type { Opened } from "./open.ts";
 
 /**
@@ -90,7 +91,7 @@ export class Transformer {
       const connection = { localAddress, remoteAddress, sequence: this.#sequence, state };
       const bytes: unknown = this.#transform === undefined
         ? payload
-        : this.#transform({ id, payload }, connection);
+        : givenAtOnce(this.#transform({ id, payload }, connection), "it");
       if (!(bytes instanceof Uint8Array)) throw new TypeError("it returned no Uint8Array");
       if (bytes.length === 0) throw new RangeError("it returned no bytes");
       this.#keyOf?.(bytes);

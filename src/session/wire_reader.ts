@@ -6,6 +6,7 @@
  * @module
  */
 
+import { WireError } from "../base/errors.ts";
 import type { Wire } from "../base/ports.ts";
 
 /** Most servers say little or nothing, and each connection has a read pending. */
@@ -64,6 +65,13 @@ export class WireReader {
   async #read(): Promise<Uint8Array | null> {
     const readBytes = await this.#wire.read(this.#buffer);
     if (readBytes === null) return null;
+    if (!(readBytes > 0 && readBytes <= this.#buffer.length)) {
+      // A wire of somebody's own: asked again and again it would leave the loop no turn.
+      throw new WireError(
+        "UNKNOWN",
+        `A read that works gives something, and not ${readBytes} bytes.`,
+      );
+    }
     const chunk = this.#buffer.slice(0, readBytes);
     // There may be more than it takes at a time.
     const isFull = readBytes === this.#buffer.length && readBytes < READ_BYTES;

@@ -42,6 +42,9 @@ export function parseSpoolAddress(address: string): SpoolAddress {
  * @throws {OptionError} They are none.
  */
 export function checkSpoolAddress({ file, name: given }: SpoolAddress): SpoolAddress {
+  if (typeof file !== "string" || typeof given !== "string") {
+    throw new TypeError("A spool needs two texts: its file, and the name of the queue in it");
+  }
   // The same letters are the same name, however they were typed.
   const name = given.normalize();
   if (file === "" || file === ":memory:" || file.includes("\0") || isSpoolAddress(file)) {

@@ -116,7 +116,9 @@ export class GroupCommit {
     let bytes = 0;
     for (const [i, { work, settle }] of jobs.entries()) {
       const outcome = outcomes[i];
-      if (outcome === undefined) continue;
+      if (outcome === undefined) {
+        throw new RangeError("a commit has said nothing of one of its parts");
+      }
       if (outcome.done && work.isAwaited(outcome.value)) {
         awaited.push({ settle, outcome });
         bytes += work.bytes;

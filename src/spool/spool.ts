@@ -29,7 +29,7 @@
 
 import type { OutboundQueue } from "../queue/queue.ts";
 import type { QueueOptions } from "../queue/options.ts";
-import { resolveQueueOptions } from "../queue/options.ts";
+import { checkQueueOptions, resolveQueueOptions } from "../queue/options.ts";
 import { queueAt } from "../queue/queue.ts";
 import { checkSpoolAddress } from "./address.ts";
 import { SpoolPlace } from "./spool_place.ts";
@@ -58,6 +58,7 @@ export async function spoolQueue(
   options: QueueOptions = {},
 ): Promise<OutboundQueue> {
   const address = checkSpoolAddress({ file, name });
+  checkQueueOptions(options);
   const resolved = resolveQueueOptions(options);
   return await queueAt(await SpoolPlace.open(file, address.name, resolved), resolved);
 }

@@ -66,7 +66,8 @@ export class DeadConnectionError extends Error {
 export function describeWatchVerdict(verdict: WatchVerdict): string {
   switch (verdict.kind) {
     case "died":
-      return "the kernel has ended it, by a reset or a timer; its read or write has the error";
+      return "the kernel has ended it; its read or write says whether by a reset, by a timer or in " +
+        "order";
     case "path-dead":
       return describeVerdict({ ...verdict, hint: undefined });
     default:

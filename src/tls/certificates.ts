@@ -10,7 +10,7 @@ import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
 import { messageOf, OptionError, WireError } from "../base/errors.ts";
 import { TLS_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 import type { TlsOptions } from "./options.ts";
 
 /** Options whose certificates and keys can be used. */
@@ -35,6 +35,7 @@ const HIDDEN = null;
  * @throws {OptionError} An option cannot be used; no key stands in the message.
  */
 export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
+  checkFields("tls", options, Object.keys(TLS_OPTIONS));
   const given = resolveOptions(TLS_OPTIONS, options, "tls.");
   const { minVersion, maxVersion } = given;
   if (minVersion === "TLSv1.3" && maxVersion === "TLSv1.2") {

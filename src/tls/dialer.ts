@@ -13,9 +13,10 @@ import type { TcpWire } from "../kernel/tcp_wire.ts";
 import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
 import type { EngineFactory, EngineOptions } from "./engine.ts";
 import { nodeEngine } from "./node_engine.ts";
-import type { TlsSource } from "./options.ts";
+import type { TlsOptions, TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";
 
+const OPTIONS_MS = 10_000;
 /** How long it may take to fetch the certificate of a server that was refused. */
 const LOOK_MS = 3000;
 
@@ -41,6 +42,14 @@ export interface TlsDialerOptions {
   /** How to speak TLS. */
   readonly tls: TlsSource;
   /**
+   * How long it may take where it is a function, in milliseconds.
+   *
+   * @default {10_000}
+   */
+  readonly optionsTimeoutMs?: number;
+  /** Ends the first wait for it. */
+  readonly signal?: AbortSignal | undefined;
+  /**
    * A TLS library that sends KeyUpdates, so that it is known what the server's program has
    * read. A server that does not answer them, or that speaks no TLS 1.3, is an attempt that
    * has failed.
@@ -61,20 +70,24 @@ export interface TlsDialerOptions {
  * @throws {OptionError} An option, a certificate or a key cannot be used.
  */
 export async function tlsDialer(
-  { tcp, inner: given, tls, readingEngineOf, clock, tell }: TlsDialerOptions,
+  { tcp, inner: given, tls, optionsTimeoutMs = OPTIONS_MS, signal, readingEngineOf, clock, tell }:
+    TlsDialerOptions,
 ): Promise<TlsDialer> {
   const engineOf = readingEngineOf ?? nodeEngine;
-  const present = async () => {
-    const checked = checkTlsOptions(typeof tls === "function" ? await tls() : tls);
+  const present = async (signal: AbortSignal | undefined) => {
+    const options = typeof tls === "function"
+      ? await givenWithin(tls, optionsTimeoutMs, clock, signal)
+      : tls;
+    const checked = checkTlsOptions(options);
     if (readingEngineOf !== undefined) assertHasKeyUpdates(checked);
     return checked;
   };
-  const checked = await present();
+  const checked = await present(signal);
   const inner = given ?? tcpDialer(tcp);
   return {
     remote: formatRemote({ hostname: tcp.hostname, port: tcp.port, scheme: "tls" }),
     async dial(signal, onLookedUp, onHandshake) {
-      const options = typeof tls === "function" ? await renewed(present) : checked;
+      const options = typeof tls === "function" ? await renewed(() => present(signal)) : checked;
       const wire = await inner.dial(signal, onLookedUp, onHandshake);
       const { handshakeTimeoutMs, acceptMs, fingerprints } = options;
       onHandshake?.(handshakeTimeoutMs + acceptMs + LOOK_MS);
@@ -114,6 +127,29 @@ export async function tlsDialer(
       return overTls;
     },
   };
+}
+
+/** What a function of the user's gives: it may hang, like anything else. */
+async function givenWithin(
+  tls: Exclude<TlsSource, TlsOptions>,
+  withinMs: number,
+  clock: Clock,
+  signal: AbortSignal | undefined,
+): Promise<TlsOptions> {
+  signal?.throwIfAborted();
+  const given = Promise.withResolvers<TlsOptions>();
+  const onAbort = () => given.reject(signal?.reason);
+  const cancel = clock.setTimer(withinMs, () => {
+    const rule = `must give its options within ${withinMs / 1000} s: half of lookUpTimeoutMs`;
+    given.reject(new OptionError("tls", null, rule));
+  });
+  signal?.addEventListener("abort", onAbort, { once: true });
+  try {
+    return await Promise.race([tls(), given.promise]);
+  } finally {
+    cancel();
+    signal?.removeEventListener("abort", onAbort);
+  }
 }
 
 function assertHasKeyUpdates({ maxVersion }: CheckedTlsOptions): void {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import { KernelCallError, WireError } from "../../src/base/errors.ts";
-import type { Clock, LocalFault, SocketSample, Wire } from "../../src/base/ports.ts";
+import { KernelCallError } from "../../src/base/errors.ts";
+import type { Clock } from "../../src/base/ports.ts";
 import {
   Connection,
   type ConnectionLimits,

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { serveStatus } from "../../src/observe/http.ts";
+import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { seen, SenderBench } from "../support/sender_bench.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 import { Browser, browserAvailable } from "./browser.ts";
 import { answerOf } from "./helpers.ts";
@@ -197,4 +199,10 @@ Deno.test({
     await page.wait("#shown", /^143 of 1,000 routes$/);
     assert.deepEqual(page.complaints, []);
   },
+});
+
+Deno.test("a route without a name is refused: its page would be everybody's", async () => {
+  using dir = new TempDir();
+  await using sender = await Sender.open(dir.queue, "tcp://127.0.0.1:9");
+  assert.throws(() => serveStatus({ "": sender }, { port: 0 }), /name must not be empty/);
 });

@@ -191,6 +191,18 @@ Deno.test("enqueueMany is all or nothing", async () => {
   assert.deepEqual(await queue.enqueueMany(Array(4).fill(bytes("x"))), { firstId: 1, lastId: 4 });
 });
 
+Deno.test("enqueueMany takes no iterator, which is empty once it was counted", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  for (const packets of [[bytes("a")].values(), new Set(["a"]), "a", (function* () {})()]) {
+    await assert.rejects(queue.enqueueMany(packets as unknown as string[]), {
+      name: "TypeError",
+      message: /^packets must be an array/,
+    });
+  }
+  assert.deepEqual([queue.lastId, queue.stats().waitingPackets], [0, 0]);
+});
+
 Deno.test("a failed commit rejects what it covered, and only that", async () => {
   using dir = new TempDir();
   const driver = new FaultDriver();

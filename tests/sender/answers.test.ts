@@ -239,6 +239,33 @@ Deno.test("a judge of one's own: so many, all through a key, all", async () => {
   }
 });
 
+Deno.test("a key is the same as a number and as what is found in an answer", async () => {
+  await using world = bench({
+    framing: "lines",
+    accepted: /^OK (?<key>\d+)/,
+    keyOf: (packet) => Number(/\d+/.exec(new TextDecoder().decode(packet))),
+  });
+  const sender = await world.open();
+  await sender.enqueue(packet(7));
+  const connection = await world.server.accept();
+  await connection.readUntil("packet 7\n");
+  await connection.write("OK 7\n");
+  await until("it is confirmed", () => sender.stats().queue.packets === 0);
+});
+
+for (const ask of ["judge", "keyOf"] as const) {
+  Deno.test(`a ${ask} that returns a Promise is told so, and its failure is nobody's`, async () => {
+    const fails = () => Promise.reject(new Error("because of this test"));
+    const own = ask === "judge" ? { judge: fails } : { keyOf: fails, accepted: KEYED.accepted };
+    await using world = bench({ framing: "lines", ...own } as unknown as AnswerConfirmation);
+    const sender = await world.open();
+    const told = seen(sender, ({ words }) => words.includes("returned a Promise: it has to"));
+    await sender.enqueue(packet(1));
+    if (ask === "judge") await (await world.server.accept()).write("OK\n");
+    await told;
+  });
+}
+
 Deno.test("more packets answered than were sent is a wrong answer, and confirms none", async () => {
   await using world = bench({
     framing: "lines",

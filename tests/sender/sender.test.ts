@@ -5,6 +5,7 @@ import {
   QueueLockedError,
   SocketOptionError,
 } from "../../src/base/errors.ts";
+import { framePacket } from "../../src/framing/frame_packet.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
@@ -12,6 +13,7 @@ import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import type { SenderStatus } from "../../src/delivery/status.ts";
 import { Sender } from "../../src/sender/sender.ts";
+import { spoolQueue } from "../../src/spool/spool.ts";
 import { failsToClose } from "../queue/helpers.ts";
 import { bytes } from "../support/bytes.ts";
 import { lines, packet, packets } from "../support/packets.ts";
@@ -500,6 +502,65 @@ Deno.test("bad options are refused before anything is opened", async () => {
     await assert.rejects(bench.open(options), message);
   }
   assert.equal([...Deno.readDirSync(bench.dir.path)].length, 0);
+});
+
+Deno.test("what only JavaScript can get wrong is refused in words", async () => {
+  using dir = new TempDir();
+  const open = (...given: unknown[]) => Sender.open(...given as [string, string]);
+  const wrong: readonly (readonly [given: readonly unknown[], RegExp])[] = [
+    [[{ queue: dir.queue }], /^TypeError: Sender\.open needs the server as well/],
+    [[{}], /^TypeError: Sender\.open needs a queue/],
+    [[null], /^TypeError: Sender\.open needs a queue/],
+    [[dir.queue, new URL("tcp://localhost:1")], /^TypeError: A remote is "tcp:/],
+    [[dir.queue, { host: "localhost", port: 1 }], /^TypeError: A remote is "tcp:/],
+    [[dir.queue, { scheme: "udp", hostname: "localhost", port: 1 }], /^TypeError: A remote is/],
+    [[dir.queue, "tcp://localhost:1", { socket: null }], /^OptionError: socket must be an object/],
+    [
+      [dir.queue, "tcp://localhost:1", { socket: { noDelai: true } }],
+      /^OptionError: socket\.noDelai/,
+    ],
+    [[dir.queue, "tcp://localhost:1", { socket: { keepAlive: true } }], /^OptionError: keepAlive/],
+    [[dir.queue, "tcp://localhost:1", { queueOptions: { maxByte: 1 } }], /^OptionError: maxByte /],
+    [
+      [dir.queue, "tls://localhost:1", { tls: { fingerprint: "" } }],
+      /^OptionError: tls\.fingerprint /,
+    ],
+    [[dir.queue, "tls://localhost:1", { tls: () => 5 }], /^OptionError: tls must be an object/],
+  ];
+  for (const [given, words] of wrong) {
+    await assert.rejects(open(...given), (error) => words.test(String(error)), String(words));
+  }
+  const path = new URL("file:///outbox.db") as unknown as string;
+  await assert.rejects(OutboundQueue.open(path), /^TypeError: path must be text/);
+  await assert.rejects(spoolQueue(dir.queue, undefined as unknown as string), /needs two texts/);
+  assert.throws(
+    () => framePacket("text" as unknown as Uint8Array, "lines"),
+    /must be a Uint8Array/,
+  );
+});
+
+Deno.test("a queue that is closed is not sent from, and a sender whose queue is closed ends", async () => {
+  await using world = new SenderBench();
+  const queue = await OutboundQueue.open(world.dir.queue);
+  await queue.enqueue("x");
+  world.server.stop();
+  const sender = await world.open({ queue });
+  await queue.close();
+  await assert.rejects(world.open({ queue }), { name: "ClosedError" });
+  world.server.start();
+  await assert.rejects(within("it ends", sender.closed), { name: "ClosedError" });
+});
+
+Deno.test("close delivers what was enqueued before, whether or not anybody waits for that", async () => {
+  await using world = new SenderBench({ holdMs: 0 });
+  const sender = await world.open();
+  const enqueued = [sender.enqueue("a\n"), sender.enqueueMany(["b\n", "c\n"])];
+  const closed = sender.close();
+  const connection = await world.server.accept();
+  assert.equal(await connection.readUntil("c\n"), "a\nb\nc\n");
+  connection.close();
+  await closed;
+  await Promise.all(enqueued);
 });
 
 Deno.test("a queue that cannot be closed can be sent from all the same, by the next sender", async () => {

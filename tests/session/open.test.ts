@@ -269,6 +269,16 @@ Deno.test("a packet that cannot be transformed is a dead letter, and the rest go
   assert.match((await told).words, /packet 2 cannot be sent: no checksum for this one/);
 });
 
+Deno.test("a transform that returns a Promise is told so, and its failure is nobody's", async () => {
+  await using bench = new SenderBench({ holdMs: 0 });
+  const transform = () => Promise.reject(new Error("because of this test"));
+  const sender = await bench.open({ transform: transform as unknown as () => Uint8Array });
+  const told = seen(sender, ({ words }) => words.includes("cannot be sent"));
+  await sender.enqueue("packet 1\n");
+  assert.match((await told).words, /it returned a Promise: it has to answer at once/);
+  await until("it is a dead letter", () => sender.stats().queue.deadPackets === 1);
+});
+
 Deno.test("what is in flight counts the transformed bytes, each packet once", async () => {
   await using bench = new SenderBench({ holdMs: 0 });
   let calls = 0;

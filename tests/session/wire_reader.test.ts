@@ -22,3 +22,10 @@ Deno.test("a server that says little is read into little, one that says much int
   assert.deepEqual(chunks, [[5, 1, 1], [1024, 2, 2], [1024, 3, 3], [16_384, 4, 4], [3, 5, 5]]);
   assert.deepEqual(sizes, [1024, 1024, 16_384, 16_384, 16_384, 16_384]);
 });
+
+for (const read of [0, -1, NaN, 1e9, "x" as unknown as number]) {
+  Deno.test(`a wire of one's own that has read ${read} bytes has failed: nobody asks it again and again`, async () => {
+    const reader = new WireReader({ read: () => Promise.resolve(read) });
+    await assert.rejects(reader.next(), { name: "WireError", code: "UNKNOWN" });
+  });
+}

@@ -148,7 +148,7 @@ Deno.test("a COMMIT that reports an error of the disk: nobody knows, and nothing
     ]),
     [unknown, unknown, unknown, unknown],
   );
-  assert.deepEqual([count(driver, "BEGIN"), count(driver, "COMMIT")], [1, 0]);
+  assert.deepEqual([count(driver, "INSERT"), count(driver, "COMMIT")], [3, 0]);
   assert.deepEqual(await endsOf([a.enqueue("a1"), b.enqueue("b2"), c.enqueue("c1")]), [1, 2, 1]);
   await assertSound(dir.queue, ["a", "b", "c"]);
 });

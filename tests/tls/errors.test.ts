@@ -9,6 +9,7 @@ import { alertWords } from "../../src/tls/alerts.ts";
 import { checkTlsOptions } from "../../src/tls/certificates.ts";
 import { tlsDialer } from "../../src/tls/dialer.ts";
 import type { TlsOptions } from "../../src/tls/options.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 import { grantedLibc, patience, testUnless } from "../kernel/helpers.ts";
 import { AUTHORITY, CLIENT, dialReading, dialTls, fileOf, noLibssl, pem } from "./helpers.ts";
 import { noOpenssl, OpensslServer } from "./openssl.ts";
@@ -376,6 +377,40 @@ testUnless(
     });
     (await dialer.dial(patience())).abort();
     assert.equal(answers.length, 0);
+  },
+);
+
+testUnless(
+  noKernel,
+  "a function that does not give its options is told of, and is waited for no longer",
+  async () => {
+    const clock = new ManualClock();
+    let hangs = true;
+    const controller = new AbortController();
+    const open = (signal?: AbortSignal) =>
+      tlsDialer({
+        tcp: { hostname: "127.0.0.1", port: 9 },
+        tls: () => hangs ? new Promise<never>(() => {}) : AUTHORITY,
+        optionsTimeoutMs: 500,
+        signal,
+        clock,
+        tell: () => {},
+      });
+    const late = assert.rejects(open(), /^OptionError: tls must give its options within 0\.5 s/);
+    clock.advance(500);
+    await late;
+    const given = assert.rejects(open(controller.signal), /given up/);
+    controller.abort(new Error("given up"));
+    await given;
+    hangs = false;
+    const dialer = await open();
+    hangs = true;
+    const dialed = assert.rejects(dialer.dial(patience()), {
+      name: "WireError",
+      code: "TLS_OPTIONS",
+    });
+    clock.advance(500);
+    await dialed;
   },
 );
 

@@ -197,12 +197,24 @@ export class Committer {
     return this.#pending.bytes;
   }
 
+  /** Resolves once packets that wait now are stored or refused, but for those that wait for room. */
+  async settled(): Promise<void> {
+    const throughPackets = this.#pending.donePackets + this.#pending.packets;
+    while (
+      this.#pending.donePackets < throughPackets && this.#phase !== "no-room" && !this.#isClosed()
+    ) await this.#roundEnd();
+  }
+
+  #roundEnd(): Promise<void> {
+    return new Promise((resolve) => this.#roundWaiters.push(resolve));
+  }
+
   /** Stores packets behind all earlier ones. Returns the first one's id, once they are on disk. */
   store(span: PacketSpan, signal: AbortSignal | undefined): Promise<number> {
     // Faster than `new Promise`: no closure of ours for each packet.
     const { promise, resolve, reject } = Promise.withResolvers<number>();
     const unit = new PendingEnqueue(span, resolve, reject);
-    if (signal !== undefined) {
+    if (signal) {
       unit.signal = signal;
       unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
     }
@@ -315,7 +327,7 @@ export class Committer {
     this.#isClosing = true;
     this.#vacuum.stop();
     while (this.#phase === "scheduled" || this.#phase === "committing") {
-      await new Promise<void>((resolve) => this.#roundWaiters.push(resolve));
+      await this.#roundEnd();
     }
     this.#cancelRoomPoll?.();
     while (!this.#pending.isEmpty) {

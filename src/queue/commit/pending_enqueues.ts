@@ -55,6 +55,7 @@ export class PendingEnqueues {
   #units: PendingEnqueue[] = [];
   #head = 0;
   #packets = 0;
+  #donePackets = 0;
   #bytes = 0;
   /** Units in `#units` that nobody waits for any more; at most. */
   #withdrawn = 0;
@@ -64,7 +65,12 @@ export class PendingEnqueues {
     return this.#packets;
   }
 
-  /** Their bytes. */
+  /** Packets that were stored, refused or withdrawn. */
+  get donePackets(): number {
+    return this.#donePackets;
+  }
+
+  /** The bytes of those that are not. */
   get bytes(): number {
     return this.#bytes;
   }
@@ -124,6 +130,7 @@ export class PendingEnqueues {
   /** A unit is stored or refused. */
   uncount(unit: PendingEnqueue): void {
     this.#packets -= unit.packets;
+    this.#donePackets += unit.packets;
     this.#bytes -= unit.bytes;
   }
 }

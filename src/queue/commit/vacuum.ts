@@ -43,6 +43,7 @@ export class Vacuum {
   readonly #isIdle: () => boolean;
   #cancel: (() => void) | undefined;
   #stopped = false;
+  #isWorking = false;
   #removedAtMs = -Infinity;
   #stepPages = MIN_STEP_PAGES;
   #nextLookAtMs = -Infinity;
@@ -63,7 +64,7 @@ export class Vacuum {
   /** Packets were removed: look soon whether that left much free space. */
   wake(): void {
     this.#removedAtMs = this.#clock.nowMs();
-    if (this.#cancel !== undefined) return;
+    if (this.#cancel !== undefined || this.#isWorking) return;
     this.#after(Math.max(REST_MS, this.#nextLookAtMs - this.#removedAtMs), "look");
   }
 
@@ -102,6 +103,7 @@ export class Vacuum {
   }
 
   async #work(what: "look" | "step"): Promise<void> {
+    this.#isWorking = true;
     try {
       const { pages, freePages } = await this.#store.space();
       if (what === "look" && !isWorthIt(pages, freePages)) {
@@ -118,6 +120,8 @@ export class Vacuum {
       }
     } catch {
       // A busy file or a full disk: space is given back another time.
+    } finally {
+      this.#isWorking = false;
     }
   }
 
