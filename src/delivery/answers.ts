@@ -25,6 +25,7 @@
  */
 
 import { messageOf } from "../base/errors.ts";
+import { Fifo } from "../base/fifo.ts";
 import type { PacketBatch } from "../base/ports.ts";
 import {
   type AnswerCutter,
@@ -57,9 +58,8 @@ export class Answers {
   readonly #plan: AnswerPlan;
   readonly #remoteAddress: string;
   readonly #cutter: AnswerCutter;
-  /** In the order in which they were sent; those before `#head` are answered. */
-  #packets: Waiting[] = [];
-  #head = 0;
+  /** In the order in which they were sent, from the first one that is not answered. */
+  readonly #packets = new Fifo<Waiting>();
   /** How many of them are neither accepted nor refused. */
   #waiting = 0;
   #ackedBytes = 0;
@@ -89,18 +89,18 @@ export class Answers {
 
   /** How many packets of this connection are behind that one. */
   get openPackets(): number {
-    return this.#packets.length - this.#head;
+    return this.#packets.length;
   }
 
   /** How many of those the server's kernel has acknowledged. */
   get heldPackets(): number {
-    let low = this.#head, high = this.#packets.length;
+    let low = 0, high = this.#packets.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((this.#packets[middle]?.end ?? Infinity) <= this.#ackedBytes) low = middle + 1;
+      if ((this.#packets.at(middle)?.end ?? Infinity) <= this.#ackedBytes) low = middle + 1;
       else high = middle;
     }
-    return low - this.#head;
+    return low;
   }
 
   /** Whether no further answer counts. */
@@ -120,7 +120,11 @@ export class Answers {
 
   /** Refused packets of which a dead letter has to be made. */
   get toBury(): readonly Refusal[] {
-    return this.#packets.slice(this.#head).filter(({ state }) => state === "refused");
+    return this.#refused();
+  }
+
+  #refused(): readonly Waiting[] {
+    return this.#packets.slice().filter(({ state }) => state === "refused");
   }
 
   /** An answer with a key that no packet has, in words; each is given once. */
@@ -195,7 +199,7 @@ export class Answers {
 
   /** A dead letter was made of a refused packet. */
   buried(id: number): void {
-    const packet = this.#packets.find((packet) => packet.id === id && packet.state === "refused");
+    const packet = this.#refused().find((packet) => packet.id === id);
     if (packet !== undefined) packet.state = "buried";
     this.#advance();
   }
@@ -244,8 +248,8 @@ export class Answers {
 
   /** The packets that wait for an answer. */
   *#open(): Generator<Waiting, undefined> {
-    for (let at = this.#head; at < this.#packets.length; at++) {
-      const packet = this.#packets[at];
+    for (let at = 0; at < this.#packets.length; at++) {
+      const packet = this.#packets.at(at);
       if (packet?.state === "waiting") yield packet;
     }
     return undefined;
@@ -307,13 +311,10 @@ export class Answers {
   }
 
   #advance(): void {
-    for (let packet = this.#packets[this.#head]; packet !== undefined;) {
+    for (let packet = this.#packets.at(0); packet !== undefined; packet = this.#packets.at(0)) {
       if (packet.state !== "accepted" && packet.state !== "buried") break;
       this.#confirmedThroughId = packet.id;
-      packet = this.#packets[++this.#head];
+      this.#packets.shift();
     }
-    if (this.#head * 2 <= this.#packets.length) return;
-    this.#packets = this.#packets.slice(this.#head);
-    this.#head = 0;
   }
 }

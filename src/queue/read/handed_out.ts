@@ -1,3 +1,4 @@
+import { Fifo } from "../../base/fifo.ts";
 import { lastIdOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
 import type { HandedOutCount } from "../store/contract.ts";
@@ -12,7 +13,7 @@ type Handed = Pick<PacketBatch, "firstId" | "ends">;
  */
 export class HandedOut {
   /** In the order of their ids. */
-  #batches: Handed[] = [];
+  readonly #batches = new Fifo<Handed>();
   /** Everything above it and up to {@linkcode HandedOut.throughId} was given out, if it was there. */
   #afterId = 0;
   #throughId = 0;
@@ -26,7 +27,7 @@ export class HandedOut {
   give(afterId: number, batches: readonly PacketBatch[]): void {
     this.takeBack(afterId);
     if (this.#throughId < afterId || afterId < this.#afterId) {
-      this.#batches = [];
+      this.#batches.set([]);
       this.#afterId = afterId;
     }
     this.#throughId = afterId;
@@ -39,7 +40,7 @@ export class HandedOut {
   /** Nothing above an id counts as given out any more. */
   takeBack(afterId: number): void {
     this.#throughId = Math.min(this.#throughId, afterId);
-    for (let last = this.#batches.at(-1); last !== undefined; last = this.#batches.at(-1)) {
+    for (let { last } = this.#batches; last !== undefined; { last } = this.#batches) {
       if (last.firstId + last.ends.length - 1 <= afterId) return;
       this.#batches.pop();
       if (last.firstId <= afterId) {
@@ -53,12 +54,10 @@ export class HandedOut {
 
   /** Forgets what was removed. */
   removeThrough(id: number): void {
-    let gone = 0;
-    for (const { firstId, ends } of this.#batches) {
-      if (firstId + ends.length - 1 > id) break;
-      gone++;
+    for (let batch = this.#batches.at(0); batch !== undefined; batch = this.#batches.at(0)) {
+      if (batch.firstId + batch.ends.length - 1 > id) return;
+      this.#batches.shift();
     }
-    if (gone > 0) this.#batches = this.#batches.slice(gone);
   }
 
   /**
@@ -70,7 +69,8 @@ export class HandedOut {
   count(afterId: number, throughId: number, enough: PacketCount): HandedOutCount | undefined {
     if (afterId < this.#afterId || throughId > this.#throughId) return undefined;
     let packets = 0, bytes = 0;
-    for (const { firstId, ends } of this.#batches) {
+    for (let i = 0; i < this.#batches.length; i++) {
+      const { firstId, ends } = this.#batches.at(i) as Handed;
       if (firstId > throughId) break;
       if (bytes >= enough.bytes && packets >= enough.packets) {
         return { afterId, throughId: firstId - 1, packets, bytes };
