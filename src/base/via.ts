@@ -6,7 +6,7 @@
 
 import { OptionError } from "./errors.ts";
 import { VIA_OPTIONS } from "./option_table.ts";
-import { resolveOptions } from "./options.ts";
+import { checkFields, resolveOptions } from "./options.ts";
 import { parseRemote } from "./remote.ts";
 
 /**
@@ -61,6 +61,7 @@ const MAX_SOCKS_BYTES = 255;
  */
 export function proxyOf(via: string | ViaOptions): ProxyServer {
   const given = typeof via === "string" ? { url: via } : via;
+  checkFields("via", given, Object.keys(VIA_OPTIONS));
   const { url = "", credentials: apart, handshakeTimeoutMs } = resolveOptions(
     VIA_OPTIONS,
     given,

@@ -481,9 +481,9 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Delivers what it can until the deadline, half-closes, and waits for the server's FIN: a server
-   * that closes has read everything, or its kernel would send a reset. What is not confirmed stays
-   * on disk for the next start. Idempotent; a second call may shorten the deadline.
+   * Delivers what it can of what was enqueued before, until the deadline, half-closes, and waits for
+   * the server's FIN: a server that closes has read everything, or its kernel would send a reset.
+   * What is not confirmed stays on disk. Idempotent; a second call may shorten the deadline.
    *
    * @param options The deadline.
    * @throws {OptionError} It is out of range.
