@@ -409,28 +409,44 @@ export class SendWindow {
   }
 
   #giveUp(id: number, attempts: number, words?: string): void {
-    this.#givingUp = this.#queue.giveUp(id, attempts, words).catch((error) => {
+    this.#bury(() => this.#queue.giveUp(id, attempts, words), () => {}, (error) => {
       // It will be sent again, and counted from one.
       this.#readRetryAtMs = this.#options.clock.nowMs() + QUEUE_RETRY_MS;
       this.#queueFailed(`cannot give packet ${id} up`, error, false);
-    }).finally(() => {
-      this.#givingUp = undefined;
-      this.#options.onActivity();
     });
   }
 
-  /** Makes dead letters of what the server has refused; nothing else goes out meanwhile. */
+  /** Makes dead letters, behind those that are being made: nothing else goes out meanwhile. */
+  #bury(
+    work: () => Promise<void>,
+    onDone: () => void,
+    onFailed: (error: unknown) => void,
+  ): void {
+    const before = this.#givingUp;
+    const burial = (async () => {
+      await before;
+      await work();
+    })().then(onDone, onFailed).finally(() => {
+      if (this.#givingUp === burial) this.#givingUp = undefined;
+      this.#options.onActivity();
+    });
+    this.#givingUp = burial;
+  }
+
+  /** Makes dead letters of what the server has refused. */
   #buryRefused(answers: Answers): void {
-    const { clock, onActivity } = this.#options;
+    const { clock } = this.#options;
     if (this.#givingUp !== undefined || clock.nowMs() < this.#buryRetryAtMs) return;
     const refused = answers.toBury;
     if (refused.length === 0) return;
-    this.#givingUp = (async () => {
+    const work = async () => {
       for (const { id, words } of refused) {
         await this.#queue.refuse(id, words);
         answers.buried(id);
       }
-    })().then(
+    };
+    this.#bury(
+      work,
       () => {
         this.#buryRetryAtMs = -Infinity;
         // A row that one was taken out of may have turned out to be damaged.
@@ -443,10 +459,7 @@ export class SendWindow {
         this.#buryRetryAtMs = clock.nowMs() + QUEUE_RETRY_MS;
         this.#queueFailed("cannot make dead letters of refused packets", error, again);
       },
-    ).finally(() => {
-      this.#givingUp = undefined;
-      onActivity();
-    });
+    );
   }
 
   /** The first packet as it goes on the wire; undefined: nobody can send it, and the rest is read anew. */
