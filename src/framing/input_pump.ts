@@ -13,8 +13,10 @@ import type { PacketSplitter } from "./splitter.ts";
 const READ_BYTES = 64 * 1024;
 /** A full or busy disk is asked again after this. */
 const RETRY_MS = 1000;
-/** A wait for room in the queue is worth a line after this. */
-const SLOW_STORE_MS = 2000;
+/** A wait for the queue is worth a line after this. */
+export const SLOW_STORE_MS = 2000;
+/** All that is known of it then. */
+export const SLOW_STORE = "the queue is full, or its disk or database is slow";
 
 /** One transaction; small ones keep the event loop responsive. */
 const MAX_BATCH_PACKETS = 1000;
@@ -219,7 +221,7 @@ export class InputPump {
     const { clock, onTrouble } = this.#options;
     const { signal } = this.#givingUp;
     const cancelNotice = clock.setTimer(SLOW_STORE_MS, () => {
-      onTrouble("the queue takes no more packets for now; the producer has to wait");
+      onTrouble(`${SLOW_STORE}; the producer has to wait`);
     });
     let trouble: string | undefined;
     try {

@@ -11,6 +11,7 @@ import postgres from "postgres";
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { hostAndPort, type QueueAddress, type Weaker } from "./address.ts";
+import { AnswerTime, wireBytesOf } from "./answer_time.ts";
 import { ConnectionLostError, sqlStateOf } from "./errors.ts";
 import { Primary } from "./primary.ts";
 
@@ -38,7 +39,10 @@ export interface DatabaseOptions {
   readonly address: QueueAddress;
   /** Time. */
   readonly clock: Clock;
-  /** After this, a connection that does not answer is given up. */
+  /**
+   * After this, a connection that does not answer is given up; a question of many bytes, and one
+   * that was given up before, has more time (`AnswerTime`).
+   */
   readonly answerTimeoutMs: number;
   /** Whether each commit has to be on a standby's disk, whatever the server's default. */
   readonly waitsForStandby: boolean;
@@ -70,8 +74,10 @@ interface Session {
   readonly index: number;
   /** Those who wait for an answer, in the order in which they have asked. */
   readonly waiting: Set<Waiting>;
-  /** Ends the look at whether the answer is late. */
-  cancelWatch: (() => void) | undefined;
+  /** The look at whether the answer is late, and when that is. */
+  watch: { readonly dueMs: number; readonly cancel: () => void } | undefined;
+  /** When something has come from the server the last time, as far as it was looked at. */
+  heardAtMs: number;
   readonly sockets: Set<Socket>;
   /** How often a wait for a standby was given up, and what else was warned of. */
   readonly warned: Warned;
@@ -81,6 +87,7 @@ interface Session {
 
 interface Waiting {
   readonly askedAtMs: number;
+  readonly allowedMs: number;
   readonly reject: (error: Error) => void;
 }
 
@@ -92,6 +99,9 @@ interface Warned {
   weakness: string | undefined;
 }
 
+/** There was no answer in time. */
+class NoAnswerError extends Error {}
+
 /** A server takes itself for the primary, and was replaced. */
 class OlderPrimaryError extends Error {}
 
@@ -102,14 +112,18 @@ export class Database {
   /** The connection that is being opened. */
   #trying: Session | undefined;
   readonly #primary: Primary;
+  readonly #time: AnswerTime;
   readonly #unsubscribe: () => void;
   /** Whole rounds in which only a primary of an older timeline was found, and since when. */
   #older = { rounds: 0, answers: 0 };
   #isClosed = false;
+  /** From then on no answer is waited for longer than that of a small question. */
+  #hurryAtMs = Infinity;
 
   /** @param options Where it is, and how long it may take. */
   constructor(options: DatabaseOptions) {
     this.#options = options;
+    this.#time = new AnswerTime(options.answerTimeoutMs);
     this.#primary = options.primary ?? new Primary();
     this.#unsubscribe = this.#primary.subscribe(() => this.#leaveOldPrimary());
   }
@@ -140,6 +154,7 @@ export class Database {
         weakness: warned.weakTimes === weakTimes ? undefined : warned.weakness,
       };
     } catch (error) {
+      if (error instanceof NoAnswerError) this.#time.gaveUp(text);
       const state = sqlStateOf(error);
       // A server that is going down, or has become a standby, is none to ask again.
       if (state === undefined || /^(57P|08|25006)/.test(state)) this.#drop(opening, session);
@@ -161,6 +176,14 @@ export class Database {
   async run(text: string): Promise<void> {
     const { session } = await this.#openSession();
     await session.sql.unsafe(text).simple();
+  }
+
+  /**
+   * From so many milliseconds on, no answer is waited for longer than that of a small question.
+   */
+  hurryIn(delayMs: number): void {
+    this.#hurryAtMs = this.clock.nowMs() + delayMs;
+    this.#session?.then((session) => this.#watch(session), () => {});
   }
 
   /** Ends the connection, whatever is under way on it. */
@@ -202,34 +225,59 @@ export class Database {
   }
 
   async #within(session: Session, text: string, args: readonly unknown[]): Promise<Row[]> {
+    const { clock } = this.#options;
     const { promise, reject } = Promise.withResolvers<never>();
-    const waiting = { askedAtMs: this.#options.clock.nowMs(), reject };
+    const bytes = wireBytesOf(args);
+    const askedAtMs = clock.nowMs();
+    const waiting = { askedAtMs, allowedMs: this.#time.allowedMs(text, bytes), reject };
     session.waiting.add(waiting);
     this.#watch(session);
+    const answered = () => {
+      this.#time.answered(text, bytes, clock.nowMs() - begunAtMs(waiting, session));
+      session.heardAtMs = clock.nowMs();
+    };
     try {
       // Its own answer, rejected when the connection is ended below us, is nobody's then.
       const answer = session.sql.unsafe<Row[]>(text, [...args] as never[], { prepare: true });
       answer.catch(() => {});
-      return [...await Promise.race([answer, promise])];
+      const rows = await Promise.race([answer, promise]);
+      answered();
+      return [...rows];
+    } catch (error) {
+      if (sqlStateOf(error) !== undefined) answered();
+      throw error;
     } finally {
       session.waiting.delete(waiting);
+      this.#watch(session);
     }
   }
 
   /** One timer a connection: one for each question took a tenth of a round trip. */
   #watch(session: Session): void {
-    const { clock, answerTimeoutMs } = this.#options;
+    const { clock } = this.#options;
+    const { shortestMs } = this.#time;
     const [oldest] = session.waiting;
-    if (oldest === undefined || session.cancelWatch !== undefined) return;
-    const leftMs = oldest.askedAtMs + answerTimeoutMs - clock.nowMs();
-    session.cancelWatch = clock.setTimer(Math.max(0, leftMs), () => {
-      session.cancelWatch = undefined;
+    if (oldest === undefined || session.phase === "ended") return;
+    const begunMs = begunAtMs(oldest, session);
+    const allowedMs = Math.min(oldest.allowedMs, Math.max(shortestMs, this.#hurryAtMs - begunMs));
+    const dueMs = begunMs + allowedMs;
+    // One that is early looks again. One that is late was for a question that had more time.
+    if (session.watch !== undefined && session.watch.dueMs <= dueMs) return;
+    session.watch?.cancel();
+    const before = receivedBytes(session);
+    const cancel = clock.setTimer(Math.max(0, dueMs - clock.nowMs()), () => {
+      session.watch = undefined;
       if (session.waiting.has(oldest)) {
-        oldest.reject(new Error(`no answer within ${(answerTimeoutMs / 1000).toFixed(1)} s`));
-        session.waiting.delete(oldest);
+        // Of a long answer, a part has come.
+        if (receivedBytes(session) > before) session.heardAtMs = clock.nowMs();
+        else {
+          session.waiting.delete(oldest);
+          oldest.reject(new NoAnswerError(`no answer within ${(allowedMs / 1000).toFixed(1)} s`));
+        }
       }
       this.#watch(session);
     });
+    session.watch = { dueMs, cancel };
   }
 
   async #open(): Promise<Session> {
@@ -335,7 +383,8 @@ export class Database {
     };
     const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));
     const session: Session = {
-      ...{ sockets, warned, sql, index, waiting: new Set(), cancelWatch: undefined },
+      ...{ sockets, warned, sql, index, waiting: new Set(), watch: undefined },
+      heardAtMs: -Infinity,
       phase: "opening",
     };
     return session;
@@ -415,11 +464,20 @@ function dial(
   return promise;
 }
 
+/** Since when the server works for this question alone: it answers one behind the other. */
+function begunAtMs({ askedAtMs }: Waiting, { heardAtMs }: Session): number {
+  return Math.max(askedAtMs, heardAtMs);
+}
+
+function receivedBytes({ sockets }: Session): number {
+  return [...sockets].reduce((sum, { bytesRead }) => sum + bytesRead, 0);
+}
+
 /** Ends a connection, also one whose other side is silent. */
 function end(session: Session): void {
   const { sql, sockets, waiting } = session;
   session.phase = "ended";
-  session.cancelWatch?.();
+  session.watch?.cancel();
   for (const { reject } of waiting) reject(new Error("the connection was given up"));
   sql.end({ timeout: 0 }).catch(() => {});
   for (const socket of sockets) socket.destroy();

@@ -64,7 +64,9 @@ export interface ForwarderOptions {
   readonly durability?: PostgresDurability;
   /**
    * After so many milliseconds without an answer a connection is given up, and the question
-   * asked again over another one; at least 500.
+   * asked again over another one; at least 500. What has many bytes has the time that they take
+   * besides, at 1 MiB/s or as slow as the path has been found to be, and what was given up twice
+   * as long each time, up to an hour: so everything is answered some day.
    *
    * @default {5000}
    */

@@ -11,6 +11,7 @@
  */
 
 import { messageOf, OutcomeUnknownError } from "../base/errors.ts";
+import type { Logger } from "../base/ports.ts";
 import { AGAIN_MS, type Answer, type Database } from "./database.ts";
 import { ConnectionLostError, NO_QUEUE, queueErrorOf, sqlStateOf } from "./errors.ts";
 
@@ -25,37 +26,39 @@ export interface Question {
 /** An answer out of the database, not looked at yet. */
 export type Fields = Readonly<Record<string, unknown>>;
 
+/** What calls are made with. */
+export interface NumberedCallsOptions {
+  /** Where the queue is. */
+  readonly database: Database;
+  /** The queue's name there. */
+  readonly name: string;
+  /** Its address, for people. */
+  readonly path: string;
+  /** For how long a closing queue asks on. */
+  readonly closeTimeoutMs: number;
+  /** Told after each change what its commit is missing; `null`: nothing. */
+  readonly onWeakness?: ((words: string | null) => void) | undefined;
+  /** Told of answers that are missing. Silent by default. */
+  readonly logger?: Logger | undefined;
+}
+
 /** One queue's changes, one at a time. */
 export class NumberedCalls {
+  readonly #options: NumberedCallsOptions;
   readonly #database: Database;
-  readonly #name: string;
   readonly #path: string;
-  readonly #closeTimeoutMs: number;
-  readonly #onWeakness: (words: string | null) => void;
   #producer = crypto.randomUUID();
   #last = 0;
   #closeAtMs = Infinity;
+  /** Since when answers are missing; `undefined`: none is. */
+  #missingSinceMs: number | undefined;
   #wake: (() => void) | undefined;
 
-  /**
-   * @param database Where the queue is.
-   * @param name The queue's name there.
-   * @param path Its address, for the words of an error.
-   * @param closeTimeoutMs For how long a closing queue asks on.
-   * @param onWeakness Told after each change what its commit is missing; `null`: nothing.
-   */
-  constructor(
-    database: Database,
-    name: string,
-    path: string,
-    closeTimeoutMs: number,
-    onWeakness: (words: string | null) => void = () => {},
-  ) {
-    this.#database = database;
-    this.#name = name;
-    this.#path = path;
-    this.#closeTimeoutMs = closeTimeoutMs;
-    this.#onWeakness = onWeakness;
+  /** @param options Where the queue is. */
+  constructor(options: NumberedCallsOptions) {
+    this.#options = options;
+    this.#database = options.database;
+    this.#path = options.path;
   }
 
   /** Under which id the database keeps the answers; another one after an unknown outcome. */
@@ -65,7 +68,9 @@ export class NumberedCalls {
 
   /** From now on a lost answer is not asked for without an end. */
   closing(): void {
-    this.#closeAtMs = this.#database.clock.nowMs() + this.#closeTimeoutMs;
+    const { closeTimeoutMs } = this.#options;
+    this.#closeAtMs = this.#database.clock.nowMs() + closeTimeoutMs;
+    this.#database.hurryIn(closeTimeoutMs);
     this.#wake?.();
   }
 
@@ -84,10 +89,11 @@ export class NumberedCalls {
         const answer = await this.#once(question.text, question.args);
         const fields = fieldsOf(answer);
         if (fields !== undefined) {
-          this.#onWeakness(answer.weakness ?? null);
+          this.#options.onWeakness?.(answer.weakness ?? null);
           return this.#count(fields);
         }
         sent = true;
+        this.#noteMissing(UNREPLICATED);
       } catch (error) {
         const isLost = error instanceof ConnectionLostError;
         sent ||= isLost && error.sent;
@@ -128,15 +134,17 @@ export class NumberedCalls {
   }
 
   #once(text: string, args: readonly unknown[]): Promise<Answer> {
-    return this.#database.ask(text, [this.#name, this.#producer, this.#last + 1, ...args]);
+    return this.#database.ask(text, [this.#options.name, this.#producer, this.#last + 1, ...args]);
   }
 
   #count(fields: Fields): Fields {
+    this.#noteAnswer();
     if (fields["counted"] === true) this.#last++;
     return fields;
   }
 
   #toTell(error: unknown): unknown {
+    if (!(error instanceof ConnectionLostError)) this.#noteAnswer();
     const state = sqlStateOf(error);
     if (state === "SQ002") this.#abandon();
     return state === "SQ005" || state === NO_QUEUE ? error : queueErrorOf(error, this.#path);
@@ -148,9 +156,30 @@ export class NumberedCalls {
     this.#last = 0;
   }
 
+  /** Tells it once an outage. */
+  #noteMissing(why: string): void {
+    const isFirst = this.#missingSinceMs === undefined;
+    this.#missingSinceMs ??= this.#database.clock.nowMs();
+    this.#options.logger?.[isFirst ? "warn" : "debug"](
+      `Queue ${this.#path}: ${why}. What is being stored or changed is asked for again, and each ` +
+        "answer is waited for longer, until it is known what became of it.",
+    );
+  }
+
+  #noteAnswer(): void {
+    const sinceMs = this.#missingSinceMs;
+    if (sinceMs === undefined) return;
+    this.#missingSinceMs = undefined;
+    const awayMs = this.#database.clock.nowMs() - sinceMs;
+    this.#options.logger?.info(
+      `Queue ${this.#path}: the database has answered, after ${(awayMs / 1000).toFixed(1)} s more`,
+    );
+  }
+
   /** Waits before the next try. */
   async #rest(cause: unknown): Promise<void> {
     const { clock } = this.#database;
+    this.#noteMissing(messageOf(cause));
     if (clock.nowMs() >= this.#closeAtMs) {
       this.#abandon();
       throw new OutcomeUnknownError(
@@ -168,6 +197,8 @@ export class NumberedCalls {
     this.#wake = undefined;
   }
 }
+
+const UNREPLICATED = "a wait for a standby was given up, so that nobody knows whether it has it";
 
 /** `undefined`: what was answered may be on the primary alone, and has to be asked again. */
 function fieldsOf({ rows, unreplicated }: Answer): Fields | undefined {

@@ -20,6 +20,7 @@
 
 import { systemClock } from "../base/clock.ts";
 import { OptionError } from "../base/errors.ts";
+import { harmlessLogger } from "../base/logger.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
 import { resolveQueueOptions } from "../queue/options.ts";
 import { queueAt } from "../queue/queue.ts";
@@ -63,7 +64,8 @@ export { setUp, type SetupResult } from "./setup.ts";
 export async function postgresQueue(options: PostgresQueueOptions): Promise<OutboundQueue> {
   const settings = settingsOf(options);
   const { address, durability, weaker, answerTimeoutMs } = settings;
-  const { clock = systemClock, logger } = options;
+  const { clock = systemClock } = options;
+  const logger = harmlessLogger(options.logger);
   const resolved = resolveQueueOptions({ ...onlyShared(options), clock });
   if (resolved.maxPacketBytes > MAX_PACKET_BYTES) {
     throw new OptionError(

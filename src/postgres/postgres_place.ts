@@ -59,13 +59,13 @@ export class PostgresPlace implements QueuePlace {
 
   /** @param options An open connection, and what goes with it. */
   constructor(options: PostgresPlaceOptions) {
-    const { database, address, path, durability, lossTimeoutMs, clock, queueId } = options;
+    const { database, address, path, durability, lossTimeoutMs, clock, queueId, logger } = options;
     this.#options = options;
     this.#health = options.health;
     this.#healthAtMs = clock.nowMs();
     this.#noteWeakness(options.health.weakness);
     this.store = new PostgresStore({
-      ...{ database, path, durability, lossTimeoutMs, queueId },
+      ...{ database, path, durability, lossTimeoutMs, queueId, logger },
       name: address.name,
       onWeakness: (words) => this.#noteWeakness(words),
     });

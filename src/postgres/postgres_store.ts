@@ -12,7 +12,7 @@
 
 import type { FencedError, QueueFileError } from "../base/errors.ts";
 import { cutBatches } from "../base/packet_batch.ts";
-import type { PacketBatch } from "../base/ports.ts";
+import type { Logger, PacketBatch } from "../base/ports.ts";
 import { BatchPacker } from "../queue/store/batches.ts";
 import type {
   CommitRequest,
@@ -67,6 +67,8 @@ export interface PostgresStoreOptions {
   readonly lossTimeoutMs: number;
   /** Told after each change what its commit is missing; `null`: nothing. */
   readonly onWeakness?: (words: string | null) => void;
+  /** Told of answers that are missing. Silent by default. */
+  readonly logger?: Logger | undefined;
 }
 
 /** The right to remove, as the store needs it. */
@@ -118,10 +120,9 @@ export class PostgresStore implements QueueStore {
 
   /** @param options Where the queue is. */
   constructor(options: PostgresStoreOptions) {
-    const { database, name, path, lossTimeoutMs, onWeakness } = options;
-    this.path = path;
+    this.path = options.path;
     this.#options = options;
-    this.#calls = new NumberedCalls(database, name, path, lossTimeoutMs, onWeakness);
+    this.#calls = new NumberedCalls({ ...options, closeTimeoutMs: options.lossTimeoutMs });
     this.#keep();
   }
 

@@ -94,7 +94,7 @@ Deno.test("enqueue: who waits with packets of the command line for room is told 
   using dir = new TempDir();
   await runHere(["enqueue", "-q", dir.queue, "one"]);
   await using enqueue = Sendq.onQueue("enqueue", dir.queue, "two", "--max-packets", "1");
-  await enqueue.says(/the queue takes no more packets for now; waiting with the packet/);
+  await enqueue.says(/the queue is full, or its disk or database is slow; waiting with the packet/);
   {
     await using queue = await OutboundQueue.open(dir.queue);
     await queue.removePackets({ firstId: 1, lastId: 1 });

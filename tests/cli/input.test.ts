@@ -162,14 +162,14 @@ Deno.test("packets before a fault of the framing are stored first", async () => 
   assert.deepEqual(stored, [["a\n"]]);
 });
 
-Deno.test("a wait for room in the queue is said after two seconds", async () => {
+Deno.test("a wait for the queue is said after two seconds", async () => {
   const gate = Promise.withResolvers<void>();
   const { pump, troubles, clock } = setUp(sourceOf("a\n"), () => gate.promise);
   const running = pump.run();
   await clock.advance();
   assert.equal(clock.nowMs(), 2000);
   assert.deepEqual(troubles, [
-    "the queue takes no more packets for now; the producer has to wait",
+    "the queue is full, or its disk or database is slow; the producer has to wait",
   ]);
   gate.resolve();
   await running;

@@ -28,7 +28,9 @@ Deno.test("a number whose answer is lost is asked for until there is one, whatev
       return reply instanceof Error ? Promise.reject(reply) : Promise.resolve(reply);
     },
   } as unknown as Database;
-  const calls = new NumberedCalls(database, "outbox", "postgres://db/packets/outbox", 1000);
+  const calls = new NumberedCalls({
+    ...{ database, name: "outbox", path: "postgres://db/packets/outbox", closeTimeoutMs: 1000 },
+  });
   const { producer } = calls;
   const fields = await calls.ask({ text: "SELECT sendq.commit($1, $2, $3)", args: [] });
   assert.equal(fields["id"], 7);

@@ -9,7 +9,7 @@ import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
 import { framePacket } from "../../framing/frame_packet.ts";
 import type { Framing } from "../../framing/framing.ts";
-import { batchLimitsFor, InputPump } from "../../framing/input_pump.ts";
+import { batchLimitsFor, InputPump, SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
 import { PacketSplitter } from "../../framing/splitter.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
@@ -30,9 +30,6 @@ import { formatPackets } from "../terminal/figures.ts";
 import { inFlags } from "../terminal/flags.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-
-/** After this, who waits for room is told so. */
-const SLOW_STORE_MS = 2000;
 
 /** The options of `enqueue`, parsed. */
 export interface EnqueueCommandOptions extends QueueCommandOptions, Omit<FramingOptions, "input"> {
@@ -121,7 +118,7 @@ export async function enqueue(
   if (given) {
     const cancelNotice = systemClock.setTimer(SLOW_STORE_MS, () => {
       const what = packets.length === 1 ? "the packet" : "the packets";
-      log.warn(`the queue takes no more packets for now; waiting with ${what}. Ctrl-C gives up`);
+      log.warn(`${SLOW_STORE}; waiting with ${what}. Ctrl-C gives up`);
     });
     try {
       await store(packets);
