@@ -5,14 +5,14 @@
  * @module
  */
 
-import { connect, type Socket } from "node:net";
+import { connect, isIP, type Socket } from "node:net";
 import process from "node:process";
 import postgres from "postgres";
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { hostAndPort, type QueueAddress, type Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
-import { ConnectionLostError, sqlStateOf } from "./errors.ts";
+import { ConnectionLostError, NoTlsError, sqlStateOf } from "./errors.ts";
 import { Primary } from "./primary.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */
@@ -23,6 +23,8 @@ const ROUND_MS = 200;
 export const AGAIN_MS = 100;
 /** "A wait for a standby was given up": what was answered may be on the primary alone. */
 const NOT_REPLICATED = "01000";
+/** The server's answer to whether it speaks TLS: N. */
+const NO = 0x4e;
 /** A commit means too little, and is only warned of. */
 const WEAK = "SQ003";
 
@@ -81,6 +83,8 @@ interface Session {
   readonly sockets: Set<Socket>;
   /** How often a wait for a standby was given up, and what else was warned of. */
   readonly warned: Warned;
+  /** Whether the server has said so. */
+  refusesTls: boolean;
   /** The library would make another connection in place of one that has ended. */
   phase: "opening" | "open" | "ended";
 }
@@ -297,6 +301,7 @@ export class Database {
         if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
         const state = sqlStateOf(error);
         // What the server refuses by itself is no lost connection.
+        if (error instanceof NoTlsError) throw error;
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
         metOlder ||= error instanceof OlderPrimaryError;
         reasons.push(`${hostAndPort(host)}: ${messageOf(error)}`);
@@ -331,6 +336,10 @@ export class Database {
       return session;
     } catch (error) {
       end(session);
+      if (session.refusesTls) {
+        const { sslMode } = this.#options.address;
+        throw new NoTlsError(hostAndPort(host), sslMode, { cause: error });
+      }
       throw error;
     } finally {
       this.#trying = undefined;
@@ -340,10 +349,14 @@ export class Database {
   #connect(host: QueueAddress["hosts"][number], index: number): Session {
     const { address, clock, waitsForStandby, weaker, onNotify } = this.#options;
     const sockets = new Set<Socket>();
+    const isSecret = address.sslMode !== "disable";
     const socket = async (): Promise<Socket> => {
       // One that is made behind our back would not have said hello, nor been looked at.
       if (session.phase !== "opening") throw new Error("the connection was lost");
-      return await dial(host, clock, sockets);
+      const socket = await dial(host, clock, sockets);
+      // The answer to whether it speaks TLS; the library goes on whatever it is.
+      if (isSecret) socket.once("data", ([first]) => session.refusesTls = first === NO);
+      return socket;
     };
     const warned: Warned = { times: 0, weakTimes: 0, weakness: undefined };
     // Every setting is given: see `withoutEnvironment`. Some are missing in its types.
@@ -352,9 +365,12 @@ export class Database {
       database: address.database,
       user: address.user,
       password: address.password ?? "",
-      ssl: address.sslMode === "disable"
-        ? false
-        : { rejectUnauthorized: address.sslMode === "verify-full" },
+      ssl: isSecret && {
+        rejectUnauthorized: address.sslMode === "verify-full",
+        host: host.hostname,
+        // Addresses have no place in SNI (RFC 6066, 3), and are what is checked then.
+        servername: isIP(host.hostname) === 0 ? host.hostname : "",
+      },
       connect_timeout: CONNECT_TIMEOUT_MS / 1000,
       target_session_attrs: null,
       ...{ idle_timeout: 0, max_lifetime: null, keep_alive: 10, prepare: true, debug: false },
@@ -384,7 +400,7 @@ export class Database {
     const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));
     const session: Session = {
       ...{ sockets, warned, sql, index, waiting: new Set(), watch: undefined },
-      heardAtMs: -Infinity,
+      ...{ heardAtMs: -Infinity, refusesTls: false },
       phase: "opening",
     };
     return session;
@@ -449,8 +465,7 @@ function dial(
     socket.removeAllListeners();
     // A ring and the next commit are small, and neither waits for the other's answer.
     socket.setNoDelay(true);
-    // The name that a certificate is checked against.
-    resolve(Object.assign(socket, { host: hostname, port }));
+    resolve(socket);
   });
   socket.once("error", (error) => {
     cancel();

@@ -4,6 +4,7 @@
  * @module
  */
 
+import type { SslMode } from "./address.ts";
 import { FencedError, messageOf, QueueFileError, type QueueFileReason } from "../base/errors.ts";
 
 /** A connection could not be made, or ended before the answer came. */
@@ -22,6 +23,22 @@ export class ConnectionLostError extends Error {
   constructor(message: string, sent: boolean, options?: ErrorOptions) {
     super(message, options);
     this.sent = sent;
+  }
+}
+
+/** A server speaks no TLS, and the address asks for it. */
+export class NoTlsError extends Error {
+  /** The class by name. */
+  override readonly name = "NoTlsError";
+
+  /**
+   * Makes the error.
+   *
+   * @param server Which one.
+   * @param sslMode What the address says.
+   */
+  constructor(server: string, sslMode: SslMode, options?: ErrorOptions) {
+    super(`the server ${server} speaks no TLS, and sslmode=${sslMode} asks for it`, options);
   }
 }
 
@@ -118,6 +135,11 @@ export function queueErrorOf(error: unknown, path: string): unknown {
     new QueueFileError(reason, path, `Queue ${path}: ${words}. ${advice}`, { cause: error });
   if (error instanceof ConnectionLostError) {
     return make("busy", error.message, `${NOTHING} Try again once the database can be reached.`);
+  }
+  if (error instanceof NoTlsError) {
+    const advice = "Switch it on there (ssl = on, with a certificate), or ask for none where " +
+      "nobody else can listen: sslmode=disable.";
+    return make("io", error.message, `${NOTHING} ${advice}`);
   }
   const state = sqlStateOf(error);
   if (state === undefined) return error;

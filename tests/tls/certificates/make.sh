@@ -42,6 +42,8 @@ certificate server localhost "$local" 20260101000000Z 21260101000000Z
 certificate client "sendq test client" "DNS:client.test" 20260101000000Z 21260101000000Z
 certificate expired localhost "$local" 20250101000000Z 20250201000000Z
 certificate future localhost "$local" 21000101000000Z 21260101000000Z
+certificate name localhost "DNS:localhost" 20260101000000Z 21260101000000Z
+certificate addresses addresses "IP:127.0.0.1,IP:::1" 20260101000000Z 21260101000000Z
 certificate other other.test "DNS:other.test" 20260101000000Z 21260101000000Z
 key self
 openssl req -x509 -new -key self.key -out self.pem -days 36500 -subj "/CN=localhost" \
