@@ -180,6 +180,11 @@ const FORGETS_EDGES: Planted["fault"] = {
       by: "'through', 0, 'markMs'",
     },
     {
+      function: "sendq.edge_open",
+      text: "looked_through = coalesce(e.through, 0)",
+      by: "looked_through = 0",
+    },
+    {
       function: "sendq.edge_forward",
       text: "IF e.through <> (terms->>'after')::bigint THEN",
       by: "IF false THEN",

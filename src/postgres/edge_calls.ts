@@ -25,16 +25,20 @@ export interface EdgeNotice {
   readonly deadPackets: number;
 }
 
-/** A forwarder has begun. */
-export interface EdgeSession {
-  /** What it asks has this number. */
-  readonly epoch: number;
+/** What the cluster has of a file. */
+export interface EdgeKnown {
   /** The highest id of the file that the cluster has; 0: none. */
   readonly through: number;
   /** When the file has stored that packet. */
   readonly markMs: number;
   /** That packet's checksum. */
   readonly markCrc: number;
+}
+
+/** A forwarder has begun. */
+export interface EdgeSession extends EdgeKnown {
+  /** What it asks has this number. */
+  readonly epoch: number;
 }
 
 /** Another file has the edge's name. */
@@ -81,7 +85,7 @@ export interface EdgeCallsOptions {
   readonly clock: Clock;
 }
 
-const OPEN = "SELECT sendq.edge_open($1, $2, $3, $4, $5) AS answer";
+const OPEN = "SELECT sendq.edge_open($1, $2, $3, $4, $5, $6) AS answer";
 const FORWARD = "SELECT sendq.edge_forward($1, $2, $3, $4, $5, $6, $7, $8) AS answer";
 
 /** One edge's calls, one at a time. */
@@ -94,30 +98,34 @@ export class EdgeCalls {
   }
 
   /**
-   * Begins: what was asked before and is on its way does nothing any more.
+   * Begins, where the cluster has of the file what it had at the last look: what was asked before
+   * and is on its way does nothing any more. Else it only looks, and nothing is changed.
    *
    * @param id The file.
    * @param takesName Whether the edge's name is this file's from now on, whoever has it.
+   * @param looked What the cluster had of the file; `undefined`: nobody has looked.
    * @throws {ClusterError}
    */
-  async open(id: string, takesName: boolean): Promise<EdgeSession | Namesake> {
+  async open(
+    id: string,
+    takesName: boolean,
+    looked: EdgeKnown | undefined,
+  ): Promise<EdgeSession | EdgeKnown | Namesake> {
     const { name, edge, durability } = this.#options;
-    const fields = await this.#ask(OPEN, [name, id, edge, takesName, durability]);
+    const args = [name, id, edge, takesName, looked?.through ?? null, durability];
+    const fields = await this.#ask(OPEN, args);
     const { namesake } = fields;
+    const through = numberOf(fields["through"]);
     if (typeof namesake === "string") {
-      return {
-        namesake,
-        through: numberOf(fields["through"]),
-        seenAgoMs: numberOf(fields["seenAgoMs"]),
-      };
+      return { namesake, through, seenAgoMs: numberOf(fields["seenAgoMs"]) };
     }
     this.#checkVersion(numberOf(fields["version"]));
-    return {
-      epoch: numberOf(fields["epoch"]),
-      through: numberOf(fields["through"]),
+    const known = {
+      through,
       markMs: numberOf(fields["markMs"]),
       markCrc: numberOf(fields["markCrc"]),
     };
+    return fields["isOpen"] === true ? { ...known, epoch: numberOf(fields["epoch"]) } : known;
   }
 
   /**

@@ -9,7 +9,8 @@
  *    cluster has and the file, too, leaves the file then: its answer was lost.
  * 4. But only where the packet `through` of the file is the one that the cluster has. Ids
  *    follow each other, so that then all before it are the same, too. Where it is another one
- *    or missing, the file was restored or copied, and is refused.
+ *    or missing, the file was restored or copied, and is refused. That is looked at before the
+ *    forwarder begins, so that a file that is refused changes nothing in the cluster.
  *
  * Nothing expires in the file while it is not known whether the cluster has it.
  *
@@ -27,7 +28,7 @@ import type { OutboundQueue } from "../queue/queue.ts";
 import type { SendingSide } from "../queue/sending_side.ts";
 import { spanWords } from "../sender/outage.ts";
 import { type BatchBounds, packForEdge, takeWithin } from "./edge_batch.ts";
-import type { EdgeCalls, EdgeNotice, EdgeSession, Room } from "./edge_calls.ts";
+import type { EdgeCalls, EdgeKnown, EdgeNotice, EdgeSession, Room } from "./edge_calls.ts";
 import { MAX_PACKET_BYTES } from "./options.ts";
 import { ringerOf } from "./ringer.ts";
 
@@ -164,40 +165,50 @@ export class Forwarding {
   }
 
   async #begin(): Promise<EdgeSession> {
-    const { calls, events, asNew, sending, edge } = this.#parts;
+    const { clock, events, sending, settled } = this.#parts;
     events.connecting();
-    this.#id ??= await this.#identify();
-    let session = await calls.open(this.#id, false);
-    if ("namesake" in session) {
-      if (!asNew) throw this.#refuseReplaced(session);
-      events.warn(`another file was forwarded as ${edge}: from now on it is this one`);
-      session = await calls.open(this.#id, true);
-      if ("namesake" in session) throw new Error("the edge's name was taken and is not there");
-    }
-    if (session.through < this.#through) {
-      events.warn(
-        `the cluster has gone back to an earlier state: packets up to id ${this.#through} were ` +
-          `acknowledged, and it has those up to ${session.through} alone. What is missing left ` +
-          "this file before, and has to come from where it was stored first",
-      );
-    }
-    const contradiction = await this.#contradiction(session);
-    if (contradiction !== undefined) {
-      if (!asNew) throw this.#refuseRestored(contradiction);
-      events.warn(`${contradiction}: all that is in the file is forwarded, as from a new edge`);
-      this.#id = crypto.randomUUID();
-      await this.#file.setEdgeId(this.#id);
-      const fresh = await calls.open(this.#id, true);
-      if ("namesake" in fresh) throw new Error("the edge's name was taken and is not there");
-      session = fresh;
-    } else if (session.through > sending.removedThroughId) {
-      await sending.removeThrough(session.through);
-    }
+    const session = await this.#open(this.#id ??= await this.#identify());
+    if (session.through > sending.removedThroughId) await sending.removeThrough(session.through);
     this.#through = session.through;
-    this.#beatAtMs = this.#parts.clock.nowMs();
-    this.#parts.settled();
+    this.#beatAtMs = clock.nowMs();
+    settled();
     events.connected();
     return session;
+  }
+
+  /** Looks first: what is refused changes nothing in the cluster. */
+  async #open(id: string): Promise<EdgeSession> {
+    const { calls, events, asNew, edge } = this.#parts;
+    let takesName = false;
+    let looked: EdgeKnown | undefined;
+    for (;;) {
+      const found = await calls.open(id, takesName, looked);
+      if ("namesake" in found) {
+        if (!asNew) throw this.#refuseReplaced(found);
+        events.warn(`another file was forwarded as ${edge}: from now on it is this one`);
+        takesName = true;
+        continue;
+      }
+      if ("epoch" in found) return found;
+      if (found.through < this.#through) {
+        events.warn(
+          "the cluster has gone back to an earlier state: packets up to id " +
+            `${this.#through} were acknowledged, and it has those up to ${found.through} alone. ` +
+            "What is missing left this file before, and has to come from where it was stored first",
+        );
+      }
+      this.#through = found.through;
+      looked = found;
+      const contradiction = await this.#contradiction(found);
+      if (contradiction === undefined) continue;
+      if (!asNew) throw this.#refuseRestored(contradiction);
+      events.warn(`${contradiction}: all that is in the file is forwarded, as from a new edge`);
+      this.#id = id = crypto.randomUUID();
+      await this.#file.setEdgeId(id);
+      this.#through = 0;
+      takesName = true;
+      looked = undefined;
+    }
   }
 
   get #file() {
@@ -215,7 +226,7 @@ export class Forwarding {
   }
 
   /** Why the file is not the one that the cluster knows; `undefined`: it is. */
-  async #contradiction({ through, markMs, markCrc }: EdgeSession): Promise<string | undefined> {
+  async #contradiction({ through, markMs, markCrc }: EdgeKnown): Promise<string | undefined> {
     const { sending, queue } = this.#parts;
     await sending.pollOtherProcesses();
     if (through <= sending.removedThroughId) return undefined;

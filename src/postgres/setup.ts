@@ -17,7 +17,10 @@ import { READ } from "./sql/read.ts";
 import { SHARED } from "./sql/shared.ts";
 import { CHECKSUM_OF, CHECKSUMS, TABLES, TENURES, TRIGGERS, TRUNCATION } from "./sql/tables.ts";
 
-/** Version 5: a sender looks at the checksums, and a commit takes half as long. */
+/**
+ * Version 5: a sender looks at the checksums, and a commit takes half as long. Version 8: a file
+ * that is refused changes nothing, and a producer removes no dead letters.
+ */
 const FUNCTIONS_ALONE = "";
 /** What each version of the schema changes in its tables: the first entry makes version 1. */
 const MIGRATIONS: readonly string[] = [
@@ -28,6 +31,7 @@ const MIGRATIONS: readonly string[] = [
   FUNCTIONS_ALONE,
   TRIGGERS,
   TRUNCATION,
+  FUNCTIONS_ALONE,
 ];
 /** Functions hold nothing: those of the version before go, and these come. */
 export const FUNCTIONS: string = [CHECKSUM_OF, SHARED, COMMIT, EDIT, READ, INSPECT, EDGES].join(

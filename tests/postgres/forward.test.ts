@@ -361,6 +361,37 @@ part("a restored file is refused, also once it has grown again", async ({ url, d
   await until("it forwards", () => again.state === "forwarding");
 });
 
+part("a file that is refused changes nothing, whatever name it comes under", async (given) => {
+  const { server, url, dir } = given;
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await using forwarder = await forward(queue, url);
+    await queue.enqueue("one");
+    await forwarder.drained();
+    await backUpQueue(dir.queue, dir.file("backup.db"));
+    await queue.enqueue("two");
+    await forwarder.drained();
+  }
+  const edges = () =>
+    server.sql(
+      "SELECT e.id, e.name, e.epoch, through, seen_at FROM sendq.edge e JOIN sendq.queue q " +
+        `ON q.id = e.queue WHERE q.name = '${nameIn(url)}'`,
+    );
+  const before = await edges();
+  for (const edge of ["plant 8", "plant 7"]) {
+    const error = await refusal(dir.file("backup.db"), url, { edge });
+    assert.deepEqual([error.reason, error.edge], ["restored", edge]);
+    assert.equal(await edges(), before, edge);
+  }
+  // So the name still tells the file that has it from another one.
+  {
+    await using queue = await OutboundQueue.open(dir.file("other.db"));
+    await queue.enqueue("of another file");
+  }
+  assert.equal((await refusal(dir.file("other.db"), url)).reason, "replaced");
+  assert.equal(await edges(), before);
+});
+
 part("a file that was made anew under the same name is refused", async ({ url, dir }) => {
   {
     await using forwarder = await forward(dir.queue, url);
@@ -430,7 +461,9 @@ part("what was asked before somebody began anew does nothing any more", async ({
   const [late, present] = [calls(), calls()];
   const id = crypto.randomUUID();
   const begin = async (calls: EdgeCalls): Promise<EdgeSession> => {
-    const session = await calls.open(id, false);
+    const looked = await calls.open(id, false, undefined);
+    assert("markMs" in looked && !("epoch" in looked), "a look opens nothing");
+    const session = await calls.open(id, false, looked);
     assert("epoch" in session);
     return session;
   };
@@ -455,6 +488,8 @@ part("what was asked before somebody began anew does nothing any more", async ({
     overtaken,
   );
   await present.beat(id, now, notice);
+  const outdated = await late.open(id, false, before);
+  assert(!("epoch" in outdated), "what it has looked at has changed since");
   const again = await begin(late);
   assert.deepEqual(
     [again.epoch, again.through, again.markMs, again.markCrc],
@@ -500,7 +535,7 @@ Deno.test("an answer that is on the primary alone is none: a forwarder begins an
   const isNone = (error: unknown) =>
     error instanceof ClusterError && /wait for a standby was given up/.test(error.message);
   const id = crypto.randomUUID();
-  await assert.rejects(calls.open(id, false), isNone);
+  await assert.rejects(calls.open(id, false, undefined), isNone);
   const session = { epoch: 1, through: 0, markMs: 0, markCrc: 0 };
   const batch = packForEdge([{
     ...{ firstId: 1, bytes: new Uint8Array(1), ends: Uint32Array.of(1), expiresAtMs: Infinity },

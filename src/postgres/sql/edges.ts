@@ -41,12 +41,15 @@ CREATE FUNCTION sendq.now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS $$
 $$;
 
 -- A forwarder begins. What it asked before, and is still on its way, does nothing from here on.
+-- But only where the forwarder has looked at what is known of its file up to here: else it is only
+-- told, and nothing is changed, so that a file that is refused leaves no trace.
 CREATE FUNCTION sendq.edge_open(
-  q text, edge uuid, edge_name text, takes_name boolean, durability text
+  q text, edge uuid, edge_name text, takes_name boolean, looked_through bigint, durability text
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   queue_id integer;
   e sendq.edge;
+  opens boolean;
 BEGIN
   PERFORM sendq.demand(durability);
   PERFORM sendq.allow('sendq_producer');
@@ -55,20 +58,24 @@ BEGIN
   IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
   SELECT * INTO e FROM sendq.edge
     WHERE queue = queue_id AND name = edge_name AND id <> edge_open.edge;
-  IF FOUND THEN
-    IF NOT takes_name THEN
-      RETURN jsonb_build_object('namesake', e.id, 'through', e.through,
-        'seenAgoMs', sendq.now_ms() - floor(extract(epoch FROM e.seen_at) * 1000)::bigint);
-    END IF;
-    UPDATE sendq.edge SET name = NULL WHERE queue = queue_id AND id = e.id;
+  IF FOUND AND NOT takes_name THEN
+    RETURN jsonb_build_object('namesake', e.id, 'through', e.through,
+      'seenAgoMs', sendq.now_ms() - floor(extract(epoch FROM e.seen_at) * 1000)::bigint);
   END IF;
-  INSERT INTO sendq.edge AS known (queue, id, name, epoch, address)
-    VALUES (queue_id, edge, edge_name, 1, host(inet_client_addr()))
-    ON CONFLICT (queue, id) DO UPDATE SET name = excluded.name, epoch = known.epoch + 1,
-      seen_at = excluded.seen_at, address = excluded.address
-    RETURNING * INTO e;
-  RETURN jsonb_build_object('epoch', e.epoch, 'through', e.through, 'markMs', e.mark_ms,
-    'markCrc', e.mark_crc, 'version', (SELECT max(version) FROM sendq.migration));
+  SELECT * INTO e FROM sendq.edge WHERE queue = queue_id AND id = edge_open.edge;
+  opens := coalesce(looked_through = coalesce(e.through, 0), false);
+  IF opens THEN
+    UPDATE sendq.edge SET name = NULL
+      WHERE queue = queue_id AND name = edge_name AND id <> edge_open.edge;
+    INSERT INTO sendq.edge AS known (queue, id, name, epoch, address)
+      VALUES (queue_id, edge, edge_name, 1, host(inet_client_addr()))
+      ON CONFLICT (queue, id) DO UPDATE SET name = excluded.name, epoch = known.epoch + 1,
+        seen_at = excluded.seen_at, address = excluded.address
+      RETURNING * INTO e;
+  END IF;
+  RETURN jsonb_build_object('isOpen', opens, 'epoch', e.epoch,
+    'through', e.through, 'markMs', e.mark_ms, 'markCrc', e.mark_crc,
+    'version', (SELECT max(version) FROM sendq.migration));
 END $$;
 
 -- Stores packets of an edge, all of them or none, where it has exactly those before them.
