@@ -208,6 +208,19 @@ part("each role may do what it has to, and no more", async ({ server, url }) => 
   );
   using looking = await postgresInspector({ url: sender });
   assert.equal((await looking.counts()).deadPackets, 1);
+  // How many are kept, who only enqueues has no say in; who may give packets up has.
+  const keepsNone = { maxDeadPackets: 0, maxDeadBytes: 0 };
+  await using enqueueingMore = await open(producer, keepsNone);
+  await enqueueingMore.enqueue("three");
+  assert.equal((await looking.counts()).deadPackets, 1, "the dead letter is still there");
+  await using sendingMore = await open(sender, { ...keepsNone, maxDeadPackets: 1 });
+  await sendingMore.enqueue("four");
+  assert.deepEqual(
+    [(await looking.counts()).deadPackets, (await looking.counts()).droppedPackets],
+    [0, 1],
+    "a sender bounds them, as in a file",
+  );
+  await sendingSideOf(sending).giveUp(3, 2);
   for (
     const look of [
       () => looking.packet(2),
@@ -221,8 +234,8 @@ part("each role may do what it has to, and no more", async ({ server, url }) => 
   await using operating = await open(operator);
   assert.equal((await operating.deadLetters(0, 100)).length, 1);
   using inspector = await postgresInspector({ url: operator });
-  assert.equal((await inspector.deadLetter(2))?.attempts, 2);
-  assert.equal((await operating.requeue({ firstId: 2, lastId: 2 })).packets, 1);
+  assert.equal((await inspector.deadLetter(3))?.attempts, 2);
+  assert.equal((await operating.requeue({ firstId: 3, lastId: 3 })).packets, 1);
   // Nobody reaches past the functions.
   await assert.rejects(
     server.sql(`SET ROLE ${users[2]}; SELECT * FROM sendq.run`),

@@ -144,7 +144,11 @@ BEGIN
     RAISE EXCEPTION 'the runs are not these packets' USING ERRCODE = 'SQ006';
   END IF;
 
-  IF c.dead_packets > max_dead_packets OR c.dead_bytes > max_dead_bytes THEN
+  -- Who only enqueues has no say in how many dead letters are kept: they are packets that
+  -- others were promised.
+  IF (c.dead_packets > max_dead_packets OR c.dead_bytes > max_dead_bytes)
+    AND sendq.may('sendq_sender')
+  THEN
     SELECT * INTO gone FROM sendq.bound_dead(
       c.id, c.dead_packets - max_dead_packets, c.dead_bytes - max_dead_bytes
     );

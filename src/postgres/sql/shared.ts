@@ -68,14 +68,18 @@ BEGIN
   RAISE EXCEPTION '%', wrong USING ERRCODE = 'SQ003';
 END $$;
 
+-- Whether who asks has a role.
+CREATE FUNCTION sendq.may(role text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
+BEGIN
+  -- Here the current user is the owner of the schema, who needs no leave.
+  RETURN pg_has_role(session_user, role, 'MEMBER')
+    OR pg_has_role(session_user, current_user, 'MEMBER');
+END $$;
+
 -- True, or it is refused.
 CREATE FUNCTION sendq.allow(role text) RETURNS boolean LANGUAGE plpgsql STABLE AS $$
 BEGIN
-  -- Here the current user is the owner of the schema, who needs no leave.
-  IF pg_has_role(session_user, role, 'MEMBER') OR pg_has_role(session_user, current_user, 'MEMBER')
-  THEN
-    RETURN true;
-  END IF;
+  IF sendq.may(role) THEN RETURN true; END IF;
   RAISE EXCEPTION 'the user % is no %', session_user, role USING ERRCODE = '42501',
     HINT = format('GRANT %I TO %I', role, session_user);
 END $$;
