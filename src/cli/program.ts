@@ -8,6 +8,7 @@ import { Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { EXIT_CODE_HELP, ExitCode } from "./terminal/exit_code.ts";
 import { colorsWelcome, writeText } from "./terminal/output.ts";
+import { printable } from "./terminal/printable.ts";
 import type { Stdio } from "./terminal/stdio.ts";
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";
@@ -156,7 +157,7 @@ function configure(command: Command, hint: string, io: Stdio): Command {
       outputError: (text, writeErr) => {
         const words = text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ");
         // It repeats an argument that is wrong, and in an address there may be a password.
-        writeErr(`${words.replace(/(\w+:\/\/[^\s:@/]*):\S*@/g, "$1:…@")}\n`);
+        writeErr(`${printable(words.replace(/(\w+:\/\/[^\s:@/]*):\S*@/g, "$1:…@"))}\n`);
       },
       getOutHelpWidth: () => 88,
       getErrHelpWidth: () => 88,

@@ -64,13 +64,13 @@ export interface QueueAddress {
 
 const DEFAULT_PORT = 5432;
 const PARTS =
-  /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)\/([^/?#]+)(?:\/([^/?#]+))?(?:\?(.*))?$/;
+  /^postgres(?:ql)?:\/\/(?:([^@/?#]*)@)?([^@/?#]+)\/([^/?#]+)(?:\/([^/?#]+))?(?:\?(.*))?$/i;
 const HOST = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]+)(?::([0-9]{1,5}))?$/;
 const SSL_MODES: readonly SslMode[] = ["disable", "require", "verify-full"];
 
 /** Whether a queue's name is the address of one on PostgreSQL, and not a path. */
 export function isQueueUrl(queue: string): boolean {
-  return /^postgres(ql)?:\/\//.test(queue);
+  return /^postgres(ql)?:\/\//i.test(queue);
 }
 
 /**
@@ -96,7 +96,11 @@ export function parseQueueUrl(url: string): QueueAddress {
     }
     return { hostname: hostname.replace(/^\[|\]$/g, ""), port: number };
   });
-  const given = new Map(new URLSearchParams(query));
+  const given = new Map<string, string>();
+  for (const [key, value] of new URLSearchParams(query)) {
+    if (given.has(key)) throw fail(`says ${key} twice`);
+    given.set(key, value);
+  }
   const take = <T extends string>(key: string, values: readonly T[]): T | undefined => {
     const value = given.get(key);
     given.delete(key);
@@ -111,20 +115,35 @@ export function parseQueueUrl(url: string): QueueAddress {
   for (const key of given.keys()) {
     throw fail(`says ${key}, and knows sslmode, durability and weaker behind the question mark`);
   }
-  try {
-    return {
-      hosts,
-      database: decodeURIComponent(database),
-      user: decodeURIComponent(user),
-      password: colon < 0 ? undefined : decodeURIComponent(login.slice(colon + 1)),
-      sslMode,
-      name: decodeURIComponent(name),
-      durability,
-      weaker,
-    };
-  } catch {
-    throw fail("has a % that begins no escape");
+  const decode = (text: string): string => {
+    try {
+      return decodeURIComponent(text);
+    } catch {
+      throw fail("has a % that begins no character of UTF-8; for itself it is written %25");
+    }
+  };
+  return {
+    hosts,
+    database: decode(database),
+    user: decode(user),
+    password: colon < 0 ? undefined : decode(login.slice(colon + 1)),
+    sslMode,
+    name: checkName(decode(name)),
+    durability,
+    weaker,
+  };
+}
+
+/**
+ * Checks a queue's name, or what stands for none.
+ *
+ * @throws {OptionError} No queue may be called so.
+ */
+export function checkName(name: string): string {
+  if (name.length > 200 || /\p{Cc}/u.test(name)) {
+    throw new OptionError("name", name, "must have 200 characters at most, all of them printable");
   }
+  return name;
 }
 
 /** The address for people: without the password. */
@@ -143,5 +162,5 @@ export function hostAndPort(
 
 /** Also of what is no URL for a stray character in its password. */
 function withoutPassword(url: string): string {
-  return url.replace(/^([a-z]+:\/\/[^:@/]*):.*@/s, "$1:…@");
+  return url.replace(/^([a-z]+:\/\/[^:@/]*):.*@/is, "$1:…@");
 }

@@ -2,6 +2,7 @@ import { OptionError } from "../base/errors.ts";
 import type { Logger } from "../base/ports.ts";
 import type { QueueOptions } from "../queue/options.ts";
 import {
+  checkName,
   DURABILITIES,
   parseQueueUrl,
   type PostgresDurability,
@@ -134,15 +135,12 @@ export function settingsOf(options: PostgresQueueOptions): PostgresSettings {
     }
     Object.assign(durations, { [name]: value });
   }
-  const name = options.name ?? address.name;
+  const name = checkName(options.name ?? address.name);
   if (name === "") {
     throw new OptionError("name", name, "must be given, or be the last part of the URL");
   }
   if (address.name !== "" && name !== address.name) {
     throw new OptionError("name", name, `contradicts the URL, which has ${address.name}`);
-  }
-  if (name.length > 200 || /\p{Cc}/u.test(name)) {
-    throw new OptionError("name", name, "must have 200 characters at most, all of them printable");
   }
   const password = options.password ?? address.password;
   return { address: { ...address, name, password }, durability, weaker, standBy, ...durations };

@@ -26,6 +26,17 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
     [[...send, "--input", "none", "--output", "lines"], /^--output needs an input/],
     [[...send, "--no-keepalive", "--keepalive-idle", "1s"], /^--no-keepalive cannot be combined/],
     [["list", "-q", "postgres://u:sec/ret@db/packets/out"], /postgres:\/\/u:…@db\/packets\/out/],
+    [["list", "-q", "Postgres://u:secret@db/p/%ff"], /Postgres:\/\/u:…@db\/p\/%ff.*UTF-8/],
+    ...["enqueue", "status", "list", "check", "export", "show", "remove", "requeue"].map((
+      command,
+    ): [string[], RegExp] => [
+      [command, "-q", "postgres://u@db/p/a%01b"],
+      /name must have 200 characters at most, all of them printable/,
+    ]),
+    [
+      ["postgres", "setup", "postgres://u@db/p/a\u001b[31mb"],
+      /a\\x1b\[31mb' is invalid .* name must have 200 characters at most, all of them printable/,
+    ],
     [["list", "-q", "postgres://u@db/packets"], /the queue's name is missing/],
     [["backup", "-q", "postgres://u@db/p/out", "copy.db"], /a file\. .*pg_basebackup, or pg_dump/],
     [

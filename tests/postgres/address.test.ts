@@ -40,7 +40,13 @@ Deno.test("what is no address is refused, without its password", () => {
       ["postgres://app:secret@db1/packets/outbox?sslcert=x", /says sslcert/],
       ["postgres://app:with/secret@db1/packets/outbox", /must be like/],
       ["postgres://app:with@secret@db1/packets/outbox", /must be like/],
-      ["postgres://app:secret@db1/packets/%ZZ", /begins no escape/],
+      ["postgres://app:secret@db1/packets/%ZZ", /begins no character of UTF-8; for itself .* %25/],
+      ["postgres://app:secret@db1/packets/a%ED%A0%80b", /begins no character of UTF-8/],
+      ["postgres://app:secret@db1/packets/out?sslmode=require&sslmode=disable", /sslmode twice/],
+      ["postgres://app:secret@db1/packets/out?weaker=warn&weaker=warn", /weaker twice/],
+      ["Postgres://app:secret@db1/packets/out?sslmode=maybe", /none of disable, require/],
+      ["postgres://app:secret@db1/packets/a%01b", /200 characters at most, all of them printable/],
+      [`postgres://app:secret@db1/packets/${"x".repeat(201)}`, /200 characters at most/],
     ] as const
   ) {
     assert.throws(() => parseQueueUrl(url), (error) => {
@@ -58,7 +64,11 @@ Deno.test("a path is no address", () => {
   ) {
     assert.equal(isQueueUrl(path), false, path);
   }
-  assert(isQueueUrl("postgres://app@db1/packets/outbox"));
+  for (const scheme of ["postgres", "postgresql", "Postgres", "POSTGRESQL"]) {
+    const url = `${scheme}://app@db1/packets/outbox`;
+    assert(isQueueUrl(url), url);
+    assert.equal(formatAddress(parseQueueUrl(url)), "postgres://app@db1:5432/packets/outbox");
+  }
 });
 
 Deno.test("options and address say the same, or one of them nothing", () => {
@@ -70,5 +80,5 @@ Deno.test("options and address say the same, or one of them nothing", () => {
   assert.equal(settingsOf({ url: `${url}/outbox`, password: "two" }).address.password, "two");
   assert.equal(settingsOf({ url: `${url}/outbox?durability=power-loss` }).durability, "power-loss");
   assert.throws(() => settingsOf({ url: `${url}/outbox`, name: "inbox" }), /contradicts the URL/);
-  assert.throws(() => settingsOf({ url: `${url}/${"x".repeat(201)}` }), /200 characters/);
+  assert.throws(() => settingsOf({ url, name: "x".repeat(201) }), /200 characters/);
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
-import { QueueFileError } from "../../src/base/errors.ts";
+import { OptionError, QueueFileError } from "../../src/base/errors.ts";
 import { postgresInspector, postgresQueue, setUp } from "../../src/postgres/postgres.ts";
 import { DROP_FUNCTIONS, FUNCTIONS, SCHEMA_VERSION } from "../../src/postgres/setup.ts";
 import { sendingSideOf } from "../../src/queue/queue.ts";
@@ -11,6 +11,15 @@ import { NO_POSTGRES, PostgresServer } from "./server.ts";
 const isOf = (reason: string, words: RegExp) => (error: unknown) =>
   error instanceof QueueFileError && error.reason === reason && words.test(error.message);
 const ROLES = ["sendq_producer", "sendq_sender", "sendq_operator"];
+
+Deno.test("setup makes no queue under a name that nobody could open", async () => {
+  for (const name of ["a%0ab", "x".repeat(201)]) {
+    await assert.rejects(
+      setUp(`postgres://postgres@127.0.0.1:1/none/${name}`),
+      (error) => error instanceof OptionError && error.option === "name",
+    );
+  }
+});
 
 Deno.test({
   ...unless(NO_POSTGRES, "setup by who is no superuser, and from an older version"),

@@ -57,7 +57,7 @@ export function fileOf(queue: string): string | undefined {
 
 /** A queue's name for people: without a password. */
 export function nameOfQueue(queue: string): string {
-  return isQueueUrl(queue) ? queue.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/, "$1@") : queue;
+  return isQueueUrl(queue) ? queue.replace(/^([a-z]+:\/\/[^:@/]*):[^@/]*@/i, "$1@") : queue;
 }
 
 /**

@@ -11,6 +11,7 @@ import { formatAddress, parseQueueUrl } from "../../postgres/address.ts";
 import { passwordOf } from "../arguments/queue_place.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { printLine } from "../terminal/output.ts";
+import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -76,7 +77,7 @@ async function setUpDatabase(url: string, io: Stdio): Promise<ExitCode> {
     : versionBefore === 0
     ? `made the schema sendq, version ${version}`
     : `brought the schema sendq from version ${versionBefore} to ${version}`;
-  const which = queue === undefined ? "" : `; the queue ${queue} is ready`;
+  const which = queue === undefined ? "" : `; the queue ${printable(queue)} is ready`;
   await printLine(io, `${formatAddress(address)}: ${schema}${which}`);
   return ExitCode.DONE;
 }
