@@ -150,6 +150,7 @@ export class Forwarding {
           await this.#pause(this.#backoff.nextDelayMs());
         }
       }
+      await this.#sayLastWords();
     } finally {
       this.#ringer.flush();
       // The connection's end must not come before it; a stop has ended that already.
@@ -359,6 +360,16 @@ export class Forwarding {
     this.#backoff.reset();
     this.#beatAtMs = clock.nowMs();
     events.answered();
+  }
+
+  /** What it has said of itself with its last packets counts them as waiting. */
+  async #sayLastWords(): Promise<void> {
+    if (this.#stopped || this.#session === undefined) return;
+    try {
+      await this.#beat(this.#session);
+    } catch {
+      // All is forwarded, and that is for people.
+    }
   }
 
   /** However often it is woken meanwhile, unless it is stopped. */

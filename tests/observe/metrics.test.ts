@@ -250,6 +250,22 @@ Deno.test("docs/METRICS.md has every figure, as the code has it", async () => {
   assert.deepEqual(rows, expected);
 });
 
+Deno.test("docs/METRICS.md has every value of the attributes that name one of several", async () => {
+  const text = await Deno.readTextFile(new URL("../../docs/METRICS.md", import.meta.url));
+  const reading = { state: "idle", verdict: "healthy", stats: { confirmedBy: "kernel" } };
+  for (const name of ["sendq.state", "sendq.confirmation", "sendq.verdict"]) {
+    const row = new RegExp(`^\\| \`${name}\` +\\| \`${name}\\.name\` +\\| (.*) \\|$`, "m").exec(
+      text,
+    );
+    const points = FIGURES.find((figure) => figure.name === name)?.points(reading as never) ?? [];
+    assert.deepEqual(
+      row?.[1]?.trim().split(", ").toSorted(),
+      points.map(({ attributes }) => `\`${attributes[`${name}.name`]}\``).toSorted(),
+      name,
+    );
+  }
+});
+
 Deno.test("names and units keep to the conventions", () => {
   for (const { name, unit, kind } of EVERY_FIGURE) {
     assert.match(name, /^sendq(\.[a-z][a-z_]*)+$/);

@@ -601,6 +601,11 @@ part("status shows each edge, how far it is and when it was seen", async ({ url,
   const { edges } = JSON.parse((await runHere(["status", "-q", url, "--json"])).out);
   assert.equal(edges.length, 1);
   assert.deepEqual([edges[0].name, edges[0].through, edges[0].bytes], ["plant 7", 3, 3]);
+  // One that has ended with everything forwarded leaves nothing that is said to wait there.
+  await forwarder.queue.enqueueMany(numbers(500));
+  await forwarder.close();
+  const ended = await runHere(["status", "-q", url]);
+  assert.match(ended.out, /^edge +plant 7: 503 packets, through id 503; seen .* at 127\.0\.0\.1$/m);
 });
 
 part("a schema without edges: it is said what to do, and setup brings it along", async (given) => {
