@@ -260,7 +260,7 @@ Deno.test("docs/METRICS.md has every value of the attributes that name one of se
     const points = FIGURES.find((figure) => figure.name === name)?.points(reading as never) ?? [];
     assert.deepEqual(
       row?.[1]?.trim().split(", ").toSorted(),
-      points.map(({ attributes }) => `\`${attributes[`${name}.name`]}\``).toSorted(),
+      points.map(({ attributes }) => `\`${attributes?.[`${name}.name`]}\``).toSorted(),
       name,
     );
   }
