@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
 import { QueueFileError } from "../../src/base/errors.ts";
+import { backUpQueue } from "../../src/queue/inspect/backup.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
 import { bytes } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { sha256 } from "./helpers.ts";
+import { NO_TMPFS, sha256, unless } from "./helpers.ts";
+import { Disk } from "./disk.ts";
 import {
   asVersion1,
   asVersion2,
@@ -482,4 +484,33 @@ Deno.test("repair: what is refused leaves no file behind, and touches none", asy
     });
   }
   assert.equal(Deno.readTextFileSync(dir.file("there")), "precious");
+});
+
+Deno.test({
+  ...unless(NO_TMPFS, "repair, backup: on a disk that is full at whatever moment, nothing is left"),
+  async fn() {
+    using dir = new TempDir();
+    await makeQueue(dir.queue, 8);
+    for (const copy of [repairQueue, backUpQueue]) {
+      using disk = new Disk("size=1m");
+      const directory = disk.queue.slice(0, disk.queue.lastIndexOf("/"));
+      disk.fillUp();
+      let refused = 0;
+      for (let isDone = false; !isDone;) {
+        try {
+          await copy(dir.queue, disk.queue);
+          isDone = true;
+        } catch (error) {
+          assert(error instanceof QueueFileError && error.reason === "disk-full", String(error));
+          refused++;
+        }
+        const left = [...Deno.readDirSync(directory)].map(({ name }) => name).sort();
+        const ballast = "outbox.db.ballast";
+        assert.deepEqual(left, isDone ? ["outbox.db", ballast] : [ballast]);
+        const { size } = Deno.statSync(`${directory}/${ballast}`);
+        Deno.truncateSync(`${directory}/${ballast}`, size - PAGE_BYTES);
+      }
+      assert(refused > 5, `${refused}`);
+    }
+  },
 });

@@ -1,6 +1,7 @@
 /**
  * The file into which a repair saves: filled row by row, in transactions of a bounded
- * size, and taken away again when the repair fails.
+ * size, and taken away again when the repair fails. Until it is whole there is nothing
+ * beside it: on a full disk SQLite cannot empty a log, and leaves it.
  *
  * @module
  */
@@ -44,7 +45,6 @@ export class NewFile {
   readonly #statements = new Map<string, SqliteStatement>();
   #rows = 0;
   #bytes = 0;
-  #open = true;
 
   private constructor(path: string, database: SqliteDatabase) {
     this.#path = path;
@@ -65,8 +65,15 @@ export class NewFile {
       }
       throw toFileError(error, path);
     }
-    const { database } = openQueueFile(path, { driver, durability: "power-loss" });
-    return new NewFile(path, database);
+    let database: SqliteDatabase | undefined;
+    try {
+      const options = { driver, durability: "power-loss", journal: "memory" } as const;
+      ({ database } = openQueueFile(path, options));
+      return new NewFile(path, database);
+    } catch (error) {
+      takeAway(path, database);
+      throw toFileError(error, path);
+    }
   }
 
   get hasBatches(): boolean {
@@ -121,7 +128,6 @@ export class NewFile {
     );
     this.#run("UPDATE state SET stored_bytes = queued_bytes", []);
     this.#run("COMMIT", []);
-    this.#open = false;
   }
 
   hasLetter(id: number): boolean {
@@ -196,20 +202,12 @@ export class NewFile {
   }
 
   close(): void {
-    // Everything into the file itself, so that it can be moved alone.
-    this.#all("PRAGMA wal_checkpoint(TRUNCATE)", []);
     this.#database.close();
   }
 
   /** Takes the file away again. */
   discard(): void {
-    try {
-      if (this.#open) this.#run("ROLLBACK", []);
-    } catch {
-      // SQLite has rolled back by itself, as it does when the disk is full.
-    }
-    this.#database.close();
-    Deno.removeSync(this.#path);
+    takeAway(this.#path, this.#database);
   }
 
   #run(sql: string, params: readonly SqliteValue[]): void {
@@ -228,4 +226,13 @@ export class NewFile {
     }
     return statement;
   }
+}
+
+function takeAway(path: string, database: SqliteDatabase | undefined): void {
+  try {
+    database?.close();
+  } catch {
+    // Whatever it fails of, nobody needs the file any more.
+  }
+  Deno.removeSync(path);
 }

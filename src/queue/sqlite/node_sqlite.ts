@@ -5,6 +5,7 @@
  * @module
  */
 
+import { writeAllSync } from "../../base/write_all.ts";
 import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
 import {
   codeFromText,
@@ -51,14 +52,18 @@ export async function copyDatabase(from: string, to: string, busyTimeoutMs: numb
   } finally {
     database.close();
   }
-  // Without a log of its own the copy is one file, also for those who look into it.
-  const copy = nodeSqlite.open(to, { readOnly: false, busyTimeoutMs });
-  try {
-    copy.prepare("PRAGMA journal_mode = delete").all([]);
-  } finally {
-    copy.close();
-  }
+  // Without a log of its own the copy is one file, also for those who look into it. SQLite would
+  // open that log to say so, and leave it where the disk is full.
+  using copy = Deno.openSync(to, { write: true });
+  copy.seekSync(VERSIONS_OFFSET_BYTES, Deno.SeekMode.Start);
+  writeAllSync(copy, ROLLBACK_VERSIONS);
+  copy.syncSync();
 }
+
+/** Where a file says whether it has a write-ahead log (sqlite.org/fileformat2.html, 1.3.3). */
+const VERSIONS_OFFSET_BYTES = 18;
+/** To write and to read: none. */
+const ROLLBACK_VERSIONS = new Uint8Array([1, 1]);
 
 class NodeDatabase implements SqliteDatabase {
   readonly #database: DatabaseSync;

@@ -96,6 +96,14 @@ export interface OpenFileOptions {
    * @default {"queue"}
    */
   readonly kind?: FileKind;
+  /**
+   * From what a transaction that fails is taken back. `memory`: without a file beside this one, so
+   * that there is one file to take away; a crash may leave it damaged. For a file that is no use
+   * before it is whole.
+   *
+   * @default {"wal"}
+   */
+  readonly journal?: "wal" | "memory";
 }
 
 /** An open queue file. */
@@ -295,7 +303,7 @@ export function distrust(database: SqliteDatabase): void {
 function setUp(
   database: SqliteDatabase,
   path: string,
-  { durability, driver, kind = "queue" }: OpenFileOptions,
+  { durability, driver, kind = "queue", journal = "wal" }: OpenFileOptions,
 ): void {
   distrust(database);
   const version = recognise(database, path, { kind });
@@ -304,7 +312,7 @@ function setUp(
     pragma(database, "page_size = 4096");
     pragma(database, "auto_vacuum = incremental");
   }
-  if (pragma(database, "journal_mode = wal") !== "wal") {
+  if (pragma(database, `journal_mode = ${journal}`) !== journal) {
     throw queueFileError("io", path, "SQLite cannot keep a write-ahead log there", {
       advice: "Put the queue on a local filesystem.",
     });
