@@ -257,7 +257,7 @@ async function watch(
         unansweredKeepalives: sample.probes,
         verdict: verdict.kind,
       });
-      if (ended || dueMs >= durationMs) return verdict;
+      if (ended || dueMs >= durationMs || !report.isRead) return verdict;
     }
   } finally {
     connection.dispose();
@@ -268,6 +268,8 @@ async function watch(
 class Report {
   /** What the server said by itself. */
   receivedBytes = 0;
+  /** Whether somebody still reads. */
+  isRead = true;
   readonly #remote: Remote;
   readonly #proxy: ProxyServer | undefined;
   readonly #json: boolean;
@@ -413,7 +415,7 @@ class Report {
 
   async #say(name: string, words: string | undefined): Promise<void> {
     if (!this.#json && words !== undefined) {
-      await printLine(this.#io, `${name.padEnd(10)} ${words}`);
+      this.isRead = await printLine(this.#io, `${name.padEnd(10)} ${words}`);
     }
   }
 }

@@ -283,7 +283,8 @@ async function watchQueue(
     const seen = await queue.look();
     depth.add(seen.queue.packets);
     sendQueue.add(seen.sender?.report?.path?.sendQueueBytes ?? 0);
-    if (json) await printLine(io, asJson(seen));
+    let isRead: boolean;
+    if (json) isRead = await printLine(io, asJson(seen));
     else {
       const lines = [
         ...asText(seen, io),
@@ -292,10 +293,10 @@ async function watchQueue(
       ];
       // On a terminal in the place of the last; elsewhere one below the other.
       const before = live ? (shown > 0 ? `\x1b[${shown}A` : "") + "\x1b[J" : "";
-      await printText(io, `${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
+      isRead = await printText(io, `${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
       shown = lines.length;
     }
-    if (await Promise.race([stopped, wait(interval)]) === "stop") return;
+    if (!isRead || await Promise.race([stopped, wait(interval)]) === "stop") return;
   }
 }
 

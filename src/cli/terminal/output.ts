@@ -17,14 +17,16 @@ export type LogLevel = "debug" | "info" | "warn" | "error";
 /**
  * Writes a line of data to standard output. Waits for the reader; one that has
  * gone away has had what it wanted: `sendq status | head -1`.
+ *
+ * @returns Whether somebody still reads: who prints again and again ends with its reader.
  */
-export async function printLine(io: Stdio, line: string): Promise<void> {
-  await printText(io, `${line}\n`);
+export function printLine(io: Stdio, line: string): Promise<boolean> {
+  return printText(io, `${line}\n`);
 }
 
 /** The same, without the newline. */
-export async function printText(io: Stdio, text: string): Promise<void> {
-  await printBytes(io, new TextEncoder().encode(text));
+export function printText(io: Stdio, text: string): Promise<boolean> {
+  return printBytes(io, new TextEncoder().encode(text));
 }
 
 /**
