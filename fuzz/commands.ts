@@ -118,7 +118,6 @@ export async function runCommand(
         buffer.set(part);
         return Promise.resolve(part.length === 0 ? null : part.length);
       },
-      readable: ReadableStream.from([given]),
       isTerminal: () => false,
     },
     stdout,

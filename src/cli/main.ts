@@ -13,7 +13,7 @@
  */
 
 import { exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
-import { writeText } from "./terminal/output.ts";
+import { complain } from "./terminal/output.ts";
 import type { StandardInput, StandardOutput, Stdio } from "./terminal/stdio.ts";
 
 export type { StandardInput, StandardOutput, Stdio };
@@ -34,11 +34,7 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
       const { usageOf } = await import("./program.ts");
       words += `${await usageOf(args[0], io)}\n`;
     } else if (args.includes("--verbose") && error instanceof Error) words += `${error.stack}\n`;
-    try {
-      writeText(io.stderr, words);
-    } catch {
-      // A log on a full disk: the exit code still says it.
-    }
+    complain(io, words);
     return exitCodeOf(error);
   }
 }

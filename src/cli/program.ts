@@ -7,7 +7,7 @@
 import { Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
 import { EXIT_CODE_HELP, ExitCode } from "./terminal/exit_code.ts";
-import { colorsWelcome, writeText } from "./terminal/output.ts";
+import { colorsWelcome, complain, printTextSync } from "./terminal/output.ts";
 import { printable } from "./terminal/printable.ts";
 import type { Stdio } from "./terminal/stdio.ts";
 
@@ -152,8 +152,8 @@ function configure(command: Command, hint: string, io: Stdio): Command {
     .helpOption("-h, --help", "print this help")
     .showHelpAfterError(hint)
     .configureOutput({
-      writeOut: (text) => writeText(io.stdout, text),
-      writeErr: (text) => writeText(io.stderr, text),
+      writeOut: (text) => printTextSync(io, text),
+      writeErr: (text) => complain(io, text),
       outputError: (text, writeErr) => {
         const words = text.replace(/^error: /, "sendq: ").trimEnd().replaceAll("\n", " ");
         // It repeats an argument that is wrong, and in an address there may be a password.

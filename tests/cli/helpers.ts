@@ -85,7 +85,6 @@ export async function runHere(
       buffer.set(part);
       return Promise.resolve(part.length === 0 ? null : part.length);
     },
-    readable: ReadableStream.from([given]),
     isTerminal: () => isTerminal,
   };
   const [stdout, stderr] = [new Heard(isTerminal), new Heard(isTerminal)];

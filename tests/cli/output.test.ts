@@ -4,7 +4,7 @@ import { main, type StandardOutput } from "../../src/cli/main.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { ReadingServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { within } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 
 /** Standard output, until somebody says that it is not any more. */
 class FailingOutput implements StandardOutput {
@@ -40,7 +40,6 @@ async function runInto(
   const stderr = new FailingOutput(Infinity, new Error());
   const stdin = {
     read: () => Promise.resolve(null),
-    readable: ReadableStream.from<Uint8Array>([]),
     isTerminal: () => false,
   };
   const code = await within(`the end of ${args.join(" ")}`, main(args, { stdin, stdout, stderr }));
@@ -69,6 +68,127 @@ Deno.test("what would go on ends with its reader", async (t) => {
   ) {
     await t.step(args.join(" "), async () => {
       assert.deepEqual(await runInto(gone(1), args), { code: 0, err: "" });
+    });
+  }
+});
+
+const full = () => new FailingOutput(0, new Error("No space left on device (os error 28)"));
+
+Deno.test("a full disk under standard output is told as what it is", async (t) => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  for (
+    const args of [
+      ["status", "-q", queue],
+      ["list", "-q", queue],
+      ["show", "1", "-q", queue],
+      ["export", "-q", queue],
+      ["check", "-q", queue],
+      ["enqueue", "-q", queue, "text"],
+      ["help"],
+      ["list", "--help"],
+    ]
+  ) {
+    await t.step(args[0] ?? "", async () => {
+      assert.deepEqual(await runInto(full(), args), {
+        code: 1,
+        err: "sendq: stdout cannot be written: No space left on device (os error 28)\n",
+      });
+    });
+  }
+});
+
+Deno.test("send --received stdout: why nobody has what the server says", async (t) => {
+  for (
+    const [stdout, words] of [
+      [gone(0), /warn  nobody reads stdout any more; what the server sends is discarded$/m],
+      [full(), /warn  stdout cannot be written: No space left on .*; what the server sends is /m],
+    ] as const
+  ) {
+    await t.step(String(words), async () => {
+      using dir = new TempDir();
+      await using server = new ReadingServer({ greeting: "hello\n" });
+      const queue = await queueIn(dir);
+      const args = ["send", server.remote, "-q", queue, "--received", "stdout", "--hold", "100ms"];
+      const inputEnd = Promise.withResolvers<null>();
+      const stdin = { read: () => inputEnd.promise, isTerminal: () => false };
+      const stderr = new FailingOutput(Infinity, new Error());
+      const running = main(args, { stdin, stdout, stderr });
+      await until("the words", () => words.test(stderr.text));
+      inputEnd.resolve(null);
+      assert.equal(await running, 0, stderr.text);
+    });
+  }
+});
+
+Deno.test("export -o: a pipe or a device is written as it is, and never taken away", async () => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  const fifo = dir.file("fifo");
+  assert((await new Deno.Command("mkfifo", { args: [fifo] }).output()).success);
+  for (const force of [[], ["--force"]]) {
+    const reading = new Deno.Command("cat", { args: [fifo] }).output();
+    const { code, err } = await runInto(
+      new FailingOutput(Infinity, new Error()),
+      ["export", "-q", queue, "-o", fifo, ...force],
+    );
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(new TextDecoder().decode((await reading).stdout), /^\{"id":1,.*\n\{"id":2,.*\n$/);
+    assert(Deno.statSync(fifo).isFifo);
+  }
+});
+
+Deno.test("import, export: what stands for stdin and stdout is understood", async () => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  for (const name of ["-", "/dev/stdout", "/dev/fd/1"]) {
+    const out = new FailingOutput(Infinity, new Error());
+    const { code, err } = await runInto(out, ["export", "-q", queue, "-o", name]);
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(out.text, /^\{"id":1,.*\n\{"id":2,.*\n$/);
+  }
+  for (const name of ["-", "/dev/stdin", "/dev/fd/0"]) {
+    const out = new FailingOutput(Infinity, new Error());
+    const { code, err } = await runInto(out, ["import", "-q", queue, name]);
+    assert.deepEqual([code, err, out.text], [0, "", "stored 0 packets, 0 B\n"]);
+  }
+  assert.deepEqual([...Deno.readDirSync(dir.path)].filter(({ name }) => name === "-"), []);
+});
+
+Deno.test("what only --allow-all opens is one failure, with what to do instead", async (t) => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  // Deno looks at the path's name, and nobody has so many descriptors.
+  const path = "/dev/fd/987654";
+  for (
+    const [args, instead] of [
+      [["import", "-q", queue, path], `give it as stdin: sendq import < ${path}`],
+      [["export", "-q", queue, "-o", path], "leave --output out, and redirect stdout: > FILE"],
+      [["enqueue", "-q", queue, "--file", path], "without --file packets come from stdin"],
+    ] as const
+  ) {
+    await t.step(args[0], async () => {
+      const { code, err } = await runInto(gone(0), args);
+      assert.equal(code, 77, err);
+      assert(err.endsWith(`only with --allow-all; ${instead}\n`), err);
+    });
+  }
+});
+
+Deno.test("a directory on standard input is named", async (t) => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  const remote = "tcp://127.0.0.1:1";
+  for (const args of [["enqueue"], ["import"], ["send", remote, "--deliver-timeout", "0s"]]) {
+    await t.step(args[0] ?? "", async () => {
+      const stdin = {
+        read: () => Promise.reject(new Deno.errors.IsADirectory("Is a directory (os error 21)")),
+        isTerminal: () => false,
+      };
+      const [stdout, stderr] = [gone(0), new FailingOutput(Infinity, new Error())];
+      const code = await main([...args, "-q", queue], { stdin, stdout, stderr });
+      assert.equal(code, 2, stderr.text);
+      assert.match(stderr.text, /(sendq:|error) stdin is a directory$/m);
     });
   }
 });

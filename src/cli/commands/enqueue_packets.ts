@@ -5,6 +5,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { messageOf } from "../../base/errors.ts";
 import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
 import { framePacket } from "../../framing/frame_packet.ts";
@@ -27,6 +28,7 @@ import {
 } from "../arguments/queue_place.ts";
 import { ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatPackets } from "../terminal/figures.ts";
+import { inWords, named } from "../terminal/files.ts";
 import { inFlags } from "../terminal/flags.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -128,7 +130,7 @@ export async function enqueue(
     }
   } else {
     const pump = new InputPump({
-      source: io.stdin,
+      source: named(io.stdin, "stdin"),
       splitter,
       store,
       ...batchLimitsFor(queue.limits),
@@ -174,8 +176,10 @@ async function readFile(path: string): Promise<Uint8Array> {
   try {
     return await Deno.readFile(path);
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    throw new UsageError(`--file ${path} cannot be read: ${error.message}`);
+    if (error instanceof Deno.errors.NotCapable) {
+      throw inWords(error, `--file ${path}`, "without --file packets come from stdin");
+    }
+    throw new UsageError(`--file ${path} cannot be read: ${messageOf(error)}`);
   }
 }
 

@@ -5,7 +5,7 @@
  */
 
 import { Command } from "commander";
-import { QueueFileError } from "../../base/errors.ts";
+import { messageOf, QueueFileError } from "../../base/errors.ts";
 import { writeAll } from "../../base/write_all.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
@@ -14,6 +14,7 @@ import { fileOf } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets } from "../terminal/figures.ts";
+import { inWords, STDOUT_NAMES } from "../terminal/files.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
@@ -75,7 +76,7 @@ export function exportCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
       "jsonl",
       "raw",
     ], "jsonl")
-    .flag("-o, --output <file>", "a new file, readable by you alone (default: stdout)")
+    .flag("-o, --output <file>", "a new file, readable by you alone (default, and -: stdout)")
     .flag("--force", "write over a file that is there");
   return command
     .addHelpText("after", HELP)
@@ -83,7 +84,8 @@ export function exportCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
 }
 
 async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCode> {
-  const { queue: path, dead = false, output } = options;
+  const { queue: path, dead = false } = options;
+  const output = STDOUT_NAMES.has(options.output ?? "-") ? undefined : options.output;
   const range = { ...rangeOf(options), payloadBytes: Infinity };
   if (output !== undefined) {
     const { files = [], ...needs } = lookNeeds(path);
@@ -94,7 +96,7 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
     });
     requireQueue(path);
     const file = fileOf(path);
-    if (file !== undefined && belongsToQueue(output, file)) {
+    if (file !== undefined && isOfQueue(output, file)) {
       throw new UsageError("--output must not be the queue itself, nor a file of it");
     }
   }
@@ -140,46 +142,78 @@ function fieldsOf(item: InspectedPacket | InspectedDeadLetter): Record<string, u
   return "state" in item ? packetFields(item) : deadLetterFields(item);
 }
 
-/** A file that is there once it is whole, and on the disk. */
+/** @throws {Deno.errors.NotCapable} It lies where Deno lets nobody look. */
+function isOfQueue(output: string, queue: string): boolean {
+  try {
+    return belongsToQueue(output, queue);
+  } catch (error) {
+    throw inWords(error, output, "leave --output out, and redirect stdout: > FILE");
+  }
+}
+
+/** Opens an empty file; or what is there and is no file. */
+function openOutput(path: string, force: boolean): { file: Deno.FsFile; isFile: boolean } {
+  const how = { write: true, mode: 0o600 };
+  try {
+    return { file: Deno.openSync(path, { ...how, createNew: true }), isFile: true };
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  }
+  const file = Deno.openSync(path, { ...how, create: force });
+  const { isFile } = file.statSync();
+  if (isFile && !force) {
+    file.close();
+    throw new CommandError(`${path} exists; --force writes over it`);
+  }
+  if (isFile) file.truncateSync();
+  return { file, isFile };
+}
+
+/**
+ * A file that is there once it is whole, and on the disk; or a pipe or a device, which is written
+ * as it is and never taken away.
+ */
 class OutputFile implements Disposable {
   readonly path: string;
   readonly #file: Deno.FsFile;
+  readonly #isFile: boolean;
   #kept = false;
 
   constructor(path: string, force: boolean) {
     this.path = path;
     try {
-      this.#file = Deno.openSync(path, {
-        write: true,
-        mode: 0o600,
-        ...(force ? { create: true, truncate: true } : { createNew: true }),
-      });
+      ({ file: this.#file, isFile: this.#isFile } = openOutput(path, force));
     } catch (error) {
-      if (error instanceof Deno.errors.AlreadyExists) {
-        throw new CommandError(`${path} exists; --force writes over it`);
-      }
-      if (!(error instanceof Error)) throw error;
-      throw new CommandError(`${path} cannot be written: ${error.message}`);
+      throw error instanceof CommandError ? error : this.#failure(error);
     }
   }
 
   async write(bytes: Uint8Array): Promise<boolean> {
     try {
       await writeAll(this.#file, bytes);
+      return true;
     } catch (error) {
-      if (!(error instanceof Error)) throw error;
-      throw new CommandError(`${this.path} cannot be written: ${error.message}`);
+      // A pipe's reader may have had enough, as that of stdout.
+      if (error instanceof Deno.errors.BrokenPipe) return false;
+      throw this.#failure(error);
     }
-    return true;
   }
 
   keep(): void {
-    this.#file.syncSync();
+    try {
+      if (this.#isFile) this.#file.syncSync();
+    } catch (error) {
+      throw this.#failure(error);
+    }
     this.#kept = true;
+  }
+
+  #failure(error: unknown): CommandError {
+    return new CommandError(`${this.path} cannot be written: ${messageOf(error)}`);
   }
 
   [Symbol.dispose](): void {
     this.#file.close();
-    if (!this.#kept) Deno.removeSync(this.path);
+    if (this.#isFile && !this.#kept) Deno.removeSync(this.path);
   }
 }

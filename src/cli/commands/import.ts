@@ -6,6 +6,8 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import { messageOf } from "../../base/errors.ts";
+import type { ByteSource } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import {
@@ -26,6 +28,7 @@ import {
   UsageError,
 } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets } from "../terminal/figures.ts";
+import { inWords, named, STDIN_NAMES } from "../terminal/files.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
@@ -63,6 +66,8 @@ interface ImportOptions extends QueueCommandOptions {
 /** What is stored at a time. */
 const BATCH_PACKETS = 4096;
 const BATCH_BYTES = 1024 * 1024;
+/** What is read at a time. */
+const READ_BYTES = 64 * 1024;
 /** What a line may have besides its payload. */
 const FIELDS_BYTES = 64 * 1024;
 
@@ -76,7 +81,7 @@ export function importCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
   const command = new Command("import")
     .summary("store the packets that export has written")
     .description("Store packets that sendq export has written as JSON lines.")
-    .argument("[file]", "the file (default: stdin)");
+    .argument("[file]", "the file (default, and -: stdin)");
   const options = new OptionAdder(command).group("Packets");
   addQueueOption(options);
   options
@@ -91,17 +96,18 @@ export function importCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
 }
 
 async function importPackets(
-  file: string | undefined,
+  given: string | undefined,
   options: ImportOptions,
   io: Stdio,
 ): Promise<ExitCode> {
+  const file = given === undefined || STDIN_NAMES.has(given) ? undefined : given;
   const { queue: path, dryRun = false, maxPacketBytes, expiry } = options;
   checkPermissions({
     ...(dryRun ? {} : queueNeeds(path)),
     files: file === undefined ? [] : [file],
   });
   using source = openSource(file, io);
-  const lines = linesOf(source.bytes, 2 * maxPacketBytes + FIELDS_BYTES);
+  const lines = linesOf(source, 2 * maxPacketBytes + FIELDS_BYTES);
   await using queue = dryRun ? undefined : await open(path, options);
   const batch = new Batch(queue);
   for await (const { number, text } of lines) {
@@ -264,37 +270,23 @@ function packetOf(text: string | undefined, maxPacketBytes: number): Packet | st
   return { payload, expiresAtMs };
 }
 
-function openSource(file: string | undefined, io: Stdio): Disposable & {
-  readonly bytes: ReadableStream<Uint8Array>;
-} {
+function openSource(file: string | undefined, io: Stdio): ByteSource & Disposable {
   // The end of stdin's process closes it.
-  if (file === undefined) return { bytes: io.stdin.readable, [Symbol.dispose]() {} };
+  if (file === undefined) return { ...named(io.stdin, "stdin"), [Symbol.dispose]() {} };
   try {
     const opened = Deno.openSync(file, { read: true });
-    if (!opened.statSync().isDirectory) {
-      // Reading to its end closes the file by itself.
-      return {
-        bytes: opened.readable,
-        [Symbol.dispose]() {
-          try {
-            opened.close();
-          } catch (error) {
-            if (!(error instanceof Deno.errors.BadResource)) throw error;
-          }
-        },
-      };
-    }
-    opened.close();
+    return { ...named(opened, file), [Symbol.dispose]: () => opened.close() };
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    throw new UsageError(`${file} cannot be read: ${error.message}`);
+    if (error instanceof Deno.errors.NotCapable) {
+      throw inWords(error, file, `give it as stdin: sendq import < ${file}`);
+    }
+    throw new UsageError(`${file} cannot be read: ${messageOf(error)}`);
   }
-  throw new UsageError(`${file} is a directory`);
 }
 
 /** Lines that are not blank, by their number; one beyond `maxBytes` has no text, and is the last. */
 async function* linesOf(
-  source: ReadableStream<Uint8Array>,
+  source: ByteSource,
   maxBytes: number,
 ): AsyncGenerator<{ readonly number: number; readonly text: string | undefined }> {
   const decoder = new TextDecoder();
@@ -312,7 +304,11 @@ async function* linesOf(
     bytes = 0;
     return { number: number++, text: decoder.decode(whole) };
   };
-  for await (const chunk of source) {
+  for (;;) {
+    const buffer = new Uint8Array(READ_BYTES);
+    const length = await source.read(buffer);
+    if (length === null) break;
+    const chunk = buffer.subarray(0, length);
     let start = 0;
     for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10, start)) {
       pieces.push(chunk.subarray(start, end));

@@ -6,7 +6,6 @@
 
 import { Command } from "commander";
 import type { Remote } from "../../base/remote.ts";
-import { writeAll } from "../../base/write_all.ts";
 import type { Sender } from "../../sender/sender.ts";
 import {
   addDeliveryOptions,
@@ -33,7 +32,7 @@ import { runSession } from "../session/session.ts";
 import { statusPageNeeds } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
-import type { RouteLog } from "../terminal/output.ts";
+import { printBytes, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -188,15 +187,18 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
   };
 }
 
-/** A reader that has gone costs no packet. */
+/** A reader that has gone costs no packet, and neither does a disk that is full. */
 async function passToStdout({ received }: Sender, log: RouteLog, io: Stdio): Promise<void> {
+  let why = "nobody reads stdout any more";
   try {
+    let isRead = true;
     for await (const chunk of received) {
-      await writeAll(io.stdout, chunk);
+      isRead = await printBytes(io, chunk);
+      if (!isRead) break;
     }
+    if (isRead) return;
   } catch (error) {
-    log.warn(
-      `nobody reads stdout any more (${explain(error)}); what the server sends is discarded`,
-    );
+    why = explain(error);
   }
+  log.warn(`${why}; what the server sends is discarded`);
 }

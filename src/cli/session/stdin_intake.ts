@@ -3,6 +3,7 @@ import { batchLimitsFor, InputPump, type InputPumpOptions } from "../../framing/
 import type { PacketSplitter } from "../../framing/splitter.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { formatPackets } from "../terminal/figures.ts";
+import { named } from "../terminal/files.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -40,7 +41,7 @@ export class StdinIntake implements Intake {
     this.#follow = follow;
     this.#log = log;
     this.#pump = new InputPump({
-      source: io.stdin,
+      source: named(io.stdin, "stdin"),
       splitter,
       store,
       ...batchLimitsFor(limits),

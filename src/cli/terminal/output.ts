@@ -6,10 +6,12 @@
  */
 
 import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";
+import { messageOf } from "../../base/errors.ts";
 import type { Logger } from "../../base/ports.ts";
 import { writeAll, writeAllSync } from "../../base/write_all.ts";
+import { CommandError } from "./exit_code.ts";
 import { printable } from "./printable.ts";
-import type { StandardOutput, Stdio } from "./stdio.ts";
+import type { Stdio } from "./stdio.ts";
 
 /** How serious a log line is. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
@@ -33,15 +35,21 @@ export function printText(io: Stdio, text: string): Promise<boolean> {
  * Writes data to standard output as it is.
  *
  * @returns Whether somebody still reads.
+ * @throws {CommandError} It cannot be written: it is a file on a full disk.
  */
 export async function printBytes({ stdout }: Stdio, bytes: Uint8Array): Promise<boolean> {
   try {
     await writeAll(stdout, bytes);
     return true;
   } catch (error) {
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
-    return false;
+    return endOfReading(error);
   }
+}
+
+/** @returns False where the reader has gone. */
+function endOfReading(error: unknown): false {
+  if (error instanceof Deno.errors.BrokenPipe) return false;
+  throw new CommandError(`stdout cannot be written: ${messageOf(error)}`, { cause: error });
 }
 
 const PRINT_BYTES = 64 * 1024;
@@ -274,13 +282,24 @@ function fit(line: string, width: number): string {
   return plain.length < width ? line : plain.slice(0, width - 1);
 }
 
-/** Writes a text at once, for somebody who may be gone. */
-export function writeText(sink: StandardOutput, text: string): void {
-  const bytes = new TextEncoder().encode(text);
+/**
+ * Writes a text to standard output at once, for somebody who may be gone: `sendq help | head -1`.
+ *
+ * @throws {CommandError} It cannot be written.
+ */
+export function printTextSync({ stdout }: Stdio, text: string): void {
   try {
-    writeAllSync(sink, bytes);
+    writeAllSync(stdout, new TextEncoder().encode(text));
   } catch (error) {
-    // Nobody reads it: `sendq help | head -1`.
-    if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    endOfReading(error);
+  }
+}
+
+/** Writes a text to standard error at once. Where it cannot be written, the exit code still says it. */
+export function complain({ stderr }: Stdio, text: string): void {
+  try {
+    writeAllSync(stderr, new TextEncoder().encode(text));
+  } catch {
+    // A log on a full disk, or nobody who reads it.
   }
 }

@@ -21,8 +21,6 @@ export interface Stdio {
 export interface StandardInput {
   /** Reads some bytes; `null` at the end. */
   read(buffer: Uint8Array): Promise<number | null>;
-  /** The same as a stream. */
-  readonly readable: ReadableStream<Uint8Array>;
   /** Whether a person types it. */
   isTerminal(): boolean;
 }
