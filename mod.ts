@@ -138,6 +138,7 @@ export {
   EdgeRefusedError,
   FencedError,
   KernelCallError,
+  ListenError,
   OptionError,
   OutcomeUnknownError,
   PacketRefusedError,

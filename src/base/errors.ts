@@ -126,6 +126,31 @@ export class WireError extends Error {
 }
 
 /**
+ * Nobody can connect to us there, for a reason that is not that somebody else listens there, which
+ * is a `Deno.errors.AddrInUse`.
+ *
+ * @category Errors
+ */
+export class ListenError extends Error {
+  /** The class by name, which survives a structured clone. */
+  override readonly name = "ListenError";
+  /** Where it was to be listened: `tcp://192.0.2.7:4000`, `unix:/run/app.sock`. */
+  readonly address: string;
+
+  /**
+   * Makes the error.
+   *
+   * @param address Where it was to be listened.
+   * @param reason Why it cannot be, and what to do.
+   * @param options `cause`: the error underneath.
+   */
+  constructor(address: string, reason: string, options?: ErrorOptions) {
+    super(`cannot listen at ${address}: ${reason}.`, options);
+    this.address = address;
+  }
+}
+
+/**
  * The server does not want this session: it answered what is a refusal, something else
  * than what was expected, or closed the connection in the place of an answer. A
  * session's own function throws it to say so, mostly by `SessionStream.refuse`.

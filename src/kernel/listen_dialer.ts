@@ -23,6 +23,7 @@ import { AllowedPeers } from "./allowed_peers.ts";
 import { Arrivals, replaced } from "./arrivals.ts";
 import { nextDescriptorHint } from "./descriptor.ts";
 import { adopt } from "./dialer.ts";
+import { listenAt } from "./listen.ts";
 import { libc, loadLibc } from "./libc.ts";
 import type { EffectiveSocketOptions, SocketOptions } from "./socket_options.ts";
 import { type ResolvedSocketOptions, validateSocketOptions } from "./socket_options.ts";
@@ -85,6 +86,7 @@ export interface ListenDialer extends Dialer, Disposable {
  * @throws {TypeError} A value is of the wrong type.
  * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
  * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {ListenError} It cannot listen there: this host does not have the address, for example.
  * @throws {Deno.errors.NotCapable} A permission is missing.
  *
  * @example
@@ -138,7 +140,11 @@ class Listening implements ListenDialer {
     this.#asked = socket;
     if (libcPath === undefined) libc();
     else loadLibc(libcPath);
-    this.#listener = Deno.listen({ hostname: normalizeHostname(hostname), port });
+    const where = { hostname: normalizeHostname(hostname), port };
+    this.#listener = listenAt(
+      formatRemote({ ...where, listen: true }),
+      () => Deno.listen(where),
+    );
     this.addr = this.#listener.addr;
     this.remote = formatRemote({ ...this.addr, listen: true });
     void this.#accept();

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { listenFailure } from "./listen.ts";
+
 /**
  * Listens on a path. A socket that nobody listens on any more, left there by a
  * process that was killed, is replaced; anything else there is left alone.
@@ -13,6 +15,7 @@
  *   is set right after the socket is made, by a call of its own: where not even that moment
  *   may be open, the directory has to be closed.
  * @throws {Deno.errors.AddrInUse} Somebody listens there, or it is no socket.
+ * @throws {ListenError} It cannot listen there: its directory does not exist, for example.
  */
 export async function listenUnix(path: string, mode?: number): Promise<Deno.UnixListener> {
   const listen = () => {
@@ -21,18 +24,16 @@ export async function listenUnix(path: string, mode?: number): Promise<Deno.Unix
     return listener;
   };
   try {
-    return listen();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
-    if (!Deno.lstatSync(path).isSocket || await isAnswered(path)) {
-      throw new Deno.errors.AddrInUse(
-        `${path} is in use: another process listens there, or it is no socket. ` +
-          `Stop the other one, or choose another path.`,
-        { cause: error },
-      );
+    try {
+      return listen();
+    } catch (error) {
+      const isThere = error instanceof Deno.errors.AddrInUse;
+      if (!isThere || !Deno.lstatSync(path).isSocket || await isAnswered(path)) throw error;
     }
     Deno.removeSync(path);
     return listen();
+  } catch (error) {
+    throw listenFailure(error, `unix:${path}`);
   }
 }
 

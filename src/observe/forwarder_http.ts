@@ -74,6 +74,7 @@ export interface ForwarderReport {
  * @throws {RangeError} An option is out of range, or the address is not a loopback one and
  *   there is no token.
  * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {ListenError} It cannot listen there: this host does not have the address, for example.
  * @throws {Deno.errors.NotCapable} The permission is missing.
  */
 export function serveForwarderStatus(

@@ -6,6 +6,8 @@
 
 import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";
+import { formatRemote } from "../base/remote.ts";
+import { listenAt } from "../kernel/listen.ts";
 import { Access, SECURITY_HEADERS } from "./access.ts";
 import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
 import type { StatusServer, StatusServerOptions } from "./status_server.ts";
@@ -29,6 +31,7 @@ export interface Service {
  * @throws {RangeError} The port is none, or the address is not a loopback one and there is no
  *   token.
  * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {ListenError} It cannot listen there: this host does not have the address, for example.
  * @throws {Deno.errors.NotCapable} The permission is missing.
  */
 export function serve<S extends Service>(
@@ -40,7 +43,10 @@ export function serve<S extends Service>(
     throw new RangeError(`port must be an integer from 0 to 65535, got ${port}`);
   }
   const access = new Access(hostname, token, clock);
-  const listener = Deno.listen({ hostname, port });
+  const listener = listenAt(
+    formatRemote({ hostname, port }).replace("tcp://", ""),
+    () => Deno.listen({ hostname, port }),
+  );
   const { addr } = listener;
   access.port = addr.port;
   const service = begin(access);

@@ -266,7 +266,10 @@ Deno.test("relay: a Unix socket, killed and started again on it", async () => {
 
     await using second = Sendq.relay(address, remote, `${dir.path}/other.db`);
     assert.equal(await second.ended(), 1);
-    assert.match(second.stderr, /out\.sock is in use: another process listens there/);
+    assert.match(
+      second.stderr,
+      /out\.sock is in use already: another program listens there, or it is no socket/,
+    );
     relay.child.kill("SIGKILL");
     await relay.ended();
   }

@@ -324,7 +324,7 @@ class ForwardSession {
       return status;
     } catch (error) {
       await this.#forwarder.close({ deliverTimeoutMs: 0 });
-      throw listenError(error, http);
+      throw listenError(error, "--http");
     }
   }
 

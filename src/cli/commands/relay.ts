@@ -8,6 +8,7 @@ import { Command } from "commander";
 import { RELAY_OPTIONS } from "../../base/option_table.ts";
 import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
+import { listenAt } from "../../kernel/listen.ts";
 import { listenUnix } from "../../kernel/unix_listener.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
 import type { RelayListener } from "../../relay/options.ts";
@@ -35,7 +36,7 @@ import { sessionFiles } from "../arguments/session.ts";
 import { checkPlan } from "../session/sender_options.ts";
 import type { Intake, Planned, SessionPlan } from "../session/plan.ts";
 import { runSession } from "../session/session.ts";
-import { statusPageNeeds } from "../session/status_page.ts";
+import { listenError, statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -223,14 +224,14 @@ async function listenOn(
         const listener = await listenUnix(listen.path, socketMode);
         listeners.push({ listener, address: `unix:${listen.path}`, open: false });
       } else {
-        const listener = Deno.listen(listen);
+        const listener = listenAt(formatRemote(listen), () => Deno.listen(listen));
         const open = !isLoopback(listener.addr.hostname);
         listeners.push({ listener, address: formatRemote(listener.addr), open });
       }
     }
   } catch (error) {
     closeAll(listeners);
-    throw error;
+    throw listenError(error, "--listen");
   }
   return listeners;
 }

@@ -4,11 +4,12 @@
  * @module
  */
 
+import { ListenError } from "../../base/errors.ts";
 import type { RoutesStatusServer, StatusServer } from "../../observe/http.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
 import type { Needs } from "../../permissions/permissions.ts";
-import { UsageError } from "../terminal/exit_code.ts";
+import { CommandError, UsageError } from "../terminal/exit_code.ts";
 import type { Route } from "./route.ts";
 
 /**
@@ -63,7 +64,7 @@ export async function openStatusPage(
     return page;
   } catch (error) {
     await Promise.all(routes.map((route) => route.abandon()));
-    throw listenError(error, http);
+    throw listenError(error, "--http");
   }
 }
 
@@ -88,13 +89,13 @@ function pageOfRoutes(status: RoutesStatusServer): StatusPage {
   };
 }
 
-/** Why a status cannot be served, for who gave `--http`. */
-export function listenError(
-  error: unknown,
-  { hostname, port }: { readonly hostname: string; readonly port: number },
-): unknown {
-  return error instanceof Deno.errors.AddrInUse
-    ? new Deno.errors.AddrInUse(`--http: ${hostname}:${port} is in use already`)
+/** Why nobody can connect there, for who gave the option that says where. */
+export function listenError(error: unknown, option: "--http" | "--listen"): unknown {
+  if (error instanceof Deno.errors.AddrInUse) {
+    return new Deno.errors.AddrInUse(`${option}: ${error.message}`, { cause: error });
+  }
+  return error instanceof ListenError
+    ? new CommandError(`${option}: ${error.message}`, { cause: error })
     : asUsageError(error);
 }
 

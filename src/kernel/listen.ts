@@ -1,0 +1,56 @@
+/**
+ * Listening that says where it cannot, and what to do: the system's words have neither.
+ *
+ * @module
+ */
+
+import { ListenError, messageOf } from "../base/errors.ts";
+
+/**
+ * Listens.
+ *
+ * @param address What messages call the place.
+ * @param listen Does it.
+ * @throws {Deno.errors.AddrInUse} Somebody listens there already.
+ * @throws {Deno.errors.NotCapable} The permission is missing.
+ * @throws {ListenError} It cannot be listened there for another reason.
+ */
+export function listenAt<Listener>(address: string, listen: () => Listener): Listener {
+  try {
+    return listen();
+  } catch (error) {
+    throw listenFailure(error, address);
+  }
+}
+
+/** Why it cannot be listened at an address; see {@linkcode listenAt}. */
+export function listenFailure(error: unknown, address: string): unknown {
+  if (error instanceof Deno.errors.NotCapable) return error;
+  if (error instanceof Deno.errors.AddrInUse) {
+    const other = address.startsWith("unix:") ? ", or it is no socket" : "";
+    return new Deno.errors.AddrInUse(
+      `${address} is in use already: another program listens there${other}. Stop it, or choose ` +
+        "another address.",
+      { cause: error },
+    );
+  }
+  return new ListenError(address, reasonOf(error), { cause: error });
+}
+
+function reasonOf(error: unknown): string {
+  if (error instanceof Deno.errors.AddrNotAvailable) {
+    return "no interface of this host has that address. Give one that it has, or 0.0.0.0 for all";
+  }
+  if (error instanceof Deno.errors.NotFound) {
+    return "its directory does not exist. Create the directory first";
+  }
+  if (error instanceof Deno.errors.PermissionDenied) {
+    return "this user may not. A port below 1024 needs CAP_NET_BIND_SERVICE, a Unix socket a " +
+      "directory in which this user may write";
+  }
+  const words = messageOf(error);
+  // Deno has no class of its own for it.
+  return /lookup/.test(words)
+    ? `${words.replace(/^.*: /, "")}. Give an address of this host, or a name that it knows`
+    : words;
+}
