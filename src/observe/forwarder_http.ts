@@ -145,10 +145,11 @@ class ForwarderView {
 
   health(): ForwarderHealth {
     const undeliverableMs = this.#measure();
-    const { state, condition, queue } = this.#forwarder;
-    const ok = state !== "closed" && undeliverableMs <= this.#limitMs;
+    const { state, condition, queue, queueFailure } = this.#forwarder;
+    const isLate = undeliverableMs > this.#limitMs;
+    const ok = state !== "closed" && queueFailure === undefined && !isLate;
     const words = `${condition.headline}. ${condition.detail}`;
-    const reason = ok || state === "closed"
+    const reason = !isLate || state === "closed"
       ? words
       : `No packet forwarded for ${seconds(undeliverableMs)} (limit ${seconds(this.#limitMs)}), ` +
         `packets queued: ${queue.stats().packets}. ${words}`;

@@ -17,7 +17,7 @@ import type { Doorbell } from "../queue/doorbell.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import type { SendingSide } from "../queue/sending_side.ts";
 import type { Tenure } from "../queue/tenure.ts";
-import type { Condition } from "../sender/condition.ts";
+import { type Condition, conditionWithoutQueue } from "../sender/condition.ts";
 import { watchFiles } from "../sender/file_watch.ts";
 import { OutageReporter } from "../sender/outage.ts";
 import { StatusHub } from "../sender/status_hub.ts";
@@ -325,7 +325,13 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   get condition(): Condition {
     const { state, outage, to } = this;
     const queuedPackets = this.queue.stats().packets;
-    return forwarderCondition({ state, outage, to, queuedPackets });
+    return conditionWithoutQueue(this.#ousted) ??
+      forwarderCondition({ state, outage, to, queuedPackets });
+  }
+
+  /** Why the queue was taken away, in words; undefined: it was not. */
+  get queueFailure(): string | undefined {
+    return this.#ousted?.message;
   }
 
   /** The present outage; undefined while packets get through, or there are none. */

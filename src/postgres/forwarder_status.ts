@@ -68,6 +68,8 @@ export interface ReadableForwarder {
   readonly condition: Condition;
   /** The present outage; undefined while packets get through, or there are none. */
   readonly outage: Outage | undefined;
+  /** Why the queue was taken away, in words; undefined: it was not. */
+  readonly queueFailure: string | undefined;
   /** How things stand. */
   stats(): ForwarderStats;
 }

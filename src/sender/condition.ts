@@ -5,6 +5,7 @@
  */
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
+import { QueueFileError } from "../base/errors.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { Outage, SenderState } from "../delivery/status.ts";
 import { clusterTrouble } from "./cluster_words.ts";
@@ -44,6 +45,8 @@ export interface ConditionFacts {
   readonly queuedPackets: number;
   /** Whether packets were acknowledged in the last seconds. */
   readonly moving: boolean;
+  /** Why the sender has no right to the queue any more, where that is so. */
+  readonly ousted?: Error | undefined;
   /** Why the queue's file cannot be read, where that is so. */
   readonly queueFailure?: string | undefined;
   /** Lease and standbys, of a queue in a database. */
@@ -53,6 +56,8 @@ export interface ConditionFacts {
 /** Says where a sender stands. */
 export function conditionOf(facts: ConditionFacts): Condition {
   const { state, queueFailure } = facts;
+  const lost = conditionWithoutQueue(facts.ousted);
+  if (lost !== undefined) return lost;
   // What is in the file nobody knows then, so that nothing else that is said can be true.
   if (queueFailure !== undefined) {
     return { tone: "bad", headline: "Cannot read its queue", detail: queueFailure };
@@ -63,6 +68,17 @@ export function conditionOf(facts: ConditionFacts): Condition {
   return trouble !== undefined && (condition.tone === "good" || condition.tone === "idle")
     ? trouble
     : condition;
+}
+
+/**
+ * Of who has lost its queue's files, as opposed to a lease: it delivers what it holds of them, and
+ * ends.
+ *
+ * @param ousted Why it has no right to the queue any more.
+ */
+export function conditionWithoutQueue(ousted: Error | undefined): Condition | undefined {
+  if (!(ousted instanceof QueueFileError)) return undefined;
+  return { tone: "bad", headline: "Its queue was taken away", detail: ousted.message };
 }
 
 function ofDelivery(facts: ConditionFacts): Condition {

@@ -426,14 +426,15 @@ export class Sender implements AsyncDisposable {
       waitsOn: this.#waits ? this.remote : undefined,
       queuedPackets: this.queue.stats().packets,
       moving: this.rates.drainedPacketsPerSecond > 0,
+      ousted: this.#ousted,
       queueFailure: this.#queueFailure,
       cluster: sendingSideOf(this.queue).cluster(),
     });
   }
 
-  /** Why the queue's file cannot be asked for new packets, in words; undefined while it can. */
+  /** Why the queue was taken away or cannot be asked for packets, in words; undefined: it can. */
   get queueFailure(): string | undefined {
-    return this.#queueFailure;
+    return this.#ousted?.message ?? this.#queueFailure;
   }
 
   /** The present outage; undefined while packets get through, or there are none. */

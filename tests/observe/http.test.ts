@@ -374,6 +374,23 @@ Deno.test("a queue that cannot be read is told, and so is its end", async () => 
   await well.body?.cancel();
 });
 
+Deno.test("a queue that was taken away is told as long as what it held is delivered", async () => {
+  await using bench = await StatusBench.open();
+  const { sender } = bench;
+  await bench.stopServer();
+  await sender.enqueue(bytes("nowhere else\n"));
+  for (const end of ["", "-wal", "-shm"]) Deno.removeSync(sender.queue.path + end);
+  await until("that is noticed", () => sender.queueFailure !== undefined);
+  const sick = await bench.get("/healthz");
+  assert.equal(sick.status, 503);
+  assert.match(
+    sick.text,
+    /Its queue was taken away\. Queue .*outbox\.db: its file was removed or moved away while /,
+  );
+  assert.notEqual(sender.state, "closed");
+  await assert.rejects(sender.close({ deliverTimeoutMs: 0 }), { reason: "misplaced" });
+});
+
 Deno.test("no more than fifty events and three hundred samples are kept", async () => {
   await using bench = await StatusBench.open({}, { holdMs: 0 });
   bench.clock.advance(400_000);

@@ -2,13 +2,14 @@
 import assert from "node:assert/strict";
 import { OptionError } from "../../src/base/errors.ts";
 import { Forwarder, postgresQueue } from "../../src/postgres/postgres.ts";
+import { serveForwarderStatus } from "../../src/observe/http.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { runHere } from "../cli/helpers.ts";
 import { Disk } from "../queue/disk.ts";
 import { failsToClose, NO_TMPFS, unless } from "../queue/helpers.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { within } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 Deno.test("a file that may lose packets in a power cut is not forwarded", async () => {
@@ -37,6 +38,21 @@ Deno.test("a file that may lose packets in a power cut is not forwarded", async 
   // What was opened as it should be is forwarded.
   await using forwarder = await Forwarder.open(dir.queue, options);
   await forwarder.close({ deliverTimeoutMs: 0 });
+});
+
+Deno.test("a file that was taken away is told as long as what it held is forwarded", async () => {
+  using dir = new TempDir();
+  const options = { url: "postgres://nobody@127.0.0.1:1/none/outbox", edge: "plant 7" };
+  const forwarder = await Forwarder.open(dir.queue, options);
+  await using status = serveForwarderStatus(forwarder, { port: 0 });
+  await forwarder.queue.enqueue("nowhere else");
+  for (const end of ["", "-wal", "-shm"]) Deno.removeSync(dir.queue + end);
+  await until("that is noticed", () => forwarder.queueFailure !== undefined);
+  const answer = await fetch(new URL("healthz", status.url));
+  assert.equal(answer.status, 503);
+  assert.match(await answer.text(), /Its queue was taken away\. .* its file was removed or moved /);
+  assert.notEqual(forwarder.state, "closed");
+  await assert.rejects(forwarder.close({ deliverTimeoutMs: 0 }), { reason: "misplaced" });
 });
 
 Deno.test("a file that cannot be closed can be forwarded all the same, by the next one", async () => {
