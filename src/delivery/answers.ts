@@ -67,6 +67,7 @@ export class Answers {
   readonly #heard: { readonly chunk: Uint8Array; readonly ackedBytes: number }[] = [];
   #ended = false;
   #confirmedThroughId = 0;
+  #confirmedPackets = 0;
   #fault: string | undefined;
   #refusal: Refusal | undefined;
   #unknown: string | undefined;
@@ -85,6 +86,11 @@ export class Answers {
   /** Every packet of this connection up to this one is accepted, or a dead letter; 0: none is. */
   get confirmedThroughId(): number {
     return this.#confirmedThroughId;
+  }
+
+  /** How many of those are accepted. */
+  get confirmedPackets(): number {
+    return this.#confirmedPackets;
   }
 
   /** How many packets of this connection are behind that one. */
@@ -314,6 +320,7 @@ export class Answers {
     for (let packet = this.#packets.at(0); packet !== undefined; packet = this.#packets.at(0)) {
       if (packet.state !== "accepted" && packet.state !== "buried") break;
       this.#confirmedThroughId = packet.id;
+      if (packet.state === "accepted") this.#confirmedPackets++;
       this.#packets.shift();
     }
   }

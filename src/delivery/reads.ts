@@ -34,6 +34,11 @@ export class Reads {
     return this.#confirmedThroughId;
   }
 
+  /** How many of this connection are. */
+  get confirmedPackets(): number {
+    return this.#readPackets;
+  }
+
   /** How many packets of this connection are behind that one. */
   get openPackets(): number {
     return this.#packetEnds.length;

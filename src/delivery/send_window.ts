@@ -132,6 +132,7 @@ export class SendWindow {
   #lastSentId = 0;
   #highestSentId: number;
   #redeliveredPackets = 0;
+  #confirmedPackets = 0;
 
   /** Read and not yet assigned. */
   #ahead: PacketBatch[] = [];
@@ -142,6 +143,7 @@ export class SendWindow {
 
   #hold: Hold;
   #countedDrained = 0;
+  #countedConfirmed = 0;
 
   #removal: Promise<void> | undefined;
   #removeRetryAtMs = -Infinity;
@@ -183,6 +185,11 @@ export class SendWindow {
   /** @throws What the queue failed with, where trying again cannot help. */
   throwIfBroken(): void {
     if (this.#failure !== undefined) throw this.#failure.error;
+  }
+
+  /** Packets confirmed, each once; what the server has refused is not among them. */
+  get confirmedPackets(): number {
+    return this.#confirmedPackets;
   }
 
   /** Packets assigned again after a rewind or a restart, each time they were. */
@@ -319,19 +326,22 @@ export class SendWindow {
     connection.askPeer(this.#hold.heldPackets > 0);
     if (confirmed === undefined) return false;
     this.#confirmedId = confirmed.throughId;
+    this.#confirmedPackets += confirmed.packets;
     this.#assertOrder();
     return true;
   }
 
   /** An answer that has come counts, also where it is the last that came. */
   #takeConfirmed(
-    { heldPackets, confirmedThroughId }: Answers | Reads,
+    { heldPackets, confirmedThroughId, confirmedPackets }: Answers | Reads,
     connection: Connection,
     { alive }: ConnectionReading,
   ): boolean {
     if (alive) connection.askPeer(heldPackets > 0);
     if (confirmedThroughId <= this.#confirmedId) return false;
     this.#confirmedId = confirmedThroughId;
+    this.#confirmedPackets += confirmedPackets - this.#countedConfirmed;
+    this.#countedConfirmed = confirmedPackets;
     this.#assertOrder();
     return true;
   }
@@ -352,6 +362,7 @@ export class SendWindow {
     this.#hold.clear();
     this.#confirmation = undefined;
     this.#countedDrained = 0;
+    this.#countedConfirmed = 0;
     this.#ahead = [];
     this.#drainedId = this.#confirmedId;
     this.#assignedId = this.#confirmedId;

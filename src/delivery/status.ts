@@ -52,6 +52,8 @@ export interface SenderStats {
   readonly confirmedBy: "kernel" | "reader" | "answer";
   /** Packets whose last byte was acknowledged; one sent twice may count twice. */
   readonly drainedPackets: number;
+  /** Packets confirmed, each once; what the server has refused is not among them. */
+  readonly confirmedPackets: number;
   /** Bytes acknowledged, over all connections. */
   readonly ackedBytes: number;
   /** Packets sent again after an unclean end or a restart, each time they were. */

@@ -187,6 +187,7 @@ export class Supervisor {
       confirmedBy: this.#limits.answers ? "answer" : this.#limits.reads ? "reader" : "kernel",
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
+      confirmedPackets: this.#window.confirmedPackets,
       redeliveredPackets: this.#window.redeliveredPackets,
       connections: this.#connections,
       failedAttempts: this.#failedAttempts,

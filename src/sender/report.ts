@@ -216,6 +216,7 @@ const EXAMPLE: SenderReport & { readonly format: number } = {
   heldPackets: 0,
   confirmedBy: "kernel",
   drainedPackets: 0,
+  confirmedPackets: 0,
   ackedBytes: 0,
   redeliveredPackets: 0,
   connections: 0,

@@ -48,6 +48,25 @@ Deno.test("send waits for answers, and exits with 0 when all are good", async ()
   await served;
 });
 
+Deno.test("what was sent twice was delivered once", async () => {
+  using dir = new TempDir();
+  await using server = new ScriptedServer().start();
+  const sending = send(
+    ...[server.remote, dir.queue, "a\nb\nc\n", ...ANSWER, "--max-unanswered", "3"] as const,
+  );
+  const first = await server.accept();
+  await first.readUntil("c\n");
+  first.close();
+  const second = await server.accept();
+  await second.readUntil("c\n");
+  await second.write("OK\nOK\nOK\n");
+  await second.read();
+  second.close();
+  const { code, err } = await sending;
+  assert.equal(code, 0, err);
+  assert.match(err, /done: 3 packets delivered, 3 packets sent again\n$/);
+});
+
 Deno.test("what is refused is told with its number, exits with 1, and is shown with its words", async () => {
   using dir = new TempDir();
   await using server = new ScriptedServer().start();

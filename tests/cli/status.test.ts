@@ -212,7 +212,13 @@ Deno.test("status: a notice cannot command the terminal", async () => {
     ...{ verdictWords: evil, condition: { tone: "bad", headline: evil, detail: evil } },
     ...{ troubles: [{ atMs: 9e99, words: evil }], packetsPerSecond: 0, bytesPerSecond: 0 },
     ...{ inFlightPackets: 0, inFlightBytes: 0, heldPackets: 0, drainedPackets: 0, ackedBytes: 0 },
-    ...{ redeliveredPackets: 0, connections: 0, failedAttempts: 0, receivedBytes: 0 },
+    ...{
+      confirmedPackets: 0,
+      redeliveredPackets: 0,
+      connections: 0,
+      failedAttempts: 0,
+      receivedBytes: 0,
+    },
     confirmedBy: evil,
     path: {
       ...{ localAddress: evil, remoteAddress: evil, rttMs: 1, sendQueueBytes: 0 },

@@ -59,7 +59,7 @@ Deno.test({
       await until(
         "the live line",
         () =>
-          /(Connected|Delivering) · queued 1 packet, 4 B \(0 in flight, 1 held\) · drained 1 · \d+\/s/
+          /(Connected|Delivering) · queued 1 packet, 4 B \(0 in flight, 1 held\) · delivered 0 · \d+\/s/
             .test(stripVTControlCharacters(screen())),
       );
       await until("an empty queue", () => /queued 0 packets/.test(screen()));
@@ -82,7 +82,7 @@ Deno.test({
       async ({ server, screen, type }) => {
         await type("one\n");
         await until("the packet", () => server.text === "one\n");
-        await until("the live line", () => /drained 1 /.test(screen()));
+        await until("the live line", () => /delivered 1 /.test(screen()));
         await type(CTRL_C);
       },
     );

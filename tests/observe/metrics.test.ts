@@ -196,7 +196,13 @@ Deno.test("of a connection over TLS: its version, its suite, and how long certif
   const reading = (tls: TlsSession | undefined) => ({
     stats: {
       ...{ inFlightPackets: 0, inFlightBytes: 0, heldPackets: 0, drainedPackets: 0, ackedBytes: 0 },
-      ...{ redeliveredPackets: 0, connections: 1, failedAttempts: 0, receivedBytes: 0 },
+      ...{
+        confirmedPackets: 0,
+        redeliveredPackets: 0,
+        connections: 1,
+        failedAttempts: 0,
+        receivedBytes: 0,
+      },
       receivedBytesDiscarded: 0,
       confirmedBy: "kernel" as const,
       queue: queue.stats(),

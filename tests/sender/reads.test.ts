@@ -67,6 +67,10 @@ Deno.test("what nobody has read is sent again over the next connection, what was
   first.close();
   const second = await world.server.accept();
   assert.equal(await second.readUntil("packet 3\n"), "packet 2\npacket 3\n");
+  told.readBytes = 18;
+  await until("all are removed", () => sender.stats().queue.packets === 0);
+  const { confirmedPackets, drainedPackets } = sender.stats();
+  assert.deepEqual([confirmedPackets, drainedPackets], [3, 5]);
 });
 
 Deno.test("a login's bytes are not taken for a packet's, read or unread", async () => {

@@ -40,6 +40,7 @@ Deno.test("packets arrive in order and leave the disk", async () => {
   await sender.close();
   assert.equal(texts[0], lines(20) + lines(30));
   assert.equal(sender.stats().redeliveredPackets, 0);
+  assert.equal(sender.stats().confirmedPackets, 50);
   await using queue = await OutboundQueue.open(bench.dir.queue);
   assert.equal(queue.stats().packets, 0);
 });
@@ -119,6 +120,7 @@ Deno.test("a reset with unread bytes: what was held is sent again", async () => 
   const second = await bench.server.accept();
   assert.equal(await second.readUntil("packet 10\n"), lines(10));
   assert.equal(sender.stats().redeliveredPackets, 10);
+  assert.equal(sender.stats().confirmedPackets, 0);
   assert.equal(sender.stats().queue.packets, 10);
 });
 

@@ -407,7 +407,8 @@ function senderRows(
     row("confirmed", CONFIRMED_WORDS.get(report.confirmedBy) ?? report.confirmedBy),
     row(
       "delivered",
-      `${formatPackets(report.drainedPackets)}, ${formatBytes(report.ackedBytes)}; ` +
+      `${formatPackets(report.confirmedPackets)}, ` +
+        `${formatBytes(report.ackedBytes)}; ` +
         `${formatCount(report.packetsPerSecond)}/s, ${formatBytes(report.bytesPerSecond)}/s; ` +
         `${formatCount(report.redeliveredPackets)} sent again`,
     ),

@@ -289,7 +289,7 @@ class Session {
   }
 
   #summarize(): ExitCode {
-    const { queue, drainedPackets, redeliveredPackets } = this.#sender.stats();
+    const { queue, confirmedPackets, redeliveredPackets } = this.#sender.stats();
     const fields = this.#view.fields();
     const refusedPackets = queue.refusedPackets - this.#refusedBefore;
     const again = redeliveredPackets === 0
@@ -313,7 +313,7 @@ class Session {
     } else {
       this.#log.line(
         "info",
-        `done: ${formatPackets(Math.max(0, drainedPackets - refusedPackets))} delivered${again}`,
+        `done: ${formatPackets(confirmedPackets)} delivered${again}`,
         fields,
       );
     }

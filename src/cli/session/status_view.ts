@@ -36,7 +36,7 @@ export class StatusView {
     const parts = [
       painted(this.#sender.condition),
       this.#queueWords(stats),
-      `drained ${formatCount(stats.drainedPackets)}`,
+      `delivered ${formatCount(stats.confirmedPackets)}`,
       `${this.#rate}/s`,
     ];
     return parts.join(" · ");
@@ -46,7 +46,7 @@ export class StatusView {
   report(): string | undefined {
     const stats = this.#sender.stats();
     const condition = inOneLine(this.#sender.condition);
-    const counts = `${this.#queueWords(stats)}; ${formatCount(stats.drainedPackets)} drained`;
+    const counts = `${this.#queueWords(stats)}; ${formatCount(stats.confirmedPackets)} delivered`;
     // The course of an outage is told now and then, its counts are no news; and its
     // reason may come in two lengths of time, by turns.
     const kind = kindOf(condition) + (this.#sender.outage === undefined ? counts : "");
@@ -59,7 +59,7 @@ export class StatusView {
   words(): string {
     const stats = this.#sender.stats();
     return `${inOneLine(this.#sender.condition)}; ${this.#queueWords(stats)}; ` +
-      `${formatCount(stats.drainedPackets)} drained, ${this.#rate}/s`;
+      `${formatCount(stats.confirmedPackets)} delivered, ${this.#rate}/s`;
   }
 
   /** The state in fields; their meaning is that of `SenderStats`. */
