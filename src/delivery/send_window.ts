@@ -428,11 +428,7 @@ export class SendWindow {
   }
 
   /** Makes dead letters, behind those that are being made: nothing else goes out meanwhile. */
-  #bury(
-    work: () => Promise<void>,
-    onDone: () => void,
-    onFailed: (error: unknown) => void,
-  ): void {
+  #bury(work: () => Promise<void>, onDone: () => void, onFailed: (error: unknown) => void): void {
     const before = this.#givingUp;
     const burial = (async () => {
       await before;

@@ -180,15 +180,14 @@ export class Supervisor {
   /** Counters and what is under way. */
   get stats(): DeliveryStats {
     const connection = this.#connection;
+    const { heldPackets, confirmedPackets, redeliveredPackets } = this.#window;
     return {
+      ...{ heldPackets, confirmedPackets, redeliveredPackets },
       inFlightPackets: connection?.inFlightPackets ?? 0,
       inFlightBytes: connection?.inFlightBytes ?? 0,
-      heldPackets: this.#window.heldPackets,
       confirmedBy: this.#limits.answers ? "answer" : this.#limits.reads ? "reader" : "kernel",
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
-      confirmedPackets: this.#window.confirmedPackets,
-      redeliveredPackets: this.#window.redeliveredPackets,
       connections: this.#connections,
       failedAttempts: this.#failedAttempts,
       receivedBytes: this.#receivedBytes,
@@ -264,9 +263,9 @@ export class Supervisor {
   }
 
   async #giveBack(error: unknown): Promise<void> {
+    if (this.#state.kind === "connecting") this.#state.attempt.abort();
     try {
       this.#connection?.dispose();
-      if (this.#state.kind === "connecting") this.#state.attempt.abort();
     } finally {
       // What was answered before it is not sent again.
       if (error instanceof PacketRefusedError) await this.#window.finishRemovals();
@@ -528,8 +527,8 @@ export class Supervisor {
         (again === 0 ? "" : `; ${again} packets will be sent again`);
     const level = inOrder ? "info" : "warn";
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, level, words);
-    const backoff = refused ? this.#retryBackoff : this.#backoff;
     const atOnce = this.#confirmedHere && peerClosed && !refused;
+    const backoff = refused ? this.#retryBackoff : this.#backoff;
     const untilMs = nowMs + (atOnce ? 0 : backoff.nextDelayMs());
     return this.#enter({ kind: "backing-off", untilMs }, level, words);
   }
