@@ -21,13 +21,18 @@ const LONGEST_MS = 3_600_000;
 export class AnswerTime {
   /** What a question without bytes may take when it is asked for the first time. */
   readonly shortestMs: number;
+  readonly #longestMs: number;
   #bytesPerMs = HIGHEST_BYTES_PER_MS;
   /** How often in a row a question was given up, by its SQL, of which there are a few. */
   readonly #givenUp = new Map<string, number>();
 
-  /** @param shortestMs What a question without bytes may take. */
-  constructor(shortestMs: number) {
+  /**
+   * @param shortestMs What a question without bytes may take.
+   * @param longestMs What any may, however often it was given up.
+   */
+  constructor(shortestMs: number, longestMs: number = LONGEST_MS) {
     this.shortestMs = shortestMs;
+    this.#longestMs = Math.max(longestMs, shortestMs);
   }
 
   /**
@@ -39,7 +44,7 @@ export class AnswerTime {
   allowedMs(text: string, bytes: number): number {
     const times = this.#givenUp.get(text) ?? 0;
     const allowedMs = (this.shortestMs + bytes / this.#bytesPerMs) * 2 ** times;
-    return Math.min(allowedMs, Math.max(LONGEST_MS, this.shortestMs));
+    return Math.min(allowedMs, this.#longestMs);
   }
 
   /** Notes that a question was answered, after so long. */

@@ -46,6 +46,13 @@ export interface DatabaseOptions {
    * that was given up before, has more time (`AnswerTime`).
    */
   readonly answerTimeoutMs: number;
+  /**
+   * The most that any question has; as much as `answerTimeoutMs` where an answer that comes later
+   * is of no use, and asking again is.
+   *
+   * @default {3_600_000}
+   */
+  readonly longestAnswerMs?: number;
   /** Whether each commit has to be on a standby's disk, whatever the server's default. */
   readonly waitsForStandby: boolean;
   /** What becomes of a commit that means too little; left out: it is refused. */
@@ -127,7 +134,7 @@ export class Database {
   /** @param options Where it is, and how long it may take. */
   constructor(options: DatabaseOptions) {
     this.#options = options;
-    this.#time = new AnswerTime(options.answerTimeoutMs);
+    this.#time = new AnswerTime(options.answerTimeoutMs, options.longestAnswerMs);
     this.#primary = options.primary ?? new Primary();
     this.#unsubscribe = this.#primary.subscribe(() => this.#leaveOldPrimary());
   }

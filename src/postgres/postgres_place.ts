@@ -162,9 +162,12 @@ export class PostgresPlace implements QueuePlace {
           "damaged is not noticed: pg_checksums --enable",
       );
     }
+    const answerTimeoutMs = Math.min(connection.answerTimeoutMs, Math.max(500, leaseTtlMs / 2));
+    // A lease runs out meanwhile.
     const database = new Database({
       ...connection,
-      answerTimeoutMs: Math.min(connection.answerTimeoutMs, Math.max(500, leaseTtlMs / 2)),
+      answerTimeoutMs,
+      longestAnswerMs: answerTimeoutMs,
     });
     let lease: Lease | undefined;
     const logged = new Set<string>();

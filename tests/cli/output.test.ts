@@ -101,8 +101,8 @@ Deno.test("a full disk under standard output is told as what it is", async (t) =
 Deno.test("send --received stdout: why nobody has what the server says", async (t) => {
   for (
     const [stdout, words] of [
-      [gone(0), /warn  nobody reads stdout any more; what the server sends is discarded$/m],
-      [full(), /warn  stdout cannot be written: No space left on .*; what the server sends is /m],
+      [gone(0), /warn {2}nobody reads stdout any more; what the server sends is discarded$/m],
+      [full(), /warn {2}stdout cannot be written: No space left on .*; what the server sends is /m],
     ] as const
   ) {
     await t.step(String(words), async () => {

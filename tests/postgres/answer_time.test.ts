@@ -42,6 +42,12 @@ Deno.test("a slow path is learnt with one question, and known from then on", () 
   assert.equal(asksOn(new AnswerTime(5000), 1e8, 2 * 64 * 1024 ** 2, 30_000), 1);
 });
 
+Deno.test("what is of no use later is asked again as soon, however often it was given up", () => {
+  const time = new AnswerTime(1500, 1500);
+  for (let i = 0; i < 5; i++) time.gaveUp(READ);
+  assert.equal(time.allowedMs(READ, 1_000_000), 1500);
+});
+
 Deno.test("a path that is quick again is believed at once", () => {
   const time = new AnswerTime(5000);
   const allowedMs = time.allowedMs(COMMIT, 1_000_000);
