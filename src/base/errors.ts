@@ -281,16 +281,25 @@ export class QueueLockedError extends Error {
   readonly path: string;
   /** The process that holds it, where its lock file says so. */
   readonly holderPid: number | undefined;
+  /** What that process has: the queue, or the whole spool in which it is. */
+  readonly of: "queue" | "spool";
 
   /**
    * Makes the error.
    *
    * @param path The queue's path.
-   * @param holderPid The other process.
+   * @param holderPid The process that holds it.
    * @param of What that process has: the queue, or a whole spool. @default {"queue"}
+   * @param isOwn Whether it is this process. @default {false}
    */
-  constructor(path: string, holderPid: number | undefined, of: "queue" | "spool" = "queue") {
-    const holder = holderPid === undefined ? "" : ` (process ${holderPid})`;
+  constructor(
+    path: string,
+    holderPid: number | undefined,
+    of: "queue" | "spool" = "queue",
+    isOwn: boolean = false,
+  ) {
+    const process = holderPid === undefined ? "" : ` (process ${holderPid})`;
+    const holder = isOwn ? " in this process" : process;
     super(
       of === "queue"
         ? `Queue ${path} already has a sender${holder}. One queue has one sender; stop the ` +
@@ -300,6 +309,7 @@ export class QueueLockedError extends Error {
     );
     this.path = path;
     this.holderPid = holderPid;
+    this.of = of;
   }
 }
 

@@ -187,14 +187,12 @@ export class SendWindow {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** Packets confirmed, each once; what the server has refused is not among them. */
-  get confirmedPackets(): number {
-    return this.#confirmedPackets;
-  }
-
-  /** Packets assigned again after a rewind or a restart, each time they were. */
-  get redeliveredPackets(): number {
-    return this.#redeliveredPackets;
+  /** See `SenderStats`. */
+  get counts(): { readonly confirmedPackets: number; readonly redeliveredPackets: number } {
+    return {
+      confirmedPackets: this.#confirmedPackets,
+      redeliveredPackets: this.#redeliveredPackets,
+    };
   }
 
   /** Whether the queue has packets that the present connection was not given. */

@@ -180,14 +180,14 @@ export class Supervisor {
   /** Counters and what is under way. */
   get stats(): DeliveryStats {
     const connection = this.#connection;
-    const { heldPackets, confirmedPackets, redeliveredPackets } = this.#window;
     return {
-      ...{ heldPackets, confirmedPackets, redeliveredPackets },
       inFlightPackets: connection?.inFlightPackets ?? 0,
       inFlightBytes: connection?.inFlightBytes ?? 0,
+      heldPackets: this.#window.heldPackets,
       confirmedBy: this.#limits.answers ? "answer" : this.#limits.reads ? "reader" : "kernel",
       drainedPackets: this.#drainedBefore + (connection?.drainedPackets ?? 0),
       ackedBytes: this.#ackedBefore + (connection?.ackedBytes ?? 0),
+      ...this.#window.counts,
       connections: this.#connections,
       failedAttempts: this.#failedAttempts,
       receivedBytes: this.#receivedBytes,

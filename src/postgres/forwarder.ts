@@ -325,7 +325,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   get condition(): Condition {
     const { state, outage, to } = this;
     const queuedPackets = this.queue.stats().packets;
-    return conditionWithoutQueue(this.#ousted) ??
+    return conditionWithoutQueue(state, this.#ousted) ??
       forwarderCondition({ state, outage, to, queuedPackets });
   }
 

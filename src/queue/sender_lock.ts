@@ -96,7 +96,8 @@ export class SenderLock implements Tenure {
       for (let attempt = 1; attempt <= OPEN_ATTEMPTS; attempt++) {
         file = open(queuePath, path);
         if (!await tryLockSeveralTimes(file, clock)) {
-          throw new QueueLockedError(queuePath, await readPid(file, clock));
+          const pid = await readPid(file, clock);
+          throw new QueueLockedError(queuePath, pid, "queue", pid === Deno.pid);
         }
         const { dev, ino } = file.statSync();
         if (isSameFile({ dev, ino }, identityOfLinkAt(path))) {

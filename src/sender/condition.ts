@@ -56,7 +56,7 @@ export interface ConditionFacts {
 /** Says where a sender stands. */
 export function conditionOf(facts: ConditionFacts): Condition {
   const { state, queueFailure } = facts;
-  const lost = conditionWithoutQueue(facts.ousted);
+  const lost = conditionWithoutQueue(state, facts.ousted);
   if (lost !== undefined) return lost;
   // What is in the file nobody knows then, so that nothing else that is said can be true.
   if (queueFailure !== undefined) {
@@ -74,11 +74,16 @@ export function conditionOf(facts: ConditionFacts): Condition {
  * Of who has lost its queue's files, as opposed to a lease: it delivers what it holds of them, and
  * ends.
  *
+ * @param state Whether it has ended.
  * @param ousted Why it has no right to the queue any more.
  */
-export function conditionWithoutQueue(ousted: Error | undefined): Condition | undefined {
+export function conditionWithoutQueue(
+  state: string,
+  ousted: Error | undefined,
+): Condition | undefined {
   if (!(ousted instanceof QueueFileError)) return undefined;
-  return { tone: "bad", headline: "Its queue was taken away", detail: ousted.message };
+  const headline = state === "closed" ? "Closed" : "Its queue was taken away";
+  return { tone: "bad", headline, detail: ousted.message };
 }
 
 function ofDelivery(facts: ConditionFacts): Condition {

@@ -77,7 +77,7 @@ class SentSpool {
     clock: Clock,
     allocate: Allocate | undefined,
   ): Promise<Tenure> {
-    if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid);
+    if (this.#senders.has(queue)) throw new QueueLockedError(address, Deno.pid, "queue", true);
     this.#senders.add(queue);
     const locking = this.#lock ??= SenderLock.acquire(this.#path, clock, allocate);
     try {

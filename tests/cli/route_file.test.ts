@@ -20,6 +20,7 @@ import {
 } from "../../src/base/option_table.ts";
 import type { OptionSpec, OptionTable } from "../../src/base/options.ts";
 import { placed, readRouteFile, type RouteFile } from "../../src/cli/route/route_file.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { writeDuration, writeSize } from "../../src/cli/arguments/values.ts";
 
 const ROUTE = { queue: "q.db", remote: "tcp://127.0.0.1:4000" };
@@ -110,11 +111,34 @@ Deno.test("what is no JSON is said with its place", () => {
   for (const [text, expected] of cases) assert.match(words(text).join("\n"), expected, text);
 });
 
-Deno.test("two routes cannot have one queue", () => {
-  assert.match(
-    words({ routes: { a: ROUTE, b: { ...ROUTE, remote: "tcp://127.0.0.1:4001" } } }).join(),
-    /routes\.b\.queue is another route's/,
-  );
+Deno.test("two routes cannot have one queue, however it is spelled", async (t) => {
+  using dir = new TempDir();
+  const [file, link, missing] = [dir.file("a.db"), dir.file("link.db"), dir.file("b.db")];
+  Deno.writeTextFileSync(file, "");
+  Deno.symlinkSync(file, link);
+  const SAME = /^r\.json:1:\d+: routes\.b\.queue is another route's: each has one of its own$/;
+  const PLACE = /^r\.json:1:\d+: routes\.b\.queue is in another route's file: as a spool it has /;
+  for (
+    const [a, b, expected] of [
+      ["a.db", "a.db", SAME],
+      ["a.db", "./a.db", SAME],
+      ["a.db", "x/../a.db", SAME],
+      ["a.db", `${Deno.cwd()}/a.db`, SAME],
+      [file, link, SAME],
+      [missing, `${dir.path}/./b.db`, SAME],
+      ["spool:s.db#a", "spool:./s.db#a", SAME],
+      [`spool:${file}#a`, `spool:${link}#a`, SAME],
+      ["s.db", "spool:s.db#a", PLACE],
+      [`spool:${link}#a`, file, PLACE],
+      ["spool:s.db#a", "spool:./s.db#b", /^$/],
+      [file, missing, /^$/],
+    ] as const
+  ) {
+    await t.step(`${a} and ${b}`.replaceAll(dir.path, ""), () => {
+      const routes = { a: { ...ROUTE, queue: a }, b: { ...ROUTE, queue: b } };
+      assert.match(words({ routes }).join("\n"), expected);
+    });
+  }
 });
 
 Deno.test("what is for the whole process is every route's", () => {

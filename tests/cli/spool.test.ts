@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { spoolQueue } from "../../src/spool/spool.ts";
 import { tamper } from "../queue/inspector_helpers.ts";
+import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { runHere } from "./helpers.ts";
+import { runHere, sendPermissions, Sendq } from "./helpers.ts";
 
 async function store(file: string, name: string, ...texts: string[]): Promise<void> {
   await using queue = await spoolQueue(file, name);
@@ -51,6 +52,28 @@ Deno.test("what takes packets away makes no queue where there is none", async ()
     assert.equal(code, 2);
   }
   assert.deepEqual(await runHere(["spool", file]), before);
+});
+
+Deno.test("who sends from one queue of a spool is not said to send from another", async () => {
+  using dir = new TempDir();
+  const file = dir.file("spool.db");
+  await store(file, "a", "1");
+  await store(file, "b", "1");
+  const [a, b] = ["a", "b"].map((name) => `spool:${file}#${name}`);
+  const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
+  const reports = `${file}.reports`;
+  const permissions = sendPermissions(remote, file).map((flag) =>
+    /^--allow-(read|write)=/.test(flag) ? `${flag},${reports}` : flag
+  );
+  await using sending = new Sendq(permissions, ["send", remote, "-q", `${a}`, "--input", "none"]);
+  await sending.says(/cannot connect/);
+  const whom = `\\(process ${sending.child.pid}\\)`;
+  const remove = await runHere(["remove", "1", "--yes", "-q", `${b}`]);
+  assert.equal(remove.code, 1);
+  assert.match(remove.err, new RegExp(`^sendq: a sender runs on the spool of ${b} ${whom}, and `));
+  const repair = await runHere(["repair", `${b}`, dir.file("saved.db")]);
+  assert.equal(repair.code, 1);
+  assert.match(repair.err, new RegExp(`^sendq: a sender runs on ${file} ${whom}: stop it first`));
 });
 
 Deno.test("the log beside an empty file stays where it is, whoever looks", async () => {

@@ -317,6 +317,7 @@ Deno.test("one queue has one sender", async () => {
   await assert.rejects(bench.open(), (error) => {
     assert.ok(error instanceof QueueLockedError);
     assert.equal(error.holderPid, Deno.pid);
+    assert.match(error.message, /already has a sender in this process\. One queue has one sender;/);
     return true;
   });
 });

@@ -101,7 +101,7 @@ function heldBy(path: string, error: unknown): unknown {
   if (!(error instanceof QueueLockedError)) return error;
   const pid = error.holderPid;
   return senderRuns(
-    path,
+    error.of === "spool" ? `the spool of ${path}` : path,
     pid === undefined ? undefined : `process ${pid}`,
     `Stop it first${pid === undefined ? "" : `: kill ${pid}`}; start it again afterwards.`,
     error,

@@ -77,7 +77,7 @@ async function repair(from: string, to: string, json: boolean, io: Stdio): Promi
   const sender = await readSenderNotice(file);
   if (sender !== undefined) {
     throw new CommandError(
-      `a sender runs on ${from} (process ${sender.pid}): stop it first: kill ${sender.pid}`,
+      `a sender runs on ${file} (process ${sender.pid}): stop it first: kill ${sender.pid}`,
     );
   }
   const report = isSpoolAddress(from) ? await repairInSpool(from, to) : repairQueue(from, to);

@@ -5,7 +5,6 @@
  */
 
 import { InvalidArgumentError } from "commander";
-import { hostAndPort, isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import {
   findNodeAtLocation,
   type Node,
@@ -15,6 +14,7 @@ import {
 } from "jsonc-parser";
 import type { Field, Fields, ObjectField } from "./fields.ts";
 import { PROCESS, ROUTE, ROUTE_NAME } from "./fields.ts";
+import { identityOfQueue, type QueueIdentity } from "./queue_identity.ts";
 
 /** A value that was read, and where it stands. */
 export interface Placed {
@@ -158,20 +158,24 @@ class Reader {
     return routes;
   }
 
-  /** Two senders cannot have one queue. */
+  /** Two senders cannot have one queue, and no file is a queue and a spool. */
   #checkQueues(routes: readonly ReadRoute[]): void {
-    const seen = new Set<string>();
+    const seen: QueueIdentity[] = [];
     for (const { values } of routes) {
       const queue = values.get("queue");
       if (queue === undefined) continue;
-      const which = whichQueue(String(queue.value));
-      if (seen.has(which)) {
+      const own = identityOfQueue(String(queue.value));
+      const inPlace = seen.filter(({ place }) => place === own.place);
+      if (inPlace.some(({ name }) => name === own.name)) {
+        this.#complain(queue.offset, `${queue.path} is another route's: each has one of its own`);
+      } else if (inPlace.some(({ name }) => (name === undefined) !== (own.name === undefined))) {
         this.#complain(
           queue.offset,
-          `${queue.path} is another route's: each has one of its own`,
+          `${queue.path} is in another route's file: as a spool it has queues with names, ` +
+            "spool:FILE#NAME, else one queue alone",
         );
       }
-      seen.add(which);
+      seen.push(own);
     }
   }
 
@@ -316,13 +320,6 @@ interface Property {
   readonly name: string;
   readonly key: Node;
   readonly value: Node;
-}
-
-/** The same for the same queue, whoever logs in, and in which order its servers are named. */
-function whichQueue(queue: string): string {
-  if (!isQueueUrl(queue)) return queue;
-  const { hosts, database, name } = parseQueueUrl(queue);
-  return JSON.stringify([hosts.map(hostAndPort).toSorted(), database, name]);
 }
 
 function isOfProcess(path: string): boolean {
