@@ -291,10 +291,47 @@ Deno.test("check and repair: a damaged page, from the message to the new file", 
     assert.equal(busy.code, 1);
     assert.match(busy.err, new RegExp(`^sendq: a sender runs on .* \\(process ${Deno.pid}\\)`));
   }
-  Deno.writeTextFileSync(dir.queue, "not a database ".repeat(100));
-  const text = await on(dir.queue, "check");
-  assert.equal(text.code, 1);
-  assert.match(text.out, /^pages: Queue .* the file is not a database/);
+});
+
+Deno.test("check: what never was a queue is not sent to repair, and a queue whose first page is gone is", async (t) => {
+  using dir = new TempDir();
+  await makeQueue(dir.queue);
+  Deno.writeTextFileSync(dir.file("text"), "not a database ".repeat(100));
+  // As many bytes as pages have.
+  Deno.writeTextFileSync(dir.file("pages"), "no page at all, ".repeat(1024));
+  tamper(dir.file("other"), "CREATE TABLE theirs (x)", "INSERT INTO theirs VALUES (1)");
+  for (
+    const [name, words] of [
+      ["text", /: nothing of a queue was found in it\. Give the path of a queue\.\n$/],
+      ["pages", /: nothing of a queue was found in it\. Give the path of a queue\.\n$/],
+      [".", /: it is a directory\. Give the path of a queue\.\n$/],
+      ["other", /: the file is another program's database\. Give the path of a queue\.\n$/],
+    ] as const
+  ) {
+    await t.step(name, async () => {
+      const { code, out, err } = await on(dir.file(name), "check");
+      assert.deepEqual([code, out], [1, ""]);
+      assert.match(err, words);
+      const repair = await runHere(["repair", dir.file(name), dir.file("saved.db")]);
+      assert.equal(repair.code, 1);
+      const list = await on(dir.file(name), "list");
+      assert.doesNotMatch(list.err, /damaged|sendq repair/);
+    });
+  }
+  await t.step("a queue without its first page", async () => {
+    {
+      using file = Deno.openSync(dir.queue, { write: true });
+      file.writeSync(new Uint8Array(4096));
+    }
+    const list = await on(dir.queue, "list");
+    assert.equal(list.code, 1);
+    assert.match(list.err, /Whether it was one, and can be saved, sendq check says\.\n$/);
+    const { code, out, err } = await on(dir.queue, "check");
+    assert.deepEqual([code, err], [1, ""]);
+    assert.match(out, /^pages: Queue \S+: its first page is damaged\.\ndamaged; .* sendq repair /);
+    const repair = await runHere(["repair", dir.queue, dir.file("saved.db")]);
+    assert.deepEqual([repair.code, repair.err], [0, ""]);
+  });
 });
 
 Deno.test("looking commands: a missing queue, a missing permission, a reader that goes", async () => {

@@ -225,7 +225,7 @@ Deno.test("inspector: an empty file is an empty queue; what is none is named", a
     ["tiny", "not-a-queue", /is not a database/],
     ["other", "not-a-queue", /another program's database/],
     ["newer", "newer-version", /has version 77/],
-    [".", "not-a-queue", /it is no file/],
+    [".", "not-a-queue", /it is a directory/],
   ];
   for (const [name, reason, message] of cases) {
     await t.step(name, async () => {

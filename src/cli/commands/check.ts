@@ -12,7 +12,9 @@ import type { QueueProblem } from "../../queue/inspect/integrity.ts";
 import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
 import { formatSpoolAddress } from "../../spool/address.ts";
 import { fileOf } from "../arguments/queue_place.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
+import { GIVE_A_QUEUE } from "../../queue/inspect/open_error.ts";
+import { queueFileError } from "../../queue/sqlite/file_error.ts";
+import { checkPermissions, missingFlags } from "../../permissions/permissions.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
 import { Printer, printLine } from "../terminal/output.ts";
@@ -128,10 +130,32 @@ async function inspect(
     const counts = problems.length === 0 ? await inspector.counts() : undefined;
     return { counts, problems };
   } catch (error) {
+    if (!(error instanceof QueueFileError)) throw error;
+    if (error.reason !== "corrupt" && error.reason !== "not-a-queue") throw error;
     // So damaged that it cannot even be opened.
-    const damaged = error instanceof QueueFileError &&
-      (error.reason === "corrupt" || (error.reason === "not-a-queue" && !isQueueUrl(path)));
-    if (!damaged) throw error;
-    return { counts: undefined, problems: [{ kind: "pages", words: error.message }] };
+    const isCorrupt = error.reason === "corrupt";
+    const words = isCorrupt ? error.message : await firstPageWords(path, error);
+    return { counts: undefined, problems: [{ kind: "pages", words }] };
   }
+}
+
+/**
+ * Tells a queue whose first page is damaged from what never was one.
+ *
+ * @throws {QueueFileError} It is none.
+ */
+async function firstPageWords(path: string, error: QueueFileError): Promise<string> {
+  const file = fileOf(path);
+  if (file === undefined) throw error;
+  const log = `${file}-wal`;
+  const mayLook = missingFlags({ files: [log] }).length === 0;
+  const { holdsPackets } = await import("../../queue/repair/repair.ts");
+  const holds = holdsPackets(file, mayLook);
+  if (holds === undefined) throw error;
+  if (holds) return `Queue ${path}: its first page is damaged.`;
+  const more = mayLook ? "" : ` With --allow-read=${log} its log is looked into, too.`;
+  throw queueFileError("not-a-queue", path, "nothing of a queue was found in it", {
+    cause: error,
+    advice: GIVE_A_QUEUE + more,
+  });
 }

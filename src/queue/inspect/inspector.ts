@@ -46,7 +46,7 @@ import {
   type QueueCounts,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
-import { openError } from "./open_error.ts";
+import { GIVE_A_QUEUE, openError } from "./open_error.ts";
 import { openForLooking } from "./open_for_looking.ts";
 import {
   boundsOf,
@@ -86,11 +86,6 @@ const COUNTS_OF_VERSION = [0, 7, 11] as const;
 const DEAD_LETTERS_VERSION = 2;
 /** Rows of packets with counts and a checksum came with this version. */
 const ROW_COUNTS_VERSION = 3;
-
-/** Here nothing is made where nothing is, so another path would not help. */
-const NOT_A_QUEUE_ADVICE =
-  "Give the path of a queue. If this was one, its first page is damaged: " +
-  "sendq repair saves what is left of it.";
 
 /** Which of a file's queues is looked into. */
 export interface InspectedPlace {
@@ -213,7 +208,7 @@ export class QueueInspector implements Inspector {
       database = file.database;
       const version = recognise(database, path, {
         mayLack: true,
-        advice: NOT_A_QUEUE_ADVICE,
+        advice: GIVE_A_QUEUE,
         kind: find === undefined ? "queue" : "spool",
       });
       const place = find?.(database, realPath, version) ?? { path: realPath, window: WHOLE_FILE };

@@ -7,11 +7,13 @@
 import { SqliteCode, SqliteError } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 
-/** The file is not a queue, or cannot be known for one any more. */
-export function notAQueue(path: string, what: string): Error {
-  return queueFileError("not-a-queue", path, what, {
-    advice: "Give the path of a queue. If this was one, its first page is damaged: " +
-      "sendq repair saves what is left of it.",
+/** Here nothing is made where nothing is, so another path for a new queue would not help. */
+export const GIVE_A_QUEUE = "Give the path of a queue.";
+
+/** The file is no database; or its first page is damaged, which only what is behind it can tell. */
+export function notADatabase(path: string): Error {
+  return queueFileError("not-a-queue", path, "the file is not a database", {
+    advice: `${GIVE_A_QUEUE} Whether it was one, and can be saved, sendq check says.`,
   });
 }
 
@@ -20,11 +22,11 @@ export function openError(error: unknown, path: string): unknown {
   if (error instanceof Deno.errors.NotFound) {
     return queueFileError("io", path, "there is no such file", {
       cause: error,
-      advice: "Give the path of a queue.",
+      advice: GIVE_A_QUEUE,
     });
   }
   if (error instanceof SqliteError && error.primaryCode === SqliteCode.NOTADB) {
-    return notAQueue(path, "the file is not a database");
+    return notADatabase(path);
   }
   const codes: readonly number[] = [SqliteCode.READONLY, SqliteCode.CANTOPEN];
   if (error instanceof SqliteError && codes.includes(error.primaryCode)) {

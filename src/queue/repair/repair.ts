@@ -426,6 +426,24 @@ function openPages(path: string): DatabasePages {
   }
 }
 
+/**
+ * Whether there is anything to save in a file that SQLite takes for no database. Only reads.
+ *
+ * @param path The file, which nobody may have open, as for {@linkcode repairQueue}.
+ * @param log Whether its `-wal` file may be read, too.
+ * @returns `undefined`: it is no file, or a sound database, and so not damaged.
+ */
+export function holdsPackets(path: string, log: boolean): boolean | undefined {
+  if (!Deno.statSync(path).isFile) return undefined;
+  using pages = DatabasePages.open(path, log);
+  const rows = new DatabaseRows(pages);
+  if (pages.hasHeader && rows.roots() !== undefined) return undefined;
+  for (const row of rows.orphans()) {
+    if ((savedPacketsOf(row) ?? savedLetterOf(row) ?? countsOf(row)) !== undefined) return true;
+  }
+  return false;
+}
+
 /** @throws {QueueFileError} The file is sound enough to know that it is another one. */
 function refuseOthers(
   path: string,

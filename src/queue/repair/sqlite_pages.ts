@@ -142,13 +142,14 @@ export class DatabasePages implements Disposable {
   /**
    * Opens the file and, where there is one, its log.
    *
+   * @param mayReadLog Whether the log may be read.
    * @throws {Error} Of Deno's file system.
    */
-  static open(path: string): DatabasePages {
+  static open(path: string, mayReadLog: boolean = true): DatabasePages {
     const file = new FileReader(path);
     let log: FileReader | undefined;
     try {
-      log = new FileReader(`${path}-wal`);
+      if (mayReadLog) log = new FileReader(`${path}-wal`);
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) {
         file.close();
