@@ -219,3 +219,36 @@ async function loadedBy(...paths: string[]): Promise<string[]> {
   }
   return [...loaded];
 }
+
+Deno.test("enqueue: who stops it is told what was stored, and whether anything was lost", async (t) => {
+  for (
+    const [input, code, out, words] of [
+      ["one\ntwo\n", 75, "stored 2 packets, ids 1 to 2\n", /^$/],
+      [
+        "one\ntwo\nrest",
+        1,
+        "stored 2 packets, ids 1 to 2\n",
+        /4 B read from the pipe are no whole /,
+      ],
+    ] as const
+  ) {
+    await t.step(JSON.stringify(input), async () => {
+      using dir = new TempDir();
+      await using enqueue = Sendq.onQueue("enqueue", dir.queue);
+      await enqueue.write(input);
+      await until("two are stored", async () => {
+        const { out } = await runHere(["status", "-q", dir.queue, "--json"]);
+        return out !== "" && JSON.parse(out).queue.packets === 2;
+      });
+      enqueue.child.kill("SIGTERM");
+      assert.equal(await enqueue.ended(), code, enqueue.stderr);
+      assert.equal(enqueue.stdout, out);
+      const [stopping = "", ...others] = enqueue.stderr.split("\n");
+      assert.match(
+        stopping,
+        /warn  SIGTERM: stopping before the end of stdin; once more to stop at /,
+      );
+      assert.match(others.join("\n"), words);
+    });
+  }
+});

@@ -5,6 +5,7 @@ import { OutboundQueue } from "../../src/queue/queue.ts";
 import { ReadingServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
+import { packetsIn } from "./helpers.ts";
 
 /** Standard output, until somebody says that it is not any more. */
 class FailingOutput implements StandardOutput {
@@ -191,4 +192,22 @@ Deno.test("a directory on standard input is named", async (t) => {
       assert.match(stderr.text, /(sendq:|error) stdin is a directory$/m);
     });
   }
+});
+
+Deno.test("enqueue --json: what is stored and cannot be told is stored all the same", async () => {
+  using dir = new TempDir();
+  const lines = ["one\n", "two\n"].map((line) => new TextEncoder().encode(line));
+  const stdin = {
+    read(buffer: Uint8Array): Promise<number | null> {
+      const line = lines.shift();
+      buffer.set(line ?? []);
+      return Promise.resolve(line?.length ?? null);
+    },
+    isTerminal: () => false,
+  };
+  const stderr = new FailingOutput(Infinity, new Error());
+  const io = { stdin, stdout: full(), stderr };
+  assert.equal(await main(["enqueue", "-q", dir.queue, "--json"], io), 1);
+  assert.match(stderr.text, /^sendq: stdout cannot be written: No space left [^\n]*\n$/);
+  assert.equal(await packetsIn(dir.queue), 2);
 });

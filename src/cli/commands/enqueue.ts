@@ -24,6 +24,10 @@ when the command ends; the sender on this queue, in another process, is woken at
 once. Without one they wait for it. A full queue makes the command wait, unless
 --overflow says otherwise.
 
+SIGTERM, SIGINT or SIGHUP stop reading stdin at the end of the packet that was begun,
+which has a second to come; what was read is stored, and the exit code is 75. A packet
+that was read and is lost makes it 1. A second signal stops at once.
+
 Examples:
   sendq enqueue -q outbox.db "temperature 21.5"
   sendq enqueue -q outbox.db --file one.bin --file two.bin

@@ -10,7 +10,7 @@ import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
 import { framePacket } from "../../framing/frame_packet.ts";
 import type { Framing } from "../../framing/framing.ts";
-import { batchLimitsFor, InputPump, SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
+import { SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
 import { PacketSplitter } from "../../framing/splitter.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
@@ -26,12 +26,15 @@ import {
   queueNeeds,
   STORES,
 } from "../arguments/queue_place.ts";
+import type { StdinIntakeOptions } from "../session/stdin_intake.ts";
 import { ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatPackets } from "../terminal/figures.ts";
-import { inWords, named } from "../terminal/files.ts";
-import { inFlags } from "../terminal/flags.ts";
+import { inWords } from "../terminal/files.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
+
+/** How long what was read may wait for room once the command is to stop. */
+const STOP_STORE_MS = 5000;
 
 /** The options of `enqueue`, parsed. */
 export interface EnqueueCommandOptions extends QueueCommandOptions, Omit<FramingOptions, "input"> {
@@ -128,30 +131,46 @@ export async function enqueue(
       cancelNotice();
       await log.flushed();
     }
-  } else {
-    const pump = new InputPump({
-      source: named(io.stdin, "stdin"),
-      splitter,
-      store,
-      ...batchLimitsFor(queue.limits),
-      clock: systemClock,
-      onTrouble: (words) => log.warn(words),
-      onDoubt: (words) => log.warn(inFlags(words)),
-    });
-    try {
-      await pump.run();
-    } finally {
-      await stored.end();
-      const { unstoredPackets } = pump;
-      if (unstoredPackets > 0) {
-        log.error(`${formatPackets(unstoredPackets)} read from the pipe could not be stored`);
-      }
-      await log.flushed();
-    }
+    await stored.end();
     return ExitCode.DONE;
   }
-  await stored.end();
-  return ExitCode.DONE;
+  return await storeInput(
+    { splitter, store, limits: queue.limits, follow: false, log, io },
+    stored,
+  );
+}
+
+/** Until the input ends, or somebody stops it. */
+async function storeInput(
+  options: StdinIntakeOptions & { readonly log: LogConsole },
+  stored: Stored,
+): Promise<ExitCode> {
+  const { log } = options;
+  // A script with a packet in its arguments does not pay for them.
+  const [{ StopSignals }, { StdinIntake }, { tellLost }, { within }] = await Promise.all([
+    import("../session/signals.ts"),
+    import("../session/stdin_intake.ts"),
+    import("../session/plan.ts"),
+    import("../session/within.ts"),
+  ]);
+  using signals = new StopSignals();
+  const intake = new StdinIntake(options);
+  const stopped = signals.first.then(async (signal) => {
+    log.warn(`${signal}: stopping before the end of stdin; once more to stop at once`);
+    await Promise.race([within(STOP_STORE_MS, intake.stop()), signals.second]);
+    return true;
+  });
+  let isStopped = false;
+  let isLost = false;
+  try {
+    isStopped = await Promise.race([intake.run().then(() => false), stopped]);
+  } finally {
+    isLost = tellLost(log, intake);
+    await log.flushed();
+    await stored.end();
+  }
+  if (isLost) return ExitCode.FAILED;
+  return isStopped ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
 }
 
 /**
@@ -187,6 +206,8 @@ async function readFile(path: string): Promise<Uint8Array> {
 class Stored {
   readonly #json: boolean;
   readonly #io: Stdio;
+  /** What is stored stays so, whether or not it can be said. */
+  #failure: { readonly error: unknown } | undefined;
   #packets = 0;
   #first: number | undefined;
   #last = 0;
@@ -200,14 +221,20 @@ class Stored {
     this.#packets += packets.length;
     this.#first ??= firstId;
     this.#last = lastId;
-    if (!this.#json) return;
+    if (!this.#json || this.#failure !== undefined) return;
     const lines = packets.map((packet, i) =>
       JSON.stringify({ id: firstId + i, bytes: packet.length })
     );
-    await printLine(this.#io, lines.join("\n"));
+    try {
+      await printLine(this.#io, lines.join("\n"));
+    } catch (error) {
+      this.#failure = { error };
+    }
   }
 
+  /** @throws {CommandError} It could not all be said. */
   async end(): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure.error;
     if (this.#json) return;
     const ids = this.#first === undefined
       ? ""
