@@ -62,12 +62,19 @@ export async function runProgram(args: readonly string[], io: Stdio): Promise<Ex
     if (args[0] === "complete") await addCompletions(program);
     else await takeRouteFile(program, args);
     // Without a command, help is an answer and not a complaint.
-    await program.parseAsync(args.length === 0 ? ["help"] : [...args], { from: "user" });
+    await program.parseAsync(args.length === 0 ? ["help"] : helpFor(args), { from: "user" });
     return code;
   } catch (error) {
     if (!(error instanceof CommanderError)) throw error;
     return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
   }
+}
+
+/** Of a command that does not exist commander gives no help, and says nothing: it is called instead. */
+function helpFor(args: readonly string[]): string[] {
+  const [first, name = ""] = args;
+  const isKnown = COMMANDS.has(name) || name === "help" || name === "" || name.startsWith("-");
+  return first === "help" && !isKnown ? [name] : [...args];
 }
 
 /** How a command is called, in a line; of all of them where it is none. */

@@ -384,8 +384,8 @@ export function describeVerdict(verdict: Verdict): string {
     case "closes-early":
       return `the server has closed ${verdict.times} connections in a row with packets that were ` +
         `not confirmed yet: it refuses (a login, another protocol), it is a proxy without its ` +
-        `server, or it closes soon. One that is known to close once it has all wants onPeerFin ` +
-        `"confirm"`;
+        `server, or it closes soon. One that is known to close once it has all: onPeerFin ` +
+        `(--on-peer-fin) "confirm"`;
     case "wire-failed":
       return `the connection failed: ${verdict.words}`;
     case "self-connected":

@@ -47,7 +47,7 @@ Deno.test("a list of remotes is one remote with others behind it", () => {
     port: 4000,
     standbys: [{ hostname: "::1", port: 4001 }],
   });
-  assert.match(words({ ...ROUTE, remote: [] }).join(), /remote must be text in quotes, or a list/);
+  assert.match(words({ ...ROUTE, remote: [] }).join(), /remote must not be empty$/);
   assert.match(
     words({ ...ROUTE, remote: [remote[0], "tls://a:1"] }).join(),
     /all tcp:.* all tls:.* or all unix:/,
@@ -105,7 +105,17 @@ Deno.test("what is no JSON is said with its place", () => {
     ["{ 'queue': 1 }", /^r\.json:1:3: .*double quotes/],
     ['{ "queue": "x" "remote": "y" }', /^r\.json:1:16: .*","/],
     ["[]", /^r\.json:1:1: a route file must be an object/],
-    ['{ "routes": {} }', /^r\.json:1:13: routes must be an object/],
+    ['{ "routes": [] }', /^r\.json:1:13: routes must be an object: \{ "NAME"/],
+    ['{ "routes": {} }', /^r\.json:1:13: routes must not be empty: \{ "NAME"/],
+    ['{ "queue": "q", "remote": [] }', /^r\.json:1:27: remote must not be empty$/],
+    [
+      '{ "queue": "q", "remote": "tcp://h:1", "relay": { "listen": [] } }',
+      /^r\.json:1:61: relay\.listen must not be empty$/,
+    ],
+    [
+      '{ "queue": "q", "remote": "tcp://h:1", "relay": { "listen": "tcp://h:2" } }',
+      /^r\.json:1:61: relay\.listen must be a list: \[ … \]$/,
+    ],
     ['{ "routes": { "a b": { "queue": "q", "remote": "tcp://h:1" } } }', /^r\.json:1:15: .*name/],
   ];
   for (const [text, expected] of cases) assert.match(words(text).join("\n"), expected, text);

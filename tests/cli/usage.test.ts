@@ -10,6 +10,8 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
   const send = ["send", REMOTE, "--queue", "q.db"];
   const cases: [string[], RegExp][] = [
     [["sendd"], /^unknown command 'sendd' \(Did you mean send\?\)$/],
+    [["help", "sendd"], /^unknown command 'sendd' \(Did you mean send\?\)$/],
+    [["help", "nope"], /^unknown command 'nope'$/],
     [["--bogus"], /^unknown option '--bogus'/],
     [["send"], /^required option '-q, --queue <file>' not specified$/],
     [["send", "--queue", "q.db"], /^missing required argument 'remote'$/],

@@ -33,7 +33,10 @@ Deno.test("three such ends in a row are named, with what they may be and the opt
   const { verdict, words, level } = await named;
   assert.deepEqual(verdict, { kind: "closes-early", times: 3 });
   assert.equal(level, "warn");
-  assert.match(words, /3 connections in a row.*refuses.*proxy.*onPeerFin "confirm"/);
+  assert.match(
+    words,
+    /3 connections in a row.*refuses.*proxy.*onPeerFin \(--on-peer-fin\) "confirm"/,
+  );
 });
 
 Deno.test('onPeerFin "confirm": a server known to close after each message, nothing repeated', async () => {

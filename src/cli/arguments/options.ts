@@ -266,7 +266,8 @@ function parseFraming(text: string): Framing {
 }
 
 /** What `--queue` of a command takes that makes no queue. */
-export const QUEUE_THERE = "the queue's file, or postgres://USER@HOST/DATABASE/NAME";
+export const QUEUE_THERE =
+  "the queue's file, or spool:FILE#NAME, or postgres://USER@HOST/DATABASE/NAME";
 
 /** `--queue`, which every command that works on a queue needs. */
 export function addQueueOption(

@@ -366,7 +366,8 @@ const REMOTE_FIELD: ValueField = {
   to: ["remote", "to"],
   read: (value) => {
     const urls: unknown[] = [value].flat();
-    if (urls.length > 0 && urls.every((url) => typeof url === "string" && url !== "")) {
+    if (urls.length === 0) throw new InvalidArgumentError("It must not be empty.");
+    if (urls.every((url) => typeof url === "string" && url !== "")) {
       return parseRemoteArgument(urls.join(","));
     }
     throw new InvalidArgumentError("It must be text in quotes, or a list of such texts.");

@@ -141,7 +141,8 @@ class Reader {
     const all: ObjectField = { kind: "object", words: "", fields: own };
     this.#object(root, all, "", process, new Set(["routes"]));
     if (list.type !== "object" || (list.children ?? []).length === 0) {
-      this.#complain(list.offset, 'routes must be an object: { "NAME": { … }, … }');
+      const what = list.type === "object" ? "not be empty" : "be an object";
+      this.#complain(list.offset, `routes must ${what}: { "NAME": { … }, … }`);
       return [];
     }
     for (const { name, key, value } of this.#properties(list, "routes")) {
@@ -233,11 +234,13 @@ class Reader {
     item: ObjectField | { readonly kind: "value"; readonly read: (value: unknown) => unknown },
     path: string,
   ): unknown {
-    if (node.type !== "array" || (node.children ?? []).length === 0) {
-      this.#complain(node.offset, `${path} must be a list: [ … ]`);
+    const { children = [] } = node;
+    if (node.type !== "array" || children.length === 0) {
+      const words = node.type === "array" ? "must not be empty" : "must be a list: [ … ]";
+      this.#complain(node.offset, `${path} ${words}`);
       return undefined;
     }
-    return (node.children ?? []).map((child, index) => {
+    return children.map((child, index) => {
       const inner = `${path}[${index}]`;
       return item.kind === "value"
         ? this.#value(child, item.read, inner)
