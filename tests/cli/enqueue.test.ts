@@ -246,7 +246,7 @@ Deno.test("enqueue: who stops it is told what was stored, and whether anything w
       const [stopping = "", ...others] = enqueue.stderr.split("\n");
       assert.match(
         stopping,
-        /warn  SIGTERM: stopping before the end of stdin; once more to stop at /,
+        /warn {2}SIGTERM: stopping before the end of stdin; once more to stop at /,
       );
       assert.match(others.join("\n"), words);
     });
