@@ -329,9 +329,12 @@ Deno.test("a queue that another sender has: exit 1 naming the process", async ()
   const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;
   await fillQueue(dir.queue);
   using _lock = await SenderLock.acquire(dir.queue);
-  const { code, err } = await send(remote, dir.queue, "two\n");
-  assert.equal(code, 1);
-  assert.match(err, new RegExp(`already has a sender \\(process ${Deno.pid}\\)`));
+  await using other = Sendq.send(remote, dir.queue);
+  assert.equal(await other.runWith("two\n"), 1);
+  assert.match(other.stderr, new RegExp(`already has a sender \\(process ${Deno.pid}\\)`));
+  const own = await send(remote, dir.queue, "two\n");
+  assert.equal(own.code, 1);
+  assert.match(own.err, /already has a sender in this process\. /);
 });
 
 Deno.test("a file that is no queue: exit 1, and it stays as it is", async () => {
