@@ -25,7 +25,6 @@
  */
 
 import { messageOf } from "../base/errors.ts";
-import { Fifo } from "../base/fifo.ts";
 import type { PacketBatch } from "../base/ports.ts";
 import {
   type AnswerCutter,
@@ -58,8 +57,9 @@ export class Answers {
   readonly #plan: AnswerPlan;
   readonly #remoteAddress: string;
   readonly #cutter: AnswerCutter;
-  /** In the order in which they were sent, from the first one that is not answered. */
-  readonly #packets = new Fifo<Waiting>();
+  /** In the order in which they were sent; those before `#head` are answered. */
+  #packets: Waiting[] = [];
+  #head = 0;
   /** How many of them are neither accepted nor refused. */
   #waiting = 0;
   #ackedBytes = 0;
@@ -95,18 +95,18 @@ export class Answers {
 
   /** How many packets of this connection are behind that one. */
   get openPackets(): number {
-    return this.#packets.length;
+    return this.#packets.length - this.#head;
   }
 
   /** How many of those the server's kernel has acknowledged. */
   get heldPackets(): number {
-    let low = 0, high = this.#packets.length;
+    let low = this.#head, high = this.#packets.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      if ((this.#packets.at(middle)?.end ?? Infinity) <= this.#ackedBytes) low = middle + 1;
+      if ((this.#packets[middle]?.end ?? Infinity) <= this.#ackedBytes) low = middle + 1;
       else high = middle;
     }
-    return low;
+    return low - this.#head;
   }
 
   /** Whether no further answer counts. */
@@ -126,11 +126,7 @@ export class Answers {
 
   /** Refused packets of which a dead letter has to be made. */
   get toBury(): readonly Refusal[] {
-    return this.#refused();
-  }
-
-  #refused(): readonly Waiting[] {
-    return this.#packets.slice().filter(({ state }) => state === "refused");
+    return this.#packets.slice(this.#head).filter(({ state }) => state === "refused");
   }
 
   /** An answer with a key that no packet has, in words; each is given once. */
@@ -205,7 +201,7 @@ export class Answers {
 
   /** A dead letter was made of a refused packet. */
   buried(id: number): void {
-    const packet = this.#refused().find((packet) => packet.id === id);
+    const packet = this.#packets.find((packet) => packet.id === id && packet.state === "refused");
     if (packet !== undefined) packet.state = "buried";
     this.#advance();
   }
@@ -254,8 +250,8 @@ export class Answers {
 
   /** The packets that wait for an answer. */
   *#open(): Generator<Waiting, undefined> {
-    for (let at = 0; at < this.#packets.length; at++) {
-      const packet = this.#packets.at(at);
+    for (let at = this.#head; at < this.#packets.length; at++) {
+      const packet = this.#packets[at];
       if (packet?.state === "waiting") yield packet;
     }
     return undefined;
@@ -317,11 +313,14 @@ export class Answers {
   }
 
   #advance(): void {
-    for (let packet = this.#packets.at(0); packet !== undefined; packet = this.#packets.at(0)) {
+    for (let packet = this.#packets[this.#head]; packet !== undefined;) {
       if (packet.state !== "accepted" && packet.state !== "buried") break;
       this.#confirmedThroughId = packet.id;
       if (packet.state === "accepted") this.#confirmedPackets++;
-      this.#packets.shift();
+      packet = this.#packets[++this.#head];
     }
+    if (this.#head * 2 <= this.#packets.length) return;
+    this.#packets = this.#packets.slice(this.#head);
+    this.#head = 0;
   }
 }

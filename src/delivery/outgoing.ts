@@ -16,7 +16,6 @@
  */
 
 import { WireError } from "../base/errors.ts";
-import { Fifo } from "../base/fifo.ts";
 import type { Clock, PacketBatch, Wire } from "../base/ports.ts";
 import type { Heartbeats } from "./heartbeats.ts";
 import type { Ledger } from "./ledger.ts";
@@ -77,8 +76,9 @@ type Part = Pick<PacketBatch, "bytes" | "ownsMemory"> & {
 /** Writes to one wire. */
 export class Outgoing {
   readonly #options: OutgoingOptions;
-  /** Not yet handed to `write`. */
-  readonly #parts = new Fifo<Part>();
+  /** Not yet handed to `write`, from `#head` on. */
+  #parts: Part[] = [];
+  #head = 0;
   #buffer = new Uint8Array(0);
   #writing = false;
   /** Those that write now, this one among them. */
@@ -172,7 +172,8 @@ export class Outgoing {
 
   /** Forgets what has not gone out. */
   drop(): void {
-    this.#parts.set([]);
+    this.#parts = [];
+    this.#head = 0;
   }
 
   #insert(bytes: Uint8Array): void {
@@ -189,7 +190,7 @@ export class Outgoing {
     this.#beginTurn();
     try {
       while (!this.#failed) {
-        const isPacket = this.#parts.at(0)?.ends !== undefined;
+        const isPacket = this.#parts[this.#head]?.ends !== undefined;
         const chunk = this.#nextChunk();
         if (chunk === undefined) break;
         for (let offset = 0; offset < chunk.length && !this.#failed;) {
@@ -257,9 +258,12 @@ export class Outgoing {
 
   /** The next bytes to write: one large batch as it is, or small ones coalesced. */
   #nextChunk(): Uint8Array | undefined {
-    const first = this.#parts.at(0);
-    if (first === undefined) return undefined;
-    const next = this.#parts.at(1);
+    const first = this.#parts[this.#head];
+    if (first === undefined) {
+      this.drop();
+      return undefined;
+    }
+    const next = this.#parts[this.#head + 1];
     const isAlone = first.ends === undefined || next?.ends === undefined;
     const nobodyWaits = this.#nobodyStores && this.#writers.connections === 1;
     const maxBytes = nobodyWaits ? LONG_WRITE_BYTES : WRITE_BYTES;
@@ -270,7 +274,7 @@ export class Outgoing {
     const buffer = this.#bufferFor(maxBytes);
     let filledBytes = 0;
     for (;;) {
-      const part = this.#parts.at(0);
+      const part = this.#parts[this.#head];
       if (part?.ends === undefined) break;
       if (filledBytes + part.bytes.length > maxBytes) break;
       buffer.set(part.bytes, filledBytes);
@@ -280,12 +284,16 @@ export class Outgoing {
       const { buffer: memory } = part.bytes;
       if (part.ownsMemory && memory instanceof ArrayBuffer) memory.transfer(0);
     }
+    if (this.#head * 2 > this.#parts.length) {
+      this.#parts = this.#parts.slice(this.#head);
+      this.#head = 0;
+    }
     return buffer.subarray(0, filledBytes);
   }
 
   /** @throws {RangeError} The memory was given back before: nothing would stand where packets do. */
   #take({ bytes, ends }: Part): void {
-    this.#parts.shift();
+    this.#head++;
     if (ends === undefined) return;
     if (bytes.length !== ends.at(-1)) {
       throw new RangeError(
@@ -298,8 +306,8 @@ export class Outgoing {
   /** Of a process with many senders most have little to write at a time. */
   #bufferFor(maxBytes: number): Uint8Array {
     let bytes = 0;
-    for (let i = 0; i < this.#parts.length && bytes <= WRITE_BYTES; i++) {
-      bytes += this.#parts.at(i)?.bytes.length ?? 0;
+    for (let i = this.#head; i < this.#parts.length && bytes <= WRITE_BYTES; i++) {
+      bytes += this.#parts[i]?.bytes.length ?? 0;
     }
     const wantedBytes = bytes > WRITE_BYTES ? maxBytes : WRITE_BYTES;
     if (this.#buffer.length < wantedBytes) this.#buffer = new Uint8Array(wantedBytes);

@@ -14,8 +14,6 @@
  * @module
  */
 
-import { Fifo } from "../base/fifo.ts";
-
 interface Write {
   readonly bytes: number;
   /** What the kernel counts for it, at least. */
@@ -24,7 +22,9 @@ interface Write {
 
 /** The writes of one socket that may be unread. */
 export class UnreadWrites {
-  readonly #writes = new Fifo<Write>();
+  #writes: Write[] = [];
+  #head = 0;
+  /** Of all from `#head` on. */
   #bytes = 0;
   #memoryBytes = 0;
 
@@ -47,13 +47,16 @@ export class UnreadWrites {
    * @param sendQueueBytes Send-Q, read while nothing had been thrown away.
    */
   unreadBytes(sendQueueBytes: number): number {
-    let oldest = this.#writes.at(0);
+    let oldest = this.#writes[this.#head];
     // Where those behind it account for all of Send-Q, it was read.
     while (oldest !== undefined && this.#memoryBytes - oldest.memoryBytes >= sendQueueBytes) {
       this.#bytes -= oldest.bytes;
       this.#memoryBytes -= oldest.memoryBytes;
-      this.#writes.shift();
-      oldest = this.#writes.at(0);
+      oldest = this.#writes[++this.#head];
+    }
+    if (this.#head * 2 > this.#writes.length) {
+      this.#writes = this.#writes.slice(this.#head);
+      this.#head = 0;
     }
     if (oldest === undefined) return 0;
     const behindBytes = this.#bytes - oldest.bytes;

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { Fifo } from "../../base/fifo.ts";
 import type { PacketSpan } from "../store/types.ts";
 
 /** Packets that wait to be stored together. */
@@ -52,8 +51,9 @@ export class PendingEnqueue implements PacketSpan {
  * transaction; they stay in the counts until it has stored or refused them.
  */
 export class PendingEnqueues {
-  /** In the order of their calls. */
-  readonly #units = new Fifo<PendingEnqueue>();
+  /** In the order of their calls; those before `#head` are gone. */
+  #units: PendingEnqueue[] = [];
+  #head = 0;
   #packets = 0;
   #donePackets = 0;
   #bytes = 0;
@@ -77,7 +77,7 @@ export class PendingEnqueues {
 
   /** Whether no unit waits for a transaction. */
   get isEmpty(): boolean {
-    return this.#units.length === 0;
+    return this.#head === this.#units.length;
   }
 
   /** Puts a unit at the end. */
@@ -91,24 +91,26 @@ export class PendingEnqueues {
   take(maxPackets: number, maxBytes: number): PendingEnqueue[] {
     const units: PendingEnqueue[] = [];
     let packets = 0, bytes = 0;
-    // Also while the line is never empty: what was taken must not stay in memory.
-    for (let unit = this.#units.at(0); unit !== undefined; unit = this.#units.at(0)) {
-      if (unit.phase === "withdrawn") {
-        this.#units.shift();
-        continue;
-      }
+    for (; this.#head < this.#units.length; this.#head++) {
+      const unit = this.#units[this.#head];
+      if (unit === undefined || unit.phase === "withdrawn") continue;
       packets += unit.packets;
       bytes += unit.bytes;
       if (units.length > 0 && (packets > maxPackets || bytes > maxBytes)) break;
       units.push(unit);
-      this.#units.shift();
+    }
+    // Also while the line is never empty: what was taken must not stay in memory.
+    if (2 * this.#head >= this.#units.length) {
+      this.#units = this.#units.slice(this.#head);
+      this.#head = 0;
     }
     return units;
   }
 
   /** Puts units back to the front. */
   putBack(units: readonly PendingEnqueue[]): void {
-    this.#units.set([...units, ...this.#units.slice()]);
+    this.#units = [...units, ...this.#units.slice(this.#head)];
+    this.#head = 0;
   }
 
   /**
@@ -119,8 +121,9 @@ export class PendingEnqueues {
     unit.phase = "withdrawn";
     this.uncount(unit);
     this.#withdrawn++;
-    if (2 * this.#withdrawn < this.#units.length) return;
-    this.#units.set(this.#units.slice().filter(({ phase }) => phase !== "withdrawn"));
+    if (2 * this.#withdrawn < this.#units.length - this.#head) return;
+    this.#units = this.#units.slice(this.#head).filter(({ phase }) => phase !== "withdrawn");
+    this.#head = 0;
     this.#withdrawn = 0;
   }
 

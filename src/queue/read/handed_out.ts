@@ -1,4 +1,3 @@
-import { Fifo } from "../../base/fifo.ts";
 import { lastIdOf } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
 import type { HandedOutCount } from "../store/contract.ts";
@@ -13,7 +12,7 @@ type Handed = Pick<PacketBatch, "firstId" | "ends">;
  */
 export class HandedOut {
   /** In the order of their ids. */
-  readonly #batches = new Fifo<Handed>();
+  #batches: Handed[] = [];
   /** Everything above it and up to {@linkcode HandedOut.throughId} was given out, if it was there. */
   #afterId = 0;
   #throughId = 0;
@@ -27,7 +26,7 @@ export class HandedOut {
   give(afterId: number, batches: readonly PacketBatch[]): void {
     this.takeBack(afterId);
     if (this.#throughId < afterId || afterId < this.#afterId) {
-      this.#batches.set([]);
+      this.#batches = [];
       this.#afterId = afterId;
     }
     this.#throughId = afterId;
@@ -40,7 +39,7 @@ export class HandedOut {
   /** Nothing above an id counts as given out any more. */
   takeBack(afterId: number): void {
     this.#throughId = Math.min(this.#throughId, afterId);
-    for (let { last } = this.#batches; last !== undefined; { last } = this.#batches) {
+    for (let last = this.#batches.at(-1); last !== undefined; last = this.#batches.at(-1)) {
       if (last.firstId + last.ends.length - 1 <= afterId) return;
       this.#batches.pop();
       if (last.firstId <= afterId) {
@@ -54,10 +53,12 @@ export class HandedOut {
 
   /** Forgets what was removed. */
   removeThrough(id: number): void {
-    for (let batch = this.#batches.at(0); batch !== undefined; batch = this.#batches.at(0)) {
-      if (batch.firstId + batch.ends.length - 1 > id) return;
-      this.#batches.shift();
+    let gone = 0;
+    for (const { firstId, ends } of this.#batches) {
+      if (firstId + ends.length - 1 > id) break;
+      gone++;
     }
+    if (gone > 0) this.#batches = this.#batches.slice(gone);
   }
 
   /**
@@ -69,8 +70,7 @@ export class HandedOut {
   count(afterId: number, throughId: number, enough: PacketCount): HandedOutCount | undefined {
     if (afterId < this.#afterId || throughId > this.#throughId) return undefined;
     let packets = 0, bytes = 0;
-    for (let i = 0; i < this.#batches.length; i++) {
-      const { firstId, ends } = this.#batches.at(i) as Handed;
+    for (const { firstId, ends } of this.#batches) {
       if (firstId > throughId) break;
       if (bytes >= enough.bytes && packets >= enough.packets) {
         return { afterId, throughId: firstId - 1, packets, bytes };

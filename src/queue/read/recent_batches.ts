@@ -5,7 +5,6 @@
  * @module
  */
 
-import { Fifo } from "../../base/fifo.ts";
 import { cutBatches, lastIdOf, sliceBatch } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
 import type { IdRange } from "../store/types.ts";
@@ -21,7 +20,9 @@ const PACKET_OVERHEAD_BYTES = 4;
  */
 export class RecentBatches {
   readonly #maxBytes: number;
-  readonly #batches = new Fifo<PacketBatch>();
+  #batches: PacketBatch[] = [];
+  /** Everything before this index is gone; moved, never shifted. */
+  #head = 0;
   #bytes = 0;
 
   /**
@@ -36,29 +37,31 @@ export class RecentBatches {
   /** Adds packets just stored. After a gap (another process's packets) it starts afresh. */
   append(batches: readonly PacketBatch[]): void {
     for (const batch of batches) {
-      const newest = this.#batches.last;
+      const newest = this.#batches.at(-1);
       if (newest !== undefined && lastIdOf(newest) + 1 !== batch.firstId) this.clear();
       this.#batches.push(batch);
       this.#bytes += sizeOf(batch);
     }
     while (this.#bytes > this.#maxBytes) this.#dropOldest();
+    this.#compact();
   }
 
   /** Forgets packets up to and including `id`. */
   removeThrough(id: number): void {
-    let oldest = this.#batches.at(0);
+    let oldest = this.#batches[this.#head];
     while (oldest !== undefined && lastIdOf(oldest) <= id) {
       this.#dropOldest();
-      oldest = this.#batches.at(0);
+      oldest = this.#batches[this.#head];
     }
+    this.#compact();
   }
 
   /** Forgets packets from the middle. */
   excise({ firstId, lastId }: IdRange): void {
-    const newest = this.#batches.last;
+    const newest = this.#batches.at(-1);
     if (newest === undefined || lastIdOf(newest) < firstId) return;
     const batches: PacketBatch[] = [];
-    for (const batch of this.#batches.slice()) {
+    for (const batch of this.#batches.slice(this.#head)) {
       if (lastIdOf(batch) < firstId || batch.firstId > lastId) {
         batches.push(batch);
         continue;
@@ -68,7 +71,8 @@ export class RecentBatches {
         batches.push(sliceBatch(batch, lastId + 1 - batch.firstId, batch.ends.length));
       }
     }
-    this.#batches.set(batches);
+    this.#batches = batches;
+    this.#head = 0;
     this.#bytes = batches.reduce((sum, batch) => sum + sizeOf(batch), 0);
   }
 
@@ -77,30 +81,30 @@ export class RecentBatches {
    * asked.
    */
   read(afterId: number, maxBytes: number): PacketBatch[] | undefined {
-    const oldest = this.#batches.at(0);
+    const oldest = this.#batches[this.#head];
     if (oldest === undefined || afterId + 1 < oldest.firstId) return undefined;
     const from = this.#indexOf(afterId + 1);
     let to = from;
     for (let bytes = 0; to < this.#batches.length && bytes <= maxBytes; to++) {
       // The first may lie before `afterId` for the most part.
-      if (to > from) bytes += this.#batches.at(to)?.bytes.length ?? 0;
+      if (to > from) bytes += this.#batches[to]?.bytes.length ?? 0;
     }
-    if (from === to) return undefined;
-    return cutBatches(this.#batches.slice(from, to), afterId, maxBytes);
+    return from === to ? undefined : cutBatches(this.#batches.slice(from, to), afterId, maxBytes);
   }
 
   /** Forgets everything. */
   clear(): void {
-    this.#batches.set([]);
+    this.#batches = [];
+    this.#head = 0;
     this.#bytes = 0;
   }
 
   /** The index of the batch that holds `id`. */
   #indexOf(id: number): number {
-    let low = 0, high = this.#batches.length;
+    let low = this.#head, high = this.#batches.length;
     while (low < high) {
       const middle = (low + high) >> 1;
-      const batch = this.#batches.at(middle);
+      const batch = this.#batches[middle];
       if (batch !== undefined && lastIdOf(batch) < id) low = middle + 1;
       else high = middle;
     }
@@ -108,8 +112,16 @@ export class RecentBatches {
   }
 
   #dropOldest(): void {
-    const oldest = this.#batches.shift();
+    const oldest = this.#batches[this.#head++];
     if (oldest !== undefined) this.#bytes -= sizeOf(oldest);
+  }
+
+  /** Copies at most as much as was dropped since the last time. */
+  #compact(): void {
+    if (this.#head >= 64 && this.#head * 2 >= this.#batches.length) {
+      this.#batches = this.#batches.slice(this.#head);
+      this.#head = 0;
+    }
   }
 }
 
