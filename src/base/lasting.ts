@@ -11,8 +11,6 @@
 
 /** What has to be changed by a person, by the error's name. */
 const LASTING_NAMES: ReadonlySet<string> = new Set([
-  // A queue that was closed is not opened again.
-  "ClosedError",
   // Somebody has to say what to do with the file.
   "EdgeRefusedError",
   // Another sender is at work, and may be for years.
@@ -53,4 +51,13 @@ export function isLasting(error: unknown): boolean {
     return "reason" in error && LASTING_FILE_REASONS.has(error.reason);
   }
   return LASTING_NAMES.has(error.name);
+}
+
+/**
+ * The same of what a queue has thrown: one that was closed is not opened again.
+ *
+ * @param error Anything that was thrown.
+ */
+export function isLastingOfQueue(error: unknown): boolean {
+  return isLasting(error) || (error instanceof Error && error.name === "ClosedError");
 }

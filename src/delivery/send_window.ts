@@ -38,7 +38,7 @@
  * @module
  */
 
-import { isLasting } from "../base/lasting.ts";
+import { isLastingOfQueue } from "../base/lasting.ts";
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
 import type { AnswerPlan } from "../session/answers.ts";
@@ -479,7 +479,7 @@ export class SendWindow {
   }
 
   #queueFailed(words: string, error: unknown, again: boolean): void {
-    if (isLasting(error)) this.#failure ??= { error };
+    if (isLastingOfQueue(error)) this.#failure ??= { error };
     this.#options.onQueueFault(words, error, again);
   }
 

@@ -527,8 +527,8 @@ export class Supervisor {
         (again === 0 ? "" : `; ${again} packets will be sent again`);
     const level = inOrder ? "info" : "warn";
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, level, words);
-    const atOnce = this.#confirmedHere && peerClosed && !refused;
     const backoff = refused ? this.#retryBackoff : this.#backoff;
+    const atOnce = this.#confirmedHere && peerClosed && !refused;
     const untilMs = nowMs + (atOnce ? 0 : backoff.nextDelayMs());
     return this.#enter({ kind: "backing-off", untilMs }, level, words);
   }

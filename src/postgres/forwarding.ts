@@ -19,7 +19,7 @@
 
 import { crc32 } from "node:zlib";
 import { EdgeRefusedError, QueueFileError } from "../base/errors.ts";
-import { isLasting } from "../base/lasting.ts";
+import { isLastingOfQueue } from "../base/lasting.ts";
 import type { Clock, Random } from "../base/ports.ts";
 import { Backoff } from "../delivery/backoff.ts";
 import { WakeSignal } from "../delivery/wake_signal.ts";
@@ -145,7 +145,7 @@ export class Forwarding {
         } catch (error) {
           this.#session = undefined;
           if (this.#stopped) return;
-          if (isLasting(error)) throw error;
+          if (isLastingOfQueue(error)) throw error;
           events.failed(error instanceof Error ? error : new Error(String(error)));
           await this.#pause(this.#backoff.nextDelayMs());
         }

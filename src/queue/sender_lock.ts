@@ -55,6 +55,8 @@ export class SenderLock implements Tenure {
   /** The last notice's length: the next one covers it. */
   #noticeBytes = NOTICE_BYTES;
   #held = true;
+  /** Those of this isolate. A number says little: two containers may both have a process 1. */
+  static readonly #own = new Set<SenderLock>();
 
   private constructor(
     path: string,
@@ -97,13 +99,14 @@ export class SenderLock implements Tenure {
         file = open(queuePath, path);
         if (!await tryLockSeveralTimes(file, clock)) {
           const pid = await readPid(file, clock);
-          throw new QueueLockedError(queuePath, pid, "queue", pid === Deno.pid);
+          throw new QueueLockedError(queuePath, pid, "queue", SenderLock.#isOwn(file));
         }
         const { dev, ino } = file.statSync();
         if (isSameFile({ dev, ino }, identityOfLinkAt(path))) {
           refuseSecondName(path.slice(0, -".lock".length), path);
           const lock = new SenderLock(path, file, { dev, ino }, allocate);
           file = undefined;
+          SenderLock.#own.add(lock);
           return lock;
         }
         file.close();
@@ -123,6 +126,11 @@ export class SenderLock implements Tenure {
     } finally {
       file?.close();
     }
+  }
+
+  static #isOwn(file: Deno.FsFile): boolean {
+    const { dev, ino } = file.statSync();
+    return [...SenderLock.#own].some((lock) => isSameFile(lock.#identity, { dev, ino }));
   }
 
   /**
@@ -205,6 +213,7 @@ export class SenderLock implements Tenure {
   release(): void {
     if (!this.#held) return;
     this.#held = false;
+    SenderLock.#own.delete(this);
     this.#file.close();
   }
 

@@ -10,6 +10,7 @@ import type { ClusterStats } from "../base/cluster_stats.ts";
 import { ClosedError } from "../base/errors.ts";
 import { lastIdOf } from "../base/packet_batch.ts";
 import type { Allocate, Clock, DeliveryQueue, FileWatch, PacketBatch } from "../base/ports.ts";
+import { within } from "../base/within.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
@@ -99,10 +100,7 @@ export class SendingSide implements DeliveryQueue {
     const { committer } = this.#parts;
     if (committer.waitingPackets === 0 || withinMs <= 0) return withinMs;
     const fromMs = clock.nowMs();
-    const timeUp = Promise.withResolvers<void>();
-    const cancel = withinMs === Infinity ? () => {} : clock.setTimer(withinMs, timeUp.resolve);
-    await Promise.race([committer.settled(), timeUp.promise]);
-    cancel();
+    await within(withinMs, committer.settled(), clock);
     return Math.max(0, withinMs - (clock.nowMs() - fromMs));
   }
 

@@ -418,10 +418,9 @@ export function optionsOf(
   remote: RemoteOption | undefined,
   rest: Omit<SenderOptions, "queue" | "remote"> | undefined,
 ): SenderOptions {
-  const isQueue = (given: unknown) => typeof given === "string" || given instanceof OutboundQueue;
-  const options = isQueue(first)
-    ? { ...rest, queue: first as string | OutboundQueue, remote }
-    : first as SenderOptions;
+  const isQueue = (given: unknown): given is string | OutboundQueue =>
+    typeof given === "string" || given instanceof OutboundQueue;
+  const options = isQueue(first) ? { ...rest, queue: first, remote } : first;
   if (!isQueue(options?.queue)) {
     throw new TypeError("Sender.open needs a queue: the path of its file, or an OutboundQueue");
   }

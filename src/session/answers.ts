@@ -11,8 +11,8 @@ import { resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
 import { PayloadSplitter } from "../framing/payload_splitter.ts";
-import { givenAtOnce } from "./at_once.ts";
 import { latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pattern.ts";
+import { givenAtOnce } from "./transform.ts";
 
 /**
  * What tells a packet, or the answer to it, from others: a number of the protocol's.

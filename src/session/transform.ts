@@ -7,7 +7,6 @@
 import { messageOf } from "../base/errors.ts";
 import { placesOf } from "../base/packet_batch.ts";
 import type { PacketBatch, StoredPacket } from "../base/ports.ts";
-import { givenAtOnce } from "./at_once.ts";
 import type { Opened } from "./open.ts";
 
 /**
@@ -103,4 +102,17 @@ export class Transformer {
       return { id, error: new Error(messageOf(error), { cause: error }) };
     }
   }
+}
+
+/**
+ * What a function of the user's has given that is asked while packets go out.
+ *
+ * @param given What it returned.
+ * @param who The function, for words.
+ * @throws {TypeError} A Promise, for which nobody can wait there; how it ends is nobody's business.
+ */
+export function givenAtOnce(given: unknown, who: string): unknown {
+  if (!(given instanceof Promise)) return given;
+  given.catch(() => {});
+  throw new TypeError(`${who} returned a Promise: it has to answer at once`);
 }

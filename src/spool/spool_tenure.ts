@@ -10,7 +10,6 @@ import type { Allocate, Clock } from "../base/ports.ts";
 import { SenderLock } from "../queue/sender_lock.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
 import type { Tenure } from "../queue/tenure.ts";
-import { atMostEach } from "./at_most_each.ts";
 import { Reports } from "./reports.ts";
 
 /** The lock file is looked at, and a reserve that is not whole is seen to, this often. */
@@ -212,4 +211,21 @@ class SpoolTenure implements Tenure {
     this.#spool.endReport(this.#queue);
     this.#release();
   }
+}
+
+/**
+ * Asks at most so often, and gives the last answer in between: what is the same for a thousand
+ * queues is asked once.
+ */
+function atMostEach<T>(intervalMs: number, clock: Clock, ask: () => T): () => T {
+  let askedAtMs = -Infinity;
+  let answer: T;
+  return () => {
+    const nowMs = clock.nowMs();
+    if (nowMs - askedAtMs >= intervalMs) {
+      askedAtMs = nowMs;
+      answer = ask();
+    }
+    return answer;
+  };
 }

@@ -16,6 +16,7 @@ import { nodeEngine } from "./node_engine.ts";
 import type { TlsOptions, TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";
 
+/** How long a function that gives options may take, where nobody says otherwise. */
 const OPTIONS_MS = 10_000;
 /** How long it may take to fetch the certificate of a server that was refused. */
 const LOOK_MS = 3000;
@@ -140,8 +141,7 @@ async function givenWithin(
   const given = Promise.withResolvers<TlsOptions>();
   const onAbort = () => given.reject(signal?.reason);
   const cancel = clock.setTimer(withinMs, () => {
-    const rule = `must give its options within ${withinMs / 1000} s: half of lookUpTimeoutMs`;
-    given.reject(new OptionError("tls", null, rule));
+    given.reject(new OptionError("tls", null, `must be given within ${withinMs / 1000} s`));
   });
   signal?.addEventListener("abort", onAbort, { once: true });
   try {

@@ -65,7 +65,7 @@ export interface TlsOptions {
 
 /**
  * {@linkcode TlsOptions}, or what gives them: asked when the sender is opened, and again
- * for each connection, so that certificates can be renewed.
+ * for each connection, so that certificates can be renewed. It has half of `lookUpTimeoutMs`.
  *
  * @category Delivery
  */

@@ -73,6 +73,32 @@ Deno.test("much free space is given back to a rest, in steps, and then the log i
   );
 });
 
+Deno.test("packets removed during a look, which takes its time, ask for one more and no second chain", async () => {
+  const clock = new ManualClock();
+  const file = new File(5000, 5000);
+  const looks: PromiseWithResolvers<{ pages: number; freePages: number }>[] = [];
+  const slow = {
+    space: () => {
+      const look = Promise.withResolvers<{ pages: number; freePages: number }>();
+      looks.push(look);
+      return look.promise;
+    },
+    vacuumStep: (pages: number) => file.vacuumStep(pages),
+    checkpoint: () => file.checkpoint(),
+  };
+  const vacuum = new Vacuum(slow, clock, () => true);
+  vacuum.wake();
+  clock.advance(clock.nextInMs ?? 0);
+  assert.equal(looks.length, 1);
+  vacuum.wake();
+  assert.equal(clock.timers.size, 1, "what was removed since is looked for");
+  looks[0]?.resolve(file.space());
+  await settle();
+  assert.equal(clock.timers.size, 1);
+  vacuum.stop();
+  assert.equal(clock.timers.size, 0, "nothing is left behind");
+});
+
 Deno.test("a queue with something to do is left alone, until the next removal", async () => {
   const file = new File(6000, 5000);
   const clock = new ManualClock();

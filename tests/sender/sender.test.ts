@@ -528,6 +528,7 @@ Deno.test("what only JavaScript can get wrong is refused in words", async () => 
       [dir.queue, "tls://localhost:1", { tls: { fingerprint: "" } }],
       /^OptionError: tls\.fingerprint /,
     ],
+    [[dir.queue, "tcp://localhost:1", { via: null }], /^OptionError: via must be an object/],
     [[dir.queue, "tls://localhost:1", { tls: () => 5 }], /^OptionError: tls must be an object/],
   ];
   for (const [given, words] of wrong) {

@@ -396,7 +396,7 @@ testUnless(
         clock,
         tell: () => {},
       });
-    const late = assert.rejects(open(), /^OptionError: tls must give its options within 0\.5 s/);
+    const late = assert.rejects(open(), /^OptionError: tls must be given within 0\.5 s/);
     clock.advance(500);
     await late;
     const given = assert.rejects(open(controller.signal), /given up/);

@@ -8,6 +8,7 @@ import { systemClock } from "../../base/clock.ts";
 import { messageOf } from "../../base/errors.ts";
 import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
+import { within } from "../../base/within.ts";
 import { framePacket } from "../../framing/frame_packet.ts";
 import type { Framing } from "../../framing/framing.ts";
 import { SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
@@ -29,9 +30,8 @@ import {
 import type { StdinIntakeOptions } from "../session/stdin_intake.ts";
 import { ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatPackets } from "../terminal/figures.ts";
-import { inWords } from "../terminal/files.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
-import type { Stdio } from "../terminal/stdio.ts";
+import { inWords, type Stdio } from "../terminal/stdio.ts";
 
 /** How long what was read may wait for room once the command is to stop. */
 const STOP_STORE_MS = 5000;
@@ -147,11 +147,10 @@ async function storeInput(
 ): Promise<ExitCode> {
   const { log } = options;
   // A script with a packet in its arguments does not pay for them.
-  const [{ StopSignals }, { StdinIntake }, { tellLost }, { within }] = await Promise.all([
+  const [{ StopSignals }, { StdinIntake }, { tellLost }] = await Promise.all([
     import("../session/signals.ts"),
     import("../session/stdin_intake.ts"),
     import("../session/plan.ts"),
-    import("../session/within.ts"),
   ]);
   using signals = new StopSignals();
   const intake = new StdinIntake(options);

@@ -14,9 +14,8 @@ import { fileOf } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets } from "../terminal/figures.ts";
-import { inWords, STDOUT_NAMES } from "../terminal/files.ts";
 import { Printer, printLine } from "../terminal/output.ts";
-import type { Stdio } from "../terminal/stdio.ts";
+import { inWords, type Stdio, STDOUT_NAMES } from "../terminal/stdio.ts";
 import {
   addRangeOptions,
   deadLetterFields,

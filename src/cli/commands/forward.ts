@@ -9,6 +9,7 @@ import { systemClock } from "../../base/clock.ts";
 import { CLOSE_OPTIONS, FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/option_table.ts";
 import { type ResolvedOptions, resolveOptions } from "../../base/options.ts";
 import type { HostRemote } from "../../base/remote.ts";
+import { within } from "../../base/within.ts";
 import type { StatusServer } from "../../observe/http.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
@@ -37,7 +38,6 @@ import { ServiceManager } from "../session/service_manager.ts";
 import { StopSignals } from "../session/signals.ts";
 import { listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
-import { within } from "../session/within.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
 import {

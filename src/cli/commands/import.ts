@@ -28,9 +28,8 @@ import {
   UsageError,
 } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets } from "../terminal/figures.ts";
-import { inWords, named, STDIN_NAMES } from "../terminal/files.ts";
 import { printLine } from "../terminal/output.ts";
-import type { Stdio } from "../terminal/stdio.ts";
+import { inWords, named, STDIN_NAMES, type Stdio } from "../terminal/stdio.ts";
 
 const HELP = `
 Each line is a JSON object as sendq export writes it: its payload, as base64, is the

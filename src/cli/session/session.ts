@@ -6,6 +6,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { within } from "../../base/within.ts";
 import { conditionOfNoSender } from "../../observe/routes.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { Sender } from "../../sender/sender.ts";
@@ -23,7 +24,6 @@ import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
 import { openStatusPage } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
-import { within } from "./within.ts";
 
 const LIVE_INTERVAL_MS = 250;
 /** Lines that nobody reads do not keep the command from ending. */

@@ -1,14 +1,13 @@
 import { systemClock } from "../../base/clock.ts";
+import { within } from "../../base/within.ts";
 import { batchLimitsFor, InputPump, type InputPumpOptions } from "../../framing/input_pump.ts";
 import type { PacketSplitter } from "../../framing/splitter.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { formatPackets } from "../terminal/figures.ts";
-import { named } from "../terminal/files.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { RouteLog } from "../terminal/output.ts";
-import type { Stdio } from "../terminal/stdio.ts";
+import { named, type Stdio } from "../terminal/stdio.ts";
 import type { Intake } from "./plan.ts";
-import { within } from "./within.ts";
 
 /** How long the rest of a packet may take to come once the command is to stop. */
 const PACKET_GRACE_MS = 1000;

@@ -43,7 +43,6 @@ export class Vacuum {
   readonly #isIdle: () => boolean;
   #cancel: (() => void) | undefined;
   #stopped = false;
-  #isWorking = false;
   #removedAtMs = -Infinity;
   #stepPages = MIN_STEP_PAGES;
   #nextLookAtMs = -Infinity;
@@ -64,7 +63,7 @@ export class Vacuum {
   /** Packets were removed: look soon whether that left much free space. */
   wake(): void {
     this.#removedAtMs = this.#clock.nowMs();
-    if (this.#cancel !== undefined || this.#isWorking) return;
+    if (this.#cancel !== undefined) return;
     this.#after(Math.max(REST_MS, this.#nextLookAtMs - this.#removedAtMs), "look");
   }
 
@@ -95,6 +94,8 @@ export class Vacuum {
 
   #after(delayMs: number, what: "look" | "step"): void {
     if (this.#stopped) return;
+    // Packets may have been removed during a step, which asks for a look.
+    this.#cancel?.();
     this.#cancel = this.#clock.setTimer(delayMs, () => {
       this.#cancel = undefined;
       // When busy, the next removal wakes us again.
@@ -103,7 +104,6 @@ export class Vacuum {
   }
 
   async #work(what: "look" | "step"): Promise<void> {
-    this.#isWorking = true;
     try {
       const { pages, freePages } = await this.#store.space();
       if (what === "look" && !isWorthIt(pages, freePages)) {
@@ -120,8 +120,6 @@ export class Vacuum {
       }
     } catch {
       // A busy file or a full disk: space is given back another time.
-    } finally {
-      this.#isWorking = false;
     }
   }
 
