@@ -43,6 +43,7 @@ import type { AnswerPlan } from "../session/answers.ts";
 import { Answers } from "./answers.ts";
 import { CrossCheck } from "./cross_check.ts";
 import { Heartbeats } from "./heartbeats.ts";
+import { heldSinceMs } from "./hold.ts";
 import { Ledger } from "./ledger.ts";
 import {
   EVIDENCE_AFTER_MS,
@@ -337,9 +338,7 @@ export class Connection {
   /** @throws {KernelCallError} The kernel refuses a call, or contradicts itself. */
   #poll(nowMs: number): ConnectionReading {
     const sample = this.#wire.sample();
-    // By the clock as it is now: the process may have stood still since `nowMs`, and what came
-    // meanwhile would be held from before it came.
-    const ackedAtMs = this.#clock.nowMs() - sample.lastAckMs;
+    const heardByMs = this.#clock.nowMs() - sample.lastAckMs;
     this.#assertAccounts(sample, nowMs);
     if (this.#refusal !== undefined) throw this.#refusal;
     this.#sample = sample;
@@ -397,7 +396,7 @@ export class Connection {
       alive: true,
       vouchedUntilMs: (this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory)) -
         this.#longerHoldMs,
-      ackedAtMs,
+      ackedAtMs: heldSinceMs(this.#memory.aliveAtMs, heardByMs, this.#limits.holdMs),
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
       pollInMs: Math.min(

@@ -20,6 +20,19 @@
  * lies between is rounded to one of them.
  */
 export const HOLD_GRAIN_MS = 20;
+
+/**
+ * From when on what has drained is held. The process may have stood still between its clock and its
+ * reading of the kernel: what came meanwhile must not be held from before it came. A hold that the
+ * grain takes up is none: there the acknowledgement itself is the sign of life.
+ *
+ * @param aliveAtMs When the last segment came, by the clock before the reading: not later.
+ * @param heardByMs The same by the clock behind it: not earlier.
+ */
+export function heldSinceMs(aliveAtMs: number, heardByMs: number, holdMs: number): number {
+  return holdMs > HOLD_GRAIN_MS ? Math.max(aliveAtMs, heardByMs) : aliveAtMs;
+}
+
 /** What drains within this fraction of `holdMs` shares one entry, and one removal. */
 const HOLD_STEPS = 20;
 /**

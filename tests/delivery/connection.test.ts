@@ -24,7 +24,7 @@ class Bench {
   constructor(
     prepare: (wire: FakeWire) => void = () => {},
     onPeerFin: ConnectionLimits["onPeerFin"] = "reconnect",
-    confirmation: Pick<ConnectionLimits, "answers" | "reads"> = {},
+    confirmation: Partial<Pick<ConnectionLimits, "answers" | "reads" | "holdMs">> = {},
   ) {
     prepare(this.wire);
     this.connection = new Connection({
@@ -404,6 +404,21 @@ Deno.test("a process that stands still before it reads the kernel holds from the
   const { ackedAtMs, vouchedUntilMs } = bench.connection.poll();
   assert.equal(ackedAtMs, 4999);
   assert(vouchedUntilMs <= ackedAtMs, "the segment that acknowledges is no later sign of life");
+});
+
+Deno.test("without a hold an acknowledgement confirms, however long a reading takes", async () => {
+  for (const holdMs of [0, 20]) {
+    const bench = new Bench(undefined, undefined, { holdMs });
+    await bench.send("abc");
+    bench.wire.bytesAcked = 4;
+    bench.wire.onSample = () => void (bench.nowMs += 0.01);
+    const { ackedAtMs, vouchedUntilMs } = bench.connection.poll();
+    assert.equal(
+      ackedAtMs,
+      vouchedUntilMs,
+      "else the next sign of life is waited for, a second later",
+    );
+  }
 });
 
 Deno.test("a wire that asks for a longer hold gets it, until it asks no more", async () => {
