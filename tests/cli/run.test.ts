@@ -242,9 +242,10 @@ Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets 
   Deno.writeTextFileSync(secret, "new ");
   sendq.child.kill("SIGHUP");
   await sendq.says(/read anew: no option has changed/);
+  // What is not confirmed by then would be sent again, behind the new password.
+  await until("its confirmation", async () => await packetsIn(route.queue) === 0);
   for (const connection of server.connections) connection.close();
-  // Without a hold, what the old connection had acknowledged would be lost with it.
-  await sendq.says(/the peer closed the connection/);
+  await sendq.says(/the peer closed the connection; everything was confirmed/);
   await enqueue(routes, undefined, "3");
   await until("the third, behind the new password", () => texts.at(-1) === "new 3\n");
   sendq.child.kill("SIGTERM");
