@@ -13,7 +13,7 @@
  * @module
  */
 
-import { PairFifo } from "./pair_fifo.ts";
+import { PairFifo } from "../base/pair_fifo.ts";
 
 /** Byte offsets of one connection, mapped to packet ids. */
 export class Ledger {

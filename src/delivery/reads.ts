@@ -18,7 +18,7 @@
  */
 
 import type { PacketBatch } from "../base/ports.ts";
-import { PairFifo } from "./pair_fifo.ts";
+import { PairFifo } from "../base/pair_fifo.ts";
 
 /** How far the peer's program has read. */
 export class Reads {

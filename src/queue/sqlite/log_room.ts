@@ -16,6 +16,13 @@ import { queueFileError } from "./file_error.ts";
 
 /** Looks at the disk, but not for every packet: several processes may store at a time. */
 const LOOKS_IN_RESERVE = 8;
+/**
+ * Where so much is left, nobody writes the disk full in this time, nor we with this part of it. A
+ * look takes 0.1 ms, and large packets would ask for a hundred in a second.
+ */
+const PLENTY_BYTES = 1024 * 1024 * 1024;
+const PLENTY_FOR_MS = 100;
+const PLENTY_PART = 16;
 /** Of a packet's bytes in the log: headers of pages, and pages that are not full. */
 const LOG_OVERHEAD = 1.05;
 /** Beside packets, however few: the pages that lead to them, counts, and those that list pages. */
@@ -28,21 +35,26 @@ export interface LogRoomOptions {
   readonly database: SqliteDatabase;
   /** Looks at the file and its disk; `undefined`: nobody may, and there is room. */
   look(): DiskReading | undefined;
+  /** Monotonic milliseconds. */
+  nowMs(): number;
 }
 
 /** The room behind the log. */
 export class LogRoom {
   readonly #path: string;
   readonly #look: () => DiskReading | undefined;
+  readonly #nowMs: () => number;
   readonly #pageCount: SqliteStatement;
   /** Stored since the disk was looked at; the first packet finds out. */
   #unseenBytes = Infinity;
   #lookEveryBytes = 0;
+  #plentyUntilMs = -Infinity;
 
   /** @param options The file. */
-  constructor({ path, database, look }: LogRoomOptions) {
+  constructor({ path, database, look, nowMs }: LogRoomOptions) {
     this.#path = path;
     this.#look = look;
+    this.#nowMs = nowMs;
     this.#pageCount = database.prepare("PRAGMA page_count");
   }
 
@@ -55,6 +67,9 @@ export class LogRoom {
   check(bytes: number): void {
     this.#unseenBytes += bytes;
     if (this.#unseenBytes < this.#lookEveryBytes) return;
+    const nowMs = this.#nowMs();
+    if (nowMs < this.#plentyUntilMs && this.#unseenBytes < PLENTY_BYTES / PLENTY_PART) return;
+    this.#plentyUntilMs = -Infinity;
     const disk = this.#look();
     const { reserveBytes } = diskShares(disk?.diskBytes);
     this.#lookEveryBytes = reserveBytes / LOOKS_IN_RESERVE;
@@ -66,6 +81,7 @@ export class LogRoom {
       if (growthBytes > Math.max(leftBytes, reserveBytes / 2)) {
         throw queueFileError("disk-full", this.#path, "the disk is full");
       }
+      if (leftBytes - growthBytes > PLENTY_BYTES) this.#plentyUntilMs = nowMs + PLENTY_FOR_MS;
     }
     this.#unseenBytes = 0;
   }

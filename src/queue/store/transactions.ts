@@ -52,7 +52,7 @@ export class FileTransactions implements Transactions {
   ) {
     this.#nowMs = nowMs;
     const look = driver.diskAt ?? diskAt;
-    this.#logRoom = new LogRoom({ path, database, look: () => look(path) });
+    this.#logRoom = new LogRoom({ path, database, look: () => look(path), nowMs });
     this.#begin = database.prepare("BEGIN IMMEDIATE");
     this.#beginRead = database.prepare("BEGIN DEFERRED");
     this.#commit = database.prepare("COMMIT");

@@ -30,8 +30,23 @@ export class PairFifo {
   }
 
   /** Of the newest pair; means nothing while there is none. */
+  get lastKey(): number {
+    return this.keyAt(this.#length - 1);
+  }
+
+  /** Of the newest pair; means nothing while there is none. */
   get lastValue(): number {
-    return this.#values[this.#at(this.#length - 1)] ?? NaN;
+    return this.valueAt(this.#length - 1);
+  }
+
+  /** Of one pair, counted from the oldest. */
+  keyAt(index: number): number {
+    return this.#keys[this.#at(index)] ?? NaN;
+  }
+
+  /** Of one pair, counted from the oldest. */
+  valueAt(index: number): number {
+    return this.#values[this.#at(index)] ?? NaN;
   }
 
   /** Gives the newest pair another key. */
@@ -46,6 +61,11 @@ export class PairFifo {
     this.#keys[slot] = key;
     this.#values[slot] = value;
     this.#length++;
+  }
+
+  /** Drops the newest pair. */
+  pop(): void {
+    this.#length--;
   }
 
   /** Drops the oldest pair. */

@@ -1,0 +1,86 @@
+import assert from "node:assert/strict";
+import { type DiskReading, PAGE_BYTES } from "../../src/queue/sqlite/disk_space.ts";
+import type { SqliteDatabase } from "../../src/queue/sqlite/driver.ts";
+import { LogRoom } from "../../src/queue/sqlite/log_room.ts";
+
+const MIB = 1024 * 1024;
+const GIB = 1024 * MIB;
+
+/** A disk of 10 GiB with an empty file, and how often somebody looks at it. */
+class Bench {
+  looks = 0;
+  nowMs = 0;
+  freeBytes: number;
+  /** The queue with what is in its log. */
+  pages = 0;
+  readonly room: LogRoom;
+
+  constructor(freeBytes: number) {
+    this.freeBytes = freeBytes;
+    const database: SqliteDatabase = {
+      prepare: () => ({ run: () => {}, all: () => [[this.pages]] }),
+      close: () => {},
+    };
+    const look = (): DiskReading => {
+      this.looks++;
+      return { diskBytes: 10 * GIB, freeBytes: this.freeBytes, fileBytes: 0 };
+    };
+    this.room = new LogRoom({ path: "queue.db", database, look, nowMs: () => this.nowMs });
+  }
+
+  store(mebibytes: number): void {
+    for (let i = 0; i < mebibytes; i++) this.room.check(MIB);
+  }
+}
+
+Deno.test("each MiB the disk is looked at, where it has less than a GiB left", () => {
+  const bench = new Bench(GIB);
+  bench.store(50);
+  assert.equal(bench.looks, 50);
+});
+
+Deno.test("where it has more, a look is good for 100 ms", () => {
+  const bench = new Bench(2 * GIB);
+  bench.store(50);
+  assert.equal(bench.looks, 1);
+  bench.nowMs += 99.9;
+  bench.store(1);
+  assert.equal(bench.looks, 1);
+  bench.nowMs += 0.1;
+  bench.store(1);
+  assert.equal(bench.looks, 2);
+});
+
+Deno.test("and no longer than 64 MiB, also by a clock that stands still", () => {
+  const bench = new Bench(2 * GIB);
+  bench.store(65);
+  assert.equal(bench.looks, 2);
+  bench.store(63);
+  assert.equal(bench.looks, 2);
+  bench.store(1);
+  assert.equal(bench.looks, 3);
+});
+
+Deno.test("once it has less, each MiB is looked for again", () => {
+  const bench = new Bench(2 * GIB);
+  bench.store(1);
+  bench.freeBytes = GIB;
+  bench.nowMs += 100;
+  bench.store(10);
+  assert.equal(bench.looks, 11);
+});
+
+Deno.test("a full disk is looked at for each commit, until there is room", () => {
+  const bench = new Bench(2 * GIB);
+  bench.store(1);
+  bench.nowMs += 100;
+  bench.freeBytes = 8 * MIB;
+  bench.pages = 16 * MIB / PAGE_BYTES;
+  for (let looks = 2; looks < 5; looks++) {
+    assert.throws(() => bench.room.check(looks === 2 ? MIB : 1), { reason: "disk-full" });
+    assert.equal(bench.looks, looks);
+  }
+  bench.freeBytes = 2 * GIB;
+  bench.room.check(1);
+  assert.equal(bench.looks, 5);
+});
