@@ -110,11 +110,15 @@ export class HandedOut {
   #append(ends: Uint32Array): void {
     const packets = this.#nextNumber - this.#firstNumber + ends.length;
     if (packets > this.#ends.length) this.#grow(packets);
-    const ring = this.#ends;
-    const mask = ring.length - 1;
-    let number = this.#nextNumber;
-    for (const end of ends) ring[number++ & mask] = end;
-    this.#nextNumber = number;
+    const slot = this.#nextNumber & (this.#ends.length - 1);
+    const room = this.#ends.length - slot;
+    if (ends.length <= room) {
+      this.#ends.set(ends, slot);
+    } else {
+      this.#ends.set(ends.subarray(0, room), slot);
+      this.#ends.set(ends.subarray(room), 0);
+    }
+    this.#nextNumber += ends.length;
   }
 
   #grow(packets: number): void {
