@@ -389,6 +389,7 @@ export class Connection {
       );
     }
     this.#verdict = verdict;
+    const holdMs = this.#limits.holdMs + this.#longerHoldMs;
     return {
       verdict,
       progressed,
@@ -396,7 +397,7 @@ export class Connection {
       alive: true,
       vouchedUntilMs: (this.#vouchedBeforeFinMs ?? vouchedUntilMs(this.#memory)) -
         this.#longerHoldMs,
-      ackedAtMs: heldSinceMs(this.#memory.aliveAtMs, heardByMs, this.#limits.holdMs),
+      ackedAtMs: heldSinceMs(this.#memory.aliveAtMs, heardByMs, holdMs),
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
       pollInMs: Math.min(

@@ -28,6 +28,7 @@ export const HOLD_GRAIN_MS = 20;
  *
  * @param aliveAtMs When the last segment came, by the clock before the reading: not later.
  * @param heardByMs The same by the clock behind it: not earlier.
+ * @param holdMs How long it is held in all, whoever asks for that.
  */
 export function heldSinceMs(aliveAtMs: number, heardByMs: number, holdMs: number): number {
   return holdMs > HOLD_GRAIN_MS ? Math.max(aliveAtMs, heardByMs) : aliveAtMs;

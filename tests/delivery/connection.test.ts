@@ -392,19 +392,22 @@ Deno.test("a read or a write that fails while TCP lives is the end, and confirms
   }
 });
 
-Deno.test("a process that stands still before it reads the kernel holds from the acknowledgement on", async () => {
-  const bench = new Bench();
-  await bench.send("abc");
-  bench.wire.onSample = () => {
-    // Meanwhile the acknowledgement comes, a moment before the reading.
-    bench.nowMs += 5000;
-    bench.wire.bytesAcked = 4;
-    bench.wire.lastAckMs = 1;
-  };
-  const { ackedAtMs, vouchedUntilMs } = bench.connection.poll();
-  assert.equal(ackedAtMs, 4999);
-  assert(vouchedUntilMs <= ackedAtMs, "the segment that acknowledges is no later sign of life");
-});
+for (const [holdMs, minHoldMs] of [[1000, 0], [0, 5000]] as const) {
+  const which = `${holdMs} ms, the wire's ${minHoldMs}`;
+  Deno.test(`a process that stands still before it reads the kernel holds from the acknowledgement on: ${which}`, async () => {
+    const bench = new Bench((wire) => wire.minHoldMs = minHoldMs, undefined, { holdMs });
+    await bench.send("abc");
+    bench.wire.onSample = () => {
+      // Meanwhile the acknowledgement comes, a moment before the reading.
+      bench.nowMs += 5000;
+      bench.wire.bytesAcked = 4;
+      bench.wire.lastAckMs = 1;
+    };
+    const { ackedAtMs, vouchedUntilMs } = bench.connection.poll();
+    assert.equal(ackedAtMs, 4999);
+    assert(vouchedUntilMs <= ackedAtMs, "the segment that acknowledges is no later sign of life");
+  });
+}
 
 Deno.test("without a hold an acknowledgement confirms, however long a reading takes", async () => {
   for (const holdMs of [0, 20]) {
