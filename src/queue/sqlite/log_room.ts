@@ -17,8 +17,9 @@ import { queueFileError } from "./file_error.ts";
 /** Looks at the disk, but not for every packet: several processes may store at a time. */
 const LOOKS_IN_RESERVE = 8;
 /**
- * Where so much is left, nobody writes the disk full in this time, nor we with this part of it. A
- * look takes 0.1 ms, and large packets would ask for a hundred in a second.
+ * Where so much is left, nobody writes the disk full in this time, nor we with this part of it; who
+ * takes it at one stroke leaves the log no room to grow either. A look takes 0.1 ms, and large
+ * packets would ask for a hundred in a second.
  */
 const PLENTY_BYTES = 1024 * 1024 * 1024;
 const PLENTY_FOR_MS = 100;
