@@ -63,7 +63,7 @@ import type { ExpiringQueue } from "./read/expiry.ts";
 import { PacketReader } from "./read/packet_reader.ts";
 import { QueueTime } from "./read/queue_time.ts";
 import { SendingSide } from "./sending_side.ts";
-import { BusyRetry } from "./sqlite/busy.ts";
+import { onceNotBusy } from "./sqlite/busy.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import { Arena } from "./store/batches.ts";
 import type { QueueStore, ReadResult, StoreState } from "./store/contract.ts";
@@ -196,14 +196,11 @@ export class OutboundQueue implements AsyncDisposable {
           `@sendq/sendq/${entry} opens such a queue`,
       );
     }
-    const busyRetry = new BusyRetry(resolved.clock, resolved.busyTimeoutMs);
-    for (;;) {
-      try {
-        return await OutboundQueue.#of(await FilePlace.open(path, resolved), resolved);
-      } catch (error) {
-        await busyRetry.waitOrThrow(error);
-      }
-    }
+    return await onceNotBusy(
+      resolved.clock,
+      resolved.busyTimeoutMs,
+      async () => await OutboundQueue.#of(await FilePlace.open(path, resolved), resolved),
+    );
   }
 
   static async #of(place: QueuePlace, options: Required<QueueOptions>): Promise<OutboundQueue> {

@@ -6,11 +6,15 @@
 
 import { systemClock } from "../base/clock.ts";
 import { OptionError } from "../base/errors.ts";
-import type { InspectOptions, Inspector } from "../queue/inspect/inspection.ts";
+import {
+  type InspectOptions,
+  type Inspector,
+  resolveInspectOptions,
+} from "../queue/inspect/inspection.ts";
 import { inspectIn } from "../queue/inspect/inspector.ts";
 import { openError } from "../queue/inspect/open_error.ts";
 import { openForLooking } from "../queue/inspect/open_for_looking.ts";
-import { BusyRetry } from "../queue/sqlite/busy.ts";
+import { onceNotBusy } from "../queue/sqlite/busy.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
 import { nodeSqlite } from "../queue/sqlite/node_sqlite.ts";
@@ -26,12 +30,6 @@ import { withSharedStatements } from "./shared_statements.ts";
 
 /** Of a file that is still empty. */
 const NOWHERE = windowOf(1);
-/** How a spool is opened for looking. */
-export const DEFAULTS: Required<InspectOptions> = {
-  driver: nodeSqlite,
-  clock: systemClock,
-  busyTimeoutMs: 10_000,
-};
 
 /**
  * Opens a queue of a spool for looking; see `QueueInspector`.
@@ -96,7 +94,7 @@ export async function spooledQueues(
 ): Promise<SpooledQueue[]> {
   return await lookInto(
     file,
-    { ...DEFAULTS, ...options },
+    options,
     (database) =>
       queuesIn(database).map(({ name, queue }) => {
         const state = new StateTable(database, windowOf(queue));
@@ -118,7 +116,7 @@ export async function noticesIn(
   file: string,
   name: string,
 ): Promise<() => Promise<SenderNotice | undefined>> {
-  const queue = await lookInto(file, DEFAULTS, (database) => findQueue(database, name));
+  const queue = await lookInto(file, {}, (database) => findQueue(database, name));
   return async () =>
     queue === undefined ? undefined : await readSpoolNotice(file, queue, systemClock);
 }
@@ -143,11 +141,11 @@ export function isSpool(file: string): boolean {
  */
 export async function lookInto<T>(
   file: string,
-  { driver, clock, busyTimeoutMs }: Required<InspectOptions>,
+  options: InspectOptions,
   look: (database: SqliteDatabase) => T,
 ): Promise<T> {
-  const busyRetry = new BusyRetry(clock, busyTimeoutMs);
-  for (;;) {
+  const { driver, clock, busyTimeoutMs } = resolveInspectOptions(options);
+  return await onceNotBusy(clock, busyTimeoutMs, () => {
     let database: SqliteDatabase | undefined;
     try {
       const opened = openForLooking(file, driver);
@@ -161,11 +159,11 @@ export async function lookInto<T>(
       shared.prepare("BEGIN").run([]);
       return look(shared);
     } catch (error) {
-      await busyRetry.waitOrThrow(fileError(openError(error, file), file));
+      throw fileError(openError(error, file), file);
     } finally {
       database?.close();
     }
-  }
+  });
 }
 
 function listed(names: readonly string[]): string {

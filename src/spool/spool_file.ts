@@ -17,7 +17,7 @@ import { LogSync } from "../queue/log_sync.ts";
 import { lookBeforeOpening, openOnFullDisk, refuseOther } from "../queue/open_store.ts";
 import type { QueueOptions } from "../queue/options.ts";
 import { prepareLockFile } from "../queue/sender_lock.ts";
-import { BusyRetry } from "../queue/sqlite/busy.ts";
+import { onceNotBusy } from "../queue/sqlite/busy.ts";
 import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
 import { queueFileError, toFileError } from "../queue/sqlite/file_error.ts";
 import { QueueFiles } from "../queue/sqlite/file_identity.ts";
@@ -131,26 +131,20 @@ export class SpoolFile {
 
   static async #open(key: string, path: string, options: FileOptions): Promise<SpoolFile> {
     const { clock, driver, durability, busyTimeoutMs } = options;
-    const busyRetry = new BusyRetry(clock, busyTimeoutMs);
-    for (;;) {
+    return await onceNotBusy(clock, busyTimeoutMs, async () => {
+      const before = await lookBeforeOpening(path, clock);
+      const { database, path: realPath } = openOnFullDisk(
+        path,
+        () => openQueueFile(path, { driver, durability, kind: "spool" }),
+      );
       try {
-        const before = await lookBeforeOpening(path, clock);
-        const kind = "spool" as const;
-        const { database, path: realPath } = openOnFullDisk(
-          path,
-          () => openQueueFile(path, { driver, durability, kind }),
-        );
-        try {
-          refuseOther(before, realPath);
-          return new SpoolFile(key, realPath, database, options);
-        } catch (error) {
-          database.close();
-          throw toFileError(error, path);
-        }
+        refuseOther(before, realPath);
+        return new SpoolFile(key, realPath, database, options);
       } catch (error) {
-        await busyRetry.waitOrThrow(error);
+        database.close();
+        throw toFileError(error, path);
       }
-    }
+    });
   }
 
   #refuseOtherOptions(options: FileOptions): void {
@@ -183,24 +177,19 @@ export class SpoolFile {
    */
   async storeOf(name: string): Promise<{ readonly queue: number; readonly store: SqliteStore }> {
     const { clock, busyTimeoutMs } = this.#options;
-    const busyRetry = new BusyRetry(clock, busyTimeoutMs);
-    for (;;) {
-      try {
-        const database = this.#database;
-        const queue = numberOf(database, this.#transactions, { file: this.path, name });
-        const store = new SqliteStore({
-          path: formatSpoolAddress({ file: this.path, name }),
-          database,
-          file: this.file,
-          transactions: this.#transactions,
-          window: windowOf(queue),
-        });
-        store.examine();
-        return { queue, store };
-      } catch (error) {
-        await busyRetry.waitOrThrow(error);
-      }
-    }
+    return await onceNotBusy(clock, busyTimeoutMs, () => {
+      const database = this.#database;
+      const queue = numberOf(database, this.#transactions, { file: this.path, name });
+      const store = new SqliteStore({
+        path: formatSpoolAddress({ file: this.path, name }),
+        database,
+        file: this.file,
+        transactions: this.#transactions,
+        window: windowOf(queue),
+      });
+      store.examine();
+      return { queue, store };
+    });
   }
 
   /** A queue is open. */

@@ -13,7 +13,7 @@ import type { SqliteDatabase, SqliteValue } from "../queue/sqlite/driver.ts";
 import { statementFor, WHOLE_FILE, windowOf } from "../queue/store/id_window.ts";
 import { SPOOL_VERSION } from "../queue/store/schema.ts";
 import { checkSpoolAddress } from "./address.ts";
-import { DEFAULTS, lookInto, type SpooledQueue, spooledQueues } from "./inspector.ts";
+import { lookInto, type SpooledQueue, spooledQueues } from "./inspector.ts";
 import { queuesIn } from "./queue_names.ts";
 
 /**
@@ -25,7 +25,7 @@ import { queuesIn } from "./queue_names.ts";
  * @throws {QueueFileError} The file is no spool, or stayed locked.
  */
 export async function checkSpool(file: string, maxProblems = 1000): Promise<QueueProblem[]> {
-  return await lookInto(file, DEFAULTS, (database) => {
+  return await lookInto(file, {}, (database) => {
     const problems = checkPages((sql, params) => database.prepare(sql).all(params), maxProblems);
     const queues = queuesIn(database);
     for (const { name, queue } of queues) {

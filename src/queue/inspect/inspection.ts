@@ -4,8 +4,10 @@
  * @module
  */
 
+import { systemClock } from "../../base/clock.ts";
 import type { Clock } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
+import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import type { DeathReason, PacketCount } from "../store/types.ts";
 import type { QueueProblem } from "./integrity.ts";
 
@@ -34,6 +36,13 @@ export interface InspectOptions {
    * @default {systemClock}
    */
   readonly clock?: Clock;
+}
+
+/** Fills in the defaults. */
+export function resolveInspectOptions(
+  { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 }: InspectOptions,
+): Required<InspectOptions> {
+  return { driver, clock, busyTimeoutMs };
 }
 
 /**

@@ -16,20 +16,17 @@
  * @module
  */
 
-import { systemClock } from "../../base/clock.ts";
 import type { Clock } from "../../base/ports.ts";
-import { BusyRetry } from "../sqlite/busy.ts";
+import { onceNotBusy } from "../sqlite/busy.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
-  type SqliteDriver,
   SqliteError,
   type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identity.ts";
-import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { type IdWindow, statementFor, WHOLE_FILE } from "../store/id_window.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
 import { recognise } from "../store/schema.ts";
@@ -44,6 +41,7 @@ import {
   type InspectRange,
   NO_COUNTS,
   type QueueCounts,
+  resolveInspectOptions,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
 import { GIVE_A_QUEUE, openError } from "./open_error.ts";
@@ -153,7 +151,7 @@ export class QueueInspector implements Inspector {
     path: string,
     version: number,
     database: SqliteDatabase,
-    { clock = systemClock, busyTimeoutMs = 10_000 }: InspectOptions,
+    { clock, busyTimeoutMs }: Required<InspectOptions>,
     place: InspectedPlace,
   ) {
     this.path = place.path;
@@ -181,29 +179,25 @@ export class QueueInspector implements Inspector {
 
   static async #openPatiently(
     path: string,
-    options: InspectOptions,
+    given: InspectOptions,
     find?: FindPlace,
   ): Promise<QueueInspector> {
-    const { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 } = options;
-    const busyRetry = new BusyRetry(clock, busyTimeoutMs);
-    for (;;) {
-      try {
-        return QueueInspector.#open(path, driver, options, find);
-      } catch (error) {
-        await busyRetry.waitOrThrow(error);
-      }
-    }
+    const options = resolveInspectOptions(given);
+    return await onceNotBusy(
+      options.clock,
+      options.busyTimeoutMs,
+      () => QueueInspector.#open(path, options, find),
+    );
   }
 
   static #open(
     path: string,
-    driver: SqliteDriver,
-    options: InspectOptions,
+    options: Required<InspectOptions>,
     find: FindPlace | undefined,
   ): QueueInspector {
     let database: SqliteDatabase | undefined;
     try {
-      const file = openForLooking(path, driver);
+      const file = openForLooking(path, options.driver);
       const realPath = file.path;
       database = file.database;
       const version = recognise(database, path, {
@@ -328,8 +322,7 @@ export class QueueInspector implements Inspector {
 
   /** Reads in one transaction; waits while the file is locked. */
   async #read<T>(work: () => T): Promise<T> {
-    const busyRetry = new BusyRetry(this.#clock, this.#busyTimeoutMs);
-    for (;;) {
+    return await onceNotBusy(this.#clock, this.#busyTimeoutMs, () => {
       try {
         this.#checkInPlace();
         this.#select("BEGIN", []);
@@ -339,9 +332,9 @@ export class QueueInspector implements Inspector {
           this.#end();
         }
       } catch (error) {
-        await busyRetry.waitOrThrow(toFileError(error, this.path));
+        throw toFileError(error, this.path);
       }
-    }
+    });
   }
 
   /** What is in a file that its path no longer leads to says nothing about the queue. */

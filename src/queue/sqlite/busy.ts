@@ -40,3 +40,25 @@ export class BusyRetry {
     await new Promise<void>((resolve) => this.#clock.setTimer(waitMs, resolve));
   }
 }
+
+/**
+ * Does something once another process has let go of the file.
+ *
+ * @param limitMs How long that is waited for.
+ * @param work Does it; is called again where the file was busy.
+ * @throws What it throws.
+ */
+export async function onceNotBusy<T>(
+  clock: Clock,
+  limitMs: number,
+  work: () => T | Promise<T>,
+): Promise<T> {
+  const busyRetry = new BusyRetry(clock, limitMs);
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      await busyRetry.waitOrThrow(error);
+    }
+  }
+}
