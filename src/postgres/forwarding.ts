@@ -23,14 +23,13 @@ import { isLastingOfQueue } from "../base/lasting.ts";
 import type { Clock, Random } from "../base/ports.ts";
 import { Backoff } from "../delivery/backoff.ts";
 import { WakeSignal } from "../delivery/wake_signal.ts";
-import type { QueuePlace } from "../queue/place.ts";
+import { type Ringer, ringerOf } from "../queue/doorbell.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
 import type { SendingSide } from "../queue/sending_side.ts";
 import { spanWords } from "../sender/outage.ts";
 import { type BatchBounds, packForEdge, takeWithin } from "./edge_batch.ts";
 import type { EdgeCalls, EdgeKnown, EdgeNotice, EdgeSession, Room } from "./edge_calls.ts";
-import { MAX_PACKET_BYTES } from "./options.ts";
-import { ringerOf } from "./ringer.ts";
+import { MAX_PACKET_BYTES, RING_INTERVAL_MS } from "./options.ts";
 
 /** One call: so much costs about as long as the syncs of two disks. */
 const CALL: BatchBounds = { maxPackets: 4096, maxBytes: 512 * 1024 };
@@ -93,7 +92,7 @@ export class Forwarding {
   #through = 0;
   #bounds = CALL;
   #beatAtMs = 0;
-  readonly #ringer: QueuePlace["ringer"];
+  readonly #ringer: Ringer;
   /** The last ring; it never fails. */
   #ringing: Promise<void> | undefined;
   #stopped = false;
@@ -104,7 +103,9 @@ export class Forwarding {
     this.#parts = parts;
     this.#wake = new WakeSignal(parts.clock);
     this.#backoff = new Backoff(FIRST_PAUSE_MS, LONGEST_PAUSE_MS, parts.random, 0.5);
-    this.#ringer = ringerOf(parts.clock, () => this.#ringing = parts.calls.ring());
+    this.#ringer = ringerOf(RING_INTERVAL_MS, parts.clock, () => {
+      this.#ringing = parts.calls.ring();
+    });
   }
 
   /** The highest id that the cluster has; `undefined`: it was not asked yet. */

@@ -17,6 +17,12 @@ export type { PostgresDurability, Weaker };
 export const MAX_PACKET_BYTES: number = 64 * 1024 ** 2;
 
 /**
+ * A database's bell is rung at most this often. Each ring leaves a trace in the log that standbys
+ * sync, and the next commit waits for that.
+ */
+export const RING_INTERVAL_MS = 50;
+
+/**
  * A queue on PostgreSQL, and how it behaves.
  *
  * @category Queue

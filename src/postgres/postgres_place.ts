@@ -3,7 +3,7 @@ import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { QueueFileError } from "../base/errors.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { bootMs } from "../kernel/boot_clock.ts";
-import type { Doorbell } from "../queue/doorbell.ts";
+import { type Doorbell, type Ringer, ringerOf } from "../queue/doorbell.ts";
 import type { QueuePlace } from "../queue/place.ts";
 import type { Tenure } from "../queue/tenure.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
@@ -11,9 +11,8 @@ import { queueErrorOf } from "./errors.ts";
 import { HEALTH, type Health, healthOf } from "./health.ts";
 import { Lease, type LeaseRow, type LeaseTable } from "./lease.ts";
 import type { Fields } from "./numbered_calls.ts";
-import type { PostgresSettings } from "./options.ts";
+import { type PostgresSettings, RING_INTERVAL_MS } from "./options.ts";
 import { PostgresStore } from "./postgres_store.ts";
-import { ringerOf } from "./ringer.ts";
 import { numberOf } from "./state_of.ts";
 import { survivesWords } from "./survives.ts";
 
@@ -49,7 +48,7 @@ export class PostgresPlace implements QueuePlace {
   /** It has no files. */
   readonly lockPath = undefined;
   readonly store: PostgresStore;
-  readonly ringer: QueuePlace["ringer"];
+  readonly ringer: Ringer;
   readonly #options: PostgresPlaceOptions;
   #health: Health;
   #healthAtMs: number;
@@ -69,7 +68,7 @@ export class PostgresPlace implements QueuePlace {
       name: address.name,
       onWeakness: (words) => this.#noteWeakness(words),
     });
-    this.ringer = ringerOf(clock, () => {
+    this.ringer = ringerOf(RING_INTERVAL_MS, clock, () => {
       // Who does not hear it looks a second later.
       database.ask("SELECT sendq.ring($1)", [address.name]).catch(() => {});
     });

@@ -94,59 +94,65 @@ export function listenForRings(
   };
 }
 
-/** Rings at most this often; the last ring of a burst comes late, never not at all. */
-const RING_INTERVAL_MS = 5;
-
-/** Tells the sender, in another process, that there are packets. */
-export class DoorbellRinger {
-  readonly #path: string;
-  readonly #clock: Clock;
-  readonly #mayRing: boolean;
-  #lastRingMs = -Infinity;
-  #cancelTrailing: (() => void) | undefined;
-
-  /**
-   * Makes a ringer.
-   *
-   * @param queuePath The queue's path.
-   * @param clock Time.
-   */
-  constructor(queuePath: string, clock: Clock) {
-    this.#path = lockPathOf(queuePath);
-    this.#clock = clock;
-    // Asked beforehand, so that nothing prompts.
-    this.#mayRing = Deno.permissions.querySync({ name: "write", path: this.#path }).state ===
-      "granted";
-  }
-
-  /** Rings, now or a few milliseconds later. */
-  ring(): void {
-    if (!this.#mayRing || this.#cancelTrailing !== undefined) return;
-    const waitMs = this.#lastRingMs + RING_INTERVAL_MS - this.#clock.nowMs();
-    if (waitMs <= 0) return this.#touch();
-    this.#cancelTrailing = this.#clock.setTimer(waitMs, () => {
-      this.#cancelTrailing = undefined;
-      this.#touch();
-    });
-  }
-
+/** Rings, but not too often. */
+export interface Ringer {
+  /** Rings, now or a little later. */
+  ring(): void;
   /** Does at once what was put off. */
-  flush(): void {
-    if (this.#cancelTrailing === undefined) return;
-    this.#cancelTrailing();
-    this.#cancelTrailing = undefined;
-    this.#touch();
-  }
+  flush(): void;
+}
 
-  #touch(): void {
-    this.#lastRingMs = this.#clock.nowMs();
-    const seconds = this.#clock.wallMs() / 1000;
+/**
+ * Rings at most so often; the last ring of a burst comes late, never not at all.
+ *
+ * @param intervalMs How often.
+ * @param clock Time.
+ * @param ring Rings once.
+ */
+export function ringerOf(intervalMs: number, clock: Clock, ring: () => void): Ringer {
+  let lastRingMs = -Infinity;
+  let cancelTrailing: (() => void) | undefined;
+  const now = (): void => {
+    cancelTrailing = undefined;
+    lastRingMs = clock.nowMs();
+    ring();
+  };
+  return {
+    ring() {
+      if (cancelTrailing !== undefined) return;
+      const waitMs = lastRingMs + intervalMs - clock.nowMs();
+      if (waitMs <= 0) now();
+      else cancelTrailing = clock.setTimer(waitMs, now);
+    },
+    flush() {
+      if (cancelTrailing === undefined) return;
+      cancelTrailing();
+      now();
+    },
+  };
+}
+
+const FILE_INTERVAL_MS = 5;
+
+/**
+ * Tells the sender, in another process, that there are packets.
+ *
+ * @param queuePath The queue's path.
+ * @param clock Time.
+ */
+export function lockFileRinger(queuePath: string, clock: Clock): Ringer {
+  const path = lockPathOf(queuePath);
+  // Asked beforehand, so that nothing prompts.
+  const { state } = Deno.permissions.querySync({ name: "write", path });
+  if (state !== "granted") return { ring() {}, flush() {} };
+  return ringerOf(FILE_INTERVAL_MS, clock, () => {
+    const seconds = clock.wallMs() / 1000;
     try {
-      if (isSymbolicLink(this.#path)) return; // Whatever it leads to is none of ours.
-      Deno.utimeSync(this.#path, seconds, seconds);
+      if (isSymbolicLink(path)) return; // Whatever it leads to is none of ours.
+      Deno.utimeSync(path, seconds, seconds);
     } catch {
       // No sender has ever been here, or it is another user's: the sender looks
       // once a second by itself.
     }
-  }
+  });
 }

@@ -1,6 +1,6 @@
 import type { QueueFileError } from "../base/errors.ts";
 import type { Allocate, Clock, FileWatch } from "../base/ports.ts";
-import { type Doorbell, DoorbellRinger, listenForRings } from "./doorbell.ts";
+import { type Doorbell, listenForRings, lockFileRinger, type Ringer } from "./doorbell.ts";
 import type { GuardedStore, SpareSpace } from "./guarded_store.ts";
 import { lockPathOf } from "./lock_file.ts";
 import { LogLook } from "./log_look.ts";
@@ -22,7 +22,7 @@ export class FilePlace implements QueuePlace {
   readonly lockPath: string;
   readonly store: GuardedStore;
   readonly edge: EdgeFile;
-  readonly ringer: DoorbellRinger;
+  readonly ringer: Ringer;
   readonly survives: string;
   readonly durability: Durability;
   readonly #clock: Clock;
@@ -36,7 +36,7 @@ export class FilePlace implements QueuePlace {
     this.lockPath = lockPathOf(store.path);
     this.store = store;
     this.edge = edge;
-    this.ringer = new DoorbellRinger(store.path, clock);
+    this.ringer = lockFileRinger(store.path, clock);
     this.survives = SURVIVED[durability];
     this.durability = durability;
     this.#clock = clock;

@@ -8,7 +8,7 @@
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import type { QueueFileError } from "../base/errors.ts";
 import type { Allocate, Clock, FileWatch } from "../base/ports.ts";
-import type { Doorbell } from "./doorbell.ts";
+import type { Doorbell, Ringer } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";
 import type { FileStore, QueueStore } from "./store/contract.ts";
 import type { Durability } from "./store/types.ts";
@@ -28,12 +28,7 @@ export interface QueuePlace {
   /** What a commit of this process survives; left out where the place is no file. */
   readonly durability?: Durability;
   /** Tells the sender, in another process, that there are packets. */
-  readonly ringer: {
-    /** Tells it now or a few milliseconds later. */
-    ring(): void;
-    /** Does at once what was put off. */
-    flush(): void;
-  };
+  readonly ringer: Ringer;
   /** What an acknowledged packet survives, as the end of a sentence. */
   readonly survives: string;
   /** What only a place in a database has to say; left out where there is nothing. */

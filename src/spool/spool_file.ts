@@ -12,7 +12,7 @@
  */
 
 import { OptionError } from "../base/errors.ts";
-import { DoorbellRinger } from "../queue/doorbell.ts";
+import { lockFileRinger, type Ringer } from "../queue/doorbell.ts";
 import { LogSync } from "../queue/log_sync.ts";
 import { lookBeforeOpening, openOnFullDisk, refuseOther } from "../queue/open_store.ts";
 import type { QueueOptions } from "../queue/options.ts";
@@ -59,7 +59,7 @@ export class SpoolFile {
   /** Told of others' packets. */
   readonly bell: SpoolBell;
   /** Tells others of ours. */
-  readonly ringer: DoorbellRinger;
+  readonly ringer: Ringer;
   /** When transactions begin. */
   readonly group: GroupCommit;
   /** Where they are synced. */
@@ -93,7 +93,7 @@ export class SpoolFile {
     const own = new FileTransactions(database, path, { driver, nowMs: () => clock.nowMs() });
     this.#transactions = new SharedTransactions(database, path, own);
     this.group = new GroupCommit({ transactions: this.#transactions, log: this.log, clock });
-    this.ringer = new DoorbellRinger(path, clock);
+    this.ringer = lockFileRinger(path, clock);
     this.bell = new SpoolBell({
       ...{ path, clock, file: this.file, log: this.log },
       database: this.#database,

@@ -1,6 +1,6 @@
 import type { QueueFileError } from "../base/errors.ts";
 import type { Allocate, Clock, FileWatch } from "../base/ports.ts";
-import type { Doorbell } from "../queue/doorbell.ts";
+import type { Doorbell, Ringer } from "../queue/doorbell.ts";
 import { SURVIVED } from "../queue/file_place.ts";
 import { GuardedStore, type SpareSpace } from "../queue/guarded_store.ts";
 import { lockPathOf } from "../queue/lock_file.ts";
@@ -16,7 +16,7 @@ import { takeTenure } from "./spool_tenure.ts";
 export class SpoolPlace implements QueuePlace {
   readonly lockPath: string;
   readonly store: GuardedStore;
-  readonly ringer: QueuePlace["ringer"];
+  readonly ringer: Ringer;
   readonly survives: string;
   readonly durability: Durability;
   readonly #file: SpoolFile;

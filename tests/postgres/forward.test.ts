@@ -10,7 +10,7 @@ import { packForEdge, takeWithin } from "../../src/postgres/edge_batch.ts";
 import { ClusterError, EdgeCalls, type EdgeSession } from "../../src/postgres/edge_calls.ts";
 import { lookerAt } from "../../src/postgres/look.ts";
 import { Forwarder, type ForwarderOptions, postgresQueue } from "../../src/postgres/postgres.ts";
-import { RING_INTERVAL_MS } from "../../src/postgres/ringer.ts";
+import { RING_INTERVAL_MS } from "../../src/postgres/options.ts";
 import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
 import { backUpQueue } from "../../src/queue/inspect/backup.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
