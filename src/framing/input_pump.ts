@@ -7,6 +7,7 @@
 
 import { ClosedError, QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
+import { restUnlessAborted } from "../base/waits.ts";
 import type { PacketSplitter } from "./splitter.ts";
 
 /** The default capacity of a Linux pipe; what one read brings becomes one transaction. */
@@ -238,25 +239,12 @@ export class InputPump {
           }
           trouble = error.reason;
         }
-        await this.#pause(RETRY_MS);
+        await restUnlessAborted(clock, RETRY_MS, signal);
+        signal.throwIfAborted();
       }
     } finally {
       cancelNotice();
     }
-  }
-
-  /** Waits, but not once it is to be given up. */
-  async #pause(ms: number): Promise<void> {
-    const { clock } = this.#options;
-    const { signal } = this.#givingUp;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const cancel = clock.setTimer(ms, resolve);
-    const onAbort = () => resolve();
-    signal.addEventListener("abort", onAbort, { once: true });
-    await promise;
-    signal.removeEventListener("abort", onAbort);
-    cancel();
-    signal.throwIfAborted();
   }
 }
 

@@ -12,6 +12,7 @@
 import { systemClock } from "../base/clock.ts";
 import { KernelCallError } from "../base/errors.ts";
 import type { FileWatch } from "../base/ports.ts";
+import { rest } from "../base/waits.ts";
 import { closeDescriptor, libc } from "./libc.ts";
 
 const IN_NONBLOCK = 0x800;
@@ -112,7 +113,7 @@ class Instance {
         const ready = await libc().pollInThread(this.#pollfd, 1n, WAIT_MS);
         early = ready > 0 || systemClock.nowMs() - fromMs > WAIT_MS / 2 ? 0 : early + 1;
         // A sandbox may refuse it, or pretend: then events are read once a second.
-        if (early >= POLL_ATTEMPTS) await pause();
+        if (early >= POLL_ATTEMPTS) await rest(systemClock, WAIT_MS);
         this.#tell();
       }
     } finally {
@@ -145,10 +146,6 @@ class Instance {
       }
     }
   }
-}
-
-function pause(): Promise<void> {
-  return new Promise((resolve) => systemClock.setTimer(WAIT_MS, resolve));
 }
 
 /** As they are now: who is called may end its watch, and begin another one. */

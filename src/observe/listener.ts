@@ -15,6 +15,7 @@ import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import http2, { type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import { isOfOneClient } from "../base/accept_error.ts";
 import type { Clock, Logger } from "../base/ports.ts";
+import { rest } from "../base/waits.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
 import { ReaderConnection } from "./connection.ts";
 
@@ -129,7 +130,7 @@ export class HttpListener {
           saidAtMs = clock.nowMs();
         }
         this.#dropIdle();
-        await new Promise<void>((resolve) => clock.setTimer(ACCEPT_RETRY_MS, resolve));
+        await rest(clock, ACCEPT_RETRY_MS);
       }
     }
   }

@@ -10,6 +10,7 @@ import process from "node:process";
 import postgres from "postgres";
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
+import { rest } from "../base/waits.ts";
 import { hostAndPort, type QueueAddress, type Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
 import { ConnectionLostError, NoTlsError, sqlStateOf } from "./errors.ts";
@@ -316,7 +317,7 @@ export class Database {
       }
     }
     if (metOlder) this.#older.rounds++;
-    await new Promise<void>((resolve) => clock.setTimer(ROUND_MS, resolve));
+    await rest(clock, ROUND_MS);
     throw new ConnectionLostError(
       `no primary can be reached (${reasons.join("; ")})`,
       false,
@@ -438,7 +439,7 @@ export async function askAgain(
         throw error;
       }
     }
-    await new Promise<void>((resolve) => clock.setTimer(AGAIN_MS, resolve));
+    await rest(clock, AGAIN_MS);
   }
 }
 

@@ -19,7 +19,7 @@
  * @module
  */
 
-import { restUnlessAborted } from "../base/abort.ts";
+import { restUnlessAborted } from "../base/waits.ts";
 import type { LeaseStats } from "../base/cluster_stats.ts";
 import { type FencedError, messageOf, QueueLockedError } from "../base/errors.ts";
 import type { Tenure } from "../queue/tenure.ts";

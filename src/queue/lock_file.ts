@@ -11,6 +11,7 @@
 import { systemClock } from "../base/clock.ts";
 import type { QueueFileReason } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
+import { rest } from "../base/waits.ts";
 import { queueFileError, toFileError } from "./sqlite/file_error.ts";
 import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
@@ -194,7 +195,7 @@ export async function readTwice(
     const text = new TextDecoder().decode(end === -1 ? read : read.subarray(0, end));
     if (isWhole(text) && text === previous) return text;
     previous = text;
-    await new Promise<void>((resolve) => clock.setTimer(PID_READ_MS, resolve));
+    await rest(clock, PID_READ_MS);
   }
   return undefined;
 }

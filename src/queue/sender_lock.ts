@@ -13,6 +13,7 @@ import { systemClock } from "../base/clock.ts";
 import { QueueFileError, QueueLockedError } from "../base/errors.ts";
 import type { Allocate, Clock } from "../base/ports.ts";
 import { writeAllSync } from "../base/write_all.ts";
+import { rest } from "../base/waits.ts";
 import {
   lockPathOf,
   NOTICE_BYTES,
@@ -286,7 +287,7 @@ export function makeRoomToOpen(queuePath: string): boolean {
 async function tryLockSeveralTimes(file: Deno.FsFile, clock: Clock): Promise<boolean> {
   for (let attempt = 1; !file.tryLockSync(true); attempt++) {
     if (attempt === LOCK_ATTEMPTS) return false;
-    await new Promise<void>((resolve) => clock.setTimer(LOCK_RETRY_MS, resolve));
+    await rest(clock, LOCK_RETRY_MS);
   }
   return true;
 }

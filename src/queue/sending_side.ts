@@ -10,7 +10,7 @@ import type { ClusterStats } from "../base/cluster_stats.ts";
 import { ClosedError } from "../base/errors.ts";
 import { lastIdOf } from "../base/packet_batch.ts";
 import type { Allocate, Clock, DeliveryQueue, FileWatch, PacketBatch } from "../base/ports.ts";
-import { within } from "../base/within.ts";
+import { within } from "../base/waits.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
 import type { Doorbell } from "./doorbell.ts";
 import type { SpareSpace } from "./guarded_store.ts";

@@ -5,6 +5,7 @@
  */
 
 import { systemClock } from "../base/clock.ts";
+import { rest } from "../base/waits.ts";
 
 /** A connection has a second to be made: it must not stand still for much of it. */
 const REST_EVERY_MS = 100;
@@ -23,7 +24,7 @@ let restedAtMs = systemClock.nowMs();
 export async function otherSendersTurn(): Promise<void> {
   if (systemClock.nowMs() - restedAtMs < REST_EVERY_MS) return;
   for (let turn = 0; turn < TURNS; turn++) {
-    await new Promise<void>((resolve) => systemClock.setTimer(1, resolve));
+    await rest(systemClock, 1);
   }
   restedAtMs = systemClock.nowMs();
 }

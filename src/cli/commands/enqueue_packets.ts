@@ -8,7 +8,7 @@ import { systemClock } from "../../base/clock.ts";
 import { messageOf } from "../../base/errors.ts";
 import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
-import { within } from "../../base/within.ts";
+import { within } from "../../base/waits.ts";
 import { framePacket } from "../../framing/frame_packet.ts";
 import type { Framing } from "../../framing/framing.ts";
 import { SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";

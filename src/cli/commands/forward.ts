@@ -9,7 +9,7 @@ import { systemClock } from "../../base/clock.ts";
 import { CLOSE_OPTIONS, FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/option_table.ts";
 import { type ResolvedOptions, resolveOptions } from "../../base/options.ts";
 import type { HostRemote } from "../../base/remote.ts";
-import { within } from "../../base/within.ts";
+import { within } from "../../base/waits.ts";
 import type { StatusServer } from "../../observe/http.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";

@@ -18,6 +18,7 @@ import {
 } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { formatProxy, type ProxyServer } from "../../base/via.ts";
+import { rest } from "../../base/waits.ts";
 import { Connection } from "../../delivery/connection.ts";
 import { describeVerdict, type Verdict } from "../../delivery/liveness.ts";
 import { tcpDialer } from "../../kernel/dialer.ts";
@@ -237,11 +238,11 @@ async function watch(
     for (let dueMs = 0;;) {
       dueMs = Math.min(dueMs + LOOK_MS, durationMs);
       const waitMs = dueMs - (systemClock.nowMs() - connectedMs);
-      await new Promise<void>((resolve) => systemClock.setTimer(Math.max(0, waitMs), resolve));
+      await rest(systemClock, Math.max(0, waitMs));
       let { verdict, ended, peerClosed, pollInMs } = connection.poll();
       // Dead, and its errno still on the way to whoever asks first.
       while (!ended && !peerClosed && wire.sample().hangup) {
-        await new Promise<void>((resolve) => systemClock.setTimer(pollInMs, resolve));
+        await rest(systemClock, pollInMs);
         ({ verdict, ended, peerClosed, pollInMs } = connection.poll());
       }
       const fault = ended ? undefined : wire.localFault();

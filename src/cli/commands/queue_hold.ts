@@ -6,6 +6,7 @@
 
 import { systemClock } from "../../base/clock.ts";
 import { QueueLockedError } from "../../base/errors.ts";
+import { rest } from "../../base/waits.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import type { Looker } from "../../postgres/look.ts";
 import type { SpareSpace } from "../../queue/guarded_store.ts";
@@ -187,6 +188,6 @@ async function watchHolder(
     } catch {
       // Who takes the lease is told what is wrong.
     }
-    await new Promise<void>((resolve) => systemClock.setTimer(LOOK_MS, resolve));
+    await rest(systemClock, LOOK_MS);
   }
 }

@@ -9,6 +9,7 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import type { ReplicationStats } from "../../base/cluster_stats.ts";
 import type { TlsSession } from "../../base/ports.ts";
+import { rest } from "../../base/waits.ts";
 import type { Inspector, QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { standbyWords } from "../../sender/cluster_words.ts";
@@ -265,7 +266,7 @@ async function waitUntilEmpty(queue: Source, timeoutMs: number): Promise<boolean
     if (await queue.packets() === 0) return true;
     const leftMs = deadlineMs - systemClock.nowMs();
     if (leftMs <= 0) return false;
-    await wait(Math.min(WAIT_POLL_MS, leftMs));
+    await rest(systemClock, Math.min(WAIT_POLL_MS, leftMs));
   }
 }
 
@@ -296,12 +297,8 @@ async function watchQueue(
       isRead = await printText(io, `${before}${lines.join("\n")}\n${live ? "" : "\n"}`);
       shown = lines.length;
     }
-    if (!isRead || await Promise.race([stopped, wait(interval)]) === "stop") return;
+    if (!isRead || await Promise.race([stopped, rest(systemClock, interval)]) === "stop") return;
   }
-}
-
-function wait(ms: number): Promise<void> {
-  return new Promise((resolve) => systemClock.setTimer(ms, resolve));
 }
 
 function asJson(seen: Look): string {

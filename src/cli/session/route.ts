@@ -5,7 +5,7 @@
  * @module
  */
 
-import { restUnlessAborted } from "../../base/abort.ts";
+import { restUnlessAborted } from "../../base/waits.ts";
 import { systemClock } from "../../base/clock.ts";
 import { FencedError, QueueFileError } from "../../base/errors.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";

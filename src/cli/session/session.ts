@@ -6,7 +6,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
-import { within } from "../../base/within.ts";
+import { within } from "../../base/waits.ts";
 import { conditionOfNoSender } from "../../observe/routes.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { Sender } from "../../sender/sender.ts";

@@ -1,5 +1,5 @@
 import { systemClock } from "../../base/clock.ts";
-import { within } from "../../base/within.ts";
+import { within } from "../../base/waits.ts";
 import { batchLimitsFor, InputPump, type InputPumpOptions } from "../../framing/input_pump.ts";
 import type { PacketSplitter } from "../../framing/splitter.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { onAbort } from "../../base/abort.ts";
+import { onAbort } from "../../base/waits.ts";
 import { ClosedError, isOutcomeUnknown, QueueFullError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { BusyRetry } from "../sqlite/busy.ts";

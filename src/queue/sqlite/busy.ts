@@ -6,6 +6,7 @@
 
 import { QueueFileError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
+import { rest } from "../../base/waits.ts";
 
 /** Steps of waiting for another process's transaction. */
 const BUSY_FIRST_WAIT_MS = 1;
@@ -37,7 +38,7 @@ export class BusyRetry {
     if (nowMs >= this.#deadlineMs) throw error;
     const waitMs = Math.min(this.#waitMs, this.#deadlineMs - nowMs);
     this.#waitMs = Math.min(2 * this.#waitMs, BUSY_LONGEST_WAIT_MS);
-    await new Promise<void>((resolve) => this.#clock.setTimer(waitMs, resolve));
+    await rest(this.#clock, waitMs);
   }
 }
 

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { restUnlessAborted } from "../../src/base/abort.ts";
+import { restUnlessAborted } from "../../src/base/waits.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
 /** An AbortSignal that knows who listens. */
