@@ -26,7 +26,8 @@ import {
 import type { OptionSpec, OptionTable } from "../src/base/options.ts";
 import { DESCRIBED_FRAMINGS, NAMED_FRAMINGS } from "../src/framing/framing.ts";
 import { type Field, PROCESS, ROUTE, ROUTE_NAME } from "../src/cli/route/fields.ts";
-import { defaultInWords, LOG_OPTIONS, ruleInWords } from "../src/cli/arguments/options.ts";
+import { LOG_OPTIONS } from "../src/cli/arguments/options.ts";
+import { defaultInWords, ruleInWords } from "../src/cli/arguments/option_adder.ts";
 
 interface Section {
   readonly title: string;

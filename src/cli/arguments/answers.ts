@@ -6,13 +6,14 @@
 
 import { InvalidArgumentError } from "commander";
 import { ANSWER_OPTIONS } from "../../base/option_table.ts";
-import type { OptionTable } from "../../base/options.ts";
 import type { Framing } from "../../framing/framing.ts";
 import type { SenderOptions } from "../../sender/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf } from "../terminal/flags.ts";
 import { givenOf } from "./given.ts";
+import type { OptionAdder } from "./option_adder.ts";
 import { parseRegExp, unescape } from "./session.ts";
+import { checkedFraming } from "./values.ts";
 
 /** Stands before the names of these options. */
 export const CONFIRM = "confirm.";
@@ -31,19 +32,8 @@ export interface AnswerCommandOptions {
   readonly packetKey?: RegExp;
 }
 
-/** Takes options; an `OptionAdder` does. */
-interface Adder {
-  group(name: string): this;
-  table(table: OptionTable, preset: Record<string, never>, prefix: string): this;
-  value<T>(flags: string, description: string, parse: (text: string) => T): this;
-  choice(flags: string, description: string, choices: readonly string[], preset?: string): this;
-}
-
 /** Adds the options of confirmation, which `send` and `relay` share. */
-export function addAnswerOptions(
-  options: Adder,
-  parseFraming: (text: string) => Framing,
-): void {
+export function addAnswerOptions(options: OptionAdder): void {
   options.group("Confirmation")
     .choice(
       "--confirm <by>",
@@ -55,7 +45,7 @@ export function addAnswerOptions(
     .value(
       "--answer-framing <framing>",
       "how answers are told apart in what the server sends (default: lines)",
-      parseFraming,
+      checkedFraming,
     )
     .value(
       "--accepted <text>",

@@ -1,11 +1,9 @@
 /**
- * The options that commands share: how they are written on the command line,
- * and what they mean to the library.
+ * The options that commands share, and what they mean to the library.
  *
  * @module
  */
 
-import { type Command, InvalidArgumentError, Option } from "commander";
 import { messageOf, OptionError, PacketSizeError } from "../../base/errors.ts";
 import {
   CLOSE_OPTIONS,
@@ -21,21 +19,13 @@ import {
 import {
   choice,
   duration,
-  type OptionSpec,
   type OptionTable,
   type ResolvedOptions,
   resolveOptions,
-  ruleOf,
   takes,
 } from "../../base/options.ts";
 import type { HostRemote, Remote } from "../../base/remote.ts";
-import {
-  DESCRIBED_FRAMINGS,
-  type Framing,
-  FRAMING_NAMES,
-  NAMED_FRAMINGS,
-} from "../../framing/framing.ts";
-import { assertFraming } from "../../framing/grammar.ts";
+import { DESCRIBED_FRAMINGS, type Framing, NAMED_FRAMINGS } from "../../framing/framing.ts";
 import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { Listen, Needs } from "../../permissions/permissions.ts";
@@ -43,7 +33,6 @@ import type { SenderOptions } from "../../sender/options.ts";
 import { wayNeeds } from "../../sender/way.ts";
 import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
-import { formatCount } from "../terminal/figures.ts";
 import { COMPOSED_OPTIONS, flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
 import { givenOf } from "./given.ts";
@@ -51,16 +40,8 @@ import { STORES } from "./queue_place.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
 import { addViaOptions, VIA, viaOptionsOf, wayOf } from "./proxy.ts";
-import {
-  checkedQueue,
-  parseCount,
-  parseDuration,
-  parseDurationOrNever,
-  parseHttpAddress,
-  parseSize,
-  writeDuration,
-  writeSize,
-} from "./values.ts";
+import { type OptionAdder, ruleInWords, valueInWords } from "./option_adder.ts";
+import { checkedQueue, parseHttpAddress } from "./values.ts";
 
 /** What the log shows: options that only the command has. */
 export const LOG_OPTIONS = {
@@ -126,120 +107,6 @@ export interface DeliveryCommandOptions
   readonly logLevel?: LogLevel;
 }
 
-/** An option whose value has the library's name. */
-class LibraryOption extends Option {
-  readonly #name: string;
-
-  constructor(name: string, flags: string, description: string) {
-    super(flags, description);
-    this.#name = name;
-  }
-
-  override attributeName(): string {
-    return this.#name;
-  }
-}
-
-/** Adds options to one command, all in the same manner. */
-export class OptionAdder {
-  readonly #command: Command;
-
-  /** @param command Gets the options. */
-  constructor(command: Command) {
-    this.#command = command;
-  }
-
-  /** Begins a group of options in the help. */
-  group(name: string): this {
-    this.#command.optionsGroup(`${name}:`);
-    return this;
-  }
-
-  /**
-   * The options of a table that have flags, read and checked as the table says.
-   *
-   * @param table The options.
-   * @param preset What the command passes on where nothing is given. For the others
-   *   the help names the library's default, and the library fills it in. `undefined`: what
-   *   counts then is no value that could be given.
-   * @param prefix Stands before their names in what was parsed.
-   */
-  table(
-    table: OptionTable,
-    preset: { readonly [name: string]: number | string | undefined } = {},
-    prefix = "",
-  ): this {
-    for (const [name, spec] of Object.entries(table)) {
-      if (spec.flags === undefined) continue;
-      const words = name in preset ? undefined : defaultInWords(spec);
-      const help = words === undefined ? spec.help : `${spec.help} (default: ${words})`;
-      const option = new LibraryOption(prefix + name, spec.flags, help);
-      if (spec.type === "choice") option.choices(spec.choices);
-      else if (spec.type === "texts") option.argParser<string[]>(appended);
-      else if (spec.type !== "switch") option.argParser((text) => parseValue(spec, text));
-      const fallback = preset[name];
-      if (fallback !== undefined) option.default(fallback, inWords(spec, fallback));
-      this.#command.addOption(option);
-    }
-    return this;
-  }
-
-  /** An option that is given or not, or that takes any text. */
-  flag(flags: string, description: string): this {
-    this.#command.addOption(new Option(flags, description));
-    return this;
-  }
-
-  /** An option without which the command does not run. */
-  required<T>(
-    flags: string,
-    description: string,
-    parse?: (text: string, earlier?: T) => T,
-  ): this {
-    const option = new Option(flags, description).makeOptionMandatory();
-    this.#command.addOption(parse === undefined ? option : option.argParser<T>(parse));
-    return this;
-  }
-
-  /** An option that takes a value, with its default where that is ours to know. */
-  value<T>(
-    flags: string,
-    description: string,
-    parse: (text: string, earlier?: T) => T,
-    fallback?: readonly [value: T, words: string],
-  ): this {
-    const option = new Option(flags, description).argParser<T>(parse);
-    this.#command.addOption(fallback === undefined ? option : option.default(...fallback));
-    return this;
-  }
-
-  /**
-   * An option that takes a framing.
-   *
-   * @param others Words that it takes besides.
-   */
-  framing(
-    flags: string,
-    description: string,
-    fallback?: Framing | "none",
-    others: readonly string[] = [],
-  ): this {
-    const option = new Option(flags, `${description}; see Framings below`)
-      // They are completed, and are not all that it takes.
-      .choices([...FRAMING_NAMES, ...others])
-      .argParser((text) => others.includes(text) ? text : parseFraming(text));
-    this.#command.addOption(fallback === undefined ? option : option.default(fallback));
-    return this;
-  }
-
-  /** An option that takes one of a few words. */
-  choice(flags: string, description: string, choices: readonly string[], fallback?: string): this {
-    const option = new Option(flags, description).choices(choices);
-    this.#command.addOption(fallback === undefined ? option : option.default(fallback));
-    return this;
-  }
-}
-
 /** For the end of the help of each command that cuts a stream into packets. */
 export function framingHelp(): string {
   const indent = " ".repeat(18);
@@ -253,16 +120,6 @@ export function framingHelp(): string {
   });
   return `Framings (HEX: bytes as hexadecimal digits; docs/PROTOCOLS.md has the details):
 ${rows.join("\n")}`;
-}
-
-/** @throws {InvalidArgumentError} It is no framing; says what is expected. */
-function parseFraming(text: string): Framing {
-  try {
-    assertFraming(text, "framing");
-    return text;
-  } catch (error) {
-    throw error instanceof OptionError ? new InvalidArgumentError(`It ${error.rule}.`) : error;
-  }
 }
 
 /** What `--queue` of a command takes that makes no queue. */
@@ -315,8 +172,8 @@ export function addDeliveryOptions(options: OptionAdder): void {
   addTlsOptions(options);
   addViaOptions(options);
   options.group("Pace").table(PACE_OPTIONS);
-  addSessionOptions(options, parseFraming);
-  addAnswerOptions(options, parseFraming);
+  addSessionOptions(options);
+  addAnswerOptions(options);
   options.group("Socket")
     .table(SOCKET_OPTIONS)
     .flag("--no-keepalive", "no probes on an idle connection")
@@ -456,60 +313,6 @@ async function readText(path: string, flag: string): Promise<string> {
   }
 }
 
-/** One more of an option that may be given several times. */
-function appended(text: string, earlier: string[] = []): string[] {
-  return [...earlier, text];
-}
-
-/**
- * Reads an option's value as it is written on the command line.
- *
- * @throws {InvalidArgumentError} It is none; says what is expected.
- */
-export function parseValue(spec: OptionSpec, text: string): number | string {
-  const value = parserOf(spec)(text);
-  if (takes(spec, value)) return value;
-  throw new InvalidArgumentError(`It ${ruleInWords(spec)}.`);
-}
-
-/** What an option takes, as it is written on the command line. */
-export function ruleInWords(spec: OptionSpec): string {
-  return ruleOf(spec, (value) => {
-    // Only a time has a word for it.
-    return value === Infinity && spec.type !== "duration" ? undefined : inWords(spec, value);
-  });
-}
-
-function parserOf(spec: OptionSpec): (text: string) => number | string {
-  switch (spec.type) {
-    case "duration":
-      return spec.endless ? parseDurationOrNever : parseDuration;
-    case "size":
-      return parseSize;
-    case "count":
-      return parseCount;
-    default:
-      return String;
-  }
-}
-
-/** An option's default as the help says it; `undefined` where there is none to speak of. */
-export function defaultInWords(spec: OptionSpec): string | undefined {
-  if (spec.default === undefined || spec.type === "switch") return spec.otherwise;
-  return inWords(spec, spec.default);
-}
-
-/** A value as it is written on the command line. */
-function inWords({ type }: OptionSpec, value: unknown): string {
-  if (typeof value !== "number") return String(value);
-  if (value === Infinity) return type === "duration" ? "never" : "no limit";
-  return type === "duration"
-    ? writeDuration(value)
-    : type === "size"
-    ? writeSize(value)
-    : formatCount(value);
-}
-
 /**
  * Makes what cuts the input into packets.
  *
@@ -542,7 +345,7 @@ export function asUsageError(error: unknown): unknown {
     const rule = saysMore ? inFlags(error.rule) : ruleInWords(spec);
     // What holds a secret is not shown.
     if (error.value === null) return new UsageError(`${flagOf(spec)} ${rule}`);
-    return new UsageError(`${flagOf(spec)} ${rule}, got ${inWords(spec, error.value)}`);
+    return new UsageError(`${flagOf(spec)} ${rule}, got ${valueInWords(spec, error.value)}`);
   }
   return error instanceof RangeError && !(error instanceof PacketSizeError)
     ? new UsageError(error.message)

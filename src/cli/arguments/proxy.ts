@@ -6,23 +6,17 @@
 
 import { messageOf } from "../../base/errors.ts";
 import { DELIVERY_OPTIONS, VIA_OPTIONS } from "../../base/option_table.ts";
-import type { OptionTable } from "../../base/options.ts";
 import type { ViaOptions } from "../../base/via.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, OPTIONS } from "../terminal/flags.ts";
 import { givenOf } from "./given.ts";
+import type { OptionAdder } from "./option_adder.ts";
 
 /** Stands before the names of a proxy's options. */
 export const VIA = "via.";
 
-/** Takes options; an `OptionAdder` does. */
-interface Adder {
-  group(name: string): this;
-  table(table: OptionTable, preset: Record<string, never>, prefix: string): this;
-}
-
 /** The proxy that connections go through. */
-export function addViaOptions(options: Adder): void {
+export function addViaOptions(options: OptionAdder): void {
   options.group("Proxy").table(VIA_OPTIONS, {}, VIA);
 }
 

@@ -5,13 +5,15 @@
  */
 
 import { InvalidArgumentError } from "commander";
+import { messageOf } from "../../base/errors.ts";
 import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../../base/option_table.ts";
-import type { OptionTable } from "../../base/options.ts";
 import type { Framing } from "../../framing/framing.ts";
 import type { Heartbeat, Session, SessionStep } from "../../session/session.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf } from "../terminal/flags.ts";
 import { givenOf } from "./given.ts";
+import type { OptionAdder } from "./option_adder.ts";
+import { checkedFraming } from "./values.ts";
 
 /** Stands before the names of a session's options. */
 export const SESSION = "session.";
@@ -61,15 +63,8 @@ export interface SessionCommandOptions {
   readonly goodbye?: Typed;
 }
 
-/** Takes options; an `OptionAdder` does. */
-interface Adder {
-  group(name: string): this;
-  table(table: OptionTable, preset: Record<string, never>, prefix: string): this;
-  value<T>(flags: string, description: string, parse: (text: string) => T): this;
-}
-
 /** Adds the options of a session, which `send` and `relay` share. */
-export function addSessionOptions(options: Adder, parseFraming: (text: string) => Framing): void {
+export function addSessionOptions(options: OptionAdder): void {
   const steps: StepFlag[] = [];
   const step = (what: "send" | "expect" | "refuse") => (text: string): readonly StepFlag[] => {
     steps.push({ what, typed: what === "send" ? parseBytes(text) : parsePattern(text) });
@@ -95,7 +90,7 @@ export function addSessionOptions(options: Adder, parseFraming: (text: string) =
       "--session-framing <framing>",
       "how that answer ends, where it is a whole message; see Framings below",
       (text) => {
-        steps.push({ what: "framing", framing: parseFraming(text) });
+        steps.push({ what: "framing", framing: checkedFraming(text) });
         return steps;
       },
     )
@@ -215,10 +210,15 @@ export function parseRegExp(text: string): RegExp | undefined {
       "Expected /REGEXP/, without flags: (?m:^250) is one inside. Text that begins with / is \\x2f.",
     );
   }
+  return regExpOf(source);
+}
+
+/** @throws {InvalidArgumentError} It cannot be understood. */
+export function regExpOf(source: string): RegExp {
   try {
     return new RegExp(source);
   } catch (error) {
-    throw new InvalidArgumentError(`${error instanceof Error ? error.message : error}.`);
+    throw new InvalidArgumentError(`${messageOf(error)}.`);
   }
 }
 

@@ -5,8 +5,10 @@
  */
 
 import { InvalidArgumentError } from "commander";
-import { messageOf } from "../../base/errors.ts";
+import { messageOf, OptionError } from "../../base/errors.ts";
 import { type HostRemote, parseRemote, type Remote } from "../../base/remote.ts";
+import type { Framing } from "../../framing/framing.ts";
+import { assertFraming } from "../../framing/grammar.ts";
 import { AllowedPeers } from "../../kernel/allowed_peers.ts";
 import type { Listen } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
@@ -238,4 +240,18 @@ export function checkedQueue(queue: string): string {
     }
   }
   return queue;
+}
+
+/**
+ * Reads a framing: a name, or a description as text or as an object.
+ *
+ * @throws {InvalidArgumentError} It is none; says what is expected.
+ */
+export function checkedFraming(framing: unknown): Framing {
+  try {
+    assertFraming(framing, "framing");
+    return framing;
+  } catch (error) {
+    throw error instanceof OptionError ? new InvalidArgumentError(`It ${error.rule}.`) : error;
+  }
 }

@@ -7,7 +7,7 @@
 import { Command } from "commander";
 import { backUpQueue } from "../../queue/inspect/backup.ts";
 import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
-import { OptionAdder } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";

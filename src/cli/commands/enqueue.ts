@@ -12,8 +12,8 @@ import {
   addQueueOptions,
   asUsageError,
   framingHelp,
-  OptionAdder,
 } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { enqueue, type EnqueueCommandOptions } from "./enqueue_packets.ts";

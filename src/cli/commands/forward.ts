@@ -23,11 +23,11 @@ import {
   type FramingOptions,
   LOG_OPTIONS,
   logLevelOf,
-  OptionAdder,
   type QueueCommandOptions,
   queueOptionsOf,
   splitterFor,
 } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { givenOf } from "../arguments/given.ts";
 import { passwordOf, requireFile } from "../arguments/queue_place.ts";
 import { checkedQueue, parseHttpAddress } from "../arguments/values.ts";

@@ -14,10 +14,10 @@ import {
   addQueueOption,
   addQueueOptions,
   asUsageError,
-  OptionAdder,
   type QueueCommandOptions,
   queueOptionsOf,
 } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import {

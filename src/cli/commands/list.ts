@@ -12,7 +12,8 @@ import type {
   Inspector,
   InspectQuery,
 } from "../../queue/inspect/inspection.ts";
-import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
+import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { parseCount, parseDuration } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { formatBytes, formatCount, formatDuration } from "../terminal/figures.ts";

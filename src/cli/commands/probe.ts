@@ -30,10 +30,10 @@ import {
   addTlsOptions,
   asUsageError,
   connectionFilesOf,
-  OptionAdder,
   remoteNeeds,
   tlsOptionsOf,
 } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { viaOf } from "../../sender/way.ts";
 import { addViaOptions, viaOptionsOf, wayOf } from "../arguments/proxy.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";

@@ -13,7 +13,8 @@ import type {
 } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
-import { asUsageError, type OptionAdder } from "../arguments/options.ts";
+import { asUsageError } from "../arguments/options.ts";
+import type { OptionAdder } from "../arguments/option_adder.ts";
 import { fileOf, passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions, type Needs } from "../../permissions/permissions.ts";
 import { parseId } from "../arguments/values.ts";

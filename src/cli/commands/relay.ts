@@ -23,10 +23,10 @@ import {
   framingHelp,
   type FramingOptions,
   libsslNeeds,
-  OptionAdder,
   remoteNeeds,
   splitterFor,
 } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { sendingNeeds } from "../arguments/queue_place.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";

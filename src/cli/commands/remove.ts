@@ -14,7 +14,8 @@ import type { InspectRange } from "../../queue/inspect/inspection.ts";
 import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { mergeRanges } from "../../queue/store/id_ranges.ts";
-import { addQueueOption, asUsageError, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
+import { addQueueOption, asUsageError, QUEUE_THERE } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import {
   checkInPlace,
   KEEPS_DEAD_LETTERS,

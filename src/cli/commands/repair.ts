@@ -9,7 +9,7 @@ import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
-import { OptionAdder } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";

@@ -18,10 +18,10 @@ import {
   framingHelp,
   type FramingOptions,
   libsslNeeds,
-  OptionAdder,
   remoteNeeds,
   splitterFor,
 } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { sendingNeeds } from "../arguments/queue_place.ts";
 import { sessionFiles } from "../arguments/session.ts";

@@ -12,7 +12,8 @@ import type {
   Inspector,
 } from "../../queue/inspect/inspection.ts";
 import type { DeathReason } from "../../queue/store/types.ts";
-import { addQueueOption, OptionAdder, QUEUE_THERE } from "../arguments/options.ts";
+import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatCount, formatDuration } from "../terminal/figures.ts";

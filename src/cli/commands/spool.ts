@@ -7,7 +7,7 @@
 import { Command } from "commander";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import type { SpooledQueue } from "../../spool/inspector.ts";
-import { OptionAdder } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatCount } from "../terminal/figures.ts";
 import { Printer } from "../terminal/output.ts";

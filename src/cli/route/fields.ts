@@ -6,7 +6,6 @@
  */
 
 import { InvalidArgumentError } from "commander";
-import { OptionError } from "../../base/errors.ts";
 import {
   ANSWER_OPTIONS,
   CLOSE_OPTIONS,
@@ -24,13 +23,14 @@ import {
 } from "../../base/option_table.ts";
 import { type OptionSpec, type OptionTable, takes } from "../../base/options.ts";
 import { FRAMING_NAMES } from "../../framing/framing.ts";
-import { assertFraming } from "../../framing/grammar.ts";
 import { OVERSIZES } from "../../framing/splitter.ts";
 import { CONFIRM } from "../arguments/answers.ts";
-import { KEEP_ALIVE, LOG_OPTIONS, parseValue, ruleInWords, TLS } from "../arguments/options.ts";
+import { KEEP_ALIVE, LOG_OPTIONS, TLS } from "../arguments/options.ts";
+import { parseValue, ruleInWords } from "../arguments/option_adder.ts";
 import { VIA } from "../arguments/proxy.ts";
-import { HEARTBEAT, SESSION, type Typed, unescape } from "../arguments/session.ts";
+import { HEARTBEAT, regExpOf, SESSION, type Typed, unescape } from "../arguments/session.ts";
 import {
+  checkedFraming,
   checkedQueue,
   parseHttpAddress,
   parseListen,
@@ -154,30 +154,11 @@ function textField(
   };
 }
 
+/** One of a few words, of which the commands say which one counts where none is given. */
 function choiceField(words: string, to: string, choices: readonly string[]): ValueField {
-  return {
-    kind: "value",
-    words,
-    to: [to],
-    read: (value) => {
-      if (choices.some((choice) => choice === value)) return value;
-      throw new InvalidArgumentError(`It must be one of ${choices.join(", ")}.`);
-    },
-    schema: { enum: choices },
-  };
-}
-
-function switchField(words: string, to: string): ValueField {
-  return {
-    kind: "value",
-    words,
-    to: [to],
-    read: (value) => {
-      if (typeof value === "boolean") return value;
-      throw new InvalidArgumentError("It must be true or false.");
-    },
-    schema: { type: "boolean" },
-  };
+  const [fallback = ""] = choices;
+  const field = optionField({ type: "choice", help: words, choices, default: fallback }, to);
+  return { ...field, schema: { enum: choices } };
 }
 
 function framingField(words: string, to: string): ValueField {
@@ -185,14 +166,7 @@ function framingField(words: string, to: string): ValueField {
     kind: "value",
     words: `${words}: a name, a description as text, or as an object`,
     to: [to],
-    read: (value) => {
-      try {
-        assertFraming(value, to);
-        return value;
-      } catch (error) {
-        throw error instanceof OptionError ? new InvalidArgumentError(`It ${error.rule}.`) : error;
-      }
-    },
+    read: checkedFraming,
     schema: {
       anyOf: [
         { enum: FRAMING_NAMES },
@@ -232,38 +206,29 @@ const ANSWER_SCHEMA = { anyOf: [{ type: "string", minLength: 1 }, REGEXP_SCHEMA]
 
 /** Bytes as text with escapes or from a file; where an answer is meant, a `RegExp`, too. */
 function bytesField(words: string, to: readonly string[], isPattern = false): ValueField {
-  const forms = `{ "file": "PATH" }${isPattern ? ' or { "regexp": "SOURCE" }' : ""}`;
-  const read = (value: unknown): Typed => {
-    if (typeof value === "string") return unescape(value);
-    const [[name, text] = [], ...others] = isObject(value) ? Object.entries(value) : [];
-    if (others.length === 0 && typeof text === "string" && text !== "") {
-      if (name === "file") return { file: text };
-      if (name === "regexp" && isPattern) return regExpOf(text);
-    }
-    throw new InvalidArgumentError(`It must be text in quotes, or ${forms}.`);
-  };
-  return { kind: "value", words, to, read, schema: isPattern ? PATTERN_SCHEMA : BYTES_SCHEMA };
+  const forms = isPattern ? ["file", "regexp"] as const : ["file"] as const;
+  const schema = isPattern ? PATTERN_SCHEMA : BYTES_SCHEMA;
+  return { kind: "value", words, to, read: (value) => typedOf(value, forms), schema };
 }
 
 /** Text that an answer begins with, or `{ "regexp": "…" }`, which is searched in it. */
 function patternField(words: string, to: string): ValueField {
-  const read = (value: unknown): Uint8Array | RegExp => {
-    if (typeof value === "string" && value !== "") return unescape(value);
-    const [[name, text] = [], ...others] = isObject(value) ? Object.entries(value) : [];
-    if (others.length === 0 && name === "regexp" && typeof text === "string" && text !== "") {
-      return regExpOf(text);
-    }
-    throw new InvalidArgumentError('It must be text in quotes, or { "regexp": "SOURCE" }.');
-  };
+  const read = (value: unknown) => typedOf(value, ["regexp"]);
   return { kind: "value", words, to: [to], read, schema: ANSWER_SCHEMA };
 }
 
-function regExpOf(source: string): RegExp {
-  try {
-    return new RegExp(source);
-  } catch (error) {
-    throw new InvalidArgumentError(`${error instanceof Error ? error.message : error}.`);
+const FORMS = { file: '{ "file": "PATH" }', regexp: '{ "regexp": "SOURCE" }' } as const;
+
+/** @param forms What may stand there besides text. */
+function typedOf(value: unknown, forms: readonly (keyof typeof FORMS)[]): Typed {
+  if (typeof value === "string") return unescape(value);
+  const [[name, text] = [], ...others] = isObject(value) ? Object.entries(value) : [];
+  const form = forms.find((form) => form === name);
+  if (form !== undefined && others.length === 0 && typeof text === "string" && text !== "") {
+    return form === "file" ? { file: text } : regExpOf(text);
   }
+  const expected = forms.map((form) => FORMS[form]).join(" or ");
+  throw new InvalidArgumentError(`It must be text in quotes, or ${expected}.`);
 }
 
 /** Whether a JSON value is an object. */
@@ -440,7 +405,10 @@ export const PROCESS: Fields = {
     fields: {
       address: textField("where it is served: 127.0.0.1:9465", "http", parseHttpAddress),
       tokenFile: textField("the file with what readers have to know", "httpTokenFile"),
-      showPayloads: switchField("show the first bytes of the oldest packet", "httpPayloads"),
+      showPayloads: optionField(
+        { type: "switch", help: "show the first bytes of the oldest packet" },
+        "httpPayloads",
+      ),
       ...tableFields(STATUS_OPTIONS),
     },
   },

@@ -11,6 +11,7 @@ import { identityAt, mayLookAt } from "../../queue/sqlite/file_identity.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import {
   findNodeAtLocation,
+  getNodeValue,
   type Node,
   type ParseError,
   parseTree,
@@ -217,7 +218,7 @@ class Reader {
 
   #value(node: Node, read: (value: unknown) => unknown, path: string): unknown {
     try {
-      return read(valueOf(node));
+      return read(getNodeValue(node));
     } catch (error) {
       if (!(error instanceof InvalidArgumentError)) throw error;
       // The value itself is not repeated: it may be a password.
@@ -376,17 +377,6 @@ function inDirectory(path: string): string | undefined {
 
 function isOfProcess(path: string): boolean {
   return Object.keys(PROCESS).some((name) => path.startsWith(`${name}.`));
-}
-
-/** What JSON says, as `JSON.parse` would give it. */
-function valueOf({ type, value, children = [] }: Node): unknown {
-  if (type === "array") return children.map(valueOf);
-  if (type !== "object") return value;
-  return Object.fromEntries(
-    children.flatMap(({ children: [key, value] = [] }) =>
-      key === undefined || value === undefined ? [] : [[String(key.value), valueOf(value)]]
-    ),
-  );
 }
 
 /** The same letters, or the unit left out, or one letter more, less or changed. */

@@ -10,8 +10,8 @@ import {
   addQueueOptions,
   checkDeliveryOptions,
   type DeliveryCommandOptions,
-  OptionAdder,
 } from "../arguments/options.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
