@@ -11,7 +11,7 @@ import { OptionAdder } from "../arguments/option_adder.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
+import { formatBytes, formatCount, formatPackets, formatThings } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
@@ -89,9 +89,7 @@ async function backup(
   }
   const { problems, ...copied } = await copy(from, to);
   const { packets, bytes, deadPackets, queues } = copied;
-  const dead = deadPackets === 0
-    ? ""
-    : `, and ${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}`;
+  const dead = deadPackets === 0 ? "" : `, and ${formatThings(deadPackets, "dead letter")}`;
   const of = queues === undefined ? "" : ` in ${formatCount(queues)} queues`;
   await printLine(
     io,

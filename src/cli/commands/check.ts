@@ -17,7 +17,7 @@ import { GIVE_A_QUEUE } from "../../queue/inspect/open_error.ts";
 import { queueFileError } from "../../queue/sqlite/file_error.ts";
 import { checkPermissions, missingFlags } from "../../permissions/permissions.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
-import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
+import { formatBytes, formatPackets, formatThings } from "../terminal/figures.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
@@ -85,7 +85,7 @@ async function check({ queue: path, json = false }: CheckOptions, io: Stdio): Pr
     await printLine(
       io,
       `ok: ${formatPackets(counts?.packets ?? 0)}, ${formatBytes(counts?.bytes ?? 0)}` +
-        (dead === 0 ? "" : `, and ${formatCount(dead)} dead letter${dead === 1 ? "" : "s"}`),
+        (dead === 0 ? "" : `, and ${formatThings(dead, "dead letter")}`),
     );
   } else {
     const out = Printer.on(io);

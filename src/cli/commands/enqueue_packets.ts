@@ -29,7 +29,7 @@ import {
 } from "../arguments/queue_place.ts";
 import type { StdinIntakeOptions } from "../session/stdin_intake.ts";
 import { ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatPackets } from "../terminal/figures.ts";
+import { formatIds, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import { inWords, type Stdio } from "../terminal/stdio.ts";
 
@@ -235,11 +235,7 @@ class Stored {
   async end(): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure.error;
     if (this.#json) return;
-    const ids = this.#first === undefined
-      ? ""
-      : this.#first === this.#last
-      ? `, id ${this.#first}`
-      : `, ids ${this.#first} to ${this.#last}`;
+    const ids = this.#first === undefined ? "" : `, ${formatIds(this.#first, this.#last)}`;
     await printLine(this.#io, `stored ${formatPackets(this.#packets)}${ids}`);
   }
 }

@@ -27,7 +27,7 @@ import {
   explain,
   UsageError,
 } from "../terminal/exit_code.ts";
-import { formatBytes, formatPackets } from "../terminal/figures.ts";
+import { formatBytes, formatIds, formatPackets } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
 import { inWords, named, STDIN_NAMES, type Stdio } from "../terminal/stdio.ts";
 
@@ -207,11 +207,7 @@ class Batch {
   }
 
   #idWords(): string {
-    const ids = this.#firstId === undefined
-      ? ""
-      : this.#firstId === this.#lastId
-      ? `, id ${this.#firstId}`
-      : `, ids ${this.#firstId} to ${this.#lastId}`;
+    const ids = this.#firstId === undefined ? "" : `, ${formatIds(this.#firstId, this.#lastId)}`;
     return `${this.sumWords()}${ids}`;
   }
 

@@ -25,7 +25,7 @@ import {
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseDuration, parseDurationOrNever, parseIdRanges } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatCount, formatPackets } from "../terminal/figures.ts";
+import { formatCount, formatThings } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { holdQueue, openWithoutHold } from "./queue_hold.ts";
@@ -299,10 +299,9 @@ function* stepsOf(ranges: readonly IdRange[]): Generator<IdRange> {
 
 /** `12 packets (3,400 bytes)`. */
 function wordsOf(packets: number, bytes: number, dead: boolean): string {
-  const words = dead
-    ? `${formatCount(packets)} dead letter${packets === 1 ? "" : "s"}`
-    : formatPackets(packets);
-  return `${words} (${formatCount(bytes)} byte${bytes === 1 ? "" : "s"})`;
+  return `${formatThings(packets, dead ? "dead letter" : "packet")} (${
+    formatThings(bytes, "byte")
+  })`;
 }
 
 /** @throws {UsageError} There is nobody to ask. */

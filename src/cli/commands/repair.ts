@@ -14,7 +14,7 @@ import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
-import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
+import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal/figures.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
@@ -104,8 +104,7 @@ function linesOf(report: RepairReport, to: string, whole: boolean): string[] {
   const { packets, bytes, deadPackets, deadBytes, notes } = report;
   const dead = deadPackets + report.lostDeadIds.length + (report.lostDeadPackets ?? 0) === 0
     ? ""
-    : `, and ${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
-      formatBytes(deadBytes);
+    : `, and ${formatThings(deadPackets, "dead letter")}, ${formatBytes(deadBytes)}`;
   return [
     `saved ${formatPackets(packets)}, ${formatBytes(bytes)}${dead}, into ${to}, which is sound`,
     ...lossOf("packet", report.lostPackets, report.lostIds),
@@ -119,13 +118,11 @@ function lossOf(name: string, lost: number | undefined, ids: readonly IdRange[])
   if (lost === 0 || (lost === undefined && ids.length === 0)) return [];
   const known = ids.reduce((sum, { firstId, lastId }) => sum + lastId + 1 - firstId, 0);
   const count = lost ?? known;
-  const words = `${formatCount(count)} ${name}${count === 1 ? "" : "s"}`;
+  const words = formatThings(count, name);
   return [
     lost === undefined ? `lost up to ${words}:` : `lost ${words}${ids.length > 0 ? ":" : ""}`,
     ...ids.map(({ firstId, lastId }) =>
-      firstId === lastId
-        ? `  id ${firstId}`
-        : `  ${known > count ? "among " : ""}ids ${firstId} to ${lastId}`
+      `  ${known > count && firstId < lastId ? "among " : ""}${formatIds(firstId, lastId)}`
     ),
   ];
 }

@@ -30,7 +30,13 @@ import { History } from "../session/history.ts";
 import { StopSignals } from "../session/signals.ts";
 import { painted } from "../session/status_view.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatBytes, formatCount, formatDuration, formatPackets } from "../terminal/figures.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatDuration,
+  formatPackets,
+  formatThings,
+} from "../terminal/figures.ts";
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
 import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -363,7 +369,7 @@ function databaseRows(
 function deadWords(queue: QueueCounts): string {
   const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = queue;
   const { damagedPackets, refusedPackets } = queue;
-  return `${formatCount(deadPackets)} dead letter${deadPackets === 1 ? "" : "s"}, ` +
+  return `${formatThings(deadPackets, "dead letter")}, ` +
     `${formatBytes(deadBytes)}; ever ${formatCount(expiredPackets)} expired, ` +
     `${formatCount(gaveUpPackets)} given up, ${formatCount(damagedPackets)} damaged, ` +
     `${formatCount(refusedPackets)} refused ` +

@@ -5,7 +5,7 @@
  */
 
 import { type Condition, inOneLine } from "../../sender/condition.ts";
-import { formatCount, formatPackets } from "../terminal/figures.ts";
+import { formatCount, formatPackets, formatThings } from "../terminal/figures.ts";
 
 /** How many routes are told of one by one; those behind are counted. */
 const MAX_TOLD = 3;
@@ -39,8 +39,7 @@ export function routesInOneLine(routes: readonly RouteStatus[]): string {
   const rest = byTone.filter((route) => !told.includes(route));
   const parts = told.map(inWords);
   if (rest.length > 0) {
-    const what = told.length === 0 ? "route" : "other";
-    const count = `${formatCount(rest.length)} ${what}${rest.length === 1 ? "" : "s"}`;
+    const count = formatThings(rest.length, told.length === 0 ? "route" : "other");
     parts.push(`${count}: ${counted(rest)}`);
   }
   return parts.join(" · ");

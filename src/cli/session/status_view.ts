@@ -8,7 +8,7 @@ import { type Condition, inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
 import type { SenderStats } from "../../delivery/status.ts";
 import type { Sender } from "../../sender/sender.ts";
-import { formatBytes, formatCount, formatPackets } from "../terminal/figures.ts";
+import { formatBytes, formatCount, formatPackets, formatThings } from "../terminal/figures.ts";
 import { printable } from "../terminal/printable.ts";
 
 /** Green, grey, cyan, yellow, red: ANSI codes. */
@@ -87,7 +87,9 @@ export class StatusView {
     const dropped = queue.droppedPackets === 0
       ? ""
       : `, ${formatCount(queue.droppedPackets)} dropped`;
-    const dead = queue.deadPackets === 0 ? "" : `, ${formatCount(queue.deadPackets)} dead letters`;
+    const dead = queue.deadPackets === 0
+      ? ""
+      : `, ${formatThings(queue.deadPackets, "dead letter")}`;
     return `queued ${formatPackets(queue.packets)}${size} ` +
       `(${formatCount(inFlightPackets)} in flight, ${
         formatCount(heldPackets)

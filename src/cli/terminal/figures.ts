@@ -20,9 +20,19 @@ export function formatCount(count: number): string {
   return fraction === undefined ? grouped : `${grouped}.${fraction}`;
 }
 
+/** `1,234 dead letters`, `1 dead letter`. */
+export function formatThings(count: number, name: string): string {
+  return `${formatCount(count)} ${name}${count === 1 ? "" : "s"}`;
+}
+
 /** `12 packets`, `1 packet`. */
 export function formatPackets(count: number): string {
-  return `${formatCount(count)} packet${count === 1 ? "" : "s"}`;
+  return formatThings(count, "packet");
+}
+
+/** `ids 5 to 16`, `id 5`. */
+export function formatIds(firstId: number, lastId: number): string {
+  return firstId === lastId ? `id ${firstId}` : `ids ${firstId} to ${lastId}`;
 }
 
 /** `512 B`, `1.5 KiB`, `3.0 MiB`. */
