@@ -24,6 +24,7 @@
  */
 
 import { type LocalFault, type Logger, type SocketSample, TcpState } from "../base/ports.ts";
+import { seconds } from "../base/words.ts";
 
 /** One gap between two readings counts for at most this much silence or stall. */
 export const MAX_COUNTED_GAP_MS = 250;
@@ -427,8 +428,4 @@ function isWindowClosed(sample: SocketSample, windowLimitedUsBefore: number): bo
   return sample.sendWindowBytes === undefined
     ? sample.windowLimitedUs > windowLimitedUsBefore
     : sample.sendWindowBytes < sample.sendMssBytes;
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(1)} s`;
 }

@@ -9,6 +9,7 @@ import { systemClock } from "../base/clock.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
+import { seconds } from "../base/words.ts";
 import type { Outage } from "../delivery/status.ts";
 import type {
   ForwarderState,
@@ -201,8 +202,4 @@ class ForwarderView {
       "/healthz, /metrics and /status have it for programs",
     ];
   }
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(1)} s`;
 }

@@ -8,6 +8,7 @@
  */
 
 import type { Clock } from "../base/ports.ts";
+import { seconds } from "../base/words.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
 import type { Condition } from "../sender/condition.ts";
@@ -329,8 +330,4 @@ export class Monitor {
   #tell(message: Message): void {
     for (const listener of this.#listeners) listener(message);
   }
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(1)} s`;
 }

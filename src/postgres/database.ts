@@ -11,6 +11,7 @@ import postgres from "postgres";
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
+import { seconds } from "../base/words.ts";
 import { hostAndPort, type QueueAddress, type Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
 import { ConnectionLostError, NoTlsError, sqlStateOf } from "./errors.ts";
@@ -284,7 +285,7 @@ export class Database {
         if (receivedBytes(session) > before) session.heardAtMs = clock.nowMs();
         else {
           session.waiting.delete(oldest);
-          oldest.reject(new NoAnswerError(`no answer within ${(allowedMs / 1000).toFixed(1)} s`));
+          oldest.reject(new NoAnswerError(`no answer within ${seconds(allowedMs)}`));
         }
       }
       this.#watch(session);

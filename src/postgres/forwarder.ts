@@ -22,7 +22,7 @@ import { watchFiles } from "../sender/file_watch.ts";
 import { OutageReporter } from "../sender/outage.ts";
 import { StatusHub } from "../sender/status_hub.ts";
 import { Tellings } from "../sender/tellings.ts";
-import { wordsForDead } from "../sender/words_for_dead.ts";
+import { wordsForDead, wordsForDropped } from "../sender/words_for_dead.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
 import { EdgeCalls } from "./edge_calls.ts";
@@ -223,9 +223,8 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       this.#mention(wordsForDead(dead));
       this.#afterProgress();
     }));
-    stack.defer(queue.subscribeDropped(({ packets, bytes, throughId }) => {
-      const what = throughId === 0 ? "dead letters" : "packets";
-      this.#mention(`there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`);
+    stack.defer(queue.subscribeDropped((dropped) => {
+      this.#mention(wordsForDropped(dropped));
       this.#afterProgress();
     }));
     stack.defer(this.#sending.subscribePollFailures((failure) => {

@@ -6,6 +6,7 @@
 
 import type { Logger } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
+import { sentence } from "../base/words.ts";
 import type { Outage } from "../delivery/status.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
 import type { Condition } from "../sender/condition.ts";
@@ -191,9 +192,4 @@ export function forwarderCondition(
     default:
       throw new TypeError(`Unknown state ${JSON.stringify(state satisfies never)}`);
   }
-}
-
-function sentence(words: string): string {
-  const text = `${words.charAt(0).toUpperCase()}${words.slice(1)}`;
-  return /[.!?]$/.test(text) ? text : `${text}.`;
 }

@@ -12,6 +12,7 @@
 
 import { messageOf, OutcomeUnknownError } from "../base/errors.ts";
 import type { Logger } from "../base/ports.ts";
+import { seconds } from "../base/words.ts";
 import { AGAIN_MS, type Answer, type Database } from "./database.ts";
 import { ConnectionLostError, NO_QUEUE, queueErrorOf, sqlStateOf } from "./errors.ts";
 
@@ -172,7 +173,7 @@ export class NumberedCalls {
     this.#missingSinceMs = undefined;
     const awayMs = this.#database.clock.nowMs() - sinceMs;
     this.#options.logger?.info(
-      `Queue ${this.#path}: the database has answered, after ${(awayMs / 1000).toFixed(1)} s more`,
+      `Queue ${this.#path}: the database has answered, after ${seconds(awayMs)} more`,
     );
   }
 

@@ -5,6 +5,7 @@
  */
 
 import type { ClusterStats, ReplicationStats } from "../base/cluster_stats.ts";
+import { seconds } from "../base/words.ts";
 
 /** What the words of a sender that waits for another one begin with. */
 export const STANDING_BY = "standing by: ";
@@ -67,8 +68,4 @@ export function standbyWords({ state, waitsFor, standbys }: ReplicationStats): s
     return `${waits}, and ${there === 0 ? "none is" : some} there`;
   }
   return state === "unknown" ? `${waits}; how many are there is not known` : waits;
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(1)} s`;
 }

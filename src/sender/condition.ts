@@ -6,6 +6,7 @@
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import { QueueFileError } from "../base/errors.ts";
+import { sentence } from "../base/words.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { Outage, SenderState } from "../delivery/status.ts";
 import { clusterTrouble } from "./cluster_words.ts";
@@ -172,8 +173,4 @@ function connected(
 /** In one line: the reason only where something is wrong. */
 export function inOneLine({ tone, headline, detail }: Condition): string {
   return tone === "warning" || tone === "bad" ? `${headline}: ${detail}` : headline;
-}
-
-function sentence(words: string): string {
-  return `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
 }

@@ -47,7 +47,7 @@ import { tenuredDialer } from "./tenured_dialer.ts";
 import { Tellings } from "./tellings.ts";
 import { otherSendersTurn } from "./turns.ts";
 import { keepUp } from "./upkeep.ts";
-import { wordsForDead } from "./words_for_dead.ts";
+import { wordsForDead, wordsForDropped } from "./words_for_dead.ts";
 import { writableInto } from "./writable.ts";
 
 /** For those parts of this library that stand between a sender and its user. */
@@ -207,10 +207,7 @@ export class Sender implements AsyncDisposable {
       const { state, verdict } = this.#supervisor;
       this.#outages.mention({ state, verdict, words, level: "warn", error: undefined });
     };
-    const forgetDropped = queue.subscribeDropped(({ packets, bytes, throughId }) => {
-      const what = throughId === 0 ? "dead letters" : "packets";
-      warn(`there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`);
-    });
+    const forgetDropped = queue.subscribeDropped((dropped) => warn(wordsForDropped(dropped)));
     const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
     const forgetPolls = sending.subscribePollFailures((failure) => {
       this.#queueFailure = failure === undefined ? undefined : messageOf(failure);

@@ -1,4 +1,5 @@
 import type { DeadPackets } from "../queue/options.ts";
+import type { DroppedPackets } from "../queue/store/types.ts";
 
 /** `"3 packets expired and became dead letters (1200 bytes)"` */
 export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
@@ -13,4 +14,10 @@ export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): stri
   const what = packets === 1 ? was : were;
   const became = packets === 1 ? "became a dead letter" : "became dead letters";
   return `${which} ${what} and ${became} (${bytes} bytes)`;
+}
+
+/** `"there are too many packets: dropped the 3 oldest (1200 bytes)"` */
+export function wordsForDropped({ packets, bytes, throughId }: DroppedPackets): string {
+  const what = throughId === 0 ? "dead letters" : "packets";
+  return `there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`;
 }

@@ -7,6 +7,7 @@
 
 import { SessionRefusedError, WireError } from "../base/errors.ts";
 import { type Clock, TcpState, type Wire } from "../base/ports.ts";
+import { seconds } from "../base/words.ts";
 import type { Framing } from "../framing/framing.ts";
 import { messageFinder } from "../framing/message_finder.ts";
 import {
@@ -398,8 +399,4 @@ export class BoundedStream implements SessionStream {
   #assertOpen(): void {
     if (this.#closed) throw new TypeError("The session is open: its stream is of no use any more.");
   }
-}
-
-function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(1)} s`;
 }

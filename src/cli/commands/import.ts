@@ -34,8 +34,9 @@ import { inWords, named, STDIN_NAMES, type Stdio } from "../terminal/stdio.ts";
 const HELP = `
 Each line is a JSON object as sendq export writes it: its payload, as base64, is the
 packet; expiresAt, where it is there, goes on to count, so that what has expired
-becomes a dead letter; everything else, also its id and its age, begins anew. The packets go to the end of the queue, in order, and a
-sender in another process is woken at once.
+becomes a dead letter; everything else, also its id and its age, begins anew. The
+packets go to the end of the queue, in order, and a sender in another process is
+woken at once.
 
 At the first line that is wrong import stops: the message has its number, and how
 many packets before it are stored. --dry-run looks at all lines and stores nothing.
