@@ -6,6 +6,15 @@
 
 import type { Logger } from "./ports.ts";
 
+/** One whose levels all do the same. */
+export function loggerOf(
+  log: (level: keyof Logger, message: string, data: readonly unknown[]) => unknown,
+): Logger {
+  const at = (level: keyof Logger) => (message: string, ...data: unknown[]) =>
+    log(level, message, data);
+  return { debug: at("debug"), info: at("info"), warn: at("warn"), error: at("error") };
+}
+
 /** Says nothing. */
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
@@ -18,18 +27,12 @@ export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() 
  */
 export function harmlessLogger(logger: Logger | undefined): Logger {
   if (logger === undefined) return silentLogger;
-  const guarded = (level: keyof Logger) => (message: string, ...data: unknown[]) => {
+  return loggerOf((level, message, data) => {
     try {
       const returned = logger[level](message, ...data);
       if (returned instanceof Promise) returned.catch(() => {});
     } catch {
       // See above.
     }
-  };
-  return {
-    debug: guarded("debug"),
-    info: guarded("info"),
-    warn: guarded("warn"),
-    error: guarded("error"),
-  };
+  });
 }

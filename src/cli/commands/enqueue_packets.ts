@@ -6,6 +6,7 @@
 
 import { systemClock } from "../../base/clock.ts";
 import { messageOf } from "../../base/errors.ts";
+import { silentLogger } from "../../base/logger.ts";
 import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
 import { within } from "../../base/waits.ts";
@@ -185,7 +186,7 @@ async function open(
 ): Promise<OutboundQueue> {
   // A script is told only of what is not as it should be.
   const warn = (words: string) => log.warn(words);
-  const logger = { debug() {}, info() {}, warn, error: warn };
+  const logger = { ...silentLogger, warn, error: warn };
   const given = givenOf(QUEUE_OPTIONS, options);
   return await openQueue(path, { ...KEEPS_DEAD_LETTERS, ...given, clock }, logger);
 }

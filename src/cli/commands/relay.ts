@@ -5,6 +5,7 @@
  */
 
 import { Command } from "commander";
+import { loggerOf } from "../../base/logger.ts";
 import { RELAY_OPTIONS } from "../../base/option_table.ts";
 import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
@@ -171,12 +172,7 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
         sender,
         listeners: listeners.map(({ listener }) => listener),
         // Its words name the library's options.
-        logger: {
-          debug: (words) => log.debug(inFlags(words)),
-          info: (words) => log.info(inFlags(words)),
-          warn: (words) => log.warn(inFlags(words)),
-          error: (words) => log.error(inFlags(words)),
-        },
+        logger: loggerOf((level, words) => log[level](inFlags(words))),
       });
       for (const { address, open } of listeners) {
         log.info(`listening on ${address}`);

@@ -7,6 +7,7 @@
 
 import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";
 import { messageOf } from "../../base/errors.ts";
+import { loggerOf } from "../../base/logger.ts";
 import type { Logger } from "../../base/ports.ts";
 import { writeAll, writeAllSync } from "../../base/write_all.ts";
 import { CommandError } from "./exit_code.ts";
@@ -246,13 +247,7 @@ export interface RouteLog extends Logger {
 export function logOf(log: LogConsole, route: string): RouteLog {
   const line: RouteLog["line"] = (level, message, fields = {}) =>
     log.line(level, `${route}: ${message}`, { route, ...fields });
-  return {
-    line,
-    debug: (message, ...data) => line("debug", message, fieldsOf(data)),
-    info: (message, ...data) => line("info", message, fieldsOf(data)),
-    warn: (message, ...data) => line("warn", message, fieldsOf(data)),
-    error: (message, ...data) => line("error", message, fieldsOf(data)),
-  };
+  return { line, ...loggerOf((level, message, data) => line(level, message, fieldsOf(data))) };
 }
 
 /** Whether colours are welcome: a terminal, and no NO_COLOR. Needs no permission. */
