@@ -22,7 +22,7 @@ import type { Access } from "./access.ts";
 import { FORWARDER_FIGURES, readForwarder } from "./forwarder_figures.ts";
 import type { HttpAnswer, HttpRequest } from "./listener.ts";
 import { PROMETHEUS_CONTENT_TYPE, textOfFigures } from "./prometheus.ts";
-import { methodRefusal, respond, serve, text } from "./serve.ts";
+import { methodRefusal, refuse, respond, serve, text } from "./serve.ts";
 import type { StatusServer, StatusServerOptions } from "./status_server.ts";
 
 /** Progress is looked for this often. */
@@ -98,12 +98,7 @@ export function serveForwarderStatus(
 
 function refusalOf(access: Access, request: HttpRequest): HttpAnswer | undefined {
   const refusal = access.refuse(request);
-  if (refusal === undefined) return undefined;
-  const { status, reason } = refusal;
-  return text(status, reason, {
-    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
-    ...(status === 429 ? { "retry-after": "1" } : {}),
-  });
+  return refusal === undefined ? undefined : refuse(refusal);
 }
 
 /** What is answered. */

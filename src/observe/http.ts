@@ -24,14 +24,14 @@ import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Condition } from "../sender/condition.ts";
 import { Sender } from "../sender/sender.ts";
-import type { Access } from "./access.ts";
+import type { Access, Refusal } from "./access.ts";
 import { readSender } from "./figures.ts";
 import type { HttpAnswer, HttpRequest } from "./listener.ts";
 import { type Health, Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
 import page from "./page.json" with { type: "json" };
 import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 import { type RouteSummary, summaryOf, withoutSender } from "./routes.ts";
-import { methodRefusal, respond, serve, type Service, text } from "./serve.ts";
+import { methodRefusal, refuse, respond, serve, type Service, text } from "./serve.ts";
 import type {
   RoutesStatusServer,
   ShownSender,
@@ -188,13 +188,9 @@ class StatusService<V extends View> implements Service {
     const notRead = methodRefusal(request);
     if (notRead !== undefined) return notRead;
     const refusal = this.#access.refuse(request);
-    if (refusal?.status === 403) return text(403, refusal.reason);
-    if (refusal?.status === 429) return text(429, refusal.reason, { "retry-after": "1" });
     // The login form needs its style.
-    if (refusal !== undefined && pathname !== "/page.css") {
-      return pathname === "/"
-        ? html(401, page["login.html"])
-        : text(401, refusal.reason, { "www-authenticate": "Bearer" });
+    if (refusal !== undefined && (refusal.status !== 401 || pathname !== "/page.css")) {
+      return pathname === "/" ? formOr(refusal) : refuse(refusal);
     }
     const asset = ASSETS.get(pathname);
     if (asset !== undefined) return respond(200, ...asset);
@@ -206,10 +202,13 @@ class StatusService<V extends View> implements Service {
     if ("cookie" in outcome) {
       return text(303, "", { "location": "./", "set-cookie": outcome.cookie });
     }
-    return outcome.status === 429
-      ? text(429, outcome.reason, { "retry-after": "1" })
-      : html(401, page["login.html"]);
+    return formOr(outcome);
   }
+}
+
+/** The form to log in with, where that would help. */
+function formOr(refusal: Refusal): HttpAnswer {
+  return refusal.status === 401 ? html(401, page["login.html"]) : refuse(refusal);
 }
 
 /** One sender's pages. */

@@ -8,7 +8,7 @@ import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { formatRemote } from "../base/remote.ts";
 import { listenAt } from "../kernel/listen.ts";
-import { Access, SECURITY_HEADERS } from "./access.ts";
+import { Access, type Refusal, SECURITY_HEADERS } from "./access.ts";
 import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
 import type { StatusServer, StatusServerOptions } from "./status_server.ts";
 
@@ -74,6 +74,14 @@ export function methodRefusal({ method }: HttpRequest): HttpAnswer | undefined {
   return method === "GET" || method === "HEAD"
     ? undefined
     : text(405, "only GET is served here", { allow: "GET, HEAD" });
+}
+
+/** What somebody is answered who may not ask. */
+export function refuse({ status, reason }: Refusal): HttpAnswer {
+  return text(status, reason, {
+    ...(status === 401 ? { "www-authenticate": "Bearer" } : {}),
+    ...(status === 429 ? { "retry-after": "1" } : {}),
+  });
 }
 
 /** An answer in words. */

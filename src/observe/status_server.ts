@@ -1,5 +1,5 @@
 /**
- * What is served over HTTP has in common, whosever status it is.
+ * What all servers of a status have in common: their options, and what is known of one that runs.
  *
  * @module
  */
