@@ -191,8 +191,13 @@ export function formatRemote(remote: Remote): string {
 function formatOne(remote: Remote): string {
   if (remote.scheme === "unix") return `unix:${remote.path}`;
   const { hostname, port, listen = false, scheme = "tcp" } = remote;
-  const host = hostname.includes(":") ? `[${hostname}]` : hostname;
-  return `${listen ? "listen" : scheme}://${host}:${port}`;
+  return `${listen ? "listen" : scheme}://${formatHostPort(hostname, port)}`;
+}
+
+/** Writes `"192.0.2.1:4000"` or `"[2001:db8::1]:4000"`. */
+export function formatHostPort(hostname: string, port: number): string {
+  const bare = hostname.replace(/^\[|\]$/g, "");
+  return bare.includes(":") ? `[${bare}]:${port}` : `${bare}:${port}`;
 }
 
 /**

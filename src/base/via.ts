@@ -7,7 +7,7 @@
 import { OptionError } from "./errors.ts";
 import { VIA_OPTIONS } from "./option_table.ts";
 import { checkFields, resolveOptions } from "./options.ts";
-import { parseRemote } from "./remote.ts";
+import { formatHostPort, parseRemote } from "./remote.ts";
 
 /**
  * The proxy that connections to the server go through.
@@ -95,7 +95,7 @@ export function proxyOf(via: string | ViaOptions): ProxyServer {
 export function formatProxy(
   { scheme, hostname, port }: Pick<ProxyServer, "scheme" | "hostname" | "port">,
 ): string {
-  return `${scheme}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
+  return `${scheme}://${formatHostPort(hostname, port)}`;
 }
 
 const EXPECTED = "must be socks5://HOST:PORT or http://HOST:PORT, with USER:PASSWORD@ before the " +

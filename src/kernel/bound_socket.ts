@@ -9,7 +9,8 @@
 import { connect, type Socket } from "node:net";
 import { getSystemErrorMessage } from "node:util";
 import { WireError } from "../base/errors.ts";
-import { formatHostPort, parseIpAddress } from "./ip_address.ts";
+import { formatHostPort } from "../base/remote.ts";
+import { parseIpAddress } from "./ip_address.ts";
 import { mayReach, type Source } from "./source.ts";
 import type { ByteConn } from "./tcp_wire.ts";
 

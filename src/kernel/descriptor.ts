@@ -10,6 +10,7 @@
 
 import { KernelCallError } from "../base/errors.ts";
 import { TcpState } from "../base/ports.ts";
+import { formatHostPort } from "../base/remote.ts";
 import {
   AF_INET,
   errnoName,
@@ -24,7 +25,6 @@ import {
 import {
   decodeSockaddr,
   type Endpoint,
-  formatHostPort,
   isIpv4,
   parseIpAddress,
   sameEndpoint,

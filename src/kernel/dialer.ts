@@ -7,9 +7,9 @@
 
 import { SocketOptionError, WireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
-import { normalizeHostname } from "../base/remote.ts";
+import { formatHostPort, normalizeHostname } from "../base/remote.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
-import { formatHostPort, parseIpAddress, sameEndpoint } from "./ip_address.ts";
+import { parseIpAddress, sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, libc, loadLibc } from "./libc.ts";
 import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
 import { hasAddress } from "./look_up.ts";

@@ -94,12 +94,6 @@ export function sameEndpoint(a: Endpoint, b: Endpoint): boolean {
   return a.port === b.port && a.address.every((byte, index) => byte === b.address[index]);
 }
 
-/** Writes `"192.0.2.1:4000"` or `"[2001:db8::1]:4000"`. */
-export function formatHostPort(hostname: string, port: number): string {
-  const bare = hostname.replace(/^\[|\]$/g, "");
-  return bare.includes(":") ? `[${bare}]:${port}` : `${bare}:${port}`;
-}
-
 /**
  * Decodes what getsockname or getpeername wrote.
  *

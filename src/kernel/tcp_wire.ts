@@ -7,8 +7,8 @@
 
 import { KernelCallError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
+import { formatHostPort } from "../base/remote.ts";
 import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
-import { formatHostPort } from "./ip_address.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 import { findLocalFault, type LocalPath } from "./local_fault.ts";
 import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";

@@ -6,7 +6,7 @@
 
 import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";
-import { formatRemote } from "../base/remote.ts";
+import { formatHostPort } from "../base/remote.ts";
 import { listenAt } from "../kernel/listen.ts";
 import { Access, type Refusal, SECURITY_HEADERS } from "./access.ts";
 import { type HttpAnswer, HttpListener, type HttpRequest } from "./listener.ts";
@@ -44,7 +44,7 @@ export function serve<S extends Service>(
   }
   const access = new Access(hostname, token, clock);
   const listener = listenAt(
-    formatRemote({ hostname, port }).replace("tcp://", ""),
+    formatHostPort(hostname, port),
     () => Deno.listen({ hostname, port }),
   );
   const { addr } = listener;
@@ -57,7 +57,6 @@ export function serve<S extends Service>(
     answer: (request) => service.answer(request),
     failure: (status) => text(status, status === 400 ? "bad request" : "internal error"),
   });
-  const host = addr.hostname.includes(":") ? `[${addr.hostname}]` : addr.hostname;
   let closing: Promise<void> | undefined;
   const close = () => {
     service.stop();
@@ -65,7 +64,7 @@ export function serve<S extends Service>(
     closing ??= http.close(CLOSE_GRACE_MS);
     return closing;
   };
-  const url = `http://${host}:${addr.port}/`;
+  const url = `http://${formatHostPort(addr.hostname, addr.port)}/`;
   return { server: { url, addr, close, [Symbol.asyncDispose]: close }, service };
 }
 

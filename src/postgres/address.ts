@@ -5,6 +5,7 @@
  */
 
 import { OptionError } from "../base/errors.ts";
+import { formatHostPort } from "../base/remote.ts";
 
 /**
  * What an acknowledged packet survives. The database is asked in each transaction whether
@@ -148,16 +149,9 @@ export function checkName(name: string): string {
 
 /** The address for people: without the password. */
 export function formatAddress({ hosts, database, user, name }: QueueAddress): string {
-  const list = hosts.map(hostAndPort).join(",");
+  const list = hosts.map(({ hostname, port }) => formatHostPort(hostname, port)).join(",");
   const path = [database, name].filter((part) => part !== "").map(encodeURIComponent).join("/");
   return `postgres://${encodeURIComponent(user)}@${list}/${path}`;
-}
-
-/** `"db1:5432"`; what Deno grants. */
-export function hostAndPort(
-  { hostname, port }: { readonly hostname: string; readonly port: number },
-): string {
-  return `${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}`;
 }
 
 /** Also of what is no URL for a stray character in its password. */

@@ -10,9 +10,10 @@ import process from "node:process";
 import postgres from "postgres";
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
+import { formatHostPort } from "../base/remote.ts";
 import { rest } from "../base/waits.ts";
 import { seconds } from "../base/words.ts";
-import { hostAndPort, type QueueAddress, type Weaker } from "./address.ts";
+import type { QueueAddress, Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
 import { ConnectionLostError, NoTlsError, sqlStateOf } from "./errors.ts";
 import { Primary } from "./primary.ts";
@@ -313,7 +314,7 @@ export class Database {
         if (error instanceof NoTlsError) throw error;
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
         metOlder ||= error instanceof OlderPrimaryError;
-        reasons.push(`${hostAndPort(host)}: ${messageOf(error)}`);
+        reasons.push(`${formatHostPort(host.hostname, host.port)}: ${messageOf(error)}`);
         cause = error;
       }
     }
@@ -347,7 +348,7 @@ export class Database {
       end(session);
       if (session.refusesTls) {
         const { sslMode } = this.#options.address;
-        throw new NoTlsError(hostAndPort(host), sslMode, { cause: error });
+        throw new NoTlsError(formatHostPort(host.hostname, host.port), sslMode, { cause: error });
       }
       throw error;
     } finally {

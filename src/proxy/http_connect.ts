@@ -5,8 +5,8 @@
  */
 
 import { WireError } from "../base/errors.ts";
+import { formatHostPort } from "../base/remote.ts";
 import type { ProxyCredentials } from "../base/via.ts";
-import { formatHostPort } from "../kernel/ip_address.ts";
 import { latin1, quote } from "../session/pattern.ts";
 import type { ProxyHandshake, ProxyTarget } from "./handshake.ts";
 

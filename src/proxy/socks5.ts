@@ -6,8 +6,9 @@
  */
 
 import { WireError } from "../base/errors.ts";
+import { formatHostPort } from "../base/remote.ts";
 import type { ProxyCredentials } from "../base/via.ts";
-import { formatHostPort, isIpv4, parseIpAddress } from "../kernel/ip_address.ts";
+import { isIpv4, parseIpAddress } from "../kernel/ip_address.ts";
 import type { ProxyHandshake, ProxyTarget } from "./handshake.ts";
 
 const VERSION = 5;

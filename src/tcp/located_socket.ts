@@ -19,6 +19,7 @@
  */
 
 import { ClosedError, KernelCallError } from "../base/errors.ts";
+import { formatHostPort } from "../base/remote.ts";
 import {
   type ConnectionAddresses,
   duplicate,
@@ -28,7 +29,6 @@ import {
   type ReportedEnd,
   socketCookie,
 } from "../kernel/descriptor.ts";
-import { formatHostPort } from "../kernel/ip_address.ts";
 import { closeDescriptor } from "../kernel/libc.ts";
 import { assertIpAddresses, endsOf, type TcpConnection } from "./connection.ts";
 

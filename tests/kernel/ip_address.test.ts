@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
+import { formatHostPort } from "../../src/base/remote.ts";
 import {
   decodeSockaddr,
   encodeSockaddr,
-  formatHostPort,
   formatIpAddress,
   isIpv4,
   parseIpAddress,

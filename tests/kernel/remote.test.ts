@@ -1,7 +1,11 @@
 import assert from "node:assert/strict";
-import { formatRemote, normalizeHostname, parseRemote } from "../../src/base/remote.ts";
+import {
+  formatHostPort,
+  formatRemote,
+  normalizeHostname,
+  parseRemote,
+} from "../../src/base/remote.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
-import { formatHostPort } from "../../src/kernel/ip_address.ts";
 
 Deno.test("parseRemote: what is read is what is written, and can be granted", () => {
   const cases: readonly (readonly [string, string, string?])[] = [

@@ -6,7 +6,8 @@
 
 import { normalize } from "node:path/posix";
 import { InvalidArgumentError } from "commander";
-import { hostAndPort, isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
+import { formatHostPort } from "../../base/remote.ts";
+import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import { identityAt, mayLookAt } from "../../queue/sqlite/file_identity.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import {
@@ -346,7 +347,13 @@ interface QueueIdentity {
 function identityOfQueue(queue: string): QueueIdentity {
   if (isQueueUrl(queue)) {
     const { hosts, database, name } = parseQueueUrl(queue);
-    return { place: JSON.stringify([hosts.map(hostAndPort).toSorted(), database, name]) };
+    return {
+      place: JSON.stringify([
+        hosts.map(({ hostname, port }) => formatHostPort(hostname, port)).toSorted(),
+        database,
+        name,
+      ]),
+    };
   }
   if (!isSpoolAddress(queue)) return { place: placeOf(queue) };
   const { file, name } = parseSpoolAddress(queue);
