@@ -4,7 +4,7 @@
  * @module
  */
 
-import { isOfOneClient } from "../src/base/accept_error.ts";
+import { isOfOneClient } from "../src/kernel/listen.ts";
 
 /** The listener has been closed. */
 const CLOSED: readonly string[] = ["BadResource", "Interrupted"];

@@ -10,7 +10,7 @@ import type { Dialer } from "../base/ports.ts";
 import { formatHostPort, normalizeHostname } from "../base/remote.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
 import { parseIpAddress, sameEndpoint } from "./ip_address.ts";
-import { closeDescriptor, libc, loadLibc } from "./libc.ts";
+import { closeDescriptor, loadLibc } from "./libc.ts";
 import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
 import { hasAddress } from "./look_up.ts";
 import {
@@ -100,8 +100,7 @@ export function tcpDialer(
   const host = normalizeHostname(hostname);
   const options = validateSocketOptions({ ...socketDefaults, ...socket });
   const from = source === undefined ? undefined : parseSource(source);
-  if (libcPath === undefined) libc();
-  else loadLibc(libcPath);
+  loadLibc(libcPath);
   const address = formatHostPort(host, port);
   let optionsWereTaken = false;
   return {

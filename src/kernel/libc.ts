@@ -329,15 +329,16 @@ export function libc(): Libc {
 }
 
 /**
- * Loads the C library from a path of the user's. A process has one: where it is loaded
- * already, that one stays.
+ * Loads the C library, from a path of the user's where there is one. A process has one: where it
+ * is loaded already, that one stays.
  *
  * @param path As it is granted.
  * @throws {RangeError} It is the library of another make than Deno's own, or cannot be loaded.
  * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
  * @throws {Deno.errors.NotCapable} It is not granted.
  */
-export function loadLibc(path: string): void {
+export function loadLibc(path: string | undefined): void {
+  if (path === undefined) return void libc();
   if (loaded !== undefined) return;
   checkPlatform();
   if (!isGranted(path)) throw new Deno.errors.NotCapable(needs(`--allow-ffi=${path}`));

@@ -96,3 +96,11 @@ function reasonOf(error: unknown): string {
     ? `${words.replace(/^.*: /, "")}. Give an address of this host, or a name that it knows`
     : words;
 }
+
+/** Deno's names for what happened to a client before it could be accepted. */
+const OF_ONE_CLIENT: readonly string[] = ["NotConnected", "ConnectionReset", "ConnectionAborted"];
+
+/** Whether `accept()` failed for one client's sake, so that the next may be well. */
+export function isOfOneClient(error: unknown): boolean {
+  return error instanceof Error && OF_ONE_CLIENT.includes(error.name);
+}

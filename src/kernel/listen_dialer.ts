@@ -12,7 +12,6 @@
  * @module
  */
 
-import { isOfOneClient } from "../base/accept_error.ts";
 import { systemClock } from "../base/clock.ts";
 import { OptionError, type WireError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS } from "../base/option_table.ts";
@@ -23,8 +22,8 @@ import { AllowedPeers } from "./allowed_peers.ts";
 import { Arrivals, replaced } from "./arrivals.ts";
 import { nextDescriptorHint } from "./descriptor.ts";
 import { adopt } from "./dialer.ts";
-import { listenAt } from "./listen.ts";
-import { libc, loadLibc } from "./libc.ts";
+import { isOfOneClient, listenAt } from "./listen.ts";
+import { loadLibc } from "./libc.ts";
 import type { EffectiveSocketOptions, SocketOptions } from "./socket_options.ts";
 import { type ResolvedSocketOptions, validateSocketOptions } from "./socket_options.ts";
 import type { LocalPath } from "./local_fault.ts";
@@ -138,8 +137,7 @@ class Listening implements ListenDialer {
     this.#arrivals = new Arrivals(secondConnection === "refuse");
     this.#options = validateSocketOptions({ ...socketDefaults, ...socket });
     this.#asked = socket;
-    if (libcPath === undefined) libc();
-    else loadLibc(libcPath);
+    loadLibc(libcPath);
     const where = { hostname: normalizeHostname(hostname), port };
     this.#listener = listenAt(
       formatRemote({ ...where, listen: true }),

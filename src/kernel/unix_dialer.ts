@@ -58,8 +58,7 @@ export function unixDialer(
 ): UnixDialer {
   checkUnixPath(path);
   checkOptionsOfUnix(socket);
-  if (libcPath === undefined) libc();
-  else loadLibc(libcPath);
+  loadLibc(libcPath);
   const remote = `unix:${path}`;
   return {
     remote,

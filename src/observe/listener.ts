@@ -13,10 +13,10 @@
 
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
 import http2, { type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
-import { isOfOneClient } from "../base/accept_error.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
+import { isOfOneClient } from "../kernel/listen.ts";
 import { ReaderConnection } from "./connection.ts";
 
 /** Readers at a time; a newcomer takes the place of the one that has been idle longest. */

@@ -17,7 +17,6 @@
  * @module
  */
 
-import { isOfOneClient } from "../base/accept_error.ts";
 import { systemClock } from "../base/clock.ts";
 import { messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
@@ -28,6 +27,7 @@ import { FramingError } from "../framing/errors.ts";
 import { batchLimitsFor } from "../framing/input_pump.ts";
 import { PacketSplitter } from "../framing/splitter.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
+import { isOfOneClient } from "../kernel/listen.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
 import { Client } from "./client.ts";
 import type {

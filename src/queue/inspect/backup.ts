@@ -5,8 +5,9 @@
  */
 
 import { QueueFileError } from "../../base/errors.ts";
-import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { toFileError } from "../sqlite/file_error.ts";
 import { copyDatabase } from "../sqlite/node_sqlite.ts";
+import { createNewFile } from "../store/schema.ts";
 import type { QueueCounts } from "./inspection.ts";
 import { QueueInspector } from "./inspector.ts";
 import type { QueueProblem } from "./integrity.ts";
@@ -51,7 +52,7 @@ export async function backUp<T>(
   { refuse, look }: { readonly refuse: () => Promise<void>; readonly look: () => Promise<T> },
 ): Promise<T> {
   await refuse();
-  createPrivately(to);
+  createNewFile(to);
   try {
     // Of an empty file, SQLite would delete a log that we perhaps may not look at.
     if (Deno.statSync(from).size > 0) await copyDatabase(from, to, BUSY_TIMEOUT_MS);
@@ -63,17 +64,5 @@ export async function backUp<T>(
     throw about instanceof QueueFileError && about.reason !== "corrupt"
       ? toFileError(error, to)
       : about;
-  }
-}
-
-function createPrivately(path: string): void {
-  try {
-    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw toFileError(error, path);
-    throw queueFileError("io", path, "there is such a file already", {
-      cause: error,
-      advice: "It was left as it is. Give the path of a new one.",
-    });
   }
 }

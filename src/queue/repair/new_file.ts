@@ -12,9 +12,9 @@ import type {
   SqliteStatement,
   SqliteValue,
 } from "../sqlite/driver.ts";
-import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { toFileError } from "../sqlite/file_error.ts";
 import { LETTER_COLUMNS, letterCrcOf } from "../store/row.ts";
-import { openQueueFile } from "../store/schema.ts";
+import { createNewFile, openQueueFile } from "../store/schema.ts";
 import type { IdRange } from "../store/types.ts";
 import {
   COUNT_COLUMNS,
@@ -54,17 +54,7 @@ export class NewFile {
 
   /** @throws {QueueFileError} There is such a file, or it cannot be made. */
   static create(path: string, driver: SqliteDriver): NewFile {
-    try {
-      Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
-    } catch (error) {
-      if (error instanceof Deno.errors.AlreadyExists) {
-        throw queueFileError("io", path, "there is such a file already", {
-          cause: error,
-          advice: "It was left as it is. Give the path of a new one.",
-        });
-      }
-      throw toFileError(error, path);
-    }
+    createNewFile(path);
     let database: SqliteDatabase | undefined;
     try {
       const options = { driver, durability: "power-loss", journal: "memory" } as const;
