@@ -15,14 +15,9 @@ import type {
 import { toFileError } from "../sqlite/file_error.ts";
 import { LETTER_COLUMNS, letterCrcOf } from "../store/row.ts";
 import { createNewFile, openQueueFile } from "../store/schema.ts";
+import { type Counts, STATE_COLUMNS } from "../store/state_table.ts";
 import type { IdRange } from "../store/types.ts";
-import {
-  COUNT_COLUMNS,
-  endsBlobOf,
-  type SavedBatch,
-  type SavedCounts,
-  type SavedLetter,
-} from "./salvage.ts";
+import { endsBlobOf, type SavedBatch, type SavedLetter } from "./salvage.ts";
 
 /** One transaction of the new file. */
 const COMMIT_ROWS = 4096;
@@ -109,14 +104,13 @@ export class NewFile {
     this.#added(payload.length);
   }
 
-  writeCounts(counts: SavedCounts): void {
+  writeCounts(counts: Counts): void {
     // Those whose batch is gone; ids may be given again where the counts are lost.
     this.#run("DELETE FROM expiry WHERE last_id NOT IN (SELECT last_id FROM packets)", []);
     this.#run(
-      `UPDATE state SET ${COUNT_COLUMNS.map((column) => `${column} = ?`).join(", ")}`,
-      COUNT_COLUMNS.map((column) => counts[column]),
+      `UPDATE state SET ${STATE_COLUMNS.map(([column]) => `${column} = ?`).join(", ")}`,
+      STATE_COLUMNS.map(([, name]) => counts[name]),
     );
-    this.#run("UPDATE state SET stored_bytes = queued_bytes", []);
     this.#run("COMMIT", []);
   }
 

@@ -21,6 +21,7 @@ import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import { mergeRanges } from "../store/id_ranges.ts";
 import type { IdWindow } from "../store/id_window.ts";
 import { checkKind, checkVersion, type FileKind } from "../store/schema.ts";
+import { type Counts, NO_COUNTS } from "../store/state_table.ts";
 import type { IdRange } from "../store/types.ts";
 import { NewFile } from "./new_file.ts";
 import {
@@ -32,7 +33,6 @@ import {
   lastRowCounts,
   type RowCounts,
   type SavedBatch,
-  type SavedCounts,
   savedLetterOf,
   type SavedPackets,
   savedPacketsOf,
@@ -163,7 +163,7 @@ class Repair {
   #stateGaps: Gap[] = [];
   readonly #lost: IdRange[] = [];
   readonly #lostLetters: IdRange[] = [];
-  #counts: SavedCounts | undefined;
+  #counts: Counts | undefined;
   #highestId = 0;
   /** The lowest id, for where the counts are lost. */
   #lowestId = Infinity;
@@ -234,8 +234,8 @@ class Repair {
       const packets = savedPacketsOf(row);
       if (packets !== undefined && isInGap(this.#packetGaps, row.key)) {
         const { firstId, lastId } = packets.ids;
-        const known = lastId > (this.#counts?.removed_through ?? 0) &&
-          lastId <= (this.#counts?.last_id ?? Infinity);
+        const known = lastId > (this.#counts?.removedThrough ?? 0) &&
+          lastId <= (this.#counts?.lastId ?? Infinity);
         if (known && !this.#file.overlaps(firstId, lastId)) this.#savePackets(packets);
       }
       if (isInGap(this.#letterGaps, row.key) && !this.#file.hasLetter(row.key)) {
@@ -247,7 +247,7 @@ class Repair {
   #saveCounts(row: Row): boolean {
     const counts = countsOf(row);
     if (counts === undefined) return false;
-    const isOlder = this.#lastRow !== undefined && this.#lastRow.last_id > counts.last_id;
+    const isOlder = this.#lastRow !== undefined && this.#lastRow.lastId > counts.lastId;
     this.#counts ??= isOlder ? { ...counts, ...this.#lastRow } : counts;
     return true;
   }
@@ -262,7 +262,7 @@ class Repair {
   #savePackets({ ids, batches, lost }: SavedPackets): void {
     this.#highestId = Math.max(this.#highestId, ids.lastId);
     this.#lost.push(...lost);
-    const removedThrough = this.#counts?.removed_through ?? 0;
+    const removedThrough = this.#counts?.removedThrough ?? 0;
     for (const batch of batches) {
       const lastId = batch.firstId + batch.ends.length - 1;
       if (lastId <= removedThrough) continue;
@@ -282,7 +282,7 @@ class Repair {
   /** Packets whose bytes are not those that were stored become dead letters, as with a sender. */
   #setAside({ firstId, ends, bytes, enqueuedAtMs }: SavedBatch, removedThrough: number): void {
     const diedAtMs = systemClock.wallMs();
-    const sentThrough = this.#counts?.sent_through ?? Infinity;
+    const sentThrough = this.#counts?.sentThrough ?? Infinity;
     ends.forEach((end, i) => {
       const id = firstId + i;
       if (id <= removedThrough) return;
@@ -313,40 +313,32 @@ class Repair {
     const old = this.#counts;
     // The last row of packets has the newest counts: what is lost behind them, they leave out.
     const countsAreOld = old !== undefined &&
-      this.#packetGaps.some(({ through }) => through > old.last_id);
-    const lastId = Math.max(old?.last_id ?? 0, this.#highestId);
+      this.#packetGaps.some(({ through }) => through > old.lastId);
+    const before = old ?? NO_COUNTS;
+    const lastId = Math.max(before.lastId, this.#highestId);
     // What is lost before the first packet that is saved has left the queue.
     const removedThrough = this.#lowestId === Infinity
       ? lastId
-      : Math.max(old?.removed_through ?? 0, this.#lowestId - 1);
-    const goneThrough = old?.removed_through ?? removedThrough;
-    const saved: SavedCounts = {
-      queued_packets: packets,
-      queued_bytes: bytes,
-      last_id: lastId,
-      removed_through: removedThrough,
+      : Math.max(before.removedThrough, this.#lowestId - 1);
+    const goneThrough = old?.removedThrough ?? removedThrough;
+    const gaveUp = deadPackets - expired - damaged - refused;
+    this.#file.writeCounts({
+      ...before,
+      ...{ packets, bytes, storedBytes: bytes, lastId, removedThrough, deadPackets, deadBytes },
       // Not known any more: the server may have any of them.
-      sent_through: countsAreOld ? lastId : old?.sent_through ?? lastId,
-      dropped_packets: old?.dropped_packets ?? 0,
-      dropped_bytes: old?.dropped_bytes ?? 0,
-      dead_packets: deadPackets,
-      dead_bytes: deadBytes,
-      expired_packets: Math.max(old?.expired_packets ?? 0, expired),
-      gave_up_packets: Math.max(
-        old?.gave_up_packets ?? 0,
-        deadPackets - expired - damaged - refused,
-      ),
-      damaged_packets: Math.max(old?.damaged_packets ?? 0, damaged),
-      refused_packets: Math.max(old?.refused_packets ?? 0, refused),
-    };
-    this.#file.writeCounts(saved);
+      sentThrough: old === undefined || countsAreOld ? lastId : old.sentThrough,
+      expiredPackets: Math.max(before.expiredPackets, expired),
+      gaveUpPackets: Math.max(before.gaveUpPackets, gaveUp),
+      damagedPackets: Math.max(before.damagedPackets, damaged),
+      refusedPackets: Math.max(before.refusedPackets, refused),
+    });
     const setAside = this.#setAsidePackets;
     const lostPackets = old === undefined || countsAreOld
       ? undefined
-      : Math.max(0, old.queued_packets - packets - setAside);
+      : Math.max(0, old.packets - packets - setAside);
     const lostDeadPackets = old === undefined
       ? undefined
-      : Math.max(0, old.dead_packets + setAside - deadPackets);
+      : Math.max(0, old.deadPackets + setAside - deadPackets);
     const clip = (ranges: readonly IdRange[], above: number) =>
       mergeRanges(ranges.map(({ firstId, lastId: last }) => ({
         firstId: Math.max(above + 1, firstId),

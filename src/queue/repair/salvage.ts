@@ -6,6 +6,7 @@
  */
 
 import { crcOf, letterCrcOf } from "../store/row.ts";
+import { type Counts, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
 import { type IdRange, isDeathReason } from "../store/types.ts";
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
@@ -58,26 +59,8 @@ export type SavedLetter = readonly [
   payload: Uint8Array,
 ];
 
-/** The counts of the file, by their columns. */
-export const COUNT_COLUMNS = [
-  "queued_packets",
-  "queued_bytes",
-  "last_id",
-  "removed_through",
-  "sent_through",
-  "dropped_packets",
-  "dropped_bytes",
-  "dead_packets",
-  "dead_bytes",
-  "expired_packets",
-  "gave_up_packets",
-  "damaged_packets",
-  "refused_packets",
-] as const;
-
-/** A value for each. */
-export type SavedCounts = { readonly [column in (typeof COUNT_COLUMNS)[number]]: number };
-
+/** How many columns of `state` are about packets; those behind them are about the file. */
+const COUNTS_OF_PACKETS = 13;
 /** Version 1 has no more of them, nor has a row that was written before the change. */
 const COUNTS_OF_VERSION_1 = 7;
 /** Version 2 has no more of them. */
@@ -100,33 +83,28 @@ function packetColumnsOf(cells: readonly Cell[]): readonly (Cell | undefined)[] 
 
 /** The counts that each row of packets has. */
 export type RowCounts = Pick<
-  SavedCounts,
-  "queued_packets" | "queued_bytes" | "last_id" | "removed_through" | "sent_through"
+  Counts,
+  "packets" | "bytes" | "lastId" | "removedThrough" | "sentThrough"
 >;
 
 /** The counts after a row of packets, by its id; `undefined`: it has none. */
 function rowCountsOf(
   { key, cells }: Row,
 ): RowCounts | undefined {
-  const [, , , , stored, packets, bytes, removed, sent] = packetColumnsOf(cells) ?? [];
+  const columns = packetColumnsOf(cells) ?? [];
+  const [, , , , stored, packets, bytes, removedThrough, sentThrough] = columns;
   if (
-    !isCount(stored) || !isCount(packets) || !isCount(bytes) || !isCount(removed) ||
-    !isCount(sent) || removed > key || sent > key
+    !isCount(stored) || !isCount(packets) || !isCount(bytes) || !isCount(removedThrough) ||
+    !isCount(sentThrough) || removedThrough > key || sentThrough > key
   ) return undefined;
-  return {
-    queued_packets: packets,
-    queued_bytes: bytes,
-    last_id: key,
-    removed_through: removed,
-    sent_through: sent,
-  };
+  return { packets, bytes, lastId: key, removedThrough, sentThrough };
 }
 
 /** The counts after the last row of packets that has any: those of `state` may be older. */
 export function lastRowCounts(rows: Iterable<Row | Gap>): RowCounts | undefined {
   let last: RowCounts | undefined;
   for (const row of rows) {
-    if ("key" in row && row.key > (last?.last_id ?? 0)) last = rowCountsOf(row) ?? last;
+    if ("key" in row && row.key > (last?.lastId ?? 0)) last = rowCountsOf(row) ?? last;
   }
   return last;
 }
@@ -214,35 +192,21 @@ export function expiryOf({ cells }: Row): number | undefined {
 }
 
 /** The counts of the row of `state`; `undefined`: it is none. */
-export function countsOf({ key, cells }: Row): SavedCounts | undefined {
+export function countsOf({ key, cells }: Row): Counts | undefined {
   const [first, ...values] = cells;
   // Rows of versions 1 and 2 have the key 1, one of version 3 the number of its queue.
   const isOld = key === 1 && values.length >= COUNTS_OF_VERSION_1 &&
     values.length <= COUNTS_OF_VERSION_2;
   const isNew = key === 0 && values.length > COUNTS_OF_VERSION_2;
   if (first !== null || !(isOld || isNew)) return undefined;
-  const numbers = COUNT_COLUMNS.map((_, i) => i < values.length ? values[i] : 0);
-  if (!numbers.every(isCount)) return undefined;
-  const [packets = 0, bytes = 0, lastId = 0, removedThrough = 0, sentThrough = 0, ...more] =
-    numbers;
-  if (removedThrough > lastId || sentThrough > lastId || packets > lastId) return undefined;
-  const [droppedPackets = 0, droppedBytes = 0, dead = 0, deadBytes = 0, ...ever] = more;
-  const [expired = 0, gaveUp = 0, damaged = 0, refused = 0] = ever;
-  return {
-    queued_packets: packets,
-    queued_bytes: bytes,
-    last_id: lastId,
-    removed_through: removedThrough,
-    sent_through: sentThrough,
-    dropped_packets: droppedPackets,
-    dropped_bytes: droppedBytes,
-    dead_packets: dead,
-    dead_bytes: deadBytes,
-    expired_packets: expired,
-    gave_up_packets: gaveUp,
-    damaged_packets: damaged,
-    refused_packets: refused,
-  };
+  const counts = { ...NO_COUNTS };
+  for (const [i, [, name]] of STATE_COLUMNS.slice(0, COUNTS_OF_PACKETS).entries()) {
+    const value = i < values.length ? values[i] : 0;
+    if (!isCount(value)) return undefined;
+    counts[name] = value;
+  }
+  const { packets, lastId, removedThrough, sentThrough } = counts;
+  return Math.max(packets, removedThrough, sentThrough) > lastId ? undefined : counts;
 }
 
 function isCount(cell: Cell | undefined): cell is number {

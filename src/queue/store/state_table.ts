@@ -27,7 +27,7 @@ export class ContradictionError extends Error {
 export type Counts = { -readonly [K in Exclude<keyof StoreState, "oldestEnqueuedAtMs">]: number };
 
 /** The columns of `state` in the order of the SQL, and what each is called here. */
-const COLUMNS: readonly (readonly [string, keyof Counts])[] = [
+export const STATE_COLUMNS: readonly (readonly [string, keyof Counts])[] = [
   ["queued_packets", "packets"],
   ["queued_bytes", "bytes"],
   ["last_id", "lastId"],
@@ -61,7 +61,7 @@ const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
 const WITHIN = "last_id > ?2 AND last_id <= ?3";
 
 /** The names of the counts that {@linkcode COUNTS_SQL} selects, in its order. */
-export const COUNT_COLUMNS: readonly string[] = COLUMNS.map(([column]) => column);
+export const COUNT_COLUMNS: readonly string[] = STATE_COLUMNS.map(([column]) => column);
 
 /**
  * The counts that hold: see `schema.ts`. The last row's, where they are newer. Behind them
@@ -114,9 +114,11 @@ export class StateTable {
     // It was made in the transaction that made the table, and is never removed.
     if (row === undefined) throw new ContradictionError("its row of counts is missing");
     const counts = { ...NO_COUNTS };
-    for (const [i, [column, name]] of COLUMNS.entries()) counts[name] = countOf(column, row[i]);
+    for (const [i, [column, name]] of STATE_COLUMNS.entries()) {
+      counts[name] = countOf(column, row[i]);
+    }
     checkCounts(counts);
-    checkIds(counts, row.slice(COLUMNS.length));
+    checkIds(counts, row.slice(STATE_COLUMNS.length));
     return counts;
   }
 
@@ -136,7 +138,7 @@ export class StateTable {
 
   /** Writes them. */
   write(counts: Counts): void {
-    this.#update.run([...COLUMNS.map(([, name]) => counts[name]), this.#queue]);
+    this.#update.run([...STATE_COLUMNS.map(([, name]) => counts[name]), this.#queue]);
   }
 }
 
@@ -165,7 +167,8 @@ function countOf(column: string, value: SqliteValue | undefined): number {
   throw new ContradictionError(`its count ${column} is ${String(value)}`);
 }
 
-const NO_COUNTS: Counts = {
+/** Those of a queue in which there was never anything. */
+export const NO_COUNTS: Counts = {
   packets: 0,
   bytes: 0,
   lastId: 0,
@@ -191,7 +194,7 @@ const NO_COUNTS: Counts = {
  */
 export function checkCounts(counts: Counts): void {
   const { packets, bytes, lastId, removedThrough, sentThrough } = counts;
-  for (const [column, name] of COLUMNS) {
+  for (const [column, name] of STATE_COLUMNS) {
     if (counts[name] < 0 && name !== "clockOffsetMs") {
       throw new ContradictionError(`its count ${column} would be ${counts[name]}`);
     }
