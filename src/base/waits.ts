@@ -13,9 +13,9 @@ export function rest(clock: Pick<Clock, "setTimer">, delayMs: number): Promise<v
 }
 
 /** Calls back once, when the signal is aborted. Returns the removal of the listener. */
-export function onAbort(signal: AbortSignal, callback: () => void): () => void {
-  signal.addEventListener("abort", callback, { once: true });
-  return () => signal.removeEventListener("abort", callback);
+export function onAbort(signal: AbortSignal | undefined, callback: () => void): () => void {
+  signal?.addEventListener("abort", callback, { once: true });
+  return () => signal?.removeEventListener("abort", callback);
 }
 
 /** Resolves after a time, or at abort. */
@@ -27,9 +27,9 @@ export async function restUnlessAborted(
   if (signal?.aborted) return;
   const { promise, resolve } = Promise.withResolvers<void>();
   const cancel = clock.setTimer(delayMs, resolve);
-  const forget = signal === undefined ? undefined : onAbort(signal, resolve);
+  const forget = onAbort(signal, resolve);
   await promise;
-  forget?.();
+  forget();
   cancel();
 }
 

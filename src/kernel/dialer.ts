@@ -8,6 +8,7 @@
 import { SocketOptionError, WireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
 import { formatHostPort, normalizeHostname } from "../base/remote.ts";
+import { onAbort } from "../base/waits.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
 import { parseIpAddress, sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, loadLibc } from "./libc.ts";
@@ -159,11 +160,10 @@ function connect(
 ): Promise<ByteConn> {
   return new Promise((resolve, reject) => {
     let ended = false;
-    const onAbort = () => {
+    const forget = onAbort(signal, () => {
       ended = true;
       reject(signal.reason);
-    };
-    signal.addEventListener("abort", onAbort, { once: true });
+    });
     if (onLookedUp !== undefined) {
       void whenLookedUp(hostname, () => {
         if (!ended) onLookedUp();
@@ -171,7 +171,7 @@ function connect(
     }
     open({ hostname, port, signal }).finally(() => {
       ended = true;
-      signal.removeEventListener("abort", onAbort);
+      forget();
     }).then((conn) => {
       if (signal.aborted) conn.close();
       else resolve(conn);

@@ -11,6 +11,7 @@ import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
+import { onAbort } from "../base/waits.ts";
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
@@ -379,8 +380,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     const waiting = Promise.withResolvers<void>();
     this.#drainWaiters.push({ throughId, resolve: waiting.resolve });
     const aborted = Promise.withResolvers<never>();
-    const onAbort = () => aborted.reject(signal?.reason);
-    signal?.addEventListener("abort", onAbort);
+    const forget = onAbort(signal, () => aborted.reject(signal?.reason));
     try {
       const ended = this.closed.then(() => {
         if (this.queue.removedThroughId >= throughId) return;
@@ -388,7 +388,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       });
       await Promise.race([waiting.promise, aborted.promise, ended]);
     } finally {
-      signal?.removeEventListener("abort", onAbort);
+      forget();
       this.#drainWaiters = this.#drainWaiters.filter(({ resolve }) => resolve !== waiting.resolve);
     }
   }

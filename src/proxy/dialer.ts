@@ -12,6 +12,7 @@ import { OptionError, WireError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { formatRemote, type HostRemote } from "../base/remote.ts";
 import { formatProxy, type ProxyServer } from "../base/via.ts";
+import { onAbort, rest } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
 import { abortQuietly } from "../session/open.ts";
@@ -77,7 +78,7 @@ export function proxyDialer({ proxy, remote, tcp, clock }: ProxyDialerOptions): 
         isLate = true;
         end();
       });
-      signal.addEventListener("abort", end, { once: true });
+      const forget = onAbort(signal, end);
       if (signal.aborted) end();
       try {
         const { bytesAcked: baseBytes } = wire.sample();
@@ -86,10 +87,7 @@ export function proxyDialer({ proxy, remote, tcp, clock }: ProxyDialerOptions): 
         // It may answer before it has read, and packets may not follow before that.
         const { writtenBytes } = handshake;
         const said = { baseBytes, writtenBytes, of: "the handshake", doing: "it was spoken to" };
-        await acknowledged(wire, said, clock, (ms) =>
-          new Promise((resolve) => {
-            clock.setTimer(ms, resolve);
-          }));
+        await acknowledged(wire, said, clock, (ms) => rest(clock, ms));
         return wire;
       } catch (error) {
         end();
@@ -104,7 +102,7 @@ export function proxyDialer({ proxy, remote, tcp, clock }: ProxyDialerOptions): 
         throw named(error, name);
       } finally {
         cancel();
-        signal.removeEventListener("abort", end);
+        forget();
       }
     },
   };

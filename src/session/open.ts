@@ -15,6 +15,7 @@
 import { acknowledged } from "../base/acknowledged.ts";
 import { KernelCallError, messageOf, SessionRefusedError, WireError } from "../base/errors.ts";
 import type { Clock, Wire } from "../base/ports.ts";
+import { onAbort } from "../base/waits.ts";
 import type { ReadyStep, SessionPlan } from "./session.ts";
 import { BoundedStream } from "./stream.ts";
 import { WireReader } from "./wire_reader.ts";
@@ -53,8 +54,7 @@ export async function openSession(
   const { open, timeoutMs } = plan;
   const aborted = Promise.withResolvers<never>();
   aborted.promise.catch(() => {});
-  const onAbort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort, { once: true });
+  const forget = onAbort(signal, () => aborted.reject(signal.reason));
   try {
     signal.throwIfAborted();
     const baseBytes = wire.sample().bytesAcked;
@@ -80,7 +80,7 @@ export async function openSession(
     abortQuietly(wire);
     throw error;
   } finally {
-    signal.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { type Clock, TcpState } from "../base/ports.ts";
+import { restUnlessAborted } from "../base/waits.ts";
 import { bytesGiven, type Counters, EndWitness, readCounters } from "./counters.ts";
 import { closed, type LocatedSocket } from "./located_socket.ts";
 import { DeadConnectionError } from "./verdict.ts";
@@ -52,7 +53,7 @@ export async function waitUntilDrained(options: DrainedOptions): Promise<void> {
     }
     witness.note(counters);
     if (markBytes !== undefined && counters.bytesAcked >= markBytes) return;
-    await pause(clock, pollInMs(counters, clock.nowMs() - startedAtMs), signal);
+    await restUnlessAborted(clock, pollInMs(counters, clock.nowMs() - startedAtMs), signal);
   }
 }
 
@@ -61,16 +62,4 @@ function pollInMs({ rttUs }: Counters, waitedMs: number): number {
   const rttMs = rttUs / 1000;
   const overdueMs = waitedMs - rttMs;
   return Math.min(MAX_POLL_MS, Math.max(MIN_POLL_MS, rttMs / 32, overdueMs / 8));
-}
-
-function pause(clock: Clock, delayMs: number, signal: AbortSignal | undefined): Promise<void> {
-  return new Promise((resolve) => {
-    const go = () => {
-      cancel();
-      signal?.removeEventListener("abort", go);
-      resolve();
-    };
-    const cancel = clock.setTimer(delayMs, go);
-    signal?.addEventListener("abort", go, { once: true });
-  });
 }

@@ -8,6 +8,7 @@ import type { X509Certificate } from "node:crypto";
 import { messageOf, OptionError, WireError } from "../base/errors.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
+import { onAbort } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
 import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
@@ -98,9 +99,8 @@ export async function tlsDialer(
         verified: fingerprints === undefined,
       };
       const overTls = started(wire, engineOf, engine, clock);
-      const onAbort = () => overTls.abort();
-      signal.addEventListener("abort", onAbort, { once: true });
-      if (signal.aborted) onAbort();
+      const forget = onAbort(signal, () => overTls.abort());
+      if (signal.aborted) overTls.abort();
       try {
         await overTls.handshake();
       } catch (error) {
@@ -116,7 +116,7 @@ export async function tlsDialer(
           () => inner.dial(signal, undefined, longer),
         );
       } finally {
-        signal.removeEventListener("abort", onAbort);
+        forget();
       }
       if (!overTls.accepted) {
         tell(
@@ -139,16 +139,15 @@ async function givenWithin(
 ): Promise<TlsOptions> {
   signal?.throwIfAborted();
   const given = Promise.withResolvers<TlsOptions>();
-  const onAbort = () => given.reject(signal?.reason);
+  const forget = onAbort(signal, () => given.reject(signal?.reason));
   const cancel = clock.setTimer(withinMs, () => {
     given.reject(new OptionError("tls", null, `must be given within ${withinMs / 1000} s`));
   });
-  signal?.addEventListener("abort", onAbort, { once: true });
   try {
     return await Promise.race([tls(), given.promise]);
   } finally {
     cancel();
-    signal?.removeEventListener("abort", onAbort);
+    forget();
   }
 }
 
