@@ -126,54 +126,26 @@ export class NewFile {
 
   /** What is left of ranges without the ids that packets and dead letters have. */
   without(ranges: readonly IdRange[]): IdRange[] {
-    const left: IdRange[] = [];
-    for (const { firstId, lastId } of ranges) {
-      let next = firstId;
-      while (next <= lastId) {
-        const batches = this.#batchesFrom(next, 256).filter((batch) => batch.firstId <= lastId);
-        for (const batch of batches) {
-          if (batch.firstId > next) left.push({ firstId: next, lastId: batch.firstId - 1 });
-          next = batch.lastId + 1;
-        }
-        if (batches.length === 0) {
-          left.push({ firstId: next, lastId });
-          break;
-        }
-      }
-    }
-    return this.withoutLetters(left);
+    return this.withoutLetters(leftOf(ranges, (id) => this.#batchesFrom(id, 256)));
   }
 
   /** The same without the ids of dead letters alone. */
   withoutLetters(ranges: readonly IdRange[]): IdRange[] {
-    const left: IdRange[] = [];
-    for (const { firstId, lastId } of ranges) {
-      let next = firstId;
-      while (next <= lastId) {
-        const letters = this.#all(
-          "SELECT id FROM dead_letters WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 256",
-          [next, lastId],
-        );
-        for (const [value] of letters) {
-          const id = Number(value);
-          if (id > next) left.push({ firstId: next, lastId: id - 1 });
-          next = id + 1;
-        }
-        if (letters.length === 0) {
-          left.push({ firstId: next, lastId });
-          break;
-        }
-      }
-    }
-    return left;
+    const sql = "SELECT id, id FROM dead_letters WHERE id >= ? ORDER BY id LIMIT 256";
+    return leftOf(ranges, (id) => this.#ranges(sql, [id]));
   }
 
   #batchesFrom(id: number, limit: number): IdRange[] {
-    return this.#all(
+    return this.#ranges(
       "SELECT last_id + 1 - coalesce(length(ends) / 4, 1), last_id FROM packets " +
         "WHERE last_id >= ? ORDER BY last_id LIMIT ?",
       [id, limit],
-    ).map(([firstId, lastId]) => ({ firstId: Number(firstId), lastId: Number(lastId) }));
+    );
+  }
+
+  #ranges(sql: string, params: readonly SqliteValue[]): IdRange[] {
+    return this.#all(sql, params)
+      .map(([firstId, lastId]) => ({ firstId: Number(firstId), lastId: Number(lastId) }));
   }
 
   #added(bytes: number): void {
@@ -210,6 +182,25 @@ export class NewFile {
     }
     return statement;
   }
+}
+
+/** @param takenFrom The next ranges that are taken, from an id on; none: there are no more. */
+function leftOf(ranges: readonly IdRange[], takenFrom: (id: number) => IdRange[]): IdRange[] {
+  const left: IdRange[] = [];
+  for (const { firstId, lastId } of ranges) {
+    let next = firstId;
+    while (next <= lastId) {
+      const taken = takenFrom(next).filter((range) => range.firstId <= lastId);
+      for (const range of taken) {
+        if (range.firstId > next) left.push({ firstId: next, lastId: range.firstId - 1 });
+        next = range.lastId + 1;
+      }
+      if (taken.length > 0) continue;
+      left.push({ firstId: next, lastId });
+      break;
+    }
+  }
+  return left;
 }
 
 function takeAway(path: string, database: SqliteDatabase | undefined): void {
