@@ -23,6 +23,7 @@ import { harmlessLogger } from "../base/logger.ts";
 import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
+import { within } from "../base/waits.ts";
 import { FramingError } from "../framing/errors.ts";
 import { batchLimitsFor } from "../framing/input_pump.ts";
 import { PacketSplitter } from "../framing/splitter.ts";
@@ -458,10 +459,8 @@ export class Relay implements AsyncDisposable {
 
   /** Waits, but not beyond the next change among the clients, nor beyond `other`. */
   async #pause(ms: number, other?: Promise<void>): Promise<void> {
-    const timeUp = Promise.withResolvers<void>();
-    const cancel = ms === Infinity ? () => {} : this.#clock.setTimer(ms, timeUp.resolve);
-    await Promise.race([timeUp.promise, this.#change.promise, ...(other ? [other] : [])]);
-    cancel();
+    const changes = [this.#change.promise, ...(other ? [other] : [])];
+    await within(ms, Promise.race(changes), this.#clock);
   }
 }
 

@@ -4,8 +4,8 @@
  * @module
  */
 
-import { KernelCallError } from "../base/errors.ts";
 import { libc } from "../kernel/libc.ts";
+import { refusedCall } from "./tcp_info.ts";
 
 const SIOCOUTQ = 0x5411n;
 const SIOCOUTQNSD = 0x894Bn;
@@ -34,12 +34,7 @@ const answer = new Int32Array(1);
  */
 export function readSendQueue(fd: number): SendQueue {
   const sendQueueBytes = ask(fd, SIOCOUTQ);
-  if (sendQueueBytes === undefined) {
-    throw new KernelCallError(
-      "ioctl(SIOCOUTQ)",
-      "The kernel refuses ioctl(SIOCOUTQ), as a sandbox may (seccomp, gVisor): permit it.",
-    );
-  }
+  if (sendQueueBytes === undefined) throw refusedCall("ioctl(SIOCOUTQ)");
   return { sendQueueBytes, notSentBytes: ask(fd, SIOCOUTQNSD) };
 }
 

@@ -50,7 +50,6 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { KernelCallError } from "../base/errors.ts";
 import { WATCH_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import { errnoName, SO_ERROR, SOL_SOCKET } from "../kernel/constants.ts";
@@ -66,7 +65,7 @@ import { bytesNotHandedOver, type TcpConnection } from "./connection.ts";
 import { waitUntilDrained } from "./drained.ts";
 import { locate, readFrom } from "./located_socket.ts";
 import { readSendQueue, type SendQueue } from "./send_queue.ts";
-import { readTcpInfo, type TcpInfo } from "./tcp_info.ts";
+import { readTcpInfo, refusedCall, type TcpInfo } from "./tcp_info.ts";
 import { SocketWatch, type Watch, type WatchOptions } from "./watch.ts";
 
 /**
@@ -153,12 +152,7 @@ export function tcpInfo(conn: TcpConnection): TcpInfo {
 export function socketError(conn: TcpConnection): string | undefined {
   return locate(conn).change((fd) => {
     const errno = getSocketInt(fd, SOL_SOCKET, SO_ERROR);
-    if (errno === undefined) {
-      throw new KernelCallError(
-        "getsockopt(SO_ERROR)",
-        "The kernel refuses getsockopt(SO_ERROR), as a sandbox may (seccomp, gVisor): permit it.",
-      );
-    }
+    if (errno === undefined) throw refusedCall("getsockopt(SO_ERROR)");
     return errno === 0 ? undefined : errnoName(errno);
   });
 }

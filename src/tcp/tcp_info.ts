@@ -318,6 +318,14 @@ export function decodeWholeTcpInfo(bytes: Uint8Array, length: number): TcpInfo {
 const buffer = new Uint8Array(TCP_INFO_BYTES);
 const length = new Uint32Array(1);
 
+/** A call without which nothing can be said. */
+export function refusedCall(call: string): KernelCallError {
+  return new KernelCallError(
+    call,
+    `The kernel refuses ${call}, as a sandbox may (seccomp, gVisor): permit it.`,
+  );
+}
+
 /**
  * Reads the structure of a socket.
  *
@@ -326,10 +334,7 @@ const length = new Uint32Array(1);
 export function readTcpInfo(fd: number): TcpInfo {
   length[0] = TCP_INFO_BYTES;
   if (libc().getsockopt(fd, IPPROTO_TCP, TCP_INFO, buffer, length) !== 0) {
-    throw new KernelCallError(
-      "getsockopt(TCP_INFO)",
-      "The kernel refuses getsockopt(TCP_INFO), as a sandbox may (seccomp, gVisor): permit it.",
-    );
+    throw refusedCall("getsockopt(TCP_INFO)");
   }
   return decodeWholeTcpInfo(buffer, length[0]);
 }
