@@ -4,11 +4,12 @@
  *
  * An outage is one line at its begin, one at its end, and one now and then
  * between, at growing intervals; and one more for a connection that ends in
- * another way than those before it, for that is another fault. What ends it is not a connection, for a server
- * that accepts and drops would begin one outage a connection: it is a packet
- * that was confirmed since the last failure, or that nothing waits any more.
- * One that comes back soon after its end has to stay away for longer each time
- * before it counts as over.
+ * another way than those before it, for that is another fault.
+ *
+ * What ends an outage is not a connection, for a server that accepts and drops
+ * would begin one outage a connection: it is a packet that was confirmed since
+ * the last failure, or that nothing waits any more. One that comes back soon
+ * after its end has to stay away for longer each time before it counts as over.
  *
  * @module
  */

@@ -7,7 +7,7 @@
 
 import { messageOf, OptionError } from "../base/errors.ts";
 import { ANSWER_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
 import { PayloadSplitter } from "../framing/payload_splitter.ts";
@@ -188,10 +188,7 @@ export function answerPlanOf(confirm: AnswerConfirmation): AnswerPlan {
   if (typeof confirm !== "object" || confirm === null) {
     throw new OptionError("confirm", confirm, 'must be "kernel", or an object that says how');
   }
-  const unknown = Object.keys(confirm).find((field) => !known.includes(field));
-  if (unknown !== undefined) {
-    throw new OptionError(`confirm.${unknown}`, unknown, `is none of ${known.join(", ")}`);
-  }
+  checkFields("confirm", confirm, known);
   const { framing } = confirm;
   const limits = resolveOptions(ANSWER_OPTIONS, confirm, "confirm.");
   const cutter = (): AnswerCutter => new PayloadSplitter(framing, MAX_ANSWER_BYTES);
