@@ -39,11 +39,6 @@ ${EXIT_CODE_HELP}
 const INSTEAD = "A queue on PostgreSQL is backed up with its database: pg_basebackup, or " +
   "pg_dump --schema=sendq; sendq export writes its packets";
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- */
 export function backupCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("backup")
     .summary("copy a queue, also while a sender runs")

@@ -55,12 +55,6 @@ interface CheckOptions {
   readonly json?: boolean;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function checkCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("check")
     .summary("look for damage in a queue")

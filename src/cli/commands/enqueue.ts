@@ -43,12 +43,6 @@ ${framingHelp()}
 ${EXIT_CODE_HELP}
 `;
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("enqueue")
     .summary("put packets into a queue for its sender")

@@ -57,12 +57,6 @@ interface ExportOptions extends RangeOptions {
   readonly force?: boolean;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function exportCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("export")
     .summary("write packets to a file or a pipe; the queue keeps them")

@@ -105,12 +105,6 @@ interface ForwardOptions
   readonly quiet?: boolean;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function forwardCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("forward")
     .summary("forward an edge's file into a queue of a cluster")

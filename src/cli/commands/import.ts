@@ -71,12 +71,6 @@ const READ_BYTES = 64 * 1024;
 /** What a line may have besides its payload. */
 const FIELDS_BYTES = 64 * 1024;
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function importCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("import")
     .summary("store the packets that export has written")

@@ -60,12 +60,6 @@ interface ListOptions extends RangeOptions {
   readonly json?: boolean;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function listCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("list")
     .summary("list the packets in a queue, or its dead letters")

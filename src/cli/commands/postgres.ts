@@ -33,12 +33,6 @@ With --allow-env=PGPASSWORD the password may stand in that variable.
 ${EXIT_CODE_HELP}
 `;
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it prints.
- */
 export function postgresCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   return new Command("postgres")
     .summary("make what a queue on PostgreSQL needs")

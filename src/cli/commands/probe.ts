@@ -106,12 +106,6 @@ interface Look {
   readonly verdict: Verdict["kind"];
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function probeCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("probe")
     .summary("see what the kernel says about the path to a server")

@@ -91,12 +91,6 @@ export interface RelayCommandOptions
   readonly socketMode?: number;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("relay")
     .summary("take packets from many local clients, and deliver them")

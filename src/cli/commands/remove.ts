@@ -87,12 +87,6 @@ interface RequeueOptions extends ChoiceOptions {
   readonly ttl?: number;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function removeCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("remove")
     .summary("remove packets or dead letters for good; asks first")
@@ -112,12 +106,6 @@ export function removeCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
     );
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function requeueCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("requeue")
     .summary("put dead letters back to the end of the queue")

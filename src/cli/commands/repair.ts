@@ -42,12 +42,6 @@ ${EXIT_CODE_HELP}
 const INSTEAD = "A damaged database is replaced: fail over to a standby, or restore a backup. " +
   "sendq check says what is wrong, sendq export saves the packets before the damage";
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function repairCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("repair")
     .summary("save what can be read of a damaged queue into a new file")

@@ -107,12 +107,6 @@ export interface SendOptions extends DeliveryCommandOptions, Omit<FramingOptions
   readonly received: "discard" | "stdout";
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("send")
     .summary("deliver packets from stdin, or from the queue alone")

@@ -51,12 +51,6 @@ interface ShowOptions {
   readonly raw?: boolean;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function showCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("show")
     .summary("show one packet, its bytes as hex and text")

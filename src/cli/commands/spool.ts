@@ -45,12 +45,6 @@ interface SpoolOptions {
   readonly json?: boolean;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function spoolCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("spool")
     .summary("list the queues of a spool")

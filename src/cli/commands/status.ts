@@ -113,12 +113,6 @@ interface Source extends Disposable {
   packets(): Promise<number>;
 }
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function statusCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("status")
     .summary("show a queue and its sender")

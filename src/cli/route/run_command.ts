@@ -56,12 +56,6 @@ Permissions: sendq run --check prints the smallest flags for a file. For itself 
 ${EXIT_CODE_HELP}
 `;
 
-/**
- * Makes the command.
- *
- * @param finish Told the exit code.
- * @param io Where it reads and prints.
- */
 export function runCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
   const command = new Command("run")
     .summary("deliver what a route file says, one route or several")
