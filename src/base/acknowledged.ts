@@ -33,7 +33,6 @@ export interface Said {
  *
  * @param wire Nobody else writes to it.
  * @param said What was written.
- * @param clock Time.
  * @param pause Waits between two readings; throws where there is no more time.
  * @throws {WireError} The connection has ended.
  * @throws {KernelCallError} The counters cannot be read, or contradict each other.

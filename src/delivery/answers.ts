@@ -184,7 +184,6 @@ export class Answers {
    *
    * @param ackedBytes How many bytes of the stream are acknowledged by the ledger, which may
    *   hear of a write later than of its answer: the answer then waits.
-   * @param nowMs Now.
    */
   settle(ackedBytes: number, nowMs: number): void {
     let next = this.#heard[0];

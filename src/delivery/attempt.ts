@@ -74,7 +74,6 @@ export class Attempt {
   /**
    * Says how it stands; gives it up if its time is over.
    *
-   * @param nowMs Now.
    * @param mustEnd Nobody waits any longer.
    */
   look(nowMs: number, mustEnd: boolean): AttemptResult {

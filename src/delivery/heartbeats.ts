@@ -30,7 +30,6 @@ export class Heartbeats {
   /**
    * When the next one is due.
    *
-   * @param nowMs Now.
    * @param quietSinceMs When the kernel last took bytes.
    * @returns 0: now; `Infinity`: first the last one has to be answered.
    */

@@ -17,7 +17,6 @@ export class WakeSignal {
   #listening = false;
   #quietTurns = 0;
 
-  /** @param clock Time. */
   constructor(clock: Clock) {
     this.#clock = clock;
   }

@@ -52,7 +52,6 @@ export class Access {
   /**
    * @param hostname Where the server is going to listen.
    * @param token What a request has to bring; undefined: nothing.
-   * @param clock Time.
    * @throws {RangeError} Not a loopback address and no token, or too short a token.
    */
   constructor(hostname: string, token: string | undefined, clock: Clock) {

@@ -30,10 +30,7 @@ export class ReaderConnection extends Duplex {
   #idleSinceMs: number;
   #cancelCut: () => void = () => {};
 
-  /**
-   * @param conn Taken over.
-   * @param clock Time.
-   */
+  /** @param conn Taken over. */
   constructor(conn: Deno.Conn, clock: Clock) {
     super({ allowHalfOpen: true });
     this.#conn = conn;

@@ -150,7 +150,6 @@ export class Monitor {
 
   /**
    * @param sender Whom to watch.
-   * @param clock Time.
    * @param undeliverableLimitMs How long nothing may be delivered.
    */
   constructor(sender: Sender, clock: Clock, undeliverableLimitMs: number) {

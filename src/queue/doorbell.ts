@@ -66,7 +66,6 @@ async function watch(watcher: Deno.FsWatcher, onTouch: () => void): Promise<void
  *
  * @param lockPath The lock file.
  * @param onRing Called at each ring with true, and once a second with false.
- * @param clock Time.
  * @param watch Tells of rings. @default {the runtime}
  */
 export function listenForRings(
@@ -106,7 +105,6 @@ export interface Ringer {
  * Rings at most so often; the last ring of a burst comes late, never not at all.
  *
  * @param intervalMs How often.
- * @param clock Time.
  * @param ring Rings once.
  */
 export function ringerOf(intervalMs: number, clock: Clock, ring: () => void): Ringer {
@@ -138,7 +136,6 @@ const FILE_INTERVAL_MS = 5;
  * Tells the sender, in another process, that there are packets.
  *
  * @param queuePath The queue's path.
- * @param clock Time.
  */
 export function lockFileRinger(queuePath: string, clock: Clock): Ringer {
   const path = lockPathOf(queuePath);

@@ -65,7 +65,6 @@ export class GuardedStore implements QueueStore {
    *
    * @param store The file, open.
    * @param files Its files, as they were when it was opened.
-   * @param clock Time.
    * @param prepare Called once, before anything is stored.
    */
   constructor(

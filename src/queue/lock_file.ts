@@ -131,7 +131,6 @@ export interface SenderNotice {
  * it has published. Needs the right to read the lock file, nothing else.
  *
  * @param queuePath The queue's own path.
- * @param clock Time.
  * @returns `undefined`: no sender has the queue.
  * @throws {QueueFileError} The lock file cannot be read.
  * @throws {Deno.errors.NotCapable} With the flags to add.

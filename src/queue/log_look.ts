@@ -29,7 +29,6 @@ export class LogLook {
 
   /**
    * @param path The log, which this process may look at.
-   * @param clock Time.
    * @param watch Tells of writes; without it the log is looked at each time.
    */
   constructor(path: string, clock: Clock, watch?: FileWatch) {

@@ -49,7 +49,6 @@ export interface QueuePlace {
   /**
    * Takes the exclusive right to send.
    *
-   * @param clock Time.
    * @param signal Ends a wait for it.
    * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender has it, and is not waited for.

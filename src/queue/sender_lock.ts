@@ -80,7 +80,6 @@ export class SenderLock implements Tenure {
    * Takes the lock of the queue at `queuePath`.
    *
    * @param queuePath The queue's own path, not the lock file's.
-   * @param clock Time.
    * @param allocate Keeps disk space without writing it.
    * @throws {QueueLockedError} Another sender holds it, in this process or another.
    * @throws {QueueFileError} The lock file cannot be made, or is a symbolic link; or the

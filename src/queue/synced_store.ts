@@ -31,7 +31,6 @@ export class SyncedStore implements FileStore {
    *
    * @param store The file, open.
    * @param syncIn Where its log is synced; `"loop"` for one that syncs nothing.
-   * @param clock Time.
    * @throws {Deno.errors.NotCapable} `"threads"` were asked for, and need a flag.
    * @throws {QueueFileError} They were, and the log cannot be opened.
    */

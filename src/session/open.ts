@@ -37,7 +37,6 @@ export interface Opened {
  *
  * @param wire Just connected; nothing was written to it.
  * @param plan What to do.
- * @param clock Time.
  * @param signal Ends it.
  * @throws {SessionRefusedError} The server does not want it.
  * @throws {WireError} The connection failed, or the time is over.

@@ -73,7 +73,6 @@ export class Reports {
  *
  * @param path The spool's path.
  * @param queue The queue's number.
- * @param clock Time.
  * @returns `undefined`: no sender has the queue.
  * @throws {QueueFileError} The lock file cannot be read.
  */

@@ -34,7 +34,6 @@ const spools = new Map<string, SentSpool>();
  *
  * @param path The spool's path without symbolic links.
  * @param queue Which queue.
- * @param clock Time.
  * @param allocate Keeps disk space without writing it.
  * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
  */

@@ -90,7 +90,6 @@ export class TlsWire implements Wire {
    * @param tcp Nothing was written to it.
    * @param engineOf Makes the TLS library's part.
    * @param options How TLS is spoken.
-   * @param clock Time.
    * @throws {KernelCallError} The connection's counters cannot be read.
    */
   constructor(tcp: TcpWire, engineOf: EngineFactory, options: EngineOptions, clock: Clock) {

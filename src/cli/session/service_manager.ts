@@ -18,7 +18,6 @@ export class ServiceManager implements Disposable {
   #status = "";
   #isReady = false;
 
-  /** @param clock Time. */
   constructor(clock: Clock) {
     this.#clock = clock;
     this.#socket = variable("NOTIFY_SOCKET");

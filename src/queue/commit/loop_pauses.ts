@@ -20,7 +20,6 @@ export class LoopPauses {
   #commits = 0;
   #ms = 0;
 
-  /** @param clock Time. */
   constructor(clock: Clock) {
     this.#clock = clock;
   }

@@ -51,7 +51,6 @@ export class Vacuum {
    * Makes it; it does nothing until woken.
    *
    * @param store The file.
-   * @param clock Time.
    * @param isIdle Whether the queue has nothing to commit.
    */
   constructor(store: SpaceStore, clock: Clock, isIdle: () => boolean) {

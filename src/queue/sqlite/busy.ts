@@ -22,7 +22,6 @@ export class BusyRetry {
   /**
    * Makes a new one.
    *
-   * @param clock Time.
    * @param limitMs Counted from the first wait.
    */
   constructor(clock: Clock, limitMs: number) {
