@@ -213,52 +213,27 @@ export class QueueInspector implements Inspector {
     }
   }
 
-  /**
-   * What the file counts, without looking at its packets.
-   *
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode Inspector.counts}. */
   counts(): Promise<QueueCounts> {
     return this.#read(() => this.#counts());
   }
 
-  /**
-   * The queue's packets by ascending id. Those that come or go meanwhile may be
-   * among them or not.
-   *
-   * @param query Which, and how much of each payload; see {@linkcode InspectQuery}.
-   * @throws {QueueFileError} A page cannot be read; the packets before it have come.
-   */
+  /** See {@linkcode Inspector.packets}. */
   packets(query: InspectQuery = {}): AsyncGenerator<InspectedPacket> {
     return packetsOnPages((after) => this.#read(() => this.#packetPage(after, query)), query);
   }
 
-  /**
-   * How many packets the queue has in a range, and their bytes.
-   *
-   * @param range Which.
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode Inspector.countPackets}. */
   countPackets(range: InspectRange = {}): Promise<PacketCount> {
     return countPacketsOnPages((after) => this.#read(() => this.#packetPage(after, range)), range);
   }
 
-  /**
-   * One packet with its whole payload.
-   *
-   * @returns `undefined`: it is not in the queue.
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode Inspector.packet}. */
   packet(id: number): Promise<InspectedPacket | undefined> {
     return firstOf(this.packets({ fromId: id, toId: id, payloadBytes: Infinity }));
   }
 
-  /**
-   * The dead letters by ascending id.
-   *
-   * @param query Which, and how much of each payload; see {@linkcode InspectQuery}.
-   * @throws {QueueFileError} A page cannot be read; the letters before it have come.
-   */
+  /** See {@linkcode Inspector.deadLetters}. */
   deadLetters(query: InspectQuery = {}): AsyncGenerator<InspectedDeadLetter> {
     return lettersOnPages(
       (after) => this.#read(() => this.#deadPage(after, query.payloadBytes ?? 0)),
@@ -266,12 +241,7 @@ export class QueueInspector implements Inspector {
     );
   }
 
-  /**
-   * How many dead letters there are in a range, and their bytes.
-   *
-   * @param range Which.
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode Inspector.countDeadLetters}. */
   async countDeadLetters(range: InspectRange = {}): Promise<PacketCount> {
     if (this.version < DEAD_LETTERS_VERSION) return { packets: 0, bytes: 0 };
     const { after, toId, beforeMs } = boundsOf(range);
@@ -285,12 +255,7 @@ export class QueueInspector implements Inspector {
     });
   }
 
-  /**
-   * One dead letter with its whole payload.
-   *
-   * @returns `undefined`: there is none with this id.
-   * @throws {QueueFileError}
-   */
+  /** See {@linkcode Inspector.deadLetter}. */
   deadLetter(id: number): Promise<InspectedDeadLetter | undefined> {
     return firstOf(this.deadLetters({ fromId: id, toId: id, payloadBytes: Infinity }));
   }
