@@ -41,6 +41,7 @@ import type { QueueFileError } from "../base/errors.ts";
 import { packetsOf } from "../base/packet_batch.ts";
 import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
+import { PendingEnqueue } from "./commit/pending_enqueues.ts";
 import { requeueInSteps } from "./commit/requeue.ts";
 import { FilePlace } from "./file_place.ts";
 import { committerEvents, QueueListeners } from "./listeners.ts";
@@ -263,7 +264,9 @@ export class OutboundQueue implements AsyncDisposable {
       const bytes = this.#checkSize(payload);
       this.#checkRoom(1, bytes);
       const expiresAtMs = this.#expiryOf(options?.ttlMs ?? this.#options.ttlMs);
-      return this.#committer.store(this.#arena.copy(payload, expiresAtMs), options?.signal);
+      const start = this.#arena.copy(payload);
+      const unit = new PendingEnqueue(this.#arena.block, start, bytes, expiresAtMs);
+      return this.#committer.store(unit, options?.signal);
     } catch (error) {
       return Promise.reject(error);
     }
@@ -302,8 +305,9 @@ export class OutboundQueue implements AsyncDisposable {
     for (const size of sizes) bytes += size;
     this.#checkRoom(count, bytes);
     const expiresAtMs = this.#expiryOf(options?.ttlMs ?? this.#options.ttlMs);
-    const span = this.#arena.copyAll(payloads, sizes, bytes, expiresAtMs);
-    const firstId = await this.#committer.store(span, options?.signal);
+    const start = this.#arena.copyAll(payloads, bytes);
+    const unit = new PendingEnqueue(this.#arena.block, start, bytes, expiresAtMs, sizes);
+    const firstId = await this.#committer.store(unit, options?.signal);
     return { firstId, lastId: firstId + count - 1 };
   }
 

@@ -13,11 +13,7 @@ const FULL = new QueueFileError("disk-full", "outbox.db", "The disk is full.");
 const BROKEN = new QueueFileError("io", "outbox.db", "The disk is broken.");
 
 function unitOf(bytes: number): PendingEnqueue {
-  const span = {
-    ...{ block: new Uint8Array(0), start: 0, bytes, packets: 1 },
-    ...{ sizes: undefined, expiresAtMs: Infinity },
-  };
-  return new PendingEnqueue(span, () => {}, () => {});
+  return new PendingEnqueue(new Uint8Array(0), 0, bytes, Infinity);
 }
 
 /** A removal gives back no more, unless all of it is asked for. */

@@ -3,9 +3,7 @@ import { PendingEnqueue, PendingEnqueues } from "../../src/queue/commit/pending_
 
 /** A unit of one packet. */
 function unitOf(bytes: number): PendingEnqueue {
-  const block = new Uint8Array(bytes);
-  const span = { block, start: 0, bytes, packets: 1, sizes: undefined, expiresAtMs: Infinity };
-  return new PendingEnqueue(span, () => {}, () => {});
+  return new PendingEnqueue(new Uint8Array(bytes), 0, bytes, Infinity);
 }
 
 Deno.test("what was withdrawn leaves the line without a transaction, and the order stays", () => {

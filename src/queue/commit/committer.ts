@@ -22,7 +22,7 @@ import type {
   StoreState,
 } from "../store/contract.ts";
 import { MOVE_BYTES, MOVE_PACKETS } from "../store/packet_table.ts";
-import type { Overflow, PacketCount, PacketSpan } from "../store/types.ts";
+import type { Overflow, PacketCount } from "../store/types.ts";
 import {
   commitInParts,
   type CommitInPartsOptions,
@@ -31,7 +31,7 @@ import {
   type Removal,
 } from "./commit_in_parts.ts";
 import { LoopPauses } from "./loop_pauses.ts";
-import { PendingEnqueue, PendingEnqueues } from "./pending_enqueues.ts";
+import { type PendingEnqueue, PendingEnqueues } from "./pending_enqueues.ts";
 import { Vacuum } from "./vacuum.ts";
 
 /**
@@ -210,10 +210,7 @@ export class Committer {
   }
 
   /** Stores packets behind all earlier ones. Returns the first one's id, once they are on disk. */
-  store(span: PacketSpan, signal: AbortSignal | undefined): Promise<number> {
-    // Faster than `new Promise`: no closure of ours for each packet.
-    const { promise, resolve, reject } = Promise.withResolvers<number>();
-    const unit = new PendingEnqueue(span, resolve, reject);
+  store(unit: PendingEnqueue, signal: AbortSignal | undefined): Promise<number> {
     if (signal) {
       unit.signal = signal;
       unit.release = onAbort(signal, () => this.#withdraw(unit, signal.reason));
@@ -221,7 +218,7 @@ export class Committer {
     if (this.#options.overflow === "drop-oldest") this.#makeWay(unit);
     this.#pending.push(unit);
     if (this.#phase === "idle") this.#schedule();
-    return promise;
+    return unit.stored;
   }
 
   /**

@@ -1,7 +1,7 @@
 /**
  * While something is always due, the runtime looks after its sockets in every 61st turn of the
  * loop only (deno_facts, The event loop). Where those turns are long, commits in this thread
- * leave it a pause after so long, in which it does.
+ * leave it that many short ones from time to time.
  *
  * @module
  */
@@ -9,9 +9,8 @@
 import type { Clock } from "../../base/ports.ts";
 
 const PAUSE_AFTER_MS = 100;
+/** So many turns that do nothing take 0.25 ms; a timer of the shortest delay takes 2 ms. */
 const TURNS_WITHOUT_SOCKETS = 61;
-/** A timer of the shortest delay: the loop has nothing to do until then. */
-const PAUSE_MS = 1;
 
 /** Sees to it that commits leave the loop its pauses. */
 export class LoopPauses {
@@ -28,7 +27,11 @@ export class LoopPauses {
   schedule(run: () => void): void {
     if (this.#ms < PAUSE_AFTER_MS) return this.#clock.defer(run);
     this.#commits = this.#ms = 0;
-    this.#clock.setTimer(PAUSE_MS, run);
+    this.#pause(TURNS_WITHOUT_SOCKETS, run);
+  }
+
+  #pause(turns: number, run: () => void): void {
+    this.#clock.defer(turns === 1 ? run : () => this.#pause(turns - 1, run));
   }
 
   /** A commit has held the loop for so long. */

@@ -6,7 +6,7 @@
 
 import type { PacketSpan } from "../store/types.ts";
 
-/** Packets that wait to be stored together. */
+/** Packets that wait to be stored together. There is one for each `enqueue`: it is to be small. */
 export class PendingEnqueue implements PacketSpan {
   readonly block: Uint8Array;
   readonly start: number;
@@ -14,6 +14,8 @@ export class PendingEnqueue implements PacketSpan {
   readonly packets: number;
   readonly sizes: Uint32Array | undefined;
   readonly expiresAtMs: number;
+  /** The first packet's id, once they are on disk. */
+  readonly stored: Promise<number>;
   /** Stored, from this id on. */
   readonly resolve: (firstId: number) => void;
   /** Not stored. */
@@ -25,22 +27,23 @@ export class PendingEnqueue implements PacketSpan {
   /** Takes the listener off the signal. */
   release: (() => void) | undefined = undefined;
 
-  /**
-   * @param span Where the packets lie.
-   * @param resolve Called once they are stored.
-   * @param reject Called if they are not.
-   */
+  /** The arguments are what a {@linkcode PacketSpan} has: an object of them would be made in vain. */
   constructor(
-    span: PacketSpan,
-    resolve: (firstId: number) => void,
-    reject: (reason: unknown) => void,
+    block: Uint8Array,
+    start: number,
+    bytes: number,
+    expiresAtMs: number,
+    sizes?: Uint32Array,
   ) {
-    this.block = span.block;
-    this.start = span.start;
-    this.bytes = span.bytes;
-    this.packets = span.packets;
-    this.sizes = span.sizes;
-    this.expiresAtMs = span.expiresAtMs;
+    this.block = block;
+    this.start = start;
+    this.bytes = bytes;
+    this.packets = sizes === undefined ? 1 : sizes.length;
+    this.sizes = sizes;
+    this.expiresAtMs = expiresAtMs;
+    // Faster than `new Promise`: no closure of ours for each packet.
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    this.stored = promise;
     this.resolve = resolve;
     this.reject = reject;
   }

@@ -103,28 +103,27 @@ export class Arena {
     this.#nowMs = nowMs;
   }
 
-  /** Copies one packet. */
-  copy(payload: Uint8Array, expiresAtMs: number): PacketSpan {
-    const bytes = payload.length;
-    const start = this.#reserve(bytes);
-    this.#block.set(payload, start);
-    return { block: this.#block, start, bytes, packets: 1, sizes: undefined, expiresAtMs };
+  /** The block that packets were copied to last. */
+  get block(): Uint8Array {
+    return this.#block;
   }
 
-  /** Copies packets of these sizes, and of `bytes` in all. */
-  copyAll(
-    payloads: readonly Uint8Array[],
-    sizes: Uint32Array,
-    bytes: number,
-    expiresAtMs: number,
-  ): PacketSpan {
+  /** Copies one packet. Returns where it begins in the block. */
+  copy(payload: Uint8Array): number {
+    const start = this.#reserve(payload.length);
+    this.#block.set(payload, start);
+    return start;
+  }
+
+  /** Copies packets of `bytes` in all. Returns where the first one begins in the block. */
+  copyAll(payloads: readonly Uint8Array[], bytes: number): number {
     const start = this.#reserve(bytes);
     let end = start;
     for (const payload of payloads) {
       this.#block.set(payload, end);
       end += payload.length;
     }
-    return { block: this.#block, start, bytes, packets: payloads.length, sizes, expiresAtMs };
+    return start;
   }
 
   /** Reserves room in the block. Returns where it begins. */
