@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
 import { Vacuum } from "../../src/queue/commit/vacuum.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { ManualClock } from "../support/manual_clock.ts";
-import { settle } from "./helpers.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { FaultDriver, settle } from "./helpers.ts";
 
 /** A file that gives back what it is asked to. */
 class File {
@@ -216,4 +218,31 @@ Deno.test("after a look that has found little, the next one waits for five secon
   assert.deepEqual(await removeForMs(5000), ["space"]);
   assert.deepEqual(await removeForMs(10_000), ["space", "space"]);
   vacuum.stop();
+});
+
+Deno.test("giving space back waits for no sync of the disk, and what is stored behind it does", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  let level = "", committedAt = "";
+  const steps = new Set<string>();
+  driver.fault = (sql) => {
+    const [, set] = /^PRAGMA synchronous ?= ?(\w+)/i.exec(sql) ?? [];
+    level = set?.toLowerCase() ?? level;
+    if (sql.startsWith("PRAGMA incremental_vacuum")) steps.add(level);
+    if (sql === "COMMIT") committedAt = level;
+    return undefined;
+  };
+  const queue = await OutboundQueue.open(dir.queue, { driver, syncIn: "loop" });
+  await queue.enqueueMany(Array.from({ length: 100 }, () => new Uint8Array(100_000)));
+  await sendingSideOf(queue).removeThrough(queue.lastId);
+  await queue.close();
+  assert.deepEqual([...steps], ["normal"]);
+  assert(Deno.statSync(dir.queue).size < 1e6);
+  steps.clear();
+  await using again = await OutboundQueue.open(dir.queue, { driver, syncIn: "loop" });
+  await again.enqueueMany(Array.from({ length: 100 }, () => new Uint8Array(100_000)));
+  await sendingSideOf(again).removeThrough(again.lastId);
+  while (steps.size === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  await again.enqueue("x");
+  assert.equal(committedAt, "full");
 });
