@@ -58,6 +58,7 @@ export type { ViaOptions } from "./src/base/via.ts";
 export type { TlsOptions, TlsSource } from "./src/tls/options.ts";
 export { Relay } from "./src/relay/relay.ts";
 export type {
+  RelayAddress,
   RelayConnection,
   RelayListener,
   RelayOptions,

@@ -84,6 +84,8 @@ export class InputPump {
   readonly #givingUp = new AbortController();
   #stopped = false;
   #ended = false;
+  #reading = false;
+  #sourceEnded = false;
   #storing: Promise<void> = Promise.resolve();
   #onRead = Promise.withResolvers<void>();
   #doubted = false;
@@ -105,6 +107,18 @@ export class InputPump {
   /** Packets that were read and are not on disk. */
   get unstoredPackets(): number {
     return this.#unstoredPackets;
+  }
+
+  /**
+   * Whether everything that came from the source is on disk, and it has ended in order.
+   *
+   * @param hasEnded Asked where nothing has been read of its end, and nothing is being read:
+   *   whether that is all that is left to read.
+   */
+  isAllStored(hasEnded: () => boolean): boolean {
+    const { fault, unfinishedBytes } = this.#options.splitter;
+    if (fault !== undefined || unfinishedBytes > 0 || this.#unstoredPackets > 0) return false;
+    return this.#sourceEnded || (!this.#reading && hasEnded());
   }
 
   /** Bytes read of a packet that is not whole. */
@@ -170,7 +184,10 @@ export class InputPump {
     const most = this.#stopped ? splitter.missingBytes : READ_BYTES;
     if (most === 0) return false;
     const buffer = this.#buffer.subarray(0, most);
+    this.#reading = true;
     const length = await source.read(buffer);
+    this.#reading = false;
+    this.#sourceEnded = length === null;
     if (length === null && !endCompletes) return false;
     const packets = length === null ? splitter.end() : splitter.push(buffer.subarray(0, length));
     this.#storing = this.#store(packets);

@@ -24,6 +24,8 @@ export const SOCK_CLOEXEC = 0x80000;
 export const SOL_SOCKET = 1;
 /** `SO_ERROR`: reads and clears the pending error. */
 export const SO_ERROR = 4;
+/** `SO_LINGER`: what a close does; a `struct linger { int l_onoff, l_linger }`. */
+export const SO_LINGER = 13;
 /** `SO_BINDTODEVICE`. */
 export const SO_BINDTODEVICE = 25;
 /** `SO_MARK`. */

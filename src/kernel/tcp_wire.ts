@@ -8,7 +8,7 @@
 import { KernelCallError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
 import { formatHostPort } from "../base/remote.ts";
-import { errnoName, IPPROTO_TCP, SO_ERROR, SOL_SOCKET, TCP_INFO } from "./constants.ts";
+import { errnoName, IPPROTO_TCP, SO_ERROR, SO_LINGER, SOL_SOCKET, TCP_INFO } from "./constants.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
 import { findLocalFault, type LocalPath } from "./local_fault.ts";
 import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";
@@ -17,7 +17,6 @@ import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
 import { asWireError } from "./wire_error.ts";
 
 const SHUT_WR = 1;
-const SO_LINGER = 13;
 /** The kernel counts both in whole seconds. */
 const ASKING = { idleMs: 1000, intervalMs: 1000, count: 9 } as const;
 

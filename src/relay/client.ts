@@ -1,7 +1,21 @@
 import { BackgroundWriter } from "../base/background_writer.ts";
 import type { PacketSplitter } from "../framing/splitter.ts";
 import { InputPump, type InputPumpOptions } from "../framing/input_pump.ts";
+import type { AcceptedEnd } from "../kernel/accepted_end.ts";
 import type { RelayConnection } from "./options.ts";
+
+/** What a relay has accepted. */
+export interface Arrival {
+  readonly connection: RelayConnection;
+  /** How it ends; `undefined`: every end looks the same. */
+  readonly end: AcceptedEnd | undefined;
+}
+
+/** Ends one that nothing was read from: its client is not to take that for an orderly end. */
+export function turnAway({ connection, end }: Arrival): void {
+  end?.reset();
+  connection.close();
+}
 
 /** One client of a relay. */
 export class Client {
@@ -15,25 +29,26 @@ export class Client {
   lingers = false;
   /** Why it is ended, if by us. */
   endReason: string | undefined;
-  readonly #connection: RelayConnection;
+  readonly #arrival: Arrival;
   readonly #closed = Promise.withResolvers<void>();
   readonly #gone = Promise.withResolvers<void>();
   #open = true;
 
   constructor(
     number: number,
-    connection: RelayConnection,
+    arrival: Arrival,
     splitter: PacketSplitter,
     nowMs: number,
     pump: InputPumpOptions,
   ) {
+    const { connection } = arrival;
     const { hostname, port } = connection.remoteAddr;
     this.name = `client ${number}` + (hostname === undefined ? "" : ` (${hostname}:${port})`);
     this.splitter = splitter;
     this.pump = new InputPump(pump);
     this.replies = new BackgroundWriter(connection);
     this.heardMs = nowMs;
-    this.#connection = connection;
+    this.#arrival = arrival;
   }
 
   get isOpen(): boolean {
@@ -50,10 +65,17 @@ export class Client {
     return this.#gone.promise;
   }
 
+  /**
+   * Ends it: in order where it has ended its side and all of it is stored, and by a reset
+   * otherwise. An orderly end is its only sign that it need not send anything again.
+   */
   close(): void {
     if (!this.#open) return;
     this.#open = false;
-    this.#connection.close();
+    const { connection, end } = this.#arrival;
+    if (this.pump.isAllStored(() => end?.clientHasEnded ?? false)) end?.permitOrder();
+    else end?.reset();
+    connection.close();
     this.#closed.resolve();
   }
 

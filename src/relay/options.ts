@@ -10,17 +10,32 @@ import type { Oversize } from "../framing/splitter.ts";
 import type { Sender } from "../sender/sender.ts";
 
 /**
+ * One end of a client's connection, as `Deno.Conn` gives it.
+ *
+ * @category Relay
+ */
+export interface RelayAddress {
+  /** `"tcp"` or `"unix"`. */
+  readonly transport: string;
+  /** The IP address; TCP only. */
+  readonly hostname?: string;
+  /** The port; TCP only. */
+  readonly port?: number;
+}
+
+/**
  * One client's connection, as `Deno.Listener` gives it.
  *
  * @category Relay
  */
 export interface RelayConnection {
   /** Where the client is. */
-  readonly remoteAddr: {
-    readonly transport: string;
-    readonly hostname?: string;
-    readonly port?: number;
-  };
+  readonly remoteAddr: RelayAddress;
+  /**
+   * Where it has connected to. With both, and `"tcp"` as their transport, the relay finds the
+   * connection's descriptor, without which every end looks the same to the client.
+   */
+  readonly localAddr?: RelayAddress;
   /** Reads some bytes; `null` once the client has ended. */
   read(buffer: Uint8Array): Promise<number | null>;
   /** Writes some of the bytes. */
@@ -167,7 +182,7 @@ export interface RelayStopOptions {
   /**
    * How long what was read may take to be stored, in milliseconds, where the queue
    * is full or its disk; `Infinity` until it is. What is not stored by then is
-   * counted, and its client gets no orderly end.
+   * counted, and its client gets no orderly end; see {@linkcode Relay}.
    *
    * @default {5000}
    */

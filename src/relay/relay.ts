@@ -10,7 +10,10 @@
  *    so a full queue holds the clients back and memory stays bounded.
  * 3. A packet that is not whole when its client ends is not stored, and said.
  * 4. One client's fault ends that client and nobody else.
- * 5. What clients take is bounded: their number, what each has sent of a packet
+ * 5. A client sees an orderly end only where it has ended its side and all that it
+ *    sent is on disk; every other end of its connection is a reset, also that of a
+ *    process that is killed.
+ * 6. What clients take is bounded: their number, what each has sent of a packet
  *    that is not whole, all of these together, and descriptors, of which some
  *    are always left to the delivery.
  *
@@ -27,11 +30,17 @@ import { within } from "../base/waits.ts";
 import { FramingError } from "../framing/errors.ts";
 import { batchLimitsFor } from "../framing/input_pump.ts";
 import { PacketSplitter } from "../framing/splitter.ts";
-import { hasSpareDescriptors } from "../kernel/descriptor.ts";
+import { AcceptedEnd } from "../kernel/accepted_end.ts";
+import {
+  type ConnectionAddresses,
+  hasSpareDescriptors,
+  type ReportedEnd,
+} from "../kernel/descriptor.ts";
 import { isOfOneClient } from "../kernel/listen.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
-import { Client } from "./client.ts";
+import { type Arrival, Client, turnAway } from "./client.ts";
 import type {
+  RelayAddress,
   RelayConnection,
   RelayListener,
   RelayOptions,
@@ -49,7 +58,16 @@ const RESERVED_DESCRIPTORS = 16;
  * Takes packets in from clients and hands them to a sender.
  *
  * A client that ends its side in order is closed in turn once all its packets
- * are on disk; where it may get replies, it is kept for a while after that.
+ * are on disk; where it may get replies, it is kept for a while after that. Every
+ * other end is a reset (`ECONNRESET`): {@linkcode Relay.stop}, a packet that could
+ * not be stored or was not whole, input that is not what its framing promises, and
+ * a process that is killed. Packets that were skipped or cut for their size, as
+ * `oversize` says, count as stored.
+ *
+ * Two things look like an orderly end all the same. A Unix socket knows no reset:
+ * a client that has to know what is on disk connects by TCP. And a process that
+ * ends by an uncaught exception is closed in order by the runtime: catch it, and
+ * stop the relay, or call `Deno.exit`.
  *
  * @category Relay
  * @example Lines from a local program, delivered to a server
@@ -103,6 +121,7 @@ export class Relay implements AsyncDisposable {
   #lastClient: Client | undefined;
   #trouble: string | undefined;
   #fullSaid = false;
+  #sameEndsSaid = false;
   #lateReplySaid = false;
   /** Resolved when a client has left, or it is to be stopped. */
   #change = Promise.withResolvers<void>();
@@ -206,9 +225,9 @@ export class Relay implements AsyncDisposable {
   async #accept(listener: RelayListener): Promise<void> {
     let trouble: string | undefined;
     while (!this.#isStopping()) {
-      let connection: RelayConnection;
+      let arrival: Arrival;
       try {
-        connection = await listener.accept();
+        arrival = this.#arrivalOf(await listener.accept());
       } catch (error) {
         // Closed: also while a client waited to be accepted.
         if (this.#isStopping()) return;
@@ -221,7 +240,7 @@ export class Relay implements AsyncDisposable {
         continue;
       }
       if (!this.#isStopping() && !hasSpareDescriptors(RESERVED_DESCRIPTORS)) {
-        connection.close();
+        turnAway(arrival);
         this.#ended.refused++;
         const words = "clients are turned away: the last open files are kept for the delivery. " +
           "Raise the limit of open files (ulimit -n)";
@@ -232,9 +251,27 @@ export class Relay implements AsyncDisposable {
       trouble = undefined;
       // Not read yet: it waits as it would in the listener's backlog.
       await this.#room();
-      if (this.#isStopping()) return connection.close();
-      const serving = this.#serve(connection).finally(() => this.#serving.delete(serving));
+      if (this.#isStopping()) return turnAway(arrival);
+      const serving = this.#serve(arrival).finally(() => this.#serving.delete(serving));
       this.#serving.add(serving);
+    }
+  }
+
+  /** Before anything is read: from then on a process that is killed resets it. */
+  #arrivalOf(connection: RelayConnection): Arrival {
+    const ends = tcpEndsOf(connection);
+    if (ends === undefined) return { connection, end: undefined };
+    try {
+      return { connection, end: AcceptedEnd.of(ends) };
+    } catch (error) {
+      if (!this.#sameEndsSaid) {
+        this.#logger.warn(
+          "clients see an orderly end also where something could not be stored: " +
+            messageOf(error),
+        );
+      }
+      this.#sameEndsSaid = true;
+      return { connection, end: undefined };
     }
   }
 
@@ -284,10 +321,11 @@ export class Relay implements AsyncDisposable {
       : `${this.#maxClients} clients are connected; further ones have to wait`;
   }
 
-  async #serve(connection: RelayConnection): Promise<void> {
+  async #serve(arrival: Arrival): Promise<void> {
+    const { connection } = arrival;
     const number = this.#ended.clients + this.#clients.size + 1;
     const splitter = this.#splitter();
-    const client: Client = new Client(number, connection, splitter, this.#clock.nowMs(), {
+    const client: Client = new Client(number, arrival, splitter, this.#clock.nowMs(), {
       source: {
         read: async (buffer) => {
           this.#boundUnfinished();
@@ -462,6 +500,19 @@ export class Relay implements AsyncDisposable {
     const changes = [this.#change.promise, ...(other ? [other] : [])];
     await within(ms, Promise.race(changes), this.#clock);
   }
+}
+
+/** @returns `undefined`: it is no TCP connection, or does not say so. */
+function tcpEndsOf({ localAddr, remoteAddr }: RelayConnection): ConnectionAddresses | undefined {
+  const [local, remote] = [tcpEndOf(localAddr), tcpEndOf(remoteAddr)];
+  return local && remote && { localAddr: local, remoteAddr: remote };
+}
+
+function tcpEndOf(address: RelayAddress | undefined): ReportedEnd | undefined {
+  const { transport, hostname, port } = address ?? {};
+  return transport !== "tcp" || hostname === undefined || port === undefined
+    ? undefined
+    : { hostname, port };
 }
 
 function readerOf({ received }: Sender): ReadableStreamDefaultReader<Uint8Array> {

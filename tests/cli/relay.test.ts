@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { until } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 import { packetsIn, relayPermissions, Sendq } from "./helpers.ts";
 
 /** A program that believes it speaks to its server. */
@@ -26,6 +26,11 @@ class Client implements Disposable {
     for (let at = 0; at < sent.length;) at += await this.#connection.write(sent.subarray(at));
   }
 
+  /** How it ended, once it has: "closed", "reset", "broken". */
+  get ended(): Promise<string> {
+    return this.#reading;
+  }
+
   /** Ends its side, and waits until it is closed in turn. Returns how that was. */
   async finish(): Promise<string> {
     await this.#connection.closeWrite();
@@ -40,8 +45,8 @@ class Client implements Disposable {
         if (length === null) return "closed";
         this.heard += new TextDecoder().decode(buffer.subarray(0, length));
       }
-    } catch {
-      return "broken";
+    } catch (error) {
+      return error instanceof Deno.errors.ConnectionReset ? "reset" : "broken";
     }
   }
 
@@ -124,6 +129,24 @@ Deno.test("relay: a client that is closed in turn has all its packets on disk", 
   assert.equal(await relay.ended(), 75, relay.stderr);
   assert.match(relay.stderr, /stopped: 3 packets kept/);
 });
+
+for (const signal of ["SIGTERM", "SIGKILL"] as const) {
+  Deno.test(`relay: after ${signal} a client whose packets are not all on disk sees a reset`, async () => {
+    using dir = new TempDir();
+    await using relay = Sendq.relay(
+      ...[freeAddress(), freeAddress(), dir.queue] as const,
+      ...["--max-packets", "4", "--deliver-timeout", "0s"],
+    );
+    using client = await Client.connect(await addressOf(relay));
+    await client.send("1\n2\n3\n4\n5\n6\n7\n8\n");
+    const end = client.finish();
+    await relay.says(/the queue is full/);
+    relay.child.kill(signal);
+    assert.equal(await end, "reset");
+    await relay.ended();
+    assert.equal(await packetsIn(dir.queue), 4);
+  });
+}
 
 Deno.test("relay: a client that ends inside a packet loses that one only", async (t) => {
   const header = new Uint8Array([0, 0, 0, 3, 97, 98, 10]);
@@ -391,8 +414,19 @@ Deno.test("relay: clients that take every descriptor do not end the delivery", a
     const first = await Client.connect(listen);
     clients.push(first);
     await first.send("one\n");
-    for (let i = 0; i < 80; i++) clients.push(await Client.connect(listen));
+    for (let i = 0; i < 80; i++) {
+      try {
+        clients.push(await Client.connect(listen));
+      } catch (error) {
+        // Reset before Deno has looked at it, or asked for the other end's address.
+        const { ConnectionReset, NotConnected } = Deno.errors;
+        assert(error instanceof ConnectionReset || error instanceof NotConnected, String(error));
+      }
+    }
     await until("some are turned away", () => /clients are turned away/.test(stderr));
+    // Nothing of theirs is on disk.
+    const ends = clients.map(({ ended }) => ended);
+    assert.equal(await within("the first end", Promise.race(ends)), "reset");
     // The connection to the server, which is made only now, finds its descriptors.
     await using server = new ReadingServer({ port });
     await until("the packet", () => server.text === "one\n");
@@ -402,6 +436,12 @@ Deno.test("relay: clients that take every descriptor do not end the delivery", a
     assert.equal((await relay.status).code, 0, stderr);
   } finally {
     for (const client of clients) client[Symbol.dispose]();
+    // Where the test has failed it is alive yet.
+    try {
+      relay.kill("SIGKILL");
+    } catch {
+      // It has ended.
+    }
     await reading;
   }
 });

@@ -1,0 +1,91 @@
+/**
+ * How a connection that was accepted here ends: by a reset, unless it was told that it may end
+ * in order. So its client can tell "all is well" from every other end, also from that of a
+ * process that was killed.
+ *
+ * A process that dies has its connections closed by the kernel, which would send the same FIN
+ * as an orderly end; with SO_LINGER {1, 0} it sends a reset. As long as that is set, the socket
+ * is gone with the close, and a FIN that gets lost is not repeated: so it is taken back before
+ * an orderly end (kernel_facts, section 6.3).
+ *
+ * @module
+ */
+
+import { KernelCallError } from "../base/errors.ts";
+import { SO_LINGER, SOL_SOCKET } from "./constants.ts";
+import {
+  type ConnectionAddresses,
+  findDescriptor,
+  type FoundDescriptor,
+  hasEnds,
+  nextDescriptorHint,
+} from "./descriptor.ts";
+import { libc } from "./libc.ts";
+import { resetConnection } from "./tcp_wire.ts";
+
+/** `MSG_PEEK | MSG_DONTWAIT`. */
+const PEEK = 0x02 | 0x40;
+/** Just accepted, it most likely has the number below the lowest free one. */
+const BELOW_HINT = 2;
+
+/** What the end of one accepted connection looks like to its client. */
+export class AcceptedEnd {
+  readonly #found: FoundDescriptor;
+
+  /**
+   * Takes care of a connection: from now on whatever closes it resets it.
+   *
+   * @param conn The connection; whoever has accepted it closes it.
+   * @returns `undefined`: it is dead already.
+   * @throws {KernelCallError} The kernel refuses the calls that it takes.
+   * @throws {Deno.errors.NotCapable} The C library is not granted.
+   * @throws {UnsupportedPlatformError} There is none.
+   */
+  static of(conn: ConnectionAddresses): AcceptedEnd | undefined {
+    const hint = Math.max(0, (nextDescriptorHint() ?? 0) - BELOW_HINT);
+    const found = findDescriptor(conn, hint);
+    if (found === undefined) return undefined;
+    if (setLinger(found.fd, true)) return new AcceptedEnd(found);
+    throw new KernelCallError(
+      "setsockopt(SO_LINGER)",
+      "The kernel refuses SO_LINGER, as a sandbox may (seccomp): a client of a process that is " +
+        "killed sees an orderly end. Permit the call.",
+    );
+  }
+
+  private constructor(found: FoundDescriptor) {
+    this.#found = found;
+  }
+
+  /** Whether its client's end is all that there is left to read. Reads nothing. */
+  get clientHasEnded(): boolean {
+    return this.#lives() && libc().recv(this.#found.fd, new Uint8Array(1), 1n, PEEK) === 0n;
+  }
+
+  /**
+   * The close that follows is an orderly end: a FIN, behind all that was written. Should the
+   * kernel refuse what it took before, the FIN is sent as well, and only not repeated.
+   */
+  permitOrder(): void {
+    if (this.#lives()) setLinger(this.#found.fd, false);
+  }
+
+  /**
+   * Resets it now. Not left to the close: Deno shuts the connection down first, and a client
+   * that has ended its side itself would see nothing but that.
+   */
+  reset(): void {
+    if (this.#lives()) resetConnection(this.#found.fd);
+  }
+
+  /** The number may be somebody else's, where the connection was closed already. */
+  #lives(): boolean {
+    return hasEnds(this.#found.fd, this.#found);
+  }
+}
+
+/** @returns Whether the kernel took it. */
+function setLinger(fd: number, resets: boolean): boolean {
+  const linger = new Int32Array([resets ? 1 : 0, 0]); // struct linger { l_onoff, l_linger }
+  return libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, linger.byteLength) === 0;
+}
