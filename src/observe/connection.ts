@@ -10,7 +10,10 @@ import { writeAll } from "../base/write_all.ts";
 
 /** How long a request may take to come, from the connection or the last answer on. */
 const REQUEST_TIMEOUT_MS = 15_000;
-/** How long its answer may take to be taken, its body included. */
+/**
+ * How long its answer may take to be taken, its body included; of one without an end, each
+ * part of it.
+ */
 const ANSWER_TIMEOUT_MS = 30_000;
 const READ_BYTES = 16 * 1024;
 
@@ -61,24 +64,18 @@ export class ReaderConnection extends Duplex {
     return this.#first = buffer.subarray(0, length);
   }
 
-  /** A request has come whole, but for its body. */
-  answerBegins(): void {
-    this.#answers++;
-    this.#cutIn(ANSWER_TIMEOUT_MS);
-  }
-
-  /** The answer has no end by itself; whoever writes it watches its reader. */
-  answerIsEndless(): void {
+  /**
+   * A request has come whole, but for its body.
+   *
+   * @returns The time of its answer, which has begun.
+   */
+  answerBegins(): AnswerTime {
     this.#cancelCut();
+    this.#answers++;
+    return new AnswerTime(this.#clock, () => this.destroy(), () => this.#answered());
   }
 
-  /** The endless answer has been ended; what is left of it has the time of any other. */
-  answerEnds(): void {
-    this.#cutIn(ANSWER_TIMEOUT_MS);
-  }
-
-  /** The answer is written, or nobody is there to take it. */
-  answered(): void {
+  #answered(): void {
     this.#answers--;
     if (this.#answers > 0 || this.destroyed) return;
     this.#idleSinceMs = this.#clock.nowMs();
@@ -139,6 +136,54 @@ export class ReaderConnection extends Duplex {
   readonly ref = (): this => this;
   /** Likewise. */
   readonly unref = (): this => this;
+}
+
+/**
+ * How long one answer may take until its reader is cut. Each has a time of its own: over
+ * HTTP/2 a connection has several at once, and one that is taken tells nothing of another.
+ */
+export class AnswerTime {
+  readonly #clock: Clock;
+  readonly #cut: () => void;
+  readonly #onOver: () => void;
+  #cancel: () => void = () => {};
+  #isOver = false;
+
+  /**
+   * @param clock Time.
+   * @param cut Ends the connection.
+   * @param onOver Told when the answer is over.
+   */
+  constructor(clock: Clock, cut: () => void, onOver: () => void) {
+    this.#clock = clock;
+    this.#cut = cut;
+    this.#onOver = onOver;
+    this.begin();
+  }
+
+  /** Whether it is written, or nobody is there to take it. */
+  get isOver(): boolean {
+    return this.#isOver;
+  }
+
+  /** What there is to be taken has so much time from now on. */
+  begin(): void {
+    this.#cancel();
+    if (this.#isOver) return;
+    this.#cancel = this.#clock.setTimer(ANSWER_TIMEOUT_MS, this.#cut);
+  }
+
+  /** Everything so far was taken, and what comes next may be a while. */
+  rest(): void {
+    this.#cancel();
+  }
+
+  /** The answer is written, or nobody is there to take it. */
+  over(): void {
+    this.#isOver = true;
+    this.#cancel();
+    this.#onOver();
+  }
 }
 
 /** An address; of IPv6 the network, of which one host may have 2^64 addresses. */

@@ -17,7 +17,7 @@ import type { Clock, Logger } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
 import { isOfOneClient } from "../kernel/listen.ts";
-import { ReaderConnection } from "./connection.ts";
+import { type AnswerTime, ReaderConnection } from "./connection.ts";
 
 /** Readers at a time; a newcomer takes the place of the one that has been idle longest. */
 const MAX_CONNECTIONS = 64;
@@ -179,8 +179,8 @@ export class HttpListener {
     const socket: unknown = incoming.socket;
     if (!(socket instanceof ReaderConnection)) return void outgoing.end();
     const connection = socket.itself;
-    connection.answerBegins();
-    outgoing.once("close", () => connection.answered());
+    const time = connection.answerBegins();
+    outgoing.once("close", () => time.over());
     outgoing.on("error", () => {});
     const { answer, failure } = this.#options;
     const request = requestOf(incoming, connection.peer);
@@ -202,30 +202,41 @@ export class HttpListener {
     outgoing.writeHead(status, { ...headers, ...end });
     // HTTP/2 sends them by itself.
     if ("flushHeaders" in outgoing) outgoing.flushHeaders();
-    connection.answerIsEndless();
-    await pass(body, outgoing);
-    if (connection.destroyed) return;
-    connection.answerEnds();
+    await pass(body, outgoing, time);
+    if (time.isOver) return;
+    time.begin();
     outgoing.end();
   }
 }
 
-/** Passes a stream on, no faster than it is read. */
-async function pass(body: ReadableStream<Uint8Array>, outgoing: Outgoing): Promise<void> {
+/**
+ * Passes a stream on, no faster than it is read. Its owner may be as quiet as it likes, its
+ * reader may not: the owner gives up one that lags behind, which is seen here only once that
+ * one reads again.
+ */
+async function pass(
+  body: ReadableStream<Uint8Array>,
+  outgoing: Outgoing,
+  time: AnswerTime,
+): Promise<void> {
   const reader = body.getReader();
-  let left = false;
-  const gone = new Promise<void>((resolve) =>
-    outgoing.once("close", () => {
-      left = true;
-      resolve();
-    })
-  );
+  let left = time.isOver;
+  const gone = left
+    ? Promise.resolve()
+    : new Promise<void>((resolve) =>
+      outgoing.once("close", () => {
+        left = true;
+        resolve();
+      })
+    );
   // Its owner learns at once that nobody reads any more.
   void gone.then(() => reader.cancel().catch(() => {}));
   while (!left) {
+    time.rest();
     const { done, value } = await reader.read();
     if (done || left) return;
     if (write(outgoing, value)) continue;
+    time.begin();
     const { promise, resolve } = Promise.withResolvers<void>();
     outgoing.once("drain", resolve);
     await Promise.race([promise, gone]);

@@ -111,6 +111,61 @@ Deno.test("an endless answer is not cut, and one that nobody takes is", async ()
   assert((await ended(deaf)).length < 50_000_000);
 });
 
+Deno.test("a reader of an endless answer that takes nothing is cut, and its place is free", async () => {
+  await using bench = new Bench();
+  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+  let isCancelled = false;
+  bench.body = new ReadableStream({
+    start: (started) => void (controller = started),
+    cancel: () => void (isCancelled = true),
+  });
+  const deaf = await bench.connect("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  await until("it is being answered", () => bench.answers === 1);
+  controller?.enqueue(new Uint8Array(50_000_000));
+  controller?.enqueue(new Uint8Array(1));
+  await until("it is waited for", () => bench.clock.nextInMs === 30_000);
+  bench.clock.advance(29_999);
+  assert.equal(isCancelled, false);
+  bench.clock.advance(1);
+  assert((await ended(deaf)).length < 50_000_000);
+  await until("the owner learns it", () => isCancelled);
+
+  // Also where its owner has given it up before.
+  bench.body = new ReadableStream({ start: (started) => void (controller = started) });
+  const next = await bench.connect("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+  await until("it is being answered", () => bench.answers === 2);
+  controller?.enqueue(new Uint8Array(50_000_000));
+  await until("it is waited for", () => bench.clock.nextInMs === 30_000);
+  controller?.enqueue(new Uint8Array(1));
+  controller?.close();
+  bench.clock.advance(30_000);
+  assert((await ended(next)).length < 50_000_000);
+});
+
+Deno.test("an endless answer over HTTP/2 outlives the others of its connection", async () => {
+  await using bench = new Bench();
+  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
+  bench.body = new ReadableStream({ start: (started) => void (controller = started) });
+  const session = http2.connect(bench.url);
+  const closed = Promise.withResolvers<void>();
+  session.on("close", closed.resolve).on("error", () => {});
+  const endless = session.request({ ":path": "/" });
+  let text = "";
+  endless.on("data", (part) => text += part).on("error", () => {});
+  await until("it is being answered", () => bench.answers === 1);
+  bench.body = "hello";
+  const { promise: end, resolve } = Promise.withResolvers<void>();
+  session.request({ ":path": "/" }).on("close", resolve).resume();
+  await end;
+  controller?.enqueue(new TextEncoder().encode("one "));
+  await until("the first part", () => text === "one ");
+  bench.clock.advance(60_000);
+  controller?.enqueue(new TextEncoder().encode("two"));
+  await until("the next part", () => text === "one two");
+  session.destroy();
+  await closed.promise;
+});
+
 Deno.test("a newcomer takes the place of the one that has been idle longest", async () => {
   await using bench = new Bench();
   const silent: Deno.TcpConn[] = [];
