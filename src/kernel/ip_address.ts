@@ -132,5 +132,10 @@ export function encodeSockaddr({ address, port, scopeId }: Endpoint): Uint8Array
 
 /** Whether nobody outside this machine can reach the address. */
 export function isLoopback(hostname: string): boolean {
-  return hostname === "localhost" || hostname === "::1" || /^127(\.\d{1,3}){3}$/.test(hostname);
+  if (hostname === "localhost") return true;
+  const address = parseIpAddress(hostname);
+  if (address === undefined) return false;
+  return isIpv4(address)
+    ? address[12] === 127
+    : address.every((byte, at) => byte === (at === 15 ? 1 : 0));
 }

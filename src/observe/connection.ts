@@ -7,6 +7,7 @@
 import { Duplex } from "node:stream";
 import type { Clock } from "../base/ports.ts";
 import { writeAll } from "../base/write_all.ts";
+import { formatIpAddress, isIpv4, parseIpAddress } from "../kernel/ip_address.ts";
 
 /** How long a request may take to come, from the connection or the last answer on. */
 const REQUEST_TIMEOUT_MS = 15_000;
@@ -189,13 +190,9 @@ export class AnswerTime {
 /** An address; of IPv6 the network, of which one host may have 2^64 addresses. */
 function peerOf(address: Deno.Addr): string {
   if (!("hostname" in address)) return "";
-  const { hostname } = address;
-  if (!hostname.includes(":")) return hostname;
-  const [head = "", tail] = hostname.split("::");
-  const before = head.split(":").filter(Boolean);
-  const after = (tail ?? "").split(":").filter(Boolean);
-  const zeros = tail === undefined ? 0 : 8 - before.length - after.length;
-  return [...before, ...Array<string>(Math.max(0, zeros)).fill("0"), ...after].slice(0, 4).join(
-    ":",
-  );
+  const bytes = parseIpAddress(address.hostname);
+  if (bytes === undefined) return address.hostname;
+  // A socket for both kinds tells of IPv4 in its mapped form, which all have one network of.
+  if (isIpv4(bytes)) return formatIpAddress(bytes.subarray(12));
+  return formatIpAddress(bytes.map((byte, at) => at < 8 ? byte : 0));
 }

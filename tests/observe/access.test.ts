@@ -35,13 +35,22 @@ async function cookieFor(access: Access, body: string | undefined): Promise<stri
 }
 
 Deno.test("loopback is this machine and nothing else", () => {
-  for (const hostname of ["localhost", "127.0.0.1", "127.9.8.7", "::1"]) {
+  for (
+    const hostname of [
+      "localhost",
+      "127.0.0.1",
+      "127.9.8.7",
+      "::1",
+      "0:0:0:0:0:0:0:1",
+      "::ffff:127.0.0.1",
+    ]
+  ) {
     assert(isLoopback(hostname), hostname);
   }
   for (
     const hostname of [
       ...["0.0.0.0", "::", "192.0.2.1", "128.0.0.1", "localhost.example.com", "127.0.0.1.example"],
-      ...["example.com", "", "1127.0.0.1", "::1.example.com"],
+      ...["example.com", "", "1127.0.0.1", "::1.example.com", "::2", "::ffff:192.0.2.1"],
     ]
   ) assert(!isLoopback(hostname), hostname);
 });

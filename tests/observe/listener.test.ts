@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import http2 from "node:http2";
 import { silentLogger } from "../../src/base/logger.ts";
+import { ReaderConnection } from "../../src/observe/connection.ts";
 import { FIGURES, type Reading } from "../../src/observe/figures.ts";
 import { type HttpAnswer, HttpListener } from "../../src/observe/listener.ts";
 import { prometheusText } from "../../src/observe/prometheus.ts";
@@ -273,6 +274,22 @@ Deno.test("wrong tokens are looked at no faster than one a second", async () => 
   assert.equal((await bearer(TOKEN)).status, 200, "a right one costs nothing");
   assert.equal((await bearer("wrong")).status, 401);
   assert.equal((await bearer("wrong")).status, 429);
+});
+
+Deno.test("wrong tokens are counted by IPv4 address and IPv6 network, on a socket for both, too", () => {
+  const peerOf = (hostname: string) => {
+    const remoteAddr = { transport: "tcp", hostname, port: 1 } as const;
+    const connection = new ReaderConnection({ remoteAddr, close() {} } as Deno.Conn, clock);
+    connection.destroy();
+    return connection.peer;
+  };
+  const clock = new ManualClock();
+  assert.equal(peerOf("192.0.2.1"), "192.0.2.1");
+  assert.equal(peerOf("::ffff:192.0.2.1"), "192.0.2.1");
+  assert.equal(peerOf("::ffff:c000:202"), "192.0.2.2");
+  assert.equal(peerOf("2001:db8:1:2:3:4:5:6"), peerOf("2001:db8:1:2::7"));
+  assert.notEqual(peerOf("2001:db8:1:2::7"), peerOf("2001:db8:1:3::7"));
+  assert.equal(peerOf("fe80::1%eth0"), peerOf("fe80::2%eth1"));
 });
 
 Deno.test("labels of /metrics are escaped as the format says", async () => {
