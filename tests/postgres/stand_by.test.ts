@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { LineChild, spawnHere } from "../../lab/child.ts";
-import { LIBC, Sendq } from "../cli/helpers.ts";
+import { LIBC, runHere, Sendq } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -86,3 +86,81 @@ Deno.test({
     assert.equal(await server.sql("SELECT holder IS NULL FROM sendq.lease"), "t");
   },
 });
+
+Deno.test({
+  ...unless(NO_POSTGRES, "the only route of a file stands by through a reload, and ends when told"),
+  async fn() {
+    using dir = new TempDir();
+    await using server = await PostgresServer.start();
+    await using lines = new ReadingServer();
+    const queue = `${await server.makeQueue("only")}?durability=power-loss`;
+    const path = dir.file("route.json");
+    const route = { queue, remote: lines.remote, holdMs: 0, maxAttempts: 3 };
+    const write = (changes: Record<string, unknown>) =>
+      Deno.writeTextFileSync(path, JSON.stringify({ ...route, ...changes }));
+    write({});
+    const start = () =>
+      new Sendq(["--no-prompt", "--allow-net", "--allow-ffi", `--allow-read=${path}`], [
+        ...["run", path],
+      ]);
+    await using first = start();
+    await first.says(/an acknowledged packet survives/);
+    await until("it sends", async () => await holderOf(server) !== "");
+
+    await using second = start();
+    const standsBy = new RegExp(
+      `standing by: process ${first.child.pid} sends from this queue`,
+      "g",
+    );
+    await second.says(standsBy);
+    write({ nothing: "of that name" });
+    second.child.kill("SIGHUP");
+    await second.says(/the route file was read anew and has mistakes: nothing was changed/);
+    write({ holdMs: 7, maxAttempts: 4 });
+    second.child.kill("SIGHUP");
+    await second.says(/needs a restart, and is as it was: maxAttempts/);
+    await second.says(/read anew: changed holdMs/);
+    // Another one is told to stop while it stands by: it has nothing to finish.
+    await using third = start();
+    await third.says(standsBy);
+    third.child.kill("SIGINT");
+    assert.equal(await third.ended(), 0, third.stderr);
+    assert.match(third.stderr, /SIGINT: stopping/);
+
+    first.child.kill("SIGTERM");
+    assert.equal(await first.ended(), 0, first.stderr);
+    await until("the second sends", async () => await holderOf(server) !== "");
+    const { code, err } = await runHere(["enqueue", "-q", queue, "one"]);
+    assert.equal(code, 0, err);
+    await until("the packet", () => lines.text === "one\n");
+    second.child.kill("SIGTERM");
+    assert.equal(await second.ended(), 0, second.stderr);
+    assert.match(second.stderr, /done: 1 packets? delivered/);
+  },
+});
+
+Deno.test({
+  ...unless(
+    NO_POSTGRES,
+    "a command that waits for a database which does not answer ends when told",
+  ),
+  async fn() {
+    // It takes connections and says nothing.
+    using silent = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const accepted = silent.accept();
+    const queue = `postgres://nobody@127.0.0.1:${silent.addr.port}/packets/outbox`;
+    await using sendq = new Sendq(["--no-prompt", "--allow-net", "--allow-ffi"], [
+      ...["send", "tcp://127.0.0.1:9", "-q", queue, "--input", "none"],
+    ]);
+    const conn = await accepted;
+    sendq.child.kill("SIGTERM");
+    assert.equal(await sendq.ended(), 0, sendq.stderr);
+    assert.match(sendq.stderr, /SIGTERM: stopping/);
+    conn.close();
+  },
+});
+
+/** The process that has the lease; empty: nobody. */
+async function holderOf(server: PostgresServer): Promise<string> {
+  return await server.sql("SELECT coalesce(holder::text, '') FROM sendq.lease");
+}

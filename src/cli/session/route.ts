@@ -11,6 +11,7 @@ import { FencedError, QueueFileError } from "../../base/errors.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
+import type { OutboundQueue } from "../../queue/queue.ts";
 import { isSpoolAddress } from "../../spool/address.ts";
 import { STANDING_BY } from "../../sender/cluster_words.ts";
 import { behindOf, Sender } from "../../sender/sender.ts";
@@ -114,16 +115,30 @@ export class Route {
   }
 
   /**
-   * Opens its queue and takes the right to send, before anything else is done.
+   * Opens its queue and takes the right to send, before anything else is done. What is read
+   * anew meanwhile begins the wait for that right anew.
    *
    * @param onStandBy Called when another sender is waited for.
+   * @param until What ends such a wait; undefined: it is a queue that nobody waits for.
+   * @returns Whether it is open; if not, everything was to stop before.
    */
-  async openFirst(onStandBy: (words: string) => void): Promise<void> {
-    try {
-      await this.#open(onStandBy);
-    } catch (error) {
-      this.#enter(new Error(explain(error)));
-      throw error;
+  async openFirst(
+    onStandBy: (words: string) => void,
+    until?: Pick<RouteSurroundings, "stopped" | "hurried">,
+  ): Promise<boolean> {
+    for (;;) {
+      const attempt = this.#attempt = new AbortController();
+      const signal = until && AbortSignal.any([until.stopped, attempt.signal]);
+      try {
+        const opening = this.#open(onStandBy, signal);
+        await (until === undefined ? opening : Promise.race([opening, until.hurried]));
+        return this.#opened !== undefined;
+      } catch (error) {
+        if (until?.stopped.aborted) return false;
+        if (attempt.signal.aborted) continue;
+        this.#enter(new Error(explain(error)));
+        throw error;
+      }
     }
   }
 
@@ -250,7 +265,10 @@ async function openSender(
       ...deliveryOptionsOf(options),
       ...isInDatabase || isSpoolAddress(options.queue)
         ? {
-          queue: await openQueue(options.queue, queueOptionsOf(options), log, onStandBy),
+          queue: await unlessAborted(
+            openQueue(options.queue, queueOptionsOf(options), log, onStandBy),
+            signal,
+          ),
           closesQueue: true,
         }
         : { queue: options.queue, queueOptions: queueOptionsOf(options) },
@@ -276,6 +294,26 @@ async function openSender(
     return sender;
   } catch (error) {
     throw asUsageError(error);
+  }
+}
+
+/** A database that does not answer holds nobody up who is to stop, or to begin anew. */
+async function unlessAborted(
+  opening: Promise<OutboundQueue>,
+  signal: AbortSignal | undefined,
+): Promise<OutboundQueue> {
+  if (signal === undefined) return await opening;
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = () => aborted.reject(signal.reason);
+  signal.addEventListener("abort", onAbort);
+  if (signal.aborted) onAbort();
+  try {
+    return await Promise.race([opening, aborted.promise]);
+  } catch (error) {
+    void opening.then((queue) => queue.close()).catch(() => {});
+    throw error;
+  } finally {
+    signal.removeEventListener("abort", onAbort);
   }
 }
 

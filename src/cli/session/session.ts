@@ -87,17 +87,26 @@ export async function runSessions(
     return new Route(plan, own, plans.length > 1 && isQueueUrl(plan.options.queue));
   });
   const running: Route[] = [];
+  let listening: Stopping | undefined;
+  const listen = () =>
+    listening ??= listenForSignals({ running, options, reload, untilTheEnd, serviceManager }, log);
   for (const route of routes) {
+    running.push(route);
     try {
-      if (!route.standsBy) await route.openFirst(onStandBy);
-      running.push(route);
+      if (route.standsBy) continue;
+      // A right to send may be waited for as long as another one sends.
+      const until = isQueueUrl(route.plan.options.queue) ? listen() : undefined;
+      if (!await route.openFirst(onStandBy, until)) running.pop();
     } catch (error) {
+      running.pop();
       fail(error, route.log);
     }
   }
   if (running.length > 0) {
     try {
-      const process = { routes, running, options, reload, untilTheEnd, serviceManager };
+      // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
+      // work meanwhile. Nothing has been read yet that could be lost.
+      const process = { routes, running, options, untilTheEnd, serviceManager, ...listen() };
       codes.push(...await runRoutes(process, log));
     } catch (error) {
       fail(error, log);
@@ -107,9 +116,16 @@ export async function runSessions(
   return worstOf(codes);
 }
 
-interface RunningProcess {
-  /** All of them. */
-  readonly routes: readonly Route[];
+/** What a process is told from outside. */
+interface Stopping {
+  readonly signals: StopSignals;
+  /** Aborted with the first wish to stop. */
+  readonly stopped: AbortSignal;
+  /** Resolves with the second. */
+  readonly hurried: Promise<unknown>;
+}
+
+interface ListeningProcess {
   /** Those that could be opened, or may be yet. */
   readonly running: readonly Route[];
   readonly options: DeliveryCommandOptions;
@@ -118,12 +134,10 @@ interface RunningProcess {
   readonly serviceManager: ServiceManager;
 }
 
-async function runRoutes(
-  { routes, running, options, reload, untilTheEnd, serviceManager }: RunningProcess,
+function listenForSignals(
+  { running, options, reload, untilTheEnd, serviceManager }: ListeningProcess,
   log: LogConsole,
-): Promise<ExitCode[]> {
-  // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
-  // work meanwhile. Nothing has been read yet that could be lost.
+): Stopping {
   let reloading = Promise.resolve();
   const signals = untilTheEnd.use(
     new StopSignals(
@@ -134,13 +148,31 @@ async function runRoutes(
       }),
     ),
   );
-  await using page = await openStatusPage(routes, options, log);
   const stop = new AbortController();
   void signals.first.then((signal) => {
     log.info(`${signal}: stopping; once more to stop at once`);
     serviceManager.stopping();
     stop.abort();
   });
+  return { signals, stopped: stop.signal, hurried: signals.second };
+}
+
+interface RunningProcess extends Stopping {
+  /** All of them. */
+  readonly routes: readonly Route[];
+  /** Those that could be opened, or may be yet. */
+  readonly running: readonly Route[];
+  readonly options: DeliveryCommandOptions;
+  readonly untilTheEnd: DisposableStack;
+  readonly serviceManager: ServiceManager;
+}
+
+async function runRoutes(
+  { routes, running, options, untilTheEnd, serviceManager, signals, stopped, hurried }:
+    RunningProcess,
+  log: LogConsole,
+): Promise<ExitCode[]> {
+  await using page = await openStatusPage(routes, options, log);
   const status = tellStatus(serviceManager, routes);
   untilTheEnd.defer(status.end);
   for (const route of routes) {
@@ -152,8 +184,8 @@ async function runRoutes(
   void Promise.all(running.map((route) => route.settled)).then(() => serviceManager.ready());
   return await Promise.all(running.map((route) =>
     route.run({
-      stopped: stop.signal,
-      hurried: signals.second,
+      stopped,
+      hurried,
       deliver: (opened) => new Session(opened, log, signals).run(),
       report: (error, where) => reportError(where, error, options),
     })
