@@ -5,6 +5,7 @@
  * @module
  */
 
+import { Buffer } from "node:buffer";
 import { connect, isIP, type Socket } from "node:net";
 import process from "node:process";
 import postgres from "postgres";
@@ -28,12 +29,36 @@ export const AGAIN_MS = 100;
 const NOT_REPLICATED = "01000";
 /** The server's answer to whether it speaks TLS: N. */
 const NO = 0x4e;
+/** A value travels as hexadecimal digits behind \x, and a text has 2^29 - 24 characters at most. */
+const LONGEST_BYTES = 2 ** 28 - 13;
 /** A commit means too little, and is only warned of. */
 const WEAK = "SQ003";
 
 /** That of a primary; `NULL`: it is a standby. */
 const TIMELINE = "SELECT CASE WHEN NOT pg_is_in_recovery() " +
   "THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
+
+/** What the library is given: it makes nothing of it that could fail. */
+type Argument = string | number | boolean | null;
+
+/**
+ * What is a text by then goes as it is. An argument of which the library itself cannot make a text
+ * ends the answer that is under way on the connection, whoever waits for that.
+ */
+const TYPES = {
+  bytea: {
+    ...{ to: 17, from: [17], serialize: asItIs },
+    parse: (text: string) => Buffer.from(text.slice(2), "hex"),
+  },
+  json: {
+    ...{ to: 114, from: [114, 3802], serialize: asItIs },
+    parse: (text: string): unknown => JSON.parse(text),
+  },
+};
+
+function asItIs<T>(value: T): T {
+  return value;
+}
 
 /** A row of an answer. */
 export type Row = Readonly<Record<string, unknown>>;
@@ -153,14 +178,17 @@ export class Database {
    * @param text SQL with `$1` and so on.
    * @param args What stands in their place.
    * @throws {ConnectionLostError} There is no connection, or no answer; says whether it was sent.
+   * @throws {RangeError} An argument is larger than a text may be; nothing was sent.
    * @throws {Error} The server's own, with its SQLSTATE: nothing of it was done.
    */
   async ask(text: string, args: readonly unknown[]): Promise<Answer> {
+    // Before it is anybody's: whatever it fails of is the caller's own, and was not sent.
+    const texts = args.map(serialized);
     const { session, opening } = await this.#openSession();
     const { warned } = session;
     const { times, weakTimes } = warned;
     try {
-      const rows = await this.#within(session, text, args);
+      const rows = await this.#within(session, text, texts);
       this.#primary.answered(session.index);
       return {
         rows,
@@ -238,7 +266,7 @@ export class Database {
     end(session);
   }
 
-  async #within(session: Session, text: string, args: readonly unknown[]): Promise<Row[]> {
+  async #within(session: Session, text: string, args: readonly Argument[]): Promise<Row[]> {
     const { clock } = this.#options;
     const { promise, reject } = Promise.withResolvers<never>();
     const bytes = wireBytesOf(args);
@@ -336,7 +364,7 @@ export class Database {
       const [row] = await this.#within(session, TIMELINE, []);
       const timeline = row?.["timeline"];
       if (typeof timeline !== "string") throw new Error("it is a standby");
-      if (hello !== undefined) await this.#within(session, hello.text, hello.args);
+      if (hello !== undefined) await this.#within(session, hello.text, hello.args.map(serialized));
       if (this.#isClosed) throw new Error("the connection is closed");
       const newest = this.#primary.timeline;
       if (!this.#primary.found(index, timeline, this.#older.rounds)) {
@@ -384,7 +412,7 @@ export class Database {
       connect_timeout: CONNECT_TIMEOUT_MS / 1000,
       target_session_attrs: null,
       ...{ idle_timeout: 0, max_lifetime: null, keep_alive: 10, prepare: true, debug: false },
-      ...{ max_pipeline: 100, publications: "", sslnegotiation: null },
+      ...{ max_pipeline: 100, publications: "", sslnegotiation: null, types: TYPES },
       backoff: () => ROUND_MS / 1000,
       onnotice: (notice: postgres.Notice) => {
         if (notice["code"] === NOT_REPLICATED) warned.times++;
@@ -415,6 +443,24 @@ export class Database {
     };
     return session;
   }
+}
+
+/** An argument as it travels. */
+function serialized(value: unknown): Argument {
+  switch (typeof value) {
+    case "string":
+    case "number":
+    case "boolean":
+      return value;
+  }
+  if (value === null) return null;
+  if (value === undefined) throw new TypeError("an argument is missing");
+  if (!(value instanceof Uint8Array)) return JSON.stringify(value);
+  const { buffer, byteOffset, byteLength } = value;
+  if (byteLength > LONGEST_BYTES) {
+    throw new RangeError(`${byteLength} bytes are more than one value may have (${LONGEST_BYTES})`);
+  }
+  return `\\x${Buffer.from(buffer, byteOffset, byteLength).toString("hex")}`;
 }
 
 /**

@@ -44,8 +44,8 @@ const RESERVED_PACKETS = 1024;
 const DUE_ROWS = 256;
 const MOVE_PACKETS = 4096;
 const MOVE_BYTES = 512 * 1024;
-/** A value has 1 GB at most, and travels as hexadecimal digits. */
-const MAX_COMMIT_BYTES = 256 * 1024 ** 2;
+/** A value travels as hexadecimal digits, and a text here has a little less than 512 Mi of them. */
+const MAX_COMMIT_BYTES = 255 * 1024 ** 2;
 const COMMIT = `SELECT sendq.commit(${
   Array.from({ length: 25 }, (_, i) => `$${i + 1}`).join(", ")
 }) AS answer`;
