@@ -43,6 +43,9 @@ export class SendingSide implements DeliveryQueue {
   readonly #parts: SendingSideParts;
   #doorbell: Doorbell | undefined;
   #pollFails = false;
+  /** A poll is under way; and another one has to follow, for what was rung meanwhile. */
+  #isPolling = false;
+  #pollsAgain = false;
 
   /** @param parts Those of the queue. */
   constructor(parts: SendingSideParts) {
@@ -282,7 +285,19 @@ export class SendingSide implements DeliveryQueue {
       this.#hasToKeepTime;
   }
 
+  /** However often somebody rings, one is under way, and one more waits at most. */
   async #pollAndTell(): Promise<void> {
+    this.#pollsAgain = true;
+    if (this.#isPolling) return;
+    this.#isPolling = true;
+    while (this.#pollsAgain) {
+      this.#pollsAgain = false;
+      await this.#pollOnce();
+    }
+    this.#isPolling = false;
+  }
+
+  async #pollOnce(): Promise<void> {
     let failure: unknown;
     try {
       await this.pollOtherProcesses();
