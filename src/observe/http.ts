@@ -27,7 +27,8 @@ import { Sender } from "../sender/sender.ts";
 import type { Access, Refusal } from "./access.ts";
 import { readSender } from "./figures.ts";
 import type { HttpAnswer, HttpRequest } from "./listener.ts";
-import { type Health, Monitor, type OldestPacket, type StatusReport } from "./monitor.ts";
+import { type Health, Monitor, type StatusReport } from "./monitor.ts";
+import { OldestHead } from "./oldest_head.ts";
 import page from "./page.json" with { type: "json" };
 import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 import { type RouteSummary, summaryOf, withoutSender } from "./routes.ts";
@@ -64,7 +65,6 @@ export type { RouteSummary } from "./routes.ts";
 const MAX_STREAMS = 32;
 /** A stream whose reader is this many messages behind is ended; browsers connect again. */
 const MAX_BEHIND_MESSAGES = 64;
-const MAX_HEAD_BYTES = 1024;
 
 /**
  * Serves a sender's status:
@@ -215,7 +215,7 @@ function formOr(refusal: Refusal): HttpAnswer {
 class SenderView implements RouteView {
   readonly #sender: Sender;
   readonly #clock: Clock;
-  readonly #showPayloads: boolean;
+  readonly #head: OldestHead | undefined;
   readonly #route: string | undefined;
   readonly #monitor: Monitor;
   #streams = 0;
@@ -232,7 +232,9 @@ class SenderView implements RouteView {
   ) {
     this.#sender = sender;
     this.#clock = clock;
-    this.#showPayloads = showPayloads;
+    this.#head = showPayloads
+      ? new OldestHead((afterId) => sender.queue.read(afterId, 1), clock)
+      : undefined;
     this.#route = route;
     this.#monitor = new Monitor(sender, clock, undeliverableLimitMs);
   }
@@ -324,20 +326,8 @@ class SenderView implements RouteView {
   /** How things stand. */
   async report(): Promise<StatusReport> {
     const report = this.#monitor.report();
-    if (!this.#showPayloads || report.oldestPacket === null) return report;
-    return { ...report, oldestPacket: await this.#withHead(report.oldestPacket) };
-  }
-
-  async #withHead(oldest: OldestPacket): Promise<OldestPacket> {
-    try {
-      // Not readBatches, which is the sender's.
-      const [packet] = await this.#sender.queue.read(oldest.id - 1, 1);
-      if (packet === undefined) return oldest;
-      const head = packet.payload.subarray(0, MAX_HEAD_BYTES).toBase64();
-      return { ...oldest, id: packet.id, bytes: packet.payload.length, head };
-    } catch {
-      return oldest; // The queue is closed: a report without it is better than none.
-    }
+    if (this.#head === undefined || report.oldestPacket === null) return report;
+    return { ...report, oldestPacket: await this.#head.shownWith(report.oldestPacket) };
   }
 }
 

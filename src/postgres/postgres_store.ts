@@ -308,9 +308,17 @@ export class PostgresStore implements QueueStore {
 
   /** See {@linkcode QueueStore.read}. */
   async read(afterId: number, maxBytes: number): Promise<ReadResult> {
-    const rows = this.fence === undefined
-      ? await this.#ask("SELECT * FROM sendq.read($1, $2, $3)", [afterId, maxBytes])
-      : await this.#handOut(afterId, maxBytes, 0);
+    const rows = await this.#ask("SELECT * FROM sendq.read($1, $2, $3)", [afterId, maxBytes]);
+    return this.#readIn(rows, afterId, maxBytes);
+  }
+
+  /** Writes that it was handed out; without a tenure nobody sends it. */
+  async handOut(afterId: number, maxBytes: number): Promise<ReadResult> {
+    if (this.#held === undefined) return await this.read(afterId, maxBytes);
+    return this.#readIn(await this.#handOut(afterId, maxBytes, 0), afterId, maxBytes);
+  }
+
+  #readIn(rows: readonly Row[], afterId: number, maxBytes: number): ReadResult {
     const first = this.#newest?.state.removedThrough ?? 0;
     const damaged = rows.find((row) => row["fault"] != null);
     const sound = rows.filter((row) => row !== damaged).map(batchOf);

@@ -161,7 +161,7 @@ export class OutboundQueue implements AsyncDisposable {
       time: this.#time,
       listeners: this.#listeners,
       isClosed: () => this.#closing !== undefined,
-      read: (afterId, maxBytes) => this.#read(afterId, maxBytes),
+      read: (afterId, maxBytes) => this.#read(afterId, maxBytes, true),
       close: (reason) => this.#closeOnce(reason),
     });
   }
@@ -372,9 +372,9 @@ export class OutboundQueue implements AsyncDisposable {
     return packetsOf(batches);
   }
 
-  async #read(afterId: number, maxBytes: number): Promise<ReadResult> {
+  async #read(afterId: number, maxBytes: number, isToBeSent = false): Promise<ReadResult> {
     this.#checkOpen(undefined);
-    return await this.#reader.read(afterId, maxBytes);
+    return await this.#reader.read(afterId, maxBytes, isToBeSent);
   }
 
   /**

@@ -32,7 +32,7 @@ export interface SendingSideParts {
   readonly listeners: QueueListeners;
   /** Whether the queue is closed, or about to be. */
   readonly isClosed: () => boolean;
-  /** Reads what follows an id, for anybody. */
+  /** Reads what follows an id, and is going to be sent. */
   readonly read: (afterId: number, maxBytes: number) => Promise<ReadResult>;
   /** Closes the queue. */
   readonly close: (reason?: unknown) => Promise<void>;

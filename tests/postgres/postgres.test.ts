@@ -524,6 +524,25 @@ part("what another tenure has reserved counts for nothing in the next", async ({
   await second.release();
 });
 
+part("who looks beside a sender of its own changes nothing", async ({ server, url }) => {
+  await using storing = await open(url);
+  await storing.enqueueMany(["one", "two"]);
+  await using queue = await open(url);
+  const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+  const id = "(SELECT max(id) FROM sendq.queue)";
+  const written = () =>
+    server.sql(
+      `SELECT q.version, (SELECT jsonb_agg(p ORDER BY p.id) FROM sendq.producer p ` +
+        `WHERE p.queue = q.id) FROM sendq.queue q WHERE q.id = ${id}`,
+    );
+  const before = await written();
+  for (let i = 0; i < 3; i++) assert.equal((await queue.read(0, 1000)).length, 2);
+  assert.equal(await written(), before);
+  assert.deepEqual(await idsGiven(queue), [1, 2]);
+  assert.notEqual(await written(), before, "what is going to be sent is told");
+  await tenure.release();
+});
+
 part("a read that comes late does not count reads backwards", async ({ server, url }) => {
   const queue = await open(url);
   const tenure = await sendingSideOf(queue).takeTenure(systemClock);

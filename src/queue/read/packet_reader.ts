@@ -71,14 +71,20 @@ export class PacketReader {
     this.#handedOut.takeBack(0);
   }
 
-  /** What follows `afterId`, for anybody. */
-  async read(afterId: number, maxBytes: number): Promise<ReadResult> {
+  /**
+   * What follows `afterId`.
+   *
+   * @param isToBeSent Whether the sender asks, who sends it then; else anybody, who changes nothing.
+   */
+  async read(afterId: number, maxBytes: number, isToBeSent = false): Promise<ReadResult> {
     this.#hasReader = true;
     const { lastId, removedThrough } = this.#state;
     if (afterId >= lastId) return NOTHING;
     const recent = this.#recent.read(Math.max(afterId, removedThrough), maxBytes);
     if (recent !== undefined) return { batches: recent, damaged: undefined };
-    return await this.#store.read(afterId, maxBytes);
+    const store = this.#store;
+    if (isToBeSent && store.handOut !== undefined) return await store.handOut(afterId, maxBytes);
+    return await store.read(afterId, maxBytes);
   }
 
   /** What follows `afterId`, for the sender: what is above is taken back from it before. */

@@ -219,6 +219,8 @@ export interface QueueStore {
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]>;
   /** See {@linkcode SqliteStore.read}. */
   read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult>;
+  /** The same for the sender, who is going to send it; left out where that is no other read. */
+  handOut?(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult>;
   /** See {@linkcode SqliteStore.state}. */
   state(): StoreState | Promise<StoreState>;
   /** See {@linkcode SqliteStore.dataVersion}. */
