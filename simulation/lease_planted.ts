@@ -60,6 +60,12 @@ export const LEASE_PLANTED: readonly Planted[] = [
     ],
   },
   {
+    name: "lease: only one's own patience counts",
+    file: LEASE,
+    worker,
+    patches: [["Math.max(ttlMs, row.ttlMs) * PATIENCE", "ttlMs * PATIENCE"]],
+  },
+  {
     name: "lease: an old sight of the beat counts on",
     file: LEASE,
     worker,

@@ -15,6 +15,8 @@ import { SeededRandom } from "./random.ts";
 import type { RunResult } from "./run.ts";
 
 const TTL_MS = 3000;
+/** In half of the worlds each process has its own. */
+const TTLS_MS = [1000, TTL_MS, 6000];
 /** A question that is not answered by then is given up; it may be carried out later. */
 const ANSWER_TIMEOUT_MS = 1500;
 /** Faults happen up to here; then everything has to come right. */
@@ -135,7 +137,7 @@ class Process {
 
 /** What is in the database. */
 class State {
-  row: LeaseRow = { epoch: 0, tenure: undefined, beat: 0, holder: undefined };
+  row: LeaseRow = { epoch: 0, tenure: undefined, beat: 0, holder: undefined, ttlMs: 0 };
   /** What the holder of the lease may have sent. */
   reservedThrough = 0;
   /** Behind the lease's, for those who remove. */
@@ -190,9 +192,12 @@ class Database {
   /** How often a message takes long. */
   readonly #slow: number;
 
-  constructor(world: World, random: SeededRandom, server: Server) {
+  readonly #longestTtlMs: number;
+
+  constructor(world: World, random: SeededRandom, server: Server, longestTtlMs: number) {
     this.#world = world;
     this.#random = random;
+    this.#longestTtlMs = longestTtlMs;
     this.#slow = random.pick([0.02, 0.1, 0.4]);
     this.isReplicated = random.chance(0.5);
     this.#server = server;
@@ -230,7 +235,7 @@ class Database {
 
   /** One that takes over after a database went back cannot know of the one before. */
   get isForgetful(): boolean {
-    return this.#world.nowMs < this.wentBackAtMs + TTL_MS;
+    return this.#world.nowMs < this.wentBackAtMs + this.#longestTtlMs;
   }
 
   #delayMs(): number {
@@ -329,13 +334,13 @@ class Database {
   tableOf(process: Process, sentThrough: () => number): LeaseTable {
     return {
       look: () => this.read(process, ({ row }) => row),
-      take: (seen, holder, tenure) =>
+      take: (seen, holder, tenure, ttlMs) =>
         this.change(process, (state) => {
           const { row } = state;
           if (seen.epoch !== row.epoch || seen.beat !== row.beat) return undefined;
           if (seen.tenure !== row.tenure) return undefined;
           const taken = { epoch: row.epoch + 1, beat: row.beat + 1 };
-          state.row = { ...taken, tenure, holder };
+          state.row = { ...taken, tenure, holder, ttlMs };
           state.fence = { epoch: taken.epoch, tenure };
           const reserved = Math.min(state.reservedThrough, state.packets.length);
           state.sentThrough = Math.max(state.sentThrough, reserved);
@@ -348,7 +353,7 @@ class Database {
           if (row.tenure !== held.tenure) return row.epoch > held.epoch ? "taken" : "gone-back";
           if (row.beat < held.beat) return "gone-back";
           if (row.holder === undefined) return "taken";
-          state.row = { ...row, beat: row.beat + 1 };
+          state.row = { ...row, beat: row.beat + 1, ttlMs: held.ttlMs };
           return state.row.beat;
         }),
       leave: (held) => {
@@ -579,6 +584,7 @@ class SendingProcess {
     private readonly database: Database,
     private readonly server: Server,
     readonly name: string,
+    private readonly ttlMs: number,
   ) {
     this.process = new Process(world, random);
     void this.#run().catch((error) => {
@@ -610,7 +616,7 @@ class SendingProcess {
       const lease = this.#lease = await Lease.take({
         table: this.database.tableOf(this.process, () => this.#sentThrough),
         clock: this.process,
-        ttlMs: TTL_MS,
+        ttlMs: this.ttlMs,
         holder: this.name,
         path: "queue",
         waits: true,
@@ -729,11 +735,16 @@ export async function runLease(seed: number): Promise<RunResult> {
   const random = new SeededRandom(seed);
   const world = new World();
   const server = new Server(world);
-  const database = new Database(world, random.fork(), server);
+  // Dice of their own, so that worlds in which all have the same are as they were.
+  const ttls = new SeededRandom(seed ^ 0x5bd1e995);
+  const ttlsMs = ttls.chance(0.5) ? [TTL_MS] : TTLS_MS;
+  const database = new Database(world, random.fork(), server, Math.max(...ttlsMs));
   let started = 0;
   let connections = 0;
-  const start = () =>
-    new SendingProcess(world, random.fork(), database, server, `process ${++started}`);
+  const start = () => {
+    const name = `process ${++started}`;
+    return new SendingProcess(world, random.fork(), database, server, name, ttls.pick(ttlsMs));
+  };
   const senders = Array.from({ length: random.int(2, 3) }, start);
   const faults = random.fork();
 

@@ -21,6 +21,8 @@ export interface Health {
     readonly epoch: number;
     /** Grows as long as the holder lives. */
     readonly beat: number;
+    /** For how long the holder takes a beat for good, in milliseconds. */
+    readonly ttlMs: number;
     /** How old the last beat is by the database's clock. */
     readonly beatAgeMs: number;
   };
@@ -39,6 +41,7 @@ export function healthOf(value: unknown): Health {
       holder: typeof holder === "string" ? holder : undefined,
       epoch: numberOf(fields["epoch"]),
       beat: numberOf(fields["beat"]),
+      ttlMs: numberOf(fields["ttlMs"]),
       beatAgeMs: numberOf(fields["beatAgeMs"]),
     },
     replication: replicationOf({

@@ -5,6 +5,7 @@
  * time by its own clock: `ttlMs` after the last beat that worked was *asked for*, less a
  * margin. Whoever wants it watches: a beat that has not changed for `ttlMs`, and a little
  * more for clocks that run at different speeds, is that of a holder whose right is over.
+ * Which `ttlMs` that is the holder says with its beat: who watches may have a shorter one.
  * It is taken by comparing: nothing has changed since it was last seen.
  *
  * A right that is over is not lost: as long as nobody has taken it, the next beat that works
@@ -45,6 +46,8 @@ export interface LeaseRow {
   readonly beat: number;
   /** Who has it; `undefined`: nobody. */
   readonly holder: string | undefined;
+  /** For how long the holder takes a beat for good. */
+  readonly ttlMs: number;
 }
 
 /** By what the database knows a holder. */
@@ -55,6 +58,8 @@ export interface HeldLease {
   readonly tenure: string;
   /** The last beat that was answered: a database that knows fewer has gone back. */
   readonly beat: number;
+  /** For how long the holder takes a beat for good. */
+  readonly ttlMs: number;
 }
 
 /** The lease in the database. Each call may fail, or come late. */
@@ -66,6 +71,7 @@ export interface LeaseTable {
     seen: LeaseRow,
     holder: string,
     tenure: string,
+    ttlMs: number,
   ): Promise<{ readonly epoch: number; readonly beat: number } | undefined>;
   /**
    * Counts the beat up.
@@ -97,7 +103,7 @@ export interface LeaseOptions {
   readonly table: LeaseTable;
   /** Time. */
   readonly clock: LeaseClock;
-  /** For how long a beat is good. */
+  /** For how long a beat is good. One whose holder says more is waited for longer. */
   readonly ttlMs: number;
   /** Who takes it, for people. */
   readonly holder: string;
@@ -118,6 +124,7 @@ export interface LeaseOptions {
 export class Lease implements Tenure, HeldLease {
   readonly epoch: number;
   readonly tenure: string;
+  readonly ttlMs: number;
   readonly #options: LeaseOptions;
   /** When the last beat that has worked was asked for. */
   #beatAtMs: number;
@@ -133,9 +140,14 @@ export class Lease implements Tenure, HeldLease {
   readonly #onLapsed = new Set<() => void>();
   readonly #onLost = new Set<(error: FencedError) => void>();
 
-  private constructor(held: HeldLease, askedAtMs: number, options: LeaseOptions) {
+  private constructor(
+    held: Omit<HeldLease, "ttlMs">,
+    askedAtMs: number,
+    options: LeaseOptions,
+  ) {
     this.epoch = held.epoch;
     this.tenure = held.tenure;
+    this.ttlMs = options.ttlMs;
     this.#beat = held.beat;
     this.#options = options;
     this.#beatAtMs = askedAtMs;
@@ -167,11 +179,11 @@ export class Lease implements Tenure, HeldLease {
           seen = { row, sinceMs: clock.nowMs() };
         }
         const isFree = row.holder === undefined;
-        if (isFree || askedAtMs - seen.sinceMs >= ttlMs * PATIENCE) {
+        if (isFree || askedAtMs - seen.sinceMs >= Math.max(ttlMs, row.ttlMs) * PATIENCE) {
           const takenAtMs = clock.nowMs();
           // Drawn for this attempt: what becomes of one whose answer is lost is not known.
           const tenure = crypto.randomUUID();
-          const taken = await table.take(row, options.holder, tenure);
+          const taken = await table.take(row, options.holder, tenure, ttlMs);
           if (taken !== undefined) return new Lease({ ...taken, tenure }, takenAtMs, options);
           seen = undefined;
         } else if (!waits) {
@@ -269,8 +281,8 @@ export class Lease implements Tenure, HeldLease {
   async #beatNow(): Promise<void> {
     const { clock, table, path } = this.#options;
     const askedAtMs = clock.nowMs();
-    const { epoch, tenure, beat } = this;
-    const answer = await table.beat({ epoch, tenure, beat }, this.#notice);
+    const { epoch, tenure, beat, ttlMs } = this;
+    const answer = await table.beat({ epoch, tenure, beat, ttlMs }, this.#notice);
     if (this.#isReleased || this.#lost !== undefined) return;
     if (typeof answer !== "number") {
       return this.#lose(answer === "taken" ? takenOver(path) : goneBack(path));

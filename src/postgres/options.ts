@@ -67,7 +67,8 @@ export interface PostgresQueueOptions
    * How long a sender's right to send is good without being renewed, in milliseconds; at
    * least 500. After so long another sender takes over from one that has died. Shorter: a
    * failover of the sender is quicker, and a database that is slow for a moment interrupts
-   * delivery sooner.
+   * delivery sooner. Senders may have different ones: each waits for the longer one, that of the
+   * sender that has the right or its own.
    *
    * @default {3000}
    */

@@ -243,19 +243,21 @@ function tableOf(
         tenure: typeof tenure === "string" ? tenure : undefined,
         beat: Number(row?.["beat"]),
         holder: typeof holder === "string" ? holder : undefined,
+        ttlMs: Number(row?.["ttl_ms"] ?? 0),
       };
     },
-    async take({ epoch, tenure, beat }, holder, drawn) {
-      const text = "SELECT sendq.lease_take($1, $2, $3, $4, $5, $6, $7) AS taken";
-      const row = await ask(text, epoch, tenure ?? null, beat, holder, drawn, durability);
+    async take({ epoch, tenure, beat }, holder, drawn, ttlMs) {
+      const text = "SELECT sendq.lease_take($1, $2, $3, $4, $5, $6, $7, $8) AS taken";
+      const seen = [epoch, tenure ?? null, beat];
+      const row = await ask(text, ...seen, holder, drawn, Math.ceil(ttlMs), durability);
       const taken = row?.["taken"];
       if (taken == null) return undefined;
       const fields: Fields = { ...Object(taken) };
       return { epoch: numberOf(fields["epoch"]), beat: numberOf(fields["beat"]) };
     },
-    async beat({ epoch, tenure, beat }, notice) {
-      const text = "SELECT sendq.lease_beat($1, $2, $3, $4, $5, $6) AS beat";
-      const row = await ask(text, epoch, tenure, beat, notice, durability);
+    async beat({ epoch, tenure, beat, ttlMs }, notice) {
+      const text = "SELECT sendq.lease_beat($1, $2, $3, $4, $5, $6, $7) AS beat";
+      const row = await ask(text, epoch, tenure, beat, Math.ceil(ttlMs), notice, durability);
       const answer = Number(row?.["beat"]);
       return answer === -1 ? "taken" : answer === -2 ? "gone-back" : answer;
     },

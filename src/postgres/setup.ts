@@ -15,7 +15,15 @@ import { EDIT } from "./sql/edit.ts";
 import { INSPECT } from "./sql/inspect.ts";
 import { READ } from "./sql/read.ts";
 import { SHARED } from "./sql/shared.ts";
-import { CHECKSUM_OF, CHECKSUMS, TABLES, TENURES, TRIGGERS, TRUNCATION } from "./sql/tables.ts";
+import {
+  CHECKSUM_OF,
+  CHECKSUMS,
+  LEASE_TTL,
+  TABLES,
+  TENURES,
+  TRIGGERS,
+  TRUNCATION,
+} from "./sql/tables.ts";
 
 /**
  * Version 5: a sender looks at the checksums, and a commit takes half as long. Version 8: a file
@@ -32,6 +40,7 @@ const MIGRATIONS: readonly string[] = [
   TRIGGERS,
   TRUNCATION,
   FUNCTIONS_ALONE,
+  LEASE_TTL,
 ];
 /** Functions hold nothing: those of the version before go, and these come. */
 export const FUNCTIONS: string = [CHECKSUM_OF, SHARED, COMMIT, EDIT, READ, INSPECT, EDGES].join(

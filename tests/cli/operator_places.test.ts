@@ -464,12 +464,12 @@ const databaseTests: [name: string, run: (place: DatabasePlace) => Promise<void>
   async ({ queue, sql }) => {
     await makeQueue(queue);
     // The first time it is taken, and the answer is not one that counts.
-    const types = "text, bigint, uuid, bigint, text, uuid, text";
+    const types = "text, bigint, uuid, bigint, text, uuid, bigint, text";
     await sql("CREATE SEQUENCE takes; ALTER FUNCTION sendq.lease_take RENAME TO real_lease_take");
     await sql(`CREATE FUNCTION sendq.lease_take(${types}) RETURNS jsonb
       LANGUAGE plpgsql SECURITY DEFINER AS $$
       DECLARE
-        taken jsonb := sendq.real_lease_take($1, $2, $3, $4, $5, $6, $7);
+        taken jsonb := sendq.real_lease_take($1, $2, $3, $4, $5, $6, $7, $8);
       BEGIN
         IF nextval('public.takes') = 1 THEN RAISE WARNING 'lost' USING ERRCODE = '01000'; END IF;
         RETURN taken;

@@ -76,6 +76,11 @@ Deno.test({
       await server.sql("CREATE DATABASE old");
       await server.sql(Deno.readTextFileSync(file), "old");
       const url = server.url("outbox", "old");
+      await server.sql(
+        "INSERT INTO sendq.queue (name) VALUES ('held'); INSERT INTO sendq.lease " +
+          "SELECT id, 1, 1, 'somebody', '' FROM sendq.queue WHERE name = 'held'",
+        "old",
+      );
       const older = isOf("not-a-queue", /has version 1 of sendq's schema.*sendq postgres setup/);
       await assert.rejects(postgresQueue({ url, durability: "power-loss" }), older);
       await assert.rejects(postgresInspector({ url }), older);
@@ -92,6 +97,11 @@ Deno.test({
       assert.deepEqual(
         await setUp(url),
         { versionBefore: 1, version: SCHEMA_VERSION, queue: "outbox" },
+      );
+      // For how long a holder of before takes its beats for good, nobody knows.
+      assert.equal(
+        await server.sql("SELECT array_agg(ttl_ms ORDER BY queue) FROM sendq.lease", "old"),
+        "{0,600000}",
       );
       using inspector = await postgresInspector({ url });
       assert.deepEqual(await inspector.check(), []);

@@ -25,7 +25,7 @@ import { openForLooking } from "./queue_view.ts";
 
 /** How often it is looked whether the holder of a lease lives. */
 const LOOK_MS = 100;
-/** Until then it is known, unless the database is away. */
+/** Until then, and for the lease of a holder besides, it is known, unless the database is away. */
 const TIMEOUT_MS = 30_000;
 
 /** A right that is held until it is disposed of. */
@@ -39,7 +39,8 @@ export interface QueueHold extends AsyncDisposable {
 /**
  * Takes the right.
  *
- * @param timeoutMs For how long it is tried to find out whether a sender runs.
+ * @param timeoutMs For how long it is tried to find out whether a sender runs; longer by the lease
+ *   of one that has it.
  * @throws {CommandError} A sender runs, or that cannot be told.
  */
 export async function holdQueue(queue: string, timeoutMs = TIMEOUT_MS): Promise<QueueHold> {
@@ -141,15 +142,23 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
   const looker = lookerAt({ url, ...passwordOf() });
   const path = nameOfQueue(url);
   const giveUp = new AbortController();
-  const cancel = systemClock.setTimer(timeoutMs, () => {
-    const words =
-      `for ${formatDuration(timeoutMs)} it could not be told whether a sender runs on ` +
-      `${path}, and packets are not pulled from under one. Nothing was removed; try again`;
-    giveUp.abort(new CommandError(words));
-  });
-  const watching = watchHolder(looker, giveUp.signal, ownName, (holder) => {
-    const advice = "Stop it first, and those that stand by; start them again afterwards.";
-    giveUp.abort(senderRuns(path, holder, advice));
+  const giveUpIn = (delayMs: number) =>
+    systemClock.setTimer(delayMs, () => {
+      const words =
+        `for ${formatDuration(delayMs)} it could not be told whether a sender runs on ` +
+        `${path}, and packets are not pulled from under one. Nothing was removed; try again`;
+      giveUp.abort(new CommandError(words));
+    });
+  let cancel = giveUpIn(timeoutMs);
+  const watching = watchHolder(looker, giveUp.signal, ownName, {
+    onSeen(ttlMs) {
+      cancel();
+      cancel = giveUpIn(timeoutMs + ttlMs);
+    },
+    onAlive(holder) {
+      const advice = "Stop it first, and those that stand by; start them again afterwards.";
+      giveUp.abort(senderRuns(path, holder, advice));
+    },
   });
   try {
     const tenure = await sendingSideOf(queue).takeTenure(systemClock, giveUp.signal);
@@ -176,12 +185,22 @@ async function watchHolder(
   looker: Looker,
   signal: AbortSignal,
   ownName: string,
-  onAlive: (holder: string) => void,
+  { onSeen, onAlive }: {
+    /** There is a holder, whose beats are good for so long. */
+    readonly onSeen: (ttlMs: number) => void;
+    readonly onAlive: (holder: string) => void;
+  },
 ): Promise<void> {
   let firstBeat: number | undefined;
+  let longestMs = 0;
   while (!signal.aborted) {
     try {
-      const { holder, beat } = (await looker.look()).lease;
+      const { holder, beat, ttlMs } = (await looker.look()).lease;
+      if (signal.aborted) return;
+      if (holder !== undefined && holder !== ownName && ttlMs > longestMs) {
+        longestMs = ttlMs;
+        onSeen(ttlMs);
+      }
       // What others do is counted from the last beat that was not theirs.
       if (firstBeat === undefined || holder === ownName) firstBeat = beat;
       if (holder !== undefined && beat > firstBeat) return onAlive(holder);

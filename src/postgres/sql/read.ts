@@ -155,9 +155,10 @@ BEGIN
 END $$;
 
 CREATE FUNCTION sendq.lease_look(q text)
-RETURNS TABLE (epoch bigint, tenure uuid, beat bigint, holder text, notice text)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-  SELECT epoch, tenure, beat, holder, notice FROM sendq.lease WHERE queue = sendq.queue_id(q)
+RETURNS TABLE (
+  epoch bigint, tenure uuid, beat bigint, holder text, ttl_ms bigint, notice text
+) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+  SELECT epoch, tenure, beat, holder, ttl_ms, notice FROM sendq.lease WHERE queue = sendq.queue_id(q)
 $$;
 
 -- Who sends, and what becomes of commits: for people. Waits for nobody.
@@ -169,7 +170,7 @@ BEGIN
   PERFORM sendq.allow('sendq_producer');
   SELECT * INTO l FROM sendq.lease WHERE queue = sendq.queue_id(q);
   RETURN jsonb_build_object(
-    'holder', l.holder, 'epoch', l.epoch, 'beat', l.beat,
+    'holder', l.holder, 'epoch', l.epoch, 'beat', l.beat, 'ttlMs', l.ttl_ms,
     'beatAgeMs', greatest(0, round(extract(epoch FROM clock_timestamp() - l.beat_at) * 1000)),
     'weakness', sendq.weakness(durability),
     'waitsFor', current_setting('synchronous_standby_names'),
@@ -202,7 +203,7 @@ END $$;
 -- Takes the lease, if it is still as it was seen. No clock of the database decides.
 CREATE FUNCTION sendq.lease_take(
   q text, seen_epoch bigint, seen_tenure uuid, seen_beat bigint, who text, drawn uuid,
-  durability text
+  good_for_ms bigint, durability text
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   before sendq.lease;
@@ -216,7 +217,7 @@ BEGIN
     RETURN NULL;
   END IF;
   UPDATE sendq.lease SET epoch = epoch + 1, tenure = drawn, beat = beat + 1,
-    beat_at = clock_timestamp(), holder = who, notice = ''
+    beat_at = clock_timestamp(), holder = who, ttl_ms = good_for_ms, notice = ''
     WHERE queue = before.queue;
   -- Behind every commit of the sender before: from here on its removals are refused.
   PERFORM FROM sendq.queue WHERE id = before.queue FOR UPDATE;
@@ -229,9 +230,10 @@ BEGIN
 END $$;
 
 -- Counts the beat up. Says how many beats there are; -1: another one has taken over; -2: the
--- database has gone back.
+-- database has gone back. Says with each beat for how long it is good.
 CREATE FUNCTION sendq.lease_beat(
-  q text, held_epoch bigint, held_tenure uuid, answered_beat bigint, words text, durability text
+  q text, held_epoch bigint, held_tenure uuid, answered_beat bigint, good_for_ms bigint,
+  words text, durability text
 ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   l sendq.lease;
@@ -244,7 +246,8 @@ BEGIN
   END IF;
   IF l.beat < answered_beat THEN RETURN -2; END IF;
   IF l.holder IS NULL THEN RETURN -1; END IF;
-  UPDATE sendq.lease SET beat = l.beat + 1, beat_at = clock_timestamp(), notice = words
+  UPDATE sendq.lease SET beat = l.beat + 1, beat_at = clock_timestamp(), ttl_ms = good_for_ms,
+    notice = words
     WHERE queue = l.queue;
   RETURN l.beat + 1;
 END $$;

@@ -13,7 +13,8 @@
  *   what was handed out to it. Ids up to `reserved_through` may have been sent.
  * - `lease`: who sends. `tenure` is drawn by each holder, so that no other one has it, in
  *   whatever state the database is found. `beat` grows as long as the holder lives; `beat_at` is
- *   for people, and nothing is decided by it.
+ *   for people, and nothing is decided by it. `ttl_ms` is for how long the holder takes a beat
+ *   for good.
  *
  * @module
  */
@@ -243,4 +244,13 @@ BEGIN
 END $$;
 CREATE TRIGGER remove_all_runs AFTER TRUNCATE ON sendq.queue
   FOR EACH STATEMENT EXECUTE FUNCTION sendq.remove_all_runs();
+`;
+
+/**
+ * Version 9: a lease says for how long its beats are good, so that others wait as long. Of a
+ * holder that an older version knows nobody can say it: it is taken for the longest there may be.
+ */
+export const LEASE_TTL: string = `
+ALTER TABLE sendq.lease ADD ttl_ms bigint NOT NULL DEFAULT 0;
+UPDATE sendq.lease SET ttl_ms = 600000 WHERE holder IS NOT NULL;
 `;
