@@ -42,6 +42,7 @@ import { formatAddress } from "./address.ts";
 import { askAgain, Database, type Row } from "./database.ts";
 import { NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf } from "./errors.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
+import { endsOf, faultOfEnds } from "./packet_rows.ts";
 import { checkVersion } from "./setup.ts";
 import { countsOf, letterOf, stateFields, stateOf } from "./state_of.ts";
 
@@ -194,18 +195,20 @@ class PostgresInspector implements Inspector {
     // Of a part nobody can tell whether it is what was stored.
     const args = [after, payloadBytes > 0, payloadBytes === Infinity];
     const rows = await this.#page((limit) => this.#ask(text, [...args, limit, PAGE_BYTES]));
-    const unsound = rows.findIndex((row) => row["is_sound"] === false);
-    const sound = unsound < 0 ? rows : rows.slice(0, unsound);
+    const batches = rows.map(batchOf);
+    const faults = rows.map((row, i) => faultOf(row, batches[i]));
+    const unsound = faults.findIndex((fault) => fault !== undefined);
     const last = rows.at(-1);
     return {
-      batches: sound.map(batchOf),
+      batches: unsound < 0 ? batches : batches.slice(0, unsound),
       removedThroughId: Number(last?.["removed_through"] ?? 0),
       sentThroughId: Number(last?.["sent_through"] ?? 0),
       nowMs: this.#parts.clock.wallMs(),
       through: last === undefined ? undefined : Number(last["last_id"]),
       damage: unsound < 0 ? undefined : this.#damaged(
-        `the packets that end with id ${rows[unsound]?.["last_id"]} are damaged: its bytes do ` +
-          "not match their checksum",
+        `the packets that end with id ${rows[unsound]?.["last_id"]} are damaged: ${
+          faults[unsound]
+        }`,
       ),
     };
   }
@@ -257,8 +260,14 @@ class PostgresInspector implements Inspector {
   }
 }
 
+/** What is wrong with a row, as far as is asked for; `undefined`: nothing. */
+function faultOf(row: Row, batch: InspectedBatch | undefined): string | undefined {
+  if (row["is_sound"] === false) return "its bytes do not match their checksum";
+  return batch && faultOfEnds(batch.ends, batch.payload?.length);
+}
+
 function batchOf(row: Row): InspectedBatch {
-  const ends = Uint32Array.from(String(row["ends"]).split(","), Number);
+  const ends = endsOf(row);
   const { payload, expires_at_ms: expires } = row;
   return {
     firstId: Number(row["last_id"]) + 1 - ends.length,

@@ -34,6 +34,7 @@ import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf, takenOver }
 import type { HeldLease } from "./lease.ts";
 import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
+import { bytesOf, packetsIn } from "./packet_rows.ts";
 import { arrayOf, letterOf, numberOf, stateFields, stateOf } from "./state_of.ts";
 
 /** The database forgets who has not asked for anything for thirty times this. */
@@ -319,11 +320,9 @@ export class PostgresStore implements QueueStore {
   }
 
   #readIn(rows: readonly Row[], afterId: number, maxBytes: number): ReadResult {
+    const { batches, damaged } = packetsIn(rows);
     const first = this.#newest?.state.removedThrough ?? 0;
-    const damaged = rows.find((row) => row["fault"] != null);
-    const sound = rows.filter((row) => row !== damaged).map(batchOf);
-    const batches = cutBatches(sound, Math.max(afterId, first), maxBytes);
-    return { batches, damaged: damaged && damageOf(damaged) };
+    return { batches: cutBatches(batches, Math.max(afterId, first), maxBytes), damaged };
   }
 
   /**
@@ -547,32 +546,6 @@ function* refusalsOf(error: unknown): Generator<[number, Limit]> {
       yield [index, limit];
     }
   }
-}
-
-function batchOf(row: Row): PacketBatch {
-  const lastId = Number(row["last_id"]);
-  const ends = Uint32Array.from(String(row["ends"]).split(","), Number);
-  const expires = row["expires_at_ms"];
-  return {
-    firstId: lastId + 1 - ends.length,
-    bytes: bytesOf(row["payload"]),
-    ends,
-    expiresAtMs: expires == null ? Infinity : Number(expires),
-  };
-}
-
-function damageOf(row: Row): ReadResult["damaged"] {
-  const lastId = Number(row["last_id"]);
-  return {
-    lastId,
-    words: `the packets that end with id ${lastId} are damaged: ${String(row["fault"])}`,
-  };
-}
-
-/** Of the client's own kind of array, which may be part of a larger one. */
-function bytesOf(value: unknown): Uint8Array {
-  if (!(value instanceof Uint8Array)) throw new TypeError("a column of bytes holds none");
-  return new Uint8Array(value);
 }
 
 function fieldsIn(value: unknown): Fields {

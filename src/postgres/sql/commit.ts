@@ -128,11 +128,18 @@ BEGIN
 
   first := c.last_id + 1;
   FOR i IN 1 .. cardinality(run_packets) LOOP
-    INSERT INTO sendq.run VALUES (
-      c.id, c.last_id + run_packets[i], c.last_id + 1, wall, nullif(run_expires[i], 0),
-      ends[next_end : next_end + run_packets[i] - 1],
-      substring(payload FROM next_byte FOR run_bytes[i])
-    );
+    -- Whoever may enqueue may ask for it by hand: what contradicts itself would stop the sender.
+    IF ends[next_end + run_packets[i] - 1] = run_bytes[i] AND (run_packets[i] = 1
+      OR sendq.ascends(ends[next_end : next_end + run_packets[i] - 1]))
+    THEN
+      INSERT INTO sendq.run VALUES (
+        c.id, c.last_id + run_packets[i], c.last_id + 1, wall, nullif(run_expires[i], 0),
+        ends[next_end : next_end + run_packets[i] - 1],
+        substring(payload FROM next_byte FOR run_bytes[i])
+      );
+    ELSE
+      RAISE EXCEPTION 'the runs are not these packets' USING ERRCODE = 'SQ006';
+    END IF;
     next_end := next_end + run_packets[i];
     next_byte := next_byte + run_bytes[i];
     c.last_id := c.last_id + run_packets[i];

@@ -19,17 +19,11 @@ CREATE FUNCTION sendq.set_aside(INOUT c sendq.queue, row_id bigint, wall bigint,
 LANGUAGE plpgsql AS $$
 DECLARE
   r sendq.run;
-  at integer;
-  before integer := 0;
-  is_split boolean := true;
+  is_split boolean;
 BEGIN
   SELECT * INTO r FROM sendq.run WHERE queue = c.id AND last_id = row_id;
   IF NOT FOUND OR r.last_id <= c.removed_through OR sendq.fault_of_run(r) IS NULL THEN RETURN; END IF;
-  FOREACH at IN ARRAY r.ends LOOP
-    is_split := is_split AND at > before;
-    before := at;
-  END LOOP;
-  is_split := is_split AND before = length(r.payload)
+  is_split := sendq.ascends(r.ends) AND r.ends[cardinality(r.ends)] = length(r.payload)
     AND cardinality(r.ends) = r.last_id + 1 - r.first_id;
   DELETE FROM sendq.run WHERE queue = c.id AND last_id = row_id;
   -- One by one, where it says where they end.
@@ -186,9 +180,9 @@ BEGIN
   LOOP
     IF kind IN ('bury', 'remove-packets', 'set-aside') THEN
       -- A damaged row must not be cut, and be sound from then on.
-      FOR row_id IN SELECT last_id FROM sendq.run WHERE queue = c.id AND last_id >= range.first
-        AND first_id <= range.last
-        AND checksum IS DISTINCT FROM sendq.checksum_of(last_id, ends, payload)
+      FOR row_id IN SELECT r.last_id FROM sendq.run r WHERE r.queue = c.id
+        AND r.last_id >= range.first AND r.first_id <= range.last
+        AND sendq.fault_of_run(r) IS NOT NULL
       LOOP
         SELECT * INTO aside FROM sendq.set_aside(c, row_id, c.written_at_ms);
         c := aside.c;

@@ -120,18 +120,26 @@ BEGIN
   RETURN false;
 END $$;
 
--- What contradicts itself in a row; NULL: nothing.
-CREATE FUNCTION sendq.fault_of_run(r sendq.run) RETURNS text LANGUAGE plpgsql STABLE AS $$
+-- Whether packets that end at these bytes lie one behind the other, and have bytes.
+CREATE FUNCTION sendq.ascends(ends integer[]) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$
 DECLARE
   before integer := 0;
   at integer;
 BEGIN
-  FOREACH at IN ARRAY r.ends LOOP
-    IF at <= before THEN RETURN 'its packets do not end one behind the other'; END IF;
-    before := at;
+  FOREACH at IN ARRAY ends LOOP
+    IF at > before THEN before := at; ELSE RETURN false; END IF;
   END LOOP;
-  IF before <> length(r.payload) THEN
-    RETURN format('its packets end at byte %s, its payload at %s', before, length(r.payload));
+  RETURN true;
+END $$;
+
+-- What contradicts itself in a row; NULL: nothing.
+CREATE FUNCTION sendq.fault_of_run(r sendq.run) RETURNS text LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  at integer := r.ends[cardinality(r.ends)];
+BEGIN
+  IF NOT sendq.ascends(r.ends) THEN RETURN 'its packets do not end one behind the other'; END IF;
+  IF at IS DISTINCT FROM length(r.payload) THEN
+    RETURN format('its packets end at byte %s, its payload at %s', at, length(r.payload));
   END IF;
   IF cardinality(r.ends) <> r.last_id + 1 - r.first_id THEN
     RETURN format('it has %s packets', cardinality(r.ends));
