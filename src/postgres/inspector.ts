@@ -195,7 +195,8 @@ class PostgresInspector implements Inspector {
     // Of a part nobody can tell whether it is what was stored.
     const args = [after, payloadBytes > 0, payloadBytes === Infinity];
     const rows = await this.#page((limit) => this.#ask(text, [...args, limit, PAGE_BYTES]));
-    const batches = rows.map(batchOf);
+    const nowMs = this.#parts.clock.wallMs();
+    const batches = rows.map((row) => batchOf(row, nowMs));
     const faults = rows.map((row, i) => faultOf(row, batches[i]));
     const unsound = faults.findIndex((fault) => fault !== undefined);
     const last = rows.at(-1);
@@ -203,7 +204,7 @@ class PostgresInspector implements Inspector {
       batches: unsound < 0 ? batches : batches.slice(0, unsound),
       removedThroughId: Number(last?.["removed_through"] ?? 0),
       sentThroughId: Number(last?.["sent_through"] ?? 0),
-      nowMs: this.#parts.clock.wallMs(),
+      nowMs,
       through: last === undefined ? undefined : Number(last["last_id"]),
       damage: unsound < 0 ? undefined : this.#damaged(
         `the packets that end with id ${rows[unsound]?.["last_id"]} are damaged: ${
@@ -266,7 +267,8 @@ function faultOf(row: Row, batch: InspectedBatch | undefined): string | undefine
   return batch && faultOfEnds(batch.ends, batch.payload?.length);
 }
 
-function batchOf(row: Row): InspectedBatch {
+/** @param nowMs The wall clock here, by which it is said when packets expire. */
+function batchOf(row: Row, nowMs: number): InspectedBatch {
   const ends = endsOf(row);
   const { payload, expires_at_ms: expires } = row;
   return {
@@ -274,7 +276,7 @@ function batchOf(row: Row): InspectedBatch {
     ends,
     payload: payload instanceof Uint8Array ? new Uint8Array(payload) : undefined,
     enqueuedAtMs: Number(row["enqueued_at_ms"]),
-    expiresAtMs: expires == null ? Infinity : Number(expires),
+    expiresAtMs: expires == null ? Infinity : nowMs + Number(expires) - Number(row["now_ms"]),
   };
 }
 

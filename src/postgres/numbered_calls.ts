@@ -20,8 +20,8 @@ import { ConnectionLostError, NO_QUEUE, queueErrorOf, sqlStateOf } from "./error
 export interface Question {
   /** The SQL. */
   readonly text: string;
-  /** What stands for `$4` and so on. */
-  readonly args: readonly unknown[];
+  /** What stands for `$4` and so on; at each try anew, where time has a part in it. */
+  readonly args: () => readonly unknown[];
 }
 
 /** An answer out of the database, not looked at yet. */
@@ -87,7 +87,7 @@ export class NumberedCalls {
     let sent = false;
     for (;;) {
       try {
-        const answer = await this.#once(question.text, question.args);
+        const answer = await this.#once(question.text, question.args());
         const fields = fieldsOf(answer);
         if (fields !== undefined) {
           this.#options.onWeakness?.(answer.weakness ?? null);

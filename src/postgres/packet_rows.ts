@@ -8,11 +8,15 @@ import type { PacketBatch } from "../base/ports.ts";
 import type { ReadResult } from "../queue/store/contract.ts";
 import type { Row } from "./database.ts";
 
-/** The packets of rows that follow each other, up to the first row that contradicts itself. */
-export function packetsIn(rows: readonly Row[]): ReadResult {
+/**
+ * The packets of rows that follow each other, up to the first row that contradicts itself.
+ *
+ * @param nowMs The monotonic clock: what is left of a packet's time is counted from here on.
+ */
+export function packetsIn(rows: readonly Row[], nowMs: number): ReadResult {
   const batches: PacketBatch[] = [];
   for (const row of rows) {
-    const batch = batchOf(row);
+    const batch = batchOf(row, nowMs);
     const fault = row["fault"] ?? faultOfEnds(batch.ends, batch.bytes.length);
     if (fault !== undefined) {
       const lastId = Number(row["last_id"]);
@@ -51,7 +55,7 @@ export function bytesOf(value: unknown): Uint8Array<ArrayBuffer> {
   return new Uint8Array(value);
 }
 
-function batchOf(row: Row): PacketBatch {
+function batchOf(row: Row, nowMs: number): PacketBatch {
   const lastId = Number(row["last_id"]);
   const ends = endsOf(row);
   const expires = row["expires_at_ms"];
@@ -59,6 +63,6 @@ function batchOf(row: Row): PacketBatch {
     firstId: lastId + 1 - ends.length,
     bytes: bytesOf(row["payload"]),
     ends,
-    expiresAtMs: expires == null ? Infinity : Number(expires),
+    expiresAtMs: expires == null ? Infinity : nowMs + Number(expires) - Number(row["now_ms"]),
   };
 }

@@ -47,6 +47,8 @@ export interface PostgresPlaceOptions extends PostgresSettings {
 export class PostgresPlace implements QueuePlace {
   /** It has no files. */
   readonly lockPath = undefined;
+  /** The database's clock decides what has expired. */
+  readonly keepsTime = true;
   readonly store: PostgresStore;
   readonly ringer: Ringer;
   readonly #options: PostgresPlaceOptions;
@@ -64,7 +66,7 @@ export class PostgresPlace implements QueuePlace {
     this.#healthAtMs = clock.nowMs();
     this.#noteWeakness(options.health.weakness);
     this.store = new PostgresStore({
-      ...{ database, path, durability, lossTimeoutMs, queueId, logger },
+      ...{ database, path, durability, lossTimeoutMs, queueId, logger, clock },
       name: address.name,
       onWeakness: (words) => this.#noteWeakness(words),
     });

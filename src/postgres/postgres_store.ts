@@ -12,7 +12,7 @@
 
 import type { FencedError, QueueFileError } from "../base/errors.ts";
 import { cutBatches } from "../base/packet_batch.ts";
-import type { Logger, PacketBatch } from "../base/ports.ts";
+import type { Clock, Logger, PacketBatch } from "../base/ports.ts";
 import { BatchPacker } from "../queue/store/batches.ts";
 import type {
   CommitRequest,
@@ -22,7 +22,6 @@ import type {
   EditResult,
   FileSpace,
   Limit,
-  Moment,
   QueueStore,
   ReadResult,
   StoreState,
@@ -48,9 +47,9 @@ const MOVE_BYTES = 512 * 1024;
 /** A value travels as hexadecimal digits, and a text here has a little less than 512 Mi of them. */
 const MAX_COMMIT_BYTES = 255 * 1024 ** 2;
 const COMMIT = `SELECT sendq.commit(${
-  Array.from({ length: 25 }, (_, i) => `$${i + 1}`).join(", ")
+  Array.from({ length: 22 }, (_, i) => `$${i + 1}`).join(", ")
 }) AS answer`;
-const EDIT = "SELECT sendq.edit($1, $2, $3, $4) AS answer";
+const EDIT = "SELECT sendq.edit($1, $2, $3, $4, $5) AS answer";
 
 /** What a store needs. */
 export interface PostgresStoreOptions {
@@ -66,6 +65,8 @@ export interface PostgresStoreOptions {
   readonly durability: PostgresDurability;
   /** For how long a read, or a queue that is being closed, asks for an answer that was lost. */
   readonly lossTimeoutMs: number;
+  /** The time that passes; of the queue's own. */
+  readonly clock: Pick<Clock, "nowMs">;
   /** Told after each change what its commit is missing; `null`: nothing. */
   readonly onWeakness?: (words: string | null) => void;
   /** Told of answers that are missing. Silent by default. */
@@ -164,9 +165,13 @@ export class PostgresStore implements QueueStore {
       const units = kept.map(({ unit }) => unit);
       const batches = batchesOf(units);
       try {
-        const changed = await this.#change(COMMIT, [
-          ...this.#commitTerms(request),
-          ...packed(units, batches),
+        const terms = this.#commitTerms(request);
+        const packets = packed(units, batches);
+        const changed = await this.#change(COMMIT, () => [
+          ...terms,
+          ...packets.counts,
+          arrayOf(batches.map(({ expiresAtMs }) => this.#leftMs(expiresAtMs) ?? 0)),
+          ...packets.bytes,
         ]);
         const firstId = numberOf(changed.fields["first"]);
         const placed = batches.map((batch) => ({ ...batch, firstId: batch.firstId + firstId - 1 }));
@@ -187,33 +192,20 @@ export class PostgresStore implements QueueStore {
   /** In the order of the arguments of `sendq.commit`. */
   #commitTerms(request: CommitRequest): unknown[] {
     const { removeThrough, handedOut, maxPackets, maxBytes, overflow } = request;
-    const terms = this.#terms(request.at, request.sentThrough, request.deadLimits);
-    const { queueId, durability, fence, sentThrough } = terms;
-    const { wallMs, clockOffsetMs, knownOffsetMs, maxDeadPackets, maxDeadBytes } = terms;
+    const { queueId, durability } = this.#options;
+    const { maxDeadPackets, maxDeadBytes } = request.deadLimits;
     return [
-      ...[queueId, durability, fence, sentThrough],
-      ...[wallMs, clockOffsetMs, knownOffsetMs, maxDeadPackets, maxDeadBytes],
+      ...[queueId, durability, this.#fenceTerms(), request.sentThrough],
+      ...[maxDeadPackets, maxDeadBytes],
       ...[removeThrough, handedOut ?? null, request.sentThrough + RESERVED_PACKETS],
       ...[maxPackets, maxBytes, overflow],
     ];
   }
 
-  #terms(
-    { wallMs, clockOffsetMs, knownOffsetMs }: Moment,
-    sentThrough: number,
-    { maxDeadPackets, maxDeadBytes }: CommitRequest["deadLimits"],
-  ): Fields {
-    return {
-      queueId: this.#options.queueId,
-      durability: this.#options.durability,
-      fence: this.#fenceTerms(),
-      sentThrough,
-      wallMs,
-      clockOffsetMs: Math.round(clockOffsetMs),
-      knownOffsetMs: Math.round(knownOffsetMs),
-      maxDeadPackets,
-      maxDeadBytes,
-    };
+  /** For how long something is worth sending, at least a moment; `null`: for ever. */
+  #leftMs(expiresAtMs: number): number | null {
+    if (expiresAtMs === Infinity) return null;
+    return Math.max(1, Math.ceil(expiresAtMs - this.#options.clock.nowMs()));
   }
 
   #fenceTerms(): Fields | null {
@@ -223,7 +215,7 @@ export class PostgresStore implements QueueStore {
   }
 
   /** Asks for a change. A database that does not know the last one ends the tenure. */
-  async #change(text: string, args: readonly unknown[]): Promise<Changed> {
+  async #change(text: string, args: () => readonly unknown[]): Promise<Changed> {
     if (this.#removed !== undefined) throw this.#removed;
     const known = this.#newest?.version ?? 0;
     const held = this.#held;
@@ -252,11 +244,15 @@ export class PostgresStore implements QueueStore {
   }
 
   /** See {@linkcode QueueStore.edit}. */
-  async edit({ edit, at, deadLimits, sentThrough }: EditRequest): Promise<EditResult> {
+  async edit({ edit, deadLimits, sentThrough }: EditRequest): Promise<EditResult> {
     const removes = edit.kind === "bury" || edit.kind === "remove-packets";
     if (removes && this.#lost !== undefined) throw this.#lost;
-    const terms = { ...this.#terms(at, sentThrough, deadLimits), ...editTerms(edit) };
-    const changed = await this.#change(EDIT, [terms]);
+    const { queueId, durability } = this.#options;
+    const terms = { durability, fence: this.#fenceTerms(), sentThrough, ...deadLimits };
+    const changed = await this.#change(EDIT, () => {
+      const leftMs = edit.kind === "requeue" ? this.#leftMs(edit.expiresAtMs) : null;
+      return [queueId, { ...terms, ...editTerms(edit), leftMs }];
+    });
     const { fields } = changed;
     const packets = numberOf(fields["packets"]);
     const firstId = fields["firstId"];
@@ -320,7 +316,7 @@ export class PostgresStore implements QueueStore {
   }
 
   #readIn(rows: readonly Row[], afterId: number, maxBytes: number): ReadResult {
-    const { batches, damaged } = packetsIn(rows);
+    const { batches, damaged } = packetsIn(rows, this.#options.clock.nowMs());
     const first = this.#newest?.state.removedThrough ?? 0;
     return { batches: cutBatches(batches, Math.max(afterId, first), maxBytes), damaged };
   }
@@ -357,10 +353,10 @@ export class PostgresStore implements QueueStore {
     return rows;
   }
 
-  /** See {@linkcode QueueStore.due}. */
-  async due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Promise<Due> {
-    const args = [afterId, Math.floor(nowMs), order === "by-time", DUE_ROWS];
-    const [next, ...rows] = await this.#ask("SELECT * FROM sendq.due($1, $2, $3, $4, $5)", args);
+  /** By the database's time, which need not be that of who asks. See {@linkcode QueueStore.due}. */
+  async due(afterId: number, _nowMs: number, order: "by-id" | "by-time"): Promise<Due> {
+    const args = [afterId, order === "by-time", DUE_ROWS];
+    const [next, ...rows] = await this.#ask("SELECT * FROM sendq.due($1, $2, $3, $4)", args);
     const ranges: IdRange[] = [];
     let packets = 0, bytes = 0;
     for (const row of rows) {
@@ -374,8 +370,9 @@ export class PostgresStore implements QueueStore {
         ranges[ranges.length - 1] = { firstId: before.firstId, lastId };
       } else ranges.push({ firstId, lastId });
     }
-    const nextAtMs = next?.["next_at_ms"];
-    return { ranges, nextAtMs: nextAtMs == null ? Infinity : Number(nextAtMs) };
+    const nextInMs = next?.["next_in_ms"];
+    const nowMs = this.#options.clock.nowMs();
+    return { ranges, nextAtMs: nextInMs == null ? Infinity : nowMs + Number(nextInMs) };
   }
 
   /** See {@linkcode QueueStore.deadLetters}. */
@@ -474,8 +471,8 @@ function batchesOf(units: readonly PacketSpan[]): PacketBatch[] {
   return packer.finish();
 }
 
-/** The same as the arguments of `sendq.commit`. */
-function packed(units: readonly PacketSpan[], batches: readonly PacketBatch[]): unknown[] {
+/** The same as arguments of `sendq.commit`: those before what is left of the time, and behind it. */
+function packed(units: readonly PacketSpan[], batches: readonly PacketBatch[]) {
   const bytes = batches.reduce((sum, batch) => sum + batch.bytes.length, 0);
   if (bytes > MAX_COMMIT_BYTES) {
     throw new RangeError(
@@ -489,15 +486,15 @@ function packed(units: readonly PacketSpan[], batches: readonly PacketBatch[]): 
     payload.set(batch.bytes, end);
     end += batch.bytes.length;
   }
-  return [
-    arrayOf(units.map((unit) => unit.packets)),
-    arrayOf(units.map((unit) => unit.bytes)),
-    arrayOf(batches.map((batch) => batch.ends.length)),
-    arrayOf(batches.map((batch) => batch.bytes.length)),
-    arrayOf(batches.map(({ expiresAtMs }) => expiresAtMs === Infinity ? 0 : expiresAtMs)),
-    `{${batches.map((batch) => batch.ends.join(",")).join(",")}}`,
-    payload,
-  ];
+  return {
+    counts: [
+      arrayOf(units.map((unit) => unit.packets)),
+      arrayOf(units.map((unit) => unit.bytes)),
+      arrayOf(batches.map((batch) => batch.ends.length)),
+      arrayOf(batches.map((batch) => batch.bytes.length)),
+    ],
+    bytes: [`{${batches.map((batch) => batch.ends.join(",")).join(",")}}`, payload],
+  };
 }
 
 function editTerms(edit: Edit): Fields {
@@ -510,11 +507,7 @@ function editTerms(edit: Edit): Fields {
         attempts: edit.attempts,
         words: edit.words ?? null,
       };
-    case "requeue": {
-      const { kind, range, expiresAtMs } = edit;
-      const expires = expiresAtMs === Infinity ? null : expiresAtMs;
-      return { kind, ranges: [range], expiresAtMs: expires };
-    }
+    case "requeue":
     case "remove-packets":
     case "remove-dead":
       return { kind: edit.kind, ranges: [edit.range] };

@@ -19,6 +19,7 @@ import {
   CHECKSUM_OF,
   CHECKSUMS,
   LEASE_TTL,
+  OWN_TIME,
   TABLES,
   TENURES,
   TRIGGERS,
@@ -43,6 +44,7 @@ const MIGRATIONS: readonly string[] = [
   FUNCTIONS_ALONE,
   LEASE_TTL,
   FUNCTIONS_ALONE,
+  OWN_TIME,
 ];
 /** Functions hold nothing: those of the version before go, and these come. */
 export const FUNCTIONS: string = [CHECKSUM_OF, SHARED, COMMIT, EDIT, READ, INSPECT, EDGES].join(

@@ -46,8 +46,8 @@ export function stateOf(fields: StateFields): StoreState {
     damagedPackets: count("damagedPackets"),
     refusedPackets: count("refusedPackets"),
     storedBytes: count("storedBytes"),
-    writtenAtMs: count("writtenAtMs"),
-    clockOffsetMs: count("clockOffsetMs"),
+    // The database keeps the time by itself.
+    ...{ writtenAtMs: 0, clockOffsetMs: 0 },
     oldestEnqueuedAtMs: oldest === "NULL" ? undefined : numberOf(oldest),
   };
 }

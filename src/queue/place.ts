@@ -27,6 +27,11 @@ export interface QueuePlace {
   readonly edge?: EdgeFile;
   /** What a commit of this process survives; left out where the place is no file. */
   readonly durability?: Durability;
+  /**
+   * Whether its packets expire by a time of its own; then what it says of them goes by the
+   * monotonic clock. Left out: by that of each process, see `queue_time.ts`.
+   */
+  readonly keepsTime?: boolean;
   /** Tells the sender, in another process, that there are packets. */
   readonly ringer: Ringer;
   /** What an acknowledged packet survives, as the end of a sentence. */

@@ -62,7 +62,7 @@ import {
 import type { QueuePlace } from "./place.ts";
 import type { ExpiringQueue } from "./read/expiry.ts";
 import { PacketReader } from "./read/packet_reader.ts";
-import { QueueTime } from "./read/queue_time.ts";
+import { PassingTime, QueueTime } from "./read/queue_time.ts";
 import { SendingSide } from "./sending_side.ts";
 import { onceNotBusy } from "./sqlite/busy.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
@@ -145,7 +145,9 @@ export class OutboundQueue implements AsyncDisposable {
     this.#store = store;
     this.#options = options;
     this.#arena = new Arena(() => options.clock.nowMs());
-    this.#time = new QueueTime(options.clock, state);
+    this.#time = place.keepsTime === true
+      ? new PassingTime(options.clock)
+      : new QueueTime(options.clock, state);
     this.#reader = new PacketReader(store, state, this.#graves(), options.clock, this.#time);
     const events = committerEvents({
       reader: this.#reader,

@@ -33,7 +33,7 @@ class AwayDatabase {
     if (text.includes("sendq.version")) return answer({ version: 1 });
     if (text.includes("sendq.state")) return answer({ state: this.#state() });
     if (!text.includes("sendq.commit")) return answer({});
-    const packets: number[] = JSON.parse(String(args[18]).replace("{", "[").replace("}", "]"));
+    const packets: number[] = JSON.parse(String(args[15]).replace("{", "[").replace("}", "]"));
     this.asked.push(packets.length);
     this.#first.resolve();
     await this.#back.promise;
@@ -53,6 +53,7 @@ class AwayDatabase {
 
 async function open(database: AwayDatabase, options: QueueOptions): Promise<OutboundQueue> {
   const store = new PostgresStore({
+    clock: systemClock,
     ...{ database: database as unknown as Database, name: "outbox", queueId: 1 },
     ...{ path: "postgres://db/packets/outbox", durability: "machine-loss", lossTimeoutMs: 0 },
   });

@@ -36,7 +36,7 @@ Deno.test({
         const url = await server.makeQueue(`lossy ${++queues}`);
         const proxy = new LossyProxy(server.port);
         return {
-          ...placeOf(url.replace(`:${server.port}/`, `:${proxy.port}/`)),
+          ...placeOf(server, url.replace(`:${server.port}/`, `:${proxy.port}/`)),
           hidesFaults: true,
           faults: {
             fail: (_, code, times) => {
@@ -58,7 +58,7 @@ Deno.test({
       await checkAgainstArrays(async () => {
         const url = await server.makeQueue(`failing ${++queues}`);
         return {
-          ...placeOf(url),
+          ...placeOf(server, url),
           faults: {
             async fail(_, __, times) {
               failed++;
@@ -78,8 +78,12 @@ Deno.test({
   },
 });
 
-function placeOf(url: string): Pick<ModelPlace, "open" | "quiet"> {
+function placeOf(
+  server: PostgresServer,
+  url: string,
+): Pick<ModelPlace, "open" | "quiet" | "setTime"> {
   return {
+    setTime: (wallMs) => server.setClock(wallMs),
     async open(options) {
       const { driver: _, syncIn: __, durability: ___, ...shared } = options;
       // Nobody else sends, so that the lease is a matter of the epoch alone.

@@ -32,7 +32,7 @@ Deno.test("a number whose answer is lost is asked for until there is one, whatev
     ...{ database, name: "outbox", path: "postgres://db/packets/outbox", closeTimeoutMs: 1000 },
   });
   const { producer } = calls;
-  const fields = await calls.ask({ text: "SELECT sendq.commit($1, $2, $3)", args: [] });
+  const fields = await calls.ask({ text: "SELECT sendq.commit($1, $2, $3)", args: () => [] });
   assert.equal(fields["id"], 7);
   // Another producer or number would have said nothing of this one, and stored it again.
   assert.equal(calls.producer, producer);

@@ -117,7 +117,7 @@ part("a number that was used up stores nothing any more", async ({ server, url }
   const args = `'${decodeURIComponent(name)}', '7a0b3f9e-0000-4000-8000-000000000001', 1`;
   const id = await server.sql(`SELECT sendq.open_queue('${decodeURIComponent(name)}')->'id'`);
   const at = Object.keys(STATE).indexOf("packets");
-  const commit = `SELECT sendq.commit(${args}, ${id}, 'power-loss', NULL, 0, 1, 0, 0, 9, 9, ` +
+  const commit = `SELECT sendq.commit(${args}, ${id}, 'power-loss', NULL, 0, 9, 9, ` +
     "0, NULL, 0, 9, 99, 'reject', '{1}', '{1}', '{1}', '{1}', '{0}', '{1}', 'x')" +
     "->>'state'";
   assert.equal(await server.sql(`SELECT sendq.void(${args})`), '{"void": true}');

@@ -6,6 +6,7 @@ import { postgresQueue } from "../../src/postgres/postgres.ts";
 import { sendingSideOf } from "../../src/queue/queue.ts";
 import { unless } from "../queue/helpers.ts";
 import { bytes } from "../support/bytes.ts";
+import { until } from "../support/until.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
 /** What is asked for by hand: two packets, `ab` and `c`, unless it is something else. */
@@ -13,6 +14,7 @@ interface Asked {
   readonly packets?: string;
   readonly bytes?: string;
   readonly ends?: string;
+  readonly left?: string;
 }
 
 Deno.test({
@@ -26,11 +28,11 @@ Deno.test({
       ...{ clock: systemClock, answerTimeoutMs: 600_000, waitsForStandby: false },
     });
     const commit = async (
-      { packets = "{2}", bytes: sizes = "{3}", ends = "{2,3}" }: Asked,
+      { packets = "{2}", bytes: sizes = "{3}", ends = "{2,3}", left = "{0}" }: Asked,
     ): Promise<readonly Row[]> => {
       const text = "SELECT sendq.commit('outbox', gen_random_uuid(), 1, 1, 'power-loss', NULL, " +
-        "0, 0, 0, 0, 99, 99, 0, NULL, 0, 1000, 1000, 'reject', $1, $2, $1, $2, '{0}', $3, $4)";
-      return (await database.ask(text, [packets, sizes, ends, bytes("abc")])).rows;
+        "0, 99, 99, 0, NULL, 0, 1000, 1000, 'reject', $1, $2, $1, $2, $5, $3, $4)";
+      return (await database.ask(text, [packets, sizes, ends, bytes("abc"), left])).rows;
     };
     try {
       await t.step("ends that are none", async () => {
@@ -64,6 +66,25 @@ Deno.test({
           packets.map(({ payload }) => new TextDecoder().decode(payload)),
           ["ab", "c", "a", "bc"],
         );
+      });
+
+      await t.step("times that are none", async () => {
+        const longest = "9223372036854775807";
+        for (const left of [longest, `-${longest}`, "NULL", "1"]) {
+          await commit({ left: `{${left}}` });
+        }
+        assert.equal(
+          await server.sql("SELECT count(*) FROM sendq.run WHERE expires_at_ms > 2 ^ 53 - 1"),
+          "0",
+        );
+        await using queue = await postgresQueue({ url, durability: "power-loss" });
+        const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+        const end = sendingSideOf(queue).sweepExpired();
+        await until("one has expired", () => queue.stats().expiredPackets === 2);
+        end();
+        const batches = await sendingSideOf(queue).readBatches(0, 1000);
+        assert.equal(batches.reduce((sum, { ends }) => sum + ends.length, 0), 10);
+        await tenure.release();
       });
     } finally {
       database.close();

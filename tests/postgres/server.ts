@@ -139,6 +139,14 @@ export class PostgresServer implements AsyncDisposable {
     await this.sql(`SET session_replication_role = replica; ${text}`, database);
   }
 
+  /** Has the schema go by a clock that stands still. */
+  async setClock(wallMs: number): Promise<void> {
+    await this.sql(
+      "CREATE OR REPLACE FUNCTION sendq.now_ms() RETURNS bigint LANGUAGE plpgsql " +
+        `AS $$ BEGIN RETURN ${wallMs}; END $$`,
+    );
+  }
+
   /** Makes a queue; the schema before, where there is none. */
   async makeQueue(name: string): Promise<string> {
     await setUp(this.url(name));

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { systemClock } from "../../src/base/clock.ts";
 import type { Database } from "../../src/postgres/database.ts";
 import { PostgresStore } from "../../src/postgres/postgres_store.ts";
 
@@ -22,6 +23,7 @@ Deno.test("an open store says once a day that it is there, and no more once it i
     close() {},
   } as unknown as Database;
   const store = new PostgresStore({
+    clock: systemClock,
     ...{ database, name: "outbox", queueId: 1, path: "postgres://db/packets/outbox" },
     ...{ durability: "machine-loss", lossTimeoutMs: 1000 },
   });

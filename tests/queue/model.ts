@@ -124,6 +124,8 @@ export interface ModelPlace {
   };
   /** Whether its faults change nothing but how long it takes. */
   readonly hidesFaults?: boolean;
+  /** Sets its clock, where it has one of its own. */
+  setTime?(wallMs: number): Promise<void>;
   /** Waits for what is under way by itself, where asking for dead letters does not. */
   quiet?(queue: OutboundQueue): Promise<void>;
 }
@@ -186,6 +188,7 @@ class Run {
 
   static async open(place: ModelPlace, limits: Limits): Promise<Run> {
     const clock = new ManualClock();
+    await place.setTime?.(clock.wallMs());
     const queue = await place.open({ ...limits, clock });
     return new Run(place, limits, clock, queue);
   }
@@ -300,6 +303,7 @@ class Run {
         return;
       }
       case "pass":
+        await this.home.setTime?.(this.placeMs + step.byMs);
         this.clock.advance(step.byMs);
         return;
       case "jump":
@@ -327,7 +331,9 @@ class Run {
       case "reopen":
         // A clock that says 2019 does not tell how long ago the last commit was, and no time
         // is taken to have passed since. A clock that was set makes closing a commit.
-        if (this.clock.wallMs() < FIRST_CREDIBLE_MS) await this.step({ do: "jump", byMs: -1500 });
+        if (this.home.setTime === undefined && this.clock.wallMs() < FIRST_CREDIBLE_MS) {
+          await this.step({ do: "jump", byMs: -1500 });
+        }
         await this.queue.close();
         this.queue = await this.home.open({ ...this.limits, clock: this.clock });
         this.model.handedOut = 0;
@@ -382,6 +388,11 @@ class Run {
     this.model.handedOut = given.at(-1)?.id ?? afterId;
   }
 
+  /** The clock by which it is written when something happened: nobody sets a place's own. */
+  get placeMs(): number {
+    return this.clock.wallMs() + (this.home.setTime === undefined ? 0 : this.model.clockOffsetMs);
+  }
+
   isOver({ expiresAtMs }: Packet): boolean {
     return expiresAtMs <= this.clock.wallMs() + this.model.clockOffsetMs;
   }
@@ -406,7 +417,7 @@ class Run {
     model.packets = model.packets.filter((packet) => !dead.includes(packet));
     for (const { id, payload, enqueuedAtMs } of dead) {
       const sent = id <= model.sentThrough;
-      const diedAtMs = this.clock.wallMs();
+      const diedAtMs = this.placeMs;
       model.dead.push({
         id,
         enqueuedAtMs,
@@ -439,9 +450,9 @@ class Run {
 
   /** At the end of the queue. */
   place(payload: Uint8Array, ttlMs: number): void {
-    const enqueuedAtMs = this.clock.wallMs();
+    const enqueuedAtMs = this.placeMs;
     const id = ++this.model.lastId;
-    const expiresAtMs = enqueuedAtMs + this.model.clockOffsetMs + ttlMs;
+    const expiresAtMs = this.clock.wallMs() + this.model.clockOffsetMs + ttlMs;
     this.model.packets.push({ id, payload, enqueuedAtMs, expiresAtMs });
   }
 

@@ -4,22 +4,24 @@
  * @module
  */
 
+import { KEEP_TIME } from "./shared.ts";
+
 /** The function that a `CommitRequest` becomes. */
 export const COMMIT: string = `
 CREATE FUNCTION sendq.commit(
   q text, producer uuid, call bigint,
   queue_id integer, durability text, fence jsonb, sent bigint,
-  wall bigint, clock_offset bigint, known_offset bigint,
   max_dead_packets bigint, max_dead_bytes bigint,
   through bigint, handed jsonb, reserve bigint,
   max_packets bigint, max_bytes bigint, overflow text,
   unit_packets integer[], unit_bytes integer[],
-  run_packets integer[], run_bytes integer[], run_expires bigint[], ends integer[], payload bytea
+  run_packets integer[], run_bytes integer[], run_left bigint[], ends integer[], payload bytea
 ) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   -- An expression is evaluated for less than a statement is run; each of these raises, or is true.
   may boolean := sendq.demand(durability) AND sendq.allow('sendq_producer');
   c sendq.queue;
+  wall bigint;
   before sendq.queue;
   had record;
   gone record;
@@ -53,11 +55,7 @@ BEGIN
       c.sent_through := greatest(c.sent_through, least(sent, c.last_id));
     END IF;
   END IF;
-  c.written_at_ms := wall;
-  IF clock_offset <> known_offset AND abs(c.clock_offset_ms - clock_offset) > 1000 THEN
-    c.clock_offset_ms := clock_offset;
-  END IF;
-
+${KEEP_TIME}
   IF through > 0 THEN
     through := least(through, c.last_id);
     SELECT * INTO gone FROM sendq.remove_through(c.id, c.removed_through, through);
@@ -133,7 +131,8 @@ BEGIN
       OR sendq.ascends(ends[next_end : next_end + run_packets[i] - 1]))
     THEN
       INSERT INTO sendq.run VALUES (
-        c.id, c.last_id + run_packets[i], c.last_id + 1, wall, nullif(run_expires[i], 0),
+        c.id, c.last_id + run_packets[i], c.last_id + 1, wall,
+        CASE WHEN run_left[i] > 0 THEN sendq.expiry_of(c, run_left[i]) END,
         ends[next_end : next_end + run_packets[i] - 1],
         substring(payload FROM next_byte FOR run_bytes[i])
       );

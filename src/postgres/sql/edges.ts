@@ -36,10 +36,6 @@ CREATE TABLE sendq.edge (
 
 /** The functions, in the order in which they use each other. */
 export const EDGES: string = `
-CREATE FUNCTION sendq.now_ms() RETURNS bigint LANGUAGE sql VOLATILE AS $$
-  SELECT floor(extract(epoch FROM clock_timestamp()) * 1000)::bigint
-$$;
-
 -- A forwarder begins. What it asked before, and is still on its way, does nothing from here on.
 -- But only where the forwarder has looked at what is known of its file up to here: else it is only
 -- told, and nothing is changed, so that a file that is refused leaves no trace.
@@ -88,7 +84,6 @@ DECLARE
   c sendq.queue;
   e sendq.edge;
   call bigint;
-  wall bigint := sendq.now_ms();
   last bigint := (terms->>'through')::bigint;
   room_packets bigint;
   room_bytes bigint;
@@ -114,16 +109,11 @@ BEGIN
   SELECT p.call INTO call FROM sendq.producer p WHERE p.queue = c.id AND p.id = edge_forward.edge;
   PERFORM sendq.commit(
     q, edge, coalesce(call, 0) + 1, c.id, terms->>'durability', NULL, 0,
-    wall, c.clock_offset_ms, c.clock_offset_ms,
     -- How many dead letters are kept is for others to say.
     9007199254740991, 9007199254740991, 0, NULL, 0,
     (terms->>'maxPackets')::bigint, (terms->>'maxBytes')::bigint, 'reject',
     ARRAY[stored], ARRAY[length(payload)], run_packets, run_bytes,
-    ARRAY(
-      SELECT CASE WHEN ms = 0 THEN 0 ELSE wall + c.clock_offset_ms + ms END
-      FROM unnest(run_left) WITH ORDINALITY AS u(ms, i) ORDER BY i
-    ),
-    ends, payload
+    run_left, ends, payload
   );
   UPDATE sendq.edge AS known SET through = last, mark_ms = (terms->>'markMs')::bigint,
     mark_crc = (terms->>'markCrc')::bigint, packets = known.packets + stored,
@@ -153,7 +143,7 @@ CREATE FUNCTION sendq.edges(q text) RETURNS TABLE (
   FROM sendq.edge WHERE queue = sendq.queue_id(q) ORDER BY name NULLS LAST, id
 $$;
 
-REVOKE ALL ON FUNCTION sendq.now_ms, sendq.edge_open, sendq.edge_forward, sendq.edge_beat,
+REVOKE ALL ON FUNCTION sendq.edge_open, sendq.edge_forward, sendq.edge_beat,
   sendq.edges FROM public;
 GRANT EXECUTE ON FUNCTION sendq.edge_open, sendq.edge_forward, sendq.edge_beat, sendq.edges
   TO sendq_producer;

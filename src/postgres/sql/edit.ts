@@ -4,6 +4,8 @@
  * @module
  */
 
+import { KEEP_TIME } from "./shared.ts";
+
 /** How large a run is that dead letters are put back into, as one that is stored. */
 const RUN_BYTES = 16 * 1024;
 const RUN_PACKETS = 4096;
@@ -65,7 +67,7 @@ BEGIN
   PERFORM sendq.cut_before(c.id, to_id + 1, c.removed_through);
   IF request->>'kind' = 'bury' THEN
     INSERT INTO sendq.dead_letter
-      SELECT c.id, r.first_id + i - 1, r.enqueued_at_ms, (request->>'wallMs')::bigint,
+      SELECT c.id, r.first_id + i - 1, r.enqueued_at_ms, c.written_at_ms,
         request->>'reason', r.first_id + i - 1 <= c.sent_through, (request->>'attempts')::integer,
         request->>'words',
         substring(r.payload FROM coalesce(r.ends[i - 1], 0) + 1
@@ -86,8 +88,8 @@ CREATE FUNCTION sendq.put_back(
 ) LANGUAGE plpgsql AS $$
 DECLARE
   r record;
-  wall bigint := (request->>'wallMs')::bigint;
-  expires bigint := (request->>'expiresAtMs')::bigint;
+  wall bigint := c.written_at_ms;
+  expires bigint := sendq.expiry_of(c, (request->>'leftMs')::bigint);
   ends integer[] := '{}';
   payload bytea := '';
 BEGIN
@@ -119,7 +121,9 @@ BEGIN
   END IF;
 END $$;
 
-CREATE FUNCTION sendq.edit(q text, producer uuid, call bigint, request jsonb)
+CREATE FUNCTION sendq.edit(
+  q text, producer uuid, call bigint, queue_id integer, request jsonb
+)
 RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
@@ -131,7 +135,7 @@ DECLARE
   aside record;
   set_aside jsonb := '[]';
   kind text := request->>'kind';
-  clock_offset bigint := (request->>'clockOffsetMs')::bigint;
+  wall bigint;
   holds boolean;
   packets bigint := 0;
   bytes bigint := 0;
@@ -145,7 +149,7 @@ BEGIN
   );
   SELECT * INTO c FROM sendq.queue WHERE name = q FOR UPDATE;
   -- One that was made anew under the old name is another one.
-  IF NOT FOUND OR c.id <> (request->>'queueId')::integer THEN
+  IF NOT FOUND OR c.id <> queue_id THEN
     RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001';
   END IF;
   SELECT p.call, p.answer INTO had FROM sendq.producer p
@@ -169,12 +173,7 @@ BEGIN
       c.sent_through, least((request->>'sentThrough')::bigint, c.last_id)
     );
   END IF;
-  c.written_at_ms := (request->>'wallMs')::bigint;
-  IF clock_offset <> (request->>'knownOffsetMs')::bigint
-    AND abs(c.clock_offset_ms - clock_offset) > 1000 THEN
-    c.clock_offset_ms := clock_offset;
-  END IF;
-
+${KEEP_TIME}
   FOR range IN SELECT (value->>'firstId')::bigint AS first, (value->>'lastId')::bigint AS last
     FROM jsonb_array_elements(request->'ranges')
   LOOP

@@ -13,7 +13,7 @@ CREATE FUNCTION sendq.inspect_packets(
   max_bytes bigint
 ) RETURNS TABLE (
   last_id bigint, ends text, payload bytea, is_sound boolean, enqueued_at_ms bigint,
-  expires_at_ms bigint, removed_through bigint, sent_through bigint
+  expires_at_ms bigint, removed_through bigint, sent_through bigint, now_ms bigint
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
@@ -23,10 +23,11 @@ BEGIN
   SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
   removed_through := c.removed_through;
   sent_through := c.sent_through;
+  now_ms := sendq.time_of(c);
   FOR last_id, ends, payload, is_sound, enqueued_at_ms, expires_at_ms IN
     SELECT r.last_id, array_to_string(r.ends, ','), CASE WHEN with_payload THEN r.payload END,
       NOT checks OR r.checksum = sendq.checksum_of(r.last_id, r.ends, r.payload),
-      r.enqueued_at_ms, r.expires_at_ms - c.clock_offset_ms
+      r.enqueued_at_ms, r.expires_at_ms
     FROM sendq.run r WHERE r.queue = c.id AND r.last_id > greatest(after_id, c.removed_through)
     ORDER BY r.last_id LIMIT max_rows
   LOOP

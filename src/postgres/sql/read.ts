@@ -34,7 +34,8 @@ $$;
 
 -- As many runs as hold so many bytes, roughly, up to one that is damaged; at least one.
 CREATE FUNCTION sendq.read(q text, after_id bigint, max_bytes bigint) RETURNS TABLE (
-  last_id bigint, ends text, payload bytea, expires_at_ms bigint, enqueued_at_ms bigint, fault text
+  last_id bigint, ends text, payload bytea, expires_at_ms bigint, enqueued_at_ms bigint,
+  fault text, now_ms bigint
 ) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
@@ -43,6 +44,7 @@ DECLARE
 BEGIN
   PERFORM sendq.allow('sendq_sender');
   SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
+  now_ms := sendq.time_of(c);
   FOR first, last_id, ends, payload, expires_at_ms, enqueued_at_ms, fault IN
     SELECT r.first_id, r.last_id, array_to_string(r.ends, ','), r.payload, r.expires_at_ms, r.enqueued_at_ms,
       CASE WHEN r.checksum IS DISTINCT FROM sendq.checksum_of(r.last_id, r.ends, r.payload)
@@ -61,7 +63,9 @@ END $$;
 -- nothing that it has read can be lost without it. Reserves ids, those that it reads among them.
 CREATE FUNCTION sendq.hand_out(
   q text, reader uuid, call bigint, fence jsonb, after_id bigint, max_bytes bigint, reserve bigint
-) RETURNS TABLE (last_id bigint, ends text, payload bytea, expires_at_ms bigint, fault text)
+) RETURNS TABLE (
+  last_id bigint, ends text, payload bytea, expires_at_ms bigint, fault text, now_ms bigint
+)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
@@ -77,8 +81,8 @@ BEGIN
       USING ERRCODE = 'SQ007';
   END IF;
   IF max_bytes > 0 THEN
-    FOR last_id, ends, payload, expires_at_ms, fault IN
-      SELECT r.last_id, r.ends, r.payload, r.expires_at_ms, r.fault
+    FOR last_id, ends, payload, expires_at_ms, fault, now_ms IN
+      SELECT r.last_id, r.ends, r.payload, r.expires_at_ms, r.fault, r.now_ms
       FROM sendq.read(q, after_id, max_bytes) r
     LOOP
       IF fault IS NULL THEN reserve := greatest(reserve, last_id); END IF;
@@ -92,17 +96,20 @@ BEGIN
       reserved_through = greatest(p.reserved_through, excluded.reserved_through);
 END $$;
 
-CREATE FUNCTION sendq.due(q text, after_id bigint, now_ms bigint, by_time boolean, max_rows integer)
-RETURNS TABLE (first_id bigint, last_id bigint, bytes integer, next_at_ms bigint)
+-- What has expired; the first row says in how many milliseconds the next one does.
+CREATE FUNCTION sendq.due(q text, after_id bigint, by_time boolean, max_rows integer)
+RETURNS TABLE (first_id bigint, last_id bigint, bytes integer, next_in_ms bigint)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   c sendq.queue;
   after bigint;
+  now_ms bigint;
 BEGIN
   PERFORM sendq.allow('sendq_sender');
   SELECT * INTO c FROM sendq.queue WHERE id = sendq.queue_id(q);
+  now_ms := sendq.time_of(c);
   after := greatest(after_id, c.removed_through);
-  SELECT min(r.expires_at_ms) INTO next_at_ms FROM sendq.run r
+  SELECT min(r.expires_at_ms) - now_ms INTO next_in_ms FROM sendq.run r
     WHERE r.queue = c.id AND r.last_id > after AND r.expires_at_ms > now_ms;
   RETURN NEXT;
   RETURN QUERY SELECT greatest(after + 1, r.first_id), r.last_id, length(r.payload), NULL::bigint

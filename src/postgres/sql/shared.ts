@@ -31,6 +31,25 @@ export const STATE = {
   oldestEnqueuedAtMs: "oldest_ms",
 } as const;
 
+/** A clock is not set for less, and a queue may lie about for so long, as with a file. */
+const SAME_CLOCK_MS = 1000;
+const LONGEST_REST_MS = 400 * 24 * 3600 * 1000;
+
+/**
+ * In a function that has locked the queue `c`: the time, by the database's clock alone. Where
+ * that was set back, or cannot be right, the time by which packets expire goes on from the last
+ * change. Not before the lock is had: that may take long.
+ */
+export const KEEP_TIME = `
+  wall := sendq.now_ms();
+  IF c.written_at_ms > 0
+    AND wall NOT BETWEEN c.written_at_ms - ${SAME_CLOCK_MS} AND c.written_at_ms + ${LONGEST_REST_MS}
+  THEN
+    c.clock_offset_ms := c.clock_offset_ms + c.written_at_ms - wall;
+  END IF;
+  c.written_at_ms := wall;
+`;
+
 /** An array in text: JSON with names takes several times as long to make. */
 const stateOf = (row: string): string =>
   `ARRAY[${Object.values(STATE).map((column) => `${row}.${column}`).join(", ")}]::text`;
@@ -118,6 +137,36 @@ BEGIN
   IF is_needed AND words IS NOT NULL THEN RAISE EXCEPTION '%', words USING ERRCODE = 'SQ007'; END IF;
   IF is_needed THEN RAISE EXCEPTION 'the epoch is %', c.epoch USING ERRCODE = 'SQ004'; END IF;
   RETURN false;
+END $$;
+
+-- The database's clock: nothing else tells the time.
+CREATE FUNCTION sendq.now_ms() RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+  RETURN floor(date_part('epoch', clock_timestamp()) * 1000)::bigint;
+END $$;
+
+-- The time by which packets expire, for who changes nothing; where the clock cannot be right,
+-- that of the last change.
+CREATE FUNCTION sendq.time_of(c sendq.queue) RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+DECLARE
+  wall bigint := sendq.now_ms();
+BEGIN
+  IF c.written_at_ms > 0
+    AND wall NOT BETWEEN c.written_at_ms - ${SAME_CLOCK_MS} AND c.written_at_ms + ${LONGEST_REST_MS}
+  THEN
+    RETURN c.written_at_ms + c.clock_offset_ms;
+  END IF;
+  RETURN wall + c.clock_offset_ms;
+END $$;
+
+-- When it expires what is worth sending for so many milliseconds more, as a number that everybody
+-- can read; NULL: never.
+CREATE FUNCTION sendq.expiry_of(c sendq.queue, left_ms bigint) RETURNS bigint
+LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  RETURN CASE WHEN left_ms > 0 THEN
+    least(c.written_at_ms + c.clock_offset_ms + least(left_ms, 9007199254740991), 9007199254740991)
+  END;
 END $$;
 
 -- Whether packets that end at these bytes lie one behind the other, and have bytes.

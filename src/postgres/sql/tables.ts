@@ -4,6 +4,8 @@
  * - `queue`: one row a queue. Whoever stores or removes locks it first, so that ids follow
  *   commits without a gap, and the counts are exact. `epoch` and `tenure` are those of the
  *   sender who may remove; `version` grows with each change.
+ *   `written_at_ms` and `clock_offset_ms` are of the database's own clock: what has to be added to
+ *   it, so that the time by which packets expire goes on however it is set.
  * - `run`: packets that follow each other and were stored together, as a row of the file has
  *   them; `ends` says where each ends in `payload`. Packets up to `queue.removed_through` are
  *   gone, even where their row is still there for the sake of later ones.
@@ -253,4 +255,22 @@ CREATE TRIGGER remove_all_runs AFTER TRUNCATE ON sendq.queue
 export const LEASE_TTL: string = `
 ALTER TABLE sendq.lease ADD ttl_ms bigint NOT NULL DEFAULT 0;
 UPDATE sendq.lease SET ttl_ms = 600000 WHERE holder IS NOT NULL;
+`;
+
+/**
+ * Version 11: packets expire by the database's clock. What was written by clocks of others does not
+ * count as its last reading, and what none of them can have meant is taken back.
+ */
+export const OWN_TIME: string = `
+-- Counts and rows that contradict themselves are not what this is about.
+ALTER TABLE sendq.queue DISABLE TRIGGER keep;
+ALTER TABLE sendq.run DISABLE TRIGGER keep;
+UPDATE sendq.queue SET
+  written_at_ms = floor(date_part('epoch', clock_timestamp()) * 1000)::bigint,
+  clock_offset_ms = CASE WHEN clock_offset_ms BETWEEN -34560000000 AND 34560000000
+    THEN clock_offset_ms ELSE 0 END,
+  oldest_ms = CASE WHEN oldest_ms BETWEEN 0 AND 9007199254740991 THEN oldest_ms END;
+UPDATE sendq.run SET enqueued_at_ms = 0 WHERE enqueued_at_ms NOT BETWEEN 0 AND 9007199254740991;
+ALTER TABLE sendq.queue ENABLE TRIGGER keep;
+ALTER TABLE sendq.run ENABLE TRIGGER keep;
 `;

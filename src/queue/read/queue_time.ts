@@ -16,6 +16,10 @@
  * While a machine is suspended its monotonic clock stands still: that time does not
  * count.
  *
+ * A database has one clock for all machines, and goes by that: a process says how long a packet
+ * is still worth sending, and is told the same. Two machines' clocks need not agree, and nothing
+ * is made of it where they do not.
+ *
  * @module
  */
 
@@ -38,7 +42,7 @@ export interface FileTime {
 
 /** The time of a queue, as one process knows it. */
 export class QueueTime {
-  readonly #clock: Clock;
+  readonly #clock: Pick<Clock, "nowMs" | "wallMs">;
   #offsetMs: number;
   /** What the file says. */
   #knownOffsetMs: number;
@@ -49,7 +53,7 @@ export class QueueTime {
    * @param clock The machine's time.
    * @param file What the file says when it is opened.
    */
-  constructor(clock: Clock, { clockOffsetMs, writtenAtMs }: FileTime) {
+  constructor(clock: Pick<Clock, "nowMs" | "wallMs">, { clockOffsetMs, writtenAtMs }: FileTime) {
     this.#clock = clock;
     const wallMs = clock.wallMs();
     this.#aheadMs = wallMs - clock.nowMs();
@@ -101,6 +105,22 @@ export class QueueTime {
     const jumpMs = aheadMs - this.#aheadMs;
     this.#aheadMs = aheadMs;
     if (Math.abs(jumpMs) > SAME_CLOCK_MS) this.#offsetMs -= Math.round(jumpMs);
+  }
+}
+
+/** The time of a queue whose place keeps it: here it only counts how much of it passes. */
+export class PassingTime extends QueueTime {
+  readonly #clock: Clock;
+
+  /** @param clock The machine's time. */
+  constructor(clock: Clock) {
+    const passing = { nowMs: () => clock.nowMs(), wallMs: () => clock.nowMs() };
+    super(passing, { clockOffsetMs: 0, writtenAtMs: 0 });
+    this.#clock = clock;
+  }
+
+  override toWallMs(atMs: number): number {
+    return atMs - this.#clock.nowMs() + this.#clock.wallMs();
   }
 }
 

@@ -98,7 +98,7 @@ export interface StoreState {
   readonly refusedPackets: number;
   /** Payload bytes ever stored; in a file of an older version, since it became one of version 3. */
   readonly storedBytes: number;
-  /** The wall clock at the last commit; 0: not known. */
+  /** The wall clock at the last commit; 0: not known, or the place keeps the time itself. */
   readonly writtenAtMs: number;
   /** What has to be added to the wall clock; see `queue_time.ts`. */
   readonly clockOffsetMs: number;
