@@ -1,5 +1,5 @@
 import type { Clock, StoredPacket } from "../base/ports.ts";
-import { within } from "../base/within.ts";
+import { within } from "../base/waits.ts";
 import type { OldestPacket } from "./monitor.ts";
 
 const MAX_HEAD_BYTES = 1024;
