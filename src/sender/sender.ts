@@ -6,10 +6,11 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { ClosedError, messageOf } from "../base/errors.ts";
+import { ClosedError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
+import type { QueueStats } from "../base/queue_stats.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import type { Verdict } from "../delivery/liveness.ts";
 import type {
@@ -46,8 +47,8 @@ import { StatusHub } from "./status_hub.ts";
 import { tenuredDialer } from "./tenured_dialer.ts";
 import { Tellings } from "./tellings.ts";
 import { otherSendersTurn } from "./turns.ts";
+import { tellOfQueue } from "./queue_tellings.ts";
 import { keepUp } from "./upkeep.ts";
-import { wordsForDead, wordsForDropped } from "./words_for_dead.ts";
 import { writableInto } from "./writable.ts";
 
 /** For those parts of this library that stand between a sender and its user. */
@@ -63,6 +64,8 @@ export interface BehindSender {
    * @throws {OptionError} A value is out of range; nothing was changed.
    */
   reconfigure(options: SenderOptions): void;
+  /** How its queue stood before anything was sent, or died. */
+  readonly queueAtStart: QueueStats;
 }
 
 /** Not a method: who holds a sender shall see what they may call. */
@@ -117,6 +120,7 @@ export class Sender implements AsyncDisposable {
         sender.#supervisor.reconfigure(limits);
         sendingSideOf(sender.queue).raiseBounds(bounds);
       },
+      queueAtStart: sender.#queueAtStart,
     });
   }
 
@@ -124,6 +128,7 @@ export class Sender implements AsyncDisposable {
   readonly queue: OutboundQueue;
   /** Where it delivers to: `"tcp://legacy:4000"`. */
   readonly remote: string;
+  readonly #queueAtStart: QueueStats;
   readonly #ownsQueue: boolean;
   readonly #waits: boolean;
   readonly #untilClosed: DisposableStack;
@@ -158,6 +163,7 @@ export class Sender implements AsyncDisposable {
     const { queue, clock, logger } = parts;
     const sending = sendingSideOf(queue);
     this.queue = queue;
+    this.#queueAtStart = queue.stats();
     this.remote = parts.dialer.remote;
     this.#ownsQueue = parts.ownsQueue;
     this.#waits = parts.dialer.waits === true;
@@ -203,26 +209,14 @@ export class Sender implements AsyncDisposable {
       if (this.#ousted !== undefined) throw this.#ousted;
     });
     this.#ended.catch((error) => this.#failure = { error });
-    const warn = (words: string) => {
-      const { state, verdict } = this.#supervisor;
-      this.#outages.mention({ state, verdict, words, level: "warn", error: undefined });
-    };
-    const forgetDropped = queue.subscribeDropped((dropped) => warn(wordsForDropped(dropped)));
-    const forgetDead = queue.subscribeDead((dead) => warn(wordsForDead(dead)));
-    const forgetPolls = sending.subscribePollFailures((failure) => {
-      this.#queueFailure = failure === undefined ? undefined : messageOf(failure);
-      warn(
-        failure === undefined
-          ? "the queue can be read again"
-          : `the queue cannot be looked at for other processes' packets: ${messageOf(failure)}`,
-      );
+    this.#forgetLosses = tellOfQueue(queue, {
+      warn: (words) => {
+        const { state, verdict } = this.#supervisor;
+        this.#outages.mention({ state, verdict, words, level: "warn", error: undefined });
+      },
+      onUnreadable: (why) => this.#queueFailure = why,
     });
     this.#forgetRefused = sending.subscribeRefused((error) => this.#tellings.tell(error));
-    this.#forgetLosses = () => {
-      forgetPolls();
-      forgetDropped();
-      forgetDead();
-    };
     this.#reports = new ReportPublisher({
       remote: this.remote,
       clock,

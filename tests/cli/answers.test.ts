@@ -79,7 +79,7 @@ Deno.test("what is refused is told with its number, exits with 1, and is shown w
     ...["--max-unanswered", "3"],
   );
   assert.equal(code, 1, err);
-  assert.match(err, /done: 2 packets delivered\n/);
+  assert.match(err, /done: 2 packets delivered, 1 refused\n/);
   assert.match(
     err,
     /the server refused 1 packet, which is a dead letter with its words: see sendq list --dead\n$/,

@@ -190,7 +190,7 @@ Deno.test("--ttl: what is not sent by then becomes a dead letter, and status say
     return queue.stats().deadPackets === 1;
   });
   send.child.kill("SIGTERM");
-  assert.equal(await send.ended(), 0, send.stderr);
+  assert.equal(await send.ended(), 1, send.stderr);
   const enqueued = await on(dir.queue, "enqueue", "another", "--ttl", "1h");
   assert.equal(enqueued.code, 0, enqueued.err);
   assert.match((await on(dir.queue, "list")).out, /waiting, expires in /);

@@ -208,5 +208,19 @@ Deno.test({
         assert.deepEqual((await inCluster(url)).slice(9), ["new\n", "newer\n"]);
       },
     );
+
+    await t.step("what expires on the way is named, then it exits 1", async () => {
+      {
+        await using file = await OutboundQueue.open(queue, { ttlMs: 1 });
+        await file.enqueue("late\n");
+      }
+      const { code, err } = await runWith(granted, [...args, "-i", "lines"]);
+      assert.equal(code, 1, err);
+      assert.match(err, /info {2}done: 0 packets forwarded, 1 expired\n/);
+      assert.match(
+        err,
+        /1 packet was not delivered and is a dead letter: see sendq list --dead\n$/,
+      );
+    });
   },
 });

@@ -8,6 +8,7 @@ import { Command, InvalidArgumentError } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { CLOSE_OPTIONS, FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/option_table.ts";
 import { type ResolvedOptions, resolveOptions } from "../../base/options.ts";
+import type { QueueStats } from "../../base/queue_stats.ts";
 import type { HostRemote } from "../../base/remote.ts";
 import { within } from "../../base/waits.ts";
 import type { StatusServer } from "../../observe/http.ts";
@@ -38,6 +39,7 @@ import { ServiceManager } from "../session/service_manager.ts";
 import { StopSignals } from "../session/signals.ts";
 import { listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
+import { Undelivered } from "../session/undelivered.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
 import {
@@ -68,7 +70,8 @@ all that is in it, once. Give each edge of a queue a name of its own: --edge.
 
 Without --input, what other processes store is forwarded, until SIGTERM, SIGINT or SIGHUP.
 These stop reading and forward for --deliver-timeout more; a second one exits at once. At
-the end of stdin, forward exits 0 once everything is forwarded, unless --follow is given.
+the end of stdin, forward exits 0 once everything is forwarded, unless --follow is given;
+1 where packets have expired, were damaged or dropped meanwhile: the last lines count them.
 
 Examples:
   As a service, for what other processes store:
@@ -212,6 +215,8 @@ class ForwardSession {
   readonly #intake: Intake | undefined;
   readonly #options: ForwardOptions;
   readonly #log: LogConsole;
+  /** How the file stood before anything left it. */
+  readonly #before: QueueStats;
   #lastReported = "";
 
   constructor(
@@ -224,6 +229,7 @@ class ForwardSession {
     this.#intake = intake;
     this.#options = options;
     this.#log = log;
+    this.#before = forwarder.stats().queue;
   }
 
   async run(): Promise<ExitCode> {
@@ -286,12 +292,14 @@ class ForwardSession {
   #summarize(failure: unknown): ExitCode {
     const { queue, forwardedPackets } = this.#forwarder.stats();
     const fields = this.#fields();
+    const undelivered = new Undelivered(this.#before, queue);
     if (queue.packets > 0) {
-      const words = `stopped: ${formatPackets(queue.packets)} kept in ${this.#options.queue}; ` +
-        "the next start forwards them";
+      const words = `stopped: ${formatPackets(queue.packets)} kept in ${this.#options.queue}` +
+        `${undelivered.words}; the next start forwards them`;
       this.#log.line("warn", words, fields);
     } else {
-      this.#log.line("info", `done: ${formatPackets(forwardedPackets)} forwarded`, fields);
+      const words = `done: ${formatPackets(forwardedPackets)} forwarded${undelivered.words}`;
+      this.#log.line("info", words, fields);
     }
     const lost = tellLost(this.#log, this.#intake);
     if (failure !== undefined) {
@@ -299,8 +307,10 @@ class ForwardSession {
       if (this.#options.verbose && failure instanceof Error) this.#log.debug(failure.stack ?? "");
       return exitCodeOf(failure);
     }
+    undelivered.tell(this.#log);
     if (lost) return ExitCode.FAILED;
-    return queue.packets > 0 ? ExitCode.PACKETS_KEPT : ExitCode.DONE;
+    if (queue.packets > 0) return ExitCode.PACKETS_KEPT;
+    return undelivered.any ? ExitCode.FAILED : ExitCode.DONE;
   }
 
   async #serve(): Promise<StatusServer | undefined> {

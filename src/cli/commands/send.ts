@@ -42,8 +42,10 @@ At the end of input, send exits 0 once everything is confirmed. SIGTERM, SIGINT 
 SIGHUP stop reading at the end of the packet that was begun, which has a second to
 come, and deliver for --deliver-timeout more; a second one exits at once. What is
 not confirmed stays in the file. With nohup a SIGHUP is ignored. A packet that was
-read in part and is lost makes the exit code 1, and so do packets that the server
-has refused (--confirm answer): they are dead letters.
+read in part and is lost makes the exit code 1, and so do packets that have left the
+queue undelivered meanwhile: expired (--ttl), given up (--max-attempts), refused
+(--confirm answer) or damaged ones, which are dead letters, and those that were dropped
+(--overflow drop-oldest). The last lines count them.
 
 Times have a unit: 500ms, 3s, 2m, 1h. Sizes may have one: 4096, 256KiB, 1MiB.
 

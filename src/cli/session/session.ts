@@ -9,7 +9,7 @@ import { systemClock } from "../../base/clock.ts";
 import { within } from "../../base/waits.ts";
 import { conditionOfNoSender } from "../../observe/routes.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
-import { Sender } from "../../sender/sender.ts";
+import { behindOf, Sender } from "../../sender/sender.ts";
 import { type DeliveryCommandOptions, logLevelOf } from "../arguments/options.ts";
 import { nameOfQueue } from "../arguments/queue_place.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
@@ -24,6 +24,7 @@ import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
 import { openStatusPage } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
+import { Undelivered } from "./undelivered.ts";
 
 const LIVE_INTERVAL_MS = 250;
 /** Lines that nobody reads do not keep the command from ending. */
@@ -238,8 +239,6 @@ class Session {
   readonly #signals: StopSignals;
   readonly #view: StatusView;
   readonly #intake: Intake | undefined;
-  /** How many packets had been refused before. */
-  readonly #refusedBefore: number;
   /** What ended the taking in of packets too soon. */
   #intakeError: unknown;
   /** What ended the sender too soon. */
@@ -256,7 +255,6 @@ class Session {
     this.#console = console;
     this.#signals = signals;
     this.#view = new StatusView(sender);
-    this.#refusedBefore = sender.stats().queue.refusedPackets;
     this.#intake = plan.openIntake?.(sender, log);
   }
 
@@ -323,7 +321,7 @@ class Session {
   #summarize(): ExitCode {
     const { queue, confirmedPackets, redeliveredPackets } = this.#sender.stats();
     const fields = this.#view.fields();
-    const refusedPackets = queue.refusedPackets - this.#refusedBefore;
+    const undelivered = new Undelivered(behindOf(this.#sender).queueAtStart, queue);
     const again = redeliveredPackets === 0
       ? ""
       : `, ${formatPackets(redeliveredPackets)} sent again`;
@@ -339,13 +337,13 @@ class Session {
         `stopped: ${formatPackets(queue.packets)} kept in ${
           nameOfQueue(this.#plan.options.queue)
         }` +
-          `${again}; the next start delivers them`,
+          `${again}${undelivered.words}; the next start delivers them`,
         fields,
       );
     } else {
       this.#log.line(
         "info",
-        `done: ${formatPackets(confirmedPackets)} delivered${again}`,
+        `done: ${formatPackets(confirmedPackets)} delivered${again}${undelivered.words}`,
         fields,
       );
     }
@@ -356,16 +354,10 @@ class Session {
       reportError(this.#log, error, this.#plan.options);
       return exitCodeOf(error);
     }
-    if (refusedPackets > 0) {
-      this.#log.error(
-        `the server refused ${formatPackets(refusedPackets)}, which ${
-          refusedPackets === 1 ? "is a dead letter" : "are dead letters"
-        } with its words: see sendq list --dead`,
-      );
-    }
+    undelivered.tell(this.#log);
     if (lost) return ExitCode.FAILED;
     if (queue.packets > 0) return ExitCode.PACKETS_KEPT;
-    return refusedPackets > 0 ? ExitCode.FAILED : ExitCode.DONE;
+    return undelivered.any ? ExitCode.FAILED : ExitCode.DONE;
   }
 
   /** Keeps the live line, or the status in the log, up to date. Returns the end of it. */

@@ -30,7 +30,7 @@ import { printable } from "./printable.ts";
 export const ExitCode = {
   /** Everything asked for was done. */
   DONE: 0,
-  /** It failed; the last line on stderr says why. */
+  /** It failed, or packets were not delivered; the last lines on stderr say why. */
   FAILED: 1,
   /** The command line is wrong; nothing was done. */
   USAGE: 2,
@@ -46,7 +46,7 @@ export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
 /** For the end of each help text. */
 export const EXIT_CODE_HELP = `Exit codes:
   0   done
-  1   failed
+  1   failed, or packets were not delivered; the last lines say why
   2   wrong usage
   75  stopped with packets kept in the queue; the next start delivers them
   77  not permitted here; the message names what to grant`;
