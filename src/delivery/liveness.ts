@@ -346,8 +346,18 @@ const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
 };
 
 /** How loudly it is said. */
-export function levelOf({ kind }: Verdict): keyof Logger {
-  return LEVELS[kind] ?? "debug";
+export function levelOf(verdict: Verdict): keyof Logger {
+  return isMomentary(verdict) ? "debug" : LEVELS[verdict.kind] ?? "debug";
+}
+
+/** A window that has just closed: a large packet closes one, and it opens again. */
+export function isMomentary(verdict: Verdict): boolean {
+  return verdict.kind === "peer-stalled" && verdict.stalledMs < SLOW_AFTER_MS;
+}
+
+/** Whether a verdict is news after another one: another kind, or no moment any more. */
+export function isNews(before: Verdict, verdict: Verdict): boolean {
+  return verdict.kind !== before.kind || (isMomentary(before) && !isMomentary(verdict));
 }
 
 /**

@@ -24,7 +24,7 @@ import { Attempt } from "./attempt.ts";
 import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
-import { describeVerdict, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
+import { describeVerdict, isNews, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
 import { WakeSignal } from "./wake_signal.ts";
@@ -471,14 +471,14 @@ export class Supervisor {
 
   #poll(connection: Connection, nowMs: number, isFresh = true): ConnectionReading {
     const reading = connection.poll(isFresh);
-    const before = this.#verdict.kind;
+    const before = this.#verdict;
     if (this.#window.take(connection, reading)) {
       this.#confirmedHere = true;
       this.#backoff.reset();
       this.#retryBackoff.reset();
     }
     this.#verdict = this.#overridden(reading.verdict, nowMs);
-    if (!reading.ended && this.#verdict.kind !== before) {
+    if (!reading.ended && isNews(before, this.#verdict)) {
       this.#publish(levelOf(this.#verdict), describeVerdict(this.#verdict));
     }
     if (connection.answers !== undefined) this.#tellOfAnswers(connection.answers, reading.verdict);

@@ -15,7 +15,7 @@
  */
 
 import type { Clock } from "../base/ports.ts";
-import { describeVerdict, type VerdictKind } from "../delivery/liveness.ts";
+import { describeVerdict, isMomentary, isNews, type VerdictKind } from "../delivery/liveness.ts";
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
 import { isTrouble } from "./verdict_meaning.ts";
 
@@ -318,7 +318,9 @@ function failureOf(
   if (before?.state === "connecting" && state === "backing-off") return "attempt";
   if (before === undefined || !isUp(before.state)) return undefined;
   if (!isUp(state)) return level === "warn" ? "connection" : undefined;
-  return verdict.kind !== before.verdict.kind && isTrouble(verdict.kind) ? "stall" : undefined;
+  return isTrouble(verdict.kind) && !isMomentary(verdict) && isNews(before.verdict, verdict)
+    ? "stall"
+    : undefined;
 }
 
 function reasonOf(failure: Failure, { verdict, error, words }: DeliveryStatus): string {

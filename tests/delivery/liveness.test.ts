@@ -3,9 +3,11 @@ import type { LocalFault, SocketSample } from "../../src/base/ports.ts";
 import {
   describeVerdict,
   freshMemory,
+  isNews,
   judge,
   judgeDeath,
   type Judgement,
+  levelOf,
   type LivenessLimits,
   type LivenessMemory,
   observe,
@@ -299,6 +301,16 @@ Deno.test("an errno names the death", () => {
     "path-dead",
     "path-dead",
   ]);
+});
+
+Deno.test("a closed window is a warning after a second, and news then", () => {
+  const closed = (stalledMs: number): Verdict => ({ kind: "peer-stalled", stalledMs });
+  assert.deepEqual([0, 999, 1000].map((ms) => levelOf(closed(ms))), ["debug", "debug", "warn"]);
+  assert(isNews({ kind: "healthy" }, closed(0)));
+  assert(!isNews(closed(0), closed(999)));
+  assert(isNews(closed(999), closed(1000)));
+  assert(!isNews(closed(1000), closed(2000)));
+  assert(isNews(closed(0), { kind: "healthy" }));
 });
 
 Deno.test("every verdict has words, with a unit where there is a time", () => {

@@ -188,6 +188,20 @@ Deno.test("outage: a stalled server is one, until it reads again and something i
   ]);
 });
 
+Deno.test("outage: a window that is closed for a moment is none, and no line", () => {
+  using bench = new Bench();
+  bench.connect();
+  const closed = (stalledMs: number): Verdict => ({ kind: "peer-stalled", stalledMs });
+  bench.status("connected", "debug", "peer stalled: 0.0 s", { verdict: closed(40) });
+  assert.equal(bench.reporter.outage, undefined);
+  bench.status("connected", "debug", "healthy", { verdict: HEALTHY });
+  assert.deepEqual(bench.lines.slice(1).filter((line) => !line.startsWith("debug")), []);
+  bench.status("connected", "debug", "peer stalled: 0.0 s", { verdict: closed(0) });
+  bench.status("connected", "warn", "peer stalled: 1.0 s", { verdict: closed(1000) });
+  assert.notEqual(bench.reporter.outage, undefined);
+  assert.equal(bench.lines.at(-1), "warn: peer stalled: 1.0 s");
+});
+
 Deno.test("outage: with nothing left to send it is over; a break with nothing to send is none", () => {
   using bench = new Bench();
   bench.connect();

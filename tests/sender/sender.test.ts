@@ -165,7 +165,14 @@ Deno.test("a server that does not read is stalled, not dead, and gets the rest l
   const megabyte = bytes("x".repeat(1024 * 1024 - 1) + "\n");
   for (let count = 0; count < 16; count++) await sender.enqueue(megabyte);
   const connection = await bench.server.accept();
+  const warned = seen(
+    sender,
+    ({ level, verdict }) => level === "warn" && verdict.kind === "peer-stalled",
+  );
   await seen(sender, ({ verdict }) => verdict.kind === "peer-stalled");
+  // A window that is closed for a moment is no news.
+  const { verdict, words } = await warned;
+  assert(verdict.kind === "peer-stalled" && verdict.stalledMs >= 1000, words);
   // Longer than any limit for a dead path: probes are answered all the while.
   await until("it has been stalled for long", () => {
     const { verdict } = sender;
