@@ -235,7 +235,7 @@ function showReport(report) {
   show("detail", condition.detail + outage);
   show("remote", report.remote);
   show("state", report.state);
-  show("verdict", verdict.kind);
+  show("verdict", verdict?.kind ?? "–");
   show("health", healthWords(health));
   show(
     "route",

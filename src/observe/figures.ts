@@ -13,7 +13,9 @@ import type { ReplicationStats, StandbyStats } from "../base/cluster_stats.ts";
 import type { VerdictKind } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
 import type { SenderStats } from "../delivery/status.ts";
+import type { Condition } from "../sender/condition.ts";
 import type { Sender } from "../sender/sender.ts";
+import { verdictToTell } from "../sender/verdict_meaning.ts";
 
 /** What a figure of a queue is read from. */
 export interface QueueReading {
@@ -31,8 +33,10 @@ export interface Reading extends QueueReading {
   readonly stats: SenderStats;
   /** What the sender is doing. */
   readonly state: SenderState;
-  /** The last verdict on the path. */
-  readonly verdict: VerdictKind;
+  /** The verdict on the path; undefined where there is none to tell. */
+  readonly verdict: VerdictKind | undefined;
+  /** The tone of the sender's condition. */
+  readonly tone: Condition["tone"];
 }
 
 /** One value of a figure. */
@@ -63,6 +67,14 @@ const STATES: Record<SenderState, true> = {
   "ending": true,
   "backing-off": true,
   "closed": true,
+};
+
+const TONES: Record<Condition["tone"], true> = {
+  good: true,
+  idle: true,
+  busy: true,
+  warning: true,
+  bad: true,
 };
 
 const LEVELS: Record<SenderStats["confirmedBy"], true> = {
@@ -335,6 +347,13 @@ export const FIGURES: readonly Figure[] = [
     points: ({ state }) => oneHot("sendq.state.name", STATES, state),
   },
   {
+    name: "sendq.condition",
+    unit: "1",
+    kind: "updowncounter",
+    description: "1 for how the sender stands, as a person would say it, 0 for the others.",
+    points: ({ tone }) => oneHot("sendq.condition.name", TONES, tone),
+  },
+  {
     name: "sendq.confirmation",
     unit: "1",
     kind: "updowncounter",
@@ -345,8 +364,9 @@ export const FIGURES: readonly Figure[] = [
     name: "sendq.verdict",
     unit: "1",
     kind: "updowncounter",
-    description: "1 for the last verdict on the path, 0 for the others.",
-    points: ({ verdict }) => oneHot("sendq.verdict.name", VERDICTS, verdict),
+    description: "1 for the verdict on the path, 0 for the others; none without a connection.",
+    points: ({ verdict }) =>
+      verdict === undefined ? [] : oneHot("sendq.verdict.name", VERDICTS, verdict),
   },
   {
     name: "sendq.lease.valid",
@@ -419,7 +439,8 @@ export function readSender(sender: Sender, wallMs: number): Reading {
   return {
     stats: sender.stats(),
     state: sender.state,
-    verdict: sender.verdict.kind,
+    verdict: verdictToTell(sender.state, sender.verdict)?.kind,
+    tone: sender.condition.tone,
     wallMs,
     fileBytes: fileBytesOf(sender.queue.path),
   };

@@ -17,6 +17,7 @@ import { clusterTrouble } from "../sender/cluster_words.ts";
 import { kindOf, outageWords } from "../sender/outage.ts";
 import type { SenderStats, SenderStatus } from "../delivery/status.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
+import { verdictToTell } from "../sender/verdict_meaning.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;
@@ -87,8 +88,11 @@ export interface StatusReport {
   readonly queuePath: string;
   /** What the sender is doing. */
   readonly state: SenderState;
-  /** The last verdict on the path, and the same in words. */
-  readonly verdict: Verdict & { readonly words: string };
+  /**
+   * The verdict on the path, and the same in words; null without a connection, unless it says why
+   * the last one ended or there is none.
+   */
+  readonly verdict: (Verdict & { readonly words: string }) | null;
   /** State and verdict in words. */
   readonly condition: Condition;
   /** The present outage, and for how long it has lasted, in words. */
@@ -176,14 +180,15 @@ export class Monitor {
   /** How things stand. */
   report(): StatusReport {
     const stats = this.#sender.stats();
-    const { verdict, outage } = this.#sender;
+    const { state, outage } = this.#sender;
+    const verdict = verdictToTell(state, this.#sender.verdict);
     return {
       atMs: this.#clock.wallMs(),
       watchedSinceMs: this.#watchedSinceMs,
       remote: this.#sender.remote,
       queuePath: this.#sender.queue.path,
-      state: this.#sender.state,
-      verdict: { ...verdict, words: describeVerdict(verdict) },
+      state,
+      verdict: verdict === undefined ? null : { ...verdict, words: describeVerdict(verdict) },
       condition: this.#sender.condition,
       outage: outage === undefined
         ? null

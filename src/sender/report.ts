@@ -17,6 +17,7 @@ import type {
 import { readSenderNotice } from "../queue/lock_file.ts";
 import type { Condition } from "./condition.ts";
 import type { Rates } from "./rate_meter.ts";
+import { verdictToTell } from "./verdict_meaning.ts";
 
 /** How often a sender that changes publishes at most. */
 const INTERVAL_MS = 1000;
@@ -40,10 +41,13 @@ export interface SenderReport
   readonly remote: string;
   /** What it is doing. */
   readonly state: SenderState;
-  /** The last verdict on the path. */
-  readonly verdict: VerdictKind;
-  /** The verdict in words. */
-  readonly verdictWords: string;
+  /**
+   * The verdict on the path; absent without a connection, unless it says why the last one ended
+   * or there is none.
+   */
+  readonly verdict?: VerdictKind;
+  /** The verdict in words; absent where it is. */
+  readonly verdictWords?: string;
   /** State and verdict in words. */
   readonly condition: Condition;
   /** The present outage; absent while there is none. */
@@ -120,14 +124,15 @@ export class ReportPublisher {
   refresh(): boolean {
     if (this.#stopped) return true;
     const { clock, remote, read, publish } = this.#options;
-    const { state, verdict, stats, condition, outage, rates } = read();
+    const { state, verdict: last, stats, condition, outage, rates } = read();
+    const verdict = verdictToTell(state, last);
     const content = {
       format: FORMAT,
       startedAtMs: this.#startedAtMs,
       remote,
       state,
-      verdict: verdict.kind,
-      verdictWords: describeVerdict(verdict),
+      verdict: verdict?.kind,
+      verdictWords: verdict && describeVerdict(verdict),
       condition,
       outage,
       troubles: this.#troubles,
@@ -241,6 +246,8 @@ const EXAMPLE: SenderReport & { readonly format: number } = {
 };
 /** What may be absent, wherever it stands. */
 const OPTIONAL = new Set([
+  "verdict",
+  "verdictWords",
   "outage",
   "path",
   "sendWindowBytes",

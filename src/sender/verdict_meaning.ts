@@ -4,7 +4,8 @@
  * @module
  */
 
-import type { VerdictKind } from "../delivery/liveness.ts";
+import type { Verdict, VerdictKind } from "../delivery/liveness.ts";
+import type { SenderState } from "../delivery/status.ts";
 
 /** How something looks from afar. */
 export interface Look {
@@ -69,4 +70,14 @@ export function isTrouble(kind: VerdictKind): boolean {
 /** How a connection with this verdict looks; undefined: it depends on what else is going on. */
 export function lookOf(kind: VerdictKind): Look | undefined {
   return MEANINGS[kind].connected;
+}
+
+/**
+ * The verdict, where it says something: without a connection one that a connection goes on with
+ * is about nothing, and next to "Not delivering" it would be wrong. What has ended the last
+ * connection, or kept the next one from being made, stays.
+ */
+export function verdictToTell(state: SenderState, verdict: Verdict): Verdict | undefined {
+  if (state === "connected" || state === "ending") return verdict;
+  return verdict.kind === "healthy" || verdict.kind === "slow" ? undefined : verdict;
 }

@@ -22,7 +22,7 @@ interface Printed {
     readonly state: string;
     readonly condition: { readonly headline: string };
     readonly outage?: { readonly failedAttempts: number };
-    readonly verdict: string;
+    readonly verdict?: string;
     readonly remote: string;
     readonly drainedPackets: number;
     readonly failedAttempts: number;
@@ -77,9 +77,11 @@ Deno.test("status: what the sender of another process says, and that it is gone 
   assert.equal(down.queue.packets, 1);
   assert.equal(down.sender?.condition.headline, "Not delivering");
   assert((down.sender?.outage?.failedAttempts ?? 0) > 0);
+  assert.equal(down.sender?.verdict, undefined, "there is nothing to judge");
   await using outage = Sendq.onQueue("status", dir.queue);
   assert.equal(await outage.ended(), 0);
   assert.match(outage.stdout, /^outage +for \d.*: \d+ attempts? failed$/m);
+  assert.doesNotMatch(outage.stdout, /^verdict/m);
 
   await using _server = new ReadingServer({ port });
   await until("the delivery", async () => {

@@ -272,6 +272,19 @@ Deno.test("figures of the path have no value without a connection", async () => 
   assert.ok(names.includes("sendq_path_send_queue_size_bytes"));
 });
 
+Deno.test("without a connection nothing is called healthy, and an outage has its figure", async () => {
+  await using bench = await StatusBench.open();
+  await bench.stopServer();
+  await bench.sender.enqueue(bytes("one\n"));
+  await until("an attempt has failed", () => bench.sender.stats().failedAttempts > 0);
+  const { text } = await bench.get("/metrics");
+  assert.doesNotMatch(text, /healthy/);
+  assert.match(text, /^sendq_condition\{.*sendq_condition_name="bad".*\} 1$/m);
+  assert.match(text, /^sendq_condition\{.*sendq_condition_name="good".*\} 0$/m);
+  const { verdict }: StatusReport = JSON.parse((await bench.get("/status")).text);
+  assert.equal(verdict, null);
+});
+
 Deno.test("/status tells how things stand", async () => {
   await using bench = await StatusBench.open();
   const { clock, sender, server } = bench;

@@ -296,7 +296,7 @@ Deno.test("labels of /metrics are escaped as the format says", async () => {
   await using bench = await StatusBench.open();
   const reading: Reading = {
     stats: bench.sender.stats(),
-    ...{ state: "idle", verdict: "healthy", wallMs: 0, fileBytes: undefined },
+    ...{ state: "idle", verdict: "healthy", tone: "idle", wallMs: 0, fileBytes: undefined },
   };
   const text = prometheusText([{ reading, labels: { remote: 'a"b\\c\nd' } }]);
   assert.match(text, /^sendq_queue_packets\{remote="a\\"b\\\\c\\nd"\} 0$/m);

@@ -176,7 +176,8 @@ Deno.test("figures are read when they are asked for, and not at all after the en
       void observed.push({ value, attributes }),
   });
   assert.equal(reads, 1, "one reading serves all figures");
-  assert.ok(observed.length > FIGURES.length);
+  // Of a path, TLS, a lease and a verdict there is nothing to say without a connection.
+  assert.ok(observed.length > QUEUE_FIGURES.length);
   for (const { attributes } of observed) {
     assert.equal(attributes["line"], 7);
     assert.equal(attributes["network.transport"], "tcp");
@@ -213,7 +214,13 @@ Deno.test("of a connection over TLS: its version, its suite, and how long certif
         ...(tls === undefined ? {} : { tls }),
       },
     },
-    ...{ state: "connected", verdict: "healthy", wallMs: 10_000, fileBytes: 0 } as const,
+    ...{
+      state: "connected",
+      verdict: "healthy",
+      tone: "good",
+      wallMs: 10_000,
+      fileBytes: 0,
+    } as const,
   });
   const pointsOf = (name: string, tls?: TlsSession) =>
     FIGURES.find((figure) => figure.name === name)?.points(reading(tls));
@@ -258,8 +265,11 @@ Deno.test("docs/METRICS.md has every figure, as the code has it", async () => {
 
 Deno.test("docs/METRICS.md has every value of the attributes that name one of several", async () => {
   const text = await Deno.readTextFile(new URL("../../docs/METRICS.md", import.meta.url));
-  const reading = { state: "idle", verdict: "healthy", stats: { confirmedBy: "kernel" } };
-  for (const name of ["sendq.state", "sendq.confirmation", "sendq.verdict"]) {
+  const reading = {
+    ...{ state: "idle", verdict: "healthy", tone: "idle" },
+    stats: { confirmedBy: "kernel" },
+  };
+  for (const name of ["sendq.state", "sendq.condition", "sendq.confirmation", "sendq.verdict"]) {
     const row = new RegExp(`^\\| \`${name}\` +\\| \`${name}\\.name\` +\\| (.*) \\|$`, "m").exec(
       text,
     );

@@ -55,7 +55,7 @@ code 75 when --timeout has passed.
 Examples:
   sendq status -q outbox.db
   sendq status -q outbox.db --watch
-  sendq status -q outbox.db --json | jq .sender.verdict
+  sendq status -q outbox.db --json | jq .sender.condition
   sendq status -q outbox.db --wait-empty --timeout 30s && reboot
 
 Permissions:
@@ -396,7 +396,7 @@ function senderRows(
     row("sender", `${who}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
     row("state", words),
     ...(report.outage === undefined ? [] : [row("outage", outageWords(report.outage, atMs))]),
-    row("verdict", report.verdictWords),
+    ...(report.verdictWords === undefined ? [] : [row("verdict", report.verdictWords)]),
     row(
       "in flight",
       `${formatPackets(report.inFlightPackets)}, ${formatBytes(report.inFlightBytes)}; ` +

@@ -8,6 +8,7 @@ import { type Condition, inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
 import type { SenderStats } from "../../delivery/status.ts";
 import type { Sender } from "../../sender/sender.ts";
+import { verdictToTell } from "../../sender/verdict_meaning.ts";
 import { formatBytes, formatCount, formatPackets, formatThings } from "../terminal/figures.ts";
 import { printable } from "../terminal/printable.ts";
 
@@ -65,9 +66,11 @@ export class StatusView {
   /** The state in fields; their meaning is that of `SenderStats`. */
   fields(): Record<string, unknown> {
     const { queue, ...delivery } = this.#sender.stats();
+    const { state, verdict, condition } = this.#sender;
     return {
-      state: this.#sender.state,
-      verdict: this.#sender.verdict.kind,
+      state,
+      verdict: verdictToTell(state, verdict)?.kind ?? null,
+      condition: condition.tone,
       ...delivery,
       lastPacketId: queue.lastId,
       queuedPackets: queue.packets,
