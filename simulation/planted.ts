@@ -366,7 +366,7 @@ export const PLANTED: readonly Planted[] = [
     name: "a damaged row is thrown away",
     file: PACKET_TABLE,
     patches: [[
-      "for (const packet of this.#packetsOfDamaged(row)) each(packet, time);",
+      "for (const packet of rest) each(packet, time);",
       "void each;",
     ]],
   },

@@ -1,9 +1,17 @@
 import type { DeadPackets } from "../queue/options.ts";
 import type { DroppedPackets } from "../queue/store/types.ts";
 
-/** `"3 packets expired and became dead letters (1200 bytes)"` */
+/**
+ * `"3 packets expired and became dead letters (1200 bytes)"`; of damaged ones with
+ * their ids, where those are all that there are between the first and the last.
+ */
 export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
-  const which = packets === 1 ? `packet ${ids.firstId}` : `${packets} packets`;
+  const { firstId, lastId } = ids;
+  const which = packets === 1
+    ? `packet ${firstId}`
+    : reason === "damaged" && packets === lastId + 1 - firstId
+    ? `packets ${firstId} to ${lastId}`
+    : `${packets} packets`;
   const [was, were] = reason === "gave-up"
     ? ["was given up", "were given up"]
     : reason === "damaged"

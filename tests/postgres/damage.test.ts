@@ -69,8 +69,14 @@ const DAMAGES: readonly [name: string, set: string, letters: string[]][] = [
     "ends = '{9, 16, 27}'",
     ["4 damaged: packet 4", "5 damaged: packet", "6 damaged: 5\npacket 6"],
   ],
-  ["ends that descend", "ends = '{18, 9, 27}'", ["6 damaged: packet 4\npacket 5\npacket 6"]],
-  ["ends beyond the payload", "ends = '{9, 18, 99}'", ["6 damaged: packet 4\npacket 5\npacket 6"]],
+  ["ends that descend", "ends = '{18, 9, 27}'", [
+    ...["4 damaged: ", "5 damaged: "],
+    "6 damaged: packet 4\npacket 5\npacket 6",
+  ]],
+  ["ends beyond the payload", "ends = '{9, 18, 99}'", [
+    ...["4 damaged: ", "5 damaged: "],
+    "6 damaged: packet 4\npacket 5\npacket 6",
+  ]],
   ["another checksum", "checksum = '\\x00'", [
     "4 damaged: packet 4",
     "5 damaged: packet 5",

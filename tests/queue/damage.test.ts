@@ -4,6 +4,7 @@ import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import type { DeadPackets } from "../../src/queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
+import { wordsForDead } from "../../src/sender/words_for_dead.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { sha256 } from "./helpers.ts";
@@ -62,25 +63,25 @@ const DAMAGES: readonly [
   [
     "ends that descend",
     [`UPDATE packets SET ends = x'100000000800000018000000' ${MIDDLE}`],
-    ["6=packet 4packet 5packet 6"],
+    ["4=", "5=packet 4", "6=packet 5packet 6"],
     false,
   ],
   [
     "ends longer than the payload",
     [`UPDATE packets SET ends = x'080000001000000000ffffff' ${MIDDLE}`],
-    ["6=packet 4packet 5packet 6"],
+    ["4=packet 4", "5=packet 5", "6=packet 6"],
     false,
   ],
   [
     "ends that are a text",
     [`UPDATE packets SET ends = 'text' ${MIDDLE}`],
-    ["6=packet 4packet 5packet 6"],
+    ["4=", "5=", "6=packet 4packet 5packet 6"],
     false,
   ],
   [
     "no ends",
     [`UPDATE packets SET ends = x'' ${MIDDLE}`],
-    ["6=packet 4packet 5packet 6"],
+    ["4=", "5=", "6=packet 4packet 5packet 6"],
     false,
   ],
   [
@@ -89,12 +90,21 @@ const DAMAGES: readonly [
       "UPDATE packets SET ends = " +
       `x'01000000020000000300000004000000050000000600000007000000' || x'18000000' ${MIDDLE}`,
     ],
-    ["6=packet 4packet 5packet 6"],
+    ["4=", "5=", "6=packet 4packet 5packet 6"],
     false,
   ],
-  ["a text for a payload", [`UPDATE packets SET payload = 'text' ${MIDDLE}`], ["6=text"], false],
-  ["a number for a payload", [`UPDATE packets SET payload = 123 ${MIDDLE}`], ["6=123"], false],
-  ["an empty payload", [`UPDATE packets SET payload = x'' ${MIDDLE}`], ["6="], false],
+  ["a text for a payload", [`UPDATE packets SET payload = 'text' ${MIDDLE}`], [
+    "4=",
+    "5=",
+    "6=text",
+  ], false],
+  [
+    "a number for a payload",
+    [`UPDATE packets SET payload = 123 ${MIDDLE}`],
+    ["4=", "5=", "6=123"],
+    false,
+  ],
+  ["an empty payload", [`UPDATE packets SET payload = x'' ${MIDDLE}`], ["4=", "5=", "6="], false],
 ];
 
 for (const version of [2, 3]) {
@@ -130,6 +140,102 @@ for (const version of [2, 3]) {
     });
   }
 }
+
+Deno.test("one flipped bit of a row of 1,000 costs 1,000 packets, and all are counted and named", async () => {
+  using dir = new TempDir();
+  const numbers = Array.from({ length: 3000 }, (_, i) => `${i + 1}\n`);
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    for (let from = 0; from < 3000; from += 1000) {
+      await queue.enqueueMany(numbers.slice(from, from + 1000));
+    }
+    // Two that had left the middle before are missing in none of the rows.
+    await queue.removePackets({ firstId: 1500, lastId: 1501 });
+  }
+  // The end of packet 1701 moves far behind those of its neighbours.
+  const at = 4 * 199 + 2;
+  tamper(
+    dir.queue,
+    `UPDATE packets SET ends = CAST(substr(ends, 1, ${at - 1}) || x'10' || substr(ends, ${
+      at + 1
+    }) ` +
+      "AS BLOB) WHERE last_id = 2000",
+  );
+  await using queue = await OutboundQueue.open(dir.queue);
+  const heard: DeadPackets[] = [];
+  queue.subscribeDead((dead) => heard.push(dead));
+  const sent = await sendable(queue);
+  assert.equal(sent.length, 2499);
+  assert(sent.every((id) => id < 1502 || id > 2000));
+  const letters = await queue.deadLetters(0, Infinity);
+  assert.equal(letters.length, 499);
+  const wrong = letters.filter(({ id, payload }) => text(payload) !== numbers[id - 1]);
+  assert.deepEqual(wrong.map(({ id, payload }) => `${id}=${text(payload)}`), [
+    "1701=",
+    "1702=1701\n1702\n",
+  ]);
+  assert.equal(text(letters.find(({ id }) => id === 1702)?.payload), "1701\n1702\n");
+  const [dead] = heard;
+  assert(heard.length === 1 && dead !== undefined);
+  assert.deepEqual([dead.packets, dead.ids], [499, { firstId: 1502, lastId: 2000 }]);
+  assert.match(wordsForDead(dead), /^packets 1502 to 2000 are damaged in the file and became /);
+  const { packets, deadPackets, damagedPackets } = queue.stats();
+  assert.deepEqual([packets, deadPackets, damagedPackets], [2499, 499, 499]);
+});
+
+Deno.test("of a damaged row in part removed, only what was left is counted", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await sendingSideOf(queue).removeThrough(4);
+  }
+  tamper(dir.queue, `UPDATE packets SET ends = x'08000000ffffffff18000000' ${MIDDLE}`);
+  await using queue = await OutboundQueue.open(dir.queue);
+  assert.deepEqual(await sendable(queue), [7, 8, 9, 10]);
+  const letters = await queue.deadLetters(0, Infinity);
+  assert.deepEqual(letters.map(({ id, payload }) => `${id}=${text(payload)}`), [
+    "5=",
+    "6=packet 5packet 6",
+  ]);
+});
+
+Deno.test("two damaged rows at the begin are set aside one after the other", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  tamper(dir.queue, "UPDATE packets SET ends = x'ff' WHERE last_id <= 6");
+  await using queue = await OutboundQueue.open(dir.queue);
+  assert.deepEqual(await sendable(queue), [7, 8, 9, 10]);
+  assert.deepEqual((await queue.deadLetters(0, Infinity)).map(({ id }) => id).at(-1), 6);
+  using inspector = await QueueInspector.open(dir.queue);
+  assert.deepEqual(await inspector.check(), []);
+});
+
+Deno.test("a repair names the damaged dead letters that there were, and loses none in silence", async () => {
+  using dir = new TempDir();
+  await makeRows(dir.queue);
+  tamper(dir.queue, `UPDATE packets SET ends = x'100000000800000018000000' ${MIDDLE}`);
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    assert.equal((await sendable(queue)).length, 7);
+  }
+  const { packets, deadPackets, notes } = repairQueue(dir.queue, dir.file("new"));
+  assert.deepEqual([packets, deadPackets], [7, 3]);
+  assert.match(notes.join(), /^dead letters whose bytes are not those that were stored: 3 \(/);
+});
+
+Deno.test("a repair saves no packet next to an end that cannot be right", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(["one\n", "two\n", "three\n", "four\n"]);
+  }
+  // The first end is that of the third packet: what lies before it is three packets, not one.
+  tamper(dir.queue, "UPDATE packets SET ends = x'0e000000080000000e00000013000000'");
+  const { packets, lostPackets, lostIds } = repairQueue(dir.queue, dir.file("new"));
+  assert.deepEqual([packets, lostPackets], [2, 2]);
+  assert.deepEqual(lostIds, [{ firstId: 1, lastId: 2 }]);
+});
 
 Deno.test("rows whose contents were exchanged are set aside", async () => {
   using dir = new TempDir();
@@ -183,7 +289,7 @@ Deno.test("overflow drop-oldest goes on though the oldest row is damaged", async
   await using queue = await OutboundQueue.open(dir.queue, options);
   assert.equal(await queue.enqueue(bytes("packet 11")), 11);
   assert.deepEqual(await sendable(queue), [6, 7, 8, 9, 10, 11]);
-  assert.deepEqual((await queue.deadLetters(0, 1000)).map(({ id }) => id), [3]);
+  assert.deepEqual((await queue.deadLetters(0, 1000)).map(({ id }) => id), [1, 2, 3]);
 });
 
 Deno.test("packets that this process has just stored go on from memory, unchecked", async () => {

@@ -28,10 +28,13 @@ BEGIN
   is_split := sendq.ascends(r.ends) AND r.ends[cardinality(r.ends)] = length(r.payload)
     AND cardinality(r.ends) = r.last_id + 1 - r.first_id;
   DELETE FROM sendq.run WHERE queue = c.id AND last_id = row_id;
-  -- One by one, where it says where they end.
+  -- One by one, where it says where they end; else the last one has the bytes of all, and the
+  -- others none.
   IF NOT is_split THEN
-    r.first_id := r.last_id;
-    r.ends := ARRAY[length(r.payload)];
+    SELECT greatest(r.first_id, r.last_id - 4095, 1 + coalesce(max(last_id), 0)) INTO r.first_id
+      FROM sendq.run WHERE queue = c.id AND last_id < row_id;
+    r.first_id := least(r.first_id, r.last_id);
+    r.ends := array_fill(0, ARRAY[(r.last_id - r.first_id)::integer]) || length(r.payload);
   END IF;
   WITH stored AS (
     INSERT INTO sendq.dead_letter

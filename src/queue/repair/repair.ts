@@ -357,6 +357,12 @@ class Repair {
       )),
     );
     const notes = this.#notes(lastId, countsAreOld);
+    if (damaged > setAside) {
+      notes.push(
+        `dead letters whose bytes are not those that were stored: ${damaged - setAside} ` +
+          "(sendq list --dead)",
+      );
+    }
     const harmed = (lostPackets ?? 1) + (lostDeadPackets ?? 1) + notes.length > 0;
     return {
       packets,

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { sureEnds } from "../store/damaged_row.ts";
 import { crcOf, letterCrcOf } from "../store/row.ts";
 import { type Counts, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
 import { type IdRange, isDeathReason } from "../store/types.ts";
@@ -121,6 +122,10 @@ export function savedPacketsOf({ key, cells }: Row): SavedPackets | undefined {
   const endAt = (i: number) => endOf(ends ?? null, payload, i);
   const batches: SavedBatch[] = [];
   const lost: IdRange[] = [];
+  // Without a page that is known to be damaged the ends themselves are all there is to go by.
+  const sure = ends === null || ends === undefined || ends.damaged.length > 0
+    ? undefined
+    : sureEnds(Uint32Array.from({ length: count }, (_, i) => endAt(i) ?? 0), payload.length);
   let from = 0;
   const flush = (to: number) => {
     const start = from === 0 ? 0 : endAt(from - 1);
@@ -139,7 +144,8 @@ export function savedPacketsOf({ key, cells }: Row): SavedPackets | undefined {
     const end = endAt(i);
     const whole = start !== undefined && end !== undefined && start < end &&
       end <= payload.length && !isDamaged(payload, start, end) &&
-      (i < count - 1 || end === payload.length);
+      (i < count - 1 || end === payload.length) &&
+      (sure === undefined || (sure[i] === true && (i === 0 || sure[i - 1] === true)));
     if (whole) continue;
     flush(i);
     from = i + 1;

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { cutBatches, lastIdOf, packetsOf, sliceBatch } from "../../base/packet_batch.ts";
+import { cutBatches, lastIdOf, sliceBatch } from "../../base/packet_batch.ts";
 import type { PacketBatch, StoredPacket } from "../../base/ports.ts";
 import {
   SqliteCode,
@@ -16,6 +16,7 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
+import { packetsOfDamaged } from "./damaged_row.ts";
 import { type IdWindow, lastIdIn, queueOfKey, WHOLE_FILE, WindowStatement } from "./id_window.ts";
 import { batchOf, crcOf, DamagedRowError, shapeOf } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
@@ -239,7 +240,7 @@ export class PacketTable {
   /** @param before The id of the row before it; `undefined`: to be looked up. */
   #refuseOverlap(batch: PacketBatch, before: number | undefined): void {
     const lastId = lastIdOf(batch);
-    const above = before ?? Number(this.#selectIdBefore.all([lastId])[0]?.[0] ?? 0);
+    const above = before ?? this.#idBefore(lastId);
     if (batch.firstId > above) return;
     throw new DamagedRowError(lastId, `its ids begin with ${batch.firstId}, like earlier ones`);
   }
@@ -248,14 +249,16 @@ export class PacketTable {
    * Takes out a row that is not as it was stored.
    *
    * @param lastId Its id.
-   * @param each Is shown its packets: one by one, where it says where they end.
-   * @returns Whether there is such a row, and it was damaged.
-   * @throws {ContradictionError} The row is there and cannot be taken out.
+   * @param counts Those before.
+   * @param each Is shown its packets: one by one, as far as it can be told where they end.
+   * @returns What is left; `undefined`: it is sound.
+   * @throws {ContradictionError} There is no such row, or it cannot be taken out.
    */
   takeDamaged(
     lastId: number,
+    { packets, removedThrough }: Pick<Counts, "packets" | "removedThrough">,
     each: (packet: StoredPacket, enqueuedAtMs: number) => void,
-  ): boolean {
+  ): PacketCount | undefined {
     const row = this.#selectRow.all([lastId])[0];
     if (row === undefined) {
       throw new ContradictionError(`there are packets that end with id ${lastId}, and are not`);
@@ -264,37 +267,38 @@ export class PacketTable {
     const time = Number.isSafeInteger(enqueuedAtMs) && enqueuedAtMs >= 0 ? enqueuedAtMs : 0;
     try {
       this.#refuseOverlap(batchOf(row), undefined);
-      return false;
+      return undefined;
     } catch (error) {
       if (!(error instanceof DamagedRowError)) throw error;
     }
+    const idBefore = this.#idBefore(lastId);
     this.#deleteBetween.run([lastId, lastId]);
     this.#deleteExpiryBetween.run([lastId, lastId]);
-    for (const packet of this.#packetsOfDamaged(row)) each(packet, time);
+    const left = this.measure(removedThrough);
+    const missingPackets = packets - left.packets;
+    const found = row[6] instanceof Uint8Array ? row[6] : new Uint8Array(0);
+    const rest = packetsOfDamaged(row, found, { idBefore, removedThrough, missingPackets });
+    for (const packet of rest) each(packet, time);
     if (this.#selectRow.all([lastId]).length > 0) {
       throw new ContradictionError(`the packets that end with id ${lastId} cannot be taken out`);
     }
-    return true;
+    return left;
   }
 
-  #packetsOfDamaged(row: readonly SqliteValue[]): StoredPacket[] {
-    const lastId = Number(row[0]);
-    const found = row[6] instanceof Uint8Array ? row[6] : new Uint8Array(0);
-    try {
-      if (!(row[2] instanceof Uint8Array)) return [{ id: lastId, payload: found }];
-      const batch: PacketBatch = { ...shapeOf(row), bytes: found, expiresAtMs: Infinity };
-      this.#refuseOverlap(batch, undefined);
-      return packetsOf([batch]);
-    } catch (error) {
-      if (!(error instanceof DamagedRowError)) throw error;
-      return [{ id: lastId, payload: found }];
-    }
+  #idBefore(lastId: number): number {
+    return Number(this.#selectIdBefore.all([lastId])[0]?.[0] ?? 0);
   }
 
   /** Counts what is there, row by row. */
   measure(removedThrough: number): PacketCount {
     const all = countOf(this.#measureAll.all([])[0]);
-    const part = this.#partThrough(removedThrough);
+    let part = NONE;
+    try {
+      part = this.#partThrough(removedThrough);
+    } catch (error) {
+      // That row is the next one to be taken out, and all is counted anew then.
+      if (!(error instanceof DamagedRowError)) throw error;
+    }
     return { packets: all.packets - part.packets, bytes: all.bytes - part.bytes };
   }
 
@@ -328,7 +332,9 @@ export class PacketTable {
         `ids up to ${removedThrough} were removed, and ${lastId} is still there`,
       );
     }
-    return { id: Math.max(removedThrough + 1, lastId + 1 - packets), enqueuedAtMs };
+    // A damaged row may say that it has none.
+    const firstId = lastId + 1 - Math.max(1, packets);
+    return { id: Math.max(removedThrough + 1, firstId), enqueuedAtMs };
   }
 
   /** When a packet was stored; `undefined`: no row has it. */

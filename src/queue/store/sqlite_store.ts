@@ -299,15 +299,14 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   #setAside(draft: Draft, lastId: number, diedAtMs: number): void {
     const { counts } = draft;
     if (lastId <= counts.removedThrough) return;
-    const { sentThrough, removedThrough } = counts;
+    const { sentThrough } = counts;
     const death = { diedAtMs, reason: "damaged" as const, attempts: 0, sentThrough };
     let firstId = lastId;
-    const isDamaged = this.#packets.takeDamaged(lastId, (packet, enqueuedAtMs) => {
-      if (packet.id <= removedThrough) return;
+    const left = this.#packets.takeDamaged(lastId, counts, (packet, enqueuedAtMs) => {
       firstId = Math.min(firstId, packet.id);
       this.#deadLetters.add([packet], enqueuedAtMs, death);
     });
-    if (!isDamaged) return;
+    if (left === undefined) return;
     draft.writesState = true;
     const letters = this.#deadLetters.measure();
     const packets = letters.packets - counts.deadPackets;
@@ -316,7 +315,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     counts.damagedPackets += packets;
     counts.deadPackets = letters.packets;
     counts.deadBytes = letters.bytes;
-    const left = this.#packets.measure(removedThrough);
     counts.packets = left.packets;
     counts.bytes = left.bytes;
   }

@@ -50,8 +50,9 @@ export interface PacketCount {
  * - `"expired"`: its time to live was over before it was given to a connection
  * - `"gave-up"`: it was tried in as many connections as it may be
  * - `"damaged"`: its bytes in the file are not those that were stored, or the file
- *   does not say any more where it begins and ends; what is there is kept. Where
- *   packets cannot be told apart any more, one dead letter stands for all of them.
+ *   does not say any more where it begins and ends; what is there is kept. Of
+ *   packets that cannot be told apart any more the last has the bytes of all, and the others
+ *   have none.
  * - `"refused"`: the server has answered that it does not want it
  *
  * @category Queue
