@@ -109,6 +109,7 @@ export type {
   QueueStats,
   RequeuedPackets,
   RequeueOptions,
+  StoreFailure,
   SyncIn,
 } from "./src/queue/options.ts";
 export type { Condition } from "./src/sender/condition.ts";

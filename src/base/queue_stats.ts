@@ -1,3 +1,20 @@
+import type { QueueFileReason } from "./errors.ts";
+
+/**
+ * Why nothing can be stored in a queue by this process, and since when: while each enqueue
+ * fails, and until the next packet is stored, by whichever process.
+ *
+ * @category Queue
+ */
+export interface StoreFailure {
+  /** What is wrong with the queue's file, the last time that it was tried. */
+  readonly reason: QueueFileReason;
+  /** The same in words. */
+  readonly words: string;
+  /** When the first enqueue failed behind which none was stored, in milliseconds since 1970. */
+  readonly sinceMs: number;
+}
+
 /**
  * A queue in figures; what `OutboundQueue.stats()` gives.
  *
@@ -35,4 +52,6 @@ export interface QueueStats {
   readonly waitingPackets: number;
   /** Their payload bytes. */
   readonly waitingBytes: number;
+  /** Why nothing can be stored; absent while packets are, or none was tried to be. */
+  readonly storeFailure?: StoreFailure;
 }

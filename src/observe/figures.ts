@@ -152,6 +152,18 @@ export const QUEUE_FIGURES: readonly Figure<QueueReading>[] = [
     points: ({ stats }) => one(stats.queue.waitingPackets),
   },
   {
+    name: "sendq.queue.store_failure.age",
+    unit: "s",
+    kind: "gauge",
+    description: "For how long this process could store nothing that it tried to; 0: it can.",
+    points: ({ stats, wallMs }) => {
+      const { storeFailure } = stats.queue;
+      return one(
+        storeFailure === undefined ? 0 : Math.max(0, wallMs - storeFailure.sinceMs) / 1000,
+      );
+    },
+  },
+  {
     name: "sendq.queue.stored.packets",
     unit: "{packet}",
     kind: "counter",

@@ -108,6 +108,7 @@ class ForwarderView {
   readonly #limitMs: number;
   #removedThroughId: number;
   #waitingSinceMs: number | undefined;
+  #unstorableSinceMs: number | undefined;
   #cancelLook: () => void = () => {};
 
   constructor(forwarder: ReadableForwarder, clock: Clock, limitMs: number) {
@@ -133,6 +134,8 @@ class ForwarderView {
     const nowMs = this.#clock.nowMs();
     const progressed = queue.removedThroughId > this.#removedThroughId;
     this.#removedThroughId = queue.removedThroughId;
+    const fails = queue.stats().storeFailure !== undefined;
+    this.#unstorableSinceMs = fails ? this.#unstorableSinceMs ?? nowMs : undefined;
     if (queue.stats().packets === 0) this.#waitingSinceMs = undefined;
     else if (progressed) this.#waitingSinceMs = nowMs;
     else this.#waitingSinceMs ??= nowMs;
@@ -143,7 +146,10 @@ class ForwarderView {
     const undeliverableMs = this.#measure();
     const { state, condition, queue, queueFailure } = this.#forwarder;
     const isLate = undeliverableMs > this.#limitMs;
-    const ok = state !== "closed" && queueFailure === undefined && !isLate;
+    const nowMs = this.#clock.nowMs();
+    const unstorableMs = nowMs - (this.#unstorableSinceMs ?? nowMs);
+    const ok = state !== "closed" && queueFailure === undefined && !isLate &&
+      unstorableMs <= this.#limitMs;
     const words = `${condition.headline}. ${condition.detail}`;
     const reason = !isLate || state === "closed"
       ? words

@@ -66,13 +66,15 @@ export interface StatusEvent {
 
 /** Whether the sender does its work. */
 export interface Health {
-  /** Undeliverable for no longer than the limit. */
+  /** Undeliverable, and unable to store, for no longer than the limit. */
   readonly ok: boolean;
   /** In words. */
   readonly reason: string;
   /** How long packets have waited without a byte being acknowledged; 0: they have not. */
   readonly undeliverableMs: number;
-  /** The limit. */
+  /** How long nothing could be stored by this process; 0: it can. */
+  readonly unstorableMs: number;
+  /** The limit of both. */
   readonly undeliverableLimitMs: number;
 }
 
@@ -150,6 +152,7 @@ export class Monitor {
   #lastFailure: StatusEvent | null = null;
   #reached: number;
   #undeliveredSinceMs: number | undefined;
+  #unstorableSinceMs: number | undefined;
   #cancelTimer: () => void = () => {};
 
   /**
@@ -207,21 +210,26 @@ export class Monitor {
     const nowMs = this.#clock.nowMs();
     this.#measureDelivery(stats, nowMs);
     const undeliverableMs = nowMs - (this.#undeliveredSinceMs ?? nowMs);
+    const unstorableMs = nowMs - (this.#unstorableSinceMs ?? nowMs);
     const { condition: { headline, detail }, outage, queueFailure, state, verdict } = this.#sender;
     const closed = state === "closed";
     // A person has to see to it, and no time will mend it.
     const refused = verdict.kind === "session-refused" && state !== "idle";
     const ok = !closed && !refused && undeliverableMs <= this.#limitMs &&
-      queueFailure === undefined && clusterTrouble(stats.cluster)?.tone !== "bad";
+      unstorableMs <= this.#limitMs && queueFailure === undefined &&
+      clusterTrouble(stats.cluster)?.tone !== "bad";
     const lasting = outage === undefined
       ? ""
       : ` Outage ${outageWords(outage, this.#clock.wallMs())}.`;
-    const condition = `${headline}. ${detail}${lasting}`;
+    const unstored = unstorableMs === 0
+      ? ""
+      : `Nothing stored for ${seconds(unstorableMs)} (limit ${seconds(this.#limitMs)}). `;
+    const condition = `${closed ? "" : unstored}${headline}. ${detail}${lasting}`;
     const reason = undeliverableMs === 0 || closed
       ? condition
       : `No byte acknowledged for ${seconds(undeliverableMs)} (limit ${seconds(this.#limitMs)}), ` +
         `packets queued: ${stats.queue.packets}. ${condition}`;
-    return { ok, reason, undeliverableMs, undeliverableLimitMs: this.#limitMs };
+    return { ok, reason, undeliverableMs, unstorableMs, undeliverableLimitMs: this.#limitMs };
   }
 
   /**
@@ -312,6 +320,8 @@ export class Monitor {
     const reached = this.#reachedBy(stats);
     const progressed = reached > this.#reached;
     this.#reached = reached;
+    const fails = stats.queue.storeFailure !== undefined;
+    this.#unstorableSinceMs = fails ? this.#unstorableSinceMs ?? nowMs : undefined;
     if (!waiting) this.#undeliveredSinceMs = undefined;
     else if (progressed) this.#undeliveredSinceMs = nowMs;
     else this.#undeliveredSinceMs ??= nowMs;

@@ -18,11 +18,12 @@ import type { Doorbell } from "../queue/doorbell.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import type { SendingSide } from "../queue/sending_side.ts";
 import type { Tenure } from "../queue/tenure.ts";
-import { type Condition, conditionWithoutQueue } from "../sender/condition.ts";
+import { type Condition, conditionWithoutQueue, withStoring } from "../sender/condition.ts";
 import { watchFiles } from "../sender/file_watch.ts";
 import { OutageReporter } from "../sender/outage.ts";
 import { StatusHub } from "../sender/status_hub.ts";
 import { Tellings } from "../sender/tellings.ts";
+import { storingTeller } from "../sender/queue_tellings.ts";
 import { wordsForDead, wordsForDropped } from "../sender/words_for_dead.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
@@ -224,6 +225,9 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       this.#mention(wordsForDead(dead));
       this.#afterProgress();
     }));
+    stack.defer(this.#sending.subscribeStoring(
+      storingTeller(this.#clock, (level, words) => this.#mention(words, level)),
+    ));
     stack.defer(queue.subscribeDropped((dropped) => {
       this.#mention(wordsForDropped(dropped));
       this.#afterProgress();
@@ -324,9 +328,10 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   /** The same in words, for a person. */
   get condition(): Condition {
     const { state, outage, to } = this;
-    const queuedPackets = this.queue.stats().packets;
+    const { packets: queuedPackets, storeFailure } = this.queue.stats();
+    const forwarding = forwarderCondition({ state, outage, to, queuedPackets });
     return conditionWithoutQueue(state, this.#ousted) ??
-      forwarderCondition({ state, outage, to, queuedPackets });
+      (state === "closed" ? forwarding : withStoring(storeFailure, forwarding));
   }
 
   /** Why the queue was taken away, in words; undefined: it was not. */

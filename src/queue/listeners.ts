@@ -4,12 +4,14 @@
  * @module
  */
 
+import type { StoreFailure } from "../base/queue_stats.ts";
 import type { CommitterEvents } from "./commit/committer.ts";
 import type { DeadPackets } from "./options.ts";
 import type { PacketReader } from "./read/packet_reader.ts";
 import type { QueueTime } from "./read/queue_time.ts";
 import type { Edit, EditResult, TransactionResult } from "./store/contract.ts";
 import type { DroppedPackets } from "./store/types.ts";
+import type { Storing } from "./storing.ts";
 
 /** Callbacks that want to hear of something. */
 export class Listeners<Args extends unknown[]> {
@@ -46,6 +48,8 @@ export class QueueListeners {
   readonly dead: Listeners<[DeadPackets]> = new Listeners();
   /** The file could not be asked for other processes' packets, or can be again. */
   readonly polls: Listeners<[failure: unknown]> = new Listeners();
+  /** Nothing can be stored, again and again, or can be stored again. */
+  readonly storing: Listeners<[failure: StoreFailure | undefined]> = new Listeners();
   /** An enqueue was rejected because the file could not be written. */
   readonly refused: Listeners<[error: unknown]> = new Listeners();
 }
@@ -55,12 +59,15 @@ interface Parts {
   readonly reader: PacketReader;
   readonly time: QueueTime;
   readonly listeners: QueueListeners;
+  readonly storing: Storing;
   /** Tells the sender, which may be another process, of new packets. */
   readonly ring: () => void;
 }
 
 /** What follows from a transaction, before those who wait for it hear of it. */
-export function committerEvents({ reader, time, listeners, ring }: Parts): CommitterEvents {
+export function committerEvents(
+  { reader, time, listeners, storing, ring }: Parts,
+): CommitterEvents {
   const transacted = ({ setAside, dropped }: TransactionResult): void => {
     for (const { packets, bytes, ids } of setAside) {
       reader.excised(ids);
@@ -115,7 +122,13 @@ export function committerEvents({ reader, time, listeners, ring }: Parts): Commi
       transacted(result);
     },
     adopted: () => reader.othersStored(),
-    grown: () => listeners.packets.call(),
-    refused: (error) => listeners.refused.call(error),
+    grown: () => {
+      storing.stored();
+      listeners.packets.call();
+    },
+    refused: (error) => {
+      storing.refused(error);
+      listeners.refused.call(error);
+    },
   };
 }

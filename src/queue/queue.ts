@@ -69,6 +69,7 @@ import { queueFileError } from "./sqlite/file_error.ts";
 import { Arena } from "./store/batches.ts";
 import type { QueueStore, ReadResult, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
+import { Storing } from "./storing.ts";
 
 const encoder = new TextEncoder();
 
@@ -129,6 +130,7 @@ export class OutboundQueue implements AsyncDisposable {
   readonly #time: QueueTime;
   readonly #reader: PacketReader;
   readonly #arena: Arena;
+  readonly #storing: Storing;
   readonly #listeners = new QueueListeners();
   readonly #sendingSide: SendingSide;
   #closing: Promise<void> | undefined;
@@ -149,10 +151,15 @@ export class OutboundQueue implements AsyncDisposable {
       ? new PassingTime(options.clock)
       : new QueueTime(options.clock, state);
     this.#reader = new PacketReader(store, state, this.#graves(), options.clock, this.#time);
+    this.#storing = new Storing(
+      options.clock,
+      (failure) => this.#listeners.storing.call(failure),
+    );
     const events = committerEvents({
       reader: this.#reader,
       time: this.#time,
       listeners: this.#listeners,
+      storing: this.#storing,
       ring: () => this.#ring(),
     });
     this.#committer = new Committer(store, options, { state, dataVersion }, events);
@@ -480,11 +487,13 @@ export class OutboundQueue implements AsyncDisposable {
     const { packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes } = state;
     const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = state;
     const { damagedPackets, refusedPackets } = state;
+    const { failure } = this.#storing;
     return {
       ...{ packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes },
       ...{ deadPackets, deadBytes, expiredPackets, gaveUpPackets },
       ...{ damagedPackets, refusedPackets },
       ...{ waitingPackets, waitingBytes },
+      ...(failure === undefined ? {} : { storeFailure: failure }),
     };
   }
 

@@ -10,6 +10,7 @@ import type { ClusterStats } from "../base/cluster_stats.ts";
 import { ClosedError } from "../base/errors.ts";
 import { lastIdOf } from "../base/packet_batch.ts";
 import type { Allocate, Clock, DeliveryQueue, FileWatch, PacketBatch } from "../base/ports.ts";
+import type { StoreFailure } from "../base/queue_stats.ts";
 import { within } from "../base/waits.ts";
 import type { Committer, QueueBounds } from "./commit/committer.ts";
 import type { Doorbell } from "./doorbell.ts";
@@ -330,6 +331,14 @@ export class SendingSide implements DeliveryQueue {
    */
   subscribeRefused(onRefused: (error: unknown) => void): () => void {
     return this.#parts.listeners.refused.add(onRefused);
+  }
+
+  /**
+   * Calls back whenever nothing can be stored, at each try, and with `undefined` once packets
+   * are stored again. Returns the unsubscription.
+   */
+  subscribeStoring(onStoring: (failure: StoreFailure | undefined) => void): () => void {
+    return this.#parts.listeners.storing.add(onStoring);
   }
 
   /**

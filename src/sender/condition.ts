@@ -6,6 +6,7 @@
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import { QueueFileError } from "../base/errors.ts";
+import type { StoreFailure } from "../base/queue_stats.ts";
 import { sentence } from "../base/words.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { Outage, SenderState } from "../delivery/status.ts";
@@ -50,6 +51,8 @@ export interface ConditionFacts {
   readonly ousted?: Error | undefined;
   /** Why the queue's file cannot be read, where that is so. */
   readonly queueFailure?: string | undefined;
+  /** Why nothing can be stored, where that is so. */
+  readonly storeFailure?: StoreFailure | undefined;
   /** Lease and standbys, of a queue in a database. */
   readonly cluster?: ClusterStats | undefined;
 }
@@ -65,7 +68,8 @@ export function conditionOf(facts: ConditionFacts): Condition {
   }
   const trouble = state === "closed" ? undefined : clusterTrouble(facts.cluster);
   if (trouble?.tone === "bad") return trouble;
-  const condition = ofDelivery(facts);
+  const delivery = ofDelivery(facts);
+  const condition = state === "closed" ? delivery : withStoring(facts.storeFailure, delivery);
   return trouble !== undefined && (condition.tone === "good" || condition.tone === "idle")
     ? trouble
     : condition;
@@ -85,6 +89,19 @@ export function conditionWithoutQueue(
   if (!(ousted instanceof QueueFileError)) return undefined;
   const headline = state === "closed" ? "Closed" : "Its queue was taken away";
   return { tone: "bad", headline, detail: ousted.message };
+}
+
+/**
+ * Of who cannot store: what comes in is held back, or refused, however well the rest goes.
+ *
+ * @param failure Why; undefined: it can.
+ * @param condition How it stands otherwise.
+ */
+export function withStoring(failure: StoreFailure | undefined, condition: Condition): Condition {
+  if (failure === undefined) return condition;
+  const isBetter = condition.tone !== "bad" && condition.tone !== "warning";
+  const more = isBetter ? "" : ` Besides: ${inOneLine(condition)}`;
+  return { tone: "bad", headline: "Cannot store", detail: `${failure.words}${more}` };
 }
 
 function ofDelivery(facts: ConditionFacts): Condition {

@@ -14,6 +14,7 @@ import type {
   SenderState,
   SenderStats,
 } from "../delivery/status.ts";
+import type { StoreFailure } from "../base/queue_stats.ts";
 import { readSenderNotice } from "../queue/lock_file.ts";
 import type { Condition } from "./condition.ts";
 import type { Rates } from "./rate_meter.ts";
@@ -52,6 +53,8 @@ export interface SenderReport
   readonly condition: Condition;
   /** The present outage; absent while there is none. */
   readonly outage?: Outage;
+  /** Why nothing can be stored by its process; absent while packets are. */
+  readonly storeFailure?: StoreFailure;
   /** The last lines of the log that were warnings or errors, oldest first. */
   readonly troubles: readonly {
     /** When, in milliseconds since 1970. */
@@ -79,6 +82,7 @@ export interface ReportPublisherOptions {
     readonly condition: Condition;
     readonly outage: Outage | undefined;
     readonly rates: Rates;
+    readonly storeFailure: StoreFailure | undefined;
   };
   /** Writes a text to where other processes read it. */
   readonly publish: (text: string) => void;
@@ -124,7 +128,7 @@ export class ReportPublisher {
   refresh(): boolean {
     if (this.#stopped) return true;
     const { clock, remote, read, publish } = this.#options;
-    const { state, verdict: last, stats, condition, outage, rates } = read();
+    const { state, verdict: last, stats, condition, outage, rates, storeFailure } = read();
     const verdict = verdictToTell(state, last);
     const content = {
       format: FORMAT,
@@ -135,6 +139,7 @@ export class ReportPublisher {
       verdictWords: verdict && describeVerdict(verdict),
       condition,
       outage,
+      storeFailure,
       troubles: this.#troubles,
       packetsPerSecond: Math.round(rates.drainedPacketsPerSecond),
       bytesPerSecond: Math.round(rates.ackedBytesPerSecond),
@@ -213,6 +218,7 @@ const EXAMPLE: SenderReport & { readonly format: number } = {
     brokenConnections: 0,
     confirms: false,
   },
+  storeFailure: { reason: "disk-full", words: "", sinceMs: 0 },
   troubles: [{ atMs: 0, words: "" }],
   packetsPerSecond: 0,
   bytesPerSecond: 0,
@@ -249,6 +255,7 @@ const OPTIONAL = new Set([
   "verdict",
   "verdictWords",
   "outage",
+  "storeFailure",
   "path",
   "sendWindowBytes",
   "tls",

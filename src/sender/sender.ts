@@ -210,9 +210,10 @@ export class Sender implements AsyncDisposable {
     });
     this.#ended.catch((error) => this.#failure = { error });
     this.#forgetLosses = tellOfQueue(queue, {
-      warn: (words) => {
+      clock,
+      tell: (level, words) => {
         const { state, verdict } = this.#supervisor;
-        this.#outages.mention({ state, verdict, words, level: "warn", error: undefined });
+        this.#outages.mention({ state, verdict, words, level, error: undefined });
       },
       onUnreadable: (why) => this.#queueFailure = why,
     });
@@ -227,6 +228,7 @@ export class Sender implements AsyncDisposable {
         condition: this.condition,
         outage: this.outage,
         rates: this.rates,
+        storeFailure: queue.stats().storeFailure,
       }),
       publish: (text) => parts.tenure.publish(text),
     });
@@ -410,12 +412,14 @@ export class Sender implements AsyncDisposable {
 
   /** State, verdict and outage in words, for a person. */
   get condition(): Condition {
+    const { packets: queuedPackets, storeFailure } = this.queue.stats();
     return conditionOf({
       state: this.state,
       verdict: this.verdict,
       outage: this.outage,
       waitsOn: this.#waits ? this.remote : undefined,
-      queuedPackets: this.queue.stats().packets,
+      queuedPackets,
+      storeFailure,
       moving: this.rates.drainedPacketsPerSecond > 0,
       ousted: this.#ousted,
       queueFailure: this.#queueFailure,

@@ -396,6 +396,13 @@ function senderRows(
     row("sender", `${who}, for ${formatDuration(sinceMs)}, to ${report.remote}`),
     row("state", words),
     ...(report.outage === undefined ? [] : [row("outage", outageWords(report.outage, atMs))]),
+    ...(report.storeFailure === undefined ? [] : [
+      row(
+        "storing",
+        `not possible for ${formatDuration(Math.max(0, atMs - report.storeFailure.sinceMs))}: ` +
+          report.storeFailure.words,
+      ),
+    ]),
     ...(report.verdictWords === undefined ? [] : [row("verdict", report.verdictWords)]),
     row(
       "in flight",
