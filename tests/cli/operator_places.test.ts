@@ -238,6 +238,18 @@ test("remove: by id, range and age; asks, and never under a running sender", asy
   assert.equal((await on(queue, "check")).out, "ok: 0 packets, 0 B\n");
 });
 
+test("remove, requeue: a range may end at any number, far beyond the last packet", async ({ queue }) => {
+  await makeQueue(queue);
+  const far = `1-${Number.MAX_SAFE_INTEGER}`;
+  const requeued = await on(queue, "requeue", far);
+  assert.equal(requeued.out, "requeued 1 dead letter (5 bytes), now packet 7\n", requeued.err);
+  const removed = await on(queue, "remove", far, "--yes");
+  assert.equal(removed.out, "removed 5 packets (29 bytes)\n", removed.err);
+  assert.deepEqual(await idsIn(queue), []);
+  const none = await on(queue, "remove", far, "--dead", "--yes");
+  assert.equal(none.out, "nothing to remove: no such dead letter\n", none.err);
+});
+
 test("no command drops dead letters that the queue's sender keeps", async (place) => {
   const { queue } = place;
   // One more than a sender keeps by default.

@@ -10,7 +10,8 @@ import { systemClock } from "../../base/clock.ts";
 import { QueueFileError } from "../../base/errors.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import type { SpareSpace } from "../../queue/guarded_store.ts";
-import type { InspectRange } from "../../queue/inspect/inspection.ts";
+import type { Inspector, InspectRange } from "../../queue/inspect/inspection.ts";
+import { firstOf } from "../../queue/inspect/pages.ts";
 import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import { mergeRanges } from "../../queue/store/id_ranges.ts";
@@ -150,7 +151,8 @@ async function remove(
   }
   const queue = await held.open();
   let removedPackets = 0, removedBytes = 0;
-  for (const range of stepsOf(ranges)) {
+  using inspector = await openForLooking(path);
+  for await (const range of stepsOf(inspector, ranges, dead)) {
     const removed = await withReserve(
       held.spare,
       () => dead ? queue.removeDeadLetters(range) : queue.removePackets(range),
@@ -191,7 +193,8 @@ async function requeue(
   await using queue = await openQueue(path, KEEPS_DEAD_LETTERS);
   let packets = 0, bytes = 0, damagedPackets = 0;
   let firstId: number | undefined, lastId = 0;
-  for (const range of stepsOf(ranges)) {
+  using inspector = await openForLooking(path);
+  for await (const range of stepsOf(inspector, ranges, true)) {
     const moved = await putBack(queue, range, ttl);
     packets += moved.packets;
     bytes += moved.bytes;
@@ -276,11 +279,25 @@ async function find(
   return { ranges, packets, bytes };
 }
 
-/** Ranges that one transaction each can go through without holding others up. */
-function* stepsOf(ranges: readonly IdRange[]): Generator<IdRange> {
+/**
+ * Ranges that one transaction each can go through without holding others up. Each begins with an
+ * id that is there: those that are not may be as many as there are numbers.
+ */
+async function* stepsOf(
+  inspector: Inspector,
+  ranges: readonly IdRange[],
+  dead: boolean,
+): AsyncGenerator<IdRange> {
   for (const { firstId, lastId } of ranges) {
-    for (let first = firstId; first <= lastId; first += STEP_IDS) {
+    let fromId = firstId;
+    while (fromId <= lastId) {
+      const range = { fromId, toId: lastId };
+      const first = lastId - fromId < STEP_IDS ? fromId : (await firstOf<{ readonly id: number }>(
+        dead ? inspector.deadLetters(range) : inspector.packets(range),
+      ))?.id;
+      if (first === undefined) break;
       yield { firstId: first, lastId: Math.min(lastId, first + STEP_IDS - 1) };
+      fromId = first + STEP_IDS;
     }
   }
 }
