@@ -104,6 +104,17 @@ Deno.test("options that contradict each other are told before permissions are as
       ["relay", "--listen", "tcp://127.0.0.1:4001", "--to", REMOTE, "--confirm", "reader"],
       /^sendq: --confirm is for a remote that begins with tls:\/\/ or unix:.*, got reader\n/,
     ],
+    ...[
+      ["tcp://127.0.0.1:4001", "tcp://127.0.0.1:4001"],
+      ["tcp://127.0.0.1:4001", "tcp://127.0.0.1:4000,tcp://127.0.0.1:4001"],
+      ["tcp://0.0.0.0:4001", "tcp://127.0.0.1:4001"],
+      ["tcp://[::]:4001", "tcp://localhost:4001"],
+      ["tcp://localhost:4001", "tcp://[::1]:4001"],
+      ["unix:/run/app.sock", "unix:/run/app.sock"],
+    ].map(([listen = "", to = ""]): [string[], RegExp] => [
+      ["relay", "--listen", listen, "--to", to],
+      /^sendq: \S+ is where the relay listens: it would send to itself\n/,
+    ]),
     [
       ["send", "tls://127.0.0.1:4000", "--confirm", "reader", "--hold", "2s"],
       /^sendq: --hold means nothing where reading confirms: leave it out, got 2s\n/,

@@ -29,6 +29,7 @@ import {
 } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
+import { wayOf } from "../arguments/proxy.ts";
 import { sendingNeeds } from "../arguments/queue_place.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
@@ -153,6 +154,14 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
   ) {
     throw new UsageError("--socket-mode needs --listen unix:PATH");
   }
+  const { standbys = [] } = options.to;
+  // What a proxy calls by that address is nearer to it than to us.
+  const remotes = wayOf(options).via === undefined ? [options.to, ...standbys] : [];
+  const back = remotes.find((remote) => options.listen.some((listen) => leadsTo(remote, listen)));
+  if (back !== undefined) {
+    const own = formatRemote(back);
+    throw new UsageError(`${own} is where the relay listens: it would send to itself`);
+  }
   let listeners: readonly OpenListener[] = [];
   const plan: SessionPlan = {
     remote: options.to,
@@ -192,6 +201,20 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
       libssl: libsslNeeds(options.to, options),
     },
   };
+}
+
+/** Whether who connects to a remote finds whoever listens there. */
+function leadsTo(remote: Remote, listen: Listen): boolean {
+  if (remote.scheme === "unix" || listen.transport === "unix") {
+    return remote.scheme === "unix" && listen.transport === "unix" && remote.path === listen.path;
+  }
+  if (remote.listen || remote.port !== listen.port) return false;
+  const hosts = [remote.hostname, listen.hostname];
+  const isAny = (host: string) => host === "0.0.0.0" || host === "::";
+  if (hosts.some(isAny)) return hosts.every((host) => isAny(host) || isLoopback(host));
+  return hosts[0] === hosts[1] ||
+    (hosts.includes("localhost") &&
+      hosts.every((host) => ["localhost", "127.0.0.1", "::1"].includes(host)));
 }
 
 interface OpenListener {
