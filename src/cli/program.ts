@@ -4,9 +4,9 @@
  * @module
  */
 
-import { Command, CommanderError, Option } from "commander";
+import { type Argument, Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
-import { EXIT_CODE_HELP, ExitCode } from "./terminal/exit_code.ts";
+import { EXIT_CODE_HELP, ExitCode, UsageError } from "./terminal/exit_code.ts";
 import { colorsWelcome, complain, printTextSync } from "./terminal/output.ts";
 import { printable } from "./terminal/printable.ts";
 import type { Stdio } from "./terminal/stdio.ts";
@@ -94,6 +94,7 @@ async function buildProgram(
     .version(denoJson.version, "-V, --version", "print the version")
     .helpCommand("help [command]", "print the help of a command")
     .addHelpText("after", HELP);
+  program.hook("preAction", (_, command) => refuseEmptyPaths(command));
   const loads = COMMANDS.get(asked ?? "");
   for (const load of loads === undefined ? COMMANDS.values() : [loads]) {
     const command = (await load())(finish, io);
@@ -106,6 +107,33 @@ async function buildProgram(
     program.addCommand(configure(command, hint, io));
   }
   return program;
+}
+
+/**
+ * What scripts make of a variable that is not set.
+ *
+ * @throws {UsageError} A path is an empty text.
+ */
+function refuseEmptyPaths(command: Command): void {
+  const given = [
+    ...command.options.filter(takesPath).map((option) =>
+      [option.long ?? "", command.getOptionValue(option.attributeName())] as const
+    ),
+    ...command.registeredArguments.map((argument, i) =>
+      [argument.name(), takesPath(argument) ? command.processedArgs[i] : undefined] as const
+    ),
+  ];
+  for (const [name, value] of given) {
+    if (![value].flat().includes("")) continue;
+    throw new UsageError(`${name} needs a path, and was given an empty text`);
+  }
+}
+
+/** Whether an option or an argument is the path of a file, as its help calls it. */
+function takesPath(given: Option | Argument): boolean {
+  return given instanceof Option
+    ? /<(file|path)>$/.test(given.flags)
+    : ["file", "from", "to"].includes(given.name());
 }
 
 /** Commands to which a route file has nothing to say, or more than options. */

@@ -92,7 +92,7 @@ for (
     [["--heartbeat-expect", "x"], /--heartbeat-expect needs --heartbeat/],
     [["--heartbeat", "x", "--heartbeat-idle", "1ms"], /--heartbeat-idle.* must be from 10ms/],
     [["--session-timeout", "1ms"], /--session-timeout.* must be from 100ms/],
-    [["--session-send", "@/no/such/file"], /there is no file \/no\/such\/file/],
+    [["--session-send", "@/no/such/file"], /the file \/no\/such\/file .*cannot be read: No such/],
   ] as const
 ) {
   Deno.test(`a session that is wrong is said before anything is opened: ${args.join(" ")}`, async () => {

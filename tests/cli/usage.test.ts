@@ -61,6 +61,84 @@ Deno.test("what is wrong on the command line is one line, a hint, and exit 2", a
   }
 });
 
+Deno.test("an empty path is wrong usage, whichever option or argument it is", async (t) => {
+  const cases: [string[], string][] = [
+    ...["enqueue", "status", "list", "export", "show", "import", "remove", "requeue", "check"].map(
+      (command): [string[], string] => [[command, "-q", ""], "--queue"],
+    ),
+    [["send", REMOTE, "-q", ""], "--queue"],
+    [["send", REMOTE, "-q", "q.db", "--libc="], "--libc"],
+    [
+      ["send", REMOTE, "-q", "q.db", "--http", "127.0.0.1:9465", "--http-token-file", ""],
+      "--http-",
+    ],
+    [["send", REMOTE, "--config", ""], "--config"],
+    [["enqueue", "-q", "q.db", "--file", "one", "--file", ""], "--file"],
+    [["export", "-q", "q.db", "-o", ""], "--output"],
+    [["import", "-q", "q.db", ""], "file"],
+    [["backup", "-q", "q.db", ""], "to"],
+    [["repair", "", "new.db"], "from"],
+    [["repair", "q.db", ""], "to"],
+    [["spool", ""], "file"],
+    [["run", ""], "file"],
+    [["run", "--check", ""], "file"],
+  ];
+  for (const [args, name] of cases) {
+    await t.step(args.join(" "), async () => {
+      const { code, out, err } = await runHere(args.includes("show") ? [...args, "1"] : args);
+      assert.match(
+        err,
+        new RegExp(`^sendq: ${name}\\S* needs a path, and was given an empty text\n`),
+      );
+      assert.deepEqual([code, out], [2, ""]);
+    });
+  }
+});
+
+Deno.test("a file that is named and cannot be read is wrong usage, whatever names it", async (t) => {
+  using dir = new TempDir();
+  const file = dir.file("plain");
+  Deno.writeTextFileSync(file, "plain");
+  const send = ["send", REMOTE, "-q", dir.queue, "-i", "none"];
+  const http = ["--http", "127.0.0.1:9465", "--http-token-file"];
+  for (const path of [dir.path, `${file}/inside`, dir.file("none"), dir.file("x".repeat(300))]) {
+    const cases = [
+      [...send, "--session-send", `@${path}`],
+      [...send, "--heartbeat", `@${path}`],
+      [...send, "--via", "socks5://127.0.0.1:1", "--via-credentials-file", path],
+      [...send, ...http, path],
+      ["enqueue", "-q", dir.queue, "--file", path],
+      ["import", "-q", dir.queue, path],
+      ["list", "-q", `${path}/queue.db`],
+      ["run", path],
+      ["list", "--config", path],
+    ];
+    for (const args of cases) {
+      await t.step(args.join(" "), async () => {
+        const { code, out, err } = await runHere(args);
+        assert.equal(code, 2, err);
+        assert.equal(out, "");
+        assert.doesNotMatch(err, /unexpected/);
+        assert.match(err, /cannot be read: |is a directory|there is no (file|queue)/);
+      });
+    }
+  }
+  const route = dir.file("route.json");
+  for (
+    const named of [{ session: { open: [{ send: { file: dir.path } }] } }, {
+      http: { address: "127.0.0.1:9465", tokenFile: dir.path },
+    }]
+  ) {
+    Deno.writeTextFileSync(
+      route,
+      JSON.stringify({ queue: dir.queue, remote: REMOTE, ...named }),
+    );
+    const { code, out } = await runHere(["run", "--check", route]);
+    assert.equal(code, 2, out);
+    assert.match(out, /the file \S+ cannot be read: it is a directory/);
+  }
+});
+
 Deno.test("values out of range are named by their flags, in the units that are typed", async (t) => {
   using dir = new TempDir();
   const cases: [string[], RegExp][] = [

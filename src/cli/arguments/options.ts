@@ -4,7 +4,7 @@
  * @module
  */
 
-import { messageOf, OptionError, PacketSizeError } from "../../base/errors.ts";
+import { OptionError, PacketSizeError } from "../../base/errors.ts";
 import {
   CLOSE_OPTIONS,
   DELIVERY_OPTIONS,
@@ -35,6 +35,7 @@ import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { COMPOSED_OPTIONS, flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
 import type { LogLevel } from "../terminal/output.ts";
+import { unreadable } from "../terminal/stdio.ts";
 import { givenOf } from "./given.ts";
 import { STORES } from "./queue_place.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
@@ -308,8 +309,7 @@ async function readText(path: string, flag: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new UsageError(`${flag}: ${path} cannot be read: ${messageOf(error)}`);
+    throw unreadable(error, path, `${flag}: ${path}`);
   }
 }
 

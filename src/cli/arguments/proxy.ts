@@ -4,11 +4,11 @@
  * @module
  */
 
-import { messageOf } from "../../base/errors.ts";
 import { DELIVERY_OPTIONS, VIA_OPTIONS } from "../../base/option_table.ts";
 import type { ViaOptions } from "../../base/via.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf, OPTIONS } from "../terminal/flags.ts";
+import { readFor } from "../terminal/stdio.ts";
 import { givenOf } from "./given.ts";
 import type { OptionAdder } from "./option_adder.ts";
 
@@ -45,15 +45,7 @@ export function viaOptionsOf(options: object): { readonly via?: ViaOptions } {
   }
   if (path === undefined) return { via: { url, ...others } };
   const flag = flagOf(VIA_OPTIONS.credentials);
-  return { via: { url, ...others, credentials: readTextSync(path, flag) } };
-}
-
-/** A secret, without the line break that an editor ends a file with. */
-function readTextSync(path: string, flag: string): string {
-  try {
-    return Deno.readTextFileSync(path).replace(/\r?\n$/, "");
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) throw error;
-    throw new UsageError(`${flag}: ${path} cannot be read: ${messageOf(error)}`);
-  }
+  const text = new TextDecoder().decode(readFor(path, `${flag}: ${path}`));
+  // An editor ends a file with a line break, which no credentials have.
+  return { via: { url, ...others, credentials: text.replace(/\r?\n$/, "") } };
 }

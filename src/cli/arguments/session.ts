@@ -11,6 +11,7 @@ import type { Framing } from "../../framing/framing.ts";
 import type { Heartbeat, Session, SessionStep } from "../../session/session.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { flagOf } from "../terminal/flags.ts";
+import { readFor } from "../terminal/stdio.ts";
 import { givenOf } from "./given.ts";
 import type { OptionAdder } from "./option_adder.ts";
 import { checkedFraming } from "./values.ts";
@@ -266,13 +267,7 @@ function patternOf(typed: Typed): Uint8Array | RegExp {
 
 /** A file is taken byte for byte, but for the newline that editors put at the end. */
 function bytesIn(path: string): Uint8Array {
-  let bytes: Uint8Array;
-  try {
-    bytes = Deno.readFileSync(path);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new UsageError(`there is no file ${path}; a text that begins with @ is written \\x40`);
-  }
+  const bytes = readFor(path, `the file ${path} (a text that begins with @ is written \\x40)`);
   const text = bytes.at(-1) === LINE_FEED && bytes.at(-2) !== 13 ? bytes.subarray(0, -1) : bytes;
   if (text.length === 0) throw new UsageError(`the file ${path} is empty`);
   return text;

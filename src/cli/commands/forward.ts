@@ -319,7 +319,7 @@ class ForwardSession {
     try {
       // Loaded only when asked for: nobody else pays for it at the start.
       const { serveForwarderStatus } = await import("../../observe/forwarder_http.ts");
-      const token = await tokenOf(httpTokenFile);
+      const token = tokenOf(httpTokenFile);
       const logger = this.#log;
       const status = serveForwarderStatus(this.#forwarder, {
         ...{ ...http, token, undeliverableLimitMs, logger },

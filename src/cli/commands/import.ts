@@ -6,7 +6,6 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { messageOf } from "../../base/errors.ts";
 import type { ByteSource } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
@@ -20,16 +19,10 @@ import {
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import {
-  CommandError,
-  EXIT_CODE_HELP,
-  ExitCode,
-  explain,
-  UsageError,
-} from "../terminal/exit_code.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, explain } from "../terminal/exit_code.ts";
 import { formatBytes, formatIds, formatPackets } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
-import { inWords, named, STDIN_NAMES, type Stdio } from "../terminal/stdio.ts";
+import { named, STDIN_NAMES, type Stdio, unreadable } from "../terminal/stdio.ts";
 
 const HELP = `
 Each line is a JSON object as sendq export writes it: its payload, as base64, is the
@@ -267,10 +260,7 @@ function openSource(file: string | undefined, io: Stdio): ByteSource & Disposabl
     const opened = Deno.openSync(file, { read: true });
     return { ...named(opened, file), [Symbol.dispose]: () => opened.close() };
   } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) {
-      throw inWords(error, file, `give it as stdin: sendq import < ${file}`);
-    }
-    throw new UsageError(`${file} cannot be read: ${messageOf(error)}`);
+    throw unreadable(error, file, file, `give it as stdin: sendq import < ${file}`);
   }
 }
 

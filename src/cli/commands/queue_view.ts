@@ -20,6 +20,7 @@ import { checkPermissions, type Needs } from "../../permissions/permissions.ts";
 import { parseId } from "../arguments/values.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import type { Printer } from "../terminal/output.ts";
+import { unreadable } from "../terminal/stdio.ts";
 
 /** What looking into a queue takes, for the help. */
 export const LOOK_PERMISSIONS = "--allow-read=outbox.db";
@@ -108,7 +109,7 @@ export function requireQueue(queue: string): void {
     Deno.statSync(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new UsageError(`there is no queue at ${path}`);
-    throw error;
+    throw unreadable(error, path, path);
   }
 }
 

@@ -8,6 +8,7 @@
 import type { Command } from "commander";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { UsageError } from "../terminal/exit_code.ts";
+import { unreadable } from "../terminal/stdio.ts";
 import {
   placed,
   type ReadRoute,
@@ -28,18 +29,17 @@ const QUEUE_BOUNDS = "queueOptions.";
  * @throws {Deno.errors.NotCapable} It may not be read.
  */
 export async function loadRouteFile(path: string): Promise<RouteFile> {
+  // Before commander looks at it.
+  if (path === "") throw new UsageError("--config needs a path, and was given an empty text");
   checkPermissions({ files: [path] });
+  let text: string;
   try {
-    return readRouteFile(path, await Deno.readTextFile(path));
+    text = await Deno.readTextFile(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new UsageError(`there is no file ${path}`);
-    if (
-      error instanceof Deno.errors.PermissionDenied || error instanceof Deno.errors.IsADirectory
-    ) {
-      throw new UsageError(`${path} cannot be read: ${error.message}`);
-    }
-    throw error;
+    throw unreadable(error, path, path);
   }
+  return readRouteFile(path, text);
 }
 
 /**

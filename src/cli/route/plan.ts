@@ -145,7 +145,8 @@ class FileProblem extends Error {
 function checkReadable(path: string, values: Values): void {
   if (missingFlags({ files: [path] }).length > 0) return;
   try {
-    Deno.openSync(path).close();
+    using file = Deno.openSync(path);
+    if (file.statSync().isDirectory) throw new Error("it is a directory");
   } catch (error) {
     throw new FileProblem(`the file ${path} cannot be read: ${wordsFor(error)}`, at(path, values));
   }

@@ -9,7 +9,8 @@ import type { RoutesStatusServer, StatusServer } from "../../observe/http.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
 import type { Needs } from "../../permissions/permissions.ts";
-import { CommandError, UsageError } from "../terminal/exit_code.ts";
+import { CommandError } from "../terminal/exit_code.ts";
+import { readFor } from "../terminal/stdio.ts";
 import type { Route } from "./route.ts";
 
 /**
@@ -46,7 +47,7 @@ export async function openStatusPage(
     const { serveStatus } = await import("../../observe/http.ts");
     const settings = {
       ...http,
-      token: await tokenOf(httpTokenFile),
+      token: tokenOf(httpTokenFile),
       showPayloads: httpPayloads,
       undeliverableLimitMs,
       logger: log,
@@ -104,12 +105,7 @@ export function listenError(error: unknown, option: "--http" | "--listen"): unkn
  *
  * @throws {UsageError} There is none.
  */
-export async function tokenOf(path: string | undefined): Promise<string | undefined> {
+export function tokenOf(path: string | undefined): string | undefined {
   if (path === undefined) return undefined;
-  try {
-    return (await Deno.readTextFile(path)).trim();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new UsageError(`--http-token-file: there is no file ${path}`);
-  }
+  return new TextDecoder().decode(readFor(path, `--http-token-file: ${path}`)).trim();
 }

@@ -67,6 +67,41 @@ export function inWords(error: unknown, path: string, instead: string): unknown 
 }
 
 /**
+ * Why a file that somebody has named was not read.
+ *
+ * @param error What was thrown.
+ * @param path The file.
+ * @param what How it was named, for the message.
+ * @param instead What to do where Deno opens it only with all permissions.
+ * @returns A {@linkcode UsageError}; where a permission of Deno is missing, one that says so.
+ */
+export function unreadable(
+  error: unknown,
+  path: string,
+  what: string,
+  instead = "name a file elsewhere",
+): unknown {
+  return error instanceof Deno.errors.NotCapable
+    ? inWords(error, path, instead)
+    : new UsageError(`${what} cannot be read: ${messageOf(error)}`);
+}
+
+/**
+ * What a file holds that an option names.
+ *
+ * @param path The file.
+ * @param what How it was named, for messages.
+ * @throws {UsageError} It cannot be read.
+ */
+export function readFor(path: string, what: string): Uint8Array {
+  try {
+    return Deno.readFileSync(path);
+  } catch (error) {
+    throw unreadable(error, path, what);
+  }
+}
+
+/**
  * A source whose failures say what could not be read.
  *
  * @param source Where bytes come from.
