@@ -6,6 +6,7 @@
 
 import { type Argument, Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
+import { OptionError } from "../base/errors.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "./terminal/exit_code.ts";
 import { colorsWelcome, complain, printTextSync } from "./terminal/output.ts";
 import { printable } from "./terminal/printable.ts";
@@ -65,6 +66,10 @@ export async function runProgram(args: readonly string[], io: Stdio): Promise<Ex
     await program.parseAsync(args.length === 0 ? ["help"] : helpFor(args), { from: "user" });
     return code;
   } catch (error) {
+    if (error instanceof OptionError) {
+      const { asUsageError } = await import("./arguments/options.ts");
+      throw asUsageError(error);
+    }
     if (!(error instanceof CommanderError)) throw error;
     return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
   }

@@ -15,12 +15,11 @@
  */
 
 import { createHash, timingSafeEqual } from "node:crypto";
+import { isToken, TOKEN_RULE } from "../base/option_table.ts";
 import type { Clock } from "../base/ports.ts";
 import { isLoopback } from "../kernel/ip_address.ts";
 import type { HttpRequest } from "./listener.ts";
 
-/** A token shorter than this can be guessed. */
-const MIN_TOKEN_CHARACTERS = 16;
 /** Wrong tokens that one peer may try at once; one more each second. */
 const FREE_GUESSES = 10;
 const MS_PER_GUESS = 1000;
@@ -62,12 +61,7 @@ export class Access {
             `status. Set a token, or listen on 127.0.0.1 or ::1.`,
         );
       }
-    } else if (!/^[\x21-\x7e]+$/.test(token) || token.length < MIN_TOKEN_CHARACTERS) {
-      throw new RangeError(
-        `token must have ${MIN_TOKEN_CHARACTERS} or more printable ASCII characters and no ` +
-          `space; "openssl rand -hex 32" makes a good one`,
-      );
-    }
+    } else if (!isToken(token)) throw new RangeError(`token ${TOKEN_RULE}`);
     this.#guesses = new Guesses(clock);
     this.#token = token === undefined ? undefined : digest(token);
     // The browser stores what proves knowledge of the token, not the token.

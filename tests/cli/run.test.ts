@@ -107,7 +107,8 @@ Deno.test("--check says all that is wrong, starts nothing, and needs only the fi
   const { code, out } = await runHere(["run", "--check", routes.path]);
   assert.equal(code, 2);
   const lines = out.trimEnd().split("\n").map((line) => line.replace(`${routes.path}:`, ""));
-  assert.deepEqual(lines.map((line) => line.split(": ")[0]), ["5:13", "6:24", "7:40"]);
+  assert.deepEqual(lines.map((line) => line.split(": ")[0]), ["5:13", "6:24", "7:24", "7:40"]);
+  assert.match(lines.join("\n"), /7:24: http\.address needs a token where it is not a loopback/);
   assert.match(lines.join("\n"), /holdMs must be more than responseTimeoutMs/);
   assert.match(lines.join("\n"), /\/nowhere\/password\.txt cannot be read: there is none/);
   assert.match(lines.join("\n"), /there is no "bogus" in http/);
@@ -121,6 +122,26 @@ Deno.test("--check says all that is wrong, starts nothing, and needs only the fi
   const asked = await runWith([`--allow-read=${routes.path}`], ["run", "--check", routes.path]);
   assert.equal(asked.code, 77, asked.err);
   assert.match(asked.out, /missing here.*--allow-net=127\.0\.0\.1:4000/);
+  assert.equal((await runHere(["run", "--check", routes.path])).code, 0);
+});
+
+Deno.test("--check looks at the status page's token, once for all routes", async () => {
+  using routes = new Routes("");
+  const { directory } = routes;
+  const tokenFile = directory.file("token");
+  Deno.writeTextFileSync(tokenFile, "short");
+  const [a, b] = ["a", "b"].map((name) => ({
+    queue: directory.file(`${name}.db`),
+    remote: "tcp://127.0.0.1:4000",
+  }));
+  routes.write({ routes: { a, b }, http: { address: "127.0.0.1:9465", tokenFile } });
+  for (const args of [["run", "--check"], ["run"]]) {
+    const { code, out, err } = await runHere([...args, routes.path]);
+    assert.equal(code, 2);
+    const told = (out + err).match(/: http\.tokenFile names a token that must have 16 or more/g);
+    assert.equal(told?.length, 1, out + err);
+  }
+  Deno.writeTextFileSync(tokenFile, "0123456789abcdef");
   assert.equal((await runHere(["run", "--check", routes.path])).code, 0);
 });
 

@@ -51,11 +51,14 @@ Deno.test("send --http says which permission is missing", async () => {
 Deno.test("send --http needs a usable address, a token beyond loopback, and a free port", async () => {
   using directory = new TempDir();
   const remote = "tcp://127.0.0.1:4000";
+  const short = directory.file("short");
+  Deno.writeTextFileSync(short, "short");
   const cases: [args: string[], code: number, words: RegExp][] = [
     [["--http", "9465"], 2, /Expected HOST:PORT/],
     [["--http-payloads"], 2, /need --http/],
     [["--http", "0.0.0.0:9465"], 2, /not a loopback address/],
-    [["--http", "0.0.0.0:9465", "--http-token-file", `${directory.path}/none`], 2, /no file/],
+    [["--http", "0.0.0.0:9465", "--http-token-file", `${directory.path}/none`], 2, /No such file/],
+    [["--http", "0.0.0.0:9465", "--http-token-file", short], 2, /must have 16 or more/],
   ];
   for (const [args, code, words] of cases) {
     await using sendq = new Sendq(
@@ -64,6 +67,7 @@ Deno.test("send --http needs a usable address, a token beyond loopback, and a fr
     );
     assert.equal(await sendq.runWith(""), code, sendq.stderr);
     assert.match(sendq.stderr, words);
+    assert.throws(() => Deno.statSync(directory.queue), Deno.errors.NotFound);
   }
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const address = `127.0.0.1:${taken.addr.port}`;

@@ -105,6 +105,7 @@ Deno.test({
         const [extra, words] of [
           [["--follow"], /--follow need an --input/],
           [["--http-token-file", "x"], /needs --http/],
+          [["--http", "0.0.0.0:9465"], /--http needs a token where it is not a loopback address/],
           [["--edge", ""], /--edge/],
           [["--to", "tcp://one:1"], /Expected postgres:/],
           [["--to", server.url()], /the queue's name is missing/],

@@ -27,6 +27,7 @@ import {
 import type { HostRemote, Remote } from "../../base/remote.ts";
 import { DESCRIBED_FRAMINGS, type Framing, NAMED_FRAMINGS } from "../../framing/framing.ts";
 import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
+import { formatHostPort, isLoopback } from "../../kernel/ip_address.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { Listen, Needs } from "../../permissions/permissions.ts";
 import type { SenderOptions } from "../../sender/options.ts";
@@ -216,6 +217,24 @@ export function checkDeliveryOptions(options: DeliveryCommandOptions): void {
   if (options.verbose && options.quiet) {
     throw new UsageError("--verbose and --quiet cannot be combined");
   }
+}
+
+/**
+ * Looks at where the status page is served, before anybody is asked for permissions.
+ *
+ * @param options The command's options.
+ * @throws {OptionError} The page would be open to everybody.
+ */
+export function checkPageAddress(
+  { http, httpTokenFile }: Pick<DeliveryCommandOptions, "http" | "httpTokenFile">,
+): void {
+  if (http === undefined || httpTokenFile !== undefined || isLoopback(http.hostname)) return;
+  throw new OptionError(
+    "http.address",
+    formatHostPort(http.hostname, http.port),
+    "needs a token where it is not a loopback address, because whoever reaches it could read " +
+      "the status: --http-token-file (a route file's tokenFile), or 127.0.0.1 or [::1]",
+  );
 }
 
 /** The level of log lines that was asked for. */

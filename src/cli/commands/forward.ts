@@ -20,6 +20,7 @@ import {
   addQueueOption,
   addQueueOptions,
   asUsageError,
+  checkPageAddress,
   framingHelp,
   type FramingOptions,
   LOG_OPTIONS,
@@ -37,7 +38,7 @@ import { every } from "../session/every.ts";
 import { type Intake, tellLost } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
 import { StopSignals } from "../session/signals.ts";
-import { listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
+import { checkToken, listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
 import { Undelivered } from "../session/undelivered.ts";
 import { inOneLine } from "../../sender/condition.ts";
@@ -168,8 +169,10 @@ async function forward(options: ForwardOptions, io: Stdio): Promise<ExitCode> {
   }
   if (verbose && quiet) throw new UsageError("--verbose and --quiet cannot be combined");
   const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
+  checkPageAddress(options);
   const { listens, files } = statusPageNeeds(options);
   checkPermissions({ queues: [queue], databases: parseQueueUrl(to).hosts, listens, files });
+  checkToken(options);
   const { stderr } = io;
   const log = new LogConsole({
     format: options.logFormat,

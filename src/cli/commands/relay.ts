@@ -37,7 +37,7 @@ import { sessionFiles } from "../arguments/session.ts";
 import { checkPlan } from "../session/sender_options.ts";
 import type { Intake, Planned, SessionPlan } from "../session/plan.ts";
 import { runSession } from "../session/session.ts";
-import { listenError, statusPageNeeds } from "../session/status_page.ts";
+import { checkToken, listenError, statusPageNeeds } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -134,6 +134,7 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
       const { plan, needs } = planRelay(options, io);
       checkPlan(plan);
       checkPermissions(needs);
+      checkToken(options);
       finish(await runSession(plan));
     });
 }

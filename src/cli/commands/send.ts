@@ -29,7 +29,7 @@ import { parseRemoteArgument } from "../arguments/values.ts";
 import { checkPlan } from "../session/sender_options.ts";
 import type { Planned } from "../session/plan.ts";
 import { runSession } from "../session/session.ts";
-import { statusPageNeeds } from "../session/status_page.ts";
+import { checkToken, statusPageNeeds } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
 import { printBytes, type RouteLog } from "../terminal/output.ts";
@@ -137,6 +137,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
       const { plan, needs } = planSend({ ...options, remote }, io);
       checkPlan(plan);
       checkPermissions(needs);
+      checkToken(options);
       finish(await runSession(plan));
     });
 }

@@ -13,13 +13,18 @@ import { missingFlags } from "../../permissions/permissions.ts";
 import { type QueueOptions, resolveQueueOptions } from "../../queue/options.ts";
 import { isSpoolAddress } from "../../spool/address.ts";
 import { limitsOf } from "../../sender/options.ts";
-import { type DeliveryCommandOptions, queueOptionsOf } from "../arguments/options.ts";
+import {
+  checkPageAddress,
+  type DeliveryCommandOptions,
+  queueOptionsOf,
+} from "../arguments/options.ts";
 import { wayOf } from "../arguments/proxy.ts";
 import { fileOf, nameOfQueue } from "../arguments/queue_place.ts";
 import { planRelay, relayCommand, type RelayCommandOptions } from "../commands/relay.ts";
 import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
 import { senderOptionsOf, senderOptionsWithoutFiles } from "../session/sender_options.ts";
 import type { Planned } from "../session/plan.ts";
+import { checkToken } from "../session/status_page.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
@@ -57,7 +62,8 @@ export function planRoutes(file: RouteFile, given: Command, io: Stdio): PlannedF
   problems.push(...spoolProblems(routes));
   return {
     routes,
-    problems: problems.toSorted((a, b) => a.offset - b.offset),
+    // What is for the whole process is found in each route.
+    problems: unique(problems).toSorted((a, b) => a.offset - b.offset),
     needs: allNeeds(file.path, routes),
   };
 }
@@ -109,11 +115,13 @@ export function planRoute(
   if (planned === undefined) return undefined;
   const { plan } = planned;
   attempt(() => resolveQueueOptions(queueOptionsOf(plan.options)));
+  attempt(() => checkPageAddress(plan.options));
   for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
   attempt(() => limitsOf(senderOptionsWithoutFiles(plan)));
   // The files of a session and of a proxy are a part of it.
   if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
     attempt(() => limitsOf(senderOptionsOf(plan)));
+    attempt(() => checkToken(plan.options));
   }
   if (!isSound) return undefined;
   return { plan: { ...plan, name }, needs: planned.needs, values };
@@ -122,7 +130,9 @@ export function planRoute(
 /** A mistake that lies in how values stand to each other, where it can be found. */
 function problemOf(error: unknown, values: Values, offset: number): Problem {
   if (error instanceof OptionError) {
-    return { offset: values.get(error.option)?.offset ?? offset, words: error.message };
+    const named = values.get(error.option) ??
+      [...values.values()].find(({ path }) => path === error.option);
+    return { offset: named?.offset ?? offset, words: error.message };
   }
   if (error instanceof FileProblem) return { offset: error.offset ?? offset, words: error.message };
   if (error instanceof UsageError || error instanceof RangeError || error instanceof TypeError) {

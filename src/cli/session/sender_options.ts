@@ -8,6 +8,7 @@ import { resolveQueueOptions } from "../../queue/options.ts";
 import { limitsOf, type SenderOptions } from "../../sender/options.ts";
 import {
   asUsageError,
+  checkPageAddress,
   type DeliveryCommandOptions,
   deliveryOptionsOf,
   queueOptionsOf,
@@ -48,6 +49,7 @@ export function checkPlan(plan: SessionPlan): void {
   try {
     resolveQueueOptions(queueOptionsOf(plan.options));
     limitsOf(senderOptionsWithoutFiles(plan));
+    checkPageAddress(plan.options);
   } catch (error) {
     throw asUsageError(error);
   }

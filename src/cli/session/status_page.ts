@@ -4,7 +4,8 @@
  * @module
  */
 
-import { ListenError } from "../../base/errors.ts";
+import { ListenError, OptionError } from "../../base/errors.ts";
+import { isToken, TOKEN_RULE } from "../../base/option_table.ts";
 import type { RoutesStatusServer, StatusServer } from "../../observe/http.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
@@ -25,6 +26,21 @@ export function statusPageNeeds(
     listens: http === undefined ? [] : [{ transport: "tcp", ...http }],
     files: httpTokenFile === undefined ? [] : [httpTokenFile],
   };
+}
+
+/**
+ * Looks at the token before anything is opened. Reads its file.
+ *
+ * @param options The command's options.
+ * @throws {UsageError} The file cannot be read.
+ * @throws {OptionError} What it holds could be guessed.
+ */
+export function checkToken(
+  { http, httpTokenFile }: Pick<DeliveryCommandOptions, "http" | "httpTokenFile">,
+): void {
+  const token = http === undefined ? undefined : tokenOf(httpTokenFile);
+  if (token === undefined || isToken(token)) return;
+  throw new OptionError("http.tokenFile", httpTokenFile, `names a token that ${TOKEN_RULE}`);
 }
 
 /**

@@ -47,6 +47,8 @@ export const OPTIONS: ReadonlyMap<string, OptionSpec> = new Map(
 /** Options of the library that the commands put together out of several flags, by the first. */
 export const COMPOSED_OPTIONS: ReadonlyMap<string, string> = new Map([
   ["confirm", "--confirm"],
+  ["http.address", "--http"],
+  ["http.tokenFile", "--http-token-file"],
   ["libssl", "--libssl"],
   ["queueOptions.durability", "--durability"],
   ["tls", "--tls-…"],
