@@ -44,6 +44,7 @@ export async function main(args: readonly string[], io: Stdio = Deno): Promise<n
  * processes and streams, is a quarter of its CPU: it is left out where it has nothing to say.
  */
 async function run(args: readonly string[], io: Stdio): Promise<number> {
+  refuseLostBytes(args);
   if (args[0] === "enqueue") {
     const { enqueue, plainArguments } = await import("./commands/enqueue_packets.ts");
     const plain = plainArguments(args.slice(1));
@@ -58,6 +59,17 @@ async function run(args: readonly string[], io: Stdio): Promise<number> {
   }
   const { runProgram } = await import("./program.ts");
   return await runProgram(args, io);
+}
+
+/** Deno puts U+FFFD in the place of each byte that is no UTF-8, and nobody knows any more which. */
+function refuseLostBytes(args: readonly string[]): void {
+  const at = args.findIndex((arg) => arg.includes("\ufffd"));
+  if (at < 0) return;
+  throw new UsageError(
+    `argument ${at + 1}, ${args[at]}, has bytes that are no UTF-8, or U+FFFD itself: they would ` +
+      "not be what was meant. Packets come byte for byte on stdin and by --file, and in texts of " +
+      "a session \\xHH is a byte",
+  );
 }
 
 // The exit is explicit because a read of stdin under way would hold the process.

@@ -90,6 +90,70 @@ Deno.test("enqueue: what cannot become a packet stores nothing", async (t) => {
   }
 });
 
+Deno.test("enqueue: - is stdin, and no packet", async () => {
+  using dir = new TempDir();
+  const enqueue = (...args: string[]) => runHere(["enqueue", "-q", dir.queue, ...args], "a\nb\n");
+  for (const args of [["-"], ["--", "-"], ["-", "-i", "lines"]]) {
+    const { code, out, err } = await enqueue(...args);
+    assert.deepEqual([code, err], [0, ""]);
+    assert.match(out, /^stored 2 packets, ids/);
+  }
+  const route = dir.file("route.json");
+  const { queue } = dir;
+  Deno.writeTextFileSync(route, JSON.stringify({ queue, input: "lines", remote: "tcp://a:1" }));
+  assert.equal((await runHere(["enqueue", "--config", route, "-"], "a\nb\n")).code, 0);
+  assert.deepEqual(await contentOf(queue), [1, 2, 3, 4].flatMap(() => ["a\n", "b\n"]));
+  for (const args of [["one", "-"], ["-", "-"], ["-", "--file", route]]) {
+    const { code, err } = await enqueue(...args);
+    assert.match(err, /^sendq: - is stdin, and stands alone/);
+    assert.equal(code, 2);
+  }
+  assert.equal(await packetsIn(queue), 8);
+});
+
+Deno.test("enqueue: what Deno has made of bytes that are no UTF-8 is not stored", async () => {
+  using dir = new TempDir();
+  const script = `exec "$0" run --quiet --allow-all "$1" enqueue -q "$2" "$(printf 'bad\\377')"`;
+  const main = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+  const { code, stderr } = await new Deno.Command("sh", {
+    args: ["-c", script, Deno.execPath(), main, dir.queue],
+  }).output();
+  const err = new TextDecoder().decode(stderr);
+  assert.match(err, /^sendq: argument 4, bad\S+, has bytes that are no UTF-8, or U\+FFFD itself/);
+  assert.equal(code, 2);
+  assert.equal(await isFile(dir.queue), false);
+  const send = ["send", "tcp://127.0.0.1:1", "-q", dir.queue, "--session-send", "caf\ufffd"];
+  assert.equal((await runHere(send)).code, 2);
+  const route = dir.file("route.json");
+  Deno.writeFileSync(route, Uint8Array.of(0x7b, 0x22, 0xe9, 0x22, 0x7d));
+  assert.match((await runHere(["run", "--check", route])).err, /^sendq: \S+ is no UTF-8\n/);
+});
+
+Deno.test("enqueue: of a --file no more is read than a packet may have", async () => {
+  using dir = new TempDir();
+  const enqueue = (file: string, ...options: string[]) =>
+    runHere(["enqueue", "-q", dir.queue, "--file", file, ...options]);
+  const pipe = dir.file("pipe");
+  assert((await new Deno.Command("mkfifo", { args: [pipe] }).output()).success);
+  // It has no end.
+  const yes = new Deno.Command("sh", { args: ["-c", 'exec yes > "$0"', pipe] }).spawn();
+  const endless = await enqueue(pipe);
+  await yes.status;
+  assert.equal(endless.code, 1);
+  assert.match(
+    endless.err,
+    /^sendq: --file \S+pipe has more bytes than --max-packet-bytes, 16,777,216\. Nothing was stored\n/,
+  );
+  const file = dir.file("ten");
+  Deno.writeTextFileSync(file, "0123456789");
+  assert.equal((await enqueue(file, "--max-packet-bytes", "9")).code, 1);
+  assert.equal((await enqueue(file, "--max-packet-bytes", "10")).code, 0);
+  const whole = new Deno.Command("sh", { args: ["-c", 'cat "$1" "$1" > "$0"', pipe, file] });
+  const [{ code }] = await Promise.all([enqueue(pipe), whole.output()]);
+  assert.equal(code, 0);
+  assert.deepEqual(await contentOf(dir.queue), ["0123456789", "01234567890123456789"]);
+});
+
 Deno.test("enqueue: who waits with packets of the command line for room is told so", async () => {
   using dir = new TempDir();
   await runHere(["enqueue", "-q", dir.queue, "one"]);

@@ -16,13 +16,17 @@ import {
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { enqueue, type EnqueueCommandOptions } from "./enqueue_packets.ts";
+import { enqueue, type EnqueueCommandOptions, givesPackets } from "./enqueue_packets.ts";
 
 const HELP = `
 Packets come from the arguments, from --file, or else from stdin. Each is on disk
 when the command ends; the sender on this queue, in another process, is woken at
 once. Without one they wait for it. A full queue makes the command wait, unless
 --overflow says otherwise.
+
+The sender sends each as it is stored here, whatever its own framing: give --output
+as the server wants it, or --config with the sender's route file. Bytes that are no
+UTF-8 come on stdin or by --file.
 
 SIGTERM, SIGINT or SIGHUP stop reading stdin at the end of the packet that was begun,
 which has a second to come; what was read is stored, and the exit code is 75. A packet
@@ -47,7 +51,7 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
   const command = new Command("enqueue")
     .summary("put packets into a queue for its sender")
     .description("Put packets into a queue, while a sender runs on it elsewhere or later.")
-    .argument("[packet...]", "packets as text");
+    .argument("[packet...]", "packets as text (default, and -: stdin)");
   const options = new OptionAdder(command).group("Packets");
   addQueueOption(options);
   options
@@ -70,8 +74,8 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
       // A route file says how packets come on stdin, whether it is read or not.
       const isOfFile = command.getOptionValueSource("input") === "config";
       const { input: _, ...others } = options;
-      const isGiven = texts.length + (options.file?.length ?? 0) > 0;
       try {
+        const isGiven = givesPackets(texts, options);
         finish(await enqueue(texts, isOfFile && isGiven ? others : options, io));
       } catch (error) {
         throw asUsageError(error);

@@ -5,7 +5,6 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
-import { messageOf } from "../../base/errors.ts";
 import { silentLogger } from "../../base/logger.ts";
 import { QUEUE_OPTIONS } from "../../base/option_table.ts";
 import type { Clock } from "../../base/ports.ts";
@@ -29,10 +28,10 @@ import {
   STORES,
 } from "../arguments/queue_place.ts";
 import type { StdinIntakeOptions } from "../session/stdin_intake.ts";
-import { ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { CommandError, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatIds, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
-import { inWords, type Stdio } from "../terminal/stdio.ts";
+import { type Stdio, unreadable } from "../terminal/stdio.ts";
 
 /** How long what was read may wait for room once the command is to stop. */
 const STOP_STORE_MS = 5000;
@@ -79,9 +78,26 @@ export function plainArguments(
 }
 
 /**
+ * Whether packets are given, so that stdin is not read. A `-` stands for it, as elsewhere.
+ *
+ * @param texts The arguments.
+ * @param options What was given besides.
+ * @throws {UsageError} There is a `-` among packets.
+ */
+export function givesPackets(
+  texts: readonly string[],
+  { file: files = [] }: Pick<EnqueueCommandOptions, "file">,
+): boolean {
+  const sources = texts.length + files.length;
+  if (!texts.includes("-")) return sources > 0;
+  if (sources === 1) return false;
+  throw new UsageError("- is stdin, and stands alone; a packet of this text comes on stdin");
+}
+
+/**
  * Stores the packets.
  *
- * @param texts Packets.
+ * @param texts Packets; `-` alone: they come on stdin.
  * @param options What was given besides.
  * @param io Where it reads and prints.
  */
@@ -92,15 +108,17 @@ export async function enqueue(
 ): Promise<ExitCode> {
   const { queue: path, input, output, file: files = [], json = false } = options;
   const { maxPacketBytes, oversize = "fail" } = options;
-  const given = texts.length + files.length > 0;
+  const given = givesPackets(texts, options);
   if (given && input !== undefined) {
     throw new UsageError("--input is about stdin, which is not read when packets are given");
   }
   checkPermissions({ ...queueNeeds(path), files });
-  const packets = [
+  const packets = !given ? [] : [
     ...texts.map((text) => framePacket(new TextEncoder().encode(text), output ?? "lines")),
     ...await Promise.all(
-      files.map(async (file) => framePacket(await readFile(file), output ?? "chunks")),
+      files.map(async (file) =>
+        framePacket(await readFile(file, maxPacketBytes), output ?? "chunks")
+      ),
     ),
   ];
   const splitter = new PacketSplitter({
@@ -191,15 +209,33 @@ async function open(
   return await openQueue(path, { ...KEEPS_DEAD_LETTERS, ...given, clock }, logger);
 }
 
-async function readFile(path: string): Promise<Uint8Array> {
+/** No more of it than a packet may have: what is read may have no end. */
+async function readFile(path: string, maxBytes: number): Promise<Uint8Array> {
+  let buffer: Uint8Array;
+  let bytes = 0;
   try {
-    return await Deno.readFile(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotCapable) {
-      throw inWords(error, `--file ${path}`, "without --file packets come from stdin");
+    using file = await Deno.open(path);
+    const { size } = await file.stat();
+    buffer = new Uint8Array(Math.min(size, maxBytes) + 1);
+    for (;;) {
+      const length = await file.read(buffer.subarray(bytes));
+      if (length === null) break;
+      bytes += length;
+      if (bytes > maxBytes) break;
+      if (bytes < buffer.length) continue;
+      const larger = new Uint8Array(Math.min(2 * bytes, maxBytes) + 1);
+      larger.set(buffer);
+      buffer = larger;
     }
-    throw new UsageError(`--file ${path} cannot be read: ${messageOf(error)}`);
+  } catch (error) {
+    const instead = "without --file packets come from stdin";
+    throw unreadable(error, `--file ${path}`, `--file ${path}`, instead);
   }
+  if (bytes <= maxBytes) return buffer.subarray(0, bytes);
+  throw new CommandError(
+    `--file ${path} has more bytes than --max-packet-bytes, ${formatCount(maxBytes)}. ` +
+      "Nothing was stored",
+  );
 }
 
 /** Says what was stored, once it is. */

@@ -34,8 +34,10 @@ export async function loadRouteFile(path: string): Promise<RouteFile> {
   checkPermissions({ files: [path] });
   let text: string;
   try {
-    text = await Deno.readTextFile(path);
+    const bytes = await Deno.readFile(path);
+    text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch (error) {
+    if (error instanceof TypeError) throw new UsageError(`${path} is no UTF-8`);
     if (error instanceof Deno.errors.NotFound) throw new UsageError(`there is no file ${path}`);
     throw unreadable(error, path, path);
   }
