@@ -131,6 +131,26 @@ Deno.test({
   },
 });
 
+Deno.test({
+  name: `README's line installs the command from a clone${leftOut}`,
+  ignore: leftOut !== "",
+  async fn() {
+    const [line] = /deno install -g -n sendq --\S+ \.\.\/sendq\/[^`]*/.exec(read("README.md")) ??
+      [];
+    assert.ok(line, "README.md installs no command from ../sendq");
+    using newcomer = new Newcomer("http://127.0.0.1:1/");
+    Deno.symlinkSync(root, newcomer.file("../sendq"));
+    const installed = await newcomer.run("sh", ["-c", line.replace("deno", Deno.execPath())]);
+    assert.equal(installed.code, 0, installed.err);
+    const { code, out, err } = await newcomer.run(newcomer.installed("sendq"), ["--version"]);
+    assert.equal(code, 0, err);
+    assert.match(out, /^\d+\.\d+\.\d+\n$/);
+    const args = ["enqueue", "-q", "outbox.db", "one"];
+    const enqueued = await newcomer.run(newcomer.installed("sendq"), args);
+    assert.equal(enqueued.out, "stored 1 packet, id 1\n", enqueued.err);
+  },
+});
+
 /** With which flags an example runs, and whether. */
 type Runs = "as-typed" | "anywhere" | "no";
 
