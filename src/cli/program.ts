@@ -18,7 +18,8 @@ const HELP = `
 Example:
   producer | sendq send tcp://192.0.2.7:4000 --queue outbox.db
 
-Completions, for an installed sendq; also zsh and fish:
+Completions of commands, options, their words and files, for an installed sendq; also zsh
+and fish, and in bash with or without the package bash-completion:
   source <(sendq complete bash)
 
 ${EXIT_CODE_HELP}
@@ -60,7 +61,7 @@ export async function runProgram(args: readonly string[], io: Stdio): Promise<Ex
   let code: ExitCode = ExitCode.DONE;
   const program = await buildProgram(args[0], (finished) => code = finished, io);
   try {
-    if (args[0] === "complete") await addCompletions(program);
+    if (args[0] === "complete") await addCompletions(program, io);
     else await takeRouteFile(program, args);
     // Without a command, help is an answer and not a complaint.
     await program.parseAsync(args.length === 0 ? ["help"] : helpFor(args), { from: "user" });
@@ -180,10 +181,59 @@ function valueOf(flag: string, args: readonly string[]): string | undefined {
  * `sendq complete <shell>` prints a script for a shell, which then asks
  * `sendq complete -- <words>`. Loaded only then: it is no part of any other command.
  */
-async function addCompletions(program: Command): Promise<void> {
+async function addCompletions(program: Command, io: Stdio): Promise<void> {
   const { default: addCompleteCommand } = await import("@bomb.sh/tab/commander");
-  addCompleteCommand(program);
+  const completions = addCompleteCommand(program);
+  let wantsFile = false;
+  const handler = () => {
+    wantsFile = true;
+  };
+  for (const command of program.commands) {
+    const known = completions.commands.get(command.name());
+    const named = [
+      ...command.options.map((option) =>
+        [option, known?.options.get(option.long?.slice(2) ?? "")] as const
+      ),
+      ...command.registeredArguments.map((argument) =>
+        [argument, known?.arguments.get(argument.name())] as const
+      ),
+    ];
+    for (const [given, completed] of named) {
+      if (completed !== undefined && takesPath(given)) completed.handler = handler;
+    }
+  }
+  // The library itself leaves nothing to the shell, ever.
+  Object.defineProperty(completions, "directive", {
+    get: () => wantsFile ? COMPLETE_FILES : COMPLETE_NO_FILES,
+    set() {},
+  });
+  const setup = completions.setup.bind(completions);
+  completions.setup = (name, executable, shell) => {
+    setup(name, executable, shell);
+    if (shell === "bash") printTextSync(io, BASH_COMPLETES_FILES);
+  };
 }
+
+/** What the scripts take for a word where nothing was found: files, or nothing. */
+const COMPLETE_FILES = 0;
+const COMPLETE_NO_FILES = 4;
+
+/** What the script for bash lacks: files, and what it takes from a package. */
+const BASH_COMPLETES_FILES = `
+complete -o default -F __sendq_complete sendq
+
+# Without the package bash-completion: the words up to the cursor, as they were typed.
+if ! declare -F _get_comp_words_by_ref > /dev/null; then
+    _get_comp_words_by_ref() {
+        local line=\${COMP_LINE:0:COMP_POINT}
+        read -ra words <<< "$line"
+        if [[ $line == *[[:space:]] ]]; then words+=(""); fi
+        cword=$((\${#words[@]} - 1))
+        cur=\${words[cword]}
+        prev=\${words[cword - 1]}
+    }
+fi
+`;
 
 /** What all commands share. Every setting that commander would ask the environment for is given. */
 function configure(command: Command, hint: string, io: Stdio): Command {

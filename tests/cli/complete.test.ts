@@ -2,11 +2,66 @@ import assert from "node:assert/strict";
 import { leftOutWithout, Sendq } from "./helpers.ts";
 
 async function complete(...words: string[]): Promise<string[]> {
+  // The last line is a directive to the script.
+  return (await answerFor(...words)).slice(0, -1).map((line) => line.split("\t")[0] ?? "");
+}
+
+async function answerFor(...words: string[]): Promise<string[]> {
   await using command = new Sendq([], ["complete", "--", ...words]);
   assert.equal(await command.ended(), 0, command.stderr);
-  // The last line is a directive to the script.
-  return command.stdout.trimEnd().split("\n").slice(0, -1).map((line) => line.split("\t")[0] ?? "");
+  return command.stdout.trimEnd().split("\n");
 }
+
+Deno.test("complete: files are left to the shell where a path is expected, and nowhere else", async () => {
+  const files = [
+    ["list", "-q", ""],
+    ["list", "--queue", "out"],
+    ["send", "--tls-ca", ""],
+    ["send", "--config", ""],
+    ["enqueue", "--file", ""],
+    ["export", "-q", "outbox.db", "-o", ""],
+    ["run", ""],
+    ["run", "--check", ""],
+    ["import", ""],
+    ["spool", ""],
+    ["backup", "-q", "outbox.db", ""],
+    ["repair", "outbox.db", ""],
+  ];
+  for (const words of files) assert.deepEqual(await answerFor(...words), [":0"], words.join(" "));
+  for (
+    const words of [["send", ""], ["send", "--hold", ""], ["list", "--limit", ""], ["enqueue", ""]]
+  ) {
+    assert.deepEqual(await answerFor(...words), [":4"], words.join(" "));
+  }
+});
+
+const noBash = await leftOutWithout("bash", "--version");
+Deno.test({
+  name: `complete: bash asks with the words as typed, without any package${noBash}`,
+  ignore: noBash !== "",
+  async fn() {
+    await using command = new Sendq([], ["complete", "bash"]);
+    assert.equal(await command.ended(), 0, command.stderr);
+    const line = "sendq probe tcp://legacy:4000 --conf";
+    const script = `${command.stdout}
+      sendq() { printf '%s|' "$@" >&2; printf -- '--config\\ta file\\n:0\\n'; }
+      eval() { builtin eval "\${1}" 2>&3; }
+      COMP_LINE='${line}' COMP_POINT=${line.length}
+      __sendq_complete 3>&1
+      printf '\\n%s\\n' "\${COMPREPLY[@]}"
+      complete -p sendq`;
+    const { stdout, stderr } = await new Deno.Command("bash", {
+      args: ["--norc", "--noprofile", "-c", script],
+    }).output();
+    const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+    assert.deepEqual([out?.split("\n"), err], [[
+      "complete|--|probe|tcp://legacy:4000|--conf|",
+      "--config",
+      "complete -o default -F __sendq_complete sendq",
+      "",
+    ], ""]);
+  },
+});
 
 Deno.test("complete: commands, options and the words that an option takes", async () => {
   const commands = await complete("");
