@@ -9,7 +9,7 @@ import { queuePermissions, runWith, Sendq } from "./helpers.ts";
 
 async function backup(queue: string, to: string, ...more: string[]) {
   return await runWith(
-    [`--allow-read=${queue},${to}`, `--allow-write=${to}`],
+    [`--allow-read=${queue},${to},${to}.unfinished`, `--allow-write=${to},${to}.unfinished`],
     ["backup", "-q", queue, to, ...more],
   );
 }

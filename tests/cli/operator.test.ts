@@ -78,7 +78,7 @@ Deno.test("import: packets that each expire at another time share a transaction"
   using dir = new TempDir();
   // While somebody has the queue open, its log stays.
   await using queue = await OutboundQueue.open(dir.queue);
-  const line = (i: number) => `{"payload":"QQ==","expiresAt":${9e15 - i}}\n`;
+  const line = (i: number) => `{"payload":"QQ==","expiresAt":${9e15 - 1000 * i}}\n`;
   const input = Array.from({ length: 500 }, (_, i) => line(i)).join("");
   const { code, out, err } = await runWith(
     queuePermissions(dir.queue),
@@ -211,15 +211,19 @@ Deno.test("each command does its work with the permissions of its help", async (
   const look = [`--allow-read=${dir.queue}`];
   const change = queuePermissions(dir.queue);
   const changeFrom = change.map((flag) => flag.replace("--allow-read=", `--allow-read=${file},`));
-  const repaired = [dir.queue, `${dir.queue}-wal`, `${dir.queue}.lock`, saved];
+  const repaired = [
+    ...[dir.queue, `${dir.queue}-wal`, `${dir.queue}.lock`, saved, `${saved}.unfinished`],
+  ];
+  const making = (path: string) => `--allow-write=${path},${path}.unfinished`;
+  const exporting = [`--allow-read=${dir.queue},${file},${file}.unfinished`, making(file)];
   const commands: [string[], string[], RegExp][] = [
     [["list"], look, /^ +id /],
     [["show", "5"], look, /^packet +5\n/],
     [["check"], look, /^ok: 4 packets/],
-    [["export", "-o", file], [...look, `--allow-write=${file}`], /^exported 4 packets/],
+    [["export", "-o", file], exporting, /^exported 4 packets/],
     [
       ["export", "-o", file, "--force"],
-      [`--allow-read=${dir.queue},${file}`, `--allow-write=${file}`],
+      exporting,
       /^exported 4 packets/,
     ],
     [["import", file], changeFrom, /^stored 4 packets/],
@@ -230,7 +234,7 @@ Deno.test("each command does its work with the permissions of its help", async (
     [["remove", "2", "--yes"], change, /^removed 1 packet /],
     [
       ["repair", dir.queue, saved],
-      [`--allow-read=${repaired.join()}`, `--allow-write=${saved}`],
+      [`--allow-read=${repaired.join()}`, making(saved)],
       /^saved 10 packets, .*\nnothing was lost\n$/,
     ],
   ];

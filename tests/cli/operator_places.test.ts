@@ -355,20 +355,22 @@ test("each command does its work with the permissions of its help", async (place
   const { queue, look, change, remove, dir } = place;
   await makeQueue(queue);
   const file = dir.file("packets.jsonl");
-  const reading = (flags: readonly string[]) => {
+  const reading = (flags: readonly string[], files = file) => {
     const read = flags.find((flag) => flag.startsWith("--allow-read="));
     return read === undefined
-      ? [...flags, `--allow-read=${file}`]
-      : flags.map((flag) => flag === read ? `${flag},${file}` : flag);
+      ? [...flags, `--allow-read=${files}`]
+      : flags.map((flag) => flag === read ? `${flag},${files}` : flag);
   };
+  const made = `${file},${file}.unfinished`;
+  const exporting = [...reading(look, made), `--allow-write=${made}`];
   const commands: [string[], readonly string[], RegExp][] = [
     [["list"], look, /^ +id /],
     [["show", "5"], look, /^packet +5\n/],
     [["check"], look, /^ok: 4 packets/],
-    [["export", "-o", file], [...look, `--allow-write=${file}`], /^exported 4 packets/],
+    [["export", "-o", file], exporting, /^exported 4 packets/],
     [
       ["export", "-o", file, "--force"],
-      [...reading(look), `--allow-write=${file}`],
+      exporting,
       /^exported 4 packets/,
     ],
     [["import", file], reading(change), /^stored 4 packets/],

@@ -15,12 +15,14 @@ import { formatBytes, formatCount, formatPackets, formatThings } from "../termin
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
+import { beginFile, finishFile, unfinishedPathOf } from "./unfinished.ts";
 
 const HELP = `
 The copy is the queue as it is at one moment, in one file. A sender and programs that
 enqueue may go on meanwhile; SQLite's log grows until the copy is done. (cp of a queue
 in use misses its log, and with it the newest packets.) The copy is then checked, as by
-sendq check.
+sendq check. Until it is whole it is called copy.db.unfinished: one that was interrupted
+can be removed, with a -journal beside it.
 
 To go back to a copy, stop every program that uses the queue, remove the queue's -wal
 and -shm files, and put the copy in the queue's place. What was delivered since then is
@@ -30,8 +32,8 @@ Example:
   sendq backup -q outbox.db outbox-2026-11-26.db
 
 Permissions:
-  deno run --allow-read=outbox.db,copy.db --allow-write=copy.db \\
-    src/cli/main.ts backup -q outbox.db copy.db
+  deno run --allow-read=outbox.db,copy.db,copy.db.unfinished \\
+    --allow-write=copy.db,copy.db.unfinished src/cli/main.ts backup -q outbox.db copy.db
 
 ${EXIT_CODE_HELP}
 `;
@@ -77,12 +79,14 @@ async function backup(
 ): Promise<ExitCode> {
   // A queue of a spool is copied with the spool.
   const from = requireFile(queue, INSTEAD);
-  checkPermissions({ files: [from, to], outputs: [to] });
+  const made = [to, unfinishedPathOf(to)];
+  checkPermissions({ files: [from, ...made], outputs: made });
   requireQueue(from);
   if (belongsToQueue(to, from)) {
     throw new UsageError("the copy must not be the queue itself, nor a file of it");
   }
-  const { problems, ...copied } = await copy(from, to);
+  const { problems, ...copied } = await copy(from, beginFile(to));
+  finishFile(to);
   const { packets, bytes, deadPackets, queues } = copied;
   const dead = deadPackets === 0 ? "" : `, and ${formatThings(deadPackets, "dead letter")}`;
   const of = queues === undefined ? "" : ` in ${formatCount(queues)} queues`;

@@ -13,6 +13,7 @@ import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { fileOf } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
+import { StopSignals } from "../session/signals.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets } from "../terminal/figures.ts";
 import { Printer, printLine } from "../terminal/output.ts";
@@ -30,6 +31,7 @@ import {
   type RangeOptions,
   requireQueue,
 } from "./queue_view.ts";
+import { beginFile, finishFile, isThere, unfinishedPathOf } from "./unfinished.ts";
 
 const HELP = `
 The packets stay in the queue: see sendq remove. As JSON lines, each has its id,
@@ -45,7 +47,8 @@ Examples:
 Permissions:
   deno run ${LOOK_PERMISSIONS} src/cli/main.ts export -q outbox.db
 ${POSTGRES_PERMISSIONS}
-And --allow-write=FILE for -o FILE, with --force --allow-read=FILE too.
+And --allow-read and --allow-write for FILE and FILE.unfinished for -o FILE: that is what it
+is called until it is whole.
 
 ${EXIT_CODE_HELP}
 `;
@@ -83,19 +86,19 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
   const range = { ...rangeOf(options), payloadBytes: Infinity };
   if (output !== undefined) {
     const { files = [], ...needs } = lookNeeds(path);
-    checkPermissions({
-      ...needs,
-      files: options.force ? [...files, output] : files,
-      outputs: [output],
-    });
+    const made = [output, unfinishedPathOf(output)];
+    checkPermissions({ ...needs, files: [...files, ...made], outputs: made });
     requireQueue(path);
     const file = fileOf(path);
-    if (file !== undefined && isOfQueue(output, file)) {
+    if (file !== undefined && made.some((path) => isOfQueue(path, file))) {
       throw new UsageError("--output must not be the queue itself, nor a file of it");
     }
   }
   using inspector = await openForLooking(path);
   using file = output === undefined ? undefined : new OutputFile(output, options.force ?? false);
+  using stop = file?.isFile ? new StopSignals() : undefined;
+  let signal: Deno.Signal | undefined;
+  void stop?.first.then((first) => signal = first);
   const out = file === undefined ? Printer.on(io) : new Printer((bytes) => file.write(bytes));
   const items: AsyncIterable<InspectedPacket | InspectedDeadLetter> = dead
     ? inspector.deadLetters(range)
@@ -110,6 +113,9 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
         ? await out.bytes(item.payload)
         : await printWithPayload(out, fieldsOf(item), item.payload);
       if (!isRead) return ExitCode.DONE;
+      if (signal !== undefined) {
+        throw new CommandError(`${signal}: stopped at packet ${item.id}. ${output} was not made`);
+      }
     }
   } catch (error) {
     // What could be read is worth having.
@@ -145,22 +151,22 @@ function isOfQueue(output: string, queue: string): boolean {
   }
 }
 
-/** Opens an empty file; or what is there and is no file. */
+/** What is there and is no file, a pipe or a device; or a new file, under the name it has first. */
 function openOutput(path: string, force: boolean): { file: Deno.FsFile; isFile: boolean } {
   const how = { write: true, mode: 0o600 };
-  try {
-    return { file: Deno.openSync(path, { ...how, createNew: true }), isFile: true };
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
+  if (isThere(path)) {
+    const { isFile } = Deno.statSync(path);
+    if (isFile && !force) throw new CommandError(`${path} exists; --force writes over it`);
+    // A link stays one.
+    if (!isFile || Deno.lstatSync(path).isSymlink) {
+      return { file: Deno.openSync(path, { ...how, truncate: isFile }), isFile: false };
+    }
   }
-  const file = Deno.openSync(path, { ...how, create: force });
-  const { isFile } = file.statSync();
-  if (isFile && !force) {
-    file.close();
-    throw new CommandError(`${path} exists; --force writes over it`);
-  }
-  if (isFile) file.truncateSync();
-  return { file, isFile };
+  const unfinished = unfinishedPathOf(path);
+  // What an interrupted run has left is no more than what is about to be written over.
+  if (force && isThere(unfinished)) Deno.removeSync(unfinished);
+  else if (!force) beginFile(path);
+  return { file: Deno.openSync(unfinished, { ...how, createNew: true }), isFile: true };
 }
 
 /**
@@ -169,14 +175,16 @@ function openOutput(path: string, force: boolean): { file: Deno.FsFile; isFile: 
  */
 class OutputFile implements Disposable {
   readonly path: string;
+  readonly isFile: boolean;
   readonly #file: Deno.FsFile;
-  readonly #isFile: boolean;
+  readonly #force: boolean;
   #kept = false;
 
   constructor(path: string, force: boolean) {
     this.path = path;
+    this.#force = force;
     try {
-      ({ file: this.#file, isFile: this.#isFile } = openOutput(path, force));
+      ({ file: this.#file, isFile: this.isFile } = openOutput(path, force));
     } catch (error) {
       throw error instanceof CommandError ? error : this.#failure(error);
     }
@@ -194,11 +202,14 @@ class OutputFile implements Disposable {
   }
 
   keep(): void {
+    if (!this.isFile) return;
     try {
-      if (this.#isFile) this.#file.syncSync();
+      this.#file.syncSync();
+      if (this.#force) Deno.renameSync(unfinishedPathOf(this.path), this.path);
     } catch (error) {
       throw this.#failure(error);
     }
+    if (!this.#force) finishFile(this.path);
     this.#kept = true;
   }
 
@@ -208,6 +219,6 @@ class OutputFile implements Disposable {
 
   [Symbol.dispose](): void {
     this.#file.close();
-    if (this.#isFile && !this.#kept) Deno.removeSync(this.path);
+    if (this.isFile && !this.#kept) Deno.removeSync(unfinishedPathOf(this.path));
   }
 }

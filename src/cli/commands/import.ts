@@ -6,7 +6,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import type { ByteSource } from "../../framing/input_pump.ts";
+import { type ByteSource, SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
 import {
@@ -21,7 +21,8 @@ import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_pl
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, explain } from "../terminal/exit_code.ts";
 import { formatBytes, formatIds, formatPackets } from "../terminal/figures.ts";
-import { printLine } from "../terminal/output.ts";
+import { StopSignals } from "../session/signals.ts";
+import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import { named, STDIN_NAMES, type Stdio, unreadable } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -33,6 +34,9 @@ woken at once.
 
 At the first line that is wrong import stops: the message has its number, and how
 many packets before it are stored. --dry-run looks at all lines and stores nothing.
+
+SIGTERM, SIGINT or SIGHUP stop it: it says how many packets are stored, up to which line,
+and the exit code is 75.
 
 For packets that are not JSON lines there is sendq enqueue with --input.
 
@@ -96,16 +100,43 @@ async function importPackets(
   using source = openSource(file, io);
   const lines = linesOf(source, 2 * maxPacketBytes + FIELDS_BYTES);
   await using queue = dryRun ? undefined : await open(path, options);
-  const batch = new Batch(queue);
-  for await (const { number, text } of lines) {
-    const packet = packetOf(text, maxPacketBytes);
-    if (typeof packet === "string") {
-      await batch.store();
-      throw new CommandError(`line ${number}: ${packet}. ${batch.remainWords()}`);
+  const log = new LogConsole({
+    format: "text",
+    level: "info",
+    live: false,
+    colors: colorsWelcome(io.stderr),
+  }, io.stderr);
+  using signals = new StopSignals();
+  const stop = new AbortController();
+  const stopped = signals.first.then((signal) => {
+    stop.abort();
+    return signal;
+  });
+  const batch = new Batch(queue, stop.signal, (words) => log.warn(words));
+  try {
+    for (;;) {
+      // Who stops it does not wait for a pipe.
+      const next = await Promise.race([lines.next(), stopped]);
+      if (typeof next === "string") stop.signal.throwIfAborted();
+      else if (next.done === true) break;
+      else {
+        const { number, text } = next.value;
+        const packet = packetOf(text, maxPacketBytes);
+        if (typeof packet === "string") {
+          await batch.store();
+          throw new CommandError(`line ${number}: ${packet}. ${batch.remainWords()}`);
+        }
+        await batch.add({ ...packet, ...(expiry ? {} : { expiresAtMs: Infinity }), line: number });
+      }
     }
-    await batch.add(expiry ? packet : { ...packet, expiresAtMs: Infinity });
+    await batch.store();
+  } catch (error) {
+    if (!stop.signal.aborted) throw error;
+    log.warn(`${await stopped}: stopped before the end. ${batch.stoppedWords()}`);
+    return ExitCode.PACKETS_KEPT;
+  } finally {
+    await log.flushed();
   }
-  await batch.store();
   await printLine(io, dryRun ? `every line is sound: ${batch.sumWords()}` : batch.words());
   return ExitCode.DONE;
 }
@@ -123,10 +154,17 @@ interface Packet {
   readonly expiresAtMs: number;
 }
 
+/** A packet, and the number of its line. */
+interface NumberedPacket extends Packet {
+  readonly line: number;
+}
+
 /** Packets that are stored together. */
 class Batch {
   readonly #queue: OutboundQueue | undefined;
-  #packets: Packet[] = [];
+  readonly #stop: AbortSignal;
+  readonly #warn: (words: string) => void;
+  #packets: NumberedPacket[] = [];
   #bytes = 0;
   #storedPackets = 0;
   #storedBytes = 0;
@@ -134,13 +172,24 @@ class Batch {
   #laterPackets = 0;
   #firstId: number | undefined;
   #lastId = 0;
+  #lastLine = 0;
 
-  /** @param queue Where they go; `undefined`: nowhere. */
-  constructor(queue: OutboundQueue | undefined) {
+  /**
+   * @param queue Where they go; `undefined`: nowhere.
+   * @param stop Ends the wait for room.
+   * @param warn Told when that takes long.
+   */
+  constructor(
+    queue: OutboundQueue | undefined,
+    stop: AbortSignal,
+    warn: (words: string) => void,
+  ) {
     this.#queue = queue;
+    this.#stop = stop;
+    this.#warn = warn;
   }
 
-  async add(packet: Packet): Promise<void> {
+  async add(packet: NumberedPacket): Promise<void> {
     this.#packets.push(packet);
     this.#bytes += packet.payload.length;
     if (this.#packets.length >= BATCH_PACKETS || this.#bytes >= BATCH_BYTES) await this.store();
@@ -152,7 +201,12 @@ class Batch {
     this.#packets = [];
     this.#bytes = 0;
     // All at once, so that they share a transaction: each may expire at another time.
-    const results = await Promise.allSettled(groups.map((group) => this.#enqueue(group)));
+    const storing = Promise.allSettled(groups.map((group) => this.#enqueue(group)));
+    const cancelNotice = systemClock.setTimer(SLOW_STORE_MS, () => {
+      this.#warn(`${SLOW_STORE}; waiting. Ctrl-C stops, and says what is stored`);
+    });
+    const results = await storing;
+    cancelNotice();
     let error: unknown;
     for (const [i, result] of results.entries()) {
       if (result.status === "rejected") error ??= result.reason;
@@ -164,21 +218,35 @@ class Batch {
     throw new CommandError(`${explain(error)} ${this.remainWords()}`, { cause: error });
   }
 
-  async #enqueue(group: readonly Packet[]): Promise<IdRange | undefined> {
+  async #enqueue(group: readonly NumberedPacket[]): Promise<IdRange | undefined> {
     const expiresAtMs = group[0]?.expiresAtMs ?? Infinity;
     // What has expired meanwhile becomes a dead letter, and does not vanish.
     const ttlMs = expiresAtMs === Infinity
       ? undefined
       : Math.max(1, Math.round(expiresAtMs - systemClock.wallMs()));
-    return await this.#queue?.enqueueMany(group.map(({ payload }) => payload), { ttlMs });
+    return await this.#queue?.enqueueMany(group.map(({ payload }) => payload), {
+      ttlMs,
+      signal: this.#stop,
+    });
   }
 
-  #stored(group: readonly Packet[], ids: IdRange | undefined): void {
+  #stored(group: readonly NumberedPacket[], ids: IdRange | undefined): void {
     this.#storedPackets += group.length;
     for (const { payload } of group) this.#storedBytes += payload.length;
     if (ids === undefined) return;
     this.#firstId ??= ids.firstId;
     this.#lastId = ids.lastId;
+    this.#lastLine = group.at(-1)?.line ?? this.#lastLine;
+  }
+
+  /** After a signal: what stays stored, and where to go on. */
+  stoppedWords(): string {
+    if (this.#firstId === undefined && this.#laterPackets === 0) return "Nothing was stored";
+    const later = this.#laterPackets === 0
+      ? ""
+      : `, and ${formatPackets(this.#laterPackets)} later`;
+    return `Stored, up to line ${this.#lastLine}: ${this.#idWords()}${later}. The rest begins with ` +
+      `tail -n +${this.#lastLine + 1}`;
   }
 
   /** After a failure: what stays stored. */
@@ -206,8 +274,8 @@ class Batch {
 }
 
 /** Those that follow each other and expire together. */
-function groupsOf(packets: readonly Packet[]): Packet[][] {
-  const groups: Packet[][] = [];
+function groupsOf(packets: readonly NumberedPacket[]): NumberedPacket[][] {
+  const groups: NumberedPacket[][] = [];
   for (const packet of packets) {
     const group = groups.at(-1);
     if (group?.[0]?.expiresAtMs === packet.expiresAtMs) group.push(packet);

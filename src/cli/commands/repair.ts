@@ -18,12 +18,14 @@ import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
+import { beginFile, finishFile, unfinishedPathOf } from "./unfinished.ts";
 
 const HELP = `
 The old file is only read, together with its -wal file, where it has one: keep the
 two together when you copy them. Stop every program that uses it first. Packets keep
 their ids, and dead letters and counts come along. Around a damaged page everything
-is saved that is whole.
+is saved that is whole. Until the new file is, it is called saved.db.unfinished: one that
+was interrupted can be removed.
 
 Exit code 0: all of it was saved. 1: something was lost; the lines say how much, and
 among which ids.
@@ -33,8 +35,8 @@ Example, and then the new file in the old one's place:
   mkdir damaged && mv outbox.db* damaged/ && mv saved.db outbox.db
 
 Permissions:
-  deno run --allow-read=outbox.db,outbox.db-wal,outbox.db.lock,saved.db \\
-    --allow-write=saved.db src/cli/main.ts repair outbox.db saved.db
+  deno run --allow-read=outbox.db,outbox.db-wal,outbox.db.lock,saved.db,saved.db.unfinished \\
+    --allow-write=saved.db,saved.db.unfinished src/cli/main.ts repair outbox.db saved.db
 
 ${EXIT_CODE_HELP}
 `;
@@ -64,9 +66,15 @@ async function repairInSpool(address: string, to: string): Promise<RepairReport>
   return repairFromSpool(file, name, to);
 }
 
+async function problemsOf(path: string) {
+  using inspector = await QueueInspector.open(path);
+  return await inspector.check();
+}
+
 async function repair(from: string, to: string, json: boolean, io: Stdio): Promise<ExitCode> {
   const file = requireFile(from, INSTEAD);
-  checkPermissions({ files: [file, `${file}-wal`, `${file}.lock`, to], outputs: [to] });
+  const made = [to, unfinishedPathOf(to)];
+  checkPermissions({ files: [file, `${file}-wal`, `${file}.lock`, ...made], outputs: made });
   requireQueue(from);
   const sender = await readSenderNotice(file);
   if (sender !== undefined) {
@@ -74,14 +82,17 @@ async function repair(from: string, to: string, json: boolean, io: Stdio): Promi
       `a sender runs on ${file} (process ${sender.pid}): stop it first: kill ${sender.pid}`,
     );
   }
-  const report = isSpoolAddress(from) ? await repairInSpool(from, to) : repairQueue(from, to);
-  using inspector = await QueueInspector.open(to);
-  const problems = await inspector.check();
+  const unfinished = beginFile(to);
+  const report = isSpoolAddress(from)
+    ? await repairInSpool(from, unfinished)
+    : repairQueue(from, unfinished);
+  const problems = await problemsOf(unfinished);
   if (problems.length > 0) {
     throw new CommandError(
-      `the new file ${to} is not sound: ${problems.map(({ words }) => words).join("; ")}`,
+      `the new file ${unfinished} is not sound: ${problems.map(({ words }) => words).join("; ")}`,
     );
   }
+  finishFile(to);
   const { lostPackets, lostIds, lostDeadPackets, lostDeadIds, notes } = report;
   const whole = lostPackets === 0 && lostDeadPackets === 0 &&
     lostIds.length + lostDeadIds.length + notes.length === 0;

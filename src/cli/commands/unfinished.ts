@@ -1,0 +1,70 @@
+/**
+ * New files of commands: each has a name of its own until it is whole, so that one that was
+ * interrupted is taken for nothing else.
+ *
+ * @module
+ */
+
+import { messageOf } from "../../base/errors.ts";
+import { CommandError } from "../terminal/exit_code.ts";
+
+/** How a file is called until it is whole. */
+export function unfinishedPathOf(path: string): string {
+  return `${path}.unfinished`;
+}
+
+/**
+ * Sees to it that a file can be begun.
+ *
+ * @param path What it will be called.
+ * @returns What it is called until then.
+ * @throws {CommandError} There is one of either name, or nobody can look.
+ */
+export function beginFile(path: string): string {
+  if (isThere(path)) {
+    throw new CommandError(
+      `${path}: there is such a file already. It was left as it is. Give the path of a new one`,
+    );
+  }
+  const unfinished = unfinishedPathOf(path);
+  if (!isThere(unfinished)) return unfinished;
+  throw new CommandError(
+    `${unfinished} is there: another run is at work, or was interrupted. Then remove it, with a ` +
+      "-journal beside it, and try again",
+  );
+}
+
+/**
+ * Gives a file its name, over no other one.
+ *
+ * @param path What it is called from now on.
+ * @throws {CommandError} It keeps its name: there is one of that name, or the disk says no.
+ */
+export function finishFile(path: string): void {
+  const unfinished = unfinishedPathOf(path);
+  try {
+    try {
+      Deno.linkSync(unfinished, path);
+      Deno.removeSync(unfinished);
+    } catch (error) {
+      // Not every filesystem has links.
+      if (isThere(path)) throw error;
+      Deno.renameSync(unfinished, path);
+    }
+  } catch (error) {
+    throw new CommandError(`${unfinished} is whole, and cannot be ${path}: ${messageOf(error)}`);
+  }
+}
+
+/** Whether there is anything of this name. */
+export function isThere(path: string): boolean {
+  try {
+    Deno.lstatSync(path);
+    return true;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error instanceof Deno.errors.NotCapable
+      ? error
+      : new CommandError(`${path} cannot be made: ${messageOf(error)}`);
+  }
+}
