@@ -27,7 +27,8 @@ import {
 import type { HostRemote, Remote } from "../../base/remote.ts";
 import { DESCRIBED_FRAMINGS, type Framing, NAMED_FRAMINGS } from "../../framing/framing.ts";
 import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
-import { formatHostPort, isLoopback } from "../../kernel/ip_address.ts";
+import { formatHostPort } from "../../base/remote.ts";
+import { isLoopback } from "../../kernel/ip_address.ts";
 import type { QueueOptions } from "../../queue/options.ts";
 import type { Listen, Needs } from "../../permissions/permissions.ts";
 import type { SenderOptions } from "../../sender/options.ts";

@@ -29,7 +29,7 @@ import {
 } from "../arguments/queue_place.ts";
 import type { StdinIntakeOptions } from "../session/stdin_intake.ts";
 import { CommandError, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatIds, formatPackets } from "../terminal/figures.ts";
+import { formatCount, formatIds, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
 import { type Stdio, unreadable } from "../terminal/stdio.ts";
 
