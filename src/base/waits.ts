@@ -12,10 +12,46 @@ export function rest(clock: Pick<Clock, "setTimer">, delayMs: number): Promise<v
   return new Promise((resolve) => void clock.setTimer(delayMs, resolve));
 }
 
-/** Calls back once, when the signal is aborted. Returns the removal of the listener. */
+/** What waits for a signal, and the one listener for all of it. */
+interface Waiting {
+  readonly callbacks: Set<() => void>;
+  readonly listener: () => void;
+}
+
+/** A signal goes through its listeners at each call that adds or removes one: it gets one alone. */
+const waitingFor = new WeakMap<AbortSignal, Waiting>();
+
+/**
+ * Calls back once, when the signal is aborted, in the order of the calls of this.
+ *
+ * @param callback Throws nothing, and is no other call's.
+ * @returns Takes it back.
+ */
 export function onAbort(signal: AbortSignal | undefined, callback: () => void): () => void {
-  signal?.addEventListener("abort", callback, { once: true });
-  return () => signal?.removeEventListener("abort", callback);
+  if (signal === undefined) return () => {};
+  let waiting = waitingFor.get(signal);
+  if (waiting === undefined) {
+    waiting = listenTo(signal);
+    waitingFor.set(signal, waiting);
+  }
+  const { callbacks, listener } = waiting;
+  callbacks.add(callback);
+  return () => {
+    if (!callbacks.delete(callback) || callbacks.size > 0) return;
+    waitingFor.delete(signal);
+    signal.removeEventListener("abort", listener);
+  };
+}
+
+function listenTo(signal: AbortSignal): Waiting {
+  const callbacks = new Set<() => void>();
+  const listener = () => {
+    waitingFor.delete(signal);
+    for (const callback of callbacks) callback();
+    callbacks.clear();
+  };
+  signal.addEventListener("abort", listener, { once: true });
+  return { callbacks, listener };
 }
 
 /** Resolves after a time, or at abort. */

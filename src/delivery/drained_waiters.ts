@@ -4,6 +4,7 @@
  * @module
  */
 
+import { onAbort } from "../base/abort.ts";
 import { ClosedError } from "../base/errors.ts";
 
 interface Waiter {
@@ -26,14 +27,13 @@ export class DrainedWaiters {
   async wait(throughId: number, signal: AbortSignal | undefined): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiter = { throughId, resolve, reject };
-    const onAbort = () => reject(signal?.reason);
     this.#waiters.add(waiter);
-    signal?.addEventListener("abort", onAbort, { once: true });
+    const forget = signal && onAbort(signal, () => reject(signal.reason));
     try {
       await promise;
     } finally {
       this.#waiters.delete(waiter);
-      signal?.removeEventListener("abort", onAbort);
+      forget?.();
     }
   }
 

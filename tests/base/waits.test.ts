@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { restUnlessAborted } from "../../src/base/waits.ts";
+import { onAbort, restUnlessAborted } from "../../src/base/waits.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
 /** An AbortSignal that knows who listens. */
@@ -43,4 +43,39 @@ Deno.test("an abort ends a rest, and none begins behind it", async () => {
   await resting;
   await restUnlessAborted(clock, 250, aborting.signal);
   assert.equal(clock.timers.size, 0);
+});
+
+Deno.test("however many wait for a signal, it has one listener, and calls them in their order", () => {
+  const signal = new CountedSignal();
+  const called: number[] = [];
+  const forget = Array.from(
+    { length: 1000 },
+    (_, i) => onAbort(signal.asSignal, () => called.push(i)),
+  );
+  assert.equal(signal.listeners, 1);
+  for (const [i, forgetOne] of forget.entries()) {
+    if (i % 2 === 0) forgetOne();
+  }
+  assert.equal(signal.listeners, 1);
+  signal.dispatchEvent(new Event("abort"));
+  assert.deepEqual(called, Array.from({ length: 500 }, (_, i) => 2 * i + 1));
+  for (const forgetOne of forget) forgetOne();
+  signal.dispatchEvent(new Event("abort"));
+  assert.equal(called.length, 500, "each is called once");
+});
+
+Deno.test("who is taken back by another's call is not called", () => {
+  const aborting = new AbortController();
+  const called: string[] = [];
+  onAbort(aborting.signal, () => {
+    called.push("first");
+    forgetSecond();
+  });
+  const forgetSecond = onAbort(aborting.signal, () => called.push("second"));
+  const forgetThird = onAbort(aborting.signal, () => {
+    called.push("third");
+    forgetThird();
+  });
+  aborting.abort();
+  assert.deepEqual(called, ["first", "third"]);
 });
