@@ -281,6 +281,26 @@ Deno.test("without room: the first waits and so do those behind it; room and a w
   );
 });
 
+Deno.test("changes that wait together leave the loop a turn between them", async () => {
+  using bench = new Bench();
+  await bench.enqueue(9);
+  let turns = 0;
+  const turning = { isOver: false };
+  const turn = () => {
+    turns++;
+    if (!turning.isOver) setImmediate(turn);
+  };
+  setImmediate(turn);
+  const turnsAtEnd = await Promise.all(Array.from({ length: 5 }, async (_, i) => {
+    const range = { firstId: i + 1, lastId: i + 1 };
+    await bench.committer.edit({ kind: "remove-packets", range });
+    return turns;
+  }));
+  turning.isOver = true;
+  assert.equal(new Set(turnsAtEnd).size, 5, turnsAtEnd.join());
+  await bench.committer.close();
+});
+
 Deno.test("a limit that was changed is told as it is now", async () => {
   using bench = new Bench();
   bench.committer.bounds = { maxPackets: 2, maxBytes: 1e6 };

@@ -181,6 +181,26 @@ Deno.test("a file that is closed gives everything back, in steps as short, for t
   assert.ok(Math.abs(90_000 - slow.freePages - 6000) <= 4, `${slow.freePages} are left`);
 });
 
+Deno.test("a file that is closed leaves the loop a turn after each step", async () => {
+  const file = new File(10_000, 9_000);
+  const clock = new ManualClock();
+  let turns = 0;
+  const turning = { isOver: false };
+  const turn = () => {
+    turns++;
+    if (!turning.isOver) setImmediate(turn);
+  };
+  setImmediate(turn);
+  file.takes = () => {
+    clock.advance(2);
+    assert(turns >= file.stepPages.length - 1, `${turns} turns in ${file.stepPages.length} steps`);
+  };
+  await new Vacuum(file, clock, () => true).finish();
+  turning.isOver = true;
+  assert.equal(file.calls.at(-1), "checkpoint");
+  assert(file.stepPages.length > 100);
+});
+
 Deno.test("while packets go on being removed nothing is moved, unless there is little to move", async () => {
   const clock = new ManualClock();
   const removeFor = async (file: File, ms: number) => {

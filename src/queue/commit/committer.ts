@@ -377,7 +377,10 @@ export class Committer {
     this.#removal = undefined;
     if (edits.length > 0) {
       this.#edits = [];
-      for (const pending of edits) await this.#runEdit(pending);
+      for (const pending of edits) {
+        if (pending !== edits[0]) await this.#parts.nextTick();
+        await this.#runEdit(pending);
+      }
     }
     const unplaced = await commitInParts({ units: this.#takeUnits(), removal }, this.#parts);
     if (unplaced.length > 0) this.#pending.putBack(unplaced);

@@ -84,6 +84,8 @@ export class Vacuum {
         const before = left;
         left = await this.#step();
         if (left >= before) break;
+        // Steps of a file end at once: without this the loop would stand still until the last one.
+        await new Promise<void>((resolve) => this.#clock.defer(resolve));
       }
       await this.#store.checkpoint();
     } catch {
