@@ -5,6 +5,12 @@ import { backUpQueue } from "../../src/queue/inspect/backup.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
+import { WHOLE_FILE, windowOf } from "../../src/queue/store/id_window.ts";
+import { StateTable } from "../../src/queue/store/state_table.ts";
+import { spoolQueue } from "../../src/spool/spool.ts";
+import { repairFromSpool } from "../../src/spool/whole_file.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 import { bytes } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { NO_TMPFS, sha256, unless } from "./helpers.ts";
@@ -25,6 +31,7 @@ import {
 } from "./inspector_helpers.ts";
 
 const PAGE_BYTES = 4096;
+const DAY_MS = 24 * 3600 * 1000;
 
 /** Repairs, and holds what must always hold: the old file as it was, the new one sound. */
 async function repaired(from: string, to: string) {
@@ -102,6 +109,68 @@ Deno.test("repair: of a sound queue it is the identity, its log in the file or b
     }),
     { numRuns: 40 },
   );
+});
+
+/** What a file counts: all of it but the bytes ever stored, of which a repair makes those there are. */
+function countsOf(path: string, window = WHOLE_FILE) {
+  const database = nodeSqlite.open(path, { readOnly: true, busyTimeoutMs: 0 });
+  const { storedBytes: _, ...counts } = new StateTable(database, window).read();
+  database.close();
+  return counts;
+}
+
+Deno.test("repair: the queue's clock comes along, so that packets expire when they would have", async () => {
+  for (const queueIn of ["file", "spool"]) {
+    for (const aheadMs of [-10 * DAY_MS, 10 * DAY_MS]) {
+      using dir = new TempDir();
+      const isSpool = queueIn === "spool";
+      const open = () =>
+        isSpool ? spoolQueue(dir.queue, "b", { clock }) : OutboundQueue.open(dir.queue, { clock });
+      const clock = new ManualClock();
+      clock.wall += 100 * DAY_MS;
+      {
+        await using first = await (isSpool
+          ? spoolQueue(dir.queue, "a", { clock })
+          : OutboundQueue.open(dir.file("other"), { clock }));
+        await first.enqueue("x");
+        await using queue = await open();
+        await queue.enqueue("before", { ttlMs: 3_600_000 });
+        clock.wall += aheadMs;
+        await queue.enqueue("notes that the clock was set", { ttlMs: 3_600_000 });
+        await queue.removePackets({ firstId: 1, lastId: 1 });
+        clock.advance(60_000);
+        await queue.enqueue("with counts of its own", { ttlMs: 3_600_000 });
+      }
+      const report = isSpool
+        ? repairFromSpool(dir.queue, "b", dir.file("new"))
+        : repairQueue(dir.queue, dir.file("new"));
+      assert.deepEqual([report.packets, report.lostPackets, report.notes], [2, 0, []]);
+      const counts = countsOf(dir.file("new"));
+      assert.deepEqual(counts, countsOf(dir.queue, isSpool ? windowOf(2) : WHOLE_FILE));
+      assert.deepEqual([counts.clockOffsetMs, counts.writtenAtMs], [-aheadMs, clock.wall]);
+      using inspector = await QueueInspector.open(dir.file("new"), { clock });
+      const left = [];
+      for await (const { expiresAtMs } of inspector.packets()) {
+        left.push(expiresAtMs - clock.wall);
+      }
+      assert.deepEqual(left, [3_540_000, 3_600_000]);
+    }
+  }
+});
+
+Deno.test("repair: where the counts are lost, it says that packets may expire at another time", async () => {
+  using dir = new TempDir();
+  const note = /clock was ahead .* is lost/;
+  for (const ttlMs of [undefined, 3_600_000]) {
+    const path = dir.file(`expire after ${ttlMs}`);
+    {
+      await using queue = await OutboundQueue.open(path);
+      await queue.enqueue("x", { ttlMs });
+    }
+    tamper(path, "DELETE FROM state");
+    const { notes } = repairQueue(path, `${path}, new`);
+    assert.equal(notes.some((words) => note.test(words)), ttlMs !== undefined);
+  }
 });
 
 Deno.test("repair: whichever page is noise, all outside of it is saved", async () => {

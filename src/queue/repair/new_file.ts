@@ -65,6 +65,11 @@ export class NewFile {
     return this.runPackets > 0;
   }
 
+  /** Whether a packet expires; to be asked once the counts are written. */
+  get hasExpiry(): boolean {
+    return this.#all("SELECT 1 FROM expiry LIMIT 1", []).length > 0;
+  }
+
   /** @param rowId The id under which the old file has their time of expiry. */
   addBatch({ firstId, ends, bytes, enqueuedAtMs, crc }: SavedBatch, rowId: number): void {
     const lastId = firstId + ends.length - 1;

@@ -331,6 +331,7 @@ class Repair {
       gaveUpPackets: Math.max(before.gaveUpPackets, gaveUp),
       damagedPackets: Math.max(before.damagedPackets, damaged),
       refusedPackets: Math.max(before.refusedPackets, refused),
+      writtenAtMs: old?.writtenAtMs ?? this.#lastRow?.writtenAtMs ?? 0,
     });
     const setAside = this.#setAsidePackets;
     const lostPackets = old === undefined || countsAreOld
@@ -395,6 +396,12 @@ class Repair {
       notes.push(
         "the counts are lost: how many packets there were is not known; packets before the " +
           `first one saved count as removed, all of them as sent, and ids go on from ${lastId}`,
+      );
+    }
+    if (this.#counts === undefined && this.#file.hasExpiry) {
+      notes.push(
+        "what the queue's clock was ahead of the wall clock is lost: where the wall clock was ever " +
+          "set by more than a second, packets expire by so much too early or too late",
       );
     }
     if (this.#expiryGaps.length > 0 && this.#file.hasBatches) {

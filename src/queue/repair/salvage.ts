@@ -60,8 +60,6 @@ export type SavedLetter = readonly [
   payload: Uint8Array,
 ];
 
-/** How many columns of `state` are about packets; those behind them are about the file. */
-const COUNTS_OF_PACKETS = 13;
 /** Version 1 has no more of them, nor has a row that was written before the change. */
 const COUNTS_OF_VERSION_1 = 7;
 /** Version 2 has no more of them. */
@@ -85,7 +83,7 @@ function packetColumnsOf(cells: readonly Cell[]): readonly (Cell | undefined)[] 
 /** The counts that each row of packets has. */
 export type RowCounts = Pick<
   Counts,
-  "packets" | "bytes" | "lastId" | "removedThrough" | "sentThrough"
+  "packets" | "bytes" | "lastId" | "removedThrough" | "sentThrough" | "writtenAtMs"
 >;
 
 /** The counts after a row of packets, by its id; `undefined`: it has none. */
@@ -93,12 +91,12 @@ function rowCountsOf(
   { key, cells }: Row,
 ): RowCounts | undefined {
   const columns = packetColumnsOf(cells) ?? [];
-  const [, , , , stored, packets, bytes, removedThrough, sentThrough] = columns;
+  const [writtenAtMs, , , , stored, packets, bytes, removedThrough, sentThrough] = columns;
   if (
-    !isCount(stored) || !isCount(packets) || !isCount(bytes) || !isCount(removedThrough) ||
-    !isCount(sentThrough) || removedThrough > key || sentThrough > key
+    !isCount(writtenAtMs) || !isCount(stored) || !isCount(packets) || !isCount(bytes) ||
+    !isCount(removedThrough) || !isCount(sentThrough) || removedThrough > key || sentThrough > key
   ) return undefined;
-  return { packets, bytes, lastId: key, removedThrough, sentThrough };
+  return { packets, bytes, lastId: key, removedThrough, sentThrough, writtenAtMs };
 }
 
 /** The counts after the last row of packets that has any: those of `state` may be older. */
@@ -206,9 +204,11 @@ export function countsOf({ key, cells }: Row): Counts | undefined {
   const isNew = key === 0 && values.length > COUNTS_OF_VERSION_2;
   if (first !== null || !(isOld || isNew)) return undefined;
   const counts = { ...NO_COUNTS };
-  for (const [i, [, name]] of STATE_COLUMNS.slice(0, COUNTS_OF_PACKETS).entries()) {
+  for (const [i, [, name]] of STATE_COLUMNS.entries()) {
     const value = i < values.length ? values[i] : 0;
-    if (!isCount(value)) return undefined;
+    // The queue's clock may be behind the wall clock.
+    const isSound = name === "clockOffsetMs" ? Number.isSafeInteger(value) : isCount(value);
+    if (typeof value !== "number" || !isSound) return undefined;
     counts[name] = value;
   }
   const { packets, lastId, removedThrough, sentThrough } = counts;
