@@ -15,13 +15,13 @@ import { inspectIn } from "../queue/inspect/inspector.ts";
 import { openError } from "../queue/inspect/open_error.ts";
 import { openForLooking } from "../queue/inspect/open_for_looking.ts";
 import { onceNotBusy } from "../queue/sqlite/busy.ts";
-import type { SqliteDatabase } from "../queue/sqlite/driver.ts";
+import { SqliteCode, type SqliteDatabase, SqliteError } from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
 import { nodeSqlite } from "../queue/sqlite/node_sqlite.ts";
 import type { SenderNotice } from "../queue/lock_file.ts";
 import { windowOf } from "../queue/store/id_window.ts";
 import { recognise, SPOOL_VERSION, versionOf } from "../queue/store/schema.ts";
-import { StateTable } from "../queue/store/state_table.ts";
+import { ContradictionError, StateTable } from "../queue/store/state_table.ts";
 import { fileError } from "../queue/store/transaction.ts";
 import { checkSpoolAddress, formatSpoolAddress } from "./address.ts";
 import { findQueue, queuesIn } from "./queue_names.ts";
@@ -78,14 +78,16 @@ export interface SpooledQueue {
   readonly deadPackets: number;
   /** The highest id ever given. */
   readonly lastId: number;
+  /** What is wrong with what the file counts of it, in words: all of that is 0 here then. */
+  readonly damage?: string;
 }
 
 /**
- * The queues of a spool, in the order of their names.
+ * The queues of a spool, in the order of their names, those that are damaged among them.
  *
  * @param file The spool.
  * @param options See `InspectOptions`.
- * @throws {QueueFileError} The file is no spool, is damaged or stayed locked.
+ * @throws {QueueFileError} The file is no spool, its list of queues is damaged, or it stayed locked.
  * @throws {Deno.errors.NotCapable} The permission to read it is missing.
  */
 export async function spooledQueues(
@@ -97,11 +99,25 @@ export async function spooledQueues(
     options,
     (database) =>
       queuesIn(database).map(({ name, queue }) => {
-        const state = new StateTable(database, windowOf(queue));
-        const { packets, bytes, deadPackets, lastId } = state.read();
-        return { name, packets, bytes, deadPackets, lastId };
+        try {
+          const state = new StateTable(database, windowOf(queue));
+          const { packets, bytes, deadPackets, lastId } = state.read();
+          return { name, packets, bytes, deadPackets, lastId };
+        } catch (error) {
+          // One queue's trouble is its own.
+          const damage = damageOf(error);
+          return { name, packets: 0, bytes: 0, deadPackets: 0, lastId: 0, damage };
+        }
       }),
   );
+}
+
+/** @throws The error, where it does not say that something is damaged. */
+function damageOf(error: unknown): string {
+  const isDamage = error instanceof ContradictionError ||
+    (error instanceof SqliteError && error.primaryCode === SqliteCode.CORRUPT);
+  if (!isDamage) throw error;
+  return error.message;
 }
 
 /**

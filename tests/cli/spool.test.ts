@@ -33,6 +33,26 @@ Deno.test("sendq spool lists the queues, and those first in which the most waits
   });
 });
 
+Deno.test("a damaged queue of a spool is listed as such, beside the others", async () => {
+  using dir = new TempDir();
+  const file = dir.file("spool.db");
+  for (const name of ["a", "b", "c"]) await store(file, name, "x");
+  tamper(file, "UPDATE state SET removed_through = 99, last_id = 100 WHERE queue = 1");
+  const { code, out, err } = await runHere(["spool", file]);
+  assert.deepEqual([code, out], [
+    1,
+    "queue  packets  bytes  dead  stored ever\n" +
+    "b            1    1 B     0            1\n" +
+    "c            1    1 B     0            1\n" +
+    "a  damaged: it counts no packets, and has some\n",
+  ]);
+  assert.match(err, /^sendq: 1 of its queues is damaged: sendq check .*repair spool:.*#a NEW\.db/);
+  const copied = await runHere(["backup", "-q", file, dir.file("copy.db")]);
+  assert.equal(copied.code, 1);
+  assert.match(copied.out, /^copied 2 packets, 2 B in 3 queues/);
+  assert.match(copied.err, /the copy is damaged, as .*spool\.db is \(queue a: /);
+});
+
 Deno.test("what takes packets away makes no queue where there is none", async () => {
   using dir = new TempDir();
   const file = dir.file("spool.db");

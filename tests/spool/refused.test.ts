@@ -5,6 +5,7 @@ import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { formatSpoolAddress, parseSpoolAddress } from "../../src/spool/address.ts";
 import { spooledQueues, spoolInspector, spoolQueue } from "../../src/spool/spool.ts";
+import { backUpSpool, checkSpool } from "../../src/spool/whole_file.ts";
 import { FaultDriver, sha256 } from "../queue/helpers.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { openAll, rows, sql } from "./helpers.ts";
@@ -86,6 +87,29 @@ Deno.test("a spool of a version that is not known, or with something in it that 
     /which sendq has not made/,
   );
   await assert.rejects(spoil("DELETE FROM state WHERE queue = 1"), /row of counts is missing/);
+});
+
+Deno.test("of a queue that contradicts itself the spool's list says so, and has the others", async () => {
+  using dir = new TempDir();
+  {
+    await using queues = await openAll(dir.queue, ["a", "b", "c"]);
+    for (const queue of queues.all) await queue.enqueue("x");
+  }
+  sql(dir.queue, "UPDATE state SET removed_through = 99, last_id = 100 WHERE queue = 2");
+  const sound = { packets: 1, bytes: 1, deadPackets: 0, lastId: 1 };
+  const list = await spooledQueues(dir.queue);
+  const [a, b, c] = list;
+  assert.deepEqual([a, c], [{ name: "a", ...sound }, { name: "c", ...sound }]);
+  const { damage, ...counts } = b ?? {};
+  assert.deepEqual(counts, { name: "b", packets: 0, bytes: 0, deadPackets: 0, lastId: 0 });
+  assert.match(`${damage}`, /it counts no packets, and has some/);
+  const { queues, problems } = await backUpSpool(dir.queue, dir.file("copy"));
+  assert.deepEqual(queues, list);
+  assert.equal(problems.every(({ words }) => words.startsWith("queue b: ")), true);
+  assert(problems.length > 0);
+  assert.deepEqual(await checkSpool(dir.file("copy")), problems);
+  sql(dir.queue, "DELETE FROM state WHERE queue = 2");
+  assert.match(`${(await spooledQueues(dir.queue))[1]?.damage}`, /row of counts is missing/);
 });
 
 Deno.test("what a spool says of itself", async () => {

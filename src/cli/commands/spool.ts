@@ -8,7 +8,7 @@ import { Command } from "commander";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import type { SpooledQueue } from "../../spool/inspector.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
-import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatCount } from "../terminal/figures.ts";
 import { Printer } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -66,12 +66,13 @@ async function list(file: string, { sort, json }: SpoolOptions, io: Stdio): Prom
   const { spooledQueues } = await import("../../spool/inspector.ts");
   const queues = (await spooledQueues(file)).toSorted(ORDERS[sort]);
   const out = Printer.on(io);
-  const rows = queues.map(({ name, packets, bytes, deadPackets, lastId }) => [
-    name,
-    formatCount(packets),
-    formatBytes(bytes),
-    formatCount(deadPackets),
-    formatCount(lastId),
+  const damaged = queues.filter(({ damage }) => damage !== undefined);
+  const rows = queues.filter(({ damage }) => damage === undefined).map((queue) => [
+    queue.name,
+    formatCount(queue.packets),
+    formatBytes(queue.bytes),
+    formatCount(queue.deadPackets),
+    formatCount(queue.lastId),
   ]);
   if (json) {
     for (const queue of queues) {
@@ -79,11 +80,20 @@ async function list(file: string, { sort, json }: SpoolOptions, io: Stdio): Prom
       if (!await out.line(JSON.stringify({ ...queue, queue: address }))) break;
     }
   } else {
-    for (const line of inColumns([HEAD, ...rows])) {
+    const broken = damaged.map(({ name, damage }) => `${name}  damaged: ${damage}`);
+    for (const line of [...inColumns([HEAD, ...rows]), ...broken]) {
       if (!await out.line(line)) break;
     }
   }
   await out.flush();
+  const [first] = damaged;
+  if (first !== undefined) {
+    const address = formatSpoolAddress({ file, name: first.name });
+    throw new CommandError(
+      `${damaged.length} of its queues ${damaged.length === 1 ? "is" : "are"} damaged: ` +
+        `sendq check ${file} says more, sendq repair ${address} NEW.db saves what can be read`,
+    );
+  }
   return ExitCode.DONE;
 }
 
