@@ -7,12 +7,44 @@ import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 import { queuePermissions, runWith, Sendq } from "./helpers.ts";
 
+const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+
 async function backup(queue: string, to: string, ...more: string[]) {
   return await runWith(
     [`--allow-read=${queue},${to},${to}.unfinished`, `--allow-write=${to},${to}.unfinished`],
     ["backup", "-q", queue, to, ...more],
   );
 }
+
+Deno.test("backup: a path is a path, also where it looks like one of SQLite's URIs", async () => {
+  using dir = new TempDir();
+  // Only a path that is not absolute can look so, and this process has one directory for all tests.
+  const backupThere = async (from: string, to: string) => {
+    // Where anything is allowed, the runtime gives SQLite the path as it stands.
+    const flags = ["--quiet", "--no-lock", "--no-check", "--allow-all"];
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: ["run", ...flags, MAIN, "backup", "-q", from, to],
+      cwd: dir.path,
+    }).output();
+    assert.deepEqual([code, new TextDecoder().decode(stderr)], [0, ""], to);
+  };
+  const store = async (name: string, packets: number) => {
+    await using queue = await OutboundQueue.open(dir.file(name));
+    for (let i = 0; i < packets; i++) await queue.enqueue("x");
+  };
+  await store("a.db", 3);
+  await store("b.db", 5);
+  for (const to of ["file:b.db", ":memory:", "file::memory:", "c?mode=ro.db"]) {
+    await backupThere("a.db", to);
+    using copy = await QueueInspector.open(dir.file(to));
+    assert.equal((await copy.counts()).packets, 3, to);
+    await backupThere(to, `${to} again`);
+    using again = await QueueInspector.open(dir.file(`${to} again`));
+    assert.equal((await again.counts()).packets, 3, to);
+  }
+  using b = await QueueInspector.open(dir.file("b.db"));
+  assert.equal((await b.counts()).packets, 5, "another queue was overwritten");
+});
 
 Deno.test("backup: a queue that others write meanwhile, each time as of one moment", async () => {
   using dir = new TempDir();

@@ -27,26 +27,37 @@ export const nodeSqlite: SqliteDriver = {
   name: "node:sqlite",
   open(path, { readOnly, busyTimeoutMs }) {
     return guard(() => {
-      const database = new DatabaseSync(path, { readOnly, timeout: busyTimeoutMs });
+      const database = new DatabaseSync(path === IN_MEMORY ? path : asFile(path), {
+        readOnly,
+        timeout: busyTimeoutMs,
+      });
       return new NodeDatabase(database);
     });
   },
 };
+
+const IN_MEMORY = ":memory:";
+
+/** A path in words that mean nothing else to SQLite, as `file:` and `:memory:` do. */
+function asFile(path: string): string {
+  return path.startsWith("/") ? path : `./${path}`;
+}
 
 /**
  * Copies a database as it is at one moment, also while others write it: SQLite's own
  * backup, in one step. In several, each commit of somebody else would make it begin anew.
  *
  * @param from The database.
- * @param to A file that is empty, or not there yet.
+ * @param to A file that is empty.
  * @param busyTimeoutMs How long to wait while the database is locked.
  * @throws {SqliteError}
  * @throws {Deno.errors.NotCapable} A Deno permission is missing.
  */
 export async function copyDatabase(from: string, to: string, busyTimeoutMs: number): Promise<void> {
-  const database = guard(() => new DatabaseSync(from, { readOnly: true, timeout: busyTimeoutMs }));
+  const options = { readOnly: true, timeout: busyTimeoutMs };
+  const database = guard(() => new DatabaseSync(asFile(from), options));
   try {
-    await backup(database, to, { rate: -1 });
+    await backup(database, asFile(to), { rate: -1 });
   } catch (error) {
     throw normalised(error);
   } finally {
