@@ -12,8 +12,8 @@ import { systemClock } from "../base/clock.ts";
 import type { QueueFileReason } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
+import { openBeside } from "./sqlite/beside.ts";
 import { queueFileError, toFileError } from "./sqlite/file_error.ts";
-import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
 /** Where the sender's reserve of disk space begins. */
 export const RESERVE_START: number = 32 * 1024;
@@ -37,19 +37,6 @@ export function lockPathOf(queuePath: string): string {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   return `${path}.lock`;
-}
-
-/**
- * Refuses a lock file that is a symbolic link: whoever can make one could have a
- * sender write into any file of its user.
- *
- * @throws {QueueFileError}
- */
-export function refuseLinkedLock(queuePath: string, lockPath: string): void {
-  if (!isSymbolicLink(lockPath)) return;
-  throw queueFileError("misplaced", queuePath, `its lock file ${lockPath} is a symbolic link`, {
-    advice: "It was not followed. Remove it; sendq makes a file of its own there.",
-  });
 }
 
 /** How Deno ends the message of an error that it has no class and no code for. */
@@ -98,26 +85,6 @@ function ownerWords(path: string): string {
   }
 }
 
-/**
- * Who may use the queue may use its lock file: where root sends or stores once by hand,
- * the queue's own user must be able to send afterwards.
- */
-export function shareLikeQueue(queuePath: string, path: string): void {
-  try {
-    const { uid, gid, mode } = Deno.statSync(queuePath);
-    const made = Deno.lstatSync(path);
-    if (mode !== null && ((mode ^ (made.mode ?? mode)) & 0o666) !== 0) {
-      Deno.chmodSync(path, mode & 0o666);
-    }
-    if (uid !== null && gid !== null && (uid !== made.uid || gid !== made.gid)) {
-      // Loaded only here: the runtime takes 50 ms of CPU for it.
-      process.getBuiltinModule("node:fs").lchownSync(path, uid, gid);
-    }
-  } catch {
-    // Only root can give files away; who is not has made one of its own.
-  }
-}
-
 /** What a running sender says about itself. */
 export interface SenderNotice {
   /** Its process. */
@@ -143,8 +110,7 @@ export async function readSenderNotice(
   let path = queuePath;
   try {
     path = lockPathOf(queuePath);
-    refuseLinkedLock(queuePath, path);
-    file = Deno.openSync(path, { read: true });
+    file = openBeside(queuePath, path, { write: false });
     if (file.tryLockSync(false)) {
       file.unlockSync();
       return undefined;

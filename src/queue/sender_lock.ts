@@ -14,22 +14,14 @@ import { QueueFileError, QueueLockedError } from "../base/errors.ts";
 import type { Allocate, Clock } from "../base/ports.ts";
 import { writeAllSync } from "../base/write_all.ts";
 import { rest } from "../base/waits.ts";
-import {
-  lockPathOf,
-  NOTICE_BYTES,
-  readPid,
-  refuseLinkedLock,
-  RESERVE_START,
-  shareLikeQueue,
-  toLockFileError,
-} from "./lock_file.ts";
+import { lockPathOf, NOTICE_BYTES, readPid, RESERVE_START, toLockFileError } from "./lock_file.ts";
 import { Reserve } from "./reserve.ts";
+import { makeBeside, openBeside, openOrMakeBeside } from "./sqlite/beside.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import {
   type FileIdentity,
   identityOfLinkAt,
   isSameFile,
-  isSymbolicLink,
   refuseSecondName,
 } from "./sqlite/file_identity.ts";
 import type { Tenure } from "./tenure.ts";
@@ -96,7 +88,7 @@ export class SenderLock implements Tenure {
     try {
       path = lockPathOf(queuePath);
       for (let attempt = 1; attempt <= OPEN_ATTEMPTS; attempt++) {
-        file = open(queuePath, path);
+        file = openOrMakeBeside(queuePath, path);
         if (!await tryLockSeveralTimes(file, clock)) {
           const pid = await readPid(file, clock);
           throw new QueueLockedError(queuePath, pid, "queue", SenderLock.#isOwn(file));
@@ -223,19 +215,6 @@ export class SenderLock implements Tenure {
   }
 }
 
-/** Opens the lock file, or makes one that belongs to the queue's owner. */
-function open(queuePath: string, path: string): Deno.FsFile {
-  refuseLinkedLock(queuePath, path);
-  try {
-    const file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
-    shareLikeQueue(queuePath, path);
-    return file;
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-    return Deno.openSync(path, { read: true, write: true, create: true, mode: 0o600 });
-  }
-}
-
 /**
  * Makes the lock file of a queue that has none, with the reserve in it: then there is
  * one, too, when a queue has filled its disk before its first sender starts. Harmless
@@ -250,8 +229,7 @@ export function prepareLockFile(queuePath: string): void {
   );
   if (!mayTouch || identityOfLinkAt(path) !== undefined) return;
   try {
-    using file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
-    shareLikeQueue(queuePath, path);
+    using file = makeBeside(queuePath, path);
     // Nothing is written before the reserve: a sender may have the lock by now.
     new Reserve(file, path);
   } catch {
@@ -271,9 +249,9 @@ const ROOM_TO_OPEN_BYTES = 256 * 1024;
 export function makeRoomToOpen(queuePath: string): boolean {
   const path = lockPathOf(queuePath);
   const mayWrite = Deno.permissions.querySync({ name: "write", path }).state === "granted";
-  if (!mayWrite || isSymbolicLink(path)) return false;
+  if (!mayWrite) return false;
   try {
-    using file = Deno.openSync(path, { read: true, write: true });
+    using file = openBeside(queuePath, path, { write: true });
     const { size } = file.statSync();
     if (size <= RESERVE_START || !file.tryLockSync(true)) return false;
     file.truncateSync(Math.max(RESERVE_START, size - ROOM_TO_OPEN_BYTES));

@@ -13,9 +13,9 @@ import {
   readSenderNotice,
   readTwice,
   type SenderNotice,
-  shareLikeQueue,
 } from "../queue/lock_file.ts";
-import { queueFileError, toFileError } from "../queue/sqlite/file_error.ts";
+import { openBeside, openOrMakeBeside } from "../queue/sqlite/beside.ts";
+import { toFileError } from "../queue/sqlite/file_error.ts";
 import { isSymbolicLink } from "../queue/sqlite/file_identity.ts";
 import { reportsPathOf } from "./address.ts";
 
@@ -32,15 +32,9 @@ export class Reports {
    */
   constructor(path: string) {
     const own = reportsPathOf(path);
-    if (isSymbolicLink(own)) {
-      throw queueFileError("misplaced", path, `its file ${own} is a symbolic link`, {
-        advice: "It was not followed. Remove it; sendq makes a file of its own there.",
-      });
-    }
-    this.#file = Deno.openSync(own, { write: true, create: true, mode: 0o600 });
+    this.#file = openOrMakeBeside(path, own);
     // A process that was killed may have had the number that this one has, as in a container.
     this.#file.truncateSync();
-    shareLikeQueue(path, own);
   }
 
   /** @throws {RangeError} The text is longer than 32 KiB. */
@@ -86,7 +80,7 @@ export async function readSpoolNotice(
   const own = reportsPathOf(Deno.realPathSync(path));
   if (isSymbolicLink(own)) return undefined;
   try {
-    using file = Deno.openSync(own);
+    using file = openBeside(path, own, { write: false });
     const begins = `${holder.pid}\n`;
     const place = { startByte: queue * PLACE_BYTES, maxBytes: PLACE_BYTES };
     const text = await readTwice(file, place, clock, (text) => text.startsWith(begins));

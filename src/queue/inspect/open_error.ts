@@ -5,7 +5,7 @@
  */
 
 import { SqliteCode, SqliteError } from "../sqlite/driver.ts";
-import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { othersFile, queueFileError, toFileError } from "../sqlite/file_error.ts";
 
 /** Here nothing is made where nothing is, so another path for a new queue would not help. */
 export const GIVE_A_QUEUE = "Give the path of a queue.";
@@ -30,6 +30,8 @@ export function openError(error: unknown, path: string): unknown {
   }
   const codes: readonly number[] = [SqliteCode.READONLY, SqliteCode.CANTOPEN];
   if (error instanceof SqliteError && codes.includes(error.primaryCode)) {
+    const others = othersFile(error, path);
+    if (others !== undefined) return others;
     const what = "this user may not read it, or not write in its directory";
     return queueFileError("read-only", path, what, {
       cause: error,

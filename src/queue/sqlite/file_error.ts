@@ -66,7 +66,7 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
     case SqliteCode.NOTADB:
       return make("not-a-queue", "the file is not a database");
     case SqliteCode.READONLY:
-      return make("read-only", "the file cannot be written");
+      return othersFile(error, path) ?? make("read-only", "the file cannot be written");
     case SqliteCode.BUSY:
     case SqliteCode.LOCKED:
     case SqliteCode.PROTOCOL:
@@ -90,11 +90,39 @@ function cannotOpen(
     if (Deno.statSync(path).isDirectory) {
       return make("not-a-queue", "the path is a directory", "Give the path of a file in it.");
     }
-    return make("read-only", "the file cannot be opened for writing");
+    return othersFile(error, path) ?? make("read-only", "the file cannot be opened for writing");
   } catch (statError) {
     if (statError instanceof Deno.errors.NotFound) return missingDirectory(path, error);
     return make("io", "the file cannot be opened");
   }
+}
+
+/**
+ * Why a file cannot be opened, where one that SQLite keeps beside it may be the reason: it belongs
+ * to whoever has made it, and by itself to that user's first group.
+ *
+ * @returns `undefined`: both belong to the owner and the group of the file.
+ */
+export function othersFile(cause: SqliteError, path: string): QueueFileError | undefined {
+  try {
+    const own = Deno.statSync(path);
+    for (const file of [`${path}-wal`, `${path}-shm`]) {
+      if (Deno.permissions.querySync({ name: "read", path: file }).state !== "granted") continue;
+      const { uid, gid } = Deno.lstatSync(file);
+      if (uid === own.uid && gid === own.gid) continue;
+      const what = `SQLite's file ${file} belongs to user ${uid} and group ${gid}, and the queue ` +
+        `to ${own.uid} and ${own.gid}: this user may not open it`;
+      return queueFileError("read-only", path, what, {
+        cause,
+        advice:
+          "Nothing was stored. Where several users share the queue by a group, its directory " +
+          "has to hand that on: chgrp GROUP and chmod g+s for it; and chgrp once for this file.",
+      });
+    }
+  } catch {
+    // There is none, or nobody may look.
+  }
+  return undefined;
 }
 
 function isFileSystemError(error: Error): boolean {

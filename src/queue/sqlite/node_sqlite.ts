@@ -7,6 +7,7 @@
 
 import { writeAllSync } from "../../base/write_all.ts";
 import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
+import { openBeside } from "./beside.ts";
 import {
   codeFromText,
   LARGE_NUMBER_WORDS,
@@ -65,7 +66,7 @@ export async function copyDatabase(from: string, to: string, busyTimeoutMs: numb
   }
   // Without a log of its own the copy is one file, also for those who look into it. SQLite would
   // open that log to say so, and leave it where the disk is full.
-  using copy = Deno.openSync(to, { write: true });
+  using copy = openBeside(from, to, { write: true });
   copy.seekSync(VERSIONS_OFFSET_BYTES, Deno.SeekMode.Start);
   writeAllSync(copy, ROLLBACK_VERSIONS);
   copy.syncSync();
