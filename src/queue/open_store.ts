@@ -1,7 +1,6 @@
 import { QueueFileError } from "../base/errors.ts";
-import type { Clock } from "../base/ports.ts";
 import { GuardedStore } from "./guarded_store.ts";
-import { lockPathOf, readSenderNotice } from "./lock_file.ts";
+import { lockPathOf, toLockFileError } from "./lock_file.ts";
 import type { QueueOptions } from "./options.ts";
 import type { EdgeFile } from "./place.ts";
 import { makeRoomToOpen, prepareLockFile } from "./sender_lock.ts";
@@ -10,11 +9,11 @@ import {
   type FileIdentity,
   identityAt,
   isSameFile,
-  mayLookAt,
   QueueFiles,
   refuseOrphanedLog,
   refuseSecondName,
 } from "./sqlite/file_identity.ts";
+import { refuseWhileSending } from "./sqlite/new_database.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { SyncedStore } from "./synced_store.ts";
 
@@ -32,11 +31,11 @@ export interface OpenedStore {
  * @throws {QueueFileError}
  * @throws {Deno.errors.NotCapable} With the flags to add.
  */
-export async function openStore(
+export function openStore(
   path: string,
   { syncIn, durability, driver, clock }: Required<QueueOptions>,
-): Promise<OpenedStore> {
-  const before = await lookBeforeOpening(path, clock);
+): OpenedStore {
+  const before = lookBeforeOpening(path);
   const nowMs = () => clock.nowMs();
   const store = openOnFullDisk(
     path,
@@ -81,13 +80,14 @@ export function openOnFullDisk<T>(path: string, open: () => T): T {
  *
  * @throws {QueueFileError}
  */
-export async function lookBeforeOpening(
-  path: string,
-  clock: Clock,
-): Promise<FileIdentity | undefined> {
+export function lookBeforeOpening(path: string): FileIdentity | undefined {
+  try {
+    refuseWhileSending(path);
+  } catch (error) {
+    throw toLockFileError(error, path, `${path}.lock`);
+  }
   try {
     const identity = identityAt(path);
-    if (identity === undefined) await refuseWhileSending(path, clock);
     refuseOrphanedLog(path, lockPathOf(path));
     if (identity !== undefined) refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
     return identity;
@@ -105,23 +105,4 @@ export async function lookBeforeOpening(
 export function refuseOther(before: FileIdentity | undefined, path: string): void {
   if (before === undefined || isSameFile(before, identityAt(path))) return;
   throw queueFileError("busy", path, "another file took its place while it was being opened");
-}
-
-/** A new queue under the name of one that a sender has lost would not be that sender's. */
-async function refuseWhileSending(path: string, clock: Clock): Promise<void> {
-  const lockPath = lockPathOf(path);
-  if (!mayLookAt(lockPath)) return;
-  const sender = await readSenderNotice(path, clock);
-  // The sender may have made its queue just now.
-  if (sender === undefined || identityAt(path) !== undefined) return;
-  throw queueFileError(
-    "misplaced",
-    path,
-    `a sender runs on it (process ${sender.pid}), but ` +
-      "its file is gone",
-    {
-      advice:
-        "Nothing was made in its place. Put the file back, or stop that sender; then try again.",
-    },
-  );
 }

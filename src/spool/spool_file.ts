@@ -132,7 +132,7 @@ export class SpoolFile {
   static async #open(key: string, path: string, options: FileOptions): Promise<SpoolFile> {
     const { clock, driver, durability, busyTimeoutMs } = options;
     return await onceNotBusy(clock, busyTimeoutMs, async () => {
-      const before = await lookBeforeOpening(path, clock);
+      const before = lookBeforeOpening(path);
       const { database, path: realPath } = openOnFullDisk(
         path,
         () => openQueueFile(path, { driver, durability, kind: "spool" }),

@@ -11,7 +11,10 @@ const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
 async function backup(queue: string, to: string, ...more: string[]) {
   return await runWith(
-    [`--allow-read=${queue},${to},${to}.unfinished`, `--allow-write=${to},${to}.unfinished`],
+    [
+      `--allow-read=${queue},${to},${to}-wal,${to}.unfinished`,
+      `--allow-write=${to},${to}.unfinished`,
+    ],
     ["backup", "-q", queue, to, ...more],
   );
 }

@@ -234,7 +234,7 @@ Deno.test("each command does its work with the permissions of its help", async (
     [["remove", "2", "--yes"], change, /^removed 1 packet /],
     [
       ["repair", dir.queue, saved],
-      [`--allow-read=${repaired.join()}`, making(saved)],
+      [`--allow-read=${repaired.join()},${saved}-wal`, making(saved)],
       /^saved 10 packets, .*\nnothing was lost\n$/,
     ],
   ];

@@ -15,7 +15,7 @@ import { formatBytes, formatCount, formatPackets, formatThings } from "../termin
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
-import { beginFile, finishFile, unfinishedPathOf } from "./unfinished.ts";
+import { beginCopy, finishFile, unfinishedPathOf } from "./unfinished.ts";
 
 const HELP = `
 The copy is the queue as it is at one moment, in one file. A sender and programs that
@@ -32,7 +32,7 @@ Example:
   sendq backup -q outbox.db outbox-2026-11-26.db
 
 Permissions:
-  deno run --allow-read=outbox.db,copy.db,copy.db.unfinished \\
+  deno run --allow-read=outbox.db,copy.db,copy.db-wal,copy.db.unfinished \\
     --allow-write=copy.db,copy.db.unfinished src/cli/main.ts backup -q outbox.db copy.db
 
 ${EXIT_CODE_HELP}
@@ -80,12 +80,13 @@ async function backup(
   // A queue of a spool is copied with the spool.
   const from = requireFile(queue, INSTEAD);
   const made = [to, unfinishedPathOf(to)];
-  checkPermissions({ files: [from, ...made], outputs: made });
+  // SQLite would delete a log that lies there of a queue that is gone.
+  checkPermissions({ files: [from, `${to}-wal`, ...made], outputs: made });
   requireQueue(from);
   if (belongsToQueue(to, from)) {
     throw new UsageError("the copy must not be the queue itself, nor a file of it");
   }
-  const { problems, ...copied } = await copy(from, beginFile(to));
+  const { problems, ...copied } = await copy(from, beginCopy(to));
   finishFile(to);
   const { packets, bytes, deadPackets, queues } = copied;
   const dead = deadPackets === 0 ? "" : `, and ${formatThings(deadPackets, "dead letter")}`;

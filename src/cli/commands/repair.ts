@@ -9,16 +9,17 @@ import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
+import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { CommandError, EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal/figures.ts";
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
-import { beginFile, finishFile, unfinishedPathOf } from "./unfinished.ts";
+import { beginCopy, finishFile, unfinishedPathOf } from "./unfinished.ts";
 
 const HELP = `
 The old file is only read, together with its -wal file, where it has one: keep the
@@ -35,7 +36,8 @@ Example, and then the new file in the old one's place:
   mkdir damaged && mv outbox.db* damaged/ && mv saved.db outbox.db
 
 Permissions:
-  deno run --allow-read=outbox.db,outbox.db-wal,outbox.db.lock,saved.db,saved.db.unfinished \\
+  deno run \\
+    --allow-read=outbox.db,outbox.db-wal,outbox.db.lock,saved.db,saved.db-wal,saved.db.unfinished \\
     --allow-write=saved.db,saved.db.unfinished src/cli/main.ts repair outbox.db saved.db
 
 ${EXIT_CODE_HELP}
@@ -74,15 +76,19 @@ async function problemsOf(path: string) {
 async function repair(from: string, to: string, json: boolean, io: Stdio): Promise<ExitCode> {
   const file = requireFile(from, INSTEAD);
   const made = [to, unfinishedPathOf(to)];
-  checkPermissions({ files: [file, `${file}-wal`, `${file}.lock`, ...made], outputs: made });
+  const files = [file, `${file}-wal`, `${file}.lock`, `${to}-wal`, ...made];
+  checkPermissions({ files, outputs: made });
   requireQueue(from);
+  if (belongsToQueue(to, file)) {
+    throw new UsageError("the new file must not be the queue itself, nor a file of it");
+  }
   const sender = await readSenderNotice(file);
   if (sender !== undefined) {
     throw new CommandError(
       `a sender runs on ${file} (process ${sender.pid}): stop it first: kill ${sender.pid}`,
     );
   }
-  const unfinished = beginFile(to);
+  const unfinished = beginCopy(to);
   const report = isSpoolAddress(from)
     ? await repairInSpool(from, unfinished)
     : repairQueue(from, unfinished);

@@ -6,6 +6,7 @@
  */
 
 import { messageOf } from "../../base/errors.ts";
+import { refuseWhatIsLeft } from "../../queue/sqlite/new_database.ts";
 import { CommandError } from "../terminal/exit_code.ts";
 
 /** How a file is called until it is whole. */
@@ -32,6 +33,18 @@ export function beginFile(path: string): string {
     `${unfinished} is there: another run is at work, or was interrupted. Then remove it, with a ` +
       "-journal beside it, and try again",
   );
+}
+
+/**
+ * The same for a file that will be a database. Under a name of its own nothing is in its way, but
+ * SQLite would take what is left there of another one for a part of it.
+ *
+ * @throws {QueueFileError} Something is left there of one, or a sender runs on what was there.
+ */
+export function beginCopy(path: string): string {
+  const unfinished = beginFile(path);
+  refuseWhatIsLeft(path);
+  return unfinished;
 }
 
 /**

@@ -6,8 +6,8 @@
 
 import { QueueFileError } from "../../base/errors.ts";
 import { toFileError } from "../sqlite/file_error.ts";
+import { createCopy } from "../sqlite/new_database.ts";
 import { copyDatabase } from "../sqlite/node_sqlite.ts";
-import { createNewFile } from "../store/schema.ts";
 import type { QueueCounts } from "./inspection.ts";
 import { QueueInspector } from "./inspector.ts";
 import type { QueueProblem } from "./integrity.ts";
@@ -52,7 +52,7 @@ export async function backUp<T>(
   { refuse, look }: { readonly refuse: () => Promise<void>; readonly look: () => Promise<T> },
 ): Promise<T> {
   await refuse();
-  createNewFile(to);
+  createCopy(to);
   try {
     // Of an empty file, SQLite would delete a log that we perhaps may not look at.
     if (Deno.statSync(from).size > 0) await copyDatabase(from, to, BUSY_TIMEOUT_MS);

@@ -13,8 +13,9 @@ import type {
   SqliteValue,
 } from "../sqlite/driver.ts";
 import { toFileError } from "../sqlite/file_error.ts";
+import { createCopy } from "../sqlite/new_database.ts";
 import { LETTER_COLUMNS, letterCrcOf } from "../store/row.ts";
-import { createNewFile, openQueueFile } from "../store/schema.ts";
+import { openQueueFile } from "../store/schema.ts";
 import { type Counts, STATE_COLUMNS } from "../store/state_table.ts";
 import type { IdRange } from "../store/types.ts";
 import { endsBlobOf, type SavedBatch, type SavedLetter } from "./salvage.ts";
@@ -49,7 +50,7 @@ export class NewFile {
 
   /** @throws {QueueFileError} There is such a file, or it cannot be made. */
   static create(path: string, driver: SqliteDriver): NewFile {
-    createNewFile(path);
+    createCopy(path);
     let database: SqliteDatabase | undefined;
     try {
       const options = { driver, durability: "power-loss", journal: "memory" } as const;

@@ -60,7 +60,9 @@
 import { diskAt, diskShares } from "../sqlite/disk_space.ts";
 import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
 import { SqliteCode } from "../sqlite/driver.ts";
-import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { queueFileError } from "../sqlite/file_error.ts";
+import { identityAt } from "../sqlite/file_identity.ts";
+import { createDatabase } from "../sqlite/new_database.ts";
 import { WHOLE_FILE } from "./id_window.ts";
 import { checkLayout, CREATE, CREATE_SPOOL, UPGRADES } from "./layout.ts";
 import { StateTable } from "./state_table.ts";
@@ -148,26 +150,9 @@ export function openQueueFile(path: string, options: OpenFileOptions): OpenedFil
  */
 function createPrivately(path: string): void {
   try {
-    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+    if (identityAt(path) === undefined) createDatabase(path);
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw error;
-  }
-}
-
-/**
- * Makes the file of a copy, which has to be new.
- *
- * @throws {QueueFileError} There is such a file, or it cannot be made.
- */
-export function createNewFile(path: string): void {
-  try {
-    Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw toFileError(error, path);
-    throw queueFileError("io", path, "there is such a file already", {
-      cause: error,
-      advice: "It was left as it is. Give the path of a new one.",
-    });
   }
 }
 
