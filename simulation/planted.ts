@@ -387,7 +387,7 @@ export const PLANTED: readonly Planted[] = [
     name: "a removal on a full disk waits for room",
     file: GUARDED_STORE,
     patches: [[
-      "      if (!isDiskFull(error)) throw error;\n      if (this.#spare",
+      "      if (!mayBeFull(error)) throw error;\n      if (this.#spare",
       "      throw error;\n      if (this.#spare",
     ]],
   },

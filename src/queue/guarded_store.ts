@@ -7,6 +7,7 @@
 
 import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
+import { SqliteCode, SqliteError } from "./sqlite/driver.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
 import type { QueueFiles } from "./sqlite/file_identity.ts";
 import type {
@@ -183,7 +184,7 @@ export class GuardedStore implements QueueStore {
     try {
       result = await work();
     } catch (error) {
-      if (!isDiskFull(error)) throw error;
+      if (!mayBeFull(error)) throw error;
       if (this.#spare?.releaseReserve() === true) this.#spareIsOut = true;
       else if (!this.#spareIsOut) throw error;
       // With the reserve there may be room to move the log into the file, which ends its growth.
@@ -281,6 +282,17 @@ export class GuardedStore implements QueueStore {
     this.#isClosed = true;
     return this.#store.close();
   }
+}
+
+/**
+ * A quota that is used up is to SQLite a write, or a sync, that has failed: where nobody could find
+ * out which it was, a removal tries the reserve all the same.
+ */
+function mayBeFull(error: unknown): boolean {
+  if (isDiskFull(error)) return true;
+  const cause = error instanceof QueueFileError ? error.cause : undefined;
+  return cause instanceof SqliteError &&
+    (cause.code === SqliteCode.IOERR_WRITE || cause.code === SqliteCode.IOERR_FSYNC);
 }
 
 function isDiskFull(error: unknown): boolean {

@@ -163,6 +163,10 @@ export const SqliteCode = {
   PROTOCOL: 15,
   CONSTRAINT: 19,
   NOTADB: 26,
+  /** A write that has failed for any reason but ENOSPC. */
+  IOERR_WRITE: 778,
+  /** The same of a sync. */
+  IOERR_FSYNC: 1034,
   /** A hot rollback journal that a read-only connection may not roll back. */
   READONLY_ROLLBACK: 776,
   /** The shared-memory file cannot grow: in practice no room on the disk. */

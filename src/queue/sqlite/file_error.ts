@@ -7,13 +7,14 @@
 
 import { type CommitOutcome, QueueFileError, type QueueFileReason } from "../../base/errors.ts";
 import { SqliteCode, SqliteError } from "./driver.ts";
+import { isNoRoom } from "./no_room.ts";
 
 const ADVICE: { readonly [reason in QueueFileReason]: string } = {
   "not-a-queue": "It was left as it is. Choose another path for the queue.",
   "newer-version": "It was left as it is. Open it with a newer sendq.",
   "corrupt": "Nothing was changed. Keep a copy, then save what can still be read " +
     "into a new queue: sendq repair.",
-  "disk-full": "Nothing was stored. Make room; the queue works again at once.",
+  "disk-full": "Nothing was stored. Make room, or raise the quota; the queue works again at once.",
   "read-only": "Nothing was stored. The file, its directory (SQLite keeps -wal and -shm files " +
     "there) and its filesystem must be writable for this user.",
   "busy": "Nothing was stored. Try again, or raise busyTimeoutMs.",
@@ -43,6 +44,9 @@ export function queueFileError(
 export function toFileError(error: unknown, path: string): unknown {
   if (error instanceof SqliteError) return fromSqlite(error, path);
   if (error instanceof Deno.errors.NotCapable) return withFlags(error, path);
+  if (isNoRoom(error)) {
+    return queueFileError("disk-full", path, "the disk is full", { cause: error });
+  }
   if (error instanceof Error && isFileSystemError(error)) return fromFileSystem(error, path);
   return error;
 }
@@ -147,9 +151,6 @@ function fromFileSystem(error: Error, path: string): QueueFileError {
     case "EPERM":
     case "EROFS":
       return queueFileError("read-only", path, `it cannot be written (${code})`, { cause: error });
-    case "ENOSPC":
-    case "EDQUOT":
-      return queueFileError("disk-full", path, "the disk is full", { cause: error });
     default:
       return queueFileError("io", path, `${error.message}`, { cause: error });
   }

@@ -8,6 +8,7 @@
 import { writeAllSync } from "../../base/write_all.ts";
 import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
 import { openBeside } from "./beside.ts";
+import { codeOfWrite } from "./no_room.ts";
 import {
   codeFromText,
   LARGE_NUMBER_WORDS,
@@ -32,7 +33,7 @@ export const nodeSqlite: SqliteDriver = {
         readOnly,
         timeout: busyTimeoutMs,
       });
-      return new NodeDatabase(database);
+      return new NodeDatabase(database, readOnly ? undefined : path);
     });
   },
 };
@@ -60,7 +61,7 @@ export async function copyDatabase(from: string, to: string, busyTimeoutMs: numb
   try {
     await backup(database, asFile(to), { rate: -1 });
   } catch (error) {
-    throw normalised(error);
+    throw normalised(error, to);
   } finally {
     database.close();
   }
@@ -79,13 +80,16 @@ const ROLLBACK_VERSIONS = new Uint8Array([1, 1]);
 
 class NodeDatabase implements SqliteDatabase {
   readonly #database: DatabaseSync;
+  readonly #written: string | undefined;
 
-  constructor(database: DatabaseSync) {
+  /** @param written Its file, where it may be written. */
+  constructor(database: DatabaseSync, written: string | undefined) {
     this.#database = database;
+    this.#written = written;
   }
 
   prepare(sql: string): SqliteStatement {
-    return guard(() => new NodeStatement(this.#database.prepare(sql)));
+    return guard(() => new NodeStatement(this.#database.prepare(sql), this.#written));
   }
 
   close(): void {
@@ -95,8 +99,10 @@ class NodeDatabase implements SqliteDatabase {
 
 class NodeStatement implements SqliteStatement {
   readonly #statement: StatementSync;
+  readonly #written: string | undefined;
 
-  constructor(statement: StatementSync) {
+  constructor(statement: StatementSync, written: string | undefined) {
+    this.#written = written;
     // In the runtime, but not yet in Deno's types.
     if (!hasReturnArrays(statement)) {
       throw new TypeError("This runtime's node:sqlite is too old: setReturnArrays is missing");
@@ -109,7 +115,7 @@ class NodeStatement implements SqliteStatement {
     try {
       this.#statement.run(...params);
     } catch (error) {
-      throw normalised(error);
+      throw normalised(error, this.#written);
     }
   }
 
@@ -117,7 +123,7 @@ class NodeStatement implements SqliteStatement {
     try {
       return this.#statement.all(...params).map(rowOf);
     } catch (error) {
-      throw normalised(error);
+      throw normalised(error, this.#written);
     }
   }
 }
@@ -144,14 +150,17 @@ function guard<T>(call: () => T): T {
 /**
  * Errors of statements carry `errcode`; those of opening carry only a text, and
  * a missing permission is an `Error` that merely has the name `NotCapable`.
+ *
+ * @param written The file that may have been written, where there is one.
  */
-function normalised(error: unknown): unknown {
+function normalised(error: unknown, written?: string): unknown {
   if (!(error instanceof Error)) return error;
   if (error.name === "NotCapable") {
     return new Deno.errors.NotCapable(error.message, { cause: error });
   }
   if ("errcode" in error && typeof error.errcode === "number") {
-    return new SqliteError(error.errcode, error.message, { cause: error });
+    const code = written === undefined ? error.errcode : codeOfWrite(error.errcode, written);
+    return new SqliteError(code, error.message, { cause: error });
   }
   // No sendq has ever written such a number.
   if (error instanceof RangeError && "code" in error && error.code === "ERR_OUT_OF_RANGE") {

@@ -1,0 +1,138 @@
+/** A quota that is used up, which SQLite tells like a broken disk. */
+import assert from "node:assert/strict";
+import { QueueFileError } from "../../src/base/errors.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { SqliteCode } from "../../src/queue/sqlite/driver.ts";
+import { toFileError } from "../../src/queue/sqlite/file_error.ts";
+import { codeOfWrite, isNoRoom } from "../../src/queue/sqlite/no_room.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { Disk } from "./disk.ts";
+import { FaultDriver, NO_TMPFS, unless } from "./helpers.ts";
+
+/** As Deno says it: without a class, and without a code. */
+const QUOTA_WORDS = "Disk quota exceeded (os error 122)";
+
+Deno.test("a quota that is used up is a full disk, whoever says so", () => {
+  for (const error of [new Error(QUOTA_WORDS), Object.assign(new Error("x"), { code: "ENOSPC" })]) {
+    const told = toFileError(error, "outbox.db");
+    assert(told instanceof QueueFileError && told.reason === "disk-full", String(told));
+  }
+  for (const text of ["x", "Input/output error (os error 5)", "x (os error 1221)"]) {
+    assert.equal(isNoRoom(new Error(text)), false, text);
+  }
+});
+
+Deno.test("a write that has failed is a full disk where nothing else can be written either", () => {
+  using dir = new TempDir();
+  const tried = `${dir.queue}.room`;
+  // Of a process that was killed.
+  Deno.writeTextFileSync(tried, "");
+  assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
+  assert.throws(() => Deno.statSync(tried), Deno.errors.NotFound);
+  const { openSync } = Deno;
+  let words = QUOTA_WORDS;
+  Deno.openSync = (path, options) => {
+    if (path === tried) throw new Error(words);
+    return openSync(path, options);
+  };
+  try {
+    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.FULL);
+    assert.equal(codeOfWrite(SqliteCode.IOERR_FSYNC, dir.queue), SqliteCode.IOERR_FSYNC);
+    words = "Input/output error (os error 5)";
+    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
+  } finally {
+    Deno.openSync = openSync;
+  }
+});
+
+Deno.test({
+  ...unless(NO_TMPFS, "the same on a disk that is full"),
+  fn: () => {
+    using disk = new Disk("size=1m");
+    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, disk.queue), SqliteCode.IOERR_WRITE);
+    disk.fillUp();
+    assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, disk.queue), SqliteCode.FULL);
+    assert.throws(() => Deno.statSync(`${disk.queue}.room`), Deno.errors.NotFound);
+  },
+});
+
+Deno.test("a removal whose write or sync fails tries the reserve, and no other error does", async () => {
+  const IOERR_READ = 266;
+  for (const code of [SqliteCode.IOERR_WRITE, SqliteCode.IOERR_FSYNC, IOERR_READ]) {
+    using dir = new TempDir();
+    const driver = new FaultDriver();
+    await using queue = await OutboundQueue.open(dir.queue, { driver });
+    await queue.enqueueMany(["a", "b"]);
+    const side = sendingSideOf(queue);
+    let isReserved = true;
+    side.useSpareSpace({
+      releaseReserve() {
+        const wasReserved = isReserved;
+        isReserved = false;
+        driver.heal();
+        return wasReserved;
+      },
+      restoreReserve: () => isReserved = true,
+    });
+    driver.failNext("COMMIT", code, Infinity);
+    if (code === IOERR_READ) {
+      await assert.rejects(side.removeThrough(2), { reason: "io" });
+      assert.equal(isReserved, true);
+      driver.heal();
+    } else {
+      await side.removeThrough(2);
+      assert.equal(queue.removedThroughId, 2);
+    }
+  }
+});
+
+/** Whether a process can be run whose files may not grow. */
+const NO_LIMITS = await (async () => {
+  try {
+    const { success } = await new Deno.Command("sh", {
+      args: ["-c", "trap '' XFSZ && ulimit -f 8192"],
+    }).output();
+    return success ? undefined : "takes a shell with ulimit";
+  } catch {
+    return "takes a shell with ulimit";
+  }
+})();
+
+Deno.test({
+  ...unless(NO_LIMITS, "whoever has used up a quota is told so, and that nothing was stored"),
+  fn: async () => {
+    using dir = new TempDir();
+    const script = dir.file("script.ts");
+    const queue = new URL("../../src/queue/queue.ts", import.meta.url).href;
+    Deno.writeTextFileSync(
+      script,
+      `const { OutboundQueue } = await import(${JSON.stringify(queue)});
+      const { openSync } = Deno;
+      const isQuota = Deno.args[0] === "quota";
+      Deno.openSync = (path, options) => {
+        if (isQuota && path.endsWith(".room")) throw new Error(${JSON.stringify(QUOTA_WORDS)});
+        return openSync(path, options);
+      };
+      const opened = await OutboundQueue.open(Deno.args[1], { durability: "process-crash" });
+      try {
+        for (;;) await opened.enqueue(new Uint8Array(100_000));
+      } catch ({ reason, outcome }) {
+        console.log(reason, outcome);
+      }
+      Deno.exit();`,
+    );
+    for (const [fault, told] of [["quota", "disk-full nothing-stored"], ["other", "io unknown"]]) {
+      // To SQLite a file that may not grow is a write that has failed, as a quota is.
+      const limited = 'trap \'\' XFSZ; ulimit -f 8192; exec "$0" "$@"';
+      const { stdout, stderr } = await new Deno.Command("sh", {
+        args: [
+          ...["-c", limited, Deno.execPath(), "run", "--quiet", "--no-lock", "--no-check"],
+          ...["--no-prompt", "--allow-read", "--allow-write", script, `${fault}`],
+          dir.file(`${fault}.db`),
+        ],
+      }).output();
+      const text = new TextDecoder();
+      assert.equal(text.decode(stdout).trim(), told, text.decode(stderr));
+    }
+  },
+});
