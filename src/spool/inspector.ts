@@ -132,9 +132,13 @@ export async function noticesIn(
   file: string,
   name: string,
 ): Promise<() => Promise<SenderNotice | undefined>> {
-  const queue = await lookInto(file, {}, (database) => findQueue(database, name));
-  return async () =>
-    queue === undefined ? undefined : await readSpoolNotice(file, queue, systemClock);
+  const look = () => lookInto(file, {}, (database) => findQueue(database, name));
+  let queue = await look();
+  return async () => {
+    // Somebody may have made it since.
+    queue ??= await look();
+    return queue === undefined ? undefined : await readSpoolNotice(file, queue, systemClock);
+  };
 }
 
 /** Whether a file is a spool, as far as that can be seen; nothing is wrong where it is none. */

@@ -1,17 +1,21 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
+import { systemClock } from "../../src/base/clock.ts";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
 import type { SqliteDriver } from "../../src/queue/sqlite/driver.ts";
 import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
+import { noticesIn } from "../../src/spool/inspector.ts";
+import { spoolInspector, spoolQueue } from "../../src/spool/spool.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { mountTmpfs, NO_TMPFS, remountReadOnly, sha256, unless } from "./helpers.ts";
 import {
   asVersion1,
+  asVersion2,
   contentOf,
   copyQueue,
   makeQueue,
@@ -472,4 +476,57 @@ Deno.test("inspector: of a file that its path no longer leads to, nothing is tol
   await assert.rejects(inspector.counts(), { reason: "misplaced" });
   Deno.removeSync(dir.queue);
   await assert.rejects(inspector.check(), { reason: "misplaced" });
+});
+
+Deno.test("an inspector of an empty file sees what is stored in it later", async () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(dir.queue, "");
+  using inspector = await QueueInspector.open(dir.queue);
+  assert.deepEqual([inspector.version, (await inspector.counts()).packets], [0, 0]);
+  assert.equal((await inspector.countDeadLetters()).packets, 0);
+  await using queue = await OutboundQueue.open(dir.queue);
+  assert.equal((await inspector.counts()).lastId, 0);
+  await queue.enqueueMany(["a", "b"]);
+  assert.equal(inspector.version, 3);
+  assert.deepEqual(
+    [(await inspector.countPackets()).packets, await inspector.check()],
+    [2, []],
+  );
+  await sendingSideOf(queue).giveUp(1, 1);
+  assert.equal((await inspector.countDeadLetters()).packets, 1);
+});
+
+Deno.test("an inspector of a spool that is empty waits for its queue", async () => {
+  using dir = new TempDir();
+  Deno.writeTextFileSync(dir.queue, "");
+  using inspector = await spoolInspector(dir.queue, "b");
+  await using first = await spoolQueue(dir.queue, "a");
+  await first.enqueue("x");
+  assert.equal((await inspector.counts()).packets, 0, "it is not there yet");
+  const notice = await noticesIn(dir.queue, "b");
+  assert.equal(await notice(), undefined);
+  await using queue = await spoolQueue(dir.queue, "b");
+  await queue.enqueueMany(["y", "z"]);
+  assert.equal((await inspector.counts()).packets, 2);
+  const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+  tenure.publish("here");
+  assert.equal((await notice())?.text, "here");
+  await tenure.release();
+});
+
+Deno.test("an inspector goes on while another program brings the file to a newer version", async () => {
+  for (const downgrade of [asVersion1, asVersion2]) {
+    using dir = new TempDir();
+    {
+      await using queue = await OutboundQueue.open(dir.queue);
+      await queue.enqueueMany(["a", "b"]);
+    }
+    downgrade(dir.queue);
+    using inspector = await QueueInspector.open(dir.queue);
+    assert.equal((await inspector.counts()).packets, 2);
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueue("c");
+    assert.equal((await inspector.counts()).packets, 3);
+    assert.equal(inspector.version, 3);
+  }
 });

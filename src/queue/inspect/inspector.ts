@@ -16,6 +16,7 @@
  * @module
  */
 
+import { OptionError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { onceNotBusy } from "../sqlite/busy.ts";
 import {
@@ -137,31 +138,33 @@ export class QueueInspector implements Inspector {
 
   /** The file's path without symbolic links. */
   readonly path: string;
-  /** The version of the file's layout; 0: there is nothing in it yet. */
-  readonly version: number;
   readonly #filePath: string;
-  readonly #window: IdWindow;
-  readonly #database: SqliteDatabase;
+  readonly #driver: SqliteDriver;
+  readonly #find: FindPlace | undefined;
+  #opened: OpenedPlace;
   readonly #identity: FileIdentity | undefined;
   readonly #clock: Clock;
   readonly #busyTimeoutMs: number;
   readonly #statements = new Map<string, SqliteStatement>();
 
-  private constructor(
-    path: string,
-    version: number,
-    database: SqliteDatabase,
-    { clock, busyTimeoutMs }: Required<InspectOptions>,
-    place: InspectedPlace,
-  ) {
-    this.path = place.path;
-    this.#filePath = path;
-    this.#window = place.window;
-    this.version = version;
-    this.#database = database;
-    this.#identity = identityAt(path);
-    this.#clock = clock;
-    this.#busyTimeoutMs = busyTimeoutMs;
+  private constructor(path: string, options: Required<InspectOptions>, find?: FindPlace) {
+    this.#driver = options.driver;
+    this.#find = find;
+    this.#opened = openPlace(path, options.driver, find);
+    this.path = this.#opened.place.path;
+    this.#filePath = this.#opened.filePath;
+    this.#identity = identityAt(this.#filePath);
+    this.#clock = options.clock;
+    this.#busyTimeoutMs = options.busyTimeoutMs;
+  }
+
+  /** The version of the file's layout; 0: there was nothing in it when it was last looked at. */
+  get version(): number {
+    return this.#opened.version;
+  }
+
+  get #window(): IdWindow {
+    return this.#opened.place.window;
   }
 
   /**
@@ -186,31 +189,8 @@ export class QueueInspector implements Inspector {
     return await onceNotBusy(
       options.clock,
       options.busyTimeoutMs,
-      () => QueueInspector.#open(path, options, find),
+      () => new QueueInspector(path, options, find),
     );
-  }
-
-  static #open(
-    path: string,
-    options: Required<InspectOptions>,
-    find: FindPlace | undefined,
-  ): QueueInspector {
-    let database: SqliteDatabase | undefined;
-    try {
-      const file = openForLooking(path, options.driver);
-      const realPath = file.path;
-      database = file.database;
-      const version = recognise(database, path, {
-        mayLack: true,
-        advice: GIVE_A_QUEUE,
-        kind: find === undefined ? "queue" : "spool",
-      });
-      const place = find?.(database, realPath, version) ?? { path: realPath, window: WHOLE_FILE };
-      return new QueueInspector(realPath, version, database, options, place);
-    } catch (error) {
-      database?.close();
-      throw openError(error, path);
-    }
   }
 
   /** See {@linkcode Inspector.counts}. */
@@ -243,9 +223,9 @@ export class QueueInspector implements Inspector {
 
   /** See {@linkcode Inspector.countDeadLetters}. */
   async countDeadLetters(range: InspectRange = {}): Promise<PacketCount> {
-    if (this.version < DEAD_LETTERS_VERSION) return { packets: 0, bytes: 0 };
     const { after, toId, beforeMs } = boundsOf(range);
     return await this.#read(() => {
+      if (this.version < DEAD_LETTERS_VERSION) return { packets: 0, bytes: 0 };
       const [row] = this.#select(
         "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters " +
           "WHERE id > ?1 + ?4 AND id <= min(?1 + ?5, ?3) AND died_at_ms < ?6",
@@ -282,7 +262,7 @@ export class QueueInspector implements Inspector {
 
   /** Closes the file. */
   [Symbol.dispose](): void {
-    this.#database.close();
+    this.#opened.database.close();
   }
 
   /** Reads in one transaction; waits while the file is locked. */
@@ -290,6 +270,7 @@ export class QueueInspector implements Inspector {
     return await onceNotBusy(this.#clock, this.#busyTimeoutMs, () => {
       try {
         this.#checkInPlace();
+        if (this.#isOutdated()) this.#openAnew();
         this.#select("BEGIN", []);
         try {
           return work();
@@ -310,6 +291,27 @@ export class QueueInspector implements Inspector {
     });
   }
 
+  /** Whether a program has made something of the file since, or brought it to a newer version. */
+  #isOutdated(): boolean {
+    if (this.version === 0) return Deno.statSync(this.#filePath).size > 0;
+    if (this.version >= ROW_COUNTS_VERSION) return false;
+    return Number(this.#select("PRAGMA user_version", [])[0]?.[0]) !== this.version;
+  }
+
+  #openAnew(): void {
+    let opened: OpenedPlace;
+    try {
+      opened = openPlace(this.#filePath, this.#driver, this.#find);
+    } catch (error) {
+      // A spool that has queues by now, and not yet this one.
+      if (error instanceof OptionError) return;
+      throw error;
+    }
+    this.#opened.database.close();
+    this.#statements.clear();
+    this.#opened = opened;
+  }
+
   #end(): void {
     try {
       this.#select("ROLLBACK", []);
@@ -322,7 +324,7 @@ export class QueueInspector implements Inspector {
   #select(sql: string, params: readonly SqliteValue[]): SqliteValue[][] {
     let statement = this.#statements.get(sql);
     if (statement === undefined) {
-      statement = statementFor(this.#database, sql, this.#window);
+      statement = statementFor(this.#opened.database, sql, this.#window);
       this.#statements.set(sql, statement);
     }
     return statement.all(params);
@@ -458,6 +460,33 @@ export class QueueInspector implements Inspector {
       if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
       return this.#select(sql, [after, 1]);
     }
+  }
+}
+
+/** A file that is open for looking. */
+interface OpenedPlace {
+  readonly database: SqliteDatabase;
+  readonly filePath: string;
+  readonly version: number;
+  readonly place: InspectedPlace;
+}
+
+/** @throws {QueueFileError} It is none, or so damaged that it is not known for one. */
+function openPlace(path: string, driver: SqliteDriver, find: FindPlace | undefined): OpenedPlace {
+  let database: SqliteDatabase | undefined;
+  try {
+    const file = openForLooking(path, driver);
+    database = file.database;
+    const version = recognise(database, path, {
+      mayLack: true,
+      advice: GIVE_A_QUEUE,
+      kind: find === undefined ? "queue" : "spool",
+    });
+    const place = find?.(database, file.path, version) ?? { path: file.path, window: WHOLE_FILE };
+    return { database, filePath: file.path, version, place };
+  } catch (error) {
+    database?.close();
+    throw openError(error, path);
   }
 }
 
