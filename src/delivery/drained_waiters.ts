@@ -4,7 +4,7 @@
  * @module
  */
 
-import { onAbort } from "../base/abort.ts";
+import { onAbort } from "../base/waits.ts";
 import { ClosedError } from "../base/errors.ts";
 
 interface Waiter {

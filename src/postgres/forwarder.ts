@@ -5,7 +5,6 @@
  * @module
  */
 
-import { onAbort } from "../base/abort.ts";
 import { systemClock } from "../base/clock.ts";
 import { ClosedError, messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";

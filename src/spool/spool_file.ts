@@ -131,7 +131,7 @@ export class SpoolFile {
 
   static async #open(key: string, path: string, options: FileOptions): Promise<SpoolFile> {
     const { clock, driver, durability, busyTimeoutMs } = options;
-    return await onceNotBusy(clock, busyTimeoutMs, async () => {
+    return await onceNotBusy(clock, busyTimeoutMs, () => {
       const before = lookBeforeOpening(path);
       const { database, path: realPath } = openOnFullDisk(
         path,

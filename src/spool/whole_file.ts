@@ -92,7 +92,7 @@ export async function backUpSpool(
   to: string,
 ): Promise<{ readonly queues: SpooledQueue[]; readonly problems: readonly QueueProblem[] }> {
   return await backUp(from, to, {
-    refuse: () => lookInto(from, DEFAULTS, () => {}),
+    refuse: () => lookInto(from, {}, () => {}),
     look: async () => ({ queues: await spooledQueues(to), problems: await checkSpool(to) }),
   });
 }

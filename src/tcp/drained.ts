@@ -4,7 +4,6 @@
  * @module
  */
 
-import { restUnlessAborted } from "../base/abort.ts";
 import { type Clock, TcpState } from "../base/ports.ts";
 import { restUnlessAborted } from "../base/waits.ts";
 import { bytesGiven, type Counters, EndWitness, readCounters } from "./counters.ts";

@@ -10,7 +10,7 @@ function standby(name: string, sync: string) {
 
 function said(fields: Record<string, unknown>) {
   return healthOf({
-    ...{ holder: "process 7", epoch: 3, beat: 41, beatAgeMs: 120, weakness: null },
+    ...{ holder: "process 7", epoch: 3, beat: 41, beatAgeMs: 120, ttlMs: 3000, weakness: null },
     ...{ waitsFor: "ANY 1 (a, b)", commit: "on", maySee: true, standbys: [] },
     ...fields,
   });
@@ -45,7 +45,9 @@ Deno.test("a lease, and what a standby lacks", () => {
     holder: null,
     standbys: [{ ...standby("a", "quorum"), lagBytes: 4096, lagMs: 12 }],
   });
-  assert.deepEqual(lease, { holder: undefined, epoch: 3, beat: 41, beatAgeMs: 120 });
+  assert.deepEqual(lease, {
+    ...{ holder: undefined, epoch: 3, beat: 41, beatAgeMs: 120, ttlMs: 3000 },
+  });
   assert.deepEqual(replication.standbys, [
     { name: "a", state: "streaming", sync: "quorum", lagBytes: 4096, lagMs: 12 },
   ]);

@@ -22,6 +22,7 @@ import { onceNotBusy } from "../sqlite/busy.ts";
 import {
   SqliteCode,
   type SqliteDatabase,
+  type SqliteDriver,
   SqliteError,
   type SqliteStatement,
   type SqliteValue,
