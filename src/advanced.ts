@@ -65,6 +65,7 @@ export type {
   Random,
   SocketSample,
   Wire,
+  WireOutcome,
 } from "./base/ports.ts";
 export { TcpState } from "./base/ports.ts";
 export { formatRemote, parseRemote } from "./base/remote.ts";

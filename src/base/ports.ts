@@ -261,6 +261,24 @@ export interface TlsSession {
 }
 
 /**
+ * What came of the packets that a connection was given.
+ *
+ * @category Dialer
+ */
+export interface WireOutcome {
+  /** Whether any was confirmed. */
+  readonly confirmedAny: boolean;
+  /** How many were not, and are sent again on the next connection. */
+  readonly unconfirmedPackets: number;
+  /**
+   * Whether this side has ended it for a reason of its own, which says nothing of the server.
+   *
+   * @default {false}
+   */
+  readonly endedHere?: boolean;
+}
+
+/**
  * One established connection. Every method but read and write is synchronous.
  *
  * @category Dialer
@@ -333,8 +351,18 @@ export interface Wire {
    * @throws {KernelCallError} The kernel refuses the reset; the descriptors are given back.
    */
   abort(): void;
-  /** Gives the descriptors back after an orderly end. Idempotent. */
+  /**
+   * Gives the descriptors back where a reset would have nothing to drop: after an orderly
+   * end, or with everything acknowledged. Without {@linkcode Wire.shutdownWrite} or the
+   * peer's FIN before it, whoever had the connection has given it up. Idempotent.
+   */
   close(): void;
+  /**
+   * Told what came of the packets, once their session was open and just before the end, by
+   * whoever has sent them: a dialer that chooses among servers learns from it. Left out where
+   * nobody does; who wraps a wire passes it on.
+   */
+  concluded?(outcome: WireOutcome): void;
 }
 
 /**

@@ -36,6 +36,7 @@ import {
   type SocketSample,
   TcpState,
   type Wire,
+  type WireOutcome,
 } from "../base/ports.ts";
 import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
@@ -61,6 +62,7 @@ import { lookInMs } from "./looks.ts";
 import { Outgoing } from "./outgoing.ts";
 import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
+import { assertQuiet, assertTellsReads } from "./usable.ts";
 
 /** SO_ERROR, routes and links are asked this often once silence has begun. */
 const EVIDENCE_INTERVAL_MS = 250;
@@ -411,10 +413,13 @@ export class Connection {
   /**
    * Lets go of the socket: closes it if every byte was acknowledged, and every packet read
    * or answered where that confirms; aborts it otherwise. Idempotent.
+   *
+   * @param outcome What came of its packets, where the wire is to learn it.
    */
-  dispose(): void {
+  dispose(outcome?: WireOutcome): void {
     this.answers?.finish();
     this.#outgoing.drop();
+    if (outcome !== undefined) this.#wire.concluded?.(outcome);
     const openPackets = (this.answers ?? this.reads)?.openPackets ?? 0;
     if (this.#ledger.inFlightBytes === 0 && openPackets === 0) this.#wire.close();
     else this.#wire.abort();
@@ -576,24 +581,4 @@ export class Connection {
       keepAliveTimeoutMs: keepAlive?.timeoutMs,
     });
   }
-}
-
-/** Nothing else may confirm in its place. */
-function assertTellsReads({ readBytes }: SocketSample): void {
-  if (readBytes !== undefined) return;
-  throw new WireError(
-    "READS_UNKNOWN",
-    `nothing on this connection tells what the server's program has read (READS_UNKNOWN): ` +
-      `confirm "reader" needs a dialer whose connections do, as tls:// and unix: have one`,
-  );
-}
-
-/** What is acknowledged from now on has to be ours. A connection that is dead already carries nothing. */
-function assertQuiet({ state, sendQueueBytes }: SocketSample): void {
-  if (sendQueueBytes === 0 || state === TcpState.CLOSE) return;
-  throw new WireError(
-    "EBUSY",
-    `${sendQueueBytes} bytes that are no packet's are not acknowledged yet: a dialer that writes ` +
-      `something has to wait until it is, or to leave it to session.open`,
-  );
 }

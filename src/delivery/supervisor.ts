@@ -27,14 +27,13 @@ import { DrainedWaiters } from "./drained_waiters.ts";
 import { describeVerdict, isNews, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
+import { ToldFailures } from "./told_failures.ts";
 import { WakeSignal } from "./wake_signal.ts";
 
 /** How long a peer that has sent its FIN, or was sent ours, is waited for. */
 const FIN_WAIT_MS = 1000;
 /** So many connections in a row that the server ended early are a pattern, and named. */
 const EARLY_CLOSES = 3;
-/** So many different failures of one outage are told once each. */
-const MAX_TOLD_FAILURES = 16;
 /** At the latest while packets wait: others may take them away, of which nobody is told. */
 const WAITING_STEP_MS = 1000;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
@@ -110,8 +109,7 @@ export class Supervisor {
   #closeAtMs: number | undefined;
   /** In the order of their ids, for the last id on disk only grows. */
   readonly #drainedWaiters = new DrainedWaiters();
-  /** Those of the present outage. */
-  readonly #toldFailures = new Set<string>();
+  readonly #toldFailures = new ToldFailures();
   /** Connections in a row that the peer ended in order before everything was confirmed. */
   #earlyCloses = 0;
   /** Whether the present connection has confirmed anything. */
@@ -372,7 +370,7 @@ export class Supervisor {
     }
     this.#connections++;
     this.#refusedBackoff.reset();
-    this.#toldFailures.clear();
+    this.#toldFailures.forget();
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
     this.#window.connected(connection, opened, this.#limits);
@@ -398,10 +396,7 @@ export class Supervisor {
       ? nowMs + this.#refusedBackoff.nextDelayMs()
       : Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
     const words = `cannot connect to ${this.#ports.dialer.remote}: ${messageOf(error)}`;
-    // One line an outage is news, one line a second is noise.
-    const level = this.#toldFailures.has(words) ? "debug" : "warn";
-    if (this.#toldFailures.size >= MAX_TOLD_FAILURES) this.#toldFailures.clear();
-    this.#toldFailures.add(words);
+    const level = this.#toldFailures.levelOf(words);
     return this.#enter({ kind: "backing-off", untilMs }, level, words, error);
   }
 
@@ -547,8 +542,9 @@ export class Supervisor {
   #letGo(connection: Connection): void {
     this.#drainedBefore += connection.drainedPackets;
     this.#ackedBefore += connection.ackedBytes;
+    const unconfirmedPackets = connection.inFlightPackets + this.#window.heldPackets;
     this.#window.rewind();
-    connection.dispose();
+    connection.dispose({ confirmedAny: this.#confirmedHere, unconfirmedPackets });
   }
 
   #close(): number {

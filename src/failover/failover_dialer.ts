@@ -8,12 +8,15 @@
  * 2. Of the servers that did not fail lately, an attempt goes to the first; where all
  *    have, to the one that did so first.
  * 3. Nothing is written to a server only to see whether it is there.
+ * 4. A server has failed when an attempt at it has, or when its connection ends with packets
+ *    that are not confirmed, or by no FIN.
  *
  * @module
  */
 
 import { OptionError, WireError } from "../base/errors.ts";
-import type { Clock, Dialer, LocalFault, SocketSample, TlsSession, Wire } from "../base/ports.ts";
+import type { Clock, Dialer, Wire } from "../base/ports.ts";
+import { type WatchedEnd, WatchedWire } from "./watched_wire.ts";
 
 /** So long a server that failed is passed over, while there is another. */
 const AVOID_MS = 30_000;
@@ -22,8 +25,6 @@ const SHORT_LIFE_MS = 10_000;
 /** How often it is looked whether a preferred server can be reached again. */
 const LOOK_EVERY_MS = 1000;
 const LOOK_WITHIN_MS = 2000;
-/** With nothing to acknowledge for so long, a connection can be left without sending anything again. */
-const QUIET_MS = 3000;
 
 /**
  * What a {@linkcode failoverDialer} works with.
@@ -143,12 +144,9 @@ class Failover implements Dialer {
 
   #watched(wire: Wire, candidate: Candidate): Wire {
     const sinceMs = this.#clock.nowMs();
-    const watched = new WatchedWire(wire, this.#clock, {
-      onAbort: () => this.#failed(candidate),
-      onFin: () => {
-        const livedMs = this.#clock.nowMs() - sinceMs;
-        if (this.#soonEndedFails && livedMs < SHORT_LIFE_MS) this.#failed(candidate);
-      },
+    const watched = new WatchedWire(wire, this.#clock, (end) => {
+      const isShort = this.#soonEndedFails && this.#clock.nowMs() - sinceMs < SHORT_LIFE_MS;
+      if (hasFailed(end, isShort)) this.#failed(candidate);
     });
     if (this.#returnAfterMs < Infinity && candidate !== this.#candidates[0]) {
       this.#lookForBetter(watched, candidate);
@@ -194,110 +192,18 @@ class Failover implements Dialer {
   }
 }
 
+/**
+ * Whether a server is of no use at present, by how its connection has ended. That it has
+ * acknowledged everything says nothing for it: so does one that resets each connection, that
+ * does not answer, or that has nobody behind it.
+ */
+function hasFailed(end: WatchedEnd, isShort: boolean): boolean {
+  if (end.isOurs) return false;
+  if (end.isAborted || end.unconfirmedPackets > 0) return true;
+  return end.hasPeerFin ? isShort : !end.hasOurFin;
+}
+
 /** The same failure, and whose it is. */
 function named(error: WireError, remote: string): WireError {
   return new WireError(error.code, `${remote}: ${error.message}`, { cause: error });
-}
-
-/** What a {@linkcode WatchedWire} tells. */
-interface WireEvents {
-  /** It is given up. */
-  readonly onAbort: () => void;
-  /** The server has ended it. */
-  readonly onFin: () => void;
-}
-
-/** A wire that tells how it ends, and that can be left for another. */
-class WatchedWire implements Wire {
-  readonly localAddress: string;
-  readonly remoteAddress: string;
-  readonly tls?: TlsSession;
-  readonly #wire: Wire;
-  readonly #clock: Clock;
-  readonly #events: WireEvents;
-  #busyAtMs: number;
-  #left: WireError | undefined;
-  #rejectRead: (error: WireError) => void = () => {};
-  isOver = false;
-  /** Ends what was begun for as long as it lives. */
-  cancel: () => void = () => {};
-
-  constructor(wire: Wire, clock: Clock, events: WireEvents) {
-    this.#wire = wire;
-    this.#clock = clock;
-    this.#events = events;
-    this.#busyAtMs = clock.nowMs();
-    this.localAddress = wire.localAddress;
-    this.remoteAddress = wire.remoteAddress;
-    if (wire.tls !== undefined) this.tls = wire.tls;
-  }
-
-  get minHoldMs(): number {
-    return this.#wire.minHoldMs ?? 0;
-  }
-
-  /** Whether nothing was under way for a while. */
-  get isQuiet(): boolean {
-    return this.#clock.nowMs() - this.#busyAtMs >= QUIET_MS;
-  }
-
-  /** Whoever reads learns that it is over; what it carries is theirs to send again. */
-  leave(error: WireError): void {
-    this.#left = error;
-    this.#rejectRead(error);
-  }
-
-  write(bytes: Uint8Array): Promise<number> {
-    this.#busyAtMs = this.#clock.nowMs();
-    return this.#wire.write(bytes);
-  }
-
-  async read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#left !== undefined) throw this.#left;
-    const { promise: left, reject } = Promise.withResolvers<never>();
-    this.#rejectRead = reject;
-    const count = await Promise.race([this.#wire.read(buffer), left]);
-    if (count === null) this.#events.onFin();
-    return count;
-  }
-
-  sample(): SocketSample {
-    const sample = this.#wire.sample();
-    const { sendQueueBytes, bytesAcked, readBytes = bytesAcked } = sample;
-    const busy = sendQueueBytes > 0 || readBytes < bytesAcked;
-    if (busy) this.#busyAtMs = this.#clock.nowMs();
-    return sample;
-  }
-
-  takeSocketError(): string | undefined {
-    return this.#wire.takeSocketError();
-  }
-
-  askPeer(asking: boolean): void {
-    this.#wire.askPeer(asking);
-  }
-
-  localFault(): LocalFault | undefined {
-    return this.#wire.localFault();
-  }
-
-  shutdownWrite(): void {
-    this.#wire.shutdownWrite();
-  }
-
-  abort(): void {
-    if (!this.isOver && this.#left === undefined) this.#events.onAbort();
-    this.#end();
-    this.#wire.abort();
-  }
-
-  close(): void {
-    this.#end();
-    this.#wire.close();
-  }
-
-  #end(): void {
-    this.isOver = true;
-    this.cancel();
-  }
 }

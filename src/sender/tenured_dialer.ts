@@ -13,6 +13,7 @@ import {
   TcpState,
   type TlsSession,
   type Wire,
+  type WireOutcome,
 } from "../base/ports.ts";
 import type { Tenure } from "../queue/tenure.ts";
 
@@ -87,6 +88,8 @@ class TenuredWire implements Wire {
     } catch {
       // It is dead already, and its reader has been told.
     }
+    // No fault of the server's.
+    this.#wire.concluded?.({ confirmedAny: false, unconfirmedPackets: 0, endedHere: true });
     this.#wire.abort();
   }
 
@@ -116,6 +119,10 @@ class TenuredWire implements Wire {
 
   shutdownWrite(): void {
     if (this.#mayGoOn()) this.#wire.shutdownWrite();
+  }
+
+  concluded(outcome: WireOutcome): void {
+    this.#wire.concluded?.(outcome);
   }
 
   abort(): void {

@@ -5,7 +5,7 @@
  */
 
 import { type KernelCallError, WireError } from "../../src/base/errors.ts";
-import type { LocalFault, SocketSample, Wire } from "../../src/base/ports.ts";
+import type { LocalFault, SocketSample, Wire, WireOutcome } from "../../src/base/ports.ts";
 
 /** A wire whose kernel says what the test wants; writes and reads wait for the test. */
 export class FakeWire implements Wire {
@@ -114,5 +114,9 @@ export class FakeWire implements Wire {
 
   close(): void {
     this.log.push("close");
+  }
+
+  concluded(outcome: WireOutcome): void {
+    this.log.push(`concluded ${JSON.stringify(outcome)}`);
   }
 }

@@ -80,3 +80,46 @@ Deno.test("a queue that contradicts itself at the begin of a connection stops th
   ]);
   assert.deepEqual(removed, []);
 });
+
+/** A queue that has these packets, and from which nothing but removals takes any. */
+function queueOf(...texts: string[]): DeliveryQueue {
+  let removedThroughId = 0;
+  const packets = batch(1, ...texts);
+  return {
+    lastId: texts.length,
+    get removedThroughId() {
+      return removedThroughId;
+    },
+    readBatches: (afterId) => Promise.resolve(afterId === 0 ? [packets] : []),
+    removeThrough: (id) => Promise.resolve(void (removedThroughId = id)),
+    giveUp: () => Promise.resolve(),
+    refuse: () => Promise.resolve(),
+    rememberSent: () => {},
+    subscribe: () => () => {},
+  };
+}
+
+Deno.test("a wire is told what came of its packets before it ends", async () => {
+  const wire = new FakeWire();
+  const never = new Promise<FakeWire>(() => {});
+  let dials = 0;
+  const dialer = {
+    remote: "tcp://test:1",
+    dial: () => dials++ === 0 ? Promise.resolve(wire) : never,
+  };
+  const limits = limitsOf({ queue: "q.db", remote: dialer.remote, holdMs: 60_000 });
+  const supervisor = new Supervisor(limits, {
+    ...{ queue: queueOf("a1", "a2"), dialer, clock: systemClock, random: () => 0 },
+    ...{ onStatus: () => {}, onReceived: () => {} },
+  }, 0);
+  await until("both are written", () => wire.written.join("") === "a1a2");
+  wire.bytesAcked = 5;
+  await until("both are held", () => supervisor.stats.heldPackets === 2);
+  wire.peerFin();
+  await until("it is left", () => wire.log.includes("close"));
+  assert.deepEqual(wire.log.filter((line) => /^(concluded|close|abort)/.test(line)), [
+    'concluded {"confirmedAny":false,"unconfirmedPackets":2}',
+    "close",
+  ]);
+  await supervisor.close(0);
+});

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
 import { OptionError, WireError } from "../../src/base/errors.ts";
-import type { Dialer, SocketSample, Wire } from "../../src/base/ports.ts";
+import type { Dialer, SocketSample, Wire, WireOutcome } from "../../src/base/ports.ts";
 import { failoverDialer } from "../../src/failover/failover_dialer.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
@@ -12,6 +12,7 @@ const AVOID_MS = 30_000;
 class DeadWire implements Wire {
   readonly localAddress = "192.0.2.1:50000";
   readonly remoteAddress = "192.0.2.7:4000";
+  readonly outcomes: WireOutcome[] = [];
   sendQueueBytes = 0;
   reading = Promise.withResolvers<number | null>();
   aborted = false;
@@ -38,6 +39,10 @@ class DeadWire implements Wire {
   }
 
   close(): void {}
+
+  concluded(outcome: WireOutcome): void {
+    this.outcomes.push(outcome);
+  }
 }
 
 /** A server that can be reached, or not. */
@@ -129,6 +134,60 @@ Deno.test("a connection that ends in order leaves its server the preferred one, 
   await dialer.dial(signal);
   assert.equal(b.dials, 1);
   assert.deepEqual(said, ["turned from tcp://a:4000 to tcp://b:4000"]);
+});
+
+const NOTHING_OPEN: WireOutcome = { confirmedAny: true, unconfirmedPackets: 0 };
+
+/** An end, and whether the server has failed by it. */
+const ENDS:
+  readonly (readonly [string, (wire: Wire, peerFin: () => Promise<void>) => unknown, boolean])[] = [
+    ["a reset of ours", (wire) => wire.abort(), true],
+    ["a close without any FIN, with everything acknowledged", (wire) => wire.close(), true],
+    ["the same, with everything confirmed", (wire) => {
+      wire.concluded?.(NOTHING_OPEN);
+      wire.close();
+    }, true],
+    ["the server's FIN, with everything confirmed", async (wire, peerFin) => {
+      await peerFin();
+      wire.concluded?.(NOTHING_OPEN);
+      wire.close();
+    }, false],
+    ["the server's FIN, with packets that nobody has confirmed", async (wire, peerFin) => {
+      await peerFin();
+      wire.concluded?.({ confirmedAny: true, unconfirmedPackets: 1 });
+      wire.close();
+    }, true],
+    ["our FIN", (wire) => {
+      wire.shutdownWrite();
+      wire.close();
+    }, false],
+    ["what this side has decided", (wire) => {
+      wire.concluded?.({ confirmedAny: false, unconfirmedPackets: 0, endedHere: true });
+      wire.abort();
+    }, false],
+  ];
+
+for (const [name, end, hasFailed] of ENDS) {
+  Deno.test(`after hours, ${name}: the server has ${hasFailed ? "" : "not "}failed`, async () => {
+    const clock = new ManualClock();
+    const [a, b] = [new Server("a"), new Server("b")];
+    const dialer = failoverDialer({ dialers: [a, b], clock });
+    const wire = await dialer.dial(signal);
+    clock.advance(3_600_000);
+    await end(wire, async () => {
+      a.wires[0]?.reading.resolve(null);
+      assert.equal(await wire.read(new Uint8Array(1)), null);
+    });
+    await dialer.dial(signal);
+    assert.deepEqual([a.dials, b.dials], hasFailed ? [1, 1] : [2, 0]);
+  });
+}
+
+Deno.test("what came of a connection is passed on to the wire below", async () => {
+  const [a, b] = [new Server("a"), new Server("b")];
+  const wire = await failoverDialer({ dialers: [a, b], clock: new ManualClock() }).dial(signal);
+  wire.concluded?.(NOTHING_OPEN);
+  assert.deepEqual(a.wires[0]?.outcomes, [NOTHING_OPEN]);
 });
 
 Deno.test("a preferred server that is back for long enough is gone back to, in a quiet moment", async () => {

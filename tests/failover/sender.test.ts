@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { Sender } from "../../src/sender/sender.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { sendPermissions, Sendq } from "../cli/helpers.ts";
+import { resetBy } from "../kernel/helpers.ts";
 import { lines, packet, packets } from "../support/packets.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { seen } from "../support/sender_bench.ts";
@@ -86,6 +87,32 @@ Deno.test("a server that refuses the session is passed over", async () => {
   await other.readUntil("HI\n");
   await other.write("OK\n");
   assert.match(await other.readUntil("packet 1\n"), /packet 1\n$/);
+});
+
+Deno.test("a server that acknowledges and resets is passed over", async () => {
+  await using pair = new Pair();
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const first = `tcp://127.0.0.1:${listener.addr.port}`;
+  const sender = await pair.open({ holdMs: 60_000, remote: [first, pair.second.remote] });
+  await sender.enqueue(packet(1));
+  const connection = await listener.accept();
+  await until("its kernel has it", () => sender.stats().heldPackets === 1);
+  resetBy(connection);
+  const other = await pair.second.accept();
+  assert.equal(await other.readUntil("packet 1\n"), lines(1));
+});
+
+Deno.test("a server that acknowledges and does not answer is passed over", async () => {
+  const heartbeat = { send: "PING\n", idleMs: 100, expect: "PONG", answerTimeoutMs: 200 };
+  for (const options of [{ responseTimeoutMs: 200 }, { holdMs: 60_000, session: { heartbeat } }]) {
+    await using pair = new Pair();
+    const sender = await pair.open(options);
+    await sender.enqueue(packet(1));
+    const connection = await pair.first.accept();
+    await connection.readUntil("packet 1\n");
+    const other = await pair.second.accept();
+    assert.match(await other.readUntil("packet 1\n"), /packet 1\n$/);
+  }
 });
 
 Deno.test("the preferred server is gone back to, and nothing is sent twice in a quiet moment", async () => {

@@ -1,6 +1,12 @@
 import assert from "node:assert/strict";
 import { WireError } from "../../src/base/errors.ts";
-import { type Dialer, type SocketSample, TcpState, type Wire } from "../../src/base/ports.ts";
+import {
+  type Dialer,
+  type SocketSample,
+  TcpState,
+  type Wire,
+  type WireOutcome,
+} from "../../src/base/ports.ts";
 import { tenuredDialer } from "../../src/sender/tenured_dialer.ts";
 
 /** A right to send that a test ends. */
@@ -77,6 +83,10 @@ class NotingWire implements Wire {
   close(): void {
     this.done.push("close");
   }
+
+  concluded({ endedHere = false }: WireOutcome): void {
+    this.done.push(endedHere ? "ended here" : "concluded");
+  }
 }
 
 const isLapsed = (error: unknown) =>
@@ -115,11 +125,18 @@ Deno.test("without the right no connection is made, and one that comes too late 
   assert.equal(dials, 1);
 });
 
+Deno.test("a right that runs out is no fault of the server, and what came of packets is passed on", async () => {
+  const { right, below, wire } = await dialed();
+  wire.concluded?.({ confirmedAny: true, unconfirmedPackets: 0 });
+  right.lapse();
+  assert.deepEqual(below.done, ["concluded", "ended here", "abort"]);
+});
+
 Deno.test("when the right runs out the connection is reset at once, and looks dead", async () => {
   const { right, below, wire } = await dialed();
   assert.equal(await wire.write(new Uint8Array(3)), 3);
   right.lapse();
-  assert.deepEqual(below.done, ["write", "abort"]);
+  assert.deepEqual(below.done, ["write", "ended here", "abort"]);
   assert.deepEqual(wire.sample(), { ...SAMPLE, state: TcpState.CLOSE, hangup: true });
   assert.equal(wire.takeSocketError(), "ECANCELED");
   // It is valid again; this connection is over all the same.
@@ -127,7 +144,7 @@ Deno.test("when the right runs out the connection is reset at once, and looks de
   await assert.rejects(wire.write(new Uint8Array(3)), isLapsed);
   wire.askPeer(true);
   wire.shutdownWrite();
-  assert.deepEqual(below.done, ["write", "abort"]);
+  assert.deepEqual(below.done, ["write", "ended here", "abort"]);
 });
 
 Deno.test("a process that wakes resets before it writes a byte, or ends in order", async (t) => {
@@ -142,7 +159,7 @@ Deno.test("a process that wakes resets before it writes a byte, or ends in order
       // Its timer has not gone off yet.
       right.leftMs = -1;
       await way(wire);
-      assert.deepEqual(below.done, ["abort"]);
+      assert.deepEqual(below.done, ["ended here", "abort"]);
     });
   }
 });

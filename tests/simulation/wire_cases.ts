@@ -224,6 +224,15 @@ export const CASES: readonly Case[] = [
     assert.equal(await outcome(wire.read(zeroes(20))), 10);
     assert.equal(await outcome(wire.read(zeroes(20))), null);
   }],
+  ["what is said of the packets ends nothing by itself", async (pair) => {
+    const { wire, peer, outcome } = pair;
+    await outcome(wire.write(zeroes(10)));
+    await peer.read(10);
+    wire.concluded?.({ confirmedAny: false, unconfirmedPackets: 1 });
+    assert.equal(wire.sample().state, TcpState.ESTABLISHED);
+    await outcome(wire.write(zeroes(10)));
+    await peer.read(10);
+  }],
   ["abort resets the peer, rejects what is pending, and may be called again", async (pair) => {
     const { wire, peer, outcome } = pair;
     await outcome(wire.write(zeroes(10)));

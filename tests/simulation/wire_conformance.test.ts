@@ -3,10 +3,11 @@
 import { grantedLibc, testUnless } from "../kernel/helpers.ts";
 import { testWithUnixSockets } from "../support/unix_sockets.ts";
 import { CASES } from "./wire_cases.ts";
-import { realPair, simulatedPair, tlsPair, type WirePair } from "./wire_pair.ts";
+import { realPair, simulatedPair, tlsPair, type WirePair, wrapped } from "./wire_pair.ts";
 
 const KERNELS: readonly (readonly [string, string | undefined, () => Promise<WirePair>])[] = [
   ["simulated", undefined, simulatedPair],
+  ["wrapped simulated", undefined, () => wrapped(simulatedPair)],
   [
     "real",
     grantedLibc() === undefined ? "needs --allow-ffi=<path of the C library>" : undefined,

@@ -10,9 +10,11 @@ import type { TcpOptions } from "../../simulation/segment.ts";
 import type { TcpEnd } from "../../simulation/tcp.ts";
 import { SimDialer } from "../../simulation/wire.ts";
 import { systemClock } from "../../src/base/clock.ts";
-import type { Wire } from "../../src/base/ports.ts";
+import type { Dialer, Wire } from "../../src/base/ports.ts";
+import { failoverDialer } from "../../src/failover/failover_dialer.ts";
 import { tcpDialer } from "../../src/kernel/dialer.ts";
 import { unixDialer } from "../../src/kernel/unix_dialer.ts";
+import { tenuredDialer } from "../../src/sender/tenured_dialer.ts";
 import { listen, patience, resetBy } from "../kernel/helpers.ts";
 import { unixSocket } from "../support/unix_sockets.ts";
 import { until } from "../support/until.ts";
@@ -75,6 +77,16 @@ export async function tlsPair(): Promise<WirePair> {
   const wire = await dialTls(listener.addr.port);
   const conn = await accepted;
   return pairOf(wire, conn, () => resetBy(conn));
+}
+
+/** As one of several servers, and under a right to send that could lapse: what stands above a wire. */
+export async function wrapped(open: () => Promise<WirePair>): Promise<WirePair> {
+  const pair = await open();
+  const dialer: Dialer = { remote: "tcp://first:1", dial: () => Promise.resolve(pair.wire) };
+  const nobody: Dialer = { remote: "tcp://second:1", dial: () => Promise.reject(new Error()) };
+  const tenure = { validForMs: () => 60_000, subscribeLapsed: () => () => {} };
+  const failover = failoverDialer({ dialers: [dialer, nobody], clock: systemClock });
+  return { ...pair, wire: await tenuredDialer(failover, tenure).dial(patience()) };
 }
 
 /** A Unix socket: no SYN, and a reset is an end with unread bytes. */
