@@ -63,6 +63,7 @@ export type {
   Dialer,
   PacketBatch,
   Random,
+  ServerChoice,
   SocketSample,
   Wire,
   WireOutcome,

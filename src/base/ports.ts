@@ -366,6 +366,19 @@ export interface Wire {
 }
 
 /**
+ * A choice among several servers, by a dialer each of whose attempts goes to one of them.
+ *
+ * @category Dialer
+ */
+export interface ServerChoice {
+  /**
+   * How many attempts and connections in a row have come to nothing of the server that the
+   * next attempt goes to.
+   */
+  failuresOfNext(): number;
+}
+
+/**
  * Makes connections.
  *
  * @category Dialer
@@ -380,6 +393,12 @@ export interface Dialer {
    * @default {false}
    */
   readonly waits?: boolean;
+  /**
+   * How it chooses, where it has several servers.
+   *
+   * @default {undefined} there is one
+   */
+  readonly choice?: ServerChoice;
   /**
    * Makes one attempt and tunes the socket.
    *

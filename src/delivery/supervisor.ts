@@ -308,7 +308,8 @@ export class Supervisor {
   #dial(): number {
     const limits = this.#limits = this.#nextLimits;
     // Most are short, so that a heal is noticed soon; a slow path gets one every few attempts.
-    const turn = (this.#backoff.failures + 1) % limits.slowConnectEvery;
+    const failures = this.#ports.dialer.choice?.failuresOfNext() ?? this.#backoff.failures;
+    const turn = (failures + 1) % limits.slowConnectEvery;
     const timeoutMs = turn === 0 ? limits.slowConnectTimeoutMs : limits.connectTimeoutMs;
     const attempt = new Attempt({
       dialer: this.#ports.dialer,

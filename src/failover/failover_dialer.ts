@@ -6,7 +6,7 @@
  * 1. One connection at a time is in use. What it had not confirmed is sent again on the
  *    next, to whichever server that is: nothing is lost in between.
  * 2. Of the servers that did not fail lately, an attempt goes to the first; where all
- *    have, to the one that did so first.
+ *    have, to the one that did so first. Each has its turn of attempts that may take long.
  * 3. Nothing is written to a server only to see whether it is there.
  * 4. A server has failed when an attempt at it has, or when its connection ends with packets
  *    that are not confirmed, or by no FIN.
@@ -15,7 +15,8 @@
  */
 
 import { OptionError, WireError } from "../base/errors.ts";
-import type { Clock, Dialer, Wire } from "../base/ports.ts";
+import type { Clock, Dialer, ServerChoice, Wire } from "../base/ports.ts";
+import { Candidate } from "./candidate.ts";
 import { type WatchedEnd, WatchedWire } from "./watched_wire.ts";
 
 /** So long a server that failed is passed over, while there is another. */
@@ -77,16 +78,9 @@ export function failoverDialer(options: FailoverOptions): Dialer {
   return new Failover(options);
 }
 
-/** A server, and how it stands. */
-interface Candidate {
-  readonly dialer: Dialer;
-  failedAtMs: number;
-  /** Since when it could be reached each time that was looked, while another is in use. */
-  wellSinceMs: number | undefined;
-}
-
 class Failover implements Dialer {
   readonly remote: string;
+  readonly choice: ServerChoice = { failuresOfNext: () => this.#choose().failures };
   readonly #candidates: readonly Candidate[];
   readonly #clock: Clock;
   readonly #returnAfterMs: number;
@@ -102,9 +96,7 @@ class Failover implements Dialer {
       throw new OptionError("dialers", dialers.length, "must be two or more");
     }
     this.remote = dialers.map(({ remote }) => remote).join(",");
-    this.#candidates = dialers.map((dialer) => ({
-      ...{ dialer, failedAtMs: -Infinity, wellSinceMs: undefined },
-    }));
+    this.#candidates = dialers.map((dialer) => new Candidate(dialer));
     this.#clock = clock;
     this.#returnAfterMs = returnAfterMs;
     this.#soonEndedFails = soonEndedFails;
@@ -118,6 +110,9 @@ class Failover implements Dialer {
   ): Promise<Wire> {
     const candidate = this.#choose();
     const { dialer } = candidate;
+    const fails = (): void => candidate.fails(this.#clock.nowMs());
+    // Whoever gives it up begins the next one at once, before this one has ended.
+    signal.addEventListener("abort", fails, { once: true });
     try {
       const wire = await dialer.dial(signal, onLookedUp, onHandshake);
       const last = this.#last ?? this.#candidates[0];
@@ -127,8 +122,10 @@ class Failover implements Dialer {
       this.#last = candidate;
       return this.#watched(wire, candidate);
     } catch (error) {
-      this.#failed(candidate);
+      if (!signal.aborted) fails();
       throw error instanceof WireError ? named(error, dialer.remote) : error;
+    } finally {
+      signal.removeEventListener("abort", fails);
     }
   }
 
@@ -138,15 +135,14 @@ class Failover implements Dialer {
     return well ?? this.#candidates.reduce((a, b) => b.failedAtMs < a.failedAtMs ? b : a);
   }
 
-  #failed(candidate: Candidate): void {
-    candidate.failedAtMs = this.#clock.nowMs();
-  }
-
   #watched(wire: Wire, candidate: Candidate): Wire {
     const sinceMs = this.#clock.nowMs();
     const watched = new WatchedWire(wire, this.#clock, (end) => {
-      const isShort = this.#soonEndedFails && this.#clock.nowMs() - sinceMs < SHORT_LIFE_MS;
-      if (hasFailed(end, isShort)) this.#failed(candidate);
+      if (end.isOurs) return;
+      const nowMs = this.#clock.nowMs();
+      const failed = hasFailed(end, this.#soonEndedFails && nowMs - sinceMs < SHORT_LIFE_MS);
+      if (!failed || end.confirmedAny) candidate.served();
+      if (failed) candidate.fails(nowMs);
     });
     if (this.#returnAfterMs < Infinity && candidate !== this.#candidates[0]) {
       this.#lookForBetter(watched, candidate);
@@ -198,7 +194,6 @@ class Failover implements Dialer {
  * does not answer, or that has nobody behind it.
  */
 function hasFailed(end: WatchedEnd, isShort: boolean): boolean {
-  if (end.isOurs) return false;
   if (end.isAborted || end.unconfirmedPackets > 0) return true;
   return end.hasPeerFin ? isShort : !end.hasOurFin;
 }

@@ -28,6 +28,8 @@ export interface WatchedEnd {
   readonly hasPeerFin: boolean;
   /** We had ended ours. */
   readonly hasOurFin: boolean;
+  /** Something was confirmed over it. */
+  readonly confirmedAny: boolean;
   /** What it was given and did not confirm, as far as anybody has said. */
   readonly unconfirmedPackets: number;
 }
@@ -138,12 +140,14 @@ export class WatchedWire implements Wire {
     if (this.isOver) return;
     this.isOver = true;
     this.cancel();
-    const { unconfirmedPackets = 0, endedHere = false } = this.#outcome ?? {};
+    const { confirmedAny = false, unconfirmedPackets = 0, endedHere = false } = this.#outcome ??
+      {};
     this.#onEnd({
       isOurs: this.#left !== undefined || endedHere,
       isAborted,
       hasPeerFin: this.#hasPeerFin,
       hasOurFin: this.#hasOurFin,
+      confirmedAny,
       unconfirmedPackets,
     });
   }

@@ -30,6 +30,7 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
   return {
     remote: dialer.remote,
     ...(dialer.waits === undefined ? {} : { waits: dialer.waits }),
+    ...(dialer.choice === undefined ? {} : { choice: dialer.choice }),
     async dial(signal, onLookedUp, onHandshake) {
       if (tenure.validForMs() <= 0) throw lapsed();
       const wire = await dialer.dial(signal, onLookedUp, onHandshake);

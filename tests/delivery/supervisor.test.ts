@@ -4,10 +4,12 @@
  */
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
-import type { DeliveryQueue, PacketBatch } from "../../src/base/ports.ts";
+import type { DeliveryQueue, Dialer, PacketBatch } from "../../src/base/ports.ts";
 import { Supervisor } from "../../src/delivery/supervisor.ts";
+import { failoverDialer } from "../../src/failover/failover_dialer.ts";
 import { limitsOf } from "../../src/sender/options.ts";
 import { bytes } from "../support/bytes.ts";
+import { ManualClock } from "../support/manual_clock.ts";
 import { until, within } from "../support/until.ts";
 import { FakeWire } from "./fake_wire.ts";
 
@@ -123,3 +125,47 @@ Deno.test("a wire is told what came of its packets before it ends", async () => 
   ]);
   await supervisor.close(0);
 });
+
+Deno.test("of two servers each has attempts that may take long, and not the one by chance", async () => {
+  // Both say nothing; how long the attempts at each may take, by the clock.
+  const clock = new ManualClock();
+  const servers = ["a", "b"].map((name) => ({ name, tookMs: [] as number[] }));
+  const dialers = servers.map(({ name, tookMs }): Dialer => ({
+    remote: `tcp://${name}:1`,
+    dial(signal, onLookedUp) {
+      const sinceMs = clock.nowMs();
+      onLookedUp?.();
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => {
+          tookMs.push(clock.nowMs() - sinceMs);
+          reject(signal.reason);
+        });
+      });
+    },
+  }));
+  const dialer = failoverDialer({ dialers, clock });
+  const [connectTimeoutMs, slowConnectTimeoutMs] = [1000, 4000];
+  const limits = limitsOf({
+    ...{ queue: "q.db", remote: "tcp://a:1,tcp://b:1", connectTimeoutMs, slowConnectTimeoutMs },
+    ...{ backoffFirstMs: 0, backoffCapMs: 0 },
+  });
+  const supervisor = new Supervisor(limits, {
+    ...{ queue: queueOf("a1"), dialer, clock, random: () => 0 },
+    ...{ onStatus: () => {}, onReceived: () => {} },
+  }, 0);
+  for (let ms = 0; servers.some(({ tookMs }) => tookMs.length < 8); ms += 500) {
+    assert(ms < 100_000, JSON.stringify(servers));
+    await settle();
+    clock.advance(500);
+  }
+  const turn = [1000, 1000, 1000, 4000];
+  for (const { tookMs } of servers) assert.deepEqual(tookMs.slice(0, 8), [...turn, ...turn]);
+  const closed = supervisor.close(0);
+  await settle();
+  await closed;
+});
+
+/** Lets what has settled go on. */
+async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+}

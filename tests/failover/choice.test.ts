@@ -183,6 +183,32 @@ for (const [name, end, hasFailed] of ENDS) {
   });
 }
 
+Deno.test("an attempt that is given up has failed at once, before it has ended", async () => {
+  const dials: string[] = [];
+  const dialers = ["a", "b"].map((name): Dialer => ({
+    remote: `tcp://${name}:4000`,
+    dial(signal) {
+      dials.push(name);
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => reject(signal.reason));
+      });
+    },
+  }));
+  const clock = new ManualClock();
+  const dialer = failoverDialer({ dialers, clock });
+  const attempts = [1, 2, 3, 4].map(() => {
+    clock.advance(1);
+    const failures = dialer.choice?.failuresOfNext();
+    const controller = new AbortController();
+    const attempt = dialer.dial(controller.signal);
+    controller.abort();
+    return { attempt, failures };
+  });
+  for (const { attempt } of attempts) await assert.rejects(attempt);
+  assert.deepEqual(dials, ["a", "b", "a", "b"]);
+  assert.deepEqual(attempts.map(({ failures }) => failures), [0, 0, 1, 1]);
+});
+
 Deno.test("what came of a connection is passed on to the wire below", async () => {
   const [a, b] = [new Server("a"), new Server("b")];
   const wire = await failoverDialer({ dialers: [a, b], clock: new ManualClock() }).dial(signal);

@@ -107,6 +107,13 @@ Deno.test("a right that lasts until it is given back costs nothing", () => {
   assert.equal(tenuredDialer(dialer, right), dialer);
 });
 
+Deno.test("under a right that can lapse a choice among servers stays one", () => {
+  const choice = { failuresOfNext: () => 3 };
+  const remote = "tcp://a:4000,tcp://b:4000";
+  const dialer: Dialer = { remote, choice, dial: () => Promise.reject(new Error()) };
+  assert.equal(tenuredDialer(dialer, new Right()).choice, choice);
+});
+
 Deno.test("without the right no connection is made, and one that comes too late is reset", async () => {
   const right = new Right();
   const below = new NotingWire();
