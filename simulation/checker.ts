@@ -107,6 +107,12 @@ interface Connection {
   replacedAtMs: number;
 }
 
+/** After a refusal. */
+interface Pause {
+  readonly firstMs: number;
+  readonly capMs: number;
+}
+
 /** What the checker needs to know of the run. */
 export interface CheckerOptions {
   readonly scheduler: Scheduler;
@@ -119,6 +125,8 @@ export interface CheckerOptions {
   readonly timerLateMs: number;
   /** The server connects to the sender. */
   readonly listens: boolean;
+  /** How many servers the sender has to choose from. */
+  readonly servers: number;
   readonly trace: (line: () => string) => void;
 }
 
@@ -175,8 +183,12 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     readonly state: DeliveryStatus["state"];
     readonly sinceMs: number;
     /** After a refusal. */
-    pause: { readonly firstMs: number; readonly capMs: number } | undefined;
+    pause: Pause | undefined;
   } | undefined;
+  /** The server that the last attempt has gone to. */
+  #headedFor = 0;
+  /** When each has refused us last, and the pause after that. */
+  readonly #refusedBy = new Map<number, { readonly atMs: number; readonly pause: Pause }>();
   /** The last connection that was given back, at that moment. */
   #atRelease: {
     readonly state: number;
@@ -382,6 +394,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     this.#resumedAtMs = this.#scheduler.nowMs;
     this.#fruitful = false;
     this.#fruitless = [];
+    this.#refusedBy.clear();
     this.closing = false;
   }
 
@@ -420,7 +433,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   status({ state, verdict, words }: DeliveryStatus): void {
     this.#options.trace(() => `sender: ${state}: ${words}`);
     const nowMs = this.#scheduler.nowMs;
-    if (this.#status?.state !== state) this.#status = { state, sinceMs: nowMs, pause: undefined };
+    const before = this.#status?.state;
+    if (this.#status === undefined || before !== state) {
+      this.#status = { state, sinceMs: nowMs, pause: undefined };
+    }
     const { session, answers } = this.#options.limits;
     if (verdict.kind === "session-refused") {
       const { refusedBackoffFirstMs = 0, refusedBackoffCapMs = 0 } = session ?? {};
@@ -429,6 +445,12 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       const { retryFirstMs = 0, retryCapMs = 0 } = answers ?? {};
       this.#status.pause = { firstMs: retryFirstMs, capMs: retryCapMs };
     }
+    const { pause } = this.#status;
+    if (pause !== undefined && state === "backing-off" && before !== state) {
+      this.#refusedBy.set(this.#headedFor, { atMs: nowMs, pause });
+    }
+    // Who has nothing to send forgets what it was waiting for.
+    if (state === "idle") this.#refusedBy.clear();
     if (state === "connected") {
       for (const connection of this.#connections.values()) this.#opened(connection);
     }
@@ -473,20 +495,41 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
   }
 
+  /** Whether each server may be on its pause after a refusal: else another one can be asked. */
+  #allRefused(nowMs: number): boolean {
+    const refused = [...this.#refusedBy.values()].filter(({ atMs, pause }) =>
+      nowMs - atMs < pause.capMs
+    );
+    return refused.length === this.#options.servers;
+  }
+
+  #pauseCeilingMs({ capMs }: Pause): number {
+    // Of several servers another is asked like after any failure.
+    return this.#options.servers === 1 ? capMs : Math.max(capMs, this.#options.limits.backoffCapMs);
+  }
+
   // --- the sender's sockets ---
+
+  /** The next attempt goes to this one of several servers. */
+  headsFor(server: number): void {
+    this.#headedFor = server;
+  }
 
   dialed(): void {
     const nowMs = this.#scheduler.nowMs;
     const status = this.#status;
+    const refused = this.#refusedBy.get(this.#headedFor);
     if (status?.state === "backing-off" && this.#resumedAtMs < status.sinceMs) {
       const { backoffFirstMs, backoffCapMs } = this.#options.limits;
       const waitedMs = nowMs - status.sinceMs;
-      const leastMs = (status.pause?.firstMs ?? 0) / 2;
-      if (waitedMs < leastMs - 1 && this.#clockJumps === 0) {
-        this.fail(`tried again ${waitedMs.toFixed(0)} ms after the server had refused`);
+      const refusedMs = nowMs - (refused?.atMs ?? -Infinity);
+      const leastMs = (refused?.pause.firstMs ?? 0) / 2;
+      const isJudged = this.#clockJumps === 0 && this.#resumedAtMs < (refused?.atMs ?? 0);
+      if (refusedMs < leastMs - 1 && isJudged) {
+        this.fail(`tried again ${refusedMs.toFixed(0)} ms after the server had refused`);
       }
-      const ceilingMs = status.pause !== undefined
-        ? status.pause.capMs
+      const ceilingMs = status.pause !== undefined && this.#allRefused(status.sinceMs)
+        ? this.#pauseCeilingMs(status.pause)
         : this.#fruitful
         ? Math.min(backoffFirstMs, backoffCapMs)
         : backoffCapMs;
@@ -1227,7 +1270,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       ? lookUpTimeoutMs + Math.max(slowConnectTimeoutMs, connectTimeoutMs) +
         (session?.timeoutMs ?? 0)
       : state === "backing-off"
-      ? pause?.capMs ?? backoffCapMs
+      ? pause === undefined ? backoffCapMs : this.#pauseCeilingMs(pause)
       : Infinity;
     const waitedMs = nowMs - Math.max(fromMs, this.#resumedAtMs);
     if (waitedMs > limitMs + SLACK_MS) {

@@ -38,6 +38,7 @@ const GUARDED_STORE = "src/queue/guarded_store.ts";
 const DEAD_LETTER_TABLE = "src/queue/store/dead_letter_table.ts";
 const OUTGOING = "src/delivery/outgoing.ts";
 const ATTEMPT = "src/delivery/attempt.ts";
+const CANDIDATE = "src/failover/candidate.ts";
 const HEARTBEATS = "src/delivery/heartbeats.ts";
 const OPEN = "src/session/open.ts";
 const ANSWERS = "src/delivery/answers.ts";
@@ -416,6 +417,16 @@ export const PLANTED: readonly Planted[] = [
       "nowMs + this.#refusedBackoff.nextDelayMs()",
       "nowMs + this.#backoff.nextDelayMs()",
     ]],
+  },
+  {
+    name: "one server's refusal keeps the others waiting",
+    file: BACKOFF,
+    patches: [["if (this.#choice === undefined) return", "if (this.#choice !== null) return"]],
+  },
+  {
+    name: "of several servers one that has refused is asked again at once",
+    file: CANDIDATE,
+    patches: [["= nowMs + pauseMs(this.refusals++);", "= nowMs - pauseMs(this.refusals++);"]],
   },
   {
     name: "a refusal accuses packets",

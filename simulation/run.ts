@@ -102,6 +102,7 @@ class World {
       rtoMaxMs: scenario.clientTcp.rtoMaxMs,
       timerLateMs: scenario.timerLateMs + scenario.ioLagMs,
       listens: scenario.listening !== undefined,
+      servers: scenario.addresses.length,
       trace: this.#trace,
     });
     this.#disk = new SimDisk(scenario.diskBytes, this.checker);
@@ -477,6 +478,7 @@ class World {
     const dialers = addresses.map((outages, i): Dialer => ({
       remote: `tcp://server-${i}.example:4000`,
       dial: (signal, onLookedUp) => {
+        this.checker.headsFor(i);
         const nowMs = this.#scheduler.nowMs;
         const outage = outages.find(({ fromMs, toMs }) => fromMs <= nowMs && nowMs < toMs);
         if (outage === undefined) return dialer.dial(signal, onLookedUp);

@@ -376,6 +376,15 @@ export interface ServerChoice {
    * next attempt goes to.
    */
   failuresOfNext(): number;
+  /**
+   * Told that the server of the last attempt has refused us, or a packet: it is not asked
+   * again before its pause is over, and the others meanwhile.
+   *
+   * @param pauseMs How long it lasts, in milliseconds, after so many refusals of that server
+   *   in a row before this one.
+   * @returns In how many milliseconds there is a server that may be asked; 0: there is one.
+   */
+  refused(pauseMs: (refusals: number) => number): number;
 }
 
 /**

@@ -21,7 +21,7 @@ import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports
 import { abortQuietly, type Opened } from "../session/open.ts";
 import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff, refusalBackoffs } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
 import { describeVerdict, isNews, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
@@ -132,12 +132,10 @@ export class Supervisor {
     this.#nextLimits = limits;
     this.#ports = ports;
     this.#clock = ports.clock;
-    const { random } = ports;
-    this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, random);
-    const { refusedBackoffFirstMs = 0, refusedBackoffCapMs = 0 } = limits.session ?? {};
-    this.#refusedBackoff = new Backoff(refusedBackoffFirstMs, refusedBackoffCapMs, random, 0.5);
-    const { retryFirstMs = 0, retryCapMs = 0 } = limits.answers ?? {};
-    this.#retryBackoff = new Backoff(retryFirstMs, retryCapMs, random, 0.5);
+    this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, ports.random);
+    const refusals = refusalBackoffs(limits, this.#backoff, ports);
+    this.#refusedBackoff = refusals.ofSessions;
+    this.#retryBackoff = refusals.ofPackets;
     this.#wakeSignal = new WakeSignal(ports.clock);
     this.#window = new SendWindow({
       queue: ports.queue,

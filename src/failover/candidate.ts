@@ -12,6 +12,10 @@ export class Candidate {
   failedAtMs = -Infinity;
   /** Attempts and connections in a row that have come to nothing. */
   failures = 0;
+  /** It has refused us so often in a row. */
+  refusals = 0;
+  /** It is not asked before, for it has refused us. */
+  pausedUntilMs = -Infinity;
   /** Since when it could be reached each time that was looked, while another is in use. */
   wellSinceMs: number | undefined;
 
@@ -29,5 +33,11 @@ export class Candidate {
   /** A connection to it has confirmed something, or has ended as it should. */
   served(): void {
     this.failures = 0;
+    this.refusals = 0;
+  }
+
+  /** It has refused us: it is left alone for so long after as many refusals as there were. */
+  refused(nowMs: number, pauseMs: (refusals: number) => number): void {
+    this.pausedUntilMs = nowMs + pauseMs(this.refusals++);
   }
 }

@@ -7,6 +7,7 @@
  *    next, to whichever server that is: nothing is lost in between.
  * 2. Of the servers that did not fail lately, an attempt goes to the first; where all
  *    have, to the one that did so first. Each has its turn of attempts that may take long.
+ *    One that has refused us is left alone until its pause is over, and only it.
  * 3. Nothing is written to a server only to see whether it is there.
  * 4. A server has failed when an attempt at it has, or when its connection ends with packets
  *    that are not confirmed, or by no FIN.
@@ -80,12 +81,17 @@ export function failoverDialer(options: FailoverOptions): Dialer {
 
 class Failover implements Dialer {
   readonly remote: string;
-  readonly choice: ServerChoice = { failuresOfNext: () => this.#choose().failures };
+  readonly choice: ServerChoice = {
+    failuresOfNext: () => this.#choose().failures,
+    refused: (pauseMs) => this.#refused(pauseMs),
+  };
   readonly #candidates: readonly Candidate[];
   readonly #clock: Clock;
   readonly #returnAfterMs: number;
   readonly #soonEndedFails: boolean;
   readonly #tell: (words: string) => void;
+  /** The server of the last attempt. */
+  #tried: Candidate | undefined;
   /** The server of the last connection; before the first one, the preferred. */
   #last: Candidate | undefined;
 
@@ -108,7 +114,7 @@ class Failover implements Dialer {
     onLookedUp?: () => void,
     onHandshake?: (withinMs: number) => void,
   ): Promise<Wire> {
-    const candidate = this.#choose();
+    const candidate = this.#tried = this.#choose();
     const { dialer } = candidate;
     const fails = (): void => candidate.fails(this.#clock.nowMs());
     // Whoever gives it up begins the next one at once, before this one has ended.
@@ -131,8 +137,19 @@ class Failover implements Dialer {
 
   #choose(): Candidate {
     const nowMs = this.#clock.nowMs();
-    const well = this.#candidates.find(({ failedAtMs }) => nowMs - failedAtMs >= AVOID_MS);
-    return well ?? this.#candidates.reduce((a, b) => b.failedAtMs < a.failedAtMs ? b : a);
+    const free = this.#candidates.filter(({ pausedUntilMs }) => pausedUntilMs <= nowMs);
+    if (free.length === 0) {
+      return this.#candidates.reduce((a, b) => b.pausedUntilMs < a.pausedUntilMs ? b : a);
+    }
+    const well = free.find(({ failedAtMs }) => nowMs - failedAtMs >= AVOID_MS);
+    return well ?? free.reduce((a, b) => b.failedAtMs < a.failedAtMs ? b : a);
+  }
+
+  #refused(pauseMs: (refusals: number) => number): number {
+    const nowMs = this.#clock.nowMs();
+    this.#tried?.refused(nowMs, pauseMs);
+    const untilMs = Math.min(...this.#candidates.map(({ pausedUntilMs }) => pausedUntilMs));
+    return Math.max(0, untilMs - nowMs);
   }
 
   #watched(wire: Wire, candidate: Candidate): Wire {

@@ -209,6 +209,38 @@ Deno.test("an attempt that is given up has failed at once, before it has ended",
   assert.deepEqual(attempts.map(({ failures }) => failures), [0, 0, 1, 1]);
 });
 
+Deno.test("a server that has refused is left alone for its own pause, and the others are not", async () => {
+  const clock = new ManualClock();
+  const [a, b] = [new Server("a"), new Server("b")];
+  const dialer = failoverDialer({ dialers: [a, b], clock });
+  const { choice } = dialer;
+  assert(choice);
+  /** Which server the next attempt goes to; how that refuses us, and when there is one to ask. */
+  const refused = async (): Promise<[string, number, number]> => {
+    const dials = a.dials;
+    (await dialer.dial(signal)).abort();
+    let before = -1;
+    const inMs = choice.refused((refusals) => {
+      before = refusals;
+      return 10_000 * 2 ** refusals;
+    });
+    return [a.dials > dials ? "a" : "b", before, inMs];
+  };
+  assert.deepEqual(await refused(), ["a", 0, 0], "b can be asked at once");
+  clock.advance(4000);
+  assert.deepEqual(await refused(), ["b", 0, 6000], "a can be, before b");
+  clock.advance(6000);
+  assert.deepEqual(await refused(), ["a", 1, 4000], "b can be, before a");
+  clock.advance(4000);
+  // b opens a session; it does not want us later, and begins anew.
+  const wire = await dialer.dial(signal);
+  assert.equal(b.dials, 2);
+  wire.concluded?.({ confirmedAny: true, unconfirmedPackets: 0 });
+  wire.shutdownWrite();
+  wire.close();
+  assert.deepEqual(await refused(), ["b", 0, 10_000]);
+});
+
 Deno.test("what came of a connection is passed on to the wire below", async () => {
   const [a, b] = [new Server("a"), new Server("b")];
   const wire = await failoverDialer({ dialers: [a, b], clock: new ManualClock() }).dial(signal);

@@ -89,6 +89,29 @@ Deno.test("a server that refuses the session is passed over", async () => {
   assert.match(await other.readUntil("packet 1\n"), /packet 1\n$/);
 });
 
+Deno.test("a server that refuses the session does not keep the next one waiting", async () => {
+  await using pair = new Pair();
+  // Longer than anybody waits here, for the one that has refused.
+  const session = {
+    open: [{ send: "HI\n", expect: "OK\n", refuse: "NO" }],
+    refusedBackoffFirstMs: 600_000,
+  };
+  pair.second.stop();
+  const sender = await pair.open({ session });
+  await sender.enqueue(packet(1));
+  const connection = await pair.first.accept();
+  await connection.readUntil("HI\n");
+  await connection.write("NO\n");
+  // The next one cannot be reached yet, and is asked again and again.
+  await until("it was asked", () => sender.stats().failedAttempts >= 5);
+  pair.second.start();
+  const other = await pair.second.accept();
+  await other.readUntil("HI\n");
+  await other.write("OK\n");
+  assert.match(await other.readUntil("packet 1\n"), /packet 1\n$/);
+  assert.equal(pair.first.connections.size, 1, "it was asked once");
+});
+
 Deno.test("a server that acknowledges and resets is passed over", async () => {
   await using pair = new Pair();
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });

@@ -108,7 +108,7 @@ Deno.test("a right that lasts until it is given back costs nothing", () => {
 });
 
 Deno.test("under a right that can lapse a choice among servers stays one", () => {
-  const choice = { failuresOfNext: () => 3 };
+  const choice = { failuresOfNext: () => 3, refused: () => 0 };
   const remote = "tcp://a:4000,tcp://b:4000";
   const dialer: Dialer = { remote, choice, dial: () => Promise.reject(new Error()) };
   assert.equal(tenuredDialer(dialer, new Right()).choice, choice);
