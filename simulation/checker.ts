@@ -1242,13 +1242,13 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
   }
 
   #checkReplaced({ replacedAtMs, wire: { end } }: Connection, nowMs: number): void {
-    // Behind the peer's FIN nobody reads: it is over with the next write.
-    if (end.finReceived && this.#options.limits.onPeerFin === "keep-sending") return;
     const replacedMs = nowMs - Math.max(replacedAtMs, this.#resumedAtMs);
     // Where a FIN confirms what is held, that is waited for.
     const { onPeerFin, holdMs } = this.#options.limits;
     const heldMs = end.finReceived && onPeerFin === "confirm" ? 1.1 * holdMs + 1000 : 0;
-    if (replacedMs > REPLACED_NOTICE_MS + heldMs + 4 * this.#options.timerLateMs) {
+    // Behind the peer's FIN nobody reads, and it is looked at once a second.
+    const lookMs = end.finReceived && onPeerFin === "keep-sending" ? 1000 : 0;
+    if (replacedMs > REPLACED_NOTICE_MS + heldMs + lookMs + 4 * this.#options.timerLateMs) {
       this.fail(`connection ${end.connection} stays although the server has connected anew`);
     }
   }

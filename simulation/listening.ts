@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { Dialer } from "../src/base/ports.ts";
+import { type Dialer, type SocketSample, TcpState } from "../src/base/ports.ts";
 import { Arrivals, replaced } from "../src/kernel/arrivals.ts";
 import type { Network } from "./network.ts";
 import type { SimProcess } from "./scheduler.ts";
@@ -62,6 +62,8 @@ export class SimListenDialer implements Dialer {
 /** A wire that another connection may take the place of. */
 class AcceptedSimWire extends SimWire {
   readonly #onEnd: (wire: AcceptedSimWire) => void;
+  #isReplaced = false;
+  #isTold = false;
 
   constructor(
     network: Network,
@@ -76,8 +78,22 @@ class AcceptedSimWire extends SimWire {
   }
 
   replace(): void {
-    this.fail("read", replaced());
-    this.fail("write", replaced());
+    const told = [this.fail("read", replaced()), this.fail("write", replaced())];
+    this.#isTold ||= told.includes(true);
+    this.#isReplaced = true;
+  }
+
+  override sample(): SocketSample {
+    const sample = super.sample();
+    return this.#looksDead ? { ...sample, state: TcpState.CLOSE, hangup: true } : sample;
+  }
+
+  override takeSocketError(): string | undefined {
+    return this.#looksDead ? replaced().code : super.takeSocketError();
+  }
+
+  get #looksDead(): boolean {
+    return this.#isReplaced && !this.#isTold;
   }
 
   override abort(): void {

@@ -424,7 +424,7 @@ export const PLANTED: readonly Planted[] = [
     patches: [["if (this.#choice === undefined) return", "if (this.#choice !== null) return"]],
   },
   {
-    name: "of several servers one that has refused is asked again at once",
+    name: "a server that has refused is asked again at once",
     file: CANDIDATE,
     patches: [["= nowMs + pauseMs(this.refusals++);", "= nowMs - pauseMs(this.refusals++);"]],
   },

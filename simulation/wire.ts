@@ -199,15 +199,20 @@ export class SimWire implements Wire {
     this.fail(what, new WireError("EPROTO", "the layer above TCP has failed"));
   }
 
-  /** From now on reads or writes fail, whatever TCP does. */
-  protected fail(what: "read" | "write", error: WireError): void {
-    if (this.#released) return;
+  /**
+   * From now on reads or writes fail, whatever TCP does.
+   *
+   * @returns Whether one was pending, which tells so.
+   */
+  protected fail(what: "read" | "write", error: WireError): boolean {
+    if (this.#released) return true;
     this.#failed[what] = error;
     const pending = what === "read" ? this.#read : this.#write;
-    if (pending === undefined) return;
+    if (pending === undefined) return false;
     if (what === "read") this.#read = undefined;
     else this.#write = undefined;
     this.process.enter(() => pending.reject(error));
+    return true;
   }
 
   /** The fault of the sender's own host. */

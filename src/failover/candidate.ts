@@ -6,6 +6,9 @@
 
 import type { Dialer } from "../base/ports.ts";
 
+/** The longest that returns which came to nothing put off the next one. */
+const MAX_RETURN_MS = 3_600_000;
+
 /** What is known of a server. */
 export class Candidate {
   readonly dialer: Dialer;
@@ -16,6 +19,8 @@ export class Candidate {
   refusals = 0;
   /** It is not asked before, for it has refused us. */
   pausedUntilMs = -Infinity;
+  /** Connections that were left for it since it was of use last. */
+  returns = 0;
   /** Since when it could be reached each time that was looked, while another is in use. */
   wellSinceMs: number | undefined;
 
@@ -34,6 +39,16 @@ export class Candidate {
   served(): void {
     this.failures = 0;
     this.refusals = 0;
+    this.returns = 0;
+  }
+
+  /**
+   * How long it has to be there before a connection is left for it.
+   *
+   * @param leastMs The same for one that was of use when it was returned to.
+   */
+  returnAfterMs(leastMs: number): number {
+    return Math.max(leastMs, Math.min(leastMs * 2 ** this.returns, MAX_RETURN_MS));
   }
 
   /** It has refused us: it is left alone for so long after as many refusals as there were. */

@@ -41,7 +41,8 @@ export interface FailoverOptions {
   /**
    * Once a preferred server could be reached for so long without a break, in milliseconds,
    * the connection to another is given up for it: when nothing is under way, at the latest
-   * after the same time again. `Infinity`: not before that connection ends by itself.
+   * after the same time again. After each return that came to nothing it has to be there
+   * twice as long, up to an hour. `Infinity`: not before that connection ends by itself.
    *
    * @default {Infinity}
    */
@@ -92,6 +93,8 @@ class Failover implements Dialer {
   readonly #tell: (words: string) => void;
   /** The server of the last attempt. */
   #tried: Candidate | undefined;
+  /** The one that the last connection was left for. */
+  #returnsTo: Candidate | undefined;
   /** The server of the last connection; before the first one, the preferred. */
   #last: Candidate | undefined;
 
@@ -115,6 +118,7 @@ class Failover implements Dialer {
     onHandshake?: (withinMs: number) => void,
   ): Promise<Wire> {
     const candidate = this.#tried = this.#choose();
+    this.#returnsTo = undefined;
     const { dialer } = candidate;
     const fails = (): void => candidate.fails(this.#clock.nowMs());
     // Whoever gives it up begins the next one at once, before this one has ended.
@@ -136,6 +140,7 @@ class Failover implements Dialer {
   }
 
   #choose(): Candidate {
+    if (this.#returnsTo !== undefined) return this.#returnsTo;
     const nowMs = this.#clock.nowMs();
     const free = this.#candidates.filter(({ pausedUntilMs }) => pausedUntilMs <= nowMs);
     if (free.length === 0) {
@@ -173,26 +178,34 @@ class Failover implements Dialer {
     for (const other of better) other.wellSinceMs = undefined;
     const look = async (): Promise<void> => {
       for (const other of better) {
+        // What refuses us is of no use, although it can be reached.
+        const isPaused = other.pausedUntilMs > this.#clock.nowMs();
+        const isWell = !isPaused && await this.#isReachable(other.dialer, wire);
         if (wire.isOver) return;
-        const well = await this.#isReachable(other.dialer);
         const nowMs = this.#clock.nowMs();
-        other.wellSinceMs = well ? other.wellSinceMs ?? nowMs : undefined;
+        other.wellSinceMs = isWell ? other.wellSinceMs ?? nowMs : undefined;
         const wellMs = nowMs - (other.wellSinceMs ?? nowMs);
-        if (wellMs < this.#returnAfterMs || wire.isOver) continue;
-        if (!wire.isQuiet && wellMs < 2 * this.#returnAfterMs) continue;
-        other.failedAtMs = -Infinity;
+        const returnAfterMs = other.returnAfterMs(this.#returnAfterMs);
+        if (wellMs < returnAfterMs || (!wire.isQuiet && wellMs < 2 * returnAfterMs)) continue;
+        other.returns++;
+        this.#returnsTo = other;
         wire.leave(new WireError("PREFERRED", `${other.dialer.remote} is back, and preferred`));
         return;
       }
-      if (wire.isOver) return;
       wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
     };
     wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
   }
 
-  async #isReachable(dialer: Dialer): Promise<boolean> {
+  /** Whether a connection can be made, which carries nothing; ends with the wire at the latest. */
+  async #isReachable(dialer: Dialer, wire: WatchedWire): Promise<boolean> {
     const controller = new AbortController();
-    const cancel = this.#clock.setTimer(LOOK_WITHIN_MS, () => controller.abort());
+    const end = (): void => controller.abort();
+    const cancel = this.#clock.setTimer(LOOK_WITHIN_MS, end);
+    wire.cancel = () => {
+      cancel();
+      end();
+    };
     try {
       // A handshake has a limit of its own, which may be longer.
       (await dialer.dial(controller.signal, undefined, cancel)).abort();

@@ -6,13 +6,14 @@
  */
 
 import type { WireError } from "../base/errors.ts";
-import type {
-  Clock,
-  LocalFault,
-  SocketSample,
-  TlsSession,
-  Wire,
-  WireOutcome,
+import {
+  type Clock,
+  type LocalFault,
+  type SocketSample,
+  TcpState,
+  type TlsSession,
+  type Wire,
+  type WireOutcome,
 } from "../base/ports.ts";
 
 /** With nothing to acknowledge for so long, a connection can be left without sending anything again. */
@@ -44,7 +45,10 @@ export class WatchedWire implements Wire {
   readonly #onEnd: (end: WatchedEnd) => void;
   #busyAtMs: number;
   #left: WireError | undefined;
-  #rejectRead: (error: WireError) => void = () => {};
+  /** Whether a read or a write has told that it was left. */
+  #isTold = false;
+  /** Of those that are pending. */
+  readonly #rejects = new Set<(error: WireError) => void>();
   #hasPeerFin = false;
   #hasOurFin = false;
   #outcome: WireOutcome | undefined;
@@ -76,36 +80,51 @@ export class WatchedWire implements Wire {
     return this.#clock.nowMs() - this.#busyAtMs >= QUIET_MS;
   }
 
-  /** Whoever reads learns that it is over; what it carries is theirs to send again. */
+  /**
+   * Whoever reads or writes learns that it is over; what it carries is theirs to send again.
+   * Where nobody does, as behind the peer's FIN, it looks dead from now on.
+   */
   leave(error: WireError): void {
     this.#left = error;
-    this.#rejectRead(error);
+    this.#isTold ||= this.#rejects.size > 0;
+    for (const reject of this.#rejects) reject(error);
   }
 
   write(bytes: Uint8Array): Promise<number> {
     this.#busyAtMs = this.#clock.nowMs();
-    return this.#wire.write(bytes);
+    return this.#unlessLeft(() => this.#wire.write(bytes));
   }
 
   async read(buffer: Uint8Array): Promise<number | null> {
-    if (this.#left !== undefined) throw this.#left;
-    const { promise: left, reject } = Promise.withResolvers<never>();
-    this.#rejectRead = reject;
-    const count = await Promise.race([this.#wire.read(buffer), left]);
+    const count = await this.#unlessLeft(() => this.#wire.read(buffer));
     if (count === null) this.#hasPeerFin = true;
     return count;
   }
 
+  #unlessLeft<Value>(call: () => Promise<Value>): Promise<Value> {
+    if (this.#left !== undefined) return Promise.reject(this.#left);
+    return new Promise((resolve, reject) => {
+      this.#rejects.add(reject);
+      const done = (): void => void this.#rejects.delete(reject);
+      call().finally(done).then(resolve, reject);
+    });
+  }
+
   sample(): SocketSample {
     const sample = this.#wire.sample();
+    if (this.#looksDead) return { ...sample, state: TcpState.CLOSE, hangup: true };
     const { sendQueueBytes, bytesAcked, readBytes = bytesAcked } = sample;
     const busy = sendQueueBytes > 0 || readBytes < bytesAcked;
     if (busy) this.#busyAtMs = this.#clock.nowMs();
     return sample;
   }
 
+  get #looksDead(): boolean {
+    return this.#left !== undefined && !this.#isTold;
+  }
+
   takeSocketError(): string | undefined {
-    return this.#wire.takeSocketError();
+    return this.#looksDead ? this.#left?.code : this.#wire.takeSocketError();
   }
 
   askPeer(asking: boolean): void {

@@ -16,7 +16,7 @@ import { systemClock } from "../base/clock.ts";
 import { OptionError, type WireError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
-import type { Dialer } from "../base/ports.ts";
+import { type Dialer, type SocketSample, TcpState } from "../base/ports.ts";
 import { formatRemote, normalizeHostname } from "../base/remote.ts";
 import { AllowedPeers } from "./allowed_peers.ts";
 import { Arrivals, replaced } from "./arrivals.ts";
@@ -202,7 +202,10 @@ class Listening implements ListenDialer {
 class AcceptedWire extends TcpWire {
   readonly #onEnd: () => void;
   #isReplaced = false;
-  readonly #reject: { read?: (error: WireError) => void; write?: (error: WireError) => void } = {};
+  /** Whether a read or a write has told that it was replaced. */
+  #isTold = false;
+  /** Of those that are pending. */
+  readonly #rejects = new Set<(error: WireError) => void>();
 
   constructor(
     conn: ByteConn,
@@ -215,26 +218,43 @@ class AcceptedWire extends TcpWire {
     this.#onEnd = onEnd;
   }
 
-  /** Whoever reads or writes learns that it is over: behind the peer's FIN nobody reads. */
+  /**
+   * Whoever reads or writes learns that it is over. Where nobody does, as behind the peer's
+   * FIN, it looks dead from now on.
+   */
   replace(): void {
     this.#isReplaced = true;
-    this.#reject.read?.(replaced());
-    this.#reject.write?.(replaced());
+    this.#isTold ||= this.#rejects.size > 0;
+    for (const reject of this.#rejects) reject(replaced());
+  }
+
+  override sample(): SocketSample {
+    const sample = super.sample();
+    return this.#looksDead ? { ...sample, state: TcpState.CLOSE, hangup: true } : sample;
+  }
+
+  override takeSocketError(): string | undefined {
+    return this.#looksDead ? replaced().code : super.takeSocketError();
+  }
+
+  get #looksDead(): boolean {
+    return this.#isReplaced && !this.#isTold;
   }
 
   override read(buffer: Uint8Array): Promise<number | null> {
-    return this.#unlessReplaced("read", () => super.read(buffer));
+    return this.#unlessReplaced(() => super.read(buffer));
   }
 
   override write(bytes: Uint8Array): Promise<number> {
-    return this.#unlessReplaced("write", () => super.write(bytes));
+    return this.#unlessReplaced(() => super.write(bytes));
   }
 
-  #unlessReplaced<Value>(what: "read" | "write", call: () => Promise<Value>): Promise<Value> {
+  #unlessReplaced<Value>(call: () => Promise<Value>): Promise<Value> {
     if (this.#isReplaced) return Promise.reject(replaced());
     return new Promise((resolve, reject) => {
-      this.#reject[what] = reject;
-      call().then(resolve, reject);
+      this.#rejects.add(reject);
+      const done = (): void => void this.#rejects.delete(reject);
+      call().finally(done).then(resolve, reject);
     });
   }
 

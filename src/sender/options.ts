@@ -220,7 +220,8 @@ export interface SenderOptions {
    * With several remotes: once a preferred server could be reached for so long without a
    * break, in milliseconds, the connection to another is given up for it, when nothing is
    * under way, at the latest after the same time again. It is tried once a second by a
-   * connection that carries nothing. `Infinity`: the next connection goes to it.
+   * connection that carries nothing. After each return that came to nothing it has to be
+   * there twice as long, up to an hour. `Infinity`: the next connection goes to it.
    *
    * @default {Infinity}
    */

@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
 import { OptionError, WireError } from "../../src/base/errors.ts";
-import type { Dialer, SocketSample, Wire, WireOutcome } from "../../src/base/ports.ts";
+import {
+  type Dialer,
+  type SocketSample,
+  TcpState,
+  type Wire,
+  type WireOutcome,
+} from "../../src/base/ports.ts";
 import { failoverDialer } from "../../src/failover/failover_dialer.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
@@ -239,6 +245,155 @@ Deno.test("a server that has refused is left alone for its own pause, and the ot
   wire.shutdownWrite();
   wire.close();
   assert.deepEqual(await refused(), ["b", 0, 10_000]);
+});
+
+/** Two servers, of which the preferred one was down for a moment, and a connection to the other. */
+async function onSecond(
+  returnAfterMs: number,
+): Promise<{ clock: ManualClock; a: Server; b: Server; dialer: Dialer; wire: Wire }> {
+  const clock = new ManualClock();
+  const [a, b] = [new Server("a"), new Server("b")];
+  a.isUp = false;
+  const dialer = failoverDialer({ dialers: [a, b], clock, returnAfterMs });
+  await assert.rejects(dialer.dial(signal));
+  const wire = await dialer.dial(signal);
+  a.isUp = true;
+  return { clock, a, b, dialer, wire };
+}
+
+/** Lets so many seconds pass, one by one. */
+async function pass(clock: ManualClock, seconds: number): Promise<void> {
+  for (let second = 0; second < seconds; second++) {
+    clock.advance(1000);
+    await settle();
+  }
+}
+
+Deno.test("a connection that only writes is left, too", async () => {
+  const { clock, b, wire } = await onSecond(1000);
+  const [inner] = b.wires;
+  assert(inner);
+  inner.reading.resolve(null);
+  assert.equal(await wire.read(new Uint8Array(1)), null);
+  inner.write = () => new Promise(() => {});
+  const writing = wire.write(new Uint8Array(1));
+  const left: unknown[] = [];
+  writing.catch((error) => left.push(error.code));
+  await pass(clock, 10);
+  assert.deepEqual(left, ["PREFERRED"]);
+  assert.notEqual(wire.sample().state, TcpState.CLOSE, "whoever writes was told");
+});
+
+Deno.test("a connection that nobody reads or writes is left by looking dead", async () => {
+  const { clock, a, b, dialer, wire } = await onSecond(1000);
+  b.wires[0]?.reading.resolve(null);
+  assert.equal(await wire.read(new Uint8Array(1)), null);
+  assert.equal(wire.takeSocketError(), undefined);
+  await pass(clock, 10);
+  assert.equal(wire.sample().state, TcpState.CLOSE);
+  assert.equal(wire.takeSocketError(), "PREFERRED");
+  await assert.rejects(wire.write(new Uint8Array(1)), { code: "PREFERRED" });
+  wire.close();
+  const dials = b.dials;
+  assert.equal((await dialer.dial(signal)).remoteAddress, a.wires.at(-1)?.remoteAddress);
+  assert.equal(b.dials, dials);
+});
+
+Deno.test("after a return that came to nothing the next one is twice as far away", async () => {
+  const { clock, a, b, dialer, wire: first } = await onSecond(2000);
+  let wire = first;
+  /** After how many seconds the connection is left; a, which can be reached, is of no use. */
+  const leftAfter = async (): Promise<number> => {
+    let isLeft = false;
+    wire.read(new Uint8Array(1)).catch(() => isLeft = true);
+    let seconds = 0;
+    for (; !isLeft; seconds++) await pass(clock, 1);
+    wire.abort();
+    const looks = a.dials;
+    (await dialer.dial(signal)).abort();
+    assert.equal(a.dials, looks + 1);
+    wire = await dialer.dial(signal);
+    return seconds;
+  };
+  const seconds: number[] = [];
+  for (let i = 0; i < 4; i++) seconds.push(await leftAfter());
+  // The first look comes after a second, and each one after it.
+  assert.deepEqual(seconds, [3, 5, 9, 17]);
+  // The next return is one to a server that is of use.
+  let isLeft = false;
+  wire.read(new Uint8Array(1)).catch(() => isLeft = true);
+  for (let i = 0; i < 40 && !isLeft; i++) await pass(clock, 1);
+  wire.abort();
+  const good = await dialer.dial(signal);
+  good.concluded?.({ confirmedAny: true, unconfirmedPackets: 1 });
+  good.abort();
+  wire = await dialer.dial(signal);
+  assert.equal(await leftAfter(), 3);
+  assert.equal(b.dials, 7);
+});
+
+Deno.test("a server that has refused is not returned to before its pause is over", async () => {
+  const { clock, a, dialer, wire } = await onSecond(2000);
+  wire.abort();
+  (await dialer.dial(signal)).abort();
+  assert(dialer.choice);
+  assert.equal(dialer.choice.refused(() => 20_000), 0);
+  const next = await dialer.dial(signal);
+  let isLeft = false;
+  next.read(new Uint8Array(1)).catch(() => isLeft = true);
+  const dials = a.dials;
+  await pass(clock, 19);
+  assert.deepEqual([isLeft, a.dials], [false, dials]);
+  await pass(clock, 5);
+  assert.equal(isLeft, true);
+});
+
+Deno.test("a connection that was left for a server is followed by one to it, and to no other", async () => {
+  const clock = new ManualClock();
+  const [a, b, c] = [new Server("a"), new Server("b"), new Server("c")];
+  a.isUp = b.isUp = false;
+  const dialer = failoverDialer({ dialers: [a, b, c], clock, returnAfterMs: 40_000 });
+  await assert.rejects(dialer.dial(signal));
+  await assert.rejects(dialer.dial(signal));
+  const wire = await dialer.dial(signal);
+  let isLeft = false;
+  wire.read(new Uint8Array(1)).catch(() => isLeft = true);
+  b.isUp = true;
+  // a has failed as an attempt long before that, and is still away.
+  for (let i = 0; i < 60 && !isLeft; i++) await pass(clock, 1);
+  wire.abort();
+  const dials = [a.dials, b.dials];
+  await dialer.dial(signal);
+  assert.deepEqual([a.dials - (dials[0] ?? 0), b.dials - (dials[1] ?? 0)], [0, 1]);
+});
+
+Deno.test("a look ends with the connection, whatever it waits for", async () => {
+  const clock = new ManualClock();
+  const [a, b] = [new Server("a"), new Server("b")];
+  a.isUp = false;
+  const ended: unknown[] = [];
+  const hanging: Dialer = {
+    remote: a.remote,
+    dial: (signal, _onLookedUp, onHandshake) => {
+      if (!a.isUp) return a.dial();
+      onHandshake?.(60_000);
+      return new Promise((_, reject) => {
+        signal.addEventListener("abort", () => reject(ended.push(signal.reason.name)));
+      });
+    },
+  };
+  for (const how of ["abort", "close"] as const) {
+    a.isUp = false;
+    const dialer = failoverDialer({ dialers: [hanging, b], clock, returnAfterMs: 1000 });
+    await assert.rejects(dialer.dial(signal));
+    const wire = await dialer.dial(signal);
+    a.isUp = true;
+    await pass(clock, 3);
+    wire[how]();
+    await settle();
+    assert.equal(clock.timers.size, 0);
+  }
+  assert.deepEqual(ended, ["AbortError", "AbortError"]);
 });
 
 Deno.test("what came of a connection is passed on to the wire below", async () => {

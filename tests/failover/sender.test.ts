@@ -160,6 +160,25 @@ Deno.test("the preferred server is gone back to, and nothing is sent twice in a 
   assert.equal(sender.stats().redeliveredPackets, 0);
 });
 
+Deno.test("a connection that its server has half-closed is left for the preferred one, too", async () => {
+  await using pair = new Pair();
+  pair.first.stop();
+  const sender = await pair.open({ onPeerFin: "keep-sending", holdMs: 0, returnAfterMs: 1000 });
+  await sender.enqueue(packet(1));
+  const other = await pair.second.accept();
+  await other.halfClose();
+  assert.equal(await other.readUntil("packet 1\n"), lines(1));
+  pair.first.start();
+  await until("it is left", () => sender.state === "idle");
+  await sender.enqueue(packet(2));
+  let text = "";
+  while (text === "") {
+    const connection = await pair.first.accept();
+    text = await connection.readUntil("packet 2\n").catch(() => "");
+  }
+  assert.equal(text, "packet 2\n");
+});
+
 Deno.test("a list of which one is several by itself has all of them, in order", async () => {
   await using pair = new Pair();
   const nobody = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;

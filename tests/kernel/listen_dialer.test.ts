@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { WireError } from "../../src/base/errors.ts";
 import { AllowedPeers } from "../../src/kernel/allowed_peers.ts";
+import { TcpState } from "../../src/base/ports.ts";
 import { type ListenDialer, listenDialer } from "../../src/kernel/listen_dialer.ts";
 import { bytes, text } from "../support/bytes.ts";
 
@@ -116,6 +117,23 @@ Deno.test("the newest connection replaces one that has ended its side, whose wri
   const next = await dialed;
   await rejected;
   await assert.rejects(wire.write(bytes("more")), { code: "REPLACED" });
+  wire.abort();
+  next.close();
+});
+
+Deno.test("one that nobody reads or writes is replaced by looking dead", async () => {
+  using dialer = listenDialer({ hostname: "127.0.0.1", port: 0 });
+  using first = await connectTo(dialer);
+  const wire = await dialer.dial(new AbortController().signal);
+  await first.closeWrite();
+  assert.equal(await wire.read(new Uint8Array(16)), null);
+  assert.equal(wire.sample().state, TcpState.CLOSE_WAIT);
+  assert.equal(wire.takeSocketError(), undefined);
+  const dialed = dialer.dial(new AbortController().signal);
+  using _second = await connectTo(dialer);
+  const next = await dialed;
+  assert.equal(wire.sample().state, TcpState.CLOSE);
+  assert.equal(wire.takeSocketError(), "REPLACED");
   wire.abort();
   next.close();
 });
