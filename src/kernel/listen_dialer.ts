@@ -103,7 +103,50 @@ export interface ListenDialer extends Dialer, Disposable {
  * ```
  */
 export function listenDialer(options: ListenDialerOptions): ListenDialer {
-  return new Listening(options);
+  return readyToListen(options)();
+}
+
+/**
+ * Checks everything that {@linkcode listenDialer} would, and listens only when what it returns is
+ * called: until then nobody is to be connected.
+ *
+ * @param options Where and how to listen.
+ * @throws {RangeError} Port or socket option out of range.
+ * @throws {TypeError} A value is of the wrong type.
+ * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
+ */
+export function readyToListen(options: ListenDialerOptions): () => ListenDialer {
+  const {
+    port,
+    secondConnection = DELIVERY_OPTIONS.secondConnection.default,
+    socket = {},
+    socketDefaults = {},
+  } = options;
+  checkOption("secondConnection", DELIVERY_OPTIONS.secondConnection, secondConnection);
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new OptionError("port", port, "must be an integer from 0 to 65535");
+  }
+  const checked: CheckedOptions = {
+    hostname: normalizeHostname(options.hostname),
+    port,
+    allowed: new AllowedPeers(options.allowFrom),
+    refusesSecond: secondConnection === "refuse",
+    options: validateSocketOptions({ ...socketDefaults, ...socket }),
+    asked: socket,
+  };
+  if (options.libc === undefined) libc();
+  else loadLibc(options.libc);
+  return () => new Listening(checked);
+}
+
+interface CheckedOptions {
+  readonly hostname: string;
+  readonly port: number;
+  readonly allowed: AllowedPeers;
+  readonly refusesSecond: boolean;
+  readonly options: ResolvedSocketOptions;
+  /** What of them was asked for. */
+  readonly asked: SocketOptions;
 }
 
 class Listening implements ListenDialer {
@@ -118,27 +161,12 @@ class Listening implements ListenDialer {
   #cancelRetry: () => void = () => {};
   #isClosed = false;
 
-  constructor(
-    {
-      hostname,
-      port,
-      allowFrom,
-      secondConnection = DELIVERY_OPTIONS.secondConnection.default,
-      socket = {},
-      socketDefaults = {},
-      libc: libcPath,
-    }: ListenDialerOptions,
-  ) {
-    checkOption("secondConnection", DELIVERY_OPTIONS.secondConnection, secondConnection);
-    if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-      throw new OptionError("port", port, "must be an integer from 0 to 65535");
-    }
-    this.#allowed = new AllowedPeers(allowFrom);
-    this.#arrivals = new Arrivals(secondConnection === "refuse");
-    this.#options = validateSocketOptions({ ...socketDefaults, ...socket });
-    this.#asked = socket;
-    loadLibc(libcPath);
-    const where = { hostname: normalizeHostname(hostname), port };
+  constructor({ hostname, port, allowed, refusesSecond, options, asked }: CheckedOptions) {
+    this.#allowed = allowed;
+    this.#arrivals = new Arrivals(refusesSecond);
+    this.#options = options;
+    this.#asked = asked;
+    const where = { hostname, port };
     this.#listener = listenAt(
       formatRemote({ ...where, listen: true }),
       () => Deno.listen(where),

@@ -5,11 +5,12 @@
  */
 
 import type { Clock, Dialer, Logger } from "../base/ports.ts";
-import type { Remote } from "../base/remote.ts";
+import type { HostRemote, Remote } from "../base/remote.ts";
 import { formatProxy, type ProxyServer } from "../base/via.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
-import { tcpDialer } from "../kernel/dialer.ts";
-import { listenDialer } from "../kernel/listen_dialer.ts";
+import { tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
+import { readyToListen } from "../kernel/listen_dialer.ts";
+import type { Tenure } from "../queue/tenure.ts";
 import type { SenderOptions } from "./options.ts";
 import { viaOf } from "./way.ts";
 
@@ -25,6 +26,12 @@ interface Parts {
 }
 
 /**
+ * Makes the dialer. Who listens begins to: no sooner than this sender may send, for a server that
+ * connects to one that stands by would wait there for nothing, and not be where it is waited for.
+ */
+export type OpenDialer = () => Dialer;
+
+/**
  * The dialer of a sender, checked before anything else is opened.
  *
  * @param remote Where to.
@@ -37,9 +44,9 @@ export async function dialerFor(
   options: SenderOptions,
   limits: SupervisorLimits,
   parts: Parts,
-): Promise<Dialer> {
+): Promise<OpenDialer> {
   const { dialer, returnAfterMs } = options;
-  if (dialer !== undefined) return dialer;
+  if (dialer !== undefined) return () => dialer;
   const { clock, logger } = parts;
   const proxy = viaOf(remote, options);
   if (proxy !== undefined) {
@@ -50,43 +57,79 @@ export async function dialerFor(
   }
   const to = (one: Remote) => dialerTo(one, proxy, options, limits, parts);
   const { standbys = [], ...preferred } = remote;
-  if (standbys.length === 0) return await to(preferred);
+  if (preferred.listen) return listening(preferred, options, limits, parts);
+  const first = await to(preferred);
+  if (standbys.length === 0) return () => first;
   // Who has one server loads none of it.
   const { failoverDialer } = await import("../failover/failover_dialer.ts");
-  return failoverDialer({
-    dialers: await Promise.all([preferred, ...standbys].map(to)),
+  const several = failoverDialer({
+    dialers: [first, ...await Promise.all(standbys.map(to))],
     clock,
     soonEndedFails: limits.onPeerFin !== "confirm",
     tell: (words) => logger.info(words),
     ...(returnAfterMs === undefined ? {} : { returnAfterMs }),
   });
+  return () => several;
+}
+
+/**
+ * Makes the dialer of a sender that may send.
+ *
+ * @param open What makes it.
+ * @param tenure The right to send, which is given back where that fails.
+ */
+export async function openUnder(
+  tenure: Pick<Tenure, "release">,
+  open: OpenDialer,
+): Promise<Dialer> {
+  try {
+    return open();
+  } catch (error) {
+    await tenure.release();
+    throw error;
+  }
+}
+
+/** How a TCP socket is made, by what the user has said. */
+function tcpOptionsOf(
+  { socket = {}, libc, source }: SenderOptions,
+  limits: SupervisorLimits,
+): Pick<TcpDialerOptions, "socket" | "socketDefaults" | "libc" | "source"> {
+  const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
+  return {
+    socket,
+    socketDefaults: { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) },
+    ...(libc === undefined ? {} : { libc }),
+    ...(source === undefined ? {} : { source }),
+  };
+}
+
+function listening(
+  remote: HostRemote,
+  options: SenderOptions,
+  limits: SupervisorLimits,
+  { untilClosed }: Parts,
+): OpenDialer {
+  const { secondConnection } = options;
+  const second = secondConnection === undefined ? {} : { secondConnection };
+  const listen = readyToListen({ ...remote, ...tcpOptionsOf(options, limits), ...second });
+  return () => untilClosed.use(listen());
 }
 
 async function dialerTo(
   remote: Remote,
   proxy: ProxyServer | undefined,
-  { socket = {}, libc, libssl, secondConnection, source, tls = {}, signal }: SenderOptions,
+  options: SenderOptions,
   limits: SupervisorLimits,
-  { clock, logger, untilClosed }: Parts,
+  { clock, logger }: Parts,
 ): Promise<Dialer> {
+  const { socket = {}, libc, libssl, tls = {}, signal } = options;
   if (remote.scheme === "unix") {
     // Who connects over a network loads none of it.
     const { unixDialer } = await import("../kernel/unix_dialer.ts");
     return unixDialer({ ...remote, socket, clock, ...(libc === undefined ? {} : { libc }) });
   }
-  const userTimeoutMs = limits.peerStallTimeoutMs + limits.stallTimeoutMs + USER_TIMEOUT_MARGIN_MS;
-  const socketDefaults = { userTimeoutMs: Math.min(userTimeoutMs, 2 ** 31 - 1) };
-  const how = {
-    ...remote,
-    socket,
-    socketDefaults,
-    ...(libc === undefined ? {} : { libc }),
-    ...(source === undefined ? {} : { source }),
-  };
-  if (remote.listen) {
-    const second = secondConnection === undefined ? {} : { secondConnection };
-    return untilClosed.use(listenDialer({ ...how, ...second }));
-  }
+  const how = { ...remote, ...tcpOptionsOf(options, limits) };
   // Who has no proxy loads none of it, either.
   const inner = proxy === undefined
     ? undefined

@@ -39,7 +39,7 @@ import {
   type SenderOptions,
 } from "./options.ts";
 import { Inbox } from "./inbox.ts";
-import { dialerFor } from "./own_dialer.ts";
+import { dialerFor, openUnder } from "./own_dialer.ts";
 import { OutageReporter } from "./outage.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
@@ -282,11 +282,8 @@ export class Sender implements AsyncDisposable {
       using untilOpen = new DisposableStack();
       const clock = options.clock ?? systemClock;
       const logger = harmlessLogger(options.logger);
-      const dialer = await dialerFor(remote, options, limits, {
-        clock,
-        logger,
-        untilClosed: untilOpen,
-      });
+      const parts = { clock, logger, untilClosed: untilOpen };
+      const openDialer = await dialerFor(remote, options, limits, parts);
       queue = typeof options.queue === "string"
         ? await OutboundQueue.open(options.queue, { clock, ...options.queueOptions })
         : options.queue;
@@ -295,7 +292,7 @@ export class Sender implements AsyncDisposable {
         queue,
         ownsQueue: closesQueue,
         tenure,
-        dialer,
+        dialer: await openUnder(tenure, openDialer),
         untilClosed: untilOpen.move(),
         clock,
         limits,

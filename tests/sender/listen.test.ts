@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import type { SenderStatus } from "../../mod.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { Sender } from "../../src/sender/sender.ts";
 import { ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -148,4 +149,42 @@ Deno.test("a session is opened with a server that has connected to us", async ()
   await sender.enqueue("one\n");
   using device = await Device.connect(remote);
   await until("all of it", () => /^HELLO\none\n(PING\n)+$/.test(device.text));
+});
+
+Deno.test("who waits for the right to send does not listen: a server would wait there for nothing", async () => {
+  using directory = new TempDir();
+  const remote = address();
+  const { hostname, port } = new URL(remote);
+  const connect = () => Deno.connect({ hostname, port: Number(port) });
+  await using queue = await OutboundQueue.open(directory.queue);
+  const side = sendingSideOf(queue);
+  const { takeTenure } = side;
+  const standsBy = Promise.withResolvers<void>();
+  const right = Promise.withResolvers<void>();
+  side.takeTenure = async (...options) => {
+    standsBy.resolve();
+    await right.promise;
+    return await takeTenure.apply(side, options);
+  };
+  // What is wrong with the options is said before that.
+  await assert.rejects(Sender.open(queue, `${remote}?from=nowhere`), /no address and no network/);
+  const opening = Sender.open(queue, remote);
+  await standsBy.promise;
+  await assert.rejects(connect(), Deno.errors.ConnectionRefused);
+  right.resolve();
+  await using sender = await opening;
+  using device = await Device.connect(remote);
+  await sender.enqueue("one\n");
+  await until("the packet", () => device.text === "one\n");
+  await sender.close({ deliverTimeoutMs: 0 });
+});
+
+Deno.test("the right to send is given back where nobody can listen", async () => {
+  using directory = new TempDir();
+  using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  await using queue = await OutboundQueue.open(directory.queue);
+  const remote = `listen://127.0.0.1:${taken.addr.port}`;
+  await assert.rejects(Sender.open(queue, remote), Deno.errors.AddrInUse);
+  await using sender = await Sender.open(queue, address());
+  assert.equal(sender.queue, queue);
 });
