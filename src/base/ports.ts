@@ -409,6 +409,11 @@ export interface Dialer {
    */
   readonly choice?: ServerChoice;
   /**
+   * Nobody shall connect to us until the next attempt: whoever waits for that is closed, and an
+   * attempt that is under way fails. Left out where nobody connects to us.
+   */
+  rest?(): void;
+  /**
    * Makes one attempt and tunes the socket.
    *
    * @param signal Ends the attempt; nothing of it is left behind.

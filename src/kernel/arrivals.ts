@@ -25,6 +25,7 @@ export class Arrivals<Arrival extends { close(): void }> {
   #waiting: Arrival | undefined;
   #inUse: Replaceable | undefined;
   #onArrival: () => void = () => {};
+  #giveUp: (error: WireError) => void = () => {};
 
   /** @param refusesSecond A further one is closed while one is in use. */
   constructor(refusesSecond: boolean) {
@@ -50,16 +51,18 @@ export class Arrivals<Arrival extends { close(): void }> {
         forget();
         resolve(arrival);
       };
-      const onAbort = () => {
+      const fail = (reason: unknown) => {
         forget();
-        reject(signal.reason);
+        reject(reason);
       };
+      const onAbort = () => fail(signal.reason);
       const forget = () => {
-        this.#onArrival = () => {};
+        this.#onArrival = this.#giveUp = () => {};
         signal.removeEventListener("abort", onAbort);
       };
       signal.addEventListener("abort", onAbort, { once: true });
       this.#onArrival = take;
+      this.#giveUp = fail;
       take();
     });
   }
@@ -74,10 +77,11 @@ export class Arrivals<Arrival extends { close(): void }> {
     if (this.#inUse === connection) this.#inUse = undefined;
   }
 
-  /** Closes what nobody has asked for. */
+  /** Closes what nobody has asked for, and fails for whoever waits for the next one. */
   close(): void {
     this.#waiting?.close();
     this.#waiting = undefined;
+    this.#giveUp(new WireError("ECANCELED", "nobody is waited for any more"));
   }
 }
 

@@ -157,7 +157,10 @@ class Listening implements ListenDialer {
   readonly #arrivals: Arrivals<Deno.TcpConn>;
   readonly #options: ResolvedSocketOptions;
   readonly #asked: SocketOptions;
-  readonly #listener: Deno.TcpListener;
+  /** Undefined: it rests. */
+  #listener: Deno.TcpListener | undefined;
+  /** Ends with the last listener, whose address is taken until then. */
+  #accepting: Promise<void> = Promise.resolve();
   #cancelRetry: () => void = () => {};
   #isClosed = false;
 
@@ -166,19 +169,27 @@ class Listening implements ListenDialer {
     this.#arrivals = new Arrivals(refusesSecond);
     this.#options = options;
     this.#asked = asked;
-    const where = { hostname, port };
-    this.#listener = listenAt(
+    this.addr = this.#listen({ hostname, port }).addr;
+    this.remote = formatRemote({ ...this.addr, listen: true });
+  }
+
+  #listen(where: { readonly hostname: string; readonly port: number }): Deno.TcpListener {
+    const listener = this.#listener = listenAt(
       formatRemote({ ...where, listen: true }),
       () => Deno.listen(where),
     );
-    this.addr = this.#listener.addr;
-    this.remote = formatRemote({ ...this.addr, listen: true });
-    void this.#accept();
+    this.#accepting = this.#accept(listener);
+    return listener;
   }
 
   async dial(signal: AbortSignal, onLookedUp?: () => void): Promise<TcpWire> {
     signal.throwIfAborted();
     onLookedUp?.();
+    if (this.#listener === undefined) {
+      await this.#accepting;
+      signal.throwIfAborted();
+      if (!this.#isClosed) this.#listen(this.addr);
+    }
     const conn = await this.#arrivals.next(signal);
     try {
       const wire = adopt(
@@ -196,24 +207,34 @@ class Listening implements ListenDialer {
     }
   }
 
-  [Symbol.dispose](): void {
-    if (this.#isClosed) return;
-    this.#isClosed = true;
+  rest(): void {
     this.#cancelRetry();
-    this.#listener.close();
+    this.#listener?.close();
+    this.#listener = undefined;
     this.#arrivals.close();
   }
 
-  async #accept(): Promise<void> {
-    while (!this.#isClosed) {
+  [Symbol.dispose](): void {
+    this.#isClosed = true;
+    this.rest();
+  }
+
+  async #accept(listener: Deno.TcpListener): Promise<void> {
+    while (this.#listener === listener) {
       try {
-        this.#take(await this.#listener.accept());
+        const conn = await listener.accept();
+        if (this.#listener === listener) this.#take(conn);
+        else conn.close();
       } catch (error) {
-        if (this.#isClosed) return;
+        if (this.#listener !== listener) return;
         if (isOfOneClient(error)) continue;
         // Descriptors have run out.
         await new Promise<void>((resolve) => {
-          this.#cancelRetry = systemClock.setTimer(ACCEPT_RETRY_MS, resolve);
+          const cancel = systemClock.setTimer(ACCEPT_RETRY_MS, resolve);
+          this.#cancelRetry = () => {
+            cancel();
+            resolve();
+          };
         });
       }
     }
@@ -221,7 +242,7 @@ class Listening implements ListenDialer {
 
   #take(conn: Deno.TcpConn): void {
     const { hostname } = conn.remoteAddr;
-    if (!this.#allowed.has(hostname) || this.#isClosed) return conn.close();
+    if (!this.#allowed.has(hostname)) return conn.close();
     this.#arrivals.take(conn);
   }
 }

@@ -27,13 +27,17 @@ type Validity = Pick<Tenure, "validForMs" | "subscribeLapsed">;
  */
 export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
   if (tenure.validForMs() === Infinity) return dialer;
+  // Whoever connects then goes to the one that sends, and does not wait here for nothing.
+  if (dialer.rest !== undefined) tenure.subscribeLapsed(() => dialer.rest?.());
   return {
     remote: dialer.remote,
     ...(dialer.waits === undefined ? {} : { waits: dialer.waits }),
     ...(dialer.choice === undefined ? {} : { choice: dialer.choice }),
     async dial(signal, onLookedUp, onHandshake) {
       if (tenure.validForMs() <= 0) throw lapsed();
-      const wire = await dialer.dial(signal, onLookedUp, onHandshake);
+      const wire = await dialer.dial(signal, onLookedUp, onHandshake).catch((error) => {
+        throw tenure.validForMs() > 0 ? error : lapsed();
+      });
       if (tenure.validForMs() > 0) return new TenuredWire(wire, tenure);
       wire.abort();
       throw lapsed();

@@ -23,6 +23,17 @@ async function readToEnd(conn: Deno.TcpConn): Promise<string> {
   }
 }
 
+/** Connects as soon as it listens: a listener that is about to go may still take one, and drop it. */
+async function connectSoon(dialer: ListenDialer, dialed: Promise<unknown>): Promise<Deno.TcpConn> {
+  for (;;) {
+    const conn = await connectTo(dialer).catch(() => undefined);
+    if (conn === undefined) continue;
+    const ended = readToEnd(conn).then(() => false);
+    if (await Promise.race([dialed.then(() => true), ended])) return conn;
+    conn.close();
+  }
+}
+
 Deno.test("addresses and networks are told apart from others", () => {
   const cases: [list: string[] | undefined, address: string, isAllowed: boolean][] = [
     [undefined, "192.0.2.7", true],
@@ -136,6 +147,29 @@ Deno.test("one that nobody reads or writes is replaced by looking dead", async (
   assert.equal(wire.takeSocketError(), "REPLACED");
   wire.abort();
   next.close();
+});
+
+Deno.test("while it rests nobody is connected; the next attempt listens at the same address", async () => {
+  using dialer = listenDialer({ hostname: "127.0.0.1", port: 0 });
+  const { signal } = new AbortController();
+  const failing = assert.rejects(dialer.dial(signal), { code: "ECANCELED" });
+  dialer.rest?.();
+  await failing;
+  // Whoever comes is refused, or reset where the listener is about to go.
+  const stranger = await connectTo(dialer).catch(() => undefined);
+  if (stranger !== undefined) {
+    assert.equal(await readToEnd(stranger), "");
+    stranger.close();
+  }
+  const dialed = dialer.dial(signal);
+  using _next = await connectSoon(dialer, dialed);
+  const wire = await dialed;
+  // Nobody has asked for this one yet.
+  using waiting = await connectTo(dialer);
+  await assert.rejects(wire.read(new Uint8Array(16)), { code: "REPLACED" });
+  dialer.rest?.();
+  assert.equal(await readToEnd(waiting), "");
+  wire.abort();
 });
 
 Deno.test('with "refuse" the oldest stays until it has ended', async () => {

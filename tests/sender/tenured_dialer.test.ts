@@ -114,6 +114,17 @@ Deno.test("under a right that can lapse a choice among servers stays one", () =>
   assert.equal(tenuredDialer(dialer, new Right()).choice, choice);
 });
 
+Deno.test("while the right has run out nobody is to connect to us, and who waits is told why", async () => {
+  const right = new Right();
+  const waiting = Promise.withResolvers<Wire>();
+  const rest = (): void => waiting.reject(new Error("nobody is waited for any more"));
+  const remote = "listen://127.0.0.1:4000";
+  const dialer: Dialer = { remote, waits: true, rest, dial: () => waiting.promise };
+  const dialed = tenuredDialer(dialer, right).dial(new AbortController().signal);
+  right.lapse();
+  await assert.rejects(dialed, isLapsed);
+});
+
 Deno.test("without the right no connection is made, and one that comes too late is reset", async () => {
   const right = new Right();
   const below = new NotingWire();
