@@ -134,8 +134,7 @@ export function readyToListen(options: ListenDialerOptions): () => ListenDialer 
     options: validateSocketOptions({ ...socketDefaults, ...socket }),
     asked: socket,
   };
-  if (options.libc === undefined) libc();
-  else loadLibc(options.libc);
+  loadLibc(options.libc);
   return () => new Listening(checked);
 }
 
