@@ -73,6 +73,11 @@ type Part = Pick<PacketBatch, "bytes" | "ownsMemory"> & {
   readonly ends?: PacketBatch["ends"];
 };
 
+/** Stands in the place of what was taken, so that its memory is nobody's. */
+const TAKEN: Part = { bytes: new Uint8Array(0) };
+/** So many of them may stand there, or as many as there are parts behind them. */
+const MAX_TAKEN_PARTS = 32;
+
 /** Writes to one wire. */
 export class Outgoing {
   readonly #options: OutgoingOptions;
@@ -256,8 +261,19 @@ export class Outgoing {
     else if (nobodyStored) this.#turnMs = 0;
   }
 
-  /** The next bytes to write: one large batch as it is, or small ones coalesced. */
+  /** The next bytes to write. */
   #nextChunk(): Uint8Array | undefined {
+    const chunk = this.#takeChunk();
+    // Also where there is always more, so that the list is never empty.
+    if (this.#head > MAX_TAKEN_PARTS && this.#head * 2 > this.#parts.length) {
+      this.#parts = this.#parts.slice(this.#head);
+      this.#head = 0;
+    }
+    return chunk;
+  }
+
+  /** One large batch as it is, or small ones coalesced. */
+  #takeChunk(): Uint8Array | undefined {
     const first = this.#parts[this.#head];
     if (first === undefined) {
       this.drop();
@@ -284,16 +300,12 @@ export class Outgoing {
       const { buffer: memory } = part.bytes;
       if (part.ownsMemory && memory instanceof ArrayBuffer) memory.transfer(0);
     }
-    if (this.#head * 2 > this.#parts.length) {
-      this.#parts = this.#parts.slice(this.#head);
-      this.#head = 0;
-    }
     return buffer.subarray(0, filledBytes);
   }
 
   /** @throws {RangeError} The memory was given back before: nothing would stand where packets do. */
   #take({ bytes, ends }: Part): void {
-    this.#head++;
+    this.#parts[this.#head++] = TAKEN;
     if (ends === undefined) return;
     if (bytes.length !== ends.at(-1)) {
       throw new RangeError(

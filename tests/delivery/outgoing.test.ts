@@ -4,6 +4,8 @@
  */
 import fc from "../support/properties.ts";
 import assert from "node:assert/strict";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import type { PacketBatch, Wire } from "../../src/base/ports.ts";
 import { Heartbeats } from "../../src/delivery/heartbeats.ts";
 import { Ledger } from "../../src/delivery/ledger.ts";
@@ -268,6 +270,48 @@ Deno.test("the memory of packets that nobody else has is given back once they ar
   await bench.settle();
   assert.equal(bench.taken, "abcdef");
   assert.equal(bench.ledger.writtenBytes, 6);
+});
+
+Deno.test("what was written is nobody's any more, also where there is always more to write", async (t) => {
+  setFlagsFromString("--expose-gc");
+  const collectGarbage: () => void = runInNewContext("gc");
+  for (const packetBytes of [10_000, 300_000]) {
+    await t.step(`packets of ${packetBytes} bytes`, async () => {
+      const bench = new Bench();
+      bench.keepsTaken = false;
+      const given: WeakRef<Uint8Array>[] = [];
+      const give = (packets: number) => {
+        for (let i = 0; i < packets; i++) {
+          const batch: PacketBatch = {
+            firstId: given.length + 1,
+            bytes: new Uint8Array(packetBytes),
+            ends: Uint32Array.of(packetBytes),
+            expiresAtMs: Infinity,
+          };
+          given.push(new WeakRef(batch.bytes));
+          bench.outgoing.send([batch]);
+        }
+      };
+      const writes = 100;
+      const inOne = Math.max(1, Math.floor(65_536 / packetBytes));
+      bench.fill();
+      give(2 * inOne);
+      for (let written = 0; written < writes; written++) {
+        give(inOne);
+        bench.makeRoom();
+        bench.fill();
+        await bench.settle();
+      }
+      collectGarbage();
+      const { assignedBytes, writtenBytes } = bench.ledger;
+      const waiting = (assignedBytes - writtenBytes) / packetBytes;
+      const kept = given.filter((bytes) => bytes.deref() !== undefined).length;
+      assert.ok(writtenBytes > writes * packetBytes / 2, `${writtenBytes}`);
+      assert.ok(waiting > 0 && kept <= waiting + 1, `${kept} are kept, ${waiting} wait`);
+      bench.makeRoom();
+      await bench.settle();
+    });
+  }
 });
 
 Deno.test("a kernel that takes all there is leaves others their turn, and writes a tenth as long as they work", async () => {
