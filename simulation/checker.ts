@@ -103,6 +103,8 @@ interface Connection {
   saidGoodbye: boolean;
   /** The server's program has answered a packet of it. */
   answered: boolean;
+  /** It has done so, or may seem to, before the packet was acknowledged. */
+  answeredEarly: boolean;
   /** When another connection came that takes its place. */
   replacedAtMs: number;
 }
@@ -200,6 +202,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     readonly beatMs: number;
     /** Since the first packet was acknowledged. */
     readonly unansweredMs: number;
+    readonly answeredEarly: boolean;
   } | undefined;
   #fruitful = false;
   /** Connections in a row of which nothing was confirmed: when, and whether packets went out. */
@@ -480,6 +483,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
         this.fail(`false alarm: ${verdict} ${seen.beatMs.toFixed(0)} ms after a heartbeat`);
       }
     }
+    if (verdict === "wrong-answer" && !seen.answeredEarly) {
+      this.fail("false alarm: each answer was to a packet, or to a heartbeat");
+    }
     const silent = verdict === "path-dead" || verdict === "local-fault";
     if (!silent && verdict !== "peer-stalled") return;
     const limitMs = !silent
@@ -588,6 +594,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
       beatAtMs: -Infinity,
       saidGoodbye: false,
       answered: false,
+      answeredEarly: false,
       replacedAtMs: Infinity,
     };
     this.#checkStorm();
@@ -733,6 +740,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
             : connection.edgeMovedAtMs),
         beatMs: nowMs - connection.beatAtMs,
         unansweredMs: nowMs - connection.drainedAtMs,
+        answeredEarly: connection.answeredEarly || end.hadHidden,
       };
       this.#fruitful = connection.fruitful && !this.#stopped;
     }
@@ -789,6 +797,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const packet = this.#packets.get(tag);
     if (connection === undefined || packet === undefined) return;
     connection.answered = true;
+    const sent = connection.packets.find((sent) => sent.packet === packet);
+    connection.answeredEarly ||= (sent?.end ?? Infinity) > connection.wire.end.sendUna;
     packet.answers.push({ connection, accepted });
     this.#options.trace(() => `server: ${accepted ? "accepts" : "refuses"} packet ${packet.id}`);
   }
@@ -1019,6 +1029,9 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     }
     if (session?.separate && ackedThrough < start) {
       return this.fail(`packet ${packet.id} goes out with ${start - ackedThrough} bytes under way`);
+    }
+    if (this.#options.limits.answers !== undefined && connection.askedAtMs !== undefined) {
+      return this.fail(`packet ${packet.id} goes out while a heartbeat waits for its answer`);
     }
     if (connection.lastId === -1) this.#firstPacket(connection, packet);
     else if (!this.#follows(packet, connection.lastId)) {

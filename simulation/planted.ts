@@ -477,6 +477,16 @@ export const PLANTED: readonly Planted[] = [
     ]],
   },
   {
+    name: "packets while a heartbeat waits for its answer",
+    file: WINDOW,
+    patches: [["const mustWait = connection.awaitsHeartbeat;", "const mustWait = false;"]],
+  },
+  {
+    name: "a heartbeat's answer is a packet's",
+    file: CONNECTION,
+    patches: [["this.#ledger.assignedBytes), toHeartbeat);", "this.#ledger.assignedBytes));"]],
+  },
+  {
     name: "nobody wakes for a heartbeat",
     file: SUPERVISOR,
     patches: [[

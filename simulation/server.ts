@@ -372,7 +372,9 @@ export class SimServer implements ServerSide {
     }
     const answers = login ? session.answersLogin : session.answersHeartbeats;
     if (!answers || (!login && this.ignoresHeartbeats)) return;
-    const words = refuses !== undefined ? "-NO, not today\n" : login ? "+OK\n" : "PONG\n";
+    // Without keys it looks like an answer to a packet.
+    const pong = this.#answers?.how.keyed === false ? "OK PONG\n" : "PONG\n";
+    const words = refuses !== undefined ? "-NO, not today\n" : login ? "+OK\n" : pong;
     const bytes = new TextEncoder().encode(words);
     const parts = session.inParts ? [...bytes].map((byte) => Uint8Array.of(byte)) : [bytes];
     parts.forEach((part, i) => {

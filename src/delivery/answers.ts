@@ -20,6 +20,8 @@
  * 4. A refused packet is in the way until somebody has made a dead letter of it.
  * 5. After an answer that cannot be, and after a refusal that ends the connection, no
  *    further one counts.
+ * 6. What the server begins to say while a heartbeat waits for its answer is about no packet:
+ *    none is under way then.
  *
  * @module
  */
@@ -45,6 +47,15 @@ interface Waiting {
   words: string;
 }
 
+/** Something that the server has said. */
+interface Heard {
+  readonly chunk: Uint8Array;
+  /** How many bytes of the stream were acknowledged by then. */
+  readonly ackedBytes: number;
+  /** How many bytes of it were said to a heartbeat. */
+  readonly toHeartbeat: number;
+}
+
 /** A packet that the server does not want. */
 export interface Refusal {
   readonly id: number;
@@ -64,7 +75,9 @@ export class Answers {
   #waiting = 0;
   #ackedBytes = 0;
   /** What has come, with how many bytes were acknowledged by then. */
-  readonly #heard: { readonly chunk: Uint8Array; readonly ackedBytes: number }[] = [];
+  readonly #heard: Heard[] = [];
+  /** What has begun and is not whole belongs to a heartbeat. */
+  #isOfHeartbeat = false;
   #ended = false;
   #confirmedThroughId = 0;
   #confirmedPackets = 0;
@@ -168,9 +181,10 @@ export class Answers {
    *
    * @param chunk Its bytes.
    * @param ackedBytes How many bytes of the stream it had acknowledged by then.
+   * @param toHeartbeat How many of its first bytes were said to a heartbeat.
    */
-  heard(chunk: Uint8Array, ackedBytes: number): void {
-    if (!this.isOver) this.#heard.push({ chunk, ackedBytes });
+  heard(chunk: Uint8Array, ackedBytes: number, toHeartbeat = 0): void {
+    if (!this.isOver) this.#heard.push({ chunk, ackedBytes, toHeartbeat });
   }
 
   /** Nothing more is sent, so nothing more is an answer. */
@@ -189,7 +203,7 @@ export class Answers {
     let next = this.#heard[0];
     while (next !== undefined && next.ackedBytes <= ackedBytes && !this.#ended) {
       this.#heard.shift();
-      this.#take(next.chunk, next.ackedBytes);
+      this.#take(next);
       next = this.#heard[0];
     }
     this.#ackedBytes = ackedBytes;
@@ -217,8 +231,16 @@ export class Answers {
       : Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - nowMs);
   }
 
-  #take(chunk: Uint8Array, ackedBytes: number): void {
-    for (const answer of this.#cutter.push(chunk)) {
+  #take({ chunk, ackedBytes, toHeartbeat }: Heard): void {
+    if (toHeartbeat > 0) {
+      this.#cutter.push(chunk.subarray(0, toHeartbeat));
+      this.#isOfHeartbeat = this.#cutter.unfinishedBytes > 0;
+    }
+    const behind = this.#cutter.fault === undefined ? chunk.subarray(toHeartbeat) : undefined;
+    for (const answer of behind === undefined ? [] : this.#cutter.push(behind)) {
+      const isOfHeartbeat = this.#isOfHeartbeat;
+      this.#isOfHeartbeat = false;
+      if (isOfHeartbeat) continue;
       this.#judge(answer, ackedBytes);
       if (this.#ended) return;
     }

@@ -270,6 +270,14 @@ export class Connection {
     };
   }
 
+  /**
+   * Whether the server owes the answer to a heartbeat, and packets have to wait for it: theirs
+   * could be taken for it, and it for theirs.
+   */
+  get awaitsHeartbeat(): boolean {
+    return this.answers !== undefined && this.#heartbeats?.awaitsAnswer === true;
+  }
+
   /** Takes packets over; they go out in order behind all earlier ones. */
   send(batches: readonly PacketBatch[]): void {
     this.answers?.assigned(batches, this.#ledger.assignedBytes);
@@ -294,7 +302,7 @@ export class Connection {
    * @returns When the next one may be.
    */
   beat(): number {
-    // Whoever answers packets one by one is not asked in between.
+    // One question at a time: nobody could tell whose answer comes.
     if (this.answers !== undefined && this.answers.openPackets > 0) return Infinity;
     return this.#outgoing.beat(this.#clock.nowMs());
   }
@@ -447,8 +455,8 @@ export class Connection {
           break;
         }
         this.#outgoing.answered();
-        if (this.answers !== undefined) this.#hear(this.answers, chunk);
-        this.#heartbeats?.heard(chunk);
+        const toHeartbeat = this.#heartbeats?.heard(chunk) ?? 0;
+        if (this.answers !== undefined) this.#hear(this.answers, chunk, toHeartbeat);
         this.#onReceived(chunk);
       }
     } catch (error) {
@@ -459,13 +467,13 @@ export class Connection {
   }
 
   /** What had been acknowledged when an answer came: only that can be answered by it. */
-  #hear(answers: Answers, chunk: Uint8Array): void {
+  #hear(answers: Answers, chunk: Uint8Array, toHeartbeat: number): void {
     // Of a wire that is given back nothing can be read.
     if (answers.isOver) return;
     this.#unlessRefused(() => {
       const ackedBytes = this.#wire.sample().bytesAcked - this.#baseBytes;
       // Our FIN counts, too, and comes behind everything that is answered.
-      answers.heard(chunk, Math.min(ackedBytes, this.#ledger.assignedBytes));
+      answers.heard(chunk, Math.min(ackedBytes, this.#ledger.assignedBytes), toHeartbeat);
     });
     this.#onWritten();
   }

@@ -45,12 +45,26 @@ export class Heartbeats {
     this.#heard = "";
   }
 
-  /** The server has said something. */
-  heard(chunk: Uint8Array): void {
+  /** Whether the last one waits for its answer. */
+  get awaitsAnswer(): boolean {
+    return this.#askedAtMs !== undefined;
+  }
+
+  /**
+   * The server has said something.
+   *
+   * @returns How many of these bytes it has said to a heartbeat: those up to the end of the
+   *   answer, or all where that has not come yet.
+   */
+  heard(chunk: Uint8Array): number {
     const { expect } = this.#plan;
-    if (this.#askedAtMs === undefined || expect === undefined) return;
+    if (this.#askedAtMs === undefined || expect === undefined) return 0;
     this.#heard = (this.#heard + latin1(chunk)).slice(-KEPT_CHARACTERS - chunk.length);
-    if (expect.test(this.#heard)) this.#askedAtMs = undefined;
+    const found = expect.exec(this.#heard);
+    if (found === null) return chunk.length;
+    this.#askedAtMs = undefined;
+    const behindBytes = this.#heard.length - found.index - found[0].length;
+    return Math.max(0, chunk.length - behindBytes);
   }
 
   /** How long the answer has been due; 0: none is. */

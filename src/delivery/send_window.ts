@@ -32,8 +32,8 @@
  *    its stored bytes it fits, its wire's bytes count from then on. One that cannot be
  *    transformed, or has no key where answers have some, is given up.
  * 9. Where answers confirm, no more than `maxUnanswered` packets are assigned and not
- *    confirmed. One that the server refuses is confirmed once it is a dead letter, and so
- *    is never removed as a packet.
+ *    confirmed, and none while a heartbeat waits for its own answer. One that the server
+ *    refuses is confirmed once it is a dead letter, and so is never removed as a packet.
  *
  * @module
  */
@@ -249,8 +249,9 @@ export class SendWindow {
     const taken: PacketBatch[] = [];
     let { inFlightBytes, inFlightPackets } = connection;
     let unconfirmed = inFlightPackets + this.heldPackets;
+    const mustWait = connection.awaitsHeartbeat;
     let next = 0;
-    for (; next < this.#ahead.length; next++) {
+    for (; !mustWait && next < this.#ahead.length; next++) {
       const stored = this.#ahead[next];
       if (stored === undefined) break;
       if (this.#isExpired(stored)) {

@@ -47,6 +47,11 @@ export class PayloadSplitter {
     return this.#packets.fault;
   }
 
+  /** Bytes taken in of a packet that is not whole yet. */
+  get unfinishedBytes(): number {
+    return this.#packets.unfinishedBytes;
+  }
+
   /**
    * Takes in the next bytes.
    *

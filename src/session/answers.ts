@@ -163,6 +163,8 @@ export interface AnswerCutter {
   push(chunk: Uint8Array): readonly Uint8Array[];
   /** What is wrong with the stream; nothing more comes of it. */
   readonly fault: Error | undefined;
+  /** Bytes taken in of an answer that is not whole yet. */
+  readonly unfinishedBytes: number;
 }
 
 /** An answer that is larger is none: a stream in another framing. */

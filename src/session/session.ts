@@ -66,7 +66,8 @@ export interface Heartbeat {
   readonly idleMs?: number;
   /**
    * What the server answers, looked for anywhere in what it sends from then on, for it
-   * may answer packets as well. Left out: nothing is expected.
+   * may answer packets as well. Where answers confirm packets, these wait until it has come,
+   * and what comes before it is about none of them. Left out: nothing is expected.
    */
   readonly expect?: Pattern;
   /**

@@ -161,6 +161,38 @@ Deno.test("what a framing carries is judged, also where that is nothing", async 
   }
 });
 
+Deno.test("what was begun while a heartbeat waited for its answer is no packet's", async (t) => {
+  const cases = [
+    // The framing, what is said to the heartbeat and up to where, what is said to the packet.
+    ["lines", "OK ping\n", "OK ping\n", "OK\n"],
+    ["lines", "OK ping\n", "OK p", "OK\n"],
+    ["lines", "HELLO\nOK ping\r\n", "HELLO\nOK ping", "OK\n"],
+    ["mllp", "\x0bOK ping\x1c\r", "\x0bOK", "\x0bOK\x1c\r"],
+    ["length16", "\0\x07OK ping", "\0\x07OK ping", "\0\x02OK"],
+  ] as const;
+  for (const [framing, pong, through, answer] of cases) {
+    for (const inParts of [false, true]) {
+      await t.step(`${framing}, ${JSON.stringify(through)}${inParts ? ", in parts" : ""}`, () => {
+        const answers = answersFor({ framing, accepted: /^OK/ });
+        const said = bytes(pong);
+        const toHeartbeat = bytes(through).length;
+        if (!inParts) answers.heard(said, 0, toHeartbeat);
+        else {
+          for (const [i, byte] of said.entries()) {
+            answers.heard(Uint8Array.of(byte), 0, i < toHeartbeat ? 1 : 0);
+          }
+        }
+        answers.settle(0, 0);
+        assert.equal(answers.fault, undefined);
+        send(answers, 1, 0);
+        answers.heard(bytes(answer), PACKET_BYTES);
+        answers.settle(PACKET_BYTES, 0);
+        assert.deepEqual([answers.confirmedThroughId, answers.fault], [1, undefined]);
+      });
+    }
+  }
+});
+
 Deno.test("behind the goodbye nothing is an answer", () => {
   const answers = answersFor(IN_ORDER);
   answers.finish();

@@ -180,6 +180,34 @@ Deno.test("an answer belongs to its connection: one that was due confirms nothin
   await until("it is answered", () => sender.stats().queue.packets === 0);
 });
 
+Deno.test("a heartbeat's answer that looks like a packet's confirms none, and packets wait for it", async () => {
+  await using world = bench({ framing: "lines", accepted: "250", refused: "550" }, {
+    connect: "always",
+    session: { heartbeat: { send: "NOOP\n", idleMs: 50, expect: "250 OK\n" } },
+  });
+  const sender = await world.open();
+  const connection = await world.server.accept();
+  // With nothing under way, and with a packet that comes meanwhile.
+  await connection.readUntil("NOOP\n");
+  await connection.write("250 OK\n");
+  assert.equal(await connection.readUntil("NOOP\n"), "NOOP\n");
+  await sender.enqueue(packet(1));
+  await until("the heartbeat is acknowledged", () => sender.stats().inFlightBytes === 0);
+  assert.equal(sender.stats().inFlightPackets + sender.stats().heldPackets, 0);
+  // On a slow machine the next one may be due before the packet is read.
+  let said = "NOOP\n";
+  while (said === "NOOP\n") {
+    await connection.write("250 OK\n");
+    said = await connection.readUntil("\n");
+  }
+  assert.equal(said, "packet 1\n");
+  await connection.write("550 no\n");
+  await until("it is a dead letter", () => sender.queue.stats().deadPackets === 1);
+  assert.deepEqual(await letters(sender), [[1, "refused", '"550 no"']]);
+  const { connections, confirmedPackets, redeliveredPackets } = sender.stats();
+  assert.deepEqual([connections, confirmedPackets, redeliveredPackets], [1, 0, 0]);
+});
+
 Deno.test("with keys answers come in any order; an unknown key is no answer, and said once", async () => {
   await using world = bench(KEYED);
   const warnings: string[] = [];
