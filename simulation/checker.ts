@@ -951,6 +951,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (tag === SESSION_TAGS.goodbye) {
       connection.saidGoodbye = true;
       if (!this.closing) this.fail("a goodbye, and nobody has asked the sender to end");
+      const open = connection.packets.find(({ packet, id }) =>
+        packet.id === id && packet.onDisk && !this.#mayBeConfirmed(packet)
+      );
+      if (open !== undefined) this.fail(`a goodbye, and packet ${open.id} is not confirmed`);
       return;
     }
     const idleMs = session?.heartbeat?.idleMs ?? Infinity;
@@ -966,6 +970,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     const connection = this.#connections.get(wire);
     const goodbye = (this.#options.limits.session?.close.length ?? 0) > 0;
     if (!goodbye || connection === undefined || connection.saidGoodbye) return;
+    // It may be with the server by now, and nobody has heard of that.
+    if (connection.packets.some(({ packet, id }) => packet.id === id && packet.onDisk)) return;
     if (wire.end.state === TcpState.ESTABLISHED) this.fail("our FIN goes out without the goodbye");
   }
 

@@ -503,14 +503,19 @@ export const PLANTED: readonly Planted[] = [
     name: "a heartbeat before the next packet's turn",
     file: SUPERVISOR,
     patches: [[
-      "    this.#window.topUp(connection, nowMs);\n    const allConfirmed",
-      "    connection.beat();\n    this.#window.topUp(connection, nowMs);\n    const allConfirmed",
+      "    this.#window.topUp(connection, nowMs);\n    const inOrder",
+      "    connection.beat();\n    this.#window.topUp(connection, nowMs);\n    const inOrder",
     ]],
   },
   {
     name: "a goodbye on a connection that is given up",
     file: CONNECTION,
-    patches: [["    this.#outgoing.drop();\n", "    this.#outgoing.finish();\n"]],
+    patches: [["    this.#outgoing.drop();\n", "    this.#outgoing.finish(true);\n"]],
+  },
+  {
+    name: "a goodbye before everything is confirmed",
+    file: SUPERVISOR,
+    patches: [["connection.finish(inOrder);", "connection.finish(true);"]],
   },
   {
     name: "our FIN without the goodbye",

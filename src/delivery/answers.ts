@@ -187,7 +187,7 @@ export class Answers {
     if (!this.isOver) this.#heard.push({ chunk, ackedBytes, toHeartbeat });
   }
 
-  /** Nothing more is sent, so nothing more is an answer. */
+  /** Nothing waits any more, or nobody listens: nothing more is an answer. */
   finish(): void {
     this.#ended = true;
     this.#heard.length = 0;

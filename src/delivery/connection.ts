@@ -307,10 +307,15 @@ export class Connection {
     return this.#outgoing.beat(this.#clock.nowMs());
   }
 
-  /** Takes no more packets; our FIN goes out behind the last one, and behind the goodbye. */
-  finish(): void {
-    this.answers?.finish();
-    this.#outgoing.finish();
+  /**
+   * Takes no more packets; our FIN goes out behind the last one, and behind the goodbye.
+   *
+   * @param inOrder Everything that was sent is confirmed. Otherwise there is no goodbye, and
+   *   answers that still come count.
+   */
+  finish(inOrder: boolean): void {
+    if (inOrder) this.answers?.finish();
+    this.#outgoing.finish(inOrder);
   }
 
   /**

@@ -8,7 +8,7 @@
  *    ledger before the kernel gets it.
  * 3. No byte of the session stands among those of a packet: a heartbeat and the goodbye
  *    begin where every packet is written to its end.
- * 4. The goodbye goes out once everything else is acknowledged, and our FIN behind it.
+ * 4. The goodbye goes out once everything else is confirmed, and our FIN behind it.
  *    Nothing goes out behind our FIN.
  * 5. A write that fails, or takes nothing, is the last one.
  *
@@ -161,12 +161,17 @@ export class Outgoing {
     return Infinity;
   }
 
-  /** Takes no more packets; our FIN goes out behind the last one, and behind the goodbye. */
-  finish(): void {
+  /**
+   * Takes no more packets; our FIN goes out behind the last one, and behind the goodbye.
+   *
+   * @param inOrder Everything that was sent is confirmed: without that there is no goodbye.
+   */
+  finish(inOrder: boolean): void {
     if (this.#finishing) return;
     this.#finishing = true;
     const { goodbye, ledger } = this.#options;
-    if (goodbye.length > 0 && ledger.inFlightBytes === 0 && !this.#failed) this.#insert(goodbye);
+    const saysGoodbye = inOrder && ledger.inFlightBytes === 0 && !this.#failed;
+    if (saysGoodbye && goodbye.length > 0) this.#insert(goodbye);
     this.#sendFin();
   }
 

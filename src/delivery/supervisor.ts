@@ -412,8 +412,8 @@ export class Supervisor {
       );
     }
     this.#window.topUp(connection, nowMs);
-    const allConfirmed = !this.#window.hasMore && connection.inFlightPackets === 0 &&
-      this.#window.heldPackets === 0;
+    const inOrder = connection.inFlightPackets === 0 && this.#window.heldPackets === 0;
+    const allConfirmed = inOrder && !this.#window.hasMore;
     const mayFinish = this.#closeAtMs !== undefined && (allConfirmed || this.#mustClose(nowMs));
     if (!mayFinish) {
       const inMs = Math.min(reading.pollInMs, connection.beat());
@@ -426,7 +426,7 @@ export class Supervisor {
       this.#letGo(connection);
       return this.#close();
     }
-    connection.finish();
+    connection.finish(inOrder);
     return this.#enter(
       { kind: "ending", connection, why: "closing", untilMs: nowMs + FIN_WAIT_MS },
       "debug",

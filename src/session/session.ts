@@ -94,8 +94,8 @@ export interface Session {
   /** Bytes in quiet times. */
   readonly heartbeat?: Heartbeat;
   /**
-   * What to say before our FIN when everything is delivered and the sender closes. A
-   * connection that is given up, or that the server ends, is left without it.
+   * What to say before our FIN when the sender closes and everything that it has sent is
+   * confirmed. A connection that is given up, or that the server ends, is left without it.
    */
   readonly close?: Bytes;
   /**

@@ -283,7 +283,7 @@ Deno.test("the acknowledgement of our FIN does not say that the peer reads", asy
   bench.wire.sendWindowBytes = 1000; // less than a segment: shut
   bench.nowMs = 50;
   const { vouchedUntilMs } = bench.connection.poll();
-  bench.connection.finish();
+  bench.connection.finish(true);
   bench.wire.bytesAcked = 5;
   bench.nowMs = 5000;
   assert.equal(bench.connection.poll().vouchedUntilMs, vouchedUntilMs);
@@ -295,7 +295,7 @@ Deno.test("a FIN that the kernel refuses ends the connection in words, whoever s
     bench.wire.finError = new KernelCallError("shutdown(SHUT_WR)", "refused");
     const sent = bench.send("abc");
     if (!whileWriting) await sent;
-    bench.connection.finish();
+    bench.connection.finish(true);
     await sent;
     await bench.settle();
     const { ended, alive, verdict } = bench.connection.poll();
@@ -306,7 +306,7 @@ Deno.test("a FIN that the kernel refuses ends the connection in words, whoever s
 Deno.test("both ends closed without an error: the peer's close, and no proof of anything", async () => {
   const bench = new Bench();
   await bench.send("abc");
-  bench.connection.finish();
+  bench.connection.finish(true);
   bench.wire.bytesAcked = 5; // SYN, 3 bytes, FIN
   bench.wire.state = 7;
   bench.wire.peerFin();
@@ -355,7 +355,7 @@ for (
 Deno.test("an error that nobody was told yet names the end", async () => {
   const bench = new Bench();
   await bench.send("abc");
-  bench.connection.finish();
+  bench.connection.finish(true);
   bench.wire.state = 7;
   bench.wire.peerFin();
   bench.wire.socketError = "ECONNRESET";
@@ -491,7 +491,7 @@ Deno.test("our FIN goes out behind the last byte, not before", async () => {
   const bench = new Bench();
   bench.wire.holdsWrites = true;
   await bench.send("abc");
-  bench.connection.finish();
+  bench.connection.finish(true);
   assert.ok(!bench.wire.log.includes("FIN"));
   assert.throws(() => bench.connection.send([]), TypeError);
 });

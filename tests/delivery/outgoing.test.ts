@@ -142,8 +142,8 @@ Deno.test("the goodbye goes out before our FIN once everything is acknowledged",
   const bench = new Bench();
   await bench.send("abc");
   bench.acknowledgeAll();
-  bench.outgoing.finish();
-  bench.outgoing.finish();
+  bench.outgoing.finish(true);
+  bench.outgoing.finish(true);
   await bench.settle();
   assert.equal(bench.taken, "abc<bye><fin>");
   assert.throws(() => bench.outgoing.send([]), TypeError);
@@ -151,11 +151,20 @@ Deno.test("the goodbye goes out before our FIN once everything is acknowledged",
   assert.equal(bench.beat(), Infinity);
 });
 
+Deno.test("with packets that are not confirmed there is no goodbye before our FIN", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.acknowledgeAll();
+  bench.outgoing.finish(false);
+  await bench.settle();
+  assert.equal(bench.taken, "abc<fin>");
+});
+
 Deno.test("without every acknowledgement there is no goodbye, and our FIN waits for the last byte", async () => {
   const bench = new Bench();
   bench.fill();
   await bench.send("abc");
-  bench.outgoing.finish();
+  bench.outgoing.finish(true);
   assert.equal(bench.taken, "");
   bench.makeRoom();
   await bench.settle();
@@ -168,7 +177,7 @@ Deno.test("after a failed write nothing goes out any more", async () => {
   await bench.send("abcdef");
   assert.ok(bench.failure instanceof Error);
   await bench.send("more");
-  bench.outgoing.finish();
+  bench.outgoing.finish(true);
   await bench.settle();
   assert.equal(bench.taken, "ab");
 });

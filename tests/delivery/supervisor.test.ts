@@ -6,8 +6,9 @@ import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import type { DeliveryQueue, Dialer, PacketBatch } from "../../src/base/ports.ts";
 import { Supervisor } from "../../src/delivery/supervisor.ts";
+import type { DeliveryStatus } from "../../src/delivery/status.ts";
 import { failoverDialer } from "../../src/failover/failover_dialer.ts";
-import { limitsOf } from "../../src/sender/options.ts";
+import { limitsOf, type SenderOptions } from "../../src/sender/options.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { until, within } from "../support/until.ts";
@@ -18,6 +19,146 @@ function batch(firstId: number, ...texts: string[]): PacketBatch {
   const ends = Uint32Array.from(texts, (text) => end += text.length);
   return { firstId, bytes: bytes(texts.join("")), ends, expiresAtMs: Infinity };
 }
+
+/** Packets in memory. */
+class MemoryQueue implements DeliveryQueue {
+  lastId = 0;
+  removedThroughId = 0;
+  readonly buried: string[] = [];
+  readonly #packets: string[] = [];
+  #onPackets = (): void => {};
+
+  store(text: string): void {
+    this.#packets.push(text);
+    this.lastId = this.#packets.length;
+    this.#onPackets();
+  }
+
+  readBatches(afterId: number): Promise<readonly PacketBatch[]> {
+    const texts = this.#packets.slice(afterId);
+    return Promise.resolve(texts.length === 0 ? [] : [batch(afterId + 1, ...texts)]);
+  }
+
+  removeThrough(id: number): Promise<void> {
+    this.removedThroughId = id;
+    return Promise.resolve();
+  }
+
+  giveUp(id: number, attempts: number): Promise<void> {
+    this.buried.push(`packet ${id} after ${attempts}`);
+    this.removedThroughId = Math.max(this.removedThroughId, id);
+    return Promise.resolve();
+  }
+
+  refuse(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  rememberSent(): void {}
+
+  subscribe(onPackets: () => void): () => void {
+    this.#onPackets = onPackets;
+    return () => {};
+  }
+}
+
+/** A supervisor whose time, connections and kernel are the test's. */
+class Bench implements AsyncDisposable {
+  readonly clock = new ManualClock();
+  readonly queue = new MemoryQueue();
+  readonly statuses: DeliveryStatus[] = [];
+  readonly supervisor: Supervisor;
+  readonly #dials: PromiseWithResolvers<FakeWire>[] = [];
+
+  constructor(options: Partial<SenderOptions>, waits = false) {
+    const dial = () => {
+      const dial = Promise.withResolvers<FakeWire>();
+      this.#dials.push(dial);
+      return dial.promise;
+    };
+    this.supervisor = new Supervisor(this.limits(options), {
+      queue: this.queue,
+      dialer: { remote: "tcp://test:1", dial, ...(waits ? { waits } : {}) },
+      clock: this.clock,
+      random: () => 0.5,
+      onStatus: (status) => void this.statuses.push(status),
+      onReceived: () => {},
+    }, 0);
+  }
+
+  limits(options: Partial<SenderOptions>): ReturnType<typeof limitsOf> {
+    return limitsOf({ queue: "q.db", remote: "tcp://test:1", ...options });
+  }
+
+  /** How many attempts there were. */
+  get attempts(): number {
+    return this.#dials.length;
+  }
+
+  /** Lets every promise that is due be told. */
+  async settle(): Promise<void> {
+    for (let turn = 0; turn < 5; turn++) {
+      await new Promise<void>((resolve) => setImmediate(resolve));
+    }
+  }
+
+  async advance(ms: number): Promise<void> {
+    this.clock.advance(ms);
+    await this.settle();
+  }
+
+  /** The next attempt succeeds; time passes until it is there. */
+  async connect(wire = new FakeWire()): Promise<FakeWire> {
+    const known = this.attempts;
+    const waits = () => this.supervisor.state !== "connecting";
+    for (let round = 0; round < 100 && waits(); round++) await this.advance(1000);
+    assert.ok(!waits(), `no attempt: ${this.supervisor.state}, ${known} before`);
+    this.#dials.at(-1)?.resolve(wire);
+    await this.settle();
+    return wire;
+  }
+
+  async fail(error: unknown): Promise<void> {
+    this.#dials.at(-1)?.reject(error);
+    await this.settle();
+  }
+
+  /** The peer's kernel has all that was written. */
+  async acknowledge(wire: FakeWire): Promise<void> {
+    wire.bytesAcked = 1 + wire.written.join("").length;
+    await this.advance(50);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = this.supervisor.close(0).catch(() => {});
+    await this.advance(2000);
+    await closed;
+  }
+}
+
+Deno.test("who must close says no goodbye before a packet is answered, and still hears the answer", async () => {
+  await using bench = new Bench({
+    confirm: { framing: "lines", accepted: "OK" },
+    session: { close: "QUIT\n" },
+  });
+  bench.queue.store("one\n");
+  const wire = await bench.connect();
+  await bench.acknowledge(wire);
+  assert.equal(bench.supervisor.stats.heldPackets, 1);
+  const closed = bench.supervisor.close(100);
+  await bench.advance(100);
+  assert.deepEqual([bench.supervisor.state, wire.written], ["ending", ["one\n"]]);
+  assert.ok(wire.log.includes("FIN"), `${wire.log}`);
+  await bench.advance(700);
+  wire.peerSays("OK\n");
+  await bench.settle();
+  wire.peerFin();
+  await bench.settle();
+  await within("it closes", closed);
+  assert.equal(bench.queue.removedThroughId, 1);
+  assert.equal(bench.supervisor.stats.confirmedPackets, 1);
+  assert.deepEqual(wire.written, ["one\n"]);
+});
 
 Deno.test("a queue that contradicts itself at the begin of a connection stops the sender: nothing is skipped", async () => {
   const removed: number[] = [];
