@@ -738,8 +738,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
           (this.#options.limits.reads
             ? Math.min(connection.edgeMovedAtMs, connection.takenAtMs)
             : connection.edgeMovedAtMs),
-        beatMs: nowMs - connection.beatAtMs,
-        unansweredMs: nowMs - connection.drainedAtMs,
+        beatMs: nowMs - connection.beatAtMs - this.#asleepMs(connection.beatAtMs),
+        unansweredMs: nowMs - connection.drainedAtMs - this.#asleepMs(connection.drainedAtMs),
         answeredEarly: connection.answeredEarly || end.hadHidden,
       };
       this.#fruitful = connection.fruitful && !this.#stopped;

@@ -39,6 +39,7 @@ const DEAD_LETTER_TABLE = "src/queue/store/dead_letter_table.ts";
 const OUTGOING = "src/delivery/outgoing.ts";
 const ATTEMPT = "src/delivery/attempt.ts";
 const CANDIDATE = "src/failover/candidate.ts";
+const WATCHED_TIME = "src/delivery/watched_time.ts";
 const HEARTBEATS = "src/delivery/heartbeats.ts";
 const OPEN = "src/session/open.ts";
 const ANSWERS = "src/delivery/answers.ts";
@@ -92,6 +93,11 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "count our own pause as silence",
     file: LIVENESS,
+    patches: [["Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS)", "Math.max(gapMs, 0)"]],
+  },
+  {
+    name: "count our own pause as the time of who owes an answer",
+    file: WATCHED_TIME,
     patches: [["Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS)", "Math.max(gapMs, 0)"]],
   },
   {
@@ -470,10 +476,10 @@ export const PLANTED: readonly Planted[] = [
   },
   {
     name: "a heartbeat that nobody answers ends nothing",
-    file: CONNECTION,
+    file: HEARTBEATS,
     patches: [[
-      "this.#heartbeats?.overdueInMs(nowMs) === 0",
-      "this.#heartbeats?.overdueInMs(nowMs) === -1",
+      "Math.max(0, this.#askedAtMs + this.#plan.answerTimeoutMs - watchedMs)",
+      "Infinity",
     ]],
   },
   {
@@ -555,7 +561,7 @@ export const PLANTED: readonly Planted[] = [
     name: "no time-out for answers",
     file: ANSWERS,
     patches: [[
-      ": Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - nowMs);",
+      ": Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - watchedMs);",
       ": Infinity;",
     ]],
   },

@@ -236,6 +236,12 @@ export function drawScenario(seed: number): Scenario {
       ...reads?.faults ?? [],
       ...listening?.faults ?? [],
       ...drawChangedBytes(new SeededRandom(seed ^ 0xb17f), durationMs, bursts),
+      ...drawPauses(new SeededRandom(seed ^ 0x57a7), bursts, [
+        ...(answers === undefined ? [] : [answers.plan.answerTimeoutMs]),
+        ...(session?.server.answersHeartbeats
+          ? [session.plan.heartbeat?.answerTimeoutMs ?? 2000]
+          : []),
+      ]),
     ].sort((a, b) => a.atMs - b.atMs),
     drainedCalls: random.chance(0.5) ? [random.between(0, durationMs)] : [],
     timerLateMs: random.pick([0, 0, 2, 8]),
@@ -600,6 +606,30 @@ function drawChangedBytes(
     }
   }
   return faults;
+}
+
+/** A sender that stands still while a server that is slow to answer owes it something. */
+function drawPauses(
+  random: SeededRandom,
+  bursts: readonly Burst[],
+  timeoutsMs: readonly number[],
+): Fault[] {
+  if (timeoutsMs.length === 0 || !random.chance(0.3)) return [];
+  const timeoutMs = random.pick(timeoutsMs);
+  const { atMs } = random.pick(bursts);
+  return [
+    {
+      kind: "server-answers-late",
+      lateMs: timeoutMs * random.between(0.5, 2),
+      atMs,
+      durationMs: 4 * timeoutMs,
+    },
+    {
+      kind: "sender-stopped",
+      atMs: atMs + timeoutMs * random.next(),
+      durationMs: timeoutMs * random.between(0.5, 2),
+    },
+  ];
 }
 
 function drawFault(random: SeededRandom): FaultKind & { readonly durationMs: number } {

@@ -1,6 +1,6 @@
 /**
  * The answers of one connection: which of its packets the server has accepted or refused.
- * Pure bookkeeping; time and acknowledgements come in as arguments.
+ * Pure bookkeeping; time, which is watched time, and acknowledgements come in as arguments.
  *
  * A packet that is confirmed by an answer needs no hold: what the server's program says
  * is more than a sign that it lives. The kernel's acknowledgements still count the other
@@ -199,7 +199,7 @@ export class Answers {
    * @param ackedBytes How many bytes of the stream are acknowledged by the ledger, which may
    *   hear of a write later than of its answer: the answer then waits.
    */
-  settle(ackedBytes: number, nowMs: number): void {
+  settle(ackedBytes: number, watchedMs: number): void {
     let next = this.#heard[0];
     while (next !== undefined && next.ackedBytes <= ackedBytes && !this.#ended) {
       this.#heard.shift();
@@ -209,7 +209,7 @@ export class Answers {
     this.#ackedBytes = ackedBytes;
     const first = this.#waiting === 0 ? undefined : this.#open().next().value;
     if (first === undefined || first.end > ackedBytes) this.#waitingSinceMs = undefined;
-    else this.#waitingSinceMs ??= nowMs;
+    else this.#waitingSinceMs ??= watchedMs;
   }
 
   /** A dead letter was made of a refused packet. */
@@ -220,15 +220,15 @@ export class Answers {
   }
 
   /** How long an answer has been due. */
-  unansweredMs(nowMs: number): number {
-    return this.#waitingSinceMs === undefined ? 0 : nowMs - this.#waitingSinceMs;
+  unansweredMs(watchedMs: number): number {
+    return this.#waitingSinceMs === undefined ? 0 : watchedMs - this.#waitingSinceMs;
   }
 
   /** When it is too late for an answer. */
-  overdueInMs(nowMs: number): number {
+  overdueInMs(watchedMs: number): number {
     return this.#waitingSinceMs === undefined
       ? Infinity
-      : Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - nowMs);
+      : Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - watchedMs);
   }
 
   #take({ chunk, ackedBytes, toHeartbeat }: Heard): void {

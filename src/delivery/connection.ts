@@ -60,9 +60,11 @@ import {
 } from "./liveness.ts";
 import { lookInMs } from "./looks.ts";
 import { Outgoing } from "./outgoing.ts";
+import { Owed } from "./owed.ts";
 import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
 import { assertQuiet, assertTellsReads } from "./usable.ts";
+import { WatchedTime } from "./watched_time.ts";
 
 /** SO_ERROR, routes and links are asked this often once silence has begun. */
 const EVIDENCE_INTERVAL_MS = 250;
@@ -141,6 +143,8 @@ export class Connection {
   readonly #ledger: Ledger;
   readonly #outgoing: Outgoing;
   readonly #heartbeats: Heartbeats | undefined;
+  readonly #watched: WatchedTime;
+  readonly #owed: Owed;
   readonly #baseBytes: number;
   /** Answers to packets, where these confirm. */
   readonly answers: Answers | undefined;
@@ -196,15 +200,20 @@ export class Connection {
     this.#heartbeats = heartbeat && new Heartbeats(heartbeat);
     this.answers = limits.answers && new Answers(limits.answers, wire.remoteAddress);
     this.reads = limits.reads ? new Reads() : undefined;
+    this.#watched = new WatchedTime(clock.nowMs());
     this.#outgoing = new Outgoing({
       ...{ wire, clock, onWritten, lastId },
-      ...{ ledger: this.#ledger, heartbeats: this.#heartbeats },
+      ...{ ledger: this.#ledger, heartbeats: this.#heartbeats, watched: this.#watched },
       goodbye: close ?? new Uint8Array(),
       onFailed: (error) => {
         this.#failed(error);
         onEnd();
       },
       sendFin: () => this.#unlessRefused(() => wire.shutdownWrite()),
+    });
+    this.#owed = new Owed({
+      ...{ answers: this.answers, heartbeats: this.#heartbeats, outgoing: this.#outgoing },
+      responseTimeoutMs: limits.responseTimeoutMs,
     });
     void this.#listen();
   }
@@ -371,8 +380,9 @@ export class Connection {
     };
     const before = this.#memory;
     this.#memory = observe(before, observation);
-    const unanswered = this.answers && this.#unanswered(this.answers, nowMs);
-    if (unanswered !== undefined) return this.#over(unanswered, progressed);
+    const watchedMs = this.#watched.look(nowMs);
+    const wrong = this.answers && this.#answered(this.answers, watchedMs);
+    if (wrong !== undefined) return this.#over(wrong, progressed);
     if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
     if (this.#failure !== undefined) {
       const words = this.#failureWords ?? this.#failure;
@@ -392,17 +402,8 @@ export class Connection {
       this.#limits,
     );
     if (giveUp) return this.#over(verdict, progressed);
-    const unansweredMs = nowMs - (this.#outgoing.unansweredSinceMs ?? nowMs);
-    if (unansweredMs > (this.#limits.responseTimeoutMs ?? Infinity)) {
-      return this.#over({ kind: "no-response", unansweredMs, to: "packets" }, progressed);
-    }
-    if (this.#heartbeats?.overdueInMs(nowMs) === 0) {
-      const waitedMs = this.#heartbeats.unansweredMs(nowMs);
-      return this.#over(
-        { kind: "no-response", unansweredMs: waitedMs, to: "heartbeat" },
-        progressed,
-      );
-    }
+    const late = this.#owed.late(watchedMs);
+    if (late !== undefined) return this.#over(late, progressed);
     this.#verdict = verdict;
     const holdMs = this.#limits.holdMs + this.#longerHoldMs;
     return {
@@ -415,11 +416,7 @@ export class Connection {
       ackedAtMs: heldSinceMs(this.#memory.aliveAtMs, heardByMs, holdMs),
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
-      pollInMs: Math.min(
-        this.#lookInMs(sample, nowMs),
-        this.#heartbeats?.overdueInMs(nowMs) ?? Infinity,
-        this.answers?.overdueInMs(nowMs) ?? Infinity,
-      ),
+      pollInMs: Math.min(this.#lookInMs(sample, nowMs), this.#owed.lookInMs),
     };
   }
 
@@ -489,13 +486,11 @@ export class Connection {
   }
 
   /** Takes over what the server has answered; says why the connection is given up by it. */
-  #unanswered(answers: Answers, nowMs: number): Verdict | undefined {
-    answers.settle(this.#ledger.ackedBytes, nowMs);
+  #answered(answers: Answers, watchedMs: number): Verdict | undefined {
+    answers.settle(this.#ledger.ackedBytes, watchedMs);
     const { fault, refusal } = answers;
     if (fault !== undefined) return { kind: "wrong-answer", words: fault };
-    if (refusal !== undefined) return { kind: "packet-refused", ...refusal };
-    if (answers.overdueInMs(nowMs) > 0) return undefined;
-    return { kind: "no-response", unansweredMs: answers.unansweredMs(nowMs), to: "answers" };
+    return refusal && { kind: "packet-refused", ...refusal };
   }
 
   /**
@@ -580,18 +575,14 @@ export class Connection {
   }
 
   #lookInMs({ rttUs, lastAckMs }: SocketSample, nowMs: number): number {
-    const { keepAlive, responseTimeoutMs = Infinity } = this.#limits;
     const openPackets = (this.answers ?? this.reads)?.openPackets ?? 0;
-    const responseIsDue = responseTimeoutMs < Infinity &&
-      this.#outgoing.unansweredSinceMs !== undefined;
     return lookInMs({
       nowMs,
       rttMs: rttUs / 1000,
       lastAckMs,
       waitingSinceMs: this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs,
-      waits: !this.#reading || this.#asking || this.#refusal !== undefined || openPackets > 0 ||
-        responseIsDue,
-      keepAliveTimeoutMs: keepAlive?.timeoutMs,
+      waits: !this.#reading || this.#asking || this.#refusal !== undefined || openPackets > 0,
+      keepAliveTimeoutMs: this.#limits.keepAlive?.timeoutMs,
     });
   }
 }

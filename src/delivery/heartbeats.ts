@@ -13,7 +13,10 @@ const KEPT_CHARACTERS = 4096;
 /** The heartbeats of one connection. One at a time: the next one waits for the answer. */
 export class Heartbeats {
   readonly #plan: ReadyHeartbeat;
-  /** When the last one went out that is not answered; undefined: none, or no answer is due. */
+  /**
+   * When the last one went out that is not answered, in watched time; undefined: none, or no
+   * answer is due.
+   */
   #askedAtMs: number | undefined;
   #heard = "";
 
@@ -38,10 +41,14 @@ export class Heartbeats {
     return Math.max(0, quietSinceMs + this.#plan.idleMs - nowMs);
   }
 
-  /** One goes out. */
-  sent(nowMs: number): void {
+  /**
+   * One goes out.
+   *
+   * @param watchedMs Now, in watched time.
+   */
+  sent(watchedMs: number): void {
     if (this.#plan.expect === undefined) return;
-    this.#askedAtMs = nowMs;
+    this.#askedAtMs = watchedMs;
     this.#heard = "";
   }
 
@@ -68,14 +75,14 @@ export class Heartbeats {
   }
 
   /** How long the answer has been due; 0: none is. */
-  unansweredMs(nowMs: number): number {
-    return this.#askedAtMs === undefined ? 0 : nowMs - this.#askedAtMs;
+  unansweredMs(watchedMs: number): number {
+    return this.#askedAtMs === undefined ? 0 : watchedMs - this.#askedAtMs;
   }
 
   /** When it is too late for the answer. */
-  overdueInMs(nowMs: number): number {
+  overdueInMs(watchedMs: number): number {
     return this.#askedAtMs === undefined
       ? Infinity
-      : Math.max(0, this.#askedAtMs + this.#plan.answerTimeoutMs - nowMs);
+      : Math.max(0, this.#askedAtMs + this.#plan.answerTimeoutMs - watchedMs);
   }
 }

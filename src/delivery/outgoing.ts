@@ -19,6 +19,7 @@ import { WireError } from "../base/errors.ts";
 import type { Clock, PacketBatch, Wire } from "../base/ports.ts";
 import type { Heartbeats } from "./heartbeats.ts";
 import type { Ledger } from "./ledger.ts";
+import type { WatchedTime } from "./watched_time.ts";
 
 /** Batches are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;
@@ -55,6 +56,8 @@ export interface OutgoingOptions {
   readonly clock: Clock;
   readonly ledger: Ledger;
   readonly heartbeats: Heartbeats | undefined;
+  /** By which it counts since when an answer is due. */
+  readonly watched: WatchedTime;
   /** What to say before our FIN; empty: nothing. */
   readonly goodbye: Uint8Array;
   /** Bytes were taken where everything was acknowledged before, or all there is was taken. */
@@ -124,7 +127,9 @@ export class Outgoing {
     return this.#finSentAtMs;
   }
 
-  /** When bytes of a packet first went out that no byte of the peer has followed. */
+  /**
+   * When bytes of a packet first went out that no byte of the peer has followed, in watched time.
+   */
   get unansweredSinceMs(): number | undefined {
     return this.#unansweredSinceMs;
   }
@@ -156,7 +161,7 @@ export class Outgoing {
     if (ledger.inFlightBytes > 0) return Infinity;
     const dueInMs = heartbeats.dueInMs(nowMs, this.#takenAtMs);
     if (dueInMs > 0) return dueInMs;
-    heartbeats.sent(nowMs);
+    heartbeats.sent(this.#options.watched.at(nowMs));
     this.#insert(heartbeats.bytes);
     return Infinity;
   }
@@ -194,7 +199,7 @@ export class Outgoing {
 
   /** Owns the write side: one write at a time, until there is nothing left. */
   async #pump(): Promise<void> {
-    const { wire, clock, ledger, onWritten, onFailed } = this.#options;
+    const { wire, clock, ledger, watched, onWritten, onFailed } = this.#options;
     this.#writing = true;
     this.#writers.connections++;
     this.#beginTurn();
@@ -209,7 +214,7 @@ export class Outgoing {
           const wasIdle = ledger.oldestUnackedAtMs === undefined;
           this.#takenAtMs = clock.nowMs();
           ledger.wrote(takenBytes, this.#takenAtMs);
-          if (isPacket) this.#unansweredSinceMs ??= this.#takenAtMs;
+          if (isPacket) this.#unansweredSinceMs ??= watched.at(this.#takenAtMs);
           // The next write may wait for room: until then somebody must watch for answers.
           if (wasIdle) onWritten();
           offset += takenBytes;

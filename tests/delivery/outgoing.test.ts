@@ -10,6 +10,7 @@ import type { PacketBatch, Wire } from "../../src/base/ports.ts";
 import { Heartbeats } from "../../src/delivery/heartbeats.ts";
 import { Ledger } from "../../src/delivery/ledger.ts";
 import { Outgoing } from "../../src/delivery/outgoing.ts";
+import { WatchedTime } from "../../src/delivery/watched_time.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { until } from "../support/until.ts";
@@ -20,6 +21,7 @@ class Bench {
   readonly clock: ManualClock;
   readonly ledger = new Ledger(0);
   readonly heartbeats: Heartbeats;
+  readonly watched: WatchedTime;
   readonly outgoing: Outgoing;
   /** What the kernel has taken, with our FIN in its place. */
   taken = "";
@@ -42,12 +44,14 @@ class Bench {
     clock = new ManualClock(),
   ) {
     this.clock = clock;
+    this.watched = new WatchedTime(clock.nowMs());
     this.heartbeats = new Heartbeats(plan);
     this.outgoing = new Outgoing({
       wire: { write: (chunk: Uint8Array) => this.#write(chunk) } as Wire,
       clock: this.clock,
       ledger: this.ledger,
       heartbeats: this.heartbeats,
+      watched: this.watched,
       goodbye: bytes("<bye>"),
       onWritten: () => {},
       onFailed: (error) => this.failure = error,

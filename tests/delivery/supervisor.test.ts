@@ -131,8 +131,8 @@ class Bench implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = this.supervisor.close(0).catch(() => {});
-    await this.advance(2000);
-    await closed;
+    for (let round = 0; round < 30; round++) await this.advance(100);
+    await within("it closes", closed);
   }
 }
 
@@ -159,6 +159,71 @@ Deno.test("who must close says no goodbye before a packet is answered, and still
   assert.equal(bench.supervisor.stats.confirmedPackets, 1);
   assert.deepEqual(wire.written, ["one\n"]);
 });
+
+for (
+  const [mode, options, message] of [
+    [
+      "an answer",
+      { confirm: { framing: "lines", accepted: "OK", answerTimeoutMs: 2000 } },
+      "one\n",
+    ],
+    ["any response", { responseTimeoutMs: 2000 }, "one\n"],
+    [
+      "a heartbeat's answer",
+      {
+        connect: "always",
+        session: {
+          heartbeat: { send: "PING\n", idleMs: 200, expect: "OK", answerTimeoutMs: 2000 },
+        },
+      },
+      undefined,
+    ],
+  ] as const
+) {
+  Deno.test(`a sender that stands still does not take its own time for the server's: ${mode}`, async () => {
+    await using bench = new Bench(options);
+    const { supervisor, clock } = bench;
+    if (message !== undefined) bench.queue.store(message);
+    const wire = await bench.connect();
+    await bench.advance(200);
+    assert.deepEqual(wire.written, [message ?? "PING\n"]);
+    await bench.acknowledge(wire);
+    // Meanwhile the answer comes; the reader hears of it a moment after the timers.
+    clock.standStill(4000);
+    await bench.advance(0);
+    assert.deepEqual([supervisor.state, supervisor.verdict.kind], ["connected", "healthy"]);
+    wire.peerSays("OK\n");
+    await bench.settle();
+    const isAnswered = "confirm" in options;
+    for (let ms = 0; ms < 100; ms += 10) await bench.advance(10);
+    assert.deepEqual([supervisor.state, supervisor.stats.connections], ["connected", 1]);
+    if (isAnswered) assert.equal(supervisor.stats.confirmedPackets, 1);
+  });
+
+  Deno.test(`what a server owes is due by the time that was watched: ${mode}`, async () => {
+    await using bench = new Bench(options);
+    const { supervisor, clock } = bench;
+    if (message !== undefined) bench.queue.store(message);
+    const wire = await bench.connect();
+    await bench.advance(200);
+    await bench.acknowledge(wire);
+    let watchedMs = 0;
+    for (; watchedMs < 1000; watchedMs += 50) await bench.advance(50);
+    for (let pause = 0; pause < 2; pause++) {
+      clock.standStill(60_000);
+      await bench.advance(0);
+    }
+    const isGivenUp = () => supervisor.verdict.kind === "no-response";
+    for (; !isGivenUp() && watchedMs < 4000; watchedMs += 10) {
+      // Somebody on the other side lives.
+      wire.lastAckMs = 0;
+      await bench.advance(10);
+    }
+    // Each pause has counted for a quarter of a second; the rest is for the reader.
+    assert.ok(watchedMs > 1200 && watchedMs <= 2100, `${watchedMs}`);
+    assert.ok(wire.log.includes("abort") || wire.log.includes("close"), `${wire.log}`);
+  });
+}
 
 Deno.test("a queue that contradicts itself at the begin of a connection stops the sender: nothing is skipped", async () => {
   const removed: number[] = [];
