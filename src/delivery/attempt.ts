@@ -22,8 +22,11 @@ import type { Verdict } from "./liveness.ts";
 export interface AttemptOptions {
   readonly dialer: Dialer;
   readonly clock: Clock;
-  /** Undefined: packets may go out as soon as there is a connection. */
-  readonly session: SessionPlan | undefined;
+  /**
+   * Asked once there is a connection, which may be hours later; undefined: packets may go out
+   * at once.
+   */
+  readonly session: () => SessionPlan | undefined;
   readonly lookUpTimeoutMs: number;
   readonly connectTimeoutMs: number;
   /** Called when there is something to look at. */
@@ -97,7 +100,7 @@ export class Attempt {
   }
 
   async #dial(): Promise<Opened> {
-    const { dialer, clock, session } = this.#options;
+    const { dialer, clock } = this.#options;
     const { signal } = this.#controller;
     const onLookedUp = (): void => {
       if (this.#phase === "look-up") this.#enter("connect");
@@ -107,6 +110,8 @@ export class Attempt {
       this.#enter("handshake");
     };
     const wire = await dialer.dial(signal, onLookedUp, onHandshake);
+    // What comes too late belongs to nobody.
+    const session = signal.aborted ? undefined : this.#options.session();
     if (session?.open === undefined) {
       return { wire, reader: new WireReader(wire), state: new Map() };
     }
@@ -155,6 +160,10 @@ export class Attempt {
 
 function verdictOf(error: unknown): Verdict | undefined {
   if (error instanceof SessionRefusedError) {
+    return { kind: "session-refused", words: error.message };
+  }
+  // A proxy counts wrong passwords, too.
+  if (error instanceof WireError && error.code === "PROXY_AUTH") {
     return { kind: "session-refused", words: error.message };
   }
   return error instanceof WireError && error.code === "SELF_CONNECTED"

@@ -7,8 +7,8 @@ import type { ConnectionLimits } from "./connection.ts";
  * does not arrive in one wave.
  */
 export class Backoff {
-  readonly #firstMs: number;
-  readonly #capMs: number;
+  #firstMs: number;
+  #capMs: number;
   readonly #random: Random;
   readonly #leastFraction: number;
   #failures = 0;
@@ -24,6 +24,12 @@ export class Backoff {
     this.#capMs = capMs;
     this.#random = random;
     this.#leastFraction = leastFraction;
+  }
+
+  /** Changes the ceilings; what was counted stays. */
+  bound(firstMs: number, capMs: number): void {
+    this.#firstMs = firstMs;
+    this.#capMs = capMs;
   }
 
   /** Failed attempts since the last {@linkcode reset}. */

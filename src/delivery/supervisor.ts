@@ -24,7 +24,9 @@ import { Attempt } from "./attempt.ts";
 import { Backoff, refusalBackoffs } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
+import { EarlyCloses } from "./early_closes.ts";
 import { describeVerdict, isNews, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
+import { boundRefusals } from "./refusal_pauses.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
 import { ToldFailures } from "./told_failures.ts";
@@ -32,8 +34,6 @@ import { WakeSignal } from "./wake_signal.ts";
 
 /** How long a peer that has sent its FIN, or was sent ours, is waited for. */
 const FIN_WAIT_MS = 1000;
-/** So many connections in a row that the server ended early are a pattern, and named. */
-const EARLY_CLOSES = 3;
 /** At the latest while packets wait: others may take them away, of which nobody is told. */
 const WAITING_STEP_MS = 1000;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
@@ -110,8 +110,7 @@ export class Supervisor {
   /** In the order of their ids, for the last id on disk only grows. */
   readonly #drainedWaiters = new DrainedWaiters();
   readonly #toldFailures = new ToldFailures();
-  /** Connections in a row that the peer ended in order before everything was confirmed. */
-  #earlyCloses = 0;
+  readonly #earlyCloses = new EarlyCloses();
   /** Whether the present connection has confirmed anything. */
   #confirmedHere = false;
 
@@ -206,9 +205,9 @@ export class Supervisor {
   }
 
   /**
-   * Changes bounds and times: the pace at once, everything else from the next attempt on,
-   * so that a connection is judged by what it was begun with. The backoffs and
-   * `maxAttempts` stay.
+   * Changes bounds and times: the pace at once, everything else with the next connection, so
+   * that each is judged by what it was begun with; also one that is waited for by then. The
+   * backoff between attempts and `maxAttempts` stay.
    */
   reconfigure(limits: SupervisorLimits): void {
     this.#nextLimits = limits;
@@ -304,7 +303,7 @@ export class Supervisor {
   }
 
   #dial(): number {
-    const limits = this.#limits = this.#nextLimits;
+    const limits = this.#takeLimits();
     // Most are short, so that a heal is noticed soon; a slow path gets one every few attempts.
     const failures = this.#ports.dialer.choice?.failuresOfNext() ?? this.#backoff.failures;
     const turn = (failures + 1) % limits.slowConnectEvery;
@@ -312,7 +311,7 @@ export class Supervisor {
     const attempt = new Attempt({
       dialer: this.#ports.dialer,
       clock: this.#clock,
-      session: limits.session,
+      session: () => this.#takeLimits().session,
       lookUpTimeoutMs: limits.lookUpTimeoutMs,
       connectTimeoutMs: timeoutMs,
       onNews: () => this.#wakeSignal.wake(),
@@ -323,6 +322,12 @@ export class Supervisor {
       waits ? "info" : "debug",
       waits ? `waiting for a connection on ${remote}` : `connecting to ${remote}`,
     );
+  }
+
+  /** From here on they hold, with the pauses after refusals that belong to them. */
+  #takeLimits(): SupervisorLimits {
+    boundRefusals(this.#nextLimits, this.#refusedBackoff, this.#retryBackoff);
+    return this.#limits = this.#nextLimits;
   }
 
   #connecting(attempt: Attempt, nowMs: number): number {
@@ -496,23 +501,17 @@ export class Supervisor {
     if (verdict.kind !== "healthy" && verdict.kind !== "peer-closed") return verdict;
     const stuckMs = this.#window.stuckMs(nowMs);
     if (stuckMs >= REMOVAL_STUCK_MS) return { kind: "removal-stuck", stuckMs };
-    const early = this.#earlyCloses >= EARLY_CLOSES && !this.#confirmedHere;
-    return early ? { kind: "closes-early", times: this.#earlyCloses } : verdict;
+    return (this.#confirmedHere ? undefined : this.#earlyCloses.verdict) ?? verdict;
   }
 
   /** A connection is over: what it did not confirm is sent again, and then what comes next. */
   #ended(connection: Connection, peerClosed: boolean, nowMs: number): number {
     const again = connection.inFlightPackets + this.#window.heldPackets;
-    // The server's FIN, or its reset of a connection on which nothing was confirmed.
-    const early = again > 0 &&
-      (peerClosed || (this.#verdict.kind === "reset" && !this.#confirmedHere));
-    this.#earlyCloses = early ? this.#earlyCloses + 1 : 0;
+    this.#earlyCloses.ended(this.#verdict, peerClosed, this.#confirmedHere, again);
     const refused = this.#verdict.kind === "packet-refused";
     // One that is refused breaks nothing.
     if (this.#verdict.kind !== "local-fault" && !refused) this.#window.suspect(connection);
-    if (this.#earlyCloses >= EARLY_CLOSES) {
-      this.#verdict = { kind: "closes-early", times: this.#earlyCloses };
-    }
+    this.#verdict = this.#earlyCloses.verdict ?? this.#verdict;
     this.#letGo(connection);
     const inOrder = peerClosed && again === 0;
     const words = inOrder

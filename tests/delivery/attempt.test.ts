@@ -33,7 +33,7 @@ class Bench {
     this.attempt = new Attempt({
       dialer,
       clock: this.clock,
-      session: session && planOf(session),
+      session: () => session && planOf(session),
       lookUpTimeoutMs: 8000,
       connectTimeoutMs: 1000,
       onNews: () => {},

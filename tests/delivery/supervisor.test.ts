@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
+import { SessionRefusedError, WireError } from "../../src/base/errors.ts";
 import type { DeliveryQueue, Dialer, PacketBatch } from "../../src/base/ports.ts";
 import { Supervisor } from "../../src/delivery/supervisor.ts";
 import type { DeliveryStatus } from "../../src/delivery/status.ts";
@@ -224,6 +225,66 @@ for (
     assert.ok(wire.log.includes("abort") || wire.log.includes("close"), `${wire.log}`);
   });
 }
+
+Deno.test("who is waited for gets the session that is wanted when it comes", async () => {
+  const login = (password: string) => ({
+    session: { open: [{ send: `PASS ${password}\n`, expect: "OK\n" }] },
+  });
+  await using bench = new Bench(login("old"), true);
+  bench.queue.store("one\n");
+  await bench.advance(3_600_000);
+  bench.supervisor.reconfigure(bench.limits({ ...login("new"), responseTimeoutMs: 100 }));
+  await bench.advance(3_600_000);
+  const wire = await bench.connect();
+  assert.deepEqual(wire.written, ["PASS new\n"]);
+  wire.bytesAcked = 10;
+  wire.peerSays("OK\n");
+  for (let ms = 0; ms < 100; ms += 10) await bench.advance(10);
+  assert.deepEqual(wire.written, ["PASS new\n", "one\n"]);
+  // So are the other limits.
+  for (let ms = 0; ms < 400; ms += 10) {
+    wire.lastAckMs = 0;
+    wire.bytesAcked = 14;
+    await bench.advance(10);
+  }
+  assert.ok(bench.statuses.some(({ verdict }) => verdict.kind === "no-response"));
+});
+
+Deno.test("a refusal pauses, whoever refuses and however the session came to be", async (t) => {
+  const session = { session: { open: [{ send: "PASS wrong\n", expect: "OK\n" }] } };
+  const refusal = new SessionRefusedError("the server said no");
+  const proxy = new WireError("PROXY_AUTH", "it does not take the user and password");
+  const cases = [
+    ["from the start", session, undefined, refusal],
+    ["a session that comes later", {}, session, refusal],
+    ["a dialer of one's own", {}, undefined, refusal],
+    ["a proxy", {}, undefined, proxy],
+  ] as const;
+  for (const [name, before, after, error] of cases) {
+    await t.step(name, async () => {
+      await using bench = new Bench({ ...before, backoffFirstMs: 1, backoffCapMs: 1 });
+      bench.queue.store("one\n");
+      await bench.settle();
+      if (after !== undefined) {
+        await bench.fail(new WireError("ECONNREFUSED", "nobody listens"));
+        bench.supervisor.reconfigure(bench.limits({ ...after, backoffFirstMs: 1 }));
+        await bench.advance(10);
+        assert.equal(bench.attempts, 2);
+      }
+      const known = bench.attempts;
+      // Half of 5 s, and by chance a half of the other half.
+      await bench.fail(error);
+      assert.equal(bench.supervisor.verdict.kind, "session-refused");
+      await bench.advance(3700);
+      assert.equal(bench.attempts, known);
+      await bench.advance(100);
+      assert.equal(bench.attempts, known + 1);
+      await bench.fail(error);
+      await bench.advance(7400);
+      assert.equal(bench.attempts, known + 1);
+    });
+  }
+});
 
 Deno.test("a queue that contradicts itself at the begin of a connection stops the sender: nothing is skipped", async () => {
   const removed: number[] = [];
