@@ -99,6 +99,7 @@ export type Named =
   | "timed-out"
   | "no-response"
   | "closes-early"
+  | "ended-here"
   | "cannot-connect";
 
 /**

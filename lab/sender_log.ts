@@ -31,6 +31,7 @@ const NAMES: readonly (readonly [RegExp, Named])[] = [
   [/^timed out/, "timed-out"],
   [/^no response/, "no-response"],
   [/^the server has closed/, "closes-early"],
+  [/^ended by this side/, "ended-here"],
   [/^cannot connect/, "cannot-connect"],
 ];
 /** How a line begins that tells of a connection given up. */

@@ -204,6 +204,8 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     readonly unansweredMs: number;
     readonly answeredEarly: boolean;
   } | undefined;
+  /** When connections broke, but for those that the sender has ended for a reason of its own. */
+  readonly #brokeAtMs: number[] = [];
   #fruitful = false;
   /** Connections in a row of which nothing was confirmed: when, and whether packets went out. */
   #fruitless: { readonly atMs: number; carried: boolean }[] = [];
@@ -374,6 +376,10 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (reason === "gave-up" && (attempts < limits.maxAttempts || sent === 0)) {
       this.fail(`packet ${id} was given up after ${attempts} attempts, and sent ${sent} times`);
     }
+    const broken = this.#brokeAtMs.filter((atMs) => atMs >= packet.producedAtMs).length;
+    if (reason === "gave-up" && attempts > 0 && broken < limits.maxAttempts) {
+      this.fail(`packet ${id} was given up, and only ${broken} connections broke`);
+    }
     const company = packet.sentIn.at(-1)?.packets.find(({ packet: other }) =>
       other !== packet && other.onDisk && !this.#mayBeConfirmed(other)
     );
@@ -460,6 +466,7 @@ export class Checker implements WireWatcher, DiskWatcher, ServerWatcher {
     if (!words.startsWith("connection given up")) return;
     // Counters that contradict each other are a reason of their own.
     if (verdict.kind === "local-fault" && verdict.fault.kind === "unreadable") return;
+    if (verdict.kind !== "ended-here") this.#brokeAtMs.push(nowMs);
     // A refusal says that the server works.
     if (verdict.kind === "packet-refused") this.#fruitless.pop();
     this.#judgeGivingUp(verdict);

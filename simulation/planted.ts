@@ -155,6 +155,11 @@ export const PLANTED: readonly Planted[] = [
     ]],
   },
   {
+    name: "what this side has ended accuses packets",
+    file: SUPERVISOR,
+    patches: [['"local-fault" && !endedHere && !refused', '"local-fault" && !refused']],
+  },
+  {
     name: "give up whoever was last",
     file: SUSPECTS,
     patches: [["if (packets === 1 && attempts >= needed) {", "if (attempts >= needed) {"]],
@@ -316,8 +321,8 @@ export const PLANTED: readonly Planted[] = [
     name: "a wire that fails while TCP lives is kept",
     file: CONNECTION,
     patches: [[
-      "    if (this.#failure !== undefined) {\n      const words",
-      "    if (false) {\n      const words",
+      "    if (this.#failure !== undefined) {\n      const code = this.#failure;",
+      "    if (false) {\n      const code = String(this.#failure);",
     ]],
   },
   {

@@ -61,6 +61,7 @@ import {
 import { lookInMs } from "./looks.ts";
 import { Outgoing } from "./outgoing.ts";
 import { Owed } from "./owed.ts";
+import { ownEnd } from "./own_ends.ts";
 import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
 import { assertQuiet, assertTellsReads } from "./usable.ts";
@@ -385,8 +386,10 @@ export class Connection {
     if (wrong !== undefined) return this.#over(wrong, progressed);
     if (sample.state === TcpState.CLOSE) return this.#examineDeath(nowMs, progressed);
     if (this.#failure !== undefined) {
-      const words = this.#failureWords ?? this.#failure;
-      return this.#over({ kind: "wire-failed", code: this.#failure, words }, progressed);
+      const code = this.#failure;
+      const words = this.#failureWords ?? code;
+      const own = ownEnd(code, this.#failureWords);
+      return this.#over(own ?? { kind: "wire-failed", code, words }, progressed);
     }
     // The kernel knows of the FIN before the reader does, in the same reading.
     const finHere = sample.state === TcpState.CLOSE_WAIT || this.#peerClosed;
@@ -404,10 +407,12 @@ export class Connection {
     if (giveUp) return this.#over(verdict, progressed);
     const late = this.#owed.late(watchedMs);
     if (late !== undefined) return this.#over(late, progressed);
-    this.#verdict = verdict;
+    // Above TCP an end may come without a FIN, as TLS's close_notify does.
+    const isEnding = this.#peerClosed && verdict.kind === "healthy";
+    this.#verdict = isEnding ? { kind: "peer-closed" } : verdict;
     const holdMs = this.#limits.holdMs + this.#longerHoldMs;
     return {
-      verdict,
+      verdict: this.#verdict,
       progressed,
       peerClosed: this.#peerClosed,
       alive: true,
@@ -556,7 +561,8 @@ export class Connection {
       this.#outgoing.finSentAtMs !== undefined;
     if (bothClosed) return this.#over({ kind: "peer-closed" }, progressed);
     const code = this.#failure ?? this.#softError ?? (this.#peerClosed ? "EPIPE" : "UNKNOWN");
-    return this.#over(judgeDeath(code, this.#memory.silenceMs), progressed);
+    const own = ownEnd(code, this.#failureWords);
+    return this.#over(own ?? judgeDeath(code, this.#memory.silenceMs), progressed);
   }
 
   /** Nothing is confirmed by this reading. */

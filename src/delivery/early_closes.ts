@@ -14,7 +14,7 @@ export class EarlyCloses {
 
   /**
    * A connection has ended: by the server's FIN, or by its reset where nothing was confirmed,
-   * it is one of them.
+   * it is one of them. An end that this side has decided says nothing either way.
    *
    * @param verdict How.
    * @param peerClosed The server's FIN was here.
@@ -22,6 +22,7 @@ export class EarlyCloses {
    * @param again How many packets were not.
    */
   ended({ kind }: Verdict, peerClosed: boolean, confirmedAny: boolean, again: number): void {
+    if (kind === "ended-here") return;
     const early = again > 0 && (peerClosed || (kind === "reset" && !confirmedAny));
     this.#times = early ? this.#times + 1 : 0;
   }

@@ -61,6 +61,9 @@ const SLOW_AFTER_MS = 1000;
  *   what it was sent could be confirmed: it refuses, or it is a proxy without a server
  * - `"wire-failed"`: reading or writing failed although the connection below it lives, as
  *   TLS may
+ * - `"ended-here"`: this side has ended it, for a reason that is neither the server's nor the
+ *   path's: the right to send has lapsed, the server has connected anew, a preferred server is
+ *   back, a key is used up
  * - `"self-connected"`: the kernel connected the socket to itself: nobody listens at the
  *   remote's port
  * - `"session-refused"`: the server does not want the session; what it said is in `words`
@@ -93,6 +96,7 @@ export type Verdict =
   | { readonly kind: "peer-closed" }
   | { readonly kind: "closes-early"; readonly times: number }
   | { readonly kind: "wire-failed"; readonly code: string; readonly words: string }
+  | { readonly kind: "ended-here"; readonly code: string; readonly words: string }
   | { readonly kind: "self-connected" }
   | { readonly kind: "session-refused"; readonly words: string }
   | { readonly kind: "packet-refused"; readonly id: number; readonly words: string }
@@ -403,6 +407,8 @@ export function describeVerdict(verdict: Verdict): string {
         `(--on-peer-fin) "confirm"`;
     case "wire-failed":
       return `the connection failed: ${verdict.words}`;
+    case "ended-here":
+      return `ended by this side: ${verdict.words}`;
     case "self-connected":
       return "connected to itself: nobody listens at the remote's port on this host";
     case "session-refused":

@@ -508,17 +508,18 @@ export class Supervisor {
   #ended(connection: Connection, peerClosed: boolean, nowMs: number): number {
     const again = connection.inFlightPackets + this.#window.heldPackets;
     this.#earlyCloses.ended(this.#verdict, peerClosed, this.#confirmedHere, again);
-    const refused = this.#verdict.kind === "packet-refused";
+    const { kind } = this.#verdict;
+    const [refused, endedHere] = [kind === "packet-refused", kind === "ended-here"];
     // One that is refused breaks nothing.
-    if (this.#verdict.kind !== "local-fault" && !refused) this.#window.suspect(connection);
-    this.#verdict = this.#earlyCloses.verdict ?? this.#verdict;
+    if (kind !== "local-fault" && !endedHere && !refused) this.#window.suspect(connection);
+    if (!endedHere) this.#verdict = this.#earlyCloses.verdict ?? this.#verdict;
     this.#letGo(connection);
     const inOrder = peerClosed && again === 0;
     const words = inOrder
       ? "the peer closed the connection; everything was confirmed"
       : `connection given up: ${describeVerdict(this.#verdict)}` +
         (again === 0 ? "" : `; ${again} packets will be sent again`);
-    const level = inOrder ? "info" : "warn";
+    const level = inOrder || (endedHere && again === 0) ? "info" : "warn";
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, level, words);
     const backoff = refused ? this.#retryBackoff : this.#backoff;
     const atOnce = this.#confirmedHere && peerClosed && !refused;

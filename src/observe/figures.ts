@@ -93,6 +93,7 @@ const VERDICTS: Record<VerdictKind, true> = {
   "peer-closed": true,
   "closes-early": true,
   "wire-failed": true,
+  "ended-here": true,
   "self-connected": true,
   "session-refused": true,
   "packet-refused": true,

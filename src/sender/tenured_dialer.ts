@@ -47,7 +47,7 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
 
 function lapsed(): WireError {
   return new WireError(
-    "ECANCELED",
+    "LAPSED",
     "this sender could not renew its right to send in time, so that another one may have begun; " +
       "it goes on once it has renewed it",
   );
@@ -64,6 +64,7 @@ class TenuredWire implements Wire {
   /** What the kernel said last before the tenure lapsed, as that of a dead connection. */
   #lastSample: SocketSample | undefined;
   #isOver = false;
+  #hasLapsed = false;
 
   constructor(wire: Wire, tenure: Validity) {
     this.localAddress = wire.localAddress;
@@ -87,7 +88,7 @@ class TenuredWire implements Wire {
 
   #lapse(): void {
     if (this.#isOver) return;
-    this.#isOver = true;
+    this.#isOver = this.#hasLapsed = true;
     try {
       this.#lastSample = { ...this.#wire.sample(), state: TcpState.CLOSE, hangup: true };
     } catch {
@@ -103,7 +104,21 @@ class TenuredWire implements Wire {
   }
 
   read(buffer: Uint8Array): Promise<number | null> {
-    return this.#wire.read(buffer);
+    const read = this.#read(buffer);
+    // Whoever has moved on is not ended by it.
+    read.catch(() => {});
+    return read;
+  }
+
+  /** Whoever reads learns why it is over, and not only that it is. */
+  async #read(buffer: Uint8Array): Promise<number | null> {
+    try {
+      const count = await this.#wire.read(buffer);
+      if (count !== null || !this.#hasLapsed) return count;
+    } catch (error) {
+      if (!this.#hasLapsed) throw error;
+    }
+    throw lapsed();
   }
 
   sample(): SocketSample {
@@ -111,7 +126,7 @@ class TenuredWire implements Wire {
   }
 
   takeSocketError(): string | undefined {
-    return this.#isOver ? "ECANCELED" : this.#wire.takeSocketError();
+    return this.#isOver ? "LAPSED" : this.#wire.takeSocketError();
   }
 
   askPeer(asking: boolean): void {

@@ -42,6 +42,8 @@ const MEANINGS: Readonly<Record<VerdictKind, Meaning>> = {
     trouble: true,
   },
   "wire-failed": { connected: NOT_DELIVERING, trouble: true },
+  // The next one is on its way, or the lease says why there is none.
+  "ended-here": { connected: undefined, trouble: false },
   "self-connected": { connected: NOT_DELIVERING, trouble: true },
   "session-refused": {
     connected: { tone: "bad", headline: "Server refuses the session" },

@@ -286,6 +286,48 @@ Deno.test("a refusal pauses, whoever refuses and however the session came to be"
   }
 });
 
+for (const code of ["LAPSED", "REPLACED", "PREFERRED", "TLS_KEY_USED_UP"]) {
+  Deno.test(`an end that this side decides blames neither the server nor a packet: ${code}`, async () => {
+    await using bench = new Bench({ maxAttempts: 2 });
+    bench.queue.store("one\n");
+    for (let times = 0; times < 8; times++) {
+      const wire = await bench.connect();
+      await bench.acknowledge(wire);
+      // Behind the reader's back, and told to it.
+      if (times % 2 === 0) Object.assign(wire, { state: 7, socketError: code });
+      wire.failRead(code);
+      await bench.settle();
+      assert.equal(bench.supervisor.verdict.kind, "ended-here");
+    }
+    assert.deepEqual(bench.queue.buried, []);
+    assert.ok(bench.statuses.some(({ words }) => words.includes("ended by this side")));
+    // A server that resets after all that begins at one.
+    for (let times = 0; times < 2; times++) {
+      const wire = await bench.connect();
+      wire.state = 7;
+      wire.failRead("ECONNRESET");
+      await bench.settle();
+      assert.equal(bench.supervisor.verdict.kind, "reset");
+    }
+    assert.deepEqual(bench.queue.buried, ["packet 1 after 2"]);
+  });
+}
+
+Deno.test("an end of the server's is never called healthy, also without a FIN of TCP", async () => {
+  await using bench = new Bench({});
+  bench.queue.store("one\n");
+  const wire = await bench.connect();
+  await bench.acknowledge(wire);
+  // As a TLS server's close_notify, while TCP stays as it is.
+  wire.peerFin();
+  await bench.settle();
+  const given = bench.statuses.find(({ words }) => words.startsWith("connection given up"));
+  assert.equal(
+    given?.words,
+    "connection given up: peer closed the connection; 1 packets will be sent again",
+  );
+});
+
 Deno.test("a queue that contradicts itself at the begin of a connection stops the sender: nothing is skipped", async () => {
   const removed: number[] = [];
   const reads: PromiseWithResolvers<readonly PacketBatch[]>[] = [];

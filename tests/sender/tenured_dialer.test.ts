@@ -156,13 +156,31 @@ Deno.test("when the right runs out the connection is reset at once, and looks de
   right.lapse();
   assert.deepEqual(below.done, ["write", "ended here", "abort"]);
   assert.deepEqual(wire.sample(), { ...SAMPLE, state: TcpState.CLOSE, hangup: true });
-  assert.equal(wire.takeSocketError(), "ECANCELED");
+  assert.equal(wire.takeSocketError(), "LAPSED");
   // It is valid again; this connection is over all the same.
   right.leftMs = 1000;
   await assert.rejects(wire.write(new Uint8Array(3)), isLapsed);
   wire.askPeer(true);
   wire.shutdownWrite();
   assert.deepEqual(below.done, ["write", "ended here", "abort"]);
+});
+
+Deno.test("whoever reads when the right runs out learns that it has", async (t) => {
+  const ends: [string, (read: PromiseWithResolvers<null>) => void][] = [
+    ["the end", ({ resolve }) => resolve(null)],
+    ["a failure", ({ reject }) => reject(new WireError("ECANCELED", "given up here"))],
+  ];
+  for (const [name, end] of ends) {
+    await t.step(`${name} of what is below`, async () => {
+      const { right, below, wire } = await dialed();
+      const read = Promise.withResolvers<null>();
+      below.read = () => read.promise;
+      const reading = wire.read(new Uint8Array(1));
+      right.lapse();
+      end(read);
+      await assert.rejects(reading, { code: "LAPSED" });
+    });
+  }
 });
 
 Deno.test("a process that wakes resets before it writes a byte, or ends in order", async (t) => {
