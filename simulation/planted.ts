@@ -477,7 +477,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "a heartbeat's answer is not waited for",
     file: HEARTBEATS,
-    patches: [["    this.#askedAtMs = nowMs;\n", ""]],
+    patches: [["    this.#askedAtMs = watchedMs;\n", ""]],
   },
   {
     name: "a heartbeat that nobody answers ends nothing",
