@@ -39,6 +39,7 @@ const DEAD_LETTER_TABLE = "src/queue/store/dead_letter_table.ts";
 const OUTGOING = "src/delivery/outgoing.ts";
 const ATTEMPT = "src/delivery/attempt.ts";
 const CANDIDATE = "src/failover/candidate.ts";
+const REFUSAL_PAUSES = "src/delivery/refusal_pauses.ts";
 const WATCHED_TIME = "src/delivery/watched_time.ts";
 const HEARTBEATS = "src/delivery/heartbeats.ts";
 const OPEN = "src/session/open.ts";
@@ -425,13 +426,13 @@ export const PLANTED: readonly Planted[] = [
     name: "a refusal is tried again like a failed connect",
     file: SUPERVISOR,
     patches: [[
-      "nowMs + this.#refusedBackoff.nextDelayMs()",
+      "nowMs + this.#refusalPauses.ofSessions.nextDelayMs()",
       "nowMs + this.#backoff.nextDelayMs()",
     ]],
   },
   {
     name: "one server's refusal keeps the others waiting",
-    file: BACKOFF,
+    file: REFUSAL_PAUSES,
     patches: [["if (this.#choice === undefined) return", "if (this.#choice !== null) return"]],
   },
   {

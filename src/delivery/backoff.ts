@@ -1,5 +1,4 @@
-import type { Dialer, Random, ServerChoice } from "../base/ports.ts";
-import type { ConnectionLimits } from "./connection.ts";
+import type { Random } from "../base/ports.ts";
 
 /**
  * Exponential backoff with jitter: each delay is uniform between 0, or a fraction of the
@@ -52,59 +51,4 @@ export class Backoff {
   reset(): void {
     this.#failures = 0;
   }
-}
-
-/**
- * The same after refusals. Of several servers only the one that has refused is left alone for so
- * long, each by its own refusals: the others are asked like after any failure.
- */
-class RefusalBackoff extends Backoff {
-  readonly #ofFailures: Backoff;
-  readonly #choice: ServerChoice | undefined;
-
-  /**
-   * @param firstMs The first ceiling; a delay is half of it at least.
-   * @param capMs The highest ceiling.
-   * @param random Chance.
-   * @param ofFailures What is waited for before another server is asked.
-   * @param choice Chooses among several servers, where there are.
-   */
-  constructor(
-    firstMs: number,
-    capMs: number,
-    random: Random,
-    ofFailures: Backoff,
-    choice: ServerChoice | undefined,
-  ) {
-    super(firstMs, capMs, random, 0.5);
-    this.#ofFailures = ofFailures;
-    this.#choice = choice;
-  }
-
-  override nextDelayMs(): number {
-    if (this.#choice === undefined) return super.nextDelayMs();
-    const inMs = this.#choice.refused((refusals) => this.delayMs(refusals));
-    return Math.max(inMs, this.#ofFailures.nextDelayMs());
-  }
-}
-
-/**
- * What is waited for after refusals.
- *
- * @param limits Of the sender.
- * @param ofFailures What it waits for after what has failed.
- * @param ports Chance, and who may choose among servers.
- */
-export function refusalBackoffs(
-  { session, answers }: Pick<ConnectionLimits, "session" | "answers">,
-  ofFailures: Backoff,
-  { random, dialer: { choice } }: { readonly random: Random; readonly dialer: Dialer },
-): { readonly ofSessions: Backoff; readonly ofPackets: Backoff } {
-  const { refusedBackoffFirstMs = 0, refusedBackoffCapMs = 0 } = session ?? {};
-  const { retryFirstMs = 0, retryCapMs = 0 } = answers ?? {};
-  const common = [random, ofFailures, choice] as const;
-  return {
-    ofSessions: new RefusalBackoff(refusedBackoffFirstMs, refusedBackoffCapMs, ...common),
-    ofPackets: new RefusalBackoff(retryFirstMs, retryCapMs, ...common),
-  };
 }

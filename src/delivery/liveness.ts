@@ -336,10 +336,6 @@ export function judgeDeath(code: string, silenceMs: number): Verdict {
     case "EPROTO":
     case "ECONNREFUSED": // ICMP port unreachable: an RST would read ECONNRESET
       return { kind: "path-dead", silenceMs, hint: code };
-    case "PREFERRED": // Nobody was reading or writing who could have been told.
-      return { kind: "wire-failed", code, words: "a preferred server is back" };
-    case "REPLACED":
-      return { kind: "wire-failed", code, words: "the server has connected anew" };
     default:
       return { kind: "reset", code };
   }

@@ -21,12 +21,12 @@ import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports
 import { abortQuietly, type Opened } from "../session/open.ts";
 import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
-import { Backoff, refusalBackoffs } from "./backoff.ts";
+import { Backoff } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
 import { EarlyCloses } from "./early_closes.ts";
 import { describeVerdict, isNews, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
-import { boundRefusals } from "./refusal_pauses.ts";
+import { RefusalPauses } from "./refusal_pauses.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
 import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
 import { ToldFailures } from "./told_failures.ts";
@@ -95,10 +95,8 @@ export class Supervisor {
   readonly #clock: Clock;
   readonly #window: SendWindow;
   readonly #backoff: Backoff;
-  /** After a refusal by the server; begins anew once a session is open. */
-  readonly #refusedBackoff: Backoff;
-  /** After a packet was refused that is to be tried again; begins anew once one is accepted. */
-  readonly #retryBackoff: Backoff;
+  /** For sessions they begin anew once one is open, for packets once one is accepted. */
+  readonly #refusalPauses: RefusalPauses;
   #toldUnknownKey = false; // It is news once.
   readonly #wakeSignal: WakeSignal;
   readonly #closed = Promise.withResolvers<void>();
@@ -132,9 +130,7 @@ export class Supervisor {
     this.#ports = ports;
     this.#clock = ports.clock;
     this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, ports.random);
-    const refusals = refusalBackoffs(limits, this.#backoff, ports);
-    this.#refusedBackoff = refusals.ofSessions;
-    this.#retryBackoff = refusals.ofPackets;
+    this.#refusalPauses = new RefusalPauses(this.#backoff, ports);
     this.#wakeSignal = new WakeSignal(ports.clock);
     this.#window = new SendWindow({
       queue: ports.queue,
@@ -326,7 +322,7 @@ export class Supervisor {
 
   /** From here on they hold, with the pauses after refusals that belong to them. */
   #takeLimits(): SupervisorLimits {
-    boundRefusals(this.#nextLimits, this.#refusedBackoff, this.#retryBackoff);
+    this.#refusalPauses.bound(this.#nextLimits);
     return this.#limits = this.#nextLimits;
   }
 
@@ -373,7 +369,7 @@ export class Supervisor {
       return this.#attemptFailed(error, nowMs, nowMs);
     }
     this.#connections++;
-    this.#refusedBackoff.reset();
+    this.#refusalPauses.ofSessions.reset();
     this.#toldFailures.forget();
     this.#confirmedHere = false;
     this.#verdict = { kind: "healthy" };
@@ -397,7 +393,7 @@ export class Supervisor {
     else if (OF_AN_ATTEMPT.has(this.#verdict.kind)) this.#verdict = { kind: "healthy" };
     // Counted from its start: one that took its whole second has waited already.
     const untilMs = verdict?.kind === "session-refused"
-      ? nowMs + this.#refusedBackoff.nextDelayMs()
+      ? nowMs + this.#refusalPauses.ofSessions.nextDelayMs()
       : Math.max(nowMs, startedAtMs + this.#backoff.nextDelayMs());
     const words = `cannot connect to ${this.#ports.dialer.remote}: ${messageOf(error)}`;
     const level = this.#toldFailures.levelOf(words);
@@ -474,7 +470,7 @@ export class Supervisor {
     if (this.#window.take(connection, reading)) {
       this.#confirmedHere = true;
       this.#backoff.reset();
-      this.#retryBackoff.reset();
+      this.#refusalPauses.ofPackets.reset();
     }
     this.#verdict = this.#overridden(reading.verdict, nowMs);
     if (!reading.ended && isNews(before, this.#verdict)) {
@@ -521,7 +517,7 @@ export class Supervisor {
         (again === 0 ? "" : `; ${again} packets will be sent again`);
     const level = inOrder || (endedHere && again === 0) ? "info" : "warn";
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, level, words);
-    const backoff = refused ? this.#retryBackoff : this.#backoff;
+    const backoff = refused ? this.#refusalPauses.ofPackets : this.#backoff;
     const atOnce = this.#confirmedHere && peerClosed && !refused;
     const untilMs = nowMs + (atOnce ? 0 : backoff.nextDelayMs());
     return this.#enter({ kind: "backing-off", untilMs }, level, words);
@@ -543,7 +539,8 @@ export class Supervisor {
     this.#ackedBefore += connection.ackedBytes;
     const unconfirmedPackets = connection.inFlightPackets + this.#window.heldPackets;
     this.#window.rewind();
-    connection.dispose({ confirmedAny: this.#confirmedHere, unconfirmedPackets });
+    const endedHere = this.#verdict.kind === "ended-here";
+    connection.dispose({ confirmedAny: this.#confirmedHere, unconfirmedPackets, endedHere });
   }
 
   #close(): number {
