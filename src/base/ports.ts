@@ -413,6 +413,8 @@ export interface Dialer {
    * attempt that is under way fails. Left out where nobody connects to us.
    */
   rest?(): void;
+  /** Whoever connects is waited for again as before {@linkcode Dialer.rest}, also without an attempt. */
+  resume?(): void;
   /**
    * Makes one attempt and tunes the socket.
    *

@@ -27,6 +27,8 @@ const SHORT_LIFE_MS = 10_000;
 /** How often it is looked whether a preferred server can be reached again. */
 const LOOK_EVERY_MS = 1000;
 const LOOK_WITHIN_MS = 2000;
+/** So long a proxy that has refused our credentials is not asked by a look. */
+const PROXY_PAUSE_MS = 60_000;
 
 /**
  * What a {@linkcode failoverDialer} works with.
@@ -160,7 +162,10 @@ class Failover implements Dialer {
   #watched(wire: Wire, candidate: Candidate): Wire {
     const sinceMs = this.#clock.nowMs();
     const watched = new WatchedWire(wire, this.#clock, (end) => {
-      if (end.isOurs) return;
+      if (end.isOurs) {
+        if (end.confirmedAny) candidate.served();
+        return;
+      }
       const nowMs = this.#clock.nowMs();
       const failed = hasFailed(end, this.#soonEndedFails && nowMs - sinceMs < SHORT_LIFE_MS);
       if (!failed || end.confirmedAny) candidate.served();
@@ -180,7 +185,7 @@ class Failover implements Dialer {
       for (const other of better) {
         // What refuses us is of no use, although it can be reached.
         const isPaused = other.pausedUntilMs > this.#clock.nowMs();
-        const isWell = !isPaused && await this.#isReachable(other.dialer, wire);
+        const isWell = !isPaused && await this.#isReachable(other, wire);
         if (wire.isOver) return;
         const nowMs = this.#clock.nowMs();
         other.wellSinceMs = isWell ? other.wellSinceMs ?? nowMs : undefined;
@@ -198,7 +203,7 @@ class Failover implements Dialer {
   }
 
   /** Whether a connection can be made, which carries nothing; ends with the wire at the latest. */
-  async #isReachable(dialer: Dialer, wire: WatchedWire): Promise<boolean> {
+  async #isReachable(other: Candidate, wire: WatchedWire): Promise<boolean> {
     const controller = new AbortController();
     const end = (): void => controller.abort();
     const cancel = this.#clock.setTimer(LOOK_WITHIN_MS, end);
@@ -208,9 +213,13 @@ class Failover implements Dialer {
     };
     try {
       // A handshake has a limit of its own, which may be longer.
-      (await dialer.dial(controller.signal, undefined, cancel)).abort();
+      (await other.dialer.dial(controller.signal, undefined, cancel)).abort();
       return true;
-    } catch {
+    } catch (error) {
+      // A proxy counts wrong passwords, too.
+      if (error instanceof WireError && error.code === "PROXY_AUTH") {
+        other.pausedUntilMs = this.#clock.nowMs() + PROXY_PAUSE_MS;
+      }
       return false;
     } finally {
       cancel();

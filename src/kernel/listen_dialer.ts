@@ -185,9 +185,8 @@ class Listening implements ListenDialer {
     signal.throwIfAborted();
     onLookedUp?.();
     if (this.#listener === undefined) {
-      await this.#accepting;
+      await this.#listenAgain();
       signal.throwIfAborted();
-      if (!this.#isClosed) this.#listen(this.addr);
     }
     const conn = await this.#arrivals.next(signal);
     try {
@@ -204,6 +203,19 @@ class Listening implements ListenDialer {
       conn.close(); // Nothing was written.
       throw error;
     }
+  }
+
+  resume(): void {
+    // Why not is said by the next attempt.
+    this.#listenAgain().catch(() => {});
+  }
+
+  async #listenAgain(): Promise<void> {
+    const last = this.#accepting;
+    await last;
+    // There may have been another rest meanwhile, or somebody else was faster.
+    const isFree = this.#listener === undefined && this.#accepting === last;
+    if (isFree && !this.#isClosed) this.#listen(this.addr);
   }
 
   rest(): void {

@@ -138,6 +138,7 @@ export class Lease implements Tenure, HeldLease {
   #cancelBeat = () => {};
   #cancelLapse = () => {};
   readonly #onLapsed = new Set<() => void>();
+  readonly #onRenewed = new Set<() => void>();
   readonly #onLost = new Set<(error: FencedError) => void>();
 
   private constructor(
@@ -240,6 +241,12 @@ export class Lease implements Tenure, HeldLease {
     return () => void this.#onLapsed.delete(onLapsed);
   }
 
+  /** See {@linkcode Tenure.subscribeRenewed}. */
+  subscribeRenewed(onRenewed: () => void): () => void {
+    this.#onRenewed.add(onRenewed);
+    return () => void this.#onRenewed.delete(onRenewed);
+  }
+
   /** See {@linkcode Tenure.subscribeLost}. */
   subscribeLost(onLost: (error: FencedError) => void): () => void {
     if (this.#lost !== undefined) onLost(this.#lost);
@@ -290,8 +297,10 @@ export class Lease implements Tenure, HeldLease {
     this.#beat = answer;
     this.#beatAtMs = Math.max(this.#beatAtMs, askedAtMs);
     this.#validUntilMs = Math.max(this.#validUntilMs, askedAtMs + this.#goodForMs);
-    if (this.#validUntilMs > clock.nowMs()) this.#hasLapsed = false;
+    const isRenewed = this.#hasLapsed && this.#validUntilMs > clock.nowMs();
+    if (isRenewed) this.#hasLapsed = false;
     this.#watch();
+    if (isRenewed) { for (const onRenewed of [...this.#onRenewed]) onRenewed(); }
   }
 
   #beatIn(delayMs: number): void {

@@ -82,12 +82,8 @@ export function openOnFullDisk<T>(path: string, open: () => T): T {
  */
 export function lookBeforeOpening(path: string): FileIdentity | undefined {
   try {
-    refuseWhileSending(path);
-  } catch (error) {
-    throw toLockFileError(error, path, `${path}.lock`);
-  }
-  try {
     const identity = identityAt(path);
+    if (identity === undefined) refuseSender(path);
     refuseOrphanedLog(path, lockPathOf(path));
     if (identity !== undefined) refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
     return identity;
@@ -105,4 +101,12 @@ export function lookBeforeOpening(path: string): FileIdentity | undefined {
 export function refuseOther(before: FileIdentity | undefined, path: string): void {
   if (before === undefined || isSameFile(before, identityAt(path))) return;
   throw queueFileError("busy", path, "another file took its place while it was being opened");
+}
+
+function refuseSender(path: string): void {
+  try {
+    refuseWhileSending(path);
+  } catch (error) {
+    throw toLockFileError(error, path, `${path}.lock`);
+  }
 }

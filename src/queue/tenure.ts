@@ -35,6 +35,11 @@ export interface Tenure {
    */
   subscribeLapsed(onLapsed: () => void): () => void;
   /**
+   * Calls back each time when it is valid again behind that. Returns the unsubscription; left
+   * out where it never lapses.
+   */
+  subscribeRenewed?(onRenewed: () => void): () => void;
+  /**
    * Calls back once, with the error, when somebody else has taken over. Returns the
    * unsubscription.
    */

@@ -17,7 +17,10 @@ import {
 } from "../base/ports.ts";
 import type { Tenure } from "../queue/tenure.ts";
 
-type Validity = Pick<Tenure, "validForMs" | "subscribeLapsed">;
+type Validity = Pick<Tenure, "validForMs" | "subscribeLapsed" | "subscribeRenewed">;
+
+/** No fault of the server's. */
+const OUR_END: WireOutcome = { confirmedAny: false, unconfirmedPackets: 0, endedHere: true };
 
 /**
  * Lets a dialer work only under a tenure.
@@ -29,6 +32,8 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
   if (tenure.validForMs() === Infinity) return dialer;
   // Whoever connects then goes to the one that sends, and does not wait here for nothing.
   if (dialer.rest !== undefined) tenure.subscribeLapsed(() => dialer.rest?.());
+  // Who has nothing to send makes no attempt, and is to be found as before.
+  if (dialer.resume !== undefined) tenure.subscribeRenewed?.(() => dialer.resume?.());
   return {
     remote: dialer.remote,
     ...(dialer.waits === undefined ? {} : { waits: dialer.waits }),
@@ -39,6 +44,7 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
         throw tenure.validForMs() > 0 ? error : lapsed();
       });
       if (tenure.validForMs() > 0) return new TenuredWire(wire, tenure);
+      wire.concluded?.(OUR_END);
       wire.abort();
       throw lapsed();
     },
@@ -94,31 +100,33 @@ class TenuredWire implements Wire {
     } catch {
       // It is dead already, and its reader has been told.
     }
-    // No fault of the server's.
-    this.#wire.concluded?.({ confirmedAny: false, unconfirmedPackets: 0, endedHere: true });
+    this.#wire.concluded?.(OUR_END);
     this.#wire.abort();
   }
 
   write(bytes: Uint8Array): Promise<number> {
-    return this.#mayGoOn() ? this.#wire.write(bytes) : Promise.reject(lapsed());
+    if (!this.#mayGoOn()) return Promise.reject(lapsed());
+    return this.#unlessLapsed(this.#wire.write(bytes));
   }
 
   read(buffer: Uint8Array): Promise<number | null> {
-    const read = this.#read(buffer);
-    // Whoever has moved on is not ended by it.
-    read.catch(() => {});
-    return read;
+    return this.#unlessLapsed(this.#wire.read(buffer));
   }
 
-  /** Whoever reads learns why it is over, and not only that it is. */
-  async #read(buffer: Uint8Array): Promise<number | null> {
-    try {
-      const count = await this.#wire.read(buffer);
-      if (count !== null || !this.#hasLapsed) return count;
-    } catch (error) {
-      if (!this.#hasLapsed) throw error;
-    }
-    throw lapsed();
+  /** Whoever reads or writes learns why it is over, and not only that it is. */
+  #unlessLapsed<Count extends number | null>(call: Promise<Count>): Promise<Count> {
+    const result = (async () => {
+      try {
+        const count = await call;
+        if (count !== null || !this.#hasLapsed) return count;
+      } catch (error) {
+        if (!this.#hasLapsed) throw error;
+      }
+      throw lapsed();
+    })();
+    // Whoever has moved on is not ended by it.
+    result.catch(() => {});
+    return result;
   }
 
   sample(): SocketSample {
@@ -142,7 +150,8 @@ class TenuredWire implements Wire {
   }
 
   concluded(outcome: WireOutcome): void {
-    this.#wire.concluded?.(outcome);
+    // It was told when the right lapsed.
+    if (!this.#hasLapsed) this.#wire.concluded?.(outcome);
   }
 
   abort(): void {

@@ -151,15 +151,26 @@ function isOfQueue(output: string, queue: string): boolean {
   }
 }
 
+/** Whether there is a file, or will be one: a link may lead to nothing yet. */
+function leadsToFile(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return true;
+    throw error;
+  }
+}
+
 /** What is there and is no file, a pipe or a device; or a new file, under the name it has first. */
 function openOutput(path: string, force: boolean): { file: Deno.FsFile; isFile: boolean } {
   const how = { write: true, mode: 0o600 };
   if (isThere(path)) {
-    const { isFile } = Deno.statSync(path);
+    const isFile = leadsToFile(path);
     if (isFile && !force) throw new CommandError(`${path} exists; --force writes over it`);
     // A link stays one.
     if (!isFile || Deno.lstatSync(path).isSymlink) {
-      return { file: Deno.openSync(path, { ...how, truncate: isFile }), isFile: false };
+      const file = Deno.openSync(path, { ...how, create: isFile, truncate: isFile });
+      return { file, isFile: false };
     }
   }
   const unfinished = unfinishedPathOf(path);
@@ -202,15 +213,17 @@ class OutputFile implements Disposable {
   }
 
   keep(): void {
-    if (!this.isFile) return;
     try {
-      this.#file.syncSync();
+      // Also what a link leads to.
+      if (this.#file.statSync().isFile) this.#file.syncSync();
+      if (!this.isFile) return;
       if (this.#force) Deno.renameSync(unfinishedPathOf(this.path), this.path);
     } catch (error) {
       throw this.#failure(error);
     }
-    if (!this.#force) finishFile(this.path);
+    // It is whole, and stays whether or not it gets its name.
     this.#kept = true;
+    if (!this.#force) finishFile(this.path);
   }
 
   #failure(error: unknown): CommandError {

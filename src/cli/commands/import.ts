@@ -6,6 +6,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
+import { onAbort } from "../../base/waits.ts";
 import { type ByteSource, SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
@@ -115,19 +116,16 @@ async function importPackets(
   const batch = new Batch(queue, stop.signal, (words) => log.warn(words));
   try {
     for (;;) {
-      // Who stops it does not wait for a pipe.
-      const next = await Promise.race([lines.next(), stopped]);
-      if (typeof next === "string") stop.signal.throwIfAborted();
-      else if (next.done === true) break;
-      else {
-        const { number, text } = next.value;
-        const packet = packetOf(text, maxPacketBytes);
-        if (typeof packet === "string") {
-          await batch.store();
-          throw new CommandError(`line ${number}: ${packet}. ${batch.remainWords()}`);
-        }
-        await batch.add({ ...packet, ...(expiry ? {} : { expiresAtMs: Infinity }), line: number });
+      const next = await unlessAborted(lines.next(), stop.signal);
+      if (next.done === true) break;
+      const { number, text } = next.value;
+      const packet = packetOf(text, maxPacketBytes);
+      if (packet === undefined) continue;
+      if (typeof packet === "string") {
+        await batch.store();
+        throw new CommandError(`line ${number}: ${packet}. ${batch.remainWords()}`);
       }
+      await batch.add({ ...packet, ...(expiry ? {} : { expiresAtMs: Infinity }), line: number });
     }
     await batch.store();
   } catch (error) {
@@ -152,6 +150,18 @@ async function open(path: string, options: ImportOptions): Promise<OutboundQueue
 interface Packet {
   readonly payload: Uint8Array;
   readonly expiresAtMs: number;
+}
+
+/** Who stops it does not wait for a pipe. Nothing of a wait is left behind: there are many. */
+async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const forget = onAbort(signal, () => aborted.reject(signal.reason));
+  try {
+    signal.throwIfAborted();
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    forget();
+  }
 }
 
 /** A packet, and the number of its line. */
@@ -284,8 +294,11 @@ function groupsOf(packets: readonly NumberedPacket[]): NumberedPacket[][] {
   return groups;
 }
 
-/** The packet of a line, or what is wrong with it. */
-function packetOf(text: string | undefined, maxPacketBytes: number): Packet | string {
+/**
+ * The packet of a line, or what is wrong with it; `undefined`: a dead letter that has no bytes,
+ * because those of its packet could not be told apart from others.
+ */
+function packetOf(text: string | undefined, maxPacketBytes: number): Packet | string | undefined {
   if (text === undefined) return "it is longer than the line of the largest packet";
   let value: unknown;
   try {
@@ -303,7 +316,9 @@ function packetOf(text: string | undefined, maxPacketBytes: number): Packet | st
   } catch {
     return "its payload is no base64";
   }
-  if (payload.length === 0) return "its payload is empty";
+  if (payload.length === 0) {
+    return "reason" in value && value.reason === "damaged" ? undefined : "its payload is empty";
+  }
   if (payload.length > maxPacketBytes) {
     return `its packet has ${payload.length} bytes, --max-packet-bytes is ${maxPacketBytes}`;
   }

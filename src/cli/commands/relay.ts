@@ -210,6 +210,8 @@ function leadsTo(remote: Remote, listen: Listen): boolean {
     return remote.scheme === "unix" && listen.transport === "unix" && remote.path === listen.path;
   }
   if (remote.listen || remote.port !== listen.port) return false;
+  // Whom no address of IPv6 leads to.
+  if (listen.hostname === "0.0.0.0" && remote.hostname.includes(":")) return false;
   const hosts = [remote.hostname, listen.hostname];
   const isAny = (host: string) => host === "0.0.0.0" || host === "::";
   if (hosts.some(isAny)) return hosts.every((host) => isAny(host) || isLoopback(host));

@@ -38,9 +38,19 @@ export function statusPageNeeds(
 export function checkToken(
   { http, httpTokenFile }: Pick<DeliveryCommandOptions, "http" | "httpTokenFile">,
 ): void {
-  const token = http === undefined ? undefined : tokenOf(httpTokenFile);
+  // A pipe can be read once: what comes by it is looked at when the page is served.
+  if (http === undefined || httpTokenFile === undefined || isPipe(httpTokenFile)) return;
+  const token = tokenOf(httpTokenFile);
   if (token === undefined || isToken(token)) return;
   throw new OptionError("http.tokenFile", httpTokenFile, `names a token that ${TOKEN_RULE}`);
+}
+
+function isPipe(path: string): boolean {
+  try {
+    return !Deno.statSync(path).isFile;
+  } catch {
+    return false; // Who reads it says why that cannot be.
+  }
 }
 
 /**

@@ -358,13 +358,14 @@ class Repair {
       )),
     );
     const notes = this.#notes(lastId, countsAreOld);
-    if (damaged > setAside) {
+    const harmed = (lostPackets ?? 1) + (lostDeadPackets ?? 1) + notes.length > 0;
+    // They were no packets any more: where nothing else is wrong, all of it was saved.
+    if (harmed && damaged > setAside) {
       notes.push(
         `dead letters whose bytes are not those that were stored: ${damaged - setAside} ` +
           "(sendq list --dead)",
       );
     }
-    const harmed = (lostPackets ?? 1) + (lostDeadPackets ?? 1) + notes.length > 0;
     return {
       packets,
       bytes,

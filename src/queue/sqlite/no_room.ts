@@ -26,10 +26,11 @@ export function codeOfWrite(code: number, path: string): number {
 function hasRoom(path: string): boolean {
   const tried = `${path}.room`;
   if (Deno.permissions.querySync({ name: "write", path: tried }).state !== "granted") return true;
+  let isMade = false;
   try {
-    // Of a process that was killed meanwhile, perhaps.
-    remove(tried);
+    // What lies there already may be another queue: it is left alone, and nothing is found out.
     using file = Deno.openSync(tried, { write: true, createNew: true, mode: 0o600 });
+    isMade = true;
     writeAllSync(file, crypto.getRandomValues(new Uint8Array(TRIED_BYTES)));
     // A network filesystem tells of its quota only now.
     file.syncDataSync();
@@ -37,7 +38,7 @@ function hasRoom(path: string): boolean {
   } catch (error) {
     return !isNoRoom(error);
   } finally {
-    remove(tried);
+    if (isMade) remove(tried);
   }
 }
 

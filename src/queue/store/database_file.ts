@@ -11,6 +11,20 @@ import type { FileSpace } from "./contract.ts";
 /** What `PRAGMA synchronous` says where each COMMIT is synced. */
 const FULL = 2;
 
+/** Those whose COMMITs have to be synced, and are not: the way back to that has failed. */
+const owing = new WeakSet<SqliteDatabase>();
+
+/**
+ * Before a transaction: without this nothing that it stores may be acknowledged.
+ *
+ * @throws {SqliteError} It fails again.
+ */
+export function syncAsBefore(database: SqliteDatabase): void {
+  if (!owing.has(database)) return;
+  database.prepare("PRAGMA synchronous = full").all([]);
+  owing.delete(database);
+}
+
 /** A file that SQLite has open. */
 export class DatabaseFile {
   readonly #database: SqliteDatabase;
@@ -64,12 +78,15 @@ export class DatabaseFile {
     this.#guard(() => {
       const [row] = this.#database.prepare("PRAGMA synchronous").all([]);
       const syncs = Number(row?.[0]) === FULL;
-      if (syncs) this.syncsCommits(false);
+      if (syncs) {
+        owing.add(this.#database);
+        this.#database.prepare("PRAGMA synchronous = normal").all([]);
+      }
       try {
         // all(), because a single step frees a single page.
         this.#database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]);
       } finally {
-        if (syncs) this.syncsCommits(true);
+        if (syncs) syncAsBefore(this.#database);
       }
     });
     return this.space();

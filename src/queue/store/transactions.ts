@@ -4,6 +4,7 @@
  * @module
  */
 
+import { syncAsBefore } from "./database_file.ts";
 import { diskAt } from "../sqlite/disk_space.ts";
 import type { SqliteDatabase, SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
 import { LogRoom } from "../sqlite/log_room.ts";
@@ -33,6 +34,7 @@ export interface Transactions {
 export class FileTransactions implements Transactions {
   /** See {@linkcode Transactions.lastCommitMs}. */
   lastCommitMs = 0;
+  readonly #database: SqliteDatabase;
   readonly #nowMs: () => number;
   readonly #logRoom: LogRoom;
   readonly #begin: SqliteStatement;
@@ -50,6 +52,7 @@ export class FileTransactions implements Transactions {
     path: string,
     { driver, nowMs }: { readonly driver: SqliteDriver; readonly nowMs: () => number },
   ) {
+    this.#database = database;
     this.#nowMs = nowMs;
     const look = driver.diskAt ?? diskAt;
     this.#logRoom = new LogRoom({ path, database, look: () => look(path), nowMs });
@@ -61,6 +64,7 @@ export class FileTransactions implements Transactions {
 
   /** See {@linkcode Transactions.begin}. */
   begin(): void {
+    syncAsBefore(this.#database);
     this.#begin.run([]);
   }
 
