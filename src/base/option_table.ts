@@ -432,19 +432,6 @@ export const STATUS_OPTIONS = {
   ),
 } as const satisfies OptionTable;
 
-/** A token shorter than this can be guessed. */
-const MIN_TOKEN_CHARACTERS = 16;
-
-/** What the token of a status page must have, in words that follow its name. */
-export const TOKEN_RULE =
-  `must have ${MIN_TOKEN_CHARACTERS} or more printable ASCII characters and no space; ` +
-  `"openssl rand -hex 32" makes a good one`;
-
-/** Whether a text has what a token must have. */
-export function isToken(text: string): boolean {
-  return /^[\x21-\x7e]+$/.test(text) && text.length >= MIN_TOKEN_CHARACTERS;
-}
-
 /** `WatchOptions` of `@sendq/sendq/tcp`; the command has none of them. */
 export const WATCH_OPTIONS = {
   stallTimeoutMs: {

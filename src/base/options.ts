@@ -262,3 +262,16 @@ export function checkFields(name: string, value: unknown, known: readonly string
   const path = name === "" ? unknown : `${name}.${unknown}`;
   throw new OptionError(path, unknown, `is none of ${known.join(", ")}`);
 }
+
+/** A token shorter than this can be guessed. */
+const MIN_TOKEN_CHARACTERS = 16;
+
+/** What the token of a status page must have, in words that follow its name. */
+export const TOKEN_RULE =
+  `must have ${MIN_TOKEN_CHARACTERS} or more printable ASCII characters and no space; ` +
+  `"openssl rand -hex 32" makes a good one`;
+
+/** Whether a text has what a token must have. */
+export function isToken(text: string): boolean {
+  return /^[\x21-\x7e]+$/.test(text) && text.length >= MIN_TOKEN_CHARACTERS;
+}

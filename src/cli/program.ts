@@ -9,7 +9,7 @@ import denoJson from "../../deno.json" with { type: "json" };
 import { OptionError } from "../base/errors.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "./terminal/exit_code.ts";
 import { colorsWelcome, complain, printTextSync } from "./terminal/output.ts";
-import { printable } from "./terminal/printable.ts";
+import { printable } from "./terminal/figures.ts";
 import type { Stdio } from "./terminal/stdio.ts";
 
 const DESCRIPTION = "Gets bytes safely to a TCP server that cannot acknowledge.";

@@ -38,11 +38,11 @@ import {
   type Wire,
   type WireOutcome,
 } from "../base/ports.ts";
+import type { AnswerPlan } from "../session/answers.ts";
 import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
-import type { AnswerPlan } from "../session/answers.ts";
 import { Answers } from "./answers.ts";
-import { CrossCheck } from "./cross_check.ts";
+import { assertQuiet, assertTellsReads, CrossCheck } from "./cross_check.ts";
 import { Heartbeats } from "./heartbeats.ts";
 import { heldSinceMs } from "./hold.ts";
 import { Ledger } from "./ledger.ts";
@@ -54,18 +54,17 @@ import {
   type LivenessLimits,
   type LivenessMemory,
   observe,
+  ownEnd,
   resumedReading,
   type Verdict,
   vouchedUntilMs,
+  WatchedTime,
 } from "./liveness.ts";
 import { lookInMs } from "./looks.ts";
 import { Outgoing } from "./outgoing.ts";
 import { Owed } from "./owed.ts";
-import { ownEnd } from "./own_ends.ts";
 import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
-import { assertQuiet, assertTellsReads } from "./usable.ts";
-import { WatchedTime } from "./watched_time.ts";
 
 /** SO_ERROR, routes and links are asked this often once silence has begun. */
 const EVIDENCE_INTERVAL_MS = 250;

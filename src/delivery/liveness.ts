@@ -23,8 +23,8 @@
  * @module
  */
 
+import { seconds } from "../base/errors.ts";
 import { type LocalFault, type Logger, type SocketSample, TcpState } from "../base/ports.ts";
-import { seconds } from "../base/words.ts";
 
 /** One gap between two readings counts for at most this much silence or stall. */
 export const MAX_COUNTED_GAP_MS = 250;
@@ -444,4 +444,55 @@ function isWindowClosed(sample: SocketSample, windowLimitedUsBefore: number): bo
   return sample.sendWindowBytes === undefined
     ? sample.windowLimitedUs > windowLimitedUsBefore
     : sample.sendWindowBytes < sample.sendMssBytes;
+}
+
+/** Codes of a `WireError` by which a wire says so, and words where it has none. */
+const OWN_ENDS: ReadonlyMap<string, string> = new Map([
+  ["LAPSED", "this sender could not renew its right to send in time"],
+  ["REPLACED", "the server has connected anew"],
+  ["PREFERRED", "a preferred server is back"],
+  ["TLS_KEY_USED_UP", "TLS 1.2 needs a new connection for a new key"],
+]);
+
+/**
+ * The verdict on such an end; undefined: it is none.
+ *
+ * @param code What the wire failed with.
+ * @param words The same in words, where it has some.
+ */
+export function ownEnd(code: string, words: string | undefined): Verdict | undefined {
+  const usual = OWN_ENDS.get(code);
+  return usual === undefined ? undefined : { kind: "ended-here", code, words: words ?? usual };
+}
+
+/**
+ * A clock that stands still while nobody looks: one gap between two looks counts for at most
+ * {@linkcode MAX_COUNTED_GAP_MS}.
+ */
+export class WatchedTime {
+  #clockMs: number;
+  #watchedMs = 0;
+
+  /** @param clockMs Now, by the clock. */
+  constructor(clockMs: number) {
+    this.#clockMs = clockMs;
+  }
+
+  /**
+   * Somebody looks.
+   *
+   * @param clockMs Now, by the clock.
+   * @returns Now, in watched time.
+   */
+  look(clockMs: number): number {
+    this.#watchedMs = this.at(clockMs);
+    this.#clockMs = clockMs;
+    return this.#watchedMs;
+  }
+
+  /** A moment since the last look, in watched time. */
+  at(clockMs: number): number {
+    const gapMs = clockMs - this.#clockMs;
+    return this.#watchedMs + Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
+  }
 }

@@ -19,7 +19,7 @@ import { WireError } from "../base/errors.ts";
 import type { Clock, PacketBatch, Wire } from "../base/ports.ts";
 import type { Heartbeats } from "./heartbeats.ts";
 import type { Ledger } from "./ledger.ts";
-import type { WatchedTime } from "./watched_time.ts";
+import type { WatchedTime } from "./liveness.ts";
 
 /** Batches are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;

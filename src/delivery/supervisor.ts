@@ -21,15 +21,18 @@ import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports
 import { abortQuietly, type Opened } from "../session/open.ts";
 import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
-import { Backoff } from "./backoff.ts";
+import { Backoff, RefusalPauses } from "./backoff.ts";
 import { Connection, type ConnectionLimits, type ConnectionReading } from "./connection.ts";
 import { DrainedWaiters } from "./drained_waiters.ts";
-import { EarlyCloses } from "./early_closes.ts";
 import { describeVerdict, isNews, levelOf, type Verdict, type VerdictKind } from "./liveness.ts";
-import { RefusalPauses } from "./refusal_pauses.ts";
 import { SendWindow, type SendWindowLimits } from "./send_window.ts";
-import type { DeliveryStats, DeliveryStatus, SenderState } from "./status.ts";
-import { ToldFailures } from "./told_failures.ts";
+import {
+  type DeliveryStats,
+  type DeliveryStatus,
+  type SenderState,
+  ToldFailures,
+} from "./status.ts";
+import { EarlyCloses } from "./suspects.ts";
 import { WakeSignal } from "./wake_signal.ts";
 
 /** How long a peer that has sent its FIN, or was sent ours, is waited for. */

@@ -6,10 +6,10 @@
  */
 
 import { systemClock } from "../base/clock.ts";
+import { seconds } from "../base/errors.ts";
 import { STATUS_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
-import { seconds } from "../base/words.ts";
 import type { Outage } from "../delivery/status.ts";
 import type {
   ForwarderState,

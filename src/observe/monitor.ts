@@ -7,15 +7,13 @@
  * @module
  */
 
+import { seconds } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import { seconds } from "../base/words.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
-import type { SenderState } from "../delivery/status.ts";
-import type { Condition } from "../sender/condition.ts";
-import type { Outage } from "../delivery/status.ts";
+import type { Outage, SenderState, SenderStats, SenderStatus } from "../delivery/status.ts";
 import { clusterTrouble } from "../sender/cluster_words.ts";
+import type { Condition } from "../sender/condition.ts";
 import { kindOf, outageWords } from "../sender/outage.ts";
-import type { SenderStats, SenderStatus } from "../delivery/status.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
 import { verdictToTell } from "../sender/verdict_meaning.ts";
 

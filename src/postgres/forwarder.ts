@@ -22,9 +22,7 @@ import { type Condition, conditionWithoutQueue, withStoring } from "../sender/co
 import { watchFiles } from "../sender/file_watch.ts";
 import { OutageReporter } from "../sender/outage.ts";
 import { StatusHub } from "../sender/status_hub.ts";
-import { Tellings } from "../sender/tellings.ts";
-import { storingTeller } from "../sender/queue_tellings.ts";
-import { wordsForDead, wordsForDropped } from "../sender/words_for_dead.ts";
+import { storingTeller, Tellings, wordsForDead, wordsForDropped } from "../sender/tellings.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
 import { EdgeCalls } from "./edge_calls.ts";

@@ -4,9 +4,9 @@
  * @module
  */
 
+import { sentence } from "../base/errors.ts";
 import type { Logger } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
-import { sentence } from "../base/words.ts";
 import type { Outage } from "../delivery/status.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
 import type { Condition } from "../sender/condition.ts";

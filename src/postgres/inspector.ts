@@ -42,9 +42,8 @@ import { formatAddress } from "./address.ts";
 import { askAgain, Database, type Row } from "./database.ts";
 import { NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf } from "./errors.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
-import { endsOf, faultOfEnds } from "./packet_rows.ts";
 import { checkVersion } from "./setup.ts";
-import { countsOf, letterOf, stateFields, stateOf } from "./state_of.ts";
+import { countsOf, endsOf, faultOfEnds, letterOf, stateFields, stateOf } from "./state_of.ts";
 
 /**
  * Where to look.

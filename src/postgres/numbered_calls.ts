@@ -10,9 +10,8 @@
  * @module
  */
 
-import { messageOf, OutcomeUnknownError } from "../base/errors.ts";
+import { messageOf, OutcomeUnknownError, seconds } from "../base/errors.ts";
 import type { Logger } from "../base/ports.ts";
-import { seconds } from "../base/words.ts";
 import { AGAIN_MS, type Answer, type Database } from "./database.ts";
 import { ConnectionLostError, NO_QUEUE, queueErrorOf, sqlStateOf } from "./errors.ts";
 

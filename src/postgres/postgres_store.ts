@@ -33,8 +33,15 @@ import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf, takenOver }
 import type { HeldLease } from "./lease.ts";
 import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
-import { bytesOf, packetsIn } from "./packet_rows.ts";
-import { arrayOf, letterOf, numberOf, stateFields, stateOf } from "./state_of.ts";
+import {
+  arrayOf,
+  bytesOf,
+  letterOf,
+  numberOf,
+  packetsIn,
+  stateFields,
+  stateOf,
+} from "./state_of.ts";
 
 /** The database forgets who has not asked for anything for thirty times this. */
 const KEEP_MS = 86_400_000;

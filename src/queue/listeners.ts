@@ -4,6 +4,8 @@
  * @module
  */
 
+import { QueueFileError } from "../base/errors.ts";
+import type { Clock } from "../base/ports.ts";
 import type { StoreFailure } from "../base/queue_stats.ts";
 import type { CommitterEvents } from "./commit/committer.ts";
 import type { DeadPackets } from "./options.ts";
@@ -11,7 +13,6 @@ import type { PacketReader } from "./read/packet_reader.ts";
 import type { QueueTime } from "./read/queue_time.ts";
 import type { Edit, EditResult, TransactionResult } from "./store/contract.ts";
 import type { DroppedPackets } from "./store/types.ts";
-import type { Storing } from "./storing.ts";
 
 /** Callbacks that want to hear of something. */
 export class Listeners<Args extends unknown[]> {
@@ -131,4 +132,44 @@ export function committerEvents(
       listeners.refused.call(error);
     },
   };
+}
+
+/** Knows since when enqueues of this process fail, and why. */
+export class Storing {
+  readonly #clock: Clock;
+  readonly #onChange: (failure: StoreFailure | undefined) => void;
+  #failure: StoreFailure | undefined;
+  #lastError: unknown;
+
+  /**
+   * @param clock The wall clock.
+   * @param onChange Told of each failure, and with `undefined` once packets are stored again.
+   */
+  constructor(clock: Clock, onChange: (failure: StoreFailure | undefined) => void) {
+    this.#clock = clock;
+    this.#onChange = onChange;
+  }
+
+  /** Why nothing can be stored; undefined: it can, as far as is known. */
+  get failure(): StoreFailure | undefined {
+    return this.#failure;
+  }
+
+  /** Enqueues were rejected with this error. */
+  refused(error: unknown): void {
+    // Those that shared a commit share its error.
+    if (!(error instanceof QueueFileError) || error === this.#lastError) return;
+    this.#lastError = error;
+    const { reason, message: words } = error;
+    const sinceMs = this.#failure?.sinceMs ?? this.#clock.wallMs();
+    this.#failure = { reason, words, sinceMs };
+    this.#onChange(this.#failure);
+  }
+
+  /** Something was stored, by whichever process. */
+  stored(): void {
+    if (this.#failure === undefined) return;
+    this.#failure = this.#lastError = undefined;
+    this.#onChange(undefined);
+  }
 }

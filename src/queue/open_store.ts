@@ -4,6 +4,7 @@ import { lockPathOf, toLockFileError } from "./lock_file.ts";
 import type { QueueOptions } from "./options.ts";
 import type { EdgeFile } from "./place.ts";
 import { makeRoomToOpen, prepareLockFile } from "./sender_lock.ts";
+import { refuseWhileSending } from "./sqlite/beside.ts";
 import { queueFileError, toFileError } from "./sqlite/file_error.ts";
 import {
   type FileIdentity,
@@ -13,7 +14,6 @@ import {
   refuseOrphanedLog,
   refuseSecondName,
 } from "./sqlite/file_identity.ts";
-import { refuseWhileSending } from "./sqlite/new_database.ts";
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { SyncedStore } from "./synced_store.ts";
 

@@ -36,15 +36,19 @@
  * @module
  */
 
-import { ClosedError, PacketSizeError, QueueFullError } from "../base/errors.ts";
-import type { QueueFileError } from "../base/errors.ts";
+import {
+  ClosedError,
+  PacketSizeError,
+  type QueueFileError,
+  QueueFullError,
+} from "../base/errors.ts";
 import { packetsOf } from "../base/packet_batch.ts";
 import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
 import { PendingEnqueue } from "./commit/pending_enqueues.ts";
 import { requeueInSteps } from "./commit/requeue.ts";
 import { FilePlace } from "./file_place.ts";
-import { committerEvents, QueueListeners } from "./listeners.ts";
+import { committerEvents, QueueListeners, Storing } from "./listeners.ts";
 import {
   checkIdRange,
   checkQueueOptions,
@@ -69,7 +73,6 @@ import { queueFileError } from "./sqlite/file_error.ts";
 import { Arena } from "./store/batches.ts";
 import type { QueueStore, ReadResult, StoreState } from "./store/contract.ts";
 import type { DeadLetter, DroppedPackets } from "./store/types.ts";
-import { Storing } from "./storing.ts";
 
 const encoder = new TextEncoder();
 

@@ -5,7 +5,7 @@
  */
 
 import type { ClusterStats, ReplicationStats } from "../base/cluster_stats.ts";
-import { seconds } from "../base/words.ts";
+import { seconds } from "../base/errors.ts";
 
 /** What the words of a sender that waits for another one begin with. */
 export const STANDING_BY = "standing by: ";

@@ -5,9 +5,8 @@
  */
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
-import { QueueFileError } from "../base/errors.ts";
+import { QueueFileError, sentence } from "../base/errors.ts";
 import type { StoreFailure } from "../base/queue_stats.ts";
-import { sentence } from "../base/words.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { Outage, SenderState } from "../delivery/status.ts";
 import { clusterTrouble } from "./cluster_words.ts";

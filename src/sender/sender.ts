@@ -10,8 +10,8 @@ import { ClosedError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { resolveOptions } from "../base/options.ts";
-import type { QueueStats } from "../base/queue_stats.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
+import type { QueueStats } from "../base/queue_stats.ts";
 import type { Verdict } from "../delivery/liveness.ts";
 import type {
   Outage,
@@ -23,13 +23,14 @@ import type {
 import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import { allocator } from "../kernel/allocate.ts";
 import { inotify } from "../kernel/inotify.ts";
-import type { Doorbell } from "../queue/doorbell.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
+import type { Doorbell } from "../queue/doorbell.ts";
 import { type EnqueueOptions, type IdRange, resolveQueueOptions } from "../queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { describeReserve, type Tenure } from "../queue/tenure.ts";
 import { type Condition, conditionOf } from "./condition.ts";
 import { type MisplacedFile, watchFiles } from "./file_watch.ts";
+import { Inbox } from "./inbox.ts";
 import {
   limitsOf,
   needsOf,
@@ -38,16 +39,14 @@ import {
   type RemoteOption,
   type SenderOptions,
 } from "./options.ts";
-import { Inbox } from "./inbox.ts";
-import { dialerFor, openUnder } from "./own_dialer.ts";
 import { OutageReporter } from "./outage.ts";
+import { dialerFor, openUnder } from "./own_dialer.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
+import { Tellings, tellOfQueue } from "./tellings.ts";
 import { tenuredDialer } from "./tenured_dialer.ts";
-import { Tellings } from "./tellings.ts";
 import { otherSendersTurn } from "./turns.ts";
-import { tellOfQueue } from "./queue_tellings.ts";
 import { keepUp } from "./upkeep.ts";
 import { writableInto } from "./writable.ts";
 

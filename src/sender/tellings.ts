@@ -1,3 +1,11 @@
+import { messageOf } from "../base/errors.ts";
+import type { Clock, Logger } from "../base/ports.ts";
+import type { StoreFailure } from "../base/queue_stats.ts";
+import type { DeadPackets } from "../queue/options.ts";
+import { type OutboundQueue, sendingSideOf } from "../queue/queue.ts";
+import type { DroppedPackets } from "../queue/store/types.ts";
+import { spanWords } from "./outage.ts";
+
 /**
  * Which errors a sender's user was told. An error that ends a sender reaches them once:
  * where nobody was told it, the sender's disposal throws it, and else it does not.
@@ -25,4 +33,95 @@ export class Tellings {
   #timesOf(error: unknown): number {
     return error instanceof Error ? this.#times.get(error) ?? 0 : 0;
   }
+}
+
+/** Whoever enqueues is told at once: a line beside that is said when it lasts. */
+const LASTING_MS = 10_000;
+
+/** Told in one sentence, and how serious it is. */
+export type Tell = (level: keyof Logger, words: string) => void;
+
+/** Who hears of it. */
+export interface QueueListener {
+  /** Time. */
+  readonly clock: Clock;
+  /** Told what a person has to read. */
+  readonly tell: Tell;
+  /** Told why the queue cannot be asked for packets; undefined: it can again. */
+  readonly onUnreadable: (why: string | undefined) => void;
+}
+
+/**
+ * Tells of packets that were dropped or have died, and of a queue that cannot be read or written.
+ *
+ * @returns Ends it.
+ */
+export function tellOfQueue(
+  queue: OutboundQueue,
+  { clock, tell, onUnreadable }: QueueListener,
+): () => void {
+  const sending = sendingSideOf(queue);
+  const listening = [
+    queue.subscribeDropped((dropped) => tell("warn", wordsForDropped(dropped))),
+    queue.subscribeDead((dead) => tell("warn", wordsForDead(dead))),
+    sending.subscribeStoring(storingTeller(clock, tell)),
+    sending.subscribePollFailures((failure) => {
+      onUnreadable(failure === undefined ? undefined : messageOf(failure));
+      tell(
+        "warn",
+        failure === undefined
+          ? "the queue can be read again"
+          : `the queue cannot be looked at for other processes' packets: ${messageOf(failure)}`,
+      );
+    }),
+  ];
+  return () => listening.forEach((end) => end());
+}
+
+/** Tells of a queue that takes no packets: at the begin, again while it lasts, and at the end. */
+export function storingTeller(
+  clock: Clock,
+  tell: Tell,
+): (failure: StoreFailure | undefined) => void {
+  let sinceMs: number | undefined;
+  return (failure) => {
+    const begins = sinceMs === undefined;
+    sinceMs ??= clock.nowMs();
+    const lastedMs = clock.nowMs() - sinceMs;
+    const lasts = lastedMs >= LASTING_MS;
+    if (failure === undefined) {
+      sinceMs = undefined;
+      tell(lasts ? "info" : "debug", `packets are stored again, after ${spanWords(lastedMs)}`);
+    } else if (begins) tell("debug", `nothing can be stored: ${failure.words}`);
+    else if (lasts) tell("warn", `nothing was stored for ${spanWords(lastedMs)}: ${failure.words}`);
+  };
+}
+
+/**
+ * `"3 packets expired and became dead letters (1200 bytes)"`; of damaged ones with
+ * their ids, where those are all that there are between the first and the last.
+ */
+export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): string {
+  const { firstId, lastId } = ids;
+  const which = packets === 1
+    ? `packet ${firstId}`
+    : reason === "damaged" && packets === lastId + 1 - firstId
+    ? `packets ${firstId} to ${lastId}`
+    : `${packets} packets`;
+  const [was, were] = reason === "gave-up"
+    ? ["was given up", "were given up"]
+    : reason === "damaged"
+    ? ["is damaged in the file", "are damaged in the file"]
+    : reason === "refused"
+    ? ["was refused by the server", "were refused by the server"]
+    : ["expired", "expired"];
+  const what = packets === 1 ? was : were;
+  const became = packets === 1 ? "became a dead letter" : "became dead letters";
+  return `${which} ${what} and ${became} (${bytes} bytes)`;
+}
+
+/** `"there are too many packets: dropped the 3 oldest (1200 bytes)"` */
+export function wordsForDropped({ packets, bytes, throughId }: DroppedPackets): string {
+  const what = throughId === 0 ? "dead letters" : "packets";
+  return `there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`;
 }

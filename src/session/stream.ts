@@ -5,9 +5,8 @@
  * @module
  */
 
-import { SessionRefusedError, WireError } from "../base/errors.ts";
+import { seconds, SessionRefusedError, WireError } from "../base/errors.ts";
 import { type Clock, TcpState, type Wire } from "../base/ports.ts";
-import { seconds } from "../base/words.ts";
 import type { Framing } from "../framing/framing.ts";
 import { messageFinder } from "../framing/message_finder.ts";
 import {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { History } from "../../src/cli/session/history.ts";
+import { History } from "../../src/cli/commands/status.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { readRunningSender } from "../../src/sender/report.ts";

@@ -2,17 +2,17 @@
  * The outgoing side against a wire that takes what it likes: what stands in the stream,
  * and in which order.
  */
-import fc from "../support/properties.ts";
 import assert from "node:assert/strict";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import type { PacketBatch, Wire } from "../../src/base/ports.ts";
 import { Heartbeats } from "../../src/delivery/heartbeats.ts";
 import { Ledger } from "../../src/delivery/ledger.ts";
+import { WatchedTime } from "../../src/delivery/liveness.ts";
 import { Outgoing } from "../../src/delivery/outgoing.ts";
-import { WatchedTime } from "../../src/delivery/watched_time.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
+import fc from "../support/properties.ts";
 import { until } from "../support/until.ts";
 
 const PING = { send: bytes("<ping>"), idleMs: 100, expect: undefined, answerTimeoutMs: 50 };

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { OldestHead } from "../../src/observe/oldest_head.ts";
+import { OldestHead } from "../../src/observe/http.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 

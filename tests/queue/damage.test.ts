@@ -4,7 +4,7 @@ import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import type { DeadPackets } from "../../src/queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { repairQueue } from "../../src/queue/repair/repair.ts";
-import { wordsForDead } from "../../src/sender/words_for_dead.ts";
+import { wordsForDead } from "../../src/sender/tellings.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { sha256 } from "./helpers.ts";

@@ -15,6 +15,11 @@ import type { StatusServer } from "../../observe/http.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import type { Forwarder } from "../../postgres/forwarder.ts";
+import { inOneLine } from "../../sender/condition.ts";
+import { kindOf } from "../../sender/outage.ts";
+import { isSpoolAddress } from "../../spool/address.ts";
+import { givenOf } from "../arguments/given.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import {
   addOversizeOption,
   addQueueOption,
@@ -29,20 +34,14 @@ import {
   queueOptionsOf,
   splitterFor,
 } from "../arguments/options.ts";
-import { OptionAdder } from "../arguments/option_adder.ts";
-import { givenOf } from "../arguments/given.ts";
 import { passwordOf, requireFile } from "../arguments/queue_place.ts";
 import { checkedQueue, parseHttpAddress } from "../arguments/values.ts";
-import { isSpoolAddress } from "../../spool/address.ts";
-import { every } from "../session/every.ts";
 import { type Intake, tellLost } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
+import { every, Undelivered } from "../session/session.ts";
 import { StopSignals } from "../session/signals.ts";
 import { checkToken, listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
-import { Undelivered } from "../session/undelivered.ts";
-import { inOneLine } from "../../sender/condition.ts";
-import { kindOf } from "../../sender/outage.ts";
 import {
   EXIT_CODE_HELP,
   ExitCode,

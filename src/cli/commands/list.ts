@@ -12,13 +12,12 @@ import type {
   Inspector,
   InspectQuery,
 } from "../../queue/inspect/inspection.ts";
-import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
+import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { parseCount, parseDuration } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
-import { formatBytes, formatCount, formatDuration } from "../terminal/figures.ts";
+import { formatBytes, formatCount, formatDuration, printable } from "../terminal/figures.ts";
 import { colorsWelcome, columns, Printer } from "../terminal/output.ts";
-import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
   addRangeOptions,

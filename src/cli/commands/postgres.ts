@@ -10,8 +10,8 @@ import { checkPermissions } from "../../permissions/permissions.ts";
 import { formatAddress, parseQueueUrl } from "../../postgres/address.ts";
 import { passwordOf } from "../arguments/queue_place.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
+import { printable } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
-import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 const HELP = `

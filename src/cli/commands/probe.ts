@@ -9,13 +9,13 @@ import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { messageOf, WireError } from "../../base/errors.ts";
 import { DELIVERY_OPTIONS } from "../../base/option_table.ts";
-import type { Dialer } from "../../base/ports.ts";
 import {
   duration,
   type OptionTable,
   type ResolvedOptions,
   resolveOptions,
 } from "../../base/options.ts";
+import type { Dialer } from "../../base/ports.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
 import { formatProxy, type ProxyServer } from "../../base/via.ts";
 import { rest } from "../../base/waits.ts";
@@ -25,7 +25,10 @@ import { tcpDialer } from "../../kernel/dialer.ts";
 import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts";
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
 import type { UnixWire } from "../../kernel/unix_wire.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
+import { viaOf } from "../../sender/way.ts";
 import type { TlsWire } from "../../tls/tls_wire.ts";
+import { OptionAdder } from "../arguments/option_adder.ts";
 import {
   addTlsOptions,
   asUsageError,
@@ -33,15 +36,11 @@ import {
   remoteNeeds,
   tlsOptionsOf,
 } from "../arguments/options.ts";
-import { OptionAdder } from "../arguments/option_adder.ts";
-import { viaOf } from "../../sender/way.ts";
 import { addViaOptions, viaOptionsOf, wayOf } from "../arguments/proxy.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseDuration, parseServer } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatBytes, formatDuration } from "../terminal/figures.ts";
+import { formatBytes, formatDuration, printable } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
-import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 /** The kernel asks an idle server for a sign of life this often: keepalive, no payload. */

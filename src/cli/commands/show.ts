@@ -12,13 +12,12 @@ import type {
   Inspector,
 } from "../../queue/inspect/inspection.ts";
 import type { DeathReason } from "../../queue/store/types.ts";
-import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
+import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { parseId } from "../arguments/values.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatBytes, formatCount, formatDuration } from "../terminal/figures.ts";
+import { formatBytes, formatCount, formatDuration, printable } from "../terminal/figures.ts";
 import { printBytes, Printer } from "../terminal/output.ts";
-import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import {
   deadLetterFields,

@@ -10,23 +10,22 @@ import { systemClock } from "../../base/clock.ts";
 import type { ReplicationStats } from "../../base/cluster_stats.ts";
 import type { TlsSession } from "../../base/ports.ts";
 import { rest } from "../../base/waits.ts";
+import { checkPermissions } from "../../permissions/permissions.ts";
+import { isQueueUrl } from "../../postgres/address.ts";
+import type { EdgeLook } from "../../postgres/edges_look.ts";
+import { type ForwarderNotice, parseForwarderNotice } from "../../postgres/forwarder_status.ts";
 import type { Inspector, QueueCounts } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
+import { readSenderNotice, type SenderNotice } from "../../queue/lock_file.ts";
 import { standbyWords } from "../../sender/cluster_words.ts";
 import { inOneLine } from "../../sender/condition.ts";
 import { outageWords } from "../../sender/outage.ts";
 import { parseReport, type SenderReport } from "../../sender/report.ts";
-import { isQueueUrl } from "../../postgres/address.ts";
-import type { EdgeLook } from "../../postgres/edges_look.ts";
-import { type ForwarderNotice, parseForwarderNotice } from "../../postgres/forwarder_status.ts";
-import { readSenderNotice, type SenderNotice } from "../../queue/lock_file.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
-import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
+import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { passwordOf, queueNeeds, reportsOf } from "../arguments/queue_place.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseDuration, parseDurationOrNever } from "../arguments/values.ts";
-import { History } from "../session/history.ts";
 import { StopSignals } from "../session/signals.ts";
 import { painted } from "../session/status_view.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
@@ -36,9 +35,9 @@ import {
   formatDuration,
   formatPackets,
   formatThings,
+  printable,
 } from "../terminal/figures.ts";
 import { colorsWelcome, printLine, printText } from "../terminal/output.ts";
-import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { inspectorInSpool, requireQueue, timeOf } from "./queue_view.ts";
 
@@ -503,4 +502,39 @@ function formatTimes(count: number): string {
 
 function row(name: string, words: string): string {
   return `${name.padEnd(10)} ${words}`;
+}
+
+const BARS = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"] as const;
+
+/** Values as they come, the oldest forgotten. */
+export class History {
+  readonly #maxValues: number;
+  readonly #values: number[] = [];
+
+  /** @param maxValues How many are kept. */
+  constructor(maxValues: number) {
+    this.#maxValues = maxValues;
+  }
+
+  /** Takes in the next value; 0 or more. */
+  add(value: number): void {
+    this.#values.push(value);
+    if (this.#values.length > this.#maxValues) this.#values.shift();
+  }
+
+  /** The highest value kept. */
+  get highest(): number {
+    return Math.max(0, ...this.#values);
+  }
+
+  /**
+   * One bar a value, the oldest first. The highest has the tallest; only 0 has
+   * the lowest, so that little is told from nothing.
+   */
+  bars(): string {
+    const { highest } = this;
+    return this.#values.map((value) =>
+      BARS[value === 0 ? 0 : Math.max(1, Math.round(value / highest * (BARS.length - 1)))]
+    ).join("");
+  }
 }

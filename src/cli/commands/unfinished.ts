@@ -6,7 +6,7 @@
  */
 
 import { messageOf } from "../../base/errors.ts";
-import { refuseWhatIsLeft } from "../../queue/sqlite/new_database.ts";
+import { refuseWhatIsLeft } from "../../queue/sqlite/beside.ts";
 import { CommandError } from "../terminal/exit_code.ts";
 
 /** How a file is called until it is whole. */

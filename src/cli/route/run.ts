@@ -9,8 +9,8 @@ import { checkPermissions, missingFlags, neededFlags } from "../../permissions/p
 import type { Route } from "../session/route.ts";
 import { runSessions } from "../session/session.ts";
 import { ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { printable } from "../terminal/figures.ts";
 import { type LogConsole, printLine } from "../terminal/output.ts";
-import { printable } from "../terminal/printable.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { loadRouteFile } from "./load.ts";
 import {

@@ -8,7 +8,7 @@
 
 import type { Clock } from "../../base/ports.ts";
 import { sendUnixDatagram } from "../../kernel/service_manager.ts";
-import { printable } from "../terminal/printable.ts";
+import { printable } from "../terminal/figures.ts";
 
 /** Speaks to the manager until disposed of. */
 export class ServiceManager implements Disposable {

@@ -6,6 +6,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import type { QueueStats } from "../../base/queue_stats.ts";
 import { within } from "../../base/waits.ts";
 import { conditionOfNoSender } from "../../observe/routes.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
@@ -13,10 +14,9 @@ import { behindOf, Sender } from "../../sender/sender.ts";
 import { type DeliveryCommandOptions, logLevelOf } from "../arguments/options.ts";
 import { nameOfQueue } from "../arguments/queue_place.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
-import { formatPackets } from "../terminal/figures.ts";
+import { formatCount, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { every } from "./every.ts";
 import { type Intake, type SessionPlan, tellLost } from "./plan.ts";
 import { type OpenedRoute, Route, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
@@ -24,7 +24,6 @@ import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
 import { openStatusPage } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
-import { Undelivered } from "./undelivered.ts";
 
 const LIVE_INTERVAL_MS = 250;
 /** Lines that nobody reads do not keep the command from ending. */
@@ -384,4 +383,87 @@ class Session {
 function reportError(log: RouteLog, error: unknown, options: DeliveryCommandOptions): void {
   log.error(explain(error));
   if (options.verbose && error instanceof Error) log.debug(error.stack ?? "");
+}
+
+/** Each way out of the queue that is no delivery, and what it is called. */
+const WAYS = [
+  ["expiredPackets", "expired"],
+  ["gaveUpPackets", "given up"],
+  ["damagedPackets", "damaged"],
+  ["refusedPackets", "refused"],
+  ["droppedPackets", "dropped"],
+] as const;
+
+type Way = typeof WAYS[number][0];
+
+/** What has left a queue undelivered between two moments. */
+export class Undelivered {
+  readonly #counts: Readonly<Record<Way, number>>;
+
+  /**
+   * @param before How the queue stood.
+   * @param now How it stands.
+   */
+  constructor(before: QueueStats, now: QueueStats) {
+    const since = (way: Way) => Math.max(0, now[way] - before[way]);
+    this.#counts = {
+      expiredPackets: since("expiredPackets"),
+      gaveUpPackets: since("gaveUpPackets"),
+      damagedPackets: since("damagedPackets"),
+      refusedPackets: since("refusedPackets"),
+      droppedPackets: since("droppedPackets"),
+    };
+  }
+
+  /** Whether there is any. */
+  get any(): boolean {
+    return WAYS.some(([way]) => this.#counts[way] > 0);
+  }
+
+  /** For the line that sums up: `", 3 expired, 1 dropped"`. */
+  get words(): string {
+    return WAYS.map(([way, name]) =>
+      this.#counts[way] === 0 ? "" : `, ${formatCount(this.#counts[way])} ${name}`
+    ).join("");
+  }
+
+  /** Says of each where it is now. */
+  tell(log: RouteLog): void {
+    const { expiredPackets, gaveUpPackets, damagedPackets } = this.#counts;
+    const { refusedPackets, droppedPackets } = this.#counts;
+    if (droppedPackets > 0) {
+      const packets = `${formatPackets(droppedPackets)} ${droppedPackets === 1 ? "was" : "were"}`;
+      log.error(`${packets} removed to make room, and not delivered`);
+    }
+    const died = expiredPackets + gaveUpPackets + damagedPackets;
+    if (died > 0) {
+      log.error(
+        `${formatPackets(died)} ${died === 1 ? "was" : "were"} not delivered and ` +
+          `${becameLetters(died)}: see sendq list --dead`,
+      );
+    }
+    if (refusedPackets > 0) {
+      log.error(
+        `the server refused ${formatPackets(refusedPackets)}, which ` +
+          `${becameLetters(refusedPackets)} with its words: see sendq list --dead`,
+      );
+    }
+  }
+}
+
+function becameLetters(packets: number): string {
+  return packets === 1 ? "is a dead letter" : "are dead letters";
+}
+
+/** Calls back at an interval of any length, unlike `setInterval`. Returns the end of it. */
+export function every(intervalMs: number, callback: () => void): () => void {
+  let cancel = () => {};
+  const next = () => {
+    cancel = systemClock.setTimer(intervalMs, () => {
+      next();
+      callback();
+    });
+  };
+  next();
+  return () => cancel();
 }

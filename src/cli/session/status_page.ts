@@ -5,7 +5,7 @@
  */
 
 import { ListenError, OptionError } from "../../base/errors.ts";
-import { isToken, TOKEN_RULE } from "../../base/option_table.ts";
+import { isToken, TOKEN_RULE } from "../../base/options.ts";
 import type { RoutesStatusServer, StatusServer } from "../../observe/http.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";

@@ -4,13 +4,18 @@
  * @module
  */
 
+import type { SenderStats } from "../../delivery/status.ts";
 import { type Condition, inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
-import type { SenderStats } from "../../delivery/status.ts";
 import type { Sender } from "../../sender/sender.ts";
 import { verdictToTell } from "../../sender/verdict_meaning.ts";
-import { formatBytes, formatCount, formatPackets, formatThings } from "../terminal/figures.ts";
-import { printable } from "../terminal/printable.ts";
+import {
+  formatBytes,
+  formatCount,
+  formatPackets,
+  formatThings,
+  printable,
+} from "../terminal/figures.ts";
 
 /** Green, grey, cyan, yellow, red: ANSI codes. */
 const COLORS: Record<Condition["tone"], number> = {

@@ -23,8 +23,8 @@ import {
   WireError,
 } from "../../base/errors.ts";
 import { FramingError } from "../../framing/errors.ts";
+import { printable } from "./figures.ts";
 import { inFlags } from "./flags.ts";
-import { printable } from "./printable.ts";
 
 /** What a command's exit says; 75 and 77 are EX_TEMPFAIL and EX_NOPERM of sysexits.h. */
 export const ExitCode = {

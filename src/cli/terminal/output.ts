@@ -11,7 +11,7 @@ import { loggerOf } from "../../base/logger.ts";
 import type { Logger } from "../../base/ports.ts";
 import { writeAll, writeAllSync } from "../../base/write_all.ts";
 import { CommandError } from "./exit_code.ts";
-import { printable } from "./printable.ts";
+import { printable } from "./figures.ts";
 import type { Stdio } from "./stdio.ts";
 
 /** How serious a log line is. */

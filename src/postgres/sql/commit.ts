@@ -176,7 +176,7 @@ ${KEEP_TIME}
       'state', sendq.state_of(before));
   END IF;
   reserve := CASE WHEN holds THEN least(reserve, c.last_id) ELSE 0 END;
-  RETURN sendq.conclude(c, producer, call, jsonb_build_object(
+  RETURN sendq.finish(c, producer, call, jsonb_build_object(
     'first', first, 'reservedThrough', reserve, 'droppedPackets', dropped_packets,
     'droppedBytes', dropped_bytes, 'droppedThrough', dropped_through
   ), reserve);

@@ -253,7 +253,7 @@ ${KEEP_TIME}
     RETURN jsonb_build_object('packets', 0, 'bytes', 0, 'damagedPackets', damaged,
       'droppedPackets', 0, 'counted', false, 'state', sendq.state_of(before));
   END IF;
-  RETURN sendq.conclude(c, producer, call, jsonb_build_object(
+  RETURN sendq.finish(c, producer, call, jsonb_build_object(
     'packets', packets, 'bytes', bytes, 'damagedPackets', damaged, 'setAside', set_aside,
     'firstId', CASE WHEN kind = 'requeue' AND packets > 0 THEN before.last_id + 1 END,
     'droppedPackets', dropped_packets, 'droppedBytes', dropped_bytes, 'droppedThrough', 0

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { KEEP_TIME, SAME_CLOCK_MS } from "./shared.ts";
+
 /** In the order of the tables. */
 export const READ: string = `
 CREATE FUNCTION sendq.open_queue(q text) RETURNS jsonb
@@ -244,6 +246,8 @@ CREATE FUNCTION sendq.lease_beat(
 ) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   l sendq.lease;
+  c sendq.queue;
+  wall bigint;
 BEGIN
   PERFORM sendq.demand(durability);
   PERFORM sendq.allow('sendq_sender');
@@ -256,6 +260,14 @@ BEGIN
   UPDATE sendq.lease SET beat = l.beat + 1, beat_at = clock_timestamp(), ttl_ms = good_for_ms,
     notice = words
     WHERE queue = l.queue;
+  -- Where nobody changes anything, nobody else notes that the clock was set: time would stand still.
+  SELECT * INTO c FROM sendq.queue WHERE id = l.queue;
+  IF abs(sendq.time_of(c) - sendq.now_ms() - c.clock_offset_ms) > ${SAME_CLOCK_MS} THEN
+    SELECT * INTO c FROM sendq.queue WHERE id = l.queue FOR UPDATE;
+${KEEP_TIME}
+    UPDATE sendq.queue SET written_at_ms = c.written_at_ms, clock_offset_ms = c.clock_offset_ms
+      WHERE id = c.id;
+  END IF;
   RETURN l.beat + 1;
 END $$;
 

@@ -32,7 +32,7 @@ export const STATE = {
 } as const;
 
 /** A clock is not set for less, and a queue may lie about for so long, as with a file. */
-const SAME_CLOCK_MS = 1000;
+export const SAME_CLOCK_MS = 1000;
 const LONGEST_REST_MS = 400 * 24 * 3600 * 1000;
 
 /**
@@ -330,7 +330,7 @@ END $$;
 -- question. Where the oldest packet has gone, ids that are missing before the next one count as
 -- removed. It has another name where it answers otherwise: a function of an older version that has
 -- waited for a lock during the upgrade calls whatever has its name by then, and has to fail.
-CREATE FUNCTION sendq.conclude(
+CREATE FUNCTION sendq.finish(
   c sendq.queue, producer uuid, call bigint, answer jsonb, reserve bigint
 ) RETURNS jsonb LANGUAGE plpgsql AS $$
 DECLARE
@@ -352,7 +352,7 @@ BEGIN
     stored_bytes = c.stored_bytes, oldest_ms = c.oldest_ms,
     written_at_ms = c.written_at_ms, clock_offset_ms = c.clock_offset_ms
     WHERE now.id = c.id RETURNING ${stateOf("now")} INTO state;
-  UPDATE sendq.producer AS p SET call = conclude.call, answer = conclude.answer, called_at = now(),
+  UPDATE sendq.producer AS p SET call = finish.call, answer = finish.answer, called_at = now(),
     reserved_through = greatest(p.reserved_through, reserve)
     WHERE p.queue = c.id AND p.id = producer;
   IF NOT FOUND THEN

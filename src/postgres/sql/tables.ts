@@ -262,6 +262,8 @@ UPDATE sendq.lease SET ttl_ms = 600000 WHERE holder IS NOT NULL;
  * count as its last reading, and what none of them can have meant is taken back.
  */
 export const OWN_TIME: string = `
+-- At once, in the order of who stores: a commit under way would wait for this, and this for it.
+LOCK TABLE sendq.queue, sendq.run IN ACCESS EXCLUSIVE MODE;
 -- Counts and rows that contradict themselves are not what this is about.
 ALTER TABLE sendq.queue DISABLE TRIGGER keep;
 ALTER TABLE sendq.run DISABLE TRIGGER keep;

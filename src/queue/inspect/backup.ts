@@ -5,8 +5,8 @@
  */
 
 import { QueueFileError } from "../../base/errors.ts";
+import { createCopy } from "../sqlite/beside.ts";
 import { toFileError } from "../sqlite/file_error.ts";
-import { createCopy } from "../sqlite/new_database.ts";
 import { copyDatabase } from "../sqlite/node_sqlite.ts";
 import type { QueueCounts } from "./inspection.ts";
 import { QueueInspector } from "./inspector.ts";

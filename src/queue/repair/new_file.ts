@@ -6,6 +6,7 @@
  * @module
  */
 
+import { createCopy } from "../sqlite/beside.ts";
 import type {
   SqliteDatabase,
   SqliteDriver,
@@ -13,7 +14,6 @@ import type {
   SqliteValue,
 } from "../sqlite/driver.ts";
 import { toFileError } from "../sqlite/file_error.ts";
-import { createCopy } from "../sqlite/new_database.ts";
 import { LETTER_COLUMNS, letterCrcOf } from "../store/row.ts";
 import { openQueueFile } from "../store/schema.ts";
 import { type Counts, STATE_COLUMNS } from "../store/state_table.ts";

@@ -5,8 +5,7 @@
  * @module
  */
 
-import { sureEnds } from "../store/damaged_row.ts";
-import { crcOf, letterCrcOf } from "../store/row.ts";
+import { crcOf, letterCrcOf, sureEnds } from "../store/row.ts";
 import { type Counts, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
 import { type IdRange, isDeathReason } from "../store/types.ts";
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";

@@ -6,8 +6,15 @@
  * @module
  */
 
-import { queueFileError } from "./file_error.ts";
-import { identityOfLinkAt, isSameFile, isSymbolicLink } from "./file_identity.ts";
+import { queueFileError, toFileError } from "./file_error.ts";
+import {
+  identityAt,
+  identityOfLinkAt,
+  isSameFile,
+  isSymbolicLink,
+  mayLookAt,
+  refuseOrphanedLog,
+} from "./file_identity.ts";
 
 /** Somebody removes it between two calls: begin again. */
 const ATTEMPTS = 5;
@@ -108,5 +115,76 @@ function isALink(queuePath: string, path: string): Error {
   const what = `its file ${path} is a link to another one, or was replaced while it was opened`;
   return queueFileError("misplaced", queuePath, what, {
     advice: "It was not followed. Remove it; sendq makes a file of its own there.",
+  });
+}
+
+/** The first line of a lock file, and more. */
+const PID_LINE_BYTES = 32;
+
+/**
+ * Makes an empty file for this user alone.
+ *
+ * @param path Where a database will be.
+ * @throws {QueueFileError} Something is left there of one, or a sender runs on what was there.
+ * @throws {Deno.errors.AlreadyExists} There is a file.
+ */
+export function createDatabase(path: string): void {
+  refuseWhatIsLeft(path);
+  Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+}
+
+/**
+ * Looks whether a database can be made, or put, where none is.
+ *
+ * @throws {QueueFileError} Something is left there of one, or a sender runs on what was there.
+ */
+export function refuseWhatIsLeft(path: string): void {
+  refuseWhileSending(path);
+  refuseOrphanedLog(path, `${path}.lock`);
+}
+
+/**
+ * Makes the file of a copy, which is never made where a file is.
+ *
+ * @throws {QueueFileError} There is one, too.
+ */
+export function createCopy(path: string): void {
+  try {
+    createDatabase(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AlreadyExists)) throw toFileError(error, path);
+    throw queueFileError("io", path, "there is such a file already", {
+      cause: error,
+      advice: "It was left as it is. Give the path of a new one.",
+    });
+  }
+}
+
+/**
+ * A new queue under the name of one that a sender has lost would not be that sender's.
+ *
+ * @throws {QueueFileError} There is no file, and its sender runs.
+ */
+export function refuseWhileSending(path: string): void {
+  const lockPath = `${path}.lock`;
+  if (identityAt(path) !== undefined || !mayLookAt(lockPath)) return;
+  let line: Uint8Array;
+  try {
+    using lock = openBeside(path, lockPath, { write: false });
+    if (lock.tryLockSync(false)) return;
+    line = new Uint8Array(PID_LINE_BYTES);
+    lock.readSync(line);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    throw error;
+  }
+  // The sender may have made its queue just now.
+  if (identityAt(path) !== undefined) return;
+  const [, pid] = /^([1-9][0-9]*)\n/.exec(new TextDecoder().decode(line)) ?? [];
+  const process = pid === undefined ? "" : ` (process ${pid})`;
+  const what = `a sender runs on it${process}, but its file is gone`;
+  throw queueFileError("misplaced", path, what, {
+    advice:
+      "Nothing was made in its place. Put the file back, or stop that sender; then try again.",
   });
 }

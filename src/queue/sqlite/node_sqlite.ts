@@ -5,10 +5,9 @@
  * @module
  */
 
-import { writeAllSync } from "../../base/write_all.ts";
 import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
+import { writeAllSync } from "../../base/write_all.ts";
 import { openBeside } from "./beside.ts";
-import { codeOfWrite } from "./no_room.ts";
 import {
   codeFromText,
   LARGE_NUMBER_WORDS,
@@ -19,6 +18,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./driver.ts";
+import { codeOfWrite } from "./file_error.ts";
 
 /**
  * The default driver.

@@ -16,9 +16,8 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
-import { packetsOfDamaged } from "./damaged_row.ts";
 import { type IdWindow, lastIdIn, queueOfKey, WHOLE_FILE, WindowStatement } from "./id_window.ts";
-import { batchOf, crcOf, DamagedRowError, shapeOf } from "./row.ts";
+import { batchOf, crcOf, DamagedRowError, packetsOfDamaged, shapeOf } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
 import type { Due, IdRange, PacketCount } from "./types.ts";
 

@@ -57,12 +57,16 @@
  * @module
  */
 
+import { createDatabase } from "../sqlite/beside.ts";
 import { diskAt, diskShares } from "../sqlite/disk_space.ts";
-import { type SqliteDatabase, type SqliteDriver, SqliteError } from "../sqlite/driver.ts";
-import { SqliteCode } from "../sqlite/driver.ts";
+import {
+  SqliteCode,
+  type SqliteDatabase,
+  type SqliteDriver,
+  SqliteError,
+} from "../sqlite/driver.ts";
 import { queueFileError } from "../sqlite/file_error.ts";
 import { identityAt } from "../sqlite/file_identity.ts";
-import { createDatabase } from "../sqlite/new_database.ts";
 import { WHOLE_FILE } from "./id_window.ts";
 import { checkLayout, CREATE, CREATE_SPOOL, UPGRADES } from "./layout.ts";
 import { StateTable } from "./state_table.ts";
