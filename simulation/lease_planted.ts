@@ -20,8 +20,8 @@ export const LEASE_PLANTED: readonly Planted[] = [
     file: DIALER,
     worker,
     patches: [[
-      "return this.#mayGoOn() ? this.#wire.write(bytes) : Promise.reject(lapsed());",
-      "return this.#wire.write(bytes);",
+      "if (!this.#mayGoOn()) return Promise.reject(lapsed());",
+      "",
     ]],
   },
   {
@@ -96,7 +96,7 @@ export const LEASE_PLANTED: readonly Planted[] = [
     name: "lease: lapsed is lost",
     file: LEASE,
     worker,
-    patches: [["if (this.#validUntilMs > clock.nowMs()) this.#hasLapsed = false;", ""]],
+    patches: [["if (isRenewed) this.#hasLapsed = false;", ""]],
   },
   // The database and its calls are the world's own: here it is the world that is held to account.
   {

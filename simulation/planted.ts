@@ -40,7 +40,6 @@ const OUTGOING = "src/delivery/outgoing.ts";
 const ATTEMPT = "src/delivery/attempt.ts";
 const CANDIDATE = "src/failover/failover_dialer.ts";
 const REFUSAL_PAUSES = "src/delivery/backoff.ts";
-const WATCHED_TIME = "src/delivery/liveness.ts";
 const HEARTBEATS = "src/delivery/heartbeats.ts";
 const OPEN = "src/session/open.ts";
 const ANSWERS = "src/delivery/answers.ts";
@@ -94,12 +93,12 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "count our own pause as silence",
     file: LIVENESS,
-    patches: [["Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS)", "Math.max(gapMs, 0)"]],
+    patches: [["const countedMs = watchedOf(gapMs);", "const countedMs = Math.max(gapMs, 0);"]],
   },
   {
     name: "count our own pause as the time of who owes an answer",
-    file: WATCHED_TIME,
-    patches: [["Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS)", "Math.max(gapMs, 0)"]],
+    file: LIVENESS,
+    patches: [["watchedOf(clockMs - this.#clockMs)", "Math.max(clockMs - this.#clockMs, 0)"]],
   },
   {
     name: "never reset offsets on reconnect",

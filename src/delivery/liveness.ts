@@ -29,6 +29,11 @@ import { type LocalFault, type Logger, type SocketSample, TcpState } from "../ba
 /** One gap between two readings counts for at most this much silence or stall. */
 export const MAX_COUNTED_GAP_MS = 250;
 
+/** How much of a gap between two looks counts. */
+function watchedOf(gapMs: number): number {
+  return Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
+}
+
 /** From this much silence on, the cause is looked for. */
 export const EVIDENCE_AFTER_MS = 250;
 
@@ -214,7 +219,7 @@ export function freshMemory(nowMs: number): LivenessMemory {
 export function observe(memory: LivenessMemory, observation: Observation): LivenessMemory {
   const { nowMs, sample, ackedBytes, unackedBytes, progressed } = observation;
   const gapMs = nowMs - memory.atMs;
-  const countedMs = Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
+  const countedMs = watchedOf(gapMs);
   const heard = progressed || sample.lastAckMs < gapMs;
   const outstanding = unackedBytes > 0;
   const watchedSilenceMs = outstanding && memory.outstanding && !heard
@@ -492,7 +497,6 @@ export class WatchedTime {
 
   /** A moment since the last look, in watched time. */
   at(clockMs: number): number {
-    const gapMs = clockMs - this.#clockMs;
-    return this.#watchedMs + Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
+    return this.#watchedMs + watchedOf(clockMs - this.#clockMs);
   }
 }

@@ -300,7 +300,8 @@ export class Lease implements Tenure, HeldLease {
     const isRenewed = this.#hasLapsed && this.#validUntilMs > clock.nowMs();
     if (isRenewed) this.#hasLapsed = false;
     this.#watch();
-    if (isRenewed) { for (const onRenewed of [...this.#onRenewed]) onRenewed(); }
+    if (!isRenewed) return;
+    for (const onRenewed of [...this.#onRenewed]) onRenewed();
   }
 
   #beatIn(delayMs: number): void {

@@ -4,6 +4,7 @@ import { AllowedPeers } from "../../src/kernel/allowed_peers.ts";
 import { TcpState } from "../../src/base/ports.ts";
 import { type ListenDialer, listenDialer } from "../../src/kernel/listen_dialer.ts";
 import { bytes, text } from "../support/bytes.ts";
+import { until } from "../support/until.ts";
 
 const connectTo = ({ addr }: ListenDialer) =>
   Deno.connect({ hostname: "127.0.0.1", port: addr.port });
@@ -215,4 +216,21 @@ Deno.test("what is wrong is said before anything listens", () => {
     () => listenDialer({ ...where, port: taken.addr.port }),
     Deno.errors.AddrInUse,
   );
+});
+
+Deno.test("a listener that rests refuses, and listens again without an attempt once it resumes", async () => {
+  using dialer = listenDialer({ hostname: "127.0.0.1", port: 0 });
+  const accepts = async () => {
+    const conn = await connectTo(dialer).catch(() => undefined);
+    conn?.close();
+    return conn !== undefined;
+  };
+  for (let round = 0; round < 3; round++) {
+    assert(await accepts());
+    dialer.rest?.();
+    await until("nobody listens", async () => !(await accepts()));
+    dialer.resume?.();
+    dialer.resume?.();
+    await until("somebody listens", accepts);
+  }
 });

@@ -24,8 +24,11 @@ Deno.test("a quota that is used up is a full disk, whoever says so", () => {
 Deno.test("a write that has failed is a full disk where nothing else can be written either", () => {
   using dir = new TempDir();
   const tried = `${dir.queue}.room`;
-  // Of a process that was killed.
-  Deno.writeTextFileSync(tried, "");
+  // It may be another queue.
+  Deno.writeTextFileSync(tried, "x");
+  assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
+  assert.equal(Deno.readTextFileSync(tried), "x");
+  Deno.removeSync(tried);
   assert.equal(codeOfWrite(SqliteCode.IOERR_WRITE, dir.queue), SqliteCode.IOERR_WRITE);
   assert.throws(() => Deno.statSync(tried), Deno.errors.NotFound);
   const { openSync } = Deno;

@@ -13,6 +13,7 @@ import { tenuredDialer } from "../../src/sender/tenured_dialer.ts";
 class Right {
   leftMs = 1000;
   readonly #listeners = new Set<() => void>();
+  #onRenewed = (): void => {};
 
   validForMs(): number {
     return this.leftMs;
@@ -26,6 +27,16 @@ class Right {
   lapse(): void {
     this.leftMs = 0;
     for (const onLapsed of this.#listeners) onLapsed();
+  }
+
+  subscribeRenewed(onRenewed: () => void): () => void {
+    this.#onRenewed = onRenewed;
+    return () => {};
+  }
+
+  renew(): void {
+    this.leftMs = 1000;
+    this.#onRenewed();
   }
 
   get listeners(): number {
@@ -138,7 +149,7 @@ Deno.test("without the right no connection is made, and one that comes too late 
     },
   }, right);
   await assert.rejects(dialer.dial(new AbortController().signal), isLapsed);
-  assert.deepEqual(below.done, ["abort"]);
+  assert.deepEqual(below.done, ["ended here", "abort"]);
   await assert.rejects(dialer.dial(new AbortController().signal), isLapsed);
   assert.equal(dials, 1);
 });
@@ -181,6 +192,33 @@ Deno.test("whoever reads when the right runs out learns that it has", async (t) 
       await assert.rejects(reading, { code: "LAPSED" });
     });
   }
+});
+
+Deno.test("whoever writes when the right runs out learns that it has, and the wire below once", async () => {
+  const { right, below, wire } = await dialed();
+  const write = Promise.withResolvers<number>();
+  below.write = () => write.promise;
+  const writing = wire.write(new Uint8Array(3));
+  right.lapse();
+  write.reject(new WireError("ECANCELED", "given up here"));
+  await assert.rejects(writing, { code: "LAPSED" });
+  wire.concluded?.({ confirmedAny: false, unconfirmedPackets: 1 });
+  assert.deepEqual(below.done, ["ended here", "abort"]);
+});
+
+Deno.test("whoever was waited for when the right ran out is waited for again once it is renewed", () => {
+  const right = new Right();
+  const done: string[] = [];
+  tenuredDialer({
+    remote: "listen://127.0.0.1:4000",
+    waits: true,
+    rest: () => void done.push("rest"),
+    resume: () => void done.push("resume"),
+    dial: () => Promise.reject(new Error("nobody comes")),
+  }, right);
+  right.lapse();
+  right.renew();
+  assert.deepEqual(done, ["rest", "resume"]);
 });
 
 Deno.test("a process that wakes resets before it writes a byte, or ends in order", async (t) => {
