@@ -250,11 +250,11 @@ CREATE TRIGGER remove_all_runs AFTER TRUNCATE ON sendq.queue
 
 /**
  * Version 9: a lease says for how long its beats are good, so that others wait as long. Of a
- * holder that an older version knows nobody can say it: it is taken for the longest there may be.
+ * holder that an older version knows, or that takes it while this waits, nobody can say it: it is
+ * taken for the longest there may be.
  */
 export const LEASE_TTL: string = `
-ALTER TABLE sendq.lease ADD ttl_ms bigint NOT NULL DEFAULT 0;
-UPDATE sendq.lease SET ttl_ms = 600000 WHERE holder IS NOT NULL;
+ALTER TABLE sendq.lease ADD ttl_ms bigint NOT NULL DEFAULT 600000;
 `;
 
 /**
