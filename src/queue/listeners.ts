@@ -1,5 +1,5 @@
 /**
- * Who hears of what a queue does.
+ * Who hears of what a queue does, and since when it could not store.
  *
  * @module
  */

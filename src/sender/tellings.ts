@@ -1,3 +1,9 @@
+/**
+ * What a user is told beside the states of a sender: errors once, and what happens in its queue.
+ *
+ * @module
+ */
+
 import { messageOf } from "../base/errors.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import type { StoreFailure } from "../base/queue_stats.ts";

@@ -3,6 +3,9 @@
  * may be another user's, who can put a link to any file in their place at any moment. So such a
  * file is opened without a change to it, and then it is seen whether it is the one that lies there.
  *
+ * And making a file for a database. SQLite deletes a log that it finds beside an empty file, and
+ * with it the packets in it: so every such file is made here.
+ *
  * @module
  */
 
