@@ -90,7 +90,7 @@ export class SpoolFile {
       syncIn: durability === "power-loss" ? syncIn : "loop",
       clock,
     });
-    const own = new FileTransactions(database, path, { driver, nowMs: () => clock.nowMs() });
+    const own = new FileTransactions(this.file, { driver, nowMs: () => clock.nowMs() });
     this.#transactions = new SharedTransactions(database, path, own);
     this.group = new GroupCommit({ transactions: this.#transactions, log: this.log, clock });
     this.ringer = lockFileRinger(path, clock);

@@ -2,6 +2,9 @@ import assert from "node:assert/strict";
 import fc from "../support/properties.ts";
 import { Vacuum } from "../../src/queue/commit/vacuum.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { SqliteCode } from "../../src/queue/sqlite/driver.ts";
+import { SqliteStore } from "../../src/queue/store/sqlite_store.ts";
+import { spoolQueue } from "../../src/spool/spool.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { FaultDriver, settle } from "./helpers.ts";
@@ -265,4 +268,67 @@ Deno.test("giving space back waits for no sync of the disk, and what is stored b
   while (steps.size === 0) await new Promise((resolve) => setTimeout(resolve, 5));
   await again.enqueue("x");
   assert.equal(committedAt, "full");
+});
+
+Deno.test("where the way back to synced commits fails, no commit is made without a sync", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  let level = "", staysBack = false, steps = 0, refusals = 0;
+  const committedAt = new Set<string>();
+  driver.fault = (sql) => {
+    const [, set] = /^PRAGMA synchronous ?= ?(\w+)/i.exec(sql) ?? [];
+    if (set === "full" && staysBack) {
+      refusals++;
+      return FaultDriver.error(SqliteCode.IOERR);
+    }
+    level = set ?? level;
+    if (sql.startsWith("PRAGMA incremental_vacuum")) steps++;
+    if (sql === "COMMIT") committedAt.add(level);
+    return undefined;
+  };
+  const open = (name: string) => spoolQueue(dir.queue, name, { driver, syncIn: "loop" });
+  await using first = await open("first");
+  await first.enqueueMany(Array.from({ length: 100 }, () => new Uint8Array(100_000)));
+  await sendingSideOf(first).removeThrough(first.lastId);
+  committedAt.clear();
+  staysBack = true;
+  while (steps === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  assert.equal(level, "normal");
+  // Whoever writes: packets, an edit, a queue that is made over the same connection.
+  const refused = { name: "QueueFileError", reason: "io" };
+  await assert.rejects(first.enqueue("x"), refused);
+  await assert.rejects(first.removeDeadLetters({ firstId: 1, lastId: 2 }), refused);
+  await assert.rejects(open("second"), refused);
+  assert.equal(refusals >= 4, true);
+  assert.deepEqual([...committedAt], []);
+  staysBack = false;
+  await using second = await open("second");
+  await second.enqueue("y");
+  await first.enqueue("z");
+  assert.deepEqual([...committedAt], ["full"]);
+});
+
+Deno.test("where threads give up and the way back to synced commits fails, nothing is stored either", () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  const store = SqliteStore.open(dir.queue, { driver, durability: "power-loss" });
+  const levels: string[] = [];
+  let staysBack = true;
+  driver.fault = (sql) => {
+    const [, set] = /^PRAGMA synchronous ?= ?(\w+)/i.exec(sql) ?? [];
+    if (set === "full" && staysBack) return FaultDriver.error(SqliteCode.IOERR);
+    if (set !== undefined) levels.push(set);
+    return undefined;
+  };
+  const edgeId = "00000000-0000-4000-8000-000000000000";
+  store.file.syncsCommits(false);
+  store.file.syncsCommits(true);
+  assert.throws(() => store.setEdgeId(edgeId), { name: "QueueFileError", reason: "io" });
+  assert.throws(() => store.file.vacuumStep(1), { name: "QueueFileError", reason: "io" });
+  assert.throws(() => store.setEdgeId(edgeId), { name: "QueueFileError", reason: "io" });
+  assert.equal(store.edgeId(), undefined);
+  staysBack = false;
+  store.setEdgeId(edgeId);
+  assert.equal(levels.at(-1), "full");
+  store.close();
 });

@@ -11,35 +11,20 @@ import type { FileSpace } from "./contract.ts";
 /** What `PRAGMA synchronous` says where each COMMIT is synced. */
 const FULL = 2;
 
-/** Those whose COMMITs have to be synced, and are not: the way back to that has failed. */
-const owing = new WeakSet<SqliteDatabase>();
-
-/**
- * Before a transaction: without this nothing that it stores may be acknowledged.
- *
- * @throws {SqliteError} It fails again.
- */
-export function syncAsBefore(database: SqliteDatabase): void {
-  if (!owing.has(database)) return;
-  database.prepare("PRAGMA synchronous = full").all([]);
-  owing.delete(database);
-}
-
 /** A file that SQLite has open. */
 export class DatabaseFile {
-  readonly #database: SqliteDatabase;
-  readonly #path: string;
+  /** Its connection. No other `DatabaseFile` may have the same one. */
+  readonly database: SqliteDatabase;
+  readonly path: string;
   readonly #dataVersion: SqliteStatement;
   readonly #pages: SqliteStatement;
   readonly #freePages: SqliteStatement;
+  /** COMMITs have to be synced, and perhaps would not be: the way back to that is due. */
+  #owesSync = false;
 
-  /**
-   * @param database The file, open.
-   * @param path Its path, for the words of an error.
-   */
   constructor(database: SqliteDatabase, path: string) {
-    this.#database = database;
-    this.#path = path;
+    this.database = database;
+    this.path = path;
     this.#dataVersion = database.prepare("PRAGMA data_version");
     this.#pages = database.prepare("PRAGMA page_count");
     this.#freePages = database.prepare("PRAGMA freelist_count");
@@ -76,17 +61,16 @@ export class DatabaseFile {
    */
   vacuumStep(pages: number): FileSpace {
     this.#guard(() => {
-      const [row] = this.#database.prepare("PRAGMA synchronous").all([]);
-      const syncs = Number(row?.[0]) === FULL;
-      if (syncs) {
-        owing.add(this.#database);
-        this.#database.prepare("PRAGMA synchronous = normal").all([]);
+      const [row] = this.database.prepare("PRAGMA synchronous").all([]);
+      if (Number(row?.[0]) === FULL) {
+        this.#owesSync = true;
+        this.database.prepare("PRAGMA synchronous = normal").all([]);
       }
       try {
         // all(), because a single step frees a single page.
-        this.#database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]);
+        this.database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]);
       } finally {
-        if (syncs) syncAsBefore(this.#database);
+        this.syncAgain();
       }
     });
     return this.space();
@@ -101,27 +85,40 @@ export class DatabaseFile {
    */
   moveLog(): boolean {
     return this.#guard(() => {
-      const [row] = this.#database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]);
+      const [row] = this.database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]);
       return row?.[0] === 0;
     });
   }
 
   /**
-   * Whether COMMIT waits until the log is on the disk, as it does at first with `"power-loss"`.
+   * Whether COMMIT waits from now on until the log is on the disk, as it does at first with
+   * `"power-loss"`.
    *
    * @param syncs `false`: whoever is told of a commit syncs the log before.
    * @throws {QueueFileError}
    */
   syncsCommits(syncs: boolean): void {
-    const level = syncs ? "full" : "normal";
-    this.#guard(() => this.#database.prepare(`PRAGMA synchronous = ${level}`).all([]));
+    this.#owesSync = syncs;
+    if (!syncs) this.#guard(() => this.database.prepare("PRAGMA synchronous = normal").all([]));
+  }
+
+  /**
+   * Before each transaction that writes: where its COMMIT has to be synced and would not be,
+   * nothing that it stores may be acknowledged.
+   *
+   * @throws {SqliteError} The way back fails, once more.
+   */
+  syncAgain(): void {
+    if (!this.#owesSync) return;
+    this.database.prepare("PRAGMA synchronous = full").all([]);
+    this.#owesSync = false;
   }
 
   #guard<T>(work: () => T): T {
     try {
       return work();
     } catch (error) {
-      throw toFileError(error, this.#path);
+      throw toFileError(error, this.path);
     }
   }
 }

@@ -109,8 +109,8 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   static open(path: string, options: OpenStoreOptions): SqliteStore {
     const { driver, nowMs = () => 0 } = options;
     const storeOf = (database: SqliteDatabase, path: string): SqliteStore => {
-      const transactions = new FileTransactions(database, path, { driver, nowMs });
       const file = new DatabaseFile(database, path);
+      const transactions = new FileTransactions(file, { driver, nowMs });
       return new SqliteStore({ path, database, file, transactions, window: WHOLE_FILE });
     };
     const { database, path: realPath } = openQueueFile(path, {

@@ -4,10 +4,10 @@
  * @module
  */
 
-import { syncAsBefore } from "./database_file.ts";
 import { diskAt } from "../sqlite/disk_space.ts";
-import type { SqliteDatabase, SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
+import type { SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
 import { LogRoom } from "../sqlite/log_room.ts";
+import type { DatabaseFile } from "./database_file.ts";
 
 /** Begins and ends what a store does. */
 export interface Transactions {
@@ -34,7 +34,7 @@ export interface Transactions {
 export class FileTransactions implements Transactions {
   /** See {@linkcode Transactions.lastCommitMs}. */
   lastCommitMs = 0;
-  readonly #database: SqliteDatabase;
+  readonly #file: DatabaseFile;
   readonly #nowMs: () => number;
   readonly #logRoom: LogRoom;
   readonly #begin: SqliteStatement;
@@ -43,16 +43,15 @@ export class FileTransactions implements Transactions {
   readonly #rollback: SqliteStatement;
 
   /**
-   * @param database The file, open.
-   * @param path Its path.
+   * @param file The file, open.
    * @param options `driver`: whose file it is; `nowMs`: monotonic milliseconds.
    */
   constructor(
-    database: SqliteDatabase,
-    path: string,
+    file: DatabaseFile,
     { driver, nowMs }: { readonly driver: SqliteDriver; readonly nowMs: () => number },
   ) {
-    this.#database = database;
+    const { database, path } = file;
+    this.#file = file;
     this.#nowMs = nowMs;
     const look = driver.diskAt ?? diskAt;
     this.#logRoom = new LogRoom({ path, database, look: () => look(path), nowMs });
@@ -64,7 +63,7 @@ export class FileTransactions implements Transactions {
 
   /** See {@linkcode Transactions.begin}. */
   begin(): void {
-    syncAsBefore(this.#database);
+    this.#file.syncAgain();
     this.#begin.run([]);
   }
 
