@@ -8,7 +8,7 @@
 import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { SqliteCode, SqliteError } from "./sqlite/driver.ts";
-import { queueFileError } from "./sqlite/file_error.ts";
+import { isDiskFull, queueFileError } from "./sqlite/file_error.ts";
 import type { QueueFiles } from "./sqlite/file_identity.ts";
 import type {
   CommitRequest,
@@ -293,8 +293,4 @@ function mayBeFull(error: unknown): boolean {
   const cause = error instanceof QueueFileError ? error.cause : undefined;
   return cause instanceof SqliteError &&
     (cause.code === SqliteCode.IOERR_WRITE || cause.code === SqliteCode.IOERR_FSYNC);
-}
-
-function isDiskFull(error: unknown): boolean {
-  return error instanceof QueueFileError && error.reason === "disk-full";
 }

@@ -111,9 +111,9 @@ export function committerEvents(
       time.adopt(state);
       reader.knows(state);
     },
-    committed: (result, removedThroughId) => {
+    committed: (result, throughId) => {
       reader.stored(result.batches);
-      reader.removed(removedThroughId);
+      reader.removed(throughId);
       transacted(result);
       if (result.batches.length > 0) ring();
     },

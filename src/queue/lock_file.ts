@@ -52,7 +52,7 @@ export function toLockFileError(error: unknown, queuePath: string, lockPath: str
   const make = (reason: QueueFileReason, what: string, advice?: string) =>
     queueFileError(reason, queuePath, `its lock file ${lockPath} ${what}`, {
       cause: error,
-      ...(advice === undefined ? {} : { advice }),
+      advice,
     });
   switch (code) {
     case "EACCES":

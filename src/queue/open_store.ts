@@ -1,11 +1,10 @@
-import { QueueFileError } from "../base/errors.ts";
 import { GuardedStore } from "./guarded_store.ts";
 import { lockPathOf, toLockFileError } from "./lock_file.ts";
 import type { QueueOptions } from "./options.ts";
 import type { EdgeFile } from "./place.ts";
 import { makeRoomToOpen, prepareLockFile } from "./sender_lock.ts";
 import { refuseWhileSending } from "./sqlite/beside.ts";
-import { queueFileError, toFileError } from "./sqlite/file_error.ts";
+import { isDiskFull, queueFileError, toFileError } from "./sqlite/file_error.ts";
 import {
   type FileIdentity,
   identityAt,
@@ -69,8 +68,7 @@ export function openOnFullDisk<T>(path: string, open: () => T): T {
   try {
     return open();
   } catch (error) {
-    const full = error instanceof QueueFileError && error.reason === "disk-full";
-    if (!full || !makeRoomToOpen(path)) throw error;
+    if (!isDiskFull(error) || !makeRoomToOpen(path)) throw error;
     return open();
   }
 }

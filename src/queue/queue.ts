@@ -46,7 +46,6 @@ import { packetsOf } from "../base/packet_batch.ts";
 import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
 import { PendingEnqueue } from "./commit/pending_enqueues.ts";
-import { requeueInSteps } from "./commit/requeue.ts";
 import { FilePlace } from "./file_place.ts";
 import { committerEvents, QueueListeners, Storing } from "./listeners.ts";
 import {
@@ -437,10 +436,21 @@ export class OutboundQueue implements AsyncDisposable {
   async requeue(range: IdRange, options: RequeueOptions = {}): Promise<RequeuedPackets> {
     checkIdRange(range);
     const expiresAtMs = this.#expiryOf(options.ttlMs ?? Infinity);
-    return await requeueInSteps(
-      range,
-      (some) => this.#committer.edit({ kind: "requeue", range: some, expiresAtMs }),
-    );
+    let packets = 0, bytes = 0;
+    let ids: IdRange | undefined;
+    for (let rest = range;;) {
+      const moved = await this.#committer.edit({ kind: "requeue", range: rest, expiresAtMs });
+      const { damagedPackets } = moved;
+      // The last step has gone through all of what is left.
+      if (moved.ids === undefined) return { packets, bytes, ids, damagedPackets };
+      // Those that expire again meanwhile have higher ids than any of now.
+      if (ids === undefined) {
+        rest = { firstId: range.firstId, lastId: Math.min(range.lastId, moved.ids.firstId - 1) };
+      }
+      ids = { firstId: ids?.firstId ?? moved.ids.firstId, lastId: moved.ids.lastId };
+      packets += moved.packets;
+      bytes += moved.bytes;
+    }
   }
 
   /**

@@ -5,7 +5,8 @@
  * @module
  */
 
-import { FencedError, QueueFileError } from "../../base/errors.ts";
+import { FencedError } from "../../base/errors.ts";
+import { isDiskFull } from "../sqlite/file_error.ts";
 import type { PendingEnqueue } from "./pending_enqueues.ts";
 
 /** Removals that were asked for since the last transaction, as one. */
@@ -131,10 +132,6 @@ function split({ units, removal, removesAll = false }: Job, removedThrough: numb
 
 function bytesOf({ units }: Job): number {
   return units.length === 0 ? Infinity : units.reduce((sum, unit) => sum + unit.bytes, 0);
-}
-
-function isDiskFull(error: unknown): boolean {
-  return error instanceof QueueFileError && error.reason === "disk-full";
 }
 
 /** Takes out those whose signal was aborted meanwhile. */

@@ -87,9 +87,9 @@ export interface CommitterEvents {
   /**
    * Packets were stored, removed or dropped.
    *
-   * @param removedThroughId What was asked to be removed; 0: nothing.
+   * @param throughId What was asked to be removed; 0: nothing.
    */
-  committed(result: CommitResult, removedThroughId: number): void;
+  committed(result: CommitResult, throughId: number): void;
   /** An edit was made. */
   edited(edit: Edit, result: EditResult): void;
   /** Another process has committed, and these are its counts. */
@@ -113,6 +113,7 @@ export class Committer {
   readonly #clock: Clock;
   readonly #events: CommitterEvents;
   readonly #vacuum: Vacuum;
+  readonly #deadLimits: DeadLimits;
 
   readonly #parts: CommitInPartsOptions = {
     attempt: (job) => this.#commitJob(job),
@@ -130,7 +131,8 @@ export class Committer {
 
   #phase: Phase = "idle";
   #changes = 0;
-  #bounds: QueueBounds;
+  /** How full the queue may get; from the next commit on, where it is changed. */
+  bounds: QueueBounds;
   #state: StoreState;
   #dataVersion: number;
   readonly #pending = new PendingEnqueues();
@@ -158,7 +160,9 @@ export class Committer {
   ) {
     this.#store = store;
     this.#options = options;
-    this.#bounds = { maxPackets: options.maxPackets, maxBytes: options.maxBytes };
+    const { maxPackets, maxBytes, maxDeadPackets, maxDeadBytes } = options;
+    this.bounds = { maxPackets, maxBytes };
+    this.#deadLimits = { maxDeadPackets, maxDeadBytes };
     this.#clock = options.clock;
     this.#pauses = new LoopPauses(options.clock);
     this.#events = events;
@@ -166,15 +170,6 @@ export class Committer {
     this.#dataVersion = start.dataVersion;
     this.#sentThrough = start.state.sentThrough;
     this.#vacuum = new Vacuum(store, options.clock, () => this.#phase === "idle");
-  }
-
-  /** How full the queue may get; from the next commit on, where it is changed. */
-  get bounds(): QueueBounds {
-    return this.#bounds;
-  }
-
-  set bounds(bounds: QueueBounds) {
-    this.#bounds = bounds;
   }
 
   /** The counts that the last commit known has left. */
@@ -226,7 +221,7 @@ export class Committer {
    * more: a burst that is stored at once is dropped in the queue, where that is counted.
    */
   #makeWay({ packets, bytes }: PendingEnqueue): void {
-    const { maxPackets, maxBytes } = this.#bounds;
+    const { maxPackets, maxBytes } = this.bounds;
     const freePackets = maxPackets + MAX_COMMIT_PACKETS - packets;
     const freeBytes = maxBytes + MAX_COMMIT_BYTES - bytes;
     while (this.#pending.packets > freePackets || this.#pending.bytes > freeBytes) {
@@ -234,7 +229,7 @@ export class Committer {
       const [oldest] = this.#pending.take(1, 1);
       if (oldest === undefined) break;
       this.#finish(oldest);
-      oldest.reject(new QueueFullError(limit, this.#bounds[limit], GAVE_WAY));
+      oldest.reject(new QueueFullError(limit, this.bounds[limit], GAVE_WAY));
     }
   }
 
@@ -305,7 +300,7 @@ export class Committer {
     const state = await this.#store.state();
     if (this.#isClosed()) return;
     this.#dataVersion = dataVersion;
-    this.#adopt(state);
+    if (this.#take(state)) this.#events.grown();
     this.#events.adopted();
     if (this.#phase === "no-room") this.#schedule();
   }
@@ -397,20 +392,18 @@ export class Committer {
     for (const resolve of this.#roundWaiters.splice(0)) resolve();
   }
 
-  #take(state: StoreState): void {
+  /** Returns whether there may be packets that were not known. */
+  #take(state: StoreState): boolean {
+    const grown = state.lastId > this.#state.lastId;
     this.#state = state;
     this.#changes++;
     this.#events.knows(state);
-  }
-
-  #deadLimits(): DeadLimits {
-    const { maxDeadPackets, maxDeadBytes } = this.#options;
-    return { maxDeadPackets, maxDeadBytes };
+    return grown;
   }
 
   /** Takes as many waiting units as one transaction may have. */
   #takeUnits(): PendingEnqueue[] {
-    const { maxPackets, maxBytes } = this.#bounds;
+    const { maxPackets, maxBytes } = this.bounds;
     return this.#pending.take(
       Math.min(MAX_COMMIT_PACKETS, maxPackets),
       Math.min(MAX_COMMIT_BYTES, maxBytes),
@@ -450,12 +443,13 @@ export class Committer {
     try {
       for (;;) {
         try {
-          const at = this.#events.moment();
-          const deadLimits = this.#deadLimits();
-          const request = { edit, at, deadLimits, sentThrough: this.#sentThrough };
-          const result = await this.#store.edit(request);
-          const grown = result.state.lastId > this.#state.lastId;
-          this.#take(result.state);
+          const result = await this.#store.edit({
+            edit,
+            at: this.#events.moment(),
+            deadLimits: this.#deadLimits,
+            sentThrough: this.#sentThrough,
+          });
+          const grown = this.#take(result.state);
           this.#events.edited(edit, result);
           if (grown) this.#events.grown();
           return resolve(result);
@@ -484,7 +478,7 @@ export class Committer {
 
   #request(job: Job): CommitRequest {
     const { overflow } = this.#options;
-    const { maxPackets, maxBytes } = this.#bounds;
+    const { maxPackets, maxBytes } = this.bounds;
     const wantedId = job.removal?.throughId ?? 0;
     const { removedThrough } = this.#state;
     const handedOut = wantedId > removedThrough
@@ -498,7 +492,7 @@ export class Committer {
       at: this.#events.moment(),
       maxPackets,
       maxBytes,
-      deadLimits: this.#deadLimits(),
+      deadLimits: this.#deadLimits,
       overflow,
     };
   }
@@ -506,7 +500,7 @@ export class Committer {
   /** How much of a removal at least: no packet may lack the room that all of it would make. */
   #enough({ units, removesAll = false }: Job): PacketCount {
     if (removesAll) return { packets: Infinity, bytes: Infinity };
-    const { maxPackets, maxBytes } = this.#bounds;
+    const { maxPackets, maxBytes } = this.bounds;
     let packets = 0, bytes = 0;
     for (const unit of units) {
       packets += unit.packets;
@@ -529,8 +523,7 @@ export class Committer {
     const { state, batches, refused } = result;
     const unplaced: PendingEnqueue[] = [];
     const { units, removal } = job;
-    const grown = state.lastId > this.#state.lastId;
-    this.#take(state);
+    const grown = this.#take(state);
     let nextId = batches[0]?.firstId ?? 0;
     for (let i = 0; i < units.length; i++) {
       const unit = units[i];
@@ -545,7 +538,7 @@ export class Committer {
         unplaced.push(unit);
       } else {
         this.#finish(unit);
-        unit.reject(new QueueFullError(limit, this.#bounds[limit]));
+        unit.reject(new QueueFullError(limit, this.bounds[limit]));
       }
     }
     if (removal !== undefined && removeThrough < removal.throughId) this.#removeRest(removal);
@@ -562,12 +555,6 @@ export class Committer {
       throughId: Math.max(throughId, next?.throughId ?? 0),
       waiters: [...waiters, ...next?.waiters ?? []],
     };
-  }
-
-  #adopt(state: StoreState): void {
-    const grown = state.lastId > this.#state.lastId;
-    this.#take(state);
-    if (grown) this.#events.grown();
   }
 
   #fail(job: Job, error: unknown): void {

@@ -1,15 +1,7 @@
 import type { Clock } from "../../base/ports.ts";
-import type { FileSpace } from "../store/contract.ts";
+import type { QueueStore } from "../store/contract.ts";
 
-/** What giving space back needs of the store. */
-export interface SpaceStore {
-  /** How large the file is. */
-  space(): FileSpace | Promise<FileSpace>;
-  /** Gives some free pages back. */
-  vacuumStep(pages: number): FileSpace | Promise<FileSpace>;
-  /** Moves the log into the file. */
-  checkpoint(): void | Promise<void>;
-}
+type Vacuumed = Pick<QueueStore, "space" | "vacuumStep" | "checkpoint">;
 
 /** Below 4 MiB of free pages nothing is given back: the next packets will use them. */
 const WORTH_PAGES = 1024;
@@ -38,7 +30,7 @@ const BETWEEN_STEPS_MS = 10;
  * small steps, and only while the queue has nothing else to do.
  */
 export class Vacuum {
-  readonly #store: SpaceStore;
+  readonly #store: Vacuumed;
   readonly #clock: Clock;
   readonly #isIdle: () => boolean;
   #cancel: (() => void) | undefined;
@@ -48,12 +40,12 @@ export class Vacuum {
   #nextLookAtMs = -Infinity;
 
   /**
-   * Makes it; it does nothing until woken.
+   * It does nothing until woken.
    *
    * @param store The file.
    * @param isIdle Whether the queue has nothing to commit.
    */
-  constructor(store: SpaceStore, clock: Clock, isIdle: () => boolean) {
+  constructor(store: Vacuumed, clock: Clock, isIdle: () => boolean) {
     this.#store = store;
     this.#clock = clock;
     this.#isIdle = isIdle;

@@ -28,7 +28,10 @@ export function queueFileError(
   reason: QueueFileReason,
   path: string,
   what: string,
-  options: ErrorOptions & { readonly advice?: string; readonly outcome?: CommitOutcome } = {},
+  options: ErrorOptions & {
+    readonly advice?: string | undefined;
+    readonly outcome?: CommitOutcome;
+  } = {},
 ): QueueFileError {
   const { advice = ADVICE[reason], ...rest } = options;
   return new QueueFileError(reason, path, `Queue ${path}: ${what}. ${advice}`, rest);
@@ -53,10 +56,7 @@ export function toFileError(error: unknown, path: string): unknown {
 
 function fromSqlite(error: SqliteError, path: string): QueueFileError {
   const make = (reason: QueueFileReason, what: string, advice?: string): QueueFileError =>
-    queueFileError(reason, path, what, {
-      cause: error,
-      ...(advice === undefined ? {} : { advice }),
-    });
+    queueFileError(reason, path, what, { cause: error, advice });
   if (error.code === SqliteCode.IOERR_SHMSIZE) return make("disk-full", "the disk is full");
   switch (error.primaryCode) {
     case SqliteCode.FULL:
@@ -218,6 +218,11 @@ function remove(path: string): void {
   } catch {
     // There is none.
   }
+}
+
+/** Whether a caller would be told that the disk is full. */
+export function isDiskFull(error: unknown): boolean {
+  return error instanceof QueueFileError && error.reason === "disk-full";
 }
 
 /** EDQUOT, for which Deno has neither a class nor a code. */

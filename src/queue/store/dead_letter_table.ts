@@ -10,11 +10,10 @@ import {
   SqliteCode,
   type SqliteDatabase,
   SqliteError,
-  type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import { type IdWindow, lastIdIn, WindowStatement } from "./id_window.ts";
-import { MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
+import { countOf, MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
 import { LETTER_COLUMNS, letterCrcOf, letterOf } from "./row.ts";
 import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
 
@@ -37,13 +36,9 @@ const ROWS = 64;
 
 /** The dead letters on disk. */
 export class DeadLetterTable {
-  readonly #insert: SqliteStatement;
-  readonly #select: SqliteStatement;
-  readonly #selectSizes: SqliteStatement;
   readonly #window: IdWindow;
-  readonly #measure: SqliteStatement;
-  readonly #measureAll: SqliteStatement;
-  readonly #delete: SqliteStatement;
+
+  readonly #sql: ReturnType<typeof statementsOf>;
 
   /**
    * @param database The open file.
@@ -51,24 +46,7 @@ export class DeadLetterTable {
    */
   constructor(database: SqliteDatabase, window: IdWindow) {
     this.#window = window;
-    const prepare = (sql: string) => new WindowStatement(database, sql, window);
-    const columns = LETTER_COLUMNS.replace("id", "id - ?1");
-    const between = "WHERE id BETWEEN ?1 + ?4 AND min(?1 + ?5, ?3)";
-    // An id that is there already can only come from damage: the older letter stays.
-    this.#insert = prepare(
-      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, queue, crc, words, payload) ` +
-        "VALUES (?1 + ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-    );
-    this.#select = prepare(
-      `SELECT ${columns}, crc, words, payload FROM dead_letters ${between} ORDER BY id LIMIT ?6`,
-    );
-    this.#selectSizes = prepare(
-      `SELECT id - ?1, length(payload) FROM dead_letters ${between} ORDER BY id LIMIT ?6`,
-    );
-    const measure = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters";
-    this.#measure = prepare(`${measure} ${between}`);
-    this.#measureAll = prepare(`${measure} WHERE id > ?2 AND id <= ?3`);
-    this.#delete = prepare(`DELETE FROM dead_letters ${between}`);
+    this.#sql = statementsOf(database, window);
   }
 
   /** Adds packets. */
@@ -77,7 +55,7 @@ export class DeadLetterTable {
     for (const { id, payload } of packets) {
       const sent = id <= sentThrough ? 1 : 0;
       const crc = letterCrcOf(id, payload);
-      this.#insert.run([
+      this.#sql.insert.run([
         ...[id, enqueuedAtMs, diedAtMs, reason, sent, attempts],
         ...[this.#window.queue, crc, words, payload],
       ]);
@@ -86,18 +64,15 @@ export class DeadLetterTable {
 
   /** Counts what is there, letter by letter. */
   measure(): PacketCount {
-    const [packets = 0, bytes = 0] = (this.#measureAll.all([])[0] ?? []).map(Number);
-    return { packets, bytes };
+    return countOf(this.#sql.measureAll.all([])[0]);
   }
 
   /** Those above `afterId`, in the order of their ids; at least one when there is one. */
   read(afterId: number, maxBytes: number): DeadLetter[] {
-    const { ids } = this.#fitting({ firstId: afterId + 1, lastId: lastIdIn(this.#window) }, {
-      packets: Infinity,
-      bytes: maxBytes,
-    });
+    const above = { firstId: afterId + 1, lastId: lastIdIn(this.#window) };
+    const ids = this.#fitting(above, { packets: Infinity, bytes: maxBytes });
     if (ids === undefined) return [];
-    return this.#select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
+    return this.#sql.select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
   }
 
   /**
@@ -114,31 +89,31 @@ export class DeadLetterTable {
     let damagedPackets = 0;
     for (let from = firstId;;) {
       const limit = { packets: MOVE_PACKETS, bytes: MOVE_BYTES };
-      const { ids } = this.#fitting({ firstId: from, lastId }, limit);
+      const ids = this.#fitting({ firstId: from, lastId }, limit);
       if (ids === undefined) return { span: undefined, damagedPackets };
-      const letters = this.#select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
+      const letters = this.#sql.select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
       const sound = letters.filter(({ reason }) => reason !== "damaged");
       damagedPackets += letters.length - sound.length;
       from = ids.lastId + 1;
       if (sound.length === 0) continue;
-      if (sound.length === letters.length) this.#delete.run([ids.firstId, ids.lastId]);
-      else for (const { id } of sound) this.#delete.run([id, id]);
+      if (sound.length === letters.length) this.#sql.delete.run([ids.firstId, ids.lastId]);
+      else for (const { id } of sound) this.#sql.delete.run([id, id]);
       return { span: spanOf(sound, expiresAtMs), damagedPackets };
     }
   }
 
   /** Removes letters for good. */
   remove({ firstId, lastId }: IdRange): PacketCount {
-    const [packets = 0, bytes = 0] = (this.#measure.all([firstId, lastId])[0] ?? []).map(Number);
-    if (packets > 0) this.#delete.run([firstId, lastId]);
-    return { packets, bytes };
+    const count = countOf(this.#sql.measure.all([firstId, lastId])[0]);
+    if (count.packets > 0) this.#sql.delete.run([firstId, lastId]);
+    return count;
   }
 
   /** Removes the oldest, until both excesses are gone or no letter is left. */
   dropOldest(over: PacketCount): PacketCount {
     let packets = 0, bytes = 0, through = 0;
     while (packets < over.packets || bytes < over.bytes) {
-      const rows = this.#selectSizes.all([through + 1, lastIdIn(this.#window), ROWS]);
+      const rows = this.#sql.selectSizes.all([through + 1, lastIdIn(this.#window), ROWS]);
       if (rows.length === 0) break;
       for (const [id, size] of rows) {
         if (packets >= over.packets && bytes >= over.bytes) break;
@@ -147,30 +122,50 @@ export class DeadLetterTable {
         bytes += Number(size);
       }
     }
-    if (packets > 0) this.#delete.run([0, through]);
+    if (packets > 0) this.#sql.delete.run([0, through]);
     return { packets, bytes };
   }
 
   /** Which of the first letters in a range fit: at least one when there is one. */
-  #fitting(
-    { firstId, lastId }: IdRange,
-    limit: PacketCount,
-  ): { readonly ids: IdRange | undefined; readonly bytes: number } {
+  #fitting({ firstId, lastId }: IdRange, limit: PacketCount): IdRange | undefined {
     let ids: IdRange | undefined;
     let packets = 0, bytes = 0;
     for (;;) {
-      const rows = this.#selectSizes.all([(ids?.lastId ?? firstId - 1) + 1, lastId, ROWS]);
+      const rows = this.#sql.selectSizes.all([(ids?.lastId ?? firstId - 1) + 1, lastId, ROWS]);
       for (const row of rows) {
         const size = Number(row[1]);
         const fits = packets < limit.packets && bytes + size <= limit.bytes;
-        if (ids !== undefined && !fits) return { ids, bytes };
+        if (ids !== undefined && !fits) return ids;
         ids = { firstId: ids?.firstId ?? Number(row[0]), lastId: Number(row[0]) };
         packets++;
         bytes += size;
       }
-      if (rows.length < ROWS) return { ids, bytes };
+      if (rows.length < ROWS) return ids;
     }
   }
+}
+
+function statementsOf(database: SqliteDatabase, window: IdWindow) {
+  const prepare = (sql: string) => new WindowStatement(database, sql, window);
+  const columns = LETTER_COLUMNS.replace("id", "id - ?1");
+  const between = "WHERE id BETWEEN ?1 + ?4 AND min(?1 + ?5, ?3)";
+  const measure = "SELECT count(*), coalesce(sum(length(payload)), 0) FROM dead_letters";
+  return {
+    // An id that is there already can only come from damage: the older letter stays.
+    insert: prepare(
+      `INSERT OR IGNORE INTO dead_letters (${LETTER_COLUMNS}, queue, crc, words, payload) ` +
+        "VALUES (?1 + ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+    ),
+    select: prepare(
+      `SELECT ${columns}, crc, words, payload FROM dead_letters ${between} ORDER BY id LIMIT ?6`,
+    ),
+    selectSizes: prepare(
+      `SELECT id - ?1, length(payload) FROM dead_letters ${between} ORDER BY id LIMIT ?6`,
+    ),
+    measure: prepare(`${measure} ${between}`),
+    measureAll: prepare(`${measure} WHERE id > ?2 AND id <= ?3`),
+    delete: prepare(`DELETE FROM dead_letters ${between}`),
+  };
 }
 
 function spanOf(letters: readonly DeadLetter[], expiresAtMs: number): PacketSpan {

@@ -12,7 +12,6 @@ import {
   SqliteCode,
   type SqliteDatabase,
   SqliteError,
-  type SqliteStatement,
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
@@ -51,27 +50,9 @@ const NONE: PacketCount = { packets: 0, bytes: 0 };
 
 /** The packets on disk. Ids up to `removedThrough` count as gone, whatever the rows say. */
 export class PacketTable {
-  readonly #insertBatch: SqliteStatement;
-  readonly #insertExpiry: SqliteStatement;
-  readonly #updateBatch: SqliteStatement;
   readonly #window: IdWindow;
-  readonly #measureAll: SqliteStatement;
-  readonly #measureThrough: SqliteStatement;
-  readonly #measureBetween: SqliteStatement;
-  readonly #deleteThrough: SqliteStatement;
-  readonly #deleteExpiryThrough: SqliteStatement;
-  readonly #deleteBetween: SqliteStatement;
-  readonly #deleteExpiryBetween: SqliteStatement;
-  readonly #selectOldest: SqliteStatement;
-  readonly #selectTime: SqliteStatement;
-  readonly #selectEnds: SqliteStatement;
-  readonly #selectSizes: SqliteStatement;
-  readonly #selectBatches: SqliteStatement;
-  readonly #selectRow: SqliteStatement;
-  readonly #selectIdBefore: SqliteStatement;
-  readonly #selectDueById: SqliteStatement;
-  readonly #selectDueByTime: SqliteStatement;
-  readonly #selectNextDue: SqliteStatement;
+
+  readonly #sql: ReturnType<typeof statementsOf>;
 
   /**
    * @param database The open file.
@@ -79,81 +60,7 @@ export class PacketTable {
    */
   constructor(database: SqliteDatabase, window: IdWindow) {
     this.#window = window;
-    const prepare = (sql: string) => new WindowStatement(database, sql, window);
-    this.#insertBatch = prepare(
-      "INSERT INTO packets (last_id, enqueued_at_ms, queue, crc, stored_bytes, queued_packets, " +
-        "queued_bytes, removed_through, sent_through, ends, payload) " +
-        "VALUES (?1 + ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
-    );
-    this.#insertExpiry = prepare(
-      "INSERT OR REPLACE INTO expiry (last_id, expires_at_ms) VALUES (?1 + ?4, ?5)",
-    );
-    this.#updateBatch = prepare(
-      "UPDATE packets SET ends = ?4, payload = ?5, crc = ?6 WHERE last_id = ?1 + ?7",
-    );
-    // length() of a BLOB reads the row's header only, never its overflow pages.
-    const measure = "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
-      "coalesce(sum(length(payload)), 0) FROM packets";
-    const through = "WHERE last_id > ?2 AND last_id <= min(?1 + ?4, ?3)";
-    const between = "WHERE last_id BETWEEN ?1 + ?4 AND min(?1 + ?5, ?3)";
-    this.#measureAll = prepare(`${measure} WHERE last_id > ?2 AND last_id <= ?3`);
-    this.#measureThrough = prepare(`${measure} ${through}`);
-    this.#measureBetween = prepare(`${measure} ${between}`);
-    this.#deleteThrough = prepare(`DELETE FROM packets ${through}`);
-    this.#deleteExpiryThrough = prepare(`DELETE FROM expiry ${through}`);
-    this.#deleteBetween = prepare(`DELETE FROM packets ${between}`);
-    this.#deleteExpiryBetween = prepare(`DELETE FROM expiry ${between}`);
-    this.#selectOldest = prepare(
-      "SELECT last_id - ?1, coalesce(length(ends) / 4, 1), enqueued_at_ms " +
-        "FROM packets WHERE last_id > ?2 AND last_id <= ?3 ORDER BY last_id LIMIT 1",
-    );
-    this.#selectTime = prepare(
-      "SELECT last_id - ?1 + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms FROM packets " +
-        "WHERE last_id >= ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT 1",
-    );
-    const behind = "WHERE last_id > ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT ?5";
-    this.#selectEnds = prepare(
-      `SELECT last_id - ?1, ends, length(payload) FROM packets ${behind}`,
-    );
-    this.#selectSizes = prepare(
-      "SELECT length(payload), last_id - ?1 + 1 - coalesce(length(ends) / 4, 1) FROM packets " +
-        behind,
-    );
-    this.#selectBatches = prepare(
-      "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms " +
-        "FROM packets LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
-        "WHERE packets.last_id > ?1 + ?4 AND packets.last_id <= ?3 " +
-        "ORDER BY packets.last_id LIMIT ?5",
-    );
-    this.#selectRow = prepare(
-      "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms, " +
-        "coalesce(CAST(payload AS BLOB), x'') FROM packets " +
-        "LEFT JOIN expiry ON expiry.last_id = packets.last_id WHERE packets.last_id = ?1 + ?4",
-    );
-    this.#selectIdBefore = prepare(
-      "SELECT last_id - ?1 FROM packets WHERE last_id < ?1 + ?4 AND last_id > ?2 " +
-        "ORDER BY last_id DESC LIMIT 1",
-    );
-    // An older sendq leaves rows of `expiry` behind whose batch is gone: hence the joins.
-    const due = "SELECT due.last_id - ?1, coalesce(length(ends) / 4, 1), length(payload) FROM ";
-    const join = " AS due CROSS JOIN packets ON packets.last_id = due.last_id ";
-    this.#selectDueById = prepare(
-      `${due} (SELECT * FROM expiry WHERE last_id > ?1 + ?4 AND last_id <= ?3 ` +
-        `ORDER BY last_id LIMIT ?7)${join}` +
-        "WHERE due.expires_at_ms <= ?5 ORDER BY due.last_id LIMIT ?6",
-    );
-    // The sign keeps SQLite from searching by id: by time it finds at once.
-    const ofQueue = window === WHOLE_FILE
-      ? ""
-      : `${queueOfKey("due.last_id")} = ${queueOfKey("?1")} AND `;
-    const byTime = `WHERE ${ofQueue}+due.last_id > ?1 + ?4 AND due.expires_at_ms`;
-    this.#selectDueByTime = prepare(
-      `${due} expiry${join}${byTime} <= ?5 ORDER BY due.expires_at_ms LIMIT ?6`,
-    );
-    this.#selectNextDue = prepare(
-      `SELECT due.expires_at_ms FROM expiry${join}${byTime} > ?5 ` +
-        "ORDER BY due.expires_at_ms LIMIT 1",
-    );
+    this.#sql = statementsOf(database, window);
   }
 
   /**
@@ -181,7 +88,7 @@ export class PacketTable {
     const { bytes, expiresAtMs } = batch;
     const lastId = lastIdOf(batch);
     const ends = endsBlob(batch.ends);
-    this.#insertBatch.run([
+    this.#sql.insertBatch.run([
       lastId,
       enqueuedAtMs,
       this.#window.queue,
@@ -194,7 +101,7 @@ export class PacketTable {
       ends,
       bytes,
     ]);
-    if (expiresAtMs !== Infinity) this.#insertExpiry.run([lastId, expiresAtMs]);
+    if (expiresAtMs !== Infinity) this.#sql.insertExpiry.run([lastId, expiresAtMs]);
   }
 
   /**
@@ -208,10 +115,10 @@ export class PacketTable {
   read(afterId: number, maxBytes: number): ReadResult {
     let rows: SqliteValue[][];
     try {
-      rows = this.#selectBatches.all([afterId, this.#rowsToRead(afterId, maxBytes)]);
+      rows = this.#sql.selectBatches.all([afterId, this.#rowsToRead(afterId, maxBytes)]);
     } catch (error) {
       if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
-      rows = this.#selectBatches.all([afterId, 1]);
+      rows = this.#sql.selectBatches.all([afterId, 1]);
     }
     const batches: PacketBatch[] = [];
     let before = afterId;
@@ -258,7 +165,7 @@ export class PacketTable {
     { packets, removedThrough }: Pick<Counts, "packets" | "removedThrough">,
     each: (packet: StoredPacket, enqueuedAtMs: number) => void,
   ): PacketCount | undefined {
-    const row = this.#selectRow.all([lastId])[0];
+    const row = this.#sql.selectRow.all([lastId])[0];
     if (row === undefined) {
       throw new ContradictionError(`there are packets that end with id ${lastId}, and are not`);
     }
@@ -271,26 +178,26 @@ export class PacketTable {
       if (!(error instanceof DamagedRowError)) throw error;
     }
     const idBefore = this.#idBefore(lastId);
-    this.#deleteBetween.run([lastId, lastId]);
-    this.#deleteExpiryBetween.run([lastId, lastId]);
+    this.#sql.deleteBetween.run([lastId, lastId]);
+    this.#sql.deleteExpiryBetween.run([lastId, lastId]);
     const left = this.measure(removedThrough);
     const missingPackets = packets - left.packets;
     const found = row[6] instanceof Uint8Array ? row[6] : new Uint8Array(0);
     const rest = packetsOfDamaged(row, found, { idBefore, removedThrough, missingPackets });
     for (const packet of rest) each(packet, time);
-    if (this.#selectRow.all([lastId]).length > 0) {
+    if (this.#sql.selectRow.all([lastId]).length > 0) {
       throw new ContradictionError(`the packets that end with id ${lastId} cannot be taken out`);
     }
     return left;
   }
 
   #idBefore(lastId: number): number {
-    return Number(this.#selectIdBefore.all([lastId])[0]?.[0] ?? 0);
+    return Number(this.#sql.selectIdBefore.all([lastId])[0]?.[0] ?? 0);
   }
 
   /** Counts what is there, row by row. */
   measure(removedThrough: number): PacketCount {
-    const all = countOf(this.#measureAll.all([])[0]);
+    const all = countOf(this.#sql.measureAll.all([])[0]);
     let part = NONE;
     try {
       part = this.#partThrough(removedThrough);
@@ -305,7 +212,7 @@ export class PacketTable {
   #rowsToRead(afterId: number, maxBytes: number): number {
     let rows = 0;
     for (const limit of READ_ROWS) {
-      const sizes = this.#selectSizes.all([afterId, limit]);
+      const sizes = this.#sql.selectSizes.all([afterId, limit]);
       rows = 0;
       for (let bytes = 0; rows < sizes.length && bytes < maxBytes; rows++) {
         const [rowBytes, firstId] = sizes[rows] ?? [];
@@ -323,7 +230,7 @@ export class PacketTable {
    * @throws {ContradictionError} It was removed.
    */
   oldest(removedThrough: number): OldestPacket | undefined {
-    const row = this.#selectOldest.all([])[0];
+    const row = this.#sql.selectOldest.all([])[0];
     if (row === undefined) return undefined;
     const [lastId = 0, packets = 0, enqueuedAtMs = 0] = row.map(Number);
     if (lastId <= removedThrough) {
@@ -338,7 +245,7 @@ export class PacketTable {
 
   /** When a packet was stored; `undefined`: no row has it. */
   enqueuedAtMs(id: number): number | undefined {
-    const row = this.#selectTime.all([id])[0];
+    const row = this.#sql.selectTime.all([id])[0];
     if (row === undefined) return undefined;
     const [firstId = 0, enqueuedAtMs = 0] = row.map(Number);
     return firstId <= id ? enqueuedAtMs : undefined;
@@ -352,8 +259,8 @@ export class PacketTable {
    */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due {
     const rows = order === "by-id"
-      ? this.#selectDueById.all([afterId, nowMs, DUE_ROWS, DUE_SEARCH_ROWS])
-      : this.#selectDueByTime.all([afterId, nowMs, DUE_ROWS]);
+      ? this.#sql.selectDueById.all([afterId, nowMs, DUE_ROWS, DUE_SEARCH_ROWS])
+      : this.#sql.selectDueByTime.all([afterId, nowMs, DUE_ROWS]);
     const ranges: IdRange[] = [];
     let packets = 0, bytes = 0;
     for (const row of rows) {
@@ -369,7 +276,7 @@ export class PacketTable {
         ranges.push({ firstId, lastId });
       }
     }
-    const next = this.#selectNextDue.all([afterId, nowMs])[0];
+    const next = this.#sql.selectNextDue.all([afterId, nowMs])[0];
     return { ranges, nextAtMs: next === undefined ? Infinity : Number(next[0]) };
   }
 
@@ -378,9 +285,9 @@ export class PacketTable {
     if (through <= removedThrough) return NONE;
     const before = this.#partThrough(removedThrough);
     const after = this.#partThrough(through);
-    const whole = countOf(this.#measureThrough.all([through])[0]);
-    this.#deleteThrough.run([through]);
-    this.#deleteExpiryThrough.run([through]);
+    const whole = countOf(this.#sql.measureThrough.all([through])[0]);
+    this.#sql.deleteThrough.run([through]);
+    this.#sql.deleteExpiryThrough.run([through]);
     return {
       packets: whole.packets + after.packets - before.packets,
       bytes: whole.bytes + after.bytes - before.bytes,
@@ -389,7 +296,7 @@ export class PacketTable {
 
   /** Of the batch that `id` lies in, unless as its last packet: the packets up to `id`. */
   #partThrough(id: number): PacketCount {
-    const row = this.#selectEnds.all([id, 1])[0];
+    const row = this.#sql.selectEnds.all([id, 1])[0];
     if (row === undefined) return NONE;
     const { firstId, ends } = shapeOf(row);
     const packets = Math.max(0, id + 1 - firstId);
@@ -399,7 +306,7 @@ export class PacketTable {
   /** The id through which to remove the oldest, towards getting rid of both excesses. */
   idToDrop(removedThrough: number, over: PacketCount): number {
     let packets = 0, bytes = 0, id = removedThrough;
-    for (const row of this.#selectEnds.all([removedThrough, DROP_ROWS])) {
+    for (const row of this.#sql.selectEnds.all([removedThrough, DROP_ROWS])) {
       const { firstId, ends } = shapeOf(row);
       let startByte = 0;
       for (let i = 0; i < ends.length; i++) {
@@ -432,39 +339,117 @@ export class PacketTable {
     if (lastId < first) return NONE;
     this.#cutBefore(first, removedThrough);
     this.#cutBefore(lastId + 1, removedThrough);
-    const count = countOf(this.#measureBetween.all([first, lastId])[0]);
+    const count = countOf(this.#sql.measureBetween.all([first, lastId])[0]);
     if (each !== undefined) {
       // One row at a time: each may be large.
       for (let after = first - 1;;) {
-        const row = this.#selectBatches.all([after, 1])[0];
+        const row = this.#sql.selectBatches.all([after, 1])[0];
         if (row === undefined || Number(row[0]) > lastId) break;
         after = Number(row[0]);
-        this.#deleteBetween.run([after, after]);
+        this.#sql.deleteBetween.run([after, after]);
         each(batchOf(row), Number(row[5]));
       }
     } else if (count.packets > 0) {
-      this.#deleteBetween.run([first, lastId]);
+      this.#sql.deleteBetween.run([first, lastId]);
     }
-    this.#deleteExpiryBetween.run([first, lastId]);
+    this.#sql.deleteExpiryBetween.run([first, lastId]);
     return count;
   }
 
   /** Makes `id` the first of its batch, where it is not; what lies before gets a row of its own. */
   #cutBefore(id: number, removedThrough: number): void {
-    const shape = this.#selectEnds.all([id - 1, 1])[0];
+    const shape = this.#sql.selectEnds.all([id - 1, 1])[0];
     if (shape === undefined || shapeOf(shape).firstId >= id) return;
-    const row = this.#selectBatches.all([id - 1, 1])[0];
+    const row = this.#sql.selectBatches.all([id - 1, 1])[0];
     if (row === undefined) return;
     const batch = batchOf(row);
     const at = id - batch.firstId;
     const behind = sliceBatch(batch, at, batch.ends.length);
     const ends = endsBlob(behind.ends);
     const lastId = Number(row[0]);
-    this.#updateBatch.run([ends, behind.bytes, crcOf(lastId, ends, behind.bytes), lastId]);
+    this.#sql.updateBatch.run([ends, behind.bytes, crcOf(lastId, ends, behind.bytes), lastId]);
     const from = Math.max(0, removedThrough + 1 - batch.firstId);
     // Whoever excises writes the row of counts, so that this one needs none.
     if (from < at) this.#insert(sliceBatch(batch, from, at), Number(row[5]), undefined);
   }
+}
+
+function statementsOf(database: SqliteDatabase, window: IdWindow) {
+  const prepare = (sql: string) => new WindowStatement(database, sql, window);
+  // length() of a BLOB reads the row's header only, never its overflow pages.
+  const measure = "SELECT coalesce(sum(coalesce(length(ends) / 4, 1)), 0), " +
+    "coalesce(sum(length(payload)), 0) FROM packets";
+  const within = "WHERE last_id > ?2 AND last_id <= ?3";
+  const through = "WHERE last_id > ?2 AND last_id <= min(?1 + ?4, ?3)";
+  const between = "WHERE last_id BETWEEN ?1 + ?4 AND min(?1 + ?5, ?3)";
+  const behind = "WHERE last_id > ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT ?5";
+  const withExpiry = "FROM packets LEFT JOIN expiry ON expiry.last_id = packets.last_id " +
+    "WHERE packets.last_id";
+  // An older sendq leaves rows of `expiry` behind whose batch is gone: hence the joins.
+  const due = "SELECT due.last_id - ?1, coalesce(length(ends) / 4, 1), length(payload) FROM";
+  const join = "AS due CROSS JOIN packets ON packets.last_id = due.last_id";
+  const ofQueue = window === WHOLE_FILE
+    ? ""
+    : `${queueOfKey("due.last_id")} = ${queueOfKey("?1")} AND `;
+  // The sign keeps SQLite from searching by id: by time it finds at once.
+  const byTime = `WHERE ${ofQueue}+due.last_id > ?1 + ?4 AND due.expires_at_ms`;
+  return {
+    insertBatch: prepare(
+      "INSERT INTO packets (last_id, enqueued_at_ms, queue, crc, stored_bytes, queued_packets, " +
+        "queued_bytes, removed_through, sent_through, ends, payload) " +
+        "VALUES (?1 + ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+    ),
+    insertExpiry: prepare(
+      "INSERT OR REPLACE INTO expiry (last_id, expires_at_ms) VALUES (?1 + ?4, ?5)",
+    ),
+    updateBatch: prepare(
+      "UPDATE packets SET ends = ?4, payload = ?5, crc = ?6 WHERE last_id = ?1 + ?7",
+    ),
+    measureAll: prepare(`${measure} ${within}`),
+    measureThrough: prepare(`${measure} ${through}`),
+    measureBetween: prepare(`${measure} ${between}`),
+    deleteThrough: prepare(`DELETE FROM packets ${through}`),
+    deleteExpiryThrough: prepare(`DELETE FROM expiry ${through}`),
+    deleteBetween: prepare(`DELETE FROM packets ${between}`),
+    deleteExpiryBetween: prepare(`DELETE FROM expiry ${between}`),
+    selectOldest: prepare(
+      "SELECT last_id - ?1, coalesce(length(ends) / 4, 1), enqueued_at_ms " +
+        `FROM packets ${within} ORDER BY last_id LIMIT 1`,
+    ),
+    selectTime: prepare(
+      "SELECT last_id - ?1 + 1 - coalesce(length(ends) / 4, 1), enqueued_at_ms FROM packets " +
+        "WHERE last_id >= ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT 1",
+    ),
+    selectEnds: prepare(`SELECT last_id - ?1, ends, length(payload) FROM packets ${behind}`),
+    selectSizes: prepare(
+      "SELECT length(payload), last_id - ?1 + 1 - coalesce(length(ends) / 4, 1) FROM packets " +
+        behind,
+    ),
+    selectBatches: prepare(
+      "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms " +
+        `${withExpiry} > ?1 + ?4 AND packets.last_id <= ?3 ORDER BY packets.last_id LIMIT ?5`,
+    ),
+    selectRow: prepare(
+      "SELECT packets.last_id - ?1, ends, payload, expires_at_ms, crc, enqueued_at_ms, " +
+        `coalesce(CAST(payload AS BLOB), x'') ${withExpiry} = ?1 + ?4`,
+    ),
+    selectIdBefore: prepare(
+      "SELECT last_id - ?1 FROM packets WHERE last_id < ?1 + ?4 AND last_id > ?2 " +
+        "ORDER BY last_id DESC LIMIT 1",
+    ),
+    selectDueById: prepare(
+      `${due} (SELECT * FROM expiry WHERE last_id > ?1 + ?4 AND last_id <= ?3 ` +
+        `ORDER BY last_id LIMIT ?7) ${join} ` +
+        "WHERE due.expires_at_ms <= ?5 ORDER BY due.last_id LIMIT ?6",
+    ),
+    selectDueByTime: prepare(
+      `${due} expiry ${join} ${byTime} <= ?5 ORDER BY due.expires_at_ms LIMIT ?6`,
+    ),
+    selectNextDue: prepare(
+      `SELECT due.expires_at_ms FROM expiry ${join} ${byTime} > ?5 ` +
+        "ORDER BY due.expires_at_ms LIMIT 1",
+    ),
+  };
 }
 
 /** Little-endian uint32 as they lie in memory; a single packet needs none. */
@@ -473,6 +458,7 @@ function endsBlob(ends: Uint32Array): Uint8Array | null {
   return new Uint8Array(ends.buffer, ends.byteOffset, ends.byteLength);
 }
 
-function countOf(row: readonly SqliteValue[] | undefined): PacketCount {
+/** Packets and bytes in the first two columns of a row. */
+export function countOf(row: readonly SqliteValue[] | undefined): PacketCount {
   return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
 }

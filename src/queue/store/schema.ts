@@ -220,7 +220,7 @@ export function checkVersion(
 ): void {
   if (applicationId !== APPLICATION_ID) {
     const what = "the file is another program's database";
-    throw queueFileError("not-a-queue", path, what, advice === undefined ? {} : { advice });
+    throw queueFileError("not-a-queue", path, what, { advice });
   }
   if (version > SPOOL_VERSION) {
     throw queueFileError(

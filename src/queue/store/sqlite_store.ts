@@ -46,9 +46,7 @@ import {
 import { FileTransactions, type Transactions } from "./transactions.ts";
 import type { DeadLetter, Due, PacketCount } from "./types.ts";
 
-const NONE: PacketCount = { packets: 0, bytes: 0 };
-/** An edit that puts nothing back. */
-const NOTHING_BACK = { ids: undefined, damagedPackets: 0 } as const;
+const NOTHING: Edited = { packets: 0, bytes: 0, ids: undefined, damagedPackets: 0 };
 
 /** What a transaction needs to know, whatever it does. */
 interface Terms {
@@ -178,7 +176,8 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   edit(request: EditRequest): EditResult {
     return this.#transact(request, (draft) => {
       draft.writesState = true;
-      const result = this.#apply(draft, request.edit, request.at.wallMs);
+      const done = this.#apply(draft, request.edit, request.at.wallMs);
+      const result = { ...NOTHING, ...done };
       return { changed: result.packets > 0, result };
     });
   }
@@ -227,31 +226,29 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   }
 
   #draft(): Draft {
-    const counts = this.#counts.read();
-    const dropped = { packets: 0, bytes: 0, throughId: 0 };
     return {
-      ...{ counts, writesState: false, dropped },
-      ...{ setAside: [], oldestAtMs: undefined, storedBytes: 0 },
+      counts: this.#counts.read(),
+      writesState: false,
+      dropped: { packets: 0, bytes: 0, throughId: 0 },
+      setAside: [],
+      oldestAtMs: undefined,
+      storedBytes: 0,
     };
   }
 
-  #apply(
-    draft: Draft,
-    edit: Edit,
-    wallMs: number,
-  ): Edited {
+  #apply(draft: Draft, edit: Edit, wallMs: number): PacketCount | Edited {
     const { counts } = draft;
     switch (edit.kind) {
       case "bury":
-        return { ...this.#bury(counts, edit, wallMs), ...NOTHING_BACK };
+        return this.#bury(counts, edit, wallMs);
       case "set-aside":
         this.#setAside(draft, edit.lastId, wallMs);
-        return { ...NONE, ...NOTHING_BACK };
+        return NOTHING;
       case "remove-packets": {
         const count = this.#packets.excise(edit.range, counts.removedThrough);
         counts.packets -= count.packets;
         counts.bytes -= count.bytes;
-        return { ...count, ...NOTHING_BACK };
+        return count;
       }
       case "requeue":
         return this.#requeue(draft, edit, wallMs);
@@ -259,10 +256,10 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
         const count = this.#deadLetters.remove(edit.range);
         counts.deadPackets -= count.packets;
         counts.deadBytes -= count.bytes;
-        return { ...count, ...NOTHING_BACK };
+        return count;
       }
       case "keep-time":
-        return { ...NONE, ...NOTHING_BACK };
+        return NOTHING;
     }
   }
 
@@ -326,7 +323,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   ): Edited {
     const { counts } = draft;
     const { span, damagedPackets } = this.#deadLetters.take(range, expiresAtMs);
-    if (span === undefined) return { ...NONE, ids: undefined, damagedPackets };
+    if (span === undefined) return { ...NOTHING, damagedPackets };
     const { packets, bytes } = span;
     draft.storedBytes += bytes;
     const firstId = counts.lastId + 1;
