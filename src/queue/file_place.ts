@@ -58,7 +58,6 @@ export class FilePlace implements QueuePlace {
     }
   }
 
-  /** See {@linkcode GuardedStore.misplaced}. */
   misplaced(): QueueFileError | undefined {
     return this.store.misplaced();
   }
@@ -77,7 +76,6 @@ export class FilePlace implements QueuePlace {
     };
   }
 
-  /** See {@linkcode LogLook.mayHaveNews}. */
   mayHaveNews(): boolean {
     return this.#logLook?.mayHaveNews() ?? true;
   }
@@ -87,7 +85,6 @@ export class FilePlace implements QueuePlace {
     return SenderLock.acquire(this.store.path, clock, allocate);
   }
 
-  /** See {@linkcode GuardedStore.useSpareSpace}. */
   useSpareSpace(spare: SpareSpace | undefined): void {
     this.store.useSpareSpace(spare);
   }

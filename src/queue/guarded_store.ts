@@ -62,10 +62,7 @@ export class GuardedStore implements QueueStore {
   #prepare: (() => void) | undefined;
 
   /**
-   * Guards a store.
-   *
-   * @param store The file, open.
-   * @param files Its files, as they were when it was opened.
+   * @param files The store's files, as they were when it was opened.
    * @param prepare Called once, before anything is stored.
    */
   constructor(
@@ -109,7 +106,7 @@ export class GuardedStore implements QueueStore {
     return this.#misplaced;
   }
 
-  /** See {@linkcode QueueStore.commit}; a removal alone goes through on a full disk. */
+  /** A removal alone goes through on a full disk. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     if (request.units.length === 0) return this.inReserve(() => this.#store.commit(request));
     this.#checkIntake();
@@ -123,7 +120,7 @@ export class GuardedStore implements QueueStore {
     }
   }
 
-  /** See {@linkcode QueueStore.edit}; what removes goes through on a full disk. */
+  /** What removes goes through on a full disk. */
   edit(request: EditRequest): EditResult | Promise<EditResult> {
     if (request.edit.kind !== "requeue") return this.inReserve(() => this.#store.edit(request));
     this.#checkIntake();
@@ -236,47 +233,39 @@ export class GuardedStore implements QueueStore {
     this.#spareIsOut = this.#spare?.restoreReserve() === false;
   }
 
-  /** See {@linkcode QueueStore.due}. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
     return this.#store.due(afterId, nowMs, order);
   }
 
-  /** See {@linkcode QueueStore.deadLetters}. */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
     return this.#store.deadLetters(afterId, maxBytes);
   }
 
-  /** See {@linkcode QueueStore.read}. */
   read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
     return this.#store.read(afterId, maxBytes);
   }
 
-  /** See {@linkcode QueueStore.state}. */
   state(): StoreState | Promise<StoreState> {
     return this.#store.state();
   }
 
-  /** See {@linkcode QueueStore.dataVersion}. */
   dataVersion(): number | Promise<number> {
     return this.#store.dataVersion();
   }
 
-  /** See {@linkcode QueueStore.space}. */
   space(): FileSpace | Promise<FileSpace> {
     return this.#store.space();
   }
 
-  /** See {@linkcode QueueStore.vacuumStep}. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace> {
     return this.#store.vacuumStep(pages);
   }
 
-  /** See {@linkcode QueueStore.checkpoint}. */
   checkpoint(): void | Promise<void> {
     return this.#store.checkpoint();
   }
 
-  /** See {@linkcode QueueStore.close}; looks at the files for the last time. */
+  /** Looks at the files for the last time. */
   close(): void | Promise<void> {
     this.misplaced();
     this.#isClosed = true;

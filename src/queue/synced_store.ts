@@ -27,9 +27,6 @@ export class SyncedStore implements FileStore {
   readonly #log: LogSync;
 
   /**
-   * Takes a store over.
-   *
-   * @param store The file, open.
    * @param syncIn Where its log is synced; `"loop"` for one that syncs nothing.
    * @throws {Deno.errors.NotCapable} `"threads"` were asked for, and need a flag.
    * @throws {QueueFileError} They were, and the log cannot be opened.
@@ -40,7 +37,7 @@ export class SyncedStore implements FileStore {
     this.#log = new LogSync({ path: store.path, file: store.file, syncIn, clock });
   }
 
-  /** See {@linkcode SqliteStore.commit}; a removal alone is synced later. */
+  /** A removal alone is synced later. */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult> {
     this.#log.begin();
     const result = this.#store.commit(request);
@@ -54,76 +51,62 @@ export class SyncedStore implements FileStore {
     return result;
   }
 
-  /** See {@linkcode SqliteStore.edit}. */
   edit(request: EditRequest): EditResult | Promise<EditResult> {
     this.#log.begin();
     const result = this.#store.edit(request);
     return this.#log.isInThreads ? this.#log.synced(result) : result;
   }
 
-  /** See {@linkcode SqliteStore.setEdgeId}. */
   setEdgeId(id: string): void | Promise<void> {
     this.#log.begin();
     this.#store.setEdgeId(id);
     if (this.#log.isInThreads) return this.#log.synced(undefined);
   }
 
-  /** See {@linkcode FileStore.sync}. */
   sync(): Promise<void> {
     return this.#log.sync();
   }
 
-  /** See {@linkcode SqliteStore.due}. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
     return this.#log.read(() => this.#store.due(afterId, nowMs, order));
   }
 
-  /** See {@linkcode SqliteStore.deadLetters}. */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
     return this.#log.read(() => this.#store.deadLetters(afterId, maxBytes));
   }
 
-  /** See {@linkcode SqliteStore.read}. */
   read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
     return this.#log.read(() => this.#store.read(afterId, maxBytes));
   }
 
-  /** See {@linkcode SqliteStore.state}. */
   state(): StoreState | Promise<StoreState> {
     return this.#log.read(() => this.#store.state());
   }
 
-  /** See {@linkcode SqliteStore.edgeId}. */
   edgeId(): string | undefined | Promise<string | undefined> {
     return this.#log.read(() => this.#store.edgeId());
   }
 
-  /** See {@linkcode SqliteStore.enqueuedAtMs}. */
   enqueuedAtMs(id: number): number | undefined | Promise<number | undefined> {
     return this.#log.read(() => this.#store.enqueuedAtMs(id));
   }
 
-  /** See {@linkcode SqliteStore.dataVersion}. */
   dataVersion(): number | Promise<number> {
     return this.#log.read(() => this.#store.dataVersion());
   }
 
-  /** See {@linkcode SqliteStore.space}. */
   space(): FileSpace | Promise<FileSpace> {
     return this.#store.space();
   }
 
-  /** See {@linkcode SqliteStore.vacuumStep}. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace> {
     return this.#store.vacuumStep(pages);
   }
 
-  /** See {@linkcode SqliteStore.checkpoint}. */
   checkpoint(): void {
     this.#store.checkpoint();
   }
 
-  /** See {@linkcode SqliteStore.close}. */
   async close(): Promise<void> {
     await this.#log.close();
     this.#store.close();

@@ -110,12 +110,10 @@ export class LazyStatement implements SqliteStatement {
     this.#sql = sql;
   }
 
-  /** See {@linkcode SqliteStatement.run}. */
   run(params: readonly SqliteValue[]): void {
     (this.#statement ??= this.#database.prepare(this.#sql)).run(params);
   }
 
-  /** See {@linkcode SqliteStatement.all}. */
   all(params: readonly SqliteValue[]): SqliteValue[][] {
     return (this.#statement ??= this.#database.prepare(this.#sql)).all(params);
   }

@@ -28,9 +28,8 @@ export interface Moment {
 
 /** How many dead letters the file may hold; beyond it the oldest are removed. */
 export interface DeadLimits {
-  /** The most dead letters. */
   readonly maxDeadPackets: number;
-  /** The most payload bytes of dead letters. */
+  /** Those of their payloads. */
   readonly maxDeadBytes: number;
 }
 
@@ -62,7 +61,6 @@ export interface CommitRequest {
   readonly maxPackets: number;
   /** The most payload bytes that the file may hold, dead letters apart. */
   readonly maxBytes: number;
-  /** The bounds of dead letters. */
   readonly deadLimits: DeadLimits;
   /** What to do with a unit that does not fit. */
   readonly overflow: Overflow;
@@ -163,11 +161,8 @@ export type Edit =
 
 /** An edit and what it needs to know. */
 export interface EditRequest {
-  /** What to do. */
   readonly edit: Edit;
-  /** When it is asked for. */
   readonly at: Moment;
-  /** The bounds of dead letters. */
   readonly deadLimits: DeadLimits;
   /** Ids up to this one have been on a wire; never lowers what the file says. */
   readonly sentThrough: number;
@@ -205,49 +200,67 @@ export interface FileSpace {
   readonly freePages: number;
 }
 
-/** The store as the queue uses it: an answer may come later, from a thread or a database. */
+/**
+ * The store as the queue uses it: an answer may come later, from a thread or a database. Each
+ * method throws a `QueueFileError`.
+ */
 export interface QueueStore {
   /** The file's path without symbolic links. */
   readonly path: string;
-  /** See {@linkcode SqliteStore.commit}. */
+  /**
+   * Removes, stores and counts: all of it or, when this throws, nothing; `QueueFileError.outcome`
+   * says when that is not known.
+   */
   commit(request: CommitRequest): CommitResult | Promise<CommitResult>;
-  /** See {@linkcode SqliteStore.edit}. */
+  /** Makes a change in the middle: as `commit`, all of it or nothing. */
   edit(request: EditRequest): EditResult | Promise<EditResult>;
-  /** See {@linkcode SqliteStore.due}. */
+  /**
+   * Which packets above `afterId` have expired, and when the next one will.
+   *
+   * @param order `"by-id"`: those next behind `afterId`, and not all of them when
+   *   many that have not expired lie between; `"by-time"`: those that expired first.
+   */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due>;
-  /** See {@linkcode SqliteStore.deadLetters}. */
+  /**
+   * The dead letters with ids above `afterId`, in order, up to `maxBytes` in all; at
+   * least one when there is one.
+   */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]>;
-  /** See {@linkcode SqliteStore.read}. */
+  /**
+   * The packets that follow `afterId`, in order, up to `maxBytes` in all; at least one when there
+   * is one that is sound. When a page in that range cannot be read, the batches before it still
+   * come, one at a time.
+   */
   read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult>;
   /** The same for the sender, who is going to send it; left out where that is no other read. */
   handOut?(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult>;
-  /** See {@linkcode SqliteStore.state}. */
+  /** The counts, as last committed by anybody. */
   state(): StoreState | Promise<StoreState>;
-  /** See {@linkcode SqliteStore.dataVersion}. */
+  /**
+   * A number that changes when another connection has committed; costs a few
+   * microseconds.
+   */
   dataVersion(): number | Promise<number>;
-  /** See {@linkcode SqliteStore.space}. */
+  /** How large the file is. */
   space(): FileSpace | Promise<FileSpace>;
-  /** See {@linkcode SqliteStore.vacuumStep}. */
+  /** Gives up to `pages` free pages back; see {@linkcode DatabaseFile.vacuumStep}. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace>;
-  /** See {@linkcode SqliteStore.checkpoint}. */
+  /** Moves the log into the file, as far as nobody reads it. */
   checkpoint(): void | Promise<void>;
-  /** See {@linkcode SqliteStore.close}. */
   close(): void | Promise<void>;
 }
 
 /** A store that is a file, which can be forwarded as a whole. */
 export interface FileStore extends QueueStore {
-  /** See {@linkcode SqliteStore.edgeId}. */
+  /** Which file this is to those to whom it is forwarded; `undefined`: it never was. */
   edgeId(): string | undefined | Promise<string | undefined>;
-  /** See {@linkcode SqliteStore.setEdgeId}. */
+  /** Makes it that file from now on, a UUID, and a file of version 4. */
   setEdgeId(id: string): void | Promise<void>;
-  /** See {@linkcode SqliteStore.enqueuedAtMs}. */
+  /** When a packet was stored, by the wall clock; `undefined`: it is not there. */
   enqueuedAtMs(id: number): number | undefined | Promise<number | undefined>;
   /**
    * Puts on the disk what other processes have committed, too. Their threads may be about to:
    * whoever gives packets to somebody who keeps their ids must not be quicker.
-   *
-   * @throws {QueueFileError}
    */
   sync(): Promise<void>;
 }

@@ -11,7 +11,7 @@ import type { FileSpace } from "./contract.ts";
 /** What `PRAGMA synchronous` says where each COMMIT is synced. */
 const FULL = 2;
 
-/** A file that SQLite has open. */
+/** A file that SQLite has open. All methods but `syncAgain` throw a `QueueFileError`. */
 export class DatabaseFile {
   /** Its connection. No other `DatabaseFile` may have the same one. */
   readonly database: SqliteDatabase;
@@ -30,21 +30,10 @@ export class DatabaseFile {
     this.#freePages = database.prepare("PRAGMA freelist_count");
   }
 
-  /**
-   * A number that changes when another connection has committed; costs a few
-   * microseconds.
-   *
-   * @throws {QueueFileError}
-   */
   dataVersion(): number {
     return this.#guard(() => numberFrom(this.#dataVersion));
   }
 
-  /**
-   * How large the file is, in pages.
-   *
-   * @throws {QueueFileError}
-   */
   space(): FileSpace {
     return this.#guard(() => ({
       pages: numberFrom(this.#pages),
@@ -56,8 +45,6 @@ export class DatabaseFile {
    * Gives up to `pages` free pages back, in a transaction of its own, which is not synced: a power
    * cut takes it back, and nobody has been told anything of it. On a slow disk a sync for each
    * step would hold up more than the step.
-   *
-   * @throws {QueueFileError}
    */
   vacuumStep(pages: number): FileSpace {
     this.#guard(() => {
@@ -81,7 +68,6 @@ export class DatabaseFile {
    * Does what it can when others are reading.
    *
    * @returns Whether all of it was moved, and is on the disk.
-   * @throws {QueueFileError}
    */
   moveLog(): boolean {
     return this.#guard(() => {
@@ -95,7 +81,6 @@ export class DatabaseFile {
    * `"power-loss"`.
    *
    * @param syncs `false`: whoever is told of a commit syncs the log before.
-   * @throws {QueueFileError}
    */
   syncsCommits(syncs: boolean): void {
     this.#owesSync = syncs;

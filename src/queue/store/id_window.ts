@@ -69,11 +69,7 @@ export class WindowStatement implements SqliteStatement {
   readonly #statement: SqliteStatement;
   readonly #window: readonly SqliteValue[];
 
-  /**
-   * @param database Where it runs.
-   * @param sql One statement.
-   * @param window The queue's.
-   */
+  /** @param sql One statement. */
   constructor(database: SqliteDatabase, sql: string, window: IdWindow) {
     const values = [window.baseId, window.belowId, window.endId];
     const isShared = window !== WHOLE_FILE;
@@ -87,12 +83,10 @@ export class WindowStatement implements SqliteStatement {
     );
   }
 
-  /** See {@linkcode SqliteStatement.run}. */
   run(params: readonly SqliteValue[]): void {
     this.#statement.run(this.#window.length === 0 ? params : [...this.#window, ...params]);
   }
 
-  /** See {@linkcode SqliteStatement.all}. */
   all(params: readonly SqliteValue[]): SqliteValue[][] {
     return this.#statement.all(this.#window.length === 0 ? params : [...this.#window, ...params]);
   }

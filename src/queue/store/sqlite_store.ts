@@ -1,6 +1,6 @@
 /**
- * The queue's file as a set of operations, each of them one transaction. The
- * SQL for the packets is in `packet_table.ts`, that for the dead letters in
+ * The queue's file as a set of operations, each of them one transaction; `contract.ts` says what
+ * each does. The SQL for the packets is in `packet_table.ts`, that for the dead letters in
  * `dead_letter_table.ts`, the file's making in `schema.ts`. All of it is synchronous.
  *
  * @module
@@ -48,7 +48,6 @@ import type { DeadLetter, Due, PacketCount } from "./types.ts";
 
 const NOTHING: Edited = { packets: 0, bytes: 0, ids: undefined, damagedPackets: 0 };
 
-/** What a transaction needs to know, whatever it does. */
 interface Terms {
   readonly at: Moment;
   readonly deadLimits: DeadLimits;
@@ -65,7 +64,6 @@ export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine" | "kin
 export interface StoreParts {
   /** For the words of errors. */
   readonly path: string;
-  /** The file, open. */
   readonly database: SqliteDatabase;
   /** The same, as far as it has nothing to do with packets. */
   readonly file: DatabaseFile;
@@ -79,7 +77,6 @@ export interface StoreParts {
 export class SqliteStore implements Omit<FileStore, "sync"> {
   /** The file's path without symbolic links; of a queue in a spool with the queue's name. */
   readonly path: string;
-  /** What has nothing to do with packets. */
   readonly file: DatabaseFile;
   readonly #database: SqliteDatabase;
   readonly #transactions: Transactions;
@@ -87,7 +84,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
   readonly #deadLetters: DeadLetterTable;
   readonly #counts: StateTable;
 
-  /** @param parts A queue in a file that is open. */
   constructor({ path, database, file, transactions, window }: StoreParts) {
     this.path = path;
     this.file = file;
@@ -125,7 +121,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     }
   }
 
-  /** How long COMMIT took the last time that it had something to do. */
   get lastCommitMs(): number {
     return this.#transactions.lastCommitMs;
   }
@@ -140,12 +135,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     this.#read(() => this.#counts.checkSize());
   }
 
-  /**
-   * Removes, stores and counts in one transaction: all of it or, when this
-   * throws, nothing; see `QueueFileError.outcome` for the exception.
-   *
-   * @throws {QueueFileError}
-   */
   commit(request: CommitRequest): CommitResult {
     return this.#transact(request, (draft) => {
       const { counts } = draft;
@@ -167,12 +156,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     });
   }
 
-  /**
-   * Makes a change in the middle, in one transaction: all of it or, when this
-   * throws, nothing; see `QueueFileError.outcome` for the exception.
-   *
-   * @throws {QueueFileError}
-   */
   edit(request: EditRequest): EditResult {
     return this.#transact(request, (draft) => {
       draft.writesState = true;
@@ -433,13 +416,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     return batches;
   }
 
-  /**
-   * The packets that follow `afterId`, in order, up to `maxBytes` in all; at
-   * least one when there is one. When a page in that range cannot be read, the
-   * batches before it still come, one at a time.
-   *
-   * @throws {QueueFileError}
-   */
   read(afterId: number, maxBytes: number): ReadResult {
     return this.#read(() => {
       const { removedThrough } = this.#counts.read();
@@ -447,11 +423,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     });
   }
 
-  /**
-   * Which packets above `afterId` have expired, and when the next one will.
-   *
-   * @throws {QueueFileError}
-   */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due {
     return this.#read(() => {
       const { removedThrough } = this.#counts.read();
@@ -459,21 +430,10 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     });
   }
 
-  /**
-   * The dead letters with ids above `afterId`, in order, up to `maxBytes` in all;
-   * at least one when there is one.
-   *
-   * @throws {QueueFileError}
-   */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] {
     return this.#guard(() => this.#deadLetters.read(afterId, maxBytes));
   }
 
-  /**
-   * The file's counts, as last committed by anybody.
-   *
-   * @throws {QueueFileError}
-   */
   state(): StoreState {
     return this.#read(() => {
       const counts = this.#counts.read();
@@ -482,21 +442,10 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     });
   }
 
-  /**
-   * Which file this is to those to whom it is forwarded; `undefined`: it never was.
-   *
-   * @throws {QueueFileError}
-   */
   edgeId(): string | undefined {
     return this.#read(() => edgeIdIn(this.#database, this.path));
   }
 
-  /**
-   * Makes it that file from now on, and a file of version 4.
-   *
-   * @param id A UUID.
-   * @throws {QueueFileError}
-   */
   setEdgeId(id: string): void {
     let committing = false;
     try {
@@ -510,38 +459,28 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     }
   }
 
-  /**
-   * When a packet was stored, by the wall clock; `undefined`: it is not there.
-   *
-   * @throws {QueueFileError}
-   */
   enqueuedAtMs(id: number): number | undefined {
     return this.#read(() =>
       id > this.#counts.read().removedThrough ? this.#packets.enqueuedAtMs(id) : undefined
     );
   }
 
-  /** See {@linkcode DatabaseFile.dataVersion}. */
   dataVersion(): number {
     return this.file.dataVersion();
   }
 
-  /** See {@linkcode DatabaseFile.space}. */
   space(): FileSpace {
     return this.file.space();
   }
 
-  /** See {@linkcode DatabaseFile.vacuumStep}. */
   vacuumStep(pages: number): FileSpace {
     return this.file.vacuumStep(pages);
   }
 
-  /** See {@linkcode DatabaseFile.moveLog}. */
   checkpoint(): void {
     this.file.moveLog();
   }
 
-  /** Closes the file. */
   close(): void {
     this.#database.close();
   }

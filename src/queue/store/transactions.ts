@@ -32,7 +32,6 @@ export interface Transactions {
 
 /** Those of a connection, one at a time. */
 export class FileTransactions implements Transactions {
-  /** See {@linkcode Transactions.lastCommitMs}. */
   lastCommitMs = 0;
   readonly #file: DatabaseFile;
   readonly #nowMs: () => number;
@@ -42,10 +41,7 @@ export class FileTransactions implements Transactions {
   readonly #commit: SqliteStatement;
   readonly #rollback: SqliteStatement;
 
-  /**
-   * @param file The file, open.
-   * @param options `driver`: whose file it is; `nowMs`: monotonic milliseconds.
-   */
+  /** @param options `driver`: whose file it is; `nowMs`: monotonic milliseconds. */
   constructor(
     file: DatabaseFile,
     { driver, nowMs }: { readonly driver: SqliteDriver; readonly nowMs: () => number },
@@ -61,30 +57,25 @@ export class FileTransactions implements Transactions {
     this.#rollback = database.prepare("ROLLBACK");
   }
 
-  /** See {@linkcode Transactions.begin}. */
   begin(): void {
     this.#file.syncAgain();
     this.#begin.run([]);
   }
 
-  /** See {@linkcode Transactions.beginRead}. */
   beginRead(): void {
     this.#beginRead.run([]);
   }
 
-  /** See {@linkcode Transactions.checkRoom}. */
   checkRoom(storedBytes: number): void {
     if (storedBytes > 0) this.#logRoom.check(storedBytes);
   }
 
-  /** See {@linkcode Transactions.commit}. */
   commit(): void {
     const beganMs = this.#nowMs();
     this.#commit.run([]);
     this.lastCommitMs = this.#nowMs() - beganMs;
   }
 
-  /** See {@linkcode Transactions.rollBack}. */
   rollBack(): void {
     try {
       this.#rollback.run([]);
