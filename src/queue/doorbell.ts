@@ -1,7 +1,6 @@
 /**
- * How a sender hears at once of packets that other processes have stored: a
- * process that has enqueued touches the times of the lock file, and the sender
- * watches that file.
+ * How a sender hears at once of packets that other processes have stored: whoever has enqueued
+ * touches the times of the lock file, which the sender watches.
  *
  * @module
  */
@@ -12,7 +11,6 @@ import type { Clock, FileWatch } from "../base/ports.ts";
 import { lockPathOf } from "./lock_file.ts";
 import { isSymbolicLink } from "./sqlite/file_identity.ts";
 
-/** How a sender hears of packets that other processes have stored. */
 export interface Doorbell {
   /** `"watch"`: at once; `"poll"`: within a second. */
   readonly mode: "watch" | "poll";
@@ -64,7 +62,6 @@ async function watch(watcher: Deno.FsWatcher, onTouch: () => void): Promise<void
  * Calls back when another process has rung, and once a second besides: a
  * process without the right to touch the lock file cannot ring.
  *
- * @param lockPath The lock file.
  * @param onRing Called at each ring with true, and once a second with false.
  * @param watch Tells of rings. @default {the runtime}
  */
@@ -101,12 +98,7 @@ export interface Ringer {
   flush(): void;
 }
 
-/**
- * Rings at most so often; the last ring of a burst comes late, never not at all.
- *
- * @param intervalMs How often.
- * @param ring Rings once.
- */
+/** Rings at most so often; the last ring of a burst comes late, never not at all. */
 export function ringerOf(intervalMs: number, clock: Clock, ring: () => void): Ringer {
   let lastRingMs = -Infinity;
   let cancelTrailing: (() => void) | undefined;
@@ -132,11 +124,7 @@ export function ringerOf(intervalMs: number, clock: Clock, ring: () => void): Ri
 
 const FILE_INTERVAL_MS = 5;
 
-/**
- * Tells the sender, in another process, that there are packets.
- *
- * @param queuePath The queue's path.
- */
+/** Tells the sender, in another process, that there are packets. */
 export function lockFileRinger(queuePath: string, clock: Clock): Ringer {
   const path = lockPathOf(queuePath);
   // Asked beforehand, so that nothing prompts.

@@ -55,7 +55,6 @@ export class QueueListeners {
   readonly refused: Listeners<[error: unknown]> = new Listeners();
 }
 
-/** What hears of a transaction. */
 interface Parts {
   readonly reader: PacketReader;
   readonly time: QueueTime;
@@ -141,10 +140,7 @@ export class Storing {
   #failure: StoreFailure | undefined;
   #lastError: unknown;
 
-  /**
-   * @param clock The wall clock.
-   * @param onChange Told of each failure, and with `undefined` once packets are stored again.
-   */
+  /** @param onChange Told of each failure, and with `undefined` once packets are stored again. */
   constructor(clock: Clock, onChange: (failure: StoreFailure | undefined) => void) {
     this.#clock = clock;
     this.#onChange = onChange;

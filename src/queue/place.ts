@@ -36,7 +36,7 @@ export interface QueuePlace {
   readonly ringer: Ringer;
   /** What an acknowledged packet survives, as the end of a sentence. */
   readonly survives: string;
-  /** What only a place in a database has to say; left out where there is nothing. */
+  /** What only a place in a database has to say. */
   cluster?(): ClusterStats;
   /** Why nothing may be stored there any more; `undefined`: nothing is wrong. */
   misplaced(): QueueFileError | undefined;
@@ -51,13 +51,7 @@ export interface QueuePlace {
    * it; left out where there is none.
    */
   mayHaveNews?(): boolean;
-  /**
-   * Takes the exclusive right to send.
-   *
-   * @param signal Ends a wait for it.
-   * @param allocate Keeps disk space without writing it.
-   * @throws {QueueLockedError} Another sender has it, and is not waited for.
-   */
+  /** Takes the exclusive right to send; see `SendingSide.takeTenure`. */
   takeTenure(clock: Clock, signal?: AbortSignal, allocate?: Allocate): Promise<Tenure>;
   /**
    * What its sender is given up to an id is sent from now on; left out where nothing has to be

@@ -11,16 +11,14 @@
  *    a process, and are never reused, not even after the file was emptied.
  * 3. A packet leaves the queue only by `removeThrough` or `removePackets`, by
  *    overflow `"drop-oldest"`, which is counted and reported, or as a dead letter:
- *    when it has expired, by `giveUp`, or when its bytes in the file are not those that
- *    were stored. A dead letter stays in the file, counted and reported, until
- *    `requeue`, `removeDeadLetters`, or until there are too many. Each removal and each
- *    move resolves only after its COMMIT has returned, and leaves a packet in one place or
- *    the other, never in both or in none.
+ *    when it has expired, by `giveUp` or `refuse`, or when it is damaged. A dead letter stays in
+ *    the file, counted and reported, until `requeue`, `removeDeadLetters`, or until there are too
+ *    many. Each removal and each move resolves only after its COMMIT has returned, and leaves a
+ *    packet in one place or the other, never in both or in none.
  * 4. `enqueueMany` is one transaction: all of it or nothing.
  * 5. One transaction at a time. Packets that arrive meanwhile share the next
  *    one, up to a bound that keeps the event loop responsive. Changes in the
- *    middle have transactions of their own, with the same bound where there is
- *    much to move.
+ *    middle have transactions of their own, with the same bound.
  * 6. A transaction that fails rejects what it covered and nothing else; the
  *    next one starts from a clean file.
  * 7. A removal by its sender removes what `readBatches` has given out, to the packet and the byte,
@@ -29,9 +27,9 @@
  *    processes' commits show after `pollOtherProcesses` or our next commit.
  * 9. Nothing but SQLite opens the database file.
  * 10. `readBatches(afterId)` gives the sender packets and takes everything above
- *    `afterId` back: those may be sent again, or expire. Packets that the sender
- *    has, and has not given back, do not expire. Packets that have expired are not
- *    given to it. The ids of what it gets ascend, but need not follow each other.
+ *     `afterId` back: those may be sent again, or expire. Packets that the sender
+ *     has, and has not given back, do not expire. Packets that have expired are not
+ *     given to it. The ids of what it gets ascend, but need not follow each other.
  *
  * @module
  */
@@ -84,15 +82,12 @@ function bytesOf(packet: Uint8Array | string): Uint8Array {
 }
 
 /**
- * The side of a queue that its sender has. Not a method: who holds a queue shall see
- * what they may call.
+ * The side of a queue that its sender has. No method: who holds a queue shall see what they may
+ * call.
  */
 export let sendingSideOf: (queue: OutboundQueue) => SendingSide;
 
-/**
- * Makes the queue of an open place, which is closed with it. For those who bring a place of
- * their own.
- */
+/** Makes the queue of an open place, which is closed with it. */
 export let queueAt: (
   place: QueuePlace,
   options: Required<QueueOptions>,
@@ -327,7 +322,6 @@ export class OutboundQueue implements AsyncDisposable {
     signal?.throwIfAborted();
   }
 
-  /** When a packet of now expires. */
   #expiryOf(ttlMs: number): number {
     if (ttlMs === Infinity) return Infinity;
     checkTtlMs(ttlMs);

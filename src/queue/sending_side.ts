@@ -1,7 +1,7 @@
 /**
  * The side of a queue that its sender has: reading in batches, removals, dead letters
  * made of what nobody sends any more, and hearing of other processes' packets. Who only
- * enqueues never meets it; see {@linkcode sendingSideOf} in `queue.ts`.
+ * enqueues never meets it; see `sendingSideOf` in `queue.ts`.
  *
  * @module
  */
@@ -35,7 +35,6 @@ export interface SendingSideParts {
   readonly isClosed: () => boolean;
   /** Reads what follows an id, and is going to be sent. */
   readonly read: (afterId: number, maxBytes: number) => Promise<ReadResult>;
-  /** Closes the queue. */
   readonly close: (reason?: unknown) => Promise<void>;
 }
 
@@ -48,7 +47,6 @@ export class SendingSide implements DeliveryQueue {
   #isPolling = false;
   #pollsAgain = false;
 
-  /** @param parts Those of the queue. */
   constructor(parts: SendingSideParts) {
     this.#parts = parts;
   }
@@ -63,7 +61,6 @@ export class SendingSide implements DeliveryQueue {
     return this.#parts.committer.changes;
   }
 
-  /** The highest id known to be on disk; 0 when there never was one. */
   get lastId(): number {
     return this.#parts.committer.state.lastId;
   }
@@ -88,7 +85,6 @@ export class SendingSide implements DeliveryQueue {
     return this.#parts.place.durability;
   }
 
-  /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */
   get removedThroughId(): number {
     return this.#parts.committer.state.removedThrough;
   }
@@ -123,12 +119,9 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Reads in batches: many packets in a few objects. Packets that have expired, and
-   * those whose bytes in the file are not the ones that were stored, become dead letters
-   * when they are next, and are not given out.
+   * Packets that have expired, and those whose bytes in the file are not the ones that were
+   * stored, become dead letters when they are next, and are not given out.
    *
-   * @param afterId Ids greater than this one; nothing above it is in flight.
-   * @param maxBytes As for `read`.
    * @throws {QueueFileError} As for `read`; or what has expired cannot be moved.
    * @throws {ClosedError} As for `read`.
    */
@@ -141,10 +134,8 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Removes every packet up to and including `id`, together with the next
-   * packets stored where there are any.
+   * Together with the next packets stored where there are any.
    *
-   * @returns Resolves once the removal is on disk.
    * @throws {RangeError} `id` is not an id.
    * @throws {QueueFileError} It failed; those that were not removed are still there. Call again.
    * @throws {ClosedError} The queue is closed.
@@ -162,12 +153,6 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Makes a packet a dead letter: nobody sends it any more. Harmless when it is
-   * gone. Resolves once that is on disk.
-   *
-   * @param id Not in flight.
-   * @param attempts In how many connections it was tried.
-   * @param words Why, where there is more to say; kept with it.
    * @throws {RangeError} `id` is not an id.
    * @throws {QueueFileError} It failed; the packet is still there.
    * @throws {ClosedError} The queue is closed.
@@ -176,14 +161,7 @@ export class SendingSide implements DeliveryQueue {
     await this.#bury(id, { reason: "gave-up", attempts, words });
   }
 
-  /**
-   * Makes a packet a dead letter because the server does not want it. Harmless when it is
-   * gone. Resolves once that is on disk.
-   *
-   * @param id The server has answered it; packets behind it may be in flight.
-   * @param words What the server said; kept with it.
-   * @throws As {@linkcode SendingSide.giveUp}.
-   */
+  /** @throws As {@linkcode SendingSide.giveUp}. */
   async refuse(id: number, words: string): Promise<void> {
     await this.#bury(id, { reason: "refused", attempts: 0, words });
   }
@@ -198,28 +176,21 @@ export class SendingSide implements DeliveryQueue {
     await reader.exclusively(() => committer.edit({ kind: "bury", ranges: [range], ...why }));
   }
 
-  /**
-   * Remembers that ids up to `id` have been on a wire: written with the next
-   * commit that happens anyway, and on close.
-   */
+  /** Written with the next commit that happens anyway, and on close. */
   rememberSent(id: number): void {
     this.#parts.committer.rememberSent(id);
     this.#parts.place.rememberSent?.(id);
   }
 
-  /**
-   * Calls back whenever `lastId` may have grown, and from now on keeps what this process
-   * stores in memory, for `readBatches`. Returns the unsubscription.
-   */
+  /** From now on keeps what this process stores in memory, too, for `readBatches`. */
   subscribe(onPackets: () => void): () => void {
     this.#parts.reader.expectReader();
     return this.#parts.listeners.packets.add(onPackets);
   }
 
   /**
-   * Looks whether another process has committed, and if so takes over its
-   * counts and notifies the subscribers. Costs a few microseconds. Tells the file when
-   * the wall clock was set.
+   * Looks whether another process has committed, and if so takes over its counts and notifies the
+   * subscribers. Costs a few microseconds. Tells the file when the wall clock was set.
    *
    * @throws {QueueFileError}
    */
@@ -234,8 +205,8 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Takes the exclusive right to send, and looks at how the queue stands by then. Whoever had
-   * the right meanwhile may have taken packets out of the middle.
+   * Takes the exclusive right to send, and looks at how the queue stands by then: whoever had it
+   * meanwhile may have taken packets out of the middle.
    *
    * @param signal Ends a wait for it, where another sender is waited for.
    * @param allocate Keeps disk space without writing it.
@@ -257,12 +228,10 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Makes this queue the sender's: it listens for other processes' packets on
-   * the place's doorbell and does not ring it itself, and makes dead letters of
-   * what expires (see {@linkcode sweepExpired}). Ends with `stop()` or `close()`.
+   * Makes this queue the sender's: it listens for other processes' packets on the place's doorbell
+   * and does not ring it itself, and sweeps what expires. Ends with `stop()` or `close()`.
    *
    * @param watch Tells of changes of files; without it the runtime is asked.
-   * @returns How it hears of them; see {@linkcode Doorbell.mode}.
    */
   answerDoorbell(tenure: Tenure, watch?: FileWatch): Doorbell {
     const doorbell = this.#parts.place.listen((rung) => {
@@ -316,10 +285,9 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * Calls back with the error whenever the file could not be asked for other
-   * processes' packets, which happens about once a second as long as it lasts, and
-   * with `undefined` once it can be asked again. Only while
-   * {@linkcode answerDoorbell} listens. Returns the unsubscription.
+   * Calls back with the error whenever the file could not be asked for other processes' packets,
+   * about once a second, and with `undefined` once it can be asked again. Only while
+   * {@linkcode SendingSide.answerDoorbell} listens. Returns the unsubscription.
    */
   subscribePollFailures(onPoll: (failure: unknown) => void): () => void {
     return this.#parts.listeners.polls.add(onPoll);
@@ -342,8 +310,8 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * From now on removals on a full disk use this space; {@linkcode answerDoorbell} does it by
-   * itself. For who removes before.
+   * From now on removals on a full disk use this space; `answerDoorbell` does it by itself. For who
+   * removes before.
    *
    * @param spare That of the tenure, where it has some.
    * @returns Ends it.
@@ -355,9 +323,8 @@ export class SendingSide implements DeliveryQueue {
   }
 
   /**
-   * From now on makes dead letters of packets soon after they have expired, at
-   * most once a second, except for those that `readBatches` has given out;
-   * {@linkcode answerDoorbell} does it by itself.
+   * From now on makes dead letters of packets soon after they have expired, at most once a second,
+   * except for those that `readBatches` has given out; `answerDoorbell` does it by itself.
    *
    * @param spare What to give up for a removal on a full disk.
    * @returns Ends it.
@@ -374,8 +341,7 @@ export class SendingSide implements DeliveryQueue {
   /**
    * Closes the queue; see `OutboundQueue.close`.
    *
-   * @param reason What packets that wait for room are rejected with; a `ClosedError` by
-   *   itself.
+   * @param reason What packets that wait for room are rejected with.
    */
   close(reason?: unknown): Promise<void> {
     return this.#parts.close(reason);

@@ -1,7 +1,5 @@
 /**
- * The exclusive right to send from a queue. That of a file is the lock of the operating
- * system, which holds until it is given back; that of a place on the network holds for a
- * time, and has to be renewed in it.
+ * The exclusive right to send from a queue; ARCHITECTURE.md, Words, says which kinds there are.
  *
  * @module
  */
