@@ -90,9 +90,9 @@ export class GuardedStore implements QueueStore {
   }
 
   /**
-   * Looks whether the path still leads to the file.
+   * Looks whether the path still leads to the file. Once it does not, nothing is stored any more.
    *
-   * @returns What is wrong, once it is: from then on nothing is stored any more.
+   * @returns What is wrong.
    */
   misplaced(): QueueFileError | undefined {
     return this.#noticed(() => this.#files.misplaced());
@@ -200,10 +200,9 @@ export class GuardedStore implements QueueStore {
   }
 
   /**
-   * Shrinks the file, so that there is room for the log and the reserve again. Each step
-   * writes into the log: so that is moved into the file before, where there is room for it.
-   * Where there is not, the steps make some: what is beyond the file's new end, a
-   * checkpoint need not write any more.
+   * Shrinks the file, so that there is room for the log and the reserve again. Each step writes into
+   * the log, which so is moved into the file before, where there is room for that. Where there is
+   * not, the steps make some: what is beyond the file's new end, a checkpoint need not write.
    */
   async #giveBack(): Promise<void> {
     await this.#unlessFull(() => this.#store.checkpoint());

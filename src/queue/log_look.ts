@@ -1,7 +1,7 @@
 /**
- * Whether anybody has written into a queue's log. Whoever commits does; and asking SQLite costs
- * three times as much as a `stat`, and a `stat` more than waiting until the kernel tells, which
- * an idle sender would do all day.
+ * Whether anybody has written into a queue's log. Asking SQLite costs three times as much as a
+ * `stat`, and a `stat` more than waiting until the kernel tells, which an idle sender would do all
+ * day.
  *
  * @module
  */

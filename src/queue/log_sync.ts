@@ -3,8 +3,8 @@
  *
  * In the loop, SQLite syncs its log within COMMIT (`synchronous=FULL`), and nothing else happens
  * meanwhile. In threads, COMMIT only writes (`synchronous=NORMAL`), and a thread of the runtime
- * syncs the log. Whoever commits is told once the disk has it, in either case.
- * `docs/decisions/sync_in_threads.md` says what was measured.
+ * syncs the log. Whoever commits is told once the disk has it, in either case: see
+ * docs/decisions/sync_in_threads.md.
  *
  * @module
  */
@@ -16,18 +16,15 @@ import { queueFileError } from "./sqlite/file_error.ts";
 import { type FileIdentity, identityAt, isSameFile, mayLookAt } from "./sqlite/file_identity.ts";
 import type { DatabaseFile } from "./store/database_file.ts";
 
-/**
- * The loop should not stand still for longer than this, again and again: by one commit, or by one
- * of each queue.
- */
+/** The loop should not stand still for longer again and again, whichever queue commits. */
 const SLOW_MS = 1;
 /** A sync that takes no longer than this costs less than the way to a thread and back. */
 const QUICK_MS = 0.5;
 /** One that takes long now and then makes no slow disk. */
 const IN_A_ROW = 16;
 /**
- * What writing takes is no wait, and a thread does not make it shorter: on a quick disk, commits of
- * 400 KiB went by threads, and took a third more CPU for each packet.
+ * What writing takes is no wait, and a thread does not make it shorter: commits of 400 KiB that
+ * went by threads took a third more CPU for each packet.
  */
 const WRITTEN_BYTES_PER_MS = 256 * 1024;
 /**
@@ -70,15 +67,12 @@ function paceOf(device: number, clock: Clock): SyncPace {
   return pace;
 }
 
-/** What a {@linkcode LogSync} works with. */
 export interface LogSyncOptions {
   /** The file's path without symbolic links. */
   readonly path: string;
-  /** The file, open. */
   readonly file: DatabaseFile;
-  /** Where its log is synced; `"loop"` for one that syncs nothing. */
+  /** `"loop"` for one that syncs nothing. */
   readonly syncIn: SyncIn;
-  /** Time. */
   readonly clock: Clock;
 }
 
@@ -111,7 +105,6 @@ export class LogSync {
   #isInDoubt = false;
 
   /**
-   * @param options The file, open.
    * @throws {Deno.errors.NotCapable} `"threads"` were asked for, and need a flag.
    * @throws {QueueFileError} They were, and the log cannot be opened.
    */
@@ -246,7 +239,7 @@ export class LogSync {
     this.#syncedVersion = version;
   }
 
-  /** For a commit that nobody waits for: it is synced with the next one, or within two seconds. */
+  /** For a commit that nobody waits for. */
   syncLater(): void {
     this.#isUnsynced = true;
     this.#cancelLook ??= this.#clock.setTimer(REMOVAL_SYNC_MS, () => {

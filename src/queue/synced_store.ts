@@ -26,11 +26,7 @@ export class SyncedStore implements FileStore {
   readonly #store: SqliteStore;
   readonly #log: LogSync;
 
-  /**
-   * @param syncIn Where its log is synced; `"loop"` for one that syncs nothing.
-   * @throws {Deno.errors.NotCapable} `"threads"` were asked for, and need a flag.
-   * @throws {QueueFileError} They were, and the log cannot be opened.
-   */
+  /** @throws As the constructor of {@linkcode LogSync}. */
   constructor(store: SqliteStore, syncIn: SyncIn, clock: Clock) {
     this.path = store.path;
     this.#store = store;

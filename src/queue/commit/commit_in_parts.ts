@@ -1,6 +1,5 @@
 /**
- * What becomes of a transaction for which the disk has no room: it is split, so
- * that the parts that fit are still committed.
+ * What becomes of a transaction for which the disk has no room: it is split.
  *
  * @module
  */
@@ -13,21 +12,17 @@ import type { PendingEnqueue } from "./pending_enqueues.ts";
 export interface Removal {
   /** The highest id that anybody wants removed. */
   throughId: number;
-  /** Whom to tell. */
   readonly waiters: { readonly resolve: () => void; readonly reject: (reason: unknown) => void }[];
 }
 
 /** What one transaction does. */
 export interface Job {
-  /** To be stored. */
   readonly units: PendingEnqueue[];
-  /** To be removed. */
   readonly removal: Removal | undefined;
   /** Whether all of it is: else a large removal may leave some of it for the next transaction. */
   readonly removesAll?: boolean;
 }
 
-/** What {@linkcode commitInParts} is done with. */
 export interface CommitInPartsOptions {
   /**
    * Commits a job in one transaction.
@@ -46,10 +41,9 @@ export interface CommitInPartsOptions {
 }
 
 /**
- * Commits a job. When the disk is full, it is halved again and again, so that
- * every packet for which there is room still goes through, and only what does not fit
- * is rejected. So is a removal, down to single packets: it needs a little room before
- * it makes some.
+ * Commits a job. When the disk is full, it is halved again and again, so that every packet for
+ * which there is room still goes through. So is a removal, down to single packets: it needs a
+ * little room before it makes some.
  *
  * @returns The units that wait for room.
  */

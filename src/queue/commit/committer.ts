@@ -46,10 +46,7 @@ type Phase = "idle" | "scheduled" | "committing" | "no-room" | "closed";
 /** A transaction's bound: a few milliseconds of work. A larger `enqueueMany` goes alone. */
 const MAX_COMMIT_PACKETS = MOVE_PACKETS;
 const MAX_COMMIT_BYTES = MOVE_BYTES;
-/**
- * A removal goes in parts of so many bytes. Measured: one of 30 MB, as a second of hold is worth on a
- * fast path, held the loop for 60 ms.
- */
+/** A removal goes in parts of so many bytes: one of 30 MB held the loop for 60 ms. */
 const MAX_REMOVAL_BYTES = 4 * 1024 * 1024;
 /** While packets wait for room, another process's removals are looked for this often. */
 const ROOM_POLL_MS = 250;
@@ -71,12 +68,10 @@ export interface CommitterOptions {
 export type QueueBounds = Pick<CommitterOptions, "maxPackets" | "maxBytes">;
 
 /**
- * What the committer asks the queue, and what it tells it. It tells it after a COMMIT
- * and before the promises of that transaction settle: when an `enqueue` resolves, the
- * queue knows of the packet.
+ * What the committer asks the queue, and what it tells it: after a COMMIT and before the promises
+ * of that transaction settle, so that the queue knows of a packet when its `enqueue` resolves.
  */
 export interface CommitterEvents {
-  /** When a transaction is asked for. */
   moment(): Moment;
   /** Whether the file should be told of a clock that was set. */
   isTimeToBeKept(): boolean;
@@ -90,13 +85,12 @@ export interface CommitterEvents {
    * @param throughId What was asked to be removed; 0: nothing.
    */
   committed(result: CommitResult, throughId: number): void;
-  /** An edit was made. */
   edited(edit: Edit, result: EditResult): void;
   /** Another process has committed, and these are its counts. */
   adopted(): void;
   /** There may be packets above the last id that was known. */
   grown(): void;
-  /** Enqueues are rejected with this error. */
+  /** Enqueues are rejected with it. */
   refused(error: unknown): void;
 }
 
@@ -146,12 +140,7 @@ export class Committer {
   /** Whether a file that is closed may have become much smaller. */
   #hasRemoved = false;
 
-  /**
-   * @param store The file.
-   * @param options Limits, time, and how long to wait for another process.
-   * @param start The file's counts, and the data version they were read at.
-   * @param events Called after each commit.
-   */
+  /** @param start The file's counts, and the data version they were read at. */
   constructor(
     store: QueueStore,
     options: CommitterOptions,
@@ -187,7 +176,6 @@ export class Committer {
     return this.#pending.packets;
   }
 
-  /** Their bytes. */
   get waitingBytes(): number {
     return this.#pending.bytes;
   }
@@ -268,16 +256,12 @@ export class Committer {
     return promise;
   }
 
-  /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
+  /** See `SendingSide.rememberSent`. */
   rememberSent(id: number): void {
     this.#sentThrough = Math.max(this.#sentThrough, id);
   }
 
-  /**
-   * Takes over what other processes have committed.
-   *
-   * @throws {QueueFileError}
-   */
+  /** Takes over what other processes have committed. */
   async poll(): Promise<void> {
     if (this.#isClosed()) return;
     const dataVersion = await this.#store.dataVersion();
@@ -287,8 +271,6 @@ export class Committer {
   /**
    * Takes over how the queue stands, whether or not anybody seems to have committed: of a
    * database that has gone back the count of commits may be what it was.
-   *
-   * @throws {QueueFileError}
    */
   async takeOver(): Promise<void> {
     if (this.#isClosed()) return;
@@ -401,7 +383,6 @@ export class Committer {
     return grown;
   }
 
-  /** Takes as many waiting units as one transaction may have. */
   #takeUnits(): PendingEnqueue[] {
     const { maxPackets, maxBytes } = this.bounds;
     return this.#pending.take(
@@ -437,7 +418,6 @@ export class Committer {
     }
   }
 
-  /** The same for an edit. */
   async #runEdit({ edit, resolve, reject }: PendingEdit): Promise<void> {
     const busyRetry = new BusyRetry(this.#clock, this.#options.busyTimeoutMs);
     try {

@@ -23,7 +23,6 @@ export class LoopPauses {
     this.#clock = clock;
   }
 
-  /** Calls back soon, for the next commit. */
   schedule(run: () => void): void {
     if (this.#ms < PAUSE_AFTER_MS) return this.#clock.defer(run);
     this.#commits = this.#ms = 0;

@@ -22,7 +22,6 @@ export class PendingEnqueue implements PacketSpan {
   readonly reject: (reason: unknown) => void;
   /** `"withdrawn"`: its signal was aborted before the disk had it. */
   phase: "waiting" | "committing" | "withdrawn" = "waiting";
-  /** Gives up as long as the disk does not have it. */
   signal: AbortSignal | undefined = undefined;
   /** Takes the listener off the signal. */
   release: (() => void) | undefined = undefined;
@@ -50,8 +49,8 @@ export class PendingEnqueue implements PacketSpan {
 }
 
 /**
- * Units in the order of their calls. {@linkcode PendingEnqueues.take} hands some of them to a
- * transaction; they stay in the counts until it has stored or refused them.
+ * Units in the order of their calls. Those that `take` hands to a transaction stay in the counts
+ * until it has stored or refused them.
  */
 export class PendingEnqueues {
   /** In the order of their calls; those before `#head` are gone. */
@@ -83,7 +82,6 @@ export class PendingEnqueues {
     return this.#head === this.#units.length;
   }
 
-  /** Puts a unit at the end. */
   push(unit: PendingEnqueue): void {
     this.#units.push(unit);
     this.#packets += unit.packets;
@@ -110,7 +108,6 @@ export class PendingEnqueues {
     return units;
   }
 
-  /** Puts units back to the front. */
   putBack(units: readonly PendingEnqueue[]): void {
     this.#units = [...units, ...this.#units.slice(this.#head)];
     this.#head = 0;
@@ -130,7 +127,7 @@ export class PendingEnqueues {
     this.#withdrawn = 0;
   }
 
-  /** A unit is stored or refused. */
+  /** It is stored or refused. */
   uncount(unit: PendingEnqueue): void {
     this.#packets -= unit.packets;
     this.#donePackets += unit.packets;

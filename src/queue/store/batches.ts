@@ -10,12 +10,10 @@ import type { PacketBatch } from "../../base/ports.ts";
 import type { PacketSpan } from "./types.ts";
 
 /**
- * The most bytes in a batch of several packets. Measured: 4 KiB costs a quarter
- * of the throughput, 64 KiB gains 15 %; what is damaged or read in vain is one
- * batch.
+ * The most bytes in a batch of several packets: 4 KiB costs a quarter of the throughput, 64 KiB
+ * gains 15 %; what is damaged or read in vain is one batch.
  */
 const BATCH_BYTES = 16 * 1024;
-/** The most packets in a batch. */
 const BATCH_PACKETS = 4096;
 /** Ends of the batch being made: a packer is done before the next one begins. */
 const ends = new Uint32Array(BATCH_PACKETS);
@@ -53,7 +51,6 @@ export class BatchPacker {
     else for (const size of span.sizes) this.#addPacket(size);
   }
 
-  /** The batches. */
   finish(): PacketBatch[] {
     this.#flush();
     return this.#batches;
@@ -126,7 +123,7 @@ export class Arena {
     return start;
   }
 
-  /** Reserves room in the block. Returns where it begins. */
+  /** Returns where the room begins. */
   #reserve(bytes: number): number {
     if (this.#used + bytes > this.#block.length) {
       const blockBytes = bytes > SHARED_MAX_BYTES ? bytes : this.#nextBlockBytes();

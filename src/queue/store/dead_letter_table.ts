@@ -19,9 +19,7 @@ import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "
 
 /** What all packets of a batch that dies have in common. */
 export interface Death {
-  /** When, by the wall clock. */
   readonly diedAtMs: number;
-  /** Why. */
   readonly reason: DeathReason;
   /** In how many connections each was tried. */
   readonly attempts: number;
@@ -40,16 +38,11 @@ export class DeadLetterTable {
 
   readonly #sql: ReturnType<typeof statementsOf>;
 
-  /**
-   * @param database The open file.
-   * @param window Where in it the queue lies.
-   */
   constructor(database: SqliteDatabase, window: IdWindow) {
     this.#window = window;
     this.#sql = statementsOf(database, window);
   }
 
-  /** Adds packets. */
   add(packets: readonly StoredPacket[], enqueuedAtMs: number, death: Death): void {
     const { diedAtMs, reason, attempts, words = null, sentThrough } = death;
     for (const { id, payload } of packets) {
@@ -67,7 +60,7 @@ export class DeadLetterTable {
     return countOf(this.#sql.measureAll.all([])[0]);
   }
 
-  /** Those above `afterId`, in the order of their ids; at least one when there is one. */
+  /** See `QueueStore.deadLetters`. */
   read(afterId: number, maxBytes: number): DeadLetter[] {
     const above = { firstId: afterId + 1, lastId: lastIdIn(this.#window) };
     const ids = this.#fitting(above, { packets: Infinity, bytes: maxBytes });
@@ -102,7 +95,6 @@ export class DeadLetterTable {
     }
   }
 
-  /** Removes letters for good. */
   remove({ firstId, lastId }: IdRange): PacketCount {
     const count = countOf(this.#sql.measure.all([firstId, lastId])[0]);
     if (count.packets > 0) this.#sql.delete.run([firstId, lastId]);

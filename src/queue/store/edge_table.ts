@@ -12,11 +12,7 @@ import { EDGE_VERSION, versionOf } from "./schema.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
-/**
- * The file's id; `undefined`: it has none yet.
- *
- * @throws {SqliteError} What is there is no id.
- */
+/** @throws {SqliteError} What is there is no id. */
 export function edgeIdIn(database: SqliteDatabase, path: string): string | undefined {
   if (versionOf(database, path) < EDGE_VERSION) return undefined;
   const id = database.prepare("SELECT id FROM edge").all([])[0]?.[0];
@@ -27,8 +23,6 @@ export function edgeIdIn(database: SqliteDatabase, path: string): string | undef
 /**
  * Gives the file an id, or another one in the place of the one that it has. The caller has
  * begun a transaction and ends it.
- *
- * @param id A UUID.
  */
 export function writeEdgeId(database: SqliteDatabase, path: string, id: string): void {
   if (versionOf(database, path) < EDGE_VERSION) {

@@ -1,8 +1,8 @@
 /**
  * Where in a file a queue's rows lie. A file of one queue is all its own. In a spool each queue
  * has a window of the ids: its rows lie beside each other, in the order of its own ids, and need
- * no index for that. The rows' keys are those of the file; everything else, their checksum and
- * the counts in them, too, is in the queue's own ids, which begin with 1.
+ * no index for that. Only the rows' keys are those of the file; everything else, checksums and
+ * counts, too, is in the queue's own ids, which begin with 1.
  *
  * @module
  */
@@ -16,7 +16,6 @@ import {
 
 /** The part of a file that is one queue's. */
 export interface IdWindow {
-  /** The queue's number in the file. */
   readonly queue: number;
   /** What a key of the file is above the queue's id. */
   readonly baseId: bigint;

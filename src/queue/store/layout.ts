@@ -105,13 +105,13 @@ const DEAD_LETTERS_3 = `CREATE TABLE dead_letters (
      payload BLOB NOT NULL
    )`;
 
-/** Says who the file is to where it is forwarded; the one table of version 4 that version 3 lacks. */
+/** The one table of version 4 that version 3 lacks. */
 const EDGE = `CREATE TABLE edge (
      one INTEGER PRIMARY KEY CHECK (one = 1),
      id TEXT NOT NULL
    )`;
 
-/** The queues of a spool, by their numbers; the one table that a spool has and version 3 has not. */
+/** The one table that a spool has and version 3 has not. */
 const QUEUES = `CREATE TABLE queues (
      number INTEGER PRIMARY KEY,
      name TEXT NOT NULL UNIQUE
@@ -221,9 +221,6 @@ function withoutSpace(sql: string): string {
  * Refuses a file in which something else than sendq's tables would be at work: its
  * own triggers and views would run with the rights of whoever opens it.
  *
- * @param database The file, open.
- * @param version Of its layout, from 1.
- * @param path Its path, for the words of an error.
  * @param mayLack Whether a table may be missing: whoever looks for damage goes on without it.
  * @throws {QueueFileError} With `"corrupt"`.
  */

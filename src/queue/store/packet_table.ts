@@ -22,16 +22,11 @@ import type { Due, IdRange, PacketCount } from "./types.ts";
 
 /** The packet that was stored first, of those that are still there. */
 export interface OldestPacket {
-  /** Its id. */
   readonly id: number;
-  /** When it was stored, by the wall clock. */
   readonly enqueuedAtMs: number;
 }
 
-/**
- * How many rows a read looks at: enough for most, and then, where rows are
- * small, for the rest.
- */
+/** How many rows a read looks at: enough for most, and then, where rows are small, for the rest. */
 const READ_ROWS = [32, 1024] as const;
 /** How many rows a search for the oldest packets looks at. */
 const DROP_ROWS = 64;
@@ -54,10 +49,6 @@ export class PacketTable {
 
   readonly #sql: ReturnType<typeof statementsOf>;
 
-  /**
-   * @param database The open file.
-   * @param window Where in it the queue lies.
-   */
   constructor(database: SqliteDatabase, window: IdWindow) {
     this.#window = window;
     this.#sql = statementsOf(database, window);
@@ -67,7 +58,6 @@ export class PacketTable {
    * Stores batches behind all others.
    *
    * @param batches Their ids follow those given so far.
-   * @param enqueuedAtMs The wall clock.
    * @param counts Those before; counts the batches in.
    * @throws {ContradictionError} The queue has no more ids.
    */
@@ -105,9 +95,7 @@ export class PacketTable {
   }
 
   /**
-   * The packets that follow `afterId`, in order, up to `maxBytes` in all; at
-   * least one when there is one that is sound. When a page in that range cannot be
-   * read, the batches before it still come, one at a time.
+   * See `QueueStore.read`.
    *
    * @param afterId Not below `removedThrough`.
    * @throws {ContradictionError} The rows are not in the order of their ids.
@@ -224,11 +212,7 @@ export class PacketTable {
     return Math.max(1, rows);
   }
 
-  /**
-   * The oldest packet; `undefined` when there is none.
-   *
-   * @throws {ContradictionError} It was removed.
-   */
+  /** @throws {ContradictionError} It was removed. */
   oldest(removedThrough: number): OldestPacket | undefined {
     const row = this.#sql.selectOldest.all([])[0];
     if (row === undefined) return undefined;
@@ -251,12 +235,7 @@ export class PacketTable {
     return firstId <= id ? enqueuedAtMs : undefined;
   }
 
-  /**
-   * Packets that have expired at `nowMs`, above `afterId`.
-   *
-   * @param order `"by-id"`: those next behind `afterId`, and not all of them when
-   *   many that have not expired lie between; `"by-time"`: those that expired first.
-   */
+  /** See `QueueStore.due`. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due {
     const rows = order === "by-id"
       ? this.#sql.selectDueById.all([afterId, nowMs, DUE_ROWS, DUE_SEARCH_ROWS])
@@ -327,7 +306,6 @@ export class PacketTable {
    * Takes a range out of the middle. The batches at its two ends are cut, so that
    * what lies before and behind stays as it was.
    *
-   * @param removedThrough Ids up to this one are not there any more.
    * @param each Is shown each batch once it is gone: what is stored instead has its place.
    */
   excise(

@@ -39,15 +39,9 @@ export function endsOf(blob: unknown, payloadBytes: number): Uint32Array | strin
 
 /** A row of packets that contradicts itself, or is not as it was stored. */
 export class DamagedRowError extends SqliteError {
-  /** Its id. */
   readonly lastId: number;
 
-  /**
-   * Makes the error.
-   *
-   * @param lastId The row's id.
-   * @param words What is wrong with it.
-   */
+  /** @param words What is wrong with it. */
   constructor(lastId: number, words: string) {
     super(SqliteCode.CORRUPT, `the packets that end with id ${lastId} are damaged: ${words}`);
     this.lastId = lastId;
@@ -122,7 +116,7 @@ function bytesOrNull(value: SqliteValue | undefined): Uint8Array | null {
 /** The first columns of a dead letter that {@linkcode letterOf} reads, in its order. */
 export const LETTER_COLUMNS = "id, enqueued_at_ms, died_at_ms, reason, sent, attempts";
 
-/** The checksum of a dead letter: column `crc`. */
+/** The checksum of a dead letter: that of a row that holds it alone. */
 export function letterCrcOf(id: number, payload: Uint8Array): number {
   return crcOf(id, null, payload);
 }

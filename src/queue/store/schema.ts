@@ -1,15 +1,13 @@
 /**
  * Opening the file: makes it, recognises it, or refuses it untouched.
  *
- * On disk, `user_version` 3 or 4 (`layout.ts` has the SQL,
- * `docs/decisions/file-version-3.md` the reasons):
+ * What lies on disk (`layout.ts` has the SQL, docs/decisions/file-version-3.md the reasons):
  *
  * - `packets`: one row a batch of packets that were stored in one transaction
  *   (`batches.ts`). `last_id` is the id of the batch's last packet, `payload` the
  *   bytes of all of them one behind the other, `ends` where each ends in it, as
- *   little-endian uint32, or NULL for a single packet. Ids are given by us, in the
- *   transaction that stores the packets: they grow for ever and are never reused,
- *   without the second table that AUTOINCREMENT would write in every commit.
+ *   little-endian uint32, or NULL for a single packet. Ids are given by us, which spares the
+ *   second table that AUTOINCREMENT would write in every commit, and are never reused.
  *   Ids may be missing between two rows: their packets were taken out.
  *   `crc` is the CRC-32 of `last_id` (little-endian, 8 bytes), `ends` and `payload`,
  *   or NULL in a row that version 1 or 2 has written, which is not checked.
@@ -18,13 +16,11 @@
  *   and in one that was cut off another.
  * - `expiry`: one row a batch that expires, by its `last_id`; in the time of
  *   `queue_time.ts`. Not a column of `packets`: there it would lie behind the
- *   payload's overflow pages in a migrated file. Empty, and so free, where no packet
- *   has a time to live. A row whose batch is gone means nothing.
- * - `dead_letters`: one row a packet that expired, was given up, is damaged or was refused,
- *   under its old id. `sent` is 1 where it was on a wire, so that the peer may have it.
- *   `words` is what the server said to it, or why else it could not be sent, or NULL.
- *   `crc` is that of a row of `packets` that holds this packet alone, or NULL in a row
- *   that version 2 has written.
+ *   payload's overflow pages in a migrated file. A row whose batch is gone means nothing.
+ * - `dead_letters`: one row a packet, under its old id. `sent` is 1 where it was on a wire, so
+ *   that the peer may have it. `words` is what the server said to it, or why else it could not be
+ *   sent, or NULL. `crc` is that of a row of `packets` that holds this packet alone, or NULL in a
+ *   row that version 2 has written.
  * - `state`: one row a queue; there is queue 0 alone, but for a spool. Exact counts, so that
  *   nobody has to scan a table. Packets up to `removed_through` are gone, even where
  *   the row that held them is still there for the sake of later ones.
@@ -36,16 +32,15 @@
  *   `queue_time.ts` adds to it.
  *
  * Which counts hold: a commit that stores packets and changes none of the rarer
- * counts (dropped, dead, expired, given up, damaged, refused, the clock's offset) writes no row
- * of `state`. So where the last row of `packets` has a higher id than
+ * counts writes no row of `state`. So where the last row of `packets` has a higher id than
  * `state.last_id`, its counts are the newer ones, else those of `state`. Whatever
  * writes `state` sets its `last_id` to the highest id there is.
  *
- * A file that is forwarded to a cluster has version 4: version 3 and the table `edge`, whose
- * one row says in `id` which file it is (a UUID), also to a copy of it. Other files stay
- * version 3, which an older sendq can open.
+ * Version 4 is version 3 and the table `edge`, whose one row says in `id` which file it is (a
+ * UUID), also to a copy of it: a file that is forwarded to a cluster. Other files stay version 3,
+ * which an older sendq can open.
  *
- * A spool has version 5: version 3 without its index, and with the table `queues`, which gives
+ * Version 5, a spool, is version 3 without its index, and with the table `queues`, which gives
  * each queue a number. Queue n has row n of `state`, and of the other tables the rows whose keys
  * lie in its window (`id_window.ts`); there is no queue 0.
  *
@@ -85,14 +80,12 @@ export const SPOOL_VERSION = 5;
 /** What a file holds: one queue, or many that each have a name. */
 export type FileKind = "queue" | "spool";
 
-/** How to open the file. */
 export interface OpenFileOptions {
-  /** The library that gives access to SQLite. */
   readonly driver: SqliteDriver;
   /** What a commit survives. */
   readonly durability: Durability;
   /**
-   * Refuses a file of version 3 or 4, by throwing. It gets a connection that cannot
+   * Refuses a file of version 3 or later, by throwing. It gets a connection that cannot
    * write, so that a refused file stays as it is.
    */
   readonly examine?: (database: SqliteDatabase, path: string) => void;
@@ -103,16 +96,14 @@ export interface OpenFileOptions {
    */
   readonly kind?: FileKind;
   /**
-   * From what a transaction that fails is taken back. `memory`: without a file beside this one, so
-   * that there is one file to take away; a crash may leave it damaged. For a file that is no use
-   * before it is whole.
+   * From what a transaction that fails is taken back. `memory`: without a file beside this one, but
+   * a crash may leave it damaged. For a file that is no use before it is whole.
    *
    * @default {"wal"}
    */
   readonly journal?: "wal" | "memory";
 }
 
-/** An open queue file. */
 export interface OpenedFile {
   /** The database, set up. */
   readonly database: SqliteDatabase;
@@ -194,8 +185,7 @@ function refuseForeignFile(
 /**
  * The version of a file's layout; 0: it is still without one.
  *
- * @param database The file, open.
- * @param path Its path, for the words of an error.
+ * @param path For the words of an error.
  * @param advice What to do where the file is no queue.
  * @throws {QueueFileError} It is none that this code understands.
  */
@@ -208,11 +198,7 @@ export function versionOf(database: SqliteDatabase, path: string, advice?: strin
   return version;
 }
 
-/**
- * Refuses what the first page of a file says it is.
- *
- * @throws {QueueFileError} It is none that this code understands.
- */
+/** Refuses a file by what its first page says that it is; see {@linkcode versionOf}. */
 export function checkVersion(
   { applicationId, version }: { readonly applicationId: number; readonly version: number },
   path: string,
@@ -234,7 +220,6 @@ export function checkVersion(
   }
 }
 
-/** What of a file is looked at how closely. */
 interface Tolerance {
   /** Whether a table may be missing. */
   readonly mayLack?: boolean;
@@ -249,12 +234,10 @@ interface Tolerance {
 }
 
 /**
- * Its version, too, but only if the file has nothing else in it than that version has. Both
+ * Its version, but only if the file has nothing else in it than that version has. Both
  * are read at one moment: at the next one another process may make it another version.
  *
  * @param database The file, open, and outside of a transaction.
- * @param path Its path, for the words of an error.
- * @param tolerance What may be missing, and what to do where the file is no queue.
  * @throws {QueueFileError} It is none that this code understands.
  */
 export function recognise(
@@ -282,11 +265,7 @@ function recogniseWithin(
   return version;
 }
 
-/**
- * Sees to it that a file is what it is taken for.
- *
- * @throws {QueueFileError} A queue was asked for, and this is a spool; or the other way round.
- */
+/** @throws {QueueFileError} A queue was asked for, and this is a spool; or the other way round. */
 export function checkKind(version: number, path: string, kind: FileKind): void {
   const isSpool = version === SPOOL_VERSION;
   if (isSpool === (kind === "spool")) return;

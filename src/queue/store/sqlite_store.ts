@@ -54,22 +54,17 @@ interface Terms {
   readonly sentThrough: number;
 }
 
-/** How {@linkcode SqliteStore.open} opens a file. */
 export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine" | "kind"> {
   /** Monotonic milliseconds, for {@linkcode SqliteStore.lastCommitMs}. */
   readonly nowMs?: () => number;
 }
 
-/** What a store works with. */
 export interface StoreParts {
   /** For the words of errors. */
   readonly path: string;
   readonly database: SqliteDatabase;
-  /** The same, as far as it has nothing to do with packets. */
   readonly file: DatabaseFile;
-  /** How its transactions begin and end. */
   readonly transactions: Transactions;
-  /** Where in it the queue lies. */
   readonly window: IdWindow;
 }
 
@@ -351,7 +346,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     return admitted;
   }
 
-  /** Drops the oldest packets, as many as are too many. */
   #makeRoom(
     { counts, dropped }: Draft,
     { maxPackets, maxBytes }: CommitRequest,
@@ -373,7 +367,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     }
   }
 
-  /** Drops the oldest dead letters, as many as are too many. */
   #boundDead(draft: Draft, { maxDeadPackets, maxDeadBytes }: DeadLimits): void {
     const { counts, dropped } = draft;
     const over = {

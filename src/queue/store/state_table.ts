@@ -19,7 +19,6 @@ import { type IdWindow, WindowStatement } from "./id_window.ts";
  * strength of either.
  */
 export class ContradictionError extends Error {
-  /** The class by name. */
   override readonly name = "ContradictionError";
 }
 
@@ -57,7 +56,6 @@ const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
   ["written_at_ms", "newer.enqueued_at_ms"],
 ]);
 
-/** The rows of one queue. */
 const WITHIN = "last_id > ?2 AND last_id <= ?3";
 
 /** The names of the counts that {@linkcode COUNTS_SQL} selects, in its order. */
@@ -86,10 +84,6 @@ export class StateTable {
   readonly #selectSize: SqliteStatement;
   readonly #update: SqliteStatement;
 
-  /**
-   * @param database The open file.
-   * @param window Where in it the queue lies.
-   */
   constructor(database: SqliteDatabase, window: IdWindow) {
     this.#queue = window.queue;
     this.#select = new WindowStatement(database, COUNTS_SQL, window);
@@ -104,11 +98,7 @@ export class StateTable {
     );
   }
 
-  /**
-   * The counts that hold now.
-   *
-   * @throws {ContradictionError}
-   */
+  /** @throws {ContradictionError} They cannot be true. */
   read(): Counts {
     const row = this.#select.all([this.#queue])[0];
     // It was made in the transaction that made the table, and is never removed.
@@ -136,7 +126,6 @@ export class StateTable {
     );
   }
 
-  /** Writes them. */
   write(counts: Counts): void {
     this.#update.run([...STATE_COLUMNS.map(([, name]) => counts[name]), this.#queue]);
   }
@@ -187,11 +176,7 @@ export const NO_COUNTS: Counts = {
   clockOffsetMs: 0,
 };
 
-/**
- * Whether counts can be true.
- *
- * @throws {ContradictionError} They cannot.
- */
+/** @throws {ContradictionError} They cannot be true. */
 export function checkCounts(counts: Counts): void {
   const { packets, bytes, lastId, removedThrough, sentThrough } = counts;
   for (const [column, name] of STATE_COLUMNS) {

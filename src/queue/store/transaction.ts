@@ -31,22 +31,14 @@ export interface Draft {
   readonly setAside: MovedPackets[];
 }
 
-/**
- * Ids up to this one have been on a wire.
- *
- * @returns Whether that is news to the file.
- */
+/** @returns Whether it is news to the file that ids up to this one have been on a wire. */
 export function rememberSent(counts: Counts, sentThrough: number): boolean {
   const before = counts.sentThrough;
   counts.sentThrough = Math.max(before, Math.min(sentThrough, counts.lastId));
   return counts.sentThrough > before;
 }
 
-/**
- * Compares what the file knows of the clock with what this process knows.
- *
- * @returns Whether the file has to be told of another offset.
- */
+/** @returns Whether the file has to be told of another offset of the clock. */
 export function keepTime(draft: Draft, at: Moment): boolean {
   const { counts } = draft;
   counts.writtenAtMs = at.wallMs;
@@ -58,11 +50,7 @@ export function keepTime(draft: Draft, at: Moment): boolean {
   return true;
 }
 
-/**
- * Whether a removal has removed what it was to remove.
- *
- * @throws {ContradictionError} Something else.
- */
+/** @throws {ContradictionError} A removal has removed something else than it was to. */
 export function checkRemoved(
   before: Counts,
   { packets, bytes }: PacketCount,
@@ -83,7 +71,6 @@ export function checkRemoved(
   }
 }
 
-/** Counts packets or dead letters that went to make room. */
 export function countDropped(
   counts: Counts,
   dropped: { packets: number; bytes: number },
