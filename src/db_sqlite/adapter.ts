@@ -8,43 +8,32 @@ import {
   codeFromText,
   LARGE_NUMBER_WORDS,
   SqliteCode,
-  type SqliteDatabase,
   type SqliteDriver,
   SqliteError,
   type SqliteStatement,
   type SqliteValue,
 } from "../queue/sqlite/driver.ts";
 
-/** The part of `@db/sqlite`'s `Statement` that is used. */
 export interface DbSqliteStatement {
   /** Runs it; the number returned is stale for anything but INSERT, UPDATE, DELETE. */
   run(...params: SqliteValue[]): number;
-  /** Runs it and returns rows as arrays. */
   values(...params: SqliteValue[]): unknown[][];
 }
 
-/** The part of `@db/sqlite`'s `Database` that is used. */
 export interface DbSqliteDatabase {
-  /** Compiles one statement. */
   prepare(sql: string): DbSqliteStatement;
-  /** Finalizes every statement and closes. */
   close(): void;
 }
 
 /** `@db/sqlite`'s class `Database`, as far as it is used. */
 export interface DbSqliteConstructor {
-  /** Opens a database. */
   new (
     path: string,
     options: { readonly readonly: boolean; readonly create: boolean; readonly int64: boolean },
   ): DbSqliteDatabase;
 }
 
-/**
- * Makes a driver of the class `Database`.
- *
- * @param Database The class that `@db/sqlite` exports, 0.13 or newer.
- */
+/** @param Database The class that `@db/sqlite` exports, 0.13 or newer. */
 export function driverOf(Database: DbSqliteConstructor): SqliteDriver {
   return {
     name: "@db/sqlite",
@@ -52,28 +41,12 @@ export function driverOf(Database: DbSqliteConstructor): SqliteDriver {
       return guard(() => {
         // Without int64 it would cut every integer to 32 bits.
         const database = new Database(path, { readonly: readOnly, create: !readOnly, int64: true });
-        const wrapped = new DbDatabase(database);
-        wrapped.prepare(`PRAGMA busy_timeout = ${busyTimeoutMs}`).all([]);
-        return wrapped;
+        const prepare = (sql: string) => guard(() => new DbStatement(database.prepare(sql)));
+        prepare(`PRAGMA busy_timeout = ${busyTimeoutMs}`).all([]);
+        return { prepare, close: () => guard(() => database.close()) };
       });
     },
   };
-}
-
-class DbDatabase implements SqliteDatabase {
-  readonly #database: DbSqliteDatabase;
-
-  constructor(database: DbSqliteDatabase) {
-    this.#database = database;
-  }
-
-  prepare(sql: string): SqliteStatement {
-    return guard(() => new DbStatement(this.#database.prepare(sql)));
-  }
-
-  close(): void {
-    guard(() => this.#database.close());
-  }
 }
 
 class DbStatement implements SqliteStatement {

@@ -78,28 +78,18 @@ export function committerEvents(
     listeners.dropped.call(dropped);
   };
   const edited = (edit: Edit, { packets, bytes, ids }: EditResult): void => {
-    switch (edit.kind) {
-      case "bury": {
-        for (const range of edit.ranges) reader.excised(range);
-        if (packets === 0) return;
-        const firstId = Math.min(...edit.ranges.map((range) => range.firstId));
-        const lastId = Math.max(...edit.ranges.map((range) => range.lastId));
-        const { reason } = edit;
-        listeners.dead.call({ packets, bytes, reason, ids: { firstId, lastId } });
-        return;
-      }
-      case "remove-packets":
-        reader.excised(edit.range);
-        return;
-      case "requeue":
-        if (ids === undefined) return;
-        reader.othersStored();
-        ring();
-        return;
-      case "set-aside":
-      case "remove-dead":
-      case "keep-time":
-        return;
+    if (edit.kind === "bury") {
+      for (const range of edit.ranges) reader.excised(range);
+      if (packets === 0) return;
+      const firstId = Math.min(...edit.ranges.map((range) => range.firstId));
+      const lastId = Math.max(...edit.ranges.map((range) => range.lastId));
+      const { reason } = edit;
+      listeners.dead.call({ packets, bytes, reason, ids: { firstId, lastId } });
+    } else if (edit.kind === "remove-packets") {
+      reader.excised(edit.range);
+    } else if (edit.kind === "requeue" && ids !== undefined) {
+      reader.othersStored();
+      ring();
     }
   };
   return {

@@ -3,8 +3,8 @@
  * may be another user's, who can put a link to any file in their place at any moment. So such a
  * file is opened without a change to it, and then it is seen whether it is the one that lies there.
  *
- * And making a file for a database. SQLite deletes a log that it finds beside an empty file, and
- * with it the packets in it: so every such file is made here.
+ * And making a file for a database, which is done here alone: SQLite deletes a log that it finds
+ * beside an empty file, and with it the packets in it.
  *
  * @module
  */
@@ -25,9 +25,6 @@ const ATTEMPTS = 5;
 /**
  * Opens such a file for reading, and for writing where that is asked for.
  *
- * @param queuePath The queue's path, for the words of an error.
- * @param path The file.
- * @param access What is wanted of it.
  * @throws {QueueFileError} It is a link, or another file than the one that lies there.
  * @throws {Deno.errors.NotFound} There is none.
  */
@@ -68,11 +65,7 @@ export function openOrMakeBeside(queuePath: string, path: string): Deno.FsFile {
   }
 }
 
-/**
- * Makes such a file.
- *
- * @throws {Deno.errors.AlreadyExists} There is one.
- */
+/** @throws {Deno.errors.AlreadyExists} There is one. */
 export function makeBeside(queuePath: string, path: string): Deno.FsFile {
   // Follows no link, not even one that leads to nothing.
   const file = Deno.openSync(path, { read: true, write: true, createNew: true, mode: 0o600 });
@@ -125,9 +118,8 @@ function isALink(queuePath: string, path: string): Error {
 const PID_LINE_BYTES = 32;
 
 /**
- * Makes an empty file for this user alone.
+ * Makes an empty file for this user alone, where a database will be.
  *
- * @param path Where a database will be.
  * @throws {QueueFileError} Something is left there of one, or a sender runs on what was there.
  * @throws {Deno.errors.AlreadyExists} There is a file.
  */

@@ -1,9 +1,3 @@
-/**
- * Waiting until another process has let go of the file.
- *
- * @module
- */
-
 import { QueueFileError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { rest } from "../../base/waits.ts";
@@ -19,11 +13,7 @@ export class BusyRetry {
   #deadlineMs: number | undefined;
   #waitMs = BUSY_FIRST_WAIT_MS;
 
-  /**
-   * Makes a new one.
-   *
-   * @param limitMs Counted from the first wait.
-   */
+  /** @param limitMs Counted from the first wait. */
   constructor(clock: Clock, limitMs: number) {
     this.#clock = clock;
     this.#limitMs = limitMs;
@@ -45,8 +35,7 @@ export class BusyRetry {
  * Does something once another process has let go of the file.
  *
  * @param limitMs How long that is waited for.
- * @param work Does it; is called again where the file was busy.
- * @throws What it throws.
+ * @param work Is called again where the file was busy.
  */
 export async function onceNotBusy<T>(
   clock: Clock,

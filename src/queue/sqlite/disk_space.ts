@@ -10,7 +10,6 @@
  * @module
  */
 
-/** Of a page in the file. */
 export const PAGE_BYTES = 4096;
 /** From here on a longer log makes commits no faster. */
 const MOST_LOG_PAGES = 1000;
@@ -20,7 +19,6 @@ const FULL_RESERVE_BYTES = 8 * 1024 * 1024;
 const PART_OF_DISK = 4;
 const LEAST_RESERVE_BYTES = 128 * 1024;
 
-/** What is kept free, and how long the log may become. */
 export interface DiskShares {
   /** The reserve: 8 MiB, on a disk below 32 MiB a quarter of it. */
   readonly reserveBytes: number;

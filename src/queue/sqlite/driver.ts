@@ -101,10 +101,7 @@ export class LazyStatement implements SqliteStatement {
   readonly #sql: string;
   #statement: SqliteStatement | undefined;
 
-  /**
-   * @param database Where it runs.
-   * @param sql One statement, and no pragma: some of those take effect when they are compiled.
-   */
+  /** @param sql One statement, and no pragma: some of those take effect when they are compiled. */
   constructor(database: SqliteDatabase, sql: string) {
     this.#database = database;
     this.#sql = sql;
@@ -131,8 +128,6 @@ export class SqliteError extends Error {
   readonly code: number;
 
   /**
-   * Makes the error.
-   *
    * @param code The result code; https://www.sqlite.org/rescode.html
    * @param message SQLite's words.
    * @param options `cause`: the library's own error.

@@ -40,9 +40,6 @@ export function queueFileError(
 /**
  * Translates an error of SQLite or of Deno's file system. Anything else comes
  * back as it is.
- *
- * @param error What was thrown.
- * @param path The queue's path.
  */
 export function toFileError(error: unknown, path: string): unknown {
   if (error instanceof SqliteError) return fromSqlite(error, path);
@@ -185,7 +182,6 @@ const TRIED_BYTES = 64 * 1024;
  * What a code of SQLite's means, where it may be a quota: tries to write beside the file, into
  * `<file>.room`, which is removed again. Without the permission for that the code stays what it is.
  *
- * @param code SQLite's extended result code.
  * @param path The file that was being written.
  * @returns `SqliteCode.FULL` for a write for which there was no room.
  */
@@ -208,15 +204,13 @@ function hasRoom(path: string): boolean {
   } catch (error) {
     return !isNoRoom(error);
   } finally {
-    if (isMade) remove(tried);
-  }
-}
-
-function remove(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch {
-    // There is none.
+    if (isMade) {
+      try {
+        Deno.removeSync(tried);
+      } catch {
+        // Somebody else has removed it.
+      }
+    }
   }
 }
 
@@ -228,7 +222,6 @@ export function isDiskFull(error: unknown): boolean {
 /** EDQUOT, for which Deno has neither a class nor a code. */
 const QUOTA = /\(os error 122\)$/;
 
-/** Whether an error of the file system says that there is no room. */
 export function isNoRoom(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = "code" in error ? error.code : undefined;

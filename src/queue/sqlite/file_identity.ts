@@ -1,8 +1,7 @@
 /**
- * Which files a queue consists of. A program that has a file open goes on with it
- * when the path is given to another file, or to none; whatever it stores from then
- * on, nobody finds again. So the files are known here by device and inode, and are
- * compared with what the path leads to.
+ * Which files a queue consists of. Whoever has a file open goes on with it when its path is given
+ * to another file, or to none; what it stores from then on, nobody finds again. So the files are
+ * known here by device and inode, and are compared with what the path leads to.
  *
  * Nothing here opens a database file, because closing it again would drop the locks
  * that SQLite holds on it in this process: everything is `stat`.
@@ -12,11 +11,8 @@
 
 import { queueFileError } from "./file_error.ts";
 
-/** A file as its filesystem knows it, whatever its names are. */
 export interface FileIdentity {
-  /** The filesystem. */
   readonly dev: number;
-  /** The file in it. */
   readonly ino: number | null;
 }
 
@@ -49,18 +45,18 @@ export class QueueFiles {
   #found: string | undefined;
 
   /**
-   * Looks at them. SQLite's `-wal` and `-shm` are among them where this process
-   * has the permission to look at them, which no queue needs.
+   * SQLite's `-wal` and `-shm` are among them where this process has the permission to look at
+   * them, which no queue needs.
    *
    * @param path The queue's path without symbolic links, open.
-   * @param nowMs Monotonic milliseconds.
    */
   constructor(path: string, nowMs: () => number) {
     this.#path = path;
     this.#nowMs = nowMs;
     this.#lookedAtMs = nowMs();
     for (const file of [path, `${path}-wal`, `${path}-shm`]) {
-      if (file === path || mayLookAt(file)) this.#remember(file);
+      const identity = file === path || mayLookAt(file) ? identityAt(file) : undefined;
+      if (identity !== undefined) this.#known.set(file, identity);
     }
   }
 
@@ -90,11 +86,6 @@ export class QueueFiles {
         : `${name} was replaced by another one while it was in use`;
     }
     return undefined;
-  }
-
-  #remember(file: string): void {
-    const identity = identityAt(file);
-    if (identity !== undefined) this.#known.set(file, identity);
   }
 }
 
@@ -134,8 +125,6 @@ function partsOf(path: string): [directory: string, name: string] {
  * with all packets in it. Where this process may not look at the log, a lock file tells
  * that there was a queue: whoever opens one makes it.
  *
- * @param path Where a queue is about to be opened.
- * @param lockPath Its lock file, where there is one.
  * @throws {QueueFileError}
  */
 export function refuseOrphanedLog(path: string, lockPath: string): void {
@@ -164,7 +153,6 @@ export function refuseOrphanedLog(path: string, lockPath: string): void {
  * and each would overwrite what the other one stores.
  *
  * @param path The queue's path without symbolic links.
- * @param lockPath Its lock file, where there is one.
  * @throws {QueueFileError}
  */
 export function refuseSecondName(path: string, lockPath: string): void {
@@ -210,7 +198,6 @@ function unescaped(path: string): string {
   );
 }
 
-/** Whether this process was granted to look at a file. */
 export function mayLookAt(path: string): boolean {
   return Deno.permissions.querySync({ name: "read", path }).state === "granted";
 }

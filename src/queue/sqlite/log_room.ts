@@ -29,7 +29,6 @@ const LOG_OVERHEAD = 1.05;
 /** Beside packets, however few: the pages that lead to them, counts, and those that list pages. */
 const LOG_BYTES_BESIDE = 8 * PAGE_BYTES;
 
-/** What {@linkcode LogRoom} looks at. */
 export interface LogRoomOptions {
   /** The queue's file, for the words of an error. */
   readonly path: string;
@@ -40,7 +39,6 @@ export interface LogRoomOptions {
   nowMs(): number;
 }
 
-/** The room behind the log. */
 export class LogRoom {
   readonly #path: string;
   readonly #look: () => DiskReading | undefined;
@@ -51,7 +49,6 @@ export class LogRoom {
   #lookEveryBytes = 0;
   #plentyUntilMs = -Infinity;
 
-  /** @param options The file. */
   constructor({ path, database, look, nowMs }: LogRoomOptions) {
     this.#path = path;
     this.#look = look;

@@ -12,7 +12,6 @@ import {
   codeFromText,
   LARGE_NUMBER_WORDS,
   SqliteCode,
-  type SqliteDatabase,
   type SqliteDriver,
   SqliteError,
   type SqliteStatement,
@@ -33,7 +32,11 @@ export const nodeSqlite: SqliteDriver = {
         readOnly,
         timeout: busyTimeoutMs,
       });
-      return new NodeDatabase(database, readOnly ? undefined : path);
+      const written = readOnly ? undefined : path;
+      return {
+        prepare: (sql) => guard(() => new NodeStatement(database.prepare(sql), written)),
+        close: () => guard(() => database.close()),
+      };
     });
   },
 };
@@ -78,29 +81,11 @@ const VERSIONS_OFFSET_BYTES = 18;
 /** To write and to read: none. */
 const ROLLBACK_VERSIONS = new Uint8Array([1, 1]);
 
-class NodeDatabase implements SqliteDatabase {
-  readonly #database: DatabaseSync;
-  readonly #written: string | undefined;
-
-  /** @param written Its file, where it may be written. */
-  constructor(database: DatabaseSync, written: string | undefined) {
-    this.#database = database;
-    this.#written = written;
-  }
-
-  prepare(sql: string): SqliteStatement {
-    return guard(() => new NodeStatement(this.#database.prepare(sql), this.#written));
-  }
-
-  close(): void {
-    guard(() => this.#database.close());
-  }
-}
-
 class NodeStatement implements SqliteStatement {
   readonly #statement: StatementSync;
   readonly #written: string | undefined;
 
+  /** @param written The file, where it may be written. */
   constructor(statement: StatementSync, written: string | undefined) {
     this.#written = written;
     // In the runtime, but not yet in Deno's types.

@@ -64,30 +64,29 @@ export function lastIdIn({ queue }: IdWindow): number {
  * above `?2`, up to `?3`; its own parameters begin with `?4`. In a file of one queue these three
  * stand in the text and cost nothing; the queues of a spool share statements.
  */
-export class WindowStatement implements SqliteStatement {
-  readonly #statement: SqliteStatement;
+export class WindowStatement extends LazyStatement {
   readonly #window: readonly SqliteValue[];
 
   /** @param sql One statement. */
   constructor(database: SqliteDatabase, sql: string, window: IdWindow) {
     const values = [window.baseId, window.belowId, window.endId];
     const isShared = window !== WHOLE_FILE;
-    this.#window = isShared ? values : [];
-    this.#statement = new LazyStatement(
+    super(
       database,
       isShared ? sql : sql.replaceAll(
         /\?([0-9]+)/g,
         (_, number) => String(values[Number(number) - 1] ?? `?${Number(number) - values.length}`),
       ),
     );
+    this.#window = isShared ? values : [];
   }
 
-  run(params: readonly SqliteValue[]): void {
-    this.#statement.run(this.#window.length === 0 ? params : [...this.#window, ...params]);
+  override run(params: readonly SqliteValue[]): void {
+    super.run(this.#window.length === 0 ? params : [...this.#window, ...params]);
   }
 
-  all(params: readonly SqliteValue[]): SqliteValue[][] {
-    return this.#statement.all(this.#window.length === 0 ? params : [...this.#window, ...params]);
+  override all(params: readonly SqliteValue[]): SqliteValue[][] {
+    return super.all(this.#window.length === 0 ? params : [...this.#window, ...params]);
   }
 }
 
