@@ -136,7 +136,7 @@ export class Storing {
     this.#onChange = onChange;
   }
 
-  /** Why nothing can be stored; undefined: it can, as far as is known. */
+  /** Why nothing can be stored; `undefined`: it can, as far as is known. */
   get failure(): StoreFailure | undefined {
     return this.#failure;
   }

@@ -27,7 +27,6 @@ const PID_READ_MS = 5;
 const PID_READS = 20;
 const PID_LINE_BYTES = 32;
 
-/** The lock file of a queue. */
 export function lockPathOf(queuePath: string): string {
   let path = queuePath;
   try {
@@ -87,7 +86,6 @@ function ownerWords(path: string): string {
 
 /** What a running sender says about itself. */
 export interface SenderNotice {
-  /** Its process. */
   readonly pid: number;
   /** What it published last; empty when nothing yet. */
   readonly text: string;

@@ -16,17 +16,12 @@ import {
 import { SqliteStore } from "./store/sqlite_store.ts";
 import { SyncedStore } from "./synced_store.ts";
 
-/** A queue's file. */
 export interface OpenedStore {
-  /** The packets. */
   readonly store: GuardedStore;
-  /** The file, as those to whom it is forwarded know it. */
   readonly edge: EdgeFile;
 }
 
 /**
- * Opens a queue's file.
- *
  * @throws {QueueFileError}
  * @throws {Deno.errors.NotCapable} With the flags to add.
  */
@@ -59,11 +54,7 @@ export function openStore(
   }
 }
 
-/**
- * Opens a file; on a full disk with a part of its reserve.
- *
- * @throws What `open` throws.
- */
+/** Opens a file; on a full disk with a part of its reserve. */
 export function openOnFullDisk<T>(path: string, open: () => T): T {
   try {
     return open();

@@ -21,7 +21,6 @@ export type EdgeFile = Pick<FileStore, "edgeId" | "setEdgeId" | "enqueuedAtMs" |
 export interface QueuePlace {
   /** A file that a sender locks and writes; `undefined`: it needs none. */
   readonly lockPath: string | undefined;
-  /** The packets. */
   readonly store: QueueStore;
   /** What can be forwarded; left out where the place is no file. */
   readonly edge?: EdgeFile;
@@ -42,8 +41,6 @@ export interface QueuePlace {
   misplaced(): QueueFileError | undefined;
   /**
    * Calls back when others may have stored packets; with false where nobody has said so.
-   *
-   * @param watch Tells of changes of files; without it the runtime is asked.
    */
   listen(onRing: (rung: boolean) => void, watch?: FileWatch): Doorbell;
   /**
@@ -62,7 +59,7 @@ export interface QueuePlace {
   beforeHandingOut?(throughId: number): Promise<void>;
   /** Ids up to this one have been on a wire; left out where that is kept with the packets alone. */
   rememberSent?(id: number): void;
-  /** From now on removals for which there is no room use this space; `undefined`: none. */
+  /** See `SendingSide.useSpareSpace`; `undefined`: there is none any more. */
   useSpareSpace(spare: SpareSpace | undefined): void;
   /** The queue is being closed: no call waits for ever any more. */
   closing(): void;

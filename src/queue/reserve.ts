@@ -1,7 +1,6 @@
 /**
- * Disk space that is kept for removals. On a full disk even a removal needs room, for
- * SQLite's log, before it can give any back; a queue that has filled its own disk
- * would never get out of that by itself.
+ * Disk space that is kept for removals: on a full disk even a removal needs room, for SQLite's log,
+ * before it can give any back.
  *
  * The space is the end of the lock file. Its sender has the filesystem keep it, which takes
  * half a millisecond. Whoever may not, or stores before there was a sender, writes it, with
@@ -33,7 +32,6 @@ export class Reserve {
    * Takes over what an earlier process has left, and adds what is missing.
    *
    * @param file Open for reading and writing.
-   * @param path Its path, which says how large the disk is.
    * @param allocate Keeps space without writing it.
    */
   constructor(file: Deno.FsFile, path: string, allocate?: Allocate) {
@@ -78,12 +76,11 @@ export class Reserve {
     }
   }
 
-  /** How much there is. */
   get bytes(): number {
     return this.#bytes;
   }
 
-  /** How much there should be: 8 MiB, on a small disk less. */
+  /** How much there should be. */
   get wantedBytes(): number {
     return this.#wanted;
   }

@@ -219,8 +219,6 @@ export class SenderLock implements Tenure {
  * Makes the lock file of a queue that has none, with the reserve in it: then there is
  * one, too, when a queue has filled its disk before its first sender starts. Harmless
  * where it fails, or where this process may not.
- *
- * @param queuePath The queue's path.
  */
 export function prepareLockFile(queuePath: string): void {
   const path = lockPathOf(queuePath);

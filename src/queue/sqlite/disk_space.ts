@@ -2,10 +2,10 @@
  * How a queue shares a disk with itself: packets, SQLite's log, and what is kept free
  * for removals.
  *
- * A checkpoint moves the log into the file, which may have to grow by as much as the
- * log is long. So the log may be half as long as the reserve: then there is always
- * room for a checkpoint and a removal, however full the disk is. What would make it
- * longer is stored only where the disk has the room besides; see `log_room.ts`.
+ * A checkpoint moves the log into the file, which may have to grow by as much. So the log may be
+ * half as long as the reserve: then there is always room for a checkpoint and a removal, however
+ * full the disk is. What would make it longer is stored only where the disk has the room besides;
+ * see `log_room.ts`.
  *
  * @module
  */

@@ -1,7 +1,7 @@
 /**
  * Packets are stored only where there is room to move them from SQLite's log into the
- * file behind them. Else a full disk could hold a log that nobody can shorten any more:
- * a few removals, each of which makes it longer, and then none.
+ * file behind them. Else a full disk could hold a log that nobody can shorten any more,
+ * and removals would end after a few.
  *
  * A large packet needs the room twice, and so does a log that a reader keeps from being
  * moved. What the file will grow by is known before the commit: SQLite counts its pages.

@@ -57,9 +57,8 @@ export interface CommitRequest {
   readonly units: readonly PacketSpan[];
   /** When it is asked for; the wall clock is stored with each batch. */
   readonly at: Moment;
-  /** The most packets that the file may hold, dead letters apart. */
+  /** The most packets and payload bytes that the file may hold, dead letters apart. */
   readonly maxPackets: number;
-  /** The most payload bytes that the file may hold, dead letters apart. */
   readonly maxBytes: number;
   readonly deadLimits: DeadLimits;
   /** What to do with a unit that does not fit. */
@@ -68,9 +67,8 @@ export interface CommitRequest {
 
 /** The counts that the file keeps, exact across processes. */
 export interface StoreState {
-  /** Packets in the queue. */
+  /** Packets in the queue, and their payload bytes. */
   readonly packets: number;
-  /** Their payload bytes. */
   readonly bytes: number;
   /** The highest id ever given; 0 when there never was one. */
   readonly lastId: number;
@@ -78,21 +76,16 @@ export interface StoreState {
   readonly removedThrough: number;
   /** The highest id known to have been on a wire. */
   readonly sentThrough: number;
-  /** Packets dropped for want of room since the file was made. */
+  /** What was dropped for want of room, since the file was made. */
   readonly droppedPackets: number;
-  /** Their bytes. */
   readonly droppedBytes: number;
-  /** Dead letters in the file. */
+  /** Dead letters in the file, and their payload bytes. */
   readonly deadPackets: number;
-  /** Their payload bytes. */
   readonly deadBytes: number;
-  /** Packets that expired, since the file was made. */
+  /** Packets that ever became dead letters, since the file was made, by the reason. */
   readonly expiredPackets: number;
-  /** Packets that were given up, since the file was made. */
   readonly gaveUpPackets: number;
-  /** Packets that were found damaged, since the file was made. */
   readonly damagedPackets: number;
-  /** Packets that the server has refused, since the file was made. */
   readonly refusedPackets: number;
   /** Payload bytes ever stored; in a file of an older version, since it became one of version 3. */
   readonly storedBytes: number;
@@ -109,7 +102,6 @@ export type Limit = "maxPackets" | "maxBytes";
 
 /** Packets that were moved together. */
 export interface MovedPackets extends PacketCount {
-  /** The first and the last of them. */
   readonly ids: IdRange;
 }
 
@@ -159,7 +151,6 @@ export type Edit =
   | { readonly kind: "remove-dead"; readonly range: IdRange }
   | { readonly kind: "keep-time" };
 
-/** An edit and what it needs to know. */
 export interface EditRequest {
   readonly edit: Edit;
   readonly at: Moment;
@@ -176,7 +167,6 @@ export interface Edited extends PacketCount {
   readonly damagedPackets: number;
 }
 
-/** The same, and what else the transaction did. */
 export interface EditResult extends Edited, TransactionResult {}
 
 /** What a read found. */
@@ -187,16 +177,14 @@ export interface ReadResult {
   readonly damaged: {
     /** Its id, for `"set-aside"`. */
     readonly lastId: number;
-    /** What is wrong with it. */
     readonly words: string;
   } | undefined;
 }
 
-/** What one step of giving space back left behind. */
+/** How large a file is, in pages. */
 export interface FileSpace {
-  /** Pages in the file. */
   readonly pages: number;
-  /** Pages among them that hold nothing. */
+  /** Those among them that hold nothing. */
   readonly freePages: number;
 }
 
@@ -241,7 +229,6 @@ export interface QueueStore {
    * microseconds.
    */
   dataVersion(): number | Promise<number>;
-  /** How large the file is. */
   space(): FileSpace | Promise<FileSpace>;
   /** Gives up to `pages` free pages back; see {@linkcode DatabaseFile.vacuumStep}. */
   vacuumStep(pages: number): FileSpace | Promise<FileSpace>;

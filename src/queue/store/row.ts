@@ -1,6 +1,6 @@
 /**
- * What the columns of a row mean, checked: whoever reads a row of packets or a dead
- * letter, the queue or an inspector, understands it by these functions.
+ * What the columns of a row mean, checked: the queue and an inspector understand it by these
+ * functions.
  *
  * @module
  */
@@ -92,8 +92,7 @@ export function batchOf(row: readonly SqliteValue[]): PacketBatch {
 }
 
 /**
- * Sees to it that a row's bytes are those that were stored. Rows of versions 1 and 2
- * have no checksum.
+ * Sees to it that a row's bytes are those that were stored, where it has a checksum.
  *
  * @throws {DamagedRowError} They are others.
  */

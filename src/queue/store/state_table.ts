@@ -58,12 +58,11 @@ const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
 
 const WITHIN = "last_id > ?2 AND last_id <= ?3";
 
-/** The names of the counts that {@linkcode COUNTS_SQL} selects, in its order. */
 export const COUNT_COLUMNS: readonly string[] = STATE_COLUMNS.map(([column]) => column);
 
 /**
- * The counts that hold: see `schema.ts`. The last row's, where they are newer. Behind them
- * the first and the last row's ids. To be bound: see `WindowStatement`, and the queue's number.
+ * The counts that hold: see `schema.ts`. Behind them the first and the last row's ids. To be bound:
+ * see `WindowStatement`, and the queue's number.
  */
 export const COUNTS_SQL: string = `SELECT ${
   COUNT_COLUMNS.map((column) => {
@@ -115,7 +114,7 @@ export class StateTable {
   /**
    * Compares them with the file's size as well, which takes too long for each transaction.
    *
-   * @throws {ContradictionError} They contradict each other or the file.
+   * @throws {ContradictionError}
    */
   checkSize(): void {
     const { bytes } = this.read();
