@@ -39,19 +39,13 @@ export class Listeners<Args extends unknown[]> {
   }
 }
 
-/** The callbacks of a queue's users. */
+/** The callbacks of a queue's users: what each hears of is said where it is subscribed. */
 export class QueueListeners {
-  /** There may be packets above the last id that was known. */
   readonly packets: Listeners<[]> = new Listeners();
-  /** Packets or dead letters had to go. */
   readonly dropped: Listeners<[DroppedPackets]> = new Listeners();
-  /** Packets became dead letters. */
   readonly dead: Listeners<[DeadPackets]> = new Listeners();
-  /** The file could not be asked for other processes' packets, or can be again. */
   readonly polls: Listeners<[failure: unknown]> = new Listeners();
-  /** Nothing can be stored, again and again, or can be stored again. */
   readonly storing: Listeners<[failure: StoreFailure | undefined]> = new Listeners();
-  /** An enqueue was rejected because the file could not be written. */
   readonly refused: Listeners<[error: unknown]> = new Listeners();
 }
 

@@ -41,8 +41,17 @@ export interface HandedOutCount extends PacketCount {
   readonly throughId: number;
 }
 
-/** One transaction. */
-export interface CommitRequest {
+/** What every transaction needs to know. */
+export interface TransactionRequest {
+  /** When it is asked for; the wall clock is stored with each batch. */
+  readonly at: Moment;
+  readonly deadLimits: DeadLimits;
+  /** Ids up to this one have been on a wire; never lowers what the file says. */
+  readonly sentThrough: number;
+}
+
+/** Removes and stores. */
+export interface CommitRequest extends TransactionRequest {
   /** Removes packets up to and including this id; 0 removes none. */
   readonly removeThrough: number;
   /**
@@ -51,16 +60,11 @@ export interface CommitRequest {
    * some of them.
    */
   readonly handedOut: HandedOutCount | undefined;
-  /** Ids up to this one have been on a wire; never lowers what the file says. */
-  readonly sentThrough: number;
   /** What to store, in order; the packets of a unit are stored together or not at all. */
   readonly units: readonly PacketSpan[];
-  /** When it is asked for; the wall clock is stored with each batch. */
-  readonly at: Moment;
   /** The most packets and payload bytes that the file may hold, dead letters apart. */
   readonly maxPackets: number;
   readonly maxBytes: number;
-  readonly deadLimits: DeadLimits;
   /** What to do with a unit that does not fit. */
   readonly overflow: Overflow;
 }
@@ -151,12 +155,9 @@ export type Edit =
   | { readonly kind: "remove-dead"; readonly range: IdRange }
   | { readonly kind: "keep-time" };
 
-export interface EditRequest {
+/** Makes a change in the middle. */
+export interface EditRequest extends TransactionRequest {
   readonly edit: Edit;
-  readonly at: Moment;
-  readonly deadLimits: DeadLimits;
-  /** Ids up to this one have been on a wire; never lowers what the file says. */
-  readonly sentThrough: number;
 }
 
 /** What an edit did. */

@@ -104,35 +104,39 @@ export class DeadLetterTable {
   /** Removes the oldest, until both excesses are gone or no letter is left. */
   dropOldest(over: PacketCount): PacketCount {
     let packets = 0, bytes = 0, through = 0;
-    while (packets < over.packets || bytes < over.bytes) {
-      const rows = this.#sql.selectSizes.all([through + 1, lastIdIn(this.#window), ROWS]);
-      if (rows.length === 0) break;
-      for (const [id, size] of rows) {
-        if (packets >= over.packets && bytes >= over.bytes) break;
-        through = Number(id);
-        packets++;
-        bytes += Number(size);
-      }
+    for (const [id, size] of this.#sizesIn({ firstId: 1, lastId: lastIdIn(this.#window) })) {
+      if (packets >= over.packets && bytes >= over.bytes) break;
+      through = id;
+      packets++;
+      bytes += size;
     }
     if (packets > 0) this.#sql.delete.run([0, through]);
     return { packets, bytes };
   }
 
   /** Which of the first letters in a range fit: at least one when there is one. */
-  #fitting({ firstId, lastId }: IdRange, limit: PacketCount): IdRange | undefined {
+  #fitting(range: IdRange, limit: PacketCount): IdRange | undefined {
     let ids: IdRange | undefined;
     let packets = 0, bytes = 0;
-    for (;;) {
-      const rows = this.#sql.selectSizes.all([(ids?.lastId ?? firstId - 1) + 1, lastId, ROWS]);
-      for (const row of rows) {
-        const size = Number(row[1]);
-        const fits = packets < limit.packets && bytes + size <= limit.bytes;
-        if (ids !== undefined && !fits) return ids;
-        ids = { firstId: ids?.firstId ?? Number(row[0]), lastId: Number(row[0]) };
-        packets++;
-        bytes += size;
+    for (const [id, size] of this.#sizesIn(range)) {
+      const fits = packets < limit.packets && bytes + size <= limit.bytes;
+      if (ids !== undefined && !fits) break;
+      ids = { firstId: ids?.firstId ?? id, lastId: id };
+      packets++;
+      bytes += size;
+    }
+    return ids;
+  }
+
+  /** The ids of letters, and how large each is; no statement is open between two of them. */
+  *#sizesIn({ firstId, lastId }: IdRange): Generator<readonly [id: number, bytes: number]> {
+    for (let from = firstId;;) {
+      const rows = this.#sql.selectSizes.all([from, lastId, ROWS]);
+      for (const [id, bytes] of rows) {
+        yield [Number(id), Number(bytes)];
+        from = Number(id) + 1;
       }
-      if (rows.length < ROWS) return ids;
+      if (rows.length < ROWS) return;
     }
   }
 }

@@ -21,9 +21,9 @@ import type {
   FileSpace,
   FileStore,
   Limit,
-  Moment,
   ReadResult,
   StoreState,
+  TransactionRequest,
   TransactionResult,
 } from "./contract.ts";
 import { DatabaseFile } from "./database_file.ts";
@@ -47,12 +47,6 @@ import { FileTransactions, type Transactions } from "./transactions.ts";
 import type { DeadLetter, Due, PacketCount } from "./types.ts";
 
 const NOTHING: Edited = { packets: 0, bytes: 0, ids: undefined, damagedPackets: 0 };
-
-interface Terms {
-  readonly at: Moment;
-  readonly deadLimits: DeadLimits;
-  readonly sentThrough: number;
-}
 
 export interface OpenStoreOptions extends Omit<OpenFileOptions, "examine" | "kind"> {
   /** Monotonic milliseconds, for {@linkcode SqliteStore.lastCommitMs}. */
@@ -165,7 +159,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
    * same transaction, and the work begins anew.
    */
   #transact<T>(
-    { at, deadLimits, sentThrough }: Terms,
+    { at, deadLimits, sentThrough }: TransactionRequest,
     work: (draft: Draft) => { readonly changed: boolean; readonly result: T },
   ): T & TransactionResult {
     const damagedIds: number[] = [];
@@ -224,16 +218,14 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
         return NOTHING;
       case "remove-packets": {
         const count = this.#packets.excise(edit.range, counts.removedThrough);
-        counts.packets -= count.packets;
-        counts.bytes -= count.bytes;
+        countPackets(counts, -1, count);
         return count;
       }
       case "requeue":
         return this.#requeue(draft, edit, wallMs);
       case "remove-dead": {
         const count = this.#deadLetters.remove(edit.range);
-        counts.deadPackets -= count.packets;
-        counts.deadBytes -= count.bytes;
+        countDead(counts, -1, count);
         return count;
       }
       case "keep-time":
@@ -257,10 +249,8 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
       packets += count.packets;
       bytes += count.bytes;
     }
-    counts.packets -= packets;
-    counts.bytes -= bytes;
-    counts.deadPackets += packets;
-    counts.deadBytes += bytes;
+    countPackets(counts, -1, { packets, bytes });
+    countDead(counts, 1, { packets, bytes });
     if (reason === "expired") counts.expiredPackets += packets;
     else if (reason === "refused") counts.refusedPackets += packets;
     else counts.gaveUpPackets += packets;
@@ -309,8 +299,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     packer.add(span);
     this.#countUpToOldest(counts);
     this.#packets.insert(packer.finish(), atMs, counts);
-    counts.deadPackets -= packets;
-    counts.deadBytes -= bytes;
+    countDead(counts, -1, span);
     return { packets, bytes, ids: { firstId, lastId: counts.lastId }, damagedPackets };
   }
 
@@ -375,8 +364,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     };
     if (over.packets <= 0 && over.bytes <= 0) return;
     const letters = this.#deadLetters.dropOldest(over);
-    counts.deadPackets -= letters.packets;
-    counts.deadBytes -= letters.bytes;
+    countDead(counts, -1, letters);
     countDropped(counts, dropped, letters);
     draft.writesState = true;
   }
@@ -385,8 +373,7 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     const through = Math.min(throughId, counts.lastId);
     const count = this.#packets.removeThrough(counts.removedThrough, through);
     counts.removedThrough = Math.max(counts.removedThrough, through);
-    counts.packets -= count.packets;
-    counts.bytes -= count.bytes;
+    countPackets(counts, -1, count);
     return count;
   }
 
@@ -508,6 +495,16 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
     counts.removedThrough = oldest === undefined ? counts.lastId : oldest.id - 1;
     return oldest?.enqueuedAtMs;
   }
+}
+
+function countPackets(counts: Counts, sign: 1 | -1, { packets, bytes }: PacketCount): void {
+  counts.packets += sign * packets;
+  counts.bytes += sign * bytes;
+}
+
+function countDead(counts: Counts, sign: 1 | -1, { packets, bytes }: PacketCount): void {
+  counts.deadPackets += sign * packets;
+  counts.deadBytes += sign * bytes;
 }
 
 function itemAt<T>(list: readonly T[], index: number): T {

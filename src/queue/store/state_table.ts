@@ -25,13 +25,16 @@ export class ContradictionError extends Error {
 /** The counts without what is looked up in the packets. */
 export type Counts = { -readonly [K in Exclude<keyof StoreState, "oldestEnqueuedAtMs">]: number };
 
-/** The columns of `state` in the order of the SQL, and what each is called here. */
-export const STATE_COLUMNS: readonly (readonly [string, keyof Counts])[] = [
-  ["queued_packets", "packets"],
-  ["queued_bytes", "bytes"],
-  ["last_id", "lastId"],
-  ["removed_through", "removedThrough"],
-  ["sent_through", "sentThrough"],
+/**
+ * The columns of `state` in the order of the SQL, what each is called here, and, of those counts
+ * that each row of packets has as well, where they stand in it.
+ */
+export const STATE_COLUMNS: readonly (readonly [string, keyof Counts, inRow?: string])[] = [
+  ["queued_packets", "packets", "newer.queued_packets"],
+  ["queued_bytes", "bytes", "newer.queued_bytes"],
+  ["last_id", "lastId", "newer.last_id - ?1"],
+  ["removed_through", "removedThrough", "newer.removed_through"],
+  ["sent_through", "sentThrough", "newer.sent_through"],
   ["dropped_packets", "droppedPackets"],
   ["dropped_bytes", "droppedBytes"],
   ["dead_packets", "deadPackets"],
@@ -40,21 +43,10 @@ export const STATE_COLUMNS: readonly (readonly [string, keyof Counts])[] = [
   ["gave_up_packets", "gaveUpPackets"],
   ["damaged_packets", "damagedPackets"],
   ["refused_packets", "refusedPackets"],
-  ["stored_bytes", "storedBytes"],
-  ["written_at_ms", "writtenAtMs"],
+  ["stored_bytes", "storedBytes", "newer.stored_bytes"],
+  ["written_at_ms", "writtenAtMs", "newer.enqueued_at_ms"],
   ["clock_offset_ms", "clockOffsetMs"],
 ];
-
-/** The counts that each row of packets has as well, and where they stand in it. */
-const ROW_COLUMNS: ReadonlyMap<string, string> = new Map([
-  ["queued_packets", "newer.queued_packets"],
-  ["queued_bytes", "newer.queued_bytes"],
-  ["last_id", "newer.last_id - ?1"],
-  ["removed_through", "newer.removed_through"],
-  ["sent_through", "newer.sent_through"],
-  ["stored_bytes", "newer.stored_bytes"],
-  ["written_at_ms", "newer.enqueued_at_ms"],
-]);
 
 const WITHIN = "last_id > ?2 AND last_id <= ?3";
 
@@ -65,8 +57,7 @@ export const COUNT_COLUMNS: readonly string[] = STATE_COLUMNS.map(([column]) => 
  * see `WindowStatement`, and the queue's number.
  */
 export const COUNTS_SQL: string = `SELECT ${
-  COUNT_COLUMNS.map((column) => {
-    const inRow = ROW_COLUMNS.get(column);
+  STATE_COLUMNS.map(([column, , inRow]) => {
     const value = `state.${column}`;
     return `${inRow === undefined ? value : `coalesce(${inRow}, ${value})`} AS ${column}`;
   }).join(", ")
