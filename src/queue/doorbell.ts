@@ -14,9 +14,7 @@ import { isSymbolicLink } from "./sqlite/file_identity.ts";
 export interface Doorbell {
   /** `"watch"`: at once; `"poll"`: within a second. */
   readonly mode: "watch" | "poll";
-  /** Why it only polls. */
   readonly pollReason: string | undefined;
-  /** Stops listening. */
   stop(): Promise<void>;
 }
 

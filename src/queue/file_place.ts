@@ -17,7 +17,6 @@ export const SURVIVED: Readonly<Record<Durability, string>> = {
   "process-crash": "the end of this process, but not of the machine",
 };
 
-/** A queue's file, and its lock file. */
 export class FilePlace implements QueuePlace {
   readonly lockPath: string;
   readonly store: GuardedStore;

@@ -14,7 +14,6 @@ import type { QueueTime } from "./read/queue_time.ts";
 import type { Edit, EditResult, TransactionResult } from "./store/contract.ts";
 import type { DroppedPackets } from "./store/types.ts";
 
-/** Callbacks that want to hear of something. */
 export class Listeners<Args extends unknown[]> {
   readonly #callbacks = new Set<(...args: Args) => void>();
 
@@ -135,7 +134,6 @@ export class Storing {
     return this.#failure;
   }
 
-  /** Enqueues were rejected with this error. */
   refused(error: unknown): void {
     // Those that shared a commit share its error.
     if (!(error instanceof QueueFileError) || error === this.#lastError) return;

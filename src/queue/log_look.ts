@@ -16,7 +16,6 @@ const SETTLED_AFTER_MS = 3000;
 /** A commit shows when its sync is over, and that may be long after its writes. */
 const ASK_AFTER_MS = 10_000;
 
-/** Looks at one log. */
 export class LogLook {
   readonly #path: string;
   readonly #clock: Clock;
@@ -79,7 +78,6 @@ export class LogLook {
     return isOther;
   }
 
-  /** Looks no more. */
   async stop(): Promise<void> {
     await this.#endWatch?.();
   }

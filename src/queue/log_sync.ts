@@ -40,7 +40,6 @@ export class SyncPace {
   /** Queues of this process on that disk. */
   queues = 0;
 
-  /** Whether the syncs belong into a thread. */
   get isSlow(): boolean {
     return this.#isSlow;
   }
@@ -68,7 +67,6 @@ function paceOf(device: number, clock: Clock): SyncPace {
 }
 
 export interface LogSyncOptions {
-  /** The file's path without symbolic links. */
   readonly path: string;
   readonly file: DatabaseFile;
   /** `"loop"` for one that syncs nothing. */
@@ -76,7 +74,6 @@ export interface LogSyncOptions {
   readonly clock: Clock;
 }
 
-/** The log of an open file. */
 export class LogSync {
   readonly #path: string;
   readonly #file: DatabaseFile;
@@ -92,7 +89,6 @@ export class LogSync {
   #isInThreads = false;
   /** Syncs that somebody waits for. What they have not yet put on the disk is not read. */
   #syncs = 0;
-  /** Calls behind them, in order. */
   readonly #behind: (() => void)[] = [];
   /** What others had committed when {@linkcode sync} was called last. */
   #syncedVersion: number | undefined;
@@ -220,7 +216,6 @@ export class LogSync {
     }
   }
 
-  /** See {@linkcode FileStore.sync}. */
   async sync(): Promise<void> {
     this.#settleDoubt();
     const version = this.#file.dataVersion();

@@ -17,7 +17,6 @@ import type { Tenure } from "./tenure.ts";
 /** A file as those to whom it is forwarded know it. */
 export type EdgeFile = Pick<FileStore, "edgeId" | "setEdgeId" | "enqueuedAtMs" | "sync">;
 
-/** A place, open. */
 export interface QueuePlace {
   /** A file that a sender locks and writes; `undefined`: it needs none. */
   readonly lockPath: string | undefined;

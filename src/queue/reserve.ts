@@ -20,7 +20,6 @@ const BLOCK_BYTES = 64 * 1024;
 /** Random bytes repeat after these: more than any filesystem compresses together. */
 const RANDOM_BYTES = 1024 * 1024;
 
-/** Space at the end of an open lock file. */
 export class Reserve {
   readonly #file: Deno.FsFile;
   readonly #path: string;
@@ -80,7 +79,6 @@ export class Reserve {
     return this.#bytes;
   }
 
-  /** How much there should be. */
   get wantedBytes(): number {
     return this.#wanted;
   }

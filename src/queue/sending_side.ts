@@ -31,7 +31,6 @@ export interface SendingSideParts {
   readonly reader: PacketReader;
   readonly time: QueueTime;
   readonly listeners: QueueListeners;
-  /** Whether the queue is closed, or about to be. */
   readonly isClosed: () => boolean;
   /** Reads what follows an id, and is going to be sent. */
   readonly read: (afterId: number, maxBytes: number) => Promise<ReadResult>;

@@ -15,7 +15,6 @@ export interface Removal {
   readonly waiters: { readonly resolve: () => void; readonly reject: (reason: unknown) => void }[];
 }
 
-/** What one transaction does. */
 export interface Job {
   readonly units: PendingEnqueue[];
   readonly removal: Removal | undefined;
@@ -30,7 +29,6 @@ export interface CommitInPartsOptions {
    * @returns Its units that wait for room.
    */
   attempt(job: Job): Promise<PendingEnqueue[]>;
-  /** Tells everybody in a job that it failed. */
   fail(job: Job, error: unknown): void;
   /** Every id up to this one has left the queue. */
   removedThrough(): number;

@@ -64,7 +64,6 @@ export interface CommitterOptions {
   readonly clock: Clock;
 }
 
-/** How full a queue may get. */
 export type QueueBounds = Pick<CommitterOptions, "maxPackets" | "maxBytes">;
 
 /**
@@ -171,7 +170,6 @@ export class Committer {
     return this.#changes;
   }
 
-  /** Packets of this process that are not stored yet. */
   get waitingPackets(): number {
     return this.#pending.packets;
   }
@@ -256,7 +254,6 @@ export class Committer {
     return promise;
   }
 
-  /** See `SendingSide.rememberSent`. */
   rememberSent(id: number): void {
     this.#sentThrough = Math.max(this.#sentThrough, id);
   }

@@ -12,7 +12,6 @@ const PAUSE_AFTER_MS = 100;
 /** So many turns that do nothing take 0.25 ms; a timer of the shortest delay takes 2 ms. */
 const TURNS_WITHOUT_SOCKETS = 61;
 
-/** Sees to it that commits leave the loop its pauses. */
 export class LoopPauses {
   readonly #clock: Clock;
   /** Commits in this thread since the runtime has surely looked after its sockets. */

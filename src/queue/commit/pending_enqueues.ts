@@ -18,7 +18,6 @@ export class PendingEnqueue implements PacketSpan {
   readonly stored: Promise<number>;
   /** Stored, from this id on. */
   readonly resolve: (firstId: number) => void;
-  /** Not stored. */
   readonly reject: (reason: unknown) => void;
   /** `"withdrawn"`: its signal was aborted before the disk had it. */
   phase: "waiting" | "committing" | "withdrawn" = "waiting";
@@ -72,7 +71,6 @@ export class PendingEnqueues {
     return this.#donePackets;
   }
 
-  /** The bytes of those that are not. */
   get bytes(): number {
     return this.#bytes;
   }

@@ -2,7 +2,6 @@ import { QueueFileError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { rest } from "../../base/waits.ts";
 
-/** Steps of waiting for another process's transaction. */
 const BUSY_FIRST_WAIT_MS = 1;
 const BUSY_LONGEST_WAIT_MS = 50;
 

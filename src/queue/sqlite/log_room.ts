@@ -30,12 +30,10 @@ const LOG_OVERHEAD = 1.05;
 const LOG_BYTES_BESIDE = 8 * PAGE_BYTES;
 
 export interface LogRoomOptions {
-  /** The queue's file, for the words of an error. */
   readonly path: string;
   readonly database: SqliteDatabase;
   /** Looks at the file and its disk; `undefined`: nobody may, and there is room. */
   look(): DiskReading | undefined;
-  /** Monotonic milliseconds. */
   nowMs(): number;
 }
 

@@ -31,12 +31,10 @@ export class BatchPacker {
   #expiresAtMs = Infinity;
   #firstId: number;
 
-  /** @param firstId The id of the first packet. */
   constructor(firstId: number) {
     this.#firstId = firstId;
   }
 
-  /** Adds packets behind all earlier ones. */
   add(span: PacketSpan): void {
     if (
       span.block !== this.#block || span.start !== this.#start + this.#bytes ||
@@ -95,7 +93,6 @@ export class Arena {
   #blockBytes = LEAST_BLOCK_BYTES;
   #madeAtMs = -Infinity;
 
-  /** @param nowMs Monotonic milliseconds. */
   constructor(nowMs: () => number) {
     this.#nowMs = nowMs;
   }

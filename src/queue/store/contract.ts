@@ -18,7 +18,6 @@ import type {
 
 /** When a transaction is asked for; `queue_time.ts` says what the offsets mean. */
 export interface Moment {
-  /** The wall clock. */
   readonly wallMs: number;
   /** What this process adds to the wall clock. */
   readonly clockOffsetMs: number;
@@ -50,7 +49,6 @@ export interface TransactionRequest {
   readonly sentThrough: number;
 }
 
-/** Removes and stores. */
 export interface CommitRequest extends TransactionRequest {
   /** Removes packets up to and including this id; 0 removes none. */
   readonly removeThrough: number;
@@ -101,7 +99,6 @@ export interface StoreState {
   readonly oldestEnqueuedAtMs: number | undefined;
 }
 
-/** A limit that a unit ran into. */
 export type Limit = "maxPackets" | "maxBytes";
 
 /** Packets that were moved together. */
@@ -111,7 +108,6 @@ export interface MovedPackets extends PacketCount {
 
 /** What every transaction may do besides. */
 export interface TransactionResult {
-  /** The file's counts after it. */
   readonly state: StoreState;
   /** Damaged packets that became dead letters, for each row of them. */
   readonly setAside: readonly MovedPackets[];
@@ -119,7 +115,6 @@ export interface TransactionResult {
   readonly dropped: DroppedPackets | undefined;
 }
 
-/** What a transaction did. */
 export interface CommitResult extends TransactionResult {
   /** What was stored: the packets of every unit that was not refused, in order. */
   readonly batches: readonly PacketBatch[];
@@ -144,9 +139,7 @@ export type Edit =
     readonly kind: "bury";
     readonly ranges: readonly IdRange[];
     readonly reason: Exclude<DeathReason, "damaged">;
-    /** In how many connections each was tried. */
     readonly attempts: number;
-    /** Why, where there is more to say. */
     readonly words?: string | undefined;
   }
   | { readonly kind: "set-aside"; readonly lastId: number }
@@ -155,7 +148,6 @@ export type Edit =
   | { readonly kind: "remove-dead"; readonly range: IdRange }
   | { readonly kind: "keep-time" };
 
-/** Makes a change in the middle. */
 export interface EditRequest extends TransactionRequest {
   readonly edit: Edit;
 }
@@ -170,7 +162,6 @@ export interface Edited extends PacketCount {
 
 export interface EditResult extends Edited, TransactionResult {}
 
-/** What a read found. */
 export interface ReadResult {
   /** Packets that follow, as they were stored. */
   readonly batches: readonly PacketBatch[];

@@ -17,19 +17,15 @@ import { countOf, MOVE_BYTES, MOVE_PACKETS } from "./packet_table.ts";
 import { LETTER_COLUMNS, letterCrcOf, letterOf } from "./row.ts";
 import type { DeadLetter, DeathReason, IdRange, PacketCount, PacketSpan } from "./types.ts";
 
-/** What all packets of a batch that dies have in common. */
 export interface Death {
   readonly diedAtMs: number;
   readonly reason: DeathReason;
-  /** In how many connections each was tried. */
   readonly attempts: number;
-  /** What the server said, or why else it could not be sent. */
   readonly words?: string | undefined;
   /** Ids up to this one were on a wire. */
   readonly sentThrough: number;
 }
 
-/** How many rows are looked at in one go. */
 const ROWS = 64;
 
 /** The dead letters on disk. */

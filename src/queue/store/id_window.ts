@@ -67,7 +67,6 @@ export function lastIdIn({ queue }: IdWindow): number {
 export class WindowStatement extends LazyStatement {
   readonly #window: readonly SqliteValue[];
 
-  /** @param sql One statement. */
   constructor(database: SqliteDatabase, sql: string, window: IdWindow) {
     const values = [window.baseId, window.belowId, window.endId];
     const isShared = window !== WHOLE_FILE;

@@ -15,6 +15,7 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
+import { mergeRanges } from "./id_ranges.ts";
 import { type IdWindow, lastIdIn, queueOfKey, WHOLE_FILE, WindowStatement } from "./id_window.ts";
 import { batchOf, crcOf, DamagedRowError, packetsOfDamaged, shapeOf } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
@@ -28,7 +29,6 @@ export interface OldestPacket {
 
 /** How many rows a read looks at: enough for most, and then, where rows are small, for the rest. */
 const READ_ROWS = [32, 1024] as const;
-/** How many rows a search for the oldest packets looks at. */
 const DROP_ROWS = 64;
 /** How much one transaction moves at most, unless a single batch is larger. */
 export const MOVE_PACKETS = 4096;
@@ -248,15 +248,13 @@ export class PacketTable {
       packets += lastId + 1 - firstId;
       bytes += rowBytes;
       if (ranges.length > 0 && (packets > MOVE_PACKETS || bytes > MOVE_BYTES)) break;
-      const before = ranges.at(-1);
-      if (before !== undefined && before.lastId + 1 === firstId) {
-        ranges[ranges.length - 1] = { firstId: before.firstId, lastId };
-      } else {
-        ranges.push({ firstId, lastId });
-      }
+      ranges.push({ firstId, lastId });
     }
     const next = this.#sql.selectNextDue.all([afterId, nowMs])[0];
-    return { ranges, nextAtMs: next === undefined ? Infinity : Number(next[0]) };
+    return {
+      ranges: mergeRanges(ranges),
+      nextAtMs: next === undefined ? Infinity : Number(next[0]),
+    };
   }
 
   /** Removes packets up to and including `through`; their row only with its last packet. */

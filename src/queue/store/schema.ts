@@ -82,7 +82,6 @@ export type FileKind = "queue" | "spool";
 
 export interface OpenFileOptions {
   readonly driver: SqliteDriver;
-  /** What a commit survives. */
   readonly durability: Durability;
   /**
    * Refuses a file of version 3 or later, by throwing. It gets a connection that cannot
@@ -105,7 +104,6 @@ export interface OpenFileOptions {
 }
 
 export interface OpenedFile {
-  /** The database, set up. */
   readonly database: SqliteDatabase;
   /** The file's path without symbolic links: what its lock file is named after. */
   readonly path: string;
@@ -221,7 +219,6 @@ export function checkVersion(
 }
 
 interface Tolerance {
-  /** Whether a table may be missing. */
   readonly mayLack?: boolean;
   /** What to do where it is no queue. */
   readonly advice?: string;

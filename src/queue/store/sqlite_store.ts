@@ -62,7 +62,6 @@ export interface StoreParts {
   readonly window: IdWindow;
 }
 
-/** A queue in a file, open. */
 export class SqliteStore implements Omit<FileStore, "sync"> {
   /** The file's path without symbolic links; of a queue in a spool with the queue's name. */
   readonly path: string;

@@ -67,7 +67,6 @@ export const COUNTS_SQL: string = `SELECT ${
   "AND newer.last_id - ?1 > state.last_id AND newer.stored_bytes IS NOT NULL " +
   "AND newer.queue = state.queue WHERE state.queue = ?4";
 
-/** The counts on disk. */
 export class StateTable {
   readonly #queue: number;
   readonly #select: SqliteStatement;

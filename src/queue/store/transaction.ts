@@ -15,9 +15,7 @@ import type { PacketCount } from "./types.ts";
 /** Clocks that differ by less are the same: the wall clock is slewed, readings take time. */
 export const SAME_CLOCK_MS = 1000;
 
-/** A transaction under way. */
 export interface Draft {
-  /** The counts after it. */
   readonly counts: Counts;
   /** Whether the row of counts must be written: the rows of packets do not say it all. */
   writesState: boolean;

@@ -9,7 +9,6 @@ import type { SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
 import { LogRoom } from "../sqlite/log_room.ts";
 import type { DatabaseFile } from "./database_file.ts";
 
-/** Begins and ends what a store does. */
 export interface Transactions {
   /** How long COMMIT took the last time that it had something to do. */
   readonly lastCommitMs: number;
