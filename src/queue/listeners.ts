@@ -120,7 +120,8 @@ export function committerEvents(
 export class Storing {
   readonly #clock: Clock;
   readonly #onChange: (failure: StoreFailure | undefined) => void;
-  #failure: StoreFailure | undefined;
+  /** Why nothing can be stored; `undefined`: it can, as far as is known. */
+  failure: StoreFailure | undefined;
   #lastError: unknown;
 
   /** @param onChange Told of each failure, and with `undefined` once packets are stored again. */
@@ -129,25 +130,20 @@ export class Storing {
     this.#onChange = onChange;
   }
 
-  /** Why nothing can be stored; `undefined`: it can, as far as is known. */
-  get failure(): StoreFailure | undefined {
-    return this.#failure;
-  }
-
   refused(error: unknown): void {
     // Those that shared a commit share its error.
     if (!(error instanceof QueueFileError) || error === this.#lastError) return;
     this.#lastError = error;
     const { reason, message: words } = error;
-    const sinceMs = this.#failure?.sinceMs ?? this.#clock.wallMs();
-    this.#failure = { reason, words, sinceMs };
-    this.#onChange(this.#failure);
+    const sinceMs = this.failure?.sinceMs ?? this.#clock.wallMs();
+    this.failure = { reason, words, sinceMs };
+    this.#onChange(this.failure);
   }
 
   /** Something was stored, by whichever process. */
   stored(): void {
-    if (this.#failure === undefined) return;
-    this.#failure = this.#lastError = undefined;
+    if (this.failure === undefined) return;
+    this.failure = this.#lastError = undefined;
     this.#onChange(undefined);
   }
 }

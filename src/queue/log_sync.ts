@@ -35,22 +35,19 @@ const REMOVAL_SYNC_MS = 2000;
 
 /** Whether a disk is slow, from how long it takes each time. */
 export class SyncPace {
-  #isSlow = false;
-  #others = 0;
+  /** Whether the syncs belong into a thread. */
+  isSlow = false;
   /** Queues of this process on that disk. */
   queues = 0;
-
-  get isSlow(): boolean {
-    return this.#isSlow;
-  }
+  #others = 0;
 
   /** Takes the next one, and how many bytes were written in it. */
   take(ms: number, writtenBytes: number): void {
     const ofAllMs = (ms - writtenBytes / WRITTEN_BYTES_PER_MS) * this.queues;
-    const isOther = this.#isSlow ? ofAllMs < QUICK_MS : ofAllMs > SLOW_MS;
+    const isOther = this.isSlow ? ofAllMs < QUICK_MS : ofAllMs > SLOW_MS;
     this.#others = isOther ? this.#others + 1 : 0;
     if (this.#others < IN_A_ROW) return;
-    this.#isSlow = !this.#isSlow;
+    this.isSlow = !this.isSlow;
     this.#others = 0;
   }
 }

@@ -81,21 +81,13 @@ export async function commitInParts(
       jobs.push(...halves.reverse());
       // One as large as one that has just failed would fail as well.
       for (const rest of jobs) {
-        fail({ units: takeLarge(rest, tooLargeBytes), removal: undefined }, error);
+        const units = [...takeOut(rest, ({ bytes }) => bytes >= tooLargeBytes)];
+        fail({ units, removal: undefined }, error);
       }
       await nextTick();
     }
   }
   return unplaced;
-}
-
-/** Takes the units of at least this size out of a job: one of that size has just failed. */
-function takeLarge(job: Job, tooLargeBytes: number): PendingEnqueue[] {
-  const large = job.units.filter((unit) => unit.bytes >= tooLargeBytes);
-  if (large.length > 0) {
-    job.units.splice(0, Infinity, ...job.units.filter((unit) => unit.bytes < tooLargeBytes));
-  }
-  return large;
 }
 
 /** Packets are stored, whoever may remove. */
@@ -126,8 +118,15 @@ function bytesOf({ units }: Job): number {
   return units.length === 0 ? Infinity : units.reduce((sum, unit) => sum + unit.bytes, 0);
 }
 
-/** Takes out those whose signal was aborted meanwhile. */
-export function dropWithdrawn(job: Job): void {
-  if (job.units.every((unit) => unit.phase !== "withdrawn")) return;
-  job.units.splice(0, Infinity, ...job.units.filter((unit) => unit.phase !== "withdrawn"));
+const NONE: readonly PendingEnqueue[] = [];
+
+/** Takes units out of a job. */
+export function takeOut(
+  { units }: Job,
+  isOut: (unit: PendingEnqueue) => boolean,
+): readonly PendingEnqueue[] {
+  if (!units.some(isOut)) return NONE;
+  const out = units.filter(isOut);
+  units.splice(0, Infinity, ...units.filter((unit) => !isOut(unit)));
+  return out;
 }

@@ -26,9 +26,9 @@ import type { Overflow, PacketCount } from "../store/types.ts";
 import {
   commitInParts,
   type CommitInPartsOptions,
-  dropWithdrawn,
   type Job,
   type Removal,
+  takeOut,
 } from "./commit_in_parts.ts";
 import { LoopPauses } from "./loop_pauses.ts";
 import { type PendingEnqueue, PendingEnqueues } from "./pending_enqueues.ts";
@@ -99,6 +99,10 @@ interface PendingEdit {
   readonly reject: (reason: unknown) => void;
 }
 
+function isWithdrawn({ phase }: PendingEnqueue): boolean {
+  return phase === "withdrawn";
+}
+
 /** The writing side of an open queue. */
 export class Committer {
   readonly #store: QueueStore;
@@ -123,7 +127,8 @@ export class Committer {
   };
 
   #phase: Phase = "idle";
-  #changes = 0;
+  /** Grows whenever the counts may be others. */
+  changes = 0;
   /** How full the queue may get; from the next commit on, where it is changed. */
   bounds: QueueBounds;
   #state: StoreState;
@@ -163,11 +168,6 @@ export class Committer {
   /** The counts that the last commit known has left. */
   get state(): StoreState {
     return this.#state;
-  }
-
-  /** Grows whenever they may be others. */
-  get changes(): number {
-    return this.#changes;
   }
 
   get waitingPackets(): number {
@@ -360,7 +360,7 @@ export class Committer {
     if (unplaced.length > 0) this.#pending.putBack(unplaced);
 
     // The first one that waits for room may have been withdrawn meanwhile: the next may fit.
-    const left = unplaced.some(({ phase }) => phase === "withdrawn");
+    const left = unplaced.some(isWithdrawn);
     if (this.#removal !== undefined || this.#edits.length > 0 || left) this.#schedule();
     else if (unplaced.length > 0) this.#awaitRoom();
     else if (!this.#pending.isEmpty) this.#schedule();
@@ -375,7 +375,7 @@ export class Committer {
   #take(state: StoreState): boolean {
     const grown = state.lastId > this.#state.lastId;
     this.#state = state;
-    this.#changes++;
+    this.changes++;
     this.#events.knows(state);
     return grown;
   }
@@ -401,7 +401,7 @@ export class Committer {
   async #commitJob(job: Job): Promise<PendingEnqueue[]> {
     const busyRetry = new BusyRetry(this.#clock, this.#options.busyTimeoutMs);
     for (;;) {
-      dropWithdrawn(job);
+      takeOut(job, isWithdrawn);
       if (job.units.length === 0 && job.removal === undefined) return [];
       for (const unit of job.units) unit.phase = "committing";
       try {

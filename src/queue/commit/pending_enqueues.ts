@@ -55,25 +55,14 @@ export class PendingEnqueues {
   /** In the order of their calls; those before `#head` are gone. */
   #units: PendingEnqueue[] = [];
   #head = 0;
-  #packets = 0;
-  #donePackets = 0;
-  #bytes = 0;
+  /** Packets that are neither stored nor refused yet, those in a transaction included. */
+  packets = 0;
+  /** Their bytes. */
+  bytes = 0;
+  /** Packets that were stored, refused or withdrawn. */
+  donePackets = 0;
   /** Units in `#units` that nobody waits for any more; at most. */
   #withdrawn = 0;
-
-  /** Packets that are neither stored nor refused yet, those in a transaction included. */
-  get packets(): number {
-    return this.#packets;
-  }
-
-  /** Packets that were stored, refused or withdrawn. */
-  get donePackets(): number {
-    return this.#donePackets;
-  }
-
-  get bytes(): number {
-    return this.#bytes;
-  }
 
   /** Whether no unit waits for a transaction. */
   get isEmpty(): boolean {
@@ -82,8 +71,8 @@ export class PendingEnqueues {
 
   push(unit: PendingEnqueue): void {
     this.#units.push(unit);
-    this.#packets += unit.packets;
-    this.#bytes += unit.bytes;
+    this.packets += unit.packets;
+    this.bytes += unit.bytes;
   }
 
   /** Takes the first ones, up to these bounds; at least one when there is one. */
@@ -127,8 +116,8 @@ export class PendingEnqueues {
 
   /** It is stored or refused. */
   uncount(unit: PendingEnqueue): void {
-    this.#packets -= unit.packets;
-    this.#donePackets += unit.packets;
-    this.#bytes -= unit.bytes;
+    this.packets -= unit.packets;
+    this.donePackets += unit.packets;
+    this.bytes -= unit.bytes;
   }
 }
