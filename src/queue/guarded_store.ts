@@ -46,7 +46,6 @@ export interface SpareSpace {
   restoreReserve(): boolean;
 }
 
-/** Passes every call on, once it has seen to the file. */
 export class GuardedStore implements QueueStore {
   readonly path: string;
   readonly #store: QueueStore;
@@ -201,8 +200,8 @@ export class GuardedStore implements QueueStore {
 
   /**
    * Shrinks the file, so that there is room for the log and the reserve again. Each step writes into
-   * the log, which so is moved into the file before, where there is room for that. Where there is
-   * not, the steps make some: what is beyond the file's new end, a checkpoint need not write.
+   * the log, which is moved into the file before, where there is room for that. Where there is not,
+   * the steps make some: what is beyond the file's new end, a checkpoint need not write.
    */
   async #giveBack(): Promise<void> {
     await this.#unlessFull(() => this.#store.checkpoint());

@@ -28,8 +28,8 @@ const IN_A_ROW = 16;
  */
 const WRITTEN_BYTES_PER_MS = 256 * 1024;
 /**
- * Nobody waits for a removal to be synced: what a power cut takes of it is sent once more. The
- * next commit that stores packets syncs it, and where none comes in this time, it has its own.
+ * The next commit that stores packets syncs a removal, too; where none comes in this time, it has
+ * its own. What a power cut takes of it is sent once more.
  */
 const REMOVAL_SYNC_MS = 2000;
 
@@ -243,8 +243,8 @@ export class LogSync {
   }
 
   /**
-   * After a sync that has failed the kernel may take for written what it has lost, so that a
-   * later one proves nothing. What is in the log is written once more, into the file.
+   * After a sync that has failed a later one proves nothing: the kernel may take for written what it
+   * has lost. What is in the log is written once more, into the file.
    *
    * @throws {QueueFileError} That is not possible now.
    */

@@ -2,9 +2,7 @@
  * One sender per queue: the operating system's lock (`flock`) on the file
  * `<queue>.lock`, which dies with its process.
  *
- * It is a file of its own because opening the database beside SQLite would drop
- * SQLite's locks. Where the queue's file has a second name, with a lock file of its
- * own, the lock is refused.
+ * It is a file of its own because opening the database beside SQLite would drop SQLite's locks.
  *
  * @module
  */

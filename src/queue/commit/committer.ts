@@ -285,10 +285,9 @@ export class Committer {
   }
 
   /**
-   * Does what is waiting, except for packets that wait for room: those are
-   * refused. Nothing is written after this.
+   * Does what is waiting. Nothing is written after this.
    *
-   * @param reason What those are rejected with.
+   * @param reason What packets that wait for room are rejected with.
    */
   async close(
     reason: unknown = new ClosedError(

@@ -57,7 +57,6 @@ export class LogRoom {
   /**
    * Asks before a transaction that stores packets is committed, with them in it.
    *
-   * @param bytes Those of the packets.
    * @throws {QueueFileError} The disk is too full for them.
    */
   check(bytes: number): void {

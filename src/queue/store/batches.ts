@@ -1,6 +1,6 @@
 /**
  * Batches: packets with ids that follow each other, whose bytes lie one behind the
- * other. A batch is a row of the file, an entry of the memory tail and a piece of
+ * other. One is a row of the file, an entry of the memory tail and a piece of
  * the wire, so that small packets share the cost of each.
  *
  * @module
@@ -109,7 +109,7 @@ export class Arena {
     return start;
   }
 
-  /** Copies packets of `bytes` in all. Returns where the first one begins in the block. */
+  /** Copies several, of `bytes` in all. Returns where the first one begins. */
   copyAll(payloads: readonly Uint8Array[], bytes: number): number {
     const start = this.#reserve(bytes);
     let end = start;

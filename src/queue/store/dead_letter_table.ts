@@ -1,6 +1,5 @@
 /**
- * The table `dead_letters`: packets that nobody sends any more, kept for an
- * operator. The caller has begun a transaction and ends it.
+ * The table `dead_letters`. The caller has begun a transaction and ends it.
  *
  * @module
  */
@@ -68,8 +67,7 @@ export class DeadLetterTable {
    * Takes letters out, as many as one transaction should move. Damaged ones stay: what
    * they hold is not what anybody has stored.
    *
-   * @returns Their bytes, to be stored anew, undefined when there are none; and how many
-   *   damaged ones were passed over.
+   * @returns Their bytes, to be stored anew; and how many damaged ones were passed over.
    */
   take(
     { firstId, lastId }: IdRange,

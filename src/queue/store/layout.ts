@@ -2,10 +2,8 @@
  * The tables of a queue's file, in the words in which SQLite keeps them, for each
  * version; `schema.ts` says what they mean.
  *
- * A file of version 3 has one of two layouts. In a new one the small columns of
- * `packets` and `dead_letters` stand before the payload: behind a large payload
- * SQLite finds them only by going through its pages. A file that was made by an
- * older sendq has got them by ALTER TABLE, and so behind the payload.
+ * A file of version 3 has one of two layouts: where an older sendq has made it, columns stand behind
+ * the payload that in a new one stand before it (docs/decisions/file-version-3.md).
  *
  * @module
  */

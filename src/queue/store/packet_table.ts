@@ -1,6 +1,5 @@
 /**
- * The tables `packets` and `expiry`: batches of packets in the order of their ids,
- * and when they expire. The caller has begun a transaction and ends it. Every method
+ * The tables `packets` and `expiry`. The caller has begun a transaction and ends it. Every method
  * tells how many packets it concerned, so that the counts stay exact.
  *
  * @module
@@ -33,8 +32,8 @@ const DROP_ROWS = 64;
 /** How much one transaction moves at most, unless a single batch is larger. */
 export const MOVE_PACKETS = 4096;
 /**
- * The same in bytes. Measured: 2 MiB store large packets no faster, and block
- * the event loop, and with it delivery, four times as long.
+ * The same in bytes: 2 MiB store large packets no faster, and hold up the event loop, and with it
+ * delivery, four times as long.
  */
 export const MOVE_BYTES = 512 * 1024;
 /** How many rows a search for expired ones finds and, in the order of ids, looks at. */
@@ -142,8 +141,6 @@ export class PacketTable {
   /**
    * Takes out a row that is not as it was stored.
    *
-   * @param lastId Its id.
-   * @param counts Those before.
    * @param each Is shown its packets: one by one, as far as it can be told where they end.
    * @returns What is left; `undefined`: it is sound.
    * @throws {ContradictionError} There is no such row, or it cannot be taken out.

@@ -31,23 +31,19 @@
  *   `written_at_ms` is the wall clock when the row was written, `clock_offset_ms` what
  *   `queue_time.ts` adds to it.
  *
- * Which counts hold: a commit that stores packets and changes none of the rarer
- * counts writes no row of `state`. So where the last row of `packets` has a higher id than
- * `state.last_id`, its counts are the newer ones, else those of `state`. Whatever
- * writes `state` sets its `last_id` to the highest id there is.
+ * Which counts hold: those of the last row of `packets` where its id is above `state.last_id`,
+ * else those of `state`. A commit that stores packets and changes none of the rarer counts writes
+ * no row of `state`; whatever writes one sets its `last_id` to the highest id there is.
  *
  * Version 4 is version 3 and the table `edge`, whose one row says in `id` which file it is (a
- * UUID), also to a copy of it: a file that is forwarded to a cluster. Other files stay version 3,
- * which an older sendq can open.
+ * UUID), also to a copy of it: a file that is forwarded to a cluster. Version 5, a spool, is
+ * version 3 without its index, and with the table `queues`, which gives each queue a number. Queue
+ * n has row n of `state`, and of the other tables the rows whose keys lie in its window
+ * (`id_window.ts`); there is no queue 0.
  *
- * Version 5, a spool, is version 3 without its index, and with the table `queues`, which gives
- * each queue a number. Queue n has row n of `state`, and of the other tables the rows whose keys
- * lie in its window (`id_window.ts`); there is no queue 0.
- *
- * Versions 1 and 2 become version 3 when they are opened, in one transaction that
- * writes no row of `packets`. Old processes that still have the file open fail from
- * then on, with an error and without a change, because `state` has lost the columns
- * `packets` and `bytes` that each of their transactions begins with.
+ * Versions 1 and 2 become version 3 when they are opened, in one transaction. Old processes that
+ * still have the file open fail from then on, without a change, because `state` has lost the
+ * columns `packets` and `bytes` that each of their transactions begins with.
  *
  * @module
  */

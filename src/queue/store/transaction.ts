@@ -1,6 +1,5 @@
 /**
- * A transaction under way: what it keeps count of, what it must not do, and what a
- * caller is told when it fails.
+ * A transaction under way, and what a caller is told when it fails.
  *
  * @module
  */
