@@ -1,9 +1,3 @@
-/**
- * Who hears of what a queue does, and since when it could not store.
- *
- * @module
- */
-
 import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { StoreFailure } from "../base/queue_stats.ts";

@@ -95,7 +95,6 @@ export interface SenderNotice {
  * Asks whether a sender runs on a queue, in whichever process, and reads what
  * it has published. Needs the right to read the lock file, nothing else.
  *
- * @param queuePath The queue's own path.
  * @returns `undefined`: no sender has the queue.
  * @throws {QueueFileError} The lock file cannot be read.
  * @throws {Deno.errors.NotCapable} With the flags to add.

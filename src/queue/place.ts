@@ -30,7 +30,6 @@ export interface QueuePlace {
    * monotonic clock. Left out: by that of each process, see `queue_time.ts`.
    */
   readonly keepsTime?: boolean;
-  /** Tells the sender, in another process, that there are packets. */
   readonly ringer: Ringer;
   /** What an acknowledged packet survives, as the end of a sentence. */
   readonly survives: string;
@@ -47,7 +46,6 @@ export interface QueuePlace {
    * it; left out where there is none.
    */
   mayHaveNews?(): boolean;
-  /** Takes the exclusive right to send; see `SendingSide.takeTenure`. */
   takeTenure(clock: Clock, signal?: AbortSignal, allocate?: Allocate): Promise<Tenure>;
   /**
    * What its sender is given up to an id is sent from now on; left out where nothing has to be

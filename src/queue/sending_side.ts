@@ -64,22 +64,19 @@ export class SendingSide implements DeliveryQueue {
     return this.#parts.committer.state.lastId;
   }
 
-  /** A file that its sender locks and writes; `undefined`: there is none. */
+  /** This and the following: see {@linkcode QueuePlace}. */
   get lockPath(): string | undefined {
     return this.#parts.place.lockPath;
   }
 
-  /** What only a queue in a database has to say; `undefined`: this is none. */
   cluster(): ClusterStats | undefined {
     return this.#parts.place.cluster?.();
   }
 
-  /** What can be forwarded; `undefined`: the queue is no file. */
   get edge(): EdgeFile | undefined {
     return this.#parts.place.edge;
   }
 
-  /** What a commit of this process survives; `undefined`: the queue is no file. */
   get durability(): Durability | undefined {
     return this.#parts.place.durability;
   }

@@ -20,7 +20,6 @@ import type {
 import type { SqliteStore } from "./store/sqlite_store.ts";
 import type { DeadLetter, Due } from "./store/types.ts";
 
-/** A queue's file whose log is synced in the loop, or in threads of the runtime. */
 export class SyncedStore implements FileStore {
   readonly path: string;
   readonly #store: SqliteStore;

@@ -1,9 +1,3 @@
-/**
- * The exclusive right to send from a queue; ARCHITECTURE.md, Words, says which kinds there are.
- *
- * @module
- */
-
 import type { FencedError } from "../base/errors.ts";
 import type { SpareSpace } from "./guarded_store.ts";
 

@@ -1,9 +1,3 @@
-/**
- * What becomes of a transaction for which the disk has no room: it is split.
- *
- * @module
- */
-
 import { FencedError } from "../../base/errors.ts";
 import { isDiskFull } from "../sqlite/file_error.ts";
 import type { PendingEnqueue } from "./pending_enqueues.ts";

@@ -1,9 +1,3 @@
-/**
- * Packets of this process that are not stored yet, first come, first served.
- *
- * @module
- */
-
 import type { PacketSpan } from "../store/types.ts";
 
 /** Packets that wait to be stored together. There is one for each `enqueue`: it is to be small. */
@@ -48,11 +42,11 @@ export class PendingEnqueue implements PacketSpan {
 }
 
 /**
- * Units in the order of their calls. Those that `take` hands to a transaction stay in the counts
- * until it has stored or refused them.
+ * Packets of this process that are not stored yet, first come, first served. Those that `take`
+ * hands to a transaction stay in the counts until it has stored or refused them.
  */
 export class PendingEnqueues {
-  /** In the order of their calls; those before `#head` are gone. */
+  /** Those before `#head` are gone. */
   #units: PendingEnqueue[] = [];
   #head = 0;
   /** Packets that are neither stored nor refused yet, those in a transaction included. */

@@ -117,6 +117,14 @@ export class LazyStatement implements SqliteStatement {
 }
 
 /**
+ * Sets something, or asks for it: the first column of the first row. All rows are gone through,
+ * because a single step of `incremental_vacuum` frees a single page.
+ */
+export function pragma(database: SqliteDatabase, setting: string): unknown {
+  return database.prepare(`PRAGMA ${setting}`).all([])[0]?.[0];
+}
+
+/**
  * An error of SQLite with its result code, whichever library it came through.
  *
  * @category SQLite driver

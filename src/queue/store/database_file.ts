@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { SqliteDatabase, SqliteStatement } from "../sqlite/driver.ts";
+import { pragma, type SqliteDatabase, type SqliteStatement } from "../sqlite/driver.ts";
 import { toFileError } from "../sqlite/file_error.ts";
 import type { FileSpace } from "./contract.ts";
 
@@ -48,14 +48,12 @@ export class DatabaseFile {
    */
   vacuumStep(pages: number): FileSpace {
     this.#guard(() => {
-      const [row] = this.database.prepare("PRAGMA synchronous").all([]);
-      if (Number(row?.[0]) === FULL) {
+      if (Number(pragma(this.database, "synchronous")) === FULL) {
         this.#owesSync = true;
-        this.database.prepare("PRAGMA synchronous = normal").all([]);
+        pragma(this.database, "synchronous = normal");
       }
       try {
-        // all(), because a single step frees a single page.
-        this.database.prepare(`PRAGMA incremental_vacuum(${pages})`).all([]);
+        pragma(this.database, `incremental_vacuum(${pages})`);
       } finally {
         this.syncAgain();
       }
@@ -70,10 +68,7 @@ export class DatabaseFile {
    * @returns Whether all of it was moved, and is on the disk.
    */
   moveLog(): boolean {
-    return this.#guard(() => {
-      const [row] = this.database.prepare("PRAGMA wal_checkpoint(TRUNCATE)").all([]);
-      return row?.[0] === 0;
-    });
+    return this.#guard(() => pragma(this.database, "wal_checkpoint(TRUNCATE)") === 0);
   }
 
   /**
@@ -84,7 +79,7 @@ export class DatabaseFile {
    */
   syncsCommits(syncs: boolean): void {
     this.#owesSync = syncs;
-    if (!syncs) this.#guard(() => this.database.prepare("PRAGMA synchronous = normal").all([]));
+    if (!syncs) this.#guard(() => pragma(this.database, "synchronous = normal"));
   }
 
   /**
@@ -95,7 +90,7 @@ export class DatabaseFile {
    */
   syncAgain(): void {
     if (!this.#owesSync) return;
-    this.database.prepare("PRAGMA synchronous = full").all([]);
+    pragma(this.database, "synchronous = full");
     this.#owesSync = false;
   }
 

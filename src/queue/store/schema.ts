@@ -51,6 +51,7 @@
 import { createDatabase } from "../sqlite/beside.ts";
 import { diskAt, diskShares } from "../sqlite/disk_space.ts";
 import {
+  pragma,
   SqliteCode,
   type SqliteDatabase,
   type SqliteDriver,
@@ -184,10 +185,10 @@ function refuseForeignFile(
  * @throws {QueueFileError} It is none that this code understands.
  */
 export function versionOf(database: SqliteDatabase, path: string, advice?: string): number {
-  const applicationId = readNumber(database, "PRAGMA application_id");
-  const version = readNumber(database, "PRAGMA user_version");
-  const objects = readNumber(database, "SELECT count(*) FROM sqlite_schema");
-  if (applicationId === 0 && version === 0 && objects === 0) return 0;
+  const applicationId = Number(pragma(database, "application_id"));
+  const version = Number(pragma(database, "user_version"));
+  const [objects] = database.prepare("SELECT count(*) FROM sqlite_schema").all([])[0] ?? [];
+  if (applicationId === 0 && version === 0 && Number(objects) === 0) return 0;
   checkVersion({ applicationId, version }, path, advice);
   return version;
 }
@@ -337,12 +338,4 @@ function rollBack(database: SqliteDatabase): void {
   } catch {
     // SQLite has rolled back by itself, as it does when the disk is full.
   }
-}
-
-function pragma(database: SqliteDatabase, setting: string): unknown {
-  return database.prepare(`PRAGMA ${setting}`).all([])[0]?.[0];
-}
-
-function readNumber(database: SqliteDatabase, sql: string): number {
-  return Number(database.prepare(sql).all([])[0]?.[0]);
 }

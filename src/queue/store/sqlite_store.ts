@@ -166,8 +166,15 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
       let committing = false;
       try {
         this.#transactions.begin();
-        const draft = this.#draft();
-        const { counts } = draft;
+        const counts = this.#counts.read();
+        const draft: Draft = {
+          counts,
+          writesState: false,
+          dropped: { packets: 0, bytes: 0, throughId: 0 },
+          setAside: [],
+          oldestAtMs: undefined,
+          storedBytes: 0,
+        };
         const sentMoved = rememberSent(counts, sentThrough);
         const timeMoved = keepTime(draft, at);
         for (const id of damagedIds) this.#setAside(draft, id, at.wallMs);
@@ -194,17 +201,6 @@ export class SqliteStore implements Omit<FileStore, "sync"> {
         damagedIds.push(error.lastId);
       }
     }
-  }
-
-  #draft(): Draft {
-    return {
-      counts: this.#counts.read(),
-      writesState: false,
-      dropped: { packets: 0, bytes: 0, throughId: 0 },
-      setAside: [],
-      oldestAtMs: undefined,
-      storedBytes: 0,
-    };
   }
 
   #apply(draft: Draft, edit: Edit, wallMs: number): PacketCount | Edited {

@@ -1,9 +1,3 @@
-/**
- * A transaction under way, and what a caller is told when it fails.
- *
- * @module
- */
-
 import { QueueFileError } from "../../base/errors.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import type { HandedOutCount, Moment, MovedPackets } from "./contract.ts";

@@ -1,9 +1,3 @@
-/**
- * How the transactions of an open file begin and end.
- *
- * @module
- */
-
 import { diskAt } from "../sqlite/disk_space.ts";
 import type { SqliteDriver, SqliteStatement } from "../sqlite/driver.ts";
 import { LogRoom } from "../sqlite/log_room.ts";
