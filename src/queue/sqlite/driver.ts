@@ -136,6 +136,8 @@ export class SqliteError extends Error {
   readonly code: number;
 
   /**
+   * Makes the error.
+   *
    * @param code The result code; https://www.sqlite.org/rescode.html
    * @param message SQLite's words.
    * @param options `cause`: the library's own error.
