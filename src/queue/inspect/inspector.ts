@@ -358,23 +358,14 @@ export class QueueInspector implements Inspector {
     if (this.version === 0) return NO_PACKETS;
     const { removedThroughId, sentThroughId } = this.#counts();
     const from = Math.max(after, removedThroughId);
-    const payload = payloadBytes > 0 ? "payload" : "length(payload)";
     const [expiry, join] = this.version < DEAD_LETTERS_VERSION
       ? ["NULL", ""]
       : ["expires_at_ms", "LEFT JOIN expiry ON expiry.last_id = packets.last_id "];
     // Of a part nobody can tell whether it is what was stored.
     const crc = this.version < ROW_COUNTS_VERSION || payloadBytes < Infinity ? "NULL" : "crc";
-    const sql = `SELECT packets.last_id - ?1, ends, ${payload}, enqueued_at_ms, ${expiry}, ` +
-      `${crc} FROM packets ${join}WHERE packets.last_id > ?1 + ?4 AND packets.last_id <= ?3 ` +
-      "ORDER BY packets.last_id LIMIT ?5";
-    const limit = payloadBytes > 0
-      ? this.#rowsWithin(
-        "SELECT length(payload) FROM packets WHERE last_id > ?1 + ?4 AND last_id <= ?3 " +
-          "ORDER BY last_id LIMIT ?5",
-        from,
-      )
-      : PAGE_ROWS;
-    const rows = this.#selectBeforeDamage(sql, from, limit);
+    const columns = `packets.last_id - ?1, ends, enqueued_at_ms, ${expiry}, ${crc}`;
+    const table = { name: "packets", key: "packets.last_id", join };
+    const rows = this.#rowsBehind(from, columns, table, payloadBytes > 0);
     const nowMs = this.#clock.wallMs();
     const offsetMs = this.#clockOffsetMs();
     const { items, damage } = this.#beforeDamage(rows, from, (row, before) => {
@@ -397,21 +388,10 @@ export class QueueInspector implements Inspector {
 
   #deadPage(after: number, payloadBytes: number): LetterPage {
     if (this.version < DEAD_LETTERS_VERSION) return NO_LETTERS;
-    const limit = payloadBytes > 0
-      ? this.#rowsWithin(
-        "SELECT length(payload) FROM dead_letters WHERE id > ?1 + ?4 AND id <= ?3 " +
-          "ORDER BY id LIMIT ?5",
-        after,
-      )
-      : PAGE_ROWS;
-    const payload = payloadBytes > 0 ? "payload" : "length(payload)";
     const more = this.version < ROW_COUNTS_VERSION ? "NULL, NULL" : "crc, words";
-    const rows = this.#selectBeforeDamage(
-      `SELECT ${LETTER_COLUMNS.replace("id", "id - ?1")}, ${more}, ${payload} ` +
-        "FROM dead_letters WHERE id > ?1 + ?4 AND id <= ?3 ORDER BY id LIMIT ?5",
-      after,
-      limit,
-    );
+    const columns = `${LETTER_COLUMNS.replace("id", "id - ?1")}, ${more}`;
+    const table = { name: "dead_letters", key: "id" };
+    const rows = this.#rowsBehind(after, columns, table, payloadBytes > 0);
     return this.#beforeDamage(rows, after, (row, before) => {
       const item = inspectedLetterOf(row, payloadBytes);
       if (item.id <= before) throw outOfOrder(`dead letter ${item.id} comes behind ${before}`);
@@ -442,15 +422,32 @@ export class QueueInspector implements Inspector {
     return { items, damage: undefined };
   }
 
-  /** How many of the next rows make a page: at least 1. */
-  #rowsWithin(selectSizes: string, after: number): number {
-    let rows = 0, bytes = 0;
-    for (const [size] of this.#selectBeforeDamage(selectSizes, after, PAGE_ROWS)) {
-      bytes += Number(size);
-      if (rows > 0 && bytes > PAGE_BYTES) break;
-      rows++;
+  /** The rows that make a page, and behind the columns the payload of each, or its length. */
+  #rowsBehind(
+    after: number,
+    columns: string,
+    { name, key, join = "" }: {
+      readonly name: string;
+      readonly key: string;
+      readonly join?: string;
+    },
+    hasPayload: boolean,
+  ): SqliteValue[][] {
+    const behind = `WHERE ${key} > ?1 + ?4 AND ${key} <= ?3 ORDER BY ${key} LIMIT ?5`;
+    let limit = PAGE_ROWS;
+    if (hasPayload) {
+      const sizes = `SELECT length(payload) FROM ${name} ${behind}`;
+      let rows = 0, bytes = 0;
+      for (const [size] of this.#selectBeforeDamage(sizes, after, PAGE_ROWS)) {
+        bytes += Number(size);
+        if (rows > 0 && bytes > PAGE_BYTES) break;
+        rows++;
+      }
+      limit = Math.max(1, rows);
     }
-    return Math.max(1, rows);
+    const payload = hasPayload ? "payload" : "length(payload)";
+    const sql = `SELECT ${columns}, ${payload} FROM ${name} ${join}${behind}`;
+    return this.#selectBeforeDamage(sql, after, limit);
   }
 
   /** When a page among them cannot be read, the first row alone: so the rows before it still come. */
@@ -491,9 +488,9 @@ function openPlace(path: string, driver: SqliteDriver, find: FindPlace | undefin
   }
 }
 
-/** A row of `last_id, ends, payload or its length, enqueued_at_ms, expires_at_ms, crc or NULL`. */
+/** A row of `last_id, ends, enqueued_at_ms, expires_at_ms, crc or NULL, payload or its length`. */
 function batchOf(
-  [last = null, blob = null, payload = null, enqueuedAt, expiresAt, crc]: readonly SqliteValue[],
+  [last = null, blob = null, enqueuedAt, expiresAt, crc, payload = null]: readonly SqliteValue[],
   offsetMs: number,
 ): InspectedBatch {
   const shape = shapeOf([last, blob, payload]);

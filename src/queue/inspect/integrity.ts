@@ -8,7 +8,7 @@
 
 import { messageOf } from "../../base/errors.ts";
 import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
-import { crcOf, endsOf, letterCrcOf } from "../store/row.ts";
+import { crcOf, endsOf } from "../store/row.ts";
 import { SPOOL_VERSION } from "../store/schema.ts";
 import { isDeathReason } from "../store/types.ts";
 import { COUNT_COLUMNS, COUNTS_SQL } from "../store/state_table.ts";
@@ -38,12 +38,12 @@ export type Select = (sql: string, params: readonly SqliteValue[]) => SqliteValu
 
 /** What was counted by looking. */
 interface Counted {
-  readonly packets: number;
-  readonly bytes: number;
+  packets: number;
+  bytes: number;
   /** The highest id. */
-  readonly lastId: number;
+  lastId: number;
   /** Whether all of it could be read. */
-  readonly complete: boolean;
+  complete: boolean;
 }
 
 const ROWS = 256;
@@ -64,12 +64,8 @@ export interface CheckOptions {
  * Checks a queue's file.
  *
  * @param select Reads from it; all in one transaction.
- * @param options Its version, and after how many problems to stop.
  */
-export function checkFile(
-  select: Select,
-  options: CheckOptions,
-): QueueProblem[] {
+export function checkFile(select: Select, options: CheckOptions): QueueProblem[] {
   const check = new Check(select, options);
   check.run();
   return check.problems;
@@ -85,21 +81,19 @@ export function checkPages(select: Select, maxProblems: number): QueueProblem[] 
 class Check {
   readonly problems: QueueProblem[] = [];
   readonly #select: Select;
-  readonly #version: number;
-  readonly #queue: number;
-  readonly #maxProblems: number;
-  readonly #knowsPages: boolean;
+  readonly #options: CheckOptions;
 
-  constructor(select: Select, { version, queue, maxProblems, knowsPages = false }: CheckOptions) {
+  constructor(select: Select, options: CheckOptions) {
     this.#select = select;
-    this.#version = version;
-    this.#queue = queue;
-    this.#maxProblems = maxProblems;
-    this.#knowsPages = knowsPages;
+    this.#options = options;
+  }
+
+  get #version(): number {
+    return this.#options.version;
   }
 
   run(): void {
-    if (!this.#knowsPages) this.runPages();
+    if (this.#options.knowsPages !== true) this.runPages();
     const state = this.#try("counts", "the counts cannot be read", () => this.#readState());
     const removedThrough = numberOf(state?.get("removed_through")) ?? 0;
     const packets = this.#checkPackets(removedThrough);
@@ -110,12 +104,19 @@ class Check {
     if (state !== undefined) this.#checkDeadCounts(state, letters);
   }
 
+  /** All that `quick_check` looks at, and the one index besides. */
   runPages(): void {
-    this.#try("pages", "the pages cannot be checked", () => this.#checkPages());
+    const sql = `PRAGMA integrity_check(${this.#options.maxProblems})`;
+    this.#try("pages", "the pages cannot be checked", () => {
+      for (const [words] of this.#select(sql, [])) {
+        const text = String(words).replaceAll(/\s+/g, " ");
+        if (text !== "ok") this.#say("pages", text);
+      }
+    });
   }
 
   #say(kind: QueueProblem["kind"], words: string): void {
-    if (this.problems.length < this.#maxProblems) this.problems.push({ kind, words });
+    if (this.problems.length < this.#options.maxProblems) this.problems.push({ kind, words });
   }
 
   #try<T>(kind: QueueProblem["kind"], words: string, work: () => T): T | undefined {
@@ -129,28 +130,19 @@ class Check {
     }
   }
 
-  /** All that `quick_check` looks at, and the one index besides. */
-  #checkPages(): void {
-    for (const [words] of this.#select(`PRAGMA integrity_check(${this.#maxProblems})`, [])) {
-      const text = String(words).replaceAll(/\s+/g, " ");
-      if (text !== "ok") this.#say("pages", text);
-    }
-  }
-
   #readState(): Map<string, SqliteValue> | undefined {
-    const isOne = this.#version < SPOOL_VERSION;
-    const rows = numberOf(
-      (isOne
-        ? this.#select("SELECT count(*) FROM state", [])
-        : this.#select("SELECT count(*) FROM state WHERE queue = ?", [this.#queue]))[0]?.[0],
-    );
+    const { queue } = this.#options;
+    const [counted] = this.#version < SPOOL_VERSION
+      ? this.#select("SELECT count(*) FROM state", [])
+      : this.#select("SELECT count(*) FROM state WHERE queue = ?", [queue]);
+    const rows = numberOf(counted?.[0]);
     if (rows !== 1) {
       this.#say("counts", `there are ${rows} rows of counts, and not 1`);
       return undefined;
     }
     const [names, row] = this.#version < 3
       ? [this.#columnsOf("state"), this.#select("SELECT * FROM state", [])[0]]
-      : [COUNT_COLUMNS, this.#select(COUNTS_SQL, [this.#queue])[0]];
+      : [COUNT_COLUMNS, this.#select(COUNTS_SQL, [queue])[0]];
     const state = new Map(names.map((name, i) => [name, row?.[i] ?? null]));
     for (const [name, value] of state) {
       const number = numberOf(value);
@@ -168,65 +160,74 @@ class Check {
       .map((row) => String(row[0]).replace(/^(packets|bytes)$/, "queued_$1"));
   }
 
-  #checkPackets(removedThrough: number): Counted {
-    let packets = 0, bytes = 0, before = 0;
-    for (let after = 0;;) {
-      const rows = this.#try(
-        "packets",
-        `packets behind id ${before} cannot be read`,
-        () =>
-          this.#select(
-            "SELECT last_id - ?1, ends, length(payload), enqueued_at_ms, typeof(payload) " +
-              "FROM packets WHERE last_id > ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT ?5",
-            [after, ROWS],
-          ),
-      );
-      if (rows === undefined) return { packets, bytes, lastId: before, complete: false };
-      if (rows.length === 0) return { packets, bytes, lastId: before, complete: true };
+  /**
+   * Goes through a table by ascending id.
+   *
+   * @param kind What its rows are.
+   * @param sql Selects them, the id first; `?4` is the id before them, `?5` how many.
+   * @param count Looks at a row, given the id before it, and counts it.
+   */
+  #walk(
+    kind: "packets" | "dead-letters",
+    sql: string,
+    count: (row: SqliteValue[], id: number, counted: Counted) => void,
+  ): Counted {
+    const counted: Counted = { packets: 0, bytes: 0, lastId: 0, complete: false };
+    for (;;) {
+      const words = `${kind.replace("-", " ")} behind id ${counted.lastId} cannot be read`;
+      const rows = this.#try(kind, words, () => this.#select(sql, [counted.lastId, ROWS]));
+      if (rows === undefined) return counted;
+      if (rows.length === 0) return { ...counted, complete: true };
       for (const row of rows) {
-        const [last, blob, length, , type] = row;
-        const lastId = Number(last);
-        if (lastId <= after) return { packets, bytes, lastId: before, complete: false };
-        after = lastId;
-        const ends = endsOf(blob ?? null, type === "blob" ? Number(length) : 0);
-        if (typeof ends === "string") {
-          this.#say("packets", `the packets that end with id ${lastId} are damaged: ${ends}`);
-          before = lastId;
-          continue;
-        }
-        const firstId = lastId + 1 - ends.length;
-        if (firstId <= before) {
-          this.#say("packets", `ids ${firstId} to ${Math.min(before, lastId)} are there twice`);
-        }
-        this.#checkChecksum(lastId);
-        if (lastId <= removedThrough) {
-          this.#say("packets", `ids ${firstId} to ${lastId} were removed and are still there`);
-        }
-        const enqueuedAtMs = numberOf(row[3]);
-        if (enqueuedAtMs === undefined || enqueuedAtMs < 0) {
-          this.#say("packets", `ids ${firstId} to ${lastId} have no time`);
-        }
-        const gone = Math.min(ends.length, Math.max(0, removedThrough + 1 - firstId));
-        packets += ends.length - gone;
-        bytes += Number(length) - (gone === 0 ? 0 : ends[gone - 1] ?? 0);
-        before = lastId;
+        const id = Number(row[0]);
+        // A damaged tree may give the same rows again and again.
+        if (id <= counted.lastId) return counted;
+        count(row, id, counted);
+        counted.lastId = id;
       }
     }
   }
 
+  #checkPackets(removedThrough: number): Counted {
+    const sql = "SELECT last_id - ?1, ends, length(payload), enqueued_at_ms, typeof(payload) " +
+      "FROM packets WHERE last_id > ?1 + ?4 AND last_id <= ?3 ORDER BY last_id LIMIT ?5";
+    return this.#walk("packets", sql, ([, blob, length, time, type], lastId, counted) => {
+      const ends = endsOf(blob ?? null, type === "blob" ? Number(length) : 0);
+      if (typeof ends === "string") {
+        this.#say("packets", `the packets that end with id ${lastId} are damaged: ${ends}`);
+        return;
+      }
+      const before = counted.lastId;
+      const firstId = lastId + 1 - ends.length;
+      if (firstId <= before) {
+        this.#say("packets", `ids ${firstId} to ${before} are there twice`);
+      }
+      this.#checkChecksum("packets", lastId);
+      if (lastId <= removedThrough) {
+        this.#say("packets", `ids ${firstId} to ${lastId} were removed and are still there`);
+      }
+      if (!((numberOf(time) ?? -1) >= 0)) {
+        this.#say("packets", `ids ${firstId} to ${lastId} have no time`);
+      }
+      const gone = Math.min(ends.length, Math.max(0, removedThrough + 1 - firstId));
+      counted.packets += ends.length - gone;
+      counted.bytes += Number(length) - (gone === 0 ? 0 : ends[gone - 1] ?? 0);
+    });
+  }
+
   /** One row at a time: each may be large. */
-  #checkChecksum(lastId: number): void {
+  #checkChecksum(kind: "packets" | "dead-letters", id: number): void {
     if (this.#version < 3) return;
-    this.#try("packets", `the packets that end with id ${lastId} cannot be read`, () => {
-      const [row] = this.#select(
-        "SELECT ends, payload, crc FROM packets WHERE last_id = ?1 + ?4 AND crc IS NOT NULL",
-        [lastId],
-      );
-      const [ends, payload, crc] = row ?? [];
+    const [what, whose, table, key, ends] = kind === "packets"
+      ? [`the packets that end with id ${id}`, "are damaged: their", "packets", "last_id", "ends"]
+      : [`dead letter ${id}`, "is damaged: its", "dead_letters", "id", "NULL"];
+    this.#try(kind, `${what} cannot be read`, () => {
+      const sql = `SELECT ${ends}, payload, crc FROM ${table} WHERE ${key} = ?1 + ?4 ` +
+        "AND crc IS NOT NULL";
+      const [found, payload, crc] = this.#select(sql, [id])[0] ?? [];
       if (!(payload instanceof Uint8Array)) return;
-      if (Number(crc) === crcOf(lastId, ends instanceof Uint8Array ? ends : null, payload)) return;
-      const words = "their bytes do not match their checksum";
-      this.#say("packets", `the packets that end with id ${lastId} are damaged: ${words}`);
+      if (Number(crc) === crcOf(id, found instanceof Uint8Array ? found : null, payload)) return;
+      this.#say(kind, `${what} ${whose} bytes do not match their checksum`);
     });
   }
 
@@ -264,53 +265,24 @@ class Check {
   }
 
   #checkDeadLetters(removedThrough: number): Counted {
-    let packets = 0, bytes = 0, after = 0;
-    for (;;) {
-      const rows = this.#try(
-        "dead-letters",
-        `dead letters behind id ${after} cannot be read`,
-        () =>
-          this.#select(
-            "SELECT id - ?1, length(payload), typeof(payload), reason, sent, attempts, " +
-              "enqueued_at_ms, died_at_ms FROM dead_letters WHERE id > ?1 + ?4 AND id <= ?3 " +
-              "ORDER BY id LIMIT ?5",
-            [after, ROWS],
-          ),
-      );
-      if (rows === undefined) return { packets, bytes, lastId: after, complete: false };
-      if (rows.length === 0) return { packets, bytes, lastId: after, complete: true };
-      for (const [id, length, type, reason, sent, ...numbers] of rows) {
-        if (Number(id) <= after) return { packets, bytes, lastId: after, complete: false };
-        after = Number(id);
-        packets++;
-        bytes += Number(length);
-        const sound = type === "blob" && (Number(length) > 0 || reason === "damaged") &&
-          isDeathReason(reason) &&
-          (Number(sent) === 0 || Number(sent) === 1) &&
-          numbers.every((value) => (numberOf(value) ?? -1) >= 0);
-        if (!sound) this.#say("dead-letters", `dead letter ${after} is damaged`);
-        else if (reason !== "damaged") this.#checkLetterChecksum(after);
-        this.#try("dead-letters", `dead letter ${after} cannot be compared with the queue`, () => {
-          if (this.#isInQueue(after, removedThrough)) {
-            this.#say("dead-letters", `id ${after} is in the queue and a dead letter`);
-          }
-        });
-      }
-    }
-  }
-
-  /** One letter at a time: each may be large. */
-  #checkLetterChecksum(id: number): void {
-    if (this.#version < 3) return;
-    this.#try("dead-letters", `dead letter ${id} cannot be read`, () => {
-      const [row] = this.#select(
-        "SELECT payload, crc FROM dead_letters WHERE id = ?1 + ?4 AND crc IS NOT NULL",
-        [id],
-      );
-      const [payload, crc] = row ?? [];
-      if (!(payload instanceof Uint8Array) || Number(crc) === letterCrcOf(id, payload)) return;
-      const words = "its bytes do not match their checksum";
-      this.#say("dead-letters", `dead letter ${id} is damaged: ${words}`);
+    const sql = "SELECT id - ?1, length(payload), typeof(payload), reason, sent, attempts, " +
+      "enqueued_at_ms, died_at_ms FROM dead_letters WHERE id > ?1 + ?4 AND id <= ?3 " +
+      "ORDER BY id LIMIT ?5";
+    return this.#walk("dead-letters", sql, (row, id, counted) => {
+      const [, length, type, reason, sent, ...numbers] = row;
+      counted.packets++;
+      counted.bytes += Number(length);
+      const sound = type === "blob" && (Number(length) > 0 || reason === "damaged") &&
+        isDeathReason(reason) &&
+        (Number(sent) === 0 || Number(sent) === 1) &&
+        numbers.every((value) => (numberOf(value) ?? -1) >= 0);
+      if (!sound) this.#say("dead-letters", `dead letter ${id} is damaged`);
+      else if (reason !== "damaged") this.#checkChecksum("dead-letters", id);
+      this.#try("dead-letters", `dead letter ${id} cannot be compared with the queue`, () => {
+        if (this.#isInQueue(id, removedThrough)) {
+          this.#say("dead-letters", `id ${id} is in the queue and a dead letter`);
+        }
+      });
     });
   }
 

@@ -73,44 +73,26 @@ export async function* packetsOnPages(
   pageAfter: (id: number) => Promise<PacketPage>,
   query: InspectQuery,
 ): AsyncGenerator<InspectedPacket> {
-  const { toId, beforeMs } = boundsOf(query);
-  let { after } = boundsOf(query);
-  while (after < toId) {
-    const page = await pageAfter(after);
-    for (const batch of page.batches) {
-      if (batch.enqueuedAtMs >= beforeMs) continue;
-      yield* packetsOf(page, batch, after, toId, query.payloadBytes ?? 0);
+  const { payloadBytes = 0 } = query;
+  for await (const { page, batch, from, to } of partsOnPages(pageAfter, query)) {
+    const { sentThroughId, nowMs } = page;
+    const { firstId, payload, enqueuedAtMs, expiresAtMs } = batch;
+    for (const { id, start, end } of placesOf(batch)) {
+      if (id < firstId + from) continue;
+      if (id >= firstId + to) break;
+      yield {
+        id,
+        enqueuedAtMs,
+        expiresAtMs,
+        state: expiresAtMs <= nowMs ? "expired" : id <= sentThroughId ? "sent" : "waiting",
+        bytes: end - start,
+        payload: payload === undefined
+          ? NO_BYTES
+          : end - start === payload.length && end - start <= payloadBytes
+          ? payload // A large packet is alone, and need not be there twice.
+          : payload.slice(start, Math.min(end, start + payloadBytes)),
+      };
     }
-    if (page.damage !== undefined) throw page.damage;
-    if (page.through === undefined) return;
-    after = page.through;
-  }
-}
-
-function* packetsOf(
-  { removedThroughId, sentThroughId, nowMs }: PacketPage,
-  batch: InspectedBatch,
-  after: number,
-  toId: number,
-  payloadBytes: number,
-): Generator<InspectedPacket> {
-  const { payload, enqueuedAtMs, expiresAtMs } = batch;
-  const first = Math.max(after, removedThroughId) + 1;
-  for (const { id, start, end } of placesOf(batch)) {
-    if (id > toId) return;
-    if (id < first) continue;
-    yield {
-      id,
-      enqueuedAtMs,
-      expiresAtMs,
-      state: expiresAtMs <= nowMs ? "expired" : id <= sentThroughId ? "sent" : "waiting",
-      bytes: end - start,
-      payload: payload === undefined
-        ? NO_BYTES
-        : end - start === payload.length && end - start <= payloadBytes
-        ? payload // A large packet is alone, and need not be there twice.
-        : payload.slice(start, Math.min(end, start + payloadBytes)),
-    };
   }
 }
 
@@ -123,25 +105,41 @@ export async function countPacketsOnPages(
   pageAfter: (id: number) => Promise<PacketPage>,
   range: InspectRange,
 ): Promise<PacketCount> {
-  const { toId, beforeMs } = boundsOf(range);
-  let { after } = boundsOf(range);
   let packets = 0, bytes = 0;
-  while (after < toId) {
-    const { batches, removedThroughId, through, damage } = await pageAfter(after);
-    const first = Math.max(after, removedThroughId) + 1;
-    for (const { firstId, ends, enqueuedAtMs } of batches) {
-      if (enqueuedAtMs >= beforeMs) continue;
-      const from = Math.max(firstId, first) - firstId;
-      const to = Math.min(firstId + ends.length - 1, toId) + 1 - firstId;
-      if (to <= from) continue;
-      packets += to - from;
-      bytes += (ends[to - 1] ?? 0) - (from === 0 ? 0 : ends[from - 1] ?? 0);
-    }
-    if (damage !== undefined) throw damage;
-    if (through === undefined) break;
-    after = through;
+  for await (const { batch: { ends }, from, to } of partsOnPages(pageAfter, range)) {
+    packets += to - from;
+    bytes += (ends[to - 1] ?? 0) - (from === 0 ? 0 : ends[from - 1] ?? 0);
   }
   return { packets, bytes };
+}
+
+/** What a range has of a row: the packets from one index to before another. */
+interface Part {
+  readonly page: PacketPage;
+  readonly batch: InspectedBatch;
+  readonly from: number;
+  readonly to: number;
+}
+
+async function* partsOnPages(
+  pageAfter: (id: number) => Promise<PacketPage>,
+  range: InspectRange,
+): AsyncGenerator<Part> {
+  const { toId, beforeMs } = boundsOf(range);
+  let { after } = boundsOf(range);
+  while (after < toId) {
+    const page = await pageAfter(after);
+    const firstId = Math.max(after, page.removedThroughId) + 1;
+    for (const batch of page.batches) {
+      if (batch.enqueuedAtMs >= beforeMs) continue;
+      const from = Math.max(0, firstId - batch.firstId);
+      const to = Math.min(batch.ends.length, toId + 1 - batch.firstId);
+      if (from < to) yield { page, batch, from, to };
+    }
+    if (page.damage !== undefined) throw page.damage;
+    if (page.through === undefined) return;
+    after = page.through;
+  }
 }
 
 /**

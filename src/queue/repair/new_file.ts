@@ -17,7 +17,7 @@ import { toFileError } from "../sqlite/file_error.ts";
 import { LETTER_COLUMNS, letterCrcOf } from "../store/row.ts";
 import { openQueueFile } from "../store/schema.ts";
 import { type Counts, STATE_COLUMNS } from "../store/state_table.ts";
-import type { IdRange } from "../store/types.ts";
+import type { DeathReason, IdRange } from "../store/types.ts";
 import { endsBlobOf, type SavedBatch, type SavedLetter } from "./salvage.ts";
 
 /** One transaction of the new file. */
@@ -30,12 +30,13 @@ export class NewFile {
   runBytes = 0;
   deadPackets = 0;
   deadBytes = 0;
-  /** Of the dead letters, those that expired. */
-  expired = 0;
-  /** Of the dead letters, those that were found damaged. */
-  damaged = 0;
-  /** Of the dead letters, those that the server has refused. */
-  refused = 0;
+  /** How many of the dead letters died of what. */
+  readonly deadOf: Record<DeathReason, number> = {
+    "expired": 0,
+    "gave-up": 0,
+    "damaged": 0,
+    "refused": 0,
+  };
   readonly #path: string;
   readonly #database: SqliteDatabase;
   readonly #statements = new Map<string, SqliteStatement>();
@@ -104,9 +105,7 @@ export class NewFile {
     );
     this.deadPackets++;
     this.deadBytes += payload.length;
-    if (reason === "expired") this.expired++;
-    if (reason === "damaged") this.damaged++;
-    if (reason === "refused") this.refused++;
+    this.deadOf[reason]++;
     this.#added(payload.length);
   }
 

@@ -307,7 +307,7 @@ class Repair {
   }
 
   finish(logNotes: readonly string[]): RepairReport {
-    const { runPackets, runBytes, deadPackets, deadBytes, expired, damaged, refused } = this.#file;
+    const { runPackets, runBytes, deadPackets, deadBytes, deadOf } = this.#file;
     const packets = runPackets - this.#partPackets;
     const bytes = runBytes - this.#partBytes;
     const old = this.#counts;
@@ -321,16 +321,15 @@ class Repair {
       ? lastId
       : Math.max(before.removedThrough, this.#lowestId - 1);
     const goneThrough = old?.removedThrough ?? removedThrough;
-    const gaveUp = deadPackets - expired - damaged - refused;
     this.#file.writeCounts({
       ...before,
       ...{ packets, bytes, storedBytes: bytes, lastId, removedThrough, deadPackets, deadBytes },
       // Not known any more: the server may have any of them.
       sentThrough: old === undefined || countsAreOld ? lastId : old.sentThrough,
-      expiredPackets: Math.max(before.expiredPackets, expired),
-      gaveUpPackets: Math.max(before.gaveUpPackets, gaveUp),
-      damagedPackets: Math.max(before.damagedPackets, damaged),
-      refusedPackets: Math.max(before.refusedPackets, refused),
+      expiredPackets: Math.max(before.expiredPackets, deadOf.expired),
+      gaveUpPackets: Math.max(before.gaveUpPackets, deadOf["gave-up"]),
+      damagedPackets: Math.max(before.damagedPackets, deadOf.damaged),
+      refusedPackets: Math.max(before.refusedPackets, deadOf.refused),
       writtenAtMs: old?.writtenAtMs ?? this.#lastRow?.writtenAtMs ?? 0,
     });
     const setAside = this.#setAsidePackets;
@@ -360,9 +359,10 @@ class Repair {
     const notes = this.#notes(lastId, countsAreOld);
     const harmed = (lostPackets ?? 1) + (lostDeadPackets ?? 1) + notes.length > 0;
     // They were no packets any more: where nothing else is wrong, all of it was saved.
-    if (harmed && damaged > setAside) {
+    const damagedBefore = deadOf.damaged - setAside;
+    if (harmed && damagedBefore > 0) {
       notes.push(
-        `dead letters whose bytes are not those that were stored: ${damaged - setAside} ` +
+        `dead letters whose bytes are not those that were stored: ${damagedBefore} ` +
           "(sendq list --dead)",
       );
     }

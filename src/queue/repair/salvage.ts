@@ -7,7 +7,7 @@
 
 import { crcOf, letterCrcOf, sureEnds } from "../store/row.ts";
 import { type Counts, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
-import { type IdRange, isDeathReason } from "../store/types.ts";
+import { type DeathReason, type IdRange, isDeathReason } from "../store/types.ts";
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
 /** Packets that follow each other and are whole. */
@@ -52,7 +52,7 @@ export type SavedLetter = readonly [
   id: number,
   enqueuedAtMs: number,
   diedAtMs: number,
-  reason: string,
+  reason: DeathReason,
   sent: number,
   attempts: number,
   words: string | null,
@@ -86,9 +86,7 @@ export type RowCounts = Pick<
 >;
 
 /** The counts after a row of packets, by its id; `undefined`: it has none. */
-function rowCountsOf(
-  { key, cells }: Row,
-): RowCounts | undefined {
+function rowCountsOf({ key, cells }: Row): RowCounts | undefined {
   const columns = packetColumnsOf(cells) ?? [];
   const [writtenAtMs, , , , stored, packets, bytes, removedThrough, sentThrough] = columns;
   if (
@@ -177,8 +175,8 @@ export function savedLetterOf({ key, cells }: Row): SavedLetter | undefined {
   if (!isDeathReason(reason) || sent > 1) return undefined;
   if (payload === undefined || payload.damaged.length > 0) return undefined;
   if (payload.length === 0 && reason !== "damaged") return undefined;
-  const isIntact = typeof crc !== "number" || crc === letterCrcOf(key, payload.bytes);
-  const death = isIntact ? reason : "damaged";
+  const isSound = typeof crc !== "number" || crc === letterCrcOf(key, payload.bytes);
+  const death = isSound ? reason : "damaged";
   const said = typeof words === "string" ? words : null;
   return [key, enqueuedAtMs, diedAtMs, death, sent, attempts, said, payload.bytes];
 }

@@ -192,12 +192,18 @@ export class DatabaseRows {
     if (body + local + (local < size.value ? 4 : 0) > page.length) return undefined;
     const start = page.subarray(body, body + local);
     // Before anything is made room for: one damaged bit of a size may claim all memory.
-    if (!agrees(start, size.value)) return undefined;
+    const columns = columnsOf(start, size.value);
+    if (columns === undefined) return undefined;
     const { bytes, damaged } = local === size.value
       ? { bytes: start, damaged: [] }
       : this.#overflowing(number, page.subarray(body, body + local + 4), size.value);
-    const cells = recordOf({ bytes, length: size.value, damaged });
-    return cells === undefined ? undefined : { key: key.value, cells };
+    const cells: Cell[] = [];
+    for (const column of columns) {
+      const cell = cellOf(column, bytes, damaged);
+      if (cell === undefined) return undefined;
+      cells.push(cell);
+    }
+    return { key: key.value, cells };
   }
 
   /** Follows the list of overflow pages; around a damaged one the map of owners leads on. */
@@ -296,43 +302,34 @@ function localBytes(size: number, pageBytes: number): number {
   return wanted <= most ? wanted : least;
 }
 
+/** Where in a record a column lies, and of which type it is. */
+interface Column {
+  readonly type: number;
+  readonly at: number;
+  readonly length: number;
+}
+
 /**
- * Whether the header of a record, as far as it is here, and its size agree. A header
- * that is longer than its leaf is none of ours.
+ * The columns of a record, by its header. A header that is longer than its leaf is none of
+ * ours.
+ *
+ * @param start The record, as far as it lies in its leaf.
+ * @returns `undefined`: header and size do not agree.
  */
-function agrees(start: Uint8Array, size: number): boolean {
+function columnsOf(start: Uint8Array, size: number): Column[] | undefined {
   const header = varint(start, 0);
-  if (header === undefined || header.value > start.length) return false;
-  let sum = header.value;
+  if (header === undefined || header.value > start.length) return undefined;
+  const columns: Column[] = [];
+  let at = header.value;
   for (let i = header.length; i < header.value;) {
     const type = varint(start, i);
     const length = type === undefined ? undefined : lengthOf(type.value);
-    if (type === undefined || length === undefined) return false;
+    if (type === undefined || length === undefined) return undefined;
     i += type.length;
-    sum += length;
-  }
-  return sum === size;
-}
-
-/** The columns of a record; `undefined` when its header is damaged or contradicts its size. */
-function recordOf({ bytes, length: size, damaged }: CellBytes): Cell[] | undefined {
-  const header = varint(bytes, 0);
-  if (header === undefined || header.value > bytes.length) return undefined;
-  if (damaged.some(({ from }) => from < header.value)) return undefined;
-  const cells: Cell[] = [];
-  let at = header.value;
-  for (let i = header.length; i < header.value;) {
-    const type = varint(bytes, i);
-    if (type === undefined) return undefined;
-    i += type.length;
-    const length = lengthOf(type.value);
-    if (length === undefined || at + length > size) return undefined;
-    const cell = cellOf(type.value, bytes.subarray(at, at + length), { at, length, damaged });
-    if (cell === undefined) return undefined;
-    cells.push(cell);
+    columns.push({ type: type.value, at, length });
     at += length;
   }
-  return at === size ? cells : undefined;
+  return at === size ? columns : undefined;
 }
 
 function lengthOf(type: number): number | undefined {
@@ -340,16 +337,14 @@ function lengthOf(type: number): number | undefined {
   return [0, 1, 2, 3, 4, 6, 8, 8, 0, 0][type];
 }
 
+/** @returns `undefined`: it is a number or a text, and damaged. */
 function cellOf(
-  type: number,
-  bytes: Uint8Array,
-  { at, length, damaged }: {
-    readonly at: number;
-    readonly length: number;
-    readonly damaged: readonly Interval[];
-  },
+  { type, at, length }: Column,
+  record: Uint8Array,
+  damaged: readonly Interval[],
 ): Cell | undefined {
   const end = at + length;
+  const bytes = record.subarray(at, end);
   const inside = damaged.filter(({ from, to }) => from < end && to > at)
     .map(({ from, to }) => ({ from: Math.max(0, from - at), to: Math.min(end, to) - at }));
   if (type >= 12 && type % 2 === 0) return { length, bytes, damaged: inside };
