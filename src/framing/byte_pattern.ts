@@ -1,12 +1,7 @@
-/**
- * Bytes that mark a place in a stream: how they are written, and how they are
- * found however the stream is cut.
- *
- * @module
- */
+/** Bytes that mark a place in a stream: how they are written, and how they are found. */
 
 /** Bytes as pairs of hexadecimal digits. */
-export function hexOf(bytes: Uint8Array): string {
+export function hexOf(bytes: Iterable<number>): string {
   return [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 

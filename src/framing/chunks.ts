@@ -1,8 +1,7 @@
 /** Packets as they happen to arrive: nothing marks where one ends. */
 
-import type { Codec, Scanner, ScannerOptions } from "./codec.ts";
+import type { Codec, Passage, Scanner, ScannerOptions } from "./codec.ts";
 
-/** Makes the framing. */
 export function chunksCodec(): Codec {
   return {
     name: "chunks",
@@ -25,25 +24,25 @@ export function chunksCodec(): Codec {
 
 /** A chunk has no meaning of its own, so one that is too large becomes several. */
 class ChunkScanner implements Scanner {
-  readonly maxPayloadBytes: number;
-  readonly passes: boolean;
+  readonly passage: Passage;
   readonly missingBytes = 0;
   readonly wholeWords = "";
-  readonly isNothing = false;
   readonly sizeWords = "this chunk";
   payloadBytes = 0;
 
   constructor({ output, maxPacketBytes }: ScannerOptions) {
-    this.passes = output.forms.includes("chunks");
-    this.maxPayloadBytes = output.maxPayloadBytes(maxPacketBytes);
+    this.passage = {
+      passes: output.forms.includes("chunks"),
+      maxPayloadBytes: output.maxPayloadBytes(maxPacketBytes),
+    };
   }
 
   get enoughBytes(): number {
-    return this.maxPayloadBytes;
+    return this.passage.maxPayloadBytes;
   }
 
   feed(chunk: Uint8Array, start: number): number {
-    const end = Math.min(chunk.length, start + this.maxPayloadBytes);
+    const end = Math.min(chunk.length, start + this.enoughBytes);
     this.payloadBytes = end - start;
     return end;
   }
@@ -55,6 +54,4 @@ class ChunkScanner implements Scanner {
   beginning(part: Uint8Array, payloadBytes: number): Uint8Array | undefined {
     return part.length < payloadBytes ? undefined : part.subarray(0, payloadBytes);
   }
-
-  completion(): undefined {}
 }

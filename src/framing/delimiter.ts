@@ -1,7 +1,7 @@
 /** Packets that each end with the same bytes: lines, NUL, CRLF. */
 
 import { BytePattern, hexOf } from "./byte_pattern.ts";
-import { type Codec, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
+import { type Codec, type Passage, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
 import { doubtOfText } from "./doubt.ts";
 import type { Fail } from "./errors.ts";
 
@@ -14,7 +14,6 @@ function nameOf(delimiter: Uint8Array): string {
   return `delimiter ${hexOf(delimiter)}`;
 }
 
-/** A framing in which the same bytes stand behind each packet. */
 export class DelimiterCodec implements Codec {
   readonly name: string;
   readonly forms: readonly string[];
@@ -23,10 +22,7 @@ export class DelimiterCodec implements Codec {
   readonly overheadBytes: number;
   readonly pattern: BytePattern;
 
-  /**
-   * @param delimiter At least one byte.
-   * @param name As a person would write it.
-   */
+  /** @param delimiter At least one byte. */
   constructor(delimiter: Uint8Array, name?: string) {
     const form = `delimiter:${hexOf(delimiter)}`;
     this.name = name ?? form;
@@ -70,29 +66,21 @@ export class DelimiterCodec implements Codec {
 }
 
 class DelimiterScanner implements Scanner {
-  readonly maxPayloadBytes: number;
-  readonly passes: boolean;
+  readonly passage: Passage;
   readonly sizeWords: string;
   readonly wholeWords = "";
-  readonly isNothing = false;
   payloadBytes = 0;
   readonly #pattern: BytePattern;
   readonly #first: number;
-  readonly #isOneByte: boolean;
   /** Bytes of the packet so far, and how much of the delimiter they end with. */
   #seenBytes = 0;
   #matched = 0;
 
   constructor(codec: DelimiterCodec, options: ScannerOptions) {
-    ({ passes: this.passes, maxPayloadBytes: this.maxPayloadBytes } = passageOf(
-      codec.forms[0] ?? "",
-      codec,
-      options,
-    ));
+    this.passage = passageOf(codec.forms[0] ?? "", codec, options);
     this.sizeWords = `this ${codec.unit}`;
     this.#pattern = codec.pattern;
     this.#first = codec.pattern.bytes[0] ?? 0;
-    this.#isOneByte = codec.pattern.length === 1;
   }
 
   get missingBytes(): number {
@@ -100,22 +88,11 @@ class DelimiterScanner implements Scanner {
   }
 
   get enoughBytes(): number {
-    return this.maxPayloadBytes;
+    return this.passage.maxPayloadBytes;
   }
 
   feed(chunk: Uint8Array, start: number): number {
     let at = start;
-    if (this.#isOneByte) {
-      at = chunk.indexOf(this.#first, start);
-      if (at >= 0) {
-        this.payloadBytes = this.#seenBytes + at - start;
-        this.#seenBytes = 0;
-        return at + 1;
-      }
-      this.#seenBytes += chunk.length - start;
-      this.payloadBytes = this.#seenBytes;
-      return -1;
-    }
     let matched = this.#matched;
     while (at < chunk.length) {
       if (matched === 0) {

@@ -1,9 +1,6 @@
 /**
- * What a stream most likely is that does not look like what was said of it. In
- * the wrong framing it may never contain the end of a packet, and would be taken
- * in without a word.
- *
- * @module
+ * What a stream most likely is that does not look like what was said of it: in the wrong
+ * framing it may never contain the end of a packet, and would be taken in without a word.
  */
 
 /** From here on it is worth a word that no packet has become whole. */
@@ -11,22 +8,20 @@ const DOUBT_BYTES = 60 * 1024;
 /** So much of a packet is looked at. */
 const HEAD_BYTES = 1024;
 
-/** A byte that is not often found in what is no text: ASCII, a tabulator, an end of line. */
 function isText(byte: number): boolean {
   return (byte >= 32 && byte < 127) || byte === 9 || byte === 10 || byte === 13;
 }
 
-/** Whether bytes begin like text. */
 export function looksLikeText(bytes: Uint8Array): boolean {
   return bytes.subarray(0, 64).every(isText);
 }
 
 /**
- * What is strange about a packet that ends with a byte of text.
+ * What is strange about a packet that should end with certain bytes. Where these are no text,
+ * only the size says something.
  *
  * @param bytes The first packet, as far as it has come.
  * @param endName What its end is called: `"newline"`.
- * @param end Its end; where that is no text, only the size says something.
  */
 export function doubtOfText(
   bytes: Uint8Array,

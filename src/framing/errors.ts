@@ -1,10 +1,4 @@
 /**
- * What can be wrong with a stream of packets.
- *
- * @module
- */
-
-/**
  * What can be wrong with a stream; see {@linkcode FramingError.reason}.
  *
  * @category Relay

@@ -1,10 +1,9 @@
 /** Packets between start and end bytes, with or without an escape byte. */
 
 import { BytePattern, hexOf } from "./byte_pattern.ts";
-import { type Codec, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
+import { type Codec, type Passage, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
 import type { Fail } from "./errors.ts";
 
-/** What stands around a packet. */
 export interface FrameMarks {
   readonly start: Uint8Array;
   readonly end: Uint8Array;
@@ -14,7 +13,6 @@ export interface FrameMarks {
   readonly xor: number;
 }
 
-/** A framing in which each packet has its marks around it. */
 export class FrameCodec implements Codec {
   readonly name: string;
   readonly forms: readonly string[];
@@ -26,15 +24,10 @@ export class FrameCodec implements Codec {
   /** Bytes that a payload may have only behind the escape byte. */
   readonly #escaped: ReadonlySet<number>;
 
-  /**
-   * @param marks Start and end have at least one byte.
-   * @param name As a person would write it.
-   */
+  /** @param marks Start and end have at least one byte. */
   constructor(marks: FrameMarks, name?: string) {
     const { start, end, escape, xor } = marks;
-    const escaping = escape === undefined
-      ? ""
-      : `,escape=${hexOf(Uint8Array.of(escape))},xor=${hexOf(Uint8Array.of(xor))}`;
+    const escaping = escape === undefined ? "" : `,escape=${hexOf([escape])},xor=${hexOf([xor])}`;
     const form = `frame:${hexOf(start)}/${hexOf(end)}${escaping}`;
     this.name = name ?? form;
     this.marks = marks;
@@ -54,11 +47,9 @@ export class FrameCodec implements Codec {
     if (this.#escaped.size === 0 && !this.end.endsOnlyBehind(payload)) {
       fail(
         "end-inside",
-        `this packet has the frame's end ${
-          hexOf(end)
-        } inside and would be read as a shorter one. ` +
-          "Choose an escape byte, if the server knows one (frame:…,escape=10), or another output " +
-          "framing.",
+        `this packet has the frame's end ${hexOf(end)} inside and would be read as a shorter ` +
+          "one. Choose an escape byte, if the server knows one (frame:…,escape=10), or another " +
+          "output framing.",
       );
     }
     const packet = new Uint8Array(body.length + this.overheadBytes);
@@ -117,10 +108,8 @@ export class FrameCodec implements Codec {
 }
 
 class FrameScanner implements Scanner {
-  readonly maxPayloadBytes: number;
-  readonly passes: boolean;
+  readonly passage: Passage;
   readonly sizeWords = "this packet";
-  readonly isNothing = false;
   readonly #codec: FrameCodec;
   readonly #fail: Fail;
   /** Whether the end begins with the escape byte, as in `DLE ETX`. */
@@ -136,11 +125,7 @@ class FrameScanner implements Scanner {
     this.#codec = codec;
     this.#fail = options.fail;
     this.#escapeEnds = codec.marks.escape === codec.marks.end[0];
-    ({ passes: this.passes, maxPayloadBytes: this.maxPayloadBytes } = passageOf(
-      codec.forms[0] ?? "",
-      codec,
-      options,
-    ));
+    this.passage = passageOf(codec.forms[0] ?? "", codec, options);
   }
 
   /** What goes out as it came counts with its escape bytes. */
@@ -148,7 +133,7 @@ class FrameScanner implements Scanner {
     const { start } = this.#codec.marks;
     const open = this.#matched + (this.#escaping ? 1 : 0);
     const body = this.#seenBytes - start.length - open;
-    return Math.max(0, this.passes ? body : body - this.#escapes);
+    return Math.max(0, this.passage.passes ? body : body - this.#escapes);
   }
 
   get missingBytes(): number {
@@ -159,7 +144,7 @@ class FrameScanner implements Scanner {
   }
 
   get enoughBytes(): number {
-    return this.#codec.marks.start.length + this.maxPayloadBytes + this.#escapes;
+    return this.#codec.marks.start.length + this.passage.maxPayloadBytes + this.#escapes;
   }
 
   get wholeWords(): string {
@@ -192,7 +177,7 @@ class FrameScanner implements Scanner {
         this.#fail(
           "malformed",
           `a packet of ${this.#codec.name} framing begins with ${hexOf(start)}, and ` +
-            `${hexOf(start.subarray(0, this.#seenBytes))}${hexOf(Uint8Array.of(byte))} came. ` +
+            `${hexOf(start.subarray(0, this.#seenBytes))}${hexOf([byte])} came. ` +
             "Check that the input framing is right.",
         );
       }
@@ -239,7 +224,7 @@ class FrameScanner implements Scanner {
 
   beginning(part: Uint8Array, payloadBytes: number): Uint8Array | undefined {
     const body = part.subarray(this.#codec.marks.start.length);
-    if (this.passes) {
+    if (this.passage.passes) {
       return body.length < payloadBytes
         ? undefined
         : this.#codec.unescape(body.subarray(0, payloadBytes));
@@ -247,6 +232,4 @@ class FrameScanner implements Scanner {
     const payload = this.#codec.unescape(body);
     return payload.length < payloadBytes ? undefined : payload.subarray(0, payloadBytes);
   }
-
-  completion(): undefined {}
 }

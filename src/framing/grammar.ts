@@ -1,8 +1,6 @@
 /**
- * From what is written for a framing to what cuts and frames: one small grammar,
- * which the command's flags and the library share.
- *
- * @module
+ * From what is written for a framing to what cuts and frames; for the command's flags and for
+ * the library.
  */
 
 import { OptionError } from "../base/errors.ts";
@@ -10,7 +8,7 @@ import { fromHex } from "./byte_pattern.ts";
 import { chunksCodec } from "./chunks.ts";
 import type { Codec } from "./codec.ts";
 import { DelimiterCodec } from "./delimiter.ts";
-import { FrameCodec } from "./frame.ts";
+import { FrameCodec, type FrameMarks } from "./frame.ts";
 import { type Framing, FRAMING_RULE, NAMED_FRAMINGS, type NamedFraming } from "./framing.ts";
 import { LengthCodec, type LengthLayout } from "./length.ts";
 import { OctetCountingCodec } from "./octet_counting.ts";
@@ -22,7 +20,7 @@ import { OctetCountingCodec } from "./octet_counting.ts";
  * @param option What errors call it.
  * @throws {OptionError} It is none; says what is expected.
  */
-export function codecOf(framing: Framing, option: string): Codec {
+export function codecOf(framing: Framing | string | object, option: string): Codec {
   const refuse: Refuse = (rule) => {
     throw new OptionError(option, framing, rule);
   };
@@ -32,11 +30,9 @@ export function codecOf(framing: Framing, option: string): Codec {
 }
 
 /**
- * Checks a framing by which a single message is to be told: one that says where it ends.
+ * Checks a framing by which a single message is to be told; see {@linkcode codecOf}.
  *
- * @param framing What was given.
- * @param option What errors call it.
- * @throws {OptionError} It is no framing, or marks no ends.
+ * @throws {OptionError} It is no framing, or does not mark where one ends.
  */
 export function framingWithEnds(framing: Framing, option: string): Framing {
   if (codecOf(framing, option).unit !== "chunk") return framing;
@@ -49,10 +45,8 @@ const codecs = new Map<string, Codec>();
 type Refuse = (rule: string) => never;
 
 /**
- * Checks a framing that was written.
+ * Checks a framing that was written; see {@linkcode codecOf}.
  *
- * @param framing What was written: a name, a description as text, or as an object.
- * @param option What errors call it.
  * @throws {OptionError} It is none; says what is expected.
  */
 export function assertFraming(
@@ -61,49 +55,36 @@ export function assertFraming(
 ): asserts framing is Exclude<Framing, object>;
 export function assertFraming(framing: unknown, option: string): asserts framing is Framing;
 export function assertFraming(framing: unknown, option: string): void {
-  const refuse: Refuse = (rule) => {
-    throw new OptionError(option, framing, rule);
-  };
-  if (typeof framing === "string") codecOfText(framing, refuse);
-  else if (typeof framing === "object" && framing !== null) {
-    codecOfDescription({ ...framing }, refuse);
-  } else refuse("must be a framing, such as lines");
+  if (typeof framing !== "string" && (typeof framing !== "object" || framing === null)) {
+    throw new OptionError(option, framing, "must be a framing, such as lines");
+  }
+  codecOf(framing, option);
 }
 
-/** The text form of each kind, as an object; the object is checked like any other. */
 function codecOfText(text: string, refuse: Refuse, name = text): Codec {
-  const known = codecs.get(text);
-  if (known !== undefined) return known;
+  return codecs.get(text) ?? codecOfDescription(describedBy(text, refuse), refuse, name);
+}
+
+/** The object that a text stands for, which is checked like any other. */
+function describedBy(text: string, refuse: Refuse): Unchecked {
   const colon = text.indexOf(":");
   const [kind, rest] = colon < 0 ? [text, ""] : [text.slice(0, colon), text.slice(colon + 1)];
   const [first = "", ...others] = rest.split(",");
   const settings = settingsOf(others, kind, refuse);
   switch (colon < 0 ? "" : kind) {
     case "delimiter":
-      return codecOfDescription({ kind: "delimiter", delimiter: rest }, refuse, name);
+      return { kind, delimiter: rest };
     case "frame": {
       const [start = "", end = "", ...more] = first.split("/");
       if (more.length > 0 || end === "") {
         refuse("must give frame:START/END in hexadecimal digits, such as frame:0b/1c0d");
       }
-      return codecOfDescription({ kind: "frame", start, end, ...settings }, refuse, name);
+      return { kind, start, end, ...settings };
     }
-    case "length": {
-      const { offset, adjust, ...hex } = settings;
-      return codecOfDescription(
-        {
-          kind: "length",
-          bytes: Number(first),
-          ...hex,
-          ...(offset === undefined ? {} : { offset: Number(offset) }),
-          ...(adjust === undefined ? {} : { adjust: Number(adjust) }),
-        },
-        refuse,
-        name,
-      );
-    }
+    case "length":
+      return { kind, bytes: Number(first), ...settings };
     case "fixed":
-      return codecOfDescription({ kind: "fixed", bytes: Number(rest) }, refuse, name);
+      return { kind, bytes: Number(rest) };
     default:
       return refuse(FRAMING_RULE);
   }
@@ -114,21 +95,23 @@ const SETTINGS: ReadonlyMap<string, readonly string[]> = new Map([
   ["frame", ["escape", "xor"]],
   ["length", ["offset", "adjust", "header", "trailer"]],
 ]);
+/** Those of them that are numbers; all else is hexadecimal digits. */
+const NUMBERS: ReadonlySet<string> = new Set(["offset", "adjust"]);
 
 /** `le`, and what is written as `name=value`. */
 function settingsOf(
   texts: readonly string[],
   kind: string,
   refuse: Refuse,
-): { readonly [name: string]: string | boolean } {
+): { readonly [name: string]: unknown } {
   const allowed = SETTINGS.get(kind) ?? [];
-  const settings: Record<string, string | boolean> = {};
+  const settings: Record<string, unknown> = {};
   for (const text of texts) {
     const [name = "", value, ...more] = text.split("=");
     if (kind === "length" && text === "le") {
       settings["littleEndian"] = true;
     } else if (allowed.includes(name) && value && more.length === 0 && !(name in settings)) {
-      settings[name] = value;
+      settings[name] = NUMBERS.has(name) ? Number(value) : value;
     } else if (SETTINGS.has(kind)) {
       const forms = [...(kind === "length" ? ["le"] : []), ...allowed.map((word) => `${word}=…`)];
       refuse(`may have ${forms.join(", ")} behind ${kind}:…, each once, and not "${text}"`);
@@ -168,23 +151,19 @@ function codecOfDescription(given: Unchecked, refuse: Refuse, name?: string): Co
     const value = bytes(field);
     return value.length === 1 ? value[0] ?? 0 : refuse(`must give one byte for ${field}`);
   };
-  const isGiven = (field: string) => given[field] !== undefined;
   switch (kind) {
     case "delimiter":
       return new DelimiterCodec(bytes("delimiter"), name);
     case "frame": {
-      const escape = isGiven("escape") ? one("escape") : undefined;
-      const marks = {
-        start: bytes("start"),
-        end: bytes("end"),
-        escape,
-        xor: isGiven("xor") ? one("xor") : 0,
-      };
-      checkEscape(marks, isGiven("xor"), refuse);
+      const hasXor = given["xor"] !== undefined;
+      const escape = given["escape"] === undefined ? undefined : one("escape");
+      const start = bytes("start"), end = bytes("end");
+      const marks = { start, end, escape, xor: hasXor ? one("xor") : 0 };
+      checkEscape(marks, hasXor, refuse);
       return new FrameCodec(marks, name);
     }
     case "length":
-      return new LengthCodec([layoutOf(given, bytes, isGiven, refuse)], name);
+      return new LengthCodec([layoutOf(given, bytes, refuse)], name);
     case "fixed":
       return new LengthCodec([fixedLayout(given["bytes"], refuse)], name);
     case "chunks":
@@ -208,7 +187,7 @@ function bytesOf(value: unknown, field: string, refuse: Refuse): Uint8Array {
 
 /** An escaped byte must not be read as an end. */
 function checkEscape(
-  { start, end, escape, xor }: ConstructorParameters<typeof FrameCodec>[0],
+  { start, end, escape, xor }: FrameMarks,
   hasXor: boolean,
   refuse: Refuse,
 ): void {
@@ -225,10 +204,11 @@ function checkEscape(
   }
 }
 
+const NOTHING = new Uint8Array(0);
+
 function layoutOf(
   given: Unchecked,
   bytes: (field: string) => Uint8Array,
-  isGiven: (field: string) => boolean,
   refuse: Refuse,
 ): LengthLayout {
   const size = given["bytes"];
@@ -236,13 +216,13 @@ function layoutOf(
     return refuse("must have 1, 2, 4 or 8 for the bytes of its length, such as length:4");
   }
   const whole = (field: string, min: number, max: number, fallback: number): number => {
-    const value = isGiven(field) ? given[field] : fallback;
+    const value = given[field] === undefined ? fallback : given[field];
     const fits = typeof value === "number" && Number.isInteger(value) && value >= min &&
       value <= max;
     return fits ? value : refuse(`must have an integer from ${min} to ${max} for ${field}`);
   };
-  const header = isGiven("header") ? bytes("header") : new Uint8Array(0);
-  const trailer = isGiven("trailer") ? bytes("trailer") : new Uint8Array(0);
+  const header = given["header"] === undefined ? NOTHING : bytes("header");
+  const trailer = given["trailer"] === undefined ? NOTHING : bytes("trailer");
   const adjust = whole("adjust", -65_536, 65_536, 0);
   if (2 ** (8 * size) - 1 + adjust <= trailer.length) {
     return refuse(`must have an adjust that leaves room for a packet: ${adjust} is too little`);
@@ -265,8 +245,7 @@ function fixedLayout(size: unknown, refuse: Refuse): LengthLayout {
   const adjust = fits
     ? size
     : refuse("must have an integer from 1 to 65536 for its bytes, such as fixed:4");
-  const none = new Uint8Array(0);
-  return { bytes: 0, littleEndian: false, offset: 0, adjust, header: none, trailer: none };
+  return { bytes: 0, littleEndian: false, offset: 0, adjust, header: NOTHING, trailer: NOTHING };
 }
 
 function namedCodec({ form, is = [] }: NamedFraming): Codec {

@@ -1,8 +1,6 @@
 /**
  * From a pipe or a socket into the queue: reads no faster than the disk stores,
  * and lets go of nothing that it has read.
- *
- * @module
  */
 
 import { ClosedError, QueueFileError } from "../base/errors.ts";
@@ -27,19 +25,17 @@ const BATCHES_PER_QUEUE = 4;
 
 /** Where bytes come from: `Deno.stdin`, a connection, a file. */
 export interface ByteSource {
-  /** Reads some bytes; `null` at the end. */
+  /** `null` at the end. */
   read(buffer: Uint8Array): Promise<number | null>;
 }
 
 /** How much goes into one transaction. */
 interface BatchLimits {
-  /** The most packets. */
   readonly maxBatchPackets: number;
-  /** The most bytes; a larger packet goes alone. */
+  /** A larger packet goes alone. */
   readonly maxBatchBytes: number;
 }
 
-/** What {@linkcode InputPump} works with. */
 export interface InputPumpOptions extends BatchLimits {
   readonly source: ByteSource;
   readonly splitter: PacketSplitter;
@@ -49,25 +45,20 @@ export interface InputPumpOptions extends BatchLimits {
    */
   readonly store: (packets: readonly Uint8Array[], signal: AbortSignal) => Promise<unknown>;
   /**
-   * Whether the end of the source ends its last packet. If not, a packet that
-   * is not whole by then is not stored: it stays in
-   * {@linkcode InputPump.unfinishedBytes}, also a line without its newline.
+   * Whether the end of the source ends its last packet. If not, one that is not whole by then
+   * is not stored and stays unfinished, also a line without its newline.
    *
    * @default {true}
    */
   readonly endCompletes?: boolean;
   readonly clock: Clock;
-  /** Told what a person may want to know about the queue. */
+  /** Told what a person may want to know about the queue, */
   readonly onTrouble: (words: string) => void;
-  /** Told what a person may want to know about the input. */
+  /** and about the input. */
   readonly onDoubt: (words: string) => void;
 }
 
-/**
- * What one transaction may hold for a queue of this size.
- *
- * @param queue The queue's own limits.
- */
+/** What one transaction may hold for a queue of this size. */
 export function batchLimitsFor(
   { maxPackets, maxBytes }: { readonly maxPackets: number; readonly maxBytes: number },
 ): BatchLimits {
@@ -77,7 +68,6 @@ export function batchLimitsFor(
   };
 }
 
-/** Moves packets from one source into a queue. */
 export class InputPump {
   readonly #options: InputPumpOptions;
   readonly #buffer = new Uint8Array(READ_BYTES);
@@ -94,12 +84,10 @@ export class InputPump {
   #storedPackets = 0;
   #unstoredPackets = 0;
 
-  /** @param options Source, splitter, store. */
   constructor(options: InputPumpOptions) {
     this.#options = options;
   }
 
-  /** Packets stored so far. */
   get storedPackets(): number {
     return this.#storedPackets;
   }
@@ -112,8 +100,8 @@ export class InputPump {
   /**
    * Whether everything that came from the source is on disk, and it has ended in order.
    *
-   * @param hasEnded Asked where nothing has been read of its end, and nothing is being read:
-   *   whether that is all that is left to read.
+   * @param hasEnded Whether its end is all that is left to read. Asked where that was not read
+   *   yet, and nothing is being read.
    */
   isAllStored(hasEnded: () => boolean): boolean {
     const { fault, unfinishedBytes } = this.#options.splitter;
@@ -121,15 +109,13 @@ export class InputPump {
     return this.#sourceEnded || (!this.#reading && hasEnded());
   }
 
-  /** Bytes read of a packet that is not whole. */
   get unfinishedBytes(): number {
     return this.#options.splitter.unfinishedBytes;
   }
 
   /**
-   * Begins no further read, other than those that make whole the packet that was
-   * read in part. A read under way cannot be called back; what it brings is
-   * stored as long as the queue is open.
+   * Begins no further read, but those that make whole the packet that was read in part. What a
+   * read under way brings is stored as long as the queue is open.
    */
   stop(): void {
     this.#stopped = true;
@@ -158,12 +144,12 @@ export class InputPump {
   /**
    * Reads and stores until the input ends or {@linkcode stop} is called.
    *
-   * @throws {FramingError} The input is not what its framing promises; the
-   *   packets before are stored.
+   * @throws {FramingError} The input is not what its framing promises; the packets before that
+   *   are stored.
    * @throws {QueueFileError} The queue cannot be written, and waiting will not help.
    * @throws {QueueFullError} The queue is full, and is not to wait for room.
-   * @throws {ClosedError} The queue was closed, or {@linkcode giveUp} was called,
-   *   before everything was stored.
+   * @throws {ClosedError} The queue was closed, or {@linkcode giveUp} called, before everything
+   *   was stored.
    */
   async run(): Promise<void> {
     try {

@@ -1,7 +1,7 @@
 /** Packets that say their own length, in binary; or that all have the same one. */
 
 import { hexOf } from "./byte_pattern.ts";
-import { type Codec, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
+import { type Codec, type Passage, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
 import { looksLikeText } from "./doubt.ts";
 import type { Fail } from "./errors.ts";
 
@@ -14,9 +14,7 @@ export interface LengthLayout {
   readonly offset: number;
   /** What is added to it for the number of bytes behind it. */
   readonly adjust: number;
-  /** What each packet begins with. */
   readonly header: Uint8Array;
-  /** What each packet ends with. */
   readonly trailer: Uint8Array;
 }
 
@@ -102,7 +100,6 @@ function formOf({ bytes, littleEndian, offset, adjust, header, trailer }: Length
     (trailer.length === 0 ? "" : `,trailer=${hexOf(trailer)}`);
 }
 
-/** A framing in which packets have their length at a place of their own. */
 export class LengthCodec implements Codec {
   readonly name: string;
   readonly forms: readonly string[];
@@ -110,14 +107,17 @@ export class LengthCodec implements Codec {
   readonly capacityBytes: number;
   readonly overheadBytes: number;
   readonly layouts: readonly Layout[];
+  readonly first: Layout;
 
   /**
-   * @param layouts The layouts that a packet may have, told apart by what they begin
-   *   with. A packet is made in the first one that can carry it.
-   * @param name As a person would write it.
+   * @param layouts Those that a packet may have, told apart by what they begin with. A packet
+   *   is made in the first one that can carry it.
    */
   constructor(layouts: readonly LengthLayout[], name?: string) {
     this.layouts = layouts.map((layout) => new Layout(layout));
+    const [first] = this.layouts;
+    if (first === undefined) throw new TypeError("A framing needs a layout.");
+    this.first = first;
     this.forms = this.layouts.map(({ form }) => form);
     this.name = name ?? this.forms.join(" or ");
     this.capacityBytes = Math.max(...this.layouts.map(({ capacityBytes }) => capacityBytes));
@@ -130,31 +130,29 @@ export class LengthCodec implements Codec {
 
   encode(payload: Uint8Array, fail: Fail): Uint8Array {
     const layout = this.layouts.find(({ capacityBytes }) => payload.length <= capacityBytes) ??
-      this.layouts[0];
-    if (layout === undefined) throw new TypeError("A framing needs a layout.");
+      this.first;
     if (payload.length < layout.minPayloadBytes) {
+      const isFixed = layout.spec.bytes === 0;
       fail(
         "too-short",
         `this packet has ${payload.length} bytes, and ${this.name} framing needs ` +
-          `${layout.minPayloadBytes}${
-            layout.spec.bytes === 0 ? "" : " or more: those before the length are the packet's own"
-          }. ` +
-          "Choose another output framing, or write whole messages and choose chunks.",
+          layout.minPayloadBytes +
+          (isFixed ? "" : " or more: those before the length are the packet's own") +
+          ". Choose another output framing, or write whole messages and choose chunks.",
       );
     }
     return layout.encode(payload);
   }
 
   doubt(bytes: Uint8Array): string | undefined {
-    const [layout] = this.layouts;
+    const layout = this.first;
     // One byte is a letter as often as it is a length.
-    if (layout === undefined || this.layouts.length > 1 || layout.spec.bytes < 2) return undefined;
+    if (this.layouts.length > 1 || layout.spec.bytes < 2) return undefined;
     if (bytes.length < layout.bodyStart || !looksLikeText(bytes)) return undefined;
     const field = bytes.subarray(layout.spec.offset, layout.bodyStart);
+    const length = layout.lengthIn(bytes);
     return `the length field reads ${JSON.stringify(new TextDecoder().decode(field))} as text, ` +
-      `and would mean ${
-        layout.lengthIn(bytes)
-      } bytes: is it input "lines", and not "${this.name}"?`;
+      `and would mean ${length} bytes: is it input "lines", and not "${this.name}"?`;
   }
 
   scanner(options: ScannerOptions): Scanner {
@@ -163,23 +161,21 @@ export class LengthCodec implements Codec {
 }
 
 class LengthScanner implements Scanner {
-  readonly isNothing = false;
   readonly #codec: LengthCodec;
   readonly #fail: Fail;
-  readonly #passages: ReadonlyMap<Layout, ReturnType<typeof passageOf>>;
+  readonly #passages: ReadonlyMap<Layout, Passage>;
   /** The bytes up to the end of the length, as far as they have come. */
   readonly #head: Uint8Array;
   #candidates: readonly Layout[];
   #layout: Layout;
-  #passage: ReturnType<typeof passageOf>;
+  #passage: Passage;
   #seenBytes = 0;
   /** Known once the length has come. */
   #totalBytes: number | undefined;
   #isWhole = false;
 
   constructor(codec: LengthCodec, options: ScannerOptions) {
-    const [first] = codec.layouts;
-    if (first === undefined) throw new TypeError("A framing needs a layout.");
+    const { first } = codec;
     this.#codec = codec;
     this.#fail = options.fail;
     this.#passages = new Map(
@@ -195,12 +191,8 @@ class LengthScanner implements Scanner {
     return this.#totalBytes === undefined ? 0 : this.#totalBytes - this.#layout.overheadBytes;
   }
 
-  get maxPayloadBytes(): number {
-    return this.#passage.maxPayloadBytes;
-  }
-
-  get passes(): boolean {
-    return this.#passage.passes;
+  get passage(): Passage {
+    return this.#passage;
   }
 
   get missingBytes(): number {
@@ -208,7 +200,7 @@ class LengthScanner implements Scanner {
   }
 
   get enoughBytes(): number {
-    return this.#layout.bytesFor(this.maxPayloadBytes);
+    return this.#layout.bytesFor(this.#passage.maxPayloadBytes);
   }
 
   get wholeWords(): string {
@@ -248,7 +240,7 @@ class LengthScanner implements Scanner {
     this.#totalBytes = undefined;
     this.#candidates = this.#codec.layouts;
     // Which of several it is, is not known yet.
-    if (this.#candidates.length > 1) this.#layout = this.#candidates[0] ?? this.#layout;
+    if (this.#candidates.length > 1) this.#layout = this.#codec.first;
   }
 
   #readHead(): void {
@@ -289,7 +281,7 @@ class LengthScanner implements Scanner {
   #checkTrailer(chunk: Uint8Array, at: number, length: number, totalBytes: number): void {
     const { trailer } = this.#layout.spec;
     // One that is too large is that in the first place, wherever its end may be.
-    if (this.payloadBytes > this.maxPayloadBytes) return;
+    if (this.payloadBytes > this.#passage.maxPayloadBytes) return;
     for (let i = 0; i < trailer.length; i++) {
       const place = totalBytes - trailer.length + i - this.#seenBytes;
       if (place < 0 || place >= length || chunk[at + place] === trailer[i]) continue;
@@ -310,6 +302,4 @@ class LengthScanner implements Scanner {
       part.length >= this.#layout.bytesFor(payloadBytes);
     return isThere ? this.#layout.payloadOf(part, payloadBytes) : undefined;
   }
-
-  completion(): undefined {}
 }

@@ -1,12 +1,10 @@
-import { FramingError } from "./errors.ts";
+import { type Fail, FramingError } from "./errors.ts";
 import type { Framing } from "./framing.ts";
 import { codecOf } from "./grammar.ts";
 
-/** A whole message at the beginning of some bytes. */
-export interface FoundMessage {
+interface FoundMessage {
   /** What it carries, without its framing. */
   readonly payload: Uint8Array;
-  /** Where it ends. */
   readonly endBytes: number;
 }
 
@@ -14,7 +12,6 @@ export interface FoundMessage {
  * Looks for the first message of a stream that is short and comes in pieces: each time in
  * all that has come.
  *
- * @param framing How messages are told apart.
  * @param maxBytes The longest message, framing included.
  * @returns What finds it; `undefined`: it is not whole yet; `"none"`: whatever comes, it is
  *   not in this framing, or too long.
@@ -25,7 +22,7 @@ export function messageFinder(
   maxBytes: number,
 ): (bytes: Uint8Array) => FoundMessage | "none" | undefined {
   const codec = codecOf(framing, "framing");
-  const fail = (...[reason, message]: [reason: FramingError["reason"], message: string]) => {
+  const fail: Fail = (reason, message) => {
     throw new FramingError(reason, 0, message);
   };
   return (bytes) => {
@@ -33,7 +30,7 @@ export function messageFinder(
     const scanner = codec.scanner({ output: codec, maxPacketBytes: maxBytes, fail });
     try {
       const endBytes = scanner.feed(bytes, 0);
-      if (scanner.payloadBytes > scanner.maxPayloadBytes) return "none";
+      if (scanner.payloadBytes > scanner.passage.maxPayloadBytes) return "none";
       if (endBytes < 0) return undefined;
       return { payload: scanner.payload(bytes.subarray(0, endBytes)), endBytes };
     } catch (error) {

@@ -1,6 +1,7 @@
 /** Syslog over TCP, RFC 6587: messages behind their octet count, or lines. */
 
-import { type Codec, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
+import { hexOf } from "./byte_pattern.ts";
+import { type Codec, type Passage, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
 import { DelimiterCodec } from "./delimiter.ts";
 import type { Fail } from "./errors.ts";
 
@@ -12,7 +13,6 @@ const FORM = "octet-counting";
 /** What else may come where both are read. */
 const LINES = new DelimiterCodec(Uint8Array.of(NEWLINE), "lines");
 
-/** Messages behind their length in decimal digits and a space. */
 export class OctetCountingCodec implements Codec {
   readonly name: string;
   readonly forms: readonly string[] = [FORM];
@@ -21,10 +21,7 @@ export class OctetCountingCodec implements Codec {
   readonly overheadBytes = 2;
   readonly #orLines: boolean;
 
-  /**
-   * @param name As a person would write it.
-   * @param orLines Whether the input may have lines as well, told apart for each message.
-   */
+  /** @param orLines Whether the input may have lines as well, told apart for each message. */
   constructor(name: string, orLines: boolean) {
     this.name = name;
     this.#orLines = orLines;
@@ -75,8 +72,8 @@ function headerOf(payloadBytes: number): string {
 class OctetCountingScanner implements Scanner {
   readonly #orLines: boolean;
   readonly #fail: Fail;
-  readonly #counted: ReturnType<typeof passageOf>;
-  readonly #lines: ReturnType<typeof passageOf>;
+  readonly #counted: Passage;
+  readonly #lines: Passage;
   #state: "begin" | "digits" | "counted" | "line" = "begin";
   #isWhole = true;
   /** Bytes of the packet so far; those of its digits and the space; what they say. */
@@ -97,12 +94,8 @@ class OctetCountingScanner implements Scanner {
     return this.#seenBytes - (this.#isWhole ? 1 : 0);
   }
 
-  get maxPayloadBytes(): number {
-    return (this.#state === "line" ? this.#lines : this.#counted).maxPayloadBytes;
-  }
-
-  get passes(): boolean {
-    return (this.#state === "line" ? this.#lines : this.#counted).passes;
+  get passage(): Passage {
+    return this.#state === "line" ? this.#lines : this.#counted;
   }
 
   get isNothing(): boolean {
@@ -114,7 +107,7 @@ class OctetCountingScanner implements Scanner {
   }
 
   get enoughBytes(): number {
-    return this.#headBytes + this.maxPayloadBytes;
+    return this.#headBytes + this.passage.maxPayloadBytes;
   }
 
   get wholeWords(): string {
@@ -169,7 +162,7 @@ class OctetCountingScanner implements Scanner {
     return this.#fail(
       "malformed",
       `an octet count was expected, digits from 1 on and a space, and ${behind}came ` +
-        `${JSON.stringify(String.fromCharCode(byte))} (0x${byte.toString(16).padStart(2, "0")}). ` +
+        `${JSON.stringify(String.fromCharCode(byte))} (0x${hexOf([byte])}). ` +
         `If lines come as well, choose input "syslog"; or else check that the producer counts octets.`,
     );
   }

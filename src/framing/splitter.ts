@@ -2,10 +2,7 @@
  * Cuts a byte stream into packets, and puts packets into another framing where
  * asked. What comes out is what goes on the wire, framing included.
  *
- * Memory is bounded by the largest packet: nothing is gathered beyond it. Time is
- * linear: each byte is looked at once, however the stream is cut.
- *
- * @module
+ * Memory is bounded by the largest packet. Time is linear: each byte is looked at once.
  */
 
 import { OptionError } from "../base/errors.ts";
@@ -27,25 +24,24 @@ export type Oversize = "fail" | "skip" | "cut";
 /** Every {@linkcode Oversize}, for option lists. */
 export const OVERSIZES: readonly Oversize[] = ["fail", "skip", "cut"];
 
-/** How to cut; see {@linkcode PacketSplitter}. */
 export interface SplitterOptions {
-  /** How packets are told apart in the input. */
   readonly input: Framing;
-  /**
-   * How they are told apart on the wire.
-   *
-   * @default {input}
-   */
+  /** @default {input} */
   readonly output?: Framing;
   /** The largest packet on the wire, framing included. */
   readonly maxPacketBytes: number;
   /**
-   * What becomes of a larger one. Chunks have no meaning of their own: one that
-   * is too large becomes several.
+   * What becomes of a larger one; a chunk that is too large becomes several.
    *
    * @default {"fail"}
    */
   readonly oversize?: Oversize;
+  /**
+   * Whether only what packets carry is wanted, in no framing.
+   *
+   * @default {false}
+   */
+  readonly payloadsOnly?: boolean;
 }
 
 /**
@@ -73,6 +69,7 @@ export class PacketSplitter {
   readonly #scanner: Scanner;
   readonly #maxPacketBytes: number;
   readonly #oversize: Oversize;
+  readonly #payloadsOnly: boolean;
   readonly #unfinished = new Unfinished();
   /** Where the packet at hand, and the chunk at hand, begin in the input. */
   #packetOffset = 0;
@@ -87,14 +84,10 @@ export class PacketSplitter {
   /** What the first packet gave reason to doubt; `null`: it has not come yet. */
   #firstDoubt: string | undefined | null = null;
 
-  /**
-   * Makes it.
-   *
-   * @param options Input, output, limit.
-   * @throws {OptionError} There is no such framing, or `maxPacketBytes` has no room
-   *   for the output's.
-   */
-  constructor({ input, output = input, maxPacketBytes, oversize = "fail" }: SplitterOptions) {
+  /** @throws {OptionError} There is no such framing, or `maxPacketBytes` has no room for it. */
+  constructor(options: SplitterOptions) {
+    const { input, output = input, maxPacketBytes, oversize = "fail" } = options;
+    this.#payloadsOnly = options.payloadsOnly ?? false;
     this.#input = codecOf(input, "input");
     this.#output = codecOf(output, "output");
     this.#oversize = oversize;
@@ -114,14 +107,13 @@ export class PacketSplitter {
     });
   }
 
-  /** Whether the end of a packet is marked in the input. */
   get marksEnds(): boolean {
     return this.#input.unit !== "chunk";
   }
 
   /**
-   * What is wrong with the input. Set by the `push` that met it, which still
-   * returns the whole packets before it; every later `push` and `end` throws it.
+   * What is wrong with the input. The `push` that met it still returns the whole packets before
+   * it; every later `push` and `end` throws it.
    */
   get fault(): FramingError | undefined {
     return this.#fault;
@@ -145,10 +137,7 @@ export class PacketSplitter {
       `${this.#oversizeLimit} bytes (${this.#oversizePackets} so far)`;
   }
 
-  /**
-   * How much may be read without reading beyond the packet that is not whole;
-   * 0 when there is none. Whoever wants to stop at its end reads no more than this.
-   */
+  /** How much may be read without reading beyond the packet that is not whole; 0: there is none. */
   get missingBytes(): number {
     const { length } = this.#unfinished;
     if (length === 0) return 0;
@@ -157,9 +146,8 @@ export class PacketSplitter {
   }
 
   /**
-   * Why the input is most likely framed otherwise than was said; undefined as long
-   * as there is no reason to think so. It is about the first packet: whoever has
-   * had one that looks right is in the right framing.
+   * Why the input is most likely framed otherwise than was said. It is about the first packet:
+   * whoever has had one that looks right is in the right framing.
    */
   get doubt(): string | undefined {
     if (this.#firstDoubt !== null) return this.#firstDoubt;
@@ -167,11 +155,9 @@ export class PacketSplitter {
   }
 
   /**
-   * Takes in the next bytes.
+   * The packets that the next bytes complete. They may share the chunk's memory: store them
+   * before its buffer is used again.
    *
-   * @param chunk Any number of bytes, cut anywhere.
-   * @returns The packets that they complete. They may share the chunk's memory:
-   *   store them before its buffer is used again.
    * @throws {FramingError} An earlier push met a {@linkcode fault}.
    */
   push(chunk: Uint8Array): Uint8Array[] {
@@ -187,19 +173,17 @@ export class PacketSplitter {
   }
 
   /**
-   * Says that the input has ended. A last line without a newline is given one, and
-   * so with any other delimiter.
+   * The rest, for the input has ended: one packet or none. A last line without a newline is
+   * given one, and so with any other delimiter.
    *
-   * @returns The rest: one packet or none.
-   * @throws {FramingError} The input ended inside a packet, or had a
-   *   {@linkcode fault} before.
+   * @throws {FramingError} It ended inside a packet, or had a {@linkcode fault} before.
    */
   end(): Uint8Array[] {
     if (this.#fault !== undefined) throw this.#fault;
     const { length } = this.#unfinished;
     if (length === 0) return [];
     const { wholeWords } = this.#scanner;
-    const completion = this.#isOversize ? undefined : this.#scanner.completion();
+    const completion = this.#isOversize ? undefined : this.#scanner.completion?.();
     if (completion === undefined) {
       this.#unfinished.take();
       this.#fail(
@@ -221,7 +205,7 @@ export class PacketSplitter {
       const to = end < 0 ? chunk.length : end;
       if (this.#leavesOut) {
         // Only its end is of interest.
-      } else if (scanner.payloadBytes > scanner.maxPayloadBytes) {
+      } else if (scanner.payloadBytes > scanner.passage.maxPayloadBytes) {
         this.#takeBeginning(chunk.subarray(start, to), packets);
       } else if (end < 0) {
         this.#unfinished.append(chunk.subarray(start));
@@ -239,7 +223,7 @@ export class PacketSplitter {
 
   /** Deals with a packet that is too large, of which some more has come. */
   #takeBeginning(part: Uint8Array, packets: Uint8Array[]): void {
-    const { maxPayloadBytes, enoughBytes } = this.#scanner;
+    const { passage: { maxPayloadBytes }, enoughBytes } = this.#scanner;
     this.#countOversize(maxPayloadBytes);
     if (this.#oversize === "skip") {
       this.#unfinished.take();
@@ -279,11 +263,15 @@ export class PacketSplitter {
     }
     const scanner = this.#scanner;
     if (scanner.isNothing) return;
-    if (scanner.passes) {
+    if (scanner.passage.passes && !this.#payloadsOnly) {
       packets.push(packet);
       return;
     }
     const payload = scanner.payload(packet);
+    if (this.#payloadsOnly) {
+      packets.push(payload);
+      return;
+    }
     const fitting = this.#shorten(payload);
     if (fitting.length === payload.length) {
       packets.push(this.#frame(payload));
