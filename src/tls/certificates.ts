@@ -1,7 +1,7 @@
 /**
- * Certificates and keys: what is wrong with ours is said before anything is connected,
- * what is wrong with the server's in words that name the cause. The TLS library alone
- * ignores a key that it cannot read, and calls an expired certificate "unable to verify".
+ * What is wrong with our certificates and keys, before anything is connected, and with the
+ * server's, in words that name the cause. The TLS library alone ignores a key that it cannot
+ * read, and calls an expired certificate "unable to verify".
  *
  * @module
  */
@@ -26,8 +26,11 @@ export interface CheckedTlsOptions extends Omit<TlsOptions, "ca" | "passphrase" 
 }
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
-/** What no message may show. */
-const HIDDEN = null;
+
+/** Refuses an option whose value no message may show. */
+function refuse(option: string, rule: string): never {
+  throw new OptionError(option, null, rule);
+}
 
 /**
  * Checks what can be checked without a server.
@@ -43,9 +46,8 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
   }
   const { ca, fingerprints, passphrase: _, key: __, cert, ...rest } = given;
   if (ca !== undefined && fingerprints !== undefined) {
-    throw new OptionError(
+    refuse(
       "tls.fingerprints",
-      HIDDEN,
       "cannot be combined with tls.ca: a fingerprint says which certificate is trusted, " +
         "whoever issued it",
     );
@@ -70,19 +72,14 @@ export function firstExpiry(certificates: readonly X509Certificate[]): number {
 function certificatesOf(option: string, pem: string): X509Certificate[] {
   const blocks = pem.match(PEM_CERTIFICATE) ?? [];
   if (blocks.length === 0) {
-    throw new OptionError(
-      option,
-      HIDDEN,
-      "must be a certificate in PEM: -----BEGIN CERTIFICATE----- and so on",
-    );
+    refuse(option, "must be a certificate in PEM: -----BEGIN CERTIFICATE----- and so on");
   }
   return blocks.map((block, index) => {
     try {
       return new X509Certificate(block);
     } catch (error) {
-      throw new OptionError(
+      return refuse(
         option,
-        HIDDEN,
         `cannot be read: its certificate ${index + 1} is damaged (${messageOf(error)})`,
       );
     }
@@ -95,18 +92,17 @@ function keyOf(
 ): string | undefined {
   if (key === undefined) {
     if (cert === undefined) return undefined;
-    throw new OptionError("tls.cert", HIDDEN, "needs tls.key, the key that belongs to it");
+    refuse("tls.cert", "needs tls.key, the key that belongs to it");
   }
   if (own === undefined) {
-    throw new OptionError("tls.key", HIDDEN, "needs tls.cert, the certificate that belongs to it");
+    return refuse("tls.key", "needs tls.cert, the certificate that belongs to it");
   }
   const parsed = parseKey(key, passphrase);
   const [first] = own;
   if (first === undefined || !first.checkPrivateKey(parsed)) {
     const others = own.slice(1).some((certificate) => certificate.checkPrivateKey(parsed));
-    throw new OptionError(
+    refuse(
       "tls.key",
-      HIDDEN,
       others
         ? "belongs to another certificate of tls.cert than the first: our own has to come first"
         : `does not belong to tls.cert, the certificate of ${nameOf(first)}`,
@@ -118,15 +114,11 @@ function keyOf(
 
 function parseKey(key: string, passphrase: string | undefined): KeyObject {
   if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(key)) {
-    throw new OptionError(
-      "tls.key",
-      HIDDEN,
-      "must be a private key in PEM: -----BEGIN PRIVATE KEY----- and so on",
-    );
+    refuse("tls.key", "must be a private key in PEM: -----BEGIN PRIVATE KEY----- and so on");
   }
   const encrypted = key.includes("ENCRYPTED");
   if (encrypted && passphrase === undefined) {
-    throw new OptionError("tls.key", HIDDEN, "is encrypted and needs tls.passphrase");
+    refuse("tls.key", "is encrypted and needs tls.passphrase");
   }
   try {
     return createPrivateKey({
@@ -135,9 +127,8 @@ function parseKey(key: string, passphrase: string | undefined): KeyObject {
       ...(encrypted && passphrase !== undefined ? { passphrase } : {}),
     });
   } catch (error) {
-    throw new OptionError(
+    return refuse(
       "tls.key",
-      HIDDEN,
       encrypted
         ? `cannot be decrypted with tls.passphrase (${messageOf(error)})`
         : `cannot be read (${messageOf(error)})`,
@@ -164,32 +155,26 @@ function fingerprintOf(text: string): string {
 export function assertPinned(chain: readonly X509Certificate[], pins: readonly string[]): void {
   const [shown] = chain;
   if (shown !== undefined && pins.includes(shown.fingerprint256.replaceAll(":", ""))) return;
-  throw new WireError(
-    "TLS_FINGERPRINT",
-    shown === undefined
-      ? "the server showed no certificate (TLS_FINGERPRINT)"
-      : `the server shows another certificate than those of tls.fingerprints: ${
-        describeCertificate(shown)
-      } (TLS_FINGERPRINT)`,
-  );
+  const words = shown === undefined
+    ? "the server showed no certificate"
+    : "the server shows another certificate than those of tls.fingerprints: " + described(shown);
+  throw new WireError("TLS_FINGERPRINT", `${words} (TLS_FINGERPRINT)`);
 }
 
 /** `"CN=logs.example (DNS:logs.example), issued by CN=our CA, valid …, SHA-256 …"` */
-export function describeCertificate(certificate: X509Certificate): string {
-  const { subjectAltName, issuer, validFrom, validTo, fingerprint256 } = certificate;
-  return `${nameOf(certificate)} (${subjectAltName ?? "no names"}), issued by ${
-    oneLine(issuer)
-  }, ` +
+function described(certificate: X509Certificate): string {
+  const { subjectAltName, validFrom, validTo, fingerprint256 } = certificate;
+  const names = subjectAltName ?? "no names";
+  return `${nameOf(certificate)} (${names}), issued by ${oneLine(certificate.issuer)}, ` +
     `valid from ${day(validFrom)} to ${day(validTo)}, SHA-256 ${fingerprint256}`;
 }
 
 /** What a server's certificates are held against. */
-export interface Expectations {
+interface Expectations {
   /** The name or address that it has to be for. */
   readonly expectedName: string;
   /** Whom we trust; undefined: whom Deno trusts. */
   readonly ca: readonly string[] | undefined;
-  /** Now. */
   readonly wallMs: number;
 }
 
@@ -197,7 +182,6 @@ export interface Expectations {
  * Why a server's certificates were refused.
  *
  * @param chain What the server shows, its own first.
- * @param expectations What was expected.
  * @param cause What the TLS library said.
  */
 export function refusalOf(
@@ -216,12 +200,8 @@ export function refusalOf(
       return say("CERT_HAS_EXPIRED", `${which} expired on ${day(validTo)}: it has to be renewed`);
     }
     if (wallMs < Date.parse(validFrom)) {
-      return say(
-        "CERT_NOT_YET_VALID",
-        `${which} is not valid before ${day(validFrom)}; this host's clock says ${
-          day(new Date(wallMs).toISOString())
-        }: is that right?`,
-      );
+      const clock = `this host's clock says ${day(wallMs)}: is that right?`;
+      return say("CERT_NOT_YET_VALID", `${which} is not valid before ${day(validFrom)}; ${clock}`);
     }
   }
   const trusted = (ca ?? []).map((pem) => new X509Certificate(pem));
@@ -237,30 +217,26 @@ export function refusalOf(
     : own.checkIP(expectedName) !== undefined;
   const vouched = ca === undefined || named.length > 0;
   if (!matches && (vouched || cause.code.includes("ALTNAME"))) {
+    const names = own.subjectAltName ?? `nobody by name (subject ${nameOf(own)})`;
     return say(
       "HOSTNAME_MISMATCH",
-      `the server's certificate is for ${
-        own.subjectAltName ?? `nobody by name (subject ${nameOf(own)})`
-      }, not for ${expectedName}: set tls.serverName to a name of it if this is the right server`,
+      `the server's certificate is for ${names}, not for ${expectedName}: set tls.serverName to ` +
+        "a name of it if this is the right server",
     );
   }
   const where = ca === undefined ? "the certificates that Deno trusts" : "tls.ca";
   if (named.length > 0 && !named.some(({ publicKey }) => own.verify(publicKey))) {
     return say(
       "CERT_SIGNATURE_FAILURE",
-      `the server's certificate names ${
-        oneLine(issuer)
-      } as its issuer, and was not signed by the ` +
-        `one of that name in tls.ca`,
+      `the server's certificate names ${oneLine(issuer)} as its issuer, and was not signed by ` +
+        "the one of that name in tls.ca",
     );
   }
   if (own.issuer === own.subject) {
     return say(
       "DEPTH_ZERO_SELF_SIGNED_CERT",
-      `the server's certificate, of ${
-        nameOf(own)
-      }, is signed by itself and is not among ${where}: ` +
-        `trust it by tls.fingerprints, SHA-256 ${own.fingerprint256}`,
+      `the server's certificate, of ${nameOf(own)}, is signed by itself and is not among ` +
+        `${where}: trust it by tls.fingerprints, SHA-256 ${own.fingerprint256}`,
     );
   }
   return say(
@@ -282,6 +258,6 @@ function oneLine(name: string): string {
 }
 
 /** `"2026-11-26 21:49 UTC"` */
-function day(date: string): string {
+function day(date: string | number): string {
   return `${new Date(date).toISOString().slice(0, 16).replace("T", " ")} UTC`;
 }

@@ -17,23 +17,16 @@ import { nodeEngine } from "./node_engine.ts";
 import type { TlsOptions, TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";
 
-/** How long a function that gives options may take, where nobody says otherwise. */
 const OPTIONS_MS = 10_000;
 /** How long it may take to fetch the certificate of a server that was refused. */
 const LOOK_MS = 3000;
 
 /** A {@linkcode Dialer} whose wires are {@linkcode TlsWire}s. */
 export interface TlsDialer extends Dialer {
-  dial(
-    signal: AbortSignal,
-    onLookedUp?: () => void,
-    onHandshake?: (withinMs: number) => void,
-  ): Promise<TlsWire>;
+  dial(...how: Parameters<Dialer["dial"]>): Promise<TlsWire>;
 }
 
-/** What {@linkcode tlsDialer} works with. */
 export interface TlsDialerOptions {
-  /** Where and how to dial. */
   readonly tcp: TcpDialerOptions;
   /**
    * What connects to there.
@@ -41,10 +34,9 @@ export interface TlsDialerOptions {
    * @default {undefined} a `tcpDialer` of `tcp`
    */
   readonly inner?: TcpDialer;
-  /** How to speak TLS. */
   readonly tls: TlsSource;
   /**
-   * How long it may take where it is a function, in milliseconds.
+   * How long `tls` may take where it is a function.
    *
    * @default {10_000}
    */
@@ -52,14 +44,10 @@ export interface TlsDialerOptions {
   /** Ends the first wait for it. */
   readonly signal?: AbortSignal | undefined;
   /**
-   * A TLS library that sends KeyUpdates, so that it is known what the server's program has
-   * read. A server that does not answer them, or that speaks no TLS 1.3, is an attempt that
-   * has failed.
-   *
-   * @default {undefined} the TLS library of the runtime: nobody knows
+   * A TLS library that sends KeyUpdates, in the place of the runtime's. With a server that does
+   * not answer them, or that speaks no TLS 1.3, the attempt fails.
    */
   readonly readingEngineOf?: EngineFactory;
-  /** Time. */
   readonly clock: Clock;
   /** Told what a person may want to know of a connection that works. */
   readonly tell: (words: string) => void;
@@ -164,19 +152,18 @@ function assertHasKeyUpdates({ maxVersion }: CheckedTlsOptions): void {
 function assertNotOfVersion(error: unknown): void {
   if (!(error instanceof WireError)) return;
   const { code } = error;
-  const why = `what is older has no KeyUpdate that would tell what its program has read ` +
-    `(${code}): confirm "kernel" does without that`;
-  if (code === "TLS_ALERT_PROTOCOL_VERSION") {
-    throw new WireError(code, `the server speaks no TLS 1.3, and ${why}`, { cause: error });
-  }
-  // Some hang up without a word.
-  if (code === "TLS_TRUNCATED") {
-    throw new WireError(
-      code,
-      `the server ended the connection during the TLS handshake: it may speak no TLS 1.3, and ${why}`,
-      { cause: error },
-    );
-  }
+  const words = code === "TLS_ALERT_PROTOCOL_VERSION"
+    ? "the server speaks no TLS 1.3"
+    : code === "TLS_TRUNCATED" // Some hang up without a word.
+    ? "the server ended the connection during the TLS handshake: it may speak no TLS 1.3"
+    : undefined;
+  if (words === undefined) return;
+  throw new WireError(
+    code,
+    `${words}, and what is older has no KeyUpdate that would tell what its program has read ` +
+      `(${code}): confirm "kernel" does without that`,
+    { cause: error },
+  );
 }
 
 function started(

@@ -10,14 +10,13 @@ import type { CheckedTlsOptions } from "./certificates.ts";
 export interface EngineEvents {
   /** Ciphertext to send; no more comes before the promise resolves. */
   send(ciphertext: Uint8Array): Promise<void>;
-  /** That ciphertext is no longer waiting; {@linkcode TlsEngine.sending} may be false now. */
+  /** {@linkcode TlsEngine.sending} may be false now. */
   sent(): void;
   /** Plaintext that came in. */
   received(plaintext: Uint8Array): void;
   /**
-   * The peer has changed the key that it sends with; told by an engine that can tell.
-   *
-   * @param asking Whether it asks us to do the same, so that it is no answer to us.
+   * The peer has changed the key that it sends with; told by an engine that can tell. Where it
+   * is `asking` us to do the same, it is no answer to us.
    */
   keyUpdated(asking: boolean): void;
   /** The peer's close_notify. */
@@ -29,13 +28,13 @@ export interface EngineEvents {
   failed(error: unknown): void;
 }
 
-/** A finished handshake. */
+/** What was agreed upon. */
 export interface Handshake {
   /** `"TLSv1.3"` or `"TLSv1.2"`. */
   readonly version: string;
   /** By IANA's name. */
   readonly cipherSuite: string;
-  /** What was agreed upon of `alpn`; undefined: nothing. */
+  /** One of `alpn`; undefined: none. */
   readonly alpn: string | undefined;
   /** The server's certificates in DER, its own first; more only where they were verified. */
   readonly chain: readonly Uint8Array[];
@@ -49,7 +48,7 @@ export interface EngineOptions extends CheckedTlsOptions {
   readonly verified: boolean;
 }
 
-/** One TLS connection without a transport. Its making begins the handshake. */
+/** One TLS connection without a transport. Whoever makes it begins the handshake. */
 export interface TlsEngine {
   /** Resolves once both sides have agreed; failures go to `failed`, and leave it pending. */
   handshake(): Promise<Handshake>;
@@ -72,5 +71,9 @@ export interface TlsEngine {
   destroy(): void;
 }
 
-/** Makes an engine. */
+/** Whether a server is told this name of its own: addresses have no place in SNI (RFC 6066, 3). */
+export function hasSni(expectedName: string): boolean {
+  return !/^[\d.]+$|:/.test(expectedName);
+}
+
 export type EngineFactory = (options: EngineOptions, events: EngineEvents) => TlsEngine;

@@ -1,26 +1,25 @@
 /**
  * The TLS library that the runtime brings: `node:tls` over a stream of our own, through
- * which every byte of ciphertext passes. The one file that knows it.
+ * which every byte of ciphertext passes.
  *
  * @module
  */
 
 import { Duplex } from "node:stream";
 import tls from "node:tls";
-import type { EngineEvents, EngineOptions, Handshake, TlsEngine } from "./engine.ts";
+import {
+  type EngineEvents,
+  type EngineOptions,
+  type Handshake,
+  hasSni,
+  type TlsEngine,
+} from "./engine.ts";
 
-/** One TLS connection without a transport, by `node:tls`. */
 class NodeEngine implements TlsEngine {
   readonly #events: EngineEvents;
   readonly #transport: Duplex;
   readonly #socket: tls.TLSSocket;
 
-  /**
-   * Begins the handshake.
-   *
-   * @param options How.
-   * @param events Told what comes of it.
-   */
   constructor(options: EngineOptions, events: EngineEvents) {
     this.#events = events;
     this.#transport = new Duplex({
@@ -38,8 +37,7 @@ class NodeEngine implements TlsEngine {
     const connect: tls.ConnectionOptions & { readonly allowHalfOpen: boolean } = {
       socket: this.#transport,
       host: expectedName,
-      // Addresses have no place in SNI (RFC 6066, 3).
-      servername: /^[\d.]+$|:/.test(expectedName) ? "" : expectedName,
+      servername: hasSni(expectedName) ? expectedName : "",
       // Said even where it is the default: an environment variable switches that off.
       rejectUnauthorized: verified,
       minVersion: minVersion ?? "TLSv1.2",
@@ -56,7 +54,6 @@ class NodeEngine implements TlsEngine {
     this.#socket.on("data", (plaintext: Uint8Array) => events.received(plaintext));
   }
 
-  /** Resolves once both sides have agreed; failures go to `failed`, and leave it pending. */
   handshake(): Promise<Handshake> {
     const socket = this.#socket;
     return new Promise((resolve, reject) => {
@@ -75,41 +72,34 @@ class NodeEngine implements TlsEngine {
     });
   }
 
-  /** Whether the library itself calls the peer verified. */
   get authorized(): boolean {
     return this.#socket.authorized === true;
   }
 
-  /** Whether ciphertext waits to be sent. */
   get sending(): boolean {
     return this.#transport.writableLength > 0;
   }
 
-  /** Ciphertext that came in. */
   feed(ciphertext: Uint8Array): void {
     this.#transport.push(ciphertext);
   }
 
-  /** Plaintext to send. That it has gone is told by its records, never by a callback. */
   write(plaintext: Uint8Array): void {
     this.#socket.write(plaintext, (error) => {
       if (error !== undefined && error !== null) this.#events.failed(error);
     });
   }
 
-  /** Sends close_notify. */
   close(): void {
     this.#socket.end();
   }
 
-  /** Forgets everything. */
   destroy(): void {
     this.#socket.destroy();
     this.#transport.destroy();
   }
 }
 
-/** Makes engines of the TLS library that the runtime brings. */
 export function nodeEngine(options: EngineOptions, events: EngineEvents): TlsEngine {
   return new NodeEngine(options, events);
 }

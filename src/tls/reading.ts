@@ -1,44 +1,32 @@
 /**
- * How far the peer's program has read, told by the answers to TLS KeyUpdates.
+ * How far the peer's program has read, told by the answers to TLS KeyUpdates. What an answer
+ * proves is in docs/TLS.md, "What was read". Which request it answers, it does not say. So:
  *
- * A KeyUpdate with `update_requested` is a record like any other in the stream, and whoever
- * receives it has to send a KeyUpdate of his own (RFC 8446, 4.6.3). Who reads it is not the
- * peer's kernel, and no TCP proxy either, for they have no key: it is the TLS library in
- * the peer's program, and that reads in order. So its answer says, authenticated, that the
- * program has read everything that was sent before the request.
- *
- * An answer does not say which request it answers. So:
- *
- * - **Answers are counted, and the n-th answer is taken for that of the n-th request.**
- *   Requests are read in order, and nobody answers one twice. Where a peer answers several
- *   with one, the count falls behind, and what was read is confirmed late or never, but
- *   never too early.
+ * - **The n-th answer is taken for that of the n-th request.** Requests are read in order, and
+ *   nobody answers one twice. Where a peer answers several with one, the count falls behind,
+ *   and what was read is confirmed late or never, but never too early.
  * - **A ping is three requests in a row, and confirms with its second answer.** OpenSSL
  *   sends an answer only with the next message of the handshake that it reads, or with its
  *   next data: of three requests it answers two at once, and the third with the first of
  *   the next ping. Who answers each at once answers all three.
  * - **A KeyUpdate that the peer sends of its own accord looks like an answer**, unless it
- *   asks for one in return, which an answer never does. Nothing forbids it; OpenSSL sends
- *   none without its program asking for it, others after millions of records of their own
- *   data. One too many in the count is harmless: with it the second answer of a ping is in
- *   truth the first, and that, too, comes from behind everything that was sent before the
- *   ping. Once all has come to rest, one that is too many arrives where none is due: then
- *   the connection fails, and what is not confirmed is sent again. And no answer can come
- *   before the kernel has acknowledged its request: one that does ends the connection, too.
- *   Two of them under one run of pings, with packets in the peer's kernel that nobody ever
- *   reads, are what remains; against OpenSSL it takes three.
+ *   asks for one in return, which an answer never does. OpenSSL sends none without its program
+ *   asking for it, others after millions of records of their own data. One too many in the
+ *   count is harmless: the second answer of a ping is then in truth its first, and that, too,
+ *   comes from behind everything that was sent before the ping. Once all has come to rest, it
+ *   is one that nobody has asked for; and no answer can come before the kernel has acknowledged
+ *   its request. Either ends the connection, and what is not confirmed is sent again. What
+ *   remains are two of them under one run of pings (against OpenSSL, three), with packets in
+ *   the peer's kernel that nobody ever reads.
  * - **A KeyUpdate that asks for one in return** is answered by the engine and not counted.
  *   OpenSSL may have made it of an answer that was still to be sent, which then never
  *   comes, and the count stays one behind. So one more request goes out now, and with each
  *   later ping. A peer that does so again and again gets a new connection.
  *
- * Example: 500 bytes are sent, then three requests, then 300 bytes more, then three
- * requests. The peer's program reads 600 bytes. It has read the first three requests by
- * then: two answers come from OpenSSL, and the first 500 bytes count as read. Of the 100
- * behind them nobody knows yet. When it reads on, the first request of the second ping
- * brings the third answer, and its second one the fourth. That is not yet the second
- * answer of the second ping, which is the fifth, and comes with its third request: now 800
- * bytes count as read.
+ * Example: 500 bytes are sent, a ping, 300 bytes more, a ping. OpenSSL has read 600 bytes when
+ * its second answer comes: 500 count as read. The first two requests of the second ping bring
+ * the third and the fourth answer. Only the fifth is the second one of that ping, and comes
+ * with its third request: now 800 bytes count as read.
  *
  * @module
  */
@@ -50,7 +38,7 @@ import type { Clock } from "../base/ports.ts";
 const REQUESTS = 3;
 /** So many answers may be lost on a connection. */
 const MAX_LOST = 8;
-/** A ping is confirmed by its so-manieth answer. */
+/** Which of its answers confirms a ping. */
 const CONFIRMING_ANSWER = 2;
 /** Data is pinged for once so much of it was sent since the last ping, … */
 const PING_AFTER_BYTES = 64 * 1024;
@@ -60,28 +48,20 @@ const PING_AFTER_MS = 100;
  * The timer pings only while fewer than this are unanswered. A peer that reads slowly is asked
  * again when it has answered: then one ping stands for everything that was sent meanwhile.
  *
- * The pings for so many bytes know no such bound. Megabytes may lie unread between two
- * programs, and a peer that reads them slowly answers nothing until it comes to a ping: with
- * eight of them at the front and the ninth behind everything, it would read for minutes
- * without a sign of it, and would be called stalled. They are bounded all the same, for each
- * stands behind 64 KiB that nobody has read: no more of them fit than both kernels' buffers
- * hold. Three requests for 64 KiB are 1 byte in 800, and between two pings there is always
- * data: nobody gets more KeyUpdates in a row than before.
+ * The pings for so many bytes know no such bound: a peer that reads megabytes slowly answers
+ * nothing until it comes to a ping, and with the next one behind everything it would be called
+ * stalled. They are bounded all the same, by both kernels' buffers, for each stands behind
+ * 64 KiB that nobody has read; three requests for that are 1 byte in 800.
  */
 const MAX_PINGS_OF_TIMER = 8;
 
-/** What {@linkcode Reading} works with. */
-export interface ReadingOptions {
-  /** Time. */
-  readonly clock: Clock;
-  /** Sends so many requests, behind everything that was written. */
-  readonly ask: (count: number) => void;
-}
+/** Sends so many requests, behind everything that was written. */
+type Ask = (count: number) => void;
 
 /** How far the peer's program has read, on one connection. */
 export class Reading {
   readonly #clock: Clock;
-  readonly #ask: (count: number) => void;
+  readonly #ask: Ask;
   /** Those that are not confirmed: where in the data each stands, and after how many answers. */
   readonly #pings: { readonly bytes: number; readonly answers: number }[] = [];
   #requests = 0;
@@ -94,8 +74,7 @@ export class Reading {
   #cancelTimer: (() => void) | undefined;
   #ended = false;
 
-  /** @param options Time, and how a request is sent. */
-  constructor({ clock, ask }: ReadingOptions) {
+  constructor({ clock, ask }: { readonly clock: Clock; readonly ask: Ask }) {
     this.#clock = clock;
     this.#ask = ask;
   }
@@ -110,11 +89,7 @@ export class Reading {
     return this.#pings.length > 0;
   }
 
-  /**
-   * Data was handed to the TLS library.
-   *
-   * @param writtenBytes How much, since the begin.
-   */
+  /** So much data was handed to the TLS library, since the begin. */
   wrote(writtenBytes: number): void {
     this.#writtenBytes = writtenBytes;
     this.#pingIfDue();
@@ -123,12 +98,8 @@ export class Reading {
   /** Asks now, also where nothing was sent. */
   ping(): void {
     if (this.#ended) return;
-    this.#cancelTimer?.();
-    this.#cancelTimer = undefined;
-    this.#pings.push({
-      bytes: this.#writtenBytes,
-      answers: this.#requests + CONFIRMING_ANSWER,
-    });
+    this.#stopTimer();
+    this.#pings.push({ bytes: this.#writtenBytes, answers: this.#requests + CONFIRMING_ANSWER });
     this.#pingedBytes = this.#writtenBytes;
     this.#request(REQUESTS + this.#lost);
   }
@@ -174,6 +145,10 @@ export class Reading {
   /** The connection is over: nothing is asked any more. What was read stays read. */
   end(): void {
     this.#ended = true;
+    this.#stopTimer();
+  }
+
+  #stopTimer(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
   }

@@ -1,21 +1,19 @@
 /**
- * The arithmetic of TLS records: where in the ciphertext a byte of plaintext ends.
- * Told by counting, never by a callback of the TLS library, which may come before the
- * bytes are out.
+ * The arithmetic of TLS records: where in the ciphertext a byte of plaintext ends. It is
+ * counted, for a callback of the TLS library may come before the bytes are out.
  *
- * A fragment of n bytes becomes one record whose size is known beforehand. So each write
- * says which records must come out, and each record that comes out is held against that.
- * One of another size means that the arithmetic does not hold for this connection, and
- * ends it: nothing is confirmed on a guess.
+ * A fragment of n bytes becomes one record of a known size. So each write says which records
+ * must come out, and one of another size ends the connection: nothing is confirmed on a guess.
  *
  * @module
  */
 
 import { WireError } from "../base/errors.ts";
+import { PairFifo } from "../base/pair_fifo.ts";
 
 /** The most plaintext that a record carries (RFC 8446, 5.1). */
 export const MAX_FRAGMENT_BYTES = 16_384;
-/** What the library takes at once without cutting fragments in another way. */
+/** What the library takes at once without cutting it in another way. */
 const MAX_WRITE_BYTES = 3 * MAX_FRAGMENT_BYTES;
 /** Type, version, length. */
 const HEADER_BYTES = 5;
@@ -33,10 +31,9 @@ export const RecordType = { CHANGE_CIPHER_SPEC: 20, ALERT: 21, HANDSHAKE: 22, DA
  * like data of that length; so data is never sent in fragments of 2 or 5 bytes.
  */
 const ALERT_BYTES = 2;
-/** See {@linkcode ALERT_BYTES}. */
 export const KEY_UPDATE_BYTES = 5;
 
-/** Told of each record: its type, the length of what follows its header, and where it ends. */
+/** Told of each record once it is complete; `payloadBytes` are those behind its header. */
 export type OnRecord = (type: number, payloadBytes: number, endOffset: number) => void;
 
 /** Follows a stream of records by their headers. */
@@ -47,7 +44,6 @@ export class RecordFollower {
   #leftBytes = 0;
   #offset = 0;
 
-  /** @param onRecord Told of each record once it is complete. */
   constructor(onRecord: OnRecord) {
     this.#onRecord = onRecord;
   }
@@ -62,7 +58,6 @@ export class RecordFollower {
     return this.#headerBytes > 0;
   }
 
-  /** The next bytes of the stream. */
   feed(bytes: Uint8Array): void {
     for (let at = 0; at < bytes.length;) {
       if (this.#headerBytes < HEADER_BYTES) {
@@ -95,19 +90,16 @@ export interface RecordFormat {
   readonly overheadBytes: number;
 }
 
-/**
- * The format of a suite's records.
- *
- * @param version `"TLSv1.3"` or `"TLSv1.2"`.
- * @param cipherSuite By IANA's name.
- * @returns `undefined` where it is not known.
- */
+/** Of each suite of TLS 1.3: the hidden type and the tag. */
+export const FORMAT_OF_1_3: RecordFormat = { hidesTypes: true, overheadBytes: 1 + 16 };
+
+/** The format of a suite's records, by IANA's name; `undefined`: it is not known. */
 export function recordFormatOf(version: string, cipherSuite: string): RecordFormat | undefined {
   const gcm = cipherSuite.includes("_GCM_");
   const chacha = cipherSuite.includes("_CHACHA20_POLY1305");
   if (!gcm && !chacha) return undefined;
-  // The hidden type and the tag; an explicit nonce and the tag; the tag.
-  if (version === "TLSv1.3") return { hidesTypes: true, overheadBytes: 1 + 16 };
+  if (version === "TLSv1.3") return FORMAT_OF_1_3;
+  // An explicit nonce and the tag; the tag.
   if (version === "TLSv1.2") return { hidesTypes: false, overheadBytes: gcm ? 8 + 16 : 16 };
   return undefined;
 }
@@ -118,15 +110,17 @@ export function isNoAlert({ hidesTypes, overheadBytes }: RecordFormat, payload: 
 }
 
 /**
- * How much of a write goes out at once, as fragments of which none is as long as an alert
- * or a KeyUpdate.
- *
- * @param bytes How much there is to write: 1 or more.
+ * How much of so many bytes, 1 or more, goes out at once, as fragments of which none is as long
+ * as an alert or a KeyUpdate.
  */
 export function bytesToWrite(bytes: number): number {
   const most = Math.min(bytes, MAX_WRITE_BYTES);
   const last = most % MAX_FRAGMENT_BYTES;
-  return last === ALERT_BYTES || last === KEY_UPDATE_BYTES ? most - 1 : most;
+  return looksLikeControl(last) ? most - 1 : most;
+}
+
+function looksLikeControl(contentBytes: number): boolean {
+  return contentBytes === ALERT_BYTES || contentBytes === KEY_UPDATE_BYTES;
 }
 
 /** Which records are still to come, and where in the ciphertext those that came have ended. */
@@ -134,15 +128,13 @@ export class RecordBook {
   readonly #format: RecordFormat;
   /** Plaintext bytes of each record that has to come out next. */
   #expected: number[] = [];
-  /** Where each record of data ended that may not be acknowledged yet: ciphertext, plaintext. */
-  #cipherEnds: number[] = [];
-  #plainEnds: number[] = [];
+  /** Where each record of data ended that may not be acknowledged yet: (ciphertext, plaintext). */
+  readonly #ends = new PairFifo();
   #passedBytes = 0;
   #records = 0;
   #writtenBytes = 0;
   #emittedBytes = 0;
 
-  /** @param format How long the connection's records are. */
   constructor(format: RecordFormat) {
     this.#format = format;
   }
@@ -183,7 +175,7 @@ export class RecordBook {
   /**
    * A record has come out.
    *
-   * @throws {WireError} It is none that was due.
+   * @throws {WireError} None was due, or not that one.
    */
   emitted(type: number, payloadBytes: number, endOffset: number): void {
     this.#records++;
@@ -199,43 +191,31 @@ export class RecordBook {
       );
     }
     this.#emittedBytes += due;
-    this.#cipherEnds.push(endOffset);
-    this.#plainEnds.push(this.#emittedBytes);
+    this.#ends.push(endOffset, this.#emittedBytes);
   }
 
-  /**
-   * How much plaintext has ended within the first bytes of ciphertext.
-   *
-   * @param cipherBytes So many bytes of ciphertext; not less than was ever forgotten.
-   */
+  /** How much plaintext ends within so much ciphertext: not less than was ever forgotten. */
   plainWithin(cipherBytes: number): number {
-    return this.#plainEnds[this.#countWithin(cipherBytes) - 1] ?? this.#passedBytes;
+    let low = 0, high = this.#ends.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.#ends.keyAt(middle) <= cipherBytes) low = middle + 1;
+      else high = middle;
+    }
+    return low === 0 ? this.#passedBytes : this.#ends.valueAt(low - 1);
   }
 
   /** What ends within these bytes of ciphertext is acknowledged, and stays so. */
   forget(cipherBytes: number): void {
-    const count = this.#countWithin(cipherBytes);
-    if (count === 0) return;
-    this.#passedBytes = this.#plainEnds[count - 1] ?? this.#passedBytes;
-    this.#cipherEnds.splice(0, count);
-    this.#plainEnds.splice(0, count);
+    while (this.#ends.length > 0 && this.#ends.firstKey <= cipherBytes) {
+      this.#passedBytes = this.#ends.firstValue;
+      this.#ends.shift();
+    }
   }
 
   #isControl(type: number, payloadBytes: number): boolean {
     const { hidesTypes, overheadBytes } = this.#format;
     if (!hidesTypes) return type === RecordType.ALERT;
-    return type === RecordType.DATA &&
-      (payloadBytes === ALERT_BYTES + overheadBytes ||
-        payloadBytes === KEY_UPDATE_BYTES + overheadBytes);
-  }
-
-  #countWithin(cipherBytes: number): number {
-    let low = 0, high = this.#cipherEnds.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#cipherEnds[middle] ?? Infinity) <= cipherBytes) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return type === RecordType.DATA && looksLikeControl(payloadBytes - overheadBytes);
   }
 }

@@ -1,6 +1,6 @@
 /**
- * A connection that speaks TLS over a {@linkcode TcpWire}, and counts in plaintext: what
- * the kernel says of ciphertext is translated by the ends of the records.
+ * TLS over a {@linkcode TcpWire}. It counts in plaintext: what the kernel says of ciphertext is
+ * translated by the ends of the records.
  *
  * Invariants:
  * 1. A byte counts as acknowledged once the last byte of its record is.
@@ -28,25 +28,23 @@ import type { EngineFactory, EngineOptions, Handshake, TlsEngine } from "./engin
 import { Reading } from "./reading.ts";
 import {
   bytesToWrite,
+  FORMAT_OF_1_3,
   isNoAlert,
   RecordBook,
   RecordFollower,
-  type RecordFormat,
   recordFormatOf,
   RecordType,
 } from "./records.ts";
 
 const READ_BYTES = 64 * 1024;
-/** What a server acknowledges that has not shown that it accepts us is held for so long. */
+/** How long is held what a server acknowledges that has not shown that it accepts us. */
 const UNACCEPTED_HOLD_MS = 5000;
 /** An alert that came with the FIN is read by the library within this time. */
 const LAST_ALERT_MS = 1000;
-/** Twice as long without a record of what was written, and without a write under way: dropped. */
+/** Twice as long without a write under way and without a record of what was written: dropped. */
 const DROPPED_CHECK_MS = 1000;
 /** What the library says of everything that it cannot verify. */
 const UNVERIFIED = "UNABLE_TO_VERIFY_LEAF_SIGNATURE";
-/** Until the handshake has said which, records are taken for those of TLS 1.3. */
-const UNKNOWN_FORMAT: RecordFormat = { hidesTypes: true, overheadBytes: 17 };
 
 /** An established connection over TLS; made by `tlsDialer`. */
 export class TlsWire implements Wire {
@@ -56,7 +54,7 @@ export class TlsWire implements Wire {
   readonly #clock: Clock;
   readonly #options: EngineOptions;
   readonly #engine: TlsEngine;
-  /** What the peer's program has read, where the engine can tell. */
+  /** Where the engine can tell what the peer's program has read. */
   readonly #reading: Reading | undefined;
   /** Ciphertext that TCP has taken. */
   readonly #out: RecordFollower;
@@ -64,7 +62,8 @@ export class TlsWire implements Wire {
   readonly #offered: RecordFollower;
   readonly #in: RecordFollower;
   readonly #baseBytes: number;
-  #format = UNKNOWN_FORMAT;
+  /** Taken for that of TLS 1.3 until the handshake has said which. */
+  #format = FORMAT_OF_1_3;
   #book: RecordBook | undefined;
   #session: TlsSession | undefined;
   #chain: readonly X509Certificate[] = [];
@@ -85,11 +84,9 @@ export class TlsWire implements Wire {
   #cancelCheck: () => void = () => {};
 
   /**
-   * Takes over a TCP connection and begins the handshake.
+   * Begins the handshake.
    *
-   * @param tcp Nothing was written to it.
-   * @param engineOf Makes the TLS library's part.
-   * @param options How TLS is spoken.
+   * @param tcp Nothing was written to it; taken over.
    * @throws {KernelCallError} The connection's counters cannot be read.
    */
   constructor(tcp: TcpWire, engineOf: EngineFactory, options: EngineOptions, clock: Clock) {
@@ -122,18 +119,11 @@ export class TlsWire implements Wire {
     void this.#listen();
   }
 
-  /** What was agreed upon; undefined before. */
   get tls(): TlsSession {
     if (this.#session === undefined) throw new TypeError("tls before the handshake");
     return this.#session;
   }
 
-  /** The server's certificates, its own first. */
-  get chain(): readonly X509Certificate[] {
-    return this.#chain;
-  }
-
-  /** What was agreed upon of `alpn`. */
   get alpn(): string | undefined {
     return this.#alpn;
   }
@@ -143,7 +133,6 @@ export class TlsWire implements Wire {
     return this.#accepted;
   }
 
-  /** See {@linkcode Wire.minHoldMs}. */
   get minHoldMs(): number {
     return this.#accepted ? 0 : UNACCEPTED_HOLD_MS;
   }
@@ -183,7 +172,7 @@ export class TlsWire implements Wire {
     };
     // The library says that it has finished before its last record is out, which must
     // not be taken for the first one of data.
-    await new Promise<void>((resolve) => this.#clock.defer(resolve));
+    await this.#deferred();
     await this.#until(() =>
       !this.#sending && !this.#engine.sending && !this.#out.midRecord &&
       (this.#finishedSent || !format.hidesTypes)
@@ -195,13 +184,13 @@ export class TlsWire implements Wire {
     if (this.#reading === undefined) await this.#untilOrFor(acceptMs, () => this.#accepted);
     else await this.#assertAnswers(this.#reading);
     // An alert that came with it is an error by then.
-    await new Promise<void>((resolve) => this.#clock.defer(resolve));
+    await this.#deferred();
     if (this.#failure !== undefined) throw this.#failure;
     this.#isReady = true;
   }
 
   /**
-   * Waits for the server's certificates, and for nothing else.
+   * Waits for the server's certificates alone, its own first.
    *
    * @throws {WireError} The handshake failed.
    */
@@ -253,12 +242,7 @@ export class TlsWire implements Wire {
     return over;
   }
 
-  /**
-   * Hands bytes to the TLS library, maybe a part of them, once those before are with the
-   * kernel; see {@linkcode Wire.write}.
-   *
-   * @throws {WireError}
-   */
+  /** Hands bytes to the TLS library, maybe a part of them, once those before are with the kernel. */
   write(bytes: Uint8Array): Promise<number> {
     return handled((async () => {
       const book = this.#books;
@@ -275,11 +259,7 @@ export class TlsWire implements Wire {
     })());
   }
 
-  /**
-   * Reads what the peer sent, `null` at its close_notify; see {@linkcode Wire.read}.
-   *
-   * @throws {WireError}
-   */
+  /** Reads what the peer sent, `null` at its close_notify. */
   read(buffer: Uint8Array): Promise<number | null> {
     return handled((async () => {
       await this.#until(() => this.#received.length > 0 || this.#peerClosed);
@@ -294,10 +274,8 @@ export class TlsWire implements Wire {
   }
 
   /**
-   * The kernel's counters in plaintext; see {@linkcode Wire.sample}. Both ways of counting
-   * are translated, each for itself, so that they can still be held against each other.
-   *
-   * @throws {KernelCallError} A reading failed, or says more than was ever sent.
+   * The kernel's counters in plaintext. Both ways of counting are translated, each for itself,
+   * so that they can still be held against each other.
    */
   sample(): SocketSample {
     const raw = this.#tcp.sample();
@@ -333,30 +311,19 @@ export class TlsWire implements Wire {
     };
   }
 
-  /**
-   * Takes TCP's pending error; see {@linkcode Wire.takeSocketError}.
-   *
-   * @throws {KernelCallError}
-   */
   takeSocketError(): string | undefined {
     return this.#tcp.takeSocketError();
   }
 
-  /**
-   * See {@linkcode Wire.askPeer}.
-   *
-   * @throws {KernelCallError}
-   */
   askPeer(asking: boolean): void {
     this.#tcp.askPeer(asking);
   }
 
-  /** See {@linkcode Wire.localFault}. */
   localFault(): LocalFault | undefined {
     return this.#tcp.localFault();
   }
 
-  /** Sends close_notify and then our FIN; see {@linkcode Wire.shutdownWrite}. */
+  /** Sends close_notify and then our FIN. */
   shutdownWrite(): void {
     if (this.#closing) return;
     this.#closing = true;
@@ -373,21 +340,11 @@ export class TlsWire implements Wire {
     })().catch((error) => this.#fail(error));
   }
 
-  /**
-   * Ends the connection by a reset; see {@linkcode Wire.abort}.
-   *
-   * @throws {KernelCallError}
-   */
   abort(): void {
     this.#leave();
     this.#tcp.abort();
   }
 
-  /**
-   * Gives the descriptors back; see {@linkcode Wire.close}.
-   *
-   * @throws {KernelCallError}
-   */
   close(): void {
     this.#leave();
     this.#tcp.close();
@@ -451,16 +408,11 @@ export class TlsWire implements Wire {
   }
 
   #truncated(): WireError {
-    return this.#book === undefined
-      ? new WireError(
-        "TLS_TRUNCATED",
-        "the server ended the connection during the TLS handshake (TLS_TRUNCATED)",
-      )
-      : new WireError(
-        "TLS_TRUNCATED",
-        "the server's end of the connection was cut off: a FIN without TLS's close_notify, as " +
-          "a killed process leaves it (TLS_TRUNCATED)",
-      );
+    const words = this.#book === undefined
+      ? "the server ended the connection during the TLS handshake"
+      : "the server's end of the connection was cut off: a FIN without TLS's close_notify, as " +
+        "a killed process leaves it";
+    return new WireError("TLS_TRUNCATED", `${words} (TLS_TRUNCATED)`);
   }
 
   #arrived(type: number, payloadBytes: number): void {
@@ -535,6 +487,10 @@ export class TlsWire implements Wire {
     if (named === UNVERIFIED && !this.#options.verified) return keyNotProven(error);
     const code = named ?? "TLS_ERROR";
     return new WireError(code, `TLS failed: ${messageOf(error)} (${code})`, { cause: error });
+  }
+
+  #deferred(): Promise<void> {
+    return new Promise((resolve) => this.#clock.defer(resolve));
   }
 
   #wake(): void {

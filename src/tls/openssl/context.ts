@@ -1,11 +1,7 @@
-/**
- * What a connection of OpenSSL is made from: versions, trust, and our own certificate.
- *
- * @module
- */
+/** What a connection of OpenSSL is made from: versions, trust, and our own certificate. */
 
 import type { EngineOptions } from "../engine.ts";
-import { callFailure, newMemory } from "./failures.ts";
+import { must, newMemory } from "./failures.ts";
 import type { Libssl } from "./libssl.ts";
 
 /** `SSL_CTRL_…`; include/openssl/ssl.h. */
@@ -13,10 +9,16 @@ const Ctrl = { CHAIN_CERT: 89, SET_MIN_PROTO_VERSION: 123, SET_MAX_PROTO_VERSION
 const TLS_1_3 = 0x0304n;
 const VERIFY_NONE = 0;
 const VERIFY_PEER = 1;
-/** Those whose records can be counted; what a distribution adds is left out. */
-const SUITES = "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
+/**
+ * What is offered, by its numbers (RFC 8446, B.4): suites whose records can be counted. What a
+ * distribution adds is left out.
+ */
+export const SUITES: ReadonlyMap<number, string> = new Map([
+  [0x1302, "TLS_AES_256_GCM_SHA384"],
+  [0x1303, "TLS_CHACHA20_POLY1305_SHA256"],
+  [0x1301, "TLS_AES_128_GCM_SHA256"],
+]);
 
-/** Text as C has it. */
 export function cString(text: string): Uint8Array<ArrayBuffer> {
   return new TextEncoder().encode(`${text}\0`);
 }
@@ -24,8 +26,6 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
 /**
  * Makes a context, for one use.
  *
- * @param lib OpenSSL.
- * @param options How TLS is spoken.
  * @param use Makes a connection from it, which keeps what it needs.
  * @throws {Error} OpenSSL refuses something.
  */
@@ -36,7 +36,7 @@ export function withContext<T>(
 ): T {
   lib.ERR_clear_error();
   const context = lib.SSL_CTX_new(lib.TLS_client_method());
-  if (context === 0n) throw callFailure(lib, "SSL_CTX_new");
+  must(lib, context !== 0n, "SSL_CTX_new");
   try {
     prepare(lib, context, options);
     return use(context);
@@ -48,21 +48,26 @@ export function withContext<T>(
 
 function prepare(lib: Libssl, context: bigint, options: EngineOptions): void {
   const { ca, cert, key, verified } = options;
-  const must = (done: boolean, call: string) => {
-    if (!done) throw callFailure(lib, call);
-  };
   for (const cmd of [Ctrl.SET_MIN_PROTO_VERSION, Ctrl.SET_MAX_PROTO_VERSION]) {
-    must(lib.SSL_CTX_ctrl(context, cmd, TLS_1_3, 0n) === 1n, "SSL_CTX_set_proto_version");
+    must(lib, lib.SSL_CTX_ctrl(context, cmd, TLS_1_3, 0n) === 1n, "SSL_CTX_set_proto_version");
   }
-  must(lib.SSL_CTX_set_ciphersuites(context, cString(SUITES)) === 1, "SSL_CTX_set_ciphersuites");
+  must(
+    lib,
+    lib.SSL_CTX_set_ciphersuites(context, cString([...SUITES.values()].join(":"))) === 1,
+    "SSL_CTX_set_ciphersuites",
+  );
   lib.SSL_CTX_set_verify(context, verified ? VERIFY_PEER : VERIFY_NONE, 0n);
   if (ca === undefined) {
-    must(lib.SSL_CTX_set_default_verify_paths(context) === 1, "SSL_CTX_set_default_verify_paths");
+    must(
+      lib,
+      lib.SSL_CTX_set_default_verify_paths(context) === 1,
+      "SSL_CTX_set_default_verify_paths",
+    );
   } else {
     const store = lib.SSL_CTX_get_cert_store(context);
     for (const certificate of certificatesIn(lib, ca.join("\n"))) {
       using _ = certificate;
-      must(lib.X509_STORE_add_cert(store, certificate.address) === 1, "X509_STORE_add_cert");
+      must(lib, lib.X509_STORE_add_cert(store, certificate.address) === 1, "X509_STORE_add_cert");
     }
   }
   if (cert === undefined || key === undefined) return;
@@ -74,7 +79,7 @@ function prepare(lib: Libssl, context: bigint, options: EngineOptions): void {
       ? lib.SSL_CTX_use_certificate(context, address) === 1
       // 1: with a reference of the context's own.
       : lib.SSL_CTX_ctrl(context, Ctrl.CHAIN_CERT, 1n, address) === 1n;
-    must(taken, first ? "SSL_CTX_use_certificate" : "SSL_CTX_add1_chain_cert");
+    must(lib, taken, first ? "SSL_CTX_use_certificate" : "SSL_CTX_add1_chain_cert");
     first = false;
   }
   const bio = newMemory(lib);
@@ -82,8 +87,8 @@ function prepare(lib: Libssl, context: bigint, options: EngineOptions): void {
   try {
     write(lib, bio, key);
     parsed = lib.PEM_read_bio_PrivateKey(bio, 0n, 0n, 0n);
-    must(parsed !== 0n, "PEM_read_bio_PrivateKey");
-    must(lib.SSL_CTX_use_PrivateKey(context, parsed) === 1, "SSL_CTX_use_PrivateKey");
+    must(lib, parsed !== 0n, "PEM_read_bio_PrivateKey");
+    must(lib, lib.SSL_CTX_use_PrivateKey(context, parsed) === 1, "SSL_CTX_use_PrivateKey");
   } finally {
     lib.EVP_PKEY_free(parsed);
     lib.BIO_free(bio);
@@ -113,5 +118,5 @@ function* certificatesIn(lib: Libssl, pem: string): Generator<Certificate> {
 
 function write(lib: Libssl, bio: bigint, text: string): void {
   const bytes = new TextEncoder().encode(text);
-  if (lib.BIO_write(bio, bytes, bytes.length) !== bytes.length) throw callFailure(lib, "BIO_write");
+  must(lib, lib.BIO_write(bio, bytes, bytes.length) === bytes.length, "BIO_write");
 }

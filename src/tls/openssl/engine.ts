@@ -2,27 +2,27 @@
  * OpenSSL as a TLS library without a transport: what comes in and what goes out lies in
  * memory of OpenSSL's, and every call returns at once.
  *
- * What comes in is given to it a record at a time. So it is known of each record what it
- * was, which OpenSSL has no function to ask for: where a record brings no data, ends a
- * message and leaves no new session behind (a ticket does), it was a KeyUpdate, or data of
- * no length at all. These two are told apart by how long the record is. Some pad their
- * records (Java does, by 16 bytes): so the first answer of a connection says how long a
- * KeyUpdate is there, and whoever pads each by another length counts as one who does not
- * answer.
+ * OpenSSL has no function that says what a record was. So it is given one at a time: where a
+ * record brings no data, ends a message and leaves no new session behind (a ticket does), it
+ * was a KeyUpdate, or data of no length at all. These two are told apart by how long the
+ * record is. Some pad their records (Java does, by 16 bytes): so the first answer of a
+ * connection says how long a KeyUpdate is there, and whoever pads each by another length
+ * counts as one who does not answer.
  *
  * @module
  */
 
-import type {
-  EngineEvents,
-  EngineFactory,
-  EngineOptions,
-  Handshake,
-  TlsEngine,
+import {
+  type EngineEvents,
+  type EngineFactory,
+  type EngineOptions,
+  type Handshake,
+  hasSni,
+  type TlsEngine,
 } from "../engine.ts";
-import { KEY_UPDATE_BYTES, RecordFollower, RecordType } from "../records.ts";
-import { cString, withContext } from "./context.ts";
-import { callFailure, connectionFailure, newMemory, takeAll, throughMemory } from "./failures.ts";
+import { FORMAT_OF_1_3, KEY_UPDATE_BYTES, RecordFollower, RecordType } from "../records.ts";
+import { cString, SUITES, withContext } from "./context.ts";
+import { connectionFailure, must, newMemory, takeAll, throughMemory } from "./failures.ts";
 import { type Libssl, libssl } from "./libssl.ts";
 
 /** What `SSL_get_error` says; include/openssl/ssl.h. */
@@ -35,36 +35,20 @@ const TLSEXT_NAMETYPE_HOST_NAME = 0n;
 const NO_PARTIAL_WILDCARDS = 0x4;
 const NEVER_CHECK_SUBJECT = 0x20;
 const X509_V_OK = 0n;
-/** The hidden type and the tag, in each suite that is offered. */
-const OVERHEAD_BYTES = 1 + 16;
 const READ_BYTES = 16 * 1024;
 
-/** The suites that are offered, by their numbers; RFC 8446, B.4. */
-const SUITES: ReadonlyMap<number, string> = new Map([
-  [0x1301, "TLS_AES_128_GCM_SHA256"],
-  [0x1302, "TLS_AES_256_GCM_SHA384"],
-  [0x1303, "TLS_CHACHA20_POLY1305_SHA256"],
-]);
-
 /**
- * Makes engines of OpenSSL. Loads it, so that what is missing is said before anything is
- * connected.
- *
- * @param path Where libssl lies; undefined: one of the known paths.
- * @throws {UnsupportedPlatformError} It is nowhere, or none that can be used.
- * @throws {RangeError} The one at `path` cannot be used.
- * @throws {Deno.errors.NotCapable} No path is granted; the message has the flag to add.
+ * Makes engines of OpenSSL, which is loaded by {@linkcode libssl}: what is missing is said
+ * before anything is connected.
  */
 export function opensslEngines(path?: string): EngineFactory {
   return enginesOf(libssl(path));
 }
 
-/** Makes engines of these functions of OpenSSL. */
 export function enginesOf(lib: Libssl): EngineFactory {
   return (options, events) => new OpensslEngine(lib, options, events);
 }
 
-/** One TLS 1.3 connection without a transport, by OpenSSL. */
 class OpensslEngine implements TlsEngine {
   readonly #lib: Libssl;
   readonly #events: EngineEvents;
@@ -95,7 +79,7 @@ class OpensslEngine implements TlsEngine {
     this.#events = events;
     this.#verified = options.verified;
     this.#ssl = withContext(lib, options, (context) => lib.SSL_new(context));
-    if (this.#ssl === 0n) throw callFailure(lib, "SSL_new");
+    must(lib, this.#ssl !== 0n, "SSL_new");
     try {
       [this.#in, this.#out] = this.#attachMemory();
       this.#expect(options);
@@ -193,24 +177,20 @@ class OpensslEngine implements TlsEngine {
   /** Whom we want to speak to. */
   #expect({ expectedName, alpn }: EngineOptions): void {
     const lib = this.#lib, ssl = this.#ssl;
-    const must = (done: boolean, call: string) => {
-      if (!done) throw callFailure(lib, call);
-    };
     const name = cString(expectedName);
-    if (/^[\d.]+$|:/.test(expectedName)) {
-      // Addresses have no place in SNI (RFC 6066, 3).
-      const param = lib.SSL_get0_param(ssl);
-      must(lib.X509_VERIFY_PARAM_set1_ip_asc(param, name) === 1, "X509_VERIFY_PARAM_set1_ip_asc");
-    } else {
+    if (hasSni(expectedName)) {
       lib.SSL_set_hostflags(ssl, NO_PARTIAL_WILDCARDS | NEVER_CHECK_SUBJECT);
-      must(lib.SSL_set1_host(ssl, name) === 1, "SSL_set1_host");
-      const told = lib.SSL_ctrl(
-        ssl,
-        SSL_CTRL_SET_TLSEXT_HOSTNAME,
-        TLSEXT_NAMETYPE_HOST_NAME,
-        name,
+      must(lib, lib.SSL_set1_host(ssl, name) === 1, "SSL_set1_host");
+      const ctrl = SSL_CTRL_SET_TLSEXT_HOSTNAME;
+      const told = lib.SSL_ctrl(ssl, ctrl, TLSEXT_NAMETYPE_HOST_NAME, name);
+      must(lib, told === 1n, "SSL_set_tlsext_host_name");
+    } else {
+      const param = lib.SSL_get0_param(ssl);
+      must(
+        lib,
+        lib.X509_VERIFY_PARAM_set1_ip_asc(param, name) === 1,
+        "X509_VERIFY_PARAM_set1_ip_asc",
       );
-      must(told === 1n, "SSL_set_tlsext_host_name");
     }
     if (alpn === undefined) return;
     const offered = new Uint8Array(alpn.flatMap((protocol) => {
@@ -218,7 +198,7 @@ class OpensslEngine implements TlsEngine {
       return [bytes.length, ...bytes];
     }));
     // The one function of OpenSSL that says 0 where it works.
-    must(lib.SSL_set_alpn_protos(ssl, offered, offered.length) === 0, "SSL_set_alpn_protos");
+    must(lib, lib.SSL_set_alpn_protos(ssl, offered, offered.length) === 0, "SSL_set_alpn_protos");
   }
 
   #shakeHands(): void {
@@ -260,14 +240,14 @@ class OpensslEngine implements TlsEngine {
     return Array.from({ length: count }, (_, index) =>
       throughMemory(lib, (bio) => {
         const written = lib.i2d_X509_bio(bio, lib.OPENSSL_sk_value(stack, index));
-        if (written !== 1) throw callFailure(lib, "i2d_X509_bio");
+        must(lib, written === 1, "i2d_X509_bio");
       }));
   }
 
   #give(ciphertext: Uint8Array): void {
     const count = ciphertext.length;
     const taken = this.#lib.BIO_write(this.#in, new Uint8Array(ciphertext), count);
-    if (taken !== count) throw callFailure(this.#lib, "BIO_write");
+    must(this.#lib, taken === count, "BIO_write");
   }
 
   /** A whole record has come in. */
@@ -294,7 +274,7 @@ class OpensslEngine implements TlsEngine {
   /** Whether a record may be a KeyUpdate of this peer. */
   #isAsLong(payloadBytes: number): boolean {
     if (this.#keyUpdateBytes !== undefined) return payloadBytes === this.#keyUpdateBytes;
-    const leastBytes = KEY_UPDATE_BYTES + OVERHEAD_BYTES;
+    const leastBytes = KEY_UPDATE_BYTES + FORMAT_OF_1_3.overheadBytes;
     return payloadBytes === leastBytes || (this.#hasAsked && payloadBytes > leastBytes);
   }
 

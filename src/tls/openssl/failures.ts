@@ -1,8 +1,4 @@
-/**
- * What OpenSSL says of a failure, in the words that the rest of TLS here has.
- *
- * @module
- */
+/** What OpenSSL says of a failure, in the words that the rest of TLS here has. */
 
 import { WireError } from "../../base/errors.ts";
 import { alertName, keyNotProven } from "../alerts.ts";
@@ -35,12 +31,7 @@ function takeError(lib: Libssl): { readonly number: number; readonly text: strin
   };
 }
 
-/**
- * Why a call on a connection has failed.
- *
- * @param lib OpenSSL.
- * @param ssl The connection.
- */
+/** Why a call on a connection has failed. */
 export function connectionFailure(lib: Libssl, ssl: bigint): Error {
   const error = takeError(lib);
   if (error === undefined) return new Error("OpenSSL has failed without a reason");
@@ -65,7 +56,11 @@ export function callFailure(lib: Libssl, call: string): Error {
   return new Error(`${call} has failed: ${takeError(lib)?.text ?? "OpenSSL does not say why"}`);
 }
 
-/** A string of C's. */
+/** @throws {Error} A call has not done what it must; see {@linkcode callFailure}. */
+export function must(lib: Libssl, done: boolean, call: string): void {
+  if (!done) throw callFailure(lib, call);
+}
+
 function textAt(lib: Libssl, address: bigint): string {
   return new TextDecoder().decode(throughMemory(lib, (bio) => lib.BIO_puts(bio, address)));
 }
@@ -87,15 +82,15 @@ export function throughMemory(
 /** Memory of OpenSSL's; the caller frees it. */
 export function newMemory(lib: Libssl): bigint {
   const bio = lib.BIO_new(lib.BIO_s_mem());
-  if (bio === 0n) throw callFailure(lib, "BIO_new");
+  must(lib, bio !== 0n, "BIO_new");
   return bio;
 }
 
 /** Whatever lies in such memory, which is empty then. */
 export function takeAll(lib: Libssl, bio: bigint): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(Number(lib.BIO_ctrl_pending(bio)));
-  if (bytes.length > 0 && lib.BIO_read(bio, bytes, bytes.length) !== bytes.length) {
-    throw callFailure(lib, "BIO_read");
+  if (bytes.length > 0) {
+    must(lib, lib.BIO_read(bio, bytes, bytes.length) === bytes.length, "BIO_read");
   }
   return bytes;
 }
