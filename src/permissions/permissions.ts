@@ -1,9 +1,4 @@
-/**
- * Finds out beforehand which of Deno's permissions are missing, so that one message
- * names every flag to add.
- *
- * @module
- */
+/** Which of Deno's permissions are missing, found out beforehand: one message names every flag. */
 
 import type { HostRemote, Remote } from "../base/remote.ts";
 import { libcCandidates } from "../kernel/libc.ts";
@@ -17,19 +12,15 @@ export type Listen =
 
 /** What is going to be used. */
 export interface Needs {
-  /** Servers to connect to. */
   readonly remotes?: readonly Remote[];
   /** Addresses of this host to connect from; port 0: any that is free. */
   readonly sources?: readonly { readonly hostname: string; readonly port: number }[];
-  /** Databases to connect to. */
   readonly databases?: readonly Pick<HostRemote, "hostname" | "port">[];
-  /** Where to listen. */
   readonly listens?: readonly Listen[];
   /** Files to read. */
   readonly files?: readonly string[];
   /** Files to write. */
   readonly outputs?: readonly string[];
-  /** Queues to open. */
   readonly queues?: readonly string[];
   /** Queues to look into, and their senders' reports. */
   readonly queuesToLookInto?: readonly string[];
@@ -47,7 +38,6 @@ export interface Needs {
  * Checks that everything needed is granted. Asks nobody: a command that runs as a
  * service has nobody to answer a prompt.
  *
- * @param needs What is going to be used.
  * @throws {Deno.errors.NotCapable} Something is not; the message has all flags to add.
  */
 export function checkPermissions(needs: Needs): void {
@@ -62,7 +52,6 @@ export function checkPermissions(needs: Needs): void {
  * The same, after Deno has asked who sits at the terminal for what is missing. Where
  * nobody does, or with `--no-prompt`, Deno asks nobody.
  *
- * @param needs What is going to be used.
  * @throws {Deno.errors.NotCapable} Something was not granted; the message has all flags to add.
  */
 export function requestPermissions(needs: Needs): void {
@@ -73,22 +62,14 @@ export function requestPermissions(needs: Needs): void {
   checkPermissions(needs);
 }
 
-/**
- * The flags that {@linkcode Needs} need and that are not granted.
- *
- * @param needs What is going to be used.
- */
+/** The flags that are needed and not granted. */
 export function missingFlags(needs: Needs): string[] {
   return flagsOf(missingPermissions(needs));
 }
 
-/**
- * All flags that {@linkcode Needs} need, granted or not, and no more than that.
- *
- * @param needs What is going to be used.
- */
+/** All flags that are needed, granted or not. */
 export function neededFlags(needs: Needs): string[] {
-  return flagsOf(wantedPermissions(needs, () => false));
+  return flagsOf(missingPermissions(needs, () => false));
 }
 
 type Missing = Deno.NetPermissionDescriptor | LibraryPermission | FilePermission;
@@ -102,15 +83,7 @@ interface LibraryPermission extends Deno.FfiPermissionDescriptor {
   readonly option: string;
 }
 
-function missingPermissions(needs: Needs): Missing[] {
-  return wantedPermissions(needs, granted);
-}
-
-/** What is wanted and `isGranted` denies. */
-function wantedPermissions(
-  needs: Needs,
-  isGranted: (descriptor: Deno.PermissionDescriptor) => boolean,
-): Missing[] {
+function missingPermissions(needs: Needs, isGranted = granted): Missing[] {
   const {
     remotes = [],
     databases = [],
@@ -153,7 +126,7 @@ function lackingLibrary(
   option: string,
   path: string | undefined,
   candidates: readonly LibraryCandidate[],
-  isGranted: (descriptor: Deno.PermissionDescriptor) => boolean,
+  isGranted: typeof granted,
 ): LibraryPermission[] {
   const paths = path === undefined ? candidates.map((candidate) => candidate.path) : [path];
   // None at all where sendq cannot run, which is said by whoever needs it.

@@ -10,13 +10,13 @@
 import { acknowledged } from "../base/acknowledged.ts";
 import { OptionError, WireError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
-import { formatRemote, type HostRemote } from "../base/remote.ts";
+import { formatRemote } from "../base/remote.ts";
 import { formatProxy, type ProxyServer } from "../base/via.ts";
 import { onAbort, rest } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
 import { abortQuietly } from "../session/open.ts";
-import { ProxyHandshake, type Speak } from "./handshake.ts";
+import { ProxyHandshake, type ProxyTarget, type Speak } from "./handshake.ts";
 import { speakHttpConnect } from "./http_connect.ts";
 import { speakSocks5 } from "./socks5.ts";
 
@@ -25,15 +25,11 @@ const SPEAKERS: { readonly [scheme in ProxyServer["scheme"]]: Speak } = {
   http: speakHttpConnect,
 };
 
-/** What {@linkcode proxyDialer} works with. */
 export interface ProxyDialerOptions {
-  /** The proxy. */
   readonly proxy: ProxyServer;
-  /** The server. */
-  readonly remote: Pick<HostRemote, "hostname" | "port">;
+  readonly remote: ProxyTarget;
   /** How the proxy is connected to. */
   readonly tcp: Omit<TcpDialerOptions, "hostname" | "port">;
-  /** Time. */
   readonly clock: Clock;
 }
 

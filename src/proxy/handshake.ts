@@ -14,22 +14,17 @@ import type { Wire } from "../base/ports.ts";
 import type { ProxyCredentials } from "../base/via.ts";
 import { writeAll } from "../base/write_all.ts";
 
-/** Reads and writes one wire, byte by byte. */
+/** Reads and writes one wire that was just connected, and that nobody else reads from. */
 export class ProxyHandshake {
   /** Everything that was said. */
   writtenBytes = 0;
   readonly #wire: Wire;
 
-  /** @param wire Just connected; nobody else reads from it. */
   constructor(wire: Wire) {
     this.#wire = wire;
   }
 
-  /**
-   * Says all of this.
-   *
-   * @throws {WireError}
-   */
+  /** @throws {WireError} */
   async write(bytes: Uint8Array): Promise<void> {
     this.writtenBytes += bytes.length;
     await writeAll(this.#wire, bytes);

@@ -55,49 +55,37 @@ function basic({ username, password }: ProxyCredentials): string {
   return btoa(latin1(new TextEncoder().encode(`${username}:${password}`)));
 }
 
-interface Head {
-  readonly status: number;
-  /** For messages. */
-  readonly statusLine: string;
-}
-
-/** Byte by byte: what follows the empty line is the server's. */
-async function readHead(handshake: ProxyHandshake): Promise<Head> {
-  const bytes: number[] = [];
-  let lineBytes = 0;
-  let firstLine: Uint8Array | undefined;
-  for (;;) {
-    const [byte = 0] = await handshake.read(1);
-    bytes.push(byte);
-    if (byte !== LINE_FEED) lineBytes += byte === 13 ? 0 : 1;
-    else if (firstLine === undefined) {
-      firstLine = Uint8Array.from(bytes);
-      assertHttp(firstLine);
-      lineBytes = 0;
-    } else if (lineBytes === 0) break;
-    else lineBytes = 0;
-    if (bytes.length === 5 && latin1(Uint8Array.from(bytes)) !== "HTTP/") {
-      throw noHttp(Uint8Array.from(bytes));
-    }
-    if (bytes.length > MAX_HEAD_BYTES) {
-      throw new WireError(
-        "PROXY_PROTOCOL",
-        `its answer has no end within ${MAX_HEAD_BYTES} bytes; it begins with ` +
-          quote(Uint8Array.from(bytes), MAX_SHOWN_BYTES),
-      );
-    }
-  }
-  const line = latin1(firstLine).replace(/\r?\n$/, "");
-  return {
-    status: Number(STATUS_LINE.exec(line)?.[1]),
-    statusLine: quote(firstLine.subarray(0, line.length), MAX_SHOWN_BYTES),
-  };
-}
-
 const STATUS_LINE = /^HTTP\/1\.[01] (\d{3})(?: |$)/;
 
-function assertHttp(line: Uint8Array): void {
-  if (!STATUS_LINE.test(latin1(line).replace(/\r?\n$/, ""))) throw noHttp(line);
+/** Byte by byte: what follows the empty line is the server's. `statusLine` is for messages. */
+async function readHead(
+  handshake: ProxyHandshake,
+): Promise<{ readonly status: number; readonly statusLine: string }> {
+  const bytes = new Uint8Array(MAX_HEAD_BYTES);
+  let length = 0;
+  let lineStart = 0;
+  let status: number | undefined;
+  let statusLine = "";
+  while (length < bytes.length) {
+    const [byte = 0] = await handshake.read(1);
+    bytes[length++] = byte;
+    const begin = bytes.subarray(0, length);
+    if (length === 5 && latin1(begin) !== "HTTP/") throw noHttp(begin);
+    if (byte !== LINE_FEED) continue;
+    const line = latin1(bytes.subarray(lineStart, length)).replace(/\r?\n$/, "");
+    lineStart = length;
+    if (status === undefined) {
+      const [, digits] = STATUS_LINE.exec(line) ?? [];
+      if (digits === undefined) throw noHttp(begin);
+      status = Number(digits);
+      statusLine = quote(begin.subarray(0, line.length), MAX_SHOWN_BYTES);
+    } else if (/^\r*$/.test(line)) return { status, statusLine };
+  }
+  throw new WireError(
+    "PROXY_PROTOCOL",
+    `its answer has no end within ${MAX_HEAD_BYTES} bytes; it begins with ` +
+      quote(bytes, MAX_SHOWN_BYTES),
+  );
 }
 
 function noHttp(begin: Uint8Array): WireError {

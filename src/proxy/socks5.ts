@@ -38,20 +38,23 @@ const REPLIES: { readonly [reply: number]: string } = {
  */
 export async function speakSocks5(
   handshake: ProxyHandshake,
-  target: ProxyTarget,
+  { hostname, port }: ProxyTarget,
   credentials: ProxyCredentials | undefined,
 ): Promise<void> {
   const method = await chooseMethod(handshake, credentials !== undefined);
   if (method === Method.CREDENTIALS && credentials !== undefined) {
     await showCredentials(handshake, credentials);
   }
-  const { hostname, port } = target;
   await handshake.write(
     Uint8Array.of(VERSION, CONNECT, 0, ...addressOf(hostname), port >> 8, port & 0xff),
   );
   const [version, reply = 0xff] = await handshake.read(2);
   assertVersion(version);
-  if (reply !== GRANTED) throw refused(target, reply);
+  if (reply !== GRANTED) {
+    const words = REPLIES[reply] ?? "for a reason that SOCKS5 has no words for";
+    const to = formatHostPort(hostname, port);
+    throw new WireError("PROXY_REFUSED", `it did not connect to ${to}: ${words} (reply ${reply})`);
+  }
   // The address that it connects from: of no use, and ours to read.
   const [, type] = await handshake.read(2);
   const addressBytes = type === AddressType.IPV4
@@ -120,13 +123,5 @@ function assertVersion(version: number | undefined): void {
   throw new WireError(
     "PROXY_PROTOCOL",
     `it does not speak SOCKS5: its answer begins with byte ${version}`,
-  );
-}
-
-function refused({ hostname, port }: ProxyTarget, reply: number): WireError {
-  const words = REPLIES[reply] ?? "for a reason that SOCKS5 has no words for";
-  return new WireError(
-    "PROXY_REFUSED",
-    `it did not connect to ${formatHostPort(hostname, port)}: ${words} (reply ${reply})`,
   );
 }
