@@ -1,9 +1,3 @@
-/**
- * A copy of a queue that is in use.
- *
- * @module
- */
-
 import { QueueFileError } from "../../base/errors.ts";
 import { createCopy } from "../sqlite/beside.ts";
 import { toFileError } from "../sqlite/file_error.ts";
@@ -16,11 +10,9 @@ import type { QueueProblem } from "./integrity.ts";
 const BUSY_TIMEOUT_MS = 10_000;
 
 /**
- * Copies the queue at `from`, as it is at one moment, into a new file that belongs to
+ * Copies the queue at `from`, as it is at one moment, into a new file `to` that belongs to
  * this user alone. A sender and programs that enqueue may go on working meanwhile.
  *
- * @param from The queue.
- * @param to A file that is not there yet.
  * @returns What the copy holds, and what is wrong in it: damage is copied, too.
  * @throws {QueueFileError} `from` is no queue, or damaged; `to` is there, or cannot be
  *   written. Nothing is left of it then.
@@ -41,10 +33,7 @@ export async function backUpQueue(
 /**
  * The same for a file of any kind.
  *
- * @param from The file.
- * @param to A file that is not there yet.
  * @param kind `refuse`: throws where `from` is none of that kind; `look`: looks at the copy.
- * @returns What was seen of the copy.
  */
 export async function backUp<T>(
   from: string,

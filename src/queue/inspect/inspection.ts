@@ -8,7 +8,8 @@ import { systemClock } from "../../base/clock.ts";
 import type { Clock } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import type { DeathReason, PacketCount } from "../store/types.ts";
+import type { Counts } from "../store/state_table.ts";
+import type { DeadLetter, PacketCount } from "../store/types.ts";
 import type { QueueProblem } from "./integrity.ts";
 
 /**
@@ -115,21 +116,7 @@ export interface InspectedPacket {
  *
  * @category Queue
  */
-export interface InspectedDeadLetter {
-  /** The id that it had in the queue. */
-  readonly id: number;
-  /** When it was stored, by the wall clock, in milliseconds since 1970. */
-  readonly enqueuedAtMs: number;
-  /** When it was taken out of the queue. */
-  readonly diedAtMs: number;
-  /** Why. */
-  readonly reason: DeathReason;
-  /** Whether it was on a wire, so that the server may have it. */
-  readonly sent: boolean;
-  /** In how many connections it was tried, where that was counted; else 0. */
-  readonly attempts: number;
-  /** What the server said to it, or why else it could not be sent, where that is known. */
-  readonly words: string | undefined;
+export interface InspectedDeadLetter extends DeadLetter {
   /** The payload's size. */
   readonly bytes: number;
   /** As much of the payload as was asked for; a copy. */
@@ -170,22 +157,17 @@ export interface QueueCounts {
   readonly refusedPackets: number;
 }
 
-/** Those of a file with nothing in it. */
-export const NO_COUNTS: QueueCounts = {
-  packets: 0,
-  bytes: 0,
-  lastId: 0,
-  removedThroughId: 0,
-  sentThroughId: 0,
-  droppedPackets: 0,
-  droppedBytes: 0,
-  deadPackets: 0,
-  deadBytes: 0,
-  expiredPackets: 0,
-  gaveUpPackets: 0,
-  damagedPackets: 0,
-  refusedPackets: 0,
-};
+/** What of a queue's counts is shown. */
+export function queueCountsOf(counts: Counts): QueueCounts {
+  const { packets, bytes, lastId, removedThrough, sentThrough } = counts;
+  const { droppedPackets, droppedBytes, deadPackets, deadBytes } = counts;
+  const { expiredPackets, gaveUpPackets, damagedPackets, refusedPackets } = counts;
+  return {
+    ...{ packets, bytes, lastId, removedThroughId: removedThrough, sentThroughId: sentThrough },
+    ...{ droppedPackets, droppedBytes, deadPackets, deadBytes },
+    ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
+  };
+}
 
 /**
  * Looks into a queue without the right to change it, wherever its packets lie: a

@@ -1,16 +1,14 @@
 /**
- * Looking into a queue's file without touching it, also while a sender works on
- * it.
+ * Looking into a queue's file without touching it, also while a sender works on it.
  *
  * Invariants:
  *
  * 1. The connection cannot write: no lock but a reader's is ever taken, and a
  *    file of an older version stays one.
- * 2. A page of packets is one transaction: packets and counts in it are of one
- *    moment. Between two pages nothing is held, so that writers can give the
- *    log's space back. Only {@linkcode QueueInspector.check} is one transaction
- *    as a whole.
- * 3. Memory is bounded by a page, however large the file.
+ * 2. A page of packets is one transaction, so that packets and counts in it are of one
+ *    moment. Between two pages nothing is held: writers can give the log's space back.
+ *    Only {@linkcode QueueInspector.check} is one transaction as a whole.
+ * 3. Memory is bounded by a page.
  * 4. Nothing but SQLite opens the file.
  *
  * @module
@@ -32,7 +30,7 @@ import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identi
 import { type IdWindow, statementFor, WHOLE_FILE } from "../store/id_window.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
 import { recognise } from "../store/schema.ts";
-import { COUNTS_SQL } from "../store/state_table.ts";
+import { COUNTS_SQL, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
 import type { PacketCount } from "../store/types.ts";
 import {
   type InspectedDeadLetter,
@@ -41,8 +39,8 @@ import {
   type Inspector,
   type InspectQuery,
   type InspectRange,
-  NO_COUNTS,
   type QueueCounts,
+  queueCountsOf,
   resolveInspectOptions,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
@@ -64,34 +62,18 @@ import {
   PAGE_ROWS,
 } from "./pages.ts";
 
-const COUNTS: { readonly [name in keyof QueueCounts]: string } = {
-  packets: "queued_packets",
-  bytes: "queued_bytes",
-  lastId: "last_id",
-  removedThroughId: "removed_through",
-  sentThroughId: "sent_through",
-  droppedPackets: "dropped_packets",
-  droppedBytes: "dropped_bytes",
-  deadPackets: "dead_packets",
-  deadBytes: "dead_bytes",
-  expiredPackets: "expired_packets",
-  gaveUpPackets: "gave_up_packets",
-  damagedPackets: "damaged_packets",
-  refusedPackets: "refused_packets",
-};
-/** How many of them versions 1 and 2 have. */
-const COUNTS_OF_VERSION = [0, 7, 11] as const;
+/** How many of {@linkcode STATE_COLUMNS} the first versions have, and how many are shown. */
+const COUNTS_OF_VERSION: readonly number[] = [0, 7, 11];
+const SHOWN_COUNTS = 13;
 
-/** Dead letters came with this version. */
 const DEAD_LETTERS_VERSION = 2;
-/** Rows of packets with counts and a checksum came with this version. */
+/** From this one on rows of packets have counts and a checksum. */
 const ROW_COUNTS_VERSION = 3;
 
 /** Which of a file's queues is looked into. */
 export interface InspectedPlace {
-  /** Its name for people. */
+  /** For people. */
   readonly path: string;
-  /** Where in the file it lies. */
   readonly window: IdWindow;
 }
 
@@ -99,8 +81,7 @@ export interface InspectedPlace {
 type FindPlace = (database: SqliteDatabase, path: string, version: number) => InspectedPlace;
 
 /**
- * Opens a spool for looking into one of its queues. For a place that is none of this directory's:
- * the inspector does not know it.
+ * Opens a spool for looking into one of its queues.
  *
  * @throws As {@linkcode QueueInspector.open}; and what `find` throws.
  */
@@ -332,18 +313,20 @@ export class QueueInspector implements Inspector {
   }
 
   #counts(): QueueCounts {
-    if (this.version === 0) return NO_COUNTS;
-    const columns = Object.values(COUNTS).slice(0, COUNTS_OF_VERSION[this.version]);
+    const counts = { ...NO_COUNTS };
+    if (this.version === 0) return queueCountsOf(counts);
+    const known = STATE_COLUMNS.slice(0, COUNTS_OF_VERSION[this.version] ?? SHOWN_COUNTS);
+    const columns = known.map(([column]) => column);
     const [row] = this.version < ROW_COUNTS_VERSION
       ? this.#select(`SELECT ${columns.join(", ").replaceAll("queued_", "")} FROM state`, [])
       : this.#select(`SELECT ${columns.join(", ")} FROM (${COUNTS_SQL})`, [this.#window.queue]);
     if (row === undefined) throw new SqliteError(SqliteCode.CORRUPT, "the state row is missing");
-    const counts = Object.keys(COUNTS).slice(0, columns.length).map((name, i) => {
-      const value = Number(row[i]);
-      if (Number.isSafeInteger(value)) return [name, value];
-      throw new SqliteError(SqliteCode.CORRUPT, `${columns[i]} is ${String(row[i])}`);
-    });
-    return { ...NO_COUNTS, ...Object.fromEntries(counts) };
+    for (const [i, [column, name]] of known.entries()) {
+      counts[name] = Number(row[i]);
+      if (Number.isSafeInteger(counts[name])) continue;
+      throw new SqliteError(SqliteCode.CORRUPT, `${column} is ${String(row[i])}`);
+    }
+    return queueCountsOf(counts);
   }
 
   /** What the queue's time is ahead of the wall clock; see `queue_time.ts`. */
@@ -400,8 +383,8 @@ export class QueueInspector implements Inspector {
   }
 
   /**
-   * What the rows of a page mean, up to the first one that is damaged or out of order: a
-   * damaged tree may give the same rows again and again.
+   * What rows mean, up to the first one that is damaged or out of order: a damaged tree may
+   * give the same rows again and again.
    */
   #beforeDamage<T>(
     rows: readonly SqliteValue[][],
@@ -450,7 +433,7 @@ export class QueueInspector implements Inspector {
     return this.#selectBeforeDamage(sql, after, limit);
   }
 
-  /** When a page among them cannot be read, the first row alone: so the rows before it still come. */
+  /** Where a page cannot be read, the first row alone: so the rows before it still come. */
   #selectBeforeDamage(sql: string, after: number, limit: number): SqliteValue[][] {
     try {
       return this.#select(sql, [after, limit]);
@@ -461,7 +444,6 @@ export class QueueInspector implements Inspector {
   }
 }
 
-/** A file that is open for looking. */
 interface OpenedPlace {
   readonly database: SqliteDatabase;
   readonly filePath: string;

@@ -1,9 +1,6 @@
 /**
- * Whether a queue's file is sound: SQLite's own check of its pages, then the
- * rules that the rows keep among each other. Each check goes on where another
- * one had to give up.
- *
- * @module
+ * Whether a queue's file is sound: SQLite's own check of its pages, then the rules that the
+ * rows keep among each other. Each check goes on where another one had to give up.
  */
 
 import { messageOf } from "../../base/errors.ts";
@@ -50,7 +47,6 @@ const ROWS = 256;
 
 /** What to check. */
 export interface CheckOptions {
-  /** The version of the file's layout. */
   readonly version: number;
   /** The queue's number in the file. */
   readonly queue: number;
@@ -60,18 +56,13 @@ export interface CheckOptions {
   readonly knowsPages?: boolean;
 }
 
-/**
- * Checks a queue's file.
- *
- * @param select Reads from it; all in one transaction.
- */
+/** Checks a queue's file; `select` reads all of it in one transaction. */
 export function checkFile(select: Select, options: CheckOptions): QueueProblem[] {
   const check = new Check(select, options);
   check.run();
   return check.problems;
 }
 
-/** Checks the pages of a file alone. */
 export function checkPages(select: Select, maxProblems: number): QueueProblem[] {
   const check = new Check(select, { version: 0, queue: 0, maxProblems });
   check.runPages();

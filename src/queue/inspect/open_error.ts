@@ -1,9 +1,3 @@
-/**
- * Why a file cannot be looked into.
- *
- * @module
- */
-
 import { SqliteCode, SqliteError } from "../sqlite/driver.ts";
 import { othersFile, queueFileError, toFileError } from "../sqlite/file_error.ts";
 
@@ -17,7 +11,6 @@ export function notADatabase(path: string): Error {
   });
 }
 
-/** Why a queue cannot be looked into: nothing is made where nothing is, and it need not be writable. */
 export function openError(error: unknown, path: string): unknown {
   if (error instanceof Deno.errors.NotFound) {
     return queueFileError("io", path, "there is no such file", {

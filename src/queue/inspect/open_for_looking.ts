@@ -9,7 +9,7 @@ const SQLITE_BUSY_TIMEOUT_MS = 10;
 
 /** A file that cannot be written. */
 export interface LookedAtFile {
-  /** Its path without symbolic links. */
+  /** Without symbolic links. */
   readonly path: string;
   /** The file, open; of an empty one a database without anything in it. */
   readonly database: SqliteDatabase;

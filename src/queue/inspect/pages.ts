@@ -1,9 +1,4 @@
-/**
- * From pages of rows to packets and dead letters, for every place that has rows of packets:
- * a file, and a database.
- *
- * @module
- */
+/** From pages of rows to packets and dead letters, for a file and for a database. */
 
 import { placesOf } from "../../base/packet_batch.ts";
 import type { PacketCount } from "../store/types.ts";
@@ -33,7 +28,7 @@ export interface InspectedBatch {
   readonly expiresAtMs: number;
 }
 
-/** Rows of packets that follow each other, and what is needed to judge them, of one moment. */
+/** Rows of packets that follow each other, and what it takes to judge them, of one moment. */
 export interface PacketPage {
   readonly batches: readonly InspectedBatch[];
   readonly removedThroughId: number;
@@ -46,14 +41,12 @@ export interface PacketPage {
   readonly damage: unknown;
 }
 
-/** Dead letters that follow each other. */
 export interface LetterPage {
   readonly items: readonly InspectedDeadLetter[];
   /** Why what follows them cannot be read. */
   readonly damage: unknown;
 }
 
-/** Where there is nothing. */
 export const NO_PACKETS: PacketPage = {
   batches: [],
   removedThroughId: 0,
@@ -64,11 +57,7 @@ export const NO_PACKETS: PacketPage = {
 };
 export const NO_LETTERS: LetterPage = { items: [], damage: undefined };
 
-/**
- * The packets that a query is about.
- *
- * @param pageAfter Reads the page behind an id.
- */
+/** The packets that a query is about. */
 export async function* packetsOnPages(
   pageAfter: (id: number) => Promise<PacketPage>,
   query: InspectQuery,
@@ -96,11 +85,7 @@ export async function* packetsOnPages(
   }
 }
 
-/**
- * How many packets a range has.
- *
- * @param pageAfter Reads the page behind an id.
- */
+/** How many packets a range has. */
 export async function countPacketsOnPages(
   pageAfter: (id: number) => Promise<PacketPage>,
   range: InspectRange,
@@ -142,11 +127,7 @@ async function* partsOnPages(
   }
 }
 
-/**
- * The dead letters that a query is about.
- *
- * @param pageAfter Reads the page behind an id.
- */
+/** The dead letters that a query is about. */
 export async function* lettersOnPages(
   pageAfter: (id: number) => Promise<LetterPage>,
   query: InspectQuery,
@@ -165,7 +146,6 @@ export async function* lettersOnPages(
   }
 }
 
-/** The first of what comes. */
 export async function firstOf<T>(items: AsyncIterable<T>): Promise<T | undefined> {
   for await (const item of items) return item;
   return undefined;

@@ -5,8 +5,6 @@
  * - by a sweep, while this process has the sender: it looks when the next one
  *   expires, and never takes what the sender was given and may have in flight
  *
- * Expiry goes by the time of `queue_time.ts`, which goes on however the clock is set.
- *
  * @module
  */
 
@@ -16,7 +14,6 @@ import type { ReadResult } from "../store/contract.ts";
 import type { Due, IdRange } from "../store/types.ts";
 import type { QueueTime } from "./queue_time.ts";
 
-/** What expiry needs of the queue. */
 export interface ExpiringQueue {
   /** Which packets above an id have expired. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due>;
@@ -33,7 +30,6 @@ const SWEEP_AT_LATEST_MS = 60_000;
 /** After a sweep that failed. The cause is not lost: reading and storing meet it, too. */
 const SWEEP_RETRY_MS = 10_000;
 
-/** Sees to it that what has expired is not sent. */
 export class Expiry {
   readonly #queue: ExpiringQueue;
   readonly #clock: Clock;
@@ -49,13 +45,7 @@ export class Expiry {
   #isUsed = false;
   #planned: { readonly atMs: number; readonly cancel: () => void } | undefined;
 
-  /**
-   * Makes it; nothing is swept until {@linkcode Expiry.sweep}.
-   *
-   * @param queue Where the packets lie.
-   * @param clock Timers.
-   * @param time The time by which packets expire.
-   */
+  /** @param time The time by which packets expire. */
   constructor(queue: ExpiringQueue, clock: Clock, time: QueueTime) {
     this.#queue = queue;
     this.#clock = clock;
@@ -74,11 +64,8 @@ export class Expiry {
   }
 
   /**
-   * What the sender gets: the packets that follow, up to the first that has
-   * expired or is damaged. Those that are next are moved before.
-   *
-   * @param afterId Nothing above it is in flight.
-   * @param read Reads what follows it.
+   * What the sender gets: the packets that follow `afterId`, above which nothing is in flight, up
+   * to the first that has expired or is damaged. Those that are next are moved before.
    */
   handOut(
     afterId: number,
@@ -115,15 +102,13 @@ export class Expiry {
 
   async #buryNext(afterId: number, next: PacketBatch | undefined, nowMs: number): Promise<void> {
     if (next === undefined) return;
+    const { firstId } = next;
     const { ranges } = await this.#queue.due(afterId, nowMs, "by-id");
     // What is next goes in any case, even if somebody else was quicker.
-    const known = ranges[0]?.firstId === next.firstId;
-    await this.#queue.bury(
-      known ? ranges : [{ firstId: next.firstId, lastId: lastIdOf(next) }],
-    );
+    const known = ranges[0]?.firstId === firstId;
+    await this.#queue.bury(known ? ranges : [{ firstId, lastId: lastIdOf(next) }]);
   }
 
-  /** Packets were stored that expire. */
   onStored(batches: readonly PacketBatch[]): void {
     let firstAtMs = Infinity;
     for (const { expiresAtMs } of batches) firstAtMs = Math.min(firstAtMs, expiresAtMs);
@@ -132,16 +117,13 @@ export class Expiry {
     this.#plan(firstAtMs);
   }
 
-  /** Somebody else may have stored some that expire. */
   onOthersStored(): void {
     this.#plan(-Infinity);
   }
 
   /**
-   * Sweeps from now on. Only for a process that has the sender, for nobody else
-   * knows what is in flight.
-   *
-   * @returns Ends it.
+   * Sweeps until what it returns is called. Only for a process that has the sender, for nobody
+   * else knows what is in flight.
    */
   sweep(): () => void {
     this.#sweepers++;
@@ -166,7 +148,6 @@ export class Expiry {
     this.#planned = undefined;
   }
 
-  /** Plans a sweep for when it is `dueAtMs`. */
   #plan(dueAtMs: number): void {
     // One under way will look for what comes next by itself.
     if (this.#sweepers <= 0 || this.#sweeping || dueAtMs === Infinity) return;

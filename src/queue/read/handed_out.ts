@@ -59,7 +59,6 @@ export class HandedOut {
     }
   }
 
-  /** Forgets what was removed. */
   removeThrough(id: number): void {
     while (this.#batches.length > 0 && this.#batches.firstKey + this.#packetsOf(0) - 1 <= id) {
       this.#firstNumber = this.#numberBehind(0);

@@ -1,7 +1,6 @@
 /**
- * The reading side of an open queue: packets from memory where this process has just
- * stored them, else from the file; for the sender, what has neither expired nor been
- * damaged.
+ * The reading side of an open queue: packets from memory where this process has just stored
+ * them, else from the file; for the sender, what has neither expired nor been damaged.
  *
  * @module
  */
@@ -20,7 +19,6 @@ const RECENT_BYTES = 16 * 1024 * 1024;
 
 const NOTHING: ReadResult = { batches: [], damaged: undefined };
 
-/** Reads packets, and remembers what the sender has of them. */
 export class PacketReader {
   readonly #store: QueueStore;
   readonly #expiry: Expiry;
@@ -33,12 +31,8 @@ export class PacketReader {
   #state: StoreState;
 
   /**
-   * Makes it.
-   *
-   * @param store The file.
-   * @param state Its counts.
+   * @param state The store's counts.
    * @param graves Makes dead letters.
-   * @param clock Timers.
    * @param time The time by which packets expire.
    */
   constructor(
@@ -50,11 +44,9 @@ export class PacketReader {
   ) {
     this.#store = store;
     this.#state = state;
-    const due: ExpiringQueue["due"] = (afterId, nowMs, order) => store.due(afterId, nowMs, order);
-    this.#expiry = new Expiry({ due, ...graves }, clock, time);
+    this.#expiry = new Expiry({ due: (...what) => store.due(...what), ...graves }, clock, time);
   }
 
-  /** Somebody is going to read. */
   expectReader(): void {
     this.#hasReader = true;
   }
@@ -101,17 +93,17 @@ export class PacketReader {
     return batches;
   }
 
-  /** What the sender was given above one id and up to another; see `HandedOut`. */
+  /** See {@linkcode HandedOut.count}. */
   handedOut(afterId: number, throughId: number, enough: PacketCount): HandedOutCount | undefined {
     return this.#handedOut.count(afterId, throughId, enough);
   }
 
-  /** One at a time: reading for the sender, and taking packets out of the middle. */
+  /** See {@linkcode Expiry.exclusively}. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     return this.#expiry.exclusively(work);
   }
 
-  /** These are the file's counts now. */
+  /** These are the store's counts now. */
   knows(state: StoreState): void {
     this.#state = state;
     this.#handedOut.removeThrough(state.removedThrough);
@@ -125,12 +117,10 @@ export class PacketReader {
     this.#expiry.onStored(batches);
   }
 
-  /** Somebody else may have stored packets. */
   othersStored(): void {
     this.#expiry.onOthersStored();
   }
 
-  /** Packets up to an id were removed. */
   removed(throughId: number): void {
     this.#recent.removeThrough(throughId);
   }
@@ -141,17 +131,16 @@ export class PacketReader {
     this.#handedOut.takeBack(range.firstId - 1);
   }
 
-  /** From now on makes dead letters of what expires; see `Expiry`. Returns the end of it. */
+  /** See {@linkcode Expiry.sweep}. */
   sweep(): () => void {
     return this.#expiry.sweep();
   }
 
-  /** No sweep starts after this. */
+  /** See {@linkcode Expiry.stop}. */
   stop(): void {
     this.#expiry.stop();
   }
 
-  /** Nothing is read after this. */
   clear(): void {
     this.#recent.clear();
   }

@@ -1,24 +1,21 @@
 /**
- * The time by which packets expire: it goes on as real time does, however the wall
- * clock is set meanwhile.
+ * The time by which packets expire: it goes on as real time does, however the wall clock is
+ * set meanwhile.
  *
  * It is the wall clock plus an offset. The offset is 0 until the wall clock jumps by
- * more than a second against the monotonic clock; then it moves by as much the other way,
- * so that the sum goes on. A slewed wall clock is followed. Whoever notices a jump
- * writes the new offset into the file with its next commit, and other processes
- * take it over.
+ * more than a second against the monotonic clock; then it moves by as much the other way.
+ * A slewed wall clock is followed. Whoever notices a jump writes the new offset into the file
+ * with its next commit, and other processes take it over.
  *
  * Across a restart nobody has watched the clock. The time that has passed is then the
  * wall clock's since the last commit, but none at all where that cannot be: where the
  * clock has gone back, where one of the two moments lies before 2026 (a board
  * without a battery begins in 1970 or 2000), or where more than 400 days lie between.
  *
- * While a machine is suspended its monotonic clock stands still: that time does not
- * count.
+ * While a machine is suspended its monotonic clock stands still: that time does not count.
  *
- * A database has one clock for all machines, and goes by that: a process says how long a packet
- * is still worth sending, and is told the same. Two machines' clocks need not agree, and nothing
- * is made of it where they do not.
+ * A database has one clock for all machines: a process says how long a packet is still worth
+ * sending, and is told the same, so that two machines' clocks need not agree.
  *
  * @module
  */
@@ -34,7 +31,6 @@ const LONGEST_REST_MS = 400 * 24 * 3600 * 1000;
 
 /** What a file says of the time. */
 export interface FileTime {
-  /** Its offset. */
   readonly clockOffsetMs: number;
   /** The wall clock at its last commit; 0: not known. */
   readonly writtenAtMs: number;
@@ -49,10 +45,6 @@ export class QueueTime {
   /** Wall clock minus monotonic clock, when last looked at. */
   #aheadMs: number;
 
-  /**
-   * @param clock The machine's time.
-   * @param file What the file says when it is opened.
-   */
   constructor(clock: Pick<Clock, "nowMs" | "wallMs">, { clockOffsetMs, writtenAtMs }: FileTime) {
     this.#clock = clock;
     const wallMs = clock.wallMs();
@@ -112,7 +104,6 @@ export class QueueTime {
 export class PassingTime extends QueueTime {
   readonly #clock: Clock;
 
-  /** @param clock The machine's time. */
   constructor(clock: Clock) {
     const passing = { nowMs: () => clock.nowMs(), wallMs: () => clock.nowMs() };
     super(passing, { clockOffsetMs: 0, writtenAtMs: 0 });

@@ -1,10 +1,3 @@
-/**
- * What this process has just stored, kept in memory, so that the wire need not
- * read it back from the file.
- *
- * @module
- */
-
 import { cutBatches, lastIdOf, sliceBatch } from "../../base/packet_batch.ts";
 import type { PacketBatch } from "../../base/ports.ts";
 import type { IdRange } from "../store/types.ts";
@@ -14,8 +7,8 @@ const BATCH_OVERHEAD_BYTES = 300;
 const PACKET_OVERHEAD_BYTES = 4;
 
 /**
- * The newest packets of a queue, up to the last one stored. None is missing between
- * the oldest one kept here and the newest, except for ids that are not in the file
+ * What this process has just stored, in memory: the newest packets of a queue. None is missing
+ * between the oldest one kept here and the newest, except for ids that are not in the file
  * any more either. So whoever reads from the oldest one on need not ask the file.
  */
 export class RecentBatches {
@@ -25,11 +18,7 @@ export class RecentBatches {
   #head = 0;
   #bytes = 0;
 
-  /**
-   * Makes it, empty.
-   *
-   * @param maxBytes The most memory it may hold, overhead included.
-   */
+  /** @param maxBytes The most memory it may hold, overhead included. */
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
   }
@@ -56,7 +45,6 @@ export class RecentBatches {
     this.#compact();
   }
 
-  /** Forgets packets from the middle. */
   excise({ firstId, lastId }: IdRange): void {
     const newest = this.#batches.at(-1);
     if (newest === undefined || lastIdOf(newest) < firstId) return;
@@ -76,10 +64,7 @@ export class RecentBatches {
     this.#bytes = batches.reduce((sum, batch) => sum + sizeOf(batch), 0);
   }
 
-  /**
-   * The packets that follow `afterId`, or `undefined` when the file has to be
-   * asked.
-   */
+  /** The packets that follow `afterId`; `undefined`: the file has to be asked. */
   read(afterId: number, maxBytes: number): PacketBatch[] | undefined {
     const oldest = this.#batches[this.#head];
     if (oldest === undefined || afterId + 1 < oldest.firstId) return undefined;
@@ -92,14 +77,12 @@ export class RecentBatches {
     return from === to ? undefined : cutBatches(this.#batches.slice(from, to), afterId, maxBytes);
   }
 
-  /** Forgets everything. */
   clear(): void {
     this.#batches = [];
     this.#head = 0;
     this.#bytes = 0;
   }
 
-  /** The index of the batch that holds `id`. */
   #indexOf(id: number): number {
     let low = this.#head, high = this.#batches.length;
     while (low < high) {

@@ -1,11 +1,3 @@
-/**
- * The file into which a repair saves: filled row by row, in transactions of a bounded
- * size, and taken away again when the repair fails. Until it is whole there is nothing
- * beside it: on a full disk SQLite cannot empty a log, and leaves it.
- *
- * @module
- */
-
 import { createCopy } from "../sqlite/beside.ts";
 import type {
   SqliteDatabase,
@@ -20,11 +12,15 @@ import { type Counts, STATE_COLUMNS } from "../store/state_table.ts";
 import type { DeathReason, IdRange } from "../store/types.ts";
 import { endsBlobOf, type SavedBatch, type SavedLetter } from "./salvage.ts";
 
-/** One transaction of the new file. */
+/** One transaction. */
 const COMMIT_ROWS = 4096;
 const COMMIT_BYTES = 16 * 1024 * 1024;
 
-/** The new file, filled row by row. */
+/**
+ * The file into which a repair saves: filled row by row, in transactions of a bounded
+ * size, and taken away again when the repair fails. Until it is whole there is nothing
+ * beside it: on a full disk SQLite cannot empty a log, and leaves it.
+ */
 export class NewFile {
   runPackets = 0;
   runBytes = 0;
@@ -61,10 +57,6 @@ export class NewFile {
       takeAway(path, database);
       throw toFileError(error, path);
     }
-  }
-
-  get hasBatches(): boolean {
-    return this.runPackets > 0;
   }
 
   /** Whether a packet expires; to be asked once the counts are written. */

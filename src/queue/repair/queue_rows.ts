@@ -1,31 +1,19 @@
-/**
- * What a damaged file with several queues still has of one of them, as if it had a file of its
- * own.
- *
- * @module
- */
-
 import type { IdWindow } from "../store/id_window.ts";
 import type { DatabaseRows, Gap, Row } from "./sqlite_rows.ts";
 
 /** Rows, and where some may be missing. */
 export type FoundRows = Pick<DatabaseRows, "table" | "orphans">;
 
-/** Those of one queue, under its own ids. */
+/** Those of one queue in a damaged file of several, as if it had a file of its own. */
 export class QueueRows implements FoundRows {
   readonly #rows: FoundRows;
   readonly #window: IdWindow;
 
-  /**
-   * @param rows Those of the whole file.
-   * @param window The queue's.
-   */
   constructor(rows: FoundRows, window: IdWindow) {
     this.#rows = rows;
     this.#window = window;
   }
 
-  /** See {@linkcode DatabaseRows.table}. */
   *table(root: number): Generator<Row | Gap> {
     for (const item of this.#rows.table(root)) {
       if ("key" in item) yield* this.#own(item);
@@ -33,7 +21,6 @@ export class QueueRows implements FoundRows {
     }
   }
 
-  /** See {@linkcode DatabaseRows.orphans}. */
   *orphans(): Generator<Row> {
     for (const row of this.#rows.orphans()) yield* this.#own(row);
   }

@@ -5,11 +5,10 @@
  *
  * 1. The old file and its log are only read, and not through SQLite, which
  *    gives up at the first damaged page of a tree and would put files beside it.
- * 2. Packets keep their ids; so do dead letters.
- * 3. Only whole packets are saved. Around a damaged page everything is: the
- *    pages below it are found without it, and of a batch of packets those that lie
- *    before and behind it.
- * 4. What is lost is told, and what cannot be told is not passed over.
+ * 2. Packets and dead letters keep their ids.
+ * 3. Only whole packets are saved, and around a damaged page all of them: the pages below it
+ *    are found without it, and of a batch what lies before and behind it.
+ * 4. What is lost is told, and so is that it cannot be told.
  *
  * @module
  */
@@ -43,21 +42,17 @@ import { DatabaseRows, type Gap, type Row } from "./sqlite_rows.ts";
 
 /** What a repair saved, and what it did not. */
 export interface RepairReport {
-  /** Packets in the new file. */
+  /** What the new file has. */
   readonly packets: number;
-  /** Their bytes. */
   readonly bytes: number;
-  /** Dead letters in the new file. */
   readonly deadPackets: number;
-  /** Their bytes. */
   readonly deadBytes: number;
   /** Packets that the old file counted and the new one lacks; `undefined`: its counts are lost. */
   readonly lostPackets: number | undefined;
   /** Ids among which they are: those that the damage may have held. */
   readonly lostIds: readonly IdRange[];
-  /** As `lostPackets`, of dead letters. */
+  /** The same of dead letters. */
   readonly lostDeadPackets: number | undefined;
-  /** As `lostIds`, of dead letters. */
   readonly lostDeadIds: readonly IdRange[];
   /** What else is not as it was, in sentences. */
   readonly notes: readonly string[];
@@ -75,13 +70,8 @@ const ROOTS = [
 const SPOOL_ROOTS = [...ROOTS.slice(0, 5), "queues"];
 const EVERYTHING: Gap = { after: 0, through: Infinity };
 
-/** How to repair. */
 export interface RepairOptions {
-  /**
-   * SQLite, for the new file.
-   *
-   * @default {nodeSqlite}
-   */
+  /** For the new file. @default {nodeSqlite} */
   readonly driver?: SqliteDriver;
   /**
    * Finds the queue in a file that has several; what can be read of it is written into a file of
@@ -96,13 +86,10 @@ export interface RepairOptions {
 }
 
 /**
- * Writes what can be read of the queue at `from` into a new file. Nobody may
- * have the old one open, in this process least of all: reading it as a plain
+ * Writes what can be read of the queue at `from`, and of the `-wal` file beside it, into a new
+ * file. Nobody may have the old one open, in this process least of all: reading it as a plain
  * file drops the locks that SQLite holds on it in the same process.
  *
- * @param from The damaged file; its `-wal` file, where there is one, beside it.
- * @param to A file that is not there yet.
- * @param options See {@linkcode RepairOptions}.
  * @throws {QueueFileError} `from` is no queue, `to` is there or cannot be written.
  */
 export function repairQueue(
@@ -151,7 +138,6 @@ export function repairQueue(
   }
 }
 
-/** The course of one repair. */
 class Repair {
   readonly #rows: FoundRows;
   readonly #roots: ReadonlyMap<string, number> | undefined;
@@ -168,9 +154,9 @@ class Repair {
   /** The lowest id, for where the counts are lost. */
   #lowestId = Infinity;
   #partBytes = 0;
+  #partPackets = 0;
   /** Packets that do not match their checksum. */
   #setAsidePackets = 0;
-  #partPackets = 0;
 
   constructor(
     rows: FoundRows,
@@ -405,7 +391,7 @@ class Repair {
           "set by more than a second, packets expire by so much too early or too late",
       );
     }
-    if (this.#expiryGaps.length > 0 && this.#file.hasBatches) {
+    if (this.#expiryGaps.length > 0 && this.#file.runPackets > 0) {
       notes.push("times of expiry may be lost: packets without theirs do not expire");
     }
     return notes;
@@ -433,9 +419,9 @@ function openPages(path: string): DatabasePages {
 }
 
 /**
- * Whether there is anything to save in a file that SQLite takes for no database. Only reads.
+ * Whether there is anything to save in a file that SQLite takes for no database. Nobody may
+ * have it open, as for {@linkcode repairQueue}.
  *
- * @param path The file, which nobody may have open, as for {@linkcode repairQueue}.
  * @param log Whether its `-wal` file may be read, too.
  * @returns `undefined`: it is no file, or a sound database, and so not damaged.
  */

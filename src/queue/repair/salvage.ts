@@ -1,9 +1,4 @@
-/**
- * What the rows of a damaged queue mean: packets as far as their bytes are
- * whole, dead letters, times of expiry, counts.
- *
- * @module
- */
+/** What the rows of a damaged queue mean. */
 
 import { crcOf, letterCrcOf, sureEnds } from "../store/row.ts";
 import { type Counts, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
@@ -12,24 +7,18 @@ import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
 /** Packets that follow each other and are whole. */
 export interface SavedBatch {
-  /** The first packet's id. */
   readonly firstId: number;
   /** Where each packet ends. */
   readonly ends: Uint32Array;
-  /** Their bytes. */
   readonly bytes: Uint8Array;
-  /** When they were stored. */
   readonly enqueuedAtMs: number;
-  /**
-   * Its checksum, right or not; `null`: it has none, or is but a part of what the
-   * checksum was made of.
-   */
+  /** Right or not; `null`: there is none, or it was made of more than this. */
   readonly crc: number | null;
 }
 
 /** What a row of packets still holds. */
 export interface SavedPackets {
-  /** The row's own range of ids. */
+  /** Those of the row. */
   readonly ids: IdRange;
   /** What is whole; one batch when all of it is. */
   readonly batches: readonly SavedBatch[];
@@ -59,9 +48,8 @@ export type SavedLetter = readonly [
   payload: Uint8Array,
 ];
 
-/** Version 1 has no more of them, nor has a row that was written before the change. */
+/** How many counts version 1 has, and a row that was written before the change. */
 const COUNTS_OF_VERSION_1 = 7;
-/** Version 2 has no more of them. */
 const COUNTS_OF_VERSION_2 = 11;
 
 /** The columns of a row of packets, in whichever order the file has them. */
@@ -227,7 +215,6 @@ function addId(ranges: IdRange[], id: number): void {
   else ranges.push({ firstId: id, lastId: id });
 }
 
-/** Whether a key lies in one of the gaps. */
 export function isInGap(gaps: readonly Gap[], key: number): boolean {
   return gaps.some(({ after, through }) => key > after && key <= through);
 }

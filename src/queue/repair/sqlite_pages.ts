@@ -1,7 +1,6 @@
 /**
- * SQLite's file format, as far as it takes to get rows out of a file that
- * SQLite itself refuses to read: pages, the write-ahead log over them, table
- * b-trees and records. https://www.sqlite.org/fileformat2.html
+ * Pages of a file that SQLite itself refuses to read, and the write-ahead log over them:
+ * https://www.sqlite.org/fileformat2.html
  *
  * For files that nobody uses: it reads them as plain files, and closing such a
  * descriptor drops the locks that SQLite holds on the file in this process. It
@@ -26,9 +25,8 @@ const PENDING_BYTE = 0x40000000;
 /** What a page is, by the map that auto-vacuum keeps. */
 export const PageKind = { ROOT: 1, FREE: 2, FIRST_OVERFLOW: 3, OVERFLOW: 4, TREE: 5 } as const;
 
-/** An entry of that map. */
+/** An entry of that map; `kind` is one of {@linkcode PageKind}. */
 export interface PageOwner {
-  /** One of {@linkcode PageKind}. */
   readonly kind: number;
   /** The page that points to it; 0 for a root or a free page. */
   readonly parent: number;
@@ -98,13 +96,11 @@ class FileReader {
 
 /** The pages of a database, as of the last commit in its log. */
 export class DatabasePages implements Disposable {
-  /** The size of every page. */
   readonly pageBytes: number;
   /** How many pages there are, or should be. */
   readonly pageCount: number;
   /** Whether the first page is that of a database. */
   readonly hasHeader: boolean;
-  /** Whether there is a log beside the file. */
   readonly hasLog: boolean;
   /** Frames of the log behind the last intact commit, which count for nothing. */
   readonly brokenLogFrames: number;
@@ -127,12 +123,12 @@ export class DatabasePages implements Disposable {
     const filePages = Math.floor(file.size / this.pageBytes);
     // Of the newest version, which may be in the log.
     const header = this.#inLog.has(1)
-      ? this.#read(this.#inLog.get(1) ?? 0, FILE_HEADER_BYTES)
+      ? log?.read(this.#inLog.get(1) ?? 0, FILE_HEADER_BYTES)
       : file.read(0, FILE_HEADER_BYTES);
     this.hasHeader = header !== undefined && pageBytesIn(header) !== undefined;
     this.#hasMaps = !this.hasHeader || header === undefined || uint32(header, 52) > 0;
     const promised = this.hasHeader && header !== undefined ? uint32(header, 28) : 0;
-    // However many a damaged header or log claims: each page that is there is looked at, and
+    // A damaged header or log may claim any number. Each page that is there is looked at, and
     // so are those that are missing, as far as a file can have been cut short.
     const frames = Math.floor((log?.size ?? 0) / this.pageBytes);
     const claimed = pageCount ?? Math.max(filePages, promised);
@@ -140,9 +136,8 @@ export class DatabasePages implements Disposable {
   }
 
   /**
-   * Opens the file and, where there is one, its log.
+   * Opens the file and, where there is one and it may be read, its log.
    *
-   * @param mayReadLog Whether the log may be read.
    * @throws {Error} Of Deno's file system.
    */
   static open(path: string, mayReadLog: boolean = true): DatabasePages {
@@ -159,19 +154,19 @@ export class DatabasePages implements Disposable {
     return new DatabasePages(file, log);
   }
 
-  /** A number of the file's header; see section 1.3 of the format. */
+  /** A number of the file's header (1.3 of the format). */
   headerNumber(offset: number): number {
     const page = this.page(1);
     return page === undefined ? 0 : uint32(page, offset);
   }
 
-  /** The bytes of a page, not to be changed; `undefined` when there are none. */
+  /** Not to be changed; `undefined`: it cannot be read. */
   page(number: number): Uint8Array | undefined {
     if (!this.has(number)) return undefined;
     const logOffset = this.#inLog.get(number);
     return logOffset === undefined
       ? this.#file.read((number - 1) * this.pageBytes, this.pageBytes)
-      : this.#read(logOffset, this.pageBytes);
+      : this.#log?.read(logOffset, this.pageBytes);
   }
 
   /** Whether there should be such a page. */
@@ -214,7 +209,6 @@ export class DatabasePages implements Disposable {
     return number === Math.floor(PENDING_BYTE / this.pageBytes) + 1;
   }
 
-  /** Closes the files. */
   [Symbol.dispose](): void {
     this.#file.close();
     this.#log?.close();
@@ -244,19 +238,15 @@ export class DatabasePages implements Disposable {
     return sound ? bytes : undefined;
   }
 
-  #read(offset: number, length: number): Uint8Array | undefined {
-    return this.#log?.read(offset, length);
-  }
-
   /** Finds the newest version of each page, up to the last commit that is whole. */
   #readLog(): { pageCount: number | undefined; brokenFrames: number } {
     let pageCount: number | undefined;
     let brokenFrames = 0;
-    const header = this.#log?.read(0, WAL_HEADER_BYTES);
-    const size = this.#log?.size ?? 0;
+    const log = this.#log;
+    const header = log?.read(0, WAL_HEADER_BYTES);
+    if (log === undefined || header === undefined) return { pageCount, brokenFrames };
     const frameBytes = FRAME_HEADER_BYTES + this.pageBytes;
-    const frames = Math.floor((size - WAL_HEADER_BYTES) / frameBytes);
-    if (header === undefined) return { pageCount, brokenFrames };
+    const frames = Math.floor((log.size - WAL_HEADER_BYTES) / frameBytes);
     const magic = uint32(header, 0);
     const littleEndian = magic === 0x377f0682;
     const sum = new LogChecksum(littleEndian);
@@ -268,8 +258,8 @@ export class DatabasePages implements Disposable {
     let committed = 0, frame = 0;
     for (; frame < frames; frame++) {
       const offset = WAL_HEADER_BYTES + frame * frameBytes;
-      const head = this.#read(offset, FRAME_HEADER_BYTES)?.slice();
-      const bytes = this.#read(offset + FRAME_HEADER_BYTES, this.pageBytes);
+      const head = log.read(offset, FRAME_HEADER_BYTES)?.slice();
+      const bytes = log.read(offset + FRAME_HEADER_BYTES, this.pageBytes);
       if (head === undefined || bytes === undefined) break;
       // Of the log's previous round.
       if (uint32(head, 8) !== uint32(header, 16) || uint32(head, 12) !== uint32(header, 20)) {
@@ -292,7 +282,7 @@ export class DatabasePages implements Disposable {
   }
 }
 
-/** The checksum of a write-ahead log; it goes on from frame to frame. */
+/** The checksum of a log; it goes on from frame to frame. */
 class LogChecksum {
   readonly #littleEndian: boolean;
   #a = 0;

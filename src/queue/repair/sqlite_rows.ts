@@ -1,6 +1,5 @@
 /**
- * Rows of a damaged database: everything that its pages still tell, and where
- * something is missing.
+ * Rows of a damaged database, and where some are missing.
  *
  * A table is a tree of pages with the rows in its leaves, by ascending key. A
  * row that does not fit into its leaf goes on in a list of overflow pages.
@@ -17,28 +16,24 @@ const MAX_ROW_BYTES = 1_000_000_000;
 /** No tree is deeper, however large its file. */
 const MAX_DEPTH = 32;
 
-/** A value of a row. */
 export type Cell = null | number | string | CellBytes;
 
 /** Bytes of a row, and which of them are not to be trusted. */
 export interface CellBytes {
   /** How many there are, or should be. */
   readonly length: number;
-  /** All of them; the damaged ones are 0, and where the end is damaged it is left out. */
+  /** The damaged ones are 0, and where the end is damaged it is left out. */
   readonly bytes: Uint8Array;
-  /** Where damaged ones begin and end, in order. */
+  /** In order. */
   readonly damaged: readonly Interval[];
 }
 
-/** From the first to before the last. */
+/** From one place to before another. */
 export interface Interval {
-  /** The first. */
   readonly from: number;
-  /** One behind the last. */
   readonly to: number;
 }
 
-/** A row that was found. */
 export interface Row {
   /** Its key: SQLite's rowid, which for our tables is the first column. */
   readonly key: number;
@@ -46,11 +41,10 @@ export interface Row {
   readonly cells: readonly Cell[];
 }
 
-/** Keys of rows that may be missing: above `after`, up to `through`. */
+/** Rows may be missing whose keys lie above `after`, up to `through`. */
 export interface Gap {
-  /** The last key before it. */
   readonly after: number;
-  /** The last key that may be missing; `Infinity`: to the table's end. */
+  /** `Infinity`: to the table's end. */
   readonly through: number;
 }
 
@@ -61,7 +55,6 @@ export class DatabaseRows {
   /** Where the list of free pages leads, once it is needed. */
   #free: Set<number> | undefined;
 
-  /** @param pages The database. */
   constructor(pages: DatabasePages) {
     this.#pages = pages;
     this.#visited = new Uint8Array((pages.pageCount >> 3) + 1);
@@ -97,15 +90,12 @@ export class DatabaseRows {
     return roots.size === 0 ? undefined : roots;
   }
 
-  /** A table's rows by ascending key, and the gaps between them that come from damage. */
+  /** A table's rows by ascending key, and the gaps that come from damage. */
   *table(root: number): Generator<Row | Gap> {
     yield* this.#tree(root, { after: -Infinity, through: Infinity }, 0);
   }
 
-  /**
-   * Rows in leaves that no tree led to, in no order: those below a damaged page.
-   * Of which table they are, only their shape tells.
-   */
+  /** Rows in leaves that no tree led to: of which table they are, only their shape tells. */
   *orphans(): Generator<Row> {
     for (let number = 2; number <= this.#pages.pageCount; number++) {
       if (this.#wasVisited(number) || this.#mayNotBeTree(number)) continue;
@@ -206,7 +196,7 @@ export class DatabaseRows {
     return { key: key.value, cells };
   }
 
-  /** Follows the list of overflow pages; around a damaged one the map of owners leads on. */
+  /** Follows the overflow pages; around a damaged one the map of owners leads on. */
   #overflowing(leaf: number, start: Uint8Array, size: number): Omit<CellBytes, "length"> {
     const local = start.length - 4;
     const damaged: Interval[] = [];
