@@ -124,6 +124,11 @@ export class TlsWire implements Wire {
     return this.#session;
   }
 
+  /** The server's certificates, its own first. */
+  get chain(): readonly X509Certificate[] {
+    return this.#chain;
+  }
+
   get alpn(): string | undefined {
     return this.#alpn;
   }
