@@ -5,8 +5,9 @@
  * @module
  */
 
-import { type Dialer, type SocketSample, TcpState } from "../src/base/ports.ts";
-import { Arrivals, replaced } from "../src/kernel/arrivals.ts";
+import { OwnEnd } from "../src/base/own_end.ts";
+import type { Dialer, SocketSample } from "../src/base/ports.ts";
+import { Arrivals } from "../src/kernel/arrivals.ts";
 import type { Network } from "./network.ts";
 import type { SimProcess } from "./scheduler.ts";
 import type { TcpEnd } from "./tcp.ts";
@@ -62,8 +63,7 @@ export class SimListenDialer implements Dialer {
 /** A wire that another connection may take the place of. */
 class AcceptedSimWire extends SimWire {
   readonly #onEnd: (wire: AcceptedSimWire) => void;
-  #isReplaced = false;
-  #isTold = false;
+  readonly #ownEnd = new OwnEnd();
 
   constructor(
     network: Network,
@@ -78,22 +78,23 @@ class AcceptedSimWire extends SimWire {
   }
 
   replace(): void {
-    const told = [this.fail("read", replaced()), this.fail("write", replaced())];
-    this.#isTold ||= told.includes(true);
-    this.#isReplaced = true;
+    this.#ownEnd.decide("REPLACED");
   }
 
   override sample(): SocketSample {
-    const sample = super.sample();
-    return this.#looksDead ? { ...sample, state: TcpState.CLOSE, hangup: true } : sample;
+    return this.#ownEnd.seen(super.sample());
   }
 
   override takeSocketError(): string | undefined {
-    return this.#looksDead ? replaced().code : super.takeSocketError();
+    return this.#ownEnd.untoldCode ?? super.takeSocketError();
   }
 
-  get #looksDead(): boolean {
-    return this.#isReplaced && !this.#isTold;
+  override read(buffer: Uint8Array): Promise<number | null> {
+    return this.#ownEnd.unlessDecided(() => super.read(buffer));
+  }
+
+  override write(bytes: Uint8Array): Promise<number> {
+    return this.#ownEnd.unlessDecided(() => super.write(bytes));
   }
 
   override abort(): void {

@@ -196,23 +196,12 @@ export class SimWire implements Wire {
 
   /** The layer above TCP fails, as TLS may; TCP goes on. */
   failAbove(what: "read" | "write"): void {
-    this.fail(what, new WireError("EPROTO", "the layer above TCP has failed"));
-  }
-
-  /**
-   * From now on reads or writes fail, whatever TCP does.
-   *
-   * @returns Whether one was pending, which tells so.
-   */
-  protected fail(what: "read" | "write", error: WireError): boolean {
-    if (this.#released) return true;
-    this.#failed[what] = error;
+    if (this.#released) return;
+    const error = this.#failed[what] = new WireError("EPROTO", "the layer above TCP has failed");
     const pending = what === "read" ? this.#read : this.#write;
-    if (pending === undefined) return false;
     if (what === "read") this.#read = undefined;
     else this.#write = undefined;
-    this.process.enter(() => pending.reject(error));
-    return true;
+    if (pending !== undefined) this.process.enter(() => pending.reject(error));
   }
 
   /** The fault of the sender's own host. */

@@ -24,6 +24,7 @@
  */
 
 import { seconds } from "../base/errors.ts";
+import { OWN_END_WORDS } from "../base/own_end.ts";
 import { type LocalFault, type Logger, type SocketSample, TcpState } from "../base/ports.ts";
 
 /** One gap between two readings counts for at most this much silence or stall. */
@@ -451,22 +452,14 @@ function isWindowClosed(sample: SocketSample, windowLimitedUsBefore: number): bo
     : sample.sendWindowBytes < sample.sendMssBytes;
 }
 
-/** Codes of a `WireError` by which a wire says so, and words where it has none. */
-const OWN_ENDS: ReadonlyMap<string, string> = new Map([
-  ["LAPSED", "this sender could not renew its right to send in time"],
-  ["REPLACED", "the server has connected anew"],
-  ["PREFERRED", "a preferred server is back"],
-  ["TLS_KEY_USED_UP", "TLS 1.2 needs a new connection for a new key"],
-]);
-
 /**
- * The verdict on such an end; undefined: it is none.
+ * The verdict on an end that this side has decided; undefined: it is none.
  *
  * @param code What the wire failed with.
  * @param words The same in words, where it has some.
  */
 export function ownEnd(code: string, words: string | undefined): Verdict | undefined {
-  const usual = OWN_ENDS.get(code);
+  const usual = OWN_END_WORDS.get(code);
   return usual === undefined ? undefined : { kind: "ended-here", code, words: words ?? usual };
 }
 

@@ -193,7 +193,7 @@ class Failover implements Dialer {
         if (wellMs < returnAfterMs || (!wire.isQuiet && wellMs < 2 * returnAfterMs)) continue;
         other.returns++;
         this.#returnsTo = other;
-        wire.leave(new WireError("PREFERRED", `${other.dialer.remote} is back, and preferred`));
+        wire.leave(`${other.dialer.remote} is back, and preferred`);
         return;
       }
       wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());

@@ -5,16 +5,8 @@
  * @module
  */
 
-import type { WireError } from "../base/errors.ts";
-import {
-  type Clock,
-  type LocalFault,
-  type SocketSample,
-  TcpState,
-  type TlsSession,
-  type Wire,
-  type WireOutcome,
-} from "../base/ports.ts";
+import { EndableWire } from "../base/own_end.ts";
+import type { Clock, SocketSample, Wire, WireOutcome } from "../base/ports.ts";
 
 /** With nothing to acknowledge for so long, a connection can be left without sending anything again. */
 const QUIET_MS = 3000;
@@ -36,19 +28,10 @@ export interface WatchedEnd {
 }
 
 /** A wire that is watched. */
-export class WatchedWire implements Wire {
-  readonly localAddress: string;
-  readonly remoteAddress: string;
-  readonly tls?: TlsSession;
-  readonly #wire: Wire;
+export class WatchedWire extends EndableWire {
   readonly #clock: Clock;
   readonly #onEnd: (end: WatchedEnd) => void;
   #busyAtMs: number;
-  #left: WireError | undefined;
-  /** Whether a read or a write has told that it was left. */
-  #isTold = false;
-  /** Of those that are pending. */
-  readonly #rejects = new Set<(error: WireError) => void>();
   #hasPeerFin = false;
   #hasOurFin = false;
   #outcome: WireOutcome | undefined;
@@ -62,17 +45,10 @@ export class WatchedWire implements Wire {
    * @param onEnd Called once, when whoever has it gives it back.
    */
   constructor(wire: Wire, clock: Clock, onEnd: (end: WatchedEnd) => void) {
-    this.#wire = wire;
+    super(wire);
     this.#clock = clock;
     this.#onEnd = onEnd;
     this.#busyAtMs = clock.nowMs();
-    this.localAddress = wire.localAddress;
-    this.remoteAddress = wire.remoteAddress;
-    if (wire.tls !== undefined) this.tls = wire.tls;
-  }
-
-  get minHoldMs(): number {
-    return this.#wire.minHoldMs ?? 0;
   }
 
   /** Whether nothing was under way for a while. */
@@ -80,79 +56,48 @@ export class WatchedWire implements Wire {
     return this.#clock.nowMs() - this.#busyAtMs >= QUIET_MS;
   }
 
-  /**
-   * Whoever reads or writes learns that it is over; what it carries is theirs to send again.
-   * Where nobody does, as behind the peer's FIN, it looks dead from now on.
-   */
-  leave(error: WireError): void {
-    this.#left = error;
-    this.#isTold ||= this.#rejects.size > 0;
-    for (const reject of this.#rejects) reject(error);
+  /** Ends it for a server that is preferred. */
+  leave(words: string): void {
+    this.ownEnd.decide("PREFERRED", words);
   }
 
-  write(bytes: Uint8Array): Promise<number> {
+  override write(bytes: Uint8Array): Promise<number> {
     this.#busyAtMs = this.#clock.nowMs();
-    return this.#unlessLeft(() => this.#wire.write(bytes));
+    return super.write(bytes);
   }
 
-  async read(buffer: Uint8Array): Promise<number | null> {
-    const count = await this.#unlessLeft(() => this.#wire.read(buffer));
+  override async read(buffer: Uint8Array): Promise<number | null> {
+    const count = await super.read(buffer);
     if (count === null) this.#hasPeerFin = true;
     return count;
   }
 
-  #unlessLeft<Value>(call: () => Promise<Value>): Promise<Value> {
-    if (this.#left !== undefined) return Promise.reject(this.#left);
-    return new Promise((resolve, reject) => {
-      this.#rejects.add(reject);
-      const done = (): void => void this.#rejects.delete(reject);
-      call().finally(done).then(resolve, reject);
-    });
-  }
-
-  sample(): SocketSample {
-    const sample = this.#wire.sample();
-    if (this.#looksDead) return { ...sample, state: TcpState.CLOSE, hangup: true };
+  override sample(): SocketSample {
+    const sample = super.sample();
     const { sendQueueBytes, bytesAcked, readBytes = bytesAcked } = sample;
     const busy = sendQueueBytes > 0 || readBytes < bytesAcked;
     if (busy) this.#busyAtMs = this.#clock.nowMs();
     return sample;
   }
 
-  get #looksDead(): boolean {
-    return this.#left !== undefined && !this.#isTold;
-  }
-
-  takeSocketError(): string | undefined {
-    return this.#looksDead ? this.#left?.code : this.#wire.takeSocketError();
-  }
-
-  askPeer(asking: boolean): void {
-    this.#wire.askPeer(asking);
-  }
-
-  localFault(): LocalFault | undefined {
-    return this.#wire.localFault();
-  }
-
-  shutdownWrite(): void {
+  override shutdownWrite(): void {
     this.#hasOurFin = true;
-    this.#wire.shutdownWrite();
+    super.shutdownWrite();
   }
 
-  concluded(outcome: WireOutcome): void {
+  override concluded(outcome: WireOutcome): void {
     this.#outcome ??= outcome;
-    this.#wire.concluded?.(outcome);
+    super.concluded(outcome);
   }
 
-  abort(): void {
+  override abort(): void {
     this.#end(true);
-    this.#wire.abort();
+    super.abort();
   }
 
-  close(): void {
+  override close(): void {
     this.#end(false);
-    this.#wire.close();
+    super.close();
   }
 
   #end(isAborted: boolean): void {
@@ -162,7 +107,7 @@ export class WatchedWire implements Wire {
     const { confirmedAny = false, unconfirmedPackets = 0, endedHere = false } = this.#outcome ??
       {};
     this.#onEnd({
-      isOurs: this.#left !== undefined || endedHere,
+      isOurs: this.ownEnd.isDecided || endedHere,
       isAborted,
       hasPeerFin: this.#hasPeerFin,
       hasOurFin: this.#hasOurFin,

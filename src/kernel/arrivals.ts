@@ -84,8 +84,3 @@ export class Arrivals<Arrival extends { close(): void }> {
     this.#giveUp(new WireError("ECANCELED", "nobody is waited for any more"));
   }
 }
-
-/** What the user of a connection is told whose place was taken. */
-export function replaced(): WireError {
-  return new WireError("REPLACED", "the server has connected anew");
-}

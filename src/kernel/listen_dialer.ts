@@ -13,13 +13,14 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { OptionError, type WireError } from "../base/errors.ts";
+import { OptionError } from "../base/errors.ts";
 import { DELIVERY_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
-import { type Dialer, type SocketSample, TcpState } from "../base/ports.ts";
+import { OwnEnd } from "../base/own_end.ts";
+import type { Dialer, SocketSample } from "../base/ports.ts";
 import { formatRemote, normalizeHostname } from "../base/remote.ts";
 import { AllowedPeers } from "./allowed_peers.ts";
-import { Arrivals, replaced } from "./arrivals.ts";
+import { Arrivals } from "./arrivals.ts";
 import { nextDescriptorHint } from "./descriptor.ts";
 import { adopt } from "./dialer.ts";
 import { isOfOneClient, listenAt } from "./listen.ts";
@@ -261,11 +262,7 @@ class Listening implements ListenDialer {
 /** A wire that another connection may take the place of. */
 class AcceptedWire extends TcpWire {
   readonly #onEnd: () => void;
-  #isReplaced = false;
-  /** Whether a read or a write has told that it was replaced. */
-  #isTold = false;
-  /** Of those that are pending. */
-  readonly #rejects = new Set<(error: WireError) => void>();
+  readonly #ownEnd = new OwnEnd();
 
   constructor(
     conn: ByteConn,
@@ -278,44 +275,24 @@ class AcceptedWire extends TcpWire {
     this.#onEnd = onEnd;
   }
 
-  /**
-   * Whoever reads or writes learns that it is over. Where nobody does, as behind the peer's
-   * FIN, it looks dead from now on.
-   */
   replace(): void {
-    this.#isReplaced = true;
-    this.#isTold ||= this.#rejects.size > 0;
-    for (const reject of this.#rejects) reject(replaced());
+    this.#ownEnd.decide("REPLACED");
   }
 
   override sample(): SocketSample {
-    const sample = super.sample();
-    return this.#looksDead ? { ...sample, state: TcpState.CLOSE, hangup: true } : sample;
+    return this.#ownEnd.seen(super.sample());
   }
 
   override takeSocketError(): string | undefined {
-    return this.#looksDead ? replaced().code : super.takeSocketError();
-  }
-
-  get #looksDead(): boolean {
-    return this.#isReplaced && !this.#isTold;
+    return this.#ownEnd.untoldCode ?? super.takeSocketError();
   }
 
   override read(buffer: Uint8Array): Promise<number | null> {
-    return this.#unlessReplaced(() => super.read(buffer));
+    return this.#ownEnd.unlessDecided(() => super.read(buffer));
   }
 
   override write(bytes: Uint8Array): Promise<number> {
-    return this.#unlessReplaced(() => super.write(bytes));
-  }
-
-  #unlessReplaced<Value>(call: () => Promise<Value>): Promise<Value> {
-    if (this.#isReplaced) return Promise.reject(replaced());
-    return new Promise((resolve, reject) => {
-      this.#rejects.add(reject);
-      const done = (): void => void this.#rejects.delete(reject);
-      call().finally(done).then(resolve, reject);
-    });
+    return this.#ownEnd.unlessDecided(() => super.write(bytes));
   }
 
   override abort(): void {

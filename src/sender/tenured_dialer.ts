@@ -7,14 +7,8 @@
  */
 
 import { WireError } from "../base/errors.ts";
-import {
-  type Dialer,
-  type SocketSample,
-  TcpState,
-  type TlsSession,
-  type Wire,
-  type WireOutcome,
-} from "../base/ports.ts";
+import { deadSample, EndableWire } from "../base/own_end.ts";
+import type { Dialer, LocalFault, SocketSample, Wire, WireOutcome } from "../base/ports.ts";
 import type { Tenure } from "../queue/tenure.ts";
 
 type Validity = Pick<Tenure, "validForMs" | "subscribeLapsed" | "subscribeRenewed">;
@@ -51,38 +45,26 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
   };
 }
 
+const WORDS =
+  "this sender could not renew its right to send in time, so that another one may have begun; " +
+  "it goes on once it has renewed it";
+
 function lapsed(): WireError {
-  return new WireError(
-    "LAPSED",
-    "this sender could not renew its right to send in time, so that another one may have begun; " +
-      "it goes on once it has renewed it",
-  );
+  return new WireError("LAPSED", WORDS);
 }
 
 /** A connection that ends with the tenure. */
-class TenuredWire implements Wire {
-  readonly localAddress: string;
-  readonly remoteAddress: string;
-  readonly tls?: TlsSession;
-  readonly #wire: Wire;
+class TenuredWire extends EndableWire {
   readonly #tenure: Validity;
   readonly #unsubscribe: () => void;
   /** What the kernel said last before the tenure lapsed, as that of a dead connection. */
   #lastSample: SocketSample | undefined;
   #isOver = false;
-  #hasLapsed = false;
 
   constructor(wire: Wire, tenure: Validity) {
-    this.localAddress = wire.localAddress;
-    this.remoteAddress = wire.remoteAddress;
-    if (wire.tls !== undefined) this.tls = wire.tls;
-    this.#wire = wire;
+    super(wire);
     this.#tenure = tenure;
     this.#unsubscribe = tenure.subscribeLapsed(() => this.#lapse());
-  }
-
-  get minHoldMs(): number {
-    return this.#wire.minHoldMs ?? 0;
   }
 
   /** Whether it may go on; resets it, if not. */
@@ -94,75 +76,56 @@ class TenuredWire implements Wire {
 
   #lapse(): void {
     if (this.#isOver) return;
-    this.#isOver = this.#hasLapsed = true;
+    this.#isOver = true;
     try {
-      this.#lastSample = { ...this.#wire.sample(), state: TcpState.CLOSE, hangup: true };
+      this.#lastSample = deadSample(this.wire.sample());
     } catch {
       // It is dead already, and its reader has been told.
     }
-    this.#wire.concluded?.(OUR_END);
-    this.#wire.abort();
+    this.ownEnd.decide("LAPSED", WORDS);
+    this.wire.concluded?.(OUR_END);
+    this.wire.abort();
   }
 
-  write(bytes: Uint8Array): Promise<number> {
+  override write(bytes: Uint8Array): Promise<number> {
     if (!this.#mayGoOn()) return Promise.reject(lapsed());
-    return this.#unlessLapsed(this.#wire.write(bytes));
+    return super.write(bytes);
   }
 
-  read(buffer: Uint8Array): Promise<number | null> {
-    return this.#unlessLapsed(this.#wire.read(buffer));
+  override sample(): SocketSample {
+    return this.#lastSample ?? this.wire.sample();
   }
 
-  /** Whoever reads or writes learns why it is over, and not only that it is. */
-  #unlessLapsed<Count extends number | null>(call: Promise<Count>): Promise<Count> {
-    const result = (async () => {
-      try {
-        const count = await call;
-        if (count !== null || !this.#hasLapsed) return count;
-      } catch (error) {
-        if (!this.#hasLapsed) throw error;
-      }
-      throw lapsed();
-    })();
-    // Whoever has moved on is not ended by it.
-    result.catch(() => {});
-    return result;
+  override takeSocketError(): string | undefined {
+    return this.#isOver ? "LAPSED" : this.wire.takeSocketError();
   }
 
-  sample(): SocketSample {
-    return this.#lastSample ?? this.#wire.sample();
+  override askPeer(asking: boolean): void {
+    if (!this.#isOver) this.wire.askPeer(asking);
   }
 
-  takeSocketError(): string | undefined {
-    return this.#isOver ? "LAPSED" : this.#wire.takeSocketError();
+  override localFault(): LocalFault | undefined {
+    return this.#isOver ? undefined : this.wire.localFault();
   }
 
-  askPeer(asking: boolean): void {
-    if (!this.#isOver) this.#wire.askPeer(asking);
+  override shutdownWrite(): void {
+    if (this.#mayGoOn()) this.wire.shutdownWrite();
   }
 
-  localFault(): ReturnType<Wire["localFault"]> {
-    return this.#isOver ? undefined : this.#wire.localFault();
-  }
-
-  shutdownWrite(): void {
-    if (this.#mayGoOn()) this.#wire.shutdownWrite();
-  }
-
-  concluded(outcome: WireOutcome): void {
+  override concluded(outcome: WireOutcome): void {
     // It was told when the right lapsed.
-    if (!this.#hasLapsed) this.#wire.concluded?.(outcome);
+    if (!this.ownEnd.isDecided) super.concluded(outcome);
   }
 
-  abort(): void {
+  override abort(): void {
     this.#unsubscribe();
     this.#isOver = true;
-    this.#wire.abort();
+    this.wire.abort();
   }
 
-  close(): void {
+  override close(): void {
     this.#unsubscribe();
-    if (this.#mayGoOn()) this.#wire.close();
+    if (this.#mayGoOn()) this.wire.close();
     this.#isOver = true;
   }
 }
