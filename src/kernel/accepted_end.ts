@@ -12,7 +12,6 @@
  */
 
 import { KernelCallError } from "../base/errors.ts";
-import { SO_LINGER, SOL_SOCKET } from "./constants.ts";
 import {
   type ConnectionAddresses,
   findDescriptor,
@@ -21,7 +20,7 @@ import {
   nextDescriptorHint,
 } from "./descriptor.ts";
 import { libc } from "./libc.ts";
-import { resetConnection } from "./tcp_wire.ts";
+import { disconnect, setLinger } from "./tcp_wire.ts";
 
 /** `MSG_PEEK | MSG_DONTWAIT`. */
 const PEEK = 0x02 | 0x40;
@@ -31,21 +30,27 @@ const BELOW_HINT = 2;
 /** What the end of one accepted connection looks like to its client. */
 export class AcceptedEnd {
   readonly #found: FoundDescriptor;
+  readonly #onRefused: (error: KernelCallError) => void;
 
   /**
    * Takes care of a connection: from now on whatever closes it resets it.
    *
    * @param conn The connection; whoever has accepted it closes it.
+   * @param onRefused Called where the kernel refuses to reset it: it does so at the close, and
+   *   its client may see an orderly end before.
    * @returns `undefined`: it is dead already.
    * @throws {KernelCallError} The kernel refuses the calls that it takes.
    * @throws {Deno.errors.NotCapable} The C library is not granted.
    * @throws {UnsupportedPlatformError} There is none.
    */
-  static of(conn: ConnectionAddresses): AcceptedEnd | undefined {
+  static of(
+    conn: ConnectionAddresses,
+    onRefused: (error: KernelCallError) => void,
+  ): AcceptedEnd | undefined {
     const hint = Math.max(0, (nextDescriptorHint() ?? 0) - BELOW_HINT);
     const found = findDescriptor(conn, hint);
     if (found === undefined) return undefined;
-    if (setLinger(found.fd, true)) return new AcceptedEnd(found);
+    if (setLinger(found.fd, true)) return new AcceptedEnd(found, onRefused);
     throw new KernelCallError(
       "setsockopt(SO_LINGER)",
       "The kernel refuses SO_LINGER, as a sandbox may (seccomp): a client of a process that is " +
@@ -53,8 +58,9 @@ export class AcceptedEnd {
     );
   }
 
-  private constructor(found: FoundDescriptor) {
+  private constructor(found: FoundDescriptor, onRefused: (error: KernelCallError) => void) {
     this.#found = found;
+    this.#onRefused = onRefused;
   }
 
   /** Whether its client's end is all that there is left to read. Reads nothing. */
@@ -75,17 +81,21 @@ export class AcceptedEnd {
    * that has ended its side itself would see nothing but that.
    */
   reset(): void {
-    if (this.#lives()) resetConnection(this.#found.fd);
+    if (!this.#lives()) return;
+    // A sandbox may say yes, and do nothing.
+    if (disconnect(this.#found.fd) && !this.#lives()) return;
+    this.#onRefused(
+      new KernelCallError(
+        "connect(AF_UNSPEC)",
+        "The kernel refuses connect(AF_UNSPEC), as a sandbox may (seccomp, gVisor): a connection " +
+          "is reset when it is closed, and its client may see an orderly end before. Permit the " +
+          "call.",
+      ),
+    );
   }
 
   /** The number may be somebody else's, where the connection was closed already. */
   #lives(): boolean {
     return hasEnds(this.#found.fd, this.#found);
   }
-}
-
-/** @returns Whether the kernel took it. */
-function setLinger(fd: number, resets: boolean): boolean {
-  const linger = new Int32Array([resets ? 1 : 0, 0]); // struct linger { l_onoff, l_linger }
-  return libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, linger.byteLength) === 0;
 }

@@ -74,10 +74,28 @@ export class SocketSampler {
  *   sees an end before the reset, and still nothing old arrives later.
  */
 export function resetConnection(fd: number): boolean {
-  const onZero = new Int32Array([1, 0]); // struct linger { l_onoff, l_linger }
-  const lingers = libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, onZero, onZero.byteLength);
+  const lingers = setLinger(fd, true);
+  return disconnect(fd) || lingers;
+}
+
+/**
+ * Sets what becomes of a connection whose last descriptor is closed: a reset, or an orderly end.
+ *
+ * @returns Whether the kernel took it.
+ */
+export function setLinger(fd: number, resets: boolean): boolean {
+  const linger = new Int32Array([resets ? 1 : 0, 0]); // struct linger { l_onoff, l_linger }
+  return libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, linger.byteLength) === 0;
+}
+
+/**
+ * Resets a connection now; see {@linkcode resetConnection}.
+ *
+ * @returns Whether the kernel says that it did.
+ */
+export function disconnect(fd: number): boolean {
   const unspecified = new Uint8Array(16); // struct sockaddr with sa_family AF_UNSPEC
-  return libc().connect(fd, unspecified, unspecified.byteLength) === 0 || lingers === 0;
+  return libc().connect(fd, unspecified, unspecified.byteLength) === 0;
 }
 
 /** What bytes go through: a `Deno.TcpConn`, or what is used as one. */

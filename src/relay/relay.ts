@@ -261,9 +261,7 @@ export class Relay implements AsyncDisposable {
   #arrivalOf(connection: RelayConnection): Arrival {
     const ends = tcpEndsOf(connection);
     if (ends === undefined) return { connection, end: undefined };
-    try {
-      return { connection, end: AcceptedEnd.of(ends) };
-    } catch (error) {
+    const onRefused = (error: unknown) => {
       if (!this.#sameEndsSaid) {
         this.#logger.warn(
           "clients see an orderly end also where something could not be stored: " +
@@ -271,6 +269,11 @@ export class Relay implements AsyncDisposable {
         );
       }
       this.#sameEndsSaid = true;
+    };
+    try {
+      return { connection, end: AcceptedEnd.of(ends, onRefused) };
+    } catch (error) {
+      onRefused(error);
       return { connection, end: undefined };
     }
   }

@@ -4,12 +4,19 @@ import { SO_LINGER, SOL_SOCKET } from "../../src/kernel/constants.ts";
 import { findDescriptor } from "../../src/kernel/descriptor.ts";
 import { libc } from "../../src/kernel/libc.ts";
 import { bytes } from "../support/bytes.ts";
+import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
+import { grantedLibc, seccompObstacle, testUnless } from "./helpers.ts";
+import type { Refusal } from "./seccomp.ts";
 
 async function pair(): Promise<{ client: Deno.TcpConn; accepted: Deno.TcpConn }> {
   using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const client = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
   return { client, accepted: await listener.accept() };
+}
+
+function refused(error: Error): never {
+  throw error;
 }
 
 function lingerOf(conn: Deno.TcpConn): number[] {
@@ -23,7 +30,7 @@ function lingerOf(conn: Deno.TcpConn): number[] {
 
 Deno.test("what is accepted lingers for no time, until it may end in order", async () => {
   const { client, accepted } = await pair();
-  const end = AcceptedEnd.of(accepted);
+  const end = AcceptedEnd.of(accepted, refused);
   assert(end !== undefined);
   assert.deepEqual(lingerOf(accepted), [1, 0]);
   // With it a FIN that gets lost is not repeated.
@@ -41,7 +48,7 @@ Deno.test("what is accepted lingers for no time, until it may end in order", asy
 
 Deno.test("whether the client's end is all that is left to read", async () => {
   const { client, accepted } = await pair();
-  const end = AcceptedEnd.of(accepted);
+  const end = AcceptedEnd.of(accepted, refused);
   assert(end !== undefined);
   assert.equal(end.clientHasEnded, false, "it may still send");
   await client.write(bytes("x"));
@@ -58,10 +65,40 @@ Deno.test("whether the client's end is all that is left to read", async () => {
 
 Deno.test("one that has died before is none", async () => {
   const { client, accepted } = await pair();
-  const dead = AcceptedEnd.of(client);
+  const dead = AcceptedEnd.of(client, refused);
   dead?.reset();
   await assert.rejects(accepted.read(new Uint8Array(1)), Deno.errors.ConnectionReset);
-  assert.equal(AcceptedEnd.of(accepted), undefined);
+  assert.equal(AcceptedEnd.of(accepted, refused), undefined);
   client.close();
   accepted.close();
 });
+
+const EPERM = 1;
+const PRETEND = 0;
+const obstacle = await seccompObstacle();
+
+for (const errno of [EPERM, PRETEND]) {
+  const how = errno === PRETEND ? "pretends" : "refuses";
+  testUnless(
+    obstacle,
+    `a relay whose kernel ${how} to reset connections says so, once`,
+    async () => {
+      using dir = new TempDir();
+      const script = new URL("./unreset_child.ts", import.meta.url).href;
+      const refusals: Refusal[] = [{ call: "connect", args: { 2: 16 }, errno }];
+      const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: [
+          ...["run", "--no-prompt", "--no-lock", "-A", script],
+          ...[grantedLibc() ?? "", JSON.stringify(refusals), dir.queue],
+        ],
+        stdin: "null",
+      }).output();
+      const text = new TextDecoder().decode(stdout);
+      assert.notEqual(text, "", new TextDecoder().decode(stderr));
+      const words: string[] = JSON.parse(text);
+      const told = words.filter((line) => line.includes("clients see an orderly end also where"));
+      assert.equal(told.length, 1, words.join("\n"));
+      assert.match(told[0] ?? "", /The kernel refuses connect\(AF_UNSPEC\)/);
+    },
+  );
+}

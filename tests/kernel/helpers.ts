@@ -67,6 +67,21 @@ export function noChildren(): string | undefined {
   return state === "granted" ? undefined : `needs --allow-run=${command}`;
 }
 
+/** Why there are no filters here; `undefined`: there are. */
+export async function seccompObstacle(): Promise<string | undefined> {
+  const children = noChildren();
+  if (children !== undefined) return children;
+  const script = new URL("./seccomp.ts", import.meta.url).href;
+  const code = `import { refuseCalls } from ${JSON.stringify(script)};
+    refuseCalls(${JSON.stringify(grantedLibc())}, []);`;
+  const { success } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", "--no-lock", code],
+    stdin: "null",
+    stderr: "null",
+  }).output();
+  return success ? undefined : "no seccomp filters here";
+}
+
 /**
  * Resets a connection from the server's side, like a killed server's kernel
  * does. `conn.close()` alone would send a FIN first, whatever is unread.

@@ -7,7 +7,7 @@
 import assert from "node:assert/strict";
 import { connectionsOf } from "../../lab/connections_of.ts";
 import type { SocketOptions } from "../../src/kernel/socket_options.ts";
-import { grantedLibc, noChildren, resetBy, testUnless } from "./helpers.ts";
+import { grantedLibc, resetBy, seccompObstacle, testUnless } from "./helpers.ts";
 import type { Result, Task } from "./refused_child.ts";
 import type { Refusal } from "./seccomp.ts";
 
@@ -183,21 +183,6 @@ async function send(
   } finally {
     await Deno.remove(dir, { recursive: true });
   }
-}
-
-/** Why there are no filters here; `undefined`: there are. */
-async function seccompObstacle(): Promise<string | undefined> {
-  const children = noChildren();
-  if (children !== undefined) return children;
-  const script = new URL("./seccomp.ts", import.meta.url).href;
-  const code = `import { refuseCalls } from ${JSON.stringify(script)};
-    refuseCalls(${JSON.stringify(grantedLibc())}, []);`;
-  const { success } = await new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--no-lock", code],
-    stdin: "null",
-    stderr: "null",
-  }).output();
-  return success ? undefined : "no seccomp filters here";
 }
 
 const obstacle = await seccompObstacle();

@@ -18,6 +18,7 @@ const NUMBERS = {
   setsockopt: [54, 208],
   getsockname: [51, 204],
   getpeername: [52, 205],
+  connect: [42, 203],
   shutdown: [48, 210],
   ioctl: [16, 29],
   fcntl: [72, 25],
