@@ -54,6 +54,27 @@ function listenTo(signal: AbortSignal): Waiting {
   return { callbacks, listener };
 }
 
+/**
+ * The outcome of a promise, but no later than at abort.
+ *
+ * @throws The signal's reason, also where it was aborted before.
+ */
+export async function unlessAborted<Value>(
+  promise: Promise<Value>,
+  signal: AbortSignal | undefined,
+): Promise<Value> {
+  if (signal === undefined) return await promise;
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => aborted.reject(signal.reason);
+  const forget = onAbort(signal, abort);
+  if (signal.aborted) abort();
+  try {
+    return await Promise.race([aborted.promise, promise]);
+  } finally {
+    forget();
+  }
+}
+
 /** Resolves after a time, or at abort. */
 export async function restUnlessAborted(
   clock: Pick<Clock, "setTimer">,

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { onAbort } from "../base/waits.ts";
+import { unlessAborted } from "../base/waits.ts";
 import { ClosedError } from "../base/errors.ts";
 
 interface Waiter {
@@ -28,12 +28,10 @@ export class DrainedWaiters {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiter = { throughId, resolve, reject };
     this.#waiters.add(waiter);
-    const forget = signal && onAbort(signal, () => reject(signal.reason));
     try {
-      await promise;
+      await unlessAborted(promise, signal);
     } finally {
       this.#waiters.delete(waiter);
-      forget?.();
     }
   }
 

@@ -17,6 +17,7 @@
 
 import { OptionError, WireError } from "../base/errors.ts";
 import type { Clock, Dialer, ServerChoice, Wire } from "../base/ports.ts";
+import { onAbort } from "../base/waits.ts";
 import { type WatchedEnd, WatchedWire } from "./watched_wire.ts";
 
 /** So long a server that failed is passed over, while there is another. */
@@ -123,7 +124,7 @@ class Failover implements Dialer {
     const { dialer } = candidate;
     const fails = (): void => candidate.fails(this.#clock.nowMs());
     // Whoever gives it up begins the next one at once, before this one has ended.
-    signal.addEventListener("abort", fails, { once: true });
+    const forget = onAbort(signal, fails);
     try {
       const wire = await dialer.dial(signal, onLookedUp, onHandshake);
       const last = this.#last ?? this.#candidates[0];
@@ -136,7 +137,7 @@ class Failover implements Dialer {
       if (!signal.aborted) fails();
       throw error instanceof WireError ? named(error, dialer.remote) : error;
     } finally {
-      signal.removeEventListener("abort", fails);
+      forget();
     }
   }
 

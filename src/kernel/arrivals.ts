@@ -11,6 +11,7 @@
  */
 
 import { WireError } from "../base/errors.ts";
+import { onAbort } from "../base/waits.ts";
 
 /** A connection in use that another one may take the place of. */
 export interface Replaceable {
@@ -48,19 +49,18 @@ export class Arrivals<Arrival extends { close(): void }> {
         const arrival = this.#waiting;
         if (arrival === undefined) return;
         this.#waiting = undefined;
-        forget();
+        settle();
         resolve(arrival);
       };
       const fail = (reason: unknown) => {
-        forget();
+        settle();
         reject(reason);
       };
-      const onAbort = () => fail(signal.reason);
-      const forget = () => {
+      const settle = () => {
         this.#onArrival = this.#giveUp = () => {};
-        signal.removeEventListener("abort", onAbort);
+        forget();
       };
-      signal.addEventListener("abort", onAbort, { once: true });
+      const forget = onAbort(signal, () => fail(signal.reason));
       this.#onArrival = take;
       this.#giveUp = fail;
       take();

@@ -10,6 +10,7 @@ import { connect, type Socket } from "node:net";
 import { getSystemErrorMessage } from "node:util";
 import { WireError } from "../base/errors.ts";
 import { formatHostPort } from "../base/remote.ts";
+import { onAbort } from "../base/waits.ts";
 import { parseIpAddress } from "./ip_address.ts";
 import { mayReach, type Source } from "./source.ts";
 import type { ByteConn } from "./tcp_wire.ts";
@@ -55,15 +56,15 @@ export function connectFrom(
     });
     const settle = () => {
       socket.off("error", onError);
-      signal.removeEventListener("abort", onAbort);
+      forget();
     };
-    const onAbort = () => {
+    const forget = onAbort(signal, () => {
       settle();
       // What it still says is nobody's.
       socket.on("error", () => {});
       socket.destroy();
       reject(signal.reason);
-    };
+    });
     const onError = (error: Error) => {
       settle();
       reject(inWords(error, source, hostname));
@@ -73,7 +74,6 @@ export function connectFrom(
       settle();
       resolve(new BoundSocket(socket));
     });
-    signal.addEventListener("abort", onAbort, { once: true });
   });
 }
 

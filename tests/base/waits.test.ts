@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { onAbort, restUnlessAborted } from "../../src/base/waits.ts";
+import { onAbort, restUnlessAborted, unlessAborted } from "../../src/base/waits.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
 /** An AbortSignal that knows who listens. */
@@ -78,4 +78,19 @@ Deno.test("who is taken back by another's call is not called", () => {
   });
   aborting.abort();
   assert.deepEqual(called, ["first", "third"]);
+});
+
+Deno.test("a promise is waited for until abort, and nothing of the wait is left behind", async () => {
+  const signal = new CountedSignal();
+  assert.equal(await unlessAborted(Promise.resolve(1), signal.asSignal), 1);
+  await assert.rejects(unlessAborted(Promise.reject(new Error("no")), signal.asSignal), /no/);
+  assert.equal(signal.listeners, 0);
+  assert.equal(await unlessAborted(Promise.resolve(2), undefined), 2);
+  const aborting = new AbortController();
+  const late = Promise.withResolvers<never>();
+  const waiting = unlessAborted(late.promise, aborting.signal);
+  aborting.abort(new Error("stop"));
+  await assert.rejects(waiting, /stop/);
+  late.reject(new Error("whoever has moved on is not ended by it"));
+  await assert.rejects(unlessAborted(Promise.resolve(3), aborting.signal), /stop/);
 });

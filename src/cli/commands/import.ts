@@ -6,7 +6,7 @@
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";
-import { onAbort } from "../../base/waits.ts";
+import { unlessAborted } from "../../base/waits.ts";
 import { type ByteSource, SLOW_STORE, SLOW_STORE_MS } from "../../framing/input_pump.ts";
 import type { IdRange } from "../../queue/options.ts";
 import type { OutboundQueue } from "../../queue/queue.ts";
@@ -116,6 +116,7 @@ async function importPackets(
   const batch = new Batch(queue, stop.signal, (words) => log.warn(words));
   try {
     for (;;) {
+      // Who stops it does not wait for a pipe.
       const next = await unlessAborted(lines.next(), stop.signal);
       if (next.done === true) break;
       const { number, text } = next.value;
@@ -150,18 +151,6 @@ async function open(path: string, options: ImportOptions): Promise<OutboundQueue
 interface Packet {
   readonly payload: Uint8Array;
   readonly expiresAtMs: number;
-}
-
-/** Who stops it does not wait for a pipe. Nothing of a wait is left behind: there are many. */
-async function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  const forget = onAbort(signal, () => aborted.reject(signal.reason));
-  try {
-    signal.throwIfAborted();
-    return await Promise.race([promise, aborted.promise]);
-  } finally {
-    forget();
-  }
 }
 
 /** A packet, and the number of its line. */

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { restUnlessAborted } from "../../base/waits.ts";
+import { restUnlessAborted, unlessAborted } from "../../base/waits.ts";
 import { systemClock } from "../../base/clock.ts";
 import { FencedError, QueueFileError } from "../../base/errors.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
@@ -265,7 +265,7 @@ async function openSender(
       ...deliveryOptionsOf(options),
       ...isInDatabase || isSpoolAddress(options.queue)
         ? {
-          queue: await unlessAborted(
+          queue: await openedUnlessAborted(
             openQueue(options.queue, queueOptionsOf(options), log, onStandBy),
             signal,
           ),
@@ -298,22 +298,15 @@ async function openSender(
 }
 
 /** A database that does not answer holds nobody up who is to stop, or to begin anew. */
-async function unlessAborted(
+async function openedUnlessAborted(
   opening: Promise<OutboundQueue>,
   signal: AbortSignal | undefined,
 ): Promise<OutboundQueue> {
-  if (signal === undefined) return await opening;
-  const aborted = Promise.withResolvers<never>();
-  const onAbort = () => aborted.reject(signal.reason);
-  signal.addEventListener("abort", onAbort);
-  if (signal.aborted) onAbort();
   try {
-    return await Promise.race([opening, aborted.promise]);
+    return await unlessAborted(opening, signal);
   } catch (error) {
     void opening.then((queue) => queue.close()).catch(() => {});
     throw error;
-  } finally {
-    signal.removeEventListener("abort", onAbort);
   }
 }
 
