@@ -9,7 +9,6 @@ import type { HostRemote, Remote } from "../base/remote.ts";
 import { formatProxy, type ProxyServer } from "../base/via.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
-import { readyToListen } from "../kernel/listen_dialer.ts";
 import type { Tenure } from "../queue/tenure.ts";
 import type { SenderOptions } from "./options.ts";
 import { viaOf } from "./way.ts";
@@ -57,7 +56,7 @@ export async function dialerFor(
   }
   const to = (one: Remote) => dialerTo(one, proxy, options, limits, parts);
   const { standbys = [], ...preferred } = remote;
-  if (preferred.listen) return listening(preferred, options, limits, parts);
+  if (preferred.listen) return await listening(preferred, options, limits, parts);
   const first = await to(preferred);
   if (standbys.length === 0) return () => first;
   // Who has one server loads none of it.
@@ -73,17 +72,17 @@ export async function dialerFor(
 }
 
 /**
- * Makes the dialer of a sender that may send.
+ * Makes the dialer of a sender that may send, and only as long as it may.
  *
- * @param open What makes it.
  * @param tenure The right to send, which is given back where that fails.
+ * @param open What makes it.
  */
-export async function openUnder(
-  tenure: Pick<Tenure, "release">,
-  open: OpenDialer,
-): Promise<Dialer> {
+export async function openUnder(tenure: Tenure, open: OpenDialer): Promise<Dialer> {
   try {
-    return open();
+    if (tenure.validForMs() === Infinity) return open();
+    // Who has a queue in a file loads nothing of it.
+    const { tenuredDialer } = await import("./tenured_dialer.ts");
+    return tenuredDialer(open(), tenure);
   } catch (error) {
     await tenure.release();
     throw error;
@@ -104,12 +103,14 @@ function tcpOptionsOf(
   };
 }
 
-function listening(
+async function listening(
   remote: HostRemote,
   options: SenderOptions,
   limits: SupervisorLimits,
   { untilClosed }: Parts,
-): OpenDialer {
+): Promise<OpenDialer> {
+  // Who connects by itself loads none of it.
+  const { readyToListen } = await import("../kernel/listen_dialer.ts");
   const { secondConnection } = options;
   const second = secondConnection === undefined ? {} : { secondConnection };
   const listen = readyToListen({ ...remote, ...tcpOptionsOf(options, limits), ...second });

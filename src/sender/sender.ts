@@ -45,7 +45,6 @@ import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
 import { Tellings, tellOfQueue } from "./tellings.ts";
-import { tenuredDialer } from "./tenured_dialer.ts";
 import { otherSendersTurn } from "./turns.ts";
 import { keepUp } from "./upkeep.ts";
 import { writableInto } from "./writable.ts";
@@ -181,7 +180,7 @@ export class Sender implements AsyncDisposable {
     });
     this.#supervisor = new Supervisor(parts.limits, {
       queue: sending,
-      dialer: tenuredDialer(parts.dialer, parts.tenure),
+      dialer: parts.dialer,
       clock,
       random: parts.random,
       // What is worth a line is decided by the reporter of outages.
