@@ -173,8 +173,8 @@ export const PLANTED: readonly Planted[] = [
     name: "wait for a pace that nobody wakes",
     file: WINDOW,
     patches: [[
-      "const paceInMs = this.#paceReadyAtMs > nowMs ? this.#paceReadyAtMs - nowMs : Infinity;",
-      "const paceInMs = Infinity;",
+      "      ahead(this.#paceReadyAtMs, nowMs),\n",
+      "",
     ]],
   },
   {

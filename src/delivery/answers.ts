@@ -2,10 +2,6 @@
  * The answers of one connection: which of its packets the server has accepted or refused.
  * Pure bookkeeping; time, which is watched time, and acknowledgements come in as arguments.
  *
- * A packet that is confirmed by an answer needs no hold: what the server's program says
- * is more than a sign that it lives. The kernel's acknowledgements still count the other
- * way round: without one there can be no answer.
- *
  * Example, stop and wait: packet 7 is sent and acknowledged, and `OK` comes. It is about
  * packet 7, which may be removed; packet 8 goes out. Had `OK` come before the last byte of
  * packet 7 was acknowledged, it would be about something else, and the connection would
@@ -63,7 +59,7 @@ export interface Refusal {
   readonly words: string;
 }
 
-/** Answers and the packets that they are about. */
+/** What answers say, and the packets that they are about. */
 export class Answers {
   readonly #plan: AnswerPlan;
   readonly #remoteAddress: string;
@@ -74,7 +70,6 @@ export class Answers {
   /** How many of them are neither accepted nor refused. */
   #waiting = 0;
   #ackedBytes = 0;
-  /** What has come, with how many bytes were acknowledged by then. */
   readonly #heard: Heard[] = [];
   /** What has begun and is not whole belongs to a heartbeat. */
   #isOfHeartbeat = false;
@@ -86,10 +81,6 @@ export class Answers {
   #unknown: string | undefined;
   #waitingSinceMs: number | undefined;
 
-  /**
-   * @param plan What answers mean.
-   * @param remoteAddress Who gives them.
-   */
   constructor(plan: AnswerPlan, remoteAddress: string) {
     this.#plan = plan;
     this.#remoteAddress = remoteAddress;
@@ -101,7 +92,6 @@ export class Answers {
     return this.#confirmedThroughId;
   }
 
-  /** How many of those are accepted. */
   get confirmedPackets(): number {
     return this.#confirmedPackets;
   }
@@ -149,12 +139,7 @@ export class Answers {
     return words;
   }
 
-  /**
-   * Packets go out.
-   *
-   * @param batches In order.
-   * @param startBytes Where in the stream they begin.
-   */
+  /** Packets go out, in order, from this place in the stream on. */
   assigned(batches: readonly PacketBatch[], startBytes: number): void {
     const { keyOf } = this.#plan;
     let before = startBytes;
@@ -162,13 +147,8 @@ export class Answers {
       let start = 0;
       for (const [i, end] of ends.entries()) {
         const key = keyOf === undefined ? undefined : keyOf(bytes.subarray(start, end));
-        this.#packets.push({
-          id: firstId + i,
-          end: before + end,
-          key,
-          state: "waiting",
-          words: "",
-        });
+        const id = firstId + i;
+        this.#packets.push({ id, end: before + end, key, state: "waiting", words: "" });
         this.#waiting++;
         start = end;
       }
@@ -236,8 +216,8 @@ export class Answers {
       this.#cutter.push(chunk.subarray(0, toHeartbeat));
       this.#isOfHeartbeat = this.#cutter.unfinishedBytes > 0;
     }
-    const behind = this.#cutter.fault === undefined ? chunk.subarray(toHeartbeat) : undefined;
-    for (const answer of behind === undefined ? [] : this.#cutter.push(behind)) {
+    const isSound = this.#cutter.fault === undefined;
+    for (const answer of isSound ? this.#cutter.push(chunk.subarray(toHeartbeat)) : []) {
       const isOfHeartbeat = this.#isOfHeartbeat;
       this.#isOfHeartbeat = false;
       if (isOfHeartbeat) continue;

@@ -1,12 +1,8 @@
 /**
  * One attempt to get a connection that packets may go out on: the name is looked up,
- * the connection is made, the session is opened. Each has a limit of its own, and says
- * itself which one was met.
- *
- * Invariants:
- * 1. It ends within the sum of the three limits; but where the other side connects to us, it
- *    waits for that as long as it takes.
- * 2. A connection that nobody waits for any more is reset.
+ * the connection is made, the session is opened, each within a limit of its own; but where the
+ * other side connects to us, that takes as long as it takes. A connection that nobody waits for
+ * any more is reset.
  *
  * @module
  */
@@ -18,7 +14,6 @@ import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
 import type { Verdict } from "./liveness.ts";
 
-/** What an {@linkcode Attempt} is told. */
 export interface AttemptOptions {
   readonly dialer: Dialer;
   readonly clock: Clock;
@@ -61,7 +56,6 @@ export class Attempt {
   #handshakeMs = 0;
   #outcome: { readonly opened: Opened } | { readonly error: unknown } | undefined;
 
-  /** @param options What to dial, and the limits. */
   constructor(options: AttemptOptions) {
     this.#options = options;
     this.#phaseSinceMs = options.clock.nowMs();
@@ -92,7 +86,6 @@ export class Attempt {
     return { kind: "failed", error, verdict: verdictOf(error), startedAtMs: this.#phaseSinceMs };
   }
 
-  /** Ends it; nothing of it is left behind. */
   abort(): void {
     this.#controller.abort();
     const outcome = this.#outcome;
@@ -151,22 +144,19 @@ export class Attempt {
       const error = new WireError("ETIMEDOUT", `${words} within ${seconds} s`);
       return { kind: "failed", error, verdict: undefined, startedAtMs };
     }
-    const words = `its name could not be looked up within ${seconds} s: ` +
-      `the name servers do not answer`;
-    const error = new WireError("EAI_AGAIN", words);
+    const error = new WireError(
+      "EAI_AGAIN",
+      `its name could not be looked up within ${seconds} s: the name servers do not answer`,
+    );
     return { kind: "failed", error, verdict: { kind: "lookup-hangs", waitedMs }, startedAtMs };
   }
 }
 
 function verdictOf(error: unknown): Verdict | undefined {
-  if (error instanceof SessionRefusedError) {
-    return { kind: "session-refused", words: error.message };
-  }
+  const code = error instanceof WireError ? error.code : undefined;
   // A proxy counts wrong passwords, too.
-  if (error instanceof WireError && error.code === "PROXY_AUTH") {
+  if (error instanceof SessionRefusedError || (error instanceof Error && code === "PROXY_AUTH")) {
     return { kind: "session-refused", words: error.message };
   }
-  return error instanceof WireError && error.code === "SELF_CONNECTED"
-    ? { kind: "self-connected" }
-    : undefined;
+  return code === "SELF_CONNECTED" ? { kind: "self-connected" } : undefined;
 }

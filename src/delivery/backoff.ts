@@ -22,12 +22,7 @@ export class Backoff {
   readonly #leastFraction: number;
   #failures = 0;
 
-  /**
-   * @param firstMs The first ceiling.
-   * @param capMs The highest ceiling.
-   * @param random Chance.
-   * @param leastFraction What of the ceiling a delay is at least.
-   */
+  /** @param leastFraction What of the ceiling a delay is at least. */
   constructor(firstMs: number, capMs: number, random: Random, leastFraction = 0) {
     this.#firstMs = firstMs;
     this.#capMs = capMs;
@@ -57,16 +52,10 @@ export class Backoff {
     return ceilingMs * (this.#leastFraction + this.#random() * (1 - this.#leastFraction));
   }
 
-  /** To be called on confirmed progress; a mere connect proves nothing. */
+  /** Something was confirmed; a mere connect proves nothing. */
   reset(): void {
     this.#failures = 0;
   }
-}
-
-/** What may say how long. */
-interface Plans {
-  readonly session?: SessionPlan | undefined;
-  readonly answers?: AnswerPlan | undefined;
 }
 
 /**
@@ -77,11 +66,7 @@ class RefusalBackoff extends Backoff {
   readonly #ofFailures: Backoff;
   readonly #choice: ServerChoice | undefined;
 
-  /**
-   * @param random Chance; a delay is half of its ceiling at least.
-   * @param ofFailures What is waited for before another server is asked.
-   * @param choice Chooses among several servers, where there are.
-   */
+  /** @param ofFailures What is waited for before another server is asked. */
   constructor(random: Random, ofFailures: Backoff, choice: ServerChoice | undefined) {
     super(0, 0, random, 0.5);
     this.#ofFailures = ofFailures;
@@ -102,10 +87,6 @@ export class RefusalPauses {
   /** After a packet was that is to be tried again. */
   readonly ofPackets: Backoff;
 
-  /**
-   * @param ofFailures What is waited for after what has failed.
-   * @param ports Chance, and who may choose among servers.
-   */
   constructor(
     ofFailures: Backoff,
     { random, dialer: { choice } }: { readonly random: Random; readonly dialer: Dialer },
@@ -118,7 +99,12 @@ export class RefusalPauses {
    * Takes the ceilings of what is to be opened next. Who has no session may be refused as well, by
    * a proxy or a dialer of one's own.
    */
-  bound({ session, answers }: Plans): void {
+  bound(
+    { session, answers }: {
+      readonly session?: SessionPlan | undefined;
+      readonly answers?: AnswerPlan | undefined;
+    },
+  ): void {
     this.ofSessions.bound(
       session?.refusedBackoffFirstMs ?? SESSION_OPTIONS.refusedBackoffFirstMs.default,
       session?.refusedBackoffCapMs ?? SESSION_OPTIONS.refusedBackoffCapMs.default,

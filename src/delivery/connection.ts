@@ -1,28 +1,22 @@
 /**
- * One connection from its first packet to its end: hands packets to {@link Outgoing},
- * reads what the peer sends, and turns kernel readings into drained packets
+ * One connection from its first packet to its end: turns kernel readings into drained packets
  * and a verdict.
  *
- * Invariants:
- * 1. `acked = min(bytes_acked − base, written)`, base read before the first
- *    write of ours (kernel_facts, section 12.1), when nothing is under way: a login that
- *    is not acknowledged yet must not confirm a packet. Nothing else confirms a byte.
+ * Invariants, beside ARCHITECTURE.md, The rules it rests on:
+ * 1. Only `acked = min(bytes_acked − base, written)` drains a byte. Base is read when nothing is
+ *    under way: a login that is not acknowledged yet must not confirm a packet.
  * 2. A reading that fails, or that disagrees with Send-Q, confirms nothing and
  *    ends the connection.
- * 3. No end confirms anything: what was not confirmed while the peer was alive and
- *    reading will be sent again elsewhere, however orderly the connection ended.
- *    From the peer's FIN on nobody vouches for its program any more, unless
- *    `onPeerFin` says that such a server goes on reading or is known to end so.
- * 4. A connection with unacknowledged bytes is aborted, never closed: a closed
- *    one would deliver old bytes beside the replay (section 6.3). So is one with packets
+ * 3. No end confirms anything. From the peer's FIN on nobody vouches for its program any more,
+ *    unless `onPeerFin` says that such a server goes on reading or is known to end so.
+ * 4. A connection with unacknowledged bytes is aborted, never closed. So is one with packets
  *    that are not read or answered, where that confirms: they come again elsewhere, and an
- *    orderly end would say that the stream was whole. Nothing confirmed can be lost by it,
- *    for the program has it. Where the hold confirms, what was confirmed may still lie
- *    unread, and a reset might take it: there an acknowledged connection is closed.
+ *    orderly end would say that the stream was whole. Where the hold confirms, what was
+ *    confirmed may still lie unread, and a reset might take it: there an acknowledged
+ *    connection is closed.
  * 5. A read or a write that fails is the end, also while TCP lives: the layer
  *    above it (TLS, a proxy's protocol) has failed.
- * 6. Where answers confirm ({@link Answers}), or that the peer's program has read
- *    ({@link Reads}), 1 to 5 hold all the same; what had been answered or read when the
+ * 6. Where {@link Answers} or {@link Reads} confirm, what had been answered or read when the
  *    connection ended counts.
  *
  * @module
@@ -74,7 +68,6 @@ const ERRNO_WAIT_MS = 1000;
 const READING_GOOD_MS = 5;
 const MIN_POLL_MS = 1;
 
-/** The limits of a {@linkcode Connection}. */
 export interface ConnectionLimits extends LivenessLimits {
   readonly holdMs: number;
   /** What the peer's FIN means; see `SenderOptions.onPeerFin`. */
@@ -87,7 +80,6 @@ export interface ConnectionLimits extends LivenessLimits {
   readonly reads?: boolean;
 }
 
-/** What {@linkcode Connection} is told at its start. */
 export interface ConnectionOptions {
   /** Nothing is under way on it: its session is open. */
   readonly wire: Wire;
@@ -110,7 +102,6 @@ export interface ConnectionOptions {
   readonly onReceived: (chunk: Uint8Array) => void;
 }
 
-/** What one poll found. */
 export interface ConnectionReading {
   readonly verdict: Verdict;
   /** Bytes were acknowledged since the last poll. */
@@ -175,7 +166,6 @@ export class Connection {
   #good: { readonly reading: ConnectionReading; readonly atMs: number } | undefined;
 
   /**
-   * @param options The wire and its limits.
    * @throws {KernelCallError} The base could not be read; the wire is unusable.
    * @throws {WireError} Bytes are under way on it that nobody here has written, or what the
    *   peer's program has read is to confirm, and the wire cannot tell.
@@ -243,7 +233,6 @@ export class Connection {
     return this.#ledger.drainedThroughId;
   }
 
-  /** How many packets have drained here. */
   get drainedPackets(): number {
     return this.#ledger.drainedPackets;
   }
@@ -251,16 +240,6 @@ export class Connection {
   /** Bytes the peer's TCP has acknowledged. */
   get ackedBytes(): number {
     return this.#ledger.ackedBytes;
-  }
-
-  /** `"192.0.2.1:50123"`. */
-  get localAddress(): string {
-    return this.#wire.localAddress;
-  }
-
-  /** `"192.0.2.7:4000"`. */
-  get remoteAddress(): string {
-    return this.#wire.remoteAddress;
   }
 
   /** The last reading, for people. */
@@ -294,10 +273,7 @@ export class Connection {
     this.#outgoing.send(batches);
   }
 
-  /**
-   * While packets are held and nothing is under way, nobody says anything: the
-   * peer's kernel is asked for a sign of life.
-   */
+  /** While packets are held and nothing is under way, the peer's kernel is asked for a sign of life. */
   askPeer(asking: boolean): void {
     if (asking === this.#asking || this.#sample.state === TcpState.CLOSE) return;
     this.#asking = asking;
@@ -306,9 +282,7 @@ export class Connection {
 
   /**
    * Sends a heartbeat if it is due: after packets had their turn, for each would wait for
-   * the other's acknowledgement.
-   *
-   * @returns When the next one may be.
+   * the other's acknowledgement. Says when the next one may be.
    */
   beat(): number {
     // One question at a time: nobody could tell whose answer comes.
@@ -316,21 +290,16 @@ export class Connection {
     return this.#outgoing.beat(this.#clock.nowMs());
   }
 
-  /**
-   * Takes no more packets; our FIN goes out behind the last one, and behind the goodbye.
-   *
-   * @param inOrder Everything that was sent is confirmed. Otherwise there is no goodbye, and
-   *   answers that still come count.
-   */
+  /** See {@linkcode Outgoing.finish}; where not everything is confirmed, answers still count. */
   finish(inOrder: boolean): void {
     if (inOrder) this.answers?.finish();
     this.#outgoing.finish(inOrder);
   }
 
   /**
-   * Reads the kernel, drains what it can, and says how things are.
+   * Drains what it can, and says how things are.
    *
-   * @param isFresh Whether it has to be a new reading. Each costs as much as a small write, and
+   * @param isFresh Whether it has to be a new reading: each costs as much as a small write, and
    *   many steps have to do with the queue alone.
    */
   poll(isFresh = true): ConnectionReading {
@@ -425,8 +394,7 @@ export class Connection {
   }
 
   /**
-   * Lets go of the socket: closes it if every byte was acknowledged, and every packet read
-   * or answered where that confirms; aborts it otherwise. Idempotent.
+   * Lets go of the socket, as invariant 4 says. Idempotent.
    *
    * @param outcome What came of its packets, where the wire is to learn it.
    */
@@ -472,7 +440,7 @@ export class Connection {
     this.#onEnd();
   }
 
-  /** What had been acknowledged when an answer came: only that can be answered by it. */
+  /** Only what had been acknowledged when an answer came can be answered by it. */
   #hear(answers: Answers, chunk: Uint8Array, toHeartbeat: number): void {
     // Of a wire that is given back nothing can be read.
     if (answers.isOver) return;
@@ -524,7 +492,7 @@ export class Connection {
     }, nowMs);
   }
 
-  /** Looks for the cause of a silence: never proof, only words for a verdict. */
+  /** The cause of a silence: never proof, only words for a verdict. */
   #gatherEvidence(nowMs: number): void {
     if (this.#memory.silenceMs < EVIDENCE_AFTER_MS) {
       this.#localFault = undefined;
@@ -541,13 +509,10 @@ export class Connection {
   }
 
   /**
-   * State CLOSE: certain death. What remains is to name it, and that may take a
-   * moment: the kernel gives a connection's errno to whoever asks first (section 3),
-   * which may be a read or a write that is still pending, and whose rejection the
-   * runtime has not delivered yet. Example: the server resets while a write waits
-   * for room. SO_ERROR already reads 0, for the write was told; a verdict made now
-   * would not know of the reset. So we wait until both calls have returned, for a
-   * second at most, and only then take "nobody was told of an error" for an answer.
+   * State CLOSE: certain death, of which the name may come a moment later. The kernel gives a
+   * connection's errno to whoever asks first (kernel_facts, section 3): to a write that waited
+   * for room, for example, whose rejection the runtime has not delivered yet, while SO_ERROR
+   * already reads 0. Only once both calls have returned does that say that nobody was told.
    */
   #examineDeath(nowMs: number, progressed: boolean): ConnectionReading {
     this.#diedAtMs ??= nowMs;

@@ -13,7 +13,6 @@ import { type SocketSample, TcpState } from "../base/ports.ts";
 const CONTRADICTION_AFTER_MS = 1000;
 const CONTRADICTION_READINGS = 3;
 
-/** What one reading says. */
 export interface AckedCounts {
   /** `tcpi_bytes_acked`, of the bytes that are compared. */
   readonly ackedBytes: number;
@@ -23,7 +22,6 @@ export interface AckedCounts {
   readonly knownBytes: number;
 }
 
-/** Compares the readings of one connection. */
 export class CrossCheck {
   /** Since when Send-Q says that more is acknowledged than TCP_INFO, which stands still. */
   #disagreement:

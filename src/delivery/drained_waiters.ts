@@ -18,10 +18,8 @@ export class DrainedWaiters {
   readonly #waiters = new Set<Waiter>();
 
   /**
-   * Waits.
+   * Waits for every packet up to this id.
    *
-   * @param throughId For every packet up to this one.
-   * @param signal Ends the wait.
    * @throws {ClosedError} The sender was closed before.
    */
   async wait(throughId: number, signal: AbortSignal | undefined): Promise<void> {

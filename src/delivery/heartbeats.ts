@@ -20,32 +20,25 @@ export class Heartbeats {
   #askedAtMs: number | undefined;
   #heard = "";
 
-  /** @param plan What to send, when, and what comes back. */
   constructor(plan: ReadyHeartbeat) {
     this.#plan = plan;
   }
 
-  /** The bytes of one. */
   get bytes(): Uint8Array {
     return this.#plan.send;
   }
 
   /**
-   * When the next one is due.
+   * When the next one is due; `Infinity`: first the last one has to be answered.
    *
    * @param quietSinceMs When the kernel last took bytes.
-   * @returns 0: now; `Infinity`: first the last one has to be answered.
    */
   dueInMs(nowMs: number, quietSinceMs: number): number {
     if (this.#askedAtMs !== undefined) return Infinity;
     return Math.max(0, quietSinceMs + this.#plan.idleMs - nowMs);
   }
 
-  /**
-   * One goes out.
-   *
-   * @param watchedMs Now, in watched time.
-   */
+  /** One goes out. */
   sent(watchedMs: number): void {
     if (this.#plan.expect === undefined) return;
     this.#askedAtMs = watchedMs;

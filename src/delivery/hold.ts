@@ -1,11 +1,6 @@
 /**
- * What has drained and is not confirmed yet.
- *
- * A packet that the peer's TCP has acknowledged may still lie in its kernel,
- * unread, and die there with the program or the machine. So it stays in the queue
- * until its peer has been alive and reading for `holdMs` more. Nothing else
- * confirms: not the peer's FIN, which a program that was killed sends as well;
- * not quiet, in which nobody says anything; not a window probe that was answered.
+ * What has drained and is not confirmed yet (ARCHITECTURE.md, rule 3): it may still lie in the
+ * peer's kernel, unread, and die there with the program or the machine.
  *
  * Example, with a hold of 1 s: a packet is acknowledged at 5.00 s, and then there
  * is nothing to send. The peer's kernel is asked for a sign of life. It answers at
@@ -66,21 +61,17 @@ export class Hold {
   #held: Held[] = [];
   #packets = 0;
 
-  /** @param holdMs How long the peer has to be seen alive and reading. */
   constructor(holdMs: number) {
     this.#holdMs = holdMs;
   }
 
-  /** How many packets are held. */
   get heldPackets(): number {
     return this.#packets;
   }
 
   /**
-   * Packets have drained.
+   * Packets have drained, up to this id.
    *
-   * @param throughId Up to this one.
-   * @param packets How many.
    * @param sinceMs When the last acknowledgement came, or later.
    */
   add(throughId: number, packets: number, sinceMs: number): void {

@@ -6,8 +6,7 @@
  * Invariants:
  * 1. acked ≤ written ≤ assigned, and none of the three ever shrinks.
  * 2. A packet is drained when its last byte is acked, never earlier.
- * 3. Packets drain in the order in which they were assigned.
- * 4. Bytes of the session (a heartbeat, a goodbye) have their place in the stream, between
+ * 3. Bytes of the session (a heartbeat, a goodbye) have their place in the stream, between
  *    two packets, and belong to none: their acknowledgement drains nothing.
  *
  * @module
@@ -15,7 +14,6 @@
 
 import { PairFifo } from "../base/pair_fifo.ts";
 
-/** Byte offsets of one connection, mapped to packet ids. */
 export class Ledger {
   /** (end offset, id) of every packet that is assigned and not drained. */
   readonly #packetEnds = new PairFifo();
@@ -64,7 +62,6 @@ export class Ledger {
     return this.#drainedThroughId;
   }
 
-  /** How many packets this connection has drained. */
   get drainedPackets(): number {
     return this.#drainedPackets;
   }
@@ -103,7 +100,7 @@ export class Ledger {
     this.#packetEnds.push(this.#assignedBytes, id);
   }
 
-  /** Gives packets with ids that follow each other their places, each ending at one of `ends`. */
+  /** Gives packets with ids that follow each other their places, behind all earlier ones. */
   assignBatch(firstId: number, ends: Uint32Array): void {
     const startBytes = this.#assignedBytes;
     let id = firstId;

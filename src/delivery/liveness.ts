@@ -1,9 +1,8 @@
 /**
- * Is the other end still there? A pure function from readings to a verdict.
+ * Is the other end still there, and up to when did somebody vouch for it? A pure function from
+ * readings to a verdict, by rules 3 to 5 of ARCHITECTURE.md (kernel_facts, sections 7 and 12).
  *
- * The rule (kernel_facts, sections 7 and 12): bytes_acked standing still is not
- * death, and neither is a closed window; *no acknowledgement of any kind* while
- * bytes are outstanding is. Silence is the smaller of
+ * Silence is the smaller of
  *
  * - the kernel's `last_ack_recv`, which is large after an idle spell, and
  * - the time that we watched bytes being outstanding without any sign of the
@@ -12,13 +11,9 @@
  *   was blocked, must not take its own pause for the peer's, and a clock that
  *   jumps must not kill a connection.
  *
- * And up to when did somebody vouch for the peer? A packet leaves the queue only
- * once its peer was seen alive and reading for `holdMs` after it had acknowledged
- * it. *Alive* is any segment of the peer: an acknowledgement, or its answer to a
- * keepalive where nothing is under way. *Reading* is a window that is open, or
- * whose right edge (bytes acknowledged + window) moves: a program that does not
- * read cannot move it, while bytes_acked still creeps up behind a closed window,
- * for the kernel's persist timer pushes out what little room is left.
+ * A window's right edge is bytes acknowledged + window. A program that does not read cannot move
+ * it, while bytes_acked still creeps up behind a closed window, for the kernel's persist timer
+ * pushes out what little room is left.
  *
  * @module
  */
@@ -30,7 +25,6 @@ import { type LocalFault, type Logger, type SocketSample, TcpState } from "../ba
 /** One gap between two readings counts for at most this much silence or stall. */
 export const MAX_COUNTED_GAP_MS = 250;
 
-/** How much of a gap between two looks counts. */
 function watchedOf(gapMs: number): number {
   return Math.min(Math.max(gapMs, 0), MAX_COUNTED_GAP_MS);
 }
@@ -42,7 +36,7 @@ export const EVIDENCE_AFTER_MS = 250;
 const DEAD_AFTER_WINDOW_PROBES = 3;
 
 /** While packets are held and nothing is under way, the peer is asked this often. */
-export const ASK_INTERVAL_MS = 1000;
+const ASK_INTERVAL_MS = 1000;
 /** So many unanswered questions in a row make its silence death. */
 const DEAD_AFTER_QUESTIONS = 2;
 
@@ -119,7 +113,6 @@ export type Verdict =
  */
 export type VerdictKind = Verdict["kind"];
 
-/** Limits of {@linkcode judge}. */
 export interface LivenessLimits {
   /** Silence that is death, unless twice the round-trip time is longer. */
   readonly stallTimeoutMs: number;
@@ -191,13 +184,12 @@ export interface Evidence {
   readonly localFault: LocalFault | undefined;
 }
 
-/** The verdict, and whether the connection is to be given up for it. */
+/** What {@linkcode judge} makes of a reading. */
 export interface Judgement {
   readonly verdict: Verdict;
   readonly giveUp: boolean;
 }
 
-/** The memory of a connection just made. */
 export function freshMemory(nowMs: number): LivenessMemory {
   return {
     atMs: nowMs,
@@ -216,7 +208,6 @@ export function freshMemory(nowMs: number): LivenessMemory {
   };
 }
 
-/** Takes a reading into memory. */
 export function observe(memory: LivenessMemory, observation: Observation): LivenessMemory {
   const { nowMs, sample, ackedBytes, unackedBytes, progressed } = observation;
   const gapMs = nowMs - memory.atMs;
@@ -257,10 +248,7 @@ export function vouchedUntilMs({ aliveAtMs, readingAtMs }: LivenessMemory): numb
   return Math.min(aliveAtMs, readingAtMs);
 }
 
-/**
- * Whether a peer that had stopped reading for `holdMs` or longer reads again:
- * what it acknowledged before then has to be held anew.
- */
+/** Whether a peer reads again that had stopped for `holdMs` or longer: what it has is held anew. */
 export function resumedReading(
   before: LivenessMemory,
   after: LivenessMemory,
@@ -347,7 +335,6 @@ export function judgeDeath(code: string, silenceMs: number): Verdict {
   }
 }
 
-/** How serious a verdict is that a connection goes on with; the others are for developers. */
 const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
   "peer-stalled": "warn",
   "local-fault": "warn",
@@ -355,7 +342,7 @@ const LEVELS: Partial<Record<VerdictKind, keyof Logger>> = {
   "removal-stuck": "error",
 };
 
-/** How loudly it is said. */
+/** How loudly a verdict is said that a connection goes on with; most are for developers. */
 export function levelOf(verdict: Verdict): keyof Logger {
   return isMomentary(verdict) ? "debug" : LEVELS[verdict.kind] ?? "debug";
 }
@@ -369,6 +356,12 @@ export function isMomentary(verdict: Verdict): boolean {
 export function isNews(before: Verdict, verdict: Verdict): boolean {
   return verdict.kind !== before.kind || (isMomentary(before) && !isMomentary(verdict));
 }
+
+const NO_RESPONSE = {
+  answers: "the server's TCP has acknowledged a packet, its program has not answered",
+  heartbeat: "the server has not answered the heartbeat",
+  packets: "not a byte from the server",
+} as const;
 
 /**
  * Says a verdict in words, for a person.
@@ -391,15 +384,7 @@ export function describeVerdict(verdict: Verdict): string {
     case "local-fault":
       return `local fault: ${verdict.fault.words}`;
     case "no-response":
-      if (verdict.to === "answers") {
-        return `no response: the server's TCP has acknowledged a packet, its program has not ` +
-          `answered for ${seconds(verdict.unansweredMs)}`;
-      }
-      return verdict.to === "heartbeat"
-        ? `no response: the server has not answered the heartbeat for ${
-          seconds(verdict.unansweredMs)
-        }`
-        : `no response: not a byte from the server for ${seconds(verdict.unansweredMs)}`;
+      return `no response: ${NO_RESPONSE[verdict.to]} for ${seconds(verdict.unansweredMs)}`;
     case "peer-closed":
       return "peer closed the connection";
     case "closes-early":
@@ -455,8 +440,7 @@ function isWindowClosed(sample: SocketSample, windowLimitedUsBefore: number): bo
 /**
  * The verdict on an end that this side has decided; undefined: it is none.
  *
- * @param code What the wire failed with.
- * @param words The same in words, where it has some.
+ * @param words Those of the wire, where it has some.
  */
 export function ownEnd(code: string, words: string | undefined): Verdict | undefined {
   const usual = OWN_END_WORDS.get(code);
@@ -471,17 +455,11 @@ export class WatchedTime {
   #clockMs: number;
   #watchedMs = 0;
 
-  /** @param clockMs Now, by the clock. */
   constructor(clockMs: number) {
     this.#clockMs = clockMs;
   }
 
-  /**
-   * Somebody looks.
-   *
-   * @param clockMs Now, by the clock.
-   * @returns Now, in watched time.
-   */
+  /** Somebody looks. Returns now, in watched time. */
   look(clockMs: number): number {
     this.#watchedMs = this.at(clockMs);
     this.#clockMs = clockMs;

@@ -14,7 +14,6 @@ const IDLE_LOOK_MS = 60_000;
 /** Silence that is read at its limit, or a jiffy before it, would have to be looked at again. */
 const GRAIN_MS = 20;
 
-/** What stands open on a connection. */
 export interface Open {
   readonly nowMs: number;
   /** The smoothed round-trip time. */

@@ -6,8 +6,7 @@
  * 1. One write at a time; what it did not take goes first with the next one.
  * 2. Everything goes out in the order in which it was given, and has its place in the
  *    ledger before the kernel gets it.
- * 3. No byte of the session stands among those of a packet: a heartbeat and the goodbye
- *    begin where every packet is written to its end.
+ * 3. A heartbeat and the goodbye begin where every packet is written to its end.
  * 4. The goodbye goes out once everything else is confirmed, and our FIN behind it.
  *    Nothing goes out behind our FIN.
  * 5. A write that fails, or takes nothing, is the last one.
@@ -50,7 +49,6 @@ const writersOf = new WeakMap<Clock, { connections: number }>();
 const MIN_TURN_BYTES = WRITE_BYTES;
 const MAX_TURN_BYTES = 4 * 1024 * 1024;
 
-/** What an {@linkcode Outgoing} is told at its start. */
 export interface OutgoingOptions {
   readonly wire: Wire;
   readonly clock: Clock;
@@ -107,7 +105,6 @@ export class Outgoing {
   #takenAtMs: number;
   #unansweredSinceMs: number | undefined;
 
-  /** @param options The wire and its ledger. */
   constructor(options: OutgoingOptions) {
     this.#options = options;
     this.#takenAtMs = options.clock.nowMs();
@@ -149,11 +146,7 @@ export class Outgoing {
     if (!this.#writing) void this.#pump();
   }
 
-  /**
-   * Sends a heartbeat if it is due.
-   *
-   * @returns When the next one may be.
-   */
+  /** Sends a heartbeat if it is due. Says in how many milliseconds the next one may be. */
   beat(nowMs: number): number {
     const { heartbeats, ledger } = this.#options;
     if (heartbeats === undefined || this.#finishing || this.#failed) return Infinity;
@@ -185,7 +178,6 @@ export class Outgoing {
     this.#failed = true;
   }
 
-  /** Forgets what has not gone out. */
   drop(): void {
     this.#parts = [];
     this.#head = 0;
@@ -264,14 +256,13 @@ export class Outgoing {
     this.#writtenInTurnBytes = 0;
     this.#owedPackets = lastId() - this.#lastId;
     if (this.#owedPackets > 0) this.#storedAtMs = this.#turnFromMs;
-    this.#lastId = lastId();
+    this.#lastId += this.#owedPackets;
     const nobodyStored = this.#nobodyStores;
     this.#nobodyStores = this.#turnFromMs - this.#storedAtMs >= NOTHING_STORED_FOR_MS;
     if (this.#nobodyStores) this.#turnMs = this.#partOf(TURN_WITH_NOTHING_STORED_MS);
     else if (nobodyStored) this.#turnMs = 0;
   }
 
-  /** The next bytes to write. */
   #nextChunk(): Uint8Array | undefined {
     const chunk = this.#takeChunk();
     // Also where there is always more, so that the list is never empty.

@@ -1,10 +1,8 @@
 /**
  * What the server's program owes: the answer to a packet, where that confirms it, the answer
- * to a heartbeat, any byte at all where it always responds. Who owes for too long is given up.
- *
- * Example: an answer may take 2 s, and comes after one; but the sender is stopped for 4 s in
- * between. Awake again it has watched a quarter of a second more, and the answer lies in the
- * socket: before anybody is called late, the reader has its turn.
+ * to a heartbeat, any byte at all where it always responds. Who owes for too long is given up;
+ * but after a pause of our own the answer may lie in the socket, so that before anybody is called
+ * late, the reader has its turn.
  *
  * @module
  */
@@ -39,7 +37,6 @@ export class Owed {
   #turns = 0;
   #turnAtMs = 0;
 
-  /** @param parts Who may owe something. */
   constructor(parts: OwedParts) {
     this.#parts = parts;
   }

@@ -18,14 +18,12 @@ export interface PaceLimits {
 /** What may go ahead of its time: a timer is seldom more precise, and a wake-up not free. */
 const BURST_MS = 50;
 
-/** One schedule that packets and bytes share. */
 export class Pace {
   readonly #packetMs: number;
   readonly #bytesPerMs: number;
   #packetDueAtMs = -Infinity;
   #byteDueAtMs = -Infinity;
 
-  /** @param limits The rates. */
   constructor({ maxPacketsPerSecond, maxBytesPerSecond }: PaceLimits) {
     this.#packetMs = 1000 / maxPacketsPerSecond;
     this.#bytesPerMs = maxBytesPerSecond / 1000;
@@ -45,7 +43,6 @@ export class Pace {
     return Math.max(0, Math.min(packets, bytes, batch.ends.length));
   }
 
-  /** Packets go out. */
   spend(packets: number, bytes: number, nowMs: number): void {
     this.#packetDueAtMs = Math.max(this.#packetDueAtMs, nowMs) + packets * this.#packetMs;
     this.#byteDueAtMs = Math.max(this.#byteDueAtMs, nowMs) + bytes / this.#bytesPerMs;

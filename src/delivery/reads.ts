@@ -1,13 +1,7 @@
 /**
  * How far the peer's program has read, of one connection whose wire can tell. Pure
- * bookkeeping; positions come in as arguments.
- *
- * A packet that the program has read needs no hold: it lies in no kernel any more. What
- * the program then makes of it, nobody knows without an answer.
- *
- * Example: packets 7 and 8, of 100 bytes each, are written and acknowledged, and the wire
- * says that 100 bytes are unread. So packet 7 was read, and may be removed; packet 8 may
- * still die in the peer's kernel, and would be sent again.
+ * bookkeeping; positions come in as arguments. A packet that was read needs no hold: it lies in
+ * no kernel any more.
  *
  * Invariants:
  * 1. A packet counts as read once its last byte was read, and was acknowledged.
@@ -20,7 +14,7 @@
 import type { PacketBatch } from "../base/ports.ts";
 import { PairFifo } from "../base/pair_fifo.ts";
 
-/** How far the peer's program has read. */
+/** Packets and how many of them the peer's program has read. */
 export class Reads {
   /** (end offset, id) of every packet that is sent and not read. */
   readonly #packetEnds = new PairFifo();
@@ -34,7 +28,6 @@ export class Reads {
     return this.#confirmedThroughId;
   }
 
-  /** How many of this connection are. */
   get confirmedPackets(): number {
     return this.#readPackets;
   }
@@ -49,12 +42,7 @@ export class Reads {
     return this.#heldPackets;
   }
 
-  /**
-   * Packets go out.
-   *
-   * @param batches In order.
-   * @param startBytes Where in the stream they begin.
-   */
+  /** Packets go out, in order, from this place in the stream on. */
   assigned(batches: readonly PacketBatch[], startBytes: number): void {
     let before = startBytes;
     for (const { firstId, bytes, ends } of batches) {

@@ -1,24 +1,17 @@
 /**
  * The way of the packets through a sender: read ahead from the queue, assigned
- * to a connection, drained, held, confirmed, removed from disk.
+ * to a connection, drained, held, confirmed, removed from disk (ARCHITECTURE.md, Words).
  *
- * Four marks walk through the ids, and their order is the promise:
+ * Four marks walk through the ids. Their order is the promise, and asserted wherever one moves:
  *
  *     removed ≤ confirmed ≤ drained ≤ assigned ≤ last id on disk
  *
- * - assigned: given to the present connection
- * - drained: the peer's TCP has acknowledged its last byte
- * - confirmed: drained, and then the peer was seen alive and reading for `holdMs`
- *   more ({@linkcode Hold}); or, where answers confirm, drained and then answered
- *   ({@linkcode Answers}); or, where the wire can tell, drained and then read by the peer's
- *   program ({@linkcode Reads})
- * - removed: no longer on disk
+ * {@linkcode Hold} confirms what has drained, or {@linkcode Answers}, or {@linkcode Reads}.
  *
- * Invariants, the order above being asserted wherever a mark moves:
+ * Invariants:
  * 1. Only a confirmed id is removed, and no removal takes more packets than were
  *    confirmed.
- * 2. A rewind puts assigned and drained back to confirmed, so the next
- *    connection starts with the first packet that is not confirmed.
+ * 2. A rewind puts assigned and drained back to confirmed.
  * 3. Ids are assigned in order, whole packets only, without gaps but for
  *    packets that somebody else removed.
  * 4. In flight never exceeds `maxInFlightBytes`, or two packets if those are larger, but for
@@ -75,7 +68,6 @@ export interface SendWindowLimits extends PaceLimits {
   readonly reads?: boolean;
 }
 
-/** What a {@linkcode SendWindow} is told at its start. */
 export interface SendWindowOptions {
   readonly queue: DeliveryQueue;
   readonly clock: Clock;
@@ -93,12 +85,9 @@ export interface SendWindowOptions {
 /** However large packets are: while one is acknowledged, the next is on its way. */
 const LEAST_IN_FLIGHT = 2;
 
-/** What stands between a packet and the wire. */
-interface Room {
-  readonly roomBytes: number;
-  readonly inFlightBytes: number;
-  readonly inFlightPackets: number;
-  readonly unconfirmed: number;
+/** A moment; one that has passed was for something that is over. */
+function ahead(atMs: number, nowMs: number): number {
+  return atMs > nowMs ? atMs : Infinity;
 }
 
 /** The packets between the queue's file and one connection. */
@@ -151,7 +140,6 @@ export class SendWindow {
   #stuckSinceMs: number | undefined;
   #failure: { readonly error: unknown } | undefined;
 
-  /** @param options The queue and its bounds. */
   constructor(options: SendWindowOptions) {
     this.#options = options;
     this.#queue = options.queue;
@@ -225,11 +213,7 @@ export class SendWindow {
     this.#backlogPace = new Pace(backlogPace);
   }
 
-  /**
-   * A connection was made: what is stored by now is its backlog.
-   *
-   * @param limits What it keeps to; nothing is held of the one before.
-   */
+  /** A connection was made, and keeps to these limits: what is stored by now is its backlog. */
   connected(connection: Connection, opened: Opened, limits: SendWindowLimits): void {
     this.#limits = limits;
     this.#hold = new Hold(limits.holdMs);
@@ -260,9 +244,7 @@ export class SendWindow {
         next = 0;
         break;
       }
-      const roomBytes = maxInFlightBytes - inFlightBytes;
-      const room = { roomBytes, inFlightBytes, inFlightPackets, unconfirmed };
-      const inRoom = this.#packetsToSend(stored, room);
+      const inRoom = this.#packetsToSend(stored, inFlightBytes, inFlightPackets, unconfirmed);
       const allowed = this.#transformer === undefined ? inRoom : Math.min(inRoom, 1);
       const packets = this.#packetsInPace(stored, allowed, nowMs);
       if (packets === 0) {
@@ -289,8 +271,7 @@ export class SendWindow {
     }
     this.#ahead.splice(0, next);
     if (taken.length > 0) this.#assign(connection, taken);
-    // A whole window is read at once, so that what is acknowledged makes room
-    // for packets that are there already.
+    // A whole window at once: what is acknowledged makes room for packets that are there already.
     if (
       this.#givingUp === undefined && this.#ahead.length === 0 &&
       (inFlightBytes < maxInFlightBytes || inFlightPackets < LEAST_IN_FLIGHT) && this.hasMore
@@ -401,21 +382,19 @@ export class SendWindow {
     await this.#removal;
   }
 
-  /** When {@linkcode topUp}, {@linkcode take} or {@linkcode removeConfirmed} have something to do. */
+  /** When there is something to do, whatever happens. */
   dueInMs(nowMs: number): number {
-    const heldInMs = this.#hold.dueInMs(nowMs);
     const unread = this.#limits.reads && (this.#confirmation?.heldPackets ?? 0) > 0;
     // That the program has read on is told to nobody.
     const readOnInMs = unread ? READ_ON_POLL_MS : Infinity;
     const waiting = this.#confirmedId > this.#removedId && this.#removal === undefined;
-    const removeInMs = waiting ? this.#removeRetryAtMs - nowMs : Infinity;
-    const readInMs = this.hasMore && !this.#reading && this.#readRetryAtMs > nowMs
-      ? this.#readRetryAtMs - nowMs
-      : Infinity;
-    // One that has passed was for a connection that takes no more.
-    const paceInMs = this.#paceReadyAtMs > nowMs ? this.#paceReadyAtMs - nowMs : Infinity;
-    const buryInMs = this.#buryRetryAtMs > nowMs ? this.#buryRetryAtMs - nowMs : Infinity;
-    return Math.max(0, Math.min(heldInMs, readOnInMs, removeInMs, readInMs, paceInMs, buryInMs));
+    const dueAtMs = Math.min(
+      waiting ? this.#removeRetryAtMs : Infinity,
+      this.hasMore && !this.#reading ? ahead(this.#readRetryAtMs, nowMs) : Infinity,
+      ahead(this.#paceReadyAtMs, nowMs),
+      ahead(this.#buryRetryAtMs, nowMs),
+    );
+    return Math.max(0, Math.min(this.#hold.dueInMs(nowMs), readOnInMs, dueAtMs - nowMs));
   }
 
   #giveUp(id: number, attempts: number, words?: string): void {
@@ -509,13 +488,16 @@ export class SendWindow {
   /** How many of a batch's packets may be under way: two, be they larger than the window. */
   #packetsToSend(
     batch: PacketBatch,
-    { roomBytes, inFlightBytes, inFlightPackets, unconfirmed }: Room,
+    inFlightBytes: number,
+    inFlightPackets: number,
+    unconfirmed: number,
   ): number {
     const toSend = Math.min(batch.ends.length, this.#lastIdToSend + 1 - batch.firstId);
     if (toSend <= 0) return 0;
     if (this.#limits.session?.separate && inFlightBytes > 0) return 0;
     // Ids may be missing, so that the first packet lies beyond the trial.
     const onTrial = this.#suspects.trialThroughId(this.#confirmedId) + 1 - batch.firstId;
+    const roomBytes = this.#limits.maxInFlightBytes - inFlightBytes;
     return Math.min(
       this.#limits.session?.separate ? 1 : toSend,
       Math.max(packetsWithin(batch, roomBytes), LEAST_IN_FLIGHT - inFlightPackets),

@@ -1,16 +1,12 @@
 /**
- * The one loop that owns every transition: idle, connecting, connected,
- * ending, backing off, closed. Everything else (a finished write, a new
+ * The one loop that owns every transition. Everything else (a finished write, a new
  * packet, a timer) only wakes it.
  *
  * Invariants:
  * 1. There is at most one connection, and at most one attempt to make one.
- * 2. A packet is confirmed only after its peer was found alive and reading for
- *    `holdMs`, or where answers or the program's reading confirm, after these
- *    ({@link SendWindow}); no end of a connection confirms anything.
- * 3. A confirmed packet resets the backoff; neither a connect nor an
+ * 2. A confirmed packet resets the backoff; neither a connect nor an
  *    acknowledgement does, for a server may acknowledge and reset for ever.
- * 4. Every wait has an end: a deadline, a timer, or an event that must come.
+ * 3. Every wait has an end: a deadline, a timer, or an event that must come.
  *
  * @module
  */
@@ -53,7 +49,6 @@ export interface SupervisorLimits extends ConnectionLimits, SendWindowLimits {
   readonly connect: "on-demand" | "always";
 }
 
-/** Everything the supervisor reaches the world through. */
 export interface SupervisorPorts {
   readonly queue: DeliveryQueue;
   readonly dialer: Dialer;
@@ -122,11 +117,7 @@ export class Supervisor {
   #failedAttempts = 0;
   #receivedBytes = 0;
 
-  /**
-   * @param limits Bounds and times.
-   * @param ports The world.
-   * @param sentThroughId Ids up to here may have been on a wire in an earlier life.
-   */
+  /** @param sentThroughId Ids up to here may have been on a wire in an earlier life. */
   constructor(limits: SupervisorLimits, ports: SupervisorPorts, sentThroughId: number) {
     this.#limits = limits;
     this.#nextLimits = limits;
@@ -156,12 +147,10 @@ export class Supervisor {
     return this.#closed.promise;
   }
 
-  /** What the sender is doing. */
   get state(): SenderState {
     return this.#state.kind;
   }
 
-  /** The last verdict on the path. */
   get verdict(): Verdict {
     return this.#verdict;
   }
@@ -171,7 +160,6 @@ export class Supervisor {
     return this.#changes;
   }
 
-  /** Counters and what is under way. */
   get stats(): DeliveryStats {
     const connection = this.#connection;
     return {
@@ -189,12 +177,7 @@ export class Supervisor {
     };
   }
 
-  /**
-   * Resolves once every packet that is on disk now has drained.
-   *
-   * @param signal Ends the wait.
-   * @throws {ClosedError} The sender was closed before.
-   */
+  /** See `Sender.drained`. */
   async drained(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
     if (this.#state.kind === "closed") throw new ClosedError("The sender is closed.");
@@ -214,11 +197,7 @@ export class Supervisor {
     this.#wakeSignal.wake();
   }
 
-  /**
-   * Delivers what is on disk now and waits until it is confirmed, for
-   * `deliverTimeoutMs` at most; then half-closes and gives the peer up to a second
-   * to end its side in order. What is not confirmed stays on disk.
-   */
+  /** See `Sender.close`. */
   close(deliverTimeoutMs: number): Promise<void> {
     const closeAtMs = this.#clock.nowMs() + deliverTimeoutMs;
     if (this.#closeAtMs === undefined) this.#window.stopAfter(this.#ports.queue.lastId);
@@ -569,7 +548,7 @@ export class Supervisor {
     return this.#mustClose(nowMs) || (this.#closeAtMs !== undefined && !this.#window.hasMore);
   }
 
-  /** Until {@linkcode close} gives up; nothing once it has. */
+  /** Until {@linkcode close} gives up; `Infinity` once it has. */
   #closeInMs(nowMs: number): number {
     return this.#closeAtMs === undefined || this.#mustClose(nowMs)
       ? Infinity

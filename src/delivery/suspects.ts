@@ -1,27 +1,22 @@
 /**
  * What follows from connections that break, one after the other, before anything
- * they carried was confirmed.
+ * they carried was confirmed. Kept in memory only.
  *
  * First, less is sent each time. Example: 800 packets are under way when the
  * server resets, and again when the same 800 are sent anew. From then on half of
  * them go out, 400, 200, 100, until something is confirmed: a server that ends
- * every connection costs a packet a second and not the whole window.
- *
- * Where no packet is ever given up, the first confirmation ends that: the server
- * works again.
+ * every connection costs a packet a second and not the whole window. Where no packet is ever
+ * given up, the first confirmation ends that.
  *
  * Second, and only where `maxAttempts` allows it, the packet that ends every
- * connection is found. Any of the 800 may be the one that the server dies of. If it
- * is among the first 400, their connection breaks as well and 200 are tried; if it
- * is not, the 400 are confirmed and the search goes on behind them. In the end one
- * packet is alone when its connection breaks, and only such a one is ever given up.
+ * connection is found. If it is among the first 400, their connection breaks as well and 200 are
+ * tried; if it is not, the 400 are confirmed and the search goes on behind them. Only a
+ * packet that is alone when its connection breaks is ever given up.
  *
  * Nothing is suspected at the first break, which is mostly the network's. And
  * a server that ends every connection, whatever is sent, must not cost packet
  * after packet: without one that is confirmed in between, each conviction needs
  * twice as many breaks as the last.
- *
- * Kept in memory only: a sender that starts anew begins anew.
  *
  * @module
  */

@@ -8,6 +8,7 @@ import type { Clock } from "../base/ports.ts";
 const STEP_INTERVAL_MS = 1;
 /** So many turns without news end the wait. */
 const QUIET_TURNS = 2;
+
 /** Wakes a loop: at a ring, or at the latest when the time is up. */
 export class WakeSignal {
   readonly #clock: Clock;
@@ -50,11 +51,7 @@ export class WakeSignal {
     return this.#clock.nowMs() - this.#wokenAtMs >= STEP_INTERVAL_MS;
   }
 
-  /**
-   * Waits for a ring; one that came since the last wait counts.
-   *
-   * @param timeoutMs The longest wait.
-   */
+  /** Waits for a ring, so long at most; one that came since the last wait counts. */
   async wait(timeoutMs: number): Promise<void> {
     if (!this.#woken) {
       const { promise, resolve } = Promise.withResolvers<void>();
