@@ -1,11 +1,8 @@
 /**
  * How a connection that was accepted here ends: by a reset, unless it was told that it may end
  * in order. So its client can tell "all is well" from every other end, also from that of a
- * process that was killed.
- *
- * A process that dies has its connections closed by the kernel, which would send the same FIN
- * as an orderly end; with SO_LINGER {1, 0} it sends a reset. As long as that is set, the socket
- * is gone with the close, and a FIN that gets lost is not repeated: so it is taken back before
+ * process that was killed, whose kernel sends a reset with SO_LINGER {1, 0} in the place of a FIN.
+ * As long as that is set, a FIN that gets lost is not repeated: so it is taken back before
  * an orderly end (kernel_facts, section 6.3).
  *
  * @module
@@ -27,7 +24,6 @@ const PEEK = 0x02 | 0x40;
 /** Just accepted, it most likely has the number below the lowest free one. */
 const BELOW_HINT = 2;
 
-/** What the end of one accepted connection looks like to its client. */
 export class AcceptedEnd {
   readonly #found: FoundDescriptor;
   readonly #onRefused: (error: KernelCallError) => void;

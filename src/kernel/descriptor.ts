@@ -16,6 +16,7 @@ import {
   errnoName,
   IPPROTO_TCP,
   SO_ERROR,
+  SO_TYPE,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
   SOCK_STREAM,
@@ -31,12 +32,11 @@ import {
   SOCKADDR_BYTES,
 } from "./ip_address.ts";
 import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
+import { POLLNVAL } from "./socket_reader.ts";
 
 const F_DUPFD_CLOEXEC = 1030;
-const SO_TYPE = 3;
 const SO_ACCEPTCONN = 30;
 const SO_COOKIE = 57;
-const POLLNVAL = 0x20;
 
 /**
  * Where the scan ends. `/proc/self/fd` would say exactly which descriptors are
@@ -56,39 +56,33 @@ const NEAR_HINT = 16;
 export interface ReportedEnd {
   /** The IP address as text, perhaps with a zone. */
   readonly hostname: string;
-  /** The port. */
   readonly port: number;
 }
 
 /** The addresses that Deno reports for a connection. */
 export interface ConnectionAddresses {
-  /** This end. */
   readonly localAddr: ReportedEnd;
-  /** The other end. */
   readonly remoteAddr: ReportedEnd;
 }
 
-/** A descriptor of Deno's, and both ends as the kernel names them. */
-export interface FoundDescriptor {
-  /** Deno's own: nobody else may close it, and once Deno has, it is somebody else's. */
-  readonly fd: number;
-  /** The other end. */
-  readonly remote: Endpoint;
-  /** This end. */
+/** Both ends of a connection, as the kernel names them. */
+export interface ConnectionEnds {
   readonly local: Endpoint;
+  readonly remote: Endpoint;
+}
+
+/** A descriptor of Deno's. */
+export interface FoundDescriptor extends ConnectionEnds {
+  /** Nobody else may close it, and once Deno has, it is somebody else's. */
+  readonly fd: number;
 }
 
 /** What came of the search. */
 export type DescriptorSearch =
-  | {
-    /** The connection was found and lives. */
+  | ConnectionEnds & {
     readonly kind: "found";
     /** A duplicate of its descriptor, close-on-exec; the caller closes it. */
     readonly fd: number;
-    /** The other end, as the kernel names it. */
-    readonly remote: Endpoint;
-    /** This end, as the kernel names it. */
-    readonly local: Endpoint;
   }
   | {
     /** It died since it was made: the kernel has forgotten its peer. */
@@ -97,6 +91,11 @@ export type DescriptorSearch =
     readonly errorName: string | undefined;
   };
 
+/** A socket for its number alone, which the caller closes; negative: there may be no more. */
+function spareSocket(): number {
+  return libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+}
+
 /**
  * The lowest free descriptor, which the next socket of this process will most
  * likely get. Ask just before connecting.
@@ -104,7 +103,7 @@ export type DescriptorSearch =
  * @returns `undefined`: the process has as many as it may.
  */
 export function nextDescriptorHint(): number | undefined {
-  const fd = libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const fd = spareSocket();
   if (fd < 0) return undefined;
   closeDescriptor(fd);
   return fd;
@@ -113,16 +112,14 @@ export function nextDescriptorHint(): number | undefined {
 /**
  * Whether this process may open so many descriptors more. Whoever lets strangers
  * in asks before: what they take must not be missing where packets are delivered
- * and stored. Costs 2 µs a descriptor.
- *
- * @param count How many.
- * @returns True also where the C library is not granted, and nobody can tell.
+ * and stored. Costs 2 µs a descriptor. True also where the C library is not granted, and nobody
+ * can tell.
  */
 export function hasSpareDescriptors(count: number): boolean {
   const opened: number[] = [];
   try {
     while (opened.length < count) {
-      const fd = libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+      const fd = spareSocket();
       if (fd < 0) return false;
       opened.push(fd);
     }
@@ -139,7 +136,6 @@ export function hasSpareDescriptors(count: number): boolean {
  * Finds a connection's descriptor and duplicates it: the duplicate keeps the
  * kernel's counters readable after Deno has closed its own.
  *
- * @param conn The connection.
  * @param hint From {@linkcode nextDescriptorHint}; only speed depends on it.
  * @throws {KernelCallError} Not among the first 65,536 descriptors, or it could
  *   not be duplicated.
@@ -190,7 +186,7 @@ export function findDescriptor(
 
 /** Asked of a socket that is there for certain: of the one that is looked for it is not known. */
 function readsOwnAddresses(reader: AddressReader): boolean {
-  const fd = libc().socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  const fd = spareSocket();
   if (fd < 0) return true; // Too many open files: nobody can tell.
   try {
     return reader.own(fd) !== undefined;
@@ -239,15 +235,10 @@ function search(
   return undefined;
 }
 
-/**
- * Whether a descriptor is a living connection between these two ends.
- *
- * @param fd Any number.
- * @param ends As the kernel named them.
- */
+/** Whether any number is the descriptor of a living connection between these two ends. */
 export function hasEnds(
   fd: number,
-  ends: Omit<FoundDescriptor, "fd">,
+  ends: ConnectionEnds,
   reader: AddressReader = new AddressReader(),
 ): boolean {
   const [peer, own] = [reader.peer(fd), reader.own(fd)];
@@ -258,7 +249,6 @@ export function hasEnds(
 /**
  * Duplicates a descriptor, close-on-exec; the caller closes it.
  *
- * @param fd The descriptor.
  * @param isTwin Whether a descriptor is the same connection's: a call that says yes and does
  *   nothing gives 0, which is somebody else's.
  * @throws {KernelCallError} It could not be duplicated.
@@ -298,12 +288,8 @@ function refused(call: string): KernelCallError {
   );
 }
 
-/** Every descriptor of this process that is open. */
-export function openDescriptors(): Iterable<number> {
-  return openOnesFrom(0);
-}
-
-function* openOnesFrom(first: number): Generator<number> {
+/** Every descriptor of this process that is open, from this one on. */
+export function* openDescriptors(first = 0): Generator<number> {
   for (let fd = first; fd < MAX_DESCRIPTOR; fd += ASKED_TOGETHER) {
     yield* openOnes(fd, ASKED_TOGETHER);
   }
@@ -312,7 +298,7 @@ function* openOnesFrom(first: number): Generator<number> {
 function* searchOrder(hint: number): Generator<number> {
   for (let fd = hint; fd < hint + NEAR_HINT; fd++) yield fd;
   for (let fd = 0; fd < ASKED_SINGLY; fd++) yield fd;
-  yield* openOnesFrom(ASKED_SINGLY);
+  yield* openDescriptors(ASKED_SINGLY);
 }
 
 /** Which of these descriptors are open; all of them where poll does not say. */

@@ -10,7 +10,7 @@ import type { Dialer } from "../base/ports.ts";
 import { formatHostPort, normalizeHostname } from "../base/remote.ts";
 import { onAbort } from "../base/waits.ts";
 import { duplicateDescriptor, nextDescriptorHint } from "./descriptor.ts";
-import { parseIpAddress, sameEndpoint } from "./ip_address.ts";
+import { sameEndpoint } from "./ip_address.ts";
 import { closeDescriptor, loadLibc } from "./libc.ts";
 import { captureLocalPath, lookUpRoute } from "./local_fault.ts";
 import { hasAddress } from "./look_up.ts";
@@ -20,7 +20,7 @@ import {
   type SocketOptions,
   validateSocketOptions,
 } from "./socket_options.ts";
-import { parseSource, type Source } from "./source.ts";
+import { isAddress, parseSource, type Source } from "./source.ts";
 import { type ByteConn, resetConnection, TcpWire } from "./tcp_wire.ts";
 import { toWireError } from "./wire_error.ts";
 
@@ -111,13 +111,7 @@ export function tcpDialer(
       const hint = nextDescriptorHint();
       const conn = await connect(openerFrom(from), host, port, signal, onLookedUp);
       try {
-        const wire = adopt(
-          conn,
-          hint,
-          options,
-          socket,
-          (...parts) => new TcpWire(...parts),
-        );
+        const wire = adopt(conn, hint, options, socket, (...parts) => new TcpWire(...parts));
         optionsWereTaken = true;
         return wire;
       } catch (error) {
@@ -133,7 +127,6 @@ export function tcpDialer(
   };
 }
 
-/** Makes a connection, or fails. */
 type Open = (
   end: { readonly hostname: string; readonly port: number; readonly signal: AbortSignal },
 ) => Promise<ByteConn>;
@@ -181,8 +174,7 @@ function connect(
 
 /** A failed look-up is not told here: Deno's own fails with it, and ends the attempt. */
 async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<void> {
-  const literal = parseIpAddress(hostname) !== undefined;
-  if (literal || await hasAddress(hostname)) onLookedUp();
+  if (isAddress(hostname) || await hasAddress(hostname)) onLookedUp();
 }
 
 /**
@@ -211,27 +203,16 @@ function describeFailure(error: unknown, hostname: string): unknown {
 const TRY_AGAIN = /^temporary failure|^try again/i;
 
 function lookUpError(hostname: string, words: string, cause: Error): WireError {
-  if (nextDescriptorHint() === undefined) {
-    return new WireError("EMFILE", `${hostname} could not be looked up: ${OUT_OF_DESCRIPTORS}`, {
-      cause,
-    });
-  }
+  const failed = (code: string, why: string) =>
+    new WireError(code, `${hostname} could not be looked up: ${why}`, { cause });
+  if (nextDescriptorHint() === undefined) return failed("EMFILE", OUT_OF_DESCRIPTORS);
   const [, zone] = hostname.split("%");
   if (zone !== undefined) {
     return new WireError("ENODEV", `there is no interface ${zone} (ip link)`, { cause });
   }
   return TRY_AGAIN.test(words)
-    ? new WireError(
-      "EAI_AGAIN",
-      `${hostname} could not be looked up: no nameserver of /etc/resolv.conf could tell ` +
-        `(EAI_AGAIN)`,
-      { cause },
-    )
-    : new WireError(
-      "ENOTFOUND",
-      `${hostname} could not be looked up: there is no such name, or it has no address (ENOTFOUND)`,
-      { cause },
-    );
+    ? failed("EAI_AGAIN", "no nameserver of /etc/resolv.conf could tell (EAI_AGAIN)")
+    : failed("ENOTFOUND", "there is no such name, or it has no address (ENOTFOUND)");
 }
 
 const OUT_OF_DESCRIPTORS =
@@ -245,17 +226,12 @@ const ROUTE_ERRORS: ReadonlySet<string> = new Set([
   "ENETUNREACH",
 ]);
 
-/** Makes a wire of a connection's parts. */
-type MakeWire<W extends TcpWire> = (...parts: ConstructorParameters<typeof TcpWire>) => W;
-
 /**
  * Makes a wire of a connection, and tunes its socket.
  *
- * @param conn The connection; still the caller's where this throws.
+ * @param conn Still the caller's where this throws.
  * @param hint From {@linkcode nextDescriptorHint}, before the connection was made.
- * @param options What is set.
- * @param asked Those of them that were asked for, and have to be taken.
- * @param make Makes the wire.
+ * @param asked Those of the options that were asked for, and have to be taken.
  * @throws {WireError} It has ended already, or leads where it should not.
  */
 export function adopt<W extends TcpWire>(
@@ -263,7 +239,7 @@ export function adopt<W extends TcpWire>(
   hint: number | undefined,
   options: ResolvedSocketOptions,
   asked: SocketOptions,
-  make: MakeWire<W>,
+  make: (...parts: ConstructorParameters<typeof TcpWire>) => W,
 ): W {
   const found = duplicateDescriptor(conn, hint ?? 0);
   const remote = formatHostPort(conn.remoteAddr.hostname, conn.remoteAddr.port);
@@ -276,15 +252,15 @@ export function adopt<W extends TcpWire>(
   try {
     if (sameEndpoint(found.local, found.remote)) throw selfConnected(found.fd, remote);
     const effective = applySocketOptions(found.fd, options, asked);
+    const { bindToDevice } = options;
     const path = captureLocalPath({
       local: found.local,
       remote: found.remote,
       localHostname: conn.localAddr.hostname,
       remoteHostname: conn.remoteAddr.hostname,
-      bindToDevice: options.bindToDevice,
+      bindToDevice,
       mark: options.mark ?? 0,
     });
-    const { bindToDevice } = options;
     if (bindToDevice !== undefined && path.device && path.device.name !== bindToDevice) {
       throw new WireError(
         "ENETUNREACH",

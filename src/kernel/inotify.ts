@@ -17,7 +17,6 @@ import { closeDescriptor, libc } from "./libc.ts";
 
 const IN_NONBLOCK = 0x800;
 const IN_CLOEXEC = 0x80000;
-/** Something was written. */
 const IN_MODIFY = 0x2;
 /** Times, rights, owner or the number of links have changed. */
 const IN_ATTRIB = 0x4;
@@ -41,7 +40,6 @@ const POLL_ATTEMPTS = 3;
 /** Those of Deno itself: a sandbox that says 0 and does nothing gives no new one. */
 const STDIO = 2;
 
-/** One inotify instance, while anybody watches. */
 class Instance {
   readonly #fd: number;
   /** The thread works on memory of the C library, which stays where it is (look_up.ts). */
@@ -122,7 +120,6 @@ class Instance {
     }
   }
 
-  /** Gives the instance back. */
   close(): void {
     libc().free(this.#pollfd);
     closeDescriptor(this.#fd);

@@ -11,11 +11,9 @@ import { AF_INET, AF_INET6 } from "./constants.ts";
 /** Room for `struct sockaddr_in6`, the longest that TCP has. */
 export const SOCKADDR_BYTES = 28;
 
-/** An address and a port. */
 export interface Endpoint {
   /** 16 bytes; IPv4 as `::ffff:a.b.c.d`. */
   readonly address: Uint8Array;
-  /** The port. */
   readonly port: number;
   /** The interface index of a link-local address; 0: none. */
   readonly scopeId: number;

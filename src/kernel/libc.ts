@@ -30,236 +30,74 @@ import {
  * `ssize_t` results arrive as bigint.
  */
 const SYMBOLS = {
-  socket: {
-    parameters: [
-      "i32", // int domain
-      "i32", // int type
-      "i32", // int protocol
-    ],
-    result: "i32",
-  },
-  close: {
-    parameters: ["i32"], // int fd
-    result: "i32",
-  },
-  fcntl: {
-    parameters: [
-      "i32", // int fd
-      "i32", // int cmd
-      "i64", // long arg
-    ],
-    result: "i32",
-  },
-  ioctl: {
-    parameters: [
-      "i32", // int fd
-      "u64", // unsigned long request (musl: int)
-      "buffer", // void *argp
-    ],
-    result: "i32",
-  },
-  getsockopt: {
-    parameters: [
-      "i32", // int fd
-      "i32", // int level
-      "i32", // int optname
-      "buffer", // void *optval
-      "buffer", // socklen_t *optlen
-    ],
-    result: "i32",
-  },
-  setsockopt: {
-    parameters: [
-      "i32", // int fd
-      "i32", // int level
-      "i32", // int optname
-      "buffer", // const void *optval
-      "u32", // socklen_t optlen
-    ],
-    result: "i32",
-  },
-  getsockname: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // struct sockaddr *addr
-      "buffer", // socklen_t *addrlen
-    ],
-    result: "i32",
-  },
-  getpeername: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // struct sockaddr *addr
-      "buffer", // socklen_t *addrlen
-    ],
-    result: "i32",
-  },
-  connect: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // const struct sockaddr *addr
-      "u32", // socklen_t addrlen
-    ],
-    result: "i32",
-  },
-  shutdown: {
-    parameters: [
-      "i32", // int fd
-      "i32", // int how
-    ],
-    result: "i32",
-  },
-  poll: {
-    parameters: [
-      "buffer", // struct pollfd *fds
-      "u64", // nfds_t nfds
-      "i32", // int timeout
-    ],
-    result: "i32",
-  },
+  // int socket(int domain, int type, int protocol)
+  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  // int close(int fd)
+  close: { parameters: ["i32"], result: "i32" },
+  // int fcntl(int fd, int cmd, long arg)
+  fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
+  // int ioctl(int fd, unsigned long request, void *argp); musl: int request
+  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
+  // int getsockopt(int fd, int level, int optname, void *optval, socklen_t *optlen)
+  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  // int setsockopt(int fd, int level, int optname, const void *optval, socklen_t optlen)
+  setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
+  // int getsockname(int fd, struct sockaddr *addr, socklen_t *addrlen)
+  getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int getpeername(int fd, struct sockaddr *addr, socklen_t *addrlen)
+  getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // int connect(int fd, const struct sockaddr *addr, socklen_t addrlen)
+  connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  // int shutdown(int fd, int how)
+  shutdown: { parameters: ["i32", "i32"], result: "i32" },
+  // int poll(struct pollfd *fds, nfds_t nfds, int timeout)
+  poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
   // The same, in a thread.
   pollInThread: {
     name: "poll",
-    parameters: [
-      "u64", // struct pollfd *fds
-      "u64", // nfds_t nfds
-      "i32", // int timeout
-    ],
+    parameters: ["u64", "u64", "i32"],
     result: "i32",
     nonblocking: true,
   },
-  read: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // void *buf
-      "usize", // size_t count
-    ],
-    result: "isize",
-  },
-  open: {
-    parameters: [
-      "buffer", // const char *pathname
-      "i32", // int flags
-    ],
-    result: "i32",
-  },
-  fallocate: {
-    parameters: [
-      "i32", // int fd
-      "i32", // int mode
-      "i64", // off_t offset
-      "i64", // off_t len
-    ],
-    result: "i32",
-  },
-  inotify_init1: {
-    parameters: ["i32"], // int flags
-    result: "i32",
-  },
-  inotify_add_watch: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // const char *pathname
-      "u32", // uint32_t mask
-    ],
-    result: "i32",
-  },
-  inotify_rm_watch: {
-    parameters: [
-      "i32", // int fd
-      "i32", // int wd
-    ],
-    result: "i32",
-  },
-  clock_gettime: {
-    parameters: [
-      "i32", // clockid_t clockid
-      "buffer", // struct timespec *tp
-    ],
-    result: "i32",
-  },
-  sigaction: {
-    parameters: [
-      "i32", // int signum
-      "buffer", // const struct sigaction *act
-      "buffer", // struct sigaction *oldact
-    ],
-    result: "i32",
-  },
-  send: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // const void *buf
-      "usize", // size_t len
-      "i32", // int flags
-    ],
-    result: "isize",
-  },
-  recv: {
-    parameters: [
-      "i32", // int fd
-      "buffer", // void *buf
-      "usize", // size_t len
-      "i32", // int flags
-    ],
-    result: "isize",
-  },
-  getaddrinfo: {
-    parameters: [
-      "u64", // const char *node
-      "u64", // const char *service
-      "u64", // const struct addrinfo *hints
-      "u64", // struct addrinfo **res
-    ],
-    result: "i32",
-    nonblocking: true,
-  },
-  if_nametoindex: {
-    parameters: ["buffer"], // const char *ifname
-    result: "u32",
-  },
-  freeaddrinfo: {
-    parameters: ["u64"], // struct addrinfo *res
-    result: "void",
-  },
-  strdup: {
-    parameters: ["buffer"], // const char *s
-    result: "u64", // char *
-  },
-  calloc: {
-    parameters: [
-      "u64", // size_t n
-      "u64", // size_t size
-    ],
-    result: "u64", // void *
-  },
-  memcpy: {
-    parameters: [
-      "buffer", // void *dest
-      "u64", // const void *src
-      "u64", // size_t n
-    ],
-    result: "u64", // void *
-  },
-  memcpyTo: {
-    name: "memcpy",
-    parameters: [
-      "u64", // void *dest
-      "buffer", // const void *src
-      "u64", // size_t n
-    ],
-    result: "u64", // void *
-  },
-  free: {
-    parameters: ["u64"], // void *ptr
-    result: "void",
-  },
+  // ssize_t read(int fd, void *buf, size_t count)
+  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  // int open(const char *pathname, int flags)
+  open: { parameters: ["buffer", "i32"], result: "i32" },
+  // int fallocate(int fd, int mode, off_t offset, off_t len)
+  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  // int inotify_init1(int flags)
+  inotify_init1: { parameters: ["i32"], result: "i32" },
+  // int inotify_add_watch(int fd, const char *pathname, uint32_t mask)
+  inotify_add_watch: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  // int inotify_rm_watch(int fd, int wd)
+  inotify_rm_watch: { parameters: ["i32", "i32"], result: "i32" },
+  // int clock_gettime(clockid_t clockid, struct timespec *tp)
+  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
+  // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)
+  sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  // ssize_t send(int fd, const void *buf, size_t len, int flags)
+  send: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+  // ssize_t recv(int fd, void *buf, size_t len, int flags)
+  recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+  // int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+  //                 struct addrinfo **res)
+  getaddrinfo: { parameters: ["u64", "u64", "u64", "u64"], result: "i32", nonblocking: true },
+  // unsigned if_nametoindex(const char *ifname)
+  if_nametoindex: { parameters: ["buffer"], result: "u32" },
+  // void freeaddrinfo(struct addrinfo *res)
+  freeaddrinfo: { parameters: ["u64"], result: "void" },
+  // char *strdup(const char *s)
+  strdup: { parameters: ["buffer"], result: "u64" },
+  // void *calloc(size_t n, size_t size)
+  calloc: { parameters: ["u64", "u64"], result: "u64" },
+  // void *memcpy(void *dest, const void *src, size_t n), out of the C library's memory
+  memcpy: { parameters: ["buffer", "u64", "u64"], result: "u64" },
+  // The same, into it.
+  memcpyTo: { name: "memcpy", parameters: ["u64", "buffer", "u64"], result: "u64" },
+  // void free(void *ptr)
+  free: { parameters: ["u64"], result: "void" },
   // Never called: glibc has it, musl does not.
-  gnu_get_libc_version: {
-    parameters: [],
-    result: "pointer",
-    optional: true,
-  },
+  gnu_get_libc_version: { parameters: [], result: "pointer", optional: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The C functions that the kernel layer calls. */

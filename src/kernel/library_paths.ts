@@ -16,9 +16,7 @@ export interface LibraryCandidate {
 
 /** The machine that candidates are asked for; `Deno.build` fits. */
 export interface Machine {
-  /** `"linux"`, `"darwin"`, … */
   readonly os: string;
-  /** `"x86_64"` or `"aarch64"`. */
   readonly arch: string;
   /** The target triple, which names the C library that Deno itself is linked with. */
   readonly target: string;
@@ -29,7 +27,6 @@ export function makeOf(target: string): "glibc" | "musl" {
   return target.includes("musl") ? "musl" : "glibc";
 }
 
-/** Whether sendq runs on such a machine at all. */
 export function isSupported({ os, arch }: Machine): boolean {
   return os === "linux" && (arch === "x86_64" || arch === "aarch64");
 }

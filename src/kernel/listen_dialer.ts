@@ -1,13 +1,7 @@
 /**
  * The other direction: a server that connects to us. To the delivery it is a dialer whose
- * attempts wait for as long as it takes.
- *
- * Invariants:
- * 1. One connection at a time is in use. Which of two stays is `secondConnection`; see
- *    {@linkcode Arrivals}.
- * 2. Who is not on the list gets no byte.
- * 3. A connection that is replaced is given up as one that failed: what it had not
- *    confirmed is sent again on the new one.
+ * attempts wait for as long as it takes. One connection at a time is in use, as
+ * {@linkcode Arrivals} has it, and who is not on the list gets no byte.
  *
  * @module
  */
@@ -144,8 +138,8 @@ interface CheckedOptions {
   readonly port: number;
   readonly allowed: AllowedPeers;
   readonly refusesSecond: boolean;
+  /** With their defaults. */
   readonly options: ResolvedSocketOptions;
-  /** What of them was asked for. */
   readonly asked: SocketOptions;
 }
 
@@ -153,10 +147,8 @@ class Listening implements ListenDialer {
   readonly waits = true;
   readonly remote: string;
   readonly addr: Deno.NetAddr;
-  readonly #allowed: AllowedPeers;
+  readonly #checked: CheckedOptions;
   readonly #arrivals: Arrivals<Deno.TcpConn>;
-  readonly #options: ResolvedSocketOptions;
-  readonly #asked: SocketOptions;
   /** Undefined: it rests. */
   #listener: Deno.TcpListener | undefined;
   /** Ends with the last listener, whose address is taken until then. */
@@ -164,19 +156,19 @@ class Listening implements ListenDialer {
   #cancelRetry: () => void = () => {};
   #isClosed = false;
 
-  constructor({ hostname, port, allowed, refusesSecond, options, asked }: CheckedOptions) {
-    this.#allowed = allowed;
-    this.#arrivals = new Arrivals(refusesSecond);
-    this.#options = options;
-    this.#asked = asked;
-    this.addr = this.#listen({ hostname, port }).addr;
+  constructor(checked: CheckedOptions) {
+    this.#checked = checked;
+    this.#arrivals = new Arrivals(checked.refusesSecond);
+    this.addr = this.#listen(checked).addr;
     this.remote = formatRemote({ ...this.addr, listen: true });
   }
 
-  #listen(where: { readonly hostname: string; readonly port: number }): Deno.TcpListener {
+  #listen(
+    { hostname, port }: { readonly hostname: string; readonly port: number },
+  ): Deno.TcpListener {
     const listener = this.#listener = listenAt(
-      formatRemote({ ...where, listen: true }),
-      () => Deno.listen(where),
+      formatRemote({ hostname, port, listen: true }),
+      () => Deno.listen({ hostname, port }),
     );
     this.#accepting = this.#accept(listener);
     return listener;
@@ -194,8 +186,8 @@ class Listening implements ListenDialer {
       const wire = adopt(
         conn,
         nextDescriptorHint(),
-        this.#options,
-        this.#asked,
+        this.#checked.options,
+        this.#checked.asked,
         (...parts) => new AcceptedWire(...parts, () => this.#arrivals.ended(wire)),
       );
       this.#arrivals.use(wire);
@@ -254,7 +246,7 @@ class Listening implements ListenDialer {
 
   #take(conn: Deno.TcpConn): void {
     const { hostname } = conn.remoteAddr;
-    if (!this.#allowed.has(hostname)) return conn.close();
+    if (!this.#checked.allowed.has(hostname)) return conn.close();
     this.#arrivals.take(conn);
   }
 }

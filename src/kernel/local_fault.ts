@@ -1,15 +1,12 @@
 /**
  * Causes on this host: asks the kernel for the link that carried a connection,
- * for the connection's own address, and for the route to its peer.
+ * for the connection's own address, and for the route to its peer. Every answer is a hint for
+ * people and for the verdict's name. Where asking fails, no fault is reported.
  *
  * One NETLINK_ROUTE socket per question, see rtnetlink(7): answers are in its
- * buffer when `send` returns, refusals carry their errno in the message itself,
- * any user may ask, and no Deno permission but FFI is needed. Unlike
- * notifications and IFF_RUNNING, which come up to 0.85 s late, IFLA_CARRIER is
- * the driver's own flag at this moment.
- *
- * Every answer is a hint for people and for the verdict's name. Where asking
- * fails, no fault is reported.
+ * buffer when `send` returns, refusals carry their errno in the message itself, and
+ * any user may ask. Unlike notifications and IFF_RUNNING, which come up to 0.85 s late,
+ * IFLA_CARRIER is the driver's own flag at this moment.
  *
  * @module
  */
@@ -37,13 +34,9 @@ import { closeDescriptor, interfaceIndex, libc, setSocketInt } from "./libc.ts";
 
 /** The way of a connection out of this host, as it was when the connection was made. */
 export interface LocalPath {
-  /** This end. */
   readonly local: Endpoint;
-  /** The other end. */
   readonly remote: Endpoint;
-  /** This end's address in words. */
   readonly localHostname: string;
-  /** The other end's address in words. */
   readonly remoteHostname: string;
   /** The interface; `undefined` where netlink did not answer. */
   readonly device: { readonly index: number; readonly name: string } | undefined;
@@ -53,12 +46,7 @@ export interface LocalPath {
   readonly mark: number;
 }
 
-/**
- * Notes the interface that a new connection uses, so that later on its loss can
- * be told from the loss of a route.
- *
- * @param path Everything but the interface.
- */
+/** Notes the interface that a new connection uses: later its loss is told from that of a route. */
 export function captureLocalPath(path: Omit<LocalPath, "device">): LocalPath {
   const device = withNetlink((netlink) => {
     const route = netlink.route(path.remote, { ...path, oif: path.remote.scopeId });
@@ -83,21 +71,18 @@ export function findLocalFault(path: LocalPath): LocalFault | undefined {
 /** Which way packets to an address leave this host. */
 export type RouteDescription =
   | {
-    /** There is a route. */
     readonly kind: "route";
-    /** The interface. */
     readonly device: string;
     /** Whether it is administratively up. */
     readonly up: boolean;
-    /** Whether it has a carrier; `undefined`: the kernel does not say. */
+    /** `undefined`: the kernel does not say. */
     readonly carrier: boolean | undefined;
     /** The next hop; `undefined`: the address is on the link, or on this host. */
     readonly gateway: string | undefined;
   }
   | {
-    /** There is none. */
     readonly kind: "no-route";
-    /** Why not, in words. */
+    /** Why not. */
     readonly words: string;
   };
 
@@ -245,16 +230,9 @@ const REQUEST_BYTES = 128;
 /** A link's answer is about 1 KiB without statistics; name and carrier stand near its beginning. */
 const ANSWER_BYTES = 16_384;
 
-type Refused = {
-  /** The kernel answered with an error. */
-  readonly kind: "refused";
-  /** The error, from the answer. */
-  readonly errno: number;
-};
-type NoAnswer = {
-  /** Nothing usable came back: no conclusion. */
-  readonly kind: "no-answer";
-};
+type Refused = { readonly kind: "refused"; readonly errno: number };
+/** Nothing usable came back: no conclusion. */
+type NoAnswer = { readonly kind: "no-answer" };
 type RouteAnswer =
   | {
     readonly kind: "route";
@@ -309,7 +287,6 @@ class Netlink {
     this.#fd = fd;
   }
 
-  /** Which way packets to an endpoint go. */
   route(to: Endpoint, { local, mark = 0, oif = 0 }: RouteQuery): RouteAnswer {
     const v4 = isIpv4(to.address);
     const bytesOf = ({ address }: Endpoint) => v4 ? address.subarray(12) : address;
@@ -377,14 +354,8 @@ class Netlink {
     // Without an address a netlink socket sends to the kernel.
     const sent = libc().send(this.#fd, new Uint8Array(request.buffer), BigInt(this.#end), 0);
     if (Number(sent) !== this.#end) return { kind: "no-answer" };
-    const received = Number(
-      libc().recv(
-        this.#fd,
-        new Uint8Array(answer.buffer),
-        BigInt(ANSWER_BYTES),
-        MSG_DONTWAIT,
-      ),
-    );
+    const room = new Uint8Array(answer.buffer);
+    const received = Number(libc().recv(this.#fd, room, BigInt(ANSWER_BYTES), MSG_DONTWAIT));
     if (received < NLMSG_HEADER_BYTES + 4 || answer.getUint32(8, true) !== sequence) {
       return { kind: "no-answer" };
     }

@@ -17,7 +17,15 @@ import {
   type ResolvedOptions,
   resolveOptions,
 } from "../base/options.ts";
-import { AF_INET6, IPPROTO_TCP, SO_BINDTODEVICE, SO_MARK, SOL_SOCKET } from "./constants.ts";
+import {
+  AF_INET6,
+  IPPROTO_TCP,
+  SO_BINDTODEVICE,
+  SO_DOMAIN,
+  SO_MARK,
+  SO_SNDBUF,
+  SOL_SOCKET,
+} from "./constants.ts";
 import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
 
 /**
@@ -159,15 +167,13 @@ export interface EffectiveSocketOptions extends CurrentSocketOptions {
   readonly unsupported: readonly string[];
 }
 
-/** Checked options with their defaults; made by {@linkcode validateSocketOptions}. */
+/** Checked options with their defaults. */
 export type ResolvedSocketOptions = ResolvedOptions<typeof SOCKET_OPTIONS> & {
   readonly keepAlive: ResolvedOptions<typeof KEEP_ALIVE_OPTIONS> | false;
 };
 
 // SOL_SOCKET
-const SO_SNDBUF = 7;
 const SO_KEEPALIVE = 9;
-const SO_DOMAIN = 39;
 // IPPROTO_IP, IPPROTO_IPV6
 const IPPROTO_IP = 0;
 const IP_TOS = 1;

@@ -5,19 +5,24 @@
  */
 
 import { KernelCallError } from "../base/errors.ts";
-import { libc } from "./libc.ts";
+import { errnoName, SO_ERROR, SOL_SOCKET } from "./constants.ts";
+import { getSocketInt, libc } from "./libc.ts";
 
 const SIOCOUTQ = 0x5411n;
 /** An error waits for whoever asks next. */
 export const POLLERR = 0x8;
 /** Both directions have ended. */
 export const POLLHUP = 0x10;
-const POLLNVAL = 0x20;
+/** The descriptor is not open. */
+export const POLLNVAL = 0x20;
 /** The peer writes no more; reported only where it is asked for. */
 export const POLLRDHUP = 0x2000;
 
 /** poll is asked again this often if a signal cut it short, which only errno could tell. */
 const POLL_ATTEMPTS = 3;
+
+/** `how` of shutdown(2): our FIN, behind what is queued. */
+export const SHUT_WR = 1;
 
 /** Reads Send-Q and poll, with buffers that are used again and again. */
 export class SocketReader {
@@ -56,6 +61,20 @@ export class SocketReader {
     }
     throw failedCall("poll", fd);
   }
+}
+
+/**
+ * `getsockopt(SO_ERROR)`: the pending error's name, which is taken away; `undefined`: none.
+ *
+ * @param fd Negative: given back.
+ * @throws {KernelCallError} It was given back.
+ */
+export function takeError(fd: number): string | undefined {
+  const errno = getSocketInt(fd, SOL_SOCKET, SO_ERROR);
+  if (errno === undefined && fd < 0) throw failedCall("getsockopt(SO_ERROR)", fd);
+  // Where the kernel does not say, an end that nobody explains is no orderly one.
+  if (errno === undefined) return "UNKNOWN";
+  return errno === 0 ? undefined : errnoName(errno);
 }
 
 /** The error of a call that the kernel refuses on a socket that is ours. */

@@ -56,17 +56,11 @@ function isLinkLocal(address: Uint8Array): boolean {
   return address[0] === 0xfe && ((address[1] ?? 0) & 0xc0) === 0x80;
 }
 
-/** Whether a host is an address, and not a name. */
 export function isAddress(hostname: string): boolean {
   return parseIpAddress(hostname) !== undefined;
 }
 
-/**
- * Whether a server can be reached from a source: a name may have addresses of both kinds.
- *
- * @param source Where from.
- * @param hostname A name or an address.
- */
+/** Whether a server can be reached from a source: a name may have addresses of both kinds. */
 export function mayReach({ family }: Source, hostname: string): boolean {
   const address = parseIpAddress(hostname);
   return address === undefined || isIpv4(address) === (family === 4);

@@ -8,15 +8,14 @@
 import { KernelCallError } from "../base/errors.ts";
 import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base/ports.ts";
 import { formatHostPort } from "../base/remote.ts";
-import { errnoName, IPPROTO_TCP, SO_ERROR, SO_LINGER, SOL_SOCKET, TCP_INFO } from "./constants.ts";
-import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
+import { IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO } from "./constants.ts";
+import { closeDescriptor, libc } from "./libc.ts";
 import { findLocalFault, type LocalPath } from "./local_fault.ts";
 import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";
-import { failedCall, POLLERR, POLLHUP, SocketReader } from "./socket_reader.ts";
+import { failedCall, POLLERR, POLLHUP, SHUT_WR, SocketReader, takeError } from "./socket_reader.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
 import { asWireError } from "./wire_error.ts";
 
-const SHUT_WR = 1;
 /** The kernel counts both in whole seconds. */
 const ASKING = { idleMs: 1000, intervalMs: 1000, count: 9 } as const;
 
@@ -183,11 +182,7 @@ export class TcpWire implements Wire {
    * @throws {KernelCallError}
    */
   takeSocketError(): string | undefined {
-    const errno = getSocketInt(this.#fd, SOL_SOCKET, SO_ERROR);
-    if (errno === undefined && this.#fd < 0) throw failedCall("getsockopt(SO_ERROR)", this.#fd);
-    // Where the kernel does not say, an end that nobody explains is no orderly one.
-    if (errno === undefined) return "UNKNOWN";
-    return errno === 0 ? undefined : errnoName(errno);
+    return takeError(this.#fd);
   }
 
   /**

@@ -8,17 +8,14 @@
 import { KernelCallError, OptionError, SocketOptionError, WireError } from "../base/errors.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { checkUnixPath } from "../base/remote.ts";
-import { AF_UNIX, SOCK_STREAM, SOL_SOCKET } from "./constants.ts";
+import { AF_UNIX, SO_DOMAIN, SO_SNDBUF, SO_TYPE, SOCK_STREAM, SOL_SOCKET } from "./constants.ts";
 import { duplicate, openDescriptors, socketCookie } from "./descriptor.ts";
 import { closeDescriptor, getSocketInt, libc, loadLibc, setSocketInt } from "./libc.ts";
 import { checkSocketOptions, type SocketOptions } from "./socket_options.ts";
 import { type UnixPeer, UnixWire } from "./unix_wire.ts";
 import { toWireError } from "./wire_error.ts";
 
-const SO_TYPE = 3;
-const SO_SNDBUF = 7;
 const SO_PEERCRED = 17;
-const SO_DOMAIN = 39;
 /** `sa_family` alone: what an unnamed socket's address consists of (unix(7)). */
 const UNNAMED_BYTES = 2;
 
@@ -40,7 +37,6 @@ export interface UnixDialerOptions {
 
 /** A {@linkcode Dialer} whose wires are {@linkcode UnixWire}s. */
 export interface UnixDialer extends Dialer {
-  /** Makes one attempt; see {@linkcode Dialer.dial}. */
   dial(signal: AbortSignal, onLookedUp?: () => void): Promise<UnixWire>;
 }
 
@@ -101,10 +97,7 @@ interface Connected {
 /** The last attempt of this process: while one is made, no other may open a socket. */
 let lastAttempt: Promise<unknown> = Promise.resolve();
 
-/**
- * Connects, and finds the descriptor of the connection: the one that was not there before.
- * All connections to one path look alike, so that attempts are made one after the other.
- */
+/** All connections to one path look alike: ours is the one that was not there before. */
 function connectAlone(path: string, signal: AbortSignal): Promise<Connected> {
   const attempt = lastAttempt.then(() => connect(path, signal));
   lastAttempt = attempt.catch(() => {});

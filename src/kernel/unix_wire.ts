@@ -2,10 +2,9 @@
  * One connection over a Unix socket: bytes go through Deno, readings through a duplicate of
  * its descriptor.
  *
- * What our kernel has taken, the peer's has: they are the same, and the bytes lie in the
- * buffer that the peer's program reads from. So everything that was written counts as
- * acknowledged at once. What is worth knowing is how far the program has *read*, and here
- * Send-Q tells it. The kernel counts in it the memory of everything unread, which is never
+ * What our kernel has taken, the peer's has: everything that was written counts as
+ * acknowledged at once. How far the peer's program has *read* is what Send-Q
+ * tells here. The kernel counts in it the memory of everything unread, which is never
  * less than the bytes themselves (1,000 bytes are 2,304), and lets go of a piece once its
  * last byte was read. So
  *
@@ -32,13 +31,19 @@ import {
   TcpState,
   type Wire,
 } from "../base/ports.ts";
-import { errnoName, SO_ERROR, SOL_SOCKET } from "./constants.ts";
-import { closeDescriptor, getSocketInt, libc } from "./libc.ts";
-import { failedCall, POLLERR, POLLHUP, POLLRDHUP, SocketReader } from "./socket_reader.ts";
+import { closeDescriptor, libc } from "./libc.ts";
+import {
+  failedCall,
+  POLLERR,
+  POLLHUP,
+  POLLRDHUP,
+  SHUT_WR,
+  SocketReader,
+  takeError,
+} from "./socket_reader.ts";
 import { UnreadWrites } from "./unread_writes.ts";
 import { asWireError, toWireError } from "./wire_error.ts";
 
-const SHUT_WR = 1;
 /** Where there is no room to write, a program that reads nothing for this long has stalled. */
 const STALLED_AFTER_MS = 1000;
 
@@ -88,11 +93,7 @@ export class UnixWire implements Wire {
   /**
    * Takes over connection and descriptor; gives both back at the end.
    *
-   * @param conn The connection.
-   * @param fd A duplicate of its descriptor.
-   * @param remote `"unix:/run/app.sock"`.
-   * @param peer Who listens there.
-   * @param clock To tell who has stalled.
+   * @param fd A duplicate of the connection's descriptor.
    */
   constructor(
     conn: Deno.UnixConn,
@@ -215,12 +216,9 @@ export class UnixWire implements Wire {
    * @throws {KernelCallError}
    */
   takeSocketError(): string | undefined {
-    const errno = getSocketInt(this.#fd, SOL_SOCKET, SO_ERROR);
-    if (errno === undefined && this.#fd < 0) throw failedCall("getsockopt(SO_ERROR)", this.#fd);
-    if (errno === 0) return undefined;
-    this.#lost = true;
-    // Where the kernel does not say, an end that nobody explains is no orderly one.
-    return errno === undefined ? "UNKNOWN" : errnoName(errno);
+    const code = takeError(this.#fd);
+    if (code !== undefined) this.#lost = true;
+    return code;
   }
 
   /** There is nothing to ask: the peer's kernel is ours. */

@@ -20,7 +20,6 @@ interface Write {
   readonly memoryBytes: number;
 }
 
-/** The writes of one socket that may be unread. */
 export class UnreadWrites {
   #writes: Write[] = [];
   #head = 0;
@@ -28,12 +27,7 @@ export class UnreadWrites {
   #bytes = 0;
   #memoryBytes = 0;
 
-  /**
-   * The kernel has taken a write.
-   *
-   * @param bytes How many.
-   * @param grownBytes By how much Send-Q was larger after it than before.
-   */
+  /** The kernel has taken a write, and Send-Q was so much larger after it than before. */
   took(bytes: number, grownBytes: number): void {
     const memoryBytes = Math.max(bytes, grownBytes);
     this.#writes.push({ bytes, memoryBytes });
@@ -41,11 +35,7 @@ export class UnreadWrites {
     this.#memoryBytes += memoryBytes;
   }
 
-  /**
-   * How many bytes are unread at most.
-   *
-   * @param sendQueueBytes Send-Q, read while nothing had been thrown away.
-   */
+  /** How many bytes are unread at most, by a Send-Q that was read while nothing was thrown away. */
   unreadBytes(sendQueueBytes: number): number {
     let oldest = this.#writes[this.#head];
     // Where those behind it account for all of Send-Q, it was read.

@@ -7,7 +7,6 @@
 import { WireError } from "../base/errors.ts";
 import { errnoName } from "./constants.ts";
 
-/** How an operation is told of. */
 export interface OperationOptions {
   /** What could not be done, if it fails. */
   readonly what: string;
