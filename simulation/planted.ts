@@ -360,8 +360,8 @@ export const PLANTED: readonly Planted[] = [
     name: "the look-up uses up the connect's time",
     file: ATTEMPT,
     patches: [[
-      "return this.#phaseSinceMs + lookUpTimeoutMs;",
-      "return this.#phaseSinceMs + (lookUpTimeoutMs && connectTimeoutMs);",
+      "this.#phaseLimitMs = options.lookUpTimeoutMs;",
+      "this.#phaseLimitMs = options.connectTimeoutMs;",
     ]],
   },
   {

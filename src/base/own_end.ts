@@ -26,7 +26,6 @@ const WORDS = {
 /** The same by any code; undefined: such an end is none of ours. */
 export const OWN_END_WORDS: ReadonlyMap<string, string> = new Map(Object.entries(WORDS));
 
-/** One wire's end by this side, from before it is decided. */
 export class OwnEnd {
   #error: WireError | undefined;
   /** Whether a read or a write has told of it. */
@@ -34,7 +33,6 @@ export class OwnEnd {
   /** Of those that are pending. */
   readonly #rejects = new Set<(error: WireError) => void>();
 
-  /** Whether it is decided. */
   get isDecided(): boolean {
     return this.#error !== undefined;
   }
@@ -86,7 +84,6 @@ export abstract class EndableWire implements Wire {
   protected readonly wire: Wire;
   protected readonly ownEnd = new OwnEnd();
 
-  /** @param wire What is below. */
   constructor(wire: Wire) {
     this.wire = wire;
     this.localAddress = wire.localAddress;

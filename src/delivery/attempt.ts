@@ -53,12 +53,14 @@ export class Attempt {
   readonly #controller = new AbortController();
   #phase: Phase = "look-up";
   #phaseSinceMs: number;
-  #handshakeMs = 0;
+  /** How long the present phase may take, unless the other side connects to us. */
+  #phaseLimitMs: number;
   #outcome: { readonly opened: Opened } | { readonly error: unknown } | undefined;
 
   constructor(options: AttemptOptions) {
     this.#options = options;
     this.#phaseSinceMs = options.clock.nowMs();
+    this.#phaseLimitMs = options.lookUpTimeoutMs;
     this.#dial().then((opened) => {
       // An answer that came too late belongs to nobody.
       if (this.#controller.signal.aborted) abortQuietly(opened.wire);
@@ -76,7 +78,8 @@ export class Attempt {
   look(nowMs: number, mustEnd: boolean): AttemptResult {
     const outcome = this.#outcome;
     if (outcome === undefined) {
-      const waitMs = this.#deadlineMs - nowMs;
+      const waits = this.#options.dialer.waits === true;
+      const waitMs = waits ? Infinity : this.#phaseSinceMs + this.#phaseLimitMs - nowMs;
       if (waitMs > 0 && !mustEnd) return { kind: "waiting", waitMs };
       this.abort();
       return this.#tookTooLong(nowMs);
@@ -93,46 +96,29 @@ export class Attempt {
   }
 
   async #dial(): Promise<Opened> {
-    const { dialer, clock } = this.#options;
+    const { dialer, clock, connectTimeoutMs } = this.#options;
     const { signal } = this.#controller;
     const onLookedUp = (): void => {
-      if (this.#phase === "look-up") this.#enter("connect");
+      if (this.#phase === "look-up") this.#enter("connect", connectTimeoutMs);
     };
-    const onHandshake = (withinMs: number): void => {
-      this.#handshakeMs = withinMs + HANDSHAKE_MARGIN_MS;
-      this.#enter("handshake");
-    };
+    const onHandshake = (withinMs: number): void =>
+      this.#enter("handshake", withinMs + HANDSHAKE_MARGIN_MS);
     const wire = await dialer.dial(signal, onLookedUp, onHandshake);
     // What comes too late belongs to nobody.
     const session = signal.aborted ? undefined : this.#options.session();
     if (session?.open === undefined) {
       return { wire, reader: new WireReader(wire), state: new Map() };
     }
-    this.#enter("session");
+    // It ends by itself; see `openSession`.
+    this.#enter("session", Infinity);
     return await openSession(wire, session, clock, signal);
   }
 
-  #enter(phase: Phase): void {
+  #enter(phase: Phase, limitMs: number): void {
     this.#phase = phase;
+    this.#phaseLimitMs = limitMs;
     this.#phaseSinceMs = this.#options.clock.nowMs();
     this.#options.onNews();
-  }
-
-  get #deadlineMs(): number {
-    const { lookUpTimeoutMs, connectTimeoutMs, dialer } = this.#options;
-    if (dialer.waits && this.#phase !== "session") return Infinity;
-    switch (this.#phase) {
-      case "look-up":
-        return this.#phaseSinceMs + lookUpTimeoutMs;
-      case "connect":
-        return this.#phaseSinceMs + connectTimeoutMs;
-      case "handshake":
-        return this.#phaseSinceMs + this.#handshakeMs;
-      case "session":
-        return Infinity; // It ends by itself; see `openSession`.
-      default:
-        throw new TypeError(`Unknown phase ${JSON.stringify(this.#phase satisfies never)}`);
-    }
   }
 
   #tookTooLong(nowMs: number): AttemptResult {

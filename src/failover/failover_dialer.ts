@@ -3,14 +3,10 @@
  * dialer: each attempt goes to one of them.
  *
  * Invariants:
- * 1. One connection at a time is in use. What it had not confirmed is sent again on the
- *    next, to whichever server that is: nothing is lost in between.
- * 2. Of the servers that did not fail lately, an attempt goes to the first; where all
+ * 1. Of the servers that did not fail lately, an attempt goes to the first; where all
  *    have, to the one that did so first. Each has its turn of attempts that may take long.
  *    One that has refused us is left alone until its pause is over, and only it.
- * 3. Nothing is written to a server only to see whether it is there.
- * 4. A server has failed when an attempt at it has, or when its connection ends with packets
- *    that are not confirmed, or by no FIN.
+ * 2. Nothing is written to a server only to see whether it is there.
  *
  * @module
  */
@@ -177,7 +173,7 @@ class Failover implements Dialer {
     return watched;
   }
 
-  /** Looks now and then whether a server before this one can be reached, as long as the wire lives. */
+  /** Looks now and then whether a server before this one can be reached. */
   #lookForBetter(wire: WatchedWire, candidate: Candidate): void {
     const better = this.#candidates.slice(0, this.#candidates.indexOf(candidate));
     for (const other of better) other.wellSinceMs = undefined;
@@ -197,9 +193,10 @@ class Failover implements Dialer {
         wire.leave(`${other.dialer.remote} is back, and preferred`);
         return;
       }
-      wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
+      lookLater();
     };
-    wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
+    const lookLater = () => wire.cancel = this.#clock.setTimer(LOOK_EVERY_MS, () => void look());
+    lookLater();
   }
 
   /** Whether a connection can be made, which carries nothing; ends with the wire at the latest. */
@@ -229,8 +226,7 @@ class Failover implements Dialer {
 
 /**
  * Whether a server is of no use at present, by how its connection has ended. That it has
- * acknowledged everything says nothing for it: so does one that resets each connection, that
- * does not answer, or that has nobody behind it.
+ * acknowledged everything says nothing for it: so does one that has nobody behind it.
  */
 function hasFailed(end: WatchedEnd, isShort: boolean): boolean {
   if (end.isAborted || end.unconfirmedPackets > 0) return true;
@@ -245,7 +241,6 @@ function named(error: WireError, remote: string): WireError {
 /** The longest that returns which came to nothing put off the next one. */
 const MAX_RETURN_MS = 3_600_000;
 
-/** What is known of a server. */
 export class Candidate {
   readonly dialer: Dialer;
   failedAtMs = -Infinity;
@@ -260,7 +255,6 @@ export class Candidate {
   /** Since when it could be reached each time that was looked, while another is in use. */
   wellSinceMs: number | undefined;
 
-  /** @param dialer Makes connections to it. */
   constructor(dialer: Dialer) {
     this.dialer = dialer;
   }
@@ -278,11 +272,7 @@ export class Candidate {
     this.returns = 0;
   }
 
-  /**
-   * How long it has to be there before a connection is left for it.
-   *
-   * @param leastMs The same for one that was of use when it was returned to.
-   */
+  /** How long it has to be there before it is returned to; so long at least. */
   returnAfterMs(leastMs: number): number {
     return Math.max(leastMs, Math.min(leastMs * 2 ** this.returns, MAX_RETURN_MS));
   }

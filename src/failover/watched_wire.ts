@@ -27,7 +27,6 @@ export interface WatchedEnd {
   readonly unconfirmedPackets: number;
 }
 
-/** A wire that is watched. */
 export class WatchedWire extends EndableWire {
   readonly #clock: Clock;
   readonly #onEnd: (end: WatchedEnd) => void;
@@ -39,11 +38,7 @@ export class WatchedWire extends EndableWire {
   /** Ends what was begun for as long as it lives. */
   cancel: () => void = () => {};
 
-  /**
-   * @param wire The connection.
-   * @param clock Time.
-   * @param onEnd Called once, when whoever has it gives it back.
-   */
+  /** @param onEnd Called once, when whoever has it gives it back. */
   constructor(wire: Wire, clock: Clock, onEnd: (end: WatchedEnd) => void) {
     super(wire);
     this.#clock = clock;

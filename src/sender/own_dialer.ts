@@ -16,7 +16,6 @@ import { viaOf } from "./way.ts";
 /** TCP_USER_TIMEOUT stands this far above every limit of our own: a back-stop must not race. */
 const USER_TIMEOUT_MARGIN_MS = 30_000;
 
-/** What a dialer works with, beside options. */
 interface Parts {
   readonly clock: Clock;
   readonly logger: Logger;
@@ -30,14 +29,7 @@ interface Parts {
  */
 export type OpenDialer = () => Dialer;
 
-/**
- * The dialer of a sender, checked before anything else is opened.
- *
- * @param remote Where to.
- * @param options Those of the sender.
- * @param limits The same, resolved.
- * @param parts Its clock and log; `untilClosed` gets what has to end with the sender.
- */
+/** The dialer of a sender, checked before anything else is opened; `limits` are its options. */
 export async function dialerFor(
   remote: Remote,
   options: SenderOptions,
@@ -59,7 +51,7 @@ export async function dialerFor(
   if (preferred.listen) return await listening(preferred, options, limits, parts);
   const first = await to(preferred);
   if (standbys.length === 0) return () => first;
-  // Who has one server loads none of it.
+  // Here and below: who does not need it loads none of it.
   const { failoverDialer } = await import("../failover/failover_dialer.ts");
   const several = failoverDialer({
     dialers: [first, ...await Promise.all(standbys.map(to))],
@@ -80,7 +72,6 @@ export async function dialerFor(
 export async function openUnder(tenure: Tenure, open: OpenDialer): Promise<Dialer> {
   try {
     if (tenure.validForMs() === Infinity) return open();
-    // Who has a queue in a file loads nothing of it.
     const { tenuredDialer } = await import("./tenured_dialer.ts");
     return tenuredDialer(open(), tenure);
   } catch (error) {
@@ -89,7 +80,6 @@ export async function openUnder(tenure: Tenure, open: OpenDialer): Promise<Diale
   }
 }
 
-/** How a TCP socket is made, by what the user has said. */
 function tcpOptionsOf(
   { socket = {}, libc, source }: SenderOptions,
   limits: SupervisorLimits,
@@ -109,7 +99,6 @@ async function listening(
   limits: SupervisorLimits,
   { untilClosed }: Parts,
 ): Promise<OpenDialer> {
-  // Who connects by itself loads none of it.
   const { readyToListen } = await import("../kernel/listen_dialer.ts");
   const { secondConnection } = options;
   const second = secondConnection === undefined ? {} : { secondConnection };
@@ -126,17 +115,14 @@ async function dialerTo(
 ): Promise<Dialer> {
   const { socket = {}, libc, libssl, tls = {}, signal } = options;
   if (remote.scheme === "unix") {
-    // Who connects over a network loads none of it.
     const { unixDialer } = await import("../kernel/unix_dialer.ts");
     return unixDialer({ ...remote, socket, clock, ...(libc === undefined ? {} : { libc }) });
   }
   const how = { ...remote, ...tcpOptionsOf(options, limits) };
-  // Who has no proxy loads none of it, either.
   const inner = proxy === undefined
     ? undefined
     : (await import("../proxy/dialer.ts")).proxyDialer({ proxy, remote, tcp: how, clock });
   if (remote.scheme !== "tls") return inner ?? tcpDialer(how);
-  // Who speaks plain TCP loads none of it.
   const { tlsDialer } = await import("../tls/dialer.ts");
   const tell = (words: string) => logger.info(words);
   // Else a function that hangs would be taken for name servers that do.
@@ -146,7 +132,6 @@ async function dialerTo(
     ...(inner === undefined ? {} : { inner }),
   };
   if (!limits.reads) return await tlsDialer(common);
-  // Who does not ask what was read loads nothing of OpenSSL.
   const { opensslEngines } = await import("../tls/openssl/engine.ts");
   return await tlsDialer({ ...common, readingEngineOf: opensslEngines(libssl) });
 }

@@ -16,12 +16,7 @@ type Validity = Pick<Tenure, "validForMs" | "subscribeLapsed" | "subscribeRenewe
 /** No fault of the server's. */
 const OUR_END: WireOutcome = { confirmedAny: false, unconfirmedPackets: 0, endedHere: true };
 
-/**
- * Lets a dialer work only under a tenure.
- *
- * @param dialer What makes connections.
- * @param tenure The right to send. One that holds until it is released costs nothing.
- */
+/** Lets a dialer work only under a tenure. One that holds until it is released costs nothing. */
 export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
   if (tenure.validForMs() === Infinity) return dialer;
   // Whoever connects then goes to the one that sends, and does not wait here for nothing.
