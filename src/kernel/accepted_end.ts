@@ -32,8 +32,7 @@ export class AcceptedEnd {
    * Takes care of a connection: from now on whatever closes it resets it.
    *
    * @param conn The connection; whoever has accepted it closes it.
-   * @param onRefused Called where the kernel refuses to reset it: it does so at the close, and
-   *   its client may see an orderly end before.
+   * @param onRefused Called where the kernel does not reset it when it should.
    * @returns `undefined`: it is dead already.
    * @throws {KernelCallError} The kernel refuses the calls that it takes.
    * @throws {Deno.errors.NotCapable} The C library is not granted.
@@ -83,9 +82,8 @@ export class AcceptedEnd {
     this.#onRefused(
       new KernelCallError(
         "connect(AF_UNSPEC)",
-        "The kernel refuses connect(AF_UNSPEC), as a sandbox may (seccomp, gVisor): a connection " +
-          "is reset when it is closed, and its client may see an orderly end before. Permit the " +
-          "call.",
+        "The kernel refuses connect(AF_UNSPEC), as a sandbox may (seccomp, gVisor): a client that " +
+          "is to see a reset may see an orderly end. Permit the call.",
       ),
     );
   }

@@ -16,9 +16,9 @@ import { mayReach, type Source } from "./source.ts";
 import type { ByteConn } from "./tcp_wire.ts";
 
 /**
- * `node:net` says that a write is over once all of it was taken, and not what was taken
- * before. What was not told is not watched: so a write is small enough to find room at once
- * where nothing is under way, whatever SO_SNDBUF is (kernel_facts, section 8).
+ * `node:net` says that a write is over once all of it was taken, and until then nothing of it is
+ * watched. So small a write finds room at once where nothing is under way, whatever SO_SNDBUF is
+ * (kernel_facts, section 8).
  */
 const MAX_WRITE_BYTES = 4096;
 
@@ -133,7 +133,6 @@ function plainly(error: Error): Error {
   return Object.assign(new Error(getSystemErrorMessage(errno), { cause: error }), { code });
 }
 
-/** A connection with the methods of a `Deno.TcpConn` that a wire needs. */
 export class BoundSocket implements ByteConn {
   readonly localAddr: Deno.NetAddr;
   readonly remoteAddr: Deno.NetAddr;
@@ -187,7 +186,6 @@ export class BoundSocket implements ByteConn {
     }
   }
 
-  /** Ends both directions. */
   close(): void {
     this.#socket.destroy();
   }

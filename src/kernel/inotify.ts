@@ -101,8 +101,7 @@ class Instance {
 
   /**
    * Calls those whose files change, as long as there are any; then gives the instance back.
-   *
-   * @param onEnd Called just before: from then on nobody may watch.
+   * Just before, `onEnd` is called: from then on nobody may watch.
    */
   async run(onEnd: () => void): Promise<void> {
     try {

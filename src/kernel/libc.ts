@@ -1,14 +1,12 @@
 /**
- * The C library, through Deno's FFI: the only file that knows `Deno.dlopen`.
+ * The C library, through Deno's FFI, loaded at first use.
  *
- * - Loaded at first use, never at import.
  * - Only `buffer` parameters: a grant of one path forbids `Deno.UnsafePointer`.
  *   Every call with a buffer is synchronous, so the buffer is held by the call's
  *   own arguments until it has returned. What waits (getaddrinfo, and poll for changes of
  *   files) runs in a thread of Deno's and is given addresses of the C library's own memory.
  * - `errno` is deliberately not in the table: V8 and Deno make system calls of
- *   their own before JavaScript could read it. Return codes, SO_ERROR, TCP_INFO
- *   and netlink answers carry what is needed.
+ *   their own before JavaScript could read it (ARCHITECTURE.md, rule 8).
  *
  * @module
  */
@@ -100,7 +98,6 @@ const SYMBOLS = {
   gnu_get_libc_version: { parameters: [], result: "pointer", optional: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** The C functions that the kernel layer calls. */
 export type Libc = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
 
 /**
@@ -261,11 +258,7 @@ function needs(flag: string): string {
     `run again with ${flag}.`;
 }
 
-/**
- * `getsockopt` of an option that is one 32-bit integer.
- *
- * @returns `undefined`: the kernel refused or gave another size; never 0 in its place.
- */
+/** `getsockopt` of a 32-bit integer; `undefined`, and never 0, where the kernel does not say. */
 export function getSocketInt(fd: number, level: number, option: number): number | undefined {
   // Room for two, so that the length tells one that was written from a call that
   // says yes and writes nothing, as a sandbox's filter can make it.
@@ -275,21 +268,13 @@ export function getSocketInt(fd: number, level: number, option: number): number 
   return code === 0 && length[0] === value.BYTES_PER_ELEMENT ? value[0] : undefined;
 }
 
-/**
- * `setsockopt` of an option that is one 32-bit integer.
- *
- * @returns Whether the kernel took it.
- */
+/** `setsockopt` of an option that is one 32-bit integer. Says whether the kernel took it. */
 export function setSocketInt(fd: number, level: number, option: number, value: number): boolean {
   const buffer = new Int32Array([value]);
   return libc().setsockopt(fd, level, option, buffer, buffer.byteLength) === 0;
 }
 
-/**
- * `getsockopt` of an option that is a name.
- *
- * @returns `undefined`: the kernel refused.
- */
+/** `getsockopt` of an option that is a name; `undefined`: the kernel refused. */
 export function getSocketName(fd: number, level: number, option: number): string | undefined {
   const name = new Uint8Array(32); // Twice IFNAMSIZ and TCP_CA_NAME_MAX, see getSocketInt.
   const length = new Uint32Array([name.byteLength]);
@@ -300,10 +285,9 @@ export function getSocketName(fd: number, level: number, option: number): string
 }
 
 /**
- * The number of an interface.
+ * The number of an interface; 0: there is none.
  *
  * @param zone Its name, or the number itself, as behind the `%` of an address.
- * @returns 0: there is no such interface.
  */
 export function interfaceIndex(zone: string): number {
   return libc().if_nametoindex(new TextEncoder().encode(`${zone}\0`)) || (Number(zone) || 0);

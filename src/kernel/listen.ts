@@ -1,6 +1,5 @@
 /**
- * Listening that says where it cannot, and what to do: the system's words have neither. On a Unix
- * socket also where its last owner has died without removing it.
+ * Listening that says where it cannot, and what to do: the system's words have neither.
  *
  * @module
  */
@@ -65,7 +64,6 @@ async function isAnswered(path: string): Promise<boolean> {
   }
 }
 
-/** Why it cannot be listened at an address; see {@linkcode listenAt}. */
 function listenFailure(error: unknown, address: string): unknown {
   if (error instanceof Deno.errors.NotCapable) return error;
   if (error instanceof Deno.errors.AddrInUse) {

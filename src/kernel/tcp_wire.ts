@@ -19,7 +19,6 @@ import { asWireError } from "./wire_error.ts";
 /** The kernel counts both in whole seconds. */
 const ASKING = { idleMs: 1000, intervalMs: 1000, count: 9 } as const;
 
-/** Reads a socket's counters, with buffers that are used again and again. */
 export class SocketSampler {
   readonly #reader = new SocketReader();
   readonly #info = new Uint8Array(TCP_INFO_BYTES);
@@ -63,11 +62,10 @@ export class SocketSampler {
  * Ends a connection at once: its send queue is dropped and a reset leaves. Its
  * counters are worthless afterwards (kernel_facts, section 1).
  *
- * SO_LINGER {1, 0} alone is not enough. It acts when the last descriptor is
+ * Lingering alone, which stays as the second line, acts when the last descriptor is
  * closed, but `Deno.TcpConn.close()` calls shutdown() before that: a peer that
  * has received everything written so far would see an orderly end, perhaps in
- * the middle of a packet. Disconnecting, connect(2) with AF_UNSPEC, resets now.
- * The lingering stays as the second line.
+ * the middle of a packet.
  *
  * @returns Whether the kernel did it. gVisor knows the lingering alone: the peer then
  *   sees an end before the reset, and still nothing old arrives later.
@@ -78,20 +76,15 @@ export function resetConnection(fd: number): boolean {
 }
 
 /**
- * Sets what becomes of a connection whose last descriptor is closed: a reset, or an orderly end.
- *
- * @returns Whether the kernel took it.
+ * Sets what becomes of a connection when its last descriptor is closed: a reset, or an orderly
+ * end. Says whether the kernel took it.
  */
 export function setLinger(fd: number, resets: boolean): boolean {
   const linger = new Int32Array([resets ? 1 : 0, 0]); // struct linger { l_onoff, l_linger }
   return libc().setsockopt(fd, SOL_SOCKET, SO_LINGER, linger, linger.byteLength) === 0;
 }
 
-/**
- * Resets a connection now; see {@linkcode resetConnection}.
- *
- * @returns Whether the kernel says that it did.
- */
+/** connect(2) with AF_UNSPEC: resets now. Says whether the kernel says that it did. */
 export function disconnect(fd: number): boolean {
   const unspecified = new Uint8Array(16); // struct sockaddr with sa_family AF_UNSPEC
   return libc().connect(fd, unspecified, unspecified.byteLength) === 0;

@@ -17,7 +17,6 @@ export function turnAway({ connection, end }: Arrival): void {
   connection.close();
 }
 
-/** One client of a relay. */
 export class Client {
   readonly name: string;
   readonly splitter: PacketSplitter;
@@ -55,7 +54,6 @@ export class Client {
     return this.#open;
   }
 
-  /** Resolves once its connection is closed. */
   get closed(): Promise<void> {
     return this.#closed.promise;
   }

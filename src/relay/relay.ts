@@ -3,17 +3,14 @@
  * what they send is cut into packets, stored, and delivered by one ordered
  * sender.
  *
- * Invariants:
+ * Invariants, beside what {@linkcode Relay} says of ends:
  * 1. A client's packets are stored in the order in which it sent them. Packets
  *    of different clients are never mixed, whatever the order among them.
  * 2. Nothing more is read from a client before what was read from it is stored,
  *    so a full queue holds the clients back and memory stays bounded.
  * 3. A packet that is not whole when its client ends is not stored, and said.
  * 4. One client's fault ends that client and nobody else.
- * 5. A client sees an orderly end only where it has ended its side and all that it
- *    sent is on disk; every other end of its connection is a reset, also that of a
- *    process that is killed.
- * 6. What clients take is bounded: their number, what each has sent of a packet
+ * 5. What clients take is bounded: their number, what each has sent of a packet
  *    that is not whole, all of these together, and descriptors, of which some
  *    are always left to the delivery.
  *
@@ -257,7 +254,7 @@ export class Relay implements AsyncDisposable {
     }
   }
 
-  /** Before anything is read: from then on a process that is killed resets it. */
+  /** Before anything is read: from then on a process that is killed resets its clients. */
   #arrivalOf(connection: RelayConnection): Arrival {
     const ends = tcpEndsOf(connection);
     if (ends === undefined) return { connection, end: undefined };
@@ -278,7 +275,6 @@ export class Relay implements AsyncDisposable {
     }
   }
 
-  /** Waits while there are as many clients as there may be. */
   async #room(): Promise<void> {
     while (this.#clients.size >= this.#maxClients && !this.#isStopping()) {
       const candidate = this.#dispensable();
@@ -505,7 +501,7 @@ export class Relay implements AsyncDisposable {
   }
 }
 
-/** @returns `undefined`: it is no TCP connection, or does not say so. */
+/** `undefined`: it is no TCP connection, or does not say so. */
 function tcpEndsOf({ localAddr, remoteAddr }: RelayConnection): ConnectionAddresses | undefined {
   const [local, remote] = [tcpEndOf(localAddr), tcpEndOf(remoteAddr)];
   return local && remote && { localAddr: local, remoteAddr: remote };
