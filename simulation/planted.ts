@@ -477,15 +477,12 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "a heartbeat's answer is not waited for",
     file: HEARTBEATS,
-    patches: [["    this.#askedAtMs = watchedMs;\n", ""]],
+    patches: [["    this.debt.sinceMs = watchedMs;\n", ""]],
   },
   {
     name: "a heartbeat that nobody answers ends nothing",
     file: HEARTBEATS,
-    patches: [[
-      "Math.max(0, this.#askedAtMs + this.#plan.answerTimeoutMs - watchedMs)",
-      "Infinity",
-    ]],
+    patches: [["new Debt(plan.answerTimeoutMs)", "new Debt(Infinity)"]],
   },
   {
     name: "packets while a heartbeat waits for its answer",
@@ -565,10 +562,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "no time-out for answers",
     file: ANSWERS,
-    patches: [[
-      ": Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - watchedMs);",
-      ": Infinity;",
-    ]],
+    patches: [["new Debt(plan.answerTimeoutMs)", "new Debt(Infinity)"]],
   },
   {
     name: "a refused packet is removed",

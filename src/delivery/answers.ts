@@ -32,6 +32,7 @@ import {
   wordsOf,
 } from "../session/answers.ts";
 import { quote } from "../session/pattern.ts";
+import { Debt } from "./owed.ts";
 
 /** A packet that is not confirmed. */
 interface Waiting {
@@ -79,12 +80,14 @@ export class Answers {
   #fault: string | undefined;
   #refusal: Refusal | undefined;
   #unknown: string | undefined;
-  #waitingSinceMs: number | undefined;
+  /** The answer to the first packet that waits, once it is acknowledged. */
+  readonly debt: Debt;
 
   constructor(plan: AnswerPlan, remoteAddress: string) {
     this.#plan = plan;
     this.#remoteAddress = remoteAddress;
     this.#cutter = plan.cutter();
+    this.debt = new Debt(plan.answerTimeoutMs);
   }
 
   /** Every packet of this connection up to this one is accepted, or a dead letter; 0: none is. */
@@ -188,8 +191,8 @@ export class Answers {
     }
     this.#ackedBytes = ackedBytes;
     const first = this.#waiting === 0 ? undefined : this.#open().next().value;
-    if (first === undefined || first.end > ackedBytes) this.#waitingSinceMs = undefined;
-    else this.#waitingSinceMs ??= watchedMs;
+    if (first === undefined || first.end > ackedBytes) this.debt.sinceMs = undefined;
+    else this.debt.sinceMs ??= watchedMs;
   }
 
   /** A dead letter was made of a refused packet. */
@@ -197,18 +200,6 @@ export class Answers {
     const packet = this.#packets.find((packet) => packet.id === id && packet.state === "refused");
     if (packet !== undefined) packet.state = "buried";
     this.#advance();
-  }
-
-  /** How long an answer has been due. */
-  unansweredMs(watchedMs: number): number {
-    return this.#waitingSinceMs === undefined ? 0 : watchedMs - this.#waitingSinceMs;
-  }
-
-  /** When it is too late for an answer. */
-  overdueInMs(watchedMs: number): number {
-    return this.#waitingSinceMs === undefined
-      ? Infinity
-      : Math.max(0, this.#waitingSinceMs + this.#plan.answerTimeoutMs - watchedMs);
   }
 
   #take({ chunk, ackedBytes, toHeartbeat }: Heard): void {
@@ -241,7 +232,7 @@ export class Answers {
       ? this.#withKey(judgement, answer, ackedBytes)
       : this.#next("packets" in judgement ? judgement.packets : 1, answer, ackedBytes);
     for (const packet of packets) {
-      this.#waitingSinceMs = undefined;
+      this.debt.sinceMs = undefined;
       this.#waiting--;
       if (judgement.kind !== "refused") packet.state = "accepted";
       else this.#refuse(packet, wordsOf(answer));

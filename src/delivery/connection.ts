@@ -56,7 +56,7 @@ import {
 } from "./liveness.ts";
 import { lookInMs } from "./looks.ts";
 import { Outgoing } from "./outgoing.ts";
-import { Owed } from "./owed.ts";
+import { Debt, Owed } from "./owed.ts";
 import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
 
@@ -135,6 +135,7 @@ export class Connection {
   readonly #outgoing: Outgoing;
   readonly #heartbeats: Heartbeats | undefined;
   readonly #watched: WatchedTime;
+  readonly #response: Debt;
   readonly #owed: Owed;
   readonly #baseBytes: number;
   /** Answers to packets, where these confirm. */
@@ -191,9 +192,11 @@ export class Connection {
     this.answers = limits.answers && new Answers(limits.answers, wire.remoteAddress);
     this.reads = limits.reads ? new Reads() : undefined;
     this.#watched = new WatchedTime(clock.nowMs());
+    this.#response = new Debt(limits.responseTimeoutMs ?? Infinity);
     this.#outgoing = new Outgoing({
       ...{ wire, clock, onWritten, lastId },
       ...{ ledger: this.#ledger, heartbeats: this.#heartbeats, watched: this.#watched },
+      response: this.#response,
       goodbye: close ?? new Uint8Array(),
       onFailed: (error) => {
         this.#failed(error);
@@ -201,10 +204,11 @@ export class Connection {
       },
       sendFin: () => this.#unlessRefused(() => wire.shutdownWrite()),
     });
-    this.#owed = new Owed({
-      ...{ answers: this.answers, heartbeats: this.#heartbeats, outgoing: this.#outgoing },
-      responseTimeoutMs: limits.responseTimeoutMs,
-    });
+    this.#owed = new Owed([
+      { to: "answers", debt: this.answers?.debt },
+      { to: "heartbeat", debt: this.#heartbeats?.debt },
+      { to: "packets", debt: this.#response },
+    ]);
     void this.#listen();
   }
 
@@ -428,7 +432,7 @@ export class Connection {
           this.#peerClosed = true;
           break;
         }
-        this.#outgoing.answered();
+        this.#response.sinceMs = undefined;
         const toHeartbeat = this.#heartbeats?.heard(chunk) ?? 0;
         if (this.answers !== undefined) this.#hear(this.answers, chunk, toHeartbeat);
         this.#onReceived(chunk);

@@ -6,6 +6,7 @@
 
 import { latin1 } from "../session/pattern.ts";
 import type { ReadyHeartbeat } from "../session/session.ts";
+import { Debt } from "./owed.ts";
 
 /** So much of what the server has said since is searched for the answer. */
 const KEPT_CHARACTERS = 4096;
@@ -13,15 +14,13 @@ const KEPT_CHARACTERS = 4096;
 /** The heartbeats of one connection. One at a time: the next one waits for the answer. */
 export class Heartbeats {
   readonly #plan: ReadyHeartbeat;
-  /**
-   * When the last one went out that is not answered, in watched time; undefined: none, or no
-   * answer is due.
-   */
-  #askedAtMs: number | undefined;
+  /** The answer to the last one, since that went out. */
+  readonly debt: Debt;
   #heard = "";
 
   constructor(plan: ReadyHeartbeat) {
     this.#plan = plan;
+    this.debt = new Debt(plan.answerTimeoutMs);
   }
 
   get bytes(): Uint8Array {
@@ -34,20 +33,20 @@ export class Heartbeats {
    * @param quietSinceMs When the kernel last took bytes.
    */
   dueInMs(nowMs: number, quietSinceMs: number): number {
-    if (this.#askedAtMs !== undefined) return Infinity;
+    if (this.awaitsAnswer) return Infinity;
     return Math.max(0, quietSinceMs + this.#plan.idleMs - nowMs);
   }
 
   /** One goes out. */
   sent(watchedMs: number): void {
     if (this.#plan.expect === undefined) return;
-    this.#askedAtMs = watchedMs;
+    this.debt.sinceMs = watchedMs;
     this.#heard = "";
   }
 
   /** Whether the last one waits for its answer. */
   get awaitsAnswer(): boolean {
-    return this.#askedAtMs !== undefined;
+    return this.debt.sinceMs !== undefined;
   }
 
   /**
@@ -58,24 +57,12 @@ export class Heartbeats {
    */
   heard(chunk: Uint8Array): number {
     const { expect } = this.#plan;
-    if (this.#askedAtMs === undefined || expect === undefined) return 0;
+    if (!this.awaitsAnswer || expect === undefined) return 0;
     this.#heard = (this.#heard + latin1(chunk)).slice(-KEPT_CHARACTERS - chunk.length);
     const found = expect.exec(this.#heard);
     if (found === null) return chunk.length;
-    this.#askedAtMs = undefined;
+    this.debt.sinceMs = undefined;
     const behindBytes = this.#heard.length - found.index - found[0].length;
     return Math.max(0, chunk.length - behindBytes);
-  }
-
-  /** How long the answer has been due; 0: none is. */
-  unansweredMs(watchedMs: number): number {
-    return this.#askedAtMs === undefined ? 0 : watchedMs - this.#askedAtMs;
-  }
-
-  /** When it is too late for the answer. */
-  overdueInMs(watchedMs: number): number {
-    return this.#askedAtMs === undefined
-      ? Infinity
-      : Math.max(0, this.#askedAtMs + this.#plan.answerTimeoutMs - watchedMs);
   }
 }

@@ -19,6 +19,7 @@ import type { Clock, PacketBatch, Wire } from "../base/ports.ts";
 import type { Heartbeats } from "./heartbeats.ts";
 import type { Ledger } from "./ledger.ts";
 import type { WatchedTime } from "./liveness.ts";
+import type { Debt } from "./owed.ts";
 
 /** Batches are coalesced into writes of at most this size; larger ones go alone. */
 const WRITE_BYTES = 64 * 1024;
@@ -56,6 +57,8 @@ export interface OutgoingOptions {
   readonly heartbeats: Heartbeats | undefined;
   /** By which it counts since when an answer is due. */
   readonly watched: WatchedTime;
+  /** Any byte of the peer, since bytes of a packet went out that none has followed. */
+  readonly response: Debt;
   /** What to say before our FIN; empty: nothing. */
   readonly goodbye: Uint8Array;
   /** Bytes were taken where everything was acknowledged before, or all there is was taken. */
@@ -103,7 +106,6 @@ export class Outgoing {
   #finishing = false;
   #finSentAtMs: number | undefined;
   #takenAtMs: number;
-  #unansweredSinceMs: number | undefined;
 
   constructor(options: OutgoingOptions) {
     this.#options = options;
@@ -122,18 +124,6 @@ export class Outgoing {
   /** When our FIN went out. */
   get finSentAtMs(): number | undefined {
     return this.#finSentAtMs;
-  }
-
-  /**
-   * When bytes of a packet first went out that no byte of the peer has followed, in watched time.
-   */
-  get unansweredSinceMs(): number | undefined {
-    return this.#unansweredSinceMs;
-  }
-
-  /** The peer has said something. */
-  answered(): void {
-    this.#unansweredSinceMs = undefined;
   }
 
   /** Takes packets over; they go out in order behind all earlier ones. */
@@ -191,7 +181,7 @@ export class Outgoing {
 
   /** Owns the write side: one write at a time, until there is nothing left. */
   async #pump(): Promise<void> {
-    const { wire, clock, ledger, watched, onWritten, onFailed } = this.#options;
+    const { wire, clock, ledger, watched, response, onWritten, onFailed } = this.#options;
     this.#writing = true;
     this.#writers.connections++;
     this.#beginTurn();
@@ -206,7 +196,7 @@ export class Outgoing {
           const wasIdle = ledger.oldestUnackedAtMs === undefined;
           this.#takenAtMs = clock.nowMs();
           ledger.wrote(takenBytes, this.#takenAtMs);
-          if (isPacket) this.#unansweredSinceMs ??= watched.at(this.#takenAtMs);
+          if (isPacket) response.sinceMs ??= watched.at(this.#takenAtMs);
           // The next write may wait for room: until then somebody must watch for answers.
           if (wasIdle) onWritten();
           offset += takenBytes;

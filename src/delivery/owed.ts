@@ -7,10 +7,7 @@
  * @module
  */
 
-import type { Answers } from "./answers.ts";
-import type { Heartbeats } from "./heartbeats.ts";
 import { MAX_COUNTED_GAP_MS, type Verdict } from "./liveness.ts";
-import type { Outgoing } from "./outgoing.ts";
 
 /** While something is owed it is looked so often, also by a timer that is late: no gap is too long. */
 const LOOK_MS = 0.8 * MAX_COUNTED_GAP_MS;
@@ -21,24 +18,45 @@ const LOOK_MS = 0.8 * MAX_COUNTED_GAP_MS;
 const READER_TURNS = 4;
 const READER_TURN_MS = 10;
 
-/** Who may owe something; times are watched ones, see `WatchedTime`. */
-export interface OwedParts {
-  readonly answers: Pick<Answers, "overdueInMs" | "unansweredMs"> | undefined;
-  readonly heartbeats: Pick<Heartbeats, "overdueInMs" | "unansweredMs"> | undefined;
-  readonly outgoing: Pick<Outgoing, "unansweredSinceMs">;
-  /** How long bytes may stay without any byte of response. */
-  readonly responseTimeoutMs: number | undefined;
+/** What is owed since a moment, and for so long at most, in watched time (`WatchedTime`). */
+export class Debt {
+  readonly #limitMs: number;
+  /** Undefined: nothing is owed. */
+  sinceMs: number | undefined;
+
+  constructor(limitMs: number) {
+    this.#limitMs = limitMs;
+  }
+
+  /** How long it has been due; 0: nothing is. */
+  unansweredMs(watchedMs: number): number {
+    return this.sinceMs === undefined ? 0 : watchedMs - this.sinceMs;
+  }
+
+  /** When it is too late. */
+  overdueInMs(watchedMs: number): number {
+    return this.sinceMs === undefined
+      ? Infinity
+      : Math.max(0, this.sinceMs + this.#limitMs - watchedMs);
+  }
+}
+
+/** To whom something may be owed. */
+interface Claim {
+  readonly to: "answers" | "heartbeat" | "packets";
+  readonly debt: Debt | undefined;
 }
 
 /** The debts of one connection's server. */
 export class Owed {
-  readonly #parts: OwedParts;
+  readonly #claims: readonly Claim[];
   #dueInMs = Infinity;
   #turns = 0;
   #turnAtMs = 0;
 
-  constructor(parts: OwedParts) {
-    this.#parts = parts;
+  /** @param claims Where several are late, the first one is told of. */
+  constructor(claims: readonly Claim[]) {
+    this.#claims = claims;
   }
 
   /** When to look again at the latest; `Infinity`: nothing is owed. */
@@ -47,38 +65,19 @@ export class Owed {
     return this.#dueInMs <= 0 ? READER_TURN_MS : Math.min(this.#dueInMs, LOOK_MS);
   }
 
-  /**
-   * Looks who is late.
-   *
-   * @param watchedMs Now, in watched time.
-   * @returns Why the connection is to be given up; undefined: it is not.
-   */
+  /** Looks who is late. Says why the connection is to be given up; undefined: it is not. */
   late(watchedMs: number): Verdict | undefined {
-    const { answers, heartbeats } = this.#parts;
-    const answersInMs = answers?.overdueInMs(watchedMs) ?? Infinity;
-    const heartbeatInMs = heartbeats?.overdueInMs(watchedMs) ?? Infinity;
-    const unansweredMs = this.#unansweredMs(watchedMs);
-    const responseInMs = unansweredMs === undefined
-      ? Infinity
-      : (this.#parts.responseTimeoutMs ?? Infinity) - unansweredMs;
-    this.#dueInMs = Math.min(answersInMs, heartbeatInMs, responseInMs);
-    if (this.#dueInMs > 0) {
-      this.#turns = 0;
-      return undefined;
+    let late: Claim | undefined;
+    this.#dueInMs = Infinity;
+    for (const claim of this.#claims) {
+      const dueInMs = claim.debt?.overdueInMs(watchedMs) ?? Infinity;
+      if (dueInMs <= 0) late ??= claim;
+      this.#dueInMs = Math.min(this.#dueInMs, dueInMs);
     }
-    if (!this.#readerHadTurns(watchedMs)) return undefined;
-    const kind = "no-response";
-    if (answersInMs <= 0) {
-      return { kind, unansweredMs: answers?.unansweredMs(watchedMs) ?? 0, to: "answers" };
-    }
-    return heartbeatInMs <= 0
-      ? { kind, unansweredMs: heartbeats?.unansweredMs(watchedMs) ?? 0, to: "heartbeat" }
-      : { kind, unansweredMs: unansweredMs ?? 0, to: "packets" };
-  }
-
-  #unansweredMs(watchedMs: number): number | undefined {
-    const sinceMs = this.#parts.outgoing.unansweredSinceMs;
-    return sinceMs === undefined ? undefined : watchedMs - sinceMs;
+    if (late === undefined) this.#turns = 0;
+    if (late === undefined || !this.#readerHadTurns(watchedMs)) return undefined;
+    const unansweredMs = late.debt?.unansweredMs(watchedMs) ?? 0;
+    return { kind: "no-response", unansweredMs, to: late.to };
   }
 
   #readerHadTurns(watchedMs: number): boolean {

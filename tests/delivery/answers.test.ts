@@ -122,20 +122,20 @@ Deno.test("the time-out runs from the acknowledgement, and anew from each answer
   send(answers, 1, 0);
   send(answers, 2, PACKET_BYTES);
   answers.settle(0, 100);
-  assert.equal(answers.overdueInMs(5000), Infinity);
+  assert.equal(answers.debt.overdueInMs(5000), Infinity);
   answers.settle(2 * PACKET_BYTES, 5000);
-  assert.equal(answers.overdueInMs(5400), 600);
+  assert.equal(answers.debt.overdueInMs(5400), 600);
   answers.heard(bytes("OK\n"), 2 * PACKET_BYTES);
   answers.settle(2 * PACKET_BYTES, 5900);
-  assert.equal(answers.overdueInMs(6000), 900);
+  assert.equal(answers.debt.overdueInMs(6000), 900);
   // What is no answer does not help.
   answers.heard(bytes("HELLO\n"), 2 * PACKET_BYTES);
   answers.settle(2 * PACKET_BYTES, 6500);
-  assert.equal(answers.overdueInMs(6900), 0);
-  assert.equal(answers.unansweredMs(6900), 1000);
+  assert.equal(answers.debt.overdueInMs(6900), 0);
+  assert.equal(answers.debt.unansweredMs(6900), 1000);
   answers.heard(bytes("OK\n"), 2 * PACKET_BYTES);
   answers.settle(2 * PACKET_BYTES, 6900);
-  assert.equal(answers.overdueInMs(9000), Infinity);
+  assert.equal(answers.debt.overdueInMs(9000), Infinity);
 });
 
 Deno.test("what a framing carries is judged, also where that is nothing", async (t) => {

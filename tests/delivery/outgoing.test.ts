@@ -10,6 +10,7 @@ import { Heartbeats } from "../../src/delivery/heartbeats.ts";
 import { Ledger } from "../../src/delivery/ledger.ts";
 import { WatchedTime } from "../../src/delivery/liveness.ts";
 import { Outgoing } from "../../src/delivery/outgoing.ts";
+import { Debt } from "../../src/delivery/owed.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import fc from "../support/properties.ts";
@@ -52,6 +53,7 @@ class Bench {
       ledger: this.ledger,
       heartbeats: this.heartbeats,
       watched: this.watched,
+      response: new Debt(Infinity),
       goodbye: bytes("<bye>"),
       onWritten: () => {},
       onFailed: (error) => this.failure = error,
@@ -134,11 +136,11 @@ Deno.test("an answer that is due holds the next heartbeat back, and is found in 
   bench.acknowledgeAll();
   bench.clock.advance(30);
   assert.equal(bench.beat(), Infinity);
-  assert.equal(bench.heartbeats.overdueInMs(bench.clock.nowMs()), 20);
+  assert.equal(bench.heartbeats.debt.overdueInMs(bench.clock.nowMs()), 20);
   bench.heartbeats.heard(bytes("other po"));
-  assert.equal(bench.heartbeats.overdueInMs(bench.clock.nowMs()), 20);
+  assert.equal(bench.heartbeats.debt.overdueInMs(bench.clock.nowMs()), 20);
   bench.heartbeats.heard(bytes("ng"));
-  assert.equal(bench.heartbeats.overdueInMs(bench.clock.nowMs()), Infinity);
+  assert.equal(bench.heartbeats.debt.overdueInMs(bench.clock.nowMs()), Infinity);
   assert.equal(bench.beat(), 70);
 });
 
