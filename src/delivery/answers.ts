@@ -44,12 +44,11 @@ interface Waiting {
   words: string;
 }
 
-/** Something that the server has said. */
 interface Heard {
   readonly chunk: Uint8Array;
   /** How many bytes of the stream were acknowledged by then. */
   readonly ackedBytes: number;
-  /** How many bytes of it were said to a heartbeat. */
+  /** How many of its first bytes were said to a heartbeat. */
   readonly toHeartbeat: number;
 }
 
@@ -60,7 +59,6 @@ export interface Refusal {
   readonly words: string;
 }
 
-/** What answers say, and the packets that they are about. */
 export class Answers {
   readonly #plan: AnswerPlan;
   readonly #remoteAddress: string;
@@ -159,13 +157,7 @@ export class Answers {
     }
   }
 
-  /**
-   * The server has said something.
-   *
-   * @param chunk Its bytes.
-   * @param ackedBytes How many bytes of the stream it had acknowledged by then.
-   * @param toHeartbeat How many of its first bytes were said to a heartbeat.
-   */
+  /** The server has said something. */
   heard(chunk: Uint8Array, ackedBytes: number, toHeartbeat = 0): void {
     if (!this.isOver) this.#heard.push({ chunk, ackedBytes, toHeartbeat });
   }
@@ -240,7 +232,6 @@ export class Answers {
     this.#advance();
   }
 
-  /** The packets that wait for an answer. */
   *#open(): Generator<Waiting, undefined> {
     for (let at = this.#head; at < this.#packets.length; at++) {
       const packet = this.#packets[at];

@@ -70,9 +70,8 @@ const MIN_POLL_MS = 1;
 
 export interface ConnectionLimits extends LivenessLimits {
   readonly holdMs: number;
-  /** What the peer's FIN means; see `SenderOptions.onPeerFin`. */
+  /** See `SenderOptions.onPeerFin`. */
   readonly onPeerFin: "reconnect" | "keep-sending" | "confirm";
-  /** What the protocol wants beside the packets. */
   readonly session?: SessionPlan | undefined;
   /** What its answers to packets mean; undefined: none confirms. */
   readonly answers?: AnswerPlan | undefined;
@@ -83,13 +82,12 @@ export interface ConnectionLimits extends LivenessLimits {
 export interface ConnectionOptions {
   /** Nothing is under way on it: its session is open. */
   readonly wire: Wire;
-  /** Who has read from it, where somebody has. */
+  /** Who has read from it. */
   readonly reader?: WireReader;
   readonly clock: Clock;
   readonly limits: ConnectionLimits;
   /** The id before the first packet that will be sent here. */
   readonly afterId: number;
-  /** The last packet in the queue. */
   readonly lastId: () => number;
   /** Called when a write or the reading has failed, or the peer's FIN is here: time to poll. */
   readonly onEnd: () => void;
@@ -104,11 +102,11 @@ export interface ConnectionOptions {
 
 export interface ConnectionReading {
   readonly verdict: Verdict;
-  /** Bytes were acknowledged since the last poll. */
+  /** More bytes are acknowledged. */
   readonly progressed: boolean;
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
-  /** Up to when the peer is known to have been alive and reading: nothing else confirms. */
+  /** See `vouchedUntilMs`. */
   readonly vouchedUntilMs: number;
   /** Not before the last acknowledgement came: what has drained now is held from here on. */
   readonly ackedAtMs: number;
@@ -116,7 +114,6 @@ export interface ConnectionReading {
   readonly resumedReading: boolean;
   /** Not dead: what has drained may be confirmed. */
   readonly alive: boolean;
-  /** The connection is over. */
   readonly ended: boolean;
   /** When to poll again at the latest. */
   readonly pollInMs: number;
@@ -138,9 +135,9 @@ export class Connection {
   readonly #response: Debt;
   readonly #owed: Owed;
   readonly #baseBytes: number;
-  /** Answers to packets, where these confirm. */
+  /** Where these confirm. */
   readonly answers: Answers | undefined;
-  /** What the peer's program has read, where that confirms. */
+  /** The same. */
   readonly reads: Reads | undefined;
 
   #reading = true;
@@ -241,12 +238,10 @@ export class Connection {
     return this.#ledger.drainedPackets;
   }
 
-  /** Bytes the peer's TCP has acknowledged. */
   get ackedBytes(): number {
     return this.#ledger.ackedBytes;
   }
 
-  /** The last reading, for people. */
   get path(): PathStats {
     const sample = this.#sample;
     return {
@@ -270,7 +265,6 @@ export class Connection {
     return this.answers !== undefined && this.#heartbeats?.awaitsAnswer === true;
   }
 
-  /** Takes packets over; they go out in order behind all earlier ones. */
   send(batches: readonly PacketBatch[]): void {
     this.answers?.assigned(batches, this.#ledger.assignedBytes);
     this.reads?.assigned(batches, this.#ledger.assignedBytes);
@@ -484,7 +478,7 @@ export class Connection {
     if (error instanceof WireError) this.#failureWords ??= error.message;
   }
 
-  /** The cross-check of invariant 2. */
+  /** Invariant 2. */
   #assertAccounts(sample: SocketSample, nowMs: number): void {
     const comparable = !this.#outgoing.writing && this.#outgoing.finSentAtMs === undefined &&
       sample.state !== TcpState.CLOSE;

@@ -47,15 +47,6 @@ interface Held {
   sinceMs: number;
 }
 
-/** What a hold has let go of. */
-export interface Confirmed {
-  /** Every packet up to this id. */
-  readonly throughId: number;
-  /** How many packets of this connection. */
-  readonly packets: number;
-}
-
-/** The packets of one connection between drained and confirmed. */
 export class Hold {
   readonly #holdMs: number;
   #held: Held[] = [];
@@ -92,11 +83,13 @@ export class Hold {
   }
 
   /**
-   * Lets go of what was held long enough.
+   * Lets go of what was held long enough: so many packets, up to an id.
    *
    * @param vouchedUntilMs Up to when the peer is known to have been alive and reading.
    */
-  confirm(vouchedUntilMs: number): Confirmed | undefined {
+  confirm(
+    vouchedUntilMs: number,
+  ): { readonly throughId: number; readonly packets: number } | undefined {
     let throughId = 0, packets = 0, entries = 0;
     for (const held of this.#held) {
       if (this.#endsAtMs(held) > vouchedUntilMs) break;

@@ -42,7 +42,6 @@ export class Ledger {
     return this.#writtenBytes;
   }
 
-  /** Bytes the peer's TCP has acknowledged. */
   get ackedBytes(): number {
     return this.#ackedBytes;
   }
@@ -52,7 +51,6 @@ export class Ledger {
     return this.#assignedBytes - this.#ackedBytes;
   }
 
-  /** Assigned and not drained. */
   get inFlightPackets(): number {
     return this.#packetEnds.length;
   }
@@ -109,7 +107,6 @@ export class Ledger {
     this.#assignedBytes += ends.at(-1) ?? 0;
   }
 
-  /** The kernel took `takenBytes` more. */
   wrote(takenBytes: number, nowMs: number): void {
     if (takenBytes === 0) return;
     this.#writtenBytes += takenBytes;

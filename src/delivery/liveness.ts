@@ -131,16 +131,13 @@ export interface LivenessMemory {
   readonly atMs: number;
   /** Watched time since the last sign of the peer while bytes were outstanding. */
   readonly watchedSilenceMs: number;
-  /**
-   * Watched time of closed window since its right edge last moved; where it is known what
-   * the program has read, of anything unread since it last read on.
-   */
+  /** Watched time of a closed window since its edge moved, or of unread bytes since any was read. */
   readonly stalledMs: number;
-  /** When the last segment of the peer arrived, as far as known; it may have come later. */
+  /** When the last segment of the peer arrived, or earlier. */
   readonly aliveAtMs: number;
   /** When the peer was last seen to be reading. */
   readonly readingAtMs: number;
-  /** Bytes acknowledged + snd_wnd: how far the peer has ever been ready to take. */
+  /** The right edge, as far as it ever was. */
   readonly windowEdge: number;
   /** Whether the window has no room for a segment, be there something to send or not. */
   readonly windowShut: boolean;
@@ -149,11 +146,10 @@ export interface LivenessMemory {
   readonly silenceMs: number;
   readonly outstanding: boolean;
   readonly windowClosed: boolean;
-  /** Whether packets are acknowledged that the peer's program has not read, where that is known. */
+  /** Whether acknowledged packets are unread, where that is known. */
   readonly unread: boolean;
 }
 
-/** One reading, with what our own books add to the kernel's. */
 export interface Observation {
   readonly nowMs: number;
   readonly sample: SocketSample;
@@ -162,17 +158,17 @@ export interface Observation {
    * acknowledgement would look like a window that moves, and so like a peer that reads.
    */
   readonly ackedBytes: number;
-  /** Bytes written and not acknowledged. */
+  /** Written and not acknowledged. */
   readonly unackedBytes: number;
   /** Age of the oldest of them. */
   readonly oldestUnackedMs: number;
   /** Whether bytes_acked grew since the last reading. */
   readonly progressed: boolean;
-  /** Whether the peer is being asked for a sign of life; see `Wire.askPeer`. */
+  /** See `Wire.askPeer`. */
   readonly asking: boolean;
-  /** How many acknowledged packets its program has not read, where that is known. */
+  /** Acknowledged, where it is known what the program has read. */
   readonly unreadPackets?: number;
-  /** Whether it has read on since the last reading. */
+  /** Whether it has since the last reading. */
   readonly readOn?: boolean;
 }
 
@@ -180,7 +176,6 @@ export interface Observation {
 export interface Evidence {
   /** The last error that ICMP or routing reported, by its errno's name. */
   readonly softError: string | undefined;
-  /** A fault of this host. */
   readonly localFault: LocalFault | undefined;
 }
 

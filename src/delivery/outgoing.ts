@@ -63,15 +63,12 @@ export interface OutgoingOptions {
   readonly goodbye: Uint8Array;
   /** Bytes were taken where everything was acknowledged before, or all there is was taken. */
   readonly onWritten: () => void;
-  /** A write has failed. */
   readonly onFailed: (error: unknown) => void;
-  /** Sends our FIN. */
   readonly sendFin: () => void;
   /** The last packet in the queue: it grows as others store. */
   readonly lastId: () => number;
 }
 
-/** What goes out: packets, or bytes of the session. */
 type Part = Pick<PacketBatch, "bytes" | "ownsMemory"> & {
   /** Left out: it is no packet's. */
   readonly ends?: PacketBatch["ends"];
@@ -82,7 +79,6 @@ const TAKEN: Part = { bytes: new Uint8Array(0) };
 /** So many of them may stand there, or as many as there are parts behind them. */
 const MAX_TAKEN_PARTS = 32;
 
-/** Writes to one wire. */
 export class Outgoing {
   readonly #options: OutgoingOptions;
   /** Not yet handed to `write`, from `#head` on. */
@@ -121,12 +117,10 @@ export class Outgoing {
     return this.#writing;
   }
 
-  /** When our FIN went out. */
   get finSentAtMs(): number | undefined {
     return this.#finSentAtMs;
   }
 
-  /** Takes packets over; they go out in order behind all earlier ones. */
   send(batches: readonly PacketBatch[]): void {
     if (this.#finishing) throw new TypeError("send() after finish()");
     for (const batch of batches) {
@@ -179,7 +173,7 @@ export class Outgoing {
     if (!this.#writing) void this.#pump();
   }
 
-  /** Owns the write side: one write at a time, until there is nothing left. */
+  /** Owns the write side. */
   async #pump(): Promise<void> {
     const { wire, clock, ledger, watched, response, onWritten, onFailed } = this.#options;
     this.#writing = true;

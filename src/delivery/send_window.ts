@@ -34,12 +34,10 @@
 import { isLastingOfQueue } from "../base/lasting.ts";
 import { packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { Clock, DeliveryQueue, PacketBatch } from "../base/ports.ts";
-import type { AnswerPlan } from "../session/answers.ts";
 import type { Opened } from "../session/open.ts";
-import type { SessionPlan } from "../session/session.ts";
 import { type Transform, Transformer } from "../session/transform.ts";
 import type { Answers } from "./answers.ts";
-import type { Connection, ConnectionReading } from "./connection.ts";
+import type { Connection, ConnectionLimits, ConnectionReading } from "./connection.ts";
 import { Hold } from "./hold.ts";
 import { Pace, type PaceLimits } from "./pace.ts";
 import type { Reads } from "./reads.ts";
@@ -50,22 +48,15 @@ const QUEUE_RETRY_MS = 1000;
 /** While packets are unread, the wire is asked this often how far the peer's program is. */
 const READ_ON_POLL_MS = 25;
 
-/** The bounds of a {@linkcode SendWindow}. */
-export interface SendWindowLimits extends PaceLimits {
-  readonly holdMs: number;
+export interface SendWindowLimits
+  extends PaceLimits, Pick<ConnectionLimits, "holdMs" | "session" | "answers" | "reads"> {
   readonly maxInFlightBytes: number;
   /** For packets that waited when the connection was made; slower than the others, or the same. */
   readonly backlogPace: PaceLimits;
   /** In so many connections that broke a packet may have been under way. */
   readonly maxAttempts: number;
-  /** What the protocol wants beside the packets; here, whether they go one by one. */
-  readonly session?: SessionPlan | undefined;
   /** Makes the bytes on the wire; undefined: they are those that are stored. */
   readonly transform?: Transform | undefined;
-  /** What the server's answers mean; undefined: none confirms. */
-  readonly answers?: AnswerPlan | undefined;
-  /** Whether it confirms a packet that the peer's program has read it. */
-  readonly reads?: boolean;
 }
 
 export interface SendWindowOptions {
@@ -175,7 +166,6 @@ export class SendWindow {
     if (this.#failure !== undefined) throw this.#failure.error;
   }
 
-  /** See `SenderStats`. */
   get counts(): { readonly confirmedPackets: number; readonly redeliveredPackets: number } {
     return {
       confirmedPackets: this.#confirmedPackets,
@@ -207,7 +197,6 @@ export class SendWindow {
         id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
   }
 
-  /** Changes how fast packets go out, from now on. */
   setPace(pace: PaceLimits, backlogPace: PaceLimits): void {
     this.#pace = new Pace(pace);
     this.#backlogPace = new Pace(backlogPace);
@@ -225,7 +214,7 @@ export class SendWindow {
       : new Transformer(transform, opened, answers?.keyOf);
   }
 
-  /** Assigns what fits into the window and its pace, and reads ahead. */
+  /** Assigns what fits, and reads ahead. */
   topUp(connection: Connection, nowMs: number): void {
     this.#paceReadyAtMs = Infinity;
     if (this.#givingUp !== undefined) return;
@@ -280,12 +269,7 @@ export class SendWindow {
     }
   }
 
-  /**
-   * Takes over what a poll found: what has drained is held, and what was held long
-   * enough is confirmed.
-   *
-   * @returns Whether anything was confirmed.
-   */
+  /** Takes over what a poll found. Says whether anything was confirmed. */
   take(connection: Connection, reading: ConnectionReading): boolean {
     const packets = connection.drainedPackets - this.#countedDrained;
     if (packets > 0) {
@@ -349,7 +333,7 @@ export class SendWindow {
     this.#assertOrder();
   }
 
-  /** Takes confirmed packets off the disk, one removal at a time. */
+  /** One removal at a time. */
   removeConfirmed(nowMs: number): void {
     if (this.#removal !== undefined || this.#confirmedId <= this.#removedId) return;
     if (nowMs < this.#removeRetryAtMs) return;
@@ -374,7 +358,7 @@ export class SendWindow {
     });
   }
 
-  /** Lets a removal under way end, and tries a last one. */
+  /** Lets what is under way end, and tries a last removal. */
   async finishRemovals(): Promise<void> {
     await this.#givingUp;
     await this.#removal;
@@ -516,7 +500,7 @@ export class SendWindow {
     return Math.min(allowed, ...this.#pacesOf(batch).map((pace) => pace.packetsNow(batch, nowMs)));
   }
 
-  /** A part of what was stored goes out, as many bytes as the wire gets. */
+  /** What goes out counts by the bytes that the wire gets. */
   #spendPace(stored: PacketBatch, { ends, bytes }: PacketBatch, nowMs: number): void {
     for (const pace of this.#pacesOf(stored)) pace.spend(ends.length, bytes.length, nowMs);
   }

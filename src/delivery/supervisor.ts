@@ -38,7 +38,6 @@ const WAITING_STEP_MS = 1000;
 /** Removals that fail for so long are a verdict, and not one line in a log. */
 const REMOVAL_STUCK_MS = 5000;
 
-/** The bounds and times of a {@linkcode Supervisor}, all given. */
 export interface SupervisorLimits extends ConnectionLimits, SendWindowLimits {
   readonly lookUpTimeoutMs: number;
   readonly connectTimeoutMs: number;
@@ -73,7 +72,7 @@ type State =
   | { readonly kind: "backing-off"; readonly untilMs: number }
   | { readonly kind: "closed" };
 
-/** Verdicts on attempts: the next attempt, or a connection, has something newer to say. */
+/** On attempts: the next one, or a connection, has something newer to say. */
 const OF_AN_ATTEMPT: ReadonlySet<VerdictKind> = new Set<VerdictKind>([
   "self-connected",
   "session-refused",

@@ -23,7 +23,6 @@
 
 import type { Verdict } from "./liveness.ts";
 
-/** How a connection stood when it broke. */
 export interface Break {
   /** Every packet up to this id is confirmed. */
   readonly confirmedId: number;
@@ -38,7 +37,6 @@ const BREAKS_KEPT = 32;
 /** After so many convictions in a row the next one takes about a thousand times as many breaks. */
 const MAX_DOUBLINGS = 10;
 
-/** Counts in how many broken connections a packet was under way. */
 export class Suspects {
   readonly #maxAttempts: number;
   /** The last packet under way in each of the last breaks; all began at what was confirmed then. */
@@ -112,10 +110,7 @@ export class EarlyCloses {
    * A connection has ended: by the server's FIN, or by its reset where nothing was confirmed,
    * it is one of them. An end that this side has decided says nothing either way.
    *
-   * @param verdict How.
-   * @param peerClosed The server's FIN was here.
-   * @param confirmedAny Whether anything of it was confirmed.
-   * @param again How many packets were not.
+   * @param again How many packets were not confirmed.
    */
   ended({ kind }: Verdict, peerClosed: boolean, confirmedAny: boolean, again: number): void {
     if (kind === "ended-here") return;
