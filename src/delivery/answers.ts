@@ -171,8 +171,8 @@ export class Answers {
   /**
    * Takes over what was heard.
    *
-   * @param ackedBytes How many bytes of the stream are acknowledged by the ledger, which may
-   *   hear of a write later than of its answer: the answer then waits.
+   * @param ackedBytes By the ledger, which may hear of a write later than of its answer: the
+   *   answer then waits.
    */
   settle(ackedBytes: number, watchedMs: number): void {
     let next = this.#heard[0];

@@ -47,7 +47,6 @@ type Phase = "look-up" | "connect" | "handshake" | "session";
 /** The dialer has better words for a handshake that takes too long: ours is the last resort. */
 const HANDSHAKE_MARGIN_MS = 1000;
 
-/** One attempt; begins at once. */
 export class Attempt {
   readonly #options: AttemptOptions;
   readonly #controller = new AbortController();

@@ -62,11 +62,7 @@ export class CrossCheck {
   }
 }
 
-/**
- * What the peer's program has read is to confirm: nothing else may in its place.
- *
- * @throws {WireError} The wire cannot tell.
- */
+/** @throws {WireError} The wire cannot tell what the peer's program has read, which is to confirm. */
 export function assertTellsReads({ readBytes }: SocketSample): void {
   if (readBytes !== undefined) return;
   throw new WireError(
@@ -77,8 +73,7 @@ export function assertTellsReads({ readBytes }: SocketSample): void {
 }
 
 /**
- * What is acknowledged from now on has to be ours. A connection that is dead already carries
- * nothing.
+ * What is acknowledged from now on has to be ours.
  *
  * @throws {WireError} Bytes are under way that are no packet's.
  */

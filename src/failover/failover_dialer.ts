@@ -199,7 +199,7 @@ class Failover implements Dialer {
     lookLater();
   }
 
-  /** Whether a connection can be made, which carries nothing; ends with the wire at the latest. */
+  /** Ends with the wire at the latest. */
   async #isReachable(other: Candidate, wire: WatchedWire): Promise<boolean> {
     const controller = new AbortController();
     const end = (): void => controller.abort();
@@ -233,7 +233,6 @@ function hasFailed(end: WatchedEnd, isShort: boolean): boolean {
   return end.hasPeerFin ? isShort : !end.hasOurFin;
 }
 
-/** The same failure, and whose it is. */
 function named(error: WireError, remote: string): WireError {
   return new WireError(error.code, `${remote}: ${error.message}`, { cause: error });
 }
@@ -259,7 +258,6 @@ export class Candidate {
     this.dialer = dialer;
   }
 
-  /** An attempt at it has failed, or a connection to it. */
   fails(nowMs: number): void {
     this.failedAtMs = nowMs;
     this.failures++;

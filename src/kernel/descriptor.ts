@@ -59,7 +59,6 @@ export interface ReportedEnd {
   readonly port: number;
 }
 
-/** The addresses that Deno reports for a connection. */
 export interface ConnectionAddresses {
   readonly localAddr: ReportedEnd;
   readonly remoteAddr: ReportedEnd;
@@ -77,7 +76,6 @@ export interface FoundDescriptor extends ConnectionEnds {
   readonly fd: number;
 }
 
-/** What came of the search. */
 export type DescriptorSearch =
   | ConnectionEnds & {
     readonly kind: "found";
@@ -98,9 +96,7 @@ function spareSocket(): number {
 
 /**
  * The lowest free descriptor, which the next socket of this process will most
- * likely get. Ask just before connecting.
- *
- * @returns `undefined`: the process has as many as it may.
+ * likely get; `undefined`: the process has as many as it may.
  */
 export function nextDescriptorHint(): number | undefined {
   const fd = spareSocket();
@@ -318,11 +314,10 @@ function isUnspecified(address: Uint8Array): boolean {
 }
 
 /** getpeername and getsockname with one buffer for all descriptors. */
-export class AddressReader {
+class AddressReader {
   /** More than any answer fills: a length that was not touched tells of a call that did nothing. */
   readonly #bytes = new Uint8Array(2 * SOCKADDR_BYTES);
   readonly #length = new Uint32Array(1);
-  /** Whether getpeername has ever given one. */
   readsPeers = false;
   /** Whether getsockname has ever given an address: a socket has one, dead or alive. */
   works = false;

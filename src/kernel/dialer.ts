@@ -140,10 +140,7 @@ function openerFrom(source: Source | undefined): Open {
   };
 }
 
-/**
- * Opens a connection, but ends with the signal's reason as soon as it is aborted;
- * a connection that is made all the same is closed.
- */
+/** Ends with the signal's reason at abort; a connection that is made all the same is closed. */
 function connect(
   open: Open,
   hostname: string,

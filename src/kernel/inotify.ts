@@ -172,11 +172,7 @@ function watch(path: string, mask: number, onChange: () => void): () => Promise<
   };
 }
 
-/**
- * Tells of changes of files.
- *
- * @returns `undefined`: this process may not call the C library.
- */
+/** Tells of changes of files; `undefined`: this process may not call the C library. */
 export function inotify(): FileWatch | undefined {
   try {
     libc();

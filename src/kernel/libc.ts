@@ -154,7 +154,7 @@ let loaded: Libc | undefined;
 
 /**
  * The C library, loaded now if it was not yet. Never prompts: only what is already
- * granted is tried, and no read permission is needed.
+ * granted is tried.
  *
  * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64, or no C library found.
  * @throws {Deno.errors.NotCapable} No path is granted; the message has the flag to add.

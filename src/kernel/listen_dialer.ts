@@ -104,11 +104,6 @@ export function listenDialer(options: ListenDialerOptions): ListenDialer {
 /**
  * Checks everything that {@linkcode listenDialer} would, and listens only when what it returns is
  * called: until then nobody is to be connected.
- *
- * @param options Where and how to listen.
- * @throws {RangeError} Port or socket option out of range.
- * @throws {TypeError} A value is of the wrong type.
- * @throws {UnsupportedPlatformError} Not Linux on x86_64 or aarch64.
  */
 export function readyToListen(options: ListenDialerOptions): () => ListenDialer {
   const {

@@ -151,24 +151,20 @@ function linkFault(name: string, link: LinkAnswer): LocalFault | undefined {
   return undefined;
 }
 
-const EACCES = 13;
-const EINVAL = 22;
-const EHOSTUNREACH = 113;
-const ENETUNREACH = 101;
+/** What a route of such a type is refused with. */
+const ROUTE_TYPES: Readonly<Record<string, string>> = {
+  EHOSTUNREACH: "unreachable",
+  EACCES: "prohibit",
+  EINVAL: "blackhole",
+};
 
 function routeWords(errno: number, hostname: string): string {
-  switch (errno) {
-    case ENETUNREACH:
-      return `there is no route to ${hostname}`;
-    case EHOSTUNREACH:
-      return `the route to ${hostname} is of type unreachable`;
-    case EACCES:
-      return `the route to ${hostname} is of type prohibit`;
-    case EINVAL:
-      return `the route to ${hostname} is of type blackhole`;
-    default:
-      return `the kernel refuses a route to ${hostname} (${errnoName(errno)})`;
-  }
+  const code = errnoName(errno);
+  if (code === "ENETUNREACH") return `there is no route to ${hostname}`;
+  const type = ROUTE_TYPES[code];
+  return type === undefined
+    ? `the kernel refuses a route to ${hostname} (${code})`
+    : `the route to ${hostname} is of type ${type}`;
 }
 
 /**

@@ -14,12 +14,10 @@ const PATH_BYTES = 108;
 const MSG_NOSIGNAL = 0x4000;
 
 /**
- * Sends one datagram to a Unix socket.
+ * Sends one datagram to a Unix socket. Says whether the kernel took it: it does not when nobody
+ * listens there, or when the listener's queue is full.
  *
  * @param path The socket's path; an `@` in front: an abstract name.
- * @param message What to send.
- * @returns Whether the kernel took it. It does not when nobody listens there, or
- *   when the listener's queue is full.
  */
 export function sendUnixDatagram(path: string, message: string): boolean {
   const name = new TextEncoder().encode(path);

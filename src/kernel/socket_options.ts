@@ -204,11 +204,7 @@ export function validateSocketOptions(options: SocketOptions = {}): ResolvedSock
   };
 }
 
-/**
- * Checks what is given and fills nothing in; otherwise as {@linkcode validateSocketOptions}.
- *
- * @throws {OptionError} A value is out of range or of the wrong type.
- */
+/** Checks what is given and fills nothing in; otherwise as {@linkcode validateSocketOptions}. */
 export function checkSocketOptions(options: SocketOptions): void {
   checkOptions(SOCKET_OPTIONS, options);
   const { keepAlive } = options;
@@ -239,10 +235,8 @@ export function changeSocketOptions(fd: number, options: SocketOptions): Current
 }
 
 /**
- * Sets the options on a socket and reads back what the kernel took.
+ * Sets the options on a TCP socket and reads back what the kernel took.
  *
- * @param fd A TCP socket.
- * @param options From {@linkcode validateSocketOptions}.
  * @param asked Those among them that the user gave: where the kernel refuses another one,
  *   the connection goes without.
  * @throws {SocketOptionError} The kernel refused one of those; names option and value.
@@ -272,11 +266,7 @@ function setAll(target: Target, options: SocketOptions): void {
   setName(target, "bindToDevice", options.bindToDevice, SOL_SOCKET, SO_BINDTODEVICE);
 }
 
-/**
- * Has the kernel ask an idle peer for a sign of life, or not.
- *
- * @returns Whether it took all of it.
- */
+/** Has the kernel ask an idle peer for a sign of life, or not. Says whether it took all of it. */
 export function setKeepAlive(fd: number, keepAlive: Required<KeepAliveOptions> | false): boolean {
   const target: Target = { fd, asked: {}, unsupported: [] };
   applyKeepAlive(target, keepAlive);
@@ -367,11 +357,7 @@ function wasAskedFor(asked: SocketOptions, option: string): boolean {
   return value !== undefined;
 }
 
-/**
- * Reads every option back. What cannot be read is not known, and nothing depends on it.
- *
- * @param fd A TCP socket.
- */
+/** Reads every option back. What cannot be read is not known, and nothing depends on it. */
 export function readSocketOptions(fd: number): CurrentSocketOptions {
   const tcp = (option: number) => getSocketInt(fd, IPPROTO_TCP, option);
   const socket = (option: number) => getSocketInt(fd, SOL_SOCKET, option);

@@ -48,11 +48,7 @@ export class SocketSampler {
     return decodeTcpInfo(this.#info, this.#infoLength[0]);
   }
 
-  /**
-   * Whether an error waits for whoever asks the socket next. Takes nothing away.
-   *
-   * @throws {KernelCallError} The call failed.
-   */
+  /** Whether an error waits for whoever asks the socket next. Takes nothing away. */
   hasPendingError(fd: number): boolean {
     return (this.#reader.events(fd) & POLLERR) !== 0;
   }

@@ -19,23 +19,16 @@ const SO_PEERCRED = 17;
 /** `sa_family` alone: what an unnamed socket's address consists of (unix(7)). */
 const UNNAMED_BYTES = 2;
 
-/**
- * Where to and how {@linkcode unixDialer} connects.
- *
- * @category Dialer
- */
 export interface UnixDialerOptions {
   /** The socket's file, at most 107 bytes. */
   readonly path: string;
   /** Of these `sendBufferBytes` alone means something here. */
   readonly socket?: SocketOptions;
-  /** The path of the C library, where it is none of the known ones. */
   readonly libc?: string;
   /** To tell who has stalled. */
   readonly clock: Clock;
 }
 
-/** A {@linkcode Dialer} whose wires are {@linkcode UnixWire}s. */
 export interface UnixDialer extends Dialer {
   dial(signal: AbortSignal, onLookedUp?: () => void): Promise<UnixWire>;
 }

@@ -55,15 +55,9 @@ export interface UnixPeer {
   readonly userId: number;
 }
 
-/**
- * An established connection; made by `unixDialer`.
- *
- * @category Dialer
- */
 export class UnixWire implements Wire {
   /** A Unix socket that connects has no name. */
   readonly localAddress: string = "unnamed";
-  /** `"unix:/run/app.sock"`. */
   readonly remoteAddress: string;
   /** Who listens there; undefined: the kernel does not say. */
   readonly peer: UnixPeer | undefined;
@@ -90,11 +84,7 @@ export class UnixWire implements Wire {
   #broken = false;
   #finSent = false;
 
-  /**
-   * Takes over connection and descriptor; gives both back at the end.
-   *
-   * @param fd A duplicate of the connection's descriptor.
-   */
+  /** Takes over the connection, and a duplicate of its descriptor; gives both back at the end. */
   constructor(
     conn: Deno.UnixConn,
     fd: number,
@@ -112,11 +102,6 @@ export class UnixWire implements Wire {
     this.peer = peer;
   }
 
-  /**
-   * Hands bytes to the kernel, maybe a part of them; see {@linkcode Wire.write}.
-   *
-   * @throws {WireError}
-   */
   write(bytes: Uint8Array): Promise<number> {
     if (this.#underWayBytes === 0) this.#readOnAtMs = this.#clock.nowMs();
     this.#underWayBytes += bytes.length;
@@ -140,11 +125,6 @@ export class UnixWire implements Wire {
     }, "written to");
   }
 
-  /**
-   * Reads what the peer sent, `null` at its end; see {@linkcode Wire.read}.
-   *
-   * @throws {WireError}
-   */
   read(buffer: Uint8Array): Promise<number | null> {
     this.#readsUnderWay++;
     return this.#asWireError(async () => {
@@ -161,12 +141,7 @@ export class UnixWire implements Wire {
     }, "read from");
   }
 
-  /**
-   * Reads the counters; see {@linkcode Wire.sample}. A program that has stalled, and has left
-   * no room, stands for a closed window.
-   *
-   * @throws {KernelCallError}
-   */
+  /** A program that has stalled, and has left no room, stands for a closed window. */
   sample(): SocketSample {
     const memoryBytes = this.#reader.sendQueue(this.#fd);
     const events = this.#reader.events(this.#fd, POLLRDHUP);
@@ -210,11 +185,6 @@ export class UnixWire implements Wire {
     return this.#finSent ? TcpState.FIN_WAIT2 : TcpState.ESTABLISHED;
   }
 
-  /**
-   * Takes the pending error; see {@linkcode Wire.takeSocketError}.
-   *
-   * @throws {KernelCallError}
-   */
   takeSocketError(): string | undefined {
     const code = takeError(this.#fd);
     if (code !== undefined) this.#lost = true;
@@ -229,11 +199,6 @@ export class UnixWire implements Wire {
     return undefined;
   }
 
-  /**
-   * Tells the peer that nothing more comes; see {@linkcode Wire.shutdownWrite}.
-   *
-   * @throws {KernelCallError}
-   */
   shutdownWrite(): void {
     if (libc().shutdown(this.#fd, SHUT_WR) !== 0) throw failedCall("shutdown(SHUT_WR)", this.#fd);
     this.#finSent = true;
@@ -247,7 +212,6 @@ export class UnixWire implements Wire {
     this.close();
   }
 
-  /** Gives both descriptors back; see {@linkcode Wire.close}. */
   close(): void {
     if (this.#fd < 0) return;
     const fd = this.#fd;

@@ -41,12 +41,9 @@ export function asWireError<T>(
 
 /**
  * Gives a failure of Deno the kernel's name, from its `code` property or the
- * number in its words.
+ * number in its words; `"UNKNOWN"` where it has neither.
  *
- * @param error What Deno threw.
  * @param what What could not be done, where that needs saying.
- * @returns A `WireError` such as "connection refused (ECONNREFUSED)"; its code
- *   is `"UNKNOWN"` where Deno has neither.
  */
 export function toWireError(error: unknown, what?: string): WireError {
   const words = error instanceof Error ? error.message : String(error);

@@ -46,7 +46,7 @@ import type {
   Replies,
 } from "./options.ts";
 
-/** A refused accept, for want of descriptors, is tried again after this. */
+/** An accept that has failed is tried again after this. */
 const ACCEPT_RETRY_MS = 250;
 /** Left to the delivery: a connection and what is asked about it, the queue's files. */
 const RESERVED_DESCRIPTORS = 16;
