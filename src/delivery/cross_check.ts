@@ -73,7 +73,7 @@ export function assertTellsReads({ readBytes }: SocketSample): void {
 }
 
 /**
- * What is acknowledged from now on has to be ours.
+ * What is acknowledged from now on has to be ours. A dead connection carries nothing.
  *
  * @throws {WireError} Bytes are under way that are no packet's.
  */

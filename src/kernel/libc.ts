@@ -105,18 +105,7 @@ export type Libc = Deno.DynamicLibrary<typeof SYMBOLS>["symbols"];
  * process must not load a second C library of another make, so a Deno built for
  * glibc gets glibc paths only, and one built for musl gets musl paths only.
  *
- * @param machine The machine. @default {Deno.build}
  * @returns Empty where sendq cannot run.
- *
- * @example The flag that the kernel layer needs
- * ```ts
- * import { libcCandidates } from "./libc.ts";
- * import assert from "node:assert/strict";
- *
- * const machine = { os: "linux", arch: "aarch64", target: "aarch64-unknown-linux-gnu" };
- * const [likeliest] = libcCandidates(machine);
- * assert.equal(likeliest?.path, "/lib/aarch64-linux-gnu/libc.so.6");
- * ```
  */
 export function libcCandidates(machine: Machine = Deno.build): readonly LibraryCandidate[] {
   if (!isSupported(machine)) return [];

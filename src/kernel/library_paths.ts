@@ -35,7 +35,6 @@ export function isSupported({ os, arch }: Machine): boolean {
  * Where OpenSSL's libssl may lie, likeliest first. It brings libcrypto along, which needs
  * no grant of its own.
  *
- * @param machine The machine. @default {Deno.build}
  * @returns Empty where sendq cannot run.
  */
 export function libsslCandidates(machine: Machine = Deno.build): readonly LibraryCandidate[] {

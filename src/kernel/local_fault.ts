@@ -68,7 +68,6 @@ export function findLocalFault(path: LocalPath): LocalFault | undefined {
   return answer ?? probeRouteByConnect(path);
 }
 
-/** Which way packets to an address leave this host. */
 export type RouteDescription =
   | {
     readonly kind: "route";
