@@ -173,7 +173,7 @@ export const PLANTED: readonly Planted[] = [
     name: "wait for a pace that nobody wakes",
     file: WINDOW,
     patches: [[
-      "      ahead(this.#paceReadyAtMs, nowMs),\n",
+      "      later(this.#paceReadyAtMs, nowMs),\n",
       "",
     ]],
   },

@@ -5,8 +5,7 @@
  *
  * Invariants:
  * 1. A packet counts as read once its last byte was read, and was acknowledged.
- * 2. Packets are read in the order in which they were sent.
- * 3. What is read stays read: a later reading that says less changes nothing.
+ * 2. What is read stays read: a later reading that says less changes nothing.
  *
  * @module
  */

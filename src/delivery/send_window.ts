@@ -77,7 +77,7 @@ export interface SendWindowOptions {
 const LEAST_IN_FLIGHT = 2;
 
 /** A moment; one that has passed was for something that is over. */
-function ahead(atMs: number, nowMs: number): number {
+function later(atMs: number, nowMs: number): number {
   return atMs > nowMs ? atMs : Infinity;
 }
 
@@ -374,9 +374,9 @@ export class SendWindow {
     const waiting = this.#confirmedId > this.#removedId && this.#removal === undefined;
     const dueAtMs = Math.min(
       waiting ? this.#removeRetryAtMs : Infinity,
-      this.hasMore && !this.#reading ? ahead(this.#readRetryAtMs, nowMs) : Infinity,
-      ahead(this.#paceReadyAtMs, nowMs),
-      ahead(this.#buryRetryAtMs, nowMs),
+      this.hasMore && !this.#reading ? later(this.#readRetryAtMs, nowMs) : Infinity,
+      later(this.#paceReadyAtMs, nowMs),
+      later(this.#buryRetryAtMs, nowMs),
     );
     return Math.max(0, Math.min(this.#hold.dueInMs(nowMs), readOnInMs, dueAtMs - nowMs));
   }
