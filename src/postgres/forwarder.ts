@@ -8,21 +8,21 @@
 import { systemClock } from "../base/clock.ts";
 import { ClosedError, messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
-import { CLOSE_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { eachSecond } from "../base/each_second.ts";
 import type { Clock, Logger } from "../base/ports.ts";
-import { onAbort } from "../base/waits.ts";
+import { within } from "../base/waits.ts";
+import { DrainedWaiters } from "../delivery/drained_waiters.ts";
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
 import type { Doorbell } from "../queue/doorbell.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
-import type { SendingSide } from "../queue/sending_side.ts";
 import type { Tenure } from "../queue/tenure.ts";
 import { type Condition, conditionWithoutQueue, withStoring } from "../sender/condition.ts";
+import { Ending } from "../sender/ending.ts";
 import { watchFiles } from "../sender/file_watch.ts";
 import { OutageReporter } from "../sender/outage.ts";
 import { StatusHub } from "../sender/status_hub.ts";
-import { storingTeller, Tellings, wordsForDead, wordsForDropped } from "../sender/tellings.ts";
+import { tellOfQueue } from "../sender/tellings.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
 import { EdgeCalls } from "./edge_calls.ts";
@@ -48,9 +48,6 @@ export type {
   ForwarderStatus,
   ReadableForwarder,
 } from "./forwarder_status.ts";
-
-/** What other processes read is written this often, where it has changed. */
-const NOTICE_MS = 1000;
 
 /** A file that ends before what was forwarded of it looks like one that was restored. */
 const SURVIVES_POWER_LOSS = "must be power-loss for a file that is forwarded: after a power cut " +
@@ -112,39 +109,26 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   readonly edge: string;
   /** The cluster's queue: its address without a password. */
   readonly to: string;
-  readonly #ownsQueue: boolean;
-  readonly #sending: SendingSide;
-  readonly #tenure: Tenure;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #outages: OutageReporter;
   readonly #hub = new StatusHub<ForwarderStatus>();
-  readonly #tellings = new Tellings();
   readonly #forwarding: Forwarding;
-  readonly #untilClosed = new DisposableStack();
-  readonly #ended: Promise<void>;
-  #closed: Promise<void> | undefined;
-  #doorbell: Doorbell | undefined;
+  readonly #ending: Ending;
+  readonly #drainedWaiters = new DrainedWaiters();
   #state: ForwarderState = "connecting";
-  #ousted: Error | undefined;
-  #failure: { readonly error: unknown } | undefined;
-  #releasing: Promise<void> | undefined;
-  #drainWaiters: { readonly throughId: number; readonly resolve: () => void }[] = [];
   #forwardedPackets = 0;
   #forwardedBytes = 0;
   #beginnings = 0;
   #failures = 0;
   #answeredAtMs: number | undefined;
-  #cancelNotice = () => {};
 
   private constructor(parts: ForwarderParts) {
     const { queue, clock, settings, tenure, logger, database } = parts;
     this.queue = queue;
     this.edge = settings.edge ?? queue.path;
     this.to = formatAddress(settings.address);
-    this.#ownsQueue = parts.ownsQueue;
-    this.#sending = sendingSideOf(queue);
-    this.#tenure = tenure;
+    const sending = sendingSideOf(queue);
     this.#clock = clock;
     this.#logger = logger;
     this.#outages = new OutageReporter({
@@ -157,7 +141,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     });
     this.#forwarding = new Forwarding({
       ...{ queue, clock, edge: this.edge, asNew: settings.asNew, maxBytes: settings.maxBytes },
-      sending: this.#sending,
+      sending,
       calls: new EdgeCalls({
         ...{ database, path: this.to, edge: this.edge, name: settings.address.name, clock },
         durability: settings.durability,
@@ -165,7 +149,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
         maxBytes: settings.maxBytes,
       }),
       random: parts.random,
-      settled: () => this.#doorbell ??= this.#sending.answerDoorbell(tenure),
+      settled: () => doorbell ??= sending.answerDoorbell(tenure),
       events: {
         connecting: () => this.#become("connecting", "debug", `asks ${this.to} what it has`),
         connected: () => {
@@ -184,6 +168,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
           if (this.#state === "full") return;
           this.#state = "full";
           this.#mention(
+            "warn",
             `the queue ${this.to} is full: packets wait in ${queue.path} until there is room`,
           );
         },
@@ -193,7 +178,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
           this.#answeredAtMs = clock.wallMs();
           if (this.#state === "full") {
             this.#state = "forwarding";
-            this.#mention(`there is room in ${this.to} again`, "info");
+            this.#mention("info", `there is room in ${this.to} again`);
           }
           this.#afterProgress();
         },
@@ -201,70 +186,72 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
           if (this.#state === "full") this.#state = "forwarding";
           this.#afterProgress();
         },
-        warn: (words) => this.#mention(words),
+        warn: (words) => this.#mention("warn", words),
       },
     });
-    this.#watch();
-    this.#publish(clock.wallMs(), "");
-    this.#ended = this.#forwarding.run().then(() => {
-      if (this.#ousted !== undefined) throw this.#ousted;
-    });
-    this.#ended.catch((error) => this.#failure = { error });
-    this.#ended.finally(() => this.#release()).catch(() => {});
-  }
-
-  #watch(): void {
-    const { queue } = this;
-    const stack = this.#untilClosed;
+    // Given back from the last to the first, whichever of them fails: a tenure that nobody
+    // gives back keeps every other forwarder out.
+    const held = new AsyncDisposableStack();
+    held.defer(() => tenure.release());
+    if (parts.ownsQueue) held.defer(() => sending.close(this.#ending.failure));
+    held.defer(() => this.#hub.close());
+    let doorbell: Doorbell | undefined;
+    held.defer(() => doorbell?.stop());
+    held.defer(() => this.#outages.stop());
     // Before the first answer of the cluster, which may make removals: on a full disk, too.
-    stack.defer(this.#sending.useSpareSpace(this.#tenure.spare));
-    stack.defer(this.#sending.subscribe(() => this.#forwarding.wake()));
-    stack.defer(queue.subscribeDead((dead) => {
-      this.#mention(wordsForDead(dead));
-      this.#afterProgress();
+    held.defer(sending.useSpareSpace(tenure.spare));
+    held.defer(sending.subscribe(() => this.#forwarding.wake()));
+    held.defer(tellOfQueue(queue, {
+      clock,
+      name: "the queue's file",
+      tell: (level, words) => this.#mention(level, words),
     }));
-    stack.defer(this.#sending.subscribeStoring(
-      storingTeller(this.#clock, (level, words) => this.#mention(words, level)),
-    ));
-    stack.defer(queue.subscribeDropped((dropped) => {
-      this.#mention(wordsForDropped(dropped));
-      this.#afterProgress();
-    }));
-    stack.defer(this.#sending.subscribePollFailures((failure) => {
-      this.#mention(
-        failure === undefined
-          ? "the queue's file can be read again"
-          : `the queue's file cannot be looked at for other processes' packets: ${
-            messageOf(failure)
-          }`,
-      );
-    }));
-    stack.defer(watchFiles(queue, this.#tenure, this.#clock, ({ error, which }) => {
-      this.#ousted = error;
-      this.#mention(error.message, "error", error);
+    held.defer(queue.subscribeDead(() => this.#afterProgress()));
+    held.defer(queue.subscribeDropped(() => this.#afterProgress()));
+    held.defer(watchFiles(queue, tenure, clock, ({ error, which }) => {
+      this.#ending.oust(error);
+      this.#mention("error", error.message, error);
       // Packets in a file without a name are nobody else's to forward.
       if (which === "queue") this.#forwarding.drain();
       else this.#forwarding.stop();
     }));
+    const publish = this.#publisher(tenure);
+    held.defer(eachSecond(clock, publish));
+    held.defer(() => {
+      this.#become("closed", "debug", "closed");
+      this.#afterProgress();
+      this.#drainedWaiters.rejectAll();
+    });
+    this.#ending = new Ending({
+      running: this.#forwarding.run(),
+      stop: async (deliverTimeoutMs) => {
+        this.#forwarding.drain();
+        if (deliverTimeoutMs > 0) await within(deliverTimeoutMs, this.#ending.finished, clock);
+        this.#forwarding.stop();
+      },
+      held,
+    });
+    publish();
   }
 
-  /** Tells other processes how it stands, again and again. */
-  #publish(startedAtMs: number, before: string): void {
-    const { edge, to, state, condition } = this;
-    const { through = null, forwardedPackets } = this.stats();
-    let text = forwarderNoticeText({
-      ...{ startedAtMs, edge, to, state, condition, through, forwardedPackets },
-    });
-    try {
-      if (text !== before) this.#tenure.publish(text);
-    } catch {
-      // The disk is full. Forwarding goes on, and so does the next attempt.
-      text = "";
-    }
-    this.#cancelNotice = this.#clock.setTimer(
-      NOTICE_MS,
-      () => this.#publish(startedAtMs, text),
-    );
+  /** What tells other processes how it stands, where that has changed. */
+  #publisher(tenure: Tenure): () => void {
+    const startedAtMs = this.#clock.wallMs();
+    let published = "";
+    return () => {
+      const { edge, to, state, condition } = this;
+      const { through = null, forwardedPackets } = this.stats();
+      const text = forwarderNoticeText({
+        ...{ startedAtMs, edge, to, state, condition, through, forwardedPackets },
+      });
+      try {
+        if (text !== published) tenure.publish(text);
+        published = text;
+      } catch {
+        // The disk is full. Forwarding goes on, and so does the next attempt.
+        published = "";
+      }
+    };
   }
 
   /**
@@ -328,13 +315,13 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     const { state, outage, to } = this;
     const { packets: queuedPackets, storeFailure } = this.queue.stats();
     const forwarding = forwarderCondition({ state, outage, to, queuedPackets });
-    return conditionWithoutQueue(state, this.#ousted) ??
+    return conditionWithoutQueue(state, this.#ending.ousted) ??
       (state === "closed" ? forwarding : withStoring(storeFailure, forwarding));
   }
 
   /** Why the queue was taken away, in words; undefined: it was not. */
   get queueFailure(): string | undefined {
-    return this.#ousted?.message;
+    return this.#ending.ousted?.message;
   }
 
   /** The present outage; undefined while packets get through, or there are none. */
@@ -364,7 +351,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       ...{ words: this.#state, level: "debug", error: undefined, failure: false },
       outage: this.outage,
     });
-    return this.#hub.listen(first, ({ error }) => this.#tellings.tell(error));
+    return this.#hub.listen(first, ({ error }) => this.#ending.tell(error));
   }
 
   /**
@@ -377,30 +364,23 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
    */
   async drained(signal?: AbortSignal): Promise<void> {
     signal?.throwIfAborted();
-    if (this.#failure !== undefined) throw this.#tellings.tell(this.#failure.error);
+    const ended = this.#ending.rejection;
+    if (ended !== undefined) return await ended;
     const throughId = this.queue.lastId;
     if (this.queue.removedThroughId >= throughId) return;
-    const waiting = Promise.withResolvers<void>();
-    this.#drainWaiters.push({ throughId, resolve: waiting.resolve });
-    const aborted = Promise.withResolvers<never>();
-    const forget = onAbort(signal, () => aborted.reject(signal?.reason));
     try {
-      const ended = this.closed.then(() => {
-        if (this.queue.removedThroughId >= throughId) return;
-        throw new ClosedError("The forwarder was closed before all packets were forwarded.");
-      });
-      await Promise.race([waiting.promise, aborted.promise, ended]);
-    } finally {
-      forget();
-      this.#drainWaiters = this.#drainWaiters.filter(({ resolve }) => resolve !== waiting.resolve);
+      if (this.#state !== "closed") return await this.#drainedWaiters.wait(throughId, signal);
+    } catch (error) {
+      if (!(error instanceof ClosedError)) throw error;
     }
+    // What has closed it says more than that it is closed.
+    await this.closed;
+    throw new ClosedError("The forwarder was closed before all packets were forwarded.");
   }
 
   #afterProgress(): void {
     const { removedThroughId } = this.queue;
-    for (const { throughId, resolve } of this.#drainWaiters) {
-      if (removedThroughId >= throughId) resolve();
-    }
+    this.#drainedWaiters.resolve((throughId) => removedThroughId >= throughId);
   }
 
   /**
@@ -408,14 +388,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
    * go on. What is stored stays stored.
    */
   get closed(): Promise<void> {
-    if (this.#closed === undefined) {
-      this.#closed = this.#ended.finally(() => this.#release()).catch((error) => {
-        throw this.#tellings.tell(error);
-      });
-      // Whoever waits for the end is told; nobody has to.
-      this.#closed.catch(() => {});
-    }
-    return this.#closed;
+    return this.#ending.closed(this.#ending.finished);
   }
 
   /**
@@ -426,67 +399,26 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
    * @throws {OptionError} It is out of range.
    * @throws {Error} What has ended the forwarder, where it was an error.
    */
-  async close(options: ForwarderCloseOptions = {}): Promise<void> {
-    const { deliverTimeoutMs } = resolveOptions(CLOSE_OPTIONS, options);
-    try {
-      await this.#end(deliverTimeoutMs);
-    } catch (error) {
-      throw this.#tellings.tell(error);
-    }
+  close(options: ForwarderCloseOptions = {}): Promise<void> {
+    return this.#ending.close(options);
   }
 
   /** The same as {@linkcode Forwarder.close}; but throws no error that the user was told before. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      await this.#end(CLOSE_OPTIONS.deliverTimeoutMs.default);
-    } catch (error) {
-      if (!this.#tellings.knows(error)) throw this.#tellings.tell(error);
-    }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#ending.dispose();
   }
 
-  async #end(deliverTimeoutMs: number): Promise<void> {
-    this.#forwarding.drain();
-    if (deliverTimeoutMs === 0) this.#forwarding.stop();
-    const cancel = deliverTimeoutMs === Infinity
-      ? () => {}
-      : this.#clock.setTimer(deliverTimeoutMs, () => this.#forwarding.stop());
-    try {
-      await this.#ended.finally(() => this.#release());
-    } finally {
-      cancel();
-    }
-  }
-
-  #release(): Promise<void> {
-    this.#releasing ??= (async () => {
-      this.#become("closed", "debug", "closed");
-      this.#untilClosed.dispose();
-      this.#cancelNotice();
-      this.#outages.stop();
-      try {
-        await this.#doorbell?.stop();
-        this.#hub.close();
-        if (this.#ownsQueue) await this.#sending.close(this.#failure?.error);
-      } finally {
-        // However that goes: a tenure that nobody gives back keeps every other forwarder out.
-        await this.#tenure.release();
-      }
-    })();
-    return this.#releasing;
-  }
-
-  #become(
-    state: ForwarderState,
-    level: keyof Logger,
-    words: string,
-    error?: Error,
-  ): void {
+  #become(state: ForwarderState, level: keyof Logger, words: string, error?: Error): void {
     this.#state = state;
-    this.#outages.take(asDelivery({ state, level, words, error }));
+    this.#outages.take(this.#asDelivery(level, words, error));
   }
 
-  #mention(words: string, level: keyof Logger = "warn", error?: Error): void {
-    this.#outages.mention(asDelivery({ state: this.#state, level, words, error }));
+  #mention(level: keyof Logger, words: string, error?: Error): void {
+    this.#outages.mention(this.#asDelivery(level, words, error));
+  }
+
+  #asDelivery(level: keyof Logger, words: string, error: Error | undefined): DeliveryStatus {
+    return { state: AS_SENDER[this.#state], verdict: { kind: "healthy" }, words, level, error };
   }
 
   #tell({ level, words, error, failure, outage }: ToldStatus): void {
@@ -499,17 +431,6 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   ): ForwarderStatus {
     return { state: this.#state, ...status, atMs: this.#clock.wallMs(), stats: this.stats() };
   }
-}
-
-function asDelivery(
-  { state, level, words, error }: {
-    readonly state: ForwarderState;
-    readonly level: keyof Logger;
-    readonly words: string;
-    readonly error: Error | undefined;
-  },
-): DeliveryStatus {
-  return { state: AS_SENDER[state], verdict: { kind: "healthy" }, words, level, error };
 }
 
 interface ForwarderParts {

@@ -8,8 +8,7 @@
 import { systemClock } from "../base/clock.ts";
 import { ClosedError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
-import { CLOSE_OPTIONS, DELIVERY_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { DELIVERY_OPTIONS } from "../base/option_table.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
 import type { Verdict } from "../delivery/liveness.ts";
@@ -24,12 +23,12 @@ import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
 import { allocator } from "../kernel/allocate.ts";
 import { inotify } from "../kernel/inotify.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
-import type { Doorbell } from "../queue/doorbell.ts";
 import { type EnqueueOptions, type IdRange, resolveQueueOptions } from "../queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import { describeReserve, type Tenure } from "../queue/tenure.ts";
 import { type Condition, conditionOf } from "./condition.ts";
-import { type MisplacedFile, watchFiles } from "./file_watch.ts";
+import { Ending } from "./ending.ts";
+import { watchFiles } from "./file_watch.ts";
 import { Inbox } from "./inbox.ts";
 import {
   limitsOf,
@@ -44,7 +43,7 @@ import { dialerFor, openUnder } from "./own_dialer.ts";
 import { RateMeter } from "./rate_meter.ts";
 import { ReportPublisher } from "./report.ts";
 import { StatusHub } from "./status_hub.ts";
-import { Tellings, tellOfQueue } from "./tellings.ts";
+import { tellOfQueue } from "./tellings.ts";
 import { otherSendersTurn } from "./turns.ts";
 import { keepUp } from "./upkeep.ts";
 import { writableInto } from "./writable.ts";
@@ -111,7 +110,7 @@ export class Sender implements AsyncDisposable {
   static {
     behindOf = (sender) => ({
       statuses: () => sender.#statuses(() => {}),
-      keptBack: (error) => sender.#tellings.keptBack(error),
+      keptBack: (error) => sender.#ending.keptBack(error),
       reconfigure: (options) => {
         const limits = limitsOf(options);
         const bounds = resolveQueueOptions(options.queueOptions ?? {});
@@ -127,46 +126,26 @@ export class Sender implements AsyncDisposable {
   /** Where it delivers to: `"tcp://legacy:4000"`. */
   readonly remote: string;
   readonly #queueAtStart: QueueStats;
-  readonly #ownsQueue: boolean;
   readonly #waits: boolean;
-  readonly #untilClosed: DisposableStack;
-  readonly #tenure: Tenure;
-  readonly #doorbell: Doorbell;
   readonly #supervisor: Supervisor;
+  readonly #ending: Ending;
   readonly #hub = new StatusHub<SenderStatus>();
   readonly #received: Inbox;
   readonly #clock: Clock;
   readonly #logger: Logger;
   readonly #outages: OutageReporter;
   readonly #meter = new RateMeter();
-  readonly #forgetLosses: () => void;
-  readonly #forgetRefused: () => void;
-  readonly #stopWatching: () => void;
-  readonly #forgetTenure: () => void;
-  /** Why the sender ends, where it may not go on: its files are gone, or another one sends. */
-  #ousted: Error | undefined;
-  #queueFailure: string | undefined;
-  /** When it has ended, and why. */
-  readonly #ended: Promise<void>;
-  #closed: Promise<void> | undefined;
-  /** The error that has ended it. */
-  #failure: { readonly error: unknown } | undefined;
-  readonly #tellings = new Tellings();
   readonly #reports: ReportPublisher;
-  readonly #endUpkeep: () => void;
+  #queueFailure: string | undefined;
   #toldStatuses = 0;
-  #closing: Promise<void> | undefined;
 
   private constructor(parts: SenderParts) {
-    const { queue, clock, logger } = parts;
+    const { queue, clock, logger, tenure } = parts;
     const sending = sendingSideOf(queue);
     this.queue = queue;
     this.#queueAtStart = queue.stats();
     this.remote = parts.dialer.remote;
-    this.#ownsQueue = parts.ownsQueue;
     this.#waits = parts.dialer.waits === true;
-    this.#untilClosed = parts.untilClosed;
-    this.#tenure = parts.tenure;
     this.#clock = clock;
     this.#logger = logger;
     this.#received = new Inbox(parts.receivedBufferBytes);
@@ -187,35 +166,34 @@ export class Sender implements AsyncDisposable {
       onStatus: (status) => this.#outages.take(status),
       onReceived: (chunk) => this.#received.offer(chunk),
     }, sending.sentThroughId);
-    this.#doorbell = sending.answerDoorbell(parts.tenure, inotify());
-    logger.debug(`other processes' packets are noticed by ${this.#doorbell.mode}`);
-    const reserve = describeReserve(parts.tenure);
+    // Given back from the last to the first, whichever of them fails: a tenure that nobody
+    // gives back keeps every other sender out.
+    const held = new AsyncDisposableStack();
+    held.defer(() => tenure.release());
+    this.#ending = new Ending({
+      running: this.#supervisor.closed,
+      stop: async (deliverTimeoutMs) => {
+        // What was enqueued before belongs to what is delivered, whether or not anybody waits.
+        this.#stop(await sending.settledWithin(deliverTimeoutMs, clock));
+      },
+      held,
+    });
+    held.defer(sending.subscribeRefused((error) => this.#ending.tell(error)));
+    if (parts.ownsQueue) held.defer(() => sending.close(this.#ending.failure));
+    held.defer(() => {
+      this.#hub.close();
+      this.#received.close();
+    });
+    const doorbell = sending.answerDoorbell(tenure, inotify());
+    held.defer(() => doorbell.stop());
+    logger.debug(`other processes' packets are noticed by ${doorbell.mode}`);
+    const reserve = describeReserve(tenure);
     if (reserve !== undefined) logger[reserve.level](reserve.words);
     const again = Math.min(queue.lastId, sending.sentThroughId) - queue.removedThroughId;
     // A file is told behind what was sent, and a database before: there it is the most.
     if (again > 0 && sending.cluster() !== undefined) {
       logger.info(`up to ${again} packets were sent by the sender before, and are sent again`);
     }
-    this.#stopWatching = watchFiles(
-      queue,
-      parts.tenure,
-      clock,
-      (found) => this.#onMisplaced(found),
-    );
-    this.#forgetTenure = parts.tenure.subscribeLost((error) => this.#oust(error, 0));
-    this.#ended = this.#supervisor.closed.then(() => {
-      if (this.#ousted !== undefined) throw this.#ousted;
-    });
-    this.#ended.catch((error) => this.#failure = { error });
-    this.#forgetLosses = tellOfQueue(queue, {
-      clock,
-      tell: (level, words) => {
-        const { state, verdict } = this.#supervisor;
-        this.#outages.mention({ state, verdict, words, level, error: undefined });
-      },
-      onUnreadable: (why) => this.#queueFailure = why,
-    });
-    this.#forgetRefused = sending.subscribeRefused((error) => this.#tellings.tell(error));
     this.#reports = new ReportPublisher({
       remote: this.remote,
       clock,
@@ -228,12 +206,26 @@ export class Sender implements AsyncDisposable {
         rates: this.rates,
         storeFailure: queue.stats().storeFailure,
       }),
-      publish: (text) => parts.tenure.publish(text),
+      publish: (text) => tenure.publish(text),
+    });
+    held.defer(() => {
+      this.#outages.stop();
+      this.#reports.stop();
     });
     const upkeep = { counters: () => this.#counters(), changes: () => this.#changes() };
-    this.#endUpkeep = keepUp(clock, this.#meter, this.#reports, upkeep);
-    // However the loop ends, the tenure and the listeners go with it.
-    this.#ended.finally(() => this.#release()).catch(() => {});
+    held.defer(keepUp(clock, this.#meter, this.#reports, upkeep));
+    held.defer(tenure.subscribeLost((error) => this.#oust(error, 0)));
+    // Packets in a file without a name are nobody else's to deliver; those of a lost lock are.
+    held.defer(watchFiles(queue, tenure, clock, ({ error, which }) => {
+      this.#oust(error, which === "queue" ? Infinity : 0);
+    }));
+    held.use(parts.untilClosed);
+    held.defer(tellOfQueue(queue, {
+      clock,
+      name: "the queue",
+      tell: (level, words) => this.#mention(level, words),
+      onUnreadable: (why) => this.#queueFailure = why,
+    }));
   }
 
   /**
@@ -320,9 +312,7 @@ export class Sender implements AsyncDisposable {
    * @throws {ClosedError} The sender is closed; where an error has ended it, that error.
    */
   enqueue(packet: Uint8Array | string, options?: EnqueueOptions): Promise<number> {
-    return this.#failure === undefined
-      ? this.queue.enqueue(packet, options)
-      : Promise.reject(this.#tellings.tell(this.#failure.error));
+    return this.#ending.rejection ?? this.queue.enqueue(packet, options);
   }
 
   /**
@@ -336,9 +326,7 @@ export class Sender implements AsyncDisposable {
     packets: readonly (Uint8Array | string)[],
     options?: EnqueueOptions,
   ): Promise<IdRange> {
-    return this.#failure === undefined
-      ? this.queue.enqueueMany(packets, options)
-      : Promise.reject(this.#tellings.tell(this.#failure.error));
+    return this.#ending.rejection ?? this.queue.enqueueMany(packets, options);
   }
 
   /**
@@ -381,7 +369,7 @@ export class Sender implements AsyncDisposable {
    * A listener that falls 256 behind loses the oldest.
    */
   status(): AsyncIterableIterator<SenderStatus> {
-    return this.#statuses(({ error }) => this.#tellings.tell(error));
+    return this.#statuses(({ error }) => this.#ending.tell(error));
   }
 
   #statuses(onTaken: (status: SenderStatus) => void): AsyncIterableIterator<SenderStatus> {
@@ -416,7 +404,7 @@ export class Sender implements AsyncDisposable {
       queuedPackets,
       storeFailure,
       moving: this.rates.drainedPacketsPerSecond > 0,
-      ousted: this.#ousted,
+      ousted: this.#ending.ousted,
       queueFailure: this.#queueFailure,
       cluster: sendingSideOf(this.queue).cluster(),
     });
@@ -424,7 +412,7 @@ export class Sender implements AsyncDisposable {
 
   /** Why the queue was taken away or cannot be asked for packets, in words; undefined: it can. */
   get queueFailure(): string | undefined {
-    return this.#ousted?.message ?? this.#queueFailure;
+    return this.#ending.ousted?.message ?? this.#queueFailure;
   }
 
   /** The present outage; undefined while packets get through, or there are none. */
@@ -461,14 +449,7 @@ export class Sender implements AsyncDisposable {
    * over. What is stored stays stored.
    */
   get closed(): Promise<void> {
-    if (this.#closed === undefined) {
-      this.#closed = this.#ended.catch((error) => {
-        throw this.#tellings.tell(error);
-      });
-      // Whoever waits for the end is told; nobody has to.
-      this.#closed.catch(() => {});
-    }
-    return this.#closed;
+    return this.#ending.closed(this.#ending.ended);
   }
 
   /**
@@ -480,74 +461,31 @@ export class Sender implements AsyncDisposable {
    * @throws {OptionError} It is out of range.
    * @throws {Error} What has ended the sender, where it was an error.
    */
-  async close(options: CloseOptions = {}): Promise<void> {
-    const { deliverTimeoutMs } = resolveOptions(CLOSE_OPTIONS, options);
-    try {
-      await this.#endWithin(deliverTimeoutMs);
-    } catch (error) {
-      throw this.#tellings.tell(error);
-    }
+  close(options: CloseOptions = {}): Promise<void> {
+    return this.#ending.close(options);
   }
 
   /**
    * The same as {@linkcode Sender.close} with its default; but throws no error that the
    * user was told before, which would hide what went wrong behind a `SuppressedError`.
    */
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      await this.#endWithin(CLOSE_OPTIONS.deliverTimeoutMs.default);
-    } catch (error) {
-      if (this.#tellings.knows(error)) return;
-      throw this.#tellings.tell(error);
-    }
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#ending.dispose();
   }
 
-  /** What was enqueued before belongs to what is delivered, whether or not anybody waits for it. */
-  async #endWithin(deliverTimeoutMs: number): Promise<void> {
-    const leftMs = sendingSideOf(this.queue).settledWithin(deliverTimeoutMs, this.#clock);
-    await this.#end(await leftMs);
-  }
-
-  #end(deliverTimeoutMs: number): Promise<void> {
+  #stop(deliverTimeoutMs: number): void {
     this.#supervisor.close(deliverTimeoutMs).catch(() => {});
-    this.#closing ??= this.#ended.finally(() => this.#release());
-    return this.#closing;
-  }
-
-  #releasing: Promise<void> | undefined;
-  #release(): Promise<void> {
-    this.#releasing ??= (async () => {
-      this.#forgetLosses();
-      this.#untilClosed.dispose();
-      this.#stopWatching();
-      this.#forgetTenure();
-      this.#endUpkeep();
-      this.#outages.stop();
-      this.#reports.stop();
-      try {
-        await this.#doorbell.stop();
-        this.#hub.close();
-        this.#received.close();
-        if (this.#ownsQueue) await sendingSideOf(this.queue).close(this.#failure?.error);
-      } finally {
-        // However that goes: a tenure that nobody gives back keeps every other sender out.
-        this.#forgetRefused();
-        await this.#tenure.release();
-      }
-    })();
-    return this.#releasing;
-  }
-
-  /** Packets in a file without a name are nobody else's to deliver; those of a lost lock are. */
-  #onMisplaced({ error, which }: MisplacedFile): void {
-    this.#oust(error, which === "queue" ? Infinity : 0);
   }
 
   #oust(error: Error, deliverTimeoutMs: number): void {
-    this.#ousted = error;
+    this.#ending.oust(error);
+    this.#mention("error", error.message, error);
+    this.#stop(deliverTimeoutMs);
+  }
+
+  #mention(level: keyof Logger, words: string, error?: Error): void {
     const { state, verdict } = this.#supervisor;
-    this.#outages.mention({ state, verdict, words: error.message, level: "error", error });
-    this.#end(deliverTimeoutMs).catch(() => {});
+    this.#outages.mention({ state, verdict, words, level, error });
   }
 
   #tell(status: ToldStatus): void {

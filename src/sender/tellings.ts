@@ -1,5 +1,5 @@
 /**
- * What a user is told beside the states of a sender: errors once, and what happens in its queue.
+ * What a user is told beside the states of a sender: what happens in its queue.
  *
  * @module
  */
@@ -12,35 +12,6 @@ import { type OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import type { DroppedPackets } from "../queue/store/types.ts";
 import { spanWords } from "./outage.ts";
 
-/**
- * Which errors a sender's user was told. An error that ends a sender reaches them once:
- * where nobody was told it, the sender's disposal throws it, and else it does not.
- */
-export class Tellings {
-  readonly #times = new WeakMap<Error, number>();
-
-  /** To be called with an error on its way to the user, by a rejection or a status. */
-  tell<T>(error: T): T {
-    if (error instanceof Error) this.#times.set(error, (this.#times.get(error) ?? 0) + 1);
-    return error;
-  }
-
-  /** Who was told it stands between the sender and its user, and has not passed it on. */
-  keptBack(error: unknown): void {
-    const times = this.#timesOf(error);
-    if (error instanceof Error && times > 0) this.#times.set(error, times - 1);
-  }
-
-  /** Whether the user was told this error. */
-  knows(error: unknown): boolean {
-    return this.#timesOf(error) > 0;
-  }
-
-  #timesOf(error: unknown): number {
-    return error instanceof Error ? this.#times.get(error) ?? 0 : 0;
-  }
-}
-
 /** Whoever enqueues is told at once: a line beside that is said when it lasts. */
 const LASTING_MS = 10_000;
 
@@ -51,10 +22,12 @@ export type Tell = (level: keyof Logger, words: string) => void;
 export interface QueueListener {
   /** Time. */
   readonly clock: Clock;
+  /** What the queue is called. */
+  readonly name: string;
   /** Told what a person has to read. */
   readonly tell: Tell;
   /** Told why the queue cannot be asked for packets; undefined: it can again. */
-  readonly onUnreadable: (why: string | undefined) => void;
+  readonly onUnreadable?: (why: string | undefined) => void;
 }
 
 /**
@@ -64,7 +37,7 @@ export interface QueueListener {
  */
 export function tellOfQueue(
   queue: OutboundQueue,
-  { clock, tell, onUnreadable }: QueueListener,
+  { clock, name, tell, onUnreadable }: QueueListener,
 ): () => void {
   const sending = sendingSideOf(queue);
   const listening = [
@@ -72,12 +45,12 @@ export function tellOfQueue(
     queue.subscribeDead((dead) => tell("warn", wordsForDead(dead))),
     sending.subscribeStoring(storingTeller(clock, tell)),
     sending.subscribePollFailures((failure) => {
-      onUnreadable(failure === undefined ? undefined : messageOf(failure));
+      onUnreadable?.(failure === undefined ? undefined : messageOf(failure));
       tell(
         "warn",
         failure === undefined
-          ? "the queue can be read again"
-          : `the queue cannot be looked at for other processes' packets: ${messageOf(failure)}`,
+          ? `${name} can be read again`
+          : `${name} cannot be looked at for other processes' packets: ${messageOf(failure)}`,
       );
     }),
   ];
@@ -127,7 +100,7 @@ export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): stri
 }
 
 /** `"there are too many packets: dropped the 3 oldest (1200 bytes)"` */
-export function wordsForDropped({ packets, bytes, throughId }: DroppedPackets): string {
+function wordsForDropped({ packets, bytes, throughId }: DroppedPackets): string {
   const what = throughId === 0 ? "dead letters" : "packets";
   return `there are too many ${what}: dropped the ${packets} oldest (${bytes} bytes)`;
 }

@@ -1,0 +1,120 @@
+/**
+ * How a sender or a forwarder ends: what it holds is given back, and an error that has ended it
+ * reaches its user once. Where nobody was told it, the disposal throws it, and else it does not.
+ *
+ * @module
+ */
+
+import { CLOSE_OPTIONS } from "../base/option_table.ts";
+import { resolveOptions } from "../base/options.ts";
+
+/** What an {@linkcode Ending} is the end of. */
+export interface EndingParts {
+  /** Settles once it runs no more; rejects where an error has ended it. */
+  readonly running: Promise<unknown>;
+  /** Lets it end, at the latest after so many milliseconds. */
+  readonly stop: (deliverTimeoutMs: number) => void | Promise<void>;
+  /** What it holds until then. */
+  readonly held: AsyncDisposableStack;
+}
+
+/** The end of one sender, also while it is still to come. */
+export class Ending {
+  /** Settles once it runs no more. */
+  readonly ended: Promise<void>;
+  /** The same, once what it held is given back. */
+  readonly finished: Promise<void>;
+  readonly #stop: EndingParts["stop"];
+  /** How often the user was told each error. */
+  readonly #told = new WeakMap<Error, number>();
+  #ousted: Error | undefined;
+  #failure: { readonly error: unknown } | undefined;
+  #closed: Promise<void> | undefined;
+
+  /** @param parts What ends. */
+  constructor({ running, stop, held }: EndingParts) {
+    this.#stop = stop;
+    this.ended = running.then(() => {
+      if (this.#ousted !== undefined) throw this.#ousted;
+    });
+    this.ended.catch((error) => this.#failure = { error });
+    this.finished = this.ended.finally(() => held.disposeAsync());
+    this.finished.catch(() => {});
+  }
+
+  /** Why it may not go on, where that is so: its files are gone, or another one sends. */
+  get ousted(): Error | undefined {
+    return this.#ousted;
+  }
+
+  /** It may not go on; whoever says so stops it. */
+  oust(error: Error): void {
+    this.#ousted = error;
+  }
+
+  /** The error that has ended it; undefined: none has. */
+  get failure(): unknown {
+    return this.#failure?.error;
+  }
+
+  /** For who asks something of it that an error has ended; undefined: none has. */
+  get rejection(): Promise<never> | undefined {
+    return this.#failure && Promise.reject(this.tell(this.#failure.error));
+  }
+
+  /** To be called with an error on its way to the user, by a rejection or a status. */
+  tell<T>(error: T): T {
+    if (error instanceof Error) this.#told.set(error, (this.#told.get(error) ?? 0) + 1);
+    return error;
+  }
+
+  /** Who was told it stands between the sender and its user, and has not passed it on. */
+  keptBack(error: unknown): void {
+    if (error instanceof Error && this.#knows(error)) {
+      this.#told.set(error, (this.#told.get(error) ?? 0) - 1);
+    }
+  }
+
+  #knows(error: unknown): boolean {
+    return error instanceof Error && (this.#told.get(error) ?? 0) > 0;
+  }
+
+  /** One of the two promises, for the user: whoever waits for it is told, and nobody has to. */
+  closed(promise: Promise<void>): Promise<void> {
+    if (this.#closed === undefined) {
+      this.#closed = promise.catch((error) => {
+        throw this.tell(error);
+      });
+      this.#closed.catch(() => {});
+    }
+    return this.#closed;
+  }
+
+  /**
+   * Ends it for a user who hears why.
+   *
+   * @throws {OptionError} The deadline is out of range.
+   */
+  async close(options: { readonly deliverTimeoutMs?: number }): Promise<void> {
+    const { deliverTimeoutMs } = resolveOptions(CLOSE_OPTIONS, options);
+    try {
+      await this.#end(deliverTimeoutMs);
+    } catch (error) {
+      throw this.tell(error);
+    }
+  }
+
+  /** Ends it; an error that the user was told before would hide another one behind it. */
+  async dispose(): Promise<void> {
+    try {
+      await this.#end(CLOSE_OPTIONS.deliverTimeoutMs.default);
+    } catch (error) {
+      if (!this.#knows(error)) throw this.tell(error);
+    }
+  }
+
+  async #end(deliverTimeoutMs: number): Promise<void> {
+    await this.#stop(deliverTimeoutMs);
+    await this.finished;
+  }
+}
