@@ -1,10 +1,9 @@
 /**
- * Every error a caller may want to catch. Each carries its facts as fields, so
- * that nobody has to parse a message; each message says what to do next.
+ * Every error a caller may want to catch: docs/ERRORS.md. Each carries its facts as fields, and
+ * its message says what to do next.
  *
- * A bad option value is an {@linkcode OptionError}, any other bad argument the
- * built-in {@linkcode RangeError} or {@linkcode TypeError}; a missing Deno
- * permission is Deno's own `NotCapable`, with the flag to add.
+ * Any other bad argument than an option is a {@linkcode RangeError} or {@linkcode TypeError}, a
+ * missing permission Deno's own `NotCapable`, with the flag to add.
  *
  * @module
  */
@@ -15,7 +14,7 @@
  * @category Errors
  */
 export class OptionError extends RangeError {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "OptionError";
   /** The option, for example `"holdMs"` or `"keepAlive.idleMs"`. */
   readonly option: string;
@@ -24,13 +23,7 @@ export class OptionError extends RangeError {
   /** What it takes, in words, for example `"must be from 0 to 2073600000"`. */
   readonly rule: string;
 
-  /**
-   * Makes the error.
-   *
-   * @param option The option's name.
-   * @param value The value that it does not take.
-   * @param rule What it takes, in words that follow its name.
-   */
+  /** Makes it of its fields. */
   constructor(option: string, value: unknown, rule: string) {
     const shown = typeof value === "string" ? JSON.stringify(value) : value;
     // An object may have no text, and says little with one.
@@ -47,7 +40,7 @@ export class OptionError extends RangeError {
  * @category Errors
  */
 export class UnsupportedPlatformError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "UnsupportedPlatformError";
 }
 
@@ -57,17 +50,12 @@ export class UnsupportedPlatformError extends Error {
  * @category Errors
  */
 export class KernelCallError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "KernelCallError";
   /** The call, for example `"ioctl(SIOCOUTQ)"`. */
   readonly call: string;
 
-  /**
-   * Makes the error.
-   *
-   * @param call The libc call that failed.
-   * @param message What it means and what to do.
-   */
+  /** Makes it; `message` says what it means and what to do. */
   constructor(call: string, message: string) {
     super(message);
     this.call = call;
@@ -80,20 +68,14 @@ export class KernelCallError extends Error {
  * @category Errors
  */
 export class SocketOptionError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "SocketOptionError";
   /** The option as named in `SocketOptions`, for example `"congestion"`. */
   readonly option: string;
   /** The value that was refused. */
   readonly value: unknown;
 
-  /**
-   * Makes the error.
-   *
-   * @param option The option's name in `SocketOptions`.
-   * @param value The value refused.
-   * @param advice What to do about it.
-   */
+  /** Makes it; `advice` says what to do about it. */
   constructor(option: string, value: unknown, advice: string) {
     super(`The kernel refused socket option ${option} = ${String(value)}: ${advice}`);
     this.option = option;
@@ -107,18 +89,12 @@ export class SocketOptionError extends Error {
  * @category Errors
  */
 export class WireError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "WireError";
   /** `"ECONNRESET"`, `"ETIMEDOUT"`, …; `"UNKNOWN"` when Deno did not say. */
   readonly code: string;
 
-  /**
-   * Makes the error.
-   *
-   * @param code The errno's name.
-   * @param message The failure in words.
-   * @param options `cause`: the error underneath.
-   */
+  /** Makes it; `message` is the failure in words, `options.cause` the error underneath. */
   constructor(code: string, message: string, options?: ErrorOptions) {
     super(message, options);
     this.code = code;
@@ -132,18 +108,12 @@ export class WireError extends Error {
  * @category Errors
  */
 export class ListenError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "ListenError";
   /** Where it was to be listened: `tcp://192.0.2.7:4000`, `unix:/run/app.sock`. */
   readonly address: string;
 
-  /**
-   * Makes the error.
-   *
-   * @param address Where it was to be listened.
-   * @param reason Why it cannot be, and what to do.
-   * @param options `cause`: the error underneath.
-   */
+  /** Makes it; `reason` says why and what to do, `options.cause` is the error underneath. */
   constructor(address: string, reason: string, options?: ErrorOptions) {
     super(`cannot listen at ${address}: ${reason}.`, options);
     this.address = address;
@@ -158,17 +128,12 @@ export class ListenError extends Error {
  * @category Errors
  */
 export class SessionRefusedError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "SessionRefusedError";
   /** What the server said, escaped and cut; undefined: nothing. */
   readonly said: string | undefined;
 
-  /**
-   * Makes the error.
-   *
-   * @param message Why, in words.
-   * @param said What the server said, fit for a log.
-   */
+  /** Makes it; `message` says why. */
   constructor(message: string, said?: string) {
     super(message);
     this.said = said;
@@ -182,19 +147,14 @@ export class SessionRefusedError extends Error {
  * @category Errors
  */
 export class PacketRefusedError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "PacketRefusedError";
   /** The packet's id. */
   readonly id: number;
   /** What the server said, escaped and cut. */
   readonly said: string;
 
-  /**
-   * Makes the error.
-   *
-   * @param id The packet's id.
-   * @param said What the server said, fit for a log.
-   */
+  /** Makes it of its fields. */
   constructor(id: number, said: string) {
     super(
       `the server refused packet ${id}: ${said}. It is still the first in the queue: look at it ` +
@@ -212,20 +172,14 @@ export class PacketRefusedError extends Error {
  * @category Errors
  */
 export class QueueFullError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "QueueFullError";
   /** The limit that was met. */
   readonly limit: "maxPackets" | "maxBytes";
   /** That limit's value. */
   readonly limitValue: number;
 
-  /**
-   * Makes the error.
-   *
-   * @param limit The limit that was met.
-   * @param limitValue Its value.
-   * @param advice What to do next.
-   */
+  /** Makes it; `advice` says what to do next. */
   constructor(
     limit: "maxPackets" | "maxBytes",
     limitValue: number,
@@ -244,19 +198,14 @@ export class QueueFullError extends Error {
  * @category Errors
  */
 export class PacketSizeError extends RangeError {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "PacketSizeError";
   /** The packet's size. */
   readonly packetBytes: number;
   /** The limit it was held against. */
   readonly maxPacketBytes: number;
 
-  /**
-   * Makes the error.
-   *
-   * @param packetBytes The packet's size.
-   * @param maxPacketBytes The limit.
-   */
+  /** Makes it of its fields. */
   constructor(packetBytes: number, maxPacketBytes: number) {
     super(
       packetBytes === 0
@@ -275,7 +224,7 @@ export class PacketSizeError extends RangeError {
  * @category Errors
  */
 export class QueueLockedError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "QueueLockedError";
   /** The queue's path. */
   readonly path: string;
@@ -284,14 +233,7 @@ export class QueueLockedError extends Error {
   /** What that process has: the queue, or the whole spool in which it is. */
   readonly of: "queue" | "spool";
 
-  /**
-   * Makes the error.
-   *
-   * @param path The queue's path.
-   * @param holderPid The process that holds it.
-   * @param of What that process has: the queue, or a whole spool. @default {"queue"}
-   * @param isOwn Whether it is this process. @default {false}
-   */
+  /** Makes it; `isOwn` says whether the process is this one. */
   constructor(
     path: string,
     holderPid: number | undefined,
@@ -320,7 +262,7 @@ export class QueueLockedError extends Error {
  * @category Errors
  */
 export class FencedError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "FencedError";
 }
 
@@ -332,7 +274,7 @@ export class FencedError extends Error {
  * @category Errors
  */
 export class OutcomeUnknownError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "OutcomeUnknownError";
 }
 
@@ -343,12 +285,12 @@ export class OutcomeUnknownError extends Error {
  * @category Errors
  */
 export class EdgeRefusedError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "EdgeRefusedError";
   /**
    * What has become of the file:
-   * - `"restored"`: the cluster has packets of it that are not in it, or are other ones there: it
-   *   was restored from a backup, or a copy of it was forwarded
+   * - `"restored"`: the cluster has packets of it that it lacks, or has others of: it was
+   *   restored from a backup, or a copy of it was forwarded
    * - `"replaced"`: another file was forwarded under this edge's name: that one was removed and
    *   this one made, or two edges have one name
    */
@@ -358,14 +300,7 @@ export class EdgeRefusedError extends Error {
   /** What people call the edge. */
   readonly edge: string;
 
-  /**
-   * Makes the error.
-   *
-   * @param reason What has become of the file.
-   * @param path The file's path.
-   * @param edge What people call the edge.
-   * @param message The reason in words, and what to do next.
-   */
+  /** Makes it; `message` is the reason in words, and what to do next. */
   constructor(reason: "restored" | "replaced", path: string, edge: string, message: string) {
     super(message);
     this.reason = reason;
@@ -380,7 +315,7 @@ export class EdgeRefusedError extends Error {
  * @category Errors
  */
 export class QueueFileError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "QueueFileError";
   /**
    * What is wrong:
@@ -408,12 +343,8 @@ export class QueueFileError extends Error {
   readonly outcome: CommitOutcome;
 
   /**
-   * Makes the error.
-   *
-   * @param reason What is wrong.
-   * @param path The queue's path.
-   * @param message The reason in words, and what to do next.
-   * @param options `cause`: SQLite's error. `outcome`: default `"nothing-stored"`.
+   * Makes it; `message` is the reason in words, and what to do next, `options.cause` SQLite's
+   * error, `options.outcome` `"nothing-stored"` unless given.
    */
   constructor(
     reason: QueueFileReason,
@@ -463,7 +394,7 @@ export type QueueFileReason =
  * @category Errors
  */
 export class ClosedError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "ClosedError";
 }
 

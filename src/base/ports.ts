@@ -1,7 +1,5 @@
 /**
- * What the delivery code needs from the outside world: time, chance, a dialer,
- * a wire, a queue, a logger. It never reaches past these, which is why the same
- * code runs on a real kernel and in a simulation.
+ * All that the delivery code knows of the world: on a real kernel and in a simulation.
  *
  * @module
  */
@@ -33,16 +31,16 @@ export interface Clock {
  */
 export interface FileWatch {
   /**
-   * Calls back when somebody has set a file's times; perhaps at other changes of what is said
-   * about the file, too, but not when it is written. What it calls must not throw.
+   * Calls back when somebody has set a file's times, perhaps at other changes of its metadata,
+   * not when it is written. What it calls must not throw.
    *
    * @returns Ends it, and resolves once nothing of it is under way.
-   * @throws {Error} The file cannot be watched; its message says why.
+   * @throws {Error} The file cannot be watched, and why.
    */
   touches(path: string, onTouch: () => void): () => Promise<void>;
   /**
-   * Calls back once, when somebody has written into a file; the same otherwise. Not for a file
-   * whose touches are watched, too.
+   * Calls back once, when somebody has written into a file whose touches are not watched; the
+   * same otherwise.
    */
   nextWrite(path: string, onWrite: () => void): () => Promise<void>;
 }
@@ -75,7 +73,7 @@ export interface Logger {
   debug(message: string, ...data: unknown[]): unknown;
   /** The normal course of things. */
   info(message: string, ...data: unknown[]): unknown;
-  /** Something that sendq will handle, but a person may want to know. */
+  /** Something that sendq handles, and a person may want to know. */
   warn(message: string, ...data: unknown[]): unknown;
   /** Something that needs a person. */
   error(message: string, ...data: unknown[]): unknown;
@@ -94,13 +92,13 @@ export interface StoredPacket {
 }
 
 /**
- * Packets with ids that follow each other, their bytes one behind the other:
- * the bytes on the wire. Nobody may change them.
+ * Packets with ids that follow each other, their bytes on the wire one behind the other.
+ * Nobody may change them.
  *
  * @category Tools
  */
 export interface PacketBatch {
-  /** The id of the first packet; the others count on from it. */
+  /** The id of the first packet. */
   readonly firstId: number;
   /** The bytes of all packets. */
   readonly bytes: Uint8Array;
@@ -110,13 +108,13 @@ export interface PacketBatch {
   readonly expiresAtMs: number;
   /**
    * Nobody else has the memory behind the bytes: whoever sends them gives it back once they
-   * are copied. Left out: others may have it.
+   * are copied.
    */
   readonly ownsMemory?: true;
 }
 
 /**
- * The queue, as the supervisor sees it.
+ * The queue, as delivery sees it.
  *
  * @category Tools
  */
@@ -126,19 +124,17 @@ export interface DeliveryQueue {
   /** Every id up to this one has left the disk; 0 when none ever did. */
   readonly removedThroughId: number;
   /**
-   * Reads the packets that follow `afterId`, in order. Those that have expired
-   * are not among them: they become dead letters instead.
+   * Reads the packets that follow `afterId`, in order; those that have expired become dead
+   * letters instead.
    *
    * @param afterId Ids greater than this one; nothing above it is in flight.
-   * @param maxBytes Stops before the sum of payloads exceeds this, but gives at
-   *   least one packet when there is one.
+   * @param maxBytes The most payload, but for a first packet that is larger.
    */
   readBatches(afterId: number, maxBytes: number): Promise<readonly PacketBatch[]>;
   /** Removes every packet up to and including `id`; resolves once that is on disk. */
   removeThrough(id: number): Promise<void>;
   /**
-   * Makes packet `id` a dead letter: nobody sends it any more, an operator finds
-   * it in the file. Resolves once that is on disk; harmless when it is gone.
+   * Makes packet `id` a dead letter. Resolves once that is on disk; harmless when it is gone.
    *
    * @param id Not in flight.
    * @param attempts In how many connections it was tried.
@@ -146,8 +142,7 @@ export interface DeliveryQueue {
    */
   giveUp(id: number, attempts: number, words?: string): Promise<void>;
   /**
-   * Makes packet `id` a dead letter because the server does not want it. Resolves once
-   * that is on disk; harmless when it is gone.
+   * The same of one that the server does not want.
    *
    * @param id The server has answered it, and packets behind it may be in flight.
    * @param words What the server said; kept with it.
@@ -155,7 +150,7 @@ export interface DeliveryQueue {
   refuse(id: number, words: string): Promise<void>;
   /** Remembers, with the next commit, that ids up to `id` have been on a wire. */
   rememberSent(id: number): void;
-  /** Calls back whenever {@linkcode DeliveryQueue.lastId} may have grown. Returns the unsubscription. */
+  /** Calls back whenever `lastId` may have grown. Returns the unsubscription. */
   subscribe(onPackets: () => void): () => void;
 }
 
@@ -195,10 +190,9 @@ export interface SocketSample {
   /** `POLLHUP`: with {@linkcode SocketSample.state} 7 the durable mark of death. */
   readonly hangup: boolean;
   /**
-   * How far the peer's program has read, for certain: counted from where
-   * {@linkcode SocketSample.bytesAcked} is, so that the difference is what was acknowledged
-   * and not read. Only a wire that can tell has it; it never falls, and what nobody will
-   * read any more is never in it.
+   * How far the peer's program has read, for certain, on the scale of
+   * {@linkcode SocketSample.bytesAcked}; it never falls, and what nobody will read any more is
+   * never in it.
    *
    * @default {undefined} nobody can tell
    */
@@ -268,7 +262,7 @@ export interface TlsSession {
 export interface WireOutcome {
   /** Whether any was confirmed. */
   readonly confirmedAny: boolean;
-  /** How many were not, and are sent again on the next connection. */
+  /** How many were not, and are sent again. */
   readonly unconfirmedPackets: number;
   /**
    * Whether this side has ended it for a reason of its own, which says nothing of the server.
@@ -291,15 +285,15 @@ export interface Wire {
   /** What TLS has agreed upon; left out where none is spoken. */
   readonly tls?: TlsSession;
   /**
-   * What has drained is held for at least this long, also where `holdMs` is shorter: for
-   * a peer that may still refuse us. May become 0 while the connection lives, never more.
+   * What has drained is held for at least this long, also where `holdMs` is shorter: a peer
+   * may still refuse us. May become 0 while the connection lives, never more.
    *
    * @default {0}
    */
   readonly minHoldMs?: number;
   /**
-   * Hands bytes to the kernel; may take only a part. A failure is final: the
-   * connection will be given up, also where TCP below it still lives.
+   * Hands bytes to the kernel. A failure is final: the connection is given up, also where TCP
+   * below it still lives.
    *
    * @returns How many were taken; none at all is a failure, too.
    * @throws {WireError}
@@ -314,22 +308,20 @@ export interface Wire {
    */
   read(buffer: Uint8Array): Promise<number | null>;
   /**
-   * Reads the kernel's counters, Send-Q last: an acknowledgement that comes in
-   * between can only make Send-Q the smaller one. Valid until {@linkcode Wire.abort} or
-   * {@linkcode Wire.close}, also after the connection has died.
+   * Reads the kernel's counters, Send-Q last: an acknowledgement that comes in between can only
+   * make it the smaller one. Valid until `abort` or `close`, also once the connection has died.
    *
    * @throws {KernelCallError} A reading failed; nothing may be concluded.
    */
   sample(): SocketSample;
   /**
-   * `getsockopt(SO_ERROR)`: the pending error's name, or `undefined`. Reading
-   * takes the error away from everybody else.
+   * `getsockopt(SO_ERROR)`: the pending error's name, or `undefined`; nobody else gets it then.
    */
   takeSocketError(): string | undefined;
   /**
-   * While on, asks the peer's kernel for a sign of life once a second whenever
-   * nothing is under way; `lastAckMs` and `probes` tell of its answers. Off again:
-   * what the socket options say. Harmless on a dead connection.
+   * While on, asks the peer's kernel for a sign of life once a second whenever nothing is
+   * under way, of which `lastAckMs` and `probes` tell; off, as the socket options say. Harmless
+   * on a dead connection.
    *
    * @throws {KernelCallError} The kernel refuses it.
    */
@@ -343,24 +335,22 @@ export interface Wire {
    */
   shutdownWrite(): void;
   /**
-   * Ends the connection at once by a reset, never by a FIN: the kernel drops
-   * its queue, so nothing old can arrive beside the replay, and the peer cannot
-   * take it for an orderly end. A Unix socket knows no reset: what lies in the
-   * peer's buffer stays there. Idempotent.
+   * Ends the connection at once by a reset, never by a FIN: the kernel drops its queue, so
+   * nothing old can arrive beside the replay, and the peer cannot take it for an orderly end. A
+   * Unix socket knows none: what lies in the peer's buffer stays there. Idempotent.
    *
    * @throws {KernelCallError} The kernel refuses the reset; the descriptors are given back.
    */
   abort(): void;
   /**
    * Gives the descriptors back where a reset would have nothing to drop: after an orderly
-   * end, or with everything acknowledged. Without {@linkcode Wire.shutdownWrite} or the
-   * peer's FIN before it, whoever had the connection has given it up. Idempotent.
+   * end, or with everything acknowledged. Without a FIN before it, whoever had the connection
+   * has given it up. Idempotent.
    */
   close(): void;
   /**
-   * Told what came of the packets, once their session was open and just before the end, by
-   * whoever has sent them: a dialer that chooses among servers learns from it. Left out where
-   * nobody does; who wraps a wire passes it on.
+   * Told what came of the packets, just before the end of a connection whose session was open:
+   * a dialer that chooses among servers learns from it. Who wraps a wire passes it on.
    */
   concluded?(outcome: WireOutcome): void;
 }
@@ -372,15 +362,15 @@ export interface Wire {
  */
 export interface ServerChoice {
   /**
-   * How many attempts and connections in a row have come to nothing of the server that the
-   * next attempt goes to.
+   * How many attempts and connections in a row came to nothing of the server that the next
+   * attempt goes to.
    */
   failuresOfNext(): number;
   /**
-   * Told that the server of the last attempt has refused us, or a packet: it is not asked
-   * again before its pause is over, and the others meanwhile.
+   * Told that the server of the last attempt has refused us, or a packet: meanwhile others are
+   * asked.
    *
-   * @param pauseMs How long it lasts, in milliseconds, after so many refusals of that server
+   * @param pauseMs How long it is not asked again, in milliseconds, after so many refusals of it
    *   in a row before this one.
    * @returns In how many milliseconds there is a server that may be asked; 0: there is one.
    */
@@ -396,8 +386,8 @@ export interface Dialer {
   /** Where it dials, for people: `"tcp://legacy:4000"`, `"unix:/run/app.sock"`. */
   readonly remote: string;
   /**
-   * Whether the other side connects to us: then an attempt takes as long as it takes, and
-   * that nobody is there is said once and no failure.
+   * Whether the other side connects to us: then an attempt takes as long as it takes, and is no
+   * failure while nobody is there.
    *
    * @default {false}
    */
@@ -409,8 +399,8 @@ export interface Dialer {
    */
   readonly choice?: ServerChoice;
   /**
-   * Nobody shall connect to us until the next attempt: whoever waits for that is closed, and an
-   * attempt that is under way fails. Left out where nobody connects to us.
+   * Nobody shall connect to us until the next attempt: whoever waits is closed, and an attempt
+   * that is under way fails. Left out where nobody connects to us.
    */
   rest?(): void;
   /** Whoever connects is waited for again as before {@linkcode Dialer.rest}, also without an attempt. */
@@ -419,11 +409,11 @@ export interface Dialer {
    * Makes one attempt and tunes the socket.
    *
    * @param signal Ends the attempt; nothing of it is left behind.
-   * @param onLookedUp Called once, as soon as the name has an address: what comes
-   *   after it is the server's time, what came before the nameserver's. At once
-   *   where there is nothing to look up, never once the attempt has ended.
-   * @param onHandshake Called once the connection stands, where more has to be agreed upon
-   *   over it, as with TLS: the dialer itself ends that within so many milliseconds.
+   * @param onLookedUp Called once, as soon as the name has an address: what comes after it is
+   *   the server's time, what came before the nameserver's. At once where there is nothing to
+   *   look up, never once the attempt has ended.
+   * @param onHandshake Called once the connection stands, where more has to be agreed upon, as
+   *   with TLS: the dialer itself ends that within so many milliseconds.
    * @throws {WireError} The attempt failed.
    * @throws {SocketOptionError} The kernel refused an option that it has never taken; trying
    *   again will not help.

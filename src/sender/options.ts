@@ -36,92 +36,86 @@ export interface SenderOptions {
   readonly queueOptions?: QueueOptions;
   /**
    * The server: `"tcp://host:port"`, `"tls://host:port"`, `"unix:path"` for one on this host,
-   * or its parts. `"listen://host:port?from=192.0.2.7"` is
-   * for a server that connects to us: we listen there, for those addresses alone, and wait.
-   * Then `connect` is `"always"` unless given. A list, or URLs with commas between them, are
-   * several servers in order of preference: where one cannot be reached, refuses, stalls or
-   * is dead, the next connection goes to another, and begins with the first packet that was
-   * not confirmed.
+   * or its parts. `"listen://host:port?from=192.0.2.7"` is for a server that connects to us:
+   * we listen there, for those addresses alone, and wait; `connect` is `"always"` then unless
+   * given. A list, or URLs with commas between them, are several servers in order of
+   * preference: where one cannot be reached, refuses, stalls or is dead, the next connection
+   * goes to another, and begins with the first packet that was not confirmed.
    */
   readonly remote: RemoteOption;
   /**
    * The proxy that connections go through: `"socks5://host:port"`, `"http://host:port"` for
    * CONNECT, or with more about it. It looks the server's name up. Its kernel is the one
-   * that acknowledges: what is sent while the server's host is gone without a word is lost
-   * behind it, unless the server's program confirms, or `responseTimeoutMs` is set.
+   * that acknowledges: what is sent while the server's host is gone without a word is lost,
+   * unless the server's program confirms, or `responseTimeoutMs` is set.
    *
    * @default {undefined} none
    */
   readonly via?: string | ViaOptions;
   /**
-   * The address of this host that connections come from, for a firewall or a server that
-   * knows us by it: `"192.0.2.1"`, `"2001:db8::1"`. With a port behind it, as in
-   * `"192.0.2.1:5000"` and `"[2001:db8::1]:5000"`, all connections have that one, one after
-   * the other: where the server's TCP has no timestamps, the kernel keeps it for a minute after
+   * The address of this host that connections come from: `"192.0.2.1"`, `"2001:db8::1"`. With
+   * a port behind it, as in `"192.0.2.1:5000"` and `"[2001:db8::1]:5000"`, all connections have
+   * that one: where the server's TCP has no timestamps, the kernel keeps it for a minute after
    * an orderly end. Unless given it is the address that the route has, and any port.
    */
   readonly source?: string;
-  /** Socket options; each has its documented default. */
+  /** Socket options; each has its default. */
   readonly socket?: SocketOptions;
   /**
    * How TLS is spoken, for a `tls://` remote, or a function that gives it for each
-   * connection, so that certificates can be renewed. Nothing of TLS is loaded for others.
+   * connection, so that certificates can be renewed.
    */
   readonly tls?: TlsSource;
   /**
-   * The path of the C library, as granted by `--allow-ffi=PATH`. Needed only where it is
-   * none of the paths that distributions have, and where `--allow-ffi` names a path
-   * (NixOS, Guix): `ldd "$(command -v deno)"` shows it. A process has one: the first that
-   * was loaded stays.
+   * The path of the C library, as granted by `--allow-ffi=PATH`, where it is none of the paths
+   * that distributions have (NixOS, Guix): `ldd "$(command -v deno)"` shows it. A process has
+   * one: the first that was loaded stays.
    *
    * @default {undefined} one of the known paths
    */
   readonly libc?: string;
   /**
    * The path of OpenSSL's libssl, version 3, as granted by `--allow-ffi=PATH`, for
-   * {@linkcode SenderOptions.confirm} `"reader"` over `tls://`. Needed only where it is none
-   * of the paths that distributions have. A process has one: the first that was loaded stays.
+   * {@linkcode SenderOptions.confirm} `"reader"` over `tls://`; as {@linkcode SenderOptions.libc}.
    *
    * @default {undefined} one of the known paths
    */
   readonly libssl?: string;
   /**
-   * How long a drained packet stays on disk, in milliseconds. If the connection
-   * ends uncleanly within that time, it is sent again. Longer: more duplicates
-   * after a reset. Shorter: more loss when a server dies with unread bytes.
+   * How long a drained packet stays on disk, in milliseconds; where the connection ends
+   * uncleanly meanwhile, it is sent again. Longer: more duplicates after a reset. Shorter:
+   * more loss when a server dies with unread bytes.
    *
    * @default {1000} or a second more than `responseTimeoutMs`
    */
   readonly holdMs?: number;
   /**
-   * With bytes outstanding, this long without any acknowledgement means that
-   * the path is dead (or twice the round-trip time, if that is longer). Below
-   * 2000 lossy paths give false alarms, which cost a reconnect and duplicates.
+   * With bytes outstanding, this long without any acknowledgement, or twice the round-trip time
+   * where that is longer, means that the path is dead; in milliseconds. Below 2000 lossy paths
+   * give false alarms, which cost a reconnect and duplicates.
    *
    * @default {3000}
    */
   readonly stallTimeoutMs?: number;
   /**
-   * How long a peer that is alive may keep its window closed before the
-   * connection is given up.
+   * How long a peer that is alive may keep its window closed before the connection is given
+   * up, in milliseconds.
    *
    * @default {300000}
    */
   readonly peerStallTimeoutMs?: number;
   /**
-   * For a server that always responds to what it gets, sooner or later: this
-   * long after bytes were sent without a single byte of response, the connection
-   * is given up, and what is not confirmed is sent again. Which packet a response
-   * belongs to is not looked at. {@linkcode SenderOptions.holdMs} must be longer,
-   * for a packet is confirmed by then.
+   * For a server that always responds to what it gets: so many milliseconds after bytes were
+   * sent without a single byte of response, the connection is given up, and what is not
+   * confirmed is sent again. Which packet a response belongs to is not looked at.
+   * {@linkcode SenderOptions.holdMs} must be longer, for a packet is confirmed by then.
    *
    * @default {Infinity}
    */
   readonly responseTimeoutMs?: number;
   /**
-   * Bytes that may be sent and not acknowledged, or two packets where these are
-   * more; also the bound on duplicates after a dead path, beside what is held.
-   * Limits the rate to this many bytes per round trip.
+   * Bytes that may be sent and not acknowledged, or two packets where these are more: so much
+   * goes out a round trip, and so much is sent twice after a dead path, beside what is held.
    *
    * @default {262144}
    */
@@ -141,9 +135,8 @@ export interface SenderOptions {
    */
   readonly maxBytesPerSecond?: number;
   /**
-   * The same for packets that were waiting when a connection was made, so that
-   * a recovery does not flatten the server. What is enqueued meanwhile waits
-   * behind them. Beyond `maxPacketsPerSecond` it changes nothing.
+   * The same for packets that were waiting when a connection was made, so that a recovery does
+   * not flatten the server; what is enqueued meanwhile waits behind them.
    *
    * @default {Infinity}
    */
@@ -155,27 +148,25 @@ export interface SenderOptions {
    */
   readonly backlogBytesPerSecond?: number;
   /**
-   * In how many connections that broke a packet may have been under way before
-   * it becomes a dead letter, so that one which kills the server each time does
-   * not block the others for ever; 2 or more. From the second break in a row on,
-   * fewer packets are sent at a time, half as many after each break, and only a
-   * packet that was alone is given up. While nothing is confirmed in between, each
-   * next packet takes twice as many, so that a server that ends every connection
-   * does not cost the whole queue. What breaks through a fault of this host does
-   * not count. Many packets in flight and a bad path make recovery slower.
+   * In how many connections that broke a packet may have been under way before it becomes a
+   * dead letter, so that one which kills the server each time does not block the others for
+   * ever; 2 or more. From the second break in a row on, half as many packets are sent after
+   * each break, and only one that was alone is given up. While nothing is confirmed in between,
+   * each next packet takes twice as many, so that a server that ends every connection does not
+   * cost the whole queue. What breaks through a fault of this host does not count. Many
+   * packets in flight and a bad path make recovery slower.
    *
    * @default {Infinity}
    */
   readonly maxAttempts?: number;
   /**
-   * How long one connection attempt may take.
+   * How long one connection attempt may take, in milliseconds.
    *
    * @default {1000}
    */
   readonly connectTimeoutMs?: number;
   /**
-   * How long every fourth attempt in a row may take, so that a slow path
-   * connects too.
+   * The same for every fourth attempt in a row, so that a slow path connects, too.
    *
    * @default {5000}
    */
@@ -188,15 +179,15 @@ export interface SenderOptions {
    */
   readonly lookUpTimeoutMs?: number;
   /**
-   * The first ceiling of the backoff between attempts; it doubles up to
+   * The first ceiling of the pause between attempts, in milliseconds; it doubles up to
    * {@linkcode SenderOptions.backoffCapMs}, and chance picks below it.
    *
    * @default {100}
    */
   readonly backoffFirstMs?: number;
   /**
-   * The highest ceiling of the backoff. Delivery resumes about this long after
-   * a heal; a fleet of senders to one server raises it.
+   * The highest ceiling. Delivery resumes about this long after a heal; a fleet of senders to
+   * one server raises it.
    *
    * @default {1000}
    */
@@ -209,27 +200,25 @@ export interface SenderOptions {
    */
   readonly connect?: "on-demand" | "always";
   /**
-   * With `listen://`, what a further connection does while one is in use: it takes its
-   * place, and what was not confirmed is sent again (`"replace"`: a server that was
-   * restarted comes back at once); or it is closed (`"refuse"`).
+   * With `listen://`, what becomes of a further connection while one is in use: it takes its
+   * place, and what was not confirmed is sent again (`"replace"`), or it is closed (`"refuse"`).
    *
    * @default {"replace"}
    */
   readonly secondConnection?: "replace" | "refuse";
   /**
-   * With several remotes: once a preferred server could be reached for so long without a
-   * break, in milliseconds, the connection to another is given up for it, when nothing is
-   * under way, at the latest after the same time again. It is tried once a second by a
-   * connection that carries nothing. After each return that came to nothing it has to be
-   * there twice as long, up to an hour. `Infinity`: the next connection goes to it.
+   * With several remotes: once a preferred server could be reached for so long, in
+   * milliseconds, by a connection a second that carries nothing, the one to another server is
+   * given up for it, when nothing is under way, at the latest after the same time again. After
+   * each return that came to nothing it has to be there twice as long, up to an hour.
+   * `Infinity`: the next connection goes to it.
    *
    * @default {Infinity}
    */
   readonly returnAfterMs?: number;
   /**
-   * What the server's FIN means. A program that was killed sends one as well, with
-   * what it had read and not yet worked on gone, and so does a proxy that cannot
-   * reach its server. So by itself it confirms nothing.
+   * What the server's FIN means. By itself it confirms nothing: a program that was killed
+   * sends one, too, and so does a proxy that cannot reach its server.
    *
    * - `"reconnect"`: what was not confirmed before the FIN is sent again over a new
    *   connection; costs duplicates of up to `holdMs` of traffic each time
@@ -241,8 +230,8 @@ export interface SenderOptions {
    */
   readonly onPeerFin?: "reconnect" | "keep-sending" | "confirm";
   /**
-   * What the server sent and nobody read yet; beyond this the newest bytes are
-   * discarded and counted, so that they never fill the window.
+   * So many bytes of what the server sent wait to be read; newer ones are discarded and
+   * counted, so that they never fill the window.
    *
    * @default {1048576}
    */
@@ -251,7 +240,7 @@ export interface SenderOptions {
    * What the protocol wants on each connection beside the packets: a login with a checked
    * answer, heartbeats, a goodbye, packets one by one.
    *
-   * @default {undefined} packets and nothing else
+   * @default {undefined} nothing
    */
   readonly session?: Session;
   /**
@@ -270,8 +259,7 @@ export interface SenderOptions {
    *   its socket (`unix:`) goes
    * - an object: the server's program has answered it, as the object says
    *
-   * The later ones are stronger signs: `holdMs` means nothing beside them, and `onPeerFin`
-   * stays `"reconnect"`.
+   * Beside the last two `holdMs` means nothing, and `onPeerFin` stays `"reconnect"`.
    *
    * @default {"kernel"} or `"reader"` for a `unix:` remote
    */
@@ -305,11 +293,7 @@ export interface SenderOptions {
  */
 export type RemoteOption = string | Remote | readonly (string | Remote)[];
 
-/**
- * Fills in the defaults and checks what was given.
- *
- * @throws {OptionError} A value is out of range.
- */
+/** @throws {OptionError} A value is out of range. */
 export function limitsOf(options: SenderOptions): SupervisorLimits {
   if (typeof options.queue !== "string" && options.queueOptions !== undefined) {
     throw new OptionError(
@@ -319,13 +303,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
         "opened with: give them there, or give the path",
     );
   }
-  const {
-    receivedBufferBytes: _,
-    secondConnection: __,
-    returnAfterMs: ___,
-    source: ____,
-    ...delivery
-  } = resolveOptions(DELIVERY_OPTIONS, options);
+  const delivery = resolveOptions(DELIVERY_OPTIONS, options);
   const { backlogPacketsPerSecond, backlogBytesPerSecond, ...pace } = resolveOptions(
     PACE_OPTIONS,
     options,
@@ -337,7 +315,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
   if (responseTimeoutMs !== Infinity && holdMs <= responseTimeoutMs) {
     throw new OptionError("holdMs", holdMs, "must be more than responseTimeoutMs");
   }
-  // What cannot be gone is said before anything is opened.
+  // What is wrong with the way is said before anything is opened.
   if (options.dialer === undefined) wayNeeds(remoteOf(options), options);
   const { keepAlive } = validateSocketOptions(options.socket);
   const { session, transform } = options;

@@ -1,15 +1,13 @@
 /**
- * Tells of outages, and of everything else that repeats itself, so that a
- * person reads what is new and a disk is not filled with what is not.
+ * Tells of outages, and of everything else that repeats itself, so that a person reads what is
+ * new and a disk is not filled with what is not.
  *
- * An outage is one line at its begin, one at its end, and one now and then
- * between, at growing intervals; and one more for a connection that ends in
- * another way than those before it, for that is another fault.
+ * An outage has a line at its begin, at its end, now and then between, and for a connection that
+ * ends in another way than those before it, which is another fault.
  *
- * What ends an outage is not a connection, for a server that accepts and drops
- * would begin one outage a connection: it is a packet that was confirmed since
- * the last failure, or that nothing waits any more. One that comes back soon
- * after its end has to stay away for longer each time before it counts as over.
+ * What ends it is not a connection, for a server that accepts and drops would begin one outage
+ * a connection: it is a packet that was confirmed since the last failure, or that nothing waits
+ * any more. One that comes back soon has to stay away for longer each time.
  *
  * @module
  */
@@ -19,7 +17,7 @@ import { describeVerdict, isMomentary, isNews, type VerdictKind } from "../deliv
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
 import { isTrouble } from "./verdict_meaning.ts";
 
-/** How often it is looked whether an outage is over; nothing tells that a packet was confirmed. */
+/** Nothing tells that a packet was confirmed. */
 const LOOK_MS = 1000;
 /** The time to the first line between begin and end; it doubles up to an hour. */
 const FIRST_REMINDER_MS = 60_000;
@@ -28,7 +26,7 @@ const LAST_REMINDER_MS = 3_600_000;
 const SAME_AGAIN_MS = 600_000;
 const FIRST_CALM_MS = 1000;
 const LAST_CALM_MS = 300_000;
-/** A line that repeats itself is said again after this; it doubles up to an hour. */
+/** The same for a line that repeats itself. */
 const FIRST_REPEAT_MS = 10_000;
 const LAST_REPEAT_MS = 3_600_000;
 /** Kinds of lines that are told apart; beyond it the oldest is forgotten, and said anew. */
@@ -44,7 +42,6 @@ export interface Progress {
 
 /** What an {@linkcode OutageReporter} works with. */
 export interface OutageReporterOptions {
-  /** Time. */
   readonly clock: Clock;
   /** Asked once a second during an outage, and at each change. */
   readonly progress: () => Progress;
@@ -131,10 +128,11 @@ export class OutageReporter {
     }
     const begins = this.#ongoing === undefined;
     const { kind } = status.verdict;
-    const ongoing = this.#ongoing ??= this.#begin(failure, status);
+    const words = reasonOf(failure, status);
+    const ongoing = this.#ongoing ??= this.#begin(words);
     if (failure === "attempt") ongoing.failedAttempts++;
     if (failure === "connection") ongoing.brokenConnections++;
-    ongoing.latest = reasonOf(failure, status);
+    ongoing.latest = words;
     ongoing.upSinceMs = undefined;
     ongoing.removedAtFailure = this.#options.progress().removedThroughId;
     const isNews = failure !== "attempt" && !ongoing.ways.has(kind);
@@ -143,12 +141,11 @@ export class OutageReporter {
     if (status.state === "idle") this.#look();
   }
 
-  #begin(failure: Failure, status: DeliveryStatus): Ongoing {
+  #begin(words: string): Ongoing {
     const { clock } = this.#options;
     const nowMs = clock.nowMs();
     const soon = nowMs - this.#endedAtMs < Math.max(SAME_AGAIN_MS, 4 * this.#calmMs);
     this.#calmMs = soon ? Math.min(LAST_CALM_MS, Math.max(FIRST_CALM_MS, 2 * this.#calmMs)) : 0;
-    const words = reasonOf(failure, status);
     this.#watch();
     return {
       number: ++this.#outages,
@@ -268,10 +265,8 @@ class Repeats {
     this.#kinds.delete(kind);
     this.#kinds.set(kind, { saidAtMs: nowMs, intervalMs, unsaid: 0 });
     if (this.#kinds.size > MAX_KINDS) {
-      for (const oldest of this.#kinds.keys()) {
-        this.#kinds.delete(oldest);
-        break;
-      }
+      const [oldest = kind] = this.#kinds.keys();
+      this.#kinds.delete(oldest);
     }
     return known?.unsaid ?? 0;
   }

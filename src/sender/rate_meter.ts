@@ -3,21 +3,15 @@ const WINDOW_MS = 3000;
 
 /** What a {@linkcode RateMeter} measures; each only grows. */
 export interface Counters {
-  /** Packets stored. */
   readonly storedPackets: number;
-  /** Packets acknowledged in full. */
   readonly drainedPackets: number;
-  /** Bytes acknowledged. */
   readonly ackedBytes: number;
 }
 
-/** How much of it a second, over the last three seconds. */
+/** See `Sender.rates`. */
 export interface Rates {
-  /** Packets stored a second, by this process or another. */
   readonly storedPacketsPerSecond: number;
-  /** Packets acknowledged in full a second. */
   readonly drainedPacketsPerSecond: number;
-  /** Bytes acknowledged a second. */
   readonly ackedBytesPerSecond: number;
 }
 

@@ -1,6 +1,5 @@
 /**
- * The durable sender: composes queue, kernel layer and supervisor, and is the
- * face that users see.
+ * The durable sender: puts queue, kernel layer and supervisor together.
  *
  * @module
  */
@@ -48,15 +47,15 @@ import { otherSendersTurn } from "./turns.ts";
 import { keepUp } from "./upkeep.ts";
 import { writableInto } from "./writable.ts";
 
-/** For those parts of this library that stand between a sender and its user. */
+/** For what stands between a sender and its user. */
 export interface BehindSender {
-  /** The same as `status()`; but what is taken here, the user was not told. */
+  /** As `status()`, but what is taken here, the user was not told. */
   statuses(): AsyncIterableIterator<SenderStatus>;
   /** An enqueue was rejected with this error, and the user does not learn it. */
   keptBack(error: unknown): void;
   /**
-   * Changes what can change while it runs: the pace at once, bounds and times from the next
-   * connection on, the queue's bounds upwards. What else is given has to be as it was.
+   * Changes the pace at once, bounds and times from the next connection on, the queue's bounds
+   * upwards. What else is given has to be as it was.
    *
    * @throws {OptionError} A value is out of range; nothing was changed.
    */
@@ -75,8 +74,8 @@ export let behindOf: (sender: Sender) => BehindSender;
  */
 export interface CloseOptions {
   /**
-   * How long delivery may go on, in milliseconds; `Infinity` until everything
-   * is delivered. Up to a second more is given to the server for its FIN.
+   * How long delivery may go on, in milliseconds; `Infinity`: until everything is delivered. The
+   * server has up to a second more for its FIN.
    *
    * @default {5000}
    */
@@ -229,9 +228,9 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Opens the queue, takes the exclusive right to send from it and starts delivering. Where
-   * that right is waited for, as with a queue on PostgreSQL, so does this. Asks for all
-   * permissions at once: at a terminal by Deno's own questions, elsewhere by an error.
+   * Opens the queue, takes the exclusive right to send from it, waiting for it where it is one
+   * on PostgreSQL, and starts delivering. Asks for all permissions at once: at a terminal by
+   * Deno's own questions, elsewhere by an error.
    *
    * @param queue The queue's file, which is made where there is none, or a queue that is
    *   open already.
@@ -299,11 +298,9 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Stores a packet; it will be sent behind all earlier ones. What is stored is
-   * what goes on the wire, byte for byte.
+   * Stores a packet, which goes on the wire byte for byte, behind all earlier ones.
    *
-   * @param packet At least 1 byte; it may be changed again after the call. A string is
-   *   stored as UTF-8.
+   * @param packet At least 1 byte, free again after the call; a string is stored as UTF-8.
    * @param options `signal` ends a wait for room.
    * @returns Its id, once it is on disk.
    * @throws {PacketSizeError} Empty, or above `maxPacketBytes`.
@@ -331,16 +328,16 @@ export class Sender implements AsyncDisposable {
 
   /**
    * A stream that stores each chunk as one packet, a string as UTF-8. `ready` holds the producer
-   * back while 1 MiB waits for the disk; `close()` resolves once all is on
-   * disk. A chunk that cannot be stored errors the stream.
+   * back while 1 MiB waits for the disk; `close()` resolves once all is on disk. A chunk that
+   * cannot be stored errors the stream.
    */
   get writable(): WritableStream<Uint8Array | string> {
     return writableInto((packet) => this.enqueue(packet));
   }
 
   /**
-   * What the server sends, across connections. Read or not, it never holds up
-   * delivery: see `receivedBufferBytes`. Can be taken by one reader.
+   * What the server sends, across connections, for one reader. Read or not, it never holds up
+   * delivery: see `receivedBufferBytes`.
    */
   get received(): ReadableStream<Uint8Array> {
     return this.#received.stream;
@@ -365,8 +362,8 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Every change of state and verdict from now on, the present one first.
-   * A listener that falls 256 behind loses the oldest.
+   * Every change of state and verdict from now on, the present one first. A listener that falls
+   * 256 behind loses the oldest.
    */
   status(): AsyncIterableIterator<SenderStatus> {
     return this.#statuses(({ error }) => this.#ending.tell(error));
@@ -443,18 +440,17 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Resolves when the sender has ended, by {@linkcode Sender.close}; rejects if
-   * it cannot go on, for example when the kernel refuses a socket option, or when
-   * the queue's file or its lock file was removed or replaced, or another sender has taken
-   * over. What is stored stays stored.
+   * Resolves when the sender has ended, by {@linkcode Sender.close}; rejects where it cannot go
+   * on: the kernel refuses a socket option, the queue's file or its lock file was taken away,
+   * another sender has taken over. What is stored stays stored.
    */
   get closed(): Promise<void> {
     return this.#ending.closed(this.#ending.ended);
   }
 
   /**
-   * Delivers what it can of what was enqueued before, until the deadline, half-closes, and waits for
-   * the server's FIN: a server that closes has read everything, or its kernel would send a reset.
+   * Delivers what it can of what was enqueued before, until the deadline, half-closes, and waits
+   * for the server's FIN: one that closes has read everything, or its kernel would send a reset.
    * What is not confirmed stays on disk. Idempotent; a second call may shorten the deadline.
    *
    * @param options The deadline.

@@ -1,6 +1,5 @@
 /**
- * What a protocol answers to packets: how its answers are told apart, and what each of
- * them says.
+ * What a protocol answers to packets: how answers are told apart, and what each says.
  *
  * @module
  */
@@ -70,34 +69,32 @@ export type JudgeAnswer = (answer: Uint8Array, context: AnswerContext) => Answer
  * @category Session
  */
 export interface AnswerConfirmation {
-  /** How answers are told apart in what the server sends: `"lines"`, `"mllp"`, any but `"chunks"`. */
+  /** How answers are told apart: `"lines"`, `"mllp"`, any but `"chunks"`. */
   readonly framing: Framing;
   /**
-   * What an answer is that accepts: what it begins with, or a `RegExp` that is found in it.
-   * Where the expression has a group named `key`, that group is the answer's key.
+   * An answer that accepts: what it begins with, or a `RegExp` that is found in it, whose group
+   * named `key` is the answer's key.
    */
   readonly accepted?: Pattern;
-  /** What one is that refuses; looked at before `accepted`, and with a `key` as well. */
+  /** One that refuses; looked at before `accepted`, and with a `key` as well. */
   readonly refused?: Pattern;
   /** In place of the two patterns. */
   readonly judge?: JudgeAnswer;
   /**
    * The key of a packet, from its bytes on the wire: a function, or a `RegExp` with a group
-   * named `key`. Needed where answers have keys. A packet without one becomes a dead
-   * letter, for nothing could ever confirm it.
+   * named `key`. Needed where answers have keys. A packet without one becomes a dead letter.
    */
   readonly keyOf?: RegExp | ((packet: Uint8Array) => AnswerKey | undefined);
   /**
-   * How many packets may wait for an answer: 1 is stop and wait. One beyond 1 needs a
-   * server that answers in order, or keys.
+   * How many packets may wait for an answer: 1 is stop and wait; more need a server that
+   * answers in order, or keys.
    *
    * @default {1}
    */
   readonly maxUnanswered?: number;
   /**
-   * How long the server may leave what it has acknowledged without an answer, in
-   * milliseconds, from the acknowledgement or the last answer on. Then the connection is
-   * given up, and what is not answered is sent again.
+   * How long an answer may take, in milliseconds, from the acknowledgement or the last answer
+   * on. Then the connection is given up, and what is not answered is sent again.
    *
    * @default {10000}
    */
@@ -107,8 +104,8 @@ export interface AnswerConfirmation {
    *
    * - `"dead-letter"`: it becomes a dead letter with the server's words, and the next one
    *   has its turn
-   * - `"retry"`: the connection is given up, and after a pause the packet is sent again,
-   *   and all that follow it
+   * - `"retry"`: the connection is given up, and after a pause it and all that follow are sent
+   *   again
    * - `"stop"`: the sender stops with a `PacketRefusedError`; the packet stays the first
    *
    * @default {"dead-letter"}
@@ -116,8 +113,7 @@ export interface AnswerConfirmation {
   readonly onRefused?: "dead-letter" | "retry" | "stop";
   /**
    * With `"retry"`, the first ceiling of the pause, in milliseconds; it doubles up to
-   * {@linkcode AnswerConfirmation.retryCapMs} while nothing is accepted, and the pause is
-   * at least half of it.
+   * `retryCapMs` while nothing is accepted, and the pause is at least half of it.
    *
    * @default {5000}
    */
@@ -167,7 +163,7 @@ export interface AnswerCutter {
   readonly unfinishedBytes: number;
 }
 
-/** An answer that is larger is none: a stream in another framing. */
+/** A larger one is a stream in another framing. */
 const MAX_ANSWER_BYTES = 64 * 1024;
 /** How much of a refusal is kept with a dead letter. */
 const KEPT_WORDS_BYTES = 1000;
@@ -177,39 +173,28 @@ export function wordsOf(answer: Uint8Array): string {
   return quote(answer, KEPT_WORDS_BYTES);
 }
 
-/**
- * A checked {@linkcode AnswerConfirmation}.
- *
- * @throws {OptionError} It does not say what an answer means.
- */
+/** @throws {OptionError} It does not say what an answer means. */
 export function answerPlanOf(confirm: AnswerConfirmation): AnswerPlan {
-  const known = [
-    ...["framing", "accepted", "refused", "judge", "keyOf"],
-    ...Object.keys(ANSWER_OPTIONS),
-  ];
   if (typeof confirm !== "object" || confirm === null) {
     throw new OptionError("confirm", confirm, 'must be "kernel", or an object that says how');
   }
-  checkFields("confirm", confirm, known);
+  checkFields("confirm", confirm, [
+    ...["framing", "accepted", "refused", "judge", "keyOf"],
+    ...Object.keys(ANSWER_OPTIONS),
+  ]);
   const { framing } = confirm;
   const limits = resolveOptions(ANSWER_OPTIONS, confirm, "confirm.");
-  const cutter = (): AnswerCutter => new PayloadSplitter(framing, MAX_ANSWER_BYTES);
-  assertMarksEnds(framing);
+  if (framing === undefined) {
+    throw new OptionError("confirm.framing", framing, "is needed: it says where an answer ends");
+  }
+  framingWithEnds(framing, "confirm.framing");
   return {
     ...limits,
     retryCapMs: Math.max(limits.retryFirstMs, limits.retryCapMs),
     keyOf: keyFunctionOf(confirm.keyOf),
-    cutter,
+    cutter: () => new PayloadSplitter(framing, MAX_ANSWER_BYTES),
     judge: judgeOf(confirm),
   };
-}
-
-function assertMarksEnds(framing: Framing): void {
-  const name = "confirm.framing";
-  if (framing === undefined) {
-    throw new OptionError(name, framing, "is needed: it says where an answer ends");
-  }
-  framingWithEnds(framing, name);
 }
 
 function keyFunctionOf(keyOf: AnswerConfirmation["keyOf"]): AnswerPlan["keyOf"] {

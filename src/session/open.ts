@@ -36,8 +36,6 @@ export interface Opened {
  * Opens a session.
  *
  * @param wire Just connected; nothing was written to it.
- * @param plan What to do.
- * @param signal Ends it.
  * @throws {SessionRefusedError} The server does not want it.
  * @throws {WireError} The connection failed, or the time is over.
  * @throws {KernelCallError} The kernel's counters cannot be read, or contradict each other.
@@ -109,11 +107,7 @@ async function runFunction(stream: BoundedStream, open: () => Promise<void>): Pr
   }
 }
 
-/**
- * Resets a connection that nobody will use: that the kernel refuses this, too, changes nothing.
- *
- * @param wire The connection.
- */
+/** Resets a connection that nobody will use: that the kernel refuses this, too, changes nothing. */
 export function abortQuietly(wire: Wire): void {
   try {
     wire.abort();

@@ -4,11 +4,16 @@
  * @module
  */
 
-/** How much of what a server said is shown. */
+/** So much of what a server said is shown. */
 const MAX_SHOWN_BYTES = 200;
-const CARRIAGE_RETURN = 13;
-const LINE_FEED = 10;
-const TAB = 9;
+/** What has a shorter name than its number. */
+const ESCAPES: Readonly<Record<string, string>> = {
+  "\r": "\\r",
+  "\n": "\\n",
+  "\t": "\\t",
+  '"': '\\"',
+  "\\": "\\\\",
+};
 
 /**
  * Bytes as they are, or text, which stands for its UTF-8.
@@ -32,30 +37,20 @@ export type Pattern = Bytes | RegExp;
 /** A {@linkcode Pattern}, made ready. */
 export type ReadyPattern = Uint8Array | RegExp;
 
-/**
- * The bytes of a text, or a copy of what is given.
- *
- * @param bytes Text or bytes.
- */
+/** The bytes of a text, or a copy of what is given. */
 export function toBytes(bytes: Bytes): Uint8Array {
   return typeof bytes === "string" ? new TextEncoder().encode(bytes) : bytes.slice();
 }
 
-/**
- * Makes a pattern ready: the same answer is found whenever it is looked for.
- *
- * @param pattern The pattern.
- */
+/** Makes a pattern ready: the same answer is found whenever it is looked for. */
 export function toPattern(pattern: Pattern): ReadyPattern {
   if (!(pattern instanceof RegExp)) return toBytes(pattern);
   return new RegExp(pattern.source, pattern.flags.replaceAll(/[gy]/g, ""));
 }
 
 /**
- * Where in `received` a pattern ends.
+ * Where a pattern ends in what has come so far.
  *
- * @param pattern What to look for.
- * @param received What has come so far.
  * @returns The offset behind it; `undefined`: it may still come; `"never"`: whatever
  *   comes, it does not begin like this.
  */
@@ -80,14 +75,14 @@ export function latin1(bytes: Uint8Array): string {
 }
 
 /**
- * Bytes in quotes, for a log: what is not plain ASCII is escaped, what is too long is cut.
- *
- * @param bytes Somebody else's bytes.
- * @param maxBytes How much of them is shown.
+ * Somebody else's bytes in quotes, for a log: what is not plain ASCII is escaped, what is too
+ * long is cut.
  */
 export function quote(bytes: Uint8Array, maxBytes = MAX_SHOWN_BYTES): string {
-  let text = "";
-  for (const byte of bytes.subarray(0, maxBytes)) text += escaped(byte);
+  const text = latin1(bytes.subarray(0, maxBytes)).replaceAll(
+    /[^ -~]|["\\]/g,
+    (found) => ESCAPES[found] ?? hexOf(found.charCodeAt(0)),
+  );
   return bytes.length > maxBytes ? `"${text}"… (${bytes.length} bytes)` : `"${text}"`;
 }
 
@@ -96,19 +91,7 @@ export function describePattern(pattern: ReadyPattern): string {
   return pattern instanceof RegExp ? String(pattern) : quote(pattern);
 }
 
-function escaped(byte: number): string {
-  switch (byte) {
-    case CARRIAGE_RETURN:
-      return "\\r";
-    case LINE_FEED:
-      return "\\n";
-    case TAB:
-      return "\\t";
-    default: {
-      const character = String.fromCharCode(byte);
-      if (character === '"' || character === "\\") return `\\${character}`;
-      const plain = byte >= 0x20 && byte < 0x7f;
-      return plain ? character : `\\x${byte.toString(16).padStart(2, "0")}`;
-    }
-  }
+/** `\x1b`, as a text for a person and a `RegExp` have it. */
+export function hexOf(byte: number): string {
+  return `\\x${byte.toString(16).padStart(2, "0")}`;
 }

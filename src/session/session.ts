@@ -1,7 +1,6 @@
 /**
- * What a protocol wants on each connection beside its packets: something at the begin,
- * something in quiet times, something at the end. None of it is a packet: it is not
- * stored, not counted, and confirms nothing.
+ * What a protocol wants on each connection beside its packets: something at the begin, in quiet
+ * times, at the end. It is not stored, not counted, and confirms nothing.
  *
  * @module
  */
@@ -11,8 +10,15 @@ import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../base/option_table.ts";
 import { checkFields, resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
-import { type Bytes, type Pattern, type ReadyPattern, toBytes, toPattern } from "./pattern.ts";
-import type { SessionStream } from "./stream.ts";
+import {
+  type Bytes,
+  hexOf,
+  type Pattern,
+  type ReadyPattern,
+  toBytes,
+  toPattern,
+} from "./pattern.ts";
+import type { ExpectOptions, SessionStream } from "./stream.ts";
 
 /**
  * One step of opening a session: something is sent, something is expected, or both in
@@ -20,26 +26,11 @@ import type { SessionStream } from "./stream.ts";
  *
  * @category Session
  */
-export interface SessionStep {
+export interface SessionStep extends ExpectOptions {
   /** What to send. It is never shown or logged: it may be a password. */
   readonly send?: Bytes;
   /** What the server has to answer. What has matched is taken; what follows is the next step's. */
   readonly expect?: Pattern;
-  /** What is a refusal; it wins over an `expect` that ends at the same byte. */
-  readonly refuse?: Pattern;
-  /**
-   * How the answer ends: then it is one whole message, and the patterns see what it
-   * carries. One that they do not fit is a refusal. Any framing but `"chunks"`.
-   *
-   * @default the answer ends where its pattern does
-   */
-  readonly framing?: Framing;
-  /**
-   * How long the answer may take, in milliseconds.
-   *
-   * @default what is left of `Session.timeoutMs`
-   */
-  readonly timeoutMs?: number;
 }
 
 /**
@@ -65,9 +56,9 @@ export interface Heartbeat {
    */
   readonly idleMs?: number;
   /**
-   * What the server answers, looked for anywhere in what it sends from then on, for it
-   * may answer packets as well. Where answers confirm packets, these wait until it has come,
-   * and what comes before it is about none of them. Left out: nothing is expected.
+   * What the server answers, looked for anywhere in what it sends from then on. Where answers
+   * confirm packets, these wait until it has come, and what comes before it is about none of
+   * them. Left out: nothing is expected.
    */
   readonly expect?: Pattern;
   /**
@@ -86,23 +77,21 @@ export interface Heartbeat {
 export interface Session {
   /**
    * What happens on each new connection before the first packet: steps, or a function.
-   * Packets follow once the last byte of it is acknowledged. A server that refuses is
-   * asked again after {@linkcode Session.refusedBackoffFirstMs}; a connection that
-   * breaks meanwhile is a failed attempt like any other.
+   * Packets follow once its last byte is acknowledged. A server that refuses is asked again
+   * after {@linkcode Session.refusedBackoffFirstMs}.
    */
   readonly open?: readonly SessionStep[] | SessionFunction;
   /** Bytes in quiet times. */
   readonly heartbeat?: Heartbeat;
   /**
-   * What to say before our FIN when the sender closes and everything that it has sent is
-   * confirmed. A connection that is given up, or that the server ends, is left without it.
+   * What to say before our FIN when the sender closes and all that it has sent is confirmed.
+   * A connection that is given up, or that the server ends, goes without it.
    */
   readonly close?: Bytes;
   /**
-   * For servers that take one read for one message: each packet is a write of its own,
-   * and the next one goes out once the last is acknowledged, as does the first behind
-   * what `open` has sent. One packet a round trip. A server that is slow to read may still
-   * find two in its buffer: then have `open` wait for an answer.
+   * For servers that take one read for one message: each packet is a write of its own, which
+   * goes out once all before it is acknowledged. One packet a round trip. A server that is slow
+   * to read may still find two in its buffer: then have `open` wait for an answer.
    *
    * @default {false}
    */
@@ -131,7 +120,7 @@ export interface Session {
 
 /** A {@linkcode SessionStep}, made ready. */
 export interface ReadyStep {
-  /** Empty: nothing. */
+  /** Empty: nothing is sent. */
   readonly send: Uint8Array;
   readonly expect: ReadyPattern | undefined;
   readonly refuse: ReadyPattern | undefined;
@@ -225,8 +214,7 @@ function heartbeatOf(heartbeat: Heartbeat): ReadyHeartbeat {
 
 /** Text that is found anywhere, as a `RegExp` over latin1. */
 function anywhere(bytes: Uint8Array): RegExp {
-  const hex = [...bytes].map((byte) => `\\x${byte.toString(16).padStart(2, "0")}`);
-  return new RegExp(hex.join(""));
+  return new RegExp(Array.from(bytes, hexOf).join(""));
 }
 
 function bytesOf(name: string, bytes: unknown): Uint8Array {

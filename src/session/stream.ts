@@ -1,12 +1,13 @@
 /**
- * What a session's function works with: a reader and writer of one connection,
- * bounded in bytes and in time, that takes no byte more than it was asked for.
+ * What a session's function works with: a reader and writer of one connection, bounded in bytes
+ * and in time.
  *
  * @module
  */
 
 import { seconds, SessionRefusedError, WireError } from "../base/errors.ts";
 import { type Clock, TcpState, type Wire } from "../base/ports.ts";
+import { rest } from "../base/waits.ts";
 import type { Framing } from "../framing/framing.ts";
 import { messageFinder } from "../framing/message_finder.ts";
 import {
@@ -44,10 +45,9 @@ export interface ExpectOptions {
    */
   readonly framing?: Framing;
   /**
-   * How long it may take, in milliseconds; never longer than what is left of
-   * `Session.timeoutMs`.
+   * How long it may take, in milliseconds, within `Session.timeoutMs`.
    *
-   * @default {Infinity}
+   * @default {Infinity} what is left of that
    */
   readonly timeoutMs?: number;
 }
@@ -60,7 +60,7 @@ export interface ExpectOptions {
 export type ReadOptions = Pick<ExpectOptions, "timeoutMs">;
 
 /**
- * One connection on which a session is being opened; of no use once that is over.
+ * One connection while a session is opened on it.
  *
  * @category Session
  */
@@ -160,7 +160,7 @@ export class BoundedStream implements SessionStream {
     return this.#parts.state;
   }
 
-  /** Bytes that the kernel has taken. */
+  /** So many the kernel has taken. */
   get writtenBytes(): number {
     return this.#writtenBytes;
   }
@@ -199,24 +199,18 @@ export class BoundedStream implements SessionStream {
     return end === "refused" ? await this.#refusedBy(wanted) : this.#take(end);
   }
 
-  async read(byteCount: number, options: ReadOptions = {}): Promise<Uint8Array> {
+  async read(byteCount: number, { timeoutMs }: ReadOptions = {}): Promise<Uint8Array> {
     if (!Number.isInteger(byteCount) || byteCount < 0 || byteCount > MAX_ANSWER_BYTES) {
       throw new RangeError(`read() takes 0 to ${MAX_ANSWER_BYTES} bytes, got ${byteCount}.`);
     }
-    const wanted = `${byteCount} bytes`;
-    const end = await this.#until(
-      wanted,
-      options.timeoutMs,
-      (received) => received.length >= byteCount ? byteCount : undefined,
-    );
-    return this.#take(end);
+    const isThere = ({ length }: Uint8Array) => length >= byteCount ? byteCount : undefined;
+    return this.#take(await this.#until(`${byteCount} bytes`, timeoutMs, isThere));
   }
 
-  async readThrough(delimiter: Bytes, options: ReadOptions = {}): Promise<Uint8Array> {
+  async readThrough(delimiter: Bytes, { timeoutMs }: ReadOptions = {}): Promise<Uint8Array> {
     const bytes = toBytes(delimiter);
     if (bytes.length === 0) throw new RangeError("A delimiter has at least one byte.");
-    const wanted = `${quote(bytes)} at the end`;
-    const end = await this.#until(wanted, options.timeoutMs, (received) => {
+    const end = await this.#until(`${quote(bytes)} at the end`, timeoutMs, (received) => {
       for (let at = 0; at + bytes.length <= received.length; at++) {
         if (bytes.every((byte, i) => received[at + i] === byte)) return at + bytes.length;
       }
@@ -232,35 +226,26 @@ export class BoundedStream implements SessionStream {
   /**
    * Waits for something of the session's, until its time is over.
    *
-   * @param promise What is waited for.
-   * @param what What it is, for the words of an error.
+   * @param what Words for the error.
    * @param graceMs So much more, for what waits inside has better words.
    * @throws {WireError} It took too long.
    */
   async within<T>(promise: Promise<T>, what: string, graceMs = 0): Promise<T> {
     const settled = await this.#race(promise, this.#deadlineMs + graceMs);
-    if (settled === LATE) throw this.#late(what, this.#deadlineMs - this.#startedAtMs);
+    if (settled === LATE) throw this.#late(what, this.#parts.timeoutMs);
     return settled;
   }
 
   /** Waits for a moment, or until the session's time is over. */
   async pause(ms: number, what: string): Promise<void> {
-    const { clock } = this.#parts;
-    if (clock.nowMs() >= this.#deadlineMs) {
-      throw this.#late(what, this.#deadlineMs - this.#startedAtMs);
-    }
-    const { promise, resolve } = Promise.withResolvers<void>();
-    const cancel = clock.setTimer(ms, resolve);
-    try {
-      await this.within(promise, what);
-    } finally {
-      cancel();
-    }
+    const { clock, timeoutMs } = this.#parts;
+    const leftMs = this.#deadlineMs - clock.nowMs();
+    if (leftMs > 0) await rest(clock, Math.min(ms, leftMs));
+    if (leftMs < ms) throw this.#late(what, timeoutMs);
   }
 
   /**
-   * The session is open: nobody writes any more, and what was not read is the
-   * connection's.
+   * The session is open: nobody writes any more, and what was not read is the connection's.
    *
    * @throws {WireError} A write failed.
    */
@@ -297,14 +282,13 @@ export class BoundedStream implements SessionStream {
       const found = judge(this.#received);
       if (found !== undefined) return found;
       if (this.#received.length >= MAX_ANSWER_BYTES) {
-        throw this.#answered(`and more than ${MAX_ANSWER_BYTES} bytes are no answer`, wanted);
+        throw this.#answered(`, and more than ${MAX_ANSWER_BYTES} bytes are no answer`, wanted);
       }
       const chunk = await this.#race(this.#parts.reader.peek(), untilMs);
-      if (chunk === LATE && this.#received.length === 0) {
-        throw this.#late(`no answer, expected was ${wanted}`, untilMs - sinceMs);
-      }
       if (chunk === LATE) {
-        throw this.#answered(`and nothing more within ${seconds(untilMs - sinceMs)}`, wanted);
+        throw this.#received.length === 0
+          ? this.#late(`no answer, expected was ${wanted}`, untilMs - sinceMs)
+          : this.#answered(`, and nothing more within ${seconds(untilMs - sinceMs)}`, wanted);
       }
       if (chunk === null) throw await this.#ended(wanted);
       this.#parts.reader.drop();
@@ -340,9 +324,8 @@ export class BoundedStream implements SessionStream {
 
   #answered(how: string, wanted: string): SessionRefusedError {
     const said = quote(this.#received);
-    const more = how === "" ? "" : `, ${how}`;
     return new SessionRefusedError(
-      `${this.place}the server said ${said}${more}; expected was ${wanted}`,
+      `${this.place}the server said ${said}${how}; expected was ${wanted}`,
       said,
     );
   }
@@ -384,10 +367,8 @@ export class BoundedStream implements SessionStream {
   async #race<T>(promise: Promise<T>, untilMs: number): Promise<T | typeof LATE> {
     const { clock } = this.#parts;
     const late = Promise.withResolvers<typeof LATE>();
-    const cancel = clock.setTimer(
-      Math.max(0, untilMs - clock.nowMs()),
-      () => late.resolve(LATE),
-    );
+    const leftMs = Math.max(0, untilMs - clock.nowMs());
+    const cancel = clock.setTimer(leftMs, () => late.resolve(LATE));
     try {
       return await Promise.race([promise, late.promise]);
     } finally {

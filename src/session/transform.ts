@@ -28,13 +28,12 @@ export interface TransformConnection {
 /**
  * Makes a packet's bytes on the wire from those that are stored.
  *
- * It is called once for each packet and connection, in order, just before the packet goes
- * out; a packet that is sent again is transformed again, on another connection and with
- * another sequence number. It has to be pure in the packet and in the connection: what it
- * returns may depend on these two and on the time, and on nothing that it remembers itself,
- * for nobody tells it which packets were confirmed. It must not wait, must not change the
- * stored bytes, must not merge packets or leave one out, and what it returns belongs to
- * sendq.
+ * It is called once for each packet and connection, in order, just before the packet goes out;
+ * one that is sent again is transformed again, on another connection and with another sequence
+ * number. What it returns may depend on the packet, the connection and the time, and on nothing
+ * that it remembers itself, for nobody tells it which packets were confirmed. It must not wait,
+ * nor change the stored bytes, nor merge packets or leave one out, and what it returns belongs
+ * to sendq.
  *
  * A packet for which it throws, or returns no byte, becomes a dead letter with reason
  * `"gave-up"`, 0 attempts and its words.
@@ -75,11 +74,7 @@ export class Transformer {
     this.#opened = opened;
   }
 
-  /**
-   * Transforms the first packet of a batch.
-   *
-   * @param batch At least one packet.
-   */
+  /** Transforms the first packet of a batch. */
   first(batch: PacketBatch): Transformed {
     const [place] = placesOf(batch);
     if (place === undefined) throw new RangeError("An empty batch.");
@@ -105,9 +100,8 @@ export class Transformer {
 }
 
 /**
- * What a function of the user's has given that is asked while packets go out.
+ * What a function of the user's has returned that is asked while packets go out.
  *
- * @param given What it returned.
  * @param who The function, for words.
  * @throws {TypeError} A Promise, for which nobody can wait there; how it ends is nobody's business.
  */

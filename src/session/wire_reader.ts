@@ -1,7 +1,6 @@
 /**
- * What a peer sends, chunk by chunk, for one reader after the other: first for the
- * session, then for the connection. A read that the session has begun and not waited
- * for, and bytes that it did not use, are the connection's.
+ * What a peer sends, chunk by chunk, first for the session, then for the connection, which gets
+ * the session's pending read and the bytes that it did not use.
  *
  * @module
  */
@@ -40,11 +39,7 @@ export class WireReader {
     return this.#reading;
   }
 
-  /**
-   * Takes the next chunk, which is the caller's; `null` at the end.
-   *
-   * @throws {WireError}
-   */
+  /** Takes the next chunk, which is the caller's; as {@linkcode WireReader.peek} otherwise. */
   async next(): Promise<Uint8Array | null> {
     const chunk = await this.peek();
     this.drop();

@@ -1,6 +1,5 @@
 /**
- * What a connection is here: anything that says which two ends it has. Deno's and
- * Node's connections do, and nothing more is asked of them.
+ * What a connection is here: anything that says which two ends it has, as Deno's and Node's do.
  *
  * @module
  */
@@ -78,11 +77,7 @@ export function bytesNotHandedOver(conn: TcpConnection): number {
   return "writableLength" in conn ? conn.writableLength ?? 0 : 0;
 }
 
-/**
- * Whether the ends have IP addresses, as a name would not do.
- *
- * @throws {TypeError} They have not.
- */
+/** @throws {TypeError} The ends have no IP addresses; names would not do. */
 export function assertIpAddresses({ localAddr, remoteAddr }: ConnectionAddresses): void {
   for (const { hostname } of [localAddr, remoteAddr]) {
     if (parseIpAddress(hostname) === undefined) throw notTcp();

@@ -34,9 +34,9 @@ export function readCounters(fd: number): Counters {
 const ATTEMPTS = 16;
 
 /**
- * Bytes that the kernel has been given, on the scale of `tcpi_bytes_acked`. Two calls make
- * this sum, and an acknowledgement that comes between them would be counted twice or not at
- * all: only a sum with the same `bytesAcked` before and after it counts.
+ * Bytes that the kernel has been given, on the scale of `tcpi_bytes_acked`. An acknowledgement
+ * that comes between the two calls that make this sum would be counted twice or not at all:
+ * only one with the same `bytesAcked` before and after it counts.
  *
  * @returns `undefined`: acknowledgements come too fast just now.
  */
@@ -65,14 +65,13 @@ const THEIRS_HERE: ReadonlySet<number> = new Set([
 ]);
 
 /**
- * Whether a connection that is over has been closed by both sides in order. The state
- * alone does not say: it is CLOSE after a reset as well, and the error of a reset is
- * gone once the owner's own read has been told. In order means that
+ * Whether a connection that is over has been closed by both sides in order. The state alone does
+ * not say: it is CLOSE after a reset as well, whose error is gone once the owner's own read has
+ * been told. In order means that
  *
  * - no error waits, and every byte was acknowledged, and
- * - both FINs have been on their way: seen in a state, or counted. A FIN counts as a byte
- *   in `bytesAcked` and `bytesReceived`, so if either has not moved since the connection
- *   was last seen open, there was none.
+ * - both FINs have been on their way: seen in a state, or counted, as a byte of `bytesAcked` and
+ *   `bytesReceived` since the connection was last seen open.
  */
 export class EndWitness {
   #oursSent = false;

@@ -23,10 +23,9 @@ export interface DrainedOptions {
 }
 
 /**
- * The mark is what the kernel had been given, on the scale of `bytesAcked`, which a death
- * does not change. `unackedSegments` would read 0 after one, and Send-Q may do so, too,
- * while the peer's program has not read a byte (kernel_facts, sections 1 and 2): a
- * connection that is over counts only if both sides have closed it in order.
+ * The mark is what the kernel had been given, on the scale of `bytesAcked`, which a death does
+ * not change. `unackedSegments` reads 0 after one, and Send-Q may, too (kernel_facts, sections 1
+ * and 2): a connection that is over counts only if both sides have closed it in order.
  *
  * @throws {DeadConnectionError} The connection died before.
  * @throws {ClosedError} It was closed before.

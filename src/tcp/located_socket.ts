@@ -1,19 +1,17 @@
 /**
  * The kernel's socket behind a connection, without keeping it open.
  *
- * A duplicate of the descriptor that were held here would keep the connection open
- * after its owner has closed it: no FIN leaves before the last duplicate is closed
- * (kernel_facts, section 9). So only the descriptor's number is kept, with the
- * kernel's own number for the socket (SO_COOKIE), which no other socket ever has.
+ * A duplicate of the descriptor would keep the connection open after its owner has closed it: no
+ * FIN leaves before the last one is closed (kernel_facts, section 9). So only its number is kept,
+ * with the kernel's own number for the socket (SO_COOKIE), which no other socket ever has.
  *
- * - A *reading* looks first and compares the cookie afterwards. If it is the right one
- *   then, it was the right one before: a number that was closed in between would belong
- *   to somebody else for good.
- * - A *change* goes through a duplicate whose cookie was compared, and which is closed
- *   at once. Nothing else runs on this thread in between.
+ * - A *reading* looks first and compares the cookie afterwards: if it is the right one then, it
+ *   was before, for a number that was closed in between would be somebody else's for good.
+ * - A *change* goes through a duplicate whose cookie was compared, and which is closed at once.
+ *   Nothing else runs on this thread in between.
  *
- * Before Linux 4.12 there are no cookies. Both addresses take their place, which a
- * connection loses when it dies: there a dead one cannot be told from a closed one.
+ * Before Linux 4.12 both addresses stand for the cookie, which a connection loses when it dies:
+ * there a dead one cannot be told from a closed one.
  *
  * @module
  */
@@ -26,7 +24,6 @@ import {
   findDescriptor,
   type FoundDescriptor,
   hasEnds,
-  type ReportedEnd,
   socketCookie,
 } from "../kernel/descriptor.ts";
 import { closeDescriptor } from "../kernel/libc.ts";
@@ -41,15 +38,10 @@ export class LocatedSocket {
   readonly #cookie: bigint | undefined;
 
   /**
-   * @param addresses What its owner calls its ends.
-   * @param found Where it is, just looked up.
-   * @param cookie Its cookie; `undefined`: this kernel has none.
+   * @param found Just looked up.
+   * @param cookie `undefined`: this kernel has none.
    */
-  constructor(
-    addresses: ConnectionAddresses,
-    found: FoundDescriptor,
-    cookie: bigint | undefined,
-  ) {
+  constructor(addresses: ConnectionAddresses, found: FoundDescriptor, cookie: bigint | undefined) {
     this.addresses = addresses;
     this.found = found;
     this.#cookie = cookie;
@@ -121,11 +113,7 @@ export function locate(conn: TcpConnection): LocatedSocket {
   return socket;
 }
 
-/**
- * Reads from a connection's socket.
- *
- * @throws {ClosedError} It has been closed.
- */
+/** @throws {ClosedError} The connection has been closed. */
 export function readFrom<T>(conn: TcpConnection, look: (fd: number) => T): T {
   const socket = locate(conn);
   const reading = socket.read(look);
@@ -147,9 +135,7 @@ export function closed({ localAddr, remoteAddr }: ConnectionAddresses): ClosedEr
 }
 
 function sameEnds(a: ConnectionAddresses, b: ConnectionAddresses): boolean {
-  return sameEnd(a.localAddr, b.localAddr) && sameEnd(a.remoteAddr, b.remoteAddr);
-}
-
-function sameEnd(a: ReportedEnd, b: ReportedEnd): boolean {
-  return a.port === b.port && a.hostname === b.hostname;
+  return (["localAddr", "remoteAddr"] as const).every((end) =>
+    a[end].port === b[end].port && a[end].hostname === b[end].hostname
+  );
 }

@@ -1,15 +1,15 @@
 /**
- * What Linux knows about a TCP connection and Deno does not show: whether the bytes that
- * were written have arrived, whether the path is dead, how long a round trip takes; and
- * the socket options that Deno does not set. For connections of your own, without a queue.
+ * What Linux knows about a TCP connection and Deno does not show: whether what was written has
+ * arrived, whether the path is dead, how long a round trip takes; and the socket options that
+ * Deno does not set. For connections of your own, without a queue.
  *
- * Runs on Linux, x86_64 and aarch64. Needs `--allow-ffi` for the C library, by its path; the
- * error that asks for it names the path. Every function takes a `Deno.TcpConn` or
- * `Deno.TlsConn`, dialed or accepted, or a socket of `node:net`, `node:tls` or `node:http`.
- * None keeps a connection open or takes an error away from it, but for `socketError`.
+ * Runs on Linux, x86_64 and aarch64. Needs `--allow-ffi` for the C library; the error that asks
+ * for it names its path. Every function takes a `Deno.TcpConn` or `Deno.TlsConn`, dialed or
+ * accepted, or a socket of `node:net`, `node:tls` or `node:http`. None keeps a connection open
+ * or takes an error away from it, but for `socketError`.
  *
- * Under TLS the counters are those of the socket below: they count ciphertext, with
- * the handshake in it, and an acknowledgement comes from the peer's kernel.
+ * Under TLS the counters are those of the socket below: they count ciphertext, with the handshake
+ * in it.
  *
  * @example Fail fast: with one line, reads and writes fail 3 s after the path has died
  * ```ts
@@ -69,9 +69,9 @@ import { readTcpInfo, refusedCall, type TcpInfo } from "./tcp_info.ts";
 import { SocketWatch, type Watch, type WatchOptions } from "./watch.ts";
 
 /**
- * Sets socket options that Deno does not offer: keepalive with its times, TCP_USER_TIMEOUT,
- * the congestion control and others. What is left out stays as it is; the defaults that
- * {@linkcode SocketOptions} names are those of a connection that sendq makes.
+ * Sets socket options that Deno does not offer: keepalive with its times, TCP_USER_TIMEOUT, the
+ * congestion control and others. What is left out stays as it is; the defaults of
+ * {@linkcode SocketOptions} are those of a connection that sendq makes.
  *
  * @param conn The connection.
  * @param options What to change.
@@ -139,9 +139,8 @@ export function tcpInfo(conn: TcpConnection): TcpInfo {
 }
 
 /**
- * Takes the pending error of a connection (SO_ERROR). Linux tells an error once, to whoever
- * asks first: a read that comes after this one gets `null`, which looks like an orderly
- * end. So ask it of a connection that you have given up, and of no other.
+ * Takes the pending error of a connection (SO_ERROR). Linux tells it once: a read after this one
+ * gets `null`, which looks like an orderly end. So ask it only of a connection given up.
  *
  * @param conn The connection.
  * @returns The errno's name, such as `"ECONNRESET"` or `"ETIMEDOUT"`; `undefined`: there is
@@ -158,15 +157,14 @@ export function socketError(conn: TcpConnection): string | undefined {
 }
 
 /**
- * Watches a connection and says when its path is dead, long before the kernel does: its own
- * limits are a quarter of an hour. The connection stays yours: read, write and close it as
- * always. Closed by you, it is not watched any more, and the peer gets its FIN at once.
+ * Watches a connection and says when its path is dead, long before the kernel's quarter of an
+ * hour. The connection stays yours: read, write and close it as always. Once closed it is not
+ * watched any more, and the peer gets its FIN at once.
  *
- * An idle connection has nothing under way, so that nothing can be missing: switch keepalive
- * on ({@linkcode setSocketOptions}), and its death is told as well.
+ * An idle connection has nothing under way that could be missing: switch keepalive on
+ * ({@linkcode setSocketOptions}), and its death is told as well.
  *
- * While it watches, a timer keeps the process running. `using` or the end of the connection
- * ends it.
+ * A timer keeps the process running, until `using` or the end of the connection ends it.
  *
  * @param conn The connection.
  * @param options When it counts as dead, and what happens then.
@@ -197,12 +195,12 @@ export function watch(conn: TcpConnection, options: WatchOptions = {}): Watch {
 }
 
 /**
- * Resolves once the peer's TCP has acknowledged everything that was written so far. That is
- * its kernel: its program may still have to read it, and may crash before.
+ * Resolves once the peer's kernel has acknowledged everything that was written so far; its
+ * program may crash before it reads it.
  *
  * "Written" is what the runtime has taken: await `conn.write()` first. Of a socket of Node's
- * what waits inside the process counts as well. Without an end of the connection it waits
- * for ever, so give it a signal, for example that of {@linkcode watch}.
+ * what waits inside the process counts as well. It may wait for ever, so give it a signal, for
+ * example that of {@linkcode watch}.
  *
  * @param conn The connection.
  * @param signal Ends the waiting.

@@ -1,6 +1,5 @@
 /**
  * The whole of `struct tcp_info` (include/uapi/linux/tcp.h), with units in the names.
- * Pure: bytes in, fields out.
  *
  * @module
  */
@@ -30,9 +29,8 @@ export type TcpStateName =
 export type CongestionState = "open" | "disorder" | "cwr" | "recovery" | "loss" | "unknown";
 
 /**
- * What the kernel knows about a connection. A field is `undefined` where the kernel is
- * older than the field; the first Linux that has it is named. A segment is a packet on
- * the wire. Counters are exact up to 2^53.
+ * What the kernel knows about a connection. A field is `undefined` where the kernel is older
+ * than the Linux named with it. A segment is a packet on the wire. Counters are exact up to 2^53.
  */
 export interface TcpInfo {
   /** Its state. */
@@ -49,17 +47,17 @@ export interface TcpInfo {
   readonly timestamps: boolean;
   /** Whether both ends use selective acknowledgements. */
   readonly selectiveAcks: boolean;
-  /** Whether explicit congestion notification was agreed on. */
+  /** Whether ECN was agreed on. */
   readonly ecn: boolean;
   /** Whether a segment with an ECN mark has been seen. */
   readonly ecnSeen: boolean;
   /** Whether data that went with our SYN was acknowledged (TCP Fast Open). */
   readonly synData: boolean;
-  /** Power of two by which the peer's windows are scaled; `undefined`: windows are not scaled. */
+  /** Power of two by which the peer's windows are scaled; `undefined`: they are not. */
   readonly sendWindowScale: number | undefined;
-  /** Power of two by which our windows are scaled; `undefined`: windows are not scaled. */
+  /** The same of ours. */
   readonly receiveWindowScale: number | undefined;
-  /** Whether the delivery rate was limited by the program (Linux 4.9; `false` before). */
+  /** Whether the program limited the delivery rate (Linux 4.9; `false` before). */
   readonly deliveryRateAppLimited: boolean;
   /** Retransmission timeout, in microseconds. */
   readonly rtoUs: number;
@@ -110,8 +108,8 @@ export interface TcpInfo {
   /** Limit of that rate; `Infinity`: none (Linux 3.15). */
   readonly maxPacingBytesPerSecond: number | undefined;
   /**
-   * Bytes that the peer's TCP has acknowledged, our SYN and FIN counted as one each
-   * (Linux 4.1). Kept when the connection dies.
+   * Bytes that the peer's TCP has acknowledged, our SYN and FIN counted as one each; kept when
+   * the connection dies (Linux 4.1).
    */
   readonly bytesAcked: number | undefined;
   /** Bytes received in order, the peer's FIN counted as one (Linux 4.1). */
@@ -198,20 +196,13 @@ const UNLIMITED_RATES = [2 ** 32 - 1, 2 ** 64];
 const STATE_NAMES: ReadonlyMap<number, TcpStateName> = new Map(
   (Object.keys(TcpState) as (keyof typeof TcpState)[]).map((name) => [TcpState[name], name]),
 );
-const CONGESTION_STATES: readonly CongestionState[] = [
-  "open",
-  "disorder",
-  "cwr",
-  "recovery",
-  "loss",
-];
+const CONGESTION_STATES = ["open", "disorder", "cwr", "recovery", "loss"] as const;
 
 /**
  * Decodes what `getsockopt(TCP_INFO)` wrote. The last four bytes of Linux 6.18 (the modes of
  * accurate ECN) are left out: the next kernels have cut them up in other ways.
  *
- * @param bytes The buffer given to getsockopt.
- * @param length The length that getsockopt returned: nothing beyond it is read.
+ * @param length What getsockopt returned: nothing beyond it is read.
  * @throws {KernelCallError} Not even the oldest fields were written.
  */
 export function decodeWholeTcpInfo(bytes: Uint8Array, length: number): TcpInfo {
@@ -326,11 +317,7 @@ export function refusedCall(call: string): KernelCallError {
   );
 }
 
-/**
- * Reads the structure of a socket.
- *
- * @throws {KernelCallError} The kernel refuses, as a sandbox may.
- */
+/** @throws {KernelCallError} The kernel refuses, as a sandbox may. */
 export function readTcpInfo(fd: number): TcpInfo {
   length[0] = TCP_INFO_BYTES;
   if (libc().getsockopt(fd, IPPROTO_TCP, TCP_INFO, buffer, length) !== 0) {

@@ -11,8 +11,8 @@ import { describeVerdict } from "../delivery/liveness.ts";
  * How a watched connection is doing, by `kind`:
  *
  * - `"healthy"`: acknowledgements arrive, or nothing is under way
- * - `"slow"`: the oldest byte has waited for more than a second
- * - `"peer-stalled"`: the peer's TCP answers and its program does not read
+ * - `"slow"`: the oldest byte has waited for more than a second, not long enough for a decision
+ * - `"peer-stalled"`: the peer's TCP answers and its program does not read: the window is closed
  * - `"peer-closed"`: the peer has sent its FIN; it may still read
  * - `"path-dead"`: bytes are under way and nothing at all came back
  * - `"local-fault"`: the same, or about to be, and the cause is on this host
@@ -21,33 +21,22 @@ import { describeVerdict } from "../delivery/liveness.ts";
  *   is told once, and is not taken from them
  */
 export type WatchVerdict =
-  /** Acknowledgements arrive, or nothing is under way. */
   | { readonly kind: "healthy" }
-  /** The oldest byte has waited long, and silence is not yet long enough for a decision. */
   | { readonly kind: "slow"; readonly oldestUnackedMs: number; readonly silenceMs: number }
-  /** The peer's TCP answers, but its program does not read: the window is closed. */
   | { readonly kind: "peer-stalled"; readonly stalledMs: number }
-  /** The peer sent its FIN. */
   | { readonly kind: "peer-closed" }
-  /** Bytes are under way and nothing at all came back. */
   | { readonly kind: "path-dead"; readonly silenceMs: number }
-  /** As path-dead, or about to be, and the cause is on this host. */
   | { readonly kind: "local-fault"; readonly fault: LocalFault; readonly silenceMs: number }
-  /** The kernel has ended the connection. */
   | { readonly kind: "died" };
 
 /** The connection is dead: it was given up, or the kernel has ended it. */
 export class DeadConnectionError extends Error {
-  /** The class by name, which survives a structured clone. */
+  /** The class by name. */
   override readonly name = "DeadConnectionError";
   /** What it was found to be. */
   readonly verdict: WatchVerdict;
 
-  /**
-   * Makes the error.
-   *
-   * @param verdict What the connection was found to be.
-   */
+  /** Makes it of its fields. */
   constructor(verdict: WatchVerdict) {
     super(
       `The connection is dead: ${describeWatchVerdict(verdict)}. Make a new one; what was not ` +

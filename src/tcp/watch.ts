@@ -2,12 +2,11 @@
  * Watches a connection that somebody else reads and writes: the judge of the sender
  * (`src/delivery/liveness.ts`), fed from the kernel's counters alone.
  *
- * What was written is seen and not told: `bytesAcked + Send-Q` is what the kernel has been
- * given, and Send-Q above 0 is what is under way. Our own FIN counts as one byte in both,
- * and is treated as one: it, too, has to be acknowledged.
+ * What was written is `bytesAcked + Send-Q`, what is under way is Send-Q. Our own FIN counts as
+ * one byte in both, and has to be acknowledged as well.
  *
- * SO_ERROR is never asked. It would take the error away from the owner's read, which
- * would then look like an orderly end (kernel_facts, section 3).
+ * SO_ERROR is never asked: it would take the error away from the owner's read, which would then
+ * look like an orderly end (kernel_facts, section 3).
  *
  * @module
  */
@@ -37,31 +36,28 @@ const EVIDENCE_INTERVAL_MS = 250;
 const MIN_POLL_MS = 10;
 const MAX_POLL_MS = 100;
 
-/** The kinds on which this module does not give up by itself are told as they are. */
 type JudgedVerdict = Exclude<WatchVerdict, { kind: "died" }>;
 
 /** Options of {@linkcode watch}. */
 export interface WatchOptions {
   /**
-   * Silence that is death, in milliseconds, 100 to 2,073,600,000: so long not a sign of the
-   * peer came back while bytes were under way. On paths whose round trip is longer than half
-   * of it, twice the round trip counts instead. A peer that lives and does not read is
-   * not silent.
+   * Silence that is death, in milliseconds, 100 to 2,073,600,000: so long, or for two round
+   * trips where these are longer, not a sign of the peer came back while bytes were under way.
+   * A peer that lives and does not read is not silent.
    *
    * @default {3000}
    */
   readonly stallTimeoutMs?: number;
   /**
-   * How long a peer that lives may read nothing, in milliseconds, before the connection is
-   * given up; `Infinity`: for ever.
+   * How long a peer that lives may read nothing before the connection is given up, in
+   * milliseconds; `Infinity`: for ever.
    *
    * @default {300_000}
    */
   readonly peerStallTimeoutMs?: number;
   /**
-   * Whether the connection is reset when it is given up: what waits in a read or write then
-   * fails at once, and nothing old can arrive once the path is back. With `false` it stays as
-   * it is, and only the signal tells.
+   * Whether the connection is reset when it is given up: reads and writes fail at once, and
+   * nothing old can arrive once the path is back. With `false` only the signal tells.
    *
    * @default {true}
    */
@@ -75,10 +71,9 @@ export interface WatchOptions {
  */
 export interface Watch extends AsyncIterable<WatchVerdict>, Disposable {
   /**
-   * Aborted when the connection is dead, with a `DeadConnectionError` as its reason; never
-   * when it was closed in order, or by its owner. `conn.readable`, `conn.writable` and the
-   * sockets of `node:net` close themselves when the kernel has given them an error: then
-   * that error tells of the death, and this signal stays quiet.
+   * Aborted when the connection is dead, with a `DeadConnectionError` as its reason; never when
+   * it was closed in order, or by its owner. `conn.readable`, `conn.writable` and the sockets of
+   * `node:net` close themselves on an error of the kernel's: then that tells of the death.
    */
   readonly signal: AbortSignal;
   /** How it is doing now. */
