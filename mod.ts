@@ -8,14 +8,13 @@
  * await sender.enqueue("temperature 21.5\n"); // on disk from here on
  * ```
  *
- * Once {@linkcode Sender.enqueue} resolves, the packet is on disk, and it stays
- * there until the peer's kernel has acknowledged every byte of it, through lost
- * paths, server restarts, crashes and power cuts of the sender. In order, at
- * least once.
+ * Once {@linkcode Sender.enqueue} resolves, the packet is on disk, and it stays there until the
+ * peer's kernel has acknowledged every byte of it, through lost paths, server restarts, crashes
+ * and power cuts of the sender. In order, at least once.
  *
- * Runs on Linux, x86_64 and aarch64. Needs `--allow-net` for the server,
- * `--allow-read` and `--allow-write` for the queue's file and its `.lock` file,
- * and `--allow-ffi` for the C library; where one is missing, `open` says all of them.
+ * Runs on Linux, x86_64 and aarch64. Needs `--allow-net` for the server, `--allow-read` and
+ * `--allow-write` for the queue's file and its `.lock` file, and `--allow-ffi` for the C library;
+ * where one is missing, `open` says all of them.
  *
  * For drivers, dialers and tools of one's own there is `@sendq/sendq/advanced`.
  *

@@ -74,7 +74,7 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
     "postgres/forwarder_options",
     "ForwarderOptions",
     FORWARDER_OPTIONS,
-    "url name password durability answerTimeoutMs queueOptions logger clock random",
+    "url durability queueOptions logger clock random",
   ],
   ["postgres/forwarder", "ForwarderCloseOptions", CLOSE_OPTIONS, ""],
   ["tcp/watch", "WatchOptions", WATCH_OPTIONS, ""],
@@ -83,7 +83,8 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
 /** The fields of an interface with their docstrings, from its source. */
 function fieldsOf(path: string, name: string): Map<string, string> {
   const source = Deno.readTextFileSync(new URL(`../src/${path}.ts`, import.meta.url));
-  const [, body = ""] = new RegExp(`\nexport interface ${name} {\n([^]*?)\n}\n`).exec(source) ?? [];
+  const [, body = ""] =
+    new RegExp(`\nexport interface ${name}\\b[^{]*{\n([^]*?)\n}\n`).exec(source) ?? [];
   return new Map(
     [...body.matchAll(/\/\*\*([^]*?)\*\/\s*readonly (\w+)\??:/g)]
       .map(([, text = "", field = ""]) => [field, text.replaceAll(/\s*\n\s*\* ?/g, " ")]),

@@ -1,7 +1,6 @@
 /**
- * Waits until a connection carries nothing more of what was said on it beside packets: a
- * login, a proxy's handshake. What is acknowledged from then on is the packets', and
- * nothing else's.
+ * Waits until a connection carries nothing more of a login or a proxy's handshake: what is
+ * acknowledged from then on is the packets'.
  *
  * @module
  */
@@ -32,7 +31,6 @@ export interface Said {
  * exactly that many. Either alone may be read while an acknowledgement is under way.
  *
  * @param wire Nobody else writes to it.
- * @param said What was written.
  * @param pause Waits between two readings; throws where there is no more time.
  * @throws {WireError} The connection has ended.
  * @throws {KernelCallError} The counters cannot be read, or contradict each other.

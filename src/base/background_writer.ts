@@ -7,19 +7,17 @@
 /** Beyond this, what waits for a reader that has stopped reading is dropped. */
 const MAX_WAITING_BYTES = 256 * 1024;
 
-/** Where bytes go: `Deno.stderr`, `Deno.stdout`, a connection. */
+/** Where bytes go, perhaps not all of them. */
 export interface ByteSink {
-  /** Writes some of the bytes. */
   write(bytes: Uint8Array): Promise<number>;
 }
 
 /**
  * Writes in the background, in order, within bounded memory.
  *
- * A sink whose reader is gone swallows what comes after, silently. Any other
- * failure, such as a full disk under a log file, may pass: what waits is kept
- * within the bound, and tried again with the next write. The part of a line
- * that was written before stays, so that the rest of it follows where it ended.
+ * A sink whose reader is gone swallows what comes after. Any other failure, such as a full disk
+ * under a log file, may pass: what waits is kept within the bound, and tried again with the next
+ * write, from where the last one ended.
  */
 export class BackgroundWriter {
   readonly #sink: ByteSink;
@@ -29,7 +27,6 @@ export class BackgroundWriter {
   #broken = false;
   #writing: Promise<void> | undefined;
 
-  /** @param sink Where to write. */
   constructor(sink: ByteSink) {
     this.#sink = sink;
   }

@@ -20,8 +20,7 @@ interface Slot {
 const slots = new Map<number, Slot>();
 
 /**
- * The machine's own time. A timer of a second or more may be 20 ms late, so that those of
- * many senders share a wake-up.
+ * The machine's own time. A timer of a second or more may be 20 ms late.
  *
  * @category Tools
  */

@@ -25,13 +25,13 @@ export interface StandbyStats {
   /** `"streaming"`; `"startup"` and `"catchup"` while it is behind. */
   readonly state: string;
   /**
-   * Whether commits wait for it: `"sync"` and `"quorum"`: they do; `"potential"`: they will,
-   * when one of those is gone; `"async"`: they do not.
+   * Whether commits wait for it: `"sync"` and `"quorum"`: they do; `"potential"`: once one of
+   * those is gone; `"async"`: they do not.
    */
   readonly sync: string;
   /** What it does not have on its disk yet, in bytes of the log. */
   readonly lagBytes: number;
-  /** How long the last commits took to get onto its disk, in milliseconds; `null`: none lately. */
+  /** How long the last commits took to get there, in milliseconds; `null`: none lately. */
   readonly lagMs: number | null;
 }
 

@@ -1,7 +1,6 @@
 /**
- * What is done once a second, by everybody in a process who does so: a thousand senders look
- * after their files, their rates and other processes' packets, and a timer costs more than most
- * of these looks.
+ * What is done once a second, by everybody in a process: a thousand senders look after their
+ * files, rates and other processes' packets, and a timer costs more than most of these looks.
  *
  * @module
  */
@@ -15,7 +14,6 @@ const SHARE_MS = 50;
 /** Those whose second begins at the same time. */
 interface Beat {
   readonly callbacks: Set<() => void>;
-  /** The next time, by the clock. */
   dueMs: number;
   cancel: () => void;
 }

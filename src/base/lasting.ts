@@ -1,8 +1,6 @@
 /**
- * Which errors no time will mend. A sender runs for months, and what stands in
- * its way is mostly gone an hour later: it tries again. It stops only for what a
- * person has to change, so the list is short and says what is on it, not what is
- * not: an error that nobody thought of is tried again.
+ * Which errors no time will mend. A sender stops only for what a person has to change: an error
+ * that nobody thought of is tried again.
  *
  * Told by name and field, because this folder knows nothing of Deno's classes.
  *
@@ -28,23 +26,7 @@ const LASTING_FILE_REASONS: ReadonlySet<unknown> = new Set([
   "not-a-queue",
 ]);
 
-/**
- * Whether trying again is of no use, whatever happens meanwhile.
- *
- * @param error Anything that was thrown.
- * @returns `false` for what is not known to last.
- *
- * @example
- * ```ts
- * import { QueueFileError, WireError } from "./errors.ts";
- * import { isLasting } from "./lasting.ts";
- * import assert from "node:assert/strict";
- *
- * assert.equal(isLasting(new WireError("EINVAL", "the route is of type blackhole")), false);
- * assert.equal(isLasting(new QueueFileError("disk-full", "outbox.db", "no room")), false);
- * assert.equal(isLasting(new QueueFileError("corrupt", "outbox.db", "page 7")), true);
- * ```
- */
+/** Whether trying again is of no use, whatever happens meanwhile; `false` for what is not known. */
 export function isLasting(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   if (error.name === "QueueFileError") {
@@ -53,11 +35,7 @@ export function isLasting(error: unknown): boolean {
   return LASTING_NAMES.has(error.name);
 }
 
-/**
- * The same of what a queue has thrown: one that was closed is not opened again.
- *
- * @param error Anything that was thrown.
- */
+/** The same of what a queue has thrown: one that was closed is not opened again. */
 export function isLastingOfQueue(error: unknown): boolean {
   return isLasting(error) || (error instanceof Error && error.name === "ClosedError");
 }

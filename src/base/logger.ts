@@ -19,11 +19,8 @@ export function loggerOf(
 export const silentLogger: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 /**
- * The same logger, whose faults are its own: one that throws, or returns a
- * promise that is rejected, must not end a delivery. There is nowhere else to
- * tell of it; what was to be logged is also a status.
- *
- * @param logger What the user handed in; undefined: a silent one.
+ * The same logger, silent unless given, whose faults are its own: one that throws, or returns a
+ * promise that is rejected, must not end a delivery. What was to be logged is also a status.
  */
 export function harmlessLogger(logger: Logger | undefined): Logger {
   if (logger === undefined) return silentLogger;

@@ -1,7 +1,6 @@
 /**
- * Every option of the library, once: its default and its bounds, its flag and the
- * line that the help and docs/OPTIONS.md have for it. What an option means and
- * costs, at length, is said where the interfaces are declared.
+ * Every option of the library, once: its default and its bounds, its flag and the line that the
+ * help and docs/OPTIONS.md have for it. What it means and costs is said at the interfaces.
  *
  * @module
  */
@@ -139,14 +138,11 @@ export const DELIVERY_OPTIONS = {
     flags: "--source <address>",
     help: "connect from this address of the host; ADDRESS:PORT for a port of its own, too",
   },
-  receivedBufferBytes: {
-    type: "size",
-    help: "what the server sent and nobody has read; newer bytes are discarded",
-    min: 0,
-    max: Number.MAX_SAFE_INTEGER,
-    endless: true,
-    default: 1024 ** 2,
-  },
+  receivedBufferBytes: size(
+    undefined,
+    "what the server sent and nobody has read; newer bytes are discarded",
+    { min: 0, endless: true, default: 1024 ** 2 },
+  ),
 } as const satisfies OptionTable;
 
 /** `Session` of `SenderOptions` */
@@ -434,23 +430,16 @@ export const STATUS_OPTIONS = {
 
 /** `WatchOptions` of `@sendq/sendq/tcp`; the command has none of them. */
 export const WATCH_OPTIONS = {
-  stallTimeoutMs: {
-    type: "duration",
-    help: "this long without a sign of the peer while bytes are under way: path dead",
-    min: 100,
-    max: DELIVERY_OPTIONS.stallTimeoutMs.max,
-    fraction: true,
-    default: DELIVERY_OPTIONS.stallTimeoutMs.default,
-  },
-  peerStallTimeoutMs: {
-    type: "duration",
-    help: "patience with a peer that lives and does not read",
-    min: 100,
-    max: DELIVERY_OPTIONS.peerStallTimeoutMs.max,
-    fraction: true,
-    endless: true,
-    default: DELIVERY_OPTIONS.peerStallTimeoutMs.default,
-  },
+  stallTimeoutMs: duration(
+    undefined,
+    "this long without a sign of the peer while bytes are under way: path dead",
+    { min: 100, default: DELIVERY_OPTIONS.stallTimeoutMs.default },
+  ),
+  peerStallTimeoutMs: duration(
+    undefined,
+    "patience with a peer that lives and does not read",
+    { min: 100, endless: true, default: DELIVERY_OPTIONS.peerStallTimeoutMs.default },
+  ),
   reset: {
     type: "switch",
     help: "reset the connection once its path is dead, so that what waits for it fails",

@@ -1,10 +1,8 @@
 /**
- * What an option is, as data: {@linkcode OptionTable} says of each what it takes,
- * and from that come the checks and defaults here, the flags and the help of the
- * command, and the pages of `docs/`. The options themselves are in
- * `option_table.ts`.
+ * What an option is, as data, from which come the checks and defaults here, the flags and the
+ * help of the command, and the pages of `docs/`. The options themselves: `option_table.ts`.
  *
- * Plain checks and no schema library: a user of the library loads nothing for them.
+ * No schema library: a user of this one loads nothing for it.
  *
  * @module
  */
@@ -85,10 +83,10 @@ export type ResolvedOptions<T extends OptionTable> =
 
 function numbers(kind: Pick<NumberOption, "type" | "min" | "max" | "fraction">) {
   return <const S extends Partial<NumberOption>>(
-    flags: string,
+    flags: string | undefined,
     help: string,
     spec: S,
-  ): NumberOption & S => ({ ...kind, flags, help, ...spec });
+  ): NumberOption & S => ({ ...kind, ...(flags === undefined ? {} : { flags }), help, ...spec });
 }
 
 /** Milliseconds, 0 or more unless said otherwise. */
@@ -113,12 +111,7 @@ const MAX_NAME_BYTES = 15;
 /** dev_valid_name() of the kernel; the names of congestion controls are plainer still. */
 const NAME = /^[^\s/:\0]+$/;
 
-/**
- * Whether an option takes a value.
- *
- * @param spec The option.
- * @param value What was given.
- */
+/** Whether an option takes a value. */
 export function takes(spec: OptionSpec, value: unknown): boolean {
   switch (spec.type) {
     case "choice":
@@ -149,9 +142,8 @@ function isText(value: unknown): boolean {
 /**
  * What an option takes, in words: `"must be an integer from 1 to 127"`.
  *
- * @param spec The option.
- * @param show Writes a time or a size with its unit, and any number as people read
- *   it; `undefined` for one that cannot be written. Plain numbers by default.
+ * @param show Writes a time or a size with its unit, and any number as people read it;
+ *   `undefined` for one that cannot be written. Plain numbers by default.
  */
 export function ruleOf(
   spec: OptionSpec,
@@ -185,14 +177,7 @@ export function ruleOf(
   }
 }
 
-/**
- * Checks one value.
- *
- * @param name What the error calls the option.
- * @param spec The option.
- * @param value What was given.
- * @throws {OptionError} The option does not take it.
- */
+/** @throws {OptionError} The option does not take the value. */
 export function checkOption(name: string, spec: OptionSpec, value: unknown): void {
   if (!takes(spec, value)) throw new OptionError(name, value, ruleOf(spec));
 }
@@ -200,8 +185,7 @@ export function checkOption(name: string, spec: OptionSpec, value: unknown): voi
 /**
  * Checks what was given of a table's options, and fills in the defaults.
  *
- * @param table The options.
- * @param given Their values; what is left out or `undefined` gets its default.
+ * @param given What is left out or `undefined` gets its default.
  * @param prefix Stands before their names in errors: `"keepAlive."`.
  * @throws {OptionError} An option does not take its value.
  */
@@ -226,11 +210,8 @@ export function resolveOptions(
 }
 
 /**
- * Checks what was given of a table's options, and fills nothing in.
+ * The same without defaults.
  *
- * @param table The options.
- * @param given Their values; `undefined` counts as left out.
- * @param prefix Stands before their names in errors: `"keepAlive."`.
  * @throws {OptionError} An option does not take its value.
  */
 export function checkOptions<T extends OptionTable>(
@@ -249,8 +230,6 @@ export function checkOptions<T extends OptionTable>(
  * that never happens, or a limit that nobody keeps to.
  *
  * @param name What errors call the object; empty: its fields have names of their own.
- * @param value What was given.
- * @param known The names of the fields.
  * @throws {OptionError} It is none, or has others.
  */
 export function checkFields(name: string, value: unknown, known: readonly string[]): void {

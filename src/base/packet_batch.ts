@@ -11,20 +11,10 @@ export function lastIdOf(batch: PacketBatch): number {
   return batch.firstId + batch.ends.length - 1;
 }
 
-/** Where a packet lies among the bytes of its batch. */
-export interface PacketPlace {
-  /** The packet's id. */
-  readonly id: number;
-  /** Its first byte. */
-  readonly start: number;
-  /** The byte behind its last one. */
-  readonly end: number;
-}
-
-/** Where each packet of a batch lies, in order. */
+/** Where each packet of a batch lies among its bytes, in order. */
 export function* placesOf(
   { firstId, ends }: Pick<PacketBatch, "firstId" | "ends">,
-): Generator<PacketPlace> {
+): Generator<{ readonly id: number; readonly start: number; readonly end: number }> {
   let start = 0;
   let id = firstId;
   for (const end of ends) {

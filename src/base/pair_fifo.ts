@@ -1,13 +1,7 @@
-/**
- * A queue of number pairs, for offsets and ids.
- *
- * @module
- */
-
 /** Most connections have few packets under way. */
 const FIRST_CAPACITY = 8;
 
-/** First in, first out, of number pairs; typed arrays, so that a packet costs 16 bytes. */
+/** First in, first out, of number pairs, in typed arrays: one costs 16 bytes. */
 export class PairFifo {
   #keys = new Float64Array(FIRST_CAPACITY);
   #values = new Float64Array(FIRST_CAPACITY);
@@ -19,22 +13,22 @@ export class PairFifo {
     return this.#length;
   }
 
-  /** Of the oldest pair; means nothing while there is none. */
+  /** Of the oldest pair; as those below it means nothing while there is none. */
   get firstKey(): number {
     return this.#keys[this.#head] ?? NaN;
   }
 
-  /** Of the oldest pair; means nothing while there is none. */
+  /** Of the oldest pair. */
   get firstValue(): number {
     return this.#values[this.#head] ?? NaN;
   }
 
-  /** Of the newest pair; means nothing while there is none. */
+  /** Of the newest pair. */
   get lastKey(): number {
     return this.keyAt(this.#length - 1);
   }
 
-  /** Of the newest pair; means nothing while there is none. */
+  /** Of the newest pair. */
   get lastValue(): number {
     return this.valueAt(this.#length - 1);
   }
@@ -54,7 +48,7 @@ export class PairFifo {
     this.#keys[this.#at(this.#length - 1)] = key;
   }
 
-  /** A new pair. */
+  /** Adds a newest pair. */
   push(key: number, value: number): void {
     if (this.#length === this.#keys.length) this.#grow();
     const slot = this.#at(this.#length);

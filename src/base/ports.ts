@@ -225,7 +225,7 @@ export const TcpState = {
  */
 export interface LocalFault {
   /**
-   * - `"no-route"`: no route, or one of type unreachable, prohibit or blackhole
+   * - `"no-route"`: none, or one of type unreachable, prohibit or blackhole
    * - `"address-gone"`: the connection's local address was removed
    * - `"link-down"`: the interface is administratively down
    * - `"carrier-lost"`: no cable, or the other end is off
@@ -250,7 +250,7 @@ export interface TlsSession {
   readonly cipherSuite: string;
   /** When the first certificate of the server's chain expires, in milliseconds since 1970. */
   readonly serverCertificateExpiresAtMs: number;
-  /** The same of our own certificate; undefined where we have none. */
+  /** The same of our own; undefined where we have none. */
   readonly clientCertificateExpiresAtMs: number | undefined;
 }
 

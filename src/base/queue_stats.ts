@@ -1,17 +1,17 @@
 import type { QueueFileReason } from "./errors.ts";
 
 /**
- * Why nothing can be stored in a queue by this process, and since when: while each enqueue
- * fails, and until the next packet is stored, by whichever process.
+ * Why this process can store nothing in a queue, from the first enqueue that failed until a
+ * packet is stored, by whichever process.
  *
  * @category Queue
  */
 export interface StoreFailure {
-  /** What is wrong with the queue's file, the last time that it was tried. */
+  /** What was wrong with the queue's file the last time. */
   readonly reason: QueueFileReason;
   /** The same in words. */
   readonly words: string;
-  /** When the first enqueue failed behind which none was stored, in milliseconds since 1970. */
+  /** Since when, in milliseconds since 1970. */
   readonly sinceMs: number;
 }
 

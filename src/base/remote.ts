@@ -25,8 +25,7 @@ export interface HostRemote {
    */
   readonly listen?: boolean;
   /**
-   * Who may connect to us: addresses and networks, such as `"192.0.2.7"` and
-   * `"10.0.0.0/8"`. Everybody who reaches the address, unless given.
+   * Who may connect to us, such as `"192.0.2.7"` and `"10.0.0.0/8"`; everybody, unless given.
    */
   readonly allowFrom?: readonly string[];
   /**
@@ -51,8 +50,8 @@ export interface UnixRemote {
   /** Tells it from a server on the network. */
   readonly scheme: "unix";
   /**
-   * The whole path of the socket's file, of at most 107 bytes. An abstract socket, as
-   * `@name` is one, has no file, no owner and no rights, and is not taken.
+   * The whole path of the socket's file, of at most 107 bytes. An abstract socket, such as
+   * `@name`, has no owner and no rights, and is not taken.
    */
   readonly path: string;
   /** Where to go when this one cannot be reached, as with {@linkcode HostRemote.standbys}. */
@@ -68,12 +67,10 @@ const UNIX_PATH_BYTES = 107;
  * Reads a remote from a URL.
  *
  * @category Dialer
- * @param url `tcp://host:port`, `tls://host:port`, `unix:path`, several of one kind with
- *   commas between them, the preferred one first, or
- *   `listen://host:port?from=address,network/bits` for a server that connects to us; IPv6
- *   literals in brackets. A zone follows `%` or, as
- *   RFC 6874 has it, `%25`. A name in other letters than ASCII becomes punycode, which
- *   is what nameservers and permissions know.
+ * @param url `tcp://host:port`, `tls://host:port`, `unix:path`, several of one kind with commas
+ *   between them, the preferred one first, or `listen://host:port?from=address,network/bits` for
+ *   a server that connects to us; IPv6 literals in brackets. A zone follows `%` or, as RFC 6874
+ *   has it, `%25`. A name in other letters than ASCII becomes punycode.
  * @returns Its parts.
  * @throws {TypeError} It is not such a URL; the message says what is expected.
  *
@@ -122,14 +119,13 @@ function parseOne(url: string): Remote {
   const parsed = URL.parse(zone === "" ? url : url.replace(zone, ""));
   if (parsed === null) throw new TypeError(`"${url}" is not a URL; ${expected}`);
   const tls = parsed.protocol === "tls:";
-  if (!tls && parsed.protocol !== "tcp:" && parsed.protocol !== "listen:") {
+  const isListen = parsed.protocol === "listen:";
+  if (!tls && !isListen && parsed.protocol !== "tcp:") {
+    const scheme = parsed.protocol.slice(0, -1);
     throw new TypeError(
-      `"${url}" has scheme ${
-        parsed.protocol.slice(0, -1)
-      }, sendq speaks tcp, tls and unix; ${expected}`,
+      `"${url}" has scheme ${scheme}, sendq speaks tcp, tls and unix; ${expected}`,
     );
   }
-  const isListen = parsed.protocol === "listen:";
   const from = isListen ? /^\?from=([\w.:,/%]+)$/.exec(parsed.search)?.[1] : undefined;
   const extras = parsed.username + parsed.password +
     (from === undefined ? parsed.search : "") + parsed.hash +
@@ -157,7 +153,7 @@ function parseUnix(url: string): UnixRemote {
 }
 
 /**
- * Checks the path of a Unix socket. It has to be whole, as a permission names it.
+ * The path of a Unix socket, checked. It has to be whole, as a permission names it.
  *
  * @throws {TypeError} It is none; the message says why.
  */
@@ -201,10 +197,9 @@ export function formatHostPort(hostname: string, port: number): string {
 }
 
 /**
- * The spelling of a host that resolvers, permissions and `Deno.connect` take.
+ * The spelling of a host that resolvers, permissions and `Deno.connect` take: IPv6 without
+ * brackets, other letters than ASCII as punycode, the zone behind `%`.
  *
- * @param hostname A name or an address, IPv6 with or without brackets.
- * @returns Without brackets; other letters than ASCII as punycode, the zone behind `%`.
  * @throws {TypeError} It is none; the message says what is wrong.
  */
 export function normalizeHostname(hostname: string): string {

@@ -31,7 +31,6 @@ export interface ViaOptions {
   readonly handshakeTimeoutMs?: number;
 }
 
-/** What a proxy wants to know. */
 export interface ProxyCredentials {
   readonly username: string;
   readonly password: string;
@@ -39,14 +38,11 @@ export interface ProxyCredentials {
 
 /** A proxy in its parts. */
 export interface ProxyServer {
-  /** How it is spoken to. */
   readonly scheme: "socks5" | "http";
   /** A name or an address, IPv6 without brackets. */
   readonly hostname: string;
   readonly port: number;
-  /** What it wants to know. */
   readonly credentials?: ProxyCredentials;
-  /** See {@linkcode ViaOptions}. */
   readonly handshakeTimeoutMs: number;
 }
 
@@ -56,7 +52,6 @@ const MAX_SOCKS_BYTES = 255;
 /**
  * Reads what a proxy is given as. No message shows the URL: it may hold a password.
  *
- * @param via The URL, or all of it.
  * @throws {OptionError} It is none, or a value is out of range.
  */
 export function proxyOf(via: string | ViaOptions): ProxyServer {

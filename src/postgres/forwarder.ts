@@ -1,6 +1,5 @@
 /**
- * The forwarder: packets of an edge go into a file of its own first, and from there into a
- * queue of the cluster. Composes the file, the cluster and the loop between them.
+ * The forwarder: puts an edge's file, the cluster and the loop between them together.
  *
  * @module
  */
@@ -79,12 +78,11 @@ export interface ForwarderCloseOptions {
  * it. Dead letters stay in the file.
  *
  * Has the file as a sender would: there is one of either. While the cluster cannot be reached,
- * will not take packets or has no room, it waits, says so, and tries again. What ends it is
- * what a person has to see to: a file that is not the one that was forwarded so far
- * (`EdgeRefusedError`), is damaged, or was taken away.
+ * will not take packets or has no room, it waits, says so, and tries again. A file that is not
+ * the one that was forwarded so far (`EdgeRefusedError`), is damaged, or was taken away ends it.
  *
- * Needs `--allow-net` for the servers of the cluster, `--allow-read` and `--allow-write` for
- * the file and its `.lock` file.
+ * Needs `--allow-net` for the servers, `--allow-read` and `--allow-write` for the file and its
+ * `.lock` file.
  *
  * @category Queue
  * @example
@@ -117,11 +115,10 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   readonly #ending: Ending;
   readonly #drainedWaiters = new DrainedWaiters();
   #state: ForwarderState = "connecting";
-  #forwardedPackets = 0;
-  #forwardedBytes = 0;
-  #beginnings = 0;
-  #failures = 0;
-  #answeredAtMs: number | undefined;
+  readonly #counts = {
+    ...{ forwardedPackets: 0, forwardedBytes: 0, beginnings: 0, failures: 0 },
+    answeredAtMs: undefined as number | undefined,
+  };
 
   private constructor(parts: ForwarderParts) {
     const { queue, clock, settings, tenure, logger, database } = parts;
@@ -131,14 +128,8 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     const sending = sendingSideOf(queue);
     this.#clock = clock;
     this.#logger = logger;
-    this.#outages = new OutageReporter({
-      clock,
-      progress: () => ({
-        removedThroughId: queue.removedThroughId,
-        queuedPackets: queue.stats().packets,
-      }),
-      tell: (status) => this.#tell(status),
-    });
+    this.#outages = new OutageReporter({ clock, queue, tell: (status) => this.#tell(status) });
+    const answered = () => this.#counts.answeredAtMs = clock.wallMs();
     this.#forwarding = new Forwarding({
       ...{ queue, clock, edge: this.edge, asNew: settings.asNew, maxBytes: settings.maxBytes },
       sending,
@@ -153,18 +144,18 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       events: {
         connecting: () => this.#become("connecting", "debug", `asks ${this.to} what it has`),
         connected: () => {
-          this.#beginnings++;
-          this.#answeredAtMs = clock.wallMs();
+          this.#counts.beginnings++;
+          answered();
           this.#become("forwarding", "info", `forwards to ${this.to} as edge ${this.edge}`);
           this.#afterProgress();
         },
         failed: (error) => {
-          this.#failures++;
+          this.#counts.failures++;
           this.#become("backing-off", "warn", messageOf(error), error);
         },
-        answered: () => this.#answeredAtMs = clock.wallMs(),
+        answered,
         full: () => {
-          this.#answeredAtMs = clock.wallMs();
+          answered();
           if (this.#state === "full") return;
           this.#state = "full";
           this.#mention(
@@ -173,9 +164,9 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
           );
         },
         forwarded: (packets, bytes) => {
-          this.#forwardedPackets += packets;
-          this.#forwardedBytes += bytes;
-          this.#answeredAtMs = clock.wallMs();
+          this.#counts.forwardedPackets += packets;
+          this.#counts.forwardedBytes += bytes;
+          answered();
           if (this.#state === "full") {
             this.#state = "forwarding";
             this.#mention("info", `there is room in ${this.to} again`);
@@ -255,9 +246,9 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   }
 
   /**
-   * Opens the file, takes the exclusive right to send from it, and begins to forward. Does not
-   * wait for the cluster: whether that can be reached, `status()` tells. Asks for all
-   * permissions at once: at a terminal by Deno's own questions, elsewhere by an error.
+   * Opens the file, takes the exclusive right to send from it, and begins to forward; whether
+   * the cluster can be reached, `status()` tells. Asks for all permissions at once: at a terminal
+   * by Deno's own questions, elsewhere by an error.
    *
    * @param queue The edge's file, which is made where there is none, or a queue in a file that
    *   is open already.
@@ -312,9 +303,9 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
 
   /** The same in words, for a person. */
   get condition(): Condition {
-    const { state, outage, to } = this;
-    const { packets: queuedPackets, storeFailure } = this.queue.stats();
-    const forwarding = forwarderCondition({ state, outage, to, queuedPackets });
+    const { state } = this;
+    const { packets, storeFailure } = this.queue.stats();
+    const forwarding = forwarderCondition(this, packets);
     return conditionWithoutQueue(state, this.#ending.ousted) ??
       (state === "closed" ? forwarding : withStoring(storeFailure, forwarding));
   }
@@ -333,18 +324,14 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
   stats(): ForwarderStats {
     return {
       through: this.#forwarding.through,
-      forwardedPackets: this.#forwardedPackets,
-      forwardedBytes: this.#forwardedBytes,
-      beginnings: this.#beginnings,
-      failures: this.#failures,
-      answeredAtMs: this.#answeredAtMs,
+      ...this.#counts,
       queue: this.queue.stats(),
     };
   }
 
   /**
-   * Every change from now on, the present state first. A listener that falls 256 behind loses
-   * the oldest.
+   * Every change from now on, the present state first. A listener that falls 256 behind loses the
+   * oldest.
    */
   status(): AsyncIterableIterator<ForwarderStatus> {
     const first = this.#statusOf({
@@ -403,7 +390,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
     return this.#ending.close(options);
   }
 
-  /** The same as {@linkcode Forwarder.close}; but throws no error that the user was told before. */
+  /** The same with the default; but throws no error that the user was told before. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#ending.dispose();
   }

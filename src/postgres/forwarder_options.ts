@@ -1,41 +1,30 @@
 import { OptionError } from "../base/errors.ts";
 import { FORWARDER_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import type { Clock, Logger, Random } from "../base/ports.ts";
 import type { QueueOptions } from "../queue/options.ts";
 import type { PostgresDurability } from "./address.ts";
-import { type PostgresSettings, settingsOf } from "./options.ts";
+import { type PostgresQueueOptions, type PostgresSettings, settingsOf } from "./options.ts";
 
 /**
  * Where an edge's packets go, and how.
  *
  * @category Queue
  */
-export interface ForwarderOptions {
+export interface ForwarderOptions
+  extends Pick<PostgresQueueOptions, "name" | "password" | "answerTimeoutMs"> {
   /** The cluster's queue, as for `postgresQueue`. */
   readonly url: string;
   /**
-   * The queue's name, where the URL does not have it.
-   *
-   * @default {undefined} the last part of the URL
-   */
-  readonly name?: string;
-  /**
-   * The password, where it shall not stand in a URL.
-   *
-   * @default {undefined} that of the URL, or none
-   */
-  readonly password?: string;
-  /**
-   * What people call this edge. Each edge of a queue needs a name of its own: by it a file is
-   * noticed that was removed and made anew. At most 200 characters, all of them printable;
-   * the path of the edge's file unless given.
+   * What people call this edge: by its name, which no other edge of the queue has, a file is
+   * noticed that was removed and made anew. At most 200 characters, all of them printable; the
+   * path of the edge's file unless given.
    */
   readonly edge?: string;
   /**
    * Forwards a file also where it contradicts what the cluster has from this edge, because it
-   * was restored, copied or made anew: all that is in it, as from a new edge. What of it had
-   * been forwarded before is stored twice.
+   * was restored, copied or made anew: all that is in it. What of it was forwarded before is
+   * stored twice.
    *
    * @default {false}
    */
@@ -62,15 +51,6 @@ export interface ForwarderOptions {
    * @default {"machine-loss"} or what the URL says
    */
   readonly durability?: PostgresDurability;
-  /**
-   * After so many milliseconds without an answer a connection is given up, and the question
-   * asked again over another one; at least 500. What has many bytes has the time that they take
-   * besides, at 1 MiB/s or as slow as the path has been found to be, and what was given up twice
-   * as long each time, up to an hour: so everything is answered some day.
-   *
-   * @default {5000}
-   */
-  readonly answerTimeoutMs?: number;
   /** Options for a queue given as a path; refused beside one that is open. */
   readonly queueOptions?: QueueOptions;
   /** Takes log lines. Silent by default. */
@@ -87,18 +67,11 @@ const NO_WEAKER = "must be refuse for a forwarder: a cluster that promises less 
 
 /** The same, checked; those with a default are there. */
 export interface ForwarderSettings
-  extends Pick<PostgresSettings, "address" | "durability" | "answerTimeoutMs"> {
-  readonly edge: string | undefined;
-  readonly asNew: boolean;
-  readonly maxPackets: number;
-  readonly maxBytes: number;
-}
+  extends
+    ResolvedOptions<typeof FORWARDER_OPTIONS>,
+    Pick<PostgresSettings, "address" | "durability" | "answerTimeoutMs"> {}
 
-/**
- * Fills in the defaults and checks what was given.
- *
- * @throws {OptionError} A value is out of range.
- */
+/** @throws {OptionError} A value is out of range. */
 export function forwarderSettingsOf(options: ForwarderOptions): ForwarderSettings {
   const { url, name, password, durability, answerTimeoutMs } = options;
   const { address, ...settings } = settingsOf({
@@ -110,19 +83,14 @@ export function forwarderSettingsOf(options: ForwarderOptions): ForwarderSetting
   });
   if (settings.weaker !== "refuse") throw new OptionError("weaker", settings.weaker, NO_WEAKER);
   const own = resolveOptions(FORWARDER_OPTIONS, options);
-  if (own.edge !== undefined) checkEdgeName(own.edge);
+  const { edge } = own;
+  if (edge !== undefined && (edge === "" || edge.length > 200 || /\p{Cc}/u.test(edge))) {
+    throw new OptionError("edge", edge, "must have 1 to 200 characters, all of them printable");
+  }
   return {
     address,
     durability: settings.durability,
     answerTimeoutMs: settings.answerTimeoutMs,
     ...own,
-    edge: own.edge,
   };
-}
-
-/** @throws {OptionError} It is none. */
-export function checkEdgeName(edge: string): void {
-  if (edge === "" || edge.length > 200 || /\p{Cc}/u.test(edge)) {
-    throw new OptionError("edge", edge, "must have 1 to 200 characters, all of them printable");
-  }
 }

@@ -5,9 +5,8 @@
  */
 
 import { sentence } from "../base/errors.ts";
-import type { Logger } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
-import type { Outage } from "../delivery/status.ts";
+import type { Outage, SenderStatus } from "../delivery/status.ts";
 import type { OutboundQueue } from "../queue/queue.ts";
 import type { Condition } from "../sender/condition.ts";
 
@@ -80,21 +79,9 @@ export interface ReadableForwarder {
  *
  * @category Status
  */
-export interface ForwarderStatus {
+export interface ForwarderStatus extends Omit<SenderStatus, "state" | "verdict" | "stats"> {
   /** What it is doing. */
   readonly state: ForwarderState;
-  /** The change in one sentence. */
-  readonly words: string;
-  /** How serious it is; the same as in the log. */
-  readonly level: keyof Logger;
-  /** What went wrong, where something did. */
-  readonly error: Error | undefined;
-  /** Whether something went wrong. */
-  readonly failure: boolean;
-  /** The outage that it belongs to. */
-  readonly outage: Outage | undefined;
-  /** When, by the wall clock, in milliseconds since 1970. */
-  readonly atMs: number;
   /** How things stood then. */
   readonly stats: ForwarderStats;
 }
@@ -103,13 +90,9 @@ export interface ForwarderStatus {
 export interface ForwarderNotice {
   /** When it was opened, in milliseconds since 1970. */
   readonly startedAtMs: number;
-  /** What people call the edge. */
   readonly edge: string;
-  /** Where its packets go. */
   readonly to: string;
-  /** What it is doing. */
   readonly state: string;
-  /** The same in words. */
   readonly condition: Condition;
   /** The highest id that the cluster has; `null`: it is not known yet. */
   readonly through: number | null;
@@ -154,12 +137,8 @@ export function parseForwarderNotice(text: string): ForwarderNotice | undefined 
 
 /** Says where a forwarder stands. */
 export function forwarderCondition(
-  { state, outage, to, queuedPackets }: {
-    readonly state: ForwarderState;
-    readonly outage: Outage | undefined;
-    readonly to: string;
-    readonly queuedPackets: number;
-  },
+  { state, outage, to }: Pick<ReadableForwarder, "state" | "outage" | "to">,
+  queuedPackets: number,
 ): Condition {
   switch (state) {
     case "closed":

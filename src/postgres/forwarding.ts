@@ -4,13 +4,12 @@
  * 1. The cluster keeps, in the transaction that stores packets, the highest of the file's ids
  *    that it has (`through`), when the file has stored that packet, and its checksum.
  * 2. Packets leave the file only once the cluster has said that it has them.
- * 3. After whatever went wrong the forwarder begins anew: under a new epoch, so that nothing
- *    that is still on its way is done any more, and with the cluster's `through`. What the
- *    cluster has and the file, too, leaves the file then: its answer was lost.
- * 4. But only where the packet `through` of the file is the one that the cluster has. Ids
- *    follow each other, so that then all before it are the same, too. Where it is another one
- *    or missing, the file was restored or copied, and is refused. That is looked at before the
- *    forwarder begins, so that a file that is refused changes nothing in the cluster.
+ * 3. After whatever went wrong the forwarder begins anew: under a new epoch, so that nothing that
+ *    is still on its way is done any more, and with the cluster's `through`. What the cluster has
+ *    leaves the file then: its answer was lost.
+ * 4. But only where the packet `through` of the file is the one that the cluster has, so that
+ *    all before it are the same, too. Else the file was restored or copied, and is refused,
+ *    before anything is changed in the cluster.
  *
  * Nothing expires in the file while it is not known whether the cluster has it.
  *
@@ -28,7 +27,14 @@ import type { OutboundQueue } from "../queue/queue.ts";
 import type { SendingSide } from "../queue/sending_side.ts";
 import { spanWords } from "../sender/outage.ts";
 import { type BatchBounds, packForEdge, takeWithin } from "./edge_batch.ts";
-import type { EdgeCalls, EdgeKnown, EdgeNotice, EdgeSession, Room } from "./edge_calls.ts";
+import type {
+  EdgeCalls,
+  EdgeKnown,
+  EdgeNotice,
+  EdgeSession,
+  Namesake,
+  Room,
+} from "./edge_calls.ts";
 import { MAX_PACKET_BYTES, RING_INTERVAL_MS } from "./options.ts";
 
 /** One call: so much costs about as long as the syncs of two disks. */
@@ -51,15 +57,15 @@ export interface ForwardingEvents {
   connected(): void;
   /** Something went wrong; it is tried again. */
   failed(error: Error): void;
-  /** It has answered, and nothing else happened. */
+  /** The cluster has answered, and nothing else happened. */
   answered(): void;
   /** There is no room. */
   full(): void;
   /** Packets are in the cluster and not in the file any more. */
   forwarded(packets: number, bytes: number): void;
-  /** The cluster lives, and there is nothing to forward. */
+  /** There is nothing to forward. */
   idle(): void;
-  /** Something that a person may want to know. */
+  /** A person may want to know this. */
   warn(words: string): void;
 }
 
@@ -68,11 +74,9 @@ export interface ForwardingParts {
   readonly queue: OutboundQueue;
   readonly sending: SendingSide;
   readonly calls: EdgeCalls;
-  /** What people call the edge. */
   readonly edge: string;
-  /** Whether a file that is refused is forwarded as another one. */
+  /** See `ForwarderOptions`. */
   readonly asNew: boolean;
-  /** The most bytes that the cluster's queue may hold. */
   readonly maxBytes: number;
   /** Called once nothing is in doubt: from now on packets may expire. */
   readonly settled: () => void;
@@ -98,7 +102,6 @@ export class Forwarding {
   #stopped = false;
   #draining = false;
 
-  /** @param parts A queue and a cluster. */
   constructor(parts: ForwardingParts) {
     this.#parts = parts;
     this.#wake = new WakeSignal(parts.clock);
@@ -124,7 +127,7 @@ export class Forwarding {
     this.#wake.wake();
   }
 
-  /** Ends now, whatever is under way: the next start finds out what has become of it. */
+  /** Ends now: the next start finds out what has become of what is under way. */
   stop(): void {
     this.#stopped = true;
     this.#parts.calls.close();
@@ -169,7 +172,8 @@ export class Forwarding {
   async #begin(): Promise<EdgeSession> {
     const { clock, events, sending, settled } = this.#parts;
     events.connecting();
-    const session = await this.#open(this.#id ??= await this.#identify());
+    this.#id ??= await this.#file.edgeId() ?? await this.#newId();
+    const session = await this.#open(this.#id);
     if (session.through > sending.removedThroughId) await sending.removeThrough(session.through);
     this.#through = session.through;
     this.#beatAtMs = clock.nowMs();
@@ -186,7 +190,7 @@ export class Forwarding {
     for (;;) {
       const found = await calls.open(id, takesName, looked);
       if ("namesake" in found) {
-        if (!asNew) throw this.#refuseReplaced(found);
+        if (!asNew) throw this.#refusedAsReplaced(found);
         events.warn(`another file was forwarded as ${edge}: from now on it is this one`);
         takesName = true;
         continue;
@@ -203,10 +207,9 @@ export class Forwarding {
       looked = found;
       const contradiction = await this.#contradiction(found);
       if (contradiction === undefined) continue;
-      if (!asNew) throw this.#refuseRestored(contradiction);
+      if (!asNew) throw this.#refusedAsRestored(contradiction);
       events.warn(`${contradiction}: all that is in the file is forwarded, as from a new edge`);
-      this.#id = id = crypto.randomUUID();
-      await this.#file.setEdgeId(id);
+      this.#id = id = await this.#newId();
       this.#through = 0;
       takesName = true;
       looked = undefined;
@@ -219,9 +222,7 @@ export class Forwarding {
     return edge;
   }
 
-  async #identify(): Promise<string> {
-    const known = await this.#file.edgeId();
-    if (known !== undefined) return known;
+  async #newId(): Promise<string> {
     const id = crypto.randomUUID();
     await this.#file.setEdgeId(id);
     return id;
@@ -244,42 +245,29 @@ export class Forwarding {
       "packet is another one, or missing";
   }
 
-  #refuseRestored(contradiction: string): EdgeRefusedError {
+  #refusedAsRestored(contradiction: string): EdgeRefusedError {
     const { queue: { path }, edge } = this.#parts;
-    return new EdgeRefusedError(
-      "restored",
-      path,
-      edge,
-      `Edge ${edge}: ${contradiction}. The file ${path} was restored from a backup, or a copy of ` +
-        "it was forwarded. Nothing was forwarded or removed. Put the right file in its place; or, " +
-        "where that one is gone, remove what of this one the cluster has already (sendq list, " +
-        "sendq remove), and let the rest be forwarded as from a new edge, once: asNew.",
-    );
+    const words =
+      `Edge ${edge}: ${contradiction}. The file ${path} was restored from a backup, or ` +
+      "a copy of it was forwarded. Nothing was forwarded or removed. Put the right file in its " +
+      "place; or, where that one is gone, remove what of this one the cluster has already (sendq " +
+      "list, sendq remove), and let the rest be forwarded as from a new edge, once: asNew.";
+    return new EdgeRefusedError("restored", path, edge, words);
   }
 
-  #refuseReplaced(
-    { namesake, through, seenAgoMs }: {
-      readonly namesake: string;
-      readonly through: number;
-      readonly seenAgoMs: number;
-    },
-  ): EdgeRefusedError {
+  #refusedAsReplaced({ namesake, through, seenAgoMs }: Namesake): EdgeRefusedError {
     const { queue: { path }, edge } = this.#parts;
-    return new EdgeRefusedError(
-      "replaced",
-      path,
-      edge,
-      `Edge ${edge}: another file was forwarded under this name, with packets up to id ` +
-        `${through}, last heard of ${spanWords(seenAgoMs)} ago (${namesake}). Either the file ` +
-        `${path} was removed and made anew, and what the old one held is gone: then start once ` +
-        'with asNew. Or two edges have one name: then give each its own (edge "…"). Nothing was ' +
-        "forwarded or removed.",
-    );
+    const words = `Edge ${edge}: another file was forwarded under this name, with packets up to ` +
+      `id ${through}, last heard of ${spanWords(seenAgoMs)} ago (${namesake}). Either the file ` +
+      `${path} was removed and made anew, and what the old one held is gone: then start once ` +
+      'with asNew. Or two edges have one name: then give each its own (edge "…"). Nothing was ' +
+      "forwarded or removed.";
+    return new EdgeRefusedError("replaced", path, edge, words);
   }
 
   /** One call, or a wait. */
   async #step(session: EdgeSession): Promise<void> {
-    const { queue, sending, calls, events } = this.#parts;
+    const { sending, calls, events } = this.#parts;
     const after = Math.max(session.through, sending.removedThroughId);
     const found = sending.lastId > after
       ? await sending.readBatches(after, this.#bounds.maxBytes)
@@ -287,21 +275,17 @@ export class Forwarding {
     if (found.length === 0) return await this.#idle(session);
     const batches = takeWithin(found, this.#bounds);
     const batch = packForEdge(batches);
-    if (batch.packets === 1 && this.#isTooLarge(batch.payload.length)) {
-      return await this.#giveUp(batch.lastId, batch.payload.length);
+    const bytes = batch.payload.length;
+    const mostBytes = Math.min(MAX_PACKET_BYTES, this.#parts.maxBytes);
+    if (batch.packets === 1 && bytes > mostBytes) {
+      const words = `${bytes} bytes are more than the cluster's queue takes (${mostBytes})`;
+      return await sending.giveUp(batch.lastId, 0, words);
     }
     // A dead letter made of it from now on may be in the cluster as well.
     sending.rememberSent(batch.lastId);
     const markMs = await this.#file.enqueuedAtMs(batch.lastId) ?? 0;
     await this.#file.sync();
-    const id = this.#id ?? "";
-    const room = await calls.forward(
-      id,
-      session,
-      batch,
-      markMs,
-      noticeOf(queue, this.#parts.clock),
-    );
+    const room = await calls.forward(this.#id ?? "", session, batch, markMs, this.#notice());
     if (room !== undefined) return await this.#awaitRoom(session, room, batch.packets);
     this.#session = { ...session, through: batch.lastId, markMs, markCrc: batch.lastCrc };
     this.#through = batch.lastId;
@@ -310,18 +294,7 @@ export class Forwarding {
     this.#beatAtMs = this.#parts.clock.nowMs();
     this.#ringer.ring();
     await sending.removeThrough(batch.lastId);
-    events.forwarded(batch.packets, batch.payload.length);
-  }
-
-  #isTooLarge(bytes: number): boolean {
-    return bytes > Math.min(MAX_PACKET_BYTES, this.#parts.maxBytes);
-  }
-
-  async #giveUp(id: number, bytes: number): Promise<void> {
-    const { sending, maxBytes } = this.#parts;
-    const most = Math.min(MAX_PACKET_BYTES, maxBytes);
-    const words = `${bytes} bytes are more than the cluster's queue takes (${most})`;
-    await sending.giveUp(id, 0, words);
+    events.forwarded(batch.packets, bytes);
   }
 
   async #awaitRoom(
@@ -354,10 +327,22 @@ export class Forwarding {
     return this.#beatAtMs + BEAT_MS - this.#parts.clock.nowMs();
   }
 
+  #notice(): EdgeNotice {
+    const { queue, clock } = this.#parts;
+    const { packets, bytes, oldestEnqueuedAtMs, deadPackets } = queue.stats();
+    const nowMs = clock.wallMs();
+    return {
+      queuedPackets: packets,
+      queuedBytes: bytes,
+      oldestAgeMs: Math.max(0, Math.round(nowMs - (oldestEnqueuedAtMs ?? nowMs))),
+      deadPackets,
+    };
+  }
+
   /** Says that it lives. */
   async #beat(session: EdgeSession): Promise<void> {
-    const { calls, queue, clock, events } = this.#parts;
-    await calls.beat(this.#id ?? "", session, noticeOf(queue, clock));
+    const { calls, clock, events } = this.#parts;
+    await calls.beat(this.#id ?? "", session, this.#notice());
     this.#backoff.reset();
     this.#beatAtMs = clock.nowMs();
     events.answered();
@@ -395,16 +380,4 @@ async function crcOf(queue: OutboundQueue, id: number): Promise<number | undefin
     if (error instanceof QueueFileError && error.reason === "corrupt") return undefined;
     throw error;
   }
-}
-
-function noticeOf(queue: OutboundQueue, clock: Clock): EdgeNotice {
-  const { packets, bytes, oldestEnqueuedAtMs, deadPackets } = queue.stats();
-  return {
-    queuedPackets: packets,
-    queuedBytes: bytes,
-    oldestAgeMs: oldestEnqueuedAtMs === undefined
-      ? 0
-      : Math.max(0, Math.round(clock.wallMs() - oldestEnqueuedAtMs)),
-    deadPackets,
-  };
 }

@@ -22,11 +22,7 @@ export function clusterTrouble(cluster: ClusterStats | undefined): Trouble | und
   if (cluster === undefined) return undefined;
   const { lease, replication, weakness } = cluster;
   if (weakness?.refused) {
-    return {
-      tone: "bad",
-      headline: "Nothing can be stored",
-      detail: `A commit would mean less than it should: ${weakness.words}.`,
-    };
+    return cannotStore(`A commit would mean less than it should: ${weakness.words}.`);
   }
   if (lease !== null && lease.validForMs === 0) {
     return {
@@ -38,11 +34,7 @@ export function clusterTrouble(cluster: ClusterStats | undefined): Trouble | und
     };
   }
   if (replication.state === "blocked") {
-    return {
-      tone: "bad",
-      headline: "Nothing can be stored",
-      detail: `${standbyWords(replication)}.`,
-    };
+    return cannotStore(`${standbyWords(replication)}.`);
   }
   if (weakness !== null) {
     return {
@@ -52,6 +44,10 @@ export function clusterTrouble(cluster: ClusterStats | undefined): Trouble | und
     };
   }
   return undefined;
+}
+
+function cannotStore(detail: string): Trouble {
+  return { tone: "bad", headline: "Nothing can be stored", detail };
 }
 
 /** For which standbys commits wait, and whether they are there. */

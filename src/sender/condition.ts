@@ -34,15 +34,11 @@ export interface Condition {
 
 /** What a condition is made from. */
 export interface ConditionFacts {
-  /** What the sender is doing. */
   readonly state: SenderState;
-  /** The last verdict. */
   readonly verdict: Verdict;
-  /** The present outage. */
   readonly outage: Outage | undefined;
   /** Where the server is to connect to us; undefined: we connect to it. */
   readonly waitsOn?: string | undefined;
-  /** What lies on disk. */
   readonly queuedPackets: number;
   /** Whether packets were acknowledged in the last seconds. */
   readonly moving: boolean;
@@ -50,9 +46,7 @@ export interface ConditionFacts {
   readonly ousted?: Error | undefined;
   /** Why the queue's file cannot be read, where that is so. */
   readonly queueFailure?: string | undefined;
-  /** Why nothing can be stored, where that is so. */
   readonly storeFailure?: StoreFailure | undefined;
-  /** Lease and standbys, of a queue in a database. */
   readonly cluster?: ClusterStats | undefined;
 }
 
@@ -77,9 +71,6 @@ export function conditionOf(facts: ConditionFacts): Condition {
 /**
  * Of who has lost its queue's files, as opposed to a lease: it delivers what it holds of them, and
  * ends.
- *
- * @param state Whether it has ended.
- * @param ousted Why it has no right to the queue any more.
  */
 export function conditionWithoutQueue(
   state: string,
@@ -90,12 +81,7 @@ export function conditionWithoutQueue(
   return { tone: "bad", headline, detail: ousted.message };
 }
 
-/**
- * Of who cannot store: what comes in is held back, or refused, however well the rest goes.
- *
- * @param failure Why; undefined: it can.
- * @param condition How it stands otherwise.
- */
+/** Of who cannot store: what comes in is held back, or refused, however well the rest goes. */
 export function withStoring(failure: StoreFailure | undefined, condition: Condition): Condition {
   if (failure === undefined) return condition;
   const isBetter = condition.tone !== "bad" && condition.tone !== "warning";
@@ -110,11 +96,7 @@ function ofDelivery(facts: ConditionFacts): Condition {
       return { tone: "idle", headline: "Idle", detail: "Nothing to send, no connection needed." };
     case "closed":
       return queuedPackets === 0
-        ? {
-          tone: "idle",
-          headline: "Closed",
-          detail: "The sender has ended; the queue is empty.",
-        }
+        ? { tone: "idle", headline: "Closed", detail: "The sender has ended; the queue is empty." }
         : {
           tone: "bad",
           headline: "Closed",

@@ -18,7 +18,7 @@ export interface EndingParts {
   readonly held: AsyncDisposableStack;
 }
 
-/** The end of one sender, also while it is still to come. */
+/** The end of one of them, also while it is still to come. */
 export class Ending {
   /** Settles once it runs no more. */
   readonly ended: Promise<void>;
@@ -31,7 +31,6 @@ export class Ending {
   #failure: { readonly error: unknown } | undefined;
   #closed: Promise<void> | undefined;
 
-  /** @param parts What ends. */
   constructor({ running, stop, held }: EndingParts) {
     this.#stop = stop;
     this.ended = running.then(() => {
@@ -104,7 +103,7 @@ export class Ending {
     }
   }
 
-  /** Ends it; an error that the user was told before would hide another one behind it. */
+  /** Ends it; thrown again, an error would hide what went wrong behind a `SuppressedError`. */
   async dispose(): Promise<void> {
     try {
       await this.#end(CLOSE_OPTIONS.deliverTimeoutMs.default);

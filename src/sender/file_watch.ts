@@ -18,8 +18,7 @@ export interface MisplacedFile {
   /** What is wrong, and what to do. */
   readonly error: QueueFileError;
   /**
-   * - `"queue"`: nobody else finds the packets of this queue, so that this sender has
-   *   to deliver them
+   * - `"queue"`: nobody else finds its packets, so that this sender has to deliver them
    * - `"lock"`: another sender may deliver them at the same time
    * - `"removed"`: they were removed with their queue, and there is nothing to deliver
    */
@@ -27,9 +26,8 @@ export interface MisplacedFile {
 }
 
 /**
- * Looks once a second while there are packets, else every five seconds, and calls back once,
- * at the first thing that is wrong. A look is a handful of `stat`, which is most of what an
- * idle sender costs.
+ * Looks once a second while there are packets, else every five, and calls back once, at the
+ * first thing that is wrong. A look is a handful of `stat`, most of what an idle sender costs.
  *
  * @returns Ends it.
  */

@@ -8,12 +8,8 @@ export class Inbox {
   /** @param bufferBytes What may wait for the reader. */
   constructor(bufferBytes: number) {
     this.stream = new ReadableStream<Uint8Array>({
-      start: (controller) => {
-        this.#controller = controller;
-      },
-      cancel: () => {
-        this.#controller = undefined;
-      },
+      start: (controller) => void (this.#controller = controller),
+      cancel: () => void (this.#controller = undefined),
     }, { highWaterMark: bufferBytes, size: (chunk) => chunk.length });
   }
 

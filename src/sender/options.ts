@@ -28,7 +28,7 @@ import { wayNeeds } from "./way.ts";
  */
 export interface SenderOptions {
   /**
-   * The queue: a path, or one that is open already. A path is opened with
+   * The queue: one that is open already, or a path, which is opened with
    * {@linkcode SenderOptions.queueOptions} and closed with the sender.
    */
   readonly queue: string | OutboundQueue;
@@ -121,22 +121,21 @@ export interface SenderOptions {
    */
   readonly maxInFlightBytes?: number;
   /**
-   * The most packets that go out in a second, repeated ones included, in bursts
-   * of at most 50 ms' worth.
+   * The most packets a second, repeated ones included, in bursts of at most 50 ms' worth.
    *
    * @default {Infinity}
    */
   readonly maxPacketsPerSecond?: number;
   /**
-   * The most bytes that go out in a second, in bursts of at most 50 ms' worth or
-   * one packet.
+   * The most bytes a second, in bursts of at most 50 ms' worth or one packet.
    *
    * @default {Infinity}
    */
   readonly maxBytesPerSecond?: number;
   /**
    * The same for packets that were waiting when a connection was made, so that a recovery does
-   * not flatten the server; what is enqueued meanwhile waits behind them.
+   * not flatten the server; what is enqueued meanwhile waits behind them. Beyond
+   * `maxPacketsPerSecond` it changes nothing.
    *
    * @default {Infinity}
    */
@@ -172,8 +171,8 @@ export interface SenderOptions {
    */
   readonly slowConnectTimeoutMs?: number;
   /**
-   * How long the look-up of the remote's name may take, in milliseconds. A name
-   * server that does not answer costs the C library 5 s before it asks the next.
+   * How long the look-up of the remote's name may take, in milliseconds. A name server that does
+   * not answer costs the C library 5 s before it asks the next.
    *
    * @default {20000}
    */
@@ -193,8 +192,8 @@ export interface SenderOptions {
    */
   readonly backoffCapMs?: number;
   /**
-   * `"on-demand"` connects when there is something to send, `"always"` keeps
-   * a connection up, for servers that speak unasked.
+   * `"on-demand"` connects when there is something to send, `"always"` keeps a connection up, for
+   * servers that speak unasked.
    *
    * @default {"on-demand"}
    */
@@ -207,11 +206,11 @@ export interface SenderOptions {
    */
   readonly secondConnection?: "replace" | "refuse";
   /**
-   * With several remotes: once a preferred server could be reached for so long, in
-   * milliseconds, by a connection a second that carries nothing, the one to another server is
-   * given up for it, when nothing is under way, at the latest after the same time again. After
-   * each return that came to nothing it has to be there twice as long, up to an hour.
-   * `Infinity`: the next connection goes to it.
+   * With several remotes: once a preferred server could be reached for so long without a break,
+   * in milliseconds, the connection to another is given up for it, when nothing is under way, at
+   * the latest after the same time again. It is tried once a second by a connection that carries
+   * nothing. After each return that came to nothing it has to be there twice as long, up to an
+   * hour. `Infinity`: the next connection goes to it.
    *
    * @default {Infinity}
    */
@@ -237,15 +236,14 @@ export interface SenderOptions {
    */
   readonly receivedBufferBytes?: number;
   /**
-   * What the protocol wants on each connection beside the packets: a login with a checked
-   * answer, heartbeats, a goodbye, packets one by one.
+   * What the protocol wants beside the packets: a login, heartbeats, a goodbye, packets one by
+   * one.
    *
    * @default {undefined} nothing
    */
   readonly session?: Session;
   /**
-   * Makes a packet's bytes on the wire from those that are stored, when it goes out:
-   * sequence numbers, checksums, times.
+   * Makes a packet's bytes on the wire, when it goes out: sequence numbers, checksums, times.
    *
    * @default {undefined} what is stored is what goes on the wire
    */
@@ -265,9 +263,9 @@ export interface SenderOptions {
    */
   readonly confirm?: "kernel" | "reader" | AnswerConfirmation;
   /**
-   * Whether the queue is closed with the sender, also where it cannot be opened.
+   * Whether the queue is closed with the sender, also where that cannot be opened.
    *
-   * @default {undefined} a queue given as a path is, one that was open before is not
+   * @default {undefined} one given as a path is, one that was open before is not
    */
   readonly closesQueue?: boolean;
   /**
@@ -412,7 +410,7 @@ export function optionsOf(
 /**
  * The remote in its parts.
  *
- * @throws {TypeError} It is no URL of one.
+ * @throws {TypeError} It is none.
  * @throws {OptionError} There are options of TLS for one without TLS.
  */
 export function remoteOf({ remote, tls }: SenderOptions): Remote {

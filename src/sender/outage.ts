@@ -13,8 +13,10 @@
  */
 
 import type { Clock } from "../base/ports.ts";
+import type { QueueStats } from "../base/queue_stats.ts";
 import { describeVerdict, isMomentary, isNews, type VerdictKind } from "../delivery/liveness.ts";
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
+import type { OutboundQueue } from "../queue/queue.ts";
 import { isTrouble } from "./verdict_meaning.ts";
 
 /** Nothing tells that a packet was confirmed. */
@@ -32,20 +34,14 @@ const LAST_REPEAT_MS = 3_600_000;
 /** Kinds of lines that are told apart; beyond it the oldest is forgotten, and said anew. */
 const MAX_KINDS = 64;
 
-/** What tells that packets get through. */
-export interface Progress {
-  /** Every packet up to this one has left the queue. */
-  readonly removedThroughId: number;
-  /** Packets on disk. */
-  readonly queuedPackets: number;
-}
-
 /** What an {@linkcode OutageReporter} works with. */
 export interface OutageReporterOptions {
   readonly clock: Clock;
-  /** Asked once a second during an outage, and at each change. */
-  readonly progress: () => Progress;
-  /** Told everything that is to be told, at the level at which it is. */
+  /** Tells that packets get through. */
+  readonly queue: Pick<OutboundQueue, "removedThroughId"> & {
+    stats(): Pick<QueueStats, "packets">;
+  };
+  /** Told everything, at the level at which it is to be told. */
   readonly tell: (status: ToldStatus) => void;
 }
 
@@ -82,7 +78,6 @@ export class OutageReporter {
   #calmMs = 0;
   #cancelLook: () => void = () => {};
 
-  /** @param options Time, progress, and whom to tell. */
   constructor(options: OutageReporterOptions) {
     this.#options = options;
     this.#repeats = new Repeats(options.clock);
@@ -134,7 +129,7 @@ export class OutageReporter {
     if (failure === "connection") ongoing.brokenConnections++;
     ongoing.latest = words;
     ongoing.upSinceMs = undefined;
-    ongoing.removedAtFailure = this.#options.progress().removedThroughId;
+    ongoing.removedAtFailure = this.#options.queue.removedThroughId;
     const isNews = failure !== "attempt" && !ongoing.ways.has(kind);
     if (failure !== "attempt") ongoing.ways.add(kind);
     this.#tell({ ...status, level: begins || isNews ? "warn" : "debug" }, true);
@@ -222,8 +217,8 @@ export class OutageReporter {
 
   #getsThrough({ upSinceMs, removedAtFailure }: Ongoing): boolean {
     if (upSinceMs === undefined) return false;
-    const { removedThroughId, queuedPackets } = this.#options.progress();
-    return removedThroughId > removedAtFailure || queuedPackets === 0;
+    const { queue } = this.#options;
+    return queue.removedThroughId > removedAtFailure || queue.stats().packets === 0;
   }
 
   /** Tells it in full once, and now and then with a count when it repeats itself. */

@@ -70,9 +70,7 @@ export interface SenderReport
 
 /** What {@linkcode ReportPublisher} works with. */
 export interface ReportPublisherOptions {
-  /** Where the sender delivers to. */
   readonly remote: string;
-  /** Time. */
   readonly clock: Clock;
   /** How things stand now. */
   readonly read: () => {
@@ -97,14 +95,13 @@ export class ReportPublisher {
   #writtenAtMs = -Infinity;
   #written = "";
 
-  /** @param options The sender. */
   constructor(options: ReportPublisherOptions) {
     this.#options = options;
     this.#startedAtMs = options.clock.wallMs();
     this.refresh();
   }
 
-  /** Takes in a change; it is published within a second. */
+  /** Takes in a change, which is published within a second. */
   take(status: DeliveryStatus): void {
     const { level, words } = status;
     const { clock } = this.#options;
@@ -189,11 +186,11 @@ export async function readRunningSender(
   return notice && { pid: notice.pid, report: parseReport(notice.text) };
 }
 
-/** A sender's report as it has published it; `undefined`: it is none that this version knows. */
+/** `undefined`: the text is no report that this version knows. */
 export function parseReport(text: string): SenderReport | undefined {
   try {
     const report: unknown = JSON.parse(text);
-    return isReport(report) ? report : undefined;
+    return isLike(EXAMPLE, report) && report.format === FORMAT ? report : undefined;
   } catch {
     return undefined;
   }
@@ -261,10 +258,6 @@ const OPTIONAL = new Set([
   "tls",
   "clientCertificateExpiresAtMs",
 ]);
-
-function isReport(value: unknown): value is SenderReport {
-  return isLike(EXAMPLE, value) && "format" in value && value.format === FORMAT;
-}
 
 /** Whether a value has the fields of an example, of the same types, at every depth. */
 function isLike<T extends object>(example: T, value: unknown): value is T {

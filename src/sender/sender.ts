@@ -83,18 +83,13 @@ export interface CloseOptions {
 }
 
 /**
- * Sends packets to a TCP server, in order, at least once: once
- * {@linkcode Sender.enqueue} resolves, the packet is on disk, and it stays there
- * until the server's kernel has acknowledged every byte of it.
+ * Sends packets to a TCP server, in order, at least once: once {@linkcode Sender.enqueue}
+ * resolves, the packet is on disk, and it stays there until the server's kernel has acknowledged
+ * every byte of it. Needs the permissions that the module names.
  *
- * Needs `--allow-net` for the server, `--allow-read` and `--allow-write` for the
- * queue's file and its `.lock` file, and `--allow-ffi` for the C library.
- *
- * An error that ends it for good, such as a damaged file, is thrown by whatever is asked
- * of it next: {@linkcode Sender.enqueue}, {@linkcode Sender.drained},
- * {@linkcode Sender.close}, {@linkcode Sender.closed}; or it comes with
- * {@linkcode Sender.status}. Where `await using` ends a sender whose error nobody was
- * told, it throws that error; one that was told it does not throw again.
+ * An error that ends it for good, such as a damaged file, is thrown by whatever is asked of it
+ * next, `enqueue`, `drained`, `close` or `closed`, or comes with `status`. Where `await using`
+ * ends a sender whose error nobody was told, it throws that error, and else none.
  *
  * @category Delivery
  * @example
@@ -148,14 +143,7 @@ export class Sender implements AsyncDisposable {
     this.#clock = clock;
     this.#logger = logger;
     this.#received = new Inbox(parts.receivedBufferBytes);
-    this.#outages = new OutageReporter({
-      clock,
-      progress: () => ({
-        removedThroughId: queue.removedThroughId,
-        queuedPackets: queue.stats().packets,
-      }),
-      tell: (status) => this.#tell(status),
-    });
+    this.#outages = new OutageReporter({ clock, queue, tell: (status) => this.#tell(status) });
     this.#supervisor = new Supervisor(parts.limits, {
       queue: sending,
       dialer: parts.dialer,
@@ -313,10 +301,8 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Stores packets in one transaction: all of them, or none.
+   * Stores packets in one transaction: all of them, or none; as {@linkcode Sender.enqueue}.
    *
-   * @param packets Each at least 1 byte; strings are stored as UTF-8.
-   * @param options `signal` ends a wait for room.
    * @returns The ids of the first and the last; those between are in order.
    */
   enqueueMany(
@@ -344,8 +330,8 @@ export class Sender implements AsyncDisposable {
   }
 
   /**
-   * Resolves once every packet that is on disk now has drained: its last byte
-   * was acknowledged. Where answers confirm: once each is answered.
+   * Resolves once every packet that is on disk now has drained: its last byte was acknowledged,
+   * or, where answers confirm, it was answered.
    *
    * @param signal Ends the wait.
    * @throws {ClosedError} The sender was closed before; where an error has ended it, that
@@ -461,10 +447,7 @@ export class Sender implements AsyncDisposable {
     return this.#ending.close(options);
   }
 
-  /**
-   * The same as {@linkcode Sender.close} with its default; but throws no error that the
-   * user was told before, which would hide what went wrong behind a `SuppressedError`.
-   */
+  /** The same with the default; but throws no error that the user was told before. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#ending.dispose();
   }

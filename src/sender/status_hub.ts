@@ -1,10 +1,7 @@
 /** At most this many statuses wait for one slow listener; then the oldest is dropped. */
 const MAX_WAITING = 256;
 
-/**
- * Hands each status to every listener. A listener that does not keep up loses
- * its oldest ones and never holds anybody else up.
- */
+/** Hands each status to every listener. One that does not keep up loses its oldest ones. */
 export class StatusHub<Status> {
   readonly #listeners = new Set<Listener<Status>>();
   #closed = false;

@@ -15,16 +15,14 @@ import { spanWords } from "./outage.ts";
 /** Whoever enqueues is told at once: a line beside that is said when it lasts. */
 const LASTING_MS = 10_000;
 
-/** Told in one sentence, and how serious it is. */
+/** Told one sentence, and how serious it is. */
 export type Tell = (level: keyof Logger, words: string) => void;
 
 /** Who hears of it. */
 export interface QueueListener {
-  /** Time. */
   readonly clock: Clock;
   /** What the queue is called. */
   readonly name: string;
-  /** Told what a person has to read. */
   readonly tell: Tell;
   /** Told why the queue cannot be asked for packets; undefined: it can again. */
   readonly onUnreadable?: (why: string | undefined) => void;
@@ -87,14 +85,13 @@ export function wordsForDead({ packets, bytes, reason, ids }: DeadPackets): stri
     : reason === "damaged" && packets === lastId + 1 - firstId
     ? `packets ${firstId} to ${lastId}`
     : `${packets} packets`;
-  const [was, were] = reason === "gave-up"
-    ? ["was given up", "were given up"]
-    : reason === "damaged"
-    ? ["is damaged in the file", "are damaged in the file"]
-    : reason === "refused"
-    ? ["was refused by the server", "were refused by the server"]
-    : ["expired", "expired"];
-  const what = packets === 1 ? was : were;
+  const [is, was] = packets === 1 ? ["is", "was"] : ["are", "were"];
+  const what = {
+    "gave-up": `${was} given up`,
+    "damaged": `${is} damaged in the file`,
+    "refused": `${was} refused by the server`,
+    "expired": "expired",
+  }[reason];
   const became = packets === 1 ? "became a dead letter" : "became dead letters";
   return `${which} ${what} and ${became} (${bytes} bytes)`;
 }

@@ -1,9 +1,3 @@
-/**
- * What a program that opens many senders in a row owes to those that are open.
- *
- * @module
- */
-
 import { systemClock } from "../base/clock.ts";
 import { rest } from "../base/waits.ts";
 
@@ -15,11 +9,9 @@ const TURNS = 4;
 let restedAtMs = systemClock.nowMs();
 
 /**
- * Opening a queue is work without a pause: a hundred of them in a row are one turn of the event
- * loop, in which no connection is made and each attempt times out. The loop looks after
- * sockets once it has nothing else to do (deno_facts, The event loop).
- *
- * @returns Resolves at once, or after the connections under way have had their turns.
+ * Opening a queue is work without a pause: a hundred in a row are one turn of the event loop, in
+ * which no connection is made and each attempt times out (deno_facts, The event loop). Resolves
+ * at once, or after the connections under way have had their turns.
  */
 export async function otherSendersTurn(): Promise<void> {
   if (systemClock.nowMs() - restedAtMs < REST_EVERY_MS) return;

@@ -10,10 +10,7 @@ const QUIET_AFTER_SECONDS = 5;
 export interface Upkeep {
   /** What the rates are made of. */
   readonly counters: () => Counters;
-  /**
-   * Stays as it is while nothing that is counted or reported changes, but for the rates; NaN:
-   * that is not known.
-   */
+  /** Stays while nothing that is counted or reported changes, but for the rates; NaN: unknown. */
   readonly changes: () => number;
 }
 

@@ -18,7 +18,7 @@ export interface Look {
 interface Meaning {
   /** While the connection is up; undefined: it depends on what else is going on. */
   readonly connected: Look | undefined;
-  /** Whether it says why packets do not get through: while it lasts, or when it ended a connection. */
+  /** Whether it says why packets do not get through: while it lasts, or by ending a connection. */
   readonly trouble: boolean;
 }
 
@@ -75,9 +75,8 @@ export function lookOf(kind: VerdictKind): Look | undefined {
 }
 
 /**
- * The verdict, where it says something: without a connection one that a connection goes on with
- * is about nothing, and next to "Not delivering" it would be wrong. What has ended the last
- * connection, or kept the next one from being made, stays.
+ * The verdict, where it says something: what has ended the last connection, or kept the next one
+ * from being made, and not that there was nothing wrong with it.
  */
 export function verdictToTell(state: SenderState, verdict: Verdict): Verdict | undefined {
   if (state === "connected" || state === "ending") return verdict;

@@ -20,8 +20,6 @@ export interface WayOptions {
 /**
  * The proxy in its parts; undefined: none.
  *
- * @param remote The server.
- * @param options What was given.
  * @throws {OptionError} It is none, or the server cannot be behind it.
  */
 export function viaOf(remote: Remote, { via }: WayOptions): ProxyServer | undefined {
@@ -33,8 +31,6 @@ export function viaOf(remote: Remote, { via }: WayOptions): ProxyServer | undefi
 /**
  * Where connections go to, and where they come from.
  *
- * @param remote The server.
- * @param options What was given.
  * @throws {OptionError} A value is none, or they cannot be combined.
  */
 export function wayNeeds(
@@ -45,7 +41,11 @@ export function wayNeeds(
   const { standbys = [], ...preferred } = remote;
   const proxy = viaOf(remote, options);
   if (given === undefined) {
-    if (proxy !== undefined) return { remotes: [endOf(proxy)], sources: [], listens: [] };
+    if (proxy !== undefined) {
+      // Without what is secret.
+      const { hostname, port } = proxy;
+      return { remotes: [{ hostname, port }], sources: [], listens: [] };
+    }
     if (!preferred.listen) {
       return { remotes: [preferred, ...standbys], sources: [], listens: [] };
     }
@@ -72,11 +72,6 @@ export function wayNeeds(
 }
 
 type Host = Pick<HostRemote, "hostname" | "port">;
-
-/** Without what is secret. */
-function endOf({ hostname, port }: Host): Host {
-  return { hostname, port };
-}
 
 function onNetwork(option: "via.url" | "source", remote: Remote): HostRemote {
   if (!remote.listen && remote.scheme !== "unix") return remote;

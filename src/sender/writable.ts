@@ -1,11 +1,7 @@
 /** What may wait for its commit before the producer is held back. */
 const WINDOW_BYTES = 1024 * 1024;
 
-/**
- * A stream that stores each chunk as one packet.
- *
- * @param enqueue Stores one; its rejection errors the stream.
- */
+/** A stream that stores each chunk as one packet; where that is rejected, it errors. */
 export function writableInto(
   enqueue: (packet: Uint8Array) => Promise<unknown>,
 ): WritableStream<Uint8Array | string> {

@@ -6,11 +6,11 @@
 
 import { messageOf, OptionError } from "../base/errors.ts";
 import { ANSWER_OPTIONS } from "../base/option_table.ts";
-import { checkFields, resolveOptions } from "../base/options.ts";
+import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
 import { PayloadSplitter } from "../framing/payload_splitter.ts";
-import { latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pattern.ts";
+import { endOf, latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pattern.ts";
 import { givenAtOnce } from "./transform.ts";
 
 /**
@@ -54,10 +54,8 @@ export interface AnswerContext {
 }
 
 /**
- * Says what an answer means. It must not wait; what it throws ends the connection.
- *
- * @param answer Without its framing.
- * @param context What surrounds it.
+ * Says what an answer, without its framing, means. It must not wait; what it throws ends the
+ * connection.
  *
  * @category Session
  */
@@ -135,21 +133,12 @@ export type Judgement =
   | { readonly kind: "ignored" };
 
 /** A checked {@linkcode AnswerConfirmation}. */
-export interface AnswerPlan {
-  readonly maxUnanswered: number;
-  readonly answerTimeoutMs: number;
-  readonly onRefused: "dead-letter" | "retry" | "stop";
-  readonly retryFirstMs: number;
-  readonly retryCapMs: number;
+export interface AnswerPlan extends ResolvedOptions<typeof ANSWER_OPTIONS> {
   /** The key of a packet on the wire; undefined: packets have none. */
   readonly keyOf: ((packet: Uint8Array) => AnswerKey) | undefined;
-  /** What cuts the answers of one connection out of what the server sends. */
+  /** For the answers of one connection. */
   readonly cutter: () => AnswerCutter;
-  /**
-   * What an answer says.
-   *
-   * @throws {TypeError} The user's function does not say it.
-   */
+  /** @throws {TypeError} The user's function does not say what an answer means. */
   readonly judge: (answer: Uint8Array, context: AnswerContext) => Judgement;
 }
 
@@ -259,9 +248,8 @@ function judgeOf(
   }
   for (const [name, pattern] of Object.entries({ accepted, refused })) {
     if (pattern === undefined) continue;
-    const isPattern = pattern instanceof RegExp || typeof pattern === "string" ||
-      pattern instanceof Uint8Array;
-    if (!isPattern || (!(pattern instanceof RegExp) && pattern.length === 0)) {
+    const isBytes = typeof pattern === "string" || pattern instanceof Uint8Array;
+    if (isBytes ? pattern.length === 0 : !(pattern instanceof RegExp)) {
       throw new OptionError(`confirm.${name}`, pattern, "must be text, bytes or a RegExp");
     }
     if (hasKey(pattern) !== keys) {
@@ -291,9 +279,7 @@ function matchOf(
     if (found === null) return undefined;
     const key = found.groups?.["key"];
     if (key !== undefined) return { kind, key };
-  } else if (pattern.length > answer.length || pattern.some((byte, i) => answer[i] !== byte)) {
-    return undefined;
-  }
+  } else if (typeof endOf(pattern, answer) !== "number") return undefined;
   return kind === "accepted" ? { kind, packets: 1 } : { kind };
 }
 

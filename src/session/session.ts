@@ -7,7 +7,7 @@
 
 import { OptionError } from "../base/errors.ts";
 import { HEARTBEAT_OPTIONS, SESSION_OPTIONS } from "../base/option_table.ts";
-import { checkFields, resolveOptions } from "../base/options.ts";
+import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
 import {
@@ -129,24 +129,18 @@ export interface ReadyStep {
 }
 
 /** A {@linkcode Heartbeat}, made ready. */
-export interface ReadyHeartbeat {
+export interface ReadyHeartbeat extends ResolvedOptions<typeof HEARTBEAT_OPTIONS> {
   readonly send: Uint8Array;
-  readonly idleMs: number;
   readonly expect: RegExp | undefined;
-  readonly answerTimeoutMs: number;
 }
 
 /** A {@linkcode Session}, checked. */
-export interface SessionPlan {
+export interface SessionPlan extends ResolvedOptions<typeof SESSION_OPTIONS> {
   /** Undefined: packets may go out at once. */
   readonly open: readonly ReadyStep[] | SessionFunction | undefined;
   readonly heartbeat: ReadyHeartbeat | undefined;
   /** Empty: nothing. */
   readonly close: Uint8Array;
-  readonly separate: boolean;
-  readonly timeoutMs: number;
-  readonly refusedBackoffFirstMs: number;
-  readonly refusedBackoffCapMs: number;
 }
 
 /** A checked {@linkcode Session}. */

@@ -14,6 +14,7 @@ import {
   type Bytes,
   describePattern,
   endOf,
+  latin1,
   type Pattern,
   quote,
   toBytes,
@@ -82,8 +83,7 @@ export interface SessionStream {
   /**
    * Waits for an answer, and takes it.
    *
-   * @param answer What it has to be; see {@linkcode Pattern}.
-   * @param options What is a refusal, and how long to wait.
+   * @param answer What it has to be.
    * @returns What was taken: all up to the end of the match.
    * @throws {SessionRefusedError} Something else came, or 16 KiB without a match, or the
    *   server closed the connection.
@@ -210,11 +210,10 @@ export class BoundedStream implements SessionStream {
   async readThrough(delimiter: Bytes, { timeoutMs }: ReadOptions = {}): Promise<Uint8Array> {
     const bytes = toBytes(delimiter);
     if (bytes.length === 0) throw new RangeError("A delimiter has at least one byte.");
+    const text = latin1(bytes);
     const end = await this.#until(`${quote(bytes)} at the end`, timeoutMs, (received) => {
-      for (let at = 0; at + bytes.length <= received.length; at++) {
-        if (bytes.every((byte, i) => received[at + i] === byte)) return at + bytes.length;
-      }
-      return undefined;
+      const at = latin1(received).indexOf(text);
+      return at < 0 ? undefined : at + bytes.length;
     });
     return this.#take(end);
   }

@@ -1,5 +1,5 @@
 /**
- * Wire bytes that are made when a packet goes out: sequence numbers, checksums, times.
+ * Wire bytes that are made when a packet goes out.
  *
  * @module
  */
@@ -60,8 +60,7 @@ export class Transformer {
   #sequence = 1;
 
   /**
-   * @param transform The user's function; undefined: the bytes stay as they are.
-   * @param opened The connection.
+   * @param transform Undefined: the bytes stay as they are.
    * @param keyOf Throws where a packet has no key, and nobody could ever answer it.
    */
   constructor(

@@ -73,7 +73,6 @@ import { SocketWatch, type Watch, type WatchOptions } from "./watch.ts";
  * congestion control and others. What is left out stays as it is; the defaults of
  * {@linkcode SocketOptions} are those of a connection that sendq makes.
  *
- * @param conn The connection.
  * @param options What to change.
  * @returns All options as they are now, read back from the kernel.
  * @throws {OptionError} A value is out of range; nothing was changed.
@@ -108,7 +107,6 @@ export function setSocketOptions(
 /**
  * Reads the socket options as they are.
  *
- * @param conn The connection.
  * @throws {ClosedError} The connection has been closed.
  */
 export function socketOptions(conn: TcpConnection): CurrentSocketOptions {
@@ -118,7 +116,6 @@ export function socketOptions(conn: TcpConnection): CurrentSocketOptions {
 /**
  * How many bytes are under way: written, and not acknowledged by the peer's TCP.
  *
- * @param conn The connection.
  * @throws {ClosedError} The connection has been closed.
  * @throws {KernelCallError} The kernel refuses, as a sandbox may.
  */
@@ -130,7 +127,6 @@ export function sendQueue(conn: TcpConnection): SendQueue {
  * All that the kernel tells of a connection: round-trip times, windows, retransmissions,
  * bytes acknowledged. It can be read while the connection is open, also after it has died.
  *
- * @param conn The connection.
  * @throws {ClosedError} The connection has been closed.
  * @throws {KernelCallError} The kernel refuses, as a sandbox may.
  */
@@ -142,7 +138,6 @@ export function tcpInfo(conn: TcpConnection): TcpInfo {
  * Takes the pending error of a connection (SO_ERROR). Linux tells it once: a read after this one
  * gets `null`, which looks like an orderly end. So ask it only of a connection given up.
  *
- * @param conn The connection.
  * @returns The errno's name, such as `"ECONNRESET"` or `"ETIMEDOUT"`; `undefined`: there is
  *   none, or somebody else was told.
  * @throws {ClosedError} The connection has been closed.
@@ -166,7 +161,6 @@ export function socketError(conn: TcpConnection): string | undefined {
  *
  * A timer keeps the process running, until `using` or the end of the connection ends it.
  *
- * @param conn The connection.
  * @param options When it counts as dead, and what happens then.
  * @throws {OptionError} A value is out of range.
  * @throws {ClosedError} The connection has been closed.
@@ -202,7 +196,6 @@ export function watch(conn: TcpConnection, options: WatchOptions = {}): Watch {
  * what waits inside the process counts as well. It may wait for ever, so give it a signal, for
  * example that of {@linkcode watch}.
  *
- * @param conn The connection.
  * @param signal Ends the waiting.
  * @throws {DeadConnectionError} The connection died before. Also where it was dead already:
  *   nobody can tell then whether its peer has read a byte.

@@ -82,7 +82,7 @@ export interface Watch extends AsyncIterable<WatchVerdict>, Disposable {
   [Symbol.dispose](): void;
 }
 
-/** What a {@linkcode SocketWatch} is given. */
+/** What a {@linkcode SocketWatch} works with. */
 export interface SocketWatchOptions {
   readonly socket: LocatedSocket;
   readonly clock: Clock;
@@ -204,13 +204,10 @@ export class SocketWatch implements Watch {
       return;
     }
     this.#tell(verdict);
-    const pollMs = counters.sendQueueBytes > 0 ? this.#pollMs : this.#idlePollMs;
+    // While nothing is under way, nothing can be judged: only a new write is to be noticed.
+    const idlePollMs = Math.min(MAX_COUNTED_GAP_MS, 2.5 * this.#pollMs);
+    const pollMs = counters.sendQueueBytes > 0 ? this.#pollMs : idlePollMs;
     this.#cancelTimer = this.#clock.setTimer(pollMs, () => this.#poll());
-  }
-
-  /** While nothing is under way, nothing can be judged: only a new write is to be noticed. */
-  get #idlePollMs(): number {
-    return Math.min(MAX_COUNTED_GAP_MS, 2.5 * this.#pollMs);
   }
 
   #judge(counters: Counters, nowMs: number): { verdict: JudgedVerdict; giveUp: boolean } {
@@ -259,7 +256,10 @@ export class SocketWatch implements Watch {
   #tell(verdict: WatchVerdict): void {
     const isNews = verdict.kind !== this.#verdict.kind;
     this.#verdict = verdict;
-    if (isNews) this.#wake();
+    if (!isNews) return;
+    this.#changes++;
+    this.#news.resolve();
+    this.#news = Promise.withResolvers();
   }
 
   #die(verdict: WatchVerdict): void {
@@ -273,12 +273,6 @@ export class SocketWatch implements Watch {
     this.#cancelTimer();
     this.#cancelTimer = () => {};
     this.#news.resolve();
-  }
-
-  #wake(): void {
-    this.#changes++;
-    this.#news.resolve();
-    this.#news = Promise.withResolvers();
   }
 }
 

@@ -23,9 +23,13 @@ class Bench implements Disposable {
   constructor() {
     this.reporter = new OutageReporter({
       clock: this.clock,
-      progress: () => this,
+      queue: this,
       tell: (status) => void this.told.push(status),
     });
+  }
+
+  stats(): { readonly packets: number } {
+    return { packets: this.queuedPackets };
   }
 
   /** What the log shows by default. */
