@@ -18,11 +18,10 @@ const CONTRADICTION_READINGS = 3;
 export interface Said {
   /** `bytes_acked` before it. */
   readonly baseBytes: number;
-  /** How long it was. */
   readonly writtenBytes: number;
-  /** Whose bytes it is, for messages: `"the session"`. */
+  /** For messages: `"the session"`. */
   readonly of: string;
-  /** What was done with it, for messages: `"the session was opened"`. */
+  /** For messages: `"the session was opened"`. */
   readonly doing: string;
 }
 

@@ -256,8 +256,8 @@ export class QueueLockedError extends Error {
 }
 
 /**
- * Another sender has taken this queue over, where the right to send has to be renewed: this
- * one must not send or remove anything any more. Start it again: it waits for its turn.
+ * Another sender has taken this queue over, where the right to send has to be renewed: this one
+ * sends and removes nothing any more. Start it again: it waits for its turn.
  *
  * @category Errors
  */
@@ -267,9 +267,8 @@ export class FencedError extends Error {
 }
 
 /**
- * The queue was closed before it could be known whether packets are stored: what stores them,
- * on another machine, had been asked to and has not answered. Who stores them again may store them
- * twice.
+ * The queue was closed before it could be known whether packets are stored: the database had been
+ * asked to and has not answered. Who stores them again may store them twice.
  *
  * @category Errors
  */
@@ -336,9 +335,8 @@ export class QueueFileError extends Error {
   /**
    * What the file holds of what was to be stored or removed:
    * - `"nothing-stored"`: nothing; the file is as it was before
-   * - `"unknown"`: the disk reported an error at the very end, or whoever wrote it died.
-   *   The file may hold it, now or after a power cut, and then it is sent: who stores the packet
-   *   again may store it twice.
+   * - `"unknown"`: the disk reported an error at the very end, or whoever wrote it died. The file
+   *   may hold it, and then it is sent: who stores the packet again may store it twice.
    */
   readonly outcome: CommitOutcome;
 

@@ -46,13 +46,10 @@ export interface FileWatch {
 }
 
 /**
- * Has the filesystem keep space for a part of a file, without writing it.
+ * Has the filesystem keep space for a part of a file, which grows to its end, without writing it.
  *
  * @category Tools
- * @param path The file. It grows to the end of the part.
- * @param fromByte Where the part begins.
- * @param bytes How long it is.
- * @returns Whether that was done; where it was not, the part may be there to some extent.
+ * @returns Whether that was done; where it was not, some of it may have been.
  */
 export type Allocate = (path: string, fromByte: number, bytes: number) => boolean;
 
@@ -383,7 +380,7 @@ export interface ServerChoice {
  * @category Dialer
  */
 export interface Dialer {
-  /** Where it dials, for people: `"tcp://legacy:4000"`, `"unix:/run/app.sock"`. */
+  /** Where to, for people: `"tcp://legacy:4000"`, `"unix:/run/app.sock"`. */
   readonly remote: string;
   /**
    * Whether the other side connects to us: then an attempt takes as long as it takes, and is no

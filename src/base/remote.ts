@@ -35,8 +35,8 @@ export interface HostRemote {
    */
   readonly scheme?: "tcp" | "tls";
   /**
-   * Where to go when this one cannot be reached, refuses, stalls or is dead, in order of
-   * preference; each with the same scheme.
+   * Where to go, in this order, when this one cannot be reached, refuses, stalls or is dead;
+   * each with the same scheme.
    */
   readonly standbys?: readonly Remote[];
 }
@@ -60,7 +60,7 @@ export interface UnixRemote {
   readonly listen?: false;
 }
 
-/** What `struct sockaddr_un` has room for, less the 0 behind it (unix(7)). */
+/** Of `struct sockaddr_un`, less the 0 behind it (unix(7)). */
 const UNIX_PATH_BYTES = 107;
 
 /**
@@ -71,7 +71,6 @@ const UNIX_PATH_BYTES = 107;
  *   between them, the preferred one first, or `listen://host:port?from=address,network/bits` for
  *   a server that connects to us; IPv6 literals in brackets. A zone follows `%` or, as RFC 6874
  *   has it, `%25`. A name in other letters than ASCII becomes punycode.
- * @returns Its parts.
  * @throws {TypeError} It is not such a URL; the message says what is expected.
  *
  * @example

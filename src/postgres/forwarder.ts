@@ -382,7 +382,6 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
    * Forwards what it can until the deadline. What is not forwarded stays in the file for the
    * next start. Idempotent; a second call may shorten the deadline.
    *
-   * @param options The deadline.
    * @throws {OptionError} It is out of range.
    * @throws {Error} What has ended the forwarder, where it was an error.
    */

@@ -50,8 +50,7 @@ export interface ForwarderStats {
 }
 
 /**
- * What of a forwarder there is to see: all that a status page needs, so that it needs no
- * client of the database.
+ * What of a forwarder there is to see: a status page needs no client of the database.
  *
  * @category Status
  */
@@ -86,7 +85,7 @@ export interface ForwarderStatus extends Omit<SenderStatus, "state" | "verdict" 
   readonly stats: ForwarderStats;
 }
 
-/** What a forwarder writes into the lock file of its edge's file, for other processes. */
+/** What a forwarder writes into the file's lock file, for other processes. */
 export interface ForwarderNotice {
   /** When it was opened, in milliseconds since 1970. */
   readonly startedAtMs: number;
@@ -109,7 +108,7 @@ export function forwarderNoticeText(notice: ForwarderNotice): string {
   return JSON.stringify({ format: FORMAT, ...notice });
 }
 
-/** A notice as a forwarder has published it; `undefined`: it is none that this version knows. */
+/** `undefined`: the text is no notice that this version knows. */
 export function parseForwarderNotice(text: string): ForwarderNotice | undefined {
   let value: unknown;
   try {

@@ -37,7 +37,7 @@ import type {
 } from "./edge_calls.ts";
 import { MAX_PACKET_BYTES, RING_INTERVAL_MS } from "./options.ts";
 
-/** One call: so much costs about as long as the syncs of two disks. */
+/** So much costs about as long as the syncs of two disks. */
 const CALL: BatchBounds = { maxPackets: 4096, maxBytes: 512 * 1024 };
 /** While there is no room, so much is offered. */
 const PROBE: BatchBounds = { maxPackets: 1, maxBytes: 1 };
@@ -85,7 +85,7 @@ export interface ForwardingParts {
   readonly events: ForwardingEvents;
 }
 
-/** The loop of one forwarder. */
+/** One forwarder's loop. */
 export class Forwarding {
   readonly #parts: ForwardingParts;
   readonly #wake: WakeSignal;

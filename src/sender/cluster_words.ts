@@ -10,7 +10,7 @@ import { seconds } from "../base/errors.ts";
 /** What the words of a sender that waits for another one begin with. */
 export const STANDING_BY = "standing by: ";
 
-/** A condition; see `Condition`. */
+/** See `Condition`. */
 interface Trouble {
   readonly tone: "bad" | "warning";
   readonly headline: string;

@@ -63,19 +63,18 @@ export class Ending {
 
   /** To be called with an error on its way to the user, by a rejection or a status. */
   tell<T>(error: T): T {
-    if (error instanceof Error) this.#told.set(error, (this.#told.get(error) ?? 0) + 1);
+    this.#count(error, 1);
     return error;
   }
 
   /** Who was told it stands between the sender and its user, and has not passed it on. */
   keptBack(error: unknown): void {
-    if (error instanceof Error && this.#knows(error)) {
-      this.#told.set(error, (this.#told.get(error) ?? 0) - 1);
-    }
+    this.#count(error, -1);
   }
 
-  #knows(error: unknown): boolean {
-    return error instanceof Error && (this.#told.get(error) ?? 0) > 0;
+  #count(error: unknown, more: number): void {
+    if (!(error instanceof Error)) return;
+    this.#told.set(error, Math.max(0, (this.#told.get(error) ?? 0) + more));
   }
 
   /** One of the two promises, for the user: whoever waits for it is told, and nobody has to. */
@@ -108,7 +107,7 @@ export class Ending {
     try {
       await this.#end(CLOSE_OPTIONS.deliverTimeoutMs.default);
     } catch (error) {
-      if (!this.#knows(error)) throw this.tell(error);
+      if (!(error instanceof Error && this.#told.get(error))) throw this.tell(error);
     }
   }
 

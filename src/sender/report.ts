@@ -1,6 +1,6 @@
 /**
- * A sender's live state, for other processes: written into the lock file of its
- * queue, at most once a second and only while something changes.
+ * A sender's live state, for other processes: written into the lock file of its queue, at most
+ * once a second and only while something changes.
  *
  * @module
  */
@@ -20,9 +20,7 @@ import type { Condition } from "./condition.ts";
 import type { Rates } from "./rate_meter.ts";
 import { verdictToTell } from "./verdict_meaning.ts";
 
-/** How often a sender that changes publishes at most. */
 const INTERVAL_MS = 1000;
-/** The last troubles that are kept. */
 const MAX_TROUBLES = 5;
 /** Says which shape the text has; a reader that does not know it says so. */
 const FORMAT = 2;
@@ -86,7 +84,7 @@ export interface ReportPublisherOptions {
   readonly publish: (text: string) => void;
 }
 
-/** Publishes reports until stopped: at a change, and at each {@linkcode ReportPublisher.refresh}. */
+/** Publishes reports until stopped. */
 export class ReportPublisher {
   readonly #options: ReportPublisherOptions;
   readonly #startedAtMs: number;
@@ -156,15 +154,12 @@ export class ReportPublisher {
 }
 
 /**
- * Asks which sender runs on a queue, in whichever process, and how it stands.
- * The report is at most a second behind what changes.
- *
- * Needs `--allow-read` for the queue's `.lock` file.
+ * Asks which sender runs on a queue, in whichever process, and how it stood at most a second
+ * ago. Needs `--allow-read` for the queue's `.lock` file.
  *
  * @category Status
- * @param queuePath The queue's path.
- * @returns Its process, and what it said last; that is undefined where it said nothing,
- *   or nothing that this version knows. `undefined`: no sender runs.
+ * @returns Its process, and what it said last; that is undefined where it said nothing, or
+ *   nothing that this version knows. `undefined`: no sender runs.
  * @throws {QueueFileError} The lock file cannot be read.
  *
  * @example

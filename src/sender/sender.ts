@@ -223,7 +223,6 @@ export class Sender implements AsyncDisposable {
    * @param queue The queue's file, which is made where there is none, or a queue that is
    *   open already.
    * @param remote The server: `"tcp://host:port"`, `"tls://host:port"` or its parts; or several.
-   * @param options What differs from the defaults.
    * @throws {OptionError} An option is out of range.
    * @throws {TypeError} The remote is not a `tcp://` or `tls://` URL.
    * @throws {UnsupportedPlatformError} Not Linux, or no libc.
@@ -237,11 +236,7 @@ export class Sender implements AsyncDisposable {
     remote: RemoteOption,
     options?: Omit<SenderOptions, "queue" | "remote">,
   ): Promise<Sender>;
-  /**
-   * The same with everything in one object.
-   *
-   * @param options The queue, the remote, and what differs from the defaults.
-   */
+  /** The same with everything in one object. */
   static open(options: SenderOptions): Promise<Sender>;
   static async open(
     first: string | OutboundQueue | SenderOptions,
@@ -439,7 +434,6 @@ export class Sender implements AsyncDisposable {
    * for the server's FIN: one that closes has read everything, or its kernel would send a reset.
    * What is not confirmed stays on disk. Idempotent; a second call may shorten the deadline.
    *
-   * @param options The deadline.
    * @throws {OptionError} It is out of range.
    * @throws {Error} What has ended the sender, where it was an error.
    */

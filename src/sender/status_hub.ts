@@ -17,12 +17,7 @@ export class StatusHub<Status> {
     for (const listener of this.#listeners) listener.end();
   }
 
-  /**
-   * Listens from now on.
-   *
-   * @param first Handed out first.
-   * @param onTaken Told each status that the listener has taken.
-   */
+  /** Listens from now on, to `first` at first; `onTaken` is told what the listener has taken. */
   listen(first: Status, onTaken: (status: Status) => void): AsyncIterableIterator<Status> {
     const listener = new Listener<Status>(() => this.#listeners.delete(listener), onTaken);
     this.#listeners.add(listener);

@@ -7,11 +7,9 @@
 import type { Verdict, VerdictKind } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";
 
-/** How something looks from afar. */
+/** How something looks from afar; see `Condition`. */
 export interface Look {
-  /** See `Condition.tone`. */
   readonly tone: "good" | "warning" | "bad";
-  /** A few words. */
   readonly headline: string;
 }
 
@@ -22,10 +20,8 @@ interface Meaning {
   readonly trouble: boolean;
 }
 
-/** Packets do not get through. */
 export const NOT_DELIVERING = { tone: "bad", headline: "Not delivering" } as const;
 
-/** One row a verdict. */
 const MEANINGS: Readonly<Record<VerdictKind, Meaning>> = {
   "healthy": { connected: undefined, trouble: false },
   "slow": { connected: { tone: "warning", headline: "Slow" }, trouble: false },

@@ -14,7 +14,7 @@ import { endOf, latin1, type Pattern, quote, type ReadyPattern, toPattern } from
 import { givenAtOnce } from "./transform.ts";
 
 /**
- * What tells a packet, or the answer to it, from others: a number of the protocol's.
+ * What tells a packet, and the answer to it, from others.
  *
  * @category Session
  */
@@ -142,9 +142,9 @@ export interface AnswerPlan extends ResolvedOptions<typeof ANSWER_OPTIONS> {
   readonly judge: (answer: Uint8Array, context: AnswerContext) => Judgement;
 }
 
-/** Cuts answers out of what a server sends, without their framing. */
+/** Cuts answers, without their framing, out of what a server sends. */
 export interface AnswerCutter {
-  /** Takes the next bytes; gives the answers that they complete. */
+  /** Takes bytes; gives the answers that they complete. */
   push(chunk: Uint8Array): readonly Uint8Array[];
   /** What is wrong with the stream; nothing more comes of it. */
   readonly fault: Error | undefined;

@@ -3,9 +3,8 @@
  *
  * Invariants:
  * 1. It settles when the session's time is over, whatever the server or a function does.
- * 2. When it resolves, every byte that it has written is acknowledged: Send-Q is 0, and
- *    `bytes_acked` has moved by exactly that many. So what is counted from then on are
- *    packets, and no acknowledgement of a login can confirm one.
+ * 2. When it resolves, every byte that it has written is acknowledged, by both of the kernel's
+ *    counters, so that no acknowledgement of a login can confirm a packet.
  * 3. When it rejects, the connection is reset.
  * 4. Bytes that the server has sent and the session has not used are still to be read.
  *
@@ -20,7 +19,7 @@ import type { ReadyStep, SessionPlan } from "./session.ts";
 import { BoundedStream } from "./stream.ts";
 import { WireReader } from "./wire_reader.ts";
 
-/** Everything inside ends by itself in time, but for what a function of the user's waits for. */
+/** Everything inside ends by itself in time, but for what a user's function waits for. */
 const GRACE_MS = 50;
 
 /** A connection that packets may go out on. */

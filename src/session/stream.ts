@@ -24,7 +24,7 @@ import type { WireReader } from "./wire_reader.ts";
 
 /** The longest answer that is waited for. */
 const MAX_ANSWER_BYTES = 16 * 1024;
-/** A refusal is mostly a line: so long is its rest waited for, for the words. */
+/** A refusal is mostly a line: so long is its rest waited for. */
 const REST_OF_LINE_MS = 250;
 /** A close with unread bytes is a FIN and then a reset: so long is the reset waited for. */
 const RESET_BEHIND_FIN_MS = 20;
@@ -72,7 +72,7 @@ export interface SessionStream {
   readonly remoteAddress: string;
   /** Ends with the attempt: its time is over, or the sender closes. */
   readonly signal: AbortSignal;
-  /** What this connection's `transform` will find: a session id, a counter, a key. */
+  /** What `transform` will find: a session id, a counter, a key. */
   readonly state: Map<string, unknown>;
   /**
    * Sends bytes. Resolves once the kernel has taken them.
@@ -101,8 +101,7 @@ export interface SessionStream {
   /**
    * Takes everything through the next `delimiter`, 16,384 bytes at most.
    *
-   * @throws {SessionRefusedError} It was not among 16 KiB, or the server closed the
-   *   connection before.
+   * @throws {SessionRefusedError} It was not among these, or the server closed the connection.
    * @throws {WireError} It did not come in time, or the connection failed.
    */
   readThrough(delimiter: Bytes, options?: ReadOptions): Promise<Uint8Array>;
@@ -138,7 +137,7 @@ export class BoundedStream implements SessionStream {
   /** Stands before the words of errors: `"step 2 of the session: "`. */
   place = "";
 
-  /** @param parts The connection and its bounds; the time runs from now on. */
+  /** The time runs from now on. */
   constructor(parts: StreamParts) {
     this.#parts = parts;
     this.#startedAtMs = parts.clock.nowMs();

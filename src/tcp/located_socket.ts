@@ -87,7 +87,7 @@ export class LocatedSocket {
   }
 }
 
-/** Where connections were found. Holds neither them nor anything of the kernel's. */
+/** Holds neither connections nor anything of the kernel's. */
 const located = new WeakMap<TcpConnection, LocatedSocket>();
 
 /**

@@ -27,11 +27,7 @@ export interface SendQueue {
 // One buffer for all: each call writes it and is read before the next one.
 const answer = new Int32Array(1);
 
-/**
- * Reads it.
- *
- * @throws {KernelCallError} The kernel refuses, as a sandbox may.
- */
+/** @throws {KernelCallError} The kernel refuses, as a sandbox may. */
 export function readSendQueue(fd: number): SendQueue {
   const sendQueueBytes = ask(fd, SIOCOUTQ);
   if (sendQueueBytes === undefined) throw refusedCall("ioctl(SIOCOUTQ)");

@@ -35,7 +35,7 @@ export type CongestionState = "open" | "disorder" | "cwr" | "recovery" | "loss" 
 export interface TcpInfo {
   /** Its state. */
   readonly state: TcpStateName;
-  /** How the congestion control sees the path: `"loss"` after a retransmission timeout. */
+  /** How congestion control sees the path: `"loss"` after a retransmission timeout. */
   readonly congestionState: CongestionState;
   /** Retransmissions of the oldest segment since the last progress. */
   readonly retransmits: number;
@@ -176,7 +176,7 @@ export interface TcpInfo {
   readonly receivedCeBytes: number | undefined;
 }
 
-/** The part that every kernel has on which Deno runs: up to tcpi_total_retrans (2.6). */
+/** Up to tcpi_total_retrans: what every kernel has on which Deno runs. */
 const REQUIRED_BYTES = 104;
 
 // Bits of tcpi_options.
@@ -309,7 +309,6 @@ export function decodeWholeTcpInfo(bytes: Uint8Array, length: number): TcpInfo {
 const buffer = new Uint8Array(TCP_INFO_BYTES);
 const length = new Uint32Array(1);
 
-/** A call without which nothing can be said. */
 export function refusedCall(call: string): KernelCallError {
   return new KernelCallError(
     call,

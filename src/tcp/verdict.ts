@@ -49,7 +49,6 @@ export class DeadConnectionError extends Error {
 /**
  * Says a verdict in words, for a person.
  *
- * @param verdict The verdict.
  * @returns For example `"path dead: not a sign of the peer for 3.1 s"`.
  */
 export function describeWatchVerdict(verdict: WatchVerdict): string {
