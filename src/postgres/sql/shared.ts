@@ -35,6 +35,10 @@ export const STATE = {
 export const SAME_CLOCK_MS = 1000;
 const LONGEST_REST_MS = 400 * 24 * 3600 * 1000;
 
+/** Whether `wall` cannot follow the last change of the queue `c`. */
+const CLOCK_WAS_SET = "c.written_at_ms > 0 AND wall NOT BETWEEN " +
+  `c.written_at_ms - ${SAME_CLOCK_MS} AND c.written_at_ms + ${LONGEST_REST_MS}`;
+
 /**
  * In a function that has locked the queue `c`: the time, by the database's clock alone. Where
  * that was set back, or cannot be right, the time by which packets expire goes on from the last
@@ -42,9 +46,7 @@ const LONGEST_REST_MS = 400 * 24 * 3600 * 1000;
  */
 export const KEEP_TIME = `
   wall := sendq.now_ms();
-  IF c.written_at_ms > 0
-    AND wall NOT BETWEEN c.written_at_ms - ${SAME_CLOCK_MS} AND c.written_at_ms + ${LONGEST_REST_MS}
-  THEN
+  IF ${CLOCK_WAS_SET} THEN
     c.clock_offset_ms := c.clock_offset_ms + c.written_at_ms - wall;
   END IF;
   c.written_at_ms := wall;
@@ -151,11 +153,7 @@ CREATE FUNCTION sendq.time_of(c sendq.queue) RETURNS bigint LANGUAGE plpgsql VOL
 DECLARE
   wall bigint := sendq.now_ms();
 BEGIN
-  IF c.written_at_ms > 0
-    AND wall NOT BETWEEN c.written_at_ms - ${SAME_CLOCK_MS} AND c.written_at_ms + ${LONGEST_REST_MS}
-  THEN
-    RETURN c.written_at_ms + c.clock_offset_ms;
-  END IF;
+  IF ${CLOCK_WAS_SET} THEN RETURN c.written_at_ms + c.clock_offset_ms; END IF;
   RETURN wall + c.clock_offset_ms;
 END $$;
 
