@@ -125,6 +125,26 @@ Deno.test("--check says all that is wrong, starts nothing, and needs only the fi
   assert.equal((await runHere(["run", "--check", routes.path])).code, 0);
 });
 
+Deno.test("--check says where values stand that cannot go together, as the file calls them", async () => {
+  using routes = new Routes("");
+  const { queue } = routes.directory;
+  const cases: [string, RegExp][] = [
+    ['"remote": "tcp://h:1",\n"via": { "url": "ftp://x" }', /^3:17: via\.url must be socks5:/],
+    ['"remote": "tcp://[::1]:1",\n"source": "10.0.0.1"', /^3:11: source must be of the same kind/],
+    [
+      '"remote": "tcp://h:1", "relay": { "listen": ["unix:/x"] }, "input": "length32",\n' +
+      '"queueOptions": { "maxPacketBytes": 4 }',
+      /^3:37: maxPacketBytes must be more than the 4 bytes that length32 framing takes, got 4$/m,
+    ],
+  ];
+  for (const [text, expected] of cases) {
+    routes.write(`{ "queue": ${JSON.stringify(queue)},\n${text} }`);
+    const { code, out } = await runHere(["run", "--check", routes.path]);
+    assert.equal(code, 2, out);
+    assert.match(out.slice(routes.path.length + 1), expected);
+  }
+});
+
 Deno.test("--check looks at the status page's token, once for all routes", async () => {
   using routes = new Routes("");
   const { directory } = routes;

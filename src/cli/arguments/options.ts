@@ -310,19 +310,15 @@ export function tlsOptionsOf(options: object): { readonly tls?: () => Promise<Tl
  * @param remote The server.
  * @param options What was given.
  * @param listens Where it listens besides.
- * @throws {UsageError} An option is out of range.
+ * @throws {OptionError} An option is out of range.
  */
 export function remoteNeeds(
   remote: Remote,
   options: object,
   listens: readonly Listen[],
 ): Required<Pick<Needs, "remotes" | "sources" | "listens">> {
-  try {
-    const needs = wayNeeds(remote, wayOf(options));
-    return { ...needs, listens: [...listens, ...needs.listens] };
-  } catch (error) {
-    throw asUsageError(error);
-  }
+  const needs = wayNeeds(remote, wayOf(options));
+  return { ...needs, listens: [...listens, ...needs.listens] };
 }
 
 async function readText(path: string, flag: string): Promise<string> {
@@ -336,18 +332,14 @@ async function readText(path: string, flag: string): Promise<string> {
 /**
  * Makes what cuts the input into packets.
  *
- * @throws {UsageError} The options leave no room for a packet.
+ * @throws {OptionError} The options leave no room for a packet.
  */
 export function splitterFor(
   { input, output = input, maxPacketBytes, oversize = "fail" }: FramingOptions & {
     readonly maxPacketBytes: number;
   },
 ): PacketSplitter {
-  try {
-    return new PacketSplitter({ input, output, maxPacketBytes, oversize });
-  } catch (error) {
-    throw asUsageError(error);
-  }
+  return new PacketSplitter({ input, output, maxPacketBytes, oversize });
 }
 
 /** A value that the library finds out of range is one that the user gave. */
