@@ -12,6 +12,7 @@
  * @module
  */
 
+import { OptionError } from "../base/errors.ts";
 import { exitCodeOf, explain, UsageError } from "./terminal/exit_code.ts";
 import { complain } from "./terminal/output.ts";
 import type { StandardInput, StandardOutput, Stdio } from "./terminal/stdio.ts";
@@ -28,7 +29,12 @@ export type { StandardInput, StandardOutput, Stdio };
 export async function main(args: readonly string[], io: Stdio = Deno): Promise<number> {
   try {
     return await run(args, io);
-  } catch (error) {
+  } catch (thrown) {
+    let error: unknown = thrown;
+    if (thrown instanceof OptionError) {
+      const { asUsageError } = await import("./arguments/options.ts");
+      error = asUsageError(thrown);
+    }
     let words = `sendq: ${explain(error)}\n`;
     if (error instanceof UsageError) {
       const { usageOf } = await import("./program.ts");
@@ -48,14 +54,7 @@ async function run(args: readonly string[], io: Stdio): Promise<number> {
   if (args[0] === "enqueue") {
     const { enqueue, plainArguments } = await import("./commands/enqueue_packets.ts");
     const plain = plainArguments(args.slice(1));
-    if (plain !== undefined) {
-      try {
-        return await enqueue(plain.texts, plain.options, io);
-      } catch (error) {
-        const { asUsageError } = await import("./arguments/options.ts");
-        throw asUsageError(error);
-      }
-    }
+    if (plain !== undefined) return await enqueue(plain.texts, plain.options, io);
   }
   const { runProgram } = await import("./program.ts");
   return await runProgram(args, io);

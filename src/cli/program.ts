@@ -6,7 +6,6 @@
 
 import { type Argument, Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };
-import { OptionError } from "../base/errors.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "./terminal/exit_code.ts";
 import { colorsWelcome, complain, printTextSync } from "./terminal/output.ts";
 import { printable } from "./terminal/figures.ts";
@@ -67,10 +66,6 @@ export async function runProgram(args: readonly string[], io: Stdio): Promise<Ex
     await program.parseAsync(args.length === 0 ? ["help"] : helpFor(args), { from: "user" });
     return code;
   } catch (error) {
-    if (error instanceof OptionError) {
-      const { asUsageError } = await import("./arguments/options.ts");
-      throw asUsageError(error);
-    }
     if (!(error instanceof CommanderError)) throw error;
     return error.exitCode === 0 ? ExitCode.DONE : ExitCode.USAGE;
   }

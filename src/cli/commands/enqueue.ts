@@ -10,7 +10,6 @@ import {
   addOversizeOption,
   addQueueOption,
   addQueueOptions,
-  asUsageError,
   framingHelp,
 } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
@@ -74,11 +73,7 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
       // A route file says how packets come on stdin, whether it is read or not.
       const isOfFile = command.getOptionValueSource("input") === "config";
       const { input: _, ...others } = options;
-      try {
-        const isGiven = givesPackets(texts, options);
-        finish(await enqueue(texts, isOfFile && isGiven ? others : options, io));
-      } catch (error) {
-        throw asUsageError(error);
-      }
+      const isGiven = givesPackets(texts, options);
+      finish(await enqueue(texts, isOfFile && isGiven ? others : options, io));
     });
 }

@@ -106,6 +106,20 @@ export async function enqueue(
   options: EnqueueCommandOptions,
   io: Stdio,
 ): Promise<ExitCode> {
+  try {
+    return await enqueueAll(texts, options, io);
+  } catch (error) {
+    // A path that is none, or more than a database takes at once.
+    const { asUsageError } = await import("../arguments/options.ts");
+    throw asUsageError(error);
+  }
+}
+
+async function enqueueAll(
+  texts: readonly string[],
+  options: EnqueueCommandOptions,
+  io: Stdio,
+): Promise<ExitCode> {
   const { queue: path, input, output, file: files = [], json = false } = options;
   const { maxPacketBytes, oversize = "fail" } = options;
   const given = givesPackets(texts, options);

@@ -136,7 +136,7 @@ async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<
     libc,
     files: connectionFilesOf(options),
   });
-  const proxy = proxyIn(remote, options);
+  const proxy = viaOf(remote, viaOptionsOf(options));
   const report = new Report(remote, proxy, options.json ?? false, io);
   const dialer = await dialerTo(remote, proxy, options);
   const startedMs = systemClock.nowMs();
@@ -167,14 +167,6 @@ type ProbedWire = TcpWire | TlsWire | UnixWire;
 
 interface ProbeDialer extends Dialer {
   dial(...how: Parameters<Dialer["dial"]>): Promise<ProbedWire>;
-}
-
-function proxyIn(remote: Remote, options: ProbeOptions): ProxyServer | undefined {
-  try {
-    return viaOf(remote, viaOptionsOf(options));
-  } catch (error) {
-    throw asUsageError(error);
-  }
 }
 
 async function dialerTo(

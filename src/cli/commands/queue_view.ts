@@ -13,7 +13,6 @@ import type {
 } from "../../queue/inspect/inspection.ts";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
-import { asUsageError } from "../arguments/options.ts";
 import type { OptionAdder } from "../arguments/option_adder.ts";
 import { fileOf, passwordOf, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions, type Needs } from "../../permissions/permissions.ts";
@@ -84,16 +83,12 @@ export async function openForLooking(queue: string): Promise<Inspector> {
 /**
  * The same for a queue of a spool.
  *
- * @throws {UsageError} The spool has none of this name.
+ * @throws {OptionError} The spool has none of this name.
  */
 export async function inspectorInSpool(address: string): Promise<Inspector> {
   const { spoolInspector } = await import("../../spool/spool.ts");
   const { file, name } = parseSpoolAddress(address);
-  try {
-    return await spoolInspector(file, name);
-  } catch (error) {
-    throw asUsageError(error);
-  }
+  return await spoolInspector(file, name);
 }
 
 /**

@@ -12,10 +12,9 @@ import { isQueueUrl } from "../../postgres/address.ts";
 import type { SpareSpace } from "../../queue/guarded_store.ts";
 import type { Inspector, InspectRange } from "../../queue/inspect/inspection.ts";
 import { firstOf } from "../../queue/inspect/pages.ts";
-import type { IdRange, RequeuedPackets } from "../../queue/options.ts";
-import type { OutboundQueue } from "../../queue/queue.ts";
+import type { IdRange } from "../../queue/options.ts";
 import { mergeRanges } from "../../queue/store/id_ranges.ts";
-import { addQueueOption, asUsageError, QUEUE_THERE } from "../arguments/options.ts";
+import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import {
   checkInPlace,
@@ -195,7 +194,7 @@ async function requeue(
   let firstId: number | undefined, lastId = 0;
   using inspector = await openForLooking(path);
   for await (const range of stepsOf(inspector, ranges, true)) {
-    const moved = await putBack(queue, range, ttl);
+    const moved = await queue.requeue(range, { ttlMs: ttl });
     packets += moved.packets;
     bytes += moved.bytes;
     damagedPackets += moved.damagedPackets;
@@ -219,18 +218,6 @@ async function requeue(
   const now = firstId === lastId ? `now packet ${firstId}` : `now packets ${firstId} to ${lastId}`;
   await printLine(io, `requeued ${wordsOf(packets, bytes, true)}, ${now}`);
   return ExitCode.DONE;
-}
-
-async function putBack(
-  queue: OutboundQueue,
-  range: IdRange,
-  ttlMs: number | undefined,
-): Promise<RequeuedPackets> {
-  try {
-    return await queue.requeue(range, { ttlMs });
-  } catch (error) {
-    throw asUsageError(error);
-  }
 }
 
 /** @throws {UsageError} None of the ways to say which packets was taken, or several. */

@@ -7,7 +7,6 @@
 import { resolveQueueOptions } from "../../queue/options.ts";
 import { limitsOf, type SenderOptions } from "../../sender/options.ts";
 import {
-  asUsageError,
   checkPageAddress,
   type DeliveryCommandOptions,
   deliveryOptionsOf,
@@ -43,16 +42,12 @@ export function senderOptionsWithoutFiles(plan: SessionPlan): SenderOptions {
  * for permissions that only they need.
  *
  * @param plan What to do.
- * @throws {UsageError} There is one.
+ * @throws {OptionError | UsageError} There is one.
  */
 export function checkPlan(plan: SessionPlan): void {
-  try {
-    resolveQueueOptions(queueOptionsOf(plan.options));
-    limitsOf(senderOptionsWithoutFiles(plan));
-    checkPageAddress(plan.options);
-  } catch (error) {
-    throw asUsageError(error);
-  }
+  resolveQueueOptions(queueOptionsOf(plan.options));
+  limitsOf(senderOptionsWithoutFiles(plan));
+  checkPageAddress(plan.options);
 }
 
 function withoutFiles(options: DeliveryCommandOptions): DeliveryCommandOptions {
