@@ -122,9 +122,7 @@ export class Access {
 
 /** Why a request is not answered as it wishes. */
 export interface Refusal {
-  /** Its status in HTTP. */
   readonly status: 401 | 403 | 429;
-  /** In words. */
   readonly reason: string;
 }
 

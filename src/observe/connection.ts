@@ -34,7 +34,6 @@ export class ReaderConnection extends Duplex {
   #idleSinceMs: number;
   #cancelCut: () => void = () => {};
 
-  /** @param conn Taken over. */
   constructor(conn: Deno.Conn, clock: Clock) {
     super({ allowHalfOpen: true });
     this.#conn = conn;
@@ -127,15 +126,11 @@ export class ReaderConnection extends Duplex {
     done(); // An error on the way to a reader is nobody's concern.
   }
 
-  /** What node's servers ask of a socket beside a stream; the times are ours. */
+  // What node's servers ask of a socket beside a stream; the times are ours.
   readonly setTimeout = (): this => this;
-  /** Likewise. */
   readonly setNoDelay = (): this => this;
-  /** Likewise. */
   readonly setKeepAlive = (): this => this;
-  /** Likewise. */
   readonly ref = (): this => this;
-  /** Likewise. */
   readonly unref = (): this => this;
 }
 
@@ -150,11 +145,7 @@ export class AnswerTime {
   #cancel: () => void = () => {};
   #isOver = false;
 
-  /**
-   * @param clock Time.
-   * @param cut Ends the connection.
-   * @param onOver Told when the answer is over.
-   */
+  /** @param cut Ends the connection. */
   constructor(clock: Clock, cut: () => void, onOver: () => void) {
     this.#clock = clock;
     this.#cut = cut;

@@ -11,15 +11,13 @@
 
 import type { ReplicationStats, StandbyStats } from "../base/cluster_stats.ts";
 import type { VerdictKind } from "../delivery/liveness.ts";
-import type { SenderState } from "../delivery/status.ts";
-import type { SenderStats } from "../delivery/status.ts";
+import type { SenderState, SenderStats } from "../delivery/status.ts";
 import type { Condition } from "../sender/condition.ts";
 import type { Sender } from "../sender/sender.ts";
 import { verdictToTell } from "../sender/verdict_meaning.ts";
 
 /** What a figure of a queue is read from. */
 export interface QueueReading {
-  /** How things stand. */
   readonly stats: Pick<SenderStats, "queue">;
   /** The wall clock, in milliseconds since 1970. */
   readonly wallMs: number;
@@ -29,13 +27,10 @@ export interface QueueReading {
 
 /** What a figure of a sender is read from. */
 export interface Reading extends QueueReading {
-  /** How things stand. */
   readonly stats: SenderStats;
-  /** What the sender is doing. */
   readonly state: SenderState;
-  /** The verdict on the path; undefined where there is none to tell. */
+  /** Undefined where there is none to tell. */
   readonly verdict: VerdictKind | undefined;
-  /** The tone of the sender's condition. */
   readonly tone: Condition["tone"];
 }
 
@@ -442,12 +437,7 @@ export const FIGURES: readonly Figure[] = [
   },
 ];
 
-/**
- * Reads a sender. Costs microseconds; the queue's table is not touched.
- *
- * @param sender Whom to read.
- * @param wallMs The wall clock.
- */
+/** Reads a sender. Costs microseconds; the queue's table is not touched. */
 export function readSender(sender: Sender, wallMs: number): Reading {
   return {
     stats: sender.stats(),

@@ -20,9 +20,7 @@ import {
 
 /** What they are read from. */
 export interface ForwarderReading extends QueueReading {
-  /** How things stand. */
   readonly stats: ForwarderStats;
-  /** What it is doing. */
   readonly state: ForwarderState;
 }
 
@@ -89,7 +87,6 @@ export const FORWARDER_FIGURES: readonly Figure<ForwarderReading>[] = [
   },
 ];
 
-/** Reads a forwarder. */
 export function readForwarder(forwarder: ReadableForwarder, wallMs: number): ForwarderReading {
   return {
     stats: forwarder.stats(),

@@ -1,6 +1,5 @@
 /**
- * A forwarder's status over HTTP: health for whoever restarts it, figures for Prometheus, JSON
- * for programs, and a few lines for people.
+ * A forwarder's status over HTTP.
  *
  * @module
  */
@@ -21,6 +20,7 @@ import { outageWords } from "../sender/outage.ts";
 import type { Access } from "./access.ts";
 import { FORWARDER_FIGURES, readForwarder } from "./forwarder_figures.ts";
 import type { HttpAnswer, HttpRequest } from "./listener.ts";
+import { Progress } from "./progress.ts";
 import { PROMETHEUS_CONTENT_TYPE, textOfFigures } from "./prometheus.ts";
 import { methodRefusal, refuse, respond, serve, text } from "./serve.ts";
 import type { StatusServer, StatusServerOptions } from "./status_server.ts";
@@ -106,16 +106,14 @@ class ForwarderView {
   readonly #forwarder: ReadableForwarder;
   readonly #clock: Clock;
   readonly #limitMs: number;
-  #removedThroughId: number;
-  #waitingSinceMs: number | undefined;
-  #unstorableSinceMs: number | undefined;
+  readonly #progress: Progress;
   #cancelLook: () => void = () => {};
 
   constructor(forwarder: ReadableForwarder, clock: Clock, limitMs: number) {
     this.#forwarder = forwarder;
     this.#clock = clock;
     this.#limitMs = limitMs;
-    this.#removedThroughId = forwarder.queue.removedThroughId;
+    this.#progress = new Progress(clock, forwarder.queue.removedThroughId);
     this.#watch();
   }
 
@@ -128,26 +126,20 @@ class ForwarderView {
     this.#measure();
   }
 
-  /** For how long packets wait and none has left the file. */
-  #measure(): number {
+  #measure(): ReturnType<Progress["measure"]> {
     const { queue } = this.#forwarder;
-    const nowMs = this.#clock.nowMs();
-    const progressed = queue.removedThroughId > this.#removedThroughId;
-    this.#removedThroughId = queue.removedThroughId;
-    const fails = queue.stats().storeFailure !== undefined;
-    this.#unstorableSinceMs = fails ? this.#unstorableSinceMs ?? nowMs : undefined;
-    if (queue.stats().packets === 0) this.#waitingSinceMs = undefined;
-    else if (progressed) this.#waitingSinceMs = nowMs;
-    else this.#waitingSinceMs ??= nowMs;
-    return nowMs - (this.#waitingSinceMs ?? nowMs);
+    const { packets, storeFailure } = queue.stats();
+    return this.#progress.measure({
+      reached: queue.removedThroughId,
+      isWaiting: packets > 0,
+      failsToStore: storeFailure !== undefined,
+    });
   }
 
   health(): ForwarderHealth {
-    const undeliverableMs = this.#measure();
+    const { undeliverableMs, unstorableMs } = this.#measure();
     const { state, condition, queue, queueFailure } = this.#forwarder;
     const isLate = undeliverableMs > this.#limitMs;
-    const nowMs = this.#clock.nowMs();
-    const unstorableMs = nowMs - (this.#unstorableSinceMs ?? nowMs);
     const ok = state !== "closed" && queueFailure === undefined && !isLate &&
       unstorableMs <= this.#limitMs;
     const words = `${condition.headline}. ${condition.detail}`;

@@ -160,11 +160,9 @@ interface View {
 interface RouteView extends View {
   /** Its figures; none where there is no sender. */
   readings(labels: Readonly<Record<string, string>>): readonly LabelledReading[];
-  /** Whether it does its work, and what is to be said of it. */
   health(): Pick<Health, "ok" | "reason">;
-  /** How it stands, in one row of the list of routes. */
   summary(route: string): RouteSummary;
-  /** How it stands, as `/status` has it. */
+  /** As `/status` has it. */
   report(): Promise<unknown>;
 }
 
@@ -243,18 +241,15 @@ class SenderView implements RouteView {
     this.#monitor.stop();
   }
 
-  /** See {@linkcode RouteView.readings}. */
   readings(labels: Readonly<Record<string, string>> = {}): readonly LabelledReading[] {
     const reading = readSender(this.#sender, this.#clock.wallMs());
     return [{ reading, labels: { ...labels, remote: this.#sender.remote } }];
   }
 
-  /** Whether it does its work. */
   health(): Health {
     return this.#monitor.health();
   }
 
-  /** How it stands, in one row of the list of routes. */
   summary(route: string): RouteSummary {
     return summaryOf(route, this.#sender, this.#clock.wallMs());
   }
@@ -323,7 +318,6 @@ class SenderView implements RouteView {
     return respond(200, "text/event-stream", body);
   }
 
-  /** How things stand. */
   async report(): Promise<StatusReport> {
     const report = this.#monitor.report();
     if (this.#head === undefined || report.oldestPacket === null) return report;
@@ -386,7 +380,6 @@ class RoutesView implements View {
     for (const [name, sender] of Object.entries(senders)) this.show(name, sender);
   }
 
-  /** See {@linkcode RoutesStatusServer.show}. */
   show(name: string, shown: ShownSender): void {
     if (name === "") {
       throw new OptionError("name", name, "must not be empty: a route's page is at /r/NAME/");
@@ -475,11 +468,8 @@ export class OldestHead {
   #reading: Promise<void> | undefined;
 
   /**
-   * Makes it; nothing is read yet.
-   *
    * @param read Reads the packets that follow an id, for anybody. Not `readBatches`, which is the
    *   sender's.
-   * @param clock Time.
    */
   constructor(read: (afterId: number) => Promise<readonly StoredPacket[]>, clock: Clock) {
     this.#read = read;

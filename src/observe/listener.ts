@@ -36,7 +36,6 @@ const BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 export interface HttpRequest {
   readonly method: string;
   readonly pathname: string;
-  /** Who asks. */
   readonly peer: string;
   /** A header by its name in lower case; `host` also where HTTP/2 calls it otherwise. */
   readonly header: (name: string) => string | undefined;
@@ -54,13 +53,11 @@ export interface HttpAnswer {
 
 /** What an {@linkcode HttpListener} works with. */
 export interface HttpListenerOptions {
-  /** Where readers connect; closed with this. */
+  /** Closed with this. */
   readonly listener: Deno.Listener;
-  /** Time. */
   readonly clock: Clock;
-  /** Told what a person may want to know. */
   readonly logger: Logger;
-  /** Answers; may throw. */
+  /** May throw. */
   readonly answer: (request: HttpRequest) => Promise<HttpAnswer>;
   /** What to answer where a request cannot be understood, or answering failed. */
   readonly failure: (status: 400 | 500) => HttpAnswer;
@@ -78,7 +75,6 @@ export class HttpListener {
   #closing = false;
   #onEmpty: () => void = () => {};
 
-  /** @param options Where, and who answers. */
   constructor(options: HttpListenerOptions) {
     this.#options = options;
     this.#http1 = http.createServer({ requireHostHeader: false, maxHeaderSize: 16 * 1024 });

@@ -16,6 +16,7 @@ import type { Condition } from "../sender/condition.ts";
 import { kindOf, outageWords } from "../sender/outage.ts";
 import { behindOf, type Sender } from "../sender/sender.ts";
 import { verdictToTell } from "../sender/verdict_meaning.ts";
+import { Progress } from "./progress.ts";
 
 /** A sample is taken this often. */
 const SAMPLE_INTERVAL_MS = 1000;
@@ -148,21 +149,15 @@ export class Monitor {
   readonly #samples: Sample[] = [];
   #eventCount = 0;
   #lastFailure: StatusEvent | null = null;
-  #reached: number;
-  #undeliveredSinceMs: number | undefined;
-  #unstorableSinceMs: number | undefined;
+  readonly #progress: Progress;
   #cancelTimer: () => void = () => {};
 
-  /**
-   * @param sender Whom to watch.
-   * @param undeliverableLimitMs How long nothing may be delivered.
-   */
   constructor(sender: Sender, clock: Clock, undeliverableLimitMs: number) {
     this.#sender = sender;
     this.#clock = clock;
     this.#limitMs = undeliverableLimitMs;
     this.#watchedSinceMs = clock.wallMs();
-    this.#reached = this.#reachedBy(sender.stats());
+    this.#progress = new Progress(clock, this.#reachedBy(sender.stats()));
     this.#statuses = behindOf(sender).statuses();
     void this.#follow();
     this.#sample();
@@ -178,7 +173,6 @@ export class Monitor {
     return this.#events.map(({ event }) => event);
   }
 
-  /** How things stand. */
   report(): StatusReport {
     const stats = this.#sender.stats();
     const { state, outage } = this.#sender;
@@ -202,13 +196,9 @@ export class Monitor {
     };
   }
 
-  /** Whether the sender does its work. */
   health(): Health {
     const stats = this.#sender.stats();
-    const nowMs = this.#clock.nowMs();
-    this.#measureDelivery(stats, nowMs);
-    const undeliverableMs = nowMs - (this.#undeliveredSinceMs ?? nowMs);
-    const unstorableMs = nowMs - (this.#unstorableSinceMs ?? nowMs);
+    const { undeliverableMs, unstorableMs } = this.#measure(stats);
     const { condition: { headline, detail }, outage, queueFailure, state, verdict } = this.#sender;
     const closed = state === "closed";
     // A person has to see to it, and no time will mend it.
@@ -286,8 +276,7 @@ export class Monitor {
   #sample(): void {
     this.#cancelTimer = this.#clock.setTimer(SAMPLE_INTERVAL_MS, () => this.#sample());
     const stats = this.#sender.stats();
-    const nowMs = this.#clock.nowMs();
-    this.#measureDelivery(stats, nowMs);
+    this.#measure(stats);
     this.#samples.push(this.#sampleOf(stats));
     if (this.#samples.length > MAX_SAMPLES) this.#samples.shift();
     this.#tell({ kind: "sample" });
@@ -312,17 +301,13 @@ export class Monitor {
    * or, where something else confirms than the kernel, that are not confirmed, and nothing
    * leaves the queue.
    */
-  #measureDelivery(stats: SenderStats, nowMs: number): void {
+  #measure(stats: SenderStats): ReturnType<Progress["measure"]> {
     const byKernel = stats.confirmedBy === "kernel";
-    const waiting = stats.queue.packets > (byKernel ? stats.heldPackets : 0);
-    const reached = this.#reachedBy(stats);
-    const progressed = reached > this.#reached;
-    this.#reached = reached;
-    const fails = stats.queue.storeFailure !== undefined;
-    this.#unstorableSinceMs = fails ? this.#unstorableSinceMs ?? nowMs : undefined;
-    if (!waiting) this.#undeliveredSinceMs = undefined;
-    else if (progressed) this.#undeliveredSinceMs = nowMs;
-    else this.#undeliveredSinceMs ??= nowMs;
+    return this.#progress.measure({
+      reached: this.#reachedBy(stats),
+      isWaiting: stats.queue.packets > (byKernel ? stats.heldPackets : 0),
+      failsToStore: stats.queue.storeFailure !== undefined,
+    });
   }
 
   #reachedBy({ confirmedBy, ackedBytes }: SenderStats): number {

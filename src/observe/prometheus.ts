@@ -19,17 +19,11 @@ export const PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8
 
 /** A reading, and what its figures are labelled with. */
 export interface LabelledReading<R = Reading> {
-  /** The figures. */
   readonly reading: R;
-  /** Put on every figure. */
   readonly labels: Readonly<Record<string, string>>;
 }
 
-/**
- * Writes readings as text, of each figure those of all of them.
- *
- * @param readings What to write.
- */
+/** Writes readings as text, of each figure those of all of them. */
 export function prometheusText(readings: readonly LabelledReading[]): string {
   return textOfFigures(FIGURES, readings);
 }
@@ -70,7 +64,6 @@ function labelsOf(labels: Readonly<Record<string, string>>): string {
   }).join(",");
 }
 
-/** What a figure is called in Prometheus. */
 export function prometheusName({ name, unit, kind }: Omit<Figure, "points">): string {
   return escapeName(name) + (UNITS[unit] ?? "") + (kind === "counter" ? "_total" : "");
 }

@@ -17,7 +17,7 @@ const CLOSE_GRACE_MS = 1000;
 
 /** What answers. */
 export interface Service {
-  /** Answers a request, whoever it comes from. */
+  /** Whoever a request comes from. */
   answer(request: HttpRequest): Promise<HttpAnswer>;
   /** Ends what is under way. */
   stop(): void;
@@ -93,7 +93,6 @@ export function text(
   return respond(status, "text/plain; charset=utf-8", body, headers);
 }
 
-/** An answer of any type. */
 export function respond(
   status: number,
   type: string,

@@ -22,7 +22,6 @@ import { formatHostPort } from "../base/remote.ts";
  */
 export type PostgresDurability = "machine-loss" | "power-loss" | "process-crash";
 
-/** All of them. */
 export const DURABILITIES: readonly PostgresDurability[] = [
   "machine-loss",
   "power-loss",
@@ -37,7 +36,6 @@ export const DURABILITIES: readonly PostgresDurability[] = [
  */
 export type Weaker = "refuse" | "warn";
 
-/** Both. */
 export const WEAKER: readonly Weaker[] = ["refuse", "warn"];
 
 /** How a connection is protected. */
@@ -47,19 +45,15 @@ export type SslMode = "disable" | "require" | "verify-full";
 export interface QueueAddress {
   /** The servers; one of them is the primary. */
   readonly hosts: readonly { readonly hostname: string; readonly port: number }[];
-  /** The database. */
   readonly database: string;
-  /** Who logs in. */
   readonly user: string;
-  /** With what; `undefined`: without. */
   readonly password: string | undefined;
-  /** Whether TLS is spoken, and the server's certificate checked. */
   readonly sslMode: SslMode;
   /** The queue's name; empty where the URL has none. */
   readonly name: string;
-  /** What a commit has to survive, where the URL says it. */
+  /** `undefined`: the URL does not say it. */
   readonly durability: PostgresDurability | undefined;
-  /** What to do where it does not, where the URL says it. */
+  /** Likewise. */
   readonly weaker: Weaker | undefined;
 }
 

@@ -19,28 +19,20 @@ const LONGEST_MS = 3_600_000;
 
 /** What one connection after the other has taught of the way to a database. */
 export class AnswerTime {
-  /** What a question without bytes may take when it is asked for the first time. */
+  /** What a question without bytes may take at first. */
   readonly shortestMs: number;
   readonly #longestMs: number;
   #bytesPerMs = HIGHEST_BYTES_PER_MS;
   /** How often in a row a question was given up, by its SQL, of which there are a few. */
   readonly #givenUp = new Map<string, number>();
 
-  /**
-   * @param shortestMs What a question without bytes may take.
-   * @param longestMs What any may, however often it was given up.
-   */
+  /** @param longestMs What any question may take, however often it was given up. */
   constructor(shortestMs: number, longestMs: number = LONGEST_MS) {
     this.shortestMs = shortestMs;
     this.#longestMs = Math.max(longestMs, shortestMs);
   }
 
-  /**
-   * How long an answer is waited for.
-   *
-   * @param text The question's SQL.
-   * @param bytes What travels with it.
-   */
+  /** How long the answer to a question is waited for that so many bytes travel with. */
   allowedMs(text: string, bytes: number): number {
     const times = this.#givenUp.get(text) ?? 0;
     const allowedMs = (this.shortestMs + bytes / this.#bytesPerMs) * 2 ** times;

@@ -59,14 +59,11 @@ function asItIs<T>(value: T): T {
   return value;
 }
 
-/** A row of an answer. */
 export type Row = Readonly<Record<string, unknown>>;
 
 /** How to use a database. */
 export interface DatabaseOptions {
-  /** Where it is. */
   readonly address: QueueAddress;
-  /** Time. */
   readonly clock: Clock;
   /**
    * After this, a connection that does not answer is given up; a question of many bytes, and one
@@ -88,13 +85,11 @@ export interface DatabaseOptions {
   readonly primary?: Primary;
   /** Asked first on each connection. */
   readonly hello?: { readonly text: string; readonly args: readonly unknown[] };
-  /** Called for each notification. */
   readonly onNotify?: () => void;
 }
 
 /** What came back. */
 export interface Answer {
-  /** Its rows. */
   readonly rows: readonly Row[];
   /** Whether a wait for a standby was given up meanwhile: then it is no acknowledgement. */
   readonly unreplicated: boolean;
@@ -158,7 +153,6 @@ export class Database {
   /** From then on no answer is waited for longer than that of a small question. */
   #hurryAtMs = Infinity;
 
-  /** @param options Where it is, and how long it may take. */
   constructor(options: DatabaseOptions) {
     this.#options = options;
     this.#time = new AnswerTime(options.answerTimeoutMs, options.longestAnswerMs);
@@ -166,7 +160,6 @@ export class Database {
     this.#unsubscribe = this.#primary.subscribe(() => this.#leaveOldPrimary());
   }
 
-  /** The time by which it waits. */
   get clock(): Clock {
     return this.#options.clock;
   }

@@ -11,21 +11,19 @@ import { BatchPacker } from "../queue/store/batches.ts";
 
 /** How much one call takes. */
 export interface BatchBounds {
-  /** The most packets; at least 1. */
+  /** At least 1. */
   readonly maxPackets: number;
-  /** The most bytes; a single packet may have more. */
+  /** A single packet may have more. */
   readonly maxBytes: number;
 }
 
 /** What one call stores. */
 export interface EdgeBatch {
-  /** The id of its last packet, in the file. */
+  /** In the file. */
   readonly lastId: number;
-  /** That packet's checksum. */
+  /** The last packet's checksum. */
   readonly lastCrc: number;
-  /** How many there are. */
   readonly packets: number;
-  /** Their bytes, one behind the other. */
   readonly payload: Uint8Array;
   /** The same as rows of the database have them. */
   readonly runs: readonly PacketBatch[];

@@ -25,13 +25,11 @@ export interface EdgeNotice {
   readonly deadPackets: number;
 }
 
-/** What the cluster has of a file. */
+/** What the cluster has of a file; `sql/edges.ts` says what it means. */
 export interface EdgeKnown {
-  /** The highest id of the file that the cluster has; 0: none. */
+  /** 0: nothing. */
   readonly through: number;
-  /** When the file has stored that packet. */
   readonly markMs: number;
-  /** That packet's checksum. */
   readonly markCrc: number;
 }
 
@@ -47,39 +45,32 @@ export interface Namesake {
   readonly namesake: string;
   /** The highest id of that file which the cluster has. */
   readonly through: number;
-  /** How long ago that one was heard of. */
   readonly seenAgoMs: number;
 }
 
-/** There is no room for all of it. */
+/** There is no room for all of it; what there is may be less than 0. */
 export interface Room {
-  /** For how many packets there is; may be less than 0. */
   readonly roomPackets: number;
-  /** For how many bytes there is; may be less than 0. */
   readonly roomBytes: number;
 }
 
 /** The database did not do it, or has not answered: begin anew, which tells. */
 export class ClusterError extends Error {
-  /** The class by name. */
   override readonly name = "ClusterError";
 }
 
 /** What calls are made with. */
 export interface EdgeCallsOptions {
-  /** Where the queue is. */
   readonly database: Database;
   /** The queue's name there. */
   readonly name: string;
   /** Its address, without the password. */
   readonly path: string;
-  /** What a commit has to survive. */
   readonly durability: PostgresDurability;
   /** What people call the edge. */
   readonly edge: string;
-  /** The most packets that the cluster's queue may hold. */
+  /** The most that the cluster's queue may hold. */
   readonly maxPackets: number;
-  /** The most bytes. */
   readonly maxBytes: number;
   /** By which it is known how long packets are worth sending. */
   readonly clock: Clock;
@@ -92,7 +83,6 @@ const FORWARD = "SELECT sendq.edge_forward($1, $2, $3, $4, $5, $6, $7, $8) AS an
 export class EdgeCalls {
   readonly #options: EdgeCallsOptions;
 
-  /** @param options The queue and the edge. */
   constructor(options: EdgeCallsOptions) {
     this.#options = options;
   }
@@ -132,10 +122,7 @@ export class EdgeCalls {
    * Stores packets, all or none, behind those that the session has.
    *
    * @param id The file.
-   * @param session With what was stored so far.
-   * @param batch The packets.
    * @param markMs When the file has stored the last of them.
-   * @param notice What the edge says of itself.
    * @returns `undefined`: they are stored.
    * @throws {ClusterError} It is not known, or they are not.
    */
@@ -189,7 +176,6 @@ export class EdgeCalls {
     await database.ask("SELECT sendq.ring($1)", [name]).catch(() => {});
   }
 
-  /** Ends the connection, whatever is under way on it. */
   close(): void {
     this.#options.database.close();
   }

@@ -9,17 +9,10 @@ import { FencedError, messageOf, QueueFileError, type QueueFileReason } from "..
 
 /** A connection could not be made, or ended before the answer came. */
 export class ConnectionLostError extends Error {
-  /** The class by name. */
   override readonly name = "ConnectionLostError";
   /** Whether the question may have reached the database. */
   readonly sent: boolean;
 
-  /**
-   * Makes the error.
-   *
-   * @param message What happened.
-   * @param sent Whether the question may have reached the database.
-   */
   constructor(message: string, sent: boolean, options?: ErrorOptions) {
     super(message, options);
     this.sent = sent;
@@ -28,15 +21,8 @@ export class ConnectionLostError extends Error {
 
 /** A server speaks no TLS, and the address asks for it. */
 export class NoTlsError extends Error {
-  /** The class by name. */
   override readonly name = "NoTlsError";
 
-  /**
-   * Makes the error.
-   *
-   * @param server Which one.
-   * @param sslMode What the address says.
-   */
   constructor(server: string, sslMode: SslMode, options?: ErrorOptions) {
     super(`the server ${server} speaks no TLS, and sslmode=${sslMode} asks for it`, options);
   }
@@ -49,16 +35,10 @@ export function sqlStateOf(error: unknown): string | undefined {
   return typeof code === "string" ? code : undefined;
 }
 
-/** What the server says besides. */
-export function detailOf(error: unknown): string {
-  const detail = error instanceof Error && "detail" in error ? error.detail : undefined;
-  return typeof detail === "string" ? detail : "";
-}
-
-/** What the server advises; empty: nothing. */
-function hintOf(error: unknown): string {
-  const hint = error instanceof Error && "hint" in error ? error.hint : undefined;
-  return typeof hint === "string" ? hint : "";
+/** What the server says besides, or advises; empty: nothing. */
+export function saidBesides(error: unknown, field: "detail" | "hint"): string {
+  const words: unknown = Object(error)[field];
+  return typeof words === "string" ? words : "";
 }
 
 const SETUP = "Run sendq postgres setup as a user who may create roles and schemas.";
@@ -127,7 +107,6 @@ export function goneBack(path: string, options?: ErrorOptions): FencedError {
 /**
  * Translates what went wrong in a call that is over: nothing of it is stored.
  *
- * @param error What was thrown.
  * @param path The queue's address, without the password.
  */
 export function queueErrorOf(error: unknown, path: string): unknown {
@@ -145,8 +124,9 @@ export function queueErrorOf(error: unknown, path: string): unknown {
   if (state === undefined) return error;
   if (state === "SQ004") return takenOver(path, { cause: error });
   if (state === "SQ007") return goneBack(path, { cause: error });
-  if (state === "42501" && hintOf(error) !== "") {
-    return make("read-only", messageOf(error), `${NOTHING} To allow it: ${hintOf(error)}.`);
+  const hint = saidBesides(error, "hint");
+  if (state === "42501" && hint !== "") {
+    return make("read-only", messageOf(error), `${NOTHING} To allow it: ${hint}.`);
   }
   const meaning = MEANINGS[state];
   if (meaning !== undefined) {
@@ -162,11 +142,7 @@ export function queueErrorOf(error: unknown, path: string): unknown {
 /** There is no such queue, or not any more. */
 export const NO_QUEUE = "SQ001";
 
-/**
- * The error of an open queue that somebody has removed from the database.
- *
- * @param path The queue's address, without the password.
- */
+/** The error of an open queue that somebody has removed from the database. */
 export function removedQueue(path: string, cause?: unknown): QueueFileError {
   return new QueueFileError(
     "not-a-queue",

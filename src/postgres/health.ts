@@ -1,6 +1,5 @@
 /**
- * What a database says of a queue's lease and of its own standbys: one question, from which
- * `stats()`, figures, page and `sendq status` have it.
+ * What a database says of a queue's lease and of its own standbys, in one question.
  *
  * @module
  */
@@ -13,7 +12,6 @@ export const HEALTH = "SELECT sendq.health($1, $2) AS health";
 
 /** The answer. */
 export interface Health {
-  /** The lease. */
   readonly lease: {
     /** Who has it; `undefined`: nobody. A holder that has died is one until it is replaced. */
     readonly holder: string | undefined;
@@ -21,12 +19,11 @@ export interface Health {
     readonly epoch: number;
     /** Grows as long as the holder lives. */
     readonly beat: number;
-    /** For how long the holder takes a beat for good, in milliseconds. */
+    /** For how long the holder takes a beat for good. */
     readonly ttlMs: number;
     /** How old the last beat is by the database's clock. */
     readonly beatAgeMs: number;
   };
-  /** The standbys. */
   readonly replication: ReplicationStats;
   /** Why a commit means less than it should; `null`: it does not. */
   readonly weakness: string | null;

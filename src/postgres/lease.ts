@@ -51,20 +51,15 @@ export interface LeaseRow {
 }
 
 /** By what the database knows a holder. */
-export interface HeldLease {
-  /** Which tenure it is. */
-  readonly epoch: number;
+export interface HeldLease extends Pick<LeaseRow, "epoch" | "ttlMs"> {
   /** What the holder has drawn. */
   readonly tenure: string;
   /** The last beat that was answered: a database that knows fewer has gone back. */
   readonly beat: number;
-  /** For how long the holder takes a beat for good. */
-  readonly ttlMs: number;
 }
 
 /** The lease in the database. Each call may fail, or come late. */
 export interface LeaseTable {
-  /** How it stands. */
   look(): Promise<LeaseRow>;
   /** Takes it, if it is still as it was seen; `undefined`: it has changed. */
   take(
@@ -83,9 +78,7 @@ export interface LeaseTable {
     held: HeldLease,
     notice: string,
   ): Promise<number | "taken" | "gone-back">;
-  /** Gives it up. */
   leave(held: HeldLease): Promise<void>;
-  /** Ends the connection. */
   close(): void;
 }
 
@@ -99,9 +92,7 @@ export interface LeaseClock {
 
 /** How a lease is taken and kept. */
 export interface LeaseOptions {
-  /** Where it is. */
   readonly table: LeaseTable;
-  /** Time. */
   readonly clock: LeaseClock;
   /** For how long a beat is good. One whose holder says more is waited for longer. */
   readonly ttlMs: number;
@@ -216,7 +207,6 @@ export class Lease implements Tenure, HeldLease {
     return this.#lost;
   }
 
-  /** See {@linkcode Tenure.validForMs}. */
   validForMs(): number {
     if (this.#lost !== undefined || this.#isReleased) return 0;
     const leftMs = this.#validUntilMs - this.#options.clock.nowMs();
@@ -225,7 +215,6 @@ export class Lease implements Tenure, HeldLease {
     return leftMs;
   }
 
-  /** How it stands. */
   stats(): LeaseStats {
     return {
       holder: this.#options.holder,
@@ -235,19 +224,16 @@ export class Lease implements Tenure, HeldLease {
     };
   }
 
-  /** See {@linkcode Tenure.subscribeLapsed}. */
   subscribeLapsed(onLapsed: () => void): () => void {
     this.#onLapsed.add(onLapsed);
     return () => void this.#onLapsed.delete(onLapsed);
   }
 
-  /** See {@linkcode Tenure.subscribeRenewed}. */
   subscribeRenewed(onRenewed: () => void): () => void {
     this.#onRenewed.add(onRenewed);
     return () => void this.#onRenewed.delete(onRenewed);
   }
 
-  /** See {@linkcode Tenure.subscribeLost}. */
   subscribeLost(onLost: (error: FencedError) => void): () => void {
     if (this.#lost !== undefined) onLost(this.#lost);
     else this.#onLost.add(onLost);

@@ -5,7 +5,7 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import type { StoreState } from "../queue/store/contract.ts";
+import type { QueueCounts } from "../queue/inspect/inspection.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
 import { type EdgeLook, edgesIn } from "./edges_look.ts";
@@ -13,13 +13,14 @@ import { queueErrorOf } from "./errors.ts";
 import { type Health, healthOf } from "./health.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { checkVersion } from "./setup.ts";
-import { stateFields, stateOf } from "./state_of.ts";
+import { countsOf, stateFields, stateOf } from "./state_of.ts";
 import { survivesWords } from "./survives.ts";
 
 /** How a queue stands. */
 export interface QueueLook extends Health {
-  /** Its counts. */
-  readonly state: StoreState;
+  readonly counts: QueueCounts;
+  /** When the oldest packet was stored; `undefined`: there is none. */
+  readonly oldestEnqueuedAtMs: number | undefined;
   /** What the sender has said of itself with its last beat. */
   readonly notice: string;
   /** What an acknowledged packet survives, in words. */
@@ -32,13 +33,8 @@ export interface QueueLook extends Health {
 export interface Looker {
   /** The queue's address, without the password. */
   readonly path: string;
-  /**
-   * Looks once.
-   *
-   * @throws {QueueFileError} The database cannot be reached, or has no such queue.
-   */
+  /** @throws {QueueFileError} The database cannot be reached, or has no such queue. */
   look(): Promise<QueueLook>;
-  /** Ends the connection. */
   close(): void;
 }
 
@@ -62,9 +58,11 @@ export function lookerAt(options: Pick<PostgresQueueOptions, "url" | "name" | "p
         const { rows: [row = {}] } = await database.ask(LOOK, [address.name, durability]);
         checkVersion(path, Number(Object(row["opened"])["version"]));
         const health = healthOf(row["health"]);
+        const state = stateOf(stateFields(row["state"]));
         return {
           ...health,
-          state: stateOf(stateFields(row["state"])),
+          counts: countsOf(state),
+          oldestEnqueuedAtMs: state.oldestEnqueuedAtMs,
           notice: String(row["notice"]),
           survives: survivesWords(durability, health.replication, health.weakness),
           edges: await edgesIn(database, address.name),

@@ -17,7 +17,6 @@ import { ConnectionLostError, NO_QUEUE, queueErrorOf, sqlStateOf } from "./error
 
 /** What is asked: SQL with `$1` to `$3` for the queue, the producer and the number. */
 export interface Question {
-  /** The SQL. */
   readonly text: string;
   /** What stands for `$4` and so on; at each try anew, where time has a part in it. */
   readonly args: () => readonly unknown[];
@@ -28,7 +27,6 @@ export type Fields = Readonly<Record<string, unknown>>;
 
 /** What calls are made with. */
 export interface NumberedCallsOptions {
-  /** Where the queue is. */
   readonly database: Database;
   /** The queue's name there. */
   readonly name: string;
@@ -38,7 +36,7 @@ export interface NumberedCallsOptions {
   readonly closeTimeoutMs: number;
   /** Told after each change what its commit is missing; `null`: nothing. */
   readonly onWeakness?: ((words: string | null) => void) | undefined;
-  /** Told of answers that are missing. Silent by default. */
+  /** Told of answers that are missing. */
   readonly logger?: Logger | undefined;
 }
 
@@ -54,7 +52,6 @@ export class NumberedCalls {
   #missingSinceMs: number | undefined;
   #wake: (() => void) | undefined;
 
-  /** @param options Where the queue is. */
   constructor(options: NumberedCallsOptions) {
     this.#options = options;
     this.#database = options.database;

@@ -21,17 +21,15 @@ const STALE_MS = 5000;
 /** A sender looks for packets this often even when nobody has rung. */
 const POLL_MS = 1000;
 
-/** What a place is made of. */
+/** What a place is made of; see `PostgresStoreOptions`. */
 export interface PostgresPlaceOptions extends PostgresSettings {
-  /** The queue's number in its database: what its notifications are called after. */
+  /** Its notifications are called after it. */
   readonly queueId: number;
-  /** Its address, without the password. */
   readonly path: string;
   /** The connection over which it was found. */
   readonly database: Database;
   /** How further connections are made. */
   readonly connection: DatabaseOptions;
-  /** See `PostgresStoreOptions`. */
   readonly lossTimeoutMs: number;
   readonly clock: Clock;
   readonly logger: Logger | undefined;
@@ -58,7 +56,6 @@ export class PostgresPlace implements QueuePlace {
   #lease: Lease | undefined;
   #sentThroughId = 0;
 
-  /** @param options An open connection, and what goes with it. */
   constructor(options: PostgresPlaceOptions) {
     const { database, address, path, durability, lossTimeoutMs, clock, queueId, logger } = options;
     this.#options = options;
@@ -76,12 +73,10 @@ export class PostgresPlace implements QueuePlace {
     });
   }
 
-  /** See {@linkcode QueuePlace.survives}. */
   get survives(): string {
     return survivesWords(this.#options.durability, this.#health.replication, this.#weakness);
   }
 
-  /** See {@linkcode QueuePlace.cluster}. */
   cluster(): ClusterStats {
     const { clock, weaker } = this.#options;
     const { replication } = this.#health;
@@ -94,7 +89,6 @@ export class PostgresPlace implements QueuePlace {
     };
   }
 
-  /** Tells each change. */
   #noteWeakness(words: string | null): void {
     if (words === this.#weakness) return;
     this.#weakness = words;
@@ -203,12 +197,10 @@ export class PostgresPlace implements QueuePlace {
     }
   }
 
-  /** See {@linkcode QueuePlace.beforeHandingOut}. */
   beforeHandingOut(throughId: number): Promise<void> {
     return this.store.reserve(throughId);
   }
 
-  /** See {@linkcode QueuePlace.rememberSent}. */
   rememberSent(id: number): void {
     this.#sentThroughId = Math.max(this.#sentThroughId, id);
   }

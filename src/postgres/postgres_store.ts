@@ -29,7 +29,14 @@ import type {
 } from "../queue/store/contract.ts";
 import type { DeadLetter, DroppedPackets, Due, IdRange, PacketSpan } from "../queue/store/types.ts";
 import { askAgain, type Database, type Row } from "./database.ts";
-import { detailOf, NO_QUEUE, queueErrorOf, removedQueue, sqlStateOf, takenOver } from "./errors.ts";
+import {
+  NO_QUEUE,
+  queueErrorOf,
+  removedQueue,
+  saidBesides,
+  sqlStateOf,
+  takenOver,
+} from "./errors.ts";
 import type { HeldLease } from "./lease.ts";
 import { type Fields, NumberedCalls } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
@@ -60,15 +67,13 @@ const EDIT = "SELECT sendq.edit($1, $2, $3, $4, $5) AS answer";
 
 /** What a store needs. */
 export interface PostgresStoreOptions {
-  /** Where the queue is. */
   readonly database: Database;
-  /** Its name there. */
+  /** The queue's name there. */
   readonly name: string;
   /** Its number there: another queue may get the name, when this one is removed. */
   readonly queueId: number;
   /** Its address, without the password. */
   readonly path: string;
-  /** What a commit has to survive. */
   readonly durability: PostgresDurability;
   /** For how long a read, or a queue that is being closed, asks for an answer that was lost. */
   readonly lossTimeoutMs: number;
@@ -76,7 +81,7 @@ export interface PostgresStoreOptions {
   readonly clock: Pick<Clock, "nowMs">;
   /** Told after each change what its commit is missing; `null`: nothing. */
   readonly onWeakness?: (words: string | null) => void;
-  /** Told of answers that are missing. Silent by default. */
+  /** Told of answers that are missing. */
   readonly logger?: Logger | undefined;
 }
 
@@ -109,7 +114,6 @@ interface Changed {
   readonly held: Held | undefined;
 }
 
-/** A queue in a database. */
 export class PostgresStore implements QueueStore {
   readonly path: string;
   readonly #options: PostgresStoreOptions;
@@ -127,7 +131,6 @@ export class PostgresStore implements QueueStore {
   #lost: FencedError | undefined;
   #cancelKeeping = () => {};
 
-  /** @param options Where the queue is. */
   constructor(options: PostgresStoreOptions) {
     this.path = options.path;
     this.#options = options;
@@ -163,7 +166,6 @@ export class PostgresStore implements QueueStore {
     return this.#removed;
   }
 
-  /** See {@linkcode QueueStore.commit}. */
   async commit(request: CommitRequest): Promise<CommitResult> {
     if (request.removeThrough > 0 && this.#lost !== undefined) throw this.#lost;
     const refused = new Map<number, Limit>();
@@ -250,7 +252,6 @@ export class PostgresStore implements QueueStore {
     this.#lost = fence.lost;
   }
 
-  /** See {@linkcode QueueStore.edit}. */
   async edit({ edit, deadLimits, sentThrough }: EditRequest): Promise<EditResult> {
     const removes = edit.kind === "bury" || edit.kind === "remove-packets";
     if (removes && this.#lost !== undefined) throw this.#lost;
@@ -310,7 +311,6 @@ export class PostgresStore implements QueueStore {
     return state;
   }
 
-  /** See {@linkcode QueueStore.read}. */
   async read(afterId: number, maxBytes: number): Promise<ReadResult> {
     const rows = await this.#ask("SELECT * FROM sendq.read($1, $2, $3)", [afterId, maxBytes]);
     return this.#readIn(rows, afterId, maxBytes);
@@ -382,14 +382,12 @@ export class PostgresStore implements QueueStore {
     return { ranges, nextAtMs: nextInMs == null ? Infinity : nowMs + Number(nextInMs) };
   }
 
-  /** See {@linkcode QueueStore.deadLetters}. */
   async deadLetters(afterId: number, maxBytes: number): Promise<DeadLetter[]> {
     const limit = Math.min(maxBytes, Number.MAX_SAFE_INTEGER);
     const rows = await this.#ask("SELECT * FROM sendq.dead_letters($1, $2, $3)", [afterId, limit]);
     return rows.map((row) => ({ ...letterOf(row), payload: bytesOf(row["payload"]) }));
   }
 
-  /** See {@linkcode QueueStore.state}. */
   async state(): Promise<StoreState> {
     const known = this.#newest?.version ?? 0;
     const [row] = await this.#ask("SELECT sendq.state($1) AS state", []);
@@ -408,7 +406,6 @@ export class PostgresStore implements QueueStore {
     return { pages: 0, freePages: 0 };
   }
 
-  /** See {@linkcode PostgresStore.space}. */
   vacuumStep(): FileSpace {
     return this.space();
   }
@@ -538,7 +535,7 @@ function setAsideIn(list: unknown): TransactionResult["setAside"] {
 }
 
 function* refusalsOf(error: unknown): Generator<[number, Limit]> {
-  const list: unknown = JSON.parse(detailOf(error));
+  const list: unknown = JSON.parse(saidBesides(error, "detail"));
   for (const entry of Array.isArray(list) ? list : []) {
     if (!Array.isArray(entry)) continue;
     const [index, limit] = entry;

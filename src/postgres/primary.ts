@@ -54,7 +54,6 @@ export class Primary {
   /**
    * Notes that a server was found to be one.
    *
-   * @param index Which one.
    * @param timeline Its timeline, which grows with each promotion: the first eight characters
    *   of the name of its file of the log.
    * @param rounds In how many whole rounds through the servers only older ones were found.

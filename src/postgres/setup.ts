@@ -47,9 +47,10 @@ const MIGRATIONS: readonly string[] = [
   OWN_TIME,
 ];
 /** Functions hold nothing: those of the version before go, and these come. */
-export const FUNCTIONS: string = [CHECKSUM_OF, SHARED, COMMIT, EDIT, READ, INSPECT, EDGES].join(
-  "\n",
-);
+export const FUNCTIONS: string = [
+  ...[CHECKSUM_OF, SHARED, COMMIT, EDIT, READ, INSPECT, EDGES],
+  "REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sendq FROM public;",
+].join("\n");
 /** All but what tables and triggers are made of. */
 export const DROP_FUNCTIONS = `
   DO $$

@@ -12,7 +12,6 @@ export function numberOf(value: unknown): number {
   throw new TypeError(`${String(value)} is no count`);
 }
 
-/** Numbers as the database takes an array. */
 export function arrayOf(numbers: readonly number[]): string {
   return `{${numbers.join(",")}}`;
 }
@@ -56,14 +55,9 @@ export function stateOf(fields: StateFields): StoreState {
 
 /** The same for those who look. */
 export function countsOf(state: StoreState): QueueCounts {
-  const { packets, bytes, lastId, removedThrough, sentThrough } = state;
-  const { droppedPackets, droppedBytes, deadPackets, deadBytes } = state;
-  const { expiredPackets, gaveUpPackets, damagedPackets, refusedPackets } = state;
-  return {
-    ...{ packets, bytes, lastId, removedThroughId: removedThrough, sentThroughId: sentThrough },
-    ...{ droppedPackets, droppedBytes, deadPackets, deadBytes },
-    ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
-  };
+  const { removedThrough, sentThrough, oldestEnqueuedAtMs: _oldest, ...others } = state;
+  const { storedBytes: _bytes, writtenAtMs: _written, clockOffsetMs: _offset, ...counts } = others;
+  return { ...counts, removedThroughId: removedThrough, sentThroughId: sentThrough };
 }
 
 /** A dead letter out of a row of `sendq.dead_letter`, without its bytes. */

@@ -62,7 +62,6 @@ export class GroupCommit {
   #countedFromMs = -Infinity;
   #isBusy = false;
 
-  /** @param options The file. */
   constructor(options: GroupCommitOptions) {
     this.#options = options;
     this.#pauses = new LoopPauses(options.clock);

@@ -46,18 +46,15 @@ export class SharedTransactions implements Transactions {
     this.#undo = database.prepare("ROLLBACK TO one_queue");
   }
 
-  /** See {@linkcode Transactions.lastCommitMs}. */
   get lastCommitMs(): number {
     return this.#own.lastCommitMs;
   }
 
-  /** See {@linkcode Transactions.begin}. */
   begin(): void {
     if (this.#shared === undefined) this.#own.begin();
     else this.#savepoint.run([]);
   }
 
-  /** See {@linkcode Transactions.beginRead}. */
   beginRead(): void {
     this.#own.beginRead();
   }
@@ -68,14 +65,12 @@ export class SharedTransactions implements Transactions {
     else this.#shared.storedBytes += storedBytes;
   }
 
-  /** See {@linkcode Transactions.commit}. */
   commit(): void {
     if (this.#shared === undefined) return this.#own.commit();
     this.#release.run([]);
     this.#shared.changed = true;
   }
 
-  /** See {@linkcode Transactions.rollBack}. */
   rollBack(): void {
     if (this.#shared === undefined) return this.#own.rollBack();
     try {

@@ -54,7 +54,6 @@ export class SpoolBell {
   #isAsking = false;
   #asksAgain = false;
 
-  /** @param options The spool. */
   constructor(options: SpoolBellOptions) {
     this.#options = options;
   }

@@ -60,7 +60,6 @@ export class SpoolPlace implements QueuePlace {
     }
   }
 
-  /** See {@linkcode GuardedStore.misplaced}. */
   misplaced(): QueueFileError | undefined {
     return this.store.misplaced();
   }
@@ -85,7 +84,6 @@ export class SpoolPlace implements QueuePlace {
     return await takeTenure(this.#file.path, sent, clock, allocate);
   }
 
-  /** See {@linkcode GuardedStore.useSpareSpace}. */
   useSpareSpace(spare: SpareSpace | undefined): void {
     this.store.useSpareSpace(spare);
   }

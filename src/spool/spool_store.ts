@@ -45,12 +45,10 @@ export class SpoolStore implements QueueStore, OpenQueue {
     return this.#known;
   }
 
-  /** See {@linkcode OpenQueue.changedByAnother}. */
   changedByAnother(): void {
     this.#changesByOthers++;
   }
 
-  /** See {@linkcode SqliteStore.commit}. */
   async commit(request: CommitRequest): Promise<CommitResult> {
     if (request.units.length > 0) checkSpare(this.#file.path);
     let bytes = 0;
@@ -67,7 +65,6 @@ export class SpoolStore implements QueueStore, OpenQueue {
     return result;
   }
 
-  /** See {@linkcode SqliteStore.edit}. */
   async edit(request: EditRequest): Promise<EditResult> {
     const result = await this.#file.group.run({
       owner: this,
@@ -91,7 +88,6 @@ export class SpoolStore implements QueueStore, OpenQueue {
     return state;
   }
 
-  /** See {@linkcode SqliteStore.state}. */
   async state(): Promise<StoreState> {
     return this.#know(await this.#log.read(() => this.#store.state()));
   }
@@ -101,32 +97,26 @@ export class SpoolStore implements QueueStore, OpenQueue {
     return await this.#log.read(() => this.#store.dataVersion()) + this.#changesByOthers;
   }
 
-  /** See {@linkcode SqliteStore.due}. */
   due(afterId: number, nowMs: number, order: "by-id" | "by-time"): Due | Promise<Due> {
     return this.#log.read(() => this.#store.due(afterId, nowMs, order));
   }
 
-  /** See {@linkcode SqliteStore.deadLetters}. */
   deadLetters(afterId: number, maxBytes: number): DeadLetter[] | Promise<DeadLetter[]> {
     return this.#log.read(() => this.#store.deadLetters(afterId, maxBytes));
   }
 
-  /** See {@linkcode SqliteStore.read}. */
   read(afterId: number, maxBytes: number): ReadResult | Promise<ReadResult> {
     return this.#log.read(() => this.#store.read(afterId, maxBytes));
   }
 
-  /** See {@linkcode SqliteStore.space}. */
   space(): FileSpace {
     return this.#store.space();
   }
 
-  /** See {@linkcode SpoolFile.vacuumStep}. */
   vacuumStep(pages: number): FileSpace {
     return this.#file.vacuumStep(this, pages);
   }
 
-  /** See {@linkcode SqliteStore.checkpoint}. */
   checkpoint(): void {
     this.#store.checkpoint();
   }

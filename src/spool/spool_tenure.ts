@@ -106,7 +106,6 @@ class SentSpool {
 /** What senders share that have the lock of a spool. */
 class HeldSpool implements NonNullable<Tenure["spare"]> {
   readonly lock: SenderLock;
-  /** See {@linkcode SenderLock.misplaced}. */
   readonly misplaced: () => string | undefined;
   readonly #path: string;
   readonly #clock: Clock;

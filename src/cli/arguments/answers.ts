@@ -18,21 +18,15 @@ import { checkedFraming } from "./values.ts";
 /** Stands before the names of these options. */
 export const CONFIRM = "confirm.";
 
-/** The options of confirmation, parsed. */
+/** The options of confirmation, parsed; see `AnswerOptions`. */
 export interface AnswerCommandOptions {
-  /** What confirms a packet. */
   readonly confirm: "kernel" | "reader" | "answer";
-  /** How answers are told apart. */
   readonly answerFraming?: Framing;
-  /** What an answer is that accepts. */
   readonly accepted?: Uint8Array | RegExp;
-  /** What one is that refuses. */
   readonly refused?: Uint8Array | RegExp;
-  /** Finds the key of a packet. */
   readonly packetKey?: RegExp;
 }
 
-/** Adds the options of confirmation, which `send` and `relay` share. */
 export function addAnswerOptions(options: OptionAdder): void {
   options.group("Confirmation")
     .choice(

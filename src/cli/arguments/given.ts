@@ -1,15 +1,8 @@
-/**
- * What was given on the command line of the options of a table.
- *
- * @module
- */
-
 import type { OptionTable, ResolvedOptions } from "../../base/options.ts";
 
 /**
  * What was given of a table's options.
  *
- * @param table The options.
  * @param options Everything that was given.
  * @param prefix Stands before their names in it.
  */

@@ -33,11 +33,10 @@ class LibraryOption extends Option {
   }
 }
 
-/** Adds options to one command, all in the same manner. */
+/** Adds options to one command. */
 export class OptionAdder {
   readonly #command: Command;
 
-  /** @param command Gets the options. */
   constructor(command: Command) {
     this.#command = command;
   }
@@ -51,7 +50,6 @@ export class OptionAdder {
   /**
    * The options of a table that have flags, read and checked as the table says.
    *
-   * @param table The options.
    * @param preset What the command passes on where nothing is given. For the others
    *   the help names the library's default, and the library fills it in. `undefined`: what
    *   counts then is no value that could be given.
@@ -138,11 +136,7 @@ function appended(text: string, earlier: string[] = []): string[] {
   return [...earlier, text];
 }
 
-/**
- * Reads an option's value as it is written on the command line.
- *
- * @throws {InvalidArgumentError} It is none; says what is expected.
- */
+/** @throws {InvalidArgumentError} It is none; says what is expected. */
 export function parseValue(spec: OptionSpec, text: string): number | string {
   const value = parserOf(spec)(text);
   if (takes(spec, value)) return value;

@@ -24,15 +24,13 @@ import {
   resolveOptions,
   takes,
 } from "../../base/options.ts";
-import type { HostRemote, Remote } from "../../base/remote.ts";
+import type { HostRemote } from "../../base/remote.ts";
 import { DESCRIBED_FRAMINGS, type Framing, NAMED_FRAMINGS } from "../../framing/framing.ts";
 import { type Oversize, OVERSIZES, PacketSplitter } from "../../framing/splitter.ts";
 import { formatHostPort } from "../../base/remote.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
 import type { QueueOptions } from "../../queue/options.ts";
-import type { Listen, Needs } from "../../permissions/permissions.ts";
 import type { SenderOptions } from "../../sender/options.ts";
-import { wayNeeds } from "../../sender/way.ts";
 import type { TlsOptions } from "../../tls/options.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 import { COMPOSED_OPTIONS, flagOf, inFlags, OPTIONS } from "../terminal/flags.ts";
@@ -42,7 +40,7 @@ import { givenOf } from "./given.ts";
 import { STORES } from "./queue_place.ts";
 import { addAnswerOptions, type AnswerCommandOptions, confirmationOf } from "./answers.ts";
 import { addSessionOptions, type SessionCommandOptions, sessionOf } from "./session.ts";
-import { addViaOptions, VIA, viaOptionsOf, wayOf } from "./proxy.ts";
+import { addViaOptions, VIA, viaOptionsOf } from "./proxy.ts";
 import { type OptionAdder, ruleInWords, valueInWords } from "./option_adder.ts";
 import { checkedQueue, parseHttpAddress } from "./values.ts";
 
@@ -65,9 +63,9 @@ const TLS_FILES = ["ca", "cert", "key", "passphrase"] as const;
 
 /** How packets are told apart, parsed. */
 export interface FramingOptions {
-  /** How packets are told apart where they come from. */
+  /** Where packets come from. */
   readonly input: Framing;
-  /** How they are told apart on the wire; as where they come from unless given. */
+  /** On the wire; as where they come from unless given. */
   readonly output?: Framing;
   /** What becomes of a packet that is too large. */
   readonly oversize?: Oversize;
@@ -75,9 +73,7 @@ export interface FramingOptions {
 
 /** The options of a command that stores packets, parsed; those of the library by its names. */
 export interface QueueCommandOptions {
-  /** The queue's file. */
   readonly queue: string;
-  /** See `QueueOptions`. */
   readonly maxPacketBytes: number;
 }
 
@@ -92,21 +88,16 @@ export interface DeliveryCommandOptions
     ResolvedOptions<typeof LOG_OPTIONS> {
   /** False by `--no-keepalive`. */
   readonly keepalive: boolean;
-  /** See `SenderOptions`. */
   readonly libc?: string;
-  /** Where OpenSSL's library is. */
   readonly libssl?: string;
   /** Where the status page is served. */
   readonly http?: HostRemote;
-  /** The file that holds its token. */
   readonly httpTokenFile?: string;
-  /** Whether it shows the oldest packet's first bytes. */
   readonly httpPayloads?: boolean;
-  /** Also log every step, and where an unexpected error happened. */
+  /** Also log where an unexpected error happened. */
   readonly verbose?: boolean;
-  /** Log warnings and errors only. */
   readonly quiet?: boolean;
-  /** The level of log lines that a route file asks for. */
+  /** The level that a route file asks for. */
   readonly logLevel?: LogLevel;
 }
 
@@ -152,8 +143,7 @@ export function addOversizeOption(options: OptionAdder): void {
 /**
  * How full the queue may get, and what stored packets survive.
  *
- * @param makesDeadLetters Whether the command bounds them where it is not told to; see
- *   `KEEPS_DEAD_LETTERS`.
+ * @param makesDeadLetters Whether the command bounds them untold; see `KEEPS_DEAD_LETTERS`.
  */
 export function addQueueOptions(options: OptionAdder, { makesDeadLetters = true } = {}): void {
   options.group("Queue").table(QUEUE_OPTIONS, {
@@ -223,8 +213,7 @@ export function checkDeliveryOptions(options: DeliveryCommandOptions): void {
 /**
  * Looks at where the status page is served, before anybody is asked for permissions.
  *
- * @param options The command's options.
- * @throws {OptionError} The page would be open to everybody.
+ * @throws {OptionError} It would be open to everybody.
  */
 export function checkPageAddress(
   { http, httpTokenFile }: Pick<DeliveryCommandOptions, "http" | "httpTokenFile">,
@@ -303,24 +292,6 @@ export function tlsOptionsOf(options: object): { readonly tls?: () => Promise<Tl
   };
 }
 
-/**
- * Where a command connects to and comes from, and where it listens: also for a server that
- * connects to us.
- *
- * @param remote The server.
- * @param options What was given.
- * @param listens Where it listens besides.
- * @throws {OptionError} An option is out of range.
- */
-export function remoteNeeds(
-  remote: Remote,
-  options: object,
-  listens: readonly Listen[],
-): Required<Pick<Needs, "remotes" | "sources" | "listens">> {
-  const needs = wayNeeds(remote, wayOf(options));
-  return { ...needs, listens: [...listens, ...needs.listens] };
-}
-
 async function readText(path: string, flag: string): Promise<string> {
   try {
     return await Deno.readTextFile(path);
@@ -329,11 +300,7 @@ async function readText(path: string, flag: string): Promise<string> {
   }
 }
 
-/**
- * Makes what cuts the input into packets.
- *
- * @throws {OptionError} The options leave no room for a packet.
- */
+/** @throws {OptionError} The options leave no room for a packet. */
 export function splitterFor(
   { input, output = input, maxPacketBytes, oversize = "fail" }: FramingOptions & {
     readonly maxPacketBytes: number;
@@ -362,12 +329,4 @@ export function asUsageError(error: unknown): unknown {
   return error instanceof RangeError && !(error instanceof PacketSizeError)
     ? new UsageError(error.message)
     : error;
-}
-
-/** OpenSSL's library, where it is used; see `Needs`. */
-export function libsslNeeds(
-  { scheme }: Remote,
-  { confirm, libssl }: Pick<DeliveryCommandOptions, "confirm" | "libssl">,
-): string | boolean {
-  return scheme === "tls" && confirm === "reader" && (libssl ?? true);
 }

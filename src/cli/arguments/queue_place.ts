@@ -61,10 +61,9 @@ export function nameOfQueue(queue: string): string {
 }
 
 /**
- * Opens it.
+ * Opens what `--queue` says.
  *
- * @param queue What `--queue` says.
- * @param options Those of the queue; of the ones that are about a file, a database knows nothing.
+ * @param options Of the ones that are about a file, a database knows nothing.
  * @param onStandBy Called when a sender of it waits for its turn.
  * @param logger Told of what a sender waits for, and what an acknowledged packet survives.
  */

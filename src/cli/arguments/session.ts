@@ -30,41 +30,28 @@ type StepFlag =
   | { readonly what: "send" | "expect" | "refuse"; readonly typed: Typed }
   | { readonly what: "framing"; readonly framing: Framing };
 
-/** A step as a route file has it. */
+/** A step as a route file has it; see `SessionStep`. */
 export interface TypedStep {
-  /** What to send first. */
   readonly send?: Typed;
-  /** What the server has to answer. */
   readonly expect?: Typed;
-  /** An answer that is a refusal. */
   readonly refuse?: Typed;
-  /** How the answer ends. */
   readonly framing?: Framing;
-  /** For the answer. */
   readonly timeoutMs?: number;
 }
 
-/** The options of a session, parsed. */
+/** The options of a session, parsed. The first four have one list, in the order of all of them. */
 export interface SessionCommandOptions {
-  /** One list, whichever of the four flags it was begun by. */
   readonly sessionSend?: readonly StepFlag[];
-  /** The same list. */
   readonly sessionExpect?: readonly StepFlag[];
-  /** The same list. */
   readonly sessionRefuse?: readonly StepFlag[];
-  /** The same list. */
   readonly sessionFraming?: readonly StepFlag[];
   /** The steps of a route file; those of the command line stand in their place. */
   readonly sessionOpen?: readonly TypedStep[];
-  /** The bytes of a heartbeat. */
   readonly heartbeat?: Typed;
-  /** What it is answered by. */
   readonly heartbeatExpect?: Typed;
-  /** What to say at the end. */
   readonly goodbye?: Typed;
 }
 
-/** Adds the options of a session, which `send` and `relay` share. */
 export function addSessionOptions(options: OptionAdder): void {
   const steps: StepFlag[] = [];
   const step = (what: "send" | "expect" | "refuse") => (text: string): readonly StepFlag[] => {
@@ -102,7 +89,6 @@ export function addSessionOptions(options: OptionAdder): void {
     .table(SESSION_OPTIONS, {}, SESSION);
 }
 
-/** The files that hold parts of a session. */
 export function sessionFiles(options: SessionCommandOptions): string[] {
   const { heartbeat, heartbeatExpect, goodbye } = options;
   const flags = stepFlagsOf(options);
@@ -200,7 +186,7 @@ function parsePattern(text: string): Typed {
  * Reads `/REGEXP/`.
  *
  * @returns `undefined`: the text is none.
- * @throws {InvalidArgumentError} It is one that cannot be understood.
+ * @throws {InvalidArgumentError} It cannot be understood.
  */
 export function parseRegExp(text: string): RegExp | undefined {
   if (!text.startsWith("/")) return undefined;

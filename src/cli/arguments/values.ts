@@ -1,5 +1,6 @@
 /**
- * Values of options: durations, sizes and counts, from text and into text that is read again.
+ * Values of options, from text and into text that is read again. What reads one throws an
+ * `InvalidArgumentError` that says what is expected.
  *
  * @module
  */
@@ -28,13 +29,7 @@ const SIZE_UNITS: { readonly [unit: string]: number } = {
   GiB: 2 ** 30,
 };
 
-/**
- * Reads a duration.
- *
- * @param text `500ms`, `3s`, `1.5m`, `2h`, `1d`.
- * @returns Milliseconds, rounded to whole ones.
- * @throws {InvalidArgumentError} It is none; says what is expected.
- */
+/** `500ms`, `3s`, `1.5m`, `2h`, `1d` in milliseconds, rounded to whole ones. */
 export function parseDuration(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text);
   const unit = match?.[2];
@@ -44,13 +39,7 @@ export function parseDuration(text: string): number {
   return Math.round(Number(match[1]) * DURATION_UNITS_MS[unit]);
 }
 
-/**
- * Reads a duration that may also be without end.
- *
- * @param text A duration or `never`.
- * @returns Milliseconds, or `Infinity`.
- * @throws {InvalidArgumentError} It is none.
- */
+/** The same; `never` is `Infinity`. */
 export function parseDurationOrNever(text: string): number {
   return text === "never" ? Infinity : parseDuration(text);
 }
@@ -59,13 +48,7 @@ function isDurationUnit(unit: string | undefined): unit is keyof typeof DURATION
   return unit !== undefined && unit in DURATION_UNITS_MS;
 }
 
-/**
- * Reads a size.
- *
- * @param text `4096`, `256KiB`, `1MiB`, `1.5GB`.
- * @returns Bytes.
- * @throws {InvalidArgumentError} It is none, or not a whole number of bytes.
- */
+/** `4096`, `256KiB`, `1MiB`, `1.5GB` in bytes, which have to be a whole number. */
 export function parseSize(text: string): number {
   const match = /^(\d+(?:\.\d+)?)([A-Za-z]*)$/.exec(text);
   const factor = SIZE_UNITS[match?.[2] ?? "?"];
@@ -76,24 +59,14 @@ export function parseSize(text: string): number {
   return bytes;
 }
 
-/**
- * Reads a count.
- *
- * @param text Decimal digits, which `_` may group, or hexadecimal ones behind `0x`.
- * @throws {InvalidArgumentError} It is none.
- */
+/** Decimal digits, which `_` may group, or hexadecimal ones behind `0x`. */
 export function parseCount(text: string): number {
   const count = /^(\d+(_\d+)*|0x[0-9a-fA-F]+)$/.test(text) ? Number(text.replaceAll("_", "")) : NaN;
   if (!Number.isSafeInteger(count)) throw new InvalidArgumentError("Expected a whole number.");
   return count;
 }
 
-/**
- * Reads the permissions of a file.
- *
- * @param text Three or four octal digits: `660`, `0600`.
- * @throws {InvalidArgumentError} It is none.
- */
+/** The permissions of a file in three or four octal digits: `660`, `0600`. */
 export function parseMode(text: string): number {
   if (!/^0?[0-7]{3}$/.test(text)) {
     throw new InvalidArgumentError("Expected permissions in octal digits: 660, 0600.");
@@ -101,11 +74,7 @@ export function parseMode(text: string): number {
   return parseInt(text, 8);
 }
 
-/**
- * Reads a remote; see {@linkcode parseRemote}.
- *
- * @throws {InvalidArgumentError} It is none; says what is expected.
- */
+/** See {@linkcode parseRemote}. */
 export function parseRemoteArgument(text: string): Remote {
   try {
     const remote = parseRemote(text);
@@ -117,11 +86,7 @@ export function parseRemoteArgument(text: string): Remote {
   }
 }
 
-/**
- * Reads a server to connect to.
- *
- * @throws {InvalidArgumentError} It is none, or one that connects to us.
- */
+/** One server to connect to. */
 export function parseServer(text: string): Remote {
   const remote = parseRemoteArgument(text);
   if (remote.listen || remote.standbys !== undefined) {
@@ -132,12 +97,7 @@ export function parseServer(text: string): Remote {
   return remote;
 }
 
-/**
- * Reads where to serve HTTP.
- *
- * @param text `127.0.0.1:9465`, `[::1]:9465`.
- * @throws {InvalidArgumentError} It is no such address; says what is expected.
- */
+/** `127.0.0.1:9465`, `[::1]:9465`. */
 export function parseHttpAddress(text: string): HostRemote {
   try {
     return parseTcp(text);
@@ -154,12 +114,7 @@ function parseTcp(text: string): HostRemote {
   throw new TypeError(`${text} is more than one address`);
 }
 
-/**
- * Reads where to listen.
- *
- * @param text `tcp://HOST:PORT`, port 0 for any that is free, or `unix:PATH`.
- * @throws {InvalidArgumentError} It is neither; says what is expected.
- */
+/** `tcp://HOST:PORT`, port 0 for any that is free, or `unix:PATH`. */
 export function parseListen(text: string): Listen {
   if (text.startsWith("tls:")) {
     throw new InvalidArgumentError("Clients are accepted without TLS: tcp://HOST:PORT, unix:PATH.");
@@ -171,11 +126,6 @@ export function parseListen(text: string): Listen {
   return { transport: "tcp", ...remote, ...(anyPort ? { port: 0 } : {}) };
 }
 
-/**
- * Reads an id of a packet.
- *
- * @throws {InvalidArgumentError} It is none.
- */
 export function parseId(text: string): number {
   const id = /^[1-9]\d*$/.test(text) ? Number(text) : NaN;
   if (!Number.isSafeInteger(id)) {
@@ -184,12 +134,7 @@ export function parseId(text: string): number {
   return id;
 }
 
-/**
- * Reads an id or a range of them; for an argument that may be given several times.
- *
- * @param text `12`, `12-20`.
- * @throws {InvalidArgumentError} It is neither.
- */
+/** `12` or `12-20`; for an argument that may be given several times. */
 export function parseIdRanges(text: string, earlier: readonly IdRange[] = []): IdRange[] {
   const [first = "", last = first, ...more] = text.split("-");
   const range = more.length > 0 ? undefined : { firstId: parseId(first), lastId: parseId(last) };
@@ -217,11 +162,7 @@ function write(value: number, units: { readonly [unit: string]: number }): strin
   return `${value / factor}${unit}`;
 }
 
-/**
- * Reads where a queue is: a path, or an address that can be understood.
- *
- * @throws {InvalidArgumentError} It is neither.
- */
+/** A path, or an address of a queue that can be understood. */
 export function checkedQueue(queue: string): string {
   if (isSpoolAddress(queue)) {
     try {
@@ -242,11 +183,7 @@ export function checkedQueue(queue: string): string {
   return queue;
 }
 
-/**
- * Reads a framing: a name, or a description as text or as an object.
- *
- * @throws {InvalidArgumentError} It is none; says what is expected.
- */
+/** A name, or a description as text or as an object. */
 export function checkedFraming(framing: unknown): Framing {
   try {
     assertFraming(framing, "framing");

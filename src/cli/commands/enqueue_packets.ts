@@ -80,8 +80,6 @@ export function plainArguments(
 /**
  * Whether packets are given, so that stdin is not read. A `-` stands for it, as elsewhere.
  *
- * @param texts The arguments.
- * @param options What was given besides.
  * @throws {UsageError} There is a `-` among packets.
  */
 export function givesPackets(
@@ -98,8 +96,6 @@ export function givesPackets(
  * Stores the packets.
  *
  * @param texts Packets; `-` alone: they come on stdin.
- * @param options What was given besides.
- * @param io Where it reads and prints.
  */
 export async function enqueue(
   texts: readonly string[],

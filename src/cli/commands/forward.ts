@@ -36,15 +36,16 @@ import {
 } from "../arguments/options.ts";
 import { passwordOf, requireFile } from "../arguments/queue_place.ts";
 import { checkedQueue, parseHttpAddress } from "../arguments/values.ts";
-import { type Intake, tellLost } from "../session/plan.ts";
+import type { Intake } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
-import { every, Undelivered } from "../session/session.ts";
+import { endWith, every, Undelivered } from "../session/session.ts";
 import { StopSignals } from "../session/signals.ts";
 import { checkToken, listenError, statusPageNeeds, tokenOf } from "../session/status_page.ts";
+import { queueFields } from "../session/status_view.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
 import {
   EXIT_CODE_HELP,
-  ExitCode,
+  type ExitCode,
   exitCodeOf,
   explain,
   UsageError,
@@ -303,16 +304,13 @@ class ForwardSession {
       const words = `done: ${formatPackets(forwardedPackets)} forwarded${undelivered.words}`;
       this.#log.line("info", words, fields);
     }
-    const lost = tellLost(this.#log, this.#intake);
-    if (failure !== undefined) {
-      this.#log.error(explain(failure));
-      if (this.#options.verbose && failure instanceof Error) this.#log.debug(failure.stack ?? "");
-      return exitCodeOf(failure);
-    }
-    undelivered.tell(this.#log);
-    if (lost) return ExitCode.FAILED;
-    if (queue.packets > 0) return ExitCode.PACKETS_KEPT;
-    return undelivered.any ? ExitCode.FAILED : ExitCode.DONE;
+    return endWith(this.#log, {
+      intake: this.#intake,
+      error: failure,
+      keptPackets: queue.packets,
+      undelivered,
+      options: this.#options,
+    });
   }
 
   async #serve(): Promise<StatusServer | undefined> {
@@ -360,15 +358,6 @@ class ForwardSession {
   /** The state in fields; their meaning is that of `ForwarderStats`. */
   #fields(): Record<string, unknown> {
     const { queue, ...forwarding } = this.#forwarder.stats();
-    return {
-      state: this.#forwarder.state,
-      ...forwarding,
-      lastPacketId: queue.lastId,
-      queuedPackets: queue.packets,
-      queuedBytes: queue.bytes,
-      oldestEnqueuedAtMs: queue.oldestEnqueuedAtMs,
-      droppedPackets: queue.droppedPackets,
-      deadPackets: queue.deadPackets,
-    };
+    return { state: this.#forwarder.state, ...forwarding, ...queueFields(queue) };
   }
 }

@@ -1,6 +1,5 @@
 /**
- * `sendq probe`: what the kernel says about the path to a server, without
- * sending it a byte.
+ * `sendq probe`: what the kernel says about the path to a server.
  *
  * @module
  */
@@ -26,14 +25,13 @@ import { lookUpRoute, type RouteDescription } from "../../kernel/local_fault.ts"
 import type { TcpWire } from "../../kernel/tcp_wire.ts";
 import type { UnixWire } from "../../kernel/unix_wire.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
-import { viaOf } from "../../sender/way.ts";
+import { viaOf, wayNeeds } from "../../sender/way.ts";
 import type { TlsWire } from "../../tls/tls_wire.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import {
   addTlsOptions,
   asUsageError,
   connectionFilesOf,
-  remoteNeeds,
   tlsOptionsOf,
 } from "../arguments/options.ts";
 import { addViaOptions, viaOptionsOf, wayOf } from "../arguments/proxy.ts";
@@ -131,7 +129,7 @@ function parseSeconds(text: string): number {
 async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<ExitCode> {
   const { connectTimeoutMs, libc } = options;
   checkPermissions({
-    ...remoteNeeds(remote, options, []),
+    ...wayNeeds(remote, wayOf(options)),
     kernel: true,
     libc,
     files: connectionFilesOf(options),

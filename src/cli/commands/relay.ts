@@ -19,25 +19,18 @@ import {
   addQueueOption,
   addQueueOptions,
   checkDeliveryOptions,
-  connectionFilesOf,
   type DeliveryCommandOptions,
   framingHelp,
   type FramingOptions,
-  libsslNeeds,
-  remoteNeeds,
   splitterFor,
 } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
 import { wayOf } from "../arguments/proxy.ts";
-import { sendingNeeds } from "../arguments/queue_place.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
 import type { Listen } from "../../permissions/permissions.ts";
-import { sessionFiles } from "../arguments/session.ts";
-import { checkPlan } from "../session/sender_options.ts";
 import type { Intake, Planned, SessionPlan } from "../session/plan.ts";
-import { runSession } from "../session/session.ts";
-import { checkToken, listenError, statusPageNeeds } from "../session/status_page.ts";
+import { deliveryNeeds, runPlanned } from "../session/session.ts";
+import { listenError } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -86,9 +79,7 @@ ${EXIT_CODE_HELP}
 /** The options of `relay`, parsed. */
 export interface RelayCommandOptions
   extends DeliveryCommandOptions, FramingOptions, Partial<ResolvedOptions<typeof RELAY_OPTIONS>> {
-  /** Where clients connect. */
   readonly listen: readonly Listen[];
-  /** The server. */
   readonly to: Remote;
   /** The permissions of a Unix socket. */
   readonly socketMode?: number;
@@ -130,25 +121,18 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
   addDeliveryOptions(options);
   return command
     .addHelpText("after", HELP)
-    .action(async (options: RelayCommandOptions) => {
-      const { plan, needs } = planRelay(options, io);
-      checkPlan(plan);
-      checkPermissions(needs);
-      checkToken(options);
-      finish(await runSession(plan));
-    });
+    .action(async (options: RelayCommandOptions) =>
+      finish(await runPlanned(planRelay(options, io)))
+    );
 }
 
 /**
  * What `relay` does with its options, and what it needs for it.
  *
- * @param options All of them, parsed.
- * @param io Where it reads and prints.
  * @throws {UsageError} They contradict each other.
  */
 export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
   checkDeliveryOptions(options);
-  const page = statusPageNeeds(options);
   splitterFor(options); // Says what is wrong before anything is opened.
   if (
     options.socketMode !== undefined && options.listen.every(({ transport }) => transport === "tcp")
@@ -191,17 +175,7 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
     // The relay passes it on.
     handleReceived: () => Promise.resolve(),
   };
-  return {
-    plan,
-    needs: {
-      ...remoteNeeds(options.to, options, [...options.listen, ...page.listens]),
-      files: [...page.files, ...sessionFiles(options), ...connectionFilesOf(options)],
-      ...sendingNeeds(options.queue),
-      kernel: true,
-      libc: options.libc,
-      libssl: libsslNeeds(options.to, options),
-    },
-  };
+  return { plan, needs: deliveryNeeds(options.to, options, options.listen) };
 }
 
 /** Whether who connects to a remote finds whoever listens there. */

@@ -13,23 +13,15 @@ import {
   addQueueOption,
   addQueueOptions,
   checkDeliveryOptions,
-  connectionFilesOf,
   type DeliveryCommandOptions,
   framingHelp,
   type FramingOptions,
-  libsslNeeds,
-  remoteNeeds,
   splitterFor,
 } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
-import { checkPermissions } from "../../permissions/permissions.ts";
-import { sendingNeeds } from "../arguments/queue_place.ts";
-import { sessionFiles } from "../arguments/session.ts";
 import { parseRemoteArgument } from "../arguments/values.ts";
-import { checkPlan } from "../session/sender_options.ts";
 import type { Planned } from "../session/plan.ts";
-import { runSession } from "../session/session.ts";
-import { checkToken, statusPageNeeds } from "../session/status_page.ts";
+import { deliveryNeeds, runPlanned } from "../session/session.ts";
 import { StdinIntake } from "../session/stdin_intake.ts";
 import { EXIT_CODE_HELP, type ExitCode, explain, UsageError } from "../terminal/exit_code.ts";
 import { printBytes, type RouteLog } from "../terminal/output.ts";
@@ -134,19 +126,13 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
     .action(async (argument: Remote | undefined, options: SendOptions) => {
       const remote = argument ?? options.remote;
       if (remote === undefined) throw new UsageError("missing required argument 'remote'");
-      const { plan, needs } = planSend({ ...options, remote }, io);
-      checkPlan(plan);
-      checkPermissions(needs);
-      checkToken(options);
-      finish(await runSession(plan));
+      finish(await runPlanned(planSend({ ...options, remote }, io)));
     });
 }
 
 /**
  * What `send` does with its options, and what it needs for it.
  *
- * @param options All of them, parsed.
- * @param io Where it reads and prints.
  * @throws {UsageError} They contradict each other.
  */
 export function planSend(options: SendOptions & { readonly remote: Remote }, io: Stdio): Planned {
@@ -157,17 +143,9 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
     );
   }
   checkDeliveryOptions(options);
-  const { listens, files } = statusPageNeeds(options);
   const splitter = input === "none" ? undefined : splitterFor({ ...options, input });
   return {
-    needs: {
-      ...remoteNeeds(remote, options, listens),
-      files: [...files, ...sessionFiles(options), ...connectionFilesOf(options)],
-      ...sendingNeeds(options.queue),
-      kernel: true,
-      libc: options.libc,
-      libssl: libsslNeeds(remote, options),
-    },
+    needs: deliveryNeeds(remote, options),
     plan: {
       remote,
       options,

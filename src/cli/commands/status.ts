@@ -78,7 +78,6 @@ interface Look {
   readonly atMs: number;
   readonly path: string;
   readonly queue: QueueCounts;
-  /** When the oldest packet was stored; `undefined` when there is none. */
   readonly oldestEnqueuedAtMs: number | undefined;
   /** `undefined`: it is no file. */
   readonly fileBytes: number | undefined;
@@ -190,14 +189,13 @@ async function sourceInDatabase(url: string): Promise<Source> {
   const { lookerAt } = await import("../../postgres/look.ts");
   const looker = lookerAt({ url, ...passwordOf() });
   const look = async (): Promise<Look> => {
-    const { state, lease, notice, survives, weakness, replication, edges } = await looker.look();
-    const { removedThrough, sentThrough, oldestEnqueuedAtMs, ...counts } = state;
-    const { storedBytes: _, writtenAtMs: __, clockOffsetMs: ___, ...shown } = counts;
+    const { counts, oldestEnqueuedAtMs, lease, notice, edges, ...database } = await looker.look();
+    const { survives, weakness, replication } = database;
     const { holder, epoch, beatAgeMs } = lease;
     return {
       atMs: systemClock.wallMs(),
       path: looker.path,
-      queue: { ...shown, removedThroughId: removedThrough, sentThroughId: sentThrough },
+      queue: counts,
       oldestEnqueuedAtMs,
       ...{ fileBytes: undefined, logBytes: undefined },
       sender: holder === undefined ? undefined : {
@@ -213,7 +211,7 @@ async function sourceInDatabase(url: string): Promise<Source> {
   };
   return {
     look,
-    packets: async () => (await looker.look()).state.packets,
+    packets: async () => (await looker.look()).counts.packets,
     [Symbol.dispose]: () => looker.close(),
   };
 }
@@ -511,7 +509,6 @@ export class History {
   readonly #maxValues: number;
   readonly #values: number[] = [];
 
-  /** @param maxValues How many are kept. */
   constructor(maxValues: number) {
     this.#maxValues = maxValues;
   }
@@ -522,7 +519,6 @@ export class History {
     if (this.#values.length > this.#maxValues) this.#values.shift();
   }
 
-  /** The highest value kept. */
   get highest(): number {
     return Math.max(0, ...this.#values);
   }

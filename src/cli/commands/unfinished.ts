@@ -17,7 +17,6 @@ export function unfinishedPathOf(path: string): string {
 /**
  * Sees to it that a file can be begun.
  *
- * @param path What it will be called.
  * @returns What it is called until then.
  * @throws {CommandError} There is one of either name, or nobody can look.
  */
@@ -50,7 +49,6 @@ export function beginCopy(path: string): string {
 /**
  * Gives a file its name, over no other one.
  *
- * @param path What it is called from now on.
  * @throws {CommandError} It keeps its name: there is one of that name, or the disk says no.
  */
 export function finishFile(path: string): void {
@@ -69,7 +67,7 @@ export function finishFile(path: string): void {
   }
 }
 
-/** Whether there is anything of this name. */
+/** @throws {CommandError} Nobody can look. */
 export function isThere(path: string): boolean {
   try {
     Deno.lstatSync(path);

@@ -43,13 +43,9 @@ export interface ValueField {
   readonly kind: "value";
   /** What it is for, in one line. */
   readonly words: string;
-  /** What the commands' options call it; left out: a part of the list that it stands in. */
+  /** What the commands' options call it; empty: a part of the list that it stands in. */
   readonly to: readonly string[];
-  /**
-   * What the value means.
-   *
-   * @throws {InvalidArgumentError} It is none; says what is expected.
-   */
+  /** @throws {InvalidArgumentError} It is none; says what is expected. */
   readonly read: (value: unknown) => unknown;
   /** The same for editors. */
   readonly schema: Readonly<Record<string, unknown>>;
@@ -231,7 +227,6 @@ function typedOf(value: unknown, forms: readonly (keyof typeof FORMS)[]): Typed 
   throw new InvalidArgumentError(`It must be text in quotes, or ${expected}.`);
 }
 
-/** Whether a JSON value is an object. */
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -278,7 +273,6 @@ const SESSION_FIELD: ObjectField = {
   },
 };
 
-/** What confirms a packet. */
 const CONFIRM_FIELD: ObjectField = {
   kind: "object",
   words: "what confirms a packet",

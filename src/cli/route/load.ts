@@ -1,6 +1,5 @@
 /**
- * Brings a route file and a command together: what the command line does not give, the
- * file does.
+ * What the command line does not give, a route file does.
  *
  * @module
  */
@@ -24,7 +23,6 @@ const QUEUE_BOUNDS = "queueOptions.";
 /**
  * Reads a route file.
  *
- * @param path The file.
  * @throws {UsageError} There is none.
  * @throws {Deno.errors.NotCapable} It may not be read.
  */
@@ -47,8 +45,6 @@ export async function loadRouteFile(path: string): Promise<RouteFile> {
 /**
  * Fills a command in from the file that `--config` names, before it is parsed.
  *
- * @param command The command.
- * @param path The file.
  * @param name The route, where there are several.
  * @throws {UsageError} The file has mistakes, or no such route.
  */

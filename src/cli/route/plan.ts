@@ -48,9 +48,7 @@ export interface PlannedFile {
 /**
  * Makes plans of routes. Opens nothing but the files that they name, where that is granted.
  *
- * @param file What was read.
  * @param given The options of the command line, which win over the file's.
- * @param io Where the commands read and print.
  */
 export function planRoutes(file: RouteFile, given: Command, io: Stdio): PlannedFile {
   const problems = [...file.problems];
@@ -68,14 +66,7 @@ export function planRoutes(file: RouteFile, given: Command, io: Stdio): PlannedF
   };
 }
 
-/**
- * Makes a plan of one route.
- *
- * @param route What was read.
- * @param given The options of the command line, which win over the file's.
- * @param io Where the commands read and print.
- * @param problems Gets what is wrong; then there is no plan.
- */
+/** @param problems Gets what is wrong; then there is no plan. */
 export function planRoute(
   { name, values, offset }: ReadRoute,
   given: Command,
@@ -116,7 +107,12 @@ export function planRoute(
   const { plan } = planned;
   attempt(() => resolveQueueOptions(queueOptionsOf(plan.options)));
   attempt(() => checkPageAddress(plan.options));
-  for (const path of planned.needs.files ?? []) attempt(() => checkReadable(path, values));
+  for (const path of planned.needs.files ?? []) {
+    const words = unreadableWords(path);
+    if (words === undefined) continue;
+    isSound = false;
+    problems.push({ offset: at(path, values) ?? offset, words });
+  }
   attempt(() => limitsOf(senderOptionsWithoutFiles(plan)));
   // The files of a session and of a proxy are a part of it.
   if (missingFlags({ files: planned.needs.files ?? [] }).length === 0 && isSound) {
@@ -134,31 +130,21 @@ function problemOf(error: unknown, values: Values, offset: number): Problem {
       [...values.values()].find(({ path }) => path === error.option);
     return { offset: named?.offset ?? offset, words: error.message };
   }
-  if (error instanceof FileProblem) return { offset: error.offset ?? offset, words: error.message };
   if (error instanceof UsageError || error instanceof RangeError || error instanceof TypeError) {
     return { offset, words: error.message };
   }
   throw error;
 }
 
-/** A file that is no use. */
-class FileProblem extends Error {
-  /** Where it is named. */
-  readonly offset: number | undefined;
-
-  constructor(words: string, offset: number | undefined) {
-    super(words);
-    this.offset = offset;
-  }
-}
-
-function checkReadable(path: string, values: Values): void {
-  if (missingFlags({ files: [path] }).length > 0) return;
+/** What is wrong with a file, in words; `undefined`: nothing, or nobody may look. */
+function unreadableWords(path: string): string | undefined {
+  if (missingFlags({ files: [path] }).length > 0) return undefined;
   try {
     using file = Deno.openSync(path);
     if (file.statSync().isDirectory) throw new Error("it is a directory");
+    return undefined;
   } catch (error) {
-    throw new FileProblem(`the file ${path} cannot be read: ${wordsFor(error)}`, at(path, values));
+    return `the file ${path} cannot be read: ${wordsFor(error)}`;
   }
 }
 
@@ -227,14 +213,16 @@ function wordsFor(error: unknown): string {
 function allNeeds(path: string, routes: readonly PlannedRoute[]): Needs {
   const libc = routes.find(({ needs }) => needs.libc !== undefined)?.needs.libc;
   const libssl = routes.map(({ needs }) => needs.libssl ?? false);
+  const all = <T>(of: (needs: Needs) => readonly T[] | undefined): T[] =>
+    unique(routes.flatMap(({ needs }) => [...of(needs) ?? []]));
   return {
-    remotes: unique(routes.flatMap(({ needs }) => [...needs.remotes ?? []])),
-    sources: unique(routes.flatMap(({ needs }) => [...needs.sources ?? []])),
-    listens: unique(routes.flatMap(({ needs }) => [...needs.listens ?? []])),
-    files: [path, ...new Set(routes.flatMap(({ needs }) => [...needs.files ?? []]))],
-    queues: unique(routes.flatMap(({ needs }) => [...needs.queues ?? []])),
-    reports: unique(routes.flatMap(({ needs }) => [...needs.reports ?? []])),
-    databases: unique(routes.flatMap(({ needs }) => [...needs.databases ?? []])),
+    remotes: all(({ remotes }) => remotes),
+    sources: all(({ sources }) => sources),
+    listens: all(({ listens }) => listens),
+    files: [path, ...all(({ files }) => files)],
+    queues: all(({ queues }) => queues),
+    reports: all(({ reports }) => reports),
+    databases: all(({ databases }) => databases),
     kernel: true,
     libc,
     libssl: libssl.find((path) => typeof path === "string") ?? libssl.includes(true),

@@ -39,13 +39,11 @@ const CAN_GROW: ReadonlyMap<string, number> = new Map([
 export interface Reload {
   /** The routes as they run now. */
   readonly before: readonly PlannedRoute[];
-  /** The file as it was read anew, without a mistake. */
+  /** Read anew, without a mistake. */
   readonly file: RouteFile;
   /** Those that have not failed, also ones that wait for the right to send. */
   readonly running: readonly Route[];
-  /** Makes a plan of a route; tells what is wrong with it. */
   readonly plan: (route: ReadRoute, problems: Problem[]) => PlannedRoute | undefined;
-  /** Told what has changed, and what has not. */
   readonly log: LogConsole;
 }
 

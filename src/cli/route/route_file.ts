@@ -66,12 +66,6 @@ export function placed({ path, text }: RouteFile, { offset, words }: Problem): s
   return `${path}:${line}:${column}: ${words}`;
 }
 
-/**
- * Reads a file's text.
- *
- * @param path What messages call it.
- * @param text The text.
- */
 export function readRouteFile(path: string, text: string): RouteFile {
   return new Reader(path, text.replace(/^\ufeff/, "")).read();
 }
@@ -339,10 +333,8 @@ interface QueueIdentity {
 }
 
 /**
- * Finds it out: of a queue on PostgreSQL whoever logs in, and in which order its servers are named;
- * of one in a file whatever leads to it, where this process may look.
- *
- * @param queue What a route file calls it.
+ * Of a queue on PostgreSQL the same whoever logs in, and in which order its servers are named; of
+ * one in a file whatever leads to it, where this process may look.
  */
 function identityOfQueue(queue: string): QueueIdentity {
   if (isQueueUrl(queue)) {

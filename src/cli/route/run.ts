@@ -27,9 +27,7 @@ import { placed, type Problem, type RouteFile } from "./route_file.ts";
 /**
  * Says what is wrong with a file, and which permissions it needs.
  *
- * @param path The file.
  * @param given The command with its options, which win over the file's.
- * @param io Where it prints.
  */
 export async function checkFile(path: string, given: Command, io: Stdio): Promise<ExitCode> {
   const file = await loadRouteFile(path);
@@ -48,9 +46,7 @@ export async function checkFile(path: string, given: Command, io: Stdio): Promis
 /**
  * Runs the routes of a file.
  *
- * @param path The file.
  * @param given The command with its options, which win over the file's.
- * @param io Where it reads and prints.
  * @throws {UsageError} The file has mistakes; nothing was started.
  * @throws {Deno.errors.NotCapable} Permissions are missing; the message has every flag.
  */

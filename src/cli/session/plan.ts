@@ -14,12 +14,9 @@ import type { Stdio } from "../terminal/stdio.ts";
 
 /** Where a session's packets come from, beside other processes. */
 export interface Intake {
-  /** Who packets are read from, for messages: `"the pipe"`, `"clients"`. */
+  /** For messages: `"the pipe"`, `"clients"`. */
   readonly origin: string;
-  /**
-   * Takes packets in. Resolves at a natural end, after which the session
-   * delivers everything and ends.
-   */
+  /** Resolves at a natural end, after which the session delivers everything and ends. */
   run(): Promise<void>;
   /** Takes no more in; resolves once what was taken in is stored, or cannot be. */
   stop(): Promise<void>;
@@ -55,11 +52,8 @@ export function tellLost(log: RouteLog, intake: Intake | undefined): boolean {
 export interface SessionPlan {
   /** What it is called among several; undefined: it is the only one. */
   readonly name?: string | undefined;
-  /** The server. */
   readonly remote: Remote;
-  /** The command's options. */
   readonly options: DeliveryCommandOptions;
-  /** Where it reads and prints. */
   readonly io: Stdio;
   /** What has to be had before the queue is opened; given back where it cannot be. */
   readonly acquire?: () => Promise<Disposable>;
@@ -71,8 +65,6 @@ export interface SessionPlan {
 
 /** A plan, and what has to be granted for it. */
 export interface Planned {
-  /** What to do. */
   readonly plan: SessionPlan;
-  /** What it is going to use. */
   readonly needs: Needs;
 }

@@ -15,11 +15,9 @@ const ORDER: readonly Condition["tone"][] = ["bad", "warning", "busy", "good", "
 
 /** One of several routes. */
 export interface RouteStatus {
-  /** Its name in the route file. */
   readonly name: string;
-  /** How its sender is. */
   readonly condition: Condition;
-  /** What lies in its queue; undefined: no sender has it open here. */
+  /** Undefined: no sender has its queue open here. */
   readonly queuedPackets: number | undefined;
 }
 

@@ -14,11 +14,7 @@ import {
 } from "../arguments/options.ts";
 import type { SessionPlan } from "./plan.ts";
 
-/**
- * What the sender is opened with. Reads the files of a session and of a proxy.
- *
- * @param plan What to do.
- */
+/** What the sender is opened with. Reads the files of a session and of a proxy. */
 export function senderOptionsOf({ options, remote }: SessionPlan): SenderOptions {
   return {
     ...deliveryOptionsOf(options),
@@ -28,11 +24,7 @@ export function senderOptionsOf({ options, remote }: SessionPlan): SenderOptions
   };
 }
 
-/**
- * The same without what lies in files that cannot be read yet.
- *
- * @param plan What to do.
- */
+/** The same without what lies in files that cannot be read yet. */
 export function senderOptionsWithoutFiles(plan: SessionPlan): SenderOptions {
   return senderOptionsOf({ ...plan, options: withoutFiles(plan.options) });
 }
@@ -41,7 +33,6 @@ export function senderOptionsWithoutFiles(plan: SessionPlan): SenderOptions {
  * Looks for options that are out of range or contradict each other, before anybody is asked
  * for permissions that only they need.
  *
- * @param plan What to do.
  * @throws {OptionError | UsageError} There is one.
  */
 export function checkPlan(plan: SessionPlan): void {

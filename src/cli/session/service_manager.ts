@@ -23,7 +23,6 @@ export class ServiceManager implements Disposable {
     this.#socket = variable("NOTIFY_SOCKET");
   }
 
-  /** Whether there is one. */
   get listens(): boolean {
     return this.#socket !== undefined;
   }
@@ -55,7 +54,6 @@ export class ServiceManager implements Disposable {
     this.#notify("STOPPING=1");
   }
 
-  /** Ends the pings. */
   [Symbol.dispose](): void {
     this.#cancelPing();
   }

@@ -7,22 +7,32 @@
 
 import { systemClock } from "../../base/clock.ts";
 import type { QueueStats } from "../../base/queue_stats.ts";
+import type { Remote } from "../../base/remote.ts";
 import { within } from "../../base/waits.ts";
 import { conditionOfNoSender } from "../../observe/routes.ts";
+import { checkPermissions, type Listen, type Needs } from "../../permissions/permissions.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
 import { behindOf, Sender } from "../../sender/sender.ts";
-import { type DeliveryCommandOptions, logLevelOf } from "../arguments/options.ts";
-import { nameOfQueue } from "../arguments/queue_place.ts";
+import { wayNeeds } from "../../sender/way.ts";
+import {
+  connectionFilesOf,
+  type DeliveryCommandOptions,
+  logLevelOf,
+} from "../arguments/options.ts";
+import { wayOf } from "../arguments/proxy.ts";
+import { nameOfQueue, sendingNeeds } from "../arguments/queue_place.ts";
+import { sessionFiles } from "../arguments/session.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { formatCount, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { type Intake, type SessionPlan, tellLost } from "./plan.ts";
+import { type Intake, type Planned, type SessionPlan, tellLost } from "./plan.ts";
 import { type OpenedRoute, Route, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { StopSignals } from "./signals.ts";
-import { openStatusPage } from "./status_page.ts";
+import { checkPlan } from "./sender_options.ts";
+import { checkToken, openStatusPage, statusPageNeeds } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
 
 const LIVE_INTERVAL_MS = 250;
@@ -31,23 +41,43 @@ const LAST_WORDS_MS = 1000;
 
 /** How several sessions run in one process. */
 export interface ProcessPlan {
-  /** The sessions. */
   readonly plans: readonly SessionPlan[];
-  /** The options of the process: of the log, and of the status page. */
+  /** Of the process: of the log, and of the status page. */
   readonly options: DeliveryCommandOptions;
-  /** Where it reads and prints. */
   readonly io: Stdio;
   /** Reads everything anew; without it SIGHUP stops. */
   readonly reload?: (routes: readonly Route[], log: LogConsole) => Promise<void>;
 }
 
+/** What has to be granted to deliver, and to listen at the command's own addresses. */
+export function deliveryNeeds(
+  remote: Remote,
+  options: DeliveryCommandOptions,
+  listens: readonly Listen[] = [],
+): Needs {
+  const page = statusPageNeeds(options);
+  const way = wayNeeds(remote, wayOf(options));
+  return {
+    ...way,
+    listens: [...listens, ...page.listens, ...way.listens],
+    files: [...page.files, ...sessionFiles(options), ...connectionFilesOf(options)],
+    ...sendingNeeds(options.queue),
+    kernel: true,
+    libc: options.libc,
+    libssl: remote.scheme === "tls" && options.confirm === "reader" && (options.libssl ?? true),
+  };
+}
+
 /**
- * Runs a session to its end.
+ * Runs the only session of a command to its end.
  *
  * @returns The exit code; every other error is in the log.
  * @throws {UsageError} An option is out of range.
  */
-export function runSession(plan: SessionPlan): Promise<ExitCode> {
+export function runPlanned({ plan, needs }: Planned): Promise<ExitCode> {
+  checkPlan(plan);
+  checkPermissions(needs);
+  checkToken(plan.options);
   return runSessions({ plans: [plan], options: plan.options, io: plan.io });
 }
 
@@ -268,8 +298,7 @@ class Session {
     stopShowing();
     await within(LAST_WORDS_MS, received);
     const code = this.#summarize();
-    // What the sender failed of is why the intake failed, too.
-    return { code, error: this.#failure ?? this.#intakeError };
+    return { code, error: this.#error };
   }
 
   /** Until the sender is closed, or somebody is in a hurry. */
@@ -346,17 +375,18 @@ class Session {
         fields,
       );
     }
-    const lost = tellLost(this.#log, this.#intake);
-    // What the sender failed of is why the intake failed, too.
-    const error = this.#failure ?? this.#intakeError;
-    if (error !== undefined) {
-      reportError(this.#log, error, this.#plan.options);
-      return exitCodeOf(error);
-    }
-    undelivered.tell(this.#log);
-    if (lost) return ExitCode.FAILED;
-    if (queue.packets > 0) return ExitCode.PACKETS_KEPT;
-    return undelivered.any ? ExitCode.FAILED : ExitCode.DONE;
+    return endWith(this.#log, {
+      intake: this.#intake,
+      error: this.#error,
+      keptPackets: queue.packets,
+      undelivered,
+      options: this.#plan.options,
+    });
+  }
+
+  /** What the sender failed of is why the intake failed, too. */
+  get #error(): unknown {
+    return this.#failure ?? this.#intakeError;
   }
 
   /** Keeps the live line, or the status in the log, up to date. Returns the end of it. */
@@ -380,9 +410,35 @@ class Session {
   }
 }
 
-function reportError(log: RouteLog, error: unknown, options: DeliveryCommandOptions): void {
+/** How a session has ended. */
+interface End {
+  readonly intake: Intake | undefined;
+  /** What has ended it too soon. */
+  readonly error: unknown;
+  readonly keptPackets: number;
+  readonly undelivered: Undelivered;
+  readonly options: Pick<DeliveryCommandOptions, "verbose">;
+}
+
+/** Says what became of packets that were not delivered. Returns the exit code. */
+export function endWith(
+  log: RouteLog,
+  { intake, error, keptPackets, undelivered, options }: End,
+): ExitCode {
+  const lost = tellLost(log, intake);
+  if (error !== undefined) {
+    reportError(log, error, options);
+    return exitCodeOf(error);
+  }
+  undelivered.tell(log);
+  if (lost) return ExitCode.FAILED;
+  if (keptPackets > 0) return ExitCode.PACKETS_KEPT;
+  return undelivered.any ? ExitCode.FAILED : ExitCode.DONE;
+}
+
+function reportError(log: RouteLog, error: unknown, { verbose }: End["options"]): void {
   log.error(explain(error));
-  if (options.verbose && error instanceof Error) log.debug(error.stack ?? "");
+  if (verbose && error instanceof Error) log.debug(error.stack ?? "");
 }
 
 /** Each way out of the queue that is no delivery, and what it is called. */
@@ -398,44 +454,35 @@ type Way = typeof WAYS[number][0];
 
 /** What has left a queue undelivered between two moments. */
 export class Undelivered {
-  readonly #counts: Readonly<Record<Way, number>>;
+  readonly #count: (way: Way) => number;
 
-  /**
-   * @param before How the queue stood.
-   * @param now How it stands.
-   */
   constructor(before: QueueStats, now: QueueStats) {
-    const since = (way: Way) => Math.max(0, now[way] - before[way]);
-    this.#counts = {
-      expiredPackets: since("expiredPackets"),
-      gaveUpPackets: since("gaveUpPackets"),
-      damagedPackets: since("damagedPackets"),
-      refusedPackets: since("refusedPackets"),
-      droppedPackets: since("droppedPackets"),
-    };
+    this.#count = (way) => Math.max(0, now[way] - before[way]);
   }
 
   /** Whether there is any. */
   get any(): boolean {
-    return WAYS.some(([way]) => this.#counts[way] > 0);
+    return WAYS.some(([way]) => this.#count(way) > 0);
   }
 
   /** For the line that sums up: `", 3 expired, 1 dropped"`. */
   get words(): string {
-    return WAYS.map(([way, name]) =>
-      this.#counts[way] === 0 ? "" : `, ${formatCount(this.#counts[way])} ${name}`
-    ).join("");
+    return WAYS.map(([way, name]) => {
+      const count = this.#count(way);
+      return count === 0 ? "" : `, ${formatCount(count)} ${name}`;
+    }).join("");
   }
 
   /** Says of each where it is now. */
   tell(log: RouteLog): void {
-    const { expiredPackets, gaveUpPackets, damagedPackets } = this.#counts;
-    const { refusedPackets, droppedPackets } = this.#counts;
+    const droppedPackets = this.#count("droppedPackets");
+    const refusedPackets = this.#count("refusedPackets");
     if (droppedPackets > 0) {
       const packets = `${formatPackets(droppedPackets)} ${droppedPackets === 1 ? "was" : "were"}`;
       log.error(`${packets} removed to make room, and not delivered`);
     }
-    const died = expiredPackets + gaveUpPackets + damagedPackets;
+    const died = this.#count("expiredPackets") + this.#count("gaveUpPackets") +
+      this.#count("damagedPackets");
     if (died > 0) {
       log.error(
         `${formatPackets(died)} ${died === 1 ? "was" : "were"} not delivered and ` +

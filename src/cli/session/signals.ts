@@ -23,9 +23,7 @@ function hupIsIgnored(): boolean {
 
 /** Listens for the wish to stop until disposed of. */
 export class StopSignals implements Disposable {
-  /** Resolves with the first signal's name. */
   readonly first: Promise<Deno.Signal>;
-  /** Resolves with the second. */
   readonly second: Promise<Deno.Signal>;
   readonly #listeners: readonly (readonly [Deno.Signal, () => void])[];
 
@@ -51,7 +49,6 @@ export class StopSignals implements Disposable {
     });
   }
 
-  /** Gives the signals back. */
   [Symbol.dispose](): void {
     for (const [signal, listener] of this.#listeners) Deno.removeSignalListener(signal, listener);
   }

@@ -14,11 +14,7 @@ import { CommandError } from "../terminal/exit_code.ts";
 import { readFor } from "../terminal/stdio.ts";
 import type { Route } from "./route.ts";
 
-/**
- * What the status page needs permissions for.
- *
- * @param options The command's options.
- */
+/** What the status page needs permissions for. */
 export function statusPageNeeds(
   { http, httpTokenFile }: Pick<DeliveryCommandOptions, "http" | "httpTokenFile">,
 ): Required<Pick<Needs, "listens" | "files">> {
@@ -31,7 +27,6 @@ export function statusPageNeeds(
 /**
  * Looks at the token before anything is opened. Reads its file.
  *
- * @param options The command's options.
  * @throws {UsageError} The file cannot be read.
  * @throws {OptionError} What it holds could be guessed.
  */
@@ -56,9 +51,7 @@ function isPipe(path: string): boolean {
 /**
  * Serves the status page, where it was asked for.
  *
- * @param routes Whose status; their senders are closed if the page cannot be served.
- * @param options The command's options.
- * @param log Told where the page is.
+ * @param routes Their senders are closed if the page cannot be served.
  * @throws {UsageError} Where it may not listen, or no usable token.
  */
 export async function openStatusPage(
@@ -97,7 +90,6 @@ export async function openStatusPage(
 
 /** A status page that is served until it is disposed of. */
 export interface StatusPage extends AsyncDisposable {
-  /** Where it is. */
   readonly url: string;
   /** Shows how a route stands now. */
   show(route: Route): void;
@@ -126,11 +118,7 @@ export function listenError(error: unknown, option: "--http" | "--listen"): unkn
     : asUsageError(error);
 }
 
-/**
- * The token in a file.
- *
- * @throws {UsageError} There is none.
- */
+/** @throws {UsageError} The file cannot be read. */
 export function tokenOf(path: string | undefined): string | undefined {
   if (path === undefined) return undefined;
   return new TextDecoder().decode(readFor(path, `--http-token-file: ${path}`)).trim();

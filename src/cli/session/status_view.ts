@@ -1,9 +1,10 @@
 /**
- * A sender's state for people (one line) and for programs (fields).
+ * A sender's state for people and for programs.
  *
  * @module
  */
 
+import type { QueueStats } from "../../base/queue_stats.ts";
 import type { SenderStats } from "../../delivery/status.ts";
 import { type Condition, inOneLine } from "../../sender/condition.ts";
 import { kindOf } from "../../sender/outage.ts";
@@ -31,7 +32,6 @@ export class StatusView {
   readonly #sender: Sender;
   #lastReported = "";
 
-  /** @param sender Whom to watch. */
   constructor(sender: Sender) {
     this.#sender = sender;
   }
@@ -77,12 +77,7 @@ export class StatusView {
       verdict: verdictToTell(state, verdict)?.kind ?? null,
       condition: condition.tone,
       ...delivery,
-      lastPacketId: queue.lastId,
-      queuedPackets: queue.packets,
-      queuedBytes: queue.bytes,
-      oldestEnqueuedAtMs: queue.oldestEnqueuedAtMs,
-      droppedPackets: queue.droppedPackets,
-      deadPackets: queue.deadPackets,
+      ...queueFields(queue),
     };
   }
 
@@ -103,6 +98,18 @@ export class StatusView {
         formatCount(heldPackets)
       } held${dropped}${dead})`;
   }
+}
+
+/** What of a queue belongs into the fields of a log line. */
+export function queueFields(queue: QueueStats): Record<string, unknown> {
+  return {
+    lastPacketId: queue.lastId,
+    queuedPackets: queue.packets,
+    queuedBytes: queue.bytes,
+    oldestEnqueuedAtMs: queue.oldestEnqueuedAtMs,
+    droppedPackets: queue.droppedPackets,
+    deadPackets: queue.deadPackets,
+  };
 }
 
 /** A condition in one line, with colours. */

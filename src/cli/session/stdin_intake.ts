@@ -14,11 +14,8 @@ const PACKET_GRACE_MS = 1000;
 
 /** What an intake works with. */
 export interface StdinIntakeOptions {
-  /** Cuts the pipe into packets. */
   readonly splitter: PacketSplitter;
-  /** Puts them into the queue. */
   readonly store: InputPumpOptions["store"];
-  /** How full the queue may get. */
   readonly limits: OutboundQueue["limits"];
   /** Whether to go on after the end of input. */
   readonly follow: boolean;
@@ -34,7 +31,6 @@ export class StdinIntake implements Intake {
   readonly #follow: boolean;
   readonly #log: RouteLog;
 
-  /** @param options The pipe and the queue. */
   constructor({ splitter, store, limits, follow, log, io }: StdinIntakeOptions) {
     this.#splitter = splitter;
     this.#follow = follow;
@@ -50,7 +46,6 @@ export class StdinIntake implements Intake {
     });
   }
 
-  /** See {@linkcode Intake.unstoredPackets}. */
   get unstoredPackets(): number {
     return this.#pump.unstoredPackets;
   }
@@ -60,14 +55,12 @@ export class StdinIntake implements Intake {
     return this.#splitter.fault === undefined ? this.#pump.unfinishedBytes : 0;
   }
 
-  /** See {@linkcode Intake.run}. */
   async run(): Promise<void> {
     await this.#pump.run();
     this.#log.debug(`end of input after ${formatPackets(this.#pump.storedPackets)}`);
     if (this.#follow) await new Promise<never>(() => {});
   }
 
-  /** See {@linkcode Intake.stop}. */
   async stop(): Promise<void> {
     this.#pump.stop();
     // Whoever writes is most likely being stopped as well, and its last packet is on the way.

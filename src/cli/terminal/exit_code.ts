@@ -53,13 +53,11 @@ export const EXIT_CODE_HELP = `Exit codes:
 
 /** The command line contradicts itself or has a value out of range. */
 export class UsageError extends Error {
-  /** The class by name. */
   override readonly name = "UsageError";
 }
 
 /** What was asked for cannot be done; the message says why. */
 export class CommandError extends Error {
-  /** The class by name. */
   override readonly name = "CommandError";
 }
 
@@ -86,11 +84,7 @@ const EXPECTED_ERRORS = [
   WireError,
 ];
 
-/**
- * Which code an error ends a command with.
- *
- * @param error What was thrown.
- */
+/** Which code an error ends a command with. */
 export function exitCodeOf(error: unknown): ExitCode {
   if (error instanceof Deno.errors.NotCapable) return ExitCode.NOT_PERMITTED;
   if (error instanceof UsageError) return ExitCode.USAGE;
@@ -100,8 +94,6 @@ export function exitCodeOf(error: unknown): ExitCode {
 /**
  * An error in one line, saying what to do next; a mistake in what was given may have several.
  * An error that nobody expected is named with its class.
- *
- * @param error What was thrown.
  */
 export function explain(error: unknown): string {
   if (!(error instanceof Error)) return `unexpected error: ${printable(String(error))}`;

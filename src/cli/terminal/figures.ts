@@ -65,8 +65,6 @@ const CONTROLS = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/gu;
  * Writes control characters as `\x1b`, `\u202e`, so that they cannot recolour a
  * terminal, hide a line, or begin a new one: a server's answer, a path and
  * another process's notice are all somebody else's text.
- *
- * @param text Any text.
  */
 export function printable(text: string): string {
   return text.replaceAll(CONTROLS, (character) => {

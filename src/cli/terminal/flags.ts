@@ -1,6 +1,5 @@
 /**
- * The library's options by the names that its messages have for them, and their
- * flags in the place of those names.
+ * The library's options by the names that its messages have for them, and their flags.
  *
  * @module
  */
@@ -59,11 +58,7 @@ export function flagOf({ flags = "" }: OptionSpec): string {
   return flags.split(" ", 1)[0] ?? "";
 }
 
-/**
- * Puts the flags' names in the place of the library's options.
- *
- * @param message An error's message.
- */
+/** A message with the flags' names in the place of the library's options. */
 export function inFlags(message: string): string {
   // What stands in a path is somebody's directory.
   return message

@@ -18,10 +18,9 @@ import type { Stdio } from "./stdio.ts";
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /**
- * Writes a line of data to standard output. Waits for the reader; one that has
- * gone away has had what it wanted: `sendq status | head -1`.
+ * Writes a line of data to standard output. Waits for the reader.
  *
- * @returns Whether somebody still reads: who prints again and again ends with its reader.
+ * @returns Whether somebody still reads: `sendq status --watch | head -1` ends with its reader.
  */
 export function printLine(io: Stdio, line: string): Promise<boolean> {
   return printText(io, `${line}\n`);
@@ -67,17 +66,16 @@ export class Printer {
     this.#write = write;
   }
 
-  /** Writes to standard output. */
   static on(io: Stdio): Printer {
     return new Printer((bytes) => printBytes(io, bytes));
   }
 
-  /** Writes a line. Returns whether somebody still reads. */
+  /** Returns whether somebody still reads. */
   line(line: string): Promise<boolean> {
     return this.bytes(new TextEncoder().encode(`${line}\n`));
   }
 
-  /** Writes bytes. Returns whether somebody still reads. */
+  /** The same. */
   async bytes(bytes: Uint8Array): Promise<boolean> {
     if (this.#used + bytes.length > PRINT_BYTES) await this.flush();
     if (bytes.length > PRINT_BYTES) {
@@ -101,11 +99,10 @@ export class Printer {
 export interface LogConsoleOptions {
   /** `json`: one object a line. */
   readonly format: "text" | "json";
-  /** Lines below this level are left out. */
+  /** Lines below it are left out. */
   readonly level: LogLevel;
   /** Whether standard error is a terminal that shows a live line. */
   readonly live: boolean;
-  /** Whether to use colours. */
   readonly colors: boolean;
 }
 
@@ -125,11 +122,7 @@ export class LogConsole implements Logger {
   /** Lines that were dropped and said to be. */
   #droppedSaid = 0;
 
-  /**
-   * @param options Format, level, terminal or not.
-   * @param sink Where lines go.
-   * @param wallMs The time that lines carry.
-   */
+  /** @param wallMs The time that lines carry. */
   constructor(
     options: LogConsoleOptions,
     sink: ByteSink,
@@ -141,7 +134,6 @@ export class LogConsole implements Logger {
     this.#wallMs = wallMs;
   }
 
-  /** Lines below this level are left out. */
   get level(): LogLevel {
     return this.#level;
   }
@@ -150,27 +142,22 @@ export class LogConsole implements Logger {
     this.#level = level;
   }
 
-  /** Whether there is a live line. */
   get live(): boolean {
     return this.#options.live;
   }
 
-  /** See {@linkcode Logger}. */
   debug(message: string, ...data: unknown[]): void {
     this.line("debug", message, fieldsOf(data));
   }
 
-  /** See {@linkcode Logger}. */
   info(message: string, ...data: unknown[]): void {
     this.line("info", message, fieldsOf(data));
   }
 
-  /** See {@linkcode Logger}. */
   warn(message: string, ...data: unknown[]): void {
     this.line("warn", message, fieldsOf(data));
   }
 
-  /** See {@linkcode Logger}. */
   error(message: string, ...data: unknown[]): void {
     this.line("error", message, fieldsOf(data));
   }
@@ -234,16 +221,10 @@ export class LogConsole implements Logger {
 
 /** A log to which one of several routes writes. */
 export interface RouteLog extends Logger {
-  /** See {@linkcode LogConsole.line}. */
   line(level: LogLevel, message: string, fields?: Readonly<Record<string, unknown>>): void;
 }
 
-/**
- * The log of one route among several: lines begin with its name, and have it as a field.
- *
- * @param log Where lines go.
- * @param route The route's name.
- */
+/** The log of one route among several: lines begin with its name, and have it as a field. */
 export function logOf(log: LogConsole, route: string): RouteLog {
   const line: RouteLog["line"] = (level, message, fields = {}) =>
     log.line(level, `${route}: ${message}`, { route, ...fields });
@@ -261,7 +242,6 @@ function fieldsOf(data: readonly unknown[]): Record<string, unknown> {
   return { data: printable };
 }
 
-/** How wide the terminal is. */
 export function columns(): number {
   try {
     // A terminal that does not know its size says 0.

@@ -1,6 +1,5 @@
 /**
- * Where a command reads and prints: standard input and output, under the names that they have
- * where a file is expected, and what is said where they or a file cannot be read.
+ * Where a command reads and prints, and what is said where that or a file cannot be read.
  *
  * @module
  */
@@ -53,9 +52,6 @@ export const STDOUT_NAMES: ReadonlySet<string> = new Set([
  * What to say where a file was not opened for which `--allow-read` and `--allow-write` are not
  * enough: what lies in /dev, also the pipe of a shell's `<(…)`, takes all of Deno's permissions.
  *
- * @param error What was thrown.
- * @param path The file.
- * @param instead What to do without that.
  * @returns The same error, where it is about something else.
  */
 export function inWords(error: unknown, path: string, instead: string): unknown {
@@ -69,8 +65,6 @@ export function inWords(error: unknown, path: string, instead: string): unknown 
 /**
  * Why a file that somebody has named was not read.
  *
- * @param error What was thrown.
- * @param path The file.
  * @param what How it was named, for the message.
  * @param instead What to do where Deno opens it only with all permissions.
  * @returns A {@linkcode UsageError}; where a permission of Deno is missing, one that says so.
@@ -89,7 +83,6 @@ export function unreadable(
 /**
  * What a file holds that an option names.
  *
- * @param path The file.
  * @param what How it was named, for messages.
  * @throws {UsageError} It cannot be read.
  */
@@ -104,8 +97,6 @@ export function readFor(path: string, what: string): Uint8Array {
 /**
  * A source whose failures say what could not be read.
  *
- * @param source Where bytes come from.
- * @param name What messages call it.
  * @returns It throws a {@linkcode UsageError} where it is a directory, which opens and cannot be
  *   read, and a {@linkcode CommandError} for everything else.
  */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { KEEP_TIME } from "./shared.ts";
+import { answerOnce, AS_OWNER, KEEP_TIME, lockQueue } from "./shared.ts";
 
 /** The function that a `CommitRequest` becomes. */
 export const COMMIT: string = `
@@ -16,7 +16,7 @@ CREATE FUNCTION sendq.commit(
   max_packets bigint, max_bytes bigint, overflow text,
   unit_packets integer[], unit_bytes integer[],
   run_packets integer[], run_bytes integer[], run_left bigint[], ends integer[], payload bytea
-) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS jsonb LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   -- An expression is evaluated for less than a statement is run; each of these raises, or is true.
   may boolean := sendq.demand(durability) AND sendq.allow('sendq_producer');
@@ -33,19 +33,8 @@ DECLARE
   next_end integer := 1;
   next_byte integer := 1;
 BEGIN
-  -- Ids in the order of commits. It also makes a repeated question wait for a standby. A queue
-  -- that was made anew under the old name is another one.
-  SELECT * INTO c FROM sendq.queue WHERE name = q AND id = queue_id FOR UPDATE;
-  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
-  SELECT p.call, p.answer INTO had FROM sendq.producer p
-    WHERE p.queue = c.id AND p.id = commit.producer;
-  IF coalesce(had.call, 0) <> commit.call - 1 THEN
-    IF had.call = commit.call THEN
-      RETURN had.answer || jsonb_build_object('counted', true, 'state', sendq.state_of(c));
-    END IF;
-    RAISE EXCEPTION 'it knows % commits of this producer, and not %', coalesce(had.call, 0),
-      commit.call - 1 USING ERRCODE = 'SQ002';
-  END IF;
+  -- It also makes a repeated question wait for a standby.
+${lockQueue(" AND id = queue_id")}${answerOnce("commit")}
   before := c;
 
   IF fence IS NOT NULL OR through > 0 THEN

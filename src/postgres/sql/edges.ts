@@ -13,6 +13,8 @@
  * @module
  */
 
+import { AS_OWNER, lockQueue } from "./shared.ts";
+
 /** What version 4 adds to the tables. */
 export const EDGE_TABLE: string = `
 CREATE TABLE sendq.edge (
@@ -41,7 +43,7 @@ export const EDGES: string = `
 -- told, and nothing is changed, so that a file that is refused leaves no trace.
 CREATE FUNCTION sendq.edge_open(
   q text, edge uuid, edge_name text, takes_name boolean, looked_through bigint, durability text
-) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS jsonb LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   queue_id integer;
   e sendq.edge;
@@ -79,7 +81,7 @@ END $$;
 CREATE FUNCTION sendq.edge_forward(
   q text, edge uuid, terms jsonb,
   run_packets integer[], run_bytes integer[], run_left bigint[], ends integer[], payload bytea
-) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS jsonb LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   e sendq.edge;
@@ -91,8 +93,7 @@ DECLARE
 BEGIN
   PERFORM sendq.demand(terms->>'durability');
   PERFORM sendq.allow('sendq_producer');
-  SELECT * INTO c FROM sendq.queue WHERE name = q FOR UPDATE;
-  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
+${lockQueue()}
   SELECT * INTO e FROM sendq.edge WHERE queue = c.id AND id = edge_forward.edge FOR UPDATE;
   IF NOT FOUND OR e.epoch <> (terms->>'epoch')::bigint THEN
     RAISE EXCEPTION 'another forwarder has begun with this edge' USING ERRCODE = 'SQ008';
@@ -124,7 +125,7 @@ END $$;
 
 -- What a forwarder says of itself, and that it lives. Nobody has to wait until that is on a disk.
 CREATE FUNCTION sendq.edge_beat(q text, edge uuid, held_epoch bigint, words jsonb)
-RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+RETURNS boolean LANGUAGE plpgsql ${AS_OWNER} AS $$
 BEGIN
   PERFORM sendq.allow('sendq_producer');
   PERFORM set_config('synchronous_commit', 'off', true);
@@ -136,15 +137,13 @@ END $$;
 CREATE FUNCTION sendq.edges(q text) RETURNS TABLE (
   id uuid, name text, through bigint, packets bigint, bytes bigint, seen_ago_ms bigint,
   address text, notice jsonb
-) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE sql STABLE ${AS_OWNER} AS $$
   SELECT id, name, through, packets, bytes,
     greatest(0, floor(extract(epoch FROM clock_timestamp() - seen_at) * 1000)::bigint),
     address, notice
   FROM sendq.edge WHERE queue = sendq.queue_id(q) ORDER BY name NULLS LAST, id
 $$;
 
-REVOKE ALL ON FUNCTION sendq.edge_open, sendq.edge_forward, sendq.edge_beat,
-  sendq.edges FROM public;
 GRANT EXECUTE ON FUNCTION sendq.edge_open, sendq.edge_forward, sendq.edge_beat, sendq.edges
   TO sendq_producer;
 `;

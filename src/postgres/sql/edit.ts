@@ -4,7 +4,7 @@
  * @module
  */
 
-import { KEEP_TIME } from "./shared.ts";
+import { answerOnce, AS_OWNER, KEEP_TIME, lockQueue } from "./shared.ts";
 
 /** How large a run is that dead letters are put back into, as one that is stored. */
 const RUN_BYTES = 16 * 1024;
@@ -127,7 +127,7 @@ END $$;
 CREATE FUNCTION sendq.edit(
   q text, producer uuid, call bigint, queue_id integer, request jsonb
 )
-RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+RETURNS jsonb LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   before sendq.queue;
@@ -150,20 +150,7 @@ BEGIN
   PERFORM sendq.allow(
     CASE WHEN kind IN ('bury', 'set-aside', 'keep-time') THEN 'sendq_sender' ELSE 'sendq_operator' END
   );
-  SELECT * INTO c FROM sendq.queue WHERE name = q FOR UPDATE;
-  -- One that was made anew under the old name is another one.
-  IF NOT FOUND OR c.id <> queue_id THEN
-    RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001';
-  END IF;
-  SELECT p.call, p.answer INTO had FROM sendq.producer p
-    WHERE p.queue = c.id AND p.id = edit.producer;
-  IF had.call = edit.call THEN
-    RETURN had.answer || jsonb_build_object('counted', true, 'state', sendq.state_of(c));
-  END IF;
-  IF coalesce(had.call, 0) <> edit.call - 1 THEN
-    RAISE EXCEPTION 'it knows % commits of this producer, and not %', coalesce(had.call, 0),
-      edit.call - 1 USING ERRCODE = 'SQ002';
-  END IF;
+${lockQueue(" AND id = queue_id")}${answerOnce("edit")}
   before := c;
   -- Whatever is taken out of the middle may be the oldest.
   c.oldest_ms := NULL;
@@ -263,14 +250,13 @@ END $$;
 -- Before an error is told for a question that may still be on its way: from here on it does
 -- nothing any more. The answer is there if it was done after all.
 CREATE FUNCTION sendq.void(q text, producer uuid, call bigint)
-RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+RETURNS jsonb LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   had record;
 BEGIN
   PERFORM sendq.allow('sendq_producer');
-  SELECT * INTO c FROM sendq.queue WHERE name = q FOR UPDATE;
-  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
+${lockQueue()}
   SELECT p.call, p.answer INTO had FROM sendq.producer p
     WHERE p.queue = c.id AND p.id = void.producer;
   IF had.call = void.call THEN

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { AS_OWNER } from "./shared.ts";
+
 /** Pages of packets and of dead letters, and the check of all of it. */
 export const INSPECT: string = `
 -- Rows that follow each other: as many as are wanted, or as have so many bytes; at least one.
@@ -14,7 +16,7 @@ CREATE FUNCTION sendq.inspect_packets(
 ) RETURNS TABLE (
   last_id bigint, ends text, payload bytea, is_sound boolean, enqueued_at_ms bigint,
   expires_at_ms bigint, removed_through bigint, sent_through bigint, now_ms bigint
-) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql STABLE ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   room bigint := max_bytes;
@@ -42,7 +44,7 @@ CREATE FUNCTION sendq.inspect_letters(
 ) RETURNS TABLE (
   id bigint, enqueued_at_ms bigint, died_at_ms bigint, reason text, sent boolean,
   attempts integer, words text, bytes integer, payload bytea
-) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql STABLE ${AS_OWNER} AS $$
 DECLARE
   room bigint := max_bytes;
 BEGIN
@@ -65,7 +67,7 @@ END $$;
 
 CREATE FUNCTION sendq.count_letters(
   q text, after_id bigint, to_id bigint, before_ms bigint, OUT packets bigint, OUT bytes bigint
-) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql STABLE ${AS_OWNER} AS $$
 BEGIN
   PERFORM sendq.allow('sendq_operator');
   SELECT count(*), coalesce(sum(length(d.payload)), 0) INTO packets, bytes FROM sendq.dead_letter d
@@ -76,7 +78,7 @@ END $$;
 -- What is wrong, in words: in each row, between rows, and between rows and counts. What
 -- cannot be read ends the look at itself alone.
 CREATE FUNCTION sendq.check_queue(q text) RETURNS TABLE (kind text, words text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   r sendq.run;
@@ -199,7 +201,6 @@ BEGIN
   END IF;
 END $$;
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sendq FROM public;
 GRANT EXECUTE ON FUNCTION sendq.inspect_packets, sendq.inspect_letters, sendq.count_letters,
   sendq.check_queue TO sendq_producer;
 `;

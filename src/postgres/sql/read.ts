@@ -4,12 +4,12 @@
  * @module
  */
 
-import { KEEP_TIME, SAME_CLOCK_MS } from "./shared.ts";
+import { AS_OWNER, KEEP_TIME, SAME_CLOCK_MS } from "./shared.ts";
 
 /** In the order of the tables. */
 export const READ: string = `
 CREATE FUNCTION sendq.open_queue(q text) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
 BEGIN
@@ -21,7 +21,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION sendq.state(q text) RETURNS text
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
 BEGIN
@@ -30,7 +30,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION sendq.version(q text) RETURNS bigint
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql STABLE ${AS_OWNER} AS $$
   SELECT version FROM sendq.queue WHERE id = sendq.queue_id(q)
 $$;
 
@@ -38,7 +38,7 @@ $$;
 CREATE FUNCTION sendq.read(q text, after_id bigint, max_bytes bigint) RETURNS TABLE (
   last_id bigint, ends text, payload bytea, expires_at_ms bigint, enqueued_at_ms bigint,
   fault text, now_ms bigint
-) LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql STABLE ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   first bigint;
@@ -68,7 +68,7 @@ CREATE FUNCTION sendq.hand_out(
 ) RETURNS TABLE (
   last_id bigint, ends text, payload bytea, expires_at_ms bigint, fault text, now_ms bigint
 )
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   known bigint;
@@ -101,7 +101,7 @@ END $$;
 -- What has expired; the first row says in how many milliseconds the next one does.
 CREATE FUNCTION sendq.due(q text, after_id bigint, by_time boolean, max_rows integer)
 RETURNS TABLE (first_id bigint, last_id bigint, bytes integer, next_in_ms bigint)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE ${AS_OWNER} AS $$
 DECLARE
   c sendq.queue;
   after bigint;
@@ -122,7 +122,7 @@ END $$;
 
 CREATE FUNCTION sendq.dead_letters(q text, after_id bigint, max_bytes bigint)
 RETURNS SETOF sendq.dead_letter
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE ${AS_OWNER} AS $$
 DECLARE
   d sendq.dead_letter;
   room bigint := max_bytes;
@@ -141,14 +141,14 @@ END $$;
 
 -- Its answers will not be asked for any more.
 CREATE FUNCTION sendq.forget(q text, producer uuid) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql ${AS_OWNER} AS $$
   DELETE FROM sendq.producer WHERE queue = sendq.queue_id(q)
     AND (id = forget.producer OR called_at < now() - interval '30 days')
 $$;
 
 -- Somebody may still ask for its answers.
 CREATE FUNCTION sendq.keep(q text, producers uuid[]) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE sql ${AS_OWNER} AS $$
   UPDATE sendq.producer SET called_at = now()
     WHERE queue = sendq.queue_id(q) AND id = ANY (producers)
 $$;
@@ -156,7 +156,7 @@ $$;
 -- Wakes the sender. In a transaction of its own: one that notifies keeps all others of this
 -- database from committing until it is on the standbys.
 CREATE FUNCTION sendq.ring(q text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql ${AS_OWNER} AS $$
 BEGIN
   -- For this transaction alone: nobody has to wait until a ring is on a disk.
   PERFORM set_config('synchronous_commit', 'off', true);
@@ -166,13 +166,13 @@ END $$;
 CREATE FUNCTION sendq.lease_look(q text)
 RETURNS TABLE (
   epoch bigint, tenure uuid, beat bigint, holder text, ttl_ms bigint, notice text
-) LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE sql STABLE ${AS_OWNER} AS $$
   SELECT epoch, tenure, beat, holder, ttl_ms, notice FROM sendq.lease WHERE queue = sendq.queue_id(q)
 $$;
 
 -- Who sends, and what becomes of commits: for people. Waits for nobody.
 CREATE FUNCTION sendq.health(q text, durability text) RETURNS jsonb
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   l sendq.lease;
 BEGIN
@@ -213,7 +213,7 @@ END $$;
 CREATE FUNCTION sendq.lease_take(
   q text, seen_epoch bigint, seen_tenure uuid, seen_beat bigint, who text, drawn uuid,
   good_for_ms bigint, durability text
-) RETURNS jsonb LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS jsonb LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   before sendq.lease;
   reserved bigint;
@@ -243,7 +243,7 @@ END $$;
 CREATE FUNCTION sendq.lease_beat(
   q text, held_epoch bigint, held_tenure uuid, answered_beat bigint, good_for_ms bigint,
   words text, durability text
-) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS bigint LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   l sendq.lease;
   c sendq.queue;
@@ -273,7 +273,7 @@ END $$;
 
 -- Gives it up, and says up to which id something was sent: nothing is reserved any more.
 CREATE FUNCTION sendq.lease_leave(q text, held_tenure uuid, sent bigint) RETURNS boolean
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql ${AS_OWNER} AS $$
 DECLARE
   left_queue integer;
 BEGIN
@@ -289,14 +289,13 @@ BEGIN
 END $$;
 
 CREATE FUNCTION sendq.create_queue(q text) RETURNS void
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql ${AS_OWNER} AS $$
 BEGIN
   PERFORM sendq.allow('sendq_operator');
   INSERT INTO sendq.queue (name) VALUES (q) ON CONFLICT (name) DO NOTHING;
   INSERT INTO sendq.lease (queue) VALUES (sendq.queue_id(q)) ON CONFLICT (queue) DO NOTHING;
 END $$;
 
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA sendq FROM public;
 -- Who may do what is said by sendq.allow, in words that name the role that is missing.
 GRANT EXECUTE ON FUNCTION sendq.open_queue, sendq.demand, sendq.weakness, sendq.state,
   sendq.version, sendq.health, sendq.commit, sendq.void, sendq.forget, sendq.keep, sendq.ring,

@@ -52,6 +52,35 @@ export const KEEP_TIME = `
   c.written_at_ms := wall;
 `;
 
+/** A function that does what its caller may not do by itself, and knows no names but ours. */
+export const AS_OWNER = "SECURITY DEFINER SET search_path = pg_catalog, pg_temp";
+
+/**
+ * Locks the queue of the name `q` as `c`: ids in the order of commits, and no two changes at a time.
+ *
+ * @param and What it has to be besides: one that was made anew under the old name is another one.
+ */
+export const lockQueue = (and = ""): string => `
+  SELECT * INTO c FROM sendq.queue WHERE name = q${and} FOR UPDATE;
+  IF NOT FOUND THEN RAISE EXCEPTION 'there is no queue %', q USING ERRCODE = 'SQ001'; END IF;
+`;
+
+/**
+ * In a function with a number (`call`) of a `producer`, once the queue is locked: where it was done
+ * already, its answer; where a number is missing, the database has gone back.
+ */
+export const answerOnce = (name: string): string => `
+  SELECT p.call, p.answer INTO had FROM sendq.producer p
+    WHERE p.queue = c.id AND p.id = ${name}.producer;
+  IF coalesce(had.call, 0) <> ${name}.call - 1 THEN
+    IF had.call = ${name}.call THEN
+      RETURN had.answer || jsonb_build_object('counted', true, 'state', sendq.state_of(c));
+    END IF;
+    RAISE EXCEPTION 'it knows % commits of this producer, and not %', coalesce(had.call, 0),
+      ${name}.call - 1 USING ERRCODE = 'SQ002';
+  END IF;
+`;
+
 /** An array in text: JSON with names takes several times as long to make. */
 const stateOf = (row: string): string =>
   `ARRAY[${Object.values(STATE).map((column) => `${row}.${column}`).join(", ")}]::text`;
