@@ -55,6 +55,31 @@ export interface Figure<R = Reading> {
   readonly points: (reading: R) => readonly Point[];
 }
 
+/** Makes figures of a kind that have one point, or none where there is nothing to say. */
+function ofKind(kind: Figure["kind"]) {
+  return <R = Reading>(
+    name: string,
+    unit: string,
+    description: string,
+    read: (reading: R) => number | undefined,
+  ): Figure<R> => ({
+    ...{ name, unit, kind, description },
+    points(reading) {
+      const value = read(reading);
+      return value === undefined ? [] : [{ value }];
+    },
+  });
+}
+
+export const counter = ofKind("counter");
+export const upDownCounter = ofKind("updowncounter");
+export const gauge = ofKind("gauge");
+
+/** For how many seconds something has lasted; `undefined`: it has not begun. */
+export function secondsSince(sinceMs: number | undefined, wallMs: number): number | undefined {
+  return sinceMs === undefined ? undefined : Math.max(0, wallMs - sinceMs) / 1000;
+}
+
 const STATES: Record<SenderState, true> = {
   "idle": true,
   "connecting": true,
@@ -108,155 +133,125 @@ const REPLICATION: Record<ReplicationStats["state"], true> = {
 
 /** Those of a queue, whoever takes packets out of it. */
 export const QUEUE_FIGURES: readonly Figure<QueueReading>[] = [
-  {
-    name: "sendq.queue.packets",
-    unit: "{packet}",
-    kind: "updowncounter",
-    description: "Packets on disk, those in flight and held among them.",
-    points: ({ stats }) => one(stats.queue.packets),
-  },
-  {
-    name: "sendq.queue.size",
-    unit: "By",
-    kind: "updowncounter",
-    description: "Payload bytes of the packets on disk.",
-    points: ({ stats }) => one(stats.queue.bytes),
-  },
-  {
-    name: "sendq.queue.file.size",
-    unit: "By",
-    kind: "updowncounter",
-    description: "Size of the queue's file, without its write-ahead log.",
-    points: ({ fileBytes }) => one(fileBytes),
-  },
-  {
-    name: "sendq.queue.oldest_packet.age",
-    unit: "s",
-    kind: "gauge",
-    description: "Time since the oldest packet on disk was stored; 0 when there is none.",
-    points: ({ stats, wallMs }) => {
-      const { oldestEnqueuedAtMs } = stats.queue;
-      if (oldestEnqueuedAtMs === undefined) return one(0);
-      return one(Math.max(0, wallMs - oldestEnqueuedAtMs) / 1000);
-    },
-  },
-  {
-    name: "sendq.queue.waiting.packets",
-    unit: "{packet}",
-    kind: "updowncounter",
-    description: "Packets of this process that wait to be stored.",
-    points: ({ stats }) => one(stats.queue.waitingPackets),
-  },
-  {
-    name: "sendq.queue.store_failure.age",
-    unit: "s",
-    kind: "gauge",
-    description: "For how long this process could store nothing that it tried to; 0: it can.",
-    points: ({ stats, wallMs }) => {
-      const { storeFailure } = stats.queue;
-      return one(
-        storeFailure === undefined ? 0 : Math.max(0, wallMs - storeFailure.sinceMs) / 1000,
-      );
-    },
-  },
-  {
-    name: "sendq.queue.stored.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets stored by any process, since the queue's file was made.",
-    points: ({ stats }) => one(stats.queue.lastId),
-  },
-  {
-    name: "sendq.queue.dropped.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets that a full queue removed unsent, since its file was made.",
-    points: ({ stats }) => one(stats.queue.droppedPackets),
-  },
-  {
-    name: "sendq.queue.expired.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets that expired unconfirmed, since the queue's file was made.",
-    points: ({ stats }) => one(stats.queue.expiredPackets),
-  },
-  {
-    name: "sendq.queue.given_up.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets given up after maxAttempts, since the queue's file was made.",
-    points: ({ stats }) => one(stats.queue.gaveUpPackets),
-  },
-  {
-    name: "sendq.queue.damaged.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets found damaged in the queue's file, since it was made.",
-    points: ({ stats }) => one(stats.queue.damagedPackets),
-  },
-  {
-    name: "sendq.queue.refused.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets that the server refused, since the queue's file was made.",
-    points: ({ stats }) => one(stats.queue.refusedPackets),
-  },
-  {
-    name: "sendq.dead_letter.packets",
-    unit: "{packet}",
-    kind: "updowncounter",
-    description:
-      "Dead letters in the queue's file: expired, given up, damaged or refused, and kept.",
-    points: ({ stats }) => one(stats.queue.deadPackets),
-  },
-  {
-    name: "sendq.dead_letter.size",
-    unit: "By",
-    kind: "updowncounter",
-    description: "Payload bytes of the dead letters.",
-    points: ({ stats }) => one(stats.queue.deadBytes),
-  },
+  upDownCounter(
+    "sendq.queue.packets",
+    "{packet}",
+    "Packets on disk, those in flight and held among them.",
+    ({ stats }) => stats.queue.packets,
+  ),
+  upDownCounter(
+    "sendq.queue.size",
+    "By",
+    "Payload bytes of the packets on disk.",
+    ({ stats }) => stats.queue.bytes,
+  ),
+  upDownCounter(
+    "sendq.queue.file.size",
+    "By",
+    "Size of the queue's file, without its write-ahead log.",
+    ({ fileBytes }) => fileBytes,
+  ),
+  gauge(
+    "sendq.queue.oldest_packet.age",
+    "s",
+    "Time since the oldest packet on disk was stored; 0 when there is none.",
+    ({ stats, wallMs }) => secondsSince(stats.queue.oldestEnqueuedAtMs, wallMs) ?? 0,
+  ),
+  upDownCounter(
+    "sendq.queue.waiting.packets",
+    "{packet}",
+    "Packets of this process that wait to be stored.",
+    ({ stats }) => stats.queue.waitingPackets,
+  ),
+  gauge(
+    "sendq.queue.store_failure.age",
+    "s",
+    "For how long this process could store nothing that it tried to; 0: it can.",
+    ({ stats, wallMs }) => secondsSince(stats.queue.storeFailure?.sinceMs, wallMs) ?? 0,
+  ),
+  counter(
+    "sendq.queue.stored.packets",
+    "{packet}",
+    "Packets stored by any process, since the queue's file was made.",
+    ({ stats }) => stats.queue.lastId,
+  ),
+  counter(
+    "sendq.queue.dropped.packets",
+    "{packet}",
+    "Packets that a full queue removed unsent, since its file was made.",
+    ({ stats }) => stats.queue.droppedPackets,
+  ),
+  counter(
+    "sendq.queue.expired.packets",
+    "{packet}",
+    "Packets that expired unconfirmed, since the queue's file was made.",
+    ({ stats }) => stats.queue.expiredPackets,
+  ),
+  counter(
+    "sendq.queue.given_up.packets",
+    "{packet}",
+    "Packets given up after maxAttempts, since the queue's file was made.",
+    ({ stats }) => stats.queue.gaveUpPackets,
+  ),
+  counter(
+    "sendq.queue.damaged.packets",
+    "{packet}",
+    "Packets found damaged in the queue's file, since it was made.",
+    ({ stats }) => stats.queue.damagedPackets,
+  ),
+  counter(
+    "sendq.queue.refused.packets",
+    "{packet}",
+    "Packets that the server refused, since the queue's file was made.",
+    ({ stats }) => stats.queue.refusedPackets,
+  ),
+  upDownCounter(
+    "sendq.dead_letter.packets",
+    "{packet}",
+    "Dead letters in the queue's file: expired, given up, damaged or refused, and kept.",
+    ({ stats }) => stats.queue.deadPackets,
+  ),
+  upDownCounter(
+    "sendq.dead_letter.size",
+    "By",
+    "Payload bytes of the dead letters.",
+    ({ stats }) => stats.queue.deadBytes,
+  ),
 ];
 
 /** Every figure of a sender, in the order in which they are published. */
 export const FIGURES: readonly Figure[] = [
   ...QUEUE_FIGURES,
-  {
-    name: "sendq.delivery.in_flight.packets",
-    unit: "{packet}",
-    kind: "updowncounter",
-    description: "Packets given to the present connection and not acknowledged in full.",
-    points: ({ stats }) => one(stats.inFlightPackets),
-  },
-  {
-    name: "sendq.delivery.in_flight.size",
-    unit: "By",
-    kind: "updowncounter",
-    description: "Bytes given to the present connection and not acknowledged.",
-    points: ({ stats }) => one(stats.inFlightBytes),
-  },
-  {
-    name: "sendq.delivery.held.packets",
-    unit: "{packet}",
-    kind: "updowncounter",
-    description:
-      "Packets acknowledged in full that are kept until holdMs has passed, or they are answered.",
-    points: ({ stats }) => one(stats.heldPackets),
-  },
-  {
-    name: "sendq.delivery.drained.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets acknowledged in full; one that was sent twice may count twice.",
-    points: ({ stats }) => one(stats.drainedPackets),
-  },
-  {
-    name: "sendq.delivery.redelivered.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets sent again after an unclean end or a restart.",
-    points: ({ stats }) => one(stats.redeliveredPackets),
-  },
+  upDownCounter(
+    "sendq.delivery.in_flight.packets",
+    "{packet}",
+    "Packets given to the present connection and not acknowledged in full.",
+    ({ stats }) => stats.inFlightPackets,
+  ),
+  upDownCounter(
+    "sendq.delivery.in_flight.size",
+    "By",
+    "Bytes given to the present connection and not acknowledged.",
+    ({ stats }) => stats.inFlightBytes,
+  ),
+  upDownCounter(
+    "sendq.delivery.held.packets",
+    "{packet}",
+    "Packets acknowledged in full that are kept until holdMs has passed, or they are answered.",
+    ({ stats }) => stats.heldPackets,
+  ),
+  counter(
+    "sendq.delivery.drained.packets",
+    "{packet}",
+    "Packets acknowledged in full; one that was sent twice may count twice.",
+    ({ stats }) => stats.drainedPackets,
+  ),
+  counter(
+    "sendq.delivery.redelivered.packets",
+    "{packet}",
+    "Packets sent again after an unclean end or a restart.",
+    ({ stats }) => stats.redeliveredPackets,
+  ),
   {
     name: "sendq.delivery.io",
     unit: "By",
@@ -268,55 +263,48 @@ export const FIGURES: readonly Figure[] = [
       { value: stats.receivedBytes, attributes: { "network.io.direction": "receive" } },
     ],
   },
-  {
-    name: "sendq.connection.established",
-    unit: "{connection}",
-    kind: "counter",
-    description: "Connections made.",
-    points: ({ stats }) => one(stats.connections),
-  },
-  {
-    name: "sendq.connection.failed_attempts",
-    unit: "{attempt}",
-    kind: "counter",
-    description: "Connection attempts that failed.",
-    points: ({ stats }) => one(stats.failedAttempts),
-  },
-  {
-    name: "sendq.path.rtt",
-    unit: "s",
-    kind: "gauge",
-    description: "Smoothed round-trip time of the present connection, by the kernel.",
-    points: ({ stats: { path } }) => one(path && path.rttMs / 1000),
-  },
-  {
-    name: "sendq.path.silence",
-    unit: "s",
-    kind: "gauge",
-    description: "How long bytes have been outstanding without any sign of the server.",
-    points: ({ stats: { path } }) => one(path && path.silenceMs / 1000),
-  },
-  {
-    name: "sendq.path.send_queue.size",
-    unit: "By",
-    kind: "updowncounter",
-    description: "The kernel's Send-Q: bytes written to the connection and not acknowledged.",
-    points: ({ stats: { path } }) => one(path?.sendQueueBytes ?? 0),
-  },
-  {
-    name: "sendq.path.not_sent.size",
-    unit: "By",
-    kind: "updowncounter",
-    description: "The part of Send-Q that was never put on the wire.",
-    points: ({ stats: { path } }) => one(path?.notSentBytes ?? 0),
-  },
-  {
-    name: "sendq.path.retransmitted.segments",
-    unit: "{segment}",
-    kind: "gauge",
-    description: "Segments retransmitted in the present connection's life.",
-    points: ({ stats: { path } }) => one(path?.retransmittedSegments),
-  },
+  counter(
+    "sendq.connection.established",
+    "{connection}",
+    "Connections made.",
+    ({ stats }) => stats.connections,
+  ),
+  counter(
+    "sendq.connection.failed_attempts",
+    "{attempt}",
+    "Connection attempts that failed.",
+    ({ stats }) => stats.failedAttempts,
+  ),
+  gauge(
+    "sendq.path.rtt",
+    "s",
+    "Smoothed round-trip time of the present connection, by the kernel.",
+    ({ stats: { path } }) => path && path.rttMs / 1000,
+  ),
+  gauge(
+    "sendq.path.silence",
+    "s",
+    "How long bytes have been outstanding without any sign of the server.",
+    ({ stats: { path } }) => path && path.silenceMs / 1000,
+  ),
+  upDownCounter(
+    "sendq.path.send_queue.size",
+    "By",
+    "The kernel's Send-Q: bytes written to the connection and not acknowledged.",
+    ({ stats: { path } }) => path?.sendQueueBytes ?? 0,
+  ),
+  upDownCounter(
+    "sendq.path.not_sent.size",
+    "By",
+    "The part of Send-Q that was never put on the wire.",
+    ({ stats: { path } }) => path?.notSentBytes ?? 0,
+  ),
+  gauge(
+    "sendq.path.retransmitted.segments",
+    "{segment}",
+    "Segments retransmitted in the present connection's life.",
+    ({ stats: { path } }) => path?.retransmittedSegments,
+  ),
   {
     name: "sendq.tls.session",
     unit: "1",
@@ -387,21 +375,18 @@ export const FIGURES: readonly Figure[] = [
         attributes: { "sendq.lease.holder": cluster.lease.holder },
       }],
   },
-  {
-    name: "sendq.lease.epoch",
-    unit: "1",
-    kind: "gauge",
-    description: "How many tenures the queue has had, with this one.",
-    points: ({ stats: { cluster } }) => one(cluster?.lease?.epoch),
-  },
-  {
-    name: "sendq.lease.beat.age",
-    unit: "s",
-    kind: "gauge",
-    description: "Time since the last beat was asked for that the database has taken.",
-    points: ({ stats: { cluster } }) =>
-      one(cluster?.lease == null ? undefined : cluster.lease.beatAgeMs / 1000),
-  },
+  gauge(
+    "sendq.lease.epoch",
+    "1",
+    "How many tenures the queue has had, with this one.",
+    ({ stats: { cluster } }) => cluster?.lease?.epoch,
+  ),
+  gauge(
+    "sendq.lease.beat.age",
+    "s",
+    "Time since the last beat was asked for that the database has taken.",
+    ({ stats: { cluster } }) => cluster?.lease == null ? undefined : cluster.lease.beatAgeMs / 1000,
+  ),
   {
     name: "sendq.replication.state",
     unit: "1",
@@ -427,14 +412,13 @@ export const FIGURES: readonly Figure[] = [
     points: (reading) =>
       ofStandbys(reading, ({ lagMs }) => lagMs === null ? undefined : lagMs / 1000),
   },
-  {
-    name: "sendq.replication.weak",
-    unit: "1",
-    kind: "updowncounter",
-    description: "1 while a commit means less than durability asks for, else 0.",
-    points: ({ stats: { cluster } }) =>
-      one(cluster === undefined ? undefined : cluster.weakness === null ? 0 : 1),
-  },
+  upDownCounter(
+    "sendq.replication.weak",
+    "1",
+    "1 while a commit means less than durability asks for, else 0.",
+    ({ stats: { cluster } }) =>
+      cluster === undefined ? undefined : cluster.weakness === null ? 0 : 1,
+  ),
 ];
 
 /** Reads a sender. Costs microseconds; the queue's table is not touched. */
@@ -456,11 +440,6 @@ export function fileBytesOf(path: string): number | undefined {
   } catch {
     return undefined; // Not permitted, or gone: no reason to publish nothing else.
   }
-}
-
-/** A figure's only point; none where there is nothing to say. */
-export function one(value: number | undefined): readonly Point[] {
-  return value === undefined ? [] : [{ value }];
 }
 
 function ofStandbys(

@@ -10,12 +10,14 @@ import type {
   ReadableForwarder,
 } from "../postgres/forwarder_status.ts";
 import {
+  counter,
   type Figure,
   fileBytesOf,
-  one,
+  gauge,
   oneHot,
   QUEUE_FIGURES,
   type QueueReading,
+  secondsSince,
 } from "./figures.ts";
 
 /** What they are read from. */
@@ -35,49 +37,42 @@ const STATES: Record<ForwarderState, true> = {
 /** In the order in which they are published. */
 export const FORWARDER_FIGURES: readonly Figure<ForwarderReading>[] = [
   ...QUEUE_FIGURES,
-  {
-    name: "sendq.forwarder.forwarded.packets",
-    unit: "{packet}",
-    kind: "counter",
-    description: "Packets that the cluster has taken.",
-    points: ({ stats }) => one(stats.forwardedPackets),
-  },
-  {
-    name: "sendq.forwarder.forwarded.size",
-    unit: "By",
-    kind: "counter",
-    description: "Bytes of the packets that the cluster has taken.",
-    points: ({ stats }) => one(stats.forwardedBytes),
-  },
-  {
-    name: "sendq.forwarder.through",
-    unit: "1",
-    kind: "gauge",
-    description: "The highest id of the edge's file that the cluster has; none until it was asked.",
-    points: ({ stats }) => one(stats.through),
-  },
-  {
-    name: "sendq.forwarder.beginnings",
-    unit: "{beginning}",
-    kind: "counter",
-    description: "How often it asked the cluster anew what it has, the first time among them.",
-    points: ({ stats }) => one(stats.beginnings),
-  },
-  {
-    name: "sendq.forwarder.failures",
-    unit: "{failure}",
-    kind: "counter",
-    description: "Attempts that failed, and connections to the cluster that broke.",
-    points: ({ stats }) => one(stats.failures),
-  },
-  {
-    name: "sendq.forwarder.answer.age",
-    unit: "s",
-    kind: "gauge",
-    description: "Time since the cluster last answered; none until it has.",
-    points: ({ stats: { answeredAtMs }, wallMs }) =>
-      one(answeredAtMs === undefined ? undefined : Math.max(0, wallMs - answeredAtMs) / 1000),
-  },
+  counter(
+    "sendq.forwarder.forwarded.packets",
+    "{packet}",
+    "Packets that the cluster has taken.",
+    ({ stats }) => stats.forwardedPackets,
+  ),
+  counter(
+    "sendq.forwarder.forwarded.size",
+    "By",
+    "Bytes of the packets that the cluster has taken.",
+    ({ stats }) => stats.forwardedBytes,
+  ),
+  gauge(
+    "sendq.forwarder.through",
+    "1",
+    "The highest id of the edge's file that the cluster has; none until it was asked.",
+    ({ stats }) => stats.through,
+  ),
+  counter(
+    "sendq.forwarder.beginnings",
+    "{beginning}",
+    "How often it asked the cluster anew what it has, the first time among them.",
+    ({ stats }) => stats.beginnings,
+  ),
+  counter(
+    "sendq.forwarder.failures",
+    "{failure}",
+    "Attempts that failed, and connections to the cluster that broke.",
+    ({ stats }) => stats.failures,
+  ),
+  gauge(
+    "sendq.forwarder.answer.age",
+    "s",
+    "Time since the cluster last answered; none until it has.",
+    ({ stats: { answeredAtMs }, wallMs }) => secondsSince(answeredAtMs, wallMs),
+  ),
   {
     name: "sendq.forwarder.state",
     unit: "1",

@@ -468,8 +468,11 @@ export class OldestHead {
   #reading: Promise<void> | undefined;
 
   /**
+   * Makes it; nothing is read yet.
+   *
    * @param read Reads the packets that follow an id, for anybody. Not `readBatches`, which is the
    *   sender's.
+   * @param clock Time.
    */
   constructor(read: (afterId: number) => Promise<readonly StoredPacket[]>, clock: Clock) {
     this.#read = read;

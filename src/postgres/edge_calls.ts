@@ -9,6 +9,7 @@ import type { Clock } from "../base/ports.ts";
 import type { Answer, Database, Row } from "./database.ts";
 import type { EdgeBatch } from "./edge_batch.ts";
 import { ConnectionLostError, queueErrorOf, sqlStateOf } from "./errors.ts";
+import { fieldsOf } from "./numbered_calls.ts";
 import type { PostgresDurability } from "./options.ts";
 import { checkVersion } from "./setup.ts";
 import { arrayOf, numberOf } from "./state_of.ts";
@@ -189,13 +190,9 @@ export class EdgeCalls {
   }
 
   async #ask(text: string, args: readonly unknown[]): Promise<Row> {
-    const { rows, unreplicated } = await this.#once(text, args);
-    if (unreplicated) {
-      throw new ClusterError("a wait for a standby was given up, so that nobody knows");
-    }
-    const answer = rows[0]?.["answer"];
-    if (typeof answer === "object" && answer !== null) return { ...answer };
-    throw new TypeError("the database has answered something else than an object");
+    const fields = fieldsOf(await this.#once(text, args));
+    if (fields !== undefined) return fields;
+    throw new ClusterError("a wait for a standby was given up, so that nobody knows");
   }
 
   async #once(text: string, args: readonly unknown[]): Promise<Answer> {

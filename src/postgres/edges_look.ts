@@ -52,19 +52,11 @@ function edgeOf(row: Row): EdgeLook {
 
 /** Whoever may forward may write anything into it. */
 function noticeIn(value: unknown): EdgeNotice | undefined {
-  if (typeof value !== "object" || value === null) return undefined;
-  const fields = new Map<string, unknown>(Object.entries(value));
-  const count = (name: keyof EdgeNotice) => {
-    const number = fields.get(name);
-    return typeof number === "number" && number >= 0 ? number : undefined;
-  };
-  const queuedPackets = count("queuedPackets");
-  const queuedBytes = count("queuedBytes");
-  const oldestAgeMs = count("oldestAgeMs");
-  const deadPackets = count("deadPackets");
-  if (
-    queuedPackets === undefined || queuedBytes === undefined || oldestAgeMs === undefined ||
-    deadPackets === undefined
-  ) return undefined;
-  return { queuedPackets, queuedBytes, oldestAgeMs, deadPackets };
+  const { queuedPackets, queuedBytes, oldestAgeMs, deadPackets }: Row = { ...Object(value) };
+  const notice = { queuedPackets, queuedBytes, oldestAgeMs, deadPackets };
+  return isNotice(notice) ? notice : undefined;
+}
+
+function isNotice(notice: Readonly<Record<keyof EdgeNotice, unknown>>): notice is EdgeNotice {
+  return Object.values(notice).every((count) => typeof count === "number" && count >= 0);
 }

@@ -198,7 +198,7 @@ export class NumberedCalls {
 const UNREPLICATED = "a wait for a standby was given up, so that nobody knows whether it has it";
 
 /** `undefined`: what was answered may be on the primary alone, and has to be asked again. */
-function fieldsOf({ rows, unreplicated }: Answer): Fields | undefined {
+export function fieldsOf({ rows, unreplicated }: Answer): Fields | undefined {
   if (unreplicated) return undefined;
   const answer = rows[0]?.["answer"];
   if (typeof answer !== "object" || answer === null) {

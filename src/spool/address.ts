@@ -8,9 +8,7 @@ import { OptionError } from "../base/errors.ts";
 
 /** A queue in a spool. */
 export interface SpoolAddress {
-  /** The spool's file. */
   readonly file: string;
-  /** The queue's name in it. */
   readonly name: string;
 }
 
@@ -23,11 +21,7 @@ export function isSpoolAddress(queue: string): boolean {
   return queue.startsWith(PREFIX);
 }
 
-/**
- * Takes it apart.
- *
- * @throws {OptionError} It is none.
- */
+/** @throws {OptionError} It is none. */
 export function parseSpoolAddress(address: string): SpoolAddress {
   const at = address.lastIndexOf("#");
   if (!isSpoolAddress(address) || at < 0) {
@@ -36,11 +30,7 @@ export function parseSpoolAddress(address: string): SpoolAddress {
   return checkSpoolAddress({ file: address.slice(PREFIX.length, at), name: address.slice(at + 1) });
 }
 
-/**
- * Checks its parts.
- *
- * @throws {OptionError} They are none.
- */
+/** @throws {OptionError} These are not the parts of one. */
 export function checkSpoolAddress({ file, name: given }: SpoolAddress): SpoolAddress {
   if (typeof file !== "string" || typeof given !== "string") {
     throw new TypeError("A spool needs two texts: its file, and the name of the queue in it");

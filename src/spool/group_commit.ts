@@ -27,7 +27,7 @@ const COUNTED_FOR_MS = 100;
 export interface GroupWork<T> extends Work<T> {
   /** Whose it is. */
   readonly owner: object;
-  /** Those of the packets that it stores. */
+  /** Of the packets that it stores. */
   readonly bytes: number;
   /** Whether somebody waits until the disk has it. */
   readonly isAwaited: (value: T) => boolean;
@@ -44,8 +44,7 @@ interface Ended {
   readonly outcome: Outcome<unknown>;
 }
 
-/** What {@linkcode GroupCommit} works with. */
-export interface GroupCommitOptions {
+interface GroupCommitOptions {
   readonly transactions: SharedTransactions;
   readonly log: LogSync;
   readonly clock: Clock;

@@ -123,8 +123,6 @@ function damageOf(error: unknown): string {
 /**
  * What a queue's sender says of itself, in whichever process it runs.
  *
- * @param file The spool.
- * @param name The queue's name in it.
  * @returns Reads it; `undefined`: no sender has the queue.
  * @throws {QueueFileError} The file is no spool, is damaged or stayed locked.
  */

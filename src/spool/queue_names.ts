@@ -16,11 +16,9 @@ import { fileError } from "../queue/store/transaction.ts";
 import type { Transactions } from "../queue/store/transactions.ts";
 import type { SpoolAddress } from "./address.ts";
 
-/** A queue of a spool. */
+/** What people call a queue of a spool, and what the file calls it. */
 export interface NamedQueue {
-  /** What people call it. */
   readonly name: string;
-  /** What the file calls it. */
   readonly queue: number;
 }
 

@@ -22,14 +22,11 @@ import { reportsPathOf } from "./address.ts";
 /** As in a lock file: more than any sender has to say. A place that nobody uses takes no room. */
 const PLACE_BYTES = 32 * 1024;
 
-/** Writes the reports of one process. */
+/** Writes the reports of this process. */
 export class Reports {
   readonly #file: Deno.FsFile;
 
-  /**
-   * @param path The spool's path without symbolic links.
-   * @throws {QueueFileError} The file is a symbolic link.
-   */
+  /** @throws {QueueFileError} The file is a symbolic link. */
   constructor(path: string) {
     const own = reportsPathOf(path);
     this.#file = openOrMakeBeside(path, own);
@@ -55,18 +52,14 @@ export class Reports {
     }
   }
 
-  /** Ends. */
   close(): void {
     this.#file.close();
   }
 }
 
 /**
- * Asks whether a sender runs on a queue of a spool, in whichever process, and reads what it has
- * published.
+ * What a sender has published that runs on a queue of a spool, in whichever process.
  *
- * @param path The spool's path.
- * @param queue The queue's number.
  * @returns `undefined`: no sender has the queue.
  * @throws {QueueFileError} The lock file cannot be read.
  */

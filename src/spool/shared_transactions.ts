@@ -23,7 +23,6 @@ export type Outcome<T> =
   | { readonly done: true; readonly value: T }
   | { readonly done: false; readonly error: unknown };
 
-/** Those of a connection. */
 export class SharedTransactions implements Transactions {
   readonly #own: Transactions;
   readonly #path: string;
@@ -33,11 +32,7 @@ export class SharedTransactions implements Transactions {
   /** While several share one. */
   #shared: { changed: boolean; storedBytes: number; isLost: boolean } | undefined;
 
-  /**
-   * @param database The file, open.
-   * @param path Its path.
-   * @param own Those that nobody shares.
-   */
+  /** @param own Those that nobody shares. */
   constructor(database: SqliteDatabase, path: string, own: Transactions) {
     this.#own = own;
     this.#path = path;

@@ -23,7 +23,6 @@ export interface KnownCounts {
   readonly deadPackets: number;
 }
 
-/** One of those that listen. */
 interface Listener {
   readonly queue: number;
   readonly onRing: (rung: boolean) => void;
@@ -31,9 +30,8 @@ interface Listener {
   readonly known: () => KnownCounts;
 }
 
-/** What a {@linkcode SpoolBell} works with. */
-export interface SpoolBellOptions {
-  /** The spool's path without symbolic links. */
+interface SpoolBellOptions {
+  /** Without symbolic links. */
   readonly path: string;
   /** The same, open. */
   readonly database: SqliteDatabase;
@@ -42,7 +40,6 @@ export interface SpoolBellOptions {
   readonly clock: Clock;
 }
 
-/** The doorbell of a spool. */
 export class SpoolBell {
   readonly #options: SpoolBellOptions;
   readonly #listeners = new Set<Listener>();
@@ -58,12 +55,7 @@ export class SpoolBell {
     this.#options = options;
   }
 
-  /**
-   * From now on calls back when others may have stored packets; see `QueuePlace.listen`.
-   *
-   * @param listener Who.
-   * @param watch Tells of changes of files; without it the runtime is asked.
-   */
+  /** From now on calls back when others may have stored packets; see `QueuePlace.listen`. */
   listen(listener: Listener, watch?: FileWatch): Doorbell {
     const { path, clock } = this.#options;
     if (this.#doorbell === undefined) {

@@ -40,7 +40,7 @@ type FileOptions = Pick<
   "durability" | "syncIn" | "driver" | "clock" | "busyTimeoutMs"
 >;
 
-/** One of its queues, as whoever has opened it uses it. */
+/** One of its queues that is open. */
 export interface OpenQueue {
   /** The same queue is open a second time in this process, and has changed there. */
   changedByAnother(): void;
@@ -54,19 +54,13 @@ const opened = new Map<string, { readonly opening: Promise<SpoolFile>; users: nu
 
 /** A spool that this process has open. */
 export class SpoolFile {
-  /** Its path without symbolic links. */
+  /** Without symbolic links. */
   readonly path: string;
-  /** Told of others' packets. */
   readonly bell: SpoolBell;
-  /** Tells others of ours. */
   readonly ringer: Ringer;
-  /** When transactions begin. */
   readonly group: GroupCommit;
-  /** Where they are synced. */
   readonly log: LogSync;
-  /** What has nothing to do with packets. */
   readonly file: DatabaseFile;
-  /** Whether its files are where they were. */
   readonly files: QueueFiles;
   readonly #key: string;
   readonly #database: SqliteDatabase;
@@ -192,7 +186,6 @@ export class SpoolFile {
     });
   }
 
-  /** A queue is open. */
   add(queue: number, store: OpenQueue): void {
     let stores = this.#stores.get(queue);
     if (stores === undefined) this.#stores.set(queue, stores = new Set());

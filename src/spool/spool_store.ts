@@ -26,11 +26,6 @@ export class SpoolStore implements QueueStore, OpenQueue {
   #known: KnownCounts = { lastId: 0, deadPackets: 0 };
   #changesByOthers = 0;
 
-  /**
-   * @param file The spool.
-   * @param queue The queue's number in it.
-   * @param store The queue.
-   */
   constructor(file: SpoolFile, queue: number, store: SqliteStore) {
     this.path = store.path;
     this.#file = file;

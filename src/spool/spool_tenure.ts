@@ -15,11 +15,9 @@ import { Reports } from "./reports.ts";
 /** The lock file is looked at, and a reserve that is not whole is seen to, this often. */
 const LOOK_MS = 1000;
 
-/** A sender's queue. */
+/** A sender's queue: its number in the spool, and its name for people. */
 interface SentQueue {
-  /** Its number in the spool. */
   readonly queue: number;
-  /** Its name for people. */
   readonly address: string;
 }
 
@@ -33,8 +31,6 @@ const spools = new Map<string, SentSpool>();
  * Takes the right to send from a queue of a spool.
  *
  * @param path The spool's path without symbolic links.
- * @param queue Which queue.
- * @param allocate Keeps disk space without writing it.
  * @throws {QueueLockedError} Another process sends from this spool, or this one from the queue.
  */
 export async function takeTenure(
@@ -211,10 +207,7 @@ class SpoolTenure implements Tenure {
   }
 }
 
-/**
- * Asks at most so often, and gives the last answer in between: what is the same for a thousand
- * queues is asked once.
- */
+/** Asks at most so often, and gives the last answer in between, also to a thousand queues. */
 function atMostEach<T>(intervalMs: number, clock: Clock, ask: () => T): () => T {
   let askedAtMs = -Infinity;
   let answer: T;

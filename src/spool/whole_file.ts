@@ -19,9 +19,6 @@ import { queuesIn } from "./queue_names.ts";
 /**
  * Looks for damage in a spool: its pages, and each of its queues; see `Inspector.check`.
  *
- * @param file The spool.
- * @param maxProblems Stops after so many.
- * @returns What is wrong, and in which queue.
  * @throws {QueueFileError} The file is no spool, or stayed locked.
  */
 export async function checkSpool(file: string, maxProblems = 1000): Promise<QueueProblem[]> {
@@ -100,10 +97,6 @@ export async function backUpSpool(
 /**
  * Writes what can be read of one queue of a spool into a new file, which has that queue alone;
  * see `repairQueue`.
- *
- * @param file The spool.
- * @param given The queue's name in it.
- * @param to A file that is not there yet.
  */
 export function repairFromSpool(file: string, given: string, to: string): RepairReport {
   const { name } = checkSpoolAddress({ file, name: given });

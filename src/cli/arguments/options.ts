@@ -185,6 +185,11 @@ export function addDeliveryOptions(options: OptionAdder): void {
     )
     .flag("--http-payloads", "show the first bytes of the oldest packet")
     .table(STATUS_OPTIONS, resolveOptions(STATUS_OPTIONS, {}));
+  addOutputOptions(options);
+}
+
+/** What is logged, and how. */
+export function addOutputOptions(options: OptionAdder): void {
   options.group("Output")
     .table(LOG_OPTIONS, resolveOptions(LOG_OPTIONS, {}))
     .flag("-v, --verbose", "log every step")

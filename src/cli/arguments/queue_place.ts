@@ -14,9 +14,6 @@ import { OutboundQueue } from "../../queue/queue.ts";
 import { isSpoolAddress, parseSpoolAddress, reportsPathOf } from "../../spool/address.ts";
 import { UsageError } from "../terminal/exit_code.ts";
 
-/** Holds the password, where it shall not stand in a URL that every process can see. */
-const PASSWORD_VARIABLE = "PGPASSWORD";
-
 /**
  * For commands that make no dead letters: how many are kept is for the queue's sender to say.
  * Each transaction drops the oldest of those that are beyond the bounds of who makes it.
@@ -92,11 +89,15 @@ export async function openQueue(
   return opened;
 }
 
-/** The password out of the environment, where this process may look. */
+/** An environment variable, where this process may look; nothing prompts. */
+export function grantedVariable(variable: string): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "env", variable });
+  return state === "granted" ? Deno.env.get(variable) : undefined;
+}
+
+/** The password, where it shall not stand in a URL that every process can see. */
 export function passwordOf(): { readonly password?: string } {
-  const variable = PASSWORD_VARIABLE;
-  if (Deno.permissions.querySync({ name: "env", variable }).state !== "granted") return {};
-  const password = Deno.env.get(variable);
+  const password = grantedVariable("PGPASSWORD");
   return password === undefined ? {} : { password };
 }
 

@@ -164,23 +164,15 @@ function write(value: number, units: { readonly [unit: string]: number }): strin
 
 /** A path, or an address of a queue that can be understood. */
 export function checkedQueue(queue: string): string {
-  if (isSpoolAddress(queue)) {
-    try {
-      parseSpoolAddress(queue);
-    } catch (error) {
-      throw new InvalidArgumentError(messageOf(error));
+  try {
+    if (isSpoolAddress(queue)) parseSpoolAddress(queue);
+    else if (isQueueUrl(queue) && parseQueueUrl(queue).name === "") {
+      throw new Error("the queue's name is missing behind it");
     }
+    return queue;
+  } catch (error) {
+    throw new InvalidArgumentError(messageOf(error));
   }
-  if (isQueueUrl(queue)) {
-    try {
-      if (parseQueueUrl(queue).name === "") {
-        throw new Error("the queue's name is missing behind it");
-      }
-    } catch (error) {
-      throw new InvalidArgumentError(messageOf(error));
-    }
-  }
-  return queue;
 }
 
 /** A name, or a description as text or as an object. */

@@ -7,9 +7,8 @@
 import { Command, InvalidArgumentError } from "commander";
 import { systemClock } from "../../base/clock.ts";
 import { CLOSE_OPTIONS, FORWARDER_OPTIONS, STATUS_OPTIONS } from "../../base/option_table.ts";
-import { type ResolvedOptions, resolveOptions } from "../../base/options.ts";
+import { resolveOptions } from "../../base/options.ts";
 import type { QueueStats } from "../../base/queue_stats.ts";
-import type { HostRemote } from "../../base/remote.ts";
 import { within } from "../../base/waits.ts";
 import type { StatusServer } from "../../observe/http.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
@@ -21,14 +20,16 @@ import { isSpoolAddress } from "../../spool/address.ts";
 import { givenOf } from "../arguments/given.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import {
+  addOutputOptions,
   addOversizeOption,
   addQueueOption,
   addQueueOptions,
   asUsageError,
   checkPageAddress,
+  type DeliveryCommandOptions,
   framingHelp,
   type FramingOptions,
-  LOG_OPTIONS,
+  type LOG_OPTIONS,
   logLevelOf,
   type QueueCommandOptions,
   queueOptionsOf,
@@ -92,21 +93,17 @@ ${framingHelp()}
 ${EXIT_CODE_HELP}
 `;
 
+/** Those of a command that delivers which `forward` has, too. */
+type SharedOptions =
+  | (keyof QueueCommandOptions | keyof typeof CLOSE_OPTIONS | keyof typeof STATUS_OPTIONS)
+  | (keyof typeof LOG_OPTIONS | "http" | "httpTokenFile" | "verbose" | "quiet");
+
 /** The options of `forward`, parsed. */
 interface ForwardOptions
-  extends
-    QueueCommandOptions,
-    Omit<FramingOptions, "input">,
-    ResolvedOptions<typeof CLOSE_OPTIONS>,
-    ResolvedOptions<typeof STATUS_OPTIONS>,
-    ResolvedOptions<typeof LOG_OPTIONS> {
+  extends Pick<DeliveryCommandOptions, SharedOptions>, Omit<FramingOptions, "input"> {
   readonly to: string;
   readonly input: FramingOptions["input"] | "none";
   readonly follow?: boolean;
-  readonly http?: HostRemote;
-  readonly httpTokenFile?: string;
-  readonly verbose?: boolean;
-  readonly quiet?: boolean;
 }
 
 export function forwardCommand(finish: (code: ExitCode) => void, io: Stdio): Command {
@@ -137,12 +134,8 @@ export function forwardCommand(finish: (code: ExitCode) => void, io: Stdio): Com
       "--http-token-file <file>",
       "what readers have to know; needed beyond 127.0.0.1 and [::1]",
     )
-    .table(STATUS_OPTIONS, resolveOptions(STATUS_OPTIONS, {}))
-    .group("Output")
-    .table(LOG_OPTIONS, resolveOptions(LOG_OPTIONS, {}))
-    .flag("-v, --verbose", "log every step")
-    .flag("--quiet", "log warnings and errors only")
-    .group("Other");
+    .table(STATUS_OPTIONS, resolveOptions(STATUS_OPTIONS, {}));
+  addOutputOptions(options);
   return command
     .addHelpText("after", HELP)
     .action(async (options: ForwardOptions) => finish(await forward(options, io)));

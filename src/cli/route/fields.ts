@@ -80,6 +80,9 @@ export interface Fields {
   readonly [name: string]: Field;
 }
 
+/** The schema of text. */
+const TEXT = { type: "string", minLength: 1 };
+
 /** An option of a table: as on the command line, or a number in the unit of its name. */
 function optionField(spec: OptionSpec, to: string): ValueField {
   const written = spec.type === "duration" || spec.type === "size";
@@ -111,9 +114,9 @@ function schemaOf(spec: OptionSpec): Record<string, unknown> {
     case "name":
       return { type: "string", minLength: 1, maxLength: 15 };
     case "text":
-      return { type: "string", minLength: 1 };
+      return TEXT;
     case "texts":
-      return { type: "array", items: { type: "string", minLength: 1 } };
+      return { type: "array", items: TEXT };
     default: {
       const { min, max, aboveMin, fraction, step } = spec;
       const number = {
@@ -146,7 +149,7 @@ function textField(
       if (typeof value === "string" && value !== "") return read(value);
       throw new InvalidArgumentError(`It must be text in quotes.`);
     },
-    schema: { type: "string", minLength: 1, ...schema },
+    schema: { ...TEXT, ...schema },
   };
 }
 
@@ -179,38 +182,30 @@ function framingField(words: string, to: string): ValueField {
   };
 }
 
-const BYTES_SCHEMA = {
-  anyOf: [
-    { type: "string", minLength: 1 },
-    {
-      type: "object",
-      additionalProperties: false,
-      required: ["file"],
-      properties: { file: { type: "string", minLength: 1 } },
-    },
-  ],
-} as const;
-
-const REGEXP_SCHEMA = {
-  type: "object",
-  additionalProperties: false,
-  required: ["regexp"],
-  properties: { regexp: { type: "string", minLength: 1 } },
-} as const;
-const PATTERN_SCHEMA = { anyOf: [...BYTES_SCHEMA.anyOf, REGEXP_SCHEMA] } as const;
-const ANSWER_SCHEMA = { anyOf: [{ type: "string", minLength: 1 }, REGEXP_SCHEMA] } as const;
+/** Text with escapes, or an object of one of these forms. */
+function typedField(
+  words: string,
+  to: readonly string[],
+  forms: readonly (keyof typeof FORMS)[],
+): ValueField {
+  const objects = forms.map((form) => ({
+    type: "object",
+    additionalProperties: false,
+    required: [form],
+    properties: { [form]: TEXT },
+  }));
+  const read = (value: unknown) => typedOf(value, forms);
+  return { kind: "value", words, to, read, schema: { anyOf: [TEXT, ...objects] } };
+}
 
 /** Bytes as text with escapes or from a file; where an answer is meant, a `RegExp`, too. */
 function bytesField(words: string, to: readonly string[], isPattern = false): ValueField {
-  const forms = isPattern ? ["file", "regexp"] as const : ["file"] as const;
-  const schema = isPattern ? PATTERN_SCHEMA : BYTES_SCHEMA;
-  return { kind: "value", words, to, read: (value) => typedOf(value, forms), schema };
+  return typedField(words, to, isPattern ? ["file", "regexp"] : ["file"]);
 }
 
 /** Text that an answer begins with, or `{ "regexp": "…" }`, which is searched in it. */
 function patternField(words: string, to: string): ValueField {
-  const read = (value: unknown) => typedOf(value, ["regexp"]);
-  return { kind: "value", words, to: [to], read, schema: ANSWER_SCHEMA };
+  return typedField(words, [to], ["regexp"]);
 }
 
 const FORMS = { file: '{ "file": "PATH" }', regexp: '{ "regexp": "SOURCE" }' } as const;

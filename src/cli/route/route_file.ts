@@ -18,8 +18,15 @@ import {
   parseTree,
   printParseErrorCode,
 } from "jsonc-parser";
-import type { Field, Fields, ObjectField } from "./fields.ts";
-import { PROCESS, ROUTE, ROUTE_NAME } from "./fields.ts";
+import {
+  type Field,
+  type Fields,
+  type ListField,
+  type ObjectField,
+  PROCESS,
+  ROUTE,
+  ROUTE_NAME,
+} from "./fields.ts";
 
 /** A value that was read, and where it stands. */
 export interface Placed {
@@ -202,11 +209,9 @@ class Reader {
 
   #field(node: Node, field: Field, path: string, values: Map<string, Placed>): void {
     if (field.kind === "object") return this.#object(node, field, path, values);
-    const value = field.kind === "list" ? this.#list(node, field.item, path) : this.#value(
-      node,
-      field.read,
-      path,
-    );
+    const value = field.kind === "list"
+      ? this.#list(node, field.item, path)
+      : this.#value(node, field.read, path);
     if (value === undefined) return;
     for (const to of field.to) values.set(to, { value, offset: node.offset, path });
   }
@@ -228,11 +233,7 @@ class Reader {
     }
   }
 
-  #list(
-    node: Node,
-    item: ObjectField | { readonly kind: "value"; readonly read: (value: unknown) => unknown },
-    path: string,
-  ): unknown {
+  #list(node: Node, item: ListField["item"], path: string): unknown {
     const { children = [] } = node;
     if (node.type !== "array" || children.length === 0) {
       const words = node.type === "array" ? "must not be empty" : "must be a list: [ … ]";

@@ -8,6 +8,7 @@
 
 import type { Clock } from "../../base/ports.ts";
 import { sendUnixDatagram } from "../../kernel/service_manager.ts";
+import { grantedVariable } from "../arguments/queue_place.ts";
 import { printable } from "../terminal/figures.ts";
 
 /** Speaks to the manager until disposed of. */
@@ -20,7 +21,7 @@ export class ServiceManager implements Disposable {
 
   constructor(clock: Clock) {
     this.#clock = clock;
-    this.#socket = variable("NOTIFY_SOCKET");
+    this.#socket = grantedVariable("NOTIFY_SOCKET");
   }
 
   get listens(): boolean {
@@ -35,7 +36,7 @@ export class ServiceManager implements Disposable {
     if (this.#isReady) return;
     this.#isReady = true;
     this.#notify(`READY=1\nMAINPID=${Deno.pid}`);
-    const timeoutMs = Number(variable("WATCHDOG_USEC")) / 1000;
+    const timeoutMs = Number(grantedVariable("WATCHDOG_USEC")) / 1000;
     // Twice in the time, as sd_watchdog_enabled(3) advises. It comes from the
     // event loop: one that hangs is restarted.
     if (timeoutMs > 0) this.#ping(timeoutMs / 2);
@@ -67,10 +68,4 @@ export class ServiceManager implements Disposable {
     // A datagram that is lost is not worth a word: the next one comes.
     if (this.#socket !== undefined) sendUnixDatagram(this.#socket, message);
   }
-}
-
-/** An environment variable, where it may be read; nothing prompts. */
-function variable(name: string): string | undefined {
-  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
-  return state === "granted" ? Deno.env.get(name) : undefined;
 }
