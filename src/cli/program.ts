@@ -49,13 +49,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
   ["postgres", async () => (await import("./commands/postgres.ts")).postgresCommand],
 ]);
 
-/**
- * Reads the arguments, and runs the command that they name.
- *
- * @param args The arguments, without the program's name.
- * @param io Where it reads and prints.
- * @returns The exit code.
- */
+/** Reads the arguments, and runs the command that they name. */
 export async function runProgram(args: readonly string[], io: Stdio): Promise<ExitCode> {
   let code: ExitCode = ExitCode.DONE;
   const program = await buildProgram(args[0], (finished) => code = finished, io);
@@ -151,10 +145,7 @@ const ROUTE_OPTIONS = [
   ["--route <name>", "which of its routes, where there are several"],
 ] as const;
 
-/**
- * `--config`: fills in what the command line does not give, before it is parsed. Loaded
- * only where it is given.
- */
+/** `--config`: fills in what the command line does not give, before it is parsed. */
 async function takeRouteFile(program: Command, args: readonly string[]): Promise<void> {
   const path = valueOf("--config", args);
   const command = program.commands.find((known) => known.name() === args[0]);

@@ -41,7 +41,6 @@ export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   "x-frame-options": "DENY",
 };
 
-/** Decides about requests. */
 export class Access {
   readonly #token: Uint8Array | undefined;
   readonly #cookieValue: string;
@@ -49,7 +48,6 @@ export class Access {
   #cookieName = "sendq";
 
   /**
-   * @param hostname Where the server is going to listen.
    * @param token What a request has to bring; undefined: nothing.
    * @throws {RangeError} Not a loopback address and no token, or too short a token.
    */
@@ -155,11 +153,8 @@ class Guesses {
     const fullAtMs = Math.max(nowMs, this.#fullAtMs.get(peer) ?? 0) + MS_PER_GUESS;
     this.#fullAtMs.delete(peer);
     this.#fullAtMs.set(peer, fullAtMs);
-    if (this.#fullAtMs.size <= MAX_PEERS) return;
-    for (const oldest of this.#fullAtMs.keys()) {
-      this.#fullAtMs.delete(oldest);
-      break;
-    }
+    const [oldest] = this.#fullAtMs.keys();
+    if (this.#fullAtMs.size > MAX_PEERS && oldest !== undefined) this.#fullAtMs.delete(oldest);
   }
 }
 

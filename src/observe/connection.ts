@@ -64,11 +64,7 @@ export class ReaderConnection extends Duplex {
     return this.#first = buffer.subarray(0, length);
   }
 
-  /**
-   * A request has come whole, but for its body.
-   *
-   * @returns The time of its answer, which has begun.
-   */
+  /** A request has come whole, but for its body. Returns the time of its answer. */
   answerBegins(): AnswerTime {
     this.#cancelCut();
     this.#answers++;

@@ -16,7 +16,6 @@ import type { Condition } from "../sender/condition.ts";
 import type { Sender } from "../sender/sender.ts";
 import { verdictToTell } from "../sender/verdict_meaning.ts";
 
-/** What a figure of a queue is read from. */
 export interface QueueReading {
   readonly stats: Pick<SenderStats, "queue">;
   /** The wall clock, in milliseconds since 1970. */
@@ -25,7 +24,6 @@ export interface QueueReading {
   readonly fileBytes: number | undefined;
 }
 
-/** What a figure of a sender is read from. */
 export interface Reading extends QueueReading {
   readonly stats: SenderStats;
   readonly state: SenderState;
@@ -34,14 +32,12 @@ export interface Reading extends QueueReading {
   readonly tone: Condition["tone"];
 }
 
-/** One value of a figure. */
 export interface Point {
   readonly value: number;
   /** What tells it apart from the figure's other points. */
   readonly attributes?: Readonly<Record<string, string>>;
 }
 
-/** One figure. */
 export interface Figure<R = Reading> {
   /** OpenTelemetry's name, for example `"sendq.queue.size"`. */
   readonly name: string;

@@ -20,7 +20,6 @@ import {
   secondsSince,
 } from "./figures.ts";
 
-/** What they are read from. */
 export interface ForwarderReading extends QueueReading {
   readonly stats: ForwarderStats;
   readonly state: ForwarderState;

@@ -101,7 +101,6 @@ function refusalOf(access: Access, request: HttpRequest): HttpAnswer | undefined
   return refusal === undefined ? undefined : refuse(refusal);
 }
 
-/** What is answered. */
 class ForwarderView {
   readonly #forwarder: ReadableForwarder;
   readonly #clock: Clock;

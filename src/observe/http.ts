@@ -156,7 +156,6 @@ interface View {
   stop(): void;
 }
 
-/** One of several. */
 interface RouteView extends View {
   /** Its figures; none where there is no sender. */
   readings(labels: Readonly<Record<string, string>>): readonly LabelledReading[];
@@ -166,7 +165,6 @@ interface RouteView extends View {
   report(): Promise<unknown>;
 }
 
-/** Answers requests of those who may ask. */
 class StatusService<V extends View> implements Service {
   readonly view: V;
   readonly #access: Access;
@@ -209,7 +207,6 @@ function formOr(refusal: Refusal): HttpAnswer {
   return refusal.status === 401 ? html(401, page["login.html"]) : refuse(refusal);
 }
 
-/** One sender's pages. */
 class SenderView implements RouteView {
   readonly #sender: Sender;
   readonly #clock: Clock;
@@ -363,7 +360,6 @@ class WaitingView implements RouteView {
   }
 }
 
-/** The pages of several senders. */
 class RoutesView implements View {
   readonly #routes = new Map<string, { readonly shown: ShownSender; readonly view: RouteView }>();
   readonly #viewOf: (sender: Sender, route: string) => SenderView;

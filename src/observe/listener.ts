@@ -43,7 +43,6 @@ export interface HttpRequest {
   readonly text: () => Promise<string | undefined>;
 }
 
-/** An answer to it. */
 export interface HttpAnswer {
   readonly status: number;
   readonly headers: Readonly<Record<string, string>>;
@@ -51,7 +50,6 @@ export interface HttpAnswer {
   readonly body: string | ReadableStream<Uint8Array>;
 }
 
-/** What an {@linkcode HttpListener} works with. */
 export interface HttpListenerOptions {
   /** Closed with this. */
   readonly listener: Deno.Listener;

@@ -23,7 +23,6 @@ export interface RouteSummary extends Condition {
   readonly deadPackets: number;
 }
 
-/** A sender's row. */
 export function summaryOf(route: string, sender: Sender, wallMs: number): RouteSummary {
   const { packets, oldestEnqueuedAtMs, deadPackets } = sender.queue.stats();
   return {
@@ -44,7 +43,6 @@ export function conditionOfNoSender(shown: Error | Condition): Condition {
     : shown;
 }
 
-/** The row of one that has no sender. */
 export function withoutSender(route: string, shown: Error | Condition): RouteSummary {
   return {
     route,

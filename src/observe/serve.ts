@@ -15,7 +15,6 @@ import type { StatusServer, StatusServerOptions } from "./status_server.ts";
 /** How long answers that are under way may take once the server is closed. */
 const CLOSE_GRACE_MS = 1000;
 
-/** What answers. */
 export interface Service {
   /** Whoever a request comes from. */
   answer(request: HttpRequest): Promise<HttpAnswer>;
@@ -26,7 +25,6 @@ export interface Service {
 /**
  * Listens.
  *
- * @param options Where, and for whom.
  * @param begin Makes what answers, once the port is ours.
  * @throws {RangeError} The port is none, or the address is not a loopback one and there is no
  *   token.
@@ -83,7 +81,6 @@ export function refuse({ status, reason }: Refusal): HttpAnswer {
   });
 }
 
-/** An answer in words. */
 export function text(
   status: number,
   words: string,

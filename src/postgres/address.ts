@@ -38,10 +38,8 @@ export type Weaker = "refuse" | "warn";
 
 export const WEAKER: readonly Weaker[] = ["refuse", "warn"];
 
-/** How a connection is protected. */
 export type SslMode = "disable" | "require" | "verify-full";
 
-/** A queue's address, in its parts. */
 export interface QueueAddress {
   /** The servers; one of them is the primary. */
   readonly hosts: readonly { readonly hostname: string; readonly port: number }[];
@@ -141,7 +139,6 @@ export function checkName(name: string): string {
   return name;
 }
 
-/** The address for people: without the password. */
 export function formatAddress({ hosts, database, user, name }: QueueAddress): string {
   const list = hosts.map(({ hostname, port }) => formatHostPort(hostname, port)).join(",");
   const path = [database, name].filter((part) => part !== "").map(encodeURIComponent).join("/");

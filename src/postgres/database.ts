@@ -61,7 +61,6 @@ function asItIs<T>(value: T): T {
 
 export type Row = Readonly<Record<string, unknown>>;
 
-/** How to use a database. */
 export interface DatabaseOptions {
   readonly address: QueueAddress;
   readonly clock: Clock;
@@ -88,7 +87,6 @@ export interface DatabaseOptions {
   readonly onNotify?: () => void;
 }
 
-/** What came back. */
 export interface Answer {
   readonly rows: readonly Row[];
   /** Whether a wait for a standby was given up meanwhile: then it is no acknowledgement. */
@@ -103,14 +101,13 @@ interface Session {
   readonly sql: Sql;
   /** Which of the servers it is. */
   readonly index: number;
-  /** Those who wait for an answer, in the order in which they have asked. */
+  /** In the order in which they have asked. */
   readonly waiting: Set<Waiting>;
   /** The look at whether the answer is late, and when that is. */
   watch: { readonly dueMs: number; readonly cancel: () => void } | undefined;
   /** When something has come from the server the last time, as far as it was looked at. */
   heardAtMs: number;
   readonly sockets: Set<Socket>;
-  /** How often a wait for a standby was given up, and what else was warned of. */
   readonly warned: Warned;
   /** Whether the server has said so. */
   refusesTls: boolean;
@@ -126,6 +123,7 @@ interface Waiting {
 
 /** Counts, because questions are under way side by side: each has its own part of them. */
 interface Warned {
+  /** How often a wait for a standby was given up. */
   times: number;
   weakTimes: number;
   /** What a commit was missing, the last time. */
@@ -167,8 +165,6 @@ export class Database {
   /**
    * Asks one question, which is a transaction of its own.
    *
-   * @param text SQL with `$1` and so on.
-   * @param args What stands in their place.
    * @throws {ConnectionLostError} There is no connection, or no answer; says whether it was sent.
    * @throws {RangeError} An argument is larger than a text may be; nothing was sent.
    * @throws {Error} The server's own, with its SQLSTATE: nothing of it was done.
@@ -212,9 +208,7 @@ export class Database {
     await session.sql.unsafe(text).simple();
   }
 
-  /**
-   * From so many milliseconds on, no answer is waited for longer than that of a small question.
-   */
+  /** From so many milliseconds on, no answer is waited for longer than that of a small question. */
   hurryIn(delayMs: number): void {
     this.#hurryAtMs = this.clock.nowMs() + delayMs;
     this.#session?.then((session) => this.#watch(session), () => {});
@@ -437,7 +431,6 @@ export class Database {
   }
 }
 
-/** An argument as it travels. */
 function serialized(value: unknown): Argument {
   switch (typeof value) {
     case "string":
@@ -458,7 +451,6 @@ function serialized(value: unknown): Argument {
 /**
  * Asks what may be asked twice: where the answer is lost, or is on the primary alone, again.
  *
- * @param options For how long, and whether nobody waits for it any more.
  * @throws As {@linkcode Database.ask}.
  */
 export async function askAgain(

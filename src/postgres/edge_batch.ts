@@ -9,7 +9,6 @@ import { lastIdOf, packetsWithin, sliceBatch } from "../base/packet_batch.ts";
 import type { PacketBatch } from "../base/ports.ts";
 import { BatchPacker } from "../queue/store/batches.ts";
 
-/** How much one call takes. */
 export interface BatchBounds {
   /** At least 1. */
   readonly maxPackets: number;
@@ -17,7 +16,6 @@ export interface BatchBounds {
   readonly maxBytes: number;
 }
 
-/** What one call stores. */
 export interface EdgeBatch {
   /** In the file. */
   readonly lastId: number;

@@ -60,7 +60,6 @@ export class ClusterError extends Error {
   override readonly name = "ClusterError";
 }
 
-/** What calls are made with. */
 export interface EdgeCallsOptions {
   readonly database: Database;
   /** The queue's name there. */
@@ -80,7 +79,6 @@ export interface EdgeCallsOptions {
 const OPEN = "SELECT sendq.edge_open($1, $2, $3, $4, $5, $6) AS answer";
 const FORWARD = "SELECT sendq.edge_forward($1, $2, $3, $4, $5, $6, $7, $8) AS answer";
 
-/** One edge's calls, one at a time. */
 export class EdgeCalls {
   readonly #options: EdgeCallsOptions;
 

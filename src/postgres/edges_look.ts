@@ -11,7 +11,6 @@ export interface EdgeLook {
   readonly name: string | undefined;
   /** The highest id of the file that the cluster has. */
   readonly through: number;
-  /** Packets that have come from it. */
   readonly packets: number;
   /** Their bytes. */
   readonly bytes: number;

@@ -10,7 +10,6 @@ import { numberOf } from "./state_of.ts";
 /** The question, and its arguments: the queue's name and the durability that is asked for. */
 export const HEALTH = "SELECT sendq.health($1, $2) AS health";
 
-/** The answer. */
 export interface Health {
   readonly lease: {
     /** Who has it; `undefined`: nobody. A holder that has died is one until it is replaced. */

@@ -36,7 +36,6 @@ const PATIENCE = 1.02;
 /** The database is asked so often by those who wait, and after a beat that failed. */
 const LOOK_MS = 250;
 
-/** The row of a lease. */
 export interface LeaseRow {
   /** Which tenure it is. */
   readonly epoch: number;
@@ -82,7 +81,6 @@ export interface LeaseTable {
   close(): void;
 }
 
-/** The time that a lease goes by. */
 export interface LeaseClock {
   /** Monotonic milliseconds that go on while the machine is suspended. */
   nowMs(): number;
@@ -90,13 +88,11 @@ export interface LeaseClock {
   setTimer(delayMs: number, callback: () => void): () => void;
 }
 
-/** How a lease is taken and kept. */
 export interface LeaseOptions {
   readonly table: LeaseTable;
   readonly clock: LeaseClock;
   /** For how long a beat is good. One whose holder says more is waited for longer. */
   readonly ttlMs: number;
-  /** Who takes it, for people. */
   readonly holder: string;
   /** The queue's address, for the words of an error. */
   readonly path: string;
@@ -107,7 +103,6 @@ export interface LeaseOptions {
    * changes.
    */
   readonly tell: (words: string) => void;
-  /** Ends the wait. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -16,7 +16,6 @@ import { checkVersion } from "./setup.ts";
 import { countsOf, stateFields, stateOf } from "./state_of.ts";
 import { survivesWords } from "./survives.ts";
 
-/** How a queue stands. */
 export interface QueueLook extends Health {
   readonly counts: QueueCounts;
   /** When the oldest packet was stored; `undefined`: there is none. */
@@ -29,7 +28,6 @@ export interface QueueLook extends Health {
   readonly edges: readonly EdgeLook[];
 }
 
-/** A connection for looking. */
 export interface Looker {
   /** The queue's address, without the password. */
   readonly path: string;

@@ -25,7 +25,6 @@ export interface Question {
 /** An answer out of the database, not looked at yet. */
 export type Fields = Readonly<Record<string, unknown>>;
 
-/** What calls are made with. */
 export interface NumberedCallsOptions {
   readonly database: Database;
   /** The queue's name there. */

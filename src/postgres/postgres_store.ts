@@ -65,7 +65,6 @@ const COMMIT = `SELECT sendq.commit(${
 }) AS answer`;
 const EDIT = "SELECT sendq.edit($1, $2, $3, $4, $5) AS answer";
 
-/** What a store needs. */
 export interface PostgresStoreOptions {
   readonly database: Database;
   /** The queue's name there. */
@@ -504,13 +503,7 @@ function packed(units: readonly PacketSpan[], batches: readonly PacketBatch[]) {
 function editTerms(edit: Edit): Fields {
   switch (edit.kind) {
     case "bury":
-      return {
-        kind: edit.kind,
-        ranges: edit.ranges,
-        reason: edit.reason,
-        attempts: edit.attempts,
-        words: edit.words ?? null,
-      };
+      return { ...edit, words: edit.words ?? null };
     case "requeue":
     case "remove-packets":
     case "remove-dead":

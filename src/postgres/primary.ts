@@ -18,7 +18,6 @@
  */
 export const OLDER_ROUNDS = 100;
 
-/** What is known of the primary. */
 export class Primary {
   /** Which server is asked first. */
   first = 0;

@@ -159,11 +159,7 @@ async function versionOf(database: Database): Promise<number> {
   return Number(row?.["version"] ?? 0);
 }
 
-/**
- * Sees to it that a schema is of this version.
- *
- * @throws {QueueFileError} An older or a newer sendq has made it.
- */
+/** @throws {QueueFileError} An older or a newer sendq has made the schema. */
 export function checkVersion(path: string, version: number): void {
   if (version > SCHEMA_VERSION) throw newerVersion(path, version);
   if (version === SCHEMA_VERSION) return;

@@ -9,13 +9,7 @@ const SURVIVED: Readonly<Record<PostgresDurability, string>> = {
   "process-crash": "the end of this process, and beyond it what the database's settings make of it",
 };
 
-/**
- * What an acknowledged packet survives, as the end of a sentence.
- *
- * @param durability What is asked for.
- * @param waitsFor For which standbys commits wait.
- * @param weakness Why it is less than that, where it is.
- */
+/** What an acknowledged packet survives, as the end of a sentence. */
 export function survivesWords(
   durability: PostgresDurability,
   { waitsFor }: Pick<ReplicationStats, "waitsFor">,

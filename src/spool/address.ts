@@ -6,7 +6,6 @@
 
 import { OptionError } from "../base/errors.ts";
 
-/** A queue in a spool. */
 export interface SpoolAddress {
   readonly file: string;
   readonly name: string;

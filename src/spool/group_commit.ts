@@ -38,7 +38,6 @@ interface Job {
   readonly settle: (outcome: Outcome<unknown>) => void;
 }
 
-/** What is told once the disk has it. */
 interface Ended {
   readonly settle: Job["settle"];
   readonly outcome: Outcome<unknown>;
@@ -50,7 +49,6 @@ interface GroupCommitOptions {
   readonly clock: Clock;
 }
 
-/** Puts work together. */
 export class GroupCommit {
   readonly #options: GroupCommitOptions;
   readonly #pauses: LoopPauses;

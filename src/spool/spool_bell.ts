@@ -26,7 +26,6 @@ export interface KnownCounts {
 interface Listener {
   readonly queue: number;
   readonly onRing: (rung: boolean) => void;
-  /** What it knows. */
   readonly known: () => KnownCounts;
 }
 

@@ -12,7 +12,6 @@ import { SpoolFile } from "./spool_file.ts";
 import { SpoolStore } from "./spool_store.ts";
 import { takeTenure } from "./spool_tenure.ts";
 
-/** A queue in a spool. */
 export class SpoolPlace implements QueuePlace {
   readonly lockPath: string;
   readonly store: GuardedStore;

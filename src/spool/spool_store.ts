@@ -17,7 +17,6 @@ import { checkSpare } from "./spool_tenure.ts";
 
 /** A queue in a spool: its transactions are shared with those of other queues. */
 export class SpoolStore implements QueueStore, OpenQueue {
-  /** The queue's address. */
   readonly path: string;
   readonly #file: SpoolFile;
   readonly #queue: number;
@@ -35,7 +34,6 @@ export class SpoolStore implements QueueStore, OpenQueue {
     file.add(queue, this);
   }
 
-  /** What this process knows of the queue. */
   get known(): KnownCounts {
     return this.#known;
   }

@@ -158,7 +158,6 @@ class HeldSpool implements NonNullable<Tenure["spare"]> {
   }
 }
 
-/** The right to send from one queue of a spool. */
 class SpoolTenure implements Tenure {
   /** Nobody counts the senders of a file. */
   readonly epoch = 0;

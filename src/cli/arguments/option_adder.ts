@@ -33,7 +33,6 @@ class LibraryOption extends Option {
   }
 }
 
-/** Adds options to one command. */
 export class OptionAdder {
   readonly #command: Command;
 
@@ -41,7 +40,6 @@ export class OptionAdder {
     this.#command = command;
   }
 
-  /** Begins a group of options in the help. */
   group(name: string): this {
     this.#command.optionsGroup(`${name}:`);
     return this;
@@ -123,7 +121,6 @@ export class OptionAdder {
     return this;
   }
 
-  /** An option that takes one of a few words. */
   choice(flags: string, description: string, choices: readonly string[], fallback?: string): this {
     const option = new Option(flags, description).choices(choices);
     this.#command.addOption(fallback === undefined ? option : option.default(fallback));

@@ -61,7 +61,6 @@ export const TLS = "tls.";
 /** Whose flag takes the file that holds the value. */
 const TLS_FILES = ["ca", "cert", "key", "passphrase"] as const;
 
-/** How packets are told apart, parsed. */
 export interface FramingOptions {
   /** Where packets come from. */
   readonly input: Framing;
@@ -152,7 +151,6 @@ export function addQueueOptions(options: OptionAdder, { makesDeadLetters = true 
   });
 }
 
-/** How TLS is spoken with a `tls://` remote. */
 export function addTlsOptions(options: OptionAdder): void {
   options.group("TLS (for tls://HOST:PORT)").table(TLS_OPTIONS, {}, TLS);
 }
@@ -188,7 +186,6 @@ export function addDeliveryOptions(options: OptionAdder): void {
   addOutputOptions(options);
 }
 
-/** What is logged, and how. */
 export function addOutputOptions(options: OptionAdder): void {
   options.group("Output")
     .table(LOG_OPTIONS, resolveOptions(LOG_OPTIONS, {}))
@@ -232,7 +229,6 @@ export function checkPageAddress(
   );
 }
 
-/** The level of log lines that was asked for. */
 export function logLevelOf(
   { verbose, quiet, logLevel = "info" }: Pick<
     DeliveryCommandOptions,
@@ -242,7 +238,6 @@ export function logLevelOf(
   return verbose ? "debug" : quiet ? "warn" : logLevel;
 }
 
-/** What the queue is opened with. */
 export function queueOptionsOf(options: QueueCommandOptions): QueueOptions {
   return givenOf(QUEUE_OPTIONS, options);
 }

@@ -15,7 +15,6 @@ import type { OptionAdder } from "./option_adder.ts";
 /** Stands before the names of a proxy's options. */
 export const VIA = "via.";
 
-/** The proxy that connections go through. */
 export function addViaOptions(options: OptionAdder): void {
   options.group("Proxy").table(VIA_OPTIONS, {}, VIA);
 }

@@ -30,7 +30,6 @@ export const STORES = {
   overflow: "wait",
 } as const satisfies QueueOptions;
 
-/** What has to be granted to open a queue. */
 export function queueNeeds(queue: string): Pick<Needs, "queues" | "databases"> {
   const file = fileOf(queue);
   return file === undefined ? { databases: parseQueueUrl(queue).hosts } : { queues: [file] };
@@ -102,10 +101,9 @@ export function passwordOf(): { readonly password?: string } {
 }
 
 /**
- * For what is only done to a file.
+ * The file that a queue lies in, for what is only done to a file.
  *
  * @param instead What to do with a queue on PostgreSQL, as a sentence without its full stop.
- * @returns The file that the queue lies in.
  * @throws {UsageError} It lies in none.
  */
 export function requireFile(queue: string, instead: string): string {

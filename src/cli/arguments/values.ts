@@ -74,7 +74,6 @@ export function parseMode(text: string): number {
   return parseInt(text, 8);
 }
 
-/** See {@linkcode parseRemote}. */
 export function parseRemoteArgument(text: string): Remote {
   try {
     const remote = parseRemote(text);

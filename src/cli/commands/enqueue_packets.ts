@@ -36,7 +36,6 @@ import { type Stdio, unreadable } from "../terminal/stdio.ts";
 /** How long what was read may wait for room once the command is to stop. */
 const STOP_STORE_MS = 5000;
 
-/** The options of `enqueue`, parsed. */
 export interface EnqueueCommandOptions extends QueueCommandOptions, Omit<FramingOptions, "input"> {
   readonly input?: Framing;
   readonly file?: readonly string[];
@@ -46,7 +45,6 @@ export interface EnqueueCommandOptions extends QueueCommandOptions, Omit<Framing
 /**
  * Reads what a script says: the queue's file, packets, `--file` and `--json`.
  *
- * @param args Those behind the command's name.
  * @returns What commander would make of them; `undefined`: that is for commander to say.
  */
 export function plainArguments(

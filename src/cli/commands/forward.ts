@@ -98,7 +98,6 @@ type SharedOptions =
   | (keyof QueueCommandOptions | keyof typeof CLOSE_OPTIONS | keyof typeof STATUS_OPTIONS)
   | (keyof typeof LOG_OPTIONS | "http" | "httpTokenFile" | "verbose" | "quiet");
 
-/** The options of `forward`, parsed. */
 interface ForwardOptions
   extends Pick<DeliveryCommandOptions, SharedOptions>, Omit<FramingOptions, "input"> {
   readonly to: string;

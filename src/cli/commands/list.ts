@@ -94,7 +94,6 @@ async function list(options: ListOptions, io: Stdio): Promise<ExitCode> {
   return ExitCode.DONE;
 }
 
-/** How the items of a list look. */
 interface Table<Item> {
   readonly name: readonly [one: string, several: string];
   readonly items: (inspector: Inspector, query: InspectQuery) => AsyncGenerator<Item>;

@@ -89,7 +89,6 @@ interface ProbeOptions extends ResolvedOptions<typeof PROBE_OPTIONS> {
   readonly json?: boolean;
 }
 
-/** One reading. */
 interface Look {
   /** Since the connection was made. */
   readonly atMs: number;
@@ -404,22 +403,9 @@ class Report {
   }
 }
 
-interface TlsFacts {
-  readonly version: string;
-  readonly cipherSuite: string;
-  readonly alpn: string | undefined;
-  readonly accepted: boolean;
-  readonly chain: readonly {
-    readonly subject: string;
-    readonly issuer: string;
-    readonly names: string | undefined;
-    readonly expiresAtMs: number;
-    readonly daysLeft: number;
-    readonly sha256: string;
-  }[];
-}
+type TlsFacts = ReturnType<typeof tlsFactsOf>;
 
-function tlsFactsOf({ tls, alpn, accepted, chain }: TlsWire): TlsFacts {
+function tlsFactsOf({ tls, alpn, accepted, chain }: TlsWire) {
   return {
     version: tls.version,
     cipherSuite: tls.cipherSuite,

@@ -54,15 +54,16 @@ export async function openWithoutHold(queue: string): Promise<QueueHold> {
   return await holdOf(() => openQueue(queue, KEEPS_DEAD_LETTERS), undefined, () => {});
 }
 
+/** @param queue Open already, or how it is opened once it is asked for. */
 function holdOf(
-  open: () => Promise<OutboundQueue>,
+  queue: OutboundQueue | (() => Promise<OutboundQueue>),
   spare: SpareSpace | undefined,
   release: () => void | Promise<void>,
 ): QueueHold {
-  let opened: OutboundQueue | undefined;
+  let opened = typeof queue === "function" ? undefined : queue;
   return {
     spare,
-    open: async () => opened ??= await open(),
+    open: async () => opened ??= typeof queue === "function" ? await queue() : queue,
     async [Symbol.asyncDispose]() {
       try {
         await opened?.close();
@@ -89,10 +90,7 @@ async function holdInSpool(address: string): Promise<QueueHold> {
   const queue = await openQueue(address, KEEPS_DEAD_LETTERS);
   try {
     const tenure = await sendingSideOf(queue).takeTenure(systemClock);
-    return holdOf(() => Promise.resolve(queue), tenure.spare, async () => {
-      await queue.close();
-      await tenure.release();
-    });
+    return holdOf(queue, tenure.spare, () => tenure.release());
   } catch (error) {
     await queue.close();
     throw heldBy(address, error);
@@ -162,13 +160,7 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
   });
   try {
     const tenure = await sendingSideOf(queue).takeTenure(systemClock, giveUp.signal);
-    return holdOf(() => Promise.resolve(queue), undefined, async () => {
-      try {
-        await queue.close();
-      } finally {
-        await tenure.release();
-      }
-    });
+    return holdOf(queue, undefined, () => tenure.release());
   } catch (error) {
     await queue.close();
     throw error;

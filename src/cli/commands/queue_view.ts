@@ -27,17 +27,12 @@ export const LOOK_PERMISSIONS = "--allow-read=outbox.db";
 export const POSTGRES_PERMISSIONS = `A queue on PostgreSQL needs --allow-net=db1:5432 instead,
 and a user with the role sendq_operator.`;
 
-/** Which packets a command is about. */
 export interface RangeOptions {
-  /** Dead letters in the place of packets. */
   readonly dead?: boolean;
-  /** The lowest id. */
   readonly from?: number;
-  /** The highest id. */
   readonly to?: number;
 }
 
-/** `--dead`, `--from`, `--to`. */
 export function addRangeOptions(options: OptionAdder): void {
   options
     .flag("--dead", "dead letters: packets that expired, were given up or are damaged")
@@ -45,11 +40,7 @@ export function addRangeOptions(options: OptionAdder): void {
     .value("--to <id>", "up to this id", parseId);
 }
 
-/**
- * What those options say.
- *
- * @throws {UsageError} No id can be in that range.
- */
+/** @throws {UsageError} No id can be in that range. */
 export function rangeOf({ from, to }: RangeOptions): { fromId?: number; toId?: number } {
   if (from !== undefined && to !== undefined && to < from) {
     throw new UsageError("--to must not be below --from");
@@ -60,17 +51,12 @@ export function rangeOf({ from, to }: RangeOptions): { fromId?: number; toId?: n
   };
 }
 
-/** What has to be granted to look into a queue. */
 export function lookNeeds(queue: string): Pick<Needs, "files" | "databases"> {
   const file = fileOf(queue);
   return file === undefined ? queueNeeds(queue) : { files: [file] };
 }
 
-/**
- * Opens a queue for looking, without the right to change it.
- *
- * @throws {UsageError} There is none.
- */
+/** @throws {UsageError} There is none. */
 export async function openForLooking(queue: string): Promise<Inspector> {
   checkPermissions(lookNeeds(queue));
   requireQueue(queue);
@@ -80,11 +66,7 @@ export async function openForLooking(queue: string): Promise<Inspector> {
   return await postgresInspector({ url: queue, ...passwordOf() });
 }
 
-/**
- * The same for a queue of a spool.
- *
- * @throws {OptionError} The spool has none of this name.
- */
+/** @throws {OptionError} The spool has no queue of this name. */
 export async function inspectorInSpool(address: string): Promise<Inspector> {
   const { spoolInspector } = await import("../../spool/spool.ts");
   const { file, name } = parseSpoolAddress(address);

@@ -76,12 +76,10 @@ ${framingHelp()}
 ${EXIT_CODE_HELP}
 `;
 
-/** The options of `relay`, parsed. */
 export interface RelayCommandOptions
   extends DeliveryCommandOptions, FramingOptions, Partial<ResolvedOptions<typeof RELAY_OPTIONS>> {
   readonly listen: readonly Listen[];
   readonly to: Remote;
-  /** The permissions of a Unix socket. */
   readonly socketMode?: number;
 }
 
@@ -227,7 +225,6 @@ async function listenOn(
   return listeners;
 }
 
-/** Packets from clients. */
 class RelayIntake implements Intake {
   readonly origin = "clients";
   /** The relay has said so for each client. */

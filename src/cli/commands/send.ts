@@ -89,15 +89,12 @@ ${framingHelp()}
 ${EXIT_CODE_HELP}
 `;
 
-/** The options of `send`, parsed. */
 export interface SendOptions extends DeliveryCommandOptions, Omit<FramingOptions, "input"> {
   /** The server, where a route file has it. */
   readonly remote?: Remote;
   /** How packets are told apart on stdin; `none`: stdin is not read. */
   readonly input: FramingOptions["input"] | "none";
-  /** Whether to go on after the end of input. */
   readonly follow?: boolean;
-  /** Where the server's bytes go. */
   readonly received: "discard" | "stdout";
 }
 

@@ -93,7 +93,6 @@ async function show(id: number, options: ShowOptions, io: Stdio): Promise<ExitCo
   return ExitCode.DONE;
 }
 
-/** Why there is no such packet. */
 async function whereItIs(inspector: Inspector, id: number, dead: boolean): Promise<string> {
   if (dead) {
     return await inspector.packet(id) === undefined

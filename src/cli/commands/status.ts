@@ -73,7 +73,6 @@ interface StatusOptions {
   readonly timeout?: number;
 }
 
-/** One look. */
 interface Look {
   readonly atMs: number;
   readonly path: string;
@@ -90,11 +89,9 @@ interface Look {
     readonly weakness: string | null;
     readonly replication: ReplicationStats;
   };
-  /** Whose packets are forwarded into it. */
   readonly edges?: readonly EdgeLook[];
 }
 
-/** Who sends. */
 interface RunningSender {
   /** For people: `"process 4711"`. */
   readonly who: string;
@@ -320,7 +317,6 @@ function ageOf({ oldestEnqueuedAtMs, atMs }: Look): number | undefined {
   return oldestEnqueuedAtMs === undefined ? undefined : Math.max(0, atMs - oldestEnqueuedAtMs);
 }
 
-/** The lines for people. */
 function asText(seen: Look, io: Stdio): string[] {
   const { atMs, path, queue, fileBytes, logBytes, sender, database } = seen;
   const ageMs = ageOf(seen);
@@ -367,7 +363,6 @@ function deadWords(queue: QueueCounts): string {
     "(sendq list --dead)";
 }
 
-/** The levels of confirmation. */
 const CONFIRMED_WORDS: ReadonlyMap<string, string> = new Map([
   ["kernel", "by the server's kernel, and a hold"],
   ["reader", "by the server's program, that has read it"],

@@ -51,7 +51,6 @@ export interface ValueField {
   readonly schema: Readonly<Record<string, unknown>>;
 }
 
-/** Values by their names. */
 export interface ObjectField {
   readonly kind: "object";
   readonly words: string;
@@ -65,7 +64,6 @@ export interface ObjectField {
   readonly orFalse?: string;
 }
 
-/** Values in an order. */
 export interface ListField {
   readonly kind: "list";
   readonly words: string;
@@ -73,14 +71,11 @@ export interface ListField {
   readonly item: ObjectField | ValueField;
 }
 
-/** What may stand in one place. */
 export type Field = ValueField | ObjectField | ListField;
-/** Fields by their names. */
 export interface Fields {
   readonly [name: string]: Field;
 }
 
-/** The schema of text. */
 const TEXT = { type: "string", minLength: 1 };
 
 /** An option of a table: as on the command line, or a number in the unit of its name. */
@@ -134,7 +129,6 @@ function schemaOf(spec: OptionSpec): Record<string, unknown> {
   }
 }
 
-/** A value that is written as text. */
 function textField(
   words: string,
   to: string | readonly string[],

@@ -66,7 +66,6 @@ export async function configure(
   for (const [to, value] of scoped) command.setOptionValueWithSource(to, value, "config");
 }
 
-/** The route of a file that is meant. */
 function pickRoute(file: RouteFile, name: string | undefined): ReadRoute {
   const names = file.routes.map((route) => route.name).filter((known) => known !== undefined);
   if (name === undefined) {

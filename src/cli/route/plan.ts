@@ -29,19 +29,15 @@ import { UsageError } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
 
-/** One route that can run. */
 export interface PlannedRoute extends Planned {
-  /** What the file says of it. */
   readonly values: Values;
 }
 
-/** What became of a file. */
 export interface PlannedFile {
   /** The routes without a mistake. */
   readonly routes: readonly PlannedRoute[];
   /** All mistakes, in the order of the file. */
   readonly problems: readonly Problem[];
-  /** What all routes together need. */
   readonly needs: Needs;
 }
 
@@ -233,7 +229,6 @@ function unique<T>(values: readonly T[]): T[] {
   return [...new Map(values.map((value) => [JSON.stringify(value), value])).values()];
 }
 
-/** One line about a route, for people. */
 export function summaryOf({ plan, values }: PlannedRoute): string {
   const from = values.has("listen") ? "clients" : "what is enqueued";
   const name = plan.name === undefined ? "" : `${plan.name}: `;

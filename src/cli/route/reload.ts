@@ -35,9 +35,7 @@ const CAN_GROW: ReadonlyMap<string, number> = new Map([
   ["maxBytes", QUEUE_OPTIONS.maxBytes.default],
 ]);
 
-/** What is needed to read a file anew. */
 export interface Reload {
-  /** The routes as they run now. */
   readonly before: readonly PlannedRoute[];
   /** Read anew, without a mistake. */
   readonly file: RouteFile;

@@ -39,7 +39,6 @@ export interface Placed {
 /** Values by the names that the commands' options have for them. */
 export type Values = ReadonlyMap<string, Placed>;
 
-/** One route of a file. */
 export interface ReadRoute {
   /** Undefined where the file has only one, without a name. */
   readonly name: string | undefined;
@@ -48,13 +47,11 @@ export interface ReadRoute {
   readonly offset: number;
 }
 
-/** Something that is wrong, and where. */
 export interface Problem {
   readonly offset: number;
   readonly words: string;
 }
 
-/** What a file says. */
 export interface RouteFile {
   readonly path: string;
   readonly text: string;

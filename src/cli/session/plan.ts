@@ -48,7 +48,6 @@ export function tellLost(log: RouteLog, intake: Intake | undefined): boolean {
   return unstoredPackets > 0 || unfinishedBytes > 0;
 }
 
-/** What a session does. */
 export interface SessionPlan {
   /** What it is called among several; undefined: it is the only one. */
   readonly name?: string | undefined;
@@ -63,7 +62,6 @@ export interface SessionPlan {
   readonly handleReceived: (sender: Sender, log: RouteLog) => Promise<void>;
 }
 
-/** A plan, and what has to be granted for it. */
 export interface Planned {
   readonly plan: SessionPlan;
   readonly needs: Needs;

@@ -13,7 +13,6 @@ const MAX_TOLD = 3;
 /** What is worse is told first. */
 const ORDER: readonly Condition["tone"][] = ["bad", "warning", "busy", "good", "idle"];
 
-/** One of several routes. */
 export interface RouteStatus {
   readonly name: string;
   readonly condition: Condition;

@@ -1,6 +1,5 @@
 /**
- * What `send`, `relay` and `run` share: senders are opened, packets are taken in, the
- * state is shown, signals stop it, and the end has its exit code.
+ * What `send`, `relay` and `run` share: from what has to be granted to the exit code.
  *
  * @module
  */
@@ -187,14 +186,9 @@ function listenForSignals(
   return { signals, stopped: stop.signal, hurried: signals.second };
 }
 
-interface RunningProcess extends Stopping {
+interface RunningProcess extends Stopping, Omit<ListeningProcess, "reload"> {
   /** All of them. */
   readonly routes: readonly Route[];
-  /** Those that could be opened, or may be yet. */
-  readonly running: readonly Route[];
-  readonly options: DeliveryCommandOptions;
-  readonly untilTheEnd: DisposableStack;
-  readonly serviceManager: ServiceManager;
 }
 
 async function runRoutes(
@@ -410,7 +404,6 @@ class Session {
   }
 }
 
-/** How a session has ended. */
 interface End {
   readonly intake: Intake | undefined;
   /** What has ended it too soon. */

@@ -6,7 +6,7 @@
 
 import { ListenError, OptionError } from "../../base/errors.ts";
 import { isToken, TOKEN_RULE } from "../../base/options.ts";
-import type { RoutesStatusServer, StatusServer } from "../../observe/http.ts";
+import type { StatusServer } from "../../observe/http.ts";
 import type { RouteLog } from "../terminal/output.ts";
 import { asUsageError, type DeliveryCommandOptions } from "../arguments/options.ts";
 import type { Needs } from "../../permissions/permissions.ts";
@@ -14,7 +14,6 @@ import { CommandError } from "../terminal/exit_code.ts";
 import { readFor } from "../terminal/stdio.ts";
 import type { Route } from "./route.ts";
 
-/** What the status page needs permissions for. */
 export function statusPageNeeds(
   { http, httpTokenFile }: Pick<DeliveryCommandOptions, "http" | "httpTokenFile">,
 ): Required<Pick<Needs, "listens" | "files">> {
@@ -72,16 +71,19 @@ export async function openStatusPage(
       logger: log,
     };
     const [first] = routes;
-    const page = first?.plan.name === undefined && first?.sender !== undefined
-      ? pageOfOne(serveStatus(first.sender, settings))
-      : pageOfRoutes(
-        serveStatus(
-          Object.fromEntries(routes.map(({ plan, state }) => [plan.name ?? "", state])),
-          settings,
-        ),
-      );
-    log.info(`status page: ${page.url}`);
-    return page;
+    let status: StatusServer;
+    let show: StatusPage["show"];
+    if (first?.plan.name === undefined && first?.sender !== undefined) {
+      status = serveStatus(first.sender, settings);
+      // It has been opened, and ends with its sender.
+      show = () => {};
+    } else {
+      const named = routes.map(({ plan, state }) => [plan.name ?? "", state] as const);
+      const ofRoutes = status = serveStatus(Object.fromEntries(named), settings);
+      show = ({ plan, state }) => ofRoutes.show(plan.name ?? "", state);
+    }
+    log.info(`status page: ${status.url}`);
+    return { show, [Symbol.asyncDispose]: () => status.close() };
   } catch (error) {
     await Promise.all(routes.map((route) => route.abandon()));
     throw listenError(error, "--http");
@@ -90,22 +92,8 @@ export async function openStatusPage(
 
 /** A status page that is served until it is disposed of. */
 export interface StatusPage extends AsyncDisposable {
-  readonly url: string;
   /** Shows how a route stands now. */
   show(route: Route): void;
-}
-
-/** The only route does not change: it has been opened, and ends with its sender. */
-function pageOfOne(status: StatusServer): StatusPage {
-  return { url: status.url, show() {}, [Symbol.asyncDispose]: () => status.close() };
-}
-
-function pageOfRoutes(status: RoutesStatusServer): StatusPage {
-  return {
-    url: status.url,
-    show: ({ plan, state }) => status.show(plan.name ?? "", state),
-    [Symbol.asyncDispose]: () => status.close(),
-  };
 }
 
 /** Why nobody can connect there, for who gave the option that says where. */

@@ -27,7 +27,6 @@ const COLORS: Record<Condition["tone"], number> = {
   bad: 31,
 };
 
-/** A sender, in words. */
 export class StatusView {
   readonly #sender: Sender;
   #lastReported = "";
@@ -36,7 +35,6 @@ export class StatusView {
     this.#sender = sender;
   }
 
-  /** One line, with colours. */
   inOneLine(): string {
     const stats = this.#sender.stats();
     const parts = [
@@ -61,7 +59,6 @@ export class StatusView {
     return this.words();
   }
 
-  /** The state and its counts, without colours. */
   words(): string {
     const stats = this.#sender.stats();
     return `${inOneLine(this.#sender.condition)}; ${this.#queueWords(stats)}; ` +
@@ -112,7 +109,6 @@ export function queueFields(queue: QueueStats): Record<string, unknown> {
   };
 }
 
-/** A condition in one line, with colours. */
 export function painted(condition: Condition): string {
   return `\x1b[${COLORS[condition.tone]}m${printable(inOneLine(condition))}\x1b[0m`;
 }

@@ -12,18 +12,15 @@ import type { Intake } from "./plan.ts";
 /** How long the rest of a packet may take to come once the command is to stop. */
 const PACKET_GRACE_MS = 1000;
 
-/** What an intake works with. */
 export interface StdinIntakeOptions {
   readonly splitter: PacketSplitter;
   readonly store: InputPumpOptions["store"];
   readonly limits: OutboundQueue["limits"];
-  /** Whether to go on after the end of input. */
   readonly follow: boolean;
   readonly log: RouteLog;
   readonly io: Stdio;
 }
 
-/** Packets from the pipe. */
 export class StdinIntake implements Intake {
   readonly origin = "the pipe";
   readonly #splitter: PacketSplitter;

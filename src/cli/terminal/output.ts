@@ -14,7 +14,6 @@ import { CommandError } from "./exit_code.ts";
 import { printable } from "./figures.ts";
 import type { Stdio } from "./stdio.ts";
 
-/** How serious a log line is. */
 export type LogLevel = "debug" | "info" | "warn" | "error";
 
 /**
@@ -26,7 +25,6 @@ export function printLine(io: Stdio, line: string): Promise<boolean> {
   return printText(io, `${line}\n`);
 }
 
-/** The same, without the newline. */
 export function printText(io: Stdio, text: string): Promise<boolean> {
   return printBytes(io, new TextEncoder().encode(text));
 }
@@ -87,7 +85,6 @@ export class Printer {
     return this.#isRead;
   }
 
-  /** Writes what is left. */
   async flush(): Promise<void> {
     if (this.#used === 0) return;
     this.#isRead = this.#isRead && await this.#write(this.#buffer.subarray(0, this.#used));
@@ -95,7 +92,6 @@ export class Printer {
   }
 }
 
-/** How a {@linkcode LogConsole} writes. */
 export interface LogConsoleOptions {
   /** `json`: one object a line. */
   readonly format: "text" | "json";
@@ -199,7 +195,6 @@ export class LogConsole implements Logger {
     this.#writer.write(CLEAR_LINE + this.#liveLine);
   }
 
-  /** Takes the live line away. */
   endLive(): void {
     if (this.#liveLine === "") return;
     this.#liveLine = "";
