@@ -167,7 +167,8 @@ export interface Scenario {
 export function drawScenario(seed: number): Scenario {
   const random = new SeededRandom(seed);
   const durationMs = random.chance(0.05) ? 3_600_000 : random.logBetween(3_000, 600_000);
-  const delayMs = random.pick([0.05, 0.05, 0.5, 5, 20, 50, 150]);
+  const nearMs = random.pick([0.05, 0.05, 0.5, 5, 20, 50, 150]);
+  const delayMs = drawFarMs(new SeededRandom(seed ^ 0x5a7e)) ?? nearMs;
   const holdMs = random.pick([0, 100, 1000, 1000, 2000]);
   const maxInFlightBytes = random.pick([1024, 8192, 65_536, 262_144, 262_144]);
   const plain = drawBursts(random, durationMs);
@@ -248,6 +249,14 @@ export function drawScenario(seed: number): Scenario {
     ioLagMs: random.pick([0, 0, 0, 1, 5]),
     partialWrites: random.pick([0, 0, 0.2, 0.7]),
   };
+}
+
+/**
+ * A path by satellite, or one with a queue in it that is always full: twice its round trip is more
+ * than any limit on silence.
+ */
+function drawFarMs(random: SeededRandom): number | undefined {
+  return random.chance(0.02) ? random.between(400, 1000) : undefined;
 }
 
 type ExtraLimits = Pick<
