@@ -3,8 +3,9 @@
  * dialer: each attempt goes to one of them.
  *
  * Invariants:
- * 1. Of the servers that did not fail lately, an attempt goes to the first; where all
- *    have, to the one that did so first. Each has its turn of attempts that may take long.
+ * 1. An attempt goes to the first server that did not fail lately, and has not failed since
+ *    one was of use; where all have, to the one that did so first. So each has its turn,
+ *    however long the others take to fail, and of attempts that may take long as well.
  *    One that has refused us is left alone until its pause is over, and only it.
  * 2. Nothing is written to a server only to see whether it is there.
  *
@@ -85,6 +86,8 @@ class Failover implements Dialer {
     refused: (pauseMs) => this.#refused(pauseMs),
   };
   readonly #candidates: readonly Candidate[];
+  /** Those that have failed since one of all was of use. */
+  readonly #failed = new Set<Candidate>();
   readonly #clock: Clock;
   readonly #returnAfterMs: number;
   readonly #soonEndedFails: boolean;
@@ -118,7 +121,7 @@ class Failover implements Dialer {
     const candidate = this.#tried = this.#choose();
     this.#returnsTo = undefined;
     const { dialer } = candidate;
-    const fails = (): void => candidate.fails(this.#clock.nowMs());
+    const fails = (): void => this.#fails(candidate);
     // Whoever gives it up begins the next one at once, before this one has ended.
     const forget = onAbort(signal, fails);
     try {
@@ -144,8 +147,20 @@ class Failover implements Dialer {
     if (free.length === 0) {
       return this.#candidates.reduce((a, b) => b.pausedUntilMs < a.pausedUntilMs ? b : a);
     }
-    const well = free.find(({ failedAtMs }) => nowMs - failedAtMs >= AVOID_MS);
+    const well = free.find((candidate) =>
+      !this.#failed.has(candidate) && nowMs - candidate.failedAtMs >= AVOID_MS
+    );
     return well ?? free.reduce((a, b) => b.failedAtMs < a.failedAtMs ? b : a);
+  }
+
+  #fails(candidate: Candidate): void {
+    candidate.fails(this.#clock.nowMs());
+    this.#failed.add(candidate);
+  }
+
+  #served(candidate: Candidate): void {
+    candidate.served();
+    this.#failed.clear();
   }
 
   #refused(pauseMs: (refusals: number) => number): number {
@@ -159,13 +174,13 @@ class Failover implements Dialer {
     const sinceMs = this.#clock.nowMs();
     const watched = new WatchedWire(wire, this.#clock, (end) => {
       if (end.isOurs) {
-        if (end.confirmedAny) candidate.served();
+        if (end.confirmedAny) this.#served(candidate);
         return;
       }
-      const nowMs = this.#clock.nowMs();
-      const failed = hasFailed(end, this.#soonEndedFails && nowMs - sinceMs < SHORT_LIFE_MS);
-      if (!failed || end.confirmedAny) candidate.served();
-      if (failed) candidate.fails(nowMs);
+      const isShort = this.#clock.nowMs() - sinceMs < SHORT_LIFE_MS;
+      const failed = hasFailed(end, this.#soonEndedFails && isShort);
+      if (!failed || end.confirmedAny) this.#served(candidate);
+      if (failed) this.#fails(candidate);
     });
     if (this.#returnAfterMs < Infinity && candidate !== this.#candidates[0]) {
       this.#lookForBetter(watched, candidate);

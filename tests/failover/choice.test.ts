@@ -83,13 +83,14 @@ Deno.test("one server is no choice", () => {
   assert.throws(() => failoverDialer({ dialers: [new Server("a")], clock }), OptionError);
 });
 
-Deno.test("attempts go to the first that did not fail lately, else to who failed first", async () => {
+Deno.test("attempts go to the first that did not fail lately nor since one was of use, else to who failed first", async () => {
   await fc.assert(
     fc.asyncProperty(
       fc.integer({ min: 2, max: 4 }),
       fc.array(
         fc.record({
           up: fc.array(fc.boolean(), { minLength: 4, maxLength: 4 }),
+          confirmedAny: fc.boolean(),
           ms: fc.nat(40_000),
         }),
       ),
@@ -98,12 +99,16 @@ Deno.test("attempts go to the first that did not fail lately, else to who failed
         const servers = Array.from({ length: count }, (_, i) => new Server(`s${i}`));
         const dialer = failoverDialer({ dialers: servers, clock });
         const failedAtMs = servers.map(() => -Infinity);
-        for (const { up, ms } of turns) {
+        let servedAtTurn = 0;
+        const failedAtTurn = servers.map(() => -1);
+        for (const [turn, { up, confirmedAny, ms }] of turns.entries()) {
           clock.advance(ms);
           servers.forEach((server, i) => server.isUp = up[i] ?? false);
           const before = servers.map(({ dials }) => dials);
           const nowMs = clock.nowMs();
-          const free = failedAtMs.findIndex((at) => nowMs - at >= AVOID_MS);
+          const free = servers.findIndex((_, i) =>
+            nowMs - (failedAtMs[i] ?? 0) >= AVOID_MS && (failedAtTurn[i] ?? 0) < servedAtTurn
+          );
           const wanted = free >= 0 ? free : failedAtMs.indexOf(Math.min(...failedAtMs));
           const wire = await dialer.dial(signal).catch((error) => {
             // Whose failure it is.
@@ -112,14 +117,38 @@ Deno.test("attempts go to the first that did not fail lately, else to who failed
           });
           const dialed = servers.map(({ dials }, i) => dials - (before[i] ?? 0));
           assert.deepEqual(dialed, servers.map((_, i) => i === wanted ? 1 : 0));
+          if (wire !== undefined && confirmedAny) servedAtTurn = turn;
+          wire?.concluded?.({ confirmedAny, unconfirmedPackets: 1 });
           // A connection that is given up counts like an attempt that failed.
           wire?.abort();
           failedAtMs[wanted] = nowMs;
+          failedAtTurn[wanted] = turn;
         }
       },
     ),
     { numRuns: 200 },
   );
+});
+
+Deno.test("the third server has its turn where each of the others takes long to fail", async () => {
+  const clock = new ManualClock();
+  const [a, b, c] = [new Server("a"), new Server("b"), new Server("c")];
+  const dialer = failoverDialer({ dialers: [a, b, c], clock });
+  for (let turn = 0; turn < 6; turn++) {
+    const wire = await dialer.dial(signal);
+    clock.advance(35_000);
+    wire.abort();
+  }
+  assert.deepEqual([a.dials, b.dials, c.dials], [2, 2, 2]);
+  // Once another was of use the preferred one is tried first again.
+  for (const confirmedAny of [false, true]) {
+    const wire = await dialer.dial(signal);
+    clock.advance(35_000);
+    wire.concluded?.({ confirmedAny, unconfirmedPackets: 1 });
+    wire.abort();
+  }
+  await dialer.dial(signal);
+  assert.deepEqual([a.dials, b.dials, c.dials], [4, 3, 2]);
 });
 
 Deno.test("a connection that ends in order leaves its server the preferred one, unless it was short", async () => {
