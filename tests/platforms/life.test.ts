@@ -47,9 +47,9 @@ testUnless(obstacle, "a volume of somebody else: it says so, and takes nothing i
 
 const unlimited = obstacle ?? limitObstacle();
 
-testUnless(unlimited, "72 MiB are enough for a few packets", async () => {
+testUnless(unlimited, "64 MiB are enough for a few packets", async () => {
   using place = new Place(DEBIAN);
-  using limit = new MemoryLimit(72 * MIB);
+  using limit = new MemoryLimit(64 * MIB);
   await using server = new ReadingServer();
   await using program = place.start(send(server.remote), { limit });
   assert.equal(await program.runWith("one\ntwo\n"), 0, program.stderr);
