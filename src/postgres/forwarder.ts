@@ -7,9 +7,8 @@
 import { systemClock } from "../base/clock.ts";
 import { ClosedError, messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
-import { eachSecond } from "../base/each_second.ts";
 import type { Clock, Logger } from "../base/ports.ts";
-import { within } from "../base/waits.ts";
+import { eachSecond, within } from "../base/waits.ts";
 import { DrainedWaiters } from "../delivery/drained_waiters.ts";
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
 import { requestPermissions } from "../permissions/permissions.ts";

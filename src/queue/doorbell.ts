@@ -5,7 +5,7 @@
  * @module
  */
 
-import { eachSecond } from "../base/each_second.ts";
+import { eachSecond } from "../base/waits.ts";
 import { messageOf } from "../base/errors.ts";
 import type { Clock, FileWatch } from "../base/ports.ts";
 import { lockPathOf } from "./lock_file.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { eachSecond } from "../base/each_second.ts";
+import { eachSecond } from "../base/waits.ts";
 import { QueueFileError } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import type { OutboundQueue } from "../queue/queue.ts";

@@ -1,4 +1,4 @@
-import { eachSecond } from "../base/each_second.ts";
+import { eachSecond } from "../base/waits.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Counters, RateMeter } from "./rate_meter.ts";
 import type { ReportPublisher } from "./report.ts";

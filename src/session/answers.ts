@@ -9,7 +9,7 @@ import { ANSWER_OPTIONS } from "../base/option_table.ts";
 import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import type { Framing } from "../framing/framing.ts";
 import { framingWithEnds } from "../framing/grammar.ts";
-import { PayloadSplitter } from "../framing/payload_splitter.ts";
+import { PacketSplitter } from "../framing/splitter.ts";
 import { endOf, latin1, type Pattern, quote, type ReadyPattern, toPattern } from "./pattern.ts";
 import { givenAtOnce } from "./transform.ts";
 
@@ -181,7 +181,8 @@ export function answerPlanOf(confirm: AnswerConfirmation): AnswerPlan {
     ...limits,
     retryCapMs: Math.max(limits.retryFirstMs, limits.retryCapMs),
     keyOf: keyFunctionOf(confirm.keyOf),
-    cutter: () => new PayloadSplitter(framing, MAX_ANSWER_BYTES),
+    cutter: () =>
+      new PacketSplitter({ input: framing, maxPacketBytes: MAX_ANSWER_BYTES, payloadsOnly: true }),
     judge: judgeOf(confirm),
   };
 }

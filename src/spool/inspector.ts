@@ -12,8 +12,7 @@ import {
   resolveInspectOptions,
 } from "../queue/inspect/inspection.ts";
 import { inspectIn } from "../queue/inspect/inspector.ts";
-import { openError } from "../queue/inspect/open_error.ts";
-import { openForLooking } from "../queue/inspect/open_for_looking.ts";
+import { openError, openForLooking } from "../queue/inspect/open_for_looking.ts";
 import { onceNotBusy } from "../queue/sqlite/busy.ts";
 import { SqliteCode, type SqliteDatabase, SqliteError } from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";

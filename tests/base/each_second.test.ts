@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { eachSecond } from "../../src/base/each_second.ts";
+import { eachSecond } from "../../src/base/waits.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 
 Deno.test("those who begin at about the same time have one timer, and each its second", () => {

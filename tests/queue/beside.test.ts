@@ -1,7 +1,7 @@
 /** What lies beside a queue, in a directory of somebody who wishes us ill. */
 import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
-import { openError } from "../../src/queue/inspect/open_error.ts";
+import { openError } from "../../src/queue/inspect/open_for_looking.ts";
 import { readSenderNotice } from "../../src/queue/lock_file.ts";
 import { makeRoomToOpen, prepareLockFile, SenderLock } from "../../src/queue/sender_lock.ts";
 import { codeFromText, SqliteError } from "../../src/queue/sqlite/driver.ts";

@@ -13,7 +13,7 @@ import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { formatSpoolAddress } from "../../spool/address.ts";
 import { fileOf } from "../arguments/queue_place.ts";
-import { GIVE_A_QUEUE } from "../../queue/inspect/open_error.ts";
+import { GIVE_A_QUEUE } from "../../queue/inspect/open_for_looking.ts";
 import { queueFileError } from "../../queue/sqlite/file_error.ts";
 import { checkPermissions, missingFlags } from "../../permissions/permissions.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";

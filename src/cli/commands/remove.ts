@@ -13,7 +13,7 @@ import type { SpareSpace } from "../../queue/guarded_store.ts";
 import type { Inspector, InspectRange } from "../../queue/inspect/inspection.ts";
 import { firstOf } from "../../queue/inspect/pages.ts";
 import type { IdRange } from "../../queue/options.ts";
-import { mergeRanges } from "../../queue/store/id_ranges.ts";
+import { mergeRanges } from "../../queue/store/types.ts";
 import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import {

@@ -44,8 +44,7 @@ import {
   resolveInspectOptions,
 } from "./inspection.ts";
 import { checkFile, type QueueProblem } from "./integrity.ts";
-import { GIVE_A_QUEUE, openError } from "./open_error.ts";
-import { openForLooking } from "./open_for_looking.ts";
+import { GIVE_A_QUEUE, openError, openForLooking } from "./open_for_looking.ts";
 import {
   boundsOf,
   countPacketsOnPages,

@@ -17,11 +17,10 @@ import { systemClock } from "../../base/clock.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
-import { mergeRanges } from "../store/id_ranges.ts";
 import type { IdWindow } from "../store/id_window.ts";
 import { checkKind, checkVersion, type FileKind } from "../store/schema.ts";
 import { type Counts, NO_COUNTS } from "../store/state_table.ts";
-import type { IdRange } from "../store/types.ts";
+import { type IdRange, mergeRanges } from "../store/types.ts";
 import { NewFile } from "./new_file.ts";
 import {
   countsOf,

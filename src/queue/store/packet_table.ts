@@ -14,11 +14,10 @@ import {
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
-import { mergeRanges } from "./id_ranges.ts";
 import { type IdWindow, lastIdIn, queueOfKey, WHOLE_FILE, WindowStatement } from "./id_window.ts";
 import { batchOf, crcOf, DamagedRowError, packetsOfDamaged, shapeOf } from "./row.ts";
 import { ContradictionError, type Counts } from "./state_table.ts";
-import type { Due, IdRange, PacketCount } from "./types.ts";
+import { type Due, type IdRange, mergeRanges, type PacketCount } from "./types.ts";
 
 /** The packet that was stored first, of those that are still there. */
 export interface OldestPacket {
