@@ -32,6 +32,9 @@ function watchedOf(gapMs: number): number {
 /** From this much silence on, the cause is looked for. */
 export const EVIDENCE_AFTER_MS = 250;
 
+/** The kernel's longest tick (CONFIG_HZ=100). */
+const TICK_MS = 10;
+
 /** Unanswered zero-window probes in a row that prove a dead path (kernel_facts, section 12.6). */
 const DEAD_AFTER_WINDOW_PROBES = 3;
 
@@ -143,6 +146,8 @@ export interface LivenessMemory {
   readonly windowShut: boolean;
   readonly ackedBytes: number;
   readonly windowLimitedUs: number;
+  /** When a reading last found that it had grown. */
+  readonly windowLimitedAtMs: number;
   readonly silenceMs: number;
   readonly outstanding: boolean;
   readonly windowClosed: boolean;
@@ -196,6 +201,7 @@ export function freshMemory(nowMs: number): LivenessMemory {
     windowShut: false,
     ackedBytes: 0,
     windowLimitedUs: 0,
+    windowLimitedAtMs: -Infinity,
     silenceMs: 0,
     outstanding: false,
     windowClosed: false,
@@ -212,7 +218,10 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   const watchedSilenceMs = outstanding && memory.outstanding && !heard
     ? memory.watchedSilenceMs + countedMs
     : 0;
-  const windowClosed = isWindowClosed(sample, memory.windowLimitedUs);
+  const windowLimitedAtMs = sample.windowLimitedUs > memory.windowLimitedUs
+    ? nowMs
+    : memory.windowLimitedAtMs;
+  const windowClosed = isWindowClosed(sample, nowMs - windowLimitedAtMs);
   const windowShut = windowClosed || (sample.sendWindowBytes ?? Infinity) < sample.sendMssBytes;
   const edge = ackedBytes + (sample.sendWindowBytes ?? 0);
   // Without snd_wnd: what gets through a closed window is less than a segment.
@@ -231,6 +240,7 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
     windowShut,
     ackedBytes,
     windowLimitedUs: sample.windowLimitedUs,
+    windowLimitedAtMs,
     silenceMs: Math.min(sample.lastAckMs, watchedSilenceMs),
     outstanding,
     windowClosed,
@@ -423,12 +433,13 @@ function silent(silenceMs: number, evidence: Evidence): Verdict {
 /**
  * kernel_facts, section 4: nothing in flight, everything queued, and a window
  * too small for a segment. Without snd_wnd (before Linux 5.4) the time spent
- * limited by the window grows instead.
+ * limited by the window grows instead: by whole ticks, so that of two readings
+ * within one the second says nothing.
  */
-function isWindowClosed(sample: SocketSample, windowLimitedUsBefore: number): boolean {
+function isWindowClosed(sample: SocketSample, sinceLimitedMs: number): boolean {
   if (sample.unackedSegments > 0 || sample.notSentBytes === 0) return false;
   return sample.sendWindowBytes === undefined
-    ? sample.windowLimitedUs > windowLimitedUsBefore
+    ? sinceLimitedMs < TICK_MS
     : sample.sendWindowBytes < sample.sendMssBytes;
 }
 

@@ -216,6 +216,26 @@ Deno.test("without snd_wnd, the time limited by the window tells", () => {
   );
 });
 
+Deno.test("without snd_wnd, two looks within a tick of the kernel are no open window", () => {
+  const watch = new Watch();
+  let stalledMs = 0;
+  for (let nowMs = 50; nowMs < 8000; nowMs += nowMs % 25 === 0 ? 2 : 23) {
+    const { verdict, giveUp } = watch.read({
+      nowMs,
+      ...CLOSED_WINDOW,
+      sendWindowBytes: undefined,
+      // What a kernel of 100 ticks a second counts; its probes are 4 s apart.
+      windowLimitedUs: Math.floor(nowMs / 10) * 10_000,
+      oldestUnackedMs: nowMs,
+      lastAckMs: nowMs % 4000,
+    });
+    assert.equal(giveUp, false, `${nowMs} ms: ${verdict.kind}`);
+    assert(verdict.kind === "peer-stalled", `${nowMs} ms: ${verdict.kind}`);
+    assert.ok(verdict.stalledMs >= stalledMs, `${nowMs} ms: stalled for ${verdict.stalledMs} ms`);
+    stalledMs = verdict.stalledMs;
+  }
+});
+
 Deno.test("a closed window whose probes stay unanswered is a dead path", () => {
   const [gaveUpAtMs, { verdict }] = new Watch().until(60_000, (nowMs) => ({
     ...CLOSED_WINDOW,

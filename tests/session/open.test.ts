@@ -328,7 +328,7 @@ Deno.test("a heartbeat without its answer is a dead connection, in words", async
   const connection = await bench.server.accept();
   await connection.readUntil("PING\n");
   await connection.write("another word\n");
-  assert.match((await over).words, /the server has not answered the heartbeat for 0\.[01] s/);
+  assert.match((await over).words, /the server has not answered the heartbeat for [0-9]+\.[0-9] s/);
 });
 
 Deno.test("separate: packets come one by one, each once the last is acknowledged", async () => {
