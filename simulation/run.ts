@@ -467,7 +467,7 @@ class World {
 
   /** Every address leads to the one server, but for the times when nobody answers there. */
   #dialerOf(clock: SimProcess, chance: SyscallChance): Dialer {
-    const { addresses, listening, limits: { onPeerFin } } = this.#scenario;
+    const { addresses, listening } = this.#scenario;
     const world = [this.#network, clock, this.checker, chance] as const;
     if (listening !== undefined) {
       const refusesSecond = listening.secondConnection === "refuse";
@@ -490,7 +490,7 @@ class World {
         });
       },
     }));
-    return failoverDialer({ dialers, clock, soonEndedFails: onPeerFin !== "confirm" });
+    return failoverDialer({ dialers, clock });
   }
 
   /** Ends the process; its kernel closes what it had open, or vanishes with it. */

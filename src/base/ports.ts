@@ -267,6 +267,13 @@ export interface WireOutcome {
    * @default {false}
    */
   readonly endedHere?: boolean;
+  /**
+   * Whether the server is known to end a connection once it has all, as `onPeerFin` says with
+   * `"confirm"`: that it does so soon says nothing against it.
+   *
+   * @default {false}
+   */
+  readonly endIsUsual?: boolean;
 }
 
 /**

@@ -520,8 +520,12 @@ export class Supervisor {
     this.#ackedBefore += connection.ackedBytes;
     const unconfirmedPackets = connection.inFlightPackets + this.#window.heldPackets;
     this.#window.rewind();
-    const endedHere = this.#verdict.kind === "ended-here";
-    connection.dispose({ confirmedAny: this.#confirmedHere, unconfirmedPackets, endedHere });
+    connection.dispose({
+      confirmedAny: this.#confirmedHere,
+      unconfirmedPackets,
+      endedHere: this.#verdict.kind === "ended-here",
+      endIsUsual: this.#limits.onPeerFin === "confirm",
+    });
   }
 
   #close(): number {

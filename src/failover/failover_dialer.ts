@@ -46,13 +46,6 @@ export interface FailoverOptions {
    * @default {Infinity}
    */
   readonly returnAfterMs?: number;
-  /**
-   * Whether a server that soon ends its connection has failed; not so with one that does
-   * so after each message.
-   *
-   * @default {true}
-   */
-  readonly soonEndedFails?: boolean;
   /** Told in words when another server is connected to than before. */
   readonly tell?: (words: string) => void;
 }
@@ -90,7 +83,6 @@ class Failover implements Dialer {
   readonly #failed = new Set<Candidate>();
   readonly #clock: Clock;
   readonly #returnAfterMs: number;
-  readonly #soonEndedFails: boolean;
   readonly #tell: (words: string) => void;
   /** The server of the last attempt. */
   #tried: Candidate | undefined;
@@ -100,7 +92,7 @@ class Failover implements Dialer {
   #last: Candidate | undefined;
 
   constructor(
-    { dialers, clock, returnAfterMs = Infinity, soonEndedFails = true, tell }: FailoverOptions,
+    { dialers, clock, returnAfterMs = Infinity, tell }: FailoverOptions,
   ) {
     if (dialers.length < 2) {
       throw new OptionError("dialers", dialers.length, "must be two or more");
@@ -109,7 +101,6 @@ class Failover implements Dialer {
     this.#candidates = dialers.map((dialer) => new Candidate(dialer));
     this.#clock = clock;
     this.#returnAfterMs = returnAfterMs;
-    this.#soonEndedFails = soonEndedFails;
     this.#tell = tell ?? (() => {});
   }
 
@@ -178,7 +169,7 @@ class Failover implements Dialer {
         return;
       }
       const isShort = this.#clock.nowMs() - sinceMs < SHORT_LIFE_MS;
-      const failed = hasFailed(end, this.#soonEndedFails && isShort);
+      const failed = hasFailed(end, isShort && !end.endIsUsual);
       if (!failed || end.confirmedAny) this.#served(candidate);
       if (failed) this.#fails(candidate);
     });

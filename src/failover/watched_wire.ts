@@ -25,6 +25,8 @@ export interface WatchedEnd {
   readonly confirmedAny: boolean;
   /** What it was given and did not confirm, as far as anybody has said. */
   readonly unconfirmedPackets: number;
+  /** The server is known to end its connections. */
+  readonly endIsUsual: boolean;
 }
 
 export class WatchedWire extends EndableWire {
@@ -99,15 +101,15 @@ export class WatchedWire extends EndableWire {
     if (this.isOver) return;
     this.isOver = true;
     this.cancel();
-    const { confirmedAny = false, unconfirmedPackets = 0, endedHere = false } = this.#outcome ??
-      {};
+    const { confirmedAny = false, unconfirmedPackets = 0 } = this.#outcome ?? {};
     this.#onEnd({
-      isOurs: this.ownEnd.isDecided || endedHere,
+      isOurs: this.ownEnd.isDecided || this.#outcome?.endedHere === true,
       isAborted,
       hasPeerFin: this.#hasPeerFin,
       hasOurFin: this.#hasOurFin,
       confirmedAny,
       unconfirmedPackets,
+      endIsUsual: this.#outcome?.endIsUsual === true,
     });
   }
 }

@@ -56,7 +56,6 @@ export async function dialerFor(
   const several = failoverDialer({
     dialers: [first, ...await Promise.all(standbys.map(to))],
     clock,
-    soonEndedFails: limits.onPeerFin !== "confirm",
     tell: (words) => logger.info(words),
     ...(returnAfterMs === undefined ? {} : { returnAfterMs }),
   });

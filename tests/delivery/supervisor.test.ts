@@ -429,7 +429,7 @@ Deno.test("a wire is told what came of its packets before it ends", async () => 
   wire.peerFin();
   await until("it is left", () => wire.log.includes("close"));
   assert.deepEqual(wire.log.filter((line) => /^(concluded|close|abort)/.test(line)), [
-    'concluded {"confirmedAny":false,"unconfirmedPackets":2,"endedHere":false}',
+    'concluded {"confirmedAny":false,"unconfirmedPackets":2,"endedHere":false,"endIsUsual":false}',
     "close",
   ]);
   await supervisor.close(0);

@@ -1,6 +1,6 @@
 /** Several servers on real sockets: delivery goes on with another, from the first packet not confirmed. */
 import assert from "node:assert/strict";
-import { Sender } from "../../src/sender/sender.ts";
+import { behindOf, Sender } from "../../src/sender/sender.ts";
 import type { SenderOptions } from "../../src/sender/options.ts";
 import { sendPermissions, Sendq } from "../cli/helpers.ts";
 import { resetBy } from "../kernel/helpers.ts";
@@ -73,6 +73,25 @@ Deno.test("a server that accepts and soon ends, as a proxy without its server do
   connection.close();
   const other = await pair.second.accept();
   assert.equal(await other.readUntil("packet 1\n"), lines(1));
+});
+
+Deno.test("a server that ends each connection has failed, unless it is known to, by the options of now", async () => {
+  await using pair = new Pair();
+  const options = { holdMs: 0, onPeerFin: "confirm" } as const;
+  const sender = await pair.open(options);
+  const { queue, remote } = sender;
+  for (const id of [1, 2, 3]) {
+    await sender.enqueue(packet(id));
+    const connection = await (id < 3 ? pair.first : pair.second).accept();
+    assert.equal(await connection.readUntil(`packet ${id}\n`), lines(1, id));
+    await sender.drained();
+    if (id === 1) {
+      behindOf(sender).reconfigure({ queue, remote, ...FAST, ...options, onPeerFin: "reconnect" });
+    }
+    const over = seen(sender, ({ words }) => /the peer closed the connection/.test(words));
+    connection.close();
+    await over;
+  }
 });
 
 Deno.test("a server that refuses the session is passed over", async () => {
