@@ -133,11 +133,28 @@ type Open = (
 
 /** Who has no source loads nothing for it. */
 function openerFrom(source: Source | undefined): Open {
-  if (source === undefined) return (end) => Deno.connect(end);
+  if (source === undefined) return connectOrNot;
   return async (end) => {
     const { connectFrom } = await import("./bound_socket.ts");
     return await connectFrom(source, end);
   };
+}
+
+/**
+ * Deno's `connect`, which leaves nothing behind. Once it is connected it asks its signal whether it
+ * was aborted meanwhile, and throws then: nobody could ever close that connection, and a server
+ * that serves one client at a time would wait for it. So it gets a signal that does not throw.
+ */
+async function connectOrNot({ hostname, port, signal }: Parameters<Open>[0]): Promise<ByteConn> {
+  signal.throwIfAborted();
+  const controller = new AbortController();
+  Object.defineProperty(controller.signal, "throwIfAborted", { value: () => {} });
+  const forget = onAbort(signal, () => controller.abort());
+  try {
+    return await Deno.connect({ hostname, port, signal: controller.signal });
+  } finally {
+    forget();
+  }
 }
 
 /** Ends with the signal's reason at abort; a connection that is made all the same is closed. */
