@@ -237,7 +237,7 @@ export function drawScenario(seed: number): Scenario {
       ...reads?.faults ?? [],
       ...listening?.faults ?? [],
       ...drawChangedBytes(new SeededRandom(seed ^ 0xb17f), durationMs, bursts),
-      ...drawPauses(new SeededRandom(seed ^ 0x57a7), bursts, [
+      ...drawPauses(new SeededRandom(seed ^ 0x57a7), durationMs, bursts, [
         ...(answers === undefined ? [] : [answers.plan.answerTimeoutMs]),
         ...(session?.server.answersHeartbeats
           ? [session.plan.heartbeat?.answerTimeoutMs ?? 2000]
@@ -620,6 +620,7 @@ function drawChangedBytes(
 /** A sender that stands still while a server that is slow to answer owes it something. */
 function drawPauses(
   random: SeededRandom,
+  durationMs: number,
   bursts: readonly Burst[],
   timeoutsMs: readonly number[],
 ): Fault[] {
@@ -635,7 +636,8 @@ function drawPauses(
     },
     {
       kind: "sender-stopped",
-      atMs: atMs + timeoutMs * random.next(),
+      // What is not over with the other faults would hold up what comes after them.
+      atMs: random.between(atMs, Math.min(atMs + timeoutMs, durationMs)),
       durationMs: timeoutMs * random.between(0.5, 2),
     },
   ];
