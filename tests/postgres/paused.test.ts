@@ -105,12 +105,15 @@ class Bench implements AsyncDisposable {
 
   /** A connection on which nothing is under way: what waits on each of its sides. */
   async settled({ port }: Accepted): Promise<{ unreadBytes: number; unackedBytes: number }> {
+    const { port: served } = this.#listener.addr;
     let before = "", now = "-";
     let unreadBytes = 0, unackedBytes = 0;
     await until("nothing is under way", async () => {
       const all = await tcpSockets(spawnHere);
-      const ours = all.find(({ remotePort }) => remotePort === port);
-      const theirs = all.find(({ localPort }) => localPort === port);
+      // By both ports: another program beside may have the same one for a connection elsewhere.
+      const from = (near: number, far: number) =>
+        all.find(({ localPort, remotePort }) => localPort === near && remotePort === far);
+      const [ours, theirs] = [from(served, port), from(port, served)];
       if (theirs?.probesWindow !== true || ours === undefined) return false;
       ({ unreadBytes } = ours);
       ({ unackedBytes } = theirs);
