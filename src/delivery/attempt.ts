@@ -138,10 +138,11 @@ export class Attempt {
 }
 
 function verdictOf(error: unknown): Verdict | undefined {
-  const code = error instanceof WireError ? error.code : undefined;
-  // A proxy counts wrong passwords, too.
-  if (error instanceof SessionRefusedError || (error instanceof Error && code === "PROXY_AUTH")) {
+  if (error instanceof SessionRefusedError) {
     return { kind: "session-refused", words: error.message };
   }
-  return code === "SELF_CONNECTED" ? { kind: "self-connected" } : undefined;
+  if (!(error instanceof WireError)) return undefined;
+  // A proxy counts wrong passwords, too.
+  if (error.code === "PROXY_AUTH") return { kind: "session-refused", words: error.message };
+  return error.code === "SELF_CONNECTED" ? { kind: "self-connected" } : undefined;
 }
