@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
+import { SqliteStore } from "../../src/queue/store/sqlite_store.ts";
 import { bytes } from "../support/bytes.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -190,6 +193,28 @@ Deno.test("a sweep starts with what has expired before; a clock that is set chan
   assert.deepEqual(await deadIds(queue), [1, 2, 3]);
   await pass(clock, 1001);
   assert.deepEqual(await deadIds(queue), [1, 2, 3, 4, 5]);
+});
+
+Deno.test("what has expired is told by ascending ids, and nothing of a row that has lost its ids", async () => {
+  using dir = new TempDir();
+  const clock = new ManualClock();
+  const queue = await OutboundQueue.open(dir.queue, { clock });
+  for (const ttlMs of [30, 20, 10, Infinity, 40]) await queue.enqueue("x", { ttlMs });
+  await queue.close();
+  const due = (): readonly unknown[] => {
+    const store = SqliteStore.open(dir.queue, { driver: nodeSqlite, durability: "process-crash" });
+    try {
+      return store.due(0, clock.wallMs() + 100, "by-time").ranges;
+    } finally {
+      store.close();
+    }
+  };
+  assert.deepEqual(due(), [{ firstId: 1, lastId: 3 }, { firstId: 5, lastId: 5 }]);
+  // A sweep that were given an empty range would bury it again and again.
+  const database = new DatabaseSync(dir.queue);
+  database.exec("UPDATE packets SET ends = x'' WHERE last_id = 5");
+  database.close();
+  assert.deepEqual(due(), [{ firstId: 1, lastId: 3 }]);
 });
 
 Deno.test("a sweep leaves what was given out, until it is asked for again", async () => {
