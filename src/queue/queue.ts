@@ -18,7 +18,7 @@
  * 4. `enqueueMany` is one transaction: all of it or nothing.
  * 5. One transaction at a time. Packets that arrive meanwhile share the next
  *    one, up to a bound that keeps the event loop responsive. Changes in the
- *    middle have transactions of their own, with the same bound.
+ *    middle have transactions of their own, with the same bound where packets are moved.
  * 6. A transaction that fails rejects what it covered and nothing else; the
  *    next one starts from a clean file.
  * 7. A removal by its sender removes what `readBatches` has given out, to the packet and the byte,
@@ -82,8 +82,8 @@ function bytesOf(packet: Uint8Array | string): Uint8Array {
 }
 
 /**
- * The side of a queue that its sender has. No method: who holds a queue shall see what they may
- * call.
+ * The side of a queue that its sender has. Not a method: who holds a queue shall see what they
+ * may call.
  */
 export let sendingSideOf: (queue: OutboundQueue) => SendingSide;
 

@@ -64,7 +64,7 @@ export class SendingSide implements DeliveryQueue {
     return this.#parts.committer.state.lastId;
   }
 
-  /** This and the following: see {@linkcode QueuePlace}. */
+  /** This, `cluster`, `edge` and `durability`: see {@linkcode QueuePlace}. */
   get lockPath(): string | undefined {
     return this.#parts.place.lockPath;
   }

@@ -32,8 +32,9 @@
  *   `queue_time.ts` adds to it.
  *
  * Which counts hold: those of the last row of `packets` where its id is above `state.last_id`,
- * else those of `state`. A commit that stores packets and changes none of the rarer counts writes
- * no row of `state`; whatever writes one sets its `last_id` to the highest id there is.
+ * else those of `state`. A commit that stores packets and changes no count that their rows lack
+ * (`STATE_COLUMNS`) writes no row of `state`; whatever writes one sets its `last_id` to the highest
+ * id there is.
  *
  * Version 4 is version 3 and the table `edge`, whose one row says in `id` which file it is (a
  * UUID), also to a copy of it: a file that is forwarded to a cluster. Version 5, a spool, is
