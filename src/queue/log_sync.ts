@@ -64,7 +64,6 @@ function paceOf(device: number, clock: Clock): SyncPace {
 }
 
 export interface LogSyncOptions {
-  readonly path: string;
   readonly file: DatabaseFile;
   /** `"loop"` for one that syncs nothing. */
   readonly syncIn: SyncIn;
@@ -101,7 +100,8 @@ export class LogSync {
    * @throws {Deno.errors.NotCapable} `"threads"` were asked for, and need a flag.
    * @throws {QueueFileError} They were, and the log cannot be opened.
    */
-  constructor({ path, file, syncIn, clock }: LogSyncOptions) {
+  constructor({ file, syncIn, clock }: LogSyncOptions) {
+    const { path } = file;
     this.#path = path;
     this.#file = file;
     this.#clock = clock;

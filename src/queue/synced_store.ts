@@ -29,7 +29,7 @@ export class SyncedStore implements FileStore {
   constructor(store: SqliteStore, syncIn: SyncIn, clock: Clock) {
     this.path = store.path;
     this.#store = store;
-    this.#log = new LogSync({ path: store.path, file: store.file, syncIn, clock });
+    this.#log = new LogSync({ file: store.file, syncIn, clock });
   }
 
   /** A removal alone is synced later. */

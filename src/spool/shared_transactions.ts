@@ -5,8 +5,10 @@
  * @module
  */
 
-import { isOutcomeUnknown, QueueFileError } from "../base/errors.ts";
-import type { SqliteDatabase, SqliteStatement } from "../queue/sqlite/driver.ts";
+import { isOutcomeUnknown } from "../base/errors.ts";
+import type { SqliteStatement } from "../queue/sqlite/driver.ts";
+import { isDiskFull } from "../queue/sqlite/file_error.ts";
+import type { DatabaseFile } from "../queue/store/database_file.ts";
 import { commitError, fileError } from "../queue/store/transaction.ts";
 import type { Transactions } from "../queue/store/transactions.ts";
 
@@ -33,7 +35,7 @@ export class SharedTransactions implements Transactions {
   #shared: { changed: boolean; storedBytes: number; isLost: boolean } | undefined;
 
   /** @param own Those that nobody shares. */
-  constructor(database: SqliteDatabase, path: string, own: Transactions) {
+  constructor({ database, path }: DatabaseFile, own: Transactions) {
     this.#own = own;
     this.#path = path;
     this.#savepoint = database.prepare("SAVEPOINT one_queue");
@@ -138,8 +140,4 @@ function alone<T>({ run }: Work<T>): Outcome<T> {
   } catch (error) {
     return { done: false, error };
   }
-}
-
-function isDiskFull(error: unknown): boolean {
-  return error instanceof QueueFileError && error.reason === "disk-full";
 }

@@ -30,11 +30,9 @@ interface Listener {
 }
 
 interface SpoolBellOptions {
-  /** Without symbolic links. */
-  readonly path: string;
-  /** The same, open. */
-  readonly database: SqliteDatabase;
   readonly file: DatabaseFile;
+  /** Its connection, by which its queues share statements. */
+  readonly database: SqliteDatabase;
   readonly log: LogSync;
   readonly clock: Clock;
 }
@@ -56,7 +54,7 @@ export class SpoolBell {
 
   /** From now on calls back when others may have stored packets; see `QueuePlace.listen`. */
   listen(listener: Listener, watch?: FileWatch): Doorbell {
-    const { path, clock } = this.#options;
+    const { file: { path }, clock } = this.#options;
     if (this.#doorbell === undefined) {
       const logPath = `${path}-wal`;
       this.#look = mayLookAt(logPath) ? new LogLook(logPath, clock, watch) : undefined;

@@ -79,19 +79,15 @@ export class SpoolFile {
     this.#options = options;
     this.file = new DatabaseFile(database, path);
     this.log = new LogSync({
-      path,
       file: this.file,
       syncIn: durability === "power-loss" ? syncIn : "loop",
       clock,
     });
     const own = new FileTransactions(this.file, { driver, nowMs: () => clock.nowMs() });
-    this.#transactions = new SharedTransactions(database, path, own);
+    this.#transactions = new SharedTransactions(this.file, own);
     this.group = new GroupCommit({ transactions: this.#transactions, log: this.log, clock });
     this.ringer = lockFileRinger(path, clock);
-    this.bell = new SpoolBell({
-      ...{ path, clock, file: this.file, log: this.log },
-      database: this.#database,
-    });
+    this.bell = new SpoolBell({ file: this.file, database: this.#database, log: this.log, clock });
     this.files = new QueueFiles(path, () => clock.nowMs());
   }
 

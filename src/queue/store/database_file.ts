@@ -15,6 +15,7 @@ const FULL = 2;
 export class DatabaseFile {
   /** Its connection. No other `DatabaseFile` may have the same one. */
   readonly database: SqliteDatabase;
+  /** Without symbolic links. */
   readonly path: string;
   readonly #dataVersion: SqliteStatement;
   readonly #pages: SqliteStatement;
