@@ -37,6 +37,7 @@ export function connectFrom(
     readonly signal: AbortSignal;
   },
 ): Promise<BoundSocket> {
+  signal.throwIfAborted();
   assertGranted(source, hostname, port);
   if (!mayReach(source, hostname)) {
     throw new WireError(

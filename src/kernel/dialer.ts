@@ -176,13 +176,13 @@ function connect(
         if (!ended) onLookedUp();
       });
     }
-    open({ hostname, port, signal }).finally(() => {
+    open({ hostname, port, signal }).then((conn) => {
+      if (ended) conn.close();
+      else resolve(conn);
+    }, (error) => reject(describeFailure(error, hostname))).finally(() => {
       ended = true;
       forget();
-    }).then((conn) => {
-      if (signal.aborted) conn.close();
-      else resolve(conn);
-    }, (error) => reject(describeFailure(error, hostname)));
+    });
   });
 }
 
