@@ -135,6 +135,8 @@ export class HttpListener {
     // One for one: the descriptor of what is closed now comes back only in a moment.
     if (full && !this.#dropIdle()) return conn.close();
     if (scarce) await new Promise<void>((resolve) => this.#options.clock.defer(resolve));
+    // Its accept may have been over as the listener was closed.
+    if (this.#closing) return conn.close();
     const connection = new ReaderConnection(conn, this.#options.clock);
     this.#connections.add(connection);
     connection.once("close", () => {

@@ -5,7 +5,7 @@ import { ReaderConnection } from "../../src/observe/connection.ts";
 import { FIGURES, type Reading } from "../../src/observe/figures.ts";
 import { type HttpAnswer, HttpListener } from "../../src/observe/listener.ts";
 import { prometheusText } from "../../src/observe/prometheus.ts";
-import { until } from "../support/until.ts";
+import { until, within } from "../support/until.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { answerOf, getAs, StatusBench } from "./helpers.ts";
 
@@ -305,4 +305,18 @@ Deno.test("labels of /metrics are escaped as the format says", async () => {
     true,
   );
   assert(text.endsWith("\n"));
+});
+
+Deno.test("a reader whose accept is over only as the listener is closed is let go", async () => {
+  const accept = Promise.withResolvers<Deno.TcpConn>();
+  const bench = new Bench({ accept: () => accept.promise });
+  const reader = await bench.connect("GET / HTTP/1.1\r\n\r\n");
+  const accepted = await bench.listener.accept();
+  const closing = bench.server.close(1000);
+  accept.resolve(accepted);
+  await closing;
+  const read = reader.read(new Uint8Array(100)).catch(() => null);
+  assert.equal(await within("it is closed", read), null);
+  assert.equal(bench.answers, 0);
+  reader.close();
 });
