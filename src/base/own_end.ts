@@ -5,7 +5,7 @@
  * @module
  */
 
-import { WireError } from "./errors.ts";
+import { KernelCallError, WireError } from "./errors.ts";
 import {
   type LocalFault,
   type SocketSample,
@@ -74,6 +74,15 @@ export class OwnEnd {
 /** A reading as that of a dead connection. */
 export function deadSample(sample: SocketSample): SocketSample {
   return { ...sample, state: TcpState.CLOSE, hangup: true };
+}
+
+/** Resets a connection that nobody will use: that the kernel refuses this, too, changes nothing. */
+export function abortQuietly(wire: Wire): void {
+  try {
+    wire.abort();
+  } catch (error) {
+    if (!(error instanceof KernelCallError)) throw error;
+  }
 }
 
 /** A wire above another one, as which it behaves until this side ends it. */

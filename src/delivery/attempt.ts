@@ -8,8 +8,9 @@
  */
 
 import { SessionRefusedError, WireError } from "../base/errors.ts";
+import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
-import { abortQuietly, type Opened, openSession } from "../session/open.ts";
+import { type Opened, openSession } from "../session/open.ts";
 import type { SessionPlan } from "../session/session.ts";
 import { WireReader } from "../session/wire_reader.ts";
 import type { Verdict } from "./liveness.ts";

@@ -13,8 +13,9 @@
 
 import { ClosedError, messageOf, PacketRefusedError } from "../base/errors.ts";
 import { isLasting } from "../base/lasting.ts";
+import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports.ts";
-import { abortQuietly, type Opened } from "../session/open.ts";
+import type { Opened } from "../session/open.ts";
 import type { Answers } from "./answers.ts";
 import { Attempt } from "./attempt.ts";
 import { Backoff, RefusalPauses } from "./backoff.ts";

@@ -9,13 +9,13 @@
 
 import { acknowledged } from "../base/acknowledged.ts";
 import { OptionError, WireError } from "../base/errors.ts";
+import { abortQuietly } from "../base/own_end.ts";
 import type { Clock } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
 import { formatProxy, type ProxyServer } from "../base/via.ts";
 import { onAbort, rest } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
-import { abortQuietly } from "../session/open.ts";
 import { ProxyHandshake, type ProxyTarget, type Speak } from "./handshake.ts";
 import { speakHttpConnect } from "./http_connect.ts";
 import { speakSocks5 } from "./socks5.ts";

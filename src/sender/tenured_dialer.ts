@@ -7,7 +7,7 @@
  */
 
 import { WireError } from "../base/errors.ts";
-import { deadSample, EndableWire } from "../base/own_end.ts";
+import { abortQuietly, deadSample, EndableWire } from "../base/own_end.ts";
 import type { Dialer, LocalFault, SocketSample, Wire, WireOutcome } from "../base/ports.ts";
 import type { Tenure } from "../queue/tenure.ts";
 
@@ -34,7 +34,7 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
       });
       if (tenure.validForMs() > 0) return new TenuredWire(wire, tenure);
       wire.concluded?.(OUR_END);
-      wire.abort();
+      abortQuietly(wire);
       throw lapsed();
     },
   };
@@ -79,7 +79,7 @@ class TenuredWire extends EndableWire {
     }
     this.ownEnd.decide("LAPSED", WORDS);
     this.wire.concluded?.(OUR_END);
-    this.wire.abort();
+    abortQuietly(this.wire);
   }
 
   override write(bytes: Uint8Array): Promise<number> {

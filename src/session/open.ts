@@ -12,7 +12,8 @@
  */
 
 import { acknowledged } from "../base/acknowledged.ts";
-import { KernelCallError, messageOf, SessionRefusedError, WireError } from "../base/errors.ts";
+import { messageOf, SessionRefusedError, WireError } from "../base/errors.ts";
+import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, Wire } from "../base/ports.ts";
 import { onAbort } from "../base/waits.ts";
 import type { ReadyStep, SessionPlan } from "./session.ts";
@@ -103,14 +104,5 @@ async function runFunction(stream: BoundedStream, open: () => Promise<void>): Pr
     throw new WireError("SESSION", `the session's function failed: ${messageOf(error)}`, {
       cause: error,
     });
-  }
-}
-
-/** Resets a connection that nobody will use: that the kernel refuses this, too, changes nothing. */
-export function abortQuietly(wire: Wire): void {
-  try {
-    wire.abort();
-  } catch (error) {
-    if (!(error instanceof KernelCallError)) throw error;
   }
 }

@@ -6,6 +6,7 @@
 
 import type { X509Certificate } from "node:crypto";
 import { messageOf, OptionError, WireError } from "../base/errors.ts";
+import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
 import { onAbort } from "../base/waits.ts";
@@ -87,12 +88,12 @@ export async function tlsDialer(
         verified: fingerprints === undefined,
       };
       const overTls = started(wire, engineOf, engine, clock);
-      const forget = onAbort(signal, () => overTls.abort());
-      if (signal.aborted) overTls.abort();
+      const forget = onAbort(signal, () => abortQuietly(overTls));
+      if (signal.aborted) abortQuietly(overTls);
       try {
         await overTls.handshake();
       } catch (error) {
-        overTls.abort();
+        abortQuietly(overTls);
         signal.throwIfAborted();
         if (readingEngineOf !== undefined) assertNotOfVersion(error);
         const longer = (withinMs: number) => onHandshake?.(withinMs + LOOK_MS);
@@ -175,7 +176,7 @@ function started(
   try {
     return new TlsWire(tcp, engineOf, options, clock);
   } catch (error) {
-    tcp.abort();
+    abortQuietly(tcp);
     throw error;
   }
 }
@@ -217,7 +218,7 @@ async function inWords(
     try {
       chain = await look.showChain();
     } finally {
-      look.abort();
+      abortQuietly(look);
     }
   } catch (failure) {
     if (failure instanceof WireError && failure.code === "TLS_KEY_NOT_PROVEN") return failure;

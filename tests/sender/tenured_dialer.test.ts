@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { WireError } from "../../src/base/errors.ts";
+import { KernelCallError, WireError } from "../../src/base/errors.ts";
 import {
   type Dialer,
   type SocketSample,
@@ -245,4 +245,28 @@ Deno.test("a connection that has ended hears of nothing", async () => {
   right.lapse();
   assert.equal(right.listeners, 0);
   assert.deepEqual(below.done, ["close"]);
+});
+
+Deno.test("it ends with the right also where the kernel refuses to reset", async () => {
+  class UnresetWire extends NotingWire {
+    override abort(): void {
+      super.abort();
+      throw new KernelCallError("connect(AF_UNSPEC)", "refused");
+    }
+  }
+  const right = new Right();
+  const wires = [new UnresetWire(), new UnresetWire()] as const;
+  const ends: (() => void)[] = [() => {}, () => right.lapse()];
+  const dialer = tenuredDialer({
+    remote: "tcp://legacy:4000",
+    dial: () => {
+      ends.shift()?.();
+      return Promise.resolve(wires[1 - ends.length] ?? wires[0]);
+    },
+  }, right);
+  const { signal } = new AbortController();
+  const wire = await dialer.dial(signal);
+  await assert.rejects(dialer.dial(signal), isLapsed);
+  await assert.rejects(wire.write(new Uint8Array(1)), isLapsed);
+  for (const { done } of wires) assert.deepEqual(done, ["ended here", "abort"]);
 });

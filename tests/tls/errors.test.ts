@@ -3,8 +3,9 @@
  */
 
 import assert from "node:assert/strict";
-import { OptionError } from "../../src/base/errors.ts";
+import { KernelCallError, OptionError } from "../../src/base/errors.ts";
 import { systemClock } from "../../src/base/clock.ts";
+import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import { alertWords } from "../../src/tls/alerts.ts";
 import { checkTlsOptions } from "../../src/tls/certificates.ts";
 import { tlsDialer } from "../../src/tls/dialer.ts";
@@ -356,6 +357,36 @@ testUnless(noKernel, "a dial that is given up leaves nothing behind", async () =
   await assert.rejects(dialing, /given up/);
   assert.ok(withinMs >= 11_000);
   (await accepted).close();
+});
+
+testUnless(noKernel, "a kernel that refuses to reset hides nothing of a failed dial", async () => {
+  using peer = listen();
+  const tcp = { hostname: "127.0.0.1", port: peer.port };
+  const unhindered = tcpDialer(tcp);
+  const inner: TcpDialer = {
+    ...unhindered,
+    dial: async (...how) => {
+      const wire = await unhindered.dial(...how);
+      const abort = wire.abort.bind(wire);
+      return Object.assign(wire, {
+        abort() {
+          abort();
+          throw new KernelCallError("connect(AF_UNSPEC)", "refused");
+        },
+      });
+    },
+  };
+  const dialer = await tlsDialer({ tcp, inner, tls: AUTHORITY, clock: systemClock, tell() {} });
+  const controller = new AbortController();
+  const given = assert.rejects(dialer.dial(controller.signal), /given up/);
+  using silent = await peer.accept();
+  await silent.read(new Uint8Array(1));
+  controller.abort(new Error("given up"));
+  await given;
+  const failed = assert.rejects(dialer.dial(patience()), { name: "WireError" });
+  using other = await peer.accept();
+  await other.write(new TextEncoder().encode("HTTP/1.1 400 Bad Request\r\n\r\n"));
+  await failed;
 });
 
 testUnless(
