@@ -294,7 +294,7 @@ export function adopt<W extends TcpWire>(
  * on a port of this host, an attempt may be given that very port as its own.
  * The kernel would then acknowledge to us what we send to ourselves. The reset
  * gives the port back at once, which a FIN would keep in TIME_WAIT for a minute
- * and the server could not bind.
+ * and the server could not bind. Where the kernel refuses it, that minute has to pass.
  */
 function selfConnected(fd: number, remote: string): WireError {
   resetConnection(fd);

@@ -12,7 +12,7 @@ import { WireError } from "../base/errors.ts";
 import { PairFifo } from "../base/pair_fifo.ts";
 
 /** The most plaintext that a record carries (RFC 8446, 5.1). */
-export const MAX_FRAGMENT_BYTES = 16_384;
+const MAX_FRAGMENT_BYTES = 16_384;
 /** What the library takes at once without cutting it in another way. */
 const MAX_WRITE_BYTES = 3 * MAX_FRAGMENT_BYTES;
 /** Type, version, length. */

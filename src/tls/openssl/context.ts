@@ -10,8 +10,8 @@ const TLS_1_3 = 0x0304n;
 const VERIFY_NONE = 0;
 const VERIFY_PEER = 1;
 /**
- * What is offered, by its numbers (RFC 8446, B.4): suites whose records can be counted. What a
- * distribution adds is left out.
+ * What is offered, the preferred one first, by its numbers (RFC 8446, B.4): suites whose records
+ * can be counted. What a distribution adds is left out.
  */
 export const SUITES: ReadonlyMap<number, string> = new Map([
   [0x1302, "TLS_AES_256_GCM_SHA384"],

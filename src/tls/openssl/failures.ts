@@ -51,14 +51,10 @@ export function connectionFailure(lib: Libssl, ssl: bigint): Error {
   return new Error(text);
 }
 
-/** Why a call that concerns no connection has failed. */
-export function callFailure(lib: Libssl, call: string): Error {
-  return new Error(`${call} has failed: ${takeError(lib)?.text ?? "OpenSSL does not say why"}`);
-}
-
-/** @throws {Error} A call has not done what it must; see {@linkcode callFailure}. */
+/** @throws {Error} A call that concerns no connection has not done what it must. */
 export function must(lib: Libssl, done: boolean, call: string): void {
-  if (!done) throw callFailure(lib, call);
+  if (done) return;
+  throw new Error(`${call} has failed: ${takeError(lib)?.text ?? "OpenSSL does not say why"}`);
 }
 
 function textAt(lib: Libssl, address: bigint): string {
