@@ -223,6 +223,13 @@ fi
 
 /** What all commands share. Every setting that commander would ask the environment for is given. */
 function configure(command: Command, hint: string, io: Stdio): Command {
+  const parseOptions = command.parseOptions.bind(command);
+  command.parseOptions = (args) => {
+    const parsed = parseOptions(args);
+    // Told before what is missing, which the unknown one may be: commander would look at it last.
+    if (parsed.unknown.length > 0) command.options.forEach((one) => one.makeOptionMandatory(false));
+    return parsed;
+  };
   return command
     .exitOverride()
     .helpOption("-h, --help", "print this help")
