@@ -8,7 +8,7 @@ import { systemClock } from "../base/clock.ts";
 import { ClosedError, messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import type { Clock, Logger } from "../base/ports.ts";
-import { eachSecond, within } from "../base/waits.ts";
+import { eachSecond, unlessAborted, within } from "../base/waits.ts";
 import { DrainedWaiters } from "../delivery/drained_waiters.ts";
 import type { DeliveryStatus, Outage, ToldStatus } from "../delivery/status.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
@@ -360,7 +360,7 @@ export class Forwarder implements ReadableForwarder, AsyncDisposable {
       if (!(error instanceof ClosedError)) throw error;
     }
     // What has closed it says more than that it is closed.
-    await this.closed;
+    await unlessAborted(this.closed, signal);
     throw new ClosedError("The forwarder was closed before all packets were forwarded.");
   }
 

@@ -1,6 +1,6 @@
 /** What forwarders ask of the edge's file: room on its disk, and that its packets stay in it. */
 import assert from "node:assert/strict";
-import { OptionError } from "../../src/base/errors.ts";
+import { ClosedError, OptionError } from "../../src/base/errors.ts";
 import { Forwarder, postgresQueue } from "../../src/postgres/postgres.ts";
 import { serveForwarderStatus } from "../../src/observe/http.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
@@ -38,6 +38,21 @@ Deno.test("a file that may lose packets in a power cut is not forwarded", async 
   // What was opened as it should be is forwarded.
   await using forwarder = await Forwarder.open(dir.queue, options);
   await forwarder.close({ deliverTimeoutMs: 0 });
+});
+
+Deno.test("who gives up waiting until all is forwarded waits no more, whatever the reason", async () => {
+  using dir = new TempDir();
+  const options = { url: "postgres://nobody@127.0.0.1:1/none/outbox", edge: "plant 7" };
+  await using forwarder = await Forwarder.open(dir.queue, options);
+  await forwarder.queue.enqueue("nowhere to go");
+  const reason = new ClosedError("the user's own connection");
+  const stop = new AbortController();
+  const waiting = forwarder.drained(stop.signal);
+  stop.abort(reason);
+  await within("it waits no more", assert.rejects(waiting, (error) => error === reason));
+  const untilClosed = forwarder.drained();
+  await forwarder.close({ deliverTimeoutMs: 0 });
+  await assert.rejects(untilClosed, /The forwarder was closed before all packets were forwarded/);
 });
 
 Deno.test("a file that was taken away is told as long as what it held is forwarded", async () => {
