@@ -68,7 +68,7 @@ function ofKind(kind: Figure["kind"]) {
 }
 
 export const counter = ofKind("counter");
-export const upDownCounter = ofKind("updowncounter");
+const upDownCounter = ofKind("updowncounter");
 export const gauge = ofKind("gauge");
 
 /** For how many seconds something has lasted; `undefined`: it has not begun. */

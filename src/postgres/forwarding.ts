@@ -7,9 +7,9 @@
  * 3. After whatever went wrong the forwarder begins anew: under a new epoch, so that nothing that
  *    is still on its way is done any more, and with the cluster's `through`. What the cluster has
  *    leaves the file then: its answer was lost.
- * 4. But only where the packet `through` of the file is the one that the cluster has, so that
- *    all before it are the same, too. Else the file was restored or copied, and is refused,
- *    before anything is changed in the cluster.
+ * 4. But only where the packet `through` of the file is the one that the cluster has: ids follow
+ *    each other, so that all before it are the same, too. Else the file was restored or copied,
+ *    and is refused, before anything is changed in the cluster.
  *
  * Nothing expires in the file while it is not known whether the cluster has it.
  *

@@ -127,7 +127,7 @@ export function relayCommand(finish: (code: ExitCode) => void, io: Stdio): Comma
 /**
  * What `relay` does with its options, and what it needs for it.
  *
- * @throws {UsageError} They contradict each other.
+ * @throws {OptionError | UsageError} They contradict each other.
  */
 export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
   checkDeliveryOptions(options);

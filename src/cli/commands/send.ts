@@ -130,7 +130,7 @@ export function sendCommand(finish: (code: ExitCode) => void, io: Stdio): Comman
 /**
  * What `send` does with its options, and what it needs for it.
  *
- * @throws {UsageError} They contradict each other.
+ * @throws {OptionError | UsageError} They contradict each other.
  */
 export function planSend(options: SendOptions & { readonly remote: Remote }, io: Stdio): Planned {
   const { input, output, remote } = options;

@@ -71,7 +71,8 @@ export function deliveryNeeds(
  * Runs the only session of a command to its end.
  *
  * @returns The exit code; every other error is in the log.
- * @throws {UsageError} An option is out of range.
+ * @throws {OptionError | UsageError} An option is out of range.
+ * @throws {Deno.errors.NotCapable} Permissions are missing; the message has every flag.
  */
 export function runPlanned({ plan, needs }: Planned): Promise<ExitCode> {
   checkPlan(plan);
