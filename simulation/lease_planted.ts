@@ -118,7 +118,7 @@ export const LEASE_PLANTED: readonly Planted[] = [
     name: "lease: an end that says nothing was sent",
     file: WORLD,
     worker,
-    patches: [["() => this.#sentThrough),", "() => 0),"]],
+    patches: [["() => this.#sentThrough,\n", "() => 0,\n"]],
   },
   {
     name: "lease: unfenced removal",

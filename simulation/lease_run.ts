@@ -330,8 +330,13 @@ class Database {
    * The lease as its schema has it.
    *
    * @param sentThrough Up to which id the process has put packets on a wire.
+   * @param onRefused Called once a holder has been told that the lease is not its own any more.
    */
-  tableOf(process: Process, sentThrough: () => number): LeaseTable {
+  tableOf(
+    process: Process,
+    sentThrough: () => number,
+    onRefused: (held: HeldLease) => void,
+  ): LeaseTable {
     return {
       look: () => this.read(process, ({ row }) => row),
       take: (seen, holder, tenure, ttlMs) =>
@@ -347,15 +352,19 @@ class Database {
           state.reservedThrough = 0;
           return taken;
         }),
-      beat: (held) =>
-        this.change(process, (state) => {
+      beat: async (held) => {
+        const answer = await this.change(process, (state) => {
           const { row } = state;
           if (row.tenure !== held.tenure) return row.epoch > held.epoch ? "taken" : "gone-back";
           if (row.beat < held.beat) return "gone-back";
           if (row.holder === undefined) return "taken";
           state.row = { ...row, beat: row.beat + 1, ttlMs: held.ttlMs };
           return state.row.beat;
-        }),
+        });
+        // What the holder makes of it comes before anything else happens.
+        if (typeof answer === "string") this.#world.at(this.#world.nowMs, () => onRefused(held));
+        return answer;
+      },
       leave: (held) => {
         const sent = sentThrough();
         return this.change(process, (state) => {
@@ -606,6 +615,7 @@ class SendingProcess {
   #wire: SimulatedWire | undefined;
   /** Up to which id something was on a wire under this lease. */
   #sentThrough = 0;
+  #hasReleased = false;
 
   #rest(ms: number): Promise<void> {
     return new Promise((resolve) => void this.process.setTimer(ms, resolve));
@@ -614,7 +624,11 @@ class SendingProcess {
   async #run(): Promise<void> {
     for (;;) {
       const lease = this.#lease = await Lease.take({
-        table: this.database.tableOf(this.process, () => this.#sentThrough),
+        table: this.database.tableOf(
+          this.process,
+          () => this.#sentThrough,
+          (held) => this.#checkLost(held),
+        ),
         clock: this.process,
         ttlMs: this.ttlMs,
         holder: this.name,
@@ -623,6 +637,7 @@ class SendingProcess {
         tell: () => {},
       });
       this.#sentThrough = 0;
+      this.#hasReleased = false;
       const term = ++this.world.terms;
       const reads = { reader: `reader ${term}`, count: 0 };
       let isLost = false;
@@ -637,8 +652,18 @@ class SendingProcess {
         await this.#rest(100);
       }
       this.#wire?.abort();
+      this.#hasReleased = true;
       await lease.release();
       await this.#rest(200);
+    }
+  }
+
+  /** Whoever was told that another one sends says so, and does not wait for a right it never gets. */
+  #checkLost({ tenure, epoch }: HeldLease): void {
+    const lease = this.#lease;
+    if (this.process.isDead || lease?.tenure !== tenure || this.#hasReleased) return;
+    if (lease.lost === undefined) {
+      this.world.fail(`epoch ${epoch} was told that it is over, and is not lost`);
     }
   }
 
