@@ -414,9 +414,11 @@ export class Database {
         // A server process that waits for us notices that we have gone.
         client_connection_check_interval: "1000",
         // Settings of a role or a database must not hide what a commit has to say, nor end a
-        // wait for a standby.
+        // wait for a standby, nor write bytes as TYPES does not read them, nor refuse who has
+        // waited for another one's commit.
         client_min_messages: "warning",
-        ...{ lock_timeout: "0", statement_timeout: "0" },
+        ...{ lock_timeout: "0", statement_timeout: "0", bytea_output: "hex" },
+        default_transaction_isolation: "read committed",
         ...(waitsForStandby ? { synchronous_commit: "on" } : {}),
         ...(weaker === "warn" ? { "sendq.weaker": "warn" } : {}),
       },

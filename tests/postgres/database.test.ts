@@ -255,3 +255,44 @@ Deno.test({
     }
   },
 });
+
+Deno.test({
+  ...unless(NO_POSTGRES, "settings of a database change neither bytes nor who has to wait"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    const url = `${await server.makeQueue("outbox")}?durability=power-loss`;
+    await server.sql("ALTER DATABASE postgres SET bytea_output = 'escape'");
+    await server.sql("ALTER DATABASE postgres SET default_transaction_isolation = serializable");
+    await using queue = await postgresQueue({ url });
+    const packets = [Uint8Array.of(0xff), Uint8Array.of(0, 92, 10, 65)];
+    for (const packet of packets) await queue.enqueue(packet);
+    const read = await queue.read(0, 1 << 20);
+    assert.deepEqual(read.map(({ payload }) => [...payload]), packets.map((bytes) => [...bytes]));
+    const holder = new Database({
+      ...{ address: parseQueueUrl(url), clock: systemClock },
+      ...{ answerTimeoutMs: 600_000, waitsForStandby: false },
+    });
+    const waits = (event: string) =>
+      until(`somebody waits for ${event}`, async () => {
+        const text = `SELECT count(*) FROM pg_stat_activity WHERE wait_event = '${event}'`;
+        return await server.sql(text) !== "0";
+      });
+    const tenure = await sendingSideOf(queue).takeTenure(systemClock);
+    try {
+      await holder.ask("SELECT pg_advisory_lock(7)", []);
+      const other = server.sql(
+        "UPDATE sendq.queue SET version = version + 1; SELECT pg_advisory_xact_lock(7)",
+      );
+      await waits("advisory");
+      const released = tenure.release();
+      await waits("transactionid");
+      await holder.ask("SELECT pg_advisory_unlock(7)", []);
+      await other;
+      await released;
+      assert.equal(await server.sql("SELECT holder IS NULL FROM sendq.lease"), "t");
+    } finally {
+      holder.close();
+      await tenure.release();
+    }
+  },
+});
