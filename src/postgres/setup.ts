@@ -95,8 +95,8 @@ export interface SetupResult {
  * @param url As for `postgresQueue`; its last part, the queue, may be left out.
  * @param password Where it does not stand in the URL.
  * @throws {OptionError} The URL is none.
- * @throws {QueueFileError} The database cannot be reached, does not permit it, or has a schema
- *   of a newer sendq.
+ * @throws {QueueFileError} The database cannot be reached, does not permit it, has a schema
+ *   of a newer sendq, or has none and knows some characters alone.
  */
 export async function setUp(url: string, password?: string): Promise<SetupResult> {
   const parsed = parseQueueUrl(url);
@@ -113,6 +113,7 @@ export async function setUp(url: string, password?: string): Promise<SetupResult
   try {
     const versionBefore = await versionOf(database);
     if (versionBefore > SCHEMA_VERSION) throw newerVersion(path, versionBefore);
+    if (versionBefore === 0) await checkEncoding(database, path);
     if (versionBefore < SCHEMA_VERSION) await database.run(upgradeFrom(versionBefore));
     const queue = address.name === "" ? undefined : address.name;
     if (queue !== undefined) await database.ask("SELECT sendq.create_queue($1)", [queue]);
@@ -144,6 +145,25 @@ function upgradeFrom(version: number): string {
     ${FUNCTIONS}
     INSERT INTO sendq.migration (version) VALUES ${versions.join(", ")};
     COMMIT`;
+}
+
+/**
+ * Names and words have any characters: a dead letter whose words the database cannot write would
+ * keep its packet in front of all others.
+ *
+ * @throws {QueueFileError} The database knows some characters alone.
+ */
+async function checkEncoding(database: Database, path: string): Promise<void> {
+  const { rows: [row] } = await database.ask("SHOW server_encoding", []);
+  const encoding = String(row?.["server_encoding"]);
+  if (encoding === "UTF8" || encoding === "SQL_ASCII") return;
+  throw new QueueFileError(
+    "not-a-queue",
+    path,
+    `Queue ${path}: the database has the encoding ${encoding}, which cannot write each name and ` +
+      "each server's words. Nothing was changed. Create one that can, then run sendq postgres " +
+      "setup for that: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0.",
+  );
 }
 
 async function versionOf(database: Database): Promise<number> {

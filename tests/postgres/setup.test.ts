@@ -40,6 +40,18 @@ Deno.test({
       );
     });
 
+    await t.step("a database that cannot write each character is refused, unchanged", async () => {
+      await server.sql(
+        "CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'",
+      );
+      await assert.rejects(
+        setUp(server.url("outbox", "latin")),
+        isOf("not-a-queue", /has the encoding LATIN1.*CREATE DATABASE … ENCODING 'UTF8'/),
+      );
+      const schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'sendq'";
+      assert.equal(await server.sql(schemas, "latin"), "0");
+    });
+
     await t.step("CREATE on the database and CREATEROLE are enough", async () => {
       await server.sql("GRANT CREATE ON DATABASE one TO deployer");
       assert.deepEqual(
