@@ -30,7 +30,7 @@ export class ReaderConnection extends Duplex {
   readonly #conn: Deno.Conn;
   readonly #clock: Clock;
   #first: Uint8Array | undefined;
-  #answers = 0;
+  readonly #answers = new Set<AnswerTime>();
   #idleSinceMs: number;
   #cancelCut: () => void = () => {};
 
@@ -45,7 +45,7 @@ export class ReaderConnection extends Duplex {
 
   /** Since when nothing is being answered on it; undefined: something is. */
   get idleSinceMs(): number | undefined {
-    return this.#answers === 0 ? this.#idleSinceMs : undefined;
+    return this.#answers.size === 0 ? this.#idleSinceMs : undefined;
   }
 
   /**
@@ -67,13 +67,18 @@ export class ReaderConnection extends Duplex {
   /** A request has come whole, but for its body. Returns the time of its answer. */
   answerBegins(): AnswerTime {
     this.#cancelCut();
-    this.#answers++;
-    return new AnswerTime(this.#clock, () => this.destroy(), () => this.#answered());
+    const time: AnswerTime = new AnswerTime(
+      this.#clock,
+      () => this.destroy(),
+      () => this.#answered(time),
+    );
+    this.#answers.add(time);
+    return time;
   }
 
-  #answered(): void {
-    this.#answers--;
-    if (this.#answers > 0 || this.destroyed) return;
+  #answered(time: AnswerTime): void {
+    this.#answers.delete(time);
+    if (this.#answers.size > 0 || this.destroyed) return;
     this.#idleSinceMs = this.#clock.nowMs();
     this.#cutIn(REQUEST_TIMEOUT_MS);
   }
@@ -118,6 +123,8 @@ export class ReaderConnection extends Duplex {
 
   override _destroy(_error: Error | null, done: (error?: Error | null) => void): void {
     this.#cancelCut();
+    // Node's server says nothing of answers that were to follow the last one.
+    for (const time of this.#answers) time.over();
     this.#conn.close();
     done(); // An error on the way to a reader is nobody's concern.
   }
@@ -138,6 +145,7 @@ export class AnswerTime {
   readonly #clock: Clock;
   readonly #cut: () => void;
   readonly #onOver: () => void;
+  readonly #ended = Promise.withResolvers<void>();
   #cancel: () => void = () => {};
   #isOver = false;
 
@@ -152,6 +160,11 @@ export class AnswerTime {
   /** Whether it is written, or nobody is there to take it. */
   get isOver(): boolean {
     return this.#isOver;
+  }
+
+  /** Resolves once it is. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
   }
 
   /** What there is to be taken has so much time from now on. */
@@ -170,6 +183,7 @@ export class AnswerTime {
   over(): void {
     this.#isOver = true;
     this.#cancel();
+    this.#ended.resolve();
     this.#onOver();
   }
 }

@@ -216,26 +216,17 @@ async function pass(
   time: AnswerTime,
 ): Promise<void> {
   const reader = body.getReader();
-  let left = time.isOver;
-  const gone = left
-    ? Promise.resolve()
-    : new Promise<void>((resolve) =>
-      outgoing.once("close", () => {
-        left = true;
-        resolve();
-      })
-    );
   // Its owner learns at once that nobody reads any more.
-  void gone.then(() => reader.cancel().catch(() => {}));
-  while (!left) {
+  void time.ended.then(() => reader.cancel().catch(() => {}));
+  while (!time.isOver) {
     time.rest();
     const { done, value } = await reader.read();
-    if (done || left) return;
+    if (done || time.isOver) return;
     if (write(outgoing, value)) continue;
     time.begin();
     const { promise, resolve } = Promise.withResolvers<void>();
     outgoing.once("drain", resolve);
-    await Promise.race([promise, gone]);
+    await Promise.race([promise, time.ended]);
   }
 }
 

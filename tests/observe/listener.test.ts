@@ -19,6 +19,8 @@ class Bench implements AsyncDisposable {
   readonly server: HttpListener;
   answers = 0;
   body: HttpAnswer["body"] = "hello";
+  /** Of the next answers. */
+  bodies: (HttpAnswer["body"] | Promise<HttpAnswer["body"]>)[] = [];
   #open: Deno.TcpConn[] = [];
 
   constructor(accepting: Partial<Deno.TcpListener> = {}) {
@@ -31,9 +33,9 @@ class Bench implements AsyncDisposable {
       } as Deno.Listener,
       clock: this.clock,
       logger: { ...silentLogger, warn: (words) => this.log.push(words) },
-      answer: () => {
+      answer: async () => {
         this.answers++;
-        return Promise.resolve({ status: 200, headers: {}, body: this.body });
+        return { status: 200, headers: {}, body: await (this.bodies.shift() ?? this.body) };
       },
       failure: (status) => ({ status, headers: {}, body: "" }),
     });
@@ -141,6 +143,29 @@ Deno.test("a reader of an endless answer that takes nothing is cut, and its plac
   controller?.close();
   bench.clock.advance(30_000);
   assert((await ended(next)).length < 50_000_000);
+});
+
+Deno.test("answers to requests behind the last answer of a connection end with it", async () => {
+  await using bench = new Bench();
+  const requests = "GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(4);
+  const hasty = await bench.connect(requests);
+  await ended(hasty);
+  assert.equal(bench.answers, 4);
+  await hasty.closeWrite();
+  await until("no time runs", () => bench.clock.nextInMs === undefined);
+
+  // The owner of an endless one learns that nobody reads it.
+  let isCancelled = false;
+  const { promise: first, resolve: answerFirst } = Promise.withResolvers<HttpAnswer["body"]>();
+  const endless = new ReadableStream({ cancel: () => void (isCancelled = true) });
+  bench.bodies = [first, endless];
+  const conn = await bench.connect(requests);
+  await until("all are being answered", () => bench.answers === 8);
+  answerFirst("hello");
+  assert.match(await ended(conn), /hello$/);
+  await conn.closeWrite();
+  await until("its owner learns it", () => isCancelled);
+  await until("no time runs", () => bench.clock.nextInMs === undefined);
 });
 
 Deno.test("an endless answer over HTTP/2 outlives the others of its connection", async () => {
