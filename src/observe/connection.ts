@@ -1,5 +1,5 @@
 /**
- * One reader's connection, as node's HTTP servers take it.
+ * One reader's connection, as node's HTTP server takes it.
  *
  * @module
  */
@@ -25,11 +25,8 @@ const READ_BYTES = 16 * 1024;
 export class ReaderConnection extends Duplex {
   /** Who it is, for the counting of guesses. */
   readonly peer: string;
-  /** Itself: HTTP/2 hands out a proxy in its place, which ends before it. */
-  readonly itself: this = this;
   readonly #conn: Deno.Conn;
   readonly #clock: Clock;
-  #first: Uint8Array | undefined;
   readonly #answers = new Set<AnswerTime>();
   #idleSinceMs: number;
   #cancelCut: () => void = () => {};
@@ -46,22 +43,6 @@ export class ReaderConnection extends Duplex {
   /** Since when nothing is being answered on it; undefined: something is. */
   get idleSinceMs(): number | undefined {
     return this.#answers.size === 0 ? this.#idleSinceMs : undefined;
-  }
-
-  /**
-   * Reads its first bytes, which then come again.
-   *
-   * @returns At least `count` bytes, or what there was before the end.
-   */
-  async peek(count: number): Promise<Uint8Array> {
-    const buffer = new Uint8Array(READ_BYTES);
-    let length = 0;
-    while (length < count) {
-      const read = await this.#conn.read(buffer.subarray(length));
-      if (read === null) break;
-      length += read;
-    }
-    return this.#first = buffer.subarray(0, length);
   }
 
   /** A request has come whole, but for its body. Returns the time of its answer. */
@@ -93,9 +74,6 @@ export class ReaderConnection extends Duplex {
   }
 
   async #readOnce(): Promise<void> {
-    const first = this.#first;
-    this.#first = undefined;
-    if (first !== undefined && first.length > 0) return void this.push(first);
     const buffer = new Uint8Array(READ_BYTES);
     try {
       const length = await this.#conn.read(buffer);
@@ -129,7 +107,7 @@ export class ReaderConnection extends Duplex {
     done(); // An error on the way to a reader is nobody's concern.
   }
 
-  // What node's servers ask of a socket beside a stream; the times are ours.
+  // What node's server asks of a socket beside a stream; the times are ours.
   readonly setTimeout = (): this => this;
   readonly setNoDelay = (): this => this;
   readonly setKeepAlive = (): this => this;
@@ -138,8 +116,8 @@ export class ReaderConnection extends Duplex {
 }
 
 /**
- * How long one answer may take until its reader is cut. Each has a time of its own: over
- * HTTP/2 a connection has several at once, and one that is taken tells nothing of another.
+ * How long one answer may take until its reader is cut. Each has a time of its own: requests may
+ * come behind one another, and an answer that is taken tells nothing of another.
  */
 export class AnswerTime {
   readonly #clock: Clock;

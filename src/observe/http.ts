@@ -77,7 +77,7 @@ const MAX_BEHIND_MESSAGES = 64;
  * | `/status`  | {@linkcode StatusReport} as JSON                                   |
  * | `/events`  | server-sent events: `hello`, then `event` and `sample`             |
  *
- * HTTP 1.1, and 2 in clear text. At most 64 readers at a time; one that takes
+ * HTTP 1.1. At most 64 readers at a time; one that takes
  * more than 15 seconds for a request is cut off, and delivery does not notice.
  *
  * Needs `--allow-net` for the address that it listens on. Payloads are never

@@ -1,18 +1,18 @@
 /**
- * Accepts readers and speaks HTTP with them, 1.1 and 2 in clear text, within
- * bounds: nobody who reads, floods or stays silent may end delivery, or take what
- * it needs.
+ * Accepts readers and speaks HTTP 1.1 with them, within bounds: nobody who reads,
+ * floods or stays silent may end delivery, or take what it needs.
  *
  * `Deno.serve` has no bounds to set: it gives a request all the time in the world
  * and a process all its descriptors to strangers, and when they have run out it
- * ends with an error. So the connections are accepted here, and node's servers,
- * which take any stream, speak the protocol.
+ * ends with an error. So the connections are accepted here, and node's server,
+ * which takes any stream, speaks the protocol. Not HTTP/2: node's server for it
+ * aborts the process (Deno 2.9.6: an assertion of nghttp2's fails) after some tens
+ * of connections of node's own client, each with one request and an orderly end.
  *
  * @module
  */
 
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
-import http2, { type Http2ServerRequest, type Http2ServerResponse } from "node:http2";
 import type { Clock, Logger } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
@@ -28,7 +28,6 @@ const ACCEPT_RETRY_MS = 250;
 /** That readers cannot be accepted is said again after this. */
 const SAY_AGAIN_MS = 60_000;
 const MAX_BODY_BYTES = 4096;
-const HTTP2_PREFACE = "PRI";
 /** To what is no HTTP. */
 const BAD_REQUEST = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
@@ -37,7 +36,7 @@ export interface HttpRequest {
   readonly method: string;
   readonly pathname: string;
   readonly peer: string;
-  /** A header by its name in lower case; `host` also where HTTP/2 calls it otherwise. */
+  /** A header by its name in lower case. */
   readonly header: (name: string) => string | undefined;
   /** The body; undefined: it is too large. */
   readonly text: () => Promise<string | undefined>;
@@ -61,30 +60,19 @@ export interface HttpListenerOptions {
   readonly failure: (status: 400 | 500) => HttpAnswer;
 }
 
-type Incoming = IncomingMessage | Http2ServerRequest;
-type Outgoing = ServerResponse | Http2ServerResponse;
-
 /** Serves until it is closed. */
 export class HttpListener {
   readonly #options: HttpListenerOptions;
   readonly #connections = new Set<ReaderConnection>();
-  readonly #http1: http.Server;
-  readonly #http2: http2.Http2Server;
+  readonly #http: http.Server;
   #closing = false;
   #onEmpty: () => void = () => {};
 
   constructor(options: HttpListenerOptions) {
     this.#options = options;
-    this.#http1 = http.createServer({ requireHostHeader: false, maxHeaderSize: 16 * 1024 });
-    this.#http2 = http2.createServer({ settings: { maxConcurrentStreams: 16 } });
-    for (const server of [this.#http1, this.#http2]) {
-      server.on(
-        "request",
-        (incoming: Incoming, outgoing: Outgoing) => void this.#answer(incoming, outgoing),
-      );
-    }
-    this.#http1.on("clientError", (_error, stream) => stream.end(BAD_REQUEST));
-    this.#http2.on("sessionError", () => {});
+    this.#http = http.createServer({ requireHostHeader: false, maxHeaderSize: 16 * 1024 });
+    this.#http.on("request", (incoming, outgoing) => void this.#answer(incoming, outgoing));
+    this.#http.on("clientError", (_error, stream) => stream.end(BAD_REQUEST));
     void this.#accept();
   }
 
@@ -104,8 +92,7 @@ export class HttpListener {
     await promise;
     cancel();
     for (const connection of this.#connections) connection.destroy();
-    this.#http1.close();
-    this.#http2.close();
+    this.#http.close();
   }
 
   async #accept(): Promise<void> {
@@ -143,7 +130,7 @@ export class HttpListener {
       this.#connections.delete(connection);
       if (this.#connections.size === 0) this.#onEmpty();
     });
-    void this.#speak(connection);
+    this.#http.emit("connection", connection);
   }
 
   /** @returns Whether there was one. */
@@ -159,22 +146,9 @@ export class HttpListener {
     return true;
   }
 
-  async #speak(connection: ReaderConnection): Promise<void> {
-    let first: string;
-    try {
-      first = new TextDecoder().decode(await connection.peek(HTTP2_PREFACE.length));
-    } catch {
-      return void connection.destroy(); // Reset, or cut by us.
-    }
-    if (connection.destroyed) return;
-    const server = first.startsWith(HTTP2_PREFACE) ? this.#http2 : this.#http1;
-    server.emit("connection", connection);
-  }
-
-  async #answer(incoming: Incoming, outgoing: Outgoing): Promise<void> {
-    const socket: unknown = incoming.socket;
-    if (!(socket instanceof ReaderConnection)) return void outgoing.end();
-    const connection = socket.itself;
+  async #answer(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
+    const connection: unknown = incoming.socket;
+    if (!(connection instanceof ReaderConnection)) return void outgoing.end();
     const time = connection.answerBegins();
     outgoing.once("close", () => time.over());
     outgoing.on("error", () => {});
@@ -188,7 +162,7 @@ export class HttpListener {
     }
     const { status, headers, body } = answered;
     // Whoever asks seldom needs no connection meanwhile.
-    const end = "shouldKeepAlive" in outgoing ? { connection: "close" } : {};
+    const end = { connection: "close" };
     if (typeof body === "string") {
       const length = new TextEncoder().encode(body).length;
       outgoing.writeHead(status, { ...headers, ...end, "content-length": length });
@@ -196,8 +170,7 @@ export class HttpListener {
       return;
     }
     outgoing.writeHead(status, { ...headers, ...end });
-    // HTTP/2 sends them by itself.
-    if ("flushHeaders" in outgoing) outgoing.flushHeaders();
+    outgoing.flushHeaders();
     await pass(body, outgoing, time);
     if (time.isOver) return;
     time.begin();
@@ -212,7 +185,7 @@ export class HttpListener {
  */
 async function pass(
   body: ReadableStream<Uint8Array>,
-  outgoing: Outgoing,
+  outgoing: ServerResponse,
   time: AnswerTime,
 ): Promise<void> {
   const reader = body.getReader();
@@ -222,7 +195,7 @@ async function pass(
     time.rest();
     const { done, value } = await reader.read();
     if (done || time.isOver) return;
-    if (write(outgoing, value)) continue;
+    if (outgoing.write(value)) continue;
     time.begin();
     const { promise, resolve } = Promise.withResolvers<void>();
     outgoing.once("drain", resolve);
@@ -230,17 +203,12 @@ async function pass(
   }
 }
 
-/** Both kinds can write; what they take has types of their own. */
-function write(outgoing: Outgoing, bytes: Uint8Array): boolean {
-  return (outgoing as Pick<ServerResponse, "write">).write(bytes);
-}
-
 /** @returns `undefined`: it makes no sense. */
-function requestOf(incoming: Incoming, peer: string): HttpRequest | undefined {
+function requestOf(incoming: IncomingMessage, peer: string): HttpRequest | undefined {
   const { method = "", url = "", headers } = incoming;
-  const host = headers.host ?? headers[":authority"]?.toString();
+  const { host } = headers;
   const header = (name: string) => {
-    const value = name === "host" ? host : headers[name];
+    const value = headers[name];
     return Array.isArray(value) ? value.join(", ") : value;
   };
   if (host !== undefined && host !== "" && !URL.canParse(`http://${host}/`)) return undefined;
@@ -249,7 +217,7 @@ function requestOf(incoming: Incoming, peer: string): HttpRequest | undefined {
   return { method, pathname: parsed.pathname, peer, header, text: () => textOf(incoming) };
 }
 
-async function textOf(incoming: Incoming): Promise<string | undefined> {
+async function textOf(incoming: IncomingMessage): Promise<string | undefined> {
   const parts: Uint8Array[] = [];
   let bytes = 0;
   for await (const part of incoming) {

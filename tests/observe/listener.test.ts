@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import http2 from "node:http2";
 import { silentLogger } from "../../src/base/logger.ts";
 import { ReaderConnection } from "../../src/observe/connection.ts";
 import { FIGURES, type Reading } from "../../src/observe/figures.ts";
@@ -168,30 +167,6 @@ Deno.test("answers to requests behind the last answer of a connection end with i
   await until("no time runs", () => bench.clock.nextInMs === undefined);
 });
 
-Deno.test("an endless answer over HTTP/2 outlives the others of its connection", async () => {
-  await using bench = new Bench();
-  let controller: ReadableStreamDefaultController<Uint8Array> | undefined;
-  bench.body = new ReadableStream({ start: (started) => void (controller = started) });
-  const session = http2.connect(bench.url);
-  const closed = Promise.withResolvers<void>();
-  session.on("close", closed.resolve).on("error", () => {});
-  const endless = session.request({ ":path": "/" });
-  let text = "";
-  endless.on("data", (part) => text += part).on("error", () => {});
-  await until("it is being answered", () => bench.answers === 1);
-  bench.body = "hello";
-  const { promise: end, resolve } = Promise.withResolvers<void>();
-  session.request({ ":path": "/" }).on("close", resolve).resume();
-  await end;
-  controller?.enqueue(new TextEncoder().encode("one "));
-  await until("the first part", () => text === "one ");
-  bench.clock.advance(60_000);
-  controller?.enqueue(new TextEncoder().encode("two"));
-  await until("the next part", () => text === "one two");
-  session.destroy();
-  await closed.promise;
-});
-
 Deno.test("a newcomer takes the place of the one that has been idle longest", async () => {
   await using bench = new Bench();
   const silent: Deno.TcpConn[] = [];
@@ -247,31 +222,12 @@ Deno.test("what is no HTTP, and a host that is none, are answered with 400", asy
   assert.match(await ended(conn), /^HTTP\/1\.1 400 /);
 });
 
-/** A GET over HTTP/2 in clear text. */
-async function get2(url: string, authority?: string): Promise<number> {
-  const session = http2.connect(url);
-  const { promise, resolve, reject } = Promise.withResolvers<number>();
-  session.on("error", reject);
-  const request = session.request({
-    ":path": "/healthz",
-    ...(authority === undefined ? {} : { ":authority": authority }),
-  });
-  request.on("response", (headers) => resolve(Number(headers[":status"])));
-  request.on("error", reject);
-  request.resume();
-  try {
-    return await promise;
-  } finally {
-    const { promise: closed, resolve } = Promise.withResolvers<void>();
-    session.close(() => resolve());
-    await closed;
-  }
-}
-
-Deno.test("HTTP/2 in clear text works, and is as careful about names", async () => {
-  await using bench = await StatusBench.open();
-  assert.equal(await get2(bench.status.url), 200);
-  assert.equal(await get2(bench.status.url, "evil.example"), 403);
+Deno.test("HTTP/2 is not spoken, and told so at once", async () => {
+  await using bench = new Bench();
+  const settings = "\0\0\0\x04\0\0\0\0\0";
+  const conn = await bench.connect(`PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n${settings}`);
+  assert.match(await ended(conn), /^HTTP\/1\.1 400 /);
+  assert.equal(bench.answers, 0);
 });
 
 Deno.test("wrong tokens are looked at no faster than one a second", async () => {
