@@ -246,8 +246,9 @@ export class Relay implements AsyncDisposable {
         continue;
       }
       trouble = undefined;
-      // Not read yet: it waits as it would in the listener's backlog.
-      await this.#room();
+      // Not read yet: it waits as it would in the listener's backlog. Those of several listeners
+      // wait for the same place: between the look and the taking of it nothing else may run.
+      while (this.#isFull() && !this.#isStopping()) await this.#makeRoom();
       if (this.#isStopping()) return turnAway(arrival);
       const serving = this.#serve(arrival).finally(() => this.#serving.delete(serving));
       this.#serving.add(serving);
@@ -275,26 +276,30 @@ export class Relay implements AsyncDisposable {
     }
   }
 
-  async #room(): Promise<void> {
-    while (this.#clients.size >= this.#maxClients && !this.#isStopping()) {
-      const candidate = this.#dispensable();
-      const nowMs = this.#clock.nowMs();
-      const dueMs = candidate === undefined
-        ? Infinity
-        : candidate.lingers
-        ? nowMs
-        : candidate.heardMs + this.#idleTimeoutMs;
-      if (candidate !== undefined && dueMs <= nowMs) {
-        if (!candidate.lingers) this.#letGo(candidate);
-        candidate.close();
-        await candidate.gone;
-        continue;
-      }
-      if (!this.#fullSaid) this.#logger.warn(this.#fullWords());
-      this.#fullSaid = true;
-      await this.#pause(dueMs - nowMs);
+  #isFull(): boolean {
+    const { size } = this.#clients;
+    if (size + 1 < this.#maxClients) this.#fullSaid = false;
+    return size >= this.#maxClients;
+  }
+
+  /** Lets one go who has to, or waits until somebody may have left. */
+  async #makeRoom(): Promise<void> {
+    const candidate = this.#dispensable();
+    const nowMs = this.#clock.nowMs();
+    const dueMs = candidate === undefined
+      ? Infinity
+      : candidate.lingers
+      ? nowMs
+      : candidate.heardMs + this.#idleTimeoutMs;
+    if (candidate !== undefined && dueMs <= nowMs) {
+      if (!candidate.lingers) this.#letGo(candidate);
+      candidate.close();
+      await candidate.gone;
+      return;
     }
-    if (this.#clients.size + 1 < this.#maxClients) this.#fullSaid = false;
+    if (!this.#fullSaid) this.#logger.warn(this.#fullWords());
+    this.#fullSaid = true;
+    await this.#pause(dueMs - nowMs);
   }
 
   /** Who leaves first: one that only waits for replies, then the one that has been silent longest. */

@@ -248,6 +248,25 @@ Deno.test("relay: chunks of several clients are never mixed", async () => {
   await until("both", () => texts.join("") === "first, whole. second");
 });
 
+Deno.test("relay: a place is one client's, at however many listeners others wait for it", async () => {
+  const other = new Listener();
+  await using bench = await Bench.open({ listeners: [] });
+  const relay = bench.another({ input: "chunks", listeners: [bench.listener, other] });
+  const first = bench.client("first");
+  await until("the first", () => relay.stats().storedPackets === 1);
+  const waiting = [bench.client("a"), new Client()];
+  waiting[1]?.send("b");
+  other.arrive(...waiting.slice(1));
+  await until("it is said", () => /one client at a time/.test(bench.log.at(-1) ?? ""));
+  await new Promise((resolve) => setImmediate(resolve));
+  first.end();
+  await until("the next", () => relay.stats().storedPackets >= 2);
+  assert.deepEqual([relay.stats().clients, relay.stats().storedPackets], [1, 2]);
+  for (const client of waiting) client.end();
+  await until("both", () => relay.stats().storedPackets === 3);
+  await relay.stop();
+});
+
 Deno.test("relay: packets of two clients that write at once are never mixed", async (t) => {
   const cases: [Framing, Framing, (text: string) => string, RegExp][] = [
     ["syslog", "lines", (text) => `${text.length} ${text}`, /[^\n]+(?=\n)/g],
