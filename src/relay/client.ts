@@ -22,7 +22,10 @@ export class Client {
   readonly splitter: PacketSplitter;
   readonly pump: InputPump;
   readonly replies: BackgroundWriter;
-  /** When it last sent something; once it has ended its side, when it was last told something. */
+  /**
+   * When it last sent something, or that was stored; once it has ended its side, when it was last
+   * told something.
+   */
   heardMs: number;
   /** Whether it has ended its side and is kept for replies. */
   lingers = false;

@@ -286,8 +286,9 @@ export class Relay implements AsyncDisposable {
   async #makeRoom(): Promise<void> {
     const candidate = this.#dispensable();
     const nowMs = this.#clock.nowMs();
+    // All of them wait for us: none can be due sooner, whenever they are stored.
     const dueMs = candidate === undefined
-      ? Infinity
+      ? nowMs + this.#idleTimeoutMs
       : candidate.lingers
       ? nowMs
       : candidate.heardMs + this.#idleTimeoutMs;
@@ -350,6 +351,8 @@ export class Relay implements AsyncDisposable {
         }
         this.#lastClient = client;
         this.#trouble = undefined;
+        // What it sends next was not read meanwhile.
+        client.heardMs = this.#clock.nowMs();
       },
       ...this.#batch,
       endCompletes: false,

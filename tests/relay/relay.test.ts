@@ -235,6 +235,33 @@ Deno.test("relay: a silent client makes room for one that waits, one that sends 
   assert.equal(bench.relay.stats().idleClients, 2);
 });
 
+Deno.test("relay: who waits while the queue holds all others up is let in once one is silent", async () => {
+  await using bench = await Bench.open({ maxClients: 1, idleTimeoutMs: 60_000 }, {
+    queueOptions: { overflow: "wait", maxPackets: 1 },
+    holdMs: 0,
+  });
+  bench.server.stop();
+  const held = bench.client("one\n");
+  await bench.stats("one", ({ storedPackets }) => storedPackets === 1);
+  held.send("two\n");
+  await bench.stats("one that waits", ({ unstoredPackets }) => unstoredPackets === 1);
+  bench.client("three\n");
+  await until("it is said", () => bench.log.some((words) => /1 clients are/.test(words)));
+  bench.clock.advance(90_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(held.isClosed, false, "it waits for the relay");
+
+  bench.server.start();
+  bench.server.readAll();
+  await bench.stats("room", ({ storedPackets }) => storedPackets === 2);
+  bench.clock.advance(59_999);
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(held.isClosed, false, "it has been silent for less");
+  bench.clock.advance(60_000);
+  await bench.stats("the one that waits", ({ storedPackets }) => storedPackets === 3);
+  assert.equal(held.isClosed, true);
+});
+
 Deno.test("relay: chunks of several clients are never mixed", async () => {
   await using bench = await Bench.open({ input: "chunks" });
   const texts = bench.server.readAll();
