@@ -135,7 +135,7 @@ export class InputPump {
   /** The same, and before that what has been read is whole, or its input has ended. */
   async whole(): Promise<void> {
     await this.stored();
-    while (this.unfinishedBytes > 0 && !this.#ended) {
+    while (this.#options.splitter.missingBytes > 0 && !this.#ended) {
       await this.#onRead.promise;
       await this.stored();
     }

@@ -137,9 +137,13 @@ export class PacketSplitter {
       `${this.#oversizeLimit} bytes (${this.#oversizePackets} so far)`;
   }
 
-  /** How much may be read without reading beyond the packet that is not whole; 0: there is none. */
+  /**
+   * How much may be read without reading beyond the packet that is not whole; 0: there is none.
+   * Also of one that is left out: whoever reads on behind us is to begin with the next one.
+   */
   get missingBytes(): number {
     const { length } = this.#unfinished;
+    if (this.#leavesOut) return this.#scanner.missingBytes;
     if (length === 0) return 0;
     if (this.#isOversize) return Math.max(1, this.#scanner.enoughBytes - length);
     return this.#scanner.missingBytes;

@@ -209,6 +209,36 @@ Deno.test("after stop, a packet that was begun is made whole, and not a byte mor
   assert.equal(left.join(""), "a\nbegun, and ended\n");
 });
 
+Deno.test("after stop, what is left of a packet that is too large is not left to who reads on", async (t) => {
+  for (const oversize of ["skip", "cut"] as const) {
+    await t.step(oversize, async () => {
+      const late = Promise.withResolvers<string>();
+      const left: string[] = [];
+      const source = sourceOf("a\nfar too", late.promise, "large\nnot taken\n");
+      const { pump, stored } = setUp(
+        {
+          async read(buffer) {
+            const length = await source.read(buffer);
+            left.push(new TextDecoder().decode(buffer.subarray(0, length ?? 0)));
+            return length;
+          },
+        },
+        undefined,
+        { splitter: new PacketSplitter({ input: "lines", maxPacketBytes: 5, oversize }) },
+      );
+      const running = pump.run();
+      await settle();
+      pump.stop();
+      const whole = pump.whole();
+      late.resolve(" ");
+      await Promise.all([running, whole]);
+      assert.deepEqual(stored.flat(), oversize === "cut" ? ["a\n", "far \n"] : ["a\n"]);
+      assert.equal(left.join(""), "a\nfar too large\n");
+      assert.equal(pump.unfinishedBytes, 0);
+    });
+  }
+});
+
 Deno.test("after stop, an input that ends inside a packet is not waited for any longer", async () => {
   const late = Promise.withResolvers<string>();
   const { pump, stored } = setUp(sourceOf("a\nbeg", late.promise), undefined, {
