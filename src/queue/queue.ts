@@ -81,6 +81,10 @@ function bytesOf(packet: Uint8Array | string): Uint8Array {
   return isBytes(packet) ? packet : encoder.encode(packet);
 }
 
+function neverFits(what: string, limit: string): string {
+  return `Also an empty one has no room for ${what} at once: raise ${limit}, or store less at a time.`;
+}
+
 /**
  * The side of a queue that its sender has. Not a method: who holds a queue shall see what they
  * may call.
@@ -347,6 +351,13 @@ export class OutboundQueue implements AsyncDisposable {
   #checkRoom(packets: number, bytes: number): void {
     const { maxPackets, maxBytes } = this.#committer.bounds;
     const { overflow } = this.#options;
+    if (packets > maxPackets) {
+      const advice = neverFits(`${packets} packets`, "maxPackets");
+      throw new QueueFullError("maxPackets", maxPackets, advice);
+    }
+    if (bytes > maxBytes) {
+      throw new QueueFullError("maxBytes", maxBytes, neverFits(`${bytes} bytes`, "maxBytes"));
+    }
     const counts = overflow === "reject";
     const aheadPackets = counts ? this.#committer.waitingPackets : 0;
     const aheadBytes = counts ? this.#committer.waitingBytes : 0;

@@ -191,6 +191,23 @@ Deno.test("enqueueMany is all or nothing", async () => {
   assert.deepEqual(await queue.enqueueMany(Array(4).fill(bytes("x"))), { firstId: 1, lastId: 4 });
 });
 
+Deno.test("what is more than the queue may ever hold is told so, and not to wait for room", async () => {
+  for (const overflow of ["reject", "wait", "drop-oldest"] as const) {
+    using dir = new TempDir();
+    const limits = { maxPackets: 2, maxBytes: 8, overflow };
+    await using queue = await OutboundQueue.open(dir.queue, limits);
+    await assert.rejects(queue.enqueue(bytes("123456789")), {
+      name: "QueueFullError",
+      message: /no room for 9 bytes at once: raise maxBytes, or store less at a time\.$/,
+    });
+    await assert.rejects(queue.enqueueMany(Array(3).fill(bytes("x"))), {
+      name: "QueueFullError",
+      message: /no room for 3 packets at once: raise maxPackets, or store less at a time\.$/,
+    });
+    assert.equal(queue.stats().packets, 0);
+  }
+});
+
 Deno.test("enqueueMany takes no iterator, which is empty once it was counted", async () => {
   using dir = new TempDir();
   await using queue = await OutboundQueue.open(dir.queue);
