@@ -5,6 +5,7 @@
  */
 
 import { ListenError, messageOf } from "../base/errors.ts";
+import { toWireError } from "./wire_error.ts";
 
 /**
  * Listens.
@@ -60,6 +61,8 @@ async function isAnswered(path: string): Promise<boolean> {
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.ConnectionRefused) return false;
+    // Whose backlog is full, or whose socket takes datagrams, is there all the same.
+    if (["EAGAIN", "EPROTOTYPE"].includes(toWireError(error).code)) return true;
     throw error;
   }
 }

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import { OptionError, WireError } from "../../src/base/errors.ts";
 import { isLasting } from "../../src/base/lasting.ts";
+import { listenUnix } from "../../src/kernel/listen.ts";
 import type { SocketOptions } from "../../src/kernel/socket_options.ts";
 import { type UnixDialer, unixDialer } from "../../src/kernel/unix_dialer.ts";
 import { unixSocket } from "../support/unix_sockets.ts";
@@ -93,6 +94,30 @@ async function leaveSocket(path: string): Promise<void> {
     ],
   }).output();
 }
+
+Deno.test("a socket that takes no clients at present, or datagrams, is in use and left alone", async () => {
+  const path = unixSocket();
+  using _listener = Deno.listen({ transport: "unix", path });
+  const { connect } = Deno;
+  for (
+    const words of [
+      "Resource temporarily unavailable (os error 11)",
+      "Protocol wrong type for socket (os error 91)",
+    ]
+  ) {
+    Object.assign(Deno, { connect: () => Promise.reject(new Error(words)) });
+    try {
+      await assert.rejects(listenUnix(path), {
+        name: "AddrInUse",
+        message: /one\.sock is in use already: another program listens there/,
+      });
+    } finally {
+      Object.assign(Deno, { connect });
+    }
+  }
+  // It still has its path.
+  (await Deno.connect({ transport: "unix", path })).close();
+});
 
 Deno.test("unix dialer: a missing permission stays what it is, and an abort ends the attempt", async () => {
   const ungranted = "/run/sendq-test-not-granted.sock";
