@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
@@ -289,6 +291,32 @@ Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets 
   await sendq.says(/the peer closed the connection; everything was confirmed/);
   await enqueue(routes, undefined, "3");
   await until("the third, behind the new password", () => texts.at(-1) === "new 3\n");
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+});
+
+Deno.test("SIGHUP while a queue is waited for ends nothing, and is done afterwards", async () => {
+  await using server = new ReadingServer();
+  using routes = new Routes("");
+  const locked = routes.directory.file("locked.db");
+  routes.write({
+    routes: {
+      a: { queue: routes.directory.queue, remote: server.remote },
+      b: { queue: locked, remote: server.remote },
+    },
+  });
+  await enqueue(routes, "b", "1");
+  let sendq: Sendq;
+  {
+    using other = new DatabaseSync(locked);
+    other.exec("PRAGMA locking_mode = exclusive; BEGIN; UPDATE state SET rowid = rowid; COMMIT");
+    sendq = await routes.run();
+    await until("the first route", () => existsSync(`${routes.directory.queue}.lock`));
+    sendq.child.kill("SIGHUP");
+  }
+  await using _ = sendq;
+  await sendq.says(/a: read anew: no option has changed/);
+  await sendq.says(/b: read anew: no option has changed/);
   sendq.child.kill("SIGTERM");
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });

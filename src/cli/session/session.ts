@@ -29,7 +29,7 @@ import { type Intake, type Planned, type SessionPlan, tellLost } from "./plan.ts
 import { type OpenedRoute, Route, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
-import { StopSignals } from "./signals.ts";
+import { HangUps, StopSignals } from "./signals.ts";
 import { checkPlan } from "./sender_options.ts";
 import { checkToken, openStatusPage, statusPageNeeds } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
@@ -99,6 +99,8 @@ export async function runSessions(
     colors: colorsWelcome(stderr),
   }, stderr);
   using untilTheEnd = new DisposableStack();
+  // Whoever has it read anew while queues are opened does not mean to end it.
+  const hangUps = reload && untilTheEnd.use(new HangUps());
   const codes: ExitCode[] = [];
   const fail = (error: unknown, where: RouteLog) => {
     if (error instanceof UsageError && plans.length === 1) throw error;
@@ -119,7 +121,10 @@ export async function runSessions(
   const running: Route[] = [];
   let listening: Stopping | undefined;
   const listen = () =>
-    listening ??= listenForSignals({ running, options, reload, untilTheEnd, serviceManager }, log);
+    listening ??= listenForSignals(
+      { running, options, reload, hangUps, untilTheEnd, serviceManager },
+      log,
+    );
   for (const route of routes) {
     running.push(route);
     try {
@@ -160,24 +165,22 @@ interface ListeningProcess {
   readonly running: readonly Route[];
   readonly options: DeliveryCommandOptions;
   readonly reload: ProcessPlan["reload"];
+  readonly hangUps: HangUps | undefined;
   readonly untilTheEnd: DisposableStack;
   readonly serviceManager: ServiceManager;
 }
 
 function listenForSignals(
-  { running, options, reload, untilTheEnd, serviceManager }: ListeningProcess,
+  { running, options, reload, hangUps, untilTheEnd, serviceManager }: ListeningProcess,
   log: LogConsole,
 ): Stopping {
+  const signals = untilTheEnd.use(new StopSignals(hangUps));
   let reloading = Promise.resolve();
-  const signals = untilTheEnd.use(
-    new StopSignals(
-      reload && (() => {
-        // One after the other.
-        reloading = reloading.then(() => reload(running.filter((route) => !route.hasEnded), log))
-          .catch((error) => reportError(log, error, options));
-      }),
-    ),
-  );
+  hangUps?.listen(() => {
+    // One after the other.
+    reloading = reloading.then(() => reload?.(running.filter((route) => !route.hasEnded), log))
+      .catch((error) => reportError(log, error, options));
+  });
   const stop = new AbortController();
   void signals.first.then((signal) => {
     log.info(`${signal}: stopping; once more to stop at once`);
@@ -187,7 +190,7 @@ function listenForSignals(
   return { signals, stopped: stop.signal, hurried: signals.second };
 }
 
-interface RunningProcess extends Stopping, Omit<ListeningProcess, "reload"> {
+interface RunningProcess extends Stopping, Omit<ListeningProcess, "reload" | "hangUps"> {
   /** All of them. */
   readonly routes: readonly Route[];
 }

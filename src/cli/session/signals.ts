@@ -1,6 +1,6 @@
 /**
  * The wish to stop: SIGTERM, SIGINT or SIGHUP once, and once more for those in a
- * hurry.
+ * hurry; and SIGHUP as the wish to read anew.
  *
  * @module
  */
@@ -21,6 +21,35 @@ function hupIsIgnored(): boolean {
   }
 }
 
+/**
+ * SIGHUP as the wish that everything is read anew, from before it can be: without a listener it
+ * ends the process. What comes too early is told to whoever listens first.
+ */
+export class HangUps implements Disposable {
+  readonly #listener: () => void;
+  #onHangUp: (() => void) | undefined;
+  #isEarly = false;
+
+  /** Begins to listen; the signal no longer ends the process by itself. */
+  constructor() {
+    this.#listener = hupIsIgnored() ? () => {} : () => {
+      if (this.#onHangUp === undefined) this.#isEarly = true;
+      else this.#onHangUp();
+    };
+    Deno.addSignalListener("SIGHUP", this.#listener);
+  }
+
+  /** @param onHangUp Called at each SIGHUP, and at once where there was one before. */
+  listen(onHangUp: () => void): void {
+    this.#onHangUp = onHangUp;
+    if (this.#isEarly) onHangUp();
+  }
+
+  [Symbol.dispose](): void {
+    Deno.removeSignalListener("SIGHUP", this.#listener);
+  }
+}
+
 /** Listens for the wish to stop until disposed of. */
 export class StopSignals implements Disposable {
   readonly first: Promise<Deno.Signal>;
@@ -30,9 +59,9 @@ export class StopSignals implements Disposable {
   /**
    * Begins to listen; the signals no longer end the process by themselves.
    *
-   * @param onHangUp Called at each SIGHUP, which then is no wish to stop.
+   * @param hangUps Who listens for SIGHUP, which then is no wish to stop.
    */
-  constructor(onHangUp?: () => void) {
+  constructor(hangUps?: HangUps) {
     const waiting = [
       Promise.withResolvers<Deno.Signal>(),
       Promise.withResolvers<Deno.Signal>(),
@@ -40,10 +69,11 @@ export class StopSignals implements Disposable {
     let count = 0;
     this.first = waiting[0].promise;
     this.second = waiting[1].promise;
-    const ignored = hupIsIgnored();
-    this.#listeners = (["SIGTERM", "SIGINT", "SIGHUP"] as const).map((signal) => {
+    const signals: readonly Deno.Signal[] = ["SIGTERM", "SIGINT"];
+    const ignored = hangUps === undefined && hupIsIgnored();
+    this.#listeners = (hangUps ? signals : [...signals, "SIGHUP" as const]).map((signal) => {
       const stop = () => waiting[count++]?.resolve(signal);
-      const listener = signal === "SIGHUP" ? ignored ? () => {} : onHangUp ?? stop : stop;
+      const listener = signal === "SIGHUP" && ignored ? () => {} : stop;
       Deno.addSignalListener(signal, listener);
       return [signal, listener] as const;
     });
