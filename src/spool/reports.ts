@@ -16,7 +16,7 @@ import {
 } from "../queue/lock_file.ts";
 import { openBeside, openOrMakeBeside } from "../queue/sqlite/beside.ts";
 import { toFileError } from "../queue/sqlite/file_error.ts";
-import { isSymbolicLink } from "../queue/sqlite/file_identity.ts";
+import { identityOfLinkAt, isSameFile, isSymbolicLink } from "../queue/sqlite/file_identity.ts";
 import { reportsPathOf } from "./address.ts";
 
 /** As in a lock file: more than any sender has to say. A place that nobody uses takes no room. */
@@ -24,29 +24,32 @@ const PLACE_BYTES = 32 * 1024;
 
 /** Writes the reports of this process. */
 export class Reports {
-  readonly #file: Deno.FsFile;
+  readonly #spool: string;
+  readonly #path: string;
+  #file: Deno.FsFile;
+  /** What each sender has said last. */
+  readonly #notices = new Map<number, Uint8Array<ArrayBuffer>>();
 
   /** @throws {QueueFileError} The file is a symbolic link. */
   constructor(path: string) {
-    const own = reportsPathOf(path);
-    this.#file = openOrMakeBeside(path, own);
-    // A process that was killed may have had the number that this one has, as in a container.
-    this.#file.truncateSync();
+    this.#spool = path;
+    this.#path = reportsPathOf(path);
+    this.#file = this.#open();
   }
 
   /** @throws {RangeError} The text is longer than 32 KiB. */
   write(queue: number, text: string): void {
     const notice = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
     if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
-    this.#file.seekSync(queue * PLACE_BYTES, Deno.SeekMode.Start);
-    writeAllSync(this.#file, notice);
+    this.#notices.set(queue, notice);
+    put(this.#file, queue, notice);
   }
 
   /** A sender ends, and others of the process go on. */
   remove(queue: number): void {
+    this.#notices.delete(queue);
     try {
-      this.#file.seekSync(queue * PLACE_BYTES, Deno.SeekMode.Start);
-      writeAllSync(this.#file, Uint8Array.of(0));
+      put(this.#file, queue, Uint8Array.of(0));
     } catch {
       // The disk is full, perhaps: what stands there is old, and says when it was written.
     }
@@ -55,6 +58,40 @@ export class Reports {
   close(): void {
     this.#file.close();
   }
+
+  /**
+   * Makes the file anew where it was removed or replaced: without it no sender of the spool would
+   * seem to run, and one with nothing new to say would go on saying nothing. To be called only
+   * while the lock is held, else it may be another process's.
+   */
+  restore(): void {
+    try {
+      if (isSameFile(this.#file.statSync(), identityOfLinkAt(this.#path))) return;
+      const file = this.#open();
+      this.#file.close();
+      this.#file = file;
+    } catch {
+      // A link, or the disk is full: what senders say is worth less than what they deliver.
+    }
+  }
+
+  #open(): Deno.FsFile {
+    const file = openOrMakeBeside(this.#spool, this.#path);
+    try {
+      // A process that was killed may have had the number that this one has, as in a container.
+      file.truncateSync();
+      for (const [queue, notice] of this.#notices) put(file, queue, notice);
+      return file;
+    } catch (error) {
+      file.close();
+      throw error;
+    }
+  }
+}
+
+function put(file: Deno.FsFile, queue: number, bytes: Uint8Array<ArrayBuffer>): void {
+  file.seekSync(queue * PLACE_BYTES, Deno.SeekMode.Start);
+  writeAllSync(file, bytes);
 }
 
 /**

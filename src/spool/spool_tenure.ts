@@ -113,7 +113,11 @@ class HeldSpool implements NonNullable<Tenure["spare"]> {
     this.lock = lock;
     this.#path = path;
     this.#clock = clock;
-    this.misplaced = atMostEach(LOOK_MS, clock, () => lock.misplaced());
+    this.misplaced = atMostEach(LOOK_MS, clock, () => {
+      const words = lock.misplaced();
+      if (words === undefined) this.#reports?.restore();
+      return words;
+    });
   }
 
   report(queue: number, text: string): void {

@@ -7,6 +7,7 @@ import { readSpoolNotice } from "../../src/spool/reports.ts";
 import type { Tenure } from "../../src/queue/tenure.ts";
 import { lines } from "../queue/helpers.ts";
 import { tenureOf } from "../queue/threads.ts";
+import { until } from "../support/until.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { child, openAll } from "./helpers.ts";
 
@@ -111,6 +112,30 @@ Deno.test("nor of one whose number this process has, as in a container that was 
     await noticesOf(dir.queue),
     [undefined, { pid: PID, text: "new" }, undefined],
   );
+});
+
+Deno.test("a file of reports that is removed or replaced while senders run is made again", async () => {
+  using dir = new TempDir();
+  await using queues = await openAll(dir.queue, ["a", "b"]);
+  const [a, b] = queues.all;
+  await using first = await tenureOf(a);
+  await using second = await tenureOf(b);
+  const reports = reportsPathOf(dir.queue);
+  first.publish("one");
+  second.publish("two");
+  const both = JSON.stringify([{ pid: PID, text: "one" }, { pid: PID, text: "two" }, undefined]);
+  const saidAgain = async () => {
+    assert.equal(first.misplaced(), undefined);
+    return JSON.stringify(await noticesOf(dir.queue)) === both;
+  };
+  Deno.removeSync(reports);
+  await until("what both have said, though neither has news", saidAgain);
+  // As a program does that restores what it has saved.
+  Deno.writeTextFileSync(dir.file("other"), "something else");
+  Deno.renameSync(dir.file("other"), reports);
+  await until("the same once more", saidAgain);
+  second.publish("2");
+  assert.deepEqual((await noticesOf(dir.queue))[1], { pid: PID, text: "2" });
 });
 
 Deno.test("a file of reports that is a symbolic link is not followed", async () => {
