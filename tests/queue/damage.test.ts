@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
 import type { DeadPackets } from "../../src/queue/options.ts";
@@ -559,4 +560,24 @@ Deno.test("a dead letter that has changed is a damaged one after a repair", asyn
     ...[gaveUp, damaged, gaveUp, gaveUp],
   ]);
   assert.deepEqual(await inspector.check(), []);
+});
+
+Deno.test("a file that was cut off, and whose log leads behind its end, is damaged", async () => {
+  using dir = new TempDir();
+  const copy = `${dir.path}/copy.db`;
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueue(new Uint8Array(100_000));
+    const file = new DatabaseSync(dir.queue);
+    file.exec("PRAGMA wal_checkpoint(PASSIVE)");
+    file.close();
+    await queue.enqueue("in the log");
+    copyQueue(dir.queue, copy);
+  }
+  Deno.truncateSync(copy, 64 * 1024);
+  await using queue = await OutboundQueue.open(copy);
+  await assert.rejects(
+    async () => await sendingSideOf(queue).readBatches(0, 1_000_000),
+    isCorrupt(/a page of the file lies behind its end/),
+  );
 });

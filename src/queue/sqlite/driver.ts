@@ -166,6 +166,8 @@ export const SqliteCode = {
   PROTOCOL: 15,
   CONSTRAINT: 19,
   NOTADB: 26,
+  /** A page lies behind the end of the file. */
+  IOERR_SHORT_READ: 522,
   /** A write that has failed for any reason but ENOSPC. */
   IOERR_WRITE: 778,
   /** The same of a sync. */

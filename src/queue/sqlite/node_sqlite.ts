@@ -144,6 +144,11 @@ function normalised(error: unknown, written?: string): unknown {
     return new Deno.errors.NotCapable(error.message, { cause: error });
   }
   if ("errcode" in error && typeof error.errcode === "number") {
+    // The file was cut off: whoever reads it again finds no more of it.
+    if (error.errcode === SqliteCode.IOERR_SHORT_READ) {
+      const words = "a page of the file lies behind its end";
+      return new SqliteError(SqliteCode.CORRUPT, words, { cause: error });
+    }
     const code = written === undefined ? error.errcode : codeOfWrite(error.errcode, written);
     return new SqliteError(code, error.message, { cause: error });
   }
