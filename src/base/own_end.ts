@@ -76,12 +76,19 @@ export function deadSample(sample: SocketSample): SocketSample {
   return { ...sample, state: TcpState.CLOSE, hangup: true };
 }
 
-/** Resets a connection that nobody will use: that the kernel refuses this, too, changes nothing. */
-export function abortQuietly(wire: Wire): void {
+/**
+ * Resets a connection that nobody will use.
+ *
+ * @returns Whether it was: where the kernel refuses that, too, it is closed, and what has been
+ *   written may still arrive.
+ */
+export function abortQuietly(wire: Wire): boolean {
   try {
     wire.abort();
+    return true;
   } catch (error) {
     if (!(error instanceof KernelCallError)) throw error;
+    return false;
   }
 }
 

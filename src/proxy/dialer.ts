@@ -69,7 +69,7 @@ export function proxyDialer({ proxy, remote, tcp, clock }: ProxyDialerOptions): 
       }
       onHandshake?.(handshakeTimeoutMs);
       let isLate = false;
-      const end = (): void => abortQuietly(wire);
+      const end = () => abortQuietly(wire);
       const cancel = clock.setTimer(handshakeTimeoutMs, () => {
         isLate = true;
         end();

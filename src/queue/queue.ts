@@ -350,7 +350,6 @@ export class OutboundQueue implements AsyncDisposable {
    */
   #checkRoom(packets: number, bytes: number): void {
     const { maxPackets, maxBytes } = this.#committer.bounds;
-    const { overflow } = this.#options;
     if (packets > maxPackets) {
       const advice = neverFits(`${packets} packets`, "maxPackets");
       throw new QueueFullError("maxPackets", maxPackets, advice);
@@ -358,11 +357,10 @@ export class OutboundQueue implements AsyncDisposable {
     if (bytes > maxBytes) {
       throw new QueueFullError("maxBytes", maxBytes, neverFits(`${bytes} bytes`, "maxBytes"));
     }
-    const counts = overflow === "reject";
-    const aheadPackets = counts ? this.#committer.waitingPackets : 0;
-    const aheadBytes = counts ? this.#committer.waitingBytes : 0;
-    if (aheadPackets + packets > maxPackets) throw new QueueFullError("maxPackets", maxPackets);
-    if (aheadBytes + bytes > maxBytes) throw new QueueFullError("maxBytes", maxBytes);
+    if (this.#options.overflow !== "reject") return;
+    const { waitingPackets, waitingBytes } = this.#committer;
+    if (waitingPackets + packets > maxPackets) throw new QueueFullError("maxPackets", maxPackets);
+    if (waitingBytes + bytes > maxBytes) throw new QueueFullError("maxBytes", maxBytes);
   }
 
   /**

@@ -248,7 +248,8 @@ export class Relay implements AsyncDisposable {
       trouble = undefined;
       // Not read yet: it waits as it would in the listener's backlog. Those of several listeners
       // wait for the same place: between the look and the taking of it nothing else may run.
-      while (this.#isFull() && !this.#isStopping()) await this.#makeRoom();
+      while (this.#clients.size >= this.#maxClients && !this.#isStopping()) await this.#makeRoom();
+      if (this.#clients.size + 1 < this.#maxClients) this.#fullSaid = false;
       if (this.#isStopping()) return turnAway(arrival);
       const serving = this.#serve(arrival).finally(() => this.#serving.delete(serving));
       this.#serving.add(serving);
@@ -274,12 +275,6 @@ export class Relay implements AsyncDisposable {
       onRefused(error);
       return { connection, end: undefined };
     }
-  }
-
-  #isFull(): boolean {
-    const { size } = this.#clients;
-    if (size + 1 < this.#maxClients) this.#fullSaid = false;
-    return size >= this.#maxClients;
   }
 
   /** Lets one go who has to, or waits until somebody may have left. */

@@ -43,6 +43,9 @@ export function tenuredDialer(dialer: Dialer, tenure: Validity): Dialer {
 const WORDS =
   "this sender could not renew its right to send in time, so that another one may have begun; " +
   "it goes on once it has renewed it";
+const NOT_RESET =
+  "; the kernel refuses to reset the connection, so that what has been written to it " +
+  "may still arrive, behind what another one sends";
 
 function lapsed(): WireError {
   return new WireError("LAPSED", WORDS);
@@ -77,9 +80,9 @@ class TenuredWire extends EndableWire {
     } catch {
       // It is dead already, and its reader has been told.
     }
-    this.ownEnd.decide("LAPSED", WORDS);
     this.wire.concluded?.(OUR_END);
-    abortQuietly(this.wire);
+    const isReset = abortQuietly(this.wire);
+    this.ownEnd.decide("LAPSED", isReset ? WORDS : WORDS + NOT_RESET);
   }
 
   override write(bytes: Uint8Array): Promise<number> {

@@ -268,5 +268,9 @@ Deno.test("it ends with the right also where the kernel refuses to reset", async
   const wire = await dialer.dial(signal);
   await assert.rejects(dialer.dial(signal), isLapsed);
   await assert.rejects(wire.write(new Uint8Array(1)), isLapsed);
+  await assert.rejects(
+    wire.read(new Uint8Array(1)),
+    /refuses to reset the connection, so that what has been written to it may still arrive/,
+  );
   for (const { done } of wires) assert.deepEqual(done, ["ended here", "abort"]);
 });
