@@ -94,6 +94,42 @@ Deno.test("export -o: who stops it is told, and no file is left; --force keeps t
   assert(Deno.lstatSync(dir.file("link")).isSymlink);
 });
 
+Deno.test("export -o: who is overtaken by another run does not take its file for its own", async () => {
+  using dir = new TempDir();
+  const file = dir.file("packets");
+  await runHere(["enqueue", "-q", dir.queue, "one"]);
+  Deno.writeTextFileSync(file, "old");
+  const { addSignalListener } = Deno;
+  try {
+    // Called once the file is open.
+    Deno.addSignalListener = (signal, listener) => {
+      addSignalListener(signal, listener);
+      if (signal !== "SIGTERM") return;
+      Deno.removeSync(`${file}.unfinished`);
+      Deno.writeTextFileSync(`${file}.unfinished`, "half");
+    };
+    const overtaken = await runHere(["export", "-q", dir.queue, "-o", file, "--force"]);
+    assert.equal(overtaken.code, 1);
+    assert.equal(overtaken.out, "");
+    assert.match(
+      overtaken.err,
+      /^sendq: \S+packets was not made: \S+packets\.unfinished was removed or replaced meanwhile, .*\n$/,
+    );
+    assert.equal(Deno.readTextFileSync(file), "old");
+    assert.equal(Deno.readTextFileSync(`${file}.unfinished`), "half");
+    Deno.addSignalListener = (signal, listener) => {
+      addSignalListener(signal, listener);
+      if (signal === "SIGTERM") Deno.removeSync(`${file}.unfinished`);
+    };
+    const robbed = await runHere(["export", "-q", dir.queue, "-o", file, "--force"]);
+    assert.equal(robbed.code, 1);
+    assert.match(robbed.err, /^sendq: \S+packets was not made: /);
+    assert.equal(Deno.readTextFileSync(file), "old");
+  } finally {
+    Deno.addSignalListener = addSignalListener;
+  }
+});
+
 const LINE = `{"payload":"${btoa("one\n")}"}\n`;
 
 Deno.test("import: who stops it is told what is stored, and where the rest begins", async () => {

@@ -8,7 +8,7 @@ import { Command } from "commander";
 import { messageOf, QueueFileError } from "../../base/errors.ts";
 import { writeAll } from "../../base/write_all.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
-import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
+import { belongsToQueue, identityOfLinkAt, isSameFile } from "../../queue/sqlite/file_identity.ts";
 import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { fileOf } from "../arguments/queue_place.ts";
@@ -197,7 +197,7 @@ class OutputFile implements Disposable {
     try {
       ({ file: this.#file, isFile: this.isFile } = openOutput(path, force));
     } catch (error) {
-      throw error instanceof CommandError ? error : this.#failure(error);
+      throw this.#failure(error);
     }
   }
 
@@ -217,6 +217,7 @@ class OutputFile implements Disposable {
       // Also what a link leads to.
       if (this.#file.statSync().isFile) this.#file.syncSync();
       if (!this.isFile) return;
+      this.#refuseAnothers();
       if (this.#force) Deno.renameSync(unfinishedPathOf(this.path), this.path);
     } catch (error) {
       throw this.#failure(error);
@@ -226,12 +227,33 @@ class OutputFile implements Disposable {
     if (!this.#force) finishFile(this.path);
   }
 
+  /** With `--force` another run begins anew, whether or not this one is still at work. */
+  #refuseAnothers(): void {
+    if (this.#isOwn()) return;
+    throw new CommandError(
+      `${this.path} was not made: ${unfinishedPathOf(this.path)} was removed or replaced ` +
+        "meanwhile, perhaps by another run with --force",
+    );
+  }
+
+  #isOwn(): boolean {
+    return isSameFile(this.#file.statSync(), identityOfLinkAt(unfinishedPathOf(this.path)));
+  }
+
   #failure(error: unknown): CommandError {
+    if (error instanceof CommandError) return error;
     return new CommandError(`${this.path} cannot be written: ${messageOf(error)}`);
   }
 
   [Symbol.dispose](): void {
-    this.#file.close();
-    if (this.isFile && !this.#kept) Deno.removeSync(unfinishedPathOf(this.path));
+    try {
+      if (this.isFile && !this.#kept && this.#isOwn()) {
+        Deno.removeSync(unfinishedPathOf(this.path));
+      }
+    } catch {
+      // What has failed before says more than that the file cannot be taken away.
+    } finally {
+      this.#file.close();
+    }
   }
 }
