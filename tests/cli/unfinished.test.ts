@@ -1,6 +1,9 @@
 /** What is left of a command that was interrupted. */
 import assert from "node:assert/strict";
 import { beginFile, finishFile } from "../../src/cli/commands/unfinished.ts";
+import { backUp } from "../../src/queue/inspect/backup.ts";
+import { NewFile } from "../../src/queue/repair/new_file.ts";
+import { nodeSqlite } from "../../src/queue/sqlite/node_sqlite.ts";
 import { OutboundQueue } from "../../src/queue/queue.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
@@ -63,6 +66,30 @@ Deno.test("a new file takes its name from no other one that has come meanwhile",
   assert.throws(() => beginFile(path), /new\.unfinished is there/);
   finishFile(path);
   assert.deepEqual(named(dir, "new"), ["new"]);
+});
+
+Deno.test("backup and repair that fail say why, and take away no file but their own", async () => {
+  using dir = new TempDir();
+  await runHere(["enqueue", "-q", dir.queue, "one"]);
+  const to = dir.file("new");
+  const replaced = () => {
+    Deno.writeTextFileSync(dir.file("others"), "another's");
+    Deno.renameSync(dir.file("others"), to);
+  };
+  for (const [interfere, left] of [[() => Deno.removeSync(to), []], [replaced, ["new"]]] as const) {
+    const look = () => {
+      interfere();
+      return Promise.reject(new RangeError("why it has failed"));
+    };
+    await assert.rejects(backUp(dir.queue, to, { refuse: async () => {}, look }), RangeError);
+    assert.deepEqual(named(dir, "new"), left);
+    for (const name of left) Deno.removeSync(dir.file(name));
+    const file = NewFile.create(to, nodeSqlite);
+    interfere();
+    file.discard();
+    assert.deepEqual(named(dir, "new"), left);
+    for (const name of left) Deno.removeSync(dir.file(name));
+  }
 });
 
 Deno.test("export -o: who stops it is told, and no file is left; --force keeps the old one", async () => {

@@ -41,13 +41,13 @@ export async function backUp<T>(
   { refuse, look }: { readonly refuse: () => Promise<void>; readonly look: () => Promise<T> },
 ): Promise<T> {
   await refuse();
-  createCopy(to);
+  const takeAway = createCopy(to);
   try {
     // Of an empty file, SQLite would delete a log that we perhaps may not look at.
     if (Deno.statSync(from).size > 0) await copyDatabase(from, to, BUSY_TIMEOUT_MS);
     return await look();
   } catch (error) {
-    Deno.removeSync(to);
+    takeAway();
     // What is wrong with the old file shows when it is read, all else is about the new one.
     const about = toFileError(error, from);
     throw about instanceof QueueFileError && about.reason !== "corrupt"

@@ -33,28 +33,28 @@ export class NewFile {
     "damaged": 0,
     "refused": 0,
   };
-  readonly #path: string;
+  readonly #takeAway: () => void;
   readonly #database: SqliteDatabase;
   readonly #statements = new Map<string, SqliteStatement>();
   #rows = 0;
   #bytes = 0;
 
-  private constructor(path: string, database: SqliteDatabase) {
-    this.#path = path;
+  private constructor(database: SqliteDatabase, takeAway: () => void) {
+    this.#takeAway = takeAway;
     this.#database = database;
     this.#run("BEGIN IMMEDIATE", []);
   }
 
   /** @throws {QueueFileError} There is such a file, or it cannot be made. */
   static create(path: string, driver: SqliteDriver): NewFile {
-    createCopy(path);
+    const takeAway = createCopy(path);
     let database: SqliteDatabase | undefined;
     try {
       const options = { driver, durability: "power-loss", journal: "memory" } as const;
       ({ database } = openQueueFile(path, options));
-      return new NewFile(path, database);
+      return new NewFile(database, takeAway);
     } catch (error) {
-      takeAway(path, database);
+      discard(database, takeAway);
       throw toFileError(error, path);
     }
   }
@@ -160,7 +160,7 @@ export class NewFile {
 
   /** Takes the file away again. */
   discard(): void {
-    takeAway(this.#path, this.#database);
+    discard(this.#database, this.#takeAway);
   }
 
   #run(sql: string, params: readonly SqliteValue[]): void {
@@ -200,11 +200,11 @@ function leftOf(ranges: readonly IdRange[], takenFrom: (id: number) => IdRange[]
   return left;
 }
 
-function takeAway(path: string, database: SqliteDatabase | undefined): void {
+function discard(database: SqliteDatabase | undefined, takeAway: () => void): void {
   try {
     database?.close();
   } catch {
     // Whatever it fails of, nobody needs the file any more.
   }
-  Deno.removeSync(path);
+  takeAway();
 }

@@ -11,6 +11,7 @@
 
 import { queueFileError, toFileError } from "./file_error.ts";
 import {
+  type FileIdentity,
   identityAt,
   identityOfLinkAt,
   isSameFile,
@@ -120,12 +121,15 @@ const PID_LINE_BYTES = 32;
 /**
  * Makes an empty file for this user alone, where a database will be.
  *
+ * @returns Which file that is.
  * @throws {QueueFileError} Something is left there of one, or a sender runs on what was there.
  * @throws {Deno.errors.AlreadyExists} There is a file.
  */
-export function createDatabase(path: string): void {
+export function createDatabase(path: string): FileIdentity {
   refuseWhatIsLeft(path);
-  Deno.openSync(path, { write: true, createNew: true, mode: 0o600 }).close();
+  using file = Deno.openSync(path, { write: true, createNew: true, mode: 0o600 });
+  const { dev, ino } = file.statSync();
+  return { dev, ino };
 }
 
 /**
@@ -141,17 +145,27 @@ export function refuseWhatIsLeft(path: string): void {
 /**
  * Makes the file of a copy, which is never made where a file is.
  *
+ * @returns Takes it away again, for who has failed: never throws, and takes no other file away.
  * @throws {QueueFileError} There is one, too.
  */
-export function createCopy(path: string): void {
+export function createCopy(path: string): () => void {
   try {
-    createDatabase(path);
+    const made = createDatabase(path);
+    return () => takeAway(path, made);
   } catch (error) {
     if (!(error instanceof Deno.errors.AlreadyExists)) throw toFileError(error, path);
     throw queueFileError("io", path, "there is such a file already", {
       cause: error,
       advice: "It was left as it is. Give the path of a new one.",
     });
+  }
+}
+
+function takeAway(path: string, made: FileIdentity): void {
+  try {
+    if (isSameFile(made, identityOfLinkAt(path))) Deno.removeSync(path);
+  } catch {
+    // Why the copy has failed says more than why its file cannot be taken away.
   }
 }
 
