@@ -8,6 +8,7 @@ import { isDiskFull, queueFileError, toFileError } from "./sqlite/file_error.ts"
 import {
   type FileIdentity,
   identityAt,
+  identityOfLinkAt,
   isSameFile,
   QueueFiles,
   refuseOrphanedLog,
@@ -85,10 +86,11 @@ export function lookBeforeOpening(path: string): FileIdentity | undefined {
  * Sees to it that the file that was opened is the one that was looked at: SQLite may have opened
  * the one, and the path leads to the other by now.
  *
+ * @param path Without symbolic links when the file was opened.
  * @throws {QueueFileError}
  */
 export function refuseOther(before: FileIdentity | undefined, path: string): void {
-  if (before === undefined || isSameFile(before, identityAt(path))) return;
+  if (before === undefined || isSameFile(before, identityOfLinkAt(path))) return;
   throw queueFileError("busy", path, "another file took its place while it was being opened");
 }
 

@@ -18,6 +18,10 @@ const MISHAPS: { readonly [name: string]: (path: string, open: Open) => Promise<
     for (const end of ["", "-wal", "-shm"]) Deno.removeSync(path + end);
   },
   "moved": (path) => Deno.renameSync(path, `${path}.moved`),
+  "moved, and a link leads to it": (path) => {
+    Deno.renameSync(path, `${path}.moved`);
+    Deno.symlinkSync(`${path}.moved`, path);
+  },
   "replaced": async (path, open) => {
     await (await open(`${path}.other`)).close();
     Deno.renameSync(`${path}.other`, path);

@@ -73,14 +73,17 @@ export class QueueFiles {
 
   #look(): string | undefined {
     for (const [file, known] of this.#known) {
+      const isQueue = file === this.#path;
       let present: FileIdentity | undefined;
       try {
-        present = identityAt(file);
+        // Behind a link the same file is one with another name, which has a log and a lock of its
+        // own. The path had no links.
+        present = isQueue ? identityOfLinkAt(file) : identityAt(file);
       } catch {
         continue; // Nobody can look at it at the moment, and nothing says that it is gone.
       }
       if (isSameFile(known, present)) continue;
-      const name = file === this.#path ? "its file" : `SQLite's file ${file}`;
+      const name = isQueue ? "its file" : `SQLite's file ${file}`;
       return present === undefined
         ? `${name} was removed or moved away while it was in use`
         : `${name} was replaced by another one while it was in use`;
