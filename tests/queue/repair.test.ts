@@ -255,6 +255,42 @@ Deno.test("repair: the newest packets are gone, and the counts with them: not sa
   assert.equal(openEnds, 1);
 });
 
+Deno.test("repair: what was stored since the counts were written is found where nothing leads to it", async () => {
+  for (const place of ["a file", "a spool"]) {
+    using dir = new TempDir();
+    const open = () =>
+      place === "a file" ? OutboundQueue.open(dir.queue) : spoolQueue(dir.queue, "a");
+    const count = 900;
+    {
+      await using queue = await open();
+      // No row of `state` is written for them.
+      for (let i = 0; i < count / 300; i++) {
+        await queue.enqueueMany(randomPackets(randomOf(i), Array(300).fill(50)));
+      }
+    }
+    // The table's first page leads to all leaves.
+    const roots = [...pageUses(dir.queue)].filter(([, { table }]) => table === "packets");
+    const [root = 0] = roots.map(([page]) => page).sort((a, b) => a - b);
+    overwrite(dir.queue, randomOf(7), (root - 1) * PAGE_BYTES, PAGE_BYTES);
+    // And once more without the list that says which page that is.
+    for (const hasList of [true, false]) {
+      if (!hasList) overwrite(dir.queue, randomOf(8), 0, 2 * PAGE_BYTES);
+      const to = dir.file("new");
+      removeQueue(to);
+      const report = place === "a file"
+        ? repairQueue(dir.queue, to)
+        : repairFromSpool(dir.queue, "a", to);
+      assert.equal(report.packets, count, `${place}, ${hasList}`);
+      assert.equal(report.lostPackets, undefined);
+      assert.deepEqual(report.lostIds, []);
+      assert(report.notes.some((note) => note.endsWith(`ids go on from ${count}`)));
+      using inspector = await QueueInspector.open(to);
+      assert.deepEqual(await inspector.check(), []);
+      assert.equal((await inspector.counts()).lastId, count);
+    }
+  }
+});
+
 Deno.test("repair: what does not match its checksum becomes a dead letter", async () => {
   using dir = new TempDir();
   {

@@ -111,11 +111,8 @@ export function repairQueue(
   const ofQueue = (rows: DatabaseRows) => window === undefined ? rows : new QueueRows(rows, window);
   const file = NewFile.create(to, driver);
   try {
-    const packetsRoot = roots?.get("packets");
     // Rows of its own: each page is visited once.
-    const lastRow = packetsRoot === undefined
-      ? undefined
-      : lastRowCounts(ofQueue(new DatabaseRows(pages)).table(packetsRoot));
+    const lastRow = lastRowCounts(ofQueue(new DatabaseRows(pages)), roots?.get("packets"));
     const repair = new Repair(ofQueue(rows), roots, file, lastRow);
     repair.run();
     if (stampOf(from) !== before) {

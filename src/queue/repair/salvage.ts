@@ -3,6 +3,7 @@
 import { crcOf, letterCrcOf, sureEnds } from "../store/row.ts";
 import { type Counts, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
 import { type DeathReason, type IdRange, isDeathReason } from "../store/types.ts";
+import type { FoundRows } from "./queue_rows.ts";
 import type { Cell, CellBytes, Gap, Interval, Row } from "./sqlite_rows.ts";
 
 /** Packets that follow each other and are whole. */
@@ -84,13 +85,32 @@ function rowCountsOf({ key, cells }: Row): RowCounts | undefined {
   return { packets, bytes, lastId: key, removedThrough, sentThrough, writtenAtMs };
 }
 
-/** The counts after the last row of packets that has any: those of `state` may be older. */
-export function lastRowCounts(rows: Iterable<Row | Gap>): RowCounts | undefined {
+/**
+ * The counts after the last row of packets that has any: those of `state` may be older. Where the
+ * table's end is damaged, also after a row that nothing leads to, if it is as it was stored.
+ *
+ * @param rows Of which no page was visited yet.
+ * @param root The table's first page; `undefined`: nobody knows it any more.
+ */
+export function lastRowCounts(rows: FoundRows, root: number | undefined): RowCounts | undefined {
   let last: RowCounts | undefined;
-  for (const row of rows) {
-    if ("key" in row && row.key > (last?.lastId ?? 0)) last = rowCountsOf(row) ?? last;
+  let hasEnd = root !== undefined;
+  for (const row of root === undefined ? [] : rows.table(root)) {
+    if (!("key" in row)) hasEnd &&= row.through !== Infinity;
+    else if (row.key > (last?.lastId ?? 0)) last = rowCountsOf(row) ?? last;
+  }
+  if (hasEnd) return last;
+  for (const row of rows.orphans()) {
+    if (row.key > (last?.lastId ?? 0) && isWhole(row)) last = rowCountsOf(row) ?? last;
   }
   return last;
+}
+
+/** Whether a row is one of packets, and its checksum says that it is as it was stored. */
+function isWhole(row: Row): boolean {
+  const { batches = [] } = savedPacketsOf(row) ?? {};
+  const [batch] = batches;
+  return batch !== undefined && batch.crc !== null && isIntact(batch);
 }
 
 /** The packets of a row of `packets`; `undefined`: it is none. */
