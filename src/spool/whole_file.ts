@@ -9,12 +9,13 @@ import { queueFileError } from "../queue/sqlite/file_error.ts";
 import { backUp } from "../queue/inspect/backup.ts";
 import { checkFile, checkPages, type QueueProblem } from "../queue/inspect/integrity.ts";
 import { repairQueue, type RepairReport } from "../queue/repair/repair.ts";
+import type { DatabaseRows } from "../queue/repair/sqlite_rows.ts";
 import type { SqliteDatabase, SqliteValue } from "../queue/sqlite/driver.ts";
-import { statementFor, WHOLE_FILE, windowOf } from "../queue/store/id_window.ts";
+import { MAX_QUEUE_NUMBER, statementFor, WHOLE_FILE, windowOf } from "../queue/store/id_window.ts";
 import { SPOOL_VERSION } from "../queue/store/schema.ts";
 import { checkSpoolAddress } from "./address.ts";
 import { lookInto, type SpooledQueue, spooledQueues } from "./inspector.ts";
-import { queuesIn } from "./queue_names.ts";
+import { type NamedQueue, queuesIn } from "./queue_names.ts";
 
 /**
  * Looks for damage in a spool: its pages, and each of its queues; see `Inspector.check`.
@@ -102,17 +103,27 @@ export function repairFromSpool(file: string, given: string, to: string): Repair
   const { name } = checkSpoolAddress({ file, name: given });
   return repairQueue(file, to, {
     find(rows, roots) {
-      const root = roots?.get("queues");
-      const found: string[] = [];
-      for (const row of root === undefined ? rows.orphans() : rows.table(root)) {
-        if (!("key" in row) || row.cells.length !== 2) continue;
-        const [, known] = row.cells;
-        if (known === name) return windowOf(row.key);
-        if (typeof known === "string") found.push(known);
+      const found = new Set<string>();
+      for (const { name: known, queue } of namesIn(rows, roots?.get("queues"))) {
+        if (known === name) return windowOf(queue);
+        found.add(known);
       }
       throw queueFileError("not-a-queue", file, `it has no queue ${name}`, {
-        advice: `Found were: ${found.slice(0, 20).join(", ") || "none"}.`,
+        advice: `Found were: ${[...found].slice(0, 20).join(", ") || "none"}.`,
       });
     },
   });
+}
+
+/** The names that a damaged spool still has, some of them twice: they stand in an index as well. */
+function* namesIn(rows: DatabaseRows, root: number | undefined): Generator<NamedQueue> {
+  for (const row of root === undefined ? rows.orphans() : rows.table(root)) {
+    if (!("key" in row) || row.cells.length !== 2) continue;
+    const [, name] = row.cells;
+    if (typeof name === "string") yield { name, queue: row.key };
+  }
+  for (const [name, queue, ...more] of rows.indexRows()) {
+    if (typeof name !== "string" || typeof queue !== "number" || more.length > 0) continue;
+    if (queue >= 1 && queue <= MAX_QUEUE_NUMBER) yield { name, queue };
+  }
 }

@@ -291,6 +291,49 @@ Deno.test("repair: what was stored since the counts were written is found where 
   }
 });
 
+Deno.test("repair: a spool's queue is found by its name, whichever page with names is noise", async () => {
+  using dir = new TempDir();
+  const sound = dir.file("sound");
+  const named = (number: number) => `${"x".repeat(50)}-${number}`;
+  {
+    await using queue = await spoolQueue(sound, "first");
+    await queue.enqueue("first");
+  }
+  // More than a page of names, in the table and in its index.
+  for (let i = 2; i <= 200; i++) {
+    tamper(
+      sound,
+      `INSERT INTO queues VALUES (${i}, '${named(i)}')`,
+      `INSERT INTO state VALUES (${i}${", 0".repeat(16)})`,
+    );
+  }
+  for (const number of [2, 100, 200]) {
+    await using queue = await spoolQueue(sound, named(number));
+    await queue.enqueue(`of ${number}`);
+  }
+  let pages = 0;
+  for (const [page, { table }] of pageUses(sound)) {
+    if (!/queues/.test(table)) continue;
+    pages++;
+    removeQueue(dir.queue);
+    copyQueue(sound, dir.queue);
+    overwrite(dir.queue, randomOf(page), (page - 1) * PAGE_BYTES, PAGE_BYTES);
+    for (const number of [2, 100, 200]) {
+      const to = dir.file("new");
+      removeQueue(to);
+      const report = repairFromSpool(dir.queue, named(number), to);
+      assert.deepEqual([report.packets, report.lostPackets, report.notes], [1, 0, []], table);
+      using inspector = await QueueInspector.open(to);
+      assert.deepEqual((await inspector.packet(1))?.payload, bytes(`of ${number}`));
+    }
+    assert.throws(
+      () => repairFromSpool(dir.queue, "none", dir.file("none")),
+      /it has no queue none\. Found were: .*x-\d+/,
+    );
+  }
+  assert(pages >= 6, `${pages}`);
+});
+
 Deno.test("repair: what does not match its checksum becomes a dead letter", async () => {
   using dir = new TempDir();
   {

@@ -11,6 +11,8 @@ import { type DatabasePages, PageKind, uint16, uint32 } from "./sqlite_pages.ts"
 
 const LEAF = 0x0d;
 const INTERIOR = 0x05;
+const INDEX_LEAF = 0x0a;
+const INDEX_INTERIOR = 0x02;
 /** SQLite makes no row larger than this (SQLITE_MAX_LENGTH). */
 const MAX_ROW_BYTES = 1_000_000_000;
 /** No tree is deeper, however large its file. */
@@ -107,6 +109,28 @@ export class DatabaseRows {
     }
   }
 
+  /** Rows of all indexes that fit into their page: the columns, and the key of the table's row. */
+  *indexRows(): Generator<readonly Cell[]> {
+    for (let number = 2; number <= this.#pages.pageCount; number++) {
+      if (this.#mayNotBeTree(number)) continue;
+      const page = this.#pages.page(number);
+      if (page?.[0] !== INDEX_LEAF && page?.[0] !== INDEX_INTERIOR) continue;
+      // In an interior page the number of another one stands before each row.
+      const childBytes = page[0] === INDEX_LEAF ? 0 : 4;
+      const most = Math.floor((this.#pages.pageBytes - 12) * 64 / 255) - 23;
+      const firstAt = 8 + childBytes;
+      const count = Math.min(uint16(page, 3), (page.length - firstAt) >> 1);
+      for (let i = 0; i < count; i++) {
+        const at = uint16(page, firstAt + 2 * i) + childBytes;
+        const size = varint(page, at);
+        if (size === undefined || size.value > most) continue;
+        const record = page.subarray(at + size.length, at + size.length + size.value);
+        const cells = cellsOf(columnsOf(record, size.value), record, []);
+        if (cells !== undefined && record.length === size.value) yield cells;
+      }
+    }
+  }
+
   *#tree(number: number, range: Gap, depth: number): Generator<Row | Gap> {
     const page = this.#wasVisited(number) ? undefined : this.#pages.page(number);
     const header = number === 1 ? 100 : 0;
@@ -187,13 +211,8 @@ export class DatabaseRows {
     const { bytes, damaged } = local === size.value
       ? { bytes: start, damaged: [] }
       : this.#overflowing(number, page.subarray(body, body + local + 4), size.value);
-    const cells: Cell[] = [];
-    for (const column of columns) {
-      const cell = cellOf(column, bytes, damaged);
-      if (cell === undefined) return undefined;
-      cells.push(cell);
-    }
-    return { key: key.value, cells };
+    const cells = cellsOf(columns, bytes, damaged);
+    return cells === undefined ? undefined : { key: key.value, cells };
   }
 
   /** Follows the overflow pages; around a damaged one the map of owners leads on. */
@@ -325,6 +344,21 @@ function columnsOf(start: Uint8Array, size: number): Column[] | undefined {
 function lengthOf(type: number): number | undefined {
   if (type >= 12) return (type - (type % 2 === 0 ? 12 : 13)) / 2;
   return [0, 1, 2, 3, 4, 6, 8, 8, 0, 0][type];
+}
+
+/** @returns `undefined`: there are no columns, or one is a number or a text, and damaged. */
+function cellsOf(
+  columns: readonly Column[] | undefined,
+  record: Uint8Array,
+  damaged: readonly Interval[],
+): Cell[] | undefined {
+  const cells: Cell[] = [];
+  for (const column of columns ?? []) {
+    const cell = cellOf(column, record, damaged);
+    if (cell === undefined) return undefined;
+    cells.push(cell);
+  }
+  return columns === undefined ? undefined : cells;
 }
 
 /** @returns `undefined`: it is a number or a text, and damaged. */
