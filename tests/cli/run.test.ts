@@ -295,6 +295,33 @@ Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets 
   assert.equal(await sendq.ended(), 0, sendq.stderr);
 });
 
+Deno.test("SIGHUP changes no route where a file that one names may not be read, and names the flag", async () => {
+  await using server = new ReadingServer();
+  using routes = new Routes("");
+  const { directory } = routes;
+  const secret = directory.file("password.txt");
+  Deno.writeTextFileSync(secret, "AUTH ");
+  const [a, b] = ["a", "b"].map((name) => ({
+    queue: directory.file(`${name}.db`),
+    remote: server.remote,
+  }));
+  routes.write({ routes: { a, b } });
+  await using sendq = await routes.run();
+  await until("the second route", () => existsSync(`${directory.file("b.db")}.lock`));
+  const session = { open: [{ send: { file: secret } }] };
+  routes.write({ routes: { a: { ...a, holdMs: 7 }, b: { ...b, session } } });
+  sendq.child.kill("SIGHUP");
+  await sendq.says(
+    new RegExp(`needs more permissions, nothing was changed;.*--allow-read=${secret}`),
+  );
+  assert.doesNotMatch(sendq.stderr, /read anew: changed|\/dev/);
+  routes.write({ routes: { a: { ...a, holdMs: 7 }, b } });
+  sendq.child.kill("SIGHUP");
+  await sendq.says(/a: read anew: changed routes\.a\.holdMs/);
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
+});
+
 Deno.test("SIGHUP while a queue is waited for ends nothing, and is done afterwards", async () => {
   await using server = new ReadingServer();
   using routes = new Routes("");

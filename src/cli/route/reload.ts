@@ -11,6 +11,7 @@ import {
   QUEUE_OPTIONS,
   SESSION_OPTIONS,
 } from "../../base/option_table.ts";
+import { missingFlags } from "../../permissions/permissions.ts";
 import { logLevelOf } from "../arguments/options.ts";
 import { HEARTBEAT, SESSION } from "../arguments/session.ts";
 import type { Route } from "../session/route.ts";
@@ -45,14 +46,19 @@ export interface Reload {
   readonly log: LogConsole;
 }
 
+/** Why nothing was changed: mistakes, or Deno's flags for files that may not be read here. */
+type Refusal =
+  | { readonly problems: readonly Problem[] }
+  | { readonly missing: readonly string[] };
+
 /**
  * Gives what has changed to the senders that run.
  *
- * @returns The routes as they run from now on; a list of problems: nothing was changed.
+ * @returns The routes as they run from now on; or why nothing was changed.
  */
 export function reloadRoutes(
   { before, file, running: routes, plan, log }: Reload,
-): readonly PlannedRoute[] | { readonly problems: readonly Problem[] } {
+): readonly PlannedRoute[] | Refusal {
   const problems: Problem[] = [];
   const pairs = before.map((old) => {
     const { name } = old.plan;
@@ -66,6 +72,11 @@ export function reloadRoutes(
     return { old, running, staying, changing, next: plan({ ...read, values }, problems) };
   });
   if (problems.length > 0) return { problems };
+  // Before the first route has changed: the secrets of a later one are read only then.
+  const missing = missingFlags({
+    files: pairs.flatMap(({ next }) => [...next?.needs.files ?? []]),
+  });
+  if (missing.length > 0) return { missing };
   for (const { name } of file.routes) {
     if (!before.some((known) => known.plan.name === name)) {
       log.warn(`the route ${name ?? "without a name"} is new in the file: it needs a restart`);

@@ -100,7 +100,15 @@ async function reload(
     plan: (route, problems) => planRoute(route, given, io, problems),
     log,
   });
-  return "problems" in after ? refuse(file, after.problems) : after;
+  if ("problems" in after) return refuse(file, after.problems);
+  if ("missing" in after) {
+    log.error(
+      "the route file was read anew and needs more permissions, nothing was changed; add to " +
+        `"deno run" what is missing: ${after.missing.join(" ")}`,
+    );
+    return before;
+  }
+  return after;
 }
 
 function linesOf(file: RouteFile, problems: readonly Problem[]): string[] {
