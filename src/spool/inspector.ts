@@ -16,7 +16,6 @@ import { openError, openForLooking } from "../queue/inspect/open_for_looking.ts"
 import { onceNotBusy } from "../queue/sqlite/busy.ts";
 import { SqliteCode, type SqliteDatabase, SqliteError } from "../queue/sqlite/driver.ts";
 import { queueFileError } from "../queue/sqlite/file_error.ts";
-import { nodeSqlite } from "../queue/sqlite/node_sqlite.ts";
 import type { SenderNotice } from "../queue/lock_file.ts";
 import { windowOf } from "../queue/store/id_window.ts";
 import { recognise, SPOOL_VERSION, versionOf } from "../queue/store/schema.ts";
@@ -139,15 +138,22 @@ export async function noticesIn(
 }
 
 /** Whether a file is a spool, as far as that can be seen; nothing is wrong where it is none. */
-export function isSpool(file: string): boolean {
-  let database: SqliteDatabase | undefined;
+export async function isSpool(file: string): Promise<boolean> {
+  const { driver, clock, busyTimeoutMs } = resolveInspectOptions({});
   try {
-    database = openForLooking(file, nodeSqlite).database;
-    return versionOf(database, file) === SPOOL_VERSION;
+    return await onceNotBusy(clock, busyTimeoutMs, () => {
+      let database: SqliteDatabase | undefined;
+      try {
+        database = openForLooking(file, driver).database;
+        return versionOf(database, file) === SPOOL_VERSION;
+      } catch (error) {
+        throw fileError(error, file);
+      } finally {
+        database?.close();
+      }
+    });
   } catch {
     return false;
-  } finally {
-    database?.close();
   }
 }
 

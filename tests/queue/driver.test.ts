@@ -49,6 +49,15 @@ for (const { name, driver, why } of DRIVERS) {
   const conformance = (what: string, run: () => void | Promise<void>) =>
     Deno.test({ ...unless(why, `${name}: ${what}`), fn: run });
 
+  conformance("the busy timeout is what was asked for, also to read only", () => {
+    using dir = new TempDir();
+    for (const readOnly of [false, true]) {
+      const database = driver.open(dir.queue, { readOnly, busyTimeoutMs: 13 });
+      assert.deepEqual(database.prepare("PRAGMA busy_timeout").all([]), [[13]]);
+      database.close();
+    }
+  });
+
   conformance("values survive unchanged, integers in full", () => {
     using dir = new TempDir();
     const database = driver.open(dir.queue, WRITABLE);
@@ -286,11 +295,14 @@ Deno.test("trap: preparing a pragma with a value applies it", () => {
   database.close();
 });
 
-Deno.test("trap: the busy timeout is 0 unless set, and the driver sets it", () => {
+Deno.test("trap: a database that is opened to read only waits 5 s, whatever timeout says", () => {
   using dir = new TempDir();
-  const database = nodeSqlite.open(dir.queue, { readOnly: false, busyTimeoutMs: 13 });
-  assert.deepEqual(database.prepare("PRAGMA busy_timeout").all([]), [[13]]);
-  database.close();
+  const timeoutOf = (readOnly: boolean) => {
+    using database = new DatabaseSync(dir.queue, { readOnly, timeout: 13 });
+    return database.prepare("PRAGMA busy_timeout").get()?.["timeout"];
+  };
+  assert.equal(timeoutOf(false), 13);
+  assert.equal(timeoutOf(true), 5000);
 });
 
 Deno.test("trap: an ArrayBuffer would bind NULL, so enqueue refuses it", async () => {

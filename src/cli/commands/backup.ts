@@ -61,7 +61,7 @@ export function backupCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
 /** A spool is copied with all of its queues. */
 async function copy(from: string, to: string) {
   const { isSpool } = await import("../../spool/inspector.ts");
-  if (!isSpool(from)) {
+  if (!await isSpool(from)) {
     const { counts, problems } = await backUpQueue(from, to);
     const { packets, bytes, deadPackets, lastId } = counts;
     return { packets, bytes, deadPackets, lastId, queues: undefined, problems };

@@ -117,7 +117,7 @@ async function inspect(
     checkPermissions({ files: [path] });
     requireQueue(path);
     const { isSpool } = await import("../../spool/inspector.ts");
-    if (isSpool(path)) return await inspectSpool(path);
+    if (await isSpool(path)) return await inspectSpool(path);
   }
   try {
     using inspector = await openForLooking(path);

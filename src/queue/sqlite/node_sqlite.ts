@@ -14,6 +14,7 @@ import {
   SqliteCode,
   type SqliteDriver,
   SqliteError,
+  type SqliteOpenOptions,
   type SqliteStatement,
   type SqliteValue,
 } from "./driver.ts";
@@ -28,9 +29,9 @@ export const nodeSqlite: SqliteDriver = {
   name: "node:sqlite",
   open(path, { readOnly, busyTimeoutMs }) {
     return guard(() => {
-      const database = new DatabaseSync(path === IN_MEMORY ? path : asFile(path), {
+      const database = openPatiently(path === IN_MEMORY ? path : asFile(path), {
         readOnly,
-        timeout: busyTimeoutMs,
+        busyTimeoutMs,
       });
       const written = readOnly ? undefined : path;
       return {
@@ -40,6 +41,13 @@ export const nodeSqlite: SqliteDriver = {
     });
   },
 };
+
+/** Of one that is opened to read only, Deno leaves `timeout` out, and waits 5 s in the loop. */
+function openPatiently(path: string, { readOnly, busyTimeoutMs }: SqliteOpenOptions): DatabaseSync {
+  const database = new DatabaseSync(path, { readOnly });
+  database.exec(`PRAGMA busy_timeout = ${busyTimeoutMs}`);
+  return database;
+}
 
 const IN_MEMORY = ":memory:";
 
@@ -59,8 +67,7 @@ function asFile(path: string): string {
  * @throws {Deno.errors.NotCapable} A Deno permission is missing.
  */
 export async function copyDatabase(from: string, to: string, busyTimeoutMs: number): Promise<void> {
-  const options = { readOnly: true, timeout: busyTimeoutMs };
-  const database = guard(() => new DatabaseSync(asFile(from), options));
+  const database = guard(() => openPatiently(asFile(from), { readOnly: true, busyTimeoutMs }));
   try {
     await backup(database, asFile(to), { rate: -1 });
   } catch (error) {
