@@ -234,8 +234,10 @@ Deno.test("a route that fails leaves the others to go on, and is told at the end
   await using sendq = await routes.run();
   await sendq.says(/status page/);
   const health = () => answerOf(fetch(`http://127.0.0.1:${port}/healthz`));
-  assert.equal((await health()).status, 503);
+  // The page is there before the routes are open.
+  await until("its failure", async () => (await health()).status === 503);
   assert.match((await health()).text, /^broken: /);
+  await until("the others", async () => !/Opening/.test((await health()).text));
   Deno.removeSync(`${directory.file("removed.db")}.lock`);
   await until("its end", async () => /^removed: Closed/m.test((await health()).text));
   await sendq.says(/removed: .*lock file/);
@@ -244,6 +246,38 @@ Deno.test("a route that fails leaves the others to go on, and is told at the end
   await until("the packet", () => server.text === "on and on\n");
   sendq.child.kill("SIGTERM");
   assert.equal(await sendq.ended(), 1, sendq.stderr);
+});
+
+Deno.test("a route whose queue is in use says so, holds up no other one, and is tried again", async () => {
+  await using server = new ReadingServer();
+  using routes = new Routes("");
+  const { directory } = routes;
+  const [locked, sent, well] = ["locked", "sent", "well"].map((name) => ({
+    queue: directory.file(`${name}.db`),
+    remote: server.remote,
+    holdMs: 0,
+    queueOptions: { busyTimeoutMs: 100 },
+  }));
+  assert(locked !== undefined && sent !== undefined);
+  routes.write({ routes: { locked, sent, well } });
+  for (const name of ["locked", "sent", "well"]) await enqueue(routes, name, name);
+  const database = new DatabaseSync(locked.queue);
+  database.exec("PRAGMA locking_mode = exclusive; BEGIN; UPDATE state SET rowid = rowid; COMMIT");
+  const lock = Deno.openSync(`${sent.queue}.lock`, { read: true, write: true });
+  lock.lockSync(true);
+  await using sendq = await routes.run();
+  await until("the one that is well", () => server.text === "well\n");
+  await sendq.says(/locked: .*kept the file locked/);
+  await sendq.says(/locked: not started, and tried again every 2 s/);
+  await sendq.says(/sent: .*already has a sender/);
+  await sendq.says(/sent: not started, and tried again every 2 s/);
+  lock.close();
+  await until("the second", () => server.text === "well\nsent\n");
+  database.close();
+  await until("the third", () => server.text === "well\nsent\nlocked\n");
+  assert.equal(sendq.stderr.match(/already has a sender/g)?.length, 1);
+  sendq.child.kill("SIGTERM");
+  assert.equal(await sendq.ended(), 0, sendq.stderr);
 });
 
 Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets anew", async () => {

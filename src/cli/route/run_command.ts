@@ -35,6 +35,7 @@ Options of the command line win over the file, in every route. SIGHUP reads the 
 and its secrets anew: the pace changes at once, times and the session with the next
 connection; what needs a restart is named and stays. A file with a mistake changes
 nothing. One route that fails leaves the others to go on, and makes the exit code 1.
+One of several whose queue is in use elsewhere is tried again until it is free.
 A route from a queue on PostgreSQL waits for its turn by itself, and waits again when it
 has lost it.
 docs/route.schema.json completes names in editors.

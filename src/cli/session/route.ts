@@ -7,7 +7,7 @@
 
 import { restUnlessAborted, unlessAborted } from "../../base/waits.ts";
 import { systemClock } from "../../base/clock.ts";
-import { FencedError, QueueFileError } from "../../base/errors.ts";
+import { FencedError, QueueFileError, QueueLockedError } from "../../base/errors.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
 import type { ShownSender } from "../../observe/http.ts";
 import { isQueueUrl } from "../../postgres/address.ts";
@@ -59,7 +59,10 @@ export interface RouteSurroundings {
 export class Route {
   /** Its log. */
   readonly log: RouteLog;
-  /** Whether it opens beside the others, and begins again when it has lost the right to send. */
+  /**
+   * Whether it opens beside the others, also later than they, and begins again when it has lost
+   * the right to send.
+   */
   readonly standsBy: boolean;
   /** Resolves once it sends, stands by, or has failed for the first time. */
   readonly settled: Promise<void>;
@@ -82,8 +85,7 @@ export class Route {
   /**
    * @param plan What to do.
    * @param log Its log.
-   * @param standsBy Whether it opens beside the others, and begins again when it has lost the
-   *   right to send.
+   * @param standsBy Whether it is one of several; see {@linkcode Route.standsBy}.
    */
   constructor(plan: SessionPlan, log: RouteLog, standsBy: boolean) {
     this.#plan = plan;
@@ -210,9 +212,15 @@ export class Route {
       } catch (error) {
         if (signal.aborted) continue;
         const words = explain(error);
-        if (words !== this.#failure?.words) report(error, this.log);
+        const isTriedAgain = mayPass(error);
+        if (words !== this.#failure?.words) {
+          report(error, this.log);
+          if (isTriedAgain) {
+            this.log.info(`not started, and tried again every ${OPEN_AGAIN_MS / 1000} s`);
+          }
+        }
         this.#failure = { words, code: exitCodeOf(error) };
-        if (!mayPass(error)) {
+        if (!isTriedAgain) {
           this.#enter(new Error(words));
           return this.#failure.code;
         }
@@ -221,8 +229,11 @@ export class Route {
         await restUnlessAborted(systemClock, OPEN_AGAIN_MS, signal);
       }
     }
+    if (this.#failure !== undefined) return this.#failure.code;
     // Who stands by when everything is to stop has nothing to finish.
-    return this.#failure?.code ?? ExitCode.DONE;
+    if (isQueueUrl(this.#plan.options.queue)) return ExitCode.DONE;
+    this.log.warn("stopped before its queue was open: the next start delivers what is in it");
+    return ExitCode.PACKETS_KEPT;
   }
 
   #standBy(words: string): void {
@@ -314,8 +325,8 @@ async function openedUnlessAborted(
 function mayPass(error: unknown): boolean {
   // The port of a relay may be that of a sender on this host that is about to end.
   if (error instanceof Deno.errors.AddrInUse) return true;
-  // Another one was quicker: it is waited for.
-  if (error instanceof FencedError) return true;
+  // Another one was quicker, or has not ended yet: it is waited for.
+  if (error instanceof FencedError || error instanceof QueueLockedError) return true;
   return error instanceof QueueFileError &&
     (error.reason === "busy" || error.reason === "io" || error.reason === "disk-full");
 }

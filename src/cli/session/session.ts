@@ -26,7 +26,7 @@ import { formatCount, formatPackets } from "../terminal/figures.ts";
 import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { type Intake, type Planned, type SessionPlan, tellLost } from "./plan.ts";
-import { type OpenedRoute, Route, type SessionEnd } from "./route.ts";
+import { type OpenedRoute, Route, type RouteSurroundings, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
 import { HangUps, StopSignals } from "./signals.ts";
@@ -35,6 +35,8 @@ import { checkToken, openStatusPage, statusPageNeeds } from "./status_page.ts";
 import { StatusView } from "./status_view.ts";
 
 const LIVE_INTERVAL_MS = 250;
+/** A route that takes longer to open lets the next one begin. */
+const NEXT_ROUTE_MS = 250;
 /** Lines that nobody reads do not keep the command from ending. */
 const LAST_WORDS_MS = 1000;
 
@@ -116,7 +118,7 @@ export async function runSessions(
   const routes = plans.map((plan) => {
     const own = plan.name === undefined ? log : logOf(log, plan.name);
     // The only one ends with its sender: whoever has started it starts it again.
-    return new Route(plan, own, plans.length > 1 && isQueueUrl(plan.options.queue));
+    return new Route(plan, own, plans.length > 1);
   });
   const running: Route[] = [];
   let listening: Stopping | undefined;
@@ -139,8 +141,8 @@ export async function runSessions(
   }
   if (running.length > 0) {
     try {
-      // Not before: a queue whose file is locked blocks this thread, and Ctrl-C has to
-      // work meanwhile. Nothing has been read yet that could be lost.
+      // Not before: the only queue may be locked, and Ctrl-C ends the wait for it at once. Nothing
+      // has been read yet that could be lost.
       const process = { routes, running, options, untilTheEnd, serviceManager, ...listen() };
       codes.push(...await runRoutes(process, log));
     } catch (error) {
@@ -210,14 +212,24 @@ async function runRoutes(
     };
   }
   void Promise.all(running.map((route) => route.settled)).then(() => serviceManager.ready());
-  return await Promise.all(running.map((route) =>
-    route.run({
-      stopped,
-      hurried,
-      deliver: (opened) => new Session(opened, log, signals).run(),
-      report: (error, where) => reportError(where, error, options),
-    })
-  ));
+  const surroundings: RouteSurroundings = {
+    stopped,
+    hurried,
+    deliver: (opened) => new Session(opened, log, signals).run(),
+    report: (error, where) => reportError(where, error, options),
+  };
+  const runs: Promise<ExitCode>[] = [];
+  for (const route of running) {
+    const run = route.run(surroundings);
+    runs.push(run);
+    // What it is rejected with is thrown below.
+    const ended = run.then(() => {}, () => {});
+    // To open a file is work without a pause, and one is opened after the other; but none waits for
+    // a file that another program has locked.
+    if (isQueueUrl(route.plan.options.queue)) continue;
+    await within(NEXT_ROUTE_MS, Promise.race([route.settled, ended]));
+  }
+  return await Promise.all(runs);
 }
 
 /** Keeps the service manager's line up to date. */
