@@ -27,6 +27,9 @@ export interface CheckedTlsOptions extends Omit<TlsOptions, "ca" | "passphrase" 
 
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
+/** Of the name of a protocol (RFC 7301, 3.1). */
+const ALPN_BYTES = 255;
+
 /** Refuses an option whose value no message may show. */
 function refuse(option: string, rule: string): never {
   throw new OptionError(option, null, rule);
@@ -51,6 +54,10 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
       "cannot be combined with tls.ca: a fingerprint says which certificate is trusted, " +
         "whoever issued it",
     );
+  }
+  const tooLong = given.alpn?.find((name) => new TextEncoder().encode(name).length > ALPN_BYTES);
+  if (tooLong !== undefined) {
+    throw new OptionError("tls.alpn", tooLong, `must be names of ${ALPN_BYTES} bytes at most`);
   }
   const own = cert === undefined ? undefined : certificatesOf("tls.cert", cert);
   const key = keyOf(given, own);

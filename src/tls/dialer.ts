@@ -5,7 +5,7 @@
  */
 
 import type { X509Certificate } from "node:crypto";
-import { messageOf, OptionError, WireError } from "../base/errors.ts";
+import { KernelCallError, messageOf, OptionError, WireError } from "../base/errors.ts";
 import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
@@ -13,7 +13,7 @@ import { onAbort } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
 import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
-import type { EngineFactory, EngineOptions } from "./engine.ts";
+import { type EngineFactory, type EngineOptions, nameOnCertificates } from "./engine.ts";
 import { nodeEngine } from "./node_engine.ts";
 import type { TlsOptions, TlsSource } from "./options.ts";
 import { TlsWire } from "./tls_wire.ts";
@@ -84,7 +84,7 @@ export async function tlsDialer(
       onHandshake?.(handshakeTimeoutMs + acceptMs + LOOK_MS);
       const engine: EngineOptions = {
         ...options,
-        expectedName: options.serverName ?? tcp.hostname,
+        expectedName: nameOnCertificates(options.serverName ?? tcp.hostname),
         verified: fingerprints === undefined,
       };
       const overTls = started(wire, engineOf, engine, clock);
@@ -177,8 +177,18 @@ function started(
     return new TlsWire(tcp, engineOf, options, clock);
   } catch (error) {
     abortQuietly(tcp);
-    throw error;
+    if (error instanceof WireError || error instanceof KernelCallError) throw error;
+    throw unusable(error);
   }
+}
+
+/** What was checked may still be refused by the TLS library: a key that it calls too small. */
+function unusable(error: unknown): WireError {
+  return new WireError(
+    "TLS_OPTIONS",
+    `the options of TLS cannot be used: ${messageOf(error)} (TLS_OPTIONS)`,
+    { cause: error },
+  );
 }
 
 /** What is wrong with new certificates may be right at the next attempt. */
@@ -186,11 +196,7 @@ async function renewed(present: () => Promise<CheckedTlsOptions>): Promise<Check
   try {
     return await present();
   } catch (error) {
-    throw new WireError(
-      "TLS_OPTIONS",
-      `the options of TLS cannot be used: ${messageOf(error)} (TLS_OPTIONS)`,
-      { cause: error },
-    );
+    throw unusable(error);
   }
 }
 

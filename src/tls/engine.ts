@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isIP } from "node:net";
 import type { CheckedTlsOptions } from "./certificates.ts";
 
 /** What an engine tells. */
@@ -73,7 +74,15 @@ export interface TlsEngine {
 
 /** Whether a server is told this name of its own: addresses have no place in SNI (RFC 6066, 3). */
 export function hasSni(expectedName: string): boolean {
-  return !/^[\d.]+$|:/.test(expectedName);
+  return isIP(expectedName) === 0;
+}
+
+/**
+ * A host as certificates name it: the zone of a link-local address means something on this host
+ * alone, and the dot that ends a whole name is left out (RFC 6066, 3).
+ */
+export function nameOnCertificates(hostname: string): string {
+  return hostname.includes(":") ? hostname.replace(/%.*$/, "") : hostname.replace(/(?<=.)\.$/, "");
 }
 
 export type EngineFactory = (options: EngineOptions, events: EngineEvents) => TlsEngine;

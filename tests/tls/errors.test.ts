@@ -212,6 +212,34 @@ for (const { library, obstacle, dial } of LIBRARIES) {
 
   testUnless(
     obstacle,
+    `${library}: a name is compared without the dot at its end, an address without its zone`,
+    async () => {
+      for (
+        const [certificate, serverName] of [
+          ["server", "localhost."],
+          ["addresses", "::1%lo"],
+        ] as const
+      ) {
+        await using openssl = await OpensslServer.start({ certificate });
+        (await dial(openssl.port, { serverName })).abort();
+      }
+    },
+  );
+
+  testUnless(
+    obstacle,
+    `${library}: digits that are no address are a name, which the certificate is not for`,
+    async () => {
+      await using openssl = await OpensslServer.start({ certificate: "server" });
+      await assert.rejects(dial(openssl.port, { serverName: "127.1" }), {
+        code: "HOSTNAME_MISMATCH",
+        message: /not for 127\.1: set tls\.serverName/,
+      });
+    },
+  );
+
+  testUnless(
+    obstacle,
     `${library}: a client certificate is taken, and so is the name it is for`,
     async () => {
       await using openssl = await OpensslServer.start({ certificate: "other" }, [
@@ -290,6 +318,15 @@ testUnless(
     assert.equal(server.bytesOf(0), 0);
   },
 );
+
+testUnless(noLibssl(), "OpenSSL: what it refuses to be given is an option's fault", async () => {
+  await using server = new DecryptingServer();
+  await assert.rejects(dialReading(server.port, { serverName: "x".repeat(300) }), {
+    name: "WireError",
+    code: "TLS_OPTIONS",
+    message: /^the options of TLS cannot be used: SSL_set_tlsext_host_name has failed: /,
+  });
+});
 
 testUnless(noLibssl(), "OpenSSL: a newest version without KeyUpdates is refused", async () => {
   await assert.rejects(dialReading(1, { maxVersion: "TLSv1.2" }), {
@@ -507,6 +544,15 @@ for (const [name, options, option, words] of BAD) {
     });
   });
 }
+
+Deno.test("a protocol's name that has no room in ALPN is refused before anything is connected", () => {
+  checkTlsOptions({ alpn: ["x".repeat(255)] });
+  assert.throws(() => checkTlsOptions({ alpn: ["é".repeat(128)] }), {
+    name: "OptionError",
+    option: "tls.alpn",
+    message: /must be names of 255 bytes at most/,
+  });
+});
 
 Deno.test("an alert without words of its own is named", () => {
   assert.deepEqual(alertWords("received fatal alert: InternalError"), {
