@@ -25,8 +25,11 @@ export interface CheckedTlsOptions extends Omit<TlsOptions, "ca" | "passphrase" 
   readonly clientCertificateExpiresAtMs: number | undefined;
 }
 
+const PEM_BEGIN = /-----BEGIN CERTIFICATE-----/g;
 const PEM_CERTIFICATE = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g;
 
+/** The first key of a text that may have certificates, parameters and names beside it. */
+const PEM_KEY = /-----BEGIN ([A-Z ]*PRIVATE KEY)-----[^]*?-----END \1-----/;
 /** Of the name of a protocol (RFC 7301, 3.1). */
 const ALPN_BYTES = 255;
 
@@ -65,7 +68,8 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
     ...rest,
     ...(ca === undefined ? {} : { ca: certificatesOf("tls.ca", ca).map(String) }),
     ...(fingerprints === undefined ? {} : { fingerprints: fingerprints.map(fingerprintOf) }),
-    ...(cert === undefined ? {} : { cert }),
+    // Nothing else of the text: a library that stumbles over it shows no certificate at all.
+    ...(own === undefined ? {} : { cert: own.map(String).join("\n") }),
     ...(key === undefined ? {} : { key }),
     clientCertificateExpiresAtMs: own && firstExpiry(own),
   };
@@ -78,6 +82,10 @@ export function firstExpiry(certificates: readonly X509Certificate[]): number {
 
 function certificatesOf(option: string, pem: string): X509Certificate[] {
   const blocks = pem.match(PEM_CERTIFICATE) ?? [];
+  const begun = pem.match(PEM_BEGIN)?.length ?? 0;
+  if (blocks.length > 0 && blocks.length < begun) {
+    refuse(option, `cannot be read: of its ${begun} certificates ${blocks.length} are whole`);
+  }
   if (blocks.length === 0) {
     refuse(option, "must be a certificate in PEM: -----BEGIN CERTIFICATE----- and so on");
   }
@@ -115,21 +123,27 @@ function keyOf(
         : `does not belong to tls.cert, the certificate of ${nameOf(first)}`,
     );
   }
-  // What the TLS library cannot read it ignores; this it can.
-  return String(parsed.export({ type: "pkcs8", format: "pem" }));
+  try {
+    // What the TLS library cannot read it ignores; this it can.
+    return String(parsed.export({ type: "pkcs8", format: "pem" }));
+  } catch (error) {
+    return refuse("tls.key", `is of a kind that cannot be used (${messageOf(error)})`);
+  }
 }
 
 function parseKey(key: string, passphrase: string | undefined): KeyObject {
   if (!/-----BEGIN [A-Z ]*PRIVATE KEY-----/.test(key)) {
     refuse("tls.key", "must be a private key in PEM: -----BEGIN PRIVATE KEY----- and so on");
   }
-  const encrypted = key.includes("ENCRYPTED");
+  const [block] = PEM_KEY.exec(key) ?? [];
+  if (block === undefined) return refuse("tls.key", "cannot be read: the end of it is missing");
+  const encrypted = block.includes("ENCRYPTED");
   if (encrypted && passphrase === undefined) {
     refuse("tls.key", "is encrypted and needs tls.passphrase");
   }
   try {
     return createPrivateKey({
-      key,
+      key: block,
       format: "pem",
       ...(encrypted && passphrase !== undefined ? { passphrase } : {}),
     });

@@ -490,6 +490,24 @@ const BAD: readonly (readonly [name: string, TlsOptions, option: string, RegExp]
     "tls.ca",
     /certificate 1 is damaged/,
   ],
+  [
+    "a certificate that is cut off",
+    { ...CLIENT, cert: CLIENT.cert + pem("authority.pem").slice(0, 300) },
+    "tls.cert",
+    /cannot be read: of its 2 certificates 1 are whole/,
+  ],
+  [
+    "a key that is cut off",
+    { ...CLIENT, key: CLIENT.key.slice(0, 100) },
+    "tls.key",
+    /cannot be read: the end of it is missing/,
+  ],
+  [
+    "a key of a kind that cannot be given on",
+    { cert: pem("pss.pem"), key: pem("pss.key") },
+    "tls.key",
+    /is of a kind that cannot be used/,
+  ],
   ["a certificate without its key", { cert: CLIENT.cert }, "tls.cert", /needs tls\.key/],
   ["a key without its certificate", { key: CLIENT.key }, "tls.key", /needs tls\.cert/],
   [
@@ -544,6 +562,13 @@ for (const [name, options, option, words] of BAD) {
     });
   });
 }
+
+Deno.test("a file that has the key beside the certificate is taken for both", () => {
+  const both = `\ufeffSome words\n${CLIENT.cert}${CLIENT.key}${AUTHORITY.ca}`;
+  const checked = checkTlsOptions({ cert: both, key: both });
+  assert.equal(checked.cert?.match(/BEGIN/g)?.length, 2);
+  assert.equal(checked.key, checkTlsOptions(CLIENT).key);
+});
 
 Deno.test("a protocol's name that has no room in ALPN is refused before anything is connected", () => {
   checkTlsOptions({ alpn: ["x".repeat(255)] });

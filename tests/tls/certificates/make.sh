@@ -49,3 +49,5 @@ key self
 openssl req -x509 -new -key self.key -out self.pem -days 36500 -subj "/CN=localhost" \
   -addext "subjectAltName=$local"
 openssl pkcs8 -topk8 -in client.key -out client.encrypted.key -passout pass:secret
+openssl genpkey -algorithm rsa-pss -out pss.key
+openssl req -x509 -new -key pss.key -out pss.pem -days 36500 -subj "/CN=pss"
