@@ -397,7 +397,8 @@ class RoutesView implements View {
     const view = this.#routes.get(decoded(name))?.view;
     if (view !== undefined) {
       return rest === ""
-        ? text(308, "", { location: `${name}/` })
+        // Else a name with a colon would be another scheme.
+        ? text(308, "", { location: `./${name}/` })
         : await view.answer(rest, method);
     }
     const views = [...this.#routes].map(([route, { view }]) => [route, view] as const);

@@ -206,3 +206,12 @@ Deno.test("a route without a name is refused: its page would be everybody's", as
   await using sender = await Sender.open(dir.queue, "tcp://127.0.0.1:9");
   assert.throws(() => serveStatus({ "": sender }, { port: 0 }), /name must not be empty/);
 });
+
+Deno.test("a route's name with a colon in it leads to its page, and to no other scheme", async () => {
+  await using status = serveStatus({ "plc:1": new Error("no file") }, { port: 0 });
+  const url = new URL("r/plc:1", status.url);
+  const answer = await fetch(url, { redirect: "manual" });
+  await answer.body?.cancel();
+  assert.equal(answer.status, 308);
+  assert.equal(new URL(answer.headers.get("location") ?? "", url).href, `${url}/`);
+});
