@@ -75,6 +75,20 @@ export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
   };
 }
 
+/**
+ * Checks that KeyUpdates may be asked for.
+ *
+ * @throws {OptionError} Not with these versions.
+ */
+export function assertHasKeyUpdates({ maxVersion }: CheckedTlsOptions): void {
+  if (maxVersion !== "TLSv1.2") return;
+  throw new OptionError(
+    "tls.maxVersion",
+    maxVersion,
+    'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate for the server to answer',
+  );
+}
+
 /** When the first of them expires, in milliseconds since 1970. */
 export function firstExpiry(certificates: readonly X509Certificate[]): number {
   return Math.min(...certificates.map(({ validTo }) => Date.parse(validTo)));

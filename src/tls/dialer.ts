@@ -12,7 +12,12 @@ import { formatRemote } from "../base/remote.ts";
 import { onAbort } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
-import { type CheckedTlsOptions, checkTlsOptions, refusalOf } from "./certificates.ts";
+import {
+  assertHasKeyUpdates,
+  type CheckedTlsOptions,
+  checkTlsOptions,
+  refusalOf,
+} from "./certificates.ts";
 import { type EngineFactory, type EngineOptions, nameOnCertificates } from "./engine.ts";
 import { nodeEngine } from "./node_engine.ts";
 import type { TlsOptions, TlsSource } from "./options.ts";
@@ -138,15 +143,6 @@ async function givenWithin(
     cancel();
     forget();
   }
-}
-
-function assertHasKeyUpdates({ maxVersion }: CheckedTlsOptions): void {
-  if (maxVersion !== "TLSv1.2") return;
-  throw new OptionError(
-    "tls.maxVersion",
-    maxVersion,
-    'must not be TLSv1.2 with confirm "reader": it has no KeyUpdate for the server to answer',
-  );
 }
 
 /** @throws {WireError} The handshake has failed for want of TLS 1.3, or may have. */

@@ -147,6 +147,30 @@ Deno.test("--check says where values stand that cannot go together, as the file 
   }
 });
 
+Deno.test("--check looks at the options, certificates and keys of TLS", async () => {
+  using routes = new Routes("");
+  const { queue } = routes.directory;
+  const file = (name: string) => new URL(`../tls/certificates/${name}`, import.meta.url).pathname;
+  const [cert, key, other] = ["client.pem", "client.key", "other.key"].map(file);
+  const cases: [tls: Record<string, unknown>, expected: RegExp | undefined][] = [
+    [{ cert, key }, undefined],
+    [{ cert, key: other }, /^1:\d+: tls\.key does not belong to tls\.cert/],
+    [{ key }, /^1:\d+: tls\.key needs tls\.cert/],
+    [{ minVersion: "TLSv1.3", maxVersion: "TLSv1.2" }, /^1:\d+: tls\.minVersion must not be newer/],
+    [{ maxVersion: "TLSv1.2" }, undefined],
+  ];
+  for (const [tls, expected] of cases) {
+    routes.write({ queue, remote: "tls://127.0.0.1:4000", tls });
+    const { code, out } = await runHere(["run", "--check", routes.path]);
+    assert.equal(code, expected === undefined ? 0 : 2, out);
+    if (expected !== undefined) assert.match(out.slice(routes.path.length + 1), expected);
+  }
+  const args = ["run", "--check", routes.path, "--confirm", "reader"];
+  const { code, out } = await runHere(args);
+  assert.equal(code, 2, out);
+  assert.match(out, /tls\.maxVersion must not be TLSv1\.2 with confirm "reader"/);
+});
+
 Deno.test("--check looks at the status page's token, once for all routes", async () => {
   using routes = new Routes("");
   const { directory } = routes;

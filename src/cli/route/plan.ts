@@ -17,6 +17,7 @@ import {
   checkPageAddress,
   type DeliveryCommandOptions,
   queueOptionsOf,
+  tlsOptionsOf,
 } from "../arguments/options.ts";
 import { wayOf } from "../arguments/proxy.ts";
 import { fileOf, nameOfQueue } from "../arguments/queue_place.ts";
@@ -199,6 +200,26 @@ export function queueProblems(routes: readonly PlannedRoute[]): Problem[] {
     }
     return [];
   });
+}
+
+/**
+ * What is wrong with options, certificates and keys of TLS, where their files may be read. Only
+ * for whoever asks: a route that is started says it by itself, and leaves the others to go on.
+ */
+export async function tlsProblems(routes: readonly PlannedRoute[]): Promise<Problem[]> {
+  const problems: Problem[] = [];
+  for (const { plan, needs, values } of routes) {
+    const { tls } = tlsOptionsOf(plan.options);
+    if (tls === undefined || missingFlags({ files: needs.files ?? [] }).length > 0) continue;
+    const { assertHasKeyUpdates, checkTlsOptions } = await import("../../tls/certificates.ts");
+    try {
+      const checked = checkTlsOptions(await tls());
+      if (limitsOf(senderOptionsOf(plan)).reads) assertHasKeyUpdates(checked);
+    } catch (error) {
+      problems.push(problemOf(error, values, values.get("remote")?.offset ?? 0));
+    }
+  }
+  return problems;
 }
 
 function wordsFor(error: unknown): string {

@@ -20,6 +20,7 @@ import {
   processOptions,
   queueProblems,
   summaryOf,
+  tlsProblems,
 } from "./plan.ts";
 import { reloadRoutes } from "./reload.ts";
 import { placed, type Problem, type RouteFile } from "./route_file.ts";
@@ -32,7 +33,11 @@ import { placed, type Problem, type RouteFile } from "./route_file.ts";
 export async function checkFile(path: string, given: Command, io: Stdio): Promise<ExitCode> {
   const file = await loadRouteFile(path);
   const { routes, needs, ...planned } = planRoutes(file, given, io);
-  const problems = [...planned.problems, ...queueProblems(routes)];
+  const problems = [
+    ...planned.problems,
+    ...queueProblems(routes),
+    ...await tlsProblems(routes),
+  ];
   for (const line of linesOf(file, problems)) await printLine(io, line);
   if (problems.length > 0) return ExitCode.USAGE;
   for (const route of routes) await printLine(io, printable(summaryOf(route)));
