@@ -75,13 +75,40 @@ export function keyNotProven(cause: unknown): WireError {
   );
 }
 
+/** What an alert means where more is known of the connection than the alert alone says. */
+const RENEGOTIATION = "the server wants to agree anew on a connection that is up (renegotiation " +
+  "of TLS 1.2), which is not done here: let it speak TLS 1.3";
+const WORDS_WITH_CERTIFICATE: ReadonlyMap<string, string> = new Map([
+  [
+    "HandshakeFailure",
+    "the server has no cipher suite in common with us, or (in TLS 1.2) takes no signature of the " +
+    "kind that tls.key makes",
+  ],
+  [
+    "CertificateRequired",
+    "the server wants a certificate of ours, and takes no signature of the kind that tls.key makes",
+  ],
+]);
+
+/** What is known of a connection that an alert came on. */
+export interface AlertContext {
+  /** The handshake was over. */
+  readonly isUp?: boolean;
+  /** We have a certificate to show. */
+  readonly hasCertificate?: boolean;
+}
+
 /** What the TLS library says of an alert, in words; `undefined`: it is no alert of the server. */
 export function alertWords(
   message: string,
+  { isUp = false, hasCertificate = false }: AlertContext = {},
 ): { readonly code: string; readonly words: string } | undefined {
   const name = /received fatal alert: (\w+)/.exec(message)?.[1];
   if (name === undefined) return undefined;
   const code = `TLS_ALERT_${name.replaceAll(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase()}`;
-  const words = ALERTS.find(([, known]) => known === name)?.[2];
+  const words = isUp && name === "HandshakeFailure"
+    ? RENEGOTIATION
+    : (hasCertificate ? WORDS_WITH_CERTIFICATE.get(name) : undefined) ??
+      ALERTS.find(([, known]) => known === name)?.[2];
   return { code, words: words ?? `the server ended TLS with the alert ${name}` };
 }

@@ -480,7 +480,8 @@ export class TlsWire implements Wire {
     const named = error instanceof Error && "code" in error && typeof error.code === "string"
       ? error.code
       : undefined;
-    const alert = alertWords(messageOf(error));
+    const hasCertificate = this.#options.cert !== undefined;
+    const alert = alertWords(messageOf(error), { isUp: this.#isReady, hasCertificate });
     if (alert !== undefined) {
       const expiredAtMs = this.#options.clientCertificateExpiresAtMs;
       const ours = expiredAtMs !== undefined && expiredAtMs < this.#clock.wallMs()

@@ -83,6 +83,13 @@ const CASES: readonly Case[] = [
     words: new RegExp(`CN=localhost .* issued by CN=sendq test authority, .*${SERVER_SHA256}`),
   },
   {
+    name: "a client certificate whose kind of key the server does not take",
+    server: [...WANTS_CLIENT, "-client_sigalgs", "RSA+SHA256:RSA-PSS+SHA256"],
+    tls: CLIENT,
+    code: "TLS_ALERT_CERTIFICATE_REQUIRED",
+    words: /wants a certificate of ours, and takes no signature of the kind that tls\.key makes/,
+  },
+  {
     name: "a client certificate that is missing, in TLS 1.3",
     server: WANTS_CLIENT,
     code: "TLS_ALERT_CERTIFICATE_REQUIRED",
@@ -577,6 +584,13 @@ Deno.test("a protocol's name that has no room in ALPN is refused before anything
     option: "tls.alpn",
     message: /must be names of 255 bytes at most/,
   });
+});
+
+Deno.test("an alert on a connection that is up is not blamed on its cipher suites", () => {
+  const message = "received fatal alert: HandshakeFailure";
+  assert.match(alertWords(message)?.words ?? "", /no cipher suite .* wants a certificate/);
+  assert.match(alertWords(message, { hasCertificate: true })?.words ?? "", /takes no signature/);
+  assert.match(alertWords(message, { isUp: true })?.words ?? "", /renegotiation of TLS 1\.2/);
 });
 
 Deno.test("an alert without words of its own is named", () => {
