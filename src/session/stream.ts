@@ -282,7 +282,7 @@ export class BoundedStream implements SessionStream {
       if (this.#received.length >= MAX_ANSWER_BYTES) {
         throw this.#answered(`, and more than ${MAX_ANSWER_BYTES} bytes are no answer`, wanted);
       }
-      const chunk = await this.#race(this.#parts.reader.peek(), untilMs);
+      const chunk = await this.#peek(untilMs);
       if (chunk === LATE) {
         throw this.#received.length === 0
           ? this.#late(`no answer, expected was ${wanted}`, untilMs - sinceMs)
@@ -292,6 +292,16 @@ export class BoundedStream implements SessionStream {
       this.#parts.reader.drop();
       this.#append(chunk);
     }
+  }
+
+  /**
+   * The next chunk, to be taken at once. A function may have ended without waiting for what it
+   * asked for (`Promise.race`): what comes then is the connection's.
+   */
+  async #peek(untilMs: number): Promise<Uint8Array | null | typeof LATE> {
+    const chunk = await this.#race(this.#parts.reader.peek(), untilMs);
+    this.#assertOpen();
+    return chunk;
   }
 
   #append(chunk: Uint8Array): void {
@@ -312,7 +322,7 @@ export class BoundedStream implements SessionStream {
     const { reader, clock } = this.#parts;
     const untilMs = Math.min(this.#deadlineMs, clock.nowMs() + REST_OF_LINE_MS);
     while (!this.#received.includes(LINE_FEED) && this.#received.length < MAX_ANSWER_BYTES) {
-      const chunk = await this.#race(reader.peek(), untilMs).catch(() => null);
+      const chunk = await this.#peek(untilMs).catch(() => null);
       if (chunk === LATE || chunk === null) break;
       reader.drop();
       this.#append(chunk);

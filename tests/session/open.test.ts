@@ -208,6 +208,31 @@ Deno.test("a function opens it over the same stream, and leaves state for transf
   assert.equal(await connection.readUntil("packet 2\n"), "7:1/1 packet 1\n7:2/2 packet 2\n");
 });
 
+Deno.test("what a session's function asked for and did not wait for takes nothing of the connection's", async () => {
+  let left: Promise<unknown> | undefined;
+  const open = async (session: SessionStream) => {
+    left = session.expect(/HELLO/);
+    left.catch(() => {});
+    await Promise.race([left, new Promise((resolve) => setTimeout(resolve, 10))]);
+  };
+  await using bench = new SenderBench({
+    confirm: { framing: "lines", accepted: /^OK/, answerTimeoutMs: 60_000 },
+    session: { open },
+  });
+  const sender = await bench.open();
+  await sender.enqueueMany(packets(4));
+  const connection = await bench.server.accept();
+  for (let i = 1; i <= 4; i++) {
+    assert.equal(await connection.readUntil("\n"), `packet ${i}\n`);
+    await connection.write("OK\n");
+    await until("it is removed", () => sender.stats().queue.packets === 4 - i);
+  }
+  await assert.rejects(left ?? Promise.resolve(), {
+    name: "TypeError",
+    message: /session is open/,
+  });
+});
+
 for (
   const [name, open, kind, words] of [
     [
