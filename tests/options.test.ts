@@ -31,9 +31,20 @@ import {
   WATCH_OPTIONS,
 } from "../src/base/option_table.ts";
 import { type OptionSpec, type OptionTable, resolveOptions } from "../src/base/options.ts";
+import { serveStatus } from "../src/observe/http.ts";
+import { Forwarder } from "../src/postgres/forwarder.ts";
+import { postgresInspector, postgresQueue } from "../src/postgres/postgres.ts";
+import { QueueInspector } from "../src/queue/inspect/inspector.ts";
+import { boundsOf } from "../src/queue/inspect/pages.ts";
+import { checkEnqueueOptions, checkRequeueOptions } from "../src/queue/options.ts";
 import { OutboundQueue } from "../src/queue/queue.ts";
+import { Relay } from "../src/relay/relay.ts";
+import { Ending } from "../src/sender/ending.ts";
 import { limitsOf, type SenderOptions } from "../src/sender/options.ts";
 import { Sender } from "../src/sender/sender.ts";
+import { spoolQueue } from "../src/spool/spool.ts";
+import { setSocketOptions, watch } from "../src/tcp/tcp.ts";
+import { TempDir } from "./support/temp_dir.ts";
 
 /** An interface, its table, and the fields that are no plain values. */
 const INTERFACES: readonly [path: string, name: string, OptionTable, others: string][] = [
@@ -80,6 +91,15 @@ const INTERFACES: readonly [path: string, name: string, OptionTable, others: str
   ["tcp/watch", "WatchOptions", WATCH_OPTIONS, ""],
 ];
 
+/** For what looks at its options first. */
+const NO_CONN = { localAddress: undefined };
+
+/** The names of an interface's fields. */
+function allOf(name: string): string {
+  const [, , table, others] = INTERFACES.find(([, known]) => known === name) ?? assert.fail(name);
+  return `${Object.keys(table).join(" ")} ${others}`;
+}
+
 /** The fields of an interface with their docstrings, from its source. */
 function fieldsOf(path: string, name: string): Map<string, string> {
   const source = Deno.readTextFileSync(new URL(`../src/${path}.ts`, import.meta.url));
@@ -123,6 +143,103 @@ Deno.test("docs/OPTIONS.md, docs/options.schema.json and the framings are those 
   assert.match(docs("PROTOCOLS.md"), /^\| `lines` /m);
   assert.equal(docs("PROTOCOLS.md"), protocolsPage(docs("PROTOCOLS.md")), advice);
 });
+
+type Taker = readonly [name: string, take: (options: never) => unknown, known: string];
+
+/** What takes options, and all that it has. */
+const TAKERS: readonly Taker[] = [
+  ["QueueOptions", (options) => OutboundQueue.open("q.db", options), allOf("QueueOptions")],
+  [
+    "SenderOptions",
+    (options) => Sender.open("q.db", "tcp://127.0.0.1:1", options),
+    allOf("SenderOptions"),
+  ],
+  [
+    "queueOptions",
+    (queueOptions) => Sender.open("q.db", "tcp://127.0.0.1:1", { queueOptions }),
+    allOf("QueueOptions"),
+  ],
+  ["spoolQueue", (options) => spoolQueue("s.db", "n", options), allOf("QueueOptions")],
+  ["CloseOptions", (options) => ending().close(options), allOf("CloseOptions")],
+  ["SocketOptions", (options) => setSocketOptions(NO_CONN, options), allOf("SocketOptions")],
+  ["WatchOptions", (options) => watch(NO_CONN, options), allOf("WatchOptions")],
+  ["RelayOptions", (options) => new Relay(options), allOf("RelayOptions")],
+  ["RelayStopOptions", (options) => Relay.prototype.stop(options), "storeTimeoutMs"],
+  ["StatusServerOptions", (options) => serveStatus({}, options), allOf("StatusServerOptions")],
+  [
+    "ForwarderOptions",
+    (options) => Forwarder.open("q.db", options),
+    `${allOf("ForwarderOptions")} name password answerTimeoutMs`,
+  ],
+  [
+    "PostgresQueueOptions",
+    (options) => postgresQueue(options),
+    `${allOf("QueueOptions").replace(/durability|syncIn|driver/g, "")} url name password ` +
+    "durability weaker leaseTtlMs standBy answerTimeoutMs holder logger onStandBy",
+  ],
+  [
+    "PostgresInspectOptions",
+    (options) => postgresInspector(options),
+    "url name password answerTimeoutMs busyTimeoutMs clock",
+  ],
+  [
+    "InspectOptions",
+    (options) => QueueInspector.open("q.db", options),
+    "driver busyTimeoutMs clock",
+  ],
+  ["InspectQuery", boundsOf, "fromId toId beforeMs payloadBytes"],
+  ["EnqueueOptions", checkEnqueueOptions, "signal ttlMs"],
+  ["RequeueOptions", checkRequeueOptions, "ttlMs"],
+];
+
+for (const [name, take, known] of TAKERS) {
+  Deno.test(`an option that does not exist is refused: ${name}`, async () => {
+    const words = async (options: object) => {
+      const error = await Promise.resolve().then(() => take(options as never)).then(
+        () => assert.fail("it was taken"),
+        (error) => error,
+      );
+      assert.ok(error instanceof OptionError, String(error));
+      return error.message;
+    };
+    const names = known.split(" ").filter(Boolean);
+    const [, said = ""] = /^secretWord is none of (.*)$/.exec(await words({ secretWord: 1 })) ?? [];
+    assert.deepEqual(said.split(", ").toSorted(), names.toSorted());
+    const [first = ""] = names;
+    assert.equal(
+      await words({ [`${first}s`]: "s3cret" }),
+      `${first}s is no option (is ${first} meant?)`,
+    );
+  });
+}
+
+Deno.test("an option that is another object's is told where it belongs", () => {
+  const base = { queue: "q.db", remote: "tcp://127.0.0.1:1" };
+  const wrong = (options: object) => () => limitsOf({ ...base, ...options });
+  assert.throws(wrong({ maxBytes: 1 }), { message: "maxBytes belongs into queueOptions" });
+  assert.throws(wrong({ idleMs: 1, holdMs: 1, $schema: "x" }), { option: "idleMs" });
+  assert.doesNotThrow(wrong({ holdMs: 1, $schema: "docs/options.schema.json" }));
+  assert.throws(wrong({ noDelay: true }), { message: "noDelay belongs into socket" });
+});
+
+Deno.test("enqueue and requeue look at their options", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.file("q.db"));
+  const wrong = { ttl: 1 } as object;
+  const refused = { name: "OptionError", message: "ttl is no option (is ttlMs meant?)" };
+  await assert.rejects(queue.enqueue("a", wrong), refused);
+  await assert.rejects(queue.enqueueMany(["a"], wrong), refused);
+  await assert.rejects(queue.requeue({ firstId: 1, lastId: 1 }, wrong), refused);
+  assert.equal(queue.lastId, 0);
+});
+
+function ending(): Ending {
+  return new Ending({
+    running: Promise.resolve(),
+    stop: () => {},
+    held: new AsyncDisposableStack(),
+  });
+}
 
 /** Values in JSON that an option may or may not take: its bounds and what is around them. */
 function valuesFor(spec: OptionSpec): fc.Arbitrary<unknown> {

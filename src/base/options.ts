@@ -230,16 +230,45 @@ export function checkOptions<T extends OptionTable>(
  * that never happens, or a limit that nobody keeps to.
  *
  * @param name What errors call the object; empty: its fields have names of their own.
+ * @param known All that there are, also as tables.
+ * @param places Tables that are fields of it: what belongs into one of them.
  * @throws {OptionError} It is none, or has others.
  */
-export function checkFields(name: string, value: unknown, known: readonly string[]): void {
+export function checkFields(
+  name: string,
+  value: unknown,
+  known: readonly (string | OptionTable)[],
+  places: { readonly [field: string]: OptionTable } = {},
+): void {
   if (typeof value !== "object" || value === null) {
     throw new OptionError(name || "options", value, "must be an object");
   }
-  const unknown = Object.keys(value).find((field) => !known.includes(field));
-  if (unknown === undefined) return;
-  const path = name === "" ? unknown : `${name}.${unknown}`;
-  throw new OptionError(path, unknown, `is none of ${known.join(", ")}`);
+  const names = known.flatMap((one) => typeof one === "string" ? [one] : Object.keys(one));
+  for (const field of Object.keys(value)) {
+    if (names.includes(field)) continue;
+    const place = Object.keys(places).find((place) => Object.hasOwn(places[place] ?? {}, field));
+    const near = names.find((known) => isNear(known, field));
+    const rule = place !== undefined
+      ? `belongs into ${place}`
+      : near !== undefined
+      ? `is no option (is ${near} meant?)`
+      : `is none of ${names.join(", ")}`;
+    // Not its value: that may be a secret.
+    throw new OptionError(name === "" ? field : `${name}.${field}`, null, rule);
+  }
+}
+
+/** Whether one name may be meant by another: the same letters, or the unit left out, or one letter more, less or changed. */
+export function isNear(known: string, name: string): boolean {
+  const plain = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
+  const [a, b] = [plain(known), plain(name)];
+  if (a === b || (b.length > 2 && a.replace(/(ms|bytes)$/, "") === b)) return true;
+  let same = 0;
+  while (same < a.length && a[same] === b[same]) same++;
+  const rest = [a.slice(same), b.slice(same)] as const;
+  return b.length > 3 &&
+    (rest[0].slice(1) === rest[1] || rest[0] === rest[1].slice(1) ||
+      rest[0].slice(1) === rest[1].slice(1));
 }
 
 /** A token shorter than this can be guessed. */

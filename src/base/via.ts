@@ -56,7 +56,7 @@ const MAX_SOCKS_BYTES = 255;
  */
 export function proxyOf(via: string | ViaOptions): ProxyServer {
   const given = typeof via === "string" ? { url: via } : via;
-  checkFields("via", given, Object.keys(VIA_OPTIONS));
+  checkFields("via", given, [VIA_OPTIONS]);
   const { url = "", credentials: apart, handshakeTimeoutMs } = resolveOptions(
     VIA_OPTIONS,
     given,

@@ -188,6 +188,13 @@ const TCP_CONGESTION = 13;
 const TCP_USER_TIMEOUT = 18;
 const TCP_RTO_MAX_MS = 44;
 
+/** @throws {OptionError} There is an option that does not exist. */
+function checkNames(name: string, options: SocketOptions): void {
+  checkFields(name, options, [SOCKET_OPTIONS, "keepAlive"], { keepAlive: KEEP_ALIVE_OPTIONS });
+  const { keepAlive = {} } = options;
+  if (keepAlive !== false) checkFields("keepAlive", keepAlive, [KEEP_ALIVE_OPTIONS]);
+}
+
 /**
  * Checks options and fills in defaults. Makes no system call, so that a mistake
  * is found before anything is connected.
@@ -195,9 +202,8 @@ const TCP_RTO_MAX_MS = 44;
  * @throws {OptionError} A value is out of range or of the wrong type.
  */
 export function validateSocketOptions(options: SocketOptions = {}): ResolvedSocketOptions {
-  checkFields("socket", options, [...Object.keys(SOCKET_OPTIONS), "keepAlive"]);
+  checkNames("socket", options);
   const { keepAlive = {} } = options;
-  if (keepAlive !== false) checkFields("keepAlive", keepAlive, Object.keys(KEEP_ALIVE_OPTIONS));
   return {
     ...resolveOptions(SOCKET_OPTIONS, options),
     keepAlive: keepAlive && resolveOptions(KEEP_ALIVE_OPTIONS, keepAlive, "keepAlive."),
@@ -206,6 +212,7 @@ export function validateSocketOptions(options: SocketOptions = {}): ResolvedSock
 
 /** Checks what is given and fills nothing in; otherwise as {@linkcode validateSocketOptions}. */
 export function checkSocketOptions(options: SocketOptions): void {
+  checkNames("", options);
   checkOptions(SOCKET_OPTIONS, options);
   const { keepAlive } = options;
   if (keepAlive) checkOptions(KEEP_ALIVE_OPTIONS, keepAlive, "keepAlive.");

@@ -6,8 +6,6 @@
 
 import { systemClock } from "../base/clock.ts";
 import { seconds } from "../base/errors.ts";
-import { STATUS_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { Outage } from "../delivery/status.ts";
 import type {
@@ -22,7 +20,7 @@ import { FORWARDER_FIGURES, readForwarder } from "./forwarder_figures.ts";
 import type { HttpAnswer, HttpRequest } from "./listener.ts";
 import { Progress } from "./progress.ts";
 import { PROMETHEUS_CONTENT_TYPE, textOfFigures } from "./prometheus.ts";
-import { methodRefusal, refuse, respond, serve, text } from "./serve.ts";
+import { methodRefusal, refuse, respond, serve, statusOptionsOf, text } from "./serve.ts";
 import type { StatusServer, StatusServerOptions } from "./status_server.ts";
 
 /** Progress is looked for this often. */
@@ -83,7 +81,7 @@ export function serveForwarderStatus(
   options: Omit<StatusServerOptions, "showPayloads"> = {},
 ): StatusServer {
   const { clock = systemClock } = options;
-  const { undeliverableLimitMs } = resolveOptions(STATUS_OPTIONS, options);
+  const { undeliverableLimitMs } = statusOptionsOf(options);
   return serve(options, (access) => {
     const view = new ForwarderView(forwarder, clock, undeliverableLimitMs);
     return {

@@ -19,8 +19,6 @@
 
 import { systemClock } from "../base/clock.ts";
 import { OptionError } from "../base/errors.ts";
-import { STATUS_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
 import type { Clock, StoredPacket } from "../base/ports.ts";
 import { within } from "../base/waits.ts";
 import type { Condition } from "../sender/condition.ts";
@@ -32,7 +30,15 @@ import { type Health, Monitor, type OldestPacket, type StatusReport } from "./mo
 import page from "./page.json" with { type: "json" };
 import { type LabelledReading, PROMETHEUS_CONTENT_TYPE, prometheusText } from "./prometheus.ts";
 import { type RouteSummary, summaryOf, withoutSender } from "./routes.ts";
-import { methodRefusal, refuse, respond, serve, type Service, text } from "./serve.ts";
+import {
+  methodRefusal,
+  refuse,
+  respond,
+  serve,
+  type Service,
+  statusOptionsOf,
+  text,
+} from "./serve.ts";
 import type {
   RoutesStatusServer,
   ShownSender,
@@ -127,7 +133,7 @@ export function serveStatus(
   options: StatusServerOptions = {},
 ): StatusServer | RoutesStatusServer {
   const { showPayloads = false, clock = systemClock } = options;
-  const { undeliverableLimitMs } = resolveOptions(STATUS_OPTIONS, options);
+  const { undeliverableLimitMs } = statusOptionsOf(options);
   const viewOf = (sender: Sender, route?: string) =>
     new SenderView(sender, { clock, undeliverableLimitMs, showPayloads, route });
   if (senders instanceof Sender) {

@@ -6,6 +6,8 @@
 
 import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";
+import { STATUS_OPTIONS } from "../base/option_table.ts";
+import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import { formatHostPort } from "../base/remote.ts";
 import { listenAt } from "../kernel/listen.ts";
 import { Access, type Refusal, SECURITY_HEADERS } from "./access.ts";
@@ -14,6 +16,19 @@ import type { StatusServer, StatusServerOptions } from "./status_server.ts";
 
 /** How long answers that are under way may take once the server is closed. */
 const CLOSE_GRACE_MS = 1000;
+
+/** Those that no table has. */
+const OTHERS: readonly (keyof StatusServerOptions)[] = [
+  ...["hostname", "port", "token", "showPayloads", "logger", "clock"] as const,
+];
+
+/** @throws {OptionError} A value is out of range, or there is no such option. */
+export function statusOptionsOf(
+  options: StatusServerOptions,
+): ResolvedOptions<typeof STATUS_OPTIONS> {
+  checkFields("", options, [STATUS_OPTIONS, ...OTHERS]);
+  return resolveOptions(STATUS_OPTIONS, options);
+}
 
 export interface Service {
   /** Whoever a request comes from. */

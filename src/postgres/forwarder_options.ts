@@ -1,8 +1,8 @@
 import { OptionError } from "../base/errors.ts";
 import { FORWARDER_OPTIONS } from "../base/option_table.ts";
-import { type ResolvedOptions, resolveOptions } from "../base/options.ts";
+import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import type { Clock, Logger, Random } from "../base/ports.ts";
-import type { QueueOptions } from "../queue/options.ts";
+import { checkQueueOptions, type QueueOptions } from "../queue/options.ts";
 import type { PostgresDurability } from "./address.ts";
 import { type PostgresQueueOptions, type PostgresSettings, settingsOf } from "./options.ts";
 
@@ -71,8 +71,16 @@ export interface ForwarderSettings
     ResolvedOptions<typeof FORWARDER_OPTIONS>,
     Pick<PostgresSettings, "address" | "durability" | "answerTimeoutMs"> {}
 
-/** @throws {OptionError} A value is out of range. */
+/** Those that no table has. */
+const OTHERS: readonly (keyof ForwarderOptions)[] = [
+  ...["url", "name", "password", "durability", "answerTimeoutMs", "queueOptions"] as const,
+  ...["logger", "clock", "random"] as const,
+];
+
+/** @throws {OptionError} A value is out of range, or there is no such option. */
 export function forwarderSettingsOf(options: ForwarderOptions): ForwarderSettings {
+  checkFields("", options, [FORWARDER_OPTIONS, ...OTHERS]);
+  if (options.queueOptions !== undefined) checkQueueOptions(options.queueOptions);
   const { url, name, password, durability, answerTimeoutMs } = options;
   const { address, ...settings } = settingsOf({
     url,

@@ -14,6 +14,7 @@
 
 import { systemClock } from "../base/clock.ts";
 import { QueueFileError } from "../base/errors.ts";
+import { checkFields } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type {
   InspectedDeadLetter,
@@ -55,6 +56,10 @@ export type PostgresInspectOptions = Pick<
   "url" | "name" | "password" | "answerTimeoutMs" | "busyTimeoutMs" | "clock"
 >;
 
+const OPTIONS: readonly (keyof PostgresInspectOptions)[] = [
+  ...["url", "name", "password", "answerTimeoutMs", "busyTimeoutMs", "clock"] as const,
+];
+
 const LOSS_TIMEOUT_MS = 10_000;
 /** All of a queue is looked at in one question. */
 const CHECK_TIMEOUT_MS = 3_600_000;
@@ -89,6 +94,7 @@ const KINDS: ReadonlySet<unknown> = new Set<QueueProblem["kind"]>([
  * ```
  */
 export async function postgresInspector(options: PostgresInspectOptions): Promise<Inspector> {
+  checkFields("", options, OPTIONS);
   const { address, answerTimeoutMs } = settingsOf(options);
   const { clock = systemClock, busyTimeoutMs = LOSS_TIMEOUT_MS } = options;
   const path = formatAddress(address);

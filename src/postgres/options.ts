@@ -1,4 +1,6 @@
 import { OptionError } from "../base/errors.ts";
+import { QUEUE_OPTIONS } from "../base/option_table.ts";
+import { checkFields } from "../base/options.ts";
 import type { Logger } from "../base/ports.ts";
 import type { QueueOptions } from "../queue/options.ts";
 import {
@@ -102,6 +104,22 @@ export interface PostgresQueueOptions
    * also to those about a database that cannot be asked.
    */
   readonly onStandBy?: (words: string) => void;
+}
+
+/** Those that a file's queue has as well. */
+const { durability: _, syncIn: __, ...SHARED } = QUEUE_OPTIONS;
+const OTHERS: readonly (keyof PostgresQueueOptions)[] = [
+  ...["url", "name", "password", "durability", "weaker", "leaseTtlMs", "standBy"] as const,
+  ...["answerTimeoutMs", "holder", "logger", "onStandBy", "clock"] as const,
+];
+
+/**
+ * Checks that there are no others than those of a queue on PostgreSQL.
+ *
+ * @throws {OptionError} There are, or they are no object.
+ */
+export function checkPostgresOptions(options: PostgresQueueOptions): void {
+  checkFields("", options, [SHARED, ...OTHERS]);
 }
 
 /** The options that a file's queue does not have, all given. */

@@ -28,7 +28,12 @@ import { formatAddress } from "./address.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
 import { queueErrorOf } from "./errors.ts";
 import { healthOf } from "./health.ts";
-import { MAX_PACKET_BYTES, type PostgresQueueOptions, settingsOf } from "./options.ts";
+import {
+  checkPostgresOptions,
+  MAX_PACKET_BYTES,
+  type PostgresQueueOptions,
+  settingsOf,
+} from "./options.ts";
 import { Primary } from "./primary.ts";
 import { PostgresPlace } from "./postgres_place.ts";
 import { checkVersion } from "./setup.ts";
@@ -62,6 +67,7 @@ export { setUp, type SetupResult } from "./setup.ts";
  * @throws {Deno.errors.NotCapable} `--allow-net` is missing.
  */
 export async function postgresQueue(options: PostgresQueueOptions): Promise<OutboundQueue> {
+  checkPostgresOptions(options);
   const settings = settingsOf(options);
   const { address, durability, weaker, answerTimeoutMs } = settings;
   const { clock = systemClock } = options;

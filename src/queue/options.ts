@@ -134,6 +134,9 @@ export interface QueueOptions {
   readonly clock?: Clock;
 }
 
+const ENQUEUE_OPTIONS: readonly (keyof EnqueueOptions)[] = ["signal", "ttlMs"];
+const REQUEUE_OPTIONS: readonly (keyof RequeueOptions)[] = ["ttlMs"];
+
 /**
  * Fills in the defaults and checks what was given.
  *
@@ -151,7 +154,25 @@ export function resolveQueueOptions(options: QueueOptions): Required<QueueOption
  * @throws {OptionError} There are, or they are no object.
  */
 export function checkQueueOptions(options: QueueOptions): void {
-  checkFields("", options, [...Object.keys(QUEUE_OPTIONS), "driver", "clock"]);
+  checkFields("", options, [QUEUE_OPTIONS, "driver", "clock"]);
+}
+
+/**
+ * Checks that there are no others than an enqueue's.
+ *
+ * @throws {OptionError} There are, or they are no object.
+ */
+export function checkEnqueueOptions(options: EnqueueOptions | undefined): void {
+  if (options !== undefined) checkFields("", options, ENQUEUE_OPTIONS);
+}
+
+/**
+ * Checks that there are no others than a requeue's.
+ *
+ * @throws {OptionError} There are, or they are no object.
+ */
+export function checkRequeueOptions(options: RequeueOptions): void {
+  checkFields("", options, REQUEUE_OPTIONS);
 }
 
 /**

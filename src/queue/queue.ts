@@ -47,8 +47,10 @@ import { PendingEnqueue } from "./commit/pending_enqueues.ts";
 import { FilePlace } from "./file_place.ts";
 import { committerEvents, QueueListeners, Storing } from "./listeners.ts";
 import {
+  checkEnqueueOptions,
   checkIdRange,
   checkQueueOptions,
+  checkRequeueOptions,
   checkTtlMs,
   type DeadPackets,
   type EnqueueOptions,
@@ -270,6 +272,7 @@ export class OutboundQueue implements AsyncDisposable {
   enqueue(packet: Uint8Array | string, options?: EnqueueOptions): Promise<number> {
     try {
       this.#checkOpen(options?.signal);
+      checkEnqueueOptions(options);
       const payload = bytesOf(packet);
       const bytes = this.#checkSize(payload);
       this.#checkRoom(1, bytes);
@@ -309,6 +312,7 @@ export class OutboundQueue implements AsyncDisposable {
     const count = packets.length;
     if (count === 0) throw new RangeError("enqueueMany needs at least one packet");
     this.#checkOpen(options?.signal);
+    checkEnqueueOptions(options);
     const payloads = packets.every(isBytes) ? packets : packets.map(bytesOf);
     const sizes = Uint32Array.from(payloads, (payload) => this.#checkSize(payload));
     let bytes = 0;
@@ -438,6 +442,7 @@ export class OutboundQueue implements AsyncDisposable {
    */
   async requeue(range: IdRange, options: RequeueOptions = {}): Promise<RequeuedPackets> {
     checkIdRange(range);
+    checkRequeueOptions(options);
     const expiresAtMs = this.#expiryOf(options.ttlMs ?? Infinity);
     let packets = 0, bytes = 0;
     let ids: IdRange | undefined;

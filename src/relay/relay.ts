@@ -21,7 +21,7 @@ import { systemClock } from "../base/clock.ts";
 import { messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { within } from "../base/waits.ts";
 import { FramingError } from "../framing/errors.ts";
@@ -45,6 +45,13 @@ import type {
   RelayStopOptions,
   Replies,
 } from "./options.ts";
+
+/** Those that no table has. */
+const OTHERS: readonly (keyof RelayOptions)[] = [
+  ...["sender", "listeners", "input", "output", "maxPacketBytes", "maxUnfinishedBytes"] as const,
+  ...["oversize", "logger", "clock"] as const,
+];
+const STOP_OPTIONS: readonly (keyof RelayStopOptions)[] = ["storeTimeoutMs"];
 
 /** An accept that has failed is tried again after this. */
 const ACCEPT_RETRY_MS = 250;
@@ -132,6 +139,7 @@ export class Relay implements AsyncDisposable {
    * @throws {TypeError} Replies are wanted, and somebody else reads the sender's `received`.
    */
   constructor(options: RelayOptions) {
+    checkFields("", options, [RELAY_OPTIONS, ...OTHERS]);
     const { clock = systemClock, maxPacketBytes = QUEUE_OPTIONS.maxPacketBytes.default } = options;
     const { maxClients, idleTimeoutMs, replies, replyTimeoutMs } = resolveOptions(
       RELAY_OPTIONS,
@@ -188,6 +196,7 @@ export class Relay implements AsyncDisposable {
    * @param options How long it may take.
    */
   stop(options: RelayStopOptions = {}): Promise<void> {
+    checkFields("", options, STOP_OPTIONS);
     const { storeTimeoutMs = 5000 } = options;
     if (!(storeTimeoutMs >= 0)) {
       throw new RangeError(`storeTimeoutMs must be 0 or more, got ${storeTimeoutMs}`);

@@ -6,7 +6,7 @@
  */
 
 import { CLOSE_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 
 /** What an {@linkcode Ending} is the end of. */
 export interface EndingParts {
@@ -94,6 +94,7 @@ export class Ending {
    * @throws {OptionError} The deadline is out of range.
    */
   async close(options: { readonly deliverTimeoutMs?: number }): Promise<void> {
+    checkFields("", options, [CLOSE_OPTIONS]);
     const { deliverTimeoutMs } = resolveOptions(CLOSE_OPTIONS, options);
     try {
       await this.#end(deliverTimeoutMs);

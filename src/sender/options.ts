@@ -5,14 +5,19 @@
  */
 
 import { OptionError } from "../base/errors.ts";
-import { DELIVERY_OPTIONS, PACE_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import {
+  DELIVERY_OPTIONS,
+  PACE_OPTIONS,
+  QUEUE_OPTIONS,
+  SOCKET_OPTIONS,
+} from "../base/option_table.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import { parseRemote, type Remote, withStandbys } from "../base/remote.ts";
 import type { ViaOptions } from "../base/via.ts";
 import type { SupervisorLimits } from "../delivery/supervisor.ts";
 import { type SocketOptions, validateSocketOptions } from "../kernel/socket_options.ts";
-import type { QueueOptions } from "../queue/options.ts";
+import { checkQueueOptions, type QueueOptions } from "../queue/options.ts";
 import { OutboundQueue, sendingSideOf } from "../queue/queue.ts";
 import type { Needs } from "../permissions/permissions.ts";
 import { type AnswerConfirmation, type AnswerPlan, answerPlanOf } from "../session/answers.ts";
@@ -291,8 +296,21 @@ export interface SenderOptions {
  */
 export type RemoteOption = string | Remote | readonly (string | Remote)[];
 
-/** @throws {OptionError} A value is out of range. */
+/** Those that no table has. */
+const OTHERS: readonly (keyof SenderOptions)[] = [
+  ...["queue", "queueOptions", "remote", "via", "socket", "tls", "libc", "libssl"] as const,
+  ...["session", "transform", "confirm", "closesQueue", "signal"] as const,
+  ...["logger", "clock", "random", "dialer"] as const,
+];
+
+/** @throws {OptionError} A value is out of range, or there is no such option. */
 export function limitsOf(options: SenderOptions): SupervisorLimits {
+  // Options in JSON may name what they are checked against.
+  const { $schema: _, ...given } = options as SenderOptions & { $schema?: string };
+  checkFields("", given, [DELIVERY_OPTIONS, PACE_OPTIONS, ...OTHERS], {
+    queueOptions: QUEUE_OPTIONS,
+    socket: SOCKET_OPTIONS,
+  });
   if (typeof options.queue !== "string" && options.queueOptions !== undefined) {
     throw new OptionError(
       "queueOptions",
@@ -301,6 +319,7 @@ export function limitsOf(options: SenderOptions): SupervisorLimits {
         "opened with: give them there, or give the path",
     );
   }
+  if (options.queueOptions !== undefined) checkQueueOptions(options.queueOptions);
   const delivery = resolveOptions(DELIVERY_OPTIONS, options);
   const { backlogPacketsPerSecond, backlogBytesPerSecond, ...pace } = resolveOptions(
     PACE_OPTIONS,

@@ -169,7 +169,7 @@ export function answerPlanOf(confirm: AnswerConfirmation): AnswerPlan {
   }
   checkFields("confirm", confirm, [
     ...["framing", "accepted", "refused", "judge", "keyOf"],
-    ...Object.keys(ANSWER_OPTIONS),
+    ANSWER_OPTIONS,
   ]);
   const { framing } = confirm;
   const limits = resolveOptions(ANSWER_OPTIONS, confirm, "confirm.");

@@ -145,12 +145,7 @@ export interface SessionPlan extends ResolvedOptions<typeof SESSION_OPTIONS> {
 
 /** A checked {@linkcode Session}. */
 export function planOf(session: Session): SessionPlan {
-  checkFields("session", session, [
-    "open",
-    "heartbeat",
-    "close",
-    ...Object.keys(SESSION_OPTIONS),
-  ]);
+  checkFields("session", session, ["open", "heartbeat", "close", SESSION_OPTIONS]);
   const { open, heartbeat, close } = session;
   const limits = resolveOptions(SESSION_OPTIONS, session, "session.");
   return {
@@ -196,7 +191,7 @@ function stepsOf(steps: unknown): ReadyStep[] {
 
 function heartbeatOf(heartbeat: Heartbeat): ReadyHeartbeat {
   const name = "session.heartbeat";
-  checkFields(name, heartbeat, ["send", "expect", ...Object.keys(HEARTBEAT_OPTIONS)]);
+  checkFields(name, heartbeat, ["send", "expect", HEARTBEAT_OPTIONS]);
   const { send, expect } = heartbeat;
   const pattern = patternOf(`${name}.expect`, expect);
   return {

@@ -51,7 +51,7 @@
 
 import { systemClock } from "../base/clock.ts";
 import { WATCH_OPTIONS } from "../base/option_table.ts";
-import { resolveOptions } from "../base/options.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 import { errnoName, SO_ERROR, SOL_SOCKET } from "../kernel/constants.ts";
 import { getSocketInt } from "../kernel/libc.ts";
 import {
@@ -184,6 +184,7 @@ export function socketError(conn: TcpConnection): string | undefined {
  * ```
  */
 export function watch(conn: TcpConnection, options: WatchOptions = {}): Watch {
+  checkFields("", options, [WATCH_OPTIONS]);
   const { reset, ...limits } = resolveOptions(WATCH_OPTIONS, options);
   return new SocketWatch({ socket: locate(conn), clock: systemClock, limits, reset });
 }

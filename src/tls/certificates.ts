@@ -44,7 +44,7 @@ function refuse(option: string, rule: string): never {
  * @throws {OptionError} An option cannot be used; no key stands in the message.
  */
 export function checkTlsOptions(options: TlsOptions): CheckedTlsOptions {
-  checkFields("tls", options, Object.keys(TLS_OPTIONS));
+  checkFields("tls", options, [TLS_OPTIONS]);
   const given = resolveOptions(TLS_OPTIONS, options, "tls.");
   const { minVersion, maxVersion } = given;
   if (minVersion === "TLSv1.3" && maxVersion === "TLSv1.2") {

@@ -24,6 +24,7 @@ import {
   type FramingOptions,
   splitterFor,
 } from "../arguments/options.ts";
+import { givenOf } from "../arguments/given.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { wayOf } from "../arguments/proxy.ts";
 import { parseListen, parseMode, parseRemoteArgument } from "../arguments/values.ts";
@@ -155,8 +156,12 @@ export function planRelay(options: RelayCommandOptions, io: Stdio): Planned {
       return { [Symbol.dispose]: () => closeAll(listeners) };
     },
     openIntake: (sender, log) => {
+      const { input, output, oversize, maxPacketBytes } = options;
       const relay = new Relay({
-        ...options,
+        ...givenOf(RELAY_OPTIONS, options),
+        ...{ input, maxPacketBytes },
+        ...(output === undefined ? {} : { output }),
+        ...(oversize === undefined ? {} : { oversize }),
         sender,
         listeners: listeners.map(({ listener }) => listener),
         // Its words name the library's options.

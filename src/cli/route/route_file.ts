@@ -6,6 +6,7 @@
 
 import { normalize } from "node:path/posix";
 import { InvalidArgumentError } from "commander";
+import { isNear } from "../../base/options.ts";
 import { formatHostPort } from "../../base/remote.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import { identityAt, mayLookAt } from "../../queue/sqlite/file_identity.ts";
@@ -374,19 +375,6 @@ function inDirectory(path: string): string | undefined {
 
 function isOfProcess(path: string): boolean {
   return Object.keys(PROCESS).some((name) => path.startsWith(`${name}.`));
-}
-
-/** The same letters, or the unit left out, or one letter more, less or changed. */
-function isNear(known: string, name: string): boolean {
-  const plain = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
-  const [a, b] = [plain(known), plain(name)];
-  if (a === b || (b.length > 2 && a.replace(/(ms|bytes)$/, "") === b)) return true;
-  let same = 0;
-  while (same < a.length && a[same] === b[same]) same++;
-  const rest = [a.slice(same), b.slice(same)] as const;
-  return b.length > 3 &&
-    (rest[0].slice(1) === rest[1] || rest[0] === rest[1].slice(1) ||
-      rest[0].slice(1) === rest[1].slice(1));
 }
 
 /** Where else a name is known. */

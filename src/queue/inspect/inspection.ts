@@ -5,6 +5,7 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import { checkFields } from "../../base/options.ts";
 import type { Clock } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
@@ -39,10 +40,16 @@ export interface InspectOptions {
   readonly clock?: Clock;
 }
 
-/** Fills in the defaults. */
-export function resolveInspectOptions(
-  { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 }: InspectOptions,
-): Required<InspectOptions> {
+const OPTIONS: readonly (keyof InspectOptions)[] = ["driver", "busyTimeoutMs", "clock"];
+
+/**
+ * Fills in the defaults.
+ *
+ * @throws {OptionError} There is an option that does not exist.
+ */
+export function resolveInspectOptions(options: InspectOptions): Required<InspectOptions> {
+  checkFields("", options, OPTIONS);
+  const { driver = nodeSqlite, clock = systemClock, busyTimeoutMs = 10_000 } = options;
   return { driver, clock, busyTimeoutMs };
 }
 

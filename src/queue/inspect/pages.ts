@@ -1,5 +1,6 @@
 /** From pages of rows to packets and dead letters, for a file and for a database. */
 
+import { checkFields } from "../../base/options.ts";
 import { placesOf } from "../../base/packet_batch.ts";
 import type { PacketCount } from "../store/types.ts";
 import type {
@@ -151,9 +152,17 @@ export async function firstOf<T>(items: AsyncIterable<T>): Promise<T | undefined
   return undefined;
 }
 
-/** A range with nothing left open. */
+const FIELDS: readonly (keyof InspectQuery)[] = ["fromId", "toId", "beforeMs", "payloadBytes"];
+
+/**
+ * A range with nothing left open.
+ *
+ * @throws {OptionError} It has a field that does not exist.
+ */
 export function boundsOf(
-  { fromId = 1, toId = Number.MAX_SAFE_INTEGER, beforeMs = Infinity }: InspectRange,
+  range: InspectRange,
 ): { readonly after: number; readonly toId: number; readonly beforeMs: number } {
+  checkFields("", range, FIELDS);
+  const { fromId = 1, toId = Number.MAX_SAFE_INTEGER, beforeMs = Infinity } = range;
   return { after: Math.max(0, fromId - 1), toId, beforeMs };
 }
