@@ -28,6 +28,7 @@ export class Ending {
   /** How often the user was told each error. */
   readonly #told = new WeakMap<Error, number>();
   #ousted: Error | undefined;
+  #isOver = false;
   #failure: { readonly error: unknown } | undefined;
   #closed: Promise<void> | undefined;
 
@@ -36,7 +37,7 @@ export class Ending {
     this.ended = running.then(() => {
       if (this.#ousted !== undefined) throw this.#ousted;
     });
-    this.ended.catch((error) => this.#failure = { error });
+    this.ended.then(() => this.#isOver = true, (error) => this.#failure = { error });
     this.finished = this.ended.finally(() => held.disposeAsync());
     this.finished.catch(() => {});
   }
@@ -49,6 +50,11 @@ export class Ending {
   /** It may not go on; whoever says so stops it. */
   oust(error: Error): void {
     this.#ousted = error;
+  }
+
+  /** Whether it has ended without an error. */
+  get isOver(): boolean {
+    return this.#isOver;
   }
 
   /** The error that has ended it; undefined: none has. */

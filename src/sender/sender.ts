@@ -292,7 +292,7 @@ export class Sender implements AsyncDisposable {
    * @throws {ClosedError} The sender is closed; where an error has ended it, that error.
    */
   enqueue(packet: Uint8Array | string, options?: EnqueueOptions): Promise<number> {
-    return this.#ending.rejection ?? this.queue.enqueue(packet, options);
+    return this.#rejection ?? this.queue.enqueue(packet, options);
   }
 
   /**
@@ -304,7 +304,7 @@ export class Sender implements AsyncDisposable {
     packets: readonly (Uint8Array | string)[],
     options?: EnqueueOptions,
   ): Promise<IdRange> {
-    return this.#ending.rejection ?? this.queue.enqueueMany(packets, options);
+    return this.#rejection ?? this.queue.enqueueMany(packets, options);
   }
 
   /**
@@ -444,6 +444,12 @@ export class Sender implements AsyncDisposable {
   /** The same with the default; but throws no error that the user was told before. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#ending.dispose();
+  }
+
+  /** Also where the queue stays open: nobody would deliver it. */
+  get #rejection(): Promise<never> | undefined {
+    const closed = () => Promise.reject(new ClosedError("The sender is closed."));
+    return this.#ending.rejection ?? (this.#ending.isOver ? closed() : undefined);
   }
 
   #stop(deliverTimeoutMs: number): void {

@@ -354,6 +354,22 @@ Deno.test("close is idempotent, disposal after it and during it does nothing mor
   await assert.rejects(sender.enqueue(packet(11)), ClosedError);
 });
 
+Deno.test("a closed sender takes no packets for a queue that stays open", async () => {
+  await using bench = new SenderBench(NO_HOLD);
+  await using queue = await OutboundQueue.open(bench.dir.queue);
+  const sender = await bench.open({ queue });
+  await sender.close();
+  const closed = { name: "ClosedError", message: "The sender is closed." };
+  await assert.rejects(sender.enqueue(packet(1)), closed);
+  await assert.rejects(sender.enqueueMany(packets(2)), closed);
+  const writer = sender.writable.getWriter();
+  writer.closed.catch(() => {});
+  await writer.write(packet(1)).catch(() => {});
+  await assert.rejects(writer.close());
+  assert.equal(queue.lastId, 0);
+  assert.equal(await queue.enqueue(packet(1)), 1);
+});
+
 Deno.test("closing shortens a close that is under way", async () => {
   await using bench = new SenderBench(NO_HOLD);
   bench.server.stop();
