@@ -243,9 +243,11 @@ export function checkFields(
   if (typeof value !== "object" || value === null) {
     throw new OptionError(name || "options", value, "must be an object");
   }
-  const names = known.flatMap((one) => typeof one === "string" ? [one] : Object.keys(one));
   for (const field of Object.keys(value)) {
-    if (names.includes(field)) continue;
+    if (known.some((one) => typeof one === "string" ? one === field : Object.hasOwn(one, field))) {
+      continue;
+    }
+    const names = known.flatMap((one) => typeof one === "string" ? [one] : Object.keys(one));
     const place = Object.keys(places).find((place) => Object.hasOwn(places[place] ?? {}, field));
     const near = names.find((known) => isNear(known, field));
     const rule = place !== undefined
@@ -258,7 +260,10 @@ export function checkFields(
   }
 }
 
-/** Whether one name may be meant by another: the same letters, or the unit left out, or one letter more, less or changed. */
+/**
+ * Whether one name may be meant by another: the same letters, or the unit left out, or one letter
+ * more, less or changed.
+ */
 export function isNear(known: string, name: string): boolean {
   const plain = (text: string) => text.toLowerCase().replaceAll(/[^a-z0-9]/g, "");
   const [a, b] = [plain(known), plain(name)];
