@@ -228,17 +228,30 @@ Deno.test("a repair takes along the damaged dead letters that there were, and ha
   assert.deepEqual([lostPackets, lostDeadPackets, notes], [0, 0, []]);
 });
 
-Deno.test("a repair saves no packet next to an end that cannot be right", async () => {
+Deno.test("a repair makes dead letters of packets whose ends cannot be right, and loses no byte", async () => {
   using dir = new TempDir();
   {
     await using queue = await OutboundQueue.open(dir.queue);
     await queue.enqueueMany(["one\n", "two\n", "three\n", "four\n"]);
+    await queue.enqueue("five\n");
   }
   // The first end is that of the third packet: what lies before it is three packets, not one.
-  tamper(dir.queue, "UPDATE packets SET ends = x'0e000000080000000e00000013000000'");
-  const { packets, lostPackets, lostIds } = repairQueue(dir.queue, dir.file("new"));
-  assert.deepEqual([packets, lostPackets], [2, 2]);
-  assert.deepEqual(lostIds, [{ firstId: 1, lastId: 2 }]);
+  tamper(
+    dir.queue,
+    "UPDATE packets SET ends = x'0e000000080000000e00000013000000' WHERE last_id = 4",
+  );
+  const { packets, lostPackets, lostIds, notes } = repairQueue(dir.queue, dir.file("new"));
+  assert.deepEqual([packets, lostPackets, lostIds], [1, 0, []]);
+  assert.match(notes[0] ?? "", /are dead letters now \(sendq list --dead\): 4$/);
+  await using queue = await OutboundQueue.open(dir.file("new"));
+  assert.deepEqual(await sendable(queue), [5]);
+  const letters = await queue.deadLetters(0, Infinity);
+  assert.deepEqual(letters.map(({ id, payload }) => [id, new TextDecoder().decode(payload)]), [
+    [1, ""],
+    [2, "one\ntwo\n"],
+    [3, "three\n"],
+    [4, "four\n"],
+  ]);
 });
 
 Deno.test("rows whose contents were exchanged are set aside", async () => {

@@ -14,11 +14,13 @@
  */
 
 import { systemClock } from "../../base/clock.ts";
+import type { StoredPacket } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import type { IdWindow } from "../store/id_window.ts";
 import { checkKind, checkVersion, type FileKind } from "../store/schema.ts";
+import { packetsApart } from "../store/row.ts";
 import { type Counts, NO_COUNTS } from "../store/state_table.ts";
 import { type IdRange, mergeRanges } from "../store/types.ts";
 import { NewFile } from "./new_file.ts";
@@ -30,7 +32,6 @@ import {
   isLetter,
   lastRowCounts,
   type RowCounts,
-  type SavedBatch,
   savedLetterOf,
   type SavedPackets,
   savedPacketsOf,
@@ -241,15 +242,17 @@ class Repair {
     return true;
   }
 
-  #savePackets({ ids, batches, lost }: SavedPackets): void {
+  #savePackets({ ids, batches, enqueuedAtMs, lost, damaged }: SavedPackets): void {
     this.#highestId = Math.max(this.#highestId, ids.lastId);
     this.#lost.push(...lost);
     const removedThrough = this.#counts?.removedThrough ?? 0;
+    this.#setAside(damaged, enqueuedAtMs, removedThrough);
     for (const batch of batches) {
       const lastId = batch.firstId + batch.ends.length - 1;
       if (lastId <= removedThrough) continue;
       if (!isIntact(batch)) {
-        this.#setAside(batch, removedThrough);
+        const { firstId, ends, bytes } = batch;
+        this.#setAside(packetsApart(firstId, ends, bytes), enqueuedAtMs, removedThrough);
         continue;
       }
       this.#lowestId = Math.min(this.#lowestId, batch.firstId);
@@ -262,17 +265,16 @@ class Repair {
   }
 
   /** Packets whose bytes are not those that were stored become dead letters, as with a sender. */
-  #setAside({ firstId, ends, bytes, enqueuedAtMs }: SavedBatch, removedThrough: number): void {
+  #setAside(packets: readonly StoredPacket[], enqueuedAtMs: number, removedThrough: number): void {
     const diedAtMs = systemClock.wallMs();
     const sentThrough = this.#counts?.sentThrough ?? Infinity;
-    ends.forEach((end, i) => {
-      const id = firstId + i;
-      if (id <= removedThrough) return;
+    for (const { id, payload } of packets) {
+      // A row that nothing leads to may be an older one of these.
+      if (id <= removedThrough || this.#file.hasLetter(id)) continue;
       const sent = id <= sentThrough ? 1 : 0;
-      const payload = bytes.subarray(ends[i - 1] ?? 0, end);
       this.#file.addLetter([id, enqueuedAtMs, diedAtMs, "damaged", sent, 0, null, payload]);
       this.#setAsidePackets++;
-    });
+    }
   }
 
   #saveLetter(row: Row): boolean {

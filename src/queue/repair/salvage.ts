@@ -1,6 +1,7 @@
 /** What the rows of a damaged queue mean. */
 
-import { crcOf, letterCrcOf, sureEnds } from "../store/row.ts";
+import type { StoredPacket } from "../../base/ports.ts";
+import { crcOf, letterCrcOf, packetsApart, sureEnds } from "../store/row.ts";
 import { type Counts, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
 import { type DeathReason, type IdRange, isDeathReason } from "../store/types.ts";
 import type { FoundRows } from "./queue_rows.ts";
@@ -23,8 +24,11 @@ export interface SavedPackets {
   readonly ids: IdRange;
   /** What is whole; one batch when all of it is. */
   readonly batches: readonly SavedBatch[];
+  readonly enqueuedAtMs: number;
   /** Ids of packets that are not. */
   readonly lost: readonly IdRange[];
+  /** All of its packets, where their ends cannot be right: which of them are whole nobody knows. */
+  readonly damaged: readonly StoredPacket[];
 }
 
 /** Whether a batch is what was stored, as far as it has a checksum. */
@@ -125,10 +129,17 @@ export function savedPacketsOf({ key, cells }: Row): SavedPackets | undefined {
   const endAt = (i: number) => endOf(ends ?? null, payload, i);
   const batches: SavedBatch[] = [];
   const lost: IdRange[] = [];
+  const told = Uint32Array.from({ length: count }, (_, i) => endAt(i) ?? 0);
   // Without a page that is known to be damaged the ends themselves are all there is to go by.
   const sure = ends === null || ends === undefined || ends.damaged.length > 0
     ? undefined
-    : sureEnds(Uint32Array.from({ length: count }, (_, i) => endAt(i) ?? 0), payload.length);
+    : sureEnds(told, payload.length);
+  const ids = { firstId, lastId: key };
+  const isWrong = sure?.includes(false) === true || told.at(-1) !== payload.length;
+  if (sure !== undefined && payload.damaged.length === 0 && isWrong) {
+    const damaged = packetsApart(firstId, told, payload.bytes);
+    return { ids, batches, enqueuedAtMs, lost, damaged };
+  }
   let from = 0;
   const flush = (to: number) => {
     const start = from === 0 ? 0 : endAt(from - 1);
@@ -155,7 +166,7 @@ export function savedPacketsOf({ key, cells }: Row): SavedPackets | undefined {
     addId(lost, firstId + i);
   }
   flush(count);
-  return { ids: { firstId, lastId: key }, batches, lost };
+  return { ids, batches, enqueuedAtMs, lost, damaged: [] };
 }
 
 /** Where a packet ends; `undefined` where that is not known any more. */

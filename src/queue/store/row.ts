@@ -160,8 +160,7 @@ export interface Surroundings {
 
 /**
  * The packets that a damaged row had, without those that were removed: each with its bytes, as
- * far as it can be told where it ends. Of those that cannot be told apart the last has the
- * bytes of all, and the others none.
+ * far as it can be told where it ends; see {@linkcode packetsApart}.
  *
  * @param row Begins with `last_id, ends, payload`.
  * @param found The payload, whatever it is, as bytes.
@@ -181,14 +180,25 @@ export function packetsOfDamaged(
     lastId - ends.length >= idBefore &&
     packets === Math.min(ends.length, lastId - removedThrough);
   const told = endsFit ? ends : new Uint32Array(packets);
-  const sure = sureEnds(told, found.length);
+  return packetsApart(lastId + 1 - told.length, told, found).slice(told.length - packets);
+}
+
+/**
+ * Packets by ends that need not be right: of those that cannot be told apart the last has the
+ * bytes of all, and the others none.
+ */
+export function packetsApart(
+  firstId: number,
+  ends: Uint32Array,
+  payload: Uint8Array,
+): StoredPacket[] {
+  const sure = sureEnds(ends, payload.length);
   let start = 0;
-  const all = Array.from(told, (end, i): StoredPacket => {
+  return Array.from(ends, (end, i): StoredPacket => {
     const from = start;
-    if (sure[i]) start = i === told.length - 1 ? found.length : end;
-    return { id: lastId + 1 - told.length + i, payload: found.subarray(from, start) };
+    if (sure[i]) start = i === ends.length - 1 ? payload.length : end;
+    return { id: firstId + i, payload: payload.subarray(from, start) };
   });
-  return all.slice(told.length - packets);
 }
 
 /** The column `ends`, whatever its numbers are. */
