@@ -410,6 +410,11 @@ export function seconds(ms: number): string {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
+/** `12 packets`, `1 packet` */
+export function inPackets(count: number): string {
+  return count === 1 ? "1 packet" : `${count} packets`;
+}
+
 /** `"the remote refused"` as `"The remote refused."` */
 export function sentence(words: string): string {
   const text = `${words.charAt(0).toUpperCase()}${words.slice(1)}`;

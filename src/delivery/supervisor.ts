@@ -11,7 +11,7 @@
  * @module
  */
 
-import { ClosedError, messageOf, PacketRefusedError } from "../base/errors.ts";
+import { ClosedError, inPackets, messageOf, PacketRefusedError } from "../base/errors.ts";
 import { isLasting } from "../base/lasting.ts";
 import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, DeliveryQueue, Dialer, Logger, Random } from "../base/ports.ts";
@@ -496,7 +496,7 @@ export class Supervisor {
     const words = inOrder
       ? "the peer closed the connection; everything was confirmed"
       : `connection given up: ${describeVerdict(this.#verdict)}` +
-        (again === 0 ? "" : `; ${again} packets will be sent again`);
+        (again === 0 ? "" : `; ${inPackets(again)} will be sent again`);
     const level = inOrder || (endedHere && again === 0) ? "info" : "warn";
     if (!this.#wantsConnection) return this.#enter({ kind: "idle" }, level, words);
     const backoff = refused ? this.#refusalPauses.ofPackets : this.#backoff;

@@ -18,7 +18,7 @@
  */
 
 import { systemClock } from "../base/clock.ts";
-import { messageOf, OptionError } from "../base/errors.ts";
+import { inPackets, messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
 import { checkFields, resolveOptions } from "../base/options.ts";
@@ -432,26 +432,28 @@ export class Relay implements AsyncDisposable {
     const inside = unfinishedBytes > 0 && splitter.fault === undefined;
     if (inside) ended.unfinished++;
 
-    const before = `${storedPackets} packets before it are stored`;
+    const before = `stored before it: ${inPackets(storedPackets)}`;
     if (error instanceof FramingError) {
       this.#logger.warn(`${name} is cut off, ${before}: ${error.message}`);
     } else if (unstoredPackets > 0) {
       const why = error === undefined ? "" : `: ${messageOf(error)}`;
       this.#logger.error(
-        `${name} is cut off with ${unstoredPackets} packets that could not be stored${why}`,
+        `${name} is cut off with ${inPackets(unstoredPackets)} that could not be stored${why}`,
       );
     } else if (endReason !== undefined) {
       const lost = inside ? `; ${unfinishedBytes} bytes of a packet are dropped` : "";
-      this.#logger.warn(`${name} ${endReason}${lost}, ${storedPackets} packets stored`);
+      this.#logger.warn(`${name} ${endReason}${lost}, ${inPackets(storedPackets)} stored`);
     } else if (inside) {
       const how = this.#isStopping() ? "was let go" : "ended";
       this.#logger.warn(
         `${name} ${how} inside a packet: ${unfinishedBytes} bytes of it are dropped, ${before}`,
       );
     } else if (error !== undefined && !this.#isStopping()) {
-      this.#logger.warn(`${name} broke off, ${storedPackets} packets stored: ${messageOf(error)}`);
+      this.#logger.warn(
+        `${name} broke off, ${inPackets(storedPackets)} stored: ${messageOf(error)}`,
+      );
     } else {
-      this.#logger.debug(`${name} ended, ${storedPackets} packets stored`);
+      this.#logger.debug(`${name} ended, ${inPackets(storedPackets)} stored`);
     }
     if (replies.droppedWrites > 0) {
       this.#logger.warn(`${name} read too slowly: a part of the server's bytes was dropped for it`);

@@ -169,7 +169,7 @@ Deno.test("relay: a client that ends inside a packet loses that one only", async
         await client.send(sent);
       }
       await relay.says(
-        /warn +client 1 \(127\.0\.0\.1:\d+\) ended inside a packet: 6 bytes of it are dropped, 2 packets before it are stored/,
+        /warn +client 1 \(127\.0\.0\.1:\d+\) ended inside a packet: 6 bytes of it are dropped, stored before it: 2 packets/,
       );
       using other = await Client.connect(address);
       await other.send(wire);
@@ -192,7 +192,7 @@ Deno.test("relay: a client whose framing is wrong is cut off, the others are not
   await good.send("good\n");
   using bad = await Client.connect(address);
   await bad.send("fine\nmuch too long a line\n");
-  await relay.says(/client \d \S+ is cut off, 1 packets before it are stored: Input byte 5: this/);
+  await relay.says(/client \d \S+ is cut off, stored before it: 1 packet: Input byte 5: this/);
   await good.send("better\n");
   assert.equal(await good.finish(), "closed");
   await until("three packets", () => server.bytes.length === "good\nfine\nbetter\n".length);

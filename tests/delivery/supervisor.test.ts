@@ -324,7 +324,7 @@ Deno.test("an end of the server's is never called healthy, also without a FIN of
   const given = bench.statuses.find(({ words }) => words.startsWith("connection given up"));
   assert.equal(
     given?.words,
-    "connection given up: peer closed the connection; 1 packets will be sent again",
+    "connection given up: peer closed the connection; 1 packet will be sent again",
   );
 });
 

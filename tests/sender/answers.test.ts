@@ -115,7 +115,7 @@ Deno.test("a refusal that is to be tried again ends the connection, and pauses",
   await first.write("ERR later\n");
   const { verdict, words } = await ended;
   assert.deepEqual(verdict, { kind: "packet-refused", id: 1, words: '"ERR later"' });
-  assert.match(words, /the server refused packet 1: "ERR later"; 1 packets will be sent again$/);
+  assert.match(words, /the server refused packet 1: "ERR later"; 1 packet will be sent again$/);
   const second = await world.server.accept();
   assert.equal(await second.readUntil("\n"), "packet 1\n");
   await second.write("OK\n");
@@ -371,7 +371,7 @@ Deno.test("options that cannot work are refused in words", async (t) => {
     [
       "a misspelt name",
       { confirm: { ...LINES, acepted: 1 } as never },
-      /^confirm\.acepted is none/,
+      /^confirm\.acepted is no option \(is accepted meant\?\)$/,
     ],
     [
       "key without keyOf",
