@@ -53,6 +53,7 @@ const COMMANDS: ReadonlyMap<string, () => Promise<MakeCommand>> = new Map([
 export async function runProgram(args: readonly string[], io: Stdio): Promise<ExitCode> {
   let code: ExitCode = ExitCode.DONE;
   const program = await buildProgram(args[0], (finished) => code = finished, io);
+  using _printing = args[0] === "complete" ? consoleTo(io) : undefined;
   try {
     if (args[0] === "complete") await addCompletions(program, io);
     else await takeRouteFile(program, args);
@@ -197,6 +198,17 @@ async function addCompletions(program: Command, io: Stdio): Promise<void> {
   completions.setup = (name, executable, shell) => {
     setup(name, executable, shell);
     if (shell === "bash") printTextSync(io, BASH_COMPLETES_FILES);
+  };
+}
+
+/** The library prints by `console.log`, which knows no other output, and fails in its own words. */
+function consoleTo(io: Stdio): Disposable {
+  const { log } = console;
+  Object.assign(console, { log: (text: string) => printTextSync(io, `${text}\n`) });
+  return {
+    [Symbol.dispose]() {
+      Object.assign(console, { log });
+    },
   };
 }
 

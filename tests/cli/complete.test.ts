@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { leftOutWithout, Sendq } from "./helpers.ts";
+import { main } from "../../src/cli/main.ts";
+import { leftOutWithout, runHere, Sendq } from "./helpers.ts";
 
 async function complete(...words: string[]): Promise<string[]> {
   // The last line is a directive to the script.
@@ -99,3 +100,33 @@ for (const shell of ["bash", "zsh", "fish"]) {
     },
   });
 }
+
+Deno.test("complete: prints where the command prints, and says so where that cannot be written", async () => {
+  const { log } = console;
+  const { code, out } = await runHere(["complete", "bash"]);
+  assert.equal(code, 0);
+  assert.match(out, /^# bash completion for sendq\n[^]*\n__sendq_complete\(\) \{\n/);
+  const { log: after } = console;
+  assert.equal(after, log);
+  for (const words of [["bash"], ["--", "send", ""]]) {
+    const written: Uint8Array[] = [];
+    const full = {
+      write: () => Promise.reject(new Error("No space left on device (os error 28)")),
+      writeSync: () => {
+        throw new Error("No space left on device (os error 28)");
+      },
+      isTerminal: () => false,
+    };
+    const stderr = {
+      write: (part: Uint8Array) => Promise.resolve(stderr.writeSync(part)),
+      writeSync: (part: Uint8Array) => written.push(part.slice()) && part.length,
+      isTerminal: () => false,
+    };
+    const stdin = { read: () => Promise.resolve(null), isTerminal: () => false };
+    assert.equal(await main(["complete", ...words], { stdin, stdout: full, stderr }), 1);
+    assert.equal(
+      new TextDecoder().decode(written[0]),
+      "sendq: stdout cannot be written: No space left on device (os error 28)\n",
+    );
+  }
+});
