@@ -4,7 +4,12 @@ import {
   type SqliteDriver,
   SqliteError,
 } from "../sqlite/driver.ts";
-import { othersFile, queueFileError, toFileError } from "../sqlite/file_error.ts";
+import {
+  isOutOfDescriptors,
+  othersFile,
+  queueFileError,
+  toFileError,
+} from "../sqlite/file_error.ts";
 import { refuseOrphanedLog } from "../sqlite/file_identity.ts";
 import { distrust } from "../store/schema.ts";
 
@@ -66,7 +71,9 @@ export function openError(error: unknown, path: string): unknown {
     return notADatabase(path);
   }
   const codes: readonly number[] = [SqliteCode.READONLY, SqliteCode.CANTOPEN];
-  if (error instanceof SqliteError && codes.includes(error.primaryCode)) {
+  if (
+    error instanceof SqliteError && codes.includes(error.primaryCode) && !isOutOfDescriptors(error)
+  ) {
     const others = othersFile(error, path);
     if (others !== undefined) return others;
     const what = "this user may not read it, or not write in its directory";

@@ -87,6 +87,7 @@ function cannotOpen(
   path: string,
   make: (reason: QueueFileReason, what: string, advice?: string) => QueueFileError,
 ): QueueFileError {
+  if (isOutOfDescriptors(error)) return make("io", error.message, RAISE_LIMIT);
   try {
     if (Deno.statSync(path).isDirectory) {
       return make("not-a-queue", "the path is a directory", "Give the path of a file in it.");
@@ -96,6 +97,34 @@ function cannotOpen(
     if (statError instanceof Deno.errors.NotFound) return missingDirectory(path, error);
     return make("io", "the file cannot be opened");
   }
+}
+
+const TOO_MANY_FILES = ["EMFILE", "ENFILE"].map((code) => `too many open files (${code})`);
+const RAISE_LIMIT = "Nothing was stored. Raise the limit: ulimit -n, LimitNOFILE=; or have this " +
+  "process hold fewer files and connections.";
+
+/** Whether a file could not be opened because the process, or the machine, has too many open. */
+export function isOutOfDescriptors(error: SqliteError): boolean {
+  return TOO_MANY_FILES.includes(error.message);
+}
+
+/**
+ * What "unable to open" means, while SQLite still holds what it could open: the words for too many
+ * open files, or those that it came with.
+ *
+ * @param path The file that was to be opened.
+ */
+export function wordsOfOpening(words: string, path: string): string {
+  if (Deno.permissions.querySync({ name: "read", path }).state !== "granted") return words;
+  try {
+    // A file is no directory: it is not opened, and no lock is lost by closing it. But Linux takes
+    // a descriptor before it looks at the path.
+    for (const _ of Deno.readDirSync(path)) break;
+  } catch (error) {
+    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    return TOO_MANY_FILES.find((known) => known.includes(`(${code})`)) ?? words;
+  }
+  return words;
 }
 
 /**
@@ -148,6 +177,12 @@ function fromFileSystem(error: Error, path: string): QueueFileError {
     case "EPERM":
     case "EROFS":
       return queueFileError("read-only", path, `it cannot be written (${code})`, { cause: error });
+    case "EMFILE":
+    case "ENFILE":
+      return queueFileError("io", path, `too many open files (${code})`, {
+        cause: error,
+        advice: RAISE_LIMIT,
+      });
     default:
       return queueFileError("io", path, `${error.message}`, { cause: error });
   }

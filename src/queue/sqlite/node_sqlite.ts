@@ -18,7 +18,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./driver.ts";
-import { codeOfWrite } from "./file_error.ts";
+import { codeOfWrite, wordsOfOpening } from "./file_error.ts";
 
 /**
  * The default driver.
@@ -28,17 +28,17 @@ import { codeOfWrite } from "./file_error.ts";
 export const nodeSqlite: SqliteDriver = {
   name: "node:sqlite",
   open(path, { readOnly, busyTimeoutMs }) {
+    const file = { path, readOnly };
     return guard(() => {
       const database = openPatiently(path === IN_MEMORY ? path : asFile(path), {
         readOnly,
         busyTimeoutMs,
       });
-      const written = readOnly ? undefined : path;
       return {
-        prepare: (sql) => guard(() => new NodeStatement(database.prepare(sql), written)),
-        close: () => guard(() => database.close()),
+        prepare: (sql) => guard(() => new NodeStatement(database.prepare(sql), file), file),
+        close: () => guard(() => database.close(), file),
       };
-    });
+    }, file);
   },
 };
 
@@ -67,11 +67,14 @@ function asFile(path: string): string {
  * @throws {Deno.errors.NotCapable} A Deno permission is missing.
  */
 export async function copyDatabase(from: string, to: string, busyTimeoutMs: number): Promise<void> {
-  const database = guard(() => openPatiently(asFile(from), { readOnly: true, busyTimeoutMs }));
+  const database = guard(() => openPatiently(asFile(from), { readOnly: true, busyTimeoutMs }), {
+    path: from,
+    readOnly: true,
+  });
   try {
     await backup(database, asFile(to), { rate: -1 });
   } catch (error) {
-    throw normalised(error, to);
+    throw normalised(error, { path: to, readOnly: false });
   } finally {
     database.close();
   }
@@ -88,13 +91,18 @@ const VERSIONS_OFFSET_BYTES = 18;
 /** To write and to read: none. */
 const ROLLBACK_VERSIONS = new Uint8Array([1, 1]);
 
+/** The file that an error is about. */
+interface OpenedFile {
+  readonly path: string;
+  readonly readOnly: boolean;
+}
+
 class NodeStatement implements SqliteStatement {
   readonly #statement: StatementSync;
-  readonly #written: string | undefined;
+  readonly #file: OpenedFile;
 
-  /** @param written The file, where it may be written. */
-  constructor(statement: StatementSync, written: string | undefined) {
-    this.#written = written;
+  constructor(statement: StatementSync, file: OpenedFile) {
+    this.#file = file;
     // In the runtime, but not yet in Deno's types.
     if (!hasReturnArrays(statement)) {
       throw new TypeError("This runtime's node:sqlite is too old: setReturnArrays is missing");
@@ -107,7 +115,7 @@ class NodeStatement implements SqliteStatement {
     try {
       this.#statement.run(...params);
     } catch (error) {
-      throw normalised(error, this.#written);
+      throw normalised(error, this.#file);
     }
   }
 
@@ -115,7 +123,7 @@ class NodeStatement implements SqliteStatement {
     try {
       return this.#statement.all(...params).map(rowOf);
     } catch (error) {
-      throw normalised(error, this.#written);
+      throw normalised(error, this.#file);
     }
   }
 }
@@ -131,21 +139,19 @@ function rowOf(row: unknown): SqliteValue[] {
   return row;
 }
 
-function guard<T>(call: () => T): T {
+function guard<T>(call: () => T, file: OpenedFile): T {
   try {
     return call();
   } catch (error) {
-    throw normalised(error);
+    throw normalised(error, file);
   }
 }
 
 /**
  * Errors of statements carry `errcode`; those of opening carry only a text, and
  * a missing permission is an `Error` that merely has the name `NotCapable`.
- *
- * @param written The file that may have been written, where there is one.
  */
-function normalised(error: unknown, written?: string): unknown {
+function normalised(error: unknown, { path, readOnly }: OpenedFile): unknown {
   if (!(error instanceof Error)) return error;
   if (error.name === "NotCapable") {
     return new Deno.errors.NotCapable(error.message, { cause: error });
@@ -156,15 +162,20 @@ function normalised(error: unknown, written?: string): unknown {
       const words = "a page of the file lies behind its end";
       return new SqliteError(SqliteCode.CORRUPT, words, { cause: error });
     }
-    const code = written === undefined ? error.errcode : codeOfWrite(error.errcode, written);
-    return new SqliteError(code, error.message, { cause: error });
+    const code = readOnly ? error.errcode : codeOfWrite(error.errcode, path);
+    return new SqliteError(code, wordsOf(code, error, path), { cause: error });
   }
   // No sendq has ever written such a number.
   if (error instanceof RangeError && "code" in error && error.code === "ERR_OUT_OF_RANGE") {
     return new SqliteError(SqliteCode.CORRUPT, LARGE_NUMBER_WORDS, { cause: error });
   }
   if ("code" in error && error.code === "ERR_SQLITE_ERROR") {
-    return new SqliteError(codeFromText(error.message), error.message, { cause: error });
+    const code = codeFromText(error.message);
+    return new SqliteError(code, wordsOf(code, error, path), { cause: error });
   }
   return error;
+}
+
+function wordsOf(code: number, { message }: Error, path: string): string {
+  return (code & 0xff) === SqliteCode.CANTOPEN ? wordsOfOpening(message, path) : message;
 }
