@@ -179,7 +179,7 @@ function connect(
     open({ hostname, port, signal }).then((conn) => {
       if (ended) conn.close();
       else resolve(conn);
-    }, (error) => reject(describeFailure(error, hostname))).finally(() => {
+    }, (error) => reject(describeFailure(error, hostname, port))).finally(() => {
       ended = true;
       forget();
     });
@@ -196,14 +196,14 @@ async function whenLookedUp(hostname: string, onLookedUp: () => void): Promise<v
  * everything else may be gone at the next attempt, whatever class JavaScript has
  * for it (a blackhole route is a TypeError).
  */
-function describeFailure(error: unknown, hostname: string): unknown {
+function describeFailure(error: unknown, hostname: string, port: number): unknown {
   if (error instanceof Deno.errors.NotCapable || error instanceof WireError) return error;
   // For a failed look-up Deno has no class and no code, only gai_strerror(3)'s words.
   const lookUp = error instanceof Error &&
     /^failed to lookup address[^:]*: (.*)/.exec(error.message);
   if (lookUp) return lookUpError(hostname, lookUp[1] ?? "", error);
   const failure = toWireError(error);
-  const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname) : undefined;
+  const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname, port) : undefined;
   if (route?.kind === "no-route") {
     return new WireError(failure.code, `${route.words} (${failure.code})`, { cause: error });
   }

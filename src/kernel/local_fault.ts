@@ -16,6 +16,7 @@ import {
   AF_INET,
   AF_INET6,
   errnoName,
+  IPPROTO_TCP,
   SO_BINDTODEVICE,
   SO_MARK,
   SOCK_CLOEXEC,
@@ -86,19 +87,20 @@ export type RouteDescription =
   };
 
 /**
- * Asks the kernel which way packets to an address leave this host. Sends nothing.
+ * Asks the kernel which way a connection to an address leaves this host. Sends nothing.
  *
  * @param hostname The address as text, a link-local one with its zone.
+ * @param port The peer's: policy routing may have rules for it (ip-rule(8), dport).
  * @returns `undefined`: it is a name, or netlink is not permitted here.
  */
-export function lookUpRoute(hostname: string): RouteDescription | undefined {
+export function lookUpRoute(hostname: string, port: number): RouteDescription | undefined {
   const bare = hostname.replace(/^\[|\]$/g, "");
   const address = parseIpAddress(bare);
   if (address === undefined) return undefined;
   const [, zone] = bare.split("%");
   const oif = zone === undefined ? 0 : interfaceIndex(zone);
   return withNetlink((netlink) => {
-    const route = netlink.route({ address, port: 0, scopeId: oif }, { oif });
+    const route = netlink.route({ address, port, scopeId: oif }, { oif });
     if (route.kind === "refused") {
       return { kind: "no-route", words: routeWords(route.errno, hostname) } as const;
     }
@@ -117,7 +119,7 @@ function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
     if (fault !== undefined) return fault;
   }
   // An address is ours if the route to it ends here.
-  const own = netlink.route(path.local, {});
+  const own = netlink.route({ ...path.local, port: 0 }, {});
   if (own.kind === "refused" || (own.kind === "route" && own.type !== RTN_LOCAL)) {
     return {
       kind: "address-gone",
@@ -214,6 +216,10 @@ const RTA_SRC = 2;
 const RTA_OIF = 4;
 const RTA_GATEWAY = 5;
 const RTA_MARK = 16;
+// Since Linux 4.18, with the rules that ask for them; before, they are passed over.
+const RTA_IP_PROTO = 27;
+const RTA_SPORT = 28;
+const RTA_DPORT = 29;
 const RTN_LOCAL = 2;
 const IFLA_IFNAME = 3;
 const IFLA_EXT_MASK = 29;
@@ -282,6 +288,7 @@ class Netlink {
     this.#fd = fd;
   }
 
+  /** @param to With port 0 whatever goes there, otherwise TCP to that port. */
   route(to: Endpoint, { local, mark = 0, oif = 0 }: RouteQuery): RouteAnswer {
     const v4 = isIpv4(to.address);
     const bytesOf = ({ address }: Endpoint) => v4 ? address.subarray(12) : address;
@@ -295,6 +302,11 @@ class Netlink {
     }
     if (oif !== 0) this.#attribute(RTA_OIF, uint32(oif));
     if (mark !== 0) this.#attribute(RTA_MARK, uint32(mark));
+    if (to.port !== 0) {
+      this.#attribute(RTA_IP_PROTO, new Uint8Array([IPPROTO_TCP]));
+      this.#attribute(RTA_DPORT, networkOrder(to.port));
+      if (local !== undefined) this.#attribute(RTA_SPORT, networkOrder(local.port));
+    }
     const received = this.#ask(RTM_GETROUTE, RTM_NEWROUTE);
     if (typeof received !== "number") return received;
     const device = findAttribute(RTA_OIF, RTMSG_BYTES, received, 4);
@@ -369,6 +381,10 @@ function align(offset: number): number {
 
 function uint32(value: number): Uint8Array {
   return new Uint8Array(new Uint32Array([value]).buffer);
+}
+
+function networkOrder(port: number): Uint8Array {
+  return new Uint8Array([port >>> 8, port & 0xff]);
 }
 
 /** @returns The offset of the attribute's value, if it is there with at least `minBytes`. */

@@ -175,6 +175,36 @@ testUnless(obstacle, "local fault: route, address, link and carrier are told apa
   });
 });
 
+testUnless(obstacle, "local fault: a way by a rule for the port is a way", async () => {
+  await inNamespaces(async (client) => {
+    for (
+      const [family, hostname, gateway] of [
+        ["-4", "192.0.2.7", "10.231.0.2"],
+        ["-6", "fd32::7", "fd31::2"],
+      ] as const
+    ) {
+      await ip(CLIENT, `${family} route del ${hostname}`);
+      await ip(CLIENT, `${family} route add ${hostname} via ${gateway} dev c0 table 77`);
+      await ip(CLIENT, `${family} rule add ipproto tcp dport ${PORT} lookup 77`);
+      await dial(client, "by-port", hostname);
+      assert.equal(await client.fault("by-port"), null, hostname);
+      await ip(CLIENT, `${family} rule del ipproto tcp dport ${PORT} lookup 77`);
+      assert.equal((await client.fault("by-port"))?.kind, "no-route", hostname);
+      // Why a way is not there is asked of the same rules.
+      await ip(CLIENT, `${family} rule add ipproto tcp dport ${PORT} lookup 77`);
+      await ip(CLIENT, `${family} route replace prohibit ${hostname} table 77`);
+      const { error, message } = await client.ask({
+        do: "dial",
+        wire: "prohibited",
+        hostname,
+        port: PORT,
+      });
+      assert.equal(error, "EACCES");
+      assert.match(message ?? "", /the route to .* is of type prohibit/);
+    }
+  });
+});
+
 testUnless(obstacle, "dialer: bindToDevice holds against a route over another device", async () => {
   await inNamespaces(async (client) => {
     await ip(CLIENT, "link add d0 type veth peer name d1");

@@ -275,8 +275,8 @@ class Report {
       this.#facts = { code };
       return await this.#finish("unreachable", `cannot connect: ${messageOf(error)}`);
     }
-    const { hostname } = this.#proxy ?? remote;
-    const route = lookUpRoute(hostname);
+    const { hostname, port } = this.#proxy ?? remote;
+    const route = lookUpRoute(hostname, port);
     const proxy = this.#proxy && `the proxy ${formatProxy(this.#proxy)}`;
     // What has gone wrong at a proxy or behind it, it has said in words.
     const known = error instanceof WireError && proxy !== undefined
@@ -302,7 +302,11 @@ class Report {
       const who = peer && `process ${peer.processId} of user ${peer.userId} listens there`;
       return await this.#say("server", who);
     }
-    const route = lookUpRoute(remoteAddress.replace(/:\d+$/, ""));
+    const colon = remoteAddress.lastIndexOf(":");
+    const route = lookUpRoute(
+      remoteAddress.slice(0, colon),
+      Number(remoteAddress.slice(colon + 1)),
+    );
     const tls = "chain" in wire ? tlsFactsOf(wire) : undefined;
     this.#facts = {
       route,
