@@ -270,7 +270,6 @@ export function adopt<W extends TcpWire>(
     const path = captureLocalPath({
       local: found.local,
       remote: found.remote,
-      localHostname: conn.localAddr.hostname,
       remoteHostname: conn.remoteAddr.hostname,
       bindToDevice,
       mark: options.mark ?? 0,

@@ -37,7 +37,6 @@ import { closeDescriptor, interfaceIndex, libc, setSocketInt } from "./libc.ts";
 export interface LocalPath {
   readonly local: Endpoint;
   readonly remote: Endpoint;
-  readonly localHostname: string;
   readonly remoteHostname: string;
   /** The interface; `undefined` where netlink did not answer. */
   readonly device: { readonly index: number; readonly name: string } | undefined;
@@ -124,7 +123,7 @@ function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
     return {
       kind: "address-gone",
       device: device?.name,
-      words: `the local address ${path.localHostname} was removed` +
+      words: `the local address ${addressText(path.local)} was removed` +
         (device === undefined ? "" : ` from ${device.name}`),
     };
   }
@@ -138,6 +137,11 @@ function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
     };
   }
   return undefined;
+}
+
+/** As the kernel names it: a listener that somebody asks about says `0.0.0.0` of its connections. */
+function addressText({ address }: Endpoint): string {
+  return formatIpAddress(isIpv4(address) ? address.subarray(12) : address);
 }
 
 function linkFault(name: string, link: LinkAnswer): LocalFault | undefined {

@@ -137,7 +137,6 @@ export class SocketWatch implements Watch {
     this.#path = captureLocalPath({
       local: found.local,
       remote: found.remote,
-      localHostname: addresses.localAddr.hostname,
       remoteHostname: addresses.remoteAddr.hostname,
       bindToDevice: options.bindToDevice,
       mark: options.mark ?? 0,

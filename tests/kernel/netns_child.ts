@@ -148,7 +148,6 @@ async function handle(request: Request): Promise<Answer> {
       const path = captureLocalPath({
         local: endpoint(request.local),
         remote: endpoint(request.remote),
-        localHostname: request.local,
         remoteHostname: request.remote,
         bindToDevice: undefined,
         mark: 0,

@@ -27,7 +27,12 @@ interface Stage {
 
 function onANetwork(
   name: string,
-  options: { readonly watch?: WatchOptions; readonly socket?: SocketOptions },
+  options: {
+    readonly watch?: WatchOptions;
+    readonly socket?: SocketOptions;
+    /** Watched by its ends alone, and this stands for the client's. */
+    readonly ownName?: string;
+  },
   play: (stage: Stage) => Promise<void>,
 ): void {
   Deno.test({
@@ -48,6 +53,7 @@ function onANetwork(
         ...[network.serverAddress, String(server.port)],
         JSON.stringify(options.watch ?? {}),
         JSON.stringify(options.socket ?? {}),
+        ...(options.ownName === undefined ? [] : [options.ownName]),
       ]);
       // What comes from two sides of the child comes in any order.
       const waiting: Record<string, unknown>[] = [];
@@ -131,4 +137,17 @@ onANetwork("a link of this host that is down is named", {
   const verdict = await hear<{ kind: string; fault?: { kind: string } }>("aborted");
   assert.equal(verdict.kind, "local-fault");
   assert.equal(verdict.fault?.kind, "link-down");
+});
+
+onANetwork("an address that is gone is named, also where a listener calls it 0.0.0.0", {
+  watch: { stallTimeoutMs: STALL_TIMEOUT_MS },
+  ownName: "0.0.0.0",
+}, async ({ network, client, hear }) => {
+  await network.deleteAddress();
+  await client.say("write one");
+  const verdict = await hear<{ kind: string; fault?: { words: string } }>("aborted");
+  assert.equal(
+    verdict.fault?.words,
+    `the local address ${network.senderAddress} was removed from eth0`,
+  );
 });
