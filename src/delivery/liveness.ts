@@ -309,7 +309,8 @@ export function judge(
   if (sample.state === TcpState.CLOSE_WAIT) {
     return { verdict: { kind: "peer-closed" }, giveUp: false };
   }
-  if (memory.unread && memory.stalledMs > SLOW_AFTER_MS) {
+  // Its kernel has to have answered meanwhile: what tells of reading comes over the same path.
+  if (memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS) {
     return {
       verdict: { kind: "peer-stalled", stalledMs: memory.stalledMs },
       giveUp: memory.stalledMs > limits.peerStallTimeoutMs,

@@ -435,6 +435,19 @@ Deno.test("a peer that is asked and does not answer is dead after the stall time
   assert.ok(atMs > 3000 && atMs <= 3100, String(atMs));
 });
 
+Deno.test("a path that dies with packets unread: nobody says that the peer's kernel answers", () => {
+  const watch = new Watch();
+  const unread = { unreadPackets: 2, readOn: false, unackedBytes: 100 };
+  for (let nowMs = 0; nowMs <= 200; nowMs += 100) watch.read({ nowMs, ...unread });
+  for (let silentMs = 100; silentMs <= 3000; silentMs += 100) {
+    const reading = { nowMs: 200 + silentMs, lastAckMs: silentMs, oldestUnackedMs: silentMs };
+    const { verdict } = watch.read({ ...reading, ...unread });
+    assert.equal(verdict.kind, silentMs > 1000 ? "slow" : "healthy", `${silentMs}`);
+  }
+  const dead = watch.read({ nowMs: 3300, lastAckMs: 3100, oldestUnackedMs: 3100, ...unread });
+  assert.deepEqual([dead.verdict.kind, dead.giveUp], ["path-dead", true]);
+});
+
 Deno.test("a program that reads nothing is stalled although its window is open, by time we watched", () => {
   const watch = new Watch();
   const unread = { unreadPackets: 2, readOn: false };
