@@ -85,7 +85,6 @@ Deno.test("a full disk under standard output is told as what it is", async (t) =
       ["show", "1", "-q", queue],
       ["export", "-q", queue],
       ["check", "-q", queue],
-      ["enqueue", "-q", queue, "text"],
       ["help"],
       ["list", "--help"],
     ]
@@ -190,6 +189,34 @@ Deno.test("a directory on standard input is named", async (t) => {
       const code = await main([...args, "-q", queue], { stdin, stdout, stderr });
       assert.equal(code, 2, stderr.text);
       assert.match(stderr.text, /(sendq:|error) stdin is a directory$/m);
+    });
+  }
+});
+
+Deno.test("what was done is told where it cannot be printed: whoever began anew would do it twice", async (t) => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  const exported = dir.file("exported.jsonl");
+  assert.deepEqual(
+    await runInto(new FailingOutput(Infinity, new Error()), [
+      ...["export", "-q", queue, "-o", exported],
+    ]),
+    { code: 0, err: "" },
+  );
+  const cases: [string[], RegExp][] = [
+    [["enqueue", "-q", queue, "text"], /stored 1 packet, id \d+/],
+    [["enqueue", "-q", queue, "--json", "one", "two"], /stored 2 packets, ids \d+ to \d+/],
+    [["import", "-q", queue, exported], /stored 2 packets, 20 B, ids/],
+    [["remove", "-q", queue, "--yes", "1"], /removed 1 packet/],
+  ];
+  for (const [args, done] of cases) {
+    await t.step(args.join(" "), async () => {
+      const { code, err } = await runInto(full(), args);
+      assert.equal(code, 1);
+      const [, words = ""] =
+        /^sendq: stdout cannot be written: No space left on device \(os error 28\)\. What was done: (.*)\n$/
+          .exec(err) ?? [];
+      assert.match(words, done, err);
     });
   }
 });

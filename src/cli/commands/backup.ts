@@ -11,7 +11,7 @@ import { OptionAdder } from "../arguments/option_adder.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
-import { formatBytes, formatCount, formatPackets, formatThings } from "../terminal/figures.ts";
+import { formatBytes, formatPackets, formatThings } from "../terminal/figures.ts";
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
@@ -90,7 +90,7 @@ async function backup(
   finishFile(to);
   const { packets, bytes, deadPackets, queues } = copied;
   const dead = deadPackets === 0 ? "" : `, and ${formatThings(deadPackets, "dead letter")}`;
-  const of = queues === undefined ? "" : ` in ${formatCount(queues)} queues`;
+  const of = queues === undefined ? "" : ` in ${formatThings(queues, "queue")}`;
   await printLine(
     io,
     json

@@ -30,7 +30,7 @@ import {
 import type { StdinIntakeOptions } from "../session/stdin_intake.ts";
 import { CommandError, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatCount, formatIds, formatPackets } from "../terminal/figures.ts";
-import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
+import { colorsWelcome, LogConsole, printLine, printOutcome, unsaid } from "../terminal/output.ts";
 import { type Stdio, unreadable } from "../terminal/stdio.ts";
 
 /** How long what was read may wait for room once the command is to stop. */
@@ -278,9 +278,9 @@ class Stored {
 
   /** @throws {CommandError} It could not all be said. */
   async end(): Promise<void> {
-    if (this.#failure !== undefined) throw this.#failure.error;
-    if (this.#json) return;
     const ids = this.#first === undefined ? "" : `, ${formatIds(this.#first, this.#last)}`;
-    await printLine(this.#io, `stored ${formatPackets(this.#packets)}${ids}`);
+    const words = `stored ${formatPackets(this.#packets)}${ids}`;
+    if (this.#failure !== undefined) throw unsaid(this.#failure.error, words);
+    if (!this.#json) await printOutcome(this.#io, words);
   }
 }

@@ -23,7 +23,7 @@ import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, explain } from "../terminal/exit_code.ts";
 import { formatBytes, formatIds, formatPackets } from "../terminal/figures.ts";
 import { StopSignals } from "../session/signals.ts";
-import { colorsWelcome, LogConsole, printLine } from "../terminal/output.ts";
+import { colorsWelcome, LogConsole, printOutcome } from "../terminal/output.ts";
 import { named, STDIN_NAMES, type Stdio, unreadable } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -136,7 +136,7 @@ async function importPackets(
   } finally {
     await log.flushed();
   }
-  await printLine(io, dryRun ? `every line is sound: ${batch.sumWords()}` : batch.words());
+  await printOutcome(io, dryRun ? `every line is sound: ${batch.sumWords()}` : batch.words());
   return ExitCode.DONE;
 }
 

@@ -26,7 +26,7 @@ import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseDuration, parseDurationOrNever, parseIdRanges } from "../arguments/values.ts";
 import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatCount, formatThings } from "../terminal/figures.ts";
-import { printLine } from "../terminal/output.ts";
+import { printLine, printOutcome } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { holdQueue, openWithoutHold } from "./queue_hold.ts";
 import { openForLooking, POSTGRES_PERMISSIONS, requireQueue } from "./queue_view.ts";
@@ -160,7 +160,7 @@ async function remove(
     removedBytes += removed.bytes;
   }
   checkInPlace(queue);
-  await printLine(io, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
+  await printOutcome(io, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   return ExitCode.DONE;
 }
 
@@ -216,7 +216,7 @@ async function requeue(
     return ExitCode.DONE;
   }
   const now = firstId === lastId ? `now packet ${firstId}` : `now packets ${firstId} to ${lastId}`;
-  await printLine(io, `requeued ${wordsOf(packets, bytes, true)}, ${now}`);
+  await printOutcome(io, `requeued ${wordsOf(packets, bytes, true)}, ${now}`);
   return ExitCode.DONE;
 }
 

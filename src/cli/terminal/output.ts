@@ -25,6 +25,25 @@ export function printLine(io: Stdio, line: string): Promise<boolean> {
   return printText(io, `${line}\n`);
 }
 
+/**
+ * Writes what a command has done.
+ *
+ * @throws {CommandError} It cannot be written; the error has it, for whoever began anew because of
+ *   that would do it twice.
+ */
+export async function printOutcome(io: Stdio, line: string): Promise<void> {
+  try {
+    await printLine(io, line);
+  } catch (error) {
+    throw unsaid(error, line);
+  }
+}
+
+/** The error for what could not be written: it has what was done. */
+export function unsaid(error: unknown, done: string): CommandError {
+  return new CommandError(`${messageOf(error)}. What was done: ${done}`, { cause: error });
+}
+
 export function printText(io: Stdio, text: string): Promise<boolean> {
   return printBytes(io, new TextEncoder().encode(text));
 }
