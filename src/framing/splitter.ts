@@ -31,6 +31,12 @@ export interface SplitterOptions {
   /** The largest packet on the wire, framing included. */
   readonly maxPacketBytes: number;
   /**
+   * The most that the queue may hold: a larger packet would never be stored.
+   *
+   * @default {Infinity}
+   */
+  readonly maxBytes?: number;
+  /**
    * What becomes of a larger one; a chunk that is too large becomes several.
    *
    * @default {"fail"}
@@ -68,6 +74,8 @@ export class PacketSplitter {
   readonly #output: Codec;
   readonly #scanner: Scanner;
   readonly #maxPacketBytes: number;
+  /** What sets it. */
+  readonly #limitedBy: "maxPacketBytes" | "maxBytes";
   readonly #oversize: Oversize;
   readonly #payloadsOnly: boolean;
   readonly #unfinished = new Unfinished();
@@ -86,23 +94,26 @@ export class PacketSplitter {
 
   /** @throws {OptionError} There is no such framing, or `maxPacketBytes` has no room for it. */
   constructor(options: SplitterOptions) {
-    const { input, output = input, maxPacketBytes, oversize = "fail" } = options;
+    const { input, output = input, maxBytes = Infinity, oversize = "fail" } = options;
     this.#payloadsOnly = options.payloadsOnly ?? false;
     this.#input = codecOf(input, "input");
     this.#output = codecOf(output, "output");
     this.#oversize = oversize;
-    this.#maxPacketBytes = maxPacketBytes;
     const { name, overheadBytes } = this.#output;
-    if (!(maxPacketBytes - overheadBytes >= 1)) {
+    if (!(options.maxPacketBytes - overheadBytes >= 1)) {
       throw new OptionError(
         "maxPacketBytes",
-        maxPacketBytes,
+        options.maxPacketBytes,
         `must be more than the ${overheadBytes} bytes that ${name} framing takes`,
       );
     }
+    // A queue without room for any packet says so itself.
+    const isOfQueue = maxBytes < options.maxPacketBytes && maxBytes > overheadBytes;
+    this.#limitedBy = isOfQueue ? "maxBytes" : "maxPacketBytes";
+    this.#maxPacketBytes = isOfQueue ? maxBytes : options.maxPacketBytes;
     this.#scanner = this.#input.scanner({
       output: this.#output,
-      maxPacketBytes,
+      maxPacketBytes: this.#maxPacketBytes,
       fail: (reason, message) => this.#fail(reason, message),
     });
   }
@@ -304,7 +315,7 @@ export class PacketSplitter {
     const { capacityBytes, name } = this.#output;
     const [limit, advice] = limitBytes === capacityBytes
       ? [`${capacityBytes} bytes that ${name} framing can carry`, "Choose length32"]
-      : [`maxPacketBytes = ${this.#maxPacketBytes}`, "Raise it"];
+      : [`${this.#limitedBy} = ${this.#maxPacketBytes}`, "Raise it"];
     const doubt = sizeDoubt ?? this.doubt;
     this.#fail(
       "too-large",

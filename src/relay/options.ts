@@ -119,7 +119,8 @@ export interface RelayOptions {
    */
   readonly maxUnfinishedBytes?: number;
   /**
-   * What becomes of a packet that is larger than `maxPacketBytes`; with `"fail"`
+   * What becomes of a packet that is larger than `maxPacketBytes`, or than all of the
+   * queue may be (its `maxBytes`); with `"fail"`
    * its client is cut off.
    *
    * @default {"fail"}

@@ -496,7 +496,8 @@ export class Relay implements AsyncDisposable {
   #splitter(): PacketSplitter {
     const { input, output = input, oversize = "fail" } = this.#options;
     const { maxPacketBytes = QUEUE_OPTIONS.maxPacketBytes.default } = this.#options;
-    return new PacketSplitter({ input, output, maxPacketBytes, oversize });
+    const { maxBytes } = this.#options.sender.queue.limits;
+    return new PacketSplitter({ input, output, maxPacketBytes, maxBytes, oversize });
   }
 
   #isStopping(): boolean {

@@ -454,6 +454,37 @@ Deno.test("--oversize skip and cut: a line that is too long costs itself alone",
   }
 });
 
+Deno.test("--oversize heeds --max-bytes where a packet may be larger than the queue", async (t) => {
+  const input = "one\nmuch too long\nthree\n";
+  const flags = ["--max-bytes", "6"] as const;
+  const cases = [["skip", "one\nthree\n"], ["cut", "one\nmuch \nthree\n"]] as const;
+  for (const [oversize, wire] of cases) {
+    await t.step(oversize, async () => {
+      using dir = new TempDir();
+      await using server = new ReadingServer();
+      await using send = Sendq.send(server.remote, dir.queue, ...flags, "--oversize", oversize);
+      assert.equal(await send.runWith(input), 0, send.stderr);
+      assert.equal(server.text, wire);
+      assert.match(send.stderr, /the line at input byte 4 was (skipped|cut)/);
+    });
+  }
+
+  await t.step("fail", async () => {
+    using dir = new TempDir();
+    await using server = new ReadingServer();
+    await using send = Sendq.send(server.remote, dir.queue, ...flags);
+    assert.equal(await send.runWith(input), 1, send.stderr);
+    assert.equal(server.text, "one\n");
+    assert.match(send.stderr, /Input byte 4: .* exceeds --max-bytes = 6\. Raise it/);
+  });
+
+  await t.step("enqueue", async () => {
+    using dir = new TempDir();
+    await using enqueue = Sendq.onQueue("enqueue", dir.queue, ...flags, "--oversize", "skip");
+    assert.equal(await enqueue.runWith("much too long\nthree\n"), 0, enqueue.stderr);
+  });
+});
+
 Deno.test("a queue in a directory that is a link: the flags that it asks for are enough", async () => {
   using dir = new TempDir();
   await using server = new ReadingServer();

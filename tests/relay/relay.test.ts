@@ -325,6 +325,14 @@ Deno.test("relay: packets of two clients that write at once are never mixed", as
   }
 });
 
+Deno.test("relay: a packet that is larger than all of the queue may be costs itself alone", async () => {
+  await using bench = await Bench.open({ oversize: "skip" }, { queueOptions: { maxBytes: 12 } });
+  const client = bench.client("one\nmuch too long\ntwo\n");
+  await bench.stats("the others", ({ storedPackets }) => storedPackets === 2);
+  assert.equal(bench.relay.stats().oversizePackets, 1);
+  assert.ok(!client.isClosed);
+});
+
 Deno.test("relay: what many clients have begun is bounded in sum", async () => {
   await using bench = await Bench.open({ maxPacketBytes: 1000, maxUnfinishedBytes: 2000 });
   const clients = ["a", "b", "c"].map((name) => bench.client(`${name}\n`));

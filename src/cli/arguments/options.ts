@@ -74,6 +74,7 @@ export interface FramingOptions {
 export interface QueueCommandOptions {
   readonly queue: string;
   readonly maxPacketBytes: number;
+  readonly maxBytes?: number;
 }
 
 /** The options of a command that delivers, parsed; those of the library by its names. */
@@ -302,11 +303,12 @@ async function readText(path: string, flag: string): Promise<string> {
 
 /** @throws {OptionError} The options leave no room for a packet. */
 export function splitterFor(
-  { input, output = input, maxPacketBytes, oversize = "fail" }: FramingOptions & {
-    readonly maxPacketBytes: number;
-  },
+  { input, output = input, oversize = "fail", ...limits }:
+    & FramingOptions
+    & Pick<QueueCommandOptions, "maxPacketBytes" | "maxBytes">,
 ): PacketSplitter {
-  return new PacketSplitter({ input, output, maxPacketBytes, oversize });
+  const { maxPacketBytes, maxBytes = QUEUE_OPTIONS.maxBytes.default } = limits;
+  return new PacketSplitter({ input, output, maxPacketBytes, maxBytes, oversize });
 }
 
 /** A value that the library finds out of range is one that the user gave. */

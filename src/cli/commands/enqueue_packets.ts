@@ -115,7 +115,7 @@ async function enqueueAll(
   io: Stdio,
 ): Promise<ExitCode> {
   const { queue: path, input, output, file: files = [], json = false } = options;
-  const { maxPacketBytes, oversize = "fail" } = options;
+  const { maxPacketBytes, maxBytes = QUEUE_OPTIONS.maxBytes.default, oversize = "fail" } = options;
   const given = givesPackets(texts, options);
   if (given && input !== undefined) {
     throw new UsageError("--input is about stdin, which is not read when packets are given");
@@ -131,7 +131,7 @@ async function enqueueAll(
   ];
   const splitter = new PacketSplitter({
     ...{ input: input ?? "lines", output: output ?? input ?? "lines" },
-    ...{ maxPacketBytes, oversize },
+    ...{ maxPacketBytes, maxBytes, oversize },
   });
   const log = new LogConsole({
     format: "text",
