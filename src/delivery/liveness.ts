@@ -97,7 +97,12 @@ export type Verdict =
     readonly to: "packets" | "heartbeat" | "answers";
   }
   | { readonly kind: "peer-closed" }
-  | { readonly kind: "closes-early"; readonly times: number }
+  | {
+    readonly kind: "closes-early";
+    readonly times: number;
+    /** What confirms in the hold's place, so that no FIN can. */
+    readonly confirmedBy?: "reader" | "answer";
+  }
   | { readonly kind: "wire-failed"; readonly code: string; readonly words: string }
   | { readonly kind: "ended-here"; readonly code: string; readonly words: string }
   | { readonly kind: "self-connected" }
@@ -396,8 +401,10 @@ export function describeVerdict(verdict: Verdict): string {
     case "closes-early":
       return `the server has closed ${verdict.times} connections in a row with packets that were ` +
         `not confirmed yet: it refuses (a login, another protocol), it is a proxy without its ` +
-        `server, or it closes soon. One that is known to close once it has all: onPeerFin ` +
-        `(--on-peer-fin) "confirm"`;
+        `server, or it closes soon` +
+        (verdict.confirmedBy === undefined
+          ? '. One that is known to close once it has all: onPeerFin (--on-peer-fin) "confirm"'
+          : "");
     case "wire-failed":
       return `the connection failed: ${verdict.words}`;
     case "ended-here":

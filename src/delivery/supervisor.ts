@@ -106,7 +106,7 @@ export class Supervisor {
   /** In the order of their ids, for the last id on disk only grows. */
   readonly #drainedWaiters = new DrainedWaiters();
   readonly #toldFailures = new ToldFailures();
-  readonly #earlyCloses = new EarlyCloses();
+  readonly #earlyCloses: EarlyCloses;
   /** Whether the present connection has confirmed anything. */
   #confirmedHere = false;
 
@@ -126,6 +126,8 @@ export class Supervisor {
     this.#backoff = new Backoff(limits.backoffFirstMs, limits.backoffCapMs, ports.random);
     this.#refusalPauses = new RefusalPauses(this.#backoff, ports);
     this.#wakeSignal = new WakeSignal(ports.clock);
+    const { answers, reads } = limits;
+    this.#earlyCloses = new EarlyCloses(answers ? "answer" : reads ? "reader" : undefined);
     this.#window = new SendWindow({
       queue: ports.queue,
       clock: ports.clock,

@@ -99,11 +99,18 @@ const EARLY_CLOSES = 3;
 
 /** Connections in a row that the server ended before everything was confirmed. */
 export class EarlyCloses {
+  readonly #confirmedBy: { readonly confirmedBy?: "reader" | "answer" };
   #times = 0;
+
+  /** @param confirmedBy What confirms in the hold's place, if anything does. */
+  constructor(confirmedBy?: "reader" | "answer") {
+    this.#confirmedBy = confirmedBy === undefined ? {} : { confirmedBy };
+  }
 
   /** What they come to; undefined: they are too few. */
   get verdict(): Verdict | undefined {
-    return this.#times < EARLY_CLOSES ? undefined : { kind: "closes-early", times: this.#times };
+    if (this.#times < EARLY_CLOSES) return undefined;
+    return { kind: "closes-early", times: this.#times, ...this.#confirmedBy };
   }
 
   /**

@@ -54,6 +54,22 @@ Deno.test("stop and wait: a packet is removed by its answer, and the next one fo
   assert.equal(sender.stats().redeliveredPackets, 0);
 });
 
+Deno.test("a server that closes early: no option is named that is refused beside answers", async () => {
+  await using world = bench(LINES);
+  const sender = await world.open();
+  const named = seen(sender, ({ verdict }) => verdict.kind === "closes-early");
+  await sender.enqueue(packet(1));
+  for (let round = 0; round < 3; round++) {
+    const connection = await world.server.accept();
+    await connection.readUntil("packet 1\n");
+    connection.close();
+  }
+  const { verdict, words } = await named;
+  assert.deepEqual(verdict, { kind: "closes-early", times: 3, confirmedBy: "answer" });
+  assert.match(words, /3 connections in a row.*or it closes soon; 1 packets/);
+  assert.doesNotMatch(words, /on-peer-fin/);
+});
+
 Deno.test("the kernel's acknowledgement and a hold that has passed confirm nothing", async () => {
   await using world = bench({ ...LINES, maxUnanswered: 2, answerTimeoutMs: 400 });
   const sender = await world.open();
