@@ -30,8 +30,8 @@ export interface QueueStats {
   /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
   readonly oldestEnqueuedAtMs: number | undefined;
   /**
-   * Packets that overflow `"drop-oldest"` removed unsent, and dead letters that were
-   * too many, since the file was made.
+   * Packets that overflow `"drop-oldest"` removed before they were confirmed, and dead letters
+   * that were too many, since the file was made.
    */
   readonly droppedPackets: number;
   /** Their payload bytes. */

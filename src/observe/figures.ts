@@ -174,7 +174,7 @@ export const QUEUE_FIGURES: readonly Figure<QueueReading>[] = [
   counter(
     "sendq.queue.dropped.packets",
     "{packet}",
-    "Packets that a full queue removed unsent, since its file was made.",
+    "Packets that a full queue removed before they were confirmed, since its file was made.",
     ({ stats }) => stats.queue.droppedPackets,
   ),
   counter(

@@ -87,8 +87,9 @@ export interface QueueOptions {
    *
    * - `"reject"`: `enqueue` rejects with `QueueFullError`
    * - `"wait"`: `enqueue` waits until there is room, first come, first served
-   * - `"drop-oldest"`: the oldest packets are removed *unsent*, counted in
-   *   `droppedPackets` and reported through `subscribeDropped`
+   * - `"drop-oldest"`: the oldest packets are removed *before they are confirmed*, counted in
+   *   `droppedPackets` and reported through `subscribeDropped`. One that was on its way is
+   *   not sent again; where it is confirmed all the same, it counts as that, too
    *
    * While the disk or the database does not answer, packets wait in memory, each with its
    * bytes and about 500 more. With `"reject"` no more wait than the queue may hold. With

@@ -10,7 +10,7 @@ import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
-import { runHere } from "./helpers.ts";
+import { runHere, Sendq } from "./helpers.ts";
 
 /** Nobody listens there. */
 function nowhere(): string {
@@ -78,7 +78,31 @@ Deno.test("packets that were dropped for newer ones: named, and exit 1", async (
   assert.equal(code, 1, err);
   assert.equal(server.text, "9\n10\n");
   assert.match(err, /done: 2 packets delivered, 8 dropped\n/);
-  assert.match(err, /8 packets were removed to make room, and not delivered\n$/);
+  assert.match(err, /8 packets were removed to make room before they were confirmed\n$/);
+});
+
+Deno.test("a packet that was dropped on its way, and confirmed: not called undelivered", async () => {
+  using dir = new TempDir();
+  await using server = new ScriptedServer().start();
+  await using send = Sendq.send(
+    ...[server.remote, dir.queue, "--max-packets", "1", "--overflow", "drop-oldest"] as const,
+    ...["--confirm", "answer", "--accepted", "OK", "--answer-timeout", "60s"],
+  );
+  await send.write("1\n");
+  const connection = await server.accept();
+  await connection.readUntil("1\n");
+  await send.write("2\n");
+  await send.endInput();
+  await until("the second has taken its place", async () => {
+    using queue = await QueueInspector.open(dir.queue);
+    return (await queue.counts()).lastId === 2;
+  });
+  await connection.write("OK\n");
+  await connection.readUntil("2\n");
+  await connection.write("OK\n");
+  assert.equal(await send.ended(), 1, send.stderr);
+  assert.match(send.stderr, /done: 2 packets delivered, 1 dropped\n/);
+  assert.match(send.stderr, /1 packet was removed to make room before it was confirmed\n$/);
 });
 
 Deno.test("packets that are damaged in the file: named, and exit 1", async () => {

@@ -487,8 +487,11 @@ export class Undelivered {
     const droppedPackets = this.#count("droppedPackets");
     const refusedPackets = this.#count("refusedPackets");
     if (droppedPackets > 0) {
-      const packets = `${formatPackets(droppedPackets)} ${droppedPackets === 1 ? "was" : "were"}`;
-      log.error(`${packets} removed to make room, and not delivered`);
+      const [were, they] = droppedPackets === 1 ? ["was", "it was"] : ["were", "they were"];
+      // The server may have got it all the same.
+      log.error(
+        `${formatPackets(droppedPackets)} ${were} removed to make room before ${they} confirmed`,
+      );
     }
     const died = this.#count("expiredPackets") + this.#count("gaveUpPackets") +
       this.#count("damagedPackets");

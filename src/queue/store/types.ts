@@ -131,7 +131,7 @@ export interface Due {
 export type Overflow = "reject" | "wait" | "drop-oldest";
 
 /**
- * Packets removed unsent, or dead letters removed, because there were too many.
+ * Packets removed before they were confirmed, or dead letters removed, because there were too many.
  *
  * @category Queue
  */
