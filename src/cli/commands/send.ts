@@ -32,7 +32,8 @@ Packets are stored in the queue's file first and removed once the server's kerne
 has acknowledged every byte, or over a Unix socket, once its program has read them.
 At the end of input, send exits 0 once everything is confirmed. SIGTERM, SIGINT or
 SIGHUP stop reading at the end of the packet that was begun, which has a second to
-come, and deliver for --deliver-timeout more; a second one exits at once. What is
+come, and deliver for --deliver-timeout, of which that second is a part: where it is
+shorter, so is the wait for the packet. A second signal exits at once. What is
 not confirmed stays in the file. With nohup a SIGHUP is ignored. A packet that was
 read in part and is lost makes the exit code 1, and so do packets that have left the
 queue undelivered meanwhile: expired (--ttl), given up (--max-attempts), refused
