@@ -658,7 +658,7 @@ export const PLANTED: readonly Planted[] = [
     name: "a program that reads nothing is not noticed",
     file: LIVENESS,
     patches: [[
-      "if (memory.unread && memory.stalledMs > SLOW_AFTER_MS) {",
+      "if (memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS) {",
       "if (memory.unread && memory.stalledMs === -1) {",
     ]],
   },

@@ -234,7 +234,10 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
     ? ackedBytes - memory.ackedBytes >= sample.sendMssBytes
     : edge > memory.windowEdge;
   const unread = (observation.unreadPackets ?? 0) > 0;
-  const stalled = windowClosed ? !edgeMoved : unread && memory.unread;
+  // Since the reading before: when in between it began nobody knows.
+  const stalled = windowClosed
+    ? !edgeMoved && (memory.windowClosed || memory.unread)
+    : unread && memory.unread;
   return {
     atMs: nowMs,
     watchedSilenceMs,

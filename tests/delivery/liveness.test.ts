@@ -197,6 +197,15 @@ Deno.test("a closed window is a stalled peer, and has a limit of its own", () =>
   assert.equal(verdict.kind, "peer-stalled");
 });
 
+Deno.test("a stall begins with the reading that shows it, and not with the one before", () => {
+  const watch = new Watch();
+  watch.read({ ...CLOSED_WINDOW, nowMs: 100, sendWindowBytes: 3000 });
+  // It may have closed a moment ago.
+  const closed = { ...CLOSED_WINDOW, bytesAcked: 3001 };
+  const told = [900, 1000].map((nowMs) => watch.read({ ...closed, nowMs }).verdict);
+  assert.deepEqual(told, [0, 100].map((stalledMs) => ({ kind: "peer-stalled", stalledMs })));
+});
+
 Deno.test("a remnant of a window smaller than a segment is a closed window", () => {
   const { verdict } = new Watch().read({ nowMs: 50, ...CLOSED_WINDOW, sendWindowBytes: 384 });
   assert.equal(verdict.kind, "peer-stalled");
