@@ -102,24 +102,28 @@ CREATE TABLE sendq.lease (
 ) WITH (fillfactor = 25);
 
 DO $$
+DECLARE
+  chain text[] := '{sendq_producer, sendq_sender, sendq_operator}';
 BEGIN
-  -- Roles are the whole cluster's: another database, or an administrator, may have made them.
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_producer') THEN
-    CREATE ROLE sendq_producer NOLOGIN;
-  END IF;
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_sender') THEN
-    CREATE ROLE sendq_sender NOLOGIN;
-  END IF;
-  IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'sendq_operator') THEN
-    CREATE ROLE sendq_operator NOLOGIN;
-  END IF;
+  -- Roles are the whole cluster's: another database, or an administrator, may have made them, or be
+  -- making them now, which nobody sees before he has ended. He is waited for.
+  FOR i IN 1 .. 3 LOOP
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = chain[i]) THEN
+      BEGIN
+        EXECUTE format('CREATE ROLE %I NOLOGIN', chain[i]);
+      EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+      END;
+    END IF;
+  END LOOP;
   -- Each may do what the one before may. Only who has made them may say so.
-  IF NOT pg_has_role('sendq_sender', 'sendq_producer', 'MEMBER') THEN
-    GRANT sendq_producer TO sendq_sender;
-  END IF;
-  IF NOT pg_has_role('sendq_operator', 'sendq_sender', 'MEMBER') THEN
-    GRANT sendq_sender TO sendq_operator;
-  END IF;
+  FOR i IN 2 .. 3 LOOP
+    IF NOT pg_has_role(chain[i], chain[i - 1], 'MEMBER') THEN
+      BEGIN
+        EXECUTE format('GRANT %I TO %I', chain[i - 1], chain[i]);
+      EXCEPTION WHEN unique_violation THEN NULL;
+      END;
+    END IF;
+  END LOOP;
 END $$;
 GRANT USAGE ON SCHEMA sendq TO sendq_producer;
 GRANT SELECT ON sendq.migration TO sendq_operator;

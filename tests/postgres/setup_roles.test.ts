@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
+import { unless } from "../queue/helpers.ts";
+import { NO_POSTGRES, PostgresServer } from "./server.ts";
+
+Deno.test({
+  ...unless(NO_POSTGRES, "setup in two databases of a server at once makes the roles once"),
+  async fn(t) {
+    await using server = await PostgresServer.start();
+    const memberships = () =>
+      server.sql(
+        "SELECT string_agg(format('%s %s', roleid::regrole, member::regrole), ', ' ORDER BY roleid) " +
+          "FROM pg_auth_members WHERE roleid::regrole::text LIKE 'sendq%'",
+      );
+    const CHAIN = "sendq_producer sendq_sender, sendq_sender sendq_operator";
+    /** As setup in another database, until this one waits for it. */
+    const meanwhile = async (database: string, statements: string) => {
+      await server.sql(`CREATE DATABASE ${database}`);
+      const other = server.sql(`
+        DO $$ BEGIN
+          ${statements}
+          PERFORM pg_advisory_xact_lock(7);
+          FOR i IN 1 .. 400 LOOP
+            PERFORM pg_stat_clear_snapshot();
+            EXIT WHEN EXISTS (SELECT FROM pg_stat_activity
+              WHERE application_name = 'sendq' AND wait_event_type = 'Lock');
+            PERFORM pg_sleep(0.05);
+          END LOOP;
+        END $$`);
+      const begun = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7";
+      while (await server.sql(begun) === "0");
+      const result = await setUp(server.url("outbox", database));
+      await other;
+      assert.deepEqual(result, { versionBefore: 0, version: SCHEMA_VERSION, queue: "outbox" });
+      assert.equal(await memberships(), CHAIN);
+    };
+
+    await t.step("where they are being made", () =>
+      meanwhile(
+        "one",
+        "CREATE ROLE sendq_producer; CREATE ROLE sendq_sender; CREATE ROLE sendq_operator; " +
+          "GRANT sendq_producer TO sendq_sender; GRANT sendq_sender TO sendq_operator;",
+      ));
+
+    await t.step("where they are there, and are being granted to each other", async () => {
+      await server.sql(
+        "REVOKE sendq_producer FROM sendq_sender; REVOKE sendq_sender FROM sendq_operator",
+      );
+      await meanwhile(
+        "two",
+        "GRANT sendq_producer TO sendq_sender; GRANT sendq_sender TO sendq_operator;",
+      );
+    });
+  },
+});
