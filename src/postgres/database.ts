@@ -16,6 +16,7 @@ import { rest } from "../base/waits.ts";
 import type { QueueAddress, Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
 import { ConnectionLostError, NoTlsError, sqlStateOf } from "./errors.ts";
+import { spellingsOf } from "./passwords.ts";
 import { Primary } from "./primary.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */
@@ -26,6 +27,7 @@ const ROUND_MS = 200;
 export const AGAIN_MS = 100;
 /** "A wait for a standby was given up": what was answered may be on the primary alone. */
 const NOT_REPLICATED = "01000";
+const WRONG_PASSWORD = "28P01";
 /** The server's answer to whether it speaks TLS: N. */
 const NO = 0x4e;
 /** A value travels as hexadecimal digits behind \x, and a text has 2^29 - 24 characters at most. */
@@ -320,7 +322,7 @@ export class Database {
     const all = [...hosts.entries()];
     for (const [index, host] of [...all.slice(first), ...all.slice(0, first)]) {
       try {
-        return await this.#openAt(host, index);
+        return await this.#logIn(host, index);
       } catch (error) {
         if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
         const state = sqlStateOf(error);
@@ -341,11 +343,26 @@ export class Database {
     );
   }
 
+  /** A server says that a password is wrong, and not how it has written it down. */
+  async #logIn(host: QueueAddress["hosts"][number], index: number): Promise<Session> {
+    const [likeliest, asTyped] = spellingsOf(this.#options.address.password ?? "");
+    try {
+      return await this.#openAt(host, index, likeliest);
+    } catch (error) {
+      if (asTyped === undefined || sqlStateOf(error) !== WRONG_PASSWORD) throw error;
+      return await this.#openAt(host, index, asTyped);
+    }
+  }
+
   /** The server itself is asked: the library takes the first one for the only one. */
-  async #openAt(host: QueueAddress["hosts"][number], index: number): Promise<Session> {
+  async #openAt(
+    host: QueueAddress["hosts"][number],
+    index: number,
+    password: string,
+  ): Promise<Session> {
     const { hello } = this.#options;
     if (this.#isClosed) throw new Error("the connection is closed");
-    const session = this.#trying = this.#connect(host, index);
+    const session = this.#trying = this.#connect(host, index, password);
     try {
       const [row] = await this.#within(session, TIMELINE, []);
       const timeline = row?.["timeline"];
@@ -370,7 +387,7 @@ export class Database {
     }
   }
 
-  #connect(host: QueueAddress["hosts"][number], index: number): Session {
+  #connect(host: QueueAddress["hosts"][number], index: number, password: string): Session {
     const { address, clock, waitsForStandby, weaker, onNotify } = this.#options;
     const sockets = new Set<Socket>();
     const isSecret = address.sslMode !== "disable";
@@ -387,8 +404,7 @@ export class Database {
     const options: Record<string, unknown> = {
       ...{ host: [host.hostname], port: [host.port], socket, max: 1, fetch_types: false },
       database: address.database,
-      user: address.user,
-      password: address.password ?? "",
+      ...{ user: address.user, password },
       ssl: isSecret && {
         rejectUnauthorized: address.sslMode === "verify-full",
         host: host.hostname,
