@@ -187,16 +187,7 @@ export class Database {
       };
     } catch (error) {
       if (error instanceof NoAnswerError) this.#time.gaveUp(text);
-      const state = sqlStateOf(error);
-      // A server that is going down, or has become a standby, is none to ask again.
-      if (state === undefined || /^(57P|08|25006)/.test(state)) this.#drop(opening, session);
-      if (state === "25006") throw new ConnectionLostError(messageOf(error), false);
-      if (state !== undefined && !/^(57P|08)/.test(state)) throw error;
-      throw new ConnectionLostError(
-        `the connection to the database was lost (${messageOf(error)})`,
-        true,
-        { cause: error },
-      );
+      throw this.#failure(error, opening, session);
     }
   }
 
@@ -206,8 +197,23 @@ export class Database {
    * @throws As {@linkcode Database.ask}.
    */
   async run(text: string): Promise<void> {
-    const { session } = await this.#openSession();
-    await session.sql.unsafe(text).simple();
+    const { session, opening } = await this.#openSession();
+    try {
+      await session.sql.unsafe(text).simple();
+    } catch (error) {
+      throw this.#failure(error, opening, session);
+    }
+  }
+
+  /** What a question has failed of. A connection that is of no use any more is ended. */
+  #failure(error: unknown, opening: Promise<Session>, session: Session): unknown {
+    const state = sqlStateOf(error);
+    // A server that is going down, or has become a standby, is none to ask again.
+    if (state === undefined || /^(57P|08|25006)/.test(state)) this.#drop(opening, session);
+    if (state === "25006") return new ConnectionLostError(messageOf(error), false);
+    if (state !== undefined && !/^(57P|08)/.test(state)) return error;
+    const words = `the connection to the database was lost (${messageOf(error)})`;
+    return new ConnectionLostError(words, true, { cause: error });
   }
 
   /** From so many milliseconds on, no answer is waited for longer than that of a small question. */

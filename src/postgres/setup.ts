@@ -8,7 +8,7 @@ import { systemClock } from "../base/clock.ts";
 import { messageOf, QueueFileError } from "../base/errors.ts";
 import { formatAddress, parseQueueUrl } from "./address.ts";
 import { Database } from "./database.ts";
-import { queueErrorOf, sqlStateOf } from "./errors.ts";
+import { ConnectionLostError, queueErrorOf, sqlStateOf } from "./errors.ts";
 import { COMMIT } from "./sql/commit.ts";
 import { EDGE_TABLE, EDGES } from "./sql/edges.ts";
 import { EDIT } from "./sql/edit.ts";
@@ -119,6 +119,7 @@ export async function setUp(url: string, password?: string): Promise<SetupResult
     if (queue !== undefined) await database.ask("SELECT sendq.create_queue($1)", [queue]);
     return { versionBefore, version: SCHEMA_VERSION, queue };
   } catch (error) {
+    if (error instanceof ConnectionLostError && error.sent) throw unknownOutcome(path, error);
     if (sqlStateOf(error) !== "42501") throw queueErrorOf(error, path);
     const { database: name, user } = address;
     throw new QueueFileError(
@@ -134,6 +135,17 @@ export async function setUp(url: string, password?: string): Promise<SetupResult
   } finally {
     database.close();
   }
+}
+
+/** The answer was lost, and not what was asked for. */
+function unknownOutcome(path: string, error: ConnectionLostError): QueueFileError {
+  return new QueueFileError(
+    "busy",
+    path,
+    `Queue ${path}: ${error.message}. Either all was changed that was to be, or nothing was. Run ` +
+      "sendq postgres setup again: it goes on from what is there.",
+    { cause: error },
+  );
 }
 
 function upgradeFrom(version: number): string {

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { QueueFileError } from "../../src/base/errors.ts";
 import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
 import { unless } from "../queue/helpers.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
@@ -50,6 +51,40 @@ Deno.test({
         "two",
         "GRANT sendq_producer TO sendq_sender; GRANT sendq_sender TO sendq_operator;",
       );
+    });
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "setup whose connection is lost changes nothing, and says what to do"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    await server.sql("CREATE DATABASE one");
+    // It waits for this one, which ends its connection then.
+    const other = server.sql(`
+      DO $$ BEGIN
+        CREATE ROLE sendq_producer;
+        FOR i IN 1 .. 400 LOOP
+          PERFORM pg_stat_clear_snapshot();
+          EXIT WHEN (SELECT bool_or(pg_terminate_backend(pid)) FROM pg_stat_activity
+            WHERE application_name = 'sendq' AND wait_event_type = 'Lock');
+          PERFORM pg_sleep(0.05);
+        END LOOP;
+        RAISE EXCEPTION 'undone';
+      END $$`).catch(() => {});
+    const running = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%CREATE ROLE%' " +
+      "AND wait_event = 'PgSleep'";
+    while (await server.sql(running) === "0");
+    const url = server.url("outbox", "one");
+    await assert.rejects(
+      setUp(url),
+      (error) =>
+        error instanceof QueueFileError && error.reason === "busy" &&
+        /the connection to the database was lost.*or nothing was.*setup again/.test(error.message),
+    );
+    await other;
+    assert.deepEqual(await setUp(url), {
+      ...{ versionBefore: 0, version: SCHEMA_VERSION, queue: "outbox" },
     });
   },
 });
