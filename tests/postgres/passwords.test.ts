@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { spellingsOf } from "../../src/postgres/passwords.ts";
 import { setUp } from "../../src/postgres/setup.ts";
+import { Sendq } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
 
@@ -54,6 +55,56 @@ Deno.test({
           );
         });
       }
+    }
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "PGPASSWORD is for addresses without a password, and for no others"),
+  async fn(t) {
+    await using server = await PostgresServer.start();
+    await server.makeQueue("outbox");
+    await server.sql("CREATE USER other PASSWORD 'right'; GRANT sendq_operator TO other");
+    Deno.writeTextFileSync(
+      `${server.directory}/pg_hba.conf`,
+      "host all other 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n",
+    );
+    await server.reload();
+    const directory = Deno.makeTempDirSync({ prefix: "sendq-password-" });
+    const at = (login: string) =>
+      `postgres://${login}@127.0.0.1:${server.port}/postgres/outbox?durability=power-loss`;
+    const run = async (address: string, password: string) => {
+      for (
+        const args of [
+          ["enqueue", "-q", address, "one"],
+          ["status", "-q", address],
+          ["list", "-q", address],
+          ["remove", "--all", "--yes", "-q", address],
+          [
+            "forward",
+            "-q",
+            `${directory}/edge.db`,
+            "--to",
+            address,
+            "--edge",
+            "one",
+            "-i",
+            "lines",
+          ],
+          ["postgres", "setup", address],
+        ]
+      ) {
+        const env = { PGPASSWORD: password };
+        const flags = ["--allow-net", "--allow-read", "--allow-write", "--allow-ffi"];
+        await using command = new Sendq([...flags, "--allow-env=PGPASSWORD"], args, env);
+        assert.equal(await command.runWith(""), 0, `${args[0]}: ${command.stderr}`);
+      }
+    };
+    try {
+      await t.step("in the URL", () => run(at("other:right"), "wrong"));
+      await t.step("in the variable", () => run(at("other"), "right"));
+    } finally {
+      Deno.removeSync(directory, { recursive: true });
     }
   },
 });

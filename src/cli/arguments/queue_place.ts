@@ -80,7 +80,7 @@ export async function openQueue(
   const opened = await postgresQueue({
     ...shared,
     url: queue,
-    ...passwordOf(),
+    ...passwordOf(queue),
     ...(logger === undefined ? {} : { logger }),
     ...(onStandBy === undefined ? {} : { onStandBy }),
   });
@@ -94,8 +94,9 @@ export function grantedVariable(variable: string): string | undefined {
   return state === "granted" ? Deno.env.get(variable) : undefined;
 }
 
-/** The password, where it shall not stand in a URL that every process can see. */
-export function passwordOf(): { readonly password?: string } {
+/** The password, where it does not stand in the URL, which every process can see. */
+export function passwordOf(url: string): { readonly password?: string } {
+  if (parseQueueUrl(url).password !== undefined) return {};
   const password = grantedVariable("PGPASSWORD");
   return password === undefined ? {} : { password };
 }

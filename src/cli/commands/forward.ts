@@ -194,7 +194,7 @@ async function open(options: ForwardOptions, log: LogConsole): Promise<Forwarder
   try {
     return await Forwarder.open(options.queue, {
       url: options.to,
-      ...passwordOf(),
+      ...passwordOf(options.to),
       ...givenOf(FORWARDER_OPTIONS, options, TO),
       queueOptions: queueOptionsOf(options),
       logger: log,

@@ -65,7 +65,7 @@ async function setUpDatabase(url: string, io: Stdio): Promise<ExitCode> {
   const address = parseQueueUrl(url);
   checkPermissions({ databases: address.hosts });
   const { setUp } = await import("../../postgres/setup.ts");
-  const { versionBefore, version, queue } = await setUp(url, passwordOf().password);
+  const { versionBefore, version, queue } = await setUp(url, passwordOf(url).password);
   const schema = versionBefore === version
     ? `the schema sendq is there, version ${version}`
     : versionBefore === 0

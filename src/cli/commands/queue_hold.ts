@@ -136,8 +136,8 @@ async function holdInDatabase(url: string, timeoutMs: number): Promise<QueueHold
     import("../../postgres/look.ts"),
   ]);
   const own = { ...KEEPS_DEAD_LETTERS, holder: ownName };
-  const queue = await postgresQueue({ url, ...passwordOf(), ...own });
-  const looker = lookerAt({ url, ...passwordOf() });
+  const queue = await postgresQueue({ url, ...passwordOf(url), ...own });
+  const looker = lookerAt({ url, ...passwordOf(url) });
   const path = nameOfQueue(url);
   const giveUp = new AbortController();
   const giveUpIn = (delayMs: number) =>

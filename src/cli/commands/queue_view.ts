@@ -63,7 +63,7 @@ export async function openForLooking(queue: string): Promise<Inspector> {
   if (isSpoolAddress(queue)) return await inspectorInSpool(queue);
   if (!isQueueUrl(queue)) return await QueueInspector.open(queue);
   const { postgresInspector } = await import("../../postgres/inspector.ts");
-  return await postgresInspector({ url: queue, ...passwordOf() });
+  return await postgresInspector({ url: queue, ...passwordOf(queue) });
 }
 
 /** @throws {OptionError} The spool has no queue of this name. */

@@ -184,7 +184,7 @@ function sourceOf(queue: Inspector, place: FileLook): Source {
 async function sourceInDatabase(url: string): Promise<Source> {
   checkPermissions(queueNeeds(url));
   const { lookerAt } = await import("../../postgres/look.ts");
-  const looker = lookerAt({ url, ...passwordOf() });
+  const looker = lookerAt({ url, ...passwordOf(url) });
   const look = async (): Promise<Look> => {
     const { counts, oldestEnqueuedAtMs, lease, notice, edges, ...database } = await looker.look();
     const { survives, weakness, replication } = database;
