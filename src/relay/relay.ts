@@ -21,7 +21,7 @@ import { systemClock } from "../base/clock.ts";
 import { inPackets, messageOf, OptionError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
 import { QUEUE_OPTIONS, RELAY_OPTIONS } from "../base/option_table.ts";
-import { checkFields, resolveOptions } from "../base/options.ts";
+import { checkFields, type ResolvedOptions, resolveOptions } from "../base/options.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { within } from "../base/waits.ts";
 import { FramingError } from "../framing/errors.ts";
@@ -43,7 +43,6 @@ import type {
   RelayOptions,
   RelayStats,
   RelayStopOptions,
-  Replies,
 } from "./options.ts";
 
 /** Those that no table has. */
@@ -52,6 +51,8 @@ const OTHERS: readonly (keyof RelayOptions)[] = [
   ...["oversize", "logger", "clock"] as const,
 ];
 const STOP_OPTIONS: readonly (keyof RelayStopOptions)[] = ["storeTimeoutMs"];
+
+type Counters = { -readonly [K in Exclude<keyof RelayStats, "clients">]: number };
 
 /** An accept that has failed is tried again after this. */
 const ACCEPT_RETRY_MS = 250;
@@ -110,17 +111,14 @@ export class Relay implements AsyncDisposable {
   readonly #batch: ReturnType<typeof batchLimitsFor>;
   /** Whether nothing marks the end of a packet, so that several clients would be mixed. */
   readonly #mixes: boolean;
-  readonly #maxClients: number;
-  readonly #idleTimeoutMs: number;
-  readonly #maxUnfinishedBytes: number;
-  readonly #replies: Replies;
-  readonly #replyTimeoutMs: number;
+  readonly #limits: ResolvedOptions<typeof RELAY_OPTIONS> & { readonly maxUnfinishedBytes: number };
   readonly #received: ReadableStreamDefaultReader<Uint8Array> | undefined;
   readonly #clients = new Set<Client>();
   readonly #serving = new Set<Promise<void>>();
-  readonly #ended = {
-    ...{ clients: 0, stored: 0, unstored: 0, unfinished: 0 },
-    ...{ oversize: 0, idle: 0, refused: 0, droppedReplies: 0 },
+  /** Those of clients that are gone, and of who was turned away. */
+  readonly #past: Counters = {
+    ...{ clientsAccepted: 0, storedPackets: 0, unstoredPackets: 0, unfinishedPackets: 0 },
+    ...{ oversizePackets: 0, idleClients: 0, refusedClients: 0, droppedReplies: 0 },
   };
   #lastClient: Client | undefined;
   #trouble: string | undefined;
@@ -141,10 +139,7 @@ export class Relay implements AsyncDisposable {
   constructor(options: RelayOptions) {
     checkFields("", options, [RELAY_OPTIONS, ...OTHERS]);
     const { clock = systemClock, maxPacketBytes = QUEUE_OPTIONS.maxPacketBytes.default } = options;
-    const { maxClients, idleTimeoutMs, replies, replyTimeoutMs } = resolveOptions(
-      RELAY_OPTIONS,
-      options,
-    );
+    const limits = resolveOptions(RELAY_OPTIONS, options);
     const { maxUnfinishedBytes = 4 * maxPacketBytes } = options;
     if (!(maxUnfinishedBytes >= maxPacketBytes)) {
       throw new OptionError(
@@ -159,33 +154,18 @@ export class Relay implements AsyncDisposable {
     this.#batch = batchLimitsFor(options.sender.queue.limits);
     // Throws what every client would.
     this.#mixes = !this.#splitter().marksEnds;
-    this.#maxClients = this.#mixes ? 1 : maxClients;
-    this.#idleTimeoutMs = idleTimeoutMs;
-    this.#maxUnfinishedBytes = maxUnfinishedBytes;
-    this.#replies = replies;
-    this.#replyTimeoutMs = replyTimeoutMs;
-    this.#received = replies === "discard" ? undefined : readerOf(options.sender);
+    const maxClients = this.#mixes ? 1 : limits.maxClients;
+    this.#limits = { ...limits, maxClients, maxUnfinishedBytes };
+    this.#received = limits.replies === "discard" ? undefined : readerOf(options.sender);
     for (const listener of options.listeners) void this.#accept(listener);
     if (this.#received !== undefined) void this.#passReplies(this.#received);
   }
 
   /** How things stand. */
   stats(): RelayStats {
-    const clients = [...this.#clients];
-    const sum = (count: (client: Client) => number) =>
-      clients.reduce((total, client) => total + count(client), 0);
-    const { stored, unstored, unfinished, oversize, idle, refused, droppedReplies } = this.#ended;
-    return {
-      clients: clients.length,
-      clientsAccepted: this.#ended.clients + clients.length,
-      storedPackets: stored + sum(({ pump }) => pump.storedPackets),
-      unstoredPackets: unstored + sum(({ pump }) => pump.unstoredPackets),
-      unfinishedPackets: unfinished,
-      oversizePackets: oversize + sum(({ splitter }) => splitter.oversizePackets),
-      idleClients: idle,
-      refusedClients: refused,
-      droppedReplies: droppedReplies + sum(({ replies }) => replies.droppedWrites),
-    };
+    const stats = { clients: this.#clients.size, ...this.#past };
+    for (const client of this.#clients) countIn(stats, client);
+    return stats;
   }
 
   /**
@@ -247,7 +227,7 @@ export class Relay implements AsyncDisposable {
       }
       if (!this.#isStopping() && !hasSpareDescriptors(RESERVED_DESCRIPTORS)) {
         turnAway(arrival);
-        this.#ended.refused++;
+        this.#past.refusedClients++;
         const words = "clients are turned away: the last open files are kept for the delivery. " +
           "Raise the limit of open files (ulimit -n)";
         if (trouble !== words) this.#logger.error(words);
@@ -257,8 +237,10 @@ export class Relay implements AsyncDisposable {
       trouble = undefined;
       // Not read yet: it waits as it would in the listener's backlog. Those of several listeners
       // wait for the same place: between the look and the taking of it nothing else may run.
-      while (this.#clients.size >= this.#maxClients && !this.#isStopping()) await this.#makeRoom();
-      if (this.#clients.size + 1 < this.#maxClients) this.#fullSaid = false;
+      while (this.#clients.size >= this.#limits.maxClients && !this.#isStopping()) {
+        await this.#makeRoom();
+      }
+      if (this.#clients.size + 1 < this.#limits.maxClients) this.#fullSaid = false;
       if (this.#isStopping()) return turnAway(arrival);
       const serving = this.#serve(arrival).finally(() => this.#serving.delete(serving));
       this.#serving.add(serving);
@@ -292,17 +274,27 @@ export class Relay implements AsyncDisposable {
     const nowMs = this.#clock.nowMs();
     // All of them wait for us: none can be due sooner, whenever they are stored.
     const dueMs = candidate === undefined
-      ? nowMs + this.#idleTimeoutMs
+      ? nowMs + this.#limits.idleTimeoutMs
       : candidate.lingers
       ? nowMs
-      : candidate.heardMs + this.#idleTimeoutMs;
+      : candidate.heardMs + this.#limits.idleTimeoutMs;
     if (candidate !== undefined && dueMs <= nowMs) {
-      if (!candidate.lingers) this.#letGo(candidate);
+      if (!candidate.lingers) {
+        this.#past.idleClients++;
+        const seconds = (nowMs - candidate.heardMs) / 1000;
+        candidate.endReason = `has sent nothing for ${seconds.toFixed(0)} s, and another waits`;
+      }
       candidate.close();
       await candidate.gone;
       return;
     }
-    if (!this.#fullSaid) this.#logger.warn(this.#fullWords());
+    if (!this.#fullSaid) {
+      this.#logger.warn(
+        this.#mixes
+          ? "chunks of several clients would be mixed: one client at a time; further ones have to wait"
+          : `${this.#limits.maxClients} clients are connected; further ones have to wait`,
+      );
+    }
     this.#fullSaid = true;
     await this.#pause(dueMs - nowMs);
   }
@@ -318,21 +310,9 @@ export class Relay implements AsyncDisposable {
     return silent;
   }
 
-  #letGo(client: Client): void {
-    this.#ended.idle++;
-    const seconds = (this.#clock.nowMs() - client.heardMs) / 1000;
-    client.endReason = `has sent nothing for ${seconds.toFixed(0)} s, and another waits`;
-  }
-
-  #fullWords(): string {
-    return this.#mixes
-      ? "chunks of several clients would be mixed: one client at a time; further ones have to wait"
-      : `${this.#maxClients} clients are connected; further ones have to wait`;
-  }
-
   async #serve(arrival: Arrival): Promise<void> {
     const { connection } = arrival;
-    const number = this.#ended.clients + this.#clients.size + 1;
+    const number = this.#past.clientsAccepted + this.#clients.size + 1;
     const splitter = this.#splitter();
     const client: Client = new Client(number, arrival, splitter, this.#clock.nowMs(), {
       source: {
@@ -387,12 +367,13 @@ export class Relay implements AsyncDisposable {
 
   /** Whoever only ended its side is kept for the replies to what it sent. */
   async #linger(client: Client): Promise<void> {
-    if (this.#replies === "discard") return;
+    const { replies, replyTimeoutMs } = this.#limits;
+    if (replies === "discard") return;
     client.lingers = true;
     client.heardMs = this.#clock.nowMs();
     this.#tellChange(); // Somebody may wait for its place.
     while (client.isOpen && !client.replies.broken && !this.#isStopping()) {
-      const leftMs = client.heardMs + this.#replyTimeoutMs - this.#clock.nowMs();
+      const leftMs = client.heardMs + replyTimeoutMs - this.#clock.nowMs();
       if (leftMs <= 0) break;
       await this.#pause(leftMs, client.closed);
     }
@@ -410,9 +391,10 @@ export class Relay implements AsyncDisposable {
       if (unfinishedBytes > (largest?.splitter.unfinishedBytes ?? 0)) largest = client;
     }
     // One is enough: before each read there was not much more than there may be.
-    if (bytes > this.#maxUnfinishedBytes && largest !== undefined) {
+    const { maxUnfinishedBytes } = this.#limits;
+    if (bytes > maxUnfinishedBytes && largest !== undefined) {
       largest.endReason = `is cut off inside a packet of ${largest.splitter.unfinishedBytes} ` +
-        `bytes so far: all clients together have sent more than ${this.#maxUnfinishedBytes} bytes ` +
+        `bytes so far: all clients together have sent more than ${maxUnfinishedBytes} bytes ` +
         "of packets that are not whole";
       largest.close();
     }
@@ -422,15 +404,10 @@ export class Relay implements AsyncDisposable {
   #farewell(client: Client, error: unknown): void {
     const { name, pump, splitter, replies, endReason } = client;
     const { storedPackets, unstoredPackets, unfinishedBytes } = pump;
-    const ended = this.#ended;
-    ended.clients++;
-    ended.stored += storedPackets;
-    ended.unstored += unstoredPackets;
-    ended.oversize += splitter.oversizePackets;
-    ended.droppedReplies += replies.droppedWrites;
+    countIn(this.#past, client);
     if (this.#lastClient === client) this.#lastClient = undefined;
     const inside = unfinishedBytes > 0 && splitter.fault === undefined;
-    if (inside) ended.unfinished++;
+    if (inside) this.#past.unfinishedPackets++;
 
     const before = `stored before it: ${inPackets(storedPackets)}`;
     if (error instanceof FramingError) {
@@ -473,13 +450,13 @@ export class Relay implements AsyncDisposable {
   }
 
   #reply(chunk: Uint8Array): void {
-    const to = this.#replies === "all"
+    const to = this.#limits.replies === "all"
       ? [...this.#clients]
       : this.#lastClient === undefined
       ? []
       : [this.#lastClient];
     if (to.length === 0) {
-      this.#ended.droppedReplies++;
+      this.#past.droppedReplies++;
       if (!this.#lateReplySaid) {
         this.#logger.warn("the server has sent something, and no client is there to be told");
       }
@@ -511,9 +488,18 @@ export class Relay implements AsyncDisposable {
 
   /** Waits, but not beyond the next change among the clients, nor beyond `other`. */
   async #pause(ms: number, other?: Promise<void>): Promise<void> {
-    const changes = [this.#change.promise, ...(other ? [other] : [])];
-    await within(ms, Promise.race(changes), this.#clock);
+    const change = this.#change.promise;
+    await within(ms, other ? Promise.race([change, other]) : change, this.#clock);
   }
+}
+
+/** Adds a client, and what it has counted. */
+function countIn(counters: Counters, { pump, splitter, replies }: Client): void {
+  counters.clientsAccepted++;
+  counters.storedPackets += pump.storedPackets;
+  counters.unstoredPackets += pump.unstoredPackets;
+  counters.oversizePackets += splitter.oversizePackets;
+  counters.droppedReplies += replies.droppedWrites;
 }
 
 /** `undefined`: it is no TCP connection, or does not say so. */
