@@ -78,7 +78,7 @@ export const PLANTED: readonly Planted[] = [
     patches: [[
       "if (memory.windowClosed) {",
       "if (memory.windowClosed && memory.stalledMs > limits.stallTimeoutMs) {\n" +
-      "    return { verdict: silent(silenceMs, evidence), giveUp: true };\n  }\n" +
+      "    return silent(silenceMs, evidence);\n  }\n" +
       "  if (memory.windowClosed) {",
     ]],
   },

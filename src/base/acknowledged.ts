@@ -1,11 +1,9 @@
 /**
  * Waits until a connection carries nothing more of a login or a proxy's handshake: what is
  * acknowledged from then on is the packets'.
- *
- * @module
  */
 
-import { KernelCallError, WireError } from "./errors.ts";
+import { KernelCallError, wireError } from "./errors.ts";
 import { type Clock, TcpState, type Wire } from "./ports.ts";
 
 const MIN_PAUSE_MS = 1;
@@ -48,7 +46,7 @@ export async function acknowledged(
     const sample = wire.sample();
     if (sample.state === TcpState.CLOSE) {
       const code = wire.takeSocketError() ?? "EPIPE";
-      throw new WireError(code, `the connection ended while ${doing} (${code})`);
+      throw wireError(code, `the connection ended while ${doing}`);
     }
     const ackedBytes = sample.bytesAcked - baseBytes;
     if (sample.sendQueueBytes === 0 && ackedBytes === writtenBytes) return;

@@ -1,8 +1,4 @@
-/**
- * Writing to somebody who may read slowly, or has gone away, and holds nobody up.
- *
- * @module
- */
+/** Writing to somebody who may read slowly, or has gone away, and holds nobody up. */
 
 /** Beyond this, what waits for a reader that has stopped reading is dropped. */
 const MAX_WAITING_BYTES = 256 * 1024;

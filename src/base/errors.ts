@@ -4,8 +4,6 @@
  *
  * Any other bad argument than an option is a {@linkcode RangeError} or {@linkcode TypeError}, a
  * missing permission Deno's own `NotCapable`, with the flag to add.
- *
- * @module
  */
 
 /**
@@ -403,6 +401,11 @@ export class ClosedError extends Error {
  */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** A {@linkcode WireError} whose words end with its code. */
+export function wireError(code: string, words: string, cause?: unknown): WireError {
+  return new WireError(code, `${words} (${code})`, cause === undefined ? {} : { cause });
 }
 
 /** `12.3 s` */

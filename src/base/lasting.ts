@@ -3,8 +3,6 @@
  * that nobody thought of is tried again.
  *
  * Told by name and field, because this folder knows nothing of Deno's classes.
- *
- * @module
  */
 
 /** What has to be changed by a person, by the error's name. */

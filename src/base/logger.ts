@@ -1,8 +1,4 @@
-/**
- * Loggers that hold nobody up.
- *
- * @module
- */
+/** Loggers that hold nobody up. */
 
 import type { Logger } from "./ports.ts";
 

@@ -1,8 +1,6 @@
 /**
  * Every option of the library, once: its default and its bounds, its flag and the line that the
  * help and docs/OPTIONS.md have for it. What it means and costs is said at the interfaces.
- *
- * @module
  */
 
 import { choice, count, duration, type OptionTable, size } from "./options.ts";

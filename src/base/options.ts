@@ -3,8 +3,6 @@
  * help of the command, and the pages of `docs/`. The options themselves: `option_table.ts`.
  *
  * No schema library: a user of this one loads nothing for it.
- *
- * @module
  */
 
 import { OptionError } from "./errors.ts";

@@ -1,8 +1,6 @@
 /**
  * Ends of a connection that this side decides, for a reason that is neither the server's nor the
  * path's, and how a wire tells of one.
- *
- * @module
  */
 
 import { KernelCallError, WireError } from "./errors.ts";

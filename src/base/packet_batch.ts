@@ -1,8 +1,4 @@
-/**
- * Batches of packets taken apart: always between two packets.
- *
- * @module
- */
+/** Batches of packets taken apart: always between two packets. */
 
 import type { PacketBatch, StoredPacket } from "./ports.ts";
 

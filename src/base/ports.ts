@@ -1,8 +1,4 @@
-/**
- * All that the delivery code knows of the world: on a real kernel and in a simulation.
- *
- * @module
- */
+/** All that the delivery code knows of the world: on a real kernel and in a simulation. */
 
 /**
  * Time. Decisions use {@linkcode Clock.nowMs} only.

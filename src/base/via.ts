@@ -1,8 +1,4 @@
-/**
- * A proxy on the way to the server.
- *
- * @module
- */
+/** A proxy on the way to the server. */
 
 import { OptionError } from "./errors.ts";
 import { VIA_OPTIONS } from "./option_table.ts";

@@ -1,8 +1,4 @@
-/**
- * Waiting, of which nothing is left behind: an `AbortSignal` may outlive thousands of waits.
- *
- * @module
- */
+/** Waiting, of which nothing is left behind: an `AbortSignal` may outlive thousands of waits. */
 
 import { systemClock } from "./clock.ts";
 import type { Clock } from "./ports.ts";

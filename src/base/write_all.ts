@@ -2,8 +2,6 @@
  * Writes that go on until everything was taken: a pipe, a socket and a disk may take less than
  * they are given. A sandbox may take nothing and call that a success (seccomp with errno 0),
  * which would be tried for ever.
- *
- * @module
  */
 
 /** @throws {Error} The sink took nothing. */

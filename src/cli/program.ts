@@ -1,8 +1,4 @@
-/**
- * The program that commander runs: every command, what they share, and their help.
- *
- * @module
- */
+/** The program that commander runs: every command, what they share, and their help. */
 
 import { type Argument, Command, CommanderError, Option } from "commander";
 import denoJson from "../../deno.json" with { type: "json" };

@@ -1,8 +1,4 @@
-/**
- * Makes a driver of the class `Database` of `@db/sqlite`, as far as it is used.
- *
- * @module
- */
+/** Makes a driver of the class `Database` of `@db/sqlite`, as far as it is used. */
 
 import {
   codeFromText,

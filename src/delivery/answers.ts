@@ -18,8 +18,6 @@
  *    further one counts.
  * 6. What the server begins to say while a heartbeat waits for its answer is about no packet:
  *    none is under way then.
- *
- * @module
  */
 
 import { messageOf } from "../base/errors.ts";

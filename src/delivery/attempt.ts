@@ -3,11 +3,9 @@
  * the connection is made, the session is opened, each within a limit of its own; but where the
  * other side connects to us, that takes as long as it takes. A connection that nobody waits for
  * any more is reset.
- *
- * @module
  */
 
-import { SessionRefusedError, WireError } from "../base/errors.ts";
+import { seconds, SessionRefusedError, WireError } from "../base/errors.ts";
 import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { type Opened, openSession } from "../session/open.ts";
@@ -124,15 +122,14 @@ export class Attempt {
   #tookTooLong(nowMs: number): AttemptResult {
     const startedAtMs = this.#phaseSinceMs;
     const waitedMs = nowMs - startedAtMs;
-    const seconds = (waitedMs / 1000).toFixed(1);
     if (this.#phase !== "look-up") {
       const words = this.#options.dialer.waits ? "nobody has connected" : "no answer";
-      const error = new WireError("ETIMEDOUT", `${words} within ${seconds} s`);
+      const error = new WireError("ETIMEDOUT", `${words} within ${seconds(waitedMs)}`);
       return { kind: "failed", error, verdict: undefined, startedAtMs };
     }
     const error = new WireError(
       "EAI_AGAIN",
-      `its name could not be looked up within ${seconds} s: the name servers do not answer`,
+      `its name could not be looked up within ${seconds(waitedMs)}: the name servers do not answer`,
     );
     return { kind: "failed", error, verdict: { kind: "lookup-hangs", waitedMs }, startedAtMs };
   }

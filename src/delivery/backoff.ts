@@ -1,8 +1,6 @@
 /**
  * How long is waited before the next attempt: after what has failed, and after refusals, where a
  * wrong password tried often enough locks an account.
- *
- * @module
  */
 
 import { ANSWER_OPTIONS, SESSION_OPTIONS } from "../base/option_table.ts";

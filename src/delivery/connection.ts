@@ -18,8 +18,6 @@
  *    above it (TLS, a proxy's protocol) has failed.
  * 6. Where {@link Answers} or {@link Reads} confirm, what had been answered or read when the
  *    connection ended counts.
- *
- * @module
  */
 
 import { KernelCallError, WireError } from "../base/errors.ts";
@@ -125,9 +123,7 @@ export class Connection {
   readonly #reader: WireReader;
   readonly #clock: Clock;
   readonly #limits: ConnectionLimits;
-  readonly #onEnd: () => void;
-  readonly #onWritten: () => void;
-  readonly #onReceived: (chunk: Uint8Array) => void;
+  readonly #options: ConnectionOptions;
   readonly #ledger: Ledger;
   readonly #outgoing: Outgoing;
   readonly #heartbeats: Heartbeats | undefined;
@@ -170,13 +166,11 @@ export class Connection {
    */
   constructor(options: ConnectionOptions) {
     const { wire, clock, limits, onEnd, onWritten, lastId } = options;
+    this.#options = options;
     this.#wire = wire;
     this.#reader = options.reader ?? new WireReader(wire);
     this.#clock = clock;
     this.#limits = limits;
-    this.#onEnd = onEnd;
-    this.#onWritten = onWritten;
-    this.#onReceived = options.onReceived;
     this.#ledger = new Ledger(options.afterId);
     this.#memory = freshMemory(clock.nowMs());
     // What stands here is our SYN (section 1), and what the session has written.
@@ -212,11 +206,6 @@ export class Connection {
   /** Assigned and not acknowledged. */
   get inFlightBytes(): number {
     return this.#ledger.inFlightBytes;
-  }
-
-  /** Taken by the kernel and not acknowledged. */
-  get unackedBytes(): number {
-    return this.#ledger.writtenBytes - this.#ledger.ackedBytes;
   }
 
   /** Whether the kernel has taken bytes of a packet that is not drained. */
@@ -339,7 +328,7 @@ export class Connection {
       nowMs,
       sample,
       ackedBytes: this.#ledger.ackedBytes,
-      unackedBytes: this.unackedBytes,
+      unackedBytes: this.#ledger.writtenBytes - this.#ledger.ackedBytes,
       oldestUnackedMs: nowMs - (this.#ledger.oldestUnackedAtMs ?? nowMs),
       progressed,
       asking: this.#asking,
@@ -429,13 +418,13 @@ export class Connection {
         this.#response.sinceMs = undefined;
         const toHeartbeat = this.#heartbeats?.heard(chunk) ?? 0;
         if (this.answers !== undefined) this.#hear(this.answers, chunk, toHeartbeat);
-        this.#onReceived(chunk);
+        this.#options.onReceived(chunk);
       }
     } catch (error) {
       this.#failed(error);
     }
     this.#reading = false;
-    this.#onEnd();
+    this.#options.onEnd();
   }
 
   /** Only what had been acknowledged when an answer came can be answered by it. */
@@ -447,7 +436,7 @@ export class Connection {
       // Our FIN counts, too, and comes behind everything that is answered.
       answers.heard(chunk, Math.min(ackedBytes, this.#ledger.assignedBytes), toHeartbeat);
     });
-    this.#onWritten();
+    this.#options.onWritten();
   }
 
   /** How far the peer's program has read, of what the ledger knows to be acknowledged. */

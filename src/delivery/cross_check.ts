@@ -2,8 +2,6 @@
  * The kernel counts twice what a peer has acknowledged: in TCP_INFO, and by what it still keeps
  * in Send-Q. Where the two contradict each other, nothing is concluded from either. And what a
  * reading has to say before the first packet goes out on a connection.
- *
- * @module
  */
 
 import { KernelCallError, WireError } from "../base/errors.ts";

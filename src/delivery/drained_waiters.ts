@@ -1,8 +1,4 @@
-/**
- * Those who wait until what was on disk when they asked has drained.
- *
- * @module
- */
+/** Those who wait until what was on disk when they asked has drained. */
 
 import { unlessAborted } from "../base/waits.ts";
 import { ClosedError } from "../base/errors.ts";

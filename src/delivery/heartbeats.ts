@@ -1,8 +1,4 @@
-/**
- * When the next heartbeat is due, and whether the last one was answered.
- *
- * @module
- */
+/** When the next heartbeat is due, and whether the last one was answered. */
 
 import { latin1 } from "../session/pattern.ts";
 import type { ReadyHeartbeat } from "../session/session.ts";

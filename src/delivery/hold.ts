@@ -6,8 +6,6 @@
  * is nothing to send. The peer's kernel is asked for a sign of life. It answers at
  * 6.01 s, so at 6.01 s the packet is confirmed. Had the cable been pulled at 5.01 s,
  * no answer would have come, and the packet would be sent again.
- *
- * @module
  */
 
 /**

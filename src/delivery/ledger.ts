@@ -8,8 +8,6 @@
  * 2. A packet is drained when its last byte is acked, never earlier.
  * 3. Bytes of the session (a heartbeat, a goodbye) have their place in the stream, between
  *    two packets, and belong to none: their acknowledgement drains nothing.
- *
- * @module
  */
 
 import { PairFifo } from "../base/pair_fifo.ts";

@@ -14,8 +14,6 @@
  * A window's right edge is bytes acknowledged + window. A program that does not read cannot move
  * it, while bytes_acked still creeps up behind a closed window, for the kernel's persist timer
  * pushes out what little room is left.
- *
- * @module
  */
 
 import { seconds } from "../base/errors.ts";
@@ -285,16 +283,11 @@ export function judge(
   if (memory.windowClosed) {
     // An answered probe makes last_ack_recv fall back and resets `probes`.
     if (sample.probes >= DEAD_AFTER_WINDOW_PROBES && silenceMs > silenceLimitMs) {
-      return { verdict: silent(silenceMs, evidence), giveUp: true };
+      return silent(silenceMs, evidence);
     }
-    return {
-      verdict: { kind: "peer-stalled", stalledMs: memory.stalledMs },
-      giveUp: memory.stalledMs > limits.peerStallTimeoutMs,
-    };
+    return stalled(memory, limits);
   }
-  if (silenceMs > silenceLimitMs) {
-    return { verdict: silent(silenceMs, evidence), giveUp: true };
-  }
+  if (silenceMs > silenceLimitMs) return silent(silenceMs, evidence);
   if (silenceMs > EVIDENCE_AFTER_MS && evidence.localFault !== undefined) {
     // Named early, given up no earlier than any other silence: links flap.
     return {
@@ -306,23 +299,20 @@ export function judge(
     unackedBytes === 0 && observation.asking && sample.probes >= DEAD_AFTER_QUESTIONS &&
     sample.lastAckMs > Math.max(silenceLimitMs, ASK_INTERVAL_MS + 2 * sample.rttUs / 1000)
   ) {
-    return { verdict: silent(sample.lastAckMs, evidence), giveUp: true };
+    return silent(sample.lastAckMs, evidence);
   }
   if (
     unackedBytes === 0 && limits.keepAlive !== undefined &&
     sample.probes >= limits.keepAlive.probes && sample.lastAckMs > limits.keepAlive.timeoutMs
   ) {
-    return { verdict: silent(sample.lastAckMs, evidence), giveUp: true };
+    return silent(sample.lastAckMs, evidence);
   }
   if (sample.state === TcpState.CLOSE_WAIT) {
     return { verdict: { kind: "peer-closed" }, giveUp: false };
   }
   // Its kernel has to have answered meanwhile: what tells of reading comes over the same path.
   if (memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS) {
-    return {
-      verdict: { kind: "peer-stalled", stalledMs: memory.stalledMs },
-      giveUp: memory.stalledMs > limits.peerStallTimeoutMs,
-    };
+    return stalled(memory, limits);
   }
   if (unackedBytes > 0 && oldestUnackedMs > SLOW_AFTER_MS) {
     return { verdict: { kind: "slow", oldestUnackedMs, silenceMs }, giveUp: false };
@@ -435,10 +425,16 @@ export function describeVerdict(verdict: Verdict): string {
   }
 }
 
-function silent(silenceMs: number, evidence: Evidence): Verdict {
-  return evidence.localFault === undefined
-    ? { kind: "path-dead", silenceMs, hint: evidence.softError }
-    : { kind: "local-fault", fault: evidence.localFault, silenceMs };
+function silent(silenceMs: number, { softError, localFault }: Evidence): Judgement {
+  const verdict: Verdict = localFault === undefined
+    ? { kind: "path-dead", silenceMs, hint: softError }
+    : { kind: "local-fault", fault: localFault, silenceMs };
+  return { verdict, giveUp: true };
+}
+
+function stalled({ stalledMs }: LivenessMemory, limits: LivenessLimits): Judgement {
+  const giveUp = stalledMs > limits.peerStallTimeoutMs;
+  return { verdict: { kind: "peer-stalled", stalledMs }, giveUp };
 }
 
 /**

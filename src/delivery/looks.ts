@@ -1,8 +1,6 @@
 /**
  * When a connection is looked at again. Looking costs the same whether or not there is anything
  * to see, and a process may have a thousand connections on which nothing happens.
- *
- * @module
  */
 
 const MIN_LOOK_MS = 1;

@@ -10,8 +10,6 @@
  * 4. The goodbye goes out once everything else is confirmed, and our FIN behind it.
  *    Nothing goes out behind our FIN.
  * 5. A write that fails, or takes nothing, is the last one.
- *
- * @module
  */
 
 import { WireError } from "../base/errors.ts";

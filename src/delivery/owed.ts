@@ -3,8 +3,6 @@
  * to a heartbeat, any byte at all where it always responds. Who owes for too long is given up;
  * but after a pause of our own the answer may lie in the socket, so that before anybody is called
  * late, the reader has its turn.
- *
- * @module
  */
 
 import { MAX_COUNTED_GAP_MS, type Verdict } from "./liveness.ts";

@@ -2,8 +2,6 @@
  * How fast packets may go out: a virtual schedule, as in the generic cell rate
  * algorithm (ITU-T I.371). Each packet moves the time at which the next one is
  * due by its own cost; what is due in the near future may go now, in a burst.
- *
- * @module
  */
 
 import { packetsWithin } from "../base/packet_batch.ts";

@@ -6,8 +6,6 @@
  * Invariants:
  * 1. A packet counts as read once its last byte was read, and was acknowledged.
  * 2. What is read stays read: a later reading that says less changes nothing.
- *
- * @module
  */
 
 import type { PacketBatch } from "../base/ports.ts";

@@ -27,8 +27,6 @@
  * 9. Where answers confirm, no more than `maxUnanswered` packets are assigned and not
  *    confirmed, and none while a heartbeat waits for its own answer. One that the server
  *    refuses is confirmed once it is a dead letter, and so is never removed as a packet.
- *
- * @module
  */
 
 import { isLastingOfQueue } from "../base/lasting.ts";

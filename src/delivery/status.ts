@@ -1,8 +1,6 @@
 /**
  * What a sender says about itself: its state, its counters, and each change. One type
  * each, with everything that a user sees; those further inside know a part of it.
- *
- * @module
  */
 
 import type { ClusterStats } from "../base/cluster_stats.ts";

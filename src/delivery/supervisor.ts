@@ -7,8 +7,6 @@
  * 2. A confirmed packet resets the backoff; neither a connect nor an
  *    acknowledgement does, for a server may acknowledge and reset for ever.
  * 3. Every wait has an end: a deadline, a timer, or an event that must come.
- *
- * @module
  */
 
 import { ClosedError, inPackets, messageOf, PacketRefusedError } from "../base/errors.ts";

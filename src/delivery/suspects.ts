@@ -1,24 +1,16 @@
 /**
- * What follows from connections that break, one after the other, before anything
- * they carried was confirmed. Kept in memory only.
+ * What follows from connections that break, one after the other, before anything they carried was
+ * confirmed; why so is in docs/decisions/halving.md. Kept in memory only.
  *
- * First, less is sent each time. Example: 800 packets are under way when the
- * server resets, and again when the same 800 are sent anew. From then on half of
- * them go out, 400, 200, 100, until something is confirmed: a server that ends
- * every connection costs a packet a second and not the whole window. Where no packet is ever
- * given up, the first confirmation ends that.
+ * First, from the second break on half as much is sent each time, until something is confirmed: a
+ * server that ends every connection costs a packet a second and not the whole window. Where no
+ * packet is ever given up, the first confirmation ends that.
  *
- * Second, and only where `maxAttempts` allows it, the packet that ends every
- * connection is found. If it is among the first 400, their connection breaks as well and 200 are
- * tried; if it is not, the 400 are confirmed and the search goes on behind them. Only a
- * packet that is alone when its connection breaks is ever given up.
+ * Second, and only where `maxAttempts` allows it, the packet that ends every connection is found
+ * by halving: only one that is alone when its connection breaks is ever given up.
  *
- * Nothing is suspected at the first break, which is mostly the network's. And
- * a server that ends every connection, whatever is sent, must not cost packet
- * after packet: without one that is confirmed in between, each conviction needs
- * twice as many breaks as the last.
- *
- * @module
+ * A server that ends every connection, whatever is sent, must not cost packet after packet:
+ * without one that is confirmed in between, each conviction needs twice as many breaks as the last.
  */
 
 import type { Verdict } from "./liveness.ts";

@@ -8,8 +8,6 @@
  *    however long the others take to fail, and of attempts that may take long as well.
  *    One that has refused us is left alone until its pause is over, and only it.
  * 2. Nothing is written to a server only to see whether it is there.
- *
- * @module
  */
 
 import { OptionError, WireError } from "../base/errors.ts";

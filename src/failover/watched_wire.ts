@@ -1,8 +1,6 @@
 /**
  * A connection to one of several servers, that tells how it ends, and that can be left for
  * another.
- *
- * @module
  */
 
 import { EndableWire } from "../base/own_end.ts";

@@ -1,8 +1,6 @@
 /**
  * How packets are told apart in a stream of bytes: what may be written for it, and
  * the one table that documentation, help and errors list it from.
- *
- * @module
  */
 
 /**

@@ -4,8 +4,6 @@
  * process that was killed, whose kernel sends a reset with SO_LINGER {1, 0} in the place of a FIN.
  * As long as that is set, a FIN that gets lost is not repeated: so it is taken back before
  * an orderly end (kernel_facts, section 6.3).
- *
- * @module
  */
 
 import { KernelCallError } from "../base/errors.ts";

@@ -1,11 +1,7 @@
-/**
- * Disk space that is kept without being written (fallocate(2)). The runtime has no call for it.
- *
- * @module
- */
+/** Disk space that is kept without being written (fallocate(2)). The runtime has no call for it. */
 
 import type { Allocate } from "../base/ports.ts";
-import { closeDescriptor, libc } from "./libc.ts";
+import { closeDescriptor, cString, libc } from "./libc.ts";
 
 /** The same on x86_64 and aarch64, but for O_NOFOLLOW. */
 const O_WRONLY = 1;
@@ -28,8 +24,7 @@ export function allocator(): Allocate | undefined {
 
 /** Not posix_fallocate: where the filesystem cannot, that writes zeros, which may take no space. */
 function allocate(path: string, fromByte: number, bytes: number): boolean {
-  const name = new TextEncoder().encode(`${path}\0`);
-  const fd = libc().open(name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+  const fd = libc().open(cString(path), O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
   if (fd < 0) return false;
   try {
     return libc().fallocate(fd, 0, BigInt(fromByte), BigInt(bytes)) === 0;

@@ -1,8 +1,4 @@
-/**
- * Who may connect to us: addresses and networks.
- *
- * @module
- */
+/** Who may connect to us: addresses and networks. */
 
 import { isIpv4, parseIpAddress } from "./ip_address.ts";
 

@@ -6,8 +6,6 @@
  * 2. A further one takes its place, whose user is told; or it is closed, where further ones
  *    are refused.
  * 3. Of those that nobody has asked for yet the newest is kept, and the others are closed.
- *
- * @module
  */
 
 import { WireError } from "../base/errors.ts";

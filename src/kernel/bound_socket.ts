@@ -2,13 +2,11 @@
  * Connects from a chosen address of this host, which `Deno.connect` does not know, with
  * `node:net`; what comes of it is used as a `Deno.TcpConn` is. Loaded only by whoever has
  * chosen one.
- *
- * @module
  */
 
 import { connect, type Socket } from "node:net";
 import { getSystemErrorMessage } from "node:util";
-import { WireError } from "../base/errors.ts";
+import { WireError, wireError } from "../base/errors.ts";
 import { formatHostPort } from "../base/remote.ts";
 import { onAbort } from "../base/waits.ts";
 import { parseIpAddress } from "./ip_address.ts";
@@ -102,26 +100,23 @@ function inWords(error: Error, source: Source, hostname: string): unknown {
   const syscall = "syscall" in error ? error.syscall : undefined;
   const from = formatHostPort(source.hostname, source.port);
   if (syscall === "getaddrinfo" && code === "ENOTFOUND") {
-    return new WireError(
+    return wireError(
       code,
       `${hostname} could not be looked up: there is no such name, or it has no address of ` +
-        `IPv${source.family}, as ${source.hostname} is (${code})`,
-      { cause: error },
+        `IPv${source.family}, as ${source.hostname} is`,
+      error,
     );
   }
   if (syscall === "bind" && (code === "EINVAL" || code === "EADDRNOTAVAIL")) {
-    return new WireError(
-      "EADDRNOTAVAIL",
-      `this host has no address ${source.hostname} now (ip address) (EADDRNOTAVAIL)`,
-      { cause: error },
-    );
+    const words = `this host has no address ${source.hostname} now (ip address)`;
+    return wireError("EADDRNOTAVAIL", words, error);
   }
   if (code === "EADDRINUSE" || (source.port !== 0 && syscall === "connect" && code === "EINVAL")) {
-    return new WireError(
+    return wireError(
       "EADDRINUSE",
       `${from} is in use: by another socket, or for a minute by a connection from there that ` +
-        `has ended (EADDRINUSE)`,
-      { cause: error },
+        `has ended`,
+      error,
     );
   }
   return plainly(error);

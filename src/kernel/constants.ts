@@ -1,8 +1,6 @@
 /**
  * Numbers of the Linux kernel's interface that more than one file needs. They
  * are the same on x86_64 and aarch64 (kernel_facts, section 11).
- *
- * @module
  */
 
 export const AF_UNIX = 1;

@@ -4,8 +4,6 @@
  * A descriptor is taken only if both its addresses, asked from the kernel, are
  * those that Deno reports for the connection, and if it is a TCP socket. At any
  * time the kernel has at most one such connection, so this cannot find another.
- *
- * @module
  */
 
 import { KernelCallError } from "../base/errors.ts";

@@ -1,11 +1,9 @@
 /**
  * Makes TCP connections with `Deno.connect`, so that `--allow-net`, DNS and
  * Happy Eyeballs hold, and tunes their sockets.
- *
- * @module
  */
 
-import { SocketOptionError, WireError } from "../base/errors.ts";
+import { SocketOptionError, WireError, wireError } from "../base/errors.ts";
 import type { Dialer } from "../base/ports.ts";
 import { formatHostPort, normalizeHostname } from "../base/remote.ts";
 import { onAbort } from "../base/waits.ts";
@@ -205,7 +203,7 @@ function describeFailure(error: unknown, hostname: string, port: number): unknow
   const failure = toWireError(error);
   const route = ROUTE_ERRORS.has(failure.code) ? lookUpRoute(hostname, port) : undefined;
   if (route?.kind === "no-route") {
-    return new WireError(failure.code, `${route.words} (${failure.code})`, { cause: error });
+    return wireError(failure.code, route.words, error);
   }
   if (failure.code === "EMFILE") {
     return new WireError("EMFILE", OUT_OF_DESCRIPTORS, { cause: error });

@@ -5,15 +5,13 @@
  * used for it: at each event it looks at each watched file anew (deno_facts, Watching files),
  * which for a thousand files takes all of a core. And it cannot leave out what this process
  * writes itself.
- *
- * @module
  */
 
 import { systemClock } from "../base/clock.ts";
 import { KernelCallError } from "../base/errors.ts";
 import type { FileWatch } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
-import { closeDescriptor, libc } from "./libc.ts";
+import { closeDescriptor, cString, libc } from "./libc.ts";
 
 const IN_NONBLOCK = 0x800;
 const IN_CLOEXEC = 0x80000;
@@ -75,8 +73,7 @@ class Instance {
    * @throws {KernelCallError}
    */
   watch(path: string, mask: number, onChange: () => void): () => void {
-    const name = new TextEncoder().encode(`${path}\0`);
-    const watch = libc().inotify_add_watch(this.#fd, name, mask);
+    const watch = libc().inotify_add_watch(this.#fd, cString(path), mask);
     // The first is 1.
     if (watch < 1) {
       throw new KernelCallError(

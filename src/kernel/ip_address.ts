@@ -2,8 +2,6 @@
  * IP addresses as text, as 16 bytes, and as `struct sockaddr`. IPv4 is kept in
  * its v4-mapped form, so that an address has one spelling whichever kind of
  * socket it was read from.
- *
- * @module
  */
 
 import { AF_INET, AF_INET6 } from "./constants.ts";

@@ -7,12 +7,11 @@
  *   files) runs in a thread of Deno's and is given addresses of the C library's own memory.
  * - `errno` is deliberately not in the table: V8 and Deno make system calls of
  *   their own before JavaScript could read it (ARCHITECTURE.md, rule 8).
- *
- * @module
  */
 
 import { KernelCallError, messageOf, UnsupportedPlatformError } from "../base/errors.ts";
 import {
+  call,
   grantOf,
   isEverythingGranted,
   isGranted,
@@ -29,27 +28,27 @@ import {
  */
 const SYMBOLS = {
   // int socket(int domain, int type, int protocol)
-  socket: { parameters: ["i32", "i32", "i32"], result: "i32" },
+  socket: call(["i32", "i32", "i32"], "i32"),
   // int close(int fd)
-  close: { parameters: ["i32"], result: "i32" },
+  close: call(["i32"], "i32"),
   // int fcntl(int fd, int cmd, long arg)
-  fcntl: { parameters: ["i32", "i32", "i64"], result: "i32" },
+  fcntl: call(["i32", "i32", "i64"], "i32"),
   // int ioctl(int fd, unsigned long request, void *argp); musl: int request
-  ioctl: { parameters: ["i32", "u64", "buffer"], result: "i32" },
+  ioctl: call(["i32", "u64", "buffer"], "i32"),
   // int getsockopt(int fd, int level, int optname, void *optval, socklen_t *optlen)
-  getsockopt: { parameters: ["i32", "i32", "i32", "buffer", "buffer"], result: "i32" },
+  getsockopt: call(["i32", "i32", "i32", "buffer", "buffer"], "i32"),
   // int setsockopt(int fd, int level, int optname, const void *optval, socklen_t optlen)
-  setsockopt: { parameters: ["i32", "i32", "i32", "buffer", "u32"], result: "i32" },
+  setsockopt: call(["i32", "i32", "i32", "buffer", "u32"], "i32"),
   // int getsockname(int fd, struct sockaddr *addr, socklen_t *addrlen)
-  getsockname: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  getsockname: call(["i32", "buffer", "buffer"], "i32"),
   // int getpeername(int fd, struct sockaddr *addr, socklen_t *addrlen)
-  getpeername: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  getpeername: call(["i32", "buffer", "buffer"], "i32"),
   // int connect(int fd, const struct sockaddr *addr, socklen_t addrlen)
-  connect: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  connect: call(["i32", "buffer", "u32"], "i32"),
   // int shutdown(int fd, int how)
-  shutdown: { parameters: ["i32", "i32"], result: "i32" },
+  shutdown: call(["i32", "i32"], "i32"),
   // int poll(struct pollfd *fds, nfds_t nfds, int timeout)
-  poll: { parameters: ["buffer", "u64", "i32"], result: "i32" },
+  poll: call(["buffer", "u64", "i32"], "i32"),
   // The same, in a thread.
   pollInThread: {
     name: "poll",
@@ -58,42 +57,42 @@ const SYMBOLS = {
     nonblocking: true,
   },
   // ssize_t read(int fd, void *buf, size_t count)
-  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  read: call(["i32", "buffer", "usize"], "isize"),
   // int open(const char *pathname, int flags)
-  open: { parameters: ["buffer", "i32"], result: "i32" },
+  open: call(["buffer", "i32"], "i32"),
   // int fallocate(int fd, int mode, off_t offset, off_t len)
-  fallocate: { parameters: ["i32", "i32", "i64", "i64"], result: "i32" },
+  fallocate: call(["i32", "i32", "i64", "i64"], "i32"),
   // int inotify_init1(int flags)
-  inotify_init1: { parameters: ["i32"], result: "i32" },
+  inotify_init1: call(["i32"], "i32"),
   // int inotify_add_watch(int fd, const char *pathname, uint32_t mask)
-  inotify_add_watch: { parameters: ["i32", "buffer", "u32"], result: "i32" },
+  inotify_add_watch: call(["i32", "buffer", "u32"], "i32"),
   // int inotify_rm_watch(int fd, int wd)
-  inotify_rm_watch: { parameters: ["i32", "i32"], result: "i32" },
+  inotify_rm_watch: call(["i32", "i32"], "i32"),
   // int clock_gettime(clockid_t clockid, struct timespec *tp)
-  clock_gettime: { parameters: ["i32", "buffer"], result: "i32" },
+  clock_gettime: call(["i32", "buffer"], "i32"),
   // int sigaction(int signum, const struct sigaction *act, struct sigaction *oldact)
-  sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
+  sigaction: call(["i32", "buffer", "buffer"], "i32"),
   // ssize_t send(int fd, const void *buf, size_t len, int flags)
-  send: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+  send: call(["i32", "buffer", "usize", "i32"], "isize"),
   // ssize_t recv(int fd, void *buf, size_t len, int flags)
-  recv: { parameters: ["i32", "buffer", "usize", "i32"], result: "isize" },
+  recv: call(["i32", "buffer", "usize", "i32"], "isize"),
   // int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
   //                 struct addrinfo **res)
   getaddrinfo: { parameters: ["u64", "u64", "u64", "u64"], result: "i32", nonblocking: true },
   // unsigned if_nametoindex(const char *ifname)
-  if_nametoindex: { parameters: ["buffer"], result: "u32" },
+  if_nametoindex: call(["buffer"], "u32"),
   // void freeaddrinfo(struct addrinfo *res)
-  freeaddrinfo: { parameters: ["u64"], result: "void" },
+  freeaddrinfo: call(["u64"], "void"),
   // char *strdup(const char *s)
-  strdup: { parameters: ["buffer"], result: "u64" },
+  strdup: call(["buffer"], "u64"),
   // void *calloc(size_t n, size_t size)
-  calloc: { parameters: ["u64", "u64"], result: "u64" },
+  calloc: call(["u64", "u64"], "u64"),
   // void *memcpy(void *dest, const void *src, size_t n), out of the C library's memory
-  memcpy: { parameters: ["buffer", "u64", "u64"], result: "u64" },
+  memcpy: call(["buffer", "u64", "u64"], "u64"),
   // The same, into it.
   memcpyTo: { name: "memcpy", parameters: ["u64", "buffer", "u64"], result: "u64" },
   // void free(void *ptr)
-  free: { parameters: ["u64"], result: "void" },
+  free: call(["u64"], "void"),
   // Never called: glibc has it, musl does not.
   gnu_get_libc_version: { parameters: [], result: "pointer", optional: true },
 } as const satisfies Deno.ForeignLibraryInterface;
@@ -247,6 +246,17 @@ function needs(flag: string): string {
     `run again with ${flag}.`;
 }
 
+/** A text as C has it. */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  return new TextEncoder().encode(`${text}\0`);
+}
+
+/** `setsockopt` of an option that is a name. Says whether the kernel took it. */
+export function setSocketName(fd: number, level: number, option: number, value: string): boolean {
+  const name = cString(value);
+  return libc().setsockopt(fd, level, option, name, name.byteLength) === 0;
+}
+
 /** `getsockopt` of a 32-bit integer; `undefined`, and never 0, where the kernel does not say. */
 export function getSocketInt(fd: number, level: number, option: number): number | undefined {
   // Room for two, so that the length tells one that was written from a call that
@@ -279,7 +289,7 @@ export function getSocketName(fd: number, level: number, option: number): string
  * @param zone Its name, or the number itself, as behind the `%` of an address.
  */
 export function interfaceIndex(zone: string): number {
-  return libc().if_nametoindex(new TextEncoder().encode(`${zone}\0`)) || (Number(zone) || 0);
+  return libc().if_nametoindex(cString(zone)) || (Number(zone) || 0);
 }
 
 /**

@@ -1,8 +1,15 @@
-/**
- * Where distributions keep shared libraries, and which of these paths are granted.
- *
- * @module
- */
+/** Where distributions keep shared libraries, and which of these paths are granted. */
+
+/** A function of a library, as `Deno.dlopen` wants it. */
+export function call<
+  const P extends readonly Deno.NativeType[],
+  const R extends Deno.NativeResultType,
+>(
+  parameters: P,
+  result: R,
+): { readonly parameters: P; readonly result: R } {
+  return { parameters, result };
+}
 
 /** A place where a distribution keeps a library. */
 export interface LibraryCandidate {

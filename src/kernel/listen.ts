@@ -1,8 +1,4 @@
-/**
- * Listening that says where it cannot, and what to do: the system's words have neither.
- *
- * @module
- */
+/** Listening that says where it cannot, and what to do: the system's words have neither. */
 
 import { ListenError, messageOf } from "../base/errors.ts";
 import { toWireError } from "./wire_error.ts";

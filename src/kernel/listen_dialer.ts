@@ -2,8 +2,6 @@
  * The other direction: a server that connects to us. To the delivery it is a dialer whose
  * attempts wait for as long as it takes. One connection at a time is in use, as
  * {@linkcode Arrivals} has it, and who is not on the list gets no byte.
- *
- * @module
  */
 
 import { systemClock } from "../base/clock.ts";

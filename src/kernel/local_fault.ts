@@ -7,8 +7,6 @@
  * buffer when `send` returns, refusals carry their errno in the message itself, and
  * any user may ask. Unlike notifications and IFF_RUNNING, which come up to 0.85 s late,
  * IFLA_CARRIER is the driver's own flag at this moment.
- *
- * @module
  */
 
 import type { LocalFault } from "../base/ports.ts";
@@ -31,7 +29,7 @@ import {
   isIpv4,
   parseIpAddress,
 } from "./ip_address.ts";
-import { closeDescriptor, interfaceIndex, libc, setSocketInt } from "./libc.ts";
+import { closeDescriptor, interfaceIndex, libc, setSocketInt, setSocketName } from "./libc.ts";
 
 /** The way of a connection out of this host, as it was when the connection was made. */
 export interface LocalPath {
@@ -50,9 +48,9 @@ export interface LocalPath {
 export function captureLocalPath(path: Omit<LocalPath, "device">): LocalPath {
   const device = withNetlink((netlink) => {
     const route = netlink.route(path.remote, { ...path, oif: path.remote.scopeId });
-    if (route.kind !== "route" || route.deviceIndex === 0) return undefined;
+    if (route?.kind !== "route" || route.deviceIndex === 0) return undefined;
     const link = netlink.link(route.deviceIndex);
-    return link.kind === "link" ? { index: route.deviceIndex, name: link.name } : undefined;
+    return link?.kind === "link" ? { index: route.deviceIndex, name: link.name } : undefined;
   });
   return { ...path, device };
 }
@@ -100,12 +98,12 @@ export function lookUpRoute(hostname: string, port: number): RouteDescription | 
   const oif = zone === undefined ? 0 : interfaceIndex(zone);
   return withNetlink((netlink) => {
     const route = netlink.route({ address, port, scopeId: oif }, { oif });
-    if (route.kind === "refused") {
+    if (route?.kind === "refused") {
       return { kind: "no-route", words: routeWords(route.errno, hostname) } as const;
     }
-    if (route.kind !== "route" || route.deviceIndex === 0) return undefined;
+    if (route?.kind !== "route" || route.deviceIndex === 0) return undefined;
     const link = netlink.link(route.deviceIndex);
-    if (link.kind !== "link") return undefined;
+    if (link?.kind !== "link") return undefined;
     const { name: device, up, carrier } = link;
     return { kind: "route", device, up, carrier, gateway: route.gateway } as const;
   });
@@ -119,7 +117,7 @@ function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
   }
   // An address is ours if the route to it ends here.
   const own = netlink.route({ ...path.local, port: 0 }, {});
-  if (own.kind === "refused" || (own.kind === "route" && own.type !== RTN_LOCAL)) {
+  if (own?.kind === "refused" || (own?.kind === "route" && own.type !== RTN_LOCAL)) {
     return {
       kind: "address-gone",
       device: device?.name,
@@ -129,7 +127,7 @@ function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
   }
   const oif = path.bindToDevice === undefined ? path.remote.scopeId : device?.index;
   const route = netlink.route(path.remote, { ...path, oif });
-  if (route.kind === "refused") {
+  if (route?.kind === "refused") {
     return {
       kind: "no-route",
       device: device?.name,
@@ -145,10 +143,10 @@ function addressText({ address }: Endpoint): string {
 }
 
 function linkFault(name: string, link: LinkAnswer): LocalFault | undefined {
-  if (link.kind === "refused") {
+  if (link?.kind === "refused") {
     return { kind: "link-down", device: name, words: `${name} no longer exists` };
   }
-  if (link.kind !== "link") return undefined;
+  if (link?.kind !== "link") return undefined;
   if (!link.up) return { kind: "link-down", device: link.name, words: `${link.name} is down` };
   if (link.carrier === false) {
     return { kind: "carrier-lost", device: link.name, words: `${link.name} has lost its carrier` };
@@ -181,11 +179,10 @@ export function probeRouteByConnect(path: LocalPath): LocalFault | undefined {
   const fd = libc().socket(family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return undefined;
   try {
-    if (path.bindToDevice !== undefined) {
-      const name = new TextEncoder().encode(`${path.bindToDevice}\0`);
-      const code = libc().setsockopt(fd, SOL_SOCKET, SO_BINDTODEVICE, name, name.byteLength);
-      if (code !== 0) return undefined;
-    }
+    const { bindToDevice } = path;
+    const isBound = bindToDevice === undefined ||
+      setSocketName(fd, SOL_SOCKET, SO_BINDTODEVICE, bindToDevice);
+    if (!isBound) return undefined;
     if (path.mark !== 0 && !setSocketInt(fd, SOL_SOCKET, SO_MARK, path.mark)) return undefined;
     const address = encodeSockaddr(path.remote);
     if (libc().connect(fd, address, address.byteLength) === 0) return undefined;
@@ -236,8 +233,7 @@ const REQUEST_BYTES = 128;
 const ANSWER_BYTES = 16_384;
 
 type Refused = { readonly kind: "refused"; readonly errno: number };
-/** Nothing usable came back: no conclusion. */
-type NoAnswer = { readonly kind: "no-answer" };
+// `undefined`: nothing usable came back: no conclusion.
 type RouteAnswer =
   | {
     readonly kind: "route";
@@ -246,7 +242,7 @@ type RouteAnswer =
     readonly gateway: string | undefined;
   }
   | Refused
-  | NoAnswer;
+  | undefined;
 type LinkAnswer =
   | {
     readonly kind: "link";
@@ -255,7 +251,7 @@ type LinkAnswer =
     readonly carrier: boolean | undefined;
   }
   | Refused
-  | NoAnswer;
+  | undefined;
 
 interface RouteQuery {
   readonly local?: Endpoint;
@@ -333,7 +329,7 @@ class Netlink {
     const received = this.#ask(RTM_GETLINK, RTM_NEWLINK);
     if (typeof received !== "number") return received;
     const name = findAttribute(IFLA_IFNAME, IFINFOMSG_BYTES, received, 1);
-    if (name === undefined) return { kind: "no-answer" };
+    if (name === undefined) return undefined;
     const carrier = findAttribute(IFLA_CARRIER, IFINFOMSG_BYTES, received, 1);
     return {
       kind: "link",
@@ -356,7 +352,7 @@ class Netlink {
   }
 
   /** @returns How many bytes of the expected answer are in the buffer. */
-  #ask(type: number, expected: number): number | Refused | NoAnswer {
+  #ask(type: number, expected: number): number | Refused | undefined {
     const sequence = ++this.#sequence;
     request.setUint32(0, this.#end, true);
     request.setUint16(4, type, true);
@@ -364,18 +360,18 @@ class Netlink {
     request.setUint32(8, sequence, true);
     // Without an address a netlink socket sends to the kernel.
     const sent = libc().send(this.#fd, new Uint8Array(request.buffer), BigInt(this.#end), 0);
-    if (Number(sent) !== this.#end) return { kind: "no-answer" };
+    if (Number(sent) !== this.#end) return undefined;
     const room = new Uint8Array(answer.buffer);
     const received = Number(libc().recv(this.#fd, room, BigInt(ANSWER_BYTES), MSG_DONTWAIT));
     if (received < NLMSG_HEADER_BYTES + 4 || answer.getUint32(8, true) !== sequence) {
-      return { kind: "no-answer" };
+      return undefined;
     }
     const answered = answer.getUint16(4, true);
     if (answered === NLMSG_ERROR) {
       const errno = -answer.getInt32(NLMSG_HEADER_BYTES, true);
-      return errno > 0 ? { kind: "refused", errno } : { kind: "no-answer" };
+      return errno > 0 ? { kind: "refused", errno } : undefined;
     }
-    return answered === expected ? received : { kind: "no-answer" };
+    return answered === expected ? received : undefined;
   }
 }
 

@@ -5,11 +5,9 @@
  * `node:dns` would do, but it wants `--allow-net` for every port of the host. The
  * C library's getaddrinfo asks what Deno's own look-up asks, with the one right
  * that is granted anyway.
- *
- * @module
  */
 
-import { libc } from "./libc.ts";
+import { cString, libc } from "./libc.ts";
 
 /** `sizeof(struct addrinfo)`: all zero, it asks for every kind of address. */
 const ADDRINFO_BYTES = 48n;
@@ -24,7 +22,7 @@ const POINTER_BYTES = 8n;
 export async function hasAddress(hostname: string): Promise<boolean> {
   // The thread works on memory of the C library, which stays where it is even if
   // this isolate ends before the resolver does.
-  const name = libc().strdup(new TextEncoder().encode(`${hostname}\0`));
+  const name = libc().strdup(cString(hostname));
   const block = libc().calloc(1n, ADDRINFO_BYTES + POINTER_BYTES);
   if (name === 0n || block === 0n) {
     libc().free(name);

@@ -1,8 +1,6 @@
 /**
  * `sd_notify(3)`: tells the service manager that started this process how it
  * is doing, by a datagram to the socket that the manager named.
- *
- * @module
  */
 
 import { AF_UNIX, SOCK_CLOEXEC, SOCK_DGRAM, SOCK_NONBLOCK } from "./constants.ts";

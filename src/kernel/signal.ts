@@ -1,8 +1,4 @@
-/**
- * What the kernel does with a signal that nobody in this process listens for.
- *
- * @module
- */
+/** What the kernel does with a signal that nobody in this process listens for. */
 
 import { libc } from "./libc.ts";
 

@@ -5,8 +5,6 @@
  *
  * Options are applied right after the connection was made and before its first
  * byte, because `Deno.connect` makes the socket.
- *
- * @module
  */
 
 import { SocketOptionError } from "../base/errors.ts";
@@ -26,7 +24,7 @@ import {
   SO_SNDBUF,
   SOL_SOCKET,
 } from "./constants.ts";
-import { getSocketInt, getSocketName, libc, setSocketInt } from "./libc.ts";
+import { getSocketInt, getSocketName, setSocketInt, setSocketName } from "./libc.ts";
 
 /**
  * When an idle connection is asked whether it still lives; tcp(7).
@@ -322,9 +320,7 @@ function setName(
   level: number,
   name: number,
 ): void {
-  if (value === undefined) return;
-  const bytes = new TextEncoder().encode(`${value}\0`);
-  if (libc().setsockopt(target.fd, level, name, bytes, bytes.byteLength) === 0) return;
+  if (value === undefined || setSocketName(target.fd, level, name, value)) return;
   refused(target, option, value);
 }
 

@@ -1,8 +1,4 @@
-/**
- * What the kernel tells of any connected socket, whatever its protocol.
- *
- * @module
- */
+/** What the kernel tells of any connected socket, whatever its protocol. */
 
 import { KernelCallError } from "../base/errors.ts";
 import { errnoName, SO_ERROR, SOL_SOCKET } from "./constants.ts";

@@ -1,8 +1,4 @@
-/**
- * The address of this host that a connection comes from, and its port.
- *
- * @module
- */
+/** The address of this host that a connection comes from, and its port. */
 
 import { OptionError } from "../base/errors.ts";
 import { normalizeHostname } from "../base/remote.ts";

@@ -1,8 +1,4 @@
-/**
- * Decodes `struct tcp_info` of include/uapi/linux/tcp.h. Pure: bytes in, fields out.
- *
- * @module
- */
+/** Decodes `struct tcp_info` of include/uapi/linux/tcp.h. Pure: bytes in, fields out. */
 
 import { KernelCallError } from "../base/errors.ts";
 import type { SocketSample } from "../base/ports.ts";

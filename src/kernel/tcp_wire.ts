@@ -1,8 +1,6 @@
 /**
  * One established TCP connection: bytes go through Deno, readings through a
  * duplicate of its descriptor, which stays readable after Deno closed its own.
- *
- * @module
  */
 
 import { KernelCallError } from "../base/errors.ts";
@@ -236,9 +234,7 @@ export class TcpWire implements Wire {
   }
 
   #asWireError<T>(operation: () => Promise<T>, verb: string): Promise<T> {
-    return asWireError(operation, {
-      what: `${this.remoteAddress} could not be ${verb}`,
-      isGivenUp: () => this.#fd < 0,
-    });
+    const what = `${this.remoteAddress} could not be ${verb}`;
+    return asWireError(operation, what, () => this.#fd < 0);
   }
 }

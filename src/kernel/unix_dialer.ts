@@ -1,11 +1,15 @@
 /**
  * Connects to Unix sockets with `Deno.connect`, so that `--allow-net` holds, and finds the
  * descriptor behind each connection.
- *
- * @module
  */
 
-import { KernelCallError, OptionError, SocketOptionError, WireError } from "../base/errors.ts";
+import {
+  KernelCallError,
+  OptionError,
+  SocketOptionError,
+  WireError,
+  wireError,
+} from "../base/errors.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { checkUnixPath } from "../base/remote.ts";
 import { AF_UNIX, SO_DOMAIN, SO_SNDBUF, SO_TYPE, SOCK_STREAM, SOL_SOCKET } from "./constants.ts";
@@ -184,9 +188,7 @@ function describeFailure(error: unknown, path: string): unknown {
   if (error instanceof Deno.errors.NotCapable) return error;
   const failure = toWireError(error);
   const words = failureWords(failure.code, path);
-  return words === undefined
-    ? failure
-    : new WireError(failure.code, `${words} (${failure.code})`, { cause: error });
+  return words === undefined ? failure : wireError(failure.code, words, error);
 }
 
 function failureWords(code: string, path: string): string | undefined {

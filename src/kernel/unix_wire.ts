@@ -20,8 +20,6 @@
  * 2. with a hang-up it is true if the peer has ended in order: our reader has found the end
  *    and no error, poll has none either, and no call is under way that could be told of one;
  * 3. in every other case a reading brings nothing new, and what was known stays known.
- *
- * @module
  */
 
 import {
@@ -226,9 +224,7 @@ export class UnixWire implements Wire {
   }
 
   #asWireError<T>(operation: () => Promise<T>, verb: string): Promise<T> {
-    return asWireError(operation, {
-      what: `${this.remoteAddress} could not be ${verb}`,
-      isGivenUp: () => this.#fd < 0,
-    });
+    const what = `${this.remoteAddress} could not be ${verb}`;
+    return asWireError(operation, what, () => this.#fd < 0);
   }
 }

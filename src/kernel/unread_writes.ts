@@ -10,8 +10,6 @@
  *
  * Example: three writes of 100 bytes, 768 of memory each, and Send-Q 1536. Were the first
  * one unread, too, Send-Q would be 2304 at least: so 200 bytes are unread, and 100 were read.
- *
- * @module
  */
 
 interface Write {

@@ -1,29 +1,21 @@
-/**
- * Failures of Deno's reads and writes, by the names that the kernel has for them.
- *
- * @module
- */
+/** Failures of Deno's reads and writes, by the names that the kernel has for them. */
 
-import { WireError } from "../base/errors.ts";
+import { messageOf, WireError, wireError } from "../base/errors.ts";
 import { errnoName } from "./constants.ts";
-
-export interface OperationOptions {
-  /** What could not be done, if it fails. */
-  readonly what: string;
-  /** Asked once it has failed: whether the connection was given back here meanwhile. */
-  readonly isGivenUp: () => boolean;
-}
 
 /**
  * Runs an operation of Deno on a connection, and gives its failure the kernel's name. The
  * result is marked as handled: ending a connection rejects what is pending, and an owner
  * that has moved on must not end the process by that.
  *
+ * @param what What could not be done, if it fails.
+ * @param isGivenUp Asked then: whether the connection was given back here meanwhile.
  * @throws {WireError} It failed; `"ECANCELED"`: for the connection was given back.
  */
 export function asWireError<T>(
   operation: () => Promise<T>,
-  { what, isGivenUp }: OperationOptions,
+  what: string,
+  isGivenUp: () => boolean,
 ): Promise<T> {
   const result = (async () => {
     try {
@@ -46,7 +38,7 @@ export function asWireError<T>(
  * @param what What could not be done, where that needs saying.
  */
 export function toWireError(error: unknown, what?: string): WireError {
-  const words = error instanceof Error ? error.message : String(error);
+  const words = messageOf(error);
   const errno = / \(os error (\d+)\)$/.exec(words);
   const code = error instanceof Error && "code" in error && typeof error.code === "string"
     ? error.code
@@ -54,6 +46,5 @@ export function toWireError(error: unknown, what?: string): WireError {
     ? "UNKNOWN"
     : errnoName(Number(errno[1]));
   const plain = words.slice(0, errno?.index).replace(/^[A-Z]/, (c) => c.toLowerCase());
-  const message = `${what === undefined ? "" : `${what}: `}${plain} (${code})`;
-  return new WireError(code, message, { cause: error });
+  return wireError(code, `${what === undefined ? "" : `${what}: `}${plain}`, error);
 }

@@ -10,8 +10,6 @@
  * With a token the request has to bring it, as `Authorization: Bearer TOKEN` or
  * as the cookie that the login form sets. A strange page has neither. Whoever
  * tries wrong ones is soon asked to wait, and what it tries is not looked at.
- *
- * @module
  */
 
 import { createHash, timingSafeEqual } from "node:crypto";

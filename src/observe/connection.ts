@@ -1,8 +1,4 @@
-/**
- * One reader's connection, as node's HTTP server takes it.
- *
- * @module
- */
+/** One reader's connection, as node's HTTP server takes it. */
 
 import { Duplex } from "node:stream";
 import type { Clock } from "../base/ports.ts";

@@ -5,8 +5,6 @@
  *
  * Names and units follow the OpenTelemetry semantic conventions: lower case,
  * dots between namespaces, no unit in a name, units in UCUM.
- *
- * @module
  */
 
 import type { ReplicationStats, StandbyStats } from "../base/cluster_stats.ts";

@@ -1,8 +1,4 @@
-/**
- * The figures of a forwarder; those of its edge's file among them.
- *
- * @module
- */
+/** The figures of a forwarder; those of its edge's file among them. */
 
 import type {
   ForwarderState,

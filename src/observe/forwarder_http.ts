@@ -1,8 +1,4 @@
-/**
- * A forwarder's status over HTTP.
- *
- * @module
- */
+/** A forwarder's status over HTTP. */
 
 import { systemClock } from "../base/clock.ts";
 import { seconds } from "../base/errors.ts";

@@ -8,8 +8,6 @@
  * which takes any stream, speaks the protocol. Not HTTP/2: node's server for it
  * aborts the process (Deno 2.9.6: an assertion of nghttp2's fails) after some tens
  * of connections of node's own client, each with one request and an orderly end.
- *
- * @module
  */
 
 import http, { type IncomingMessage, type ServerResponse } from "node:http";

@@ -3,8 +3,6 @@
  * knows for how long nothing has been delivered.
  *
  * Bounds: 300 samples (5 minutes), 50 events, whatever happens.
- *
- * @module
  */
 
 import { seconds } from "../base/errors.ts";

@@ -6,8 +6,6 @@
  *
  * The format is a dozen lines to write; the client library for it keeps state
  * that is kept elsewhere here, takes 190 ms to load and 22 MB of memory.
- *
- * @module
  */
 
 import { type Figure, FIGURES, type Point, type Reading } from "./figures.ts";

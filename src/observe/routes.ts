@@ -1,8 +1,4 @@
-/**
- * One row for each of many senders: what a person looks for first.
- *
- * @module
- */
+/** One row for each of many senders: what a person looks for first. */
 
 import type { Sender } from "../sender/sender.ts";
 import type { Condition } from "../sender/condition.ts";

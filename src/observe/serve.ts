@@ -1,8 +1,4 @@
-/**
- * Serves over HTTP whoever may ask: what every status has in common.
- *
- * @module
- */
+/** Serves over HTTP whoever may ask: what every status has in common. */
 
 import { systemClock } from "../base/clock.ts";
 import { harmlessLogger } from "../base/logger.ts";

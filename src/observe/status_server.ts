@@ -1,7 +1,5 @@
 /**
  * What all servers of a status have in common: their options, and what is known of one that runs.
- *
- * @module
  */
 
 import type { Clock, Logger } from "../base/ports.ts";

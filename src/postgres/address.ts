@@ -1,8 +1,4 @@
-/**
- * Where a queue on PostgreSQL lies, as one URL says it.
- *
- * @module
- */
+/** Where a queue on PostgreSQL lies, as one URL says it. */
 
 import { OptionError } from "../base/errors.ts";
 import { formatHostPort } from "../base/remote.ts";

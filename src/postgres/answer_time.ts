@@ -6,8 +6,6 @@
  * finish what nobody waits for. So a question of many bytes has the time that they take on the
  * path, as far as it is known, and one that was given up has twice the time when it is asked
  * again. The path is known by the questions that were answered: a slow one is learnt once.
- *
- * @module
  */
 
 /** A path that nothing is known of, and the most that is supposed of any. */

@@ -1,8 +1,6 @@
 /**
  * One connection to the primary, made again when it is lost, and questions over it, one
  * behind the other. The only file that knows the client library.
- *
- * @module
  */
 
 import { Buffer } from "node:buffer";

@@ -1,8 +1,4 @@
-/**
- * Packets of an edge's file, as one call stores them.
- *
- * @module
- */
+/** Packets of an edge's file, as one call stores them. */
 
 import { crc32 } from "node:zlib";
 import { lastIdOf, packetsWithin, sliceBatch } from "../base/packet_batch.ts";

@@ -1,8 +1,4 @@
-/**
- * What a forwarder asks the database; `sql/edges.ts` has the functions.
- *
- * @module
- */
+/** What a forwarder asks the database; `sql/edges.ts` has the functions. */
 
 import { messageOf } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";

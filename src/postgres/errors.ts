@@ -1,8 +1,4 @@
-/**
- * What a caller is told when the database says no, or nothing.
- *
- * @module
- */
+/** What a caller is told when the database says no, or nothing. */
 
 import type { SslMode } from "./address.ts";
 import { FencedError, messageOf, QueueFileError, type QueueFileReason } from "../base/errors.ts";

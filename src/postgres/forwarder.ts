@@ -1,8 +1,4 @@
-/**
- * The forwarder: puts an edge's file, the cluster and the loop between them together.
- *
- * @module
- */
+/** The forwarder: puts an edge's file, the cluster and the loop between them together. */
 
 import { systemClock } from "../base/clock.ts";
 import { ClosedError, messageOf, OptionError } from "../base/errors.ts";

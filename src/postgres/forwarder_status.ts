@@ -1,8 +1,4 @@
-/**
- * What a forwarder says about itself.
- *
- * @module
- */
+/** What a forwarder says about itself. */
 
 import { sentence } from "../base/errors.ts";
 import type { QueueStats } from "../base/queue_stats.ts";

@@ -12,8 +12,6 @@
  *    and is refused, before anything is changed in the cluster.
  *
  * Nothing expires in the file while it is not known whether the cluster has it.
- *
- * @module
  */
 
 import { crc32 } from "node:zlib";

@@ -1,8 +1,4 @@
-/**
- * What a database says of a queue's lease and of its own standbys, in one question.
- *
- * @module
- */
+/** What a database says of a queue's lease and of its own standbys, in one question. */
 
 import type { ReplicationStats, StandbyStats } from "../base/cluster_stats.ts";
 import { numberOf } from "./state_of.ts";

@@ -8,8 +8,6 @@
  *    two pages nothing is held, so that old rows can be cleaned away. Only
  *    {@linkcode PostgresInspector.check} is one snapshot as a whole.
  * 3. Memory is bounded by a page, however long the queue.
- *
- * @module
  */
 
 import { systemClock } from "../base/clock.ts";

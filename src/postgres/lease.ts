@@ -16,8 +16,6 @@
  * did not have everything. Each holder draws a `tenure` that nobody else has, and says with
  * each beat which one was answered last. A database that does not know it has gone back, and
  * then the right is lost: what lies there under an id need not be what was read.
- *
- * @module
  */
 
 import { restUnlessAborted } from "../base/waits.ts";

@@ -1,8 +1,4 @@
-/**
- * Looking at a queue without opening it: its counts, and who sends from it.
- *
- * @module
- */
+/** Looking at a queue without opening it: its counts, and who sends from it. */
 
 import { systemClock } from "../base/clock.ts";
 import type { QueueCounts } from "../queue/inspect/inspection.ts";

@@ -6,8 +6,6 @@
  * was done, and the answer is there, or it is done now. Where the second try says that it
  * cannot be done, the first may still be on its way: then the number is used up, so that it
  * does nothing any more, before anybody is told.
- *
- * @module
  */
 
 import { messageOf, OutcomeUnknownError, seconds } from "../base/errors.ts";

@@ -1,8 +1,6 @@
 /**
  * How a password is written when somebody logs in with SCRAM: RFC 4013, which the client library
  * leaves out.
- *
- * @module
  */
 
 /** RFC 3454, C.1.2: other spaces are the one of ASCII. */

@@ -6,8 +6,6 @@
  * which was the last one. So a database that loses what was read, in a failover or a restore,
  * loses that as well, and refuses them. The same transaction says which ids are going to be
  * sent, so that the next sender knows which may have been.
- *
- * @module
  */
 
 import type { FencedError, QueueFileError } from "../base/errors.ts";

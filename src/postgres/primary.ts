@@ -8,8 +8,6 @@
  * older timeline used that does not know yet that it was replaced, even while the newer one
  * cannot be reached. Only when that one has been looked for many times was the database
  * restored to an earlier state, and has the older timeline indeed.
- *
- * @module
  */
 
 /**

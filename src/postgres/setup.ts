@@ -1,8 +1,4 @@
-/**
- * Makes what a queue needs in a database: schema, roles, and the queue itself.
- *
- * @module
- */
+/** Makes what a queue needs in a database: schema, roles, and the queue itself. */
 
 import { systemClock } from "../base/clock.ts";
 import { messageOf, QueueFileError } from "../base/errors.ts";

@@ -3,12 +3,10 @@
  *
  * To the kernel the connection is one to the proxy: it is the proxy's kernel that
  * acknowledges, and the counters are those of the way there.
- *
- * @module
  */
 
 import { acknowledged } from "../base/acknowledged.ts";
-import { OptionError, WireError } from "../base/errors.ts";
+import { OptionError, WireError, wireError } from "../base/errors.ts";
 import { abortQuietly } from "../base/own_end.ts";
 import type { Clock } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
@@ -89,10 +87,10 @@ export function proxyDialer({ proxy, remote, tcp, clock }: ProxyDialerOptions): 
         end();
         signal.throwIfAborted();
         if (isLate) {
-          throw new WireError(
+          throw wireError(
             "ETIMEDOUT",
             `${name}: within ${handshakeTimeoutMs / 1000} s it did not say that ` +
-              `${formatRemote(remote)} is connected (ETIMEDOUT)`,
+              `${formatRemote(remote)} is connected`,
           );
         }
         throw named(error, name);

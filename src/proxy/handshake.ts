@@ -5,8 +5,6 @@
  * 1. Not a byte is read beyond what the proxy says: the server's first ones may come in the
  *    same segment, and are its session's.
  * 2. How many bytes were written is known, so that they are never taken for a packet's.
- *
- * @module
  */
 
 import { WireError } from "../base/errors.ts";

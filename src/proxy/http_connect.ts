@@ -1,8 +1,4 @@
-/**
- * The method CONNECT of HTTP: RFC 9110, 9.3.6, with RFC 7617 for credentials.
- *
- * @module
- */
+/** The method CONNECT of HTTP: RFC 9110, 9.3.6, with RFC 7617 for credentials. */
 
 import { WireError } from "../base/errors.ts";
 import { formatHostPort } from "../base/remote.ts";

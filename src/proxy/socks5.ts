@@ -1,8 +1,6 @@
 /**
  * SOCKS5: RFC 1928, and RFC 1929 for credentials. Three questions and answers whose lengths
  * are known, so that they are read exactly.
- *
- * @module
  */
 
 import { WireError } from "../base/errors.ts";

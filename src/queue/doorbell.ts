@@ -1,8 +1,6 @@
 /**
  * How a sender hears at once of packets that other processes have stored: whoever has enqueued
  * touches the times of the lock file, which the sender watches.
- *
- * @module
  */
 
 import { eachSecond } from "../base/waits.ts";

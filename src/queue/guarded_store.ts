@@ -1,8 +1,6 @@
 /**
  * A store that looks after its file: it stores nothing in a file that its path no
  * longer leads to, and it removes on a full disk, too.
- *
- * @module
  */
 
 import { QueueFileError } from "../base/errors.ts";

@@ -4,8 +4,6 @@
  * Its first line is the sender's process id; what the sender publishes about
  * itself, for other processes, stands behind it, up to a NUL. From
  * {@linkcode RESERVE_START} on lies the sender's reserve of disk space (`reserve.ts`).
- *
- * @module
  */
 
 import { systemClock } from "../base/clock.ts";

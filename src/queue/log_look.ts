@@ -2,8 +2,6 @@
  * Whether anybody has written into a queue's log. Asking SQLite costs three times as much as a
  * `stat`, and a `stat` more than waiting until the kernel tells, which an idle sender would do all
  * day.
- *
- * @module
  */
 
 import type { Clock, FileWatch } from "../base/ports.ts";

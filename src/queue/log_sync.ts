@@ -5,8 +5,6 @@
  * meanwhile. In threads, COMMIT only writes (`synchronous=NORMAL`), and a thread of the runtime
  * syncs the log. Whoever commits is told once the disk has it, in either case: see
  * docs/decisions/sync_in_threads.md.
- *
- * @module
  */
 
 import { messageOf } from "../base/errors.ts";

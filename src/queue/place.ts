@@ -1,8 +1,6 @@
 /**
  * Where a queue's packets lie, and what that place can do besides storing. A queue is the
  * same above each.
- *
- * @module
  */
 
 import type { ClusterStats } from "../base/cluster_stats.ts";

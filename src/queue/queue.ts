@@ -30,8 +30,6 @@
  *     `afterId` back: those may be sent again, or expire. Packets that the sender
  *     has, and has not given back, do not expire. Packets that have expired are not
  *     given to it. The ids of what it gets ascend, but need not follow each other.
- *
- * @module
  */
 
 import {

@@ -6,8 +6,6 @@
  * half a millisecond. Whoever may not, or stores before there was a sender, writes it, with
  * bytes that no filesystem can compress. The sender gives it up when a removal meets a full
  * disk, and puts it back once there is room.
- *
- * @module
  */
 
 import type { Allocate } from "../base/ports.ts";

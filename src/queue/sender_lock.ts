@@ -3,8 +3,6 @@
  * `<queue>.lock`, which dies with its process.
  *
  * It is a file of its own because opening the database beside SQLite would drop SQLite's locks.
- *
- * @module
  */
 
 import { systemClock } from "../base/clock.ts";

@@ -2,8 +2,6 @@
  * The side of a queue that its sender has: reading in batches, removals, dead letters
  * made of what nobody sends any more, and hearing of other processes' packets. Who only
  * enqueues never meets it; see `sendingSideOf` in `queue.ts`.
- *
- * @module
  */
 
 import type { ClusterStats } from "../base/cluster_stats.ts";

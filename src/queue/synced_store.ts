@@ -1,8 +1,4 @@
-/**
- * A store that tells of a commit once the disk has it, wherever its log is synced.
- *
- * @module
- */
+/** A store that tells of a commit once the disk has it, wherever its log is synced. */
 
 import type { Clock } from "../base/ports.ts";
 import { LogSync } from "./log_sync.ts";

@@ -1,8 +1,4 @@
-/**
- * How a relay behaves, and what it says about itself.
- *
- * @module
- */
+/** How a relay behaves, and what it says about itself. */
 
 import type { Clock, Logger } from "../base/ports.ts";
 import type { Framing } from "../framing/framing.ts";

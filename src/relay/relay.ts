@@ -13,8 +13,6 @@
  * 5. What clients take is bounded: their number, what each has sent of a packet
  *    that is not whole, all of these together, and descriptors, of which some
  *    are always left to the delivery.
- *
- * @module
  */
 
 import { systemClock } from "../base/clock.ts";

@@ -1,8 +1,4 @@
-/**
- * Lease and standbys of a queue in a database, in words.
- *
- * @module
- */
+/** Lease and standbys of a queue in a database, in words. */
 
 import type { ClusterStats, ReplicationStats } from "../base/cluster_stats.ts";
 import { seconds } from "../base/errors.ts";

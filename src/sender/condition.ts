@@ -1,8 +1,4 @@
-/**
- * A sender's condition in words, for a person who did not write it.
- *
- * @module
- */
+/** A sender's condition in words, for a person who did not write it. */
 
 import type { ClusterStats } from "../base/cluster_stats.ts";
 import { QueueFileError, sentence } from "../base/errors.ts";

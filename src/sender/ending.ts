@@ -1,8 +1,6 @@
 /**
  * How a sender or a forwarder ends: what it holds is given back, and an error that has ended it
  * reaches its user once. Where nobody was told it, the disposal throws it, and else it does not.
- *
- * @module
  */
 
 import { CLOSE_OPTIONS } from "../base/option_table.ts";

@@ -1,8 +1,4 @@
-/**
- * Whether a sender's files are still the ones that their paths lead to.
- *
- * @module
- */
+/** Whether a sender's files are still the ones that their paths lead to. */
 
 import { eachSecond } from "../base/waits.ts";
 import { QueueFileError } from "../base/errors.ts";

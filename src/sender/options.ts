@@ -1,8 +1,4 @@
-/**
- * How a sender behaves: its options, their defaults, and what is out of range.
- *
- * @module
- */
+/** How a sender behaves: its options, their defaults, and what is out of range. */
 
 import { OptionError } from "../base/errors.ts";
 import {

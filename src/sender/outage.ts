@@ -8,8 +8,6 @@
  * What ends it is not a connection, for a server that accepts and drops would begin one outage
  * a connection: it is a packet that was confirmed since the last failure, or that nothing waits
  * any more. One that comes back soon has to stay away for longer each time.
- *
- * @module
  */
 
 import type { Clock } from "../base/ports.ts";

@@ -1,8 +1,4 @@
-/**
- * The way to connect that a sender has: the user's, or one of its own, which ends with it.
- *
- * @module
- */
+/** The way to connect that a sender has: the user's, or one of its own, which ends with it. */
 
 import type { Clock, Dialer, Logger } from "../base/ports.ts";
 import type { HostRemote, Remote } from "../base/remote.ts";

@@ -1,8 +1,6 @@
 /**
  * A sender's live state, for other processes: written into the lock file of its queue, at most
  * once a second and only while something changes.
- *
- * @module
  */
 
 import type { Clock } from "../base/ports.ts";

@@ -1,8 +1,4 @@
-/**
- * The durable sender: puts queue, kernel layer and supervisor together.
- *
- * @module
- */
+/** The durable sender: puts queue, kernel layer and supervisor together. */
 
 import { systemClock } from "../base/clock.ts";
 import { ClosedError } from "../base/errors.ts";

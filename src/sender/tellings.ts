@@ -1,8 +1,4 @@
-/**
- * What a user is told beside the states of a sender: what happens in its queue.
- *
- * @module
- */
+/** What a user is told beside the states of a sender: what happens in its queue. */
 
 import { messageOf } from "../base/errors.ts";
 import type { Clock, Logger } from "../base/ports.ts";

@@ -2,8 +2,6 @@
  * Connections that exist only while their sender may send: without a valid tenure none is
  * made, and no byte is written; when it lapses, the connection is reset at once, so that the
  * kernel drops what it still has.
- *
- * @module
  */
 
 import { WireError } from "../base/errors.ts";

@@ -1,8 +1,4 @@
-/**
- * What each verdict means to somebody who watches: the one place that says it.
- *
- * @module
- */
+/** What each verdict means to somebody who watches: the one place that says it. */
 
 import type { Verdict, VerdictKind } from "../delivery/liveness.ts";
 import type { SenderState } from "../delivery/status.ts";

@@ -1,8 +1,6 @@
 /**
  * The way to a server: through which proxy, from which address of this host, and what
  * `--allow-net` has to name for it.
- *
- * @module
  */
 
 import { OptionError } from "../base/errors.ts";

@@ -1,8 +1,4 @@
-/**
- * What a protocol answers to packets: how answers are told apart, and what each says.
- *
- * @module
- */
+/** What a protocol answers to packets: how answers are told apart, and what each says. */
 
 import { messageOf, OptionError } from "../base/errors.ts";
 import { ANSWER_OPTIONS } from "../base/option_table.ts";

@@ -7,8 +7,6 @@
  *    counters, so that no acknowledgement of a login can confirm a packet.
  * 3. When it rejects, the connection is reset.
  * 4. Bytes that the server has sent and the session has not used are still to be read.
- *
- * @module
  */
 
 import { acknowledged } from "../base/acknowledged.ts";

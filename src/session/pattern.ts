@@ -1,8 +1,4 @@
-/**
- * Bytes that are written as text, and what a server's answer is held against.
- *
- * @module
- */
+/** Bytes that are written as text, and what a server's answer is held against. */
 
 /** So much of what a server said is shown. */
 const MAX_SHOWN_BYTES = 200;

@@ -1,8 +1,6 @@
 /**
  * What a protocol wants on each connection beside its packets: something at the begin, in quiet
  * times, at the end. It is not stored, not counted, and confirms nothing.
- *
- * @module
  */
 
 import { OptionError } from "../base/errors.ts";

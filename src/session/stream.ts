@@ -1,11 +1,9 @@
 /**
  * What a session's function works with: a reader and writer of one connection, bounded in bytes
  * and in time.
- *
- * @module
  */
 
-import { seconds, SessionRefusedError, WireError } from "../base/errors.ts";
+import { seconds, SessionRefusedError, WireError, wireError } from "../base/errors.ts";
 import { type Clock, TcpState, type Wire } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
 import type { Framing } from "../framing/framing.ts";
@@ -344,10 +342,7 @@ export class BoundedStream implements SessionStream {
     await this.pause(RESET_BEHIND_FIN_MS, "no answer");
     if (wire.sample().state === TcpState.CLOSE) {
       const code = wire.takeSocketError() ?? "EPIPE";
-      return new WireError(
-        code,
-        `${this.place}the connection was reset; expected was ${wanted} (${code})`,
-      );
+      return wireError(code, `${this.place}the connection was reset; expected was ${wanted}`);
     }
     const said = this.#received.length === 0 ? undefined : quote(this.#received);
     return new SessionRefusedError(
@@ -366,10 +361,7 @@ export class BoundedStream implements SessionStream {
       : sendQueueBytes > 0
       ? `: its kernel has not acknowledged ${sendQueueBytes} bytes`
       : "";
-    return new WireError(
-      "ETIMEDOUT",
-      `${this.place}${what} within ${seconds(waitedMs)}${why} (ETIMEDOUT)`,
-    );
+    return wireError("ETIMEDOUT", `${this.place}${what} within ${seconds(waitedMs)}${why}`);
   }
 
   async #race<T>(promise: Promise<T>, untilMs: number): Promise<T | typeof LATE> {

@@ -1,8 +1,4 @@
-/**
- * Wire bytes that are made when a packet goes out.
- *
- * @module
- */
+/** Wire bytes that are made when a packet goes out. */
 
 import { messageOf } from "../base/errors.ts";
 import { placesOf } from "../base/packet_batch.ts";

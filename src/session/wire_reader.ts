@@ -1,8 +1,6 @@
 /**
  * What a peer sends, chunk by chunk, first for the session, then for the connection, which gets
  * the session's pending read and the bytes that it did not use.
- *
- * @module
  */
 
 import { WireError } from "../base/errors.ts";

@@ -1,8 +1,4 @@
-/**
- * How a queue in a spool is called: `spool:FILE#NAME`.
- *
- * @module
- */
+/** How a queue in a spool is called: `spool:FILE#NAME`. */
 
 import { OptionError } from "../base/errors.ts";
 

@@ -1,8 +1,6 @@
 /**
  * When the transactions of a spool begin: what its queues have to store and to remove is put
  * together for a moment, because one sync of the disk is enough for all of it.
- *
- * @module
  */
 
 import type { Clock } from "../base/ports.ts";

@@ -1,8 +1,4 @@
-/**
- * Looking into a spool without the right to change it.
- *
- * @module
- */
+/** Looking into a spool without the right to change it. */
 
 import { systemClock } from "../base/clock.ts";
 import { OptionError } from "../base/errors.ts";

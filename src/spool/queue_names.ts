@@ -1,8 +1,4 @@
-/**
- * The table `queues`: which number a name has.
- *
- * @module
- */
+/** The table `queues`: which number a name has. */
 
 import {
   SqliteCode,

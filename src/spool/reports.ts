@@ -2,8 +2,6 @@
  * The file `<spool>.reports`: how the senders of a spool stand, for other processes. Queue n has
  * the n-th place in it: the process that sends, and what its sender says, up to a NUL. It is
  * never synced, and says nothing without the lock.
- *
- * @module
  */
 
 import type { Clock } from "../base/ports.ts";

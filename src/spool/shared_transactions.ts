@@ -1,8 +1,6 @@
 /**
  * The transactions of a spool: each queue does its work as if it had one of its own, and those
  * that come together share one, and with it a sync of the disk.
- *
- * @module
  */
 
 import { isOutcomeUnknown } from "../base/errors.ts";

@@ -1,8 +1,6 @@
 /**
  * How the senders of a spool hear of packets that other processes have stored: one watch for all
  * of them, and one question to the file which of its queues has grown.
- *
- * @module
  */
 
 import type { Clock, FileWatch } from "../base/ports.ts";

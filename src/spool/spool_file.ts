@@ -7,8 +7,6 @@
  * 1. Whoever sends from one of its queues holds the lock of the file: one process at a time.
  * 2. A queue is one sender's at a time within that process.
  * 3. The file is open as long as one of its queues is.
- *
- * @module
  */
 
 import { OptionError } from "../base/errors.ts";

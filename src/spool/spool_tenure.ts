@@ -1,8 +1,6 @@
 /**
  * The right to send from a spool: a process has it for all queues, by the lock of the file, and
  * gives it to one sender for each of them.
- *
- * @module
  */
 
 import { QueueLockedError } from "../base/errors.ts";

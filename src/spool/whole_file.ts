@@ -1,8 +1,6 @@
 /**
  * What is done to a spool as a file: it is checked, copied, or one of its queues is saved from
  * what is left of it.
- *
- * @module
  */
 
 import { queueFileError } from "../queue/sqlite/file_error.ts";

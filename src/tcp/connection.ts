@@ -1,8 +1,4 @@
-/**
- * What a connection is here: anything that says which two ends it has, as Deno's and Node's do.
- *
- * @module
- */
+/** What a connection is here: anything that says which two ends it has, as Deno's and Node's do. */
 
 import { ClosedError } from "../base/errors.ts";
 import type { ConnectionAddresses, ReportedEnd } from "../kernel/descriptor.ts";

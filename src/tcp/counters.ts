@@ -1,8 +1,4 @@
-/**
- * Readings of a socket for `watch` and `drained`, and what an end was.
- *
- * @module
- */
+/** Readings of a socket for `watch` and `drained`, and what an end was. */
 
 import { type SocketSample, TcpState } from "../base/ports.ts";
 import { SocketSampler } from "../kernel/tcp_wire.ts";

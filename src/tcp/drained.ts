@@ -1,8 +1,4 @@
-/**
- * Waits until the peer's TCP has acknowledged what was written.
- *
- * @module
- */
+/** Waits until the peer's TCP has acknowledged what was written. */
 
 import { type Clock, TcpState } from "../base/ports.ts";
 import { restUnlessAborted } from "../base/waits.ts";

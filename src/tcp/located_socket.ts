@@ -12,8 +12,6 @@
  *
  * Before Linux 4.12 both addresses stand for the cookie, which a connection loses when it dies:
  * there a dead one cannot be told from a closed one.
- *
- * @module
  */
 
 import { ClosedError, KernelCallError } from "../base/errors.ts";

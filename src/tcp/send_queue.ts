@@ -1,8 +1,4 @@
-/**
- * The kernel's send queue of a socket.
- *
- * @module
- */
+/** The kernel's send queue of a socket. */
 
 import { libc } from "../kernel/libc.ts";
 import { refusedCall } from "./tcp_info.ts";

@@ -1,8 +1,4 @@
-/**
- * The whole of `struct tcp_info` (include/uapi/linux/tcp.h), with units in the names.
- *
- * @module
- */
+/** The whole of `struct tcp_info` (include/uapi/linux/tcp.h), with units in the names. */
 
 import { KernelCallError } from "../base/errors.ts";
 import { TcpState } from "../base/ports.ts";

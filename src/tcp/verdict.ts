@@ -1,8 +1,4 @@
-/**
- * What a watched connection is found to be, and the error that says it is dead.
- *
- * @module
- */
+/** What a watched connection is found to be, and the error that says it is dead. */
 
 import type { LocalFault } from "../base/ports.ts";
 import { describeVerdict } from "../delivery/liveness.ts";

@@ -7,8 +7,6 @@
  *
  * SO_ERROR is never asked: it would take the error away from the owner's read, which would then
  * look like an orderly end (kernel_facts, section 3).
- *
- * @module
  */
 
 import { KernelCallError } from "../base/errors.ts";

@@ -1,6 +1,6 @@
 /** What a server says when it refuses (RFC 8446, 6.2), in words that say what to do. */
 
-import { WireError } from "../base/errors.ts";
+import { type WireError, wireError } from "../base/errors.ts";
 
 /**
  * The alerts that end a connection: the number on the wire (RFC 8446, B.2), the name that the
@@ -67,12 +67,8 @@ export function alertName(number: number): string {
 
 /** The server has shown a certificate, and cannot sign with its key. */
 export function keyNotProven(cause: unknown): WireError {
-  const code = "TLS_KEY_NOT_PROVEN";
-  return new WireError(
-    code,
-    `the server does not prove that it holds the key of the certificate that it shows (${code})`,
-    { cause },
-  );
+  const words = "the server does not prove that it holds the key of the certificate that it shows";
+  return wireError("TLS_KEY_NOT_PROVEN", words, cause);
 }
 
 /** What an alert means where more is known of the connection than the alert alone says. */

@@ -2,13 +2,11 @@
  * What is wrong with our certificates and keys, before anything is connected, and with the
  * server's, in words that name the cause. The TLS library alone ignores a key that it cannot
  * read, and calls an expired certificate "unable to verify".
- *
- * @module
  */
 
 import { createPrivateKey, type KeyObject, X509Certificate } from "node:crypto";
 import { isIP } from "node:net";
-import { messageOf, OptionError, WireError } from "../base/errors.ts";
+import { messageOf, OptionError, type WireError, wireError } from "../base/errors.ts";
 import { TLS_OPTIONS } from "../base/option_table.ts";
 import { checkFields, resolveOptions } from "../base/options.ts";
 import type { TlsOptions } from "./options.ts";
@@ -193,7 +191,7 @@ export function assertPinned(chain: readonly X509Certificate[], pins: readonly s
   const words = shown === undefined
     ? "the server showed no certificate"
     : "the server shows another certificate than those of tls.fingerprints: " + described(shown);
-  throw new WireError("TLS_FINGERPRINT", `${words} (TLS_FINGERPRINT)`);
+  throw wireError("TLS_FINGERPRINT", words);
 }
 
 /** `"CN=logs.example (DNS:logs.example), issued by CN=our CA, valid …, SHA-256 …"` */
@@ -226,7 +224,7 @@ export function refusalOf(
 ): WireError {
   const [own] = chain;
   if (own === undefined) return cause;
-  const say = (code: string, words: string) => new WireError(code, `${words} (${code})`, { cause });
+  const say = (code: string, words: string) => wireError(code, words, cause);
   for (const certificate of chain) {
     const whose = certificate === own ? "the server's certificate" : "its issuer's certificate";
     const which = `${whose}, of ${nameOf(certificate)},`;

@@ -1,15 +1,11 @@
-/**
- * Dials TCP, then speaks TLS over it. Loaded only by whoever has a `tls://` remote.
- *
- * @module
- */
+/** Dials TCP, then speaks TLS over it. Loaded only by whoever has a `tls://` remote. */
 
 import type { X509Certificate } from "node:crypto";
-import { KernelCallError, messageOf, OptionError, WireError } from "../base/errors.ts";
+import { KernelCallError, messageOf, OptionError, WireError, wireError } from "../base/errors.ts";
 import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, Dialer } from "../base/ports.ts";
 import { formatRemote } from "../base/remote.ts";
-import { onAbort } from "../base/waits.ts";
+import { onAbort, unlessAborted } from "../base/waits.ts";
 import { type TcpDialer, tcpDialer, type TcpDialerOptions } from "../kernel/dialer.ts";
 import type { TcpWire } from "../kernel/tcp_wire.ts";
 import {
@@ -132,16 +128,14 @@ async function givenWithin(
   signal: AbortSignal | undefined,
 ): Promise<TlsOptions> {
   signal?.throwIfAborted();
-  const given = Promise.withResolvers<TlsOptions>();
-  const forget = onAbort(signal, () => given.reject(signal?.reason));
+  const late = Promise.withResolvers<never>();
   const cancel = clock.setTimer(withinMs, () => {
-    given.reject(new OptionError("tls", null, `must be given within ${withinMs / 1000} s`));
+    late.reject(new OptionError("tls", null, `must be given within ${withinMs / 1000} s`));
   });
   try {
-    return await Promise.race([tls(), given.promise]);
+    return await unlessAborted(Promise.race([tls(), late.promise]), signal);
   } finally {
     cancel();
-    forget();
   }
 }
 
@@ -180,10 +174,10 @@ function started(
 
 /** What was checked may still be refused by the TLS library: a key that it calls too small. */
 function unusable(error: unknown): WireError {
-  return new WireError(
+  return wireError(
     "TLS_OPTIONS",
-    `the options of TLS cannot be used: ${messageOf(error)} (TLS_OPTIONS)`,
-    { cause: error },
+    `the options of TLS cannot be used: ${messageOf(error)}`,
+    error,
   );
 }
 
@@ -218,7 +212,8 @@ async function inWords(
       clock,
     );
     try {
-      chain = await look.showChain();
+      await look.agreed();
+      chain = look.chain;
     } finally {
       abortQuietly(look);
     }

@@ -1,8 +1,4 @@
-/**
- * The narrow interface that every TLS library stands behind.
- *
- * @module
- */
+/** The narrow interface that every TLS library stands behind. */
 
 import { isIP } from "node:net";
 import type { CheckedTlsOptions } from "./certificates.ts";

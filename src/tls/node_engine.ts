@@ -1,8 +1,6 @@
 /**
  * The TLS library that the runtime brings: `node:tls` over a stream of our own, through
  * which every byte of ciphertext passes.
- *
- * @module
  */
 
 import { Duplex } from "node:stream";

@@ -1,8 +1,4 @@
-/**
- * How TLS is spoken.
- *
- * @module
- */
+/** How TLS is spoken. */
 
 /**
  * Options of a `tls://` remote; each has a default. Certificates and keys are text in PEM.

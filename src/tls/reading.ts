@@ -1,34 +1,13 @@
 /**
  * How far the peer's program has read, told by the answers to TLS KeyUpdates. What an answer
- * proves is in docs/TLS.md, "What was read". Which request it answers, it does not say. So:
+ * proves is in docs/TLS.md, "What was read"; why they are counted as here, with an example, in
+ * docs/decisions/key-updates.md:
  *
- * - **The n-th answer is taken for that of the n-th request.** Requests are read in order, and
- *   nobody answers one twice. Where a peer answers several with one, the count falls behind,
- *   and what was read is confirmed late or never, but never too early.
- * - **A ping is three requests in a row, and confirms with its second answer.** OpenSSL
- *   sends an answer only with the next message of the handshake that it reads, or with its
- *   next data: of three requests it answers two at once, and the third with the first of
- *   the next ping. Who answers each at once answers all three.
- * - **A KeyUpdate that the peer sends of its own accord looks like an answer**, unless it
- *   asks for one in return, which an answer never does. OpenSSL sends none without its program
- *   asking for it, others after millions of records of their own data. One too many in the
- *   count is harmless: the second answer of a ping is then in truth its first, and that, too,
- *   comes from behind everything that was sent before the ping. Once all has come to rest, it
- *   is one that nobody has asked for; and no answer can come before the kernel has acknowledged
- *   its request. Either ends the connection, and what is not confirmed is sent again. What
- *   remains are two of them under one run of pings (against OpenSSL, three), with packets in
- *   the peer's kernel that nobody ever reads.
- * - **A KeyUpdate that asks for one in return** is answered by the engine and not counted.
- *   OpenSSL may have made it of an answer that was still to be sent, which then never
- *   comes, and the count stays one behind. So one more request goes out now, and with each
- *   later ping. A peer that does so again and again gets a new connection.
- *
- * Example: 500 bytes are sent, a ping, 300 bytes more, a ping. OpenSSL has read 600 bytes when
- * its second answer comes: 500 count as read. The first two requests of the second ping bring
- * the third and the fourth answer. Only the fifth is the second one of that ping, and comes
- * with its third request: now 800 bytes count as read.
- *
- * @module
+ * - The n-th answer is taken for that of the n-th request.
+ * - A ping is three requests in a row, and confirms with its second answer.
+ * - A KeyUpdate that the peer sends of its own accord looks like an answer: one too many is
+ *   harmless, and one that nobody has asked for ends the connection.
+ * - One that asks for one in return is answered by the engine and not counted.
  */
 
 import { WireError } from "../base/errors.ts";

@@ -4,11 +4,9 @@
  *
  * A fragment of n bytes becomes one record of a known size. So each write says which records
  * must come out, and one of another size ends the connection: nothing is confirmed on a guess.
- *
- * @module
  */
 
-import { WireError } from "../base/errors.ts";
+import { WireError, wireError } from "../base/errors.ts";
 import { PairFifo } from "../base/pair_fifo.ts";
 
 /** The most plaintext that a record carries (RFC 8446, 5.1). */
@@ -161,9 +159,9 @@ export class RecordBook {
    */
   expect(bytes: number): void {
     if (!this.#format.hidesTypes && this.#records >= MAX_RECORDS_OF_12) {
-      throw new WireError(
+      throw wireError(
         "TLS_KEY_USED_UP",
-        "TLS 1.2 needs a new connection for a new key; it is made (TLS_KEY_USED_UP)",
+        "TLS 1.2 needs a new connection for a new key; it is made",
       );
     }
     this.#writtenBytes += bytes;

@@ -7,12 +7,10 @@
  * 2. Whatever is not understood (a record of another size, a library that drops what it
  *    was given) fails the connection, and confirms nothing.
  * 3. A FIN without close_notify fails it, too: so a killed process ends.
- *
- * @module
  */
 
 import { X509Certificate } from "node:crypto";
-import { KernelCallError, messageOf, WireError } from "../base/errors.ts";
+import { KernelCallError, messageOf, WireError, wireError } from "../base/errors.ts";
 import {
   type Clock,
   type LocalFault,
@@ -148,25 +146,22 @@ export class TlsWire implements Wire {
    * @throws {WireError} It failed.
    */
   async handshake(): Promise<void> {
-    const handshake = await this.#agreed();
+    const handshake = await this.agreed();
     const { version, cipherSuite, alpn } = handshake;
     const { fingerprints, verified, acceptMs } = this.#options;
     if (fingerprints !== undefined) assertPinned(this.#chain, fingerprints);
     else if (!verified || !this.#engine.authorized) {
-      throw new WireError("TLS_UNVERIFIED", "the server was not verified (TLS_UNVERIFIED)");
+      throw wireError("TLS_UNVERIFIED", "the server was not verified");
     }
     const format = recordFormatOf(version, cipherSuite);
     if (format === undefined) {
-      throw new WireError(
+      throw wireError(
         "TLS_SUITE",
-        `what has arrived cannot be counted with ${version} ${cipherSuite} (TLS_SUITE)`,
+        `what has arrived cannot be counted with ${version} ${cipherSuite}`,
       );
     }
     if (this.#options.alpn !== undefined && alpn === undefined) {
-      throw new WireError(
-        "TLS_ALPN",
-        `the server takes none of ${this.#options.alpn.join(", ")} (TLS_ALPN)`,
-      );
+      throw wireError("TLS_ALPN", `the server takes none of ${this.#options.alpn.join(", ")}`);
     }
     this.#alpn = alpn;
     this.#session = {
@@ -195,16 +190,6 @@ export class TlsWire implements Wire {
   }
 
   /**
-   * Waits for the server's certificates alone, its own first.
-   *
-   * @throws {WireError} The handshake failed.
-   */
-  async showChain(): Promise<readonly X509Certificate[]> {
-    await this.#agreed();
-    return this.#chain;
-  }
-
-  /**
    * Who does not answer is found out before anything is sent. Who does has accepted us.
    *
    * @throws {WireError} It does not, or it refuses us.
@@ -222,14 +207,19 @@ export class TlsWire implements Wire {
     );
   }
 
-  async #agreed(): Promise<Handshake> {
+  /**
+   * Waits for the end of the handshake alone: then there is {@linkcode chain}.
+   *
+   * @throws {WireError} It failed.
+   */
+  async agreed(): Promise<Handshake> {
     const { handshakeTimeoutMs } = this.#options;
     const cancel = this.#clock.setTimer(handshakeTimeoutMs, () =>
       this.#fail(
-        new WireError(
+        wireError(
           "ETIMEDOUT",
           `the TLS handshake was not over within ${handshakeTimeoutMs / 1000} s: is TLS spoken ` +
-            `on this port? (ETIMEDOUT)`,
+            `on this port?`,
         ),
       ));
     let over: Handshake | undefined;
@@ -253,7 +243,7 @@ export class TlsWire implements Wire {
       const book = this.#books;
       await this.#until(() => !book.expectsRecords);
       if (this.#failure !== undefined) throw this.#failure;
-      if (this.#closing) throw new WireError("EPIPE", "close_notify was sent (EPIPE)");
+      if (this.#closing) throw wireError("EPIPE", "close_notify was sent");
       const taken = bytesToWrite(bytes.length);
       book.expect(taken);
       // The library keeps what it was given, and the caller uses its buffer again.
@@ -287,9 +277,9 @@ export class TlsWire implements Wire {
     const book = this.#books;
     const takenBytes = this.#out.offset;
     const ackedCipherBytes = raw.bytesAcked - this.#baseBytes;
-    const idle = !this.#sending && !this.#finSent;
+    const comparable = !this.#sending && !this.#finSent && raw.state !== TcpState.CLOSE;
     const byQueueBytes = takenBytes - raw.sendQueueBytes;
-    if (idle && raw.state !== TcpState.CLOSE && ackedCipherBytes > byQueueBytes) {
+    if (comparable && ackedCipherBytes > byQueueBytes) {
       throw new KernelCallError(
         "TCP_INFO",
         `tcpi_bytes_acked says that ${ackedCipherBytes} bytes of ciphertext were acknowledged, ` +
@@ -299,9 +289,7 @@ export class TlsWire implements Wire {
     }
     book.forget(ackedCipherBytes);
     const ackedBytes = book.plainWithin(ackedCipherBytes);
-    const goneBytes = idle && raw.state !== TcpState.CLOSE
-      ? book.plainWithin(byQueueBytes)
-      : ackedBytes;
+    const goneBytes = comparable ? book.plainWithin(byQueueBytes) : ackedBytes;
     const waitingBytes = book.writtenBytes - goneBytes;
     const finAcked = this.#finSent && ackedCipherBytes > takenBytes;
     return {
@@ -406,18 +394,16 @@ export class TlsWire implements Wire {
       if (this.#isReady && isTold) {
         this.#peerClosed = true;
         this.#wake();
-      } else this.#fail(this.#truncated());
+      } else {
+        const words = this.#book === undefined
+          ? "the server ended the connection during the TLS handshake"
+          : "the server's end of the connection was cut off: a FIN without TLS's close_notify, as " +
+            "a killed process leaves it";
+        this.#fail(wireError("TLS_TRUNCATED", words));
+      }
     } catch (error) {
       this.#fail(error);
     }
-  }
-
-  #truncated(): WireError {
-    const words = this.#book === undefined
-      ? "the server ended the connection during the TLS handshake"
-      : "the server's end of the connection was cut off: a FIN without TLS's close_notify, as " +
-        "a killed process leaves it";
-    return new WireError("TLS_TRUNCATED", `${words} (TLS_TRUNCATED)`);
   }
 
   #arrived(type: number, payloadBytes: number): void {
@@ -428,17 +414,14 @@ export class TlsWire implements Wire {
     this.#wake();
   }
 
-  /** Of the data, so much the peer's kernel has acknowledged. */
-  #ackedBytes(): number {
-    return this.#book?.plainWithin(this.#tcp.sample().bytesAcked - this.#baseBytes) ?? 0;
-  }
-
   /** The peer has changed the key that it sends with: mostly an answer. */
   #keyUpdated(asking: boolean): void {
     const reading = this.#reading;
     if (reading === undefined || this.#failure !== undefined) return;
     try {
-      if (reading.keyUpdated(asking, () => this.#ackedBytes())) this.#wake();
+      const ackedBytes = () =>
+        this.#book?.plainWithin(this.#tcp.sample().bytesAcked - this.#baseBytes) ?? 0;
+      if (reading.keyUpdated(asking, ackedBytes)) this.#wake();
     } catch (error) {
       reading.end();
       this.#fail(error);
@@ -458,12 +441,7 @@ export class TlsWire implements Wire {
       const idle = !this.#sending && !this.#engine.sending && records === recordsBefore;
       if (!idle) return this.#checkDropped(records, 0);
       if (idleChecks === 0) return this.#checkDropped(records, 1);
-      this.#fail(
-        new WireError(
-          "TLS_DROPPED",
-          "the TLS library took bytes and did not send them (TLS_DROPPED)",
-        ),
-      );
+      this.#fail(wireError("TLS_DROPPED", "the TLS library took bytes and did not send them"));
     });
   }
 
@@ -487,12 +465,12 @@ export class TlsWire implements Wire {
       const ours = expiredAtMs !== undefined && expiredAtMs < this.#clock.wallMs()
         ? `. Our own certificate expired on ${new Date(expiredAtMs).toISOString().slice(0, 10)}`
         : "";
-      return new WireError(alert.code, `${alert.words}${ours} (${alert.code})`, { cause: error });
+      return wireError(alert.code, alert.words + ours, error);
     }
     // Without a chain to verify, only the signature of the handshake is left to fail.
     if (named === UNVERIFIED && !this.#options.verified) return keyNotProven(error);
     const code = named ?? "TLS_ERROR";
-    return new WireError(code, `TLS failed: ${messageOf(error)} (${code})`, { cause: error });
+    return wireError(code, `TLS failed: ${messageOf(error)}`, error);
   }
 
   #deferred(): Promise<void> {

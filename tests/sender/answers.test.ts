@@ -66,7 +66,7 @@ Deno.test("a server that closes early: no option is named that is refused beside
   }
   const { verdict, words } = await named;
   assert.deepEqual(verdict, { kind: "closes-early", times: 3, confirmedBy: "answer" });
-  assert.match(words, /3 connections in a row.*or it closes soon; 1 packets/);
+  assert.match(words, /3 connections in a row.*or it closes soon; 1 packet will/);
   assert.doesNotMatch(words, /on-peer-fin/);
 });
 

@@ -40,7 +40,11 @@ for (
     ],
     [{ open: [{}] }, "session.open[0]", /something to send or to expect/],
     [{ open: [{ send: "a" }, { send: "" }] }, "session.open[1].send", /at least one/],
-    [{ open: [{ send: "a", expekt: "b" }] }, "session.open[0].expekt", /none of send, expect/],
+    [
+      { open: [{ send: "a", expekt: "b" }] },
+      "session.open[0].expekt",
+      /is no option \(is expect meant\?\)/,
+    ],
     [{ open: [{ send: "a", refuse: /-/ }] }, "session.open[0].refuse", /needs an expect/],
     [{ open: [{ expect: "a", timeoutMs: 0 }] }, "session.open[0].timeoutMs", /1 or more/],
     [{ open: [{ expect: 7 }] }, "session.open[0].expect", /text or bytes/],

@@ -1,8 +1,4 @@
-/**
- * The options of what confirms a packet.
- *
- * @module
- */
+/** The options of what confirms a packet. */
 
 import { InvalidArgumentError } from "commander";
 import { ANSWER_OPTIONS } from "../../base/option_table.ts";

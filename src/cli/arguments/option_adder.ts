@@ -1,8 +1,6 @@
 /**
  * How options are added to a command, and how the values of the library's options are written on
  * the command line.
- *
- * @module
  */
 
 import { type Command, InvalidArgumentError, Option } from "commander";

@@ -1,8 +1,4 @@
-/**
- * The options that commands share, and what they mean to the library.
- *
- * @module
- */
+/** The options that commands share, and what they mean to the library. */
 
 import { OptionError, PacketSizeError } from "../../base/errors.ts";
 import {

@@ -1,8 +1,4 @@
-/**
- * The options of a proxy that connections go through.
- *
- * @module
- */
+/** The options of a proxy that connections go through. */
 
 import { DELIVERY_OPTIONS, VIA_OPTIONS } from "../../base/option_table.ts";
 import type { ViaOptions } from "../../base/via.ts";

@@ -1,8 +1,6 @@
 /**
  * The queue that `--queue` names: a file, a queue in a spool, or one on PostgreSQL. Of what it is
  * not, nothing is loaded.
- *
- * @module
  */
 
 import { QUEUE_OPTIONS } from "../../base/option_table.ts";

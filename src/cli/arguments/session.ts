@@ -1,8 +1,4 @@
-/**
- * The options of a session: what opens it, heartbeats, a goodbye.
- *
- * @module
- */
+/** The options of a session: what opens it, heartbeats, a goodbye. */
 
 import { InvalidArgumentError } from "commander";
 import { messageOf } from "../../base/errors.ts";

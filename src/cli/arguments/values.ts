@@ -1,8 +1,6 @@
 /**
  * Values of options, from text and into text that is read again. What reads one throws an
  * `InvalidArgumentError` that says what is expected.
- *
- * @module
  */
 
 import { InvalidArgumentError } from "commander";

@@ -1,8 +1,4 @@
-/**
- * `sendq backup`: a copy of a queue, also of one in use.
- *
- * @module
- */
+/** `sendq backup`: a copy of a queue, also of one in use. */
 
 import { Command } from "commander";
 import { backUpQueue } from "../../queue/inspect/backup.ts";

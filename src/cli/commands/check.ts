@@ -1,8 +1,4 @@
-/**
- * `sendq check`: whether a queue is sound.
- *
- * @module
- */
+/** `sendq check`: whether a queue is sound. */
 
 import { Command } from "commander";
 import { QueueFileError } from "../../base/errors.ts";

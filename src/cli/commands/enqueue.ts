@@ -1,8 +1,6 @@
 /**
  * `sendq enqueue`: packets from a script into a queue, whether or not a sender
  * runs on it.
- *
- * @module
  */
 
 import { Command } from "commander";

@@ -1,8 +1,4 @@
-/**
- * What `sendq enqueue` does once its arguments are read. It has nothing of commander.
- *
- * @module
- */
+/** What `sendq enqueue` does once its arguments are read. It has nothing of commander. */
 
 import { systemClock } from "../../base/clock.ts";
 import { silentLogger } from "../../base/logger.ts";

@@ -1,8 +1,4 @@
-/**
- * `sendq export`: packets out of a queue, which keeps them.
- *
- * @module
- */
+/** `sendq export`: packets out of a queue, which keeps them. */
 
 import { Command } from "commander";
 import { messageOf, QueueFileError } from "../../base/errors.ts";

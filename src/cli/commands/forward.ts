@@ -1,8 +1,4 @@
-/**
- * `sendq forward`: an edge's packets, through a file of its own, into a queue of a cluster.
- *
- * @module
- */
+/** `sendq forward`: an edge's packets, through a file of its own, into a queue of a cluster. */
 
 import { Command, InvalidArgumentError } from "commander";
 import { systemClock } from "../../base/clock.ts";

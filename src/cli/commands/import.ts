@@ -1,8 +1,4 @@
-/**
- * `sendq import`: packets that `sendq export` has written, into a queue.
- *
- * @module
- */
+/** `sendq import`: packets that `sendq export` has written, into a queue. */
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";

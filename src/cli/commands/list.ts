@@ -1,8 +1,4 @@
-/**
- * `sendq list`: the packets in a queue, or its dead letters.
- *
- * @module
- */
+/** `sendq list`: the packets in a queue, or its dead letters. */
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";

@@ -1,8 +1,4 @@
-/**
- * `sendq postgres setup`: what a queue needs in a database.
- *
- * @module
- */
+/** `sendq postgres setup`: what a queue needs in a database. */
 
 import { Command, InvalidArgumentError } from "commander";
 import { messageOf } from "../../base/errors.ts";

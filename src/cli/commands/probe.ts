@@ -1,8 +1,4 @@
-/**
- * `sendq probe`: what the kernel says about the path to a server.
- *
- * @module
- */
+/** `sendq probe`: what the kernel says about the path to a server. */
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";

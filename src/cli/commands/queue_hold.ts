@@ -1,8 +1,4 @@
-/**
- * The right to remove packets: that of a sender, so that none is pulled from under one.
- *
- * @module
- */
+/** The right to remove packets: that of a sender, so that none is pulled from under one. */
 
 import { systemClock } from "../../base/clock.ts";
 import { QueueLockedError } from "../../base/errors.ts";

@@ -1,8 +1,6 @@
 /**
  * Looking into a queue: what `list`, `show`, `export` and `check` share,
  * and how packets look to people and to programs.
- *
- * @module
  */
 
 import { isQueueUrl } from "../../postgres/address.ts";

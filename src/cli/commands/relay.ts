@@ -1,8 +1,4 @@
-/**
- * `sendq relay`: many local clients, one queue, one server.
- *
- * @module
- */
+/** `sendq relay`: many local clients, one queue, one server. */
 
 import { Command } from "commander";
 import { loggerOf } from "../../base/logger.ts";

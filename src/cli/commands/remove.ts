@@ -1,8 +1,6 @@
 /**
  * `sendq remove` and `sendq requeue`: packets out of a queue for good, and dead
  * letters back into it.
- *
- * @module
  */
 
 import { Command } from "commander";

@@ -1,8 +1,4 @@
-/**
- * `sendq repair`: what can be read of a damaged queue, into a new file.
- *
- * @module
- */
+/** `sendq repair`: what can be read of a damaged queue, into a new file. */
 
 import { Command } from "commander";
 import { QueueInspector } from "../../queue/inspect/inspector.ts";

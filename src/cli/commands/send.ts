@@ -1,8 +1,4 @@
-/**
- * `sendq send`: from a pipe, through the queue, to a server.
- *
- * @module
- */
+/** `sendq send`: from a pipe, through the queue, to a server. */
 
 import { Command } from "commander";
 import type { Remote } from "../../base/remote.ts";

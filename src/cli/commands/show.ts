@@ -1,8 +1,4 @@
-/**
- * `sendq show`: one packet of a queue.
- *
- * @module
- */
+/** `sendq show`: one packet of a queue. */
 
 import { Command } from "commander";
 import { systemClock } from "../../base/clock.ts";

@@ -1,8 +1,4 @@
-/**
- * `sendq spool`: the queues of a spool.
- *
- * @module
- */
+/** `sendq spool`: the queues of a spool. */
 
 import { Command } from "commander";
 import { checkPermissions } from "../../permissions/permissions.ts";

@@ -1,8 +1,6 @@
 /**
  * `sendq status`: a queue at a glance, and its sender where one runs, in
  * whichever process.
- *
- * @module
  */
 
 import { Command } from "commander";

@@ -1,8 +1,6 @@
 /**
  * New files of commands: each has a name of its own until it is whole, so that one that was
  * interrupted is taken for nothing else.
- *
- * @module
  */
 
 import { messageOf } from "../../base/errors.ts";

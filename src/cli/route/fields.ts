@@ -1,8 +1,6 @@
 /**
  * What may stand in a route file: the one description that the reader, the check and
  * docs/route.schema.json are made from. Options come from the tables by themselves.
- *
- * @module
  */
 
 import { InvalidArgumentError } from "commander";

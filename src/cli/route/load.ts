@@ -1,8 +1,4 @@
-/**
- * What the command line does not give, a route file does.
- *
- * @module
- */
+/** What the command line does not give, a route file does. */
 
 import type { Command } from "commander";
 import { checkPermissions } from "../../permissions/permissions.ts";

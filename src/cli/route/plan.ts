@@ -1,8 +1,4 @@
-/**
- * What a route file asks for, as plans that can run; and everything that is wrong with it.
- *
- * @module
- */
+/** What a route file asks for, as plans that can run; and everything that is wrong with it. */
 
 import type { Command } from "commander";
 import { OptionError } from "../../base/errors.ts";

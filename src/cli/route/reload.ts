@@ -1,8 +1,6 @@
 /**
  * SIGHUP: the route file is read anew. What can change does; what cannot stays as it was,
  * and is named.
- *
- * @module
  */
 
 import {

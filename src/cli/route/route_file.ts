@@ -1,8 +1,4 @@
-/**
- * Reads a route file: JSON with comments, in which every mistake has its line.
- *
- * @module
- */
+/** Reads a route file: JSON with comments, in which every mistake has its line. */
 
 import { normalize } from "node:path/posix";
 import { InvalidArgumentError } from "commander";

@@ -1,8 +1,4 @@
-/**
- * What `sendq run` does with a route file: checks it, runs it, reads it anew.
- *
- * @module
- */
+/** What `sendq run` does with a route file: checks it, runs it, reads it anew. */
 
 import type { Command } from "commander";
 import { checkPermissions, missingFlags, neededFlags } from "../../permissions/permissions.ts";

@@ -1,8 +1,4 @@
-/**
- * `sendq run`: the routes of a file.
- *
- * @module
- */
+/** `sendq run`: the routes of a file. */
 
 import { Command } from "commander";
 import {

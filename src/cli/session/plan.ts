@@ -1,8 +1,4 @@
-/**
- * What a session is to do, before anything of it is opened.
- *
- * @module
- */
+/** What a session is to do, before anything of it is opened. */
 
 import type { Remote } from "../../base/remote.ts";
 import type { Needs } from "../../permissions/permissions.ts";

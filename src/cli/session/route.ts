@@ -1,8 +1,6 @@
 /**
  * One route of a process, from before its sender is open: it may have to wait for the right to
  * send, may lose it, and then waits again. It holds up no other one.
- *
- * @module
  */
 
 import { restUnlessAborted, unlessAborted } from "../../base/waits.ts";

@@ -1,8 +1,4 @@
-/**
- * The state of all routes of a process in one line, as the service manager shows it.
- *
- * @module
- */
+/** The state of all routes of a process in one line, as the service manager shows it. */
 
 import { type Condition, inOneLine } from "../../sender/condition.ts";
 import { formatCount, formatPackets, formatThings } from "../terminal/figures.ts";

@@ -1,8 +1,4 @@
-/**
- * What the sender of a session is opened with, and what of it can be checked before.
- *
- * @module
- */
+/** What the sender of a session is opened with, and what of it can be checked before. */
 
 import { resolveQueueOptions } from "../../queue/options.ts";
 import { limitsOf, type SenderOptions } from "../../sender/options.ts";

@@ -2,8 +2,6 @@
  * The service manager's view of a long-running command: `Type=notify` and
  * `WatchdogSec=` of systemd.service(5). Without a manager, or without the right
  * to read the two variables, nothing happens.
- *
- * @module
  */
 
 import type { Clock } from "../../base/ports.ts";

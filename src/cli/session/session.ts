@@ -1,8 +1,4 @@
-/**
- * What `send`, `relay` and `run` share: from what has to be granted to the exit code.
- *
- * @module
- */
+/** What `send`, `relay` and `run` share: from what has to be granted to the exit code. */
 
 import { systemClock } from "../../base/clock.ts";
 import type { QueueStats } from "../../base/queue_stats.ts";

@@ -1,8 +1,6 @@
 /**
  * The wish to stop: SIGTERM, SIGINT or SIGHUP once, and once more for those in a
  * hurry; and SIGHUP as the wish to read anew.
- *
- * @module
  */
 
 import { isSignalIgnored, SIGHUP } from "../../kernel/signal.ts";

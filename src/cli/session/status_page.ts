@@ -1,8 +1,4 @@
-/**
- * `--http`: the status of the senders over HTTP, while a command delivers.
- *
- * @module
- */
+/** `--http`: the status of the senders over HTTP, while a command delivers. */
 
 import { ListenError, OptionError } from "../../base/errors.ts";
 import { isToken, TOKEN_RULE } from "../../base/options.ts";

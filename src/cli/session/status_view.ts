@@ -1,8 +1,4 @@
-/**
- * A sender's state for people and for programs.
- *
- * @module
- */
+/** A sender's state for people and for programs. */
 
 import type { QueueStats } from "../../base/queue_stats.ts";
 import type { SenderStats } from "../../delivery/status.ts";

@@ -1,8 +1,6 @@
 /**
  * The exit codes that every command shares, and the one line that it says
  * before it exits with anything but 0.
- *
- * @module
  */
 
 import {

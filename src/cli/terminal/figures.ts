@@ -1,8 +1,4 @@
-/**
- * Figures as people read them.
- *
- * @module
- */
+/** Figures as people read them. */
 
 /** What the units of a duration are in milliseconds. */
 export const DURATION_UNITS_MS = {

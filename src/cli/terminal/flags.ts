@@ -1,8 +1,4 @@
-/**
- * The library's options by the names that its messages have for them, and their flags.
- *
- * @module
- */
+/** The library's options by the names that its messages have for them, and their flags. */
 
 import {
   ANSWER_OPTIONS,

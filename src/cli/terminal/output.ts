@@ -1,8 +1,6 @@
 /**
  * What a command writes: log lines and a live line on standard error, data on
  * standard output. Nobody who reads slowly, or has gone away, holds delivery up.
- *
- * @module
  */
 
 import { BackgroundWriter, type ByteSink } from "../../base/background_writer.ts";

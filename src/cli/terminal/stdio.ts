@@ -1,8 +1,4 @@
-/**
- * Where a command reads and prints, and what is said where that or a file cannot be read.
- *
- * @module
- */
+/** Where a command reads and prints, and what is said where that or a file cannot be read. */
 
 import { messageOf } from "../../base/errors.ts";
 import type { ByteSource } from "../../framing/input_pump.ts";

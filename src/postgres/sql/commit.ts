@@ -1,8 +1,4 @@
-/**
- * Storing and removing, in one transaction.
- *
- * @module
- */
+/** Storing and removing, in one transaction. */
 
 import { answerOnce, AS_OWNER, KEEP_TIME, lockQueue } from "./shared.ts";
 

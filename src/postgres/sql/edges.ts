@@ -9,8 +9,6 @@
  *   earlier one, and is still on its way, does nothing.
  *
  * SQLSTATE of what is raised here: SQ008, the epoch is over or there is no such edge.
- *
- * @module
  */
 
 import { AS_OWNER, lockQueue } from "./shared.ts";

@@ -1,8 +1,4 @@
-/**
- * Changes in the middle of a queue, or of its dead letters.
- *
- * @module
- */
+/** Changes in the middle of a queue, or of its dead letters. */
 
 import { answerOnce, AS_OWNER, KEEP_TIME, lockQueue } from "./shared.ts";
 

@@ -1,8 +1,6 @@
 /**
  * What an operator looks at. It is read with one snapshot a call: packets, and the counts
  * that they are judged by, are of one moment.
- *
- * @module
  */
 
 import { AS_OWNER } from "./shared.ts";

@@ -1,8 +1,4 @@
-/**
- * What looks into a queue and changes nothing, and the lease.
- *
- * @module
- */
+/** What looks into a queue and changes nothing, and the lease. */
 
 import { AS_OWNER, KEEP_TIME, SAME_CLOCK_MS } from "./shared.ts";
 

@@ -4,8 +4,6 @@
  * SQLSTATE of what they raise: SQ001 no such queue, SQ002 the database has gone back,
  * SQ003 a commit means too little, SQ004 fenced, SQ005 no room (DETAIL: which units),
  * SQ006 what is stored contradicts itself, SQ007 fenced because the database has gone back.
- *
- * @module
  */
 
 /** What `sendq.state_of` answers: the names of the columns, in this order. */

@@ -17,8 +17,6 @@
  *   whatever state the database is found. `beat` grows as long as the holder lives; `beat_at` is
  *   for people, and nothing is decided by it. `ttl_ms` is for how long the holder takes a beat
  *   for good.
- *
- * @module
  */
 
 /** Everything that version 1 begins with. */

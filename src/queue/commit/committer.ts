@@ -2,8 +2,6 @@
  * Everything that writes the queue's file: packets to be stored, removals, and
  * changes in the middle, as one transaction at a time. Packets that arrive while
  * one is under way share the next.
- *
- * @module
  */
 
 import { onAbort } from "../../base/waits.ts";

@@ -2,8 +2,6 @@
  * While something is always due, the runtime looks after its sockets in every 61st turn of the
  * loop only (deno_facts, The event loop). Where those turns are long, commits in this thread
  * leave it that many short ones from time to time.
- *
- * @module
  */
 
 import type { Clock } from "../../base/ports.ts";

@@ -1,8 +1,4 @@
-/**
- * What an inspector is asked and what it answers.
- *
- * @module
- */
+/** What an inspector is asked and what it answers. */
 
 import { systemClock } from "../../base/clock.ts";
 import { checkFields } from "../../base/options.ts";

@@ -10,8 +10,6 @@
  *    Only {@linkcode QueueInspector.check} is one transaction as a whole.
  * 3. Memory is bounded by a page.
  * 4. Nothing but SQLite opens the file.
- *
- * @module
  */
 
 import { OptionError } from "../../base/errors.ts";

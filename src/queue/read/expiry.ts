@@ -4,8 +4,6 @@
  * - when the sender asks for the packets that follow and an expired one is next
  * - by a sweep, while this process has the sender: it looks when the next one
  *   expires, and never takes what the sender was given and may have in flight
- *
- * @module
  */
 
 import { lastIdOf } from "../../base/packet_batch.ts";

@@ -1,8 +1,6 @@
 /**
  * The reading side of an open queue: packets from memory where this process has just stored
  * them, else from the file; for the sender, what has neither expired nor been damaged.
- *
- * @module
  */
 
 import { lastIdOf } from "../../base/packet_batch.ts";

@@ -16,8 +16,6 @@
  *
  * A database has one clock for all machines: a process says how long a packet is still worth
  * sending, and is told the same, so that two machines' clocks need not agree.
- *
- * @module
  */
 
 import type { Clock } from "../../base/ports.ts";

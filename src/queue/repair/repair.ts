@@ -9,8 +9,6 @@
  * 3. Only whole packets are saved, and around a damaged page all of them: the pages below it
  *    are found without it, and of a batch what lies before and behind it.
  * 4. What is lost is told, and so is that it cannot be told.
- *
- * @module
  */
 
 import { systemClock } from "../../base/clock.ts";

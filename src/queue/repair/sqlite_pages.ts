@@ -5,8 +5,6 @@
  * For files that nobody uses: it reads them as plain files, and closing such a
  * descriptor drops the locks that SQLite holds on the file in this process. It
  * takes no locks and makes no files, so that a damaged queue stays as it is.
- *
- * @module
  */
 
 /** Every database of ours has pages of this size. */

@@ -3,8 +3,6 @@
  *
  * A table is a tree of pages with the rows in its leaves, by ascending key. A
  * row that does not fit into its leaf goes on in a list of overflow pages.
- *
- * @module
  */
 
 import { type DatabasePages, PageKind, uint16, uint32 } from "./sqlite_pages.ts";

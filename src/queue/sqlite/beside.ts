@@ -5,8 +5,6 @@
  *
  * And making a file for a database, which is done here alone: SQLite deletes a log that it finds
  * beside an empty file, and with it the packets in it.
- *
- * @module
  */
 
 import { queueFileError, toFileError } from "./file_error.ts";

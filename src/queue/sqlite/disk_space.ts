@@ -6,8 +6,6 @@
  * half as long as the reserve: then there is always room for a checkpoint and a removal, however
  * full the disk is. What would make it longer is stored only where the disk has the room besides;
  * see `log_room.ts`.
- *
- * @module
  */
 
 export const PAGE_BYTES = 4096;

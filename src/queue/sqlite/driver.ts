@@ -6,8 +6,6 @@
  * Three things are left out on purpose: `exec`, whose errors carry no code in
  * `node:sqlite`; `lastInsertRowId`, which `@db/sqlite` cuts to 32 bits; and row
  * iterators, which block checkpoints while they are held.
- *
- * @module
  */
 
 import type { DiskReading } from "./disk_space.ts";

@@ -1,8 +1,6 @@
 /**
  * From what went wrong underneath to the one error that a caller sees, with
  * what to do next.
- *
- * @module
  */
 
 import { type CommitOutcome, QueueFileError, type QueueFileReason } from "../../base/errors.ts";

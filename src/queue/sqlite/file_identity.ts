@@ -5,8 +5,6 @@
  *
  * Nothing here opens a database file, because closing it again would drop the locks
  * that SQLite holds on it in this process: everything is `stat`.
- *
- * @module
  */
 
 import { queueFileError } from "./file_error.ts";

@@ -5,8 +5,6 @@
  *
  * A large packet needs the room twice, and so does a log that a reader keeps from being
  * moved. What the file will grow by is known before the commit: SQLite counts its pages.
- *
- * @module
  */
 
 import type { DiskReading } from "./disk_space.ts";

@@ -1,8 +1,6 @@
 /**
  * `node:sqlite`, the SQLite in Deno's own runtime: no download, no FFI grant,
  * only read and write permission for the file.
- *
- * @module
  */
 
 import { backup, DatabaseSync, type StatementSync } from "node:sqlite";

@@ -2,8 +2,6 @@
  * Batches: packets with ids that follow each other, whose bytes lie one behind the
  * other. One is a row of the file, an entry of the memory tail and a piece of
  * the wire, so that small packets share the cost of each.
- *
- * @module
  */
 
 import type { PacketBatch } from "../../base/ports.ts";

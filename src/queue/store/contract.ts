@@ -1,8 +1,4 @@
-/**
- * What the queue asks of its file, or of a database. One call is one transaction.
- *
- * @module
- */
+/** What the queue asks of its file, or of a database. One call is one transaction. */
 
 import type { PacketBatch } from "../../base/ports.ts";
 import type {

@@ -2,8 +2,6 @@
  * The checksum of a row's bytes. That of the runtime is twenty times as fast, and brings
  * Node's streams along, which take 40 ms of CPU to load: so it is loaded where there is much to
  * check, and a process that stores a small packet does without it.
- *
- * @module
  */
 
 /** So much is done by hand in all: it takes 50 µs. */

@@ -1,8 +1,4 @@
-/**
- * What a queue's file is besides its tables: pages, a log, and how that is synced.
- *
- * @module
- */
+/** What a queue's file is besides its tables: pages, a log, and how that is synced. */
 
 import { pragma, type SqliteDatabase, type SqliteStatement } from "../sqlite/driver.ts";
 import { toFileError } from "../sqlite/file_error.ts";

@@ -1,8 +1,4 @@
-/**
- * The table `dead_letters`. The caller has begun a transaction and ends it.
- *
- * @module
- */
+/** The table `dead_letters`. The caller has begun a transaction and ends it. */
 
 import type { StoredPacket } from "../../base/ports.ts";
 import {

@@ -1,8 +1,6 @@
 /**
  * Which file this is, for those to whom it is forwarded: a UUID that the file keeps for
  * ever, and that a copy or a backup of it has as well. Made when it is first asked for.
- *
- * @module
  */
 
 import type { SqliteDatabase } from "../sqlite/driver.ts";

@@ -3,8 +3,6 @@
  * has a window of the ids: its rows lie beside each other, in the order of its own ids, and need
  * no index for that. Only the rows' keys are those of the file; everything else, checksums and
  * counts, too, is in the queue's own ids, which begin with 1.
- *
- * @module
  */
 
 import {

@@ -4,8 +4,6 @@
  *
  * A file of version 3 has one of two layouts: where an older sendq has made it, columns stand behind
  * the payload that in a new one stand before it (docs/decisions/file-version-3.md).
- *
- * @module
  */
 
 import { queueFileError } from "../sqlite/file_error.ts";

@@ -1,8 +1,6 @@
 /**
  * The tables `packets` and `expiry`. The caller has begun a transaction and ends it. Every method
  * tells how many packets it concerned, so that the counts stay exact.
- *
- * @module
  */
 
 import { cutBatches, lastIdOf, sliceBatch } from "../../base/packet_batch.ts";

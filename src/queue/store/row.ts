@@ -1,8 +1,6 @@
 /**
  * What the columns of a row mean, checked: the queue and an inspector understand it by these
  * functions.
- *
- * @module
  */
 
 import type { PacketBatch, StoredPacket } from "../../base/ports.ts";

@@ -1,52 +1,6 @@
 /**
- * Opening the file: makes it, recognises it, or refuses it untouched.
- *
- * What lies on disk (`layout.ts` has the SQL, docs/decisions/file-version-3.md the reasons):
- *
- * - `packets`: one row a batch of packets that were stored in one transaction
- *   (`batches.ts`). `last_id` is the id of the batch's last packet, `payload` the
- *   bytes of all of them one behind the other, `ends` where each ends in it, as
- *   little-endian uint32, or NULL for a single packet. Ids are given by us, which spares the
- *   second table that AUTOINCREMENT would write in every commit, and are never reused.
- *   Ids may be missing between two rows: their packets were taken out.
- *   `crc` is the CRC-32 of `last_id` (little-endian, 8 bytes), `ends` and `payload`,
- *   or NULL in a row that version 1 or 2 has written, which is not checked.
- *   `stored_bytes`, `queued_packets`, `queued_bytes`, `removed_through` and
- *   `sent_through` are the counts after this row, NULL in a row of an older version
- *   and in one that was cut off another.
- * - `expiry`: one row a batch that expires, by its `last_id`; in the time of
- *   `queue_time.ts`. Not a column of `packets`: there it would lie behind the
- *   payload's overflow pages in a migrated file. A row whose batch is gone means nothing.
- * - `dead_letters`: one row a packet, under its old id. `sent` is 1 where it was on a wire, so
- *   that the peer may have it. `words` is what the server said to it, or why else it could not be
- *   sent, or NULL. `crc` is that of a row of `packets` that holds this packet alone, or NULL in a
- *   row that version 2 has written.
- * - `state`: one row a queue; there is queue 0 alone, but for a spool. Exact counts, so that
- *   nobody has to scan a table. Packets up to `removed_through` are gone, even where
- *   the row that held them is still there for the sake of later ones.
- *   `queued_packets` and `queued_bytes` are what is to be sent, `stored_bytes` what
- *   was ever stored (in a migrated file: from then on), `dead_packets` and
- *   `dead_bytes` what `dead_letters` holds now, `expired_packets`,
- *   `gave_up_packets`, `damaged_packets` and `refused_packets` what ever went there.
- *   `written_at_ms` is the wall clock when the row was written, `clock_offset_ms` what
- *   `queue_time.ts` adds to it.
- *
- * Which counts hold: those of the last row of `packets` where its id is above `state.last_id`,
- * else those of `state`. A commit that stores packets and changes no count that their rows lack
- * (`STATE_COLUMNS`) writes no row of `state`; whatever writes one sets its `last_id` to the highest
- * id there is.
- *
- * Version 4 is version 3 and the table `edge`, whose one row says in `id` which file it is (a
- * UUID), also to a copy of it: a file that is forwarded to a cluster. Version 5, a spool, is
- * version 3 without its index, and with the table `queues`, which gives each queue a number. Queue
- * n has row n of `state`, and of the other tables the rows whose keys lie in its window
- * (`id_window.ts`); there is no queue 0.
- *
- * Versions 1 and 2 become version 3 when they are opened, in one transaction. Old processes that
- * still have the file open fail from then on, without a change, because `state` has lost the
- * columns `packets` and `bytes` that each of their transactions begins with.
- *
- * @module
+ * Opening the file: makes it, recognises it, or refuses it untouched. What each table and column
+ * means is in docs/decisions/file-version-3.md, "What lies in the file"; `layout.ts` has the SQL.
  */
 
 import { createDatabase } from "../sqlite/beside.ts";

@@ -1,8 +1,6 @@
 /**
  * The counts of a queue: which of them hold, and whether they can be true. The caller
  * has begun a transaction and ends it.
- *
- * @module
  */
 
 import {

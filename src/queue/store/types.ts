@@ -1,8 +1,4 @@
-/**
- * The words that everything about a queue's file shares.
- *
- * @module
- */
+/** The words that everything about a queue's file shares. */
 
 /** Packets that somebody has handed over together, where they lie in memory. */
 export interface PacketSpan {

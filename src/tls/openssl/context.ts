@@ -1,5 +1,6 @@
 /** What a connection of OpenSSL is made from: versions, trust, and our own certificate. */
 
+import { cString } from "../../kernel/libc.ts";
 import type { EngineOptions } from "../engine.ts";
 import { must, newMemory } from "./failures.ts";
 import type { Libssl } from "./libssl.ts";
@@ -18,10 +19,6 @@ export const SUITES: ReadonlyMap<number, string> = new Map([
   [0x1303, "TLS_CHACHA20_POLY1305_SHA256"],
   [0x1301, "TLS_AES_128_GCM_SHA256"],
 ]);
-
-export function cString(text: string): Uint8Array<ArrayBuffer> {
-  return new TextEncoder().encode(`${text}\0`);
-}
 
 /**
  * Makes a context, for one use.

@@ -8,10 +8,9 @@
  * record is. Some pad their records (Java does, by 16 bytes): so the first answer of a
  * connection says how long a KeyUpdate is there, and whoever pads each by another length
  * counts as one who does not answer.
- *
- * @module
  */
 
+import { cString } from "../../kernel/libc.ts";
 import {
   type EngineEvents,
   type EngineFactory,
@@ -21,7 +20,7 @@ import {
   type TlsEngine,
 } from "../engine.ts";
 import { FORMAT_OF_1_3, KEY_UPDATE_BYTES, RecordFollower, RecordType } from "../records.ts";
-import { cString, SUITES, withContext } from "./context.ts";
+import { SUITES, withContext } from "./context.ts";
 import { connectionFailure, must, newMemory, takeAll, throughMemory } from "./failures.ts";
 import { type Libssl, libssl } from "./libssl.ts";
 

@@ -1,6 +1,6 @@
 /** What OpenSSL says of a failure, in the words that the rest of TLS here has. */
 
-import { WireError } from "../../base/errors.ts";
+import { wireError } from "../../base/errors.ts";
 import { alertName, keyNotProven } from "../alerts.ts";
 import type { Libssl } from "./libssl.ts";
 
@@ -43,7 +43,7 @@ export function connectionFailure(lib: Libssl, ssl: bigint): Error {
       ? "CERT_ALTNAME_MISMATCH"
       : "CERT_VERIFY_FAILED";
     const words = textAt(lib, lib.X509_verify_cert_error_string(result));
-    return new WireError(code, `the server's certificate is not taken: ${words} (${code})`);
+    return wireError(code, `the server's certificate is not taken: ${words}`);
   }
   if (number > ALERT_OFFSET) {
     return new Error(`received fatal alert: ${alertName(number - ALERT_OFFSET)}`);

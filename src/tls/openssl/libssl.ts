@@ -6,12 +6,11 @@
  *   memory is its own.
  * - libcrypto's functions are found through libssl, which is linked with it: one path to
  *   grant, and never two libraries that do not fit.
- *
- * @module
  */
 
 import { messageOf, UnsupportedPlatformError } from "../../base/errors.ts";
 import {
+  call,
   exists,
   grantOf,
   isEverythingGranted,
@@ -19,13 +18,6 @@ import {
   libsslCandidates,
   makeOf,
 } from "../../kernel/library_paths.ts";
-
-function call<const P extends readonly Deno.NativeType[], const R extends Deno.NativeResultType>(
-  parameters: P,
-  result: R,
-): { readonly parameters: P; readonly result: R } {
-  return { parameters, result };
-}
 
 /** `int`, `long` and `size_t` are 32, 64 and 64 bits wide on x86_64 and aarch64. */
 const SYMBOLS = {
