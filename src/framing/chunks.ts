@@ -1,6 +1,6 @@
 /** Packets as they happen to arrive: nothing marks where one ends. */
 
-import type { Codec, Passage, Scanner, ScannerOptions } from "./codec.ts";
+import { type Codec, type Passage, passageOf, type Scanner, type ScannerOptions } from "./codec.ts";
 
 export function chunksCodec(): Codec {
   return {
@@ -30,11 +30,8 @@ class ChunkScanner implements Scanner {
   readonly sizeWords = "this chunk";
   payloadBytes = 0;
 
-  constructor({ output, maxPacketBytes }: ScannerOptions) {
-    this.passage = {
-      passes: output.forms.includes("chunks"),
-      maxPayloadBytes: output.maxPayloadBytes(maxPacketBytes),
-    };
+  constructor(options: ScannerOptions) {
+    this.passage = passageOf("chunks", options.output, options);
   }
 
   get enoughBytes(): number {

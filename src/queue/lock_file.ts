@@ -11,7 +11,7 @@ import type { QueueFileReason } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
 import { openBeside } from "./sqlite/beside.ts";
-import { queueFileError, toFileError } from "./sqlite/file_error.ts";
+import { codeOf, queueFileError, toFileError } from "./sqlite/file_error.ts";
 
 /** Where the sender's reserve of disk space begins. */
 export const RESERVE_START: number = 32 * 1024;
@@ -45,7 +45,7 @@ const NEEDS_FLOCK = "The queue itself was not touched. It must lie on a filesyst
 
 /** As `toFileError`, for an error that is about the lock file. */
 export function toLockFileError(error: unknown, queuePath: string, lockPath: string): unknown {
-  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   const make = (reason: QueueFileReason, what: string, advice?: string) =>
     queueFileError(reason, queuePath, `its lock file ${lockPath} ${what}`, {
       cause: error,

@@ -1,6 +1,6 @@
 import { systemClock } from "../base/clock.ts";
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
-import { checkFields, checkOption, resolveOptions } from "../base/options.ts";
+import { checkFields, resolveOptions } from "../base/options.ts";
 import type { Clock } from "../base/ports.ts";
 import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
@@ -138,58 +138,27 @@ export interface QueueOptions {
 const ENQUEUE_OPTIONS: readonly (keyof EnqueueOptions)[] = ["signal", "ttlMs"];
 const REQUEUE_OPTIONS: readonly (keyof RequeueOptions)[] = ["ttlMs"];
 
-/**
- * Fills in the defaults and checks what was given.
- *
- * @throws {OptionError} A value is out of range.
- */
+/** @throws {OptionError} A value is out of range. */
 export function resolveQueueOptions(options: QueueOptions): Required<QueueOptions> {
   const { driver = nodeSqlite, clock = systemClock } = options;
   const resolved = resolveOptions(QUEUE_OPTIONS, options);
   return { ...resolved, driver, clock };
 }
 
-/**
- * Checks that there are no others than a file's options.
- *
- * @throws {OptionError} There are, or they are no object.
- */
+/** @throws {OptionError} There are others than a file's, or they are no object; so below. */
 export function checkQueueOptions(options: QueueOptions): void {
   checkFields("", options, [QUEUE_OPTIONS, "driver", "clock"]);
 }
 
-/**
- * Checks that there are no others than an enqueue's.
- *
- * @throws {OptionError} There are, or they are no object.
- */
 export function checkEnqueueOptions(options: EnqueueOptions | undefined): void {
   if (options !== undefined) checkFields("", options, ENQUEUE_OPTIONS);
 }
 
-/**
- * Checks that there are no others than a requeue's.
- *
- * @throws {OptionError} There are, or they are no object.
- */
 export function checkRequeueOptions(options: RequeueOptions): void {
   checkFields("", options, REQUEUE_OPTIONS);
 }
 
-/**
- * Checks a time to live: an integer from 1, or `Infinity`.
- *
- * @throws {OptionError} It is something else.
- */
-export function checkTtlMs(ttlMs: number): void {
-  checkOption("ttlMs", QUEUE_OPTIONS.ttlMs, ttlMs);
-}
-
-/**
- * Checks a range of ids.
- *
- * @throws {RangeError} It is none.
- */
+/** @throws {RangeError} It is no range of ids. */
 export function checkIdRange({ firstId, lastId }: IdRange): void {
   for (const [name, id, min] of [["firstId", firstId, 0], ["lastId", lastId, firstId]] as const) {
     if (!Number.isSafeInteger(id) || id < min) {

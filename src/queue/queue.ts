@@ -38,6 +38,8 @@ import {
   type QueueFileError,
   QueueFullError,
 } from "../base/errors.ts";
+import { QUEUE_OPTIONS } from "../base/option_table.ts";
+import { checkOption } from "../base/options.ts";
 import { packetsOf } from "../base/packet_batch.ts";
 import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
@@ -49,7 +51,6 @@ import {
   checkIdRange,
   checkQueueOptions,
   checkRequeueOptions,
-  checkTtlMs,
   type DeadPackets,
   type EnqueueOptions,
   type IdRange,
@@ -330,7 +331,7 @@ export class OutboundQueue implements AsyncDisposable {
 
   #expiryOf(ttlMs: number): number {
     if (ttlMs === Infinity) return Infinity;
-    checkTtlMs(ttlMs);
+    checkOption("ttlMs", QUEUE_OPTIONS.ttlMs, ttlMs);
     return Math.min(Math.floor(this.#time.nowMs()) + ttlMs, Number.MAX_SAFE_INTEGER);
   }
 
@@ -510,9 +511,8 @@ export class OutboundQueue implements AsyncDisposable {
     return {
       ...{ packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes },
       ...{ deadPackets, deadBytes, expiredPackets, gaveUpPackets },
-      ...{ damagedPackets, refusedPackets },
-      ...{ waitingPackets, waitingBytes },
-      ...(failure === undefined ? {} : { storeFailure: failure }),
+      ...{ damagedPackets, refusedPackets, waitingPackets, waitingBytes },
+      ...(failure && { storeFailure: failure }),
     };
   }
 

@@ -41,9 +41,6 @@ import { Vacuum } from "./vacuum.ts";
  */
 type Phase = "idle" | "scheduled" | "committing" | "no-room" | "closed";
 
-/** A transaction's bound: a few milliseconds of work. A larger `enqueueMany` goes alone. */
-const MAX_COMMIT_PACKETS = MOVE_PACKETS;
-const MAX_COMMIT_BYTES = MOVE_BYTES;
 /** A removal goes in parts of so many bytes: one of 30 MB held the loop for 60 ms. */
 const MAX_REMOVAL_BYTES = 4 * 1024 * 1024;
 /** While packets wait for room, another process's removals are looked for this often. */
@@ -52,11 +49,9 @@ const GAVE_WAY = "It waited to be stored, and newer packets have taken its place
   '"drop-oldest" says. Look why so little can be stored, or so slowly.';
 
 /** What a {@linkcode Committer} keeps to; the meaning of each is in `QueueOptions`. */
-export interface CommitterOptions {
+export interface CommitterOptions extends DeadLimits {
   readonly maxPackets: number;
   readonly maxBytes: number;
-  readonly maxDeadPackets: number;
-  readonly maxDeadBytes: number;
   readonly overflow: Overflow;
   readonly busyTimeoutMs: number;
   readonly clock: Clock;
@@ -108,7 +103,6 @@ export class Committer {
   readonly #clock: Clock;
   readonly #events: CommitterEvents;
   readonly #vacuum: Vacuum;
-  readonly #deadLimits: DeadLimits;
 
   readonly #parts: CommitInPartsOptions = {
     attempt: (job) => this.#commitJob(job),
@@ -151,9 +145,7 @@ export class Committer {
   ) {
     this.#store = store;
     this.#options = options;
-    const { maxPackets, maxBytes, maxDeadPackets, maxDeadBytes } = options;
-    this.bounds = { maxPackets, maxBytes };
-    this.#deadLimits = { maxDeadPackets, maxDeadBytes };
+    this.bounds = { maxPackets: options.maxPackets, maxBytes: options.maxBytes };
     this.#clock = options.clock;
     this.#pauses = new LoopPauses(options.clock);
     this.#events = events;
@@ -206,8 +198,8 @@ export class Committer {
    */
   #makeWay({ packets, bytes }: PendingEnqueue): void {
     const { maxPackets, maxBytes } = this.bounds;
-    const freePackets = maxPackets + MAX_COMMIT_PACKETS - packets;
-    const freeBytes = maxBytes + MAX_COMMIT_BYTES - bytes;
+    const freePackets = maxPackets + MOVE_PACKETS - packets;
+    const freeBytes = maxBytes + MOVE_BYTES - bytes;
     while (this.#pending.packets > freePackets || this.#pending.bytes > freeBytes) {
       const limit = this.#pending.packets > freePackets ? "maxPackets" : "maxBytes";
       const [oldest] = this.#pending.take(1, 1);
@@ -304,18 +296,14 @@ export class Committer {
     // Before the last commit below: a poll that ends meanwhile must not start another.
     this.#phase = "closed";
     if (this.#sentThrough > this.#state.sentThrough || this.#events.isTimeToBeKept()) {
-      await this.#writeState();
+      try {
+        const request = this.#request({ units: [], removal: undefined });
+        this.#state = (await this.#store.commit(request)).state;
+      } catch {
+        // The next start then takes a few packets that were sent for ones that were not.
+      }
     }
     if (this.#hasRemoved) await this.#vacuum.finish();
-  }
-
-  async #writeState(): Promise<void> {
-    try {
-      this.#state = (await this.#store.commit(this.#request({ units: [], removal: undefined })))
-        .state;
-    } catch {
-      // The next start then takes a few packets that were sent for ones that were not.
-    }
   }
 
   /** Starts a round, also while packets wait for room: removals and edits need none. */
@@ -379,10 +367,8 @@ export class Committer {
 
   #takeUnits(): PendingEnqueue[] {
     const { maxPackets, maxBytes } = this.bounds;
-    return this.#pending.take(
-      Math.min(MAX_COMMIT_PACKETS, maxPackets),
-      Math.min(MAX_COMMIT_BYTES, maxBytes),
-    );
+    // A few milliseconds of work. A larger `enqueueMany` goes alone.
+    return this.#pending.take(Math.min(MOVE_PACKETS, maxPackets), Math.min(MOVE_BYTES, maxBytes));
   }
 
   #awaitRoom(): void {
@@ -420,7 +406,7 @@ export class Committer {
           const result = await this.#store.edit({
             edit,
             at: this.#events.moment(),
-            deadLimits: this.#deadLimits,
+            deadLimits: this.#options,
             sentThrough: this.#sentThrough,
           });
           const grown = this.#take(result.state);
@@ -466,7 +452,7 @@ export class Committer {
       at: this.#events.moment(),
       maxPackets,
       maxBytes,
-      deadLimits: this.#deadLimits,
+      deadLimits: this.#options,
       overflow,
     };
   }

@@ -16,6 +16,7 @@ import { OptionError } from "../../base/errors.ts";
 import type { Clock } from "../../base/ports.ts";
 import { onceNotBusy } from "../sqlite/busy.ts";
 import {
+  isSqliteError,
   SqliteCode,
   type SqliteDatabase,
   type SqliteDriver,
@@ -26,8 +27,9 @@ import {
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
 import { type FileIdentity, identityAt, isSameFile } from "../sqlite/file_identity.ts";
 import { type IdWindow, statementFor, WHOLE_FILE } from "../store/id_window.ts";
+import { countOf } from "../store/packet_table.ts";
 import { checkCrc, LETTER_COLUMNS, letterOf, shapeOf } from "../store/row.ts";
-import { recognise } from "../store/schema.ts";
+import { recognise, rollBack } from "../store/schema.ts";
 import { COUNTS_SQL, NO_COUNTS, STATE_COLUMNS } from "../store/state_table.ts";
 import type { PacketCount } from "../store/types.ts";
 import {
@@ -210,7 +212,7 @@ export class QueueInspector implements Inspector {
           "WHERE id > ?1 + ?4 AND id <= min(?1 + ?5, ?3) AND died_at_ms < ?6",
         [after, toId, Math.min(beforeMs, Number.MAX_SAFE_INTEGER)],
       );
-      return { packets: Number(row?.[0]), bytes: Number(row?.[1]) };
+      return countOf(row);
     });
   }
 
@@ -254,7 +256,7 @@ export class QueueInspector implements Inspector {
         try {
           return work();
         } finally {
-          this.#end();
+          rollBack(this.#opened.database);
         }
       } catch (error) {
         throw toFileError(error, this.path);
@@ -289,14 +291,6 @@ export class QueueInspector implements Inspector {
     this.#opened.database.close();
     this.#statements.clear();
     this.#opened = opened;
-  }
-
-  #end(): void {
-    try {
-      this.#select("ROLLBACK", []);
-    } catch {
-      // SQLite has ended it by itself, as it does after some errors.
-    }
   }
 
   /** Prepared when first used: on a damaged file not every table can be. */
@@ -435,7 +429,7 @@ export class QueueInspector implements Inspector {
     try {
       return this.#select(sql, [after, limit]);
     } catch (error) {
-      if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
+      if (!isSqliteError(error, SqliteCode.CORRUPT)) throw error;
       return this.#select(sql, [after, 1]);
     }
   }

@@ -4,7 +4,7 @@
  */
 
 import { messageOf } from "../../base/errors.ts";
-import { SqliteCode, SqliteError, type SqliteValue } from "../sqlite/driver.ts";
+import { isSqliteError, SqliteCode, type SqliteValue } from "../sqlite/driver.ts";
 import { crcOf, endsOf } from "../store/row.ts";
 import { SPOOL_VERSION } from "../store/schema.ts";
 import { isDeathReason } from "../store/types.ts";
@@ -86,13 +86,14 @@ class Check {
   run(): void {
     if (this.#options.knowsPages !== true) this.runPages();
     const state = this.#try("counts", "the counts cannot be read", () => this.#readState());
-    const removedThrough = numberOf(state?.get("removed_through")) ?? 0;
+    const value = (name: string) => numberOf(state?.get(name)) ?? 0;
+    const removedThrough = value("removed_through");
     const packets = this.#checkPackets(removedThrough);
-    if (state !== undefined) this.#checkCounts(state, packets);
+    if (state !== undefined) this.#checkCounts(value, packets);
     if (this.#version < 2) return;
     this.#try("packets", "times of expiry cannot be read", () => this.#checkExpiry());
     const letters = this.#checkDeadLetters(removedThrough);
-    if (state !== undefined) this.#checkDeadCounts(state, letters);
+    if (state !== undefined) this.#checkDeadCounts(value, letters);
   }
 
   /** All that `quick_check` looks at, and the one index besides. */
@@ -115,7 +116,7 @@ class Check {
       return work();
     } catch (error) {
       // A locked file is not a damaged one.
-      if (isBusy(error)) throw error;
+      if (isSqliteError(error, SqliteCode.BUSY, SqliteCode.LOCKED)) throw error;
       this.#say(kind, `${words}: ${messageOf(error)}`);
       return undefined;
     }
@@ -222,8 +223,8 @@ class Check {
     });
   }
 
-  #checkCounts(state: ReadonlyMap<string, SqliteValue>, counted: Counted): void {
-    const value = (name: string) => numberOf(state.get(name)) ?? 0;
+  /** @param value What the file counts. */
+  #checkCounts(value: (name: string) => number, counted: Counted): void {
     const lastId = value("last_id");
     for (const name of ["removed_through", "sent_through"]) {
       if (value(name) > lastId) {
@@ -287,12 +288,12 @@ class Check {
     return row !== undefined && Number(row[0]) <= id;
   }
 
-  #checkDeadCounts(state: ReadonlyMap<string, SqliteValue>, counted: Counted): void {
-    const value = (name: string) => numberOf(state.get(name)) ?? 0;
-    if (counted.lastId > value("last_id")) {
+  #checkDeadCounts(value: (name: string) => number, counted: Counted): void {
+    const lastId = value("last_id");
+    if (counted.lastId > lastId) {
       this.#say(
         "counts",
-        `there is dead letter ${counted.lastId}, and the highest id is ${value("last_id")}`,
+        `there is dead letter ${counted.lastId}, and the highest id is ${lastId}`,
       );
     }
     if (!counted.complete) return;
@@ -309,9 +310,4 @@ class Check {
 function numberOf(value: SqliteValue | undefined): number | undefined {
   if (typeof value === "bigint") return Number(value);
   return typeof value === "number" && Number.isSafeInteger(value) ? value : undefined;
-}
-
-function isBusy(error: unknown): boolean {
-  return error instanceof SqliteError &&
-    (error.primaryCode === SqliteCode.BUSY || error.primaryCode === SqliteCode.LOCKED);
 }

@@ -151,6 +151,11 @@ export class SqliteError extends Error {
   }
 }
 
+/** Whether an error is SQLite's, and of one of these primary codes. */
+export function isSqliteError(error: unknown, ...codes: readonly number[]): error is SqliteError {
+  return error instanceof SqliteError && codes.includes(error.primaryCode);
+}
+
 /** Result codes that the queue tells apart; https://www.sqlite.org/rescode.html */
 export const SqliteCode = {
   ERROR: 1,

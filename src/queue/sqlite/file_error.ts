@@ -35,6 +35,19 @@ export function queueFileError(
   return new QueueFileError(reason, path, `Queue ${path}: ${what}. ${advice}`, rest);
 }
 
+/** As {@linkcode queueFileError}, of one cause. */
+export function errorsOf(
+  cause: unknown,
+  path: string,
+): (reason: QueueFileReason, what: string, advice?: string) => QueueFileError {
+  return (reason, what, advice) => queueFileError(reason, path, what, { cause, advice });
+}
+
+/** What the operating system calls an error, where Deno says so: `"ENOENT"`. */
+export function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
+}
+
 /**
  * Translates an error of SQLite or of Deno's file system. Anything else comes
  * back as it is.
@@ -45,13 +58,14 @@ export function toFileError(error: unknown, path: string): unknown {
   if (isNoRoom(error)) {
     return queueFileError("disk-full", path, "the disk is full", { cause: error });
   }
-  if (error instanceof Error && isFileSystemError(error)) return fromFileSystem(error, path);
+  if (error instanceof Error && /^E[A-Z0-9]+$/.test(String(codeOf(error)))) {
+    return fromFileSystem(error, path);
+  }
   return error;
 }
 
 function fromSqlite(error: SqliteError, path: string): QueueFileError {
-  const make = (reason: QueueFileReason, what: string, advice?: string): QueueFileError =>
-    queueFileError(reason, path, what, { cause: error, advice });
+  const make = errorsOf(error, path);
   if (error.code === SqliteCode.IOERR_SHMSIZE) return make("disk-full", "the disk is full");
   switch (error.primaryCode) {
     case SqliteCode.FULL:
@@ -71,7 +85,7 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
     case SqliteCode.PROTOCOL:
       return make("busy", "another process kept the file locked");
     case SqliteCode.CANTOPEN:
-      return cannotOpen(error, path, make);
+      return cannotOpen(error, path);
     case SqliteCode.IOERR:
       return make("io", `the disk reported an error (SQLite code ${error.code})`);
     default:
@@ -80,23 +94,24 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
 }
 
 /** SQLite says only "unable to open": look at the path, never into the file. */
-function cannotOpen(
-  error: SqliteError,
-  path: string,
-  make: (reason: QueueFileReason, what: string, advice?: string) => QueueFileError,
-): QueueFileError {
+function cannotOpen(error: SqliteError, path: string): QueueFileError {
+  const make = errorsOf(error, path);
   if (isOutOfDescriptors(error)) return make("io", error.message, RAISE_LIMIT);
   try {
-    if (Deno.statSync(path).isDirectory) {
-      return make("not-a-queue", "the path is a directory", "Give the path of a file in it.");
-    }
+    if (Deno.statSync(path).isDirectory) return make(...DIRECTORY);
     return othersFile(error, path) ?? make("read-only", "the file cannot be opened for writing");
   } catch (statError) {
-    if (statError instanceof Deno.errors.NotFound) return missingDirectory(path, error);
+    if (statError instanceof Deno.errors.NotFound) return make(...NO_DIRECTORY);
     return make("io", "the file cannot be opened");
   }
 }
 
+const DIRECTORY = [
+  "not-a-queue",
+  "the path is a directory",
+  "Give the path of a file in it.",
+] as const;
+const NO_DIRECTORY = ["io", "its directory does not exist", "Create the directory first."] as const;
 const TOO_MANY_FILES = ["EMFILE", "ENFILE"].map((code) => `too many open files (${code})`);
 const RAISE_LIMIT = "Nothing was stored. Raise the limit: ulimit -n, LimitNOFILE=; or have this " +
   "process hold fewer files and connections.";
@@ -119,7 +134,7 @@ export function wordsOfOpening(words: string, path: string): string {
     // a descriptor before it looks at the path.
     for (const _ of Deno.readDirSync(path)) break;
   } catch (error) {
-    const code = error instanceof Error && "code" in error ? error.code : undefined;
+    const code = codeOf(error);
     return TOO_MANY_FILES.find((known) => known.includes(`(${code})`)) ?? words;
   }
   return words;
@@ -153,44 +168,26 @@ export function othersFile(cause: SqliteError, path: string): QueueFileError | u
   return undefined;
 }
 
-function isFileSystemError(error: Error): boolean {
-  return "code" in error && typeof error.code === "string" && /^E[A-Z0-9]+$/.test(error.code);
-}
-
 function fromFileSystem(error: Error, path: string): QueueFileError {
-  const code = "code" in error ? error.code : undefined;
+  const make = errorsOf(error, path);
+  const code = codeOf(error);
   switch (code) {
     case "ENOENT":
-      return missingDirectory(path, error);
+      return make(...NO_DIRECTORY);
     case "ENOTDIR":
-      return queueFileError("not-a-queue", path, "a part of its path is not a directory", {
-        cause: error,
-      });
+      return make("not-a-queue", "a part of its path is not a directory");
     case "EISDIR":
-      return queueFileError("not-a-queue", path, "the path is a directory", {
-        cause: error,
-        advice: "Give the path of a file in it.",
-      });
+      return make(...DIRECTORY);
     case "EACCES":
     case "EPERM":
     case "EROFS":
-      return queueFileError("read-only", path, `it cannot be written (${code})`, { cause: error });
+      return make("read-only", `it cannot be written (${code})`);
     case "EMFILE":
     case "ENFILE":
-      return queueFileError("io", path, `too many open files (${code})`, {
-        cause: error,
-        advice: RAISE_LIMIT,
-      });
+      return make("io", `too many open files (${code})`, RAISE_LIMIT);
     default:
-      return queueFileError("io", path, `${error.message}`, { cause: error });
+      return make("io", error.message);
   }
-}
-
-function missingDirectory(path: string, cause: Error): QueueFileError {
-  return queueFileError("io", path, "its directory does not exist", {
-    cause,
-    advice: "Create the directory first.",
-  });
 }
 
 /**
@@ -257,6 +254,6 @@ const QUOTA = /\(os error 122\)$/;
 
 export function isNoRoom(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
-  const code = "code" in error ? error.code : undefined;
+  const code = codeOf(error);
   return code === "ENOSPC" || code === "EDQUOT" || QUOTA.test(error.message);
 }

@@ -6,9 +6,9 @@
 import { cutBatches, lastIdOf, sliceBatch } from "../../base/packet_batch.ts";
 import type { PacketBatch, StoredPacket } from "../../base/ports.ts";
 import {
+  isSqliteError,
   SqliteCode,
   type SqliteDatabase,
-  SqliteError,
   type SqliteValue,
 } from "../sqlite/driver.ts";
 import type { ReadResult } from "./contract.ts";
@@ -101,7 +101,7 @@ export class PacketTable {
     try {
       rows = this.#sql.selectBatches.all([afterId, this.#rowsToRead(afterId, maxBytes)]);
     } catch (error) {
-      if (!(error instanceof SqliteError) || error.primaryCode !== SqliteCode.CORRUPT) throw error;
+      if (!isSqliteError(error, SqliteCode.CORRUPT)) throw error;
       rows = this.#sql.selectBatches.all([afterId, 1]);
     }
     const batches: PacketBatch[] = [];

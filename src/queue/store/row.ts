@@ -102,12 +102,9 @@ export function checkCrc(
     readonly crc: SqliteValue | undefined;
   },
 ): void {
-  if (crc === null || Number(crc) === crcOf(lastId, bytesOrNull(ends), payload)) return;
+  const bytesOfEnds = ends instanceof Uint8Array ? ends : null;
+  if (crc === null || Number(crc) === crcOf(lastId, bytesOfEnds, payload)) return;
   throw new DamagedRowError(lastId, "its bytes do not match their checksum");
-}
-
-function bytesOrNull(value: SqliteValue | undefined): Uint8Array | null {
-  return value instanceof Uint8Array ? value : null;
 }
 
 /** The first columns of a dead letter that {@linkcode letterOf} reads, in its order. */

@@ -62,7 +62,7 @@ export interface OpenedFile {
 }
 
 /** SQLite waits this long by itself; it blocks the loop, so longer waits are ours. */
-const SQLITE_BUSY_TIMEOUT_MS = 10;
+export const SQLITE_BUSY_TIMEOUT_MS = 10;
 
 /**
  * Opens a queue file, or makes one where there is none or an empty one.
@@ -109,14 +109,7 @@ function refuseForeignFile(
   path: string,
   { driver, examine, kind = "queue" }: OpenFileOptions,
 ): void {
-  const { size, isFile, isDirectory } = Deno.statSync(path);
-  if (!isFile) {
-    throw queueFileError("not-a-queue", path, `it is ${isDirectory ? "a directory" : "no file"}`, {
-      advice: "Give the path of a file.",
-    });
-  }
-  // SQLite takes a file of one byte for an empty one; no database is below 512.
-  if (size > 0 && size < 512) {
+  if (isTooSmall(sizeOfFile(path, path, "Give the path of a file."))) {
     throw queueFileError("not-a-queue", path, "the file is not a database");
   }
   let probe: SqliteDatabase | undefined;
@@ -130,6 +123,24 @@ function refuseForeignFile(
   } finally {
     probe?.close();
   }
+}
+
+/**
+ * How large a file is.
+ *
+ * @param path For the words of an error.
+ * @throws {QueueFileError} It is none.
+ */
+export function sizeOfFile(realPath: string, path: string, advice: string): number {
+  const { size, isFile, isDirectory } = Deno.statSync(realPath);
+  if (isFile) return size;
+  const what = `it is ${isDirectory ? "a directory" : "no file"}`;
+  throw queueFileError("not-a-queue", path, what, { advice });
+}
+
+/** Whether it is no database: SQLite takes a file of one byte for an empty one. */
+export function isTooSmall(sizeBytes: number): boolean {
+  return sizeBytes > 0 && sizeBytes < 512;
 }
 
 /**
@@ -287,7 +298,8 @@ function bringUpToDate(database: SqliteDatabase, path: string, kind: FileKind): 
   }
 }
 
-function rollBack(database: SqliteDatabase): void {
+/** Ends a transaction; never throws. */
+export function rollBack(database: SqliteDatabase): void {
   try {
     database.prepare("ROLLBACK").run([]);
   } catch {
