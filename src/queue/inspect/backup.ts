@@ -1,7 +1,6 @@
 import { QueueFileError } from "../../base/errors.ts";
-import { createCopy } from "../sqlite/beside.ts";
+import { copyDatabase, createCopy } from "../sqlite/copy.ts";
 import { toFileError } from "../sqlite/file_error.ts";
-import { copyDatabase } from "../sqlite/node_sqlite.ts";
 import type { QueueCounts } from "./inspection.ts";
 import { QueueInspector } from "./inspector.ts";
 import type { QueueProblem } from "./integrity.ts";

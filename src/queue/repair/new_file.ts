@@ -1,4 +1,4 @@
-import { createCopy } from "../sqlite/beside.ts";
+import { createCopy } from "../sqlite/copy.ts";
 import type {
   SqliteDatabase,
   SqliteDriver,

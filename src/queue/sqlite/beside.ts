@@ -7,7 +7,7 @@
  * beside an empty file, and with it the packets in it.
  */
 
-import { queueFileError, toFileError } from "./file_error.ts";
+import { queueFileError } from "./file_error.ts";
 import {
   type FileIdentity,
   identityAt,
@@ -138,33 +138,6 @@ export function createDatabase(path: string): FileIdentity {
 export function refuseWhatIsLeft(path: string): void {
   refuseWhileSending(path);
   refuseOrphanedLog(path, `${path}.lock`);
-}
-
-/**
- * Makes the file of a copy, which is never made where a file is.
- *
- * @returns Takes it away again, for who has failed: never throws, and takes no other file away.
- * @throws {QueueFileError} There is one, too.
- */
-export function createCopy(path: string): () => void {
-  try {
-    const made = createDatabase(path);
-    return () => takeAway(path, made);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.AlreadyExists)) throw toFileError(error, path);
-    throw queueFileError("io", path, "there is such a file already", {
-      cause: error,
-      advice: "It was left as it is. Give the path of a new one.",
-    });
-  }
-}
-
-function takeAway(path: string, made: FileIdentity): void {
-  try {
-    if (isSameFile(made, identityOfLinkAt(path))) Deno.removeSync(path);
-  } catch {
-    // Why the copy has failed says more than why its file cannot be taken away.
-  }
 }
 
 /**

@@ -4,8 +4,6 @@
  */
 
 import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
-import { writeAllSync } from "../../base/write_all.ts";
-import { openBeside } from "./beside.ts";
 import {
   codeFromText,
   LARGE_NUMBER_WORDS,
@@ -55,16 +53,10 @@ function asFile(path: string): string {
 }
 
 /**
- * Copies a database as it is at one moment, also while others write it: SQLite's own
- * backup, in one step. In several, each commit of somebody else would make it begin anew.
- *
- * @param from The database.
- * @param to A file that is empty.
- * @param busyTimeoutMs How long to wait while the database is locked.
- * @throws {SqliteError}
- * @throws {Deno.errors.NotCapable} A Deno permission is missing.
+ * SQLite's own backup, in one step: in several, each commit of somebody else would make it begin
+ * anew. See `copyDatabase`.
  */
-export async function copyDatabase(from: string, to: string, busyTimeoutMs: number): Promise<void> {
+export async function backUp(from: string, to: string, busyTimeoutMs: number): Promise<void> {
   const database = guard(() => openPatiently(asFile(from), { readOnly: true, busyTimeoutMs }), {
     path: from,
     readOnly: true,
@@ -76,18 +68,7 @@ export async function copyDatabase(from: string, to: string, busyTimeoutMs: numb
   } finally {
     database.close();
   }
-  // Without a log of its own the copy is one file, also for those who look into it. SQLite would
-  // open that log to say so, and leave it where the disk is full.
-  using copy = openBeside(from, to, { write: true });
-  copy.seekSync(VERSIONS_OFFSET_BYTES, Deno.SeekMode.Start);
-  writeAllSync(copy, ROLLBACK_VERSIONS);
-  copy.syncSync();
 }
-
-/** Where a file says whether it has a write-ahead log (sqlite.org/fileformat2.html, 1.3.3). */
-const VERSIONS_OFFSET_BYTES = 18;
-/** To write and to read: none. */
-const ROLLBACK_VERSIONS = new Uint8Array([1, 1]);
 
 /** The file that an error is about. */
 interface OpenedFile {
