@@ -299,8 +299,12 @@ const OTHERS: readonly (keyof SenderOptions)[] = [
   ...["logger", "clock", "random", "dialer"] as const,
 ];
 
+export interface SenderLimits extends SupervisorLimits {
+  readonly receivedBufferBytes: number;
+}
+
 /** @throws {OptionError} A value is out of range, or there is no such option. */
-export function limitsOf(options: SenderOptions): SupervisorLimits {
+export function limitsOf(options: SenderOptions): SenderLimits {
   // Options in JSON may name what they are checked against.
   const { $schema: _, ...given } = options as SenderOptions & { $schema?: string };
   checkFields("", given, [DELIVERY_OPTIONS, PACE_OPTIONS, ...OTHERS], {

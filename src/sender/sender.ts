@@ -3,7 +3,6 @@
 import { systemClock } from "../base/clock.ts";
 import { ClosedError } from "../base/errors.ts";
 import { harmlessLogger } from "../base/logger.ts";
-import { DELIVERY_OPTIONS } from "../base/option_table.ts";
 import type { Clock, Dialer, Logger, Random } from "../base/ports.ts";
 import type { QueueStats } from "../base/queue_stats.ts";
 import type { Verdict } from "../delivery/liveness.ts";
@@ -14,7 +13,7 @@ import type {
   SenderStatus,
   ToldStatus,
 } from "../delivery/status.ts";
-import { Supervisor, type SupervisorLimits } from "../delivery/supervisor.ts";
+import { Supervisor } from "../delivery/supervisor.ts";
 import { allocator } from "../kernel/allocate.ts";
 import { inotify } from "../kernel/inotify.ts";
 import { requestPermissions } from "../permissions/permissions.ts";
@@ -31,6 +30,7 @@ import {
   optionsOf,
   remoteOf,
   type RemoteOption,
+  type SenderLimits,
   type SenderOptions,
 } from "./options.ts";
 import { OutageReporter } from "./outage.ts";
@@ -138,7 +138,7 @@ export class Sender implements AsyncDisposable {
     this.#waits = parts.dialer.waits === true;
     this.#clock = clock;
     this.#logger = logger;
-    this.#received = new Inbox(parts.receivedBufferBytes);
+    this.#received = new Inbox(parts.limits.receivedBufferBytes);
     this.#outages = new OutageReporter({ clock, queue, tell: (status) => this.#tell(status) });
     this.#supervisor = new Supervisor(parts.limits, {
       queue: sending,
@@ -266,8 +266,6 @@ export class Sender implements AsyncDisposable {
         limits,
         random: options.random ?? Math.random,
         logger,
-        receivedBufferBytes: options.receivedBufferBytes ??
-          DELIVERY_OPTIONS.receivedBufferBytes.default,
       });
     } catch (error) {
       // Whatever it was: who has handed a queue over does not close it.
@@ -495,8 +493,7 @@ interface SenderParts {
   /** What ends with the sender. */
   readonly untilClosed: DisposableStack;
   readonly clock: Clock;
-  readonly limits: SupervisorLimits;
+  readonly limits: SenderLimits;
   readonly random: Random;
   readonly logger: Logger;
-  readonly receivedBufferBytes: number;
 }

@@ -96,7 +96,6 @@ function isWithdrawn({ phase }: PendingEnqueue): boolean {
   return phase === "withdrawn";
 }
 
-/** The writing side of an open queue. */
 export class Committer {
   readonly #store: QueueStore;
   readonly #options: CommitterOptions;

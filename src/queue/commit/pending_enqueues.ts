@@ -51,7 +51,6 @@ export class PendingEnqueues {
   #head = 0;
   /** Packets that are neither stored nor refused yet, those in a transaction included. */
   packets = 0;
-  /** Their bytes. */
   bytes = 0;
   /** Packets that were stored, refused or withdrawn. */
   donePackets = 0;

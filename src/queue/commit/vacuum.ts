@@ -39,11 +39,7 @@ export class Vacuum {
   #stepPages = MIN_STEP_PAGES;
   #nextLookAtMs = -Infinity;
 
-  /**
-   * It does nothing until woken.
-   *
-   * @param isIdle Whether the queue has nothing to commit.
-   */
+  /** @param isIdle Whether the queue has nothing to commit. */
   constructor(store: Vacuumed, clock: Clock, isIdle: () => boolean) {
     this.#store = store;
     this.#clock = clock;

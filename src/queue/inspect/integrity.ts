@@ -33,7 +33,6 @@ export interface QueueProblem {
  */
 export type Select = (sql: string, params: readonly SqliteValue[]) => SqliteValue[][];
 
-/** What was counted by looking. */
 interface Counted {
   packets: number;
   bytes: number;
@@ -45,7 +44,6 @@ interface Counted {
 
 const ROWS = 256;
 
-/** What to check. */
 export interface CheckOptions {
   readonly version: number;
   /** The queue's number in the file. */

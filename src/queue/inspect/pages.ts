@@ -58,7 +58,6 @@ export const NO_PACKETS: PacketPage = {
 };
 export const NO_LETTERS: LetterPage = { items: [], damage: undefined };
 
-/** The packets that a query is about. */
 export async function* packetsOnPages(
   pageAfter: (id: number) => Promise<PacketPage>,
   query: InspectQuery,
@@ -86,7 +85,6 @@ export async function* packetsOnPages(
   }
 }
 
-/** How many packets a range has. */
 export async function countPacketsOnPages(
   pageAfter: (id: number) => Promise<PacketPage>,
   range: InspectRange,
@@ -128,7 +126,6 @@ async function* partsOnPages(
   }
 }
 
-/** The dead letters that a query is about. */
 export async function* lettersOnPages(
   pageAfter: (id: number) => Promise<LetterPage>,
   query: InspectQuery,

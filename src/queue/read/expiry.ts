@@ -85,17 +85,16 @@ export class Expiry {
           const last = handedOut.at(-1);
           if (last !== undefined) this.#handedOutId = lastIdOf(last);
           if (rewound && this.#isUsed) this.#plan(nowMs);
-          return handedOut.map((batch) => this.#byWallClock(batch));
+          // Who sends compares with the wall clock.
+          return handedOut.map((batch) =>
+            batch.expiresAtMs === Infinity
+              ? batch
+              : { ...batch, expiresAtMs: this.#time.toWallMs(batch.expiresAtMs) }
+          );
         }
         await this.#buryNext(afterId, batches[0], nowMs);
       }
     });
-  }
-
-  /** Who sends compares with the wall clock. */
-  #byWallClock(batch: PacketBatch): PacketBatch {
-    if (batch.expiresAtMs === Infinity) return batch;
-    return { ...batch, expiresAtMs: this.#time.toWallMs(batch.expiresAtMs) };
   }
 
   async #buryNext(afterId: number, next: PacketBatch | undefined, nowMs: number): Promise<void> {

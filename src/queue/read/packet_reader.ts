@@ -91,12 +91,10 @@ export class PacketReader {
     return batches;
   }
 
-  /** See {@linkcode HandedOut.count}. */
   handedOut(afterId: number, throughId: number, enough: PacketCount): HandedOutCount | undefined {
     return this.#handedOut.count(afterId, throughId, enough);
   }
 
-  /** See {@linkcode Expiry.exclusively}. */
   exclusively<T>(work: () => Promise<T>): Promise<T> {
     return this.#expiry.exclusively(work);
   }
@@ -129,12 +127,10 @@ export class PacketReader {
     this.#handedOut.takeBack(range.firstId - 1);
   }
 
-  /** See {@linkcode Expiry.sweep}. */
   sweep(): () => void {
     return this.#expiry.sweep();
   }
 
-  /** See {@linkcode Expiry.stop}. */
   stop(): void {
     this.#expiry.stop();
   }

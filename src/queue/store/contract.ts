@@ -1,6 +1,7 @@
 /** What the queue asks of its file, or of a database. One call is one transaction. */
 
 import type { PacketBatch } from "../../base/ports.ts";
+import type { QueueStats } from "../../base/queue_stats.ts";
 import type {
   DeadLetter,
   DeathReason,
@@ -36,7 +37,6 @@ export interface HandedOutCount extends PacketCount {
   readonly throughId: number;
 }
 
-/** What every transaction needs to know. */
 export interface TransactionRequest {
   /** When it is asked for; the wall clock is stored with each batch. */
   readonly at: Moment;
@@ -64,35 +64,18 @@ export interface CommitRequest extends TransactionRequest {
 }
 
 /** The counts that the file keeps, exact across processes. */
-export interface StoreState {
-  /** Packets in the queue, and their payload bytes. */
-  readonly packets: number;
-  readonly bytes: number;
-  /** The highest id ever given; 0 when there never was one. */
-  readonly lastId: number;
+export interface StoreState
+  extends Omit<QueueStats, "waitingPackets" | "waitingBytes" | "storeFailure"> {
   /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */
   readonly removedThrough: number;
   /** The highest id known to have been on a wire. */
   readonly sentThrough: number;
-  /** What was dropped for want of room, since the file was made. */
-  readonly droppedPackets: number;
-  readonly droppedBytes: number;
-  /** Dead letters in the file, and their payload bytes. */
-  readonly deadPackets: number;
-  readonly deadBytes: number;
-  /** Packets that ever became dead letters, since the file was made, by the reason. */
-  readonly expiredPackets: number;
-  readonly gaveUpPackets: number;
-  readonly damagedPackets: number;
-  readonly refusedPackets: number;
   /** Payload bytes ever stored; in a file of an older version, since it became one of version 3. */
   readonly storedBytes: number;
   /** The wall clock at the last commit; 0: not known, or the place keeps the time itself. */
   readonly writtenAtMs: number;
   /** What has to be added to the wall clock; see `queue_time.ts`. */
   readonly clockOffsetMs: number;
-  /** When the oldest packet was stored, by the wall clock; `undefined` when empty. */
-  readonly oldestEnqueuedAtMs: number | undefined;
 }
 
 export type Limit = "maxPackets" | "maxBytes";
@@ -148,7 +131,6 @@ export interface EditRequest extends TransactionRequest {
   readonly edit: Edit;
 }
 
-/** What an edit did. */
 export interface Edited extends PacketCount {
   /** After `"requeue"`, the new ids. */
   readonly ids: IdRange | undefined;

@@ -56,7 +56,7 @@ export class DeadLetterTable {
     const above = { firstId: afterId + 1, lastId: lastIdIn(this.#window) };
     const ids = this.#fitting(above, { packets: Infinity, bytes: maxBytes });
     if (ids === undefined) return [];
-    return this.#sql.select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
+    return this.#lettersIn(ids);
   }
 
   /**
@@ -74,7 +74,7 @@ export class DeadLetterTable {
       const limit = { packets: MOVE_PACKETS, bytes: MOVE_BYTES };
       const ids = this.#fitting({ firstId: from, lastId }, limit);
       if (ids === undefined) return { span: undefined, damagedPackets };
-      const letters = this.#sql.select.all([ids.firstId, ids.lastId, -1]).map(wholeLetterOf);
+      const letters = this.#lettersIn(ids);
       const sound = letters.filter(({ reason }) => reason !== "damaged");
       damagedPackets += letters.length - sound.length;
       from = ids.lastId + 1;
@@ -102,6 +102,10 @@ export class DeadLetterTable {
     }
     if (packets > 0) this.#sql.delete.run([0, through]);
     return { packets, bytes };
+  }
+
+  #lettersIn({ firstId, lastId }: IdRange): DeadLetter[] {
+    return this.#sql.select.all([firstId, lastId]).map(wholeLetterOf);
   }
 
   /** Which of the first letters in a range fit: at least one when there is one. */
@@ -143,7 +147,7 @@ function statementsOf(database: SqliteDatabase, window: IdWindow) {
         "VALUES (?1 + ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     ),
     select: prepare(
-      `SELECT ${columns}, crc, words, payload FROM dead_letters ${between} ORDER BY id LIMIT ?6`,
+      `SELECT ${columns}, crc, words, payload FROM dead_letters ${between} ORDER BY id`,
     ),
     selectSizes: prepare(
       `SELECT id - ?1, length(payload) FROM dead_letters ${between} ORDER BY id LIMIT ?6`,

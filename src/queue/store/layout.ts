@@ -65,7 +65,8 @@ const PACKETS_3 = `CREATE TABLE packets (
    )`;
 const PACKETS_BY_QUEUE =
   "CREATE INDEX packets_by_queue ON packets (queue, last_id) WHERE queue > 0";
-// Named otherwise than before on purpose: see "old processes" in schema.ts.
+// Named otherwise than before on purpose: an old process that still has the file open fails at
+// `packets` and `bytes`, with which each of its transactions begins.
 const STATE_3 = `CREATE TABLE state (
      queue INTEGER PRIMARY KEY,
      queued_packets INTEGER NOT NULL,

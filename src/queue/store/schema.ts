@@ -185,11 +185,6 @@ interface Tolerance {
   readonly mayLack?: boolean;
   /** What to do where it is no queue. */
   readonly advice?: string;
-  /**
-   * What it has to be.
-   *
-   * @default {"queue"}
-   */
   readonly kind?: FileKind;
 }
 

@@ -1,7 +1,6 @@
 /**
  * The queue's file as a set of operations, each of them one transaction; `contract.ts` says what
- * each does. The SQL for the packets is in `packet_table.ts`, that for the dead letters in
- * `dead_letter_table.ts`, the file's making in `schema.ts`. All of it is synchronous.
+ * each does. All of it is synchronous.
  */
 
 import { packetsOf } from "../../base/packet_batch.ts";
