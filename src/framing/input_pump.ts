@@ -29,7 +29,6 @@ export interface ByteSource {
   read(buffer: Uint8Array): Promise<number | null>;
 }
 
-/** How much goes into one transaction. */
 interface BatchLimits {
   readonly maxBatchPackets: number;
   /** A larger packet goes alone. */

@@ -10,7 +10,6 @@ export type Listen =
   | { readonly transport: "tcp"; readonly hostname: string; readonly port: number }
   | { readonly transport: "unix"; readonly path: string };
 
-/** What is going to be used. */
 export interface Needs {
   readonly remotes?: readonly Remote[];
   /** Addresses of this host to connect from; port 0: any that is free. */

@@ -208,6 +208,10 @@ export class Relay implements AsyncDisposable {
 
   async #accept(listener: RelayListener): Promise<void> {
     let trouble: string | undefined;
+    const complain = (words: string) => {
+      if (trouble !== words) this.#logger.error(words);
+      trouble = words;
+    };
     while (!this.#isStopping()) {
       let arrival: Arrival;
       try {
@@ -217,19 +221,17 @@ export class Relay implements AsyncDisposable {
         if (this.#isStopping()) return;
         // The next one is not to wait for a client that has reset meanwhile.
         if (isOfOneClient(error)) continue;
-        const words = `cannot accept clients: ${messageOf(error)}`;
-        if (trouble !== words) this.#logger.error(words);
-        trouble = words;
+        complain(`cannot accept clients: ${messageOf(error)}`);
         await this.#pause(ACCEPT_RETRY_MS);
         continue;
       }
       if (!this.#isStopping() && !hasSpareDescriptors(RESERVED_DESCRIPTORS)) {
         turnAway(arrival);
         this.#past.refusedClients++;
-        const words = "clients are turned away: the last open files are kept for the delivery. " +
-          "Raise the limit of open files (ulimit -n)";
-        if (trouble !== words) this.#logger.error(words);
-        trouble = words;
+        complain(
+          "clients are turned away: the last open files are kept for the delivery. " +
+            "Raise the limit of open files (ulimit -n)",
+        );
         continue;
       }
       trouble = undefined;

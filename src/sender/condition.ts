@@ -28,7 +28,6 @@ export interface Condition {
   readonly detail: string;
 }
 
-/** What a condition is made from. */
 export interface ConditionFacts {
   readonly state: SenderState;
   readonly verdict: Verdict;
@@ -38,15 +37,14 @@ export interface ConditionFacts {
   readonly queuedPackets: number;
   /** Whether packets were acknowledged in the last seconds. */
   readonly moving: boolean;
-  /** Why the sender has no right to the queue any more, where that is so. */
+  /** Why the sender has no right to the queue any more. */
   readonly ousted?: Error | undefined;
-  /** Why the queue's file cannot be read, where that is so. */
+  /** Why the queue's file cannot be read. */
   readonly queueFailure?: string | undefined;
   readonly storeFailure?: StoreFailure | undefined;
   readonly cluster?: ClusterStats | undefined;
 }
 
-/** Says where a sender stands. */
 export function conditionOf(facts: ConditionFacts): Condition {
   const { state, queueFailure } = facts;
   const lost = conditionWithoutQueue(state, facts.ousted);

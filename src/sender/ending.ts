@@ -6,7 +6,6 @@
 import { CLOSE_OPTIONS } from "../base/option_table.ts";
 import { checkFields, resolveOptions } from "../base/options.ts";
 
-/** What an {@linkcode Ending} is the end of. */
 export interface EndingParts {
   /** Settles once it runs no more; rejects where an error has ended it. */
   readonly running: Promise<unknown>;

@@ -9,7 +9,6 @@ import type { Tenure } from "../queue/tenure.ts";
 /** An empty queue in which nothing happens has nothing to lose: it is looked at each so often. */
 const IDLE_SECONDS = 5;
 
-/** What was found. */
 export interface MisplacedFile {
   /** What is wrong, and what to do. */
   readonly error: QueueFileError;

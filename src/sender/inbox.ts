@@ -1,6 +1,5 @@
 /** What the server sent, bounded, for one reader who may never come. */
 export class Inbox {
-  /** For its reader. */
   readonly stream: ReadableStream<Uint8Array>;
   #controller: ReadableStreamDefaultController<Uint8Array> | undefined;
   #discardedBytes = 0;
@@ -25,7 +24,6 @@ export class Inbox {
     else this.#discardedBytes += chunk.length;
   }
 
-  /** Ends the stream. */
   close(): void {
     this.#controller?.close();
     this.#controller = undefined;

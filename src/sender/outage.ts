@@ -32,7 +32,6 @@ const LAST_REPEAT_MS = 3_600_000;
 /** Kinds of lines that are told apart; beyond it the oldest is forgotten, and said anew. */
 const MAX_KINDS = 64;
 
-/** What an {@linkcode OutageReporter} works with. */
 export interface OutageReporterOptions {
   readonly clock: Clock;
   /** Tells that packets get through. */
@@ -65,7 +64,6 @@ interface Ongoing {
 
 type Failure = "attempt" | "connection" | "stall";
 
-/** Follows a sender's statuses and decides what is worth a line. */
 export class OutageReporter {
   readonly #options: OutageReporterOptions;
   readonly #repeats: Repeats;
@@ -109,7 +107,6 @@ export class OutageReporter {
     this.#say(status, status.level, false);
   }
 
-  /** Looks no more. */
   stop(): void {
     this.#cancelLook();
   }
@@ -180,7 +177,9 @@ export class OutageReporter {
     if (ongoing === undefined || status === undefined) return;
     const nowMs = this.#options.clock.nowMs();
     if (this.#isOver(ongoing)) {
-      this.#end(nowMs);
+      this.#ongoing = undefined;
+      this.#endedAtMs = nowMs;
+      this.#cancelLook();
       // The end has its own line.
       if (status.state === "closed") return;
       const span = spanWords((ongoing.upSinceMs ?? nowMs) - ongoing.sinceMs);
@@ -197,12 +196,6 @@ export class OutageReporter {
     const words = `${how} after ${spanWords(nowMs - ongoing.sinceMs)}${countsOf(ongoing)}; ` +
       `last: ${ongoing.latest}`;
     this.#tell({ ...status, level: "warn", words, error: undefined }, false);
-  }
-
-  #end(nowMs: number): void {
-    this.#ongoing = undefined;
-    this.#endedAtMs = nowMs;
-    this.#cancelLook();
   }
 
   #isOver(ongoing: Ongoing): boolean {
@@ -288,13 +281,10 @@ export function outageWords(outage: Outage, wallMs: number): string {
 function countsOf(
   { failedAttempts, brokenConnections }: Pick<Outage, "failedAttempts" | "brokenConnections">,
 ): string {
+  const several = (count: number, what: string) => `${count} ${what}${count === 1 ? "" : "s"}`;
   const counts = [];
-  if (failedAttempts > 0) {
-    counts.push(`${failedAttempts} attempt${failedAttempts === 1 ? "" : "s"} failed`);
-  }
-  if (brokenConnections > 0) {
-    counts.push(`${brokenConnections} connection${brokenConnections === 1 ? "" : "s"} broke`);
-  }
+  if (failedAttempts > 0) counts.push(`${several(failedAttempts, "attempt")} failed`);
+  if (brokenConnections > 0) counts.push(`${several(brokenConnections, "connection")} broke`);
   return counts.length === 0 ? "" : `: ${counts.join(", ")}`;
 }
 

@@ -1,7 +1,7 @@
 /** Rates are those of this long: a single second jumps too much to be read. */
 const WINDOW_MS = 3000;
 
-/** What a {@linkcode RateMeter} measures; each only grows. */
+/** Each only grows. */
 export interface Counters {
   readonly storedPackets: number;
   readonly drainedPackets: number;
@@ -15,7 +15,6 @@ export interface Rates {
   readonly ackedBytesPerSecond: number;
 }
 
-/** Turns counters into rates. */
 export class RateMeter {
   readonly #samples: { readonly atMs: number; readonly counters: Counters }[] = [];
 

@@ -64,7 +64,6 @@ export interface SenderReport
   readonly bytesPerSecond: number;
 }
 
-/** What {@linkcode ReportPublisher} works with. */
 export interface ReportPublisherOptions {
   readonly remote: string;
   readonly clock: Clock;
@@ -82,7 +81,6 @@ export interface ReportPublisherOptions {
   readonly publish: (text: string) => void;
 }
 
-/** Publishes reports until stopped. */
 export class ReportPublisher {
   readonly #options: ReportPublisherOptions;
   readonly #startedAtMs: number;
@@ -108,7 +106,6 @@ export class ReportPublisher {
     if (clock.nowMs() - this.#writtenAtMs >= INTERVAL_MS) this.refresh();
   }
 
-  /** Publishes nothing any more. */
   stop(): void {
     this.#stopped = true;
   }

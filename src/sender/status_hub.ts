@@ -6,7 +6,6 @@ export class StatusHub<Status> {
   readonly #listeners = new Set<Listener<Status>>();
   #closed = false;
 
-  /** Tells every listener. */
   publish(status: Status): void {
     for (const listener of this.#listeners) listener.offer(status);
   }

@@ -14,7 +14,6 @@ const LASTING_MS = 10_000;
 /** Told one sentence, and how serious it is. */
 export type Tell = (level: keyof Logger, words: string) => void;
 
-/** Who hears of it. */
 export interface QueueListener {
   readonly clock: Clock;
   /** What the queue is called. */

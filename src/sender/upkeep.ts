@@ -6,7 +6,6 @@ import type { ReportPublisher } from "./report.ts";
 /** So long after the counters stand still the rates, which are those of three seconds, are 0. */
 const QUIET_AFTER_SECONDS = 5;
 
-/** What {@linkcode keepUp} asks its sender. */
 export interface Upkeep {
   /** What the rates are made of. */
   readonly counters: () => Counters;

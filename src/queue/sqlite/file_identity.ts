@@ -24,7 +24,6 @@ export function identityOfLinkAt(path: string): FileIdentity | undefined {
   return existing(() => Deno.lstatSync(path));
 }
 
-/** Whether the path itself is a symbolic link. */
 export function isSymbolicLink(path: string): boolean {
   return existing(() => Deno.lstatSync(path))?.isSymlink ?? false;
 }
