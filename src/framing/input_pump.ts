@@ -27,6 +27,8 @@ const BATCHES_PER_QUEUE = 4;
 export interface ByteSource {
   /** `null` at the end. */
   read(buffer: Uint8Array): Promise<number | null>;
+  /** Resolves once a read would not wait. Without it a read that was begun may wait for ever. */
+  readonly untilReadable?: (() => Promise<void>) | undefined;
 }
 
 interface BatchLimits {
@@ -43,6 +45,13 @@ export interface InputPumpOptions extends BatchLimits {
    * ends a wait for room.
    */
   readonly store: (packets: readonly Uint8Array[], signal: AbortSignal) => Promise<unknown>;
+  /**
+   * Whether that is still possible. Once it is not, nothing is read any more from a source that
+   * says when it is readable: what is there is left to whoever reads it next.
+   *
+   * @default {() => true}
+   */
+  readonly isOpen?: () => boolean;
   /**
    * Whether the end of the source ends its last packet. If not, one that is not whole by then
    * is not stored and stays unfinished, also a line without its newline.
@@ -128,6 +137,10 @@ export class InputPump {
 
   /** Resolves once what has been read so far is stored, or cannot be. */
   async stored(): Promise<void> {
+    // It does not wait for more: what it brings is about to be here.
+    if (this.#reading && this.#options.source.untilReadable !== undefined) {
+      await this.#onRead.promise;
+    }
     await this.#storing.catch(() => {});
   }
 
@@ -164,10 +177,12 @@ export class InputPump {
 
   /** @returns Whether there is more to read. */
   async #readOnce(): Promise<boolean> {
-    const { source, splitter, endCompletes = true } = this.#options;
+    const { source, splitter, endCompletes = true, isOpen = () => true } = this.#options;
     // What was read beyond the end of a packet would be lost.
     const most = this.#stopped ? splitter.missingBytes : READ_BYTES;
     if (most === 0) return false;
+    await source.untilReadable?.();
+    if (source.untilReadable !== undefined && !isOpen()) return false;
     const buffer = this.#buffer.subarray(0, most);
     this.#reading = true;
     const length = await source.read(buffer);

@@ -146,6 +146,58 @@ Deno.test("a full disk is waited out, and said once", async () => {
   ]);
 });
 
+Deno.test("what comes once nothing can be stored any more is left to whoever reads next", async () => {
+  let isOpen = true;
+  let reads = 0;
+  let readable = Promise.withResolvers<void>();
+  const { pump, stored } = setUp(
+    {
+      untilReadable: () => readable.promise,
+      read: (buffer) => {
+        reads++;
+        buffer.set([97, 10]);
+        readable = Promise.withResolvers();
+        return Promise.resolve(2);
+      },
+    },
+    undefined,
+    { isOpen: () => isOpen },
+  );
+  const running = pump.run();
+  await settle();
+  assert.equal(reads, 0);
+  readable.resolve();
+  await settle();
+  assert.deepEqual([reads, stored], [1, [["a\n"]]]);
+  pump.stop();
+  isOpen = false;
+  readable.resolve();
+  await running;
+  assert.deepEqual([reads, pump.unstoredPackets], [1, 0]);
+});
+
+Deno.test("a read that does not wait is waited for before a stop is over", async () => {
+  const reading = Promise.withResolvers<number>();
+  const { pump, stored } = setUp({
+    untilReadable: () => Promise.resolve(),
+    read: (buffer) => {
+      buffer.set([97, 10]);
+      return reading.promise;
+    },
+  });
+  const running = pump.run();
+  await settle();
+  pump.stop();
+  let isStored = false;
+  const ended = pump.stored().then(() => isStored = true);
+  await settle();
+  assert.equal(isStored, false);
+  reading.resolve(2);
+  await ended;
+  assert.deepEqual(stored, [["a\n"]]);
+  await running;
+});
+
 Deno.test("a lasting fault ends the input, and what was not stored is counted", async () => {
   const { pump, stored } = setUp(
     sourceOf("a\n", "b\nc\n"),

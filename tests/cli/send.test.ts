@@ -159,6 +159,44 @@ Deno.test("SIGTERM with everything delivered: exit 0", async () => {
   assert.equal(await send.ended(), 0, send.stderr);
 });
 
+Deno.test("what comes once the sender has ended is not read: exit 0, and nothing is lost", async () => {
+  using dir = new TempDir();
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  // More than a pipe takes that nobody reads: the end has to wait for it.
+  const served = (async () => {
+    using connection = await listener.accept();
+    const said = new Uint8Array(1024 * 1024);
+    const speaking = (async () => {
+      for (let at = 0; at < said.length;) at += await connection.write(said.subarray(at));
+    })();
+    while (await connection.read(new Uint8Array(100)) !== null);
+    await speaking;
+  })();
+  const remote = `tcp://127.0.0.1:${listener.addr.port}`;
+  const args = ["send", remote, "-q", dir.queue, "--received", "stdout"];
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", ...sendPermissions(remote, dir.queue), MAIN, ...args],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const input = child.stdin.getWriter();
+  let err = "";
+  const heard = child.stderr.pipeThrough(new TextDecoderStream())
+    .pipeTo(new WritableStream({ write: (text) => void (err += text) }));
+  await input.write(bytes("one\n"));
+  await until("it is connected", () => /connected to/.test(err));
+  await until("one is confirmed", async () => await packetsIn(dir.queue) === 0);
+  child.kill("SIGTERM");
+  await until("the sender has ended", () => /info {2}closed/.test(err));
+  await input.write(bytes("two\n")).catch(() => {});
+  assert.equal((await child.status).code, 0, err);
+  await heard;
+  await input.abort().catch(() => {});
+  await child.stdout.cancel();
+  await served.catch(() => {});
+});
+
 Deno.test("a second SIGINT does not wait for the delivery timeout", async () => {
   using dir = new TempDir();
   const remote = `tcp://127.0.0.1:${ScriptedServer.freePort()}`;

@@ -170,9 +170,13 @@ async function forward(options: ForwardOptions, io: Stdio): Promise<ExitCode> {
   }, stderr);
   try {
     await using forwarder = await open(options, log);
+    let isOpen = true;
+    const end = () => isOpen = false;
+    void forwarder.closed.then(end, end);
     const intake = splitter && new StdinIntake({
       ...{ splitter, follow, log, io },
       store: (packets, signal) => forwarder.queue.enqueueMany(packets, { signal }),
+      isOpen: () => isOpen,
       limits: forwarder.queue.limits,
     });
     return await new ForwardSession(forwarder, intake, options, log).run();
@@ -241,6 +245,8 @@ class ForwardSession {
       failure = error;
     }
     endReports();
+    // What was read as it ended is counted.
+    await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
     return this.#summarize(failure);
   }
 
@@ -271,6 +277,7 @@ class ForwardSession {
       const stop = async () => {
         const deadlineMs = systemClock.nowMs() + deliverTimeoutMs;
         await within(deliverTimeoutMs, this.#intake?.stop() ?? Promise.resolve());
+        await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
         const leftMs = Math.max(0, deadlineMs - systemClock.nowMs());
         await forwarder.close({ deliverTimeoutMs: leftMs });
       };

@@ -249,4 +249,6 @@ class RelayIntake implements Intake {
   async stop(): Promise<void> {
     await this.#relay.stop({ storeTimeoutMs: this.#storeTimeoutMs });
   }
+
+  async settled(): Promise<void> {}
 }

@@ -148,6 +148,7 @@ export function planSend(options: SendOptions & { readonly remote: Remote }, io:
         splitter && new StdinIntake({
           ...{ splitter, log, io, follow: options.follow === true },
           store: (packets, signal) => sender.enqueueMany(packets, { signal }),
+          isOpen: () => sender.state !== "closed",
           limits: sender.queue.limits,
         }),
       handleReceived: (sender, log) =>

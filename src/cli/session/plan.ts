@@ -16,6 +16,8 @@ export interface Intake {
   run(): Promise<void>;
   /** Takes no more in; resolves once what was taken in is stored, or cannot be. */
   stop(): Promise<void>;
+  /** Resolves once what was taken in is stored, or cannot be; nothing is taken in any more. */
+  settled(): Promise<void>;
   /** Packets that were read and are not on disk. */
   readonly unstoredPackets: number;
   /** Bytes that were read of a packet that did not become whole. */

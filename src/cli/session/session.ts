@@ -303,6 +303,10 @@ class Session {
     }
     stopShowing();
     await within(LAST_WORDS_MS, received);
+    // What was read as the sender ended is counted.
+    if (this.#sender.state === "closed") {
+      await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
+    }
     const code = this.#summarize();
     return { code, error: this.#error };
   }
@@ -345,6 +349,8 @@ class Session {
     const { deliverTimeoutMs } = this.#plan.options;
     const deadlineMs = systemClock.nowMs() + deliverTimeoutMs;
     await within(deliverTimeoutMs, this.#intake?.stop() ?? Promise.resolve());
+    // To store it is not to deliver it: a short time for that costs nothing that was read.
+    await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
     await this.#close(Math.max(0, deadlineMs - systemClock.nowMs()));
   }
 
