@@ -1,8 +1,4 @@
-/**
- * Copies of a database: for who makes a backup, or saves what a damaged file still has.
- *
- * @module
- */
+/** Copies of a database: for who makes a backup, or saves what a damaged file still has. */
 
 import { writeAllSync } from "../../base/write_all.ts";
 import { createDatabase, openBeside } from "./beside.ts";
