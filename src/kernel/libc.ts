@@ -3,8 +3,8 @@
  *
  * - Only `buffer` parameters: a grant of one path forbids `Deno.UnsafePointer`.
  *   Every call with a buffer is synchronous, so the buffer is held by the call's
- *   own arguments until it has returned. What waits (getaddrinfo, and poll for changes of
- *   files and for input) runs in a thread of Deno's and is given addresses of the C library's own memory.
+ *   own arguments until it has returned. What waits (getaddrinfo, and poll for changes of files and
+ *   for input) runs in a thread of Deno's and is given addresses of the C library's own memory.
  * - `errno` is deliberately not in the table: V8 and Deno make system calls of
  *   their own before JavaScript could read it (ARCHITECTURE.md, rule 8).
  */
