@@ -11,10 +11,9 @@ import { messageOf, seconds } from "../base/errors.ts";
 import type { Clock } from "../base/ports.ts";
 import { formatHostPort } from "../base/remote.ts";
 import { rest } from "../base/waits.ts";
-import type { QueueAddress, Weaker } from "./address.ts";
+import { type QueueAddress, spellingsOf, type Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
 import { ConnectionLostError, NoTlsError, sqlStateOf } from "./errors.ts";
-import { spellingsOf } from "./passwords.ts";
 import { Primary } from "./primary.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */

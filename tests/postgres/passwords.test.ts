@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
-import { spellingsOf } from "../../src/postgres/passwords.ts";
+import { spellingsOf } from "../../src/postgres/address.ts";
 import { setUp } from "../../src/postgres/setup.ts";
 import { Sendq } from "../cli/helpers.ts";
 import { unless } from "../queue/helpers.ts";
