@@ -74,6 +74,8 @@ export interface EdgeCallsOptions {
 
 const OPEN = "SELECT sendq.edge_open($1, $2, $3, $4, $5, $6) AS answer";
 const FORWARD = "SELECT sendq.edge_forward($1, $2, $3, $4, $5, $6, $7, $8) AS answer";
+const BEAT = "SELECT sendq.edge_beat($1, $2, $3, $4) AS lives, " +
+  "(SELECT through FROM sendq.edges($1) WHERE id = $2) AS through";
 
 export class EdgeCalls {
   readonly #options: EdgeCallsOptions;
@@ -157,12 +159,13 @@ export class EdgeCalls {
   /**
    * Says that the forwarder lives.
    *
-   * @throws {ClusterError} Also when another one has begun with this edge.
+   * @throws {ClusterError} Also when another one has begun with this edge, and when the database
+   *   has gone back: to a moment in this session, whose epoch it knows then.
    */
-  async beat(id: string, { epoch }: EdgeSession, notice: EdgeNotice): Promise<void> {
-    const text = "SELECT sendq.edge_beat($1, $2, $3, $4) AS lives";
-    const { rows: [row] } = await this.#once(text, [this.#options.name, id, epoch, notice]);
-    if (row?.["lives"] !== true) throw new ClusterError(OVERTAKEN);
+  async beat(id: string, { epoch, through }: EdgeSession, notice: EdgeNotice): Promise<void> {
+    const { rows: [row] } = await this.#once(BEAT, [this.#options.name, id, epoch, notice]);
+    const known = Number(row?.["through"] ?? 0);
+    if (row?.["lives"] !== true || known < through) throw new ClusterError(OVERTAKEN);
   }
 
   /** Wakes the queue's sender; where that fails, it looks by itself a second later. */
@@ -199,7 +202,8 @@ export class EdgeCalls {
   }
 }
 
-const OVERTAKEN = "another forwarder has begun with this edge: a copy of its file, perhaps";
+const OVERTAKEN = "another forwarder has begun with this edge: a copy of its file, perhaps; " +
+  "or the database has gone back to an earlier state";
 
 function wordsOf(error: unknown, path: string): string {
   if (error instanceof ConnectionLostError) return error.message;

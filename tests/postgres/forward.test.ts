@@ -572,6 +572,28 @@ part(
   },
 );
 
+part("a database that goes back while nothing comes is named", async ({ server, url, dir }) => {
+  let aheadMs = 0;
+  const clock: Clock = {
+    ...systemClock,
+    nowMs: () => systemClock.nowMs() + aheadMs,
+    // It looks whether it has to say that it lives, as soon as the test says that it has.
+    setTimer: (delayMs, callback) => systemClock.setTimer(Math.min(delayMs, 50), callback),
+  };
+  await using queue = await OutboundQueue.open(dir.queue);
+  const log = new Kept();
+  await using forwarder = await forward(queue, url, { logger: log, clock });
+  await queue.enqueueMany(numbers(3));
+  await forwarder.drained();
+  // To a moment at which this forwarder had begun.
+  await server.sql(`UPDATE sendq.edge SET through = 1 WHERE queue = (
+    SELECT id FROM sendq.queue WHERE name = '${nameIn(url)}')`);
+  aheadMs = 10_000;
+  await log.says(/warn the cluster has gone back .* up to id 3 .* up to 1 alone/);
+  await queue.enqueue("4");
+  await forwarder.drained();
+});
+
 part(
   "a producer's role is enough, and each role's words are there",
   async ({ server, url, dir }) => {
