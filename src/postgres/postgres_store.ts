@@ -253,7 +253,9 @@ export class PostgresStore implements QueueStore {
     const removes = edit.kind === "bury" || edit.kind === "remove-packets";
     if (removes && this.#lost !== undefined) throw this.#lost;
     const { queueId, durability } = this.#options;
-    const terms = { durability, fence: this.#fenceTerms(), sentThrough, ...deadLimits };
+    const { maxDeadPackets, maxDeadBytes } = deadLimits;
+    const bounds = { maxDeadPackets, maxDeadBytes };
+    const terms = { durability, fence: this.#fenceTerms(), sentThrough, ...bounds };
     const changed = await this.#change(EDIT, () => {
       const leftMs = edit.kind === "requeue" ? this.#leftMs(edit.expiresAtMs) : null;
       return [queueId, { ...terms, ...editTerms(edit), leftMs }];

@@ -15,6 +15,8 @@ class AwayDatabase {
   readonly clock = systemClock;
   /** How many packets each commit asked for. */
   readonly asked: number[] = [];
+  /** What each edit asked for. */
+  readonly edits: unknown[] = [];
   #back = Promise.withResolvers<void>();
   #first = Promise.withResolvers<void>();
   #packets = 0;
@@ -32,6 +34,7 @@ class AwayDatabase {
     const answer = (row: Record<string, unknown>) => ({ rows: [row], unreplicated: false });
     if (text.includes("sendq.version")) return answer({ version: 1 });
     if (text.includes("sendq.state")) return answer({ state: this.#state() });
+    if (text.includes("sendq.edit")) this.edits.push(args.at(-1));
     if (!text.includes("sendq.commit")) return answer({});
     const packets: number[] = JSON.parse(String(args[15]).replace("{", "[").replace("}", "]"));
     this.asked.push(packets.length);
@@ -161,4 +164,19 @@ Deno.test("away, wait: each waits, and whoever withdraws leaves nothing behind",
   database.comesBack();
   const ids = await within("all are stored", Promise.all([first, ...waiting]));
   assert.deepEqual(ids, Array.from({ length: 31 }, (_, i) => i + 1));
+});
+
+Deno.test("an edit asks for what the queue promises, and tells of nothing else", async () => {
+  const database = new AwayDatabase();
+  await using queue = await open(database, { maxDeadPackets: 5, maxDeadBytes: 600 });
+  database.comesBack();
+  await queue.enqueue("x");
+  // What it answers is no edit's.
+  await assert.rejects(queue.removePackets({ firstId: 1, lastId: 1 }));
+  assert.deepEqual(database.edits, [{
+    ...{ kind: "remove-packets", ranges: [{ firstId: 1, lastId: 1 }], leftMs: null },
+    // The queue's own, and not that of a file.
+    durability: "machine-loss",
+    ...{ fence: null, sentThrough: 0, maxDeadPackets: 5, maxDeadBytes: 600 },
+  }]);
 });

@@ -99,6 +99,8 @@ function isWithdrawn({ phase }: PendingEnqueue): boolean {
 export class Committer {
   readonly #store: QueueStore;
   readonly #options: CommitterOptions;
+  /** Nothing else of the options is a store's business: a queue on PostgreSQL has its own. */
+  readonly #deadLimits: DeadLimits;
   readonly #clock: Clock;
   readonly #events: CommitterEvents;
   readonly #vacuum: Vacuum;
@@ -144,7 +146,9 @@ export class Committer {
   ) {
     this.#store = store;
     this.#options = options;
-    this.bounds = { maxPackets: options.maxPackets, maxBytes: options.maxBytes };
+    const { maxPackets, maxBytes, maxDeadPackets, maxDeadBytes } = options;
+    this.bounds = { maxPackets, maxBytes };
+    this.#deadLimits = { maxDeadPackets, maxDeadBytes };
     this.#clock = options.clock;
     this.#pauses = new LoopPauses(options.clock);
     this.#events = events;
@@ -405,7 +409,7 @@ export class Committer {
           const result = await this.#store.edit({
             edit,
             at: this.#events.moment(),
-            deadLimits: this.#options,
+            deadLimits: this.#deadLimits,
             sentThrough: this.#sentThrough,
           });
           const grown = this.#take(result.state);
@@ -451,7 +455,7 @@ export class Committer {
       at: this.#events.moment(),
       maxPackets,
       maxBytes,
-      deadLimits: this.#options,
+      deadLimits: this.#deadLimits,
       overflow,
     };
   }

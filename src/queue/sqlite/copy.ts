@@ -4,7 +4,7 @@ import { writeAllSync } from "../../base/write_all.ts";
 import { createDatabase, openBeside } from "./beside.ts";
 import { queueFileError, toFileError } from "./file_error.ts";
 import { type FileIdentity, identityOfLinkAt, isSameFile } from "./file_identity.ts";
-import { backUp } from "./node_sqlite.ts";
+import { copyPages } from "./node_sqlite.ts";
 
 /**
  * Makes the file of a copy, which is never made where a file is.
@@ -43,7 +43,7 @@ function takeAway(path: string, made: FileIdentity): void {
  * @throws {Deno.errors.NotCapable} A Deno permission is missing.
  */
 export async function copyDatabase(from: string, to: string, busyTimeoutMs: number): Promise<void> {
-  await backUp(from, to, busyTimeoutMs);
+  await copyPages(from, to, busyTimeoutMs);
   // Without a log of its own the copy is one file, also for those who look into it. SQLite would
   // open that log to say so, and leave it where the disk is full.
   using copy = openBeside(from, to, { write: true });

@@ -56,7 +56,7 @@ function asFile(path: string): string {
  * SQLite's own backup, in one step: in several, each commit of somebody else would make it begin
  * anew. See `copyDatabase`.
  */
-export async function backUp(from: string, to: string, busyTimeoutMs: number): Promise<void> {
+export async function copyPages(from: string, to: string, busyTimeoutMs: number): Promise<void> {
   const database = guard(() => openPatiently(asFile(from), { readOnly: true, busyTimeoutMs }), {
     path: from,
     readOnly: true,
