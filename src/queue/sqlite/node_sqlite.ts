@@ -6,6 +6,7 @@
 import { backup, DatabaseSync, type StatementSync } from "node:sqlite";
 import {
   codeFromText,
+  isSqliteError,
   LARGE_NUMBER_WORDS,
   SqliteCode,
   type SqliteDriver,
@@ -14,7 +15,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./driver.ts";
-import { codeOfWrite, wordsOfOpening } from "./file_error.ts";
+import { codeOfWrite, isOutOfDescriptors, wordsOfOpening } from "./file_error.ts";
 
 /**
  * The default driver.
@@ -119,10 +120,17 @@ function rowOf(row: unknown): SqliteValue[] {
 }
 
 function guard<T>(call: () => T, file: OpenedFile): T {
-  try {
-    return call();
-  } catch (error) {
-    throw normalised(error, file);
+  for (let isAgain = false;; isAgain = true) {
+    try {
+      return call();
+    } catch (error) {
+      const told = normalised(error, file);
+      // For a moment a thread of the runtime may have had the last descriptor: only what fails a
+      // second time is a matter of the path.
+      if (isAgain || !isSqliteError(told, SqliteCode.CANTOPEN) || isOutOfDescriptors(told)) {
+        throw told;
+      }
+    }
   }
 }
 
