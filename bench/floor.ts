@@ -29,6 +29,11 @@ export type FloorOptions =
     readonly packed?: boolean;
     /** Writes each transaction's bytes to a sink on this port of loopback as well, in one write. */
     readonly sentTo?: number;
+    /**
+     * Packets come at this rate and not as fast as they can, in turns of a timer of a
+     * millisecond, as those of a load do; what has come since the last is a transaction.
+     */
+    readonly packetsPerSecond?: number;
     readonly holdMs?: number;
     readonly durability?: "power-loss" | "process-crash";
     readonly measureMs?: number;
@@ -62,8 +67,8 @@ async function rows(
   options: Extract<FloorOptions, { what: "rows" }>,
   directory: string,
 ): Promise<FloorReport> {
-  const { batch, packetBytes, holdMs = 1000, durability = "power-loss", measureMs = 2000 } =
-    options;
+  const { batch, packetBytes, packetsPerSecond } = options;
+  const { holdMs = 1000, durability = "power-loss", measureMs = 2000 } = options;
   const database = new DatabaseSync(`${directory}/floor.db`);
   for (
     const pragma of [
@@ -89,8 +94,8 @@ async function rows(
     };
   });
   const payload = new Uint8Array(packetBytes).fill(0x2e);
-  const insertSingly = () => {
-    let left = batch;
+  const insertSingly = (count: number) => {
+    let left = count;
     for (const { width, statement } of inserts) {
       for (; left >= width; left -= width) {
         statement.run(lastId + 1, 1.7e12, ...Array<Uint8Array>(width).fill(payload));
@@ -100,8 +105,8 @@ async function rows(
   };
   const packedRow = new Uint8Array(PACKED_ROW_BYTES * (1 + PACKED_END_BYTES / packetBytes));
   const one = database.prepare("INSERT INTO packets VALUES (?, ?, ?)");
-  const insertPacked = () => {
-    for (let left = batch; left > 0;) {
+  const insertPacked = (count: number) => {
+    for (let left = count; left > 0;) {
       const packets = Math.min(left, Math.max(1, Math.floor(PACKED_ROW_BYTES / packetBytes)));
       lastId += packets;
       left -= packets;
@@ -112,7 +117,6 @@ async function rows(
   const connection = options.sentTo === undefined
     ? undefined
     : await Deno.connect({ hostname: "127.0.0.1", port: options.sentTo });
-  const batchBytes = new Uint8Array(connection === undefined ? 0 : batch * packetBytes);
   const held: { id: number; atMs: number }[] = [];
   let lastId = 0;
   const startMs = performance.now();
@@ -121,16 +125,26 @@ async function rows(
   let first: { id: number; atMs: number; cpu: ReturnType<typeof cpuUsage> } | undefined;
   let nowMs = startMs;
   while (nowMs < untilMs) {
+    let count = batch;
+    if (packetsPerSecond !== undefined) {
+      await new Promise((resolve) => setTimeout(resolve, 1));
+      nowMs = performance.now();
+      count = Math.floor((nowMs - startMs) * packetsPerSecond / 1000) - lastId;
+      if (count === 0) continue;
+    }
     begin.run();
-    insert();
+    insert(count);
     let throughId = 0;
     while (held[0] !== undefined && nowMs - held[0].atMs >= holdMs) {
       throughId = held.shift()?.id ?? 0;
     }
     if (throughId > 0) remove.run(throughId);
     commit.run();
-    for (let offset = 0; connection !== undefined && offset < batchBytes.length;) {
-      offset += await connection.write(batchBytes.subarray(offset));
+    if (connection !== undefined) {
+      const bytes = new Uint8Array(count * packetBytes);
+      for (let offset = 0; offset < bytes.length;) {
+        offset += await connection.write(bytes.subarray(offset));
+      }
     }
     nowMs = performance.now();
     const newest = held.at(-1);

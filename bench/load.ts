@@ -35,7 +35,7 @@ export interface LoadOptions {
   readonly enqueuers: number;
   /** Packets a second, whether they are stored yet or not. */
   readonly packetsPerSecond?: number;
-  readonly queueOptions?: Pick<QueueOptions, "durability" | "syncIn">;
+  readonly queueOptions?: Pick<QueueOptions, "durability" | "syncIn" | "commitIntervalMs">;
   readonly maxInFlightBytes?: number;
   /** Speaks TLS, and trusts this authority. */
   readonly tls?: { readonly ca: string };

@@ -274,7 +274,9 @@ class World {
     const transferMs = (this.#enqueuedBytes / stepBytes + 100) * 2 * roundTripMs;
     // Whoever waits for room waits until as many packets as there is room for were held.
     const turns = this.#pendingEnqueues / this.#scenario.queue.maxPackets + 1;
-    const roomMs = turns * (1.1 * limits.holdMs + 1000 + 2 * roundTripMs);
+    const { commitIntervalMs } = this.#scenario.queue;
+    // Its removal waits for one commit, and what is stored in its place for the next.
+    const roomMs = turns * (1.1 * limits.holdMs + 1000 + 2 * roundTripMs + 2 * commitIntervalMs);
     return 20_000 + slowestProbeMs + 2 * limits.backoffCapMs + limits.stallTimeoutMs +
       roomMs + transferMs + this.#paceMs() + this.#trialMs() + this.#sessionMs() +
       this.#answersMs() + this.#listeningMs();

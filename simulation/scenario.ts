@@ -133,7 +133,11 @@ export interface Scenario {
   readonly path: PathOptions;
   readonly clientTcp: TcpOptions;
   readonly serverTcp: TcpOptions;
-  readonly queue: { readonly maxPackets: number; readonly overflow: "reject" | "wait" };
+  readonly queue: {
+    readonly maxPackets: number;
+    readonly overflow: "reject" | "wait";
+    readonly commitIntervalMs: number;
+  };
   /** The disk, for the whole run. */
   readonly diskBytes: number;
   /**
@@ -225,6 +229,7 @@ export function drawScenario(seed: number): Scenario {
     queue: {
       maxPackets: random.chance(0.2) ? random.int(1, 40) : 1_000_000,
       overflow: random.pick(["reject", "wait"]),
+      commitIntervalMs: drawCommitIntervalMs(new SeededRandom(seed ^ 0xc0117)),
     },
     diskBytes: drawDiskBytes(new SeededRandom(seed ^ 0xd15c), bursts),
     addresses: listening ? [[]] : drawAddresses(new SeededRandom(seed ^ 0xfa11), durationMs),
@@ -249,6 +254,10 @@ export function drawScenario(seed: number): Scenario {
     ioLagMs: random.pick([0, 0, 0, 1, 5]),
     partialWrites: random.pick([0, 0, 0.2, 0.7]),
   };
+}
+
+function drawCommitIntervalMs(random: SeededRandom): number {
+  return random.chance(0.1) ? random.pick([1, 20, 250]) : 0;
 }
 
 /**

@@ -52,6 +52,11 @@ export const QUEUE_OPTIONS = {
     ["auto", "loop", "threads"],
     "auto",
   ),
+  commitIntervalMs: duration(
+    "--commit-interval <time>",
+    "commits begin so far apart at least, and more packets share one",
+    { max: 10_000, default: 0 },
+  ),
   busyTimeoutMs: duration(
     "--busy-timeout <time>",
     "patience while another process writes the queue",

@@ -50,6 +50,16 @@ export interface QueueOptions {
    */
   readonly syncIn?: SyncIn;
   /**
+   * How far apart commits begin, at least; at most 10 s. All that comes in between shares the
+   * next one: fewer syncs, less CPU and less wear of a flash card, for a packet that is stored,
+   * and sent, so much later at the most. The first after a pause waits for nothing, and neither
+   * does as much as one commit takes (4096 packets, 512 KiB). Who awaits each packet before the
+   * next one stores one an interval.
+   *
+   * @default {0} as soon as the one before has ended
+   */
+  readonly commitIntervalMs?: number;
+  /**
    * The most packets in the queue; dead letters have bounds of their own.
    *
    * @default {10_000_000}

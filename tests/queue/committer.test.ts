@@ -55,7 +55,7 @@ class Bench implements Disposable {
       asynchronous,
       {
         ...{ maxPackets: 1000, maxBytes: 1e6, maxDeadPackets: 1000, maxDeadBytes: 1e6 },
-        ...{ overflow: "reject", busyTimeoutMs: 100, clock },
+        ...{ overflow: "reject", commitIntervalMs: 0, busyTimeoutMs: 100, clock },
         ...options,
       },
       { state: store.state(), dataVersion: store.dataVersion() },
@@ -88,6 +88,51 @@ class Bench implements Disposable {
 
 const BUSY = new QueueFileError("busy", "outbox.db", "Somebody else has the file.");
 const BROKEN = new QueueFileError("io", "outbox.db", "The disk is broken.");
+
+Deno.test("commits begin an interval apart, and the first after a pause at once", async () => {
+  using bench = new Bench({ commitIntervalMs: 50 });
+  await bench.enqueue(1);
+  const shared = [bench.enqueue(2), bench.committer.removeThrough(1), bench.enqueue(3)];
+  bench.clock.advance(49);
+  await settle();
+  assert.deepEqual(bench.asked.map(({ packets }) => packets), [[1]]);
+  bench.clock.advance(1);
+  await Promise.all(shared);
+  assert.deepEqual(bench.asked.slice(1), [{ packets: [2, 3], removeThrough: 1 }]);
+  bench.clock.advance(50);
+  await bench.enqueue(1);
+  assert.equal(bench.clock.timers.size, 0);
+  await bench.committer.close();
+});
+
+Deno.test("nothing waits for its time that fills a commit, is an edit, or comes before the end", async () => {
+  using bench = new Bench({ commitIntervalMs: 50, maxPackets: 100_000 });
+  await bench.enqueue(1);
+  const early = bench.enqueue(1);
+  await Promise.all([early, bench.enqueue(4095)]);
+  const edit = { kind: "remove-packets", range: { firstId: 1, lastId: 1 } } as const;
+  const beside = bench.enqueue(1);
+  await Promise.all([bench.committer.edit(edit), beside]);
+  const last = bench.enqueue(1);
+  await bench.committer.close();
+  assert.equal(await last, 4099);
+  assert.deepEqual(bench.asked.map(({ packets }) => packets), [[1], [1, 4095], [1], [1]]);
+  assert.equal(bench.clock.timers.size, 0);
+});
+
+Deno.test("a packet that waits for its time can be withdrawn, and what fills nothing waits on", async () => {
+  using bench = new Bench({ commitIntervalMs: 50 });
+  await bench.enqueue(1);
+  const giveUp = new AbortController();
+  const withdrawn = bench.enqueue(1, giveUp.signal);
+  giveUp.abort(new Error("enough"));
+  await assert.rejects(withdrawn, /enough/);
+  const kept = bench.enqueue(2);
+  bench.clock.advance(50);
+  assert.equal(await kept, 2);
+  assert.deepEqual(bench.asked.map(({ packets }) => packets), [[1], [2]]);
+  await bench.committer.close();
+});
 
 Deno.test("whoever comes while a transaction is under way shares the next one", async () => {
   using bench = new Bench();
