@@ -20,7 +20,7 @@ import {
 } from "./socket_options.ts";
 import { isAddress, parseSource, type Source } from "./source.ts";
 import { type ByteConn, resetConnection, TcpWire } from "./tcp_wire.ts";
-import { toWireError } from "./wire_error.ts";
+import { OUT_OF_DESCRIPTORS, toWireError } from "./wire_error.ts";
 
 /**
  * Where to and how {@linkcode tcpDialer} dials.
@@ -226,9 +226,6 @@ function lookUpError(hostname: string, words: string, cause: Error): WireError {
     ? failed("EAI_AGAIN", "no nameserver of /etc/resolv.conf could tell (EAI_AGAIN)")
     : failed("ENOTFOUND", "there is no such name, or it has no address (ENOTFOUND)");
 }
-
-const OUT_OF_DESCRIPTORS =
-  "too many open files (EMFILE): raise the limit (ulimit -n, LimitNOFILE=)";
 
 /** What `connect` ends with at once where this host's own routes forbid it (kernel_facts, 6.1). */
 const ROUTE_ERRORS: ReadonlySet<string> = new Set([

@@ -1,7 +1,7 @@
 /** Listening that says where it cannot, and what to do: the system's words have neither. */
 
 import { ListenError, messageOf } from "../base/errors.ts";
-import { toWireError } from "./wire_error.ts";
+import { isOutOfDescriptors, OUT_OF_DESCRIPTORS, toWireError } from "./wire_error.ts";
 
 /**
  * Listens.
@@ -87,6 +87,7 @@ function reasonOf(error: unknown): string {
     return "this user may not. A port below 1024 needs CAP_NET_BIND_SERVICE, a Unix socket a " +
       "directory in which this user may write";
   }
+  if (isOutOfDescriptors(error)) return OUT_OF_DESCRIPTORS;
   const words = messageOf(error);
   // Deno has no class of its own for it.
   return /lookup/.test(words)

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
+import { isInstalled } from "../support/is_installed.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
@@ -42,6 +43,15 @@ async function enqueue(routes: Routes, route: string | undefined, ...texts: stri
   const which = route === undefined ? [] : ["--route", route];
   const { code, err } = await runHere(["enqueue", "--config", routes.path, ...which, ...texts]);
   assert.equal(code, 0, err);
+}
+
+/** Sets how many files a process may have open, or says it. */
+async function fileLimit(pid: number, soft?: string): Promise<string> {
+  const what = soft === undefined ? "--nofile" : `--nofile=${soft}:`;
+  const args = ["--pid", `${pid}`, what, "--output", "SOFT", "--noheadings"];
+  const { success, stdout } = await new Deno.Command("prlimit", { args }).output();
+  assert(success);
+  return new TextDecoder().decode(stdout).trim();
 }
 
 Deno.test("a route runs with exactly the permissions that --check names", async () => {
@@ -302,6 +312,53 @@ Deno.test("a route whose queue is in use says so, holds up no other one, and is 
   assert.equal(sendq.stderr.match(/already has a sender/g)?.length, 1);
   sendq.child.kill("SIGTERM");
   assert.equal(await sendq.ended(), 0, sendq.stderr);
+});
+
+Deno.test({
+  name:
+    "a route that is out of descriptors says so, whatever it wanted to open, and is tried again",
+  ignore: !await isInstalled("prlimit"),
+  fn: async () => {
+    await using server = new ReadingServer();
+    using routes = new Routes("");
+    const { directory } = routes;
+    const entry = ScriptedServer.freePort();
+    const secret = directory.file("secret.txt");
+    Deno.writeTextFileSync(secret, "LOGIN secret");
+    const route = (name: string) => ({
+      queue: directory.file(`${name}.db`),
+      remote: server.remote,
+      holdMs: 0,
+    });
+    routes.write({
+      routes: {
+        well: route("well"),
+        clients: { ...route("clients"), relay: { listen: [`tcp://127.0.0.1:${entry}`] } },
+        secret: { ...route("secret"), session: { open: [{ send: { file: secret } }] } },
+      },
+    });
+    for (const name of ["well", "clients", "secret"]) await enqueue(routes, name, name);
+    // So that they are opened again when the limit is in place.
+    const locks = ["clients", "secret"].map((name) => {
+      const lock = Deno.openSync(directory.file(`${name}.db.lock`), { read: true, write: true });
+      lock.lockSync(true);
+      return lock;
+    });
+    await using sendq = await routes.run();
+    await until("the one that is well", () => server.text === "well\n");
+    await sendq.says(/clients: not started, and tried again every 2 s/);
+    await sendq.says(/secret: not started, and tried again every 2 s/);
+    const { pid } = sendq.child;
+    const before = await fileLimit(pid);
+    await fileLimit(pid, "8");
+    await sendq.says(/clients: --listen: cannot listen at .*too many open files \(EMFILE\): raise/);
+    await sendq.says(/secret: the file .* cannot be read: too many open files \(EMFILE\): raise/);
+    await fileLimit(pid, before);
+    for (const lock of locks) lock.close();
+    await until("the others", () => /clients/.test(server.text) && /secret\n/.test(server.text));
+    sendq.child.kill("SIGTERM");
+    assert.equal(await sendq.ended(), 0, sendq.stderr);
+  },
 });
 
 Deno.test("SIGHUP changes what can change, names what cannot, and reads secrets anew", async () => {

@@ -22,7 +22,7 @@ import { planSend, sendCommand, type SendOptions } from "../commands/send.ts";
 import { senderOptionsOf, senderOptionsWithoutFiles } from "../session/sender_options.ts";
 import type { Planned } from "../session/plan.ts";
 import { checkToken } from "../session/status_page.ts";
-import { UsageError } from "../terminal/exit_code.ts";
+import { CommandError, UsageError } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import type { Problem, ReadRoute, RouteFile, Values } from "./route_file.ts";
 
@@ -123,7 +123,8 @@ function problemOf(error: unknown, values: Values, offset: number): Problem {
       [...values.values()].find(({ path }) => path === error.option);
     return { offset: named?.offset ?? offset, words: error.message };
   }
-  if (error instanceof UsageError || error instanceof RangeError || error instanceof TypeError) {
+  const known = [UsageError, CommandError, RangeError, TypeError];
+  if (error instanceof Error && known.some((kind) => error instanceof kind)) {
     return { offset, words: error.message };
   }
   throw error;

@@ -4,7 +4,7 @@ import type { Command } from "commander";
 import { checkPermissions, missingFlags, neededFlags } from "../../permissions/permissions.ts";
 import type { Route } from "../session/route.ts";
 import { runSessions } from "../session/session.ts";
-import { ExitCode, UsageError } from "../terminal/exit_code.ts";
+import { CommandError, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { printable } from "../terminal/figures.ts";
 import { type LogConsole, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -88,7 +88,7 @@ async function reload(
   try {
     file = await loadRouteFile(path);
   } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
+    if (!(error instanceof UsageError || error instanceof CommandError)) throw error;
     log.error(`the route file cannot be read anew, nothing was changed: ${error.message}`);
     return before;
   }

@@ -2,6 +2,7 @@
 
 import { messageOf } from "../../base/errors.ts";
 import type { ByteSource } from "../../framing/input_pump.ts";
+import { isOutOfDescriptors, OUT_OF_DESCRIPTORS } from "../../kernel/wire_error.ts";
 import { CommandError, UsageError } from "./exit_code.ts";
 
 /**
@@ -63,7 +64,8 @@ export function inWords(error: unknown, path: string, instead: string): unknown 
  *
  * @param what How it was named, for the message.
  * @param instead What to do where Deno opens it only with all permissions.
- * @returns A {@linkcode UsageError}; where a permission of Deno is missing, one that says so.
+ * @returns A {@linkcode UsageError}; where a permission of Deno is missing, one that says so; a
+ *   {@linkcode CommandError} where too many files are open.
  */
 export function unreadable(
   error: unknown,
@@ -71,8 +73,10 @@ export function unreadable(
   what: string,
   instead = "name a file elsewhere",
 ): unknown {
-  return error instanceof Deno.errors.NotCapable
-    ? inWords(error, path, instead)
+  if (error instanceof Deno.errors.NotCapable) return inWords(error, path, instead);
+  // The file is not to blame.
+  return isOutOfDescriptors(error)
+    ? new CommandError(`${what} cannot be read: ${OUT_OF_DESCRIPTORS}`, { cause: error })
     : new UsageError(`${what} cannot be read: ${messageOf(error)}`);
 }
 
