@@ -291,6 +291,25 @@ Deno.test("repair: what was stored since the counts were written is found where 
   }
 });
 
+Deno.test("repair: through a link the log is read that lies beside the file", async () => {
+  using dir = new TempDir();
+  const file = dir.file("disk/outbox.db");
+  Deno.mkdirSync(dir.file("disk"));
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(["one", "two"].map((text) => bytes(text)));
+  }
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueue(bytes("three"));
+    copyQueue(dir.queue, file);
+  }
+  Deno.symlinkSync(file, dir.file("link"));
+  const direct = await repaired(file, dir.file("direct.db"));
+  assert.equal(direct.content.packets.size, 3);
+  assert.deepEqual(await repaired(dir.file("link"), dir.file("saved.db")), direct);
+});
+
 Deno.test("repair: a spool's queue is found by its name, whichever page with names is noise", async () => {
   using dir = new TempDir();
   const sound = dir.file("sound");

@@ -11,6 +11,7 @@ import { formatSpoolAddress } from "../../spool/address.ts";
 import { fileOf } from "../arguments/queue_place.ts";
 import { GIVE_A_QUEUE } from "../../queue/inspect/open_for_looking.ts";
 import { queueFileError } from "../../queue/sqlite/file_error.ts";
+import { logPathOf } from "../../queue/sqlite/file_identity.ts";
 import { checkPermissions, missingFlags } from "../../permissions/permissions.ts";
 import { EXIT_CODE_HELP, ExitCode } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets, formatThings } from "../terminal/figures.ts";
@@ -138,7 +139,7 @@ async function inspect(
 async function firstPageWords(path: string, error: QueueFileError): Promise<string> {
   const file = fileOf(path);
   if (file === undefined) throw error;
-  const log = `${file}-wal`;
+  const log = logPathOf(file);
   const mayLook = missingFlags({ files: [log] }).length === 0;
   const { holdsPackets } = await import("../../queue/repair/repair.ts");
   const holds = holdsPackets(file, mayLook);

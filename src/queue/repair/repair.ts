@@ -15,6 +15,7 @@ import { systemClock } from "../../base/clock.ts";
 import type { StoredPacket } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
+import { logPathOf } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import type { IdWindow } from "../store/id_window.ts";
 import { checkKind, checkVersion, type FileKind } from "../store/schema.ts";
@@ -446,7 +447,7 @@ function refuseOthers(
 
 /** What changes when somebody writes. */
 function stampOf(path: string): string {
-  return [path, `${path}-wal`].map((name) => {
+  return [path, logPathOf(path)].map((name) => {
     try {
       const { size, mtime } = Deno.statSync(name);
       return `${size} ${mtime?.getTime()}`;
@@ -460,13 +461,15 @@ function stampOf(path: string): string {
 function logNotes(pages: DatabasePages, path: string): string[] {
   if (!pages.hasLog) {
     return [
-      `there is no log beside it: if ${path} is a copy, copy ${path}-wal too, or its newest ` +
+      `there is no log beside it: if ${path} is a copy, copy ${
+        logPathOf(path)
+      } too, or its newest ` +
       "packets are missing",
     ];
   }
   if (pages.brokenLogFrames === 0) return [];
   return [
-    `the last ${pages.brokenLogFrames} pages in ${path}-wal belong to no finished commit, ` +
+    `the last ${pages.brokenLogFrames} pages in ${logPathOf(path)} belong to no finished commit, ` +
     "or are damaged",
   ];
 }

@@ -7,6 +7,8 @@
  * takes no locks and makes no files, so that a damaged queue stays as it is.
  */
 
+import { logPathOf } from "../sqlite/file_identity.ts";
+
 /** Every database of ours has pages of this size. */
 const OUR_PAGE_BYTES = 4096;
 const FILE_HEADER_BYTES = 100;
@@ -142,7 +144,7 @@ export class DatabasePages implements Disposable {
     const file = new FileReader(path);
     let log: FileReader | undefined;
     try {
-      if (mayReadLog) log = new FileReader(`${path}-wal`);
+      if (mayReadLog) log = new FileReader(logPathOf(path));
     } catch (error) {
       if (!(error instanceof Deno.errors.NotFound)) {
         file.close();

@@ -149,7 +149,8 @@ export function wordsOfOpening(words: string, path: string): string {
 export function othersFile(cause: SqliteError, path: string): QueueFileError | undefined {
   try {
     const own = Deno.statSync(path);
-    for (const file of [`${path}-wal`, `${path}-shm`]) {
+    const real = Deno.realPathSync(path);
+    for (const file of [`${real}-wal`, `${real}-shm`]) {
       if (Deno.permissions.querySync({ name: "read", path: file }).state !== "granted") continue;
       const { uid, gid } = Deno.lstatSync(file);
       if (uid === own.uid && gid === own.gid) continue;

@@ -115,6 +115,17 @@ export function belongsToQueue(path: string, queuePath: string): boolean {
   return isSameFile(identityAt(directory), identityAt(queueDirectory));
 }
 
+/** SQLite's log of a database: it lies beside the file itself, and not beside a link to it. */
+export function logPathOf(path: string): string {
+  let file = path;
+  try {
+    if (mayLookAt(path)) file = Deno.realPathSync(path);
+  } catch {
+    // Nobody can look, or there is none: who opens it says so.
+  }
+  return `${file}-wal`;
+}
+
 function partsOf(path: string): [directory: string, name: string] {
   const at = path.lastIndexOf("/");
   return [at === -1 ? "." : path.slice(0, at) || "/", path.slice(at + 1)];
@@ -131,7 +142,7 @@ export function refuseOrphanedLog(path: string, lockPath: string): void {
   const file = existing(() => Deno.statSync(path));
   if (file !== undefined && (file.size > 0 || !file.isFile)) return;
   const what = file === undefined ? "there is no file" : "the file is empty";
-  const log = `${file === undefined ? path : Deno.realPathSync(path)}-wal`;
+  const log = logPathOf(path);
   if (mayLookAt(log)) {
     const bytes = existing(() => Deno.statSync(log))?.size ?? 0;
     if (bytes === 0) return;
