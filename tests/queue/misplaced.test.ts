@@ -2,6 +2,9 @@
 import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
 import { readSenderNotice, toLockFileError } from "../../src/queue/lock_file.ts";
+import { backUpQueue } from "../../src/queue/inspect/backup.ts";
+import { QueueInspector } from "../../src/queue/inspect/inspector.ts";
+import { repairQueue } from "../../src/queue/repair/repair.ts";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { watchFiles } from "../../src/sender/file_watch.ts";
@@ -137,6 +140,25 @@ inEachPlace("a file with two names is refused under both", async (open) => {
   Deno.removeSync(dir.file("second"));
   await using _queue = await open(dir.queue);
   using _lock = await SenderLock.acquire(dir.queue);
+});
+
+Deno.test("a file with two names is neither looked into, nor copied, nor repaired", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue);
+  // Only in the log, which lies beside the one name.
+  await queue.enqueue(new Uint8Array([1]));
+  for (const end of ["", "-wal"]) Deno.copyFileSync(dir.queue + end, dir.file(`copy${end}`));
+  Deno.linkSync(dir.file("copy"), dir.file("second"));
+  const to = dir.file("new.db");
+  for (const name of ["second", "copy"]) {
+    const path = dir.file(name);
+    await assert.rejects(QueueInspector.open(path), isMisplaced, name);
+    await assert.rejects(backUpQueue(path, to), isMisplaced, name);
+    assert.throws(() => repairQueue(path, to), isMisplaced, name);
+    assert.throws(() => Deno.lstatSync(to), Deno.errors.NotFound);
+  }
+  Deno.removeSync(dir.file("second"));
+  assert.equal((await backUpQueue(dir.file("copy"), to)).counts.packets, 1);
 });
 
 Deno.test({

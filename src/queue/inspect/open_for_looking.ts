@@ -11,7 +11,7 @@ import {
   queueFileError,
   toFileError,
 } from "../sqlite/file_error.ts";
-import { refuseOrphanedLog } from "../sqlite/file_identity.ts";
+import { refuseOrphanedLog, refuseSecondName } from "../sqlite/file_identity.ts";
 import { distrust, isTooSmall, sizeOfFile, SQLITE_BUSY_TIMEOUT_MS } from "../store/schema.ts";
 
 /** Here nothing is made where nothing is, so another path for a new queue would not help. */
@@ -28,7 +28,8 @@ export interface LookedAtFile {
 /**
  * Opens a file for looking, and for nothing else: not even the log of an empty one is touched.
  *
- * @throws {QueueFileError} It is no file, no database, or an empty file beside a log.
+ * @throws {QueueFileError} It is no file, no database, an empty file beside a log, or has a second
+ *   name: what is in the log of the other one would be missing.
  * @throws What SQLite and the operating system say.
  */
 export function openForLooking(path: string, driver: SqliteDriver): LookedAtFile {
@@ -36,6 +37,7 @@ export function openForLooking(path: string, driver: SqliteDriver): LookedAtFile
   const size = sizeOfFile(realPath, path, GIVE_A_QUEUE);
   if (isTooSmall(size)) throw notADatabase(path);
   if (size === 0) refuseOrphanedLog(path, `${realPath}.lock`);
+  refuseSecondName(realPath, `${realPath}.lock`);
   // Beside an empty file SQLite deletes a log, also for a reader; we may not know of one.
   const database = driver.open(size === 0 ? ":memory:" : realPath, {
     readOnly: size > 0,
