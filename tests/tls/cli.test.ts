@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { LIBC, runHere, runWith, sendPermissions, Sendq } from "../cli/helpers.ts";
 import { lines } from "../support/packets.ts";
-import { ScriptedServer } from "../support/scripted_server.ts";
+import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 import { grantedLibc, testUnless } from "../kernel/helpers.ts";
@@ -144,6 +144,21 @@ testUnless(
     ]);
     await until("it was sent nothing", () => server.ends.length === 2);
     assert.equal(server.text, "");
+  },
+);
+
+testUnless(
+  noKernel,
+  "probe says of a server without TLS that the handshake came to nothing",
+  async () => {
+    await using server = new ReadingServer();
+    const remote = server.remote.replace("tcp://", "tls://");
+    const { code, out } = await runHere(["probe", remote, "--tls-handshake-timeout", "300ms"]);
+    assert.equal(code, 1);
+    assert.match(
+      out,
+      /^verdict +cannot connect: the TLS handshake was not over within 0\.3 s: is TLS spoken on this port\? \(ETIMEDOUT\)$/m,
+    );
   },
 );
 

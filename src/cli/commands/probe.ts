@@ -135,16 +135,20 @@ async function probe(remote: Remote, options: ProbeOptions, io: Stdio): Promise<
   const startedMs = systemClock.nowMs();
   let wire: ProbedWire;
   let lookedUp = false;
+  let connected = false;
   const timeUp = new AbortController();
   const cancel = systemClock.setTimer(
     connectTimeoutMs,
     () => timeUp.abort(new DOMException("The connection took too long.", "TimeoutError")),
   );
   try {
-    // A handshake is ended by the dialer itself.
-    wire = await dialer.dial(timeUp.signal, () => lookedUp = true, cancel);
+    wire = await dialer.dial(timeUp.signal, () => lookedUp = true, () => {
+      // A handshake is ended by the dialer itself.
+      cancel();
+      connected = true;
+    });
   } catch (error) {
-    await report.failed(error, connectTimeoutMs, lookedUp);
+    await report.failed(error, { timeoutMs: connectTimeoutMs, lookedUp, connected });
     return ExitCode.FAILED;
   } finally {
     cancel();
@@ -243,6 +247,14 @@ async function watch(
   }
 }
 
+/** How far an attempt to connect has come. */
+interface Attempt {
+  readonly timeoutMs: number;
+  readonly lookedUp: boolean;
+  /** To the server, or to the proxy; a handshake may not be over. */
+  readonly connected: boolean;
+}
+
 /** Prints as it goes, or all at the end. */
 class Report {
   /** What the server said by itself. */
@@ -263,7 +275,7 @@ class Report {
     this.#json = json;
   }
 
-  async failed(error: unknown, timeoutMs: number, lookedUp: boolean): Promise<void> {
+  async failed(error: unknown, { timeoutMs, lookedUp, connected }: Attempt): Promise<void> {
     if (!(error instanceof WireError || isTimeout(error))) throw error;
     const code = error instanceof WireError ? error.code : lookedUp ? "ETIMEDOUT" : "EAI_AGAIN";
     const remote = this.#remote;
@@ -274,8 +286,8 @@ class Report {
     const { hostname, port } = this.#proxy ?? remote;
     const route = lookUpRoute(hostname, port);
     const proxy = this.#proxy && `the proxy ${formatProxy(this.#proxy)}`;
-    // What has gone wrong at a proxy or behind it, it has said in words.
-    const known = error instanceof WireError && proxy !== undefined
+    // What has gone wrong at a proxy or behind it, or in a handshake, is said in words already.
+    const known = error instanceof WireError && (proxy !== undefined || connected)
       ? undefined
       : connectWords(code, timeoutMs);
     const words = `cannot connect: ${
