@@ -130,7 +130,9 @@ function lackingLibrary(
   const paths = path === undefined ? candidates.map((candidate) => candidate.path) : [path];
   // None at all where sendq cannot run, which is said by whoever needs it.
   if (candidates.length === 0 || paths.some((path) => isGranted({ name: "ffi", path }))) return [];
-  const grant = path ?? grantOf(candidates);
+  // Who is asked for all that is needed says which one it was granted, and not where it may lie.
+  const own = candidates.filter(({ path }) => granted({ name: "ffi", path }));
+  const grant = path ?? grantOf(own.length > 0 ? own : candidates);
   const wanted = { name: "ffi", grant, option } as const;
   // Where it cannot be known which of several it is, Deno asks for any.
   return [grant === "" || grant.includes(",") ? wanted : { ...wanted, path: grant }];

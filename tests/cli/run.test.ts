@@ -6,7 +6,7 @@ import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until } from "../support/until.ts";
 import { answerOf } from "../observe/helpers.ts";
-import { packetsIn, runHere, runWith, Sendq } from "./helpers.ts";
+import { LIBC, packetsIn, runHere, runWith, Sendq } from "./helpers.ts";
 
 /** A route file in a directory of its own. */
 class Routes implements Disposable {
@@ -135,6 +135,12 @@ Deno.test("--check says all that is wrong, starts nothing, and needs only the fi
   assert.equal(asked.code, 77, asked.err);
   assert.match(asked.out, /missing here.*--allow-net=127\.0\.0\.1:4000/);
   assert.equal((await runHere(["run", "--check", routes.path])).code, 0);
+  // Who has all of it is told no more than that: of the C library the path that is granted.
+  const flags = (await routes.flags())
+    .map((flag) => flag.startsWith("--allow-ffi") ? `--allow-ffi=${LIBC}` : flag);
+  const granted = await runWith(flags, ["run", "--check", routes.path]);
+  assert.equal(granted.code, 0, granted.err);
+  assert(granted.out.endsWith(`\ndeno run needs: ${flags.join(" ")}\n`), granted.out);
 });
 
 Deno.test("--check says where values stand that cannot go together, as the file calls them", async () => {
