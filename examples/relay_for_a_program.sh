@@ -12,19 +12,29 @@ shift 3
 
 sendq="$(dirname "$0")/../src/cli/main.ts"
 libc=${LIBC:-/lib/$(uname -m)-linux-gnu/libc.so.6}
+directory=$(mktemp -d)
+mkfifo "$directory/log"
 
 "${DENO:-deno}" run --no-prompt \
   --allow-net="${to#tcp://},unix:$socket" \
   --allow-read="$queue,$queue.lock,$socket" --allow-write="$queue,$queue.lock,$socket" \
   --allow-ffi="$libc" \
-  "$sendq" relay --listen "unix:$socket" --to "$to" --queue "$queue" &
+  "$sendq" relay --listen "unix:$socket" --to "$to" --queue "$queue" 2>"$directory/log" &
 relay=$!
 trap 'kill $relay 2>/dev/null || true' INT TERM
+exec 3<"$directory/log"
+rm -r "$directory"
 
-while [ ! -S "$socket" ]; do
-  kill -0 $relay 2>/dev/null || { wait $relay; exit 1; }
-  sleep 0.05
+# Its log says when clients can connect and SIGTERM stops it in order. The socket may be there
+# before, also one that a killed relay has left.
+line=
+until [ "${line#* listening on }" != "$line" ]; do
+  IFS= read -r line <&3 || { wait $relay; exit 1; }
+  printf '%s\n' "$line" >&2
 done
+cat <&3 >&2 &
+log=$!
+exec 3<&-
 
 status=0
 "$@" || status=$?
@@ -32,4 +42,5 @@ status=0
 # Delivers what it can; 75 says that packets are kept for the next time.
 kill -TERM $relay
 wait $relay || { relayed=$?; [ $status -ne 0 ] || status=$relayed; }
+wait $log
 exit $status

@@ -130,6 +130,27 @@ Deno.test("examples/relay_for_a_program.sh: an unchanged program, its lines deli
   assert.equal(server.text, "one\ntwo\n");
 });
 
+Deno.test("examples/relay_for_a_program.sh: a program that ends at once, and a socket from before", async () => {
+  using dir = new TempDir();
+  await using server = new ReadingServer();
+  const socket = `${dir.path}/out.sock`;
+  const deno = Deno.execPath();
+  // As a relay leaves it that was killed.
+  const left = `Deno.listen({ transport: "unix", path: "${socket}" }); Deno.exit();`;
+  await finished(run(deno, ["eval", left]));
+  assert(Deno.lstatSync(socket).isSocket);
+  const { code, err } = await finished(
+    run(
+      `${root}examples/relay_for_a_program.sh`,
+      [server.remote, dir.queue, socket, "sh", "-c", `test -S ${socket}`],
+      { LIBC, DENO: deno },
+    ),
+  );
+  assert.equal(code, 0, err);
+  assert.match(err, /done: 0 packets delivered\n$/);
+  assert.throws(() => Deno.lstatSync(socket), Deno.errors.NotFound);
+});
+
 /**
  * What a unit grants, without what is of use and not needed: that threads sync the log of
  * each queue where the disk is slow.
