@@ -33,7 +33,7 @@ export interface RangeOptions {
 
 export function addRangeOptions(options: OptionAdder): void {
   options
-    .flag("--dead", "dead letters: packets that expired, were given up or are damaged")
+    .flag("--dead", "dead letters: packets that expired, were given up or refused, or are damaged")
     .value("--from <id>", "from this id on", parseId)
     .value("--to <id>", "up to this id", parseId);
 }

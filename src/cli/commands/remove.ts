@@ -95,7 +95,7 @@ export function removeCommand(finish: (code: ExitCode) => void, io: Stdio): Comm
   options
     .value("--older-than <time>", "stored (dead letters: died) longer ago", parseDuration)
     .flag("--all", "all of them")
-    .flag("--dead", "dead letters: packets that expired, were given up or are damaged")
+    .flag("--dead", "dead letters: packets that expired, were given up or refused, or are damaged")
     .flag("-y, --yes", "do not ask");
   return command
     .addHelpText("after", REMOVE_HELP)
