@@ -482,7 +482,9 @@ export class Connection {
   /** The cause of a silence: never proof, only words for a verdict. */
   #gatherEvidence(nowMs: number): void {
     if (this.#memory.silenceMs < EVIDENCE_AFTER_MS) {
+      // The peer was heard: what was the matter before says nothing about the next silence.
       this.#localFault = undefined;
+      this.#softError = undefined;
       return;
     }
     if (nowMs - this.#evidenceAtMs < EVIDENCE_INTERVAL_MS) return;

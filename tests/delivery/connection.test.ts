@@ -508,6 +508,24 @@ Deno.test("a soft error is remembered as a hint, and asked for no more than four
   assert.ok(asked >= 5 && asked <= 13, String(asked));
 });
 
+Deno.test("what the network reported in one silence is no hint about the next", async () => {
+  const bench = new Bench();
+  const { wire } = bench;
+  await bench.send("abc");
+  wire.sendQueueBytes = 3;
+  wire.socketError = "EHOSTUNREACH";
+  assert.equal(bench.watch(1000).ended, false);
+  assert.equal(wire.socketError, undefined);
+  Object.assign(wire, { bytesAcked: 4, sendQueueBytes: 0, lastAckMs: 0 });
+  bench.watch(500);
+  await bench.send("def");
+  wire.sendQueueBytes = 3;
+  const { verdict, ended } = bench.watch(10_000);
+  assert.equal(ended, true);
+  assert.ok(verdict.kind === "path-dead");
+  assert.equal(verdict.hint, undefined);
+});
+
 Deno.test("nobody is asked for a cause while acknowledgements come", async () => {
   const bench = new Bench();
   await bench.send("abc");
