@@ -481,7 +481,10 @@ export class Connection {
 
   /** The cause of a silence: never proof, only words for a verdict. */
   #gatherEvidence(nowMs: number): void {
-    if (this.#memory.silenceMs < EVIDENCE_AFTER_MS) {
+    // With nothing under way a question that has no answer is silence, too.
+    const { probes, lastAckMs } = this.#sample;
+    const silenceMs = this.#memory.outstanding || probes === 0 ? this.#memory.silenceMs : lastAckMs;
+    if (silenceMs < EVIDENCE_AFTER_MS) {
       // The peer was heard: what was the matter before says nothing about the next silence.
       this.#localFault = undefined;
       this.#softError = undefined;

@@ -526,6 +526,23 @@ Deno.test("what the network reported in one silence is no hint about the next", 
   assert.equal(verdict.hint, undefined);
 });
 
+Deno.test("a cause is looked for, too, where only a question has no answer", async () => {
+  for (const fault of [undefined, { kind: "link-down", device: "eth0", words: "down" } as const]) {
+    const bench = new Bench();
+    const { wire } = bench;
+    await bench.send("abc");
+    wire.bytesAcked = 4;
+    bench.connection.poll();
+    bench.connection.askPeer(true);
+    Object.assign(wire, { probes: 2, fault, socketError: "EHOSTUNREACH" });
+    const { verdict, ended } = bench.watch(10_000);
+    assert.equal(ended, true);
+    const { kind } = verdict;
+    assert.equal(kind, fault === undefined ? "path-dead" : "local-fault");
+    if (kind === "path-dead") assert.equal(verdict.hint, "EHOSTUNREACH");
+  }
+});
+
 Deno.test("nobody is asked for a cause while acknowledgements come", async () => {
   const bench = new Bench();
   await bench.send("abc");

@@ -16,6 +16,7 @@ export class FakeWire implements Wire {
   bytesAcked = 1;
   sendQueueBytes = 0;
   lastAckMs = 0;
+  probes = 0;
   sampleError: Error | undefined;
   socketError: string | undefined;
   fault: LocalFault | undefined;
@@ -79,7 +80,7 @@ export class FakeWire implements Wire {
       windowLimitedUs: 0,
       rttUs: 100,
       lastAckMs: this.lastAckMs,
-      probes: 0,
+      probes: this.probes,
       retransmits: 0,
       totalRetransmits: 0,
       hangup: this.state === 7,
