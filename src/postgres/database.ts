@@ -13,7 +13,7 @@ import { formatHostPort } from "../base/remote.ts";
 import { rest } from "../base/waits.ts";
 import { type QueueAddress, spellingsOf, type Weaker } from "./address.ts";
 import { AnswerTime, wireBytesOf } from "./answer_time.ts";
-import { ConnectionLostError, NoTlsError, sqlStateOf } from "./errors.ts";
+import { ConnectionLostError, NoTlsError, PooledError, sqlStateOf } from "./errors.ts";
 import { Primary } from "./primary.ts";
 
 /** How long one server may take to accept a connection, and then to log in. */
@@ -32,9 +32,13 @@ const LONGEST_BYTES = 2 ** 28 - 13;
 /** A commit means too little, and is only warned of. */
 const WEAK = "SQ003";
 
-/** That of a primary; `NULL`: it is a standby. */
+/**
+ * That of a primary; `NULL`: it is a standby. And whose connection it is: a pooler, which drops the
+ * settings or has others', may give an answer to who has not asked for it.
+ */
 const TIMELINE = "SELECT CASE WHEN NOT pg_is_in_recovery() " +
-  "THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline";
+  "THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END AS timeline, " +
+  "current_setting('sendq.connection', true) AS connection";
 
 /** What the library is given: it makes nothing of it that could fail. */
 type Argument = string | number | boolean | null;
@@ -98,6 +102,8 @@ type Sql = ReturnType<typeof postgres>;
 
 interface Session {
   readonly sql: Sql;
+  /** As the server knows it. */
+  readonly id: string;
   /** Which of the servers it is. */
   readonly index: number;
   /** In the order in which they have asked. */
@@ -330,7 +336,7 @@ export class Database {
         if (this.#isClosed) throw new ConnectionLostError("the connection is closed", false);
         const state = sqlStateOf(error);
         // What the server refuses by itself is no lost connection.
-        if (error instanceof NoTlsError) throw error;
+        if (error instanceof NoTlsError || error instanceof PooledError) throw error;
         if (state !== undefined && !/^(57P|08|53)/.test(state)) throw error;
         metOlder ||= error instanceof OlderPrimaryError;
         reasons.push(`${formatHostPort(host.hostname, host.port)}: ${messageOf(error)}`);
@@ -368,6 +374,9 @@ export class Database {
     const session = this.#trying = this.#connect(host, index, password);
     try {
       const [row] = await this.#within(session, TIMELINE, []);
+      if (row?.["connection"] !== session.id) {
+        throw new PooledError(formatHostPort(host.hostname, host.port));
+      }
       const timeline = row?.["timeline"];
       if (typeof timeline !== "string") throw new Error("it is a standby");
       if (hello !== undefined) await this.#within(session, hello.text, hello.args.map(serialized));
@@ -384,6 +393,10 @@ export class Database {
         const { sslMode } = this.#options.address;
         throw new NoTlsError(formatHostPort(host.hostname, host.port), sslMode, { cause: error });
       }
+      // PgBouncer refuses what it cannot keep apart. A server takes what it knows.
+      if (messageOf(error).startsWith("unsupported startup parameter")) {
+        throw new PooledError(formatHostPort(host.hostname, host.port), { cause: error });
+      }
       throw error;
     } finally {
       this.#trying = undefined;
@@ -393,6 +406,7 @@ export class Database {
   #connect(host: QueueAddress["hosts"][number], index: number, password: string): Session {
     const { address, clock, waitsForStandby, weaker, onNotify } = this.#options;
     const sockets = new Set<Socket>();
+    const id = crypto.randomUUID();
     const isSecret = address.sslMode !== "disable";
     const socket = async (): Promise<Socket> => {
       // One that is made behind our back would not have said hello, nor been looked at.
@@ -430,6 +444,7 @@ export class Database {
       onclose: () => session.phase = "ended",
       connection: {
         application_name: "sendq",
+        "sendq.connection": id,
         // A server process that waits for us notices that we have gone.
         client_connection_check_interval: "1000",
         // Settings of a role or a database must not hide what a commit has to say, nor end a
@@ -444,7 +459,7 @@ export class Database {
     };
     const sql = withoutEnvironment(() => postgres(options as postgres.Options<never>));
     const session: Session = {
-      ...{ sockets, warned, sql, index, waiting: new Set(), watch: undefined },
+      ...{ sockets, warned, sql, id, index, waiting: new Set(), watch: undefined },
       ...{ heardAtMs: -Infinity, refusesTls: false },
       phase: "opening",
     };

@@ -24,6 +24,19 @@ export class NoTlsError extends Error {
   }
 }
 
+/** What answers is no server itself: it hands questions on over connections that others use too. */
+export class PooledError extends Error {
+  override readonly name = "PooledError";
+
+  constructor(server: string, options?: ErrorOptions) {
+    super(
+      `${server} is no PostgreSQL server itself, but a pooler of connections before one: it does ` +
+        "not pass on the settings of this connection",
+      options,
+    );
+  }
+}
+
 /** SQLSTATE of an error that the server has sent; `undefined`: it is none. */
 export function sqlStateOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "PostgresError") return undefined;
@@ -114,6 +127,11 @@ export function queueErrorOf(error: unknown, path: string): unknown {
   if (error instanceof NoTlsError) {
     const advice = "Switch it on there (ssl = on, with a certificate), or ask for none where " +
       "nobody else can listen: sslmode=disable.";
+    return make("io", error.message, `${NOTHING} ${advice}`);
+  }
+  if (error instanceof PooledError) {
+    const advice = "Name the server's own address: through a pooler an answer may be that to " +
+      "another program's question.";
     return make("io", error.message, `${NOTHING} ${advice}`);
   }
   const state = sqlStateOf(error);
