@@ -153,6 +153,16 @@ export function queueErrorOf(error: unknown, path: string): unknown {
     : make("io", words, `${NOTHING} Look into the server's log.`);
 }
 
+/** Somebody has emptied the table of leases by hand; who holds none can take none. */
+export function noLease(path: string): QueueFileError {
+  return new QueueFileError(
+    "not-a-queue",
+    path,
+    `Queue ${path}: its row in the table sendq.lease was removed, and without it nobody can send. ` +
+      "Its packets are safe. Run sendq postgres setup with its address, which makes the row anew.",
+  );
+}
+
 /** There is no such queue, or not any more. */
 export const NO_QUEUE = "SQ001";
 

@@ -5,7 +5,7 @@ import type { QueueCounts } from "../queue/inspect/inspection.ts";
 import { formatAddress } from "./address.ts";
 import { Database } from "./database.ts";
 import { type EdgeLook, edgesIn } from "./edges_look.ts";
-import { queueErrorOf } from "./errors.ts";
+import { noLease, queueErrorOf } from "./errors.ts";
 import { type Health, healthOf } from "./health.ts";
 import { type PostgresQueueOptions, settingsOf } from "./options.ts";
 import { checkVersion } from "./setup.ts";
@@ -49,7 +49,8 @@ export function lookerAt(options: Pick<PostgresQueueOptions, "url" | "name" | "p
     path,
     async look() {
       try {
-        const { rows: [row = {}] } = await database.ask(LOOK, [address.name, durability]);
+        const { rows: [row] } = await database.ask(LOOK, [address.name, durability]);
+        if (row === undefined) throw noLease(path);
         checkVersion(path, Number(Object(row["opened"])["version"]));
         const health = healthOf(row["health"]);
         const state = stateOf(stateFields(row["state"]));

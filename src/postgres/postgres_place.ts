@@ -7,7 +7,7 @@ import { type Doorbell, type Ringer, ringerOf } from "../queue/doorbell.ts";
 import type { QueuePlace } from "../queue/place.ts";
 import type { Tenure } from "../queue/tenure.ts";
 import { Database, type DatabaseOptions } from "./database.ts";
-import { queueErrorOf } from "./errors.ts";
+import { noLease, queueErrorOf } from "./errors.ts";
 import { HEALTH, type Health, healthOf } from "./health.ts";
 import { Lease, type LeaseRow, type LeaseTable } from "./lease.ts";
 import type { Fields } from "./numbered_calls.ts";
@@ -231,13 +231,14 @@ function tableOf(
   return {
     async look(): Promise<LeaseRow> {
       const row = await ask("SELECT * FROM sendq.lease_look($1)");
-      const { holder, tenure } = row ?? {};
+      if (row === undefined) throw noLease(path);
+      const { holder, tenure } = row;
       return {
-        epoch: Number(row?.["epoch"]),
+        epoch: Number(row["epoch"]),
         tenure: typeof tenure === "string" ? tenure : undefined,
-        beat: Number(row?.["beat"]),
+        beat: Number(row["beat"]),
         holder: typeof holder === "string" ? holder : undefined,
-        ttlMs: Number(row?.["ttl_ms"] ?? 0),
+        ttlMs: Number(row["ttl_ms"]),
       };
     },
     async take({ epoch, tenure, beat }, holder, drawn, ttlMs) {
