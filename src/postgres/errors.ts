@@ -78,8 +78,9 @@ const MEANINGS: Readonly<
   "42501": [
     "read-only",
     undefined,
-    `${NOTHING} To enqueue it needs the role sendq_producer, to send sendq_sender, to look at ` +
-    "packets or change them sendq_operator: GRANT sendq_producer TO it.",
+    `${NOTHING} To connect it needs CONNECT on the database, to enqueue the role sendq_producer, ` +
+    "to send sendq_sender, to look at packets or change them sendq_operator: GRANT " +
+    "sendq_producer TO it.",
   ],
   "28P01": ["read-only", undefined, "Check the user and the password."],
   "28000": ["read-only", undefined, "Check the user, and pg_hba.conf of the server."],

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { QueueFileError } from "../../src/base/errors.ts";
+import { postgresQueue } from "../../src/postgres/postgres.ts";
 import { SCHEMA_VERSION, setUp } from "../../src/postgres/setup.ts";
 import { unless } from "../queue/helpers.ts";
 import { NO_POSTGRES, PostgresServer } from "./server.ts";
@@ -86,5 +87,24 @@ Deno.test({
     assert.deepEqual(await setUp(url), {
       ...{ versionBefore: 0, version: SCHEMA_VERSION, queue: "outbox" },
     });
+  },
+});
+
+Deno.test({
+  ...unless(NO_POSTGRES, "who may not connect to the database is told of that, not of roles alone"),
+  async fn() {
+    await using server = await PostgresServer.start();
+    await server.sql("CREATE DATABASE one");
+    await setUp(server.url("outbox", "one"));
+    await server.sql(`
+      CREATE USER producer; GRANT sendq_producer TO producer;
+      REVOKE CONNECT ON DATABASE one FROM public`);
+    await assert.rejects(
+      postgresQueue({ url: server.url("outbox", "one", "producer") }),
+      (error) =>
+        error instanceof QueueFileError && error.reason === "read-only" &&
+        /permission denied for database "one"\. .*it needs CONNECT on the database/
+          .test(error.message),
+    );
   },
 });
