@@ -6,12 +6,12 @@ import {
 } from "../sqlite/driver.ts";
 import {
   errorsOf,
-  isOutOfDescriptors,
   othersFile,
   queueFileError,
+  saysTooManyFiles,
   toFileError,
 } from "../sqlite/file_error.ts";
-import { refuseOrphanedLog, refuseSecondName } from "../sqlite/file_identity.ts";
+import { refuseOrphanedLog, refuseSecondNameWithoutLog } from "../sqlite/file_identity.ts";
 import { distrust, isTooSmall, sizeOfFile, SQLITE_BUSY_TIMEOUT_MS } from "../store/schema.ts";
 
 /** Here nothing is made where nothing is, so another path for a new queue would not help. */
@@ -29,7 +29,7 @@ export interface LookedAtFile {
  * Opens a file for looking, and for nothing else: not even the log of an empty one is touched.
  *
  * @throws {QueueFileError} It is no file, no database, an empty file beside a log, or has a second
- *   name: what is in the log of the other one would be missing.
+ *   name and no log beside this one: what is in that of the other would be missing.
  * @throws What SQLite and the operating system say.
  */
 export function openForLooking(path: string, driver: SqliteDriver): LookedAtFile {
@@ -37,7 +37,7 @@ export function openForLooking(path: string, driver: SqliteDriver): LookedAtFile
   const size = sizeOfFile(realPath, path, GIVE_A_QUEUE);
   if (isTooSmall(size)) throw notADatabase(path);
   if (size === 0) refuseOrphanedLog(path, `${realPath}.lock`);
-  refuseSecondName(realPath, `${realPath}.lock`);
+  refuseSecondNameWithoutLog(realPath, `${realPath}.lock`);
   // Beside an empty file SQLite deletes a log, also for a reader; we may not know of one.
   const database = driver.open(size === 0 ? ":memory:" : realPath, {
     readOnly: size > 0,
@@ -62,7 +62,7 @@ export function openError(error: unknown, path: string): unknown {
   }
   if (isSqliteError(error, SqliteCode.NOTADB)) return notADatabase(path);
   if (
-    isSqliteError(error, SqliteCode.READONLY, SqliteCode.CANTOPEN) && !isOutOfDescriptors(error)
+    isSqliteError(error, SqliteCode.READONLY, SqliteCode.CANTOPEN) && !saysTooManyFiles(error)
   ) {
     return othersFile(error, path) ?? make(
       "read-only",

@@ -15,7 +15,7 @@ import { systemClock } from "../../base/clock.ts";
 import type { StoredPacket } from "../../base/ports.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { queueFileError, toFileError } from "../sqlite/file_error.ts";
-import { logPathOf, refuseSecondName } from "../sqlite/file_identity.ts";
+import { logPathOf, refuseSecondNameWithoutLog } from "../sqlite/file_identity.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import type { IdWindow } from "../store/id_window.ts";
 import { checkKind, checkVersion, type FileKind } from "../store/schema.ts";
@@ -400,7 +400,7 @@ function openPages(path: string): DatabasePages {
     const { isFile, size } = Deno.statSync(path);
     if (!isFile) throw queueFileError("not-a-queue", path, "it is no file");
     const realPath = Deno.realPathSync(path);
-    refuseSecondName(realPath, `${realPath}.lock`);
+    refuseSecondNameWithoutLog(realPath, `${realPath}.lock`);
     const pages = DatabasePages.open(path);
     // Of a file that was cut off, the log may still have every page.
     if (size >= 512 || pages.hasLog) return pages;

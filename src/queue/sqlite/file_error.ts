@@ -96,7 +96,7 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
 /** SQLite says only "unable to open": look at the path, never into the file. */
 function cannotOpen(error: SqliteError, path: string): QueueFileError {
   const make = errorsOf(error, path);
-  if (isOutOfDescriptors(error)) return make("io", error.message, RAISE_LIMIT);
+  if (saysTooManyFiles(error)) return make("io", error.message, RAISE_LIMIT);
   try {
     if (Deno.statSync(path).isDirectory) return make(...DIRECTORY);
     return othersFile(error, path) ?? make("read-only", "the file cannot be opened for writing");
@@ -117,7 +117,7 @@ const RAISE_LIMIT = "Nothing was stored. Raise the limit: ulimit -n, LimitNOFILE
   "process hold fewer files and connections.";
 
 /** Whether a file could not be opened because the process, or the machine, has too many open. */
-export function isOutOfDescriptors(error: SqliteError): boolean {
+export function saysTooManyFiles(error: SqliteError): boolean {
   return TOO_MANY_FILES.includes(error.message);
 }
 

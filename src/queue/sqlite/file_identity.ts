@@ -183,6 +183,18 @@ export function refuseSecondName(path: string, lockPath: string): void {
   }
 }
 
+/**
+ * The same for who only looks: nothing is missing under the name that has the log beside it, and
+ * of a queue in use somebody may have made a second name.
+ *
+ * @throws {QueueFileError}
+ */
+export function refuseSecondNameWithoutLog(path: string, lockPath: string): void {
+  const log = logPathOf(path);
+  const hasLog = mayLookAt(log) && (existing(() => Deno.statSync(log))?.size ?? 0) > 0;
+  if (!hasLog) refuseSecondName(path, lockPath);
+}
+
 /** By the kernel's list where Deno lets this process read it; else by the lock file beside it. */
 function isMountPoint(path: string, file: FileIdentity, lockPath: string): boolean {
   const mounts = Deno.build.os === "linux" && mayReadProc()

@@ -15,7 +15,7 @@ import {
   type SqliteStatement,
   type SqliteValue,
 } from "./driver.ts";
-import { codeOfWrite, isOutOfDescriptors, wordsOfOpening } from "./file_error.ts";
+import { codeOfWrite, saysTooManyFiles, wordsOfOpening } from "./file_error.ts";
 
 /**
  * The default driver.
@@ -127,7 +127,7 @@ function guard<T>(call: () => T, file: OpenedFile): T {
       const told = normalised(error, file);
       // For a moment a thread of the runtime may have had the last descriptor: only what fails a
       // second time is a matter of the path.
-      if (isAgain || !isSqliteError(told, SqliteCode.CANTOPEN) || isOutOfDescriptors(told)) {
+      if (isAgain || !isSqliteError(told, SqliteCode.CANTOPEN) || saysTooManyFiles(told)) {
         throw told;
       }
     }
