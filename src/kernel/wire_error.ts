@@ -49,11 +49,10 @@ export function toWireError(error: unknown, what?: string): WireError {
   return wireError(code, `${what === undefined ? "" : `${what}: `}${plain}`, error);
 }
 
-/** What there is to do where {@linkcode isOutOfDescriptors}. */
 export const OUT_OF_DESCRIPTORS =
   "too many open files (EMFILE): raise the limit (ulimit -n, LimitNOFILE=)";
 
-/** Whether this process, or the machine, has too many files open, also where that is the cause. */
+/** Whether too many files are open, also where that is the cause. */
 export function isOutOfDescriptors(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   return ["EMFILE", "ENFILE"].includes(toWireError(error).code) || isOutOfDescriptors(error.cause);

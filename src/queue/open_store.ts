@@ -75,7 +75,7 @@ export function lookBeforeOpening(path: string): FileIdentity | undefined {
     const identity = identityAt(path);
     if (identity === undefined) refuseSender(path);
     refuseOrphanedLog(path, lockPathOf(path));
-    if (identity !== undefined) refuseSecondName(Deno.realPathSync(path), lockPathOf(path));
+    if (identity !== undefined) refuseSecondName(Deno.realPathSync(path));
     return identity;
   } catch (error) {
     throw toFileError(error, path);

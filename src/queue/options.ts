@@ -40,8 +40,8 @@ export interface QueueOptions {
    *   queues wait at the same time, and removals are synced within 2 s or with the next
    *   packets. An enqueuer that awaits each packet feels about 0.1 ms more on a fast disk.
    * - `"auto"`: `"threads"` once 16 commits in a row took more than 1 ms, and `"loop"` again
-   *   once 16 took less than 0.5 ms, each beside 1 ms for every 256 KiB that it wrote; where
-   *   several queues of the process are on that disk, those divided by how many
+   *   once 16 took less than 0.5 ms, with 1 ms more for each 256 KiB; queues of the process that
+   *   share the disk share those
    *
    * Threads need the right to read SQLite's log, `--allow-read=QUEUE-wal`. Without it `"auto"`
    * means `"loop"`.
@@ -50,13 +50,12 @@ export interface QueueOptions {
    */
   readonly syncIn?: SyncIn;
   /**
-   * How far apart commits begin, at least; at most 10 s. All that comes in between shares the
-   * next one: fewer syncs, less CPU and less wear of a flash card, for a packet that is stored,
-   * and sent, so much later at the most. The first after a pause waits for nothing, and neither
-   * does as much as one commit takes (4096 packets, 512 KiB). Who awaits each packet before the
-   * next one stores one an interval.
+   * How far apart commits begin, at least; at most 10 s. What comes in between shares the next
+   * one: fewer syncs, and less wear of a flash card, for packets that are stored and sent so much
+   * later at the most. Neither the first after a pause waits, nor what fills a commit (4096
+   * packets, 512 KiB). Who awaits each packet stores one an interval.
    *
-   * @default {0} as soon as the one before has ended
+   * @default {0}
    */
   readonly commitIntervalMs?: number;
   /**

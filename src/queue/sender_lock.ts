@@ -91,7 +91,7 @@ export class SenderLock implements Tenure {
         }
         const { dev, ino } = file.statSync();
         if (isSameFile({ dev, ino }, identityOfLinkAt(path))) {
-          refuseSecondName(path.slice(0, -".lock".length), path);
+          refuseSecondName(path.slice(0, -".lock".length));
           const lock = new SenderLock(path, file, { dev, ino }, allocate);
           file = undefined;
           SenderLock.#own.add(lock);

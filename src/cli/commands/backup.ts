@@ -2,7 +2,7 @@
 
 import { Command } from "commander";
 import { backUpQueue } from "../../queue/inspect/backup.ts";
-import { belongsToQueue } from "../../queue/sqlite/file_identity.ts";
+import { belongsToQueue } from "../../queue/sqlite/copy.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";

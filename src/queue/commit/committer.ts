@@ -100,7 +100,7 @@ function isWithdrawn({ phase }: PendingEnqueue): boolean {
 export class Committer {
   readonly #store: QueueStore;
   readonly #options: CommitterOptions;
-  /** Nothing else of the options is a store's business: a queue on PostgreSQL has its own. */
+  /** All that a store is to know of them: a queue on PostgreSQL has its own. */
   readonly #deadLimits: DeadLimits;
   readonly #clock: Clock;
   readonly #events: CommitterEvents;
@@ -325,8 +325,7 @@ export class Committer {
     this.#cancelRoomPoll?.();
     this.#cancelRoomPoll = undefined;
     this.#phase = "scheduled";
-    const { commitIntervalMs } = this.#options;
-    const waitMs = this.#beganMs + commitIntervalMs - this.#clock.nowMs();
+    const waitMs = this.#beganMs + this.#options.commitIntervalMs - this.#clock.nowMs();
     if (waitMs <= 0 || this.#isUrgent()) return this.#runSoon();
     this.#cancelInterval = this.#clock.setTimer(waitMs, () => {
       this.#cancelInterval = undefined;

@@ -37,7 +37,7 @@ export function openForLooking(path: string, driver: SqliteDriver): LookedAtFile
   const size = sizeOfFile(realPath, path, GIVE_A_QUEUE);
   if (isTooSmall(size)) throw notADatabase(path);
   if (size === 0) refuseOrphanedLog(path, `${realPath}.lock`);
-  refuseSecondNameWithoutLog(realPath, `${realPath}.lock`);
+  refuseSecondNameWithoutLog(realPath);
   // Beside an empty file SQLite deletes a log, also for a reader; we may not know of one.
   const database = driver.open(size === 0 ? ":memory:" : realPath, {
     readOnly: size > 0,

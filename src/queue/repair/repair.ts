@@ -399,8 +399,7 @@ function openPages(path: string): DatabasePages {
   try {
     const { isFile, size } = Deno.statSync(path);
     if (!isFile) throw queueFileError("not-a-queue", path, "it is no file");
-    const realPath = Deno.realPathSync(path);
-    refuseSecondNameWithoutLog(realPath, `${realPath}.lock`);
+    refuseSecondNameWithoutLog(Deno.realPathSync(path));
     const pages = DatabasePages.open(path);
     // Of a file that was cut off, the log may still have every page.
     if (size >= 512 || pages.hasLog) return pages;

@@ -3,8 +3,45 @@
 import { writeAllSync } from "../../base/write_all.ts";
 import { createDatabase, openBeside } from "./beside.ts";
 import { queueFileError, toFileError } from "./file_error.ts";
-import { type FileIdentity, identityOfLinkAt, isSameFile } from "./file_identity.ts";
+import {
+  type FileIdentity,
+  identityAt,
+  identityOfLinkAt,
+  isSameFile,
+  mayLookAt,
+} from "./file_identity.ts";
 import { copyPages } from "./node_sqlite.ts";
+
+/**
+ * Whether a path leads to a queue's file or to one that belongs to it (`-wal`, `-shm`,
+ * `.lock`, `.reports`), or would, were there a file: by whatever spelling, link or hard link. Where
+ * this process may not look, the name decides.
+ *
+ * @param path A path that is about to be written.
+ * @param queuePath The queue's path, which exists.
+ */
+export function belongsToQueue(path: string, queuePath: string): boolean {
+  const queue = Deno.realPathSync(queuePath);
+  const files = [
+    queue,
+    ...["-wal", "-shm", "-journal", ".lock", ".reports"].map((end) => queue + end),
+  ];
+  const present = mayLookAt(path) ? identityAt(path) : undefined;
+  if (present !== undefined) {
+    return files.includes(Deno.realPathSync(path)) ||
+      files.some((file) => mayLookAt(file) && isSameFile(present, identityAt(file)));
+  }
+  const [directory, name] = partsOf(path);
+  const [queueDirectory] = partsOf(queue);
+  if (!files.some((file) => partsOf(file)[1] === name)) return false;
+  if (!mayLookAt(directory) || !mayLookAt(queueDirectory)) return true;
+  return isSameFile(identityAt(directory), identityAt(queueDirectory));
+}
+
+function partsOf(path: string): [directory: string, name: string] {
+  const at = path.lastIndexOf("/");
+  return [at === -1 ? "." : path.slice(0, at) || "/", path.slice(at + 1)];
+}
 
 /**
  * Makes the file of a copy, which is never made where a file is.

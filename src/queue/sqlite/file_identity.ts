@@ -89,32 +89,6 @@ export class QueueFiles {
   }
 }
 
-/**
- * Whether a path leads to a queue's file or to one that belongs to it (`-wal`, `-shm`,
- * `.lock`, `.reports`), or would, were there a file: by whatever spelling, link or hard link. Where
- * this process may not look, the name decides.
- *
- * @param path A path that is about to be written.
- * @param queuePath The queue's path, which exists.
- */
-export function belongsToQueue(path: string, queuePath: string): boolean {
-  const queue = Deno.realPathSync(queuePath);
-  const files = [
-    queue,
-    ...["-wal", "-shm", "-journal", ".lock", ".reports"].map((end) => queue + end),
-  ];
-  const present = mayLookAt(path) ? identityAt(path) : undefined;
-  if (present !== undefined) {
-    return files.includes(Deno.realPathSync(path)) ||
-      files.some((file) => mayLookAt(file) && isSameFile(present, identityAt(file)));
-  }
-  const [directory, name] = partsOf(path);
-  const [queueDirectory] = partsOf(queue);
-  if (!files.some((file) => partsOf(file)[1] === name)) return false;
-  if (!mayLookAt(directory) || !mayLookAt(queueDirectory)) return true;
-  return isSameFile(identityAt(directory), identityAt(queueDirectory));
-}
-
 /** SQLite's log of a database: it lies beside the file itself, and not beside a link to it. */
 export function logPathOf(path: string): string {
   let file = path;
@@ -124,11 +98,6 @@ export function logPathOf(path: string): string {
     // Nobody can look, or there is none: who opens it says so.
   }
   return `${file}-wal`;
-}
-
-function partsOf(path: string): [directory: string, name: string] {
-  const at = path.lastIndexOf("/");
-  return [at === -1 ? "." : path.slice(0, at) || "/", path.slice(at + 1)];
 }
 
 /**
@@ -144,7 +113,7 @@ export function refuseOrphanedLog(path: string, lockPath: string): void {
   const what = file === undefined ? "there is no file" : "the file is empty";
   const log = logPathOf(path);
   if (mayLookAt(log)) {
-    const bytes = existing(() => Deno.statSync(log))?.size ?? 0;
+    const bytes = sizeAt(log);
     if (bytes === 0) return;
     throw queueFileError("misplaced", path, `${what}, but there is its log ${log}`, {
       advice: `The log (${bytes} bytes) holds packets and was left as it is. Put the queue's ` +
@@ -166,7 +135,7 @@ export function refuseOrphanedLog(path: string, lockPath: string): void {
  * @param path The queue's path without symbolic links.
  * @throws {QueueFileError}
  */
-export function refuseSecondName(path: string, lockPath: string): void {
+export function refuseSecondName(path: string): void {
   const file = existing(() => Deno.statSync(path));
   if (file === undefined || !file.isFile) return;
   if ((file.nlink ?? 1) > 1) {
@@ -175,7 +144,7 @@ export function refuseSecondName(path: string, lockPath: string): void {
         "be lost. Remove the other names; for a copy there is sendq backup.",
     });
   }
-  if (isMountPoint(path, file, lockPath)) {
+  if (isMountPoint(path, file)) {
     throw queueFileError("misplaced", path, "the file is mounted by itself (a bind mount)", {
       advice: "Its log and its lock stay outside, so that two senders could run on it. " +
         "Mount the directory that holds the queue.",
@@ -184,25 +153,25 @@ export function refuseSecondName(path: string, lockPath: string): void {
 }
 
 /**
- * The same for who only looks: nothing is missing under the name that has the log beside it, and
- * of a queue in use somebody may have made a second name.
+ * The same for who only looks: nothing is missing under the name that has the log beside it.
  *
  * @throws {QueueFileError}
  */
-export function refuseSecondNameWithoutLog(path: string, lockPath: string): void {
-  const log = logPathOf(path);
-  const hasLog = mayLookAt(log) && (existing(() => Deno.statSync(log))?.size ?? 0) > 0;
-  if (!hasLog) refuseSecondName(path, lockPath);
+export function refuseSecondNameWithoutLog(path: string): void {
+  const log = `${path}-wal`;
+  const hasLog = mayLookAt(log) && sizeAt(log) > 0;
+  if (!hasLog) refuseSecondName(path);
 }
 
 /** By the kernel's list where Deno lets this process read it; else by the lock file beside it. */
-function isMountPoint(path: string, file: FileIdentity, lockPath: string): boolean {
+function isMountPoint(path: string, file: FileIdentity): boolean {
   const mounts = Deno.build.os === "linux" && mayReadProc()
     ? existing(() => Deno.readTextFileSync("/proc/self/mountinfo"))
     : undefined;
   if (mounts !== undefined) {
     return mounts.split("\n").some((line) => unescaped(line.split(" ")[4] ?? "") === path);
   }
+  const lockPath = `${path}.lock`;
   const lock = mayLookAt(lockPath) ? existing(() => Deno.lstatSync(lockPath)) : undefined;
   return lock !== undefined && lock.dev !== file.dev;
 }
@@ -219,6 +188,10 @@ function unescaped(path: string): string {
     /\\([0-7]{3})/g,
     (_, octal: string) => String.fromCharCode(parseInt(octal, 8)),
   );
+}
+
+function sizeAt(path: string): number {
+  return existing(() => Deno.statSync(path))?.size ?? 0;
 }
 
 export function mayLookAt(path: string): boolean {

@@ -125,8 +125,7 @@ function guard<T>(call: () => T, file: OpenedFile): T {
       return call();
     } catch (error) {
       const told = normalised(error, file);
-      // For a moment a thread of the runtime may have had the last descriptor: only what fails a
-      // second time is a matter of the path.
+      // A thread of the runtime may have had the last descriptor, for a moment.
       if (isAgain || !isSqliteError(told, SqliteCode.CANTOPEN) || saysTooManyFiles(told)) {
         throw told;
       }
