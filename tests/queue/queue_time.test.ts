@@ -48,6 +48,20 @@ Deno.test("the time of a queue goes on as the monotonic clock, whatever the wall
   }));
 });
 
+Deno.test("what whole milliseconds leave over of many jumps does not add up", () => {
+  const clock = new ManualClock();
+  const time = new QueueTime(clock, { clockOffsetMs: 0, writtenAtMs: 0 });
+  const startMs = clock.wall;
+  for (let i = 1; i <= 100; i++) {
+    clock.advance(1);
+    clock.wall += 3_600_000.4;
+    assert.ok(Math.abs(time.nowMs() - startMs - i) < 0.01, String(time.nowMs() - startMs - i));
+    const { wallMs, clockOffsetMs } = time.moment();
+    assert.ok(Math.abs(wallMs + clockOffsetMs - startMs - i) <= 1);
+    assert.ok(Number.isInteger(wallMs + clockOffsetMs));
+  }
+});
+
 Deno.test("a slewed wall clock is followed", () => {
   const clock = new ManualClock();
   const time = new QueueTime(clock, { clockOffsetMs: 0, writtenAtMs: 0 });

@@ -42,6 +42,8 @@ export class QueueTime {
   #knownOffsetMs: number;
   /** Wall clock minus monotonic clock, when last looked at. */
   #aheadMs: number;
+  /** What the whole milliseconds of the offset leave over of jumps. */
+  #leftMs = 0;
 
   constructor(clock: Pick<Clock, "nowMs" | "wallMs">, { clockOffsetMs, writtenAtMs }: FileTime) {
     this.#clock = clock;
@@ -56,14 +58,14 @@ export class QueueTime {
   /** Now, in the time by which packets expire. */
   nowMs(): number {
     this.#look();
-    return this.#clock.wallMs() + this.#offsetMs;
+    return this.#clock.wallMs() + this.#offsetMs - this.#leftMs;
   }
 
   /** Now, for a transaction. */
   moment(): Moment {
     this.#look();
     return {
-      wallMs: Math.floor(this.#clock.wallMs()),
+      wallMs: Math.floor(this.#clock.wallMs() - this.#leftMs),
       clockOffsetMs: this.#offsetMs,
       knownOffsetMs: this.#knownOffsetMs,
     };
@@ -94,7 +96,10 @@ export class QueueTime {
     const aheadMs = this.#clock.wallMs() - this.#clock.nowMs();
     const jumpMs = aheadMs - this.#aheadMs;
     this.#aheadMs = aheadMs;
-    if (Math.abs(jumpMs) > SAME_CLOCK_MS) this.#offsetMs -= Math.round(jumpMs);
+    if (Math.abs(jumpMs) <= SAME_CLOCK_MS) return;
+    const wholeMs = Math.round(jumpMs + this.#leftMs);
+    this.#leftMs += jumpMs - wholeMs;
+    this.#offsetMs -= wholeMs;
   }
 }
 
