@@ -19,6 +19,7 @@
 import { seconds } from "../base/errors.ts";
 import { OWN_END_WORDS } from "../base/own_end.ts";
 import { type LocalFault, type Logger, type SocketSample, TcpState } from "../base/ports.ts";
+import { HOLD_GRAIN_MS } from "./hold.ts";
 
 /** One gap between two readings counts for at most this much silence or stall. */
 export const MAX_COUNTED_GAP_MS = 250;
@@ -216,7 +217,8 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   const { nowMs, sample, ackedBytes, unackedBytes, progressed } = observation;
   const gapMs = nowMs - memory.atMs;
   const countedMs = watchedOf(gapMs);
-  const heard = progressed || sample.lastAckMs < gapMs;
+  // What was acknowledged came with a segment, but perhaps not since the reading before.
+  const heard = sample.lastAckMs < gapMs + (progressed ? HOLD_GRAIN_MS : 0);
   const outstanding = unackedBytes > 0;
   const watchedSilenceMs = outstanding && memory.outstanding && !heard
     ? memory.watchedSilenceMs + countedMs

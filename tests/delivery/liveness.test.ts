@@ -97,6 +97,15 @@ const deadSinceZero = (nowMs: number) => ({
   unackedSegments: 1,
 });
 
+Deno.test("bytes whose acknowledgement comes to light late end no silence", () => {
+  const watch = new Watch();
+  const [atMs, { verdict }] = watch.until(10_000, (nowMs) => ({
+    ...{ unackedBytes: 10, lastAckMs: nowMs, progressed: nowMs === 2000 },
+  }));
+  assert.equal(verdict.kind, "path-dead");
+  assert.equal(atMs, 3050);
+});
+
 Deno.test("nothing outstanding is healthy, however long nothing came", () => {
   const [gaveUpAtMs, { verdict }] = new Watch().until(15_000, (nowMs) => ({ lastAckMs: nowMs }));
   assert.equal(gaveUpAtMs, Infinity);
