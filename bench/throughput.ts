@@ -6,7 +6,8 @@
  */
 
 import { measurePeer, type Peer, peerMissing, PEERS } from "./peers.ts";
-import { Sink } from "./programs.ts";
+import type { FloorReport } from "./floor.ts";
+import { runProgram, Sink } from "./programs.ts";
 import { floor, load, type Reading, type Round } from "./readings.ts";
 import { countSyncs, syncsMissing } from "./syncs.ts";
 
@@ -186,6 +187,14 @@ export async function* cost(round: Round): AsyncGenerator<Reading> {
         value: report.cpuSecondsPerMillion,
       };
     }
+    const least = await storedAndSent(packetsPerSecond);
+    const syslogNg = theirs.get("syslog-ng");
+    yield {
+      name: `raw SQLite rows and a write to the sink, process-crash, ${rate}: CPU per million`,
+      unit: "s",
+      value: least,
+      ...(syslogNg === undefined ? {} : { against: { name: "syslog-ng", value: syslogNg } }),
+    };
     for (
       const [durability, program] of [
         ["process-crash", "syslog-ng"],
@@ -208,6 +217,17 @@ export async function* cost(round: Round): AsyncGenerator<Reading> {
       };
     }
   }
+}
+
+/** What the runtime takes at the least, in CPU seconds a million packets at a rate. */
+async function storedAndSent(packetsPerSecond: number): Promise<number> {
+  const packetBytes = 100;
+  await using sink = await Sink.start({ packetBytes, uncounted: true });
+  const { cpuSecondsPerMillion = NaN } = await runProgram<FloorReport>("floor.ts", {
+    ...{ what: "rows", batch: 1, packetBytes, packetsPerSecond, sentTo: sink.port },
+    durability: "process-crash",
+  });
+  return cpuSecondsPerMillion;
 }
 
 /** The sender beside programs that others use for the same. */
