@@ -369,7 +369,7 @@ class Session {
     if (queue.packets > 0 && misplaced !== undefined) {
       this.#failure ??= misplaced;
       this.#log.error(
-        `${formatPackets(queue.packets)} were not delivered, and the next start may not find them`,
+        `not delivered, and where the next start may not look: ${formatPackets(queue.packets)}`,
       );
     } else if (queue.packets > 0) {
       this.#log.line(
