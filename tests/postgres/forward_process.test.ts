@@ -199,6 +199,7 @@ Deno.test({
         }
         const refused = await runWith(granted, [...args, "-i", "lines"], "new\n");
         assert.equal(refused.code, 1);
+        assert.doesNotMatch(refused.err, /the next start forwards them/);
         assert.match(
           refused.err,
           /another file was forwarded under this name.*--as-new.*--edge "…"/s,

@@ -292,8 +292,10 @@ class ForwardSession {
     const fields = this.#fields();
     const undelivered = new Undelivered(this.#before, queue);
     if (queue.packets > 0) {
+      // What has gone wrong is said behind it, and whether starting again helps.
+      const next = failure === undefined ? "; the next start forwards them" : "";
       const words = `stopped: ${formatPackets(queue.packets)} kept in ${this.#options.queue}` +
-        `${undelivered.words}; the next start forwards them`;
+        `${undelivered.words}${next}`;
       this.#log.line("warn", words, fields);
     } else {
       const words = `done: ${formatPackets(forwardedPackets)} forwarded${undelivered.words}`;
