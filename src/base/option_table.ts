@@ -55,7 +55,7 @@ export const QUEUE_OPTIONS = {
   commitIntervalMs: duration(
     "--commit-interval <time>",
     "commits begin so far apart at least, and more packets share one",
-    { max: 10_000, default: 0 },
+    { max: 1000, default: 0 },
   ),
   busyTimeoutMs: duration(
     "--busy-timeout <time>",

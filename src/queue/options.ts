@@ -50,7 +50,7 @@ export interface QueueOptions {
    */
   readonly syncIn?: SyncIn;
   /**
-   * How far apart commits begin, at least; at most 10 s. What comes in between shares the next
+   * How far apart commits begin, at least; at most 1 s. What comes in between shares the next
    * one: fewer syncs, and less wear of a flash card, for packets that are stored and sent so much
    * later at the most. Neither the first after a pause waits, nor what fills a commit (4096
    * packets, 512 KiB). Who awaits each packet stores one an interval.
