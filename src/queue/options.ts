@@ -52,8 +52,8 @@ export interface QueueOptions {
   /**
    * How far apart commits begin, at least; at most 1 s. What comes in between shares the next
    * one: fewer syncs, and less wear of a flash card, for packets that are stored and sent so much
-   * later at the most. Neither the first after a pause waits, nor what fills a commit (4096
-   * packets, 512 KiB). Who awaits each packet stores one an interval.
+   * later at the most. Neither the first after a pause waits, nor 256 packets or 32 KiB. Who
+   * awaits each packet stores one an interval.
    *
    * @default {0}
    */

@@ -43,6 +43,9 @@ type Phase = "idle" | "scheduled" | "committing" | "no-room" | "closed";
 
 /** A removal goes in parts of so many bytes: one of 30 MB held the loop for 60 ms. */
 const MAX_REMOVAL_BYTES = 4 * 1024 * 1024;
+/** An input that is read in pieces of this size is not held up. */
+const ENOUGH_PACKETS = 256;
+const ENOUGH_BYTES = 32 * 1024;
 /** While packets wait for room, another process's removals are looked for this often. */
 const ROOM_POLL_MS = 250;
 const GAVE_WAY = "It waited to be stored, and newer packets have taken its place, as overflow " +
@@ -133,7 +136,7 @@ export class Committer {
   #sentThrough: number;
   #cancelRoomPoll: (() => void) | undefined;
   #beganMs = -Infinity;
-  /** Where a round that is scheduled waits until it is time. */
+  /** Of a round that waits until it is time. */
   #cancelInterval: (() => void) | undefined;
   #roundWaiters: (() => void)[] = [];
   #isClosing = false;
@@ -326,31 +329,29 @@ export class Committer {
     this.#cancelRoomPoll = undefined;
     this.#phase = "scheduled";
     const waitMs = this.#beganMs + this.#options.commitIntervalMs - this.#clock.nowMs();
-    if (waitMs <= 0 || this.#isUrgent()) return this.#runSoon();
-    this.#cancelInterval = this.#clock.setTimer(waitMs, () => {
-      this.#cancelInterval = undefined;
-      void this.#run();
-    });
-  }
-
-  #runSoon(): void {
+    if (waitMs > 0 && !this.#isUrgent()) {
+      this.#cancelInterval = this.#clock.setTimer(waitMs, () => {
+        this.#cancelInterval = undefined;
+        void this.#run();
+      });
+      return;
+    }
     // Not a microtask, which would starve timers, and not a timer, which would
     // cost a single enqueuer two milliseconds a packet (deno_facts, group commit).
     this.#pauses.schedule(() => void this.#run());
   }
 
-  /** Whether nothing is gained by waiting: what waits fills a transaction, or nothing more comes. */
+  /** Whether little is gained by waiting. */
   #isUrgent(): boolean {
     return this.#isClosing || this.#edits.length > 0 ||
-      this.#pending.packets >= MOVE_PACKETS || this.#pending.bytes >= MOVE_BYTES;
+      this.#pending.packets >= ENOUGH_PACKETS || this.#pending.bytes >= ENOUGH_BYTES;
   }
 
-  /** Begins a round that waits until it is time, where it must not. */
   #hurry(): void {
     if (this.#cancelInterval === undefined || !this.#isUrgent()) return;
     this.#cancelInterval();
     this.#cancelInterval = undefined;
-    this.#runSoon();
+    this.#schedule();
   }
 
   /** One that somebody else ends, a thread or a database, leaves the loop its pauses. */

@@ -159,8 +159,7 @@ export function refuseSecondName(path: string): void {
  */
 export function refuseSecondNameWithoutLog(path: string): void {
   const log = `${path}-wal`;
-  const hasLog = mayLookAt(log) && sizeAt(log) > 0;
-  if (!hasLog) refuseSecondName(path);
+  if (!mayLookAt(log) || sizeAt(log) === 0) refuseSecondName(path);
 }
 
 /** By the kernel's list where Deno lets this process read it; else by the lock file beside it. */
