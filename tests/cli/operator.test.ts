@@ -4,6 +4,7 @@
 import assert from "node:assert/strict";
 import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
 import { SenderLock } from "../../src/queue/sender_lock.ts";
+import { queueFileError } from "../../src/queue/sqlite/file_error.ts";
 import { tamper } from "../queue/inspector_helpers.ts";
 import { bytes } from "../support/bytes.ts";
 import { ReadingServer, ScriptedServer } from "../support/scripted_server.ts";
@@ -177,6 +178,46 @@ Deno.test("requeue: a damaged dead letter stays, and is shown as what it is", as
   });
   const { out } = await on(dir.queue, "show", "4", "--dead");
   assert.match(out, /reason +damaged: the bytes are not those that were stored/);
+});
+
+Deno.test("remove and requeue that fail halfway say what they have done before", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    await queue.enqueueMany(["a", "b", "c", "d", "e", "f"].map((text) => bytes(text)));
+    for (const id of [4, 5, 6]) await sendingSideOf(queue).giveUp(id, 1);
+  }
+  const { prototype } = OutboundQueue;
+  const { removePackets, removeDeadLetters, requeue } = prototype;
+  const full = () => queueFileError("disk-full", dir.queue, "the disk is full");
+  const onlyFrom = (id: number, remove: typeof removePackets): typeof removePackets =>
+    function (this: OutboundQueue, range) {
+      return range.firstId <= id ? remove.call(this, range) : Promise.reject(full());
+    };
+  const words = (done: string) =>
+    new RegExp(
+      `the disk is full\\. .* Before it: ${done}\\. The same command goes on with the rest\n$`,
+    );
+  try {
+    prototype.removePackets = onlyFrom(1, removePackets);
+    const removed = await on(dir.queue, "remove", "1", "3", "--yes");
+    assert.match(removed.err, words("removed 1 packet \\(1 byte\\)"));
+    assert.deepEqual([removed.code, await idsIn(dir.queue)], [1, [2, 3]]);
+    // It moves them in several transactions, of which the second one fails.
+    prototype.requeue = async function (this: OutboundQueue, { firstId }) {
+      await requeue.call(this, { firstId, lastId: 4 });
+      throw full();
+    };
+    const requeued = await on(dir.queue, "requeue", "--all");
+    assert.match(requeued.err, words("requeued 1 dead letter \\(1 byte\\)"));
+    assert.deepEqual([requeued.code, await idsIn(dir.queue)], [1, [2, 3, 7]]);
+    prototype.removeDeadLetters = onlyFrom(4, removeDeadLetters);
+    const none = await on(dir.queue, "remove", "5", "6", "--dead", "--yes");
+    assert.doesNotMatch(none.err, /Before it/);
+    assert.equal(none.code, 1);
+  } finally {
+    Object.assign(prototype, { removePackets, removeDeadLetters, requeue });
+  }
 });
 
 Deno.test("--ttl: what is not sent by then becomes a dead letter, and status says so", async () => {

@@ -22,7 +22,13 @@ import {
 } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { parseDuration, parseDurationOrNever, parseIdRanges } from "../arguments/values.ts";
-import { EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
+import {
+  CommandError,
+  EXIT_CODE_HELP,
+  ExitCode,
+  explain,
+  UsageError,
+} from "../terminal/exit_code.ts";
 import { formatCount, formatThings } from "../terminal/figures.ts";
 import { printLine, printOutcome } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
@@ -149,17 +155,28 @@ async function remove(
   const queue = await held.open();
   let removedPackets = 0, removedBytes = 0;
   using inspector = await openForLooking(path);
-  for await (const range of stepsOf(inspector, ranges, dead)) {
-    const removed = await withReserve(
-      held.spare,
-      () => dead ? queue.removeDeadLetters(range) : queue.removePackets(range),
-    );
-    removedPackets += removed.packets;
-    removedBytes += removed.bytes;
+  try {
+    for await (const range of stepsOf(inspector, ranges, dead)) {
+      const removed = await withReserve(
+        held.spare,
+        () => dead ? queue.removeDeadLetters(range) : queue.removePackets(range),
+      );
+      removedPackets += removed.packets;
+      removedBytes += removed.bytes;
+    }
+  } catch (error) {
+    if (removedPackets === 0) throw error;
+    throw stoppedHalfway(error, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   }
   checkInPlace(queue);
   await printOutcome(io, `removed ${wordsOf(removedPackets, removedBytes, dead)}`);
   return ExitCode.DONE;
+}
+
+/** The error for who has done a part, in transactions of which each stays: it has that part. */
+function stoppedHalfway(error: unknown, done: string): CommandError {
+  const words = `${explain(error)} Before it: ${done}. The same command goes on with the rest`;
+  return new CommandError(words, { cause: error });
 }
 
 /** Removes, on a full disk in the room that the lock file keeps for that. */
@@ -186,19 +203,28 @@ async function requeue(
   checkChoice(ids, [options.all], "ids or --all");
   checkPermissions(queueNeeds(path));
   requireQueue(path);
-  const { ranges } = await find(path, ids, { olderThan: undefined, dead: true });
+  const chosen = await find(path, ids, { olderThan: undefined, dead: true });
   await using queue = await openQueue(path, KEEPS_DEAD_LETTERS);
   let packets = 0, bytes = 0, damagedPackets = 0;
   let firstId: number | undefined, lastId = 0;
   using inspector = await openForLooking(path);
-  for await (const range of stepsOf(inspector, ranges, true)) {
-    const moved = await queue.requeue(range, { ttlMs: ttl });
-    packets += moved.packets;
-    bytes += moved.bytes;
-    damagedPackets += moved.damagedPackets;
-    if (moved.ids === undefined) continue;
-    firstId ??= moved.ids.firstId;
-    lastId = moved.ids.lastId;
+  try {
+    for await (const range of stepsOf(inspector, chosen.ranges, true)) {
+      const moved = await queue.requeue(range, { ttlMs: ttl });
+      packets += moved.packets;
+      bytes += moved.bytes;
+      damagedPackets += moved.damagedPackets;
+      if (moved.ids === undefined) continue;
+      firstId ??= moved.ids.firstId;
+      lastId = moved.ids.lastId;
+    }
+  } catch (error) {
+    // The step that has failed may have moved some, too: what is left is what is still a letter.
+    const left = await find(path, chosen.ranges, { olderThan: undefined, dead: true })
+      .catch(() => ({ packets: chosen.packets - packets, bytes: chosen.bytes - bytes }));
+    const gone = chosen.packets - left.packets;
+    if (gone <= 0) throw error;
+    throw stoppedHalfway(error, `requeued ${wordsOf(gone, chosen.bytes - left.bytes, true)}`);
   }
   checkInPlace(queue);
   if (damagedPackets > 0) {
