@@ -136,6 +136,21 @@ Deno.test("import: a bad line has its number, and nothing behind it is stored", 
   }
 });
 
+Deno.test("import: a damaged dead letter is left out, as with requeue, and that is said", async () => {
+  using dir = new TempDir();
+  await makeQueue(dir.queue);
+  tamper(dir.queue, "UPDATE dead_letters SET payload = CAST('fish\n' AS BLOB)");
+  const { out: letters } = await on(dir.queue, "export", "--dead");
+  assert.match(letters, /"reason":"damaged"/);
+  const other = dir.file("other.db");
+  const without = '{"reason":"damaged","bytes":0,"payload":""}\n';
+  const sound = `{"payload":"${bytes("good").toBase64()}","reason":"expired"}\n`;
+  const { code, out, err } = await runHere(["import", "-q", other], letters + without + sound);
+  assert.deepEqual([code, out], [0, "stored 1 packet, 4 B, id 1\n"]);
+  assert.match(err, / warn {2}left out 2 damaged dead letters: /);
+  assert.equal((await on(other, "export", "--format", "raw")).out, "good");
+});
+
 const noScript = await leftOutWithout("script", "--version");
 Deno.test({
   name: `remove: what is typed at a real terminal is an answer${noScript}`,

@@ -17,7 +17,7 @@ import { OptionAdder } from "../arguments/option_adder.ts";
 import { KEEPS_DEAD_LETTERS, openQueue, queueNeeds } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, explain } from "../terminal/exit_code.ts";
-import { formatBytes, formatIds, formatPackets } from "../terminal/figures.ts";
+import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal/figures.ts";
 import { StopSignals } from "../session/signals.ts";
 import { colorsWelcome, LogConsole, printOutcome } from "../terminal/output.ts";
 import { named, STDIN_NAMES, type Stdio, unreadable } from "../terminal/stdio.ts";
@@ -27,7 +27,8 @@ Each line is a JSON object as sendq export writes it: its payload, as base64, is
 packet; expiresAt, where it is there, goes on to count, so that what has expired
 becomes a dead letter; everything else, also its id and its age, begins anew. The
 packets go to the end of the queue, in order, and a sender in another process is
-woken at once.
+woken at once. Dead letters with the reason damaged are left out, and counted: their
+bytes are not those that were stored.
 
 At the first line that is wrong import stops: the message has its number, and how
 many packets before it are stored. --dry-run looks at all lines and stores nothing.
@@ -110,6 +111,7 @@ async function importPackets(
     return signal;
   });
   const batch = new Batch(queue, stop.signal, (words) => log.warn(words));
+  let damagedLetters = 0;
   try {
     for (;;) {
       // Who stops it does not wait for a pipe.
@@ -117,7 +119,10 @@ async function importPackets(
       if (next.done === true) break;
       const { number, text } = next.value;
       const packet = packetOf(text, maxPacketBytes);
-      if (packet === undefined) continue;
+      if (packet === undefined) {
+        damagedLetters++;
+        continue;
+      }
       if (typeof packet === "string") {
         await batch.store();
         throw new CommandError(`line ${number}: ${packet}. ${batch.remainWords()}`);
@@ -130,6 +135,10 @@ async function importPackets(
     log.warn(`${await stopped}: stopped before the end. ${batch.stoppedWords()}`);
     return ExitCode.PACKETS_KEPT;
   } finally {
+    if (damagedLetters > 0) {
+      const letters = formatThings(damagedLetters, "damaged dead letter");
+      log.warn(`left out ${letters}: the bytes are not those that were stored`);
+    }
     await log.flushed();
   }
   await printOutcome(io, dryRun ? `every line is sound: ${batch.sumWords()}` : batch.words());
@@ -280,8 +289,8 @@ function groupsOf(packets: readonly NumberedPacket[]): NumberedPacket[][] {
 }
 
 /**
- * The packet of a line, or what is wrong with it; `undefined`: a dead letter that has no bytes,
- * because those of its packet could not be told apart from others.
+ * The packet of a line, or what is wrong with it; `undefined`: a dead letter that is damaged, so
+ * that nobody has stored what it holds, as with `requeue`.
  */
 function packetOf(text: string | undefined, maxPacketBytes: number): Packet | string | undefined {
   if (text === undefined) return "it is longer than the line of the largest packet";
@@ -294,6 +303,7 @@ function packetOf(text: string | undefined, maxPacketBytes: number): Packet | st
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return "it is no JSON object";
   }
+  if ("reason" in value && value.reason === "damaged") return undefined;
   if (!("payload" in value) || typeof value.payload !== "string") return "it has no payload";
   let payload: Uint8Array;
   try {
@@ -301,9 +311,7 @@ function packetOf(text: string | undefined, maxPacketBytes: number): Packet | st
   } catch {
     return "its payload is no base64";
   }
-  if (payload.length === 0) {
-    return "reason" in value && value.reason === "damaged" ? undefined : "its payload is empty";
-  }
+  if (payload.length === 0) return "its payload is empty";
   if (payload.length > maxPacketBytes) {
     return `its packet has ${payload.length} bytes, --max-packet-bytes is ${maxPacketBytes}`;
   }
