@@ -31,7 +31,7 @@ export function lockPathOf(queuePath: string): string {
     // The same file under two names must have one lock.
     path = Deno.realPathSync(queuePath);
   } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    if (!(error instanceof Deno.errors.NotFound)) throw toFileError(error, queuePath);
   }
   return `${path}.lock`;
 }

@@ -3,6 +3,8 @@ import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { QueueFileError } from "../../src/base/errors.ts";
 import type { OutboundQueue } from "../../src/queue/queue.ts";
+import { lockPathOf } from "../../src/queue/lock_file.ts";
+import { SenderLock } from "../../src/queue/sender_lock.ts";
 import { APPLICATION_ID } from "../../src/queue/store/schema.ts";
 import { bytes, text } from "../support/bytes.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -130,13 +132,25 @@ inEachPlace(
   },
 );
 
-inEachPlace("a directory, a missing directory, a file as directory", async (open) => {
-  using dir = new TempDir();
-  await assert.rejects(open(dir.path), { reason: "not-a-queue" });
-  await assert.rejects(open(dir.file("no/such.db")), { reason: "io" });
-  Deno.writeTextFileSync(dir.file("plain"), "");
-  await assert.rejects(open(dir.file("plain/x.db")), { reason: "not-a-queue" });
-});
+inEachPlace(
+  "a directory, a missing directory, a file as directory, a link to nothing, a loop",
+  async (open) => {
+    using dir = new TempDir();
+    await assert.rejects(open(dir.path), { reason: "not-a-queue" });
+    await assert.rejects(open(dir.file("no/such.db")), { reason: "io" });
+    Deno.writeTextFileSync(dir.file("plain"), "");
+    await assert.rejects(open(dir.file("plain/x.db")), { reason: "not-a-queue" });
+    Deno.symlinkSync("target.db", dir.file("link.db"));
+    const nothing = / it is a link to a file that does not exist\. Mend the link\./;
+    await assert.rejects(open(dir.file("link.db")), { reason: "io", message: nothing });
+    Deno.symlinkSync("loop.db", dir.file("loop.db"));
+    for (const name of ["loop.db", "x".repeat(300)]) {
+      await assert.rejects(open(dir.file(name)), { reason: "not-a-queue" });
+    }
+    await assert.rejects(SenderLock.acquire(dir.file("loop.db")), { reason: "not-a-queue" });
+    assert.throws(() => lockPathOf(dir.file("loop.db")), QueueFileError);
+  },
+);
 
 Deno.test("a missing permission says which flags to add", async () => {
   using dir = new TempDir();

@@ -1,10 +1,9 @@
 /**
  * Opening the files that lie beside a queue: its lock file, the reports of a spool. The directory
  * may be another user's, who can put a link to any file in their place at any moment. So such a
- * file is opened without a change to it, and then it is seen whether it is the one that lies there.
+ * file is opened unchanged, and then it is seen whether it is the one that lies there.
  *
- * And making a file for a database, which is done here alone: SQLite deletes a log that it finds
- * beside an empty file, and with it the packets in it.
+ * And making a file for a database, which is done here alone.
  */
 
 import { queueFileError } from "./file_error.ts";
@@ -120,7 +119,7 @@ const PID_LINE_BYTES = 32;
  * Makes an empty file for this user alone, where a database will be.
  *
  * @returns Which file that is.
- * @throws {QueueFileError} Something is left there of one, or a sender runs on what was there.
+ * @throws {QueueFileError} As {@linkcode refuseWhatIsLeft}.
  * @throws {Deno.errors.AlreadyExists} There is a file.
  */
 export function createDatabase(path: string): FileIdentity {

@@ -71,7 +71,7 @@ function fromSqlite(error: SqliteError, path: string): QueueFileError {
     case SqliteCode.FULL:
       return make("disk-full", "the disk is full");
     case SqliteCode.CORRUPT:
-      // What SQLite itself has found, or what we have found in a row.
+      // SQLite has found it, or we have, in a row.
       return make(
         "corrupt",
         error.message.includes("malformed") ? "a page of the file cannot be read" : error.message,
@@ -101,7 +101,7 @@ function cannotOpen(error: SqliteError, path: string): QueueFileError {
     if (Deno.statSync(path).isDirectory) return make(...DIRECTORY);
     return othersFile(error, path) ?? make("read-only", "the file cannot be opened for writing");
   } catch (statError) {
-    if (statError instanceof Deno.errors.NotFound) return make(...NO_DIRECTORY);
+    if (statError instanceof Deno.errors.NotFound) return make("io", ...whatIsMissing(path));
     return make("io", "the file cannot be opened");
   }
 }
@@ -111,7 +111,17 @@ const DIRECTORY = [
   "the path is a directory",
   "Give the path of a file in it.",
 ] as const;
-const NO_DIRECTORY = ["io", "its directory does not exist", "Create the directory first."] as const;
+
+/** What is not there, so that no file can be made. */
+function whatIsMissing(path: string): [string, string] {
+  try {
+    Deno.lstatSync(path);
+    return ["it is a link to a file that does not exist", "Mend the link."];
+  } catch {
+    return ["its directory does not exist", "Create the directory first."];
+  }
+}
+
 const TOO_MANY_FILES = ["EMFILE", "ENFILE"].map((code) => `too many open files (${code})`);
 const RAISE_LIMIT = "Nothing was stored. Raise the limit: ulimit -n, LimitNOFILE=; or have this " +
   "process hold fewer files and connections.";
@@ -174,9 +184,11 @@ function fromFileSystem(error: Error, path: string): QueueFileError {
   const code = codeOf(error);
   switch (code) {
     case "ENOENT":
-      return make(...NO_DIRECTORY);
+      return make("io", ...whatIsMissing(path));
     case "ENOTDIR":
-      return make("not-a-queue", "a part of its path is not a directory");
+    case "ELOOP":
+    case "ENAMETOOLONG":
+      return make("not-a-queue", error.message);
     case "EISDIR":
       return make(...DIRECTORY);
     case "EACCES":
@@ -223,25 +235,19 @@ export function codeOfWrite(code: number, path: string): number {
 function hasRoom(path: string): boolean {
   const tried = `${path}.room`;
   if (Deno.permissions.querySync({ name: "write", path: tried }).state !== "granted") return true;
-  let isMade = false;
   try {
     // What lies there already may be another queue: it is left alone, and nothing is found out.
     using file = Deno.openSync(tried, { write: true, createNew: true, mode: 0o600 });
-    isMade = true;
-    writeAllSync(file, crypto.getRandomValues(new Uint8Array(TRIED_BYTES)));
-    // A network filesystem tells of its quota only now.
-    file.syncDataSync();
+    try {
+      writeAllSync(file, crypto.getRandomValues(new Uint8Array(TRIED_BYTES)));
+      // A network filesystem tells of its quota only now.
+      file.syncDataSync();
+    } finally {
+      Deno.removeSync(tried);
+    }
     return true;
   } catch (error) {
     return !isNoRoom(error);
-  } finally {
-    if (isMade) {
-      try {
-        Deno.removeSync(tried);
-      } catch {
-        // Somebody else has removed it.
-      }
-    }
   }
 }
 
