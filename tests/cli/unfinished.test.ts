@@ -68,6 +68,25 @@ Deno.test("a new file takes its name from no other one that has come meanwhile",
   assert.deepEqual(named(dir, "new"), ["new"]);
 });
 
+Deno.test("backup, repair and export to where nobody can look say so in words", async () => {
+  using dir = new TempDir();
+  await runHere(["enqueue", "-q", dir.queue, "one"]);
+  Deno.symlinkSync("loop", dir.file("loop"));
+  for (const to of [dir.file("loop"), dir.file("loop/new"), dir.file("x".repeat(300))]) {
+    for (
+      const args of [
+        ["repair", dir.queue, to],
+        ["backup", "-q", dir.queue, to],
+        ["export", "-q", dir.queue, "-o", to],
+      ]
+    ) {
+      const { code, err } = await runHere(args);
+      assert.equal(code, 1);
+      assert.match(err, /^sendq: \S+ cannot be made: (Too many levels|File name too long)/);
+    }
+  }
+});
+
 Deno.test("backup and repair that fail say why, and take away no file but their own", async () => {
   using dir = new TempDir();
   await runHere(["enqueue", "-q", dir.queue, "one"]);

@@ -2,7 +2,6 @@
 
 import { Command } from "commander";
 import { backUpQueue } from "../../queue/inspect/backup.ts";
-import { belongsToQueue } from "../../queue/sqlite/copy.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
@@ -11,7 +10,7 @@ import { formatBytes, formatPackets, formatThings } from "../terminal/figures.ts
 import { printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
-import { beginCopy, finishFile, unfinishedPathOf } from "./unfinished.ts";
+import { beginCopy, finishFile, unfinishedPathOf, wouldBeOfQueue } from "./unfinished.ts";
 
 const HELP = `
 The copy is the queue as it is at one moment, in one file. A sender and programs that
@@ -79,7 +78,7 @@ async function backup(
   // SQLite would delete a log that lies there of a queue that is gone.
   checkPermissions({ files: [from, `${to}-wal`, ...made], outputs: made });
   requireQueue(from);
-  if (belongsToQueue(to, from)) {
+  if (wouldBeOfQueue(to, from)) {
     throw new UsageError("the copy must not be the queue itself, nor a file of it");
   }
   const { problems, ...copied } = await copy(from, beginCopy(to));

@@ -4,7 +4,6 @@ import { Command } from "commander";
 import { messageOf, QueueFileError } from "../../base/errors.ts";
 import { writeAll } from "../../base/write_all.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
-import { belongsToQueue } from "../../queue/sqlite/copy.ts";
 import { identityOfLinkAt, isSameFile } from "../../queue/sqlite/file_identity.ts";
 import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
@@ -28,7 +27,7 @@ import {
   type RangeOptions,
   requireQueue,
 } from "./queue_view.ts";
-import { beginFile, finishFile, isThere, unfinishedPathOf } from "./unfinished.ts";
+import { beginFile, finishFile, isThere, unfinishedPathOf, wouldBeOfQueue } from "./unfinished.ts";
 
 const HELP = `
 The packets stay in the queue: see sendq remove. As JSON lines, each has its id,
@@ -142,7 +141,7 @@ function fieldsOf(item: InspectedPacket | InspectedDeadLetter): Record<string, u
 /** @throws {Deno.errors.NotCapable} It lies where Deno lets nobody look. */
 function isOfQueue(output: string, queue: string): boolean {
   try {
-    return belongsToQueue(output, queue);
+    return wouldBeOfQueue(output, queue);
   } catch (error) {
     throw inWords(error, output, "leave --output out, and redirect stdout: > FILE");
   }

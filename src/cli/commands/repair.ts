@@ -5,7 +5,6 @@ import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
-import { belongsToQueue } from "../../queue/sqlite/copy.ts";
 import { logPathOf } from "../../queue/sqlite/file_identity.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
@@ -16,7 +15,7 @@ import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal
 import { Printer, printLine } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
-import { beginCopy, finishFile, unfinishedPathOf } from "./unfinished.ts";
+import { beginCopy, finishFile, unfinishedPathOf, wouldBeOfQueue } from "./unfinished.ts";
 
 const HELP = `
 The old file is only read, together with its -wal file, where it has one: keep the
@@ -76,7 +75,7 @@ async function repair(from: string, to: string, json: boolean, io: Stdio): Promi
   const files = [file, logPathOf(file), `${file}.lock`, `${to}-wal`, ...made];
   checkPermissions({ files, outputs: made });
   requireQueue(from);
-  if (belongsToQueue(to, file)) {
+  if (wouldBeOfQueue(to, file)) {
     throw new UsageError("the new file must not be the queue itself, nor a file of it");
   }
   const sender = await readSenderNotice(file);

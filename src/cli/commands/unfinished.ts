@@ -5,6 +5,7 @@
 
 import { messageOf } from "../../base/errors.ts";
 import { refuseWhatIsLeft } from "../../queue/sqlite/beside.ts";
+import { belongsToQueue } from "../../queue/sqlite/copy.ts";
 import { CommandError } from "../terminal/exit_code.ts";
 
 /** How a file is called until it is whole. */
@@ -72,8 +73,25 @@ export function isThere(path: string): boolean {
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
-    throw error instanceof Deno.errors.NotCapable
-      ? error
-      : new CommandError(`${path} cannot be made: ${messageOf(error)}`);
+    throw cannotBeMade(error, path);
   }
+}
+
+/**
+ * Whether a file that is to be made would be the queue's, or one of those beside it.
+ *
+ * @throws {CommandError} Nobody can look.
+ */
+export function wouldBeOfQueue(path: string, queue: string): boolean {
+  try {
+    return belongsToQueue(path, queue);
+  } catch (error) {
+    throw cannotBeMade(error, path);
+  }
+}
+
+function cannotBeMade(error: unknown, path: string): unknown {
+  return error instanceof Deno.errors.NotCapable
+    ? error
+    : new CommandError(`${path} cannot be made: ${messageOf(error)}`);
 }
