@@ -9,7 +9,7 @@ import { OutboundQueue } from "../../src/queue/queue.ts";
 import { bytes } from "../support/bytes.ts";
 import { RunningProgram } from "../support/running_program.ts";
 
-const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+export const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
 /** The C library of this machine. */
 export const LIBC = libcCandidates().map(({ path }) => path).find((path) => {

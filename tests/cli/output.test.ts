@@ -1,11 +1,12 @@
 /** What is printed, for readers that go and disks that are full. */
 import assert from "node:assert/strict";
 import { main, type StandardOutput } from "../../src/cli/main.ts";
-import { OutboundQueue } from "../../src/queue/queue.ts";
+import { OutboundQueue, sendingSideOf } from "../../src/queue/queue.ts";
+import { tamper } from "../queue/inspector_helpers.ts";
 import { ReadingServer } from "../support/scripted_server.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { until, within } from "../support/until.ts";
-import { packetsIn } from "./helpers.ts";
+import { MAIN, packetsIn } from "./helpers.ts";
 
 /** Standard output, until somebody says that it is not any more. */
 class FailingOutput implements StandardOutput {
@@ -96,6 +97,71 @@ Deno.test("a full disk under standard output is told as what it is", async (t) =
       });
     });
   }
+});
+
+Deno.test("what was made is said also where stdout cannot be written", async () => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  for (
+    const [args, done] of [
+      [["backup", "-q", queue], "copied 2 packets, 20 B, to"],
+      [["repair", queue], "saved 2 packets, 20 B, into"],
+      [["export", "-q", queue, "-o"], "exported 2 packets, 20 B to"],
+    ] as const
+  ) {
+    const to = dir.file(args[0]);
+    const { code, err } = await runInto(full(), [...args, to]);
+    assert.equal(code, 1);
+    assert(err.includes(`(os error 28). What was done: ${done} ${to}`), err);
+    assert(Deno.statSync(to).size > 0);
+  }
+  {
+    await using opened = await OutboundQueue.open(queue);
+    for (const id of [1, 2]) await sendingSideOf(opened).giveUp(id, 1);
+  }
+  tamper(queue, "UPDATE dead_letters SET payload = CAST('fish' AS BLOB) WHERE id = 1");
+  const { err } = await runInto(full(), ["requeue", "--all", "-q", queue]);
+  assert.match(err, /What was done: 1 dead letter is damaged .* requeued 1 dead letter /);
+});
+
+Deno.test("export -o: of a pipe whose reader has gone nobody hears that it has the packets", async () => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  const fifo = dir.file("fifo");
+  assert((await new Deno.Command("mkfifo", { args: [fifo] }).output()).success);
+  const reading = new Deno.Command("cat", { args: [fifo] }).output();
+  const { write } = Deno.FsFile.prototype;
+  const out = new FailingOutput(Infinity, new Error());
+  try {
+    Deno.FsFile.prototype.write = () => Promise.reject(new Deno.errors.BrokenPipe("gone"));
+    const { code, err } = await runInto(out, ["export", "-q", queue, "-o", fifo]);
+    assert.deepEqual([code, err, out.text], [0, "", ""]);
+  } finally {
+    Deno.FsFile.prototype.write = write;
+  }
+  await reading;
+});
+
+Deno.test("export: not to stdout where that is a file of the queue", async () => {
+  using dir = new TempDir();
+  const queue = await queueIn(dir);
+  const whole = Deno.readFileSync(queue);
+  for (const [how, file] of [[">>", queue], [">", `${queue}-wal`], [">>", dir.file("new")]]) {
+    const { code, stderr } = await new Deno.Command("sh", {
+      args: [
+        ...["-c", `"$@" ${how} ${file}`, "sh", Deno.execPath(), "run", "--quiet"],
+        ...[`--allow-read=${queue},${queue}-wal`, MAIN, "export", "-q", queue],
+      ],
+    }).output();
+    const err = new TextDecoder().decode(stderr);
+    if (file === dir.file("new")) assert.deepEqual([code, err], [0, ""]);
+    else {
+      assert.match(err, /^sendq: stdout is the queue itself, or a file of it: /);
+      assert.equal(code, 2);
+    }
+  }
+  assert.match(Deno.readTextFileSync(dir.file("new")), /^\{"id":1,.*\n\{"id":2,.*\n$/);
+  assert.deepEqual(Deno.readFileSync(queue), whole);
 });
 
 Deno.test("send --received stdout: why nobody has what the server says", async (t) => {

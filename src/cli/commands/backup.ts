@@ -7,7 +7,7 @@ import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets, formatThings } from "../terminal/figures.ts";
-import { printLine } from "../terminal/output.ts";
+import { printOutcome } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
 import { beginCopy, finishFile, unfinishedPathOf, wouldBeOfQueue } from "./unfinished.ts";
@@ -86,7 +86,7 @@ async function backup(
   const { packets, bytes, deadPackets, queues } = copied;
   const dead = deadPackets === 0 ? "" : `, and ${formatThings(deadPackets, "dead letter")}`;
   const of = queues === undefined ? "" : ` in ${formatThings(queues, "queue")}`;
-  await printLine(
+  await printOutcome(
     io,
     json
       ? JSON.stringify({ path: to, ...copied, problems })

@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { messageOf, QueueFileError } from "../../base/errors.ts";
 import { writeAll } from "../../base/write_all.ts";
 import type { InspectedDeadLetter, InspectedPacket } from "../../queue/inspect/inspection.ts";
+import { isFileOfQueue } from "../../queue/sqlite/copy.ts";
 import { identityOfLinkAt, isSameFile } from "../../queue/sqlite/file_identity.ts";
 import { addQueueOption, QUEUE_THERE } from "../arguments/options.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
@@ -12,7 +13,7 @@ import { checkPermissions } from "../../permissions/permissions.ts";
 import { StopSignals } from "../session/signals.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatPackets } from "../terminal/figures.ts";
-import { Printer, printLine } from "../terminal/output.ts";
+import { Printer, printOutcome } from "../terminal/output.ts";
 import { inWords, type Stdio, STDOUT_NAMES } from "../terminal/stdio.ts";
 import {
   addRangeOptions,
@@ -89,7 +90,7 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
     if (file !== undefined && made.some((path) => isOfQueue(path, file))) {
       throw new UsageError("--output must not be the queue itself, nor a file of it");
     }
-  }
+  } else refuseOwnFile(path, io);
   using inspector = await openForLooking(path);
   using file = output === undefined ? undefined : new OutputFile(output, options.force ?? false);
   using stop = file?.isFile ? new StopSignals() : undefined;
@@ -118,10 +119,10 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
     if (!(error instanceof QueueFileError)) throw error;
     damage = error;
   }
-  await out.flush();
-  if (file !== undefined) {
+  const isRead = await out.flush();
+  if (file !== undefined && isRead) {
     file.keep();
-    await printLine(
+    await printOutcome(
       io,
       `exported ${formatPackets(packets)}, ${formatBytes(bytes)} to ${file.path}`,
     );
@@ -136,6 +137,23 @@ async function exportPackets(options: ExportOptions, io: Stdio): Promise<ExitCod
 
 function fieldsOf(item: InspectedPacket | InspectedDeadLetter): Record<string, unknown> {
   return "state" in item ? packetFields(item) : deadLetterFields(item);
+}
+
+/**
+ * What is appended to a queue is nothing to it, and `> outbox.db` has emptied it already.
+ *
+ * @throws {UsageError} stdout is a file of the queue.
+ */
+function refuseOwnFile(path: string, { stdout }: Stdio): void {
+  const { files = [] } = lookNeeds(path);
+  const file = fileOf(path);
+  if (file === undefined || stdout !== Deno.stdout || stdout.isTerminal()) return;
+  checkPermissions({ files });
+  requireQueue(path);
+  // Loaded only here: the runtime takes 50 ms of CPU for it. It alone tells what stdout is.
+  const { dev, ino } = process.getBuiltinModule("node:fs").fstatSync(1);
+  if (!isFileOfQueue({ dev, ino }, file)) return;
+  throw new UsageError("stdout is the queue itself, or a file of it: export to another file");
 }
 
 /** @throws {Deno.errors.NotCapable} It lies where Deno lets nobody look. */

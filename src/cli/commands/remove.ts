@@ -227,20 +227,22 @@ async function requeue(
     throw stoppedHalfway(error, `requeued ${wordsOf(gone, chosen.bytes - left.bytes, true)}`);
   }
   checkInPlace(queue);
+  const told: string[] = [];
   if (damagedPackets > 0) {
     const words = damagedPackets === 1
       ? "1 dead letter is damaged and stays: its"
       : `${formatCount(damagedPackets)} dead letters are damaged and stay: their`;
     const rest = "bytes are not those that were stored; sendq show ID --dead shows what is there";
-    await printLine(io, `${words} ${rest}`);
+    told.push(`${words} ${rest}`);
   }
   if (firstId === undefined) {
     const none = "nothing to requeue: no such dead letter";
-    if (damagedPackets === 0) await printLine(io, none);
+    await printLine(io, told[0] ?? none);
     return ExitCode.DONE;
   }
   const now = firstId === lastId ? `now packet ${firstId}` : `now packets ${firstId} to ${lastId}`;
-  await printOutcome(io, `requeued ${wordsOf(packets, bytes, true)}, ${now}`);
+  told.push(`requeued ${wordsOf(packets, bytes, true)}, ${now}`);
+  await printOutcome(io, told.join("\n"));
   return ExitCode.DONE;
 }
 

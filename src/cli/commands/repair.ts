@@ -12,7 +12,7 @@ import { requireFile } from "../arguments/queue_place.ts";
 import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal/figures.ts";
-import { Printer, printLine } from "../terminal/output.ts";
+import { printOutcome } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { requireQueue } from "./queue_view.ts";
 import { beginCopy, finishFile, unfinishedPathOf, wouldBeOfQueue } from "./unfinished.ts";
@@ -98,12 +98,8 @@ async function repair(from: string, to: string, json: boolean, io: Stdio): Promi
   const { lostPackets, lostIds, lostDeadPackets, lostDeadIds, notes } = report;
   const whole = lostPackets === 0 && lostDeadPackets === 0 &&
     lostIds.length + lostDeadIds.length + notes.length === 0;
-  if (json) await printLine(io, JSON.stringify({ whole, ...report }));
-  else {
-    const out = Printer.on(io);
-    for (const line of linesOf(report, to, whole)) await out.line(line);
-    await out.flush();
-  }
+  const told = json ? JSON.stringify({ whole, ...report }) : linesOf(report, to, whole).join("\n");
+  await printOutcome(io, told);
   return whole ? ExitCode.DONE : ExitCode.FAILED;
 }
 

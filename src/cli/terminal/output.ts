@@ -102,10 +102,12 @@ export class Printer {
     return this.#isRead;
   }
 
-  async flush(): Promise<void> {
-    if (this.#used === 0) return;
+  /** The same. */
+  async flush(): Promise<boolean> {
+    if (this.#used === 0) return this.#isRead;
     this.#isRead = this.#isRead && await this.#write(this.#buffer.subarray(0, this.#used));
     this.#used = 0;
+    return this.#isRead;
   }
 }
 

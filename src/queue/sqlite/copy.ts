@@ -21,21 +21,27 @@ import { copyPages } from "./node_sqlite.ts";
  * @param queuePath The queue's path, which exists.
  */
 export function belongsToQueue(path: string, queuePath: string): boolean {
-  const queue = Deno.realPathSync(queuePath);
-  const files = [
-    queue,
-    ...["-wal", "-shm", "-journal", ".lock", ".reports"].map((end) => queue + end),
-  ];
+  const files = filesOf(queuePath);
   const present = mayLookAt(path) ? identityAt(path) : undefined;
   if (present !== undefined) {
-    return files.includes(Deno.realPathSync(path)) ||
-      files.some((file) => mayLookAt(file) && isSameFile(present, identityAt(file)));
+    return files.includes(Deno.realPathSync(path)) || isFileOfQueue(present, queuePath);
   }
   const [directory, name] = partsOf(path);
-  const [queueDirectory] = partsOf(queue);
+  const [queueDirectory] = partsOf(files[0]);
   if (!files.some((file) => partsOf(file)[1] === name)) return false;
   if (!mayLookAt(directory) || !mayLookAt(queueDirectory)) return true;
   return isSameFile(identityAt(directory), identityAt(queueDirectory));
+}
+
+/** The same for a file that is open. */
+export function isFileOfQueue(file: FileIdentity, queuePath: string): boolean {
+  return filesOf(queuePath).some((own) => mayLookAt(own) && isSameFile(file, identityAt(own)));
+}
+
+function filesOf(queuePath: string): [queue: string, ...beside: string[]] {
+  const queue = Deno.realPathSync(queuePath);
+  const ends = ["-wal", "-shm", "-journal", ".lock", ".reports"];
+  return [queue, ...ends.map((end) => queue + end)];
 }
 
 function partsOf(path: string): [directory: string, name: string] {
