@@ -4,9 +4,7 @@
  *
  * What our kernel has taken, the peer's has: everything that was written counts as
  * acknowledged at once. How far the peer's program has *read* is what Send-Q
- * tells here. The kernel counts in it the memory of everything unread, which is never
- * less than the bytes themselves (1,000 bytes are 2,304), and lets go of a piece once its
- * last byte was read. So
+ * tells here: it is never less than the unread bytes (kernel_facts, 13). So
  *
  *     read ≥ written − Send-Q
  *

@@ -3,7 +3,8 @@
  * may be another user's, who can put a link to any file in their place at any moment. So such a
  * file is opened unchanged, and then it is seen whether it is the one that lies there.
  *
- * And making a file for a database, which is done here alone.
+ * And making a file for a database, which is done here alone: SQLite deletes a log that it finds
+ * beside an empty file, and with it the packets in it.
  */
 
 import { queueFileError } from "./file_error.ts";
