@@ -129,8 +129,8 @@ export abstract class EndableWire implements Wire {
     this.wire.askPeer(asking);
   }
 
-  localFault(): LocalFault | undefined {
-    return this.wire.localFault();
+  localFault(heard?: boolean): LocalFault | undefined {
+    return this.wire.localFault(heard);
   }
 
   shutdownWrite(): void {

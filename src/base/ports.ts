@@ -326,8 +326,8 @@ export interface Wire {
    * @throws {KernelCallError} The kernel refuses it.
    */
   askPeer(asking: boolean): void;
-  /** Asks this host's own routes, addresses and links; `undefined`: no fault found. */
-  localFault(): LocalFault | undefined;
+  /** Asks this host's routes, addresses and links for one; if the peer is `heard`, notes its way. */
+  localFault(heard?: boolean): LocalFault | undefined;
   /**
    * Sends our FIN behind what is queued. Harmless on a dead connection.
    *

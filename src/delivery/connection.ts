@@ -40,11 +40,13 @@ import { heldSinceMs } from "./hold.ts";
 import { Ledger } from "./ledger.ts";
 import {
   EVIDENCE_AFTER_MS,
+  EVIDENCE_INTERVAL_MS,
   freshMemory,
   judge,
   judgeDeath,
   type LivenessLimits,
   type LivenessMemory,
+  NOTE_PATH_INTERVAL_MS,
   observe,
   ownEnd,
   resumedReading,
@@ -58,8 +60,6 @@ import { Debt, Owed } from "./owed.ts";
 import { Reads } from "./reads.ts";
 import type { PathStats } from "./status.ts";
 
-/** SO_ERROR, routes and links are asked this often once silence has begun. */
-const EVIDENCE_INTERVAL_MS = 250;
 /** How long a dead connection's pending read and write may take to tell their errors. */
 const ERRNO_WAIT_MS = 1000;
 /** With nothing under way, a reading is as good as a new one for so long. */
@@ -488,6 +488,10 @@ export class Connection {
       // The peer was heard: what was the matter before says nothing about the next silence.
       this.#localFault = undefined;
       this.#softError = undefined;
+      if (lastAckMs < EVIDENCE_AFTER_MS && nowMs - this.#evidenceAtMs >= NOTE_PATH_INTERVAL_MS) {
+        this.#evidenceAtMs = nowMs;
+        this.#wire.localFault(true);
+      }
       return;
     }
     if (nowMs - this.#evidenceAtMs < EVIDENCE_INTERVAL_MS) return;

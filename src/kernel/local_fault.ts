@@ -31,7 +31,7 @@ import {
 } from "./ip_address.ts";
 import { closeDescriptor, interfaceIndex, libc, setSocketInt, setSocketName } from "./libc.ts";
 
-/** The way of a connection out of this host, as it was when the connection was made. */
+/** The way of a connection out of this host, as it was when it was noted. */
 export interface LocalPath {
   readonly local: Endpoint;
   readonly remote: Endpoint;
@@ -44,15 +44,22 @@ export interface LocalPath {
   readonly mark: number;
 }
 
-/** Notes the interface that a new connection uses: later its loss is told from that of a route. */
-export function captureLocalPath(path: Omit<LocalPath, "device">): LocalPath {
+type NewPath = Omit<LocalPath, "device"> & Partial<LocalPath>;
+
+/** What is bound to an interface stays on it, whatever the routes. */
+function oifOf({ bindToDevice, device, remote }: NewPath): number {
+  return (bindToDevice && device?.index) || remote.scopeId;
+}
+
+/** Notes the interface that a connection uses, anew while its peer is heard: routes change. */
+export function captureLocalPath(path: NewPath): LocalPath {
   const device = withNetlink((netlink) => {
-    const route = netlink.route(path.remote, { ...path, oif: path.remote.scopeId });
+    const route = netlink.route(path.remote, { ...path, oif: oifOf(path) });
     if (route?.kind !== "route" || route.deviceIndex === 0) return undefined;
     const link = netlink.link(route.deviceIndex);
     return link?.kind === "link" ? { index: route.deviceIndex, name: link.name } : undefined;
   });
-  return { ...path, device };
+  return { ...path, device: device ?? path.device };
 }
 
 /**
@@ -110,9 +117,9 @@ export function lookUpRoute(hostname: string, port: number): RouteDescription | 
 }
 
 function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
-  const { device } = path;
-  if (device !== undefined) {
-    const fault = linkFault(device.name, netlink.link(device.index));
+  const device = path.device?.name;
+  if (path.device !== undefined) {
+    const fault = linkFault(path.device.name, netlink.link(path.device.index));
     if (fault !== undefined) return fault;
   }
   // An address is ours if the route to it ends here.
@@ -120,19 +127,14 @@ function askNetlink(netlink: Netlink, path: LocalPath): LocalFault | undefined {
   if (own?.kind === "refused" || (own?.kind === "route" && own.type !== RTN_LOCAL)) {
     return {
       kind: "address-gone",
-      device: device?.name,
+      device,
       words: `the local address ${addressText(path.local)} was removed` +
-        (device === undefined ? "" : ` from ${device.name}`),
+        (device === undefined ? "" : ` from ${device}`),
     };
   }
-  const oif = path.bindToDevice === undefined ? path.remote.scopeId : device?.index;
-  const route = netlink.route(path.remote, { ...path, oif });
+  const route = netlink.route(path.remote, { ...path, oif: oifOf(path) });
   if (route?.kind === "refused") {
-    return {
-      kind: "no-route",
-      device: device?.name,
-      words: routeWords(route.errno, path.remoteHostname),
-    };
+    return { kind: "no-route", device, words: routeWords(route.errno, path.remoteHostname) };
   }
   return undefined;
 }
@@ -147,11 +149,11 @@ function linkFault(name: string, link: LinkAnswer): LocalFault | undefined {
     return { kind: "link-down", device: name, words: `${name} no longer exists` };
   }
   if (link?.kind !== "link") return undefined;
-  if (!link.up) return { kind: "link-down", device: link.name, words: `${link.name} is down` };
-  if (link.carrier === false) {
-    return { kind: "carrier-lost", device: link.name, words: `${link.name} has lost its carrier` };
-  }
-  return undefined;
+  const { name: device, up, carrier } = link;
+  if (!up) return { kind: "link-down", device, words: `${device} is down` };
+  return carrier === false
+    ? { kind: "carrier-lost", device, words: `${device} has lost its carrier` }
+    : undefined;
 }
 
 /** What a route of such a type is refused with. */
@@ -180,10 +182,8 @@ export function probeRouteByConnect(path: LocalPath): LocalFault | undefined {
   if (fd < 0) return undefined;
   try {
     const { bindToDevice } = path;
-    const isBound = bindToDevice === undefined ||
-      setSocketName(fd, SOL_SOCKET, SO_BINDTODEVICE, bindToDevice);
-    if (!isBound) return undefined;
-    if (path.mark !== 0 && !setSocketInt(fd, SOL_SOCKET, SO_MARK, path.mark)) return undefined;
+    if (bindToDevice && !setSocketName(fd, SOL_SOCKET, SO_BINDTODEVICE, bindToDevice)) return;
+    if (path.mark !== 0 && !setSocketInt(fd, SOL_SOCKET, SO_MARK, path.mark)) return;
     const address = encodeSockaddr(path.remote);
     if (libc().connect(fd, address, address.byteLength) === 0) return undefined;
     return {

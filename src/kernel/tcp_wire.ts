@@ -8,7 +8,7 @@ import { type LocalFault, type SocketSample, TcpState, type Wire } from "../base
 import { formatHostPort } from "../base/remote.ts";
 import { IPPROTO_TCP, SO_LINGER, SOL_SOCKET, TCP_INFO } from "./constants.ts";
 import { closeDescriptor, libc } from "./libc.ts";
-import { findLocalFault, type LocalPath } from "./local_fault.ts";
+import { captureLocalPath, findLocalFault, type LocalPath } from "./local_fault.ts";
 import { type EffectiveSocketOptions, setKeepAlive } from "./socket_options.ts";
 import { failedCall, POLLERR, POLLHUP, SHUT_WR, SocketReader, takeError } from "./socket_reader.ts";
 import { decodeTcpInfo, TCP_INFO_BYTES } from "./tcp_info.ts";
@@ -105,7 +105,7 @@ export class TcpWire implements Wire {
   /** The interface that the connection left by when it was made, where known. */
   readonly device: string | undefined;
   readonly #conn: ByteConn;
-  readonly #path: LocalPath;
+  #path: LocalPath;
   readonly #sampler = new SocketSampler();
   /** -1 once given back: the number may be somebody else's by then. */
   #fd: number;
@@ -136,38 +136,22 @@ export class TcpWire implements Wire {
     this.remoteAddress = formatHostPort(remoteAddr.hostname + zone, remoteAddr.port);
   }
 
-  /**
-   * Hands bytes to the kernel, maybe a part of them; see {@linkcode Wire.write}.
-   *
-   * @throws {WireError}
-   */
+  /** See {@linkcode Wire.write}. */
   write(bytes: Uint8Array): Promise<number> {
     return this.#asWireError(() => this.#conn.write(bytes), "written to");
   }
 
-  /**
-   * Reads what the peer sent, `null` at its end; see {@linkcode Wire.read}.
-   *
-   * @throws {WireError}
-   */
+  /** See {@linkcode Wire.read}. */
   read(buffer: Uint8Array): Promise<number | null> {
     return this.#asWireError(() => this.#conn.read(buffer), "read from");
   }
 
-  /**
-   * Reads the counters; see {@linkcode Wire.sample}.
-   *
-   * @throws {KernelCallError}
-   */
+  /** See {@linkcode Wire.sample}. */
   sample(): SocketSample {
     return this.#sampler.sample(this.#fd);
   }
 
-  /**
-   * Takes the pending error; see {@linkcode Wire.takeSocketError}.
-   *
-   * @throws {KernelCallError}
-   */
+  /** See {@linkcode Wire.takeSocketError}. */
   takeSocketError(): string | undefined {
     return takeError(this.#fd);
   }
@@ -189,29 +173,20 @@ export class TcpWire implements Wire {
     );
   }
 
-  /**
-   * Asks this host for a fault of its own; see {@linkcode Wire.localFault}.
-   */
-  localFault(): LocalFault | undefined {
-    return findLocalFault(this.#path);
+  /** See {@linkcode Wire.localFault}. */
+  localFault(heard = false): LocalFault | undefined {
+    if (heard) this.#path = captureLocalPath(this.#path);
+    return heard ? undefined : findLocalFault(this.#path);
   }
 
-  /**
-   * Sends our FIN; see {@linkcode Wire.shutdownWrite}.
-   *
-   * @throws {KernelCallError}
-   */
+  /** See {@linkcode Wire.shutdownWrite}. */
   shutdownWrite(): void {
     if (libc().shutdown(this.#fd, SHUT_WR) === 0) return;
     // A dead connection refuses (ENOTCONN), and nothing else does.
     if (this.sample().state !== TcpState.CLOSE) throw failedCall("shutdown(SHUT_WR)", this.#fd);
   }
 
-  /**
-   * Ends the connection by a reset; see {@linkcode Wire.abort}.
-   *
-   * @throws {KernelCallError}
-   */
+  /** See {@linkcode Wire.abort}. */
   abort(): void {
     if (this.#fd < 0) return;
     const fd = this.#fd;
@@ -220,11 +195,7 @@ export class TcpWire implements Wire {
     if (!reset) throw failedCall("connect(AF_UNSPEC)", fd);
   }
 
-  /**
-   * Gives both descriptors back; see {@linkcode Wire.close}.
-   *
-   * @throws {KernelCallError}
-   */
+  /** See {@linkcode Wire.close}. */
   close(): void {
     if (this.#fd < 0) return;
     const fd = this.#fd;

@@ -100,8 +100,8 @@ class TenuredWire extends EndableWire {
     if (!this.#isOver) this.wire.askPeer(asking);
   }
 
-  override localFault(): LocalFault | undefined {
-    return this.#isOver ? undefined : this.wire.localFault();
+  override localFault(heard?: boolean): LocalFault | undefined {
+    return this.#isOver ? undefined : this.wire.localFault(heard);
   }
 
   override shutdownWrite(): void {

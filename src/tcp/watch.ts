@@ -14,11 +14,13 @@ import { type Clock, type LocalFault, TcpState } from "../base/ports.ts";
 import { Ledger } from "../delivery/ledger.ts";
 import {
   EVIDENCE_AFTER_MS,
+  EVIDENCE_INTERVAL_MS,
   freshMemory,
   judge,
   type LivenessLimits,
   type LivenessMemory,
   MAX_COUNTED_GAP_MS,
+  NOTE_PATH_INTERVAL_MS,
   observe,
 } from "../delivery/liveness.ts";
 import { captureLocalPath, findLocalFault, type LocalPath } from "../kernel/local_fault.ts";
@@ -28,8 +30,6 @@ import { type Counters, EndWitness, readCounters } from "./counters.ts";
 import { closed, type LocatedSocket } from "./located_socket.ts";
 import { DeadConnectionError, type WatchVerdict } from "./verdict.ts";
 
-/** Routes and links are asked this often once silence has begun. */
-const EVIDENCE_INTERVAL_MS = 250;
 /** Below this a busy process would do nothing else. */
 const MIN_POLL_MS = 10;
 const MAX_POLL_MS = 100;
@@ -95,7 +95,7 @@ export class SocketWatch implements Watch {
   readonly #clock: Clock;
   readonly #limits: LivenessLimits;
   readonly #reset: boolean;
-  readonly #path: LocalPath;
+  #path: LocalPath;
   readonly #pollMs: number;
   readonly #controller = new AbortController();
   readonly #witness = new EndWitness();
@@ -225,16 +225,20 @@ export class SocketWatch implements Watch {
       asking: false,
     };
     this.#memory = observe(this.#memory, observation);
-    this.#gatherEvidence(nowMs);
+    this.#gatherEvidence(nowMs, counters.lastAckMs);
     const evidence = { softError: undefined, localFault: this.#localFault };
     const { verdict, giveUp } = judge(this.#memory, observation, evidence, this.#limits);
     return { verdict: asWatched(verdict), giveUp };
   }
 
   /** Looks for the cause of a silence: never proof, only words for a verdict. */
-  #gatherEvidence(nowMs: number): void {
+  #gatherEvidence(nowMs: number, lastAckMs: number): void {
     if (this.#memory.silenceMs < EVIDENCE_AFTER_MS) {
       this.#localFault = undefined;
+      if (lastAckMs < EVIDENCE_AFTER_MS && nowMs - this.#evidenceAtMs >= NOTE_PATH_INTERVAL_MS) {
+        this.#evidenceAtMs = nowMs;
+        this.#path = captureLocalPath(this.#path);
+      }
     } else if (nowMs - this.#evidenceAtMs >= EVIDENCE_INTERVAL_MS) {
       this.#evidenceAtMs = nowMs;
       this.#localFault = findLocalFault(this.#path);

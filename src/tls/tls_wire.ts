@@ -312,8 +312,8 @@ export class TlsWire implements Wire {
     this.#tcp.askPeer(asking);
   }
 
-  localFault(): LocalFault | undefined {
-    return this.#tcp.localFault();
+  localFault(heard?: boolean): LocalFault | undefined {
+    return this.#tcp.localFault(heard);
   }
 
   /** Sends close_notify and then our FIN. */

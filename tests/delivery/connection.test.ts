@@ -560,6 +560,21 @@ Deno.test("a fault of this host is named within half a second", async () => {
   assert.equal(verdict.kind, "local-fault");
 });
 
+Deno.test("the way is noted now and then, and only while the peer is heard", async () => {
+  const bench = new Bench();
+  bench.watch(10_000);
+  const { waysNoted } = bench.wire;
+  assert.ok(waysNoted >= 1 && waysNoted <= 3, String(waysNoted));
+  // An idle connection says nothing of its way, and silence less than nothing.
+  bench.wire.lastAckMs = 60_000;
+  bench.watch(10_000);
+  assert.equal(bench.wire.waysNoted, waysNoted);
+  await bench.send("abc");
+  bench.wire.sendQueueBytes = 3;
+  bench.watch(2000);
+  assert.equal(bench.wire.waysNoted, waysNoted);
+});
+
 Deno.test("polls: rarely when nothing is in flight, soon when something is", async () => {
   const bench = new Bench();
   assert.ok(bench.connection.poll().pollInMs > 1000);

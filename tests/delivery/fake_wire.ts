@@ -20,6 +20,7 @@ export class FakeWire implements Wire {
   sampleError: Error | undefined;
   socketError: string | undefined;
   fault: LocalFault | undefined;
+  waysNoted = 0;
   finError: KernelCallError | undefined;
   askError: Error | undefined;
   sendWindowBytes = 65535;
@@ -100,8 +101,9 @@ export class FakeWire implements Wire {
     if (this.askError !== undefined) throw this.askError;
   }
 
-  localFault(): LocalFault | undefined {
-    return this.fault;
+  localFault(heard = false): LocalFault | undefined {
+    if (heard) this.waysNoted++;
+    return heard ? undefined : this.fault;
   }
 
   shutdownWrite(): void {

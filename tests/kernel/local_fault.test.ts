@@ -175,6 +175,38 @@ testUnless(obstacle, "local fault: route, address, link and carrier are told apa
   });
 });
 
+testUnless(
+  obstacle,
+  "local fault: a link that was left while the peer is heard is blamed no more",
+  async () => {
+    await inNamespaces(async (client) => {
+      await ip(CLIENT, `link add c1 type veth peer name s1 netns ${SERVER}`);
+      await ip(CLIENT, "link set c1 up");
+      await ip(SERVER, "link set s1 up");
+      await ip(CLIENT, "addr add 10.231.1.1/24 dev c1");
+      await ip(SERVER, "addr add 10.231.1.2/24 dev s1");
+      await ip(CLIENT, "route add 192.0.2.7 via 10.231.1.2 metric 100");
+      await dial(client, "moved", "192.0.2.7");
+      await dial(client, "bound", "192.0.2.7", "c0");
+      await ip(CLIENT, "link set c0 down");
+      const left = { kind: "link-down", device: "c0", words: "c0 is down" } as const;
+      // As long as nobody was heard over the other link, this one may be why.
+      assert.deepEqual(await client.fault("moved"), left);
+      const heard = await client.ask({ do: "fault", wire: "moved", heard: true });
+      assert.deepEqual(heard, { fault: null });
+      assert.equal(await client.fault("moved"), null);
+      await client.ask({ do: "fault", wire: "bound", heard: true });
+      assert.deepEqual(await client.fault("bound"), left);
+      await ip(CLIENT, "link set c1 down");
+      const now = { kind: "link-down", device: "c1", words: "c1 is down" } as const;
+      assert.deepEqual(await client.fault("moved"), now);
+      // With no way at all the last one stays noted.
+      await client.ask({ do: "fault", wire: "moved", heard: true });
+      assert.deepEqual(await client.fault("moved"), now);
+    });
+  },
+);
+
 testUnless(obstacle, "local fault: a way by a rule for the port is a way", async () => {
   await inNamespaces(async (client) => {
     for (

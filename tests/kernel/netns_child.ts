@@ -26,7 +26,7 @@ export type Request =
     readonly port: number;
     readonly bindToDevice?: string;
   }
-  | { readonly do: "fault"; readonly wire: string }
+  | { readonly do: "fault"; readonly wire: string; readonly heard?: boolean }
   | { readonly do: "probe"; readonly local: string; readonly remote: string }
   | {
     readonly do: "blackhole";
@@ -138,7 +138,7 @@ async function handle(request: Request): Promise<Answer> {
       return { device: wire.device ?? null };
     }
     case "fault":
-      return { fault: wires.get(request.wire)?.localFault() ?? null };
+      return { fault: wires.get(request.wire)?.localFault(request.heard) ?? null };
     case "probe": {
       const endpoint = (text: string) => {
         const address = parseIpAddress(text);
