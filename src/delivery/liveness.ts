@@ -302,17 +302,13 @@ export function judge(
       giveUp: false,
     };
   }
-  if (
-    unackedBytes === 0 && observation.asking && sample.probes >= DEAD_AFTER_QUESTIONS &&
-    sample.lastAckMs > Math.max(silenceLimitMs, ASK_INTERVAL_MS + 2 * sample.rttUs / 1000)
-  ) {
-    return silent(sample.lastAckMs, evidence);
-  }
-  if (
-    unackedBytes === 0 && limits.keepAlive !== undefined &&
-    sample.probes >= limits.keepAlive.probes && sample.lastAckMs > limits.keepAlive.timeoutMs
-  ) {
-    return silent(sample.lastAckMs, evidence);
+  if (unackedBytes === 0) {
+    const { probes, lastAckMs, rttUs } = sample;
+    const { keepAlive } = limits;
+    const isAsked = observation.asking && probes >= DEAD_AFTER_QUESTIONS &&
+      lastAckMs > Math.max(silenceLimitMs, ASK_INTERVAL_MS + 2 * rttUs / 1000);
+    const isKept = keepAlive && probes >= keepAlive.probes && lastAckMs > keepAlive.timeoutMs;
+    if (isAsked || isKept) return silent(lastAckMs, evidence);
   }
   if (sample.state === TcpState.CLOSE_WAIT) {
     return { verdict: { kind: "peer-closed" }, giveUp: false };

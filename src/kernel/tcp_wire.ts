@@ -156,12 +156,7 @@ export class TcpWire implements Wire {
     return takeError(this.#fd);
   }
 
-  /**
-   * Has keepalive ask once a second, or as the socket options say; see
-   * {@linkcode Wire.askPeer}.
-   *
-   * @throws {KernelCallError}
-   */
+  /** See {@linkcode Wire.askPeer}. */
   askPeer(asking: boolean): void {
     const { keepAlive = false } = this.effectiveOptions;
     if (setKeepAlive(this.#fd, asking ? ASKING : keepAlive)) return;

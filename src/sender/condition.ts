@@ -6,6 +6,7 @@ import type { StoreFailure } from "../base/queue_stats.ts";
 import { describeVerdict, type Verdict } from "../delivery/liveness.ts";
 import type { Outage, SenderState } from "../delivery/status.ts";
 import { clusterTrouble } from "./cluster_words.ts";
+import type { Rates } from "./rate_meter.ts";
 import { isTrouble, lookOf, NOT_DELIVERING } from "./verdict_meaning.ts";
 
 /**
@@ -28,6 +29,9 @@ export interface Condition {
   readonly detail: string;
 }
 
+/** Lossy links have gaps. */
+const STUCK_AFTER_MS = 10_000;
+
 export interface ConditionFacts {
   readonly state: SenderState;
   readonly verdict: Verdict;
@@ -35,8 +39,7 @@ export interface ConditionFacts {
   /** Where the server is to connect to us; undefined: we connect to it. */
   readonly waitsOn?: string | undefined;
   readonly queuedPackets: number;
-  /** Whether packets were acknowledged in the last seconds. */
-  readonly moving: boolean;
+  readonly rates: Rates;
   /** Why the sender has no right to the queue any more. */
   readonly ousted?: Error | undefined;
   /** Why the queue's file cannot be read. */
@@ -150,14 +153,17 @@ function connectedInOutage({ cause, brokenConnections, confirms }: Outage): Cond
 
 function connected(
   state: "connected" | "ending",
-  { verdict, moving }: ConditionFacts,
+  { verdict, rates }: ConditionFacts,
 ): Condition {
-  const known = lookOf(verdict.kind);
+  // The peer is heard; what it is sent is lost.
+  const stuck = verdict.kind === "slow" && rates.ackedBytesPerSecond === 0 &&
+    verdict.oldestUnackedMs > STUCK_AFTER_MS;
+  const known = stuck ? NOT_DELIVERING : lookOf(verdict.kind);
   if (known !== undefined) return { ...known, detail: sentence(describeVerdict(verdict)) };
   if (state === "ending") {
     return { tone: "good", headline: "Finishing", detail: "The connection is ended in order." };
   }
-  return moving
+  return rates.drainedPacketsPerSecond > 0
     ? { tone: "good", headline: "Delivering", detail: "The server acknowledges what it is sent." }
     : { tone: "good", headline: "Connected", detail: "Everything is acknowledged." };
 }

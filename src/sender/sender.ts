@@ -375,7 +375,7 @@ export class Sender implements AsyncDisposable {
       waitsOn: this.#waits ? this.remote : undefined,
       queuedPackets,
       storeFailure,
-      moving: this.rates.drainedPacketsPerSecond > 0,
+      rates: this.rates,
       ousted: this.#ending.ousted,
       queueFailure: this.#queueFailure,
       cluster: sendingSideOf(this.queue).cluster(),

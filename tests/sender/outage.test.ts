@@ -11,6 +11,8 @@ const RESET: Verdict = { kind: "reset", code: "ECONNRESET" };
 const DAY_MS = 86_400_000;
 
 /** A sender that goes through what a test tells, and what is said about it. */
+const AT_REST = { storedPacketsPerSecond: 0, drainedPacketsPerSecond: 0, ackedBytesPerSecond: 0 };
+
 class Bench implements Disposable {
   readonly clock = new ManualClock();
   readonly told: ToldStatus[] = [];
@@ -41,7 +43,8 @@ class Bench implements Disposable {
   get headline(): string {
     const { outage } = this.reporter;
     const facts = { state: this.#state, verdict: this.#verdict, outage };
-    return conditionOf({ ...facts, queuedPackets: this.queuedPackets, moving: false }).headline;
+    return conditionOf({ ...facts, queuedPackets: this.queuedPackets, rates: AT_REST })
+      .headline;
   }
 
   status(
@@ -81,6 +84,24 @@ class Bench implements Disposable {
     this.reporter.stop();
   }
 }
+
+Deno.test("who is heard and acknowledges nothing does not get what is sent, and it is said", () => {
+  const look = (oldestUnackedMs: number, ackedBytesPerSecond: number) =>
+    conditionOf({
+      state: "connected",
+      verdict: { kind: "slow", oldestUnackedMs, silenceMs: 100 },
+      outage: undefined,
+      queuedPackets: 9,
+      rates: { ...AT_REST, ackedBytesPerSecond },
+    });
+  const stuck = look(28_000, 0);
+  assert.deepEqual([stuck.tone, stuck.headline], ["bad", "Not delivering"]);
+  assert.match(stuck.detail, /the oldest unacknowledged byte has waited 28.0 s/);
+  // A slow link, however deep its queue, and a gap on a lossy one deliver.
+  for (const { tone, headline } of [look(28_000, 1000), look(5000, 0)]) {
+    assert.deepEqual([tone, headline], ["warning", "Slow"]);
+  }
+});
 
 Deno.test("outage: a line at its begin, one at its end, with how long and how many attempts", () => {
   using bench = new Bench();
