@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { systemClock } from "../../src/base/clock.ts";
 import { OptionError, WireError } from "../../src/base/errors.ts";
 import { isLasting } from "../../src/base/lasting.ts";
-import { listenUnix } from "../../src/kernel/listen.ts";
+import { listenUnix } from "../../src/cli/commands/relay.ts";
 import type { SocketOptions } from "../../src/kernel/socket_options.ts";
 import { type UnixDialer, unixDialer } from "../../src/kernel/unix_dialer.ts";
 import { unixSocket } from "../support/unix_sockets.ts";

@@ -5,7 +5,7 @@ import { loggerOf } from "../../base/logger.ts";
 import { RELAY_OPTIONS } from "../../base/option_table.ts";
 import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
-import { listenAt, listenUnix } from "../../kernel/listen.ts";
+import { isAnswered, listenAt, listenFailure } from "../../kernel/listen.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
 import type { RelayListener } from "../../relay/options.ts";
 import { Relay } from "../../relay/relay.ts";
@@ -251,4 +251,35 @@ class RelayIntake implements Intake {
   }
 
   async settled(): Promise<void> {}
+}
+
+/**
+ * Listens on a path. A socket that nobody listens on any more, left there by a
+ * process that was killed, is replaced; anything else there is left alone.
+ *
+ * @param path Where. The directory's permissions say who may connect, and the socket's own.
+ * @param mode The socket's own, for example `0o660`; as the umask has it unless given. It
+ *   is set right after the socket is made, by a call of its own: where not even that moment
+ *   may be open, the directory has to be closed.
+ * @throws {Deno.errors.AddrInUse} Somebody listens there, or it is no socket.
+ * @throws {ListenError} It cannot listen there: its directory does not exist, for example.
+ */
+export async function listenUnix(path: string, mode?: number): Promise<Deno.UnixListener> {
+  const listen = () => {
+    const listener = Deno.listen({ transport: "unix", path });
+    if (mode !== undefined) Deno.chmodSync(path, mode);
+    return listener;
+  };
+  try {
+    try {
+      return listen();
+    } catch (error) {
+      const isThere = error instanceof Deno.errors.AddrInUse;
+      if (!isThere || !Deno.lstatSync(path).isSocket || await isAnswered(path)) throw error;
+    }
+    Deno.removeSync(path);
+    return listen();
+  } catch (error) {
+    throw listenFailure(error, `unix:${path}`);
+  }
 }
