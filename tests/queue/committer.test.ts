@@ -134,6 +134,35 @@ Deno.test("a packet that waits for its time can be withdrawn, and what fills not
   await bench.committer.close();
 });
 
+Deno.test("a small queue fills a commit sooner, and what waits behind it does not wait for its time", async () => {
+  for (const bounds of [{ maxPackets: 5 }, { maxBytes: 5 }]) {
+    using bench = new Bench({ commitIntervalMs: 50, overflow: "drop-oldest", ...bounds });
+    await bench.enqueue(1);
+    const burst = Array.from({ length: 12 }, () => bench.enqueue(1));
+    await Promise.all(burst.slice(0, 10));
+    assert.deepEqual(bench.asked.map(({ packets }) => packets.length), [1, 5, 5]);
+    bench.clock.advance(50);
+    await Promise.all(burst);
+    await bench.committer.close();
+  }
+});
+
+Deno.test("what a commit had no room for of a removal does not wait for its time", async () => {
+  using bench = new Bench({ commitIntervalMs: 50 });
+  await bench.enqueue(35);
+  bench.handedOut = (afterId, wantedId) => {
+    const throughId = Math.min(wantedId, afterId + 10);
+    return { afterId, throughId, packets: throughId - afterId, bytes: throughId - afterId };
+  };
+  const removed = bench.committer.removeThrough(35);
+  await settle();
+  assert.equal(bench.asked.length, 1);
+  bench.clock.advance(50);
+  await removed;
+  assert.deepEqual(bench.asked.slice(1).map((asked) => asked.removeThrough), [10, 20, 30, 35]);
+  await bench.committer.close();
+});
+
 Deno.test("whoever comes while a transaction is under way shares the next one", async () => {
   using bench = new Bench();
   const { promise, resolve } = Promise.withResolvers<void>();

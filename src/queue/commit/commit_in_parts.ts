@@ -6,6 +6,8 @@ import type { PendingEnqueue } from "./pending_enqueues.ts";
 export interface Removal {
   /** The highest id that anybody wants removed. */
   throughId: number;
+  /** Whether it is what a commit had no room for. */
+  readonly isRest?: boolean;
   readonly waiters: { readonly resolve: () => void; readonly reject: (reason: unknown) => void }[];
 }
 

@@ -343,8 +343,10 @@ export class Committer {
 
   /** Whether little is gained by waiting. */
   #isUrgent(): boolean {
-    return this.#isClosing || this.#edits.length > 0 ||
-      this.#pending.packets >= ENOUGH_PACKETS || this.#pending.bytes >= ENOUGH_BYTES;
+    const { packets, bytes } = this.#pending;
+    const { maxPackets, maxBytes } = this.bounds;
+    return this.#isClosing || this.#edits.length > 0 || this.#removal?.isRest === true ||
+      packets >= Math.min(ENOUGH_PACKETS, maxPackets) || bytes >= Math.min(ENOUGH_BYTES, maxBytes);
   }
 
   #hurry(): void {
@@ -549,6 +551,7 @@ export class Committer {
     this.#removal = {
       throughId: Math.max(throughId, next?.throughId ?? 0),
       waiters: [...waiters, ...next?.waiters ?? []],
+      isRest: true,
     };
   }
 
