@@ -129,8 +129,12 @@ export abstract class EndableWire implements Wire {
     this.wire.askPeer(asking);
   }
 
-  localFault(heard?: boolean): LocalFault | undefined {
-    return this.wire.localFault(heard);
+  localFault(): LocalFault | undefined {
+    return this.wire.localFault();
+  }
+
+  noteLink(): void {
+    this.wire.noteLink?.();
   }
 
   shutdownWrite(): void {

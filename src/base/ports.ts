@@ -326,8 +326,10 @@ export interface Wire {
    * @throws {KernelCallError} The kernel refuses it.
    */
   askPeer(asking: boolean): void;
-  /** Asks this host's routes, addresses and links for one; if the peer is `heard`, notes its way. */
-  localFault(heard?: boolean): LocalFault | undefined;
+  /** Asks this host's own routes, addresses and links; `undefined`: no fault found. */
+  localFault(): LocalFault | undefined;
+  /** Notes, while the peer is heard, by which link of this host it is reached now. */
+  noteLink?(): void;
   /**
    * Sends our FIN behind what is queued. Harmless on a dead connection.
    *

@@ -46,7 +46,7 @@ import {
   judgeDeath,
   type LivenessLimits,
   type LivenessMemory,
-  NOTE_PATH_INTERVAL_MS,
+  NOTE_LINK_INTERVAL_MS,
   observe,
   ownEnd,
   resumedReading,
@@ -488,9 +488,9 @@ export class Connection {
       // The peer was heard: what was the matter before says nothing about the next silence.
       this.#localFault = undefined;
       this.#softError = undefined;
-      if (lastAckMs < EVIDENCE_AFTER_MS && nowMs - this.#evidenceAtMs >= NOTE_PATH_INTERVAL_MS) {
+      if (lastAckMs < EVIDENCE_AFTER_MS && nowMs - this.#evidenceAtMs >= NOTE_LINK_INTERVAL_MS) {
         this.#evidenceAtMs = nowMs;
-        this.#wire.localFault(true);
+        this.#wire.noteLink?.();
       }
       return;
     }

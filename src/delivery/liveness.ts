@@ -33,8 +33,8 @@ export const EVIDENCE_AFTER_MS = 250;
 
 /** Routes and links are asked this often once silence has begun. */
 export const EVIDENCE_INTERVAL_MS = 250;
-/** While the peer is heard its way is noted this often, lest a link that it left is blamed. */
-export const NOTE_PATH_INTERVAL_MS = 5000;
+/** While the peer is heard its link is noted this often, lest one that it has left is blamed. */
+export const NOTE_LINK_INTERVAL_MS = 10_000;
 
 /** The kernel's longest tick (CONFIG_HZ=100). */
 const TICK_MS = 10;

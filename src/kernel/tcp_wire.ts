@@ -156,7 +156,7 @@ export class TcpWire implements Wire {
     return takeError(this.#fd);
   }
 
-  /** See {@linkcode Wire.askPeer}. */
+  /** Has keepalive ask once a second, or as the socket options say; see {@linkcode Wire.askPeer}. */
   askPeer(asking: boolean): void {
     const { keepAlive = false } = this.effectiveOptions;
     if (setKeepAlive(this.#fd, asking ? ASKING : keepAlive)) return;
@@ -169,9 +169,13 @@ export class TcpWire implements Wire {
   }
 
   /** See {@linkcode Wire.localFault}. */
-  localFault(heard = false): LocalFault | undefined {
-    if (heard) this.#path = captureLocalPath(this.#path);
-    return heard ? undefined : findLocalFault(this.#path);
+  localFault(): LocalFault | undefined {
+    return findLocalFault(this.#path);
+  }
+
+  /** See {@linkcode Wire.noteLink}. */
+  noteLink(): void {
+    this.#path = captureLocalPath(this.#path);
   }
 
   /** See {@linkcode Wire.shutdownWrite}. */

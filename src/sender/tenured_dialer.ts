@@ -100,8 +100,12 @@ class TenuredWire extends EndableWire {
     if (!this.#isOver) this.wire.askPeer(asking);
   }
 
-  override localFault(heard?: boolean): LocalFault | undefined {
-    return this.#isOver ? undefined : this.wire.localFault(heard);
+  override localFault(): LocalFault | undefined {
+    return this.#isOver ? undefined : this.wire.localFault();
+  }
+
+  override noteLink(): void {
+    if (!this.#isOver) this.wire.noteLink?.();
   }
 
   override shutdownWrite(): void {

@@ -20,7 +20,7 @@ import {
   type LivenessLimits,
   type LivenessMemory,
   MAX_COUNTED_GAP_MS,
-  NOTE_PATH_INTERVAL_MS,
+  NOTE_LINK_INTERVAL_MS,
   observe,
 } from "../delivery/liveness.ts";
 import { captureLocalPath, findLocalFault, type LocalPath } from "../kernel/local_fault.ts";
@@ -235,7 +235,7 @@ export class SocketWatch implements Watch {
   #gatherEvidence(nowMs: number, lastAckMs: number): void {
     if (this.#memory.silenceMs < EVIDENCE_AFTER_MS) {
       this.#localFault = undefined;
-      if (lastAckMs < EVIDENCE_AFTER_MS && nowMs - this.#evidenceAtMs >= NOTE_PATH_INTERVAL_MS) {
+      if (lastAckMs < EVIDENCE_AFTER_MS && nowMs - this.#evidenceAtMs >= NOTE_LINK_INTERVAL_MS) {
         this.#evidenceAtMs = nowMs;
         this.#path = captureLocalPath(this.#path);
       }

@@ -312,8 +312,12 @@ export class TlsWire implements Wire {
     this.#tcp.askPeer(asking);
   }
 
-  localFault(heard?: boolean): LocalFault | undefined {
-    return this.#tcp.localFault(heard);
+  localFault(): LocalFault | undefined {
+    return this.#tcp.localFault();
+  }
+
+  noteLink(): void {
+    this.#tcp.noteLink?.();
   }
 
   /** Sends close_notify and then our FIN. */

@@ -560,19 +560,19 @@ Deno.test("a fault of this host is named within half a second", async () => {
   assert.equal(verdict.kind, "local-fault");
 });
 
-Deno.test("the way is noted now and then, and only while the peer is heard", async () => {
+Deno.test("the link is noted now and then, and only while the peer is heard", async () => {
   const bench = new Bench();
-  bench.watch(10_000);
-  const { waysNoted } = bench.wire;
-  assert.ok(waysNoted >= 1 && waysNoted <= 3, String(waysNoted));
-  // An idle connection says nothing of its way, and silence less than nothing.
+  bench.watch(20_000);
+  const { linksNoted } = bench.wire;
+  assert.ok(linksNoted >= 1 && linksNoted <= 3, String(linksNoted));
+  // An idle connection says nothing of its link, and silence less than nothing.
   bench.wire.lastAckMs = 60_000;
   bench.watch(10_000);
-  assert.equal(bench.wire.waysNoted, waysNoted);
+  assert.equal(bench.wire.linksNoted, linksNoted);
   await bench.send("abc");
   bench.wire.sendQueueBytes = 3;
   bench.watch(2000);
-  assert.equal(bench.wire.waysNoted, waysNoted);
+  assert.equal(bench.wire.linksNoted, linksNoted);
 });
 
 Deno.test("polls: rarely when nothing is in flight, soon when something is", async () => {

@@ -20,7 +20,7 @@ export class FakeWire implements Wire {
   sampleError: Error | undefined;
   socketError: string | undefined;
   fault: LocalFault | undefined;
-  waysNoted = 0;
+  linksNoted = 0;
   finError: KernelCallError | undefined;
   askError: Error | undefined;
   sendWindowBytes = 65535;
@@ -101,9 +101,12 @@ export class FakeWire implements Wire {
     if (this.askError !== undefined) throw this.askError;
   }
 
-  localFault(heard = false): LocalFault | undefined {
-    if (heard) this.waysNoted++;
-    return heard ? undefined : this.fault;
+  noteLink(): void {
+    this.linksNoted++;
+  }
+
+  localFault(): LocalFault | undefined {
+    return this.fault;
   }
 
   shutdownWrite(): void {

@@ -177,7 +177,7 @@ testUnless(obstacle, "local fault: route, address, link and carrier are told apa
 
 testUnless(
   obstacle,
-  "local fault: a link that was left while the peer is heard is blamed no more",
+  "local fault: a link that was left while the peer was heard is blamed no more",
   async () => {
     await inNamespaces(async (client) => {
       await ip(CLIENT, `link add c1 type veth peer name s1 netns ${SERVER}`);
@@ -192,16 +192,15 @@ testUnless(
       const left = { kind: "link-down", device: "c0", words: "c0 is down" } as const;
       // As long as nobody was heard over the other link, this one may be why.
       assert.deepEqual(await client.fault("moved"), left);
-      const heard = await client.ask({ do: "fault", wire: "moved", heard: true });
-      assert.deepEqual(heard, { fault: null });
+      await client.ask({ do: "note-link", wire: "moved" });
       assert.equal(await client.fault("moved"), null);
-      await client.ask({ do: "fault", wire: "bound", heard: true });
+      await client.ask({ do: "note-link", wire: "bound" });
       assert.deepEqual(await client.fault("bound"), left);
       await ip(CLIENT, "link set c1 down");
       const now = { kind: "link-down", device: "c1", words: "c1 is down" } as const;
       assert.deepEqual(await client.fault("moved"), now);
       // With no way at all the last one stays noted.
-      await client.ask({ do: "fault", wire: "moved", heard: true });
+      await client.ask({ do: "note-link", wire: "moved" });
       assert.deepEqual(await client.fault("moved"), now);
     });
   },

@@ -26,7 +26,8 @@ export type Request =
     readonly port: number;
     readonly bindToDevice?: string;
   }
-  | { readonly do: "fault"; readonly wire: string; readonly heard?: boolean }
+  | { readonly do: "fault"; readonly wire: string }
+  | { readonly do: "note-link"; readonly wire: string }
   | { readonly do: "probe"; readonly local: string; readonly remote: string }
   | {
     readonly do: "blackhole";
@@ -138,7 +139,10 @@ async function handle(request: Request): Promise<Answer> {
       return { device: wire.device ?? null };
     }
     case "fault":
-      return { fault: wires.get(request.wire)?.localFault(request.heard) ?? null };
+      return { fault: wires.get(request.wire)?.localFault() ?? null };
+    case "note-link":
+      wires.get(request.wire)?.noteLink?.();
+      return {};
     case "probe": {
       const endpoint = (text: string) => {
         const address = parseIpAddress(text);
