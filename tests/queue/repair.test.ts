@@ -310,6 +310,23 @@ Deno.test("repair: through a link the log is read that lies beside the file", as
   assert.deepEqual(await repaired(dir.file("link"), dir.file("saved.db")), direct);
 });
 
+Deno.test("repair: a map of owners that is all zeros leads nobody astray", async () => {
+  using dir = new TempDir();
+  {
+    await using queue = await OutboundQueue.open(dir.queue);
+    for (let i = 0; i < 40; i++) await queue.enqueue(new Uint8Array(6000).fill(i));
+  }
+  const whole = await repaired(dir.queue, dir.file("whole.db"));
+  {
+    using file = Deno.openSync(dir.queue, { write: true });
+    file.seekSync(4096, Deno.SeekMode.Start);
+    file.writeSync(new Uint8Array(4096));
+  }
+  const saved = await repaired(dir.queue, dir.file("saved.db"));
+  assert.equal(saved.content.packets.size, 40);
+  assert.deepEqual(saved.content.packets, whole.content.packets);
+});
+
 Deno.test("repair: a spool's queue is found by its name, whichever page with names is noise", async () => {
   using dir = new TempDir();
   const sound = dir.file("sound");

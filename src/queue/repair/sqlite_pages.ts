@@ -230,8 +230,9 @@ export class DatabasePages implements Disposable {
       sound = true;
       for (let i = 0; 5 * i + 5 <= bytes.length && this.has(map + 1 + i); i++) {
         const { kind, parent } = entryOf(bytes, i);
-        // The reserved page has an empty entry.
-        if (kind > PageKind.TREE || parent > this.pageCount) sound = false;
+        // The reserved page alone has an empty entry; a map of zeros knows no owner at all.
+        const isKind = kind >= PageKind.ROOT || this.isReserved(map + 1 + i);
+        if (!isKind || kind > PageKind.TREE || parent > this.pageCount) sound = false;
       }
       this.#checkedMaps.set(map, sound);
     }
