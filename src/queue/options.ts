@@ -40,8 +40,8 @@ export interface QueueOptions {
    *   queues wait at the same time, and removals are synced within 2 s or with the next
    *   packets. An enqueuer that awaits each packet feels about 0.1 ms more on a fast disk.
    * - `"auto"`: `"threads"` once 16 commits in a row took more than 1 ms, and `"loop"` again
-   *   once 16 took less than 0.5 ms, with 1 ms more for each 256 KiB; queues of the process that
-   *   share the disk share those
+   *   once 16 took less than 0.5 ms, each beside 1 ms for every 256 KiB that it wrote; where
+   *   several queues of the process are on that disk, those divided by how many
    *
    * Threads need the right to read SQLite's log, `--allow-read=QUEUE-wal`. Without it `"auto"`
    * means `"loop"`.

@@ -76,8 +76,8 @@ export interface SenderOptions {
    */
   readonly libc?: string;
   /**
-   * The path of OpenSSL's libssl, version 3, as for `libc`, for {@linkcode SenderOptions.confirm} `"reader"` over
-   * `tls://`.
+   * The path of OpenSSL's libssl, version 3, for {@linkcode SenderOptions.confirm} `"reader"` over
+   * `tls://`; as {@linkcode SenderOptions.libc}.
    *
    * @default {undefined} one of the known paths
    */
@@ -153,7 +153,8 @@ export interface SenderOptions {
    * ever; 2 or more. From the second break in a row on, half as many packets are sent after
    * each break, and only one that was alone is given up. While nothing is confirmed in between,
    * each next packet takes twice as many, so that a server that ends every connection does not
-   * cost the whole queue. What breaks through a fault of this host does not count.
+   * cost the whole queue. What breaks through a fault of this host does not count. Many
+   * packets in flight and a bad path make recovery slower.
    *
    * @default {Infinity}
    */

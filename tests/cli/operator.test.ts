@@ -394,6 +394,17 @@ Deno.test("check: what never was a queue is not sent to repair, and a queue whos
   });
 });
 
+Deno.test("repair: through a link it asks for the log and the lock of the file itself", async () => {
+  using dir = new TempDir();
+  await (await OutboundQueue.open(dir.queue)).close();
+  const link = dir.file("link");
+  Deno.symlinkSync(dir.queue, link);
+  const { code, err } = await runWith([`--allow-read=${link}`], ["repair", link, dir.file("new")]);
+  assert.equal(code, 77);
+  assert.ok(err.includes(`${dir.queue}-wal,${dir.queue}.lock`), err);
+  assert.doesNotMatch(err, /link-wal|link\.lock/);
+});
+
 Deno.test("looking commands: a missing queue, a missing permission, a reader that goes", async () => {
   using dir = new TempDir();
   for (const args of [["list"], ["show", "1"], ["export"], ["check"]]) {

@@ -5,7 +5,7 @@ import { QueueInspector } from "../../queue/inspect/inspector.ts";
 import { readSenderNotice } from "../../queue/lock_file.ts";
 import type { IdRange } from "../../queue/options.ts";
 import { repairQueue, type RepairReport } from "../../queue/repair/repair.ts";
-import { logPathOf } from "../../queue/sqlite/file_identity.ts";
+import { realPathOf } from "../../queue/sqlite/file_identity.ts";
 import { OptionAdder } from "../arguments/option_adder.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
 import { requireFile } from "../arguments/queue_place.ts";
@@ -72,7 +72,8 @@ async function problemsOf(path: string) {
 async function repair(from: string, to: string, json: boolean, io: Stdio): Promise<ExitCode> {
   const file = requireFile(from, INSTEAD);
   const made = [to, unfinishedPathOf(to)];
-  const files = [file, logPathOf(file), `${file}.lock`, `${to}-wal`, ...made];
+  const real = realPathOf(file);
+  const files = [file, `${real}-wal`, `${real}.lock`, `${to}-wal`, ...made];
   checkPermissions({ files, outputs: made });
   requireQueue(from);
   if (wouldBeOfQueue(to, file)) {

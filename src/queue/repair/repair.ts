@@ -460,17 +460,16 @@ function stampOf(path: string): string {
 }
 
 function logNotes(pages: DatabasePages, path: string): string[] {
+  const log = logPathOf(path);
   if (!pages.hasLog) {
     return [
-      `there is no log beside it: if ${path} is a copy, copy ${
-        logPathOf(path)
-      } too, or its newest ` +
+      `there is no log beside it: if ${path} is a copy, copy ${log} too, or its newest ` +
       "packets are missing",
     ];
   }
   if (pages.brokenLogFrames === 0) return [];
   return [
-    `the last ${pages.brokenLogFrames} pages in ${logPathOf(path)} belong to no finished commit, ` +
+    `the last ${pages.brokenLogFrames} pages in ${log} belong to no finished commit, ` +
     "or are damaged",
   ];
 }

@@ -243,7 +243,11 @@ function hasRoom(path: string): boolean {
       // A network filesystem tells of its quota only now.
       file.syncDataSync();
     } finally {
-      Deno.removeSync(tried);
+      try {
+        Deno.removeSync(tried);
+      } catch {
+        // Somebody else has removed it: what the write has said stands.
+      }
     }
     return true;
   } catch (error) {

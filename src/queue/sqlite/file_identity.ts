@@ -89,15 +89,19 @@ export class QueueFiles {
   }
 }
 
-/** SQLite's log of a database: it lies beside the file itself, and not beside a link to it. */
-export function logPathOf(path: string): string {
-  let file = path;
+/** Where a file itself lies, as far as this process can see that; the path, where it cannot. */
+export function realPathOf(path: string): string {
   try {
-    if (mayLookAt(path)) file = Deno.realPathSync(path);
+    if (mayLookAt(path)) return Deno.realPathSync(path);
   } catch {
     // Nobody can look, or there is none: who opens it says so.
   }
-  return `${file}-wal`;
+  return path;
+}
+
+/** SQLite's log of a database: it lies beside the file itself, and not beside a link to it. */
+export function logPathOf(path: string): string {
+  return `${realPathOf(path)}-wal`;
 }
 
 /**
