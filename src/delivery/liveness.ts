@@ -44,7 +44,10 @@ const DEAD_AFTER_WINDOW_PROBES = 3;
 
 /** While packets are held and nothing is under way, the peer is asked this often. */
 const ASK_INTERVAL_MS = 1000;
-/** So many unanswered questions in a row make its silence death. */
+/**
+ * So many unanswered questions in a row make its silence death, or the time that they take: the
+ * kernel does not count those that this host drops on their way out (kernel_facts, section 5.5).
+ */
 const DEAD_AFTER_QUESTIONS = 2;
 
 /** The oldest unacknowledged byte is called slow from this age on. */
@@ -143,6 +146,11 @@ export interface LivenessMemory {
   readonly atMs: number;
   /** Watched time since the last sign of the peer while bytes were outstanding. */
   readonly watchedSilenceMs: number;
+  /**
+   * Time since the last sign of the peer while it was asked and nothing was outstanding. A gap
+   * counts for at most one question, so that no pause of ours is death by itself.
+   */
+  readonly askedMs: number;
   /** Watched time of a closed window since its edge moved, or of unread bytes since any was read. */
   readonly stalledMs: number;
   /** When the last segment of the peer arrived, or earlier. */
@@ -203,6 +211,7 @@ export function freshMemory(nowMs: number): LivenessMemory {
   return {
     atMs: nowMs,
     watchedSilenceMs: 0,
+    askedMs: 0,
     stalledMs: 0,
     aliveAtMs: nowMs,
     readingAtMs: nowMs,
@@ -228,6 +237,9 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   const watchedSilenceMs = outstanding && memory.outstanding && !heard
     ? memory.watchedSilenceMs + countedMs
     : 0;
+  const askedMs = observation.asking && !outstanding && !heard
+    ? memory.askedMs + Math.min(Math.max(gapMs, 0), ASK_INTERVAL_MS)
+    : 0;
   const windowLimitedAtMs = sample.windowLimitedUs > memory.windowLimitedUs
     ? nowMs
     : memory.windowLimitedAtMs;
@@ -246,6 +258,7 @@ export function observe(memory: LivenessMemory, observation: Observation): Liven
   return {
     atMs: nowMs,
     watchedSilenceMs,
+    askedMs,
     stalledMs: stalled && observation.readOn !== true ? memory.stalledMs + countedMs : 0,
     aliveAtMs: Math.max(memory.aliveAtMs, nowMs - sample.lastAckMs),
     readingAtMs: windowShut && !edgeMoved ? memory.readingAtMs : nowMs,
@@ -305,8 +318,10 @@ export function judge(
   if (unackedBytes === 0) {
     const { probes, lastAckMs, rttUs } = sample;
     const { keepAlive } = limits;
-    const isAsked = observation.asking && probes >= DEAD_AFTER_QUESTIONS &&
-      lastAckMs > Math.max(silenceLimitMs, ASK_INTERVAL_MS + 2 * rttUs / 1000);
+    const answerMs = ASK_INTERVAL_MS + 2 * rttUs / 1000;
+    const questionsMs = (DEAD_AFTER_QUESTIONS - 1) * ASK_INTERVAL_MS + answerMs;
+    const isAsked = observation.asking && lastAckMs > Math.max(silenceLimitMs, answerMs) &&
+      (probes >= DEAD_AFTER_QUESTIONS || memory.askedMs > Math.max(silenceLimitMs, questionsMs));
     const isKept = keepAlive && probes >= keepAlive.probes && lastAckMs > keepAlive.timeoutMs;
     if (isAsked || isKept) return silent(lastAckMs, evidence);
   }

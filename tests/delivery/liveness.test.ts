@@ -453,6 +453,40 @@ Deno.test("a peer that is asked and does not answer is dead after the stall time
   assert.ok(atMs > 3000 && atMs <= 3100, String(atMs));
 });
 
+Deno.test("a peer that is asked is dead too where this host drops the questions uncounted", () => {
+  for (
+    const [stallTimeoutMs, rttUs, deadAfterMs] of [[3000, 100, 3000], [100, 200_000, 2400]] as const
+  ) {
+    const watch = new Watch();
+    watch.limits = { ...LIMITS, stallTimeoutMs };
+    watch.read({ nowMs: 0, asking: true });
+    const [atMs, { verdict }] = watch.until(20_000, (nowMs) => ({
+      asking: true,
+      lastAckMs: nowMs,
+      probes: 0,
+      rttUs,
+    }));
+    assert.equal(verdict.kind, "path-dead");
+    assert.ok(atMs > deadAfterMs && atMs <= deadAfterMs + 100, `${atMs}`);
+  }
+});
+
+Deno.test("a pause of ours is no silence of a peer that is asked", () => {
+  const watch = new Watch();
+  const asking = true;
+  watch.read({ nowMs: 0, asking });
+  // Kernel and process stood still together: the question goes out only now.
+  assert.equal(watch.read({ nowMs: 60_000, asking, lastAckMs: 60_000 }).giveUp, false);
+  assert.equal(watch.read({ nowMs: 61_000, asking, lastAckMs: 61_000 }).giveUp, false);
+  assert.equal(watch.read({ nowMs: 61_100, asking, lastAckMs: 50 }).giveUp, false);
+  // What was not asked about, or stands behind bytes, is none of it.
+  watch.read({ nowMs: 62_000, lastAckMs: 950 });
+  for (let nowMs = 63_000; nowMs <= 66_000; nowMs += 1000) {
+    assert.equal(watch.read({ nowMs, lastAckMs: nowMs - 61_050 }).giveUp, false);
+  }
+  assert.equal(watch.read({ nowMs: 66_100, asking, lastAckMs: 5050 }).giveUp, false);
+});
+
 Deno.test("a path that dies with packets unread: nobody says that the peer's kernel answers", () => {
   const watch = new Watch();
   const unread = { unreadPackets: 2, readOn: false, unackedBytes: 100 };
