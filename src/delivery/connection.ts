@@ -376,7 +376,7 @@ export class Connection {
       ackedAtMs: heldSinceMs(this.#memory.aliveAtMs, heardByMs, holdMs),
       resumedReading: resumedReading(before, this.#memory, this.#limits.holdMs),
       ended: false,
-      pollInMs: Math.min(this.#lookInMs(sample, nowMs), this.#owed.lookInMs),
+      pollInMs: Math.min(this.#lookInMs(sample, nowMs, progressed), this.#owed.lookInMs),
     };
   }
 
@@ -540,14 +540,16 @@ export class Connection {
     };
   }
 
-  #lookInMs({ rttUs, lastAckMs }: SocketSample, nowMs: number): number {
+  /** What has progressed is held from this reading on, and the peer is asked behind it. */
+  #lookInMs({ rttUs, lastAckMs }: SocketSample, nowMs: number, progressed: boolean): number {
     const openPackets = (this.answers ?? this.reads)?.openPackets ?? 0;
     return lookInMs({
       nowMs,
       rttMs: rttUs / 1000,
       lastAckMs,
       waitingSinceMs: this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs,
-      waits: !this.#reading || this.#asking || this.#refusal !== undefined || openPackets > 0,
+      waits: !this.#reading || this.#asking || this.#refusal !== undefined || openPackets > 0 ||
+        progressed,
       keepAliveTimeoutMs: this.#limits.keepAlive?.timeoutMs,
     });
   }

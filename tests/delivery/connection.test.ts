@@ -587,4 +587,8 @@ Deno.test("polls: rarely when nothing is in flight, soon when something is", asy
   assert.ok(pollInMs <= 1, String(pollInMs));
   bench.nowMs += 10_000;
   assert.equal(bench.connection.poll().pollInMs, 50);
+  // What is acknowledged now is held, and the peer is asked only behind this reading.
+  Object.assign(bench.wire, { bytesAcked: 4, sendQueueBytes: 0 });
+  assert.equal(bench.connection.poll().pollInMs, 1000);
+  assert.ok(bench.connection.poll().pollInMs > 1000);
 });
