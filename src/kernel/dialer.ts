@@ -205,6 +205,14 @@ function describeFailure(error: unknown, hostname: string, port: number): unknow
   if (route?.kind === "no-route") {
     return wireError(failure.code, route.words, error);
   }
+  if (failure.code === "EACCES") {
+    // Deno's "permission denied" would be looked for among its flags.
+    return wireError(
+      "EACCES",
+      "a firewall on the way, or this host's own rules, prohibit it",
+      error,
+    );
+  }
   if (failure.code === "EMFILE") {
     return new WireError("EMFILE", OUT_OF_DESCRIPTORS, { cause: error });
   }

@@ -236,6 +236,25 @@ testUnless(obstacle, "local fault: a way by a rule for the port is a way", async
   });
 });
 
+testUnless(obstacle, "dialer: what a firewall prohibits is no missing permission", async () => {
+  await inNamespaces(async (client) => {
+    const rules = `table inet t {\nchain c {\ntype filter hook input priority 0\n` +
+      `tcp dport ${SILENT_PORT} reject with icmpv6 type admin-prohibited\n}\n}\n`;
+    await run("ip", "netns", "exec", SERVER, "nft", rules);
+    const answer = await client.ask({
+      do: "dial",
+      wire: "prohibited",
+      hostname: "fd32::7",
+      port: SILENT_PORT,
+    });
+    assert.deepEqual(answer, {
+      error: "EACCES",
+      message: "a firewall on the way, or this host's own rules, prohibit it (EACCES)",
+      lasting: false,
+    });
+  });
+});
+
 testUnless(obstacle, "dialer: bindToDevice holds against a route over another device", async () => {
   await inNamespaces(async (client) => {
     await ip(CLIENT, "link add d0 type veth peer name d1");
