@@ -20,13 +20,20 @@ export function listenAt<Listener>(address: string, listen: () => Listener): Lis
   }
 }
 
+/** Nobody listens; there is nothing at the path; who listened has ended meanwhile. */
+const NOT_ANSWERED = [
+  Deno.errors.ConnectionRefused,
+  Deno.errors.NotFound,
+  Deno.errors.ConnectionReset,
+];
+
 /** Whether somebody listens on a Unix socket. */
 export async function isAnswered(path: string): Promise<boolean> {
   try {
     (await Deno.connect({ transport: "unix", path })).close();
     return true;
   } catch (error) {
-    if (error instanceof Deno.errors.ConnectionRefused) return false;
+    if (NOT_ANSWERED.some((kind) => error instanceof kind)) return false;
     // Whose backlog is full, or whose socket takes datagrams, is there all the same.
     if (["EAGAIN", "EPROTOTYPE"].includes(toWireError(error).code)) return true;
     throw error;

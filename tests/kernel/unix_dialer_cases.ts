@@ -119,6 +119,54 @@ Deno.test("a socket that takes no clients at present, or datagrams, is in use an
   (await Deno.connect({ transport: "unix", path })).close();
 });
 
+Deno.test("of several that find a socket that was left there one listens on it", async () => {
+  const path = unixSocket();
+  await leaveSocket(path);
+  const ends = await Promise.allSettled([listenUnix(path), listenUnix(path), listenUnix(path)]);
+  try {
+    const failed = ends.flatMap((end) => end.status === "rejected" ? [end.reason.name] : []);
+    assert.deepEqual(failed, ["AddrInUse", "AddrInUse"]);
+    (await Deno.connect({ transport: "unix", path })).close();
+  } finally {
+    for (const end of ends) if (end.status === "fulfilled") end.value.close();
+  }
+});
+
+Deno.test("a socket that begins to listen, or whose owner ends, is not taken for one that was left", async () => {
+  const path = unixSocket();
+  const { connect } = Deno;
+  const { ConnectionRefused, ConnectionReset } = Deno.errors;
+  try {
+    {
+      using _listener = Deno.listen({ transport: "unix", path });
+      const refusals = [new ConnectionRefused("between bind and listen")];
+      Object.assign(Deno, {
+        connect: (options: Deno.UnixConnectOptions) => {
+          const refusal = refusals.pop();
+          return refusal === undefined ? connect(options) : Promise.reject(refusal);
+        },
+      });
+      await assert.rejects(listenUnix(path), { name: "AddrInUse" });
+      assert.equal(refusals.length, 0);
+      (await connect({ transport: "unix", path })).close();
+    }
+    for (const Ended of [ConnectionReset, Deno.errors.NotFound]) {
+      const listener = Deno.listen({ transport: "unix", path });
+      let isThere = true;
+      Object.assign(Deno, {
+        connect: () => {
+          if (isThere) listener.close();
+          isThere = false;
+          return Promise.reject(new Ended("it ended while it was asked"));
+        },
+      });
+      (await listenUnix(path)).close();
+    }
+  } finally {
+    Object.assign(Deno, { connect });
+  }
+});
+
 Deno.test("unix dialer: a missing permission stays what it is, and an abort ends the attempt", async () => {
   const ungranted = "/run/sendq-test-not-granted.sock";
   const refused = await dialerTo(ungranted).dial(patience()).catch((error) => error);

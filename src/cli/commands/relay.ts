@@ -1,10 +1,12 @@
 /** `sendq relay`: many local clients, one queue, one server. */
 
 import { Command } from "commander";
+import { systemClock } from "../../base/clock.ts";
 import { loggerOf } from "../../base/logger.ts";
 import { RELAY_OPTIONS } from "../../base/option_table.ts";
 import type { ResolvedOptions } from "../../base/options.ts";
 import { formatRemote, type Remote } from "../../base/remote.ts";
+import { rest } from "../../base/waits.ts";
 import { isAnswered, listenAt, listenFailure } from "../../kernel/listen.ts";
 import { isLoopback } from "../../kernel/ip_address.ts";
 import type { RelayListener } from "../../relay/options.ts";
@@ -31,6 +33,9 @@ import { listenError } from "../session/status_page.ts";
 import { EXIT_CODE_HELP, type ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { inFlags } from "../terminal/flags.ts";
 import type { Stdio } from "../terminal/stdio.ts";
+
+/** A socket that nobody listens on for so long, up to twice of it, was left there. */
+const LEFT_MS = 100;
 
 const HELP = `
 Clients connect, and what they send is cut into packets, stored, and delivered in
@@ -271,15 +276,40 @@ export async function listenUnix(path: string, mode?: number): Promise<Deno.Unix
     return listener;
   };
   try {
-    try {
-      return listen();
-    } catch (error) {
-      const isThere = error instanceof Deno.errors.AddrInUse;
-      if (!isThere || !Deno.lstatSync(path).isSocket || await isAnswered(path)) throw error;
+    for (;;) {
+      try {
+        return listen();
+      } catch (error) {
+        if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+        const found = socketAt(path);
+        if (found === "none") continue;
+        if (found === "other" || await isAnswered(path)) throw error;
+        // It may be one that begins to listen, or that others who start find as well: whose own
+        // lies there after a pause is not to lose it.
+        await rest(systemClock, LEFT_MS * (1 + Math.random()));
+        if (!await isAnswered(path) && socketAt(path) === found) removeSocket(path);
+      }
     }
-    Deno.removeSync(path);
-    return listen();
   } catch (error) {
     throw listenFailure(error, `unix:${path}`);
+  }
+}
+
+/** Which socket lies at a path, by what no later one shares: numbers of files are used again. */
+function socketAt(path: string): string {
+  try {
+    const { isSocket, dev, ino, ctime } = Deno.lstatSync(path);
+    return isSocket ? `${dev}:${ino}:${ctime?.getTime()}` : "other";
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return "none";
+    throw error;
+  }
+}
+
+function removeSocket(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
 }
