@@ -121,6 +121,35 @@ Deno.test("what is no JSON is said with its place", () => {
   for (const [text, expected] of cases) assert.match(words(text).join("\n"), expected, text);
 });
 
+Deno.test("two routes cannot listen at one address, nor where the status page is", () => {
+  const file = (a: object, b: object) =>
+    JSON.stringify({
+      routes: {
+        a: { queue: "a.db", remote: "tcp://h:1", ...a },
+        b: { queue: "b.db", remote: "tcp://h:1", ...b },
+      },
+      http: { address: "127.0.0.1:9465" },
+    });
+  const relay = (...listen: string[]) => ({ relay: { listen } });
+  const b = /^r\.json:1:\d+: routes\.b\.relay\.listen has /;
+  const cases: readonly (readonly [object, object, RegExp])[] = [
+    [
+      relay("tcp://127.0.0.1:4001", "unix:/run/a"),
+      relay("tcp://127.0.0.1:4001"),
+      /^r\.json:1:\d+: routes\.b\.relay\.listen has tcp:\/\/127\.0\.0\.1:4001, where routes\.a\.relay\.listen listens already$/,
+    ],
+    [relay("unix:/run/a"), relay("tcp://h:2", "unix:/run/../run/a"), b],
+    [{ remote: "listen://127.0.0.1:4001?from=127.0.0.1" }, relay("tcp://127.0.0.1:4001"), b],
+    [{}, relay("tcp://127.0.0.1:9465"), /tcp:\/\/127\.0\.0\.1:9465, where http\.address listens/],
+    [{}, relay("tcp://[::1]:1", "tcp://[::1]:1"), b],
+  ];
+  for (const [one, other, expected] of cases) {
+    assert.match(words(file(one, other)).join("\n"), expected);
+  }
+  const ports = ["tcp://127.0.0.1:0", "tcp://127.0.0.1:0", "tcp://127.0.0.1:4001"];
+  assert.deepEqual(words(file(relay(...ports), relay("tcp://127.0.0.1:4002"))), []);
+});
+
 Deno.test("two routes cannot have one queue, however it is spelled", async (t) => {
   using dir = new TempDir();
   const [file, link, missing] = [dir.file("a.db"), dir.file("link.db"), dir.file("b.db")];

@@ -3,7 +3,8 @@
 import { normalize } from "node:path/posix";
 import { InvalidArgumentError } from "commander";
 import { isNear } from "../../base/options.ts";
-import { formatHostPort } from "../../base/remote.ts";
+import { formatHostPort, type Remote } from "../../base/remote.ts";
+import type { Listen } from "../../permissions/permissions.ts";
 import { isQueueUrl, parseQueueUrl } from "../../postgres/address.ts";
 import { identityAt, mayLookAt } from "../../queue/sqlite/file_identity.ts";
 import { isSpoolAddress, parseSpoolAddress } from "../../spool/address.ts";
@@ -112,6 +113,7 @@ class Reader {
     const routes = errors.length > 0 || root === undefined ? [] : this.#routes(root, process);
     if (root === undefined && errors.length === 0) this.#complain(0, "the file is empty");
     this.#checkQueues(routes);
+    this.#checkListens(routes);
     return {
       path: this.#path,
       text: this.#text,
@@ -177,6 +179,24 @@ class Reader {
         );
       }
       seen.push(own);
+    }
+  }
+
+  /** Who comes first to an address would get what is meant for the other route's server. */
+  #checkListens(routes: readonly ReadRoute[]): void {
+    const seen = new Map<string, string>();
+    const page = routes[0]?.values.get("http");
+    if (page !== undefined) seen.set(placeOfListen(page.value as TcpAddress), page.path);
+    for (const { values } of routes) {
+      for (const { address, offset, path } of listensOf(values)) {
+        const place = placeOfListen(address);
+        const other = seen.get(place);
+        // Whoever has port 0 gets one that nobody has.
+        if (other !== undefined && !place.endsWith(":0")) {
+          this.#complain(offset, `${path} has ${place}, where ${other} listens already`);
+        }
+        seen.set(place, path);
+      }
     }
   }
 
@@ -367,6 +387,31 @@ function inDirectory(path: string): string | undefined {
   const at = path.lastIndexOf("/");
   const directory = knownBy(at < 0 ? "." : path.slice(0, at) || "/");
   return directory && `${directory}/${path.slice(at + 1)}`;
+}
+
+type TcpAddress = Omit<Extract<Listen, { readonly transport: "tcp" }>, "transport">;
+
+/** Where a route listens: for clients, and for a server that connects to us. */
+function listensOf(
+  values: Values,
+): { readonly address: TcpAddress | Listen; readonly offset: number; readonly path: string }[] {
+  const listen = values.get("listen");
+  // Of what could not be read there is nothing.
+  const addresses = listen === undefined ? [] : listen.value as readonly (Listen | undefined)[];
+  const found = addresses.flatMap((address) =>
+    listen === undefined || address === undefined ? [] : [{ ...listen, address }]
+  );
+  const remote = values.get("remote");
+  const server = remote?.value as Remote | undefined;
+  return remote === undefined || server?.scheme === "unix" || server?.listen !== true
+    ? found
+    : [...found, { ...remote, address: server }];
+}
+
+function placeOfListen(address: TcpAddress | Listen): string {
+  return "path" in address
+    ? `unix:${normalize(address.path)}`
+    : `tcp://${formatHostPort(address.hostname, address.port)}`;
 }
 
 function isOfProcess(path: string): boolean {
