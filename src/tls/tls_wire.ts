@@ -39,6 +39,11 @@ const READ_BYTES = 64 * 1024;
 const UNACCEPTED_HOLD_MS = 5000;
 /** An alert that came with the FIN is read by the library within this time. */
 const LAST_ALERT_MS = 1000;
+/**
+ * The same where it came with a reset. Shorter than what a dead connection's calls have to tell
+ * their errors in, for what looks like an alert may be data.
+ */
+const ALERT_BEFORE_RESET_MS = 250;
 /** Twice as long without a write under way and without a record of what was written: dropped. */
 const DROPPED_CHECK_MS = 1000;
 /** What the library says of everything that it cannot verify. */
@@ -77,6 +82,8 @@ export class TlsWire implements Wire {
   #closing = false;
   #finSent = false;
   #failure: WireError | undefined;
+  /** The same of TCP's write, which is told once what came before it was read. */
+  #writeFailure: unknown;
   #received: Uint8Array[] = [];
   #changed = Promise.withResolvers<void>();
   #cancelCheck: () => void = () => {};
@@ -371,6 +378,9 @@ export class TlsWire implements Wire {
         this.#wake();
       }
     } catch (error) {
+      // A reset may be told here first, while the alert before it is still to be read.
+      this.#writeFailure = error;
+      await this.#untilOrFor(ALERT_BEFORE_RESET_MS, () => this.#peerClosed).catch(() => {});
       this.#fail(error);
       throw error;
     } finally {
@@ -393,6 +403,8 @@ export class TlsWire implements Wire {
       // Only an alert can be the close_notify that the library has not told of yet.
       if (this.#lastWasAlert) await this.#untilOrFor(LAST_ALERT_MS, () => this.#peerClosed);
       if (this.#peerClosed) return;
+      // Who asks second finds an end in the place of the reset.
+      if (this.#writeFailure !== undefined) throw this.#writeFailure;
       // We have said that it is over; or it died, and whoever owns it by now finds that out.
       const isTold = this.#finSent || this.#tcp.sample().state === TcpState.CLOSE;
       if (this.#isReady && isTold) {
@@ -406,6 +418,10 @@ export class TlsWire implements Wire {
         this.#fail(wireError("TLS_TRUNCATED", words));
       }
     } catch (error) {
+      // A server that refuses us with bytes of ours unread ends by an alert and a reset behind it.
+      if (this.#lastWasAlert) {
+        await this.#untilOrFor(ALERT_BEFORE_RESET_MS, () => false).catch(() => {});
+      }
       this.#fail(error);
     }
   }

@@ -3,13 +3,17 @@
  */
 
 import assert from "node:assert/strict";
-import { KernelCallError, OptionError } from "../../src/base/errors.ts";
+import { KernelCallError, OptionError, WireError } from "../../src/base/errors.ts";
 import { systemClock } from "../../src/base/clock.ts";
+import { TcpState } from "../../src/base/ports.ts";
 import { type TcpDialer, tcpDialer } from "../../src/kernel/dialer.ts";
 import { alertWords } from "../../src/tls/alerts.ts";
 import { checkTlsOptions } from "../../src/tls/certificates.ts";
 import { tlsDialer } from "../../src/tls/dialer.ts";
+import type { EngineFactory, EngineOptions } from "../../src/tls/engine.ts";
 import type { TlsOptions } from "../../src/tls/options.ts";
+import { TlsWire } from "../../src/tls/tls_wire.ts";
+import type { TcpWire } from "../../src/kernel/tcp_wire.ts";
 import { ManualClock } from "../support/manual_clock.ts";
 import { grantedLibc, patience, testUnless } from "../kernel/helpers.ts";
 import { AUTHORITY, CLIENT, dialReading, dialTls, fileOf, noLibssl, pem } from "./helpers.ts";
@@ -381,6 +385,59 @@ for (const { library, dial } of LIBRARIES) {
       http.close();
     },
   );
+}
+
+for (const { library, dial } of LIBRARIES) {
+  const obstacle = library === "OpenSSL" ? noLibssl() : noKernel;
+  testUnless(
+    obstacle,
+    `${library}: an alert with a reset right behind it is what the server has said`,
+    async () => {
+      using server = listen();
+      const alert = new Uint8Array([21, 3, 3, 0, 2, 2, 40]);
+      for (let i = 0; i < 10; i++) {
+        const accepted = server.accept();
+        const refused = assert.rejects(dial(server.port), { code: "TLS_ALERT_HANDSHAKE_FAILURE" });
+        const conn = await accepted;
+        await conn.read(new Uint8Array(1));
+        await conn.write(alert);
+        resetBy(conn); // As the kernel does for who closes with bytes unread.
+        await refused;
+      }
+    },
+  );
+}
+
+for (const hasSaid of [true, false]) {
+  const what = hasSaid ? "is looked for the alert that came before it" : "is told as what it is";
+  Deno.test(`a reset that a write is told of ${what}`, async () => {
+    const chunks = hasSaid ? [new Uint8Array([21, 3, 3, 0, 2, 2, 20])] : [];
+    const tcp = {
+      sample: () => ({ bytesAcked: 1, state: TcpState.CLOSE }),
+      write: () => Promise.reject(new WireError("ECONNRESET", "reset")),
+      async read(buffer: Uint8Array): Promise<number | null> {
+        await new Promise((resolve) => setTimeout(resolve));
+        const chunk = chunks.shift();
+        if (chunk === undefined) return null; // Somebody was told of the reset already.
+        buffer.set(chunk);
+        return chunk.length;
+      },
+    };
+    const engineOf: EngineFactory = (_, events) => ({
+      handshake: () => new Promise(() => events.send(new Uint8Array(1)).catch(() => {})),
+      authorized: false,
+      sending: false,
+      feed: () => setTimeout(() => events.failed(new Error("received fatal alert: BadRecordMac"))),
+      write() {},
+      close() {},
+      destroy() {},
+    });
+    const options = { handshakeTimeoutMs: 60_000 } as unknown as EngineOptions;
+    const wire = new TlsWire(tcp as unknown as TcpWire, engineOf, options, systemClock);
+    await assert.rejects(wire.agreed(), {
+      code: hasSaid ? "TLS_ALERT_BAD_RECORD_MAC" : "ECONNRESET",
+    });
+  });
 }
 
 testUnless(noKernel, "a dial that is given up leaves nothing behind", async () => {
