@@ -65,6 +65,8 @@ const ERRNO_WAIT_MS = 1000;
 /** With nothing under way, a reading is as good as a new one for so long. */
 const READING_GOOD_MS = 5;
 const MIN_POLL_MS = 1;
+/** The names of failures that TCP itself has, or that nobody has named. */
+const OF_THE_KERNEL = /^(E[A-Z0-9]+|UNKNOWN)$/;
 
 export interface ConnectionLimits extends LivenessLimits {
   readonly holdMs: number;
@@ -521,8 +523,16 @@ export class Connection {
       this.#outgoing.finSentAtMs !== undefined;
     if (bothClosed) return this.#over({ kind: "peer-closed" }, progressed);
     const code = this.#failure ?? this.#softError ?? (this.#peerClosed ? "EPIPE" : "UNKNOWN");
-    const own = ownEnd(code, this.#failureWords);
-    return this.#over(own ?? judgeDeath(code, this.#memory.silenceMs), progressed);
+    const verdict = ownEnd(code, this.#failureWords) ?? this.#failedAbove(code) ??
+      judgeDeath(code, this.#memory.silenceMs);
+    return this.#over(verdict, progressed);
+  }
+
+  /** What the layer above TCP has said before TCP died says more than the death. */
+  #failedAbove(code: string): Verdict | undefined {
+    const words = this.#failureWords;
+    if (words === undefined || OF_THE_KERNEL.test(code)) return undefined;
+    return { kind: "wire-failed", code, words };
   }
 
   /** Nothing is confirmed by this reading. */

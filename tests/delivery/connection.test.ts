@@ -487,6 +487,19 @@ Deno.test("a failed write names the death", async () => {
   assert.deepEqual(bench.connection.poll().verdict, { kind: "reset", code: "EPIPE" });
 });
 
+Deno.test("what the layer above TCP has said names the death, and not the reset behind it", async () => {
+  const bench = new Bench();
+  await bench.send("abc");
+  bench.wire.state = 7;
+  bench.wire.failRead("TLS_ALERT_BAD_RECORD_MAC");
+  await bench.settle();
+  assert.deepEqual(bench.connection.poll().verdict, {
+    kind: "wire-failed",
+    code: "TLS_ALERT_BAD_RECORD_MAC",
+    words: "TLS_ALERT_BAD_RECORD_MAC",
+  });
+});
+
 Deno.test("our FIN goes out behind the last byte, not before", async () => {
   const bench = new Bench();
   bench.wire.holdsWrites = true;
