@@ -136,6 +136,10 @@ testUnless(
       /^server +CN=localhost \(DNS:localhost, .*until 2126-01-01 \(\d{5} days left\), SHA-256 \w\w:/m,
     );
     assert.match(text.out, /^accepted +yes: a session ticket, or something else, came/m);
+    assert.match(
+      text.out,
+      /^verdict +healthy: the server's kernel answers; its program agreed on TLS, and was asked nothing more$/m,
+    );
     const { tls } = JSON.parse((await runHere([...args, "--json"])).out);
     assert.deepEqual([tls.version, tls.accepted, tls.chain[0].expiresAtMs], [
       "TLSv1.3",

@@ -378,11 +378,9 @@ class Report {
 
   async end(verdict: Verdict): Promise<void> {
     const words = verdict.kind === "healthy"
-      ? this.#proxy !== undefined
-        ? "healthy: the proxy's kernel answers; the server behind it was asked nothing"
-        : this.#remote.scheme === "unix"
+      ? this.#remote.scheme === "unix"
         ? "healthy: a program listens there; it was asked nothing"
-        : "healthy: the server's kernel answers; its program was asked nothing"
+        : healthyWords(this.#proxy !== undefined, this.#remote.scheme === "tls")
       : verdict.kind === "peer-closed"
       ? "peer closed: the server ended the connection by itself"
       : describeVerdict(verdict);
@@ -413,6 +411,13 @@ class Report {
       this.isRead = await printLine(this.#io, `${name.padEnd(10)} ${words}`);
     }
   }
+}
+
+/** Who was asked for what: TLS is agreed upon with the server itself, also through a proxy. */
+function healthyWords(viaProxy: boolean, overTls: boolean): string {
+  const [whose, who] = viaProxy ? ["proxy", "the server behind it"] : ["server", "its program"];
+  const asked = overTls ? "agreed on TLS, and was asked nothing more" : "was asked nothing";
+  return `healthy: the ${whose}'s kernel answers; ${who} ${asked}`;
 }
 
 type TlsFacts = ReturnType<typeof tlsFactsOf>;
