@@ -395,12 +395,16 @@ export class ClosedError extends Error {
 }
 
 /**
- * What went wrong, in words: also where something else than an error was thrown.
+ * What went wrong, in words: also where something else than an error was thrown, even without any.
  *
  * @category Errors
  */
 export function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
+  try {
+    return error instanceof Error ? `${error.message}` : String(error);
+  } catch {
+    return "an object without words was thrown";
+  }
 }
 
 /** A {@linkcode WireError} whose words end with its code. */

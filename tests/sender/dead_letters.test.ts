@@ -119,3 +119,36 @@ Deno.test("maxAttempts is checked", async () => {
     );
   }
 });
+
+Deno.test("a transform that throws what has no words costs its packet, and not the sender", async () => {
+  await using bench = new SenderBench();
+  const { server } = bench;
+  server.serve(async (connection) => {
+    while (await connection.read(100) !== "");
+    connection.close();
+  });
+  const mute = () => {
+    throw new RangeError("no words");
+  };
+  const thrown: unknown[] = [
+    Object.create(null),
+    { toString: mute },
+    Object.defineProperty(new Error(), "message", { get: mute }),
+    Object.defineProperty(new Error(), "message", { value: Symbol("words") }),
+  ];
+  const sender = await bench.open({
+    holdMs: 0,
+    transform: ({ id, payload }) => {
+      if (id <= thrown.length) throw thrown[id - 1];
+      return payload;
+    },
+  });
+  await sender.enqueueMany(Array.from({ length: thrown.length + 1 }, (_, i) => packet(i + 1)));
+  await until("all have left the queue", () => sender.stats().queue.packets === 0);
+  const letters = await sender.queue.deadLetters(0, Infinity);
+  assert.deepEqual(
+    letters.map(({ id, words }) => ({ id, words })),
+    thrown.map((_, i) => ({ id: i + 1, words: "an object without words was thrown" })),
+  );
+  await sender.close();
+});
