@@ -11,6 +11,7 @@
  */
 
 import http, { type IncomingMessage, type ServerResponse } from "node:http";
+import { messageOf } from "../base/errors.ts";
 import type { Clock, Logger } from "../base/ports.ts";
 import { rest } from "../base/waits.ts";
 import { hasSpareDescriptors } from "../kernel/descriptor.ts";
@@ -103,9 +104,8 @@ export class HttpListener {
         if (this.#closing) return;
         // A reader that has reset meanwhile is no trouble.
         if (isOfOneClient(error)) continue;
-        const words = error instanceof Error ? error.message : String(error);
         if (clock.nowMs() - saidAtMs >= SAY_AGAIN_MS) {
-          logger.warn(`status page: cannot accept readers: ${words}`);
+          logger.warn(`status page: cannot accept readers: ${messageOf(error)}`);
           saidAtMs = clock.nowMs();
         }
         this.#dropIdle();

@@ -13,8 +13,10 @@ export class Listeners<Args extends unknown[]> {
 
   /** Adds one. Returns its removal. */
   add(callback: (...args: Args) => void): () => void {
-    this.#callbacks.add(callback);
-    return () => void this.#callbacks.delete(callback);
+    // Not the callback itself: somebody may come twice with the same one.
+    const one = (...args: Args) => callback(...args);
+    this.#callbacks.add(one);
+    return () => void this.#callbacks.delete(one);
   }
 
   /**
@@ -22,9 +24,10 @@ export class Listeners<Args extends unknown[]> {
    * others from hearing: its error is reported as uncaught.
    */
   call(...args: Args): void {
-    for (const callback of this.#callbacks) {
+    // Who comes meanwhile, perhaps again, is called the next time.
+    for (const callback of [...this.#callbacks]) {
       try {
-        callback(...args);
+        if (this.#callbacks.has(callback)) callback(...args);
       } catch (error) {
         reportError(error);
       }

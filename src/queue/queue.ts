@@ -74,12 +74,8 @@ import type { DeadLetter, DroppedPackets } from "./store/types.ts";
 
 const encoder = new TextEncoder();
 
-function isBytes(packet: Uint8Array | string): packet is Uint8Array {
-  return typeof packet !== "string";
-}
-
 function bytesOf(packet: Uint8Array | string): Uint8Array {
-  return isBytes(packet) ? packet : encoder.encode(packet);
+  return typeof packet === "string" ? encoder.encode(packet) : packet;
 }
 
 function neverFits(what: string, limit: string): string {
@@ -312,7 +308,7 @@ export class OutboundQueue implements AsyncDisposable {
     if (count === 0) throw new RangeError("enqueueMany needs at least one packet");
     this.#checkOpen(options?.signal);
     checkEnqueueOptions(options);
-    const payloads = packets.every(isBytes) ? packets : packets.map(bytesOf);
+    const payloads = packets.map(bytesOf);
     const sizes = Uint32Array.from(payloads, (payload) => this.#checkSize(payload));
     let bytes = 0;
     for (const size of sizes) bytes += size;
@@ -530,8 +526,7 @@ export class OutboundQueue implements AsyncDisposable {
   }
 
   #closeOnce(reason?: unknown): Promise<void> {
-    this.#closing ??= this.#close(reason);
-    return this.#closing;
+    return this.#closing ??= this.#close(reason);
   }
 
   async #close(reason?: unknown): Promise<void> {

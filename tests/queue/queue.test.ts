@@ -755,3 +755,32 @@ Deno.test("disk full: a removal that has room for little is done in parts", asyn
   await sendingSideOf(queue).removeThrough(64);
   assert.equal(queue.stats().packets, 0);
 });
+
+Deno.test("a listener may come twice, and may leave and come again while it is called", async () => {
+  using dir = new TempDir();
+  await using queue = await OutboundQueue.open(dir.queue, {
+    maxPackets: 1,
+    overflow: "drop-oldest",
+  });
+  let calls = 0;
+  const again = () => {
+    leave();
+    assert(++calls < 100, "it is called for ever");
+    leave = queue.subscribeDropped(again);
+  };
+  let leave = queue.subscribeDropped(again);
+  for (let i = 0; i < 3; i++) await queue.enqueue(bytes("x"));
+  assert.equal(calls, 2);
+
+  let heard = 0;
+  const hear = () => void heard++;
+  const [first, second] = [queue.subscribeDropped(hear), queue.subscribeDropped(hear)];
+  await queue.enqueue(bytes("x"));
+  assert.equal(heard, 2);
+  first();
+  await queue.enqueue(bytes("x"));
+  assert.equal(heard, 3);
+  second();
+  await queue.enqueue(bytes("x"));
+  assert.equal(heard, 3);
+});
