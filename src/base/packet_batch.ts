@@ -19,12 +19,12 @@ export function* placesOf(
   }
 }
 
-/** The packets of batches, one by one. */
+/** Copies of the packets of batches, one by one. */
 export function packetsOf(batches: readonly PacketBatch[]): StoredPacket[] {
   const packets: StoredPacket[] = [];
   for (const batch of batches) {
     for (const { id, start, end } of placesOf(batch)) {
-      packets.push({ id, payload: batch.bytes.subarray(start, end) });
+      packets.push({ id, payload: batch.bytes.slice(start, end) });
     }
   }
   return packets;

@@ -623,3 +623,20 @@ Deno.test("a queue that was handed over is closed, also where the sender cannot 
     });
   }
 });
+
+Deno.test("what read() gives is the caller's: the sender sends what was stored", async () => {
+  await using bench = new SenderBench(NO_HOLD);
+  const texts = bench.server.readAll();
+  await using queue = await OutboundQueue.open(bench.dir.queue);
+  const changed = Promise.withResolvers<void>();
+  const sender = await bench.open({ queue, session: { open: () => changed.promise } });
+  await sender.enqueueMany(packets(3));
+  const [first, second] = await queue.read(0, Infinity);
+  assert(first !== undefined && second !== undefined);
+  first.payload.fill(0);
+  structuredClone(second.payload, { transfer: [second.payload.buffer as ArrayBuffer] });
+  changed.resolve();
+  await drained(sender);
+  await sender.close();
+  assert.deepEqual(texts, [lines(3)]);
+});
