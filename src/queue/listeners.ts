@@ -13,7 +13,7 @@ export class Listeners<Args extends unknown[]> {
 
   /** Adds one. Returns its removal. */
   add(callback: (...args: Args) => void): () => void {
-    // Not the callback itself: somebody may come twice with the same one.
+    // Somebody may come twice with the same one.
     const one = (...args: Args) => callback(...args);
     this.#callbacks.add(one);
     return () => void this.#callbacks.delete(one);
@@ -24,7 +24,7 @@ export class Listeners<Args extends unknown[]> {
    * others from hearing: its error is reported as uncaught.
    */
   call(...args: Args): void {
-    // Who comes meanwhile, perhaps again, is called the next time.
+    // Who comes meanwhile is called the next time.
     for (const callback of [...this.#callbacks]) {
       try {
         if (this.#callbacks.has(callback)) callback(...args);

@@ -32,12 +32,7 @@
  *     given to it. The ids of what it gets ascend, but need not follow each other.
  */
 
-import {
-  ClosedError,
-  PacketSizeError,
-  type QueueFileError,
-  QueueFullError,
-} from "../base/errors.ts";
+import { ClosedError, PacketSizeError, QueueFileError, QueueFullError } from "../base/errors.ts";
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
 import { packetsOf } from "../base/packet_batch.ts";
@@ -80,6 +75,14 @@ function bytesOf(packet: Uint8Array | string): Uint8Array {
 
 function neverFits(what: string, limit: string): string {
   return `Also an empty one has no room for ${what} at once: raise ${limit}, or store less at a time.`;
+}
+
+/** Earlier transactions of the same call stand. */
+function halfway(cause: unknown, packets: number): unknown {
+  if (!(cause instanceof QueueFileError)) return cause;
+  const { reason, path, outcome, message } = cause;
+  const words = `${packets} were put back. Of the rest: ${message}`;
+  return new QueueFileError(reason, path, words, { cause, outcome });
 }
 
 /**
@@ -286,15 +289,9 @@ export class OutboundQueue implements AsyncDisposable {
    * writing takes (roughly 1 to 2 ms per 1000 small packets).
    *
    * @param packets In order; at least one. Strings are stored as UTF-8.
-   * @param options `signal`: gives up while the packets are not stored yet. `ttlMs`:
-   *   how long they are worth sending.
+   * @param options As for {@linkcode OutboundQueue.enqueue}, of all of them together.
    * @returns Their ids, which follow each other, once all are on disk.
-   * @throws {RangeError} No packet was given, or `ttlMs` is out of range.
-   * @throws {PacketSizeError} One is empty or larger than `maxPacketBytes`.
-   * @throws {QueueFullError} There is no room for all of them together.
-   * @throws {QueueFileError} The file could not be written; its `outcome` says whether
-   *   anything may be stored.
-   * @throws {ClosedError} The queue is closed.
+   * @throws {RangeError} No packet was given; and whatever `enqueue` throws.
    */
   async enqueueMany(
     packets: readonly (Uint8Array | string)[],
@@ -432,7 +429,8 @@ export class OutboundQueue implements AsyncDisposable {
    * @param options `ttlMs`: they expire again.
    * @returns What was put back, once that is on disk.
    * @throws {RangeError} `range` is none, or `ttlMs` is out of range.
-   * @throws {QueueFileError} It failed; what was not put back is still there.
+   * @throws {QueueFileError} It failed; what was not put back is still there, and `outcome` is
+   *   about that alone.
    * @throws {ClosedError} The queue is closed.
    */
   async requeue(range: IdRange, options: RequeueOptions = {}): Promise<RequeuedPackets> {
@@ -442,7 +440,10 @@ export class OutboundQueue implements AsyncDisposable {
     let packets = 0, bytes = 0;
     let ids: IdRange | undefined;
     for (let rest = range;;) {
-      const moved = await this.#committer.edit({ kind: "requeue", range: rest, expiresAtMs });
+      const moved = await this.#committer.edit({ kind: "requeue", range: rest, expiresAtMs })
+        .catch((error) => {
+          throw packets === 0 ? error : halfway(error, packets);
+        });
       const { damagedPackets } = moved;
       // The last step has gone through all of what is left.
       if (moved.ids === undefined) return { packets, bytes, ids, damagedPackets };
@@ -457,13 +458,8 @@ export class OutboundQueue implements AsyncDisposable {
   }
 
   /**
-   * Removes dead letters for good, in one transaction.
-   *
-   * @param range Their ids; those that are not there are passed over.
-   * @returns What was removed, once that is on disk.
-   * @throws {RangeError} `range` is none.
-   * @throws {QueueFileError} It failed; they are still there.
-   * @throws {ClosedError} The queue is closed.
+   * Removes dead letters for good, in one transaction. Takes, returns and throws what
+   * {@linkcode OutboundQueue.removePackets} does.
    */
   async removeDeadLetters(range: IdRange): Promise<PacketCount> {
     checkIdRange(range);

@@ -481,3 +481,31 @@ Deno.test("the dead letters are read in parts of the size that was asked for", a
   assert.deepEqual(ids, Array.from({ length: 150 }, (_, i) => 2 * i + 1));
   assert.equal((await queue.deadLetters(0, 1)).length, 1);
 });
+
+Deno.test("a requeue that fails halfway says how many it has put back, and goes on", async () => {
+  using dir = new TempDir();
+  const driver = new FaultDriver();
+  await using queue = await OutboundQueue.open(dir.queue, { driver });
+  await queue.enqueueMany(numbered(5000), { ttlMs: 1 });
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.deepEqual(await sendingSideOf(queue).readBatches(0, 1), []);
+  const failCommit = (which: number) => {
+    driver.fault = (sql) => sql === "COMMIT" && --which === 0 ? FaultDriver.error(FULL) : undefined;
+  };
+  failCommit(1);
+  const nothing = (error: Error) => !error.message.includes("put back");
+  await assert.rejects(queue.requeue(ALL), nothing);
+  failCommit(2);
+  await assert.rejects(queue.requeue(ALL), (error) => {
+    assert(error instanceof QueueFileError);
+    assert.deepEqual([error.reason, error.path], ["disk-full", queue.path]);
+    const { packets, deadPackets } = queue.stats();
+    assert.equal(packets + deadPackets, 5000);
+    assert(packets > 0 && deadPackets > 0);
+    assert(error.message.startsWith(`${packets} were put back. Of the rest: Queue ${queue.path}`));
+    return true;
+  });
+  driver.heal();
+  await queue.requeue(ALL);
+  assert.deepEqual([queue.stats().packets, queue.stats().deadPackets], [5000, 0]);
+});

@@ -224,7 +224,10 @@ async function requeue(
       .catch(() => ({ packets: chosen.packets - packets, bytes: chosen.bytes - bytes }));
     const gone = chosen.packets - left.packets;
     if (gone <= 0) throw error;
-    throw stoppedHalfway(error, `requeued ${wordsOf(gone, chosen.bytes - left.bytes, true)}`);
+    // The queue's own words are about that step alone.
+    const ofStep = error instanceof QueueFileError && error.cause instanceof QueueFileError;
+    const fault = ofStep ? error.cause : error;
+    throw stoppedHalfway(fault, `requeued ${wordsOf(gone, chosen.bytes - left.bytes, true)}`);
   }
   checkInPlace(queue);
   const told: string[] = [];
