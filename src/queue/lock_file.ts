@@ -89,6 +89,13 @@ export interface SenderNotice {
   readonly text: string;
 }
 
+/** @throws {RangeError} The notice is longer than 32 KiB. */
+export function encodeNotice(text: string): Uint8Array<ArrayBuffer> {
+  const bytes = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
+  if (bytes.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
+  return bytes;
+}
+
 /**
  * Asks whether a sender runs on a queue, in whichever process, and reads what
  * it has published. Needs the right to read the lock file, nothing else.

@@ -10,7 +10,14 @@ import { QueueFileError, QueueLockedError } from "../base/errors.ts";
 import type { Allocate, Clock } from "../base/ports.ts";
 import { writeAllSync } from "../base/write_all.ts";
 import { rest } from "../base/waits.ts";
-import { lockPathOf, NOTICE_BYTES, readPid, RESERVE_START, toLockFileError } from "./lock_file.ts";
+import {
+  encodeNotice,
+  lockPathOf,
+  NOTICE_BYTES,
+  readPid,
+  RESERVE_START,
+  toLockFileError,
+} from "./lock_file.ts";
 import { Reserve } from "./reserve.ts";
 import { makeBeside, openBeside, openOrMakeBeside } from "./sqlite/beside.ts";
 import { queueFileError } from "./sqlite/file_error.ts";
@@ -130,8 +137,7 @@ export class SenderLock implements Tenure {
    */
   publish(text: string): void {
     if (!this.#held) return;
-    const notice = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
-    if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
+    const notice = encodeNotice(text);
     // The old one is covered and not cut off: that never needs new room on the disk.
     const bytes = new Uint8Array(Math.max(notice.length, this.#noticeBytes));
     bytes.set(notice);

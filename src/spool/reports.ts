@@ -7,7 +7,7 @@
 import type { Clock } from "../base/ports.ts";
 import { writeAllSync } from "../base/write_all.ts";
 import {
-  NOTICE_BYTES,
+  encodeNotice,
   readSenderNotice,
   readTwice,
   type SenderNotice,
@@ -37,8 +37,7 @@ export class Reports {
 
   /** @throws {RangeError} The text is longer than 32 KiB. */
   write(queue: number, text: string): void {
-    const notice = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
-    if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
+    const notice = encodeNotice(text);
     this.#notices.set(queue, notice);
     put(this.#file, queue, notice);
   }
