@@ -195,7 +195,7 @@ export const PLANTED: readonly Planted[] = [
   {
     name: "an orderly end before what comes again",
     file: CONNECTION,
-    patches: [["&& openPackets === 0) this.#wire.close();", ") this.#wire.close();"]],
+    patches: [["&& this.#openPackets === 0) this.#wire.close();", ") this.#wire.close();"]],
   },
   {
     name: "nobody watches a write that waits",

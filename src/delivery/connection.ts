@@ -133,9 +133,9 @@ export class Connection {
   readonly #response: Debt;
   readonly #owed: Owed;
   readonly #baseBytes: number;
-  /** Where these confirm. */
+  /** Undefined: answers do not confirm. */
   readonly answers: Answers | undefined;
-  /** The same. */
+  /** Undefined: what the peer's program has read does not confirm. */
   readonly reads: Reads | undefined;
 
   #reading = true;
@@ -391,9 +391,13 @@ export class Connection {
     this.answers?.finish();
     this.#outgoing.drop();
     if (outcome !== undefined) this.#wire.concluded?.(outcome);
-    const openPackets = (this.answers ?? this.reads)?.openPackets ?? 0;
-    if (this.#ledger.inFlightBytes === 0 && openPackets === 0) this.#wire.close();
+    if (this.#ledger.inFlightBytes === 0 && this.#openPackets === 0) this.#wire.close();
     else this.#wire.abort();
+  }
+
+  /** Not confirmed, where answers or reads confirm; else 0. */
+  get #openPackets(): number {
+    return (this.answers ?? this.reads)?.openPackets ?? 0;
   }
 
   /** A refused call ends the connection at the next poll; here there may be nobody to tell. */
@@ -552,14 +556,13 @@ export class Connection {
 
   /** What has progressed is held from this reading on, and the peer is asked behind it. */
   #lookInMs({ rttUs, lastAckMs }: SocketSample, nowMs: number, progressed: boolean): number {
-    const openPackets = (this.answers ?? this.reads)?.openPackets ?? 0;
     return lookInMs({
       nowMs,
       rttMs: rttUs / 1000,
       lastAckMs,
       waitingSinceMs: this.#ledger.oldestUnackedAtMs ?? this.#outgoing.finSentAtMs,
-      waits: !this.#reading || this.#asking || this.#refusal !== undefined || openPackets > 0 ||
-        progressed,
+      waits: !this.#reading || this.#asking || this.#refusal !== undefined ||
+        this.#openPackets > 0 || progressed,
       keepAliveTimeoutMs: this.#limits.keepAlive?.timeoutMs,
     });
   }

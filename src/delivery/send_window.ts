@@ -173,8 +173,7 @@ export class SendWindow {
 
   /** Whether the queue has packets that the present connection was not given. */
   get hasMore(): boolean {
-    const lastId = Math.min(this.#queue.lastId, this.#lastIdToSend);
-    return Math.max(this.#assignedId, this.#queue.removedThroughId) < lastId;
+    return this.#givenOrGoneId < Math.min(this.#queue.lastId, this.#lastIdToSend);
   }
 
   /** Nothing above this id will be sent any more. */
@@ -184,15 +183,18 @@ export class SendWindow {
 
   /** Whether every packet up to `id` has drained on the present connection, or is gone. */
   hasDrained(id: number, connection: Connection | undefined): boolean {
+    const wasGiven = id <= this.#givenOrGoneId;
     // An acknowledgement says nothing where something else confirms.
     if (this.#limits.answers !== undefined || this.#limits.reads) {
       return id <= this.#confirmedId ||
-        ((this.#confirmation?.openPackets ?? 0) === 0 && this.#givingUp === undefined &&
-          id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
+        (wasGiven && (this.#confirmation?.openPackets ?? 0) === 0 && this.#givingUp === undefined);
     }
-    return id <= this.#drainedId ||
-      ((connection?.inFlightPackets ?? 0) === 0 &&
-        id <= Math.max(this.#assignedId, this.#queue.removedThroughId));
+    return id <= this.#drainedId || (wasGiven && (connection?.inFlightPackets ?? 0) === 0);
+  }
+
+  /** Every packet up to this one was given to the present connection, or has left the queue. */
+  get #givenOrGoneId(): number {
+    return Math.max(this.#assignedId, this.#queue.removedThroughId);
   }
 
   setPace(pace: PaceLimits, backlogPace: PaceLimits): void {

@@ -406,8 +406,7 @@ export class Supervisor {
     if (connection.inFlightBytes > 0) {
       // Everything is confirmed, and a heartbeat is on its way.
       if (!this.#mustClose(nowMs)) return reading.pollInMs;
-      this.#letGo(connection);
-      return this.#close();
+      return this.#close(connection);
     }
     connection.finish(inOrder);
     return this.#enter(
@@ -424,16 +423,12 @@ export class Supervisor {
       if (!reading.ended && !reading.peerClosed && nowMs < state.untilMs) {
         return Math.min(reading.pollInMs, state.untilMs - nowMs);
       }
-      this.#letGo(connection);
-      return this.#close();
+      return this.#close(connection);
     }
     if (reading.ended) return this.#ended(connection, reading.peerClosed, nowMs);
     if (!reading.alive) return reading.pollInMs;
     const underWay = connection.inFlightBytes > 0;
-    if (this.#mustClose(nowMs)) {
-      this.#letGo(connection);
-      return this.#close();
-    }
+    if (this.#mustClose(nowMs)) return this.#close(connection);
     // A peer that has only half-closed goes on acknowledging, and what it has
     // acknowledged must not be destroyed by our reset.
     if (underWay && reading.progressed) state.untilMs = nowMs + FIN_WAIT_MS;
@@ -529,7 +524,8 @@ export class Supervisor {
     });
   }
 
-  #close(): number {
+  #close(connection?: Connection): number {
+    if (connection !== undefined) this.#letGo(connection);
     return this.#enter({ kind: "closed" }, "info", "closed");
   }
 
