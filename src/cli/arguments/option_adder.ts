@@ -127,7 +127,7 @@ export class OptionAdder {
 }
 
 /** One more of an option that may be given several times. */
-function appended(text: string, earlier: string[] = []): string[] {
+export function appended(text: string, earlier: string[] = []): string[] {
   return [...earlier, text];
 }
 

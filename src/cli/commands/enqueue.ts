@@ -10,7 +10,7 @@ import {
   addQueueOptions,
   framingHelp,
 } from "../arguments/options.ts";
-import { OptionAdder } from "../arguments/option_adder.ts";
+import { appended, OptionAdder } from "../arguments/option_adder.ts";
 import { EXIT_CODE_HELP, type ExitCode } from "../terminal/exit_code.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { enqueue, type EnqueueCommandOptions, givesPackets } from "./enqueue_packets.ts";
@@ -52,11 +52,7 @@ export function enqueueCommand(finish: (code: ExitCode) => void, io: Stdio): Com
   const options = new OptionAdder(command).group("Packets");
   addQueueOption(options);
   options
-    .value(
-      "--file <path>",
-      "a file that is one packet; may be given several times",
-      (text, earlier: readonly string[] = []) => [...earlier, text],
-    )
+    .value("--file <path>", "a file that is one packet; may be given several times", appended)
     .framing("-i, --input <framing>", "packets on stdin (default: lines)")
     .framing(
       "-o, --output <framing>",

@@ -26,7 +26,7 @@ import {
 import type { StdinIntakeOptions } from "../session/stdin_intake.ts";
 import { CommandError, ExitCode, UsageError } from "../terminal/exit_code.ts";
 import { formatCount, formatIds, formatPackets } from "../terminal/figures.ts";
-import { colorsWelcome, LogConsole, printLine, printOutcome, unsaid } from "../terminal/output.ts";
+import { LogConsole, printLine, printOutcome, unsaid } from "../terminal/output.ts";
 import { type Stdio, unreadable } from "../terminal/stdio.ts";
 
 /** How long what was read may wait for room once the command is to stop. */
@@ -129,12 +129,7 @@ async function enqueueAll(
     ...{ input: input ?? "lines", output: output ?? input ?? "lines" },
     ...{ maxPacketBytes, maxBytes, oversize },
   });
-  const log = new LogConsole({
-    format: "text",
-    level: "info",
-    live: false,
-    colors: colorsWelcome(io.stderr),
-  }, io.stderr);
+  const log = LogConsole.on(io, { format: "text", level: "info", live: false });
 
   await using queue = await open(path, options, log);
   const stored = new Stored(json, io);

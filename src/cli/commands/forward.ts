@@ -48,7 +48,7 @@ import {
   UsageError,
 } from "../terminal/exit_code.ts";
 import { formatCount, formatPackets } from "../terminal/figures.ts";
-import { colorsWelcome, LogConsole } from "../terminal/output.ts";
+import { LogConsole } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 
 /** Stands before the names of a forwarder's options: the file has options of the same names. */
@@ -161,13 +161,8 @@ async function forward(options: ForwardOptions, io: Stdio): Promise<ExitCode> {
   const { listens, files } = statusPageNeeds(options);
   checkPermissions({ queues: [queue], databases: parseQueueUrl(to).hosts, listens, files });
   checkToken(options);
-  const { stderr } = io;
-  const log = new LogConsole({
-    format: options.logFormat,
-    level: logLevelOf(options),
-    live: false,
-    colors: colorsWelcome(stderr),
-  }, stderr);
+  const { logFormat: format } = options;
+  const log = LogConsole.on(io, { format, level: logLevelOf(options), live: false });
   try {
     await using forwarder = await open(options, log);
     let isOpen = true;

@@ -19,7 +19,7 @@ import { checkPermissions } from "../../permissions/permissions.ts";
 import { CommandError, EXIT_CODE_HELP, ExitCode, explain } from "../terminal/exit_code.ts";
 import { formatBytes, formatIds, formatPackets, formatThings } from "../terminal/figures.ts";
 import { StopSignals } from "../session/signals.ts";
-import { colorsWelcome, LogConsole, printOutcome } from "../terminal/output.ts";
+import { LogConsole, printOutcome } from "../terminal/output.ts";
 import { named, STDIN_NAMES, type Stdio, unreadable } from "../terminal/stdio.ts";
 
 const HELP = `
@@ -98,12 +98,7 @@ async function importPackets(
   using source = openSource(file, io);
   const lines = linesOf(source, 2 * maxPacketBytes + FIELDS_BYTES);
   await using queue = dryRun ? undefined : await open(path, options);
-  const log = new LogConsole({
-    format: "text",
-    level: "info",
-    live: false,
-    colors: colorsWelcome(io.stderr),
-  }, io.stderr);
+  const log = LogConsole.on(io, { format: "text", level: "info", live: false });
   using signals = new StopSignals();
   const stop = new AbortController();
   const stopped = signals.first.then((signal) => {

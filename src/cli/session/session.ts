@@ -19,7 +19,7 @@ import { nameOfQueue, sendingNeeds } from "../arguments/queue_place.ts";
 import { sessionFiles } from "../arguments/session.ts";
 import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code.ts";
 import { formatCount, formatPackets } from "../terminal/figures.ts";
-import { colorsWelcome, LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
+import { LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
 import { type Intake, type Planned, type SessionPlan, tellLost } from "./plan.ts";
 import { type OpenedRoute, Route, type RouteSurroundings, type SessionEnd } from "./route.ts";
@@ -87,15 +87,11 @@ export function runPlanned({ plan, needs }: Planned): Promise<ExitCode> {
  * @throws {UsageError} An option of the only session is out of range.
  */
 export async function runSessions(
-  { plans, options, io: { stderr }, reload }: ProcessPlan,
+  { plans, options, io, reload }: ProcessPlan,
 ): Promise<ExitCode> {
-  const live = plans.length === 1 && stderr.isTerminal() && options.logFormat === "text";
-  const log = new LogConsole({
-    format: options.logFormat,
-    level: logLevelOf(options),
-    live,
-    colors: colorsWelcome(stderr),
-  }, stderr);
+  const { logFormat: format } = options;
+  const live = plans.length === 1 && io.stderr.isTerminal() && format === "text";
+  const log = LogConsole.on(io, { format, level: logLevelOf(options), live });
   using untilTheEnd = new DisposableStack();
   // Whoever has it read anew while queues are opened does not mean to end it.
   const hangUps = reload && untilTheEnd.use(new HangUps());

@@ -149,6 +149,11 @@ export class LogConsole implements Logger {
     this.#wallMs = wallMs;
   }
 
+  /** Writes to standard error, in colours where they are welcome. */
+  static on({ stderr }: Stdio, options: Omit<LogConsoleOptions, "colors">): LogConsole {
+    return new LogConsole({ ...options, colors: colorsWelcome(stderr) }, stderr);
+  }
+
   get level(): LogLevel {
     return this.#level;
   }
