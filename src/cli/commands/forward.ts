@@ -33,7 +33,7 @@ import {
 } from "../arguments/options.ts";
 import { passwordOf, requireFile } from "../arguments/queue_place.ts";
 import { checkedQueue, parseHttpAddress } from "../arguments/values.ts";
-import type { Intake } from "../session/plan.ts";
+import { type Intake, LAST_WORDS_MS, settled, stopIntake } from "../session/plan.ts";
 import { ServiceManager } from "../session/service_manager.ts";
 import { endWith, every, Undelivered } from "../session/session.ts";
 import { StopSignals } from "../session/signals.ts";
@@ -53,8 +53,6 @@ import type { Stdio } from "../terminal/stdio.ts";
 
 /** Stands before the names of a forwarder's options: the file has options of the same names. */
 const TO = "to.";
-/** Lines that nobody reads do not keep the command from ending. */
-const LAST_WORDS_MS = 1000;
 
 const HELP = `
 Packets go into the file first, and from there into the cluster's queue: each once, in
@@ -241,7 +239,7 @@ class ForwardSession {
     }
     endReports();
     // What was read as it ended is counted.
-    await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
+    await settled(this.#intake);
     return this.#summarize(failure);
   }
 
@@ -270,10 +268,7 @@ class ForwardSession {
       await Promise.race([drained, shortened, second]);
     } else {
       const stop = async () => {
-        const deadlineMs = systemClock.nowMs() + deliverTimeoutMs;
-        await within(deliverTimeoutMs, this.#intake?.stop() ?? Promise.resolve());
-        await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
-        const leftMs = Math.max(0, deadlineMs - systemClock.nowMs());
+        const leftMs = await stopIntake(this.#intake, deliverTimeoutMs);
         await forwarder.close({ deliverTimeoutMs: leftMs });
       };
       await Promise.race([stop(), second]);

@@ -1,6 +1,8 @@
 /** What a session is to do, before anything of it is opened. */
 
+import { systemClock } from "../../base/clock.ts";
 import type { Remote } from "../../base/remote.ts";
+import { within } from "../../base/waits.ts";
 import type { Needs } from "../../permissions/permissions.ts";
 import type { Sender } from "../../sender/sender.ts";
 import type { DeliveryCommandOptions } from "../arguments/options.ts";
@@ -22,6 +24,28 @@ export interface Intake {
   readonly unstoredPackets: number;
   /** Bytes that were read of a packet that did not become whole. */
   readonly unfinishedBytes: number;
+}
+
+/** How long lines that nobody reads, and a store that does not answer, keep a command from ending. */
+export const LAST_WORDS_MS = 1000;
+
+/** Waits a short time until what was read is stored, or cannot be. */
+export function settled(intake: Intake | undefined): Promise<void> {
+  return within(LAST_WORDS_MS, intake?.settled() ?? Promise.resolve());
+}
+
+/**
+ * Reads no more, and stores what was read before delivery ends.
+ *
+ * @param timeoutMs How long delivery may still take.
+ * @returns What is left of that, in milliseconds.
+ */
+export async function stopIntake(intake: Intake | undefined, timeoutMs: number): Promise<number> {
+  const deadlineMs = systemClock.nowMs() + timeoutMs;
+  await within(timeoutMs, intake?.stop() ?? Promise.resolve());
+  // To store it is not to deliver it: a short time for that costs nothing that was read.
+  await settled(intake);
+  return Math.max(0, deadlineMs - systemClock.nowMs());
 }
 
 /**

@@ -21,7 +21,15 @@ import { ExitCode, exitCodeOf, explain, UsageError } from "../terminal/exit_code
 import { formatCount, formatPackets } from "../terminal/figures.ts";
 import { LogConsole, logOf, type RouteLog } from "../terminal/output.ts";
 import type { Stdio } from "../terminal/stdio.ts";
-import { type Intake, type Planned, type SessionPlan, tellLost } from "./plan.ts";
+import {
+  type Intake,
+  LAST_WORDS_MS,
+  type Planned,
+  type SessionPlan,
+  settled,
+  stopIntake,
+  tellLost,
+} from "./plan.ts";
 import { type OpenedRoute, Route, type RouteSurroundings, type SessionEnd } from "./route.ts";
 import { routesInOneLine, type RouteStatus } from "./routes_status.ts";
 import { ServiceManager } from "./service_manager.ts";
@@ -33,8 +41,6 @@ import { StatusView } from "./status_view.ts";
 const LIVE_INTERVAL_MS = 250;
 /** A route that takes longer to open lets the next one begin. */
 const NEXT_ROUTE_MS = 250;
-/** Lines that nobody reads do not keep the command from ending. */
-const LAST_WORDS_MS = 1000;
 
 /** How several sessions run in one process. */
 export interface ProcessPlan {
@@ -301,7 +307,7 @@ class Session {
     await within(LAST_WORDS_MS, received);
     // What was read as the sender ended is counted.
     if (this.#sender.state === "closed") {
-      await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
+      await settled(this.#intake);
     }
     const code = this.#summarize();
     return { code, error: this.#error };
@@ -342,12 +348,7 @@ class Session {
 
   /** What was read is stored before the sender stops, where there is time. */
   async #stop(): Promise<void> {
-    const { deliverTimeoutMs } = this.#plan.options;
-    const deadlineMs = systemClock.nowMs() + deliverTimeoutMs;
-    await within(deliverTimeoutMs, this.#intake?.stop() ?? Promise.resolve());
-    // To store it is not to deliver it: a short time for that costs nothing that was read.
-    await within(LAST_WORDS_MS, this.#intake?.settled() ?? Promise.resolve());
-    await this.#close(Math.max(0, deadlineMs - systemClock.nowMs()));
+    await this.#close(await stopIntake(this.#intake, this.#plan.options.deliverTimeoutMs));
   }
 
   async #close(deliverTimeoutMs: number): Promise<void> {
