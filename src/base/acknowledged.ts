@@ -8,9 +8,30 @@ import { type Clock, TcpState, type Wire } from "./ports.ts";
 
 const MIN_PAUSE_MS = 1;
 const MAX_PAUSE_MS = 50;
-/** The kernel's two counters may differ for as long as an acknowledgement is between two calls. */
 const CONTRADICTION_AFTER_MS = 1000;
 const CONTRADICTION_READINGS = 3;
+
+/**
+ * Two counters of the kernel that differ. They may, for as long as an acknowledgement is between
+ * two calls: only what lasts is a contradiction.
+ */
+export class Difference {
+  #sinceMs: number | undefined;
+  #readings = 0;
+
+  /** They differ in this reading. Says whether they have for too long. */
+  lasts(nowMs: number): boolean {
+    this.#sinceMs ??= nowMs;
+    return ++this.#readings >= CONTRADICTION_READINGS &&
+      nowMs - this.#sinceMs >= CONTRADICTION_AFTER_MS;
+  }
+
+  /** They agree, or differ in another way. */
+  end(): void {
+    this.#sinceMs = undefined;
+    this.#readings = 0;
+  }
+}
 
 /** What was said on a connection beside packets. */
 export interface Said {
@@ -40,8 +61,7 @@ export async function acknowledged(
 ): Promise<void> {
   if (writtenBytes === 0) return;
   const startedAtMs = clock.nowMs();
-  let emptySinceMs: number | undefined;
-  let readings = 0;
+  const difference = new Difference();
   for (;;) {
     const sample = wire.sample();
     if (sample.state === TcpState.CLOSE) {
@@ -51,12 +71,8 @@ export async function acknowledged(
     const ackedBytes = sample.bytesAcked - baseBytes;
     if (sample.sendQueueBytes === 0 && ackedBytes === writtenBytes) return;
     const nowMs = clock.nowMs();
-    if (sample.sendQueueBytes > 0) {
-      emptySinceMs = undefined;
-      readings = 0;
-    } else emptySinceMs ??= nowMs;
-    const lasts = emptySinceMs !== undefined && ++readings >= CONTRADICTION_READINGS &&
-      nowMs - emptySinceMs >= CONTRADICTION_AFTER_MS;
+    if (sample.sendQueueBytes > 0) difference.end();
+    const lasts = sample.sendQueueBytes === 0 && difference.lasts(nowMs);
     if (ackedBytes > writtenBytes || lasts) {
       throw new KernelCallError(
         "TCP_INFO",

@@ -4,12 +4,9 @@
  * reading has to say before the first packet goes out on a connection.
  */
 
+import { Difference } from "../base/acknowledged.ts";
 import { KernelCallError, WireError } from "../base/errors.ts";
 import { type SocketSample, TcpState } from "../base/ports.ts";
-
-/** The two may differ for as long as an acknowledgement is between two calls. */
-const CONTRADICTION_AFTER_MS = 1000;
-const CONTRADICTION_READINGS = 3;
 
 export interface AckedCounts {
   /** `tcpi_bytes_acked`, of the bytes that are compared. */
@@ -21,10 +18,10 @@ export interface AckedCounts {
 }
 
 export class CrossCheck {
-  /** Since when Send-Q says that more is acknowledged than TCP_INFO, which stands still. */
-  #disagreement:
-    | { readonly ackedBytes: number; readonly sinceMs: number; readings: number }
-    | undefined;
+  /** Send-Q says that more is acknowledged than TCP_INFO does. */
+  readonly #difference = new Difference();
+  /** What TCP_INFO said then: the difference lasts only while that stands still. */
+  #ackedBytes: number | undefined;
 
   /**
    * TCP_INFO is read before SIOCOUTQ, so an acknowledgement that arrives in between makes
@@ -47,16 +44,13 @@ export class CrossCheck {
           `your kernel's version.`,
       );
     }
-    if (ackedBytes === byQueueBytes) this.#disagreement = undefined;
+    if (ackedBytes === byQueueBytes) this.#difference.end();
   }
 
   #disagrees(ackedBytes: number, nowMs: number): boolean {
-    if (this.#disagreement?.ackedBytes !== ackedBytes) {
-      this.#disagreement = { ackedBytes, sinceMs: nowMs, readings: 0 };
-    }
-    const { sinceMs } = this.#disagreement;
-    return ++this.#disagreement.readings >= CONTRADICTION_READINGS &&
-      nowMs - sinceMs >= CONTRADICTION_AFTER_MS;
+    if (this.#ackedBytes !== ackedBytes) this.#difference.end();
+    this.#ackedBytes = ackedBytes;
+    return this.#difference.lasts(nowMs);
   }
 }
 

@@ -124,8 +124,8 @@ export class SenderLock implements Tenure {
   }
 
   static #isOwn(file: Deno.FsFile): boolean {
-    const { dev, ino } = file.statSync();
-    return [...SenderLock.#own].some((lock) => isSameFile(lock.#identity, { dev, ino }));
+    const identity = file.statSync();
+    return [...SenderLock.#own].some((lock) => isSameFile(lock.#identity, identity));
   }
 
   /**

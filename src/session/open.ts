@@ -13,7 +13,7 @@ import { acknowledged } from "../base/acknowledged.ts";
 import { messageOf, SessionRefusedError, WireError } from "../base/errors.ts";
 import { abortQuietly } from "../base/own_end.ts";
 import type { Clock, Wire } from "../base/ports.ts";
-import { onAbort } from "../base/waits.ts";
+import { unlessAborted } from "../base/waits.ts";
 import type { ReadyStep, SessionPlan } from "./session.ts";
 import { BoundedStream } from "./stream.ts";
 import { WireReader } from "./wire_reader.ts";
@@ -47,9 +47,6 @@ export async function openSession(
   const reader = new WireReader(wire);
   const state = new Map<string, unknown>();
   const { open, timeoutMs } = plan;
-  const aborted = Promise.withResolvers<never>();
-  aborted.promise.catch(() => {});
-  const forget = onAbort(signal, () => aborted.reject(signal.reason));
   try {
     signal.throwIfAborted();
     const baseBytes = wire.sample().bytesAcked;
@@ -66,7 +63,7 @@ export async function openSession(
     const running = run();
     running.catch(() => {});
     await stream.within(
-      Promise.race([running, aborted.promise]),
+      unlessAborted(running, signal),
       "the session's function has not ended",
       GRACE_MS,
     );
@@ -74,8 +71,6 @@ export async function openSession(
   } catch (error) {
     abortQuietly(wire);
     throw error;
-  } finally {
-    forget();
   }
 }
 

@@ -23,14 +23,10 @@ export class HandedOut {
   #ends = new Uint32Array(FIRST_CAPACITY);
   #firstNumber = 0;
   #nextNumber = 0;
-  /** Everything above it and up to {@linkcode HandedOut.throughId} was given out, if it was there. */
+  /** Everything above it and up to `#throughId` was given out, if it was there. */
   #afterId = 0;
-  #throughId = 0;
-
   /** The highest id that was given out, or above which everything was taken back. */
-  get throughId(): number {
-    return this.#throughId;
-  }
+  #throughId = 0;
 
   /** Batches were given out; what lies above `afterId` was taken back before. */
   give(afterId: number, batches: readonly PacketBatch[]): void {
