@@ -24,11 +24,13 @@ const WORDS = {
 /** The same by any code; undefined: such an end is none of ours. */
 export const OWN_END_WORDS: ReadonlyMap<string, string> = new Map(Object.entries(WORDS));
 
+/** Whether this side has ended a connection, and who still has to be told. */
 export class OwnEnd {
+  /** Set by `decide`. */
   #error: WireError | undefined;
   /** Whether a read or a write has told of it. */
   #isTold = false;
-  /** Of those that are pending. */
+  /** Reject the reads and writes that are pending. */
   readonly #rejects = new Set<(error: WireError) => void>();
 
   get isDecided(): boolean {

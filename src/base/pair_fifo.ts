@@ -13,32 +13,32 @@ export class PairFifo {
     return this.#length;
   }
 
-  /** Of the oldest pair; as those below it means nothing while there is none. */
+  /** The oldest pair's key. While there is no pair, this and what follows mean nothing. */
   get firstKey(): number {
     return this.#keys[this.#head] ?? NaN;
   }
 
-  /** Of the oldest pair. */
+  /** The oldest pair's value. */
   get firstValue(): number {
     return this.#values[this.#head] ?? NaN;
   }
 
-  /** Of the newest pair. */
+  /** The newest pair's key. */
   get lastKey(): number {
     return this.keyAt(this.#length - 1);
   }
 
-  /** Of the newest pair. */
+  /** The newest pair's value. */
   get lastValue(): number {
     return this.valueAt(this.#length - 1);
   }
 
-  /** Of one pair, counted from the oldest. */
+  /** A pair's key; the oldest pair has index 0. */
   keyAt(index: number): number {
     return this.#keys[this.#at(index)] ?? NaN;
   }
 
-  /** Of one pair, counted from the oldest. */
+  /** A pair's value; the oldest pair has index 0. */
   valueAt(index: number): number {
     return this.#values[this.#at(index)] ?? NaN;
   }

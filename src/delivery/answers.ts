@@ -95,7 +95,7 @@ export class Answers {
     return this.#confirmedPackets;
   }
 
-  /** How many packets of this connection are behind that one. */
+  /** How many packets of this connection are not confirmed. */
   get openPackets(): number {
     return this.#packets.length - this.#head;
   }

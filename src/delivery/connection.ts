@@ -106,7 +106,7 @@ export interface ConnectionReading {
   readonly progressed: boolean;
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
-  /** See `vouchedUntilMs`. */
+  /** Up to when the peer is known to have been alive and reading; `-Infinity` once it is dead. */
   readonly vouchedUntilMs: number;
   /** Not before the last acknowledgement came: what has drained now is held from here on. */
   readonly ackedAtMs: number;
@@ -114,8 +114,9 @@ export interface ConnectionReading {
   readonly resumedReading: boolean;
   /** Not dead: what has drained may be confirmed. */
   readonly alive: boolean;
+  /** Nothing more comes of it: it is to be disposed of. */
   readonly ended: boolean;
-  /** When to poll again at the latest. */
+  /** In how many milliseconds to poll again at the latest. */
   readonly pollInMs: number;
 }
 
@@ -271,7 +272,7 @@ export class Connection {
 
   /**
    * Sends a heartbeat if it is due: after packets had their turn, for each would wait for
-   * the other's acknowledgement. Says when the next one may be.
+   * the other's acknowledgement. Says in how many milliseconds the next one may be.
    */
   beat(): number {
     // One question at a time: nobody could tell whose answer comes.

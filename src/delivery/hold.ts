@@ -107,7 +107,10 @@ export class Hold {
     this.#packets = 0;
   }
 
-  /** When to look again. One that is overdue waits for the peer, which tells nobody that it spoke. */
+  /**
+   * In how many milliseconds to look again; `Infinity`: nothing is held. An overdue hold waits for
+   * a sign of life from the peer, and nobody is told when that comes.
+   */
   dueInMs(nowMs: number): number {
     const first = this.#held[0];
     if (first === undefined) return Infinity;

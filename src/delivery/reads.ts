@@ -29,7 +29,7 @@ export class Reads {
     return this.#readPackets;
   }
 
-  /** How many packets of this connection are behind that one. */
+  /** How many packets of this connection are not confirmed. */
   get openPackets(): number {
     return this.#packetEnds.length;
   }

@@ -366,7 +366,7 @@ export class SendWindow {
     await this.#removal;
   }
 
-  /** When there is something to do, whatever happens. */
+  /** In how many milliseconds there is something to do, also if nothing happens until then. */
   dueInMs(nowMs: number): number {
     const unread = this.#limits.reads && (this.#confirmation?.heldPackets ?? 0) > 0;
     // That the program has read on is told to nobody.
@@ -389,7 +389,7 @@ export class SendWindow {
     });
   }
 
-  /** Makes dead letters, behind those that are being made: nothing else goes out meanwhile. */
+  /** Makes dead letters, one burial after the other. No packet goes out meanwhile. */
   #bury(work: () => Promise<void>, onDone: () => void, onFailed: (error: unknown) => void): void {
     const before = this.#givingUp;
     const burial = (async () => {

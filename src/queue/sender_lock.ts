@@ -178,7 +178,7 @@ export class SenderLock implements Tenure {
     return () => {};
   }
 
-  /** It has that itself. */
+  /** The lock itself: its file keeps the disk space for removals. */
   get spare(): this {
     return this;
   }

@@ -85,12 +85,12 @@ export class Printer {
     return new Printer((bytes) => printBytes(io, bytes));
   }
 
-  /** Returns whether somebody still reads. */
+  /** Takes a line, to be written soon. Returns whether somebody still reads. */
   line(line: string): Promise<boolean> {
     return this.bytes(new TextEncoder().encode(`${line}\n`));
   }
 
-  /** The same. */
+  /** Takes bytes, to be written soon. Returns whether somebody still reads. */
   async bytes(bytes: Uint8Array): Promise<boolean> {
     if (this.#used + bytes.length > PRINT_BYTES) await this.flush();
     if (bytes.length > PRINT_BYTES) {
@@ -102,7 +102,7 @@ export class Printer {
     return this.#isRead;
   }
 
-  /** The same. */
+  /** Writes what was taken. Returns whether somebody still reads. */
   async flush(): Promise<boolean> {
     if (this.#used === 0) return this.#isRead;
     this.#isRead = this.#isRead && await this.#write(this.#buffer.subarray(0, this.#used));
