@@ -18,42 +18,33 @@ interface Meaning {
 
 export const NOT_DELIVERING = { tone: "bad", headline: "Not delivering" } as const;
 
+const FAULT: Meaning = { connected: NOT_DELIVERING, trouble: true };
+
+function meaning(tone: Look["tone"], headline: string, trouble: boolean): Meaning {
+  return { connected: { tone, headline }, trouble };
+}
+
 const MEANINGS: Readonly<Record<VerdictKind, Meaning>> = {
   "healthy": { connected: undefined, trouble: false },
-  "slow": { connected: { tone: "warning", headline: "Slow" }, trouble: false },
-  "peer-stalled": {
-    connected: { tone: "warning", headline: "Server does not read" },
-    trouble: true,
-  },
-  "no-response": { connected: NOT_DELIVERING, trouble: true },
-  "path-dead": { connected: NOT_DELIVERING, trouble: true },
-  "local-fault": { connected: NOT_DELIVERING, trouble: true },
-  "peer-closed": { connected: { tone: "good", headline: "Finishing" }, trouble: false },
-  "closes-early": {
-    connected: { tone: "warning", headline: "Server closes each connection" },
-    trouble: true,
-  },
-  "wire-failed": { connected: NOT_DELIVERING, trouble: true },
+  "slow": meaning("warning", "Slow", false),
+  "peer-stalled": meaning("warning", "Server does not read", true),
+  "no-response": FAULT,
+  "path-dead": FAULT,
+  "local-fault": FAULT,
+  "peer-closed": meaning("good", "Finishing", false),
+  "closes-early": meaning("warning", "Server closes each connection", true),
+  "wire-failed": FAULT,
   // The next one is on its way, or the lease says why there is none.
   "ended-here": { connected: undefined, trouble: false },
-  "self-connected": { connected: NOT_DELIVERING, trouble: true },
-  "session-refused": {
-    connected: { tone: "bad", headline: "Server refuses the session" },
-    trouble: true,
-  },
-  "packet-refused": {
-    connected: { tone: "bad", headline: "Server refuses a packet" },
-    trouble: true,
-  },
-  "wrong-answer": { connected: NOT_DELIVERING, trouble: true },
-  "lookup-hangs": { connected: NOT_DELIVERING, trouble: true },
+  "self-connected": FAULT,
+  "session-refused": meaning("bad", "Server refuses the session", true),
+  "packet-refused": meaning("bad", "Server refuses a packet", true),
+  "wrong-answer": FAULT,
+  "lookup-hangs": FAULT,
   // Packets get through; a restart would send them again.
-  "removal-stuck": {
-    connected: { tone: "warning", headline: "Queue cannot shrink" },
-    trouble: false,
-  },
-  "reset": { connected: NOT_DELIVERING, trouble: true },
-  "timed-out": { connected: NOT_DELIVERING, trouble: true },
+  "removal-stuck": meaning("warning", "Queue cannot shrink", false),
+  "reset": FAULT,
+  "timed-out": FAULT,
 };
 
 /** Whether a verdict says why packets do not get through. */
