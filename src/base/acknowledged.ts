@@ -11,15 +11,12 @@ const MAX_PAUSE_MS = 50;
 const CONTRADICTION_AFTER_MS = 1000;
 const CONTRADICTION_READINGS = 3;
 
-/**
- * Two counters of the kernel that differ. They may, for as long as an acknowledgement is between
- * two calls: only what lasts is a contradiction.
- */
+/** The kernel's two counters may differ for as long as an acknowledgement is between two calls. */
 export class Difference {
   #sinceMs: number | undefined;
   #readings = 0;
 
-  /** They differ in this reading. Says whether they have for too long. */
+  /** They differ in this reading; returns whether they have for too long. */
   lasts(nowMs: number): boolean {
     this.#sinceMs ??= nowMs;
     return ++this.#readings >= CONTRADICTION_READINGS &&

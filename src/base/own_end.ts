@@ -24,9 +24,8 @@ const WORDS = {
 /** The same by any code; undefined: such an end is none of ours. */
 export const OWN_END_WORDS: ReadonlyMap<string, string> = new Map(Object.entries(WORDS));
 
-/** Whether this side has ended a connection, and who still has to be told. */
+/** Whether this side has ended a connection, and who was told. */
 export class OwnEnd {
-  /** Set by `decide`. */
   #error: WireError | undefined;
   /** Whether a read or a write has told of it. */
   #isTold = false;

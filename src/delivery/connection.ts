@@ -106,7 +106,7 @@ export interface ConnectionReading {
   readonly progressed: boolean;
   /** The peer's FIN is here. */
   readonly peerClosed: boolean;
-  /** Up to when the peer is known to have been alive and reading; `-Infinity` once it is dead. */
+  /** Up to when the peer is known to have been alive and reading. */
   readonly vouchedUntilMs: number;
   /** Not before the last acknowledgement came: what has drained now is held from here on. */
   readonly ackedAtMs: number;
@@ -114,7 +114,7 @@ export interface ConnectionReading {
   readonly resumedReading: boolean;
   /** Not dead: what has drained may be confirmed. */
   readonly alive: boolean;
-  /** Nothing more comes of it: it is to be disposed of. */
+  /** It is to be disposed of. */
   readonly ended: boolean;
   /** In how many milliseconds to poll again at the latest. */
   readonly pollInMs: number;
@@ -136,7 +136,7 @@ export class Connection {
   readonly #baseBytes: number;
   /** Undefined: answers do not confirm. */
   readonly answers: Answers | undefined;
-  /** Undefined: what the peer's program has read does not confirm. */
+  /** Undefined: reading does not confirm. */
   readonly reads: Reads | undefined;
 
   #reading = true;
@@ -396,7 +396,7 @@ export class Connection {
     else this.#wire.abort();
   }
 
-  /** Not confirmed, where answers or reads confirm; else 0. */
+  /** Where answers or reads confirm, those that are not confirmed. */
   get #openPackets(): number {
     return (this.answers ?? this.reads)?.openPackets ?? 0;
   }

@@ -108,8 +108,8 @@ export class Hold {
   }
 
   /**
-   * In how many milliseconds to look again; `Infinity`: nothing is held. An overdue hold waits for
-   * a sign of life from the peer, and nobody is told when that comes.
+   * In how many milliseconds to look again. An overdue hold waits for a sign of life from the peer,
+   * and nobody is told when that comes.
    */
   dueInMs(nowMs: number): number {
     const first = this.#held[0];

@@ -310,10 +310,7 @@ export function judge(
   if (silenceMs > silenceLimitMs) return silent(silenceMs, evidence);
   if (silenceMs > EVIDENCE_AFTER_MS && evidence.localFault !== undefined) {
     // Named early, given up no earlier than any other silence: links flap.
-    return {
-      verdict: { kind: "local-fault", fault: evidence.localFault, silenceMs },
-      giveUp: false,
-    };
+    return goesOn({ kind: "local-fault", fault: evidence.localFault, silenceMs });
   }
   if (unackedBytes === 0) {
     const { probes, lastAckMs, rttUs } = sample;
@@ -325,17 +322,15 @@ export function judge(
     const isKept = keepAlive && probes >= keepAlive.probes && lastAckMs > keepAlive.timeoutMs;
     if (isAsked || isKept) return silent(lastAckMs, evidence);
   }
-  if (sample.state === TcpState.CLOSE_WAIT) {
-    return { verdict: { kind: "peer-closed" }, giveUp: false };
-  }
+  if (sample.state === TcpState.CLOSE_WAIT) return goesOn({ kind: "peer-closed" });
   // Its kernel has to have answered meanwhile: what tells of reading comes over the same path.
   if (memory.unread && memory.stalledMs - silenceMs > SLOW_AFTER_MS) {
     return stalled(memory, limits);
   }
   if (unackedBytes > 0 && oldestUnackedMs > SLOW_AFTER_MS) {
-    return { verdict: { kind: "slow", oldestUnackedMs, silenceMs }, giveUp: false };
+    return goesOn({ kind: "slow", oldestUnackedMs, silenceMs });
   }
-  return { verdict: { kind: "healthy" }, giveUp: false };
+  return goesOn({ kind: "healthy" });
 }
 
 /** The verdict on a connection in state CLOSE, from the errno that ended it. */
@@ -441,6 +436,10 @@ export function describeVerdict(verdict: Verdict): string {
     default:
       throw new TypeError(`Unknown verdict ${JSON.stringify(verdict satisfies never)}`);
   }
+}
+
+function goesOn(verdict: Verdict): Judgement {
+  return { verdict, giveUp: false };
 }
 
 function silent(silenceMs: number, { softError, localFault }: Evidence): Judgement {

@@ -17,8 +17,12 @@ import { nextDescriptorHint } from "./descriptor.ts";
 import { adopt } from "./dialer.ts";
 import { isOfOneClient, listenAt } from "./listen.ts";
 import { loadLibc } from "./libc.ts";
-import type { EffectiveSocketOptions, SocketOptions } from "./socket_options.ts";
-import { type ResolvedSocketOptions, validateSocketOptions } from "./socket_options.ts";
+import {
+  type EffectiveSocketOptions,
+  type ResolvedSocketOptions,
+  type SocketOptions,
+  validateSocketOptions,
+} from "./socket_options.ts";
 import type { LocalPath } from "./local_fault.ts";
 import { type ByteConn, TcpWire } from "./tcp_wire.ts";
 

@@ -89,11 +89,11 @@ export interface SenderNotice {
   readonly text: string;
 }
 
-/** @throws {RangeError} The notice is longer than 32 KiB. */
+/** @throws {RangeError} It is longer than 32 KiB. */
 export function encodeNotice(text: string): Uint8Array<ArrayBuffer> {
-  const bytes = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
-  if (bytes.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
-  return bytes;
+  const notice = new TextEncoder().encode(`${Deno.pid}\n${text}\0`);
+  if (notice.length > NOTICE_BYTES) throw new RangeError("The notice is longer than 32 KiB");
+  return notice;
 }
 
 /**
