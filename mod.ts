@@ -103,6 +103,7 @@ export type {
   DeadPackets,
   EnqueueOptions,
   IdRange,
+  KeptCounts,
   PacketCount,
   QueueOptions,
   QueueStats,

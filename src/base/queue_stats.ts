@@ -16,19 +16,17 @@ export interface StoreFailure {
 }
 
 /**
- * A queue in figures; what `OutboundQueue.stats()` gives.
+ * The counts that a queue's file keeps; each is 0 where its version does not know it.
  *
  * @category Queue
  */
-export interface QueueStats {
-  /** Packets to be sent. */
+export interface KeptCounts {
+  /** Packets in the queue. */
   readonly packets: number;
   /** Their payload bytes. */
   readonly bytes: number;
-  /** The highest id stored; 0 when there never was one. */
+  /** The highest id ever given; 0 when there never was one. */
   readonly lastId: number;
-  /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
-  readonly oldestEnqueuedAtMs: number | undefined;
   /**
    * Packets that overflow `"drop-oldest"` removed before they were confirmed, and dead letters
    * that were too many, since the file was made.
@@ -48,6 +46,26 @@ export interface QueueStats {
   readonly damagedPackets: number;
   /** Packets that the server has refused, since the file was made. */
   readonly refusedPackets: number;
+}
+
+/** These of all counts. */
+export function keptCountsOf(counts: KeptCounts): KeptCounts {
+  const { packets, bytes, lastId, droppedPackets, droppedBytes, deadPackets, deadBytes } = counts;
+  const { expiredPackets, gaveUpPackets, damagedPackets, refusedPackets } = counts;
+  return {
+    ...{ packets, bytes, lastId, droppedPackets, droppedBytes, deadPackets, deadBytes },
+    ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
+  };
+}
+
+/**
+ * A queue in figures; what `OutboundQueue.stats()` gives.
+ *
+ * @category Queue
+ */
+export interface QueueStats extends KeptCounts {
+  /** When the oldest packet was stored, in ms since 1970; `undefined` when empty. */
+  readonly oldestEnqueuedAtMs: number | undefined;
   /** Packets of this process that are not stored yet. */
   readonly waitingPackets: number;
   /** Their payload bytes. */

@@ -6,7 +6,7 @@ import type { SqliteDriver } from "./sqlite/driver.ts";
 import { nodeSqlite } from "./sqlite/node_sqlite.ts";
 import type { DeathReason, Durability, IdRange, Overflow, PacketCount } from "./store/types.ts";
 
-export type { QueueStats, StoreFailure } from "../base/queue_stats.ts";
+export type { KeptCounts, QueueStats, StoreFailure } from "../base/queue_stats.ts";
 export type { IdRange, PacketCount } from "./store/types.ts";
 
 /**

@@ -36,6 +36,7 @@ import { ClosedError, PacketSizeError, QueueFileError, QueueFullError } from "..
 import { QUEUE_OPTIONS } from "../base/option_table.ts";
 import { checkOption } from "../base/options.ts";
 import { packetsOf } from "../base/packet_batch.ts";
+import { keptCountsOf } from "../base/queue_stats.ts";
 import type { StoredPacket } from "../base/ports.ts";
 import { Committer } from "./commit/committer.ts";
 import { PendingEnqueue } from "./commit/pending_enqueues.ts";
@@ -496,14 +497,10 @@ export class OutboundQueue implements AsyncDisposable {
   /** The queue in figures, without looking at its packets. */
   stats(): QueueStats {
     const { waitingPackets, waitingBytes, state } = this.#committer;
-    const { packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes } = state;
-    const { deadPackets, deadBytes, expiredPackets, gaveUpPackets } = state;
-    const { damagedPackets, refusedPackets } = state;
+    const { oldestEnqueuedAtMs } = state;
     const { failure } = this.#storing;
     return {
-      ...{ packets, bytes, lastId, oldestEnqueuedAtMs, droppedPackets, droppedBytes },
-      ...{ deadPackets, deadBytes, expiredPackets, gaveUpPackets },
-      ...{ damagedPackets, refusedPackets, waitingPackets, waitingBytes },
+      ...{ ...keptCountsOf(state), oldestEnqueuedAtMs, waitingPackets, waitingBytes },
       ...(failure && { storeFailure: failure }),
     };
   }

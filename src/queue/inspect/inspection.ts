@@ -3,6 +3,7 @@
 import { systemClock } from "../../base/clock.ts";
 import { checkFields } from "../../base/options.ts";
 import type { Clock } from "../../base/ports.ts";
+import { type KeptCounts, keptCountsOf } from "../../base/queue_stats.ts";
 import type { SqliteDriver } from "../sqlite/driver.ts";
 import { nodeSqlite } from "../sqlite/node_sqlite.ts";
 import type { Counts } from "../store/state_table.ts";
@@ -127,49 +128,21 @@ export interface InspectedDeadLetter extends DeadLetter {
 }
 
 /**
- * The counts that a queue's file keeps; each is 0 where its version does not know it.
+ * What a queue's file counts, and which ids it remembers.
  *
  * @category Queue
  */
-export interface QueueCounts {
-  /** Packets in the queue. */
-  readonly packets: number;
-  /** Their payload bytes. */
-  readonly bytes: number;
-  /** The highest id ever given. */
-  readonly lastId: number;
+export interface QueueCounts extends KeptCounts {
   /** Every id up to this one has left the queue. */
   readonly removedThroughId: number;
   /** The highest id known to have been on a wire. */
   readonly sentThroughId: number;
-  /** Packets dropped for want of room since the file was made. */
-  readonly droppedPackets: number;
-  /** Their bytes. */
-  readonly droppedBytes: number;
-  /** Dead letters in the file. */
-  readonly deadPackets: number;
-  /** Their bytes. */
-  readonly deadBytes: number;
-  /** Packets that have expired since the file was made. */
-  readonly expiredPackets: number;
-  /** Packets that were given up since the file was made. */
-  readonly gaveUpPackets: number;
-  /** Packets that were found damaged since the file was made. */
-  readonly damagedPackets: number;
-  /** Packets that the server has refused since the file was made. */
-  readonly refusedPackets: number;
 }
 
 /** What of a queue's counts is shown. */
 export function queueCountsOf(counts: Counts): QueueCounts {
-  const { packets, bytes, lastId, removedThrough, sentThrough } = counts;
-  const { droppedPackets, droppedBytes, deadPackets, deadBytes } = counts;
-  const { expiredPackets, gaveUpPackets, damagedPackets, refusedPackets } = counts;
-  return {
-    ...{ packets, bytes, lastId, removedThroughId: removedThrough, sentThroughId: sentThrough },
-    ...{ droppedPackets, droppedBytes, deadPackets, deadBytes },
-    ...{ expiredPackets, gaveUpPackets, damagedPackets, refusedPackets },
-  };
+  const { removedThrough: removedThroughId, sentThrough: sentThroughId } = counts;
+  return { ...keptCountsOf(counts), removedThroughId, sentThroughId };
 }
 
 /**

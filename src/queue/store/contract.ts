@@ -1,7 +1,7 @@
 /** What the queue asks of its file, or of a database. One call is one transaction. */
 
 import type { PacketBatch } from "../../base/ports.ts";
-import type { QueueStats } from "../../base/queue_stats.ts";
+import type { KeptCounts, QueueStats } from "../../base/queue_stats.ts";
 import type {
   DeadLetter,
   DeathReason,
@@ -64,8 +64,7 @@ export interface CommitRequest extends TransactionRequest {
 }
 
 /** The counts that the file keeps, exact across processes. */
-export interface StoreState
-  extends Omit<QueueStats, "waitingPackets" | "waitingBytes" | "storeFailure"> {
+export interface StoreState extends KeptCounts, Pick<QueueStats, "oldestEnqueuedAtMs"> {
   /** Every id up to this one has left the queue, the next one has not; 0 when none ever did. */
   readonly removedThrough: number;
   /** The highest id known to have been on a wire. */
